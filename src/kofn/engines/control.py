@@ -1,0 +1,71 @@
+"""Long work that can be watched and stopped: time limits, Ctrl-C, progress on a terminal."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import time
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+
+class Control:
+    """Ask `stopped()` between steps: True once the time limit has passed or Ctrl-C was pressed.
+
+    Inside the `with` block the first Ctrl-C only sets a flag, so that the search can return its valid prefix with status
+    "stopped"; a second one interrupts as usual. Progress is drawn only on a terminal.
+    """
+
+    def __init__(
+        self, *, time_limit: float | None = None, progress: bool | None = None, total: int = 0, what: str = ""
+    ) -> None:
+        self._deadline = None if time_limit is None else time.monotonic() + time_limit
+        self._progress = bool(progress) and sys.stderr.isatty()
+        self._total, self._what = total, what
+        self._interrupted = False
+        self._old: Any = None
+        self._bar: Any = None
+        self._task: Any = None
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            self._old = signal.getsignal(signal.SIGINT)
+            signal.signal(signal.SIGINT, self._interrupt)
+        if self._progress:
+            from rich.console import Console
+            from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TaskProgressColumn(),
+                TimeRemainingColumn(),
+                console=Console(stderr=True),
+                transient=True,
+            )
+            self._bar.start()
+            self._task = self._bar.add_task(self._what, total=self._total)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+        if self._old is not None:
+            signal.signal(signal.SIGINT, self._old)
+
+    def _interrupt(self, _number: int, _frame: FrameType | None) -> None:
+        if self._interrupted:
+            raise KeyboardInterrupt
+        self._interrupted = True
+
+    def stopped(self) -> bool:
+        """True once the work should end."""
+        return self._interrupted or (self._deadline is not None and time.monotonic() >= self._deadline)
+
+    def step(self, done: int) -> None:
+        """Show that `done` of the total is done."""
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done)

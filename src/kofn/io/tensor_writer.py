@@ -1,0 +1,228 @@
+"""Writes checkpoints in the safetensors format: block by block, from any thread, put in place whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import secrets
+import shutil
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from kofn.checks import FailureError, InputError
+from kofn.io.tensors import INDEX_SUFFIX, Layout, Shard, TensorSpec, header_bytes
+
+_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_WRITE_BLOCK = 8 << 20
+
+
+class CheckpointWriter:
+    """Writes a checkpoint of known layout in any order and from any thread, and puts it in place whole, or not at all.
+
+    `out` ending in `.safetensors` is one file; anything else is a folder, with the shards and the index of `layout`.
+    Everything is written into a hidden folder beside `out`; leaving the `with` block without an error moves it into
+    place in one step, an error removes it, and a killed process leaves the old output as it was (its hidden folder is
+    removed by the next run on the same `out`). Other files of an existing output folder (a tokenizer, a configuration)
+    are kept. This is a promise about processes that die, not about machines that lose power.
+    Raises InputError if `out` cannot be an output, FailureError if the disk is full or a write fails.
+    """
+
+    def __init__(self, out: str | os.PathLike[str], layout: Layout) -> None:
+        self.out = Path(os.path.realpath(out))
+        self.single = self.out.name.endswith(".safetensors")
+        self.layout = layout.as_single_file() if self.single and len(layout.shards) != 1 else layout
+        if self.single:
+            self.layout = Layout((Shard(self.out.name, self.layout.shards[0].tensors, self.layout.shards[0].metadata),))
+        self._lock = threading.Lock()
+        self._places: dict[str, tuple[int, int, TensorSpec]] = {}
+        self._missing: dict[str, int] = {}
+        self._fds: list[int] = []
+        self._claim: int | None = None
+        name = f".{self.out.name}.kofn-{os.getpid()}-{secrets.token_hex(4)}"
+        self._temp = self.out.parent / name
+        self._check_target()
+
+    def _check_target(self) -> None:
+        parent = self.out.parent
+        if not parent.is_dir():
+            raise InputError(f"out={str(self.out)!r}: the folder {parent} does not exist; create it first")
+        if self.single and self.out.is_dir():
+            raise InputError(
+                f"out={str(self.out)!r} is a folder; name a file, or a folder without the .safetensors ending"
+            )
+        if not self.single and self.out.exists() and not self.out.is_dir():
+            raise InputError(f"out={str(self.out)!r} is a file that does not end in .safetensors; name another path")
+        if not self.single and os.path.ismount(self.out):
+            raise InputError(
+                f"out={str(self.out)!r} is a mount point, which cannot be replaced; name a folder inside it"
+            )
+
+    def __enter__(self) -> Self:
+        _remove_stale(self.out)
+        needed, free = self.layout.nbytes, shutil.disk_usage(self.out.parent).free
+        if needed > free:
+            raise FailureError(f"{self.out}: disk full: {needed:,} bytes to write, {free:,} free; free some space")
+        try:
+            self._temp.mkdir()
+            self._claim = _lock_folder(self._temp)
+            for shard in self.layout.shards:
+                header = header_bytes(shard)
+                fd = os.open(self._temp / shard.file_name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+                self._fds.append(fd)
+                _write_all(fd, memoryview(header), 0)
+                offset = len(header)
+                for spec in shard.tensors:
+                    self._places[spec.name] = (fd, offset, spec)
+                    self._missing[spec.name] = spec.nbytes
+                    offset += spec.nbytes
+        except BaseException as error:
+            self._abort()
+            if isinstance(error, OSError):
+                raise self._failure(error) from error
+            raise
+        return self
+
+    def write(self, name: str, start: int, block: np.ndarray) -> None:
+        """Writes `block` as the elements of tensor `name` from flat position `start` on. Each element once."""
+        fd, offset, spec = self._places[name]
+        if block.dtype != spec.dtype:
+            raise TypeError(f"tensor {name!r} is {spec.dtype} in the layout, the block is {block.dtype}")
+        raw = np.ascontiguousarray(block).reshape(-1).view(np.uint8)
+        try:
+            _write_all(fd, raw.data, offset + start * spec.dtype.itemsize)
+        except OSError as error:
+            raise self._failure(error) from error
+        with self._lock:
+            self._missing[name] -= raw.nbytes
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+        if kind is not None:
+            self._abort()
+            return
+        try:
+            incomplete = [name for name, missing in self._missing.items() if missing]
+            if incomplete:
+                raise RuntimeError(f"tensor {incomplete[0]!r} was not written completely")
+            self._close()
+            if self.single:
+                os.replace(self._temp / self.out.name, self.out)
+            else:
+                self._write_index()
+                _replace_folder(self._temp, self.out)
+        except OSError as failure:
+            raise self._failure(failure) from failure
+        finally:
+            self._abort()
+
+    def _write_index(self) -> None:
+        if self.layout.index_name is None:
+            return
+        weight_map = {spec.name: shard.file_name for shard in self.layout.shards for spec in shard.tensors}
+        metadata = {"total_size": self.layout.nbytes, **self.layout.index_metadata}
+        text = json.dumps(
+            {"metadata": metadata, "weight_map": weight_map}, indent=2, sort_keys=True, ensure_ascii=False
+        )
+        (self._temp / self.layout.index_name).write_text(text + "\n", encoding="utf-8")
+
+    def _failure(self, error: OSError) -> FailureError:
+        if error.errno in _DISK_FULL:
+            return FailureError(
+                f"{self.out}: disk full while writing {self.layout.nbytes:,} bytes ({error.strerror}); free "
+                "some space or name another out; what was there before is untouched"
+            )
+        return FailureError(f"{self.out}: writing failed: {error.strerror}; what was there before is untouched")
+
+    def _close(self) -> None:
+        while self._fds:
+            os.close(self._fds.pop())
+
+    def _abort(self) -> None:
+        self._close()
+        shutil.rmtree(self._temp, ignore_errors=True)
+        if self._claim is not None:
+            os.close(self._claim)
+            self._claim = None
+
+
+def write_arrays(out: str | os.PathLike[str], arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes arrays to one safetensors file (or to `model.safetensors` in a folder), whole or not at all."""
+    with CheckpointWriter(out, Layout.of_arrays(arrays)) as writer:
+        for shard in writer.layout.shards:
+            for spec in shard.tensors:
+                writer.write(spec.name, 0, np.asarray(arrays[spec.name]).astype(spec.dtype, copy=False))
+
+
+def _write_all(fd: int, view: memoryview, offset: int) -> None:
+    done = 0
+    while done < len(view):
+        done += os.pwrite(fd, view[done : done + _WRITE_BLOCK], offset + done)
+
+
+def _lock_folder(path: Path) -> int | None:
+    """Holds a lock that the system drops when this process ends, however it ends; None if another process holds it."""
+    import fcntl
+
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(fd)
+        return None
+    return fd
+
+
+def _remove_stale(out: Path) -> None:
+    """Removes what killed runs left: hidden folders that no living process holds."""
+    for path in (entry for entry in out.parent.iterdir() if entry.name.startswith(f".{out.name}.kofn-")):
+        try:
+            claim = _lock_folder(path)
+        except OSError:
+            continue
+        if claim is not None:
+            shutil.rmtree(path, ignore_errors=True)
+            os.close(claim)
+
+
+def _replace_folder(new: Path, old: Path) -> None:
+    """Puts the folder `new` where `old` is, in one step where the system can swap two names, keeping other files."""
+    if not old.exists():
+        os.rename(new, old)
+        return
+    for path in old.iterdir():
+        if path.name.endswith((".safetensors", INDEX_SUFFIX)):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.copytree(path, new / path.name, symlinks=True)
+        else:
+            shutil.copy2(path, new / path.name, follow_symlinks=False)
+    shutil.copymode(old, new)
+    if not _swap(new, old):
+        # Two steps: killed between them, the old folder survives under the second name.
+        aside = old.with_name(f".{old.name}.before-{secrets.token_hex(4)}")
+        os.rename(old, aside)
+        try:
+            os.rename(new, old)
+        except OSError:
+            os.rename(aside, old)
+            raise
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _swap(first: Path, second: Path) -> bool:
+    """Exchanges two folders in one step; False where the system or the file system cannot."""
+    if not sys.platform.startswith("linux"):
+        return False
+    import ctypes
+
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError):
+        return False
+    at_cwd, exchange = -100, 2
+    return rename(at_cwd, os.fsencode(first), at_cwd, os.fsencode(second), exchange) == 0

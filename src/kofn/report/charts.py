@@ -1,0 +1,265 @@
+"""Charts as inline SVG with their words in HTML on top.
+
+The drawing stretches with the page while strokes, dots and words keep their size, so one chart serves a phone, a wide
+screen and paper; colours are the page's CSS variables, so light and dark need no second drawing. A plotting library's
+static SVG does neither (its words shrink with the picture, its colours are fixed) and takes some 300 bytes a dot.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from xml.etree.ElementTree import Element
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kofn.report.page import E, number, percent, user
+
+Floats = NDArray[np.float64]
+WIDE, TALL = 1000, 750  # the map's own units
+DRAWN = 2500  # a pool larger than this is drawn as density
+LINKED = 1500  # picks drawn one by one, with their names; more are one path
+STEPS = 400  # points of a curve
+
+
+def ticks(low: float, high: float, count: int = 5) -> list[float]:
+    """Round values from low to high, at most about `count` of them."""
+    if not high > low:
+        return [low]
+    rough = (high - low) / count
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(power * nice for nice in (1, 2, 2.5, 5, 10) if power * nice >= rough * (1 - 1e-9))
+    first = math.ceil(low / step - 1e-9)
+    return [first * step + step * i for i in range(int((high / step + 1e-9) // 1 - first) + 1)]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A scale from values to 0..1."""
+
+    low: float
+    high: float
+    log: bool = False
+
+    def __call__(self, value: Any) -> Any:
+        low, high = (math.log10(self.low), math.log10(self.high)) if self.log else (self.low, self.high)
+        value = np.log10(np.asarray(value, np.float64)) if self.log else np.asarray(value, np.float64)
+        return np.clip((value - low) / ((high - low) or 1.0), 0.0, 1.0)
+
+    def ticks(self, count: int = 5) -> list[float]:
+        """Where the marks go."""
+        if not self.log:
+            return ticks(self.low, self.high, count)
+        low, high = math.floor(math.log10(self.low)), math.ceil(math.log10(self.high))
+        step = max(1, -(-(high - low) // count))
+        marks = [10.0**power for power in range(low, high + 1, step)]
+        if high - low <= 2:
+            marks = sorted(mark * nice for mark in marks for nice in (1, 2, 5))
+        return [mark for mark in marks if self.low * (1 - 1e-9) <= mark <= self.high * (1 + 1e-9)]
+
+
+def steps(count: int, keep: Sequence[int] = ()) -> NDArray[np.int64]:
+    """Positions 0..count-1 that a curve is drawn through: all, or an even choice with the ends and `keep`."""
+    if count <= STEPS:
+        return np.arange(count)
+    even = np.linspace(0, count - 1, STEPS).round().astype(np.int64)
+    early = np.arange(STEPS // 8)  # where a coverage curve bends
+    return np.unique(np.concatenate([even, early, np.asarray(keep, np.int64)]))
+
+
+def line(
+    ks: NDArray[np.int64],
+    values: Floats,
+    *,
+    label: str,
+    x: Axis,
+    y: Axis,
+    form: Any,
+    mark: tuple[int, str] | None = None,
+    fill: bool = False,
+    x_title: str | None = None,
+) -> Element:
+    """A curve through (ks, values), with one marked place; `label` says it in words for who cannot see it."""
+    px, py = 1000 * x(ks), 1000 * (1 - y(values))
+    path = "M" + "L".join(f"{a:.1f} {b:.1f}" for a, b in zip(px.tolist(), py.tolist(), strict=True))
+    marks_x, marks_y = [t for t in x.ticks(6) if t == int(t)], y.ticks(4)
+    drawing: list[Element] = [E("path", d=f"M0 {1000 * (1 - float(y(t))):.1f}h1000", class_="grid") for t in marks_y]
+    if fill:
+        drawing.append(E("path", d=f"{path}L{px[-1]:.1f} 1000L{px[0]:.1f} 1000Z", class_="area"))
+    words: list[Element] = [
+        E("span", form(t), class_="tick y", style=f"top:{100 * (1 - float(y(t))):.2f}%") for t in marks_y
+    ]
+    if x_title is not None:
+        words += [E("span", number(int(t)), class_="tick x", style=f"left:{100 * float(x(t)):.2f}%") for t in marks_x]
+        words.append(E("span", x_title, class_="axis"))
+    drawing.append(E("path", d=path, class_="line"))
+    if len(ks) <= 60:
+        dots = "".join(f"M{a:.1f} {b:.1f}h.01" for a, b in zip(px.tolist(), py.tolist(), strict=True))
+        drawing.append(E("path", d=dots, class_="dots"))
+    if mark is not None:
+        spot, text = mark
+        left, top = float(x(spot)), float(1 - y(values[int(np.searchsorted(ks, spot))]))
+        drawing.append(E("path", d=f"M{1000 * left:.1f} {1000 * top:.1f}V1000", class_="drop"))
+        drawing.append(E("path", d=f"M{1000 * left:.1f} {1000 * top:.1f}h.01", class_="knee"))
+        side = "mark left" if left > 0.6 else "mark"
+        words.append(E("span", text, class_=side, style=f"left:{100 * left:.2f}%;top:{100 * top:.2f}%"))
+    svg = E("svg", drawing, viewBox="0 0 1000 1000", preserveAspectRatio="none", aria_hidden="true", focusable="false")
+    cursor = E("span", class_="cursor", hidden=True)
+    return E("div", svg, words, cursor, class_="plot", role="img", aria_label=label)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Where the map's window lies in the plane: the pool to one scale on both axes, centred."""
+
+    centre: Floats
+    scale: float
+    outside: int
+
+    @classmethod
+    def around(cls, points: Floats) -> Frame:
+        """The whole pool, or the middle 99% where a few far items would squeeze the rest together."""
+        low, high = points.min(axis=0), points.max(axis=0)
+        inner_low, inner_high = np.quantile(points, [0.005, 0.995], axis=0)
+        if (inner_high - inner_low < 0.4 * (high - low)).any() and len(points) >= 200:
+            low, high = inner_low, inner_high
+        reach = np.maximum(high - low, 1e-300)
+        scale = float(min(0.92 * WIDE / reach[0], 0.92 * TALL / reach[1])) if (high > low).any() else 0.0
+        centre = (low + high) / 2
+        half = np.array([WIDE, TALL]) / (2 * scale) if scale else np.full(2, np.inf)
+        return cls(centre, scale, int((np.abs(points - centre) > half).any(axis=1).sum()))
+
+    def __call__(self, points: Floats) -> Floats:
+        """Places in the window; what lies outside is put on its edge."""
+        placed = (points - self.centre) * [self.scale, -self.scale] + [WIDE / 2, TALL / 2]
+        return np.clip(placed, [8, 8], [WIDE - 8, TALL - 8])
+
+
+def density(placed: Floats, cell: float = 15.0) -> list[tuple[int, str]]:
+    """The pool as hexagonal bins: per size class 1..7 a path of dots; a dot's area grows with the root of its count."""
+    half = np.array([cell, cell * math.sqrt(3)])
+    near = np.round(placed / half)
+    between = np.floor(placed / half) + 0.5
+    closer = ((placed - near * half) ** 2).sum(axis=1) <= ((placed - between * half) ** 2).sum(axis=1)
+    bins, counts = np.unique(np.where(closer[:, None], near, between) * 2, axis=0, return_counts=True)
+    size = 1 + np.floor(6.999 * np.sqrt(np.sqrt(counts / counts.max()))).astype(np.int64)
+    out = []
+    for step in range(1, 8):
+        spots = (bins[size == step] / 2 * half).round().astype(np.int64).tolist()
+        if spots:
+            out.append((step, "".join(f"M{x} {y}h.01" for x, y in spots)))
+    return out
+
+
+def scatter(placed: Floats) -> str:
+    """Every item as a dot."""
+    return "".join(f"M{x} {y}h.01" for x, y in placed.round().astype(np.int64).tolist())
+
+
+def plane_map(
+    points: Floats,
+    picks: NDArray[np.int64],
+    *,
+    label: str,
+    names: Sequence[str],
+    images: Sequence[tuple[str, int, int]] | None = None,
+    linked: int = 0,
+) -> tuple[Element, Frame]:
+    """The pool with its picks on top; the first `linked` picks lead to their place in the list below."""
+    frame = Frame.around(points)
+    pool = np.delete(points, picks, axis=0)
+    drawing: list[Element] = []
+    if len(pool) > DRAWN:
+        for size, path in density(frame(pool)):
+            drawing.append(E("path", d=path, class_=f"density s{size}"))
+    elif len(pool):
+        drawing.append(E("path", d=scatter(frame(pool)), class_="pool"))
+    spots = frame(points[picks])
+    words: list[Element] = []
+    if len(picks) > LINKED:
+        drawing.append(E("path", d=scatter(spots[LINKED:]), class_="pick many"))
+    order = range(min(len(picks), LINKED) - 1, -1, -1)  # the first pick is drawn last, on top
+    for at in order:
+        x, y = spots[at].tolist()
+        title = f"pick {at + 1}: {names[at]}"
+        link = {"href": f"#p{at + 1}", "tabindex": -1} if at < linked else {}
+        if images is not None:
+            uri, tall, wide = images[at]
+            style = f"left:{x / WIDE * 100:.2f}%;top:{y / TALL * 100:.2f}%"
+            picture = E("img", src=uri, alt="", width=wide, height=tall)
+            words.append(E("a", picture, class_="pick pin", title=title, data_rank=at + 1, style=style, **link))
+        else:
+            dot = E("path", E("title", title), d=f"M{x:.0f} {y:.0f}h.01", class_="pick", data_rank=at + 1)
+            drawing.append(E("a", dot, **link) if link else dot)
+    if images is None:
+        words += _ranks(spots)
+    svg = E("svg", drawing, viewBox=f"0 0 {WIDE} {TALL}", aria_hidden="true", focusable="false")
+    return E("div", svg, words, class_="plot map", role="img", aria_label=label), frame
+
+
+def _ranks(spots: Floats, most: int = 9) -> list[Element]:
+    """The numbers of the first picks, left out where they would run into one another."""
+    taken: list[tuple[float, float]] = []
+    out = []
+    for at, (x, y) in enumerate(spots[:most].tolist()):
+        if all(abs(x - a) > 40 or abs(y - b) > 40 for a, b in taken):
+            taken.append((x, y))
+            side = "rank left" if x > WIDE - 60 else "rank"
+            out.append(E("span", at + 1, class_=side, style=f"left:{x / WIDE * 100:.2f}%;top:{y / TALL * 100:.2f}%"))
+    return out
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One row of a bar chart: a value, what it is held against, and the limits it must keep."""
+
+    name: Any
+    value: float
+    words: str
+    against: float | None = None
+    least: float | None = None
+    most: float | None = None
+    limits: str | None = None
+    breached: bool = False
+
+
+def bars(rows: Sequence[Bar], *, label: str, top: float | None = None, key: Sequence[tuple[str, str]] = ()) -> Element:
+    """Horizontal bars on one scale from 0 to `top` (default: the largest shown); every figure stands beside its bar."""
+    shown = [v for row in rows for v in (row.value, row.against, row.least) if v is not None and math.isfinite(v)]
+    top = top or 1.06 * max([*shown, 0.0]) or 1.0
+
+    def wide(value: float) -> str:
+        return f"{100 * min(max(value, 0.0) / top, 1.0):.2f}%"
+
+    out = []
+    for row in rows:
+        track: list[Element] = []
+        if row.least is not None or row.most is not None:
+            low, high = row.least or 0.0, math.inf if row.most is None else row.most
+            over = " open" if high > top else ""
+            band = f"left:{wide(low)};right:calc(100% - {wide(min(high, top))})"
+            track.append(E("span", class_=f"band{over}", style=band))
+        if row.against is not None:
+            track.append(E("span", class_="bar against", style=f"width:{wide(row.against)}"))
+        track.append(E("span", class_="bar value", style=f"width:{wide(row.value)}"))
+        both = " both" if row.against is not None else ""
+        out.append(
+            E(
+                "li",
+                E("span", user(row.name), class_="name"),
+                E("span", track, class_=f"track{both}", aria_hidden="true"),
+                E("span", row.words, class_="words"),
+                None if row.limits is None else E("span", row.limits, class_="limits"),
+                class_="breached" if row.breached else None,
+            )
+        )
+    legend = E("p", [E("span", text, class_=f"key {kind}") for kind, text in key], class_="legend") if key else None
+    return E("div", legend, E("ul", out, class_="bars", aria_label=label))
+
+
+def shares(value: float) -> str:
+    """An axis label for a share."""
+    return percent(value, 0 if abs(100 * value - round(100 * value)) < 1e-9 else 1)

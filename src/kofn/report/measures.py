@@ -1,0 +1,156 @@
+"""What the report measures: coverage after each pick, its knee, who stands for whom, and the pool in two dimensions.
+
+Everything runs over fixed-size blocks of rows in float64, so that memory stays bounded and the figures do not depend on
+the input's dtype or the number of threads.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+BLOCK_CELLS = 1 << 21  # 16 MB of float64 at a time
+MAX_DISTANCES = 400_000_000  # past this many item-pick distances the coverage is measured on a sample of the items
+REFERENCES = 512
+WIDE = 512  # past this many columns the principal components come from a sample of the rows
+
+
+class Space:
+    """The rows of X as the metric sees them."""
+
+    def __init__(self, X: Array, metric: str) -> None:
+        self.X, self.metric = X, metric
+        self.n, self.width = X.shape
+        # Centring first: |x|^2 + |y|^2 - 2xy loses its digits where the rows lie far from the origin.
+        self.centre = X.mean(axis=0, dtype=np.float64)
+
+    def rows(self, index: Any) -> Floats:
+        """The chosen rows in float64: centred, or scaled to length 1 for cosine (a zero row stays zero)."""
+        rows = self.X[index].astype(np.float64)
+        if self.metric != "cosine":
+            return rows - self.centre
+        length = np.sqrt(np.einsum("ij,ij->i", rows, rows))
+        return rows / np.where(length > 0, length, 1.0)[:, None]
+
+    def between(self, a: Floats, b: Floats) -> Floats:
+        """(len(a), len(b)) distances between rows that `rows` returned; cosine is 1 - similarity, (1 - cos) / 2."""
+        dots = a @ b.T
+        if self.metric == "cosine":
+            return np.clip((1.0 - dots) / 2.0, 0.0, 1.0)
+        squared = np.einsum("ij,ij->i", a, a)[:, None] + np.einsum("ij,ij->i", b, b)[None, :] - 2.0 * dots
+        np.maximum(squared, 0.0, out=squared)
+        return squared if self.metric == "sqeuclidean" else np.sqrt(squared)
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How well the first t picks cover the pool, and the pick that stands for each measured item."""
+
+    share: Floats  # (m,) 1 - mean distance to the nearest of the first t picks / typical
+    mean: Floats  # (m,) that mean distance
+    typical: float  # mean distance to one item drawn at random
+    items: Ints  # the measured items: all of them, or a sample of a very large pool
+    nearest: Ints  # per measured item the position in `indices` of the pick that stands for it
+    distance: Floats  # and how far that is
+
+
+def coverage(space: Space, picks: Ints, weights: Array | None = None) -> Coverage:
+    """Distances of all items (or of a fixed sample, where there are too many) to the picks, in the order picked."""
+    rng = np.random.default_rng(0)
+    most = max(1, MAX_DISTANCES // max(1, len(picks)))
+    items = np.arange(space.n) if space.n <= most else np.sort(rng.choice(space.n, most, replace=False))
+    few = np.arange(space.n) if space.n <= REFERENCES else np.sort(rng.choice(space.n, REFERENCES, replace=False))
+    weight = np.ones(space.n) if weights is None else np.asarray(weights, np.float64)
+    if weight.sum() <= 0:
+        weight = np.ones(space.n)
+    chosen, random = space.rows(picks), space.rows(few)
+    nearest, distance = np.empty(len(items), np.int64), np.empty(len(items))
+    total, typical = np.zeros(len(picks)), 0.0
+    step = max(1, BLOCK_CELLS // max(len(picks), len(few), space.width))
+    for low in range(0, len(items), step):
+        part = items[low : low + step]
+        rows = space.rows(part)
+        far = space.between(rows, chosen)
+        # Rounding leaves a pick a hair away from itself.
+        spots = np.flatnonzero(np.isin(picks, part))
+        far[np.searchsorted(part, picks[spots]), spots] = 0.0
+        nearest[low : low + step] = far.argmin(axis=1)
+        distance[low : low + step] = far.min(axis=1)
+        total += weight[part] @ np.minimum.accumulate(far, axis=1)
+        typical += float(weight[part] @ (space.between(rows, random) @ weight[few]))
+    # Of duplicates that are both picked, each stands for itself.
+    at = np.minimum(np.searchsorted(items, picks), len(items) - 1)
+    measured = np.flatnonzero(items[at] == picks)
+    nearest[at[measured]] = measured
+    mass = float(weight[items].sum())
+    mean, typical = total / mass, typical / (mass * float(weight[few].sum() or 1.0))
+    share = 1.0 - mean / typical if typical > 0 else np.ones(len(picks))
+    return Coverage(share, mean, typical, items, nearest, distance)
+
+
+def knee(share: Floats) -> int | None:
+    """The pick (counted from 1) past which a further pick adds less than the average one, or None without a bend.
+
+    It is the point farthest above the straight line from the first value to the last: on a concave curve, where the
+    slope falls below that line's. A curve that rises less than a tenth of its height above the line has no knee.
+    """
+    if len(share) < 4 or share[-1] - share[0] <= 0:
+        return None
+    steps = np.linspace(0.0, 1.0, len(share))
+    above = (share - share[0]) / (share[-1] - share[0]) - steps
+    at = int(above.argmax())
+    return at + 1 if above[at] > 0.1 else None
+
+
+@dataclass(frozen=True)
+class Plane:
+    """The pool in its first two principal components, and the share of the variance that they show."""
+
+    points: Floats
+    shown: float
+
+
+def plane(space: Space) -> Plane:
+    """Principal components of the rows as the metric sees them; the sign is fixed, so equal input gives an equal picture."""
+    sample = np.arange(space.n)
+    if space.width > WIDE and space.n > WIDE:
+        sample = np.linspace(0, space.n - 1, WIDE).astype(np.int64)
+    step = max(1, BLOCK_CELLS // space.width)
+    mean = np.zeros(space.width)
+    for low in range(0, len(sample), step):
+        mean += space.rows(sample[low : low + step]).sum(axis=0)
+    mean /= len(sample)
+    if space.width <= WIDE:
+        scatter = np.zeros((space.width, space.width))
+        for low in range(0, len(sample), step):
+            rows = space.rows(sample[low : low + step]) - mean
+            scatter += rows.T @ rows
+        spread, axes = np.linalg.eigh(scatter)
+        spread, axes = spread[::-1], axes[:, ::-1]
+    else:
+        _, singular, transposed = np.linalg.svd(space.rows(sample) - mean, full_matrices=False)
+        spread, axes = singular**2, transposed.T
+    axes = axes[:, :2]
+    axes = axes * np.where(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])] < 0, -1.0, 1.0)
+    points = np.zeros((space.n, 2))
+    for low in range(0, space.n, step):
+        part = slice(low, low + step)
+        points[part, : axes.shape[1]] = (space.rows(np.arange(space.n)[part]) - mean) @ axes
+    whole = float(np.maximum(spread, 0.0).sum())
+    return Plane(points, float(np.maximum(spread[:2], 0.0).sum()) / whole if whole > 0 else 1.0)
+
+
+def spaced(coverage: Coverage, picks: Ints, count: int) -> Ints:
+    """Positions in `coverage.items` of `count` items that were not picked, evenly from the best to the worst covered."""
+    rest = np.flatnonzero(~np.isin(coverage.items, picks))
+    if len(rest) == 0:
+        return rest
+    ranked = rest[np.argsort(coverage.distance[rest], kind="stable")]
+    return ranked[np.unique(np.linspace(0, len(ranked) - 1, min(count, len(ranked))).round().astype(np.int64))]

@@ -1,0 +1,141 @@
+"""The reports of the other three nouns, on the same page."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+from xml.etree.ElementTree import Element
+
+import numpy as np
+
+from kofn.plans import Allocation, Assignment, Blend, Plan
+from kofn.report import charts
+from kofn.report.charts import Bar
+from kofn.report.context import Context
+from kofn.report.page import E, describe, document, figure, number, percent, stat
+from kofn.report.run import kind, outcome, quality, ran
+
+SHOWN = 40  # bars of a chart
+
+
+def page(context: Context, title: str | None) -> str:
+    """The whole report of an assignment, an allocation or a blend."""
+    plan = context.plan
+    verb, lede, stats, body = _parts(context)
+    stats = [*stats, quality(plan)]
+    if "seconds" in plan.info:
+        stats.append(outcome(plan))
+    return document(
+        title=title or lede[0].upper() + lede[1:],
+        eyebrow=[f"kofn {verb} · ", kind(plan)],
+        lede=_value(plan),
+        stats=stats,
+        body=[body, ran(context)],
+    )
+
+
+def _parts(context: Context) -> tuple[str, str, list[Element], list[Element | None]]:
+    plan = context.plan
+    if isinstance(plan, Assignment):
+        return "assign", f"{plan.n:,} items in {plan.k:,} bins", *_assignment(context, plan)
+    if isinstance(plan, Allocation):
+        return "allocate", f"a budget over {plan.n:,} items", *_allocation(context, plan)
+    assert isinstance(plan, Blend)
+    what = f"a ranking of {plan.n:,}" if plan.form == "order" else "one from many"
+    return "combine", what, *_blend(context, plan)
+
+
+def _value(plan: Plan) -> str:
+    if not math.isfinite(plan.value):
+        return "This method has no single figure to optimise; what was done is below."
+    return f"The {'value' if plan.sense == 'max' else 'loss'} is {number(plan.value, 6)}, {'larger' if plan.sense == 'max' else 'smaller'} is better."
+
+
+def _few(values: Any) -> Any:
+    """Which rows a chart shows: all in their order, or the largest."""
+    count = len(values)
+    return np.arange(count) if count <= SHOWN else np.argsort(-np.nan_to_num(values), kind="stable")[:SHOWN]
+
+
+def _rest(count: int, what: str) -> str:
+    return f" The {SHOWN} largest of {count:,} {what}." if count > SHOWN else ""
+
+
+def _assignment(context: Context, plan: Assignment) -> tuple[list[Element], list[Element | None]]:
+    size = plan.col_margin
+    unplaced = int((np.diff(plan.indptr) == 0).sum())
+    capacity = None if plan.capacity is None else np.broadcast_to(np.asarray(plan.capacity, np.float64), plan.k)
+    rows = []
+    for j in _few(size).tolist():
+        room = None if capacity is None else float(capacity[j])
+        words = number(float(size[j])) if room is None else f"{number(float(size[j]))} of {number(room)}"
+        name = f"bin {j}" if plan.medoids is None else f"{j} · {context.name(int(plan.medoids[j]))}"
+        rows.append(Bar(name, float(size[j]), words, most=room, breached=room is not None and size[j] > room * (1 + 1e-9)))
+    key = [("value", "items held")] + ([("band", "capacity")] if capacity is not None else [])
+    caption = f"How much each bin holds{'' if capacity is None else ' of what it may'}." + _rest(plan.k, "bins")
+    top = float(max(size.max(initial=0.0), 0.0 if capacity is None else capacity.max(initial=0.0))) * 1.02 or None
+    chart = charts.bars(rows, label="size of each bin", key=key, top=top)
+    stats = [
+        stat(f"{plan.n - unplaced:,}", "placed", f"{unplaced:,} placed nowhere" if unplaced else "every item has a bin"),
+        stat(number(float(size.max(initial=0.0))), "in the fullest bin", f"the emptiest holds {number(float(size.min(initial=0.0)))}"),
+    ]
+    return stats, [figure(chart, caption, title="How full each bin is", name="sizes")]
+
+
+def _allocation(context: Context, plan: Allocation) -> tuple[list[Element], list[Element | None]]:
+    amounts = np.asarray(plan.amounts)
+    total = np.asarray(amounts if amounts.ndim == 1 else amounts.sum(axis=1), np.float64)
+    values = np.asarray(plan.values, np.float64)
+    rows = [
+        Bar(
+            context.name(i),
+            float(total[i]),
+            f"{describe(amounts[i])} · value {number(float(values[i]))}",
+        )
+        for i in _few(total).tolist()
+    ]
+    caption = "The amount each item gets and the value it brings." + _rest(plan.n, "items")
+    figures: list[Element | None] = [
+        figure(charts.bars(rows, label="amount of each item"), caption, title="How much each gets", name="amounts")
+    ]
+    stats = [stat(describe(used), f"{name} used", None if name not in plan.budget else f"of {describe(plan.budget[name])}") for name, used in plan.used.items()][:2]
+    if plan.price is not None:
+        stats.append(stat(number(float(plan.price)), "price", "what one more unit of budget is worth"))
+    return stats, figures
+
+
+def _blend(context: Context, plan: Blend) -> tuple[list[Element], list[Element | None]]:
+    figures: list[Element | None] = []
+    if plan.form == "order":
+        order = np.asarray(plan.result, np.int64)
+        points = plan.info.get("points")
+        if points is not None and np.size(points) == plan.n:
+            worth = np.asarray(points, np.float64)
+            ranked = [Bar(f"{at + 1}. {context.name(i)}", float(worth[i]), number(float(worth[i]))) for at, i in enumerate(order[:SHOWN].tolist())]
+            chart = charts.bars(ranked, label="points of each alternative, best first")
+        else:
+            chart = E("ol", [E("li", context.name(i)) for i in order[:SHOWN].tolist()], class_="order")
+        caption = "Best first." + (f" The first {SHOWN} of {plan.n:,}." if plan.n > SHOWN else "")
+        figures.append(figure(chart, caption, title="The ranking", name="ranking"))
+    count = plan.n if plan.spread is None else len(plan.spread)
+    member = "judge" if plan.form == "order" else "member"
+    stats = [stat(f"{count:,}", f"{member}s", f"combined as {plan.form}" if plan.form != "none" else None)]
+    if isinstance(plan.weights, np.ndarray) and plan.weights.ndim == 1:
+        weights = np.asarray(plan.weights, np.float64)
+        rows = [Bar(f"{member} {i}", float(weights[i]), number(float(weights[i]))) for i in _few(weights).tolist()]
+        caption = f"The weight of each {member}." + _rest(len(weights), f"{member}s")
+        figures.append(figure(charts.bars(rows, label=f"weight of each {member}"), caption, title="What each counts for", name="weights"))
+    if plan.spread is not None and len(plan.spread):
+        spread = np.asarray(plan.spread, np.float64)
+        rows = [Bar(f"{member} {i}", float(spread[i]), number(float(spread[i]))) for i in _few(spread).tolist()]
+        caption = f"How far each {member} stands from the result: what blending cost it." + _rest(len(spread), f"{member}s")
+        figures.append(figure(charts.bars(rows, label=f"spread of each {member}"), caption, title="How far each stands from the result", name="spread"))
+        if np.isfinite(spread).any():
+            worst = int(np.nanargmax(spread))
+            stats.append(stat(number(float(spread[worst])), "largest spread", f"{member} {worst}, {_part(spread, worst)}"))
+    return stats, figures
+
+
+def _part(spread: Any, worst: int) -> str:
+    whole = float(np.nansum(spread))
+    return f"{percent(float(spread[worst]) / whole)} of the whole" if whole > 0 else "all agree"

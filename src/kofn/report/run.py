@@ -1,0 +1,105 @@
+"""What every report says of its run: how good the plan is, and everything needed to run it again."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+from xml.etree.ElementTree import Element
+
+import numpy as np
+
+from kofn.plans import Plan
+from kofn.report.context import Context
+from kofn.report.page import E, bytes_, describe, facts, number, percent, seconds, stat, user, version
+
+STATUS = {
+    "optimal": ("optimal", "no better answer exists"),
+    "local": ("locally optimal", "no single swap improves it"),
+    "approximate": ("approximate", "the method has a proven ratio"),
+    "heuristic": ("heuristic", "no promise about the best possible"),
+    "stopped": ("stopped early", "a valid answer, cut short"),
+}
+_COUNTERS = {
+    "oracle_calls": "objective evaluations",
+    "distance_evals": "distances computed",
+    "swaps": "swaps",
+}
+
+
+def kind(plan: Plan) -> Any:
+    """Objective and method in words."""
+    objective = plan.options.get("objective") or plan.info.get("objective")
+    words = [str(word).replace("_", " ") for word in (objective, plan.method) if isinstance(word, str) and word]
+    return user(" · ".join(dict.fromkeys(words)) or type(plan).__name__.lower())
+
+
+def quality(plan: Plan) -> Element:
+    """How good the answer provably is."""
+    word, note = STATUS[plan.status]
+    bound, value = plan.bound, plan.value
+    if plan.status == "optimal":
+        return stat(word.capitalize(), "quality", note)
+    if bound is not None and math.isfinite(bound) and math.isfinite(value) and bound > 0 and value > 0:
+        ratio = min(value / bound, bound / value)
+        if plan.sense == "max":
+            return stat(f"≥ {percent(math.floor(ratio * 1000) / 1000)}", "of the best possible value", f"proven by the bound; {word}")
+        return stat(f"≤ {percent(math.ceil((1 / ratio - 1) * 1000) / 1000)}", "above the best possible", f"proven by the bound; {word}")
+    return stat(word.capitalize(), "quality", note)
+
+
+def outcome(plan: Plan) -> Element:
+    """What it took."""
+    peak = plan.info.get("peak_bytes")
+    note = f"{bytes_(float(peak))} peak memory" if isinstance(peak, int | float) and peak else None
+    return stat(seconds(float(plan.info["seconds"])), "to compute", note)
+
+
+def ran(context: Context) -> Element:
+    """The last section: the command and every fact of the run."""
+    plan = context.plan
+    rows: list[tuple[str, Any]] = [("method", user(plan.method or "unnamed"))]
+    rows += [(f"option {name}", user(describe(value))) for name, value in sorted(plan.options.items())]
+    if context.X is not None:
+        rows.append(("metric", context.metric))
+    rows.append(("seed", user(plan.seed) if plan.seed is not None else "none: nothing was drawn"))
+    rows.append(("status", f"{plan.status}: {STATUS[plan.status][1]}"))
+    if math.isfinite(plan.value):
+        rows.append(("value", f"{number(plan.value, 6)} ({'larger' if plan.sense == 'max' else 'smaller'} is better)"))
+    if plan.bound is not None:
+        rows.append(("bound on the optimum", number(float(plan.bound), 6)))
+    if plan.gap is not None:
+        rows.append(("gap", percent(plan.gap, 2)))
+    for name in sorted({*plan.used, *plan.budget}):
+        limit = f" of {describe(plan.budget[name])}" if name in plan.budget else ""
+        rows.append((f"{name} used", user(describe(plan.used[name]) + limit if name in plan.used else "–" + limit)))
+    for name, price in sorted(plan.prices.items()):
+        rows.append((f"price of {name}", user(describe(price))))
+    rows += _measured(plan)
+    if plan.problem:
+        rows.append(("problem digest", E("code", user(plan.problem))))
+    rows.append(("kofn version", user(plan.info.get("version") or version())))
+    command = None if context.command is None else E("pre", E("code", user(context.command)), tabindex=0, aria_label="command")
+    return E(
+        "section",
+        E("h2", "What was run", id="run"),
+        command,
+        facts(rows),
+        class_="card",
+        aria_labelledby="run",
+    )
+
+
+def _measured(plan: Plan) -> list[tuple[str, Any]]:
+    rows: list[tuple[str, Any]] = []
+    for name, value in plan.info.items():
+        if name in ("version", "objective") or value is None:
+            continue
+        if name == "seconds":
+            rows.append(("time", seconds(float(value))))
+        elif name == "peak_bytes":
+            rows.append(("peak memory", bytes_(float(value))))
+        elif name in _COUNTERS:
+            rows.append((_COUNTERS[name], number(value)))
+        elif isinstance(value, str | bool | int | float | np.generic):
+            rows.append((name.replace("_", " "), user(describe(value))))
+    return rows
