@@ -1,7 +1,9 @@
 """What a selection must obey: cardinality, knapsack, quotas, must-include, must-exclude, held exactly while picking.
 
-A greedy search asks a `Tracker` which items are still open. The tracker reserves what the quotas' minima still need (slots
-and money), so that a search which only ever picks open items can always be completed: it never paints itself into a corner.
+A greedy search asks a `Tracker` which items are still open. The tracker reserves what the quotas' minima still need
+(slots
+and money), so that a search which only ever picks open items can always be completed: it never paints itself into a
+corner.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ Mask = NDArray[np.bool_]
 class Constraints:
     """The checked constraints of one selection.
 
-    `k` is how many to pick: exactly that many, or at most that many where a budget is given too. `groups` are codes into
+    `k` is how many to pick: exactly that many, or at most that many where a budget is given too. `groups` are codes
+    into
     `names`; `least` and `most` hold the quota of each code. `first` are the picks that come before the search begins.
     """
 
@@ -93,7 +96,7 @@ class Constraints:
         open_items = self.n - int(self.banned.sum())
         if self.exact_k and self.k > open_items:
             raise InfeasibleError(
-                f"k={self.k} but exclude leaves {open_items} of {self.n} items; ask for k <= {open_items} or exclude fewer"
+                f"k={self.k} but exclude leaves {open_items} of {self.n} items; lower k or exclude fewer"
             )
         if len(self.first) > self.k:
             raise InfeasibleError(f"include and start hold {len(self.first)} items, more than k={self.k}; raise k")
@@ -115,12 +118,13 @@ class Constraints:
                 )
             if held[code] > self.most[code]:
                 raise InfeasibleError(
-                    f"include and start hold {held[code]} items of group {name!r}, its quota is at most {self.most[code]}"
+                    f"include and start hold {held[code]} of group {name!r}, its quota is at most {self.most[code]}"
                 )
         need = int(np.maximum(self.least, held).sum())
         if need > self.k:
             raise InfeasibleError(
-                f"the quotas' minima (with include) need {need} items, k={self.k}; raise k or lower them by {need - self.k}"
+                f"the quotas' minima (with include) need {need} items, k={self.k}; "
+                f"raise k or lower them by {need - self.k}"
             )
         most = int(np.minimum(self.most, room).sum())
         if self.exact_k and most < self.k:
@@ -175,10 +179,8 @@ class Constraints:
         order = np.argsort(-gains, kind="stable")
         # Items in `first` are in every feasible set and add nothing any more, so they only use up slots.
         slots = self.k - len(self.first)
-        if self.groups is None:
-            best = float(np.sum(gains[order[:slots]]))
-        else:
-            best = self._best_by_quota(gains, order, slots)
+        open_top = float(np.sum(gains[order[:slots]]))
+        best = open_top if self.groups is None else self._best_by_quota(gains, order, slots)
         if self.costs is not None and self.budget is not None:
             best = min(best, _fractional(gains, self.costs, float(self.limit - total(self.costs[self.first]))))
         return best

@@ -1,4 +1,5 @@
-"""Writes `_index.py` and `verbs.pyi` from the registered functions: `make index`. A test re-derives both and compares."""
+"""Writes `_index.py` and `verbs.pyi` from the registered functions: `make index`. A test re-derives both and
+compares."""
 
 from __future__ import annotations
 

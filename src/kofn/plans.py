@@ -1,7 +1,7 @@
 """The four nouns: what `select`, `assign`, `allocate` and `combine` return.
 
-A plan is frozen, its arrays are read-only, and it is honest about itself: what it cost, how good it is provably (a bound
-and a status), what a unit of budget is worth, and what ran to make it.
+A plan is frozen, its arrays are read-only, and it is honest about itself: what it cost, how good it is provably (a
+bound and a status), what a unit of budget is worth, and what ran to make it.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Plan:
         return 0.0 if scale == 0 else abs(self.bound - self.value) / scale
 
     def verify(self, problem: Any) -> Self:
-        """Hold this plan against the problem: every hard constraint, exactly. Returns itself, or raises naming the breach."""
+        """Hold this plan against the problem, every constraint exactly; returns itself, or raises naming the breach."""
         breaches = problem.audit(self)
         if breaches:
             raise AssertionError(f"{self.method or type(self).__name__} broke its problem: " + "; ".join(breaches))
@@ -160,9 +160,9 @@ class Plan:
         return f"{type(self).__name__}({self._head()}, " + ", ".join(f"{k}={v}" for k, v in self._facts()) + ")"
 
     def _repr_html_(self) -> str:
+        left = "style='text-align:left'"
         rows = "".join(
-            f"<tr><th style='text-align:left'>{html.escape(k)}</th><td style='text-align:left'>{html.escape(v)}</td></tr>"
-            for k, v in self._facts()
+            f"<tr><th {left}>{html.escape(k)}</th><td {left}>{html.escape(v)}</td></tr>" for k, v in self._facts()
         )
         return f"<b>{type(self).__name__}</b>: {html.escape(self._head())}<table>{rows}</table>"
 

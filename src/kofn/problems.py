@@ -23,7 +23,8 @@ _PER_ITEM = ("y", "groups", "costs")
 
 @dataclass(frozen=True)
 class Problem:
-    """What one call asked: the checked arguments `given`, the pool size `n`, the user's `ids`, and a digest of it all."""
+    """What one call asked: the checked arguments `given`, the pool size `n`, the user's `ids`, and a digest of it
+    all."""
 
     verb: str
     n: int
@@ -75,7 +76,7 @@ def _length(name: str, value: Any) -> int:
 
 
 def digest(values: Mapping[str, Any]) -> str:
-    """blake2b of the inputs, so that a plan can tell which problem it answers. Settings other than the seed do not count."""
+    """blake2b of the inputs, by which a plan tells which problem it answers; of the settings only the seed counts."""
     state = hashlib.blake2b(digest_size=16)
     for name in sorted(values):
         if name not in checks.SETTINGS or name == "seed":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from kofn import registry
+from kofn import dispatch, registry
 from kofn.checks import VOCABULARY, InputError, nearest
 
 if TYPE_CHECKING:
@@ -20,11 +20,11 @@ def _run(verb: str, method: Method, options: Mapping[str, Any] | None, arguments
     given = {name: value for name, value in arguments.items() if value is not None}
     for name in given:
         if name not in VOCABULARY:
-            entry = registry.methods_of(verb).get(method) if isinstance(method, str) else None
+            entry = dispatch.methods_of(verb).get(method) if isinstance(method, str) else None
             if entry is not None and name in entry.options:
                 raise InputError(f"{name} is an option of {method}: pass options={{{name!r}: {given[name]!r}}}")
             raise InputError(f"{verb} has no argument {name!r}{nearest(name, VOCABULARY)}")
-    return registry.dispatch(verb, method, given, options or {}, given.pop("ids", None))
+    return dispatch.dispatch(verb, method, given, options or {}, given.pop("ids", None))
 
 
 def select(
@@ -36,8 +36,8 @@ def select(
         X: vectors (n, d), one row an item; or give `similarity` (n, n) or `scores` (n,) by name.
         method: a method's name (`kofn.methods("select")`), "auto", or your own callable.
         options: the method's own options.
-        **arguments: words of the vocabulary: k, budget with costs, quotas with groups, include, exclude, start, weights,
-            metric, objective, ids, and the settings seed, max_memory, time_limit, n_threads, progress.
+        **arguments: words of the vocabulary: k, budget with costs, quotas with groups, include, exclude, start,
+            weights, metric, objective, ids, and the settings seed, max_memory, time_limit, n_threads, progress.
 
     Returns:
         A `Selection`: `indices` in the order picked, `gains`, `value`, `bound`, `status`.
@@ -166,7 +166,7 @@ def methods(verb: str | None = None, *, given: Sequence[str] = ()) -> list[regis
         if word not in VOCABULARY:
             raise InputError(f"given={word!r} is not an argument{nearest(word, VOCABULARY)}")
     verbs = registry.VERBS if verb is None else (verb,)
-    rows = [entry for one in verbs for entry in registry.methods_of(one).values()]
+    rows = [entry for one in verbs for entry in dispatch.methods_of(one).values()]
     return [entry for entry in rows if not given or entry.takes(set(given) - {"ids"}) is not None]
 
 
@@ -188,7 +188,8 @@ def compare(
         k: one count or several.
         methods: names or callables, run with the same arguments (each is given only those that it takes).
         seeds: how many seeds, or which; methods without a seed run once.
-        objective: for select, what every answer is measured by, default "facility_location"; elsewhere the plan's own value.
+        objective: for select, what every answer is measured by, default "facility_location"; elsewhere the plan's own
+            value.
         **arguments: words of the vocabulary.
 
     Returns:
@@ -196,8 +197,8 @@ def compare(
 
     Examples:
         >>> import kofn
-        >>> frame = kofn.compare("select", [[0.0], [0.1], [5.0], [9.0]], k=[1, 2], methods=["lazy_greedy", "farthest_first"])
-        >>> frame["value"].to_list()[0] >= frame["value"].to_list()[2]
+        >>> frame = kofn.compare("select", [[0.0], [0.1], [5.0], [9.0]], k=[1, 2], methods=["lazy_greedy",
+        "farthest_first"]) >>> frame["value"].to_list()[0] >= frame["value"].to_list()[2]
         True
     """
     import polars
@@ -212,7 +213,7 @@ def compare(
     runs = range(seeds) if isinstance(seeds, int) else seeds
     rows = []
     for name in methods:
-        entry = registry.methods_of(verb).get(name) if isinstance(name, str) else None
+        entry = dispatch.methods_of(verb).get(name) if isinstance(name, str) else None
         seeded = entry is None or "seed" in entry.accepted
         for count in k if isinstance(k, Sequence) else [k]:
             for seed in runs if seeded else [None]:

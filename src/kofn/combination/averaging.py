@@ -1,4 +1,4 @@
-"""Weighted means of arrays, state dicts and checkpoints: exact, block by block, in memory that does not grow with them."""
+"""Weighted means of arrays, state dicts and checkpoints: exact, block by block, in memory that does not grow."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kofn.checks import InputError
+from kofn.engines.control import Control
 from kofn.io.tensor_writer import CheckpointWriter
 from kofn.io.tensors import Checkpoint, Layout, LazyArrays, LazyTensor, from_torch, is_torch
 from kofn.plans import Blend
@@ -26,13 +27,16 @@ _TASK = 1 << 20  # elements handed to a thread at a time
 _ROW = 8192  # a dot product this short is never split among BLAS threads, so sums do not depend on their number
 _THREADED = 1 << 22  # elements above which threads pay
 _POOL = 64 << 20  # bytes of buffers a thread may hold unless max_memory says otherwise
-_SHOWN = 8
+_LEAST_BLOCK = 256
+_SHOWN = 8  # mismatches spelled out
 
 _HALF = {np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16)} | {
     np.dtype(getattr(ml_dtypes, name))
     for name in ("float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz")
 }
-_REAL = {np.dtype(np.float32): np.dtype(np.float32), np.dtype(np.float64): np.dtype(np.float64)} | {
+_REAL: dict[np.dtype[Any], np.dtype[Any]] = {
+    np.dtype(np.float32): np.dtype(np.float32),
+    np.dtype(np.float64): np.dtype(np.float64),
     np.dtype(np.complex64): np.dtype(np.float32),
     np.dtype(np.complex128): np.dtype(np.float64),
 }
@@ -44,7 +48,7 @@ _COPIED = np.dtype(ml_dtypes.float8_e8m0fnu)
     "combine",
     traits=("mergeable",),
     cost="O(m d) time, each member read once; memory a few blocks, whatever m models weigh on disk",
-    exact="the minimiser of sum_i w_i ||x_i - y||^2 among tensors of the members' dtype; copies give the copy bit for bit",
+    exact="minimises sum_i w_i ||x_i - y||^2 among tensors of the members' dtype; copies give the copy bit for bit",
     paper="McMahan et al. 2017, Communication-efficient learning of deep networks from decentralized data (AISTATS)",
 )
 def weighted_mean(
@@ -56,38 +60,41 @@ def weighted_mean(
     statistic: bool | None = None,
     max_memory: int | None = None,
     n_threads: int | None = None,
+    progress: bool | None = None,
 ) -> Blend:
     """Weighted mean of arrays, state dicts or checkpoints on disk, tensor by tensor.
 
-    Half-precision members (float16, bfloat16, 8-bit floats) are summed in float32, all others in float64, and rounded once
-    to the members' dtype. Integer and boolean tensors are copied where the members agree and refused where they do not.
-    Quantised weights whose scales are tensors of their own are averaged as stored, which is rarely what is meant.
+    Half-precision members (float16, bfloat16, 8-bit floats) are summed in float32, all others in float64, and rounded
+    once to the members' dtype. Integer and boolean tensors are copied where the members agree and refused where they do
+    not. Quantised weights whose scales are tensors of their own are averaged as stored, which is rarely what is meant.
 
     Args:
         members: m arrays of one shape; or m mappings name -> array (NumPy or torch, bfloat16 included); or m paths of
             `*.safetensors` files or folders of them. All have the same names, shapes and dtypes.
-        weights: (m,) relative weights, uniform by default; they are divided by their sum, which must be positive.
-        normalize: False takes the weights as they are: any real numbers, and the blend is "linear" unless they sum to one.
-        out: a `*.safetensors` file, or a folder that gets the first member's shards, to write into while reading. The file
-            or folder appears whole or not at all.
-        statistic: keep the float64 sums that make the mean mergeable (8 bytes an element). None keeps them for arrays and
-            not for state dicts; they are not offered for checkpoints on disk.
-        max_memory: bytes for the blocks of all threads together (64 MiB a thread by default).
-        n_threads: threads; the result is the same for any number. All available cores by default, one for small members.
+        weights: (m,) relative weights, uniform by default; divided by their sum, which must be positive.
+        normalize: False takes the weights as they are; unless they sum to one the blend is then "linear".
+        out: a `*.safetensors` file, or a folder that gets the first member's shards, to write into while reading. The
+            file or folder appears whole or not at all; an earlier output is replaced.
+        statistic: keep the float64 sums that make the mean mergeable (8 bytes an element). None keeps them for arrays
+            and not for state dicts; they are not offered for checkpoints on disk.
+        max_memory: bytes for the blocks of all threads together (by default up to 64 MiB a thread).
+        n_threads: threads, all available cores by default (one for small members); the result does not depend on them.
+        progress: show progress on a terminal.
 
     Returns:
-        A Blend. `result` is an array for arrays and a dict of arrays for mappings (`kofn.io.tensors.to_torch` makes it a
-        state dict); for checkpoints it is a lazy mapping name -> array, over the written files with `out` and computed on
-        access without. `weights` (m,) as used; `form` is "simplex", "affine" (a negative weight) or "linear"; `spread` (m,)
-        is the L2 distance of each member to the blend; `value` is sum_i w_i spread_i^2, the minimised objective (NaN for
-        "linear"); `statistic` is {"sum": ..., "weight": ...} or None, see `merge_means`.
+        A Blend. `result` is an array for arrays and a dict of arrays for mappings (`kofn.io.tensors.to_torch` makes a
+        state dict of it); for checkpoints it is a lazy mapping name -> array: over the written files with `out`,
+        computed on access without. `weights` (m,) as used; `form` is "simplex", "affine" (a weight is negative) or
+        "linear"; `spread` (m,) is the L2 distance of each member to the blend; `value` is sum_i w_i spread_i^2, the
+        minimised objective (NaN for "linear"); `statistic` is {"sum": ..., "weight": ...} or None, see `merge_means`.
 
     Raises:
         InputError: names, shapes or dtypes that differ (all at once), a NaN or infinity (member, tensor and index),
-            integers that differ, a sum beyond the dtype's range, weights that sum to zero or less, an `out` that is a member.
+            integers that differ, a sum beyond the dtype's range, weights that sum to zero or less, an `out` that is a
+            member.
         FailureError: a damaged checkpoint, a full disk.
 
-    Time O(m d); the memory held beyond the result is the blocks. `info` counts `tensors`, `elements` and `bytes_read`.
+    Time O(m d); the memory held beyond the result is the blocks. `info` counts `tensors`, `elements`, `bytes_read`.
 
     >>> import numpy as np
     >>> blend = weighted_mean([np.array([0.0, 4.0]), np.array([2.0, 0.0])], weights=[3, 1])
@@ -97,7 +104,8 @@ def weighted_mean(
     True
 
     References:
-        McMahan et al. 2017, AISTATS; Wortsman et al. 2022, Model soups (ICML).
+        McMahan et al. 2017, Communication-efficient learning of deep networks from decentralized data (AISTATS).
+        Wortsman et al. 2022, Model soups: averaging weights of multiple fine-tuned models (ICML).
     """
     pool = _open(members)
     m = len(pool.members)
@@ -105,8 +113,7 @@ def weighted_mean(
     if statistic and pool.on_disk:
         raise InputError("statistic=True: the sums of checkpoints on disk are not kept in memory; pass state dicts")
     keep = not pool.named if statistic is None else statistic
-    threads = _threads(n_threads, pool.elements)
-    block = _block_size(max_memory, threads, m)
+    threads, block = _plan_blocks(n_threads, max_memory, pool)
     mean = _Mean(pool, used, form, block, keep_double=keep)
 
     sums = {name: np.empty(tensor.shape, np.float64) for name, tensor in pool.first.items()} if keep else None
@@ -114,10 +121,10 @@ def weighted_mean(
     if out is not None:
         layout = _check_out(out, pool)
         with CheckpointWriter(out, layout) as writer:
-            squares = mean.run(threads, writer.write, sums)
+            squares = mean.run(threads, writer.write, sums, progress)
         result: Any = Checkpoint.open(writer.out).arrays()
     elif pool.on_disk:
-        squares = mean.run(threads, None, sums)
+        squares = mean.run(threads, None, sums, progress)
         result = LazyArrays(pool.first, mean.tensor)
     else:
         held = {name: np.empty(tensor.shape, tensor.dtype) for name, tensor in pool.first.items()}
@@ -126,7 +133,7 @@ def weighted_mean(
         def store(name: str, start: int, values: NDArray[Any]) -> None:
             flat[name][start : start + len(values)] = values
 
-        squares = mean.run(threads, store, sums)
+        squares = mean.run(threads, store, sums, progress)
         result = held if pool.named else held[""]
 
     kept = None
@@ -154,7 +161,7 @@ def weighted_mean(
 def merge_means(*statistics: Mapping[str, Any]) -> dict[str, Any]:
     """One statistic for the members of several: `statistic["sum"] / statistic["weight"]` is their common weighted mean.
 
-    Each is a `Blend.statistic` of `weighted_mean`: {"sum": sum_i w_i x_i, "weight": sum_i w_i} with the weights as given.
+    Each is a `Blend.statistic` of `weighted_mean`: {"sum": sum_i w_i x_i, "weight": sum_i w_i}, weights as given.
     Any partition of the members, merged in any order, gives the statistic of all at once, up to float64 rounding.
 
     >>> import numpy as np
@@ -241,7 +248,10 @@ def _open(members: Sequence[Any]) -> _Pool:
             opened.append(member)
         elif isinstance(member, Mapping):
             kinds.add("mappings")
-            opened.append({str(name): _hold(value, label, str(name)) for name, value in member.items()})
+            odd = [name for name in member if not isinstance(name, str) or not name]
+            if odd:
+                raise InputError(f"{label} has a tensor named {odd[0]!r}; names are non-empty text")
+            opened.append({name: _hold(value, label, name) for name, value in member.items()})
         else:
             kinds.add("arrays")
             opened.append({"": _hold(member, label, "")})
@@ -262,6 +272,8 @@ def _hold(value: Any, label: str, name: str) -> _Held:
             array = np.asarray(value)
         except ValueError as error:
             raise InputError(f"{label}: {_what(name)} is ragged ({error}); give rectangular arrays") from None
+        if not hasattr(value, "dtype") and array.dtype.kind in "iu":
+            array = array.astype(np.float64)  # a list such as [3, 6] is written without a dtype in mind
     if array.dtype.byteorder == ">":
         array = array.astype(array.dtype.newbyteorder("="))
     known = array.dtype in _HALF or array.dtype in _REAL or array.dtype == _COPIED or array.dtype.kind in "iub"
@@ -306,7 +318,8 @@ def _blend_weights(weights: Any, m: int, normalize: bool) -> tuple[NDArray[np.fl
     if normalize:
         if total <= slack:
             raise InputError(
-                f"weights sum to {total:g}; relative weights need a positive sum (normalize=False takes them as they are)"
+                f"weights sum to {total:g}; relative weights need a positive sum "
+                "(the option normalize=False takes them as they are)"
             )
         used = given / total
     else:
@@ -316,25 +329,19 @@ def _blend_weights(weights: Any, m: int, normalize: bool) -> tuple[NDArray[np.fl
     return used, total, "simplex" if (used >= 0).all() else "affine"
 
 
-def _threads(n_threads: int | None, elements: int) -> int:
-    if elements < _THREADED:
-        return 1
-    if n_threads is not None:
-        return n_threads
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _block_size(max_memory: int | None, threads: int, m: int) -> int:
-    """Elements in a block, so that the buffers of all threads stay within `max_memory`."""
-    room = _POOL if max_memory is None else max_memory // threads
-    each = _Buffers.bytes_per_element(m)
-    least = 256
-    if max_memory is not None and room < least * each:
+def _plan_blocks(n_threads: int | None, max_memory: int | None, pool: _Pool) -> tuple[int, int]:
+    """Threads, and elements in a block; the block does not depend on the threads, so that no sum does."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = 1 if pool.elements < _THREADED else n_threads or cores
+    each = _Buffers.bytes_per_element(len(pool.members))
+    room = _POOL if max_memory is None else max_memory
+    if max_memory is not None and room < _LEAST_BLOCK * each:
         raise InputError(
-            f"max_memory={max_memory} is too little for {m} members and {threads} threads; "
-            f"give at least {least * each * threads}"
+            f"max_memory={max_memory} is too little for {len(pool.members)} members; "
+            f"give at least {_LEAST_BLOCK * each} bytes"
         )
-    return max(least, min(_BLOCK, room // each))
+    block = max(_LEAST_BLOCK, min(_BLOCK, room // each))
+    return (threads if max_memory is None else max(1, min(threads, max_memory // (block * each)))), block
 
 
 def _check_out(out: str | os.PathLike[str], pool: _Pool) -> Layout:
@@ -343,7 +350,10 @@ def _check_out(out: str | os.PathLike[str], pool: _Pool) -> Layout:
     for label, member in zip(pool.labels, pool.members, strict=True):
         if isinstance(member, Checkpoint) and member.is_at(Path(out)):
             raise InputError(f"out={os.fspath(out)!r} is where {label} lies; name another path")
-    return pool.first.layout if isinstance(pool.first, Checkpoint) else Layout.of_arrays(pool.first)
+    if not isinstance(pool.first, Checkpoint):
+        return Layout.of_arrays(pool.first)
+    # A file keeps its name only inside its own folder: loaders look for model.safetensors in a new one.
+    return pool.first.layout if pool.first.path.is_dir() else pool.first.layout.as_single_file()
 
 
 class _Buffers:
@@ -367,7 +377,7 @@ class _Mean:
     def __init__(self, pool: _Pool, weights: NDArray[np.float64], form: str, block: int, *, keep_double: bool) -> None:
         self.pool, self.form, self.block, self.double = pool, form, block, keep_double
         self.weights = [float(weight) for weight in weights]
-        # float32 sums err by at most m sum|w| 2^-24 of the largest member, which must stay far below half a unit in the
+        # float32 sums err by at most m sum|w| 2^-24 of the largest member, which must stay below half a unit in the
         # last place of a float16 (2^-12) for copies to come back bit for bit.
         self.double |= len(self.weights) * math.fsum(map(abs, self.weights)) > 512
         self.local = threading.local()
@@ -377,22 +387,31 @@ class _Mean:
         threads: int,
         sink: Callable[[str, int, NDArray[Any]], None] | None,
         sums: dict[str, NDArray[np.float64]] | None,
+        progress: bool | None = None,
     ) -> NDArray[np.float64]:
         """Blends everything; returns (m,) squared distances, added up in the same order for any number of threads."""
         flat = None if sums is None else {name: array.reshape(-1) for name, array in sums.items()}
 
         def work(task: list[tuple[str, int, int]]) -> NDArray[np.float64]:
-            return np.sum([self._block(name, start, stop, sink, flat) for name, start, stop in task], axis=0)
+            squares = np.zeros(len(self.weights))
+            for name, start, stop in task:
+                squares += self._block(name, start, stop, sink, flat)
+            return squares
 
         tasks = list(self._tasks())
-        if threads == 1 or len(tasks) == 1:
-            parts = [work(task) for task in tasks]
-        else:
-            executor = ThreadPoolExecutor(min(threads, len(tasks)))
+        executor = ThreadPoolExecutor(min(threads, len(tasks))) if min(threads, len(tasks)) > 1 else None
+        parts = []
+        with Control(progress=progress, total=len(tasks), what="blending") as control:
             try:
-                parts = list(executor.map(work, tasks))
+                for part in map(work, tasks) if executor is None else executor.map(work, tasks):
+                    parts.append(part)
+                    control.step(len(parts))
+                    if control.stopped():  # half a blend is none
+                        raise KeyboardInterrupt
             finally:
-                executor.shutdown(cancel_futures=True)
+                if executor is not None:
+                    executor.shutdown(cancel_futures=True)
+        self.local = threading.local()
         return np.array([math.fsum(column) for column in np.array(parts).T.tolist()])
 
     def tensor(self, name: str) -> NDArray[Any]:
@@ -474,8 +493,8 @@ class _Mean:
             total.fill(0)
         if sums is not None:
             sums[name][start:stop] = total
-        # Rounding to a narrower dtype hides the error of the sum. Where nothing is narrowed, or negative weights cancel,
-        # the box and the copies are kept by hand.
+        # Rounding to a narrower dtype hides the error of the sum. Where nothing is narrowed, or negative weights
+        # cancel, the box and the copies are kept by hand.
         if self.form != "linear" and (part == np.float64 or self.form == "affine"):
             np.copyto(low, rows[0])
             np.copyto(high, rows[0])
@@ -532,8 +551,8 @@ class _Mean:
         bad = np.flatnonzero(~np.isfinite(blend))
         if len(bad):
             raise InputError(
-                f"the blend of {_what(name)} at {self._index(name, start + int(bad[0]) // step)} is beyond the range of "
-                f"{dtype}; use weights that sum to one or members of a wider dtype"
+                f"the blend of {_what(name)} at {self._index(name, start + int(bad[0]) // step)} is beyond the range "
+                f"of {dtype}; use weights that sum to one or members of a wider dtype"
             )
         return squares
 

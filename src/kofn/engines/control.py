@@ -13,8 +13,8 @@ from typing import Any, Self
 class Control:
     """Ask `stopped()` between steps: True once the time limit has passed or Ctrl-C was pressed.
 
-    Inside the `with` block the first Ctrl-C only sets a flag, so that the search can return its valid prefix with status
-    "stopped"; a second one interrupts as usual. Progress is drawn only on a terminal.
+    Inside the `with` block the first Ctrl-C only sets a flag, so that the search can return its valid prefix with
+    status "stopped"; a second one interrupts as usual. Progress is drawn only on a terminal.
     """
 
     def __init__(

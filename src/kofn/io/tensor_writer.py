@@ -16,7 +16,7 @@ from typing import Any, Self
 import numpy as np
 
 from kofn.checks import FailureError, InputError
-from kofn.io.tensors import INDEX_SUFFIX, Layout, Shard, TensorSpec, header_bytes
+from kofn.io.tensors import INDEX_SUFFIX, Layout, Shard, TensorSpec, header_bytes, read_index
 
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _WRITE_BLOCK = 8 << 20
@@ -58,9 +58,17 @@ class CheckpointWriter:
             )
         if not self.single and self.out.exists() and not self.out.is_dir():
             raise InputError(f"out={str(self.out)!r} is a file that does not end in .safetensors; name another path")
-        if not self.single and os.path.ismount(self.out):
+        if self.single or not self.out.exists():
+            return
+        if os.path.ismount(self.out):
             raise InputError(
                 f"out={str(self.out)!r} is a mount point, which cannot be replaced; name a folder inside it"
+            )
+        foreign = sorted(_checkpoint_files(self.out) - _own_files(self.out) - {s.file_name for s in self.layout.shards})
+        if foreign:
+            raise InputError(
+                f"out={str(self.out)!r} holds {foreign[0]!r}, which is no earlier output and would be lost; "
+                "move it or name another folder"
             )
 
     def __enter__(self) -> Self:
@@ -189,13 +197,29 @@ def _remove_stale(out: Path) -> None:
             os.close(claim)
 
 
+def _checkpoint_files(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir() if path.name.endswith((".safetensors", INDEX_SUFFIX))}
+
+
+def _own_files(folder: Path) -> set[str]:
+    """What an earlier output in `folder` consists of: its index with the shards it names, or `model.safetensors`."""
+    names = {"model.safetensors"}
+    for index in folder.glob("*" + INDEX_SUFFIX):
+        try:
+            names |= {index.name, *read_index(index)[0].values()}
+        except FailureError:
+            continue
+    return names
+
+
 def _replace_folder(new: Path, old: Path) -> None:
     """Puts the folder `new` where `old` is, in one step where the system can swap two names, keeping other files."""
     if not old.exists():
         os.rename(new, old)
         return
+    replaced = _checkpoint_files(old)
     for path in old.iterdir():
-        if path.name.endswith((".safetensors", INDEX_SUFFIX)):
+        if path.name in replaced:
             continue
         if path.is_dir() and not path.is_symlink():
             shutil.copytree(path, new / path.name, symlinks=True)

@@ -221,8 +221,8 @@ class Checkpoint(Mapping[str, LazyTensor]):
 
     `Checkpoint.open(path)` takes a `*.safetensors` file, an `*.safetensors.index.json` file, or a folder that holds
     either `model.safetensors`, one index with its shards, or exactly one safetensors file. A path that is no checkpoint
-    is an InputError; a checkpoint that is damaged (truncated, a shard missing, index and shards at odds, a tensor twice)
-    is a FailureError; both name the file, the tensor and what to do. Costs one small read for each shard.
+    is an InputError; one that is damaged (truncated, a shard missing, index and shards at odds, a tensor twice) is a
+    FailureError; both name the file, the tensor and what to do. Costs one small read for each shard.
 
     >>> import tempfile, numpy as np, safetensors.numpy
     >>> folder = tempfile.mkdtemp()
@@ -246,7 +246,7 @@ class Checkpoint(Mapping[str, LazyTensor]):
 
     @classmethod
     def _open_index(cls, path: Path, index: Path) -> Checkpoint:
-        weight_map, metadata = _read_index(index)
+        weight_map, metadata = read_index(index)
         shards: list[Shard] = []
         tensors: dict[str, LazyTensor] = {}
         for file_name in sorted(set(weight_map.values())):
@@ -341,7 +341,8 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return names
 
 
-def _read_index(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
+def read_index(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
+    """The map from tensor to shard and the metadata of an index file."""
     try:
         content = json.loads(path.read_bytes(), object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
@@ -426,7 +427,7 @@ def _entry(path: Path, name: str, item: Any) -> tuple[TensorSpec, int, int]:
         raise FailureError(
             f"{path}: tensor {name!r} lacks its dtype, shape or data_offsets; fetch the file again"
         ) from error
-    if code not in DTYPES:
+    if not isinstance(code, str) or code not in DTYPES:
         raise InputError(
             f"{path}: tensor {name!r} is of type {code!r}, which is not supported; convert it to one of: "
             + ", ".join(DTYPES)
@@ -481,7 +482,7 @@ def from_torch(tensor: Any) -> np.ndarray:
 
 
 def to_torch(array: np.ndarray | Mapping[str, np.ndarray]) -> Any:
-    """An array as a torch tensor of the same dtype and memory; a mapping of arrays as the state dict of such tensors."""
+    """An array as a torch tensor of the same dtype and memory; a mapping of arrays as a state dict of such tensors."""
     import torch
 
     if isinstance(array, Mapping):

@@ -83,10 +83,9 @@ def build(objective: Any, given: Mapping[str, Any], *, known: tuple[str, ...] = 
     module, name = path.split(":")
     made = getattr(importlib.import_module(module), name)
     first = next(iter(inspect.signature(made).parameters))
-    if not inputs.keys() & {"X", "similarity", "distances", "scores"}:
-        raise InputError(
-            f"objective={objective!r} needs {' or '.join(w for w in words if w in ('X', 'similarity', 'distances', 'scores'))}"
-        )
+    sources = [word for word in words if word in ("X", "similarity", "distances", "scores")]
+    if not inputs.keys() & set(sources):
+        raise InputError(f"objective={objective!r} needs {' or '.join(sources)}")
     lead = inputs.pop(first, None)
     result: Objective = made(lead, **inputs)
     return result

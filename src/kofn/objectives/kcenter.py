@@ -33,7 +33,8 @@ def distances_to(X: NDArray[Any], point: NDArray[Any], metric: str = "euclidean"
 
 
 class KCenter:
-    """The covering radius as a set function. Neither submodular nor bounded by greedy gains: a gain is a drop of the radius."""
+    """The covering radius as a set function. Neither submodular nor bounded by greedy gains: a gain is a drop of the
+    radius."""
 
     name = "k_center"
     sense = "min"

@@ -27,8 +27,9 @@ def write_report(
 ) -> Path:
     """Write what a plan is, how good it is and why, as one HTML file for people.
 
-    A selection's report shows the share of the pool covered after each pick with its knee, the pool and the picks in two
-    dimensions, groups and quotas before and after, every pick, and for a sample of items the pick that stands for them.
+    A selection's report shows the share of the pool covered after each pick with its knee, the pool and the picks in
+    two dimensions, groups and quotas before and after, every pick, and for a sample of items the pick that stands for
+    them.
     The other plans' reports show sizes and capacities, amounts, weights and spread. All end with what was run.
 
     Args:

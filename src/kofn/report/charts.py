@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from kofn.report.page import E, number, percent, user
 
 Floats = NDArray[np.float64]
-WIDE, TALL = 1000, 750  # the map's own units
-DRAWN = 2500  # a pool larger than this is drawn as density
+WIDE, TALL = 1000, 1000  # the map's own units
+DRAWN = 4000  # a pool larger than this is drawn as density
 LINKED = 1500  # picks drawn one by one, with their names; more are one path
+RINGED = 400  # picks drawn with a rim, which keeps neighbours apart
 STEPS = 400  # points of a curve
 
 
@@ -86,6 +87,8 @@ def line(
     px, py = 1000 * x(ks), 1000 * (1 - y(values))
     path = "M" + "L".join(f"{a:.1f} {b:.1f}" for a, b in zip(px.tolist(), py.tolist(), strict=True))
     marks_x, marks_y = [t for t in x.ticks(6) if t == int(t)], y.ticks(4)
+    if x.low == 1 and marks_x and marks_x[0] >= 0.08 * x.high:
+        marks_x = [1.0, *marks_x]
     drawing: list[Element] = [E("path", d=f"M0 {1000 * (1 - float(y(t))):.1f}h1000", class_="grid") for t in marks_y]
     if fill:
         drawing.append(E("path", d=f"{path}L{px[-1]:.1f} 1000L{px[0]:.1f} 1000Z", class_="area"))
@@ -139,13 +142,14 @@ class Frame:
 
 
 def density(placed: Floats, cell: float = 15.0) -> list[tuple[int, str]]:
-    """The pool as hexagonal bins: per size class 1..7 a path of dots; a dot's area grows with the root of its count."""
+    """The pool as hexagonal bins: per size class 1..7 a path of dots; its width grows with the root of its count."""
     half = np.array([cell, cell * math.sqrt(3)])
     near = np.round(placed / half)
     between = np.floor(placed / half) + 0.5
     closer = ((placed - near * half) ** 2).sum(axis=1) <= ((placed - between * half) ** 2).sum(axis=1)
     bins, counts = np.unique(np.where(closer[:, None], near, between) * 2, axis=0, return_counts=True)
-    size = 1 + np.floor(6.999 * np.sqrt(np.sqrt(counts / counts.max()))).astype(np.int64)
+    full = np.quantile(counts, 0.99)  # a heap of duplicates must not make every other cell look empty
+    size = 1 + np.floor(6.999 * np.sqrt(np.minimum(counts / full, 1.0))).astype(np.int64)
     out = []
     for step in range(1, 8):
         spots = (bins[size == step] / 2 * half).round().astype(np.int64).tolist()
@@ -167,8 +171,11 @@ def plane_map(
     names: Sequence[str],
     images: Sequence[tuple[str, int, int]] | None = None,
     linked: int = 0,
-) -> tuple[Element, Frame]:
-    """The pool with its picks on top; the first `linked` picks lead to their place in the list below."""
+) -> tuple[Element, int, bool]:
+    """The pool with its picks on top, how many items lie outside its frame, and whether the first picks are numbered.
+
+    The first `linked` picks lead to their place in the list below.
+    """
     frame = Frame.around(points)
     pool = np.delete(points, picks, axis=0)
     drawing: list[Element] = []
@@ -192,24 +199,30 @@ def plane_map(
             picture = E("img", src=uri, alt="", width=wide, height=tall)
             words.append(E("a", picture, class_="pick pin", title=title, data_rank=at + 1, style=style, **link))
         else:
-            dot = E("path", E("title", title), d=f"M{x:.0f} {y:.0f}h.01", class_="pick", data_rank=at + 1)
-            drawing.append(E("a", dot, **link) if link else dot)
-    if images is None:
-        words += _ranks(spots)
+            place = f"M{x:.0f} {y:.0f}h.01"
+            ring = E("path", d=place, class_="ring") if len(picks) <= RINGED else None
+            dot = E("path", E("title", title), d=place, class_="pick")
+            drawing.append(E("a" if link else "g", ring, dot, data_rank=at + 1, class_="spot", **link))
+    ranks = _ranks(spots) if images is None else []
+    words += ranks
     svg = E("svg", drawing, viewBox=f"0 0 {WIDE} {TALL}", aria_hidden="true", focusable="false")
-    return E("div", svg, words, class_="plot map", role="img", aria_label=label), frame
+    crowd = " crowd" if len(picks) > RINGED else (" some" if len(picks) > 60 else "")
+    return E("div", svg, words, class_=f"plot map{crowd}", role="img", aria_label=label), frame.outside, bool(ranks)
 
 
-def _ranks(spots: Floats, most: int = 9) -> list[Element]:
-    """The numbers of the first picks, left out where they would run into one another."""
+def _ranks(spots: Floats, most: int = 12) -> list[Element]:
+    """The numbers of the first picks, left out where they would lie on another pick or its number."""
     taken: list[tuple[float, float]] = []
     out = []
     for at, (x, y) in enumerate(spots[:most].tolist()):
-        if all(abs(x - a) > 40 or abs(y - b) > 40 for a, b in taken):
-            taken.append((x, y))
-            side = "rank left" if x > WIDE - 60 else "rank"
-            out.append(E("span", at + 1, class_=side, style=f"left:{x / WIDE * 100:.2f}%;top:{y / TALL * 100:.2f}%"))
-    return out
+        left = x > WIDE - 70
+        middle = x - 34 if left else x + 34
+        near = (np.abs(spots[:, 0] - middle) < 26) & (np.abs(spots[:, 1] - y) < 20)
+        if not near.any() and all(abs(middle - a) > 50 or abs(y - b) > 30 for a, b in taken):
+            taken.append((middle, y))
+            place = f"left:{x / WIDE * 100:.2f}%;top:{y / TALL * 100:.2f}%"
+            out.append(E("span", at + 1, class_="rank left" if left else "rank", style=place))
+    return out if len(out) >= 3 else []
 
 
 @dataclass(frozen=True)

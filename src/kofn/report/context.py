@@ -1,4 +1,4 @@
-"""What the caller knows of the items beyond the plan, checked once: vectors, rows, texts, images, groups and their quotas."""
+"""What the caller knows of the items beyond the plan, checked once: vectors, table, texts, images, groups, quotas."""
 
 from __future__ import annotations
 
@@ -135,7 +135,10 @@ class Context:
         more = f" … ({len(text) - FULL:,} more characters)" if len(text) > FULL else ""
         # The opened text repeats the whole, so that a search finds it and it reads in one piece.
         return E(
-            "details", E("summary", user(head), " …"), E("p", user(text[:FULL]), more, class_="text"), class_="text"
+            "details",
+            E("summary", user(head), "\N{NO-BREAK SPACE}…"),
+            E("p", user(text[:FULL]), more, class_="text"),
+            class_="text",
         )
 
     def traits(self, item: int) -> Element | None:

@@ -118,7 +118,7 @@ class Plane:
 
 
 def plane(space: Space) -> Plane:
-    """Principal components of the rows as the metric sees them; the sign is fixed, so equal input gives an equal picture."""
+    """Principal components of the rows as the metric sees them, with a fixed sign: equal input gives an equal picture."""
     sample = np.arange(space.n)
     if space.width > WIDE and space.n > WIDE:
         sample = np.linspace(0, space.n - 1, WIDE).astype(np.int64)
@@ -148,7 +148,7 @@ def plane(space: Space) -> Plane:
 
 
 def spaced(coverage: Coverage, picks: Ints, count: int) -> Ints:
-    """Positions in `coverage.items` of `count` items that were not picked, evenly from the best to the worst covered."""
+    """Positions in `coverage.items` of `count` items that were not picked, evenly from best to worst covered."""
     rest = np.flatnonzero(~np.isin(coverage.items, picks))
     if len(rest) == 0:
         return rest

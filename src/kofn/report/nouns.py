@@ -48,7 +48,8 @@ def _parts(context: Context) -> tuple[str, str, list[Element], list[Element | No
 def _value(plan: Plan) -> str:
     if not math.isfinite(plan.value):
         return "This method has no single figure to optimise; what was done is below."
-    return f"The {'value' if plan.sense == 'max' else 'loss'} is {number(plan.value, 6)}, {'larger' if plan.sense == 'max' else 'smaller'} is better."
+    what, better = ("value", "larger") if plan.sense == "max" else ("loss", "smaller")
+    return f"The {what} is {number(plan.value, 6)}, {better} is better."
 
 
 def _few(values: Any) -> Any:
@@ -70,14 +71,22 @@ def _assignment(context: Context, plan: Assignment) -> tuple[list[Element], list
         room = None if capacity is None else float(capacity[j])
         words = number(float(size[j])) if room is None else f"{number(float(size[j]))} of {number(room)}"
         name = f"bin {j}" if plan.medoids is None else f"{j} · {context.name(int(plan.medoids[j]))}"
-        rows.append(Bar(name, float(size[j]), words, most=room, breached=room is not None and size[j] > room * (1 + 1e-9)))
+        rows.append(
+            Bar(name, float(size[j]), words, most=room, breached=room is not None and size[j] > room * (1 + 1e-9))
+        )
     key = [("value", "items held")] + ([("band", "capacity")] if capacity is not None else [])
     caption = f"How much each bin holds{'' if capacity is None else ' of what it may'}." + _rest(plan.k, "bins")
     top = float(max(size.max(initial=0.0), 0.0 if capacity is None else capacity.max(initial=0.0))) * 1.02 or None
     chart = charts.bars(rows, label="size of each bin", key=key, top=top)
     stats = [
-        stat(f"{plan.n - unplaced:,}", "placed", f"{unplaced:,} placed nowhere" if unplaced else "every item has a bin"),
-        stat(number(float(size.max(initial=0.0))), "in the fullest bin", f"the emptiest holds {number(float(size.min(initial=0.0)))}"),
+        stat(
+            f"{plan.n - unplaced:,}", "placed", f"{unplaced:,} placed nowhere" if unplaced else "every item has a bin"
+        ),
+        stat(
+            number(float(size.max(initial=0.0))),
+            "in the fullest bin",
+            f"the emptiest holds {number(float(size.min(initial=0.0)))}",
+        ),
     ]
     return stats, [figure(chart, caption, title="How full each bin is", name="sizes")]
 
@@ -98,7 +107,10 @@ def _allocation(context: Context, plan: Allocation) -> tuple[list[Element], list
     figures: list[Element | None] = [
         figure(charts.bars(rows, label="amount of each item"), caption, title="How much each gets", name="amounts")
     ]
-    stats = [stat(describe(used), f"{name} used", None if name not in plan.budget else f"of {describe(plan.budget[name])}") for name, used in plan.used.items()][:2]
+    stats = [
+        stat(describe(used), f"{name} used", None if name not in plan.budget else f"of {describe(plan.budget[name])}")
+        for name, used in plan.used.items()
+    ][:2]
     if plan.price is not None:
         stats.append(stat(number(float(plan.price)), "price", "what one more unit of budget is worth"))
     return stats, figures
@@ -111,7 +123,10 @@ def _blend(context: Context, plan: Blend) -> tuple[list[Element], list[Element |
         points = plan.info.get("points")
         if points is not None and np.size(points) == plan.n:
             worth = np.asarray(points, np.float64)
-            ranked = [Bar(f"{at + 1}. {context.name(i)}", float(worth[i]), number(float(worth[i]))) for at, i in enumerate(order[:SHOWN].tolist())]
+            ranked = [
+                Bar(f"{at + 1}. {context.name(i)}", float(worth[i]), number(float(worth[i])))
+                for at, i in enumerate(order[:SHOWN].tolist())
+            ]
             chart = charts.bars(ranked, label="points of each alternative, best first")
         else:
             chart = E("ol", [E("li", context.name(i)) for i in order[:SHOWN].tolist()], class_="order")
@@ -124,15 +139,33 @@ def _blend(context: Context, plan: Blend) -> tuple[list[Element], list[Element |
         weights = np.asarray(plan.weights, np.float64)
         rows = [Bar(f"{member} {i}", float(weights[i]), number(float(weights[i]))) for i in _few(weights).tolist()]
         caption = f"The weight of each {member}." + _rest(len(weights), f"{member}s")
-        figures.append(figure(charts.bars(rows, label=f"weight of each {member}"), caption, title="What each counts for", name="weights"))
+        figures.append(
+            figure(
+                charts.bars(rows, label=f"weight of each {member}"),
+                caption,
+                title="What each counts for",
+                name="weights",
+            )
+        )
     if plan.spread is not None and len(plan.spread):
         spread = np.asarray(plan.spread, np.float64)
         rows = [Bar(f"{member} {i}", float(spread[i]), number(float(spread[i]))) for i in _few(spread).tolist()]
-        caption = f"How far each {member} stands from the result: what blending cost it." + _rest(len(spread), f"{member}s")
-        figures.append(figure(charts.bars(rows, label=f"spread of each {member}"), caption, title="How far each stands from the result", name="spread"))
+        caption = f"How far each {member} stands from the result: what blending cost it." + _rest(
+            len(spread), f"{member}s"
+        )
+        figures.append(
+            figure(
+                charts.bars(rows, label=f"spread of each {member}"),
+                caption,
+                title="How far each stands from the result",
+                name="spread",
+            )
+        )
         if np.isfinite(spread).any():
             worst = int(np.nanargmax(spread))
-            stats.append(stat(number(float(spread[worst])), "largest spread", f"{member} {worst}, {_part(spread, worst)}"))
+            stats.append(
+                stat(number(float(spread[worst])), "largest spread", f"{member} {worst}, {_part(spread, worst)}")
+            )
     return stats, figures
 
 

@@ -1,7 +1,7 @@
 """The frame that every report shares: elements that escape themselves, the head, the footer, how figures are written.
 
-Pages are built as `xml.etree.ElementTree` elements, never from pasted strings, so whatever a user's text holds stays text.
-A content security policy shuts the network and every script but the page's own, so that even a mistake here is inert.
+Pages are built as `xml.etree.ElementTree` elements, never from pasted strings, so whatever a user's text holds stays
+text. A content security policy shuts the network and every script but the page's own, so that even a mistake is inert.
 """
 
 from __future__ import annotations
@@ -28,14 +28,16 @@ from kofn.checks import InputError
 _FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
 _ICON = (
     "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'><g fill='#9aa3ad'><circle cx='3' cy='4' r='2'/>"
-    "<circle cx='8' cy='12' r='2'/><circle cx='13' cy='5' r='2'/></g><circle cx='8' cy='5' r='2.6' fill='#c2410c'/></svg>"
+    "<circle cx='8' cy='12' r='2'/><circle cx='13' cy='5' r='2'/></g><circle cx='8' cy='5' r='2.6' fill='#c2410c'/>"
+    "</svg>"
 )
+MINUS = "\N{MINUS SIGN}"
 MAX_SIDE = 96  # pixels of a thumbnail's longer side
 Child = Any
 
 
 def E(tag: str, *children: Child, **attributes: Any) -> Element:
-    """An element: strings and numbers become text, None is skipped, lists are flattened; `class_` and `aria_label` map."""
+    """An element: strings and numbers become text, None is skipped, lists are flattened; `aria_label` is aria-label."""
     names = {name: name.rstrip("_").replace("_", "-") for name in attributes}
     given = {names[k]: "" if v is True else clean(v) for k, v in attributes.items() if v is not None and v is not False}
     element = Element(tag, given)
@@ -63,7 +65,7 @@ def clean(value: Any) -> str:
 
 
 def user(value: Any, **attributes: Any) -> Element:
-    """Text of the user's: it keeps its own direction, so that a stray right-to-left mark cannot turn the page around."""
+    """Text of the user's: it keeps its own direction, so that a right-to-left mark cannot turn the page around."""
     return E("bdi", value, **attributes)
 
 
@@ -96,14 +98,14 @@ def number(value: Any, digits: int = 4) -> str:
         return str(value)
     value = float(value)
     if not math.isfinite(value):
-        return "not a number" if math.isnan(value) else ("∞" if value > 0 else "−∞")
+        return "not a number" if math.isnan(value) else ("∞" if value > 0 else f"{MINUS}∞")
     if value != 0 and not 1e-4 <= abs(value) < 1e15:
-        return f"{value:.{digits - 1}e}".replace("-", "−")
+        return f"{value:.{digits - 1}e}".replace("-", MINUS)
     whole = 1 + math.floor(math.log10(abs(value))) if value else 1
     text = f"{value:,.{min(8, max(0, digits - whole))}f}"
     if "." in text:
         text = text.rstrip("0").rstrip(".")
-    return text.replace("-", "−")
+    return text.replace("-", MINUS)
 
 
 def percent(value: float, digits: int = 1) -> str:
@@ -114,7 +116,7 @@ def percent(value: float, digits: int = 1) -> str:
         return f"> {100 - least:.{digits}f}%"
     if 0 < value < 1 and float(text) == 0:
         return f"< {least:.{digits}f}%"
-    return text.replace("-", "−") + "%"
+    return text.replace("-", MINUS) + "%"
 
 
 def describe(value: Any) -> str:
@@ -150,7 +152,7 @@ def bytes_(value: float) -> str:
 def thumbnail(image: NDArray[Any], low: float, high: float) -> tuple[str, int, int]:
     """A PNG data URI of an (h, w), (h, w, 3) or (h, w, 4) array, and its height and width.
 
-    `low` and `high` are shown black and white. Large images are shrunk by whole-number block means to `MAX_SIDE` pixels.
+    `low` and `high` are shown black and white. Large images are shrunk by means over blocks to `MAX_SIDE` pixels.
     """
     pixels = np.asarray(image, np.float64)
     if pixels.ndim == 3 and pixels.shape[2] == 1:

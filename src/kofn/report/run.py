@@ -42,8 +42,16 @@ def quality(plan: Plan) -> Element:
     if bound is not None and math.isfinite(bound) and math.isfinite(value) and bound > 0 and value > 0:
         ratio = min(value / bound, bound / value)
         if plan.sense == "max":
-            return stat(f"≥ {percent(math.floor(ratio * 1000) / 1000)}", "of the best possible value", f"proven by the bound; {word}")
-        return stat(f"≤ {percent(math.ceil((1 / ratio - 1) * 1000) / 1000)}", "above the best possible", f"proven by the bound; {word}")
+            return stat(
+                f"≥ {percent(math.floor(ratio * 1000) / 1000)}",
+                "of the best possible value",
+                f"proven by the bound; {word}",
+            )
+        return stat(
+            f"≤ {percent(math.ceil((1 / ratio - 1) * 1000) / 1000)}",
+            "above the best possible",
+            f"proven by the bound; {word}",
+        )
     return stat(word.capitalize(), "quality", note)
 
 
@@ -71,14 +79,20 @@ def ran(context: Context) -> Element:
         rows.append(("gap", percent(plan.gap, 2)))
     for name in sorted({*plan.used, *plan.budget}):
         limit = f" of {describe(plan.budget[name])}" if name in plan.budget else ""
-        rows.append((f"{name} used", user(describe(plan.used[name]) + limit if name in plan.used else "–" + limit)))
+        rows.append(
+            (f"{name} used", user(describe(plan.used[name]) + limit if name in plan.used else "not counted" + limit))
+        )
     for name, price in sorted(plan.prices.items()):
         rows.append((f"price of {name}", user(describe(price))))
     rows += _measured(plan)
     if plan.problem:
         rows.append(("problem digest", E("code", user(plan.problem))))
     rows.append(("kofn version", user(plan.info.get("version") or version())))
-    command = None if context.command is None else E("pre", E("code", user(context.command)), tabindex=0, aria_label="command")
+    command = (
+        None
+        if context.command is None
+        else E("pre", E("code", user(context.command)), tabindex=0, aria_label="command")
+    )
     return E(
         "section",
         E("h2", "What was run", id="run"),

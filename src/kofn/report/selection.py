@@ -12,7 +12,7 @@ from kofn.plans import Selection
 from kofn.report import charts, measures
 from kofn.report.charts import Axis, Bar
 from kofn.report.context import Context, Quotas
-from kofn.report.page import E, describe, document, figure, number, percent, stat, user
+from kofn.report.page import MINUS, E, describe, document, figure, number, percent, stat, user
 from kofn.report.run import kind, outcome, quality, ran
 
 LISTED = 1000  # picks in the list; the plan's own file has them all
@@ -58,23 +58,24 @@ def page(context: Context, title: str | None) -> str:
 def _lede(context: Context, picks: Any, cover: measures.Coverage | None) -> list[Any]:
     n, m = context.plan.n, len(picks)
     if cover is None:
-        return [f"{m:,} of {n:,} items were picked", *_kept(context, picks), "."]
+        return [f"{m:,} of {n:,} items were picked", _kept(context, picks), "."]
     return [
-        f"These {m:,} picks stand for {n:,} items. On average an item lies {number(float(cover.mean[-1]), 3)} from its ",
-        f"nearest pick; from one item drawn at random it would be {number(cover.typical, 3)} "
+        f"These {m:,} picks stand for {n:,} items. On average an item lies {number(float(cover.mean[-1]), 3)} ",
+        f"from its nearest pick; from one item drawn at random it would be {number(cover.typical, 3)} "
         f"({context.metric} distance)",
-        *_kept(context, picks),
+        _kept(context, picks),
         ".",
     ]
 
 
-def _kept(context: Context, picks: Any) -> list[str]:
+def _kept(context: Context, picks: Any) -> str:
     limits = sum(len(grouping.limits) for grouping in context.groupings)
     if not limits:
-        return []
+        return ""
     broken = sum(_breached(grouping, label, picks) for grouping in context.groupings for label in grouping.limits)
-    what = "quota" if limits == 1 else "quotas"
-    return [f"; {broken} of the {limits} {what} not met" if broken else f"; all {limits} {what} met"[: None if limits > 1 else 9999]]
+    if broken:
+        return f"; {broken} of {limits} quotas not met"
+    return "; the quota is met" if limits == 1 else f"; all {limits} quotas are met"
 
 
 def _breached(grouping: Quotas, label: str, picks: Any) -> bool:
@@ -109,7 +110,7 @@ def _spent(plan: Any) -> str:
 
 def _share(context: Context, picks: Any, cover: measures.Coverage | None) -> tuple[float, str, str] | None:
     if cover is not None:
-        return float(cover.share[-1]), "covered", "of the distance from an item to a random other one is gone"
+        return float(cover.share[-1]), "covered", "how much nearer a pick is than an item drawn at random"
     if context.scores is not None and context.scores.ndim == 1 and len(picks) and context.scores.min() >= 0:
         total = float(context.scores.sum())
         if total > 0:
@@ -124,18 +125,16 @@ def _curve(context: Context, picks: Any, cover: measures.Coverage | None) -> Ele
     gains = np.asarray(plan.gains, np.float64).ravel()[:m]
     caption: list[Any] = []
     if cover is not None:
-        share, what = cover.share, "pool covered"
+        share, what = cover.share, "covered"
         part = "" if len(cover.items) == plan.n else f", measured on {len(cover.items):,} items drawn evenly"
         caption.append(
-            "Covered: 0% if every item were stood for by one item drawn at random, 100% if every item were picked "
-            f"(1 − mean {context.metric} distance to the nearest of the first k picks ÷ mean distance between two "
+            "Covered: 0% if one item drawn at random stood for every item, 100% if every item were picked "
+            f"(1 {MINUS} mean {context.metric} distance to the nearest of the first k picks ÷ mean distance between two "
             f"items{part}). "
         )
-    elif (of_scores := _share(context, picks, None)) is not None:
-        assert context.scores is not None
+    elif context.scores is not None and _share(context, picks, None) is not None:
         share, what = np.cumsum(context.scores[picks]) / float(context.scores.sum()), "of the pool's score"
         caption.append(f"The first k picks' part of the total score of all {plan.n:,} items. ")
-        del of_scores
     elif m and np.isfinite(gains).all() and (gains >= 0).all() and gains.sum() > 0:
         share, what = np.cumsum(gains) / gains.sum(), "of the picks' value"
         caption.append("The part of the final value that the first k picks already bring (the pool was not given). ")
@@ -152,16 +151,23 @@ def _curve(context: Context, picks: Any, cover: measures.Coverage | None) -> Ele
     high = high if high >= share.max() else float(min(1.0, 1.05 * share.max()))
     label = f"Curve: {percent(float(share[0]))} {what} after 1 pick, {percent(float(share[-1]))} after {m:,}"
     mark = None if bend is None else (bend, f"knee: k = {bend:,}, {percent(float(share[bend - 1]))}")
-    top = charts.line(
-        ks, share[keep], label=label, x=x, y=Axis(low, high), form=charts.shares, mark=mark, fill=True
-    )
+    top = charts.line(ks, share[keep], label=label, x=x, y=Axis(low, high), form=charts.shares, mark=mark, fill=True)
     panels: list[Any] = [E("p", f"Share {what}" if cover is None else "Share of the pool covered", class_="panel"), top]
     panels += _gain_panel(gains, keep, x)
     far = None if cover is None else " ".join(f"{v:.4g}" for v in cover.mean[keep])
     slider = E(
         "div",
-        E("label", "With the first ", E("output", f"{m:,}"), " picks: ", E("strong", percent(float(share[-1])))),
-        E("input", type="range", min=0, max=len(ks) - 1, value=len(ks) - 1, step=1, aria_label="number of picks"),
+        E("p", "First ", E("output", f"{m:,}"), " picks: ", E("strong", percent(float(share[-1])))),
+        E(
+            "input",
+            type="range",
+            name="first",
+            min=0,
+            max=len(ks) - 1,
+            value=len(ks) - 1,
+            step=1,
+            aria_label="number of picks",
+        ),
         class_="scrub",
         hidden=True,
         data_k=" ".join(map(str, ks.tolist())),
@@ -221,7 +227,7 @@ def _map(context: Context, picks: Any, space: measures.Space) -> Element:
     images = [image for image in map(context.picture, picks.tolist()) if image] if pinned else None
     names = [context.name(item) for item in picks[: charts.LINKED].tolist()]
     label = f"Map: {n:,} items in two dimensions with the {m:,} picks on it"
-    plot, frame = charts.plane_map(
+    plot, outside, numbered = charts.plane_map(
         plane.points, picks, label=label, names=names, images=images, linked=min(m, LISTED)
     )
     dense = n - m > charts.DRAWN
@@ -231,11 +237,11 @@ def _map(context: Context, picks: Any, space: measures.Space) -> Element:
     ]
     if dense:
         caption.append(f"All {n - m:,} other items are drawn as density: a larger dot holds more of them. ")
-    if frame.outside:
-        caption.append(f"{frame.outside:,} far items are drawn on the edge. ")
-    if not pinned:
-        caption.append("The numbers are the order of the first picks." if m > 1 else "")
-    legend = E("p", E("span", "pool", class_="key pool"), E("span", "picks", class_="key picks"), class_="legend")
+    if outside:
+        caption.append(f"{outside:,} far items are drawn on the edge. ")
+    if numbered:
+        caption.append("The numbers are the order of the first picks.")
+    legend = E("p", E("span", "pool", class_="key pool"), E("span", "picks", class_="key chosen"), class_="legend")
     return figure([legend, plot], caption, title="Where they lie", name="map", class_="mapped")
 
 
@@ -244,11 +250,12 @@ def _groups(context: Context, grouping: Quotas, picks: Any, at: int) -> Element:
     labels, pool = np.unique(grouping.labels, return_counts=True)
     held = {label: int((grouping.labels[picks] == label).sum()) for label in labels.tolist()}
     ranked = sorted(
-        zip(labels.tolist(), pool.tolist(), strict=True), key=lambda row: (row[0] not in grouping.limits, -row[1], row[0])
+        zip(labels.tolist(), pool.tolist(), strict=True),
+        key=lambda row: (row[0] not in grouping.limits, -row[1], row[0]),
     )
     shown = ranked if len(ranked) <= GROUPS else ranked[: max(GROUPS - 1, len(grouping.limits))]
     rows = []
-    for label, count in sorted(shown, key=lambda row: (-row[1], row[0])):
+    for label, count in sorted(shown, key=_order(shown)):
         low, high = grouping.limits.get(label, (None, None))
         limited = label in grouping.limits
         rows.append(
@@ -285,8 +292,15 @@ def _groups(context: Context, grouping: Quotas, picks: Any, at: int) -> Element:
         if absent:
             caption += [" No item of the pool is in ", user(", ".join(absent)), "."]
     chart = charts.bars(rows, label=f"{what}: share of the pool and of the picks", key=key)
-    title = "Groups before and after" if grouping.name is None else f"{grouping.name}: before and after"
+    title = "Groups before and after" if grouping.name is None else f"By {grouping.name}: before and after"
     return figure(chart, caption, title=title, name=f"groups-{at + 1}", class_="grouped")
+
+
+def _order(rows: list[tuple[str, int]]) -> Any:
+    """Numbers in their order, other labels from the largest group to the smallest."""
+    if all(label.lstrip("-").isdigit() for label, _ in rows):
+        return lambda row: int(row[0])
+    return lambda row: (-row[1], row[0])
 
 
 def _limits(held: int, count: int, ends: tuple[int, int | None] | None) -> str:
@@ -306,6 +320,7 @@ def _picks(context: Context, picks: Any, counts: Any) -> Element:
     assert isinstance(plan, Selection)
     shown = picks[:LISTED].tolist()
     gains = np.asarray(plan.gains, np.float64).ravel()
+    folded = len(shown) > AT_ONCE * 3 // 2  # a few more are not worth a button
     gallery = context.images is not None and context.text is None and not context.columns
     rows = []
     for at, item in enumerate(shown):
@@ -319,18 +334,24 @@ def _picks(context: Context, picks: Any, counts: Any) -> Element:
             marks.append(("chance", percent(float(plan.probabilities[item]))))
         head = E("p", E("b", at + 1, class_="no"), " ", user(context.name(item), class_="id"), class_="who")
         figures = E("p", [E("span", f"{name} ", E("b", value)) for name, value in marks], class_="marks")
-        late = " late" if at >= AT_ONCE else ""
-        rows.append(E("li", head, context.exhibit(item), context.traits(item), figures, id=f"p{at + 1}", class_=f"pick{late}"))
+        late = " late" if folded and at >= AT_ONCE else ""
+        rows.append(
+            E("li", head, context.exhibit(item), context.traits(item), figures, id=f"p{at + 1}", class_=f"pick{late}")
+        )
     tools = None
     if len(shown) > 8:
         tools = E(
             "div",
-            E("label", "Search the picks", E("input", type="search", autocomplete="off", spellcheck="false")),
+            E(
+                "label",
+                "Search the picks",
+                E("input", type="search", name="search", autocomplete="off", spellcheck="false"),
+            ),
             E("p", f"{len(shown):,} picks", class_="found", role="status"),
             class_="tools",
             hidden=True,
         )
-    more = E("button", f"Show all {len(shown):,}", type="button", class_="more", hidden=True) if len(shown) > AT_ONCE else None
+    more = E("button", f"Show all {len(shown):,}", type="button", class_="more", hidden=True) if folded else None
     note = None
     if len(picks) > LISTED:
         note = E("p", f"The first {LISTED:,} of {len(picks):,} picks; plan.to_frame() holds them all.", class_="aside")
@@ -363,12 +384,23 @@ def _stand_ins(context: Context, picks: Any, cover: measures.Coverage) -> Elemen
             E(
                 "li",
                 E("div", E("p", user(context.name(item), class_="id"), class_="who"), context.exhibit(item, brief=110)),
-                E("p", E("span", number(float(cover.distance[at]), 3)), class_="far", aria_label=f"distance {cover.distance[at]:.3g} to"),
+                E(
+                    "p",
+                    E("span", number(float(cover.distance[at]), 3)),
+                    class_="far",
+                    aria_label=f"distance {cover.distance[at]:.3g} to",
+                ),
                 E(
                     "div",
                     E(
                         "p",
-                        E("a" if link else "span", E("b", f"{pick + 1}", class_="no"), " ", user(context.name(int(picks[pick])), class_="id"), href=link),
+                        E(
+                            "a" if link else "span",
+                            E("b", f"{pick + 1}", class_="no"),
+                            " ",
+                            user(context.name(int(picks[pick])), class_="id"),
+                            href=link,
+                        ),
                         class_="who",
                     ),
                     context.exhibit(int(picks[pick]), brief=110),

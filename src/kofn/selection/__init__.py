@@ -26,7 +26,7 @@ _HOMES = {
     "stochastic_batch": "active",
     "top_k": "scores",
 }
-__all__ = sorted(_HOMES)  # noqa: PLE0605
+__all__ = sorted(_HOMES)
 
 
 def __getattr__(name: str) -> Any:

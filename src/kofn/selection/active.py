@@ -34,9 +34,9 @@ def stochastic_batch(
 ) -> Selection:
     """Draw a batch to label in proportion to the acquisition scores, so that it is not k copies of one hard item.
 
-    Picking the k highest scores ignores that scores fall once a similar item is labelled. Drawing without replacement with
-    probability proportional to `score^beta` ("power"), `exp(beta score)` ("softmax") or `rank^-beta` ("softrank") keeps most
-    of the information and spreads the batch.
+    Picking the k highest scores ignores that scores fall once a similar item is labelled. Drawing without replacement
+    with probability proportional to `score^beta` ("power"), `exp(beta score)` ("softmax") or `rank^-beta` ("softrank")
+    keeps most of the information and spreads the batch.
 
     Args:
         scores: (n,) acquisition scores (entropy, BALD, margin), higher is more informative; >= 0 for "power".
@@ -52,12 +52,12 @@ def stochastic_batch(
     Raises:
         InputError: negative scores with "power", negative `beta`. InfeasibleError: k above what is not excluded.
 
-    Costs O(n log n) time, O(n) memory. Adding Gumbel noise to the log-weights and keeping the top k is an exact sequential
-    draw without replacement; with "power" items of score zero come after all others, in random order.
+    Costs O(n log n) time, O(n) memory. Adding Gumbel noise to the log-weights and keeping the top k is an exact
+    sequential draw without replacement; with "power" items of score zero come after all others, in random order.
 
     References:
-        Kirsch, Farquhar, Atighehchian, Jesson, Branchaud-Charron, Gal, "Stochastic Batch Acquisition: A Simple Baseline for
-        Deep Active Learning", TMLR 2023.
+        Kirsch, Farquhar, Atighehchian, Jesson, Branchaud-Charron, Gal, "Stochastic Batch Acquisition: A Simple
+        Baseline for Deep Active Learning", TMLR 2023.
 
     Examples:
         >>> from kofn.selection import stochastic_batch
@@ -99,7 +99,7 @@ def _log_weights(scores: NDArray[np.float64], distribution: str, beta: float) ->
     if scores.min() < 0:
         row = int(scores.argmin())
         raise InputError(
-            f"scores at row {row} is {scores[row]:g}; distribution='power' needs scores >= 0, use 'softmax' or 'softrank'"
+            f"scores at row {row} is {scores[row]:g}; distribution='power' needs scores >= 0, else use 'softmax'"
         )
     with np.errstate(divide="ignore"):
         logs = np.log(scores)

@@ -31,9 +31,10 @@ def ccs(
 ) -> Selection:
     """Keep k training examples that cover every difficulty, leaving out the hardest, which are often mislabelled.
 
-    The hardest `cutoff` share is dropped; the rest is cut into `n_strata` ranges of equal width in the score; the budget is
-    shared evenly over the ranges, smallest first, so that what a small range cannot use goes to the larger ones; inside a
-    range the draw is uniform.
+    The hardest `cutoff` share is dropped; the rest is cut into `n_strata` ranges of equal width in the score; the
+    budget is
+    shared evenly over the ranges, smallest first, so that what a small range cannot use goes to the larger ones;
+    inside a range the draw is uniform.
 
     Args:
         scores: (n,) difficulty, higher is harder (EL2N, forgetting, margin error, area under the margin negated).
@@ -43,8 +44,8 @@ def ccs(
         cutoff: share of the hardest examples to leave out (the paper's beta), in [0, 1).
 
     Returns:
-        Selection, easiest range first; `probabilities` (n,) is each item's exact chance of being kept. `value` is NaN: the
-        rule samples, it maximises nothing.
+        Selection, easiest range first; `probabilities` (n,) is each item's exact chance of being kept. `value` is
+        NaN: the rule samples, it maximises nothing.
 
     Raises:
         InfeasibleError: `cutoff` leaves fewer than k examples.

@@ -47,14 +47,16 @@ def farthest_first(
         time_limit: seconds; the picks made by then are returned, status "stopped".
 
     Returns:
-        Selection in the order picked. `gains` is how far each stood from the picks before it (NaN for the first, which is the
-        item nearest to the pool's mean); `value` is the covering radius, sense "min"; `bound` is a proven lower bound on the
-        smallest radius that any k items can have.
+        Selection in the order picked. `gains` is how far each stood from the picks before it (NaN for the first,
+        which is the
+        item nearest to the pool's mean); `value` is the covering radius, sense "min"; `bound` is a proven lower bound
+        on the smallest radius that any k items can have.
 
     Raises:
         InputError: bad input. InfeasibleError: constraints that cannot be met together.
 
-    Costs O(n d k) time, O(n) memory beside X. The radius is at most twice the optimum (four times for squared distances and
+    Costs O(n d k) time, O(n) memory beside X. The radius is at most twice the optimum (four times for squared
+    distances and
     1 - cos) where only k binds. The bound holds always: k + 1 items pairwise at least r apart need a radius of r / 2.
 
     References:
@@ -129,7 +131,8 @@ def farthest_first(
 
 
 def _least_radius(gains: list[float], radius: float, metric: str) -> float:
-    """No k items can cover the pool closer than this: the picks and the farthest item are k + 1 items this far apart."""
+    """No k items can cover the pool closer than this: the picks and the farthest item are k + 1 items this far
+    apart."""
     apart: NDArray[np.float64] = np.append(np.array(gains[1:]), radius)
     # Squared distances and 1 - cos (half a squared chord) double the distance when it is quadrupled.
     return float(apart.min()) / (2 if metric == "euclidean" else 4)

@@ -26,10 +26,9 @@ _BOUNDS_TAKEN = 8
     "select",
     needs=(("X", "similarity", "scores"),),
     traits=("sandwich", "greedy"),
-    cost="one pass over n x n pairs from X without storing them, then the few re-evaluations that laziness leaves; O(n d)",
+    cost="about one pass over the n x n pairs, which are never stored; O(n d) memory",
     exact="the greedy picks exactly; >= (1 - 1/e) of the optimum under k, 1/2 under quotas, (1 - 1/e)/2 under a budget",
-    paper="Minoux 1978, Accelerated greedy algorithms for maximizing submodular set functions; "
-    "Nemhauser, Wolsey, Fisher 1978",
+    paper="Minoux 1978, Accelerated greedy algorithms; Nemhauser, Wolsey, Fisher 1978",
 )
 def lazy_greedy(
     X: Any = None,
@@ -214,6 +213,7 @@ class _Search:
         self.bound = math.inf
         self.stopped = False
         self.tracker = Tracker(rules)
+        self.possible = np.zeros(rules.n, bool)
         self.batch = _LEAST_BATCH
         self.single: tuple[float, int] | None = None
         self.calls_before = 0
@@ -222,6 +222,7 @@ class _Search:
         for item in self.rules.first.tolist():
             self._take(item)
         every = max(1, self.rules.k // _BOUNDS_TAKEN)
+        self.possible = self.tracker.eligible()
         while (open_items := self.tracker.eligible()).any():
             if self.control.stopped():
                 self.stopped = True
@@ -232,11 +233,10 @@ class _Search:
                 self._note_single(open_items)
             if len(self.picks) % every == 0:
                 self._bound()
-            gain = float(self.exact_upper[item])
-            if not self.rules.exact_k and gain < 0 and not len(self.tracker.completion()):
+            if not self.rules.exact_k and self.exact_upper[item] < 0 and not len(self.tracker.completion()):
                 break
             self.tracker.add(item)
-            self._take(item, gain)
+            self._take(item)
             self.control.step(len(self.picks))
         self._bound()
         if self.stopped:
@@ -244,12 +244,10 @@ class _Search:
                 self.tracker.add(item)
                 self._take(item)
 
-    def _take(self, item: int, gain: float | None = None) -> None:
-        added = self.rule.add(item)
+    def _take(self, item: int) -> None:
         self.picks.append(item)
-        self.gains.append(float(added))
-        self.upper[item] = self.exact_upper[item] = 0.0 if self.rule.submodular else -math.inf
-        del gain
+        self.gains.append(float(self.rule.add(item)))
+        self.upper[item] = self.exact_upper[item] = 0.0
 
     def _keys(self, gains: NDArray[np.float64], items: NDArray[np.int64]) -> NDArray[np.float64]:
         """What the search ranks by: the gain, or the gain per cost; what is free comes before what is not."""
@@ -342,16 +340,15 @@ class _Search:
         picked = np.zeros(self.rules.n, bool)
         picked[self.picks] = True
         ceiling = np.minimum(self.upper + self.tolerance, self.exact_upper)
-        closed = self.rules.banned | picked
-        if not np.isfinite(ceiling[~closed]).all():
-            # Items that no step has looked at have no ceiling yet.
+        # Items that could never be picked, whatever the search did, are in no feasible set.
+        ceiling[~self.possible] = 0.0
+        if not np.isfinite(ceiling).all():
             return
         self.bound = min(self.bound, math.fsum(self.gains) + self.rules.upper_bound(ceiling, picked))
 
     def tighten(self) -> None:
         """Fresh residual gains of every item at the end, for the smallest bound this run can prove."""
-        rest = np.flatnonzero(~self.rules.banned)
-        self._evaluate(rest)
+        self._evaluate(np.flatnonzero(self.possible))
         self._bound()
 
     def plan(self, objective: str) -> Selection:

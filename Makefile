@@ -1,0 +1,50 @@
+# Every target sets itself up in .venv; nothing but Python 3.11+, make and PyPI is assumed.
+PYTHON ?= python3
+BIN := .venv/bin
+EXTRAS := test,lint
+
+.PHONY: demo test lint bench claims index format clean setup
+
+setup: .venv/.installed
+
+.venv/.installed: pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[$(EXTRAS)]'
+	@touch $@
+
+.venv/.demo: pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[report]'
+	@touch $@
+
+.venv/.bench: .venv/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
+	@touch $@
+
+demo: .venv/.demo
+	$(BIN)/python examples/digits.py
+
+test: setup
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+index: setup
+	$(BIN)/python -m kofn.make_index
+
+claims: setup
+	$(BIN)/python -m claims --all --write
+
+bench: .venv/.bench
+	$(BIN)/python -m benchmarks select --json out/bench_select.json
+
+clean:
+	rm -rf .venv out build dist

@@ -1,0 +1,118 @@
+"""The command line: `kofn select | assign | allocate | combine | methods | warmup`.
+
+Each command lives in its own file and is imported when it is called, so that `kofn --help` loads nothing heavy.
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from kofn import __version__
+
+# command -> what `kofn --help` says of it.
+COMMANDS = {
+    "select": "Pick which rows of a file to keep, and say why.",
+    "assign": "Put the rows of a file into groups, or items into bins with a capacity.",
+    "allocate": "Share a budget over items from their loss-by-level curves.",
+    "combine": "Blend checkpoints into one, or judges' scores into one ranking.",
+    "methods": "List the methods, or those that fit the arguments you have.",
+    "warmup": "Compile the kernels once, so that the first real call does not wait.",
+}
+
+
+class _Commands(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"kofn.cli.{cmd_name}").command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            from kofn.checks import nearest
+
+            raise click.UsageError(f"no command {args[0]!r}{nearest(args[0], COMMANDS)}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="kofn")
+def app() -> None:
+    """Decide, for a pool of n things and a budget, which to keep, where each goes, how much each gets, and how to blend
+    them into one.
+
+    \b
+    kofn select pool.parquet --text body -k 500 -o picks.parquet --report picks.html
+    kofn assign points.npy --k 20 -o groups.parquet
+    kofn allocate curves.csv --budget 4 -o amounts.csv
+    kofn combine a/ b/ --weights .7,.3 -o merged/
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; every failure is one line on stderr, exit code 2 (usage) or 1 (failure), never a
+    traceback."""
+    sys.exit(_run(arguments))
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    try:
+        result = app.main(args=None if arguments is None else list(arguments), prog_name="kofn", standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except click.UsageError as error:
+        path = error.ctx.command_path if error.ctx else "kofn"
+        message = " ".join(error.format_message().split())
+        _say(f"{message}{'' if message.endswith(('.', '?')) else ';'} see `{path} --help`")
+        return 2
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        _say("interrupted; no output was written")
+        return 130
+    except MemoryError as error:
+        _say(f"out of memory ({error or 'allocation failed'}); lower --max-memory or give a smaller pool")
+        return 1
+    except BrokenPipeError:
+        # The reader of our output went away (`kofn ... | head`): not an error, but stdout must not be flushed again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        code = _expected(error)
+        if code is None:
+            raise
+        return code
+
+
+def _expected(error: Exception) -> int | None:
+    """Exit code of an error that has a place in the contract, after saying it; None for a bug of ours."""
+    from kofn.checks import FailureError, InputError
+
+    if isinstance(error, InputError):
+        _say(str(error))
+        return 2
+    if isinstance(error, FailureError):
+        _say(str(error))
+        return 1
+    if isinstance(error, OSError) and error.errno is not None:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        where = f"{error.filename}: " if error.filename else ""
+        _say(f"{where}{error.strerror}" + ("; free some space, the old output is untouched" if full else ""))
+        return 1
+    return None
+
+
+def _say(message: str) -> None:
+    click.echo("kofn: " + " ".join(message.split()), err=True)

@@ -1,0 +1,50 @@
+"""Blocks of work over local threads, for kernels that release the interpreter lock."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+
+def cores(n_threads: int | None = None) -> int:
+    """How many threads to use: what was asked for, else the cores this process may run on."""
+    if n_threads is not None:
+        return max(1, n_threads)
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:
+        return os.cpu_count() or 1
+
+
+@functools.cache
+def _pool(n_threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(n_threads, thread_name_prefix="kofn")
+
+
+# A forked child inherits the pool but none of its threads, and would wait for them for ever.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.cache_clear)
+
+
+def spread(work: Callable[[int, int], None], n_blocks: int, n_threads: int, shares: int = 1) -> None:
+    """Run `work(low, high)` over the blocks 0..n_blocks-1, cut into `shares` ranges a thread.
+
+    Blocks must not share output, so that the cut changes nothing but the time. The calling thread takes its part, and one
+    thread means no pool at all.
+    """
+    parts = min(n_blocks, n_threads * shares)
+    if n_threads == 1 or parts <= 1:
+        work(0, n_blocks)
+        return
+    cuts = [n_blocks * part // parts for part in range(parts + 1)]
+    pending = [_pool(n_threads - 1).submit(work, low, high) for low, high in zip(cuts[:-2], cuts[1:-1], strict=True)]
+    work(cuts[-2], cuts[-1])
+    # What no worker has begun yet, this thread does, last first.
+    for future, low, high in reversed(list(zip(pending, cuts[:-2], cuts[1:-1], strict=True))):
+        if future.cancel():
+            work(low, high)
+    for future in pending:
+        if not future.cancelled():
+            future.result()

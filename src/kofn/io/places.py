@@ -1,0 +1,216 @@
+"""Where a text file is broken: the line of a ragged CSV row, of invalid JSON, of a byte that is not UTF-8.
+
+Readers built for speed refuse a broken file without saying where, or fill what is missing. The checks here stream the
+file in blocks, vectorised, and only once something is wrong do they walk it line by line to name the place.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from kofn.checks import InputError
+
+_BLOCK = 8 << 20
+_NEWLINE, _RETURN, _QUOTE = ord("\n"), ord("\r"), ord('"')
+
+
+def check_utf8(path: Path) -> None:
+    """Refuse a file that is not UTF-8, naming the byte and the line. O(bytes) time, one block of memory."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    offset = lines = 0
+    with open(path, "rb") as file:
+        while True:
+            block = file.read(_BLOCK)
+            held = len(decoder.getstate()[0])
+            try:
+                decoder.decode(block, final=not block)
+            except UnicodeDecodeError as error:
+                at = error.start - held
+                line = lines + 1 + block.count(b"\n", 0, max(at, 0))
+                raise InputError(
+                    f"{path} is not UTF-8: byte 0x{error.object[error.start]:02x} at offset {offset + at}, line {line}; "
+                    "convert it first, for example with iconv -f latin1 -t utf-8"
+                ) from None
+            if not block:
+                return
+            lines += block.count(b"\n")
+            offset += len(block)
+
+
+def check_csv(path: Path, separator: str) -> tuple[list[str], int]:
+    """The header and the number of rows of a CSV file every row of which has as many fields as the header.
+
+    Blank lines at the end of the file are not rows. The fast pass counts separators outside quotes in blocks; only a file
+    that it does not find regular is walked by Python's reader, which knows every corner of the format.
+
+    Raises:
+        InputError: not UTF-8, no header, a name twice, a row with too many or too few fields (with its line).
+    """
+    check_utf8(path)
+    header = _header(path, separator)
+    counted = _count_regular(path, separator, len(header))
+    return header, _walk_csv(path, separator, len(header)) if counted is None else counted
+
+
+def _records(path: Path, separator: str) -> Iterator[tuple[int, list[str]]]:
+    """(line the record starts at, fields) by Python's reader; a blank line is a record without fields."""
+    limit = csv.field_size_limit(2**31 - 1)
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, delimiter=separator)
+            start = 1
+            for fields in reader:
+                yield start, fields
+                start = reader.line_num + 1
+    finally:
+        csv.field_size_limit(limit)
+
+
+def _header(path: Path, separator: str) -> list[str]:
+    header = next((fields for _, fields in _records(path, separator) if fields), None)
+    if header is None:
+        raise InputError(f"{path} is empty; give a file with a header line and at least one row")
+    twice = next((name for i, name in enumerate(header) if name in header[:i]), None)
+    if twice is not None:
+        raise InputError(f"{path}: the header names column {twice!r} twice; rename one of them")
+    return header
+
+
+def _count_regular(path: Path, separator: str, width: int) -> int | None:
+    """Rows below the header if every record has `width` fields by the quick count, else None."""
+    records = trailing = 0
+    quoted = started = False
+    pending = blank_so_far = 0  # separators, and bytes, of the record that the last block left open
+    with open(path, "rb") as file:
+        while block := file.read(_BLOCK):
+            if not started:
+                started = True
+                block = block.removeprefix(codecs.BOM_UTF8)
+            data = np.frombuffer(block, np.uint8)
+            breaks, splits = data == _NEWLINE, data == ord(separator)
+            quotes = data == _QUOTE
+            if quoted or quotes.any():
+                inside = np.bitwise_xor.accumulate(quotes.view(np.uint8)).astype(bool) ^ quoted
+                breaks &= ~inside
+                splits &= ~inside
+                quoted = bool(inside[-1])
+            ends = np.flatnonzero(breaks)
+            if not len(ends):
+                pending += int(splits.sum())
+                blank_so_far += len(block)
+                continue
+            per_record = np.diff(np.searchsorted(np.flatnonzero(splits), ends), prepend=0)
+            per_record[0] += pending
+            lengths = np.diff(ends, prepend=-1) - 1
+            carriage = (ends > 0) & (data[ends - 1] == _RETURN)
+            lengths[0] += blank_so_far
+            blank = lengths - carriage <= 0
+            if records == 0:  # blank lines above the header are skipped by every reader
+                first = int(np.argmin(blank)) if not blank.all() else len(blank)
+                per_record, blank = per_record[first:], blank[first:]
+            full = np.flatnonzero(~blank)
+            if len(full):
+                last = int(full[-1])
+                # A blank line between rows is a null in a one-column file and a mistake in any other.
+                if width > 1 and (trailing or blank[:last].any()):
+                    return None
+                if (per_record[full] != width - 1).any():
+                    return None
+                records += trailing + last + 1
+                trailing = len(blank) - last - 1
+            elif records:
+                trailing += len(blank)
+            tail = int(ends[-1]) + 1
+            pending, blank_so_far = int(splits[tail:].sum()), len(block) - tail
+    if quoted:
+        return None
+    if blank_so_far:
+        if pending != width - 1 or (trailing and width > 1):
+            return None
+        records += trailing + 1
+    return records - 1
+
+
+def _walk_csv(path: Path, separator: str, width: int) -> int:
+    """Rows below the header by Python's reader; the first row of another width is refused."""
+    records = trailing = 0
+    blank_line = 0
+    for line, fields in _records(path, separator):
+        if not fields:
+            trailing += records > 0
+            blank_line = blank_line or line
+            continue
+        if trailing and width > 1:
+            raise InputError(f"{path}: line {blank_line} is blank; remove it")
+        if len(fields) != width:
+            open_quote = " (is a quote left open?)" if len(fields) < width and any("\n" in f for f in fields) else ""
+            raise InputError(
+                f"{path}: the row at line {line} has {len(fields)} {'field' if len(fields) == 1 else 'fields'}, the header "
+                f"has {width}{open_quote}; quote fields that hold the separator, and write an empty field for a missing one"
+            )
+        records += trailing + 1
+        trailing = blank_line = 0
+    return records - 1
+
+
+def bare_quote(path: Path, separator: str) -> int | None:
+    """The first line with a quote inside a field that is not quoted, which readers disagree about."""
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        for line, text in enumerate(file, 1):
+            for field in text.rstrip("\r\n").split(separator):
+                if '"' in field and not (field.startswith('"') or field.endswith('"')):
+                    return line
+                if field.startswith('"') and '"' in field[1:-1].replace('""', ""):
+                    return line
+                if field.endswith('"') and not field.startswith('"') and text.count('"') == 1:
+                    return line
+    return None
+
+
+def find_json_fault(path: Path) -> None:
+    """Refuse the first line of a JSONL file that is not an object with the keys of the first line, naming the line."""
+    check_utf8(path)
+    first: dict[str, object] | None = None
+    first_line = 0
+    with open(path, encoding="utf-8") as file:
+        for number, line in enumerate(file, 1):
+            if number == 1 and line.startswith("\ufeff"):
+                raise InputError(f"{path} starts with a byte-order mark; save it as UTF-8 without one")
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line, parse_constant=_refuse_constant)
+            except (ValueError, RecursionError) as error:
+                reason = str(error).split(": line ")[0]
+                raise InputError(
+                    f"{path}: line {number} is not valid JSON ({reason}); write one JSON object a line"
+                ) from None
+            if not isinstance(row, dict):
+                raise InputError(f"{path}: line {number} is a {_json_type(row)}; write one JSON object a line")
+            if first is None:
+                first, first_line = row, number
+            elif row.keys() != first.keys():
+                missing, extra = sorted(first.keys() - row.keys()), sorted(row.keys() - first.keys())
+                what = f"lacks {missing[0]!r}" if missing else f"has {extra[0]!r}"
+                which = "has" if missing else "lacks"
+                raise InputError(
+                    f"{path}: line {number} {what}, which line {first_line} {which}; give every line the same keys, "
+                    "null for a missing value"
+                )
+    if first is None:
+        raise InputError(f"{path} is empty; give at least one JSON object a line")
+
+
+def _refuse_constant(name: str) -> object:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _json_type(value: object) -> str:
+    names = {list: "list", str: "string", bool: "boolean", int: "number", float: "number", type(None): "null"}
+    return names[type(value)]

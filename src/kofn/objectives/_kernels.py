@@ -1,0 +1,151 @@
+"""Compiled loops over pairs of rows, in tiles of LANES candidates against GROUP items.
+
+Distances come from differences, never from |x|^2 + |y|^2 - 2xy, which cancels for close rows; subtracting costs little beside
+multiplying. A distance is summed over the features in the same order wherever its pair stands, so that it has the same bits
+in every call. Sums over items stay in float64 for each candidate, in the order of the items: no reduction is reordered.
+"""
+
+from __future__ import annotations
+
+import numba as nb
+import numpy as np
+
+LANES = 512
+GROUP = 8
+FEATURES = 4
+_TILING = {"nogil": True, "cache": True, "error_model": "numpy", "fastmath": {"contract"}}
+_EXACT = {"nogil": True, "cache": True, "error_model": "numpy"}
+
+
+@nb.njit(["f4(f4,f4,f4,f4,f4)", "f8(f8,f8,f8,f8,f8)"], **_TILING)
+def _add_squares(total, a, b, c, d):  # type: ignore[no-untyped-def]
+    return total + (a * a + b * b + c * c + d * d)
+
+
+@nb.njit(["void(f4[:,::1],f4[:,::1],i8,f4[:,::1])", "void(f8[:,::1],f8[:,::1],i8,f8[:,::1])"], **_TILING)
+def _tile(lanes, items, first, out):  # type: ignore[no-untyped-def]
+    """out[q, l] = |items[first + q] - lanes[:, l]|^2. Spelt out, since a loop over q would not stay in registers."""
+    b0, b1, b2, b3, b4, b5, b6, b7 = out[0], out[1], out[2], out[3], out[4], out[5], out[6], out[7]
+    for l in range(LANES):
+        b0[l] = b1[l] = b2[l] = b3[l] = b4[l] = b5[l] = b6[l] = b7[l] = 0
+    r0, r1, r2, r3 = items[first], items[first + 1], items[first + 2], items[first + 3]
+    r4, r5, r6, r7 = items[first + 4], items[first + 5], items[first + 6], items[first + 7]
+    for f in range(0, lanes.shape[0], FEATURES):
+        u0, u1, u2, u3 = lanes[f], lanes[f + 1], lanes[f + 2], lanes[f + 3]
+        p00, p01, p02, p03 = r0[f], r0[f + 1], r0[f + 2], r0[f + 3]
+        p10, p11, p12, p13 = r1[f], r1[f + 1], r1[f + 2], r1[f + 3]
+        p20, p21, p22, p23 = r2[f], r2[f + 1], r2[f + 2], r2[f + 3]
+        p30, p31, p32, p33 = r3[f], r3[f + 1], r3[f + 2], r3[f + 3]
+        p40, p41, p42, p43 = r4[f], r4[f + 1], r4[f + 2], r4[f + 3]
+        p50, p51, p52, p53 = r5[f], r5[f + 1], r5[f + 2], r5[f + 3]
+        p60, p61, p62, p63 = r6[f], r6[f + 1], r6[f + 2], r6[f + 3]
+        p70, p71, p72, p73 = r7[f], r7[f + 1], r7[f + 2], r7[f + 3]
+        for l in range(LANES):
+            x0, x1, x2, x3 = u0[l], u1[l], u2[l], u3[l]
+            b0[l] = _add_squares(b0[l], x0 - p00, x1 - p01, x2 - p02, x3 - p03)
+            b1[l] = _add_squares(b1[l], x0 - p10, x1 - p11, x2 - p12, x3 - p13)
+            b2[l] = _add_squares(b2[l], x0 - p20, x1 - p21, x2 - p22, x3 - p23)
+            b3[l] = _add_squares(b3[l], x0 - p30, x1 - p31, x2 - p32, x3 - p33)
+            b4[l] = _add_squares(b4[l], x0 - p40, x1 - p41, x2 - p42, x3 - p43)
+            b5[l] = _add_squares(b5[l], x0 - p50, x1 - p51, x2 - p52, x3 - p53)
+            b6[l] = _add_squares(b6[l], x0 - p60, x1 - p61, x2 - p62, x3 - p63)
+            b7[l] = _add_squares(b7[l], x0 - p70, x1 - p71, x2 - p72, x3 - p73)
+
+
+@nb.njit(
+    [
+        "void(f4[:,::1],f4[:,::1],f8[::1],i8[::1],i8,f4[:,::1])",
+        "void(f8[:,::1],f8[:,::1],f8[::1],i8[::1],i8,f8[:,::1])",
+    ],
+    **_TILING,
+)
+def _load(rows, columns, scale, candidates, start, lanes):  # type: ignore[no-untyped-def]
+    """The coordinates of LANES candidates, feature by feature; without a list of candidates, those of a run of rows.
+
+    What is left over is zero: the padded features for good reason, the padded lanes because nobody reads their sums.
+    """
+    n, d = rows.shape
+    listed, scaled = len(candidates) > 0, len(scale) > 0
+    width = min(LANES, (len(candidates) if listed else n) - start)
+    if listed:
+        for l in range(width):
+            j = candidates[start + l]
+            row = rows[j]
+            for f in range(d):
+                lanes[f, l] = row[f]
+            if scaled:
+                for f in range(d):
+                    lanes[f, l] = row[f] * scale[j]
+    else:
+        for f in range(d):
+            source, target = columns[f, start : start + width], lanes[f]
+            for l in range(width):
+                target[l] = source[l]
+            if scaled:
+                factor = scale[start : start + width]
+                for l in range(width):
+                    target[l] = source[l] * factor[l]
+
+
+@nb.njit(
+    [
+        "void(f4[:,::1],f4[:,::1],f8[::1],i8[::1],f4[:,::1],f4[::1],f4[::1],f4[::1],i8[::1],b1,i8,i8,"
+        "f4[:,::1],f4[:,::1],f8[::1])",
+        "void(f8[:,::1],f8[:,::1],f8[::1],i8[::1],f8[:,::1],f8[::1],f8[::1],f8[::1],i8[::1],b1,i8,i8,"
+        "f8[:,::1],f8[:,::1],f8[::1])",
+    ],
+    **_TILING,
+)
+def savings(rows, columns, scale, candidates, items, old, new, weights, counts, squared, low, high, lanes, tile, out):  # type: ignore[no-untyped-def]
+    """out[l] = sum_i weights_i (old_i - min(max(cost_il, new_i), old_i)), for the blocks low..high-1 of LANES candidates.
+
+    Block b looks at the first counts[b] items (a multiple of GROUP): the caller has sorted them so that no later one matters.
+    """
+    for block in range(low, high):
+        if counts[block] == 0:
+            continue
+        _load(rows, columns, scale, candidates, block * LANES, lanes)
+        sums = out[block * LANES : (block + 1) * LANES]
+        for first in range(0, counts[block], GROUP):
+            _tile(lanes, items, first, tile)
+            if not squared:
+                for q in range(GROUP):
+                    b = tile[q]
+                    for l in range(LANES):
+                        b[l] = np.sqrt(b[l])
+            for q in range(0, GROUP, 4):
+                i = first + q
+                b0, b1, b2, b3 = tile[q], tile[q + 1], tile[q + 2], tile[q + 3]
+                o0, o1, o2, o3 = old[i], old[i + 1], old[i + 2], old[i + 3]
+                n0, n1, n2, n3 = new[i], new[i + 1], new[i + 2], new[i + 3]
+                w0, w1, w2, w3 = weights[i], weights[i + 1], weights[i + 2], weights[i + 3]
+                for l in range(LANES):
+                    t0 = w0 * (o0 - min(max(b0[l], n0), o0))
+                    t1 = w1 * (o1 - min(max(b1[l], n1), o1))
+                    t2 = w2 * (o2 - min(max(b2[l], n2), o2))
+                    t3 = w3 * (o3 - min(max(b3[l], n3), o3))
+                    sums[l] += np.float64((t0 + t1) + (t2 + t3))
+
+
+@nb.njit(
+    [
+        "void(f4[:,::1],f8[::1],f8[:,::1],b1,i8,i8,f8[:,::1])",
+        "void(f8[:,::1],f8[::1],f8[:,::1],b1,i8,i8,f8[:,::1])",
+    ],
+    **_EXACT,
+)
+def distances(columns, scale, points, squared, low, high, out):  # type: ignore[no-untyped-def]
+    """out[q, i] = float64 distance of row i to points[q], for the blocks low..high-1 of LANES rows; four points at a time.
+
+    Summed over the features one by one without fused multiplication: NumPy in the same order gives the same bits.
+    """
+    d, n = columns.shape
+    x = np.empty(LANES)
+    for block in range(low, high):
+        start, stop = block * LANES, min((block + 1) * LANES, n)
+        width = stop - start
+        for q in range(0, len(points), 4):
+            last = len(points) - 1
+            # The last four may overlap with those before: written twice, the same.
+            q0, q1, q2, q3 = q, min(q + 1, last), min(q + 2, last), min(q + 3, last)
+            b0, b1, b2, b3 = out[q0, start:stop], out[q1, start:stop], out[q2, start:stop], out[q3, start:stop]
