@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from kofn.allocation.curves import multiple_choice_knapsack as multiple_choice_knapsack
 
 _HOMES = {"hull_greedy": "curves", "multiple_choice_knapsack": "curves"}
-__all__ = sorted(_HOMES)  # noqa: PLE0605
+__all__ = sorted(_HOMES)
 
 
 def __getattr__(name: str) -> Any:

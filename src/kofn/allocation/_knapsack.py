@@ -1,7 +1,7 @@
-"""The multiple-choice knapsack behind `curves.py`: exact costs, the LP over lower hulls, and the dynamic program on its core.
+"""The multiple-choice knapsack behind `curves.py`: exact costs, the LP over lower hulls, the program on its core.
 
-Everything here minimises a loss under one budget. Costs are int64 throughout: integers as they are, floats as fixed-point
-numbers with so many binary digits that rounding stays far below the budget's own tolerance.
+Everything here minimises a loss under one budget. Costs are int64 throughout: integers as they are, floats as
+fixed-point numbers with so many binary digits that rounding stays far below the budget's own tolerance.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -28,9 +29,10 @@ _ROOT, _FILLED = -1, -2
 
 @dataclass(frozen=True)
 class Menu:
-    """For each item its levels that no cheaper level beats, in order of cost: row i holds `count[i]` of them, then padding.
+    """For each item its levels that no cheaper one beats, by cost: row i holds `count[i]` of them, then padding.
 
-    `cost` is in integer units, `unit` of the user's cost each; `loss` is minimised; `level` is the column in the curves.
+    `cost` is in integer units, `unit` of the user's cost each; `loss` is minimised; `level` is the column in the
+    curves.
     """
 
     cost: Ints
@@ -48,7 +50,10 @@ class Menu:
 
 @dataclass(frozen=True)
 class Relaxed:
-    """The LP optimum: `choice` is its rounded-down solution, `slack` what that leaves, `price` the loss that a unit buys."""
+    """The LP optimum: `choice` is it rounded down, `slack` what that leaves, `price` the loss that a unit of cost buys.
+
+    `filled` is `choice` with what later hull steps still fit into the slack.
+    """
 
     choice: Ints
     slack: int
@@ -80,10 +85,10 @@ def menu(costs: NDArray[Any], losses: Floats, budget: float | int) -> Menu:
     if whole:
         costs, cheapest = costs.astype(np.int64), cheapest.astype(np.int64)
         least: float | int = sum(cheapest.tolist())
-        limit: float | int = math.floor(budget)
+        limit = Fraction(math.floor(budget))
     else:
         least = math.fsum(cheapest.tolist())
-        limit = budget * (1 + n * float(np.finfo(np.float64).eps))
+        limit = Fraction(budget) * (1 + n * Fraction(float(np.finfo(np.float64).eps)))
     if least > limit:
         raise InfeasibleError(
             f"budget={budget:.15g} is below {least:.15g}, what the cheapest level of every item costs in total; "
@@ -114,7 +119,7 @@ def menu(costs: NDArray[Any], losses: Floats, budget: float | int) -> Menu:
     )
 
 
-def _in_units(costs: NDArray[Any], limit: float | int, whole: bool) -> tuple[Ints, int, float]:
+def _in_units(costs: NDArray[Any], limit: Fraction, whole: bool) -> tuple[Ints, int, float]:
     """Costs as int64, the limit in the same units, and the size of a unit."""
     if whole:
         top = sum(costs.max(axis=1).tolist())
@@ -122,16 +127,15 @@ def _in_units(costs: NDArray[Any], limit: float | int, whole: bool) -> tuple[Int
         if cap > _LARGEST:
             raise InputError(f"costs add up to {top:.3g}, beyond 2**60; divide sizes and budget by a common factor")
         return np.minimum(costs, cap + 1), cap, 1.0
-    top = min(float(limit), math.fsum(costs.max(axis=1).tolist()) * (1 + 1e-9))
+    top = min(limit, Fraction(math.fsum(costs.max(axis=1).tolist()) * (1 + 1e-9)))
     if top == 0:
         return (costs > 0).astype(np.int64), 0, 1.0
-    digits = 59 - math.frexp(top)[1]
-    scaled = np.ldexp(np.minimum(costs, 2 * top), digits)
+    digits = 59 - math.frexp(float(top))[1]
+    scaled = np.ldexp(np.minimum(costs, 2 * float(top)), digits)
     units = np.rint(scaled).astype(np.int64)
     # What rounding may hide, at most half a unit an item, is held back, so no plan can overspend.
     hidden = math.fsum((scaled - units).max(axis=1, initial=0).tolist())
-    cap = math.floor(math.ldexp(top, digits)) - math.ceil(hidden)
-    return units, cap, math.ldexp(1.0, -digits)
+    return units, math.floor(top * Fraction(2) ** digits) - math.ceil(hidden), math.ldexp(1.0, -digits)
 
 
 def relax(menu: Menu) -> Relaxed:
@@ -168,8 +172,8 @@ def _hull_steps(menu: Menu) -> tuple[Ints, Ints, Floats]:
         run = np.where(real, np.diff(cost, axis=1), 1) * menu.unit
         fall = -np.diff(np.where(np.arange(width) < count[:, None], loss, 0.0), axis=1)
         steep = np.where(real, fall / run, 0.0)
-        # A point above the chord of its neighbours is on no lower hull, so all such points can go at once. Points on the
-        # chord stay (within rounding): they are the small steps that let the greedy meet a budget exactly.
+        # A point above the chord of its neighbours is on no lower hull, so all such points can go at once. Points on
+        # the chord stay (within rounding): they are the small steps that let the greedy meet a budget exactly.
         above = steep[:, 1:] > steep[:, :-1] + 1e-12 * np.abs(steep[:, 1:])
         above &= real[:, 1:]
         if not above.any():
@@ -193,7 +197,7 @@ def _prefix_that_fits(need: Ints, spare: int) -> int:
 
 @dataclass(frozen=True)
 class Solved:
-    """The best choice found; `lower` bounds every plan's loss from below and is None where the choice is proved optimal."""
+    """The best choice found; `lower` bounds every plan's loss from below, None where the choice is proved optimal."""
 
     choice: Ints
     lower: float | None
@@ -204,9 +208,9 @@ class Solved:
 def solve(menu: Menu, lp: Relaxed, *, max_memory: int, stopped: Callable[[], bool]) -> Solved:
     """Dynamic programming over the items that the LP leaves in doubt, on Pareto-optimal states pruned by bounds.
 
-    A state is a full plan: the LP's rounded-down choice with some items changed. It is described by how much more it costs
-    and loses than that choice. Items enter in the order in which the price nearly moves them, so the bound on what the
-    items still outside can gain tightens quickly and the states die out.
+    A state is a full plan: the LP's rounded-down choice with some items changed. It is described by how much more it
+    costs and loses than that choice. Items enter in the order in which the price nearly moves them, so the bound on
+    what the items still outside can gain tightens quickly and the states die out.
     """
     if lp.integral:
         return Solved(lp.choice, None, 0, 0)
@@ -223,8 +227,8 @@ def solve(menu: Menu, lp: Relaxed, *, max_memory: int, stopped: Callable[[], boo
         rate = -loss[core] / (cost[core] * menu.unit)
     up = np.where(live[core] & (cost[core] > 0), rate, 0.0).max(axis=1)
     down = np.where(live[core] & (cost[core] < 0), rate, np.inf).min(axis=1)
-    # By turns the item that the price nearly moves up and the one that it nearly moves down, so that states on both sides
-    # of the budget meet early.
+    # By turns the item that the price nearly moves up and the one that it nearly moves down, so that states on both
+    # sides of the budget meet early.
     order = np.argsort(np.minimum(_rank(lp.price - up), _rank(down - lp.price)), kind="stable")
     # What the items from place t on can still do: their best exchange rates, and how far they can lower the cost.
     rise = np.append(np.maximum.accumulate(up[order][::-1])[::-1], 0.0)
@@ -244,7 +248,10 @@ def solve(menu: Menu, lp: Relaxed, *, max_memory: int, stopped: Callable[[], boo
             next_probe = 4 * max(search.size, _PROBE_FROM)
         if search.size == 0:
             break
-        if stopped() or search.size * (len(step.levels) + 1) + search.kept > room:
+        full = search.size * (len(step.levels) + 1) + search.kept > room
+        if full or stopped():
+            if full:
+                search.probe(steps[t:], (rise[t], fall[t], reach[t]))
             return search.cut_short((rise[t], fall[t], reach[t]))
         search.expand(step.below(search.target), (rise[t + 1], fall[t + 1], reach[t + 1]))
     return search.finish()
@@ -324,7 +331,8 @@ class _Search:
         node[made] = self._remember(node[made], step.item * self.width + step.levels[change[made]])
         self.cost, self.loss, self.node = costs[found], losses[found], node
         self.widest = max(self.widest, self.size)
-        # Along the Pareto states loss falls as cost rises, so the best plan within the budget is the last one within it.
+        # Along the Pareto states loss falls as cost rises, so the best plan within the budget is the last one within
+        # it.
         within = int(np.searchsorted(self.cost, self.lp.slack, side="right"))
         if within and self.loss[within - 1] < self.target:
             self.best, self.best_node = float(self.loss[within - 1]), int(self.node[within - 1])
@@ -335,8 +343,8 @@ class _Search:
     def probe(self, ahead: list[_Step], rates: tuple[float, float, float]) -> None:
         """Look for a better plan by pairing every state with every combination of the next few items' levels.
 
-        Both sides are Pareto-optimal and sorted, so the best partner of a state is found by bisection: billions of plans
-        for the price of a sort. Where the bound can be met at all this often meets it, and the search is over.
+        Both sides are Pareto-optimal and sorted, so the best partner of a state is found by bisection: billions of
+        plans for the price of a sort. Where the bound can be met at all this often meets it, and the search is over.
         """
         cost, loss, trail = np.zeros(1, np.int64), np.zeros(1), np.zeros((1, 0), np.int64)
         price, used = self.lp.price * self.unit, []

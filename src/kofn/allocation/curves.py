@@ -1,7 +1,8 @@
 """One level for each item under a shared budget: loss-by-level curves, the multiple-choice knapsack.
 
 `curves[i, l]` is the loss of item i at level l (`sense="min"`) or its value ("max"); level l of item i costs
-`sizes[i] * levels[l]`. Curves may have any shape, levels any order. An item with fewer levels than the others repeats one.
+`sizes[i] * levels[l]`. Curves may have any shape, levels any order. An item with fewer levels than the others repeats
+one.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _DEFAULT_MEMORY = 2**30
 @method(
     "allocate",
     traits=("sandwich", "duality", "concave"),
-    cost="O(n L log L) and a dynamic program over the few items that the price leaves in doubt; O(n L) memory and its states",
+    cost="O(n L log L) and a dynamic program over the few items that the price leaves in doubt; O(n L) and its states",
     exact="the optimum, unless time_limit or max_memory stops it; integer costs held exactly",
     paper="Xu et al. 2023, Efficient Joint Optimization of Layer-Adaptive Weight Pruning (ICCV, arXiv 2308.10438); "
     "Pisinger 1995, A minimal algorithm for the multiple-choice knapsack problem (EJOR)",
@@ -48,8 +49,8 @@ def multiple_choice_knapsack(
 ) -> Allocation:
     """Give each item one of its levels so that the summed loss is the least that a shared budget allows, exactly.
 
-    The LP over the curves' convex hulls gives a price; levels that its reduced costs rule out are dropped; a dynamic program
-    over the remaining items, on Pareto-optimal (cost, loss) states pruned by bounds, closes the gap.
+    The LP over the curves' convex hulls gives a price; levels that its reduced costs rule out are dropped; a dynamic
+    program over the remaining items, on Pareto-optimal (cost, loss) states pruned by bounds, closes the gap.
 
     Args:
         curves: (n, L) loss of each item at each level, or its value with `sense="max"`; finite, of any shape.
@@ -62,10 +63,11 @@ def multiple_choice_knapsack(
         time_limit: seconds.
 
     Returns:
-        An `Allocation`: `amounts` (the chosen levels' own amounts), `values` (the curves there), `price` (loss that one more
-        unit of budget would save, from the LP), `marginal_up` and `marginal_down` (what the next dearer level would gain and
-        the next cheaper one lose, NaN where there is none), `info["level"]` (the chosen columns). `status` is "optimal" with
-        `bound` equal to `value`, or "stopped" with a valid bound where a limit ended the search.
+        An `Allocation`: `amounts` (the chosen levels' own amounts), `values` (the curves there), `price` (loss that one
+        more unit of budget would save, from the LP), `marginal_up` and `marginal_down` (what the next dearer level
+        would gain and the next cheaper one lose, NaN where there is none), `info["level"]` (the chosen columns).
+        `status` is "optimal" with `bound` equal to `value`, or "stopped" with a valid bound where a limit ended the
+        search.
 
     Raises:
         InfeasibleError: even the cheapest level of every item costs more than the budget; says by how much.
@@ -74,13 +76,14 @@ def multiple_choice_knapsack(
     Cost: a millisecond or two at n=224, L=8; about half a second at n=100,000, L=16. Worst-case states are bounded by
     `max_memory`: curves whose every step has nearly the same exchange rate can reach it.
 
-    Guarantee: optimal. Whole costs (products of sizes and levels) are compared as integers against the floored budget, with
-    no tolerance; other costs satisfy fsum(costs) <= budget * (1 + n * eps). Losses are compared in float64: the value is
-    within rounding (1e-12 of the LP's gap) of the optimum, and exactly optimal where all losses are whole numbers.
+    Guarantee: optimal. Whole costs (products of sizes and levels) are compared as integers against the floored budget,
+    with no tolerance; other costs satisfy fsum(costs) <= budget * (1 + n * eps). Losses are compared in float64: the
+    value is within rounding (1e-12 of the LP's gap) of the optimum, and exactly optimal where all losses are whole
+    numbers.
 
     References:
-        Xu et al. 2023, arXiv 2308.10438: rate-distortion curves of layers, and dynamic programming over them under a global
-        ratio. Pisinger 1995, EJOR 83: the core of the multiple-choice knapsack.
+        Xu et al. 2023, arXiv 2308.10438: rate-distortion curves of layers, and dynamic programming over them under a
+        global ratio. Pisinger 1995, EJOR 83: the core of the multiple-choice knapsack.
 
     Examples:
         >>> from kofn.allocation import multiple_choice_knapsack
@@ -128,9 +131,9 @@ def hull_greedy(
         mean_budget: instead of `budget`, the total over the summed sizes.
 
     Returns:
-        An `Allocation` as from `multiple_choice_knapsack`. `status` is "optimal" where the steps spend the budget exactly
-        (always so for convex losses or concave values at unit cost), else "approximate": the bound is the LP's, and the
-        gap at most what the first step that did not fit would have saved.
+        An `Allocation` as from `multiple_choice_knapsack`. `status` is "optimal" where the steps spend the budget
+        exactly (always so for convex losses or concave values at unit cost), else "approximate": the bound is the LP's,
+        and the gap at most what the first step that did not fit would have saved.
 
     Raises:
         InfeasibleError: even the cheapest level of every item costs more than the budget; says by how much.
@@ -138,8 +141,8 @@ def hull_greedy(
 
     Cost: O(n L log(n L)) time, O(n L) memory.
 
-    Guarantee: the budget as in `multiple_choice_knapsack`; for convex losses at unit cost the amounts only grow with the
-    budget and `max(marginal_up) <= price <= min(marginal_down)`.
+    Guarantee: the budget as in `multiple_choice_knapsack`; for convex losses at unit cost the amounts only grow with
+    the budget and `max(marginal_up) <= price <= min(marginal_down)`.
 
     References:
         Shoham & Gersho 1988, IEEE TASSP 36; Sinha & Zoltners 1979, Operations Research 27 (the LP by hull steps).
@@ -209,7 +212,14 @@ class _Ask:
         return _knapsack.menu(self.costs, losses if self.sense == "min" else -losses, self.budget)
 
     def plan(
-        self, menu: _knapsack.Menu, choice: Ints, price: float, *, lower: float | None, status: str, info: dict[str, Any]
+        self,
+        menu: _knapsack.Menu,
+        choice: Ints,
+        price: float,
+        *,
+        lower: float | None,
+        status: str,
+        info: dict[str, Any],
     ) -> Allocation:
         """The plan of this choice; `lower` is the bound on the loss, None where the choice is optimal."""
         rows = np.arange(menu.n)
@@ -219,11 +229,8 @@ class _Ask:
         spent = self.costs[rows, level]
         whole = _knapsack.is_whole(self.costs)
         used = int(spent.astype(np.int64).sum()) if whole else math.fsum(spent.tolist())
-        if lower is None:
-            bound = value
-        else:
-            # A bound may meet the value but, where sums are rounded, must not cross it.
-            bound = min(lower, value) if self.sense == "min" else max(-lower, value)
+        # A bound may meet the value but, where sums are rounded, must not cross it.
+        bound = value if lower is None else min(lower, value) if self.sense == "min" else max(-lower, value)
         up, down = self._marginals(level)
         return Allocation(
             n=menu.n,
@@ -261,7 +268,9 @@ class _Ask:
 def _levels(levels: Any, n: int, width: int) -> NDArray[Any]:
     array = np.asarray(levels)
     if array.shape not in ((width,), (n, width)):
-        raise InputError(f"levels has shape {array.shape}; give ({width},) or ({n}, {width}), one for each column of curves")
+        raise InputError(
+            f"levels has shape {array.shape}; give ({width},) or ({n}, {width}), one for each column of curves"
+        )
     rows = array.reshape(-1, width)
     if rows.dtype.kind not in "iu":
         rows = checks.matrix(rows, "levels")

@@ -116,7 +116,7 @@ def weighted_mean(
     threads, block = _plan_blocks(n_threads, max_memory, pool)
     mean = _Mean(pool, used, form, block, keep_double=keep)
 
-    sums = {name: np.empty(tensor.shape, np.float64) for name, tensor in pool.first.items()} if keep else None
+    sums = _empty_sums(pool) if keep else None
     held: dict[str, NDArray[Any]] = {}
     if out is not None:
         layout = _check_out(out, pool)
@@ -139,10 +139,13 @@ def weighted_mean(
     kept = None
     if sums is not None:
         for array in sums.values():
-            array *= total if normalize else 1.0
+            with np.errstate(over="ignore", invalid="ignore"):
+                array *= total if normalize else 1.0
         kept = {"sum": sums if pool.named else sums[""], "weight": total}
     linear = form == "linear"
-    value = float("nan") if linear else math.fsum((used * squares).tolist())
+    value = (
+        float("nan") if linear else math.fsum(w * s for w, s in zip(used.tolist(), squares.tolist(), strict=True) if w)
+    )
     return Blend(
         n=m,
         value=value,
@@ -184,8 +187,15 @@ def merge_means(*statistics: Mapping[str, Any]) -> dict[str, Any]:
     return {"sum": _add([item["sum"] for item in statistics]), "weight": weight}
 
 
-def _add(arrays: list[NDArray[Any]]) -> NDArray[np.float64]:
-    total = np.array(arrays[0], np.float64)
+def _empty_sums(pool: _Pool) -> dict[str, NDArray[Any]]:
+    return {
+        name: np.empty(tensor.shape, np.complex128 if tensor.dtype.kind == "c" else np.float64)
+        for name, tensor in pool.first.items()
+    }
+
+
+def _add(arrays: list[NDArray[Any]]) -> NDArray[Any]:
+    total = np.array(arrays[0])
     for place, array in enumerate(arrays[1:], 1):
         if np.shape(array) != total.shape:
             raise InputError(
@@ -386,7 +396,7 @@ class _Mean:
         self,
         threads: int,
         sink: Callable[[str, int, NDArray[Any]], None] | None,
-        sums: dict[str, NDArray[np.float64]] | None,
+        sums: dict[str, NDArray[Any]] | None,
         progress: bool | None = None,
     ) -> NDArray[np.float64]:
         """Blends everything; returns (m,) squared distances, added up in the same order for any number of threads."""
@@ -451,7 +461,7 @@ class _Mean:
         start: int,
         stop: int,
         sink: Callable[[str, int, NDArray[Any]], None] | None,
-        sums: dict[str, NDArray[np.float64]] | None,
+        sums: dict[str, NDArray[Any]] | None,
     ) -> NDArray[np.float64]:
         buffers = getattr(self.local, "buffers", None)
         if buffers is None:
@@ -468,7 +478,7 @@ class _Mean:
         return squares
 
     def _average(
-        self, name: str, start: int, stop: int, buffers: _Buffers, sums: dict[str, NDArray[np.float64]] | None
+        self, name: str, start: int, stop: int, buffers: _Buffers, sums: dict[str, NDArray[Any]] | None
     ) -> tuple[NDArray[Any], NDArray[np.float64]]:
         dtype = self.pool.first[name].dtype
         part = _REAL.get(dtype, dtype)
@@ -492,7 +502,7 @@ class _Mean:
         if not started:
             total.fill(0)
         if sums is not None:
-            sums[name][start:stop] = total
+            sums[name][start:stop].view(np.float64)[:] = total
         # Rounding to a narrower dtype hides the error of the sum. Where nothing is narrowed, or negative weights
         # cancel, the box and the copies are kept by hand.
         if self.form != "linear" and (part == np.float64 or self.form == "affine"):
@@ -516,7 +526,7 @@ class _Mean:
         return rounded.view(dtype), squares
 
     def _copy(
-        self, name: str, start: int, stop: int, buffers: _Buffers, sums: dict[str, NDArray[np.float64]] | None
+        self, name: str, start: int, stop: int, buffers: _Buffers, sums: dict[str, NDArray[Any]] | None
     ) -> tuple[NDArray[Any], NDArray[np.float64]]:
         first, *others = self.pool.members
         values = first[name].read(start, stop, buffers.rounded)

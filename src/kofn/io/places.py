@@ -34,8 +34,8 @@ def check_utf8(path: Path) -> None:
                 at = error.start - held
                 line = lines + 1 + block.count(b"\n", 0, max(at, 0))
                 raise InputError(
-                    f"{path} is not UTF-8: byte 0x{error.object[error.start]:02x} at offset {offset + at}, line {line}; "
-                    "convert it first, for example with iconv -f latin1 -t utf-8"
+                    f"{path} is not UTF-8: byte 0x{error.object[error.start]:02x} at offset {offset + at}, line {line};"
+                    " convert it first, for example with iconv -f latin1 -t utf-8"
                 ) from None
             if not block:
                 return
@@ -46,8 +46,8 @@ def check_utf8(path: Path) -> None:
 def check_csv(path: Path, separator: str) -> tuple[list[str], int]:
     """The header and the number of rows of a CSV file every row of which has as many fields as the header.
 
-    Blank lines at the end of the file are not rows. The fast pass counts separators outside quotes in blocks; only a file
-    that it does not find regular is walked by Python's reader, which knows every corner of the format.
+    Blank lines at the end of the file are not rows. The fast pass counts separators outside quotes in blocks; only a
+    file that it does not find regular is walked by Python's reader, which knows every corner of the format.
 
     Raises:
         InputError: not UTF-8, no header, a name twice, a row with too many or too few fields (with its line).
@@ -149,10 +149,11 @@ def _walk_csv(path: Path, separator: str, width: int) -> int:
         if trailing and width > 1:
             raise InputError(f"{path}: line {blank_line} is blank; remove it")
         if len(fields) != width:
-            open_quote = " (is a quote left open?)" if len(fields) < width and any("\n" in f for f in fields) else ""
+            what = "1 field" if len(fields) == 1 else f"{len(fields)} fields"
+            quote = " (is a quote left open?)" if len(fields) < width and any("\n" in f for f in fields) else ""
             raise InputError(
-                f"{path}: the row at line {line} has {len(fields)} {'field' if len(fields) == 1 else 'fields'}, the header "
-                f"has {width}{open_quote}; quote fields that hold the separator, and write an empty field for a missing one"
+                f"{path}: the row at line {line} has {what}, the header has {width}{quote}; "
+                "quote fields that hold the separator, leave a missing one empty"
             )
         records += trailing + 1
         trailing = blank_line = 0
@@ -160,16 +161,34 @@ def _walk_csv(path: Path, separator: str, width: int) -> int:
 
 
 def bare_quote(path: Path, separator: str) -> int | None:
-    """The first line with a quote inside a field that is not quoted, which readers disagree about."""
+    """The first line with a quote where the format allows none, which readers disagree about."""
+    inside = False
     with open(path, encoding="utf-8-sig", newline="") as file:
-        for line, text in enumerate(file, 1):
-            for field in text.rstrip("\r\n").split(separator):
-                if '"' in field and not (field.startswith('"') or field.endswith('"')):
-                    return line
-                if field.startswith('"') and '"' in field[1:-1].replace('""', ""):
-                    return line
-                if field.endswith('"') and not field.startswith('"') and text.count('"') == 1:
-                    return line
+        for number, raw in enumerate(file, 1):
+            line, at = raw.rstrip("\r\n"), 0
+            while True:
+                if not inside and not line.startswith('"', at):
+                    end = line.find(separator, at)
+                    if '"' in line[at : end if end >= 0 else None]:
+                        return number
+                    if end < 0:
+                        break
+                    at = end + 1
+                    continue
+                if not inside:
+                    inside, at = True, at + 1
+                close = line.find('"', at)
+                if close < 0:
+                    break
+                if line.startswith('""', close):
+                    at = close + 2
+                    continue
+                inside, at = False, close + 1
+                if at == len(line):
+                    break
+                if not line.startswith(separator, at):
+                    return number
+                at += 1
     return None
 
 

@@ -13,16 +13,18 @@ import numpy as np
 LANES = 512
 GROUP = 8
 FEATURES = 4
-_TILING = {"nogil": True, "cache": True, "error_model": "numpy", "fastmath": {"contract"}}
+# Inner functions carry no signature and no cache of their own: they are compiled into their callers and loaded with them.
+_INNER = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
+_TILING = {**_INNER, "cache": True}
 _EXACT = {"nogil": True, "cache": True, "error_model": "numpy"}
 
 
-@nb.njit(["f4(f4,f4,f4,f4,f4)", "f8(f8,f8,f8,f8,f8)"], **_TILING)
+@nb.njit(**_INNER)
 def _add_squares(total, a, b, c, d):  # type: ignore[no-untyped-def]
     return total + (a * a + b * b + c * c + d * d)
 
 
-@nb.njit(["void(f4[:,::1],f4[:,::1],i8,f4[:,::1])", "void(f8[:,::1],f8[:,::1],i8,f8[:,::1])"], **_TILING)
+@nb.njit(**_INNER)
 def _tile(lanes, items, first, out):  # type: ignore[no-untyped-def]
     """out[q, l] = |items[first + q] - lanes[:, l]|^2. Spelt out, since a loop over q would not stay in registers."""
     b0, b1, b2, b3, b4, b5, b6, b7 = out[0], out[1], out[2], out[3], out[4], out[5], out[6], out[7]
@@ -52,13 +54,7 @@ def _tile(lanes, items, first, out):  # type: ignore[no-untyped-def]
             b7[l] = _add_squares(b7[l], x0 - p70, x1 - p71, x2 - p72, x3 - p73)
 
 
-@nb.njit(
-    [
-        "void(f4[:,::1],f4[:,::1],f8[::1],i8[::1],i8,f4[:,::1])",
-        "void(f8[:,::1],f8[:,::1],f8[::1],i8[::1],i8,f8[:,::1])",
-    ],
-    **_TILING,
-)
+@nb.njit(**_INNER)
 def _load(rows, columns, scale, candidates, start, lanes):  # type: ignore[no-untyped-def]
     """The coordinates of LANES candidates, feature by feature; without a list of candidates, those of a run of rows.
 
@@ -135,17 +131,77 @@ def savings(rows, columns, scale, candidates, items, old, new, weights, counts, 
     **_EXACT,
 )
 def distances(columns, scale, points, squared, low, high, out):  # type: ignore[no-untyped-def]
-    """out[q, i] = float64 distance of row i to points[q], for the blocks low..high-1 of LANES rows; four points at a time.
+    """out[q, i] = float64 distance of row i to points[q], for the blocks low..high-1 of LANES rows; points come in fours.
 
     Summed over the features one by one without fused multiplication: NumPy in the same order gives the same bits.
     """
     d, n = columns.shape
-    x = np.empty(LANES)
+    buffer = np.empty(LANES)
     for block in range(low, high):
-        start, stop = block * LANES, min((block + 1) * LANES, n)
-        width = stop - start
+        start = block * LANES
+        stop = min(start + LANES, n)
+        x = buffer[: stop - start]
         for q in range(0, len(points), 4):
-            last = len(points) - 1
-            # The last four may overlap with those before: written twice, the same.
-            q0, q1, q2, q3 = q, min(q + 1, last), min(q + 2, last), min(q + 3, last)
-            b0, b1, b2, b3 = out[q0, start:stop], out[q1, start:stop], out[q2, start:stop], out[q3, start:stop]
+            p0, p1, p2, p3 = points[q], points[q + 1], points[q + 2], points[q + 3]
+            b0, b1, b2, b3 = out[q, start:stop], out[q + 1, start:stop], out[q + 2, start:stop], out[q + 3, start:stop]
+            for l in range(len(x)):
+                b0[l] = b1[l] = b2[l] = b3[l] = 0
+            for f in range(d):
+                source = columns[f, start:stop]
+                for l in range(len(x)):
+                    x[l] = source[l]
+                if len(scale) > 0:
+                    factor = scale[start:stop]
+                    for l in range(len(x)):
+                        x[l] *= factor[l]
+                f0, f1, f2, f3 = p0[f], p1[f], p2[f], p3[f]
+                for l in range(len(x)):
+                    g0, g1, g2, g3 = x[l] - f0, x[l] - f1, x[l] - f2, x[l] - f3
+                    b0[l] += g0 * g0
+                    b1[l] += g1 * g1
+                    b2[l] += g2 * g2
+                    b3[l] += g3 * g3
+            if not squared:
+                for l in range(len(x)):
+                    b0[l], b1[l], b2[l], b3[l] = np.sqrt(b0[l]), np.sqrt(b1[l]), np.sqrt(b2[l]), np.sqrt(b3[l])
+
+
+@nb.njit("void(f8[:,::1],f8[::1],f8[::1],f8,f8,i8,i8,i8[:,::1])", **_EXACT)
+def exact_sums(costs, old, weights, scale, fine, low, high, out):  # type: ignore[no-untyped-def]
+    """sum_i weights_i max(0, old_i - costs[q, i]) in fixed point, rows low..high-1: out[q] = whole units, and parts of 1/fine.
+
+    Integers add up the same in any order, so equal terms give equal sums whichever items they come from.
+    """
+    for q in range(low, high):
+        row = costs[q]
+        whole, part = 0, 0
+        for i in range(len(old)):
+            term = weights[i] * (old[i] - min(row[i], old[i])) * scale
+            unit = np.rint(term)
+            whole += np.int64(unit)
+            part += np.int64(np.rint((term - unit) * fine))
+        out[q, 0], out[q, 1] = whole, part
+
+
+@nb.njit(
+    [
+        "void(f4[:,::1],f8,i8[::1],i8[::1],f8[::1],f8[::1],f8[::1],i8,i8,f8[::1])",
+        "void(f8[:,::1],f8,i8[::1],i8[::1],f8[::1],f8[::1],f8[::1],i8,i8,f8[::1])",
+    ],
+    **_EXACT,
+)
+def table_savings(table, sign, candidates, items, old, new, weights, low, high, out):  # type: ignore[no-untyped-def]
+    """`savings` where the costs are sign * table, item by row; without a list of candidates, for all columns."""
+    listed = len(candidates) > 0
+    for start in range(low * LANES, min(high * LANES, len(out)), LANES):
+        sums = out[start : start + LANES]
+        for i in range(len(items)):
+            o, w, n = old[i], weights[i], new[i]
+            if listed:
+                row, chosen = table[items[i]], candidates[start : start + LANES]
+                for l in range(len(sums)):
+                    sums[l] += w * (o - min(max(sign * row[chosen[l]], n), o))
+            else:
+                part = table[items[i], start : start + LANES]
+                for l in range(len(sums)):
+                    sums[l] += w * (o - min(max(sign * part[l], n), o))

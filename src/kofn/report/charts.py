@@ -240,8 +240,8 @@ class Bar:
 
 
 def bars(rows: Sequence[Bar], *, label: str, top: float | None = None, key: Sequence[tuple[str, str]] = ()) -> Element:
-    """Horizontal bars on one scale from 0 to `top` (default: the largest shown); every figure stands beside its bar."""
-    shown = [v for row in rows for v in (row.value, row.against, row.least) if v is not None and math.isfinite(v)]
+    """Horizontal bars on one scale from 0 to `top` (default: the largest shown), hollow where the value is negative."""
+    shown = [abs(v) for row in rows for v in (row.value, row.against, row.least) if v is not None and math.isfinite(v)]
     top = top or 1.06 * max([*shown, 0.0]) or 1.0
 
     def wide(value: float) -> str:
@@ -257,7 +257,8 @@ def bars(rows: Sequence[Bar], *, label: str, top: float | None = None, key: Sequ
             track.append(E("span", class_=f"band{over}", style=band))
         if row.against is not None:
             track.append(E("span", class_="bar against", style=f"width:{wide(row.against)}"))
-        track.append(E("span", class_="bar value", style=f"width:{wide(row.value)}"))
+        minus = " minus" if row.value < 0 else ""
+        track.append(E("span", class_=f"bar value{minus}", style=f"width:{wide(abs(row.value))}"))
         both = " both" if row.against is not None else ""
         out.append(
             E(

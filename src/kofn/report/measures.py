@@ -118,7 +118,7 @@ class Plane:
 
 
 def plane(space: Space) -> Plane:
-    """Principal components of the rows as the metric sees them, with a fixed sign: equal input gives an equal picture."""
+    """Principal components of the rows as the metric sees them; their sign is fixed, so that pictures repeat."""
     sample = np.arange(space.n)
     if space.width > WIDE and space.n > WIDE:
         sample = np.linspace(0, space.n - 1, WIDE).astype(np.int64)

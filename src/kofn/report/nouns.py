@@ -85,7 +85,7 @@ def _assignment(context: Context, plan: Assignment) -> tuple[list[Element], list
         stat(
             number(float(size.max(initial=0.0))),
             "in the fullest bin",
-            f"the emptiest holds {number(float(size.min(initial=0.0)))}",
+            f"the emptiest holds {number(float(size.min()))}",
         ),
     ]
     return stats, [figure(chart, caption, title="How full each bin is", name="sizes")]

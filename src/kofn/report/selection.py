@@ -9,9 +9,9 @@ from xml.etree.ElementTree import Element
 import numpy as np
 
 from kofn.plans import Selection
-from kofn.report import charts, measures
-from kofn.report.charts import Axis, Bar
-from kofn.report.context import Context, Quotas
+from kofn.report import charts, groups, measures
+from kofn.report.charts import Axis
+from kofn.report.context import Context
 from kofn.report.page import MINUS, E, describe, document, figure, number, percent, stat, user
 from kofn.report.run import kind, outcome, quality, ran
 
@@ -19,7 +19,6 @@ LISTED = 1000  # picks in the list; the plan's own file has them all
 AT_ONCE = 48  # picks shown before "show all"
 PINNED = 80  # up to this many picks stand on the map as their images
 SAMPLED = 12  # items shown with the pick that stands for them
-GROUPS = 24  # bars of a grouping
 
 
 def page(context: Context, title: str | None) -> str:
@@ -41,7 +40,7 @@ def page(context: Context, title: str | None) -> str:
     ]
     body = [
         E("div", charted, class_="pair"),
-        [_groups(context, grouping, picks, at) for at, grouping in enumerate(context.groupings)],
+        [groups.chart(context, grouping, picks, at) for at, grouping in enumerate(context.groupings)],
         _picks(context, picks, counts),
         None if cover is None else _stand_ins(context, picks, cover),
         ran(context),
@@ -58,30 +57,14 @@ def page(context: Context, title: str | None) -> str:
 def _lede(context: Context, picks: Any, cover: measures.Coverage | None) -> list[Any]:
     n, m = context.plan.n, len(picks)
     if cover is None:
-        return [f"{m:,} of {n:,} items were picked", _kept(context, picks), "."]
+        return [f"{m:,} of {n:,} items were picked", groups.kept(context, picks), "."]
     return [
         f"These {m:,} picks stand for {n:,} items. On average an item lies {number(float(cover.mean[-1]), 3)} ",
         f"from its nearest pick; from one item drawn at random it would be {number(cover.typical, 3)} "
         f"({context.metric} distance)",
-        _kept(context, picks),
+        groups.kept(context, picks),
         ".",
     ]
-
-
-def _kept(context: Context, picks: Any) -> str:
-    limits = sum(len(grouping.limits) for grouping in context.groupings)
-    if not limits:
-        return ""
-    broken = sum(_breached(grouping, label, picks) for grouping in context.groupings for label in grouping.limits)
-    if broken:
-        return f"; {broken} of {limits} quotas not met"
-    return "; the quota is met" if limits == 1 else f"; all {limits} quotas are met"
-
-
-def _breached(grouping: Quotas, label: str, picks: Any) -> bool:
-    low, high = grouping.limits[label]
-    held = int((grouping.labels[picks] == label).sum())
-    return held < low or (high is not None and held > high)
 
 
 def _stats(context: Context, picks: Any, cover: measures.Coverage | None) -> list[Element]:
@@ -129,8 +112,8 @@ def _curve(context: Context, picks: Any, cover: measures.Coverage | None) -> Ele
         part = "" if len(cover.items) == plan.n else f", measured on {len(cover.items):,} items drawn evenly"
         caption.append(
             "Covered: 0% if one item drawn at random stood for every item, 100% if every item were picked "
-            f"(1 {MINUS} mean {context.metric} distance to the nearest of the first k picks ÷ mean distance between two "
-            f"items{part}). "
+            f"(1 {MINUS} mean {context.metric} distance to the nearest of the first k picks ÷ mean distance between "
+            f"two items{part}). "
         )
     elif context.scores is not None and _share(context, picks, None) is not None:
         share, what = np.cumsum(context.scores[picks]) / float(context.scores.sum()), "of the pool's score"
@@ -176,31 +159,26 @@ def _curve(context: Context, picks: Any, cover: measures.Coverage | None) -> Ele
         data_what=what,
         data_last=m,
     )
-    rows = [t for t in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000) if t < m] + [m]
-    heads = ["k", f"{what}", "gain"] + (["mean distance"] if cover is not None else [])
-    table = E(
-        "details",
-        E("summary", "Figures"),
-        E(
-            "table",
-            E("thead", E("tr", [E("th", head, scope="col") for head in heads])),
-            E(
-                "tbody",
-                [
-                    E(
-                        "tr",
-                        E("th", f"{t:,}", scope="row"),
-                        E("td", percent(float(share[t - 1]))),
-                        E("td", number(float(gains[t - 1])) if t <= len(gains) else ""),
-                        None if cover is None else E("td", number(float(cover.mean[t - 1]))),
-                    )
-                    for t in rows
-                ],
-            ),
-        ),
-        class_="figures",
-    )
+    table = _figures(share, gains, cover, what)
     return figure([panels, slider, table], caption, title="What each pick adds", name="curve", class_="curve")
+
+
+def _figures(share: Any, gains: Any, cover: measures.Coverage | None, what: str) -> Element:
+    """The curve as a table, for who would rather read figures."""
+    m = len(share)
+    ks = [k for k in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000) if k < m] + [m]
+    columns = {
+        what: [percent(float(share[k - 1])) for k in ks],
+        "gain": [number(float(gains[k - 1])) if k <= len(gains) else "" for k in ks],
+    }
+    if cover is not None:
+        columns["mean distance"] = [number(float(cover.mean[k - 1])) for k in ks]
+    head = E("tr", [E("th", name, scope="col") for name in ("k", *columns)])
+    rows = [
+        E("tr", E("th", f"{k:,}", scope="row"), [E("td", column[at]) for column in columns.values()])
+        for at, k in enumerate(ks)
+    ]
+    return E("details", E("summary", "Figures"), E("table", E("thead", head), E("tbody", rows)), class_="figures")
 
 
 def _gain_panel(gains: Any, keep: Any, x: Axis) -> list[Element]:
@@ -210,10 +188,8 @@ def _gain_panel(gains: Any, keep: Any, x: Axis) -> list[Element]:
         return []
     log = bool(shown.min() > 0 and shown.max() / shown.min() > 30)
     low, high = float(shown.min()), float(shown.max())
-    if log:
-        y = Axis(low / 1.15, high * 1.15, log=True)
-    else:
-        y = Axis(min(0.0, low), high if high > min(0.0, low) else 1.0)
+    floor = min(0.0, low)
+    y = Axis(low / 1.15, high * 1.15, log=True) if log else Axis(floor, high if high > floor else 1.0)
     label = f"Gains: {number(float(gains[0]))} for the first pick, {number(float(gains[-1]))} for the last"
     plot = charts.line(keep + 1, shown, label=label, x=x, y=y, form=lambda v: number(v, 3), x_title="picks, k")
     plot.set("class", "plot low")
@@ -245,131 +221,59 @@ def _map(context: Context, picks: Any, space: measures.Space) -> Element:
     return figure([legend, plot], caption, title="Where they lie", name="map", class_="mapped")
 
 
-def _groups(context: Context, grouping: Quotas, picks: Any, at: int) -> Element:
-    n, m = context.plan.n, max(1, len(picks))
-    labels, pool = np.unique(grouping.labels, return_counts=True)
-    held = {label: int((grouping.labels[picks] == label).sum()) for label in labels.tolist()}
-    ranked = sorted(
-        zip(labels.tolist(), pool.tolist(), strict=True),
-        key=lambda row: (row[0] not in grouping.limits, -row[1], row[0]),
-    )
-    shown = ranked if len(ranked) <= GROUPS else ranked[: max(GROUPS - 1, len(grouping.limits))]
-    rows = []
-    for label, count in sorted(shown, key=_order(shown)):
-        low, high = grouping.limits.get(label, (None, None))
-        limited = label in grouping.limits
-        rows.append(
-            Bar(
-                name=label,
-                value=held[label] / m,
-                against=count / n,
-                words=f"{percent(count / n)} → {percent(held[label] / m)}",
-                least=None if not limited else (low or 0) / m,
-                most=None if high is None else high / m,
-                limits=_limits(held[label], count, grouping.limits.get(label)),
-                breached=limited and _breached(grouping, label, picks),
-            )
-        )
-    rest = ranked[len(shown) :]
-    if rest:
-        of_pool, of_picks = sum(count for _, count in rest), sum(held[label] for label, _ in rest)
-        rows.append(
-            Bar(
-                name=f"{len(rest):,} other groups",
-                value=of_picks / m,
-                against=of_pool / n,
-                words=f"{percent(of_pool / n)} → {percent(of_picks / m)}",
-                limits=f"{of_picks:,} of {of_pool:,} picked",
-            )
-        )
-    what = "the groups" if grouping.name is None else grouping.name
-    key = [("against", "share of the pool"), ("value", "share of the picks")]
-    caption: list[Any] = ["Each group's share before and after."]
-    if grouping.limits:
-        key.append(("band", "quota"))
-        caption = ["Each group's share before and after; the band is what its quota allows."]
-        absent = [label for label in grouping.limits if label not in held]
-        if absent:
-            caption += [" No item of the pool is in ", user(", ".join(absent)), "."]
-    chart = charts.bars(rows, label=f"{what}: share of the pool and of the picks", key=key)
-    title = "Groups before and after" if grouping.name is None else f"By {grouping.name}: before and after"
-    return figure(chart, caption, title=title, name=f"groups-{at + 1}", class_="grouped")
-
-
-def _order(rows: list[tuple[str, int]]) -> Any:
-    """Numbers in their order, other labels from the largest group to the smallest."""
-    if all(label.lstrip("-").isdigit() for label, _ in rows):
-        return lambda row: int(row[0])
-    return lambda row: (-row[1], row[0])
-
-
-def _limits(held: int, count: int, ends: tuple[int, int | None] | None) -> str:
-    words = f"{held:,} of {count:,} picked"
-    if ends is None:
-        return words
-    low, high = ends
-    if high is None:
-        return f"{words}, quota at least {low:,}"
-    if low == high:
-        return f"{words}, quota {low:,}"
-    return f"{words}, quota {low:,} to {high:,}" if low else f"{words}, quota at most {high:,}"
-
-
 def _picks(context: Context, picks: Any, counts: Any) -> Element:
-    plan = context.plan
-    assert isinstance(plan, Selection)
     shown = picks[:LISTED].tolist()
-    gains = np.asarray(plan.gains, np.float64).ravel()
     folded = len(shown) > AT_ONCE * 3 // 2  # a few more are not worth a button
-    gallery = context.images is not None and context.text is None and not context.columns
     rows = []
     for at, item in enumerate(shown):
-        gain = "" if at >= len(gains) or not math.isfinite(gains[at]) else number(float(gains[at]))
-        marks = [("gain", gain)] if gain else []
-        if counts is not None:
-            marks.append(("stands for", f"{int(counts[at]):,}"))
-        if plan.weights is not None:
-            marks.append(("weight", number(float(plan.weights[at]))))
-        if plan.probabilities is not None:
-            marks.append(("chance", percent(float(plan.probabilities[item]))))
-        head = E("p", E("b", at + 1, class_="no"), " ", user(context.name(item), class_="id"), class_="who")
-        figures = E("p", [E("span", f"{name} ", E("b", value)) for name, value in marks], class_="marks")
+        marks = [E("span", f"{name} ", E("b", value)) for name, value in _marks(context, at, item, counts)]
         late = " late" if folded and at >= AT_ONCE else ""
         rows.append(
-            E("li", head, context.exhibit(item), context.traits(item), figures, id=f"p{at + 1}", class_=f"pick{late}")
-        )
-    tools = None
-    if len(shown) > 8:
-        tools = E(
-            "div",
             E(
-                "label",
-                "Search the picks",
-                E("input", type="search", name="search", autocomplete="off", spellcheck="false"),
-            ),
-            E("p", f"{len(shown):,} picks", class_="found", role="status"),
-            class_="tools",
-            hidden=True,
+                "li",
+                E("p", E("b", at + 1, class_="no"), " ", user(context.name(item), class_="id"), class_="who"),
+                context.exhibit(item),
+                context.traits(item),
+                E("p", marks, class_="marks"),
+                id=f"p{at + 1}",
+                class_=f"pick{late}",
+            )
         )
-    more = E("button", f"Show all {len(shown):,}", type="button", class_="more", hidden=True) if folded else None
-    note = None
+    tools = more = note = None
+    if len(shown) > 8:
+        field = E("input", type="search", name="search", autocomplete="off", spellcheck="false")
+        found = E("p", f"{len(shown):,} picks", class_="found", role="status")
+        tools = E("div", E("label", "Search the picks", field), found, class_="tools", hidden=True)
+    if folded:
+        more = E("button", f"Show all {len(shown):,}", type="button", class_="more", hidden=True)
     if len(picks) > LISTED:
         note = E("p", f"The first {LISTED:,} of {len(picks):,} picks; plan.to_frame() holds them all.", class_="aside")
+    gallery = context.images is not None and context.text is None and not context.columns
     form = "gallery" if gallery else ("texts" if context.text is not None else "cards")
-    intro = "In the order picked, each with its gain" + (
-        "" if counts is None else " and how many items it stands for, itself included"
-    )
-    return E(
-        "section",
-        E("h2", "The picks", id="picks"),
-        E("p", intro + ".", class_="aside"),
-        tools,
-        E("ol", rows, class_=f"picks {form}"),
-        more,
-        note,
-        class_="card",
-        aria_labelledby="picks",
-    )
+    stands = "" if counts is None else " and how many items it stands for, itself included"
+    intro = E("p", f"In the order picked, each with its gain{stands}.", class_="aside")
+    head = E("h2", "The picks", id="picks")
+    return E("section", head, intro, tools, E("ol", rows, class_=f"picks {form}"), more, note, **_card("picks"))
+
+
+def _card(name: str) -> dict[str, str]:
+    return {"class_": "card", "aria_labelledby": name}
+
+
+def _marks(context: Context, at: int, item: int, counts: Any) -> list[tuple[str, str]]:
+    plan = context.plan
+    assert isinstance(plan, Selection)
+    gains = np.asarray(plan.gains, np.float64).ravel()
+    marks = []
+    if at < len(gains) and math.isfinite(gains[at]):
+        marks.append(("gain", number(float(gains[at]))))
+    if counts is not None:
+        marks.append(("stands for", f"{int(counts[at]):,}"))
+    if plan.weights is not None:
+        marks.append(("weight", number(float(plan.weights[at]))))
+    if plan.probabilities is not None:
+        marks.append(("chance", percent(float(plan.probabilities[item]))))
+    return marks
 
 
 def _stand_ins(context: Context, picks: Any, cover: measures.Coverage) -> Element | None:
@@ -378,47 +282,25 @@ def _stand_ins(context: Context, picks: Any, cover: measures.Coverage) -> Elemen
         return None
     rows = []
     for at in chosen.tolist():
-        item, pick = int(cover.items[at]), int(cover.nearest[at])
-        link = f"#p{pick + 1}" if pick < LISTED else None
+        item, rank, far = int(cover.items[at]), int(cover.nearest[at]), number(float(cover.distance[at]), 3)
+        pick = int(picks[rank])
+        link = f"#p{rank + 1}" if rank < LISTED else None
+        words = [E("b", rank + 1, class_="no"), " ", user(context.name(pick), class_="id")]
+        left = E("p", user(context.name(item), class_="id"), class_="who")
+        right = E("p", E("a" if link else "span", words, href=link), class_="who")
+        arrow = E("p", E("span", "at distance ", class_="unseen"), far, class_="far")
         rows.append(
             E(
                 "li",
-                E("div", E("p", user(context.name(item), class_="id"), class_="who"), context.exhibit(item, brief=110)),
-                E(
-                    "p",
-                    E("span", number(float(cover.distance[at]), 3)),
-                    class_="far",
-                    aria_label=f"distance {cover.distance[at]:.3g} to",
-                ),
-                E(
-                    "div",
-                    E(
-                        "p",
-                        E(
-                            "a" if link else "span",
-                            E("b", f"{pick + 1}", class_="no"),
-                            " ",
-                            user(context.name(int(picks[pick])), class_="id"),
-                            href=link,
-                        ),
-                        class_="who",
-                    ),
-                    context.exhibit(int(picks[pick]), brief=110),
-                ),
+                E("div", left, context.exhibit(item, brief=110)),
+                arrow,
+                E("div", right, context.exhibit(pick, brief=110)),
             )
         )
-    spread = np.quantile(cover.distance, [0.5, 0.95, 1.0])
-    return E(
-        "section",
-        E("h2", "Who stands for whom", id="stand-ins"),
-        E(
-            "p",
-            f"{len(rows)} items that were not picked (left), from the best covered to the worst, and the pick that stands for each. "
-            f"Distance to the nearest pick: median {number(float(spread[0]), 3)}, 95th percentile {number(float(spread[1]), 3)}, "
-            f"largest {number(float(spread[2]), 3)}.",
-            class_="aside",
-        ),
-        E("ol", rows, class_="pairs"),
-        class_="card",
-        aria_labelledby="stand-ins",
+    middle, high, most = (number(float(v), 3) for v in np.quantile(cover.distance, [0.5, 0.95, 1.0]))
+    intro = (
+        f"{len(rows)} items that were not picked (left), from the best covered to the worst, and the pick that stands "
+        f"for each. Distance to the nearest pick: median {middle}, 95th percentile {high}, largest {most}."
     )
+    head = E("h2", "Who stands for whom", id="stand-ins")
+    return E("section", head, E("p", intro, class_="aside"), E("ol", rows, class_="pairs"), **_card("stand-ins"))

@@ -1,0 +1,39 @@
+"""Speed and memory against the peers, in one run, with the answers compared: `python -m benchmarks NAME --json F`."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+
+def machine() -> dict[str, str]:
+    """What the figures were measured on."""
+    packages = ("kofn", "numpy", "numba", "apricot-select", "submodlib-py")
+    out = {"python": platform.python_version(), "cores": str(os.cpu_count()), "cpu": platform.machine()}
+    for package in packages:
+        try:
+            out[package] = version(package)
+        except PackageNotFoundError:
+            out[package] = "absent"
+    return out
+
+
+def in_fresh_process(module: str, arguments: dict[str, Any], timeout: float = 900) -> dict[str, Any]:
+    """Run `module.work(**arguments)` in a process of its own, so that its peak memory is its own; returns its JSON."""
+    code = (
+        f"import json, resource, sys; from {module} import work; out = work(**json.loads(sys.argv[1])); "
+        "out['peak_bytes'] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024; print('\\n' + json.dumps(out))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, json.dumps(arguments)], capture_output=True, text=True, timeout=timeout
+    )
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        return {"error": lines[-1][:200]}
+    result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return result

@@ -1,0 +1,40 @@
+"""The runner: `python -m benchmarks select --json out.json [--quick]`."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import sys
+from pathlib import Path
+
+from benchmarks import machine
+
+NAMES = {"select": "facility location against apricot and submodlib; 100,000 rows; the command line"}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument(
+        "names", nargs="*", default=list(NAMES), help=", ".join(f"{n}: {what}" for n, what in NAMES.items())
+    )
+    parser.add_argument("--json", dest="path", help="write every figure here")
+    parser.add_argument("--quick", action="store_true", help="small sizes, one round: does it run at all")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds, contenders in turn; medians are quoted")
+    asked = parser.parse_args()
+    if unknown := set(asked.names) - NAMES.keys():
+        parser.error(f"no benchmark {sorted(unknown)[0]!r}; there are: {', '.join(NAMES)}")
+    results = {"machine": machine()}
+    print(" ".join(f"{key}={value}" for key, value in results["machine"].items()))
+    for name in asked.names:
+        results[name] = importlib.import_module(f"benchmarks.{name}").run(quick=asked.quick, rounds=asked.rounds)
+    if asked.path:
+        path = Path(asked.path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(results, indent=1))
+        print(f"figures -> {path}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,375 @@
+"""The main job: read a pool, pick, write the picks, explain them."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import shlex
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from kofn import checks, dispatch, plans
+from kofn.checks import InputError
+from kofn.cli import options as shared_options
+from kofn.io.tables import Table, write_table
+from kofn.io.vectors import from_columns, from_text
+from kofn.plans import Selection
+from kofn.verbs import select
+
+_QUOTA = re.compile(r"^(?P<column>[^=]+)=(?P<group>.*):(?P<low>\d*)(?P<dash>-?)(?P<high>\d*)$")
+ARRAYS = (".npy", ".npz")
+# Rows that the estimate of a dry run is measured on.
+_SAMPLES = (500, 1000, 2000)
+
+
+def parse_quotas(texts: tuple[str, ...]) -> tuple[str | None, dict[str, tuple[int | None, int | None]]]:
+    """The one grouping column and {group: (least, most)} of `--quota COL=GROUP:A-B` options."""
+    column: str | None = None
+    quotas: dict[str, tuple[int | None, int | None]] = {}
+    for text in texts:
+        match = _QUOTA.match(text)
+        if match is None or not (match["low"] or match["high"]):
+            raise InputError(
+                f"--quota {text!r}: write COL=GROUP:A-B, for example lang=de:10-50, lang=de:10- or lang=de:-50"
+            )
+        if column not in (None, match["column"]):
+            raise InputError(
+                f"--quota names two columns, {column!r} and {match['column']!r}; quotas hold over one column, "
+                "so join the two into one first"
+            )
+        if match["group"] in quotas:
+            raise InputError(f"--quota names the group {match['group']!r} twice; write both ends at once, A-B")
+        column = match["column"]
+        low = int(match["low"]) if match["low"] else None
+        high = int(match["high"]) if match["high"] else (None if match["dash"] else low)
+        quotas[match["group"]] = (low, high)
+    return column, quotas
+
+
+def read_ids(text: str, id_column: str | None, flag: str) -> list[str]:
+    """Ids from `a,b,c`, from a file with one a line, from a saved plan, or from an earlier output."""
+    path = Path(text)
+    if not path.is_file():
+        if path.suffix.lower() in (".txt", ".csv", ".tsv", ".parquet", ".jsonl", ".npz", ".kofn"):
+            raise InputError(f"{flag} {text}: no such file")
+        return [part.strip() for part in text.split(",") if part.strip()]
+    if path.suffix.lower() in (".npz", ".kofn"):
+        plan = plans.Plan.load(path)
+        if not isinstance(plan, Selection):
+            raise InputError(f"{flag} {text} holds a {type(plan).__name__}; give a Selection")
+        return [str(key) for key in plan.keys(plan.indices).tolist()]
+    if path.suffix.lower() in (".csv", ".tsv", ".parquet", ".jsonl"):
+        picked = Table.open(path)
+        name = id_column or "row"
+        if name not in picked.columns:
+            why = (
+                "has no such column" if id_column else "has no row column, so say which column holds the ids with --id"
+            )
+            raise InputError(f"{flag} {text} {why}: {name!r}")
+        return [str(key) for key in picked.ids(name).tolist()]
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError:
+        raise InputError(f"{flag} {text} is not UTF-8 text; give one id a line") from None
+    return [line.strip() for line in lines if line.strip()]
+
+
+def read_vectors(table: Table, values: Mapping[str, Any]) -> Any:
+    """The vectors that `--text`, `--columns` or `--vectors` ask for, or the only matrix of an array file; else None."""
+    if values["embedder"] and not values["text"]:
+        raise InputError("--embedder turns text into vectors; name the text column with --text")
+    if values["text"]:
+        return from_text(table.texts(values["text"]), embedder=values["embedder"])
+    if values["columns"]:
+        names = [name.strip() for name in values["columns"].split(",")]
+        return from_columns({name: table.column(name) for name in names})
+    if values["vectors"]:
+        return table.vectors(values["vectors"])
+    only = [name for name in table.columns if table.path.suffix in ARRAYS and table.dtype(name) == "vector"]
+    return table.vectors(only[0]) if len(only) == 1 and not values.get("score_column") else None
+
+
+class SelectJob:
+    """One `kofn select`: everything that was asked, the pool that was read, the plan and what was written."""
+
+    def __init__(self, file: str, values: dict[str, Any], command: list[str]) -> None:
+        self.values = values
+        self.command = "kofn " + shlex.join(command)
+        self.table = Table.open(file)
+        self.output = values["output"]
+        if self.output is not None:
+            self._check_output(file)
+        self.method = values["method"]
+        self.options = shared_options.method_options("select", self.method, values["extra"], values)
+        self.X: NDArray[Any] | None = None
+        self.notes: list[str] = []
+        self.dropped = 0
+        self.rows = np.arange(self.table.n)
+        self.began = time.perf_counter()
+        self._read()
+
+    def _check_output(self, file: str) -> None:
+        if Path(self.output).resolve() == Path(file).resolve():
+            raise InputError(f"-o {self.output} is the input itself; give another name")
+        if Path(self.output).suffix.lower() not in (".csv", ".tsv", ".parquet", ".jsonl"):
+            raise InputError(f"-o {self.output}: give a name that ends in .csv, .tsv, .parquet or .jsonl")
+        if not Path(self.output).resolve().parent.is_dir():
+            raise InputError(f"-o {self.output}: there is no folder {Path(self.output).resolve().parent}")
+
+    def _read(self) -> None:
+        """The pool and its qualifiers, each from the columns that it needs and no others."""
+        values, table = self.values, self.table
+        ways = [name for name in ("text", "vectors", "columns", "score_column") if values[name]]
+        if len(ways) > 1 and "score_column" not in ways:
+            raise InputError(f"--{ways[0]} and --{ways[1]} both say how to compare rows; give one")
+        self.arguments: dict[str, Any] = shared_options.settings(values)
+        self.metric = values["metric"] or ("cosine" if values["text"] else "euclidean")
+        checks.metric(self.metric, "--metric")
+        pool = read_vectors(table, values)
+        self.scores = None
+        if values["score_column"]:
+            self.scores = checks.vector(table.numbers(values["score_column"]), "--score")
+        if pool is None and self.scores is None:
+            raise InputError(
+                f"say how to compare the rows of {table.path.name}: --text COL, --vectors COL or --columns A,B, "
+                f"or --score COL to rank them; the columns: {', '.join(table.columns)}"
+            )
+        self.ids = checks.ids(table.ids(values["id_column"]), "--id") if values["id_column"] else None
+        column, quotas = parse_quotas(values["quotas"])
+        self.groups = None if column is None else table.labels(column)
+        if quotas:
+            self.arguments |= {"quotas": quotas}
+        if (values["budget"] is None) != (values["cost_column"] is None):
+            raise InputError("--budget and --cost belong together: what may be spent, and the column of costs")
+        self.costs = checks.costs(table.numbers(values["cost_column"]), "--cost") if values["cost_column"] else None
+        weights = values["weight_column"]
+        self.weights = checks.weights(table.numbers(weights), "--weight") if weights else None
+        self.X = pool
+        for word in ("k", "budget", "objective"):
+            if values[word] is not None:
+                self.arguments[word] = values[word]
+        if self.arguments.get("budget", 0.5) == int(self.arguments.get("budget", 0.5)):
+            self.arguments["budget"] = int(self.arguments["budget"])
+        for word in ("include", "exclude", "start"):
+            if values[word]:
+                self.arguments[word] = self._positions(word)
+        if values["dedupe"] is not None:
+            self._dedupe(values["dedupe"])
+
+    def _positions(self, word: str) -> NDArray[np.int64]:
+        """Row numbers of the ids that a flag names."""
+        keys = self.ids if self.ids is not None else np.arange(self.table.n)
+        named = read_ids(self.values[word], self.values["id_column"], f"--{word}")
+        return checks.positions(np.array(named, dtype=str), f"--{word}", self.table.n, keys.astype(str))
+
+    def _dedupe(self, threshold: float) -> None:
+        """Drop near-duplicates from the pool; what must be picked is never the one dropped."""
+        from kofn.selection.dedupe import near_duplicates
+
+        if self.X is None:
+            raise InputError("--dedupe compares rows: give --text, --vectors or --columns")
+        kept_first = [self.arguments[word] for word in ("start", "include") if word in self.arguments]
+        forced = np.unique(np.concatenate(kept_first)) if kept_first else np.empty(0, np.int64)
+        order = np.concatenate([forced, np.setdiff1d(np.arange(len(self.X)), forced)])
+        keep, _ = near_duplicates(self.X[order] if len(forced) else self.X, threshold=threshold)
+        mask = np.empty(len(self.X), bool)
+        mask[order] = keep
+        mask[forced] = True
+        self.dropped = int((~mask).sum())
+        self.rows = np.flatnonzero(mask)
+        place = np.cumsum(mask) - 1
+        self.X = self.X[self.rows]
+        for name in ("groups", "costs", "weights", "scores"):
+            array = getattr(self, name)
+            setattr(self, name, None if array is None else array[self.rows])
+        for word in ("include", "exclude", "start"):
+            if word in self.arguments:
+                named = self.arguments[word]
+                self.arguments[word] = place[named[mask[named]]]
+        self.notes.append(
+            f"dropped {self.dropped:,} near-duplicates at cosine >= {threshold:g}, {len(self.rows):,} rows left"
+        )
+
+    def _call(self) -> dict[str, Any]:
+        call = dict(self.arguments)
+        if self.X is not None and not (self.scores is not None and self._by_score()):
+            call["similarity" if self.metric == "precomputed" else "X"] = self.X
+            entry = dispatch.methods_of("select").get(self.method)
+            if self.metric != "precomputed" and (entry is None or "metric" in entry.accepted):
+                call["metric"] = self.metric
+        for name in ("groups", "costs", "weights", "scores"):
+            if getattr(self, name) is not None:
+                call[name] = getattr(self, name)
+        return call
+
+    def _by_score(self) -> bool:
+        """True where the method ranks by scores alone, so that vectors serve only --dedupe and the report."""
+        entry = dispatch.methods_of("select").get(self.method)
+        return entry is None or "X" not in entry.accepted
+
+    def run(self) -> None:
+        """Pick, then write what was asked for: the picks, the plan, the report."""
+        call = self._call()
+        self.plan: Selection = select(method=self.method, options=self.options, **call)
+        self.picked = self.rows[self.plan.indices]
+        if self.output:
+            write_table(self._frame(), self.output)
+        if self.values["report"]:
+            self._report()
+        if self.values["plan_path"]:
+            self.plan.save(self.values["plan_path"])
+        self.seconds = time.perf_counter() - self.began
+
+    def _frame(self) -> pl.DataFrame:
+        """The picks in the order picked: every original column, then rank and gain."""
+        frame = self.table.take(self.picked)
+        if self.table.path.suffix in ARRAYS:
+            # The vectors stay where they are, `row` finds them; only what is one value a row is repeated.
+            frame = frame.select(name for name, kind in frame.schema.items() if not kind.is_nested())
+        added = {"rank": np.arange(1, len(self.picked) + 1), "gain": np.asarray(self.plan.gains)}
+        for name, column in added.items():
+            free = name if name not in frame.columns else f"kofn_{name}"
+            if free != name:
+                self.notes.append(f"the file has a column {name!r} of its own, so ours is {free!r}")
+            frame = frame.with_columns(pl.Series(free, column))
+        return frame
+
+    def _report(self) -> None:
+        context: dict[str, Any] = {
+            "X": self.X if self.metric != "precomputed" else None,
+            "metric": self.metric if self.metric != "precomputed" else "euclidean",
+            "groups": self.groups,
+            "quotas": self.arguments.get("quotas"),
+            "weights": self.weights,
+            "scores": self.scores,
+            "command": self.command,
+        }
+        if self.values["text"]:
+            context["text"] = self.table.texts(self.values["text"]).to_numpy()[self.rows]
+        if self.values["images"]:
+            context["images"] = self._images(self.values["images"])
+        plan = self.plan
+        keys = self.rows if self.ids is None else self.ids[self.rows]
+        if self.ids is not None or self.dropped:
+            plan = dataclasses.replace(plan, ids=keys)
+        plan.report(self.values["report"], **context)
+
+    def _images(self, name: str) -> NDArray[Any]:
+        if self.table.path.suffix != ".npz":
+            raise InputError("--images names an array of an .npz file, one image a row, shape (n, height, width)")
+        self.table.require(name)
+        with np.load(self.table.path) as archive:
+            images: NDArray[Any] = archive[name]
+        if images.ndim not in (3, 4) or len(images) != self.table.n:
+            raise InputError(f"--images {name} has shape {images.shape}; give (n, height, width) with n={self.table.n}")
+        return images[self.rows]
+
+    def estimate(self) -> dict[str, str]:
+        """Seconds, bytes and exactness, from timing the method itself on small samples of this pool."""
+        call = self._call()
+        n = len(self.rows)
+        name = self.method if self.method != "auto" else dispatch.choose("select", call)
+        entry = dispatch.methods_of("select").get(name)
+        if entry is None:
+            select(method=name, **call)
+        assert entry is not None
+        seconds, basis = self._extrapolate(call, name)
+        read = 0 if self.X is None else self.X.nbytes
+        held = read + 64 * n + 200 * 2**20
+        return {
+            "method": name,
+            "rows": f"{n:,}" + (f" x {self.X.shape[1]}" if self.X is not None else ""),
+            "seconds": f"about {seconds:.2g} ({basis})",
+            "bytes": f"about {held / 1e6:,.0f} MB",
+            "exact": entry.exact,
+            "cost": entry.cost,
+        }
+
+    def _extrapolate(self, call: dict[str, Any], name: str) -> tuple[float, str]:
+        n = len(self.rows)
+        rng = np.random.default_rng(0)
+        timed: list[tuple[int, float]] = []
+        for size in [s for s in _SAMPLES if s < n] or [n]:
+            rows = np.sort(rng.choice(n, size, replace=False))
+            small = {
+                word: value for word, value in call.items() if word not in ("include", "exclude", "start", "quotas")
+            }
+            small = {word: value for word, value in small.items() if word not in ("groups", "progress")}
+            for word in ("X", "scores", "costs", "weights"):
+                if word in small:
+                    small[word] = small[word][rows]
+            if "similarity" in small:
+                small["similarity"] = small["similarity"][rows][:, rows]
+            if "k" in small:
+                small["k"] = min(small["k"], size)
+            began = time.perf_counter()
+            select(method=name, options=self.options, **small)
+            timed.append((size, time.perf_counter() - began))
+        (first, low), (last, high) = timed[0], timed[-1]
+        slope = 1.0 if first == last else max(1.0, float(np.log(high / low) / np.log(last / first)))
+        return high * (n / last) ** slope, f"measured on {last:,} rows, growing as n^{slope:.1f}"
+
+    def as_json(self) -> dict[str, Any]:
+        """The answer for machines."""
+        plan, keys = self.plan, self.rows if self.ids is None else self.ids[self.rows]
+        return {
+            "method": plan.method,
+            "objective": plan.info.get("objective"),
+            "pool": self.table.n,
+            "dropped": self.dropped,
+            "picked": len(plan),
+            "value": _number(plan.value),
+            "sense": plan.sense,
+            "bound": _number(plan.bound),
+            "gap": _number(plan.gap),
+            "status": plan.status,
+            "used": {name: _number(value) for name, value in plan.used.items()},
+            "budget": {name: _number(value) for name, value in plan.budget.items()},
+            "seconds": self.seconds,
+            "oracle_calls": plan.info["oracle_calls"],
+            "seed": plan.seed,
+            "output": self.output,
+            "report": self.values["report"],
+            "picks": keys[plan.indices].tolist(),
+            "gains": [_number(gain) for gain in plan.gains],
+        }
+
+    def summary(self) -> str:
+        """The answer for people."""
+        plan = self.plan
+        lines = list(self.notes)
+        lines.insert(0, f"picked {len(plan):,} of {self.table.n:,} rows with {plan.method} in {self.seconds:.2f} s")
+        if plan.bound is not None and plan.status != "optimal":
+            share = plan.value / plan.bound if plan.sense == "max" else plan.bound / plan.value
+            lines.append(f"value {plan.value:.6g}: at least {share:.1%} of what any such picks can reach")
+        elif np.isfinite(plan.value):
+            lines.append(f"value {plan.value:.6g}, status {plan.status}")
+        for name, value in plan.used.items():
+            if name != "k":
+                limit = plan.budget.get(name)
+                lines.append(f"{name}: {value:,}" + ("" if limit is None else f" of at most {limit:,}"))
+        if plan.status == "stopped":
+            lines.append("stopped before the end: what was valid by then is kept")
+        keys = self.rows if self.ids is None else self.ids[self.rows]
+        if self.output:
+            lines.append(f"picks  -> {self.output}")
+        else:
+            shown = ", ".join(str(key) for key in keys[plan.indices][:10].tolist())
+            lines.append(f"first picks: {shown}{' ...' if len(plan) > 10 else ''}  (-o FILE writes them all)")
+        if self.values["report"]:
+            lines.append(f"report -> {self.values['report']}")
+        return "\n".join(lines)
+
+
+def _number(value: Any) -> Any:
+    """A JSON number; NaN and infinity, which JSON lacks, as null."""
+    if value is None:
+        return None
+    plain = value.item() if hasattr(value, "item") else value
+    return None if isinstance(plain, float) and not np.isfinite(plain) else plain

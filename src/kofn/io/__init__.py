@@ -1,0 +1,31 @@
+"""Files in and out: tables, vectors from text or columns, checkpoints, and outputs that are whole or not there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from kofn._lazy import lazy
+
+if TYPE_CHECKING:
+    from kofn.io.atomic import atomic_path as atomic_path
+    from kofn.io.atomic import write_table as write_table
+    from kofn.io.tables import Table as Table
+    from kofn.io.vectors import column_vectors as column_vectors
+    from kofn.io.vectors import embed_texts as embed_texts
+    from kofn.io.vectors import pool_vectors as pool_vectors
+    from kofn.io.vectors import text_vectors as text_vectors
+
+_HOMES = {
+    **dict.fromkeys(("atomic_path", "write_table"), "atomic"),
+    "Table": "tables",
+    **dict.fromkeys(("column_vectors", "embed_texts", "pool_vectors", "text_vectors"), "vectors"),
+}
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    return lazy(__name__, _HOMES, name)
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

@@ -1,0 +1,147 @@
+"""Outputs that are whole or not there: written under a temporary name in the same folder, synced, then renamed."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kofn.checks import FailureError, InputError, nearest
+
+if TYPE_CHECKING:
+    import polars as pl
+
+TABLE_SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson")
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# Writers that are not Python report a full disk in words.
+_FULL_WORDS = ("no space left", "disk quota", "file too large", "storage full", "storagefull")
+
+
+@contextmanager
+def atomic_path(path: str | PathLike[str]) -> Iterator[Path]:
+    """Give a temporary path to write to; on success it is synced and takes the name `path`, on an error it is removed.
+
+    Whatever happens (an exception, a full disk, kill -9), `path` holds the old bytes or all of the new ones. A link is
+    followed, permissions of a file that is replaced are kept. A device such as /dev/stdout is written to directly.
+
+    Raises:
+        InputError: the folder is missing or cannot be written to, or `path` is a folder.
+        FailureError: the disk is full or the write failed.
+
+    >>> import pathlib, tempfile
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "picks.txt"
+    >>> with atomic_path(path) as temporary:
+    ...     size = temporary.write_text("row 7")
+    >>> path.read_text(), [p.name for p in path.parent.iterdir()]
+    ('row 7', ['picks.txt'])
+    """
+    named = Path(path)
+    target = Path(os.path.realpath(named))
+    if target.is_dir():
+        raise InputError(f"{named} is a folder; name a file in it")
+    folder = target.parent
+    if not folder.is_dir():
+        raise InputError(f"{named}: the folder {folder} does not exist; create it first")
+    if target.exists() and not target.is_file():
+        with _writing(named):
+            yield target
+        return
+    temporary = folder / f".{target.name[:200]}.{secrets.token_hex(4)}.tmp"
+    try:
+        # Made here and not by the writer, so that a folder that cannot be written to is told from a write that failed.
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    except OSError as error:
+        if error.errno in _FULL:
+            raise FailureError(_full(named)) from None
+        raise InputError(f"{named} cannot be written: {error.strerror}; choose another folder") from None
+    try:
+        with _writing(named):
+            yield temporary
+            if target.exists():
+                os.chmod(temporary, target.stat().st_mode & 0o7777)
+            _sync(temporary)
+            os.replace(temporary, target)
+            _sync(folder)
+    finally:
+        with suppress(FileNotFoundError):
+            temporary.unlink()
+
+
+def write_table(frame: pl.DataFrame, path: str | PathLike[str]) -> Path:
+    """Write a table by the suffix of `path`: .csv, .tsv, .parquet, .jsonl; whole or not at all.
+
+    CSV and TSV have no lists: a list column is written as JSON (`[0.1,2.0]`, floats in their shortest exact form), which
+    `Table.vectors` reads back. The other formats keep every type.
+
+    Returns:
+        The path.
+
+    Raises:
+        InputError: unknown suffix, or a folder that cannot be written to.
+        FailureError: the disk is full; what stood at `path` before still does.
+    """
+    where = Path(path)
+    suffix = table_suffix(where)
+    with atomic_path(where) as temporary:
+        if suffix == ".parquet":
+            frame.write_parquet(temporary)
+        elif suffix in (".jsonl", ".ndjson"):
+            frame.write_ndjson(temporary)
+        else:
+            _flat(frame).write_csv(temporary, separator="\t" if suffix == ".tsv" else ",")
+    return where
+
+
+def table_suffix(path: str | PathLike[str]) -> str:
+    """The suffix of an output table, refused early if it is not one that can be written."""
+    where = Path(path)
+    suffix = where.suffix.lower()
+    if suffix not in TABLE_SUFFIXES:
+        near = nearest(suffix, TABLE_SUFFIXES)
+        raise InputError(f"{where}: cannot write {suffix or 'without a suffix'}{near}; use {', '.join(TABLE_SUFFIXES)}")
+    return suffix
+
+
+def _flat(frame: pl.DataFrame) -> pl.DataFrame:
+    import polars as pl
+
+    def as_json(series: pl.Series) -> pl.Series:
+        rows = pl.DataFrame({"v": series}).with_columns(pl.struct("v").struct.json_encode())["v"]
+        return rows.str.slice(len('{"v":')).str.head(-1).set(series.is_null(), None)
+
+    nested = [as_json(series).alias(series.name) for series in frame if series.dtype.is_nested()]
+    return frame.with_columns(nested)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _full(path: Path) -> str:
+    return f"{path} could not be written: the disk is full; free some space or choose another folder (nothing was replaced)"
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """What a writer raises about the disk, in one line; errors about anything else pass."""
+    try:
+        yield
+    except OSError as error:
+        text = str(error).lower()
+        if error.errno in _FULL or any(word in text for word in _FULL_WORDS):
+            raise FailureError(_full(path)) from None
+        reason = error.strerror or " ".join(str(error).split())
+        raise FailureError(f"{path} could not be written: {reason}; nothing was replaced") from None
+    except Exception as error:
+        if any(word in str(error).lower() for word in _FULL_WORDS):
+            raise FailureError(_full(path)) from None
+        raise

@@ -1,0 +1,318 @@
+"""The formats behind `kofn.io.tables.Table`: what polars streams (Parquet, JSONL, CSV, TSV) and arrays (NPY, NPZ)."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar, NoReturn
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from kofn.checks import InputError
+from kofn.io import places
+from kofn.io.tables import Table, one_line
+
+Array = NDArray[Any]
+
+_SAMPLE = 10_000
+_ROW = "__kofn_row__"
+# A cell's text stays text unless a number says the same: 007, +5, 1_000 and keys longer than an int64 are not numbers.
+_WHOLE = r"^(0|-?[1-9][0-9]{0,17})$"
+_DECIMAL = r"^([+-]?((0|[1-9][0-9]{0,14})(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?|[+-]?(?i:nan|inf|infinity))$"
+
+
+class _Scanned(Table):
+    """A file that polars streams."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._scan = self._open()
+
+    def _open(self) -> pl.LazyFrame:
+        raise NotImplementedError
+
+    def _column(self, name: str) -> pl.Series:
+        return self._scan.select(pl.col(name)).collect(engine="streaming")[name]
+
+    def _dtype(self, name: str) -> pl.DataType:
+        return self._scan.collect_schema()[name]
+
+    def _take(self, wanted: NDArray[np.int64]) -> pl.DataFrame:
+        ordered, back = np.unique(wanted, return_inverse=True)
+        rows = pl.Series(ordered).implode()
+        found = (
+            self._scan.with_row_index(_ROW)
+            .filter(pl.col(_ROW).cast(pl.Int64).is_in(rows))
+            .collect(engine="streaming")
+            .sort(_ROW)
+            .drop(_ROW)
+        )
+        if len(found) != len(ordered):
+            raise InputError(f"{self.path} changed while it was read; run again")
+        return found[back] if len(back) else found
+
+    def _blocks(self, name: str, rows: int) -> Iterator[pl.Series]:
+        for block in self._scan.select(pl.col(name)).head(self.n).collect_batches(chunk_size=rows, maintain_order=True):
+            yield block[name]
+
+
+class _Parquet(_Scanned):
+    def _open(self) -> pl.LazyFrame:
+        with open(self.path, "rb") as file:
+            start = file.read(4)
+            file.seek(max(0, self.path.stat().st_size - 4))
+            end = file.read(4)
+        if start != b"PAR1":
+            raise InputError(f"{self.path} is not a Parquet file (it does not begin with PAR1); check the suffix")
+        if end != b"PAR1" or self.path.stat().st_size < 12:
+            raise InputError(f"{self.path} is truncated: the Parquet footer is missing; copy or write the file again")
+        scan = pl.scan_parquet(self.path, glob=False)
+        self.columns = scan.collect_schema().names()
+        self.n = int(scan.select(pl.len()).collect().item())
+        return scan
+
+    def _blocks(self, name: str, rows: int) -> Iterator[pl.Series]:
+        # Slices are pushed down to the row groups that hold them; a stream would read many groups ahead.
+        for start in range(0, self.n, rows):
+            yield self._scan.select(pl.col(name)).slice(start, rows).collect(engine="streaming")[name]
+
+
+class _JsonLines(_Scanned):
+    def _open(self) -> pl.LazyFrame:
+        try:
+            scan = pl.scan_ndjson(self.path, infer_schema_length=None)
+            self.columns = scan.collect_schema().names()
+            counts = scan.select(pl.len().alias(_ROW), pl.all().null_count()).collect(engine="streaming")
+        except pl.exceptions.PolarsError:
+            places.find_json_fault(self.path)
+            raise
+        # A key that a line lacks reads as null; only then is it worth to look line by line.
+        if any(counts[name].item() for name in self.columns):
+            places.find_json_fault(self.path)
+        self.n = int(counts[_ROW].item())
+        return scan
+
+
+class _Delimited(_Scanned):
+    """CSV and TSV: read as text, typed without loss."""
+
+    separator: ClassVar[str] = ","
+
+    def _open(self) -> pl.LazyFrame:
+        self.columns, self.n = places.check_csv(self.path, self.separator)
+        self._known: dict[str, pl.DataType] = {}
+        self._head: pl.DataFrame | None = None
+        try:
+            scan = pl.scan_csv(self.path, separator=self.separator, infer_schema=False, glob=False)
+            names = scan.collect_schema().names()
+        except pl.exceptions.PolarsError as error:
+            self._refuse(error)
+        if names != self.columns:
+            raise InputError(f"{self.path}: the header cannot be read the same way twice; quote its names")
+        return scan.head(self.n)
+
+    def _refuse(self, error: Exception) -> NoReturn:
+        line = places.bare_quote(self.path, self.separator)
+        if line is None:
+            raise error
+        raise InputError(
+            f"{self.path}: line {line} has a quote inside a field; put the field in quotes and double the quote in it"
+        ) from None
+
+    def _column(self, name: str) -> pl.Series:
+        try:
+            raw = super()._column(name)
+        except pl.exceptions.PolarsError as error:
+            self._refuse(error)
+        if len(raw) != self.n:
+            raise InputError(f"{self.path}: {self.n} rows by its lines and {len(raw)} by its quotes; check the quotes")
+        typed = _typed(raw)
+        self._known[name] = typed.dtype
+        return typed
+
+    def ids(self, name: str) -> Array:
+        series = self._filled(name)
+        if series.dtype != pl.Float64:
+            return super().ids(name)
+        # Decimals may lose their spelling (1.10); a key must not.
+        self._known[name] = pl.String()
+        return np.array(super()._column(name).to_list())
+
+    def _dtype(self, name: str) -> pl.DataType:
+        return self._known.get(name) or _typed(self._sample()[name]).dtype
+
+    def _sample(self) -> pl.DataFrame:
+        if self._head is None:
+            self._head = self._scan.head(_SAMPLE).collect()
+        return self._head
+
+    def _take(self, wanted: NDArray[np.int64]) -> pl.DataFrame:
+        try:
+            raw = super()._take(wanted)
+        except pl.exceptions.PolarsError as error:
+            self._refuse(error)
+        out = []
+        for name in self.columns:
+            # The type is inferred from the first rows and the picked ones, what does not fit all is text.
+            seen = self._known.get(name) or _typed(pl.concat([self._sample()[name], raw[name]])).dtype
+            out.append(_cast(raw[name], seen))
+        return pl.DataFrame(out)
+
+    def _vectors(self, name: str) -> Array:
+        try:
+            return super()._vectors(name)
+        except pl.exceptions.PolarsError as error:
+            self._refuse(error)
+
+
+class _Tabbed(_Delimited):
+    separator = "\t"
+
+
+class _Arrays(Table):
+    """NPY and NPZ: arrays by name."""
+
+    def _array(self, name: str) -> Array:
+        raise NotImplementedError
+
+    def _column(self, name: str) -> pl.Series:
+        return pl.Series(name, np.ascontiguousarray(self._array(name)))
+
+    def _dtype(self, name: str) -> pl.DataType:
+        return pl.Series(np.ascontiguousarray(self._array(name)[:1])).dtype
+
+    def _take(self, wanted: NDArray[np.int64]) -> pl.DataFrame:
+        # An array of no rows gives polars no inner type, so one row is read and cut off again.
+        rows = wanted if len(wanted) else np.zeros(1, np.int64)
+        out = {} if "row" in self.columns else {"row": pl.Series("row", rows)}
+        for name in self.columns:
+            out[name] = pl.Series(name, np.ascontiguousarray(self._array(name)[rows]))
+        return pl.DataFrame(out).head(len(wanted))
+
+    def _blocks(self, name: str, rows: int) -> Iterator[pl.Series]:
+        array = self._array(name)
+        for start in range(0, self.n, rows):
+            yield pl.Series(name, np.ascontiguousarray(array[start : start + rows]))
+
+    def _vectors(self, name: str) -> Array:
+        array = self._array(name)
+        if array.dtype.kind in "US":
+            return super()._vectors(name)
+        if array.ndim != 2:
+            raise InputError(
+                f"{self.path} array {name!r} has shape {array.shape}; give (n, d), "
+                f"{'for one column use reshape(-1, 1)' if array.ndim == 1 else 'flatten each item to one row'}"
+            )
+        if array.dtype.kind == "f" and array.dtype.itemsize <= 8:
+            return np.array(array, array.dtype.newbyteorder("="), order="C")
+        return np.array(array, np.float64 if array.dtype.kind == "f" else np.float32, order="C")
+
+
+class _Npy(_Arrays):
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self._data = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (ValueError, EOFError, TypeError) as error:
+            _refuse_array(path, str(path), error)
+        if isinstance(self._data, np.lib.npyio.NpzFile):
+            raise InputError(f"{path} is an NPZ archive; rename it to end in .npz")
+        if self._data.ndim not in (1, 2):
+            raise InputError(
+                f"{path} has {self._data.ndim} dimensions, shape {self._data.shape}; give (n, d), "
+                "flatten each item to one row"
+            )
+        _refuse_dtype(str(path), self._data.dtype)
+        self.n = len(self._data)
+        self.columns = ["vector" if self._data.ndim == 2 else "value"]
+
+    def _array(self, name: str) -> Array:  # noqa: ARG002 (an NPY file holds one array)
+        return self._data
+
+
+class _Npz(_Arrays):
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        shapes: dict[str, tuple[int, ...]] = {}
+        with zipfile.ZipFile(path) as archive:
+            for member in archive.namelist():
+                if not member.endswith(".npy"):
+                    raise InputError(f"{path} holds {member!r}, which is not an array; write it with numpy.savez")
+                name = member.removesuffix(".npy")
+                with archive.open(member) as file:
+                    try:
+                        version = np.lib.format.read_magic(file)
+                        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else _read_header_2
+                        shapes[name], _, dtype = read(file)
+                    except ValueError as error:
+                        _refuse_array(path, f"{path} array {name!r}", error)
+                _refuse_dtype(f"{path} array {name!r}", dtype)
+        lengths = {name: shape[0] if shape else None for name, shape in shapes.items()}
+        if len(set(lengths.values())) > 1 or None in lengths.values():
+            shown = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+            raise InputError(f"{path}: the arrays differ in their number of rows ({shown}); save one row an item")
+        self.columns = list(shapes)
+        self.n = next((length for length in lengths.values() if length is not None), 0)
+        self._cache: tuple[str, Array] | None = None
+
+    def _array(self, name: str) -> Array:
+        # The last array is kept: reading one means decompressing it whole.
+        if self._cache is None or self._cache[0] != name:
+            try:
+                with np.load(self.path, allow_pickle=False) as archive:
+                    self._cache = (name, archive[name])
+            except (ValueError, EOFError) as error:
+                _refuse_array(self.path, f"{self.path} array {name!r}", error)
+        return self._cache[1]
+
+
+KINDS: dict[str, type[Any]] = {
+    ".csv": _Delimited,
+    ".tsv": _Tabbed,
+    ".parquet": _Parquet,
+    ".jsonl": _JsonLines,
+    ".ndjson": _JsonLines,
+    ".npy": _Npy,
+    ".npz": _Npz,
+}
+
+
+def _read_header_2(file: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    return np.lib.format.read_array_header_2_0(file)
+
+
+def _refuse_dtype(what: str, dtype: np.dtype[Any]) -> None:
+    if dtype.hasobject:
+        raise InputError(f"{what} holds Python objects; save plain numbers, for example with astype('float32')")
+    if dtype.kind not in "fiubUSMm":
+        raise InputError(f"{what} has dtype {dtype}; save real numbers, for example with astype('float32')")
+
+
+def _refuse_array(path: Path, what: str, error: Exception) -> NoReturn:
+    reason = str(error)
+    if "allow_pickle" in reason or "Object arrays" in reason:
+        raise InputError(f"{what} holds Python objects; save plain numbers, as in astype('float32')") from None
+    if "mmap length" in reason or "EOF" in reason or isinstance(error, EOFError) or "reading array" in reason:
+        raise InputError(f"{what} is truncated; copy or write {path.name} again") from None
+    raise InputError(f"{what} is not a NumPy array file ({one_line(error)}); write it with numpy.save") from None
+
+
+def _typed(text: pl.Series) -> pl.Series:
+    """Text as whole numbers, decimals or booleans where every cell is one and nothing is lost, else as it is."""
+    cells = text.drop_nulls()
+    if len(cells) == 0:
+        return text
+    first = cells.head(100)  # most columns of text are known by their first cells
+    for dtype, pattern in ((pl.Int64(), _WHOLE), (pl.Float64(), _DECIMAL), (pl.Boolean(), "^(true|false)$")):
+        if first.str.contains(pattern).all() and cells.str.contains(pattern).all():
+            return _cast(text, dtype)
+    return text
+
+
+def _cast(text: pl.Series, dtype: pl.DataType) -> pl.Series:
+    if dtype == pl.Boolean:
+        return text == "true"
+    return text if dtype == pl.String else text.cast(dtype)

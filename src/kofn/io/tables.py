@@ -1,0 +1,295 @@
+"""Tables in: CSV, TSV, Parquet, JSONL, NPY and NPZ, read by column first and by row last.
+
+Picking rows needs a few columns of all rows, and then all columns of a few rows. A `Table` reads exactly that: the
+used columns in one pass, the chosen rows in a second, so a file whose columns do not fit in memory together is fine.
+
+    >>> import polars as pl, tempfile, pathlib
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "pool.csv"
+    >>> pl.DataFrame({"id": ["007", "010"], "price": [1.5, 2.0]}).write_csv(path)
+    >>> table = Table.open(path)
+    >>> table.n, table.columns, table.take([1]).rows()
+    (2, ['id', 'price'], [('010', 2.0)])
+"""
+
+from __future__ import annotations
+
+import zipfile
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from kofn.checks import FailureError, InputError, nearest, refuse_nonfinite
+
+Array = NDArray[Any]
+
+SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson", ".npy", ".npz")
+_CHUNK_BYTES = 32 << 20
+
+
+class Table(ABC):
+    """A file of rows. Rows are counted from 0 in every message and argument.
+
+    Attributes:
+        path: where it is.
+        n: number of rows.
+        columns: names in the file's order. An NPY file has one, "vector" (2-d) or "value" (1-d); an NPZ file one for
+            each array.
+    """
+
+    path: Path
+    n: int
+    columns: list[str]
+
+    @staticmethod
+    def open(path: str | PathLike[str]) -> Table:
+        """Open a file by its suffix; nothing but the layout is read.
+
+        Raises:
+            InputError: no such file, unknown suffix, no rows, or a file that is broken (with the line, byte or reason).
+            FailureError: the file is there and cannot be read.
+
+        Cost: CSV and JSONL are checked in one streaming pass, the others by their header.
+        """
+        where = Path(path)
+        if not where.exists():
+            near = nearest(where.name, (p.name for p in where.parent.iterdir())) if where.parent.is_dir() else ""
+            raise InputError(f"{where}: no such file{near}")
+        if where.is_dir():
+            raise InputError(f"{where} is a folder; name one file in it")
+        suffix = where.suffix.lower()
+        if suffix not in SUFFIXES:
+            raise InputError(
+                f"{where}: unknown suffix {suffix or '(none)'!r}; give one of {', '.join(SUFFIXES)}"
+                f"{'; decompress it first' if suffix in ('.gz', '.zst', '.bz2', '.xz', '.zip') else ''}"
+            )
+        with _reading(where):
+            if where.stat().st_size == 0:
+                raise InputError(f"{where} is empty (0 bytes); give a file with at least one row")
+            table = _kind(suffix)(where)
+        if table.n == 0:
+            raise InputError(f"{where} has columns and no rows; give at least one row")
+        if not table.columns:
+            raise InputError(f"{where} has no columns")
+        return table
+
+    def require(self, name: str) -> str:
+        """`name` if it is a column, else an error that offers the nearest one."""
+        if name in self.columns:
+            return name
+        near = nearest(name, self.columns)
+        shown = ", ".join(self.columns[:12]) + (", ..." if len(self.columns) > 12 else "")
+        raise InputError(f"{self.path} has no column {name!r}{near or f'; it has {shown}'}")
+
+    def column(self, name: str) -> pl.Series:
+        """All values of one column, typed, missing ones null. O(n) memory; no other column is read.
+
+        A CSV cell becomes a number only if that loses nothing but the spelling of decimals: `007` stays text.
+        """
+        self.require(name)
+        with _reading(self.path):
+            return self._column(name)
+
+    def take(self, indices: Iterable[int] | Array) -> pl.DataFrame:
+        """The rows at `indices`, all original columns, in the given order, types and keys untouched.
+
+        NPY and NPZ files have no key: a column `row` with the row number stands first. Memory: the chosen rows and a
+        few blocks of the file; time: one pass over it.
+        """
+        wanted = np.asarray(list(indices) if not isinstance(indices, np.ndarray) else indices)
+        wanted = wanted.astype(np.int64) if wanted.size == 0 else wanted
+        if wanted.ndim != 1 or wanted.dtype.kind not in "iu":
+            raise InputError(f"indices has dtype {wanted.dtype}, shape {wanted.shape}; give a list of row numbers")
+        out = (wanted < 0) | (wanted >= self.n)
+        if out.any():
+            raise InputError(f"indices names row {wanted[out][0]}; {self.path} has rows 0..{self.n - 1}")
+        with _reading(self.path):
+            return self._take(wanted.astype(np.int64))
+
+    def numbers(self, name: str) -> Array:
+        """A column of finite numbers, (n,): int64 if all are whole numbers in the file, else float64."""
+        series = self._filled(name)
+        if series.dtype == pl.String:
+            odd = series.cast(pl.Float64, strict=False).is_null().arg_max() or 0
+            raise InputError(f"{self._place(name, odd)} is {series[odd]!r}, which is not a number; correct or drop it")
+        if not (series.dtype.is_numeric() or series.dtype == pl.Boolean):
+            raise InputError(f"{self.path} column {name!r} holds {series.dtype}; give a column of numbers")
+        whole = series.dtype == pl.Boolean or (series.dtype.is_integer() and series.dtype not in (pl.UInt64, pl.Int128))
+        values = series.cast(pl.Int64 if whole else pl.Float64).to_numpy()
+        refuse_nonfinite(values, f"{self.path} column {name!r}")
+        return values
+
+    def labels(self, name: str) -> Array:
+        """A column as text, (n,), for groups: 3 is "3", true is "true"."""
+        series = self._filled(name)
+        if series.dtype.is_nested():
+            raise InputError(f"{self.path} column {name!r} holds {series.dtype}; give a column of names or numbers")
+        return np.array(series.cast(pl.String).to_list())
+
+    def ids(self, name: str) -> Array:
+        """A column of keys as they stand in the file, (n,): whole numbers or text. They are not checked to differ."""
+        series = self._filled(name)
+        if series.dtype.is_nested():
+            raise InputError(f"{self.path} column {name!r} holds {series.dtype}; give a column of keys")
+        if series.dtype.is_integer():
+            return series.to_numpy()
+        return np.array(series.cast(pl.String).to_list())
+
+    def texts(self, name: str) -> pl.Series:
+        """A column of text, missing cells refused."""
+        series = self._filled(name)
+        if series.dtype.is_nested() or series.dtype == pl.Binary:
+            raise InputError(f"{self.path} column {name!r} holds {series.dtype}; give a column of text")
+        return series.cast(pl.String)
+
+    def vectors(self, name: str) -> Array:
+        """A column of equally long vectors as (n, d): float16, float32 and float64 kept, whole numbers to float32.
+
+        Lists, fixed-size lists, arrays, and text such as `[0.1, 2]` (how CSV holds a vector) are read. Memory: the
+        result and a few blocks of the column.
+
+        Raises:
+            InputError: a missing vector, one of another length, a value that is NaN, infinite or missing (row, column).
+        """
+        self.require(name)
+        with _reading(self.path):
+            X = self._vectors(name)
+        if X.shape[1] == 0:
+            raise InputError(f"{self._place(name, 0)} is an empty vector; drop those rows first")
+        refuse_nonfinite(X, f"{self.path} column {name!r}")
+        return X
+
+    def dtype(self, name: str) -> str:
+        """What the column holds, in one word: "number", "text", "vector", "date", "boolean" or "other"."""
+        self.require(name)
+        with _reading(self.path):
+            found = self._dtype(name)
+        if found in (pl.List, pl.Array):
+            return "vector"
+        if found == pl.String or found == pl.Categorical or found == pl.Enum:
+            return "text"
+        if found == pl.Boolean:
+            return "boolean"
+        return "number" if found.is_numeric() else "date" if found.is_temporal() else "other"
+
+    def _place(self, name: str, row: int) -> str:
+        return f"{self.path} column {name!r} at row {row}"
+
+    def _filled(self, name: str) -> pl.Series:
+        series = self.column(name)
+        missing = series.null_count()
+        if missing:
+            more = f" ({missing} such rows)" if missing > 1 else ""
+            row = series.is_null().arg_max() or 0
+            raise InputError(f"{self._place(name, row)} is empty{more}; fill or drop those rows first")
+        return series
+
+    @abstractmethod
+    def _column(self, name: str) -> pl.Series: ...
+
+    @abstractmethod
+    def _dtype(self, name: str) -> pl.DataType: ...
+
+    @abstractmethod
+    def _take(self, wanted: NDArray[np.int64]) -> pl.DataFrame: ...
+
+    @abstractmethod
+    def _blocks(self, name: str, rows: int) -> Iterator[pl.Series]:
+        """The column in order, in blocks of about `rows` rows."""
+
+    def _vectors(self, name: str) -> Array:
+        """(n, d) filled block by block; the width and the dtype are those of the first row."""
+        first = next(iter(self._blocks(name, 1)), None)
+        if first is None:
+            raise InputError(f"{self.path} has no rows")
+        head = self._vector_block(name, first[:1], 0, None)
+        width = head.shape[1]
+        rows = max(1024, _CHUNK_BYTES // max(1, width * head.dtype.itemsize))
+        X = np.empty((self.n, width), head.dtype)
+        done = 0
+        for block in self._blocks(name, rows):
+            X[done : done + len(block)] = self._vector_block(name, block, done, width)
+            done += len(block)
+        return X
+
+    def _vector_block(self, name: str, block: pl.Series, start: int, width: int | None) -> Array:
+        """One block as (rows, width); refuses what is missing, not a vector, or of another length."""
+        missing = block.is_null().arg_max() if block.null_count() else None
+        if missing is not None:
+            raise InputError(f"{self._place(name, start + missing)} is empty; fill or drop those rows first")
+        if block.dtype == pl.String:
+            block = self._decode(name, block, start)
+        if block.dtype == pl.Array:
+            block = block.arr.to_list()
+        inner = block.dtype.inner if isinstance(block.dtype, pl.List) else None
+        if inner is None or not (inner.is_numeric() or inner == pl.Null):
+            raise InputError(f"{self.path} column {name!r} holds {block.dtype}; give a column of lists of numbers")
+        lengths = block.list.len().to_numpy()
+        width = int(lengths[0]) if width is None else width
+        odd = np.flatnonzero(lengths != width)
+        if len(odd):
+            raise InputError(
+                f"{self._place(name, start + int(odd[0]))} has {lengths[odd[0]]} values, row 0 has {width}; "
+                "give vectors of one length"
+            )
+        flat = block.explode() if width else block.head(0).explode()
+        gap = flat.is_null().arg_max() if flat.null_count() else None
+        if gap is not None:
+            row, column = divmod(gap, width)
+            place = f"{self._place(name, start + row)}, column {column}"
+            raise InputError(f"{place} is empty; drop or impute those rows first")
+        values = (flat if flat.dtype.is_float() else flat.cast(pl.Float32)).to_numpy()
+        return values.reshape(len(block), width)
+
+    def _decode(self, name: str, block: pl.Series, start: int) -> pl.Series:
+        """Vectors that were written as text."""
+        fine = block.str.contains(r"^\s*\[[0-9eE+\-.,\s]*\]\s*$")
+        if not fine.all():
+            row = (~fine).arg_max() or 0
+            shown = block[row] if len(block[row]) <= 40 else block[row][:37] + "..."
+            raise InputError(f"{self._place(name, start + row)} is {shown!r}; give a list of numbers, as in [0.1, 2.5]")
+        numbers = block.str.strip_chars(" \t\r\n[]").str.split(",")
+        try:
+            # An empty list is written [] and would be split into one empty text.
+            return numbers.list.eval(pl.element().str.strip_chars().filter(pl.element() != "").cast(pl.Float64))
+        except pl.exceptions.PolarsError:
+            row = next(i for i, cell in enumerate(block) if not _parses(cell))
+            raise InputError(f"{self._place(name, start + row)} is not a list of numbers; write [0.1, 2.5]") from None
+
+
+def _kind(suffix: str) -> type[Any]:
+    from kofn.io import formats  # which needs Table
+
+    return formats.KINDS[suffix]
+
+
+def _parses(cell: str) -> bool:
+    try:
+        [float(part) for part in cell.strip(" \t\r\n[]").split(",") if part.strip()]
+    except ValueError:
+        return False
+    return True
+
+
+def one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return text if len(text) <= 160 else text[:157] + "..."
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Turn what readers raise into one line that names the file."""
+    try:
+        yield
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, zipfile.BadZipFile, zipfile.LargeZipFile) as error:
+        raise InputError(f"{path} cannot be read: {one_line(error)}; check or write the file again") from None
+    except MemoryError:
+        raise FailureError(f"{path}: not enough memory to read it; name fewer columns") from None
+    except OSError as error:
+        raise FailureError(f"{path} cannot be read: {error.strerror or one_line(error)}") from None

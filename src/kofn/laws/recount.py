@@ -1,0 +1,315 @@
+"""Every objective again, written out plainly in float64 from the checked arguments alone.
+
+Nothing here shares code or state with the methods: distances are differences, set functions are maxima over columns, sums
+are exact. `info["objective"]` names the function that a plan's `value` is.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kofn import dispatch
+from kofn.checks import VOCABULARY, is_sparse
+from kofn.laws.case import Case, broken, near
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+
+def accepted(case: Case) -> frozenset[str]:
+    """The words that the case's method takes."""
+    if not callable(case.method):
+        return frozenset(dispatch.methods_of(case.verb)[case.plan.method].accepted)
+    spec = getattr(case.method, "__kofn__", None)
+    names = spec.entry().accepted if spec is not None else inspect.signature(case.method).parameters
+    return frozenset(names) & VOCABULARY.keys()
+
+
+def pairwise(X: NDArray[Any], metric: str) -> Floats:
+    """(n, n) distances from differences, one pair at a time in effect."""
+    rows = np.asarray(X, np.float64)
+    if metric == "cosine":
+        sizes = np.sqrt((rows * rows).sum(axis=1))
+        rows = rows / np.where(sizes > 0, sizes, 1.0)[:, None]
+        # Rows of zeros share a direction of their own, at right angles to all others.
+        rows = np.column_stack([rows, sizes == 0])
+    apart = rows[:, None, :] - rows[None, :, :]
+    squares: Floats = (apart * apart).sum(axis=2)
+    if metric == "cosine":
+        # 1 - cos is half the squared chord.
+        return squares / 2
+    return np.sqrt(squares) if metric == "euclidean" else squares
+
+
+def distances(case: Case) -> Floats:
+    """(n, n) distances that the call means."""
+    words = case.words
+    if "distances" in words:
+        return np.asarray(words["distances"], np.float64)
+    return pairwise(words["X"], words.get("metric", "euclidean"))
+
+
+def item_weights(case: Case) -> Floats:
+    """(n,) weights of the pool's items."""
+    return np.asarray(case.words.get("weights", np.ones(case.n)), np.float64)
+
+
+@dataclass(frozen=True)
+class SetFunction:
+    """A set function as a table: the value of one set, and of many sets given as rows of a mask."""
+
+    table: Floats
+    weights: Floats
+    kind: str
+
+    def value(self, picks: Any) -> float:
+        """The value of one set."""
+        picks = np.asarray(picks, np.int64)
+        if self.kind == "sum":
+            return math.fsum(self.table[picks].tolist())
+        if not len(picks):
+            return 0.0 if self.kind == "most" else math.inf
+        nearest = self.table[:, picks].max(axis=1) if self.kind == "most" else self.table[:, picks].min(axis=1)
+        return math.fsum((self.weights * nearest).tolist()) if self.kind != "radius" else float(nearest.max())
+
+    def values(self, masks: Bools) -> Floats:
+        """The value of each set."""
+        if self.kind == "sum":
+            return masks @ self.table
+        empty = 0.0 if self.kind == "most" else math.inf
+        best = np.full((len(masks), len(self.table)), empty)
+        for item in range(masks.shape[1]):
+            join = np.maximum if self.kind == "most" else np.minimum
+            best = np.where(masks[:, [item]], join(best, self.table[:, item]), best)
+        if self.kind == "radius":
+            out: Floats = best.max(axis=1)
+            return out
+        with np.errstate(invalid="ignore"):
+            return best @ self.weights
+
+
+def set_function(case: Case) -> SetFunction | None:
+    """The set function that the case's plan names, None where it names none or the user's own."""
+    name = case.plan.info.get("objective")
+    if name == "modular":
+        return SetFunction(np.asarray(case.words["scores"], np.float64), np.ones(case.n), "sum")
+    if name == "facility_location":
+        return SetFunction(_similarity(case), item_weights(case), "most")
+    if name == "k_center":
+        return SetFunction(distances(case), np.ones(case.n), "radius")
+    if name == "k_medoids":
+        return SetFunction(distances(case), item_weights(case), "least")
+    return None
+
+
+def _similarity(case: Case) -> Floats:
+    words = case.words
+    if "similarity" in words:
+        given = words["similarity"]
+        return np.asarray(given.toarray() if is_sparse(given) else given, np.float64)
+    apart = pairwise(words["X"], words.get("metric", "euclidean"))
+    if words.get("metric") == "cosine":
+        return 1 - apart / 2
+    offset = float(case.plan.info["offset"])
+    if offset < apart.max() * (1 - case.rtol):
+        raise broken(case, "recount", f"offset {offset!r} is below the largest distance {apart.max()!r}")
+    return offset - apart
+
+
+@dataclass(frozen=True)
+class Levels:
+    """What `allocate` was asked: worth and exact cost of each level of each item, and the budget."""
+
+    amounts: NDArray[Any]
+    curves: Floats
+    costs: NDArray[Any]
+    budget: Fraction
+    whole: bool
+    sense: str
+
+    @classmethod
+    def of(cls, case: Case) -> Levels:
+        """Read the call as the vocabulary defines it."""
+        options = case.options
+        curves = np.asarray(case.words["curves"])
+        n, width = curves.shape
+        levels = np.broadcast_to(np.asarray(options.get("levels", np.arange(width))), (n, width))
+        sizes = np.asarray(options.get("sizes", np.ones(n, np.int64)))
+        costs = sizes[:, None] * levels
+        if "budget" in case.words:
+            budget = Fraction(case.words["budget"])
+        else:
+            # A mean as written in decimals: 0.29 of 100 is 29.
+            budget = Fraction(repr(options["mean_budget"])) * sum(Fraction(size.item()) for size in sizes)
+        whole = bool((costs == np.floor(costs)).all())
+        return cls(levels, curves.astype(np.float64), costs, budget, whole, options.get("sense", "min"))
+
+    def level(self, item: int, amount: Any, value: float) -> int | None:
+        """The column that has this amount and this value, None where there is none."""
+        found = np.flatnonzero((self.amounts[item] == amount) & (self.curves[item] == value))
+        return int(found[0]) if len(found) else None
+
+    def spent(self, amounts: NDArray[Any]) -> list[Any]:
+        """The cost of each item's amount, as a Python number."""
+        columns = [int(np.flatnonzero(self.amounts[i] == amount)[0]) for i, amount in enumerate(amounts)]
+        return [self.costs[item, column].item() for item, column in enumerate(columns)]
+
+    @property
+    def limit(self) -> Fraction:
+        """The budget with its only tolerance, the rounding of a float sum."""
+        slack = Fraction(1) if self.whole else 1 + len(self.curves) * Fraction(float(np.finfo(float).eps))
+        return self.budget * slack
+
+
+def hold(case: Case) -> bool:
+    """Recount the plan; returns whether there was a value to recount."""
+    name = case.plan.info.get("objective")
+    if name is None:
+        if math.isfinite(case.plan.value):
+            raise broken(case, "recount", f"value {case.plan.value!r} has no info['objective'] that says what it is")
+        return False
+    if name in RECOUNTS:
+        RECOUNTS[name](case)
+        return True
+    own = case.given.get("objective")
+    if own is None or isinstance(own, str) or type(own).__name__ != name:
+        raise broken(case, "recount", f"objective {name!r} has no recount")
+    _agree(case, "value", case.plan.value, float(own.value(case.plan.indices)))
+    return True
+
+
+def _agree(case: Case, what: str, told: float, counted: float, scale: float = 0.0) -> None:
+    if not near(told, counted, case.rtol, scale):
+        raise broken(case, "recount", f"{what} is {told!r}, recounted {counted!r}")
+
+
+def _set_value(case: Case) -> None:
+    """Value of the set; where gains add up, every prefix of them as well."""
+    plan, rule = case.plan, set_function(case)
+    assert rule is not None
+    counted = rule.value(plan.indices)
+    scale = math.fsum(np.abs(rule.table[plan.indices]).tolist()) if rule.kind == "sum" else 0.0
+    _agree(case, "value", plan.value, counted, scale)
+    if not plan.info.get("additive", True):
+        return
+    for t in range(len(plan.indices) + 1):
+        total = math.fsum(plan.gains[:t].tolist())
+        _agree(case, f"the sum of {t} gains", total, rule.value(plan.indices[:t]), max(scale, abs(plan.value)))
+
+
+def _medoid_loss(case: Case) -> None:
+    plan, rule = case.plan, set_function(case)
+    assert rule is not None
+    _agree(case, "value", plan.value, rule.value(plan.medoids))
+    own = rule.table[np.arange(case.n), plan.medoids[plan.labels]]
+    least = rule.table[:, plan.medoids].min(axis=1)
+    if not np.allclose(own, least, rtol=case.rtol, atol=case.rtol * rule.table.max()):
+        far = int(np.argmax(own - least))
+        raise broken(case, "recount", f"item {far} is not with its nearest medoid: {own[far]!r} > {least[far]!r}")
+
+
+def _routed(case: Case) -> None:
+    plan = case.plan
+    scores = np.asarray(case.words["scores"], np.float64)
+    rows = np.repeat(np.arange(case.n), np.diff(plan.indptr))
+    told = scores[rows, plan.bins]
+    _agree(case, "value", plan.value, math.fsum(told.tolist()), math.fsum(np.abs(told).tolist()))
+
+
+def _curves(case: Case) -> None:
+    plan, ask = case.plan, Levels.of(case)
+    for item in range(case.n):
+        if ask.level(item, plan.amounts[item], plan.values[item]) is None:
+            raise broken(
+                case, "recount", f"item {item} has no level {plan.amounts[item]} of value {plan.values[item]!r}"
+            )
+    if plan.sense != ask.sense:
+        raise broken(case, "recount", f"sense is {plan.sense!r}, asked {ask.sense!r}")
+    _agree(case, "value", plan.value, math.fsum(plan.values.tolist()), math.fsum(np.abs(plan.values).tolist()))
+    spent = sum((Fraction(cost) for cost in ask.spent(plan.amounts)), Fraction(0))
+    _agree(case, "used", float(plan.used["budget"]), float(spent))
+    _agree(case, "budget", float(plan.budget["budget"]), float(ask.budget))
+
+
+def flat(member: Any) -> Floats:
+    """All numbers of an array or a state dict in one float64 row, names in order."""
+    if isinstance(member, Mapping):
+        parts = [np.asarray(member[name]).astype(np.float64).ravel() for name in sorted(member)]
+        return np.concatenate(parts) if parts else np.zeros(0)
+    return np.asarray(member).astype(np.float64).ravel()
+
+
+def _squared_distance(case: Case) -> None:
+    plan = case.plan
+    middle = flat(plan.result)
+    rows = [flat(member) for member in case.words["members"]]
+    size = max(float(np.linalg.norm(row)) for row in [*rows, middle])
+    weights = np.asarray(plan.weights, np.float64)
+    if not np.allclose(weights, member_weights(case), rtol=1e-12, atol=0):
+        raise broken(case, "recount", f"weights are {weights}, asked {member_weights(case)}")
+    apart = np.array([math.sqrt(math.fsum(((row - middle) ** 2).tolist())) for row in rows])
+    for member, (told, counted) in enumerate(zip(plan.spread.tolist(), apart.tolist(), strict=True)):
+        _agree(case, f"spread of member {member}", told, counted, size)
+    _agree(case, "value", plan.value, math.fsum((weights * apart**2).tolist()), size * size)
+
+
+def member_weights(case: Case) -> Floats:
+    """(m,) weights of the members as they are used: divided by their sum unless `normalize=False`."""
+    count = len(case.words["members"]) if "members" in case.words else len(case.words["rankings"])
+    given = np.asarray(case.words.get("weights", np.ones(count)), np.float64)
+    return given / math.fsum(given.tolist()) if case.options.get("normalize", True) else given
+
+
+def shares(ballot: Floats) -> Floats:
+    """(n,) the share of a judge's other alternatives that each beats, ties half; NaN where nothing was compared."""
+    out = np.full(len(ballot), np.nan)
+    rated = np.flatnonzero(~np.isnan(ballot))
+    for item in rated.tolist() if len(rated) > 1 else []:
+        others = ballot[rated[rated != item]]
+        out[item] = ((others < ballot[item]).sum() + 0.5 * (others == ballot[item]).sum()) / len(others)
+    return out
+
+
+def _borda(case: Case) -> None:
+    plan, weights = case.plan, member_weights(case)
+    ballots = np.asarray(case.words["rankings"], np.float64)
+    table = np.array([shares(ballot) for ballot in ballots])
+    heard = (~np.isnan(table) * weights[:, None]).sum(axis=0)
+    earned = (np.nan_to_num(table) * weights[:, None]).sum(axis=0)
+    points = np.divide(earned, heard, out=np.full(case.n, np.nan), where=heard > 0)
+    if not np.allclose(plan.info["points"], points, rtol=1e-12, atol=1e-12, equal_nan=True):
+        raise broken(case, "recount", f"points are {plan.info['points']}, recounted {points}")
+    ranked = points[np.asarray(plan.result)]
+    known = ranked[~np.isnan(ranked)]
+    if np.isnan(ranked[: len(known)]).any() or (np.diff(known) > 1e-11).any():
+        raise broken(case, "recount", f"the ranking's points do not fall: {ranked}")
+    # Relative to the order: judges' pairs that it turns round.
+    place = np.empty(case.n, np.int64)
+    place[np.asarray(plan.result)] = np.arange(case.n)
+    for judge, ballot in enumerate(ballots):
+        pairs = [(a, b) for a in range(case.n) for b in range(case.n) if ballot[a] > ballot[b]]
+        off = sum(place[a] > place[b] for a, b in pairs) / max(len(pairs), 1)
+        _agree(case, f"spread of judge {judge}", float(plan.spread[judge]), off)
+    missed = np.where(np.isnan(table), 0.0, table - np.nan_to_num(points))
+    counted = math.fsum((weights[:, None] * missed**2).ravel().tolist())
+    _agree(case, "value", plan.value, counted, 1.0)
+
+
+RECOUNTS: dict[str, Callable[[Case], None]] = {
+    "modular": _set_value,
+    "facility_location": _set_value,
+    "k_center": _set_value,
+    "k_medoids": _medoid_loss,
+    "routed_score": _routed,
+    "curves": _curves,
+    "squared_distance": _squared_distance,
+    "borda": _borda,
+}

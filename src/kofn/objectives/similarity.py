@@ -1,0 +1,224 @@
+"""What the metrics mean, once for all objectives: rows as points, exact distances from differences, sums that have no order.
+
+Every metric is a distance between points, so that one set of loops serves all:
+
+    metric        points           distance D           similarity
+    euclidean     rows             |x - y|              c - D, with c at least the largest D
+    sqeuclidean   rows             |x - y|^2            c - D, likewise
+    cosine        rows over norm   |x - y|^2 / 4        1 - D = (1 + cos) / 2
+
+A row of zeros has no direction. Under `cosine` all such rows share one of their own, at right angles to every other row:
+similarity 1/2 to those, 1 to each other.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kofn.checks import choice
+
+Floats = NDArray[np.float64]
+FROM_ROWS = ("euclidean", "sqeuclidean", "cosine")
+# Blocks are sized so that the temporaries stay in the cache of one core.
+_CACHE = 1 << 17
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Rows of X as points under a metric. The points are `rows * scale[:, None]`, in float64; D = unit * (their distance).
+
+    `columns` is `rows` transposed, laid out feature by feature. No distance between points exceeds `top` = c / unit.
+    """
+
+    rows: NDArray[Any]
+    columns: NDArray[Any]
+    scale: Floats  # (n,), or empty where it is 1
+    squared: bool
+    unit: float
+    top: float
+
+    @property
+    def n(self) -> int:
+        """How many rows."""
+        return self.rows.shape[0]
+
+    def points(self, items: NDArray[np.int64] | slice) -> Floats:
+        """Float64 coordinates (m, d) of some rows."""
+        rows: Floats = self.rows[items].astype(np.float64)
+        return rows * self.scale[items][:, None] if len(self.scale) else rows
+
+    def distances(self, point: Floats, low: int = 0, high: int | None = None) -> Floats:
+        """Float64 distance (high - low,) of rows to one point, before `unit`: summed over the features one by one."""
+        high = self.n if high is None else high
+        out = np.zeros(high - low)
+        for start in range(low, high, _CACHE // 8):
+            stop = min(start + _CACHE // 8, high)
+            total = out[start - low : stop - low]
+            for feature, here in zip(self.columns, point, strict=True):
+                gap = feature[start:stop].astype(np.float64)
+                if len(self.scale):
+                    gap *= self.scale[start:stop]
+                gap -= here
+                gap *= gap
+                total += gap
+        return out if self.squared else np.sqrt(out, out=out)
+
+    def table(self) -> Floats:
+        """All distances (n, n) before `unit`, float64: for small pools. Each entry has the bits of `distances`."""
+        points = self.points(slice(None))
+        columns = np.ascontiguousarray(points.T)
+        out = np.empty((self.n, self.n))
+        step = max(1, _CACHE // 8 // self.n)
+        for start in range(0, self.n, step):
+            stop = min(start + step, self.n)
+            block = np.zeros((stop - start, self.n - start))
+            gap = np.empty_like(block)
+            for feature in columns:
+                np.subtract(feature[start:stop, None], feature[None, start:], out=gap)
+                gap *= gap
+                block += gap
+            out[start:stop, start:] = block
+            out[start:, start:stop] = block.T
+        return out if self.squared else np.sqrt(out, out=out)
+
+
+def geometry(X: NDArray[Any], metric: str = "euclidean") -> Geometry:
+    """Lay the rows of X out for a metric. O(n d) time; float32 stays float32, one transposed copy is made.
+
+    Raises:
+        InputError: an unknown metric.
+    """
+    choice(metric, "metric", FROM_ROWS)
+    rows = _lean(np.asarray(X))
+    if metric == "cosine":
+        rows, scale = _directions(rows)
+        top, unit = 4.0, 0.25
+    else:
+        # A power of two, which is exact, brings extreme units near 1, where squares neither overflow nor vanish.
+        exponent = math.frexp(max(abs(float(rows.max())), abs(float(rows.min()))))[1]
+        if abs(exponent) <= 16:
+            exponent = 0
+        scale = np.full(len(rows) if exponent else 0, 2.0**-exponent)
+        unit = 2.0 ** (exponent if metric == "euclidean" else 2 * exponent)
+        top = ceiling(rows, metric) / unit
+    rows = np.ascontiguousarray(rows)
+    return Geometry(rows, np.ascontiguousarray(rows.T), scale, metric != "euclidean", unit, top)
+
+
+def ceiling(rows: NDArray[Any], metric: str) -> float:
+    """A distance that no two rows exceed: c of the table above. Twice the largest distance to the centroid, rounded up.
+
+    It is a float32, so that compiled loops in either precision subtract from the same number.
+    """
+    if metric == "cosine":
+        return 1.0
+    centre = rows.mean(axis=0, dtype=np.float64)
+    radius = 0.0
+    step = max(1, _CACHE // rows.shape[1])
+    for start in range(0, len(rows), step):
+        gap = rows[start : start + step] - centre
+        radius = max(radius, float(np.sqrt(np.einsum("ij,ij->i", gap, gap).max())))
+    reach = 2 * radius * (1 + 1e-6)
+    if metric == "sqeuclidean":
+        reach *= reach
+    return _rounded_up(reach)
+
+
+def exact_sum(terms: Floats) -> float:
+    """The sum of terms >= 0 as if it were taken exactly and rounded once, so that it does not depend on their order.
+
+    Fixed point in two parts of 62 - log2(n) and 38 bits, counted from the largest term: where terms differ by less than
+    2^80, that is the exact sum.
+    """
+    most = float(terms.max(initial=0.0))
+    if most == 0.0:
+        return 0.0
+    scale, fine = fixed_point(most, len(terms))
+    scaled = np.ldexp(terms, scale)
+    whole = np.rint(scaled)
+    part = np.rint(np.ldexp(scaled - whole, fine))
+    return from_fixed_point(int(whole.astype(np.int64).sum()), int(part.astype(np.int64).sum()), scale, fine)
+
+
+def fixed_point(most: float, n: int) -> tuple[int, int]:
+    """Powers of two (units, parts of a unit) with which n terms up to `most` add up in 64-bit integers."""
+    return 62 - math.frexp(most)[1] - n.bit_length(), 38
+
+
+def from_fixed_point(whole: int, part: int, scale: int, fine: int) -> float:
+    """The number that two integer sums stand for, rounded once."""
+    return math.ldexp(float((whole << fine) + part), -scale - fine)
+
+
+def pairwise_distances(
+    X: NDArray[Any], metric: str = "euclidean", *, n_threads: int | None = None
+) -> NDArray[np.floating[Any]]:
+    """All distances (n, n) between rows, symmetric with a zero diagonal, from differences, in the precision of X.
+
+    `cosine` is 1 - cos. Small pools take NumPy, larger ones compiled tiles over `n_threads` threads: O(n^2 d) time; no
+    memory beside the result but O(n d).
+
+    Examples:
+        >>> pairwise_distances(np.array([[0.0, 0.0], [3.0, 4.0]])).tolist()
+        [[0.0, 5.0], [5.0, 0.0]]
+    """
+    space = geometry(X, metric)
+    unit = 0.5 if metric == "cosine" else space.unit
+    n, kind = space.n, np.float32 if X.dtype == np.float32 else np.float64
+    if is_small(space.n, space.rows.shape[1]):
+        return (space.table() * unit).astype(kind, copy=False)
+    from kofn.engines.threads import cores, spread
+    from kofn.objectives import _kernels
+
+    rows, columns = space.rows.astype(kind, copy=False), space.columns.astype(kind, copy=False)
+    out = np.empty((n, n), kind)
+
+    def fill(low: int, high: int) -> None:
+        lanes, tile = _kernels.scratch(rows.shape[1], kind)
+        _kernels.pairs(rows, columns, space.scale, space.squared, unit, low, high, lanes, tile, out)
+
+    spread(fill, -(-n // _kernels.LANES), cores(n_threads), shares=4)
+    return out
+
+
+def is_small(n: int, d: int) -> bool:
+    """Whether NumPy is quicker than waiting for compiled code: all n x n distances take it a fraction of a second."""
+    return n <= 2048 and n * n * d <= 2**30
+
+
+def _lean(rows: NDArray[Any]) -> NDArray[Any]:
+    """Float32 where that holds the very same numbers, at half the bytes; otherwise float64."""
+    if rows.dtype == np.float32:
+        return rows
+    rows = rows.astype(np.float64, copy=False)
+    with np.errstate(over="ignore"):
+        half = rows.astype(np.float32)
+    return half if np.array_equal(half, rows) else rows
+
+
+def _directions(rows: NDArray[Any]) -> tuple[NDArray[Any], Floats]:
+    """Rows and the factors that make them unit vectors; rows of zeros get a direction of their own."""
+    largest = np.abs(rows).max(axis=1).astype(np.float64)
+    zero = largest == 0
+    largest[zero] = 1
+    norms = np.empty(len(rows))
+    step = max(1, _CACHE // rows.shape[1])
+    for start in range(0, len(rows), step):
+        # Relative to the largest entry, so that squares of extreme values neither overflow nor vanish.
+        block = rows[start : start + step] / largest[start : start + step, None]
+        norms[start : start + step] = np.sqrt(np.einsum("ij,ij->i", block, block))
+    if zero.any():
+        rows = np.column_stack([rows, zero.astype(rows.dtype)])
+        norms[zero] = 1
+    return rows, 1 / (norms * largest)
+
+
+def _rounded_up(value: float) -> float:
+    """The next float32, or the value itself where float32 has none."""
+    near = np.float32(value)
+    return value if value == 0 or not np.isfinite(near) else float(np.nextafter(near, np.float32(np.inf)))
