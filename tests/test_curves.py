@@ -47,7 +47,7 @@ def by_highs(curves: Any, costs: Any, budget: float) -> float:
 
 
 def random_case(rng: np.random.Generator, kind: int) -> tuple[Any, Any, Any, float, str]:
-    """Curves of any shape, with ties; whole, decimal or real costs; unsorted levels; a budget that may be met exactly."""
+    """Curves of any shape, with ties; whole, decimal or real costs; unsorted levels; some budgets met exactly."""
     n, width = int(rng.integers(1, 7)), int(rng.integers(1, 5))
     sizes = rng.integers(0, 5, n) if kind % 2 else rng.integers(0, 9, n) * 0.1
     levels = rng.integers(0, 6, (n, width)) if kind % 3 else rng.random((n, width))
@@ -147,7 +147,8 @@ def classical(kind: str, rng: np.random.Generator, n: int, width: int, top: int)
 @pytest.mark.parametrize("kind", ["uncorrelated", "weak", "subset_sum", "strong"])
 @pytest.mark.parametrize("top", [100, 100_000])
 def test_hard_instances_equal_highs(kind: str, top: int) -> None:
-    costs, loss = classical(kind, np.random.default_rng(11), 14, 6, top)
+    n = 8 if kind == "strong" else 30  # on this family HiGHS takes minutes for what takes the program a millisecond
+    costs, loss = classical(kind, np.random.default_rng(11), n, 6, top)
     budget = int(costs.min(axis=1).sum() + costs.max(axis=1).sum()) // 2
     plan = multiple_choice_knapsack(loss, budget=budget, levels=costs)
     assert plan.status == "optimal"
@@ -232,9 +233,7 @@ def test_corner_cases() -> None:
     assert one.amounts.tolist() == [0.1]
     mean = multiple_choice_knapsack([[1.0, 0.0]] * 100, mean_budget=0.29)
     assert (mean.used, mean.budget) == ({"budget": 29}, {"budget": 29})
-    fine = multiple_choice_knapsack(
-        [[3.0, 1.0], [3.0, 2.0]], budget=2**60 - 1, sizes=[2**59, 2**59], levels=[0, 1]
-    )
+    fine = multiple_choice_knapsack([[3.0, 1.0], [3.0, 2.0]], budget=2**60 - 1, sizes=[2**59, 2**59], levels=[0, 1])
     assert fine.amounts.tolist() == [1, 0]
     tiny = multiple_choice_knapsack([[3.0, 1.0], [3.0, 2.0]], budget=1e-300, levels=[0.0, 1e-300])
     assert tiny.amounts.tolist() == [1e-300, 0.0]

@@ -30,10 +30,7 @@ def select(
     n_threads: Any = None,
     progress: Any = None,
     engine: Any = None,
-    method: Literal[
-        "auto", "ccs", "farthest_first", "lazy_greedy", "naive_greedy", "random_sample", "stochastic_batch", "top_k"
-    ]
-    | Callable[..., Any] = ...,
+    method: Literal["auto", "ccs", "farthest_first", "lazy_greedy", "naive_greedy", "random_sample", "stochastic_batch", "top_k"] | Callable[..., Any] = ...,
     options: Mapping[str, Any] | None = None,
 ) -> Selection: ...
 def assign(
@@ -49,18 +46,25 @@ def allocate(
     curves: Any = None,
     *,
     ids: Any = None,
+    budget: Any = None,
+    max_memory: Any = None,
+    time_limit: Any = None,
     progress: Any = None,
     engine: Any = None,
-    method: Literal["auto"] | Callable[..., Any] = ...,
+    method: Literal["auto", "hull_greedy", "multiple_choice_knapsack"] | Callable[..., Any] = ...,
     options: Mapping[str, Any] | None = None,
 ) -> Allocation: ...
 def combine(
     members: Any = None,
     *,
+    rankings: Any = None,
     ids: Any = None,
+    weights: Any = None,
+    max_memory: Any = None,
+    n_threads: Any = None,
     progress: Any = None,
     engine: Any = None,
-    method: Literal["auto"] | Callable[..., Any] = ...,
+    method: Literal["auto", "borda", "weighted_mean"] | Callable[..., Any] = ...,
     options: Mapping[str, Any] | None = None,
 ) -> Blend: ...
 def methods(verb: str | None = None, *, given: Sequence[str] = ()) -> list[Entry]: ...

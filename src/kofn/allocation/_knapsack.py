@@ -41,6 +41,7 @@ class Menu:
     count: Ints
     limit: int
     unit: float
+    beyond: Floats
 
     @property
     def n(self) -> int:
@@ -52,18 +53,15 @@ class Menu:
 class Relaxed:
     """The LP optimum: `choice` is it rounded down, `slack` what that leaves, `price` the loss that a unit of cost buys.
 
-    `filled` is `choice` with what later hull steps still fit into the slack.
+    `filled` is `choice` with what later hull steps still fit into the slack. Where rounding down changed nothing the
+    solution is `integral`: the optimum.
     """
 
     choice: Ints
     slack: int
     price: float
     filled: Ints
-
-    @property
-    def integral(self) -> bool:
-        """True where rounding down changed nothing, so that the LP's solution is the optimum."""
-        return self.slack == 0 or self.price == 0.0
+    integral: bool
 
 
 def is_whole(values: NDArray[Any]) -> bool:
@@ -74,7 +72,7 @@ def is_whole(values: NDArray[Any]) -> bool:
 
 
 def menu(costs: NDArray[Any], losses: Floats, budget: float | int) -> Menu:
-    """Drop what cannot be in an optimum: levels beaten by one that costs no more, and levels beyond the budget's reach.
+    """Drop what is in no optimum: levels beaten by one that costs no more, and levels well beyond the budget's reach.
 
     Raises:
         InfeasibleError: the cheapest level of every item costs more than the budget in total.
@@ -97,14 +95,14 @@ def menu(costs: NDArray[Any], losses: Floats, budget: float | int) -> Menu:
     units, cap, unit = _in_units(costs, limit, whole)
     floor = units.min(axis=1)
     spare = max(cap - sum(floor.tolist()), 0)
-    # A level dearer than its item's cheapest plus all that is spare is in no feasible plan.
-    open_ = units - floor[:, None] <= spare
     order = np.lexsort((losses, units), axis=1)
     units, ranked = np.take_along_axis(units, order, 1), np.take_along_axis(losses, order, 1)
-    open_ = np.take_along_axis(open_, order, 1)
-    best = np.minimum.accumulate(np.where(open_, ranked, np.inf), axis=1)
-    kept = open_.copy()
-    kept[:, 1:] &= ranked[:, 1:] < best[:, :-1]
+    kept = np.ones(units.shape, bool)
+    kept[:, 1:] = ranked[:, 1:] < np.minimum.accumulate(ranked, axis=1)[:, :-1]
+    # A level dearer than its item's cheapest plus all that is spare is in no feasible plan.
+    beyond = kept & (units - floor[:, None] > spare)
+    first = np.where(beyond.any(axis=1), order[np.arange(n), beyond.argmax(axis=1)], -1)
+    kept &= ~beyond
     count = kept.sum(axis=1)
     width = int(count.max())
     left = np.argsort(~kept, axis=1, kind="stable")[:, :width]
@@ -116,6 +114,8 @@ def menu(costs: NDArray[Any], losses: Floats, budget: float | int) -> Menu:
         count=count,
         limit=max(cap, sum(floor.tolist())),
         unit=unit,
+        beyond=np.stack([costs[np.arange(n), first], losses[np.arange(n), first]], axis=1).astype(np.float64)
+        + np.where(first < 0, np.inf, 0.0)[:, None],
     )
 
 
@@ -126,12 +126,12 @@ def _in_units(costs: NDArray[Any], limit: Fraction, whole: bool) -> tuple[Ints, 
         cap = min(int(limit), top)
         if cap > _LARGEST:
             raise InputError(f"costs add up to {top:.3g}, beyond 2**60; divide sizes and budget by a common factor")
-        return np.minimum(costs, cap + 1), cap, 1.0
+        return costs, cap, 1.0
     top = min(limit, Fraction(math.fsum(costs.max(axis=1).tolist()) * (1 + 1e-9)))
     if top == 0:
         return (costs > 0).astype(np.int64), 0, 1.0
-    digits = 59 - math.frexp(float(top))[1]
-    scaled = np.ldexp(np.minimum(costs, 2 * float(top)), digits)
+    digits = 58 - math.frexp(float(top))[1]
+    scaled = np.ldexp(np.minimum(costs, 8 * float(top)), digits)
     units = np.rint(scaled).astype(np.int64)
     # What rounding may hide, at most half a unit an item, is held back, so no plan can overspend.
     hidden = math.fsum((scaled - units).max(axis=1, initial=0).tolist())
@@ -151,12 +151,19 @@ def relax(menu: Menu) -> Relaxed:
     choice[item[:taken]] = end[:taken]
     slack = spare - sum(need[:taken].tolist())
     price = float(steep[taken]) if taken < len(steep) else 0.0
+    whole = slack == 0 or taken == len(steep)
+    if slack == 0:
+        # Any price between the next step's and the last one's is dual optimal: count in levels just out of reach.
+        rows = np.arange(menu.n)
+        run = menu.beyond[:, 0] - menu.cost[rows, choice] * menu.unit
+        more = np.where(run < np.inf, menu.loss[rows, choice] - menu.beyond[:, 1], 0.0) / run
+        price = max(price, min(float(more.max()), float(steep[taken - 1]) if taken else np.inf))
     filled, left = choice.copy(), slack
     for step in (taken + np.flatnonzero(need[taken:] <= slack)).tolist():
         if need[step] <= left and filled[item[step]] == start[step]:
             filled[item[step]] = end[step]
             left -= int(need[step])
-    return Relaxed(choice, slack, price, filled)
+    return Relaxed(choice, slack, price, filled, whole)
 
 
 def _hull_steps(menu: Menu) -> tuple[Ints, Ints, Floats]:

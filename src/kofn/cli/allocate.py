@@ -33,7 +33,8 @@ def command(file: str, **values: Any) -> int:
     \b
     kofn allocate curves.csv --id layer --size params --levels 2,3,4,8 --mean-budget 4 -o bits.csv
     """
-    from kofn.io.tables import Table, write_table
+    from kofn.io.atomic import write_table
+    from kofn.io.tables import Table
 
     table = Table.open(file)
     aside = {values["id_column"], values["size_column"]}

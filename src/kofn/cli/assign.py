@@ -40,7 +40,8 @@ def command(file: str, **values: Any) -> int:
     kofn assign scores.npy --scores --capacity 64 --overflow reroute -o routes.csv
     """
     from kofn.cli.pool import read_vectors
-    from kofn.io.tables import Table, write_table
+    from kofn.io.atomic import write_table
+    from kofn.io.tables import Table
 
     table = Table.open(file)
     arguments: dict[str, Any] = shared_options.settings(values)
@@ -58,12 +59,7 @@ def command(file: str, **values: Any) -> int:
     if values["by_scores"]:
         arguments["scores"] = _scores(table, values)
     else:
-        X = read_vectors(table, values)
-        if X is None:
-            raise InputError(
-                f"say how to compare the rows of {table.path.name}: --text COL, --vectors COL or --columns A,B, "
-                f"or --scores; the columns: {', '.join(table.columns)}"
-            )
+        X = read_vectors(table, values).X
         arguments["distances" if values["metric"] == "precomputed" else "X"] = X
         if values["metric"] == "precomputed":
             del arguments["metric"]

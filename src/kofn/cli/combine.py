@@ -84,7 +84,8 @@ def _merge(members: tuple[str, ...], values: dict[str, Any], options: dict[str, 
 def _rank(members: tuple[str, ...], values: dict[str, Any], options: dict[str, Any], arguments: dict[str, Any]) -> int:
     import polars as pl
 
-    from kofn.io.tables import Table, write_table
+    from kofn.io.atomic import write_table
+    from kofn.io.tables import Table
 
     if len(members) > 1:
         raise InputError(f"a ranking is made from one table, {len(members)} were given; join them first")

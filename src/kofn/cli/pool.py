@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from kofn import checks, dispatch, plans
 from kofn.checks import InputError
 from kofn.cli import options as shared_options
-from kofn.io.tables import Table, write_table
-from kofn.io.vectors import from_columns, from_text
+from kofn.io.atomic import write_table
+from kofn.io.tables import Table
+from kofn.io.vectors import PoolVectors, pool_vectors
 from kofn.plans import Selection
 from kofn.verbs import select
 
@@ -80,19 +81,12 @@ def read_ids(text: str, id_column: str | None, flag: str) -> list[str]:
     return [line.strip() for line in lines if line.strip()]
 
 
-def read_vectors(table: Table, values: Mapping[str, Any]) -> Any:
-    """The vectors that `--text`, `--columns` or `--vectors` ask for, or the only matrix of an array file; else None."""
-    if values["embedder"] and not values["text"]:
-        raise InputError("--embedder turns text into vectors; name the text column with --text")
-    if values["text"]:
-        return from_text(table.texts(values["text"]), embedder=values["embedder"])
-    if values["columns"]:
-        names = [name.strip() for name in values["columns"].split(",")]
-        return from_columns({name: table.column(name) for name in names})
-    if values["vectors"]:
-        return table.vectors(values["vectors"])
-    only = [name for name in table.columns if table.path.suffix in ARRAYS and table.dtype(name) == "vector"]
-    return table.vectors(only[0]) if len(only) == 1 and not values.get("score_column") else None
+def read_vectors(table: Table, values: Mapping[str, Any]) -> PoolVectors:
+    """The vectors that `--text`, `--columns` or `--vectors` ask for, or the only vectors of the file."""
+    columns = [name.strip() for name in values["columns"].split(",")] if values["columns"] else None
+    return pool_vectors(
+        table, text=values["text"], vectors=values["vectors"], columns=columns, embedder=values["embedder"]
+    )
 
 
 class SelectJob:
@@ -125,21 +119,14 @@ class SelectJob:
     def _read(self) -> None:
         """The pool and its qualifiers, each from the columns that it needs and no others."""
         values, table = self.values, self.table
-        ways = [name for name in ("text", "vectors", "columns", "score_column") if values[name]]
-        if len(ways) > 1 and "score_column" not in ways:
-            raise InputError(f"--{ways[0]} and --{ways[1]} both say how to compare rows; give one")
         self.arguments: dict[str, Any] = shared_options.settings(values)
         self.metric = values["metric"] or ("cosine" if values["text"] else "euclidean")
         checks.metric(self.metric, "--metric")
-        pool = read_vectors(table, values)
-        self.scores = None
-        if values["score_column"]:
-            self.scores = checks.vector(table.numbers(values["score_column"]), "--score")
-        if pool is None and self.scores is None:
-            raise InputError(
-                f"say how to compare the rows of {table.path.name}: --text COL, --vectors COL or --columns A,B, "
-                f"or --score COL to rank them; the columns: {', '.join(table.columns)}"
-            )
+        by_score = values["score_column"]
+        self.scores = checks.vector(table.numbers(by_score), "--score") if by_score else None
+        if not by_score or any(values[name] for name in ("text", "vectors", "columns")):
+            self.X, how = read_vectors(table, values)
+            self.notes.append(f"compared by {how}")
         self.ids = checks.ids(table.ids(values["id_column"]), "--id") if values["id_column"] else None
         column, quotas = parse_quotas(values["quotas"])
         self.groups = None if column is None else table.labels(column)
@@ -150,7 +137,6 @@ class SelectJob:
         self.costs = checks.costs(table.numbers(values["cost_column"]), "--cost") if values["cost_column"] else None
         weights = values["weight_column"]
         self.weights = checks.weights(table.numbers(weights), "--weight") if weights else None
-        self.X = pool
         for word in ("k", "budget", "objective"):
             if values[word] is not None:
                 self.arguments[word] = values[word]
@@ -237,7 +223,9 @@ class SelectJob:
             free = name if name not in frame.columns else f"kofn_{name}"
             if free != name:
                 self.notes.append(f"the file has a column {name!r} of its own, so ours is {free!r}")
-            frame = frame.with_columns(pl.Series(free, column))
+            frame = frame.with_columns(
+                pl.Series(free, column).fill_nan(None) if name == "gain" else pl.Series(free, column)
+            )
         return frame
 
     def _report(self) -> None:
@@ -345,15 +333,19 @@ class SelectJob:
         plan = self.plan
         lines = list(self.notes)
         lines.insert(0, f"picked {len(plan):,} of {self.table.n:,} rows with {plan.method} in {self.seconds:.2f} s")
-        if plan.bound is not None and plan.status != "optimal":
-            share = plan.value / plan.bound if plan.sense == "max" else plan.bound / plan.value
-            lines.append(f"value {plan.value:.6g}: at least {share:.1%} of what any such picks can reach")
+        objective = str(plan.info.get("objective")).replace("_", " ")
+        if plan.bound is not None and plan.status != "optimal" and plan.sense == "max":
+            share = plan.value / plan.bound
+            lines.append(f"{objective} {plan.value:.6g}: at least {share:.1%} of what any such picks can reach")
+        elif plan.bound is not None and plan.status != "optimal":
+            lines.append(f"{objective} {plan.value:.6g}: no such picks can get below {plan.bound:.6g}")
         elif np.isfinite(plan.value):
-            lines.append(f"value {plan.value:.6g}, status {plan.status}")
-        for name, value in plan.used.items():
-            if name != "k":
-                limit = plan.budget.get(name)
-                lines.append(f"{name}: {value:,}" + ("" if limit is None else f" of at most {limit:,}"))
+            lines.append(f"{objective} {plan.value:.6g}, {plan.status}")
+        if "costs" in plan.used:
+            lines.append(f"cost {plan.used['costs']:,} of at most {plan.budget['costs']:,}")
+        for group, ends in self.arguments.get("quotas", {}).items():
+            asked = "-".join("" if end is None else f"{end}" for end in ends)
+            lines.append(f"quota {group}: {plan.used.get(f'quota {group}', 0)} picked, {asked} asked")
         if plan.status == "stopped":
             lines.append("stopped before the end: what was valid by then is kept")
         keys = self.rows if self.ids is None else self.ids[self.rows]

@@ -157,7 +157,12 @@ def weighted_mean(
         weights=used,
         spread=np.sqrt(squares),
         statistic=kept,
-        info={"tensors": len(pool.first), "elements": pool.elements, "bytes_read": m * pool.nbytes},
+        info={
+            **({} if linear else {"objective": "squared_distance"}),
+            "tensors": len(pool.first),
+            "elements": pool.elements,
+            "bytes_read": m * pool.nbytes,
+        },
     )
 
 

@@ -117,7 +117,12 @@ def borda(rankings: Any, *, weights: Any = None) -> Blend:
         weights=used,
         spread=spread,
         statistic=statistic,
-        info={"points": points, "never_compared": lost.tolist(), "ratings": int((wins >= 0).sum())},
+        info={
+            "objective": "borda",
+            "points": points,
+            "never_compared": lost.tolist(),
+            "ratings": int((wins >= 0).sum()),
+        },
     )
 
 

@@ -75,8 +75,8 @@ def atomic_path(path: str | PathLike[str]) -> Iterator[Path]:
 def write_table(frame: pl.DataFrame, path: str | PathLike[str]) -> Path:
     """Write a table by the suffix of `path`: .csv, .tsv, .parquet, .jsonl; whole or not at all.
 
-    CSV and TSV have no lists: a list column is written as JSON (`[0.1,2.0]`, floats in their shortest exact form), which
-    `Table.vectors` reads back. The other formats keep every type.
+    CSV and TSV have no lists: a list column is written as JSON (`[0.1,2.0]`, floats in their shortest exact form),
+    which `Table.vectors` reads back. The other formats keep every type.
 
     Returns:
         The path.
@@ -127,7 +127,7 @@ def _sync(path: Path) -> None:
 
 
 def _full(path: Path) -> str:
-    return f"{path} could not be written: the disk is full; free some space or choose another folder (nothing was replaced)"
+    return f"{path} could not be written: the disk is full, nothing was replaced; free some space or name another folder"
 
 
 @contextmanager

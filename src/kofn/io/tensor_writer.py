@@ -26,10 +26,10 @@ class CheckpointWriter:
     """Writes a checkpoint of known layout in any order and from any thread, and puts it in place whole, or not at all.
 
     `out` ending in `.safetensors` is one file; anything else is a folder, with the shards and the index of `layout`.
-    Everything is written into a hidden folder beside `out`; leaving the `with` block without an error moves it into
-    place in one step, an error removes it, and a killed process leaves the old output as it was (its hidden folder is
-    removed by the next run on the same `out`). Other files of an existing output folder (a tokenizer, a configuration)
-    are kept. This is a promise about processes that die, not about machines that lose power.
+    Everything is written into a hidden folder beside `out`; leaving the `with` block without an error syncs it and moves
+    it into place in one step, an error removes it, and a killed process leaves the old output as it was (its hidden
+    folder is removed by the next run on the same `out`). Other files of an existing output folder (a tokenizer, a
+    configuration) are kept.
     Raises InputError if `out` cannot be an output, FailureError if the disk is full or a write fails.
     """
 
@@ -117,12 +117,15 @@ class CheckpointWriter:
             incomplete = [name for name, missing in self._missing.items() if missing]
             if incomplete:
                 raise RuntimeError(f"tensor {incomplete[0]!r} was not written completely")
+            for fd in self._fds:
+                os.fsync(fd)
             self._close()
             if self.single:
                 os.replace(self._temp / self.out.name, self.out)
             else:
                 self._write_index()
                 _replace_folder(self._temp, self.out)
+            _sync(self.out.parent)
         except OSError as failure:
             raise self._failure(failure) from failure
         finally:
@@ -136,7 +139,9 @@ class CheckpointWriter:
         text = json.dumps(
             {"metadata": metadata, "weight_map": weight_map}, indent=2, sort_keys=True, ensure_ascii=False
         )
-        (self._temp / self.layout.index_name).write_text(text + "\n", encoding="utf-8")
+        path = self._temp / self.layout.index_name
+        path.write_text(text + "\n", encoding="utf-8")
+        _sync(path)
 
     def _failure(self, error: OSError) -> FailureError:
         if error.errno in _DISK_FULL:
@@ -164,6 +169,14 @@ def write_arrays(out: str | os.PathLike[str], arrays: Mapping[str, np.ndarray]) 
         for shard in writer.layout.shards:
             for spec in shard.tensors:
                 writer.write(spec.name, 0, np.asarray(arrays[spec.name]).astype(spec.dtype, copy=False))
+
+
+def _sync(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def _write_all(fd: int, view: memoryview, offset: int) -> None:

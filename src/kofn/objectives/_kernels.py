@@ -125,6 +125,41 @@ def savings(rows, columns, scale, candidates, items, old, new, weights, counts, 
 
 @nb.njit(
     [
+        "void(f4[:,::1],f4[:,::1],f8[::1],b1,f8,i8,i8,f4[:,::1],f4[:,::1],f4[:,::1])",
+        "void(f8[:,::1],f8[:,::1],f8[::1],b1,f8,i8,i8,f8[:,::1],f8[:,::1],f8[:,::1])",
+    ],
+    **_TILING,
+)
+def pairs(rows, columns, scale, squared, unit, low, high, lanes, tile, out):  # type: ignore[no-untyped-def]
+    """out[i, j] = unit * distance of rows i and j, for the columns of blocks low..high-1."""
+    n, d = rows.shape
+    items = np.zeros((GROUP, lanes.shape[0]), rows.dtype)
+    everyone = np.empty(0, np.int64)
+    for block in range(low, high):
+        start = block * LANES
+        stop = min(start + LANES, n)
+        _load(rows, columns, scale, everyone, start, lanes)
+        for first in range(0, n, GROUP):
+            here = min(GROUP, n - first)
+            for q in range(here):
+                for f in range(d):
+                    items[q, f] = rows[first + q, f]
+                if len(scale) > 0:
+                    for f in range(d):
+                        items[q, f] = rows[first + q, f] * scale[first + q]
+            _tile(lanes, items, 0, tile)
+            for q in range(here):
+                b, target = tile[q], out[first + q, start:stop]
+                if squared:
+                    for l in range(len(target)):
+                        target[l] = b[l] * unit
+                else:
+                    for l in range(len(target)):
+                        target[l] = np.sqrt(b[l]) * unit
+
+
+@nb.njit(
+    [
         "void(f4[:,::1],f8[::1],f8[:,::1],b1,i8,i8,f8[:,::1])",
         "void(f8[:,::1],f8[::1],f8[:,::1],b1,i8,i8,f8[:,::1])",
     ],
@@ -205,3 +240,12 @@ def table_savings(table, sign, candidates, items, old, new, weights, low, high, 
                 part = table[items[i], start : start + LANES]
                 for l in range(len(sums)):
                     sums[l] += w * (o - min(max(sign * part[l], n), o))
+
+
+def scratch(d: int, kind: type) -> tuple[np.ndarray, np.ndarray]:
+    """Room for the lanes of one block and for one tile, on cache lines; features padded with zeros."""
+    padded = -(-d // FEATURES) * FEATURES
+    room = np.zeros((padded + GROUP) * LANES + 64, kind)
+    skip = -room.ctypes.data % 64 // room.itemsize
+    both = room[skip : skip + (padded + GROUP) * LANES].reshape(-1, LANES)
+    return both[:padded], both[padded:]

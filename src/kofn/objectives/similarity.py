@@ -100,7 +100,7 @@ def geometry(X: NDArray[Any], metric: str = "euclidean") -> Geometry:
         top, unit = 4.0, 0.25
     else:
         # A power of two, which is exact, brings extreme units near 1, where squares neither overflow nor vanish.
-        exponent = math.frexp(max(abs(float(rows.max())), abs(float(rows.min()))))[1]
+        exponent = _exponent(rows)
         if abs(exponent) <= 16:
             exponent = 0
         scale = np.full(len(rows) if exponent else 0, 2.0**-exponent)
@@ -117,13 +117,14 @@ def ceiling(rows: NDArray[Any], metric: str) -> float:
     """
     if metric == "cosine":
         return 1.0
-    centre = rows.mean(axis=0, dtype=np.float64)
+    size = 2.0 ** _exponent(rows)
+    centre = (rows / size).mean(axis=0, dtype=np.float64) if size > 2.0**500 else rows.mean(axis=0, dtype=np.float64) / size
     radius = 0.0
     step = max(1, _CACHE // rows.shape[1])
     for start in range(0, len(rows), step):
-        gap = rows[start : start + step] - centre
-        radius = max(radius, float(np.sqrt(np.einsum("ij,ij->i", gap, gap).max())))
-    reach = 2 * radius * (1 + 1e-6)
+        gap = rows[start : start + step] / size - centre
+        radius = max(radius, float(np.einsum("ij,ij->i", gap, gap).max()))
+    reach = 2 * math.sqrt(radius) * (1 + 1e-6) * size
     if metric == "sqeuclidean":
         reach *= reach
     return _rounded_up(reach)
@@ -147,7 +148,7 @@ def exact_sum(terms: Floats) -> float:
 
 def fixed_point(most: float, n: int) -> tuple[int, int]:
     """Powers of two (units, parts of a unit) with which n terms up to `most` add up in 64-bit integers."""
-    return 62 - math.frexp(most)[1] - n.bit_length(), 38
+    return min(62 - math.frexp(most)[1] - n.bit_length(), 960), 38
 
 
 def from_fixed_point(whole: int, part: int, scale: int, fine: int) -> float:
@@ -189,6 +190,11 @@ def pairwise_distances(
 def is_small(n: int, d: int) -> bool:
     """Whether NumPy is quicker than waiting for compiled code: all n x n distances take it a fraction of a second."""
     return n <= 2048 and n * n * d <= 2**30
+
+
+def _exponent(rows: NDArray[Any]) -> int:
+    """e with every |entry| < 2^e."""
+    return math.frexp(max(abs(float(rows.max())), abs(float(rows.min()))))[1]
 
 
 def _lean(rows: NDArray[Any]) -> NDArray[Any]:

@@ -55,7 +55,7 @@ def write_report(
 
     Time is O(n m d) for m picks and memory is O(n + m) beside X: distances go in blocks, and past 4e8 of them the
     coverage is measured on a fixed sample of the items, which the page then says. Coverage is exact otherwise; its
-    reference, the mean distance between two items, comes from 512 items drawn with a fixed seed where n is larger.
+    reference, the mean distance between two items, comes from 262,144 pairs drawn with a fixed seed where n > 512.
 
     >>> import numpy as np, tempfile, pathlib
     >>> from kofn.plans import Selection

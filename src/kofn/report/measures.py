@@ -18,7 +18,8 @@ Ints = NDArray[np.int64]
 
 BLOCK_CELLS = 1 << 21  # 16 MB of float64 at a time
 MAX_DISTANCES = 400_000_000  # past this many item-pick distances the coverage is measured on a sample of the items
-REFERENCES = 512
+EXACT_PAIRS = 512  # up to this many items their mean distance comes from all pairs, else from PAIRS of them
+PAIRS = 1 << 18
 WIDE = 512  # past this many columns the principal components come from a sample of the rows
 
 
@@ -48,6 +49,13 @@ class Space:
         np.maximum(squared, 0.0, out=squared)
         return squared if self.metric == "sqeuclidean" else np.sqrt(squared)
 
+    def apart(self, a: Floats, b: Floats) -> Floats:
+        """(len(a),) distances from each row of `a` to the same row of `b`."""
+        if self.metric == "cosine":
+            return np.clip((1.0 - np.einsum("ij,ij->i", a, b)) / 2.0, 0.0, 1.0)
+        squared = np.einsum("ij,ij->i", a - b, a - b)
+        return squared if self.metric == "sqeuclidean" else np.sqrt(squared)
+
 
 @dataclass(frozen=True)
 class Coverage:
@@ -66,33 +74,46 @@ def coverage(space: Space, picks: Ints, weights: Array | None = None) -> Coverag
     rng = np.random.default_rng(0)
     most = max(1, MAX_DISTANCES // max(1, len(picks)))
     items = np.arange(space.n) if space.n <= most else np.sort(rng.choice(space.n, most, replace=False))
-    few = np.arange(space.n) if space.n <= REFERENCES else np.sort(rng.choice(space.n, REFERENCES, replace=False))
     weight = np.ones(space.n) if weights is None else np.asarray(weights, np.float64)
     if weight.sum() <= 0:
         weight = np.ones(space.n)
-    chosen, random = space.rows(picks), space.rows(few)
+    chosen = space.rows(picks)
     nearest, distance = np.empty(len(items), np.int64), np.empty(len(items))
-    total, typical = np.zeros(len(picks)), 0.0
-    step = max(1, BLOCK_CELLS // max(len(picks), len(few), space.width))
+    total = np.zeros(len(picks))
+    step = max(1, BLOCK_CELLS // max(len(picks), space.width))
     for low in range(0, len(items), step):
         part = items[low : low + step]
-        rows = space.rows(part)
-        far = space.between(rows, chosen)
+        far = space.between(space.rows(part), chosen)
         # Rounding leaves a pick a hair away from itself.
         spots = np.flatnonzero(np.isin(picks, part))
         far[np.searchsorted(part, picks[spots]), spots] = 0.0
         nearest[low : low + step] = far.argmin(axis=1)
         distance[low : low + step] = far.min(axis=1)
         total += weight[part] @ np.minimum.accumulate(far, axis=1)
-        typical += float(weight[part] @ (space.between(rows, random) @ weight[few]))
     # Of duplicates that are both picked, each stands for itself.
     at = np.minimum(np.searchsorted(items, picks), len(items) - 1)
     measured = np.flatnonzero(items[at] == picks)
     nearest[at[measured]] = measured
     mass = float(weight[items].sum())
-    mean, typical = total / mass, typical / (mass * float(weight[few].sum() or 1.0))
+    mean, typical = total / mass, _typical(space, weight)
     share = 1.0 - mean / typical if typical > 0 else np.ones(len(picks))
     return Coverage(share, mean, typical, items, nearest, distance)
+
+
+def _typical(space: Space, weight: Floats) -> float:
+    """The weighted mean distance between two items drawn at random: of a large pool, over a fixed draw of pairs."""
+    if space.n <= EXACT_PAIRS:
+        left, right = (side.ravel() for side in np.indices((space.n, space.n)))
+    else:
+        left, right = np.random.default_rng(1).integers(0, space.n, (2, PAIRS))
+    total = mass = 0.0
+    step = max(1, BLOCK_CELLS // space.width)
+    for low in range(0, len(left), step):
+        a, b = left[low : low + step], right[low : low + step]
+        both = weight[a] * weight[b]
+        total += float(both @ space.apart(space.rows(a), space.rows(b)))
+        mass += float(both.sum())
+    return total / mass if mass > 0 else 0.0
 
 
 def knee(share: Floats) -> int | None:

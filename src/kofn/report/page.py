@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import importlib
 import math
 import re
 import struct
@@ -22,7 +21,7 @@ from xml.etree.ElementTree import Element, SubElement, tostring
 import numpy as np
 from numpy.typing import NDArray
 
-from kofn.checks import InputError
+from kofn.io.atomic import atomic_path
 
 # Controls that HTML forbids, and halves of surrogate pairs, which no file encoding takes.
 _FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
@@ -226,9 +225,6 @@ def version() -> str:
 def write(text: str, path: str | Path) -> Path:
     """Put the page in place whole, or leave what was there."""
     target = Path(path)
-    if target.is_dir():
-        raise InputError(f"report path {target} is a folder; give a file name such as {target / 'report.html'}")
-    atomic = importlib.import_module("kofn.io.atomic")
-    with atomic.atomic_path(target) as temporary:
-        Path(temporary).write_text(text, encoding="utf-8", newline="\n")
+    with atomic_path(target) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
     return target

@@ -1,0 +1,360 @@
+"""Vectors from what people have: text, mixed columns, a column of vectors, a model's name.
+
+    >>> X = text_vectors(["a cat sat", "the cat sat down", "stocks fell", "stocks rose again"], dims=2)
+    >>> X.shape, (X @ X.T).round(1).tolist()[0]
+    ((4, 2), [1.0, 1.0, 0.0, 0.0])
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from kofn.checks import InputError, count, refuse_nonfinite
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+    from kofn.io.tables import Table
+
+Array = NDArray[Any]
+
+DIMS = 64
+MAX_TERMS = 1 << 18
+MAX_CATEGORIES = 1000
+_BIGRAM_WORDS = 20_000_000  # above, pairs of words would take gigabytes
+_CHUNK_TEXTS = 16_384
+# Scripts written without spaces have no words to split at: each of their characters stands for itself, and the pairs
+# of neighbours that follow are their words in good part.
+_UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
+_WORDS = rf"[{_UNSPACED}]|[\w--[{_UNSPACED}]]+"
+_LOST = 1e-4  # a row that keeps less of its unit length than this has a direction made of rounding errors
+
+
+class PoolVectors(NamedTuple):
+    """Vectors of a pool and where they come from."""
+
+    X: Array
+    how: str
+
+
+def pool_vectors(
+    table: Table,
+    *,
+    text: str | None = None,
+    vectors: str | None = None,
+    columns: Sequence[str] | None = None,
+    embedder: str | None = None,
+    dims: int = DIMS,
+    seed: int = 0,
+) -> PoolVectors:
+    """The vectors of a table from one text column, one vector column or several columns.
+
+    Args:
+        table: n rows.
+        text: a column of text, through `text_vectors`, or through `embed_texts` where `embedder` is given.
+        vectors: a column (Parquet, JSONL, CSV) or array (NPZ) of vectors, taken as it is.
+        columns: numbers, dates, booleans and categories, through `column_vectors`.
+        embedder: name or path of a sentence-transformers model.
+        dims: dimensions of text vectors without an embedder.
+        seed: of the text vectors' random sketch.
+
+    With none of text, vectors and columns, an NPY file gives its array and any other table its only vector column.
+
+    Returns:
+        `X`, (n, d), and `how`, one line on what was done.
+
+    Raises:
+        InputError: not exactly one of text, vectors and columns; an unknown column; a value that cannot be used.
+    """
+    given = [name for name, value in (("text", text), ("vectors", vectors), ("columns", columns)) if value]
+    if len(given) > 1:
+        raise InputError(f"{' and '.join(given)} were given together; give one of text, vectors, columns")
+    if embedder is not None and text is None:
+        raise InputError(f"embedder={embedder!r} needs text: name the column to embed")
+    if text is not None:
+        texts = table.texts(text)
+        if embedder is not None:
+            return PoolVectors(embed_texts(texts, embedder), f"column {text!r} through the model {embedder!r}")
+        X = text_vectors(texts, dims=dims, seed=seed)
+        return PoolVectors(X, f"TF-IDF of column {text!r}, reduced to {X.shape[1]} dimensions")
+    if columns:
+        X, names = column_vectors(pl.DataFrame([table.column(table.require(name)) for name in columns]))
+        shown = f"columns {', '.join(columns)} scaled to equal weight"
+        return PoolVectors(X, shown if len(names) == len(columns) else f"{shown}, {len(names)} dimensions")
+    if vectors is None:
+        vectors = _only_vectors(table)
+    return PoolVectors(table.vectors(vectors), f"column {vectors!r} as it is")
+
+
+def _only_vectors(table: Table) -> str:
+    kinds = {name: table.dtype(name) for name in table.columns}
+    found = [name for name, kind in kinds.items() if kind == "vector"]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise InputError(f"{table.path} has several columns of vectors ({', '.join(found)}); name one with --vectors")
+    some = {kind: [name for name, k in kinds.items() if k == kind][:4] for kind in ("text", "number")}
+    hints = []
+    if some["text"]:
+        hints.append(f"--text COLUMN (such as {', '.join(some['text'])})")
+    if some["number"]:
+        hints.append(f"--columns A,B (such as {','.join(some['number'])})")
+    raise InputError(
+        f"{table.path} has no column of vectors; say what the rows are compared by: {' or '.join(hints) or '--vectors'}"
+    )
+
+
+def text_vectors(texts: Sequence[str] | pl.Series, *, dims: int = DIMS, seed: int = 0) -> NDArray[np.float32]:
+    """Vectors of unit length by which texts on the same things are near: TF-IDF, then a truncated SVD.
+
+    Words and pairs of neighbouring words (lower case, compatibility forms folded) are weighted by
+    (1 + log count) * (1 + log((1 + n) / (1 + texts with it))), rows scaled to unit length, the matrix projected on its
+    `dims` first singular directions and the rows scaled to unit length again. With 1,000 texts or more, terms found in
+    a single text are left out; with more than 262,144 terms, those in the fewest texts; with more than 20 million words
+    in all, pairs.
+
+    Args:
+        texts: n texts.
+        dims: dimensions at most; fewer where there are fewer texts, terms or independent directions.
+        seed: of the random sketch (used above 512 texts and terms). Signs are fixed: each dimension's largest entry is
+            positive. The same texts and seed give the same vectors for any number of threads.
+
+    Returns:
+        (n, d) float32, d <= dims. A text without a word, or without one that it shares with another, is all zeros.
+
+    Raises:
+        InputError: no texts, a missing text, or no word in any of them.
+
+    Cost: O(words log words), then O(nonzeros * dims) for the sketch; memory about 60 bytes a word, and n * dims floats.
+    The projection is exact up to 512 texts or terms; beyond, it is the randomised range finder with 4 power iterations.
+
+    References:
+        Deerwester et al., Indexing by latent semantic analysis, 1990; Halko, Martinsson and Tropp, Finding structure
+        with randomness, SIAM Review 2011, algorithm 4.4.
+
+    >>> text_vectors(["same words", "same words"])
+    array([[1.], [1.]], dtype=float32)
+    """
+    dims = count(dims, "dims")
+    A = tfidf(texts)
+    X = _principal(A, dims, seed)
+    lengths = np.linalg.norm(X, axis=1, keepdims=True)
+    kept = lengths > _LOST
+    return np.divide(X, lengths, out=np.zeros_like(X), where=kept).astype(np.float32)
+
+
+def tfidf(texts: Sequence[str] | pl.Series) -> csr_matrix:
+    """The (n, terms) float32 TF-IDF matrix of `text_vectors`, rows of unit length (or zero)."""
+    from scipy.sparse import csr_matrix
+
+    series = texts if isinstance(texts, pl.Series) else pl.Series(list(texts), dtype=pl.String)
+    if len(series) == 0:
+        raise InputError("texts is empty; give at least one text")
+    if series.null_count():
+        raise InputError(f"texts at row {series.is_null().arg_max()} is missing; fill or drop it first")
+    words, starts = _words(series)
+    n = len(series)
+    rows, terms = _terms(words, starts)
+    # One sort gives what a text holds and how often; codes of terms are then renumbered by their order.
+    order = np.lexsort((terms, rows))
+    rows, terms = rows[order], terms[order]
+    first = np.flatnonzero(np.concatenate(([True], (rows[1:] != rows[:-1]) | (terms[1:] != terms[:-1]))))
+    counts = np.diff(np.append(first, len(rows)))
+    rows, terms = rows[first], terms[first]
+    known, columns, in_texts = np.unique(terms, return_inverse=True, return_counts=True)
+    keep = np.ones(len(known), bool)
+    if n >= 1000 and (in_texts > 1).any():
+        keep = in_texts > 1
+    if keep.sum() > MAX_TERMS:
+        common = np.argsort(np.where(keep, -in_texts, 1), kind="stable")[:MAX_TERMS]
+        keep = np.zeros(len(known), bool)
+        keep[common] = True
+    weight = 1 + np.log((1 + n) / (1 + in_texts))
+    stay = keep[columns]
+    values = ((1 + np.log(counts)) * weight[columns])[stay]
+    rows, columns = rows[stay], (np.cumsum(keep) - 1)[columns[stay]]
+    squares = np.bincount(rows, values**2, n)
+    values /= np.sqrt(squares)[rows]
+    indptr = np.concatenate(([0], np.cumsum(np.bincount(rows, minlength=n))))
+    return csr_matrix((values.astype(np.float32), columns.astype(np.int32), indptr), shape=(n, int(keep.sum())))
+
+
+def _words(texts: pl.Series) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Word numbers in reading order (in the order of the sorted vocabulary), and where each text begins."""
+    found = []
+    lengths = []
+    for start in range(0, len(texts), _CHUNK_TEXTS):
+        chunk = texts.slice(start, _CHUNK_TEXTS).str.normalize("NFKC").str.to_lowercase().str.extract_all(_WORDS)
+        lengths.append(chunk.list.len().to_numpy().astype(np.int64))
+        found.append(chunk.filter(chunk.list.len() > 0).explode())
+    starts = np.concatenate(([0], np.cumsum(np.concatenate(lengths))))
+    if starts[-1] == 0:
+        raise InputError("texts hold no word in any row; name another column")
+    words = pl.concat(found)
+    vocabulary = words.unique().sort()
+    return words.cast(pl.Enum(vocabulary)).to_physical().to_numpy().astype(np.int64), starts
+
+
+def _terms(words: NDArray[np.int64], starts: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """(text, term) of every word and, in pools that allow it, of every pair of neighbours; a pair is one number too."""
+    rows = np.repeat(np.arange(len(starts) - 1, dtype=np.int32), np.diff(starts))
+    if len(words) > _BIGRAM_WORDS:
+        return rows, words
+    size = int(words.max()) + 1
+    pair = rows[1:] == rows[:-1]
+    pairs = size + words[:-1][pair] * size + words[1:][pair]
+    return np.concatenate((rows, rows[1:][pair])), np.concatenate((words, pairs))
+
+
+def _principal(A: csr_matrix, dims: int, seed: int) -> Array:
+    """The rows of A in its first singular directions (U * sigma), directions of no weight left out."""
+    from threadpoolctl import threadpool_limits
+
+    n, terms = A.shape
+    # BLAS sums in another order for another number of threads; one thread keeps the picks the same on every machine.
+    with threadpool_limits(1, "blas"):
+        if min(n, terms) <= 512:
+            wide = A.astype(np.float64)
+            if n <= terms:
+                values, directions = np.linalg.eigh((wide @ wide.T).toarray())
+                X = directions * np.sqrt(np.maximum(values, 0))
+            else:
+                values, directions = np.linalg.eigh((wide.T @ wide).toarray())
+                X = wide @ directions
+        else:
+            rng = np.random.default_rng(seed)
+            Q = rng.standard_normal((terms, min(dims + 16, n, terms)), dtype=np.float32)
+            Q = np.linalg.qr(A @ Q)[0]
+            for _ in range(4):
+                Q = np.linalg.qr(A.T @ Q)[0]
+                Q = np.linalg.qr(A @ Q)[0]
+            B = (A.T @ Q).astype(np.float64)
+            values, directions = np.linalg.eigh(B.T @ B)
+            X = Q @ directions
+            X *= np.sqrt(np.maximum(values, 0))
+    order = np.argsort(-values, kind="stable")[:dims]
+    order = order[values[order] > max(values.max(), 0) * 1e-10]
+    if len(order) == 0:
+        return np.zeros((n, 1))
+    X = X[:, order]
+    largest = X[np.abs(X).argmax(axis=0), np.arange(len(order))]
+    return np.where(largest < 0, -X, X)
+
+
+def embed_texts(texts: Sequence[str] | pl.Series, model: str) -> NDArray[np.float32]:
+    """Vectors of unit length from a sentence-transformers model, by its name or the path of its folder.
+
+    Raises:
+        InputError: sentence-transformers is not installed, the model cannot be loaded, or it gives NaN.
+
+    Cost: the model's. Needs `pip install 'kofn[text]'`; a name that is not on disk is downloaded by that library.
+    """
+    try:
+        from sentence_transformers import SentenceTransformer
+    except ImportError:
+        raise InputError(
+            f"embedder={model!r} needs sentence-transformers; pip install 'kofn[text]', or leave it out for TF-IDF"
+        ) from None
+    try:
+        network = SentenceTransformer(model)
+    except Exception as error:  # the library raises a dozen kinds for a model it does not find
+        reason = " ".join(str(error).split())[:160]
+        raise InputError(f"embedder={model!r} cannot be loaded ({reason}); give a model's name or its folder") from None
+    out = network.encode(list(texts), batch_size=64, convert_to_numpy=True, normalize_embeddings=True)
+    X = np.asarray(out, np.float32)
+    refuse_nonfinite(X, f"embedder={model!r} output")
+    return X
+
+
+def column_vectors(frame: pl.DataFrame) -> tuple[NDArray[np.float32], list[str]]:
+    """Vectors from mixed columns in which every column weighs the same.
+
+    Numbers, booleans (0 and 1), dates and times (their position in time) are centred and divided by their standard
+    deviation. Text and categories become one dimension a value (1 or 0), centred and divided by sqrt(1 - sum p²), p
+    being the values' shares. Each column then has mean 0 and total variance 1: between two random rows it adds 2 to the
+    expected squared distance whatever its kind, unit or number of values. A constant column is all zeros.
+    Text that is a date in every row (2024-05-31, or with a time) counts as a date.
+
+    Args:
+        frame: the columns, n rows; no missing cells.
+
+    Returns:
+        (n, d) float32 and the d names ("price", "origin=USA").
+
+    Raises:
+        InputError: a missing or infinite value (row and column), a kind of column that has no scale, or more than 1,000
+            different values of a category.
+
+    Cost: O(n * d) time and memory.
+
+    >>> X, names = column_vectors(pl.DataFrame({"price": [1, 2, 3], "make": ["a", "b", "a"]}))
+    >>> names, X.shape, X.var(axis=0).sum().round(5).item()
+    (['price', 'make=a', 'make=b'], (3, 3), 2.0)
+    """
+    if frame.width == 0 or frame.height == 0:
+        raise InputError("columns is empty; name at least one column of a table with rows")
+    parts: list[Array] = []
+    names: list[str] = []
+    for series in frame:
+        what = f"column {series.name!r}"
+        if series.null_count():
+            raise InputError(f"{what} at row {series.is_null().arg_max()} is empty; fill or drop those rows first")
+        kind = series.dtype
+        if kind == pl.String:
+            series = _as_dates(series)
+            kind = series.dtype
+        if kind.is_temporal():
+            series = series.to_physical()
+        if kind.is_numeric() or kind == pl.Boolean or kind.is_temporal():
+            values = series.cast(pl.Float64).to_numpy()
+            refuse_nonfinite(values, what)
+            parts.append(_standard(values)[:, None])
+            names.append(series.name)
+        elif kind == pl.String or kind == pl.Categorical or kind == pl.Enum:
+            block, values_of = _one_hot(series.cast(pl.String), what)
+            parts.append(block)
+            names += [f"{series.name}={value}" for value in values_of]
+        else:
+            raise InputError(f"{what} holds {kind}; use --vectors for a column of vectors, or leave it out")
+    return np.concatenate(parts, axis=1, dtype=np.float32), names
+
+
+def _standard(values: Array) -> Array:
+    """Centred, divided by the standard deviation; zeros if constant up to rounding."""
+    largest = np.abs(values).max()
+    scaled = values / largest if largest > 0 else values  # so that squares of huge numbers stay finite
+    centred = scaled - scaled.mean()
+    deviation = np.sqrt(np.mean(centred**2))
+    return centred / deviation if deviation > 1e-12 else np.zeros_like(values)
+
+
+def _one_hot(series: pl.Series, what: str) -> tuple[Array, list[str]]:
+    values = series.unique().sort()
+    if len(values) > MAX_CATEGORIES:
+        raise InputError(f"{what} has {len(values)} different values; more than {MAX_CATEGORIES} is text, use --text")
+    codes = series.cast(pl.Enum(values)).to_physical().to_numpy()
+    shares = np.bincount(codes, minlength=len(values)) / len(codes)
+    spread = 1 - np.sum(shares**2)
+    block = np.zeros((len(codes), len(values)), np.float32)
+    if len(values) > 1:
+        block[np.arange(len(codes)), codes] = 1
+        block -= shares.astype(np.float32)
+        block /= np.float32(np.sqrt(spread))
+    return block, values.to_list()
+
+
+def _as_dates(series: pl.Series) -> pl.Series:
+    """Text that is an ISO date or date and time in every row as such, else as it is."""
+    if not series.str.contains(r"^\d{4}-\d{2}-\d{2}([T ]|$)").all():
+        return series
+    try:
+        if series.str.len_chars().max() == 10:
+            return series.str.to_date("%Y-%m-%d")
+        return series.str.to_datetime(time_unit="us", time_zone="UTC")
+    except pl.exceptions.PolarsError:
+        return series

@@ -1,0 +1,239 @@
+"""The laws of blends: what their form promises, what merges, what does not see the order of hidden units."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kofn.laws.case import Case, broken, law
+from kofn.laws.recount import Floats, flat
+from kofn.laws.traits import relabel
+
+
+@law("blend", verbs=("combine",))
+def blend(case: Case) -> bool:
+    """What the form promises: simplex, affine and linear are that sum of the members; order relabels; elementwise permutes.
+
+    linear: scaling commutes, and the result is the members' sum under `weights`. affine: these sum to one, copies give
+    the copy, a shift shifts. simplex: they are >= 0, so the result lies in the members' box. order: relabelling the
+    alternatives relabels the ranking, and what every judge prefers ranks higher. elementwise: no element sees another.
+    """
+    form = case.plan.form
+    if form == "order":
+        return _order(case)
+    if form == "elementwise":
+        return _elementwise(case)
+    if form == "none":
+        return False
+    _sums(case)
+    if form in ("affine", "simplex"):
+        _copies_and_shifts(case)
+    if form == "simplex":
+        _box(case)
+    return True
+
+
+def _members(case: Case) -> list[Any]:
+    return list(case.words["members"])
+
+
+def mapped(member: Any, change: Callable[[NDArray[Any]], NDArray[Any]]) -> Any:
+    """The member with every floating array changed; whole numbers are left as they are."""
+    if isinstance(member, Mapping):
+        return {name: mapped(value, change) for name, value in member.items()}
+    array = np.asarray(member)
+    return array if array.dtype.kind in "iub" else change(array).astype(array.dtype)
+
+
+def _rounding(member: Any) -> Floats:
+    """Half a unit in the last place of one, for every number of a member."""
+    arrays = [np.asarray(member[name]) for name in sorted(member)] if isinstance(member, Mapping) else [np.asarray(member)]
+    return np.concatenate([np.full(array.size, _epsilon(array.dtype)) for array in arrays])
+
+
+def _epsilon(dtype: np.dtype[Any]) -> float:
+    if dtype.kind in "iub":
+        return 0.0
+    if dtype.kind == "f":
+        return float(np.finfo(dtype).eps)
+    import ml_dtypes
+
+    return float(ml_dtypes.finfo(dtype).eps)
+
+
+def _agree(case: Case, what: str, got: Any, want: Floats, size: Floats) -> None:
+    """Equal within the rounding of the members' own dtypes, relative to `size`."""
+    eps = _rounding(_members(case)[0])
+    off = np.abs(flat(got) - want)
+    if (off > 4 * eps * size).any():
+        at = int(np.argmax(off - 4 * eps * size))
+        raise broken(case, "blend", f"{what}: element {at} is {flat(got)[at]!r}, not {want[at]!r}")
+
+
+def _sums(case: Case) -> None:
+    plan, rows = case.plan, [flat(member) for member in _members(case)]
+    weights = np.asarray(plan.weights, np.float64)
+    if plan.form in ("affine", "simplex") and abs(math.fsum(weights.tolist()) - 1) > 1e-9:
+        raise broken(case, "blend", f"form {plan.form}, weights sum to {math.fsum(weights.tolist())!r}")
+    if plan.form == "simplex" and (weights < 0).any():
+        raise broken(case, "blend", f"form simplex, weights {weights}")
+    size = np.abs(weights) @ np.abs(np.array(rows))
+    whole = _rounding(_members(case)[0]) == 0
+    want = np.where(whole, rows[0], weights @ np.array(rows))
+    _agree(case, "the weighted sum", plan.result, want, size)
+    doubled = case.again(members=[mapped(member, lambda array: array * 2) for member in _members(case)])
+    if np.array_equal(doubled.weights, weights):
+        _agree(case, "twice the members", doubled.result, np.where(whole, want, 2 * flat(plan.result)), 2 * size)
+
+
+def _copies_and_shifts(case: Case) -> None:
+    members = _members(case)
+    copies = case.again(members=[members[0]] * len(members))
+    used = np.abs(np.asarray(copies.weights, np.float64)).sum()
+    _agree(case, "copies", copies.result, flat(members[0]), used * np.abs(flat(members[0])))
+    shifted = case.again(members=[mapped(member, lambda array: array + 1) for member in members])
+    if np.array_equal(shifted.weights, case.plan.weights):
+        shift = np.where(_rounding(members[0]) == 0, 0.0, 1.0)
+        size = 1 + np.abs(np.asarray(case.plan.weights)) @ np.abs(np.array([flat(member) for member in members]))
+        _agree(case, "members plus one", shifted.result, flat(case.plan.result) + shift, size)
+
+
+def _box(case: Case) -> None:
+    rows = np.array([flat(member) for member in _members(case)])
+    low, high = rows.min(axis=0), rows.max(axis=0)
+    _agree(case, "the members' box", case.plan.result, np.clip(flat(case.plan.result), low, high), np.abs(rows).max(axis=0))
+
+
+def _elementwise(case: Case) -> bool:
+    order = np.random.default_rng(int(case.plan.problem[:8], 16))
+    members = _members(case)
+    if any(isinstance(member, Mapping) for member in members):
+        return False
+    shuffle = order.permutation(np.asarray(members[0]).size)
+    other = case.again(members=[np.asarray(member).ravel()[shuffle] for member in members])
+    if not np.array_equal(flat(other.result), flat(case.plan.result)[shuffle]):
+        raise broken(case, "blend", "moving the elements changed them")
+    return len(shuffle) > 1
+
+
+def _order(case: Case) -> bool:
+    plan, ballots = case.plan, np.asarray(case.words["rankings"], np.float64)
+    ranking = np.asarray(plan.result)
+    place = np.argsort(ranking)
+    # A judge of weight 0 is asked nothing.
+    heard = np.asarray(plan.weights) > 0 if plan.weights is not None else np.ones(len(ballots), bool)
+    if not np.isnan(ballots).any():
+        agreed = (ballots[heard][:, :, None] > ballots[heard][:, None, :]).all(axis=0)
+        for a, b in np.argwhere(agreed & (place[:, None] > place[None, :])).tolist():
+            raise broken(case, "blend", f"every judge prefers {a} to {b}, the ranking does not")
+    order = np.random.default_rng(int(plan.problem[:8], 16)).permutation(case.n)
+    other = case.again(**relabel(case, order))
+    theirs = order[np.asarray(other.result)]
+    points = plan.info.get("points")
+    if points is None:
+        same = np.array_equal(theirs, ranking)
+    else:
+        # Equal points may stand in either order.
+        same = np.allclose(np.asarray(points)[theirs], np.asarray(points)[ranking], atol=1e-9, equal_nan=True)
+    if not same:
+        raise broken(case, "blend", f"relabelled, {ranking} became {theirs}")
+    return case.n > 1
+
+
+@law("mergeable")
+def mergeable(case: Case) -> bool:
+    """Statistics of any parts of the members, added in any order and nesting, are the statistic of all at once."""
+    plan = case.plan
+    word = "members" if "members" in case.words else "rankings"
+    parts = list(case.words[word])
+    if plan.statistic is None or len(parts) < 2:
+        return False
+    rng = np.random.default_rng(int(plan.problem[:8], 16))
+    places = rng.permutation(len(parts))
+    cuts = np.sort(rng.choice(np.arange(1, len(parts)), size=rng.integers(1, len(parts)), replace=False))
+    statistics = [_statistic(case, word, parts, piece) for piece in np.split(places, cuts)]
+    while len(statistics) > 1:
+        a, b = statistics.pop(int(rng.integers(len(statistics)))), statistics.pop(int(rng.integers(len(statistics))))
+        statistics.append(_added(a, b))
+    merged, whole = statistics[0], plan.statistic
+    for name in whole:
+        a, b = flat(merged[name]), flat(whole[name])
+        scale = float(np.abs(b).max(initial=0.0)) + float(np.abs(a).max(initial=0.0))
+        if a.shape != b.shape or not np.allclose(a, b, rtol=1e-10, atol=1e-10 * scale, equal_nan=True):
+            raise broken(case, "mergeable", f"{name} of the parts {[p.tolist() for p in np.split(places, cuts)]} is {a}, not {b}")
+    _finished(case, whole)
+    return True
+
+
+def _statistic(case: Case, word: str, parts: list[Any], piece: NDArray[np.int64]) -> Mapping[str, Any]:
+    chosen = [parts[i] for i in piece.tolist()]
+    changes: dict[str, Any] = {word: np.array(chosen) if word == "rankings" else chosen}
+    if "weights" in case.given:
+        changes["weights"] = np.asarray(case.words["weights"])[piece]
+    found = case.again(**changes).statistic
+    if not isinstance(found, Mapping):
+        raise broken(case, "mergeable", f"a part's statistic is {type(found).__name__}")
+    return found
+
+
+def _added(a: Any, b: Any) -> Any:
+    if isinstance(a, Mapping):
+        return {name: _added(a[name], b[name]) for name in a}
+    return np.asarray(a) + np.asarray(b)
+
+
+def _finished(case: Case, statistic: Mapping[str, Any]) -> None:
+    """The result is a function of the statistic alone, for the pairs of sums that this module knows."""
+    plan = case.plan
+    if statistic.keys() == {"sum", "weight"}:
+        mean = flat(statistic["sum"]) / float(statistic["weight"])
+        whole = _rounding(_members(case)[0]) == 0
+        size = float(np.abs(mean).max(initial=0.0)) + np.abs(flat(plan.result))
+        if plan.form in ("affine", "simplex"):
+            _agree(case, "sum over weight", plan.result, np.where(whole, flat(plan.result), mean), size)
+    elif statistic.keys() == {"earned", "heard"}:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            points = statistic["earned"] / statistic["heard"]
+        if not np.allclose(points, plan.info["points"], rtol=1e-10, equal_nan=True):
+            raise broken(case, "mergeable", f"earned over heard is {points}, the points {plan.info['points']}")
+
+
+HIDDEN = ("hidden.weight", "hidden.bias", "out.weight")
+
+
+def forward(member: Mapping[str, Any], inputs: Floats) -> Floats:
+    """The function of a two-layer network whose tensors are named as in HIDDEN."""
+    weight, bias, out = (np.asarray(member[name], np.float64) for name in HIDDEN)
+    return np.maximum(inputs @ weight.T + bias, 0.0) @ out.T
+
+
+def permuted(member: Mapping[str, Any], order: NDArray[np.int64]) -> dict[str, Any]:
+    """The same function with its hidden units in another order."""
+    weight, bias, out = (np.asarray(member[name]) for name in HIDDEN)
+    return {HIDDEN[0]: weight[order], HIDDEN[1]: bias[order], HIDDEN[2]: out[:, order]}
+
+
+@law("aligned")
+def aligned(case: Case) -> bool:
+    """Permuting the hidden units of any member leaves the result's function as it is; a permuted copy merges back exactly."""
+    members = _members(case)
+    if not all(isinstance(member, Mapping) and set(member) == set(HIDDEN) for member in members):
+        return False
+    width, inputs = np.asarray(members[0][HIDDEN[0]]).shape
+    rng = np.random.default_rng(int(case.plan.problem[:8], 16))
+    probes = rng.normal(size=(64, inputs))
+    before = forward(case.plan.result, probes)
+    for place, member in enumerate(members):
+        moved = [*members[:place], permuted(member, rng.permutation(width)), *members[place + 1 :]]
+        off = np.abs(forward(case.again(members=moved).result, probes) - before).max()
+        if off > 1e-5 * max(1.0, float(np.abs(before).max())):
+            raise broken(case, "aligned", f"permuting member {place} moved the function by {off:.3g}")
+    copy = permuted(members[0], rng.permutation(width))
+    merged = case.again(members=[members[0], copy], weights=None).result
+    if not np.allclose(forward(merged, probes), forward(members[0], probes), rtol=1e-5, atol=1e-6):
+        raise broken(case, "aligned", "a member and its permuted copy did not merge back to it")
+    return width > 1

@@ -1,0 +1,298 @@
+"""The laws of a good answer, by the trait that a method declares: how near to the optimum, stable against which change."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kofn.checks import is_sparse
+from kofn.laws import brute
+from kofn.laws.case import Case, broken, law, near
+from kofn.laws.recount import Bools, Floats, SetFunction, set_function
+
+_TIGHT = 1e-9
+
+
+def _slack(case: Case) -> float:
+    return _TIGHT if case.precise else 1e-5
+
+
+@law("sandwich")
+def sandwich(case: Case) -> bool:
+    """Value and bound enclose the true optimum, found by looking at everything; `optimal` means that both are it."""
+    plan = case.plan
+    best = brute.optimum(case)
+    if best is None:
+        return False
+    up = 1.0 if plan.sense == "max" else -1.0
+    slack = _slack(case) * max(abs(best), abs(plan.value))
+    if up * (plan.value - best) > slack:
+        raise broken(case, "sandwich", f"value {plan.value!r} is better than the optimum {best!r}")
+    if plan.bound is not None and up * (best - plan.bound) > slack:
+        raise broken(case, "sandwich", f"the optimum {best!r} is beyond the bound {plan.bound!r}")
+    if plan.status == "optimal":
+        if not near(plan.value, best, _slack(case)):
+            raise broken(case, "sandwich", f"status optimal, value {plan.value!r}, optimum {best!r}")
+        if plan.gap is None or plan.gap > _TIGHT:
+            raise broken(case, "sandwich", f"status optimal, bound {plan.bound!r}, value {plan.value!r}")
+    return plan.bound is not None
+
+
+@law("greedy")
+def greedy(case: Case) -> bool:
+    """Each pick adds the most of all that leave the rest completable (the most per cost under a budget).
+
+    Where the objective is monotone and submodular: gains do not rise, a smaller k gives a prefix, and the value is at
+    least 1 - 1/e of the optimum under k, 1/2 under quotas, (1 - 1/e)/2 under a budget, and what the plan itself promises.
+    """
+    plan, words = case.plan, case.words
+    rule = set_function(case)
+    if rule is None or case.n > brute.MOST_ITEMS or plan.status == "stopped":
+        return False
+    first = len(_first(case))
+    sets = brute.feasible_sets(case.n, words)
+    wrong = _step_not_greedy(case, rule, sets, first)
+    if wrong and "budget" in words:
+        # Cost-benefit greedy may be beaten by the best single item, and then begins with that.
+        alone = [item for item in range(case.n) if _open(sets, [item])]
+        top = max((rule.value([item]) for item in alone), default=-math.inf)
+        if first == 0 and len(plan.indices) and near(rule.value(plan.indices[:1]), top, _slack(case)):
+            wrong = _step_not_greedy(case, rule, sets, 1)
+    if wrong:
+        raise broken(case, "greedy", wrong)
+    if rule.kind == "sum" and rule.table.min() < 0:
+        return True
+    rise = np.diff(plan.gains[first:])
+    if "budget" not in words and len(rise) and rise.max() > _slack(case) * max(abs(plan.value), 1e-300):
+        raise broken(case, "greedy", f"gains rise: {plan.gains}")
+    best = brute.optimum(case)
+    share = max(_promised(case), plan.info.get("guarantee") or 0.0)
+    if best is not None and plan.value < share * best - _slack(case) * abs(best):
+        raise broken(case, "greedy", f"value {plan.value!r} is below {share:.3f} of the optimum {best!r}")
+    if "budget" not in words and "quotas" not in words and len(plan.indices) > max(first, 1):
+        shorter = case.again(k=len(plan.indices) - 1)
+        if not np.array_equal(shorter.indices, plan.indices[:-1]):
+            raise broken(case, "greedy", f"k - 1 picks {shorter.indices}, not a prefix of {plan.indices}")
+    return True
+
+
+def _first(case: Case) -> list[int]:
+    start = case.words.get("start", np.empty(0, int)).tolist()
+    return start + [row for row in case.words.get("include", np.empty(0, int)).tolist() if row not in start]
+
+
+def _promised(case: Case) -> float:
+    words = case.words
+    if "budget" not in words:
+        return 0.5 if "quotas" in words else 1 - 1 / math.e
+    return 0.0 if words.keys() & {"quotas", "k", "include", "start"} else (1 - 1 / math.e) / 2
+
+
+def _open(sets: Bools, picks: list[int]) -> bool:
+    return bool(sets[:, picks].all(axis=1).any())
+
+
+def _step_not_greedy(case: Case, rule: SetFunction, sets: Bools, begin: int) -> str:
+    """The first step that was not the best one open, in words; nothing if all were."""
+    picks, costs = case.plan.indices.tolist(), case.words.get("costs")
+    if sorted(picks[:begin]) != sorted(_first(case)) and begin != 1:
+        return f"the first picks are {picks[:begin]}, asked {_first(case)}"
+    for t in range(begin, len(picks) + 1):
+        now = rule.value(picks[:t])
+        keys = {
+            item: _key(rule.value([*picks[:t], item]) - now, None if costs is None else float(costs[item]))
+            for item in range(case.n)
+            if item not in picks[:t] and _open(sets, [*picks[:t], item])
+        }
+        top = max(keys.values(), default=-math.inf)
+        slack = _slack(case) * max(abs(rule.value(picks)), abs(now), 1e-300)
+        if costs is not None:
+            slack = slack / max(float(costs[costs > 0].min(initial=math.inf)), 1e-300)
+        if t == len(picks):
+            return f"stopped at {t} picks with {top!r} more to gain" if top > slack and "k" not in case.words else ""
+        if picks[t] not in keys:
+            return f"pick {t}, row {picks[t]}, leaves the rest impossible"
+        if keys[picks[t]] < top - slack:
+            return f"pick {t}, row {picks[t]}, adds {keys[picks[t]]!r}; {top!r} was open"
+    return ""
+
+
+def _key(gain: float, cost: float | None) -> float:
+    if cost is None:
+        return gain
+    return gain / cost if cost > 0 else math.inf if gain > 0 else gain
+
+
+@law("swap-optimal")
+def swap_optimal(case: Case) -> bool:
+    """No exchange of one medoid for one other item lowers the loss, and running again from the answer returns it."""
+    plan = case.plan
+    rule = set_function(case)
+    if rule is None or plan.medoids is None or plan.status == "stopped":
+        return False
+    if plan.status not in ("local", "optimal"):
+        raise broken(case, "swap-optimal", f"status is {plan.status!r}")
+    medoids = plan.medoids.tolist()
+    loss = rule.value(medoids)
+    for place in range(len(medoids)):
+        for item in set(range(case.n)) - set(medoids):
+            other = rule.value([*medoids[:place], item, *medoids[place + 1 :]])
+            if other < loss - _slack(case) * abs(loss):
+                raise broken(
+                    case, "swap-optimal", f"row {item} for row {medoids[place]} lowers the loss from {loss!r} to {other!r}"
+                )
+    again = case.again(start=plan)
+    if not np.array_equal(again.medoids, plan.medoids):
+        raise broken(case, "swap-optimal", f"from {plan.medoids} it went on to {again.medoids}")
+    return case.n > len(medoids)
+
+
+@law("priced")
+def priced(case: Case) -> bool:
+    """Complementary slackness: potentials bound every score, meet it where something is placed, and add up to `bound`.
+
+    For sense "max": u_i + v_j >= score_ij, with equality where the weight is positive and status is "optimal"; prices v
+    are >= 0 and 0 for a bin with room left; sum of u + sum of v x capacity = bound. For "min" the signs turn round.
+    """
+    plan = case.plan
+    if plan.u is None or plan.v is None:
+        return False
+    up = 1.0 if plan.sense == "max" else -1.0
+    scores = up * np.asarray(case.words["scores"], np.float64)
+    u, v = up * plan.u, up * plan.v
+    listed = np.isfinite(scores)
+    size = float(np.abs(scores[listed]).max(initial=0.0)) * _slack(case) * max(scores.shape)
+    over = np.where(listed, scores - (u[:, None] + v), -np.inf)
+    if over.max() > size:
+        i, j = np.unravel_index(int(over.argmax()), over.shape)
+        raise broken(case, "priced", f"score ({i}, {j}) exceeds u + v by {over[i, j]!r}")
+    if v.min() < -size:
+        raise broken(case, "priced", f"bin {int(v.argmin())} has the price {v.min()!r}")
+    rows = np.repeat(np.arange(case.n), np.diff(plan.indptr))
+    room = np.broadcast_to(case.words.get("capacity", case.n), plan.k)
+    total = math.fsum(u.tolist()) + math.fsum((v * room).tolist())
+    if plan.bound is None or abs(total - up * plan.bound) > size * max(case.n, plan.k):
+        raise broken(case, "priced", f"u + v x capacity is {total!r}, the bound {plan.bound!r}")
+    if plan.status == "optimal":
+        loose = np.abs(over[rows, plan.bins])
+        if len(loose) and loose.max() > size:
+            at = int(loose.argmax())
+            raise broken(case, "priced", f"item {rows[at]} is in bin {plan.bins[at]}, which it values {loose[at]!r} less")
+        idle = (plan.col_margin < room - _TIGHT) & (v > size)
+        if idle.any():
+            raise broken(case, "priced", f"bin {int(idle.argmax())} has room and a price of {v[idle][0]!r}")
+    return True
+
+
+@law("capped-routing")
+def capped_routing(case: Case) -> bool:
+    """No justified envy: a bin that an item would rather have is full of items that score at least as high in it."""
+    plan = case.plan
+    scores = np.asarray(case.words["scores"], np.float64)
+    per_item = int(case.words.get("per_item", 1))
+    room = np.broadcast_to(case.words.get("capacity", case.n), plan.k)
+    held = [set(plan.bins[a:b].tolist()) for a, b in zip(plan.indptr[:-1], plan.indptr[1:], strict=True)]
+    inside = [[i for i in range(case.n) if j in held[i]] for j in range(plan.k)]
+    envy = False
+    for i in range(case.n):
+        worst = min((scores[i, j] for j in held[i]), default=math.inf)
+        for j in range(plan.k):
+            wants = scores[i, j] > -math.inf and j not in held[i]
+            if not wants or not (len(held[i]) < per_item or worst < scores[i, j]):
+                continue
+            envy = True
+            if len(inside[j]) < room[j]:
+                raise broken(case, "capped-routing", f"item {i} wants bin {j}, which has room")
+            least = min((scores[other, j] for other in inside[j]), default=math.inf)
+            if least < scores[i, j]:
+                raise broken(case, "capped-routing", f"item {i} scores {scores[i, j]!r} in bin {j}, which holds {least!r}")
+    return envy
+
+
+@law("equivariant")
+def equivariant(case: Case) -> bool:
+    """Relabelling the items relabels the answer, where no two values tie (as sets, values to 1e-10)."""
+    if case.n < 2 or not _tie_free(case):
+        return False
+    rng = np.random.default_rng(int(case.plan.problem[:8], 16))
+    for order in (np.arange(case.n)[::-1], rng.permutation(case.n)):
+        other = case.again(options=relabel_options(case, order), **relabel(case, order))
+        if not near(other.value, case.plan.value, 1e-10 if case.precise else 1e-5):
+            raise broken(case, "equivariant", f"value {case.plan.value!r} became {other.value!r} in the order {order}")
+        mine, theirs = _as_answer(case, case.plan, None), _as_answer(case, other, order)
+        if mine != theirs:
+            raise broken(case, "equivariant", f"{mine} became {theirs} in the order {order}")
+    return True
+
+
+def _tie_free(case: Case) -> bool:
+    for name in ("scores", "distances", "curves", "X"):
+        value = case.words.get(name)
+        if value is not None:
+            array = np.asarray(value, np.float64)
+            if name == "distances":
+                array = array[np.triu_indices(len(array), 1)]
+            return len(np.unique(array)) == array.size
+    return "rankings" in case.words
+
+
+def relabel(case: Case, order: NDArray[np.int64]) -> dict[str, Any]:
+    """The words of the same problem with its items in another order: new row r is old row order[r]."""
+    place = np.empty(case.n, np.int64)
+    place[order] = np.arange(case.n)
+    out: dict[str, Any] = {}
+    for name, value in case.given.items():
+        if name in ("distances", "similarity"):
+            out[name] = (value.tocsr() if is_sparse(value) else np.asarray(value))[order][:, order]
+        elif name == "rankings":
+            out[name] = np.asarray(value)[:, order]
+        elif name in ("X", "scores", "curves", "y", "groups", "costs", "ids") or (
+            name == "weights" and case.verb != "combine"
+        ):
+            out[name] = np.asarray(value)[order]
+        elif name in ("include", "exclude", "start"):
+            out[name] = place[case.words[name]]
+    return out
+
+
+def relabel_options(case: Case, order: NDArray[np.int64]) -> Mapping[str, Any]:
+    """The options with what belongs to the items in the same new order."""
+    out = dict(case.options)
+    for name in ("sizes", "levels"):
+        value = out.get(name)
+        if value is not None and (name == "sizes" or np.ndim(value) == 2):
+            out[name] = np.asarray(value)[order]
+    return out
+
+
+def _as_answer(case: Case, plan: Any, order: NDArray[np.int64] | None) -> Any:
+    """The answer in terms of the original items, comparable with ==."""
+    back = np.arange(case.n) if order is None else order
+    if case.verb == "select":
+        return sorted(back[plan.indices].tolist())
+    place = np.argsort(back)
+    if case.verb == "allocate":
+        return plan.amounts[place].tolist()
+    if case.verb == "combine":
+        return back[np.asarray(plan.result)].tolist()
+    if plan.medoids is not None:
+        return sorted(back[plan.medoids].tolist())
+    rows = [sorted(plan.bins[plan.indptr[i] : plan.indptr[i + 1]].tolist()) for i in range(case.n)]
+    return [rows[i] for i in place.tolist()]
+
+
+__all__ = [
+    "Floats",
+    "capped_routing",
+    "equivariant",
+    "greedy",
+    "priced",
+    "relabel",
+    "relabel_options",
+    "sandwich",
+    "swap_optimal",
+]

@@ -1,0 +1,296 @@
+"""Where facility location reads its costs: from rows, from a table, from the entries of a sparse matrix.
+
+All three answer the same questions about cost[i, j] (item i, candidate j; a distance, or minus a similarity):
+
+    column(j)        exact costs of one candidate, float64
+    savings(...)     sum_i w_i (old_i - min(max(cost_ij, new_i), old_i)) for many candidates, fast
+    exact(...)       sum_i w_i max(0, old_i - cost_ij) for a few candidates, rounded once
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kofn.engines.threads import cores, spread
+from kofn.objectives.similarity import Floats, Geometry, exact_sum, fixed_point, from_fixed_point
+
+Ints = NDArray[np.int64]
+_ITEMS_AT_ONCE = 1 << 14
+_COLUMNS_AT_ONCE = 16
+
+
+@dataclass(frozen=True)
+class Change:
+    """Items whose cost falls from `old` to `new`. `pick`, where given, is the cost of every item to the pick that did it."""
+
+    items: Ints
+    old: Floats
+    new: Floats
+    pick: NDArray[np.float32] | None = None
+
+
+class Source(Protocol):
+    """The costs, however they are held."""
+
+    n: int
+    start: float  # the cost of an item for which nothing is picked
+    least: float  # no cost is below
+    rounding: float  # unit roundoff of `savings`
+    pairs: int  # costs looked at so far
+
+    def column(self, candidate: int) -> Floats: ...
+
+    def savings(self, candidates: Ints, change: Change, weights: Floats) -> Floats: ...
+
+    def exact(self, candidates: Ints, old: Floats, weights: Floats) -> Floats: ...
+
+    def error(self, total: float, weight: float) -> float:
+        """What rounded costs can add up to over items of this weight, whose costs add up to `total`."""
+        ...
+
+
+class Table:
+    """Costs `sign * table[i, j]`, the table dense and never copied: similarities handed in, or the distances of a small pool."""
+
+    def __init__(self, table: NDArray[Any], sign: int, start: float, n_threads: int | None) -> None:
+        self.n, self.table, self.sign, self.start = len(table), table, sign, start
+        self.least = 0.0 if sign > 0 else -np.inf
+        self.rounding = 2.0**-53
+        self.pairs = 0
+        self.n_threads = cores(n_threads)
+        # Compiled loops want rows that lie together; a small table is not worth waiting for them.
+        self.compiled = self.n > 2048 and table.flags.c_contiguous
+
+    def column(self, candidate: int) -> Floats:
+        self.pairs += self.n
+        return self.sign * self.table[:, candidate].astype(np.float64)
+
+    def savings(self, candidates: Ints, change: Change, weights: Floats) -> Floats:
+        self.pairs += len(candidates) * len(change.items)
+        everyone = 4 * len(candidates) >= 3 * self.n
+        listed = candidates[:0] if everyone else candidates
+        out = np.zeros(self.n if everyone else len(candidates))
+        share = weights[change.items]
+        if self.compiled:
+            from kofn.objectives import _kernels
+
+            def work(low: int, high: int) -> None:
+                _kernels.table_savings(
+                    self.table, self.sign, listed, change.items, change.old, change.new, share, low, high, out
+                )
+
+            spread(work, -(-len(out) // _kernels.LANES), self.n_threads)
+        else:
+            step = max(1, (1 << 20) // len(out))
+            for low in range(0, len(change.items), step):
+                part = slice(low, low + step)
+                block = self.table[change.items[part]]
+                block = (block if everyone else block[:, listed]).astype(np.float64, copy=False)
+                block = np.multiply(block, self.sign) if self.sign < 0 else block
+                old, new = change.old[part, None], change.new[part, None]
+                out += share[part] @ (old - np.minimum(np.maximum(block, new), old))
+        return out[candidates] if everyone else out
+
+    def exact(self, candidates: Ints, old: Floats, weights: Floats) -> Floats:
+        return np.array([exact_sum(weights * (old - np.minimum(self.column(int(j)), old))) for j in candidates])
+
+    def error(self, total: float, weight: float) -> float:
+        return 0.0
+
+
+class Entries:
+    """Costs minus the entries of a SciPy-sparse similarity, 0 where there is none; time goes with the entries looked at."""
+
+    def __init__(self, similarity: Any) -> None:
+        self.n, self.start, self.least, self.rounding, self.pairs = similarity.shape[0], 0.0, -np.inf, 2.0**-53, 0
+        self.by_candidate, self.by_item = similarity.tocsc(), similarity.tocsr()
+
+    def column(self, candidate: int) -> Floats:
+        own = slice(*self.by_candidate.indptr[candidate : candidate + 2])
+        out = np.zeros(self.n)
+        out[self.by_candidate.indices[own]] = -self.by_candidate.data[own].astype(np.float64)
+        self.pairs += own.stop - own.start
+        return out
+
+    def savings(self, candidates: Ints, change: Change, weights: Floats) -> Floats:
+        out = np.zeros(self.n)
+        starts = self.by_item.indptr[change.items].astype(np.int64)
+        lengths = self.by_item.indptr[change.items + 1] - starts
+        for low in range(0, len(starts), _ITEMS_AT_ONCE):
+            length = lengths[low : low + _ITEMS_AT_ONCE]
+            which = np.repeat(np.arange(low, low + len(length)), length)
+            at = np.arange(len(which)) + np.repeat(starts[low : low + len(length)] - (np.cumsum(length) - length), length)
+            old = change.old[which]
+            cost = np.maximum(-self.by_item.data[at].astype(np.float64), change.new[which])
+            saved = weights[change.items[which]] * (old - np.minimum(cost, old))
+            out += np.bincount(self.by_item.indices[at], saved, self.n)
+        self.pairs += int(lengths.sum())
+        return out[candidates]
+
+    def exact(self, candidates: Ints, old: Floats, weights: Floats) -> Floats:
+        return np.array([exact_sum(weights * (old - np.minimum(self.column(int(j)), old))) for j in candidates])
+
+    def error(self, total: float, weight: float) -> float:
+        return 0.0
+
+
+class Rows:
+    """Costs computed from coordinates when they are needed; nothing n x n is held."""
+
+    def __init__(self, space: Geometry, n_threads: int | None) -> None:
+        self.space, self.n, self.start, self.least, self.pairs = space, space.n, space.top, 0.0, 0
+        self.n_threads = cores(n_threads)
+        self.kind = space.rows.dtype.type
+        self.rounding = float(np.finfo(self.kind).eps) / 2
+        d = space.rows.shape[1]
+        # A squared difference is off by 2 roundings, its way through the sum by at most 4 and one more for every 4 features;
+        # a root halves that and adds its own; the item's old cost and weight are rounded too.
+        squared = d / 4 + 7
+        self.relative = self.rounding * ((squared if space.squared else squared / 2 + 1) + 3)
+        # Unit vectors are themselves rounded to float32, by at most one rounding of their length.
+        self.moved = 2 * self.rounding if len(space.scale) and space.squared and self.kind is np.float32 else 0.0
+        self._recent: dict[int, Floats] = {}
+        self._twins: Ints | None = None
+
+    def column(self, candidate: int) -> Floats:
+        if candidate not in self._recent:
+            self._columns(np.array([candidate], np.int64))
+        return self._recent[candidate]
+
+    def _columns(self, candidates: Ints) -> Floats:
+        """Exact distances (candidates, n); kept until the next call, since the winner of a settled tie is added next."""
+        from kofn.objectives import _kernels
+
+        space = self.space
+        fours = np.resize(candidates, -(-len(candidates) // 4) * 4)
+        points, out = space.points(fours), np.empty((len(fours), self.n))
+
+        def work(low: int, high: int) -> None:
+            _kernels.distances(space.columns, space.scale, points, space.squared, low, high, out)
+
+        spread(work, -(-self.n // _kernels.LANES), self.n_threads)
+        self.pairs += len(candidates) * self.n
+        self._recent = dict(zip(candidates.tolist(), out, strict=False))
+        return out[: len(candidates)]
+
+    def savings(self, candidates: Ints, change: Change, weights: Floats) -> Floats:
+        from kofn.objectives import _kernels
+
+        everyone = 4 * len(candidates) >= 3 * self.n
+        lanes_of, order, limit = candidates, slice(None), None
+        if change.pick is not None:
+            # Item i saves nothing for candidate j unless cost_ij < old_i, and then j is within old_i + new_i of the pick.
+            limit = self._length(change.old) + self._length(change.new)
+            limit *= 1 + 4 * self.relative
+            limit += 4 * self.moved
+            order = np.argsort(-limit, kind="stable")
+            limit = limit[order]
+            far = self._length(change.pick)
+            near = candidates[far[candidates] < limit[0]]
+            if 5 * len(near) < 4 * (self.n if everyone else len(candidates)):
+                everyone = False
+                lanes_of = near[np.argsort(far[near], kind="stable")]
+        if not everyone and not len(lanes_of):
+            return np.zeros(len(candidates))
+        width = self.n if everyone else len(lanes_of)
+        blocks = -(-width // _kernels.LANES)
+        counts = np.full(blocks, len(change.items))
+        if limit is not None:
+            closest = far if everyone else far[lanes_of]
+            closest = np.minimum.reduceat(closest, np.arange(0, width, _kernels.LANES))
+            counts = np.searchsorted(-limit, -closest)
+        out = np.zeros(blocks * _kernels.LANES)
+        listed = lanes_of[:0] if everyone else lanes_of
+        items, old, new = change.items[order], change.old[order], change.new[order]
+        for low in range(0, int(counts.max()), _ITEMS_AT_ONCE):
+            part = slice(low, low + _ITEMS_AT_ONCE)
+            self._add_savings(
+                listed, items[part], old[part], new[part], weights, np.clip(counts - low, 0, _ITEMS_AT_ONCE), out
+            )
+        self.pairs += int(counts.sum()) * min(width, _kernels.LANES)
+        if everyone:
+            return out[candidates]
+        if lanes_of is candidates:
+            return out[:width]
+        found = np.zeros(self.n)
+        found[lanes_of] = out[:width]
+        return found[candidates]
+
+    def _add_savings(
+        self, listed: Ints, items: Ints, old: Floats, new: Floats, weights: Floats, counts: Ints, out: Floats
+    ) -> None:
+        from kofn.objectives import _kernels
+
+        space, kind = self.space, self.kind
+        d = space.rows.shape[1]
+        room = -(-len(items) // _kernels.GROUP) * _kernels.GROUP
+        points = np.zeros((room, -(-d // _kernels.FEATURES) * _kernels.FEATURES), kind)
+        coordinates = space.rows[items]
+        if len(space.scale):
+            coordinates = coordinates * space.scale[items][:, None]
+        points[: len(items), :d] = coordinates
+        # Padding weighs nothing.
+        columns = np.zeros((3, room), kind)
+        columns[:, : len(items)] = old, new, weights[items]
+        counts = -(-counts // _kernels.GROUP) * _kernels.GROUP
+
+        def work(low: int, high: int) -> None:
+            lanes, tile = _kernels.scratch(d, kind)
+            _kernels.savings(
+                space.rows, space.columns, space.scale, listed, points, *columns, counts, space.squared, low, high,
+                lanes, tile, out,
+            )  # fmt: skip
+
+        busy = int(counts.sum()) * _kernels.LANES * d > 1 << 22
+        spread(work, len(counts), self.n_threads if busy else 1, shares=4)
+
+    def _length(self, cost: NDArray[Any]) -> NDArray[Any]:
+        """Distances that obey the triangle inequality."""
+        return np.sqrt(cost) if self.space.squared else cost
+
+    def exact(self, candidates: Ints, old: Floats, weights: Floats) -> Floats:
+        from kofn.objectives import _kernels
+
+        # Equal rows have equal gains: one of each is enough, and pools with many copies tie all the time.
+        if self._twins is None:
+            self._twins = _first_equal(self.space.rows)
+        kept, back = np.unique(self._twins[candidates], return_inverse=True)
+        found = np.zeros(len(kept))
+        most = float((weights * (old - self.least)).max())
+        if most > 0:
+            scale, fine = fixed_point(most, self.n)
+            for low in range(0, len(kept), _COLUMNS_AT_ONCE):
+                costs = self._columns(kept[low : low + _COLUMNS_AT_ONCE])
+                sums = np.empty((len(costs), 2), np.int64)
+
+                def work(first: int, last: int, costs: Floats = costs, sums: Ints = sums) -> None:
+                    _kernels.exact_sums(costs, old, weights, 2.0**scale, 2.0**fine, first, last, sums)
+
+                spread(work, len(costs), self.n_threads)
+                found[low : low + len(costs)] = [from_fixed_point(a, b, scale, fine) for a, b in sums.tolist()]
+        return found[back]
+
+    def error(self, total: float, weight: float) -> float:
+        return self.relative * total + self.moved * (2 * float(np.sqrt(weight * total)) + self.moved * weight)
+
+
+def _first_equal(rows: NDArray[Any]) -> Ints:
+    """For each row the first row with the same entries, found by a hash of the bytes and checked."""
+    words = np.ascontiguousarray(rows + 0.0).view(np.uint32)  # adding zero makes -0 and 0 the same bytes
+    factors = np.random.default_rng(0).integers(1, 2**63, words.shape[1], dtype=np.uint64) | np.uint64(1)
+    code = np.zeros(len(rows), np.uint64)
+    for column, factor in zip(words.T, factors, strict=True):
+        code += column.astype(np.uint64) * factor
+    _, first, back = np.unique(code, return_index=True, return_inverse=True)
+    same = first[back].astype(np.int64)
+    differs = np.zeros(len(rows), bool)
+    step = max(1, (1 << 20) // rows.shape[1])
+    for low in range(0, len(rows), step):
+        part = slice(low, low + step)
+        differs[part] = (rows[part] != rows[same[part]]).any(axis=1)
+    same[differs] = np.flatnonzero(differs)
+    return same
