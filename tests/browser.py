@@ -166,7 +166,12 @@ class Page:
     def run(self, expression: str) -> Any:
         """The value of a JavaScript expression."""
         answer = self.browser.call(
-            "Runtime.evaluate", self.session, expression=expression, returnByValue=True, awaitPromise=True
+            "Runtime.evaluate",
+            self.session,
+            expression=expression,
+            userGesture=True,
+            returnByValue=True,
+            awaitPromise=True,
         )
         if "exceptionDetails" in answer:
             raise RuntimeError(str(answer["exceptionDetails"]))

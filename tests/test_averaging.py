@@ -337,7 +337,8 @@ def test_copies_of_a_sharded_checkpoint_give_its_files(tmp_path: Path) -> None:
         safetensors.numpy.save_file(arrays, source / name, {"format": "pt"})
     index = {"metadata": {"total_size": 100}, "weight_map": {t: name for name, held in shards.items() for t in held}}
     (source / "model.safetensors.index.json").write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")
-    weighted_mean([source] * 3, weights=[0.2, 0.5, 0.3], out=tmp_path / "out")
+    by_index = source / "model.safetensors.index.json"
+    weighted_mean([by_index, source, source], weights=[0.2, 0.5, 0.3], out=tmp_path / "out")
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == sorted(p.name for p in source.iterdir())
     for path in source.iterdir():
         assert (tmp_path / "out" / path.name).read_bytes() == path.read_bytes()

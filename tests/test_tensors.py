@@ -412,6 +412,15 @@ def test_disk_full_in_the_middle(tmp_path: Path, monkeypatch) -> None:
     assert contents(tmp_path) == before
 
 
+def test_a_folder_that_may_not_be_written(tmp_path: Path, monkeypatch) -> None:
+    def mkdir(self: Path) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    with pytest.raises(InputError, match="out cannot be written: Permission denied; choose another folder"):
+        write_layout(tmp_path / "out", Layout.of_arrays({"x": np.empty(3)}))
+
+
 LIMITED = """
     import resource, sys, numpy as np
     from kofn.io.tensor_writer import write_arrays

@@ -26,7 +26,14 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 SCHEMA = 1
 STATUSES = ("optimal", "local", "approximate", "heuristic", "stopped")
-_NON_NATIVE = ("bfloat16", "float8_e4m3fn", "float8_e5m2")
+_NON_NATIVE = (
+    "bfloat16",
+    "float8_e4m3fn",
+    "float8_e5m2",
+    "float8_e4m3fnuz",
+    "float8_e5m2fnuz",
+    "float8_e8m0fnu",
+)
 
 
 def _frozen(value: Any) -> Any:
@@ -428,7 +435,7 @@ def _unpack(value: Any, arrays: dict[str, Array]) -> Any:
         cls = {c.__name__: c for c in (Selection, Assignment, Allocation, Blend)}[body]
         return cls(**{name: _unpack(item, arrays) for name, item in value["fields"].items()})
     if kind == "$checkpoint":
-        return importlib.import_module("kofn.io.tensors").Checkpoint.open(body)
+        return importlib.import_module("kofn.io.tensors").Checkpoint.open(body).arrays()
     if kind == "$set":
         return frozenset(body)
     if kind == "$tuple":

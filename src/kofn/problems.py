@@ -60,7 +60,8 @@ def build(verb: str, given: Mapping[str, Any], ids: Any = None) -> Problem:
             checks.same_length(n, source, name, _length(name, checked[name]))
     if verb == "combine" and "weights" in checked:
         m = len(checked["members"] if "members" in checked else checked["rankings"])
-        checks.same_length(m, "members", "weights", len(checked["weights"]))
+        if len(checked["weights"]) != m:
+            raise InputError(f"weights has {len(checked['weights'])} values for {m} members; give one a member")
     keys = None if ids is None else checks.ids(ids)
     if keys is not None:
         checks.same_length(n, source, "ids", len(keys))

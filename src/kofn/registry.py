@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import importlib
 import inspect
+import os
 import resource
 import sys
 import time
@@ -203,6 +204,8 @@ def _complete(plan: Any, problem: Any, spec: Spec, options: Mapping[str, Any], b
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
     return getattr(value, "__qualname__", repr(value)) if callable(value) else value
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from kofn import dispatch, registry
-from kofn.checks import VOCABULARY, InputError, nearest
+from kofn.checks import SETTINGS, VOCABULARY, InputError, argument, nearest
 
 if TYPE_CHECKING:
     import polars
@@ -24,6 +24,9 @@ def _run(verb: str, method: Method, options: Mapping[str, Any] | None, arguments
             if entry is not None and name in entry.options:
                 raise InputError(f"{name} is an option of {method}: pass options={{{name!r}: {given[name]!r}}}")
             raise InputError(f"{verb} has no argument {name!r}{nearest(name, VOCABULARY)}")
+    for name in SETTINGS & given.keys():
+        # Settings that the method ignores are still read: a typo in them must not pass in silence.
+        argument(name, given[name])
     return dispatch.dispatch(verb, method, given, options or {}, given.pop("ids", None))
 
 

@@ -107,7 +107,7 @@ def _expected(error: Exception) -> int | None:
         _say(str(error))
         return 1
     if isinstance(error, OSError) and error.errno is not None:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         where = f"{error.filename}: " if error.filename else ""
         _say(f"{where}{error.strerror}" + ("; free some space, the old output is untouched" if full else ""))
         return 1

@@ -66,7 +66,7 @@ def command(file: str, **values: Any) -> int:
         said: dict[str, Any] = {"items": plan.n, "seconds": f"{plan.info['seconds']:.2g}", "status": plan.status}
         click.echo(json.dumps(said) if values["as_json"] else "\n".join(f"{k:10} {v}" for k, v in said.items()))
         return 0
-    frame = plan.to_frame()
+    frame = plan.to_frame().drop("index")
     if values["output"]:
         write_table(frame, values["output"])
     if values["plan_path"]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 import shlex
 import time
@@ -192,7 +191,17 @@ class SelectJob:
         for name in ("groups", "costs", "weights", "scores"):
             if getattr(self, name) is not None:
                 call[name] = getattr(self, name)
+        if self.ids is not None or self.dropped:
+            call["ids"] = self.keys
+            for word in ("include", "exclude", "start"):
+                if word in call:
+                    call[word] = self.keys[call[word]]
         return call
+
+    @property
+    def keys(self) -> NDArray[Any]:
+        """What the user calls each row of the pool: its id, or its row number in the file."""
+        return self.rows if self.ids is None else self.ids[self.rows]
 
     def _by_score(self) -> bool:
         """True where the method ranks by scores alone, so that vectors serve only --dedupe and the report."""
@@ -242,11 +251,7 @@ class SelectJob:
             context["text"] = self.table.texts(self.values["text"]).to_numpy()[self.rows]
         if self.values["images"]:
             context["images"] = self._images(self.values["images"])
-        plan = self.plan
-        keys = self.rows if self.ids is None else self.ids[self.rows]
-        if self.ids is not None or self.dropped:
-            plan = dataclasses.replace(plan, ids=keys)
-        plan.report(self.values["report"], **context)
+        self.plan.report(self.values["report"], **context)
 
     def _images(self, name: str) -> NDArray[Any]:
         if self.table.path.suffix != ".npz":
@@ -305,7 +310,7 @@ class SelectJob:
 
     def as_json(self) -> dict[str, Any]:
         """The answer for machines."""
-        plan, keys = self.plan, self.rows if self.ids is None else self.ids[self.rows]
+        plan = self.plan
         return {
             "method": plan.method,
             "objective": plan.info.get("objective"),
@@ -324,7 +329,7 @@ class SelectJob:
             "seed": plan.seed,
             "output": self.output,
             "report": self.values["report"],
-            "picks": keys[plan.indices].tolist(),
+            "picks": self.keys[plan.indices].tolist(),
             "gains": [_number(gain) for gain in plan.gains],
         }
 
@@ -348,11 +353,10 @@ class SelectJob:
             lines.append(f"quota {group}: {plan.used.get(f'quota {group}', 0)} picked, {asked} asked")
         if plan.status == "stopped":
             lines.append("stopped before the end: what was valid by then is kept")
-        keys = self.rows if self.ids is None else self.ids[self.rows]
         if self.output:
             lines.append(f"picks  -> {self.output}")
         else:
-            shown = ", ".join(str(key) for key in keys[plan.indices][:10].tolist())
+            shown = ", ".join(str(key) for key in self.keys[plan.indices][:10].tolist())
             lines.append(f"first picks: {shown}{' ...' if len(plan) > 10 else ''}  (-o FILE writes them all)")
         if self.values["report"]:
             lines.append(f"report -> {self.values['report']}")

@@ -367,8 +367,9 @@ def _check_out(out: str | os.PathLike[str], pool: _Pool) -> Layout:
             raise InputError(f"out={os.fspath(out)!r} is where {label} lies; name another path")
     if not isinstance(pool.first, Checkpoint):
         return Layout.of_arrays(pool.first)
-    # A file keeps its name only inside its own folder: loaders look for model.safetensors in a new one.
-    return pool.first.layout if pool.first.path.is_dir() else pool.first.layout.as_single_file()
+    layout = pool.first.layout
+    # A lone file keeps its name only inside its own folder: loaders look for model.safetensors in a new one.
+    return layout if pool.first.path.is_dir() or layout.index_name is not None else layout.as_single_file()
 
 
 class _Buffers:

@@ -127,7 +127,7 @@ def _sync(path: Path) -> None:
 
 
 def _full(path: Path) -> str:
-    return f"{path} could not be written: the disk is full, nothing was replaced; free some space or name another folder"
+    return f"{path} could not be written: the disk is full, nothing was replaced; free space or name another folder"
 
 
 @contextmanager

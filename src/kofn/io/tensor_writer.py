@@ -16,6 +16,7 @@ from typing import Any, Self
 import numpy as np
 
 from kofn.checks import FailureError, InputError
+from kofn.io.atomic import _sync
 from kofn.io.tensors import INDEX_SUFFIX, Layout, Shard, TensorSpec, header_bytes, read_index
 
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -26,10 +27,10 @@ class CheckpointWriter:
     """Writes a checkpoint of known layout in any order and from any thread, and puts it in place whole, or not at all.
 
     `out` ending in `.safetensors` is one file; anything else is a folder, with the shards and the index of `layout`.
-    Everything is written into a hidden folder beside `out`; leaving the `with` block without an error syncs it and moves
-    it into place in one step, an error removes it, and a killed process leaves the old output as it was (its hidden
-    folder is removed by the next run on the same `out`). Other files of an existing output folder (a tokenizer, a
-    configuration) are kept.
+    Everything is written into a hidden folder beside `out`; leaving the `with` block without an error syncs it and
+    moves it into place in one step, an error removes it, and a killed process leaves the old output as it was (its
+    hidden folder is removed by the next run on the same `out`). Other files of an existing output folder (a tokenizer,
+    a configuration) are kept.
     Raises InputError if `out` cannot be an output, FailureError if the disk is full or a write fails.
     """
 
@@ -72,11 +73,11 @@ class CheckpointWriter:
             )
 
     def __enter__(self) -> Self:
-        _remove_stale(self.out)
-        needed, free = self.layout.nbytes, shutil.disk_usage(self.out.parent).free
-        if needed > free:
-            raise FailureError(f"{self.out}: disk full: {needed:,} bytes to write, {free:,} free; free some space")
         try:
+            _remove_stale(self.out)
+            needed, free = self.layout.nbytes, shutil.disk_usage(self.out.parent).free
+            if needed > free:
+                raise FailureError(f"{self.out}: disk full: {needed:,} bytes to write, {free:,} free; free some space")
             self._temp.mkdir()
             self._claim = _lock_folder(self._temp)
             for shard in self.layout.shards:
@@ -91,6 +92,8 @@ class CheckpointWriter:
                     offset += spec.nbytes
         except BaseException as error:
             self._abort()
+            if isinstance(error, PermissionError):
+                raise InputError(f"{self.out} cannot be written: {error.strerror}; choose another folder") from None
             if isinstance(error, OSError):
                 raise self._failure(error) from error
             raise
@@ -169,14 +172,6 @@ def write_arrays(out: str | os.PathLike[str], arrays: Mapping[str, np.ndarray]) 
         for shard in writer.layout.shards:
             for spec in shard.tensors:
                 writer.write(spec.name, 0, np.asarray(arrays[spec.name]).astype(spec.dtype, copy=False))
-
-
-def _sync(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _write_all(fd: int, view: memoryview, offset: int) -> None:

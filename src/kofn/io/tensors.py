@@ -8,6 +8,7 @@ whatever the size of the tensor, and a file that shrinks under us is an error me
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -63,7 +64,8 @@ class _File:
         except FileNotFoundError as error:
             raise InputError(f"{path}: no such file; check the path") from error
         except OSError as error:
-            raise FailureError(f"{path}: cannot be opened: {error.strerror}") from error
+            hint = "; raise `ulimit -n`" if error.errno == errno.EMFILE else ""
+            raise FailureError(f"{path}: cannot be opened: {error.strerror}{hint}") from error
 
     def __del__(self) -> None:
         if self.fd >= 0:

@@ -28,10 +28,12 @@ MAX_TERMS = 1 << 18
 MAX_CATEGORIES = 1000
 _BIGRAM_WORDS = 20_000_000  # above, pairs of words would take gigabytes
 _CHUNK_TEXTS = 16_384
+_CHUNK_WORDS = 2_000_000
 # Scripts written without spaces have no words to split at: each of their characters stands for itself, and the pairs
 # of neighbours that follow are their words in good part.
 _UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
 _WORDS = rf"[{_UNSPACED}]|[\w--[{_UNSPACED}]]+"
+_POWER = 4
 _LOST = 1e-4  # a row that keeps less of its unit length than this has a direction made of rounding errors
 
 
@@ -159,13 +161,7 @@ def tfidf(texts: Sequence[str] | pl.Series) -> csr_matrix:
         raise InputError(f"texts at row {series.is_null().arg_max()} is missing; fill or drop it first")
     words, starts = _words(series)
     n = len(series)
-    rows, terms = _terms(words, starts)
-    # One sort gives what a text holds and how often; codes of terms are then renumbered by their order.
-    order = np.lexsort((terms, rows))
-    rows, terms = rows[order], terms[order]
-    first = np.flatnonzero(np.concatenate(([True], (rows[1:] != rows[:-1]) | (terms[1:] != terms[:-1]))))
-    counts = np.diff(np.append(first, len(rows)))
-    rows, terms = rows[first], terms[first]
+    rows, terms, counts = _count_terms(words, starts)
     known, columns, in_texts = np.unique(terms, return_inverse=True, return_counts=True)
     keep = np.ones(len(known), bool)
     if n >= 1000 and (in_texts > 1).any():
@@ -200,15 +196,32 @@ def _words(texts: pl.Series) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     return words.cast(pl.Enum(vocabulary)).to_physical().to_numpy().astype(np.int64), starts
 
 
-def _terms(words: NDArray[np.int64], starts: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """(text, term) of every word and, in pools that allow it, of every pair of neighbours; a pair is one number too."""
-    rows = np.repeat(np.arange(len(starts) - 1, dtype=np.int32), np.diff(starts))
-    if len(words) > _BIGRAM_WORDS:
-        return rows, words
+def _count_terms(words: NDArray[np.int64], starts: NDArray[np.int64]) -> tuple[Array, Array, Array]:
+    """(text, term, how often), by text and term, of every word and, in pools that allow it, pair of neighbours.
+
+    A pair is one number too, past those of the words. Some texts are counted at a time, to keep what is sorted small.
+    """
+    pairs_too = len(words) <= _BIGRAM_WORDS
     size = int(words.max()) + 1
-    pair = rows[1:] == rows[:-1]
-    pairs = size + words[:-1][pair] * size + words[1:][pair]
-    return np.concatenate((rows, rows[1:][pair])), np.concatenate((words, pairs))
+    parts = []
+    first = 0
+    while first < len(starts) - 1:
+        last = max(first + 1, int(np.searchsorted(starts, starts[first] + _CHUNK_WORDS, side="right")) - 1)
+        rows = np.repeat(np.arange(first, last, dtype=np.int32), np.diff(starts[first : last + 1]))
+        terms = words[starts[first] : starts[last]]
+        if pairs_too:
+            pair = rows[1:] == rows[:-1]
+            terms = np.concatenate((terms, size + terms[:-1][pair] * size + terms[1:][pair]))
+            rows = np.concatenate((rows, rows[1:][pair]))
+        order = np.lexsort((terms, rows))
+        rows, terms = rows[order], terms[order]
+        new = np.ones(len(rows), bool)
+        new[1:] = (rows[1:] != rows[:-1]) | (terms[1:] != terms[:-1])
+        at = np.flatnonzero(new)
+        parts.append((rows[at], terms[at], np.diff(np.append(at, len(rows))).astype(np.int32)))
+        first = last
+    rows, terms, counts = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return rows, terms, counts
 
 
 def _principal(A: csr_matrix, dims: int, seed: int) -> Array:
@@ -228,15 +241,12 @@ def _principal(A: csr_matrix, dims: int, seed: int) -> Array:
                 X = wide @ directions
         else:
             rng = np.random.default_rng(seed)
-            Q = rng.standard_normal((terms, min(dims + 16, n, terms)), dtype=np.float32)
-            Q = np.linalg.qr(A @ Q)[0]
-            for _ in range(4):
-                Q = np.linalg.qr(A.T @ Q)[0]
-                Q = np.linalg.qr(A @ Q)[0]
-            B = (A.T @ Q).astype(np.float64)
-            values, directions = np.linalg.eigh(B.T @ B)
-            X = Q @ directions
-            X *= np.sqrt(np.maximum(values, 0))
+            Q = A @ rng.standard_normal((terms, min(dims + 16, n, terms)), dtype=np.float32)
+            for _ in range(_POWER):
+                Q = A @ (A.T @ _orthonormal(Q))
+            Q = _orthonormal(_orthonormal(Q))
+            values, directions = np.linalg.eigh(_gram(A.T @ Q))
+            X = Q @ (directions * np.sqrt(np.maximum(values, 0)))
     order = np.argsort(-values, kind="stable")[:dims]
     order = order[values[order] > max(values.max(), 0) * 1e-10]
     if len(order) == 0:
@@ -244,6 +254,22 @@ def _principal(A: csr_matrix, dims: int, seed: int) -> Array:
     X = X[:, order]
     largest = X[np.abs(X).argmax(axis=0), np.arange(len(order))]
     return np.where(largest < 0, -X, X)
+
+
+def _gram(Y: Array) -> Array:
+    """Y.T @ Y summed in float64, block by block."""
+    G = np.zeros((Y.shape[1], Y.shape[1]))
+    for start in range(0, len(Y), 8192):
+        block = Y[start : start + 8192].astype(np.float64)
+        G += block.T @ block
+    return G
+
+
+def _orthonormal(Y: Array) -> Array:
+    """An orthonormal basis of Y's columns, dependent ones dropped; by products, where QR would take 10x as long."""
+    values, directions = np.linalg.eigh(_gram(Y))
+    kept = values > max(values[-1], 0) * 1e-10
+    return Y @ (directions[:, kept] / np.sqrt(values[kept])).astype(Y.dtype)
 
 
 def embed_texts(texts: Sequence[str] | pl.Series, model: str) -> NDArray[np.float32]:

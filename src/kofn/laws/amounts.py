@@ -25,9 +25,11 @@ def duality(case: Case) -> bool:
     for price in _prices(worth, costs, plan.price):
         ceiling = math.fsum((worth - price * costs).max(axis=1).tolist()) + price * float(ask.limit)
         if value > ceiling + slack + _TIGHT * price * float(ask.limit):
-            raise broken(case, "duality", f"at the price {price!r} nothing is worth more than {ceiling!r}, got {value!r}")
+            raise broken(
+                case, "duality", f"at the price {price!r} nothing is worth more than {ceiling!r}, got {value!r}"
+            )
     if plan.status == "optimal":
-        larger = _with_budget(case, ask, ask.budget + max(1, int(costs.max())))
+        larger = _with_budget(case, ask.budget + max(1, int(costs.max())))
         if larger.status == "optimal" and _up(ask) * larger.value < value - slack:
             raise broken(case, "duality", f"a larger budget brought {larger.value!r} after {plan.value!r}")
     return True
@@ -35,7 +37,7 @@ def duality(case: Case) -> bool:
 
 @law("concave")
 def concave(case: Case) -> bool:
-    """Where each next unit costs one and is worth less: gap 0, amounts nested in the budget, marginals bracket the price."""
+    """Where each unit costs one and is worth less than the last: gap 0, nested amounts, marginals bracket the price."""
     plan, ask = case.plan, Levels.of(case)
     worth = _worth(ask)
     width = worth.shape[1]
@@ -56,7 +58,7 @@ def concave(case: Case) -> bool:
     if not dearest - slack <= plan.price <= cheapest + slack:
         raise broken(case, "concave", f"price {plan.price!r} is not between {dearest!r} and {cheapest!r}")
     if len(np.unique(steps)) == steps.size:
-        more = _with_budget(case, ask, ask.budget + 1)
+        more = _with_budget(case, ask.budget + 1)
         if (more.amounts < plan.amounts).any():
             raise broken(case, "concave", f"one unit more turned {plan.amounts} into {more.amounts}")
     return True
@@ -80,7 +82,7 @@ def _prices(worth: Floats, costs: Floats, own: float) -> list[float]:
     return [0.0, own, 2 * own, *turns.tolist(), *((turns[1:] + turns[:-1]) / 2).tolist()]
 
 
-def _with_budget(case: Case, ask: Levels, budget: Fraction) -> Any:
+def _with_budget(case: Case, budget: Fraction) -> Any:
     whole = budget.denominator == 1
     options = {name: value for name, value in case.options.items() if name != "mean_budget"}
     return case.again(options=options, budget=int(budget) if whole else float(budget))

@@ -16,7 +16,7 @@ from kofn.laws.traits import relabel
 
 @law("blend", verbs=("combine",))
 def blend(case: Case) -> bool:
-    """What the form promises: simplex, affine and linear are that sum of the members; order relabels; elementwise permutes.
+    """What the form promises: a sum of the members, an order of the alternatives, or one element at a time.
 
     linear: scaling commutes, and the result is the members' sum under `weights`. affine: these sum to one, copies give
     the copy, a shift shifts. simplex: they are >= 0, so the result lies in the members' box. order: relabelling the
@@ -51,7 +51,9 @@ def mapped(member: Any, change: Callable[[NDArray[Any]], NDArray[Any]]) -> Any:
 
 def _rounding(member: Any) -> Floats:
     """Half a unit in the last place of one, for every number of a member."""
-    arrays = [np.asarray(member[name]) for name in sorted(member)] if isinstance(member, Mapping) else [np.asarray(member)]
+    arrays = (
+        [np.asarray(member[name]) for name in sorted(member)] if isinstance(member, Mapping) else [np.asarray(member)]
+    )
     return np.concatenate([np.full(array.size, _epsilon(array.dtype)) for array in arrays])
 
 
@@ -105,7 +107,9 @@ def _copies_and_shifts(case: Case) -> None:
 def _box(case: Case) -> None:
     rows = np.array([flat(member) for member in _members(case)])
     low, high = rows.min(axis=0), rows.max(axis=0)
-    _agree(case, "the members' box", case.plan.result, np.clip(flat(case.plan.result), low, high), np.abs(rows).max(axis=0))
+    _agree(
+        case, "the members' box", case.plan.result, np.clip(flat(case.plan.result), low, high), np.abs(rows).max(axis=0)
+    )
 
 
 def _elementwise(case: Case) -> bool:
@@ -161,10 +165,10 @@ def mergeable(case: Case) -> bool:
         statistics.append(_added(a, b))
     merged, whole = statistics[0], plan.statistic
     for name in whole:
-        a, b = flat(merged[name]), flat(whole[name])
-        scale = float(np.abs(b).max(initial=0.0)) + float(np.abs(a).max(initial=0.0))
-        if a.shape != b.shape or not np.allclose(a, b, rtol=1e-10, atol=1e-10 * scale, equal_nan=True):
-            raise broken(case, "mergeable", f"{name} of the parts {[p.tolist() for p in np.split(places, cuts)]} is {a}, not {b}")
+        got, want = flat(merged[name]), flat(whole[name])
+        scale = float(np.abs(want).max(initial=0.0)) + float(np.abs(got).max(initial=0.0))
+        if got.shape != want.shape or not np.allclose(got, want, rtol=1e-10, atol=1e-10 * scale, equal_nan=True):
+            raise broken(case, "mergeable", f"{name}, cut at {cuts} of {places}, is {got}, not {want}")
     _finished(case, whole)
     return True
 
@@ -219,7 +223,7 @@ def permuted(member: Mapping[str, Any], order: NDArray[np.int64]) -> dict[str, A
 
 @law("aligned")
 def aligned(case: Case) -> bool:
-    """Permuting the hidden units of any member leaves the result's function as it is; a permuted copy merges back exactly."""
+    """Permuting hidden units of any member leaves the result's function as it is; a permuted copy merges back."""
     members = _members(case)
     if not all(isinstance(member, Mapping) and set(member) == set(HIDDEN) for member in members):
         return False

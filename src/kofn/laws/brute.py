@@ -10,7 +10,6 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from kofn.laws.case import Case
 from kofn.laws.recount import Bools, Levels, set_function
@@ -28,7 +27,7 @@ def subsets(n: int) -> Bools:
 
 
 def feasible_sets(n: int, words: Mapping[str, Any]) -> Bools:
-    """(m, n) every set that the checked words of a selection allow: what is asked, said once more without cleverness."""
+    """(m, n) every set that the checked words of a selection allow: the constraints said once more, plainly."""
     masks = subsets(n)
     counts = masks.sum(axis=1)
     keep = np.ones(len(masks), bool)
@@ -134,9 +133,3 @@ def best_levels(ask: Levels, budget: Fraction | None = None) -> float | None:
             return None
         best = after
     return sign * max(best.values()) if best else None
-
-
-def all_levels(ask: Levels) -> NDArray[np.int64]:
-    """(L^n, n) every choice of one level an item."""
-    n, width = ask.curves.shape
-    return np.array(list(itertools.product(range(width), repeat=n)), np.int64)

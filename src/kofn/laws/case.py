@@ -134,7 +134,9 @@ def laws_of(entry: Entry) -> list[str]:
     """
     for trait in entry.traits:
         if trait not in LAWS:
-            raise InputError(f"method {entry.name!r} declares the trait {trait!r}, which is no law{nearest(trait, LAWS)}")
+            raise InputError(
+                f"method {entry.name!r} declares the trait {trait!r}, which is no law{nearest(trait, LAWS)}"
+            )
     return list(dict.fromkeys([*REGISTRY.always, *REGISTRY.by_verb.get(entry.verb, ()), *entry.traits]))
 
 

@@ -1,7 +1,7 @@
 """Every objective again, written out plainly in float64 from the checked arguments alone.
 
-Nothing here shares code or state with the methods: distances are differences, set functions are maxima over columns, sums
-are exact. `info["objective"]` names the function that a plan's `value` is.
+Nothing here shares code or state with the methods: distances are differences, set functions are maxima over
+columns, sums are exact. `info["objective"]` names the function that a plan's `value` is.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def _similarity(case: Case) -> Floats:
         return np.asarray(given.toarray() if is_sparse(given) else given, np.float64)
     apart = pairwise(words["X"], words.get("metric", "euclidean"))
     if words.get("metric") == "cosine":
-        return 1 - apart / 2
+        apart = apart / 2
     offset = float(case.plan.info["offset"])
     if offset < apart.max() * (1 - case.rtol):
         raise broken(case, "recount", f"offset {offset!r} is below the largest distance {apart.max()!r}")

@@ -270,7 +270,7 @@ def named(case: Case) -> bool:
     if "ids" in case.given:
         return False
     keys = np.array([f"id{(7 * row + 3) % (case.n + 11)}_{row}" for row in range(case.n)])
-    rows = {
+    rows: dict[str, Any] = {
         name: [keys[row] for row in case.words[name].tolist()]
         for name in ("include", "exclude", "start")
         if name in case.given

@@ -1,4 +1,4 @@
-"""The laws of a good answer, by the trait that a method declares: how near to the optimum, stable against which change."""
+"""The laws of a good answer, by the trait that a method declares."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from kofn.checks import is_sparse
 from kofn.laws import brute
 from kofn.laws.case import Case, broken, law, near
-from kofn.laws.recount import Bools, Floats, SetFunction, set_function
+from kofn.laws.recount import Bools, SetFunction, set_function
 
 _TIGHT = 1e-9
 
@@ -47,7 +47,7 @@ def greedy(case: Case) -> bool:
     """Each pick adds the most of all that leave the rest completable (the most per cost under a budget).
 
     Where the objective is monotone and submodular: gains do not rise, a smaller k gives a prefix, and the value is at
-    least 1 - 1/e of the optimum under k, 1/2 under quotas, (1 - 1/e)/2 under a budget, and what the plan itself promises.
+    least 1 - 1/e of the optimum under k, 1/2 under quotas, (1 - 1/e)/2 under a budget, and what the plan promises.
     """
     plan, words = case.plan, case.words
     rule = set_function(case)
@@ -143,7 +143,9 @@ def swap_optimal(case: Case) -> bool:
             other = rule.value([*medoids[:place], item, *medoids[place + 1 :]])
             if other < loss - _slack(case) * abs(loss):
                 raise broken(
-                    case, "swap-optimal", f"row {item} for row {medoids[place]} lowers the loss from {loss!r} to {other!r}"
+                    case,
+                    "swap-optimal",
+                    f"row {item} for row {medoids[place]} lowers the loss from {loss!r} to {other!r}",
                 )
     again = case.again(start=plan)
     if not np.array_equal(again.medoids, plan.medoids):
@@ -181,7 +183,9 @@ def priced(case: Case) -> bool:
         loose = np.abs(over[rows, plan.bins])
         if len(loose) and loose.max() > size:
             at = int(loose.argmax())
-            raise broken(case, "priced", f"item {rows[at]} is in bin {plan.bins[at]}, which it values {loose[at]!r} less")
+            raise broken(
+                case, "priced", f"item {rows[at]} is in bin {plan.bins[at]}, which it values {loose[at]!r} less"
+            )
         idle = (plan.col_margin < room - _TIGHT) & (v > size)
         if idle.any():
             raise broken(case, "priced", f"bin {int(idle.argmax())} has room and a price of {v[idle][0]!r}")
@@ -209,7 +213,9 @@ def capped_routing(case: Case) -> bool:
                 raise broken(case, "capped-routing", f"item {i} wants bin {j}, which has room")
             least = min((scores[other, j] for other in inside[j]), default=math.inf)
             if least < scores[i, j]:
-                raise broken(case, "capped-routing", f"item {i} scores {scores[i, j]!r} in bin {j}, which holds {least!r}")
+                raise broken(
+                    case, "capped-routing", f"item {i} scores {scores[i, j]!r} in bin {j}, which holds {least!r}"
+                )
     return envy
 
 
@@ -283,16 +289,3 @@ def _as_answer(case: Case, plan: Any, order: NDArray[np.int64] | None) -> Any:
         return sorted(back[plan.medoids].tolist())
     rows = [sorted(plan.bins[plan.indptr[i] : plan.indptr[i + 1]].tolist()) for i in range(case.n)]
     return [rows[i] for i in place.tolist()]
-
-
-__all__ = [
-    "Floats",
-    "capped_routing",
-    "equivariant",
-    "greedy",
-    "priced",
-    "relabel",
-    "relabel_options",
-    "sandwich",
-    "swap_optimal",
-]

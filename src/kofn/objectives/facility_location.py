@@ -17,6 +17,8 @@ from kofn.objectives.similarity import Floats, ceiling, exact_sum, geometry, is_
 Ints = NDArray[np.int64]
 # Bytes beside X for each item: costs, gains, weights, and the exact distances of a batch of rivals.
 _BYTES_AN_ITEM = 8 * 36
+# Following up on one change takes as long as looking at this many costs, however few items changed.
+_COSTS_A_CHANGE = 1 << 18
 
 
 class FacilityLocation:
@@ -38,7 +40,8 @@ class FacilityLocation:
     Attributes:
         tolerance: the largest error of `gains` now, against `exact_gains`. A proven bound, usually far from reached.
         nearest: (n,) position, in picking order, of the pick that stands for each item; -1 for none.
-        calls: candidate evaluations so far. distance_evals: costs of (item, candidate) looked at so far.
+        distance_evals: costs of (item, candidate) looked at so far.
+        calls: the same in full evaluations of a candidate, n costs each; an update of a part counts as that part.
 
     Raises:
         InputError: not exactly one of X and similarity, bad values, or `max_memory` too small.
@@ -65,6 +68,8 @@ class FacilityLocation:
     sense = "max"
     submodular = True
     monotone = True
+    # After a pick only the items that it changed matter, for all candidates alike: following up on a few saves little.
+    eager = True
 
     def __init__(
         self,
@@ -89,10 +94,10 @@ class FacilityLocation:
         self._unit = 1.0
         self._from_rows = similarity is None
         self._source = self._open(max_memory, n_threads)
-        self.calls = 0
         self.nearest = np.full(self.n, -1, np.int64)
         self._cost = np.full(self.n, self._source.start)
         self._total = self._cost_in_total()
+        self._open = len(self._open_items())
         self._picks = 0
         self._gain = np.zeros(self.n)
         # How many picks a candidate's gain accounts for; those before `_since` are not brought up to date but taken afresh.
@@ -124,6 +129,16 @@ class FacilityLocation:
         return self._source.pairs
 
     @property
+    def offset(self) -> float:
+        """c of the similarity c - distance; 0 where similarities were given."""
+        return self._unit * self._source.start if self._from_rows else 0.0
+
+    @property
+    def calls(self) -> int:
+        """Full evaluations of a candidate so far."""
+        return -(-self._source.pairs // self.n)
+
+    @property
     def tolerance(self) -> float:
         """The largest error of any gain returned now, against `exact_gains`."""
         if self._from_rows and self._total == 0:
@@ -142,9 +157,11 @@ class FacilityLocation:
         Cheapest when all candidates that matter are asked for together after each pick.
         """
         candidates = np.asarray(candidates, np.int64)
-        behind = np.unique(candidates[self._seen[candidates] < self._picks])
+        behind = candidates[self._seen[candidates] < self._picks]
         if len(behind):
-            self._catch_up(behind)
+            late = np.zeros(self.n, bool)
+            late[behind] = True
+            self._catch_up(np.flatnonzero(late))
         # No candidate saves less than nothing or more than everything, whatever rounding says.
         upper = self._total if self._from_rows else np.inf
         return self._unit * np.clip(self._gain[candidates], 0.0, upper)
@@ -152,7 +169,6 @@ class FacilityLocation:
     def exact_gains(self, candidates: Any) -> Floats:
         """Marginal gains from float64 differences, summed exactly and rounded once. O(n d) a candidate."""
         candidates = np.asarray(candidates, np.int64)
-        self.calls += len(candidates)
         return self._unit * self._source.exact(candidates, self._cost, self._weights)
 
     def add(self, item: int) -> float:
@@ -190,24 +206,37 @@ class FacilityLocation:
         return math.fsum((self._weights * best).tolist())
 
     def _catch_up(self, behind: Ints) -> None:
-        self.calls += len(behind)
         seen = self._seen[behind]
-        fresh = behind[seen < self._since]
+        taken_afresh = seen < self._since
+        if self._following(seen[~taken_afresh]) > (len(behind) - int(taken_afresh.sum())) * self._open:
+            taken_afresh[:] = True
+        fresh = behind[taken_afresh]
         if len(fresh):
             items = self._open_items()
             everything = Change(items, self._cost[items], np.full(len(items), -np.inf))
             self._gain[fresh] = self._source.savings(fresh, everything, self._weights)
             self._largest = max(self._largest, float(self._gain[fresh].max()))
-        for pick, change in enumerate(self._changes, self._since):
-            late = behind[(seen >= self._since) & (seen <= pick)]
-            if len(late) and len(change.items):
+            behind, seen = behind[~taken_afresh], seen[~taken_afresh]
+            self._seen[fresh] = self._picks
+        for pick in range(int(seen.min(initial=self._picks)), self._picks):
+            change = self._changes[pick - self._since]
+            late = behind[seen <= pick]
+            if len(change.items):
                 self._gain[late] -= self._source.savings(late, change, self._weights)
         self._seen[behind] = self._picks
+
+    def _following(self, seen: Ints) -> int:
+        """Costs to look at to bring candidates up to date change by change, with what each change costs by itself."""
+        if not len(seen):
+            return 0
+        late = np.cumsum(np.bincount(seen - self._since, minlength=len(self._changes)))
+        sizes = np.array([len(change.items) for change in self._changes])
+        return int((late * sizes + (late > 0) * _COSTS_A_CHANGE).sum())
 
     def _forget(self) -> None:
         """Drop changes that cost more to follow than a fresh look does; whoever is that far behind takes one."""
         pending, kept = 0, len(self._changes)
-        room = len(self._open_items())
+        room = self._open = len(self._open_items())
         while kept and len(self._changes) - kept < 64 and pending < room:
             kept -= 1
             pending += len(self._changes[kept].items)

@@ -10,12 +10,12 @@ import numpy as np
 
 from kofn.plans import Plan
 from kofn.report.context import Context
-from kofn.report.page import E, bytes_, describe, facts, number, percent, seconds, stat, user, version
+from kofn.report.page import MINUS, E, bytes_, describe, facts, number, percent, seconds, stat, user, version
 
 STATUS = {
     "optimal": ("optimal", "no better answer exists"),
     "local": ("locally optimal", "no single swap improves it"),
-    "approximate": ("approximate", "the method has a proven ratio"),
+    "approximate": ("approximate", "within a proven ratio of the best"),
     "heuristic": ("heuristic", "no promise about the best possible"),
     "stopped": ("stopped early", "a valid answer, cut short"),
 }
@@ -68,7 +68,8 @@ def ran(context: Context) -> Element:
     rows: list[tuple[str, Any]] = [("method", user(plan.method or "unnamed"))]
     rows += [(f"option {name}", user(describe(value))) for name, value in sorted(plan.options.items())]
     if context.X is not None:
-        rows.append(("metric", context.metric))
+        cosine = f"cosine: (1 {MINUS} cos) / 2"
+        rows.append(("distance", cosine if context.metric == "cosine" else context.metric))
     rows.append(("seed", user(plan.seed) if plan.seed is not None else "none: nothing was drawn"))
     rows.append(("status", f"{plan.status}: {STATUS[plan.status][1]}"))
     if math.isfinite(plan.value):
@@ -112,6 +113,8 @@ def _measured(plan: Plan) -> list[tuple[str, Any]]:
             rows.append(("time", seconds(float(value))))
         elif name == "peak_bytes":
             rows.append(("peak memory", bytes_(float(value))))
+        elif name == "guarantee" and plan.sense == "max":
+            rows.append(("guaranteed by theory", f"≥ {percent(float(value))} of the best possible"))
         elif name in _COUNTERS:
             rows.append((_COUNTERS[name], number(value)))
         elif isinstance(value, str | bool | int | float | np.generic):

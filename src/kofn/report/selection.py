@@ -81,14 +81,10 @@ def _stats(context: Context, picks: Any, cover: measures.Coverage | None) -> lis
 
 
 def _spent(plan: Any) -> str:
-    lines = [
-        f"{name} {describe(plan.used[name])} of {describe(limit)}"
-        for name, limit in plan.budget.items()
-        if name in plan.used and np.ndim(limit) == 0 and not isinstance(limit, dict) and name != "k"
-    ]
-    if lines:
-        return "; ".join(lines)
-    return f"{percent(len(plan.indices) / plan.n)} of the pool"
+    """The budgets that were spent; the count and the quotas have their own places."""
+    budgets = [name for name in plan.budget if name in plan.used and name != "k" and not name.startswith("quota ")]
+    lines = [f"{name} {describe(plan.used[name])} of {describe(plan.budget[name])}" for name in budgets]
+    return "; ".join(lines) or f"{percent(len(plan.indices) / plan.n)} of the pool"
 
 
 def _share(context: Context, picks: Any, cover: measures.Coverage | None) -> tuple[float, str, str] | None:

@@ -379,6 +379,8 @@ class _Search:
             budget=limit,
             info={
                 "objective": objective,
+                # Without the c of "c - distance" a value cannot be compared with another, nor recounted.
+                **({"offset": float(rule.offset)} if hasattr(rule, "offset") else {}),
                 "guarantee": self._guarantee() if promised and not self.stopped else None,
                 "oracle_calls": rule_calls(rule) + self.calls_before,
                 "distance_evals": int(getattr(rule, "distance_evals", 0)),

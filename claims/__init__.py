@@ -1,0 +1,140 @@
+"""What each paper promises, re-run through the public API and held against what was recorded.
+
+A claim is one file, `pNNN_short_name.py` here or in `outside/`, holding one function:
+
+    @claim(paper=33, says="FasterPAM reaches PAM's loss while its work does not grow with k as PAM's does")
+    def check(seed: int, scale: str, broken: bool = False) -> Evidence: ...
+
+`python -m claims --ids 33 --seed 7` runs it; `--broken` runs the same code with the mechanism off, and then the claim
+must not hold. `recorded.json` keeps what came out: `holds`, `does-not-hold` with the reason, or `not-run`.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+KINDS = ("measured", "reduced", "simulated")
+OUTCOMES = ("holds", "does-not-hold", "not-run")
+SCALES = ("small", "full")
+_FILE = re.compile(r"p(\d+)_(\w+)\.py")
+
+
+class ClaimError(Exception):
+    """A claim that cannot be found or read: one line that says what to do."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What one run of a claim found.
+
+    Args:
+        holds: whether everything the claim says was met in this run.
+        measured: the figures, by name; plain numbers, texts, lists and mappings.
+        expected: what the figures had to meet.
+        baseline: what it was compared with, and how that was tuned.
+        kind: "measured" (the paper's experiment), "reduced" (a smaller one of the same form) or "simulated".
+    """
+
+    holds: bool
+    measured: Mapping[str, Any]
+    expected: str
+    baseline: str
+    kind: str
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"kind={self.kind!r}: one of {', '.join(KINDS)}")
+
+
+Check = Callable[..., Evidence]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim that is loaded and ready to run."""
+
+    paper: int
+    says: str
+    check: Check
+
+
+@dataclass(frozen=True)
+class Source:
+    """A claim's file: what can be known of it without importing it."""
+
+    paper: int
+    name: str
+    path: Path
+
+    @property
+    def module(self) -> str:
+        """The dotted name to import."""
+        inside = self.path.resolve().relative_to(HERE).with_suffix("")
+        return ".".join(("claims", *inside.parts))
+
+    @property
+    def says(self) -> str:
+        """The claim's sentence, read from the text of the file."""
+        for node in ast.walk(ast.parse(self.path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "claim":
+                for word in node.keywords:
+                    if word.arg == "says":
+                        return str(ast.literal_eval(word.value))
+        raise ClaimError(f"{self.path.name} has no @claim(paper=..., says=...)")
+
+    def load(self) -> Claim:
+        """Import the file and take its claim."""
+        module = importlib.import_module(self.module)
+        found = [value.__claim__ for value in vars(module).values() if hasattr(value, "__claim__")]
+        if len(found) != 1:
+            raise ClaimError(f"{self.path.name} has {len(found)} functions under @claim; a file holds one")
+        if found[0].paper != self.paper:
+            raise ClaimError(f"{self.path.name} claims paper {found[0].paper}; its name says {self.paper}")
+        one: Claim = found[0]
+        return one
+
+
+def claim(*, paper: int, says: str) -> Callable[[Check], Check]:
+    """Mark a function as the claim of its file."""
+
+    def mark(check: Check) -> Check:
+        check.__claim__ = Claim(paper, says, check)  # type: ignore[attr-defined]
+        return check
+
+    return mark
+
+
+def discover(folder: Path = HERE) -> dict[int, Source]:
+    """Every claim by its paper's number, found by file name; nothing is imported."""
+    found: dict[int, Source] = {}
+    for path in sorted([*folder.glob("p*_*.py"), *folder.glob("outside/p*_*.py")]):
+        match = _FILE.fullmatch(path.name)
+        if match is None:
+            continue
+        paper = int(match[1])
+        if paper in found:
+            raise ClaimError(f"paper {paper} has two claims: {found[paper].path.name} and {path.name}; keep one")
+        found[paper] = Source(paper, match[2], path)
+    return dict(sorted(found.items()))
+
+
+def recorded(path: Path = HERE / "recorded.json") -> dict[int, dict[str, str]]:
+    """The recorded outcome of every claim, `{paper: {"outcome": ..., "reason": ...}}`."""
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError) as error:
+        raise ClaimError(f"{path} cannot be read ({error}); it maps each paper to its outcome") from None
+    for paper, row in rows.items():
+        if row.get("outcome") not in OUTCOMES:
+            raise ClaimError(f"{path.name}: paper {paper} has outcome {row.get('outcome')!r}; {', '.join(OUTCOMES)}")
+        if row["outcome"] != "holds" and not row.get("reason"):
+            raise ClaimError(f"{path.name}: paper {paper} is recorded as {row['outcome']} and gives no reason")
+    return {int(paper): row for paper, row in rows.items()}

@@ -1,0 +1,172 @@
+"""`python -m claims`: run claims, hold them against their recorded outcomes, write what came out."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from claims import HERE, SCALES, ClaimError, Source, discover, recorded
+from claims.harness.touched import touched
+
+Row = dict[str, Any]
+
+
+def main(arguments: Sequence[str] | None = None, *, folder: Path = HERE) -> int:
+    """Run what was asked for. Exit 0: all outcomes as recorded (with --broken: no claim holds), 1: not so, 2: usage."""
+    asked = _parser().parse_args(arguments)
+    try:
+        sources = discover(folder)
+        outcomes = recorded(folder / "recorded.json")
+        if asked.list:
+            for paper, source in sources.items():
+                print(f"{paper:4d}  {outcomes.get(paper, {}).get('outcome', 'unrecorded'):13s}  {source.says}")
+            return 0
+        chosen = _choose(asked, sources, folder)
+        if asked.write and (not asked.all or asked.broken):
+            raise ClaimError("--write needs --all and no --broken: RESULTS.md has one row for every claim")
+    except ClaimError as error:
+        print(f"claims: {error}", file=sys.stderr)
+        return 2
+    rows = []
+    for number, source in enumerate(chosen, 1):
+        row = run(source, outcomes.get(source.paper), seed=asked.seed, scale=asked.scale, broken=asked.broken)
+        rows.append(row)
+        print(f"[{number}/{len(chosen)}] " + _line(row), flush=True)
+    if asked.json:
+        _write(Path(asked.json), json.dumps(rows, indent=1, default=_plain) + "\n")
+    if asked.write:
+        _write(folder / "RESULTS.md", results(rows, seed=asked.seed, scale=asked.scale))
+    wrong = [row["paper"] for row in rows if not row["agrees"]]
+    if wrong:
+        meant = "held although broken, or failed to run" if asked.broken else "came out otherwise than recorded"
+        print(f"claims: {', '.join(map(str, wrong))} {meant}", file=sys.stderr)
+    return 1 if wrong else 0
+
+
+def run(
+    source: Source, record: Mapping[str, str] | None, *, seed: int, scale: str = "small", broken: bool = False
+) -> Row:
+    """Run one claim and say whether it came out as recorded; with `broken`, whether it failed as it must."""
+    outcome = record["outcome"] if record else "unrecorded"
+    row: Row = {"paper": source.paper, "claim": source.name, "holds": None, "measured": {}, "expected": "", "baseline": ""}
+    row |= {"kind": "", "says": source.says, "seconds": 0.0, "recorded": outcome, "reason": (record or {}).get("reason")}
+    row |= {"seed": seed, "scale": scale, "broken": broken, "error": None, "agrees": False}
+    if outcome == "not-run":
+        return row | {"agrees": True}
+    began = time.perf_counter()
+    try:
+        evidence = source.load().check(seed=seed, scale=scale, broken=broken)
+    except Exception as error:  # a claim that raises is an outcome of its own: it neither holds nor fails to hold
+        return row | {"error": f"{type(error).__name__}: {error}", "seconds": time.perf_counter() - began}
+    row |= {"holds": bool(evidence.holds), "measured": dict(evidence.measured), "expected": evidence.expected}
+    row |= {"baseline": evidence.baseline, "kind": evidence.kind, "seconds": time.perf_counter() - began}
+    return row | {"agrees": not evidence.holds if broken else outcome == ("holds" if evidence.holds else "does-not-hold")}
+
+
+def results(rows: Sequence[Row], *, seed: int, scale: str) -> str:
+    """The text of RESULTS.md."""
+    parts = [
+        "# Claims",
+        "",
+        f"Written by `python -m claims --all --write` (seed {seed}, scale {scale}). Every row is re-run by that command;",
+        "with `--broken` the mechanism is switched off and none may hold. Seconds are of the machine it ran on.",
+        "",
+        "| paper | claim | outcome | recorded | kind | seconds |",
+        "|---:|---|---|---|---|---:|",
+    ]
+    for row in rows:
+        cells = [row["paper"], _cell(row["says"]), _outcome(row), row["recorded"], row["kind"], f"{row['seconds']:.1f}"]
+        parts.append("| " + " | ".join(map(str, cells)) + " |")
+    for row in rows:
+        parts += ["", f"## {row['paper']}: {row['claim'].replace('_', ' ')}", "", f"{row['says']}.", ""]
+        if row["error"]:
+            parts.append(f"- Failed to run: {row['error']}")
+        if row["reason"]:
+            parts.append(f"- Recorded as {row['recorded']}: {row['reason']}")
+        if row["expected"]:
+            parts += [f"- Expected: {row['expected']}", f"- Baseline: {row['baseline']}"]
+        parts += [f"- {name}: {_text(value)}" for name, value in row["measured"].items()]
+    return "\n".join(parts) + "\n"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m claims", description="Re-run what the papers promise.")
+    parser.add_argument("--ids", nargs="+", type=int, metavar="PAPER", help="the papers whose claims to run")
+    parser.add_argument("--all", action="store_true", help="run every claim")
+    parser.add_argument("--changed", metavar="REV", help="run the claims that the changes since this revision touch")
+    parser.add_argument("--rotate", type=int, metavar="N", help="also run every N-th claim; --seed says which ones")
+    parser.add_argument("--list", action="store_true", help="print each claim and its recorded outcome, run nothing")
+    parser.add_argument("--seed", type=int, default=0, help="whole number that every draw of a claim derives from")
+    parser.add_argument("--scale", choices=SCALES, default="small", help="small: about 10 s a claim; full: more data")
+    parser.add_argument("--broken", action="store_true", help="switch the mechanism off: then no claim may hold")
+    parser.add_argument("--json", metavar="FILE", help="write the outcomes to this file")
+    parser.add_argument("--write", action="store_true", help="write RESULTS.md, with --all")
+    return parser
+
+
+def _choose(asked: argparse.Namespace, sources: Mapping[int, Source], folder: Path) -> list[Source]:
+    if asked.seed < 0:
+        raise ClaimError(f"--seed {asked.seed}: give a whole number >= 0")
+    if asked.rotate is not None and asked.rotate < 1:
+        raise ClaimError(f"--rotate {asked.rotate}: give a whole number >= 1")
+    if not (asked.ids or asked.all or asked.changed or asked.rotate):
+        raise ClaimError("say which: --ids PAPER ..., --all, --changed REV, --rotate N, or --list")
+    unknown = [paper for paper in asked.ids or () if paper not in sources]
+    if unknown:
+        raise ClaimError(f"no claim for paper {unknown[0]}; there are {', '.join(map(str, sources))}")
+    wanted = set(sources if asked.all else asked.ids or ())
+    if asked.changed:
+        wanted |= touched(asked.changed, sources, folder.parent)
+    if asked.rotate:
+        # Each claim's turn depends on its place in the list, so that the turns are of equal length.
+        wanted |= {paper for place, paper in enumerate(sources) if place % asked.rotate == asked.seed % asked.rotate}
+    return [sources[paper] for paper in sources if paper in wanted]
+
+
+def _outcome(row: Row) -> str:
+    if row["error"]:
+        return "failed to run"
+    return "not run" if row["holds"] is None else "holds" if row["holds"] else "does not hold"
+
+
+def _line(row: Row) -> str:
+    verdict = "as recorded" if row["agrees"] else f"recorded: {row['recorded']}"
+    if row["broken"]:
+        verdict = "as it must when broken" if row["agrees"] else "broken, so it must not"
+    text = f"{row['paper']} {row['claim']}: {_outcome(row)} ({verdict}), {row['seconds']:.1f} s"
+    return text + (f"; {row['error']}" if row["error"] else "")
+
+
+def _write(path: Path, text: str) -> None:
+    """Whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+def _plain(value: Any) -> Any:
+    """NumPy's numbers and arrays as JSON has them."""
+    return value.tolist()
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_text(item)}" for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_text(item) for item in value) + "]"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

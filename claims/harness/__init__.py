@@ -1,0 +1,1 @@
+"""Shared rigs: paired comparisons, seeds over processes, small learners, data."""

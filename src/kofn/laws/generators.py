@@ -1,0 +1,243 @@
+"""Valid calls of any method, drawn from the arguments it takes: Hypothesis strategies keyed by the argument set.
+
+A witness (an answer that meets every constraint) is drawn first and the constraints around it, so every call is
+feasible by construction: an `InfeasibleError` on one of them is a broken law.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from kofn.laws import inputs
+from kofn.laws.inputs import Draw
+from kofn.registry import DERIVE, Entry
+
+# What qualifies which inputs: a metric reads rows, weights count the items of a pool that is compared pair by pair.
+_QUALIFIES = {"metric": {"X"}, "weights": {"X", "distances", "similarity", "members", "rankings"}}
+_OBJECTIVE = {"X": "facility_location", "similarity": "facility_location", "scores": "modular"}
+_LABELS: tuple[Callable[[int], Any], ...] = (str, int, lambda code: f"group {code}")
+
+
+@dataclass(frozen=True)
+class Call:
+    """One valid call."""
+
+    given: dict[str, Any]
+    options: dict[str, Any]
+
+
+@st.composite
+def calls(draw: Draw, entry: Entry, *, law: str = "", most: int = 7) -> Call:
+    """Calls of `entry` with pools of up to `most` items; `law` leans the draw towards what that law is about."""
+    n = draw(st.integers(2 if law in ("mergeable", "blend", "aligned", "equivariant") else 1, most))
+    ties = law != "equivariant" or entry.verb == "combine"
+    options: dict[str, Any] = {}
+    given = _sources(draw, entry, n, law, ties, options)
+    for name, source in _QUALIFIES.items():
+        if name in entry.accepted and given.keys() & source and draw(st.integers(0, 2)) == 0:
+            given[name] = _qualifier(draw, name, given)
+    if "metric" not in given and "X" in given and DERIVE["distances"][0] not in entry.accepted:
+        # Distances will be derived, in the metric that the call names or the default.
+        given["metric"] = draw(st.sampled_from(("euclidean", "sqeuclidean", "cosine")))
+    if entry.verb == "select":
+        _constrain(draw, entry, n, given)
+    elif entry.verb == "assign":
+        _bins(draw, entry, n, given)
+    elif entry.verb == "allocate":
+        _spend(draw, entry, given, options, plain=law == "concave")
+    if "objective" in entry.accepted and draw(st.booleans()):
+        given["objective"] = next(name for word, name in _OBJECTIVE.items() if word in given)
+    if "seed" in entry.accepted:
+        given["seed"] = draw(st.integers(0, 2**40))
+    for name in entry.options:
+        if name in OPTIONS and name not in options:
+            OPTIONS[name](draw, given, options)
+    return Call(given, options)
+
+
+def _sources(draw: Draw, entry: Entry, n: int, law: str, ties: bool, options: dict[str, Any]) -> dict[str, Any]:
+    """The inputs: the required ones, one of each group of alternatives, or rows to derive distances from."""
+    words = [word for word in entry.required if word in _MAKERS]
+    words += [draw(st.sampled_from([w for w in group if w in _MAKERS])) for group in entry.needs]
+    given: dict[str, Any] = {}
+    for word in words:
+        if word in DERIVE and DERIVE[word][0] not in entry.accepted and draw(st.booleans()):
+            word = DERIVE[word][0]
+        if word == "scores":
+            make = inputs.score_table if entry.verb == "assign" else inputs.score_vector
+            given[word] = make(draw, n, ties=ties)
+        elif word == "curves":
+            if "sense" in entry.options and draw(st.booleans()):
+                options["sense"] = draw(st.sampled_from(("min", "max")))
+            sense = options.get("sense", "min")
+            given[word] = inputs.curve_table(draw, n, ties=ties, concave=law == "concave", sense=sense)
+        elif word == "members":
+            count = min(n, 5) if law != "mergeable" else max(2, min(n, 5))
+            kind = "network" if law == "aligned" else "array" if law == "mergeable" else None
+            given[word] = inputs.blend_members(draw, count, ties=ties, kind=kind)
+        else:
+            given[word] = _MAKERS[word](draw, n, ties=ties)
+    return given
+
+
+_MAKERS: dict[str, Callable[..., Any]] = {
+    "X": inputs.vectors,
+    "distances": inputs.distance_matrix,
+    "similarity": inputs.similarity_matrix,
+    "scores": inputs.score_vector,
+    "curves": inputs.curve_table,
+    "members": inputs.blend_members,
+    "rankings": inputs.ballots,
+}
+
+
+def _qualifier(draw: Draw, name: str, given: Mapping[str, Any]) -> Any:
+    if name == "metric":
+        return draw(st.sampled_from(("euclidean", "sqeuclidean", "cosine")))
+    source = next(iter(given.values()))
+    count = source.shape[0] if hasattr(source, "shape") else len(source)
+    weights = np.array(draw(st.lists(st.integers(0, 3), min_size=count, max_size=count)), np.float64)
+    if not weights.any():
+        weights[draw(st.integers(0, count - 1))] = 1.0
+    if "members" in given and count > 1 and draw(st.integers(0, 3)) == 0:
+        # Signed weights, as task vectors have them, that still sum to one or more.
+        weights[0], weights[1] = -1.0, weights[1] + 3.0
+    return weights * draw(st.sampled_from((1.0, 0.25, 0.1)))
+
+
+def _constrain(draw: Draw, entry: Entry, n: int, given: dict[str, Any]) -> None:
+    """k, budget, quotas, include, exclude and start around a witness."""
+    takes = set(entry.accepted)
+    size = draw(st.integers(1, n))
+    order = np.array(draw(st.permutations(range(n))))
+    witness, others = order[:size], order[size:]
+    spend = "costs" in takes and draw(st.booleans())
+    if spend:
+        costs = _costs(draw, n)
+        given["costs"] = costs
+        spent = sum(costs[row].item() for row in witness) if costs.dtype.kind == "i" else float(costs[witness].sum())
+        given["budget"] = spent + draw(st.sampled_from((0, 0, 1, 2, 0.5)))
+    if not spend or ("k" in takes and draw(st.booleans())):
+        given["k"] = size + (draw(st.integers(0, n - size)) if spend else 0)
+    if "quotas" in takes and draw(st.integers(0, 2)) == 0:
+        _quotas(draw, n, witness, given)
+    for name, pool in (("include", witness), ("exclude", others), ("start", witness)):
+        if name in takes and len(pool) and draw(st.integers(0, 3)) == 0:
+            chosen = draw(st.lists(st.sampled_from(pool.tolist()), unique=True, max_size=len(pool)))
+            given[name] = draw(st.sampled_from((list, np.array, tuple)))(chosen) if chosen else []
+
+
+def _costs(draw: Draw, n: int) -> NDArray[Any]:
+    """Whole costs, free items among them, or floats whose sums are not exact."""
+    whole = np.array(draw(st.lists(st.integers(0, 4), min_size=n, max_size=n)))
+    kind = draw(st.sampled_from(("whole", "huge", "tenths", "float32")))
+    if kind == "huge":
+        return whole.astype(np.int64) * (2**53 + 1)
+    if kind == "tenths":
+        return whole * 0.1
+    return whole.astype(np.int64) if kind == "whole" else whole.astype(np.float32)
+
+
+def _quotas(draw: Draw, n: int, witness: NDArray[np.int64], given: dict[str, Any]) -> None:
+    codes = np.array(draw(st.lists(st.integers(0, 2), min_size=n, max_size=n)))
+    label = draw(st.sampled_from(_LABELS))
+    quotas: dict[Any, Any] = {}
+    for code in np.unique(codes).tolist():
+        held = int((codes[witness] == code).sum())
+        least = draw(st.sampled_from((None, held, max(0, held - 1))))
+        most = draw(st.sampled_from((None, held, held + 1)))
+        if (least, most) != (None, None):
+            quotas[label(code)] = held if least == most == held and draw(st.booleans()) else (least, most)
+    if quotas:
+        given["quotas"] = quotas
+        given["groups"] = [label(code) for code in codes.tolist()]
+
+
+def _bins(draw: Draw, entry: Entry, n: int, given: dict[str, Any]) -> None:
+    """k groups, or bins with a capacity that holds every item that lists one."""
+    if "k" in entry.accepted and "scores" not in given:
+        given["k"] = draw(st.integers(1, n))
+        if "start" in entry.accepted and draw(st.integers(0, 3)) == 0:
+            given["start"] = list(draw(st.permutations(range(n))))[: given["k"]]
+    if "scores" not in given:
+        return
+    scores = np.asarray(given["scores"])
+    bins = scores.shape[1]
+    if "per_item" in entry.accepted and draw(st.booleans()):
+        given["per_item"] = draw(st.integers(1, bins))
+    if "capacity" in entry.accepted:
+        if draw(st.booleans()):
+            given["capacity"] = draw(st.integers(0, n))
+        else:
+            given["capacity"] = draw(st.lists(st.integers(0, n), min_size=bins, max_size=bins))
+
+
+def _spend(draw: Draw, entry: Entry, given: dict[str, Any], options: dict[str, Any], *, plain: bool) -> None:
+    """sizes, levels and a budget between what the cheapest levels cost and a little more than the dearest."""
+    n, width = np.asarray(given["curves"]).shape
+    sizes, levels = np.ones(n, np.int64), np.broadcast_to(np.arange(width), (n, width))
+    if "sizes" in entry.options and not plain and draw(st.booleans()):
+        drawn = draw(st.lists(st.integers(0, 3), min_size=n, max_size=n))
+        sizes = np.array(drawn) * draw(st.sampled_from((1, 1, 0.1)))
+        options["sizes"] = sizes
+    if "levels" in entry.options and not plain and draw(st.booleans()):
+        shape = (n, width) if draw(st.booleans()) else (width,)
+        drawn = draw(st.lists(st.integers(0, 5), min_size=int(np.prod(shape)), max_size=int(np.prod(shape))))
+        levels = np.array(drawn).reshape(shape) * draw(st.sampled_from((1, 1, 0.3)))
+        options["levels"] = levels
+    costs = sizes[:, None] * np.broadcast_to(levels, (n, width))
+    low, high = costs.min(axis=1).sum().item(), costs.max(axis=1).sum().item()
+    share = draw(st.sampled_from((0.0, 0.25, 0.5, 0.75, 1.0, 1.1)))
+    budget = low + share * (high - low)
+    if isinstance(low, int):
+        budget = int(budget) if draw(st.booleans()) or budget < low else budget
+    if "mean_budget" in entry.options and not plain and sizes.sum() > 0 and draw(st.integers(0, 3)) == 0:
+        # Rounded up to a short decimal, as people write them.
+        options["mean_budget"] = float(np.ceil(budget / sizes.sum() * 100 + 1) / 100)
+    else:
+        given["budget"] = max(budget, low)
+
+
+def _overflow(draw: Draw, given: Mapping[str, Any], options: dict[str, Any]) -> None:
+    """Routing that drops what does not fit is always feasible; "error" only where there is room for all."""
+    scores = np.asarray(given["scores"])
+    kinds = ["drop", "reroute"]
+    if np.isfinite(scores).all() and np.min(given.get("capacity", len(scores))) >= len(scores):
+        kinds.append("error")
+    options["overflow"] = draw(st.sampled_from(kinds))
+
+
+def _distribution(draw: Draw, given: Mapping[str, Any], options: dict[str, Any]) -> None:
+    kinds = ["softmax", "softrank"] + ["power"] * bool(np.min(given["scores"]) >= 0)
+    options["distribution"] = draw(st.sampled_from(kinds))
+
+
+def _cutoff(draw: Draw, given: Mapping[str, Any], options: dict[str, Any]) -> None:
+    spare = (len(given["scores"]) - given["k"]) / len(given["scores"])
+    options["cutoff"] = draw(st.sampled_from((0.0, min(0.1, spare), spare * 0.99)))
+
+
+def _chosen(name: str, *values: Any) -> Callable[[Draw, Mapping[str, Any], dict[str, Any]], None]:
+    def pick(draw: Draw, _given: Mapping[str, Any], options: dict[str, Any]) -> None:
+        if draw(st.booleans()):
+            options[name] = draw(st.sampled_from(values))
+
+    return pick
+
+
+# Options by name, for every method that has one of that name; the others keep their defaults.
+OPTIONS: dict[str, Callable[[Draw, Mapping[str, Any], dict[str, Any]], None]] = {
+    "overflow": _overflow,
+    "distribution": _distribution,
+    "cutoff": _cutoff,
+    "beta": _chosen("beta", 0, 0.5, 1.0, 8.0),
+    "n_strata": _chosen("n_strata", 1, 2, 50),
+    "tight_bound": _chosen("tight_bound", True, False),
+    "statistic": _chosen("statistic", True, None),
+}

@@ -1,0 +1,150 @@
+"""Hypothesis strategies for the words of the vocabulary: ties, duplicates and odd layouts included.
+
+Keyed by what an argument is, never by a method. Whatever is drawn is valid; `kofn.laws.generators` puts words together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from kofn.laws.blends import HIDDEN
+
+Draw = Callable[[st.SearchStrategy[Any]], Any]
+Floats = NDArray[np.float64]
+
+_SCALES = (1.0, 1.0, 1.0, 0.125, 1e-3, 1e4)
+
+
+def numbers(draw: Draw, shape: tuple[int, ...], *, ties: bool = True, low: int = -3, high: int = 3) -> Floats:
+    """Small whole numbers (ties, duplicates, zeros) times a scale, or tie-free normal draws."""
+    size = int(np.prod(shape))
+    if ties and draw(st.integers(0, 3)):
+        whole = draw(st.lists(st.integers(low, high), min_size=size, max_size=size))
+        array = np.array(whole, np.float64).reshape(shape)
+    else:
+        array = np.random.default_rng(draw(st.integers(0, 2**32))).normal(size=shape)
+        array = np.abs(array) if low >= 0 else array
+    return array * draw(st.sampled_from(_SCALES))
+
+
+def laid_out(draw: Draw, array: NDArray[Any]) -> Any:
+    """The same numbers as another caller would hold them: float32, a list, Fortran order, strided, read-only."""
+    kind = draw(st.sampled_from(("plain", "plain", "float32", "list", "fortran", "strided", "readonly", "reversed")))
+    if kind == "float32":
+        return array.astype(np.float32)
+    if kind == "list":
+        return array.tolist()
+    if kind == "fortran":
+        return np.asfortranarray(array)
+    if kind == "strided":
+        wide = np.full((2 * array.shape[0], *array.shape[1:]), 7.0)
+        wide[::2] = array
+        return wide[::2]
+    if kind == "reversed":
+        return np.ascontiguousarray(array[::-1])[::-1]
+    if kind == "readonly":
+        array = array.copy()
+        array.flags.writeable = False
+    return array
+
+
+def vectors(draw: Draw, n: int, *, ties: bool = True) -> Any:
+    """X (n, d)."""
+    width = draw(st.integers(1, 3))
+    rows = numbers(draw, (n, width), ties=ties)
+    if ties and n > 1 and draw(st.integers(0, 3)) == 0:
+        # Copies of a few rows, down to one.
+        kept = draw(st.integers(1, n))
+        rows = rows[np.arange(n) % kept]
+    return laid_out(draw, rows)
+
+
+def distance_matrix(draw: Draw, n: int, *, ties: bool = True) -> Any:
+    """distances (n, n): symmetric with a zero diagonal, with or without the triangle inequality."""
+    upper = np.triu(np.abs(numbers(draw, (n, n), ties=ties, low=0, high=4)), 1)
+    return laid_out(draw, upper + upper.T)
+
+
+def similarity_matrix(draw: Draw, n: int, *, ties: bool = True) -> Any:
+    """similarity (n, n) >= 0, symmetric or not, dense or sparse."""
+    import scipy.sparse
+
+    array = np.abs(numbers(draw, (n, n), ties=ties, low=0, high=4))
+    if draw(st.booleans()):
+        array = np.maximum(array, array.T)
+    kind = draw(st.sampled_from(("dense", "dense", "csr", "csc", "coo")))
+    if kind == "dense":
+        return laid_out(draw, array)
+    return getattr(scipy.sparse, f"{kind}_array" if draw(st.booleans()) else f"{kind}_matrix")(array)
+
+
+def score_vector(draw: Draw, n: int, *, ties: bool = True) -> Any:
+    """scores (n,), of either sign or none negative."""
+    low = draw(st.sampled_from((0, -3)))
+    return laid_out(draw, numbers(draw, (n,), ties=ties, low=low))
+
+
+def score_table(draw: Draw, n: int, *, ties: bool = True) -> Any:
+    """scores (n, bins), some of them -inf: bins that the item does not list."""
+    bins = draw(st.integers(1, 4))
+    array = numbers(draw, (n, bins), ties=ties)
+    if ties and draw(st.integers(0, 2)) == 0:
+        hidden = draw(st.lists(st.integers(0, n * bins - 1), max_size=n, unique=True))
+        array.ravel()[hidden] = -np.inf
+    return laid_out(draw, array)
+
+
+def curve_table(draw: Draw, n: int, *, ties: bool = True, concave: bool = False, sense: str = "min") -> Any:
+    """curves (n, levels): any shape, or falling ever less steeply (`concave` worth)."""
+    width = draw(st.integers(2 if concave else 1, 4))
+    array = numbers(draw, (n, width), ties=ties)
+    if concave:
+        steps = -np.sort(-np.abs(np.diff(np.column_stack([np.zeros(n), array]), axis=1)), axis=1)
+        array = np.cumsum(steps, axis=1)
+        array = array if sense == "max" else -array
+    # Sums of float32 curves would not have exactly the second differences that were drawn.
+    return array if concave else laid_out(draw, array)
+
+
+def ballots(draw: Draw, n: int, *, ties: bool = True) -> Any:
+    """rankings (judges, n), half of the time with missing scores; every judge rates something."""
+    judges = draw(st.integers(1, 5))
+    array = numbers(draw, (judges, n), ties=ties)
+    if ties and draw(st.booleans()):
+        gone = draw(st.lists(st.integers(0, judges * n - 1), max_size=judges * n, unique=True))
+        kept = array[:, 0].copy()
+        array.ravel()[gone] = np.nan
+        silent = np.isnan(array).all(axis=1)
+        array[silent, 0] = kept[silent]
+    return laid_out(draw, array)
+
+
+def blend_members(draw: Draw, count: int, *, ties: bool = True, kind: str | None = None) -> list[Any]:
+    """members: arrays of one shape, state dicts with odd dtypes, or small networks."""
+    import ml_dtypes
+
+    kind = kind or draw(st.sampled_from(("array", "array", "half", "mapping")))
+    if kind == "network":
+        rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+        hidden, inputs, outputs = draw(st.integers(2, 6)), draw(st.integers(1, 4)), draw(st.integers(1, 3))
+        shapes = ((hidden, inputs), (hidden,), (outputs, hidden))
+        return [
+            {name: rng.normal(size=shape) for name, shape in zip(HIDDEN, shapes, strict=True)} for _ in range(count)
+        ]
+    shape = tuple(draw(st.lists(st.integers(1, 3), min_size=1, max_size=2)))
+    rows = [numbers(draw, shape, ties=ties) for _ in range(count)]
+    if kind == "array":
+        dtype = draw(st.sampled_from((np.float64, np.float64, np.float32)))
+        return [row.astype(dtype) for row in rows]
+    if kind == "half":
+        half = draw(st.sampled_from((np.float16, ml_dtypes.bfloat16)))
+        return [np.clip(row, -1e4, 1e4).astype(half) for row in rows]
+    return [
+        {"layer.weight": row, "layer.bias": row[0].astype(np.float32).reshape(-1), "steps": np.array([7])}
+        for row in rows
+    ]

@@ -1,0 +1,31 @@
+"""What several test files share."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("COLUMNS", "200")
+
+
+@pytest.fixture
+def kofn(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run the command line in a process of its own, inside an empty folder."""
+
+    def run(*arguments: object, before: str = "") -> subprocess.CompletedProcess[str]:
+        code = f"import sys; {before or 'pass'}\nfrom kofn.cli import main; main(sys.argv[1:])"
+        return subprocess.run(
+            [sys.executable, "-c", code, *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            timeout=120,
+            check=False,
+        )
+
+    return run
