@@ -87,7 +87,9 @@ class Source:
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "claim":
                 for word in node.keywords:
                     if word.arg == "says":
-                        return str(ast.literal_eval(word.value))
+                        if isinstance(word.value, ast.Constant):
+                            return str(word.value.value)
+                        raise ClaimError(f"{self.path.name}: says= must be a plain text, so that it can be listed")
         raise ClaimError(f"{self.path.name} has no @claim(paper=..., says=...)")
 
     def load(self) -> Claim:

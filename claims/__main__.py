@@ -54,8 +54,21 @@ def run(
 ) -> Row:
     """Run one claim and say whether it came out as recorded; with `broken`, whether it failed as it must."""
     outcome = record["outcome"] if record else "unrecorded"
-    row: Row = {"paper": source.paper, "claim": source.name, "holds": None, "measured": {}, "expected": "", "baseline": ""}
-    row |= {"kind": "", "says": source.says, "seconds": 0.0, "recorded": outcome, "reason": (record or {}).get("reason")}
+    row: Row = {
+        "paper": source.paper,
+        "claim": source.name,
+        "holds": None,
+        "measured": {},
+        "expected": "",
+        "baseline": "",
+    }
+    row |= {
+        "kind": "",
+        "says": source.says,
+        "seconds": 0.0,
+        "recorded": outcome,
+        "reason": (record or {}).get("reason"),
+    }
     row |= {"seed": seed, "scale": scale, "broken": broken, "error": None, "agrees": False}
     if outcome == "not-run":
         return row | {"agrees": True}
@@ -66,7 +79,9 @@ def run(
         return row | {"error": f"{type(error).__name__}: {error}", "seconds": time.perf_counter() - began}
     row |= {"holds": bool(evidence.holds), "measured": dict(evidence.measured), "expected": evidence.expected}
     row |= {"baseline": evidence.baseline, "kind": evidence.kind, "seconds": time.perf_counter() - began}
-    return row | {"agrees": not evidence.holds if broken else outcome == ("holds" if evidence.holds else "does-not-hold")}
+    return row | {
+        "agrees": not evidence.holds if broken else outcome == ("holds" if evidence.holds else "does-not-hold")
+    }
 
 
 def results(rows: Sequence[Row], *, seed: int, scale: str) -> str:

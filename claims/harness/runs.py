@@ -42,6 +42,7 @@ def _pool() -> ProcessPoolExecutor:
 
 
 def _one_thread() -> None:
+    import scipy.linalg  # noqa: F401  loads the BLAS that the limit is for
     import threadpoolctl
 
     threadpoolctl.threadpool_limits(1)

@@ -34,7 +34,10 @@ def rests_on(source: Source, root: Path) -> set[Path]:
 
 def _changed(revision: str, root: Path) -> set[Path] | None:
     found: set[Path] = set()
-    for command in (["diff", "--name-only", "-z", revision, "--"], ["ls-files", "--others", "--exclude-standard", "-z"]):
+    for command in (
+        ["diff", "--name-only", "-z", revision, "--"],
+        ["ls-files", "--others", "--exclude-standard", "-z"],
+    ):
         try:
             done = subprocess.run(["git", *command], cwd=root, capture_output=True, text=True, check=True)
             top = subprocess.run(
@@ -80,7 +83,9 @@ def _imports(file: Path) -> set[str]:
 
 
 def _texts(file: Path) -> set[str]:
-    return {node.value for node in ast.walk(_tree(file)) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    return {
+        node.value for node in ast.walk(_tree(file)) if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
 
 
 def _file(module: str, root: Path) -> Path | None:

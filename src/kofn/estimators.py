@@ -20,7 +20,7 @@ class Selector(BaseEstimator):  # type: ignore[misc]
     Args:
         k: how many rows to keep: a whole number, or a share of the rows in (0, 1). At most all of them.
         method: a select method's name, "auto", or your own callable.
-        metric: "euclidean", "sqeuclidean" or "cosine".
+        metric: "euclidean", "sqeuclidean" or "cosine", default the method's own.
         per_class: keep k in proportion to the classes of y, each at least one row.
         options: the method's own options.
         random_state: None, a whole number or a RandomState.
@@ -47,7 +47,7 @@ class Selector(BaseEstimator):  # type: ignore[misc]
         k: int | float = 0.5,
         *,
         method: Any = "auto",
-        metric: str = "euclidean",
+        metric: str | None = None,
         per_class: bool = False,
         options: Mapping[str, Any] | None = None,
         random_state: Any = None,
@@ -70,7 +70,7 @@ class Selector(BaseEstimator):  # type: ignore[misc]
                 raise ValueError("per_class=True requires y to be passed, but the target y is None")
             labels = np.asarray(y)
             arguments |= {"groups": labels, "quotas": _proportional(labels, arguments["k"])}
-        if self.method != "auto" or self.metric != "euclidean":
+        if self.metric is not None:
             arguments["metric"] = self.metric
         self.plan_: Selection = select(
             checked, method=self.method, options=self.options, seed=_seed(self.random_state), **arguments
@@ -79,7 +79,7 @@ class Selector(BaseEstimator):  # type: ignore[misc]
         return self
 
     def fit_resample(self, X: Any, y: Any) -> tuple[Any, Any]:
-        """Choose the rows and return them with their labels, in the order picked; frames stay frames."""
+        """Choose the rows and return them with their labels, in the order picked; frames stay frames, lists lists."""
         self.fit(X, y)
         return _rows(X, self.sample_indices_), _rows(y, self.sample_indices_)
 
@@ -113,6 +113,6 @@ def _proportional(labels: NDArray[Any], k: int) -> dict[Any, tuple[int, int]]:
 def _rows(table: Any, index: NDArray[np.int64]) -> Any:
     if hasattr(table, "iloc"):
         return table.iloc[index]
-    if hasattr(table, "tocsr") or isinstance(table, np.ndarray):
-        return table[index]
-    return np.asarray(table)[index]
+    if isinstance(table, list):
+        return [table[row] for row in index.tolist()]
+    return table[index] if isinstance(table, np.ndarray) else np.asarray(table)[index]

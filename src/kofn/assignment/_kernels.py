@@ -5,40 +5,179 @@ from __future__ import annotations
 import numba as nb
 import numpy as np
 
-_OPTIONS = {"nogil": True, "cache": True, "error_model": "numpy"}
-# Points are tested in groups: a group without any point that the candidate would serve is passed over at vector speed.
-_GROUP = 32
+from kofn.objectives._kernels import GROUP, LANES, _load, _tile
+
+# Inner functions carry no signature and no cache of their own: they are compiled into their callers.
+_INNER = {"nogil": True, "error_model": "numpy"}
+_OUTER = {**_INNER, "cache": True}
 
 
-def _typed(signature):  # type: ignore[no-untyped-def]
-    """The signature for float32 and for float64 distances or scores, written `T`."""
+def _both(signature: str) -> list[str]:
+    """The signature for float32 and for float64, written `T`."""
     return [signature.replace("T", kind) for kind in ("f4", "f8")]
 
 
 @nb.njit(
-    _typed("void(T[::1],T[::1],T[::1],i4[::1],f8[::1],f8[::1],f8[::1],f8[::1])"), **_OPTIONS
+    _both("void(T[:,::1],T[:,::1],f8[::1],i8[::1],b1,f8,i8,i8,T[:,::1],T[:,::1],T[:,::1])"),
+    fastmath={"contract"},
+    **_OUTER,
 )
-def swap_change(row, near, second, nearest, weights, removal, change, shared):  # type: ignore[no-untyped-def]
-    """How the loss changes if this candidate replaces each medoid, for all k at once.
+def distance_rows(rows, columns, scale, candidates, squared, unit, low, high, lanes, tile, out):  # type: ignore[no-untyped-def]
+    """out[q, i] = unit * distance of row i to row candidates[q], for the rows of blocks low..high-1."""
+    n, d = rows.shape
+    items = np.zeros((GROUP, lanes.shape[0]), rows.dtype)
+    everyone = np.empty(0, np.int64)
+    for block in range(low, high):
+        start = block * LANES
+        stop = min(start + LANES, n)
+        _load(rows, columns, scale, everyone, start, lanes)
+        for first in range(0, len(candidates), GROUP):
+            here = min(GROUP, len(candidates) - first)
+            for q in range(here):
+                c = candidates[first + q]
+                for f in range(d):
+                    items[q, f] = rows[c, f]
+                if len(scale) > 0:
+                    for f in range(d):
+                        items[q, f] = rows[c, f] * scale[c]
+            _tile(lanes, items, 0, tile)
+            for q in range(here):
+                b, target = tile[q], out[first + q, start:stop]
+                if squared:
+                    for l in range(len(target)):
+                        target[l] = b[l] * unit
+                else:
+                    for l in range(len(target)):
+                        target[l] = np.sqrt(b[l]) * unit
 
-    change[m] + shared[0] is the change when medoid m goes: `removal[m]` if the candidate did nothing, corrected at the
-    points that the candidate is nearer to than their second nearest medoid, plus what every point that it is nearest to saves.
+
+@nb.njit(**_INNER)
+def _change(row, near, second, nearest, weights, removal, touched, change):  # type: ignore[no-untyped-def]
+    """How the loss changes if this candidate replaces each medoid: change[m] plus what is returned, for all k at once.
+
+    Where medoid m goes, the loss rises by `removal[m]` less what the candidate spares the points that it is nearer to than
+    their second nearest medoid; and every point that it is nearest to gains, whichever medoid goes.
     """
-    n = len(row)
-    saved = 0.0
+    # Few points lie nearer to a candidate than to their second medoid: gather them without a branch, then visit those.
+    count = 0
+    for o in range(len(row)):
+        touched[count] = o
+        count += row[o] < second[o]
     change[:] = removal
-    for low in range(0, n, _GROUP):
-        high = min(low + _GROUP, n)
-        hit = False
-        for o in range(low, high):
-            hit |= row[o] < second[o]
-        if hit:
-            for o in range(low, high):
-                d = row[o]
-                if d < second[o]:
-                    if d < near[o]:
-                        saved += weights[o] * (np.float64(d) - np.float64(near[o]))
-                        change[nearest[o]] += weights[o] * (np.float64(near[o]) - np.float64(second[o]))
-                    else:
-                        change[nearest[o]] += weights[o] * (np.float64(d) - np.float64(second[o]))
-    shared[0] = saved
+    shared = 0.0
+    for t in range(count):
+        o = touched[t]
+        d, first, other = np.float64(row[o]), np.float64(near[o]), np.float64(second[o])
+        if d < first:
+            shared += weights[o] * (d - first)
+            change[nearest[o]] += weights[o] * (first - other)
+        else:
+            change[nearest[o]] += weights[o] * (d - other)
+    return shared
+
+
+@nb.njit(**_INNER)
+def _change_naive(row, near, second, nearest, weights, change):  # type: ignore[no-untyped-def]
+    """The same, medoid by medoid, with a pass over all points for each: what FastPAM saves."""
+    for m in range(len(change)):
+        total = 0.0
+        for o in range(len(row)):
+            d, first, other = np.float64(row[o]), np.float64(near[o]), np.float64(second[o])
+            if nearest[o] == m:
+                total += weights[o] * (min(d, other) - first)
+            elif d < first:
+                total += weights[o] * (d - first)
+        change[m] = total
+
+
+@nb.njit(**_INNER)
+def _swap(row, m, to_medoid, nearest, runner, near, second, weights, removal):  # type: ignore[no-untyped-def]
+    """Put the candidate in place of medoid m: nearest and second nearest medoids, removal losses; returns the loss."""
+    k = to_medoid.shape[1]
+    removal[:] = 0.0
+    loss = 0.0
+    for o in range(len(row)):
+        d = row[o]
+        to_medoid[o, m] = d
+        gone = nearest[o] == m
+        if gone and d >= second[o]:
+            nearest[o], near[o] = runner[o], second[o]
+        if gone and d < second[o]:
+            near[o] = d
+        elif not gone and d < near[o]:
+            runner[o], second[o] = nearest[o], near[o]
+            nearest[o], near[o] = m, d
+        elif not gone and d < second[o]:
+            runner[o], second[o] = m, d
+        elif gone or runner[o] == m:
+            # The second nearest is gone, or has become the nearest: look among all medoids.
+            distances, first = to_medoid[o], nearest[o]
+            runner[o], second[o] = m, d
+            for i in range(k):
+                if i != first and distances[i] < second[o]:
+                    runner[o], second[o] = i, distances[i]
+        loss += weights[o] * np.float64(near[o])
+        removal[nearest[o]] += weights[o] * (np.float64(second[o]) - np.float64(near[o]))
+    return loss
+
+
+_STATE = "T[:,::1],i4[::1],i4[::1],T[::1],T[::1],f8[::1],f8[::1]"
+
+
+@nb.njit(_both(f"void(T[:,::1],i8,i8[::1],u1[::1],{_STATE},f8[::1],f8,i8[::1])"), **_OUTER)
+def sweep(  # type: ignore[no-untyped-def]
+    rows, start, medoids, is_medoid, to_medoid, nearest, runner, near, second, weights, removal, loss, tolerance, counts
+):
+    """Try the candidates start, start + 1, ... and swap at once wherever that lowers the loss by more than its tolerance.
+
+    counts: candidates since the last swap, swaps, candidates evaluated. Ends early once a full round brought no swap.
+    """
+    n, k = to_medoid.shape
+    touched, change = np.empty(n + 1, np.int32), np.empty(k)
+    for b in range(len(rows)):
+        if counts[0] >= n:
+            return
+        counts[0] += 1
+        if is_medoid[start + b]:
+            continue
+        counts[2] += 1
+        shared = _change(rows[b], near, second, nearest, weights, removal, touched, change)
+        m = np.argmin(change)
+        if shared + change[m] < -tolerance * loss[0]:
+            is_medoid[medoids[m]] = 0
+            is_medoid[start + b] = 1
+            medoids[m] = start + b
+            loss[0] = _swap(rows[b], m, to_medoid, nearest, runner, near, second, weights, removal)
+            counts[0] = 1
+            counts[1] += 1
+
+
+@nb.njit(_both(f"void(T[:,::1],i8,u1[::1],{_STATE},b1,f8,f8[::1],i8[::1])"), **_OUTER)
+def best_swap(  # type: ignore[no-untyped-def]
+    rows, start, is_medoid, to_medoid, nearest, runner, near, second, weights, removal, naive, margin, best, found
+):
+    """Lower best[0], the change of the best swap so far, and note it in `found`: candidate, medoid, candidates evaluated.
+
+    A swap must be better by `margin` to replace an earlier one, so that rounding does not decide between equal swaps.
+    """
+    n, k = to_medoid.shape
+    touched, change = np.empty(n + 1, np.int32), np.empty(k)
+    for b in range(len(rows)):
+        if is_medoid[start + b]:
+            continue
+        found[2] += 1
+        shared = 0.0
+        if naive:
+            _change_naive(rows[b], near, second, nearest, weights, change)
+        else:
+            shared = _change(rows[b], near, second, nearest, weights, removal, touched, change)
+        for m in range(k):
+            if shared + change[m] < best[0] - margin:
+                best[0] = shared + change[m]
+                found[0], found[1] = start + b, m
+
+
+@nb.njit(_both(f"f8(T[::1],i8,{_STATE})"), **_OUTER)
+def swap(row, m, to_medoid, nearest, runner, near, second, weights, removal):  # type: ignore[no-untyped-def]
+    """`_swap`, for callers outside."""
+    return _swap(row, m, to_medoid, nearest, runner, near, second, weights, removal)

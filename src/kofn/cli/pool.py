@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shlex
 import time
@@ -127,8 +128,8 @@ class SelectJob:
             self.X, how = read_vectors(table, values)
             self.notes.append(f"compared by {how}")
         self.ids = checks.ids(table.ids(values["id_column"]), "--id") if values["id_column"] else None
-        column, quotas = parse_quotas(values["quotas"])
-        self.groups = None if column is None else table.labels(column)
+        self.quota_column, quotas = parse_quotas(values["quotas"])
+        self.groups = None if self.quota_column is None else table.labels(self.quota_column)
         if quotas:
             self.arguments |= {"quotas": quotas}
         if (values["budget"] is None) != (values["cost_column"] is None):
@@ -241,8 +242,8 @@ class SelectJob:
         context: dict[str, Any] = {
             "X": self.X if self.metric != "precomputed" else None,
             "metric": self.metric if self.metric != "precomputed" else "euclidean",
-            "groups": self.groups,
-            "quotas": self.arguments.get("quotas"),
+            "groups": None if self.groups is None else {self.quota_column: self.groups},
+            "quotas": {self.quota_column: self.arguments["quotas"]} if "quotas" in self.arguments else None,
             "weights": self.weights,
             "scores": self.scores,
             "command": self.command,
@@ -291,7 +292,9 @@ class SelectJob:
         for size in [s for s in _SAMPLES if s < n] or [n]:
             rows = np.sort(rng.choice(n, size, replace=False))
             small = {
-                word: value for word, value in call.items() if word not in ("include", "exclude", "start", "quotas")
+                word: value
+                for word, value in call.items()
+                if word not in ("include", "exclude", "start", "quotas", "ids")
             }
             small = {word: value for word, value in small.items() if word not in ("groups", "progress")}
             for word in ("X", "scores", "costs", "weights"):
@@ -341,7 +344,7 @@ class SelectJob:
         objective = str(plan.info.get("objective")).replace("_", " ")
         if plan.bound is not None and plan.status != "optimal" and plan.sense == "max":
             share = plan.value / plan.bound
-            lines.append(f"{objective} {plan.value:.6g}: at least {share:.1%} of what any such picks can reach")
+            lines.append(f"{objective} {plan.value:.6g}: at least {_floor(share):.1%} of what any such picks can reach")
         elif plan.bound is not None and plan.status != "optimal":
             lines.append(f"{objective} {plan.value:.6g}: no such picks can get below {plan.bound:.6g}")
         elif np.isfinite(plan.value):
@@ -361,6 +364,11 @@ class SelectJob:
         if self.values["report"]:
             lines.append(f"report -> {self.values['report']}")
         return "\n".join(lines)
+
+
+def _floor(share: float) -> float:
+    """Rounded down to a tenth of a percent: what is promised must hold."""
+    return math.floor(share * 1000) / 1000
 
 
 def _number(value: Any) -> Any:

@@ -6,6 +6,7 @@ feasible by construction: an `InfeasibleError` on one of them is a broken law.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -41,9 +42,9 @@ def calls(draw: Draw, entry: Entry, *, law: str = "", most: int = 7) -> Call:
     given = _sources(draw, entry, n, law, ties, options)
     for name, source in _QUALIFIES.items():
         if name in entry.accepted and given.keys() & source and draw(st.integers(0, 2)) == 0:
-            given[name] = _qualifier(draw, name, given)
-    if "metric" not in given and "X" in given and DERIVE["distances"][0] not in entry.accepted:
-        # Distances will be derived, in the metric that the call names or the default.
+            given[name] = _qualifier(draw, name, given, signed=law != "mergeable")
+    if "X" in given and "X" not in entry.accepted:
+        # Distances will be derived from the rows.
         given["metric"] = draw(st.sampled_from(("euclidean", "sqeuclidean", "cosine")))
     if entry.verb == "select":
         _constrain(draw, entry, n, given)
@@ -97,15 +98,17 @@ _MAKERS: dict[str, Callable[..., Any]] = {
 }
 
 
-def _qualifier(draw: Draw, name: str, given: Mapping[str, Any]) -> Any:
+def _qualifier(draw: Draw, name: str, given: Mapping[str, Any], *, signed: bool) -> Any:
     if name == "metric":
         return draw(st.sampled_from(("euclidean", "sqeuclidean", "cosine")))
     source = next(iter(given.values()))
     count = source.shape[0] if hasattr(source, "shape") else len(source)
-    weights = np.array(draw(st.lists(st.integers(0, 3), min_size=count, max_size=count)), np.float64)
+    # Any part of mergeable members must have weights of its own that can be used.
+    least = 0 if signed else 1
+    weights = np.array(draw(st.lists(st.integers(least, 3), min_size=count, max_size=count)), np.float64)
     if not weights.any():
         weights[draw(st.integers(0, count - 1))] = 1.0
-    if "members" in given and count > 1 and draw(st.integers(0, 3)) == 0:
+    if signed and "members" in given and count > 1 and draw(st.integers(0, 3)) == 0:
         # Signed weights, as task vectors have them, that still sum to one or more.
         weights[0], weights[1] = -1.0, weights[1] + 3.0
     return weights * draw(st.sampled_from((1.0, 0.25, 0.1)))
@@ -121,8 +124,11 @@ def _constrain(draw: Draw, entry: Entry, n: int, given: dict[str, Any]) -> None:
     if spend:
         costs = _costs(draw, n)
         given["costs"] = costs
-        spent = sum(costs[row].item() for row in witness) if costs.dtype.kind == "i" else float(costs[witness].sum())
-        given["budget"] = spent + draw(st.sampled_from((0, 0, 1, 2, 0.5)))
+        spent = costs[witness].tolist()
+        # A float budget beyond 2^53 may round to less than what the witness costs.
+        whole = costs.dtype.kind == "i" and costs.max() > 9
+        spare = draw(st.sampled_from((0, 0, 1, 2) if whole else (0, 0, 1, 2, 0.5)))
+        given["budget"] = (sum(spent) if costs.dtype.kind == "i" else math.fsum(spent)) + spare
     if not spend or ("k" in takes and draw(st.booleans())):
         given["k"] = size + (draw(st.integers(0, n - size)) if spend else 0)
     if "quotas" in takes and draw(st.integers(0, 2)) == 0:

@@ -77,9 +77,14 @@ def similarity_matrix(draw: Draw, n: int, *, ties: bool = True) -> Any:
     array = np.abs(numbers(draw, (n, n), ties=ties, low=0, high=4))
     if draw(st.booleans()):
         array = np.maximum(array, array.T)
-    kind = draw(st.sampled_from(("dense", "dense", "csr", "csc", "coo")))
+    kind = draw(st.sampled_from(("dense", "dense", "csr", "csc", "coo", "twice")))
     if kind == "dense":
         return laid_out(draw, array)
+    if kind == "twice":
+        # Every entry in two halves, which stand for their sum.
+        rows = np.tile(np.arange(n), 2 * n)
+        halves = np.tile(array.T / 2, (1, 2)).ravel()
+        return scipy.sparse.csc_array((halves, rows, np.arange(0, 2 * n * n + 1, 2 * n)), shape=(n, n))
     return getattr(scipy.sparse, f"{kind}_array" if draw(st.booleans()) else f"{kind}_matrix")(array)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import tempfile
-from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -308,8 +307,8 @@ def _same(now: Any, before: Any) -> bool:
     if isinstance(before, dict):
         return all(_same(now[name], value) for name, value in before.items())
     if is_sparse(before):
-        parts: list[Callable[[Any], Any]] = [lambda s: s.data, lambda s: s.indices, lambda s: s.indptr]
-        return all(_same(part(now), part(before)) for part in parts)
+        names = ("row", "col", "data") if before.format == "coo" else ("indptr", "indices", "data")
+        return all(_same(getattr(now, name), getattr(before, name)) for name in names)
     if isinstance(before, np.ndarray):
         return now.dtype == before.dtype and now.shape == before.shape and now.tobytes() == before.tobytes()
     return bool(now is before or now == before)

@@ -111,7 +111,7 @@ def _step_not_greedy(case: Case, rule: SetFunction, sets: Bools, begin: int) -> 
         top = max(keys.values(), default=-math.inf)
         slack = _slack(case) * max(abs(rule.value(picks)), abs(now), 1e-300)
         if costs is not None:
-            slack = slack / max(float(costs[costs > 0].min(initial=math.inf)), 1e-300)
+            slack = slack / max(min((float(cost) for cost in costs if cost > 0), default=math.inf), 1e-300)
         if t == len(picks):
             return f"stopped at {t} picks with {top!r} more to gain" if top > slack and "k" not in case.words else ""
         if picks[t] not in keys:

@@ -1,0 +1,73 @@
+"""`Selector` against scikit-learn's and imbalanced-learn's own checks."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from imblearn.pipeline import make_pipeline
+from imblearn.utils import estimator_checks as imbalanced
+from sklearn.datasets import load_digits
+from sklearn.model_selection import cross_val_score
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.utils.estimator_checks import check_estimator
+
+from kofn import Selector
+
+# The samplers' checks that do not ask for a rebalancing of classes, sparse input or missing values.
+CHECKS = (
+    "check_samplers_fit_resample",
+    "check_samplers_pandas",
+    "check_samplers_list",
+    "check_samplers_preserve_dtype",
+    "check_samplers_2d_target",
+    "check_samplers_multiclass_ova",
+)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("options", [{}, {"method": "random_sample"}, {"k": 3, "method": "farthest_first"}])
+def test_scikit_learns_checks(options: dict[str, object]) -> None:
+    bad = [row for row in check_estimator(Selector(**options), on_fail=None) if row["status"] == "failed"]
+    assert not bad, [(row["check_name"], row["exception"]) for row in bad]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", CHECKS)
+def test_imbalanced_learns_checks(name: str) -> None:
+    getattr(imbalanced, name)("Selector", Selector())
+
+
+def test_frames_stay_frames_and_classes_keep_their_shares() -> None:
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame(rng.normal(size=(90, 3)), columns=list("abc"), index=np.arange(90) + 1000)
+    y = pd.Series(["x"] * 60 + ["y"] * 27 + ["z"] * 3, index=X.index)
+    kept, labels = Selector(k=10, per_class=True).fit_resample(X, y)
+    assert kept.index.equals(labels.index)
+    assert list(kept.columns) == list("abc")
+    assert labels.value_counts().to_dict() == {"x": 6, "y": 3, "z": 1}
+
+
+def test_the_number_kept_is_a_count_or_a_share() -> None:
+    X = np.random.default_rng(0).normal(size=(40, 2))
+    assert len(Selector(k=0.25).fit(X).sample_indices_) == 10
+    assert len(Selector(k=7).fit(X).sample_indices_) == 7
+    assert Selector(k=7).fit(X).get_support().sum() == 7
+    with pytest.raises(ValueError, match="requires y"):
+        Selector(k=7, per_class=True).fit(X)
+
+
+def test_same_random_state_same_rows() -> None:
+    X = np.random.default_rng(0).normal(size=(40, 2))
+    pick = [Selector(k=5, method="random_sample", random_state=3).fit(X).sample_indices_.tolist() for _ in range(2)]
+    assert pick[0] == pick[1]
+
+
+def test_in_a_pipeline_chosen_rows_beat_random_ones() -> None:
+    X, y = load_digits(return_X_y=True)
+    scores = {}
+    for method in ("lazy_greedy", "random_sample"):
+        selector = Selector(k=0.05, method=method, per_class=True, random_state=0)
+        pipeline = make_pipeline(selector, KNeighborsClassifier(n_neighbors=1))
+        scores[method] = cross_val_score(pipeline, X, y, cv=3).mean()
+    assert scores["lazy_greedy"] > scores["random_sample"]
