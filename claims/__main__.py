@@ -89,7 +89,7 @@ def results(rows: Sequence[Row], *, seed: int, scale: str) -> str:
     parts = [
         "# Claims",
         "",
-        f"Written by `python -m claims --all --write` (seed {seed}, scale {scale}). Every row is re-run by that command;",
+        f"Written by `python -m claims --all --write` (seed {seed}, scale {scale}), which runs every row again;",
         "with `--broken` the mechanism is switched off and none may hold. Seconds are of the machine it ran on.",
         "",
         "| paper | claim | outcome | recorded | kind | seconds |",

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import os
 
-import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
-from hypothesis import strategies as st
 
 from kofn import dispatch
-from kofn.checks import InputError
-from kofn.laws import LAWS, REGISTRY, Case, LawBroken, laws_of
+from kofn.laws import LAWS, Case, laws_of
 from kofn.laws.generators import calls
 from kofn.registry import VERBS, Entry
 
@@ -54,4 +51,4 @@ def test_law(entry: Entry, name: str) -> None:
 
 
 # Laws of every plan that have nothing to hold for a method that states no value.
-VACUOUS = {name: ("recount",) for name in ("ccs", "random_sample")}
+VACUOUS = dict.fromkeys(("ccs", "random_sample"), ("recount",))

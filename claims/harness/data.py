@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,10 +55,7 @@ def shuffled(data: Labelled, rng: np.random.Generator) -> Labelled:
 
 
 def halves(data: Labelled, share: float, seed: int) -> tuple[Labelled, Labelled]:
-    """One cut that no seed of a run moves: what is tuned on is never tested on."""
+    """Cut once for all the runs of a claim: what is tuned on is never tested on."""
     order = np.random.default_rng(seed).permutation(len(data))
     cut = round(share * len(data))
     return data.take(order[:cut]), data.take(order[cut:])
-
-
-Maker = Callable[[np.random.Generator], Labelled]

@@ -93,27 +93,25 @@ class Network:
     def fit(self, X: Floats, y: Ints, classes: int, seed: int) -> Network:
         """Train from a fresh start."""
         rng = np.random.default_rng(seed)
-        widths = [X.shape[1], *self.hidden, classes]
-        pairs = list(itertools.pairwise(widths))
-        self.weights = [(rng.normal(size=pair) * np.sqrt(2 / pair[0])).astype(np.float32) for pair in pairs]
-        self.biases = [np.zeros(width, np.float32) for _, width in pairs]
+        shapes = list(itertools.pairwise([X.shape[1], *self.hidden, classes]))
+        # One flat vector holds every parameter, so that Adam's step is a handful of operations.
+        flat, self.weights, self.biases = _flat(shapes)
+        slope, slopes, lifts = _flat(shapes)
+        for weight in self.weights:
+            weight[:] = rng.normal(size=weight.shape) * np.sqrt(2 / len(weight))
+        first, second = np.zeros_like(flat), np.zeros_like(flat)
         targets = one_hot(y, classes)
-        state = [(np.zeros_like(p), np.zeros_like(p)) for p in (*self.weights, *self.biases)]
         order, at = rng.permutation(len(X)), 0
         for step in range(1, self.steps + 1):
             if at >= len(X):
                 order, at = rng.permutation(len(X)), 0
             rows = order[at : at + self.batch]
             at += self.batch
-            gradients = self._gradients(X[rows], targets[rows])
-            rate = np.float32(self.rate * (0.5 + 0.5 * np.cos(np.pi * step / self.steps)))
-            for parameter, gradient, (first, second) in zip(
-                (*self.weights, *self.biases), gradients, state, strict=True
-            ):
-                first += np.float32(0.1) * (gradient - first)
-                second += np.float32(0.01) * (gradient * gradient - second)
-                root = np.sqrt(second / np.float32(1 - 0.99**step)) + np.float32(1e-8)
-                parameter -= rate * (first / np.float32(1 - 0.9**step)) / root
+            self._backward(X[rows], targets[rows], slopes, lifts)
+            first += np.float32(0.1) * (slope - first)
+            second += np.float32(0.01) * (slope * slope - second)
+            rate = self.rate * (0.5 + 0.5 * np.cos(np.pi * step / self.steps)) / (1 - 0.9**step)
+            flat -= np.float32(rate) * first / (np.sqrt(second / np.float32(1 - 0.99**step)) + np.float32(1e-8))
         return self
 
     def logits(self, X: Floats, weights: Sequence[Floats] | None = None) -> Floats:
@@ -127,16 +125,26 @@ class Network:
         """Share of the rows whose class is found."""
         return float((self.logits(X, weights).argmax(axis=1) == y).mean())
 
-    def _gradients(self, X: Floats, targets: Floats) -> list[Floats]:
+    def _backward(self, X: Floats, targets: Floats, slopes: list[Floats], lifts: list[Floats]) -> None:
+        """The gradient of the mean loss and the decay, written into `slopes` (weights) and `lifts` (biases)."""
         inputs = [X]
         for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
             inputs.append(np.maximum(inputs[-1] @ weight + bias, 0))
         back = (softmax(inputs[-1] @ self.weights[-1] + self.biases[-1]) - targets) / np.float32(len(X))
-        weights: list[Floats] = []
-        biases: list[Floats] = []
         for place in reversed(range(len(self.weights))):
-            weights.insert(0, inputs[place].T @ back + np.float32(self.decay) * self.weights[place])
-            biases.insert(0, back.sum(axis=0))
+            slopes[place][:] = inputs[place].T @ back + np.float32(self.decay) * self.weights[place]
+            lifts[place][:] = back.sum(axis=0)
             if place:
                 back = (back @ self.weights[place].T) * (inputs[place] > 0)
-        return [*weights, *biases]
+
+
+def _flat(shapes: Sequence[tuple[int, int]]) -> tuple[Floats, list[Floats], list[Floats]]:
+    """One vector of zeros, and views of it as the weights and biases of every layer."""
+    flat = np.zeros(sum((rows + 1) * columns for rows, columns in shapes), np.float32)
+    weights, biases, at = [], [], 0
+    for rows, columns in shapes:
+        weights.append(flat[at : at + rows * columns].reshape(rows, columns))
+        at += rows * columns
+        biases.append(flat[at : at + columns])
+        at += columns
+    return flat, weights, biases

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from claims import Source
 
-# Every method runs through these; a change here is what the laws and the tests are for, not a reason to re-run all papers.
+# Every method runs through these: the laws and the tests watch over them, or each change would re-run all papers.
 FRAME = ("plans", "checks", "problems", "registry", "dispatch", "verbs", "_lazy", "_index", "__init__", "make_index")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from kofn._lazy import lazy
+from kofn._version import __version__
 
 if TYPE_CHECKING:
     from kofn.estimators import Selector as Selector
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from kofn.verbs import compare as compare
     from kofn.verbs import methods as methods
     from kofn.verbs import select as select
-
-__version__ = "0.1.0"
 
 _HOMES = {
     **dict.fromkeys(("select", "assign", "allocate", "combine", "compare", "methods"), "verbs"),

@@ -123,7 +123,9 @@ def square(value: Any, name: str, *, nonnegative: bool = True) -> Any:
         if value.shape[0] == 0:
             raise InputError(f"{name} is empty: it has no rows")
         sparse = value.tocsc()
-        sparse.sum_duplicates()
+        if not sparse.has_canonical_format:
+            sparse = sparse.copy() if sparse is value else sparse
+            sparse.sum_duplicates()
         if sparse.dtype.kind != "f":
             sparse = sparse.astype(np.float64)
         bad = ~np.isfinite(sparse.data) | (nonnegative & (sparse.data < 0))
@@ -220,7 +222,7 @@ def costs(value: Any, name: str = "costs") -> Array:
 
 def number(value: Any, name: str) -> float | int:
     """A finite, non-negative number; integers stay integers."""
-    if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Real):
+    if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.integer | np.floating):
         raise InputError(f"{name}={value!r}: give a number")
     if not np.isfinite(float(value)):
         raise InputError(f"{name}={value!r}: give a finite number")
@@ -231,7 +233,7 @@ def number(value: Any, name: str) -> float | int:
 
 def count(value: Any, name: str = "k", *, least: int = 1) -> int:
     """An integer >= `least`."""
-    if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Real) or float(value) != int(value):
+    if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.integer | np.floating) or float(value) != int(value):
         raise InputError(f"{name}={value!r}: give a whole number")
     if value < least:
         raise InputError(f"{name}={value!r}: ask for at least {least}")
@@ -240,7 +242,7 @@ def count(value: Any, name: str = "k", *, least: int = 1) -> int:
 
 def fraction(value: Any, name: str, *, low: float = 0.0, high: float = 1.0) -> float:
     """A number in [low, high]."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not low <= value <= high:
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating) or not low <= value <= high:
         raise InputError(f"{name}={value!r}: give a number between {low:g} and {high:g}")
     return float(value)
 
@@ -367,7 +369,7 @@ def members(value: Any, name: str = "members") -> list[Any]:
 
 def capacity(value: Any, name: str = "capacity") -> Array | int:
     """Items a bin can hold: one whole number for all bins, or (bins,)."""
-    if isinstance(value, numbers.Real):
+    if isinstance(value, int | float | np.integer | np.floating):
         return count(value, name, least=0)
     array = _as_array(value, name)
     if array.ndim != 1 or len(array) == 0 or array.dtype.kind not in "iuf" or (array != np.floor(array)).any():
@@ -387,14 +389,14 @@ def bytes_of(value: Any, name: str = "max_memory") -> int:
             value = float(digits) * units[text[len(digits) :]]
         except (ValueError, KeyError):
             raise InputError(f"{name}={value!r}: give bytes, or for example 600MB or 2GiB") from None
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not np.isfinite(float(value)) or value <= 0:
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating) or not np.isfinite(float(value)) or value <= 0:
         raise InputError(f"{name}={value!r}: give a positive number of bytes, or for example '600MB'")
     return int(value)
 
 
 def seconds(value: Any, name: str = "time_limit") -> float:
     """A positive number of seconds."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not value > 0:
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating) or not value > 0:
         raise InputError(f"{name}={value!r}: give a positive number of seconds")
     return float(value)
 

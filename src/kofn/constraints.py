@@ -272,7 +272,7 @@ class Tracker:
                         freed[code] = rules.costs[items[-1]]
                         extra[items] = 0
                 mine = needy & (extra > 0)
-                extra[mine] = np.maximum(extra[mine] - freed[rules.groups][mine], 0)  # type: ignore[index]
+                extra[mine] = np.maximum(extra[mine] - freed[rules.groups][mine], 0)
             mask &= extra <= rules.limit - self.spent - self.reserve
         return mask
 

@@ -14,7 +14,7 @@ from kofn.plans import Selection
 from kofn.verbs import select
 
 
-class Selector(BaseEstimator):  # type: ignore[misc]
+class Selector(BaseEstimator):
     """Keep k rows of a training set: `fit_resample` as imbalanced-learn's samplers, so it stands in their pipelines.
 
     Args:

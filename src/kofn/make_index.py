@@ -6,6 +6,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import pprint
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 
@@ -73,7 +74,7 @@ def index_text(index: dict[str, dict[str, Entry]]) -> str:
 
 
 def _plain(value: object) -> object:
-    return dict(value) if hasattr(value, "items") else value
+    return dict(value) if isinstance(value, Mapping) else value
 
 
 def stub_text(index: dict[str, dict[str, Entry]]) -> str:
@@ -99,7 +100,7 @@ def stub_text(index: dict[str, dict[str, Entry]]) -> str:
         lines += [
             f"def {verb}(",
             *arguments,
-            f"    method: Literal[{names}] | Callable[..., Any] = ...,",
+            f"    method: Literal[{names}] | str | Callable[..., Any] = ...,",
             "    options: Mapping[str, Any] | None = None,",
             f") -> {noun[verb]}: ...",
         ]

@@ -104,7 +104,7 @@ class Plan:
         """Write the plan to one file (.npz with a JSON header); the file is complete or absent."""
         atomic = importlib.import_module("kofn.io.atomic")
         arrays: dict[str, Array] = {}
-        header = {"schema": SCHEMA, "kind": type(self).__name__, "fields": {}}
+        header: dict[str, Any] = {"schema": SCHEMA, "kind": type(self).__name__, "fields": {}}
         for item in dataclasses.fields(self):
             header["fields"][item.name] = _pack(getattr(self, item.name), item.name, arrays)
         arrays["header"] = np.frombuffer(json.dumps(header).encode(), np.uint8)
@@ -268,12 +268,12 @@ class Assignment(Plan):
     def row_margin(self) -> NDArray[np.float64]:
         """(n,) how much of each item was placed."""
         rows = np.repeat(np.arange(self.n), np.diff(self.indptr))
-        return np.bincount(rows, self.weights, self.n)
+        return np.bincount(rows, self.weights, self.n).astype(np.float64)
 
     @property
     def col_margin(self) -> NDArray[np.float64]:
         """(k,) how much each bin holds."""
-        return np.bincount(self.bins, self.weights, self.k)
+        return np.bincount(self.bins, self.weights, self.k).astype(np.float64)
 
     def _columns(self) -> dict[str, Any]:
         rows = np.repeat(np.arange(self.n), np.diff(self.indptr))

@@ -92,16 +92,14 @@ def _feed(state: Any, value: Any) -> None:
             _feed(state, part)
     elif isinstance(value, np.ndarray):
         state.update(f"{value.dtype}{value.shape}".encode())
-        state.update(
-            str(value.tolist()).encode()
-            if value.dtype == object
-            else memoryview(np.ascontiguousarray(value).view(np.uint8).reshape(-1))
-        )
+        plain: Any = str(value.tolist()).encode() if value.dtype == object else np.ascontiguousarray(value).reshape(-1)
+        state.update(plain if isinstance(plain, bytes) else plain.view(np.uint8))
     elif isinstance(value, str | os.PathLike):
-        path = Path(value)
         state.update(str(value).encode())
-        if path.is_file():
-            state.update(str((path.stat().st_size, path.stat().st_mtime_ns)).encode())
+        path = Path(value)
+        files = sorted(path.glob("*.safetensors*")) if path.is_dir() else [path] if path.is_file() else []
+        for file in files:
+            state.update(f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}".encode())
     elif isinstance(value, Mapping):
         for key, item in value.items():
             state.update(str(key).encode())
@@ -136,9 +134,9 @@ def _selection(problem: Problem, plan: Plan) -> list[str]:
     if budget is not None and "costs" in given:
         costs = given["costs"]
         if costs.dtype.kind == "i":
-            spent = sum(int(costs[i]) for i in index)
-            if spent > budget:
-                out.append(f"cost {spent} over the budget {budget}")
+            whole = sum(int(costs[i]) for i in index)
+            if whole > budget:
+                out.append(f"cost {whole} over the budget {budget}")
         elif (spent := math.fsum(costs[index].tolist())) > budget * (1 + problem.n * np.finfo(np.float64).eps):
             out.append(f"cost {spent!r} over the budget {budget!r}")
     if "quotas" in given and "groups" in given:

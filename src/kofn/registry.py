@@ -178,7 +178,7 @@ def execute(
 
 
 def _complete(plan: Any, problem: Any, spec: Spec, options: Mapping[str, Any], began: float) -> Any:
-    from kofn import __version__
+    from kofn._version import __version__
 
     given = problem.given
     asked = {name: given[name] for name in ("objective", "metric") if isinstance(given.get(name), str)}

@@ -30,7 +30,7 @@ def select(
     n_threads: Any = None,
     progress: Any = None,
     engine: Any = None,
-    method: Literal["auto", "ccs", "farthest_first", "lazy_greedy", "naive_greedy", "random_sample", "stochastic_batch", "top_k"] | Callable[..., Any] = ...,
+    method: Literal["auto", "ccs", "farthest_first", "lazy_greedy", "naive_greedy", "random_sample", "stochastic_batch", "top_k"] | str | Callable[..., Any] = ...,
     options: Mapping[str, Any] | None = None,
 ) -> Selection: ...
 def assign(
@@ -39,7 +39,7 @@ def assign(
     ids: Any = None,
     progress: Any = None,
     engine: Any = None,
-    method: Literal["auto"] | Callable[..., Any] = ...,
+    method: Literal["auto"] | str | Callable[..., Any] = ...,
     options: Mapping[str, Any] | None = None,
 ) -> Assignment: ...
 def allocate(
@@ -51,7 +51,7 @@ def allocate(
     time_limit: Any = None,
     progress: Any = None,
     engine: Any = None,
-    method: Literal["auto", "hull_greedy", "multiple_choice_knapsack"] | Callable[..., Any] = ...,
+    method: Literal["auto", "hull_greedy", "multiple_choice_knapsack"] | str | Callable[..., Any] = ...,
     options: Mapping[str, Any] | None = None,
 ) -> Allocation: ...
 def combine(
@@ -64,7 +64,7 @@ def combine(
     n_threads: Any = None,
     progress: Any = None,
     engine: Any = None,
-    method: Literal["auto", "borda", "weighted_mean"] | Callable[..., Any] = ...,
+    method: Literal["auto", "borda", "weighted_mean"] | str | Callable[..., Any] = ...,
     options: Mapping[str, Any] | None = None,
 ) -> Blend: ...
 def methods(verb: str | None = None, *, given: Sequence[str] = ()) -> list[Entry]: ...

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import click
 
-from kofn import __version__
+from kofn._version import __version__
 
 # command -> what `kofn --help` says of it.
 COMMANDS = {

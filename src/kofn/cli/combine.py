@@ -50,18 +50,18 @@ def _merge(members: tuple[str, ...], values: dict[str, Any], options: dict[str, 
     if values["dry_run"]:
         opened = [Checkpoint.open(path) for path in members]
         size = sum(tensor.nbytes for tensor in opened[0].values())
-        said = {
+        dry = {
             "members": len(opened),
             "tensors": len(opened[0]),
             "disk": f"{size:,} bytes for the output",
             "exact": "the mean in float32 or wider, rounded once to the tensors' own dtype",
         }
-        click.echo(json.dumps(said) if values["as_json"] else _lines(said))
+        click.echo(json.dumps(dry) if values["as_json"] else _lines(dry))
         return 0
     if values["output"] is None:
         raise InputError("give -o OUTPUT: a .safetensors file or a folder for the blend")
     plan = combine(list(members), method=method, options={**options, "out": values["output"]}, **arguments)
-    said = {
+    said: dict[str, Any] = {
         "method": plan.method,
         "members": list(members),
         "weights": np.asarray(plan.weights).tolist(),
@@ -104,15 +104,15 @@ def _rank(members: tuple[str, ...], values: dict[str, Any], options: dict[str, A
         raise InputError(f"{members[0]} has no numeric columns to take as judges' scores; name them with --columns")
     scores = frame.select(pl.col(judges).cast(pl.Float64)).to_numpy().T
     if values["dry_run"]:
-        said = {"judges": len(judges), "alternatives": table.n, "exact": "yes"}
-        click.echo(json.dumps(said) if values["as_json"] else _lines(said))
+        dry = {"judges": len(judges), "alternatives": table.n, "exact": "yes"}
+        click.echo(json.dumps(dry) if values["as_json"] else _lines(dry))
         return 0
     ids = names.to_numpy() if names is not None else None
     plan = combine(rankings=scores, ids=ids, method=values["method"], options=options, **arguments)
     out = plan.to_frame()
     if values["output"]:
         write_table(out, values["output"])
-    said = {
+    said: dict[str, Any] = {
         "method": plan.method,
         "judges": judges,
         "ranking": out["id"].to_list(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
 import click
 
@@ -41,7 +42,7 @@ def command(verb: str | None, given: str | None, as_json: bool) -> None:
 
 
 def _plain(value: object) -> object:
-    return dict(value) if hasattr(value, "items") else value
+    return dict(value) if isinstance(value, Mapping) else value
 
 
 def _table(rows: list[registry.Entry]) -> None:

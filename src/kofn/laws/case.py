@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from kofn import dispatch, problems
-from kofn.checks import InputError, nearest
+from kofn.checks import InputError, is_sparse, nearest
 from kofn.plans import Allocation, Assignment, Blend, Plan, Selection
 from kofn.problems import Problem
 from kofn.registry import Entry
@@ -26,7 +26,7 @@ class Case:
     """One call: the words and options as the caller gave them, the checked problem, and the plan that came back.
 
     `method` is a name of the index or a function. A case with another `plan` (`dataclasses.replace`) holds that plan
-    against the same problem; `again` always asks the method itself.
+    against the same problem; `again` always asks the method itself. `before` copies the words from before the call.
     """
 
     verb: str
@@ -35,6 +35,7 @@ class Case:
     options: Mapping[str, Any]
     problem: Problem
     plan: Any
+    before: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -46,9 +47,10 @@ class Case:
     ) -> Case:
         """Call the method and hold its answer."""
         words = {name: value for name, value in given.items() if value is not None}
+        before = {name: copied(value) for name, value in words.items()}
         plan = _ask(verb, method, words, options or {})
         plain = {name: value for name, value in words.items() if name != "ids"}
-        return cls(verb, method, words, options or {}, problems.build(verb, plain, words.get("ids")), plan)
+        return cls(verb, method, words, options or {}, problems.build(verb, plain, words.get("ids")), plan, before)
 
     def again(self, options: Mapping[str, Any] | None = None, **changes: Any) -> Any:
         """The plan of the same call with these words changed; None leaves a word out."""
@@ -79,6 +81,15 @@ class Case:
     def rtol(self) -> float:
         """How far a recount may be off, relatively."""
         return 1e-12 if self.precise else 1e-5
+
+
+def copied(value: Any) -> Any:
+    """A copy of an argument, arrays and all."""
+    if isinstance(value, list | tuple):
+        return [copied(item) for item in value]
+    if isinstance(value, Mapping):
+        return {name: copied(item) for name, item in value.items()}
+    return value.copy() if isinstance(value, np.ndarray) or is_sparse(value) else value
 
 
 def _ask(verb: str, method: str | Callable[..., Any], words: Mapping[str, Any], options: Mapping[str, Any]) -> Any:

@@ -12,11 +12,14 @@ _BLOCK = 8192
 
 
 def distances_to(X: NDArray[Any], point: NDArray[Any], metric: str = "euclidean") -> Floats:
-    """(n,) distance of every row to one point, from differences, in blocks of rows."""
+    """(n,) distance of every row to one point, from differences, in blocks of rows.
+
+    Under "cosine" rows of zeros share a direction of their own, as in `kofn.objectives.similarity`.
+    """
     out = np.empty(len(X))
     point = np.asarray(point, np.float64)
+    size = np.linalg.norm(point)
     if metric == "cosine":
-        size = np.linalg.norm(point)
         point = point / size if size else point
     for low in range(0, len(X), _BLOCK):
         block = X[low : low + _BLOCK].astype(np.float64)
@@ -25,6 +28,9 @@ def distances_to(X: NDArray[Any], point: NDArray[Any], metric: str = "euclidean"
             block /= np.where(sizes > 0, sizes, 1)
         block -= point
         out[low : low + _BLOCK] = np.einsum("ij,ij->i", block, block)
+        if metric == "cosine":
+            zero = sizes[:, 0] == 0
+            out[low : low + _BLOCK][zero if size else ~zero] = 2.0
     if metric == "euclidean":
         np.sqrt(out, out=out)
     elif metric == "cosine":

@@ -14,6 +14,7 @@ Array = NDArray[Any]
 
 _ROWS, _KEPT = 1024, 2048  # a tile of products is 8 MiB: it stays in cache between the product and the comparison
 _SAMPLE = 2048
+_DENSE = 1 / 1000  # a pair on its own costs as much as a thousand inside a matrix product
 _SAME = 1e-9  # cosines closer than this are the same number: it is what a float64 sum leaves of 1.0
 
 
@@ -77,14 +78,17 @@ def near_duplicates(X: Any, threshold: float = 0.95) -> Duplicates:
         for lo in range(0, m, _KEPT):
             if not len(rows):
                 break
-            products = block @ features[lo : min(lo + _KEPT, m)].T
-            if products.max() < cut:
-                continue
-            i, j = np.nonzero(products >= cut)
-            near = _cosines(unit, rows[i], kept[lo + j], d) >= threshold - _SAME
-            # nonzero lists a row's candidates from the earliest kept one on, and unique takes the first.
+            rivals = kept[lo : min(lo + _KEPT, m)]
+            i, j = _candidates(block @ features[lo : lo + len(rivals)].T, cut)
+            if len(i) > _DENSE * len(rows) * len(rivals):
+                full = unit(rows).astype(np.float32) @ unit(rivals).astype(np.float32).T
+                i, j = _candidates(full, np.float32(threshold - _SAME - _rounding(d)))
+            near = _cosines(unit, rows[i], rivals[j], d) >= threshold - _SAME
+            # A row's candidates are listed from the earliest kept one on, and unique takes the first.
             hit, first = np.unique(i[near], return_index=True)
-            of[rows[hit]] = kept[lo + j[near][first]]
+            if not len(hit):
+                continue
+            of[rows[hit]] = rivals[j[near][first]]
             left = np.ones(len(rows), bool)
             left[hit] = False
             rows, block = rows[left], block[left]
@@ -93,6 +97,17 @@ def near_duplicates(X: Any, threshold: float = 0.95) -> Duplicates:
         kept[m : m + len(rows)] = rows
         m += len(rows)
     return Duplicates(of < 0, of)
+
+
+def _candidates(products: Array, cut: Any) -> tuple[Array, Array]:
+    """Where the products reach `cut`, row by row. (2-d `nonzero` takes twenty times as long where there are few.)"""
+    at = np.flatnonzero(products.ravel() >= cut)
+    return at // products.shape[1], at % products.shape[1]
+
+
+def _rounding(width: int) -> float:
+    """How far a float32 product of unit rows of this width may be off."""
+    return (width + 4) * float(np.finfo(np.float32).eps)
 
 
 def _within(
@@ -151,12 +166,11 @@ def _features(unit: Callable[[Any], Array], n: int, d: int, least: float) -> tup
     sample = sample[np.any(sample != 0, axis=1)]
     directions = _leading(sample, d) if d > 32 and n > 4 * _ROWS and len(sample) else None
     r = 0 if directions is None else _rank(sample @ directions, d, least)
-    rounding = float(np.finfo(np.float32).eps)
     if directions is None or r == 0:
         full = np.empty((n, d), np.float32)
         for start in range(0, n, _ROWS):
             full[start : start + _ROWS] = unit(slice(start, start + _ROWS))
-        return full, (d + 4) * rounding
+        return full, _rounding(d)
     P = directions[:, :r]
     features = np.empty((n, r + 1), np.float32)
     for start in range(0, n, _ROWS):
@@ -164,7 +178,7 @@ def _features(unit: Callable[[Any], Array], n: int, d: int, least: float) -> tup
         inside = block @ P
         features[start : start + _ROWS, :r] = inside
         features[start : start + _ROWS, r] = np.linalg.norm(block - inside @ P.T, axis=1)
-    return features, (r + 5) * rounding
+    return features, _rounding(r + 1)
 
 
 def _leading(sample: Array, d: int) -> Array:
@@ -186,8 +200,9 @@ def _rank(inside: Array, d: int, least: float) -> int:
             break
         rest = np.sqrt(np.maximum(1 - np.sum(some[:, :r] ** 2, axis=1), 0))
         bound = (some[:, :r] @ some[:, :r].T + np.outer(rest, rest))[pairs]
-        # A pair that passes is gathered and multiplied in float64, about 50 times as dear as inside a matrix product.
-        work = r + 16 + 50 * d * float(np.mean(bound >= least)) if len(bound) else np.inf
+        # A pair that passes is multiplied on its own, or if many pass, the whole tile in full.
+        passed = float(np.mean(bound >= least)) if len(bound) else 1.0
+        work = r + 16 + d * min(1.0, passed / _DENSE)
         if work < cheapest:
             best, cheapest = r, work
     return best

@@ -116,7 +116,7 @@ def farthest_first(
         gains=np.array(gains),
         value=radius,
         sense="min",
-        bound=None if rules.budget is not None or stopped else _least_radius(gains, radius, metric),
+        bound=_bound(rules, gains, radius, metric) if not stopped else None,
         status="stopped" if stopped else ("optimal" if radius == 0 else "approximate"),
         used=used,
         budget=limit,
@@ -128,6 +128,12 @@ def farthest_first(
             "distance_evals": n * len(picks),
         },
     )
+
+
+def _bound(rules: Constraints, gains: list[float], radius: float, metric: str) -> float | None:
+    if radius == 0:
+        return 0.0
+    return None if rules.budget is not None else _least_radius(gains, radius, metric)
 
 
 def _least_radius(gains: list[float], radius: float, metric: str) -> float:

@@ -1,0 +1,371 @@
+"""The swap phase of k-medoids behind `kmedoids.py`: where distances come from, what each point knows, which swap is next."""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kofn.objectives.similarity import Geometry, geometry, is_small, pairwise_distances
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Rows = NDArray[np.floating[Any]]
+
+# A swap counts as an improvement beyond this share of the loss, well above rounding and below the 1e-9 that is promised.
+_TOLERANCE = 1e-10
+# Two swaps whose changes differ by less than this share of the loss count as equal, and the first one is taken.
+_MARGIN = 1e-13
+# Below this many points NumPy is done before compiled code is loaded.
+_COMPILED_FROM = 1024
+_PAIRS_AT_ONCE = 2**22
+
+
+class Source(Protocol):
+    """Rows of distances: row j holds the distance of every point to candidate j."""
+
+    n: int
+    evals: int
+
+    def rows(self, candidates: Ints) -> Rows:
+        """(len(candidates), n) distances."""
+        ...
+
+    def blocks(self) -> Iterator[tuple[int, Rows]]:
+        """All rows in order, some at a time, each with its first candidate."""
+        ...
+
+    def among(self, items: Ints) -> Rows:
+        """(m, m) distances of some points to each other."""
+        ...
+
+    def loss(self, medoids: Ints, labels: Ints, weights: Floats) -> float:
+        """Weighted sum of the distances to the medoids, in float64."""
+        ...
+
+
+class Matrix:
+    """Distances that are there already, read in place."""
+
+    def __init__(self, distances: Rows, evals: int = 0) -> None:
+        self._rows = np.ascontiguousarray(distances)
+        self.n, self.evals = len(distances), evals
+
+    def rows(self, candidates: Ints) -> Rows:
+        """Some rows, copied."""
+        return self._rows[candidates]
+
+    def blocks(self) -> Iterator[tuple[int, Rows]]:
+        """Views of the matrix."""
+        step = max(1, _PAIRS_AT_ONCE // self.n)
+        for start in range(0, self.n, step):
+            yield start, self._rows[start : start + step]
+
+    def among(self, items: Ints) -> Rows:
+        """A submatrix."""
+        out: Rows = self._rows[np.ix_(items, items)]
+        return out
+
+    def loss(self, medoids: Ints, labels: Ints, weights: Floats) -> float:
+        """From the entries themselves."""
+        # A point that is its own medoid costs nothing, whatever rounding left on the diagonal.
+        own = self._rows[medoids[labels], np.arange(self.n)].astype(np.float64)
+        own[medoids] = 0.0
+        return math.fsum((weights * own).tolist())
+
+
+class Vectors:
+    """Distances from coordinates, computed when asked for: O(n d) a row, and no memory but a block of rows."""
+
+    def __init__(self, space: Geometry, unit: float, n_threads: int | None) -> None:
+        self.n, self.evals = space.n, 0
+        self._space, self._unit, self._n_threads = space, unit, n_threads
+
+    def rows(self, candidates: Ints) -> Rows:
+        """Some rows, from differences, each pair with the same bits in every call."""
+        from kofn.assignment import _kernels
+        from kofn.engines.threads import cores, spread
+        from kofn.objectives._kernels import LANES, scratch
+
+        space, kind = self._space, self._space.rows.dtype.type
+        out = np.empty((len(candidates), self.n), kind)
+
+        def fill(low: int, high: int) -> None:
+            lanes, tile = scratch(space.rows.shape[1], kind)
+            _kernels.distance_rows(
+                space.rows, space.columns, space.scale, candidates, space.squared, self._unit, low, high, lanes, tile, out
+            )
+
+        spread(fill, -(-self.n // LANES), cores(self._n_threads), shares=4)
+        self.evals += out.size
+        return out
+
+    def blocks(self) -> Iterator[tuple[int, Rows]]:
+        """Blocks of up to 16 MB in float32."""
+        step = max(8, _PAIRS_AT_ONCE // self.n // 8 * 8)
+        for start in range(0, self.n, step):
+            yield start, self.rows(np.arange(start, min(start + step, self.n)))
+
+    def among(self, items: Ints) -> Rows:
+        """By differences of the few points."""
+        points = self._space.points(items)
+        self.evals += len(items) ** 2
+        out = np.stack([((points - point) ** 2).sum(axis=1) for point in points])
+        return (out if self._space.squared else np.sqrt(out)) * self._unit
+
+    def loss(self, medoids: Ints, labels: Ints, weights: Floats) -> float:
+        """In float64, whatever the precision of the rows."""
+        return loss_of(self._space, self._unit, medoids, labels, weights)
+
+
+def loss_of(space: Geometry, unit: float, medoids: Ints, labels: Ints, weights: Floats) -> float:
+    """Weighted sum of the distances of all points to the medoids that stand for them, from float64 differences."""
+    centres = space.points(medoids)
+    terms = []
+    for low in range(0, space.n, 4096):
+        gap = space.points(slice(low, low + 4096)) - centres[labels[low : low + 4096]]
+        squares = np.einsum("ij,ij->i", gap, gap)
+        terms += (weights[low : low + 4096] * (squares if space.squared else np.sqrt(squares))).tolist()
+    return unit * math.fsum(terms)
+
+
+def source_of(X: Any, distances: Any, metric: str, max_memory: int, n_threads: int | None) -> tuple[Source, Any]:
+    """Where distances come from, and how the loss of a set of medoids is recounted in float64 (None: from the source)."""
+    if distances is not None:
+        return Matrix(distances), None
+    space = geometry(X, metric)
+    unit = 0.5 if metric == "cosine" else space.unit
+    n, d = X.shape
+
+    def recount(medoids: Ints, labels: Ints, weights: Floats) -> float:
+        return loss_of(space, unit, medoids, labels, weights)
+
+    if is_small(n, d) and 8 * n * n <= max_memory:
+        return Matrix(space.table() * unit, evals=n * n), recount
+    if n * n * X.dtype.itemsize <= max_memory:
+        return Matrix(pairwise_distances(X, metric, n_threads=n_threads), evals=n * n), recount
+    return Vectors(space, unit, n_threads), recount
+
+
+class Swaps:
+    """k medoids, and for each point its nearest and second nearest: all that is needed to judge and to make a swap."""
+
+    def __init__(self, source: Source, medoids: Ints, weights: Floats) -> None:
+        self.source, self.weights = source, weights
+        self.medoids = medoids.astype(np.int64)
+        self.n, self.k = source.n, len(medoids)
+        self.compiled = self.n > _COMPILED_FROM
+        self.is_medoid = np.zeros(self.n, np.uint8)
+        self.is_medoid[self.medoids] = 1
+        self.to_medoid = np.ascontiguousarray(source.rows(self.medoids).T)
+        self.nearest, self.near = self._nearest(self.to_medoid)
+        others = self.to_medoid.copy()
+        np.put_along_axis(others, self.nearest[:, None].astype(np.int64), np.inf, axis=1)
+        self.runner, self.second = self._nearest(others)
+        self.removal = np.bincount(self.nearest, self._regret(), self.k)
+        self.loss = float((self.weights * self.near).sum())
+        self.swaps = self.evaluated = self.unimproved = 0
+
+    @staticmethod
+    def _nearest(distances: Rows) -> tuple[NDArray[np.int32], Rows]:
+        at = distances.argmin(axis=1)
+        return at.astype(np.int32), np.ascontiguousarray(np.take_along_axis(distances, at[:, None], 1)[:, 0])
+
+    def _regret(self) -> Floats:
+        """What each point would lose if its nearest medoid went."""
+        out: Floats = self.weights * (self.second.astype(np.float64) - self.near.astype(np.float64))
+        return out
+
+    @property
+    def _state(self) -> tuple[Any, ...]:
+        return self.to_medoid, self.nearest, self.runner, self.near, self.second, self.weights, self.removal
+
+    @property
+    def labels(self) -> NDArray[np.int32]:
+        """The nearest medoid of each point, ties to the lowest place; a medoid stands for itself."""
+        labels = self.to_medoid.argmin(axis=1).astype(np.int32)
+        labels[self.medoids] = np.arange(self.k, dtype=np.int32)
+        return labels
+
+    def eager(self, max_iter: int | None, stopped: Callable[[], bool], step: Callable[[int], None]) -> tuple[bool, int]:
+        """FasterPAM: take every candidate in turn and swap at once. Returns whether no swap is left, and the rounds."""
+        rounds = 0
+        while max_iter is None or rounds < max_iter:
+            rounds += 1
+            for start, rows in self.source.blocks():
+                (self._sweep_compiled if self.compiled else self._sweep)(rows, start)
+                if self.unimproved >= self.n:
+                    return True, rounds
+                if stopped():
+                    return False, rounds
+            step(self.swaps)
+        return False, rounds
+
+    def _sweep_compiled(self, rows: Rows, start: int) -> None:
+        from kofn.assignment import _kernels
+
+        counts = np.array([self.unimproved, self.swaps, self.evaluated])
+        loss = np.array([self.loss])
+        _kernels.sweep(rows, start, self.medoids, self.is_medoid, *self._state, loss, _TOLERANCE, counts)
+        self.unimproved, self.swaps, self.evaluated = counts.tolist()
+        self.loss = float(loss[0])
+
+    def _sweep(self, rows: Rows, start: int) -> None:
+        for candidate, row in enumerate(rows, start):
+            if self.unimproved >= self.n:
+                return
+            self.unimproved += 1
+            if self.is_medoid[candidate]:
+                continue
+            self.evaluated += 1
+            shared, change = self._change(row)
+            place = int(change.argmin())
+            if shared + change[place] < -_TOLERANCE * self.loss:
+                self._swap(candidate, place, row)
+                self.unimproved = 1
+
+    def best(
+        self, max_iter: int | None, stopped: Callable[[], bool], step: Callable[[int], None], *, naive: bool
+    ) -> tuple[bool, int]:
+        """PAM and FastPAM1: look at all swaps and make the best. Returns whether no swap is left, and the rounds."""
+        rounds = 0
+        while max_iter is None or rounds < max_iter:
+            rounds += 1
+            change, candidate, place = 0.0, -1, -1
+            for start, rows in self.source.blocks():
+                look = self._best_compiled if self.compiled else self._best
+                change, candidate, place = look(rows, start, naive, change, candidate, place)
+                if stopped():
+                    return False, rounds
+            if not change < -_TOLERANCE * self.loss:
+                return True, rounds
+            self._swap(candidate, place, np.ascontiguousarray(self.source.rows(np.array([candidate]))[0]))
+            step(self.swaps)
+        return False, rounds
+
+    def _best_compiled(
+        self, rows: Rows, start: int, naive: bool, change: float, candidate: int, place: int
+    ) -> tuple[float, int, int]:
+        from kofn.assignment import _kernels
+
+        best, found = np.array([change]), np.array([candidate, place, self.evaluated])
+        _kernels.best_swap(rows, start, self.is_medoid, *self._state, naive, _MARGIN * self.loss, best, found)
+        candidate, place, self.evaluated = found.tolist()
+        return float(best[0]), candidate, place
+
+    def _best(
+        self, rows: Rows, start: int, naive: bool, change: float, candidate: int, place: int
+    ) -> tuple[float, int, int]:
+        for here, row in enumerate(rows, start):
+            if self.is_medoid[here]:
+                continue
+            self.evaluated += 1
+            shared, changes = (0.0, self._change_naive(row)) if naive else self._change(row)
+            for m, other in enumerate((shared + changes).tolist()):
+                if other < change - _MARGIN * self.loss:
+                    change, candidate, place = other, here, m
+        return change, candidate, place
+
+    def _change(self, row: Rows) -> tuple[float, Floats]:
+        """How the loss changes if this candidate replaces each medoid: the shared part, and (k,) the rest.
+
+        The compiled loop adds the same terms in the same order, so both paths make the same swaps.
+        """
+        at = np.flatnonzero(row < self.second)
+        d, near, second = (part[at].astype(np.float64) for part in (row, self.near, self.second))
+        weights, closer = self.weights[at], d < near
+        change = self.removal.copy()
+        np.add.at(change, self.nearest[at], weights * (np.where(closer, near, d) - second))
+        saved = (weights * (d - near))[closer]
+        return float(saved.cumsum()[-1]) if len(saved) else 0.0, change
+
+    def _change_naive(self, row: Rows) -> Floats:
+        """The same, with a pass over all points for each medoid."""
+        d, near, second = (part.astype(np.float64) for part in (row, self.near, self.second))
+        stays, goes = self.weights * (np.minimum(d, near) - near), self.weights * (np.minimum(d, second) - near)
+        return np.where(self.nearest == np.arange(self.k)[:, None], goes, stays).sum(axis=1)
+
+    def _swap(self, candidate: int, place: int, row: Rows) -> None:
+        self.is_medoid[self.medoids[place]] = 0
+        self.is_medoid[candidate] = 1
+        self.medoids[place] = candidate
+        self.swaps += 1
+        if self.compiled:
+            from kofn.assignment import _kernels
+
+            self.loss = _kernels.swap(row, place, *self._state)
+            return
+        near, second, nearest, runner = self.near, self.second, self.nearest, self.runner
+        self.to_medoid[:, place] = row
+        gone, nearer, between = nearest == place, row < near, row < second
+        hold = gone & between
+        shift = ~gone & nearer
+        follow = ~gone & ~nearer & between
+        search = np.flatnonzero(gone & ~between | ~gone & ~nearer & ~between & (runner == place))
+        moved = gone & ~between
+        nearest[moved], near[moved] = runner[moved], second[moved]
+        runner[shift], second[shift] = nearest[shift], near[shift]
+        nearest[shift], near[shift] = place, row[shift]
+        near[hold] = row[hold]
+        runner[follow], second[follow] = place, row[follow]
+        others = self.to_medoid[search]
+        others[np.arange(len(search)), nearest[search]] = np.inf
+        runner[search], second[search] = self._nearest(others)
+        # Among equally near medoids the new one comes first, as in the compiled loop.
+        tied = search[row[search] == second[search]]
+        runner[tied] = place
+        self.removal[:] = np.bincount(nearest, self._regret(), self.k)
+        self.loss = float((self.weights * near).cumsum()[-1])
+
+
+def lab(source: Source, k: int, weights: Floats, rng: np.random.Generator) -> Ints:
+    """Linear approximative BUILD: each medoid is the best of a small sample for that sample, given those before it."""
+    size = min(source.n, 10 + math.isqrt(source.n - 1) + 1)
+    near = np.full(source.n, np.inf)
+    medoids: list[int] = []
+    free = np.ones(source.n, bool)
+    for _ in range(k):
+        open_items = np.flatnonzero(free)
+        items = rng.choice(open_items, min(size, len(open_items)), replace=False)
+        among = np.minimum(source.among(items), near[items])
+        pick = int(items[int((among @ weights[items]).argmin())])
+        medoids.append(pick)
+        free[pick] = False
+        near = np.minimum(near, source.rows(np.array([pick]))[0])
+    return np.array(medoids, np.int64)
+
+
+def build(source: Source, k: int, weights: Floats) -> tuple[Ints, int]:
+    """BUILD: greedily the medoid that lowers the loss most. Returns the medoids, and how many candidates were evaluated.
+
+    What a candidate saves only falls as medoids are added, so candidates are kept in a heap by what they last saved and
+    only those that still look best are evaluated again: the picks are those of the full search.
+    """
+    totals = np.concatenate([rows.astype(np.float64) @ weights for _, rows in source.blocks()])
+    first = int(totals.argmin())
+    near = source.rows(np.array([first]))[0].astype(np.float64)
+    medoids, evaluated = [first], source.n
+    # With the first medoid in place nobody can save more than the loss.
+    heap = [(-math.inf, -1, j) for j in range(source.n) if j != first]
+    while len(medoids) < k:
+        _, seen, candidate = heap[0]
+        if seen == len(medoids):
+            heapq.heappop(heap)
+            medoids.append(candidate)
+            near = np.minimum(near, source.rows(np.array([candidate]))[0])
+        elif seen < 0:
+            saved = np.concatenate(
+                [np.maximum(near - rows.astype(np.float64), 0.0) @ weights for _, rows in source.blocks()]
+            )
+            heap = [(-saved[j], 1, j) for j in range(source.n) if j != first]
+            heapq.heapify(heap)
+            evaluated += source.n
+        else:
+            row = source.rows(np.array([candidate]))[0].astype(np.float64)
+            heapq.heapreplace(heap, (-float(np.maximum(near - row, 0.0) @ weights), len(medoids), candidate))
+            evaluated += 1
+    return np.array(medoids, np.int64), evaluated
