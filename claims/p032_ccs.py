@@ -21,8 +21,7 @@ from claims.harness.paired import difference
 from claims.harness.runs import derive, spread
 
 NOISE, NETWORKS, HELD_OUT = 0.05, 3, 4000
-CUTOFFS = (0.0, 0.05, 0.1, 0.2)
-RATES = {"30%": 0.3, "90%": 0.9}
+CUTOFFS = {"30%": (0.0, 0.05, 0.1), "90%": (0.05, 0.1, 0.2, 0.3), "95%": (0.05, 0.1, 0.2, 0.3)}
 # The paper's effects on CIFAR-10 at 90% are 7.04 points over random and 19.56 over the hardest; these hold elsewhere.
 OVER_RANDOM, OVER_HARDEST, NEAR_BEST = 0.01, 0.19, 0.005
 
@@ -39,30 +38,32 @@ class Rule(NamedTuple):
 
 
 PLAIN = {"random": Rule("random"), "hardest": Rule("hardest")}
-TUNED = ("ccs", "hardest after cutoff", "random after cutoff")
+TUNED = ("ccs", "hardest after cutoff")
+CUT_ONLY = ("hardest after cutoff", "random after cutoff")
 
 
 @claim(
     paper=32,
     says="At 90% pruning under label noise, coverage-centric selection beats random draws by over a point and the "
-    "hardest rows by over 19, random beats the hardest, and at 30% it stays within half a point of the best",
+    "hardest rows by over 19, random beats the hardest, on a mixture with rare modes the strata count beside the "
+    "cutoff, and at 30% it stays within half a point of the best",
 )
 def check(seed: int, scale: str, broken: bool = False) -> Evidence:
     """CCS against random, hardest and hardest after a cutoff; broken: one stratum and no cutoff."""
     small = scale == "small"
     rates = {"30%": 0.3, "90%": 0.9} if small else {"30%": 0.3, "90%": 0.9, "95%": 0.95}
-    plans = {"digits": (0, 20 if small else 60), "mixture": (8000 if small else 20000, 10 if small else 20)}
+    plans = {"digits": (0, 16 if small else 60), "mixture": (8000 if small else 20000, 12 if small else 20)}
     measured: Figures = {}
     met = []
     for kind, (n, runs) in plans.items():
-        chosen = _tune(kind, n, derive(seed, 4, stream=1), seed, rates, broken)
+        chosen = _tune(kind, n, derive(seed, 3, stream=1), seed, rates, broken)
         work = functools.partial(
             _trial, kind=kind, n=n, part="test", cut=seed, rates=rates, rules=chosen, broken=broken
         )
         trials = spread(work, derive(seed, runs))
         for rate in rates:
             accuracy = {name: np.array([trial[rate][name] for trial in trials]) for name in chosen[rate]}
-            figures, holds = _near_best(accuracy) if rate == "30%" else _ahead(accuracy)
+            figures, holds = _near_best(accuracy) if rate == "30%" else _ahead(accuracy, strata=kind == "mixture")
             cutoffs = {name: chosen[rate][name].cutoff for name in TUNED}
             means = {name: round(float(values.mean()), 4) for name, values in accuracy.items()}
             measured[f"{kind}, {rate} pruned"] = {"accuracy": means, **figures, "cutoffs": cutoffs}
@@ -70,28 +71,24 @@ def check(seed: int, scale: str, broken: bool = False) -> Evidence:
     return Evidence(
         holds=all(met),
         measured=measured,
-        expected="lower 95% limits of paired differences in accuracy: at 90% CCS - random > 0.01, CCS - hardest > 0.19, "
-        "random - hardest > 0, CCS - hardest after its best cutoff > 0; at 30% CCS - the best baseline > -0.005",
-        baseline="random, hardest first, hardest first after a cutoff (as many cutoffs tried as CCS has, chosen on rows "
-        "of their own); random after the cutoff is shown as CCS without its strata",
+        expected="lower 95% limits of paired differences in accuracy: at 90% CCS - random > 0.01, CCS - hardest > "
+        "0.19, random - hardest > 0, on the mixture CCS - either rule after a cutoff without strata > 0 (on digits "
+        "shown, not judged); at 30% CCS - the best baseline > -0.005",
+        baseline="random, hardest first, hardest first after a cutoff with as many cutoffs tried as CCS has, chosen on "
+        "rows of their own; random after CCS's own cutoff, which is CCS without its strata",
         kind="reduced",
     )
 
 
-def _ahead(accuracy: dict[str, NDArray[np.float64]]) -> tuple[Figures, bool]:
-    over_random = difference(accuracy["ccs"], accuracy["random"])
-    over_hardest = difference(accuracy["ccs"], accuracy["hardest"])
-    over_cut = difference(accuracy["ccs"], accuracy["hardest after cutoff"])
+def _ahead(accuracy: dict[str, NDArray[np.float64]], *, strata: bool) -> tuple[Figures, bool]:
+    """At a high rate; `strata` asks that CCS also be ahead of the rules that only cut off the hardest."""
+    effects = {"random": OVER_RANDOM, "hardest": OVER_HARDEST}
+    gaps = {name: difference(accuracy["ccs"], accuracy[name]) for name in (*effects, *CUT_ONLY)}
     random_over = difference(accuracy["random"], accuracy["hardest"])
-    figures = {
-        "CCS - random": over_random.figures(),
-        "CCS - hardest": over_hardest.figures(),
-        "CCS - hardest after cutoff": over_cut.figures(),
-        "random - hardest": random_over.figures(),
-        "CCS - random after cutoff (no strata)": difference(accuracy["ccs"], accuracy["random after cutoff"]).figures(),
-    }
-    holds = over_random.above(OVER_RANDOM) and over_hardest.above(OVER_HARDEST)
-    return figures, holds and over_cut.above(0) and random_over.above(0)
+    figures = {f"CCS - {name}": gap.figures() for name, gap in gaps.items()}
+    figures["random - hardest"] = random_over.figures()
+    holds = all(gaps[name].above(effect) for name, effect in effects.items()) and random_over.above(0)
+    return figures, holds and (not strata or all(gaps[name].above(0) for name in CUT_ONLY))
 
 
 def _near_best(accuracy: dict[str, NDArray[np.float64]]) -> tuple[Figures, bool]:
@@ -105,15 +102,17 @@ def _tune(
     kind: str, n: int, seeds: list[int], cut: int, rates: dict[str, float], broken: bool
 ) -> dict[str, dict[str, Rule]]:
     """At each rate, each rule with the cutoff that does best on the tuning rows."""
-    rules = {f"{name} {cutoff}": Rule(name, cutoff) for name in TUNED for cutoff in CUTOFFS}
-    every = dict.fromkeys(rates, rules)
-    work = functools.partial(_trial, kind=kind, n=n, part="tune", cut=cut, rates=rates, rules=every, broken=broken)
+    rules = {
+        rate: {f"{name} {cutoff}": Rule(name, cutoff) for name in TUNED for cutoff in CUTOFFS[rate]} for rate in rates
+    }
+    work = functools.partial(_trial, kind=kind, n=n, part="tune", cut=cut, rates=rates, rules=rules, broken=broken)
     trials = spread(work, seeds)
     chosen = {}
-    for rate in rates:
-        means = {name: np.mean([trial[rate][name] for trial in trials]) for name in rules}
-        best = {name: max(CUTOFFS, key=lambda c, name=name: means[f"{name} {c}"]) for name in TUNED}  # type: ignore[misc]
-        chosen[rate] = {**PLAIN, **{name: Rule(name, cutoff) for name, cutoff in best.items()}}
+    for rate, tried in rules.items():
+        means = {rule: np.mean([trial[rate][name] for trial in trials]) for name, rule in tried.items()}
+        best = {name: max((rule for rule in means if rule.name == name), key=means.__getitem__) for name in TUNED}
+        without_strata = Rule("random after cutoff", best["ccs"].cutoff)
+        chosen[rate] = {**PLAIN, **best, without_strata.name: without_strata}
     return chosen
 
 

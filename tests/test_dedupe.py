@@ -65,16 +65,26 @@ def test_projected_filter_equals_the_full_products(d, monkeypatch):
     rng = np.random.default_rng(d)
     spectrum = 1 / np.arange(1, d + 1)
     X = (planted(rng, 1500, d, 3, 0.3, np.float64) * spectrum).astype(np.float32)
-    ranks = []
-    rank = dedupe._rank
-    monkeypatch.setattr(dedupe, "_rank", lambda *a: ranks.append(rank(*a)) or ranks[-1])
-    of = near_duplicates(X, 0.97).of
-    assert ranks[0] > 0, "the filter was not used"
     expected = by_definition(X, 0.97)
     assert 100 < (expected >= 0).sum() < 1400
-    np.testing.assert_array_equal(of, expected)
-    monkeypatch.setattr(dedupe, "_rank", lambda *_: 0)
-    np.testing.assert_array_equal(near_duplicates(X, 0.97).of, expected)
+    full = []
+    for r in (8, 16, 0):
+        monkeypatch.setattr(dedupe, "_rank", lambda *_, r=r: r)
+        np.testing.assert_array_equal(near_duplicates(X, 0.97).of, expected)
+        monkeypatch.setattr(dedupe, "_DENSE", 1.0)  # every candidate on its own, none by a second full product
+        np.testing.assert_array_equal(near_duplicates(X, 0.97).of, expected)
+        monkeypatch.setattr(dedupe, "_DENSE", 1e-6)
+        full.append(near_duplicates(X, 0.97).of)
+    np.testing.assert_array_equal(full, [expected] * 3)
+
+
+def test_filter_is_as_thin_as_the_sample_allows():
+    rng = np.random.default_rng(0)
+    U = rng.standard_normal((600, 256))
+    U /= np.linalg.norm(U, axis=1, keepdims=True)
+    assert 8 <= dedupe._rank(U, 256, 0.95) <= 64
+    same = np.repeat(U[:1], 600, axis=0) @ dedupe._leading(U, 256)
+    assert dedupe._rank(same, 256, 0.95) == 0
 
 
 def test_filter_bounds_every_cosine():

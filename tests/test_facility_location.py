@@ -46,8 +46,11 @@ def plain_greedy(S, k, weights=None):
 
 
 def assert_greedy(X, metric, picks, weights=None):
-    """The picks are a plain greedy's. Cosines may differ in the last bit from one formula to the next, and candidates that
-    tie mathematically with them: there, each pick must be the best to 13 digits; distances must give the very same picks."""
+    """The picks are a plain greedy's.
+
+    Distances must give the very same picks. Cosines differ in the last bit from one formula to the next, and so do
+    candidates that tie mathematically: there, each pick must be the best to 13 digits.
+    """
     S = plain_similarity(X, metric)
     if metric != "cosine":
         assert picks == plain_greedy(S, len(picks), weights)[0]
@@ -381,7 +384,9 @@ def test_pairwise_distances(path, metric, dtype):
     found = pairwise_distances(X, metric)
     expected = 2 * (1 - plain_similarity(X, metric)) if metric == "cosine" else 1000 - plain_similarity(X, metric)
     assert found.dtype == dtype
-    assert np.allclose(found, expected, rtol=1e-5 if dtype == np.float32 else 1e-10, atol=1e-6 if dtype == np.float32 else 1e-12)
+    assert np.allclose(
+        found, expected, rtol=1e-5 if dtype == np.float32 else 1e-10, atol=1e-6 if dtype == np.float32 else 1e-12
+    )
     assert np.array_equal(found, found.T)
     assert not np.diagonal(found).any()
     assert found[5, 7] == 0
@@ -401,4 +406,6 @@ def test_exact_sum_rounds_once_and_has_no_order(scale):
 def test_no_two_rows_are_further_apart_than_the_ceiling(metric):
     for seed in range(5):
         X = clusters(80, 3, seed)
-        assert similarity.ceiling(X, metric) >= (pairwise_distances(X.astype(float), metric).max() / (2 if metric == "cosine" else 1))
+        assert similarity.ceiling(X, metric) >= (
+            pairwise_distances(X.astype(float), metric).max() / (2 if metric == "cosine" else 1)
+        )

@@ -135,8 +135,7 @@ class Constraints:
     def _refuse_infeasible_budget(self) -> None:
         assert self.costs is not None
         assert self.budget is not None
-        cheapest = self.costs[~self.banned]
-        if len(cheapest) == 0:
+        if self.banned.all():
             raise InfeasibleError("exclude leaves no items to choose from")
         spent = total(self.costs[self.first])
         if spent > self.limit:
@@ -144,15 +143,19 @@ class Constraints:
                 f"include and start cost {spent:g}, over the budget of {self.budget:g} by {spent - self.budget:g}"
             )
         tracker = Tracker(self)
-        if tracker.reserve > self.limit - spent:
-            need = tracker.reserve + spent
+        need = tracker.least_spend
+        if need > self.limit:
             raise InfeasibleError(
                 f"the quotas' minima (with include) cost at least {need:g}, over the budget of {self.budget:g} by "
                 f"{need - self.budget:g}; raise the budget or lower the minima"
             )
-        if not len(self.first) and cheapest.min() > self.limit:
+        if not len(self.first) and not tracker.eligible().any():
+            allowed = ~self.banned if self.groups is None else ~self.banned & (self.most > 0)[self.groups]
+            if not allowed.any():
+                raise InfeasibleError("the quotas' maxima leave no item to choose; raise one")
             raise InfeasibleError(
-                f"budget={self.budget:g} buys nothing: the cheapest item costs {cheapest.min():g}; raise the budget"
+                f"budget={self.budget:g} buys nothing: the cheapest item costs {self.costs[allowed].min():g}; "
+                "raise the budget"
             )
 
     @property
@@ -244,10 +247,19 @@ class Tracker:
     @property
     def reserve(self) -> float | int:
         """What the minima still have to cost at the least."""
+        return total(self._reserved_costs())
+
+    @property
+    def least_spend(self) -> float | int:
+        """What is spent and what the minima still have to cost, in one exact sum."""
+        return total([*self._spends, *self._reserved_costs()])
+
+    def _reserved_costs(self) -> list[float | int]:
         costs = self.constraints.costs
         if costs is None or self.constraints.groups is None:
-            return 0
-        return total(np.concatenate([costs[items] for items in self._reserved()]))
+            return []
+        held: list[float | int] = costs[np.concatenate(self._reserved())].tolist()
+        return held
 
     def eligible(self) -> Mask:
         """(n,) True where picking the item leaves the rest completable. What is closed once stays closed."""
@@ -262,19 +274,28 @@ class Tracker:
             if rules.k - self.count <= self._deficit.sum():
                 mask &= needy
         if rules.costs is not None:
-            extra = rules.costs
-            if needy.any():
-                # Picking inside a group that is short frees the dearest item reserved for it.
-                freed = np.zeros(len(rules.names), rules.costs.dtype)
-                extra = rules.costs.copy()
-                for code, items in enumerate(self._reserved()):
-                    if len(items):
-                        freed[code] = rules.costs[items[-1]]
-                        extra[items] = 0
-                mine = needy & (extra > 0)
-                extra[mine] = np.maximum(extra[mine] - freed[rules.groups][mine], 0)
-            mask &= extra <= rules.limit - self.spent - self.reserve
+            freed = np.zeros(rules.n, rules.costs.dtype)
+            for code, items in enumerate(self._reserved() if needy.any() else ()):
+                if len(items):
+                    # Picking inside a group that is short frees the dearest item reserved for it; one that is itself
+                    # reserved costs nothing more.
+                    freed[rules.groups == code] = rules.costs[items[-1]]
+                    freed[items] = rules.costs[items]
+            mask &= self._affordable(freed)
         return mask
+
+    def _affordable(self, freed: NDArray[Any]) -> Mask:
+        """(n,) True where the budget holds the item and what stays reserved once it frees that much."""
+        costs, limit = self.constraints.costs, self.constraints.limit
+        assert costs is not None
+        extra, room = costs - freed, limit - self.spent - self.reserve
+        fits: Mask = extra <= room
+        if costs.dtype.kind == "f":
+            # Where rounding could decide, the sum is taken exactly, as that of the finished plan will be.
+            close = np.abs(extra - room) <= 8 * np.finfo(np.float64).eps * limit
+            for item in np.flatnonzero(close & self.open).tolist():
+                fits[item] = math.fsum([*self._spends, *self._reserved_costs(), costs[item], -freed[item]]) <= limit
+        return fits
 
     def completion(self) -> Ints:
         """Items that meet the minima still open at the least cost: what a search that is cut short must add."""
@@ -308,10 +329,8 @@ class Tracker:
 
 def total(values: Any) -> float | int:
     """Exact sum: integers as Python integers, floats correctly rounded."""
-    array = np.asarray(values)
-    if array.dtype.kind in "iu":
-        return int(array.sum(dtype=np.int64)) if len(array) else 0
-    return math.fsum(array.tolist())
+    terms = np.asarray(values).tolist()
+    return sum(terms) if all(isinstance(term, int) for term in terms) else math.fsum(terms)
 
 
 def _first(start: Ints | None, include: Ints | None, banned: Mask) -> Ints:

@@ -55,8 +55,8 @@ def distance_rows(rows, columns, scale, candidates, squared, unit, low, high, la
 def _change(row, near, second, nearest, weights, removal, touched, change):  # type: ignore[no-untyped-def]
     """How the loss changes if this candidate replaces each medoid: change[m] plus what is returned, for all k at once.
 
-    Where medoid m goes, the loss rises by `removal[m]` less what the candidate spares the points that it is nearer to than
-    their second nearest medoid; and every point that it is nearest to gains, whichever medoid goes.
+    Where medoid m goes, the loss rises by `removal[m]` less what the candidate spares the points that it is nearer to
+    than their second nearest medoid; and every point that it is nearest to gains, whichever medoid goes.
     """
     # Few points lie nearer to a candidate than to their second medoid: gather them without a branch, then visit those.
     count = 0
@@ -128,7 +128,7 @@ _STATE = "T[:,::1],i4[::1],i4[::1],T[::1],T[::1],f8[::1],f8[::1]"
 def sweep(  # type: ignore[no-untyped-def]
     rows, start, medoids, is_medoid, to_medoid, nearest, runner, near, second, weights, removal, loss, tolerance, counts
 ):
-    """Try the candidates start, start + 1, ... and swap at once wherever that lowers the loss by more than its tolerance.
+    """Try the candidates start, start + 1, ... and swap at once wherever that lowers the loss beyond its tolerance.
 
     counts: candidates since the last swap, swaps, candidates evaluated. Ends early once a full round brought no swap.
     """
@@ -152,16 +152,16 @@ def sweep(  # type: ignore[no-untyped-def]
             counts[1] += 1
 
 
-@nb.njit(_both(f"void(T[:,::1],i8,u1[::1],{_STATE},b1,f8,f8[::1],i8[::1])"), **_OUTER)
+@nb.njit(_both("void(T[:,::1],i8,u1[::1],i4[::1],T[::1],T[::1],f8[::1],f8[::1],b1,f8,f8[::1],i8[::1])"), **_OUTER)
 def best_swap(  # type: ignore[no-untyped-def]
-    rows, start, is_medoid, to_medoid, nearest, runner, near, second, weights, removal, naive, margin, best, found
+    rows, start, is_medoid, nearest, near, second, weights, removal, naive, margin, best, found
 ):
-    """Lower best[0], the change of the best swap so far, and note it in `found`: candidate, medoid, candidates evaluated.
+    """Lower best[0], the change of the best swap so far; `found` gets its candidate and medoid, and counts candidates.
 
     A swap must be better by `margin` to replace an earlier one, so that rounding does not decide between equal swaps.
     """
-    n, k = to_medoid.shape
-    touched, change = np.empty(n + 1, np.int32), np.empty(k)
+    k = len(removal)
+    touched, change = np.empty(rows.shape[1] + 1, np.int32), np.empty(k)
     for b in range(len(rows)):
         if is_medoid[start + b]:
             continue
@@ -181,3 +181,110 @@ def best_swap(  # type: ignore[no-untyped-def]
 def swap(row, m, to_medoid, nearest, runner, near, second, weights, removal):  # type: ignore[no-untyped-def]
     """`_swap`, for callers outside."""
     return _swap(row, m, to_medoid, nearest, runner, near, second, weights, removal)
+
+
+@nb.njit(**_INNER)
+def _worse(score, item, other_score, other_item):  # type: ignore[no-untyped-def]
+    """Whether a bin would rather lose the first: the lower score, of equal ones the later item."""
+    return score < other_score or (score == other_score and item > other_item)
+
+
+@nb.njit(**_INNER)
+def _sift(scores, items, place, size, score, item):  # type: ignore[no-untyped-def]
+    """Put an item into the heap at `place` or below, where what the bin would lose first is on top."""
+    while True:
+        child = 2 * place + 1
+        if child >= size:
+            break
+        if child + 1 < size and _worse(scores[child + 1], items[child + 1], scores[child], items[child]):
+            child += 1
+        if not _worse(scores[child], items[child], score, item):
+            break
+        scores[place], items[place] = scores[child], items[child]
+        place = child
+    scores[place], items[place] = score, item
+
+
+@nb.njit(_both("void(T[:,::1],i8[::1],i8[::1],b1,i4[:,::1],i8[::1],T[::1],i4[::1])"), **_OUTER)
+def defer(scores, room, offsets, reroute, held, asked, heap_scores, heap_items):  # type: ignore[no-untyped-def]
+    """Items ask for bins from their best on, a full bin keeps its highest scores: held[i] are the bins of item i, else -1.
+
+    With `reroute` whoever is refused asks on (deferred acceptance); without, each item asks for its first choices only.
+    Bin j keeps a heap at offsets[j] while it has room for less than all items. asked[j] counts who asked for it.
+    """
+    n, bins = scores.shape
+    per_item = held.shape[1]
+    size = np.zeros(bins, np.int64)
+    # What a new item must beat in each bin: its worst once it is full.
+    bar, bar_item = np.full(bins, -np.inf, scores.dtype), np.full(bins, n, np.int64)
+    for j in range(bins):
+        if room[j] == 0:
+            bar[j], bar_item[j] = np.inf, -1
+    choices = np.empty(per_item, np.int64)
+    for i in range(n):
+        if not reroute:
+            _first_choices(scores[i], choices)
+        for slot in range(per_item):
+            item = i
+            while True:
+                row = scores[item]
+                best = -1
+                if reroute:
+                    for j in range(bins):
+                        s = row[j]
+                        if (best < 0 or s > row[best]) and s > -np.inf and _worse(bar[j], bar_item[j], s, item):
+                            mine = False
+                            for other in range(per_item):
+                                mine |= held[item, other] == j
+                            if not mine:
+                                best = j
+                else:
+                    best = choices[slot]
+                    if best >= 0:
+                        asked[best] += 1
+                        if not _worse(bar[best], bar_item[best], row[best], item):
+                            best = -1
+                if best < 0:
+                    break
+                free = 0
+                while held[item, free] >= 0:
+                    free += 1
+                held[item, free] = best
+                if room[best] >= n:
+                    break
+                low = offsets[best]
+                heap_s, heap_i = heap_scores[low : low + room[best]], heap_items[low : low + room[best]]
+                out = -1
+                if size[best] < room[best]:
+                    place = size[best]
+                    size[best] += 1
+                    while place > 0 and _worse(row[best], item, heap_s[(place - 1) // 2], heap_i[(place - 1) // 2]):
+                        heap_s[place], heap_i[place] = heap_s[(place - 1) // 2], heap_i[(place - 1) // 2]
+                        place = (place - 1) // 2
+                    heap_s[place], heap_i[place] = row[best], item
+                else:
+                    out = heap_i[0]
+                    _sift(heap_s, heap_i, 0, room[best], row[best], item)
+                if size[best] == room[best]:
+                    bar[best], bar_item[best] = heap_s[0], heap_i[0]
+                if out < 0:
+                    break
+                for other in range(per_item):
+                    if held[out, other] == best:
+                        held[out, other] = -1
+                if not reroute:
+                    break
+                item = out
+
+
+@nb.njit(**_INNER)
+def _first_choices(row, choices):  # type: ignore[no-untyped-def]
+    """The bins of the highest scores in order, ties to the lowest bin; -1 where fewer are listed."""
+    choices[:] = -1
+    for j in range(len(row)):
+        if row[j] > -np.inf and (choices[-1] < 0 or row[j] > row[choices[-1]]):
+            place = len(choices) - 1
+            while place > 0 and (choices[place - 1] < 0 or row[j] > row[choices[place - 1]]):
+                choices[place] = choices[place - 1]
+                place -= 1
+            choices[place] = j

@@ -1,4 +1,4 @@
-"""The swap phase of k-medoids behind `kmedoids.py`: where distances come from, what each point knows, which swap is next."""
+"""The swap phase of k-medoids: where distances come from, what each point knows, which swap is next."""
 
 from __future__ import annotations
 
@@ -16,12 +16,11 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Rows = NDArray[np.floating[Any]]
 
-# A swap counts as an improvement beyond this share of the loss, well above rounding and below the 1e-9 that is promised.
+# A swap counts as an improvement beyond this share of the loss, well above rounding and below the 1e-9 that is
+# promised.
 _TOLERANCE = 1e-10
 # Two swaps whose changes differ by less than this share of the loss count as equal, and the first one is taken.
 _MARGIN = 1e-13
-# Below this many points NumPy is done before compiled code is loaded.
-_COMPILED_FROM = 1024
 _PAIRS_AT_ONCE = 2**22
 
 
@@ -41,10 +40,6 @@ class Source(Protocol):
 
     def among(self, items: Ints) -> Rows:
         """(m, m) distances of some points to each other."""
-        ...
-
-    def loss(self, medoids: Ints, labels: Ints, weights: Floats) -> float:
-        """Weighted sum of the distances to the medoids, in float64."""
         ...
 
 
@@ -70,13 +65,6 @@ class Matrix:
         out: Rows = self._rows[np.ix_(items, items)]
         return out
 
-    def loss(self, medoids: Ints, labels: Ints, weights: Floats) -> float:
-        """From the entries themselves."""
-        # A point that is its own medoid costs nothing, whatever rounding left on the diagonal.
-        own = self._rows[medoids[labels], np.arange(self.n)].astype(np.float64)
-        own[medoids] = 0.0
-        return math.fsum((weights * own).tolist())
-
 
 class Vectors:
     """Distances from coordinates, computed when asked for: O(n d) a row, and no memory but a block of rows."""
@@ -97,7 +85,17 @@ class Vectors:
         def fill(low: int, high: int) -> None:
             lanes, tile = scratch(space.rows.shape[1], kind)
             _kernels.distance_rows(
-                space.rows, space.columns, space.scale, candidates, space.squared, self._unit, low, high, lanes, tile, out
+                space.rows,
+                space.columns,
+                space.scale,
+                candidates,
+                space.squared,
+                self._unit,
+                low,
+                high,
+                lanes,
+                tile,
+                out,
             )
 
         spread(fill, -(-self.n // LANES), cores(self._n_threads), shares=4)
@@ -117,48 +115,48 @@ class Vectors:
         out = np.stack([((points - point) ** 2).sum(axis=1) for point in points])
         return (out if self._space.squared else np.sqrt(out)) * self._unit
 
-    def loss(self, medoids: Ints, labels: Ints, weights: Floats) -> float:
-        """In float64, whatever the precision of the rows."""
-        return loss_of(self._space, self._unit, medoids, labels, weights)
+
+def source_of(X: Any, distances: Any, metric: str, max_memory: int, n_threads: int | None) -> Source:
+    """Distances as given, or from X: as a matrix where that fits into `max_memory`, else row by row."""
+    if distances is not None:
+        return Matrix(distances)
+    space = geometry(X, metric)
+    unit = unit_of(space, metric)
+    n, d = X.shape
+    if is_small(n, d) and 8 * n * n <= max_memory:
+        return Matrix(space.table() * unit, evals=n * n)
+    if n * n * X.dtype.itemsize <= max_memory:
+        return Matrix(pairwise_distances(X, metric, n_threads=n_threads), evals=n * n)
+    return Vectors(space, unit, n_threads)
 
 
-def loss_of(space: Geometry, unit: float, medoids: Ints, labels: Ints, weights: Floats) -> float:
-    """Weighted sum of the distances of all points to the medoids that stand for them, from float64 differences."""
+def unit_of(space: Geometry, metric: str) -> float:
+    """What a distance between the geometry's points counts: 1 - cos is half the squared chord."""
+    return 0.5 if metric == "cosine" else space.unit
+
+
+def loss_of(X: Any, distances: Any, metric: str, medoids: Ints, labels: NDArray[np.int32], weights: Floats) -> float:
+    """Weighted sum of the distances of all points to the medoids that stand for them, recounted in float64."""
+    terms: list[float] = []
+    if distances is not None:
+        own = distances[medoids[labels], np.arange(len(distances))].astype(np.float64)
+        return math.fsum((weights * own).tolist())
+    space = geometry(X, metric)
     centres = space.points(medoids)
-    terms = []
     for low in range(0, space.n, 4096):
         gap = space.points(slice(low, low + 4096)) - centres[labels[low : low + 4096]]
         squares = np.einsum("ij,ij->i", gap, gap)
         terms += (weights[low : low + 4096] * (squares if space.squared else np.sqrt(squares))).tolist()
-    return unit * math.fsum(terms)
-
-
-def source_of(X: Any, distances: Any, metric: str, max_memory: int, n_threads: int | None) -> tuple[Source, Any]:
-    """Where distances come from, and how the loss of a set of medoids is recounted in float64 (None: from the source)."""
-    if distances is not None:
-        return Matrix(distances), None
-    space = geometry(X, metric)
-    unit = 0.5 if metric == "cosine" else space.unit
-    n, d = X.shape
-
-    def recount(medoids: Ints, labels: Ints, weights: Floats) -> float:
-        return loss_of(space, unit, medoids, labels, weights)
-
-    if is_small(n, d) and 8 * n * n <= max_memory:
-        return Matrix(space.table() * unit, evals=n * n), recount
-    if n * n * X.dtype.itemsize <= max_memory:
-        return Matrix(pairwise_distances(X, metric, n_threads=n_threads), evals=n * n), recount
-    return Vectors(space, unit, n_threads), recount
+    return unit_of(space, metric) * math.fsum(terms)
 
 
 class Swaps:
     """k medoids, and for each point its nearest and second nearest: all that is needed to judge and to make a swap."""
 
-    def __init__(self, source: Source, medoids: Ints, weights: Floats) -> None:
-        self.source, self.weights = source, weights
+    def __init__(self, source: Source, medoids: Ints, weights: Floats, *, compiled: bool) -> None:
+        self.source, self.weights, self.compiled = source, weights, compiled
         self.medoids = medoids.astype(np.int64)
         self.n, self.k = source.n, len(medoids)
-        self.compiled = self.n > _COMPILED_FROM
         self.is_medoid = np.zeros(self.n, np.uint8)
         self.is_medoid[self.medoids] = 1
         self.to_medoid = np.ascontiguousarray(source.rows(self.medoids).T)
@@ -166,7 +164,7 @@ class Swaps:
         others = self.to_medoid.copy()
         np.put_along_axis(others, self.nearest[:, None].astype(np.int64), np.inf, axis=1)
         self.runner, self.second = self._nearest(others)
-        self.removal = np.bincount(self.nearest, self._regret(), self.k)
+        self.removal: Floats = np.bincount(self.nearest, self._regret(), self.k).astype(np.float64)
         self.loss = float((self.weights * self.near).sum())
         self.swaps = self.evaluated = self.unimproved = 0
 
@@ -253,7 +251,8 @@ class Swaps:
         from kofn.assignment import _kernels
 
         best, found = np.array([change]), np.array([candidate, place, self.evaluated])
-        _kernels.best_swap(rows, start, self.is_medoid, *self._state, naive, _MARGIN * self.loss, best, found)
+        known = self.nearest, self.near, self.second, self.weights, self.removal
+        _kernels.best_swap(rows, start, self.is_medoid, *known, naive, _MARGIN * self.loss, best, found)
         candidate, place, self.evaluated = found.tolist()
         return float(best[0]), candidate, place
 
@@ -287,7 +286,8 @@ class Swaps:
         """The same, with a pass over all points for each medoid."""
         d, near, second = (part.astype(np.float64) for part in (row, self.near, self.second))
         stays, goes = self.weights * (np.minimum(d, near) - near), self.weights * (np.minimum(d, second) - near)
-        return np.where(self.nearest == np.arange(self.k)[:, None], goes, stays).sum(axis=1)
+        own = self.nearest == np.arange(self.k)[:, None]
+        return np.asarray(np.where(own, goes, stays).sum(axis=1), np.float64)
 
     def _swap(self, candidate: int, place: int, row: Rows) -> None:
         self.is_medoid[self.medoids[place]] = 0
@@ -340,32 +340,28 @@ def lab(source: Source, k: int, weights: Floats, rng: np.random.Generator) -> In
 
 
 def build(source: Source, k: int, weights: Floats) -> tuple[Ints, int]:
-    """BUILD: greedily the medoid that lowers the loss most. Returns the medoids, and how many candidates were evaluated.
+    """BUILD: greedily the medoid that lowers the loss most. Returns the medoids, and how many candidates it looked at.
 
     What a candidate saves only falls as medoids are added, so candidates are kept in a heap by what they last saved and
     only those that still look best are evaluated again: the picks are those of the full search.
     """
     totals = np.concatenate([rows.astype(np.float64) @ weights for _, rows in source.blocks()])
-    first = int(totals.argmin())
-    near = source.rows(np.array([first]))[0].astype(np.float64)
-    medoids, evaluated = [first], source.n
-    # With the first medoid in place nobody can save more than the loss.
-    heap = [(-math.inf, -1, j) for j in range(source.n) if j != first]
+    medoids, evaluated = [int(totals.argmin())], source.n
+    near = source.rows(np.array(medoids))[0].astype(np.float64)
+    heap: list[tuple[float, int, int]] = []
+    if k > 1:
+        parts = [np.maximum(near - rows.astype(np.float64), 0.0) @ weights for _, rows in source.blocks()]
+        heap = [(-saved, 1, j) for j, saved in enumerate(np.concatenate(parts).tolist()) if j != medoids[0]]
+        heapq.heapify(heap)
+        evaluated += source.n
     while len(medoids) < k:
         _, seen, candidate = heap[0]
+        row = source.rows(np.array([candidate]))[0].astype(np.float64)
         if seen == len(medoids):
             heapq.heappop(heap)
             medoids.append(candidate)
-            near = np.minimum(near, source.rows(np.array([candidate]))[0])
-        elif seen < 0:
-            saved = np.concatenate(
-                [np.maximum(near - rows.astype(np.float64), 0.0) @ weights for _, rows in source.blocks()]
-            )
-            heap = [(-saved[j], 1, j) for j in range(source.n) if j != first]
-            heapq.heapify(heap)
-            evaluated += source.n
+            near = np.minimum(near, row)
         else:
-            row = source.rows(np.array([candidate]))[0].astype(np.float64)
             heapq.heapreplace(heap, (-float(np.maximum(near - row, 0.0) @ weights), len(medoids), candidate))
             evaluated += 1
     return np.array(medoids, np.int64), evaluated

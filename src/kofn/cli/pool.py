@@ -342,7 +342,13 @@ class SelectJob:
         lines = list(self.notes)
         lines.insert(0, f"picked {len(plan):,} of {self.table.n:,} rows with {plan.method} in {self.seconds:.2f} s")
         objective = str(plan.info.get("objective")).replace("_", " ")
-        if plan.bound is not None and plan.status != "optimal" and plan.sense == "max":
+        low = plan.info.get("distance_bound")
+        if low is not None:
+            lines.append(
+                f"summed {self.metric} distance to the nearest pick {plan.info['distance']:.6g}: "
+                f"no such picks can get below {low:.6g}"
+            )
+        elif plan.bound is not None and plan.status != "optimal" and plan.sense == "max":
             share = plan.value / plan.bound
             lines.append(f"{objective} {plan.value:.6g}: at least {_floor(share):.1%} of what any such picks can reach")
         elif plan.bound is not None and plan.status != "optimal":

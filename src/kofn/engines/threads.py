@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -31,18 +32,18 @@ if hasattr(os, "register_at_fork"):
 def spread(work: Callable[[int, int], None], n_blocks: int, n_threads: int, shares: int = 1) -> None:
     """Run `work(low, high)` over the blocks 0..n_blocks-1, cut into `shares` ranges a thread.
 
-    Blocks must not share output, so that the cut changes nothing but the time. The calling thread takes its part, and one
-    thread means no pool at all.
+    Blocks must not share output, so that the cut changes nothing but the time. The calling thread takes its part, and
+    one thread means no pool at all.
     """
     parts = min(n_blocks, n_threads * shares)
     if n_threads == 1 or parts <= 1:
         work(0, n_blocks)
         return
-    cuts = [n_blocks * part // parts for part in range(parts + 1)]
-    pending = [_pool(n_threads - 1).submit(work, low, high) for low, high in zip(cuts[:-2], cuts[1:-1], strict=True)]
-    work(cuts[-2], cuts[-1])
+    ranges = list(itertools.pairwise(n_blocks * part // parts for part in range(parts + 1)))
+    pending = [_pool(n_threads - 1).submit(work, low, high) for low, high in ranges[:-1]]
+    work(*ranges[-1])
     # What no worker has begun yet, this thread does, last first.
-    for future, low, high in reversed(list(zip(pending, cuts[:-2], cuts[1:-1], strict=True))):
+    for future, (low, high) in zip(reversed(pending), reversed(ranges[:-1]), strict=True):
         if future.cancel():
             work(low, high)
     for future in pending:

@@ -1,22 +1,26 @@
 """Compiled loops over pairs of rows, in tiles of LANES candidates against GROUP items.
 
-Distances come from differences, never from |x|^2 + |y|^2 - 2xy, which cancels for close rows; subtracting costs little beside
-multiplying. A distance is summed over the features in the same order wherever its pair stands, so that it has the same bits
-in every call. Sums over items stay in float64 for each candidate, in the order of the items: no reduction is reordered.
+Distances come from differences, never from |x|^2 + |y|^2 - 2xy, which cancels for close rows; subtracting costs little
+beside multiplying. A distance is summed over the features in the same order wherever its pair stands, so that its bits
+are the same in every call. Sums over items stay in float64 for each candidate, in the order of the items: no reduction
+is reordered.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import numba as nb
 import numpy as np
+from numpy.typing import NDArray
 
 LANES = 512
 GROUP = 8
 FEATURES = 4
-# Inner functions carry no signature and no cache of their own: they are compiled into their callers and loaded with them.
-_INNER = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
-_TILING = {**_INNER, "cache": True}
-_EXACT = {"nogil": True, "cache": True, "error_model": "numpy"}
+# Inner functions carry no signature and no cache of their own: they are compiled into their callers, loaded with them.
+_INNER: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
+_TILING: dict[str, Any] = {**_INNER, "cache": True}
+_EXACT: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy"}
 
 
 @nb.njit(**_INNER)
@@ -93,9 +97,10 @@ def _load(rows, columns, scale, candidates, start, lanes):  # type: ignore[no-un
     **_TILING,
 )
 def savings(rows, columns, scale, candidates, items, old, new, weights, counts, squared, low, high, lanes, tile, out):  # type: ignore[no-untyped-def]
-    """out[l] = sum_i weights_i (old_i - min(max(cost_il, new_i), old_i)), for the blocks low..high-1 of LANES candidates.
+    """out[l] = sum_i weights_i (old_i - min(max(cost_il, new_i), old_i)), for blocks low..high-1 of LANES candidates.
 
-    Block b looks at the first counts[b] items (a multiple of GROUP): the caller has sorted them so that no later one matters.
+    Block b looks at the first counts[b] items, a multiple of GROUP: the caller has sorted them so that no later one
+    matters.
     """
     for block in range(low, high):
         if counts[block] == 0:
@@ -166,7 +171,7 @@ def pairs(rows, columns, scale, squared, unit, low, high, lanes, tile, out):  # 
     **_EXACT,
 )
 def distances(columns, scale, points, squared, low, high, out):  # type: ignore[no-untyped-def]
-    """out[q, i] = float64 distance of row i to points[q], for the blocks low..high-1 of LANES rows; points come in fours.
+    """out[q, i] = float64 distance of row i to points[q], for blocks low..high-1 of LANES rows; points come in fours.
 
     Summed over the features one by one without fused multiplication: NumPy in the same order gives the same bits.
     """
@@ -203,13 +208,13 @@ def distances(columns, scale, points, squared, low, high, out):  # type: ignore[
 
 @nb.njit("void(f8[:,::1],f8[::1],f8[::1],f8,f8,i8,i8,i8[:,::1])", **_EXACT)
 def exact_sums(costs, old, weights, scale, fine, low, high, out):  # type: ignore[no-untyped-def]
-    """sum_i weights_i max(0, old_i - costs[q, i]) in fixed point, rows low..high-1: out[q] = whole units, and parts of 1/fine.
+    """sum_i weights_i max(0, old_i - costs[q, i]) for rows low..high-1, in fixed point: out[q] = units, 1/fine parts.
 
     Integers add up the same in any order, so equal terms give equal sums whichever items they come from.
     """
     for q in range(low, high):
         row = costs[q]
-        whole, part = 0, 0
+        whole, part = np.int64(0), np.int64(0)
         for i in range(len(old)):
             term = weights[i] * (old[i] - min(row[i], old[i])) * scale
             unit = np.rint(term)
@@ -242,10 +247,10 @@ def table_savings(table, sign, candidates, items, old, new, weights, low, high, 
                     sums[l] += w * (o - min(max(sign * part[l], n), o))
 
 
-def scratch(d: int, kind: type) -> tuple[np.ndarray, np.ndarray]:
+def scratch(d: int, kind: type) -> tuple[NDArray[Any], NDArray[Any]]:
     """Room for the lanes of one block and for one tile, on cache lines; features padded with zeros."""
     padded = -(-d // FEATURES) * FEATURES
-    room = np.zeros((padded + GROUP) * LANES + 64, kind)
+    room: NDArray[Any] = np.zeros((padded + GROUP) * LANES + 64, kind)
     skip = -room.ctypes.data % 64 // room.itemsize
     both = room[skip : skip + (padded + GROUP) * LANES].reshape(-1, LANES)
     return both[:padded], both[padded:]

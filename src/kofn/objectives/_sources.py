@@ -25,7 +25,7 @@ _COLUMNS_AT_ONCE = 16
 
 @dataclass(frozen=True)
 class Change:
-    """Items whose cost falls from `old` to `new`. `pick`, where given, is the cost of every item to the pick that did it."""
+    """Items whose cost falls from `old` to `new`; `pick`, where given, is every item's cost to the pick that did it."""
 
     items: Ints
     old: Floats
@@ -54,7 +54,7 @@ class Source(Protocol):
 
 
 class Table:
-    """Costs `sign * table[i, j]`, the table dense and never copied: similarities handed in, or the distances of a small pool."""
+    """Costs `sign * table[i, j]`, dense and never copied: similarities as given, or the distances of a small pool."""
 
     def __init__(self, table: NDArray[Any], sign: int, start: float, n_threads: int | None) -> None:
         self.n, self.table, self.sign, self.start = len(table), table, sign, start
@@ -98,12 +98,12 @@ class Table:
     def exact(self, candidates: Ints, old: Floats, weights: Floats) -> Floats:
         return np.array([exact_sum(weights * (old - np.minimum(self.column(int(j)), old))) for j in candidates])
 
-    def error(self, total: float, weight: float) -> float:
+    def error(self, total: float, weight: float) -> float:  # noqa: ARG002 (the costs are not rounded)
         return 0.0
 
 
 class Entries:
-    """Costs minus the entries of a SciPy-sparse similarity, 0 where there is none; time goes with the entries looked at."""
+    """Costs minus the entries of a SciPy-sparse similarity, 0 where there is none; only entries take time."""
 
     def __init__(self, similarity: Any) -> None:
         self.n, self.start, self.least, self.rounding, self.pairs = similarity.shape[0], 0.0, -np.inf, 2.0**-53, 0
@@ -123,7 +123,8 @@ class Entries:
         for low in range(0, len(starts), _ITEMS_AT_ONCE):
             length = lengths[low : low + _ITEMS_AT_ONCE]
             which = np.repeat(np.arange(low, low + len(length)), length)
-            at = np.arange(len(which)) + np.repeat(starts[low : low + len(length)] - (np.cumsum(length) - length), length)
+            before = np.cumsum(length) - length
+            at = np.arange(len(which)) + np.repeat(starts[low : low + len(length)] - before, length)
             old = change.old[which]
             cost = np.maximum(-self.by_item.data[at].astype(np.float64), change.new[which])
             saved = weights[change.items[which]] * (old - np.minimum(cost, old))
@@ -134,7 +135,7 @@ class Entries:
     def exact(self, candidates: Ints, old: Floats, weights: Floats) -> Floats:
         return np.array([exact_sum(weights * (old - np.minimum(self.column(int(j)), old))) for j in candidates])
 
-    def error(self, total: float, weight: float) -> float:
+    def error(self, total: float, weight: float) -> float:  # noqa: ARG002 (the costs are not rounded)
         return 0.0
 
 
@@ -147,8 +148,8 @@ class Rows:
         self.kind = space.rows.dtype.type
         self.rounding = float(np.finfo(self.kind).eps) / 2
         d = space.rows.shape[1]
-        # A squared difference is off by 2 roundings, its way through the sum by at most 4 and one more for every 4 features;
-        # a root halves that and adds its own; the item's old cost and weight are rounded too.
+        # A squared difference is off by 2 roundings, its way through the sum by 4 and one for every 4 features, at
+        # most; a root halves that and adds its own; the item's old cost and weight are rounded too.
         squared = d / 4 + 7
         self.relative = self.rounding * ((squared if space.squared else squared / 2 + 1) + 3)
         # Unit vectors are themselves rounded to float32, by at most one rounding of their length.
@@ -162,7 +163,7 @@ class Rows:
         return self._recent[candidate]
 
     def _columns(self, candidates: Ints) -> Floats:
-        """Exact distances (candidates, n); kept until the next call, since the winner of a settled tie is added next."""
+        """Exact distances (candidates, n), kept until the next call: the winner of a settled tie is added next."""
         from kofn.objectives import _kernels
 
         space = self.space
@@ -181,14 +182,15 @@ class Rows:
         from kofn.objectives import _kernels
 
         everyone = 4 * len(candidates) >= 3 * self.n
-        lanes_of, order, limit = candidates, slice(None), None
+        lanes_of, limit = candidates, None
+        items, old, new = change.items, change.old, change.new
         if change.pick is not None:
-            # Item i saves nothing for candidate j unless cost_ij < old_i, and then j is within old_i + new_i of the pick.
+            # Item i saves nothing for candidate j unless cost_ij < old_i: then j is within old_i + new_i of the pick.
             limit = self._length(change.old) + self._length(change.new)
             limit *= 1 + 4 * self.relative
             limit += 4 * self.moved
             order = np.argsort(-limit, kind="stable")
-            limit = limit[order]
+            limit, items, old, new = limit[order], items[order], old[order], new[order]
             far = self._length(change.pick)
             near = candidates[far[candidates] < limit[0]]
             if 5 * len(near) < 4 * (self.n if everyone else len(candidates)):
@@ -205,7 +207,6 @@ class Rows:
             counts = np.searchsorted(-limit, -closest)
         out = np.zeros(blocks * _kernels.LANES)
         listed = lanes_of[:0] if everyone else lanes_of
-        items, old, new = change.items[order], change.old[order], change.new[order]
         for low in range(0, int(counts.max()), _ITEMS_AT_ONCE):
             part = slice(low, low + _ITEMS_AT_ONCE)
             self._add_savings(
@@ -281,10 +282,10 @@ class Rows:
 def _first_equal(rows: NDArray[Any]) -> Ints:
     """For each row the first row with the same entries, found by a hash of the bytes and checked."""
     words = np.ascontiguousarray(rows + 0.0).view(np.uint32)  # adding zero makes -0 and 0 the same bytes
-    factors = np.random.default_rng(0).integers(1, 2**63, words.shape[1], dtype=np.uint64) | np.uint64(1)
+    factors = np.asarray(np.random.default_rng(0).integers(1, 2**62, words.shape[1]), np.uint64)
     code = np.zeros(len(rows), np.uint64)
-    for column, factor in zip(words.T, factors, strict=True):
-        code += column.astype(np.uint64) * factor
+    for feature in range(words.shape[1]):
+        code += words[:, feature].astype(np.uint64) * (2 * factors[feature] + 1)
     _, first, back = np.unique(code, return_index=True, return_inverse=True)
     same = first[back].astype(np.int64)
     differs = np.zeros(len(rows), bool)

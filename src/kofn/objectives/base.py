@@ -22,7 +22,8 @@ class Objective(Protocol):
 
     Three methods are all that a search needs; `submodular` and `monotone` say which guarantees hold. An objective whose
     fast `gains` are rounded also has `tolerance` (their largest absolute error) and `exact_gains`, and the search then
-    settles near-ties exactly. `calls` counts the gains asked for.
+    settles near-ties exactly. `calls` counts the gains asked for. `eager = True` says that after a pick all gains are
+    brought up to date for little more than a few, so that laziness has nothing to win.
     """
 
     submodular: bool

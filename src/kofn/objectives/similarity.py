@@ -1,4 +1,4 @@
-"""What the metrics mean, once for all objectives: rows as points, exact distances from differences, sums that have no order.
+"""What the metrics mean, once for all: rows as points, exact distances from differences, sums that have no order.
 
 Every metric is a distance between points, so that one set of loops serves all:
 
@@ -7,8 +7,8 @@ Every metric is a distance between points, so that one set of loops serves all:
     sqeuclidean   rows             |x - y|^2            c - D, likewise
     cosine        rows over norm   |x - y|^2 / 4        1 - D = (1 + cos) / 2
 
-A row of zeros has no direction. Under `cosine` all such rows share one of their own, at right angles to every other row:
-similarity 1/2 to those, 1 to each other.
+A row of zeros has no direction. Under `cosine` all such rows share one of their own, at right angles to every other
+row: similarity 1/2 to those, 1 to each other.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _CACHE = 1 << 17
 
 @dataclass(frozen=True)
 class Geometry:
-    """Rows of X as points under a metric. The points are `rows * scale[:, None]`, in float64; D = unit * (their distance).
+    """Rows of X as points under a metric: the points are `rows * scale[:, None]` in float64, D = unit * their distance.
 
     `columns` is `rows` transposed, laid out feature by feature. No distance between points exceeds `top` = c / unit.
     """
@@ -118,7 +118,9 @@ def ceiling(rows: NDArray[Any], metric: str) -> float:
     if metric == "cosine":
         return 1.0
     size = 2.0 ** _exponent(rows)
-    centre = (rows / size).mean(axis=0, dtype=np.float64) if size > 2.0**500 else rows.mean(axis=0, dtype=np.float64) / size
+    centre = (
+        (rows / size).mean(axis=0, dtype=np.float64) if size > 2.0**500 else rows.mean(axis=0, dtype=np.float64) / size
+    )
     radius = 0.0
     step = max(1, _CACHE // rows.shape[1])
     for start in range(0, len(rows), step):

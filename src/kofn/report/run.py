@@ -37,6 +37,11 @@ def quality(plan: Plan) -> Element:
     """How good the answer provably is."""
     word, note = STATUS[plan.status]
     bound, value = plan.bound, plan.value
+    low = plan.info.get("distance_bound")
+    if low is not None and plan.status != "optimal":
+        away = float(plan.info["distance"])
+        above = "0%" if away == low else percent(math.ceil((away / low - 1) * 1000) / 1000) if low > 0 else "?"
+        return stat(f"≤ {above}", "above the least possible distance", f"summed over the pool, proven by the bound; {word}")
     if plan.status == "optimal":
         return stat(word.capitalize(), "quality", note)
     if bound is not None and math.isfinite(bound) and math.isfinite(value) and bound > 0 and value > 0:

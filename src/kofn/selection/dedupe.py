@@ -80,7 +80,7 @@ def near_duplicates(X: Any, threshold: float = 0.95) -> Duplicates:
                 break
             rivals = kept[lo : min(lo + _KEPT, m)]
             i, j = _candidates(block @ features[lo : lo + len(rivals)].T, cut)
-            if len(i) > _DENSE * len(rows) * len(rivals):
+            if features.shape[1] < d and len(i) > _DENSE * len(rows) * len(rivals):
                 full = unit(rows).astype(np.float32) @ unit(rivals).astype(np.float32).T
                 i, j = _candidates(full, np.float32(threshold - _SAME - _rounding(d)))
             near = _cosines(unit, rows[i], rivals[j], d) >= threshold - _SAME

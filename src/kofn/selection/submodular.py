@@ -184,7 +184,7 @@ def _greedy(given: dict[str, Any], *, lazy: bool) -> Selection:
                 second.run()
                 second.calls_before, second.bound = rule_calls(rule), min(second.bound, search.bound)
                 search = second
-    if given["tight_bound"]:
+    if given["tight_bound"] or search.eager:
         search.tighten()
     return search.plan(_named(name))
 
@@ -204,6 +204,9 @@ class _Search:
     def __init__(self, rule: Any, rules: Constraints, control: Control, lazy: bool) -> None:
         self.rule, self.rules, self.control, self.lazy = rule, rules, control, lazy
         self.tolerance = 0.0
+        # How far each upper value may be off: the tolerance when it was taken, which falls as the run goes on.
+        self.error = np.zeros(rules.n)
+        self.eager = bool(getattr(rule, "eager", False))
         self.exact: Callable[[NDArray[np.int64]], NDArray[np.float64]] = getattr(rule, "exact_gains", rule.gains)
         self.upper = np.full(rules.n, np.inf)
         self.exact_upper = np.full(rules.n, np.inf)
@@ -262,11 +265,13 @@ class _Search:
         self.upper[items] = self.rule.gains(items)
         self.fresh[items] = True
         self.tolerance = float(getattr(self.rule, "tolerance", 0.0))
+        self.error[items] = self.tolerance
 
     def _best(self, open_items: NDArray[np.bool_]) -> int:
         items = np.flatnonzero(open_items)
-        if not self.lazy or not np.isfinite(self.upper[items]).all():
-            # The first step (or every step of the plain search) looks at everything.
+        if not self.lazy or self.eager or not np.isfinite(self.upper[items]).all():
+            # The first step looks at everything; so does every step of the plain search, and of an objective that
+            # brings all gains up to date for little more than a few.
             self._evaluate(items)
         batch = self.batch
         evaluated = 0
@@ -278,7 +283,7 @@ class _Search:
             stale = items[~self.fresh[items]]
             if not len(stale):
                 break
-            keys = self._keys(np.minimum(self.upper[stale] + self.tolerance, self.exact_upper[stale]), stale)
+            keys = self._keys(np.minimum(self.upper[stale] + self.error[stale], self.exact_upper[stale]), stale)
             worth = keys >= low
             stale, keys = stale[worth], keys[worth]
             if not len(stale):
@@ -339,7 +344,7 @@ class _Search:
             return
         picked = np.zeros(self.rules.n, bool)
         picked[self.picks] = True
-        ceiling = np.minimum(self.upper + self.tolerance, self.exact_upper)
+        ceiling = np.minimum(self.upper + self.error, self.exact_upper)
         # Items that could never be picked, whatever the search did, are in no feasible set.
         ceiling[~self.possible] = 0.0
         if not np.isfinite(ceiling).all():
@@ -380,12 +385,23 @@ class _Search:
             info={
                 "objective": objective,
                 # Without the c of "c - distance" a value cannot be compared with another, nor recounted.
-                **({"offset": float(rule.offset)} if hasattr(rule, "offset") else {}),
+                **self._in_distances(value, bound),
                 "guarantee": self._guarantee() if promised and not self.stopped else None,
                 "oracle_calls": rule_calls(rule) + self.calls_before,
                 "distance_evals": int(getattr(rule, "distance_evals", 0)),
             },
         )
+
+    def _in_distances(self, value: float, bound: float | None) -> dict[str, float | None]:
+        """Value and bound in the pool's own unit: the similarity c - distance has an arbitrary c, a distance has not."""
+        offset = float(getattr(self.rule, "offset", 0.0))
+        if offset == 0.0:
+            return {}
+        # (1 + cos) / 2 is 1 - (1 - cos) / 2.
+        unit = 2.0 if self.rule.metric == "cosine" else 1.0
+        most = offset * self.rule.total_weight
+        low = None if bound is None else max(0.0, unit * (most - bound))
+        return {"offset": offset, "distance": unit * (most - value), "distance_bound": low}
 
     def _guarantee(self) -> float | None:
         """The share of the optimum that is proven for this kind of constraint."""
