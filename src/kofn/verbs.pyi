@@ -36,10 +36,22 @@ def select(
 def assign(
     X: Any = None,
     *,
+    distances: Any = None,
+    scores: Any = None,
     ids: Any = None,
+    weights: Any = None,
+    metric: Any = None,
+    k: Any = None,
+    capacity: Any = None,
+    per_item: Any = None,
+    start: Any = None,
+    seed: Any = None,
+    max_memory: Any = None,
+    time_limit: Any = None,
+    n_threads: Any = None,
     progress: Any = None,
     engine: Any = None,
-    method: Literal["auto"] | str | Callable[..., Any] = ...,
+    method: Literal["auto", "capped_routing", "fasterpam", "fastpam1", "pam"] | str | Callable[..., Any] = ...,
     options: Mapping[str, Any] | None = None,
 ) -> Assignment: ...
 def allocate(

@@ -205,86 +205,94 @@ def _sift(scores, items, place, size, score, item):  # type: ignore[no-untyped-d
     scores[place], items[place] = score, item
 
 
-@nb.njit(_both("void(T[:,::1],i8[::1],i8[::1],b1,i4[:,::1],i8[::1],T[::1],i4[::1])"), **_OUTER)
-def defer(scores, room, offsets, reroute, held, asked, heap_scores, heap_items):  # type: ignore[no-untyped-def]
-    """Items ask for bins from their best on, a full bin keeps its highest scores: held[i] are the bins of item i, else -1.
+@nb.njit(**_INNER)
+def _first_choices(row, choices):  # type: ignore[no-untyped-def]
+    """The bins of the highest scores in order, ties to the lowest bin; -1 where fewer are listed."""
+    choices[:] = -1
+    last = len(choices) - 1
+    for j in range(len(row)):
+        if row[j] > -np.inf and (choices[last] < 0 or row[j] > row[choices[last]]):
+            place = last
+            while place > 0 and (choices[place - 1] < 0 or row[j] > row[choices[place - 1]]):
+                choices[place] = choices[place - 1]
+                place -= 1
+            choices[place] = j
+
+
+@nb.njit(**_INNER)
+def _best_open(row, item, bar, bar_item, held):  # type: ignore[no-untyped-def]
+    """The bin that the item scores highest of those that would take it and that it is not in; -1 if there is none."""
+    best = -1
+    for j in range(len(row)):
+        s = row[j]
+        if (best < 0 or s > row[best]) and s > -np.inf and _worse(bar[j], bar_item[j], s, item):
+            mine = False
+            for slot in range(len(held)):
+                mine |= held[slot] == j
+            if not mine:
+                best = j
+    return best
+
+
+@nb.njit(**_INNER)
+def _admit(scores, items, size, score, item):  # type: ignore[no-untyped-def]
+    """Put an item into the heap of a bin that holds `size`; returns whom it displaces, -1 for nobody."""
+    if size == len(items):
+        out = np.int64(items[0])
+        _sift(scores, items, 0, size, score, item)
+        return out
+    place = size
+    while place > 0 and _worse(score, item, scores[(place - 1) // 2], items[(place - 1) // 2]):
+        scores[place], items[place] = scores[(place - 1) // 2], items[(place - 1) // 2]
+        place = (place - 1) // 2
+    scores[place], items[place] = score, item
+    return -1
+
+
+@nb.njit(_both("void(T[:,::1],i8[::1],i8[::1],b1,i4[:,::1],i8[::1],T[::1],i4[::1],f8[::1])"), **_OUTER)
+def defer(scores, room, offsets, reroute, held, asked, heap_scores, heap_items, most):  # type: ignore[no-untyped-def]
+    """Items ask for bins from their best on, a full bin keeps its highest scores: held[i] are item i's bins, else -1.
 
     With `reroute` whoever is refused asks on (deferred acceptance); without, each item asks for its first choices only.
-    Bin j keeps a heap at offsets[j] while it has room for less than all items. asked[j] counts who asked for it.
+    Bin j keeps a heap from offsets[j] on unless it has room for all. asked[j] counts whose first choice it is, most[0]
+    sums the scores >= 0 of all first choices.
     """
     n, bins = scores.shape
-    per_item = held.shape[1]
     size = np.zeros(bins, np.int64)
-    # What a new item must beat in each bin: its worst once it is full.
+    # What an item must beat in each bin: the worst of a full one, nothing elsewhere.
     bar, bar_item = np.full(bins, -np.inf, scores.dtype), np.full(bins, n, np.int64)
     for j in range(bins):
         if room[j] == 0:
             bar[j], bar_item[j] = np.inf, -1
-    choices = np.empty(per_item, np.int64)
+    choices = np.empty(held.shape[1], np.int64)
     for i in range(n):
-        if not reroute:
-            _first_choices(scores[i], choices)
-        for slot in range(per_item):
-            item = i
-            while True:
-                row = scores[item]
-                best = -1
-                if reroute:
-                    for j in range(bins):
-                        s = row[j]
-                        if (best < 0 or s > row[best]) and s > -np.inf and _worse(bar[j], bar_item[j], s, item):
-                            mine = False
-                            for other in range(per_item):
-                                mine |= held[item, other] == j
-                            if not mine:
-                                best = j
-                else:
-                    best = choices[slot]
-                    if best >= 0:
-                        asked[best] += 1
-                        if not _worse(bar[best], bar_item[best], row[best], item):
-                            best = -1
-                if best < 0:
-                    break
+        _first_choices(scores[i], choices)
+        for slot in range(len(choices)):
+            item, best = i, choices[slot]
+            if best >= 0:
+                asked[best] += 1
+                most[0] += max(scores[i, best], 0.0)
+                if not _worse(bar[best], bar_item[best], scores[i, best], i):
+                    best = -1
+            if best < 0 and reroute:
+                best = _best_open(scores[i], i, bar, bar_item, held[i])
+            while best >= 0:
                 free = 0
                 while held[item, free] >= 0:
                     free += 1
                 held[item, free] = best
                 if room[best] >= n:
                     break
-                low = offsets[best]
-                heap_s, heap_i = heap_scores[low : low + room[best]], heap_items[low : low + room[best]]
-                out = -1
-                if size[best] < room[best]:
-                    place = size[best]
-                    size[best] += 1
-                    while place > 0 and _worse(row[best], item, heap_s[(place - 1) // 2], heap_i[(place - 1) // 2]):
-                        heap_s[place], heap_i[place] = heap_s[(place - 1) // 2], heap_i[(place - 1) // 2]
-                        place = (place - 1) // 2
-                    heap_s[place], heap_i[place] = row[best], item
-                else:
-                    out = heap_i[0]
-                    _sift(heap_s, heap_i, 0, room[best], row[best], item)
+                low, high = offsets[best], offsets[best] + room[best]
+                out = _admit(heap_scores[low:high], heap_items[low:high], size[best], scores[item, best], item)
+                size[best] += out < 0
                 if size[best] == room[best]:
-                    bar[best], bar_item[best] = heap_s[0], heap_i[0]
+                    bar[best], bar_item[best] = heap_scores[low], heap_items[low]
                 if out < 0:
                     break
-                for other in range(per_item):
+                for other in range(len(choices)):
                     if held[out, other] == best:
                         held[out, other] = -1
-                if not reroute:
-                    break
-                item = out
-
-
-@nb.njit(**_INNER)
-def _first_choices(row, choices):  # type: ignore[no-untyped-def]
-    """The bins of the highest scores in order, ties to the lowest bin; -1 where fewer are listed."""
-    choices[:] = -1
-    for j in range(len(row)):
-        if row[j] > -np.inf and (choices[-1] < 0 or row[j] > row[choices[-1]]):
-            place = len(choices) - 1
-            while place > 0 and (choices[place - 1] < 0 or row[j] > row[choices[place - 1]]):
-                choices[place] = choices[place - 1]
-                place -= 1
-            choices[place] = j
+                item, best = out, -1
+                if reroute:
+                    best = _best_open(scores[item], item, bar, bar_item, held[item])

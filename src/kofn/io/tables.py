@@ -170,8 +170,8 @@ class Table(ABC):
         self.require(name)
         with _reading(self.path):
             found = self._dtype(name)
-        if found in (pl.List, pl.Array):
-            return "vector"
+        if isinstance(found, pl.List | pl.Array):
+            return "vector" if isinstance(found.inner, pl.DataType) and found.inner.is_numeric() else "other"
         if found == pl.String or found == pl.Categorical or found == pl.Enum:
             return "text"
         if found == pl.Boolean:

@@ -194,18 +194,24 @@ def priced(case: Case) -> bool:
 
 @law("capped-routing")
 def capped_routing(case: Case) -> bool:
-    """No justified envy: a bin that an item would rather have is full of items that score at least as high in it."""
+    """No justified envy: a bin that an item would rather have is full of items that score at least as high in it.
+
+    Where what does not fit is dropped (`overflow="drop"`) an item asks only for its best bins, so only those count.
+    """
     plan = case.plan
     scores = np.asarray(case.words["scores"], np.float64)
     per_item = int(case.words.get("per_item", 1))
     room = np.broadcast_to(case.words.get("capacity", case.n), plan.k)
     held = [set(plan.bins[a:b].tolist()) for a, b in zip(plan.indptr[:-1], plan.indptr[1:], strict=True)]
     inside = [[i for i in range(case.n) if j in held[i]] for j in range(plan.k)]
+    dropped = plan.options.get("overflow") == "drop"
     envy = False
     for i in range(case.n):
         worst = min((scores[i, j] for j in held[i]), default=math.inf)
         for j in range(plan.k):
             wants = scores[i, j] > -math.inf and j not in held[i]
+            if dropped:
+                wants = wants and (scores[i] >= scores[i, j]).sum() <= per_item
             if not wants or not (len(held[i]) < per_item or worst < scores[i, j]):
                 continue
             envy = True

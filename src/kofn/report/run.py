@@ -41,7 +41,8 @@ def quality(plan: Plan) -> Element:
     if low is not None and plan.status != "optimal":
         away = float(plan.info["distance"])
         above = "0%" if away == low else percent(math.ceil((away / low - 1) * 1000) / 1000) if low > 0 else "?"
-        return stat(f"≤ {above}", "above the least possible distance", f"summed over the pool, proven by the bound; {word}")
+        note = f"summed over the pool, proven by the bound; {word}"
+        return stat(f"≤ {above}", "above the least possible distance", note)
     if plan.status == "optimal":
         return stat(word.capitalize(), "quality", note)
     if bound is not None and math.isfinite(bound) and math.isfinite(value) and bound > 0 and value > 0:

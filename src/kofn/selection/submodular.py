@@ -393,7 +393,7 @@ class _Search:
         )
 
     def _in_distances(self, value: float, bound: float | None) -> dict[str, float | None]:
-        """Value and bound in the pool's own unit: the similarity c - distance has an arbitrary c, a distance has not."""
+        """Value and bound in the unit of distances, which do not depend on the similarity's arbitrary c."""
         offset = float(getattr(self.rule, "offset", 0.0))
         if offset == 0.0:
             return {}

@@ -1,0 +1,179 @@
+"""k-medoids on dissimilarities that obey no geometry, and on scanned digits: PAM, FastPAM1 and FasterPAM.
+
+Swaps are followed one by one from the same start, by the library and by a few lines of NumPy that try every swap. Work
+is counted in points looked at while swaps are judged; seconds are shown.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import kofn
+from claims import Evidence, claim
+from claims.harness.data import digits
+from claims.harness.paired import difference
+from claims.harness.runs import derive, spread
+
+KINDS = ("random", "digits")
+SAME_N, SAME_K = 150, (3, 10, 25)
+PASS_K = (5, 20, 50, 100)
+LOSS_K = (20, 50)
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Figures = dict[str, Any]
+
+
+@claim(
+    paper=33,
+    says="FastPAM1 makes PAM's swaps and reaches its loss, at a work a pass that does not grow with k as PAM's does; "
+    "FasterPAM's loss is within 1% of PAM's from the same random start, for less than a k-th of its work",
+)
+def check(seed: int, scale: str, broken: bool = False) -> Evidence:
+    """FastPAM1 and FasterPAM against PAM; broken: removals are judged one by one, as PAM does."""
+    runs, n = (10, 800) if scale == "small" else (20, 1797)
+    fast, eager = ("pam", "pam") if broken else ("fastpam1", "fasterpam")
+    measured: Figures = {}
+    met = []
+    for kind in KINDS:
+        same = spread(functools.partial(_same_swaps, kind=kind, fast=fast), derive(seed, runs, stream=1))
+        measured[f"{kind}, n={SAME_N}"] = {
+            "swaps followed": sum(one["swaps"] for one in same),
+            "swaps that differ": sum(one["differ"] for one in same),
+            "largest relative difference of the final loss": max(one["gap"] for one in same),
+        }
+        met.append(all(one["differ"] == 0 and one["gap"] <= 1e-9 for one in same))
+        figures, holds = _growth(kind, n, fast, derive(seed, 1, stream=2)[0])
+        measured[f"{kind}, n={n}, a pass"] = figures
+        met.append(holds)
+        trials = spread(
+            functools.partial(_from_random, kind=kind, n=SAME_N * 2, eager=eager), derive(seed, runs, stream=3)
+        )
+        for k in LOSS_K:
+            figures, holds = _quality([trial[k] for trial in trials], k)
+            measured[f"{kind}, n={SAME_N * 2}, k={k}, random start"] = figures
+            met.append(holds)
+    return Evidence(
+        holds=all(met),
+        measured=measured,
+        expected="every swap and the final loss (1e-9) as PAM's; log-log slope of the work a pass over k = "
+        f"{', '.join(map(str, PASS_K))}: PAM's > 0.9, FastPAM1's < 0.1; FasterPAM's loss over PAM's: upper 95% limit "
+        "of the mean < 1.01; PAM's work over FasterPAM's > k",
+        baseline="PAM as written (its swaps checked against a plain NumPy search over all swaps), from the same starts",
+        kind="reduced",
+    )
+
+
+def _dissimilarities(kind: str, n: int, rng: np.random.Generator) -> Floats:
+    """(n, n) symmetric: uniform numbers, or Euclidean distances between digits."""
+    if kind == "random":
+        upper = np.triu(rng.random((n, n)), 1)
+        return np.asarray(upper + upper.T, np.float64)
+    from scipy.spatial.distance import cdist
+
+    X = digits().X
+    rows = X[rng.permutation(len(X))[:n]]
+    return np.asarray(cdist(rows, rows), np.float64)
+
+
+def _cluster(method: str, D: Floats, start: Ints, max_iter: int | None = None) -> Any:
+    options = {} if max_iter is None else {"max_iter": max_iter}
+    return kofn.assign(distances=D, k=len(start), method=method, start=start, options=options)
+
+
+def _same_swaps(seed: int, *, kind: str, fast: str) -> dict[str, float]:
+    """Follow the fast search swap by swap, with a search over all swaps beside it."""
+    rng = np.random.default_rng(seed)
+    D = _dissimilarities(kind, SAME_N, rng)
+    swaps = differ = 0
+    gap = 0.0
+    for k in SAME_K:
+        start = rng.choice(SAME_N, k, replace=False)
+        medoids = start
+        while True:
+            expected = _best_swap(D, medoids)
+            found = _cluster(fast, D, medoids, max_iter=1).medoids
+            differ += int(not np.array_equal(found, medoids if expected is None else expected))
+            if expected is None:
+                break
+            swaps += 1
+            medoids = expected
+        loss = float(D[:, medoids].min(axis=1).sum())
+        gap = max([gap, *(abs(_cluster(method, D, start).value - loss) / loss for method in (fast, "pam"))])
+    return {"swaps": swaps, "differ": differ, "gap": gap}
+
+
+def _best_swap(D: Floats, medoids: Ints) -> Ints | None:
+    """The medoids after the best of all k (n - k) swaps, each judged from scratch; None where none improves."""
+    loss = float(D[:, medoids].min(axis=1).sum())
+    losses = np.empty((len(D), len(medoids)))
+    for gone in range(len(medoids)):
+        others = D[:, np.delete(medoids, gone)].min(axis=1)
+        losses[:, gone] = np.minimum(D, others[:, None]).sum(axis=0)
+    losses[medoids] = math.inf
+    candidate, place = divmod(int(losses.argmin()), len(medoids))
+    if losses[candidate, place] >= loss * (1 - 1e-10):
+        return None
+    after = medoids.copy()
+    after[place] = candidate
+    return after
+
+
+def _growth(kind: str, n: int, fast: str, seed: int) -> tuple[Figures, bool]:
+    """Work of one pass over all swaps, as k grows."""
+    rng = np.random.default_rng(seed)
+    D = _dissimilarities(kind, n, rng)
+    work: dict[str, list[float]] = {"PAM": [], "FastPAM1": []}
+    seconds: dict[str, list[float]] = {"PAM": [], "FastPAM1": []}
+    for k in PASS_K:
+        start = rng.choice(n, k, replace=False)
+        for name, method in (("PAM", "pam"), ("FastPAM1", fast)):
+            plan = _cluster(method, D, start, max_iter=1)
+            work[name].append(plan.info["swap_evaluations"] / plan.info["rounds"])
+            seconds[name].append(plan.info["seconds"])
+    slopes = {name: float(np.polyfit(np.log(PASS_K), np.log(counts), 1)[0]) for name, counts in work.items()}
+    figures = {
+        name: {
+            "points looked at": [round(count) for count in work[name]],
+            "slope in k": round(slopes[name], 3),
+            "seconds": [round(took, 4) for took in seconds[name]],
+        }
+        for name in work
+    }
+    return figures, slopes["PAM"] > 0.9 and slopes["FastPAM1"] < 0.1
+
+
+def _from_random(seed: int, *, kind: str, n: int, eager: str) -> dict[int, dict[str, float]]:
+    """PAM and FasterPAM from the same random start, to the end."""
+    rng = np.random.default_rng(seed)
+    D = _dissimilarities(kind, n, rng)
+    out = {}
+    for k in LOSS_K:
+        start = rng.choice(n, k, replace=False)
+        slow, fast = _cluster("pam", D, start), _cluster(eager, D, start)
+        out[k] = {
+            "PAM's loss": slow.value,
+            "loss": fast.value,
+            "PAM's work": slow.info["swap_evaluations"],
+            "work": fast.info["swap_evaluations"],
+            "PAM's seconds": slow.info["seconds"],
+            "seconds": fast.info["seconds"],
+        }
+    return out
+
+
+def _quality(trials: list[dict[str, float]], k: int) -> tuple[Figures, bool]:
+    column = {name: np.array([trial[name] for trial in trials]) for name in trials[0]}
+    ratio = difference(column["loss"] / column["PAM's loss"], np.ones(len(trials)))
+    saved = float((column["PAM's work"] / column["work"]).min())
+    figures: Figures = {
+        "FasterPAM's loss over PAM's, less 1": ratio.figures(),
+        "PAM's work over FasterPAM's, the least": round(saved, 1),
+        "PAM's seconds over FasterPAM's": round(float(column["PAM's seconds"].sum() / column["seconds"].sum()), 1),
+    }
+    return figures, ratio.high < 0.01 and saved > k
