@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
+import subprocess
+import sys
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -353,6 +357,47 @@ def test_memory_limit_is_kept_or_refused():
     tight = FacilityLocation(X, max_memory=400_000)
     assert greedy(tight, 5)[0] == greedy(FacilityLocation(X), 5)[0]
     assert not hasattr(tight._source, "table")
+
+
+@pytest.mark.parametrize(
+    ("dtype", "metric", "n", "d"), [(np.float32, "cosine", 6000, 16), (np.float64, "euclidean", 3000, 5)]
+)
+def test_peak_memory_is_what_the_limit_asks_for(dtype, metric, n, d):
+    X = clusters(n, d, 24, dtype)
+    greedy(FacilityLocation(X[:2100], metric=metric), 2)  # compiled code is loaded before the count begins
+    with pytest.raises(InputError, match="give at least") as refused:
+        FacilityLocation(X, max_memory=1)
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        f = FacilityLocation(X, metric=metric, n_threads=2)
+        greedy(f, 20)
+        f.exact_gains(np.arange(40))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak - before <= int(re.search(r"at least (\d+)", str(refused.value))[1])
+    assert peak - before < n * n
+
+
+def test_input_may_be_locked_or_laid_out_otherwise(path):
+    X = clusters(600, 6, 25)
+    expected, _ = greedy(FacilityLocation(X), 10)
+    locked = X.copy()
+    locked.flags.writeable = False
+    for same in (locked, np.asfortranarray(X), np.repeat(X, 2, axis=1)[:, ::2], X.astype(">f4"), X.astype(np.float64)):
+        assert greedy(FacilityLocation(same), 10)[0] == expected
+
+
+def test_a_small_pool_never_waits_for_a_compiler():
+    code = (
+        "import sys, numpy as np; from kofn.objectives.facility_location import FacilityLocation; "
+        "f = FacilityLocation(np.random.default_rng(0).normal(size=(500, 32))); "
+        "f.gains(np.arange(500)); f.add(3); f.gains(np.arange(500)); f.exact_gains([1, 2]); f.value([1, 2]); "
+        "heavy = {'numba', 'scipy', 'sklearn', 'polars'} & set(sys.modules); sys.exit(f'{heavy}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(

@@ -272,7 +272,10 @@ def defer(scores, room, offsets, reroute, held, asked, heap_scores, heap_items, 
             if best >= 0:
                 asked[best] += 1
                 most[0] += max(scores[i, best], 0.0)
-                if not _worse(bar[best], bar_item[best], scores[i, best], i):
+                mine = False
+                for other in range(slot):
+                    mine |= held[i, other] == best
+                if mine or not _worse(bar[best], bar_item[best], scores[i, best], i):
                     best = -1
             if best < 0 and reroute:
                 best = _best_open(scores[i], i, bar, bar_item, held[i])

@@ -293,7 +293,7 @@ def _refuse_dtype(what: str, dtype: np.dtype[Any]) -> None:
 
 def _refuse_array(path: Path, what: str, error: Exception) -> NoReturn:
     reason = str(error)
-    if "allow_pickle" in reason or "Object arrays" in reason:
+    if any(words in reason for words in ("allow_pickle", "Object arrays", "Python objects")):
         raise InputError(f"{what} holds Python objects; save plain numbers, as in astype('float32')") from None
     if "mmap length" in reason or "EOF" in reason or isinstance(error, EOFError) or "reading array" in reason:
         raise InputError(f"{what} is truncated; copy or write {path.name} again") from None

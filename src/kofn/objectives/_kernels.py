@@ -21,6 +21,17 @@ FEATURES = 4
 _INNER: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
 _TILING: dict[str, Any] = {**_INNER, "cache": True}
 _EXACT: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy"}
+_F8, _INT, _BOOL = nb.float64, nb.int64, nb.boolean
+_PRECISIONS = (nb.float32, nb.float64)
+
+
+def _read(kind: Any, dimensions: int) -> Any:
+    """An array that is only read, so that memory-mapped and locked input will do."""
+    return nb.types.Array(kind, dimensions, "C", readonly=True)
+
+
+def _write(kind: Any, dimensions: int) -> Any:
+    return nb.types.Array(kind, dimensions, "C")
 
 
 @nb.njit(**_INNER)
@@ -89,10 +100,12 @@ def _load(rows, columns, scale, candidates, start, lanes):  # type: ignore[no-un
 
 @nb.njit(
     [
-        "void(f4[:,::1],f4[:,::1],f8[::1],i8[::1],f4[:,::1],f4[::1],f4[::1],f4[::1],i8[::1],b1,i8,i8,"
-        "f4[:,::1],f4[:,::1],f8[::1])",
-        "void(f8[:,::1],f8[:,::1],f8[::1],i8[::1],f8[:,::1],f8[::1],f8[::1],f8[::1],i8[::1],b1,i8,i8,"
-        "f8[:,::1],f8[:,::1],f8[::1])",
+        nb.void(
+            *(_read(f, 2), _read(f, 2), _read(_F8, 1), _read(_INT, 1)),
+            *(_read(f, 2), _read(f, 1), _read(f, 1), _read(f, 1), _read(_INT, 1)),
+            *(_BOOL, _INT, _INT, _write(f, 2), _write(f, 2), _write(_F8, 1)),
+        )
+        for f in _PRECISIONS
     ],
     **_TILING,
 )
@@ -130,8 +143,11 @@ def savings(rows, columns, scale, candidates, items, old, new, weights, counts, 
 
 @nb.njit(
     [
-        "void(f4[:,::1],f4[:,::1],f8[::1],b1,f8,i8,i8,f4[:,::1],f4[:,::1],f4[:,::1])",
-        "void(f8[:,::1],f8[:,::1],f8[::1],b1,f8,i8,i8,f8[:,::1],f8[:,::1],f8[:,::1])",
+        nb.void(
+            *(_read(f, 2), _read(f, 2), _read(_F8, 1), _BOOL, _F8, _INT, _INT),
+            *(_write(f, 2), _write(f, 2), _write(f, 2)),
+        )
+        for f in _PRECISIONS
     ],
     **_TILING,
 )
@@ -164,10 +180,7 @@ def pairs(rows, columns, scale, squared, unit, low, high, lanes, tile, out):  # 
 
 
 @nb.njit(
-    [
-        "void(f4[:,::1],f8[::1],f8[:,::1],b1,i8,i8,f8[:,::1])",
-        "void(f8[:,::1],f8[::1],f8[:,::1],b1,i8,i8,f8[:,::1])",
-    ],
+    [nb.void(_read(f, 2), _read(_F8, 1), _read(_F8, 2), _BOOL, _INT, _INT, _write(_F8, 2)) for f in _PRECISIONS],
     **_EXACT,
 )
 def distances(columns, scale, points, squared, low, high, out):  # type: ignore[no-untyped-def]
@@ -206,7 +219,10 @@ def distances(columns, scale, points, squared, low, high, out):  # type: ignore[
                     b0[l], b1[l], b2[l], b3[l] = np.sqrt(b0[l]), np.sqrt(b1[l]), np.sqrt(b2[l]), np.sqrt(b3[l])
 
 
-@nb.njit("void(f8[:,::1],f8[::1],f8[::1],f8,f8,i8,i8,i8[:,::1])", **_EXACT)
+@nb.njit(
+    nb.void(_read(_F8, 2), _read(_F8, 1), _read(_F8, 1), _F8, _F8, _INT, _INT, _write(_INT, 2)),
+    **_EXACT,
+)
 def exact_sums(costs, old, weights, scale, fine, low, high, out):  # type: ignore[no-untyped-def]
     """sum_i weights_i max(0, old_i - costs[q, i]) for rows low..high-1, in fixed point: out[q] = units, 1/fine parts.
 
@@ -225,8 +241,11 @@ def exact_sums(costs, old, weights, scale, fine, low, high, out):  # type: ignor
 
 @nb.njit(
     [
-        "void(f4[:,::1],f8,i8[::1],i8[::1],f8[::1],f8[::1],f8[::1],i8,i8,f8[::1])",
-        "void(f8[:,::1],f8,i8[::1],i8[::1],f8[::1],f8[::1],f8[::1],i8,i8,f8[::1])",
+        nb.void(
+            *(_read(f, 2), _F8, _read(_INT, 1), _read(_INT, 1)),
+            *(_read(_F8, 1), _read(_F8, 1), _read(_F8, 1), _INT, _INT, _write(_F8, 1)),
+        )
+        for f in _PRECISIONS
     ],
     **_EXACT,
 )

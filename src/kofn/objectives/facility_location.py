@@ -15,8 +15,9 @@ from kofn.objectives._sources import Change, Entries, Rows, Source, Table
 from kofn.objectives.similarity import Floats, ceiling, exact_sum, geometry, is_small
 
 Ints = NDArray[np.int64]
-# Bytes beside X for each item: costs, gains, weights, and the exact distances of a batch of rivals.
-_BYTES_AN_ITEM = 8 * 36
+# Bytes beside X for each item: costs, gains, weights, what changed, and the exact distances of a batch of rivals.
+_BYTES_AN_ITEM = 8 * 48
+_MOST_CHANGES = 16
 # Following up on one change takes as long as looking at this many costs, however few items changed.
 _COSTS_A_CHANGE = 1 << 18
 
@@ -112,7 +113,7 @@ class FacilityLocation:
             return Entries(self._given) if checks.is_sparse(self._given) else Table(self._given, -1, 0.0, n_threads)
         n, d = self._given.shape
         room = math.inf if max_memory is None else max_memory
-        least = n * (_BYTES_AN_ITEM + 2 * d * self._given.itemsize)
+        least = n * (_BYTES_AN_ITEM + 4 * d * self._given.itemsize)
         if room < least:
             raise InputError(
                 f"max_memory={max_memory} is too little for facility location on {n} rows of {d} features; "
@@ -239,7 +240,7 @@ class FacilityLocation:
         """Drop changes that cost more to follow than a fresh look does; whoever is that far behind takes one."""
         pending, kept = 0, len(self._changes)
         room = self._open = len(self._open_items())
-        while kept and len(self._changes) - kept < 64 and pending < room:
+        while kept and len(self._changes) - kept < _MOST_CHANGES and pending < room:
             kept -= 1
             pending += len(self._changes[kept].items)
         if pending >= room:

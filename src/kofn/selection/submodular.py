@@ -20,6 +20,8 @@ from kofn.registry import method
 _LEAST_BATCH, _MOST_BATCH = 16, 1024
 # The bound costs a sort of the pool, so it is taken at this many points along the way and at the end.
 _BOUNDS_TAKEN = 8
+# Candidates evaluated between two looks at the clock.
+_AT_ONCE = 1 << 14
 
 
 @method(
@@ -184,8 +186,8 @@ def _greedy(given: dict[str, Any], *, lazy: bool) -> Selection:
                 second.run()
                 second.calls_before, second.bound = rule_calls(rule), min(second.bound, search.bound)
                 search = second
-    if given["tight_bound"] or search.eager:
-        search.tighten()
+        if (given["tight_bound"] or search.eager) and not search.stopped:
+            search.tighten()
     return search.plan(_named(name))
 
 
@@ -196,6 +198,10 @@ def rule_calls(rule: Any) -> int:
 
 def _named(objective: Any) -> str:
     return objective if isinstance(objective, str) else type(objective).__name__
+
+
+class _Stopped(Exception):
+    """The time was up in the middle of a step."""
 
 
 class _Search:
@@ -231,7 +237,11 @@ class _Search:
                 self.stopped = True
                 break
             self.fresh[:] = False
-            item = self._best(open_items)
+            try:
+                item = self._best(open_items)
+            except _Stopped:
+                self.stopped = True
+                break
             if self.single is None:
                 self._note_single(open_items)
             if len(self.picks) % every == 0:
@@ -262,8 +272,13 @@ class _Search:
         return np.where(costs > 0, ratio, np.where(gains > 0, np.inf, gains))
 
     def _evaluate(self, items: NDArray[np.int64]) -> None:
-        self.upper[items] = self.rule.gains(items)
-        self.fresh[items] = True
+        for low in range(0, len(items), _AT_ONCE):
+            # The first look at a large pool takes long: it must be possible to stop it.
+            if low and self.control.stopped():
+                raise _Stopped
+            some = items[low : low + _AT_ONCE]
+            self.upper[some] = self.rule.gains(some)
+            self.fresh[some] = True
         self.tolerance = float(getattr(self.rule, "tolerance", 0.0))
         self.error[items] = self.tolerance
 
@@ -353,7 +368,11 @@ class _Search:
 
     def tighten(self) -> None:
         """Fresh residual gains of every item at the end, for the smallest bound this run can prove."""
-        self._evaluate(np.flatnonzero(self.possible))
+        try:
+            self._evaluate(np.flatnonzero(self.possible))
+        except _Stopped:
+            # The picks are complete; only the smaller bound is not to be had.
+            return
         self._bound()
 
     def plan(self, objective: str) -> Selection:
