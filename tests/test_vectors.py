@@ -83,9 +83,9 @@ def test_small_pools_are_decomposed_exactly(verses, n):
 
 
 def test_large_pools_are_decomposed_nearly(verses):
-    A = tfidf(verses.texts[:3000])
+    A = tfidf(verses.texts[:1500])
     X = module._principal(A, 32, 0)
-    s = np.linalg.svd(A.toarray(), compute_uv=False)[:32]
+    s = np.sqrt(np.linalg.eigvalsh(cosines(A.astype(np.float64)))[::-1][:32])
     found = np.sqrt(np.sum(X.astype(np.float64) ** 2, axis=0))
     assert (found <= s * (1 + 1e-5)).all(), "a projection cannot keep more than the best one"
     assert np.sum(found**2) > 0.985 * np.sum(s**2)
@@ -336,7 +336,8 @@ def test_real_model(tmp_path):
     tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
     weights = np.array([[0, 0, 1], [3, 0, 0], [0, 2, 0]], np.float32)
-    static = library.models.StaticEmbedding(tokenizer, embedding_weights=weights)
+    models = pytest.importorskip("sentence_transformers.models")
+    static = models.StaticEmbedding(tokenizer, embedding_weights=weights)
     library.SentenceTransformer(modules=[static], device="cpu").save(str(tmp_path / "model"))
     X = embed_texts(["cat cat", "dog"], str(tmp_path / "model"))
     np.testing.assert_allclose(X, [[1, 0, 0], [0, 1, 0]], atol=1e-6)

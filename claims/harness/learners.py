@@ -94,23 +94,30 @@ class Network:
         """Train from a fresh start."""
         rng = np.random.default_rng(seed)
         shapes = list(itertools.pairwise([X.shape[1], *self.hidden, classes]))
+        self.weights = [(rng.normal(size=shape) * np.sqrt(2 / shape[0])).astype(np.float32) for shape in shapes]
+        self.biases = [np.zeros(columns, np.float32) for _, columns in shapes]
+        return self.train(X, y, self.steps, rng)
+
+    def train(self, X: Floats, y: Ints, steps: int, rng: np.random.Generator, *, masked: bool = False) -> Network:
+        """Go on from the weights that are there; `masked` keeps those at zero that are zero."""
         # One flat vector holds every parameter, so that Adam's step is a handful of operations.
-        flat, self.weights, self.biases = _flat(shapes)
-        slope, slopes, lifts = _flat(shapes)
-        for weight in self.weights:
-            weight[:] = rng.normal(size=weight.shape) * np.sqrt(2 / len(weight))
+        flat, self.weights, self.biases = _flat(self.weights, self.biases)
+        slope, slopes, lifts = _flat([np.zeros_like(w) for w in self.weights], [np.zeros_like(b) for b in self.biases])
+        open_weights = _flat(self.weights, [np.ones_like(b) for b in self.biases])[0] != 0
         first, second = np.zeros_like(flat), np.zeros_like(flat)
-        targets = one_hot(y, classes)
+        targets = one_hot(y, len(self.biases[-1]))
         order, at = rng.permutation(len(X)), 0
-        for step in range(1, self.steps + 1):
+        for step in range(1, steps + 1):
             if at >= len(X):
                 order, at = rng.permutation(len(X)), 0
             rows = order[at : at + self.batch]
             at += self.batch
             self._backward(X[rows], targets[rows], slopes, lifts)
+            if masked:
+                slope *= open_weights
             first += np.float32(0.1) * (slope - first)
             second += np.float32(0.01) * (slope * slope - second)
-            rate = self.rate * (0.5 + 0.5 * np.cos(np.pi * step / self.steps)) / (1 - 0.9**step)
+            rate = self.rate * (0.5 + 0.5 * np.cos(np.pi * step / steps)) / (1 - 0.9**step)
             flat -= np.float32(rate) * first / (np.sqrt(second / np.float32(1 - 0.99**step)) + np.float32(1e-8))
         return self
 
@@ -138,13 +145,10 @@ class Network:
                 back = (back @ self.weights[place].T) * (inputs[place] > 0)
 
 
-def _flat(shapes: Sequence[tuple[int, int]]) -> tuple[Floats, list[Floats], list[Floats]]:
-    """One vector of zeros, and views of it as the weights and biases of every layer."""
-    flat = np.zeros(sum((rows + 1) * columns for rows, columns in shapes), np.float32)
-    weights, biases, at = [], [], 0
-    for rows, columns in shapes:
-        weights.append(flat[at : at + rows * columns].reshape(rows, columns))
-        at += rows * columns
-        biases.append(flat[at : at + columns])
-        at += columns
-    return flat, weights, biases
+def _flat(weights: Sequence[Floats], biases: Sequence[Floats]) -> tuple[Floats, list[Floats], list[Floats]]:
+    """One vector of all weights and biases, and views of it in their shapes."""
+    parts = [*weights, *biases]
+    flat = np.concatenate([part.ravel() for part in parts])
+    ends = np.cumsum([part.size for part in parts])
+    views = [flat[end - part.size : end].reshape(part.shape) for part, end in zip(parts, ends.tolist(), strict=True)]
+    return flat, views[: len(weights)], views[len(weights) :]

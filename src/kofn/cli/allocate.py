@@ -33,6 +33,7 @@ def command(file: str, **values: Any) -> int:
     \b
     kofn allocate curves.csv --id layer --size params --levels 2,3,4,8 --mean-budget 4 -o bits.csv
     """
+    from kofn.cli.estimate import say_beforehand
     from kofn.io.atomic import write_table
     from kofn.io.tables import Table
 
@@ -61,11 +62,11 @@ def command(file: str, **values: Any) -> int:
     budget = values["budget"]
     if budget is not None and budget == int(budget):
         budget = int(budget)
-    plan = allocate(curves, budget=budget, method=values["method"], options=options, **arguments)
+    arguments |= {"curves": curves} | ({} if budget is None else {"budget": budget})
     if values["dry_run"]:
-        said: dict[str, Any] = {"items": plan.n, "seconds": f"{plan.info['seconds']:.2g}", "status": plan.status}
-        click.echo(json.dumps(said) if values["as_json"] else "\n".join(f"{k:10} {v}" for k, v in said.items()))
+        say_beforehand("allocate", values["method"], options, arguments, values["as_json"])
         return 0
+    plan = allocate(method=values["method"], options=options, **arguments)
     frame = plan.to_frame().drop("index")
     if values["output"]:
         write_table(frame, values["output"])
@@ -74,7 +75,7 @@ def command(file: str, **values: Any) -> int:
     if values["report"]:
         plan.report(values["report"], command=["kofn", *sys.argv[1:]])
     used, limit = plan.used.get("budget"), plan.budget.get("budget")
-    said = {
+    said: dict[str, Any] = {
         "method": plan.method,
         "items": plan.n,
         "value": plan.value,

@@ -39,6 +39,7 @@ def command(file: str, **values: Any) -> int:
     kofn assign points.parquet --vectors emb --k 20 -o groups.parquet --report groups.html
     kofn assign scores.npy --scores --capacity 64 --overflow reroute -o routes.csv
     """
+    from kofn.cli.estimate import say_beforehand
     from kofn.cli.pool import read_vectors
     from kofn.io.atomic import write_table
     from kofn.io.tables import Table
@@ -65,11 +66,10 @@ def command(file: str, **values: Any) -> int:
             del arguments["metric"]
         elif values["text"] and values["metric"] is None:
             arguments["metric"] = "cosine"
-    plan = assign(method=values["method"], options=options, **arguments)
     if values["dry_run"]:
-        dry = {"method": plan.method, "seconds": f"{plan.info['seconds']:.2g}", "status": plan.status}
-        click.echo(json.dumps(dry) if values["as_json"] else "\n".join(f"{k:10} {v}" for k, v in dry.items()))
+        say_beforehand("assign", values["method"], options, arguments, values["as_json"])
         return 0
+    plan = assign(method=values["method"], options=options, **arguments)
     if values["output"]:
         write_table(_frame(plan, table), values["output"])
     if values["plan_path"]:

@@ -25,8 +25,6 @@ from kofn.verbs import select
 
 _QUOTA = re.compile(r"^(?P<column>[^=]+)=(?P<group>.*):(?P<low>\d*)(?P<dash>-?)(?P<high>\d*)$")
 ARRAYS = (".npy", ".npz")
-# Rows that the estimate of a dry run is measured on.
-_SAMPLES = (500, 1000, 2000)
 
 
 def parse_quotas(texts: tuple[str, ...]) -> tuple[str | None, dict[str, tuple[int | None, int | None]]]:
@@ -182,7 +180,8 @@ class SelectJob:
             f"dropped {self.dropped:,} near-duplicates at cosine >= {threshold:g}, {len(self.rows):,} rows left"
         )
 
-    def _call(self) -> dict[str, Any]:
+    def call(self) -> dict[str, Any]:
+        """The arguments of `kofn.select`."""
         call = dict(self.arguments)
         if self.X is not None and not (self.scores is not None and self._by_score()):
             call["similarity" if self.metric == "precomputed" else "X"] = self.X
@@ -211,7 +210,7 @@ class SelectJob:
 
     def run(self) -> None:
         """Pick, then write what was asked for: the picks, the plan, the report."""
-        call = self._call()
+        call = self.call()
         self.plan: Selection = select(method=self.method, options=self.options, **call)
         self.picked = self.rows[self.plan.indices]
         if self.output:
@@ -263,53 +262,6 @@ class SelectJob:
         if images.ndim not in (3, 4) or len(images) != self.table.n:
             raise InputError(f"--images {name} has shape {images.shape}; give (n, height, width) with n={self.table.n}")
         return images[self.rows]
-
-    def estimate(self) -> dict[str, str]:
-        """Seconds, bytes and exactness, from timing the method itself on small samples of this pool."""
-        call = self._call()
-        n = len(self.rows)
-        name = self.method if self.method != "auto" else dispatch.choose("select", call)
-        entry = dispatch.methods_of("select").get(name)
-        if entry is None:
-            select(method=name, **call)
-        assert entry is not None
-        seconds, basis = self._extrapolate(call, name)
-        read = 0 if self.X is None else self.X.nbytes
-        held = read + 64 * n + 200 * 2**20
-        return {
-            "method": name,
-            "rows": f"{n:,}" + (f" x {self.X.shape[1]}" if self.X is not None else ""),
-            "seconds": f"about {seconds:.2g} ({basis})",
-            "bytes": f"about {held / 1e6:,.0f} MB",
-            "exact": entry.exact,
-            "cost": entry.cost,
-        }
-
-    def _extrapolate(self, call: dict[str, Any], name: str) -> tuple[float, str]:
-        n = len(self.rows)
-        rng = np.random.default_rng(0)
-        timed: list[tuple[int, float]] = []
-        for size in [s for s in _SAMPLES if s < n] or [n]:
-            rows = np.sort(rng.choice(n, size, replace=False))
-            small = {
-                word: value
-                for word, value in call.items()
-                if word not in ("include", "exclude", "start", "quotas", "ids")
-            }
-            small = {word: value for word, value in small.items() if word not in ("groups", "progress")}
-            for word in ("X", "scores", "costs", "weights"):
-                if word in small:
-                    small[word] = small[word][rows]
-            if "similarity" in small:
-                small["similarity"] = small["similarity"][rows][:, rows]
-            if "k" in small:
-                small["k"] = min(small["k"], size)
-            began = time.perf_counter()
-            select(method=name, options=self.options, **small)
-            timed.append((size, time.perf_counter() - began))
-        (first, low), (last, high) = timed[0], timed[-1]
-        slope = 1.0 if first == last else max(1.0, float(np.log(high / low) / np.log(last / first)))
-        return high * (n / last) ** slope, f"measured on {last:,} rows, growing as n^{slope:.1f}"
 
     def as_json(self) -> dict[str, Any]:
         """The answer for machines."""

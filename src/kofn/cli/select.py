@@ -44,13 +44,12 @@ def command(file: str, **values: Any) -> int:
     kofn select pool.csv --columns age,city --budget 900 --cost minutes -o picks.csv
     kofn select pool.jsonl --text q --quota 'lang=de:10-50' --quota 'lang=fr:10-' -k 200 -o picks.jsonl
     """
+    from kofn.cli.estimate import say_beforehand
     from kofn.cli.pool import SelectJob
 
     job = SelectJob(file, values, sys.argv[1:])
     if values["dry_run"]:
-        said = job.estimate()
-        lines = "\n".join(f"{name:10} {text}" for name, text in said.items())
-        click.echo(json.dumps(said) if values["as_json"] else lines)
+        say_beforehand("select", job.method, job.options, job.call(), values["as_json"])
         return 0
     job.run()
     click.echo(json.dumps(job.as_json()) if values["as_json"] else job.summary())
