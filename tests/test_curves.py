@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import kofn
-from kofn.allocation import hull_greedy, multiple_choice_knapsack
+from kofn.allocation import _knapsack, hull_greedy, multiple_choice_knapsack
 from kofn.checks import InfeasibleError, InputError
 
 EPS = Fraction(float(np.finfo(float).eps))
@@ -142,6 +142,29 @@ def classical(kind: str, rng: np.random.Generator, n: int, width: int, top: int)
         return weight, -weight.astype(float)
     weight = np.sort(weight, axis=1)
     return np.cumsum(weight, axis=1), -np.cumsum(weight + 10, axis=1).astype(float)
+
+
+@pytest.mark.parametrize("kind", ["uncorrelated", "weak", "subset_sum", "strong"])
+def test_probing_and_forgetting_change_nothing(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look-aheads and the pruning of old decisions, forced onto small problems, lead to the same optimum."""
+    rng = np.random.default_rng(2)
+    probes = []
+    probe = _knapsack._Search.probe
+    monkeypatch.setattr(_knapsack._Search, "probe", lambda *given: (probes.append(1), probe(*given))[1])
+    for case in range(30):
+        costs, loss = classical(kind, rng, 7, 3, 50)
+        loss = loss + rng.random(loss.shape) * (case % 2)
+        budget = int(rng.integers(costs.min(axis=1).sum(), costs.max(axis=1).sum()))
+        usual = multiple_choice_knapsack(loss, budget=budget, levels=costs)
+        with monkeypatch.context() as forced:
+            forced.setattr(_knapsack, "_PROBE_FROM", 1)
+            forced.setattr(_knapsack, "_FORGET_FROM", 3)
+            plan = multiple_choice_knapsack(loss, budget=budget, levels=costs)
+        best = brute(loss, costs, budget, True)
+        assert plan.status == usual.status == "optimal"
+        assert plan.value == pytest.approx(best, rel=1e-12)
+        assert usual.value == pytest.approx(best, rel=1e-12)
+    assert probes or kind == "uncorrelated"
 
 
 @pytest.mark.parametrize("kind", ["uncorrelated", "weak", "subset_sum", "strong"])

@@ -293,9 +293,10 @@ def test_given_similarities(dtype, order, symmetric, ties):
     assert f._source.table is S, "a copy of n x n was made"
 
 
+@pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_given_similarities_above_the_threshold(dtype):
-    S = given(2100, 18).astype(dtype)
+def test_given_similarities_above_the_threshold(dtype, order):
+    S = np.asarray(given(2100, 18).astype(dtype), order=order)
     f = FacilityLocation(similarity=S, n_threads=2)
     assert f._source.compiled
     best = np.zeros(2100)
@@ -306,7 +307,9 @@ def test_given_similarities_above_the_threshold(dtype):
         assert np.allclose(f.gains(some), everyone[some], rtol=1e-12, atol=1e-9)
         f.add(int(everyone.argmax()))
         best = np.maximum(best, S[:, everyone.argmax()])
-    assert greedy(FacilityLocation(similarity=S, n_threads=1), 8)[0] == greedy(FacilityLocation(similarity=S), 8)[0]
+    one, two = FacilityLocation(similarity=S, n_threads=1), FacilityLocation(similarity=S, n_threads=2)
+    assert greedy(one, 20) == greedy(two, 20)
+    assert one.distance_evals < 8 * 2100**2, "items that a pick did not change were looked at again"
 
 
 @pytest.mark.parametrize("layout", [sp.csr_array, sp.csc_array, sp.coo_matrix])

@@ -253,6 +253,7 @@ def test_ids_name_the_start_and_weights_count_like_copies() -> None:
         ({"k": 1, "start": [0], "init": "lab"}, "start and init='lab' are both given"),
         ({"k": 1, "init": "best"}, "init='best': choose one of lab, build, random"),
         ({"k": 1, "max_iter": 0}, "max_iter=0"),
+        ({"k": 1, "X": [[0.0], [1.0]], "distances": [[0.0, 1.0], [1.0, 0.0]]}, "X and distances are both given"),
         ({"k": 1, "distances": [[1.0, 1.0], [1.0, 0.0]]}, "distances at row 0, column 0 is 1; .*fill_diagonal"),
         ({"k": 1, "distances": [[0.0, 1.0], [2.0, 0.0]]}, "distances is not symmetric"),
         ({"k": 1, "distances": [[0.0, -1.0], [-1.0, 0.0]]}, "distances at row 0, column 1 is -1"),

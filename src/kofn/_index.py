@@ -128,7 +128,7 @@ INDEX: dict[str, dict[str, Entry]] = {
             needs=(),
             accepted=('scores', 'capacity', 'per_item'),
             options={'overflow': "'error'"},
-            traits=('capped-routing', 'sandwich'),
+            traits=('capped-routing', 'equivariant', 'sandwich'),
             cost='O(n bins) for the choices, O(log capacity) a slot kept, O(bins) for each displaced; memory for the slots',
             exact='capacities exactly; with reroute (and error) no justified envy, and half of the best total for scores >= 0',
             paper='Gale & Shapley 1962, College Admissions and the Stability of Marriage (American Mathematical Monthly 69)',

@@ -23,6 +23,7 @@ Ints = NDArray[np.int64]
 _LARGEST = 2**60
 _BYTES_PER_STATE = 64
 _PROBE_FROM, _PROBE_WIDTH, _PROBE_STEPS = 4096, 2**16, 16
+_FORGET_FROM = 1_000_000
 # Where a state comes from when it has no decision of its own.
 _ROOT, _FILLED = -1, -2
 
@@ -344,7 +345,7 @@ class _Search:
         if within and self.loss[within - 1] < self.target:
             self.best, self.best_node = float(self.loss[within - 1]), int(self.node[within - 1])
             self.prune(rates)
-        if self.kept > 2 * self.collected + 1_000_000:
+        if self.kept > 2 * self.collected + _FORGET_FROM:
             self._collect()
 
     def probe(self, ahead: list[_Step], rates: tuple[float, float, float]) -> None:

@@ -73,7 +73,7 @@ def multiple_choice_knapsack(
         InfeasibleError: even the cheapest level of every item costs more than the budget; says by how much.
         InputError: curves, sizes or levels of the wrong shape, negative or not finite.
 
-    Cost: a millisecond or two at n=224, L=8; about half a second at n=100,000, L=16. Worst-case states are bounded by
+    Cost: a millisecond or two at n=224, L=8; about a second at n=100,000, L=16. Worst-case states are bounded by
     `max_memory`: curves whose every step has nearly the same exchange rate can reach it.
 
     Guarantee: optimal. Whole costs (products of sizes and levels) are compared as integers against the floored budget,

@@ -87,8 +87,7 @@ def fasterpam(
     optimum.
 
     References:
-        Schubert & Rousseeuw 2021, Information Systems 101, arXiv 2008.05171: algorithm 4 (FasterPAM), section 4.2
-        (LAB).
+        Schubert & Rousseeuw 2021, Information Systems 101, arXiv 2008.05171: FasterPAM, and LAB to begin.
 
     Examples:
         >>> from kofn.assignment import fasterpam
@@ -155,7 +154,7 @@ def fastpam1(
     candidate, then the lowest place).
 
     References:
-        Schubert & Rousseeuw 2021, arXiv 2008.05171: algorithm 2 (FastPAM1).
+        Schubert & Rousseeuw 2021, arXiv 2008.05171: FastPAM1.
 
     Examples:
         >>> from kofn.assignment import fastpam1
@@ -251,6 +250,8 @@ def _cluster(
     n = len(X if distances is None else distances)
     if k > n:
         raise InputError(f"k={k} of {n} items: there are only {n} to choose from; ask for k <= {n}")
+    if X is not None and distances is not None:
+        raise InputError("X and distances are both given; give one of them")
     if limits.max_iter is not None:
         checks.count(limits.max_iter, "max_iter")
     if distances is None and metric == "precomputed":

@@ -21,7 +21,7 @@ _COMPILED_FROM = 20_000
 
 @method(
     "assign",
-    traits=("sandwich", "capped-routing"),
+    traits=("sandwich", "capped-routing", "equivariant"),
     cost="O(n bins) for the choices, O(log capacity) a slot kept, O(bins) for each displaced; memory for the slots",
     exact="capacities exactly; with reroute (and error) no justified envy, and half of the best total for scores >= 0",
     paper="Gale & Shapley 1962, College Admissions and the Stability of Marriage (American Mathematical Monthly 69)",
@@ -66,8 +66,9 @@ def capped_routing(
 
     Guarantee: capacities hold exactly. With "reroute" there is no justified envy: if an item lists a bin, is not in it,
     and has a free slot or holds a bin it scores lower, then that bin is full of items that score at least as high in
-    it. Equal scores prefer the lowest bin, and in a bin the lowest item. With "drop" an item that lost a slot may still
-    envy a bin with room; only its own first choices are held to be full of better scores.
+    it. Equal scores prefer the lowest bin, and in a bin the lowest item. With "drop" that holds of each item's own
+    first choices
+    only: who lost a slot may still envy any other bin, even one with room.
 
     References:
         Gale & Shapley 1962. Items and bins rank by the same scores, so the stable plan is unique, and equals the greedy
@@ -120,8 +121,7 @@ def capped_routing(
         status="optimal" if full else "approximate" if overflow == "reroute" and positive else "heuristic",
         used={"capacity": np.bincount(columns, minlength=bins).astype(np.float64)},
         budget={"capacity": room.astype(np.float64)},
-        info={"objective": "routed_score", "unfilled": n * per_item - len(kept)}
-        | ({"waives": ["capped-routing"]} if overflow == "drop" else {}),
+        info={"objective": "routed_score", "unfilled": n * per_item - len(kept)},
     )
 
 

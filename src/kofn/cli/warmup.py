@@ -7,7 +7,7 @@ import time
 
 import click
 
-KERNELS = ("kofn.objectives._kernels", "kofn.assignment._kernels", "kofn.allocation._kernels")
+KERNELS = ("kofn.objectives._kernels", "kofn.assignment._kernels")
 
 
 @click.command("warmup", short_help="Compile the kernels.")

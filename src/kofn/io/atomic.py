@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson")
+_SLICE = 20_000
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # Writers that are not Python report a full disk in words.
 _FULL_WORDS = ("no space left", "disk quota", "file too large", "storage full", "storagefull")
@@ -90,10 +91,8 @@ def write_table(frame: pl.DataFrame, path: str | PathLike[str]) -> Path:
     with atomic_path(where) as temporary:
         if suffix == ".parquet":
             frame.write_parquet(temporary)
-        elif suffix in (".jsonl", ".ndjson"):
-            frame.write_ndjson(temporary)
         else:
-            _flat(frame).write_csv(temporary, separator="\t" if suffix == ".tsv" else ",")
+            _write_lines(frame, temporary, suffix)
     return where
 
 
@@ -105,6 +104,20 @@ def table_suffix(path: str | PathLike[str]) -> str:
         near = nearest(suffix, TABLE_SUFFIXES)
         raise InputError(f"{where}: cannot write {suffix or 'without a suffix'}{near}; use {', '.join(TABLE_SUFFIXES)}")
     return suffix
+
+
+def _write_lines(frame: pl.DataFrame, path: Path, suffix: str) -> None:
+    """CSV, TSV or JSONL through a file of ours: its closing reports a full disk, which not every writer's does."""
+    with open(path, "wb") as sink:
+        if suffix in (".jsonl", ".ndjson"):
+            for part in frame.iter_slices(_SLICE):
+                sink.write(part.write_ndjson().encode())
+            return
+        separator = "\t" if suffix == ".tsv" else ","
+        flat = _flat(frame)
+        sink.write(flat.head(0).write_csv(separator=separator).encode())
+        for part in flat.iter_slices(_SLICE):
+            sink.write(part.write_csv(separator=separator, include_header=False).encode())
 
 
 def _flat(frame: pl.DataFrame) -> pl.DataFrame:

@@ -137,7 +137,7 @@ class Table(ABC):
         series = self._filled(name)
         if series.dtype.is_nested():
             raise InputError(f"{self.path} column {name!r} holds {series.dtype}; give a column of keys")
-        if series.dtype.is_integer():
+        if series.dtype.is_integer() and series.dtype != pl.Int128:
             return series.to_numpy()
         return np.array(series.cast(pl.String).to_list())
 

@@ -1,8 +1,8 @@
 """Vectors from what people have: text, mixed columns, a column of vectors, a model's name.
 
-    >>> X = text_vectors(["a cat sat", "the cat sat down", "stocks fell", "stocks rose again"], dims=2)
-    >>> X.shape, (X @ X.T).round(1).tolist()[0]
-    ((4, 2), [1.0, 1.0, 0.0, 0.0])
+>>> X = text_vectors(["a cat sat", "the cat sat down", "stocks fell", "stocks rose again"], dims=2)
+>>> X.shape, (X @ X.T).round(1).tolist()[0]
+((4, 2), [1.0, 1.0, 0.0, 0.0])
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kofn.engines.threads import cores, spread
-from kofn.objectives.similarity import Floats, Geometry, exact_sum, fixed_point, from_fixed_point
+from kofn.objectives.similarity import Floats, Geometry, exact_sum, fixed_point, from_fixed_point, is_small
 
 Ints = NDArray[np.int64]
 _ITEMS_AT_ONCE = 1 << 14
@@ -62,8 +62,9 @@ class Table:
         self.rounding = 2.0**-53
         self.pairs = 0
         self.n_threads = cores(n_threads)
-        # Compiled loops want rows that lie together; a small table is not worth waiting for them.
-        self.compiled = self.n > 2048 and table.flags.c_contiguous
+        self.turned = not table.flags.c_contiguous
+        # Compiled loops want rows or columns that lie together; a small table is not worth waiting for them.
+        self.compiled = not is_small(self.n, 1) and table.flags.forc and table.dtype.isnative
 
     def column(self, candidate: int) -> Floats:
         self.pairs += self.n
@@ -71,28 +72,24 @@ class Table:
 
     def savings(self, candidates: Ints, change: Change, weights: Floats) -> Floats:
         self.pairs += len(candidates) * len(change.items)
-        everyone = 4 * len(candidates) >= 3 * self.n
+        # Whole rows are quicker to read than most of their entries.
+        everyone = not self.turned and 4 * len(candidates) >= 3 * self.n
         listed = candidates[:0] if everyone else candidates
         out = np.zeros(self.n if everyone else len(candidates))
-        share = weights[change.items]
         if self.compiled:
             from kofn.objectives import _kernels
 
-            def work(low: int, high: int) -> None:
-                _kernels.table_savings(
-                    self.table, self.sign, listed, change.items, change.old, change.new, share, low, high, out
-                )
-
-            spread(work, -(-len(out) // _kernels.LANES), self.n_threads)
+            sum_up = _kernels.turned_table_savings if self.turned else _kernels.table_savings
+            table = self.table.T if self.turned else self.table
+            what = (table, self.sign, listed, change.items, change.old, change.new, weights[change.items])
+            spread(lambda low, high: sum_up(*what, low, high, out), -(-len(out) // _kernels.LANES), self.n_threads)
         else:
             step = max(1, (1 << 20) // len(out))
             for low in range(0, len(change.items), step):
-                part = slice(low, low + step)
-                block = self.table[change.items[part]]
-                block = (block if everyone else block[:, listed]).astype(np.float64, copy=False)
-                block = np.multiply(block, self.sign) if self.sign < 0 else block
-                old, new = change.old[part, None], change.new[part, None]
-                out += share[part] @ (old - np.minimum(np.maximum(block, new), old))
+                items, old, new = (part[low : low + step] for part in (change.items, change.old, change.new))
+                block = self.table[items] if everyone else self.table[items][:, listed]
+                block = self.sign * block.astype(np.float64, copy=False)
+                out += weights[items] @ (old[:, None] - np.minimum(np.maximum(block, new[:, None]), old[:, None]))
         return out[candidates] if everyone else out
 
     def exact(self, candidates: Ints, old: Floats, weights: Floats) -> Floats:

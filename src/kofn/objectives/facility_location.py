@@ -245,7 +245,7 @@ class FacilityLocation:
             pending += len(self._changes[kept].items)
         if pending >= room:
             kept += 1
-        if self._total < self._largest / 4:
+        if self._from_rows and self._total < self._largest / 4:
             # Gains that fell this far carry roundings of the time when they were large.
             kept, self._largest = len(self._changes), 0.0
         self._since += kept
