@@ -55,8 +55,8 @@ def pick(who: str, X: np.ndarray, k: int) -> np.ndarray:
         from sklearn.metrics import pairwise_distances
 
         distances = pairwise_distances(X)
-        given = distances.max() - distances
-        rule = FacilityLocationFunction(n=len(X), mode="dense", sijs=given, separate_rep=False, pybind_mode="numpyarray")
+        shape = {"n": len(X), "mode": "dense", "separate_rep": False, "pybind_mode": "numpyarray"}
+        rule = FacilityLocationFunction(sijs=distances.max() - distances, **shape)
         return np.array([item for item, _gain in rule.maximize(budget=k, optimizer="LazyGreedy", show_progress=False)])
     rule = FacilityLocationFunction(
         n=len(X), mode="dense", data=X, metric="euclidean", create_dense_cpp_kernel_in_python=False

@@ -40,7 +40,7 @@ Figures = dict[str, Any]
 
 @claim(
     paper=27,
-    says="Output distortion adds up over layers at mild pruning rates, and the exact allocation over its curves leaves, "
+    says="Output distortion adds up over layers at mild rates, and the exact allocation over its curves leaves, "
     "over 80-95% sparsity, a smaller output error than uniform, global-magnitude and LAMP splits and a network no less "
     "accurate",
 )

@@ -126,10 +126,9 @@ def test_constraints_hold_together(folder: Path, capsys: pytest.CaptureFixture[s
     frame = make_pool()
     pool = write(frame, folder / "pool.csv")
     (folder / "no.txt").write_text("r001\nr002\n")
-    code, text, err = run(
-        capsys, "select", pool, "--text", "body", "--id", "key", "--budget", 200, "--cost", "tokens", "--quota",
-        "lang=de:2-3", "--quota", "lang=fr:-4", "--include", "r005,r006", "--exclude", "no.txt", "-o", "picks.csv", "--json",
-    )  # fmt: skip
+    asked = ["--budget", 200, "--cost", "tokens", "--quota", "lang=de:2-3", "--quota", "lang=fr:-4"]
+    asked += ["--include", "r005,r006", "--exclude", "no.txt", "-o", "picks.csv", "--json"]
+    code, text, err = run(capsys, "select", pool, "--text", "body", "--id", "key", *asked)
     assert code == 0, err
     picks = pl.read_csv("picks.csv")
     assert picks["tokens"].sum() <= 200

@@ -10,7 +10,7 @@ import difflib
 import numbers
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,11 @@ class KofnWarning(UserWarning):
 def is_sparse(value: object) -> bool:
     """True for SciPy sparse matrices and arrays, without importing SciPy."""
     return hasattr(value, "tocsr") and hasattr(value, "nnz")
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """True for a real number of Python or NumPy; booleans are none."""
+    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -222,7 +227,7 @@ def costs(value: Any, name: str = "costs") -> Array:
 
 def number(value: Any, name: str) -> float | int:
     """A finite, non-negative number; integers stay integers."""
-    if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.integer | np.floating):
+    if not is_number(value):
         raise InputError(f"{name}={value!r}: give a number")
     if not np.isfinite(float(value)):
         raise InputError(f"{name}={value!r}: give a finite number")
@@ -233,7 +238,7 @@ def number(value: Any, name: str) -> float | int:
 
 def count(value: Any, name: str = "k", *, least: int = 1) -> int:
     """An integer >= `least`."""
-    if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.integer | np.floating) or float(value) != int(value):
+    if not is_number(value) or not float(value).is_integer():
         raise InputError(f"{name}={value!r}: give a whole number")
     if value < least:
         raise InputError(f"{name}={value!r}: ask for at least {least}")
@@ -242,7 +247,7 @@ def count(value: Any, name: str = "k", *, least: int = 1) -> int:
 
 def fraction(value: Any, name: str, *, low: float = 0.0, high: float = 1.0) -> float:
     """A number in [low, high]."""
-    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating) or not low <= value <= high:
+    if not is_number(value) or not low <= value <= high:
         raise InputError(f"{name}={value!r}: give a number between {low:g} and {high:g}")
     return float(value)
 
@@ -369,7 +374,7 @@ def members(value: Any, name: str = "members") -> list[Any]:
 
 def capacity(value: Any, name: str = "capacity") -> Array | int:
     """Items a bin can hold: one whole number for all bins, or (bins,)."""
-    if isinstance(value, int | float | np.integer | np.floating):
+    if is_number(value):
         return count(value, name, least=0)
     array = _as_array(value, name)
     if array.ndim != 1 or len(array) == 0 or array.dtype.kind not in "iuf" or (array != np.floor(array)).any():
@@ -389,14 +394,14 @@ def bytes_of(value: Any, name: str = "max_memory") -> int:
             value = float(digits) * units[text[len(digits) :]]
         except (ValueError, KeyError):
             raise InputError(f"{name}={value!r}: give bytes, or for example 600MB or 2GiB") from None
-    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating) or not np.isfinite(float(value)) or value <= 0:
+    if not is_number(value) or not np.isfinite(float(value)) or value <= 0:
         raise InputError(f"{name}={value!r}: give a positive number of bytes, or for example '600MB'")
     return int(value)
 
 
 def seconds(value: Any, name: str = "time_limit") -> float:
     """A positive number of seconds."""
-    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating) or not value > 0:
+    if not is_number(value) or not value > 0:
         raise InputError(f"{name}={value!r}: give a positive number of seconds")
     return float(value)
 

@@ -131,9 +131,9 @@ class FacilityLocation:
         return self._source.pairs
 
     @property
-    def offset(self) -> float:
-        """c of the similarity c - distance; 0 where similarities were given."""
-        return self._unit * self._source.start if self._from_rows else 0.0
+    def offset(self) -> float | None:
+        """c of the similarity c - distance (1 for cosine); None where similarities were given."""
+        return self._unit * self._source.start if self._from_rows else None
 
     @property
     def calls(self) -> int:

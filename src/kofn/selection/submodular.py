@@ -413,8 +413,8 @@ class _Search:
 
     def _in_distances(self, value: float, bound: float | None) -> dict[str, float | None]:
         """Value and bound in the unit of distances, which do not depend on the similarity's arbitrary c."""
-        offset = float(getattr(self.rule, "offset", 0.0))
-        if offset == 0.0:
+        offset = getattr(self.rule, "offset", None)
+        if offset is None:
             return {}
         # (1 + cos) / 2 is 1 - (1 - cos) / 2.
         unit = 2.0 if self.rule.metric == "cosine" else 1.0
