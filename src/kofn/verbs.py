@@ -52,10 +52,10 @@ def select(
         >>> import kofn
         >>> X = [[0.0], [0.1], [5.0], [5.2], [9.0]]
         >>> kofn.select(X, k=2).indices.tolist()
-        [2, 1]
+        [2, 0]
         >>> s = kofn.select(X, k=3, groups=list("aabbb"), quotas={"a": (2, None)})
         >>> sorted(s.indices.tolist())
-        [0, 1, 3]
+        [0, 1, 2]
     """
     result: Selection = _run("select", method, options, {"X": X, **arguments})
     return result
@@ -200,8 +200,9 @@ def compare(
 
     Examples:
         >>> import kofn
-        >>> frame = kofn.compare("select", [[0.0], [0.1], [5.0], [9.0]], k=[1, 2], methods=["lazy_greedy",
-        "farthest_first"]) >>> frame["value"].to_list()[0] >= frame["value"].to_list()[2]
+        >>> rules = ["lazy_greedy", "farthest_first"]
+        >>> frame = kofn.compare("select", [[0.0], [0.1], [5.0], [9.0]], k=[1, 2], methods=rules)
+        >>> frame["value"].to_list()[0] >= frame["value"].to_list()[2]
         True
     """
     import polars

@@ -102,24 +102,23 @@ def _load(rows, columns, scale, candidates, start, lanes):  # type: ignore[no-un
     [
         nb.void(
             *(_read(f, 2), _read(f, 2), _read(_F8, 1), _read(_INT, 1)),
-            *(_read(f, 2), _read(f, 1), _read(f, 1), _read(f, 1), _read(_INT, 1)),
-            *(_BOOL, _INT, _INT, _write(f, 2), _write(f, 2), _write(_F8, 1)),
+            *(_read(f, 2), _read(f, 2), _read(f, 2), _read(f, 1), _read(_INT, 1)),
+            *(_BOOL, _INT, _INT, _write(f, 2), _write(f, 2), _write(_F8, 2)),
         )
         for f in _PRECISIONS
     ],
     **_TILING,
 )
 def savings(rows, columns, scale, candidates, items, old, new, weights, counts, squared, low, high, lanes, tile, out):  # type: ignore[no-untyped-def]
-    """out[l] = sum_i weights_i (old_i - min(max(cost_il, new_i), old_i)), for blocks low..high-1 of LANES candidates.
+    """out[s, l] += sum_i weights_i (old_si - min(max(cost_il, new_si), old_si)), for blocks low..high-1 of LANES candidates.
 
-    Block b looks at the first counts[b] items, a multiple of GROUP: the caller has sorted them so that no later one
-    matters.
+    The stages s share the distances, which take most of the time. Block b looks at the first counts[b] items, a multiple
+    of GROUP: the caller has sorted them so that no later one matters.
     """
     for block in range(low, high):
         if counts[block] == 0:
             continue
         _load(rows, columns, scale, candidates, block * LANES, lanes)
-        sums = out[block * LANES : (block + 1) * LANES]
         for first in range(0, counts[block], GROUP):
             _tile(lanes, items, first, tile)
             if not squared:
@@ -127,18 +126,20 @@ def savings(rows, columns, scale, candidates, items, old, new, weights, counts, 
                     b = tile[q]
                     for l in range(LANES):
                         b[l] = np.sqrt(b[l])
-            for q in range(0, GROUP, 4):
-                i = first + q
-                b0, b1, b2, b3 = tile[q], tile[q + 1], tile[q + 2], tile[q + 3]
-                o0, o1, o2, o3 = old[i], old[i + 1], old[i + 2], old[i + 3]
-                n0, n1, n2, n3 = new[i], new[i + 1], new[i + 2], new[i + 3]
-                w0, w1, w2, w3 = weights[i], weights[i + 1], weights[i + 2], weights[i + 3]
-                for l in range(LANES):
-                    t0 = w0 * (o0 - min(max(b0[l], n0), o0))
-                    t1 = w1 * (o1 - min(max(b1[l], n1), o1))
-                    t2 = w2 * (o2 - min(max(b2[l], n2), o2))
-                    t3 = w3 * (o3 - min(max(b3[l], n3), o3))
-                    sums[l] += np.float64((t0 + t1) + (t2 + t3))
+            for s in range(len(old)):
+                sums = out[s, block * LANES : (block + 1) * LANES]
+                for q in range(0, GROUP, 4):
+                    i = first + q
+                    b0, b1, b2, b3 = tile[q], tile[q + 1], tile[q + 2], tile[q + 3]
+                    o0, o1, o2, o3 = old[s, i], old[s, i + 1], old[s, i + 2], old[s, i + 3]
+                    n0, n1, n2, n3 = new[s, i], new[s, i + 1], new[s, i + 2], new[s, i + 3]
+                    w0, w1, w2, w3 = weights[i], weights[i + 1], weights[i + 2], weights[i + 3]
+                    for l in range(LANES):
+                        t0 = w0 * (o0 - min(max(b0[l], n0), o0))
+                        t1 = w1 * (o1 - min(max(b1[l], n1), o1))
+                        t2 = w2 * (o2 - min(max(b2[l], n2), o2))
+                        t3 = w3 * (o3 - min(max(b3[l], n3), o3))
+                        sums[l] += np.float64((t0 + t1) + (t2 + t3))
 
 
 @nb.njit(

@@ -4,6 +4,7 @@ All three answer the same questions about cost[i, j] (item i, candidate j; a dis
 
     column(j)        exact costs of one candidate, float64
     savings(...)     sum_i w_i (old_i - min(max(cost_ij, new_i), old_i)) for many candidates, fast
+    look_ahead(...)  the same from costs as they are now, and perhaps after the next picks, which are guessed
     exact(...)       sum_i w_i max(0, old_i - cost_ij) for a few candidates, rounded once
 """
 
@@ -45,6 +46,10 @@ class Source(Protocol):
     def column(self, candidate: int) -> Floats: ...
 
     def savings(self, candidates: Ints, change: Change, weights: Floats) -> Floats: ...
+
+    def look_ahead(self, candidates: Ints, items: Ints, cost: Floats, weights: Floats) -> tuple[list[int], Floats]:
+        """Guessed next picks, and for none, one, ... of them the savings of the candidates (guesses + 1, candidates)."""
+        ...
 
     def exact(self, candidates: Ints, old: Floats, weights: Floats) -> Floats: ...
 
@@ -176,76 +181,37 @@ class Rows:
         return out[: len(candidates)]
 
     def savings(self, candidates: Ints, change: Change, weights: Floats) -> Floats:
-        from kofn.objectives import _kernels
-
-        everyone = 4 * len(candidates) >= 3 * self.n
-        lanes_of, limit = candidates, None
-        items, old, new = change.items, change.old, change.new
-        if change.pick is not None:
-            # Item i saves nothing for candidate j unless cost_ij < old_i: then j is within old_i + new_i of the pick.
-            limit = self._length(change.old) + self._length(change.new)
-            limit *= 1 + 4 * self.relative
-            limit += 4 * self.moved
-            order = np.argsort(-limit, kind="stable")
-            limit, items, old, new = limit[order], items[order], old[order], new[order]
-            far = self._length(change.pick)
-            near = candidates[far[candidates] < limit[0]]
-            if 5 * len(near) < 4 * (self.n if everyone else len(candidates)):
-                everyone = False
-                lanes_of = near[np.argsort(far[near], kind="stable")]
-        if not everyone and not len(lanes_of):
-            return np.zeros(len(candidates))
-        width = self.n if everyone else len(lanes_of)
-        blocks = -(-width // _kernels.LANES)
-        counts = np.full(blocks, len(change.items))
-        if limit is not None:
-            closest = far if everyone else far[lanes_of]
-            closest = np.minimum.reduceat(closest, np.arange(0, width, _kernels.LANES))
-            counts = np.searchsorted(-limit, -closest)
-        out = np.zeros(blocks * _kernels.LANES)
-        listed = lanes_of[:0] if everyone else lanes_of
-        for low in range(0, int(counts.max()), _ITEMS_AT_ONCE):
-            part = slice(low, low + _ITEMS_AT_ONCE)
-            self._add_savings(
-                listed, items[part], old[part], new[part], weights, np.clip(counts - low, 0, _ITEMS_AT_ONCE), out
-            )
-        self.pairs += int(counts.sum()) * min(width, _kernels.LANES)
-        if everyone:
-            return out[candidates]
-        if lanes_of is candidates:
-            return out[:width]
+        if change.pick is None:
+            return self._sums(candidates, change.items, change.old[None], change.new[None], weights)[0]
+        # Item i saves nothing for candidate j unless cost_ij < old_i: then j is within old_i + new_i of the pick.
+        reach = self._length(change.old) + self._length(change.new)
+        reach = reach * (1 + 4 * self.relative) + 4 * self.moved
+        order = np.argsort(-reach, kind="stable")
+        reach, far = reach[order], self._length(change.pick)
+        near = candidates[far[candidates] < reach[0]]
+        if 5 * len(near) < 4 * len(candidates):
+            near = near[np.argsort(far[near], kind="stable")]
+        else:
+            near = candidates
         found = np.zeros(self.n)
-        found[lanes_of] = out[:width]
+        old, new = change.old[None, order], change.new[None, order]
+        found[near] = self._sums(near, change.items[order], old, new, weights, (far, reach))[0]
         return found[candidates]
 
-    def _add_savings(
-        self, listed: Ints, items: Ints, old: Floats, new: Floats, weights: Floats, counts: Ints, out: Floats
-    ) -> None:
-        from kofn.objectives import _kernels
-
-        space, kind = self.space, self.kind
-        d = space.rows.shape[1]
-        room = -(-len(items) // _kernels.GROUP) * _kernels.GROUP
-        points = np.zeros((room, -(-d // _kernels.FEATURES) * _kernels.FEATURES), kind)
-        coordinates = space.rows[items]
-        if len(space.scale):
-            coordinates = coordinates * space.scale[items][:, None]
-        points[: len(items), :d] = coordinates
-        # Padding weighs nothing.
-        columns = np.zeros((3, room), kind)
-        columns[:, : len(items)] = old, new, weights[items]
-        counts = -(-counts // _kernels.GROUP) * _kernels.GROUP
-
-        def work(low: int, high: int) -> None:
-            lanes, tile = _kernels.scratch(d, kind)
-            _kernels.savings(
-                space.rows, space.columns, space.scale, listed, points, *columns, counts, space.squared, low, high,
-                lanes, tile, out,
-            )  # fmt: skip
-
-        busy = int(counts.sum()) * _kernels.LANES * d > 1 << 22
-        spread(work, len(counts), self.n_threads if busy else 1, shares=4)
-
+    def look_ahead(self, candidates: Ints, items: Ints, cost: Floats, weights: Floats) -> tuple[list[int], Floats]:
+        # A pass over everyone is worth the guess: where it is right, it takes the place of the next, almost as long, ones.
+        worth_it = 2 * len(candidates) >= self.n and len(items) >= _WORTH_A_GUESS
+        costs, guesses = [cost], []
+        sample = items[:: max(1, min(len(items) // _WORTH_A_GUESS, _SAMPLED))]
+        for _ in range(_GUESSES if worth_it else 0):
+            now = costs[-1]
+            rough = self._sums(candidates, sample, now[None, sample], _nothing(1, len(sample)), weights)[0]
+            few = np.sort(candidates[np.argpartition(-rough, _kept_few(len(rough)))[: _kept_few(len(rough))]])
+            better = self._sums(few, items, now[None, items], _nothing(1, len(items)), weights)[0]
+            guesses.append(int(few[np.argmax(better)]))
+            costs.append(np.minimum(now, self.column(guesses[-1])))
+        old = np.array([then[items] for then in costs])
+        return guesses, self._sums(candidates, items, old, _nothing(*old.shape), weights)
     def _length(self, cost: NDArray[Any]) -> NDArray[Any]:
         """Distances that obey the triangle inequality."""
         return np.sqrt(cost) if self.space.squared else cost

@@ -91,7 +91,7 @@ def lazy_greedy(
         >>> from kofn.selection import lazy_greedy
         >>> s = lazy_greedy([[0.0], [0.1], [5.0], [5.2], [9.0]], k=2)
         >>> s.indices.tolist(), s.value <= s.bound
-        ([2, 1], True)
+        ([2, 0], True)
     """
     return _greedy(locals(), lazy=True)
 
@@ -145,7 +145,7 @@ def naive_greedy(
     Examples:
         >>> from kofn.selection import naive_greedy
         >>> naive_greedy([[0.0], [0.1], [5.0], [5.2], [9.0]], k=2).indices.tolist()
-        [2, 1]
+        [2, 0]
     """
     return _greedy({**locals(), "tight_bound": False}, lazy=False)
 
