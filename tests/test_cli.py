@@ -440,3 +440,22 @@ def test_a_shard_that_is_missing_or_cut(folder: Path, capsys: pytest.CaptureFixt
     assert code in (1, 2)
     assert "model-00001-of-00001.safetensors" in err
     assert not Path("m").exists()
+
+
+def test_a_sparse_similarity_on_disk(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from scipy import sparse
+
+    rng = np.random.default_rng(0)
+    dense = np.where(rng.random((40, 40)) < 0.2, rng.random((40, 40)), 0.0)
+    np.save("dense.npy", dense)
+    sparse.save_npz("sparse.npz", sparse.csr_array(dense))
+    picks = []
+    for file in ("dense.npy", "sparse.npz"):
+        code, text, err = run(capsys, "select", file, "-k", 5, "--metric", "precomputed", "-o", "picks.csv", "--json")
+        assert code == 0, err
+        picks.append(json.loads(text)["picks"])
+        assert pl.read_csv("picks.csv")["row"].to_list() == picks[-1]
+    assert picks[0] == picks[1]
+    assert "precomputed" in refused(capsys, "select", "sparse.npz", "-k", 5)
+    sparse.save_npz("wide.npz", sparse.csr_array(dense[:20]))
+    assert "square" in refused(capsys, "select", "wide.npz", "-k", 5, "--metric", "precomputed")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,12 +28,34 @@ class Labelled:
         return Labelled(self.X[rows], self.y[rows], self.classes)
 
 
+@functools.cache
 def digits() -> Labelled:
-    """scikit-learn's 1,797 scanned digits, 8 x 8 pixels in 0..1, ten classes."""
-    from sklearn.datasets import load_digits
+    """1,797 scanned digits, 8 x 8 pixels in 0..1, ten classes."""
+    from kofn import datasets
 
-    X, y = load_digits(return_X_y=True)
-    return Labelled((X / 16).astype(np.float32), y.astype(np.int64), 10)
+    data = datasets.load("digits")
+    assert data.X is not None
+    assert data.y is not None
+    return Labelled((data.X / 16).astype(np.float32), data.y.astype(np.int64), 10)
+
+
+@functools.cache
+def diamonds(classes: int) -> Labelled:
+    """53,940 diamonds: six measures, cut, colour and clarity; the class is the price's quantile, of as many as asked."""
+    from kofn import datasets
+
+    data = datasets.load("diamonds")
+    assert data.X is not None
+    assert data.y is not None
+    assert data.frame is not None
+    parts = [data.X.astype(np.float64)]
+    for column in ("cut", "color", "clarity"):
+        _, code = np.unique(data.frame[column].to_numpy().astype(str), return_inverse=True)
+        parts.append(np.eye(code.max() + 1)[code])
+    X = np.hstack(parts)
+    edges = np.quantile(data.y, np.linspace(0, 1, classes + 1)[1:-1])
+    scaled = ((X - X.mean(axis=0)) / X.std(axis=0)).astype(np.float32)
+    return Labelled(scaled, np.searchsorted(edges, data.y).astype(np.int64), classes)
 
 
 def mixture(

@@ -10,6 +10,7 @@ from typing import Any
 
 from kofn._index import AUTO, INDEX
 from kofn.checks import SETTINGS, InputError, nearest
+from kofn.problems import INPUTS
 from kofn.registry import VERBS, Entry, Spec, execute
 
 
@@ -30,19 +31,12 @@ def dispatch(
         return _run_callable(verb, method_name, given, options, ids)
     index = methods_of(verb)
     name = choose(verb, given) if method_name == "auto" else method_name
-    if name not in index:
+    if not isinstance(name, str) or name not in index:
         raise InputError(
-            f"method={name!r}: no such {verb} method{nearest(name, index)}; `kofn methods {verb}` lists them"
+            f"method={name!r}: no such {verb} method{nearest(str(name), index)}; `kofn methods {verb}` lists them"
         )
     entry = index[name]
-    takes = entry.takes(given)
-    if takes is None:
-        raise InputError(misfit(entry, given, index))
-    if unknown := sorted(options.keys() - entry.options.keys()):
-        takers = sorted(e.name for e in index.values() if unknown[0] in e.options)
-        also = f"; {unknown[0]!r} belongs to {', '.join(takers)}" if takers else nearest(unknown[0], entry.options)
-        has = ", ".join(f"{key}={value}" for key, value in entry.options.items()) or "none"
-        raise InputError(f"method={name!r} has no option {unknown[0]!r}; its options: {has}{also}")
+    takes = _fit(entry, given, options, index)
     try:
         function = entry.load()
     except ModuleNotFoundError as error:
@@ -51,6 +45,19 @@ def dispatch(
         raise InputError(f"method={name!r} needs {error.name}: pip install 'kofn[{entry.extra}]'") from None
     arguments = {word: given[word] if word in given else _derive(word, given) for word in takes}
     return execute(function.__kofn__, {**arguments, **options}, ids=ids)  # type: ignore[attr-defined]
+
+
+def _fit(entry: Entry, given: Mapping[str, Any], options: Mapping[str, Any], index: Mapping[str, Entry]) -> set[str]:
+    """The arguments that the method would see of this call; refuses a call or an option that it does not take."""
+    takes = entry.takes(given)
+    if takes is None:
+        raise InputError(misfit(entry, given, index))
+    if unknown := sorted(options.keys() - entry.options.keys()):
+        takers = sorted(e.name for e in index.values() if unknown[0] in e.options)
+        also = f"; {unknown[0]!r} belongs to {', '.join(takers)}" if takers else nearest(unknown[0], entry.options)
+        has = ", ".join(f"{key}={value}" for key, value in entry.options.items()) or "none"
+        raise InputError(f"method={entry.name!r} has no option {unknown[0]!r}; its options: {has}{also}")
+    return takes
 
 
 def misfit(entry: Entry, given: Mapping[str, Any], index: Mapping[str, Entry]) -> str:
@@ -74,6 +81,9 @@ def choose(verb: str, given: Mapping[str, Any]) -> str:
         if index[name].takes(given) is not None:
             return name
     asked = sorted(set(given) - SETTINGS)
+    inputs = [word for word in INPUTS if any(word in entry.accepted for entry in index.values())]
+    if not set(asked) & set(inputs):
+        raise InputError(f"nothing to {verb} from: give {' or '.join(inputs)}")
     closest = min(AUTO[verb], key=lambda row: len(set(asked) ^ set(index[row[0]].accepted) & set(asked)))[0]
     raise InputError(
         f"no {verb} method honours all of {', '.join(asked) or 'nothing'} together: "
@@ -109,7 +119,7 @@ def _derive(word: str, given: Mapping[str, Any]) -> Any:
     need = len(X) ** 2 * X.dtype.itemsize
     if need > room:
         raise InputError(
-            f"{word} from X would take {need / 1e9:.1f} GB, over max_memory={room / 1e9:.1f} GB; "
+            f"{word} from X would take {need / 1e6:,.1f} MB, over max_memory={room / 1e6:,.1f} MB; "
             f"raise max_memory or use a method that takes X"
         )
     return pairwise_distances(X, given.get("metric") or "euclidean")
@@ -121,10 +131,9 @@ def _run_callable(
     """The user's own rule, in the same vocabulary, audited like any method."""
     if hasattr(function, "__kofn__"):
         spec = function.__kofn__
-        takes = spec.entry().takes(given)
-        if takes is None:
-            raise InputError(misfit(spec.entry(), given, methods_of(verb)))
-        return execute(spec, {**{word: given[word] for word in takes & given.keys()}, **options}, ids=ids)
+        takes = _fit(spec.entry(), given, options, methods_of(verb))
+        arguments = {word: given[word] if word in given else _derive(word, given) for word in takes}
+        return execute(spec, {**arguments, **options}, ids=ids)
     signature = inspect.signature(function)
     name = getattr(function, "__name__", type(function).__name__)
     open_ended = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())

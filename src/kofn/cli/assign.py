@@ -107,7 +107,7 @@ def command(file: str, **values: Any) -> int:
 
 
 def _scores(table: Any, values: dict[str, Any]) -> Any:
-    if table.path.suffix == ".npy":
+    if table.path.suffix.lower() == ".npy":
         # Scores may hold -inf (a bin to avoid), which vectors may not; what else is wrong, `checks.scores` says.
         return np.load(table.path)
     if values["vectors"]:

@@ -18,6 +18,7 @@ from kofn import checks, dispatch, plans
 from kofn.checks import InputError
 from kofn.cli import options as shared_options
 from kofn.io.atomic import write_table
+from kofn.io.formats import SparseNpz
 from kofn.io.tables import Table
 from kofn.io.vectors import PoolVectors, pool_vectors
 from kofn.plans import Selection
@@ -80,7 +81,14 @@ def read_ids(text: str, id_column: str | None, flag: str) -> list[str]:
 
 
 def read_vectors(table: Table, values: Mapping[str, Any]) -> PoolVectors:
-    """The vectors that `--text`, `--columns` or `--vectors` ask for, or the only vectors of the file."""
+    """The vectors that `--text`, `--columns` or `--vectors` ask for, or the only vectors of the file.
+
+    A sparse matrix on disk is returned as it is: it can only be a precomputed similarity.
+    """
+    if isinstance(table, SparseNpz):
+        if values["metric"] != "precomputed":
+            raise InputError(f"{table.path} holds a sparse matrix; if it is a similarity, say --metric precomputed")
+        return PoolVectors(table.matrix(), "the similarity as it is")
     columns = [name.strip() for name in values["columns"].split(",")] if values["columns"] else None
     return pool_vectors(
         table, text=values["text"], vectors=values["vectors"], columns=columns, embedder=values["embedder"]
@@ -224,7 +232,7 @@ class SelectJob:
     def _frame(self) -> pl.DataFrame:
         """The picks in the order picked: every original column, then rank and gain."""
         frame = self.table.take(self.picked)
-        if self.table.path.suffix in ARRAYS:
+        if self.table.path.suffix.lower() in ARRAYS:
             # The vectors stay where they are, `row` finds them; only what is one value a row is repeated.
             frame = frame.select(name for name, kind in frame.schema.items() if not kind.is_nested())
         added = {"rank": np.arange(1, len(self.picked) + 1), "gain": np.asarray(self.plan.gains)}
@@ -254,7 +262,7 @@ class SelectJob:
         self.plan.report(self.values["report"], **context)
 
     def _images(self, name: str) -> NDArray[Any]:
-        if self.table.path.suffix != ".npz":
+        if self.table.path.suffix.lower() != ".npz":
             raise InputError("--images names an array of an .npz file, one image a row, shape (n, height, width)")
         self.table.require(name)
         with np.load(self.table.path) as archive:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 
@@ -269,14 +269,45 @@ class _Npz(_Arrays):
         return self._cache[1]
 
 
-KINDS: dict[str, type[Any]] = {
+class SparseNpz(_Arrays):
+    """A SciPy-sparse matrix (`scipy.sparse.save_npz`): for the table its rows, for who asks the matrix."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                self.n = int(archive["shape"][0])
+        except (ValueError, EOFError, IndexError) as error:
+            _refuse_array(path, str(path), error)
+        self.columns = ["row"]
+
+    def _array(self, name: str) -> Array:  # noqa: ARG002 (there is one column)
+        return np.arange(self.n)
+
+    def matrix(self) -> Any:
+        """The sparse matrix itself."""
+        from scipy import sparse
+
+        try:
+            return sparse.load_npz(self.path)
+        except (ValueError, EOFError, KeyError) as error:
+            _refuse_array(self.path, str(self.path), error)
+
+
+def _open_npz(path: Path) -> Table:
+    with zipfile.ZipFile(path) as archive:
+        members = {member.removesuffix(".npy") for member in archive.namelist()}
+    return SparseNpz(path) if {"format", "shape", "data"} <= members else _Npz(path)
+
+
+KINDS: dict[str, Callable[[Path], Table]] = {
     ".csv": _Delimited,
     ".tsv": _Tabbed,
     ".parquet": _Parquet,
     ".jsonl": _JsonLines,
     ".ndjson": _JsonLines,
     ".npy": _Npy,
-    ".npz": _Npz,
+    ".npz": _open_npz,
 }
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import zipfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
@@ -263,7 +263,7 @@ class Table(ABC):
             raise InputError(f"{self._place(name, start + row)} is not a list of numbers; write [0.1, 2.5]") from None
 
 
-def _kind(suffix: str) -> type[Any]:
+def _kind(suffix: str) -> Callable[[Path], Table]:
     from kofn.io import formats  # which needs Table
 
     return formats.KINDS[suffix]

@@ -22,6 +22,8 @@ from kofn.objectives.similarity import Floats, Geometry, exact_sum, fixed_point,
 Ints = NDArray[np.int64]
 _ITEMS_AT_ONCE = 1 << 14
 _COLUMNS_AT_ONCE = 16
+# How many picks `look_ahead` guesses, from how many items on, and how many candidates it looks at twice for each.
+_GUESSES, _WORTH_A_GUESS, _LOOKED_AT_TWICE = 3, 8192, 512
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,11 @@ class Change:
     old: Floats
     new: Floats
     pick: NDArray[np.float32] | None = None
+
+
+def _nothing(stages: int, items: Ints) -> Floats:
+    """New costs of candidates who serve everything as well as they can."""
+    return np.full((stages, len(items)), -np.inf)
 
 
 class Source(Protocol):
@@ -97,6 +104,9 @@ class Table:
                 out += weights[items] @ (old[:, None] - np.minimum(np.maximum(block, new[:, None]), old[:, None]))
         return out[candidates] if everyone else out
 
+    def look_ahead(self, candidates: Ints, items: Ints, cost: Floats, weights: Floats) -> tuple[list[int], Floats]:
+        return [], self.savings(candidates, Change(items, cost[items], _nothing(1, items)[0]), weights)[None]
+
     def exact(self, candidates: Ints, old: Floats, weights: Floats) -> Floats:
         return np.array([exact_sum(weights * (old - np.minimum(self.column(int(j)), old))) for j in candidates])
 
@@ -133,6 +143,9 @@ class Entries:
             out += np.bincount(self.by_item.indices[at], saved, self.n)
         self.pairs += int(lengths.sum())
         return out[candidates]
+
+    def look_ahead(self, candidates: Ints, items: Ints, cost: Floats, weights: Floats) -> tuple[list[int], Floats]:
+        return [], self.savings(candidates, Change(items, cost[items], _nothing(1, items)[0]), weights)[None]
 
     def exact(self, candidates: Ints, old: Floats, weights: Floats) -> Floats:
         return np.array([exact_sum(weights * (old - np.minimum(self.column(int(j)), old))) for j in candidates])
@@ -199,19 +212,80 @@ class Rows:
         return found[candidates]
 
     def look_ahead(self, candidates: Ints, items: Ints, cost: Floats, weights: Floats) -> tuple[list[int], Floats]:
-        # A pass over everyone is worth the guess: where it is right, it takes the place of the next, almost as long, ones.
-        worth_it = 2 * len(candidates) >= self.n and len(items) >= _WORTH_A_GUESS
+        # The distances of one pass over everyone serve several steps of a search whose picks are known. A sample of the
+        # items and a second look at the best few guess the next ones well; a wrong guess costs time, not truth.
         costs, guesses = [cost], []
-        sample = items[:: max(1, min(len(items) // _WORTH_A_GUESS, _SAMPLED))]
-        for _ in range(_GUESSES if worth_it else 0):
-            now = costs[-1]
-            rough = self._sums(candidates, sample, now[None, sample], _nothing(1, len(sample)), weights)[0]
-            few = np.sort(candidates[np.argpartition(-rough, _kept_few(len(rough)))[: _kept_few(len(rough))]])
-            better = self._sums(few, items, now[None, items], _nothing(1, len(items)), weights)[0]
-            guesses.append(int(few[np.argmax(better)]))
-            costs.append(np.minimum(now, self.column(guesses[-1])))
+        if 2 * len(candidates) >= self.n and len(items) >= _WORTH_A_GUESS:
+            sample = items[:: min(32, len(items) // 256)]
+            for _ in range(_GUESSES):
+                now = costs[-1]
+                rough = self._sums(candidates, sample, now[None, sample], _nothing(1, sample), weights)[0]
+                few = candidates[np.argpartition(-rough, _LOOKED_AT_TWICE)[:_LOOKED_AT_TWICE]]
+                close = self._sums(few, items, now[None, items], _nothing(1, items), weights)[0]
+                guesses.append(int(few[close == close.max()].min()))
+                costs.append(np.minimum(now, self.column(guesses[-1])))
         old = np.array([then[items] for then in costs])
-        return guesses, self._sums(candidates, items, old, _nothing(*old.shape), weights)
+        return guesses, self._sums(candidates, items, old, _nothing(len(old), items), weights)
+
+    def _sums(
+        self,
+        candidates: Ints,
+        items: Ints,
+        old: Floats,
+        new: Floats,
+        weights: Floats,
+        near: tuple[NDArray[Any], Floats] | None = None,
+    ) -> Floats:
+        """Savings (stages, candidates) for old and new costs (stages, items).
+
+        `near` is how far everyone is from a pick and, falling, how near to it a candidate must be to matter to each item.
+        """
+        from kofn.objectives import _kernels
+
+        # Coordinates of neighbours in the pool are quicker to fetch than those of most of them one by one.
+        everyone = 4 * len(candidates) >= 3 * self.n
+        width = self.n if everyone else len(candidates)
+        blocks = -(-width // _kernels.LANES)
+        counts = np.full(blocks, len(items))
+        if near is not None and width:
+            far, reach = near
+            closest = np.minimum.reduceat(far if everyone else far[candidates], np.arange(0, width, _kernels.LANES))
+            counts = np.searchsorted(-reach, -closest)
+        out = np.zeros((len(old), blocks * _kernels.LANES))
+        listed = candidates[:0] if everyone else candidates
+        for low in range(0, int(counts.max(initial=0)), _ITEMS_AT_ONCE):
+            part = slice(low, low + _ITEMS_AT_ONCE)
+            here = np.clip(counts - low, 0, _ITEMS_AT_ONCE)
+            self._add_sums(listed, items[part], old[:, part], new[:, part], weights, here, out)
+        self.pairs += int(counts.sum()) * min(width, _kernels.LANES)
+        return out[:, candidates] if everyone else out[:, :width]
+
+    def _add_sums(
+        self, listed: Ints, items: Ints, old: Floats, new: Floats, weights: Floats, counts: Ints, out: Floats
+    ) -> None:
+        from kofn.objectives import _kernels
+
+        space, kind = self.space, self.kind
+        d = space.rows.shape[1]
+        # Padding weighs nothing.
+        padding = -len(items) % _kernels.GROUP
+        points = np.zeros((len(items) + padding, d + -d % _kernels.FEATURES), kind)
+        points[: len(items), :d] = space.rows[items]
+        if len(space.scale):
+            points[: len(items), :d] = space.rows[items] * space.scale[items][:, None]
+        old, new, share = (np.pad(x, ((0, 0), (0, padding))).astype(kind) for x in (old, new, weights[None, items]))
+        counts = -(-counts // _kernels.GROUP) * _kernels.GROUP
+
+        def work(low: int, high: int) -> None:
+            lanes, tile = _kernels.scratch(d, kind)
+            _kernels.savings(
+                space.rows, space.columns, space.scale, listed, points, old, new, share[0], counts, space.squared,
+                low, high, lanes, tile, out,
+            )  # fmt: skip
+
+        busy = int(counts.sum()) * _kernels.LANES * d > 1 << 22
+        spread(work, len(counts), self.n_threads if busy else 1, shares=4)
+
     def _length(self, cost: NDArray[Any]) -> NDArray[Any]:
         """Distances that obey the triangle inequality."""
         return np.sqrt(cost) if self.space.squared else cost

@@ -16,7 +16,7 @@ from kofn.objectives.similarity import Floats, ceiling, exact_sum, geometry, is_
 
 Ints = NDArray[np.int64]
 # Bytes beside X for each item: costs, gains, weights, what changed, and the exact distances of a batch of rivals.
-_BYTES_AN_ITEM = 8 * 48
+_BYTES_AN_ITEM = 8 * 56
 _MOST_CHANGES = 16
 # Following up on one change takes as long as looking at this many costs, however few items changed.
 _COSTS_A_CHANGE = 1 << 18
@@ -107,6 +107,8 @@ class FacilityLocation:
         self._since = 0
         self._changes: list[Change] = []
         self._largest = 0.0
+        # Picks that were guessed, and the gains that candidates have if the guess, and those before it, come true.
+        self._ahead: list[tuple[int, Ints, Floats]] = []
 
     def _costs(self, max_memory: int | None, n_threads: int | None) -> Source:
         if not self._from_rows:
@@ -191,6 +193,11 @@ class FacilityLocation:
         near = cost.astype(np.float32) if self._from_rows else None
         self._changes.append(Change(changed, old[changed], new[changed], near))
         self._forget()
+        guessed = bool(self._ahead) and self._ahead[0][0] == item
+        if guessed:
+            self._set_gains(*self._ahead.pop(0)[1:])
+        else:
+            self._ahead = []
         return gain
 
     def value(self, indices: Any) -> float:
@@ -199,7 +206,9 @@ class FacilityLocation:
         if not len(indices):
             return 0.0
         if self._from_rows:
-            best = np.max([_similarity_to(self._given, int(j), self.metric) for j in indices], axis=0)
+            best = np.full(self.n, -np.inf)
+            for j in indices.tolist():
+                np.maximum(best, _similarity_to(self._given, j, self.metric), out=best)
             if self.metric != "cosine":
                 best += ceiling(self._given, self.metric)
         elif checks.is_sparse(self._given):
@@ -215,18 +224,21 @@ class FacilityLocation:
             taken_afresh[:] = True
         fresh = behind[taken_afresh]
         if len(fresh):
-            items = self._open_items()
-            everything = Change(items, self._cost[items], np.full(len(items), -np.inf))
-            self._gain[fresh] = self._source.savings(fresh, everything, self._weights)
-            self._largest = max(self._largest, float(self._gain[fresh].max()))
+            guesses, gains = self._source.look_ahead(fresh, self._open_items(), self._cost, self._weights)
+            self._set_gains(fresh, gains[0])
+            self._ahead = [(pick, fresh, then) for pick, then in zip(guesses, gains[1:], strict=True)]
             behind, seen = behind[~taken_afresh], seen[~taken_afresh]
-            self._seen[fresh] = self._picks
         for pick in range(int(seen.min(initial=self._picks)), self._picks):
             change = self._changes[pick - self._since]
             late = behind[seen <= pick]
             if len(change.items):
                 self._gain[late] -= self._source.savings(late, change, self._weights)
         self._seen[behind] = self._picks
+
+    def _set_gains(self, candidates: Ints, gains: Floats) -> None:
+        self._gain[candidates] = gains
+        self._seen[candidates] = self._picks
+        self._largest = max(self._largest, float(gains.max()))
 
     def _following(self, seen: Ints) -> int:
         """Costs to look at to bring candidates up to date change by change, with what each change costs by itself."""
@@ -247,7 +259,9 @@ class FacilityLocation:
             kept += 1
         if self._from_rows and self._total < self._largest / 4:
             # Gains that fell this far carry roundings of the time when they were large.
-            kept, self._largest = len(self._changes), 0.0
+            kept = len(self._changes)
+        if kept == len(self._changes):
+            self._largest = 0.0
         self._since += kept
         del self._changes[:kept]
 
