@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import ast
 import importlib
+import importlib.util
 import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
@@ -75,12 +77,6 @@ class Source:
     path: Path
 
     @property
-    def module(self) -> str:
-        """The dotted name to import."""
-        inside = self.path.resolve().relative_to(HERE).with_suffix("")
-        return ".".join(("claims", *inside.parts))
-
-    @property
     def says(self) -> str:
         """The claim's sentence, read from the text of the file."""
         for node in ast.walk(ast.parse(self.path.read_text(encoding="utf-8"))):
@@ -94,7 +90,7 @@ class Source:
 
     def load(self) -> Claim:
         """Import the file and take its claim."""
-        module = importlib.import_module(self.module)
+        module = self._module()
         found = [value.__claim__ for value in vars(module).values() if hasattr(value, "__claim__")]
         if len(found) != 1:
             raise ClaimError(f"{self.path.name} has {len(found)} functions under @claim; a file holds one")
@@ -102,6 +98,18 @@ class Source:
             raise ClaimError(f"{self.path.name} claims paper {found[0].paper}; its name says {self.paper}")
         one: Claim = found[0]
         return one
+
+    def _module(self) -> ModuleType:
+        if self.path.is_relative_to(HERE):
+            # Under its own name, so that other processes find its functions.
+            inside = self.path.relative_to(HERE).with_suffix("")
+            return importlib.import_module(".".join(("claims", *inside.parts)))
+        spec = importlib.util.spec_from_file_location(self.path.stem, self.path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
 
 
 def claim(*, paper: int, says: str) -> Callable[[Check], Check]:
@@ -117,6 +125,7 @@ def claim(*, paper: int, says: str) -> Callable[[Check], Check]:
 def discover(folder: Path = HERE) -> dict[int, Source]:
     """Every claim by its paper's number, found by file name; nothing is imported."""
     found: dict[int, Source] = {}
+    folder = folder.resolve()
     for path in sorted([*folder.glob("p*_*.py"), *folder.glob("outside/p*_*.py")]):
         match = _FILE.fullmatch(path.name)
         if match is None:

@@ -361,6 +361,9 @@ def _spoil(folder: Path, what: str) -> tuple[str, list[object], str]:
     if what == "not square":
         np.save(folder / "f.npy", np.ones((4, 3)))
         return "f.npy", ["--metric", "precomputed"], "square"
+    if what == "similarity not finite":
+        np.save(folder / "f.npy", np.array([[1.0, np.inf], [0.0, 1.0]]))
+        return "f.npy", ["--metric", "precomputed"], "row 0, column 1 is infinite"
     if what == "negative similarity":
         np.save(folder / "f.npy", np.array([[1.0, -2.0], [0.0, 1.0]]))
         return "f.npy", ["--metric", "precomputed"], "row 0, column 1"
@@ -369,7 +372,7 @@ def _spoil(folder: Path, what: str) -> tuple[str, list[object], str]:
 
 
 SPOILT = ["empty", "no rows", "nan", "infinite", "not utf-8", "truncated parquet", "ragged jsonl", "ragged vectors"]
-SPOILT += ["not square", "negative similarity", "negative cost"]
+SPOILT += ["not square", "similarity not finite", "negative similarity", "negative cost"]
 
 
 @pytest.mark.parametrize("what", SPOILT)
@@ -387,6 +390,19 @@ def test_pools_that_are_small_or_all_alike(folder: Path, capsys: pytest.CaptureF
     code, text, err = run(capsys, "select", "same.npy", "-k", k, "--json")
     assert code == 0, err
     assert sorted(json.loads(text)["picks"]) == list(range(k))
+
+
+def test_k_may_be_the_whole_pool(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(make_pool(), folder / "pool.csv")
+    code, text, err = run(capsys, "select", "pool.csv", "--columns", "age,lang", "-k", 60, "--json")
+    assert code == 0, err
+    assert sorted(json.loads(text)["picks"]) == list(range(60))
+
+
+def test_warmup_compiles_every_kernel(capsys: pytest.CaptureFixture[str]) -> None:
+    code, text, err = run(capsys, "warmup")
+    assert (code, err) == (0, "")
+    assert "ready" in text
 
 
 def test_zero_costs_are_free(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -35,6 +35,15 @@ def plain_similarity(X, metric, c=1000.0):
     return c - (squares if metric == "sqeuclidean" else np.sqrt(squares))
 
 
+def plain_similarity_to(X, some, metric, offset):
+    """Similarity (n, len(some)) of all rows to some, for pools too large for a table."""
+    X = X.astype(np.float64)
+    if metric == "cosine":
+        units = X / np.linalg.norm(X, axis=1, keepdims=True)
+        return (1 + units @ units[some].T) / 2
+    return np.stack([offset - np.linalg.norm(X - X[j], axis=1) for j in some], axis=1)
+
+
 def plain_greedy(S, k, weights=None):
     """Greedy on a table, every sum exact; returns picks and, for each step, the gains of all candidates."""
     weights = np.ones(len(S)) if weights is None else weights
@@ -223,6 +232,27 @@ def test_both_sides_of_the_size_threshold_agree(monkeypatch):
     assert answers[0] == answers[1]
 
 
+@pytest.mark.parametrize("follow", [True, False])
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+def test_gains_of_steps_looked_ahead_are_those_of_the_picks_made(metric, follow):
+    """One pass serves the next picks where they were guessed right; where they were not, nothing of it may be left."""
+    X = clusters(9000, 4, 26)
+    some = np.random.default_rng(1).choice(9000, 50, replace=False)
+    S = plain_similarity_to(X, some, metric, offset=FacilityLocation(X, metric=metric).offset)
+    f, everyone, best = FacilityLocation(X, metric=metric), np.arange(9000), np.zeros(9000)
+    looked_ahead = 0
+    for step in range(6):
+        gains = f.gains(everyone)
+        looked_ahead += len(f._ahead)
+        true = np.maximum(S - best[:, None], 0).sum(axis=0)
+        assert np.abs(gains[some] - true).max() <= f.tolerance + 1e-12 * true.max()
+        pick = int(gains.argmax()) if follow or step % 2 else 4321 + step
+        assert f.exact_gains([pick])[0] == pytest.approx(f.add(pick), rel=1e-14)
+        best = np.maximum(best, plain_similarity_to(X, [pick], metric, f.offset)[:, 0])
+    assert looked_ahead
+    assert f.distance_evals < (4 if follow else 8) * 9000**2
+
+
 @pytest.mark.parametrize("batch", [1, 64, 700])
 def test_asking_in_parts_gives_the_same_picks(path, batch):
     X = clusters(800, 5, 11)
@@ -357,7 +387,7 @@ def test_memory_limit_is_kept_or_refused():
     X = clusters(500, 4, 22)
     with pytest.raises(InputError, match="max_memory=1000 is too little for facility location on 500 rows"):
         FacilityLocation(X, max_memory=1000)
-    tight = FacilityLocation(X, max_memory=400_000)
+    tight = FacilityLocation(X, max_memory=400_000, n_threads=1)
     assert greedy(tight, 5)[0] == greedy(FacilityLocation(X), 5)[0]
     assert not hasattr(tight._source, "table")
 
@@ -369,7 +399,7 @@ def test_peak_memory_is_what_the_limit_asks_for(dtype, metric, n, d):
     X = clusters(n, d, 24, dtype)
     greedy(FacilityLocation(X[:2100], metric=metric), 2)  # compiled code is loaded before the count begins
     with pytest.raises(InputError, match="give at least") as refused:
-        FacilityLocation(X, max_memory=1)
+        FacilityLocation(X, max_memory=1, n_threads=2)
     tracemalloc.start()
     try:
         before, _ = tracemalloc.get_traced_memory()

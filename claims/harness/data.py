@@ -41,7 +41,7 @@ def digits() -> Labelled:
 
 @functools.cache
 def diamonds(classes: int) -> Labelled:
-    """53,940 diamonds: six measures, cut, colour and clarity; the class is the price's quantile, of as many as asked."""
+    """53,940 diamonds: six measures, cut, colour and clarity; the class is the price's quantile."""
     from kofn import datasets
 
     data = datasets.load("diamonds")

@@ -259,6 +259,13 @@ def choice(value: Any, name: str, known: Sequence[str]) -> str:
     return str(value)
 
 
+def flag(value: Any, name: str) -> bool:
+    """True or False."""
+    if not isinstance(value, bool | np.bool_):
+        raise InputError(f"{name}={value!r}: give True or False")
+    return bool(value)
+
+
 def groups(value: Any, name: str = "groups") -> Array:
     """One (n,) group label an item; missing labels are refused."""
     array = _as_array(value, name)
@@ -297,14 +304,20 @@ def ids(value: Any, name: str = "ids") -> Array:
     array = _as_array(value, name)
     if array.ndim != 1 or len(array) == 0:
         raise InputError(f"{name} has shape {array.shape}; give one id an item, shape (n,)")
-    if array.dtype == object and all(isinstance(key, str) for key in array):
-        array = array.astype(str)
+    if array.dtype.kind == "f":
+        refuse_nonfinite(array, name)
+    if array.dtype == object:
+        missing = next((row for row, key in enumerate(array) if key is None or key != key), None)
+        if missing is not None:
+            raise InputError(f"{name} at row {missing} is missing; give every item an id")
+        if all(isinstance(key, str) for key in array):
+            array = array.astype(str)
     order = np.argsort(array.astype(str) if array.dtype == object else array, kind="stable")
     ranked = array[order]
     same = np.flatnonzero(ranked[1:] == ranked[:-1])
     if len(same):
         first, second = sorted((int(order[same[0]]), int(order[same[0] + 1])))
-        raise InputError(f"{name} must differ: {array[first]!r} stands at row {first} and at row {second}")
+        raise InputError(f"{name} must differ: {array[first : first + 1].tolist()[0]!r} stands at row {first} and at row {second}")
     return array
 
 
@@ -330,7 +343,7 @@ def positions(value: Any, name: str, n: int, keys: Array | None = None) -> NDArr
         if array.dtype == bool and len(array) == n:
             found = np.flatnonzero(array)
         elif array.dtype.kind not in "iu":
-            raise InputError(f"{name} holds {array[0]!r}; give row numbers 0..{n - 1}, or pass ids")
+            raise InputError(f"{name} holds {array.tolist()[0]!r}; give row numbers 0..{n - 1}, or pass ids")
         else:
             found = array.astype(np.int64)
             out = (found < 0) | (found >= n)

@@ -10,6 +10,7 @@ import dataclasses
 import html
 import importlib
 import json
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -117,17 +118,19 @@ class Plan:
     def load(path: str | Path) -> Any:
         """Read a plan that `save` wrote, whatever its kind."""
         try:
+            # np.load hands back a bare array for .npy, which is no context manager.
             with np.load(path, allow_pickle=False) as archive:
                 arrays = {name: archive[name] for name in archive.files}
             header = json.loads(arrays.pop("header").tobytes())
-            kind = {cls.__name__: cls for cls in (Selection, Assignment, Allocation, Blend)}[header["kind"]]
+            if (schema := header["schema"]) <= SCHEMA:
+                kind = {cls.__name__: cls for cls in (Selection, Assignment, Allocation, Blend)}[header["kind"]]
+                return kind(**{name: _unpack(value, arrays) for name, value in header["fields"].items()})
         except FileNotFoundError:
             raise InputError(f"{path}: no such file") from None
-        except (KeyError, ValueError, OSError, json.JSONDecodeError) as error:
-            raise InputError(f"{path} is not a kofn plan ({error}); give a file that plan.save wrote") from None
-        if header["schema"] > SCHEMA:
-            raise InputError(f"{path} has schema {header['schema']}, this kofn reads up to {SCHEMA}; upgrade kofn")
-        return kind(**{name: _unpack(value, arrays) for name, value in header["fields"].items()})
+        except (KeyError, ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
+            why = str(error).split("\n", 1)[0]
+            raise InputError(f"{path} is not a kofn plan ({why}); give a file that plan.save wrote") from None
+        raise InputError(f"{path} has schema {schema}, this kofn reads up to {SCHEMA}; upgrade kofn")
 
     def to_frame(self) -> polars.DataFrame:
         """The answer as a polars frame, one row for each chosen item, pair, amount or member."""
@@ -380,6 +383,8 @@ def _same(a: Any, b: Any, rtol: float) -> bool:
             return False
         if a.dtype.kind == "f" and rtol:
             return bool(np.allclose(a, b, rtol=rtol, atol=0, equal_nan=True))
+        if a.dtype == object:  # the bytes of objects are their addresses
+            return bool(a.tolist() == b.tolist())
         return a.tobytes() == b.tobytes() if a.dtype.kind not in "US" else bool((a == b).all())
     if isinstance(a, float) and isinstance(b, float):
         return a == b or (a != a and b != b) or abs(a - b) <= rtol * max(abs(a), abs(b))
@@ -395,7 +400,9 @@ def _pack(value: Any, name: str, arrays: dict[str, Array]) -> Any:
         if value.dtype.name in _NON_NATIVE:
             arrays[name] = value.view(np.uint8 if value.itemsize == 1 else np.uint16)
             return {"$array": name, "dtype": value.dtype.name}
-        arrays[name] = value.astype(str) if value.dtype == object else np.asarray(value)
+        if value.dtype == object:  # keys of several kinds stay what they are
+            return {"$objects": [_pack(item, "", arrays) for item in value.tolist()]}
+        arrays[name] = np.asarray(value)
         return {"$array": name}
     if isinstance(value, Mapping):
         source = getattr(value, "path", None)
@@ -429,6 +436,10 @@ def _unpack(value: Any, arrays: dict[str, Array]) -> Any:
 
             array = array.view(getattr(ml_dtypes, value["dtype"]))
         return array
+    if kind == "$objects":
+        keys = np.empty(len(body), object)
+        keys[:] = [_unpack(item, arrays) for item in body]
+        return keys
     if kind == "$map":
         return {_unpack(key, arrays): _unpack(item, arrays) for key, item in body}
     if kind == "$plan":

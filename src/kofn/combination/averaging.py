@@ -15,6 +15,7 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
+from kofn import checks
 from kofn.checks import InputError
 from kofn.engines.control import Control
 from kofn.io.tensor_writer import CheckpointWriter
@@ -109,7 +110,8 @@ def weighted_mean(
     """
     pool = _open(members)
     m = len(pool.members)
-    used, total, form = _blend_weights(weights, m, normalize)
+    used, total, form = _blend_weights(weights, m, checks.flag(normalize, "normalize"))
+    statistic = None if statistic is None else checks.flag(statistic, "statistic")
     if statistic and pool.on_disk:
         raise InputError("statistic=True: the sums of checkpoints on disk are not kept in memory; pass state dicts")
     keep = not pool.named if statistic is None else statistic

@@ -110,10 +110,10 @@ def _load(rows, columns, scale, candidates, start, lanes):  # type: ignore[no-un
     **_TILING,
 )
 def savings(rows, columns, scale, candidates, items, old, new, weights, counts, squared, low, high, lanes, tile, out):  # type: ignore[no-untyped-def]
-    """out[s, l] += sum_i weights_i (old_si - min(max(cost_il, new_si), old_si)), for blocks low..high-1 of LANES candidates.
+    """out[s, l] += sum_i weights_i (old_si - min(max(cost_il, new_si), old_si)), blocks low..high-1 of candidates.
 
-    The stages s share the distances, which take most of the time. Block b looks at the first counts[b] items, a multiple
-    of GROUP: the caller has sorted them so that no later one matters.
+    The stages s share the distances, which take most of the time. Block b looks at the first counts[b] items, a
+    multiple of GROUP: the caller has sorted them so that no later one matters.
     """
     for block in range(low, high):
         if counts[block] == 0:

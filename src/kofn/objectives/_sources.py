@@ -55,7 +55,7 @@ class Source(Protocol):
     def savings(self, candidates: Ints, change: Change, weights: Floats) -> Floats: ...
 
     def look_ahead(self, candidates: Ints, items: Ints, cost: Floats, weights: Floats) -> tuple[list[int], Floats]:
-        """Guessed next picks, and for none, one, ... of them the savings of the candidates (guesses + 1, candidates)."""
+        """Guessed next picks, and after none, one, ... of them the savings of candidates (guesses + 1, candidates)."""
         ...
 
     def exact(self, candidates: Ints, old: Floats, weights: Floats) -> Floats: ...
@@ -202,10 +202,8 @@ class Rows:
         order = np.argsort(-reach, kind="stable")
         reach, far = reach[order], self._length(change.pick)
         near = candidates[far[candidates] < reach[0]]
-        if 5 * len(near) < 4 * len(candidates):
-            near = near[np.argsort(far[near], kind="stable")]
-        else:
-            near = candidates
+        few = 5 * len(near) < 4 * len(candidates)
+        near = near[np.argsort(far[near], kind="stable")] if few else candidates
         found = np.zeros(self.n)
         old, new = change.old[None, order], change.new[None, order]
         found[near] = self._sums(near, change.items[order], old, new, weights, (far, reach))[0]
@@ -238,7 +236,7 @@ class Rows:
     ) -> Floats:
         """Savings (stages, candidates) for old and new costs (stages, items).
 
-        `near` is how far everyone is from a pick and, falling, how near to it a candidate must be to matter to each item.
+        `near`: how far everyone is from a pick and, falling, how near to it a candidate must be to matter to each item.
         """
         from kofn.objectives import _kernels
 

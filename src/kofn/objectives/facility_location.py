@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 
 from kofn import checks
 from kofn.checks import InputError
+from kofn.engines.threads import cores
 from kofn.objectives._sources import Change, Entries, Rows, Source, Table
 from kofn.objectives.similarity import Floats, ceiling, exact_sum, geometry, is_small
 
 Ints = NDArray[np.int64]
 # Bytes beside X for each item: costs, gains, weights, what changed, and the exact distances of a batch of rivals.
 _BYTES_AN_ITEM = 8 * 56
+_LANES_OF_A_THREAD = 512
 _MOST_CHANGES = 16
 # Following up on one change takes as long as looking at this many costs, however few items changed.
 _COSTS_A_CHANGE = 1 << 18
@@ -48,8 +50,9 @@ class FacilityLocation:
         InputError: not exactly one of X and similarity, bad values, or `max_memory` too small.
 
     Costs: from X one pass over n x n pairs for the first gains and one for the second, then for each pick only the
-    items that it changed, against the candidates near enough to notice: a greedy run usually takes 5 to 6 passes in
-    all, of O(n^2 d) time. O(n d) memory; only pools so small that NumPy outruns compiled code are held as a table.
+    items that it changed, against the candidates near enough to notice; early picks are guessed, and where that comes
+    true one pass does for several. A greedy run takes 3 to 6 passes in all, of O(n^2 d) time. O(n d) memory; only pools
+    so small that NumPy outruns compiled code are held as a table.
 
     What is exact: `exact_gains` and `add` take float64 distances from differences and sum them as if rounded once, so
     that candidates with equal terms tie exactly; no result depends on threads, blocks or the linear algebra library.
@@ -115,7 +118,8 @@ class FacilityLocation:
             return Entries(self._given) if checks.is_sparse(self._given) else Table(self._given, -1, 0.0, n_threads)
         n, d = self._given.shape
         room = math.inf if max_memory is None else max_memory
-        least = n * (_BYTES_AN_ITEM + 4 * d * self._given.itemsize)
+        size = self._given.itemsize
+        least = n * (_BYTES_AN_ITEM + 4 * d * size) + cores(n_threads) * _LANES_OF_A_THREAD * (d + 8) * size
         if room < least:
             raise InputError(
                 f"max_memory={max_memory} is too little for facility location on {n} rows of {d} features; "
@@ -123,7 +127,7 @@ class FacilityLocation:
             )
         space = geometry(self._given, self.metric)
         self._unit = space.unit
-        if is_small(n, d) and 16 * n * n <= room:
+        if is_small(n, d) and 48 * n * n <= room:
             return Table(space.table(), 1, space.top, n_threads)
         return Rows(space, n_threads)
 

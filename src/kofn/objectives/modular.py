@@ -7,6 +7,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from kofn.checks import InputError
+
 
 class Modular:
     """f(S) = sum of the scores of S. Greedy is exact for it under a cardinality or quotas."""
@@ -17,6 +19,8 @@ class Modular:
 
     def __init__(self, scores: NDArray[np.floating]) -> None:
         self.scores = np.asarray(scores, np.float64)
+        if self.scores.ndim != 1:
+            raise InputError(f"scores has shape {self.scores.shape}; give one score an item, shape (n,)")
         self.n = len(self.scores)
         self.monotone = bool(self.scores.min() >= 0)
         self.calls = 0

@@ -10,6 +10,7 @@ import numpy as np
 from kofn.constraints import Constraints, Tracker
 from kofn.plans import Selection
 from kofn.registry import method
+from kofn.selection.scores import one_score_an_item
 
 
 @method(
@@ -57,6 +58,8 @@ def random_sample(
         >>> len(set(s.indices.tolist())), s.probabilities.tolist()
         (2, [0.5, 0.5, 0.5, 0.5])
     """
+    if scores is not None:
+        one_score_an_item(scores)
     n = next(len(v) if v.ndim == 1 else v.shape[0] for v in (X, similarity, scores) if v is not None)
     rules = Constraints.of(
         n,

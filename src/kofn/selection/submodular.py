@@ -186,7 +186,7 @@ def _greedy(given: dict[str, Any], *, lazy: bool) -> Selection:
                 second.run()
                 second.calls_before, second.bound = rule_calls(rule), min(second.bound, search.bound)
                 search = second
-        if (given["tight_bound"] or search.eager) and not search.stopped:
+        if (tight_bound or search.eager) and not search.stopped:
             search.tighten()
     return search.plan(_named(name))
 

@@ -1,0 +1,301 @@
+"""The claims runner: what it finds, runs, writes and returns; the rigs; and the quick parts of real claims."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from claims import HERE, ClaimError, Evidence, discover, recorded
+from claims.__main__ import main
+from claims.harness.learners import Network
+from claims.harness.paired import difference
+from claims.harness.runs import derive, spread
+from claims.harness.touched import rests_on, touched
+
+ROOT = HERE.parent
+KEYS = {"paper", "holds", "measured", "expected", "baseline", "kind", "says", "seconds", "recorded"}
+FAKE = """
+from claims import Evidence, claim
+
+@claim(paper={paper}, says="paper {paper} says so")
+def check(seed, scale, broken=False):
+    {body}
+    return Evidence(
+        holds={holds}, measured={{"seed": seed, "scale": scale}}, expected="much", baseline="little", kind="reduced"
+    )
+"""
+Run = Callable[..., int]
+
+
+def put(folder: Path, paper: int, name: str, *, holds: str = "not broken", body: str = "pass") -> Path:
+    path = folder / f"p{paper:03d}_{name}.py"
+    path.write_text(FAKE.format(paper=paper, holds=holds, body=body))
+    return path
+
+
+def record(folder: Path, **outcomes: dict[str, str]) -> None:
+    (folder / "recorded.json").write_text(json.dumps({name[1:]: row for name, row in outcomes.items()}))
+
+
+@pytest.fixture
+def shelf(tmp_path: Path) -> Path:
+    """Three claims: one holds, one does not, one is not run; recorded as they are."""
+    folder = tmp_path / "claims"
+    (folder / "outside").mkdir(parents=True)
+    put(folder, 7, "good")
+    put(folder / "outside", 12, "bad", holds="False")
+    put(folder, 30, "never", body="raise RuntimeError('was run')")
+    record(
+        folder,
+        p7={"outcome": "holds"},
+        p12={"outcome": "does-not-hold", "reason": "half the effect"},
+        p30={"outcome": "not-run", "reason": "needs a cluster"},
+    )
+    return folder
+
+
+@pytest.fixture
+def run(shelf: Path) -> Run:
+    return lambda *arguments: main([str(argument) for argument in arguments], folder=shelf)
+
+
+def rows(path: Path) -> list[dict[str, Any]]:
+    read: list[dict[str, Any]] = json.loads(path.read_text())
+    return read
+
+
+def test_outcomes_as_recorded_exit_0_and_are_written_as_json(run: Run, tmp_path: Path) -> None:
+    out = tmp_path / "out" / "claims.json"
+    assert run("--ids", 12, 7, "--seed", 5, "--json", out) == 0
+    found = rows(out)
+    assert [row["paper"] for row in found] == [7, 12]
+    assert all(row.keys() >= KEYS for row in found)
+    assert [row["holds"] for row in found] == [True, False]
+    assert [row["recorded"] for row in found] == ["holds", "does-not-hold"]
+    assert found[0]["measured"] == {"seed": 5, "scale": "small"}
+    assert found[0]["says"] == "paper 7 says so"
+
+
+def test_an_outcome_that_is_not_the_recorded_one_exits_1(run: Run, shelf: Path, capsys: Any) -> None:
+    record(shelf, p7={"outcome": "does-not-hold", "reason": "it did not"}, p12={"outcome": "holds"})
+    assert run("--ids", 7) == 1
+    assert run("--ids", 12) == 1
+    assert capsys.readouterr().err.splitlines() == [
+        "claims: 7 came out otherwise than recorded",
+        "claims: 12 came out otherwise than recorded",
+    ]
+
+
+def test_a_claim_without_a_record_exits_1(run: Run, shelf: Path) -> None:
+    record(shelf, p12={"outcome": "does-not-hold", "reason": "half the effect"})
+    assert run("--ids", 7) == 1
+    assert run("--ids", 12) == 0
+
+
+def test_broken_exits_0_only_if_no_claim_holds(run: Run, shelf: Path, tmp_path: Path) -> None:
+    assert run("--ids", 7, 12, "--broken", "--json", tmp_path / "o.json") == 0
+    assert [row["holds"] for row in rows(tmp_path / "o.json")] == [False, False]
+    put(shelf, 7, "good", holds="True")
+    assert run("--ids", 7, 12, "--broken") == 1
+
+
+def test_a_claim_that_raises_neither_holds_nor_fails_to_hold(run: Run, shelf: Path, tmp_path: Path) -> None:
+    put(shelf, 7, "good", body="raise ZeroDivisionError('nothing to divide')")
+    assert run("--ids", 7, "--json", tmp_path / "o.json") == 1
+    assert run("--ids", 7, "--broken") == 1
+    (row,) = rows(tmp_path / "o.json")
+    assert row["holds"] is None
+    assert row["error"] == "ZeroDivisionError: nothing to divide"
+
+
+def test_what_is_recorded_as_not_run_is_not_run(run: Run, tmp_path: Path) -> None:
+    assert run("--ids", 30, "--json", tmp_path / "o.json") == 0
+    (row,) = rows(tmp_path / "o.json")
+    assert (row["holds"], row["reason"]) == (None, "needs a cluster")
+
+
+def test_list_reads_the_files_and_imports_none(run: Run, shelf: Path, capsys: Any) -> None:
+    path = put(shelf, 7, "good")
+    path.write_text("raise RuntimeError('was imported')\n" + path.read_text())
+    assert run("--list") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:2] for line in lines] == [["7", "holds"], ["12", "does-not-hold"], ["30", "not-run"]]
+    assert lines[0].endswith("paper 7 says so")
+
+
+def test_results_have_a_row_for_each_claim(run: Run, shelf: Path) -> None:
+    assert run("--all", "--seed", 3, "--write") == 0
+    text = (shelf / "RESULTS.md").read_text()
+    assert "| 7 | paper 7 says so | holds | holds | reduced |" in text
+    assert "| 12 | paper 12 says so | does not hold | does-not-hold | reduced |" in text
+    assert "| 30 | paper 30 says so | not run | not-run |" in text
+    assert "half the effect" in text
+    assert "seed 3" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--ids", 99), "claims: no claim for paper 99; there are 7, 12, 30"),
+        ((), "claims: say which: --ids PAPER ..., --all, --changed REV, --rotate N, or --list"),
+        (
+            ("--ids", 7, "--write"),
+            "claims: --write needs --all and no --broken: RESULTS.md has one row for every claim",
+        ),
+        (("--all", "--seed", -1), "claims: --seed -1: give a whole number >= 0"),
+        (("--rotate", 0), "claims: --rotate 0: give a whole number >= 1"),
+    ],
+)
+def test_usage_errors_are_one_line_and_exit_2(
+    run: Run, arguments: tuple[object, ...], message: str, capsys: Any
+) -> None:
+    assert run(*arguments) == 2
+    assert capsys.readouterr().err == message + "\n"
+
+
+def test_rotation_runs_each_claim_once_in_n_turns(run: Run, tmp_path: Path) -> None:
+    out, seen = tmp_path / "o.json", []
+    for turn in range(3):
+        assert run("--rotate", 3, "--seed", turn, "--json", out) == 0
+        seen += [row["paper"] for row in rows(out)]
+    assert sorted(seen) == [7, 12, 30]
+
+
+def test_two_claims_of_one_paper_are_refused(shelf: Path) -> None:
+    put(shelf, 12, "again")
+    with pytest.raises(ClaimError, match="paper 12 has two claims"):
+        discover(shelf)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "cannot be read"),
+        ('{"7": {"outcome": "maybe"}}', "outcome 'maybe'"),
+        ('{"7": {"outcome": "does-not-hold"}}', "gives no reason"),
+    ],
+)
+def test_a_bad_record_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "recorded.json"
+    path.write_text(text)
+    with pytest.raises(ClaimError, match=message):
+        recorded(path)
+
+
+def test_a_file_whose_name_and_claim_differ_is_refused(run: Run, shelf: Path, tmp_path: Path) -> None:
+    path = put(shelf, 7, "good")
+    path.write_text(path.read_text().replace("paper=7", "paper=8"))
+    assert run("--ids", 7, "--json", tmp_path / "o.json") == 1
+    assert rows(tmp_path / "o.json")[0]["error"] == "ClaimError: p007_good.py claims paper 8; its name says 7"
+
+
+def test_evidence_names_its_kind() -> None:
+    with pytest.raises(ValueError, match="kind='guessed'"):
+        Evidence(holds=True, measured={}, expected="", baseline="", kind="guessed")
+
+
+def test_a_claim_rests_on_the_homes_of_the_methods_it_names() -> None:
+    files = {path.relative_to(ROOT).as_posix() for path in rests_on(discover()[33], ROOT)}
+    assert files >= {
+        "claims/p033_fasterpam.py",
+        "claims/harness/paired.py",
+        "src/kofn/assignment/kmedoids.py",
+        "src/kofn/assignment/_swaps.py",
+    }
+    assert not files & {"src/kofn/selection/coresets.py", "src/kofn/plans.py", "claims/harness/learners.py"}
+
+
+def test_changes_touch_the_claims_that_rest_on_them(shelf: Path, capsys: Any) -> None:
+    def git(*arguments: str) -> None:
+        who = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+        subprocess.run(["git", *who, *arguments], cwd=shelf.parent, check=True, capture_output=True)
+
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-q", "-m", "one")
+    sources = discover(shelf)
+    assert touched("HEAD", sources, shelf.parent) == set()
+    put(shelf, 7, "good", holds="True")
+    assert touched("HEAD", sources, shelf.parent) == {7}
+    put(shelf, 40, "new")
+    assert touched("HEAD", discover(shelf), shelf.parent) == {7, 40}
+    assert touched("HEAD~1", sources, shelf.parent) == {7, 12, 30}
+    assert capsys.readouterr().err == "claims: git cannot compare with HEAD~1; every claim counts as touched\n"
+
+
+def test_every_claim_is_recorded_and_every_record_is_a_claim() -> None:
+    assert discover().keys() == recorded().keys()
+
+
+def test_the_difference_of_pairs_has_its_limits() -> None:
+    gap = difference([3.0, 5.0, 4.0], [1.0, 2.0, 3.0])
+    # Mean 2, standard deviation 1, t(0.95, 2) = 2.92.
+    assert gap.mean == 2
+    assert gap.low == pytest.approx(2 - 2.91999 / np.sqrt(3), abs=1e-4)
+    assert gap.above(0.3)
+    assert not gap.above(0.4)
+    with pytest.raises(ValueError, match="two runs or more"):
+        difference([1.0], [0.0])
+
+
+def test_streams_of_a_seed_share_no_seed() -> None:
+    seeds = [derive(seed, 20, stream=stream) for seed in (0, 1) for stream in (0, 1)]
+    assert len({one for part in seeds for one in part}) == 80
+    assert derive(1, 20, stream=1) == seeds[3]
+    assert derive(1, 5, stream=1) == seeds[3][:5]
+
+
+def test_work_over_processes_comes_back_in_order() -> None:
+    assert spread(abs, [-3, 2, -1]) == [3, 2, 1]
+
+
+def test_a_masked_network_learns_and_keeps_its_zeros() -> None:
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(400, 5)).astype(np.float32)
+    y = (X[:, 0] * X[:, 1] > 0).astype(np.int64)
+    network = Network(hidden=(16,), steps=1500).fit(X, y, 2, seed=0)
+    assert network.accuracy(X, y) > 0.95
+    mask = rng.random(network.weights[0].shape) < 0.5
+    network.weights[0] = np.where(mask, network.weights[0], 0)
+    before = network.accuracy(X, y)
+    network.train(X, y, 200, rng, masked=True)
+    assert not network.weights[0][~mask].any()
+    assert network.accuracy(X, y) > before
+
+
+def test_the_network_s_gradient_is_the_slope_of_its_loss() -> None:
+    rng = np.random.default_rng(1)
+    X, y = rng.normal(size=(30, 4)).astype(np.float32), rng.integers(3, size=30)
+    network = Network(hidden=(6, 5), steps=1, decay=0.0).fit(X, y, 3, seed=0)
+    slopes = [np.zeros_like(weight) for weight in network.weights]
+    network._backward(X, np.eye(3, dtype=np.float32)[y], slopes, [np.zeros_like(bias) for bias in network.biases])
+
+    def loss() -> float:
+        logits = network.logits(X).astype(np.float64)
+        return float(np.mean(np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(30), y]))
+
+    for weight, slope in zip(network.weights, slopes, strict=True):
+        kept = weight[1, 2]
+        weight[1, 2] = kept + 1e-2
+        above = loss()
+        weight[1, 2] = kept - 1e-2
+        below = loss()
+        weight[1, 2] = kept
+        assert (above - below) / 2e-2 == pytest.approx(slope[1, 2], abs=2e-3)
+
+
+@pytest.mark.parametrize(("fast", "same_work"), [("fastpam1", False), ("pam", True)])
+def test_the_k_medoids_claim_tells_pam_from_its_fast_form(fast: str, same_work: bool) -> None:
+    from claims.p033_fasterpam import _growth, _same_swaps
+
+    found = _same_swaps(3, kind="random", fast=fast)
+    assert (found["differ"], found["swaps"] > 10) == (0, True)
+    figures, holds = _growth("random", 800, fast, seed=3)
+    assert holds is not same_work
+    assert (figures["FastPAM1"]["points looked at"] == figures["PAM"]["points looked at"]) is same_work
