@@ -74,7 +74,7 @@ def check(seed: int, scale: str, broken: bool = False) -> Evidence:
 
 def _additive(pairs: list[Curves]) -> tuple[Figures, bool]:
     correlations = [float(np.corrcoef(summed, joint)[0, 1]) for summed, joint in pairs]
-    ratio = float(np.mean([np.mean(joint / summed) for summed, joint in pairs]))
+    ratio = float(np.mean([joint.sum() / summed.sum() for summed, joint in pairs]))
     figures = {
         "correlation, mean": round(float(np.mean(correlations)), 4),
         "correlation, least": round(min(correlations), 4),

@@ -13,7 +13,7 @@ import pytest
 import scipy.sparse as sp
 
 from kofn.checks import InputError
-from kofn.objectives import facility_location, similarity
+from kofn.objectives import _sources, facility_location, similarity
 from kofn.objectives.facility_location import FacilityLocation
 from kofn.objectives.similarity import exact_sum, pairwise_distances
 
@@ -251,6 +251,27 @@ def test_gains_of_steps_looked_ahead_are_those_of_the_picks_made(metric, follow)
         best = np.maximum(best, plain_similarity_to(X, [pick], metric, f.offset)[:, 0])
     assert looked_ahead
     assert f.distance_evals < (4 if follow else 8) * 9000**2
+
+
+def test_work_may_be_stopped_in_the_middle_and_taken_up_again(compiled, monkeypatch):
+    X = clusters(2500, 5, 27)
+    expected = greedy(FacilityLocation(X), 6)
+    monkeypatch.setattr(_sources, "_PAIRS_AT_ONCE", 1)
+    f, asked = FacilityLocation(X), []
+
+    def third_time():
+        asked.append(1)
+        if len(asked) == 3:
+            raise KeyboardInterrupt
+
+    f.poll = third_time
+    f.gains(np.arange(2500))
+    f.add(expected[0][0])
+    with pytest.raises(KeyboardInterrupt):
+        f.gains(np.arange(2500))
+    assert np.abs(f.gains(np.arange(2500)) - f.exact_gains(np.arange(2500))).max() <= f.tolerance
+    again, f.poll = FacilityLocation(X), None
+    assert greedy(again, 6) == expected
 
 
 @pytest.mark.parametrize("batch", [1, 64, 700])

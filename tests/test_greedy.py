@@ -212,3 +212,12 @@ def test_distances_do_not_depend_on_the_arbitrary_constant() -> None:
     assert plan.info["distance"] == pytest.approx(nearest.sum())
     assert 0 <= plan.info["distance_bound"] <= plan.info["distance"]
     assert math.isclose(plan.value, plan.info["offset"] * 50 - nearest.sum())
+
+
+def test_the_best_single_item_wins_for_an_own_objective_too() -> None:
+    covers = np.zeros((3, 30), bool)
+    covers[0, :2] = covers[1] = True
+    X = np.zeros((3, 1))
+    plan = lazy_greedy(X, objective=Cover(covers), costs=[1, 100, 1], budget=100)
+    assert plan.indices.tolist()[0] == 1
+    assert plan.value >= plan.info["guarantee"] * 30

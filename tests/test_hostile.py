@@ -198,7 +198,7 @@ HOSTILE: dict[str, Bad] = {
         ),
         "unlike names": (lambda v: [{"a": v[0]}, {"b": v[0]}], "member 1 lacks tensor 'a'; member 1 has tensor 'b'"),
         "mixed kinds": (lambda v: [v[0], {"a": v[0]}], "members mix plain arrays with mappings"),
-        "empty state dict": (lambda v: [@], "member 0 holds no tensor"),
+        "empty state dict": (lambda v: [{}], "member 0 holds no tensor"),
         "nameless": (lambda v: [{"": v[0]}], "member 0 has a tensor named ''"),
         "text in an array": (lambda v: [np.array(["a"])], "member 0: the array has dtype <U1"),
         "ragged": (lambda v: [[[1.0, 2.0], [1.0]]], "member 0: the array is ragged"),
@@ -306,7 +306,7 @@ ENTRIES = [entry for verb in VERBS for entry in dispatch.methods_of(verb).values
 def hostile_of(entry: Entry, word: str) -> Bad:
     bad = dict(HOSTILE.get(f"{entry.verb} {word}", HOSTILE.get(word, {})))
     if word == "weights" and "rankings" in entry.accepted:
-        bad["negative"] = (lambda v: put(v, 1, -2.0), "{} at row 1 is -2; weights must be >= 0")
+        bad["negative"] = (lambda v: put(v, 1, -2.0), "@ at row 1 is -2; weights must be >= 0")
     return bad
 
 

@@ -317,7 +317,8 @@ def ids(value: Any, name: str = "ids") -> Array:
     same = np.flatnonzero(ranked[1:] == ranked[:-1])
     if len(same):
         first, second = sorted((int(order[same[0]]), int(order[same[0] + 1])))
-        raise InputError(f"{name} must differ: {array[first : first + 1].tolist()[0]!r} stands at row {first} and at row {second}")
+        key = array[first : first + 1].tolist()[0]
+        raise InputError(f"{name} must differ: {key!r} stands at row {first} and at row {second}")
     return array
 
 

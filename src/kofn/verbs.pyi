@@ -30,7 +30,11 @@ def select(
     n_threads: Any = None,
     progress: Any = None,
     engine: Any = None,
-    method: Literal["auto", "ccs", "farthest_first", "lazy_greedy", "naive_greedy", "random_sample", "stochastic_batch", "top_k"] | str | Callable[..., Any] = ...,
+    method: Literal[
+        "auto", "ccs", "farthest_first", "lazy_greedy", "naive_greedy", "random_sample", "stochastic_batch", "top_k"
+    ]
+    | str
+    | Callable[..., Any] = ...,
     options: Mapping[str, Any] | None = None,
 ) -> Selection: ...
 def assign(

@@ -121,6 +121,16 @@ def _swap(row, m, to_medoid, nearest, runner, near, second, weights, removal):  
     return loss
 
 
+@nb.njit(**_INNER)
+def _lowered(row, m, nearest, near, second, weights):  # type: ignore[no-untyped-def]
+    """The loss with the candidate in place of medoid m, summed from scratch in the order of `_swap`."""
+    loss = 0.0
+    for o in range(len(row)):
+        other = second[o] if nearest[o] == m else near[o]
+        loss += weights[o] * np.float64(min(row[o], other))
+    return loss
+
+
 _STATE = "T[:,::1],i4[::1],i4[::1],T[::1],T[::1],f8[::1],f8[::1]"
 
 
@@ -144,6 +154,10 @@ def sweep(  # type: ignore[no-untyped-def]
         shared = _change(rows[b], near, second, nearest, weights, removal, touched, change)
         m = np.argmin(change)
         if shared + change[m] < -tolerance * loss[0]:
+            # Where the loss is small beside the distances that cancel in the change, the change may be mere rounding,
+            # and swaps would go round in circles: only a loss that falls is worth a swap.
+            if not _lowered(rows[b], m, nearest, near, second, weights) < loss[0] * (1 - tolerance / 2):
+                continue
             is_medoid[medoids[m]] = 0
             is_medoid[start + b] = 1
             medoids[m] = start + b

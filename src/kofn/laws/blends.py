@@ -67,13 +67,13 @@ def _epsilon(dtype: np.dtype[Any]) -> float:
     return float(ml_dtypes.finfo(dtype).eps)
 
 
-def _agree(case: Case, what: str, got: Any, want: Floats, size: Floats) -> None:
+def _agree(case: Case, what: str, got: Any, want: Floats, size: Floats, name: str = "blend") -> None:
     """Equal within the rounding of the members' own dtypes, relative to `size`."""
     eps = _rounding(_members(case)[0])
     off = np.abs(flat(got) - want)
     if (off > 4 * eps * size).any():
         at = int(np.argmax(off - 4 * eps * size))
-        raise broken(case, "blend", f"{what}: element {at} is {flat(got)[at]!r}, not {want[at]!r}")
+        raise broken(case, name, f"{what}: element {at} is {flat(got)[at]!r}, not {want[at]!r}")
 
 
 def _sums(case: Case) -> None:
@@ -198,7 +198,7 @@ def _finished(case: Case, statistic: Mapping[str, Any]) -> None:
         whole = _rounding(_members(case)[0]) == 0
         size = float(np.abs(mean).max(initial=0.0)) + np.abs(flat(plan.result))
         if plan.form in ("affine", "simplex"):
-            _agree(case, "sum over weight", plan.result, np.where(whole, flat(plan.result), mean), size)
+            _agree(case, "sum over weight", plan.result, np.where(whole, flat(plan.result), mean), size, "mergeable")
     elif statistic.keys() == {"earned", "heard"}:
         with np.errstate(invalid="ignore", divide="ignore"):
             points = statistic["earned"] / statistic["heard"]

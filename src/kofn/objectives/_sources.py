@@ -10,6 +10,7 @@ All three answer the same questions about cost[i, j] (item i, candidate j; a dis
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -22,6 +23,8 @@ from kofn.objectives.similarity import Floats, Geometry, exact_sum, fixed_point,
 Ints = NDArray[np.int64]
 _ITEMS_AT_ONCE = 1 << 14
 _COLUMNS_AT_ONCE = 16
+# About a second of work, after which to ask whether to go on.
+_PAIRS_AT_ONCE = 1 << 30
 # How many picks `look_ahead` guesses, from how many items on, and how many candidates it looks at twice for each.
 _GUESSES, _WORTH_A_GUESS, _LOOKED_AT_TWICE = 3, 8192, 512
 
@@ -49,6 +52,7 @@ class Source(Protocol):
     least: float  # no cost is below
     rounding: float  # unit roundoff of `savings`
     pairs: int  # costs looked at so far
+    poll: Callable[[], None] | None  # called between blocks of long work; may raise
 
     def column(self, candidate: int) -> Floats: ...
 
@@ -73,6 +77,7 @@ class Table:
         self.least = 0.0 if sign > 0 else -np.inf
         self.rounding = 2.0**-53
         self.pairs = 0
+        self.poll: Callable[[], None] | None = None
         self.n_threads = cores(n_threads)
         self.turned = not table.flags.c_contiguous
         # Compiled loops want rows or columns that lie together; a small table is not worth waiting for them.
@@ -119,6 +124,7 @@ class Entries:
 
     def __init__(self, similarity: Any) -> None:
         self.n, self.start, self.least, self.rounding, self.pairs = similarity.shape[0], 0.0, -np.inf, 2.0**-53, 0
+        self.poll: Callable[[], None] | None = None
         self.by_candidate, self.by_item = similarity.tocsc(), similarity.tocsr()
 
     def column(self, candidate: int) -> Floats:
@@ -159,6 +165,7 @@ class Rows:
 
     def __init__(self, space: Geometry, n_threads: int | None) -> None:
         self.space, self.n, self.start, self.least, self.pairs = space, space.n, space.top, 0.0, 0
+        self.poll: Callable[[], None] | None = None
         self.n_threads = cores(n_threads)
         self.kind = space.rows.dtype.type
         self.rounding = float(np.finfo(self.kind).eps) / 2
@@ -251,9 +258,12 @@ class Rows:
             counts = np.searchsorted(-reach, -closest)
         out = np.zeros((len(old), blocks * _kernels.LANES))
         listed = candidates[:0] if everyone else candidates
-        for low in range(0, int(counts.max(initial=0)), _ITEMS_AT_ONCE):
-            part = slice(low, low + _ITEMS_AT_ONCE)
-            here = np.clip(counts - low, 0, _ITEMS_AT_ONCE)
+        step = max(1024, min(_ITEMS_AT_ONCE, _PAIRS_AT_ONCE // max(1, width)))
+        for low in range(0, int(counts.max(initial=0)), step):
+            if low and self.poll is not None:
+                self.poll()
+            part = slice(low, low + step)
+            here = np.clip(counts - low, 0, step)
             self._add_sums(listed, items[part], old[:, part], new[:, part], weights, here, out)
         self.pairs += int(counts.sum()) * min(width, _kernels.LANES)
         return out[:, candidates] if everyone else out[:, :width]

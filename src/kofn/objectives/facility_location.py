@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,7 @@ class FacilityLocation:
         nearest: (n,) position, in picking order, of the pick that stands for each item; -1 for none.
         distance_evals: costs of (item, candidate) looked at so far.
         calls: the same in full evaluations of a candidate, n costs each; an update of a part counts as that part.
+        poll: called now and then within `gains`, None by default; it may raise to stop, and nothing is lost by that.
 
     Raises:
         InputError: not exactly one of X and similarity, bad values, or `max_memory` too small.
@@ -99,6 +101,7 @@ class FacilityLocation:
         self._unit = 1.0
         self._from_rows = similarity is None
         self._source = self._costs(max_memory, n_threads)
+        self.poll: Callable[[], None] | None = None
         self.nearest = np.full(self.n, -1, np.int64)
         self._cost = np.full(self.n, self._source.start)
         self._total = self._cost_in_total()
@@ -170,6 +173,7 @@ class FacilityLocation:
         if len(behind):
             late = np.zeros(self.n, bool)
             late[behind] = True
+            self._source.poll = self.poll
             self._catch_up(np.flatnonzero(late))
         # No candidate saves less than nothing or more than everything, whatever rounding says.
         upper = self._total if self._from_rows else np.inf

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kofn import checks
 from kofn.checks import InputError
 from kofn.constraints import Constraints, Tracker
 from kofn.engines.control import Control
@@ -151,6 +153,7 @@ def naive_greedy(
 
 
 def _greedy(given: dict[str, Any], *, lazy: bool) -> Selection:
+    tight_bound = checks.flag(given["tight_bound"], "tight_bound")
     words = ("k", "budget", "costs", "groups", "quotas", "include", "exclude", "start")
     inputs = [given[name] for name in ("X", "similarity", "scores") if given[name] is not None]
     rules = Constraints.of(inputs[0].shape[0], **{name: given[name] for name in words})
@@ -171,6 +174,8 @@ def _greedy(given: dict[str, Any], *, lazy: bool) -> Selection:
         raise InputError(
             f"objective={_named(name)} is not submodular, so stale gains are no upper bounds; use method='naive_greedy'"
         )
+    # A second run may be needed under a budget; the user's own objective cannot be built anew, so it is copied unused.
+    unused = copy.deepcopy(rule) if rules.budget is not None and not isinstance(name, str) else None
     total = rules.k if rules.exact_k else 0
     with Control(time_limit=given["time_limit"], progress=given["progress"], total=total, what="picking") as control:
         search = _Search(rule, rules, control, lazy)
@@ -180,12 +185,10 @@ def _greedy(given: dict[str, Any], *, lazy: bool) -> Selection:
             first = np.array([single], np.int64)
             # The best single item beats the whole cost-benefit run: start from it and fill up.
             again = Constraints.of(rules.n, **{**{w: given[w] for w in words}, "start": first})
-            spare = make() if isinstance(name, str) else None
-            if spare is not None:
-                second = _Search(spare, again, control, lazy)
-                second.run()
-                second.calls_before, second.bound = rule_calls(rule), min(second.bound, search.bound)
-                search = second
+            second = _Search(make() if unused is None else unused, again, control, lazy)
+            second.run()
+            second.calls_before, second.bound = rule_calls(rule), min(second.bound, search.bound)
+            search = second
         if (tight_bound or search.eager) and not search.stopped:
             search.tighten()
     return search.plan(_named(name))
@@ -213,6 +216,8 @@ class _Search:
         # How far each upper value may be off: the tolerance when it was taken, which falls as the run goes on.
         self.error = np.zeros(rules.n)
         self.eager = bool(getattr(rule, "eager", False))
+        if hasattr(rule, "poll"):
+            rule.poll = self._poll
         self.exact: Callable[[NDArray[np.int64]], NDArray[np.float64]] = getattr(rule, "exact_gains", rule.gains)
         self.upper = np.full(rules.n, np.inf)
         self.exact_upper = np.full(rules.n, np.inf)
@@ -271,12 +276,18 @@ class _Search:
             ratio = gains / costs
         return np.where(costs > 0, ratio, np.where(gains > 0, np.inf, gains))
 
+    def _poll(self) -> None:
+        if self.control.stopped():
+            raise _Stopped
+
     def _evaluate(self, items: NDArray[np.int64]) -> None:
-        for low in range(0, len(items), _AT_ONCE):
-            # The first look at a large pool takes long: it must be possible to stop it.
-            if low and self.control.stopped():
-                raise _Stopped
-            some = items[low : low + _AT_ONCE]
+        # The first look at a large pool takes long: it must be possible to stop it. An objective that polls does so
+        # within its own work, and does best when asked for all at once.
+        step = len(items) if hasattr(self.rule, "poll") else _AT_ONCE
+        for low in range(0, len(items), step or 1):
+            if low:
+                self._poll()
+            some = items[low : low + step]
             self.upper[some] = self.rule.gains(some)
             self.fresh[some] = True
         self.tolerance = float(getattr(self.rule, "tolerance", 0.0))
