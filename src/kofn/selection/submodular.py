@@ -188,6 +188,7 @@ def _greedy(given: dict[str, Any], *, lazy: bool) -> Selection:
             second = _Search(make() if unused is None else unused, again, control, lazy)
             second.run()
             second.calls_before, second.bound = rule_calls(rule), min(second.bound, search.bound)
+            second.asked = rules
             search = second
         if (tight_bound or search.eager) and not search.stopped:
             search.tighten()
@@ -212,6 +213,8 @@ class _Search:
 
     def __init__(self, rule: Any, rules: Constraints, control: Control, lazy: bool) -> None:
         self.rule, self.rules, self.control, self.lazy = rule, rules, control, lazy
+        # What was asked for: the guarantee is for this, also where the run starts from an item of its own choice.
+        self.asked = rules
         self.tolerance = 0.0
         # How far each upper value may be off: the tolerance when it was taken, which falls as the run goes on.
         self.error = np.zeros(rules.n)
@@ -435,7 +438,7 @@ class _Search:
 
     def _guarantee(self) -> float | None:
         """The share of the optimum that is proven for this kind of constraint."""
-        rules = self.rules
+        rules = self.asked
         if rules.cardinality_only:
             return 1 - 1 / math.e
         if rules.budget is None:
