@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import json
 from pathlib import Path
 
@@ -368,6 +369,12 @@ class TestFrames:
         frame = dataclasses.replace(ORDER, ids=IDS["text"]).to_frame()
         assert frame["id"].to_list() == ["d", "bb", "a", "ü<&>"]
         assert frame["points"].to_list() == [3.0, 1.0, 0.0, 2.0]
+
+    def test_keys_of_several_kinds_become_text(self):
+        assert selection(ids=IDS["objects"]).to_frame()["id"].to_list() == ["c", "a"]
+        assert allocation(ids=IDS["objects"]).to_frame()["id"].to_list() == ["a", "7", "c", "8"]
+        days = np.array([datetime.date(2026, 1, day) for day in range(1, 5)], dtype=object)
+        assert allocation(ids=days).to_frame()["id"].dtype == pl.Date
 
     @pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
     def test_every_plan_has_one(self, plan):

@@ -109,6 +109,14 @@ def _modular(scores, index, **fields):
     return picks(len(scores), index, gains=gains, value=float(gains.sum()), info={"objective": "modular"}, **fields)
 
 
+@method("select", traits=("inclusion",), **SAYS)
+def sloppy_draw(scores, *, k, seed=None):
+    """Draw by the cubed scores and call it uniform."""
+    n = len(scores)
+    index = np.random.default_rng(seed).choice(n, k, replace=False, p=scores**3 / (scores**3).sum())
+    return picks(n, index, probabilities=np.full(n, k / n))
+
+
 @method("select", traits=("greedy",), **SAYS)
 def worst_first(scores, *, k):
     """Pick the lowest scores."""
@@ -524,6 +532,10 @@ VIOLATORS: dict[str, dict[str, Plant]] = {
         "the lowest kept": lambda: doctored(routes("drop"), **_labels([-1, -1, -1, 0, 0])),
     },
     "equivariant": {"early rows": lambda: of("select", early_rows, scores=SCORES, k=3)},
+    "inclusion": {
+        "sloppy": lambda: of("select", sloppy_draw, scores=SCORES, k=2, seed=0),
+        "never": lambda: doctored(of("select", "random_sample", X=X, k=2, seed=0), probabilities=_one_certain()),
+    },
     "duality": {
         "no price": lambda: doctored(levels(), price=None),
         "a value that no price allows": lambda: doctored(levels(), value=levels().plan.value - 0.6),
@@ -580,6 +592,12 @@ def _labels(labels: list[int]) -> dict[str, Any]:
 def _impossible(case: Case) -> np.ndarray:
     chance = np.full(8, 3 / 7)
     chance[case.plan.indices[0]] = 0.0
+    return chance
+
+
+def _one_certain() -> np.ndarray:
+    chance = np.full(8, 1 / 7)
+    chance[0] = 1.0
     return chance
 
 

@@ -118,6 +118,24 @@ def matrix(value: Any, name: str = "X") -> Array:
     return array
 
 
+def first_equal(rows: Array) -> NDArray[np.int64]:
+    """For each row the first row with the same entries, found by a hash of the bytes and checked."""
+    words = np.ascontiguousarray(rows + 0.0).view(np.uint32)  # adding zero makes -0 and 0 the same bytes
+    factors = np.asarray(np.random.default_rng(0).integers(1, 2**62, words.shape[1]), np.uint64)
+    code = np.zeros(len(rows), np.uint64)
+    for feature in range(words.shape[1]):
+        code += words[:, feature].astype(np.uint64) * (2 * factors[feature] + 1)
+    _, first, back = np.unique(code, return_index=True, return_inverse=True)
+    same = first[back].astype(np.int64)
+    differs = np.zeros(len(rows), bool)
+    step = max(1, (1 << 20) // rows.shape[1])
+    for low in range(0, len(rows), step):
+        part = slice(low, low + step)
+        differs[part] = (rows[part] != rows[same[part]]).any(axis=1)
+    same[differs] = np.flatnonzero(differs)
+    return same
+
+
 def square(value: Any, name: str, *, nonnegative: bool = True) -> Any:
     """A finite (n, n) matrix, dense, or SciPy-sparse where `name` is "similarity"."""
     if is_sparse(value):

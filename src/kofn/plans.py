@@ -136,7 +136,15 @@ class Plan:
         """The answer as a polars frame, one row for each chosen item, pair, amount or member."""
         import polars
 
-        return polars.DataFrame(self._columns())
+        def column(values: Any) -> Any:
+            if not isinstance(values, np.ndarray) or values.dtype != object:
+                return values
+            try:
+                return polars.Series(values.tolist())
+            except TypeError:  # keys of several kinds share no column type but text
+                return [str(key) for key in values.tolist()]
+
+        return polars.DataFrame({name: column(values) for name, values in self._columns().items()})
 
     def report(self, path: str | Path, **context: Any) -> Path:
         """Write a self-contained HTML report; `context` takes X, text, images, groups and so on (`kofn.report`)."""

@@ -26,6 +26,8 @@ R = TypeVar("R")
 
 VERBS = ("select", "assign", "allocate", "combine")
 HOMES = {"select": "selection", "assign": "assignment", "allocate": "allocation", "combine": "combination"}
+# Duplicate rows are counted and reported up to this size of X; finding them takes a copy.
+_COUNTED_BYTES = 2**28
 # What can be computed from what, where a method takes only the derived form.
 DERIVE = {"distances": ("X", "metric")}
 
@@ -178,11 +180,19 @@ def execute(
 
 
 def _complete(plan: Any, problem: Any, spec: Spec, options: Mapping[str, Any], began: float) -> Any:
+    import numpy as np
+
+    from kofn import checks
     from kofn._version import __version__
 
     given = problem.given
     asked = {name: given[name] for name in ("objective", "metric") if isinstance(given.get(name), str)}
+    X = given.get("X")
+    counted = {}
+    if X is not None and X.nbytes <= _COUNTED_BYTES:
+        counted["duplicate_rows"] = int((checks.first_equal(X) != np.arange(len(X))).sum())
     info = {
+        **counted,
         "oracle_calls": 0,
         "distance_evals": 0,
         "exact": plan.status == "optimal",

@@ -301,6 +301,8 @@ class SelectJob:
         plan = self.plan
         lines = list(self.notes)
         lines.insert(0, f"picked {len(plan):,} of {self.table.n:,} rows with {plan.method} in {self.seconds:.2f} s")
+        if again := plan.info.get("duplicate_rows"):
+            lines.append(f"{again:,} rows repeat an earlier row exactly")
         objective = str(plan.info.get("objective")).replace("_", " ")
         low = plan.info.get("distance_bound")
         if low is not None:

@@ -225,6 +225,27 @@ def capped_routing(case: Case) -> bool:
     return envy
 
 
+_DRAWS = 120
+
+
+@law("inclusion")
+def inclusion(case: Case) -> bool:
+    """Over many seeds each item is picked as often as its probability says (false alarm below 1e-6 a case)."""
+    chance = case.plan.probabilities
+    if chance is None:
+        return False
+    counts = np.zeros(case.n, np.int64)
+    for seed in range(_DRAWS):
+        counts[case.again(seed=seed).indices] += 1
+    from scipy.stats import binom
+
+    tails = 2 * np.minimum(binom.cdf(counts, _DRAWS, chance), binom.sf(counts - 1, _DRAWS, chance))
+    if tails.min() < 1e-6 / case.n:
+        row = int(tails.argmin())
+        raise broken(case, "inclusion", f"row {row} came {counts[row]} times of {_DRAWS}, probability {chance[row]!r}")
+    return bool(((chance > 0) & (chance < 1)).any())
+
+
 @law("equivariant")
 def equivariant(case: Case) -> bool:
     """Relabelling the items relabels the answer, where no two values tie (as sets, values to 1e-10)."""

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from kofn.checks import first_equal
 from kofn.engines.threads import cores, spread
 from kofn.objectives.similarity import Floats, Geometry, exact_sum, fixed_point, from_fixed_point, is_small
 
@@ -303,7 +304,7 @@ class Rows:
 
         # Equal rows have equal gains: one of each is enough, and pools with many copies tie all the time.
         if self._twins is None:
-            self._twins = _first_equal(self.space.rows)
+            self._twins = first_equal(self.space.rows)
         kept, back = np.unique(self._twins[candidates], return_inverse=True)
         found = np.zeros(len(kept))
         most = float((weights * (old - self.least)).max())
@@ -322,21 +323,3 @@ class Rows:
 
     def error(self, total: float, weight: float) -> float:
         return self.relative * total + self.moved * (2 * float(np.sqrt(weight * total)) + self.moved * weight)
-
-
-def _first_equal(rows: NDArray[Any]) -> Ints:
-    """For each row the first row with the same entries, found by a hash of the bytes and checked."""
-    words = np.ascontiguousarray(rows + 0.0).view(np.uint32)  # adding zero makes -0 and 0 the same bytes
-    factors = np.asarray(np.random.default_rng(0).integers(1, 2**62, words.shape[1]), np.uint64)
-    code = np.zeros(len(rows), np.uint64)
-    for feature in range(words.shape[1]):
-        code += words[:, feature].astype(np.uint64) * (2 * factors[feature] + 1)
-    _, first, back = np.unique(code, return_index=True, return_inverse=True)
-    same = first[back].astype(np.int64)
-    differs = np.zeros(len(rows), bool)
-    step = max(1, (1 << 20) // rows.shape[1])
-    for low in range(0, len(rows), step):
-        part = slice(low, low + step)
-        differs[part] = (rows[part] != rows[same[part]]).any(axis=1)
-    same[differs] = np.flatnonzero(differs)
-    return same

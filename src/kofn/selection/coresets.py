@@ -17,6 +17,7 @@ from kofn.selection.scores import one_score_an_item
 
 @method(
     "select",
+    traits=("inclusion",),
     cost="O(n log n) time, O(n) memory",
     exact="the budget exactly; stratum counts differ only where a stratum runs out",
     paper="Zheng et al. 2023, Coverage-centric Coreset Selection for High Pruning Rates (ICLR)",

@@ -16,6 +16,7 @@ from kofn.selection.scores import one_score_an_item
 @method(
     "select",
     needs=(("X", "similarity", "scores"),),
+    traits=("inclusion",),
     cost="O(n) time and memory",
     exact="uniform over the pool where only k binds; every constraint held exactly",
     paper="folklore",
