@@ -106,7 +106,8 @@ def results(rows: Sequence[Row], *, seed: int, scale: str) -> str:
             parts.append(f"- Recorded as {row['recorded']}: {row['reason']}")
         if row["expected"]:
             parts += [f"- Expected: {row['expected']}", f"- Baseline: {row['baseline']}"]
-        parts += [f"- {name}: {_text(value)}" for name, value in row["measured"].items()]
+        for name, value in row["measured"].items():
+            parts += _bullets(name, value)
     return "\n".join(parts) + "\n"
 
 
@@ -175,9 +176,20 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|")
 
 
+def _bullets(name: str, value: Any, depth: int = 0) -> list[str]:
+    """A figure as list items: mappings of mappings one level deeper, a paired difference in one line."""
+    lead = "  " * depth + f"- {name}"
+    if not isinstance(value, Mapping):
+        return [f"{lead}: {_text(value)}"]
+    if value.keys() == {"mean", "low", "high", "runs"}:
+        low, high = _text(value["low"]), _text(value["high"])
+        return [f"{lead}: {_text(value['mean'])}, limits {low} and {high}, {value['runs']} runs"]
+    if not any(isinstance(item, Mapping) for item in value.values()):
+        return [f"{lead}: " + ", ".join(f"{key} {_text(item)}" for key, item in value.items())]
+    return [lead, *(line for key, item in value.items() for line in _bullets(key, item, depth + 1))]
+
+
 def _text(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_text(item)}" for key, item in value.items())
     if isinstance(value, list | tuple):
         return "[" + ", ".join(_text(item) for item in value) + "]"
     return f"{value:.4g}" if isinstance(value, float) else str(value)

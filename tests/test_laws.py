@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, given, seed, settings
 
 import kofn
 from kofn import dispatch
@@ -21,35 +24,42 @@ ENTRIES = [entry for verb in VERBS for entry in dispatch.methods_of(verb).values
 PAIRS = [pytest.param(entry, name, id=f"{entry.name}-{name}") for entry in ENTRIES for name in laws_of(entry)]
 
 PROFILE = settings(
-    max_examples=max(EXAMPLES, 8 * LEAST),
+    max_examples=EXAMPLES or LEAST + 10,
     deadline=None,
-    derandomize=not EXAMPLES,
     database=None,
     suppress_health_check=list(HealthCheck),
     phases=[Phase.generate, Phase.shrink],
 )
 
 
+def holds(entry: Entry, name: str, method: Any = None, usable: Callable[[Any], bool] = lambda call: True) -> int:
+    """Hold a law over drawn calls; returns on how many of them there was something to check.
+
+    Runs with other seeds follow until that is enough, since some laws find nothing to check in most calls.
+    """
+    # What a method declares is looked at more closely than what holds of every plan.
+    enough = EXAMPLES or (2 * LEAST if name in entry.traits else LEAST)
+    checked = 0
+    for attempt in range(20):
+
+        @PROFILE
+        @given(call=calls(entry, law=name))
+        def hold(call: Any) -> None:
+            nonlocal checked
+            if usable(call):
+                checked += LAWS[name](Case.of(entry.verb, method or entry.name, call.given, call.options))
+
+        (hold if EXAMPLES else seed(attempt)(hold))()
+        if checked >= enough or (attempt and not checked):
+            break
+    return checked
+
+
 @pytest.mark.parametrize(("entry", "name"), PAIRS)
 def test_law(entry: Entry, name: str) -> None:
-    enough = EXAMPLES or LEAST + 10
-    seen = {"checked": 0, "broken": False}
-
-    @PROFILE
-    @given(call=calls(entry, law=name))
-    def hold(call):
-        if seen["checked"] >= enough and not seen["broken"]:
-            return
-        try:
-            case = Case.of(entry.verb, entry.name, call.given, call.options)
-            seen["checked"] += LAWS[name](case)
-        except Exception:
-            seen["broken"] = True
-            raise
-
-    hold()
+    checked = holds(entry, name)
     if name not in VACUOUS.get(entry.name, ()):
-        assert seen["checked"] >= min(enough, LEAST), f"only {seen['checked']} examples were not vacuous"
+        assert checked >= LEAST, f"only {checked} examples were not vacuous"
 
 
 # A method that states no value has none to recount.
@@ -61,16 +71,36 @@ def _rounded(n: int, d: int) -> np.ndarray:
     return np.random.default_rng(0).normal(size=(n, d)).round(1).astype(np.float32)
 
 
-LARGE = {
-    "lazy_greedy": {"X": _rounded(4000, 6), "k": 12},
-    "lazy_greedy, similarity": {"similarity": np.float32(9) - _rounded(2500, 2500).clip(-4, 4), "k": 8},
-    "lazy_greedy, budget": {"X": _rounded(3000, 3), "budget": 40, "costs": np.arange(3000) % 7 + 1, "metric": "cosine"},
-    "naive_greedy": {"X": _rounded(2500, 4), "k": 4},
-    "fasterpam": {"X": _rounded(2500, 4), "k": 9, "seed": 1},
-    "fasterpam, row by row": {"X": _rounded(2500, 4), "k": 5, "seed": 1, "max_memory": "1MB"},
-    "fastpam1": {"X": _rounded(800, 4), "k": 6, "seed": 0},
-    "pam": {"X": _rounded(500, 4), "k": 4, "seed": 0},
-    "weighted_mean": {"members": [_rounded(1 << 21, 2), _rounded(1 << 21, 2) * 3], "weights": [0.3, 0.7]},
+def _copies() -> np.ndarray:
+    """A few far groups of identical rows: a loss of nothing beside the distances."""
+    return np.repeat(1e3 * _rounded(9, 3).astype(np.float64), 60, axis=0) + 1 / 3
+
+
+# Pools on which the compiled paths run, by method; with the options where there are any.
+LARGE: dict[str, tuple[dict, dict]] = {
+    "lazy_greedy": ({"X": _rounded(2500, 6), "k": 12}, {}),
+    "lazy_greedy, float64": ({"X": _rounded(2300, 3) / np.float64(3), "k": 9, "metric": "sqeuclidean"}, {}),
+    "lazy_greedy, similarity": ({"similarity": np.float32(9) - _rounded(2300, 2300).clip(-4, 4), "k": 8}, {}),
+    "lazy_greedy, budget": (
+        {"X": _rounded(2300, 3), "budget": 40, "costs": np.arange(2300) % 7 + 1, "metric": "cosine"},
+        {},
+    ),
+    "lazy_greedy, quotas": (
+        {"X": _rounded(2300, 3), "k": 9, "groups": np.arange(2300) % 5, "quotas": {0: (3, None), 1: (0, 1)}},
+        {"tight_bound": True},
+    ),
+    "naive_greedy": ({"X": _rounded(2300, 4), "k": 3}, {}),
+    "fasterpam": ({"X": _rounded(700, 4), "k": 5, "seed": 1}, {}),
+    "fasterpam, float64": ({"X": _rounded(500, 4) / np.float64(3), "k": 7, "seed": 2, "metric": "cosine"}, {}),
+    "fasterpam, copies": ({"X": _copies(), "k": 9, "seed": 3}, {}),
+    "fasterpam, row by row": ({"X": _rounded(700, 4), "k": 5, "seed": 1, "max_memory": "100kB"}, {}),
+    "fastpam1": ({"X": _rounded(600, 4), "k": 4, "seed": 0}, {}),
+    "fastpam1, copies": ({"X": _copies(), "k": 8, "seed": 0}, {}),
+    "pam": ({"X": _rounded(400, 4), "k": 3, "seed": 0}, {}),
+    "capped_routing": ({"scores": _rounded(2100, 10), "capacity": 190, "per_item": 1}, {"overflow": "reroute"}),
+    "capped_routing, two": ({"scores": _rounded(2100, 10), "capacity": 300, "per_item": 2}, {"overflow": "reroute"}),
+    "capped_routing, drop": ({"scores": _rounded(2100, 10), "capacity": 150, "per_item": 2}, {"overflow": "drop"}),
+    "weighted_mean": ({"members": [_rounded(1 << 21, 2), _rounded(1 << 21, 2) * 3], "weights": [0.3, 0.7]}, {}),
 }
 
 
@@ -80,10 +110,21 @@ def test_every_method_with_threads_is_run_at_size() -> None:
 
 
 @pytest.mark.parametrize("name", LARGE)
-def test_threads_change_nothing_at_size(name: str) -> None:
+def test_laws_hold_at_size(name: str) -> None:
+    # Once loaded, compiled code is used on pools of any size.
+    importlib.import_module("kofn.assignment._kernels")
     entry = next(entry for entry in ENTRIES if entry.name == name.split(",")[0])
-    plans = [getattr(kofn, entry.verb)(**LARGE[name], method=entry.name, n_threads=threads) for threads in (1, 2, 4)]
-    assert plans[0].equals(plans[1])
-    assert plans[0].equals(plans[2])
-    counters = {tuple(plan.info[key] for key in ("oracle_calls", "distance_evals")) for plan in plans}
-    assert len(counters) == 1
+    words, options = LARGE[name]
+    case = Case.of(entry.verb, entry.name, words, options)
+    for law in laws_of(entry):
+        if law not in ("greedy", "sandwich", "mergeable", "blend", "same-again", "saved"):
+            LAWS[law](case)
+    if "n_threads" in entry.accepted:
+        plans = [case.again(n_threads=threads) for threads in (1, 2, 4)]
+        assert all(plan.equals(case.plan) for plan in plans)
+        counters = {tuple(plan.info[key] for key in ("oracle_calls", "distance_evals")) for plan in plans}
+        assert len(counters) == 1
+    if entry.name == "lazy_greedy":
+        naive = kofn.select(**words, method="naive_greedy")
+        assert naive.indices.tolist() == case.plan.indices.tolist()
+        assert naive.gains.tolist() == case.plan.gains.tolist()

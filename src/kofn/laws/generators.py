@@ -36,7 +36,9 @@ class Call:
 @st.composite
 def calls(draw: Draw, entry: Entry, *, law: str = "", most: int = 7) -> Call:
     """Calls of `entry` with pools of up to `most` items; `law` leans the draw towards what that law is about."""
-    n = draw(st.integers(2 if law in ("mergeable", "blend", "aligned", "equivariant") else 1, most))
+    # One or two items leave a search nothing to get wrong, so most pools are larger.
+    least = 2 if law in ("mergeable", "blend", "aligned", "equivariant") else 1
+    n = draw(st.sampled_from([*range(least, most + 1), *range(most // 2 + 1, most + 1)]))
     ties = law != "equivariant" or entry.verb == "combine"
     options: dict[str, Any] = {}
     given = _sources(draw, entry, n, law, ties, options)
@@ -117,7 +119,7 @@ def _qualifier(draw: Draw, name: str, given: Mapping[str, Any], *, signed: bool)
 def _constrain(draw: Draw, entry: Entry, n: int, given: dict[str, Any]) -> None:
     """k, budget, quotas, include, exclude and start around a witness."""
     takes = set(entry.accepted)
-    size = draw(st.integers(1, n))
+    size = draw(st.sampled_from(range(1, n + 1)))
     order = np.array(draw(st.permutations(range(n))))
     witness, others = order[:size], order[size:]
     spend = "costs" in takes and draw(st.booleans())
@@ -134,7 +136,7 @@ def _constrain(draw: Draw, entry: Entry, n: int, given: dict[str, Any]) -> None:
     if "quotas" in takes and draw(st.integers(0, 2)) == 0:
         _quotas(draw, n, witness, given)
     for name, pool in (("include", witness), ("exclude", others), ("start", witness)):
-        if name in takes and len(pool) and draw(st.integers(0, 3)) == 0:
+        if name in takes and len(pool) and draw(st.integers(0, 5)) == 0:
             chosen = draw(st.lists(st.sampled_from(pool.tolist()), unique=True, max_size=len(pool)))
             given[name] = draw(st.sampled_from((list, np.array, tuple)))(chosen) if chosen else []
 
@@ -168,7 +170,7 @@ def _quotas(draw: Draw, n: int, witness: NDArray[np.int64], given: dict[str, Any
 def _bins(draw: Draw, entry: Entry, n: int, given: dict[str, Any]) -> None:
     """k groups, or bins with a capacity that holds every item that lists one."""
     if "k" in entry.accepted and "scores" not in given:
-        given["k"] = draw(st.integers(1, n))
+        given["k"] = draw(st.sampled_from(range(1, n + 1)))
         if "start" in entry.accepted and draw(st.integers(0, 3)) == 0:
             given["start"] = list(draw(st.permutations(range(n))))[: given["k"]]
     if "scores" not in given:
@@ -199,7 +201,7 @@ def _spend(draw: Draw, entry: Entry, given: dict[str, Any], options: dict[str, A
         options["levels"] = levels
     costs = sizes[:, None] * np.broadcast_to(levels, (n, width))
     low, high = costs.min(axis=1).sum().item(), costs.max(axis=1).sum().item()
-    share = draw(st.sampled_from((0.0, 0.25, 0.5, 0.75, 1.0, 1.1)))
+    share = draw(st.sampled_from((0.0, 0.2, 0.35, 0.5, 0.65, 0.8, 1.0, 1.1)))
     budget = low + share * (high - low)
     if isinstance(low, int):
         budget = int(budget) if draw(st.booleans()) or budget < low else budget

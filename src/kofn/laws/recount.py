@@ -34,15 +34,17 @@ def accepted(case: Case) -> frozenset[str]:
 
 
 def pairwise(X: NDArray[Any], metric: str) -> Floats:
-    """(n, n) distances from differences, one pair at a time in effect."""
+    """(n, n) distances from differences."""
     rows = np.asarray(X, np.float64)
     if metric == "cosine":
         sizes = np.sqrt((rows * rows).sum(axis=1))
         rows = rows / np.where(sizes > 0, sizes, 1.0)[:, None]
         # Rows of zeros share a direction of their own, at right angles to all others.
         rows = np.column_stack([rows, sizes == 0])
-    apart = rows[:, None, :] - rows[None, :, :]
-    squares: Floats = (apart * apart).sum(axis=2)
+    squares = np.empty((len(rows), len(rows)))
+    for row, target in zip(rows, squares, strict=True):
+        gap = rows - row
+        target[:] = (gap * gap).sum(axis=1)
     if metric == "cosine":
         # 1 - cos is half the squared chord.
         return squares / 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,8 @@ from kofn.objectives._sources import Change, Entries, Rows, Source, Table
 from kofn.objectives.similarity import Floats, ceiling, exact_sum, geometry, is_small
 
 Ints = NDArray[np.int64]
+# Below this many items NumPy is quicker even than compiled code that is already loaded.
+_ALWAYS_SMALL = 256
 # Bytes beside X for each item: costs, gains, weights, what changed, and the exact distances of a batch of rivals.
 _BYTES_AN_ITEM = 8 * 56
 _LANES_OF_A_THREAD = 512
@@ -130,7 +133,10 @@ class FacilityLocation:
             )
         space = geometry(self._given, self.metric)
         self._unit = space.unit
-        if is_small(n, d) and 48 * n * n <= room:
+        # Once the kernels are loaded nothing waits for them. Both ways give the same picks and gains to the last bit; only
+        # the bound, which rests on rounded gains and their tolerance, may differ by that rounding.
+        loaded = n > _ALWAYS_SMALL and "kofn.objectives._kernels" in sys.modules
+        if not loaded and is_small(n, d) and 48 * n * n <= room:
             return Table(space.table(), 1, space.top, n_threads)
         return Rows(space, n_threads)
 
