@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.sparse
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
 import kofn
@@ -62,6 +63,63 @@ def test_law(entry: Entry, name: str) -> None:
         assert checked >= LEAST, f"only {checked} examples were not vacuous"
 
 
+S = np.random.default_rng(4).random((7, 7)) + np.eye(7)
+TWICE = scipy.sparse.csc_array(([1.0, 1.0, 2.0, 2.0], [0, 0, 1, 1], [0, 2, 4]), shape=(2, 2))
+LOCKED = np.abs(np.subtract.outer(np.arange(5.0), np.arange(5.0)))
+LOCKED.flags.writeable = False
+
+# Calls on which a law was once broken.
+ONCE_BROKEN = {
+    "free items only, two of them": (
+        "lazy_greedy",
+        {"similarity": S, "costs": [0, 0, 1, 0, 1, 0, 0], "budget": 0, "k": 2},
+    ),
+    "the best item alone is not the best": (
+        "lazy_greedy",
+        {"similarity": np.diag([7.0, 1.2, 4.0, 4.0]), "costs": [9, 1, 4.5, 4.5], "budget": 9},
+    ),
+    "entries in two parts": ("naive_greedy", {"similarity": TWICE, "k": 1}),
+    "a radius of nothing": ("farthest_first", {"X": [[1.0], [1.0]], "budget": 1, "costs": [1, 1]}),
+    "no direction": ("farthest_first", {"X": [[0.0], [1.0], [0.0], [2.0]], "k": 1, "metric": "cosine"}),
+    "rounding in circles": ("fasterpam", {"X": [[0.0, 0.0, 0.0]] * 6 + [[0.0, 1.0, 3.0]], "k": 2, "seed": 0}),
+    "rounding in circles, slowly": (
+        "fastpam1",
+        {"X": [[-0.65], [-0.17], [-0.65], [-0.17], [-0.65]], "k": 2, "seed": 0},
+    ),
+    "locked distances": ("pam", {"distances": LOCKED, "k": 2, "seed": 0}),
+    "one direction": ("fastpam1", {"X": [[0.178], [-0.687], [-0.265], [-1.1]], "k": 2, "metric": "cosine", "seed": 0}),
+}
+
+
+@pytest.mark.parametrize(("name", "given"), ONCE_BROKEN.values(), ids=ONCE_BROKEN)
+def test_laws_that_were_once_broken(name: str, given: dict[str, Any]) -> None:
+    _compiled()
+    entry = next(entry for entry in ENTRIES if entry.name == name)
+    for law in laws_of(entry):
+        LAWS[law](Case.of(entry.verb, name, given))
+
+
+TIMED = [pytest.param(entry, id=entry.name) for entry in ENTRIES if "time_limit" in entry.accepted]
+
+
+@pytest.mark.parametrize("entry", TIMED)
+def test_what_is_valid_when_time_is_up_keeps_the_laws(entry: Entry) -> None:
+    stopped = 0
+
+    @settings(PROFILE, max_examples=3 * LEAST)
+    @seed(0)
+    @given(call=calls(entry))
+    def hold(call: Any) -> None:
+        nonlocal stopped
+        case = Case.of(entry.verb, entry.name, {**call.given, "time_limit": 1e-9}, call.options)
+        stopped += case.plan.status == "stopped"
+        for name in ("fields", "feasible", "recount", *({"sandwich", "duality"} & set(entry.traits))):
+            LAWS[name](case)
+
+    hold()
+    assert stopped
+
+
 # A method that states no value has none to recount.
 VACUOUS = dict.fromkeys(("ccs", "random_sample"), ("recount",))
 
@@ -104,6 +162,26 @@ LARGE: dict[str, tuple[dict, dict]] = {
 }
 
 
+def _compiled() -> None:
+    """Once loaded, compiled code is used on pools of any size."""
+    for module in ("kofn.objectives._kernels", "kofn.assignment._kernels"):
+        importlib.import_module(module)
+
+
+COMPILED = [
+    pytest.param(entry, name, id=f"{entry.name}-{name}")
+    for entry in ENTRIES
+    if entry.name in ("lazy_greedy", "naive_greedy", "fasterpam", "fastpam1", "pam")
+    for name in ("recount", *entry.traits)
+]
+
+
+@pytest.mark.parametrize(("entry", "name"), COMPILED)
+def test_law_of_compiled_code(entry: Entry, name: str) -> None:
+    _compiled()
+    assert holds(entry, name) >= LEAST
+
+
 def test_every_method_with_threads_is_run_at_size() -> None:
     threaded = {entry.name for entry in ENTRIES if "n_threads" in entry.accepted}
     assert threaded <= {name.split(",")[0] for name in LARGE}
@@ -111,8 +189,7 @@ def test_every_method_with_threads_is_run_at_size() -> None:
 
 @pytest.mark.parametrize("name", LARGE)
 def test_laws_hold_at_size(name: str) -> None:
-    # Once loaded, compiled code is used on pools of any size.
-    importlib.import_module("kofn.assignment._kernels")
+    _compiled()
     entry = next(entry for entry in ENTRIES if entry.name == name.split(",")[0])
     words, options = LARGE[name]
     case = Case.of(entry.verb, entry.name, words, options)

@@ -71,7 +71,9 @@ def _as_float(array: Array, name: str) -> Array:
     if array.dtype.kind == "f" or array.dtype.name == "bfloat16":
         if array.dtype.name in ("float16", "bfloat16"):
             return array.astype(np.float32)
-        return array if array.dtype.itemsize in (4, 8) else array.astype(np.float64)
+        # Compiled code reads the machine's own byte order.
+        native = array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+        return native if native.dtype.itemsize in (4, 8) else native.astype(np.float64)
     if array.dtype.kind in "iub":
         return array.astype(np.float64)
     raise InputError(f"{name} has dtype {array.dtype}; give numbers")

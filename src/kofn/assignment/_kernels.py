@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numba as nb
 import numpy as np
+from numba.core.sigutils import normalize_signature
 
 from kofn.objectives._kernels import GROUP, LANES, _load, _tile
 
@@ -12,13 +15,21 @@ _INNER = {"nogil": True, "error_model": "numpy"}
 _OUTER = {**_INNER, "cache": True}
 
 
-def _both(signature: str) -> list[str]:
-    """The signature for float32 and for float64, written `T`."""
-    return [signature.replace("T", kind) for kind in ("f4", "f8")]
+def _both(signature: str, read: int = 0) -> list[Any]:
+    """The signature for float32 and for float64, written `T`.
+
+    The first `read` arguments are only read, so that memory-mapped and locked input will do.
+    """
+    out = []
+    for kind in ("f4", "f8"):
+        arguments, result = normalize_signature(signature.replace("T", kind))
+        locked = [nb.types.Array(a.dtype, a.ndim, a.layout, readonly=True) for a in arguments[:read]]
+        out.append(result(*locked, *arguments[read:]))
+    return out
 
 
 @nb.njit(
-    _both("void(T[:,::1],T[:,::1],f8[::1],i8[::1],b1,f8,i8,i8,T[:,::1],T[:,::1],T[:,::1])"),
+    _both("void(T[:,::1],T[:,::1],f8[::1],i8[::1],b1,f8,i8,i8,T[:,::1],T[:,::1],T[:,::1])", read=4),
     fastmath={"contract"},
     **_OUTER,
 )
@@ -134,7 +145,7 @@ def _lowered(row, m, nearest, near, second, weights):  # type: ignore[no-untyped
 _STATE = "T[:,::1],i4[::1],i4[::1],T[::1],T[::1],f8[::1],f8[::1]"
 
 
-@nb.njit(_both(f"void(T[:,::1],i8,i8[::1],u1[::1],{_STATE},f8[::1],f8,i8[::1])"), **_OUTER)
+@nb.njit(_both(f"void(T[:,::1],i8,i8[::1],u1[::1],{_STATE},f8[::1],f8,i8[::1])", read=1), **_OUTER)
 def sweep(  # type: ignore[no-untyped-def]
     rows, start, medoids, is_medoid, to_medoid, nearest, runner, near, second, weights, removal, loss, tolerance, counts
 ):
@@ -166,7 +177,9 @@ def sweep(  # type: ignore[no-untyped-def]
             counts[1] += 1
 
 
-@nb.njit(_both("void(T[:,::1],i8,u1[::1],i4[::1],T[::1],T[::1],f8[::1],f8[::1],b1,f8,f8[::1],i8[::1])"), **_OUTER)
+@nb.njit(
+    _both("void(T[:,::1],i8,u1[::1],i4[::1],T[::1],T[::1],f8[::1],f8[::1],b1,f8,f8[::1],i8[::1])", read=1), **_OUTER
+)
 def best_swap(  # type: ignore[no-untyped-def]
     rows, start, is_medoid, nearest, near, second, weights, removal, naive, margin, best, found
 ):
@@ -191,7 +204,7 @@ def best_swap(  # type: ignore[no-untyped-def]
                 found[0], found[1] = start + b, m
 
 
-@nb.njit(_both(f"f8(T[::1],i8,{_STATE})"), **_OUTER)
+@nb.njit(_both(f"f8(T[::1],i8,{_STATE})", read=1), **_OUTER)
 def swap(row, m, to_medoid, nearest, runner, near, second, weights, removal):  # type: ignore[no-untyped-def]
     """`_swap`, for callers outside."""
     return _swap(row, m, to_medoid, nearest, runner, near, second, weights, removal)
@@ -263,7 +276,7 @@ def _admit(scores, items, size, score, item):  # type: ignore[no-untyped-def]
     return -1
 
 
-@nb.njit(_both("void(T[:,::1],i8[::1],i8[::1],b1,i4[:,::1],i8[::1],T[::1],i4[::1],f8[::1])"), **_OUTER)
+@nb.njit(_both("void(T[:,::1],i8[::1],i8[::1],b1,i4[:,::1],i8[::1],T[::1],i4[::1],f8[::1])", read=1), **_OUTER)
 def defer(scores, room, offsets, reroute, held, asked, heap_scores, heap_items, most):  # type: ignore[no-untyped-def]
     """Items ask for bins from their best on, a full bin keeps its highest scores: held[i] are item i's bins, else -1.
 

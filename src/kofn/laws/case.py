@@ -160,4 +160,4 @@ def near(a: float, b: float, rtol: float, scale: float = 0.0) -> bool:
     """Equal to `rtol` of the larger of the two (and of `scale`, where sums cancel)."""
     if np.isnan(a) or np.isnan(b):
         return bool(np.isnan(a) and np.isnan(b))
-    return bool(abs(a - b) <= rtol * max(abs(a), abs(b), scale))
+    return bool(a == b or abs(a - b) <= rtol * max(abs(a), abs(b), scale))

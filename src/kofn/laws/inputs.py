@@ -45,12 +45,14 @@ def numbers(draw: Draw, shape: tuple[int, ...], *, ties: bool = True, low: int =
 
 
 def laid_out(draw: Draw, array: NDArray[Any]) -> Any:
-    """The same numbers as another caller would hold them: float32, a list, Fortran order, strided, read-only."""
-    kind = draw(st.sampled_from(("plain", "plain", "float32", "list", "fortran", "strided", "readonly", "reversed")))
+    """The same numbers as another caller would hold them: float32, a list, other orders, strided, read-only."""
+    kind = draw(st.sampled_from(("plain", "float32", "list", "fortran", "strided", "readonly", "reversed", "swapped")))
     if kind == "float32":
         return array.astype(np.float32)
     if kind == "list":
         return array.tolist()
+    if kind == "swapped":
+        return array.astype(array.dtype.newbyteorder("S"))
     if kind == "fortran":
         return np.asfortranarray(array)
     if kind == "strided":

@@ -199,6 +199,9 @@ def _set_value(case: Case) -> None:
     assert rule is not None
     counted = rule.value(plan.indices)
     scale = math.fsum(np.abs(rule.table[plan.indices]).tolist()) if rule.kind == "sum" else 0.0
+    if rule.kind == "radius":
+        # Below the rounding of the largest distance, distances are nothing.
+        scale = float(np.finfo(np.float64).eps * rule.table.max())
     _agree(case, "value", plan.value, counted, scale)
     if not plan.info.get("additive", True):
         return
@@ -210,7 +213,9 @@ def _set_value(case: Case) -> None:
 def _medoid_loss(case: Case) -> None:
     plan, rule = case.plan, set_function(case)
     assert rule is not None
-    _agree(case, "value", plan.value, rule.value(plan.medoids))
+    # Below the rounding of the largest distance, distances are nothing.
+    nothing = float(np.finfo(np.float64).eps * rule.table.max() * rule.weights.sum())
+    _agree(case, "value", plan.value, rule.value(plan.medoids), nothing)
     own = rule.table[np.arange(case.n), plan.medoids[plan.labels]]
     least = rule.table[:, plan.medoids].min(axis=1)
     if not np.allclose(own, least, rtol=case.rtol, atol=case.rtol * rule.table.max()):

@@ -103,28 +103,33 @@ def _step_not_greedy(case: Case, rule: SetFunction, sets: Bools, begin: int) -> 
         return f"the first picks are {picks[:begin]}, asked {_first(case)}"
     for t in range(begin, len(picks) + 1):
         now = rule.value(picks[:t])
+        slack = _slack(case) * max(abs(rule.value(picks)), abs(now), 1e-300)
         keys = {
-            item: _key(rule.value([*picks[:t], item]) - now, None if costs is None else float(costs[item]))
+            item: _key(rule.value([*picks[:t], item]) - now, None if costs is None else float(costs[item]), slack)
             for item in range(case.n)
             if item not in picks[:t] and _open(sets, [*picks[:t], item])
         }
-        top = max(keys.values(), default=-math.inf)
-        slack = _slack(case) * max(abs(rule.value(picks)), abs(now), 1e-300)
-        if costs is not None:
+        free, top = max(keys.values(), default=(False, -math.inf))
+        if costs is not None and not free:
             slack = slack / max(min((float(cost) for cost in costs if cost > 0), default=math.inf), 1e-300)
         if t == len(picks):
             return f"stopped at {t} picks with {top!r} more to gain" if top > slack and "k" not in case.words else ""
         if picks[t] not in keys:
             return f"pick {t}, row {picks[t]}, leaves the rest impossible"
-        if keys[picks[t]] < top - slack:
-            return f"pick {t}, row {picks[t]}, adds {keys[picks[t]]!r}; {top!r} was open"
+        mine = keys[picks[t]]
+        if costs is not None and costs[picks[t]] == 0 and not mine[0] and mine[1] >= -slack:
+            # Free, and worth nothing but rounding: first or last, as rounding will have it.
+            continue
+        if mine[0] != free or mine[1] < top - slack:
+            return f"pick {t}, row {picks[t]}, adds {mine[1]!r}; {top!r} was open"
     return ""
 
 
-def _key(gain: float, cost: float | None) -> float:
+def _key(gain: float, cost: float | None, slack: float) -> tuple[bool, float]:
+    """What greedy ranks by: what is free and adds something comes first, then the gain or the gain per cost."""
     if cost is None:
-        return gain
-    return gain / cost if cost > 0 else math.inf if gain > 0 else gain
+        return False, gain
+    return (gain > slack, gain) if cost == 0 else (False, gain / cost)
 
 
 @law("swap-optimal")

@@ -133,8 +133,8 @@ class FacilityLocation:
             )
         space = geometry(self._given, self.metric)
         self._unit = space.unit
-        # Once the kernels are loaded nothing waits for them. Both ways give the same picks and gains to the last bit; only
-        # the bound, which rests on rounded gains and their tolerance, may differ by that rounding.
+        # Once the kernels are loaded nothing waits for them. Both ways give the same picks and gains to the last bit;
+        # only the bound, which rests on rounded gains and their tolerance, may differ by that rounding.
         loaded = n > _ALWAYS_SMALL and "kofn.objectives._kernels" in sys.modules
         if not loaded and is_small(n, d) and 48 * n * n <= room:
             return Table(space.table(), 1, space.top, n_threads)

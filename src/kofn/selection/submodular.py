@@ -20,6 +20,8 @@ from kofn.registry import method
 
 # How many stale candidates are re-evaluated at once: enough to make one blocked pass worth its while.
 _LEAST_BATCH, _MOST_BATCH = 16, 1024
+# A free item ranks as if it cost 2^-900: before all that is not free, and still by its gain.
+_FREE = 900
 # The bound costs a sort of the pool, so it is taken at this many points along the way and at the end.
 _BOUNDS_TAKEN = 8
 # Candidates evaluated between two looks at the clock.
@@ -180,18 +182,17 @@ def _greedy(given: dict[str, Any], *, lazy: bool) -> Selection:
     with Control(time_limit=given["time_limit"], progress=given["progress"], total=total, what="picking") as control:
         search = _Search(rule, rules, control, lazy)
         search.run()
+        if (tight_bound or search.eager) and not search.stopped:
+            search.tighten()
         single = search.better_single()
         if single is not None:
             first = np.array([single], np.int64)
             # The best single item beats the whole cost-benefit run: start from it and fill up.
             again = Constraints.of(rules.n, **{**{w: given[w] for w in words}, "start": first})
-            second = _Search(make() if unused is None else unused, again, control, lazy)
+            second = _Search(make() if unused is None else unused, again, control, lazy, asked=rules)
             second.run()
-            second.calls_before, second.bound = rule_calls(rule), min(second.bound, search.bound)
-            second.asked = rules
+            second.calls_before, second.bound = rule_calls(rule), search.bound
             search = second
-        if (tight_bound or search.eager) and not search.stopped:
-            search.tighten()
     return search.plan(_named(name))
 
 
@@ -211,10 +212,12 @@ class _Stopped(Exception):
 class _Search:
     """One greedy run: stale gains are upper bounds (with the objective's tolerance), near-ties are settled exactly."""
 
-    def __init__(self, rule: Any, rules: Constraints, control: Control, lazy: bool) -> None:
+    def __init__(
+        self, rule: Any, rules: Constraints, control: Control, lazy: bool, *, asked: Constraints | None = None
+    ) -> None:
         self.rule, self.rules, self.control, self.lazy = rule, rules, control, lazy
         # What was asked for: the guarantee is for this, also where the run starts from an item of its own choice.
-        self.asked = rules
+        self.asked = asked or rules
         self.tolerance = 0.0
         # How far each upper value may be off: the tolerance when it was taken, which falls as the run goes on.
         self.error = np.zeros(rules.n)
@@ -271,13 +274,13 @@ class _Search:
         self.upper[item] = self.exact_upper[item] = 0.0
 
     def _keys(self, gains: NDArray[np.float64], items: NDArray[np.int64]) -> NDArray[np.float64]:
-        """What the search ranks by: the gain, or the gain per cost; what is free comes before what is not."""
+        """What the search ranks by: the gain, or the gain per cost; what is free comes first, by its gain."""
         if self.rules.costs is None:
             return gains
         costs = self.rules.costs[items].astype(np.float64)
         with np.errstate(divide="ignore", invalid="ignore"):
             ratio = gains / costs
-        return np.where(costs > 0, ratio, np.where(gains > 0, np.inf, gains))
+        return np.where(costs > 0, ratio, np.where(gains > 0, np.ldexp(gains, _FREE), gains))
 
     def _poll(self) -> None:
         if self.control.stopped():
@@ -369,7 +372,8 @@ class _Search:
         return item if value > math.fsum(self.gains) and item not in self.picks[:1] else None
 
     def _bound(self) -> None:
-        if not (self.rule.submodular and self.rule.monotone):
+        # A run that starts from an item of its own choice bounds only the plans that hold this item.
+        if not (self.rule.submodular and self.rule.monotone) or self.asked is not self.rules:
             return
         picked = np.zeros(self.rules.n, bool)
         picked[self.picks] = True
