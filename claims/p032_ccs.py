@@ -25,8 +25,8 @@ NOISE, NETWORKS, HELD_OUT = 0.05, 3, 4000
 CUTOFFS = {"30%": (0.0, 0.05, 0.1), "90%": (0.05, 0.1, 0.2, 0.3), "95%": (0.05, 0.1, 0.2, 0.3)}
 # The paper's effects on CIFAR-10 at 90% are 7.04 points over random and 19.56 over the hardest; these hold elsewhere.
 OVER_RANDOM, OVER_HARDEST = 0.01, 0.19
-# "Comparable at low pruning rates" has no number in the paper: at 30% it may be a point below any other rule, with
-# certainty, not on average. Half a point does not hold so: on the mixture it is about 0.3 points below the hardest rows.
+# "Comparable at low pruning rates" has no number in the paper: at 30% it may be a point below any other rule, by the
+# lower limit, not the mean. Half a point does not hold so: on the mixture it is about 0.3 below the hardest rows.
 NEAR = {"random": -0.01, "hardest": -0.01, "hardest after cutoff": -0.01}
 
 Ints = NDArray[np.int64]
