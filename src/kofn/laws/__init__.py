@@ -1,9 +1,17 @@
 """Laws of plans: what every plan keeps, and what a method promises by declaring a trait.
 
-    case = Case.of("select", "lazy_greedy", {"X": X, "k": 3})
-    LAWS["sandwich"](case)        # raises LawBroken, or tells whether there was anything to check
+`LAWS[name](case)` raises `LawBroken`, or returns whether there was anything to check. `laws_of(entry)` are the names
+that apply to a method: those of every plan, those of its verb, and its traits. Strategies that draw problems are in
+`kofn.laws.generators`, which needs Hypothesis and is imported by name.
 
-Strategies that draw problems are in `kofn.laws.generators`, which needs Hypothesis and is imported by name.
+>>> case = Case.of("select", "top_k", {"scores": [3.0, 9.0, 5.0], "k": 2})
+>>> LAWS["sandwich"](case)
+True
+>>> import dataclasses
+>>> wrong = dataclasses.replace(case, plan=dataclasses.replace(case.plan, value=15.0, bound=15.0))
+>>> LAWS["sandwich"](wrong)
+Traceback (most recent call last):
+kofn.laws.case.LawBroken: select/top_k breaks 'sandwich': value 15.0 is better than the optimum 14.0
 """
 
 from __future__ import annotations
