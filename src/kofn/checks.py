@@ -245,6 +245,18 @@ def costs(value: Any, name: str = "costs") -> Array:
     return array
 
 
+def spread_costs(value: Any, shape: tuple[int, ...], name: str = "costs") -> Any:
+    """The costs of a table's entries, row by row, from one cost an entry or one a column; of items as they are."""
+    if len(shape) == 1 or is_sparse(value):
+        return value
+    array = _as_array(value, name)
+    if array.shape in (shape, shape[1:]):
+        return np.broadcast_to(array, shape).reshape(-1)
+    if array.shape != (shape[0] * shape[1],):
+        raise InputError(f"{name} has shape {array.shape}; give one an entry, {shape}, or one a column, ({shape[1]},)")
+    return array
+
+
 def number(value: Any, name: str) -> float | int:
     """A finite, non-negative number; integers stay integers."""
     if not is_number(value):

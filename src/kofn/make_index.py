@@ -13,6 +13,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from kofn.checks import VOCABULARY
+from kofn.objectives.base import GREEDY, OBJECTIVES
 from kofn.registry import HOMES, VERBS, Entry
 
 HERE = Path(__file__).parent
@@ -148,6 +149,15 @@ def docs_text(index: dict[str, dict[str, Entry]]) -> str:
             }
             lines += [f"### `{name}`", "", entry.summary, ""]
             lines += [f"- {key}: {value}" for key, value in facts.items() if value] + [""]
+    lines += ["", "## Objectives", ""]
+    lines += [
+        "What the greedy searches maximise: `objective=` takes a name, `name(parameter=value)`, a weighted sum such as",
+        '`"0.7*facility_location + 0.3*modular"`, or an object with `gains`, `add` and `value`.',
+        "",
+        "| objective | is | needs | declares |",
+        "|---|---|---|---|",
+    ]
+    lines += [f"| `{name}` | " + " | ".join(OBJECTIVES[name].row().values()) + " |" for name in GREEDY]
     return "\n".join(lines).rstrip() + "\n"
 
 

@@ -46,12 +46,18 @@ def build(verb: str, given: Mapping[str, Any], ids: Any = None) -> Problem:
     for name, value in given.items():
         if name == "weights" and verb == "combine":
             checked[name] = checks.signed_weights(value)
-        elif name not in late:
+        elif name not in late and name != "costs":
             checked[name] = checks.argument(name, value)
     source = next((name for name in INPUTS if name in checked), None)
     if source is None:
         raise InputError(f"nothing to {verb} from: give one of {', '.join(INPUTS)}")
     n = _length(source, checked[source])
+    shape = (n,)
+    if verb == "select" and source == "scores" and checked["scores"].ndim == 2:
+        # A table of scores is a pool of entries, row by row; elsewhere each row is an item.
+        n, shape = checked["scores"].size, checked["scores"].shape
+    if "costs" in given:
+        checked["costs"] = checks.costs(checks.spread_costs(given["costs"], shape))
     for name in _PER_ITEM + (("weights",) if verb != "combine" else ()):
         if name in checked:
             checks.same_length(n, source, name, len(checked[name]))

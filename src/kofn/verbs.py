@@ -233,7 +233,7 @@ def compare(
                         if v is not None and word in VOCABULARY
                     }
                     rule = objective or ("facility_location" if words.keys() & {"X", "similarity"} else "modular")
-                    kept = base.OBJECTIVES[rule][1] if isinstance(rule, str) else words
+                    kept = base.words_of(rule) if isinstance(rule, str) else set(words)
                     judge = base.build(
                         rule, {w: v for w, v in words.items() if w in kept}, known=tuple(base.OBJECTIVES)
                     )

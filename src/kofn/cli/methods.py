@@ -21,7 +21,11 @@ def command(verb: str | None, given: str | None, as_json: bool) -> None:
     \b
     kofn methods assign
     kofn methods --given scores,capacity
+    kofn methods objectives
     """
+    if verb == "objectives":
+        _objectives(as_json)
+        return
     words = {word.strip() for word in given.split(",")} if given else set()
     for word in words:
         if word not in VOCABULARY:
@@ -41,19 +45,33 @@ def command(verb: str | None, given: str | None, as_json: bool) -> None:
     _table(rows)
 
 
+def _objectives(as_json: bool) -> None:
+    """What `--objective` may name."""
+    from kofn.objectives.base import GREEDY, OBJECTIVES
+
+    rows = [{"objective": name, **OBJECTIVES[name].row()} for name in GREEDY]
+    click.echo(json.dumps(rows, indent=2)) if as_json else _print(rows)
+
+
 def _plain(value: object) -> object:
     return dict(value) if isinstance(value, Mapping) else value
 
 
-def _table(rows: list[registry.Entry]) -> None:
+def _table(entries: list[registry.Entry]) -> None:
+    _print(
+        [{"verb": e.verb, "method": e.name, "does": e.summary, "needs": e.inputs, "exact": e.exact} for e in entries]
+    )
+
+
+def _print(rows: list[dict[str, str]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, show_edge=False)
-    for name in ("verb", "method", "does", "needs", "exact"):
-        table.add_column(name, overflow="fold", style="bold" if name == "method" else None)
-    for entry in rows:
-        table.add_row(entry.verb, entry.name, entry.summary, entry.inputs, entry.exact)
+    for name in rows[0]:
+        table.add_column(name, overflow="fold", style="bold" if name in ("method", "objective") else None)
+    for row in rows:
+        table.add_row(*row.values())
     console = Console()
     # A pipe has no width of its own; a table folded to 80 columns there helps nobody.
     if not console.is_terminal:

@@ -30,7 +30,7 @@ from kofn.cli.options import VerbCommand
 @click.option("--include", metavar="IDS_OR_FILE", help="Ids that must be picked: a,b,c or a file.")
 @click.option("--exclude", metavar="IDS_OR_FILE", help="Ids that must not be picked.")
 @click.option("--start", metavar="OLD_PICKS", help="Go on from these picks: a plan or a file of ids.")
-@click.option("--objective", metavar="NAME", help="facility_location (default) or modular (with --score).")
+@click.option("--objective", metavar="NAME", help="facility_location (default), modular (with --score), ...: `kofn methods objectives`.")
 @click.option("--metric", metavar="NAME", help="euclidean (default), sqeuclidean, cosine, precomputed.")
 @click.option("--dedupe", type=float, metavar="COSINE", help="Drop near-duplicates first, from this cosine on.")
 @click.option("--images", metavar="ARRAY", help="Array of an .npz with one image a row, for the report.")

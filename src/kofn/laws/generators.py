@@ -16,12 +16,15 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from kofn.laws import inputs
+from kofn.laws.functions import gather
 from kofn.laws.inputs import Draw
+from kofn.objectives import base
 from kofn.registry import DERIVE, Entry
 
 # What qualifies which inputs: a metric reads rows, weights count the items of a pool that is compared pair by pair.
 _QUALIFIES = {"metric": {"X"}, "weights": {"X", "distances", "similarity", "members", "rankings"}}
-_OBJECTIVE = {"X": "facility_location", "similarity": "facility_location", "scores": "modular"}
+# A stale gain is an upper bound only of a submodular function; these methods look at every gain afresh.
+_ANY_FUNCTION = ("naive_greedy",)
 _LABELS: tuple[Callable[[int], Any], ...] = (str, int, lambda code: f"group {code}")
 
 
@@ -54,8 +57,8 @@ def calls(draw: Draw, entry: Entry, *, law: str = "", most: int = 7) -> Call:
         _bins(draw, entry, n, given)
     elif entry.verb == "allocate":
         _spend(draw, entry, given, options, plain=law == "concave")
-    if "objective" in entry.accepted and draw(st.booleans()):
-        given["objective"] = next(name for word, name in _OBJECTIVE.items() if word in given)
+    if "objective" in entry.accepted and draw(st.integers(0, 3)):
+        _objective(draw, entry, given, options)
     if "seed" in entry.accepted:
         given["seed"] = draw(st.integers(0, 2**40))
     for name in entry.options:
@@ -167,6 +170,25 @@ def _quotas(draw: Draw, n: int, witness: NDArray[np.int64], given: dict[str, Any
         given["groups"] = [label(code) for code in codes.tolist()]
 
 
+def _objective(draw: Draw, entry: Entry, given: dict[str, Any], options: dict[str, Any]) -> None:
+    """One of the objectives that can be built from what is given, with parameters of its own."""
+    able = [
+        name
+        for name, known in base.OBJECTIVES.items()
+        if name in base.GREEDY
+        and given.keys() & set(known.sources)
+        and (known.submodular or entry.name in _ANY_FUNCTION)
+    ]
+    name = draw(st.sampled_from(able))
+    text = OBJECTIVES[name](draw, given, options) if name in OBJECTIVES else name
+    if text is None:
+        return
+    for word in ("weights", "metric"):
+        if word in given and word not in base.words_of(text):
+            del given[word]
+    given["objective"] = text
+
+
 def _bins(draw: Draw, entry: Entry, n: int, given: dict[str, Any]) -> None:
     """k groups, or bins with a capacity that holds every item that lists one."""
     if "k" in entry.accepted and "scores" not in given:
@@ -239,6 +261,9 @@ def _chosen(name: str, *values: Any) -> Callable[[Draw, Mapping[str, Any], dict[
     return pick
 
 
+# Objectives by name: a drawer of the text to ask for, None where these inputs do not suit it; the others by name alone.
+OBJECTIVES: dict[str, Callable[[Draw, dict[str, Any], dict[str, Any]], str | None]] = {**gather("OBJECTIVES")}
+
 # Options by name, for every method that has one of that name; the others keep their defaults.
 OPTIONS: dict[str, Callable[[Draw, Mapping[str, Any], dict[str, Any]], None]] = {
     "overflow": _overflow,
@@ -248,4 +273,6 @@ OPTIONS: dict[str, Callable[[Draw, Mapping[str, Any], dict[str, Any]], None]] = 
     "n_strata": _chosen("n_strata", 1, 2, 50),
     "tight_bound": _chosen("tight_bound", True, False),
     "statistic": _chosen("statistic", True, None),
+    "eps": _chosen("eps", 0.01, 0.1, 0.5),
+    **gather("OPTIONS"),
 }

@@ -6,6 +6,7 @@ columns, sums are exact. `info["objective"]` names the function that a plan's `v
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 from collections.abc import Callable, Mapping
@@ -17,8 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kofn import dispatch
-from kofn.checks import VOCABULARY, is_sparse
+from kofn.checks import VOCABULARY, InputError, is_sparse
 from kofn.laws.case import Case, broken, near
+from kofn.laws.functions import gather
+from kofn.objectives import base
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -66,50 +69,144 @@ def item_weights(case: Case) -> Floats:
 
 @dataclass(frozen=True)
 class SetFunction:
-    """A set function as a table: the value of one set, and of many sets given as rows of a mask."""
+    """A set function written out plainly, and what may be expected of it.
 
-    table: Floats
-    weights: Floats
-    kind: str
+    `scale` is the size of the terms that a value is summed from: below its rounding, differences are nothing.
+    """
 
-    def value(self, picks: Any) -> float:
-        """The value of one set."""
-        picks = np.asarray(picks, np.int64)
-        if self.kind == "sum":
-            return math.fsum(self.table[picks].tolist())
-        if not len(picks):
-            return 0.0 if self.kind == "most" else math.inf
-        nearest = self.table[:, picks].max(axis=1) if self.kind == "most" else self.table[:, picks].min(axis=1)
-        return math.fsum((self.weights * nearest).tolist()) if self.kind != "radius" else float(nearest.max())
+    name: str
+    value: Callable[[Any], float]
+    many: Callable[[Bools], Floats] | None = None
+    scale: Callable[[Any], float] = lambda _picks: 0.0
+    submodular: bool = True
+    monotone: bool | None = True
 
     def values(self, masks: Bools) -> Floats:
-        """The value of each set."""
-        if self.kind == "sum":
-            return masks @ self.table
-        empty = 0.0 if self.kind == "most" else math.inf
-        best = np.full((len(masks), len(self.table)), empty)
+        """The value of each set, given as rows of a mask."""
+        if self.many is not None:
+            return self.many(masks)
+        return np.array([self.value(np.flatnonzero(mask)) for mask in masks])
+
+    def is_monotone(self, n: int) -> bool:
+        """Whether adding an item never lowers the value; looked at for every set where it depends on the numbers."""
+        if self.monotone is not None:
+            return self.monotone
+        masks = (np.arange(2**n)[:, None] >> np.arange(n)) & 1 == 1
+        values = self.values(masks)
+        lifts = [values[masks[:, item]] - values[~masks[:, item]] for item in range(n)]
+        return bool(min(float(lift.min()) for lift in lifts) >= -1e-12 * float(np.abs(values).max()))
+
+
+def from_table(name: str, table: Floats, weights: Floats, kind: str) -> SetFunction:
+    """A function read off a table: the sum of its entries, or its columns' "most", "least" or "radius" in each row."""
+    empty = 0.0 if kind == "most" else math.inf
+    join = np.maximum if kind == "most" else np.minimum
+
+    def value(picks: Any) -> float:
+        picks = np.asarray(picks, np.int64)
+        if kind == "sum":
+            return math.fsum(table[picks].tolist())
+        if not len(picks):
+            return empty
+        nearest = join.reduce(table[:, picks], axis=1)
+        return math.fsum((weights * nearest).tolist()) if kind != "radius" else float(nearest.max())
+
+    def many(masks: Bools) -> Floats:
+        if kind == "sum":
+            return masks @ table
+        best = np.full((len(masks), len(table)), empty)
         for item in range(masks.shape[1]):
-            join = np.maximum if self.kind == "most" else np.minimum
-            best = np.where(masks[:, [item]], join(best, self.table[:, item]), best)
-        if self.kind == "radius":
+            best = np.where(masks[:, [item]], join(best, table[:, item]), best)
+        if kind == "radius":
             out: Floats = best.max(axis=1)
             return out
         with np.errstate(invalid="ignore"):
-            return best @ self.weights
+            return best @ weights
+
+    def scale(picks: Any) -> float:
+        if kind == "sum":
+            return math.fsum(np.abs(table[np.asarray(picks, np.int64)]).tolist())
+        # Below the rounding of the largest distance, distances are nothing.
+        return float(np.finfo(np.float64).eps * table.max()) if kind == "radius" else 0.0
+
+    return SetFunction(name, value, many, scale, kind in ("sum", "most"), None if kind == "sum" else True)
 
 
 def set_function(case: Case) -> SetFunction | None:
     """The set function that the case's plan names, None where it names none or the user's own."""
     name = case.plan.info.get("objective")
-    if name == "modular":
-        return SetFunction(np.asarray(case.words["scores"], np.float64), np.ones(case.n), "sum")
-    if name == "facility_location":
-        return SetFunction(_similarity(case), item_weights(case), "most")
-    if name == "k_center":
-        return SetFunction(distances(case), np.ones(case.n), "radius")
-    if name == "k_medoids":
-        return SetFunction(distances(case), item_weights(case), "least")
-    return None
+    if not isinstance(name, str):
+        return None
+    known = functions()
+    if name in known:
+        return _part(case, base.Term(name))
+    try:
+        terms = base.parse(name, known)
+    except InputError:
+        return None
+    parts = [(term.weight, _part(case, term)) for term in terms]
+    if len(parts) == 1 and terms[0].weight == 1:
+        return parts[0][1]
+    return SetFunction(
+        name,
+        lambda picks: math.fsum(weight * part.value(picks) for weight, part in parts),
+        lambda masks: np.sum([weight * part.values(masks) for weight, part in parts], axis=0),
+        lambda picks: math.fsum(weight * part.scale(picks) for weight, part in parts),
+        all(part.submodular for _, part in parts),
+        True if all(part.monotone for _, part in parts) else None,
+    )
+
+
+def _part(case: Case, term: base.Term) -> SetFunction:
+    made = functions()[term.name](case, **term.parameters)
+    if isinstance(made, SetFunction):
+        return made
+    known = base.OBJECTIVES.get(term.name)
+    value: Callable[[Any], float] = made
+    alone = max((abs(value(np.array([item], np.int64))) for item in range(case.n)), default=0.0)
+    return SetFunction(
+        term.name,
+        value,
+        scale=lambda _picks: alone * case.n,
+        submodular=known is None or known.submodular,
+        monotone=None if known is None else known.monotone,
+    )
+
+
+def _modular(case: Case) -> SetFunction:
+    return from_table("modular", np.asarray(case.words["scores"], np.float64).ravel(), np.ones(case.n), "sum")
+
+
+def _facility_location(case: Case) -> SetFunction:
+    return from_table("facility_location", _similarity(case), item_weights(case), "most")
+
+
+def _k_center(case: Case) -> SetFunction:
+    return from_table("k_center", distances(case), np.ones(case.n), "radius")
+
+
+def _k_medoids(case: Case) -> SetFunction:
+    return from_table("k_medoids", distances(case), item_weights(case), "least")
+
+
+@functools.cache
+def functions() -> dict[str, Callable[..., Any]]:
+    """name -> the function from a case and the objective's own parameters: those below and every family's."""
+    return {**FUNCTIONS, **gather("FUNCTIONS")}
+
+
+@functools.cache
+def recounts() -> dict[str, Callable[[Case], None]]:
+    """name -> the check of plans that are no set functions: those below and every family's."""
+    return {**RECOUNTS, **gather("RECOUNTS")}
+
+
+FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "modular": _modular,
+    "facility_location": _facility_location,
+    "k_center": _k_center,
+    "k_medoids": _k_medoids,
+}
 
 
 def _similarity(case: Case) -> Floats:
@@ -178,8 +275,11 @@ def hold(case: Case) -> bool:
         if math.isfinite(case.plan.value):
             raise broken(case, "recount", f"value {case.plan.value!r} has no info['objective'] that says what it is")
         return False
-    if name in RECOUNTS:
-        RECOUNTS[name](case)
+    if name in recounts():
+        recounts()[name](case)
+        return True
+    if set_function(case) is not None:
+        _set_value(case)
         return True
     own = case.given.get("objective")
     if own is None or isinstance(own, str) or type(own).__name__ != name:
@@ -197,12 +297,8 @@ def _set_value(case: Case) -> None:
     """Value of the set; where gains add up, every prefix of them as well."""
     plan, rule = case.plan, set_function(case)
     assert rule is not None
-    counted = rule.value(plan.indices)
-    scale = math.fsum(np.abs(rule.table[plan.indices]).tolist()) if rule.kind == "sum" else 0.0
-    if rule.kind == "radius":
-        # Below the rounding of the largest distance, distances are nothing.
-        scale = float(np.finfo(np.float64).eps * rule.table.max())
-    _agree(case, "value", plan.value, counted, scale)
+    scale = rule.scale(plan.indices)
+    _agree(case, "value", plan.value, rule.value(plan.indices), scale)
     if not plan.info.get("additive", True):
         return
     for t in range(len(plan.indices) + 1):
@@ -214,11 +310,12 @@ def _medoid_loss(case: Case) -> None:
     plan, rule = case.plan, set_function(case)
     assert rule is not None
     # Below the rounding of the largest distance, distances are nothing.
-    nothing = float(np.finfo(np.float64).eps * rule.table.max() * rule.weights.sum())
+    table = distances(case)
+    nothing = float(np.finfo(np.float64).eps * table.max() * item_weights(case).sum())
     _agree(case, "value", plan.value, rule.value(plan.medoids), nothing)
-    own = rule.table[np.arange(case.n), plan.medoids[plan.labels]]
-    least = rule.table[:, plan.medoids].min(axis=1)
-    if not np.allclose(own, least, rtol=case.rtol, atol=case.rtol * rule.table.max()):
+    own = table[np.arange(case.n), plan.medoids[plan.labels]]
+    least = table[:, plan.medoids].min(axis=1)
+    if not np.allclose(own, least, rtol=case.rtol, atol=case.rtol * table.max()):
         far = int(np.argmax(own - least))
         raise broken(case, "recount", f"item {far} is not with its nearest medoid: {own[far]!r} > {least[far]!r}")
 
@@ -311,9 +408,6 @@ def _borda(case: Case) -> None:
 
 
 RECOUNTS: dict[str, Callable[[Case], None]] = {
-    "modular": _set_value,
-    "facility_location": _set_value,
-    "k_center": _set_value,
     "k_medoids": _medoid_loss,
     "routed_score": _routed,
     "curves": _curves,
