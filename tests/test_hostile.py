@@ -514,6 +514,7 @@ REFUSALS: dict[str, tuple[Callable[[], Any], str]] = {
     "empty vector": (lambda: checks.vector([], "scores"), "scores is empty"),
     "weight below zero": (lambda: checks.weights([-1.0]), "weights at row 0 is -1"),
     "weights of zero": (lambda: checks.weights([0.0]), "all zero"),
+    "costs of a table": (lambda: checks.spread_costs([[1]], (2, 3)), "give one an entry, (2, 3), or one a column, (3,)"),
     "cost below zero": (lambda: checks.costs([-1]), "costs at row 0 is -1"),
     "no number": (lambda: checks.number("1", "budget"), "budget='1': give a number"),
     "no finite number": (lambda: checks.number(float("inf"), "budget"), "give a finite number"),
