@@ -71,7 +71,32 @@ OBJECTIVES: dict[str, Known] = {
     "facility_location": Known(
         "facility_location:FacilityLocation", ("X", "similarity"), "each item by the pick most similar to it"
     ),
+    "saturated_coverage": Known(
+        "coverage:SaturatedCoverage", ("X", "similarity"), "each item's summed similarity to the picks, up to a share"
+    ),
+    "graph_cut": Known(
+        "graph_cut:GraphCut",
+        ("X", "similarity"),
+        "similarity to the pool less lam x that among the picks",
+        monotone=None,
+    ),
+    "medoid_loss": Known(
+        "medoids:MedoidLoss", ("X", "distances"), "how much the picks lower the summed distance to the nearest"
+    ),
+    "feature_based": Known("coverage:FeatureBased", ("X",), "a concave function of each feature's total (X >= 0)"),
+    "weighted_coverage": Known(
+        "coverage:WeightedCoverage", ("X",), "the weight of the elements in any pick (X >= 0, dense or sparse sets)"
+    ),
+    "log_determinant": Known(
+        "determinantal:LogDeterminant", ("X", "similarity"), "log det(I + kernel of the picks)", monotone=None
+    ),
     "modular": Known("modular:Modular", ("scores",), "the sum of the scores", monotone=None),
+    "mnl_revenue": Known(
+        "assortment:MNLRevenue",
+        ("scores",),
+        "what its best part earns when customers choose by multinomial logit",
+        False,
+    ),
     "k_center": Known("kcenter:KCenter", ("X", "distances"), "the farthest item's distance to its pick", False),
 }
 # To be minimised: a rule of its own serves it, no greedy maximisation does.
@@ -123,7 +148,8 @@ def parse(text: str, known: Iterable[str] = GREEDY) -> list[Term]:
     except (SyntaxError, ValueError) as error:
         why = error.msg if isinstance(error, SyntaxError) else str(error)
         raise InputError(
-            f"objective={text!r} cannot be read ({why}); write a name, name(parameter=value), or weight*name + weight*name"
+            f"objective={text!r} cannot be read ({why}); "
+            "write a name, name(parameter=value), or weight*name + weight*name"
         ) from None
     known = list(known)
     for term in terms:
@@ -189,7 +215,7 @@ def build(objective: Any, given: Mapping[str, Any], *, known: tuple[str, ...] = 
     parts = [_make(term, made, given) for term, made in zip(terms, makers, strict=True)]
     if len(parts) == 1 and terms[0].weight == 1:
         return parts[0]
-    mixture: Any = getattr(importlib.import_module("kofn.objectives.mixtures"), "Mixture")
+    mixture: Any = importlib.import_module("kofn.objectives.mixtures").Mixture
     mixed: Objective = mixture([(term.weight, part) for term, part in zip(terms, parts, strict=True)])
     return mixed
 
@@ -211,7 +237,8 @@ def _make(term: Term, made: Any, given: Mapping[str, Any]) -> Objective:
     for key in term.parameters:
         if key not in own:
             raise InputError(
-                f"objective {term.name!r} has no parameter {key!r}; it has {', '.join(own) or 'none'}{nearest(key, own)}"
+                f"objective {term.name!r} has no parameter {key!r}; "
+                f"it has {', '.join(own) or 'none'}{nearest(key, own)}"
             )
     inputs = {word: given[word] for word in parameters if word in _WORDS and given.get(word) is not None}
     sources = [word for word in parameters if word in _SOURCES]

@@ -261,6 +261,9 @@ class Search:
         offset = getattr(self.rule, "offset", None)
         if offset is None:
             return {}
+        if not hasattr(self.rule, "total_weight"):
+            # A mixture: its value is no distance, but the part that is can be recounted.
+            return {"offset": offset}
         # (1 + cos) / 2 is 1 - (1 - cos) / 2.
         unit = 2.0 if self.rule.metric == "cosine" else 1.0
         most = offset * self.rule.total_weight

@@ -1,0 +1,267 @@
+"""What each candidate brings to each unit, wherever it is held: rows, entries of a sparse matrix, or coordinates.
+
+A unit is a feature, an element to cover, or an item of the pool; an amount is a feature's value, a membership, or a
+similarity. All holders answer alike:
+
+    sums(candidates, worth)   sum over the units of worth(amounts, units), for many candidates
+    own(candidate)            the units that one candidate brings something to, and how much
+    totals(weights)           what all candidates bring to each unit together, each counted by its weight
+
+A candidate's sum is taken in the same order whoever else is asked for, and rounding keeps the order of sums whose
+terms only fall: where a set function is submodular, its gains in float64 never rise from one pick to the next.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kofn import checks
+from kofn.checks import InputError
+from kofn.engines.threads import cores, spread
+from kofn.objectives.similarity import Floats, Geometry, geometry, is_small
+
+Ints = NDArray[np.int64]
+Units = Any  # the units' numbers, or slice(None) for all of them
+Worth = Callable[[Floats, Units], Floats]
+_ALL = slice(None)
+# Amounts looked at together: the temporaries stay in the cache of one core.
+_AT_ONCE = 1 << 18
+# Bytes beside X for each item: totals, gains and what a search keeps of them.
+_BYTES_AN_ITEM = 8 * 24
+# Amounts, what is left to reach, terms, and a copy on the way.
+_TEMPORARIES = 5
+
+
+class Amounts(Protocol):
+    """What candidates bring, however it is held."""
+
+    n: int
+    units: int
+    pairs: int  # amounts looked at so far
+    poll: Callable[[], None] | None  # called between blocks of long work; may raise
+
+    def sums(self, candidates: Ints, worth: Worth) -> Floats: ...
+
+    def own(self, candidate: int) -> tuple[Units, Floats]: ...
+
+    def totals(self, weights: Floats | None = None) -> Floats: ...
+
+
+class Dense:
+    """Row j of a matrix is what candidate j brings; `turned` reads its columns instead."""
+
+    def __init__(self, table: NDArray[Any], *, turned: bool = False) -> None:
+        self.table = table.T if turned else table
+        self.n, self.units = self.table.shape
+        self.pairs = 0
+        self.poll: Callable[[], None] | None = None
+
+    def sums(self, candidates: Ints, worth: Worth) -> Floats:
+        out = np.empty(len(candidates))
+        step = max(1, _AT_ONCE // self.units)
+        for low in range(0, len(candidates), step):
+            if low and self.poll is not None:
+                self.poll()
+            # Rows that lie together: then each is summed in the same order, however many there are.
+            block = np.ascontiguousarray(self.table[candidates[low : low + step]], np.float64)
+            out[low : low + step] = np.ascontiguousarray(worth(block, _ALL)).sum(axis=1)
+        self.pairs += len(candidates) * self.units
+        return out
+
+    def own(self, candidate: int) -> tuple[Units, Floats]:
+        self.pairs += self.units
+        return _ALL, self.table[candidate].astype(np.float64)
+
+    def totals(self, weights: Floats | None = None) -> Floats:
+        out = np.zeros(self.units)
+        step = max(1, _AT_ONCE // self.units)
+        for low in range(0, self.n, step):
+            block = self.table[low : low + step].astype(np.float64)
+            out += (block if weights is None else block * weights[low : low + step, None]).sum(axis=0)
+        self.pairs += self.n * self.units
+        return out
+
+
+class Entries:
+    """The entries of a SciPy-sparse matrix, candidate by row; only entries take time."""
+
+    def __init__(self, table: Any) -> None:
+        self.n, self.units = table.shape
+        self.starts, self.which, self.data = table.indptr.astype(np.int64), table.indices, table.data
+        self.pairs = 0
+        self.poll: Callable[[], None] | None = None
+
+    def sums(self, candidates: Ints, worth: Worth) -> Floats:
+        out = np.empty(len(candidates))
+        first = self.starts[candidates]
+        lengths = self.starts[candidates + 1] - first
+        before = np.concatenate([[0], np.cumsum(lengths)])
+        low = 0
+        while low < len(candidates):
+            if low and self.poll is not None:
+                self.poll()
+            high = max(low + 1, int(np.searchsorted(before, before[low] + _AT_ONCE, side="right")) - 1)
+            length = lengths[low:high]
+            candidate = np.repeat(np.arange(high - low), length)
+            at = np.arange(before[low], before[high]) + np.repeat(first[low:high] - before[low:high], length)
+            terms = worth(self.data[at].astype(np.float64), self.which[at])
+            # Counted in the order of the entries.
+            out[low:high] = np.bincount(candidate, terms, high - low)
+            low = high
+        self.pairs += int(lengths.sum())
+        return out
+
+    def own(self, candidate: int) -> tuple[Units, Floats]:
+        at = slice(self.starts[candidate], self.starts[candidate + 1])
+        self.pairs += int(at.stop - at.start)
+        return self.which[at], self.data[at].astype(np.float64)
+
+    def totals(self, weights: Floats | None = None) -> Floats:
+        self.pairs += len(self.data)
+        terms = self.data.astype(np.float64)
+        if weights is not None:
+            terms *= np.repeat(weights, np.diff(self.starts))
+        return np.bincount(self.which, terms, self.units).astype(np.float64)
+
+
+class Similar:
+    """Similarities c - distance between rows, computed when they are needed; nothing n x n is held.
+
+    c is the largest distance of the pool, found in one pass over all pairs when it is first needed; for `cosine` it
+    is 1 - (1 - cos) / 2 = (1 + cos) / 2, and there is nothing to find.
+    """
+
+    def __init__(self, space: Geometry, metric: str, n_threads: int | None) -> None:
+        self.space, self.n, self.units, self.pairs = space, space.n, space.n, 0
+        self.poll: Callable[[], None] | None = None
+        self.n_threads = cores(n_threads)
+        self._top: float | None = 4.0 if metric == "cosine" else None
+
+    @property
+    def top(self) -> float:
+        """c, in the unit of the space."""
+        if self._top is None:
+            self.totals()
+        assert self._top is not None
+        return self._top
+
+    def sums(self, candidates: Ints, worth: Worth) -> Floats:
+        out, top = np.empty(len(candidates)), self.top
+
+        def work(low: int, high: int) -> None:
+            distances = self._distances(candidates[low:high])
+            out[low:high] = worth(self._similarity(distances, top), _ALL).sum(axis=1)
+
+        self._blocks(len(candidates), work)
+        return out
+
+    def own(self, candidate: int) -> tuple[Units, Floats]:
+        self.pairs += self.n
+        return _ALL, self._similarity(self._distances(np.array([candidate], np.int64))[0], self.top)
+
+    def totals(self, weights: Floats | None = None) -> Floats:
+        sums, most = np.empty(self.n), np.empty(self.n)
+
+        def work(low: int, high: int) -> None:
+            distances = self._distances(np.arange(low, high))
+            most[low:high] = distances.max(axis=1)
+            sums[low:high] = (distances if weights is None else distances * weights).sum(axis=1)
+
+        self._blocks(self.n, work)
+        if self._top is None:
+            self._top = float(most.max())
+        everyone = self.n if weights is None else math.fsum(weights.tolist())
+        return self.space.unit * np.maximum(everyone * self._top - sums, 0.0)
+
+    def _similarity(self, distances: Floats, top: float) -> Floats:
+        return self.space.unit * np.maximum(top - distances, 0.0)
+
+    def _distances(self, candidates: Ints) -> Floats:
+        """Float64 distances (candidates, n) from differences, their bits those of `Geometry.distances`."""
+        from kofn.objectives import _kernels
+
+        space = self.space
+        # Compiled code takes points in fours.
+        points = space.points(np.resize(candidates, -(-len(candidates) // 4) * 4))
+        out = np.empty((len(points), self.n))
+        blocks = -(-self.n // _kernels.LANES)
+        _kernels.distances(space.columns, space.scale, points, space.squared, 0, blocks, out)
+        return out[: len(candidates)]
+
+    def _blocks(self, count: int, work: Callable[[int, int], None]) -> None:
+        """Work over blocks of candidates on all threads, asking now and then whether to go on."""
+        step = _together(self.n)
+
+        def some(skipped: int, low: int, high: int) -> None:
+            for block in range(skipped + low, skipped + high):
+                work(block * step, min((block + 1) * step, count))
+
+        blocks = -(-count // step)
+        # About a second's worth.
+        turn = max(self.n_threads, (1 << 26) // (step * self.n))
+        for low in range(0, blocks, turn):
+            if low and self.poll is not None:
+                self.poll()
+            spread(functools.partial(some, low), min(turn, blocks - low), self.n_threads, shares=4)
+        self.pairs += count * self.n
+
+
+def _together(n: int) -> int:
+    """How many candidates are looked at together."""
+    return max(4, _AT_ONCE // n // 4 * 4)
+
+
+def similarities(
+    X: Any, similarity: Any, metric: str, max_memory: int | None, n_threads: int | None, what: str
+) -> tuple[Amounts, Amounts, NDArray[Any]]:
+    """Similarities of everyone to a candidate, those of a candidate to everyone (the same holder where they are
+    equal), and the checked input.
+
+    Raises:
+        InputError: not exactly one of X and similarity, bad values, or `max_memory` too small.
+    """
+    checks.metric(metric)
+    if (X is None) == (similarity is None):
+        raise InputError(f"{what} needs X or similarity, one of them; give vectors or an (n, n) matrix")
+    if metric == "precomputed" and similarity is None:
+        X, similarity = None, X
+    if similarity is not None:
+        return _given(checks.square(similarity, "similarity"))
+    rows = checks.matrix(X)
+    n, d = rows.shape
+    room = math.inf if max_memory is None else max_memory
+    least = n * (_BYTES_AN_ITEM + 4 * d * rows.itemsize) + cores(n_threads) * _TEMPORARIES * 8 * n * _together(n)
+    if room < least:
+        raise InputError(
+            f"max_memory={max_memory} is too little for {what} on {n} rows of {d} features; give at least {least} bytes"
+        )
+    space = geometry(rows, metric)
+    if is_small(n, d) and 32 * n * n <= room:
+        # Small pools are held as a table: NumPy has it before compiled code is loaded.
+        table = space.table()
+        top = 4.0 if metric == "cosine" else float(table.max())
+        small = Dense(space.unit * np.maximum(top - table, 0.0))
+        small.pairs = n * n
+        return small, small, rows
+    wide = Similar(space, metric, n_threads)
+    return wide, wide, rows
+
+
+def _given(similarity: Any) -> tuple[Amounts, Amounts, NDArray[Any]]:
+    if checks.is_sparse(similarity):
+        toward = Entries(similarity.T.tocsr())
+        turned = similarity - similarity.T
+        same = not turned.nnz or not turned.data.any()
+        return toward, toward if same else Entries(similarity.tocsr()), similarity
+    step = max(1, _AT_ONCE // len(similarity))
+    cuts = range(0, len(similarity), step)
+    if all(np.array_equal(similarity[low : low + step], similarity[:, low : low + step].T) for low in cuts):
+        both = Dense(similarity)
+        return both, both, similarity
+    return Dense(similarity, turned=True), Dense(similarity), similarity

@@ -1,0 +1,369 @@
+"""Coverage: sums over units of a concave worth of what the picks bring to each; all monotone and submodular."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kofn import checks
+from kofn.checks import InputError
+from kofn.objectives._amounts import Amounts, Dense, Entries, Units, similarities
+from kofn.objectives.kcenter import distances_to
+from kofn.objectives.similarity import Floats
+
+Ints = NDArray[np.int64]
+
+
+class _Coverage:
+    """f(S) = sum_u h_u(sum_{j in S} a_ju) with every h_u concave, rising and 0 at 0.
+
+    What is left to the kinds: `_worth`, the rise of h_u when amounts come on top of the totals so far. Each computes it
+    so that float64 never rates the same amount higher on a larger total.
+    """
+
+    sense = "max"
+    submodular = True
+    monotone = True
+
+    def __init__(self, amounts: Amounts) -> None:
+        self._amounts = amounts
+        self.n = amounts.n
+        self.calls = 0
+        self._total = np.zeros(amounts.units)
+
+    def _worth(self, amounts: Floats, units: Units) -> Floats:
+        raise NotImplementedError
+
+    @property
+    def poll(self) -> Callable[[], None] | None:
+        """Called now and then within `gains`, None by default; it may raise to stop, and nothing is lost by that."""
+        return self._amounts.poll
+
+    @poll.setter
+    def poll(self, poll: Callable[[], None] | None) -> None:
+        self._amounts.poll = poll
+
+    def gains(self, candidates: Any) -> Floats:
+        """Marginal gains of some candidates given the picks so far."""
+        candidates = np.asarray(candidates, np.int64)
+        self.calls += len(candidates)
+        return self._amounts.sums(candidates, self._worth)
+
+    def add(self, item: int) -> float:
+        """Commit a pick; returns its gain."""
+        units, amounts = self._amounts.own(int(item))
+        gain = math.fsum(self._worth(amounts, units).tolist())
+        # A row names each of its units once.
+        self._total[units] += amounts
+        return gain
+
+
+class FeatureBased(_Coverage):
+    """f(S) = sum_u w_u g(sum_{j in S} x_ju) with g concave: every feature counts, the first bit of it the most.
+
+    Args:
+        X: features (n, m) >= 0 such as counts, probabilities or activations, dense or SciPy-sparse.
+        concave: g: "sqrt"; "log" is log(1 + t); "capped" is min(t, cap).
+        feature_weights: (m,) w_u >= 0, default 1.
+        cap: for "capped": where a feature is full, one number or (m,), default 1.
+
+    Attributes:
+        calls: gains asked for so far.
+        poll: called now and then within `gains`, None by default; it may raise to stop, and nothing is lost by that.
+
+    Raises:
+        InputError: negative or non-finite features, an unknown g, a cap <= 0 or where none is used, or weights of
+            another length than a row.
+
+    Costs: O(m) a gain, O(entries of the row) where X is sparse; a sparse X is never made dense. X is not copied.
+
+    What is exact: the gains of a candidate are the same whoever else is asked for, and from pick to pick they never
+    rise, not by rounding either (for "log" as far as the system's log1p keeps order). Equal rows tie exactly.
+
+    References:
+        Wei, Iyer, Bilmes, "Fast multi-stage submodular maximization", ICML 2014.
+
+    Examples:
+        >>> f = FeatureBased([[4.0, 0.0], [5.0, 0.0], [0.0, 1.0]])
+        >>> f.gains([0, 1, 2]).round(3).tolist()
+        [2.0, 2.236, 1.0]
+        >>> f.add(0), f.gains([1, 2]).tolist()  # sqrt(9) - 2 for more of the same, 1 for something new
+        (2.0, [1.0, 1.0])
+    """
+
+    name = "feature_based"
+
+    def __init__(self, X: Any = None, *, concave: str = "sqrt", feature_weights: Any = None, cap: Any = None) -> None:
+        self._given = _features(X, "feature_based")
+        sparse = checks.is_sparse(self._given)
+        super().__init__(Entries(self._given) if sparse else Dense(self._given))
+        m = self._amounts.units
+        self.concave = checks.choice(concave, "concave", tuple(_CONCAVE))
+        if cap is not None and concave != "capped":
+            raise InputError(f"cap={cap!r}: concave={concave!r} has no cap; use concave='capped'")
+        self._cap = _per_unit(1.0 if cap is None else cap, "cap", m)
+        if self._cap.min() <= 0:
+            raise InputError(f"cap of feature {int(self._cap.argmin())} is {self._cap.min():g}; give caps > 0")
+        self._weights = _unit_weights(feature_weights, "feature_weights", m)
+        self._rise, self._concave = _CONCAVE[concave]
+
+    def _worth(self, amounts: Floats, units: Units) -> Floats:
+        return self._weights[units] * self._rise(self._total[units], amounts, self._cap[units])
+
+    def value(self, indices: Any) -> float:
+        """f of a set from scratch, in float64, sharing nothing with the other methods."""
+        picks = np.unique(np.asarray(indices, np.int64))
+        brought = np.asarray(self._given[picks].astype(np.float64).sum(axis=0)).ravel()
+        return math.fsum((self._weights * self._concave(brought, self._cap)).tolist())
+
+
+class WeightedCoverage(_Coverage):
+    """f(S) = sum of the weights of all elements that some pick covers: weighted maximum coverage.
+
+    Args:
+        X: (n, m), dense or SciPy-sparse: item j covers element u where x_ju > 0; how much more than 0 does not matter.
+        element_weights: (m,) w_u >= 0, default 1.
+
+    Attributes:
+        calls: gains asked for so far.
+        poll: called now and then within `gains`, None by default; it may raise to stop, and nothing is lost by that.
+
+    Raises:
+        InputError: negative or non-finite entries, or weights of another length than a row.
+
+    Costs: O(elements of the item) a gain; memory is that of the entries > 0, which are copied.
+
+    What is exact: with weights that are whole numbers (below 2^53 in all) everything. Otherwise, gains are float64
+    sums in the order of the elements, the same whoever else is asked for, and they never rise from pick to pick.
+
+    References:
+        Nemhauser, Wolsey, Fisher, "An analysis of approximations for maximizing submodular set functions", 1978.
+        Khuller, Moss, Naor, "The budgeted maximum coverage problem", Information Processing Letters 1999.
+
+    Examples:
+        >>> f = WeightedCoverage([[1, 1, 0], [0, 1, 0], [0, 0, 1]], element_weights=[1.0, 1.0, 5.0])
+        >>> f.gains([0, 1, 2]).tolist()
+        [2.0, 1.0, 5.0]
+        >>> f.add(0), f.gains([1]).tolist()
+        (2.0, [0.0])
+    """
+
+    name = "weighted_coverage"
+
+    def __init__(self, X: Any = None, *, element_weights: Any = None) -> None:
+        self._sets = _memberships(_features(X, "weighted_coverage"))
+        super().__init__(Entries(self._sets))
+        self._weights = _unit_weights(element_weights, "element_weights", self._amounts.units)
+
+    def _worth(self, amounts: Floats, units: Units) -> Floats:  # noqa: ARG002 (a membership is one)
+        return self._weights[units] * (self._total[units] == 0)
+
+    def value(self, indices: Any) -> float:
+        """f of a set from scratch, in float64, sharing nothing with the other methods."""
+        covered = np.unique(self._sets[np.asarray(indices, np.int64)].indices)
+        return math.fsum(self._weights[covered].tolist())
+
+
+class SaturatedCoverage(_Coverage):
+    """f(S) = sum_i w_i min(C_i(S), alpha C_i(V)), C_i(S) = sum_{j in S} s_ij: each item is served until it has enough.
+
+    An item has enough at the share `alpha` of all the similarity that the pool has for it: the smaller alpha, the
+    sooner items that are well served stop to count. For k of n picks, alpha near k/n is where that matters: far above,
+    nothing saturates and the items that are most similar to all others win. alpha = 1 is modular.
+
+    Similarity s from rows of X: `euclidean` is c - distance with c the largest distance of the pool, `sqeuclidean`
+    c - distance^2 likewise, `cosine` is (1 + cos) / 2. Or `similarity` as given: row i is the item that is served,
+    column j the candidate that would serve it; it need not be symmetric.
+
+    Args:
+        X: vectors (n, d), float32 or float64.
+        similarity: (n, n) >= 0, dense or SciPy-sparse, missing entries 0. Instead of X.
+        metric: "euclidean" (default), "sqeuclidean", "cosine"; "precomputed" reads X as `similarity`.
+        weights: (n,) how much each item counts, >= 0, default 1.
+        alpha: in (0, 1], the share at which an item has enough.
+        max_memory: bytes of scratch beside the input; too little is refused, not exceeded.
+        n_threads: default all cores; nothing but time depends on it.
+
+    Attributes:
+        calls: gains asked for so far.
+        distance_evals: similarities looked at so far.
+        poll: called now and then within `gains`, None by default; it may raise to stop, and nothing is lost by that.
+
+    Raises:
+        InputError: not exactly one of X and similarity, negative similarities, alpha outside (0, 1], or `max_memory`
+            too small.
+
+    Costs: O(n d) a gain from X and one pass over all pairs for C_i(V), when it is first needed; O(n d) memory, only
+    pools so small that NumPy outruns compiled code are held as a table. From a sparse similarity, O(entries of the
+    column) a gain.
+
+    What is exact: distances are float64 differences. The gains of a candidate are the same whoever else is asked for
+    and for any number of threads, and from pick to pick they never rise, not by rounding either.
+
+    References:
+        Lin, Bilmes, "A class of submodular functions for document summarization", ACL 2011.
+
+    Examples:
+        >>> f = SaturatedCoverage(similarity=np.array([[1.0, 0.8, 0.0], [0.8, 1.0, 0.0], [0.0, 0.0, 1.0]]), alpha=0.5)
+        >>> f.gains([0, 1, 2]).round(3).tolist()
+        [1.7, 1.7, 0.5]
+        >>> gain = f.add(0)
+        >>> f.gains([1, 2]).round(3).tolist()
+        [0.1, 0.5]
+    """
+
+    name = "saturated_coverage"
+
+    def __init__(
+        self,
+        X: Any = None,
+        *,
+        similarity: Any = None,
+        metric: str = "euclidean",
+        weights: Any = None,
+        alpha: float = 0.1,
+        max_memory: int | None = None,
+        n_threads: int | None = None,
+    ) -> None:
+        self.alpha = checks.fraction(alpha, "alpha")
+        if not self.alpha > 0:
+            raise InputError(f"alpha={alpha!r}: items must be served something; give a share in (0, 1]")
+        toward, _, self._given = similarities(X, similarity, metric, max_memory, n_threads, "saturated coverage")
+        super().__init__(toward)
+        self._from_rows = similarity is None and metric != "precomputed"
+        self.metric = metric
+        self._weights = np.ones(self.n) if weights is None else checks.weights(weights).astype(np.float64)
+        checks.same_length(self.n, "X" if self._from_rows else "similarity", "weights", len(self._weights))
+        self._known: Floats | None = None
+        self._left = np.zeros(self.n)
+
+    @property
+    def distance_evals(self) -> int:
+        """Similarities looked at so far."""
+        return self._amounts.pairs
+
+    @property
+    def _cap(self) -> Floats:
+        """What is enough for each item."""
+        if self._known is None:
+            self._known = self.alpha * self._amounts.totals()
+        return self._known
+
+    def gains(self, candidates: Any) -> Floats:
+        """Marginal gains of some candidates given the picks so far."""
+        self._left = self._left_to_reach()
+        return super().gains(candidates)
+
+    def add(self, item: int) -> float:
+        """Commit a pick; returns its gain."""
+        self._left = self._left_to_reach()
+        return super().add(item)
+
+    def _left_to_reach(self) -> Floats:
+        return np.maximum(self._cap - self._total, 0.0)
+
+    def _worth(self, amounts: Floats, units: Units) -> Floats:
+        return self._weights[units] * np.minimum(amounts, self._left[units])
+
+    def value(self, indices: Any) -> float:
+        """f of a set from scratch, in float64, sharing nothing with the other methods but what is enough."""
+        picks = np.unique(np.asarray(indices, np.int64))
+        served = np.zeros(self.n)
+        if self._from_rows:
+            # Every item is as similar to itself as any can be.
+            top = float(self._amounts.own(0)[1][0])
+            for j in picks.tolist():
+                apart = distances_to(self._given, self._given[j], self.metric)
+                served += np.maximum(top - (apart / 2 if self.metric == "cosine" else apart), 0.0)
+        else:
+            served += np.asarray(self._given[:, picks].astype(np.float64).sum(axis=1)).ravel()
+        return math.fsum((self._weights * np.minimum(served, self._cap)).tolist())
+
+
+def _sqrt_rise(total: Floats, amounts: Floats, cap: Floats) -> Floats:  # noqa: ARG001
+    # sqrt(t + a) - sqrt(t) without cancellation, so that it falls with t in float64 too.
+    roots = np.sqrt(total + amounts) + np.sqrt(total)
+    return np.divide(amounts, roots, out=np.zeros_like(roots), where=roots > 0)
+
+
+def _log_rise(total: Floats, amounts: Floats, cap: Floats) -> Floats:  # noqa: ARG001
+    return np.log1p(amounts / (1 + total))
+
+
+def _capped_rise(total: Floats, amounts: Floats, cap: Floats) -> Floats:
+    return np.minimum(amounts, np.maximum(cap - total, 0.0))
+
+
+Rise = Callable[[Floats, Floats, Floats], Floats]
+# How much g rises when an amount comes on top of a total, and g itself.
+_CONCAVE: dict[str, tuple[Rise, Callable[[Floats, Floats], Floats]]] = {
+    "sqrt": (_sqrt_rise, lambda t, _: np.sqrt(t)),
+    "log": (_log_rise, lambda t, _: np.log1p(t)),
+    "capped": (_capped_rise, np.minimum),
+}
+
+
+def _features(X: Any, what: str) -> Any:
+    """Features >= 0, a dense matrix or one by rows with every entry once; what is not that is refused."""
+    if X is None:
+        raise InputError(f"{what} needs X, features >= 0 of shape (n, m), dense or SciPy-sparse")
+    if not checks.is_sparse(X):
+        dense = checks.matrix(X)
+        if dense.min() < 0:
+            row, column = divmod(int(dense.argmin()), dense.shape[1])
+            raise _negative(what, row, column, dense[row, column])
+        return dense
+    if X.ndim != 2 or 0 in X.shape:
+        raise InputError(f"X has shape {tuple(X.shape)}; give (n, m) with at least one row and one column")
+    from scipy import sparse
+
+    rows = sparse.csr_array(X)
+    if not rows.has_canonical_format:
+        rows = rows.copy()
+        rows.sum_duplicates()
+    if rows.dtype.kind != "f":
+        rows = rows.astype(np.float64)
+    bad = ~np.isfinite(rows.data) | (rows.data < 0)
+    if bad.any():
+        at = int(np.flatnonzero(bad)[0])
+        row = int(np.searchsorted(rows.indptr, at, side="right") - 1)
+        if not np.isfinite(rows.data[at]):
+            raise InputError(f"X at row {row}, column {rows.indices[at]} is {rows.data[at]:g}; give finite features")
+        raise _negative(what, row, int(rows.indices[at]), rows.data[at])
+    return rows
+
+
+def _negative(what: str, row: int, column: int, value: float) -> InputError:
+    return InputError(
+        f"X at row {row}, column {column} is {value:g}; {what} takes features >= 0 "
+        "(split a signed feature in two: max(x, 0) and max(-x, 0))"
+    )
+
+
+def _memberships(features: Any) -> Any:
+    """Which elements each item covers, as a sparse matrix of ones."""
+    from scipy import sparse
+
+    if checks.is_sparse(features):
+        sets = features.copy()
+        sets.data = (sets.data > 0).astype(np.float64)
+        sets.eliminate_zeros()
+        return sets
+    return sparse.csr_array(features > 0).astype(np.float64)
+
+
+def _per_unit(value: Any, name: str, m: int) -> Floats:
+    if checks.is_number(value):
+        return np.full(m, float(checks.number(value, name)))
+    given = checks.vector(value, name).astype(np.float64)
+    if len(given) != m:
+        raise InputError(f"{name} has {len(given)} values, X has {m} columns; give one a column")
+    return given
+
+
+def _unit_weights(value: Any, name: str, m: int) -> Floats:
+    return np.ones(m) if value is None else _per_unit(checks.weights(value, name), name, m)

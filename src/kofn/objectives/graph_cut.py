@@ -1,0 +1,180 @@
+"""Graph cut: how similar the picks are to the pool, less how similar they are to each other."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kofn import checks
+from kofn.objectives._amounts import similarities
+from kofn.objectives.kcenter import distances_to
+from kofn.objectives.similarity import Floats
+
+Ints = NDArray[np.int64]
+
+
+class GraphCut:
+    """f(S) = sum_{i in V} sum_{j in S} w_i s_ij - lam sum_{i, j in S} s_ij, the pairs (j, j) included: submodular.
+
+    Monotone exactly for lam <= min_j C_j / (C_j + R_j - s_jj), with C_j what j is to the pool (sum_i w_i s_ij, for the
+    first C_j) and R_j = sum_i s_ji; items with nothing in the denominator do not count. For a symmetric similarity and
+    no weights this is C_j / (2 C_j - s_jj), at least 1/2: every lam <= 1/2 is monotone, whatever the pool, and hardly
+    any larger lam where the pool is large. Beyond it, a greedy pick may have a negative gain, and guarantees that rest
+    on monotonicity do not hold: then `monotone` is False.
+
+    Similarity s from rows of X: `euclidean` is c - distance with c the largest distance of the pool, `sqeuclidean`
+    c - distance^2 likewise, `cosine` is (1 + cos) / 2. Or `similarity` as given; it need not be symmetric.
+
+    Args:
+        X: vectors (n, d), float32 or float64.
+        similarity: (n, n) >= 0, dense or SciPy-sparse, missing entries 0. Instead of X.
+        metric: "euclidean" (default), "sqeuclidean", "cosine"; "precomputed" reads X as `similarity`.
+        weights: (n,) how much it counts to be similar to each item, >= 0, default 1.
+        lam: >= 0, how much likeness among the picks costs, default 1/2.
+        max_memory: bytes of scratch beside the input; too little is refused, not exceeded.
+        n_threads: default all cores; nothing but time depends on it.
+
+    Attributes:
+        monotone: whether adding an item never lowers f, on this pool.
+        monotone_up_to: the largest lam that is monotone on this pool.
+        calls: gains asked for so far.
+        distance_evals: similarities looked at so far.
+        poll: called now and then within `gains`, None by default; it may raise to stop, and nothing is lost by that.
+
+    Raises:
+        InputError: not exactly one of X and similarity, negative similarities, lam < 0, or `max_memory` too small.
+
+    Costs: one pass over all pairs, O(n^2 d) from X, when gains are first asked for; then O(n d) a pick and O(1) a gain.
+    O(n d) memory from X, only pools so small that NumPy outruns compiled code are held as a table. From a sparse
+    similarity, O(entries), and O(entries of its row and column) a pick.
+
+    What is exact: distances are float64 differences; gains do not depend on who else is asked for or on the number of
+    threads, and from pick to pick they never rise, not by rounding either.
+
+    References:
+        Lin, Bilmes, "Multi-document summarization via budgeted maximization of submodular functions", NAACL 2010.
+        Iyer, Khargonkar, Bilmes, Asnani, "Submodular combinatorial information measures", ALT 2021 (this form).
+
+    Examples:
+        >>> f = GraphCut(similarity=np.array([[1.0, 0.8, 0.0], [0.8, 1.0, 0.0], [0.0, 0.0, 1.0]]), lam=0.5)
+        >>> f.gains([0, 1, 2]).tolist(), f.monotone
+        ([1.3, 1.3, 0.5], True)
+        >>> gain = f.add(0)
+        >>> f.gains([1, 2]).tolist()
+        [0.5, 0.5]
+    """
+
+    name = "graph_cut"
+    sense = "max"
+    submodular = True
+    # Each pick brings all gains up to date.
+    eager = True
+
+    def __init__(
+        self,
+        X: Any = None,
+        *,
+        similarity: Any = None,
+        metric: str = "euclidean",
+        weights: Any = None,
+        lam: float = 0.5,
+        max_memory: int | None = None,
+        n_threads: int | None = None,
+    ) -> None:
+        self.lam = float(checks.number(lam, "lam"))
+        self._toward, self._back, self._given = similarities(X, similarity, metric, max_memory, n_threads, "graph cut")
+        self.n = self._toward.n
+        self._from_rows = similarity is None and metric != "precomputed"
+        self.metric = metric
+        self._weights = None if weights is None else checks.weights(weights).astype(np.float64)
+        if self._weights is not None:
+            checks.same_length(self.n, "X" if self._from_rows else "similarity", "weights", len(self._weights))
+        self.calls = 0
+        self._known: tuple[Floats, Floats, Floats] | None = None
+        # What a candidate has in common with the picks, both ways.
+        self._shared = np.zeros(self.n)
+
+    @property
+    def poll(self) -> Callable[[], None] | None:
+        """Called now and then within `gains`, None by default; it may raise to stop, and nothing is lost by that."""
+        return self._toward.poll
+
+    @poll.setter
+    def poll(self, poll: Callable[[], None] | None) -> None:
+        self._toward.poll = self._back.poll = poll
+
+    @property
+    def distance_evals(self) -> int:
+        """Similarities looked at so far."""
+        return self._toward.pairs + (0 if self._back is self._toward else self._back.pairs)
+
+    @property
+    def monotone(self) -> bool:
+        """Whether adding an item never lowers f, on this pool. Known at once for lam <= 1/2 where that is enough."""
+        symmetric = self._back is self._toward and self._weights is None
+        return (symmetric and self.lam <= 0.5) or self.lam <= self.monotone_up_to
+
+    @property
+    def monotone_up_to(self) -> float:
+        """The largest lam for which f is monotone on this pool."""
+        # At the end of all picks but j: what j is to the pool against what it shares with everyone, itself once.
+        worth, _, shared = self._pool()
+        return float(np.divide(worth, shared, out=np.full(self.n, np.inf), where=shared > 0).min())
+
+    def gains(self, candidates: Any) -> Floats:
+        """Marginal gains of some candidates given the picks so far."""
+        candidates = np.asarray(candidates, np.int64)
+        self.calls += len(candidates)
+        return self._gains(candidates)
+
+    def add(self, item: int) -> float:
+        """Commit a pick; returns its gain."""
+        gain = float(self._gains(np.array([item], np.int64))[0])
+        units, amounts = self._toward.own(int(item))
+        self._shared[units] += amounts
+        if self._back is not self._toward:
+            units, amounts = self._back.own(int(item))
+        self._shared[units] += amounts
+        return gain
+
+    def value(self, indices: Any) -> float:
+        """f of a set from scratch, in float64, sharing nothing with the other methods but c."""
+        picks = np.unique(np.asarray(indices, np.int64))
+        if not len(picks):
+            return 0.0
+        if self._from_rows:
+            apart = np.array([distances_to(self._given, self._given[j], self.metric) for j in picks]).T
+            columns = np.maximum(self._top() - (apart / 2 if self.metric == "cosine" else apart), 0.0)
+        else:
+            given: Any = self._given[:, picks]
+            columns = (given.toarray() if checks.is_sparse(given) else given).astype(np.float64)
+        inside = math.fsum(columns[picks].ravel().tolist())
+        served = columns.sum(axis=1) if self._weights is None else columns.sum(axis=1) * self._weights
+        return math.fsum(served.tolist()) - self.lam * inside
+
+    def _gains(self, candidates: Ints) -> Floats:
+        worth, itself, _ = self._pool()
+        gains: Floats = worth[candidates] - self.lam * (itself[candidates] + self._shared[candidates])
+        return gains
+
+    def _pool(self) -> tuple[Floats, Floats, Floats]:
+        """What each item is to the pool, its similarity to itself, and what it shares with everyone, itself once."""
+        if self._known is None:
+            # First what takes long, and may be stopped.
+            worth = self._back.totals(self._weights)
+            inward = worth if self._weights is None else self._back.totals()
+            outward = inward if self._back is self._toward else self._toward.totals()
+            if self._from_rows:
+                itself = np.full(self.n, self._top())
+            else:
+                itself = np.asarray(self._given.diagonal()).astype(np.float64)
+            self._known = worth, itself, inward + outward - itself
+        return self._known
+
+    def _top(self) -> float:
+        """c: every item is as similar to itself as any can be."""
+        return float(self._toward.own(0)[1][0])
