@@ -166,7 +166,7 @@ class Rising:
 
 @pytest.mark.parametrize("method", [lazy_greedy, stochastic_greedy, threshold_greedy, partitioned_greedy])
 def test_a_function_without_the_promise_is_refused(method):
-    with pytest.raises(InputError, match="objective=Rising is not submodular.*naive_greedy"):
+    with pytest.raises(InputError, match=r"objective=Rising is not submodular.*naive_greedy"):
         method(X, objective=Rising(), k=2)
 
 

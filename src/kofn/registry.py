@@ -28,6 +28,8 @@ VERBS = ("select", "assign", "allocate", "combine")
 HOMES = {"select": "selection", "assign": "assignment", "allocate": "allocation", "combine": "combination"}
 # Duplicate rows are counted and reported up to this size of X; finding them takes a copy.
 _COUNTED_BYTES = 2**28
+# Stands for the default of an option that has none.
+REQUIRED = "required"
 # What can be computed from what, where a method takes only the derived form.
 DERIVE = {"distances": ("X", "metric")}
 
@@ -90,6 +92,7 @@ class Spec:
     exact: str
     paper: str
     extra: str | None
+    secret: tuple[str, ...]
     signature: inspect.Signature
 
     @property
@@ -109,7 +112,11 @@ class Spec:
             required=tuple(p.name for p in words if p.default is p.empty),
             needs=self.needs,
             accepted=tuple(p.name for p in words),
-            options={p.name: repr(p.default) for p in parameters if p.name not in VOCABULARY},
+            options={
+                p.name: REQUIRED if p.default is p.empty else repr(p.default)
+                for p in parameters
+                if p.name not in VOCABULARY
+            },
             traits=tuple(sorted(self.traits)),
             cost=self.cost,
             exact=self.exact,
@@ -127,6 +134,7 @@ def method(
     exact: str,
     paper: str,
     extra: str | None = None,
+    secret: tuple[str, ...] = (),
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Register a function as a method of `verb`.
 
@@ -138,10 +146,13 @@ def method(
         exact: what is exact and what is guaranteed, in half a line.
         paper: the reference.
         extra: the optional dependency group it needs.
+        secret: options (and "seed") that the plan must not tell: whoever reads it may not learn them.
     """
 
     def register(function: Callable[P, R]) -> Callable[P, R]:
-        spec = Spec(function, verb, needs, frozenset(traits), cost, exact, paper, extra, inspect.signature(function))
+        spec = Spec(
+            function, verb, needs, frozenset(traits), cost, exact, paper, extra, secret, inspect.signature(function)
+        )
 
         @functools.wraps(function)
         def run(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -172,6 +183,9 @@ def execute(
     for any_of in spec.needs:
         if not given.keys() & set(any_of):
             raise InputError(f"{spec.name} needs {' or '.join(any_of)}")
+    for name in parameters:
+        if name not in values:
+            raise InputError(f"{spec.name} needs {name}{'' if name in VOCABULARY else ', an option of its own'}")
     problem = problems.build(spec.verb, given, ids)
     own = {name: value for name, value in values.items() if name not in VOCABULARY}
     plan = spec.function(**{**values, **problem.given})
@@ -204,8 +218,11 @@ def _complete(plan: Any, problem: Any, spec: Spec, options: Mapping[str, Any], b
     return dataclasses.replace(
         plan,
         method=spec.name,
-        options={**asked, **{name: _plain(value) for name, value in options.items()}},
-        seed=str(given["seed"]) if "seed" in given else None,
+        options={
+            **asked,
+            **{name: "withheld" if name in spec.secret else _plain(value) for name, value in options.items()},
+        },
+        seed=str(given["seed"]) if "seed" in given and "seed" not in spec.secret else None,
         ids=problem.ids,
         info=info,
         problem=problem.digest,

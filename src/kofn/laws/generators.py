@@ -24,7 +24,7 @@ from kofn.registry import DERIVE, Entry
 # What qualifies which inputs: a metric reads rows, weights count the items of a pool that is compared pair by pair.
 _QUALIFIES = {"metric": {"X"}, "weights": {"X", "distances", "similarity", "members", "rankings"}}
 # A stale gain is an upper bound only of a submodular function; these methods look at every gain afresh.
-_ANY_FUNCTION = ("naive_greedy",)
+_ANY_FUNCTION = ("naive_greedy", "order_threshold")
 _LABELS: tuple[Callable[[int], Any], ...] = (str, int, lambda code: f"group {code}")
 
 

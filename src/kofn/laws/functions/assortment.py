@@ -1,0 +1,54 @@
+"""Assortment revenue again, from its fixed point alone, and the calls that it and the orders are drawn with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from kofn.laws.case import Case
+from kofn.laws.inputs import Draw
+
+
+def _mnl_revenue(case: Case, outside: float = 1.0) -> Callable[[NDArray[np.int64]], float]:
+    prices = np.asarray(case.words["scores"], np.float64).tolist()
+    attraction = np.asarray(case.words.get("weights", np.ones(case.n)), np.float64).tolist()
+
+    def value(picks: NDArray[np.int64]) -> float:
+        """The one R at which what the dearer items would earn above R pays for the customers who buy nothing."""
+        rate = 0.0
+        while True:
+            dearer = [int(item) for item in picks if prices[int(item)] > rate]
+            earned = math.fsum(prices[item] * attraction[item] for item in dearer)
+            better = earned / (outside + math.fsum(attraction[item] for item in dearer))
+            if better <= rate * (1 + 1e-15):
+                return max(rate, better)
+            rate = better
+
+    return value
+
+
+def _order(draw: Draw, given: Mapping[str, Any], options: dict[str, Any]) -> None:
+    source = next(given[word] for word in ("X", "similarity", "scores") if word in given)
+    n = source.shape[0] if hasattr(source, "shape") else len(source)
+    if draw(st.booleans()):
+        options["order"] = draw(st.permutations(range(n)))
+
+
+def _priced(draw: Draw, given: dict[str, Any], _options: dict[str, Any]) -> str | None:
+    scores = np.asarray(given["scores"])
+    if scores.ndim != 1 or scores.min() < 0:
+        return None
+    if draw(st.booleans()):
+        pulls = st.sampled_from((0.0, 0.1, 1.0, 3.0))
+        given["weights"] = np.array(draw(st.lists(pulls, min_size=len(scores), max_size=len(scores))))
+    return draw(st.sampled_from(("mnl_revenue", "mnl_revenue(outside=2.5)")))
+
+
+FUNCTIONS: dict[str, Callable[..., Callable[[NDArray[np.int64]], float]]] = {"mnl_revenue": _mnl_revenue}
+OBJECTIVES: dict[str, Callable[[Draw, dict[str, Any], dict[str, Any]], str | None]] = {"mnl_revenue": _priced}
+OPTIONS: dict[str, Callable[[Draw, Mapping[str, Any], dict[str, Any]], None]] = {"order": _order}

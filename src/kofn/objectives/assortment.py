@@ -1,0 +1,112 @@
+"""What an assortment earns: the best revenue of any part of it under the multinomial logit choice model."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kofn.checks import InputError
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+# Entries of the table of candidates by prefixes that are looked at together.
+_AT_ONCE = 1 << 20
+
+
+class MNLRevenue:
+    """f(S) = the most that any part of S earns when each customer buys at most one item, under multinomial logit.
+
+    A customer who is offered T buys item i of T with probability w_i / (outside + sum of w over T), and R(T) is the sum
+    of price times that probability. f(S) = max of R over the subsets of S: monotone, not submodular, but its returns
+    diminish along descending price (Udwani, Lemma on MNL), which is its `order`. The best part of S is those items of
+    it whose price exceeds f(S), hence a prefix by price.
+
+    Args:
+        scores: (n,) prices, or what a sale earns, >= 0.
+        weights: (n,) how attractive each item is, exp(utility) > 0; default 1.
+        outside: the same for buying nothing, > 0.
+
+    `gains` costs O(candidates x picks).
+    """
+
+    name = "mnl_revenue"
+    sense = "max"
+    submodular = False
+    monotone = True
+
+    def __init__(self, scores: NDArray[Any], weights: NDArray[Any] | None = None, outside: float = 1.0) -> None:
+        self.prices = np.asarray(scores, np.float64)
+        if self.prices.ndim != 1:
+            raise InputError(f"scores has shape {self.prices.shape}; give one price an item, shape (n,)")
+        self.n = len(self.prices)
+        self.attraction = np.ones(self.n) if weights is None else np.asarray(weights, np.float64)
+        if self.attraction.shape != (self.n,):
+            raise InputError(f"weights has shape {self.attraction.shape} for {self.n} prices; give one an item")
+        for name, values in (("scores", self.prices), ("weights", self.attraction)):
+            wrong = np.flatnonzero(~(values >= 0) | np.isinf(values))
+            if len(wrong):
+                raise InputError(
+                    f"{name} at row {wrong[0]} is {values[wrong[0]]:g}; prices and attractions are finite and >= 0"
+                )
+        if not (outside > 0 and math.isfinite(outside)):
+            raise InputError(f"outside={outside!r}: the attraction of buying nothing is a finite number > 0")
+        self.outside = float(outside)
+        self.calls = 0
+        self._picks: list[int] = []
+        self._best = 0.0
+        # Sums over the prefixes of the picks by descending price, the empty prefix first.
+        self._earned = np.zeros(1)
+        self._drawn = np.full(1, self.outside)
+
+    @property
+    def order(self) -> Ints:
+        """The items by descending price: along this order returns diminish."""
+        return np.argsort(-self.prices, kind="stable").astype(np.int64)
+
+    def keeps(self, order: Ints) -> bool:
+        """Whether returns diminish along this order for certain: it never goes up in price."""
+        return bool((np.diff(self.prices[order]) <= 0).all())
+
+    def gains(self, candidates: Ints) -> Floats:
+        """How much more the picks earn with each candidate among them."""
+        candidates = np.asarray(candidates, np.int64)
+        self.calls += len(candidates)
+        out = np.zeros(len(candidates))
+        step = max(1, _AT_ONCE // len(self._earned))
+        for low in range(0, len(candidates), step):
+            part = candidates[low : low + step]
+            pull = self.attraction[part][:, None]
+            # Every prefix with the candidate is a part of the new set, and its best part is one of them.
+            earned = (self._earned + self.prices[part][:, None] * pull) / (self._drawn + pull)
+            out[low : low + step] = np.maximum(earned.max(axis=1) - self._best, 0.0)
+        if self._picks:
+            out[np.isin(candidates, self._picks)] = 0.0
+        return out
+
+    def add(self, item: int) -> float:
+        """Commit a pick; returns what it adds."""
+        self._picks.append(int(item))
+        before = self._best
+        self._earned, self._drawn = self._prefixes(np.array(self._picks, np.int64))
+        self._best = max(before, float((self._earned / self._drawn).max()))
+        return self._best - before
+
+    def value(self, indices: Ints) -> float:
+        """The most that any part of the set earns."""
+        earned, drawn = self._prefixes(np.asarray(indices, np.int64))
+        return float((earned / drawn).max())
+
+    def offered(self, indices: Ints) -> Ints:
+        """The part of the set that earns the most: what to put on the shelf."""
+        indices = np.asarray(indices, np.int64)
+        return indices[self.prices[indices] > self.value(indices)]
+
+    def _prefixes(self, indices: Ints) -> tuple[Floats, Floats]:
+        ranked = indices[np.lexsort((indices, -self.prices[indices]))]
+        pull = self.attraction[ranked]
+        earned = np.concatenate([[0.0], np.cumsum(self.prices[ranked] * pull)])
+        return earned, self.outside + np.concatenate([[0.0], np.cumsum(pull)])
