@@ -274,7 +274,9 @@ def test_help_loads_nothing_heavy(kofn: Run) -> None:
 def test_methods_lists_what_fits(capsys: pytest.CaptureFixture[str]) -> None:
     code, text, _ = run(capsys, "methods", "assign", "--given", "scores,capacity", "--json")
     assert code == 0
-    assert [row["name"] for row in json.loads(text)] == ["capped_routing"]
+    names = [row["name"] for row in json.loads(text)]
+    assert "capped_routing" in names
+    assert "fasterpam" not in names
     assert "did you mean 'scores'" in refused(capsys, "methods", "--given", "score_s")
     assert "did you mean 'select'" in refused(capsys, "selct")
 

@@ -149,7 +149,7 @@ def _run_callable(
 
     own_rule.__name__ = name
     empty = inspect.Signature([inspect.Parameter(word, inspect.Parameter.KEYWORD_ONLY, default=None) for word in given])
-    spec = Spec(own_rule, verb, (), frozenset(), "", "", "", None, empty)
+    spec = Spec(own_rule, verb, (), frozenset(), "", "", "", None, (), empty)
     return execute(spec, {**given, **options}, ids=ids, options=options)
 
 

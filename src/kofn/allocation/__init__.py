@@ -9,8 +9,15 @@ from kofn._lazy import lazy
 if TYPE_CHECKING:
     from kofn.allocation.curves import hull_greedy as hull_greedy
     from kofn.allocation.curves import multiple_choice_knapsack as multiple_choice_knapsack
+    from kofn.allocation.scaling_laws import fit_utility as fit_utility
+    from kofn.allocation.scaling_laws import quality_quantity as quality_quantity
 
-_HOMES = {"hull_greedy": "curves", "multiple_choice_knapsack": "curves"}
+_HOMES = {
+    "fit_utility": "scaling_laws",
+    "hull_greedy": "curves",
+    "multiple_choice_knapsack": "curves",
+    "quality_quantity": "scaling_laws",
+}
 __all__ = sorted(_HOMES)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
+import numpy as np
 
 from kofn import checks, dispatch, registry
 from kofn.checks import InputError
@@ -121,7 +122,9 @@ def method_options(verb: str, method: str, extra: Sequence[str], passed: dict[st
 
 
 def literal(text: str) -> Any:
-    """A Python value where the text is one (50, 0.1, true, [1, 2]), the text itself otherwise."""
+    """A Python value where the text is one (50, 0.1, true, [1, 2]), an array for @file.npy, else the text itself."""
+    if text.startswith("@"):
+        return _array(text[1:])
     named = {"true": True, "false": False, "none": None}
     if text.lower() in named:
         return named[text.lower()]
@@ -129,6 +132,24 @@ def literal(text: str) -> Any:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
         return text
+
+
+def _array(path: str) -> Any:
+    """The array of an .npy file, or the only one of an .npz file."""
+    from kofn.io.tables import one_line
+
+    try:
+        loaded = np.load(path, allow_pickle=False)
+    except FileNotFoundError:
+        raise InputError(f"@{path}: no such file") from None
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"@{path} is not an array ({one_line(error)}); give an .npy file") from None
+    if isinstance(loaded, np.ndarray):
+        return loaded
+    with loaded:
+        if len(loaded.files) != 1:
+            raise InputError(f"@{path} holds {len(loaded.files)} arrays ({', '.join(loaded.files)}); give an .npy file")
+        return loaded[loaded.files[0]]
 
 
 def shared(*, output: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

@@ -20,7 +20,7 @@ from kofn.cli import options as shared_options
 from kofn.io.atomic import write_table
 from kofn.io.formats import SparseNpz
 from kofn.io.tables import Table
-from kofn.io.vectors import PoolVectors, pool_vectors
+from kofn.io.vectors import PoolVectors, embed_texts, pool_vectors, text_vectors
 from kofn.plans import Selection
 from kofn.verbs import select
 
@@ -95,6 +95,30 @@ def read_vectors(table: Table, values: Mapping[str, Any]) -> PoolVectors:
     )
 
 
+def with_queries(table: Table, file: str, values: Mapping[str, Any]) -> tuple[PoolVectors, NDArray[Any]]:
+    """The pool's vectors and those of a file of queries, made together: texts weighted and projected alike."""
+    name = values["text"]
+    if name is None:
+        if values["columns"]:
+            raise InputError(f"--queries {file} goes with --text or --vectors; for --columns give @queries.npy")
+        asked = Table.open(file)
+        return read_vectors(table, values), read_vectors(asked, {**values, "metric": "euclidean"}).X
+    texts = table.texts(name)
+    if Path(file).suffix.lower() in (".txt", ".text", ""):
+        wanted = pl.Series(read_ids(file, None, "--queries") if Path(file).is_file() else [], dtype=pl.String)
+        if not len(wanted):
+            raise InputError(f"--queries {file}: no such file, or no text in it; write one query a line")
+    else:
+        wanted = Table.open(file).texts(name)
+    every = pl.concat([texts.cast(pl.String), wanted.cast(pl.String)])
+    if values["embedder"] is not None:
+        X, how = embed_texts(every, values["embedder"]), f"column {name!r} through the model {values['embedder']!r}"
+    else:
+        X = text_vectors(every)
+        how = f"TF-IDF of column {name!r} and the queries, reduced to {X.shape[1]} dimensions"
+    return PoolVectors(X[: len(texts)], how), X[len(texts) :]
+
+
 class SelectJob:
     """One `kofn select`: everything that was asked, the pool that was read, the plan and what was written."""
 
@@ -131,11 +155,16 @@ class SelectJob:
         by_score = values["score_column"]
         self.scores = checks.vector(table.numbers(by_score), "--score") if by_score else None
         if not by_score or any(values[name] for name in ("text", "vectors", "columns")):
-            self.X, how = read_vectors(table, values)
+            self.X, how = self._read_vectors()
             self.notes.append(f"compared by {how}")
         self.ids = checks.ids(table.ids(values["id_column"]), "--id") if values["id_column"] else None
         self.quota_column, quotas = parse_quotas(values["quotas"])
+        grouped = values["group_column"]
+        if grouped and self.quota_column not in (None, grouped):
+            raise InputError(f"--group names {grouped!r}, --quota names {self.quota_column!r}; give one column")
+        self.quota_column = self.quota_column or grouped
         self.groups = None if self.quota_column is None else table.labels(self.quota_column)
+        self.y = table.labels(values["label_column"]) if values["label_column"] else None
         if quotas:
             self.arguments |= {"quotas": quotas}
         if (values["budget"] is None) != (values["cost_column"] is None):
@@ -153,6 +182,15 @@ class SelectJob:
                 self.arguments[word] = self._positions(word)
         if values["dedupe"] is not None:
             self._dedupe(values["dedupe"])
+
+    def _read_vectors(self) -> PoolVectors:
+        """The pool's vectors; a file of queries goes the same way, so that the two can be compared."""
+        queries = self.options.get("queries")
+        if not isinstance(queries, str):
+            return read_vectors(self.table, self.values)
+        pool, asked = with_queries(self.table, queries, self.values)
+        self.options["queries"] = asked
+        return pool
 
     def _positions(self, word: str) -> NDArray[np.int64]:
         """Row numbers of the ids that a flag names."""
@@ -177,7 +215,7 @@ class SelectJob:
         self.rows = np.flatnonzero(mask)
         place = np.cumsum(mask) - 1
         self.X = self.X[self.rows]
-        for name in ("groups", "costs", "weights", "scores"):
+        for name in ("groups", "y", "costs", "weights", "scores"):
             array = getattr(self, name)
             setattr(self, name, None if array is None else array[self.rows])
         for word in ("include", "exclude", "start"):
@@ -196,7 +234,7 @@ class SelectJob:
             entry = dispatch.methods_of("select").get(self.method)
             if self.metric != "precomputed" and (entry is None or "metric" in entry.accepted):
                 call["metric"] = self.metric
-        for name in ("groups", "costs", "weights", "scores"):
+        for name in ("groups", "y", "costs", "weights", "scores"):
             if getattr(self, name) is not None:
                 call[name] = getattr(self, name)
         if self.ids is not None or self.dropped:
@@ -322,6 +360,11 @@ class SelectJob:
         for group, ends in self.arguments.get("quotas", {}).items():
             asked = "-".join("" if end is None else f"{end}" for end in ends)
             lines.append(f"quota {group}: {plan.used.get(f'quota {group}', 0)} picked, {asked} asked")
+        if "sources" in plan.info:
+            shift = plan.info["shift"]
+            told = [f"{name} ({shift[name]:.3g})" if name in shift else name for name in plan.info["sources"]]
+            left = [f"{name} ({shift[name]:.3g})" for name in shift if name not in plan.info["sources"]]
+            lines.append(f"sources by shift: {', '.join(told)}" + (f"; left out: {', '.join(left)}" if left else ""))
         if plan.status == "stopped":
             lines.append("stopped before the end: what was valid by then is kept")
         if self.output:

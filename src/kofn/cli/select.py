@@ -27,10 +27,12 @@ from kofn.cli.options import VerbCommand
 @click.option(
     "--quota", "quotas", multiple=True, metavar="COL=GROUP:A-B", help="From A to B of a group (repeatable; A- or -B)."
 )
+@click.option("--group", "group_column", metavar="COL", help="Column of groups, for methods that take them.")
+@click.option("--label", "label_column", metavar="COL", help="Column of classes, for methods that take y.")
 @click.option("--include", metavar="IDS_OR_FILE", help="Ids that must be picked: a,b,c or a file.")
 @click.option("--exclude", metavar="IDS_OR_FILE", help="Ids that must not be picked.")
 @click.option("--start", metavar="OLD_PICKS", help="Go on from these picks: a plan or a file of ids.")
-@click.option("--objective", metavar="NAME", help="facility_location (default), modular (with --score), ...: `kofn methods objectives`.")
+@click.option("--objective", metavar="NAME", help="What the picks maximise: `kofn methods objectives`.")
 @click.option("--metric", metavar="NAME", help="euclidean (default), sqeuclidean, cosine, precomputed.")
 @click.option("--dedupe", type=float, metavar="COSINE", help="Drop near-duplicates first, from this cosine on.")
 @click.option("--images", metavar="ARRAY", help="Array of an .npz with one image a row, for the report.")
@@ -43,6 +45,8 @@ def command(file: str, **values: Any) -> int:
     kofn select pool.parquet --text body -k 500 -o picks.parquet --report picks.html
     kofn select pool.csv --columns age,city --budget 900 --cost minutes -o picks.csv
     kofn select pool.jsonl --text q --quota 'lang=de:10-50' --quota 'lang=fr:10-' -k 200 -o picks.jsonl
+    kofn select pool.jsonl --text q -m rds_plus --queries wanted.txt -k 500 -o picks.jsonl
+    kofn select pool.csv --columns age,bmi --group site --label died -m sources_by_shift --target mine --most 3
     """
     from kofn.cli.estimate import say_beforehand
     from kofn.cli.pool import SelectJob

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from kofn.laws import inputs
 from kofn.laws.functions import gather
+from kofn.laws.functions.transport import draw_margins
 from kofn.laws.inputs import Draw
 from kofn.objectives import base
 from kofn.registry import DERIVE, Entry
@@ -199,6 +200,8 @@ def _bins(draw: Draw, entry: Entry, n: int, given: dict[str, Any]) -> None:
         return
     scores = np.asarray(given["scores"])
     bins = scores.shape[1]
+    if "margins" in entry.accepted:
+        draw_margins(draw, given)
     if "per_item" in entry.accepted and draw(st.booleans()):
         given["per_item"] = draw(st.integers(1, bins))
     if "capacity" in entry.accepted:

@@ -113,7 +113,8 @@ def from_table(name: str, table: Floats, weights: Floats, kind: str) -> SetFunct
 
     def many(masks: Bools) -> Floats:
         if kind == "sum":
-            return masks @ table
+            # Entries of -inf may not be picked; where they are left out they count for nothing.
+            return np.where(masks, table, 0.0).sum(axis=1)
         best = np.full((len(masks), len(table)), empty)
         for item in range(masks.shape[1]):
             best = np.where(masks[:, [item]], join(best, table[:, item]), best)

@@ -176,7 +176,8 @@ def _held_picks(case: Case) -> list[str]:
     k, budget, status = words.get("k"), words.get("budget"), case.plan.status
     if len(set(picks)) != len(picks) or not all(0 <= pick < case.n for pick in picks):
         wrong.append("the picks are not distinct rows")
-    if k is not None and (len(picks) > k or (budget is None and status != "stopped" and len(picks) != k)):
+    exactly = budget is None and status != "stopped" and not case.plan.info.get("at_most_k", False)
+    if k is not None and (len(picks) > k or (exactly and len(picks) != k)):
         wrong.append(f"{len(picks)} picks, k={k}")
     if budget is not None:
         spent = sum((Fraction(words["costs"][pick].item()) for pick in picks), Fraction(0))
@@ -198,7 +199,9 @@ def _held_picks(case: Case) -> list[str]:
 def _held_bins(case: Case) -> list[str]:
     plan, words, wrong = case.plan, case.words, []
     held = [0] * plan.k
-    most = words.get("per_item", 1 if "per_item" in recount.accepted(case) else plan.k)
+    # Where bins choose, an item may be in all of them unless the call limits it.
+    free = "per_item" not in recount.accepted(case) or plan.info.get("objective") == "chosen_affinity"
+    most = words.get("per_item", plan.k if free else 1)
     for item in range(case.n):
         bins = plan.bins[plan.indptr[item] : plan.indptr[item + 1]].tolist()
         if len(set(bins)) != len(bins):
@@ -217,7 +220,13 @@ def _held_bins(case: Case) -> list[str]:
 
 def _held_amounts(case: Case) -> list[str]:
     problem = recount.Levels.of(case)
-    spent = sum((Fraction(cost) for cost in problem.spent(case.plan.amounts)), Fraction(0))
+    if case.plan.info.get("objective") == "curves":
+        spent = sum((Fraction(cost) for cost in problem.spent(case.plan.amounts)), Fraction(0))
+    else:
+        # Amounts between the levels: a unit of an item costs its size.
+        sizes = np.asarray(case.options.get("sizes", np.ones(case.n)))
+        amounts = zip(sizes.tolist(), case.plan.amounts.tolist(), strict=True)
+        spent = sum((Fraction(size) * Fraction(amount) for size, amount in amounts), Fraction(0))
     slack = 1 if problem.whole else 1 + Fraction(case.n) * Fraction(float(np.finfo(float).eps))
     if spent > problem.budget * slack:
         return [f"{float(spent)!r} spent of {float(problem.budget)!r}"]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from kofn.checks import is_sparse
 from kofn.laws import brute
 from kofn.laws.case import Case, broken, law, near
+from kofn.laws.functions.routing import affinities
 from kofn.laws.recount import Bools, SetFunction, set_function
 
 _TIGHT = 1e-9
@@ -184,7 +185,10 @@ def priced(case: Case) -> bool:
     if v.min() < -size:
         raise broken(case, "priced", f"bin {int(v.argmin())} has the price {v.min()!r}")
     rows = np.repeat(np.arange(case.n), np.diff(plan.indptr))
-    room = np.broadcast_to(case.words.get("capacity", case.n), plan.k)
+    # Loads that the method itself chose, balanced ones for example, stand in the plan.
+    given = case.words.get("capacity")
+    own = case.n if plan.capacity is None else plan.capacity
+    room = np.broadcast_to(own if given is None else given, plan.k)
     total = math.fsum(u.tolist()) + math.fsum((v * room).tolist())
     if plan.bound is None or abs(total - up * plan.bound) > size * max(case.n, plan.k):
         raise broken(case, "priced", f"u + v x capacity is {total!r}, the bound {plan.bound!r}")
@@ -195,7 +199,7 @@ def priced(case: Case) -> bool:
             raise broken(
                 case, "priced", f"item {rows[at]} is in bin {plan.bins[at]}, which it values {loose[at]!r} less"
             )
-        idle = (plan.col_margin < room - _TIGHT) & (v > size)
+        idle = (np.bincount(plan.bins, minlength=plan.k) < room) & (v > size)
         if idle.any():
             raise broken(case, "priced", f"bin {int(idle.argmax())} has room and a price of {v[idle][0]!r}")
     return True
@@ -208,7 +212,7 @@ def capped_routing(case: Case) -> bool:
     Where what does not fit is dropped (`overflow="drop"`) an item asks only for its best bins, so only those count.
     """
     plan = case.plan
-    scores = np.asarray(case.words["scores"], np.float64)
+    scores = affinities(case)
     per_item = int(case.words.get("per_item", 1))
     room = np.broadcast_to(case.words.get("capacity", case.n), plan.k)
     held = [set(plan.bins[a:b].tolist()) for a, b in zip(plan.indptr[:-1], plan.indptr[1:], strict=True)]
@@ -278,6 +282,9 @@ def _tie_free(case: Case) -> bool:
             array = np.asarray(value, np.float64)
             if name == "distances":
                 array = array[np.triu_indices(len(array), 1)]
+            if name == "scores" and case.verb == "assign":
+                # Softmax over a single bin is 1 for everybody.
+                array = affinities(case)
             return len(np.unique(array)) == array.size
     return "rankings" in case.words
 

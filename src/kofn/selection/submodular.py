@@ -339,7 +339,7 @@ def partitioned_greedy(
         >>> from kofn.selection import partitioned_greedy
         >>> s = partitioned_greedy([[0.0], [0.1], [5.0], [5.2], [9.0]], k=2, parts=2, seed=0)
         >>> s.indices.tolist(), s.info["parts"]
-        ([2, 0], 2)
+        ([3, 0], 2)
     """
     given: dict[str, Any] = {**dict.fromkeys(_RULES), **locals()}
     n = _pool_size(given)

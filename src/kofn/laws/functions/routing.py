@@ -1,0 +1,202 @@
+"""Routes over a table of scores, written out plainly: affinities, what a plan is worth, and the best of all plans."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from kofn.laws.case import Case, broken, near
+
+if TYPE_CHECKING:
+    # The laws themselves read affinities, before there is anything to draw.
+    from kofn.laws.inputs import Draw
+
+Floats = NDArray[np.float64]
+# The affinity of a method whose call does not say which.
+_DEFAULT = {"token_choice": "softmax", "expert_choice": "softmax"}
+_MOST_STATES = 200_000
+
+
+def affinities(case: Case) -> Floats:
+    """(n, bins) what the plan's items and bins rank by; -inf where an item does not list a bin."""
+    table = np.asarray(case.words["scores"], np.float64)
+    kind = case.plan.options.get("affinity", _DEFAULT.get(case.plan.method, "none"))
+    if kind == "none":
+        return table
+    out = np.full(table.shape, -np.inf)
+    for i, row in enumerate(table.tolist()):
+        listed = [j for j, score in enumerate(row) if score > -math.inf]
+        top = max((row[j] for j in listed), default=0.0)
+        total = math.fsum(math.exp(row[j] - top) for j in listed)
+        for j in listed:
+            out[i, j] = math.exp(row[j] - top) / total if kind == "softmax" else _sigmoid(row[j])
+    return out
+
+
+def _sigmoid(score: float) -> float:
+    return 1 / (1 + math.exp(-score)) if score > -700 else 0.0
+
+
+def _worth(case: Case, table: Floats, outside: float = 0.0) -> None:
+    plan = case.plan
+    rows = np.repeat(np.arange(case.n), np.diff(plan.indptr))
+    told = [*table[rows, plan.bins].tolist(), *[outside] * int((np.diff(plan.indptr) == 0).sum())]
+    counted, scale = math.fsum(told), math.fsum(map(abs, told))
+    if not near(plan.value, counted, case.rtol, scale):
+        raise broken(case, "recount", f"value is {plan.value!r}, recounted {counted!r}")
+
+
+def _weights(case: Case, table: Floats) -> None:
+    """What each route weighs: one, the affinity, or its share among the item's own."""
+    plan, gates = case.plan, case.plan.options.get("gates", "ones")
+    for i in range(case.n):
+        held = slice(int(plan.indptr[i]), int(plan.indptr[i + 1]))
+        felt = table[i, plan.bins[held]]
+        if gates == "sigmoid":
+            felt = np.array([_sigmoid(score) for score in felt.tolist()])
+        if gates == "share":
+            # Shares of affinities that all underflow are those of their logarithms, which this form cannot see.
+            if not felt.sum() > 1e-250:
+                continue
+            felt = felt / felt.sum()
+        counted = np.ones(len(felt)) if gates == "ones" else felt
+        if not np.allclose(plan.weights[held], counted, rtol=1e-5, atol=1e-30):
+            raise broken(case, "recount", f"item {i} has weights {plan.weights[held]}, recounted {counted}")
+
+
+def _routed(case: Case) -> None:
+    table = affinities(case)
+    _worth(case, table)
+    _weights(case, table)
+    if "unserved" in case.plan.info:
+        alone = int((np.diff(case.plan.indptr) == 0).sum())
+        if case.plan.info["unserved"] != alone:
+            raise broken(case, "recount", f"unserved is {case.plan.info['unserved']}, {alone} items have no bin")
+
+
+def _balanced(case: Case) -> None:
+    plan = case.plan
+    table, reserve = np.asarray(case.words["scores"], np.float64), case.options.get("reserve")
+    _worth(case, table, reserve or 0.0)
+    _weights(case, table)
+    if (np.diff(plan.indptr) > 1).any():
+        raise broken(case, "recount", "an item is in two bins")
+    if reserve is None and (np.diff(plan.indptr) == 0).any():
+        raise broken(case, "recount", f"item {int((np.diff(plan.indptr) == 0).argmax())} is in no bin")
+    loads, (low, high) = np.bincount(plan.bins, minlength=plan.k), _limits(case)
+    if (loads < low).any() or (loads > high).any():
+        raise broken(case, "recount", f"loads {loads} are not within {low} and {high}")
+
+
+def _limits(case: Case) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The least and the most that each bin may hold."""
+    n, bins = np.shape(case.words["scores"])
+    if "capacity" in case.words:
+        return np.zeros(bins, np.int64), np.broadcast_to(np.asarray(case.words["capacity"], np.int64), bins)
+    least = 0 if case.options.get("reserve") is not None else n // bins
+    return np.full(bins, least), np.full(bins, -(-n // bins))
+
+
+def _best_chosen(case: Case) -> float | None:
+    """The best total of a plan that lets each bin take what it likes, or of one that also limits the items."""
+    room = case.plan.capacity.tolist()
+    if "per_item" in case.words:
+        return _best_routes(affinities(case), room, int(case.words["per_item"]))
+    total = []
+    for column, most in zip(affinities(case).T, room, strict=True):
+        total += sorted((one for one in column.tolist() if one > 0), reverse=True)[:most]
+    return math.fsum(total)
+
+
+def _best_routed(case: Case) -> float | None:
+    bins = np.shape(case.words["scores"])[1]
+    room = np.broadcast_to(case.words.get("capacity", case.n), bins).tolist()
+    return _best_routes(affinities(case), room, int(case.words.get("per_item", 1)))
+
+
+def _best_balanced(case: Case) -> float | None:
+    table, reserve = np.asarray(case.words["scores"], np.float64), case.options.get("reserve")
+    low, high = _limits(case)
+    least, most = (0, 1) if reserve is not None else (1, 1)
+    return _best_routes(table, high.tolist(), most, least, reserve or 0.0, low.tolist())
+
+
+def _best_routes(
+    table: Floats, room: list[int], most: int, least: int = 0, outside: float = 0.0, low: list[int] | None = None
+) -> float | None:
+    """The largest total: item by item, the best for each state of the room that is left."""
+    n = len(table)
+    full = tuple(min(n, int(free)) for free in room)
+    best: dict[tuple[int, ...], float] = {full: 0.0}
+    for row in table.tolist():
+        listed = [j for j, score in enumerate(row) if score > -math.inf]
+        choices = [pick for size in range(least, most + 1) for pick in itertools.combinations(listed, size)]
+        after: dict[tuple[int, ...], float] = {}
+        for state, value in best.items():
+            for pick in choices:
+                if all(state[j] > 0 for j in pick):
+                    left = tuple(free - (j in pick) for j, free in enumerate(state))
+                    total = value + (math.fsum(row[j] for j in pick) if pick else outside)
+                    if total > after.get(left, -math.inf):
+                        after[left] = total
+        if len(after) * len(choices) > _MOST_STATES:
+            return None
+        best = after
+    ends = [
+        value
+        for state, value in best.items()
+        if low is None or all(top - left >= floor for top, left, floor in zip(full, state, low, strict=True))
+    ]
+    return max(ends, default=None)
+
+
+RECOUNTS: dict[str, Callable[[Case], None]] = {
+    "routed_affinity": _routed,
+    "chosen_affinity": _routed,
+    "balanced_score": _balanced,
+}
+
+# Name in `info["objective"]` -> the best value of any plan of the same call, None where there are too many to look at.
+OPTIMA: dict[str, Callable[[Case], float | None]] = {
+    "routed_affinity": _best_routed,
+    "chosen_affinity": _best_chosen,
+    "balanced_score": _best_balanced,
+}
+
+
+def _draw_affinity(draw: Draw, _given: Mapping[str, Any], options: dict[str, Any]) -> None:
+    options["affinity"] = draw(st.sampled_from(("none", "softmax", "sigmoid")))
+
+
+def _draw_gates(draw: Draw, _given: Mapping[str, Any], options: dict[str, Any]) -> None:
+    """Scores as they are may be negative and weigh nothing; methods without affinities weigh by the sigmoid."""
+    kinds = {"none": ("ones",), None: ("ones", "sigmoid")}
+    options["gates"] = draw(st.sampled_from(kinds.get(options.get("affinity"), ("ones", "raw", "share"))))
+
+
+def _draw_factor(draw: Draw, given: Mapping[str, Any], options: dict[str, Any]) -> None:
+    if "capacity" not in given:
+        options["capacity_factor"] = draw(st.sampled_from((0.5, 1.0, 1.5, 2.0)))
+
+
+def _draw_reserve(draw: Draw, given: Mapping[str, Any], options: dict[str, Any]) -> None:
+    """With a reserve anything goes; without one every item must find a bin."""
+    scores = np.asarray(given["scores"])
+    n, bins = scores.shape
+    total = int(np.broadcast_to(given.get("capacity", n), bins).sum())
+    if not np.isfinite(scores).all() or total < n or draw(st.booleans()):
+        options["reserve"] = draw(st.sampled_from((0.0, -1.0, 0.5)))
+
+
+OPTIONS: dict[str, Callable[[Draw, Mapping[str, Any], dict[str, Any]], None]] = {
+    "affinity": _draw_affinity,
+    "gates": _draw_gates,
+    "capacity_factor": _draw_factor,
+    "reserve": _draw_reserve,
+}
