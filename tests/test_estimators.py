@@ -1,4 +1,4 @@
-"""`Selector` against scikit-learn's and imbalanced-learn's own checks."""
+"""`Selector` and `Assigner` against scikit-learn's and imbalanced-learn's own checks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from sklearn.model_selection import cross_val_score
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.utils.estimator_checks import check_estimator
 
-from kofn import Selector
+from kofn import Assigner, Selector
+from kofn.checks import InputError
 
 # The samplers' checks that do not ask for a rebalancing of classes, sparse input or missing values.
 CHECKS = (
@@ -71,3 +72,35 @@ def test_in_a_pipeline_chosen_rows_beat_random_ones() -> None:
         pipeline = make_pipeline(selector, KNeighborsClassifier(n_neighbors=1))
         scores[method] = cross_val_score(pipeline, X, y, cv=3).mean()
     assert scores["lazy_greedy"] > scores["random_sample"]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("options", [{}, {"k": 3, "metric": "cosine"}, {"k": 2, "method": "pam"}])
+def test_scikit_learns_checks_of_groups(options: dict[str, object]) -> None:
+    bad = [row for row in check_estimator(Assigner(**options), on_fail=None) if row["status"] == "failed"]
+    assert not bad, [(row["check_name"], row["exception"]) for row in bad]
+
+
+def test_new_rows_join_the_nearest_medoid() -> None:
+    X, _ = load_digits(return_X_y=True)
+    groups = Assigner(k=10, random_state=0).fit(X[:400])
+    assert np.array_equal(groups.cluster_centers_, X[groups.medoid_indices_])
+    gaps = np.linalg.norm(X[400:450, None] - groups.cluster_centers_[None], axis=2)
+    assert groups.predict(X[400:450]).tolist() == gaps.argmin(axis=1).tolist()
+    assert groups.predict(X[:400]).tolist() == groups.labels_.tolist()
+
+
+def test_weights_count() -> None:
+    X = np.array([[0.0], [1.0], [2.0], [10.0]])
+    heavy = Assigner(k=1, random_state=0).fit(X, weights=[1, 1, 1, 50])
+    assert heavy.medoid_indices_.tolist() == [3]
+
+
+def test_groups_without_centers_cannot_place_new_rows() -> None:
+    def halves(X, k):
+        return np.arange(len(X)) % k
+
+    groups = Assigner(k=2, method=halves).fit(np.arange(6.0).reshape(-1, 1))
+    assert groups.labels_.tolist() == [0, 1, 0, 1, 0, 1]
+    with pytest.raises(InputError, match="has no centers"):
+        groups.predict([[1.0]])

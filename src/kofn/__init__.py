@@ -8,6 +8,7 @@ from kofn._lazy import lazy
 from kofn._version import __version__
 
 if TYPE_CHECKING:
+    from kofn.estimators import Assigner as Assigner
     from kofn.estimators import Selector as Selector
     from kofn.plans import Allocation as Allocation
     from kofn.plans import Assignment as Assignment
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 _HOMES = {
     **dict.fromkeys(("select", "assign", "allocate", "combine", "compare", "methods"), "verbs"),
     **dict.fromkeys(("Selection", "Assignment", "Allocation", "Blend"), "plans"),
-    **dict.fromkeys(("Selector",), "estimators"),
+    **dict.fromkeys(("Assigner", "Selector"), "estimators"),
 }
 __all__ = ["__version__", *sorted(_HOMES)]
 

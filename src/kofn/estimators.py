@@ -7,11 +7,13 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, ClusterMixin
+from sklearn.metrics import pairwise_distances_argmin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from kofn.plans import Selection
-from kofn.verbs import select
+from kofn.checks import InputError
+from kofn.plans import Assignment, Selection
+from kofn.verbs import assign, select
 
 
 class Selector(BaseEstimator):
@@ -87,6 +89,85 @@ class Selector(BaseEstimator):
         """(n,) True for the rows kept."""
         check_is_fitted(self)
         return self.plan_.mask
+
+
+class Assigner(ClusterMixin, BaseEstimator):
+    """Group rows around k of them (or around k means), as scikit-learn's clusterers do.
+
+    Args:
+        k: how many groups; at most as many as there are rows.
+        method: an assign method's name that takes `X` and `k`, "auto" (`fasterpam`), or your own callable.
+        metric: "euclidean", "sqeuclidean" or "cosine", default the method's own.
+        capacity: items that a group can hold, for the methods that hold one.
+        options: the method's own options.
+        random_state: None, a whole number or a RandomState.
+
+    Attributes:
+        plan_: the `Assignment`.
+        labels_: (n,) group of each row.
+        cluster_centers_: (k, d) the medoids' rows, or the method's centers.
+        medoid_indices_: (k,) rows that are medoids, where the method has medoids.
+        n_features_in_: number of columns seen.
+
+    Examples:
+        >>> from kofn import Assigner
+        >>> groups = Assigner(k=2, random_state=0).fit([[0.0], [0.2], [0.1], [9.0], [9.1]])
+        >>> groups.cluster_centers_.ravel().tolist(), groups.predict([[8.0]]).tolist() == groups.labels_[3:4].tolist()
+        ([0.1, 9.0], True)
+    """
+
+    def __init__(
+        self,
+        k: int = 8,
+        *,
+        method: Any = "auto",
+        metric: str | None = None,
+        capacity: Any = None,
+        options: Mapping[str, Any] | None = None,
+        random_state: Any = None,
+    ) -> None:
+        self.k = k
+        self.method = method
+        self.metric = metric
+        self.capacity = capacity
+        self.options = options
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any = None, weights: Any = None) -> Self:  # noqa: ARG002 (scikit-learn passes y)
+        """Find the groups; `weights` (n,) is how much each row counts."""
+        checked = validate_data(self, X, dtype=[np.float64, np.float32], ensure_min_samples=1)
+        given = {"metric": self.metric, "capacity": self.capacity, "weights": weights}
+        self.plan_: Assignment = assign(
+            checked,
+            k=min(self.k, len(checked)) if isinstance(self.k, int) else self.k,
+            method=self.method,
+            options=self.options,
+            seed=_seed(self.random_state),
+            **{name: value for name, value in given.items() if value is not None},
+        )
+        self.labels_: NDArray[np.int32] = self.plan_.labels
+        if self.plan_.medoids is not None:
+            self.medoid_indices_: NDArray[np.int64] = self.plan_.medoids
+            self.cluster_centers_ = checked[self.medoid_indices_]
+        elif self.plan_.centers is not None:
+            self.cluster_centers_ = np.asarray(self.plan_.centers)
+        return self
+
+    def predict(self, X: Any) -> NDArray[np.int32]:
+        """(m,) the group whose center is nearest, whatever the capacities.
+
+        Raises:
+            InputError: the method has no centers.
+        """
+        check_is_fitted(self)
+        checked = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+        if not hasattr(self, "cluster_centers_"):
+            raise InputError(f"method={self.plan_.method!r} has no centers that new rows could be near to")
+        metric = self.metric or "euclidean"
+        nearest: NDArray[np.int32] = pairwise_distances_argmin(checked, self.cluster_centers_, metric=metric).astype(
+            np.int32
+        )
+        return nearest
 
 
 def _seed(random_state: Any) -> Any:
