@@ -24,6 +24,7 @@ AUTO = {
     "select": (
         ("top_k", "scores alone: the highest scores, exact"),
         ("lazy_greedy", "vectors or similarities: facility location, (1 - 1/e) of the optimum"),
+        ("multiwinner", "rankings: the most Borda points, exact, within quotas"),
     ),
     "assign": (
         ("capped_routing", "scores by bin: capacities held exactly"),

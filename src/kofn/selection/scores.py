@@ -16,7 +16,9 @@ from kofn.registry import method
 def one_score_an_item(scores: Any) -> Any:
     """Refuse scores by bin where one an item is meant."""
     if scores.ndim != 1:
-        raise InputError(f"scores has shape {scores.shape}; give one score an item, shape (n,)")
+        raise InputError(
+            f"scores has shape {scores.shape}; give one score an item, shape (n,), or method='topk_mask' for a table"
+        )
     return scores
 
 
