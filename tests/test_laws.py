@@ -121,7 +121,9 @@ def test_what_is_valid_when_time_is_up_keeps_the_laws(entry: Entry) -> None:
 
 
 # A method that states no value has none to recount.
-VACUOUS = dict.fromkeys(("ccs", "random_sample"), ("recount",))
+VACUOUS = dict.fromkeys(("anchored_subpool", "ccs", "private_streaming", "random_sample"), ("recount",)) | {
+    "quality_quantity": ("duality",)
+}
 
 
 def _rounded(n: int, d: int) -> np.ndarray:
@@ -148,6 +150,14 @@ LARGE: dict[str, tuple[dict, dict]] = {
         {"tight_bound": True},
     ),
     "naive_greedy": ({"X": _rounded(2300, 4), "k": 3}, {}),
+    "stochastic_greedy": ({"X": _rounded(2300, 6), "k": 12, "seed": 0}, {}),
+    "threshold_greedy": ({"X": _rounded(2300, 6), "k": 12}, {}),
+    "partitioned_greedy": ({"X": _rounded(2300, 6), "k": 8, "seed": 0}, {"parts": 4}),
+    "gist": ({"X": _rounded(2300, 6), "k": 8}, {}),
+    "order_threshold": ({"X": _rounded(2300, 6), "k": 8}, {}),
+    "farthest_first": ({"X": _rounded(3000, 64), "k": 400}, {}),
+    "farthest_first, cosine": ({"X": _rounded(3000, 64) / np.float64(3), "k": 400, "metric": "cosine"}, {}),
+    "sparse_greedy": ({"X": _rounded(3000, 64), "k": 400}, {"n_neighbors": 20}),
     "fasterpam": ({"X": _rounded(700, 4), "k": 5, "seed": 1}, {}),
     "fasterpam, float64": ({"X": _rounded(500, 4) / np.float64(3), "k": 7, "seed": 2, "metric": "cosine"}, {}),
     "fasterpam, copies": ({"X": _copies(), "k": 9, "seed": 3}, {}),
@@ -155,6 +165,12 @@ LARGE: dict[str, tuple[dict, dict]] = {
     "fastpam1": ({"X": _rounded(600, 4), "k": 4, "seed": 0}, {}),
     "fastpam1, copies": ({"X": _copies(), "k": 8, "seed": 0}, {}),
     "pam": ({"X": _rounded(400, 4), "k": 3, "seed": 0}, {}),
+    "fastclara": ({"X": _rounded(3000, 4), "k": 5, "seed": 1, "max_memory": "100kB"}, {}),
+    "fastclarans": ({"X": _rounded(3000, 4), "k": 5, "seed": 1, "max_memory": "100kB"}, {}),
+    "fastermsc": ({"X": _rounded(500, 4), "k": 5, "seed": 1}, {}),
+    "fastermsc, copies": ({"X": _copies(), "k": 9, "seed": 3}, {}),
+    "fastermsc, row by row": ({"X": _rounded(500, 4), "k": 5, "seed": 1, "max_memory": "100kB"}, {}),
+    "dynmsc": ({"X": _rounded(900, 4), "seed": 0}, {"k_max": 6}),
     "capped_routing": ({"scores": _rounded(2100, 10), "capacity": 190, "per_item": 1}, {"overflow": "reroute"}),
     "capped_routing, two": ({"scores": _rounded(2100, 10), "capacity": 300, "per_item": 2}, {"overflow": "reroute"}),
     "capped_routing, drop": ({"scores": _rounded(2100, 10), "capacity": 150, "per_item": 2}, {"overflow": "drop"}),
@@ -164,14 +180,14 @@ LARGE: dict[str, tuple[dict, dict]] = {
 
 def _compiled() -> None:
     """Once loaded, compiled code is used on pools of any size."""
-    for module in ("kofn.objectives._kernels", "kofn.assignment._kernels"):
-        importlib.import_module(module)
+    for module in ("objectives._kernels", "assignment._kernels", "assignment._silhouette_kernels"):
+        importlib.import_module(f"kofn.{module}")
 
 
 COMPILED = [
     pytest.param(entry, name, id=f"{entry.name}-{name}")
     for entry in ENTRIES
-    if entry.name in ("lazy_greedy", "naive_greedy", "fasterpam", "fastpam1", "pam")
+    if entry.name in ("lazy_greedy", "naive_greedy", "fasterpam", "fastpam1", "pam", "fastermsc")
     for name in ("recount", *entry.traits)
 ]
 

@@ -7,6 +7,7 @@ refused for the same reasons and are named the same way in every method, on the 
 from __future__ import annotations
 
 import difflib
+import math
 import numbers
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -122,11 +123,16 @@ def matrix(value: Any, name: str = "X") -> Array:
 
 def first_equal(rows: Array) -> NDArray[np.int64]:
     """For each row the first row with the same entries, found by a hash of the bytes and checked."""
-    words = np.ascontiguousarray(rows + 0.0).view(np.uint32)  # adding zero makes -0 and 0 the same bytes
-    factors = np.asarray(np.random.default_rng(0).integers(1, 2**62, words.shape[1]), np.uint64)
-    code = np.zeros(len(rows), np.uint64)
-    for feature in range(words.shape[1]):
-        code += words[:, feature].astype(np.uint64) * (2 * factors[feature] + 1)
+    factors = 2 * np.asarray(np.random.default_rng(0).integers(1, 2**62, rows[:1].nbytes // 4), np.uint64) + 1
+    code = np.empty(len(rows), np.uint64)
+    step = max(1, (1 << 16) // len(factors))
+    for low in range(0, len(rows), step):
+        # Adding zero makes -0 and 0 the same bytes.
+        words = np.ascontiguousarray(rows[low : low + step] + 0.0).view(np.uint32)
+        code[low : low + step] = (words * factors).sum(axis=1)
+    ordered = np.sort(code)
+    if (ordered[1:] != ordered[:-1]).all():
+        return np.arange(len(rows))
     _, first, back = np.unique(code, return_index=True, return_inverse=True)
     same = first[back].astype(np.int64)
     differs = np.zeros(len(rows), bool)
@@ -173,16 +179,20 @@ def square(value: Any, name: str, *, nonnegative: bool = True) -> Any:
 def distances(value: Any, name: str = "distances") -> Array:
     """A finite, non-negative, symmetric (n, n) matrix."""
     array: Array = square(value, name)
-    block = 1024
-    for lo in range(0, len(array), block):
-        a, b = array[lo : lo + block, : lo + block], array[: lo + block, lo : lo + block].T
-        off = np.abs(a - b) > 1e-5 * (1 + np.abs(a))
-        if off.any():
-            i, j = (int(v) for v in np.argwhere(off)[0])
-            raise InputError(
-                f"{name} is not symmetric: ({lo + i}, {j}) is {a[i, j]:g} and ({j}, {lo + i}) is {b[i, j]:g}; "
-                f"use ({name} + {name}.T) / 2 if they should be equal"
-            )
+    # Tiles of which two fit into the cache: one of them is read against the grain.
+    side = 256
+    for lo in range(0, len(array), side):
+        for left in range(0, lo + 1, side):
+            a, b = array[lo : lo + side, left : left + side], array[left : left + side, lo : lo + side].T
+            if (a == b).all():
+                continue
+            off = np.abs(a - b) > 1e-5 * (1 + np.abs(a))
+            if off.any():
+                i, j = (int(v) for v in np.argwhere(off)[0])
+                raise InputError(
+                    f"{name} is not symmetric: ({lo + i}, {left + j}) is {a[i, j]:g} and ({left + j}, {lo + i}) is "
+                    f"{b[i, j]:g}; use ({name} + {name}.T) / 2 if they should be equal"
+                )
     return array
 
 
@@ -430,6 +440,28 @@ def capacity(value: Any, name: str = "capacity") -> Array | int:
     return array.astype(np.int64)
 
 
+def margins(value: Any, name: str = "margins") -> tuple[Array, Array]:
+    """(row totals, column totals): two finite vectors >= 0 in float64 whose sums agree, and are not 0."""
+    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Sequence | np.ndarray) or len(value) != 2:
+        raise InputError(f"{name}={type(value).__name__}: give two vectors, (row totals, column totals)")
+    sides = []
+    for side, given in zip(("row totals", "column totals"), value, strict=True):
+        totals = vector(given, f"{name}: {side}").astype(np.float64)
+        if totals.min() < 0:
+            at = int(totals.argmin())
+            raise InputError(f"{name}: {side} at row {at} is {totals[at]:g}; give totals >= 0")
+        sides.append(totals)
+    rows, columns = (math.fsum(totals.tolist()) for totals in sides)
+    if not math.isclose(rows, columns, rel_tol=1e-9):
+        raise InputError(
+            f"{name} do not add up: the row totals sum to {rows:.9g}, the column totals to {columns:.9g}; "
+            f"scale one side to the other"
+        )
+    if rows == 0:
+        raise InputError(f"{name} are all zero: there is nothing to share; give a positive total")
+    return sides[0], sides[1]
+
+
 def bytes_of(value: Any, name: str = "max_memory") -> int:
     """Bytes from a number or text such as '600MB' or '2GiB'."""
     if isinstance(value, str):
@@ -512,7 +544,7 @@ VOCABULARY: dict[str, Argument] = {
         Argument("quotas", "constraint", quotas, "{group: (least, most)}, None leaves an end open"),
         Argument("capacity", "constraint", capacity, "items a bin can hold"),
         Argument("per_item", "constraint", count, "bins an item goes to"),
-        Argument("margins", "constraint", _as_is, "row and column totals"),
+        Argument("margins", "constraint", margins, "(row totals, column totals), of one sum"),
         Argument("bounds", "constraint", _as_is, "(least, most) for each item"),
         Argument("include", "constraint", _as_is, "items that must be picked"),
         Argument("exclude", "constraint", _as_is, "items that must not be picked"),

@@ -15,10 +15,15 @@ from numpy.typing import NDArray
 
 from kofn import checks
 from kofn.checks import InputError
+from kofn.engines.threads import cores, spread
 from kofn.plans import Allocation, Assignment, Blend, Plan, Selection
 
 INPUTS = ("X", "distances", "similarity", "scores", "curves", "members", "rankings")
 _PER_ITEM = ("y", "groups", "costs")
+# Arrays beyond two parts of so many bytes are digested part by part.
+_PART = 2**24
+# A large array is digested in parts of this many bytes.
+_PART = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -88,8 +93,27 @@ def digest(values: Mapping[str, Any]) -> str:
     for name in sorted(values):
         if name not in checks.SETTINGS or name == "seed":
             state.update(name.encode())
-            _feed(state, values[name])
+            if isinstance(values[name], np.ndarray) and values[name].nbytes > 2 * _PART:
+                _feed_parts(state, values[name], cores(values.get("n_threads")))
+            else:
+                _feed(state, values[name])
     return state.hexdigest()
+
+
+def _feed_parts(state: Any, value: NDArray[Any], n_threads: int) -> None:
+    """A large array by the digests of its parts, which threads share; the parts do not depend on how many there are."""
+    if value.dtype == object:
+        _feed(state, value)
+        return
+    raw = np.ascontiguousarray(value).reshape(-1).view(np.uint8)
+    parts = [b""] * -(-len(raw) // _PART)
+
+    def feed(low: int, high: int) -> None:
+        for part in range(low, high):
+            parts[part] = hashlib.blake2b(memoryview(raw[part * _PART : (part + 1) * _PART])).digest()
+
+    spread(feed, len(parts), n_threads, shares=4)
+    state.update(f"{value.dtype}{value.shape}".encode() + b"".join(parts))
 
 
 def _feed(state: Any, value: Any) -> None:
@@ -135,7 +159,8 @@ def _selection(problem: Problem, plan: Plan) -> list[str]:
     k, budget = given.get("k"), given.get("budget")
     if k is not None and len(index) > k:
         out.append(f"{len(index)} picks, k={k}")
-    if k is not None and budget is None and len(index) < k and plan.status != "stopped":
+    exactly = plan.status != "stopped" and not plan.info.get("at_most_k", False)
+    if k is not None and budget is None and len(index) < k and exactly:
         out.append(f"only {len(index)} picks, k={k}")
     if budget is not None and "costs" in given:
         costs = given["costs"]
@@ -151,6 +176,10 @@ def _selection(problem: Problem, plan: Plan) -> list[str]:
             held = labels.count(str(group))
             if held < low or (high is not None and held > high):
                 out.append(f"group {group!r} holds {held}, its quota is ({low}, {high})")
+    if "per_item" in given and "scores" in given and given["scores"].ndim == 2:
+        held = np.bincount(index // given["scores"].shape[1])
+        if len(held) and held.max() > given["per_item"]:
+            out.append(f"row {int(held.argmax())} holds {held.max()} entries, per_item={given['per_item']}")
     missed = set(given.get("include", ())) - set(index.tolist())
     if missed:
         out.append(f"{len(missed)} items of include are not picked, row {min(missed)} for one")
@@ -170,7 +199,9 @@ def _assignment(problem: Problem, plan: Plan) -> list[str]:
     if len(plan.bins) and (plan.bins.min() < 0 or plan.bins.max() >= plan.k):
         return [*out, f"bins reach outside 0..{plan.k - 1}"]
     rows = np.repeat(np.arange(problem.n), np.diff(plan.indptr))
-    if len(np.unique(rows * plan.k + plan.bins)) < len(rows):
+    pairs = rows * plan.k + plan.bins
+    # Rows in the order of their bins, as large plans have them, need no search.
+    if not (np.diff(pairs) > 0).all() and len(np.unique(pairs)) < len(pairs):
         out.append("an item holds the same bin twice")
     held = np.bincount(plan.bins, minlength=plan.k)
     if "capacity" in given:
@@ -178,11 +209,34 @@ def _assignment(problem: Problem, plan: Plan) -> list[str]:
         out += [f"bin {j} holds {held[j]}, over its capacity" for j in over[:3]]
     if "per_item" in given and (np.diff(plan.indptr) > given["per_item"]).any():
         out.append(f"an item holds more than per_item={given['per_item']} bins")
+    least = plan.options.get("min_size", 0)
+    short = np.flatnonzero(held < least)
+    out += [f"bin {j} holds {held[j]}, less than min_size={least}" for j in short[:3]]
+    for name, together in (("must_link", True), ("cannot_link", False)):
+        pairs = np.asarray([] if (links := plan.options.get(name)) is None else links, np.int64).reshape(-1, 2)
+        apart = plan.labels[pairs[:, 0]] != plan.labels[pairs[:, 1]]
+        for a, b in pairs[apart == together][:1].tolist():
+            out.append(f"rows {a} and {b} of {name} are {'not ' if together else ''}in one bin")
+    if "margins" in given and plan.status != "stopped":
+        out += _off_margins(given["margins"], plan)
     if plan.medoids is not None:
         if len(np.unique(plan.medoids)) < len(plan.medoids):
             out.append("a medoid stands twice")
         if len(plan.medoids) and (plan.medoids.min() < 0 or plan.medoids.max() >= problem.n):
             out.append("a medoid is not an item")
+    return out
+
+
+def _off_margins(margins: tuple[NDArray[Any], NDArray[Any]], plan: Assignment) -> list[str]:
+    """Totals are sums of floats: they may be off by rounding, or by the tolerance that was asked for."""
+    out = []
+    slack = math.fsum(margins[0].tolist()) * max(1e-9, float(plan.options.get("tol", 0.0)))
+    sides = (("row", plan.row_margin, margins[0]), ("column", plan.col_margin, margins[1]))
+    for side, totals, asked in sides:
+        if len(totals) != len(asked):
+            out.append(f"{len(totals)} {side} totals, margins asks for {len(asked)}")
+        elif (off := float(np.abs(totals - asked).sum())) > slack:
+            out.append(f"the {side} totals are off by {off:.3g} from margins")
     return out
 
 

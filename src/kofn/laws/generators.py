@@ -26,6 +26,8 @@ from kofn.registry import DERIVE, Entry
 _QUALIFIES = {"metric": {"X"}, "weights": {"X", "distances", "similarity", "members", "rankings"}}
 # A stale gain is an upper bound only of a submodular function; these methods look at every gain afresh.
 _ANY_FUNCTION = ("naive_greedy", "order_threshold")
+# Groups around points that differ need as many different rows.
+_DISTINCT = ("constrained_kmeans",)
 _LABELS: tuple[Callable[[int], Any], ...] = (str, int, lambda code: f"group {code}")
 
 
@@ -193,9 +195,12 @@ def _objective(draw: Draw, entry: Entry, given: dict[str, Any], options: dict[st
 def _bins(draw: Draw, entry: Entry, n: int, given: dict[str, Any]) -> None:
     """k groups, or bins with a capacity that holds every item that lists one."""
     if "k" in entry.accepted and "scores" not in given:
-        given["k"] = draw(st.sampled_from(range(1, n + 1)))
+        most = len(np.unique(np.asarray(given["X"]), axis=0)) if entry.name in _DISTINCT else n
+        given["k"] = draw(st.sampled_from(range(1, most + 1)))
         if "start" in entry.accepted and draw(st.integers(0, 3)) == 0:
             given["start"] = list(draw(st.permutations(range(n))))[: given["k"]]
+        if "capacity" in entry.accepted and draw(st.booleans()):
+            _room(draw, n, given)
     if "scores" not in given:
         return
     scores = np.asarray(given["scores"])
@@ -209,6 +214,18 @@ def _bins(draw: Draw, entry: Entry, n: int, given: dict[str, Any]) -> None:
             given["capacity"] = draw(st.integers(0, n))
         else:
             given["capacity"] = draw(st.lists(st.integers(0, n), min_size=bins, max_size=bins))
+
+
+def _room(draw: Draw, n: int, given: dict[str, Any]) -> None:
+    """Groups that each hold someone and together hold everyone."""
+    k = given["k"]
+    if draw(st.booleans()):
+        given["capacity"] = draw(st.integers(-(-n // k), n))
+        return
+    room = [1] * k
+    for group in draw(st.lists(st.integers(0, k - 1), min_size=n - k, max_size=n)):
+        room[group] += 1
+    given["capacity"] = room
 
 
 def _spend(draw: Draw, entry: Entry, given: dict[str, Any], options: dict[str, Any], *, plain: bool) -> None:
@@ -277,5 +294,6 @@ OPTIONS: dict[str, Callable[[Draw, Mapping[str, Any], dict[str, Any]], None]] = 
     "tight_bound": _chosen("tight_bound", True, False),
     "statistic": _chosen("statistic", True, None),
     "eps": _chosen("eps", 0.01, 0.1, 0.5),
+    "n_neighbors": _chosen("n_neighbors", 1, 2),
     **gather("OPTIONS"),
 }

@@ -25,7 +25,8 @@ class Objective(Protocol):
     Three methods are all that a search needs; `submodular` and `monotone` say which guarantees hold. An objective whose
     fast `gains` are rounded also has `tolerance` (their largest absolute error) and `exact_gains`, and the search then
     settles near-ties exactly. `calls` counts the gains asked for. `eager = True` says that after a pick all gains are
-    brought up to date for little more than a few, so that laziness has nothing to win.
+    brought up to date for little more than a few, so that laziness has nothing to win. `finds_best = True` says that it
+    has `best(open_items)`, the item with the largest gain, and `ceilings()`, bounds on all gains, both for less work.
     """
 
     submodular: bool
@@ -89,6 +90,30 @@ OBJECTIVES: dict[str, Known] = {
     ),
     "log_determinant": Known(
         "determinantal:LogDeterminant", ("X", "similarity"), "log det(I + kernel of the picks)", monotone=None
+    ),
+    "dispersion": Known(
+        "dispersion:Dispersion",
+        ("X", "distances"),
+        'distances among the picks: kind="sum" or the least, "min"',
+        False,
+        None,
+    ),
+    "facility_location_mutual_information": Known(
+        "information:FacilityLocationMutualInformation",
+        ("X",),
+        "what the picks tell of the `queries`, and they of them",
+    ),
+    "facility_location_conditional_gain": Known(
+        "information:FacilityLocationConditionalGain", ("X",), "what the picks add to the `private` set"
+    ),
+    "graph_cut_mutual_information": Known(
+        "information:GraphCutMutualInformation", ("X",), "summed similarity of the picks to the `queries`"
+    ),
+    "log_determinant_mutual_information": Known(
+        "information:LogDeterminantMutualInformation", ("X",), "what the picks tell of the `queries`", False
+    ),
+    "log_determinant_conditional_gain": Known(
+        "information:LogDeterminantConditionalGain", ("X",), "volume that the picks add to `private`", monotone=None
     ),
     "modular": Known("modular:Modular", ("scores",), "the sum of the scores", monotone=None),
     "mnl_revenue": Known(

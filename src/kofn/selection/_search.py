@@ -45,6 +45,8 @@ class Search:
         # How far each upper value may be off: the tolerance when it was taken, which falls as the run goes on.
         self.error = np.zeros(rules.n)
         self.eager = bool(getattr(rule, "eager", False))
+        # An objective may find the largest gain by itself; what counts under costs is another thing.
+        self.leads = lazy and type(self) is Search and rules.costs is None and bool(getattr(rule, "finds_best", False))
         if hasattr(rule, "poll"):
             rule.poll = self._poll
         self.exact: Callable[[NDArray[np.int64]], NDArray[np.float64]] = getattr(rule, "exact_gains", rule.gains)
@@ -76,7 +78,7 @@ class Search:
             except _Stopped:
                 self.stopped = True
                 break
-            if self.single is None:
+            if self.single is None and not self.leads:
                 self._note_single(open_items)
             if len(self.picks) % every == 0:
                 self._bound()
@@ -123,6 +125,9 @@ class Search:
         self.error[items] = self.tolerance
 
     def _best(self, open_items: NDArray[np.bool_]) -> int:
+        if self.leads:
+            # The objective knows whom it need not look at.
+            return int(self.rule.best(open_items))
         items = np.flatnonzero(open_items)
         if not self.lazy or self.eager or not np.isfinite(self.upper[items]).all():
             # The first step looks at everything; so does every step of the plain search, and of an objective that
@@ -205,6 +210,8 @@ class Search:
         picked = np.zeros(self.rules.n, bool)
         picked[self.picks] = True
         ceiling = self._ceiling(np.arange(self.rules.n))
+        if self.leads:
+            np.minimum(ceiling, self.rule.ceilings(), out=ceiling)
         # Items that could never be picked, whatever the search did, are in no feasible set.
         ceiling[~self.possible] = 0.0
         if not np.isfinite(ceiling).all():
@@ -250,7 +257,7 @@ class Search:
                 "objective": objective,
                 # Without the c of "c - distance" a value cannot be compared with another, nor recounted.
                 **self._in_distances(value, bound),
-                **(self._guarantees() if promised and not self.stopped else {"guarantee": None}),
+                **self._shares(promised),
                 "oracle_calls": calls_of(rule) + self.calls_before,
                 "distance_evals": int(getattr(rule, "distance_evals", 0)),
             },
@@ -269,6 +276,16 @@ class Search:
         most = offset * self.rule.total_weight
         low = None if bound is None else max(0.0, unit * (most - bound))
         return {"offset": offset, "distance": unit * (most - value), "distance_bound": low}
+
+    def _shares(self, promised: bool) -> dict[str, float | None]:
+        """What is proven of the value, by the search's own analysis or the objective's."""
+        if self.stopped:
+            return {"guarantee": None}
+        if promised:
+            return self._guarantees()
+        # Beyond submodular functions an objective may know what plain greedy, free to begin as it likes, does for it.
+        plain = type(self) is Search and self.asked.cardinality_only and not len(self.asked.first)
+        return {"guarantee": getattr(self.rule, "guarantee", None) if plain else None}
 
     def _guarantees(self) -> dict[str, float | None]:
         """The share of the optimum that is proven for this kind of constraint."""
