@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import importlib
 import time
+from pathlib import Path
 
 import click
 
-KERNELS = ("kofn.objectives._kernels", "kofn.assignment._kernels")
+import kofn
+
+
+def kernels() -> list[str]:
+    """The modules of compiled code, which are named alike."""
+    root = Path(kofn.__file__).parent
+    return sorted(
+        ".".join(("kofn", *path.relative_to(root).with_suffix("").parts)) for path in root.rglob("_*kernels.py")
+    )
 
 
 @click.command("warmup", short_help="Compile the kernels.")
 def command() -> None:
     """Compile every kernel now, so that the first real call does not wait. Compiled code is kept on disk."""
     began = time.perf_counter()
-    for module in KERNELS:
+    found = kernels()
+    for module in found:
         importlib.import_module(module)
-    click.echo(f"kernels of {len(KERNELS)} families ready in {time.perf_counter() - began:.1f} s")
+    click.echo(f"kernels of {len(found)} families ready in {time.perf_counter() - began:.1f} s")

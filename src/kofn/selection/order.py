@@ -27,7 +27,7 @@ Mask = NDArray[np.bool_]
 # Candidates whose gains are taken at once: few after a pick, since the next pick makes the rest stale.
 _LEAST_BATCH, _MOST_BATCH = 16, 4096
 _RULES = ("k", "budget", "costs", "groups", "quotas", "include", "exclude", "start")
-_SOURCES = ("X", "similarity", "scores", "metric", "weights", "max_memory", "n_threads")
+_SOURCES = ("X", "similarity", "scores", "metric", "weights", "max_memory", "n_threads", "queries", "private")
 
 
 @method(
@@ -58,6 +58,8 @@ def order_threshold(
     time_limit: float | None = None,
     n_threads: int | None = None,
     progress: bool | None = None,
+    queries: Any = None,
+    private: Any = None,
     order: Any = None,
     eps: float = 0.1,
 ) -> Selection:
@@ -88,6 +90,8 @@ def order_threshold(
         max_memory: bytes of scratch.
         time_limit: seconds; the best pass by then is returned, status "stopped".
         n_threads: default all cores; the picks are the same for any number.
+        queries: (q, d) vectors that the picks should be about, for the objectives that are built from them; `private`:
+            (p, d) vectors that are owned already, likewise.
         order: (n,) the items in the order of the pass; default the objective's own, else as they come.
         eps: ratio of the thresholds, less 1; in 0..1.
 
