@@ -477,3 +477,33 @@ def test_a_sparse_similarity_on_disk(folder: Path, capsys: pytest.CaptureFixture
     assert "precomputed" in refused(capsys, "select", "sparse.npz", "-k", 5)
     sparse.save_npz("wide.npz", sparse.csr_array(dense[:20]))
     assert "square" in refused(capsys, "select", "wide.npz", "-k", 5, "--metric", "precomputed")
+
+
+def test_entries_of_a_table_are_picked(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    scores = np.array([[1.0, 9.0, 2.0], [8.0, -np.inf, 3.0]])
+    np.save(tmp_path / "scores.npy", scores)
+    out = tmp_path / "entries.csv"
+    code, text, _ = run(
+        capsys, "select", tmp_path / "scores.npy", "--scores", "-m", "topk_mask", "-k", 3, "-o", out, "--json"
+    )
+    assert code == 0
+    assert json.loads(text)["picks"] == ["0:1", "1:0", "1:2"]
+    frame = pl.read_csv(out)
+    assert frame.columns == ["row", "column", "score", "rank", "gain"]
+    assert [scores[row, column] for row, column in zip(frame["row"], frame["column"], strict=True)] == [9.0, 8.0, 3.0]
+    code, text, _ = run(capsys, "select", tmp_path / "scores.npy", "--scores", "-m", "topk_mask", "--per-item", 1)
+    assert "picked 2 of 6 entries" in text
+
+
+def test_a_committee_is_picked_from_judges_columns(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    table = tmp_path / "judges.csv"
+    table.write_text("name,group,j1,j2\na,x,3,2\nb,y,1,\nc,x,2,3\nd,y,0,1\n")
+    code, text, _ = run(
+        capsys, "select", table, "--rankings", "--id", "name", "-k", 2, "--quota", "group=y:1-", "--json"
+    )
+    assert code == 0
+    said = json.loads(text)
+    assert said["method"] == "multiwinner"
+    assert len({"b", "d"} & set(said["picks"])) == 1
+    both = refused(capsys, "select", table, "--rankings", "--scores", "-k", 2)
+    assert "give one of them" in both

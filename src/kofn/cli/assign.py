@@ -11,7 +11,6 @@ import numpy as np
 import polars as pl
 
 from kofn import checks
-from kofn.checks import InputError
 from kofn.cli import options as shared_options
 from kofn.cli.options import VerbCommand
 from kofn.verbs import assign
@@ -40,7 +39,7 @@ def command(file: str, **values: Any) -> int:
     kofn assign scores.npy --scores --capacity 64 --overflow reroute -o routes.csv
     """
     from kofn.cli.estimate import say_beforehand
-    from kofn.cli.pool import read_vectors
+    from kofn.cli.pool import read_scores, read_vectors
     from kofn.io.atomic import write_table
     from kofn.io.tables import Table
 
@@ -58,7 +57,7 @@ def command(file: str, **values: Any) -> int:
         arguments["weights"] = table.numbers(values["weight_column"])
     X = None
     if values["by_scores"]:
-        arguments["scores"] = _scores(table, values)
+        arguments["scores"] = read_scores(table, values)
     else:
         X = read_vectors(table, values).X
         arguments["distances" if values["metric"] == "precomputed" else "X"] = X
@@ -104,24 +103,6 @@ def command(file: str, **values: Any) -> int:
     if values["output"]:
         click.echo(f"groups -> {values['output']}")
     return 0
-
-
-def _scores(table: Any, values: dict[str, Any]) -> Any:
-    if table.path.suffix.lower() == ".npy":
-        # Scores may hold -inf (a bin to avoid), which vectors may not; what else is wrong, `checks.scores` says.
-        return np.load(table.path)
-    if values["vectors"]:
-        return table.vectors(values["vectors"])
-    if values["columns"]:
-        return np.stack([table.numbers(name.strip()) for name in values["columns"].split(",")], axis=1)
-    kinds = {name: table.dtype(name) for name in table.columns if name != values["id_column"]}
-    matrices = [name for name, kind in kinds.items() if kind == "vector"]
-    if len(matrices) == 1:
-        return table.vectors(matrices[0])
-    names = [name for name, kind in kinds.items() if kind == "number"]
-    if not names:
-        raise InputError(f"{table.path.name} has no numeric columns to take as scores; name them with --columns")
-    return np.stack([table.numbers(name) for name in names], axis=1)
 
 
 def _frame(plan: Any, table: Any) -> pl.DataFrame:

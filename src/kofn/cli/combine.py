@@ -82,32 +82,20 @@ def _merge(members: tuple[str, ...], values: dict[str, Any], options: dict[str, 
 
 
 def _rank(members: tuple[str, ...], values: dict[str, Any], options: dict[str, Any], arguments: dict[str, Any]) -> int:
-    import polars as pl
 
+    from kofn.cli.pool import read_ballots
     from kofn.io.atomic import write_table
     from kofn.io.tables import Table
 
     if len(members) > 1:
         raise InputError(f"a ranking is made from one table, {len(members)} were given; join them first")
     table = Table.open(members[0])
-    frame = table.take(np.arange(table.n))
-    names = frame[values["id_column"]] if values["id_column"] else None
-    if values["id_column"] and values["id_column"] not in frame.columns:
-        table.column(values["id_column"])
-    if values["columns"]:
-        judges = [name.strip() for name in values["columns"].split(",")]
-        for name in judges:
-            table.column(name)
-    else:
-        judges = [name for name, kind in frame.schema.items() if kind.is_numeric() and name != values["id_column"]]
-    if not judges:
-        raise InputError(f"{members[0]} has no numeric columns to take as judges' scores; name them with --columns")
-    scores = frame.select(pl.col(judges).cast(pl.Float64)).to_numpy().T
+    judges, scores = read_ballots(table, values["columns"], values["id_column"])
     if values["dry_run"]:
         dry = {"judges": len(judges), "alternatives": table.n, "exact": "yes"}
         click.echo(json.dumps(dry) if values["as_json"] else _lines(dry))
         return 0
-    ids = names.to_numpy() if names is not None else None
+    ids = table.ids(values["id_column"]) if values["id_column"] else None
     plan = combine(rankings=scores, ids=ids, method=values["method"], options=options, **arguments)
     out = plan.to_frame()
     if values["output"]:

@@ -119,6 +119,45 @@ def with_queries(table: Table, file: str, values: Mapping[str, Any]) -> tuple[Po
     return PoolVectors(X[: len(texts)], how), X[len(texts) :]
 
 
+def read_scores(table: Table, values: Mapping[str, Any]) -> Any:
+    """A table of scores: the columns that are named, else the one column of vectors, else every numeric column."""
+    if table.path.suffix.lower() == ".npy":
+        # Scores may hold -inf (a bin to avoid), which vectors may not; what else is wrong, `checks.scores` says.
+        return np.load(table.path)
+    if values["vectors"]:
+        return table.vectors(values["vectors"])
+    if values["columns"]:
+        return np.stack([table.numbers(name.strip()) for name in values["columns"].split(",")], axis=1)
+    kinds = {name: table.dtype(name) for name in table.columns if name != values["id_column"]}
+    matrices = [name for name, kind in kinds.items() if kind == "vector"]
+    if len(matrices) == 1:
+        return table.vectors(matrices[0])
+    names = [name for name, kind in kinds.items() if kind == "number"]
+    if not names:
+        raise InputError(f"{table.path.name} has no numeric columns to take as scores; name them with --columns")
+    return np.stack([table.numbers(name) for name in names], axis=1)
+
+
+def read_ballots(table: Table, columns: str | None, id_column: str | None) -> tuple[list[str], NDArray[Any]]:
+    """The judges' names and their scores (judges, rows), NaN where a cell is empty: every numeric column, or those
+    named."""
+    if table.path.suffix.lower() == ".npy":
+        scores = np.load(table.path)
+        return [str(place) for place in range(scores.shape[-1])], scores.T
+    frame = table.take(np.arange(table.n))
+    if id_column:
+        table.column(id_column)
+    if columns:
+        judges = [name.strip() for name in columns.split(",")]
+        for name in judges:
+            table.column(name)
+    else:
+        judges = [name for name, kind in frame.schema.items() if kind.is_numeric() and name != id_column]
+    if not judges:
+        raise InputError(f"{table.path} has no numeric columns to take as judges' scores; name them with --columns")
+    return judges, frame.select(pl.col(judges).cast(pl.Float64)).to_numpy().T
+
+
 class SelectJob:
     """One `kofn select`: everything that was asked, the pool that was read, the plan and what was written."""
 
@@ -132,6 +171,7 @@ class SelectJob:
         self.method = values["method"]
         self.options = shared_options.method_options("select", self.method, values["extra"], values)
         self.X: NDArray[Any] | None = None
+        self.matrix: NDArray[Any] | None = None
         self.notes: list[str] = []
         self.dropped = 0
         self.rows = np.arange(self.table.n)
@@ -154,7 +194,13 @@ class SelectJob:
         checks.metric(self.metric, "--metric")
         by_score = values["score_column"]
         self.scores = checks.vector(table.numbers(by_score), "--score") if by_score else None
-        if not by_score or any(values[name] for name in ("text", "vectors", "columns")):
+        if values["by_scores"] and values["by_rankings"]:
+            raise InputError("--scores and --rankings both say what the columns are; give one of them")
+        if values["by_scores"]:
+            self.matrix = read_scores(table, values)
+        elif values["by_rankings"]:
+            self.matrix = read_ballots(table, values["columns"], values["id_column"])[1]
+        elif not by_score or any(values[name] for name in ("text", "vectors", "columns")):
             self.X, how = self._read_vectors()
             self.notes.append(f"compared by {how}")
         self.ids = checks.ids(table.ids(values["id_column"]), "--id") if values["id_column"] else None
@@ -172,7 +218,7 @@ class SelectJob:
         self.costs = checks.costs(table.numbers(values["cost_column"]), "--cost") if values["cost_column"] else None
         weights = values["weight_column"]
         self.weights = checks.weights(table.numbers(weights), "--weight") if weights else None
-        for word in ("k", "budget", "objective"):
+        for word in ("k", "budget", "objective", "per_item", "capacity"):
             if values[word] is not None:
                 self.arguments[word] = values[word]
         if self.arguments.get("budget", 0.5) == int(self.arguments.get("budget", 0.5)):
@@ -229,6 +275,8 @@ class SelectJob:
     def call(self) -> dict[str, Any]:
         """The arguments of `kofn.select`."""
         call = dict(self.arguments)
+        if self.matrix is not None:
+            call |= {"scores": self.matrix} if self.values["by_scores"] else {"rankings": self.matrix}
         if self.X is not None and not (self.scores is not None and self._by_score()):
             call["similarity" if self.metric == "precomputed" else "X"] = self.X
             entry = dispatch.methods_of("select").get(self.method)
@@ -237,7 +285,7 @@ class SelectJob:
         for name in ("groups", "y", "costs", "weights", "scores"):
             if getattr(self, name) is not None:
                 call[name] = getattr(self, name)
-        if self.ids is not None or self.dropped:
+        if (self.ids is not None or self.dropped) and not self.values["by_scores"]:
             call["ids"] = self.keys
             for word in ("include", "exclude", "start"):
                 if word in call:
@@ -249,6 +297,14 @@ class SelectJob:
         """What the user calls each row of the pool: its id, or its row number in the file."""
         return self.rows if self.ids is None else self.ids[self.rows]
 
+    def picked_keys(self) -> list[Any]:
+        """What the user calls each pick: a row's id, or of a table's entry `row:column`."""
+        if self.matrix is None or not self.values["by_scores"]:
+            keys: list[Any] = self.keys[self.plan.indices].tolist()
+            return keys
+        row, column = np.unravel_index(self.plan.indices, self.matrix.shape)
+        return [f"{key}:{place}" for key, place in zip(self.keys[row].tolist(), column.tolist(), strict=True)]
+
     def _by_score(self) -> bool:
         """True where the method ranks by scores alone, so that vectors serve only --dedupe and the report."""
         entry = dispatch.methods_of("select").get(self.method)
@@ -258,7 +314,7 @@ class SelectJob:
         """Pick, then write what was asked for: the picks, the plan, the report."""
         call = self.call()
         self.plan: Selection = select(method=self.method, options=self.options, **call)
-        self.picked = self.rows[self.plan.indices]
+        self.picked = self.plan.indices if self.values["by_scores"] else self.rows[self.plan.indices]
         if self.output:
             write_table(self._frame(), self.output)
         if self.values["report"]:
@@ -269,6 +325,8 @@ class SelectJob:
 
     def _frame(self) -> pl.DataFrame:
         """The picks in the order picked: every original column, then rank and gain."""
+        if self.matrix is not None and self.values["by_scores"]:
+            return self._entries(self.matrix)
         frame = self.table.take(self.picked)
         if self.table.path.suffix.lower() in ARRAYS:
             # The vectors stay where they are, `row` finds them; only what is one value a row is repeated.
@@ -282,6 +340,20 @@ class SelectJob:
                 pl.Series(free, column).fill_nan(None) if name == "gain" else pl.Series(free, column)
             )
         return frame
+
+    def _entries(self, matrix: NDArray[Any]) -> pl.DataFrame:
+        """The picks of a table: one row an entry, with its row's id, its column and its score."""
+        row, column = np.unravel_index(self.picked, matrix.shape)
+        keys = np.arange(self.table.n) if self.ids is None else self.ids
+        return pl.DataFrame(
+            {
+                "row": keys[row],
+                "column": column,
+                "score": matrix[row, column],
+                "rank": np.arange(1, len(row) + 1),
+                "gain": np.asarray(self.plan.gains),
+            }
+        )
 
     def _report(self) -> None:
         context: dict[str, Any] = {
@@ -330,7 +402,7 @@ class SelectJob:
             "seed": plan.seed,
             "output": self.output,
             "report": self.values["report"],
-            "picks": self.keys[plan.indices].tolist(),
+            "picks": self.picked_keys(),
             "gains": [_number(gain) for gain in plan.gains],
         }
 
@@ -338,7 +410,8 @@ class SelectJob:
         """The answer for people."""
         plan = self.plan
         lines = list(self.notes)
-        lines.insert(0, f"picked {len(plan):,} of {self.table.n:,} rows with {plan.method} in {self.seconds:.2f} s")
+        pool = f"{plan.n:,} entries" if self.values["by_scores"] else f"{self.table.n:,} rows"
+        lines.insert(0, f"picked {len(plan):,} of {pool} with {plan.method} in {self.seconds:.2f} s")
         if again := plan.info.get("duplicate_rows"):
             lines.append(f"{again:,} rows repeat an earlier row exactly")
         objective = str(plan.info.get("objective")).replace("_", " ")
@@ -370,7 +443,7 @@ class SelectJob:
         if self.output:
             lines.append(f"picks  -> {self.output}")
         else:
-            shown = ", ".join(str(key) for key in self.keys[plan.indices][:10].tolist())
+            shown = ", ".join(str(key) for key in self.picked_keys()[:10])
             lines.append(f"first picks: {shown}{' ...' if len(plan) > 10 else ''}  (-o FILE writes them all)")
         if self.values["report"]:
             lines.append(f"report -> {self.values['report']}")
