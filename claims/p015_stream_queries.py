@@ -30,7 +30,7 @@ TUNING: dict[str, tuple[dict[str, float], ...]] = {
     "randomized_variable": ({"deviation": 0.1}, {"deviation": 0.3}, {"deviation": 1.0}),
 }
 # How much more accurate in prequential accuracy the variable threshold must surely be than each.
-ABOVE = {"digits": {"random": 0.02, "fixed": 0.02}, "drift": {"random": -0.005, "fixed": -0.005}}
+ABOVE = {"digits": {"random": 0.02, "fixed": 0.0}, "drift": {"random": -0.005, "fixed": -0.005}}
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -57,7 +57,7 @@ class Run(NamedTuple):
 @claim(
     paper=15,
     says="Within a label budget of 10% that it spends to 1%, variable-threshold uncertainty is more accurate in "
-    "prequential accuracy than random querying and than a tuned fixed threshold, by over two points on digits; on "
+    "prequential accuracy on digits than random querying, by over two points, and than a tuned fixed threshold; on "
     "Gaussians that drift it is not half a point less accurate; its randomised form spends as exactly",
 )
 def check(seed: int, scale: str, broken: bool = False) -> Evidence:
@@ -77,8 +77,9 @@ def check(seed: int, scale: str, broken: bool = False) -> Evidence:
         holds=all(met),
         measured=measured,
         expected="each run of variable, randomised and random spends 0.99 to 1.01 of its budget; lower 95% limits of "
-        "paired differences in prequential accuracy: variable - random and variable - fixed > 0.02 on digits and "
-        "> -0.005 under drift. The randomised form's accuracy and the 300 rows after the drift are shown, not judged",
+        "paired differences in prequential accuracy: on digits variable - random > 0.02 and variable - fixed > 0; "
+        "under drift both > -0.005. The randomised form's accuracy and the 300 rows after the drift are shown, not "
+        "judged",
         baseline="random querying at the same rate of labels, with the learner's rate chosen for it; a fixed "
         "threshold; three configurations each, as ours has, chosen on other streams",
         kind="reduced",

@@ -61,7 +61,7 @@ OFTEN_AGREES = 0.9
     says="Where right programs or right tests are scarce, B4 picks a right program over 8 points more often than the "
     "best of four tuned heuristics, over three such settings of the generative model, and behind in none; with plenty "
     "it is as good, with the true priors it picks as the most probable state does and is within 4 points of the exact "
-    "posterior's choice, priors off by two cost at most 4 points, and on mutated Python functions it is over 10 points "
+    "posterior's choice, priors off by two cost at most 4 points, and on mutated Python functions it is over 5 points "
     "better than chance",
 )
 def check(seed: int, scale: str, broken: bool = False) -> Evidence:
@@ -87,7 +87,7 @@ def check(seed: int, scale: str, broken: bool = False) -> Evidence:
             "b4 - random": lift.figures(),
         }
         # On real programs the best heuristic is shown, not judged: which is ahead differs by function.
-        met += [lift.above(0.1)] if name in REAL else [gap.above(-0.01), lift.above(0.2)]
+        met += [lift.above(0.05)] if name in REAL else [gap.above(-0.01), lift.above(0.2)]
         hard += [(ours, theirs)] if name in HARD else []
     pooled = difference(*(np.concatenate(side) for side in zip(*hard, strict=True)))
     measured["scarce, all three: b4 - best heuristic"] = pooled.figures()
@@ -101,7 +101,7 @@ def check(seed: int, scale: str, broken: bool = False) -> Evidence:
         expected="lower 95% limits of paired differences in how often the pick is right, on the model: B4 - best "
         "heuristic > 0.08 over the three scarce settings, > -0.01 in each and with plenty; B4 - random > 0.2; B4 - "
         f"exact posterior > -0.04, and the group of the most probable state in {OFTEN_AGREES:.0%}; priors off by two - "
-        "true > -0.04; on programs B4 - random > 0.1",
+        "true > -0.04; on programs B4 - random > 0.05",
         baseline="CodeT, MBR-exec (group size), MaxPass and size x passes, the best of them chosen on tuning problems "
         "as B4's priors are, four configurations each; random; every set of right programs tried, for small problems",
         kind="reduced",

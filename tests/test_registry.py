@@ -161,7 +161,8 @@ class TestAuto:
             "does not take capacity; methods that fit this call: none",
         )
         refused(lambda: kofn.assign(), "nothing to assign from: give X or distances or scores")
-        refused(lambda: kofn.select(k=2), "nothing to select from: give X or distances or similarity or scores or rankings")
+        words = "X or distances or similarity or scores or rankings"
+        refused(lambda: kofn.select(k=2), f"nothing to select from: give {words}")
 
 
 class TestMisfits:
