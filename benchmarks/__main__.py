@@ -10,7 +10,18 @@ from pathlib import Path
 
 from benchmarks import machine
 
-NAMES = {"select": "facility location against apricot and submodlib; 100,000 rows; the command line"}
+NAMES = {
+    "select": "facility location against apricot and submodlib; 100,000 rows; the command line",
+    "farthest": "farthest first on 1,000,000 rows against the NumPy loop and the memory floor",
+    "million": "facility location through a neighbour graph, up to 1,000,000 rows",
+    "dedupe": "near-duplicates of 100,000 x 256; the answer of brute force on 10,000",
+    "constrained": "capacity-constrained k-means against k-means-constrained, 10,000 x 20 and 23,000 x 50",
+    "kmedoids": "FasterPAM against the Rust package on a matrix; 100,000 points without one",
+    "dynamic": "calls an update of a pool that changes, n from 500 to 32,000, against lazy greedy at every update",
+    "determinant": "log-determinant greedy against the Cholesky-update loop, n=20,000, d=128, k=500",
+    "routing": "balanced assignment against linear_sum_assignment; top-2 capped routing, scores a second",
+    "transport": "entropic transport, n=1,000, small regularisation, against POT's log-domain Sinkhorn",
+}
 
 
 def main() -> int:

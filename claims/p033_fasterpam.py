@@ -7,15 +7,14 @@ is counted in points looked at while swaps are judged; seconds are shown.
 from __future__ import annotations
 
 import functools
-import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-import kofn
 from claims import Evidence, claim
 from claims.harness.data import digits
+from claims.harness.medoids import cluster, growth, same_swaps
 from claims.harness.paired import difference
 from claims.harness.runs import derive, spread
 
@@ -29,7 +28,6 @@ LOSS_N, LOSS_K = 400, (20, 50)
 LOSS_RUNS = {"random": 120, "digits": 40}
 
 Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 Figures = dict[str, Any]
 
 
@@ -86,64 +84,18 @@ def _dissimilarities(kind: str, n: int, rng: np.random.Generator) -> Floats:
     return np.asarray(cdist(rows, rows), np.float64)
 
 
-def _cluster(method: str, D: Floats, start: Ints, max_iter: int | None = None) -> Any:
-    options = {} if max_iter is None else {"max_iter": max_iter}
-    return kofn.assign(distances=D, k=len(start), method=method, start=start, options=options)
-
-
 def _same_swaps(seed: int, *, kind: str, fast: str) -> dict[str, float]:
     """Follow the fast search swap by swap, with a search over all swaps beside it."""
     rng = np.random.default_rng(seed)
     D = _dissimilarities(kind, SAME_N, rng)
-    swaps = differ = 0
-    gap = 0.0
-    for k in SAME_K:
-        start = rng.choice(SAME_N, k, replace=False)
-        medoids = start
-        while True:
-            expected = _best_swap(D, medoids)
-            found = _cluster(fast, D, medoids, max_iter=1).medoids
-            differ += int(not np.array_equal(found, medoids if expected is None else expected))
-            if expected is None:
-                break
-            swaps += 1
-            medoids = expected
-        loss = float(D[:, medoids].min(axis=1).sum())
-        gap = max([gap, *(abs(_cluster(method, D, start).value - loss) / loss for method in (fast, "pam"))])
-    return {"swaps": swaps, "differ": differ, "gap": gap}
-
-
-def _best_swap(D: Floats, medoids: Ints) -> Ints | None:
-    """The medoids after the best of all k (n - k) swaps, each judged from scratch; None where none improves.
-
-    Equal swaps, up to rounding, go to the lowest candidate and then the lowest place, as the library says of itself.
-    """
-    loss = float(D[:, medoids].min(axis=1).sum())
-    losses = np.empty((len(D), len(medoids)))
-    for gone in range(len(medoids)):
-        others = D[:, np.delete(medoids, gone)].min(axis=1)
-        losses[:, gone] = np.minimum(D, others[:, None]).sum(axis=0)
-    losses[medoids] = math.inf
-    candidate, place = divmod(int(np.argmax(losses <= losses.min() + 1e-12 * loss)), len(medoids))
-    if losses[candidate, place] >= loss * (1 - 1e-10):
-        return None
-    after = medoids.copy()
-    after[place] = candidate
-    return after
+    return same_swaps(D, [rng.choice(SAME_N, k, replace=False) for k in SAME_K], fast)
 
 
 def _growth(kind: str, n: int, fast: str, seed: int) -> tuple[Figures, bool]:
     """Work of one pass over all swaps, as k grows."""
     rng = np.random.default_rng(seed)
     D = _dissimilarities(kind, n, rng)
-    work: dict[str, list[float]] = {"PAM": [], "FastPAM1": []}
-    seconds: dict[str, list[float]] = {"PAM": [], "FastPAM1": []}
-    for k in PASS_K:
-        start = rng.choice(n, k, replace=False)
-        for name, method in (("PAM", "pam"), ("FastPAM1", fast)):
-            plan = _cluster(method, D, start, max_iter=1)
-            work[name].append(plan.info["swap_evaluations"] / plan.info["rounds"])
-            seconds[name].append(plan.info["seconds"])
+    work, seconds = growth(D, [rng.choice(n, k, replace=False) for k in PASS_K], fast)
     slopes = {name: float(np.polyfit(np.log(PASS_K), np.log(counts), 1)[0]) for name, counts in work.items()}
     figures = {
         name: {
@@ -164,10 +116,10 @@ def _from_random(turn: tuple[int, int], *, kind: str, eager: str) -> dict[int, d
     out = {}
     for k in LOSS_K:
         start = rng.choice(LOSS_N, k, replace=False)
-        fast, same = _cluster(eager, D, start), _cluster("fastpam1", D, start)
+        fast, same = cluster(eager, D, start), cluster("fastpam1", D, start)
         out[k] = {"loss": fast.value, "PAM's loss": same.value, "work": fast.info["swap_evaluations"]}
         if number < SLOW_RUNS:
-            slow = _cluster("pam", D, start)
+            slow = cluster("pam", D, start)
             out[k] |= {"PAM's loss": slow.value, "PAM's work": slow.info["swap_evaluations"]}
             out[k] |= {"PAM's seconds": slow.info["seconds"], "seconds": fast.info["seconds"]}
     return out

@@ -88,8 +88,8 @@ def check(seed: int, scale: str, broken: bool = False) -> Evidence:
         measured=measured,
         expected="lower 95% limits of paired differences in log error: at the two most computes strict filter - law > "
         "0.01, at the two least no filter - law > 0, over all best fixed filter in hindsight - law > -0.15; more "
-        "pools picked (on the mixture also more best) at the most compute than at the least; predicted error of unions within 20% at "
-        "the median; parameters recovered from the law's own curves within 2%",
+        "pools picked (on the mixture also more best) at the most compute than at the least; predicted error of unions "
+        "within 20% at the median; parameters recovered from the law's own curves within 2%",
         baseline="one union for every compute: the strict filter, no filter, and the one of all four that is best in "
         "hindsight, over the very runs that are judged",
         kind="reduced",

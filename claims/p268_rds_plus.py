@@ -37,7 +37,8 @@ Figures = dict[str, Any]
     paper=268,
     says="Turns over tasks by cosine to a few examples pick text that trains a classifier better than random text and "
     "text of low perplexity; where tasks are easily told apart they cover the least of them better than picking by the "
-    "highest score, and weighting later states more finds more text of the tasks than a plain mean where a text comes to its topic late",
+    "highest score, and weighting later states more finds more text of the tasks than a plain mean where a text comes "
+    "to its topic late",
 )
 def check(seed: int, scale: str, broken: bool = False) -> Evidence:
     """RDS+ against other poolings and pickings; broken: the examples are of other tasks than the target."""

@@ -507,3 +507,43 @@ def test_a_committee_is_picked_from_judges_columns(capsys: pytest.CaptureFixture
     assert len({"b", "d"} & set(said["picks"])) == 1
     both = refused(capsys, "select", table, "--rankings", "--scores", "-k", 2)
     assert "give one of them" in both
+
+
+def test_groups_of_bounded_size_and_linked_pairs(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    X = np.random.default_rng(0).normal(size=(60, 2))
+    table, together, apart = tmp_path / "t.csv", tmp_path / "together.csv", tmp_path / "apart.csv"
+    pl.DataFrame({"id": [f"r{row}" for row in range(60)], "a": X[:, 0], "b": X[:, 1]}).write_csv(table)
+    together.write_text("x,y\nr0,r1\nr1,r2\n")
+    apart.write_text("x,y\nr0,r3\n")
+    call = ["assign", table, "--columns", "a,b", "--id", "id", "--k", 4, "--seed", 0]
+    out = tmp_path / "groups.csv"
+    code, text, _ = run(
+        capsys, *call, "--capacity", 17, "--min-size", 12, "--must-link", together, "--cannot-link", apart, "-o", out
+    )
+    assert code == 0
+    assert text.startswith("constrained_kmeans")
+    group = pl.read_csv(out)["group"].to_numpy()
+    sizes = np.bincount(group, minlength=4)
+    assert sizes.max() <= 17
+    assert sizes.min() >= 12
+    assert group[0] == group[1] == group[2] != group[3]
+    apart.write_text("x,y\nr2,r0\n")
+    said = refused(capsys, *call, "--must-link", together, "--cannot-link", apart)
+    assert "must_link joins them" in said
+    together.write_text("x,y\nr0,nobody\n")
+    assert "names 'nobody' at row 0" in refused(capsys, *call, "--must-link", together)
+    together.write_text("x\nr0\n")
+    assert "has one column" in refused(capsys, *call, "--must-link", together)
+
+
+def test_the_number_of_groups_is_found(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    X = np.repeat([[0, 0], [9, 0], [0, 9]], 30, axis=0) + rng.normal(size=(90, 2))
+    np.save(tmp_path / "points.npy", X)
+    code, text, _ = run(capsys, "assign", tmp_path / "points.npy", "--k", "auto", "--seed", 0)
+    assert code == 0
+    assert text.startswith("dynmsc: 90 items in 3 bins")
+    assert "average medoid silhouette by k: 2 (" in text
+    assert "give a whole number or auto" in refused(capsys, "assign", tmp_path / "points.npy", "--k", "many")
+    other = refused(capsys, "assign", tmp_path / "points.npy", "--k", "auto", "--method", "pam")
+    assert "finds k with dynmsc" in other

@@ -29,12 +29,15 @@ PLAIN: dict[str, Any] = {
     "scores": np.array([3.0, 1.0, 2.0, 5.0, 4.0, 0.5]),
     "assign scores": np.arange(18.0).reshape(6, 3) % 7,
     "curves": np.array([[9.0, 4.0, 1.0]] * N),
+    "margins": (np.ones(N), np.full(3, 2.0)),
     "members": [np.array([1.0, 2.0]), np.array([2.0, 2.0]), np.array([4.0, 0.0])],
     "rankings": np.array([[3.0, 2.0, 1.0], [1.0, 2.0, 3.0]]),
     "weights": np.ones(N),
     "combine weights": np.array([1.0, 2.0, 3.0]),
     "rankings weights": np.array([1.0, 2.0]),
     "groups": GROUPS,
+    "y": GROUPS,
+    "score": len,
     "quotas": {"a": (1, 2)},
     "costs": [1, 2, 1, 2, 1, 2],
     "budget": 4,
@@ -53,6 +56,21 @@ PLAIN: dict[str, Any] = {
     "n_threads": 1,
     "progress": False,
 }
+# Where a method of its own kind takes something else under the same word.
+PLAIN |= {
+    "anchored_subpool y": ["a", "-1", "-1", "b", "-1", "-1"],
+    "annotator_pairs scores": np.array([[3.0, 1.0], [2.0, 5.0], [4.0, 0.5]]),
+    "b4 rankings": np.array([[1.0, 1.0, 0.0, 0.0, 1.0, 0.0], [1.0, 1.0, 1.0, 0.0, 0.0, 1.0]]),
+    "multiwinner rankings": np.array([[6.0, 5.0, 4.0, 3.0, 2.0, 1.0], [1.0, 3.0, 5.0, 2.0, 4.0, 6.0]]),
+    "laplacian_shot y": ["a", "-1", "-1", "b", "-1", "-1"],
+    "lima score": lambda masks: masks.sum(axis=1),
+}
+# Options without which a method has nothing to go by.
+NEEDED: dict[str, dict[str, Any]] = {
+    "private_streaming": {"users": X[:2], "epsilon": 1.0},
+    "rds_plus": {"queries": X[:2]},
+    "sources_by_shift": {"target": "a"},
+}
 PARTNERS = {"budget": ("costs",), "costs": ("budget",), "quotas": ("groups",), "groups": ("quotas",)}
 
 
@@ -62,7 +80,7 @@ def plain(entry: Entry, word: str) -> dict[str, Any]:
     for group in entry.needs:
         words += [word] if word in group else [group[0]]
     words += [partner for partner in PARTNERS.get(word, ()) if partner in entry.accepted]
-    if entry.verb == "select" and "budget" not in words:
+    if entry.verb == "select" and "budget" not in words and "k" in entry.accepted:
         words.append("k")
     if entry.verb == "allocate":
         words.append("budget")
@@ -72,10 +90,11 @@ def plain(entry: Entry, word: str) -> dict[str, Any]:
 def value_of(entry: Entry, word: str) -> Any:
     if word == "weights" and "rankings" in entry.accepted:
         return PLAIN["rankings weights"]
-    return PLAIN.get(f"{entry.verb} {word}", PLAIN.get(word))
+    return PLAIN.get(f"{entry.name} {word}", PLAIN.get(f"{entry.verb} {word}", PLAIN.get(word)))
 
 
 def call(entry: Entry, given: dict[str, Any], **options: Any) -> Any:
+    options = {**NEEDED.get(entry.name, {}), **options}
     return getattr(kofn, entry.verb)(**given, method=entry.name, options=options)
 
 
@@ -205,6 +224,14 @@ HOSTILE: dict[str, Bad] = {
         "unlike integers": (lambda v: [{"a": np.array([1])}, {"a": np.array([2])}], "tensor 'a'"),
         "no such file": (lambda v: ["/nowhere/model.safetensors"], "/nowhere/model.safetensors"),
     },
+    "y": {
+        "missing": (lambda v: [None, *v[1:]], "@ at row 0 is missing"),
+        "deep": (lambda v: [[label] for label in v], "@ has shape (6, 1); give one label an item"),
+        "one less": (lambda v: v[:-1], "@ has 5 values"),
+    },
+    "score": {
+        "a number": (lambda v: 3, "@=3: give a callable"),
+    },
     "groups": {
         **SHORTER,
         "missing": (lambda v: ["a", None, *v[2:]], "@ at row 1 is missing; give every item a group"),
@@ -260,6 +287,20 @@ HOSTILE: dict[str, Bad] = {
         "nothing": (lambda v: [], "@=[]"),
         "too little room": (lambda v: 1, "@ holds 3: 3 too few"),
     },
+    "margins": {
+        "one side": (lambda v: v[0], "@=ndarray: give two vectors, (row totals, column totals)"),
+        "text": (lambda v: "equal", "@=str: give two vectors"),
+        "a number": (lambda v: 3, "@=int: give two vectors"),
+        "too few rows": (lambda v: (v[0][:-1] * 1.2, v[1]), "@ has 5 row totals, scores has 6 rows"),
+        "too few bins": (lambda v: (v[0], [3.0, 3.0]), "@ has 2 column totals, scores has 3 columns"),
+        "negative": (lambda v: (v[0], [4.0, 4.0, -2.0]), "@: column totals at row 2 is -2; give totals >= 0"),
+        "NaN": (lambda v: (put(v[0], 1, np.nan), v[1]), "@: row totals at row 1 is NaN"),
+        "unlike sums": (
+            lambda v: (v[0], [2.0, 2.0, 3.0]),
+            "@ do not add up: the row totals sum to 6, the column totals to 7",
+        ),
+        "all zero": (lambda v: (np.zeros(N), np.zeros(3)), "@ are all zero"),
+    },
     "include": {**POSITIONS, "more than k": (lambda v: [0, 1, 2], "include and start hold 3 items, more than k=2")},
     "exclude": {**POSITIONS, "all": (lambda v: list(range(N)), "exclude")},
     "start": {**POSITIONS, "more than k": (lambda v: [0, 1, 2], "include and start hold 3 items, more than k=2")},
@@ -297,6 +338,39 @@ HOSTILE: dict[str, Bad] = {
         "true": (lambda v: True, "@=True"),
     },
 }
+# Entries of a table: a row may list fewer than are asked for, and a limit that is too wide never binds.
+HOSTILE |= {
+    "topk_mask scores": {name: bad for name, bad in HOSTILE["scores"].items() if name != "by bin"},
+    "topk_mask per_item": COUNT,
+    "annotator_pairs scores": HOSTILE["assign scores"],
+    "annotator_pairs per_item": COUNT,
+    "annotator_pairs costs": {
+        **HOSTILE["costs"],
+        "nothing": (lambda v: [], "@ has shape (0,); give one an entry, (3, 2), or one a column, (2,)"),
+    },
+    "topk_mask capacity": {
+        **{name: bad for name, bad in HOSTILE["capacity"].items() if name not in ("too few bins", "too little room")},
+        "another width": (lambda v: [6, 6], "@ has 2 values, scores has 1 columns"),
+    },
+}
+# Bins that choose need no room for everybody.
+HOSTILE["expert_choice capacity"] = {
+    name: bad for name, bad in HOSTILE["capacity"].items() if name != "too little room"
+}
+# Rows, capacities and groups in the order of the groups, of which there are k=2.
+HOSTILE |= {
+    f"{name} capacity": {
+        **{bad: says for bad, says in HOSTILE["capacity"].items() if bad not in ("too few bins", "too little room")},
+        "too many groups": (lambda v: [6, 6, 6], "@ has 3 values, k=2; give one number, or one for each group"),
+        "too little room": (lambda v: 2, "@ holds 4 in k=2 groups: 2 too few"),
+        "an empty group": (lambda v: [6, 0], "@ of group 1 is 0: the group would be empty"),
+    }
+    for name in ("constrained_kmeans", "constrained_kmedoids")
+}
+HOSTILE["constrained_kmeans start"] = {
+    **POSITIONS,
+    "too many": (lambda v: [0, 1, 2], "@ names 3 rows, k=2; give exactly k"),
+}
 # True or False, and nothing is said of other values: it is only ever asked whether it is true.
 UNCHECKED = {"progress"}
 
@@ -304,7 +378,7 @@ ENTRIES = [entry for verb in VERBS for entry in dispatch.methods_of(verb).values
 
 
 def hostile_of(entry: Entry, word: str) -> Bad:
-    bad = dict(HOSTILE.get(f"{entry.verb} {word}", HOSTILE.get(word, {})))
+    bad = dict(HOSTILE.get(f"{entry.name} {word}", HOSTILE.get(f"{entry.verb} {word}", HOSTILE.get(word, {}))))
     if word == "weights" and "rankings" in entry.accepted:
         bad["negative"] = (lambda v: put(v, 1, -2.0), "@ at row 1 is -2; weights must be >= 0")
     return bad
@@ -354,7 +428,9 @@ def test_inputs_of_another_length_are_refused(entry: Entry) -> None:
         for size in (1, 5, 7):
             given = plain(entry, word)
             given[word] = ["a"] * size if word == "groups" else [1] * size
-            refused(lambda given=given: call(entry, given), f"{word} has {size} values")
+            # Costs of a table's entries may also be one a column.
+            says = f"shape ({size},)" if np.ndim(given.get("scores")) == 2 else f"{size} values"
+            refused(lambda given=given: call(entry, given), f"{word} has {says}")
     for word in set(entry.accepted) & {"k"}:
         given = plain(entry, word)
         given["k"] = N + 1
@@ -514,7 +590,10 @@ REFUSALS: dict[str, tuple[Callable[[], Any], str]] = {
     "empty vector": (lambda: checks.vector([], "scores"), "scores is empty"),
     "weight below zero": (lambda: checks.weights([-1.0]), "weights at row 0 is -1"),
     "weights of zero": (lambda: checks.weights([0.0]), "all zero"),
-    "costs of a table": (lambda: checks.spread_costs([[1]], (2, 3)), "give one an entry, (2, 3), or one a column, (3,)"),
+    "costs of a table": (
+        lambda: checks.spread_costs([[1]], (2, 3)),
+        "give one an entry, (2, 3), or one a column, (3,)",
+    ),
     "cost below zero": (lambda: checks.costs([-1]), "costs at row 0 is -1"),
     "no number": (lambda: checks.number("1", "budget"), "budget='1': give a number"),
     "no finite number": (lambda: checks.number(float("inf"), "budget"), "give a finite number"),

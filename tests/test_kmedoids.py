@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
+import sys
 from typing import Any
 
 import numpy as np
 import pytest
 
 import kofn
-from kofn.assignment import _swaps, fasterpam, fastpam1, kmedoids, pam
+from kofn.assignment import _swaps, fasterpam, fastpam1, pam
 from kofn.checks import InputError
 
 
@@ -52,7 +53,7 @@ def best_swap(D: Any, medoids: Any, weights: Any = None) -> float:
 @pytest.fixture(params=[False, True], ids=["numpy", "compiled"])
 def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
     """Force one of the two paths, whatever the size."""
-    monkeypatch.setattr(kmedoids, "_worth_compiling", lambda *_: request.param)
+    monkeypatch.setattr(_swaps, "worth_compiling", lambda *_: request.param)
     return bool(request.param)
 
 
@@ -273,3 +274,13 @@ def test_rounding_on_the_diagonal_is_forgiven() -> None:
     np.fill_diagonal(D, 1e-15)
     plan = fasterpam(distances=D, k=5, seed=0)
     assert plan.labels[plan.medoids].tolist() == list(range(5))
+
+
+def test_compiled_code_is_loaded_once_numpy_has_worked_as_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "kofn.assignment._kernels", raising=False)
+    monkeypatch.setattr(_swaps, "_numpy_seconds", [])
+    asked = [_swaps.worth_compiling("eager", 1000, 20) for _ in range(20)]
+    assert not asked[0]
+    assert asked[-1]
+    assert asked == sorted(asked)
+    assert _swaps.worth_compiling("eager", 20_000, 20)

@@ -171,6 +171,12 @@ LARGE: dict[str, tuple[dict, dict]] = {
     "fastermsc, copies": ({"X": _copies(), "k": 9, "seed": 3}, {}),
     "fastermsc, row by row": ({"X": _rounded(500, 4), "k": 5, "seed": 1, "max_memory": "100kB"}, {}),
     "dynmsc": ({"X": _rounded(900, 4), "seed": 0}, {"k_max": 6}),
+    "constrained_kmeans": ({"X": _rounded(1200, 4), "k": 12, "capacity": 110, "seed": 0}, {"min_size": 90}),
+    "constrained_kmeans, linked": (
+        {"X": _rounded(1200, 4), "k": 12, "capacity": 105, "seed": 0},
+        {"must_link": [[i, i + 600] for i in range(90)], "cannot_link": [[i, i + 7] for i in range(40)]},
+    ),
+    "constrained_kmedoids": ({"X": _rounded(1200, 4), "k": 12, "capacity": 102, "seed": 0}, {"min_size": 95}),
     "capped_routing": ({"scores": _rounded(2100, 10), "capacity": 190, "per_item": 1}, {"overflow": "reroute"}),
     "capped_routing, two": ({"scores": _rounded(2100, 10), "capacity": 300, "per_item": 2}, {"overflow": "reroute"}),
     "capped_routing, drop": ({"scores": _rounded(2100, 10), "capacity": 150, "per_item": 2}, {"overflow": "drop"}),

@@ -7,6 +7,7 @@ import os
 import numpy as np
 import pytest
 
+from kofn import problems
 from kofn.engines.threads import cores, spread
 
 
@@ -48,3 +49,15 @@ def test_a_forked_child_has_threads_of_its_own():
         spread(lambda low, high: done.append((low, high)), 8, 2, 2)
         os._exit(0 if len(done) == 4 else 1)
     assert os.waitpid(child, 0)[1] == 0
+
+
+def test_digest_of_a_large_array_is_the_same_for_any_number_of_threads() -> None:
+    X = np.arange(2**23 + 5, dtype=np.float64)
+    told = {problems.digest({"X": X, "n_threads": threads}) for threads in (1, 2, 3, None)}
+    assert len(told) == 1
+    # A change in any part counts, and so does the shape.
+    for at in (0, 2**22, len(X) - 1):
+        other = X.copy()
+        other[at] += 1
+        assert problems.digest({"X": other}) not in told
+    assert problems.digest({"X": X[:, None]}) not in told

@@ -28,7 +28,11 @@ AUTO = {
     ),
     "assign": (
         ("capped_routing", "scores by bin: capacities held exactly"),
+        ("sinkhorn_newton_sparse", "scores with margins: the entropic coupling"),
         ("fasterpam", "vectors or distances: k-medoids, no swap improves"),
+        ("constrained_kmeans", "vectors with a capacity: k-means, sizes held exactly"),
+        ("constrained_kmedoids", "distances with a capacity: k-medoids, sizes held exactly"),
+        ("laplacian_shot", "vectors and a few labels"),
     ),
     "allocate": (("multiple_choice_knapsack", "curves: exact"),),
     "combine": (

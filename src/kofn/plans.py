@@ -269,10 +269,11 @@ class Assignment(Plan):
     def labels(self) -> NDArray[np.int32]:
         """(n,) the bin that holds most of each item, ties to the lowest bin, -1 for none."""
         out = np.full(self.n, -1, np.int32)
-        rows = np.repeat(np.arange(self.n), np.diff(self.indptr))
-        # Last write wins: sort so that the heaviest and, among equals, the lowest bin is written last.
-        order = np.lexsort((-self.bins.astype(np.int64), self.weights, rows))
-        out[rows[order]] = self.bins[order]
+        held = np.flatnonzero(np.diff(self.indptr))
+        if len(held):
+            starts = self.indptr[held]
+            most = np.repeat(np.maximum.reduceat(self.weights, starts), np.diff(np.append(starts, len(self.bins))))
+            out[held] = np.minimum.reduceat(np.where(self.weights == most, self.bins, self.k), starts)
         return out
 
     @property

@@ -110,7 +110,7 @@ def _feed_parts(state: Any, value: NDArray[Any], n_threads: int) -> None:
 
     def feed(low: int, high: int) -> None:
         for part in range(low, high):
-            parts[part] = hashlib.blake2b(memoryview(raw[part * _PART : (part + 1) * _PART])).digest()
+            parts[part] = hashlib.blake2b(raw[part * _PART : (part + 1) * _PART].data).digest()
 
     spread(feed, len(parts), n_threads, shares=4)
     state.update(f"{value.dtype}{value.shape}".encode() + b"".join(parts))
@@ -177,9 +177,9 @@ def _selection(problem: Problem, plan: Plan) -> list[str]:
             if held < low or (high is not None and held > high):
                 out.append(f"group {group!r} holds {held}, its quota is ({low}, {high})")
     if "per_item" in given and "scores" in given and given["scores"].ndim == 2:
-        held = np.bincount(index // given["scores"].shape[1])
-        if len(held) and held.max() > given["per_item"]:
-            out.append(f"row {int(held.argmax())} holds {held.max()} entries, per_item={given['per_item']}")
+        in_row = np.bincount(index // given["scores"].shape[1])
+        if len(in_row) and in_row.max() > given["per_item"]:
+            out.append(f"row {int(in_row.argmax())} holds {in_row.max()} entries, per_item={given['per_item']}")
     missed = set(given.get("include", ())) - set(index.tolist())
     if missed:
         out.append(f"{len(missed)} items of include are not picked, row {min(missed)} for one")

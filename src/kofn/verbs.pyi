@@ -10,8 +10,11 @@ from kofn.registry import Entry
 def select(
     X: Any = None,
     *,
+    distances: Any = None,
     similarity: Any = None,
     scores: Any = None,
+    rankings: Any = None,
+    y: Any = None,
     ids: Any = None,
     groups: Any = None,
     weights: Any = None,
@@ -20,21 +23,20 @@ def select(
     k: Any = None,
     budget: Any = None,
     quotas: Any = None,
+    capacity: Any = None,
+    per_item: Any = None,
     include: Any = None,
     exclude: Any = None,
     start: Any = None,
     objective: Any = None,
+    score: Any = None,
     seed: Any = None,
     max_memory: Any = None,
     time_limit: Any = None,
     n_threads: Any = None,
     progress: Any = None,
     engine: Any = None,
-    method: Literal[
-        "auto", "ccs", "farthest_first", "lazy_greedy", "naive_greedy", "random_sample", "stochastic_batch", "top_k"
-    ]
-    | str
-    | Callable[..., Any] = ...,
+    method: Literal["auto", "anchored_subpool", "annotator_pairs", "b4", "ccs", "farthest_first", "gist", "lazy_greedy", "lima", "multiwinner", "naive_greedy", "order_threshold", "partitioned_greedy", "private_streaming", "rad", "random_sample", "rds_plus", "sieve_streaming", "sources_by_shift", "sparse_greedy", "stochastic_batch", "stochastic_greedy", "threshold_greedy", "top_k", "topk_mask"] | str | Callable[..., Any] = ...,
     options: Mapping[str, Any] | None = None,
 ) -> Selection: ...
 def assign(
@@ -42,12 +44,14 @@ def assign(
     *,
     distances: Any = None,
     scores: Any = None,
+    y: Any = None,
     ids: Any = None,
     weights: Any = None,
     metric: Any = None,
     k: Any = None,
     capacity: Any = None,
     per_item: Any = None,
+    margins: Any = None,
     start: Any = None,
     seed: Any = None,
     max_memory: Any = None,
@@ -55,7 +59,7 @@ def assign(
     n_threads: Any = None,
     progress: Any = None,
     engine: Any = None,
-    method: Literal["auto", "capped_routing", "fasterpam", "fastpam1", "pam"] | str | Callable[..., Any] = ...,
+    method: Literal["auto", "balanced_assignment", "capped_routing", "constrained_kmeans", "constrained_kmedoids", "dynmsc", "expert_choice", "fastclara", "fastclarans", "fastermsc", "fasterpam", "fastpam1", "ila_sdp", "laplacian_shot", "pam", "partitive_partitioning", "sdp_kmeans", "single_linkage", "sinkhorn_newton_sparse", "token_choice"] | str | Callable[..., Any] = ...,
     options: Mapping[str, Any] | None = None,
 ) -> Assignment: ...
 def allocate(
@@ -67,7 +71,7 @@ def allocate(
     time_limit: Any = None,
     progress: Any = None,
     engine: Any = None,
-    method: Literal["auto", "hull_greedy", "multiple_choice_knapsack"] | str | Callable[..., Any] = ...,
+    method: Literal["auto", "hull_greedy", "multiple_choice_knapsack", "quality_quantity"] | str | Callable[..., Any] = ...,
     options: Mapping[str, Any] | None = None,
 ) -> Allocation: ...
 def combine(

@@ -145,21 +145,36 @@ def _lowered(row, m, nearest, near, second, weights):  # type: ignore[no-untyped
 _STATE = "T[:,::1],i4[::1],i4[::1],T[::1],T[::1],f8[::1],f8[::1]"
 
 
-@nb.njit(_both(f"void(T[:,::1],i8,i8[::1],u1[::1],{_STATE},f8[::1],f8,i8[::1])", read=1), **_OUTER)
+@nb.njit(_both(f"void(T[:,::1],i8[::1],i8[::1],u1[::1],{_STATE},f8[::1],f8,i8,i8[::1])", read=2), **_OUTER)
 def sweep(  # type: ignore[no-untyped-def]
-    rows, start, medoids, is_medoid, to_medoid, nearest, runner, near, second, weights, removal, loss, tolerance, counts
+    rows,
+    candidates,
+    medoids,
+    is_medoid,
+    to_medoid,
+    nearest,
+    runner,
+    near,
+    second,
+    weights,
+    removal,
+    loss,
+    tolerance,
+    patience,
+    counts,
 ):
-    """Try the candidates start, start + 1, ... and swap at once wherever that lowers the loss beyond its tolerance.
+    """Try the candidates in turn and swap at once wherever that lowers the loss beyond its tolerance.
 
-    counts: candidates since the last swap, swaps, candidates evaluated. Ends early once a full round brought no swap.
+    counts: candidates since the last swap, swaps, candidates evaluated. Ends once `patience` candidates brought no
+    swap.
     """
     n, k = to_medoid.shape
     touched, change = np.empty(n + 1, np.int32), np.empty(k)
     for b in range(len(rows)):
-        if counts[0] >= n:
+        if counts[0] >= patience:
             return
         counts[0] += 1
-        if is_medoid[start + b]:
+        if is_medoid[candidates[b]]:
             continue
         counts[2] += 1
         shared = _change(rows[b], near, second, nearest, weights, removal, touched, change)
@@ -170,8 +185,8 @@ def sweep(  # type: ignore[no-untyped-def]
             if not _lowered(rows[b], m, nearest, near, second, weights) < loss[0] * (1 - tolerance / 2):
                 continue
             is_medoid[medoids[m]] = 0
-            is_medoid[start + b] = 1
-            medoids[m] = start + b
+            is_medoid[candidates[b]] = 1
+            medoids[m] = candidates[b]
             loss[0] = _swap(rows[b], m, to_medoid, nearest, runner, near, second, weights, removal)
             counts[0] = 1
             counts[1] += 1

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import heapq
 import math
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kofn import checks
+from kofn.checks import InputError
 from kofn.objectives.similarity import Geometry, geometry, is_small, pairwise_distances
 
 Floats = NDArray[np.float64]
@@ -22,6 +25,10 @@ _TOLERANCE = 1e-10
 # Two swaps whose changes differ by less than this share of the loss count as equal, and the first one is taken.
 _MARGIN = 1e-13
 _PAIRS_AT_ONCE = 2**22
+_INITS = ("lab", "build", "random")
+# Seconds that it takes to load compiled code, and what was left to NumPy so far.
+_LOADING = 0.5
+_numpy_seconds: list[float] = []
 
 
 class Source(Protocol):
@@ -40,6 +47,10 @@ class Source(Protocol):
 
     def among(self, items: Ints) -> Rows:
         """(m, m) distances of some points to each other."""
+        ...
+
+    def between(self, items: Ints, others: Ints) -> Rows:
+        """(m, l) distances of some points to others, to about the rounding of the largest of them."""
         ...
 
 
@@ -62,7 +73,11 @@ class Matrix:
 
     def among(self, items: Ints) -> Rows:
         """A submatrix."""
-        out: Rows = self._rows[np.ix_(items, items)]
+        return self.between(items, items)
+
+    def between(self, items: Ints, others: Ints) -> Rows:
+        """A submatrix."""
+        out: Rows = self._rows[np.ix_(items, others)]
         return out
 
 
@@ -114,6 +129,78 @@ class Vectors:
         self.evals += len(items) ** 2
         out = np.stack([((points - point) ** 2).sum(axis=1) for point in points])
         return (out if self._space.squared else np.sqrt(out)) * self._unit
+
+    def between(self, items: Ints, others: Ints) -> Rows:
+        """By a matrix product of offsets from the first of the items, near which the others lie."""
+        here, there = self._space.points(items), self._space.points(others)
+        there -= here[0]
+        here = here - here[0]
+        squares = -2.0 * (here @ there.T)
+        squares += np.einsum("ij,ij->i", here, here)[:, None]
+        squares += np.einsum("ij,ij->i", there, there)
+        np.maximum(squares, 0.0, out=squares)
+        self.evals += squares.size
+        return (squares if self._space.squared else np.sqrt(squares, out=squares)) * self._unit
+
+
+def pool(X: Any, distances: Any, k: int, metric: str) -> tuple[Any, Any]:
+    """Rows or distances, of which one is None, checked against k and each other.
+
+    Raises:
+        InputError: k > n, both given, or a diagonal that is not zero.
+    """
+    n = len(X if distances is None else distances)
+    if k > n:
+        raise InputError(f"k={k} of {n} items: there are only {n} to choose from; ask for k <= {n}")
+    if X is not None and distances is not None:
+        raise InputError("X and distances are both given; give one of them")
+    if distances is None and metric == "precomputed":
+        X, distances = None, checks.distances(X, "X")
+    if distances is not None:
+        _refuse_diagonal(distances)
+    return X, distances
+
+
+def _refuse_diagonal(distances: NDArray[Any]) -> None:
+    own = np.abs(np.diagonal(distances))
+    at = int(own.argmax())
+    if own[at] > 0 and own[at] > 1e-6 * distances.max():
+        raise InputError(
+            f"distances at row {at}, column {at} is {own[at]:g}; an item's distance to itself must be 0: "
+            "use np.fill_diagonal(distances, 0)"
+        )
+
+
+def started(start: Any, k: int) -> Ints:
+    """The medoids of `start`.
+
+    Raises:
+        InputError: not exactly k of them.
+    """
+    if len(start) != k:
+        raise InputError(f"start has {len(start)} medoids, k={k}; give exactly k")
+    return np.asarray(start, np.int64)
+
+
+def worth_compiling(search: str, n: int, k: int) -> bool:
+    """Whether NumPy has been, or would be, busy for longer than compiled code takes to load: guesses add up to that.
+
+    Both paths make the same swaps, so what is loaded already may be used.
+    """
+    if "kofn.assignment._kernels" in sys.modules:
+        return True
+    swaps = k if search != "eager" else 4
+    _numpy_seconds.append(swaps * n * (2e-5 + 3e-9 * n * (k if search == "naive" else 1)))
+    return sum(_numpy_seconds) > _LOADING
+
+
+def distinct(X: Any, distances: Any, medoids: Ints) -> int:
+    """How many different items the medoids are: fewer than k where the pool has no more."""
+    if distances is None:
+        return len(np.unique(checks.first_equal(X[medoids])))
+    same = distances[np.ix_(medoids, medoids)] == 0
+    same[np.diag_indices(len(medoids))] = True
+    return int((same.argmax(axis=1) == np.arange(len(medoids))).sum())
 
 
 def source_of(X: Any, distances: Any, metric: str, max_memory: int, n_threads: int | None) -> Source:
@@ -195,7 +282,7 @@ class Swaps:
         while max_iter is None or rounds < max_iter:
             rounds += 1
             for start, rows in self.source.blocks():
-                (self._sweep_compiled if self.compiled else self._sweep)(rows, start)
+                self.sweep(rows, np.arange(start, start + len(rows)), self.n)
                 if self.unimproved >= self.n:
                     return True, rounds
                 if stopped():
@@ -203,18 +290,23 @@ class Swaps:
             step(self.swaps)
         return False, rounds
 
-    def _sweep_compiled(self, rows: Rows, start: int) -> None:
+    def sweep(self, rows: Rows, candidates: Ints, patience: int) -> None:
+        """Try some candidates, given with their rows; stop early once `patience` in a row have brought no swap."""
+        (self._sweep_compiled if self.compiled else self._sweep)(rows, candidates, patience)
+
+    def _sweep_compiled(self, rows: Rows, candidates: Ints, patience: int) -> None:
         from kofn.assignment import _kernels
 
         counts = np.array([self.unimproved, self.swaps, self.evaluated])
         loss = np.array([self.loss])
-        _kernels.sweep(rows, start, self.medoids, self.is_medoid, *self._state, loss, _TOLERANCE, counts)
+        known = self.medoids, self.is_medoid, *self._state
+        _kernels.sweep(rows, candidates, *known, loss, _TOLERANCE, patience, counts)
         self.unimproved, self.swaps, self.evaluated = counts.tolist()
         self.loss = float(loss[0])
 
-    def _sweep(self, rows: Rows, start: int) -> None:
-        for candidate, row in enumerate(rows, start):
-            if self.unimproved >= self.n:
+    def _sweep(self, rows: Rows, candidates: Ints, patience: int) -> None:
+        for candidate, row in zip(candidates.tolist(), rows, strict=True):
+            if self.unimproved >= patience:
                 return
             self.unimproved += 1
             if self.is_medoid[candidate]:
@@ -332,6 +424,29 @@ class Swaps:
         runner[tied] = place
         self.removal[:] = np.bincount(nearest, self._regret(), self.k)
         self.loss = float((self.weights * near).cumsum()[-1])
+
+
+def begin(
+    source: Source,
+    k: int,
+    weights: Floats,
+    how: tuple[Any, str | None, str, int | None],
+    info: dict[str, Any],
+) -> Ints:
+    """The medoids to begin from: `start`, or `init` (else the default) with the seed; `info` gets what it cost."""
+    start, init, default, seed = how
+    if start is not None:
+        if init is not None:
+            raise InputError(f"start and init={init!r} are both given; give one of them")
+        return started(start, k)
+    rng = np.random.default_rng(seed)
+    kind = checks.choice(init or default, "init", _INITS)
+    if kind == "random":
+        return rng.choice(source.n, k, replace=False)
+    if kind == "lab":
+        return lab(source, k, weights, rng)
+    medoids, info["build_evaluations"] = build(source, k, weights)
+    return medoids
 
 
 def lab(source: Source, k: int, weights: Floats, rng: np.random.Generator) -> Ints:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,14 +10,12 @@ from numpy.typing import NDArray
 
 from kofn import checks
 from kofn.assignment import _swaps
-from kofn.checks import InputError
 from kofn.engines.control import Control
 from kofn.plans import Assignment
 from kofn.registry import method
 
 Ints = NDArray[np.int64]
 
-_INITS = ("lab", "build", "random")
 # Without max_memory, distances from X are kept as a matrix up to this size and computed row by row beyond.
 _DEFAULT_MEMORY = 2**30
 _PAPER = "Schubert & Rousseeuw 2021, Fast and Eager k-Medoids Clustering (Information Systems 101, arXiv 2008.05171)"
@@ -57,7 +54,8 @@ def fasterpam(
         X: vectors (n, d). Distances are kept as an (n, n) matrix where that fits into `max_memory`, else computed row
             by row.
         distances: dissimilarities (n, n), float32 or float64, symmetric, >= 0, zero on the diagonal; read in place.
-        k: how many medoids.
+        k: how many medoids. Where that is more than there are distinct items, some medoids coincide: each still stands
+            for itself, so that no group is empty.
         metric: "euclidean", "sqeuclidean" or "cosine" (1 - cos), for X.
         weights: (n,) how much each item counts in the loss, >= 0, default 1.
         start: medoids to begin from: row numbers (or ids), or an earlier plan.
@@ -74,7 +72,7 @@ def fasterpam(
         An `Assignment`: `labels`, `medoids` (row numbers; medoid j stands for bin j), `value` = weighted sum of the
         distances to the nearest medoid. `status` is "local" where no swap improves, "optimal" where k is 1 or n,
         "stopped" at a limit. `info`: swaps, rounds, swap_evaluations (pairs of a candidate and a point looked at),
-        distance_evals (from X).
+        distance_evals (from X); where the loss is 0, distinct_medoids.
 
     Raises:
         InputError: k > n, a start that does not have k medoids, start and init together, or a diagonal that is not
@@ -247,21 +245,14 @@ def _cluster(
     begin: tuple[Any, str | None, str, int | None],
     limits: _Limits,
 ) -> Assignment:
-    n = len(X if distances is None else distances)
-    if k > n:
-        raise InputError(f"k={k} of {n} items: there are only {n} to choose from; ask for k <= {n}")
-    if X is not None and distances is not None:
-        raise InputError("X and distances are both given; give one of them")
     if limits.max_iter is not None:
         checks.count(limits.max_iter, "max_iter")
-    if distances is None and metric == "precomputed":
-        X, distances = None, checks.distances(X, "X")
-    if distances is not None:
-        _refuse_diagonal(distances)
+    X, distances = _swaps.pool(X, distances, k, metric)
+    n = len(X if distances is None else distances)
     counts = np.ones(n) if weights is None else weights.astype(np.float64)
     source = _swaps.source_of(X, distances, metric, limits.max_memory or _DEFAULT_MEMORY, limits.n_threads)
     info: dict[str, Any] = {"objective": "k_medoids"}
-    medoids = _begin(source, k, counts, begin, info)
+    medoids = _swaps.begin(source, k, counts, begin, info)
     if k == 1:
         labels, status = np.zeros(n, np.int32), "optimal"
         totals = np.concatenate([rows.astype(np.float64) @ counts for _, rows in source.blocks()])
@@ -275,7 +266,7 @@ def _cluster(
         labels[medoids] = np.arange(n, dtype=np.int32)
         info |= {"swaps": 0, "rounds": 0, "swap_evaluations": 0}
     else:
-        state = _swaps.Swaps(source, medoids, counts, compiled=_worth_compiling(search, n, k))
+        state = _swaps.Swaps(source, medoids, counts, compiled=_swaps.worth_compiling(search, n, k))
         with Control(time_limit=limits.time_limit, progress=limits.progress, what="swaps") as control:
             if search == "eager":
                 done, rounds = state.eager(limits.max_iter, control.stopped, control.step)
@@ -285,6 +276,8 @@ def _cluster(
         looked = state.evaluated * n * (k if search == "naive" else 1)
         info |= {"swaps": state.swaps, "rounds": rounds, "swap_evaluations": looked}
     value = _swaps.loss_of(X, distances, metric, medoids, labels, counts)
+    if value == 0 and k > 1:
+        info["distinct_medoids"] = _swaps.distinct(X, distances, medoids)
     return Assignment.from_labels(
         labels,
         k,
@@ -297,49 +290,3 @@ def _cluster(
         budget={"k": k},
         info={**info, "distance_evals": source.evals},
     )
-
-
-def _worth_compiling(search: str, n: int, k: int) -> bool:
-    """Whether NumPy would still be busy when compiled code is loaded: a guess at its seconds, against half a second.
-
-    Both paths make the same swaps, so what is loaded already may be used.
-    """
-    if "kofn.assignment._kernels" in sys.modules:
-        return True
-    swaps = k if search != "eager" else 4
-    return swaps * n * (2e-5 + 3e-9 * n * (k if search == "naive" else 1)) > 0.5
-
-
-def _refuse_diagonal(distances: NDArray[Any]) -> None:
-    own = np.abs(np.diagonal(distances))
-    at = int(own.argmax())
-    if own[at] > 0 and own[at] > 1e-6 * distances.max():
-        raise InputError(
-            f"distances at row {at}, column {at} is {own[at]:g}; an item's distance to itself must be 0: "
-            "use np.fill_diagonal(distances, 0)"
-        )
-
-
-def _begin(
-    source: _swaps.Source,
-    k: int,
-    weights: Any,
-    begin: tuple[Any, str | None, str, int | None],
-    info: dict[str, Any],
-) -> Ints:
-    """The medoids to begin from: `start`, or `init` (else the default) with the seed."""
-    start, init, default, seed = begin
-    if start is not None:
-        if init is not None:
-            raise InputError(f"start and init={init!r} are both given; give one of them")
-        if len(start) != k:
-            raise InputError(f"start has {len(start)} medoids, k={k}; give exactly k")
-        return np.asarray(start, np.int64)
-    rng = np.random.default_rng(seed)
-    kind = checks.choice(init or default, "init", _INITS)
-    if kind == "random":
-        return rng.choice(source.n, k, replace=False)
-    if kind == "lab":
-        return _swaps.lab(source, k, weights, rng)
-    medoids, info["build_evaluations"] = _swaps.build(source, k, weights)
-    return medoids

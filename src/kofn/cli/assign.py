@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 
 from kofn import checks
+from kofn.checks import InputError
 from kofn.cli import options as shared_options
 from kofn.cli.options import VerbCommand
 from kofn.verbs import assign
@@ -18,13 +19,16 @@ from kofn.verbs import assign
 
 @click.command("assign", cls=VerbCommand, verb="assign", short_help="Group or route.")
 @click.argument("file", metavar="FILE")
-@click.option("-k", "--k", type=int, help="Number of groups.")
+@click.option("-k", "--k", metavar="N|auto", help="Number of groups; auto finds it by the medoid silhouette.")
 @click.option("--text", metavar="COL", help="Compare rows by this text column.")
 @click.option("--embedder", metavar="NAME_OR_PATH", help="Sentence-transformers model for --text; needs kofn[text].")
 @click.option("--vectors", metavar="COL", help="Compare rows by this column of vectors (or this array of an .npz).")
 @click.option("--columns", metavar="A,B", help="Compare rows by these columns; with --scores, one column a bin.")
 @click.option("--scores", "by_scores", is_flag=True, help="The file holds scores of items (rows) for bins (columns).")
-@click.option("--capacity", type=int, help="Items that a bin can hold.")
+@click.option("--capacity", type=int, help="Items that a bin or group can hold.")
+@click.option("--min-size", type=int, help="Items that a group must hold at the least.")
+@click.option("--must-link", metavar="FILE", help="Pairs of ids that stay together: two columns, one pair a line.")
+@click.option("--cannot-link", metavar="FILE", help="Pairs of ids that stay apart.")
 @click.option("--per-item", type=int, help="Bins that an item goes to, default 1.")
 @click.option("--overflow", metavar="RULE", help="What a full bin does: error (default), drop or reroute.")
 @click.option("--id", "id_column", metavar="COL", help="Column of unique ids, default the row number.")
@@ -36,6 +40,8 @@ def command(file: str, **values: Any) -> int:
 
     \b
     kofn assign points.parquet --vectors emb --k 20 -o groups.parquet --report groups.html
+    kofn assign points.npy --k 20 --capacity 2500 --min-size 100 -o groups.parquet
+    kofn assign points.npy --k auto -o groups.parquet
     kofn assign scores.npy --scores --capacity 64 --overflow reroute -o routes.csv
     """
     from kofn.cli.estimate import say_beforehand
@@ -45,6 +51,11 @@ def command(file: str, **values: Any) -> int:
 
     table = Table.open(file)
     arguments: dict[str, Any] = shared_options.settings(values)
+    if values["k"] is not None:
+        _count_of_groups(values)
+    constrained = [name for name in ("min_size", "must_link", "cannot_link") if values[name] is not None]
+    if constrained and values["method"] == "auto":
+        values["method"] = "constrained_kmedoids" if values["metric"] == "precomputed" else "constrained_kmeans"
     options = shared_options.method_options("assign", values["method"], values["extra"], values)
     for word in ("k", "capacity", "per_item", "metric"):
         if values[word] is not None:
@@ -53,6 +64,11 @@ def command(file: str, **values: Any) -> int:
         options["overflow"] = values["overflow"]
     if values["id_column"]:
         arguments["ids"] = checks.ids(table.ids(values["id_column"]), "--id")
+    for name in ("must_link", "cannot_link"):
+        if values[name] is not None:
+            options[name] = _pairs(
+                values[name], arguments.get("ids", np.arange(table.n)), f"--{name.replace('_', '-')}"
+            )
     if values["weight_column"]:
         arguments["weights"] = table.numbers(values["weight_column"])
     X = None
@@ -70,7 +86,7 @@ def command(file: str, **values: Any) -> int:
         return 0
     plan = assign(method=values["method"], options=options, **arguments)
     if values["output"]:
-        write_table(_frame(plan, table), values["output"])
+        write_table(_frame(plan, table, values["by_scores"]), values["output"])
     if values["plan_path"]:
         plan.save(values["plan_path"])
     if values["report"]:
@@ -97,6 +113,10 @@ def command(file: str, **values: Any) -> int:
         return 0
     click.echo(f"{plan.method}: {plan.n:,} items in {plan.k} bins, value {plan.value:.6g} ({plan.status})")
     click.echo(f"sizes from {said['smallest']:,} to {said['largest']:,}, {said['unplaced']:,} unplaced")
+    if "curve" in plan.info:
+        curve = plan.info["curve"]
+        best = [f"{k} ({value:.3f})" for k, value in zip(curve["k"], curve["silhouette"], strict=True)]
+        click.echo(f"average medoid silhouette by k: {', '.join(best)}")
     if plan.medoids is not None:
         shown = ", ".join(str(key) for key in plan.keys(plan.medoids)[:10].tolist())
         click.echo(f"medoids: {shown}{' ...' if plan.k > 10 else ''}")
@@ -105,12 +125,44 @@ def command(file: str, **values: Any) -> int:
     return 0
 
 
-def _frame(plan: Any, table: Any) -> pl.DataFrame:
+def _count_of_groups(values: dict[str, Any]) -> None:
+    """`--k auto` is a method of its own; otherwise k is a number."""
+    if str(values["k"]).lower() == "auto":
+        if values["method"] not in ("auto", "dynmsc"):
+            raise InputError(f"--k auto finds k with dynmsc; --method {values['method']} needs a number")
+        values["k"], values["method"] = None, "dynmsc"
+        return
+    try:
+        values["k"] = int(values["k"])
+    except ValueError:
+        raise InputError(f"--k {values['k']!r}: give a whole number or auto") from None
+
+
+def _pairs(file: str, keys: Any, flag: str) -> Any:
+    """(p, 2) row numbers of the pairs of ids in a file's first two columns."""
+    from kofn.io.tables import Table
+
+    table = Table.open(file)
+    if len(table.columns) < 2:
+        raise InputError(f"{flag} {file} has one column; give two, the ids of each pair")
+    named = [np.array([str(key) for key in table.labels(name)]) for name in table.columns[:2]]
+    place = {str(key): row for row, key in enumerate(np.asarray(keys).tolist())}
+    for column in named:
+        for line, key in enumerate(column.tolist()):
+            if key not in place:
+                raise InputError(f"{flag} {file} names {key!r} at row {line}, which no row has as its id")
+    return np.array([[place[a], place[b]] for a, b in zip(*named, strict=True)], np.int64).reshape(-1, 2)
+
+
+def _frame(plan: Any, table: Any, by_scores: bool) -> pl.DataFrame:
     """Each row with its group; where an item may hold several bins or none, one row a placement."""
-    if plan.medoids is None:
+    if by_scores:
         return plan.to_frame().drop("index")
     frame = table.take(np.arange(table.n))
     frame = frame.select(name for name, kind in frame.schema.items() if not isinstance(kind, pl.Array))
     labels = plan.labels
     free = "group" if "group" not in frame.columns else "kofn_group"
-    return frame.with_columns(pl.Series(free, labels), pl.Series("medoid", np.isin(np.arange(plan.n), plan.medoids)))
+    frame = frame.with_columns(pl.Series(free, labels))
+    if plan.medoids is None:
+        return frame
+    return frame.with_columns(pl.Series("medoid", np.isin(np.arange(plan.n), plan.medoids)))

@@ -139,7 +139,7 @@ def _key(gain: float, cost: float | None, slack: float) -> tuple[bool, float]:
 
 @law("swap-optimal")
 def swap_optimal(case: Case) -> bool:
-    """No exchange of one medoid for one other item lowers the loss, and running again from the answer returns it."""
+    """No exchange of one medoid for one other item betters the value, and running again from the answer returns it."""
     plan = case.plan
     rule = set_function(case)
     if rule is None or plan.medoids is None or plan.status == "stopped":
@@ -147,15 +147,16 @@ def swap_optimal(case: Case) -> bool:
     if plan.status not in ("local", "optimal"):
         raise broken(case, "swap-optimal", f"status is {plan.status!r}")
     medoids = plan.medoids.tolist()
-    loss = rule.value(medoids)
+    up = 1.0 if plan.sense == "max" else -1.0
+    value = rule.value(medoids)
     for place in range(len(medoids)):
         for item in set(range(case.n)) - set(medoids):
             other = rule.value([*medoids[:place], item, *medoids[place + 1 :]])
-            if other < loss - _slack(case) * abs(loss):
+            if up * (other - value) > _slack(case) * abs(value):
                 raise broken(
                     case,
                     "swap-optimal",
-                    f"row {item} for row {medoids[place]} lowers the loss from {loss!r} to {other!r}",
+                    f"row {item} for row {medoids[place]} takes the value from {value!r} to {other!r}",
                 )
     again = case.again(start=plan)
     if not np.array_equal(again.medoids, plan.medoids):

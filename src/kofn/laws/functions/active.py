@@ -26,6 +26,8 @@ def _unlabelled(draw: Draw, given: Mapping[str, Any], options: dict[str, Any]) -
     words["y"] = np.array(labels)
     if missing != -1 or draw(st.booleans()):
         options["unlabelled"] = missing
+    if "k" not in words:
+        return
     words["k"] = draw(st.integers(1, n - held))
     words.pop("exclude", None)
     if words["k"] < n - held and draw(st.booleans()):

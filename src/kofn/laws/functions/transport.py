@@ -1,4 +1,4 @@
-"""Entropic transport written out plainly: what a plan is worth, and the best of all plans by Sinkhorn's own scalings."""
+"""Entropic transport written out plainly: what a plan is worth, and the best of all plans by Sinkhorn's scalings."""
 
 from __future__ import annotations
 

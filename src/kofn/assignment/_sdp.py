@@ -1,0 +1,246 @@
+"""Semidefinite programs of clustering by splitting: one eigendecomposition a step, and a bound that is proven."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+# Steps between two looks at the bound, which costs an eigendecomposition of its own.
+_LOOK = 20
+# What rounding may cost the bound: this many eps of the matrix's norm for each of its rows.
+_ROUNDING = 16
+# Steps go this much beyond the projection, which saves a third of them.
+_RELAX = 1.6
+
+
+@dataclass(frozen=True)
+class Solution:
+    """The membership matrix, the least that any partition can cost, and how the search ended."""
+
+    Z: Floats
+    bound: float
+    steps: int
+    residual: float
+    done: bool
+
+
+def kmeans(
+    gram: Floats, k: int, *, most: int, tol: float, stopped: Callable[[], bool], value: Callable[[Floats], float]
+) -> Solution:
+    """Least within-group squares over Z >= 0, positive semidefinite, Z 1 = 1, trace k (Peng & Wei 2007).
+
+    Alternating directions between the two halves of the constraints: the spectral ones, which one eigendecomposition
+    projects on, and Z >= 0. Any multipliers N >= 0 of the latter give a bound: every partition's Z is 11'/n plus k - 1
+    directions at right angles to it with eigenvalues in [0, 1], so that <C, Z> >= <C - N, Z> is at least
+    1'(C - N)1 / n plus the k - 1 smallest eigenvalues of C - N there.
+
+    Args:
+        gram: (n, n) inner products of the centred rows.
+        k: groups, 2 <= k < n.
+        most: steps.
+        tol: ends once the two copies of Z differ by less than this, relatively, or the bound meets `value`.
+        stopped: asked each step.
+        value: what the partition that a Z rounds to costs; looked at with the bound.
+    """
+    n, scatter = len(gram), float(np.trace(gram))
+    turn = _householder(n)
+    size = float(np.linalg.norm(gram))
+    rho = size / np.sqrt(k)
+    Y = np.full((n, n), 1.0 / n)
+    U = np.zeros((n, n))
+    bound, best, residual, done, step = 0.0, np.inf, np.inf, False, 0
+    while step < most and not done:
+        Z = _spectral(Y - U + gram / rho, k, turn)
+        before, Y = Y, np.maximum(Z + U, 0.0)
+        U += Z - Y
+        step += 1
+        primal, dual = float(np.linalg.norm(Z - Y)), rho * float(np.linalg.norm(Y - before))
+        residual = max(primal / np.sqrt(k), dual / size)
+        if step % _LOOK == 0 or step == most:
+            bound = max(bound, _bound(gram, -rho * U, k, turn, scatter))
+            best = min(best, value(Y))
+            done = best <= bound * (1 + 1e-10) or residual < tol
+            if step <= most // 2:
+                # Residuals of the two sides are kept alike; late changes would restart the convergence.
+                factor = float(np.clip(np.sqrt(max(primal * size, 1e-300) / max(dual * np.sqrt(k), 1e-300)), 0.5, 2))
+                rho *= factor
+                U /= factor
+        if stopped():
+            break
+    return Solution(Y, bound, step, residual, done)
+
+
+def _householder(n: int) -> Floats:
+    """v of the reflection I - vv' that turns 1/sqrt(n) into the first axis."""
+    v = np.full(n, 1 / np.sqrt(n))
+    v[0] += 1
+    return np.asarray(v * np.sqrt(2 / (v @ v)))
+
+
+def _across(matrix: Floats, turn: Floats) -> Floats:
+    """(n - 1, n - 1) the matrix on the directions at right angles to 1."""
+    left = matrix - np.outer(turn, turn @ matrix)
+    out = left - np.outer(left @ turn, turn)
+    return np.asarray(out[1:, 1:] + out[1:, 1:].T) / 2
+
+
+def _spectral(matrix: Floats, k: int, turn: Floats) -> Floats:
+    """The nearest Z with Z 1 = 1, trace k and eigenvalues in [0, 1]."""
+    n = len(matrix)
+    values, vectors = np.linalg.eigh(_across(matrix, turn))
+    values = capped_simplex(values, k - 1)
+    held = values > 0
+    root = np.zeros((n, int(held.sum())))
+    root[1:] = vectors[:, held] * np.sqrt(values[held])
+    root -= np.outer(turn, turn @ root)
+    return np.asarray(root @ root.T + 1.0 / n)
+
+
+def capped_simplex(values: Floats, total: float) -> Floats:
+    """The nearest point with entries in [0, 1] that sum to `total`, at most their number."""
+    ranked = np.sort(values)
+    sums = np.concatenate([[0.0], np.cumsum(ranked)])
+
+    def above(points: Floats) -> Floats:
+        """Sum over the entries of what exceeds each point."""
+        below = np.searchsorted(ranked, points)
+        return np.asarray(sums[-1] - sums[below] - (len(ranked) - below) * points)
+
+    points = np.sort(np.concatenate([ranked, ranked - 1]))
+    held = above(points) - above(points + 1)
+    # `held` falls from the number of entries to 0, in straight pieces between the points.
+    at = int(np.clip(np.searchsorted(-held, -total), 1, len(points) - 1))
+    drop = held[at - 1] - held[at]
+    share = (held[at - 1] - total) / drop if drop > 0 else 0.0
+    shift = points[at - 1] + share * (points[at] - points[at - 1])
+    return np.clip(values - shift, 0.0, 1.0)
+
+
+def certified(gram: Floats, labels: NDArray[np.int64], k: int) -> float:
+    """The bound from the multipliers that this partition would have as the relaxation's own optimum.
+
+    They are of rank one between two groups, with the row and column sums that make the groups null vectors of the dual
+    slack, as large as N >= 0 allows (after Iguchi, Mixon, Peterson & Villar 2017). Any N >= 0 gives a bound; where the
+    groups stand apart this one meets the partition's value.
+    """
+    n = len(gram)
+    norms = np.diag(gram)
+    costs = (norms[:, None] + norms[None, :]) / 2 - gram
+    member = (labels[:, None] == np.arange(k)).astype(np.float64)
+    sizes = member.sum(axis=0)
+    to_group = costs @ member
+    own = to_group[np.arange(n), labels]
+    inside = member.T @ own
+    alpha = (inside[labels] / sizes[labels] - 2 * own) / sizes[labels]
+    sums = to_group + (alpha[:, None] * sizes + (alpha @ member)) / 2
+    falls = (sizes[None, :] / sizes[labels][:, None] + 1) / 2
+    other = member == 0
+    beta = float((sums[other] / falls[other]).min())
+    sums = np.where(other, np.maximum(sums - beta * falls, 0.0), 0.0)
+    totals = member.T @ sums
+    N = np.zeros((n, n))
+    for a in range(k):
+        for b in range(k):
+            if a != b and totals[a, b] > 0:
+                left, right = sums[:, b] * member[:, a], sums[:, a] * member[:, b]
+                N += np.outer(left, right) / totals[a, b]
+    return _bound(gram, N, k, _householder(n), float(norms.sum()))
+
+
+def _bound(gram: Floats, multipliers: Floats, k: int, turn: Floats, scatter: float) -> float:
+    """The least within-group squares that these multipliers prove, less what rounding may have added."""
+    n = len(gram)
+    N = np.maximum((multipliers + multipliers.T) / 2, 0.0)
+    matrix = -gram - N
+    least = np.linalg.eigvalsh(_across(matrix, turn))[: k - 1]
+    rounding = _ROUNDING * n * float(np.finfo(np.float64).eps) * (float(np.linalg.norm(matrix)) + scatter)
+    return scatter + float(matrix.sum()) / n + float(least.sum()) - rounding
+
+
+@dataclass
+class Memberships:
+    """Where the search for the group-specific memberships stands, to go on from when the covariances have changed."""
+
+    spectral: Floats
+    positive: Floats
+    dual_spectral: Floats
+    dual_positive: Floats
+
+    @classmethod
+    def of(cls, labels: NDArray[np.int64], k: int) -> Memberships:
+        """Begin at a partition."""
+        Z = np.zeros((k, len(labels), len(labels)))
+        for group in range(k):
+            held = np.flatnonzero(labels == group)
+            Z[group][np.ix_(held, held)] = 1 / max(len(held), 1)
+        return cls(Z, Z.copy(), np.zeros_like(Z), np.zeros_like(Z))
+
+
+def memberships(
+    gains: Floats, state: Memberships, *, most: int, tol: float, stopped: Callable[[], bool]
+) -> tuple[int, float]:
+    """Largest sum of <gains_k, Z_k> over Z_k >= 0, positive semidefinite, trace 1 each, sum of Z_k 1 = 1.
+
+    `state.positive` holds the answer. Returns the steps taken and the last residual.
+    """
+    k = len(gains)
+    # Rows' and columns' own gains count alike in every group and so for nothing: what is left is better conditioned.
+    mean = gains.mean(axis=0)
+    rows = mean.mean(axis=1)
+    gains = gains - (rows[:, None] + rows[None, :] - rows.mean())
+    size = float(np.linalg.norm(gains))
+    if size == 0:
+        return 0, 0.0
+    rho = size / np.sqrt(k)
+    push = gains / (2 * rho)
+    residual, step = np.inf, 0
+    while step < most and residual > tol and not stopped():
+        W = _affine((state.spectral - state.dual_spectral + state.positive - state.dual_positive) / 2 + push)
+        before = state.positive
+        past = _RELAX * W + (1 - _RELAX) * state.spectral + state.dual_spectral
+        state.spectral = _psd(past)
+        state.dual_spectral = past - state.spectral
+        past = _RELAX * W + (1 - _RELAX) * before + state.dual_positive
+        state.positive = np.maximum(past, 0.0)
+        state.dual_positive = past - state.positive
+        apart = np.linalg.norm(W - state.positive) + np.linalg.norm(W - state.spectral)
+        residual = float(max(apart, np.linalg.norm(state.positive - before))) / np.sqrt(k)
+        step += 1
+    return step, residual
+
+
+def from_blocks(Z: Floats, labels: NDArray[np.int64]) -> float:
+    """How far the sum of the memberships is from a partition's, 0 where the relaxation is the partition itself."""
+    k = len(Z)
+    return float(np.linalg.norm(Z.sum(axis=0) - Memberships.of(labels, k).positive.sum(axis=0))) / float(np.sqrt(k))
+
+
+def _affine(V: Floats) -> Floats:
+    """The nearest symmetric matrices with trace 1 each whose sum has rows that sum to 1."""
+    k, n, _ = V.shape
+    if n == 1:
+        return np.full_like(V, 1.0 / k)
+    traces = np.trace(V, axis1=1, axis2=2)
+    missing = 1 - V.sum(axis=(0, 2))
+    total = (missing.sum() - k + traces.sum()) / (k * (n - 1))
+    lifts = (1 - traces - total) / n
+    rows = 2 * (missing - lifts.sum()) / (k * n) - total / n
+    out = V + (rows[:, None] + rows[None, :]) / 2
+    at = np.arange(n)
+    out[:, at, at] += lifts[:, None]
+    return np.asarray(out)
+
+
+def _psd(V: Floats) -> Floats:
+    values, vectors = np.linalg.eigh(V)
+    out = np.empty_like(V)
+    for group in range(len(V)):
+        held = values[group] > 0
+        root = vectors[group][:, held] * np.sqrt(values[group][held])
+        out[group] = root @ root.T
+    return out
