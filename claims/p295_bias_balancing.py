@@ -76,8 +76,8 @@ def check(seed: int, scale: str, broken: bool = False) -> Evidence:
         holds=all(met),
         measured=measured,
         expected="violation above 1 without bias; with it below 0.25, 0.15 on average; lower 95% limit of the affinity "
-        "gained over an auxiliary loss that balances as well > 0; the gates are those of the raw affinity; in training the "
-        "bias takes away more than 0.5 of violation (the losses are shown and not judged)",
+        "gained over an auxiliary loss that balances as well > 0; the gates are those of the raw affinity; in training "
+        "the bias takes away more than 0.5 of violation (the losses are shown and not judged)",
         baseline="the auxiliary loss of four weights and two (falling) rates against the paper's one step; of those "
         "that balance as well to 0.05 the one that keeps most affinity, else the most even",
         kind="reduced",

@@ -184,21 +184,18 @@ def fit_utility(
         out[rows, 3 + n + pool] = -excess * b[pool] * longer
         return out
 
-    bounds = (
-        np.concatenate([[least, math.log(spread) - 20, first - 12], np.zeros(n), np.full(n, math.log(0.1))]),
-        np.concatenate(
-            [
-                [low, math.log(spread) + 8, first + 12],
-                np.full(n, _MOST_UTILITY),
-                np.full(n, math.log(_HALF_LIFE[1])),
-            ]
-        ),
-    )
+    lower = np.concatenate([[least, math.log(spread) - 20, first - 12], np.zeros(n), np.full(n, math.log(0.1))])
+    most = [low, math.log(spread) + 8, first + 12]
+    upper = np.concatenate([most, np.full(n, _MOST_UTILITY), np.full(n, math.log(_HALF_LIFE[1]))])
+    # Curves that hardly differ beside their size leave no number between the two.
+    upper = np.maximum(upper, np.nextafter(lower, np.inf))
     best = None
     for floor, half_life in itertools.product((0.05, 1.0), (1.0, 8.0)):
         head = [max(least, low - floor * spread), math.log(spread), first - 3.0]
         start = np.concatenate([head, np.full(n, 0.3), np.full(n, np.log(half_life))])
-        found = least_squares(residuals, start, slopes, bounds=bounds, x_scale="jac", max_nfev=100)
+        found = least_squares(
+            residuals, np.clip(start, lower, upper), slopes, bounds=(lower, upper), x_scale="jac", max_nfev=100
+        )
         if best is None or found.cost < best.cost * (1 - 1e-9):
             best = found
     assert best is not None

@@ -120,6 +120,8 @@ def sparse_greedy(
     }
     count = checks.count(n_neighbors, "n_neighbors")
     checks.choice(neighbors, "neighbors", ("auto", "exact", "usearch"))
+    if expansion is not None:
+        checks.count(expansion, "expansion")
     rules = Constraints.of(n, **asked)
 
     def pick(objective: Any) -> Selection:

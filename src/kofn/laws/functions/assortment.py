@@ -45,7 +45,8 @@ def _priced(draw: Draw, given: dict[str, Any], _options: dict[str, Any]) -> str 
         return None
     if draw(st.booleans()):
         pulls = st.sampled_from((0.0, 0.1, 1.0, 3.0))
-        given["weights"] = np.array(draw(st.lists(pulls, min_size=len(scores), max_size=len(scores))))
+        pull = np.array(draw(st.lists(pulls, min_size=len(scores), max_size=len(scores))))
+        given["weights"] = pull if pull.any() else pull + 1
     return draw(st.sampled_from(("mnl_revenue", "mnl_revenue(outside=2.5)")))
 
 
