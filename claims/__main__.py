@@ -116,7 +116,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--ids", nargs="+", type=int, metavar="PAPER", help="the papers whose claims to run")
     parser.add_argument("--all", action="store_true", help="run every claim")
     parser.add_argument("--changed", metavar="REV", help="run the claims that the changes since this revision touch")
-    parser.add_argument("--rotate", type=int, metavar="N", help="also run every N-th claim; --seed says which ones")
+    parser.add_argument("--rotate", type=int, metavar="N", help="also run every N-th claim; --turn says which ones")
+    parser.add_argument("--turn", type=int, default=0, help="whole number; N turns in a row run every claim once")
     parser.add_argument("--list", action="store_true", help="print each claim and its recorded outcome, run nothing")
     parser.add_argument("--seed", type=int, default=0, help="whole number that every draw of a claim derives from")
     parser.add_argument("--scale", choices=SCALES, default="small", help="small: about 10 s a claim; full: more data")
@@ -141,7 +142,7 @@ def _choose(asked: argparse.Namespace, sources: Mapping[int, Source], folder: Pa
         wanted |= touched(asked.changed, sources, folder.parent)
     if asked.rotate:
         # Each claim's turn depends on its place in the list, so that the turns are of equal length.
-        wanted |= {paper for place, paper in enumerate(sources) if place % asked.rotate == asked.seed % asked.rotate}
+        wanted |= {paper for place, paper in enumerate(sources) if place % asked.rotate == asked.turn % asked.rotate}
     return [sources[paper] for paper in sources if paper in wanted]
 
 

@@ -36,8 +36,8 @@ Figures = dict[str, Any]
 @claim(
     paper=147,
     says="Rows drawn by the game are worth more in the worst case than those of any other rule; on digits, of a "
-    "teacher who errs on the hardest quarter, a student learns more by them than by margin, entropy or coreset picks "
-    "and as much as by random ones, and as much as by margin of a teacher who never errs",
+    "teacher who errs on the hardest quarter, a student learns more by them than by margin or entropy picks and within "
+    "a point of coreset and random ones, and as much as by margin of a teacher who never errs",
 )
 def check(seed: int, scale: str, broken: bool = False) -> Evidence:
     """RAD against margin, entropy, coreset and random; broken: it takes the teacher's word for everything."""
@@ -50,7 +50,7 @@ def check(seed: int, scale: str, broken: bool = False) -> Evidence:
     if not small:
         plans |= {("diamonds", "hard rows"): 30, ("digits", "network"): 60, ("diamonds", "network"): 30}
     judged = {
-        ("digits", "hard rows"): {"margin": AHEAD, "entropy": AHEAD, "coreset": AHEAD, "random": NEAR},
+        ("digits", "hard rows"): {"margin": AHEAD, "entropy": AHEAD, "coreset": NEAR, "random": NEAR},
         ("mixture", "hard rows"): {"entropy": NEAR, "random": NEAR},
         ("digits", "perfect"): {"margin": NEAR},
     }
@@ -80,7 +80,7 @@ def check(seed: int, scale: str, broken: bool = False) -> Evidence:
         holds=all(met),
         measured=measured,
         expected="lower 95% limits of paired differences in accuracy (mean over the rounds), the teacher erring on the "
-        "hardest quarter: on digits RAD - margin, entropy, coreset > 0, - random > -0.01; on the mixture RAD - "
+        "hardest quarter: on digits RAD - margin, entropy > 0, - coreset, random > -0.01; on the mixture RAD - "
         "entropy, random > -0.01 (margin and coreset are shown and not judged); with a perfect teacher RAD - margin > "
         "-0.01; share of right labels RAD - margin > 0.05; worst-case worth at least 1.05 times that of the best other "
         "rule",

@@ -162,7 +162,7 @@ def test_usage_errors_are_one_line_and_exit_2(
 def test_rotation_runs_each_claim_once_in_n_turns(run: Run, tmp_path: Path) -> None:
     out, seen = tmp_path / "o.json", []
     for turn in range(3):
-        assert run("--rotate", 3, "--seed", turn, "--json", out) == 0
+        assert run("--rotate", 3, "--turn", turn, "--json", out) == 0
         seen += [row["paper"] for row in rows(out)]
     assert sorted(seen) == [7, 12, 30]
 
