@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 import kofn
 from kofn.checks import FailureError, InputError
-from kofn.combination import averaging, merge_means, weighted_mean
+from kofn.combination import _blockwise, merge_means, weighted_mean
 from kofn.io.tensor_writer import write_arrays
 from kofn.io.tensors import Checkpoint, from_torch
 from kofn.plans import Plan
@@ -384,8 +384,8 @@ def test_threads_and_blocks_do_not_change_the_result(tmp_path: Path, monkeypatch
     members = [{"a": x, "b": y} for x, y in zip(close_members("bfloat16", 3, (70_001,)), models(3), strict=True)]
     members = [{"a": member["a"], **{f"b.{name}": array for name, array in member["b"].items()}} for member in members]
     paths = on_disk(tmp_path, members)
-    monkeypatch.setattr(averaging, "_THREADED", 0)
-    monkeypatch.setattr(averaging, "_TASK", 10_000)
+    monkeypatch.setattr(_blockwise, "_THREADED", 0)
+    monkeypatch.setattr(_blockwise, "_TASK", 10_000)
     blends = [weighted_mean(paths, n_threads=count, max_memory="1MB") for count in (1, 2, 4)]
     for blend in blends[1:]:
         assert blend.equals(blends[0])

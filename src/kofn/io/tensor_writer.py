@@ -21,6 +21,7 @@ from kofn.io.tensors import INDEX_SUFFIX, Layout, Shard, TensorSpec, header_byte
 
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _WRITE_BLOCK = 8 << 20
+_JOURNAL = "journal.jsonl"
 
 
 class CheckpointWriter:
@@ -30,11 +31,21 @@ class CheckpointWriter:
     Everything is written into a hidden folder beside `out`; leaving the `with` block without an error syncs it and
     moves it into place in one step, an error removes it, and a killed process leaves the old output as it was (its
     hidden folder is removed by the next run on the same `out`). Other files of an existing output folder (a tokenizer,
-    a configuration) are kept.
+    a configuration) are kept; `extras` (name -> path) are copied into a folder beside the shards.
+
+    With a `job`, a digest of what is being written, an interrupted or killed run can go on: `note(line)` says what is
+    safe on disk, and a later writer of the same job finds the lines in `resumed` and the tensors as they were.
     Raises InputError if `out` cannot be an output, FailureError if the disk is full or a write fails.
     """
 
-    def __init__(self, out: str | os.PathLike[str], layout: Layout) -> None:
+    def __init__(
+        self,
+        out: str | os.PathLike[str],
+        layout: Layout,
+        *,
+        job: str | None = None,
+        extras: Mapping[str, Path] | None = None,
+    ) -> None:
         self.out = Path(os.path.realpath(out))
         self.single = self.out.name.endswith(".safetensors")
         self.layout = layout.as_single_file() if self.single and len(layout.shards) != 1 else layout
@@ -45,7 +56,10 @@ class CheckpointWriter:
         self._missing: dict[str, int] = {}
         self._fds: list[int] = []
         self._claim: int | None = None
-        name = f".{self.out.name}.kofn-{os.getpid()}-{secrets.token_hex(4)}"
+        self.job, self.extras = job, dict(extras or {})
+        self.resumed: list[str] = []
+        self._journal = -1
+        name = f".{self.out.name}.kofn-" + (f"{os.getpid()}-{secrets.token_hex(4)}" if job is None else f"job-{job}")
         self._temp = self.out.parent / name
         self._check_target()
 
@@ -74,15 +88,20 @@ class CheckpointWriter:
 
     def __enter__(self) -> Self:
         try:
-            _remove_stale(self.out)
-            needed, free = self.layout.nbytes, shutil.disk_usage(self.out.parent).free
+            _remove_stale(self.out, self._temp)
+            self._reopen()
+            needed = self.layout.nbytes - sum(path.stat().st_blocks * 512 for path in self._left())
+            free = shutil.disk_usage(self.out.parent).free
             if needed > free:
                 raise FailureError(f"{self.out}: disk full: {needed:,} bytes to write, {free:,} free; free some space")
-            self._temp.mkdir()
-            self._claim = _lock_folder(self._temp)
+            if self._claim is None:
+                self._temp.mkdir()
+                self._claim = _lock_folder(self._temp)
+            if self.job is not None:
+                self._journal = os.open(self._temp / _JOURNAL, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
             for shard in self.layout.shards:
                 header = header_bytes(shard)
-                fd = os.open(self._temp / shard.file_name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+                fd = os.open(self._temp / shard.file_name, os.O_WRONLY | os.O_CREAT, 0o666)
                 self._fds.append(fd)
                 _write_all(fd, memoryview(header), 0)
                 offset = len(header)
@@ -99,6 +118,44 @@ class CheckpointWriter:
             raise
         return self
 
+    def _left(self) -> list[Path]:
+        """The shards that an interrupted run left."""
+        return [path for path in (self._temp / shard.file_name for shard in self.layout.shards) if path.exists()]
+
+    def _reopen(self) -> None:
+        """Takes over what an interrupted run of the same job left, if it can be trusted."""
+        if not self._temp.exists():
+            return
+        self._claim = _lock_folder(self._temp)
+        if self._claim is None:
+            raise InputError(f"out={str(self.out)!r} is being written by another run of the same job; let it finish")
+        journal = self._temp / _JOURNAL
+        whole = journal.exists() and len(self._left()) == len(self.layout.shards)
+        for shard in self.layout.shards if whole else ():
+            header = header_bytes(shard)
+            with open(self._temp / shard.file_name, "rb") as file:
+                whole = whole and file.read(len(header)) == header
+        if whole:
+            # A line that was cut off in the middle was not noted.
+            self.resumed = [line for line in journal.read_text(encoding="utf-8").splitlines(True) if line[-1] == "\n"]
+        else:
+            for path in self._temp.iterdir():
+                path.unlink()
+
+    def settled(self, name: str) -> None:
+        """Tensor `name` was written by the run that this one resumes."""
+        self._missing[name] = 0
+
+    def note(self, line: str) -> None:
+        """Adds a line to the journal once everything written so far is on the disk."""
+        try:
+            for fd in self._fds:
+                os.fdatasync(fd)
+            _append(self._journal, (line + "\n").encode())
+            os.fdatasync(self._journal)
+        except OSError as error:
+            raise self._failure(error) from error
+
     def write(self, name: str, start: int, block: np.ndarray) -> None:
         """Writes `block` as the elements of tensor `name` from flat position `start` on. Each element once."""
         fd, offset, spec = self._places[name]
@@ -114,7 +171,11 @@ class CheckpointWriter:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
         if kind is not None:
-            self._abort()
+            if self.job is not None and issubclass(kind, KeyboardInterrupt):
+                self._close()
+                self._release()  # the folder stays: the same job goes on from its journal
+            else:
+                self._abort()
             return
         try:
             incomplete = [name for name, missing in self._missing.items() if missing]
@@ -123,6 +184,11 @@ class CheckpointWriter:
             for fd in self._fds:
                 os.fsync(fd)
             self._close()
+            (self._temp / _JOURNAL).unlink(missing_ok=True)
+            if not self.single:
+                for extra, source in self.extras.items():
+                    shutil.copyfile(source, self._temp / extra)
+                    _sync(self._temp / extra)
             if self.single:
                 os.replace(self._temp / self.out.name, self.out)
             else:
@@ -157,10 +223,17 @@ class CheckpointWriter:
     def _close(self) -> None:
         while self._fds:
             os.close(self._fds.pop())
+        if self._journal >= 0:
+            os.close(self._journal)
+            self._journal = -1
 
     def _abort(self) -> None:
         self._close()
-        shutil.rmtree(self._temp, ignore_errors=True)
+        if self._claim is not None or self.job is None:
+            shutil.rmtree(self._temp, ignore_errors=True)
+        self._release()
+
+    def _release(self) -> None:
         if self._claim is not None:
             os.close(self._claim)
             self._claim = None
@@ -193,9 +266,16 @@ def _lock_folder(path: Path) -> int | None:
     return fd
 
 
-def _remove_stale(out: Path) -> None:
-    """Removes what killed runs left: hidden folders that no living process holds."""
+def _append(fd: int, line: bytes) -> None:
+    while line:
+        line = line[os.write(fd, line) :]
+
+
+def _remove_stale(out: Path, mine: Path) -> None:
+    """Removes what killed runs left, hidden folders that no living process holds, but for what can be gone on with."""
     for path in (entry for entry in out.parent.iterdir() if entry.name.startswith(f".{out.name}.kofn-")):
+        if path == mine:
+            continue
         try:
             claim = _lock_folder(path)
         except OSError:
@@ -227,7 +307,7 @@ def _replace_folder(new: Path, old: Path) -> None:
         return
     replaced = _checkpoint_files(old)
     for path in old.iterdir():
-        if path.name in replaced:
+        if path.name in replaced or (new / path.name).exists():
             continue
         if path.is_dir() and not path.is_symlink():
             shutil.copytree(path, new / path.name, symlinks=True)

@@ -212,6 +212,24 @@ class Layout:
         specs.sort(key=lambda spec: (-_ALIGNMENT[CODES[spec.dtype]], spec.name))
         return cls((Shard(file_name, tuple(specs), {"format": "pt"}),))
 
+    def retyped(self, tensors: Mapping[str, Any]) -> Layout:
+        """The same files with some tensors of other shapes and dtypes."""
+        shards = tuple(
+            Shard(
+                shard.file_name,
+                tuple(
+                    TensorSpec(spec.name, tensors[spec.name].dtype, tensors[spec.name].shape)
+                    if spec.name in tensors
+                    else spec
+                    for spec in shard.tensors
+                ),
+                shard.metadata,
+            )
+            for shard in self.shards
+        )
+        metadata = {key: value for key, value in self.index_metadata.items() if key != "total_size"}
+        return Layout(shards, self.index_name, metadata)
+
     def as_single_file(self) -> Layout:
         """The same tensors in one file, shard after shard."""
         tensors = tuple(tensor for shard in self.shards for tensor in shard.tensors)

@@ -1,0 +1,64 @@
+"""What a tensor's blend did to its members: distances, signs, variance, directions, added up block by block."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Measures:
+    """Sums over the elements seen, of which every figure is a function, so that blocks add up."""
+
+    elements: int
+    sums: Floats  # (m + 1,) of the members and the blend
+    squares: Floats  # (m + 1,)
+    gram: Floats  # (m + 1, m + 1) inner products of the task vectors (or of the members, where there is no base)
+    agreeing: int  # non-zero task-vector entries that have the sign of their majority
+    signed: int  # non-zero task-vector entries
+
+    @classmethod
+    def of(cls, rows: list[NDArray[Any]], base: NDArray[Any] | None, blend: NDArray[Any]) -> Self:
+        table = np.array([*rows, blend], np.float64)
+        sums, squares = table.sum(axis=1), np.einsum("ij,ij->i", table, table)
+        if base is not None:
+            table -= base
+        signs = np.sign(table[:-1])
+        up, down = (signs > 0).sum(axis=0), (signs < 0).sum(axis=0)
+        return cls(
+            len(blend), sums, squares, table @ table.T, int(np.maximum(up, down).sum()), int(up.sum() + down.sum())
+        )
+
+    def plus(self, other: Measures) -> Measures:
+        return Measures(
+            self.elements + other.elements,
+            self.sums + other.sums,
+            self.squares + other.squares,
+            self.gram + other.gram,
+            self.agreeing + other.agreeing,
+            self.signed + other.signed,
+        )
+
+    def figures(self) -> dict[str, Any]:
+        """`cosine` (m, m) of the task vectors, `kept` variance, `agreement` of signs, `norms` (m + 1,) of task vectors.
+
+        `kept` is the blend's variance over the members' mean variance; `agreement` is the share of non-zero entries
+        that have the sign of their majority: 1 where all agree, towards one half where they cancel.
+        """
+        variance = np.maximum(self.squares / self.elements - (self.sums / self.elements) ** 2, 0)
+        norms = np.sqrt(np.maximum(np.diag(self.gram), 0))
+        own, scale = variance[:-1].mean(), norms[:-1, None] * norms[None, :-1]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            cosine = np.where(scale > 0, self.gram[:-1, :-1] / scale, np.nan)
+        return {
+            "elements": self.elements,
+            "norms": norms,
+            "cosine": np.clip(cosine, -1, 1),
+            "kept": float(variance[-1] / own) if own > 0 else 1.0,
+            "agreement": self.agreeing / self.signed if self.signed else 1.0,
+        }

@@ -1,0 +1,96 @@
+"""What lies beside a checkpoint's tensors: the configuration and the tokenizer, compared and copied."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from kofn.checks import FailureError, InputError
+
+CONFIG = "config.json"
+_TOKENIZER = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "sentencepiece.bpe.model")
+_OTHERS = (
+    "generation_config.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "merges.txt",
+    "chat_template.jinja",
+    "chat_template.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+)
+# Models that differ in one of these do not compute the same function of the same tensors.
+_ARCHITECTURE = (
+    "model_type",
+    "architectures",
+    "hidden_act",
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "head_dim",
+    "tie_word_embeddings",
+    "quantization_config",
+)
+_SCALES = ("rope_theta", "rope_scaling", "rms_norm_eps", "layer_norm_eps", "sliding_window", "max_position_embeddings")
+
+
+def companions(labels: Sequence[str], paths: Sequence[Path | None]) -> tuple[dict[str, Path], list[str]]:
+    """Files to copy beside a blend, name -> path, and what is worth a warning.
+
+    The configuration and the tokenizer are the first member's, or those of the first member that has them. Members
+    whose configurations say that they are of different architectures are refused.
+    """
+    folders = [(label, path) for label, path in zip(labels, paths, strict=False) if path is not None and path.is_dir()]
+    if not folders:
+        return {}, []
+    files: dict[str, Path] = {}
+    for name in (CONFIG, *_TOKENIZER, *_OTHERS):
+        found = [folder / name for _, folder in folders if (folder / name).is_file()]
+        if found:
+            files[name] = found[0]
+    warnings = _compare_configs([(label, folder / CONFIG) for label, folder in folders])
+    if CONFIG not in files:
+        warnings.append("no member has a config.json: loaders will not know the architecture")
+    if not any(name in files for name in _TOKENIZER):
+        warnings.append("no member has a tokenizer: copy one beside the blend before using it")
+    for name in _TOKENIZER:
+        if name in files:
+            held = files[name].read_bytes()
+            odd = [
+                label for label, folder in folders if (folder / name).is_file() and (folder / name).read_bytes() != held
+            ]
+            warnings += [f"{label}'s {name} differs from the one copied ({files[name]})" for label in odd]
+    return files, warnings
+
+
+def _compare_configs(found: list[tuple[str, Path]]) -> list[str]:
+    read = [(label, _read(path)) for label, path in found if path.is_file()]
+    if len(read) < 2:
+        return []
+    (first, base), others = read[0], read[1:]
+    clashes, warnings = [], []
+    for label, config in others:
+        for key in _ARCHITECTURE:
+            if key in base and key in config and base[key] != config[key]:
+                clashes.append(f"{key} is {config[key]!r} in {label}, {base[key]!r} in {first}")
+        warnings += [
+            f"{key} is {config[key]!r} in {label}, {base[key]!r} in {first}, whose config.json is copied"
+            for key in _SCALES
+            if key in base and key in config and base[key] != config[key]
+        ]
+    if clashes:
+        raise InputError(f"config.json: {'; '.join(clashes)}; blend members of one architecture")
+    return warnings
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise FailureError(f"{path}: not readable JSON ({error}); fetch it again") from None
+    return content if isinstance(content, dict) else {}
