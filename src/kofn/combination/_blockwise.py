@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kofn.checks import InputError
-from kofn.combination._measures import Measures
+from kofn.combination._measures import Measures, inner
 from kofn.combination._members import HALF, REAL, Pool, what
 from kofn.engines.control import Control
 
@@ -31,7 +31,6 @@ Sink = Callable[[str, int, NDArray[Any]], None]
 _BLOCK = 1 << 16  # elements: a block of three half-precision members and their sums stays in a core's own cache
 _TASK = 1 << 20  # elements handed to a thread at a time
 _BATCH = 1 << 26  # elements blended between two entries of the journal
-_ROW = 8192  # a dot product this short is never split among BLAS threads, so sums do not depend on their number
 _THREADED = 1 << 22  # elements above which threads pay
 _POOL = 64 << 20  # bytes of buffers a thread may hold unless max_memory says otherwise
 _LEAST_BLOCK = 256
@@ -370,9 +369,9 @@ class Sweep:
         step = dtype.itemsize // part.itemsize
         blend = rounded.astype(np.float64)
         squares = np.empty(len(self.pool.members))
-        sources = list(zip(self.pool.labels, self.pool.members, strict=False))
+        sources = list(zip(self.pool.labels, self.pool.members, strict=True))
         if self.pool.base is not None:
-            sources.append((self.pool.labels[-1], self.pool.base))
+            sources.append((self.pool.base_label, self.pool.base))
         for place, (label, member) in enumerate(sources):
             values = member[span.name].read(span.start, span.stop).view(part).astype(np.float64)
             bad = np.flatnonzero(~np.isfinite(values))
@@ -433,6 +432,4 @@ def _sum_of_squares(row: NDArray[Any], scratch: NDArray[np.float64]) -> float:
         wide = scratch[: len(row)]
         np.copyto(wide, row)
         row = wide
-    whole = len(row) // _ROW * _ROW
-    table = row[:whole].reshape(-1, _ROW)
-    return float(np.vecdot(table, table).sum() + np.vecdot(row[whole:], row[whole:]))
+    return inner(row, row)

@@ -62,6 +62,7 @@ class Pool:
     named: bool
     on_disk: bool
     base: Mapping[str, Tensor] | None = None
+    base_label: str = "base"
     skipped: frozenset[str] = frozenset()
 
     @property
@@ -88,37 +89,43 @@ def open_members(
 
     `only` and `skip` are patterns (`fnmatch`) of tensor names: what they leave out is copied, and may differ.
     """
-    opened: list[Mapping[str, Tensor]] = []
-    labels: list[str] = []
-    kinds = set()
-    given = [*members] if base is None else [*members, base]
-    for place, member in enumerate(given):
-        label = f"member {place}" if place < len(members) else "base"
-        if isinstance(member, str | os.PathLike):
-            label, member = f"{label} ({os.fspath(member)})", Checkpoint.open(member)
-        if isinstance(member, Checkpoint):
-            kinds.add("checkpoints")
-            opened.append(member)
-        elif isinstance(member, Mapping):
-            kinds.add("mappings")
-            odd = [name for name in member if not isinstance(name, str) or not name]
-            if odd:
-                raise InputError(f"{label} has a tensor named {odd[0]!r}; names are non-empty text")
-            opened.append({name: _hold(value, label, name) for name, value in member.items()})
-        else:
-            kinds.add("arrays")
-            opened.append({"": _hold(member, label, "")})
-        labels.append(label)
-    if "arrays" in kinds and len(kinds) > 1:
-        raise InputError(f"members mix plain arrays with {sorted(kinds - {'arrays'})[0]}; give all in one form")
-    if not opened[0]:
+    opened, kinds = zip(*(_open(member, f"member {place}") for place, member in enumerate(members)), strict=True)
+    labels = [label for label, _ in opened]
+    held = [tensors for _, tensors in opened]
+    _refuse_mixture(kinds)
+    if not held[0]:
         raise InputError(f"{labels[0]} holds no tensor; nothing to blend")
-    skipped = _skipped(opened[0], only, skip)
-    _refuse_mismatch(opened, labels, skipped)
-    if len(skipped) == len(opened[0]):
+    skipped = _skipped(held[0], only, skip)
+    _refuse_mismatch(held, labels, skipped)
+    if len(skipped) == len(held[0]):
         raise InputError("only and skip leave no tensor to blend; give patterns that match fewer names")
-    held = None if base is None else opened.pop()
-    return Pool(opened, labels, "arrays" not in kinds, "checkpoints" in kinds, held, skipped)
+    origin, base_label = None, "base"
+    if base is not None:
+        (base_label, origin), kind = _open(base, "base")
+        if (kind == "arrays") != ("arrays" in kinds):
+            raise InputError(f"base is one of {kind}, the members are {kinds[0]}; give all in one form")
+        _refuse_mismatch([held[0], origin], [labels[0], base_label], skipped)
+    return Pool(held, labels, "arrays" not in kinds, "checkpoints" in kinds, origin, base_label, skipped)
+
+
+def _open(member: Any, label: str) -> tuple[tuple[str, Mapping[str, Tensor]], str]:
+    """The member's label and tensors, and what kind of member it is."""
+    if isinstance(member, str | os.PathLike):
+        label, member = f"{label} ({os.fspath(member)})", Checkpoint.open(member)
+    if isinstance(member, Checkpoint):
+        return (label, member), "checkpoints"
+    if isinstance(member, Mapping):
+        odd = [name for name in member if not isinstance(name, str) or not name]
+        if odd:
+            raise InputError(f"{label} has a tensor named {odd[0]!r}; names are non-empty text")
+        return (label, {name: _hold(value, label, name) for name, value in member.items()}), "mappings"
+    return (label, {"": _hold(member, label, "")}), "arrays"
+
+
+def _refuse_mixture(kinds: Sequence[str]) -> None:
+    others = sorted(set(kinds) - {"arrays"})
+    if "arrays" in kinds and others:
+        raise InputError(f"members mix plain arrays with {others[0]}; give all in one form")
 
 
 def _skipped(first: Mapping[str, Tensor], only: Sequence[str] | None, skip: Sequence[str] | None) -> frozenset[str]:

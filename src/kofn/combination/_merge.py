@@ -114,14 +114,7 @@ def merge(
         done = sweep.run(None)
         result = LazyArrays(pool.first, sweep.tensor)
     else:
-        held = {name: np.empty(pool.source(name).shape, pool.source(name).dtype) for name in pool.first}
-        flat = {name: array.reshape(-1) for name, array in held.items()}
-
-        def store(name: str, start: int, values: NDArray[Any]) -> None:
-            flat[name][start : start + len(values)] = values
-
-        done = sweep.run(store)
-        result = held if pool.named else held[""]
+        done, result = blend_in_memory(pool, sweep)
 
     squares = done.spread()
     value = float("nan")
@@ -160,6 +153,18 @@ def merge(
     )
 
 
+def blend_in_memory(pool: Pool, sweep: Sweep) -> tuple[Done, Any]:
+    """The blend as an array, or as a dict of arrays if the members have names."""
+    held = {name: np.empty(pool.source(name).shape, pool.source(name).dtype) for name in pool.first}
+    flat = {name: array.reshape(-1) for name, array in held.items()}
+
+    def store(name: str, start: int, values: NDArray[Any]) -> None:
+        flat[name][start : start + len(values)] = values
+
+    done = sweep.run(store)
+    return done, held if pool.named else held[""]
+
+
 def _write(
     pool: Pool, rules: Mapping[str, Rule], sweep: Sweep, files: Files, said: dict[str, Any]
 ) -> tuple[Done, LazyArrays]:
@@ -168,7 +173,7 @@ def _write(
     extras, warnings = companions(pool.labels, [getattr(member, "path", None) for member in pool.members])
     if warnings and not str(files.out).endswith(".safetensors"):
         said["warnings"] = warnings
-    with CheckpointWriter(files.out, layout, job=_job(pool, rules, files), extras=extras) as writer:
+    with CheckpointWriter(files.out, layout, job=job_digest(pool, rules, files), extras=extras) as writer:
         done = Done()
         for line in writer.resumed:
             for name, squares, measures in json.loads(line):
@@ -195,7 +200,7 @@ def _plain(measures: Mapping[str, Any] | None) -> dict[str, Any] | None:
     return {key: item.tolist() if isinstance(item, np.ndarray) else item for key, item in measures.items()}
 
 
-def _job(pool: Pool, rules: Mapping[str, Rule], files: Files) -> str:
+def job_digest(pool: Pool, rules: Mapping[str, Rule], files: Files) -> str:
     """A digest of all that decides the output: the files as they are now, the rules, the version."""
     state = hashlib.blake2b(digest_size=12)
     state.update(f"{__version__} {files.measure} {files.skip_nonfinite}".encode())
@@ -231,7 +236,7 @@ def _twice(pool: Pool) -> list[str]:
     """The same checkpoint given twice counts twice, which is worth saying."""
     seen: dict[Path, str] = {}
     found = []
-    for label, member in zip(pool.labels, pool.members, strict=False):
+    for label, member in zip(pool.labels, pool.members, strict=True):
         if isinstance(member, Checkpoint):
             path = Path(os.path.realpath(member.path))
             if path in seen:
@@ -244,8 +249,10 @@ def check_out(out: str | os.PathLike[str], pool: Pool) -> Layout:
     """The layout of the output; refuses to write where a member or the base lies."""
     if not pool.named:
         raise InputError(f"out={os.fspath(out)!r}: plain arrays have no names to store; give mappings name -> array")
-    sources = [*pool.members, *([] if pool.base is None else [pool.base])]
-    for label, member in zip(pool.labels, sources, strict=True):
+    sources = [*zip(pool.labels, pool.members, strict=True)]
+    if pool.base is not None:
+        sources.append((pool.base_label, pool.base))
+    for label, member in sources:
         if isinstance(member, Checkpoint) and member.is_at(Path(out)):
             raise InputError(f"out={os.fspath(out)!r} is where {label} lies; name another path")
     if not isinstance(pool.first, Checkpoint):

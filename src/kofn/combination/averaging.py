@@ -165,8 +165,10 @@ class Mean(Rule):
         # Rounding to a narrower dtype hides the error of the sum. Where nothing is narrowed, or negative weights
         # cancel, the box and the copies are kept by hand.
         if self.form != "linear" and (span.dtype in (np.float64, np.complex128) or self.form == "affine"):
-            low, high = rows[0].copy(), rows[0].copy()
-            for row in rows[1:]:
+            # The box of those that count, so that members of weight 0 change nothing.
+            first, *others = [row for row, weight in zip(rows, self.listed, strict=True) if weight] or rows
+            low, high = first.copy(), first.copy()
+            for row in others:
                 np.minimum(low, row, out=low)
                 np.maximum(high, row, out=high)
             if self.form == "simplex":

@@ -1,0 +1,149 @@
+"""Blends that treat layers as wholes: which expert's layer goes where."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kofn import checks
+from kofn.checks import InputError
+from kofn.combination._members import Pool, open_members
+from kofn.combination._merge import Files, merge
+from kofn.combination.averaging import Mean
+from kofn.plans import Blend
+from kofn.registry import method
+
+_LAYER = re.compile(r"(?:^|\.)(?:layers?|h|blocks?|encoder|decoder)\.(\d+)\.|^(\d+)\.")
+_CHUNK = 1 << 20
+
+
+@method(
+    "combine",
+    cost="O(d) time, each member read once (twice where the cut is looked for); memory a few blocks",
+    exact="every layer is one expert's, bit for bit, but for the layers of the transitions, which are means",
+    paper="Bandarkar et al. 2025, Layer swapping for zero-shot cross-lingual transfer in large language models (ICLR)",
+)
+def layer_swap(
+    members: Sequence[Any],
+    *,
+    base: Any = None,
+    bottom: int | None = None,
+    top: int | None = None,
+    transition: int = 0,
+    out: str | os.PathLike[str] | None = None,
+    only: Any = None,
+    skip: Any = None,
+    measure: bool = False,
+    skip_nonfinite: bool = False,
+    max_memory: int | None = None,
+    n_threads: int | None = None,
+    progress: bool | None = None,
+) -> Blend:
+    """The middle layers of one expert between the bottom and top layers of another.
+
+    Args:
+        members: two fine-tunes of one base: first the task expert, whose middle layers are kept, then the expert of the
+            input and output (the language), whose bottom and top layers are taken.
+        base: what they were fine-tuned from; needed to find the cut.
+        bottom: layers taken from the second member at the input, its embeddings included. None, with `top` None: the
+            cut at which the layers taken hold the largest shares of their own expert's squared change.
+        top: layers taken from the second member at the output, with the final norm and the head.
+        transition: layers on each side of each cut, inside the middle, that are the mean of both members.
+        out, only, skip, measure, skip_nonfinite, max_memory, n_threads, progress: as `weighted_mean` has them.
+
+    Returns:
+        Blend; `weights` maps each tensor's name to the (2,) weights of the members; `form` is "simplex";
+        `info` has "bottom", "top", "layers".
+
+    Raises:
+        InputError: not two members, names without layer numbers, more layers asked for than there are, no base to find
+            the cut with.
+
+    >>> import numpy as np
+    >>> a = {f"layers.{i}.weight": np.full(2, 1.0) for i in range(4)}
+    >>> b = {f"layers.{i}.weight": np.full(2, 2.0) for i in range(4)}
+    >>> [float(x[0]) for x in layer_swap([a, b], bottom=1, top=1).result.values()]
+    [2.0, 1.0, 1.0, 2.0]
+
+    References:
+        Bandarkar et al. 2025, Layer swapping for zero-shot cross-lingual transfer in large language models (ICLR).
+    """
+    files = Files(out, only, skip, measure, skip_nonfinite, max_memory, n_threads, progress)
+    pool = files.open(members, base)
+    if len(pool.members) != 2:
+        raise InputError(f"layer_swap takes two members, the task expert and the other; {len(pool.members)} were given")
+    numbers, depth = layers_of(list(pool.first))
+    if bottom is None and top is None:
+        bottom, top = _cut(pool, numbers, depth)
+    bottom, top = checks.count(bottom or 0, "bottom", least=0), checks.count(top or 0, "top", least=0)
+    if bottom + top > depth:
+        raise InputError(f"bottom={bottom} and top={top} are more than the {depth} layers there are")
+    zone = checks.count(transition, "transition", least=0)
+    weights, rules = {}, {}
+    for name, number in numbers.items():
+        inner = bottom <= number < depth - top
+        mixed = inner and ((bottom and number < bottom + zone) or (top and number >= depth - top - zone))
+        share = np.array([0.5, 0.5] if mixed else [1.0, 0.0] if inner else [0.0, 1.0])
+        weights[name], rules[name] = share, Mean(share, "simplex")
+    info = {"bottom": bottom, "top": top, "layers": depth}
+    blend = merge(pool, rules, files, weights=None, form="simplex", info=info)
+    return dataclasses.replace(blend, weights=weights)
+
+
+def layers_of(names: Sequence[str]) -> tuple[dict[str, int], int]:
+    """The number of each tensor's layer, and how many there are: -1 before the first layer, their number after it."""
+    found = {name: _LAYER.search(name) for name in names}
+    given = {name: int(match[1] or match[2]) for name, match in found.items() if match}
+    if not given:
+        raise InputError(f"members: no tensor's name has a layer number (layers.3. or 3.); names are such as {names[0]!r}")
+    place = {number: at for at, number in enumerate(sorted(set(given.values())))}
+    depth = len(place)
+    early = re.compile(r"emb|wte|wpe|patch|conv1|stem")
+    numbers = {name: place[given[name]] if name in given else (-1 if early.search(name) else depth) for name in names}
+    return numbers, depth
+
+
+def layer_changes(members: Sequence[Any], base: Any) -> NDArray[np.float64]:
+    """(m, layers) share of each member's squared change that lies in each layer: where a fine-tune did its work.
+
+    >>> import numpy as np
+    >>> base = {"layers.0.w": np.zeros(2), "layers.1.w": np.zeros(2)}
+    >>> layer_changes([{"layers.0.w": np.ones(2), "layers.1.w": np.full(2, 3.0)}], base).tolist()
+    [[0.1, 0.9]]
+    """
+    pool = open_members(members, base)
+    return _changes(pool, *layers_of(list(pool.first)))
+
+
+def _changes(pool: Pool, numbers: dict[str, int], depth: int) -> NDArray[np.float64]:
+    assert pool.base is not None
+    squares = np.zeros((len(pool.members), depth))
+    for name, number in numbers.items():
+        if not 0 <= number < depth or pool.first[name].dtype.kind in "iub":
+            continue
+        held = pool.base[name]
+        for start in range(0, held.size, _CHUNK):
+            stop = min(start + _CHUNK, held.size)
+            origin = held.read(start, stop).astype(np.float64)
+            for place, member in enumerate(pool.members):
+                squares[place, number] += float(np.square(member[name].read(start, stop) - origin).sum())
+    total = squares.sum(axis=1, keepdims=True)
+    return np.divide(squares, total, out=np.full_like(squares, 1 / depth), where=total > 0)
+
+
+def _cut(pool: Pool, numbers: dict[str, int], depth: int) -> tuple[int, int]:
+    """The bottom and top for which the layers taken hold the most of their own expert's change."""
+    if pool.base is None:
+        raise InputError("layer_swap needs base to find the cut; give it, or bottom and top")
+    if depth < 2:
+        raise InputError(f"there is {depth} layer, nothing to swap")
+    task, other = np.concatenate([np.zeros((2, 1)), np.cumsum(_changes(pool, numbers, depth), axis=1)], axis=1)
+    cuts = [(b, t) for b in range(depth) for t in range(depth - b) if b + t > 0]
+    held = [task[depth - t] - task[b] + other[b] + other[depth] - other[depth - t] for b, t in cuts]
+    return cuts[int(np.argmax(held))]
