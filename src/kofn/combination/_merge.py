@@ -19,7 +19,7 @@ from kofn import checks
 from kofn._version import __version__
 from kofn.checks import InputError
 from kofn.combination._blockwise import Done, Rule, Sweep
-from kofn.combination._members import Pool, open_members
+from kofn.combination._members import HALF, REAL, Pool, open_members
 from kofn.io.companions import companions
 from kofn.io.tensor_writer import CheckpointWriter
 from kofn.io.tensors import Checkpoint, Layout, LazyArrays
@@ -198,6 +198,24 @@ def _plain(measures: Mapping[str, Any] | None) -> dict[str, Any] | None:
     if measures is None:
         return None
     return {key: item.tolist() if isinstance(item, np.ndarray) else item for key, item in measures.items()}
+
+
+def fates(pool: Pool, method: str | Mapping[str, str]) -> list[dict[str, Any]]:
+    """What would become of every tensor, by name: its dtype, shape, bytes, and what makes it."""
+    rows = []
+    for name in pool.first:
+        tensor = pool.source(name) if name in pool.skipped else pool.first[name]
+        if name in pool.skipped:
+            fate = "copied from the base" if pool.base is not None and name in pool.base else "copied from member 0"
+        elif tensor.dtype in HALF or tensor.dtype in REAL:
+            fate = method if isinstance(method, str) else method[name]
+        else:
+            fate = "copied where all members agree, else refused"
+        nbytes = tensor.size * tensor.dtype.itemsize
+        rows.append(
+            {"name": name, "dtype": tensor.dtype.name, "shape": list(tensor.shape), "bytes": nbytes, "fate": fate}
+        )
+    return rows
 
 
 def job_digest(pool: Pool, rules: Mapping[str, Rule], files: Files) -> str:

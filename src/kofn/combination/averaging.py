@@ -111,6 +111,12 @@ def weighted_mean(
     return merge(pool, rule, files, weights=used, form=form, kept=kept, objective=form != "linear")
 
 
+def mean_rule(pool: Pool, weights: Any, normalize: bool = True) -> Mean:
+    """The checked rule."""
+    used, _, form = relative_weights(weights, len(pool.members), checks.flag(normalize, "normalize"))
+    return Mean(used, form)
+
+
 @dataclass
 class Mean(Rule):
     """sum_i w_i x_i; copies and the members' box are kept where rounding to a narrower dtype does not do it."""
