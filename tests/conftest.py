@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import browser as chrome
 import pytest
 
 os.environ.setdefault("COLUMNS", "200")
@@ -29,3 +30,11 @@ def kofn(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
         )
 
     return run
+
+
+@pytest.fixture(scope="module")
+def tab() -> Iterator[chrome.Browser]:
+    """A real browser."""
+    chrome.require()
+    with chrome.Browser() as running:
+        yield running

@@ -149,15 +149,42 @@ def test_limits_return_a_valid_plan(run: Any) -> None:
     assert plan.value == pytest.approx(loss(pairwise_distances(X), plan.medoids), rel=1e-5)
 
 
-@pytest.mark.parametrize("name", ["fastclara", "fastclarans", "fasterpam", "pam"])
-def test_fewer_distinct_items_than_k_are_counted_and_no_group_is_empty(name: str) -> None:
-    X = np.repeat([[0.0], [1.0], [5.0]], 4, axis=0)
+MEDOIDS = ["constrained_kmedoids", "fastclara", "fastclarans", "fastermsc", "fasterpam", "fastpam1", "pam"]
+
+
+@pytest.mark.parametrize("name", MEDOIDS)
+@pytest.mark.parametrize("times", [4, 400])
+def test_more_groups_than_distinct_items_are_refused(name: str, times: int) -> None:
+    X = np.repeat([[0.0], [1.0], [5.0]], times, axis=0)
+    X[0] = -0.0  # the same number
     for given in ({"X": X}, {"distances": np.abs(X - X.T)}):
-        plan = kofn.assign(**given, k=5, method=name, seed=0)
-        assert plan.value == 0
-        assert plan.info["distinct_medoids"] == 3
-        assert (np.bincount(plan.labels, minlength=5) > 0).all()
-        assert "distinct_medoids" not in kofn.assign(**given, k=2, method=name, seed=0).info
+        with pytest.raises(InputError, match=f"k=5 groups of {3 * times} items, 3 of them distinct; ask for k <= 3"):
+            kofn.assign(**given, k=5, method=name, seed=0)
+        assert np.unique(kofn.assign(**given, k=3, method=name, seed=0).medoids // times).tolist() == [0, 1, 2]
+
+
+def test_distinct_items_are_counted_far_enough() -> None:
+    rng = np.random.default_rng(0)
+    X = rng.integers(0, 12, (3000, 2)).astype(np.float32)
+    true = len(np.unique(X, axis=0))
+    rare = np.concatenate([np.zeros((5000, 2)), rng.normal(size=(7, 2))])[rng.permutation(5007)]
+    for rows, count in ((X, true), (rare, 8)):
+        for most in (1, 5, count - 1, count, count + 1, 10 * count):
+            assert _swaps.differing(rows, None, most) == min(most, count)
+            some = rows[::5]
+            far = np.abs(some[:, None] - some).sum(axis=2)
+            assert _swaps.differing(None, far, most) == min(most, len(np.unique(some, axis=0)))
+
+
+@pytest.mark.parametrize("name", ["fastclara", "fastclarans", "fasterpam", "pam"])
+def test_items_at_distance_zero_that_differ_are_counted_and_no_group_is_empty(name: str) -> None:
+    """A dissimilarity may be 0 between items that differ towards others; each of them may then be a medoid."""
+    D = np.array([[0, 0, 0, 5.0], [0, 0, 0, 6], [0, 0, 0, 7], [5, 6, 7, 0]])
+    plan = kofn.assign(distances=D, k=3, method=name, seed=0)
+    assert plan.value == 0
+    assert plan.info["distinct_medoids"] == 2
+    assert (np.bincount(plan.labels, minlength=3) > 0).all()
+    assert "distinct_medoids" not in kofn.assign(distances=D + 1 - np.eye(4), k=3, method=name, seed=0).info
 
 
 @pytest.mark.parametrize(

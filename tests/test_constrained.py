@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from typing import Any
 
 import numpy as np
 import pytest
 from refusals import refused, untested
 from scipy.optimize import Bounds, LinearConstraint, milp
+from scipy.spatial.distance import cdist
 
 import kofn
 from kofn.assignment import _links, constrained, constrained_kmeans, constrained_kmedoids, laplacian_shot, place
@@ -288,7 +290,8 @@ def test_k_medoids_with_links() -> None:
 
 
 def test_medoids_keep_their_seats_when_linked_items_move() -> None:
-    X = [[2.0, 1.0], [0.0, -2.0], [-1.0, -3.0], [2.0, 1.0], [0.0, -2.0]]
+    # Two pairs that all but coincide.
+    X = [[2.0, 1.0], [0.0, -2.0], [-1.0, -3.0], [2.0, 1.0 + 1e-12], [0.0, -2.0 - 1e-12]]
     plan = constrained_kmedoids(X, k=4, capacity=[2, 1, 1, 1], cannot_link=[[1, 0]], seed=0)
     assert plan.labels[plan.medoids].tolist() == [0, 1, 2, 3]
 
@@ -370,6 +373,28 @@ def test_laplacian_keeps_labels_and_names() -> None:
     assert plan.row_margin == pytest.approx(np.ones(30))
     assert laplacian_shot(X, y=y, unlabelled="?", max_iter=1).status in ("stopped", "local")
     assert laplacian_shot([[0.0], [0.0]], y=[1, -1]).labels.tolist() == [0, 0]
+
+
+def test_laplacian_counts_rows_that_no_label_reaches() -> None:
+    from scipy.sparse.csgraph import connected_components
+
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(60, 2)) + np.repeat([[0, 0], [60, 0], [120, 0]], 20, axis=0)
+    y = np.full(60, -1)
+    y[[0, 20]] = [0, 1]
+    plan = laplacian_shot(X, y=y, n_neighbors=4)
+    near = cdist(X, X) + np.where(np.eye(60), np.inf, 0)
+    joined = np.zeros((60, 60))
+    joined[np.repeat(np.arange(60), 4), np.argsort(near, axis=1)[:, :4].ravel()] = 1
+    parts, part = connected_components(joined, directed=False)
+    assert plan.info["parts"] == parts >= 3
+    assert plan.info["unreached"] == (~np.isin(part, part[[0, 20]])).sum() >= 20
+    said = f"falls into {parts} parts, and {plan.info['unreached']} rows (row "
+    with pytest.raises(InputError, match=re.escape(said)):
+        laplacian_shot(X, y=y, n_neighbors=4, unreached="error")
+    y[40] = 1
+    whole = laplacian_shot(X, y=y, n_neighbors=12, unreached="error")
+    assert (whole.info["parts"], whole.info["unreached"]) == (3, 0)
 
 
 def test_through_the_verb() -> None:
@@ -462,7 +487,7 @@ CALLS: dict[str, tuple[Any, str, Any]] = {
         InputError,
     ),
     "no rows of its own": (
-        lambda: place(constrained_kmedoids(distances=np.zeros((3, 3)), k=2), [[1.0]]),
+        lambda: place(constrained_kmedoids(distances=1 - np.eye(3), k=2), [[1.0]]),
         "X is given, the plan was made from distances",
         InputError,
     ),
@@ -479,6 +504,11 @@ def test_every_refusal() -> None:
 LAPLACIAN = {
     "nobody": (lambda: laplacian_shot(A, y=[-1] * 8), "no row is labelled"),
     "everybody": (lambda: laplacian_shot(A, y=[1] * 8), "all 8 rows are labelled"),
+    "far away": (
+        lambda: laplacian_shot([[0.0], [1.0], [9.0], [10.0]], y=[1, -1, -1, -1], n_neighbors=1, unreached="error"),
+        "the graph of 1 neighbours falls into 2 parts, and 2 rows (row 2 is one) lie in parts without a labelled row; "
+        "raise n_neighbors, or label a row there",
+    ),
     "cold": (lambda: laplacian_shot(A, y=[1, *[-1] * 7], temperature=0), "temperature=0: give a positive number"),
 }
 

@@ -64,6 +64,7 @@ def test_swap_optimal_by_exhaustion(run: Any, path: bool) -> None:
         n = int(rng.integers(2, 13))
         k = int(rng.integers(1, n + 1))
         D = dissimilarity(rng, n, case)
+        k = min(k, len(np.unique(D, axis=0)))
         weights = rng.integers(0, 4, n) + (np.arange(n) == 0) if case % 4 == 0 else None
         plan = run(distances=D, k=k, weights=weights, init=("lab", "build", "random")[case % 3], seed=case)
         total = loss(D, plan.medoids, weights)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import re
-from collections.abc import Iterator
-from html.parser import HTMLParser
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ import browser as chrome
 import numpy as np
 import polars as pl
 import pytest
+from pages import HOSTILE, LOOKS, Reader, check_frame, contrast, read, stands
 from PIL import Image
 from scipy.spatial.distance import cdist
 from sklearn.datasets import load_digits
@@ -24,18 +23,6 @@ import kofn
 from kofn.checks import FailureError, InputError
 from kofn.plans import Allocation, Assignment, Blend, Plan, Selection
 from kofn.report import charts, context, measures, page, write_report
-
-HOSTILE = (
-    "<script>window.hacked=1</script>",
-    '"><img src=x onerror="window.hacked=2">',
-    "</script><script>window.hacked=3</script>",
-    "<svg/onload=window.hacked=4>",
-    "</title><style>*{display:none}</style>",
-    "<a href='javascript:window.hacked=5' autofocus onfocus=window.hacked=6>x</a>",
-    "<!-- <iframe src=http://127.0.0.1:9/></iframe>",
-    "&lt;b&gt; stays as typed & so does this",
-    "\u202eright to left\u202d \x00\x07 \ud800 \ufffe",
-)
 
 
 def plan_of(indices: Any, n: int, **fields: Any) -> Selection:
@@ -257,56 +244,6 @@ def test_thumbnails_hold_the_pixels() -> None:
 
 
 # ---------------------------------------------------------------------------------------------------- the file
-
-
-class Reader(HTMLParser):
-    """Tags, attributes, ids and words of a page, as a standard parser sees them."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.words: list[str] = []
-        self._raw = 0
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        self._raw += tag in ("script", "style")
-
-    def handle_endtag(self, tag: str) -> None:
-        self._raw -= tag in ("script", "style")
-
-    def handle_data(self, data: str) -> None:
-        if not self._raw:
-            self.words.append(data)
-
-    @property
-    def text(self) -> str:
-        return re.sub(r"\s+", " ", " ".join(self.words))
-
-    def named(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.tags if name == tag]
-
-
-def read(plan: Plan, path: Path, **given: Any) -> Reader:
-    return Reader(write_report(plan, path, **given).read_text(encoding="utf-8"))
-
-
-def check_frame(seen: Reader) -> None:
-    """What must hold on every page: one script, nothing from outside, names for all that is drawn."""
-    assert len(seen.named("script")) == 1
-    assert not [a for _, a in seen.tags for name in a if name.startswith("on")]
-    for _, attributes in seen.tags:
-        for name in ("src", "href"):
-            assert (attributes.get(name) or "#").startswith(("#", "data:image/"))
-    ids = [a["id"] for _, a in seen.tags if "id" in a]
-    assert len(ids) == len(set(ids))
-    assert {a["aria-labelledby"] for a in seen.named("figure")} <= set(ids)
-    assert all("alt" in a for a in seen.named("img"))
-    assert all(a.get("aria-label") for _, a in seen.tags if a.get("role") == "img")
-    assert len(seen.named("figure")) == len(seen.named("figcaption"))
-    assert seen.named("html")[0]["lang"] == "en"
-    assert len(seen.named("h1")) == 1
 
 
 @pytest.fixture(scope="module")
@@ -632,7 +569,7 @@ def test_the_other_nouns(name: str, tmp_path: Path) -> None:
     check_frame(seen)
     expected: dict[str, tuple[str, ...]] = {
         "sizes": ("How full each bin is", "placed nowhere", "The 40 largest of 60 bins", "of 9"),
-        "medoids": ("0 · row 4", "The loss is 9"),
+        "medoids": ("0 · row 4", "value 9 (smaller is better)", "How large the groups are"),
         "amounts": ("0.25", "200", "of 201", "The 40 largest of 50 items", "≤ 2.6%"),
         "two resources": ("1, 2 · value 1",),
         "blend": ("largest spread", "\N{MINUS SIGN}0.5"),
@@ -651,17 +588,6 @@ def test_the_other_nouns(name: str, tmp_path: Path) -> None:
 # ---------------------------------------------------------------------------------------------------- colours
 
 
-def luminance(colour: str) -> float:
-    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-    r, g, b = (v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in parts)
-    return 0.2126 * r + 0.7152 * g + 0.0722 * b
-
-
-def contrast(a: str, b: str) -> float:
-    low, high = sorted((luminance(a), luminance(b)))
-    return (high + 0.05) / (low + 0.05)
-
-
 @pytest.mark.parametrize("scheme", [0, 1])
 def test_colours_can_be_told_apart(scheme: int) -> None:
     css = resources.files("kofn.report").joinpath("report.css").read_text()
@@ -678,13 +604,6 @@ def test_colours_can_be_told_apart(scheme: int) -> None:
 
 
 @pytest.fixture(scope="module")
-def tab() -> Iterator[chrome.Browser]:
-    chrome.require()
-    with chrome.Browser() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
 def written(digits: Any, texts: Any, points: Any, tmp_path_factory: Any) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("reports")
     made = {
@@ -696,12 +615,7 @@ def written(digits: Any, texts: Any, points: Any, tmp_path_factory: Any) -> dict
     return made
 
 
-LOOKS = [(1280, "light"), (1280, "dark"), (375, "light"), (375, "dark")]
 NAMES = ["digits", "texts", "points", "empty", *sorted(nouns())]
-DRAWN = """[...document.querySelectorAll("figure")].map(figure => {
-  const marks = [...figure.querySelectorAll(".plot svg path, .bars .bar")].map(mark => mark.getBoundingClientRect());
-  return [figure.querySelector("h2").textContent, marks.filter(box => box.width + box.height > 0).length];
-})"""
 
 
 @pytest.mark.browser
@@ -710,22 +624,7 @@ DRAWN = """[...document.querySelectorAll("figure")].map(figure => {
     [(name, *look) for at, name in enumerate(NAMES) for look in (LOOKS if at < 3 else LOOKS[1:3])],
 )
 def test_it_stands_in_a_browser(tab: chrome.Browser, written: Any, name: str, width: int, scheme: str) -> None:
-    seen = tab.open(written[name], width=width, scheme=scheme, height=800)
-    try:
-        assert seen.complaints() == []
-        assert seen.requests() == []
-        assert seen.run("document.documentElement.scrollWidth") <= width
-        wide = "[...document.querySelectorAll('main *')].filter(e => e.getBoundingClientRect().right > innerWidth + 1)"
-        assert seen.run(f"{wide}.filter(e => !e.closest('.map') && !e.closest('.unseen')).map(e => e.outerHTML)") == []
-        assert seen.run("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
-        assert seen.run("window.hacked ?? null") is None
-        for title, marks in seen.run(DRAWN):
-            assert marks > 0 or title == "The ranking", title
-        shade = seen.run("getComputedStyle(document.body).backgroundColor")
-        level = np.mean([int(v) for v in re.findall(r"\d+", shade)[:3]])
-        assert level > 200 if scheme == "light" else level < 60
-    finally:
-        seen.close()
+    stands(tab, written[name], width, scheme)
 
 
 @pytest.mark.browser

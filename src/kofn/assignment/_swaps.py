@@ -147,7 +147,7 @@ def pool(X: Any, distances: Any, k: int, metric: str) -> tuple[Any, Any]:
     """Rows or distances, of which one is None, checked against k and each other.
 
     Raises:
-        InputError: k > n, both given, or a diagonal that is not zero.
+        InputError: k above the number of distinct items, both given, or a diagonal that is not zero.
     """
     n = len(X if distances is None else distances)
     if k > n:
@@ -158,7 +158,23 @@ def pool(X: Any, distances: Any, k: int, metric: str) -> tuple[Any, Any]:
         X, distances = None, checks.distances(X, "X")
     if distances is not None:
         _refuse_diagonal(distances)
+    if (different := differing(X, distances, k)) < k:
+        raise InputError(f"k={k} groups of {n} items, {different} of them distinct; ask for k <= {different}")
     return X, distances
+
+
+def differing(X: Any, distances: Any, most: int) -> int:
+    """How many different items there are, counted up to `most`: rows that are equal entry by entry are one item.
+
+    An even sample usually holds enough of them; only where it does not are all rows hashed.
+    """
+    n = len(X if distances is None else distances)
+    if n > 8 * most + 256:
+        some = np.linspace(0, n - 1, 4 * most + 128).astype(np.int64)
+        part = X[some] if distances is None else distances[np.ix_(some, some)]
+        if len(np.unique(checks.first_equal(part))) >= most:
+            return most
+    return min(most, len(np.unique(checks.first_equal(X if distances is None else distances))))
 
 
 def _refuse_diagonal(distances: NDArray[Any]) -> None:
@@ -195,7 +211,7 @@ def worth_compiling(search: str, n: int, k: int) -> bool:
 
 
 def distinct(X: Any, distances: Any, medoids: Ints) -> int:
-    """How many different items the medoids are: fewer than k where the pool has no more."""
+    """How many different places the medoids have: fewer than k where distances of 0 join items that differ."""
     if distances is None:
         return len(np.unique(checks.first_equal(X[medoids])))
     same = distances[np.ix_(medoids, medoids)] == 0

@@ -76,8 +76,8 @@ def fastclara(
         sample_losses (on all items), distance_evals (from X).
 
     Raises:
-        InputError: k > n, a sample smaller than k, a start that does not have k medoids, or a diagonal that is not
-            zero.
+        InputError: k above the number of distinct items, a sample smaller than k, a start that does not have k medoids,
+            or a diagonal that is not zero.
 
     Cost: `n_samples` times FasterPAM on s items (O(s^2) a round) and O(n d k). Memory O(n d + s^2).
 

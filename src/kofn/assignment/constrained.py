@@ -226,7 +226,8 @@ def constrained_kmedoids(
         the medoids' rows of X. `place` finds a group for new items.
 
     Raises:
-        InputError: k > n, or a start that does not have k medoids.
+        InputError: k above the number of distinct items, a start that does not have k medoids, or a diagonal that is
+            not zero.
         InfeasibleError, FailureError: as in `constrained_kmeans`.
 
     Cost: a round takes O(n k), a transport, and the distances within each group.
@@ -246,13 +247,8 @@ def constrained_kmedoids(
     """
     from kofn.assignment.kmedoids import fasterpam
 
+    X, distances = _swaps.pool(X, distances, k, metric)
     n = len(X if distances is None else distances)
-    if k > n:
-        raise InputError(f"k={k} of {n} items: there are only {n} to choose from; ask for k <= {n}")
-    if X is not None and distances is not None:
-        raise InputError("X and distances are both given; give one of them")
-    if distances is None and metric == "precomputed":
-        X, distances = None, checks.distances(X, "X")
     checks.count(max_iter, "max_iter")
     checks.count(min_size, "min_size")
     seating = _seating(n, k, capacity, min_size, must_link, cannot_link)

@@ -54,8 +54,8 @@ def fasterpam(
         X: vectors (n, d). Distances are kept as an (n, n) matrix where that fits into `max_memory`, else computed row
             by row.
         distances: dissimilarities (n, n), float32 or float64, symmetric, >= 0, zero on the diagonal; read in place.
-        k: how many medoids. Where that is more than there are distinct items, some medoids coincide: each still stands
-            for itself, so that no group is empty.
+        k: how many medoids, at most as many as there are distinct items. Where distances of 0 join items that differ,
+            some medoids may coincide: each still stands for itself, so that no group is empty.
         metric: "euclidean", "sqeuclidean" or "cosine" (1 - cos), for X.
         weights: (n,) how much each item counts in the loss, >= 0, default 1.
         start: medoids to begin from: row numbers (or ids), or an earlier plan.
@@ -75,8 +75,8 @@ def fasterpam(
         distance_evals (from X); where the loss is 0, distinct_medoids.
 
     Raises:
-        InputError: k > n, a start that does not have k medoids, start and init together, or a diagonal that is not
-            zero.
+        InputError: k above the number of distinct items, a start that does not have k medoids, start and init
+            together, or a diagonal that is not zero.
 
     Cost: O(n^2) time a round, O(n k) for a swap; O(n k) memory beside the distances.
 

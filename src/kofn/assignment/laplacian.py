@@ -38,6 +38,7 @@ def laplacian_shot(
     update_prototypes: bool = True,
     max_iter: int = 100,
     tol: float = 1e-6,
+    unreached: str = "prototypes",
 ) -> Assignment:
     """Spread a few labels over all items: near the class's prototype, and with the same label as the neighbours.
 
@@ -62,14 +63,18 @@ def laplacian_shot(
         update_prototypes: False keeps the prototypes at the means of the labelled rows (LaplacianShot, 2020).
         max_iter: rounds of prototypes, and steps of assignments in each.
         tol: a round, or the steps in one, end once the objective falls by no more than this share of itself.
+        unreached: what becomes of rows in a part of the graph that holds no labelled row, so that no label can spread
+            to them: they go by the "prototypes" and each other (counted in `info["unreached"]`), or are an "error".
 
     Returns:
         An `Assignment`, bin c for the c-th class of `info["classes"]`: each row's soft assignment as `weights`,
         `labels` the largest, `centers` the prototypes, `value` the objective. `info["trace"]` is the objective after
-        every step. `status` is "local" once a round lowers it by no more than `tol`, else "stopped".
+        every step, `info["parts"]` how many connected parts the graph has. `status` is "local" once a round lowers it
+        by no more than `tol`, else "stopped".
 
     Raises:
-        InputError: no row with a label, none without, or options that are not numbers in range.
+        InputError: no row with a label, none without, options that are not numbers in range, or, with
+            `unreached="error"`, a part of the graph without a labelled row.
 
     Cost: the graph once; then O(n k d) for each round and O(n k n_neighbors) for each step.
 
@@ -95,6 +100,7 @@ def laplacian_shot(
     checks.count(n_neighbors, "n_neighbors")
     checks.count(max_iter, "max_iter")
     checks.flag(update_prototypes, "update_prototypes")
+    checks.choice(unreached, "unreached", ("prototypes", "error"))
     n = len(X)
     missing = y == str(unlabelled) if y.dtype.kind in "US" else y == unlabelled
     labelled = ~np.broadcast_to(np.asarray(missing, bool), y.shape)
@@ -110,6 +116,12 @@ def laplacian_shot(
     held = np.zeros((n, k))
     held[np.flatnonzero(labelled), codes] = 1.0
     graph = _neighbour_graph(X, min(n_neighbors, n - 1))
+    parts, alone = _unreached(graph, labelled)
+    if unreached == "error" and len(alone):
+        raise InputError(
+            f"the graph of {n_neighbors} neighbours falls into {parts} parts, and {len(alone)} rows (row {alone[0]} is "
+            "one) lie in parts without a labelled row; raise n_neighbors, or label a row there"
+        )
     centers = held.T @ points / held.sum(axis=0)[:, None]
     costs = _squares(points, centers)
     usual = float(costs.min(axis=1).mean()) or 1.0
@@ -159,6 +171,8 @@ def laplacian_shot(
             "trace": trace,
             "rounds": rounds,
             "steps": steps,
+            "parts": parts,
+            "unreached": len(alone),
             "distance_evals": (rounds + 1) * n * k,
         },
     )
@@ -176,6 +190,15 @@ def _neighbour_graph(X: Any, count: int) -> Any:
     n, width = near.shape
     half = csr_array((np.full(near.size, 0.5), near.ravel(), np.arange(0, near.size + 1, width)), shape=(n, n))
     return (half + half.T).tocsr()
+
+
+def _unreached(graph: Any, labelled: NDArray[np.bool_]) -> tuple[int, NDArray[np.int64]]:
+    """How many connected parts the graph has, and the rows of those that hold no labelled row."""
+    from scipy.sparse.csgraph import connected_components
+
+    parts, part = connected_components(graph, directed=False)
+    holds = np.bincount(part, labelled, parts) > 0
+    return int(parts), np.flatnonzero(~holds[part])
 
 
 def _softmax(logits: Floats) -> Floats:

@@ -83,8 +83,8 @@ def fastermsc(
         swap_evaluations, distance_evals (from X), zero_below (distances up to this count as nothing).
 
     Raises:
-        InputError: k > n, a start that does not have k medoids, start and init together, or a diagonal that is not
-            zero.
+        InputError: k above the number of distinct items, a start that does not have k medoids, start and init
+            together, or a diagonal that is not zero.
 
     Cost: O(n^2) time a round, O(n k) for a swap; O(n k) memory beside the distances.
 
@@ -157,8 +157,8 @@ def dynmsc(
         n_threads: threads that compute distances from X; default all cores.
         progress: show progress on a terminal.
         k_min: fewest groups.
-        k_max: most groups; default 20, or the square root of n where that is less. With nearly n groups any pool has a
-            silhouette of nearly 1, so keep it well below n.
+        k_max: most groups; default 20, or the square root of n where that is less, and never more than there are
+            distinct items. With nearly n groups any pool has a silhouette of nearly 1, so keep it well below n.
 
     Returns:
         An `Assignment` for the best k (of equal ones the least) as from `fastermsc`, with status "heuristic". `info`
@@ -191,7 +191,9 @@ def dynmsc(
     k_min = min(k_min, n)
     if k_min > k_max:
         raise InputError(f"k_min={k_min} is above k_max={k_max}; swap them")
-    X, distances = _swaps.pool(X, distances, k_max, metric)
+    X, distances = _swaps.pool(X, distances, 1, metric)
+    k_max = _swaps.differing(X, distances, k_max)
+    k_min = min(k_min, k_max)
     counts = np.ones(n) if weights is None else weights.astype(np.float64)
     source = _swaps.source_of(X, distances, metric, max_memory or _DEFAULT_MEMORY, n_threads)
     info: dict[str, Any] = {}

@@ -33,7 +33,9 @@ from kofn.verbs import assign
 @click.option("--overflow", metavar="RULE", help="What a full bin does: error (default), drop or reroute.")
 @click.option("--id", "id_column", metavar="COL", help="Column of unique ids, default the row number.")
 @click.option("--weight", "weight_column", metavar="COL", help="Column of weights: how much each row counts.")
+@click.option("--label", "label_column", metavar="COL", help="Column of classes, for methods that take y.")
 @click.option("--metric", metavar="NAME", help="euclidean (default), sqeuclidean, cosine, precomputed.")
+@click.option("--images", metavar="ARRAY", help="Array of an .npz with one image a row, for the report.")
 @shared_options.shared(output="Where the groups go: all columns plus group, or id, bin and weight of each placement.")
 def command(file: str, **values: Any) -> int:
     """Put the rows of FILE into k groups around real examples, or items into bins with a capacity.
@@ -41,21 +43,24 @@ def command(file: str, **values: Any) -> int:
     \b
     kofn assign points.parquet --vectors emb --k 20 -o groups.parquet --report groups.html
     kofn assign points.npy --k 20 --capacity 2500 --min-size 100 -o groups.parquet
-    kofn assign points.npy --k auto -o groups.parquet
+    kofn assign posts.csv --text body --k auto -o groups.csv --report groups.html
     kofn assign scores.npy --scores --capacity 64 --overflow reroute -o routes.csv
     """
     from kofn.cli.estimate import say_beforehand
-    from kofn.cli.pool import read_scores, read_vectors
+    from kofn.cli.pool import ARRAYS, check_output, read_scores, read_vectors, seen_in_report
     from kofn.io.atomic import write_table
     from kofn.io.tables import Table
 
     table = Table.open(file)
+    if values["output"]:
+        check_output(values["output"], file)
     arguments: dict[str, Any] = shared_options.settings(values)
     if values["k"] is not None:
         _count_of_groups(values)
     constrained = [name for name in ("min_size", "must_link", "cannot_link") if values[name] is not None]
     if constrained and values["method"] == "auto":
-        values["method"] = "constrained_kmedoids" if values["metric"] == "precomputed" else "constrained_kmeans"
+        # Means are centres in Euclidean space only; texts are compared by their directions.
+        values["method"] = "constrained_kmedoids" if values["metric"] or values["text"] else "constrained_kmeans"
     options = shared_options.method_options("assign", values["method"], values["extra"], values)
     for word in ("k", "capacity", "per_item", "metric"):
         if values[word] is not None:
@@ -71,6 +76,8 @@ def command(file: str, **values: Any) -> int:
             )
     if values["weight_column"]:
         arguments["weights"] = table.numbers(values["weight_column"])
+    if values["label_column"]:
+        arguments["y"] = table.labels(values["label_column"])
     X = None
     if values["by_scores"]:
         arguments["scores"] = read_scores(table, values)
@@ -90,8 +97,10 @@ def command(file: str, **values: Any) -> int:
     if values["plan_path"]:
         plan.save(values["plan_path"])
     if values["report"]:
-        context = {"X": X} if X is not None and values["metric"] != "precomputed" else {}
-        plan.report(values["report"], command=["kofn", *sys.argv[1:]], **context)
+        context = seen_in_report(table, values) | ({"scores": arguments["scores"]} if X is None else {"X": X})
+        metric = "precomputed" if values["metric"] == "precomputed" else arguments.get("metric", "euclidean")
+        frame = None if table.path.suffix.lower() in ARRAYS else _plain_columns(table)
+        plan.report(values["report"], command=["kofn", *sys.argv[1:]], metric=metric, frame=frame, **context)
     sizes = np.bincount(plan.bins, minlength=plan.k)
     said: dict[str, Any] = {
         "method": plan.method,
@@ -106,6 +115,7 @@ def command(file: str, **values: Any) -> int:
         "unplaced": int((np.diff(plan.indptr) == 0).sum()),
         "seconds": plan.info["seconds"],
         "output": values["output"],
+        "report": values["report"],
     }
     if values["as_json"]:
         more = {} if plan.medoids is None else {"medoids": plan.keys(plan.medoids).tolist()}
@@ -117,11 +127,16 @@ def command(file: str, **values: Any) -> int:
         curve = plan.info["curve"]
         best = [f"{k} ({value:.3f})" for k, value in zip(curve["k"], curve["silhouette"], strict=True)]
         click.echo(f"average medoid silhouette by k: {', '.join(best)}")
+    if plan.info.get("unreached"):
+        alone = f"{plan.info['unreached']:,} rows lie in parts of the neighbour graph without a label"
+        click.echo(f"{alone}: the prototypes alone placed them (--n-neighbors joins more rows)")
     if plan.medoids is not None:
         shown = ", ".join(str(key) for key in plan.keys(plan.medoids)[:10].tolist())
         click.echo(f"medoids: {shown}{' ...' if plan.k > 10 else ''}")
     if values["output"]:
         click.echo(f"groups -> {values['output']}")
+    if values["report"]:
+        click.echo(f"report -> {values['report']}")
     return 0
 
 
@@ -152,6 +167,11 @@ def _pairs(file: str, keys: Any, flag: str) -> Any:
             if key not in place:
                 raise InputError(f"{flag} {file} names {key!r} at row {line}, which no row has as its id")
     return np.array([[place[a], place[b]] for a, b in zip(*named, strict=True)], np.int64).reshape(-1, 2)
+
+
+def _plain_columns(table: Any) -> pl.DataFrame:
+    """The file's columns that people can read, without vectors, which may be most of it."""
+    return pl.DataFrame([table.column(name) for name in table.columns if table.dtype(name) != "vector"])
 
 
 def _frame(plan: Any, table: Any, by_scores: bool) -> pl.DataFrame:

@@ -97,9 +97,10 @@ def _option(item: tuple[str, str]) -> click.Option:
         default = None
     flag = "--" + name.replace("_", "-")
     if isinstance(default, bool):
-        return click.Option([f"{flag}/--no-{flag[2:]}"], default=None, help=shown)
+        return click.Option([f"{flag}/--no-{flag[2:]}", name], default=None, help=shown)
+    # The name as it is: from the flag alone, click would make `C` a `c`.
     return click.Option(
-        [flag],
+        [flag, name],
         default=None,
         help=shown,
         metavar=type(default).__name__.upper() if default is not None else "VALUE",

@@ -80,6 +80,16 @@ def read_ids(text: str, id_column: str | None, flag: str) -> list[str]:
     return [line.strip() for line in lines if line.strip()]
 
 
+def check_output(output: str, file: str) -> None:
+    """Refuse, before any work is done, a place where no table can be written."""
+    if Path(output).resolve() == Path(file).resolve():
+        raise InputError(f"-o {output} is the input itself; give another name")
+    if Path(output).suffix.lower() not in (".csv", ".tsv", ".parquet", ".jsonl"):
+        raise InputError(f"-o {output}: give a name that ends in .csv, .tsv, .parquet or .jsonl")
+    if not Path(output).resolve().parent.is_dir():
+        raise InputError(f"-o {output}: there is no folder {Path(output).resolve().parent}")
+
+
 def read_vectors(table: Table, values: Mapping[str, Any]) -> PoolVectors:
     """The vectors that `--text`, `--columns` or `--vectors` ask for, or the only vectors of the file.
 
@@ -138,6 +148,27 @@ def read_scores(table: Table, values: Mapping[str, Any]) -> Any:
     return np.stack([table.numbers(name) for name in names], axis=1)
 
 
+def seen_in_report(table: Table, values: Mapping[str, Any], rows: NDArray[np.int64] | None = None) -> dict[str, Any]:
+    """What people see of each row in a report: its text and its picture, where the command names them."""
+    seen: dict[str, Any] = {}
+    if values["text"]:
+        seen["text"] = table.texts(values["text"]).to_numpy()
+    if values["images"]:
+        seen["images"] = _images(table, values["images"])
+    return seen if rows is None else {name: column[rows] for name, column in seen.items()}
+
+
+def _images(table: Table, name: str) -> NDArray[Any]:
+    if table.path.suffix.lower() != ".npz":
+        raise InputError("--images names an array of an .npz file, one image a row, shape (n, height, width)")
+    table.require(name)
+    with np.load(table.path) as archive:
+        images: NDArray[Any] = archive[name]
+    if images.ndim not in (3, 4) or len(images) != table.n:
+        raise InputError(f"--images {name} has shape {images.shape}; give (n, height, width) with n={table.n}")
+    return images
+
+
 def read_ballots(table: Table, columns: str | None, id_column: str | None) -> tuple[list[str], NDArray[Any]]:
     """The judges' names and their scores (judges, rows), NaN where a cell is empty: every numeric column, or those
     named."""
@@ -167,7 +198,7 @@ class SelectJob:
         self.table = Table.open(file)
         self.output = values["output"]
         if self.output is not None:
-            self._check_output(file)
+            check_output(self.output, file)
         self.method = values["method"]
         self.options = shared_options.method_options("select", self.method, values["extra"], values)
         self.X: NDArray[Any] | None = None
@@ -177,14 +208,6 @@ class SelectJob:
         self.rows = np.arange(self.table.n)
         self.began = time.perf_counter()
         self._read()
-
-    def _check_output(self, file: str) -> None:
-        if Path(self.output).resolve() == Path(file).resolve():
-            raise InputError(f"-o {self.output} is the input itself; give another name")
-        if Path(self.output).suffix.lower() not in (".csv", ".tsv", ".parquet", ".jsonl"):
-            raise InputError(f"-o {self.output}: give a name that ends in .csv, .tsv, .parquet or .jsonl")
-        if not Path(self.output).resolve().parent.is_dir():
-            raise InputError(f"-o {self.output}: there is no folder {Path(self.output).resolve().parent}")
 
     def _read(self) -> None:
         """The pool and its qualifiers, each from the columns that it needs and no others."""
@@ -365,21 +388,8 @@ class SelectJob:
             "scores": self.scores,
             "command": self.command,
         }
-        if self.values["text"]:
-            context["text"] = self.table.texts(self.values["text"]).to_numpy()[self.rows]
-        if self.values["images"]:
-            context["images"] = self._images(self.values["images"])
+        context |= seen_in_report(self.table, self.values, self.rows)
         self.plan.report(self.values["report"], **context)
-
-    def _images(self, name: str) -> NDArray[Any]:
-        if self.table.path.suffix.lower() != ".npz":
-            raise InputError("--images names an array of an .npz file, one image a row, shape (n, height, width)")
-        self.table.require(name)
-        with np.load(self.table.path) as archive:
-            images: NDArray[Any] = archive[name]
-        if images.ndim not in (3, 4) or len(images) != self.table.n:
-            raise InputError(f"--images {name} has shape {images.shape}; give (n, height, width) with n={self.table.n}")
-        return images[self.rows]
 
     def as_json(self) -> dict[str, Any]:
         """The answer for machines."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from kofn.plans import Plan, Selection
+from kofn.plans import Assignment, Plan, Selection
 
 
 def write_report(
@@ -29,8 +29,10 @@ def write_report(
 
     A selection's report shows the share of the pool covered after each pick with its knee, the pool and the picks in
     two dimensions, groups and quotas before and after, every pick, and for a sample of items the pick that stands for
-    them.
-    The other plans' reports show sizes and capacities, amounts, weights and spread. All end with what was run.
+    them. An assignment's shows its groups in two dimensions with their medoids, their sizes within capacities, every
+    item's silhouette, the nearest and farthest members of each, and why it is k groups where the method found k; for
+    items sent to bins by scores the loads, which choice they got, who was moved, and the bins' prices. The others show
+    amounts, weights and spread. All end with what was run.
 
     Args:
         plan: A `Selection`, `Assignment`, `Allocation` or `Blend` over n items.
@@ -42,8 +44,10 @@ def write_report(
         groups: (n,) labels, or {name: labels} for several groupings.
         quotas: {label: (least, most)}, or {name: {label: (least, most)}} with several groupings.
         weights: (n,) how much each item counts in the coverage, default 1 each.
-        scores: (n,) scores the picks were made from; without X, coverage is their part of the total.
-        metric: "euclidean", "sqeuclidean", "cosine", or "precomputed" (then X is not drawn).
+        scores: (n,) scores the picks were made from; without X, coverage is their part of the total. (n, bins) of an
+            assignment: what items wanted.
+        metric: "euclidean", "sqeuclidean", "cosine", or "precomputed": then X holds the items' distances to each other,
+            and for a selection is not drawn.
         command: What was typed, as one string or as its words.
         title: The page's heading.
 
@@ -53,9 +57,10 @@ def write_report(
     Raises:
         InputError: The context does not fit the plan (lengths, shapes, an unknown column).
 
-    Time is O(n m d) for m picks and memory is O(n + m) beside X: distances go in blocks, and past 4e8 of them the
-    coverage is measured on a fixed sample of the items, which the page then says. Coverage is exact otherwise; its
-    reference, the mean distance between two items, comes from 262,144 pairs drawn with a fixed seed where n > 512.
+    Time is O(n m d) for m picks or groups and memory is O(n + m) beside X: distances go in blocks, and past 4e8 of them
+    coverage and silhouettes are measured on a fixed sample of the items, which the page then says. Both are exact
+    otherwise; the reference of the coverage, the mean distance between two items, comes from 262,144 pairs drawn with a
+    fixed seed where n > 512.
 
     >>> import numpy as np, tempfile, pathlib
     >>> from kofn.plans import Selection
@@ -65,7 +70,7 @@ def write_report(
     >>> page.startswith("<!doctype html>"), "2 of 4" in page
     (True, True)
     """
-    from kofn.report import nouns, page, selection
+    from kofn.report import assignment, nouns, page, selection
     from kofn.report.context import Context
 
     context = Context.of(
@@ -81,8 +86,8 @@ def write_report(
         metric=metric,
         command=command,
     )
-    build = selection.page if isinstance(plan, Selection) else nouns.page
-    return page.write(build(context, title), path)
+    pages = {Selection: selection.page, Assignment: assignment.page}
+    return page.write(pages.get(type(plan), nouns.page)(context, title), path)
 
 
 __all__ = ["write_report"]

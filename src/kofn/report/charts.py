@@ -23,6 +23,9 @@ WIDE, TALL = 1000, 1000  # the map's own units
 DRAWN = 4000  # a pool larger than this is drawn as density
 LINKED = 1500  # picks drawn one by one, with their names; more are one path
 RINGED = 400  # picks drawn with a rim, which keeps neighbours apart
+BADGES = 40  # groups whose number stands on the map
+HUES = 8  # colours of groups
+SLAB = 80  # steps of one group's silhouettes
 STEPS = 400  # points of a curve
 
 
@@ -82,8 +85,12 @@ def line(
     mark: tuple[int, str] | None = None,
     fill: bool = False,
     x_title: str | None = None,
+    above: bool = False,
 ) -> Element:
-    """A curve through (ks, values), with one marked place; `label` says it in words for who cannot see it."""
+    """A curve through (ks, values), with one marked place; `label` says it in words for who cannot see it.
+
+    The mark's words stand below the curve, where one that only rises leaves room, or above it.
+    """
     px, py = 1000 * x(ks), 1000 * (1 - y(values))
     path = "M" + "L".join(f"{a:.1f} {b:.1f}" for a, b in zip(px.tolist(), py.tolist(), strict=True))
     marks_x, marks_y = [t for t in x.ticks(6) if t == int(t)], y.ticks(4)
@@ -107,7 +114,7 @@ def line(
         left, top = float(x(spot)), float(1 - y(values[int(np.searchsorted(ks, spot))]))
         drawing.append(E("path", d=f"M{1000 * left:.1f} {1000 * top:.1f}V1000", class_="drop"))
         drawing.append(E("path", d=f"M{1000 * left:.1f} {1000 * top:.1f}h.01", class_="knee"))
-        side = "mark left" if left > 0.6 else "mark"
+        side = "mark" + " above" * above + " left" * (left > 0.6)
         words.append(E("span", text, class_=side, style=f"left:{100 * left:.2f}%;top:{100 * top:.2f}%"))
     svg = E("svg", drawing, viewBox="0 0 1000 1000", preserveAspectRatio="none", aria_hidden="true", focusable="false")
     cursor = E("span", class_="cursor", hidden=True)
@@ -141,24 +148,27 @@ class Frame:
         return np.clip(placed, [8, 8], [WIDE - 8, TALL - 8])
 
 
-def density(placed: Floats, cell: float = 15.0) -> list[tuple[int, str]]:
-    """The pool as hexagonal bins: per size class 1..7 a path of dots; its width grows with the root of its count."""
+def cells(placed: Floats, cell: float = 15.0) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """The pool as hexagonal bins: where each stands, its size class 1..7 by the root of its count, each item's bin."""
     half = np.array([cell, cell * math.sqrt(3)])
     near = np.round(placed / half)
     between = np.floor(placed / half) + 0.5
     closer = ((placed - near * half) ** 2).sum(axis=1) <= ((placed - between * half) ** 2).sum(axis=1)
-    bins, counts = np.unique(np.where(closer[:, None], near, between) * 2, axis=0, return_counts=True)
+    bins, at, counts = np.unique(
+        np.where(closer[:, None], near, between) * 2, axis=0, return_inverse=True, return_counts=True
+    )
     full = np.quantile(counts, 0.99)  # a heap of duplicates must not make every other cell look empty
     size = 1 + np.floor(6.999 * np.sqrt(np.minimum(counts / full, 1.0))).astype(np.int64)
-    out = []
-    for step in range(1, 8):
-        spots = (bins[size == step] / 2 * half).round().astype(np.int64).tolist()
-        if spots:
-            out.append((step, "".join(f"M{x} {y}h.01" for x, y in spots)))
-    return out
+    return (bins / 2 * half).round().astype(np.int64), size, at.reshape(-1)
 
 
-def scatter(placed: Floats) -> str:
+def density(placed: Floats, cell: float = 15.0) -> list[tuple[int, str]]:
+    """The pool as dots: per size class 1..7 a path; a dot's width grows with the root of its count."""
+    spots, size, _ = cells(placed, cell)
+    return [(step, scatter(spots[size == step])) for step in range(1, 8) if (size == step).any()]
+
+
+def scatter(placed: NDArray[Any]) -> str:
     """Every item as a dot."""
     return "".join(f"M{x} {y}h.01" for x, y in placed.round().astype(np.int64).tolist())
 
@@ -194,10 +204,7 @@ def plane_map(
         title = f"pick {at + 1}: {names[at]}"
         link = {"href": f"#p{at + 1}", "tabindex": -1} if at < linked else {}
         if images is not None:
-            uri, tall, wide = images[at]
-            style = f"left:{x / WIDE * 100:.2f}%;top:{y / TALL * 100:.2f}%"
-            picture = E("img", src=uri, alt="", width=wide, height=tall)
-            words.append(E("a", picture, class_="pick pin", title=title, data_rank=at + 1, style=style, **link))
+            words.append(_pin(images[at], x, y, title=title, data_rank=at + 1, **link))
         else:
             place = f"M{x:.0f} {y:.0f}h.01"
             ring = E("path", d=place, class_="ring") if len(picks) <= RINGED else None
@@ -210,6 +217,18 @@ def plane_map(
     return E("div", svg, words, class_=f"plot map{crowd}", role="img", aria_label=label), frame.outside, bool(ranks)
 
 
+def _pin(image: tuple[str, int, int], x: float, y: float, **attributes: Any) -> Element:
+    """An item's picture, standing on the map."""
+    uri, tall, wide = image
+    classes = f"pick pin {attributes.pop('class_', '')}".strip()
+    picture = E("img", src=uri, alt="", width=wide, height=tall)
+    return E("a", picture, class_=classes, style=_spot(x, y), **attributes)
+
+
+def _spot(x: float, y: float) -> str:
+    return f"left:{x / WIDE * 100:.2f}%;top:{y / TALL * 100:.2f}%"
+
+
 def _ranks(spots: Floats, most: int = 12) -> list[Element]:
     """The numbers of the first picks, left out where they would lie on another pick or its number."""
     taken: list[tuple[float, float]] = []
@@ -220,8 +239,7 @@ def _ranks(spots: Floats, most: int = 12) -> list[Element]:
         near = (np.abs(spots[:, 0] - middle) < 26) & (np.abs(spots[:, 1] - y) < 20)
         if not near.any() and all(abs(middle - a) > 50 or abs(y - b) > 30 for a, b in taken):
             taken.append((middle, y))
-            place = f"left:{x / WIDE * 100:.2f}%;top:{y / TALL * 100:.2f}%"
-            out.append(E("span", at + 1, class_="rank left" if left else "rank", style=place))
+            out.append(E("span", at + 1, class_="rank left" if left else "rank", style=_spot(x, y)))
     return out if len(out) >= 3 else []
 
 
@@ -237,6 +255,7 @@ class Bar:
     most: float | None = None
     limits: str | None = None
     breached: bool = False
+    hue: int | None = None
 
 
 def bars(rows: Sequence[Bar], *, label: str, top: float | None = None, key: Sequence[tuple[str, str]] = ()) -> Element:
@@ -267,11 +286,141 @@ def bars(rows: Sequence[Bar], *, label: str, top: float | None = None, key: Sequ
                 E("span", track, class_=f"track{both}", aria_hidden="true"),
                 E("span", row.words, class_="words"),
                 None if row.limits is None else E("span", row.limits, class_="limits"),
-                class_="breached" if row.breached else None,
+                class_=_classes("breached" if row.breached else "", row.hue),
             )
         )
     legend = E("p", [E("span", text, class_=f"key {kind}") for kind, text in key], class_="legend") if key else None
     return E("div", legend, E("ul", out, class_="bars", aria_label=label))
+
+
+@dataclass(frozen=True)
+class Slab:
+    """One row of a silhouette chart: the values of a group's members, from the largest to the least."""
+
+    name: Any
+    values: Floats
+    words: str
+    limits: str
+    hue: int
+
+
+def slabs(rows: Sequence[Slab], *, label: str) -> Element:
+    """Each group's silhouettes as a shape between 0 and their values, on one scale up to 1."""
+    least = min((float(row.values.min()) for row in rows if len(row.values)), default=0.0)
+    axis = Axis(-1.0 if least < -0.5 else -0.5 if least < -0.25 else -0.25 if least < 0 else 0.0, 1.0)
+    zero = 1000 * float(axis(0.0))
+    out = []
+    for row in rows:
+        shown = row.values[np.linspace(0, len(row.values) - 1, min(len(row.values), SLAB)).round().astype(np.int64)]
+        tall = np.linspace(0, 100, len(shown) + 1)
+        steps = "".join(
+            f"V{low:.1f}H{x:.1f}V{high:.1f}"
+            for x, low, high in zip((1000 * axis(shown)).tolist(), tall[:-1].tolist(), tall[1:].tolist(), strict=True)
+        )
+        grid = [E("path", d=f"M{1000 * float(axis(t)):.1f} 0V100", class_="grid") for t in axis.ticks()]
+        shape = E("path", d=f"M{zero:.1f} 0{steps}H{zero:.1f}Z", class_="shape")
+        svg = E("svg", grid, shape, viewBox="0 0 1000 100", preserveAspectRatio="none", focusable="false")
+        out.append(
+            E(
+                "li",
+                E("span", user(row.name), class_="name"),
+                E("span", svg, class_="track slab", aria_hidden="true"),
+                E("span", row.words, class_="words"),
+                E("span", row.limits, class_="limits"),
+                class_=_classes("", row.hue),
+            )
+        )
+    marks = [
+        E("span", number(round(t, 2)), class_="tick x", style=f"left:{100 * float(axis(t)):.2f}%") for t in axis.ticks()
+    ]
+    scale = E("li", E("span", marks, class_="track scale"), class_="scales", aria_hidden="true")
+    return E("ul", out, scale, class_="bars", aria_label=label)
+
+
+def _classes(kind: str, hue: int | None) -> str | None:
+    return " ".join([kind] * bool(kind) + ([] if hue is None else [f"h{hue}"])) or None
+
+
+def hues(places: Floats) -> list[int]:
+    """One of HUES colours for each group, so that groups that lie close together differ."""
+    out: list[int] = []
+    reach = float(np.ptp(places, axis=0).max()) or 1.0 if len(places) else 1.0
+    for at in range(len(places)):
+        near = 1.0 / (((places[:at] - places[at]) ** 2).sum(axis=1) / reach**2 + 1e-4)
+        crowd = np.bincount(out, near, HUES) if out else np.zeros(HUES)
+        out.append(int(crowd.argmin()))
+    return out
+
+
+def group_map(
+    points: Floats,
+    labels: NDArray[np.int64],
+    marks: Floats,
+    *,
+    label: str,
+    names: Sequence[str],
+    colours: Sequence[int],
+    images: Sequence[tuple[str, int, int] | None] | None = None,
+    linked: int = 0,
+) -> tuple[Element, int]:
+    """The pool in the colours of its groups with a mark on each group, and how many items lie outside its frame.
+
+    `marks` (k, 2) are where the groups' marks stand, NaN where a group has none; the first `linked` lead to the list.
+    """
+    frame = Frame.around(points)
+    placed = frame(points)
+    drawing = _crowd(placed, labels, colours) if len(points) > DRAWN else _items(placed, labels, colours)
+    words: list[Element] = []
+    k = len(marks)
+    shown = np.flatnonzero(np.isfinite(marks).all(axis=1))[:LINKED]
+    spots = frame(np.nan_to_num(marks))
+    for at in shown[::-1].tolist():
+        x, y = spots[at].tolist()
+        title = f"group {names[at]}"
+        link = {"href": f"#g{at}", "tabindex": -1} if at < linked else {}
+        picture = None if images is None else images[at]
+        if picture is not None:
+            words.append(_pin(picture, x, y, class_=f"h{colours[at]}", title=title, data_group=at, **link))
+        elif k <= BADGES:
+            tag = "a" if link else "span"
+            badge = {"class_": f"badge h{colours[at]}", "title": title, "data_group": at, "style": _spot(x, y)}
+            words.append(E(tag, at, **badge, **link))
+        else:
+            place = f"M{x:.0f} {y:.0f}h.01"
+            rim = E("path", d=place, class_="rim") if len(shown) <= RINGED else None
+            dot = E("path", E("title", title), d=place, class_=f"pick h{colours[at]}")
+            drawing.append(E("a" if link else "g", rim, dot, data_group=at, class_="spot", **link))
+    svg = E("svg", drawing, viewBox=f"0 0 {WIDE} {TALL}", aria_hidden="true", focusable="false")
+    crowd = " crowd" if k > RINGED else (" some" if k > 60 else "")
+    return E("div", svg, words, class_=f"plot map{crowd}", role="img", aria_label=label), frame.outside
+
+
+def _items(placed: Floats, labels: NDArray[np.int64], colours: Sequence[int]) -> list[Element]:
+    """Every item in its group's colour, the groups that hold most first, those in none grey."""
+    groups, counts = np.unique(labels, return_counts=True)
+    out = []
+    for group in groups[np.argsort(-counts, kind="stable")].tolist():
+        colour = "" if group < 0 else f" h{colours[group]}"
+        out.append(E("path", d=scatter(placed[labels == group]), class_=f"pool{colour}", data_group=group))
+    return out
+
+
+def _crowd(placed: Floats, labels: NDArray[np.int64], colours: Sequence[int]) -> list[Element]:
+    """The pool as dots, each in the colour of the group that most of its items are in."""
+    spots, size, at = cells(placed)
+    pairs, counts = np.unique(np.stack([at, labels], axis=1), axis=0, return_counts=True)
+    order = np.lexsort((pairs[:, 1], -counts, pairs[:, 0]))
+    first = np.flatnonzero(np.diff(pairs[order, 0], prepend=-1))
+    owner = pairs[order, 1][first]
+    out = []
+    for group in np.unique(owner).tolist():
+        colour = "" if group < 0 else f" h{colours[group]}"
+        for step in range(1, 8):
+            mine = (owner == group) & (size == step)
+            if mine.any():
+                drawn = f"density s{step}{colour}"
+                out.append(E("path", d=scatter(spots[mine]), class_=drawn, data_group=group))
+    return out
 
 
 def shares(value: float) -> str:

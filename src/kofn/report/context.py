@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from kofn import checks
 from kofn.checks import InputError
-from kofn.plans import Plan
+from kofn.plans import Assignment, Plan
 from kofn.report.page import E, clean, number, thumbnail, user
 
 Array = NDArray[Any]
@@ -35,6 +35,7 @@ class Context:
 
     plan: Plan
     X: Array | None
+    distances: Array | None
     metric: str
     frame: Any
     columns: tuple[str, ...]
@@ -63,11 +64,13 @@ class Context:
         command: str | Sequence[str] | None = None,
     ) -> Context:
         """Check the context against the plan; raises `InputError` naming what does not fit."""
-        metric = checks.metric(metric)
+        metric, distances = checks.metric(metric), None
         if X is not None:
             X = checks.matrix(X)
             checks.same_length(plan.n, "plan", "X", len(X))
-            X = None if metric == "precomputed" else X
+            if metric == "precomputed":
+                # Of a selection these are similarities, which the report has no use for.
+                distances, X = checks.distances(X, "X") if isinstance(plan, Assignment) else None, None
         if frame is not None:
             checks.same_length(plan.n, "plan", "frame", len(frame))
         if isinstance(text, str):
@@ -92,6 +95,7 @@ class Context:
         return cls(
             plan,
             X,
+            distances,
             metric,
             frame,
             shown,

@@ -20,31 +20,37 @@ BLOCK_CELLS = 1 << 21  # 16 MB of float64 at a time
 MAX_DISTANCES = 400_000_000  # past this many item-pick distances the coverage is measured on a sample of the items
 EXACT_PAIRS = 512  # up to this many items their mean distance comes from all pairs, else from PAIRS of them
 PAIRS = 1 << 18
+LANDMARKS = 512  # up to this many items classical scaling sees all distances, else those to as many landmarks
 WIDE = 512  # past this many columns the principal components come from a sample of the rows
 
 
 class Space:
     """The rows of X as the metric sees them."""
 
-    def __init__(self, X: Array, metric: str) -> None:
-        self.X, self.metric = X, metric
+    def __init__(self, X: Array, metric: str, *, cosine: float = 0.5) -> None:
+        # `cosine` scales 1 - cos: a half of it is 1 - similarity, all of it is what the methods of assign minimise.
+        self.X, self.metric, self.cosine = X, metric, cosine
         self.n, self.width = X.shape
         # Centring first: |x|^2 + |y|^2 - 2xy loses its digits where the rows lie far from the origin.
         self.centre = X.mean(axis=0, dtype=np.float64)
 
     def rows(self, index: Any) -> Floats:
         """The chosen rows in float64: centred, or scaled to length 1 for cosine (a zero row stays zero)."""
-        rows = self.X[index].astype(np.float64)
+        return self.place(self.X[index])
+
+    def place(self, rows: Array) -> Floats:
+        """Rows from elsewhere, such as the centres of groups, as `rows` returns the pool's."""
+        rows = rows.astype(np.float64)
         if self.metric != "cosine":
             return rows - self.centre
         length = np.sqrt(np.einsum("ij,ij->i", rows, rows))
         return rows / np.where(length > 0, length, 1.0)[:, None]
 
     def between(self, a: Floats, b: Floats) -> Floats:
-        """(len(a), len(b)) distances between rows that `rows` returned; cosine is 1 - similarity, (1 - cos) / 2."""
+        """(len(a), len(b)) distances between rows that `rows` returned; for cosine (1 - cos) times `cosine`."""
         dots = a @ b.T
         if self.metric == "cosine":
-            return np.clip((1.0 - dots) / 2.0, 0.0, 1.0)
+            return np.clip(1.0 - dots, 0.0, 2.0) * self.cosine
         squared = np.einsum("ij,ij->i", a, a)[:, None] + np.einsum("ij,ij->i", b, b)[None, :] - 2.0 * dots
         np.maximum(squared, 0.0, out=squared)
         return squared if self.metric == "sqeuclidean" else np.sqrt(squared)
@@ -52,7 +58,7 @@ class Space:
     def apart(self, a: Floats, b: Floats) -> Floats:
         """(len(a),) distances from each row of `a` to the same row of `b`."""
         if self.metric == "cosine":
-            return np.clip((1.0 - np.einsum("ij,ij->i", a, b)) / 2.0, 0.0, 1.0)
+            return np.clip(1.0 - np.einsum("ij,ij->i", a, b), 0.0, 2.0) * self.cosine
         squared = np.einsum("ij,ij->i", a - b, a - b)
         return squared if self.metric == "sqeuclidean" else np.sqrt(squared)
 
@@ -136,6 +142,14 @@ class Plane:
 
     points: Floats
     shown: float
+    mean: Floats
+    axes: Floats
+
+    def project(self, rows: Floats) -> Floats:
+        """Where rows that the space placed lie in the plane."""
+        out = np.zeros((len(rows), 2))
+        out[:, : self.axes.shape[1]] = (rows - self.mean) @ self.axes
+        return out
 
 
 def plane(space: Space) -> Plane:
@@ -160,12 +174,39 @@ def plane(space: Space) -> Plane:
         spread, axes = singular**2, transposed.T
     axes = axes[:, :2]
     axes = axes * np.where(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])] < 0, -1.0, 1.0)
-    points = np.zeros((space.n, 2))
+    found = Plane(np.zeros((space.n, 2)), _first_two(spread), mean, axes)
     for low in range(0, space.n, step):
         part = slice(low, low + step)
-        points[part, : axes.shape[1]] = (space.rows(np.arange(space.n)[part]) - mean) @ axes
+        found.points[part] = found.project(space.rows(np.arange(space.n)[part]))
+    return found
+
+
+def plane_of_distances(distances: Array) -> Plane:
+    """The pool by classical scaling: exact for up to LANDMARKS items, beyond that placed by their distances to those.
+
+    De Silva & Tenenbaum 2004, Sparse multidimensional scaling using landmark points. `project` takes rows of squared
+    distances to the landmarks.
+    """
+    n = len(distances)
+    marks = np.arange(n) if n <= LANDMARKS else np.linspace(0, n - 1, LANDMARKS).astype(np.int64)
+    squares = distances[np.ix_(marks, marks)].astype(np.float64) ** 2
+    mean = squares.mean(axis=0)
+    spread, vectors = np.linalg.eigh(-0.5 * (squares - mean - mean[:, None] + mean.mean()))
+    spread, vectors = spread[::-1], vectors[:, ::-1][:, :2]
+    real = np.maximum(spread[:2], 0.0)
+    axes = vectors * np.where(real > 0, -0.5 / np.sqrt(np.where(real > 0, real, 1.0)), 0.0)
+    axes = axes * np.where(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])] < 0, -1.0, 1.0)
+    found = Plane(np.zeros((n, 2)), _first_two(spread), mean, axes)
+    step = max(1, BLOCK_CELLS // len(marks))
+    for low in range(0, n, step):
+        found.points[low : low + step] = found.project(distances[low : low + step, marks].astype(np.float64) ** 2)
+    return found
+
+
+def _first_two(spread: Floats) -> float:
+    """The share of the variance that the two largest components show."""
     whole = float(np.maximum(spread, 0.0).sum())
-    return Plane(points, float(np.maximum(spread[:2], 0.0).sum()) / whole if whole > 0 else 1.0)
+    return float(np.maximum(spread[:2], 0.0).sum()) / whole if whole > 0 else 1.0
 
 
 def spaced(coverage: Coverage, picks: Ints, count: int) -> Ints:

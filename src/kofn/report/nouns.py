@@ -1,4 +1,4 @@
-"""The reports of the other three nouns, on the same page."""
+"""The reports of allocations and blends, on the same page."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from xml.etree.ElementTree import Element
 
 import numpy as np
 
-from kofn.plans import Allocation, Assignment, Blend, Plan
+from kofn.plans import Allocation, Blend, Plan
 from kofn.report import charts
 from kofn.report.charts import Bar
 from kofn.report.context import Context
@@ -19,7 +19,7 @@ SHOWN = 40  # bars of a chart
 
 
 def page(context: Context, title: str | None) -> str:
-    """The whole report of an assignment, an allocation or a blend."""
+    """The whole report of an allocation or a blend."""
     plan = context.plan
     verb, lede, stats, body = _parts(context)
     stats = [*stats, quality(plan)]
@@ -36,8 +36,6 @@ def page(context: Context, title: str | None) -> str:
 
 def _parts(context: Context) -> tuple[str, str, list[Element], list[Element | None]]:
     plan = context.plan
-    if isinstance(plan, Assignment):
-        return "assign", f"{plan.n:,} items in {plan.k:,} bins", *_assignment(context, plan)
     if isinstance(plan, Allocation):
         return "allocate", f"a budget over {plan.n:,} items", *_allocation(context, plan)
     assert isinstance(plan, Blend)
@@ -60,35 +58,6 @@ def _few(values: Any) -> Any:
 
 def _rest(count: int, what: str) -> str:
     return f" The {SHOWN} largest of {count:,} {what}." if count > SHOWN else ""
-
-
-def _assignment(context: Context, plan: Assignment) -> tuple[list[Element], list[Element | None]]:
-    size = plan.col_margin
-    unplaced = int((np.diff(plan.indptr) == 0).sum())
-    capacity = None if plan.capacity is None else np.broadcast_to(np.asarray(plan.capacity, np.float64), plan.k)
-    rows = []
-    for j in _few(size).tolist():
-        room = None if capacity is None else float(capacity[j])
-        words = number(float(size[j])) if room is None else f"{number(float(size[j]))} of {number(room)}"
-        name = f"bin {j}" if plan.medoids is None else f"{j} · {context.name(int(plan.medoids[j]))}"
-        rows.append(
-            Bar(name, float(size[j]), words, most=room, breached=room is not None and size[j] > room * (1 + 1e-9))
-        )
-    key = [("value", "items held")] + ([("band", "capacity")] if capacity is not None else [])
-    caption = f"How much each bin holds{'' if capacity is None else ' of what it may'}." + _rest(plan.k, "bins")
-    top = float(max(size.max(initial=0.0), 0.0 if capacity is None else capacity.max(initial=0.0))) * 1.02 or None
-    chart = charts.bars(rows, label="size of each bin", key=key, top=top)
-    stats = [
-        stat(
-            f"{plan.n - unplaced:,}", "placed", f"{unplaced:,} placed nowhere" if unplaced else "every item has a bin"
-        ),
-        stat(
-            number(float(size.max(initial=0.0))),
-            "in the fullest bin",
-            f"the emptiest holds {number(float(size.min()))}",
-        ),
-    ]
-    return stats, [figure(chart, caption, title="How full each bin is", name="sizes")]
 
 
 def _allocation(context: Context, plan: Allocation) -> tuple[list[Element], list[Element | None]]:

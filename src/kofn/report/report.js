@@ -19,7 +19,7 @@ addEventListener("DOMContentLoaded", () => {
     });
   }
   const jump = () => {
-    const target = /^#p\d+$/.test(location.hash) ? document.getElementById(location.hash.slice(1)) : null;
+    const target = /^#[pg]\d+$/.test(location.hash) ? document.getElementById(location.hash.slice(1)) : null;
     if (target?.classList.contains("late")) {
       openAll();
       target.scrollIntoView();
@@ -46,6 +46,18 @@ addEventListener("DOMContentLoaded", () => {
       }
       found.textContent = wanted.length ? `${count} of ${whole}` : whole;
     });
+  }
+
+  const chooser = document.querySelector(".chooser");
+  if (chooser) {
+    chooser.hidden = false;
+    const choice = chooser.querySelector("select");
+    const marks = all(".map [data-group]");
+    const show = () => {
+      for (const mark of marks) mark.classList.toggle("faint", choice.value !== "" && mark.dataset.group !== choice.value);
+    };
+    choice.addEventListener("change", show);
+    show();
   }
 
   const scrub = document.querySelector(".scrub");

@@ -12,6 +12,7 @@ from kofn.plans import Selection
 from kofn.report import charts, groups, measures
 from kofn.report.charts import Axis
 from kofn.report.context import Context
+from kofn.report.lists import PAIRED, late, listing, pair, pairs, table
 from kofn.report.page import MINUS, E, describe, document, figure, number, percent, stat, user
 from kofn.report.run import kind, outcome, quality, ran
 
@@ -169,12 +170,7 @@ def _figures(share: Any, gains: Any, cover: measures.Coverage | None, what: str)
     }
     if cover is not None:
         columns["mean distance"] = [number(float(cover.mean[k - 1])) for k in ks]
-    head = E("tr", [E("th", name, scope="col") for name in ("k", *columns)])
-    rows = [
-        E("tr", E("th", f"{k:,}", scope="row"), [E("td", column[at]) for column in columns.values()])
-        for at, k in enumerate(ks)
-    ]
-    return E("details", E("summary", "Figures"), E("table", E("thead", head), E("tbody", rows)), class_="figures")
+    return table("k", [f"{k:,}" for k in ks], columns)
 
 
 def _gain_panel(gains: Any, keep: Any, x: Axis) -> list[Element]:
@@ -219,11 +215,9 @@ def _map(context: Context, picks: Any, space: measures.Space) -> Element:
 
 def _picks(context: Context, picks: Any, counts: Any) -> Element:
     shown = picks[:LISTED].tolist()
-    folded = len(shown) > AT_ONCE * 3 // 2  # a few more are not worth a button
     rows = []
     for at, item in enumerate(shown):
         marks = [E("span", f"{name} ", E("b", value)) for name, value in _marks(context, at, item, counts)]
-        late = " late" if folded and at >= AT_ONCE else ""
         rows.append(
             E(
                 "li",
@@ -232,28 +226,25 @@ def _picks(context: Context, picks: Any, counts: Any) -> Element:
                 context.traits(item),
                 E("p", marks, class_="marks"),
                 id=f"p{at + 1}",
-                class_=f"pick{late}",
+                class_=f"pick{late(at, len(shown), AT_ONCE)}",
             )
         )
-    tools = more = note = None
-    if len(shown) > 8:
-        field = E("input", type="search", name="search", autocomplete="off", spellcheck="false")
-        found = E("p", f"{len(shown):,} picks", class_="found", role="status")
-        tools = E("div", E("label", "Search the picks", field), found, class_="tools", hidden=True)
-    if folded:
-        more = E("button", f"Show all {len(shown):,}", type="button", class_="more", hidden=True)
+    note = None
     if len(picks) > LISTED:
-        note = E("p", f"The first {LISTED:,} of {len(picks):,} picks; plan.to_frame() holds them all.", class_="aside")
+        note = f"The first {LISTED:,} of {len(picks):,} picks; plan.to_frame() holds them all."
     gallery = context.images is not None and context.text is None and not context.columns
     form = "gallery" if gallery else ("texts" if context.text is not None else "cards")
     stands = "" if counts is None else " and how many items it stands for, itself included"
-    intro = E("p", f"In the order picked, each with its gain{stands}.", class_="aside")
-    head = E("h2", "The picks", id="picks")
-    return E("section", head, intro, tools, E("ol", rows, class_=f"picks {form}"), more, note, **_card("picks"))
-
-
-def _card(name: str) -> dict[str, str]:
-    return {"class_": "card", "aria_labelledby": name}
+    return listing(
+        rows,
+        what="picks",
+        title="The picks",
+        name="picks",
+        intro=f"In the order picked, each with its gain{stands}.",
+        form=form,
+        at_once=AT_ONCE,
+        note=note,
+    )
 
 
 def _marks(context: Context, at: int, item: int, counts: Any) -> list[tuple[str, str]]:
@@ -282,21 +273,12 @@ def _stand_ins(context: Context, picks: Any, cover: measures.Coverage) -> Elemen
         pick = int(picks[rank])
         link = f"#p{rank + 1}" if rank < LISTED else None
         words = [E("b", rank + 1, class_="no"), " ", user(context.name(pick), class_="id")]
-        left = E("p", user(context.name(item), class_="id"), class_="who")
-        right = E("p", E("a" if link else "span", words, href=link), class_="who")
-        arrow = E("p", E("span", "at distance ", class_="unseen"), far, class_="far")
-        rows.append(
-            E(
-                "li",
-                E("div", left, context.exhibit(item, brief=110)),
-                arrow,
-                E("div", right, context.exhibit(pick, brief=110)),
-            )
-        )
+        arrow = [E("span", "at distance ", class_="unseen"), far]
+        side = E("a" if link else "span", words, href=link)
+        rows.append(pair(context, item, arrow, [E("p", side, class_="who"), context.exhibit(pick, brief=PAIRED)]))
     middle, high, most = (number(float(v), 3) for v in np.quantile(cover.distance, [0.5, 0.95, 1.0]))
     intro = (
         f"{len(rows)} items that were not picked (left), from the best covered to the worst, and the pick that stands "
         f"for each. Distance to the nearest pick: median {middle}, 95th percentile {high}, largest {most}."
     )
-    head = E("h2", "Who stands for whom", id="stand-ins")
-    return E("section", head, E("p", intro, class_="aside"), E("ol", rows, class_="pairs"), **_card("stand-ins"))
+    return pairs(rows, title="Who stands for whom", name="stand-ins", intro=intro)
