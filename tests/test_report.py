@@ -572,7 +572,7 @@ def test_the_other_nouns(name: str, tmp_path: Path) -> None:
         "medoids": ("0 · row 4", "value 9 (smaller is better)", "How large the groups are"),
         "amounts": ("0.25", "200", "of 201", "The 40 largest of 50 items", "≤ 2.6%"),
         "two resources": ("1, 2 · value 1",),
-        "blend": ("largest spread", "\N{MINUS SIGN}0.5"),
+        "blend": ("How far each stands from the blend", "\N{MINUS SIGN}0.5"),
         "ranking": ("1. row 2", "judges", "all agree"),
         "bare": ("members", "What was run"),
     }[name]

@@ -138,6 +138,11 @@ def _say(plan: Any, members: list[str], values: dict[str, Any]) -> int:
         "seconds": plan.info.get("seconds"),
         "output": values["output"],
     }
+    if values["as_json"] and "measures" in plan.info:
+        from kofn.combination import measures_by_layer
+
+        said["layers"] = _listed(measures_by_layer(plan.info["measures"]))
+        said["measures"] = _listed(plan.info["measures"])
     if "nonfinite" in plan.info:
         said["nonfinite"] = plan.info["nonfinite"]
     _finish(plan, values, said)
@@ -235,6 +240,17 @@ def _finish(plan: Any, values: dict[str, Any], said: dict[str, Any]) -> None:
     if values["report"]:
         plan.report(values["report"], command=["kofn", *sys.argv[1:]])
         said["report"] = values["report"]
+
+
+def _listed(value: Any) -> Any:
+    """Arrays as lists, and what is no number as None, for JSON."""
+    if isinstance(value, dict):
+        return {name: _listed(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_listed(item) for item in value]
+    if isinstance(value, np.ndarray):
+        return _listed(value.tolist())
+    return None if isinstance(value, float) and value != value else value
 
 
 def _lines(said: dict[str, Any]) -> str:

@@ -25,7 +25,7 @@ class Measures:
     """Sums over the elements seen, of which every figure is a function, so that blocks add up."""
 
     elements: int
-    sums: Floats  # (m + 1,) of the members and the blend
+    sums: Floats  # (m + 1,) of the members' task vectors (or the members) and the blend's
     squares: Floats  # (m + 1,)
     gram: Floats  # (m + 1, m + 1) inner products of the task vectors (or of the members, where there is no base)
     agreeing: int  # non-zero task-vector entries that have the sign of their majority
@@ -34,16 +34,21 @@ class Measures:
     @classmethod
     def of(cls, rows: list[NDArray[Any]], base: NDArray[Any] | None, blend: NDArray[Any]) -> Self:
         table = np.array([*rows, blend], np.float64)
-        sums, squares = table.sum(axis=1), np.array([inner(row, row) for row in table])
         if base is not None:
             table -= base
-        signs = np.sign(table[:-1])
-        up, down = (signs > 0).sum(axis=0), (signs < 0).sum(axis=0)
+        sums, squares = table.sum(axis=1), np.array([inner(row, row) for row in table])
+        few = np.uint8 if len(rows) < 256 else np.int64
+        up = np.add.reduce(table[:-1] > 0, axis=0, dtype=few)
+        down = np.add.reduce(table[:-1] < 0, axis=0, dtype=few)
+        most, signed = (
+            int(np.maximum(up, down).sum(dtype=np.int64)),
+            int(up.sum(dtype=np.int64) + down.sum(dtype=np.int64)),
+        )
         gram = np.empty((len(table), len(table)))
         for i, row in enumerate(table):
             for j in range(i + 1):
                 gram[i, j] = gram[j, i] = inner(row, table[j])
-        return cls(len(blend), sums, squares, gram, int(np.maximum(up, down).sum()), int(up.sum() + down.sum()))
+        return cls(len(blend), sums, squares, gram, most, signed)
 
     def plus(self, other: Measures) -> Measures:
         return Measures(
@@ -58,7 +63,10 @@ class Measures:
     def figures(self) -> dict[str, Any]:
         """`cosine` (m, m) of the task vectors, `kept` variance, `agreement` of signs, `norms` (m + 1,) of task vectors.
 
-        `kept` is the blend's variance over the members' mean variance; `agreement` is the share of non-zero entries
+        `variance` is the members' mean variance and the blend's; `signed` counts non-zero task-vector entries.
+
+        `kept` is the variance of the blend's task vector over that of the members' (of the blend itself and the
+        members themselves, where there is no base); `agreement` is the share of non-zero entries
         that have the sign of their majority: 1 where all agree, towards one half where they cancel.
         """
         variance = np.maximum(self.squares / self.elements - (self.sums / self.elements) ** 2, 0)
@@ -68,6 +76,8 @@ class Measures:
             cosine = np.where(scale > 0, self.gram[:-1, :-1] / scale, np.nan)
         return {
             "elements": self.elements,
+            "signed": self.signed,
+            "variance": np.array([own, variance[-1]]),
             "norms": norms,
             "cosine": np.clip(cosine, -1, 1),
             "kept": float(variance[-1] / own) if own > 0 else 1.0,

@@ -19,7 +19,7 @@ from kofn import checks
 from kofn._version import __version__
 from kofn.checks import InputError
 from kofn.combination._blockwise import Done, Rule, Sweep
-from kofn.combination._members import HALF, REAL, Pool, open_members
+from kofn.combination._members import HALF, REAL, Pool, Tensor, open_members
 from kofn.io.companions import companions
 from kofn.io.tensor_writer import CheckpointWriter
 from kofn.io.tensors import Checkpoint, Layout, LazyArrays
@@ -128,6 +128,9 @@ def merge(
         said["nonfinite"] = done.replaced[:-1].tolist()
     if pool.skipped:
         said["copied"] = sorted(pool.skipped)
+    paths = [getattr(member, "path", None) for member in pool.members]
+    if pool.on_disk:
+        said["members"] = [str(path) for path in paths]
     twice = _twice(pool)
     if twice:
         said["warnings"] = [*said.get("warnings", []), *twice]
@@ -223,14 +226,7 @@ def job_digest(pool: Pool, rules: Mapping[str, Rule], files: Files) -> str:
     state = hashlib.blake2b(digest_size=12)
     state.update(f"{__version__} {files.measure} {files.skip_nonfinite}".encode())
     for member in [*pool.members, *([] if pool.base is None else [pool.base])]:
-        if isinstance(member, Checkpoint):
-            for path in sorted({str(tensor.path.resolve()) for tensor in member.values()}):
-                seen = os.stat(path)
-                state.update(f"{path} {seen.st_size} {seen.st_mtime_ns}\n".encode())
-        else:
-            for name, tensor in member.items():
-                state.update(name.encode())
-                state.update(np.ascontiguousarray(tensor.read()).tobytes())
+        state.update(_digest_tensors(member))
     seen_rules: dict[int, bytes] = {}
     for name in pool.first:
         rule = rules.get(name)
@@ -240,12 +236,29 @@ def job_digest(pool: Pool, rules: Mapping[str, Rule], files: Files) -> str:
     return state.hexdigest()
 
 
+def _digest_tensors(held: Mapping[str, Tensor]) -> bytes:
+    """Files by their size and time, arrays by their bits."""
+    state = hashlib.blake2b(digest_size=12)
+    if isinstance(held, Checkpoint):
+        for path in sorted({str(tensor.path.resolve()) for tensor in held.values()}):
+            seen = os.stat(path)
+            state.update(f"{path} {seen.st_size} {seen.st_mtime_ns}\n".encode())
+    else:
+        for name, tensor in held.items():
+            state.update(name.encode())
+            state.update(np.ascontiguousarray(tensor.read()).tobytes())
+    return state.digest()
+
+
 def _digest_rule(rule: Rule | None) -> bytes:
     state = hashlib.blake2b(type(rule).__name__.encode(), digest_size=12)
     assert rule is None or dataclasses.is_dataclass(rule)
     for name in () if rule is None else [entry.name for entry in dataclasses.fields(rule)]:
         value = getattr(rule, name)
         state.update(name.encode())
+        if isinstance(value, list) and value and isinstance(value[0], Mapping):  # what a rule reads beside the members
+            state.update(b"".join(map(_digest_tensors, value)))
+            continue
         state.update(np.ascontiguousarray(value).tobytes() if isinstance(value, np.ndarray) else repr(value).encode())
     return state.digest()
 

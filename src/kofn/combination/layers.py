@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -65,6 +65,8 @@ def layer_swap(
         InputError: not two members, names without layer numbers, more layers asked for than there are, no base to find
             the cut with.
 
+    Time O(d), memory a few blocks.
+
     >>> import numpy as np
     >>> a = {f"layers.{i}.weight": np.full(2, 1.0) for i in range(4)}
     >>> b = {f"layers.{i}.weight": np.full(2, 2.0) for i in range(4)}
@@ -101,7 +103,9 @@ def layers_of(names: Sequence[str]) -> tuple[dict[str, int], int]:
     found = {name: _LAYER.search(name) for name in names}
     given = {name: int(match[1] or match[2]) for name, match in found.items() if match}
     if not given:
-        raise InputError(f"members: no tensor's name has a layer number (layers.3. or 3.); names are such as {names[0]!r}")
+        raise InputError(
+            f"members: no tensor's name has a layer number (layers.3. or 3.); names are such as {names[0]!r}"
+        )
     place = {number: at for at, number in enumerate(sorted(set(given.values())))}
     depth = len(place)
     early = re.compile(r"emb|wte|wpe|patch|conv1|stem")
@@ -119,6 +123,54 @@ def layer_changes(members: Sequence[Any], base: Any) -> NDArray[np.float64]:
     """
     pool = open_members(members, base)
     return _changes(pool, *layers_of(list(pool.first)))
+
+
+def measures_by_layer(measures: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The figures that `measure=True` leaves in `info["measures"]`, added up over the tensors of each layer.
+
+    Returns:
+        A row for each layer in order: `layer` (its number, or "before" and "after"; "all" where names have no numbers),
+        `tensors`, `elements`, `distance` (m,), `relative` (m,) the distance over the norm of the member's task vector,
+        `agreement` of signs, `kept` variance, `cosine` (m, m) of the task vectors.
+
+    >>> import numpy as np, kofn
+    >>> a, b = {"layers.0.w": np.array([1.0, 2.0])}, {"layers.0.w": np.array([1.0, -2.0])}
+    >>> [row] = measures_by_layer(kofn.combine([a, b], options={"measure": True}).info["measures"])
+    >>> row["layer"], row["agreement"], row["distance"].tolist()
+    (0, 0.75, [2.0, 2.0])
+    """
+    names = list(measures)
+    try:
+        numbers, depth = layers_of(names)
+    except InputError:
+        numbers, depth = dict.fromkeys(names, 0), 0
+    groups: dict[int, list[Mapping[str, Any]]] = {}
+    for name in names:
+        groups.setdefault(numbers[name], []).append(measures[name])
+    rows = []
+    for number, held in sorted(groups.items()):
+        norms = np.array([row["norms"] for row in held])
+        gram = np.sum(
+            [np.nan_to_num(row["cosine"]) * np.outer(row["norms"][:-1], row["norms"][:-1]) for row in held], axis=0
+        )
+        whole = np.sqrt(np.square(norms).sum(axis=0))
+        distance = np.sqrt(np.square([row["distance"] for row in held]).sum(axis=0))
+        elements, signed = (np.array([row[key] for row in held], np.float64) for key in ("elements", "signed"))
+        own, blend = elements @ np.array([row["variance"] for row in held])
+        scale = np.outer(whole[:-1], whole[:-1])
+        rows.append(
+            {
+                "layer": "all" if not depth else "before" if number < 0 else "after" if number == depth else number,
+                "tensors": len(held),
+                "elements": int(elements.sum()),
+                "distance": distance,
+                "relative": np.divide(distance, whole[:-1], out=np.zeros_like(distance), where=whole[:-1] > 0),
+                "agreement": float(signed @ [row["agreement"] for row in held] / signed.sum()) if signed.sum() else 1.0,
+                "kept": float(blend / own) if own > 0 else 1.0,
+                "cosine": np.divide(gram, scale, out=np.full_like(gram, np.nan), where=scale > 0).clip(-1, 1),
+            }
+        )
+    return rows
 
 
 def _changes(pool: Pool, numbers: dict[str, int], depth: int) -> NDArray[np.float64]:

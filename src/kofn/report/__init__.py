@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from kofn.plans import Assignment, Plan, Selection
+from kofn.plans import Assignment, Blend, Plan, Selection
 
 
 def write_report(
@@ -31,8 +31,9 @@ def write_report(
     two dimensions, groups and quotas before and after, every pick, and for a sample of items the pick that stands for
     them. An assignment's shows its groups in two dimensions with their medoids, their sizes within capacities, every
     item's silhouette, the nearest and farthest members of each, and why it is k groups where the method found k; for
-    items sent to bins by scores the loads, which choice they got, who was moved, and the bins' prices. The others show
-    amounts, weights and spread. All end with what was run.
+    items sent to bins by scores the loads, which choice they got, who was moved, and the bins' prices. A blend of
+    models shows what each layer lost, which layers agree and which resist (with `measure`). The others show amounts,
+    weights and spread. All end with what was run.
 
     Args:
         plan: A `Selection`, `Assignment`, `Allocation` or `Blend` over n items.
@@ -70,7 +71,7 @@ def write_report(
     >>> page.startswith("<!doctype html>"), "2 of 4" in page
     (True, True)
     """
-    from kofn.report import assignment, nouns, page, selection
+    from kofn.report import assignment, merge, nouns, page, selection
     from kofn.report.context import Context
 
     context = Context.of(
@@ -87,6 +88,8 @@ def write_report(
         command=command,
     )
     pages = {Selection: selection.page, Assignment: assignment.page}
+    if isinstance(plan, Blend) and plan.form != "order":
+        return page.write(merge.page(context, title), path)
     return page.write(pages.get(type(plan), nouns.page)(context, title), path)
 
 

@@ -1,4 +1,4 @@
-"""The reports of allocations and blends, on the same page."""
+"""The reports of allocations and rankings, on the same page."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SHOWN = 40  # bars of a chart
 
 
 def page(context: Context, title: str | None) -> str:
-    """The whole report of an allocation or a blend."""
+    """The whole report of an allocation or a ranking."""
     plan = context.plan
     verb, lede, stats, body = _parts(context)
     stats = [*stats, quality(plan)]
@@ -39,8 +39,7 @@ def _parts(context: Context) -> tuple[str, str, list[Element], list[Element | No
     if isinstance(plan, Allocation):
         return "allocate", f"a budget over {plan.n:,} items", *_allocation(context, plan)
     assert isinstance(plan, Blend)
-    what = f"a ranking of {plan.n:,}" if plan.form == "order" else "one from many"
-    return "combine", what, *_blend(context, plan)
+    return "combine", f"a ranking of {plan.n:,}", *_ranking(context, plan)
 
 
 def _value(plan: Plan) -> str:
@@ -85,56 +84,38 @@ def _allocation(context: Context, plan: Allocation) -> tuple[list[Element], list
     return stats, figures
 
 
-def _blend(context: Context, plan: Blend) -> tuple[list[Element], list[Element | None]]:
+def _ranking(context: Context, plan: Blend) -> tuple[list[Element], list[Element | None]]:
     figures: list[Element | None] = []
-    if plan.form == "order":
-        order = np.asarray(plan.result, np.int64)
-        points = plan.info.get("points")
-        if points is not None and np.size(points) == plan.n:
-            worth = np.asarray(points, np.float64)
-            ranked = [
-                Bar(f"{at + 1}. {context.name(i)}", float(worth[i]), number(float(worth[i])))
-                for at, i in enumerate(order[:SHOWN].tolist())
-            ]
-            chart = charts.bars(ranked, label="points of each alternative, best first")
-        else:
-            chart = E("ol", [E("li", context.name(i)) for i in order[:SHOWN].tolist()], class_="order")
-        caption = "Best first." + (f" The first {SHOWN} of {plan.n:,}." if plan.n > SHOWN else "")
-        figures.append(figure(chart, caption, title="The ranking", name="ranking"))
+    order = np.asarray(plan.result, np.int64)
+    points = plan.info.get("points")
+    if points is not None and np.size(points) == plan.n:
+        worth = np.asarray(points, np.float64)
+        ranked = [
+            Bar(f"{at + 1}. {context.name(i)}", float(worth[i]), number(float(worth[i])))
+            for at, i in enumerate(order[:SHOWN].tolist())
+        ]
+        chart = charts.bars(ranked, label="points of each alternative, best first")
+    else:
+        chart = E("ol", [E("li", context.name(i)) for i in order[:SHOWN].tolist()], class_="order")
+    caption = "Best first." + (f" The first {SHOWN} of {plan.n:,}." if plan.n > SHOWN else "")
+    figures.append(figure(chart, caption, title="The ranking", name="ranking"))
     count = plan.n if plan.spread is None else len(plan.spread)
-    member = "judge" if plan.form == "order" else "member"
-    stats = [stat(f"{count:,}", f"{member}s", f"combined as {plan.form}" if plan.form != "none" else None)]
+    stats = [stat(f"{count:,}", "judges", "combined as order")]
     if isinstance(plan.weights, np.ndarray) and plan.weights.ndim == 1:
         weights = np.asarray(plan.weights, np.float64)
-        rows = [Bar(f"{member} {i}", float(weights[i]), number(float(weights[i]))) for i in _few(weights).tolist()]
-        caption = f"The weight of each {member}." + _rest(len(weights), f"{member}s")
-        figures.append(
-            figure(
-                charts.bars(rows, label=f"weight of each {member}"),
-                caption,
-                title="What each counts for",
-                name="weights",
-            )
-        )
+        rows = [Bar(f"judge {i}", float(weights[i]), number(float(weights[i]))) for i in _few(weights).tolist()]
+        caption = "The weight of each judge." + _rest(len(weights), "judges")
+        chart = charts.bars(rows, label="weight of each judge")
+        figures.append(figure(chart, caption, title="What each counts for", name="weights"))
     if plan.spread is not None and len(plan.spread):
         spread = np.asarray(plan.spread, np.float64)
-        rows = [Bar(f"{member} {i}", float(spread[i]), number(float(spread[i]))) for i in _few(spread).tolist()]
-        caption = f"How far each {member} stands from the result: what blending cost it." + _rest(
-            len(spread), f"{member}s"
-        )
-        figures.append(
-            figure(
-                charts.bars(rows, label=f"spread of each {member}"),
-                caption,
-                title="How far each stands from the result",
-                name="spread",
-            )
-        )
+        rows = [Bar(f"judge {i}", float(spread[i]), number(float(spread[i]))) for i in _few(spread).tolist()]
+        caption = "How far each judge stands from the result: what blending cost it." + _rest(len(spread), "judges")
+        chart = charts.bars(rows, label="spread of each judge")
+        figures.append(figure(chart, caption, title="How far each stands from the result", name="spread"))
         if np.isfinite(spread).any():
             worst = int(np.nanargmax(spread))
-            stats.append(
-                stat(number(float(spread[worst])), "largest spread", f"{member} {worst}, {_part(spread, worst)}")
-            )
+            stats.append(stat(number(float(spread[worst])), "largest spread", f"judge {worst}, {_part(spread, worst)}"))
     return stats, figures
 
 
