@@ -19,6 +19,8 @@ NAMES = {
     "kmedoids": "FasterPAM against the Rust package on a matrix; 100,000 points without one",
     "dynamic": "calls an update of a pool that changes, n from 500 to 32,000, against lazy greedy at every update",
     "determinant": "log-determinant greedy against the Cholesky-update loop, n=20,000, d=128, k=500",
+    "matching": "weight matching of two MLPs of 50M weights; the published loop on a smaller pair",
+    "merge": "three checkpoints of 0.87 GB into one against a plain float32 mean and mergekit",
     "routing": "balanced assignment against linear_sum_assignment; top-2 capped routing, scores a second",
     "transport": "entropic transport, n=1,000, small regularisation, against POT's log-domain Sinkhorn",
 }

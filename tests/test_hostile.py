@@ -65,8 +65,31 @@ PLAIN |= {
     "laplacian_shot y": ["a", "-1", "-1", "b", "-1", "-1"],
     "lima score": lambda masks: masks.sum(axis=1),
 }
+# Three small networks, for methods that must know how units hang together.
+NETWORKS = [
+    {"0.weight": draw.normal(size=(4, 2)), "0.bias": draw.normal(size=4), "2.weight": draw.normal(size=(3, 4))}
+    for draw in map(np.random.default_rng, range(3))
+]
+PLAIN |= {"base": np.array([1.0, 1.0]), "slerp members": PLAIN["members"][:2]}
+PLAIN |= {"slerp weights": np.array([1.0, 2.0])}
+PLAIN |= {"layer_swap members": [{"layers.0.w": np.ones(2), "layers.1.w": np.ones(2)}] * 2}
+PLAIN |= {"greedy_soup scores": np.array([1.0, 3.0, 2.0])}
+PLAIN |= {"layer_swap base": {"layers.0.w": np.zeros(2), "layers.1.w": np.zeros(2)}}
+PLAIN |= {"weight_matching members": NETWORKS, "ot_fusion members": NETWORKS, "pleas members": NETWORKS[:2]}
+# LoRA adapters of three ranks.
+PLAIN |= {
+    f"{name} {word}": value
+    for name in ("reduce_adapters", "stack_adapters")
+    for word, value in {
+        "members": [{"w.lora_A.weight": np.ones((r, 3)), "w.lora_B.weight": np.ones((4, r))} for r in (1, 2, 3)],
+        "base": {"w.weight": np.ones((4, 3))},
+    }.items()
+}
 # Options without which a method has nothing to go by.
 NEEDED: dict[str, dict[str, Any]] = {
+    "fisher_merging": {"fisher": [np.ones(2)] * 3},
+    "layer_swap": {"bottom": 1},
+    "pleas": {"inputs": X},
     "private_streaming": {"users": X[:2], "epsilon": 1.0},
     "rds_plus": {"queries": X[:2]},
     "sources_by_shift": {"target": "a"},
@@ -371,8 +394,101 @@ HOSTILE["constrained_kmeans start"] = {
     **POSITIONS,
     "too many": (lambda v: [0, 1, 2], "@ names 3 rows, k=2; give exactly k"),
 }
+HOSTILE["combine budget"] = COUNT
+# A base is held against the members, which are looked at first.
+HOSTILE["base"] = {
+    "NaN": (lambda v: put(v, 1, np.nan), "@: the array at (1,) is NaN; repair it"),
+    "another shape": (lambda v: np.ones(3), "@: the array has shape (3,), in member 0 (2,)"),
+    "another kind": (lambda v: {"w": v}, "@ is one of mappings, the members are arrays"),
+    "no such file": (lambda v: "/nowhere/base", "/nowhere/base: no such file or folder"),
+}
+# Where the factors sum to one the base cancels, and is not read.
+HOSTILE["task_arithmetic base"] = {bad: says for bad, says in HOSTILE["base"].items() if bad != "NaN"}
+HOSTILE |= {
+    f"{name} members": {bad: says for bad, says in HOSTILE["members"].items() if bad != "unlike integers"}
+    for name in ("dare", "pcb_merging", "task_arithmetic", "ties")
+}
+HOSTILE["fisher_merging members"] = {
+    **{bad: says for bad, says in HOSTILE["members"].items() if bad not in ("NaN", "infinite", "unlike integers")},
+    "NaN": (lambda v: [v[0], np.array([np.nan, 0.0]), v[2]], "member 1: the array at (0,) is NaN"),
+    "four": (lambda v: [*v, v[0]], "fisher has 3 diagonals for 4 members"),
+}
+HOSTILE["layer_swap members"] = {
+    **{bad: says for bad, says in HOSTILE["members"].items() if bad in ("nothing", "text", "a number")},
+    "three": (lambda v: [*v, v[0]], "layer_swap takes two members, the task expert and the other; 3 were given"),
+    "NaN": (lambda v: [v[0], {**v[1], "layers.0.w": np.full(2, np.nan)}], "member 1: tensor 'layers.0.w' at (0,)"),
+    "no layers": (lambda v: [{"w": np.ones(2)}] * 2, "no tensor's name has a layer number"),
+}
+HOSTILE["layer_swap base"] = {
+    "another shape": (lambda v: {**v, "layers.1.w": np.ones(3)}, "@: tensor 'layers.1.w' has shape (3,)"),
+    "an array": (lambda v: np.ones(2), "@ is one of arrays, the members are mappings"),
+    "no such file": (lambda v: "/nowhere/base", "/nowhere/base: no such file or folder"),
+}
+# Networks: mappings whose tensors hang together.
+_IN_NETWORKS: Bad = {
+    **{name: bad for name, bad in HOSTILE["members"].items() if name not in ("unlike integers", "a checkpoint")},
+    "NaN": (lambda v: [v[0], {**v[1], "0.bias": put(v[1]["0.bias"], 2, np.nan)}], "tensor '0.bias' at (2,) is NaN"),
+    "infinite": (lambda v: [v[0], {**v[1], "2.weight": put(v[1]["2.weight"], (0, 1), np.inf)}], "member 1: tensor"),
+    "unlike shapes": (lambda v: [v[0], {**v[1], "0.bias": np.ones(3)}], "tensor '0.bias' has shape (3,)"),
+    "unlike dtypes": (lambda v: [v[0], {**v[1], "0.bias": np.ones(4, np.float32)}], "tensor '0.bias' is float32"),
+    "unlike names": (lambda v: [v[0], {**v[1], "0.scale": np.ones(4)}], "'0.scale'"),
+    "mixed kinds": (lambda v: [v[0], np.ones(2)], "plain arrays"),
+    "plain arrays": (lambda v: [np.ones(2), np.ones(2)], "needs networks: members are mappings name -> array"),
+    "whole numbers": (
+        lambda v: [{name: array.astype(int) for name, array in one.items()} for one in v[:2]],
+        "is int64; units of floating tensors are matched",
+    ),
+    "branches": (
+        lambda v: [{f"block.{name}": array for name, array in one.items()} for one in v[:2]],
+        "the architecture of the members is not known: tensor 'block.0.weight'",
+    ),
+}
+# Members that are LoRA adapters.
+HOSTILE |= {
+    f"{name} {word}": bad
+    for name in ("reduce_adapters", "stack_adapters")
+    for word, bad in {
+        "members": {
+            **{bad: says for bad, says in HOSTILE["members"].items() if bad in ("nothing", "text", "a number")},
+            "an array": (lambda v: [v[0], np.ones(2)], "member 1 is ndarray, no LoRA adapter"),
+            "no factors": (lambda v: [v[0], {"w": np.ones(2)}], "member 1 holds no lora_A and lora_B"),
+            "half a pair": (lambda v: [{"w.lora_A.weight": np.ones((1, 3))}], "member 0: module 'w' has no lora_B"),
+            "NaN": (
+                lambda v: [v[0], {**v[1], "w.lora_A.weight": put(v[1]["w.lora_A.weight"], (1, 2), np.nan)}],
+                "member 1: tensor 'w.lora_A.weight' at (1, 2) is NaN",
+            ),
+            "unlike shapes": (
+                lambda v: [v[0], {**v[1], "w.lora_B.weight": np.ones((5, 2))}],
+                "members do not match in 1 place: member 1: 'w' is linear float64 from (3,) to (5,)",
+            ),
+            "unlike ranks": (lambda v: [{**v[0], "w.lora_B.weight": np.ones((4, 2))}], "member 0: the factors of 'w'"),
+            "no such folder": (lambda v: ["/nowhere/adapter"], "/nowhere/adapter does not exist"),
+        },
+        "base": {
+            "a number": (lambda v: 3, "@ is int; give a checkpoint's path or a mapping"),
+            "no such file": (lambda v: "/nowhere/model.safetensors", "/nowhere/model.safetensors"),
+        },
+    }.items()
+}
 # True or False, and nothing is said of other values: it is only ever asked whether it is true.
 UNCHECKED = {"progress"}
+HOSTILE |= {f"{name} members": _IN_NETWORKS for name in ("weight_matching", "ot_fusion")}
+# Two of them, which is asked first.
+_OF_TWO = (
+    "nothing",
+    "text",
+    "one state dict",
+    "a number",
+    "empty state dict",
+    "nameless",
+    "text in an array",
+    "ragged",
+)
+HOSTILE["pleas members"] = {
+    **{name: bad for name, bad in _IN_NETWORKS.items() if name not in (*_OF_TWO, "no such file")},
+    **{name: HOSTILE["members"][name] for name in _OF_TWO[:4]},
+    "three": (lambda v: [*v, v[0]], "pleas merges two members, not 3"),
+}
 
 ENTRIES = [entry for verb in VERBS for entry in dispatch.methods_of(verb).values()]
 
@@ -429,7 +545,8 @@ def test_inputs_of_another_length_are_refused(entry: Entry) -> None:
             given = plain(entry, word)
             given[word] = ["a"] * size if word == "groups" else [1] * size
             # Costs of a table's entries may also be one a column.
-            says = f"shape ({size},)" if np.ndim(given.get("scores")) == 2 else f"{size} values"
+            by_column = word == "costs" and np.ndim(given.get("scores")) == 2
+            says = f"shape ({size},)" if by_column else f"{size} values"
             refused(lambda given=given: call(entry, given), f"{word} has {says}")
     for word in set(entry.accepted) & {"k"}:
         given = plain(entry, word)
@@ -445,7 +562,7 @@ def test_options_are_checked_too(entry: Entry) -> None:
         f"method={entry.name!r} has no option 'no_such_option'",
     )
     for option in entry.options:
-        if option == "out":  # any text is a path
+        if option in ("out", "record"):  # any text is a path
             continue
         with pytest.raises(InputError, match=option):
             call(entry, plain(entry, entry.accepted[0]), **{option: "no such value"})

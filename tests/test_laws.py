@@ -122,7 +122,12 @@ def test_what_is_valid_when_time_is_up_keeps_the_laws(entry: Entry) -> None:
 
 # A method that states no value has none to recount.
 VACUOUS = dict.fromkeys(("anchored_subpool", "ccs", "private_streaming", "random_sample"), ("recount",)) | {
-    "quality_quantity": ("duality",)
+    "quality_quantity": ("duality",),
+    "reduce_adapters": ("blend",),  # a cut sum is no sum
+    "ot_fusion": ("recount",),
+    "pleas": ("recount", "blend"),
+    **dict.fromkeys(("fisher_merging", "layer_swap"), ("recount",)),
+    **dict.fromkeys(("dare", "pcb_merging", "slerp", "ties", "variance_corrected_mean"), ("recount", "blend")),
 }
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from kofn.checks import VOCABULARY
 from kofn.objectives.base import GREEDY, OBJECTIVES
-from kofn.registry import HOMES, VERBS, Entry
+from kofn.registry import HOMES, LOOPS, VERBS, Entry
 
 HERE = Path(__file__).parent
 DOCS = HERE.parents[1] / "docs" / "methods.md"
@@ -38,6 +38,7 @@ AUTO = {
     "combine": (
         ("borda", "rankings: averaged Borda points, missing scores allowed"),
         ("weighted_mean", "members: exact weighted mean"),
+        ("task_arithmetic", "members and a base: the base plus the mean of the task vectors"),
     ),
 }
 
@@ -45,7 +46,7 @@ AUTO = {
 def collect() -> dict[str, dict[str, Entry]]:
     """Import every family and read its registered methods."""
     found: dict[str, dict[str, Entry]] = {verb: {} for verb in VERBS}
-    for verb, home in HOMES.items():
+    for home in (*HOMES.values(), *LOOPS):
         package = importlib.import_module(f"kofn.{home}")
         for module in sorted(pkgutil.iter_modules(package.__path__), key=lambda m: m.name):
             if module.name.startswith("_"):
@@ -55,9 +56,9 @@ def collect() -> dict[str, dict[str, Entry]]:
                 spec = getattr(value, "__kofn__", None)
                 if spec is not None and spec.function.__module__ == loaded.__name__:
                     entry = spec.entry()
-                    if entry.verb != verb:
+                    if home not in (HOMES[entry.verb], *LOOPS):
                         raise ValueError(f"{entry.path} is a method of {entry.verb}, its home is {home}")
-                    found[verb][entry.name] = entry
+                    found[entry.verb][entry.name] = entry
     return {verb: dict(sorted(rows.items())) for verb, rows in found.items()}
 
 

@@ -127,10 +127,12 @@ def _feed(state: Any, value: Any) -> None:
     elif isinstance(value, str | os.PathLike):
         state.update(str(value).encode())
         path = Path(value)
-        files = sorted(path.glob("*.safetensors*")) if path.is_dir() else [path] if path.is_file() else []
+        held = [*path.glob("*.safetensors*"), *path.glob("adapter_config.json")]
+        files = sorted(held) if path.is_dir() else [path] if path.is_file() else []
         for file in files:
             state.update(f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}".encode())
     elif isinstance(value, Mapping):
+        state.update(repr(getattr(value, "config", "")).encode())  # an adapter's scalings
         for key, item in value.items():
             state.update(str(key).encode())
             _feed(state, item)

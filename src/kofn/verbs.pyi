@@ -46,6 +46,7 @@ def assign(
     scores: Any = None,
     y: Any = None,
     ids: Any = None,
+    groups: Any = None,
     weights: Any = None,
     metric: Any = None,
     k: Any = None,
@@ -59,7 +60,7 @@ def assign(
     n_threads: Any = None,
     progress: Any = None,
     engine: Any = None,
-    method: Literal["auto", "balanced_assignment", "capped_routing", "constrained_kmeans", "constrained_kmedoids", "dynmsc", "expert_choice", "fastclara", "fastclarans", "fastermsc", "fasterpam", "fastpam1", "ila_sdp", "laplacian_shot", "pam", "partitive_partitioning", "sdp_kmeans", "single_linkage", "sinkhorn_newton_sparse", "token_choice"] | str | Callable[..., Any] = ...,
+    method: Literal["auto", "balanced_assignment", "capped_routing", "constrained_kmeans", "constrained_kmedoids", "dynmsc", "expert_choice", "fastclara", "fastclarans", "fastermsc", "fasterpam", "fastpam1", "fedcollab", "federated_mixture", "ila_sdp", "laplacian_shot", "pam", "partitive_partitioning", "sdp_kmeans", "single_linkage", "sinkhorn_newton_sparse", "soft_mixing", "token_choice"] | str | Callable[..., Any] = ...,
     options: Mapping[str, Any] | None = None,
 ) -> Assignment: ...
 def allocate(
@@ -77,14 +78,20 @@ def allocate(
 def combine(
     members: Any = None,
     *,
+    scores: Any = None,
     rankings: Any = None,
     ids: Any = None,
     weights: Any = None,
+    base: Any = None,
+    budget: Any = None,
+    score: Any = None,
+    seed: Any = None,
     max_memory: Any = None,
+    time_limit: Any = None,
     n_threads: Any = None,
     progress: Any = None,
     engine: Any = None,
-    method: Literal["auto", "borda", "weighted_mean"] | str | Callable[..., Any] = ...,
+    method: Literal["auto", "borda", "dare", "evolved_mean", "fisher_merging", "greedy_soup", "layer_swap", "layerwise_mean", "ot_fusion", "pcb_merging", "pleas", "reduce_adapters", "slerp", "stack_adapters", "task_arithmetic", "ties", "variance_corrected_mean", "weight_matching", "weighted_mean"] | str | Callable[..., Any] = ...,
     options: Mapping[str, Any] | None = None,
 ) -> Blend: ...
 def methods(verb: str | None = None, *, given: Sequence[str] = ()) -> list[Entry]: ...

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from kofn.assignment.laplacian import laplacian_shot as laplacian_shot
     from kofn.assignment.routing import capped_routing as capped_routing
     from kofn.assignment.routing import expert_choice as expert_choice
+    from kofn.assignment.routing import soft_mixing as soft_mixing
     from kofn.assignment.routing import token_choice as token_choice
     from kofn.assignment.silhouette import dynmsc as dynmsc
     from kofn.assignment.silhouette import fastermsc as fastermsc
@@ -58,6 +59,7 @@ _HOMES = {
     "sdp_kmeans": "clustering",
     "single_linkage": "clustering",
     "sinkhorn_newton_sparse": "transport",
+    "soft_mixing": "routing",
     "token_choice": "routing",
 }
 __all__ = sorted(_HOMES)

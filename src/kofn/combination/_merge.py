@@ -253,7 +253,8 @@ def _digest_tensors(held: Mapping[str, Tensor]) -> bytes:
 def _digest_rule(rule: Rule | None) -> bytes:
     state = hashlib.blake2b(type(rule).__name__.encode(), digest_size=12)
     assert rule is None or dataclasses.is_dataclass(rule)
-    for name in () if rule is None else [entry.name for entry in dataclasses.fields(rule)]:
+    names: list[str] = [] if rule is None else [entry.name for entry in dataclasses.fields(rule)]
+    for name in names:
         value = getattr(rule, name)
         state.update(name.encode())
         if isinstance(value, list) and value and isinstance(value[0], Mapping):  # what a rule reads beside the members

@@ -132,6 +132,13 @@ class Mean(Rule):
         # float32 sums err by at most m sum|w| 2^-24 of the largest member, which must stay below half a unit in the
         # last place of a float16 (2^-12) for copies to come back bit for bit.
         self.double = len(self.listed) * math.fsum(map(abs, self.listed)) > 512
+        # Equal weights: halved often enough not to overflow, which is exact, the members are summed first and scaled
+        # once, so that what cancels cancels to zero. Members of weight 0 change nothing.
+        self.scale = 1.0
+        heard = [weight for weight in self.listed if weight]
+        if len(set(heard)) == 1:
+            part = 2.0 ** -math.ceil(math.log2(len(heard)))
+            self.scale, self.listed = heard[0] / part, [part if weight else 0.0 for weight in self.listed]
 
     def keep_sums(self, pool: Pool) -> None:
         """Keep the float64 sums of every tensor."""
@@ -166,6 +173,8 @@ class Mean(Rule):
                 started = True
         if not started:
             total.fill(0)
+        if self.scale != 1:
+            np.multiply(total, self.scale, out=total)
         if self.sums is not None:
             self.sums[span.name][span.start : span.stop].view(np.float64)[:] = total
         # Rounding to a narrower dtype hides the error of the sum. Where nothing is narrowed, or negative weights
@@ -184,7 +193,7 @@ class Mean(Rule):
 
     def copied(self, span: Span, values: NDArray[Any]) -> None:
         if self.sums is not None:
-            self.sums[span.name][span.start : span.stop] = values.astype(np.float64) * math.fsum(self.listed)
+            self.sums[span.name][span.start : span.stop] = values.astype(np.float64) * math.fsum(self.weights.tolist())
 
 
 def merge_means(*statistics: Mapping[str, Any]) -> dict[str, Any]:

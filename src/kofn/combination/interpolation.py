@@ -80,10 +80,8 @@ def fisher_merging(
     used, total, _ = relative_weights(weights, len(pool.members))
     if (used < 0).any():
         raise InputError(f"weights of member {int(used.argmin())} is below zero; a precision cannot be negative")
-    least = checks.number(floor, "floor")
-    if least < 0:
-        raise InputError(f"floor={floor!r}: give a number >= 0")
-    rule = Fisher(used, _fisher(fisher, pool), float(least), checks.flag(balance, "balance"))
+    least = float(checks.number(floor, "floor"))
+    rule = Fisher(used, _fisher(fisher, pool), least, checks.flag(balance, "balance"))
     if not pool.named and not balance:
         rule.keep_sums(pool)
 

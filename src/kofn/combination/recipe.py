@@ -239,7 +239,7 @@ def _placed(path: Any, folder: Path | None) -> Any:
 
 
 # mergekit's names, ours, and what differs.
-_MERGEKIT = {
+_MERGEKIT: dict[str, tuple[str, dict[str, Any]]] = {
     "linear": ("weighted_mean", {}),
     "slerp": ("slerp", {}),
     "task_arithmetic": ("task_arithmetic", {"normalize": False}),

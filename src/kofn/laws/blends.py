@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kofn.laws.case import Case, broken, law
+from kofn.laws.functions import gather
 from kofn.laws.recount import Floats, flat
 from kofn.laws.traits import relabel
 
@@ -23,6 +24,8 @@ def blend(case: Case) -> bool:
     alternatives relabels the ranking, and what every judge prefers ranks higher. elementwise: no element sees another.
     """
     form = case.plan.form
+    if form != "none" and "sum_of" in case.plan.info:
+        return bool(gather("BLENDS")[case.plan.info["sum_of"]](case))
     if form == "order":
         return _order(case)
     if form == "elementwise":
@@ -78,6 +81,9 @@ def _agree(case: Case, what: str, got: Any, want: Floats, size: Floats, name: st
 
 def _sums(case: Case) -> None:
     plan, rows = case.plan, [flat(member) for member in _members(case)]
+    if isinstance(plan.weights, Mapping):
+        _sums_by_tensor(case)
+        return
     weights = np.asarray(plan.weights, np.float64)
     if plan.form in ("affine", "simplex") and abs(math.fsum(weights.tolist()) - 1) > 1e-9:
         raise broken(case, "blend", f"form {plan.form}, weights sum to {math.fsum(weights.tolist())!r}")
@@ -92,9 +98,23 @@ def _sums(case: Case) -> None:
         _agree(case, "twice the members", doubled.result, np.where(whole, want, 2 * flat(plan.result)), 2 * size)
 
 
+def _sums_by_tensor(case: Case) -> None:
+    """Every tensor is the members' sum under weights of its own."""
+    for name, weights in case.plan.weights.items():
+        rows = np.array([np.asarray(member[name], np.float64) for member in _members(case)])
+        if case.plan.form == "simplex" and ((weights < 0).any() or abs(math.fsum(weights.tolist()) - 1) > 1e-9):
+            raise broken(case, "blend", f"form simplex, weights of {name} are {weights}")
+        want, eps = np.tensordot(weights, rows, axes=1), _epsilon(np.asarray(_members(case)[0][name]).dtype)
+        if (np.abs(np.asarray(case.plan.result[name]) - want) > 4 * eps * np.abs(rows).max(axis=0)).any():
+            raise broken(case, "blend", f"{name} is {case.plan.result[name]!r}, not {want!r}")
+
+
 def _copies_and_shifts(case: Case) -> None:
     members = _members(case)
     copies = case.again(members=[members[0]] * len(members))
+    if isinstance(copies.weights, Mapping):
+        _agree(case, "copies", copies.result, flat(members[0]), np.abs(flat(members[0])))
+        return
     used = np.abs(np.asarray(copies.weights, np.float64)).sum()
     _agree(case, "copies", copies.result, flat(members[0]), used * np.abs(flat(members[0])))
     shifted = case.again(members=[mapped(member, lambda array: array + 1) for member in members])
@@ -118,10 +138,20 @@ def _elementwise(case: Case) -> bool:
     if any(isinstance(member, Mapping) for member in members):
         return False
     shuffle = order.permutation(np.asarray(members[0]).size)
-    other = case.again(members=[np.asarray(member).ravel()[shuffle] for member in members])
+
+    def moved(rows: list[Any]) -> list[Any]:
+        return [np.asarray(row).ravel()[shuffle] for row in rows]
+
+    options = {name: moved(value) if _by_member(case, value) else value for name, value in case.options.items()}
+    other = case.again(options, members=moved(members))
     if not np.array_equal(flat(other.result), flat(case.plan.result)[shuffle]):
         raise broken(case, "blend", "moving the elements changed them")
     return len(shuffle) > 1
+
+
+def _by_member(case: Case, value: Any) -> bool:
+    """Whether an option holds something for every member."""
+    return isinstance(value, list) and len(value) == len(_members(case))
 
 
 def _order(case: Case) -> bool:
@@ -178,7 +208,13 @@ def _statistic(case: Case, word: str, parts: list[Any], piece: NDArray[np.int64]
     changes: dict[str, Any] = {word: np.array(chosen) if word == "rankings" else chosen}
     if "weights" in case.given:
         changes["weights"] = np.asarray(case.words["weights"])[piece]
-    found = case.again(**changes).statistic
+    options = case.options
+    if word == "members":
+        options = {
+            name: [value[i] for i in piece.tolist()] if _by_member(case, value) else value
+            for name, value in options.items()
+        }
+    found = case.again(options, **changes).statistic
     if not isinstance(found, Mapping):
         raise broken(case, "mergeable", f"a part's statistic is {type(found).__name__}")
     return found
@@ -186,7 +222,8 @@ def _statistic(case: Case, word: str, parts: list[Any], piece: NDArray[np.int64]
 
 def _added(a: Any, b: Any) -> Any:
     if isinstance(a, Mapping):
-        return {name: _added(a[name], b[name]) for name in a}
+        # A sum kept as factors knows how to be added.
+        return a + b if hasattr(a, "__add__") else {name: _added(a[name], b[name]) for name in a}
     return np.asarray(a) + np.asarray(b)
 
 
@@ -199,6 +236,12 @@ def _finished(case: Case, statistic: Mapping[str, Any]) -> None:
         size = float(np.abs(mean).max(initial=0.0)) + np.abs(flat(plan.result))
         if plan.form in ("affine", "simplex"):
             _agree(case, "sum over weight", plan.result, np.where(whole, flat(plan.result), mean), size, "mergeable")
+    elif statistic.keys() == {"sum", "precision"}:
+        total, heard = flat(statistic["sum"]), flat(statistic["precision"])
+        known = heard > 0
+        size = np.abs(np.array([flat(member) for member in _members(case)])).max(axis=0)
+        mean = np.divide(total, heard, out=flat(plan.result), where=known)
+        _agree(case, "sum over precision", plan.result, mean, size, "mergeable")
     elif statistic.keys() == {"earned", "heard"}:
         with np.errstate(invalid="ignore", divide="ignore"):
             points = statistic["earned"] / statistic["heard"]

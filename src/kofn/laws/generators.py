@@ -27,7 +27,20 @@ _QUALIFIES = {"metric": {"X"}, "weights": {"X", "distances", "similarity", "memb
 # A stale gain is an upper bound only of a submodular function; these methods look at every gain afresh.
 _ANY_FUNCTION = ("naive_greedy", "order_threshold")
 # Groups around points that differ need as many different rows.
-_DISTINCT = ("constrained_kmeans",)
+_DISTINCT = (
+    "constrained_kmeans",
+    "constrained_kmedoids",
+    "fastclara",
+    "fastclarans",
+    "fastermsc",
+    "fasterpam",
+    "fastpam1",
+    "pam",
+)
+# Merges two members, no more and no less.
+_PAIRS = ("layer_swap", "pleas", "slerp")
+# Weights that are shares of a vote, a variance or a precision are not signed.
+_VOTES = ("fisher_merging", "pcb_merging", "slerp", "ties", "variance_corrected_mean")
 _LABELS: tuple[Callable[[int], Any], ...] = (str, int, lambda code: f"group {code}")
 
 
@@ -50,7 +63,8 @@ def calls(draw: Draw, entry: Entry, *, law: str = "", most: int = 7) -> Call:
     given = _sources(draw, entry, n, law, ties, options)
     for name, source in _QUALIFIES.items():
         if name in entry.accepted and given.keys() & source and draw(st.integers(0, 2)) == 0:
-            given[name] = _qualifier(draw, name, given, signed=law != "mergeable")
+            signed = law != "mergeable" and entry.name not in _VOTES
+            given[name] = _qualifier(draw, name, given, signed=signed)
     if "X" in given and "X" not in entry.accepted:
         # Distances will be derived from the rows.
         given["metric"] = draw(st.sampled_from(("euclidean", "sqeuclidean", "cosine")))
@@ -65,8 +79,10 @@ def calls(draw: Draw, entry: Entry, *, law: str = "", most: int = 7) -> Call:
     if "seed" in entry.accepted:
         given["seed"] = draw(st.integers(0, 2**40))
     for name in entry.options:
-        if name in OPTIONS and name not in options:
-            OPTIONS[name](draw, given, options)
+        # What several methods call by one name may differ in what it takes.
+        drawer = OPTIONS.get(f"{entry.name} {name}", OPTIONS.get(name))
+        if drawer is not None and name not in options:
+            drawer(draw, given, options)
     return Call(given, options)
 
 
@@ -88,8 +104,16 @@ def _sources(draw: Draw, entry: Entry, n: int, law: str, ties: bool, options: di
             given[word] = inputs.curve_table(draw, n, ties=ties, concave=law == "concave", sense=sense)
         elif word == "members":
             count = min(n, 5) if law != "mergeable" else max(2, min(n, 5))
-            kind = "network" if law == "aligned" else "array" if law == "mergeable" else None
-            given[word] = inputs.blend_members(draw, count, ties=ties, kind=kind)
+            network = law == "aligned" or "architecture" in entry.options
+            kind = "network" if network else "array" if law == "mergeable" else None
+            count = 2 if entry.name in _PAIRS else count
+            kind = "layers" if entry.name == "layer_swap" else kind
+            based = "base" in entry.required
+            drawn = inputs.blend_members(draw, count + based, ties=ties, kind=kind)
+            base = drawn.pop() if based else None
+            given[word] = drawn
+            if based:
+                given["base"] = base
         else:
             given[word] = _MAKERS[word](draw, n, ties=ties)
     return given
@@ -195,7 +219,8 @@ def _objective(draw: Draw, entry: Entry, given: dict[str, Any], options: dict[st
 def _bins(draw: Draw, entry: Entry, n: int, given: dict[str, Any]) -> None:
     """k groups, or bins with a capacity that holds every item that lists one."""
     if "k" in entry.accepted and "scores" not in given:
-        most = len(np.unique(np.asarray(given["X"]), axis=0)) if entry.name in _DISTINCT else n
+        rows = given["X"] if "X" in given else given.get("distances")
+        most = len(np.unique(np.asarray(rows), axis=0)) if entry.name in _DISTINCT else n
         given["k"] = draw(st.sampled_from(range(1, most + 1)))
         if "start" in entry.accepted and draw(st.integers(0, 3)) == 0:
             given["start"] = list(draw(st.permutations(range(n))))[: given["k"]]
@@ -207,6 +232,9 @@ def _bins(draw: Draw, entry: Entry, n: int, given: dict[str, Any]) -> None:
     bins = scores.shape[1]
     if "margins" in entry.accepted:
         draw_margins(draw, given)
+    if "groups" in entry.accepted and draw(st.booleans()):
+        label = draw(st.sampled_from(_LABELS))
+        given["groups"] = [label(code) for code in draw(st.lists(st.integers(0, 2), min_size=n, max_size=n))]
     if "per_item" in entry.accepted and draw(st.booleans()):
         given["per_item"] = draw(st.integers(1, bins))
     if "capacity" in entry.accepted:

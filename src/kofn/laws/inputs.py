@@ -160,6 +160,13 @@ def blend_members(draw: Draw, count: int, *, ties: bool = True, kind: str | None
             {name: rng.normal(size=shape) for name, shape in zip(HIDDEN, shapes, strict=True)} for _ in range(count)
         ]
     shape = tuple(draw(st.lists(st.integers(1, 3), min_size=1, max_size=2)))
+    if kind == "layers":
+        depth = draw(st.integers(2, 4))
+        return [
+            {f"layers.{at}.weight": numbers(draw, shape, ties=ties) for at in range(depth)}
+            | {"embed.weight": numbers(draw, shape, ties=ties), "head.weight": numbers(draw, shape, ties=ties)}
+            for _ in range(count)
+        ]
     rows = [numbers(draw, shape, ties=ties) for _ in range(count)]
     if kind == "array":
         dtype = draw(st.sampled_from((np.float64, np.float64, np.float32)))

@@ -80,6 +80,41 @@ def _routed(case: Case) -> None:
             raise broken(case, "recount", f"unserved is {case.plan.info['unserved']}, {alone} items have no bin")
 
 
+def _mixed(case: Case) -> None:
+    """Sum of w scores - temperature w log w, and each bin's margin in each group."""
+    plan, table = case.plan, np.asarray(case.words["scores"], np.float64)
+    heat = float(plan.options.get("temperature", 1.0))
+    groups = [str(label) for label in case.words["groups"]] if "groups" in case.words else ["all"] * case.n
+    terms: list[float] = []
+    held: dict[tuple[str, int], float] = {}
+    for i in range(case.n):
+        for at in range(int(plan.indptr[i]), int(plan.indptr[i + 1])):
+            j, weight = int(plan.bins[at]), float(plan.weights[at])
+            terms += [weight * float(table[i, j]), -heat * weight * math.log(weight)]
+            held[groups[i], j] = held.get((groups[i], j), 0.0) + weight
+    counted = math.fsum(terms)
+    if not near(plan.value, counted, case.rtol, math.fsum(map(abs, terms))):
+        raise broken(case, "recount", f"value is {plan.value!r}, recounted {counted!r}")
+    listing = {(groups[i], j) for i, j in np.argwhere(table > -np.inf).tolist()}
+    if held.keys() != listing or not np.allclose([*held.values()], 1.0, rtol=0, atol=1e-12):
+        raise broken(case, "recount", f"bins hold {held}, each mixture should weigh 1")
+
+
+def _best_mixed(case: Case) -> float:
+    """The optimum in closed form: temperature x log sum exp of each bin's scores in each group."""
+    table, heat = np.asarray(case.words["scores"], np.float64), float(case.plan.options.get("temperature", 1.0))
+    groups = np.asarray(case.words.get("groups", np.zeros(case.n))).astype(str)
+    total = []
+    for label in np.unique(groups):
+        for column in table[groups == label].T.tolist():
+            listed = [score for score in column if score > -math.inf]
+            if listed:
+                top = max(listed)
+                above = math.fsum(math.exp((score - top) / heat) for score in listed) if heat else 1.0
+                total.append(top + heat * math.log(above))
+    return math.fsum(total)
+
+
 def _balanced(case: Case) -> None:
     plan = case.plan
     table, reserve = np.asarray(case.words["scores"], np.float64), case.options.get("reserve")
@@ -160,6 +195,7 @@ RECOUNTS: dict[str, Callable[[Case], None]] = {
     "routed_affinity": _routed,
     "chosen_affinity": _routed,
     "balanced_score": _balanced,
+    "mixed_score": _mixed,
 }
 
 # Name in `info["objective"]` -> the best value of any plan of the same call, None where there are too many to look at.
@@ -167,6 +203,7 @@ OPTIMA: dict[str, Callable[[Case], float | None]] = {
     "routed_affinity": _best_routed,
     "chosen_affinity": _best_chosen,
     "balanced_score": _best_balanced,
+    "mixed_score": _best_mixed,
 }
 
 
@@ -194,9 +231,15 @@ def _draw_reserve(draw: Draw, given: Mapping[str, Any], options: dict[str, Any])
         options["reserve"] = draw(st.sampled_from((0.0, -1.0, 0.5)))
 
 
+def _draw_temperature(draw: Draw, given: Mapping[str, Any], options: dict[str, Any]) -> None:
+    if "scores" in given:
+        options["temperature"] = draw(st.sampled_from((0, 0.01, 0.5, 1.0, 30.0)))
+
+
 OPTIONS: dict[str, Callable[[Draw, Mapping[str, Any], dict[str, Any]], None]] = {
     "affinity": _draw_affinity,
     "gates": _draw_gates,
     "capacity_factor": _draw_factor,
     "reserve": _draw_reserve,
+    "temperature": _draw_temperature,
 }

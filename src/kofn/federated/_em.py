@@ -1,0 +1,172 @@
+"""Expectation and maximisation of mixtures whose components are a Gaussian over x and a model of y given x."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+TASKS = ("none", "classes", "amounts")
+# A component that no row belongs to stays where it is.
+_NOTHING = 1e-10
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """Everything that the clients share, in rows centred at the pooled mean and divided by one common scale.
+
+    `gaussian` and `predictor` (pairs,) name the Gaussian and the model of y of each component: one each, or all pairs.
+    `coefficients` (predictors, 1 + d, outputs) are of a softmax over classes, or of a linear mean, variance `noise`.
+    """
+
+    task: str
+    means: Floats
+    covariances: Floats
+    coefficients: Floats
+    noise: Floats
+    gaussian: Ints
+    predictor: Ints
+    shrink: float
+    ridge: float
+
+    def penalty(self) -> float:
+        """What the log-likelihood is lowered by: `shrink` pseudo-rows of unit spread a Gaussian, `ridge` on slopes."""
+        _, size = np.linalg.slogdet(self.covariances)
+        inverse = np.linalg.inv(self.covariances)
+        total = self.shrink * (size + np.trace(inverse, axis1=1, axis2=2)).sum()
+        slopes = (self.coefficients[:, 1:] ** 2).sum(axis=(1, 2))
+        if self.task == "classes":
+            total += self.ridge * slopes.sum()
+        elif self.task == "amounts":
+            total += ((self.ridge * slopes + self.shrink) / self.noise + self.shrink * np.log(self.noise)).sum()
+        return float(total) / 2
+
+    def log_x(self, Z: Floats) -> Floats:
+        """(n, pairs) log-density of the rows under each component's Gaussian."""
+        from scipy.linalg import solve_triangular
+
+        out = np.empty((len(Z), len(self.means)))
+        for j, (mean, factor) in enumerate(zip(self.means, np.linalg.cholesky(self.covariances), strict=True)):
+            white = solve_triangular(factor, (Z - mean).T, lower=True, check_finite=False)
+            out[:, j] = -0.5 * (white * white).sum(axis=0) - np.log(np.diag(factor)).sum()
+        return (out - 0.5 * Z.shape[1] * math.log(2 * math.pi))[:, self.gaussian]
+
+    def log_y(self, Z: Floats, y: Any) -> Floats | float:
+        """(n, pairs) log-probability of the classes, or log-density of the amounts, under each component."""
+        if self.task == "none" or y is None:
+            return 0.0
+        if self.task == "classes":
+            found = self.log_classes(Z)[:, np.arange(len(y)), y].T
+        else:
+            gap = y[:, None] - self.amounts(Z)
+            found = -0.5 * (gap * gap / self.noise + np.log(2 * math.pi * self.noise))
+        return np.asarray(found[:, self.predictor])
+
+    def log_classes(self, Z: Floats) -> Floats:
+        """(predictors, n, classes) log-probabilities."""
+        logits = design(Z) @ self.coefficients
+        logits -= logits.max(axis=2, keepdims=True)
+        return np.asarray(logits - np.log(np.exp(logits).sum(axis=2, keepdims=True)))
+
+    def amounts(self, Z: Floats) -> Floats:
+        """(n, predictors) expected amounts."""
+        return np.asarray((design(Z) @ self.coefficients)[:, :, 0].T)
+
+
+def design(Z: Floats) -> Floats:
+    """Rows with a leading one."""
+    return np.column_stack([np.ones(len(Z)), Z])
+
+
+def share(log_joint: Floats) -> tuple[Floats, Floats]:
+    """(n, pairs) responsibilities and (n,) log of the sum, of terms of which some may be -inf."""
+    top = log_joint.max(axis=1, keepdims=True)
+    parts = np.exp(log_joint - top)
+    total = parts.sum(axis=1, keepdims=True)
+    return parts / total, (top + np.log(total))[:, 0]
+
+
+def log_of(weights: Floats) -> Floats:
+    """Logarithm, -inf of nothing."""
+    with np.errstate(divide="ignore"):
+        return np.asarray(np.log(weights))
+
+
+def folded(table: Floats, of: Ints, count: int) -> Floats:
+    """Columns of pairs summed into what they belong to: (..., pairs) to (..., count)."""
+    return np.asarray(table @ np.eye(count)[of])
+
+
+def moments(now: Parameters, Z: Floats, y: Any, held: Floats) -> dict[str, Floats]:
+    """What the next parameters need of these rows: sums over rows, so that those of parts add up to those of the
+    whole."""
+    k, p = len(now.means), len(now.coefficients)
+    mine = folded(held, now.gaussian, k)
+    first, second = np.empty_like(now.means), np.empty_like(now.covariances)
+    for j, mean in enumerate(now.means):
+        # From the mean of the last round, where squares do not cancel.
+        gap = Z - mean
+        first[j], second[j] = mine[:, j] @ gap, (gap * mine[:, j, None]).T @ gap
+    out = {"mass": mine.sum(axis=0), "first": first, "second": second}
+    if now.task == "none":
+        return out
+    rows, told = design(Z), folded(held, now.predictor, p)
+    out["told"] = told.sum(axis=0)
+    out["gram"] = np.array([(rows * told[:, [q]]).T @ rows for q in range(p)])
+    if now.task == "classes":
+        off = np.eye(now.coefficients.shape[2])[y] - np.exp(now.log_classes(Z))
+        out["slope"] = np.array([(rows * told[:, [q]]).T @ off[q] for q in range(p)])
+    else:
+        out["slope"] = np.array([((rows * told[:, [q]]).T @ y)[:, None] for q in range(p)])
+        out["square"] = (y * y) @ told
+    return out
+
+
+def improved(now: Parameters, sums: dict[str, Floats]) -> Parameters:
+    """The parameters after one round: the best Gaussians and linear models, and softmax models that are no worse."""
+    means, covariances = now.means.copy(), now.covariances.copy()
+    for j, mass in enumerate(sums["mass"].tolist()):
+        if mass > _NOTHING:
+            shift = sums["first"][j] / mass
+            means[j] += shift
+            spread = sums["second"][j] - mass * np.outer(shift, shift)
+            grown = (spread + spread.T) / 2 + now.shrink * np.eye(len(shift))
+            covariances[j] = grown / (mass + now.shrink)
+    coefficients, noise = now.coefficients.copy(), now.noise.copy()
+    held = np.diag([0.0] + [now.ridge] * means.shape[1])
+    for q in range(len(coefficients) if now.task != "none" else 0):
+        mass, gram, slope = float(sums["told"][q]), sums["gram"][q], sums["slope"][q]
+        if mass <= _NOTHING:
+            continue
+        if now.task == "classes":
+            # Half the Gram matrix bounds the curvature of a softmax (Boehning 1992): the step never lowers the fit.
+            coefficients[q] += np.linalg.solve(gram / 2 + held, slope - held @ coefficients[q])
+        else:
+            found = np.linalg.solve(gram + held, slope)
+            left = float(sums["square"][q] - 2 * (found * slope).sum() + (found * (gram @ found)).sum())
+            noise[q] = (max(left, 0.0) + float((found * (held @ found)).sum()) + now.shrink) / (mass + now.shrink)
+            coefficients[q] = found
+    return Parameters(
+        now.task, means, covariances, coefficients, noise, now.gaussian, now.predictor, now.shrink, now.ridge
+    )
+
+
+def centres(X: Floats, counts: Floats, k: int, seed: int) -> tuple[Floats, Floats, float]:
+    """(m, d) k-means centres of weighted rows, m <= k, the weight of each, and the summed squares around them."""
+    from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
+
+    distinct = len(np.unique(X, axis=0))
+    with warnings.catch_warnings():
+        # Rows that differ by rounding only may leave centres in one place, where they do no harm.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        found = KMeans(min(k, distinct), n_init=4, random_state=seed % 2**32).fit(X, sample_weight=counts)
+    weight = np.asarray(np.bincount(found.labels_, counts, len(found.cluster_centers_)), np.float64)
+    return np.asarray(found.cluster_centers_, np.float64), weight, float(found.inertia_)
