@@ -17,7 +17,7 @@ import pytest
 
 import kofn
 from kofn.checks import InputError
-from kofn.combination import _blockwise, layer_changes, merge_means, weighted_mean
+from kofn.combination import _blockwise, averaging, layer_changes, merge_means, task_vectors, weighted_mean
 from kofn.combination import _quantiles as quantiles
 from kofn.io.tensor_writer import write_arrays
 from kofn.io.tensors import Checkpoint
@@ -390,3 +390,54 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path: Path) -> None:
 def test_merging_means_leaves_out_what_was_copied() -> None:
     parts = [weighted_mean([{"a": np.ones(2), "b": np.ones(1)}], skip="b", statistic=True).statistic for _ in range(2)]
     assert set(merge_means(*parts)["sum"]) == {"a"}
+
+
+def test_tied_tensors_are_blended_once(tmp_path: Path) -> None:
+    def model(seed: int) -> dict[str, np.ndarray]:
+        embed, other = drawn(2, (5, 4), np.float32, seed)
+        return {"embed": embed, "body": other, "head": embed}
+
+    members = [model(seed) for seed in range(2)]
+    blend = weighted_mean(members, out=tmp_path / "m.safetensors")
+    assert blend.info["tied"] == {"head": "embed"}
+    assert list(blend.result) == ["body", "embed"]
+    torch, safe = pytest.importorskip("torch"), pytest.importorskip("safetensors.torch")
+    held = torch.nn.Module()
+    held.embed = held.head = torch.nn.Parameter(torch.zeros(5, 4))
+    held.body = torch.nn.Parameter(torch.zeros(5, 4))
+    safe.load_model(held, tmp_path / "m.safetensors")
+    np.testing.assert_allclose(held.head.detach().numpy(), (members[0]["embed"] + members[1]["embed"]) / 2, rtol=1e-6)
+    inside = weighted_mean(members).result
+    assert inside["head"] is inside["embed"]
+    members[1]["head"] = members[1]["embed"].copy()
+    assert "tied" not in weighted_mean(members).info  # not tied in every member
+
+
+@pytest.mark.parametrize("shape", [(50,), (40_000,)])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, ml_dtypes.bfloat16], ids=str)
+def test_a_device_adds_up_to_the_same_bits(shape: tuple[int, ...], dtype: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch = pytest.importorskip("torch")
+    base, *members = drawn(4, shape, dtype)
+    cases: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
+        ("weighted_mean", {"weights": [0.5, 0.3, 0.2]}, {}),
+        ("weighted_mean", {}, {}),
+        ("task_arithmetic", {"base": base}, {"scale": 0.7}),
+        ("ties", {"base": base}, {"density": 0.3}),
+        ("dare", {"base": base, "seed": 0}, {"density": 0.3}),
+        ("dare", {"base": base, "seed": 0}, {"density": 0.3, "consensus": "ties"}),
+    ]
+    plain = [kofn.combine(members, method=name, options=options, **given).result for name, given, options in cases]
+    # torch's own CPU stands in for a GPU: the same code, the same rounding.
+    for module in (averaging, task_vectors):
+        monkeypatch.setattr(module, "chosen", lambda _device: torch.device("cpu"))
+    for (name, given, options), want in zip(cases, plain, strict=True):
+        got = kofn.combine(members, method=name, options={**options, "device": "cuda"}, **given).result
+        assert same_bits(got, want), name
+
+
+def test_devices_that_are_not_there_are_refused() -> None:
+    pytest.importorskip("torch")
+    for device in ("cuda:77", "toaster", 3.5):
+        with pytest.raises(InputError, match=r"device=.*: torch sees none here"):
+            weighted_mean([np.ones(2)], device=device)
+    assert weighted_mean([np.ones(2)], device="auto").result.tolist() == [1.0, 1.0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 import os
@@ -20,7 +21,7 @@ from refusals import refused
 from safetensors.numpy import save_file
 
 import kofn
-from kofn.checks import InputError
+from kofn.checks import FailureError, InputError
 from kofn.combination import evolved_mean, greedy_soup, task_arithmetic, weighted_mean
 from kofn.optim import CMAES
 
@@ -328,6 +329,25 @@ def test_records_of_something_else_are_refused_and_kept(tmp_path: Path) -> None:
     refused(lambda: greedy_soup(states(2), score=score, record=3), "record=3: give the path of a file")
 
 
+def test_a_full_disk_keeps_what_was_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record, score, write = tmp_path / "search.jsonl", Near(states(1, 9)[0]), os.write
+    whole = greedy_soup(states(4), score=score).info["evaluations"]
+
+    def full(handle: int, line: bytes) -> int:
+        if score.calls < 10:
+            return write(handle, line)
+        write(handle, line[:5])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(FailureError, match="could not be written: No space left on device; free space"):
+        greedy_soup(states(4), score=score, record=record)
+    monkeypatch.undo()
+    assert [json.loads(line) for line in record.read_text().splitlines()[1:]] == whole[:2]
+    assert greedy_soup(states(4), score=score, record=record).info["evaluations"] == whole
+    refused(lambda: greedy_soup(states(4), score=score, record="/dev/null"), "is no regular file")
+
+
 def test_two_searches_do_not_share_a_record(tmp_path: Path) -> None:
     record, members = tmp_path / "search.jsonl", states(2)
 
@@ -350,7 +370,10 @@ def test_members_that_do_not_match_are_refused_by_name() -> None:
     bad[2]["w"][0, 1] = np.nan
     refused(lambda: greedy_soup(bad, score=lambda _mean: 0.0), "member 2: tensor 'w' at (0, 1) is NaN")
     refused(lambda: greedy_soup([np.ones(2), np.ones(3)], score=len), "members do not match in 1 place")
-    refused(lambda: greedy_soup(states(3), score=Near({}), scores=[1.0, 2.0]), "scores has shape (2,); give one score an item")
+    short = [1.0, 2.0]
+    refused(
+        lambda: greedy_soup(states(3), score=Near({}), scores=short), "scores has shape (2,); give one score an item"
+    )
     refused(lambda: greedy_soup(bad, score=Near(states(1)[0]), skip_nonfinite=True), "is finite in no member")
     healed = evolved_mean(bad, score=Near(states(1)[0]), budget=9, skip_nonfinite=True)
     assert healed.info["nonfinite"] == [0, 0, 1]

@@ -29,6 +29,7 @@ _PRINTED = 40  # tensors listed by a dry run on a terminal
 @click.option("--only", multiple=True, metavar="PATTERN", help="Blend these tensors and copy the others (repeatable).")
 @click.option("--skip", multiple=True, metavar="PATTERN", help="Copy these tensors, which need not match (repeatable).")
 @click.option("--skip-nonfinite", is_flag=True, help="Leave out NaN and infinities instead of refusing them.")
+@click.option("--device", metavar="NAME", help="Add up on a torch device: cuda, or auto for a GPU where there is one.")
 @click.option("--id", "id_column", metavar="COL", help="Column that names the alternatives of a table.")
 @click.option("--columns", metavar="A,B", help="The judges' columns of a table, default every numeric one.")
 @shared_options.shared(output="A .safetensors file or a folder; for a ranking a table.")
@@ -78,7 +79,7 @@ def _default(members: tuple[str, ...], values: dict[str, Any]) -> str:
 
 def _merge(members: tuple[str, ...], values: dict[str, Any], options: dict[str, Any], arguments: dict[str, Any]) -> int:
     entry = dispatch.methods_of("combine").get(values["method"])
-    for name in ("only", "skip", "skip_nonfinite"):
+    for name in ("only", "skip", "skip_nonfinite", "device"):
         if values[name] and entry is not None and name not in entry.options:
             raise InputError(f"--{name.replace('_', '-')} is not taken by {values['method']}; leave it out")
     if values["dry_run"]:
@@ -100,7 +101,7 @@ def _recipe(members: tuple[str, ...], values: dict[str, Any]) -> int:
 
     if len(members) > 1:
         raise InputError(f"one recipe says all; {len(members)} files were given")
-    given = [f"--{name}" for name in ("base", "weights") if values[name] is not None]
+    given = [f"--{name}" for name in ("base", "weights", "device") if values[name] is not None]
     if values["method"] != "auto" or given or values["extra"]:
         raise InputError(f"{(given or ['--method'])[0]} belongs in the recipe: write it into {members[0]}")
     told = read_recipe(members[0])

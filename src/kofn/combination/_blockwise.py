@@ -61,6 +61,7 @@ class Rule:
     stages: int = 0  # sweeps before the blend
     whole: bool = False  # the state belongs to the model and not to a tensor
     double: bool = False  # half-precision members, too, are summed in float64
+    device: Any = None  # a torch device to add up on, for the rules that can
     complex: bool = False  # real and imaginary parts may be blended apart
 
     def scan(self, stage: int, part: Any, block: Block) -> Any:

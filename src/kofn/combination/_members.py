@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import ml_dtypes
@@ -41,6 +41,12 @@ class Held:
         self._flat = array.reshape(-1) if array.flags.c_contiguous else None
         self.dtype, self.shape, self.size = array.dtype, array.shape, array.size
 
+    @property
+    def place(self) -> tuple[Any, ...] | None:
+        """Where the numbers lie in memory, None if there are none."""
+        data = self._array.__array_interface__["data"][0]
+        return (data, self.shape, self._array.strides, self.dtype) if self.size else None
+
     def read(self, start: int = 0, stop: int | None = None, _out: NDArray[Any] | None = None) -> NDArray[Any]:
         stop = self.size if stop is None else stop
         return self._array.flat[start:stop] if self._flat is None else self._flat[start:stop]
@@ -54,7 +60,8 @@ class Pool:
     """The members, opened and checked against each other: mappings name -> tensor (one name, "", for plain arrays).
 
     `base` is opened and checked as a member is. `skipped` names are taken from the base, or from the first member that
-    holds them, and need not match.
+    holds them, and need not match. `tied` names are other names of the same memory in every member: they are blended
+    once and stand in no member here.
     """
 
     members: list[Mapping[str, Tensor]]
@@ -64,6 +71,7 @@ class Pool:
     base: Mapping[str, Tensor] | None = None
     base_label: str = "base"
     skipped: frozenset[str] = frozenset()
+    tied: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def first(self) -> Mapping[str, Tensor]:
@@ -95,17 +103,39 @@ def open_members(
     _refuse_mixture(kinds)
     if not held[0]:
         raise InputError(f"{labels[0]} holds no tensor; nothing to blend")
-    skipped = _skipped(held[0], only, skip)
-    _refuse_mismatch(held, labels, skipped)
-    if len(skipped) == len(held[0]):
-        raise InputError("only and skip leave no tensor to blend; give patterns that match fewer names")
     origin, base_label = None, "base"
     if base is not None:
         (base_label, origin), kind = _open(base, "base")
         if (kind == "arrays") != ("arrays" in kinds):
             raise InputError(f"base is one of {kind}, the members are {kinds[0]}; give all in one form")
+    tied = _tied([*held, *([] if origin is None else [origin])])
+    if tied:
+        held = [{name: tensor for name, tensor in member.items() if name not in tied} for member in held]
+        origin = origin and {name: tensor for name, tensor in origin.items() if name not in tied}
+    skipped = _skipped(held[0], only, skip)
+    _refuse_mismatch(held, labels, skipped)
+    if len(skipped) == len(held[0]):
+        raise InputError("only and skip leave no tensor to blend; give patterns that match fewer names")
+    if origin is not None:
         _refuse_mismatch([held[0], origin], [labels[0], base_label], skipped)
-    return Pool(held, labels, "arrays" not in kinds, "checkpoints" in kinds, origin, base_label, skipped)
+    return Pool(held, labels, "arrays" not in kinds, "checkpoints" in kinds, origin, base_label, skipped, tied)
+
+
+def _tied(members: Sequence[Mapping[str, Tensor]]) -> dict[str, str]:
+    """Names that are another name's memory in every member, as tied embeddings are: name -> the first of its names."""
+    places: list[dict[str, Any]] = []
+    for member in members:
+        if not all(isinstance(tensor, Held) for tensor in member.values()):
+            return {}
+        places.append({name: tensor.place for name, tensor in member.items() if isinstance(tensor, Held)})
+    first: dict[Any, str] = {}
+    tied = {}
+    for name, place in places[0].items():
+        if place is not None and all(place_of.get(name) is not None for place_of in places):
+            whole = tuple(place_of[name] for place_of in places)
+            if first.setdefault(whole, name) != name:
+                tied[name] = first[whole]
+    return tied
 
 
 def _open(member: Any, label: str) -> tuple[tuple[str, Mapping[str, Tensor]], str]:

@@ -131,6 +131,8 @@ def merge(
     paths = [getattr(member, "path", None) for member in pool.members]
     if pool.on_disk:
         said["members"] = [str(path) for path in paths]
+    if pool.tied:
+        said["tied"] = dict(pool.tied)
     twice = _twice(pool)
     if twice:
         said["warnings"] = [*said.get("warnings", []), *twice]
@@ -165,6 +167,7 @@ def blend_in_memory(pool: Pool, sweep: Sweep) -> tuple[Done, Any]:
         flat[name][start : start + len(values)] = values
 
     done = sweep.run(store)
+    held |= {name: held[first] for name, first in pool.tied.items()}
     return done, held if pool.named else held[""]
 
 
@@ -288,7 +291,8 @@ def check_out(out: str | os.PathLike[str], pool: Pool) -> Layout:
         if isinstance(member, Checkpoint) and member.is_at(Path(out)):
             raise InputError(f"out={os.fspath(out)!r} is where {label} lies; name another path")
     if not isinstance(pool.first, Checkpoint):
-        return Layout.of_arrays(pool.first)
+        # Other names of a tensor are told as safetensors' own `save_model` tells them.
+        return Layout.of_arrays(pool.first, metadata=pool.tied)
     layout = pool.first.layout
     if pool.skipped and pool.base is not None:
         layout = layout.retyped({name: pool.source(name) for name in pool.skipped})

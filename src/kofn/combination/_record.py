@@ -6,6 +6,7 @@ import fcntl
 import json
 import math
 import os
+import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -41,6 +42,8 @@ class Record:
         except OSError as error:
             raise InputError(f"{self._says} cannot be written: {error.strerror}; name another file") from None
         try:
+            if not stat.S_ISREG(os.fstat(self._fd).st_mode):
+                raise InputError(f"{self._says} is no regular file; name another")
             self._take(head)
             if fresh:
                 _sync_folder(self.path.absolute().parent)

@@ -52,7 +52,7 @@ def layer_swap(
             input and output (the language), whose bottom and top layers are taken.
         base: what they were fine-tuned from; needed to find the cut.
         bottom: layers taken from the second member at the input, its embeddings included. None, with `top` None: the
-            cut at which the layers taken hold the largest shares of their own expert's squared change.
+            cut at which the layers taken hold the largest shares of their own expert's change (`layer_changes`).
         top: layers taken from the second member at the output, with the final norm and the head.
         transition: layers on each side of each cut, inside the middle, that are the mean of both members.
         out, only, skip, measure, skip_nonfinite, max_memory, n_threads, progress: as `weighted_mean` has them.
@@ -114,12 +114,15 @@ def layers_of(names: Sequence[str]) -> tuple[dict[str, int], int]:
 
 
 def layer_changes(members: Sequence[Any], base: Any) -> NDArray[np.float64]:
-    """(m, layers) share of each member's squared change that lies in each layer: where a fine-tune did its work.
+    """(m, layers) where a fine-tune did its work: the mean absolute change of each layer's entries, as shares.
+
+    Each row sums to one. Means, since of sums the widest layers would decide; absolute, since of squares the few
+    entries that changed most would.
 
     >>> import numpy as np
-    >>> base = {"layers.0.w": np.zeros(2), "layers.1.w": np.zeros(2)}
-    >>> layer_changes([{"layers.0.w": np.ones(2), "layers.1.w": np.full(2, 3.0)}], base).tolist()
-    [[0.1, 0.9]]
+    >>> base = {"layers.0.w": np.zeros(4), "layers.1.w": np.zeros(2)}
+    >>> layer_changes([{"layers.0.w": np.ones(4), "layers.1.w": np.full(2, 3.0)}], base).tolist()
+    [[0.25, 0.75]]
     """
     pool = open_members(members, base)
     return _changes(pool, *layers_of(list(pool.first)))
@@ -175,18 +178,20 @@ def measures_by_layer(measures: Mapping[str, Mapping[str, Any]]) -> list[dict[st
 
 def _changes(pool: Pool, numbers: dict[str, int], depth: int) -> NDArray[np.float64]:
     assert pool.base is not None
-    squares = np.zeros((len(pool.members), depth))
+    sums, sizes = np.zeros((len(pool.members), depth)), np.zeros(depth)
     for name, number in numbers.items():
         if not 0 <= number < depth or pool.first[name].dtype.kind in "iub":
             continue
         held = pool.base[name]
+        sizes[number] += held.size
         for start in range(0, held.size, _CHUNK):
             stop = min(start + _CHUNK, held.size)
             origin = held.read(start, stop).astype(np.float64)
             for place, member in enumerate(pool.members):
-                squares[place, number] += float(np.square(member[name].read(start, stop) - origin).sum())
-    total = squares.sum(axis=1, keepdims=True)
-    return np.divide(squares, total, out=np.full_like(squares, 1 / depth), where=total > 0)
+                sums[place, number] += float(np.abs(member[name].read(start, stop) - origin).sum())
+    means = sums / np.maximum(sizes, 1)
+    total = means.sum(axis=1, keepdims=True)
+    return np.divide(means, total, out=np.full_like(means, 1 / depth), where=total > 0)
 
 
 def _cut(pool: Pool, numbers: dict[str, int], depth: int) -> tuple[int, int]:

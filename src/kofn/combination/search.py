@@ -81,6 +81,7 @@ def greedy_soup(
         InputError: members that do not match, a score that is no number, a record of another search; with
             `skip_nonfinite`, a member alone that is not finite somewhere (leave it out or repair it).
 
+    Cost: the calls of `score`; beside each, O(k d) to blend k members, and one blend in memory (none for checkpoints).
     At least one blend is rated whatever the limits. A score measured on the rows that chose the members flatters them;
     judge the blend on others.
 
@@ -180,14 +181,15 @@ def evolved_mean(
 
     Returns:
         Blend: of form "simplex" or "affine", what `weighted_mean` gives with `weights`; with a base of form "none",
-        what `task_arithmetic` gives with `weights` and normalize=False. `value` is its score; `info` has the "evaluations"
-        ({"weights", "score"}, in order), the finished "generations" and how many ratings came from the record
-        ("resumed"). The status is "stopped" if time or Ctrl-C ended it.
+        what `task_arithmetic` gives with `weights` and normalize=False. `value` is its score; `info` has the
+        "evaluations" ({"weights", "score"}, in order), the finished "generations" and how many ratings came from the
+        record ("resumed"). The status is "stopped" if time or Ctrl-C ended it.
 
     Raises:
         InputError: members that do not match, a score that is no number, a record of another search.
 
-    The best of many ratings is a flattered one: judge the blend on rows that no rating saw.
+    Cost: `budget` calls of `score`; beside each, O(m d) to blend, and one blend in memory (none for checkpoints). The
+    best of many ratings is a flattered one: judge the blend on rows that no rating saw.
 
     >>> import numpy as np
     >>> corners = [np.array([1.0, 0.0, 0.0]), np.array([0.0, 1.0, 0.0]), np.array([0.0, 0.0, 1.0])]

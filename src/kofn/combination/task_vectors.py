@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 
 from kofn import checks
 from kofn.checks import InputError
+from kofn.combination import _device
 from kofn.combination import _quantiles as quantiles
 from kofn.combination._blockwise import Block, Rule
+from kofn.combination._device import chosen, weighted_sum
 from kofn.combination._members import Pool
 from kofn.combination._merge import Files, merge, relative_weights
 from kofn.combination.averaging import Mean
@@ -43,6 +45,7 @@ def task_arithmetic(
     skip: Any = None,
     measure: bool = False,
     skip_nonfinite: bool = False,
+    device: str | None = None,
     max_memory: int | None = None,
     n_threads: int | None = None,
     progress: bool | None = None,
@@ -55,8 +58,8 @@ def task_arithmetic(
         weights: (m,), uniform by default, may be negative (a task is then forgotten).
         normalize: False takes the weights as they are: [1, 1] adds both task vectors in full.
         scale: factor of the sum.
-        out, only, skip, measure, skip_nonfinite, max_memory, n_threads, progress: as `weighted_mean` has them; what
-            `only` and `skip` leave out is copied from the base.
+        out, only, skip, measure, skip_nonfinite, device, max_memory, n_threads, progress: as `weighted_mean` has
+            them; what `only` and `skip` leave out is copied from the base.
 
     Returns:
         Blend; `weights` are the factors of the task vectors (scale included); where
@@ -79,6 +82,7 @@ def task_arithmetic(
     pool = files.open(members, base)
     used = _factors(weights, pool, normalize, scale)
     rule, form = sum_of_task_vectors(used)
+    rule.device = chosen(device)
     return merge(pool, rule, files, weights=used, form=form, objective=form != "none")
 
 
@@ -104,10 +108,8 @@ class TaskArithmetic(Rule):
     rest: float
 
     def blend(self, block: Block, total: NDArray[Any], spare: NDArray[Any]) -> bool:
-        np.multiply(_base(block), self.rest, out=total)
-        for row, weight in zip(block.rows, self.weights.tolist(), strict=True):
-            np.multiply(row, weight, out=spare)
-            np.add(total, spare, out=total)
+        factors = [self.rest, *self.weights.tolist()]
+        weighted_sum([_base(block), *block.rows], factors, total, spare, self.device)
         return False
 
 
@@ -130,6 +132,7 @@ def ties(
     skip: Any = None,
     measure: bool = False,
     skip_nonfinite: bool = False,
+    device: str | None = None,
     max_memory: int | None = None,
     n_threads: int | None = None,
     progress: bool | None = None,
@@ -143,7 +146,8 @@ def ties(
         density: share of each task vector's entries that is kept, the largest in magnitude; 1 trims nothing.
         scale: factor of the merged task vector.
         scope: "tensor" trims each tensor to the density, "model" the whole task vector (as the paper does).
-        out, only, skip, measure, skip_nonfinite, max_memory, n_threads, progress: as `task_arithmetic` has them.
+        out, only, skip, measure, skip_nonfinite, device, max_memory, n_threads, progress: as `task_arithmetic` has
+            them.
 
     Returns:
         Blend of form "none".
@@ -166,6 +170,7 @@ def ties(
     files = Files(out, only, skip, measure, skip_nonfinite, max_memory, n_threads, progress)
     pool = files.open(members, base)
     rule = ties_rule(pool, weights, density, scale, scope)
+    rule.device = chosen(device)
     return merge(pool, rule, files, weights=rule.weights, form="none")
 
 
@@ -213,14 +218,23 @@ class Ties(Rule):
             if self.stages:
                 size = np.abs(delta.astype(np.float32, copy=False))
                 np.multiply(delta, size >= block.state[place], out=delta)
-        elect(deltas, self.weights, total, spare)
+        elect(deltas, self.weights, total, spare, self.device)
         np.multiply(total, self.scale, out=total)
         np.add(total, base, out=total)
         return not self.stages and self.scale == 1
 
 
-def elect(deltas: NDArray[Any], weights: NDArray[np.float64], total: NDArray[Any], heard: NDArray[Any]) -> None:
+def elect(
+    deltas: NDArray[Any],
+    weights: NDArray[np.float64],
+    total: NDArray[Any],
+    heard: NDArray[Any],
+    device: Any = None,
+) -> None:
     """Writes to `total` the weighted mean of the entries that have the sign of the weighted sum; `heard` is scratch."""
+    if device is not None:
+        _device.elect(deltas, weights, total, device)
+        return
     used = weights.astype(deltas.dtype)
     sign = np.empty_like(total)
     if deltas.shape[1] >= _COMPILED:
@@ -259,6 +273,7 @@ def dare(
     skip: Any = None,
     measure: bool = False,
     skip_nonfinite: bool = False,
+    device: str | None = None,
     max_memory: int | None = None,
     n_threads: int | None = None,
     progress: bool | None = None,
@@ -274,7 +289,8 @@ def dare(
         normalize: False takes the weights as they are.
         scale: factor of the merged task vector.
         consensus: "sum" adds the task vectors, "ties" takes the mean of those that agree with the elected sign.
-        out, only, skip, measure, skip_nonfinite, max_memory, n_threads, progress: as `task_arithmetic` has them.
+        out, only, skip, measure, skip_nonfinite, device, max_memory, n_threads, progress: as `task_arithmetic` has
+            them.
         seed: decides which entries are dropped, whatever the blocks and the threads.
 
     Returns:
@@ -297,6 +313,7 @@ def dare(
     files = Files(out, only, skip, measure, skip_nonfinite, max_memory, n_threads, progress)
     pool = files.open(members, base)
     rule = dare_rule(pool, weights, density, normalize, scale, consensus, seed)
+    rule.device = chosen(device)
     return merge(pool, rule, files, weights=rule.weights, form="none")
 
 
@@ -337,12 +354,9 @@ class Dare(Rule):
                 delta *= 1 / self.density
                 np.multiply(delta, stream.random_raw(len(delta)) < limit, out=delta)
         if self.by_sign:
-            elect(deltas, self.weights, total, spare)
+            elect(deltas, self.weights, total, spare, self.device)
         else:
-            total.fill(0)
-            for delta, weight in zip(deltas, self.weights.tolist(), strict=True):
-                np.multiply(delta, weight, out=spare)
-                np.add(total, spare, out=total)
+            weighted_sum(list(deltas), self.weights.tolist(), total, spare, self.device)
         np.multiply(total, self.scale, out=total)
         np.add(total, base, out=total)
         return self.density == 1 and self.scale == 1 and (self.by_sign or _sums_to_one(self.weights))

@@ -196,7 +196,12 @@ class Layout:
         return sum(tensor.nbytes for shard in self.shards for tensor in shard.tensors)
 
     @classmethod
-    def of_arrays(cls, arrays: Mapping[str, Any], file_name: str = "model.safetensors") -> Layout:
+    def of_arrays(
+        cls,
+        arrays: Mapping[str, Any],
+        file_name: str = "model.safetensors",
+        metadata: Mapping[str, str] | None = None,
+    ) -> Layout:
         """One file for tensors in memory, in the order the reference implementation writes them."""
         specs = []
         for name, array in arrays.items():
@@ -210,7 +215,7 @@ class Layout:
                 )
             specs.append(TensorSpec(name, dtype, tuple(array.shape)))
         specs.sort(key=lambda spec: (-_ALIGNMENT[CODES[spec.dtype]], spec.name))
-        return cls((Shard(file_name, tuple(specs), {"format": "pt"}),))
+        return cls((Shard(file_name, tuple(specs), {"format": "pt", **(metadata or {})}),))
 
     def retyped(self, tensors: Mapping[str, Any]) -> Layout:
         """The same files with some tensors of other shapes and dtypes."""
