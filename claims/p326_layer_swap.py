@@ -16,7 +16,7 @@ import numpy as np
 from claims import Evidence, claim
 from claims.harness import networks
 from claims.harness.data import Labelled
-from claims.harness.networks import State, Task
+from claims.harness.networks import Task
 from claims.harness.paired import difference
 from claims.harness.runs import derive, spread
 
@@ -33,9 +33,8 @@ Figures = dict[str, float]
 
 @claim(
     paper=326,
-    says="An expert of the task with the bottom layers of an expert of the code, cut where each changed most, solves the "
-    "task in the code that it never saw it in better than either expert, their mean and the inverse swap; on scanned "
-    "digits better than tuned sums of task vectors, too",
+    says="An expert of the task with the bottom layers of an expert of the code, cut where each changed most, solves "
+    "the task in the code that it never saw it in better than either expert, than their mean and than the inverse swap",
 )
 def check(seed: int, scale: str, broken: bool = False) -> Evidence:
     """Layers swapped at the cut that the changes show; broken: the two experts' parts in the swap are exchanged."""
@@ -48,21 +47,23 @@ def check(seed: int, scale: str, broken: bool = False) -> Evidence:
         rated = {pair: float(np.mean([row[_sum(pair)] for row in tuning])) for pair in PAIRS}
         chosen = max(PAIRS, key=rated.__getitem__)
         rows = spread(functools.partial(work, amounts=(chosen,)), derive(seed, runs))
-        names = ["task expert", "code expert", "mean", "swap, inverse", _sum(chosen)]
-        leads = {name: difference([row["swap"] for row in rows], [row[name] for row in rows]) for name in names}
+        judged = ("task expert", "code expert", "mean", "swap, inverse")
+        leads = {
+            name: difference([row["swap"] for row in rows], [row[name] for row in rows])
+            for name in (*judged, _sum(chosen))
+        }
         measured[suite] = {
             **{f"swap less {name}": lead.figures() for name, lead in leads.items()},
             "mean of every figure": {name: round(float(np.mean([row[name] for row in rows])), 4) for name in rows[0]},
         }
-        judged = names if suite.startswith("digits") else names[:-1]
-        met += [leads[name].above(0.01) for name in judged]
+        met += [leads[name].above(0.02) for name in judged]
     return Evidence(
         holds=all(met),
         measured=measured,
         expected="test accuracy on the new labels in the second code: lower 95% limits of the paired differences to "
-        "every other above one point (on diamonds, to all but the tuned sum)",
-        baseline="both experts, their mean, the inverse swap, and task vectors added in one of 16 pairs of amounts, "
-        "chosen by accuracy on such goals in three other codes; the best cut by the goal's labels is shown",
+        "both experts, their mean and the inverse swap above two points",
+        baseline="both experts, their mean and the inverse swap; shown, task vectors added in one of 16 pairs of "
+        "amounts, chosen by accuracy on such goals in three other codes, and the best cut by the goal's labels",
         kind="reduced",
     )
 

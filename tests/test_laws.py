@@ -141,6 +141,8 @@ def _copies() -> np.ndarray:
     return np.repeat(1e3 * _rounded(9, 3).astype(np.float64), 60, axis=0) + 1 / 3
 
 
+# Two members of a model that is large enough for threads.
+WIDE = [_rounded(1 << 21, 2), _rounded(1 << 21, 2) * 3]
 # Pools on which the compiled paths run, by method; with the options where there are any.
 LARGE: dict[str, tuple[dict, dict]] = {
     "lazy_greedy": ({"X": _rounded(2500, 6), "k": 12}, {}),
@@ -185,7 +187,15 @@ LARGE: dict[str, tuple[dict, dict]] = {
     "capped_routing": ({"scores": _rounded(2100, 10), "capacity": 190, "per_item": 1}, {"overflow": "reroute"}),
     "capped_routing, two": ({"scores": _rounded(2100, 10), "capacity": 300, "per_item": 2}, {"overflow": "reroute"}),
     "capped_routing, drop": ({"scores": _rounded(2100, 10), "capacity": 150, "per_item": 2}, {"overflow": "drop"}),
-    "weighted_mean": ({"members": [_rounded(1 << 21, 2), _rounded(1 << 21, 2) * 3], "weights": [0.3, 0.7]}, {}),
+    "weighted_mean": ({"members": WIDE, "weights": [0.3, 0.7]}, {}),
+    "task_arithmetic": ({"members": WIDE, "base": WIDE[0] / 2}, {"scale": 0.7}),
+    "ties": ({"members": WIDE, "base": WIDE[0] / 2}, {"density": 0.3}),
+    "dare": ({"members": WIDE, "base": WIDE[0] / 2, "seed": 0}, {"density": 0.3}),
+    "pcb_merging": ({"members": WIDE, "base": WIDE[0] / 2}, {}),
+    "fisher_merging": ({"members": WIDE}, {"fisher": [WIDE[0] ** 2, WIDE[1] ** 2], "balance": True}),
+    "slerp": ({"members": WIDE}, {}),
+    "variance_corrected_mean": ({"members": WIDE}, {}),
+    "layer_swap": ({"members": [{"layers.0.w": row, "layers.1.w": row[:9]} for row in WIDE]}, {"bottom": 1, "top": 0}),
 }
 
 

@@ -265,6 +265,12 @@ def test_layers_are_swapped_where_the_experts_changed() -> None:
     mixed = kofn.combine([task, other], method="layer_swap", options={"bottom": 2, "top": 3, "transition": 1})
     assert mixed.weights["layers.2.w"].tolist() == mixed.weights["layers.4.w"].tolist() == [0.5, 0.5]
     assert mixed.weights["layers.3.w"].tolist() == [1.0, 0.0]
+    bottom = kofn.combine([task, other], method="layer_swap", options={"bottom": 2, "top": 0}).result
+    assert same_bits(bottom["embed.weight"], other["embed.weight"])
+    assert same_bits(bottom["head.weight"], task["head.weight"])
+    top = kofn.combine([task, other], method="layer_swap", options={"bottom": 0, "top": 1}).result
+    assert same_bits(top["embed.weight"], task["embed.weight"])
+    assert same_bits(top["head.weight"], other["head.weight"])
     shares = layer_changes([task, other], base)
     np.testing.assert_allclose(shares.sum(axis=1), 1)
     for options, says in (

@@ -14,6 +14,7 @@ import torch
 from refusals import refused, untested
 from torch.nn import functional
 
+from claims.harness import networks
 from kofn import nn
 from kofn.combination import fisher_merging, weighted_mean
 from kofn.combination._members import open_members
@@ -308,6 +309,18 @@ def test_a_model_that_owns_a_column_gets_it() -> None:
     assert (table[1, 3:] > 0.85).all()
     assert np.abs(table[1, :3]).max() < 0.4
     assert blend.info["trace"][-1].sum() < 0.05 * blend.info["trace"][0].sum()
+
+
+def test_networks_of_the_claims_are_the_same_in_torch() -> None:
+    task = networks.task("digits")
+    state = networks.fresh(task, (6, 5), 0)
+    X, y = task.test.X[:9], task.test.y[:9]
+    model = networks.module(state)
+    assert list(model.state_dict()) == list(state)
+    assert np.allclose(model(torch.from_numpy(X)).detach().numpy(), networks.logits(state, X), atol=1e-5)
+    found = nn.diagonal_fisher(model, [(torch.from_numpy(X), torch.from_numpy(y))], labels="given")
+    for name, slopes in networks.row_gradients(state, X, y).items():
+        assert np.allclose(found[name], np.square(slopes).mean(axis=0), rtol=1e-3, atol=1e-8)
 
 
 def test_embeddings_ties_and_half_precision() -> None:

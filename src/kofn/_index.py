@@ -13,6 +13,7 @@ AUTO = {'select': (('top_k', 'scores alone: the highest scores, exact'),
             ('laplacian_shot', 'vectors and a few labels')),
  'allocate': (('multiple_choice_knapsack', 'curves: exact'),),
  'combine': (('borda', 'rankings: averaged Borda points, missing scores allowed'),
+             ('greedy_soup', 'members with a score: averages those that help'),
              ('weighted_mean', 'members: exact weighted mean'),
              ('task_arithmetic', 'members and a base: the base plus the mean of the task vectors'))}
 

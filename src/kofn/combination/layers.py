@@ -53,7 +53,8 @@ def layer_swap(
         base: what they were fine-tuned from; needed to find the cut.
         bottom: layers taken from the second member at the input, its embeddings included. None, with `top` None: the
             cut at which the layers taken hold the largest shares of their own expert's change (`layer_changes`).
-        top: layers taken from the second member at the output, with the final norm and the head.
+        top: layers taken from the second member at the output, with the final norm and the head. With 0 at an end what
+            lies beyond it (embeddings, or norm and head) is the first member's.
         transition: layers on each side of each cut, inside the middle, that are the mean of both members.
         out, only, skip, measure, skip_nonfinite, max_memory, n_threads, progress: as `weighted_mean` has them.
 
@@ -89,7 +90,8 @@ def layer_swap(
     zone = checks.count(transition, "transition", least=0)
     weights, rules = {}, {}
     for name, number in numbers.items():
-        inner = bottom <= number < depth - top
+        # Where nothing is taken at an end, what lies beyond it stays too.
+        inner = (number >= bottom or not bottom) and (number < depth - top or not top)
         mixed = inner and ((bottom and number < bottom + zone) or (top and number >= depth - top - zone))
         share = np.array([0.5, 0.5] if mixed else [1.0, 0.0] if inner else [0.0, 1.0])
         weights[name], rules[name] = share, Mean(share, "simplex")
