@@ -93,9 +93,9 @@ def _one(seed: int, *, suite: str, broken: bool, amounts: tuple[tuple[float, flo
     def accuracy(state: Any, part: Labelled = goal.test) -> float:
         return networks.accuracy(state, part.X, part.y)
 
+    cut = layer_swap([task, code], base=base).info
+    bottom, top = cut["bottom"], cut["top"]
     pair = [code, task] if broken else [task, code]
-    swap = layer_swap(pair, base=base)
-    bottom, top = swap.info["bottom"], swap.info["top"]
     depth = len(HIDDEN) + 1
     cuts = [(low, high) for low in range(depth) for high in range(depth - low) if low + high]
     swaps = {cut: dict(layer_swap([task, code], bottom=cut[0], top=cut[1]).result) for cut in cuts}
@@ -106,7 +106,7 @@ def _one(seed: int, *, suite: str, broken: bool, amounts: tuple[tuple[float, flo
     }
     shares = layer_changes([task, code], base)
     return {
-        "swap": accuracy(swap.result),
+        "swap": accuracy(layer_swap(pair, bottom=bottom, top=top).result),
         "swap, inverse": accuracy(layer_swap(pair[::-1], bottom=bottom, top=top).result),
         "task expert": accuracy(task),
         "code expert": accuracy(code),
