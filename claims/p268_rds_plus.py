@@ -37,8 +37,8 @@ Figures = dict[str, Any]
     paper=268,
     says="Turns over tasks by cosine to a few examples find over 10 points more text of the tasks than random draws "
     "and low perplexity do; where tasks are easily told apart a classifier learns more from it, they cover the least "
-    "task better than picking by the highest score, and weighting later states more finds more text of the tasks than a "
-    "plain mean where a text comes to its topic late",
+    "task better than picking by the highest score, and weighting later states more finds more text of the tasks than "
+    "a plain mean where a text comes to its topic late",
 )
 def check(seed: int, scale: str, broken: bool = False) -> Evidence:
     """RDS+ against other poolings and pickings; broken: the examples are of other tasks than the target."""
