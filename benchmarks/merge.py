@@ -114,6 +114,7 @@ def _floor(paths: list[str], out: Path) -> None:
                 total += other.get_tensor(name).float()
             tensors[name] = (total / len(paths)).to(torch.bfloat16)
         save_file(tensors, out / file, metadata={"format": "pt"})
+    shutil.copyfile(Path(paths[0]) / "model.safetensors.index.json", out / "model.safetensors.index.json")
 
 
 def _anonymous() -> int:

@@ -447,3 +447,19 @@ def test_devices_that_are_not_there_are_refused() -> None:
         with pytest.raises(InputError, match=r"device=.*: torch sees none here"):
             weighted_mean([np.ones(2)], device=device)
     assert weighted_mean([np.ones(2)], device="auto").result.tolist() == [1.0, 1.0]
+
+
+def test_factors_of_adapters_are_not_blended_apart() -> None:
+    adapter = {"w.lora_A.weight": np.ones((1, 3)), "w.lora_B.weight": np.ones((3, 1))}
+    with pytest.raises(InputError, match="does not blend their product; use stack_adapters"):
+        weighted_mean([adapter, adapter])
+    with pytest.raises(InputError, match="use stack_adapters"):
+        kofn.combine([adapter, adapter], method="slerp")
+
+
+def test_a_base_of_another_architecture_is_refused(tmp_path: Path) -> None:
+    paths = folders(tmp_path, size=10)
+    (Path(paths[2]) / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
+    with pytest.raises(InputError, match=r"config.json: model_type is 'gpt2' in base"):
+        kofn.combine(paths[:2], base=paths[2], method="ties", options={"out": tmp_path / "out"})
+    assert not (tmp_path / "out").exists()

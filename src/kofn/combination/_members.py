@@ -114,6 +114,12 @@ def open_members(
         origin = origin and {name: tensor for name, tensor in origin.items() if name not in tied}
     skipped = _skipped(held[0], only, skip)
     _refuse_mismatch(held, labels, skipped)
+    factors = [name for name in held[0] if ".lora_A" in f".{name}" and name not in skipped]
+    if factors and len(held) > 1:
+        raise InputError(
+            f"members are LoRA adapters ({factors[0]!r}): blending the factors A and B apart does not blend their "
+            "product; use stack_adapters, or reduce_adapters for a rank of your own"
+        )
     if len(skipped) == len(held[0]):
         raise InputError("only and skip leave no tensor to blend; give patterns that match fewer names")
     if origin is not None:

@@ -176,7 +176,10 @@ def _write(
 ) -> tuple[Done, LazyArrays]:
     assert files.out is not None
     layout = check_out(files.out, pool)
-    extras, warnings = companions(pool.labels, [getattr(member, "path", None) for member in pool.members])
+    labels, sources = pool.labels, pool.members
+    if pool.base is not None:  # compared with the others; what is copied comes from a member, if any has it
+        labels, sources = [*labels, pool.base_label], [*sources, pool.base]
+    extras, warnings = companions(labels, [getattr(source, "path", None) for source in sources])
     if warnings and not str(files.out).endswith(".safetensors"):
         said["warnings"] = warnings
     with CheckpointWriter(files.out, layout, job=job_digest(pool, rules, files), extras=extras) as writer:
