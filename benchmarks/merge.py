@@ -95,8 +95,7 @@ def work(who: str, folder: str) -> dict[str, Any]:
         options = {"density": 0.5} if who == CONSENSUS else {}
         combine(paths, method=who, options={**options, "out": os.path.join(folder, who)}, **given)
     used = resource.getrusage(resource.RUSAGE_SELF)
-    anonymous = _anonymous()
-    return {"cpu_seconds": used.ru_utime + used.ru_stime, "seconds": time.perf_counter() - began, "anon": anonymous}
+    return {"cpu_seconds": used.ru_utime + used.ru_stime, "seconds": time.perf_counter() - began}
 
 
 def _floor(paths: list[str], out: Path) -> None:
@@ -117,15 +116,6 @@ def _floor(paths: list[str], out: Path) -> None:
     shutil.copyfile(Path(paths[0]) / "model.safetensors.index.json", out / "model.safetensors.index.json")
 
 
-def _anonymous() -> int:
-    """Bytes that are not pages of a file, at the end of the run (the blocks are still held)."""
-    try:
-        status = Path("/proc/self/status").read_text()
-    except OSError:
-        return 0
-    return 1024 * int(next(line.split()[1] for line in status.splitlines() if line.startswith("RssAnon")))
-
-
 def _mergekit(command: str, method: str, folder: Path) -> dict[str, Any]:
     """mergekit's own run of the same blend."""
     base = folder / "base"
@@ -141,7 +131,7 @@ def _mergekit(command: str, method: str, folder: Path) -> dict[str, Any]:
     if not list(out.glob("*.safetensors")):  # it ends with a traceback where there is no tokenizer, its blend written
         return {"error": "mergekit wrote nothing"}
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return {"cpu_seconds": cpu, "seconds": time.perf_counter() - began, "peak_bytes": 1024 * after.ru_maxrss}
+    return {"cpu_seconds": cpu, "seconds": time.perf_counter() - began}
 
 
 def _apart(one: Path, other: Path) -> dict[str, int]:
@@ -188,9 +178,9 @@ def run(*, quick: bool, rounds: int) -> dict[str, Any]:
         floor = out["rows"]["floor"]["cpu_seconds"]
         print("who              cpu s  seconds  x floor  peak MB")
         for who, row in out["rows"].items():
+            held = f"{row['peak_bytes'] / 1e6:>8.0f}" if "peak_bytes" in row else ""
             print(
-                f"{who:<16} {row['cpu_seconds']:>5.1f} {row['seconds']:>8.1f} {row['cpu_seconds'] / floor:>8.2f} "
-                f"{row['peak_bytes'] / 1e6:>8.0f}"
+                f"{who:<16} {row['cpu_seconds']:>5.1f} {row['seconds']:>8.1f} {row['cpu_seconds'] / floor:>8.2f} {held}"
             )
         out["floor_apart"] = _apart(folder / LINEAR, folder / "floor")
         print(

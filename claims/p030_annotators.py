@@ -79,8 +79,8 @@ class Run(NamedTuple):
 @claim(
     paper=30,
     says="Choosing scan and annotator together, by the worth of the pair's label for its price, reaches 90% of the "
-    "full accuracy for less money than uncertainty sampling with random annotators (1.05 times dearer), with always the "
-    "cheapest (1.25 times), and for less than with always the one who seems best",
+    "full accuracy for less money than uncertainty sampling with random annotators (1.05 times dearer), with always "
+    "the cheapest (1.25 times), and for less than with always the one who seems best",
 )
 def check(seed: int, scale: str, broken: bool = False) -> Evidence:
     """Pairs against the same scans given to others; broken: all annotators are held to be equally good."""
