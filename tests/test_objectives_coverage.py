@@ -311,6 +311,7 @@ def test_table_and_rows_agree(compiled, monkeypatch):
 
 
 def test_apricot_picks_the_same_where_it_means_the_same():
+    pytest.importorskip("apricot")
     from apricot import FeatureBasedSelection, GraphCutSelection, MaxCoverageSelection, SaturatedCoverageSelection
 
     rng = np.random.default_rng(0)
@@ -341,6 +342,7 @@ def test_apricot_picks_the_same_where_it_means_the_same():
 
 @pytest.mark.parametrize("seed", range(2))
 def test_submodlib_values_are_the_same_where_it_means_the_same(seed):
+    pytest.importorskip("submodlib")
     from submodlib.functions.featureBased import FeatureBased as Mode
     from submodlib.functions.featureBased import FeatureBasedFunction
     from submodlib.functions.graphCut import GraphCutFunction

@@ -91,11 +91,17 @@ class Pool:
 
 
 def open_members(
-    members: Sequence[Any], base: Any = None, only: Sequence[str] | None = None, skip: Sequence[str] | None = None
+    members: Sequence[Any],
+    base: Any = None,
+    only: Sequence[str] | None = None,
+    skip: Sequence[str] | None = None,
+    *,
+    once: bool = False,
 ) -> Pool:
     """Opens what is to be blended and refuses what does not match, all differences at once.
 
-    `only` and `skip` are patterns (`fnmatch`) of tensor names: what they leave out is copied, and may differ.
+    `only` and `skip` are patterns (`fnmatch`) of tensor names: what they leave out is copied, and may differ. `once`
+    leaves out all but the first name of what is tied; who asks for it puts the others back.
     """
     opened, kinds = zip(*(_open(member, f"member {place}") for place, member in enumerate(members)), strict=True)
     labels = [label for label, _ in opened]
@@ -103,12 +109,10 @@ def open_members(
     _refuse_mixture(kinds)
     if not held[0]:
         raise InputError(f"{labels[0]} holds no tensor; nothing to blend")
-    origin, base_label = None, "base"
+    origin, base_label, kind = None, "base", kinds[0]
     if base is not None:
         (base_label, origin), kind = _open(base, "base")
-        if (kind == "arrays") != ("arrays" in kinds):
-            raise InputError(f"base is one of {kind}, the members are {kinds[0]}; give all in one form")
-    tied = _tied([*held, *([] if origin is None else [origin])])
+    tied = _tied([*held, *([] if origin is None else [origin])]) if once else {}
     if tied:
         held = [{name: tensor for name, tensor in member.items() if name not in tied} for member in held]
         origin = origin and {name: tensor for name, tensor in origin.items() if name not in tied}
@@ -123,6 +127,8 @@ def open_members(
     if len(skipped) == len(held[0]):
         raise InputError("only and skip leave no tensor to blend; give patterns that match fewer names")
     if origin is not None:
+        if (kind == "arrays") != ("arrays" in kinds):
+            raise InputError(f"base is one of {kind}, the members are {kinds[0]}; give all in one form")
         _refuse_mismatch([held[0], origin], [labels[0], base_label], skipped)
     return Pool(held, labels, "arrays" not in kinds, "checkpoints" in kinds, origin, base_label, skipped, tied)
 

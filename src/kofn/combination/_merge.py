@@ -46,7 +46,7 @@ class Files:
 
     def open(self, members: Any, base: Any = None) -> Pool:
         """The members and the base, checked against each other."""
-        return open_members(members, base, patterns(self.only, "only"), patterns(self.skip, "skip"))
+        return open_members(members, base, patterns(self.only, "only"), patterns(self.skip, "skip"), once=True)
 
 
 def patterns(value: Any, name: str) -> list[str] | None:
