@@ -6,7 +6,7 @@ import dataclasses
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,114 +14,14 @@ import ml_dtypes
 import numpy as np
 import pytest
 import safetensors.numpy
-from refusals import refused as refused_once
+from lora import SHAPES, P, kind, mixed, norm, refused, save, scaling, settings, total, updates
 
 import kofn
 from kofn.checks import FailureError, InputError
-from kofn.combination import fold_adapter, lora_pairs, reduce_adapters, stack_adapters
-from kofn.federated import StackedAdapters
+from kofn.combination import lora_pairs, reduce_adapters, stack_adapters
 from kofn.io.adapters import CONFIG, WEIGHTS, Adapter, is_adapter, patterns
 from kofn.laws import LAWS, Case, LawBroken
 from kofn.plans import Plan
-
-
-def refused(call: Callable[[], Any], *says: str) -> None:
-    for one in says:
-        refused_once(call, one)
-
-
-SHAPES = {"layers.0.q_proj": (7, 5), "layers.1.q_proj": (7, 5), "layers.1.v_proj": (4, 6)}
-P = "base_model.model."
-
-
-def factors(ranks: Mapping[str, int], seed: int, dtype: Any = np.float64) -> dict[str, np.ndarray]:
-    rng = np.random.default_rng(seed)
-    out = {}
-    for name, r in ranks.items():
-        tall, wide = SHAPES.get(name, (6, 6))
-        out[f"{P}{name}.lora_A.weight"] = rng.normal(size=(r, wide)).astype(dtype)
-        out[f"{P}{name}.lora_B.weight"] = rng.normal(size=(tall, r)).astype(dtype)
-    return out
-
-
-def settings(**changes: Any) -> dict[str, Any]:
-    return {
-        "peft_type": "LORA",
-        "base_model_name_or_path": "org/base",
-        "r": 2,
-        "lora_alpha": 2,
-        "target_modules": ["q_proj", "v_proj"],
-        "bias": "none",
-        "use_rslora": False,
-        "use_dora": False,
-        "fan_in_fan_out": False,
-        "rank_pattern": {},
-        "alpha_pattern": {},
-        "modules_to_save": None,
-        "init_lora_weights": True,
-        **changes,
-    }
-
-
-def save(folder: Path, tensors: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> Path:
-    """As PEFT does, by the reference implementation of the format."""
-    folder.mkdir(parents=True)
-    safetensors.numpy.save_file(dict(tensors), folder / WEIGHTS, metadata={"format": "pt"})
-    (folder / CONFIG).write_text(json.dumps(dict(config), indent=2, sort_keys=True))
-    return folder
-
-
-def scaling(config: Mapping[str, Any], module: str, r: int) -> float:
-    """PEFT's: the first key of the pattern that matches the module's name or its end."""
-    alpha = config["lora_alpha"]
-    for key, value in config["alpha_pattern"].items():
-        if re.match(rf"(.*\.)?({key})$", module):
-            alpha = value
-            break
-    return alpha / math.sqrt(r) if config["use_rslora"] else alpha / r
-
-
-def updates(tensors: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """module -> update, multiplied out."""
-    out = {}
-    for name in tensors:
-        if name.endswith(".lora_A.weight"):
-            module = name.removesuffix(".lora_A.weight").removeprefix(P)
-            A = np.asarray(tensors[name], np.float64)
-            B = np.asarray(tensors[name.replace("lora_A", "lora_B")], np.float64)
-            out[module] = scaling(config, module, len(A)) * (B @ A)
-    return out
-
-
-def mixed() -> list[tuple[dict[str, np.ndarray], dict[str, Any]]]:
-    """Three adapters: plain; rsLoRA with patterns; one that adapts fewer modules."""
-    return [
-        (factors(dict.fromkeys(SHAPES, 2), 1), settings(lora_alpha=5)),
-        (
-            factors({"layers.0.q_proj": 3, "layers.1.q_proj": 5, "layers.1.v_proj": 3}, 2),
-            settings(
-                r=3,
-                lora_alpha=7,
-                use_rslora=True,
-                rank_pattern={"layers.1.q_proj": 5},
-                alpha_pattern={"layers.1.q_proj": 4, "q_proj": 9},
-            ),
-        ),
-        (factors({"layers.0.q_proj": 1}, 3), settings(r=1, lora_alpha=3, target_modules=["q_proj"])),
-    ]
-
-
-def total(weights: Any, adapters: list[tuple[dict[str, Any], dict[str, Any]]]) -> dict[str, np.ndarray]:
-    out: dict[str, np.ndarray] = {}
-    for weight, (tensors, config) in zip(weights, adapters, strict=True):
-        for module, update in updates(tensors, config).items():
-            out[module] = out.get(module, 0) + weight * update
-    return out
-
-
-def norm(values: Mapping[str, np.ndarray]) -> float:
-    return math.sqrt(sum(float((value**2).sum()) for value in values.values()))
-
 
 WEIGHTS_USED = [0.5, 0.3, 0.2]
 
@@ -215,45 +115,6 @@ def test_the_dense_product_is_never_formed() -> None:
     assert math.isclose(cut.value, squares.min(), rel_tol=1e-9)
 
 
-def extra(name: str, tensors: dict[str, np.ndarray], config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """One adapter of each kind."""
-    rng = np.random.default_rng(7)
-    module = P + "layers.0.q_proj"
-    if name == "rsLoRA":
-        config |= {"use_rslora": True, "lora_alpha": 7}
-    elif name == "DoRA":
-        config["use_dora"] = True
-        tensors[module + ".lora_magnitude_vector"] = rng.normal(size=7)
-    elif name == "bias":
-        config["bias"] = "all"
-        tensors |= {module + ".base_layer.bias": rng.normal(size=7), P + "norm.bias": rng.normal(size=3)}
-    elif name == "bias of B":
-        config["lora_bias"] = True
-        tensors |= {f"{P}{one}.lora_B.bias": rng.normal(size=shape[0]) for one, shape in SHAPES.items()}
-    elif name == "head":
-        config["modules_to_save"] = ["head"]
-        tensors[P + "head.weight"] = rng.normal(size=(3, 4))
-    elif name == "embedding":
-        config["target_modules"] = ["q_proj", "v_proj", "embed"]
-        tensors |= {P + "embed.lora_embedding_A": rng.normal(size=(2, 9))}
-        tensors |= {P + "embed.lora_embedding_B": rng.normal(size=(4, 2))}
-    elif name == "convolution":
-        tensors |= {P + "conv.lora_A.weight": rng.normal(size=(2, 3, 3, 3))}
-        tensors |= {P + "conv.lora_B.weight": rng.normal(size=(4, 2, 1, 1))}
-    elif name == "grouped convolution":
-        tensors |= {P + "conv.lora_A.weight": rng.normal(size=(2, 3, 3, 3))}
-        tensors |= {P + "conv.lora_B.weight": rng.normal(size=(4, 1, 1, 1))}
-    elif name == "PiSSA":
-        config["init_lora_weights"] = "pissa_niter_4"
-    elif name == "QA-LoRA":
-        config["use_qalora"] = True
-    elif name == "experts":
-        config["target_parameters"] = ["experts.down"]
-    elif name == "half":
-        tensors = {key: value.astype(ml_dtypes.bfloat16) for key, value in tensors.items()}
-    return tensors, config
-
-
 KINDS = (
     "plain",
     "rsLoRA",
@@ -276,10 +137,6 @@ NOT_SUMS = {
     "QA-LoRA": "QA-LoRA pools its inputs",
     "experts": "factors of bare parameters",
 }
-
-
-def kind(name: str, seed: int = 1) -> tuple[dict[str, Any], dict[str, Any]]:
-    return extra(name, factors(dict.fromkeys(SHAPES, 2), seed), settings(lora_alpha=5))
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -644,157 +501,6 @@ def test_options_are_refused_by_name() -> None:
     refused(lambda: reduce_adapters([one], energy=0), "energy=0: ask for a share above 0")
     refused(lambda: reduce_adapters([one], rank=0), "rank=0")
     refused(lambda: stack_adapters([one], dtype="float64"), "dtype='float64'")
-
-
-def network() -> dict[str, np.ndarray]:
-    rng = np.random.default_rng(11)
-    base = {f"{name}.weight": rng.normal(size=shape) for name, shape in SHAPES.items()}
-    return base | {"layers.0.q_proj.bias": rng.normal(size=7), "norm.bias": rng.normal(size=3)}
-
-
-def test_folding_adds_the_update() -> None:
-    base, (tensors, config) = network(), mixed()[1]
-    folded = fold_adapter(base, Adapter(tensors, config), weight=0.5)
-    for module, update in updates(tensors, config).items():
-        np.testing.assert_allclose(folded[f"{module}.weight"], base[f"{module}.weight"] + update / 2, rtol=1e-14)
-    assert folded["norm.bias"] is base["norm.bias"]
-    turned = fold_adapter(
-        {name: value.T for name, value in base.items()}, Adapter(tensors, {**config, "fan_in_fan_out": True})
-    )
-    whole = fold_adapter(base, Adapter(tensors, config))
-    for module in SHAPES:
-        np.testing.assert_array_equal(turned[f"{module}.weight"], whole[f"{module}.weight"].T)
-
-
-def test_folding_a_sum_is_folding_its_parts() -> None:
-    members = [Adapter(*adapter) for adapter in mixed()]
-    base = network()
-    folded = fold_adapter(base, stack_adapters(members, weights=WEIGHTS_USED).result)
-    step = base
-    for weight, member in zip(WEIGHTS_USED, members, strict=True):
-        step = fold_adapter(step, member, weight=weight)
-    for name in base:
-        np.testing.assert_allclose(folded[name], step[name], atol=1e-12)
-
-
-def test_folding_what_is_more_than_a_product() -> None:
-    base = network() | {"embed.weight": np.ones((9, 4)), "conv.weight": np.ones((4, 3, 3, 3))}
-    tensors, config = kind("embedding")
-    A, B = tensors[P + "embed.lora_embedding_A"], tensors[P + "embed.lora_embedding_B"]
-    np.testing.assert_allclose(fold_adapter(base, Adapter(tensors, config))["embed.weight"], 1 + 2.5 * (B @ A).T)
-    tensors, config = kind("convolution")
-    A, B = tensors[P + "conv.lora_A.weight"], tensors[P + "conv.lora_B.weight"]
-    got = fold_adapter(base, Adapter(tensors, config))["conv.weight"]
-    np.testing.assert_allclose(got, 1 + 2.5 * np.einsum("or,rihw->oihw", B[:, :, 0, 0], A))
-    tensors, config = kind("bias of B")
-    got = fold_adapter(base | {f"{m}.bias": np.zeros(s[0]) for m, s in SHAPES.items()}, Adapter(tensors, config))
-    np.testing.assert_allclose(got["layers.0.q_proj.bias"], 2.5 * tensors[P + "layers.0.q_proj.lora_B.bias"])
-    tensors, config = kind("bias")
-    for weight in (1.0, 0.25):
-        got = fold_adapter(base, Adapter(tensors, config), weight=weight)
-        for name, saved in (("norm.bias", "norm.bias"), ("layers.0.q_proj.bias", "layers.0.q_proj.base_layer.bias")):
-            np.testing.assert_allclose(got[name], base[name] + weight * (tensors[P + saved] - base[name]))
-    head = fold_adapter(base, Adapter(*kind("head")))
-    assert (head["head.weight"] == kind("head")[0][P + "head.weight"]).all()
-
-
-@pytest.mark.parametrize("turned", [False, True])
-def test_folding_DoRA_gives_rows_their_magnitude(turned: bool) -> None:
-    tensors, config = kind("DoRA")
-    module = "layers.0.q_proj"
-    only = {name: value for name, value in tensors.items() if module in name}
-    base = {f"{module}.weight": network()[f"{module}.weight"].T if turned else network()[f"{module}.weight"]}
-    got = fold_adapter(base, Adapter(only, {**config, "fan_in_fan_out": turned}))[f"{module}.weight"]
-    summed = network()[f"{module}.weight"] + updates(only, config)[module]
-    magnitude = only[f"{P}{module}.lora_magnitude_vector"]
-    want = summed / np.linalg.norm(summed, axis=1, keepdims=True) * magnitude[:, None]
-    np.testing.assert_allclose(got, want.T if turned else want, rtol=1e-13)
-    refused(lambda: fold_adapter(base, Adapter(only, config), weight=0.5), "weight=0.5: a DoRA adapter is folded whole")
-
-
-def test_folding_on_disk(tmp_path: Path) -> None:
-    base = {name: value.astype(np.float32) for name, value in network().items()}
-    (tmp_path / "base").mkdir()
-    safetensors.numpy.save_file(base, tmp_path / "base" / "model.safetensors")
-    adapter = Adapter(*mixed()[0])
-    want = fold_adapter(base, adapter)
-    lazy = fold_adapter(tmp_path / "base", adapter)
-    written = fold_adapter(tmp_path / "base", adapter, out=tmp_path / "out")
-    back = safetensors.numpy.load_file(tmp_path / "out" / "model.safetensors")
-    for name, value in want.items():
-        for other in (lazy[name], written[name], back[name]):
-            assert other.dtype == np.float32
-            assert other.tobytes() == value.tobytes()
-    refused(lambda: fold_adapter(tmp_path / "base", adapter, out=tmp_path / "base"), "is where the base lies")
-    refused(lambda: fold_adapter(base, adapter, out=tmp_path / "x"), "the base is in memory")
-    refused(lambda: fold_adapter(tmp_path / "base", Adapter(*kind("head"))), "it lacks 'head.weight'")
-
-
-def test_folding_refuses_what_does_not_fit() -> None:
-    base, adapter = network(), Adapter(*mixed()[0])
-    refused(lambda: fold_adapter(3, adapter), "base is int")
-    refused(lambda: fold_adapter(base, adapter, weight=np.nan), "weight=nan: give a finite number")
-    less = {"layers.0.q_proj.weight": base["layers.0.q_proj.weight"], "layers.1.q_proj.weight": np.ones((2, 2))}
-    refused(
-        lambda: fold_adapter(less, adapter),
-        "it lacks 'layers.1.v_proj.weight'",
-        "'layers.1.q_proj.weight' is (2, 2), the adapter's (7, 5)",
-    )
-    refused(lambda: fold_adapter(base, Adapter(*kind("bias of B"))), "it lacks 'layers.1.q_proj.bias'")
-    refused(lambda: fold_adapter(base, Adapter(*kind("head")), weight=0.5), "it lacks 'head.weight'")
-    refused(lambda: fold_adapter(base, Adapter(*kind("PiSSA"))), "changed the base", "it cannot be folded")
-    narrow = {name: value.astype(np.float16) for name, value in base.items()}
-    refused(lambda: fold_adapter(narrow, adapter, weight=1e6), "folded is beyond the range of float16")
-    tensors, config = kind("bias")
-    refused(lambda: fold_adapter({**base, "norm.bias": np.ones(4)}, Adapter(tensors, config)), "shape (4,) is (3,)")
-    tensors, config = kind("embedding")
-    tensors[P + "embed.lora_magnitude_vector"] = np.ones(4)
-    refused(lambda: fold_adapter(base | {"embed.weight": np.ones((9, 4))}, Adapter(tensors, config)), "DoRA on")
-
-
-def test_rounds_move_the_weights_by_the_exact_sum() -> None:
-    server = StackedAdapters(network())
-    refused(lambda: server.plan, "no round yet")
-    want = network()
-    other = None
-    for turn in range(4):
-        clients = [
-            Adapter(factors(dict.fromkeys(SHAPES, r), 10 * turn + r), settings(r=r, lora_alpha=4)) for r in (1, 2, 4)
-        ]
-        weights = [1.0, 2.0, 5.0]
-        plan = server.tell(clients, weights)
-        assert server.plan is plan
-        for weight, client in zip(weights, clients, strict=True):
-            for module, update in updates(client, client.config).items():
-                want[f"{module}.weight"] = want[f"{module}.weight"] + weight / 8 * update
-        if other is not None:
-            other.tell(clients, weights)
-        if turn == 1:
-            other = StackedAdapters({"x": np.ones(1)})
-            other.load_state_dict(server.state_dict())
-            assert other.plan.equals(server.plan)
-    assert other is not None
-    for name in want:
-        np.testing.assert_allclose(server.base[name], want[name], atol=1e-12)
-        assert other.base[name].tobytes() == server.base[name].tobytes()
-    sizes = sum(a + b for a, b in SHAPES.values())
-    assert (server.rounds, server.uploaded, server.downloaded) == (4, 4 * 7 * sizes, 4 * 3 * 7 * sizes)
-    assert (other.rounds, other.uploaded, other.downloaded) == (4, server.uploaded, server.downloaded)
-
-
-def test_a_round_that_is_refused_changes_nothing() -> None:
-    server = StackedAdapters(network())
-    server.tell([Adapter(*mixed()[0])])
-    before = server.state_dict()
-    refused(lambda: server.tell([Adapter(*mixed()[0]), Adapter(*kind("DoRA"))]), "DoRA rescales")
-    refused(lambda: server.tell([Adapter(*mixed()[0])] * 2, [1, -1]), "weights at row 1 is -1")
-    refused(lambda: server.tell([{"x.lora_A.weight": np.ones((1, 2)), "x.lora_B.weight": np.ones((2, 1))}]), "it lacks")
-    after = server.state_dict()
-    assert after["rounds"] == 1
-    assert after["plan"] is before["plan"]
-    assert all(after["base"][name].tobytes() == before["base"][name].tobytes() for name in before["base"])
-    refused(lambda: StackedAdapters({}), "base is dict")
-    refused(lambda: server.load_state_dict({"base": {}}), "state lacks 'rounds'")
 
 
 def call(combined: str, **options: Any) -> Case:
