@@ -37,8 +37,8 @@ format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-index: setup
-	$(BIN)/python -m kofn.make_index
+index: .venv/.demo
+	$(BIN)/python -m kofn.indexing
 
 claims: setup
 	$(BIN)/python -m claims --all --write

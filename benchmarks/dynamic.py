@@ -18,7 +18,7 @@ TARGET_N, TARGET_K = 20_000, 50
 
 def one(kind: str, stream: str, n: int, k: int, updates: int, seed: int) -> dict[str, Any]:
     """One pool under one stream: calls, values and seconds, means over the updates or the four checkpoints."""
-    from claims.p003_dynamic_submodular import items, lazy_greedy
+    from claims.selection.streams.p003_dynamic_submodular import items, lazy_greedy
     from kofn.selection import DynamicSelection
 
     rng = np.random.default_rng([seed, n, k])

@@ -1,6 +1,7 @@
 """What each paper promises, re-run through the public API and held against what was recorded.
 
-A claim is one file, `pNNN_short_name.py` here or in `outside/`, holding one function:
+A claim is one file, `pNNN_short_name.py`, in the folder named like its method's home (`outside/` where it has none),
+holding one function:
 
     @claim(paper=33, says="FasterPAM reaches PAM's loss while its work does not grow with k as PAM's does")
     def check(seed: int, scale: str, broken: bool = False) -> Evidence: ...
@@ -126,7 +127,7 @@ def discover(folder: Path = HERE) -> dict[int, Source]:
     """Every claim by its paper's number, found by file name; nothing is imported."""
     found: dict[int, Source] = {}
     folder = folder.resolve()
-    for path in sorted([*folder.glob("p*_*.py"), *folder.glob("outside/p*_*.py")]):
+    for path in sorted(folder.rglob("p*_*.py")):
         match = _FILE.fullmatch(path.name)
         if match is None:
             continue

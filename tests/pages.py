@@ -10,7 +10,7 @@ from typing import Any
 import browser as chrome
 import numpy as np
 
-from kofn.plans import Plan
+from kofn.core.plans import Plan
 from kofn.report import write_report
 
 HOSTILE = (

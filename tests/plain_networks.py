@@ -53,3 +53,32 @@ def same_bits(a: State, b: State) -> bool:
 
 def distance(a: State, b: State) -> float:
     return math.fsum(float(np.square(np.subtract(a[name], b[name])).sum()) for name in a)
+
+
+# The shapes of a small Llama.
+HEADS, SHARED, SIZE, DIM, HIDDEN, LAYERS, VOCABULARY = 6, 2, 4, 20, 14, 2, 30
+
+
+def llama(seed: int) -> State:
+    rng = np.random.default_rng(seed)
+
+    def draw(*shape: int) -> np.ndarray:
+        return rng.normal(size=shape) * 0.4
+
+    state = {"model.embed_tokens.weight": draw(VOCABULARY, DIM)}
+    for layer in range(LAYERS):
+        at = f"model.layers.{layer}"
+        state |= {
+            f"{at}.self_attn.q_proj.weight": draw(HEADS * SIZE, DIM),
+            f"{at}.self_attn.q_proj.bias": draw(HEADS * SIZE),
+            f"{at}.self_attn.k_proj.weight": draw(SHARED * SIZE, DIM),
+            f"{at}.self_attn.v_proj.weight": draw(SHARED * SIZE, DIM),
+            f"{at}.self_attn.o_proj.weight": draw(DIM, HEADS * SIZE),
+            f"{at}.self_attn.rotary_emb.inv_freq": np.ones(2),
+            f"{at}.mlp.gate_proj.weight": draw(HIDDEN, DIM),
+            f"{at}.mlp.up_proj.weight": draw(HIDDEN, DIM),
+            f"{at}.mlp.down_proj.weight": draw(DIM, HIDDEN),
+            f"{at}.input_layernorm.weight": 1 + draw(DIM),
+            f"{at}.post_attention_layernorm.weight": 1 + draw(DIM),
+        }
+    return state | {"model.norm.weight": 1 + draw(DIM), "lm_head.weight": draw(VOCABULARY, DIM)}

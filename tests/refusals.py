@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from kofn.checks import InputError
+from kofn.core.checks import InputError
 
 
 def refusals(module: ModuleType) -> dict[int, str]:

@@ -292,7 +292,7 @@ def test_the_network_s_gradient_is_the_slope_of_its_loss() -> None:
 
 @pytest.mark.parametrize(("fast", "same_work"), [("fastpam1", False), ("pam", True)])
 def test_the_k_medoids_claim_tells_pam_from_its_fast_form(fast: str, same_work: bool) -> None:
-    from claims.p033_fasterpam import _growth, _same_swaps
+    from claims.assignment.medoids.p033_fasterpam import _growth, _same_swaps
 
     found = _same_swaps(3, kind="random", fast=fast)
     assert (found["differ"], found["swaps"] > 10) == (0, True)

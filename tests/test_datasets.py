@@ -13,7 +13,7 @@ import pytest
 from scipy.sparse.csgraph import connected_components
 
 from kofn import datasets
-from kofn.checks import FailureError, InputError
+from kofn.core.checks import FailureError, InputError
 
 SHAPES = {
     "digits": (64, 10),

@@ -13,7 +13,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.utils.estimator_checks import check_estimator
 
 from kofn import Assigner, Selector
-from kofn.checks import InputError
+from kofn.core.checks import InputError
 
 # The samplers' checks that do not ask for a rebalancing of classes, sparse input or missing values.
 CHECKS = (

@@ -9,10 +9,10 @@ import numpy as np
 import scipy.optimize
 
 import kofn
+from kofn.core.plans import Allocation, Assignment, Blend, Selection
+from kofn.core.registry import method
 from kofn.laws.blends import HIDDEN, permuted
 from kofn.laws.recount import pairwise
-from kofn.plans import Allocation, Assignment, Blend, Selection
-from kofn.registry import method
 
 SAYS = {"cost": "", "exact": "", "paper": ""}
 

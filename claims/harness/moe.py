@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kofn.plans import Assignment
+from kofn.core.plans import Assignment
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import itertools
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ from pathlib import Path
 from claims import Source
 
 # Every method runs through these: the laws and the tests watch over them, or each change would re-run all papers.
-FRAME = ("plans", "checks", "problems", "registry", "dispatch", "verbs", "_lazy", "_index", "__init__", "make_index")
+FRAME = ("core", "verbs", "_index", "indexing", "__init__")
 
 
 def touched(revision: str, sources: Mapping[int, Source], root: Path) -> set[int]:
@@ -61,9 +62,15 @@ def _closure(files: set[Path], root: Path) -> set[Path]:
         seen.add(file)
         for module in _imports(file):
             target = _file(module, root)
-            if target is not None and not (target.stem in FRAME and target.parent.name in ("kofn", "claims")):
+            if target is not None and not _is_frame(target):
                 waiting.append(target)
     return seen
+
+
+def _is_frame(file: Path) -> bool:
+    return file.name == "__init__.py" or any(
+        part.removesuffix(".py") in FRAME and before == "kofn" for before, part in itertools.pairwise(file.parts)
+    )
 
 
 @functools.cache

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from kofn._lazy import lazy
 from kofn._version import __version__
+from kofn.core.lazy import attach
 
 if TYPE_CHECKING:
+    from kofn.core.plans import Allocation as Allocation
+    from kofn.core.plans import Assignment as Assignment
+    from kofn.core.plans import Blend as Blend
+    from kofn.core.plans import Selection as Selection
     from kofn.estimators import Assigner as Assigner
     from kofn.estimators import Selector as Selector
-    from kofn.plans import Allocation as Allocation
-    from kofn.plans import Assignment as Assignment
-    from kofn.plans import Blend as Blend
-    from kofn.plans import Selection as Selection
     from kofn.verbs import allocate as allocate
     from kofn.verbs import assign as assign
     from kofn.verbs import combine as combine
@@ -23,15 +23,8 @@ if TYPE_CHECKING:
 
 _HOMES = {
     **dict.fromkeys(("select", "assign", "allocate", "combine", "compare", "methods"), "verbs"),
-    **dict.fromkeys(("Selection", "Assignment", "Allocation", "Blend"), "plans"),
+    **dict.fromkeys(("Selection", "Assignment", "Allocation", "Blend"), "core.plans"),
     **dict.fromkeys(("Assigner", "Selector"), "estimators"),
 }
-__all__ = ["__version__", *sorted(_HOMES)]
-
-
-def __getattr__(name: str) -> Any:
-    return lazy(__name__, _HOMES, name)
-
-
-def __dir__() -> list[str]:
-    return list(__all__)
+__getattr__, __dir__, __all__ = attach(__name__, _HOMES)
+__all__ += ["__version__"]

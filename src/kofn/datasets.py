@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kofn.checks import FailureError, InputError, choice, nearest
+from kofn.core.checks import FailureError, InputError, choice, nearest
 
 if TYPE_CHECKING:
     import polars as pl

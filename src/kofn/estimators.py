@@ -11,8 +11,8 @@ from sklearn.base import BaseEstimator, ClusterMixin
 from sklearn.metrics import pairwise_distances_argmin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from kofn.checks import InputError
-from kofn.plans import Assignment, Selection
+from kofn.core.checks import InputError
+from kofn.core.plans import Assignment, Selection
 from kofn.verbs import assign, select
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from kofn import dispatch, registry
-from kofn.checks import SETTINGS, VOCABULARY, InputError, argument, nearest
+from kofn.core import dispatch, registry
+from kofn.core.checks import SETTINGS, VOCABULARY, InputError, argument, nearest
 
 if TYPE_CHECKING:
     import polars
 
-    from kofn.plans import Allocation, Assignment, Blend, Selection
+    from kofn.core.plans import Allocation, Assignment, Blend, Selection
 
 Method = str | Callable[..., Any]
 
@@ -207,7 +207,7 @@ def compare(
     """
     import polars
 
-    from kofn import checks
+    from kofn.core import checks
     from kofn.objectives import base
 
     lead = {"select": "X", "assign": "X", "allocate": "curves", "combine": "members"}[

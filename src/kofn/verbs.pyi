@@ -4,8 +4,8 @@ from typing import Any, Literal
 
 import polars
 
-from kofn.plans import Allocation, Assignment, Blend, Selection
-from kofn.registry import Entry
+from kofn.core.plans import Allocation, Assignment, Blend, Selection
+from kofn.core.registry import Entry
 
 def select(
     X: Any = None,

@@ -2,28 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from kofn.core.lazy import attach
 
-from kofn._lazy import lazy
-
-if TYPE_CHECKING:
-    from kofn.allocation.curves import hull_greedy as hull_greedy
-    from kofn.allocation.curves import multiple_choice_knapsack as multiple_choice_knapsack
-    from kofn.allocation.scaling_laws import fit_utility as fit_utility
-    from kofn.allocation.scaling_laws import quality_quantity as quality_quantity
-
-_HOMES = {
-    "fit_utility": "scaling_laws",
-    "hull_greedy": "curves",
-    "multiple_choice_knapsack": "curves",
-    "quality_quantity": "scaling_laws",
+# Generated below this line by `make index`.
+HOMES = {
+    "fit_utility": "scaling_laws._fit_utility",
+    "hull_greedy": "knapsack._hull_greedy",
+    "multiple_choice_knapsack": "knapsack._multiple_choice_knapsack",
+    "quality_quantity": "scaling_laws._quality_quantity",
 }
-__all__ = sorted(_HOMES)
-
-
-def __getattr__(name: str) -> Any:
-    return lazy(__name__, _HOMES, name)
-
-
-def __dir__() -> list[str]:
-    return list(__all__)
+__getattr__, __dir__, __all__ = attach(__name__, HOMES)

@@ -40,7 +40,7 @@ class _Commands(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            from kofn.checks import nearest
+            from kofn.core.checks import nearest
 
             raise click.UsageError(f"no command {args[0]!r}{nearest(args[0], COMMANDS)}", ctx)
         return super().resolve_command(ctx, args)
@@ -98,7 +98,7 @@ def _run(arguments: Sequence[str] | None) -> int:
 
 def _expected(error: Exception) -> int | None:
     """Exit code of an error that has a place in the contract, after saying it; None for a bug of ours."""
-    from kofn.checks import FailureError, InputError
+    from kofn.core.checks import FailureError, InputError
 
     if isinstance(error, InputError):
         _say(str(error))

@@ -9,9 +9,9 @@ from typing import Any
 import click
 import numpy as np
 
-from kofn.checks import InputError
 from kofn.cli import options as shared_options
 from kofn.cli.options import VerbCommand
+from kofn.core.checks import InputError
 from kofn.verbs import allocate
 
 

@@ -10,10 +10,10 @@ import click
 import numpy as np
 import polars as pl
 
-from kofn import checks
-from kofn.checks import InputError
 from kofn.cli import options as shared_options
 from kofn.cli.options import VerbCommand
+from kofn.core import checks
+from kofn.core.checks import InputError
 from kofn.verbs import assign
 
 

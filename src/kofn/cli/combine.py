@@ -11,10 +11,10 @@ from typing import Any
 import click
 import numpy as np
 
-from kofn import dispatch
-from kofn.checks import InputError
 from kofn.cli import options as shared_options
 from kofn.cli.options import VerbCommand
+from kofn.core import dispatch
+from kofn.core.checks import InputError
 from kofn.verbs import combine
 
 TABLES = (".csv", ".tsv", ".parquet", ".jsonl")
@@ -170,8 +170,8 @@ def _say(plan: Any, members: list[str], values: dict[str, Any]) -> int:
 
 def _say_fates(members: list[Any], values: dict[str, Any], options: dict[str, Any], told: Any = None) -> int:
     """What would become of every tensor, and the room it takes."""
-    from kofn.combination._merge import Files, fates
-    from kofn.combination.recipe import fates_of
+    from kofn.combination._sweep.merge import Files, fates
+    from kofn.combination.recipes._merge_recipe import fates_of
 
     files = Files(values["output"], options.get("only"), options.get("skip"))
     rows = fates(files.open(members, values["base"]), values["method"]) if told is None else fates_of(told, files)

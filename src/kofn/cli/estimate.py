@@ -10,9 +10,9 @@ from typing import Any
 import click
 import numpy as np
 
-from kofn import dispatch
-from kofn.checks import InfeasibleError
-from kofn.plans import Plan
+from kofn.core import dispatch
+from kofn.core.checks import InfeasibleError
+from kofn.core.plans import Plan
 
 # Rows that are timed: past the size where compiled kernels take over, so that the growth seen is the growth to come.
 _SAMPLES = (3_000, 6_000)

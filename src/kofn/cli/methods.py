@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 import click
 
-from kofn import dispatch, registry
-from kofn.checks import VOCABULARY, InputError, nearest
+from kofn.core import dispatch, registry
+from kofn.core.checks import VOCABULARY, InputError, nearest
 
 
 @click.command("methods", short_help="List the methods.")

@@ -10,8 +10,8 @@ from typing import Any
 import click
 import numpy as np
 
-from kofn import checks, dispatch, registry
-from kofn.checks import InputError
+from kofn.core import checks, dispatch, registry
+from kofn.core.checks import InputError
 
 
 class VerbCommand(click.Command):
@@ -174,7 +174,9 @@ def shared(*, output: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]
         click.option("--time-limit", type=float, metavar="SECONDS", help="Stop then and keep what is valid."),
         click.option("--dry-run", is_flag=True, help="Say seconds, bytes and exactness beforehand, and stop."),
         click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON."),
-        click.option("--plan", "plan_path", metavar="PATH", help="Save the plan itself, for kofn.plans.Plan.load."),
+        click.option(
+            "--plan", "plan_path", metavar="PATH", help="Save the plan itself, for kofn.core.plans.Plan.load."
+        ),
     ]
 
     def add(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -14,14 +14,14 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from kofn import checks, dispatch, plans
-from kofn.checks import InputError
 from kofn.cli import options as shared_options
+from kofn.core import checks, dispatch, plans
+from kofn.core.checks import InputError
+from kofn.core.plans import Selection
 from kofn.io.atomic import write_table
 from kofn.io.formats import SparseNpz
 from kofn.io.tables import Table
 from kofn.io.vectors import PoolVectors, embed_texts, pool_vectors, text_vectors
-from kofn.plans import Selection
 from kofn.verbs import select
 
 _QUOTA = re.compile(r"^(?P<column>[^=]+)=(?P<group>.*):(?P<low>\d*)(?P<dash>-?)(?P<high>\d*)$")
@@ -269,7 +269,7 @@ class SelectJob:
 
     def _dedupe(self, threshold: float) -> None:
         """Drop near-duplicates from the pool; what must be picked is never the one dropped."""
-        from kofn.selection.dedupe import near_duplicates
+        from kofn.selection.training_data._near_duplicates import near_duplicates
 
         if self.X is None:
             raise InputError("--dedupe compares rows: give --text, --vectors or --columns")

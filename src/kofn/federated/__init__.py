@@ -2,32 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from kofn.core.lazy import attach
 
-from kofn._lazy import lazy
-
-if TYPE_CHECKING:
-    from kofn.federated._mixture import FederatedMixture as FederatedMixture
-    from kofn.federated.adapters import StackedAdapters as StackedAdapters
-    from kofn.federated.clustered import client_distances as client_distances
-    from kofn.federated.clustered import fedcollab as fedcollab
-    from kofn.federated.clustered import federated_mixture as federated_mixture
-    from kofn.federated.decentralised import GossipAveraging as GossipAveraging
-
-_HOMES = {
-    "FederatedMixture": "_mixture",
-    "GossipAveraging": "decentralised",
-    "StackedAdapters": "adapters",
-    "client_distances": "clustered",
-    "fedcollab": "clustered",
-    "federated_mixture": "clustered",
+# Generated below this line by `make index`.
+HOMES = {
+    "FederatedMixture": "clustered._mixture",
+    "GossipAveraging": "decentralised._gossip_averaging",
+    "StackedAdapters": "adapters._stacked_adapters",
+    "client_distances": "clustered._client_distances",
+    "fedcollab": "clustered._fedcollab",
+    "federated_mixture": "clustered._federated_mixture",
 }
-__all__ = sorted(_HOMES)
-
-
-def __getattr__(name: str) -> Any:
-    return lazy(__name__, _HOMES, name)
-
-
-def __dir__() -> list[str]:
-    return list(__all__)
+__getattr__, __dir__, __all__ = attach(__name__, HOMES)

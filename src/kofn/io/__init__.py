@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from kofn._lazy import lazy
+from kofn.core.lazy import attach
 
 if TYPE_CHECKING:
     from kofn.io.atomic import atomic_path as atomic_path
@@ -20,12 +20,4 @@ _HOMES = {
     "Table": "tables",
     **dict.fromkeys(("column_vectors", "embed_texts", "pool_vectors", "text_vectors"), "vectors"),
 }
-__all__ = sorted(_HOMES)
-
-
-def __getattr__(name: str) -> Any:
-    return lazy(__name__, _HOMES, name)
-
-
-def __dir__() -> list[str]:
-    return list(__all__)
+__getattr__, __dir__, __all__ = attach(__name__, _HOMES)

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kofn.checks import FailureError, InputError, is_number
+from kofn.core.checks import FailureError, InputError, is_number
 from kofn.io.tensor_writer import CheckpointWriter
 from kofn.io.tensors import Checkpoint, Layout, Shard, from_torch, is_torch
 

@@ -11,7 +11,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kofn.checks import FailureError, InputError, nearest
+from kofn.core.checks import FailureError, InputError, nearest
 
 if TYPE_CHECKING:
     import polars as pl

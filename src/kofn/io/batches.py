@@ -10,8 +10,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from kofn import checks
-from kofn.checks import InputError, refuse_nonfinite
+from kofn.core import checks
+from kofn.core.checks import InputError, refuse_nonfinite
 from kofn.io.tables import Table
 
 

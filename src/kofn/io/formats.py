@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from kofn.checks import InputError
+from kofn.core.checks import InputError
 from kofn.io import places
 from kofn.io.tables import Table, one_line
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kofn.checks import InputError
+from kofn.core.checks import InputError
 
 _BLOCK = 8 << 20
 _NEWLINE, _RETURN, _QUOTE = ord("\n"), ord("\r"), ord('"')

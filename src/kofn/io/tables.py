@@ -25,7 +25,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from kofn.checks import FailureError, InputError, nearest, refuse_nonfinite
+from kofn.core.checks import FailureError, InputError, nearest, refuse_nonfinite
 
 Array = NDArray[Any]
 
@@ -264,7 +264,7 @@ class Table(ABC):
 
 
 def _kind(suffix: str) -> Callable[[Path], Table]:
-    from kofn.io import formats  # which needs Table
+    from kofn.io import formats
 
     return formats.KINDS[suffix]
 

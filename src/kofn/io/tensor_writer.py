@@ -15,7 +15,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from kofn.checks import FailureError, InputError
+from kofn.core.checks import FailureError, InputError
 from kofn.io.atomic import _sync
 from kofn.io.tensors import INDEX_SUFFIX, Layout, Shard, TensorSpec, header_bytes, read_index
 

@@ -20,7 +20,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from kofn.checks import FailureError, InputError
+from kofn.core.checks import FailureError, InputError
 
 # In the order the reference implementation sorts tensors by (largest alignment last), so that a file written from
 # arrays is byte for byte the file that implementation writes.

@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from kofn.checks import InputError, count, refuse_nonfinite
+from kofn.core.checks import InputError, count, refuse_nonfinite
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from kofn import dispatch, problems
-from kofn.checks import InputError, is_sparse, nearest
-from kofn.plans import Allocation, Assignment, Blend, Plan, Selection
-from kofn.problems import Problem
-from kofn.registry import Entry
+from kofn.core import dispatch, problems
+from kofn.core.checks import InputError, is_sparse, nearest
+from kofn.core.plans import Allocation, Assignment, Blend, Plan, Selection
+from kofn.core.problems import Problem
+from kofn.core.registry import Entry
 
 NOUNS: dict[str, type[Plan]] = {"select": Selection, "assign": Assignment, "allocate": Allocation, "combine": Blend}
 

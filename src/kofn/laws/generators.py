@@ -15,12 +15,12 @@ import numpy as np
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from kofn.core.registry import DERIVE, Entry
 from kofn.laws import inputs
 from kofn.laws.functions import gather
 from kofn.laws.functions.transport import draw_margins
 from kofn.laws.inputs import Draw
 from kofn.objectives import base
-from kofn.registry import DERIVE, Entry
 
 # What qualifies which inputs: a metric reads rows, weights count the items of a pool that is compared pair by pair.
 _QUALIFIES = {"metric": {"X"}, "weights": {"X", "distances", "similarity", "members", "rankings"}}

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kofn import dispatch
-from kofn.checks import VOCABULARY, InputError, is_sparse
+from kofn.core import dispatch
+from kofn.core.checks import VOCABULARY, InputError, is_sparse
 from kofn.laws.case import Case, broken, near
 from kofn.laws.functions import gather
 from kofn.objectives import base

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kofn.checks import InputError
+from kofn.core.checks import InputError
+from kofn.core.plans import Selection
 from kofn.laws.case import LawBroken
-from kofn.plans import Selection
-from kofn.selection.dynamic import DynamicSelection
-from kofn.selection.streaming import SieveStreaming
+from kofn.selection.streams._dynamic_selection import DynamicSelection
+from kofn.selection.streams._sieve_streaming import SieveStreaming
 
 Array = NDArray[Any]
 MOST_ITEMS = 10

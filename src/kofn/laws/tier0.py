@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from kofn.checks import is_sparse
+from kofn.core.checks import is_sparse
+from kofn.core.plans import STATUSES, Plan
 from kofn.laws import recount
 from kofn.laws.case import NOUNS, Case, broken, law
-from kofn.plans import STATUSES, Plan
 
 _INFO = {"seconds": float, "oracle_calls": int, "distance_evals": int, "peak_bytes": int, "exact": bool, "version": str}
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kofn.checks import is_sparse
+from kofn.core.checks import is_sparse
 from kofn.laws import brute
 from kofn.laws.case import Case, broken, law, near
 from kofn.laws.functions.routing import affinities

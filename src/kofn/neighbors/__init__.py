@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from kofn.core.lazy import attach
 
-from kofn._lazy import lazy
-
-if TYPE_CHECKING:
-    from kofn.neighbors.graph import KnnGraph as KnnGraph
-    from kofn.neighbors.graph import knn_graph as knn_graph
-
-_HOMES = {"KnnGraph": "graph", "knn_graph": "graph"}
-__all__ = sorted(_HOMES)
-
-
-def __getattr__(name: str) -> Any:
-    return lazy(__name__, _HOMES, name)
-
-
-def __dir__() -> list[str]:
-    return list(__all__)
+# Generated below this line by `make index`.
+HOMES = {
+    "KnnGraph": "graphs._knn_graph",
+    "knn_graph": "graphs._knn_graph",
+}
+__getattr__, __dir__, __all__ = attach(__name__, HOMES)

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from kofn.checks import first_equal
+from kofn.core.checks import first_equal
 from kofn.engines.threads import cores, spread
 from kofn.objectives.similarity import Floats, Geometry, exact_sum, fixed_point, from_fixed_point, is_small
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kofn.checks import InputError
+from kofn.core.checks import InputError
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -12,7 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from kofn.checks import InputError, nearest
+from kofn.core.checks import InputError, nearest
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kofn import checks
-from kofn.checks import InputError
+from kofn.core import checks
+from kofn.core.checks import InputError
 from kofn.objectives.kcenter import distances_to
 
 Floats = NDArray[np.float64]

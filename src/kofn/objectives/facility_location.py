@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kofn import checks
-from kofn.checks import InputError
+from kofn.core import checks
+from kofn.core.checks import InputError
 from kofn.engines.threads import cores
 from kofn.objectives._sources import Change, Entries, Rows, Source, Table
 from kofn.objectives.similarity import Floats, ceiling, exact_sum, geometry, is_small

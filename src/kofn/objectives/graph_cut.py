@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kofn import checks
+from kofn.core import checks
 from kofn.objectives._amounts import similarities
 from kofn.objectives.kcenter import distances_to
 from kofn.objectives.similarity import Floats

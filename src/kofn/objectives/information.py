@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kofn import checks
-from kofn.checks import InputError
+from kofn.core import checks
+from kofn.core.checks import InputError
 from kofn.objectives._determinantal_kernels import Conditioned, Kernel, kernel_of
 from kofn.objectives.determinantal import LogDeterminant
 from kofn.objectives.similarity import exact_sum

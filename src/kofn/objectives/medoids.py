@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from kofn import checks
-from kofn.checks import InputError
+from kofn.core import checks
+from kofn.core.checks import InputError
 from kofn.objectives._sources import Rows, Source, Table
 from kofn.objectives.facility_location import FacilityLocation
 from kofn.objectives.kcenter import distances_to

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from kofn import checks
-from kofn.checks import InputError
+from kofn.core import checks
+from kofn.core.checks import InputError
 from kofn.objectives.base import Ints, Objective
 from kofn.objectives.similarity import Floats
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from kofn.checks import InputError
+from kofn.core.checks import InputError
 
 
 class Modular:

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kofn.checks import choice
+from kofn.core.checks import choice
 
 Floats = NDArray[np.float64]
 FROM_ROWS = ("euclidean", "sqeuclidean", "cosine")

@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from kofn.core.lazy import attach
 
-from kofn._lazy import lazy
-
-if TYPE_CHECKING:
-    from kofn.online.matching import StochasticBalance as StochasticBalance
-    from kofn.online.matching import matching_bound as matching_bound
-
-_HOMES = {"StochasticBalance": "matching", "matching_bound": "matching"}
-__all__ = sorted(_HOMES)
-
-
-def __getattr__(name: str) -> Any:
-    return lazy(__name__, _HOMES, name)
-
-
-def __dir__() -> list[str]:
-    return list(__all__)
+# Generated below this line by `make index`.
+HOMES = {
+    "StochasticBalance": "matching._stochastic_balance",
+    "matching_bound": "matching._stochastic_balance",
+}
+__getattr__, __dir__, __all__ = attach(__name__, HOMES)

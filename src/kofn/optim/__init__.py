@@ -2,20 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from kofn.core.lazy import attach
 
-from kofn._lazy import lazy
-
-if TYPE_CHECKING:
-    from kofn.optim.cma import CMAES as CMAES
-
-_HOMES = {"CMAES": "cma"}
-__all__ = sorted(_HOMES)
-
-
-def __getattr__(name: str) -> Any:
-    return lazy(__name__, _HOMES, name)
-
-
-def __dir__() -> list[str]:
-    return list(__all__)
+# Generated below this line by `make index`.
+HOMES = {
+    "CMAES": "evolution._cma",
+}
+__getattr__, __dir__, __all__ = attach(__name__, HOMES)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from kofn.plans import Assignment, Blend, Plan, Selection
+from kofn.core.plans import Assignment, Blend, Plan, Selection
 
 
 def write_report(
@@ -64,7 +64,7 @@ def write_report(
     fixed seed where n > 512.
 
     >>> import numpy as np, tempfile, pathlib
-    >>> from kofn.plans import Selection
+    >>> from kofn.core.plans import Selection
     >>> plan = Selection(n=4, indices=np.array([0, 3]), gains=np.array([2.0, 1.0]), value=3.0, method="lazy_greedy")
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     page = write_report(plan, pathlib.Path(folder) / "r.html", X=np.arange(8.0).reshape(4, 2)).read_text()

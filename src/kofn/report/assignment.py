@@ -10,7 +10,7 @@ from xml.etree.ElementTree import Element
 
 import numpy as np
 
-from kofn.plans import Assignment
+from kofn.core.plans import Assignment
 from kofn.report import charts, measures, membership, routing
 from kofn.report.charts import Axis, Bar, Slab
 from kofn.report.context import Context

@@ -10,9 +10,9 @@ from xml.etree.ElementTree import Element
 import numpy as np
 from numpy.typing import NDArray
 
-from kofn import checks
-from kofn.checks import InputError
-from kofn.plans import Assignment, Plan
+from kofn.core import checks
+from kofn.core.checks import InputError
+from kofn.core.plans import Assignment, Plan
 from kofn.report.page import E, clean, number, thumbnail, user
 
 Array = NDArray[Any]

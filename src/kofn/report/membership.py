@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kofn.plans import Assignment
+from kofn.core.plans import Assignment
 from kofn.report import measures
 from kofn.report.measures import BLOCK_CELLS, Floats, Ints, Space
 

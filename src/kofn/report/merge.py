@@ -9,7 +9,7 @@ from xml.etree.ElementTree import Element
 
 import numpy as np
 
-from kofn.plans import Blend
+from kofn.core.plans import Blend
 from kofn.report import charts
 from kofn.report.charts import Bar
 from kofn.report.context import Context
@@ -64,7 +64,7 @@ def page(context: Context, title: str | None) -> str:
 
 
 def _by_layer(measures: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    from kofn.combination.layers import measures_by_layer
+    from kofn.combination.task_vectors._layer_swap import measures_by_layer
 
     return measures_by_layer(measures) if measures else []
 

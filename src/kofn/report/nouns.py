@@ -8,7 +8,7 @@ from xml.etree.ElementTree import Element
 
 import numpy as np
 
-from kofn.plans import Allocation, Blend, Plan
+from kofn.core.plans import Allocation, Blend, Plan
 from kofn.report import charts
 from kofn.report.charts import Bar
 from kofn.report.context import Context

@@ -9,7 +9,7 @@ from xml.etree.ElementTree import Element
 import numpy as np
 from numpy.typing import NDArray
 
-from kofn.plans import Assignment
+from kofn.core.plans import Assignment
 from kofn.report import charts
 from kofn.report.charts import Bar
 from kofn.report.context import Context

@@ -8,7 +8,7 @@ from xml.etree.ElementTree import Element
 
 import numpy as np
 
-from kofn.plans import Assignment, Plan
+from kofn.core.plans import Assignment, Plan
 from kofn.report.context import Context
 from kofn.report.page import MINUS, E, bytes_, describe, facts, number, percent, seconds, stat, user, version
 

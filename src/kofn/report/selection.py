@@ -8,7 +8,7 @@ from xml.etree.ElementTree import Element
 
 import numpy as np
 
-from kofn.plans import Selection
+from kofn.core.plans import Selection
 from kofn.report import charts, groups, measures
 from kofn.report.charts import Axis
 from kofn.report.context import Context

@@ -10,7 +10,7 @@ import numpy as np
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from kofn.checks import is_sparse
+from kofn.core.checks import is_sparse
 from kofn.laws.case import Case
 from kofn.laws.inputs import Draw
 

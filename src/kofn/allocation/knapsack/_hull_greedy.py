@@ -1,0 +1,77 @@
+"""Give each item one of its levels by climbing the curves' convex hulls, always where a unit of budget saves most."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kofn.allocation.knapsack import _knapsack
+from kofn.allocation.knapsack._curves import Ask
+from kofn.core.plans import Allocation
+from kofn.core.registry import method
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+@method(
+    "allocate",
+    traits=("sandwich", "duality", "concave"),
+    cost="O(n L log(n L)) time, O(n L) memory",
+    exact="optimal where the hull's steps spend the budget exactly, else within one hull step of the optimum",
+    paper="Shoham & Gersho 1988, Efficient bit allocation for an arbitrary set of quantizers (IEEE TASSP 36)",
+)
+def hull_greedy(
+    curves: Any,
+    *,
+    budget: float | None = None,
+    sizes: Any = None,
+    levels: Any = None,
+    sense: str = "min",
+    mean_budget: float | None = None,
+) -> Allocation:
+    """Give each item one of its levels by climbing the curves' convex hulls, always where a unit of budget saves most.
+
+    Args:
+        curves: (n, L) loss of each item at each level, or its value with `sense="max"`; finite, of any shape.
+        budget: what all items together may cost.
+        sizes: (n,) cost of one unit of level for each item, >= 0, default 1.
+        levels: (L,) or (n, L) amounts, >= 0, in any order, default 0..L-1.
+        sense: "min" for losses, "max" for values.
+        mean_budget: instead of `budget`, the total over the summed sizes.
+
+    Returns:
+        An `Allocation` as from `multiple_choice_knapsack`. `status` is "optimal" where the steps spend the budget
+        exactly (always so for convex losses or concave values at unit cost), else "approximate": the bound is the LP's,
+        and the gap at most what the first step that did not fit would have saved.
+
+    Raises:
+        InfeasibleError: even the cheapest level of every item costs more than the budget; says by how much.
+        InputError: curves, sizes or levels of the wrong shape, negative or not finite.
+
+    Cost: O(n L log(n L)) time, O(n L) memory.
+
+    Guarantee: the budget as in `multiple_choice_knapsack`; for convex losses at unit cost the amounts only grow with
+    the budget and `max(marginal_up) <= price <= min(marginal_down)`.
+
+    References:
+        Shoham & Gersho 1988, IEEE TASSP 36; Sinha & Zoltners 1979, Operations Research 27 (the LP by hull steps).
+
+    Examples:
+        >>> from kofn.allocation import hull_greedy
+        >>> plan = hull_greedy([[9.0, 4.0, 1.0], [5.0, 4.5, 4.4]], budget=3)
+        >>> plan.amounts.tolist(), plan.value, plan.status
+        ([2, 1], 5.5, 'optimal')
+        >>> plan = hull_greedy([[0.0, 1.0, 8.0], [0.0, 3.0, 4.0]], budget=3, sense="max")
+        >>> plan.amounts.tolist(), plan.value, plan.bound
+        ([2, 1], 11.0, 11.0)
+    """
+    ask = Ask.of(curves, budget, mean_budget, sizes, levels, sense)
+    menu = ask.menu()
+    lp = _knapsack.relax(menu)
+    reached = math.fsum(menu.loss[np.arange(menu.n), lp.choice].tolist())
+    lower = None if lp.integral else reached - lp.slack * menu.unit * lp.price
+    return ask.plan(menu, lp.filled, lp.price, lower=lower, status="approximate", info={})

@@ -1,0 +1,445 @@
+"""The multiple-choice knapsack behind `curves.py`: exact costs, the LP over lower hulls, the program on its core.
+
+Everything here minimises a loss under one budget. Costs are int64 throughout: integers as they are, floats as
+fixed-point numbers with so many binary digits that rounding stays far below the budget's own tolerance.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kofn.core.checks import InfeasibleError, InputError
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+_LARGEST = 2**60
+_BYTES_PER_STATE = 64
+_PROBE_FROM, _PROBE_WIDTH, _PROBE_STEPS = 4096, 2**16, 16
+_FORGET_FROM = 1_000_000
+# Where a state comes from when it has no decision of its own.
+_ROOT, _FILLED = -1, -2
+
+
+@dataclass(frozen=True)
+class Menu:
+    """For each item its levels that no cheaper one beats, by cost: row i holds `count[i]` of them, then padding.
+
+    `cost` is in integer units, `unit` of the user's cost each; `loss` is minimised; `level` is the column in the
+    curves.
+    """
+
+    cost: Ints
+    loss: Floats
+    level: Ints
+    count: Ints
+    limit: int
+    unit: float
+    beyond: Floats
+
+    @property
+    def n(self) -> int:
+        """How many items."""
+        return len(self.count)
+
+
+@dataclass(frozen=True)
+class Relaxed:
+    """The LP optimum: `choice` is it rounded down, `slack` what that leaves, `price` the loss that a unit of cost buys.
+
+    `filled` is `choice` with what later hull steps still fit into the slack. Where rounding down changed nothing the
+    solution is `integral`: the optimum.
+    """
+
+    choice: Ints
+    slack: int
+    price: float
+    filled: Ints
+    integral: bool
+
+
+def is_whole(values: NDArray[Any]) -> bool:
+    """True where every value is a whole number that float64 and int64 both hold exactly."""
+    if values.dtype.kind in "iu":
+        return True
+    return bool((np.abs(values) <= 2.0**53).all() and (values == np.floor(values)).all())
+
+
+def menu(costs: NDArray[Any], losses: Floats, budget: float | int) -> Menu:
+    """Drop what is in no optimum: levels beaten by one that costs no more, and levels well beyond the budget's reach.
+
+    Raises:
+        InfeasibleError: the cheapest level of every item costs more than the budget in total.
+    """
+    n = len(costs)
+    whole = is_whole(costs)
+    cheapest = costs.min(axis=1)
+    if whole:
+        costs, cheapest = costs.astype(np.int64), cheapest.astype(np.int64)
+        least: float | int = sum(cheapest.tolist())
+        limit = Fraction(math.floor(budget))
+    else:
+        least = math.fsum(cheapest.tolist())
+        limit = Fraction(budget) * (1 + n * Fraction(float(np.finfo(np.float64).eps)))
+    if least > limit:
+        raise InfeasibleError(
+            f"budget={budget:.15g} is below {least:.15g}, what the cheapest level of every item costs in total; "
+            f"raise it by {least - budget:.6g}"
+        )
+    units, cap, unit = _in_units(costs, limit, whole)
+    floor = units.min(axis=1)
+    spare = max(cap - sum(floor.tolist()), 0)
+    order = np.lexsort((losses, units), axis=1)
+    units, ranked = np.take_along_axis(units, order, 1), np.take_along_axis(losses, order, 1)
+    kept = np.ones(units.shape, bool)
+    kept[:, 1:] = ranked[:, 1:] < np.minimum.accumulate(ranked, axis=1)[:, :-1]
+    # A level dearer than its item's cheapest plus all that is spare is in no feasible plan.
+    beyond = kept & (units - floor[:, None] > spare)
+    first = np.where(beyond.any(axis=1), order[np.arange(n), beyond.argmax(axis=1)], -1)
+    kept &= ~beyond
+    count = kept.sum(axis=1)
+    width = int(count.max())
+    left = np.argsort(~kept, axis=1, kind="stable")[:, :width]
+    pad = np.arange(width) >= count[:, None]
+    return Menu(
+        cost=np.where(pad, 0, np.take_along_axis(units, left, 1)),
+        loss=np.where(pad, np.inf, np.take_along_axis(ranked, left, 1)),
+        level=np.take_along_axis(order, left, 1),
+        count=count,
+        limit=max(cap, sum(floor.tolist())),
+        unit=unit,
+        beyond=np.stack([costs[np.arange(n), first], losses[np.arange(n), first]], axis=1).astype(np.float64)
+        + np.where(first < 0, np.inf, 0.0)[:, None],
+    )
+
+
+def _in_units(costs: NDArray[Any], limit: Fraction, whole: bool) -> tuple[Ints, int, float]:
+    """Costs as int64, the limit in the same units, and the size of a unit."""
+    if whole:
+        top = sum(costs.max(axis=1).tolist())
+        cap = min(int(limit), top)
+        if cap > _LARGEST:
+            raise InputError(f"costs add up to {top:.3g}, beyond 2**60; divide sizes and budget by a common factor")
+        return costs, cap, 1.0
+    top = min(limit, Fraction(math.fsum(costs.max(axis=1).tolist()) * (1 + 1e-9)))
+    if top == 0:
+        return (costs > 0).astype(np.int64), 0, 1.0
+    digits = 58 - math.frexp(float(top))[1]
+    scaled = np.ldexp(np.minimum(costs, 8 * float(top)), digits)
+    units = np.rint(scaled).astype(np.int64)
+    # What rounding may hide, at most half a unit an item, is held back, so no plan can overspend.
+    hidden = math.fsum((scaled - units).max(axis=1, initial=0).tolist())
+    return units, math.floor(top * Fraction(2) ** digits) - math.ceil(hidden), math.ldexp(1.0, -digits)
+
+
+def relax(menu: Menu) -> Relaxed:
+    """Solve the LP: steps along each item's lower convex hull, cheapest loss first, until the next one does not fit."""
+    place, item, steep = _hull_steps(menu)
+    choice = np.zeros(menu.n, np.int64)
+    spare = menu.limit - sum(menu.cost[:, 0].tolist())
+    order = np.argsort(-steep, kind="stable")
+    item, start, end, steep = item[order], place[order, 0], place[order, 1], steep[order]
+    need = menu.cost[item, end] - menu.cost[item, start]
+    taken = _prefix_that_fits(need, spare)
+    # Steps of one item are taken in order, so the last one taken is where the item stands.
+    choice[item[:taken]] = end[:taken]
+    slack = spare - sum(need[:taken].tolist())
+    price = float(steep[taken]) if taken < len(steep) else 0.0
+    whole = slack == 0 or taken == len(steep)
+    if slack == 0:
+        # Any price between the next step's and the last one's is dual optimal: count in levels just out of reach.
+        rows = np.arange(menu.n)
+        run = menu.beyond[:, 0] - menu.cost[rows, choice] * menu.unit
+        more = np.where(run < np.inf, menu.loss[rows, choice] - menu.beyond[:, 1], 0.0) / run
+        price = max(price, min(float(more.max()), float(steep[taken - 1]) if taken else np.inf))
+    filled, left = choice.copy(), slack
+    for step in (taken + np.flatnonzero(need[taken:] <= slack)).tolist():
+        if need[step] <= left and filled[item[step]] == start[step]:
+            filled[item[step]] = end[step]
+            left -= int(need[step])
+    return Relaxed(choice, slack, price, filled, whole)
+
+
+def _hull_steps(menu: Menu) -> tuple[Ints, Ints, Floats]:
+    """(steps, 2) from and to place, the item, and loss saved per user's unit of cost, item by item along its hull."""
+    place = np.broadcast_to(np.arange(menu.cost.shape[1]), menu.cost.shape)
+    count = menu.count
+    while True:
+        width = int(count.max())
+        place = place[:, :width]
+        cost = np.take_along_axis(menu.cost, place, 1)
+        loss = np.take_along_axis(menu.loss, place, 1)
+        real = np.arange(1, width) < count[:, None]
+        run = np.where(real, np.diff(cost, axis=1), 1) * menu.unit
+        fall = -np.diff(np.where(np.arange(width) < count[:, None], loss, 0.0), axis=1)
+        steep = np.where(real, fall / run, 0.0)
+        # A point above the chord of its neighbours is on no lower hull, so all such points can go at once. Points on
+        # the chord stay (within rounding): they are the small steps that let the greedy meet a budget exactly.
+        above = steep[:, 1:] > steep[:, :-1] + 1e-12 * np.abs(steep[:, 1:])
+        above &= real[:, 1:]
+        if not above.any():
+            break
+        kept = np.arange(width) < count[:, None]
+        kept[:, 1:-1] &= ~above
+        count = kept.sum(axis=1)
+        place = np.take_along_axis(place, np.argsort(~kept, axis=1, kind="stable"), 1)
+    steep = np.minimum.accumulate(steep, axis=1)
+    item, at = np.nonzero(real)
+    return np.stack([place[item, at], place[item, at + 1]], axis=1), item, steep[item, at]
+
+
+def _prefix_that_fits(need: Ints, spare: int) -> int:
+    """How many leading terms sum to at most `spare`, exactly: in two halves of the digits, so that no sum overflows."""
+    low = np.cumsum(need & (2**30 - 1))
+    high = np.cumsum(need >> 30) + (low >> 30)
+    over = (high > spare >> 30) | ((high == spare >> 30) & ((low & (2**30 - 1)) > (spare & (2**30 - 1))))
+    return int(over.argmax()) if over.any() else len(need)
+
+
+@dataclass(frozen=True)
+class Solved:
+    """The best choice found; `lower` bounds every plan's loss from below, None where the choice is proved optimal."""
+
+    choice: Ints
+    lower: float | None
+    states: int
+    widest: int
+
+
+def solve(menu: Menu, lp: Relaxed, *, max_memory: int, stopped: Callable[[], bool]) -> Solved:
+    """Dynamic programming over the items that the LP leaves in doubt, on Pareto-optimal states pruned by bounds.
+
+    A state is a full plan: the LP's rounded-down choice with some items changed. It is described by how much more it
+    costs and loses than that choice. Items enter in the order in which the price nearly moves them, so the bound on
+    what the items still outside can gain tightens quickly and the states die out.
+    """
+    if lp.integral:
+        return Solved(lp.choice, None, 0, 0)
+    rows, columns = np.arange(menu.n), np.arange(menu.cost.shape[1])
+    base = lp.choice
+    search = _Search(menu, lp)
+    cost = menu.cost - menu.cost[rows, base][:, None]
+    loss = menu.loss - menu.loss[rows, base][:, None]
+    # By reduced costs: a plan with this level loses at least `excess` more than the LP does.
+    excess = np.maximum(loss + lp.price * (cost * menu.unit), 0.0) - search.saved
+    live = (excess < search.target) & (columns != base[:, None])
+    core = np.flatnonzero(live.any(axis=1))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        rate = -loss[core] / (cost[core] * menu.unit)
+    up = np.where(live[core] & (cost[core] > 0), rate, 0.0).max(axis=1)
+    down = np.where(live[core] & (cost[core] < 0), rate, np.inf).min(axis=1)
+    # By turns the item that the price nearly moves up and the one that it nearly moves down, so that states on both
+    # sides of the budget meet early.
+    order = np.argsort(np.minimum(_rank(lp.price - up), _rank(down - lp.price)), kind="stable")
+    # What the items from place t on can still do: their best exchange rates, and how far they can lower the cost.
+    rise = np.append(np.maximum.accumulate(up[order][::-1])[::-1], 0.0)
+    fall = np.append(np.minimum.accumulate(down[order][::-1])[::-1], np.inf)
+    drop = np.where(live[core], -cost[core], 0).max(axis=1, initial=0)[order]
+    reach = np.append(np.cumsum(drop[::-1].astype(np.float64))[::-1], 0.0)
+    room = max(1000, max_memory // _BYTES_PER_STATE)
+    next_probe = _PROBE_FROM
+    steps = [
+        _Step(int(item), levels, cost[item, levels], loss[item, levels], excess[item, levels])
+        for item in core[order].tolist()
+        for levels in (np.flatnonzero(live[item]),)
+    ]
+    for t, step in enumerate(steps):
+        if search.size > next_probe:
+            search.probe(steps[t:], (rise[t], fall[t], reach[t]))
+            next_probe = 4 * max(search.size, _PROBE_FROM)
+        if search.size == 0:
+            break
+        full = search.size * (len(step.levels) + 1) + search.kept > room
+        if full or stopped():
+            if full:
+                search.probe(steps[t:], (rise[t], fall[t], reach[t]))
+            return search.cut_short((rise[t], fall[t], reach[t]))
+        search.expand(step.below(search.target), (rise[t + 1], fall[t + 1], reach[t + 1]))
+    return search.finish()
+
+
+@dataclass(frozen=True)
+class _Step:
+    """One item that enters: the levels it may change to, and what each adds to cost, loss and the LP's bound."""
+
+    item: int
+    levels: Ints
+    cost: Ints
+    loss: Floats
+    excess: Floats
+
+    def below(self, target: float) -> _Step:
+        """Only the levels that may still be part of a plan better than `target`."""
+        kept = self.excess < target
+        return _Step(self.item, self.levels[kept], self.cost[kept], self.loss[kept], self.excess[kept])
+
+    def all_of(self, cost: Ints, loss: Floats) -> tuple[Ints, Floats]:
+        """These states as they are, then with each of the levels in turn."""
+        costs = np.concatenate([cost, (cost + self.cost[:, None]).ravel()])
+        return costs, np.concatenate([loss, (loss + self.loss[:, None]).ravel()])
+
+
+class _Search:
+    """The states of the dynamic program, and the best plan met so far."""
+
+    def __init__(self, menu: Menu, lp: Relaxed) -> None:
+        rows = np.arange(menu.n)
+        self.lp, self.unit, self.width = lp, menu.unit, menu.cost.shape[1]
+        self.floor = math.fsum(menu.loss[rows, lp.choice].tolist())
+        # No plan improves on the rounded-down LP solution by more than what its slack is worth.
+        self.saved = lp.slack * menu.unit * lp.price
+        self.best = math.fsum(menu.loss[rows, lp.filled].tolist()) - self.floor
+        self.best_node = _FILLED
+        finite = menu.loss[np.isfinite(menu.loss)]
+        # Whole losses differ by at least 1; others are told apart down to rounding.
+        whole = is_whole(finite) and float(np.abs(finite).sum()) < 2.0**40
+        self.grain = 1.0 - 1e-3 if whole else 1e-12 * self.saved
+        self.cost, self.loss = np.zeros(1, np.int64), np.zeros(1)
+        self.node = np.full(1, _ROOT, np.int64)
+        # The tree of decisions: a node names an item's new level, and the node before it.
+        self.parents: list[Ints] = []
+        self.decisions: list[Ints] = []
+        self.kept = self.collected = 0
+        self.states = self.widest = 1
+
+    @property
+    def size(self) -> int:
+        """How many states are alive."""
+        return len(self.cost)
+
+    @property
+    def target(self) -> float:
+        """A plan must lose less than this to be worth finding."""
+        return self.best - self.grain
+
+    def bound(self, cost: Ints, loss: Floats, rates: tuple[float, float, float]) -> Floats:
+        """The least loss that each state can still come to, with the items outside at their best exchange rates."""
+        rise, fall, reach = rates
+        slack = self.lp.slack - cost
+        with np.errstate(invalid="ignore"):
+            out = loss + np.where(slack >= 0, rise, fall) * (-slack * self.unit)
+        return np.where(-slack > reach, np.inf, out)
+
+    def expand(self, step: _Step, rates: tuple[float, float, float]) -> None:
+        """Let one more item change its level: all combinations, less those that are beaten or beyond hope."""
+        costs, losses = step.all_of(self.cost, self.loss)
+        self.states += len(costs)
+        found = np.flatnonzero(self.bound(costs, losses, rates) < self.target)
+        found = found[_pareto_order(costs[found], losses[found])]
+        old, change = found % max(self.size, 1), found // max(self.size, 1) - 1
+        made = np.flatnonzero(change >= 0)
+        node = self.node[old]
+        node[made] = self._remember(node[made], step.item * self.width + step.levels[change[made]])
+        self.cost, self.loss, self.node = costs[found], losses[found], node
+        self.widest = max(self.widest, self.size)
+        # Along the Pareto states loss falls as cost rises, so the best plan within the budget is the last one within
+        # it.
+        within = int(np.searchsorted(self.cost, self.lp.slack, side="right"))
+        if within and self.loss[within - 1] < self.target:
+            self.best, self.best_node = float(self.loss[within - 1]), int(self.node[within - 1])
+            self.prune(rates)
+        if self.kept > 2 * self.collected + _FORGET_FROM:
+            self._collect()
+
+    def probe(self, ahead: list[_Step], rates: tuple[float, float, float]) -> None:
+        """Look for a better plan by pairing every state with every combination of the next few items' levels.
+
+        Both sides are Pareto-optimal and sorted, so the best partner of a state is found by bisection: billions of
+        plans for the price of a sort. Where the bound can be met at all this often meets it, and the search is over.
+        """
+        cost, loss, trail = np.zeros(1, np.int64), np.zeros(1), np.zeros((1, 0), np.int64)
+        price, used = self.lp.price * self.unit, []
+        for step in ahead[:_PROBE_STEPS]:
+            step = step.below(self.target)
+            if len(cost) * (len(step.levels) + 1) > _PROBE_WIDTH:
+                break
+            costs, losses = step.all_of(cost, loss)
+            found = np.flatnonzero(losses + price * costs - self.saved < self.target)
+            found = found[_pareto_order(costs[found], losses[found])]
+            trail = np.column_stack([trail[found % len(cost)], found // len(cost) - 1])
+            cost, loss = costs[found], losses[found]
+            used.append(step)
+        partner = np.searchsorted(cost, self.lp.slack - self.cost, side="right") - 1
+        total = np.where(partner >= 0, self.loss + loss[partner], np.inf)
+        at = int(total.argmin())
+        if total[at] < self.target:
+            node = self.node[at : at + 1]
+            for step, change in zip(used, trail[partner[at]].tolist(), strict=True):
+                if change >= 0:
+                    node = self._remember(node, np.array([step.item * self.width + step.levels[change]]))
+            self.best, self.best_node = float(total[at]), int(node[0])
+            self.prune(rates)
+
+    def _remember(self, parents: Ints, decisions: Ints) -> Ints:
+        self.parents.append(parents)
+        self.decisions.append(decisions)
+        self.kept += len(parents)
+        return np.arange(self.kept - len(parents), self.kept)
+
+    def prune(self, rates: tuple[float, float, float]) -> None:
+        """Drop the states that can no longer beat the best plan."""
+        hope = self.bound(self.cost, self.loss, rates) < self.target
+        self.cost, self.loss, self.node = self.cost[hope], self.loss[hope], self.node[hope]
+
+    def _collect(self) -> None:
+        """Forget the decisions that no state leads back to."""
+        parent, decision = np.concatenate(self.parents), np.concatenate(self.decisions)
+        used = np.zeros(self.kept, bool)
+        front = np.unique(np.append(self.node, self.best_node))
+        while len(front := front[front >= 0]):
+            used[front] = True
+            front = np.unique(parent[front])
+            front = front[(front < 0) | ~used[front]]
+        name = np.where(used, np.cumsum(used) - 1, 0)
+        parent = parent[used]
+        self.parents, self.decisions = [np.where(parent >= 0, name[parent], parent)], [decision[used]]
+        self.node = np.where(self.node >= 0, name[self.node], self.node)
+        self.best_node = int(name[self.best_node]) if self.best_node >= 0 else self.best_node
+        self.kept = self.collected = int(used.sum())
+
+    def finish(self) -> Solved:
+        """Nothing is left that could beat the best plan."""
+        return Solved(self._choice(), None, self.states, self.widest)
+
+    def cut_short(self, rates: tuple[float, float, float]) -> Solved:
+        """The best plan so far, with what is still possible as its bound."""
+        hope = float(self.bound(self.cost, self.loss, rates).min(initial=self.best))
+        return Solved(self._choice(), self.floor + max(hope, -self.saved), self.states, self.widest)
+
+    def _choice(self) -> Ints:
+        if self.best_node == _FILLED:
+            return self.lp.filled
+        choice = self.lp.choice.copy()
+        if self.parents:
+            parent, decision = np.concatenate(self.parents), np.concatenate(self.decisions)
+            node = self.best_node
+            while node >= 0:
+                item, level = divmod(int(decision[node]), self.width)
+                choice[item] = level
+                node = int(parent[node])
+        return choice
+
+
+def _rank(values: Floats) -> Ints:
+    rank = np.empty(len(values), np.int64)
+    rank[np.argsort(values, kind="stable")] = np.arange(len(values))
+    return rank
+
+
+def _pareto_order(cost: Ints, loss: Floats) -> Ints:
+    """Positions of the states that no other beats, by rising cost and falling loss."""
+    order = np.argsort(cost, kind="stable")
+    cost, loss = cost[order], loss[order]
+    kept = np.ones(len(cost), bool)
+    kept[1:] = loss[1:] < np.minimum.accumulate(loss)[:-1]
+    at = np.flatnonzero(kept)
+    # Of equal costs the last kept has the least loss.
+    kept[at[:-1][cost[at[1:]] == cost[at[:-1]]]] = False
+    return order[kept]

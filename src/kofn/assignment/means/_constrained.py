@@ -1,0 +1,52 @@
+"""Groups under constraints: sizes held exactly and links kept, around means or medoids; new items by the prices."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kofn.assignment.means import _links
+from kofn.core import checks
+from kofn.core.plans import Assignment
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Labels = NDArray[np.int32]
+# A step of k-means or k-medoids counts as an improvement beyond this share of what is summed.
+TOLERANCE = 1e-12
+_ROWS_AT_ONCE = 1 << 14
+
+
+def seating_of(n: int, k: int, capacity: Any, min_size: Any, must_link: Any, cannot_link: Any) -> _links.Seating:
+    least = checks.count(min_size, "min_size", least=0)
+    units = _links.units_of(n, must_link, cannot_link)
+    return _links.Seating(units, *_links.bounds_of(n, k, capacity, least, units))
+
+
+def binds_nothing(seating: _links.Seating) -> bool:
+    """Whether every assignment step was exact: nothing is linked, or parts go where they like."""
+    return seating.exact or seating.free
+
+
+def plan(labels: Labels, seating: _links.Seating, capacity: Any, **fields: Any) -> Assignment:
+    k = seating.k
+    load = np.bincount(labels, minlength=k).astype(np.float64)
+    used: dict[str, Any] = {"k": k}
+    budget: dict[str, Any] = {"k": k}
+    if capacity is not None:
+        fields["capacity"] = np.broadcast_to(np.asarray(capacity, np.int64), k).copy()
+        used, budget = {**used, "capacity": load}, {**budget, "capacity": fields["capacity"].astype(np.float64)}
+    return Assignment.from_labels(
+        labels, k, sense="min", used=used, budget=budget, prices={"capacity": fields["v"]}, **fields
+    )
+
+
+def gains(scores: Floats, before: Labels, after: Labels) -> bool:
+    """Whether a new assignment is better than the old one, by more than rounding."""
+    rows = np.arange(len(before))
+    own = scores[rows, before]
+    gain = math.fsum((scores[rows, after] - own).tolist())
+    return gain > TOLERANCE * float(np.abs(own).sum())

@@ -1,0 +1,165 @@
+"""Group items around k of them, each group of at least `min_size` and at most `capacity` items, links kept."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kofn.assignment.means._constrained import TOLERANCE, binds_nothing, gains, plan, seating_of
+from kofn.assignment.medoids import _swaps
+from kofn.core import checks
+from kofn.core.checks import InputError
+from kofn.core.plans import Assignment
+from kofn.core.registry import method
+from kofn.core.runtime import Control
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Labels = NDArray[np.int32]
+# Distances from X are kept as a matrix up to this size and computed row by row beyond.
+_MATRIX_BYTES = 2**30
+
+
+@method(
+    "assign",
+    needs=(("X", "distances"),),
+    cost="O(n k) and one transport a round, and the distances within the groups, about n^2 / k; memory n^2 from X up "
+    "to 1 GiB, O(n k) beyond",
+    exact="sizes and links held exactly; each assignment step optimal where must_link and cannot_link join nothing",
+    paper="Bradley, Bennett & Demiriz 2000, Constrained K-Means Clustering, its assignment step around medoids",
+)
+def constrained_kmedoids(
+    X: Any = None,
+    *,
+    distances: Any = None,
+    k: int,
+    metric: str = "euclidean",
+    capacity: Any = None,
+    weights: Any = None,
+    start: Any = None,
+    seed: int | None = None,
+    time_limit: float | None = None,
+    progress: bool | None = None,
+    min_size: int = 1,
+    must_link: Any = None,
+    cannot_link: Any = None,
+    max_iter: int = 300,
+) -> Assignment:
+    """Group items around k of them, each group of at least `min_size` and at most `capacity` items, links kept.
+
+    From the medoids of `fasterpam`, items and medoids are chosen in turn: the best assignment that keeps the sizes,
+    then the best medoid of each group.
+
+    Args:
+        X: vectors (n, d).
+        distances: dissimilarities (n, n), symmetric, >= 0.
+        k: how many groups.
+        metric: "euclidean", "sqeuclidean" or "cosine" (1 - cos), for X.
+        capacity: the most items in a group: one number, or (k,) for groups in the order of `start`. It counts items,
+            whatever they weigh.
+        weights: (n,) how much each item counts in the loss, >= 0, default 1.
+        start: medoids to begin from: row numbers (or ids), or an earlier plan.
+        seed: for `fasterpam`, where there is no start.
+        time_limit: seconds, for `fasterpam` and for the rest each.
+        progress: show progress on a terminal.
+        min_size: the least items in a group, at least 1.
+        must_link: (m, 2) pairs of row numbers that share a group; chains of pairs join all their rows.
+        cannot_link: (m, 2) pairs of row numbers that may not share a group.
+        max_iter: rounds.
+
+    Returns:
+        An `Assignment`: `labels`, `medoids` (row numbers, medoid j in group j), `value` = the weighted sum of the
+        distances to the own medoid, `v` = the price of a place in each group, as in `constrained_kmeans`; `centers` are
+        the medoids' rows of X. `place` finds a group for new items.
+
+    Raises:
+        InputError: k above the number of distinct items, a start that does not have k medoids, or a diagonal that is
+            not zero.
+        InfeasibleError, FailureError: as in `constrained_kmeans`.
+
+    Cost: a round takes O(n k), a transport, and the distances within each group.
+
+    Guarantee: sizes and links hold exactly, every medoid is in its own group, and no step makes the loss larger. With
+    status "local" no other assignment that leaves the medoids in their groups, and no other medoid of a group, is
+    better. Exchanges of a medoid for an item of another group are tried only by `fasterpam`, before there are sizes.
+
+    References:
+        Bradley, Bennett & Demiriz 2000. Schubert & Rousseeuw 2021 for the first medoids (`fasterpam`).
+
+    Examples:
+        >>> from kofn.assignment import constrained_kmedoids
+        >>> plan = constrained_kmedoids([[0.0], [1.0], [2.0], [3.0], [9.0], [10.0]], k=2, capacity=3, seed=0)
+        >>> sorted(np.bincount(plan.labels).tolist()), plan.value
+        ([3, 3], 9.0)
+    """
+    from kofn.assignment.medoids._fasterpam import fasterpam
+
+    X, distances = _swaps.pool(X, distances, k, metric)
+    n = len(X if distances is None else distances)
+    checks.count(max_iter, "max_iter")
+    checks.count(min_size, "min_size")
+    seating = seating_of(n, k, capacity, min_size, must_link, cannot_link)
+    if start is None:
+        first = fasterpam(X, distances=distances, k=k, metric=metric, weights=weights, seed=seed, time_limit=time_limit)
+        medoids = np.asarray(first.medoids)
+    elif len(start) != k:
+        raise InputError(f"start has {len(start)} medoids, k={k}; give exactly k")
+    else:
+        medoids = np.asarray(start, np.int64)
+    counts = np.ones(n) if weights is None else weights.astype(np.float64)
+    source = _swaps.source_of(X, distances, metric, _MATRIX_BYTES, None)
+    units, done, rounds = seating.units, False, 0
+    labels: Labels | None = None
+    prices: Floats | None = None
+    with Control(time_limit=time_limit, progress=progress, what="rounds") as control:
+        while rounds < max_iter:
+            rounds += 1
+            scores = -units.total(counts[:, None] * source.rows(medoids).T)
+            # A medoid stays in its group. The first ones may be linked with each other: then they only say where.
+            own = units.of[medoids]
+            if labels is not None or (len(np.unique(own)) == k and not len(units.apart) and seating.exact):
+                free = np.full((k, k), -np.inf)
+                np.fill_diagonal(free, scores[own, np.arange(k)])
+                scores[own] = free
+            after, prices = seating(scores, labels, prices)
+            if labels is not None and not gains(scores, labels, after):
+                done = True
+                break
+            labels = after
+            medoids = _best_medoids(source, labels[units.of], counts, medoids, k)
+            control.step(rounds)
+            if control.stopped():
+                break
+    assert labels is not None
+    items = labels[units.of]
+    return plan(
+        items,
+        seating,
+        capacity,
+        value=_swaps.loss_of(X, distances, metric, medoids, items, counts),
+        medoids=medoids,
+        centers=None if X is None else np.asarray(X[medoids], np.float64),
+        v=prices,
+        status="stopped" if not done else "local" if binds_nothing(seating) else "heuristic",
+        info={
+            "objective": "constrained_medoids",
+            "rounds": rounds,
+            "units": len(units.sizes),
+            "distance_evals": source.evals,
+        },
+    )
+
+
+def _best_medoids(source: _swaps.Source, labels: Labels, weights: Floats, medoids: Ints, k: int) -> Ints:
+    """The item of each group with the least summed distance to it; the medoid that is there where it is as good."""
+    order = np.argsort(labels, kind="stable")
+    ends = np.cumsum(np.bincount(labels, minlength=k))
+    out = np.empty(k, np.int64)
+    for j, group in enumerate(np.split(order, ends[:-1])):
+        total = source.among(group).astype(np.float64) @ weights[group]
+        at, now = int(total.argmin()), np.flatnonzero(group == medoids[j])
+        stays = len(now) and total[now[0]] <= total[at] * (1 + TOLERANCE)
+        out[j] = medoids[j] if stays else group[at]
+    return out

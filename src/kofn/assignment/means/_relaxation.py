@@ -1,0 +1,83 @@
+"""Groups of rows by other principles than a medoid's: a convex relaxation, agreement of two views, or plain chains."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kofn.assignment.means import _gaussian, _sdp
+from kofn.core.checks import InputError
+from kofn.core.plans import Assignment
+from kofn.core.runtime import Control
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+_DEFAULT_MEMORY = 2**30
+# (n, n) arrays of float64 that a splitting holds at once, for each group and beside.
+_COPIES = 8
+
+
+def prepared(X: Any, k: int, copies: int, max_memory: int | None) -> Floats:
+    """Centred rows in float64, once k and the memory are known to fit."""
+    n = len(X)
+    if k > n:
+        raise InputError(f"k={k} of {n} items: there are only {n} to group; ask for k <= {n}")
+    needed, room = _COPIES * copies * 8 * n * n, max_memory or _DEFAULT_MEMORY
+    if needed > room:
+        raise InputError(
+            f"X has {n} rows, whose membership matrices take {needed:,} bytes, max_memory is {room:,}; "
+            "give a sample of the rows, or raise max_memory"
+        )
+    points = np.asarray(X, np.float64)
+    return points - points.mean(axis=0)
+
+
+def relaxed(
+    points: Floats, k: int, max_iter: int, tol: float, control: Control, info: dict[str, Any]
+) -> tuple[Ints, float | None]:
+    """The partition that the relaxation rounds to, and the bound; None where there is but one partition."""
+    n = len(points)
+    if k in (1, n):
+        return np.arange(n) % k, None
+    best: list[Any] = [math.inf, None]
+
+    def rounded(Z: Floats) -> float:
+        # Z's rows are the same for all of a group, and so are the means that they give.
+        labels = _gaussian.lloyd(points, _gaussian.spread_out(Z @ points, k, None), k)
+        cost = _gaussian.squares(points, labels)
+        if cost < best[0]:
+            best[:] = [cost, labels]
+        return float(best[0])
+
+    rounded(np.eye(n))
+    if best[0] == 0:
+        return best[1], 0.0
+    gram = points @ points.T
+    bound = max(0.0, _sdp.certified(gram, best[1], k))
+    if best[0] <= bound * (1 + 1e-9):
+        return best[1], bound
+    solved = _sdp.kmeans(gram, k, most=max_iter, tol=tol, stopped=control.stopped, value=rounded)
+    rank = int((np.linalg.eigvalsh(solved.Z) > 1e-3).sum())
+    info |= {"steps": solved.steps, "residual": solved.residual, "rank": rank, "done": solved.done}
+    return best[1], max(bound, solved.bound, _sdp.certified(gram, best[1], k))
+
+
+def grouped(
+    X: Any, labels: Ints, k: int, value: float, sense: str, status: str, bound: float | None, info: dict[str, Any]
+) -> Assignment:
+    """The plan, its groups numbered in the order of their first row."""
+    labels = _gaussian.renamed(labels)
+    return Assignment.from_labels(
+        labels,
+        k,
+        centers=_gaussian.means(np.asarray(X, np.float64), labels, k),
+        value=value,
+        sense=sense,
+        status=status,
+        bound=bound,
+        info=info,
+    )

@@ -1,0 +1,138 @@
+"""Group a large pool around k of its items: FasterPAM on samples of it, the best answer for all items counts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kofn.assignment.medoids import _swaps
+from kofn.assignment.medoids._samples import DEFAULT_MEMORY, PAPER, Placed, finish, only
+from kofn.core import checks
+from kofn.core.plans import Assignment
+from kofn.core.registry import method
+from kofn.core.runtime import Control
+from kofn.objectives.similarity import pairwise_distances
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+@method(
+    "assign",
+    needs=(("X", "distances"),),
+    cost="for each sample of s items FasterPAM, O(s^2) a round, and O(n d k) to place all; O(n + s^2) memory",
+    exact="items go to their nearest medoid; no guarantee for the loss",
+    paper=PAPER,
+)
+def fastclara(
+    X: Any = None,
+    *,
+    distances: Any = None,
+    k: int,
+    metric: str = "euclidean",
+    weights: Any = None,
+    start: Any = None,
+    seed: int | None = None,
+    max_memory: int | None = None,
+    time_limit: float | None = None,
+    n_threads: int | None = None,
+    progress: bool | None = None,
+    n_samples: int = 5,
+    sample_size: int | None = None,
+) -> Assignment:
+    """Group a large pool around k of its items: FasterPAM on samples of it, the best answer for all items counts.
+
+    The quickest of its kind; `fastclarans` with its plan as `start` comes within a percent or so of `fasterpam`.
+
+    Args:
+        X: vectors (n, d); no (n, n) matrix is made.
+        distances: dissimilarities (n, n), as in `fasterpam`.
+        k: how many medoids.
+        metric: "euclidean", "sqeuclidean" or "cosine" (1 - cos), for X.
+        weights: (n,) how much each item counts in the loss, >= 0, default 1.
+        start: k medoids (row numbers, ids or a plan) to beat; every sample holds the best medoids so far.
+        seed: for the samples and for where FasterPAM begins on them (LAB).
+        max_memory: bytes of distances from X that may be kept beside those of a sample, default 64 MiB.
+        time_limit: seconds.
+        n_threads: threads that compute distances from X; default all cores.
+        progress: show progress on a terminal.
+        n_samples: how many samples.
+        sample_size: items a sample; default 80 + 4 k as in the paper.
+
+    Returns:
+        An `Assignment`: `labels`, `medoids`, `value` = weighted sum of the distances to the nearest medoid, over all
+        items. `status` is "heuristic", "optimal" where k = n, "stopped" at the time limit. `info`: sample_size,
+        sample_losses (on all items), distance_evals (from X).
+
+    Raises:
+        InputError: k above the number of distinct items, a sample smaller than k, a start that does not have k medoids,
+            or a diagonal that is not zero.
+
+    Cost: `n_samples` times FasterPAM on s items (O(s^2) a round) and O(n d k). Memory O(n d + s^2).
+
+    Guarantee: the loss is never above that of `start`.
+
+    References:
+        Schubert & Rousseeuw 2021, arXiv 2008.05171: FastCLARA. Kaufman & Rousseeuw 1986: CLARA.
+
+    Examples:
+        >>> from kofn.assignment import fastclara
+        >>> plan = fastclara([[0.0], [1.0], [2.0], [9.0], [10.0], [11.0]], k=2, seed=0)
+        >>> sorted(plan.medoids.tolist()), plan.value
+        ([1, 4], 4.0)
+    """
+    X, distances = _swaps.pool(X, distances, k, metric)
+    n = len(X if distances is None else distances)
+    checks.count(n_samples, "n_samples")
+    size = min(n, 80 + 4 * k if sample_size is None else checks.count(sample_size, "sample_size", least=k))
+    counts = np.ones(n) if weights is None else weights.astype(np.float64)
+    source = _swaps.source_of(X, distances, metric, max_memory or DEFAULT_MEMORY, n_threads)
+    rng = np.random.default_rng(seed)
+    best = None if start is None else Placed(source, _swaps.started(start, k), counts)
+    losses: list[float] = []
+    evals, stopped = 0, False
+    with Control(time_limit=time_limit, progress=progress, total=n_samples, what="samples") as control:
+        for turn in range(n_samples):
+            items = _sample(n, size, best, rng)
+            if distances is not None:
+                table = distances[np.ix_(items, items)]
+            else:
+                table = pairwise_distances(X[items], metric, n_threads=n_threads)
+                evals += len(items) ** 2
+            picks = _solve(_swaps.Matrix(table), k, counts[items], rng, control)
+            found = Placed(source, items[picks], counts)
+            losses.append(found.loss)
+            if best is None or found.loss < best.loss:
+                best = found
+            control.step(turn + 1)
+            stopped = control.stopped()
+            if stopped or k == n:
+                break
+        assert best is not None
+    info = {"sample_size": size, "sample_losses": losses, "distance_evals": source.evals + evals}
+    status = "optimal" if k == n else "stopped" if stopped else "heuristic"
+    return finish(X, distances, metric, best.medoids, best.labels, counts, status, info)
+
+
+def _sample(n: int, size: int, best: Placed | None, rng: np.random.Generator) -> Ints:
+    """`size` items in the order of the pool, the best medoids so far among them."""
+    if best is None or size == n:
+        return np.sort(rng.choice(n, size, replace=False))
+    others = np.ones(n, bool)
+    others[best.medoids] = False
+    more = rng.choice(np.flatnonzero(others), max(0, size - len(best.medoids)), replace=False)
+    return np.sort(np.concatenate([best.medoids, more]))
+
+
+def _solve(source: _swaps.Matrix, k: int, weights: Floats, rng: np.random.Generator, control: Control) -> Ints:
+    """FasterPAM from LAB."""
+    if k == source.n:
+        return np.arange(k)
+    if k == 1:
+        return only(source, np.array([0]), np.arange(source.n), weights)
+    begin = _swaps.lab(source, k, weights, rng)
+    state = _swaps.Swaps(source, begin, weights, compiled=_swaps.worth_compiling("eager", source.n, k))
+    state.eager(None, control.stopped, lambda _: None)
+    return state.medoids

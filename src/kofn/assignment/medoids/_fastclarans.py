@@ -1,0 +1,137 @@
+"""Group items around k of them by random candidates, each tried for all k medoids at once, until many fail."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kofn.assignment.medoids import _swaps
+from kofn.assignment.medoids._samples import DEFAULT_MEMORY, PAIRS_AT_ONCE, PAPER, Placed, finish, only
+from kofn.core import checks
+from kofn.core.plans import Assignment
+from kofn.core.registry import method
+from kofn.core.runtime import Control
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+# CLARANS looks at no fewer candidates than this, or all.
+_LEAST_NEIGHBORS = 250
+
+
+@method(
+    "assign",
+    needs=(("X", "distances"),),
+    cost="O(n d) a candidate, of which at least max_neighbor n a descent; O(n (d + k)) memory",
+    exact="items go to their nearest medoid; no single swap improves where max_neighbor is 1",
+    paper=PAPER,
+)
+def fastclarans(
+    X: Any = None,
+    *,
+    distances: Any = None,
+    k: int,
+    metric: str = "euclidean",
+    weights: Any = None,
+    start: Any = None,
+    seed: int | None = None,
+    max_memory: int | None = None,
+    time_limit: float | None = None,
+    n_threads: int | None = None,
+    progress: bool | None = None,
+    n_local: int = 2,
+    max_neighbor: float = 0.025,
+) -> Assignment:
+    """Group items around k of them by random candidates, each tried for all k medoids at once, until many fail.
+
+    Args:
+        X: vectors (n, d), as in `fastclara`.
+        distances: dissimilarities (n, n), as in `fasterpam`.
+        k: how many medoids.
+        metric: "euclidean", "sqeuclidean" or "cosine" (1 - cos), for X.
+        weights: (n,) how much each item counts in the loss, >= 0, default 1.
+        start: k medoids (row numbers, ids or a plan) that the first descent begins from; default random ones.
+        seed: for the medoids that descents begin from, and for the order of candidates.
+        max_memory: bytes of distances from X that may be kept, default 64 MiB.
+        time_limit: seconds.
+        n_threads: threads that compute distances from X; default all cores.
+        progress: show progress on a terminal.
+        n_local: descents, of which the best counts.
+        max_neighbor: a descent ends when this share of the items, at least 250 of them, have brought no swap in a row.
+
+    Returns:
+        An `Assignment` as from `fastclara`. `status` is "local" where the last candidates were all items, so that no
+        single swap improves, else "heuristic"; "optimal" where k = n. `info`: swaps, candidates, local_losses,
+        swap_evaluations, distance_evals.
+
+    Raises:
+        InputError: as in `fastclara`.
+
+    Cost: O(n d) a candidate from X, O(n) from distances, O(n k) for a swap; O(n k) memory.
+
+    Guarantee: the loss is never above that of `start`.
+
+    References:
+        Schubert & Rousseeuw 2021, arXiv 2008.05171: FastCLARANS. Ng & Han 2002: CLARANS.
+
+    Examples:
+        >>> from kofn.assignment import fastclarans
+        >>> plan = fastclarans([[0.0], [1.0], [2.0], [9.0], [10.0], [11.0]], k=2, seed=0)
+        >>> sorted(plan.medoids.tolist()), plan.value
+        ([1, 4], 4.0)
+    """
+    X, distances = _swaps.pool(X, distances, k, metric)
+    n = len(X if distances is None else distances)
+    checks.count(n_local, "n_local")
+    share = checks.fraction(max_neighbor, "max_neighbor")
+    patience = min(n, max(_LEAST_NEIGHBORS, math.ceil(share * n)))
+    counts = np.ones(n) if weights is None else weights.astype(np.float64)
+    source = _swaps.source_of(X, distances, metric, max_memory or DEFAULT_MEMORY, n_threads)
+    rng = np.random.default_rng(seed)
+    begin = None if start is None else _swaps.started(start, k)
+    best: _swaps.Swaps | None = None
+    losses: list[float] = []
+    swaps, evaluated, stopped = 0, 0, False
+    with Control(time_limit=time_limit, progress=progress, what="swaps") as control:
+        for turn in range(n_local if 1 < k < n else 0):
+            medoids = begin if begin is not None and turn == 0 else rng.choice(n, k, replace=False)
+            state = _swaps.Swaps(source, medoids, counts, compiled=_swaps.worth_compiling("eager", n, k))
+            stopped = _descend(state, rng.permutation(n), patience, control)
+            losses.append(state.loss)
+            swaps, evaluated = swaps + state.swaps, evaluated + state.evaluated
+            if best is None or state.loss < best.loss:
+                best = state
+            if stopped:
+                break
+    if best is not None:
+        medoids, labels = best.medoids, best.labels
+    else:
+        begin = rng.choice(n, k, replace=False) if begin is None else begin
+        if k == 1:
+            begin, evaluated = only(source, begin, rng.permutation(n)[:patience], counts), patience
+        placed = Placed(source, begin, counts)
+        medoids, labels = placed.medoids, placed.labels
+    info = {
+        "swaps": swaps,
+        "candidates": evaluated,
+        "local_losses": losses,
+        "swap_evaluations": evaluated * n,
+        "distance_evals": source.evals,
+    }
+    status = "stopped" if stopped else "local" if patience == n else "heuristic"
+    return finish(X, distances, metric, medoids, labels, counts, "optimal" if k == n else status, info)
+
+
+def _descend(state: _swaps.Swaps, order: Ints, patience: int, control: Control) -> bool:
+    """Try the items in order, round and round, until `patience` in a row bring no swap; returns whether stopped."""
+    at, step = 0, max(8, PAIRS_AT_ONCE // state.n // 8 * 8)
+    while state.unimproved < patience:
+        candidates = order[at : at + min(step, patience - state.unimproved)]
+        state.sweep(state.source.rows(candidates), candidates, patience)
+        at = (at + len(candidates)) % state.n
+        control.step(state.swaps)
+        if control.stopped():
+            return True
+    return False

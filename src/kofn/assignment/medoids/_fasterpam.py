@@ -1,0 +1,92 @@
+"""Group items around k of them, at the least summed distance to the nearest: no single swap does better."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kofn.assignment.medoids._descent import PAPER, Limits, cluster
+from kofn.core.plans import Assignment
+from kofn.core.registry import method
+
+Ints = NDArray[np.int64]
+
+
+@method(
+    "assign",
+    needs=(("X", "distances"),),
+    traits=("swap-optimal",),
+    cost="O(n^2) a round, a handful of rounds, whatever k is; from X O(n d k) or, within max_memory, O(n^2) memory",
+    exact="no single swap of a medoid lowers the loss; the optimum where k is 1 or n",
+    paper=PAPER,
+)
+def fasterpam(
+    X: Any = None,
+    *,
+    distances: Any = None,
+    k: int,
+    metric: str = "euclidean",
+    weights: Any = None,
+    start: Any = None,
+    init: str | None = None,
+    max_iter: int | None = None,
+    seed: int | None = None,
+    max_memory: int | None = None,
+    time_limit: float | None = None,
+    n_threads: int | None = None,
+    progress: bool | None = None,
+) -> Assignment:
+    """Group items around k of them, at the least summed distance to the nearest: no single swap does better.
+
+    Every item in turn is tried as a medoid; one pass over the points gives the change of the loss for all k medoids
+    that it might replace (the losses of removing each medoid are cached), and the best improving swap is made at once.
+
+    Args:
+        X: vectors (n, d). Distances are kept as an (n, n) matrix where that fits into `max_memory`, else computed row
+            by row.
+        distances: dissimilarities (n, n), float32 or float64, symmetric, >= 0, zero on the diagonal; read in place.
+        k: how many medoids, at most as many as there are distinct items. Where distances of 0 join items that differ,
+            some medoids may coincide: each still stands for itself, so that no group is empty.
+        metric: "euclidean", "sqeuclidean" or "cosine" (1 - cos), for X.
+        weights: (n,) how much each item counts in the loss, >= 0, default 1.
+        start: medoids to begin from: row numbers (or ids), or an earlier plan.
+        init: where to begin without `start`: "lab" (default; each medoid the best of a sample of 10 + sqrt(n) items),
+            "build" (greedily over all items, needs all n^2 distances) or "random".
+        max_iter: rounds over all items; None goes on until no swap is left.
+        seed: for "lab" and "random".
+        max_memory: bytes that distances from X may take, default 1 GiB.
+        time_limit: seconds.
+        n_threads: threads that compute distances from X; default all cores.
+        progress: show progress on a terminal.
+
+    Returns:
+        An `Assignment`: `labels`, `medoids` (row numbers; medoid j stands for bin j), `value` = weighted sum of the
+        distances to the nearest medoid. `status` is "local" where no swap improves, "optimal" where k is 1 or n,
+        "stopped" at a limit. `info`: swaps, rounds, swap_evaluations (pairs of a candidate and a point looked at),
+        distance_evals (from X); where the loss is 0, distinct_medoids.
+
+    Raises:
+        InputError: k above the number of distinct items, a start that does not have k medoids, start and init
+            together, or a diagonal that is not zero.
+
+    Cost: O(n^2) time a round, O(n k) for a swap; O(n k) memory beside the distances.
+
+    Guarantee: with status "local" none of the k (n - k) swaps lowers the loss by more than 1e-9 of it, and running
+    again from the plan returns it. Items are tried in the order of the rows, so another order may find another local
+    optimum.
+
+    References:
+        Schubert & Rousseeuw 2021, Information Systems 101, arXiv 2008.05171: FasterPAM, and LAB to begin.
+
+    Examples:
+        >>> from kofn.assignment import fasterpam
+        >>> plan = fasterpam([[0.0], [1.0], [2.0], [9.0], [10.0], [11.0]], k=2, seed=0)
+        >>> sorted(plan.medoids.tolist()), plan.value, plan.status
+        ([1, 4], 4.0, 'local')
+        >>> fasterpam(distances=[[0, 1, 7], [1, 0, 5], [7, 5, 0]], k=1).medoids.tolist()
+        [1]
+    """
+    limits = Limits(max_iter, max_memory, time_limit, n_threads, progress)
+    return cluster("eager", X, distances, k, metric, weights, (start, init, "lab", seed), limits)

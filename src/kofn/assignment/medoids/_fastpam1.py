@@ -1,0 +1,78 @@
+"""Group items around k medoids by PAM's own swaps, each found in 1/k of PAM's work."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kofn.assignment.medoids._descent import PAPER, Limits, cluster
+from kofn.core.plans import Assignment
+from kofn.core.registry import method
+
+Ints = NDArray[np.int64]
+
+
+@method(
+    "assign",
+    needs=(("X", "distances"),),
+    traits=("swap-optimal",),
+    cost="O(n^2) for each swap; from X O(n d k) or, within max_memory, O(n^2) memory",
+    exact="no single swap of a medoid lowers the loss; the swaps are those of PAM",
+    paper=PAPER,
+)
+def fastpam1(
+    X: Any = None,
+    *,
+    distances: Any = None,
+    k: int,
+    metric: str = "euclidean",
+    weights: Any = None,
+    start: Any = None,
+    init: str | None = None,
+    max_iter: int | None = None,
+    seed: int | None = None,
+    max_memory: int | None = None,
+    time_limit: float | None = None,
+    n_threads: int | None = None,
+    progress: bool | None = None,
+) -> Assignment:
+    """Group items around k medoids by PAM's own swaps, each found in 1/k of PAM's work.
+
+    Args:
+        X: vectors (n, d), as in `fasterpam`.
+        distances: dissimilarities (n, n), as in `fasterpam`.
+        k: how many medoids.
+        metric: "euclidean", "sqeuclidean" or "cosine" (1 - cos), for X.
+        weights: (n,) how much each item counts in the loss, >= 0, default 1.
+        start: medoids to begin from: row numbers (or ids), or an earlier plan.
+        init: where to begin without `start`: "build" (default, as PAM does), "lab" or "random".
+        max_iter: swaps; None goes on until no swap is left.
+        seed: for "lab" and "random".
+        max_memory: bytes that distances from X may take, default 1 GiB.
+        time_limit: seconds.
+        n_threads: threads that compute distances from X; default all cores.
+        progress: show progress on a terminal.
+
+    Returns:
+        An `Assignment` as from `fasterpam`.
+
+    Raises:
+        InputError: as in `fasterpam`.
+
+    Cost: O(n^2) time for each swap made and for the last look, O(n k) memory beside the distances.
+
+    Guarantee: as in `fasterpam`; from the same start the swaps are PAM's, in the same order (equal swaps: the lowest
+    candidate, then the lowest place).
+
+    References:
+        Schubert & Rousseeuw 2021, arXiv 2008.05171: FastPAM1.
+
+    Examples:
+        >>> from kofn.assignment import fastpam1
+        >>> fastpam1([[0.0], [1.0], [2.0], [9.0], [10.0], [11.0]], k=2).medoids.tolist()
+        [1, 4]
+    """
+    limits = Limits(max_iter, max_memory, time_limit, n_threads, progress)
+    return cluster("best", X, distances, k, metric, weights, (start, init, "build", seed), limits)

@@ -1,0 +1,16 @@
+"""Items to bins with a capacity: routers of mixtures of experts."""
+
+from __future__ import annotations
+
+from kofn.core.lazy import attach
+
+# Generated below this line by `make index`.
+HOMES = {
+    "BiasRouter": "_bias_router",
+    "balanced_assignment": "_balanced_assignment",
+    "capped_routing": "_capped_routing",
+    "expert_choice": "_expert_choice",
+    "soft_mixing": "_soft_mixing",
+    "token_choice": "_token_choice",
+}
+__getattr__, __dir__, __all__ = attach(__name__, HOMES)

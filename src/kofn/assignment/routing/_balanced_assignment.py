@@ -1,0 +1,277 @@
+"""Every item to one bin and every bin its share: the best balanced assignment, exactly, with a price for each bin."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kofn.assignment.routing._scores import capacities, log_affinity, routes, score_table, weigh
+from kofn.core import checks
+from kofn.core.checks import InfeasibleError, InputError
+from kofn.core.plans import Assignment
+from kofn.core.registry import method
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+# Below this many scores NumPy is done before compiled code is loaded.
+_COMPILED_FROM = 2_000
+# Prices are first found for a sample, where an item of the pool stands for this many.
+_COARSER = 4
+_SMALLEST_SAMPLE = 32
+# Items kept in order for each pair of bins, and how many that may be in all.
+_WIDTH, _MOST_KEPT = 32, 4_000_000
+
+
+@method(
+    "assign",
+    traits=("sandwich", "priced", "equivariant"),
+    cost="O(n bins) and, for each item that must move, O(bins^2) and a share of a bin; memory n bins + 32 bins^2",
+    exact="the largest total score of all balanced assignments; loads exactly",
+    paper="Lewis, Bhosale, Dettmers, Goyal & Zettlemoyer 2021, BASE Layers (ICML, arXiv 2103.16716)",
+)
+def balanced_assignment(
+    scores: Any,
+    *,
+    capacity: Any = None,
+    reserve: float | None = None,
+    gates: str = "ones",
+) -> Assignment:
+    """Send every item to one bin, all bins equally loaded, for the largest sum of scores.
+
+    The routing of BASE layers: each expert computes the same number of tokens, nobody is dropped and no auxiliary loss
+    is needed. The paper runs an auction to within a tolerance; here the optimum is found exactly by shortest paths
+    between the few bins, started from the prices of a sample.
+
+    Args:
+        scores: (n, bins), higher is better; -inf where an item may not go.
+        capacity: the most a bin holds, one number or (bins,). Without it the loads are balanced: every bin holds
+            n/bins items, rounded down or up, whichever of the bins it pays to round up.
+        reserve: what an item is worth that stays out. An item then goes to a bin only where that pays. Without it
+            every item is placed.
+        gates: the weight of each route: "ones", or "sigmoid" of its score, by which BASE layers scale what the
+            expert adds to the token.
+
+    Returns:
+        An `Assignment` with one route an item (none where it stayed out, counted in `info["unfilled"]`). `value` is the
+        sum of the scores of all routes and of `reserve` for each item left out; `bound` is the dual value, which
+        equals it. `v` are the prices of the bins and `u` what each item gains over them: u + v >= score everywhere,
+        equal on every route, and sum u + sum v x capacity = value. `capacity` holds the loads themselves where they
+        were balanced: then only differences of prices mean something, and the lowest is 0.
+
+    Raises:
+        InfeasibleError: less room than items, or items whose listed bins cannot hold them all, naming those bins.
+        InputError: scores that are not (n, bins), a capacity that does not fit the bins.
+
+    Cost: O(n bins) to read the scores, then one shortest path among the bins, O(bins^2), for each item that is not in
+    its best bin at the sample's prices (about the square root of n for each bin), and some share of a bin's members
+    for each; about n^2 bins for tables of nothing but ties. Memory: the scores, and 32 entries for each pair of bins.
+
+    Guarantee: the margins of both sides hold exactly, nothing is dropped (without `reserve`), the total is optimal
+    up to the rounding of float64 sums. Who routes by the whole batch lets later tokens decide where earlier ones go:
+    for next-token prediction route by argmax at test time, as the paper does.
+
+    References:
+        Lewis et al. 2021. Shortest augmenting paths for the transportation problem: Ahuja, Magnanti & Orlin 1993,
+        Network Flows, chapter 9.
+
+    Examples:
+        >>> from kofn.assignment import balanced_assignment
+        >>> plan = balanced_assignment([[9.0, 1.0], [8.0, 5.0], [7.0, 6.5], [6.0, 0.0]])
+        >>> plan.labels.tolist(), plan.value, plan.status
+        ([0, 1, 1, 0], 26.5, 'optimal')
+        >>> (plan.v[0] - plan.v[1]).item()
+        3.0
+    """
+    checks.choice(gates, "gates", ("ones", "sigmoid"))
+    if reserve is not None:
+        if not checks.is_number(reserve) or not math.isfinite(reserve):
+            raise InputError(f"reserve={reserve!r}: give a finite number, what an item is worth that stays out")
+        reserve = float(reserve)
+    scores = score_table(scores)
+    n, bins = scores.shape
+    if capacity is None:
+        low, high = np.full(bins, n // bins), np.full(bins, -(-n // bins))
+    else:
+        low, high = np.zeros(bins, np.int64), capacities(capacity, bins)
+    if reserve is None:
+        _refuse_shortage(scores, high)
+        labels, prices = transport(scores, low, high)
+    else:
+        # Staying out is one more bin, which holds everybody.
+        wide = np.column_stack([scores, np.full(n, reserve)])
+        low = np.zeros(bins, np.int64)
+        labels, prices = transport(wide, np.append(low, 0), np.append(high, n + 1))
+        labels, prices = np.where(labels < bins, labels, -1).astype(np.int32), prices[:-1]
+    rows = np.flatnonzero(labels >= 0)
+    kept = scores[rows, labels[rows]].astype(np.float64)
+    out = n - len(rows)
+    value = float(kept.sum() + (reserve or 0.0) * out)
+    if capacity is None and reserve is None:
+        high = np.bincount(labels, minlength=bins)
+        prices = prices - prices.min()
+    else:
+        # A bin that nobody wants at no price has none.
+        prices = np.maximum(prices, 0)
+    gains = _most(scores, prices, reserve)
+    dual = math.fsum(gains.tolist()) + math.fsum((prices * high).tolist())
+    slack = 1e-9 * (float(np.abs(kept).sum()) + abs(reserve or 0.0) * out + float((prices * high).sum()))
+    exact = abs(dual - value) <= slack
+    weights = None if gates == "ones" else weigh(log_affinity(scores, rows, labels[rows], "sigmoid"), rows, "raw")
+    return Assignment(
+        **routes(n, bins, rows, labels[rows], weights),
+        capacity=high,
+        value=value,
+        sense="max",
+        bound=value if exact else max(dual, value),
+        status="optimal" if exact else "approximate",
+        u=gains,
+        v=prices,
+        prices={"capacity": prices},
+        used={"capacity": np.bincount(labels[rows], minlength=bins).astype(np.float64)},
+        budget={"capacity": high.astype(np.float64)},
+        info={"objective": "balanced_score", "unfilled": out},
+    )
+
+
+def transport(
+    scores: NDArray[Any], low: Ints, high: Ints, prices: Floats | None = None
+) -> tuple[NDArray[np.int32], Floats]:
+    """Every item to one bin for the largest sum of scores with low <= loads <= high: labels, and the bins' prices.
+
+    A price is >= 0 where a bin is full, <= 0 where it holds its least, 0 between: `scores - prices` is largest, for
+    each item, at its own bin. Exact up to rounding. The `prices` of a like problem save large ones the way to theirs.
+
+    Raises:
+        InfeasibleError: the bins that some items list cannot hold them, or too few items list the bins that need them.
+    """
+    scores = np.ascontiguousarray(scores)
+    n, bins = scores.shape
+    if scores.size > _COMPILED_FROM:
+        price = np.zeros(bins + 1) if prices is None else np.append(prices, 0.0)
+        order = np.random.default_rng(0).permutation(n)
+        sizes = [n]
+        while prices is None and sizes[-1] // _COARSER >= _SMALLEST_SAMPLE * bins:
+            sizes.append(sizes[-1] // _COARSER)
+        for size in reversed(sizes[1:]):
+            few = np.ascontiguousarray(scores[order[:size]])
+            _settle(few, low * size // n, -(-high * size // n), price)
+        labels, reached = _settle(scores, low, high, price)
+    else:
+        labels, price, reached = _plain(scores, low, high)
+    if reached.any():
+        _refuse_unmet(scores, low, high, reached)
+    return labels, price[:-1] - price[-1]
+
+
+def _settle(scores: NDArray[Any], low: Ints, high: Ints, price: Floats) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+    """Run the compiled search from these prices and leave the new ones there."""
+    from kofn.assignment.routing import _kernels as _routing_kernels
+
+    n, bins = scores.shape
+    labels, flow, reached = np.empty(n, np.int32), np.zeros(bins, np.int64), np.zeros(bins + 1, bool)
+    width = max(1, min(_WIDTH, _MOST_KEPT // bins**2))
+    counts = np.zeros(2, np.int64)
+    _routing_kernels.settle(scores, low, high, price, labels, flow, reached, width, counts)
+    # A bin with room to either side has the price of a free slot, which rounding must not hide.
+    price[:-1][(flow > low) & (flow < high)] = price[-1]
+    return labels, reached
+
+
+def _plain(scores: NDArray[Any], low: Ints, high: Ints) -> tuple[NDArray[np.int32], Floats, NDArray[np.bool_]]:
+    """The same from no prices, each cheapest path by Bellman and Ford's rounds over the table of moves."""
+    table = scores.astype(np.float64)
+    n, bins = table.shape
+    labels = table.argmax(axis=1).astype(np.int32)
+    load = np.bincount(labels, minlength=bins)
+    flow = np.clip(load, low, high)
+    excess = np.append(load - flow, flow.sum() - n)
+    cost, who = np.full((bins + 1, bins + 1), np.inf), np.zeros((bins, bins), np.int64)
+    stale = list(range(bins))
+    while True:
+        for a in stale:
+            cost[a, :-1] = np.inf
+            members = np.flatnonzero(labels == a)
+            if len(members):
+                falls = table[members, a][:, None] - table[members]
+                pick = falls.argmin(axis=0)
+                who[a], cost[a, :-1] = members[pick], falls[pick, np.arange(bins)]
+        cost[:-1, -1] = np.where(flow < high, 0.0, np.inf)
+        cost[-1, :-1] = np.where(flow > low, 0.0, np.inf)
+        np.fill_diagonal(cost, np.inf)
+        distance, parent = _cheapest(cost, np.where(excess > 0, 0.0, np.inf))
+        ends = np.flatnonzero((excess < 0) & np.isfinite(distance))
+        if not len(ends):
+            break
+        b = int(ends[distance[ends].argmin()])
+        excess[b] += 1
+        stale = []
+        while (a := int(parent[b])) >= 0:
+            if a == bins:
+                flow[b] -= 1
+            elif b == bins:
+                flow[a] += 1
+            else:
+                labels[who[a, b]] = b
+                stale += [a, b]
+            b = a
+        excess[b] -= 1
+    reached = np.isfinite(distance) & bool((excess > 0).any())
+    return labels, -_cheapest(cost, np.zeros(bins + 1))[0], reached
+
+
+def _cheapest(cost: Floats, distance: Floats) -> tuple[Floats, Ints]:
+    """Distances from the nodes of distance 0, and the node before each on its path."""
+    parent = np.full(len(cost), -1)
+    for _ in range(len(cost)):
+        paths = distance[:, None] + cost
+        before = paths.argmin(axis=0)
+        reach = paths[before, np.arange(len(cost))]
+        # Cycles of nothing must not turn for ever on rounding.
+        nearer = reach < distance - 1e-12 * np.abs(np.where(np.isfinite(distance), distance, 0.0))
+        if not nearer.any():
+            break
+        distance, parent = np.where(nearer, reach, distance), np.where(nearer, before, parent)
+    return distance, parent
+
+
+def _most(scores: NDArray[Any], prices: Floats, reserve: float | None) -> Floats:
+    """(n,) what each item gains at these prices."""
+    best: Floats = (scores - prices).max(axis=1)
+    return best if reserve is None else np.maximum(best, reserve)
+
+
+def _refuse_shortage(scores: NDArray[Any], high: Ints) -> None:
+    n, total = len(scores), sum(high.tolist())
+    if n > total:
+        raise InfeasibleError(
+            f"{n} items need a bin each, capacity holds {total}: {n - total} too few; raise it to "
+            f"{-(-n // len(high))} a bin, or give a reserve, what an item is worth that stays out"
+        )
+    empty = np.flatnonzero((scores == -np.inf).all(axis=1))
+    if len(empty):
+        raise InfeasibleError(
+            f"scores at row {empty[0]} are all -inf ({len(empty)} such rows): such an item has nowhere to go; list a "
+            "bin, or give a reserve, what an item is worth that stays out"
+        )
+
+
+def _refuse_unmet(scores: NDArray[Any], low: Ints, high: Ints, reached: NDArray[np.bool_]) -> None:
+    """Say which bins cannot hold those who list no others, or need more than those who list them."""
+    inside = reached[:-1]
+    names = ", ".join(map(str, np.flatnonzero(inside)[:5])) + (", ..." if inside.sum() > 5 else "")
+    if not reached[-1]:
+        bound = int((scores[:, ~inside] == -np.inf).all(axis=1).sum())
+        raise InfeasibleError(
+            f"{bound} items list no other bins than {names}, whose capacity holds {high[inside].sum()}: "
+            f"{bound - high[inside].sum()} too many; raise it, list more bins, or give a reserve"
+        )
+    names = ", ".join(map(str, np.flatnonzero(~inside)[:5])) + (", ..." if (~inside).sum() > 5 else "")
+    able = int((scores[:, ~inside] > -np.inf).any(axis=1).sum())
+    raise InfeasibleError(
+        f"bins {names} must hold {low[~inside].sum()} items to be balanced, and {able} items list them: "
+        f"{low[~inside].sum() - able} too few; give a capacity, list more bins, or give a reserve"
+    )

@@ -1,0 +1,148 @@
+"""Loads balanced over time by a bias for each bin that only chooses: no auxiliary loss, no item dropped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kofn.assignment.routing._scores import affinities, best_bins, log_affinity, routes, score_table, weigh
+from kofn.core import checks
+from kofn.core.checks import InputError
+from kofn.core.plans import Assignment
+
+__all__ = ["BiasRouter"]
+
+Floats = NDArray[np.float64]
+
+
+class BiasRouter:
+    """Token choice whose bins carry a bias: down by `gamma` after each batch that overloads them, up after the others.
+
+    The bias is added to the affinities where bins are chosen and nowhere else: gates are made of the affinity as it
+    is, so that nothing but the router's own wish enters what a bin's answer counts.
+
+    Args:
+        bins: how many bins.
+        per_item: how many bins an item goes to.
+        gamma: the bias's step after each batch. Affinities lie in 0..1, so that 0.001 moves a bin from last to first
+            within a thousand batches.
+        affinity: "sigmoid" of each score (DeepSeek-V3) or "softmax" over the bins.
+        gates: the weight of each route: its "share" of the affinities of the item's bins, the "raw" affinity or "ones".
+
+    `ask(scores)` routes a batch, `tell(loads)` moves the biases by what the batch's loads were (of all machines
+    together, where there are several); `update(scores)` does both. `plan` is the last plan, `bias` what is added now,
+    `steps` how many batches were told. With gamma = 0 this is `token_choice`.
+
+    Margins: every item goes to exactly `per_item` bins; the bins' loads are not limited in any one batch, they even out
+    over batches of the same kind to within what a step of gamma moves.
+
+    Cost: O(n bins) a batch, O(bins) to tell.
+
+    References:
+        DeepSeek-AI 2024, DeepSeek-V3 Technical Report (arXiv 2412.19437), section 2.1.2, equations 12-16; Wang, Gao,
+        Zhao, Sun & Dai 2024, Auxiliary-Loss-Free Load Balancing (arXiv 2408.15664), algorithm 1.
+
+    Examples:
+        >>> import numpy as np
+        >>> router = BiasRouter(bins=2, gamma=0.05)
+        >>> scores = np.array([[1.0, 0.8], [1.0, 0.1], [1.0, 0.7], [1.0, 0.0]])
+        >>> router.ask(scores).labels.tolist()
+        [0, 0, 0, 0]
+        >>> for _ in range(3):
+        ...     plan = router.update(scores)
+        >>> router.ask(scores).labels.tolist(), router.bias.round(2).tolist()
+        ([1, 0, 1, 0], [-0.05, 0.05])
+    """
+
+    def __init__(
+        self, bins: int, *, per_item: int = 1, gamma: float = 0.001, affinity: str = "sigmoid", gates: str = "share"
+    ) -> None:
+        self.bins = checks.count(bins, "bins")
+        self.per_item = checks.count(per_item, "per_item")
+        if self.per_item > self.bins:
+            raise InputError(f"per_item={per_item} of {bins} bins; ask for per_item <= {bins}")
+        self.gamma = float(checks.number(gamma, "gamma"))
+        self.affinity = checks.choice(affinity, "affinity", ("sigmoid", "softmax"))
+        self.gates = checks.choice(gates, "gates", ("share", "raw", "ones"))
+        self.bias: Floats = np.zeros(self.bins)
+        self.steps = 0
+        self._plan: Assignment | None = None
+
+    @property
+    def plan(self) -> Assignment:
+        """The plan of the last batch."""
+        if self._plan is None:
+            raise InputError("plan: no batch was routed yet; call ask(scores) first")
+        return self._plan
+
+    def ask(self, scores: Any) -> Assignment:
+        """Route a batch (n, bins) of router scores, -inf where an item does not list a bin; the biases stay.
+
+        `value` is the sum of the affinities of all routes, `bound` what it would be without biases.
+        """
+        scores = score_table(checks.scores(scores))
+        n, bins = scores.shape
+        if bins != self.bins:
+            raise InputError(f"scores has {bins} bins, this router has {self.bins}; give one column for each bin")
+        felt = affinities(scores, self.affinity)
+        wish = felt + self.bias
+        chosen = np.sort(best_bins(wish, self.per_item), axis=1)
+        rows, slots = np.nonzero(chosen >= 0)
+        columns = chosen[rows, slots]
+        value = float(felt[rows, columns].sum())
+        first = best_bins(felt, self.per_item)
+        most = np.take_along_axis(felt, np.maximum(first, 0), axis=1)[first >= 0].sum()
+        best = max(value, float(most))
+        self._plan = Assignment(
+            **routes(
+                n, bins, rows, columns, weigh(log_affinity(scores, rows, columns, self.affinity), rows, self.gates)
+            ),
+            value=value,
+            sense="max",
+            bound=best,
+            status="optimal" if best == value else "heuristic",
+            method="bias_router",
+            options={"gamma": self.gamma, "affinity": self.affinity, "gates": self.gates, "per_item": self.per_item},
+            info={
+                "objective": "routed_affinity",
+                "exact": best == value,
+                "unfilled": n * self.per_item - len(rows),
+                "steps": self.steps,
+                "violation": violation(np.bincount(columns, minlength=bins)),
+            },
+        )
+        return self._plan
+
+    def tell(self, loads: Any) -> None:
+        """Move every bias by gamma: up where the load was below the mean, down where above it."""
+        held = np.asarray(loads, np.float64)
+        if held.shape != (self.bins,) or not np.isfinite(held).all() or (held < 0).any():
+            raise InputError(f"loads={loads!r}: give one load >= 0 for each of the {self.bins} bins")
+        self.bias = self.bias + self.gamma * np.sign(held.mean() - held)
+        self.steps += 1
+
+    def update(self, scores: Any) -> Assignment:
+        """Route a batch, then tell its loads."""
+        plan = self.ask(scores)
+        self.tell(np.bincount(plan.bins, minlength=self.bins))
+        return plan
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the next batch depends on."""
+        return {"bias": self.bias.copy(), "steps": self.steps}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state, bit for bit."""
+        bias = np.array(state["bias"], np.float64)
+        if bias.shape != (self.bins,):
+            raise InputError(f"bias has shape {bias.shape}; this router has {self.bins} bins")
+        self.bias, self.steps, self._plan = bias, int(state["steps"]), None
+
+
+def violation(loads: Any) -> float:
+    """How far the fullest bin is above the mean load, as a share of it (MaxVio): 0 where all are equal."""
+    held = np.asarray(loads, np.float64)
+    return float(held.max() / held.mean() - 1) if held.sum() else 0.0

@@ -1,0 +1,160 @@
+"""Routes over a table of scores: every item to its best bins, no bin above its capacity."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kofn.core import checks
+from kofn.core.checks import InputError
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Whole = NDArray[np.integer[Any]]
+_AFFINITIES = ("none", "softmax", "sigmoid")
+_GATES = ("ones", "raw", "share")
+# Below this many scores Python and NumPy are done before compiled code is loaded.
+COMPILED_FROM = 20_000
+
+
+def score_table(scores: Any) -> NDArray[Any]:
+    """The scores, refused where they are not (n, bins)."""
+    if scores.ndim != 2:
+        raise InputError(f"scores has shape {scores.shape}; give (n, bins), one score for each item and bin")
+    table: NDArray[Any] = scores
+    return table
+
+
+def capacities(capacity: Any, bins: int) -> Ints:
+    """(bins,) what each bin holds."""
+    if not np.isscalar(capacity) and len(capacity) != bins:
+        raise InputError(f"capacity has {len(capacity)} values, scores has {bins} bins; give one for each bin")
+    return np.broadcast_to(np.asarray(capacity, np.int64), bins).copy()
+
+
+def best_bins(scores: NDArray[Any], per_item: int) -> NDArray[np.int32]:
+    """(n, per_item) the bins of each item's highest scores, best first, ties to the lowest bin; -1 past its last."""
+    if scores.size > COMPILED_FROM:
+        from kofn.assignment.routing import _kernels as _routing_kernels
+
+        out = np.empty((len(scores), per_item), np.int32)
+        _routing_kernels.best_bins(np.ascontiguousarray(scores), out)
+        return out
+    first = np.argsort(-scores, axis=1, kind="stable")[:, :per_item]
+    return np.where(np.take_along_axis(scores, first, axis=1) > -np.inf, first, -1).astype(np.int32)
+
+
+def affinities(scores: NDArray[Any], kind: str) -> Floats:
+    """(n, bins) in float64: softmax over the bins that an item lists, sigmoid, or the scores; -inf where not listed."""
+    out = scores.astype(np.float64)
+    if kind == "none":
+        return out
+    away = out == -np.inf
+    logs = -np.logaddexp(0, -out) if kind == "sigmoid" else out - _log_sums(out)[:, None]
+    out = np.exp(logs)
+    out[away] = -np.inf
+    return out
+
+
+def log_affinity(scores: NDArray[Any], rows: Whole, columns: Whole, kind: str) -> Floats:
+    """The logarithms of the affinities of some routes; NaN or -inf where one is not positive."""
+    kept = scores[rows, columns].astype(np.float64)
+    if kind == "sigmoid":
+        return -np.logaddexp(0, -kept)
+    if kind == "softmax":
+        return kept - _log_sums(scores.astype(np.float64))[rows]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(np.log(kept))
+
+
+def weigh(logs: Floats, rows: Whole, gates: str) -> NDArray[np.float32]:
+    """The weight of each route from the logarithm of its affinity: 1, the affinity, or its share among the item's."""
+    if gates == "ones":
+        return np.ones(len(logs), np.float32)
+    if (bad := ~np.isfinite(logs)).any():
+        raise InputError(
+            f"gates={gates!r} weighs by scores as they are (affinity='none'), and item {rows[bad][0]} goes to a bin "
+            "that it scores 0 or less; use affinity='softmax' or 'sigmoid', or gates='ones'"
+        )
+    if gates == "share" and len(rows):
+        starts = np.flatnonzero(np.diff(rows, prepend=-1))
+        sizes = np.diff(np.append(starts, len(rows)))
+        grown = np.exp(logs - np.repeat(np.maximum.reduceat(logs, starts), sizes))
+        weights = grown / np.repeat(np.add.reduceat(grown, starts), sizes)
+    else:
+        weights = np.exp(logs)
+    return np.maximum(weights, np.finfo(np.float32).tiny).astype(np.float32)
+
+
+def routes(n: int, bins: int, rows: Whole, columns: Whole, weights: NDArray[Any] | None) -> dict[str, Any]:
+    """The fields of an `Assignment` that say who goes where; `rows` ascend."""
+    return {
+        "n": n,
+        "indptr": np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=n))]).astype(np.int64),
+        "bins": columns.astype(np.int32),
+        "weights": np.ones(len(columns), np.float32) if weights is None else weights,
+        "k": bins,
+    }
+
+
+def _log_sums(scores: Floats) -> Floats:
+    """(n,) log of the sum of exponentials of each row; 0 where an item lists nothing."""
+    top = scores.max(axis=1)
+    top = np.where(np.isfinite(top), top, 0.0)
+    sums = np.exp(scores - top[:, None]).sum(axis=1)
+    return np.asarray(top + np.log(np.where(sums > 0, sums, 1.0)))
+
+
+def known(affinity: str, gates: str) -> None:
+    checks.choice(affinity, "affinity", _AFFINITIES)
+    checks.choice(gates, "gates", _GATES)
+
+
+def refuse_too_many(per_item: int, bins: int) -> None:
+    if per_item > bins:
+        raise InputError(f"per_item={per_item} of {bins} bins; ask for per_item <= {bins}")
+
+
+def compiled(scores: NDArray[Any], room: Ints, per_item: int, reroute: bool) -> tuple[Ints, Ints, Ints, float]:
+    """Rows and bins of the slots kept, how many ask first for each bin, and what the first choices sum to."""
+    from kofn.assignment.medoids import _kernels
+
+    n, bins = scores.shape
+    heaped = np.where(room < n, room, 0)
+    held = np.full((n, per_item), -1, np.int32)
+    asked, most = np.zeros(bins, np.int64), np.zeros(1)
+    heaps = np.empty(heaped.sum(), scores.dtype), np.empty(heaped.sum(), np.int32)
+    _kernels.defer(scores, room, np.cumsum(heaped) - heaped, reroute, held, asked, *heaps, most)
+    held.sort(axis=1)
+    rows, slots = np.nonzero(held >= 0)
+    return rows, held[rows, slots].astype(np.int64), asked, float(most[0])
+
+
+def plain(scores: NDArray[Any], room: Ints, per_item: int, reroute: bool) -> tuple[Ints, Ints, Ints, float]:
+    """The same by sorting; as both sides rank by score, the stable plan takes the highest score of all first."""
+    n, bins = scores.shape
+    first = np.argsort(-scores, axis=1, kind="stable")[:, :per_item]
+    rows, columns = np.repeat(np.arange(n), per_item), first.ravel()
+    listed = scores[rows, columns] > -np.inf
+    rows, columns = rows[listed], columns[listed]
+    best = scores[rows, columns]
+    asked, most = np.bincount(columns, minlength=bins), float(np.maximum(best, 0).sum(dtype=np.float64))
+    if reroute:
+        rows, columns = np.nonzero(scores > -np.inf)
+        order = np.lexsort((columns, rows, -scores[rows, columns]))
+        free, space, kept = [per_item] * n, room.tolist(), []
+        for pair in order.tolist():
+            i, j = rows[pair], columns[pair]
+            if free[i] and space[j]:
+                free[i] -= 1
+                space[j] -= 1
+                kept.append(pair)
+    else:
+        order = np.lexsort((rows, -best, columns))
+        place = np.arange(len(order)) - (np.cumsum(asked) - asked)[columns[order]]
+        kept = order[place < room[columns[order]]].tolist()
+    rows, columns = rows[kept], columns[kept]
+    tidy = np.lexsort((columns, rows))
+    return rows[tidy], columns[tidy], asked, most

@@ -1,0 +1,132 @@
+"""Group items that chains of short steps connect: all steps up to a scale, or the shortest until k groups are left."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kofn.assignment.means import _gaussian
+from kofn.core import checks
+from kofn.core.checks import InputError
+from kofn.core.plans import Assignment
+from kofn.core.registry import method
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+@method(
+    "assign",
+    needs=(("X", "distances"),),
+    traits=("sandwich",),
+    cost="O(n^2) time (times d from X), O(n) memory beside the distances",
+    exact="the groups at the scale, and the k groups of least total link length and widest spacing",
+    paper="Carlsson & Memoli 2013, Classifying Clustering Schemes (arXiv 1011.5270); Prim 1957",
+)
+def single_linkage(
+    X: Any = None, *, distances: Any = None, k: int | None = None, metric: str = "euclidean", threshold: Any = None
+) -> Assignment:
+    """Group items that chains of short steps connect: all steps up to a scale, or the shortest until k groups are left.
+
+    Args:
+        X: vectors (n, d); distances are computed row by row and never kept.
+        distances: dissimilarities (n, n), symmetric, >= 0; the triangle inequality is not needed.
+        k: how many groups. Without k and threshold all items are one, and `info` has the whole tree.
+        metric: "euclidean", "sqeuclidean" or "cosine" (1 - cos), for X.
+        threshold: instead of k, the longest step that still connects, in the units of the distances.
+
+    Returns:
+        An `Assignment`: `labels` (groups in the order of their first row), `k` = the groups found, `value` = the summed
+        length of the steps that hold the groups together, the least of all partitions into that many. `info`:
+        links (n - k, 2) the steps made, merge_lengths (n - 1,) of all steps, ascending, and spacing, the shortest
+        distance between two groups (None for one group).
+
+    Raises:
+        InputError: k and threshold together, k > n, or a threshold that is no number >= 0.
+
+    Cost: n passes over a row of distances; O(n) memory beside what is given.
+
+    Guarantee: exact. At a fixed scale it is the only scheme, but for the trivial ones, that never takes items apart
+    when distances shrink or items coincide (Carlsson & Memoli). With k it also has the widest spacing.
+
+    References:
+        Carlsson & Memoli 2013, Foundations of Computational Mathematics 13, arXiv 1011.5270.
+
+    Examples:
+        >>> from kofn.assignment import single_linkage
+        >>> plan = single_linkage([[0.0], [1.0], [2.5], [9.0], [9.5]], threshold=2)
+        >>> plan.labels.tolist(), plan.value, plan.info["spacing"]
+        ([0, 0, 0, 1, 1], 3.0, 6.5)
+        >>> single_linkage([[0.0], [1.0], [2.5], [9.0], [9.5]], k=3).labels.tolist()
+        [0, 0, 1, 2, 2]
+    """
+    if k is not None and threshold is not None:
+        raise InputError(f"k={k} and threshold={threshold!r} are both given; give how many groups or the longest step")
+    if X is not None and distances is not None:
+        raise InputError("X and distances are both given; give one of them")
+    n = len(X if distances is None else distances)
+    if k is not None and k > n:
+        raise InputError(f"k={k} of {n} items: there are only {n} to group; ask for k <= {n}")
+    scale = math.inf if threshold is None else checks.number(threshold, "threshold")
+    if distances is None and metric == "precomputed":
+        X, distances = None, checks.distances(X, "X")
+    order, parents, lengths = _tree(_rows_of(X, distances, metric), n)
+    ranked = np.argsort(lengths, kind="stable")
+    made = ranked[: n - k] if k is not None else ranked[lengths[ranked] <= scale]
+    kept = np.zeros(n, bool)
+    kept[1:][made] = True
+    found = np.empty(n, np.int64)
+    # A tree's nodes come after their parents, so one pass hands the groups down.
+    for place, item in enumerate(order.tolist()):
+        found[item] = found[parents[place - 1]] if kept[place] else place
+    labels = _gaussian.renamed(found)
+    groups = n - len(made)
+    value = math.fsum(lengths[made].tolist())
+    links = np.sort(np.column_stack([parents[made], order[1:][made]]), axis=1)
+    return Assignment.from_labels(
+        labels,
+        groups,
+        value=value,
+        sense="min",
+        status="optimal",
+        bound=value,
+        info={
+            "objective": "spanning_forest",
+            "links": links,
+            "merge_lengths": lengths[ranked],
+            "spacing": float(lengths[ranked[len(made)]]) if groups > 1 else None,
+            "distance_evals": n * (n - 1) if distances is None else 0,
+        },
+    )
+
+
+def _rows_of(X: Any, distances: Any, metric: str) -> Callable[[int], Floats]:
+    """The distances of all items to one."""
+    if distances is not None:
+        return lambda item: np.asarray(distances[item], np.float64)
+    from kofn.objectives.similarity import geometry
+
+    space = geometry(X, metric)
+    unit = 0.5 if metric == "cosine" else space.unit
+    points = space.points(slice(None))
+    return lambda item: space.distances(points[item]) * unit
+
+
+def _tree(row: Callable[[int], Floats], n: int) -> tuple[Ints, Ints, Floats]:
+    """Prim's shortest tree: the items in the order reached, and from where and how far each but the first was."""
+    order, parents, lengths = np.zeros(n, np.int64), np.zeros(n - 1, np.int64), np.zeros(n - 1)
+    near, via, open_ = np.full(n, np.inf), np.zeros(n, np.int64), np.ones(n, bool)
+    here = 0
+    for step in range(n - 1):
+        open_[here] = False
+        away = row(here)
+        closer = open_ & (away < near)
+        near[closer], via[closer] = away[closer], here
+        near[here] = np.inf
+        here = int(near.argmin())
+        order[step + 1], parents[step], lengths[step] = here, via[here], near[here]
+    return order, parents, lengths

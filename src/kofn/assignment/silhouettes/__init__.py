@@ -1,0 +1,13 @@
+"""Groups by the medoid silhouette, and how many of them."""
+
+from __future__ import annotations
+
+from kofn.core.lazy import attach
+
+# Generated below this line by `make index`.
+HOMES = {
+    "dynmsc": "_dynmsc",
+    "fastermsc": "_fastermsc",
+    "medoid_silhouette": "_medoid_silhouette",
+}
+__getattr__, __dir__, __all__ = attach(__name__, HOMES)

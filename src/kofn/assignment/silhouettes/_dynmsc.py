@@ -1,0 +1,143 @@
+"""Find k and the groups together: the highest average medoid silhouette on the way from many medoids to few."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kofn.assignment.medoids import _swaps
+from kofn.assignment.silhouettes._silhouette import (
+    DEFAULT_MEMORY,
+    PAPER,
+    TOLERANCE,
+    State,
+    finish,
+    one_group,
+    worth_compiling,
+)
+from kofn.core import checks
+from kofn.core.checks import InputError
+from kofn.core.plans import Assignment
+from kofn.core.registry import method
+from kofn.core.runtime import Control
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Rows = NDArray[np.floating[Any]]
+# `dynmsc` looks at no more groups than this unless told.
+_MOST_GROUPS = 20
+
+
+@method(
+    "assign",
+    needs=(("X", "distances"),),
+    cost="a FasterMSC for each k from k_max down to k_min, each begun where the last one ended; memory as there",
+    exact="for each k it stops at, no single swap raises the average medoid silhouette; k is the best of those",
+    paper=PAPER,
+)
+def dynmsc(
+    X: Any = None,
+    *,
+    distances: Any = None,
+    metric: str = "euclidean",
+    weights: Any = None,
+    init: str | None = None,
+    seed: int | None = None,
+    max_memory: int | None = None,
+    time_limit: float | None = None,
+    n_threads: int | None = None,
+    progress: bool | None = None,
+    k_min: int = 2,
+    k_max: int | None = None,
+) -> Assignment:
+    """Find k and the groups together: the highest average medoid silhouette on the way from many medoids to few.
+
+    FasterMSC with k_max medoids; then the medoid that costs least to give up goes, FasterMSC goes on with the others,
+    and so on down to k_min. The curve of the silhouette over k comes with the plan.
+
+    Args:
+        X: vectors (n, d), as in `fastermsc`.
+        distances: dissimilarities (n, n), as in `fastermsc`.
+        metric: "euclidean", "sqeuclidean" or "cosine" (1 - cos), for X.
+        weights: (n,) how much each item counts in the average, >= 0, default 1.
+        init: where to begin with k_max medoids: "lab" (default), "build" or "random".
+        seed: for "lab" and "random".
+        max_memory: bytes that distances from X may take, default 1 GiB.
+        time_limit: seconds; the best k so far is returned.
+        n_threads: threads that compute distances from X; default all cores.
+        progress: show progress on a terminal.
+        k_min: fewest groups.
+        k_max: most groups; default 20, or the square root of n where that is less, and never more than there are
+            distinct items. With nearly n groups any pool has a silhouette of nearly 1, so keep it well below n.
+
+    Returns:
+        An `Assignment` for the best k (of equal ones the least) as from `fastermsc`, with status "heuristic". `info`
+        also has `curve`: lists `k`, `silhouette` (the value for each k) and `loss` (the summed distances to the nearest
+        medoid), for ascending k.
+
+    Raises:
+        InputError: k_min above k_max, k_max > n, or a diagonal that is not zero.
+
+    Cost: O(n^2) time a round, a few rounds for each k.
+
+    Guarantee: `value` is the largest of the curve, each point of which no single swap raises.
+
+    References:
+        Lenssen & Schubert 2024, Information Systems 120, arXiv 2309.03751: DynMSC.
+
+    Examples:
+        >>> from kofn.assignment import dynmsc
+        >>> plan = dynmsc([[0.0], [1.0], [2.0], [9.0], [10.0], [11.0], [30.0], [31.0], [32.0]], k_max=4, seed=0)
+        >>> plan.k, plan.info["curve"]["k"], sorted(plan.medoids.tolist())
+        (3, [2, 3, 4], [1, 4, 7])
+    """
+    n = len(X if distances is None else distances)
+    checks.count(k_min, "k_min")
+    if k_max is None:
+        k_max = max(min(k_min, n), min(_MOST_GROUPS, int(np.sqrt(n))))
+    checks.count(k_max, "k_max")
+    if k_max > n:
+        raise InputError(f"k_max={k_max} of {n} items: there are only {n} to choose from; ask for k_max <= {n}")
+    k_min = min(k_min, n)
+    if k_min > k_max:
+        raise InputError(f"k_min={k_min} is above k_max={k_max}; swap them")
+    X, distances = _swaps.pool(X, distances, 1, metric)
+    k_max = _swaps.differing(X, distances, k_max)
+    k_min = min(k_min, k_max)
+    counts = np.ones(n) if weights is None else weights.astype(np.float64)
+    source = _swaps.source_of(X, distances, metric, max_memory or DEFAULT_MEMORY, n_threads)
+    info: dict[str, Any] = {}
+    medoids = _swaps.begin(source, k_max, counts, (None, init, "lab", seed), info)
+    curve: dict[str, list[float]] = {"k": [], "silhouette": [], "loss": []}
+    info |= {"swaps": 0, "rounds": 0, "swap_evaluations": 0}
+    best: State | None = None
+    stopped = False
+    with Control(time_limit=time_limit, progress=progress, total=k_max - k_min + 1, what="k") as control:
+        state = None if k_max == 1 else State(source, medoids, counts, compiled=worth_compiling(n, k_max - k_min + 1))
+        while state is not None and not stopped:
+            rounds = 0
+            if state.k < n:
+                done, rounds = state.eager(None, control.stopped, lambda _: None)
+                stopped = not done
+            curve["k"].append(state.k)
+            curve["silhouette"].append(state.value)
+            curve["loss"].append(float((counts * state.dist[:, 0]).sum()))
+            info["rounds"] += rounds
+            info["swaps"] += state.swaps
+            info["swap_evaluations"] += state.evaluated * n
+            # On the way down, so that of equal values the least k stays.
+            if best is None or state.value >= best.value - TOLERANCE:
+                best = state
+            state = state.without(int(state.removal.argmin())) if state.k > max(k_min, 2) else None
+            control.step(len(curve["k"]))
+    if best is None or (k_min == 1 and not stopped and best.value <= 0):
+        plan_medoids = medoids[:1] if best is None else best.medoids[:1]
+        return one_group(source, plan_medoids, counts, info | {"curve": _ascending(curve)})
+    status = "stopped" if stopped else "heuristic"
+    return finish(best, status, info | {"curve": _ascending(curve)})
+
+
+def _ascending(curve: dict[str, list[float]]) -> dict[str, list[float]]:
+    return {name: values[::-1] for name, values in curve.items()}

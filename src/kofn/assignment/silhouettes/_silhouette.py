@@ -1,0 +1,197 @@
+"""Medoid silhouettes: how much nearer items are to their own medoid than to the next; groups and k by that."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kofn.assignment.medoids import _swaps
+from kofn.core.plans import Assignment
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Rows = NDArray[np.floating[Any]]
+
+# A change counts as an improvement beyond this share of the loss.
+TOLERANCE = 1e-12
+DEFAULT_MEMORY = 2**30
+PAPER = (
+    "Lenssen & Schubert 2024, Medoid silhouette clustering with automatic cluster number selection "
+    "(Information Systems 120, arXiv 2309.03751)"
+)
+
+
+def nothing(source: _swaps.Source) -> float:
+    """Distances up to this are rounding: the last digit of the largest distance of the first item."""
+    row = source.rows(np.array([0]))[0]
+    return float(np.finfo(row.dtype).eps * row.max())
+
+
+def worth_compiling(n: int, steps: int) -> bool:
+    """Whether NumPy would still be busy when compiled code is loaded; both paths make the same swaps."""
+    loaded = "kofn.assignment.silhouettes._silhouette_kernels" in sys.modules
+    return loaded or 3 * steps * n * (6e-5 + 2e-8 * n) > 0.5
+
+
+class State:
+    """Medoids and every item's distances to them; its two nearest, and the distance of the third."""
+
+    def __init__(
+        self, source: _swaps.Source, medoids: Ints, weights: Floats, *, compiled: bool, to_medoid: Rows | None = None
+    ) -> None:
+        self.source, self.weights, self.compiled = source, weights, compiled
+        self.medoids = medoids.astype(np.int64)
+        self.n, self.k = source.n, len(medoids)
+        self.is_medoid = np.zeros(self.n, np.uint8)
+        self.is_medoid[self.medoids] = 1
+        self.to_medoid = np.ascontiguousarray(source.rows(self.medoids).T if to_medoid is None else to_medoid)
+        self.nothing = nothing(source)
+        self.who, self.dist = np.zeros((self.n, 2), np.int32), np.empty((self.n, 3))
+        self.removal = np.empty(self.k)
+        self.loss = self._settle()
+        self.swaps = self.evaluated = self.unimproved = 0
+
+    @property
+    def value(self) -> float:
+        """The average medoid silhouette."""
+        return 1.0 - self.loss / float(self.weights.sum())
+
+    @property
+    def labels(self) -> NDArray[np.int32]:
+        """The nearest medoid of each point, ties to the lowest place; a medoid stands for itself."""
+        labels = self.who[:, 0].copy()
+        labels[self.medoids] = np.arange(self.k, dtype=np.int32)
+        return labels
+
+    def without(self, place: int) -> State:
+        """The same with one medoid less."""
+        medoids, kept = np.delete(self.medoids, place), np.delete(self.to_medoid, place, axis=1)
+        return State(self.source, medoids, self.weights, compiled=self.compiled, to_medoid=kept)
+
+    def eager(self, max_iter: int | None, stopped: Callable[[], bool], step: Callable[[int], None]) -> tuple[bool, int]:
+        """Take every candidate in turn and swap at once. Returns whether no swap is left, and the rounds."""
+        rounds = 0
+        while max_iter is None or rounds < max_iter:
+            rounds += 1
+            for start, rows in self.source.blocks():
+                (self._sweep_compiled if self.compiled else self._sweep)(rows, start)
+                if self.unimproved >= self.n:
+                    return True, rounds
+                if stopped():
+                    return False, rounds
+            step(self.swaps)
+        return False, rounds
+
+    def _sweep_compiled(self, rows: Rows, start: int) -> None:
+        from kofn.assignment.silhouettes import _silhouette_kernels as kernels
+
+        counts = np.array([self.unimproved, self.swaps, self.evaluated])
+        loss = np.array([self.loss])
+        known = self.to_medoid, self.weights, self.nothing, self.who, self.dist, self.removal
+        kernels.sweep(rows, start, self.medoids, self.is_medoid, *known, loss, TOLERANCE, counts)
+        self.unimproved, self.swaps, self.evaluated = counts.tolist()
+        self.loss = float(loss[0])
+
+    def _sweep(self, rows: Rows, start: int) -> None:
+        for candidate, row in enumerate(rows, start):
+            if self.unimproved >= self.n:
+                return
+            self.unimproved += 1
+            if self.is_medoid[candidate]:
+                continue
+            self.evaluated += 1
+            shared, change = self._change(row)
+            place = int(change.argmin())
+            if not shared + change[place] < -TOLERANCE * self.loss:
+                continue
+            column = self.to_medoid[:, place].copy()
+            self.to_medoid[:, place] = row
+            after = self._settle()
+            if not after < self.loss * (1 - TOLERANCE / 2):
+                # The change was mere rounding.
+                self.to_medoid[:, place] = column
+                self._settle()
+                continue
+            self.is_medoid[self.medoids[place]] = 0
+            self.is_medoid[candidate] = 1
+            self.medoids[place] = candidate
+            self.loss = after
+            self.swaps += 1
+            self.unimproved = 1
+
+    def _ratio(self, a: Floats, b: Floats) -> Floats:
+        out: Floats = np.divide(a, b, out=np.ones(len(a)), where=b > self.nothing)
+        return out
+
+    def _settle(self) -> float:
+        """Nearest medoids and removal losses; returns the loss. The compiled loop adds the same terms in order."""
+        if self.compiled:
+            from kofn.assignment.silhouettes import _silhouette_kernels as kernels
+
+            known = self.to_medoid, self.weights, self.nothing, self.who, self.dist, self.removal
+            return float(kernels.settle(*known))
+        order = np.argsort(self.to_medoid, axis=1, kind="stable")[:, :3]
+        self.dist[:] = np.inf
+        self.dist[:, : order.shape[1]] = np.take_along_axis(self.to_medoid, order, 1)
+        self.who[:] = order[:, :2]
+        one, two, three = self.dist.T
+        base = self._ratio(one, two)
+        costs = np.stack([self._ratio(two, three) - base, self._ratio(one, three) - base], axis=1)
+        self.removal[:] = 0.0
+        np.add.at(self.removal, self.who.ravel(), (self.weights[:, None] * costs).ravel())
+        return float((self.weights * base).cumsum()[-1])
+
+    def _change(self, row: Rows) -> tuple[float, Floats]:
+        """How the loss changes if this candidate replaces each medoid: the shared part, and (k,) the rest.
+
+        An item loses the share of its nearest distance in its second nearest. A candidate nearer than the third matters
+        to it, differently where the first or the second goes than where any other does.
+        """
+        at = np.flatnonzero(row < self.dist[:, 2])
+        d, weights = row[at].astype(np.float64), self.weights[at]
+        one, two, three = self.dist[at].T
+        base = self._ratio(one, two)
+        stays = np.where(d < one, self._ratio(d, one), np.where(d < two, self._ratio(one, d), base))
+        gone = [self._ratio(np.minimum(d, other), np.maximum(d, other)) - stays for other in (two, one)]
+        known = [self._ratio(two, three) - base, self._ratio(one, three) - base]
+        change = self.removal.copy()
+        parts = np.stack([weights * (new - old) for new, old in zip(gone, known, strict=True)], axis=1)
+        np.add.at(change, self.who[at].ravel(), parts.ravel())
+        return float((weights * (stays - base)).cumsum()[-1]) if len(at) else 0.0, change
+
+
+def one_group(source: _swaps.Source, medoids: Ints, weights: Floats, info: dict[str, Any]) -> Assignment:
+    """The item with the least summed distance; the silhouette of a single group is 0 by convention."""
+    totals = np.concatenate([rows.astype(np.float64) @ weights for _, rows in source.blocks()])
+    best = int(totals.argmin())
+    # An equally good start is kept, so that running again from a plan returns it.
+    if not totals[best] < totals[medoids[0]] * (1 - 1e-10):
+        best = int(medoids[0])
+    info = {"swaps": 0, "rounds": 0, "swap_evaluations": 0, **info, "zero_below": nothing(source)}
+    labels = np.zeros(source.n, np.int32)
+    return _plan(labels, np.array([best]), 0.0, "optimal", info | {"distance_evals": source.evals})
+
+
+def finish(state: State, status: str, info: dict[str, Any]) -> Assignment:
+    info = {**info, "zero_below": state.nothing, "distance_evals": state.source.evals}
+    return _plan(state.labels, state.medoids, state.value, status, info)
+
+
+def _plan(labels: NDArray[np.int32], medoids: Ints, value: float, status: str, info: dict[str, Any]) -> Assignment:
+    k = len(medoids)
+    return Assignment.from_labels(
+        labels,
+        k,
+        medoids=medoids,
+        value=value,
+        sense="max",
+        status=status,
+        bound=value if status == "optimal" else None,
+        used={"k": k},
+        budget={"k": k},
+        info={"objective": "medoid_silhouette", **info},
+    )

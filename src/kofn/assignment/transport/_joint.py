@@ -1,0 +1,49 @@
+"""Couplings of two sets of totals: entropic transport over a score matrix, least entropy, least entropy at a rate."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kofn.core.checks import InputError
+from kofn.core.plans import Assignment
+
+Floats = NDArray[np.float64]
+
+
+def margin_totals(margins: Any, n: int, bins: int) -> tuple[Floats, Floats]:
+    """The totals of both sides, the columns' scaled to the last digit of the rows' sum."""
+    if margins is None:
+        return np.ones(n), np.full(bins, n / bins)
+    r, c = margins
+    for side, totals, count in (("row", r, n), ("column", c, bins)):
+        if len(totals) != count:
+            raise InputError(
+                f"margins has {len(totals)} {side} totals, scores has {count} {side}s; give one for each {side}"
+            )
+    return r, c * (math.fsum(r.tolist()) / math.fsum(c.tolist()))
+
+
+def joint_plan(cells: dict[tuple[int, int], float], n: int, k: int, *, name: str, **fields: Any) -> Assignment:
+    """A plan of these masses, row by row."""
+    pairs = sorted(cells)
+    rows = np.array([i for i, _ in pairs], np.int64)
+    return Assignment(
+        n=n,
+        k=k,
+        indptr=np.searchsorted(rows, np.arange(n + 1)).astype(np.int64),
+        bins=np.array([j for _, j in pairs], np.int32),
+        weights=np.array([cells[pair] for pair in pairs], np.float64),
+        method=name,
+        **fields,
+    )
+
+
+def majorised(p: Floats, q: Floats) -> list[float]:
+    """The greatest distribution that both majorise: the differences of the smaller of the partial sums."""
+    size = max(len(p), len(q))
+    sums = [np.cumsum(np.pad(np.sort(side)[::-1], (0, size - len(side)))) for side in (p, q)]
+    return np.maximum(np.diff(np.minimum(*sums), prepend=0.0), 0.0).tolist()

@@ -1,0 +1,84 @@
+"""Couple two distributions with as little joint entropy as greedy pairing reaches."""
+
+from __future__ import annotations
+
+import heapq
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kofn.assignment.transport._codes import bits
+from kofn.assignment.transport._joint import joint_plan, majorised, margin_totals
+from kofn.core import checks
+from kofn.core.plans import Assignment
+
+__all__ = ["minimum_entropy_coupling"]
+
+
+Floats = NDArray[np.float64]
+# What greedy coupling may lie above the least entropy, in bits (Compton et al. 2023).
+GREEDY_BITS = math.log2(math.e) / math.e
+
+
+def minimum_entropy_coupling(margins: Any) -> Assignment:
+    """Couple two distributions with as little joint entropy as greedy pairing reaches.
+
+    The largest mass left on one side is paired with the largest left on the other, again and again. As the entropies of
+    the sides are given, this is also a coupling of large mutual information. The least is NP-hard to find.
+
+    Args:
+        margins: (row totals (n,), column totals (bins,)), >= 0, of one sum; entropies are of their shares.
+
+    Returns:
+        An `Assignment` of at most n + bins - 1 pairs, `weights` in the units of the totals. `value` is the joint
+        entropy in bits; `bound` the entropy of the margins' greatest lower bound by majorisation, which no coupling is
+        below. `info`: `mutual_information` (bits) and `within_bits` (0.53), what `value` may lie above the least.
+
+    Raises:
+        InputError: margins that are not two vectors >= 0 of one sum.
+
+    Cost: O((n + bins) log(n + bins)).
+
+    Guarantee: both margins up to the rounding of float64 differences; within log2(e)/e = 0.53 bits of the least.
+
+    References:
+        Kocaoglu, Dimakis, Vishwanath & Hassibi 2017 (the greedy rule); Cicalese, Gargano & Vaccaro 2019 (the bound);
+        Compton, Katz, Qi, Greenewald & Kocaoglu 2023 (0.53 bits). The decoder of Ebrahimi, Chen & Khisti 2024.
+
+    Examples:
+        >>> from kofn.assignment import minimum_entropy_coupling
+        >>> plan = minimum_entropy_coupling(([0.5, 0.5], [0.5, 0.25, 0.25]))
+        >>> plan.value, plan.bound, plan.status
+        (1.5, 1.5, 'optimal')
+    """
+    p, q = checks.margins(margins)
+    p, q = margin_totals((p, q), len(p), len(q))
+    left = [(-mass, i) for i, mass in enumerate(p.tolist()) if mass > 0]
+    right = [(-mass, j) for j, mass in enumerate(q.tolist()) if mass > 0]
+    heapq.heapify(left)
+    heapq.heapify(right)
+    joint: dict[tuple[int, int], float] = {}
+    while left and right:
+        (a, i), (b, j) = heapq.heappop(left), heapq.heappop(right)
+        joint[i, j] = joint.get((i, j), 0.0) + min(-a, -b)
+        if a < b:
+            heapq.heappush(left, (a - b, i))
+        elif b < a:
+            heapq.heappush(right, (b - a, j))
+    value = bits(joint.values())
+    bound = bits(majorised(p, q))
+    exact = value - bound <= 1e-12 * max(value, 1.0)
+    shared = max(0.0, bits(p.tolist()) + bits(q.tolist()) - value)
+    return joint_plan(
+        joint,
+        len(p),
+        len(q),
+        name="minimum_entropy_coupling",
+        value=value,
+        sense="min",
+        bound=value if exact else bound,
+        status="optimal" if exact else "approximate",
+        info={"objective": "joint_entropy", "mutual_information": shared, "within_bits": GREEDY_BITS, "exact": exact},
+    )

@@ -1,0 +1,1 @@
+"""The driver that reads, blends and writes checkpoints block by block."""

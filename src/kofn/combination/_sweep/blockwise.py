@@ -1,0 +1,436 @@
+"""Tensors blended block by block: the members are read once a sweep, memory is the blocks, threads change nothing.
+
+A `Rule` says what a method does to a block of every member. Rules that need to know a tensor (or the model) before
+they blend it, say a threshold or a norm, scan it first: `scan` looks at a block, `settle` makes a state of all parts in
+the order of the blocks. Tensors are taken in batches, each scanned, blended, written and noted in the writer's journal
+before the next is read, so that a model that does not fit into memory is read from disk once for each scan and no more.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kofn.combination._sweep.measures import Measures, inner
+from kofn.combination._sweep.members import HALF, REAL, Pool, what
+from kofn.core.checks import InputError
+from kofn.core.runtime import Control
+
+Sink = Callable[[str, int, NDArray[Any]], None]
+
+_BLOCK = 1 << 16  # elements: a block of three half-precision members and their sums stays in a core's own cache
+_TASK = 1 << 20  # elements handed to a thread at a time
+_BATCH = 1 << 26  # elements blended between two entries of the journal
+_THREADED = 1 << 22  # elements above which threads pay
+_POOL = 64 << 20  # bytes of buffers a thread may hold unless max_memory says otherwise
+_LEAST_BLOCK = 256
+
+
+class Span(NamedTuple):
+    """Which elements of which tensor a block is: `start:stop` of the flattened tensor."""
+
+    name: str
+    start: int
+    stop: int
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+
+class Block(NamedTuple):
+    """One block of every member, and of the base if there is one, in float32 or float64; not to be written to."""
+
+    rows: list[NDArray[Any]]
+    base: NDArray[Any] | None
+    span: Span
+    state: Any
+
+
+class Rule:
+    """What a method does to a block. `state` is what `settle` made of the sweep before, None in the first."""
+
+    stages: int = 0  # sweeps before the blend
+    whole: bool = False  # the state belongs to the model and not to a tensor
+    double: bool = False  # half-precision members, too, are summed in float64
+    device: Any = None  # a torch device to add up on, for the rules that can
+    complex: bool = False  # real and imaginary parts may be blended apart
+
+    def scan(self, stage: int, part: Any, block: Block) -> Any:
+        """`part` (None at first) with what this sweep has to know of a block of the tensor."""
+        raise NotImplementedError
+
+    def settle(self, stage: int, state: Any, parts: Iterable[Any]) -> Any:
+        """The state after this sweep, from the parts in the order of the blocks."""
+        raise NotImplementedError
+
+    def blend(self, block: Block, total: NDArray[Any], spare: NDArray[Any]) -> bool:
+        """Writes the blend to `total`; `spare` is scratch. True: where all members agree, theirs is the blend."""
+        raise NotImplementedError
+
+    def copied(self, span: Span, values: NDArray[Any]) -> None:
+        """Sees what is copied because it is no number to blend."""
+
+
+@dataclass
+class Done:
+    """What a run leaves: squared distances by tensor and member, and the measures where they were asked for."""
+
+    squares: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    measures: dict[str, dict[str, Any]] = field(default_factory=dict)
+    replaced: NDArray[np.int64] | None = None
+
+    def spread(self) -> NDArray[np.float64]:
+        """(m,) summed squares, the same for any number of threads and whether or not a run was interrupted."""
+        return np.array([math.fsum(column) for column in np.array(list(self.squares.values())).T.tolist()])
+
+
+class Sweep:
+    """One blend of a pool: `run` does everything, `tensor` one name."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        rules: Mapping[str, Rule],
+        *,
+        max_memory: int | None = None,
+        n_threads: int | None = None,
+        progress: bool | None = None,
+        measure: bool = False,
+        skip_nonfinite: bool = False,
+        fill: NDArray[np.float64] | None = None,
+    ) -> None:
+        self.pool, self.rules, self.progress = pool, rules, progress
+        self.measure, self.skip_nonfinite = measure, skip_nonfinite
+        m = len(pool.members)
+        self.fill = np.full(m, 1 / m) if fill is None else fill
+        self.threads, self.block = _plan_blocks(n_threads, max_memory, pool)
+        self.local = threading.local()
+        self.replaced = np.zeros(m + 1, np.int64)
+        self.lock = threading.Lock()
+        self.model_state: dict[int, Any] = {}
+        for name, rule in rules.items():
+            if name not in pool.skipped and pool.first[name].dtype.kind == "c" and not rule.complex:
+                raise InputError(
+                    f"{what(name)} is {pool.first[name].dtype}; only the weighted mean blends complex numbers"
+                )
+
+    def run(self, sink: Sink | None, done: Done | None = None, journal: Callable[..., None] | None = None) -> Done:
+        """Blends what `done` does not hold yet; `journal(names, done)` is called after every batch."""
+        done = Done() if done is None else done
+        names = [name for name in self.pool.first if name not in done.squares]
+        sweeps = 1 + max((rule.stages for rule in self.rules.values()), default=0)
+        total = sum(self.pool.first[name].size for name in names) * sweeps
+        workers = ThreadPoolExecutor(self.threads) if self.threads > 1 else None
+        with Control(progress=self.progress, total=total, what="blending") as control:
+            self.control, self.steps, self.workers = control, 0, workers
+            try:
+                self._settle_models()
+                for batch in self._batches(names):
+                    self._batch(batch, sink, done)
+                    if journal is not None:
+                        journal(batch, done)
+            finally:
+                if workers is not None:
+                    workers.shutdown(cancel_futures=True)
+        self.local = threading.local()
+        done.replaced = self.replaced
+        return done
+
+    def tensor(self, name: str) -> NDArray[Any]:
+        """One blended tensor."""
+        shape, dtype = self.pool.first[name].shape, self.pool.first[name].dtype
+        if name in self.pool.skipped:
+            held = self.pool.source(name)
+            return np.array(held.read()).reshape(held.shape)
+        result = np.empty(shape, dtype)
+        flat = result.reshape(-1)
+
+        def store(_name: str, start: int, values: NDArray[Any]) -> None:
+            flat[start : start + len(values)] = values
+
+        self.control, self.steps, self.workers = Control(), 0, None
+        self._settle_models()
+        self._batch([name], store, Done())
+        return result
+
+    def _batches(self, names: list[str]) -> Iterator[list[str]]:
+        batch: list[str] = []
+        filled = 0
+        for name in names:
+            batch.append(name)
+            filled += self.pool.first[name].size
+            if filled >= _BATCH:
+                yield batch
+                batch, filled = [], 0
+        if batch:
+            yield batch
+
+    def _settle_models(self) -> None:
+        """The states of the rules that look at the whole model, whatever part of it is still to be written."""
+        for rule in {id(rule): rule for rule in self.rules.values() if rule.whole}.values():
+            if id(rule) in self.model_state:
+                continue
+            mine = [name for name in self.pool.first if self.rules.get(name) is rule and self._summed(name)]
+            state: Any = None
+            for stage in range(rule.stages):
+                parts = self._map(mine, self._scanner(stage, dict.fromkeys(mine, state)))
+                state = rule.settle(stage, state, (part for _, part in parts))
+            self.model_state[id(rule)] = state
+
+    def _scanner(self, stage: int, states: Mapping[str, Any]) -> Callable[[list[Span]], list[tuple[str, Any]]]:
+        """A task that sums up its blocks, tensor by tensor."""
+
+        def scan(spans: list[Span]) -> list[tuple[str, Any]]:
+            found = []
+            for name, group in itertools.groupby(spans, key=lambda span: span.name):
+                rule, part = self.rules[name], None
+                for span in group:
+                    rows, base = self._load(span, self._buffers(), self._precision(rule, self.pool.first[name].dtype))
+                    with np.errstate(all="ignore"):  # NaN is looked for in the blend, and named
+                        part = rule.scan(stage, part, Block(rows, base, span, states[name]))
+                found.append((name, part))
+            return found
+
+        return scan
+
+    def _batch(self, names: list[str], sink: Sink | None, done: Done) -> None:
+        states: dict[str, Any] = {}
+        for name in names:
+            rule = self.rules.get(name)
+            states[name] = self.model_state.get(id(rule)) if rule is not None and rule.whole else None
+        for stage in range(max((self.rules[name].stages for name in names if self._scanned(name)), default=0)):
+            mine = [name for name in names if self._scanned(name) and self.rules[name].stages > stage]
+            parts = self._map(mine, self._scanner(stage, states))
+            for name, group in itertools.groupby(parts, key=lambda item: item[0]):
+                states[name] = self.rules[name].settle(stage, states[name], (part for _, part in group))
+
+        def blend(spans: list[Span]) -> list[tuple[str, Any]]:
+            return [(span.name, self._block(span, states[span.name], sink)) for span in spans]
+
+        blended = dict.fromkeys(names, np.zeros((1, len(self.pool.members))))
+        for name, group in itertools.groupby(self._map(names, blend), key=lambda item: item[0]):
+            found = [each for _, each in group]
+            blended[name] = np.array([squares for squares, _ in found])
+            if found[0][1] is not None:
+                done.measures[name] = functools.reduce(Measures.plus, (seen for _, seen in found)).figures()
+        for name, squares in blended.items():
+            done.squares[name] = np.array([math.fsum(column) for column in squares.T.tolist()])
+
+    def _summed(self, name: str) -> bool:
+        dtype = self.pool.first[name].dtype
+        return name not in self.pool.skipped and (dtype in HALF or dtype in REAL)
+
+    def _scanned(self, name: str) -> bool:
+        rule = self.rules.get(name)
+        return self._summed(name) and rule is not None and not rule.whole and rule.stages > 0
+
+    def _map(self, names: list[str], task: Callable[[list[Span]], list[tuple[str, Any]]]) -> Iterator[tuple[str, Any]]:
+        """What `task` makes of the blocks, in their order."""
+        tasks = list(self._tasks(names))
+        ran = map(task, tasks) if self.workers is None or len(tasks) < 2 else self.workers.map(task, tasks)
+        for spans, results in zip(tasks, ran, strict=True):
+            self.steps += sum(span.stop - span.start for span in spans)
+            self.control.step(self.steps)
+            if self.control.stopped():  # half a blend is none
+                raise KeyboardInterrupt
+            yield from results
+
+    def _tasks(self, names: list[str]) -> Iterator[list[Span]]:
+        task: list[Span] = []
+        filled = 0
+        for name in names:
+            held = self.pool.source(name) if name in self.pool.skipped else self.pool.first[name]
+            step = self.block // 2 if held.dtype.kind == "c" else self.block
+            for start in range(0, held.size, step):
+                stop = min(start + step, held.size)
+                task.append(Span(name, start, stop, held.shape, held.dtype))
+                filled += stop - start
+                if filled >= _TASK:
+                    yield task
+                    task, filled = [], 0
+        if task:
+            yield task
+
+    def _buffers(self) -> _Buffers:
+        buffers: _Buffers | None = getattr(self.local, "buffers", None)
+        if buffers is None:
+            sizes = [tensor.size * (2 if tensor.dtype.kind == "c" else 1) for tensor in self.pool.first.values()]
+            count = len(self.pool.members) + (self.pool.base is not None)
+            buffers = self.local.buffers = _Buffers(count, min(self.block, max(*sizes, 1)))
+        return buffers
+
+    def _load(
+        self, span: Span, buffers: _Buffers, work: type[np.floating[Any]]
+    ) -> tuple[list[NDArray[Any]], NDArray[Any] | None]:
+        """The block of every member and of the base, in the precision of the sums."""
+        dtype = self.pool.first[span.name].dtype
+        part = REAL.get(dtype, dtype)
+        count = (span.stop - span.start) * (dtype.itemsize // part.itemsize)
+        sources = [*self.pool.members, *([] if self.pool.base is None else [self.pool.base])]
+        rows = [row.view(work)[:count] for row in buffers.rows]
+        for row, member in zip(rows, sources, strict=True):
+            np.copyto(row, member[span.name].read(span.start, span.stop, buffers.raw).view(part), casting="unsafe")
+        base = rows.pop() if self.pool.base is not None else None
+        if self.skip_nonfinite:
+            self._replace_nonfinite(rows, base, span)
+        return rows, base
+
+    def _replace_nonfinite(self, rows: list[NDArray[Any]], base: NDArray[Any] | None, span: Span) -> None:
+        """A NaN or infinity counts as not given: the base stands in for it, or the others' mean."""
+        bad = [~np.isfinite(row) for row in rows]
+        if not any(mask.any() for mask in bad):
+            return
+        if base is None:
+            weights = np.where(np.array(bad), 0.0, self.fill[:, None])
+            heard = weights.sum(axis=0)
+            if (heard == 0).any():
+                at = self._index(span.name, span.start + int(np.flatnonzero(heard == 0)[0]))
+                raise InputError(f"{what(span.name)} at {at} is finite in no member that counts; repair one of them")
+            clean = np.array([np.where(mask, 0.0, row) for mask, row in zip(bad, rows, strict=True)], np.float64)
+            base = (weights * clean).sum(axis=0) / heard
+        for row, mask in zip(rows, bad, strict=True):
+            np.copyto(row, base, where=mask, casting="unsafe")
+        with self.lock:
+            self.replaced[:-1] += [int(mask.sum()) for mask in bad]
+
+    def _precision(self, rule: Rule, dtype: np.dtype[Any]) -> type[np.floating[Any]]:
+        return np.float32 if dtype in HALF and not rule.double else np.float64
+
+    def _block(self, span: Span, state: Any, sink: Sink | None) -> tuple[NDArray[np.float64], Measures | None]:
+        buffers, seen = self._buffers(), None
+        if span.name in self.pool.skipped:
+            values = self.pool.source(span.name).read(span.start, span.stop)
+            squares = np.zeros(len(self.pool.members))
+        elif self._summed(span.name):
+            with np.errstate(all="ignore"):  # overflow and NaN are looked for in the result, and named
+                values, squares, seen = self._blend(span, state, buffers)
+        else:
+            values, squares = self._copy(span, buffers)
+        if sink is not None:
+            sink(span.name, span.start, values)
+        return squares, seen
+
+    def _blend(
+        self, span: Span, state: Any, buffers: _Buffers
+    ) -> tuple[NDArray[Any], NDArray[np.float64], Measures | None]:
+        dtype, rule = self.pool.first[span.name].dtype, self.rules[span.name]
+        part = REAL.get(dtype, dtype)
+        work = self._precision(rule, dtype)
+        rows, base = self._load(span, buffers, work)
+        count = len(rows[0])
+        total, other = (row.view(work)[:count] for row in buffers.extra[:2])
+        if rule.blend(Block(rows, base, span, state), total, other):
+            same = rows[0] == rows[1] if len(rows) > 1 else np.ones(count, bool)
+            for row in rows[2:]:
+                same &= row == rows[0]
+            np.copyto(total, rows[0], where=same)
+        rounded = buffers.rounded[: count * part.itemsize].view(part)
+        np.copyto(rounded, total, casting="unsafe")
+        np.copyto(other, rounded, casting="unsafe")
+        seen = Measures.of(rows, base, other) if self.measure else None
+        squares = np.empty(len(rows))
+        for place, row in enumerate(rows):
+            np.subtract(row, other, out=row)
+            squares[place] = _sum_of_squares(row, buffers.extra[0])
+        if not np.isfinite(squares).all():
+            squares = self._explain(span, rounded)
+        return rounded.view(dtype), squares, seen
+
+    def _copy(self, span: Span, buffers: _Buffers) -> tuple[NDArray[Any], NDArray[np.float64]]:
+        first, *others = self.pool.members
+        values = first[span.name].read(span.start, span.stop, buffers.rounded)
+        for label, member in zip(self.pool.labels[1:], others, strict=True):
+            theirs = member[span.name].read(span.start, span.stop, buffers.raw)
+            if values.tobytes() != theirs.tobytes():
+                at = int(np.flatnonzero(values.view(f"u{values.itemsize}") != theirs.view(f"u{values.itemsize}"))[0])
+                where = self._index(span.name, span.start + at)
+                raise InputError(
+                    f"{what(span.name)} is {values.dtype} and differs at {where} between member 0 "
+                    f"({values[at]}) and {label} ({theirs[at]}); such values are copied, not averaged: "
+                    "make the members agree or cast them to a float dtype"
+                )
+        rule = self.rules.get(span.name)
+        if rule is not None:
+            rule.copied(span, values)
+        return values, np.zeros(len(self.pool.members))
+
+    def _explain(self, span: Span, rounded: NDArray[Any]) -> NDArray[np.float64]:
+        """Names what made a distance infinite or NaN; returns the distances in float64 if nothing is wrong."""
+        dtype = self.pool.first[span.name].dtype
+        part = REAL.get(dtype, dtype)
+        step = dtype.itemsize // part.itemsize
+        blend = rounded.astype(np.float64)
+        squares = np.empty(len(self.pool.members))
+        sources = list(zip(self.pool.labels, self.pool.members, strict=True))
+        if self.pool.base is not None:
+            sources.append((self.pool.base_label, self.pool.base))
+        for place, (label, member) in enumerate(sources):
+            values = member[span.name].read(span.start, span.stop).view(part).astype(np.float64)
+            bad = np.flatnonzero(~np.isfinite(values))
+            member_of = place < len(squares)
+            if len(bad) and not (self.skip_nonfinite and member_of):
+                kind = "NaN" if np.isnan(values[bad[0]]) else "infinite"
+                where = self._index(span.name, span.start + int(bad[0]) // step)
+                remedy = "leave that member out or repair it" if member_of else "repair it"
+                raise InputError(f"{label}: {what(span.name)} at {where} is {kind}; {remedy}")
+            if member_of:
+                squares[place] = np.sum(np.square(np.where(np.isfinite(values), values, blend) - blend))
+        bad = np.flatnonzero(~np.isfinite(blend))
+        if len(bad):
+            where = self._index(span.name, span.start + int(bad[0]) // step)
+            raise InputError(
+                f"the blend of {what(span.name)} at {where} is beyond the range of {dtype}; "
+                "use weights that sum to one or members of a wider dtype"
+            )
+        return squares
+
+    def _index(self, name: str, flat: int) -> tuple[int, ...]:
+        return tuple(int(axis) for axis in np.unravel_index(flat, self.pool.first[name].shape))
+
+
+class _Buffers:
+    """What one thread computes in: a row for each member and the base, and four more."""
+
+    def __init__(self, m: int, block: int) -> None:
+        self.rows = np.empty((m, block), np.float64)
+        self.extra = np.empty((4, block), np.float64)
+        self.raw = np.empty(block * 16, np.uint8)
+        self.rounded = np.empty(block * 16, np.uint8)
+
+    @staticmethod
+    def bytes_per_element(m: int) -> int:
+        # A complex element takes two real ones, so blocks of complex tensors hold half as many.
+        return 8 * (m + 4) + 32
+
+
+def _plan_blocks(n_threads: int | None, max_memory: int | None, pool: Pool) -> tuple[int, int]:
+    """Threads, and elements in a block; the block does not depend on the threads, so that no sum does."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = 1 if pool.elements < _THREADED else n_threads or cores
+    each = _Buffers.bytes_per_element(len(pool.members) + (pool.base is not None))
+    room = _POOL if max_memory is None else max_memory
+    if max_memory is not None and room < _LEAST_BLOCK * each:
+        raise InputError(
+            f"max_memory={max_memory} is too little for {len(pool.members)} members; "
+            f"give at least {_LEAST_BLOCK * each} bytes"
+        )
+    block = max(_LEAST_BLOCK, min(_BLOCK, room // each))
+    return (threads if max_memory is None else max(1, min(threads, max_memory // (block * each)))), block
+
+
+def _sum_of_squares(row: NDArray[Any], scratch: NDArray[np.float64]) -> float:
+    """Sum of squares in float64: bfloat16 reaches where the squares of float32 overflow or vanish."""
+    if row.dtype != np.float64:
+        wide = scratch[: len(row)]
+        np.copyto(wide, row)
+        row = wide
+    return inner(row, row)

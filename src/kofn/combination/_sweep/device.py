@@ -1,0 +1,80 @@
+"""Sums of blocks on a device that torch drives: product and sum are rounded apart, so that the bits are NumPy's.
+
+Blocks come from disk and go back to it, so a device seldom pays for their way there; it is for those who have it idle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kofn.core.checks import InputError
+
+
+def chosen(device: Any) -> Any:
+    """The torch device, or None for NumPy: None and "cpu" are NumPy, "auto" a GPU where torch sees one.
+
+    Raises:
+        InputError: a device that torch does not know or does not see.
+    """
+    if device is None or device == "cpu":
+        return None
+    try:
+        import torch
+    except ModuleNotFoundError:
+        if device == "auto":
+            return None
+        raise InputError(f"device={device!r} needs torch: pip install 'kofn[torch]'") from None
+    if device == "auto":
+        return torch.device("cuda") if torch.cuda.is_available() else None
+    try:
+        found = torch.device(device)
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError, TypeError, NotImplementedError):
+        raise InputError(f"device={device!r}: torch sees none here; leave it out, or give 'auto'") from None
+    return found
+
+
+def weighted_sum(
+    rows: Sequence[NDArray[Any]], weights: Sequence[float], total: NDArray[Any], spare: NDArray[Any], device: Any = None
+) -> None:
+    """total = sum_i w_i x_i in the order of the rows; a weight of zero asks nothing of its row."""
+    heard = [(row, weight) for row, weight in zip(rows, weights, strict=True) if weight]  # 0 x would turn -0.0 into 0.0
+    if not heard:
+        total.fill(0)
+        return
+    if device is not None:
+        import torch
+
+        summed: Any = None
+        for row, weight in heard:
+            part = torch.from_numpy(row).to(device) * weight
+            summed = part if summed is None else summed + part
+        np.copyto(total, summed.cpu().numpy())
+        return
+    for at, (row, weight) in enumerate(heard):
+        if at:
+            np.multiply(row, weight, out=spare)
+            np.add(total, spare, out=total)
+        else:
+            np.multiply(row, weight, out=total)
+
+
+def elect(deltas: NDArray[Any], weights: NDArray[np.float64], total: NDArray[Any], device: Any) -> None:
+    """The weighted mean of the entries that have the sign of the weighted sum, on a device."""
+    import torch
+
+    held = torch.from_numpy(deltas).to(device)
+    factors = torch.from_numpy(weights.astype(deltas.dtype)).to(device)
+    zero = torch.zeros((), dtype=held.dtype, device=device)
+    sign, summed, heard = (torch.zeros_like(held[0]) for _ in range(3))
+    for delta, weight in zip(held, factors, strict=True):
+        sign = sign + weight * delta
+    for delta, weight in zip(held, factors, strict=True):
+        agrees = ((sign > 0) & (delta > 0)) | ((sign < 0) & (delta < 0))
+        summed = summed + torch.where(agrees, weight * delta, zero)
+        heard = heard + torch.where(agrees, weight, zero)
+    np.copyto(total, torch.where(heard > 0, summed / heard, zero).cpu().numpy())

@@ -1,0 +1,242 @@
+"""The members of a blend: arrays, mappings or checkpoints on disk, opened and checked against each other."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+from numpy.typing import NDArray
+
+from kofn.core.checks import InputError, nearest
+from kofn.io.tensors import Checkpoint, LazyTensor, from_torch, is_torch
+
+_SHOWN = 8  # mismatches spelled out
+
+HALF = {np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16)} | {
+    np.dtype(getattr(ml_dtypes, name))
+    for name in ("float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz")
+}
+REAL: dict[np.dtype[Any], np.dtype[Any]] = {
+    np.dtype(np.float32): np.dtype(np.float32),
+    np.dtype(np.float64): np.dtype(np.float64),
+    np.dtype(np.complex64): np.dtype(np.float32),
+    np.dtype(np.complex128): np.dtype(np.float64),
+}
+# Powers of two without a sign: a scale, of which the mean of two is mostly not one.
+COPIED = np.dtype(ml_dtypes.float8_e8m0fnu)
+
+
+class Held:
+    """An array in memory, read as a tensor in a file is."""
+
+    __slots__ = ("_array", "_flat", "dtype", "shape", "size")
+
+    def __init__(self, array: NDArray[Any]) -> None:
+        self._array = array
+        self._flat = array.reshape(-1) if array.flags.c_contiguous else None
+        self.dtype, self.shape, self.size = array.dtype, array.shape, array.size
+
+    @property
+    def place(self) -> tuple[Any, ...] | None:
+        """Where the numbers lie in memory, None if there are none."""
+        data = self._array.__array_interface__["data"][0]
+        return (data, self.shape, self._array.strides, self.dtype) if self.size else None
+
+    def read(self, start: int = 0, stop: int | None = None, _out: NDArray[Any] | None = None) -> NDArray[Any]:
+        stop = self.size if stop is None else stop
+        return self._array.flat[start:stop] if self._flat is None else self._flat[start:stop]
+
+
+Tensor = LazyTensor | Held
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """The members, opened and checked against each other: mappings name -> tensor (one name, "", for plain arrays).
+
+    `base` is opened and checked as a member is. `skipped` names are taken from the base, or from the first member that
+    holds them, and need not match. `tied` names are other names of the same memory in every member: they are blended
+    once and stand in no member here.
+    """
+
+    members: list[Mapping[str, Tensor]]
+    labels: list[str]
+    named: bool
+    on_disk: bool
+    base: Mapping[str, Tensor] | None = None
+    base_label: str = "base"
+    skipped: frozenset[str] = frozenset()
+    tied: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def first(self) -> Mapping[str, Tensor]:
+        return self.members[0]
+
+    @property
+    def elements(self) -> int:
+        return sum(tensor.size for tensor in self.first.values())
+
+    @property
+    def nbytes(self) -> int:
+        return sum(tensor.size * tensor.dtype.itemsize for tensor in self.first.values())
+
+    def source(self, name: str) -> Tensor:
+        """Where a tensor that is not blended comes from."""
+        return self.base[name] if self.base is not None and name in self.base else self.first[name]
+
+
+def open_members(
+    members: Sequence[Any],
+    base: Any = None,
+    only: Sequence[str] | None = None,
+    skip: Sequence[str] | None = None,
+    *,
+    once: bool = False,
+) -> Pool:
+    """Opens what is to be blended and refuses what does not match, all differences at once.
+
+    `only` and `skip` are patterns (`fnmatch`) of tensor names: what they leave out is copied, and may differ. `once`
+    leaves out all but the first name of what is tied; who asks for it puts the others back.
+    """
+    opened, kinds = zip(*(_open(member, f"member {place}") for place, member in enumerate(members)), strict=True)
+    labels = [label for label, _ in opened]
+    held = [tensors for _, tensors in opened]
+    _refuse_mixture(kinds)
+    if not held[0]:
+        raise InputError(f"{labels[0]} holds no tensor; nothing to blend")
+    origin, base_label, kind = None, "base", kinds[0]
+    if base is not None:
+        (base_label, origin), kind = _open(base, "base")
+    tied = _tied([*held, *([] if origin is None else [origin])]) if once else {}
+    if tied:
+        held = [{name: tensor for name, tensor in member.items() if name not in tied} for member in held]
+        origin = origin and {name: tensor for name, tensor in origin.items() if name not in tied}
+    skipped = _skipped(held[0], only, skip)
+    _refuse_mismatch(held, labels, skipped)
+    factors = [name for name in held[0] if ".lora_A" in f".{name}" and name not in skipped]
+    if factors and len(held) > 1:
+        raise InputError(
+            f"members are LoRA adapters ({factors[0]!r}): blending the factors A and B apart does not blend their "
+            "product; use stack_adapters, or reduce_adapters for a rank of your own"
+        )
+    if len(skipped) == len(held[0]):
+        raise InputError("only and skip leave no tensor to blend; give patterns that match fewer names")
+    if origin is not None:
+        if (kind == "arrays") != ("arrays" in kinds):
+            raise InputError(f"base is one of {kind}, the members are {kinds[0]}; give all in one form")
+        _refuse_mismatch([held[0], origin], [labels[0], base_label], skipped)
+    return Pool(held, labels, "arrays" not in kinds, "checkpoints" in kinds, origin, base_label, skipped, tied)
+
+
+def _tied(members: Sequence[Mapping[str, Tensor]]) -> dict[str, str]:
+    """Names that are another name's memory in every member, as tied embeddings are: name -> the first of its names."""
+    places: list[dict[str, Any]] = []
+    for member in members:
+        if not all(isinstance(tensor, Held) for tensor in member.values()):
+            return {}
+        places.append({name: tensor.place for name, tensor in member.items() if isinstance(tensor, Held)})
+    first: dict[Any, str] = {}
+    tied = {}
+    for name, place in places[0].items():
+        if place is not None and all(place_of.get(name) is not None for place_of in places):
+            whole = tuple(place_of[name] for place_of in places)
+            if first.setdefault(whole, name) != name:
+                tied[name] = first[whole]
+    return tied
+
+
+def _open(member: Any, label: str) -> tuple[tuple[str, Mapping[str, Tensor]], str]:
+    """The member's label and tensors, and what kind of member it is."""
+    if isinstance(member, str | os.PathLike):
+        label, member = f"{label} ({os.fspath(member)})", Checkpoint.open(member)
+    if isinstance(member, Checkpoint):
+        return (label, member), "checkpoints"
+    if isinstance(member, Mapping):
+        odd = [name for name in member if not isinstance(name, str) or not name]
+        if odd:
+            raise InputError(f"{label} has a tensor named {odd[0]!r}; names are non-empty text")
+        return (label, {name: _hold(value, label, name) for name, value in member.items()}), "mappings"
+    return (label, {"": _hold(member, label, "")}), "arrays"
+
+
+def _refuse_mixture(kinds: Sequence[str]) -> None:
+    others = sorted(set(kinds) - {"arrays"})
+    if "arrays" in kinds and others:
+        raise InputError(f"members mix plain arrays with {others[0]}; give all in one form")
+
+
+def _skipped(first: Mapping[str, Tensor], only: Sequence[str] | None, skip: Sequence[str] | None) -> frozenset[str]:
+    names = list(first)
+    for word, patterns in (("only", only), ("skip", skip)):
+        for pattern in patterns or ():
+            if not any(fnmatch.fnmatchcase(name, pattern) for name in names):
+                raise InputError(
+                    f"{word}={pattern!r} matches no tensor{nearest(pattern, names)}; names are such as {names[0]!r}"
+                )
+
+    def matches(name: str, patterns: Sequence[str]) -> bool:
+        return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+    return frozenset(name for name in names if (only and not matches(name, only)) or (skip and matches(name, skip)))
+
+
+def _hold(value: Any, label: str, name: str) -> Held:
+    if is_torch(value):
+        array = from_torch(value)
+    else:
+        try:
+            array = np.asarray(value)
+        except ValueError as error:
+            raise InputError(f"{label}: {what(name)} is ragged ({error}); give rectangular arrays") from None
+        if not hasattr(value, "dtype") and array.dtype.kind in "iu":
+            array = array.astype(np.float64)  # a list such as [3, 6] is written without a dtype in mind
+    if array.dtype.byteorder == ">":
+        array = array.astype(array.dtype.newbyteorder("="))
+    known = array.dtype in HALF or array.dtype in REAL or array.dtype == COPIED or array.dtype.kind in "iub"
+    if not known:
+        raise InputError(f"{label}: {what(name)} has dtype {array.dtype}; give numbers of up to 64 bits")
+    return Held(array)
+
+
+def what(name: str) -> str:
+    return f"tensor {name!r}" if name else "the array"
+
+
+def _refuse_mismatch(members: list[Mapping[str, Tensor]], labels: list[str], skipped: frozenset[str]) -> None:
+    """Refuses members that differ from the first in names, shapes or dtypes, all differences at once."""
+    found: list[str] = []
+    first = members[0]
+    for label, member in zip(labels[1:], members[1:], strict=True):
+        found += [f"{label} lacks tensor {name!r}" for name in first if name not in member and name not in skipped]
+        for name, tensor in member.items():
+            if name in skipped:
+                continue
+            if name not in first:
+                found.append(f"{label} has tensor {name!r}, which member 0 lacks")
+                continue
+            wanted = first[name]
+            if tensor.shape != wanted.shape:
+                rows = _longer(tensor.shape, wanted.shape)
+                found.append(f"{label}: {what(name)} has shape {tensor.shape}, in member 0 {wanted.shape}{rows}")
+            if tensor.dtype != wanted.dtype:
+                found.append(f"{label}: {what(name)} is {tensor.dtype}, in member 0 {wanted.dtype}")
+    if found:
+        more = f"; and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+        places = "1 place" if len(found) == 1 else f"{len(found)} places"
+        raise InputError(
+            f"members do not match in {places}: {'; '.join(found[:_SHOWN])}{more}; "
+            "blend members of one architecture, vocabulary and dtype, or leave these tensors out with skip"
+        )
+
+
+def _longer(shape: tuple[int, ...], wanted: tuple[int, ...]) -> str:
+    """Rows more or fewer and nothing else is what added tokens look like."""
+    if len(shape) != len(wanted) or len(shape) < 2 or shape[1:] != wanted[1:]:
+        return ""
+    rows = shape[0] - wanted[0]
+    return f" ({abs(rows)} row{'s' * (abs(rows) != 1)} {'more' if rows > 0 else 'fewer'}: another vocabulary?)"

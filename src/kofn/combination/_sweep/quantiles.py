@@ -1,0 +1,60 @@
+"""Order statistics of more numbers than fit into memory: two histograms of a float32's bits, no sorting."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_BINS = 1 << 16
+_SIGN = np.uint32(1 << 31)
+_COMPILED = 1 << 14  # numbers from which a compiled loop pays
+
+
+def keys(values: NDArray[Any]) -> NDArray[np.uint32]:
+    """Whole numbers in the order of the values, as float32; NaN comes last."""
+    bits = values.astype(np.float32).view(np.uint32)
+    return np.where(bits & _SIGN, ~bits, bits | _SIGN)
+
+
+def magnitude_keys(values: NDArray[Any]) -> NDArray[np.uint32]:
+    """Whole numbers in the order of the magnitudes, as float32."""
+    return np.abs(values.astype(np.float32, copy=False)).view(np.uint32)
+
+
+def value_of(key: int, *, magnitudes: bool) -> np.float32:
+    """The float32 that has this key."""
+    bits = np.uint32(key)
+    if not magnitudes:
+        bits = bits ^ _SIGN if bits & _SIGN else ~bits
+    return np.array([bits], np.uint32).view(np.float32)[0]
+
+
+def coarse(found: NDArray[np.uint32]) -> NDArray[np.int64]:
+    """How many keys have each upper half."""
+    if len(found) < _COMPILED:
+        return np.bincount(found >> np.uint32(16), minlength=_BINS)
+    from kofn.combination._sweep.kernels import count_upper
+
+    counts = np.zeros(_BINS, np.int64)
+    count_upper(found, counts)
+    return counts
+
+
+def fine(found: NDArray[np.uint32], upper: int) -> NDArray[np.int64]:
+    """How many of the keys with this upper half have each lower half."""
+    if len(found) < _COMPILED:
+        return np.bincount(found[found >> np.uint32(16) == upper] & np.uint32(_BINS - 1), minlength=_BINS)
+    from kofn.combination._sweep.kernels import count_lower
+
+    counts = np.zeros(_BINS, np.int64)
+    count_lower(found, np.uint32(upper), counts)
+    return counts
+
+
+def locate(counts: NDArray[np.int64], rank: int) -> tuple[int, int]:
+    """The bin that holds the key of this rank (0 is the smallest), and its rank inside the bin."""
+    below = np.cumsum(counts)
+    upper = int(np.searchsorted(below, rank, side="right"))
+    return upper, rank - (int(below[upper - 1]) if upper else 0)

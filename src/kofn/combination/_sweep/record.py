@@ -1,0 +1,160 @@
+"""A search's evaluations on disk, a line each, so that a search that was killed goes on without repeating one."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import math
+import os
+import stat
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from kofn.core import checks
+from kofn.core.checks import FailureError, InputError
+
+_KIND = "kofn search"
+
+
+class Record:
+    """The evaluations of one search in a JSON-lines file: `told` are those of earlier runs, `note` adds one.
+
+    The first line says what the search is: `settings`, plain JSON, by name. A file that says something else is refused
+    and left as it is. Every line is written in one piece and synced before `note` returns; a last line that was cut off
+    counts as not written. Without a path nothing is kept.
+    """
+
+    def __init__(self, path: str | os.PathLike[str] | None, settings: Mapping[str, Any]) -> None:
+        self.told: list[tuple[list[float], float]] = []
+        self._fd = -1
+        if path is None:
+            return
+        if not isinstance(path, str | os.PathLike):
+            raise InputError(f"record={path!r}: give the path of a file to keep the evaluations in")
+        self.path = Path(path)
+        self._says = f"record={os.fspath(path)!r}"
+        head = (json.dumps({"kind": _KIND, **settings}) + "\n").encode()
+        fresh = not self.path.exists()
+        try:
+            self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            raise InputError(f"{self._says} cannot be written: {error.strerror}; name another file") from None
+        try:
+            if not stat.S_ISREG(os.fstat(self._fd).st_mode):
+                raise InputError(f"{self._says} is no regular file; name another")
+            self._take(head)
+            if fresh:
+                _sync_folder(self.path.absolute().parent)
+        except BaseException:
+            self.close()
+            raise
+
+    def _take(self, head: bytes) -> None:
+        """Claims the file, reads what earlier runs left in it and drops a line that was cut off."""
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise InputError(f"{self._says} is being written by another search; let it finish") from None
+        held = self.path.read_bytes()
+        lines = held.splitlines(keepends=True)
+        if lines and not lines[-1].endswith(b"\n"):
+            cut = lines.pop()
+            if not lines and not head.startswith(cut):
+                raise InputError(f"{self._says} is no record of a search; name another file")
+        if lines:
+            self._compare(lines[0], json.loads(head))
+            self.told = [self._line(line, at) for at, line in enumerate(lines[1:], 2)]
+        self._end = sum(map(len, lines))
+        os.ftruncate(self._fd, self._end)
+        os.lseek(self._fd, self._end, os.SEEK_SET)
+        if not lines:
+            self._write(head)
+
+    def _compare(self, line: bytes, wanted: Mapping[str, Any]) -> None:
+        try:
+            found = json.loads(line)
+        except ValueError:
+            found = None
+        if not isinstance(found, dict) or found.get("kind") != _KIND:
+            raise InputError(f"{self._says} is no record of a search; name another file")
+        for name in wanted:
+            if found.get(name) != wanted[name]:
+                told = "differs" if name == "members" else f"was {found.get(name)!r} and is {wanted[name]!r}"
+                raise InputError(
+                    f"{self._says} is of another search: {name} {told}; name another file, or ask as it was asked"
+                )
+
+    def _line(self, line: bytes, at: int) -> tuple[list[float], float]:
+        try:
+            row = json.loads(line)
+            return [float(weight) for weight in row["weights"]], float(row["score"])
+        except (ValueError, TypeError, KeyError):
+            raise InputError(
+                f"{self._says}: line {at} is damaged; remove it and all that follow, or the file"
+            ) from None
+
+    def note(self, weights: Sequence[float], score: float) -> None:
+        """Keeps one evaluation."""
+        if self._fd >= 0:
+            self._write((json.dumps({"weights": list(weights), "score": score}) + "\n").encode())
+
+    def _write(self, line: bytes) -> None:
+        try:
+            if os.write(self._fd, line) < len(line):
+                raise OSError(0, "the disk is full")
+            os.fsync(self._fd)
+        except OSError as error:
+            os.ftruncate(self._fd, self._end)
+            raise FailureError(f"{self._says} could not be written: {error.strerror}; free space") from None
+        self._end += len(line)
+
+    def again(self, at: int, weights: Sequence[float]) -> float | None:
+        """The score that evaluation `at` got in an earlier run, None where there was none."""
+        if at >= len(self.told):
+            return None
+        held, score = self.told[at]
+        # Another machine may round the search's own sums otherwise.
+        if len(held) != len(weights) or not all(map(_near, held, weights)):
+            raise InputError(
+                f"{self._says}: line {at + 2} has other weights than this search asks for; name another file"
+            )
+        return score
+
+    def close(self) -> None:
+        """Lets another search have the file."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def rated(told: Any, weights: Sequence[float]) -> float:
+    """What a score said, as a float; -inf stands for a blend that fails."""
+    value = float(told) if checks.is_number(told) else math.nan
+    if math.isnan(value) or value == math.inf:
+        raise InputError(
+            f"score gave {told!r} for the weights {[round(weight, 4) for weight in weights]}; "
+            "it must return a number, higher is better, or -inf for a blend that fails"
+        )
+    return value
+
+
+def _near(a: float, b: float) -> bool:
+    return math.isclose(a, b, rel_tol=1e-6, abs_tol=1e-9)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

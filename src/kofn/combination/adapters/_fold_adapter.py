@@ -1,0 +1,187 @@
+"""A LoRA adapter folded into the weights that it was trained on, tensor by tensor."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kofn.core import checks
+from kofn.core.checks import InputError
+from kofn.io.adapters import Adapter, Pair, as_adapter, unwrapped
+from kofn.io.tensor_writer import CheckpointWriter
+from kofn.io.tensors import Checkpoint, LazyArrays, from_torch, is_torch
+
+__all__ = ["fold_adapter"]
+
+Array = NDArray[Any]
+_SHOWN = 6
+
+
+def fold_adapter(
+    base: Any, adapter: Any, *, weight: float = 1.0, out: str | os.PathLike[str] | None = None
+) -> Mapping[str, Array]:
+    """Add a LoRA adapter to the weights it was trained on: `W + weight * scale * B @ A` for every module it targets.
+
+    Sums are in float64 and rounded once to the base's dtype. Embeddings and transposed weights (`fan_in_fan_out`) get
+    the transpose, convolutions the kernel; biases of `lora_bias` are added; tensors trained in full are replaced (moved
+    towards by `weight`); DoRA's rows are rescaled to their magnitudes.
+
+    Args:
+        base: a mapping name -> array, or a checkpoint (a file or folder of safetensors). Names are the adapter's own
+            without PEFT's prefix, `layer.0.q_proj.weight` for `base_model.model.layer.0.q_proj.lora_A.weight`.
+        adapter: a folder, a mapping of factors, or a `kofn.io.adapters.Adapter`.
+        weight: how much of it, 1 by default.
+        out: a file or folder to write to, whole or not at all; the base must then be a checkpoint on disk.
+
+    Returns:
+        A mapping name -> array of all the weights. Tensors that the adapter does not touch are the base's own; of a
+        checkpoint every tensor is read, or folded, on access.
+
+    Raises:
+        InputError: modules that the base lacks (all at once), shapes that do not fit, an adapter that cannot be folded
+            (a base changed by its initialisation, part of a DoRA adapter), a result beyond the dtype's range.
+
+    Time O(in out r) a module; memory one tensor beside the result.
+
+    >>> import numpy as np
+    >>> adapter = {"fc.lora_A.weight": np.ones((1, 2)), "fc.lora_B.weight": np.ones((2, 1))}
+    >>> fold_adapter({"fc.weight": np.eye(2), "fc.bias": np.zeros(2)}, adapter)["fc.weight"]
+    array([[2., 1.],
+           [1., 2.]])
+
+    References:
+        Hu et al. 2022, LoRA: low-rank adaptation of large language models (ICLR).
+    """
+    if not checks.is_number(weight) or not np.isfinite(weight):
+        raise InputError(f"weight={weight!r}: give a finite number")
+    held = as_adapter(adapter)
+    source: Any = Checkpoint.open(base) if isinstance(base, str | os.PathLike) else base
+    if not isinstance(source, Mapping):
+        raise InputError(f"base is {type(base).__name__}; give a checkpoint's path or a mapping name -> array")
+    if out is not None and not isinstance(source, Checkpoint):
+        raise InputError(f"out={os.fspath(out)!r}: the base is in memory, and so is the result; write that yourself")
+    changes = _changes(source, held, float(weight))
+
+    def tensor(name: str) -> Array:
+        if name not in changes:
+            return _array(source[name])
+        array = _array(source[name]) if name in source else None
+        with np.errstate(over="ignore", invalid="ignore"):
+            folded = changes[name](array)
+        if not np.isfinite(folded.astype(np.float64)).all():
+            raise InputError(f"base: {name!r} folded is beyond the range of {folded.dtype}; widen it first")
+        return folded
+
+    if not isinstance(source, Checkpoint):
+        names = dict.fromkeys([*source, *changes])
+        return {name: tensor(name) if name in changes else source[name] for name in names}
+    if out is None:
+        return LazyArrays(source, tensor)
+    if source.is_at(Path(out)):
+        raise InputError(f"out={os.fspath(out)!r} is where the base lies; name another path")
+    with CheckpointWriter(out, source.layout) as writer:
+        for name in source:
+            writer.write(name, 0, tensor(name))
+    return Checkpoint.open(out).arrays()
+
+
+Change = Callable[[Any], Array]
+
+
+def _changes(base: Mapping[str, Any], adapter: Adapter, weight: float) -> dict[str, Change]:
+    """What becomes of each tensor that the adapter touches."""
+    dora = any(pair.magnitude is not None for pair in adapter.pairs.values())
+    reasons = [why for why in adapter.nonlinear() if not why.startswith("DoRA")]
+    if reasons:
+        raise InputError(f"{adapter.label}: {reasons[0]}; it cannot be folded")
+    if dora and weight != 1:
+        raise InputError(f"weight={weight:g}: a DoRA adapter is folded whole, at weight 1, or not at all")
+    turned = bool(adapter.config.get("fan_in_fan_out"))
+    out: dict[str, Change] = {}
+    lacking, unlike = [], []
+    for module, pair in adapter.pairs.items():
+        if pair.magnitude is not None and (pair.kind == "embedding" or pair.bias is not None):
+            raise InputError(
+                f"{adapter.label}: DoRA on {module!r} ({pair.kind}) cannot be folded; merge it where trained"
+            )
+        name = _name(base, f"{module}.weight")
+        if name is None:
+            lacking.append(unwrapped(f"{module}.weight"))
+            continue
+        shape, (wide, tall) = tuple(base[name].shape), (pair.A.shape[1:], pair.B.shape[:1])
+        # A model may hold both kinds of layer, and the setting is but one: it decides where the shape does not.
+        ways = {True: wide + tall, False: tall + wide}
+        way = pair.kind == "embedding" or (turned and pair.kind == "linear")
+        if shape != ways[way] and pair.kind == "linear":
+            way = not way
+        if shape != ways[way]:
+            unlike.append(f"{name!r} is {shape}, the adapter's {ways[pair.kind == 'embedding']}")
+            continue
+        out[name] = _added(pair, weight, way)
+        if pair.bias is not None:
+            bias = _name(base, f"{module}.bias")
+            if bias is None:
+                lacking.append(unwrapped(f"{module}.bias"))
+            else:
+                out[bias] = _shifted(pair.bias, weight * pair.scale)
+    for name, array in adapter.full.items():
+        known = _name(base, name)
+        if known is None and (weight != 1 or isinstance(base, Checkpoint)):
+            lacking.append(unwrapped(name))
+        else:
+            out[known or unwrapped(name)] = _moved(array, weight)
+    found = [f"it lacks {name!r}" for name in lacking] + unlike
+    if found:
+        more = f"; and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+        raise InputError(
+            f"base does not fit {adapter.label}: {'; '.join(found[:_SHOWN])}{more}; give the base it was trained on"
+        )
+    return out
+
+
+def _added(pair: Pair, weight: float, turned: bool) -> Change:
+    def change(array: Array) -> Array:
+        delta = weight * pair.delta()
+        if turned:
+            delta = delta.T
+        summed = array.astype(np.float64) + delta.reshape(array.shape)
+        if pair.magnitude is not None:
+            rows = summed.T if turned else summed.reshape(len(summed), -1)
+            size = np.linalg.norm(rows, axis=1)
+            factor = pair.magnitude.astype(np.float64).reshape(-1) / size
+            rows = factor[:, None] * rows
+            summed = rows.T if turned else rows.reshape(array.shape)
+        return summed.astype(array.dtype)
+
+    return change
+
+
+def _shifted(bias: Array, scale: float) -> Change:
+    return lambda array: (array.astype(np.float64) + scale * bias.astype(np.float64)).astype(array.dtype)
+
+
+def _moved(full: Array, weight: float) -> Change:
+    def change(array: Array | None) -> Array:
+        if array is None:
+            return full
+        if array.shape != full.shape:
+            raise InputError(f"base: a tensor of shape {array.shape} is {full.shape} in the adapter; give its own base")
+        if weight == 1:
+            return full.astype(array.dtype)
+        start = array.astype(np.float64)
+        return (start + weight * (full.astype(np.float64) - start)).astype(array.dtype)
+
+    return change
+
+
+def _name(base: Mapping[str, Any], name: str) -> str | None:
+    return next((known for known in (name, unwrapped(name)) if known in base), None)
+
+
+def _array(value: Any) -> Array:
+    return from_torch(value) if is_torch(value) else np.asarray(value)

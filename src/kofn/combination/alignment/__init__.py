@@ -1,0 +1,17 @@
+"""Networks brought into one order of units before they are averaged."""
+
+from __future__ import annotations
+
+from kofn.core.lazy import attach
+
+# Generated below this line by `make index`.
+HOMES = {
+    "layerwise_barriers": "_layerwise",
+    "layerwise_mean": "_layerwise",
+    "ot_fusion": "_ot_fusion",
+    "permute": "_permute",
+    "pleas": "_pleas",
+    "singular_alignment": "_ot_fusion",
+    "weight_matching": "_weight_matching",
+}
+__getattr__, __dir__, __all__ = attach(__name__, HOMES)

@@ -1,0 +1,59 @@
+"""Merging networks whose hidden units stand in different orders: matched by their weights, or transported."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kofn.combination._sweep.members import Held, Pool
+from kofn.combination._sweep.merge import Files, check_out, merge, relative_weights
+from kofn.combination.alignment._matching import to_front
+from kofn.combination.averaging._weighted_mean import Mean
+from kofn.core.plans import Blend
+
+Floats = NDArray[Any]
+State = Mapping[str, Any]
+
+
+# --- what the methods share
+
+
+def held(arrays: Mapping[str, Any], like: Mapping[str, Any]) -> dict[str, Held]:
+    """As tensors of the dtype that the members have."""
+    return {name: Held(np.asarray(array).astype(like[name].dtype, copy=False)) for name, array in arrays.items()}
+
+
+def mean_of(
+    pool: Pool,
+    aligned: Sequence[Mapping[str, Any]],
+    first: int,
+    weights: Any,
+    files: Files,
+    *,
+    transforms: dict[str, Any],
+    value: float,
+    bound: float | None,
+    status: str,
+    info: Mapping[str, Any],
+) -> Blend:
+    """The mean of aligned members, written in the layout of the reference."""
+    if files.out is not None:
+        check_out(files.out, pool)
+    order = to_front(first, len(aligned))
+    used, _, form = relative_weights(weights, len(aligned))
+    lined = Pool([aligned[place] for place in order], [pool.labels[place] for place in order], True, pool.on_disk)
+    blend = merge(lined, Mean(used[order], form), files, weights=used[order], form=form, info=info)
+    assert blend.spread is not None
+    return dataclasses.replace(
+        blend,
+        weights=used,
+        spread=blend.spread[np.argsort(order)],
+        transforms=transforms,
+        value=value,
+        bound=bound,
+        status=status,
+    )

@@ -1,0 +1,436 @@
+"""Which axes of which tensors may be permuted together without changing a network's function: its groups of units.
+
+A group is a set of hidden units (neurons, channels, attention heads, directions of the residual stream) and all the
+axes they are on. Chains of linear, convolutional and norm layers are read from the shapes; Llama and GPT-style blocks
+are tables of tensor names; anything else is declared.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kofn.core import checks
+from kofn.core.checks import InputError
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+_DECLARE = (
+    "declare its groups of units: architecture={group: [(tensor, axis), ...]}, where * stands for any text "
+    "and {} for the same text in the group's name and in its tensors"
+)
+# Names that tell of branches, which the shapes of a state dict do not show.
+_BRANCHED = re.compile(r"shortcut|downsample|skip|resid|layer\d+\.\d+\.|block|attn|attention|lstm|gru|rnn|embed")
+_STATISTICS = ("running_mean", "running_var")
+_COUNTERS = ("num_batches_tracked",)
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """Where a group's units lie: along one axis of one tensor, in `sections` stretches that hold all of them in turn.
+
+    `fine` axes hold every unit `Group.inner` times, as grouped query heads do. `incoming` axes are those of what the
+    units compute, not of what reads them. What is not `matched` is moved with the units, and not compared.
+    """
+
+    tensor: str
+    axis: int
+    sections: int = 1
+    fine: bool = False
+    incoming: bool = True
+    matched: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Units that may change places with one another; each brings `inner` units that may do so among themselves."""
+
+    name: str
+    units: int
+    axes: tuple[Axis, ...]
+    inner: int = 1
+
+    @property
+    def width(self) -> int:
+        """The length of the group's order."""
+        return self.units * self.inner
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A step of a plain chain."""
+
+    kind: str  # "linear", "conv" or "norm"
+    weight: str
+    bias: str | None
+
+
+@dataclass(frozen=True)
+class Graph:
+    """The groups of one network, and its layers in order where it is a plain chain."""
+
+    name: str
+    groups: tuple[Group, ...]
+    chain: tuple[Layer, ...] = ()
+    left: tuple[str, ...] = ()
+    on: dict[str, list[tuple[Group, Axis]]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for group in self.groups:
+            for axis in group.axes:
+                self.on.setdefault(axis.tensor, []).append((group, axis))
+
+    def others(self, axis: Axis) -> list[tuple[Group, Axis]]:
+        """The other groups on the tensor of one of a group's axes."""
+        return [(other, place) for other, place in self.on[axis.tensor] if place is not axis]
+
+    @property
+    def separable(self) -> bool:
+        """Whether no tensor holds two groups, so that each can be matched for itself."""
+        return all(len(places) == 1 for places in self.on.values())
+
+
+def graph_of(shapes: Shapes, architecture: Any, heads: Any = None, config: Mapping[str, Any] | None = None) -> Graph:
+    """The groups of a network with these tensors.
+
+    Args:
+        shapes: tensor -> shape.
+        architecture: "auto", one of `BUILT_IN`, or the declaration of the groups.
+        heads: attention heads: (query heads, key/value heads), or one number for both.
+        config: the model's configuration, read for the heads where they are not given.
+    """
+    told = _heads(heads, config or {})
+    if isinstance(architecture, Mapping):
+        return _declared(shapes, architecture)
+    name = checks.choice(architecture, "architecture", ("auto", *BUILT_IN))
+    if name == "auto":
+        name = _guess(shapes)
+    if name in ("mlp", "cnn"):
+        return _chain(shapes, name)
+    return _table(shapes, name, told)
+
+
+def configuration(member: Any) -> dict[str, Any]:
+    """`config.json` beside a checkpoint, empty where there is none."""
+    path = Path(str(member)) / "config.json"
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _guess(shapes: Shapes) -> str:
+    names = list(shapes)
+    if any(name.endswith("self_attn.q_proj.weight") for name in names):
+        return "llama"
+    if fused := [name for name in names if name.endswith("attn.c_attn.weight")]:
+        rows, columns = shapes[fused[0]]
+        return "nanogpt" if rows > columns else "gpt2"
+    odd = next((name for name in names if _BRANCHED.search(name)), None)
+    if odd is not None:
+        raise InputError(
+            f"the architecture of the members is not known: tensor {odd!r} tells of branches, which names and shapes "
+            f'do not show; {_DECLARE}, or architecture="cnn" if the layers really follow one another'
+        )
+    return "cnn" if any(len(shape) > 2 for shape in shapes.values()) else "mlp"
+
+
+# --- plain chains
+
+
+def _chain(shapes: Shapes, name: str) -> Graph:
+    """Layers that follow one another: linear, convolutional, and norms between them."""
+    layers: dict[str, dict[str, str]] = {}
+    for tensor in shapes:
+        stem, _, part = tensor.rpartition(".")
+        layers.setdefault(stem, {})[part] = tensor
+    stems = {re.sub(r"\d+", "#", stem) for stem in layers}
+    order = list(layers)
+    if len(stems) == 1:
+        # A file lists 10.weight before 2.weight.
+        order.sort(key=lambda stem: [int(number) for number in re.findall(r"\d+", stem)])
+    chain: list[Layer] = []
+    groups: list[Group] = []
+    axes: list[Axis] = []
+    width, spatial = 0, False
+    for stem in order:
+        parts = layers[stem]
+        weight = parts.get("weight")
+        known = {"weight", "bias", *_STATISTICS, *_COUNTERS}
+        if (odd := next((part for part in parts if part not in known), None)) is not None or weight is None:
+            raise InputError(f"tensor {parts[odd or min(parts)]!r} is of no layer that {name!r} knows; {_DECLARE}")
+        shape = shapes[weight]
+        if len(shape) == 1:
+            if not chain or shape[0] != width:
+                raise InputError(
+                    f"the norm {weight!r} has {shape[0]} units, what comes before it {width}; "
+                    f"the layers do not follow one another: {_DECLARE}"
+                )
+            axes += [Axis(tensor, 0, matched=part not in _STATISTICS) for part, tensor in _of_units(parts)]
+            chain.append(Layer("norm", weight, parts.get("bias")))
+            continue
+        depthwise = len(shape) > 2 and shape[1] == 1 and shape[0] == width and width > 1
+        if depthwise:
+            axes += [Axis(tensor, 0) for _, tensor in _of_units(parts)]
+            chain.append(Layer("conv", weight, parts.get("bias")))
+            continue
+        if chain:
+            # A linear layer after convolutions reads several places of each channel.
+            if shape[1] % width or (shape[1] != width and not (spatial and len(shape) == 2)):
+                raise InputError(
+                    f"tensor {weight!r} takes {shape[1]} inputs, what comes before it gives {width}; "
+                    f"the layers do not follow one another: {_DECLARE}"
+                )
+            groups.append(Group(stem_of(axes), width, (*axes, Axis(weight, 1, incoming=False))))
+        axes = [Axis(tensor, 0) for _, tensor in _of_units(parts)]
+        width, spatial = shape[0], len(shape) > 2
+        chain.append(Layer("linear" if len(shape) == 2 else "conv", weight, parts.get("bias")))
+    if not groups:
+        raise InputError(f"there is no hidden layer to align: the members are one layer, {order[0]!r}")
+    return Graph(name, tuple(groups), tuple(chain))
+
+
+def _of_units(parts: Mapping[str, str]) -> list[tuple[str, str]]:
+    return [(part, tensor) for part, tensor in parts.items() if part not in _COUNTERS]
+
+
+def stem_of(axes: Sequence[Axis]) -> str:
+    """A group is named by the layer that computes it."""
+    return axes[0].tensor.rpartition(".")[0]
+
+
+# --- blocks by table
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    pattern: str
+    axis: int
+    sections: int = 1
+    fine: bool = False
+    incoming: bool | None = None
+
+    @property
+    def computes(self) -> bool:
+        return self.axis == 0 if self.incoming is None else self.incoming
+
+
+def _both(stem: str, axis: int, **known: Any) -> list[_Row]:
+    """A layer's outputs: its weight's axis, and its bias."""
+    return [_Row(f"{stem}.weight", axis, incoming=True, **known), _Row(f"{stem}.bias", 0, incoming=True, **known)]
+
+
+_LLAMA: dict[str, list[_Row]] = {
+    "residual": [
+        _Row("*embed_tokens.weight", 1, incoming=True),
+        _Row("*layers.{*}.*layernorm.weight", 0),
+        *(_Row(f"*layers.{{*}}.self_attn.{part}_proj.weight", 1) for part in "qkv"),
+        *_both("*layers.{*}.self_attn.o_proj", 0),
+        *(_Row(f"*layers.{{*}}.mlp.{part}_proj.weight", 1) for part in ("gate", "up")),
+        *_both("*layers.{*}.mlp.down_proj", 0),
+        _Row("model.norm.weight", 0),
+        _Row("norm.weight", 0),
+        _Row("lm_head.weight", 1),
+    ],
+    "layers.{}.mlp": [
+        *_both("*layers.{}.mlp.gate_proj", 0),
+        *_both("*layers.{}.mlp.up_proj", 0),
+        _Row("*layers.{}.mlp.down_proj.weight", 1),
+    ],
+    "layers.{}.heads": [
+        *_both("*layers.{}.self_attn.q_proj", 0, fine=True),
+        *_both("*layers.{}.self_attn.k_proj", 0),
+        *_both("*layers.{}.self_attn.v_proj", 0),
+        _Row("*layers.{}.self_attn.o_proj.weight", 1, fine=True),
+    ],
+}
+
+
+def _gpt(out: int) -> dict[str, list[_Row]]:
+    """GPT-2's blocks; `out` is the axis of a weight's outputs: 1 as published, 0 where the layers are linear ones."""
+    into = 1 - out
+    return {
+        "residual": [
+            _Row("*wte.weight", 1, incoming=True),
+            _Row("*wpe.weight", 1, incoming=True),
+            *(row for norm in ("ln_1", "ln_2") for row in _both(f"*h.{{*}}.{norm}", 0)),
+            _Row("*h.{*}.attn.c_attn.weight", into, incoming=False),
+            *_both("*h.{*}.attn.c_proj", out),
+            _Row("*h.{*}.mlp.c_fc.weight", into, incoming=False),
+            *_both("*h.{*}.mlp.c_proj", out),
+            *_both("*ln_f", 0),
+            _Row("lm_head.weight", 1),
+        ],
+        "h.{}.mlp": [*_both("*h.{}.mlp.c_fc", out), _Row("*h.{}.mlp.c_proj.weight", into, incoming=False)],
+        "h.{}.heads": [
+            *_both("*h.{}.attn.c_attn", out, sections=3),
+            _Row("*h.{}.attn.c_proj.weight", into, incoming=False),
+        ],
+    }
+
+
+_TABLES: dict[str, dict[str, list[_Row]]] = {"llama": _LLAMA, "gpt2": _gpt(1), "nanogpt": _gpt(0)}
+# Tensors that no unit is on.
+_FIXED = {
+    "llama": ("*rotary_emb.inv_freq", "*self_attn.q_norm.weight", "*self_attn.k_norm.weight", "lm_head.bias"),
+    "gpt2": ("*attn.bias", "*attn.masked_bias"),
+    "nanogpt": ("*attn.bias", "*attn.masked_bias"),
+}
+BUILT_IN = ("mlp", "cnn", *_TABLES)
+
+
+def _heads(heads: Any, config: Mapping[str, Any]) -> tuple[int, int] | None:
+    if heads is None:
+        query = config.get("num_attention_heads", config.get("n_head"))
+        if not isinstance(query, int):
+            return None
+        heads = (query, config.get("num_key_value_heads") or query)
+    pair = (heads, heads) if checks.is_number(heads) else tuple(heads) if isinstance(heads, Sequence) else ()
+    if len(pair) != 2 or isinstance(heads, str):
+        raise InputError(f"heads={heads!r}: give the number of heads, or (query heads, key/value heads)")
+    query, shared = (checks.count(one, "heads") for one in pair)
+    if query % shared:
+        raise InputError(f"heads={heads!r}: {query} query heads are not shared evenly by {shared} key/value heads")
+    return query, shared
+
+
+def _table(shapes: Shapes, name: str, heads: tuple[int, int] | None) -> Graph:
+    groups: list[Group] = []
+    held: set[str] = set()
+    left: list[str] = []
+    for template, rows in _TABLES[name].items():
+        for label, axes in _instances(shapes, template, rows).items():
+            held |= {axis.tensor for axis in axes}
+            if not template.endswith("heads"):
+                groups.append(_group(shapes, label, axes, None, 1))
+            elif heads is None:
+                left.append(label)
+            else:
+                groups.append(_group(shapes, label, axes, heads[1], heads[0] // heads[1]))
+    fixed = [_regex(pattern) for pattern in _FIXED[name]]
+    if heads is not None and name == "llama":
+        _refuse_norm_over_heads(shapes, heads)
+    odd = next((t for t in shapes if t not in held and not any(rule.fullmatch(t) for rule in fixed)), None)
+    if odd is not None:
+        raise InputError(f"tensor {odd!r} is none of architecture {name!r}; {_DECLARE}")
+    return Graph(name, tuple(groups), left=tuple(left))
+
+
+def _refuse_norm_over_heads(shapes: Shapes, heads: tuple[int, int]) -> None:
+    for tensor, shape in shapes.items():
+        query = tensor.replace("q_norm.weight", "q_proj.weight")
+        if query != tensor and query in shapes and shape[0] * heads[0] != shapes[query][0]:
+            raise InputError(f"tensor {tensor!r} is a norm over all heads, none of architecture 'llama'; {_DECLARE}")
+
+
+def _regex(pattern: str) -> re.Pattern[str]:
+    """`*` is any text, `{}` one part of a name that is told, `{*}` one part that is not."""
+    text = re.escape(pattern).replace(re.escape("{*}"), r"[^.]+").replace(re.escape("{}"), r"([^.]+)")
+    return re.compile(text.replace(re.escape("*"), ".*"))
+
+
+def _instances(shapes: Shapes, template: str, rows: Sequence[_Row]) -> dict[str, list[Axis]]:
+    """The groups of a template by name: one, or one for each text that `{}` stands for."""
+    found: dict[str, list[Axis]] = {}
+    for row in rows:
+        rule = _regex(row.pattern)
+        for tensor in shapes:
+            match = rule.fullmatch(tensor)
+            if match is not None:
+                label = template.replace("{}", match.group(1)) if rule.groups else template
+                matched = not tensor.endswith(_STATISTICS)
+                axis = Axis(tensor, row.axis, row.sections, row.fine, row.computes, matched)
+                found.setdefault(label, []).append(axis)
+    return found
+
+
+def _group(shapes: Shapes, name: str, axes: Sequence[Axis], units: int | None, inner: int) -> Group:
+    """Units are the entries of the group's shortest axis unless they are told; longer axes hold several for each."""
+    for axis in axes:
+        if not -len(shapes[axis.tensor]) <= axis.axis < len(shapes[axis.tensor]):
+            raise InputError(
+                f"group {name!r}: tensor {axis.tensor!r} has shape {shapes[axis.tensor]}, no axis {axis.axis}"
+            )
+    lengths = [shapes[axis.tensor][axis.axis] for axis in axes]
+    count = min(length // axis.sections for length, axis in zip(lengths, axes, strict=True)) if units is None else units
+    for length, axis in zip(lengths, axes, strict=True):
+        held = axis.sections * count * (inner if axis.fine else 1)
+        if count < 1 or length % held:
+            raise InputError(
+                f"group {name!r}: axis {axis.axis} of tensor {axis.tensor!r} has {length} entries, "
+                f"which {held} units do not share evenly; check the declaration or heads="
+            )
+    plain = [replace(axis, axis=axis.axis % len(shapes[axis.tensor])) for axis in axes]
+    return Group(name, count, tuple(plain), inner)
+
+
+# --- declarations
+
+
+def _declared(shapes: Shapes, architecture: Mapping[str, Any]) -> Graph:
+    """Groups as the user declares them; tensors that no group names stay as they are."""
+    if not architecture:
+        raise InputError(f"architecture names no group; {_DECLARE}")
+    groups: list[Group] = []
+    for template, body in architecture.items():
+        units = body.get("units") if isinstance(body, Mapping) else None
+        entries = body.get("axes") if isinstance(body, Mapping) else body
+        rows = [_declared_row(template, entry) for entry in (entries if isinstance(entries, Sequence) else [entries])]
+        for row in rows:
+            if not any(_regex(row.pattern).fullmatch(tensor) for tensor in shapes):
+                raise InputError(
+                    f"group {template!r}: no tensor is named {row.pattern!r}; there is {next(iter(shapes))!r}"
+                )
+            if ("{}" in row.pattern) != ("{}" in str(template)):
+                raise InputError(
+                    f"group {template!r}: {{}} stands in the group's name or in {row.pattern!r}, not in both"
+                )
+        count = None if units is None else checks.count(units, f"units of group {template!r}")
+        groups += [
+            _group(shapes, label, axes, count, 1) for label, axes in _instances(shapes, str(template), rows).items()
+        ]
+    graph = Graph("declared", tuple(groups))
+    for tensor, places in graph.on.items():
+        where = [(axis.axis % len(shapes[tensor])) for _, axis in places]
+        if len({id(group) for group, _ in places}) < len(places) or len(set(where)) < len(where):
+            raise InputError(
+                f"tensor {tensor!r} has one group on two axes, or two groups on one axis; "
+                "permutations of such a tensor cannot be matched one group at a time"
+            )
+    return graph
+
+
+def _declared_row(template: Any, entry: Any) -> _Row:
+    row = tuple(entry) if isinstance(entry, Sequence) and not isinstance(entry, str) else ()
+    right = len(row) in (2, 3) and isinstance(row[0], str) and all(isinstance(n, int) for n in row[1:])
+    if not right or (len(row) == 3 and row[2] < 1):
+        raise InputError(
+            f"architecture: group {template!r} holds {entry!r}; give (tensor, axis), or (tensor, axis, sections)"
+        )
+    return _Row(*row)
+
+
+# --- where units lie
+
+
+def positions(length: int, group: Group, axis: Axis, order: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The entries of an axis, in the order that the group's units take."""
+    if group.inner > 1 and not axis.fine:
+        order = order[:: group.inner] // group.inner
+    return np.arange(length).reshape(axis.sections, len(order), -1)[:, order].reshape(-1)
+
+
+def by_unit(array: NDArray[Any], group: Group, axis: Axis) -> NDArray[Any]:
+    """(units, rest): everything that a tensor holds of each unit."""
+    count = group.width if axis.fine else group.units
+    first = np.moveaxis(array, axis.axis, 0)
+    apart = first.reshape(axis.sections, count, first.shape[0] // (axis.sections * count), -1)
+    return apart.swapaxes(0, 1).reshape(count, -1)

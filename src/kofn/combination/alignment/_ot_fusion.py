@@ -1,0 +1,277 @@
+"""Fuse networks layer by layer by optimal transport between their units; the widths may differ."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kofn.combination._sweep.members import Pool, open_members, what
+from kofn.combination._sweep.merge import Files
+from kofn.combination.alignment import _matching
+from kofn.combination.alignment._aligned_mean import State, held, mean_of
+from kofn.combination.alignment._architectures import Graph, configuration, graph_of
+from kofn.combination.alignment._matching import Orders, floats, named, place_of, rearranged, shapes_of, whole
+from kofn.combination.alignment._partial import ACTIVATIONS, calibration, chain_features, linear_chain
+from kofn.core import checks
+from kofn.core.checks import InputError
+from kofn.core.plans import Blend
+from kofn.core.registry import method
+
+__all__ = ["ot_fusion", "singular_alignment"]
+
+
+Floats = NDArray[Any]
+
+
+@method(
+    "combine",
+    traits=("aligned",),
+    cost="O(m sum of width x weights), one exact coupling a group; memory the members, in float64",
+    exact="the cheapest coupling of each layer's units given the layers before it; a permuted copy bit for bit",
+    paper="Singh & Jaggi 2020, Model fusion via optimal transport (NeurIPS)",
+)
+def ot_fusion(
+    members: Sequence[Any],
+    *,
+    weights: Any = None,
+    inputs: Any = None,
+    activations: Any = None,
+    activation: str = "relu",
+    architecture: Any = "auto",
+    heads: Any = None,
+    reference: int = 0,
+    out: str | os.PathLike[str] | None = None,
+    progress: bool | None = None,
+) -> Blend:
+    """Fuse networks layer by layer by optimal transport between their units; the widths may differ.
+
+    From the first layer on, the units of each member are coupled with the reference's at the least squared distance
+    between what they compute: their incoming weights and bias, in terms of the units before as coupled already, or
+    their activations. Every unit has the same mass. The member's layer is carried over by the coupling, and the
+    carried members are averaged.
+
+    Args:
+        members: m mappings name -> array, or paths, of one architecture; widths of the hidden layers may differ.
+        weights: (m,) relative weights of the average, uniform by default.
+        inputs: (n, d) inputs on which to compare what units compute before the nonlinearity, for plain MLPs; None
+            compares weights.
+        activations: the same for any architecture: for each member a mapping group -> (n, width).
+        activation: "relu", "gelu", "tanh" or "linear", between the layers, for `inputs`.
+        architecture: how the units hang together, as for `weight_matching`.
+        heads: attention heads, as for `weight_matching`; they are moved whole, never split.
+        reference: the member whose widths and order the result has.
+        out: a `*.safetensors` file or a folder to write the result into.
+        progress: show progress on a terminal.
+
+    Returns:
+        A Blend of the reference's shapes. `transforms` {group: [for each member an order (width,) where the widths
+        agree, else the coupling (width of the reference, width) whose entries sum to 1]}; `weights`, `form` and
+        `spread` as those of the mean of the carried members; no `value`. `info`: `costs` of the couplings by member,
+        `assignments`.
+
+    Raises:
+        InputError: members whose names, dtypes or shapes beside the widths differ; an architecture that is not known.
+
+    Cost: one matrix product and one exact coupling a group, by assignment where the widths agree or have a small common
+    multiple, O(width^3) at worst, else by a linear program; the members are held whole. What reads a unit is shared
+    among the units that it becomes part of, so that sums over units keep their size between unequal widths, where the
+    authors' code scales them by the ratio of the widths.
+
+    >>> import numpy as np
+    >>> rng = np.random.default_rng(0)
+    >>> a = {"0.weight": rng.normal(size=(4, 3)), "2.weight": rng.normal(size=(2, 4))}
+    >>> twice = {"0.weight": np.repeat(a["0.weight"], 2, axis=0), "2.weight": np.repeat(a["2.weight"], 2, axis=1) / 2}
+    >>> blend = ot_fusion([a, twice])
+    >>> all(np.allclose(blend.result[name], a[name]) for name in a), blend.transforms["0"][1].shape
+    (True, (4, 8))
+
+    References:
+        Singh & Jaggi 2020, Model fusion via optimal transport (NeurIPS).
+    """
+    pool = named(_open_widths(members), "ot_fusion")
+    first = place_of(reference, len(pool.members))
+    graphs = [
+        graph_of(shapes_of(member), architecture, heads, configuration(given))
+        for member, given in zip(pool.members, members, strict=True)
+    ]
+    target = graphs[first]
+    for label, member, graph in zip(pool.labels, pool.members, graphs, strict=True):
+        _refuse_other_shapes(pool.members[first], target, member, graph, label)
+    names = [name for name in pool.first if name in target.on or inputs is not None]
+    states = [floats(member, names, label) for member, label in zip(pool.members, pool.labels, strict=True)]
+    seen = _activations(states, graphs, inputs, activations, checks.choice(activation, "activation", ACTIVATIONS))
+
+    plans: list[Orders] = []
+    aligned: list[Mapping[str, Any]] = []
+    costs: list[dict[str, float]] = []
+    assignments = 0
+    for place, member in enumerate(pool.members):
+        if place == first:
+            plans.append(dict(_matching.identity(target)))
+            costs.append({})
+            aligned.append(member)
+            continue
+        pair = None if seen is None else (seen[first], seen[place])
+        found = _matching.transport(states[first], states[place], target, graphs[place], pair)
+        plans.append(found.plans)
+        costs.append(found.costs)
+        assignments += found.assignments
+        aligned.append(held(rearranged(member, graphs[place], found.plans, target), pool.members[first]))
+    return mean_of(
+        pool,
+        aligned,
+        first,
+        weights,
+        Files(out=out, progress=progress),
+        transforms={group.name: [plan[group.name] for plan in plans] for group in target.groups},
+        value=float("nan"),
+        bound=None,
+        status="heuristic",
+        info={
+            "sum_of": "ordered_networks",
+            "architecture": target.name,
+            "costs": costs,
+            "assignments": assignments,
+            "left": list(target.left),
+        },
+    )
+
+
+def singular_alignment(
+    a: State, b: State, *, transforms: Mapping[str, Any] | None = None, top: float = 0.0, **structure: Any
+) -> float:
+    """How far the singular vectors of two networks' weights point the same way: R, in -1..1.
+
+    Permutations leave singular values as they are and turn singular vectors. R sums
+    `(u_i . u'_j) (v_i . v'_j)` over all pairs of singular vectors of each weight, over all weights, and divides by how
+    many there are: 1 for a permuted copy once it is matched, about 0 for networks that have nothing to do with one
+    another. Weight matching raises it where the singular values are large, and that is what keeps the function.
+
+    Args:
+        a: name -> array.
+        b: the same names and shapes.
+        transforms: {group: order of b's units}, as `{g: t[1] for g, t in blend.transforms.items()}`; none by default.
+        top: only singular values of at least this share of each weight's largest.
+        structure: `architecture` and `heads`, as for `weight_matching`; needed with `transforms`.
+
+    >>> import numpy as np
+    >>> rng = np.random.default_rng(0)
+    >>> a = {"0.weight": rng.normal(size=(9, 3)), "2.weight": rng.normal(size=(2, 9))}
+    >>> order = rng.permutation(9)
+    >>> b = {"0.weight": a["0.weight"][order], "2.weight": a["2.weight"][:, order]}
+    >>> found = {"0": np.argsort(order)}
+    >>> singular_alignment(a, b) < 0.9, round(singular_alignment(a, b, transforms=found), 9)
+    (True, 1.0)
+
+    References:
+        Ito, Yamada & Kumagai 2025, Analysis of linear mode connectivity via permutation-based weight matching (ICLR).
+    """
+    top = checks.fraction(top, "top")
+    pool = named(open_members([a, b]), "singular_alignment")
+    other: Mapping[str, Any] = pool.members[1]
+    if transforms is not None:
+        graph = graph_of(shapes_of(pool.first), structure.pop("architecture", "auto"), structure.pop("heads", None))
+        missing = next((group.name for group in graph.groups if group.name not in transforms), None)
+        if missing is not None:
+            raise InputError(f"transforms lacks group {missing!r}; give an order for each")
+        orders = {name: np.asarray(order, np.int64) for name, order in transforms.items()}
+        other = held(rearranged(pool.members[1], graph, orders, graph), pool.first)
+    if structure.keys() - {"architecture", "heads"}:
+        raise InputError(f"singular_alignment has no option {sorted(structure)[0]!r}; it has architecture and heads")
+    alike, count = 0.0, 0.0
+    for name, tensor in pool.first.items():
+        if len(tensor.shape) < 2 or min(tensor.shape) == 0:
+            continue
+        one, two = (_polar(np.asarray(whole(member, name), np.float64), top) for member in (pool.first, other))
+        # The sum over all pairs is the inner product of U V' of the one with that of the other.
+        alike += float((one[0] * two[0]).sum())
+        count += math.sqrt(one[1] * two[1])
+    return alike / count if count else 0.0
+
+
+def _polar(weight: Floats, top: float) -> tuple[Floats, int]:
+    u, values, v = np.linalg.svd(weight.reshape(len(weight), -1), full_matrices=False)
+    kept = values >= max(top, np.finfo(np.float64).eps * max(weight.shape)) * values[0]
+    kept[0] = True
+    return u[:, kept] @ v[kept], int(kept.sum())
+
+
+def _open_widths(members: Sequence[Any]) -> Pool:
+    """Members whose shapes may differ."""
+    opened = [open_members([member]) for member in members]
+    if len({pool.named for pool in opened}) > 1:
+        raise InputError("members mix plain arrays with mappings; give mappings name -> array or checkpoints")
+    labels = [pool.labels[0].replace("member 0", f"member {place}", 1) for place, pool in enumerate(opened)]
+    first = opened[0].first
+    for label, pool in zip(labels, opened, strict=True):
+        if odd := sorted(set(pool.first) ^ set(first)):
+            raise InputError(f"{label} and member 0 do not both hold tensor {odd[0]!r}; fuse one architecture")
+        for name, tensor in pool.first.items():
+            if tensor.dtype != first[name].dtype:
+                raise InputError(f"{label}: {what(name)} is {tensor.dtype}, in member 0 {first[name].dtype}")
+    return Pool(
+        [pool.first for pool in opened],
+        labels,
+        all(pool.named for pool in opened),
+        any(pool.on_disk for pool in opened),
+    )
+
+
+def _refuse_other_shapes(
+    ours: Mapping[str, Any], target: Graph, theirs: Mapping[str, Any], graph: Graph, label: str
+) -> None:
+    """Shapes may differ along the axes of groups, by whole units."""
+    for name, tensor in theirs.items():
+        wanted = list(ours[name].shape)
+        for (here, axis), (there, place) in zip(target.on.get(name, ()), graph.on.get(name, ()), strict=True):
+            held = axis.sections * (here.width if axis.fine else here.units)
+            count = place.sections * (there.width if place.fine else there.units)
+            wanted[axis.axis] = wanted[axis.axis] // held * count
+        if list(tensor.shape) != wanted:
+            raise InputError(
+                f"{label}: {what(name)} has shape {tuple(tensor.shape)}, which does not go with "
+                f"{tuple(ours[name].shape)}: only the widths of hidden layers may differ"
+            )
+
+
+def _activations(
+    states: Sequence[Mapping[str, Floats]], graphs: Sequence[Graph], inputs: Any, activations: Any, activation: str
+) -> list[dict[str, Floats]] | None:
+    if inputs is not None and activations is not None:
+        raise InputError("inputs and activations are both given; units are compared by one of them")
+    if inputs is not None:
+        out = []
+        for state, graph in zip(states, graphs, strict=True):
+            chain = linear_chain(graph, "ot_fusion")
+            X = calibration(inputs, state[chain[0].weight].shape[1])
+            given = chain_features(state, chain, X, activation)[1]
+            out.append({layer.group: each for layer, each in zip(chain, given, strict=True) if layer.group})
+        return out
+    if activations is None:
+        return None
+    if not isinstance(activations, Sequence) or len(activations) != len(graphs):
+        raise InputError(f"activations: give one mapping group -> (n, width) for each of the {len(graphs)} members")
+    return [
+        _given_activations(one, graph, place)
+        for place, (one, graph) in enumerate(zip(activations, graphs, strict=True))
+    ]
+
+
+def _given_activations(given: Any, graph: Graph, place: int) -> dict[str, Floats]:
+    out = {}
+    for group in graph.groups:
+        if not isinstance(given, Mapping) or group.name not in given:
+            raise InputError(f"activations of member {place} lack group {group.name!r}; give (n, {group.width}) for it")
+        array = checks.matrix(given[group.name], f"activations of group {group.name!r}")
+        if array.shape[1] != group.width:
+            raise InputError(
+                f"activations of group {group.name!r} of member {place} have {array.shape[1]} columns "
+                f"for {group.width} units"
+            )
+        out[group.name] = np.asarray(array, np.float64)
+    return out

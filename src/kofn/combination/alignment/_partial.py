@@ -1,0 +1,287 @@
+"""What a plain chain of linear layers computes, which of its units to merge, and the merged layers by least squares."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kofn.combination.alignment._architectures import Graph
+from kofn.core import checks
+from kofn.core.checks import InputError
+
+Floats = NDArray[Any]
+ACTIVATIONS = ("relu", "gelu", "tanh", "linear")
+
+
+def activated(values: Floats, activation: str) -> Floats:
+    """After the nonlinearity."""
+    if activation == "relu":
+        return np.maximum(values, 0)
+    if activation == "tanh":
+        return np.asarray(np.tanh(values))
+    if activation == "gelu":
+        from scipy.special import ndtr
+
+        return np.asarray(values * ndtr(values))
+    return values
+
+
+@dataclass(frozen=True)
+class Linear:
+    """One layer of a chain; `group` is the group of its outputs, None for the last."""
+
+    weight: str
+    bias: str | None
+    group: str | None
+
+
+def linear_chain(graph: Graph, who: str) -> list[Linear]:
+    """The layers of a plain MLP."""
+    odd = next((layer.weight for layer in graph.chain if layer.kind != "linear"), None)
+    if not graph.chain or odd is not None:
+        where = f"tensor {odd!r} is of another kind" if odd else f"this one is {graph.name!r}"
+        raise InputError(
+            f"{who} runs plain chains of linear layers, and {where}; for others give activations, "
+            "and fold norms into the layers before them"
+        )
+    names = [group.name for group in graph.groups]
+    return [
+        Linear(layer.weight, layer.bias, names[place] if place < len(names) else None)
+        for place, layer in enumerate(graph.chain)
+    ]
+
+
+def chain_features(
+    tensors: Mapping[str, Floats], chain: Sequence[Linear], inputs: Floats, activation: str
+) -> tuple[list[Floats], list[Floats]]:
+    """What each layer takes, and what it gives before the nonlinearity, in float64."""
+    taken, given = [], []
+    now = inputs
+    for layer in chain:
+        ahead = now @ np.asarray(tensors[layer.weight], np.float64).T
+        if layer.bias is not None:
+            ahead = ahead + np.asarray(tensors[layer.bias], np.float64)
+        taken.append(now)
+        given.append(ahead)
+        now = activated(ahead, activation)
+    return taken, given
+
+
+def calibration(inputs: Any, width: int) -> Floats:
+    """(n, d) calibration inputs."""
+    array = checks.matrix(inputs, "inputs")
+    if array.shape[1] != width:
+        raise InputError(f"inputs has {array.shape[1]} columns, the first layer takes {width}")
+    return np.asarray(array, np.float64)
+
+
+@dataclass(frozen=True)
+class Split:
+    """A layer's units: pairs (unit of the first, unit of the second), of which the first `merged` become one each."""
+
+    pairs: NDArray[np.int64]
+    merged: int
+
+    @property
+    def together(self) -> NDArray[np.int64]:
+        return self.pairs[:, : self.merged]
+
+    @property
+    def apart(self) -> NDArray[np.int64]:
+        return self.pairs[:, self.merged :]
+
+    @property
+    def width(self) -> int:
+        return int(2 * self.pairs.shape[1] - self.merged)
+
+    def blocks(self) -> tuple[slice, slice, slice]:
+        """Where the merged units, those of the first and those of the second stand."""
+        alone = self.pairs.shape[1] - self.merged
+        return (
+            slice(0, self.merged),
+            slice(self.merged, self.merged + alone),
+            slice(self.merged + alone, self.merged + 2 * alone),
+        )
+
+
+def count_weights(widths: Sequence[int], apart: Sequence[int], biases: Sequence[bool]) -> int:
+    """Numbers that are not zero by construction: separate units do not read the other network's separate units.
+
+    `widths` are those of one network, input to output; `apart` the separate pairs of each.
+    """
+    total = 0
+    for place in range(len(widths) - 1):
+        low, high, s, t = widths[place], widths[place + 1], apart[place], apart[place + 1]
+        total += (low + s) * (high + t) - 2 * s * t + (high + t) * biases[place]
+    return total
+
+
+def spend(gaps: Sequence[Floats], widths: Sequence[int], biases: Sequence[bool], limit: int) -> list[int]:
+    """How many pairs of each hidden layer to keep apart: the largest gaps for each weight first, up to `limit` weights.
+
+    `gaps` are sorted, largest first: what merging each further pair would lose.
+    """
+    apart = [0] * len(widths)
+    now = count_weights(widths, apart, biases)
+    open_layers = set(range(len(gaps)))
+    while open_layers:
+        best: tuple[float, int, int] | None = None
+        for layer in sorted(open_layers):
+            held = apart[layer + 1]
+            if held == len(gaps[layer]):
+                open_layers.discard(layer)
+                continue
+            apart[layer + 1] += 1
+            cost = count_weights(widths, apart, biases) - now
+            apart[layer + 1] -= 1
+            if now + cost > limit:
+                open_layers.discard(layer)
+                continue
+            rate = float(gaps[layer][held]) / cost
+            if best is None or rate > best[0]:
+                best = (rate, layer, cost)
+        if best is not None:
+            apart[best[1] + 1] += 1
+            now += best[2]
+    return apart
+
+
+def spend_evenly(widths: Sequence[int], biases: Sequence[bool], limit: int) -> list[int]:
+    """The same share of every hidden layer kept apart, as large as the limit allows."""
+
+    def shared(share: float) -> list[int]:
+        return [0, *(math.floor(share * width + 1e-9) for width in widths[1:-1]), 0]
+
+    # As many shares as there are units: the count is a step function of it.
+    steps = sorted({t / width for width in widths[1:-1] for t in range(width + 1)})
+    low, high = 0, len(steps) - 1
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (
+            (middle, high) if count_weights(widths, shared(steps[middle]), biases) <= limit else (low, middle - 1)
+        )
+    return shared(steps[low])
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The merged layers, and each one's relative squared error against what it was to give, before and after."""
+
+    tensors: dict[str, Floats]
+    before: list[float]
+    after: list[float]
+
+
+def least_squares(
+    members: Sequence[Mapping[str, Floats]],
+    chain: Sequence[Linear],
+    splits: Mapping[str, Split],
+    inputs: Floats,
+    activation: str,
+    ridge: float,
+    features: str,
+) -> Fit:
+    """Each layer of the merged network: the permuted average, corrected to give what the members' units give."""
+    seen = [chain_features(member, chain, inputs, activation) for member in members]
+    out: dict[str, Floats] = {}
+    before, after = [], []
+    came: Split | None = None
+    now = inputs
+    for place, layer in enumerate(chain):
+        goes = splits[layer.group] if layer.group is not None else None
+        weight, bias = _averaged(members, layer, came, goes)
+        targets = _joined([given[place] for _, given in seen], goes)
+        takes = _joined([taken[place] for taken, _ in seen], came) if features == "members" else now
+        start = takes @ weight.T + bias
+        scale = max(float(np.square(targets).sum()), 1e-300)
+        before.append(float(np.square(targets - start).sum()) / scale)
+        for rows, columns in _fitted(came, goes, weight.shape):
+            _correct(weight, bias, takes, targets - start, rows, columns, ridge, layer.bias is not None)
+        ahead = takes @ weight.T + bias
+        after.append(float(np.square(targets - ahead).sum()) / scale)
+        now = activated(ahead if features == "members" else now @ weight.T + bias, activation)
+        out[layer.weight] = weight
+        if layer.bias is not None:
+            out[layer.bias] = bias
+        came = goes
+    return Fit(out, before, after)
+
+
+def _averaged(
+    members: Sequence[Mapping[str, Floats]], layer: Linear, came: Split | None, goes: Split | None
+) -> tuple[Floats, Floats]:
+    """Git Re-Basin's average where both sides are merged; separate units read their own, and are read by halves."""
+    a, b = (np.asarray(member[layer.weight], np.float64) for member in members)
+    zero = np.zeros(len(a))
+    p, q = (np.asarray(member[layer.bias], np.float64) if layer.bias else zero for member in members)
+    came = came or _shared(a.shape[1])
+    goes = goes or _shared(a.shape[0])
+    (im, i1, i2), (om, o1, o2) = came.blocks(), goes.blocks()
+    weight, bias = np.zeros((goes.width, came.width)), np.zeros(goes.width)
+    (ma, mb), (sa, sb) = goes.together, goes.apart
+    (na, nb), (ta, tb) = came.together, came.apart
+    weight[om, im] = (a[np.ix_(ma, na)] + b[np.ix_(mb, nb)]) / 2
+    weight[om, i1], weight[om, i2] = a[np.ix_(ma, ta)] / 2, b[np.ix_(mb, tb)] / 2
+    weight[o1, im], weight[o1, i1] = a[np.ix_(sa, na)], a[np.ix_(sa, ta)]
+    weight[o2, im], weight[o2, i2] = b[np.ix_(sb, nb)], b[np.ix_(sb, tb)]
+    bias[om], bias[o1], bias[o2] = (p[ma] + q[mb]) / 2, p[sa], q[sb]
+    return weight, bias
+
+
+def _shared(width: int) -> Split:
+    """The input and the output, which both networks have in one order."""
+    return Split(np.tile(np.arange(width), (2, 1)), width)
+
+
+def _joined(both: Sequence[Floats], split: Split | None) -> Floats:
+    """What the merged layer is to take or give: averages of merged units, then either network's own."""
+    a, b = both
+    if split is None:
+        return (a + b) / 2
+    (ma, mb), (sa, sb) = split.together, split.apart
+    return np.hstack([(a[:, ma] + b[:, mb]) / 2, a[:, sa], b[:, sb]])
+
+
+def _fitted(came: Split | None, goes: Split | None, shape: tuple[int, ...]) -> list[tuple[slice, NDArray[np.int64]]]:
+    """Blocks of outputs and the inputs they may read; those that the average already gives exactly are left out."""
+    if came is None:
+        return []
+    columns = np.arange(shape[1])
+    im, i1, i2 = came.blocks()
+    om, o1, o2 = goes.blocks() if goes is not None else (slice(0, shape[0]), slice(0, 0), slice(0, 0))
+    out = []
+    if came.merged:
+        out += [(o1, np.concatenate([columns[im], columns[i1]])), (o2, np.concatenate([columns[im], columns[i2]]))]
+        out.append((om, columns))
+    return [(rows, reads) for rows, reads in out if rows.stop > rows.start]
+
+
+def _correct(
+    weight: Floats,
+    bias: Floats,
+    takes: Floats,
+    errors: Floats,
+    rows: slice,
+    columns: NDArray[np.int64],
+    ridge: float,
+    biased: bool,
+) -> None:
+    """The least correction of these outputs that takes their errors away; `ridge` is relative to the inputs' mean
+    square."""
+    from scipy.linalg import solve
+
+    Z = takes[:, columns]
+    if biased:
+        Z = np.hstack([Z, np.ones((len(Z), 1))])
+    gram = Z.T @ Z
+    scale = float(np.trace(gram)) / len(gram)
+    gram[np.diag_indices_from(gram)] += max(ridge, 1e-10) * scale + 1e-300
+    change = solve(gram, Z.T @ errors[:, rows], assume_a="pos").T
+    weight[rows, columns] += change[:, : len(columns)]
+    if biased:
+        bias[rows] += change[:, -1]

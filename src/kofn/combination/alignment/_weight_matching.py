@@ -1,0 +1,156 @@
+"""Average networks after putting their hidden units into the order of one of them."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kofn.combination._sweep.members import open_members
+from kofn.combination._sweep.merge import Files
+from kofn.combination.alignment import _matching
+from kofn.combination.alignment._aligned_mean import held, mean_of
+from kofn.combination.alignment._architectures import configuration, graph_of
+from kofn.combination.alignment._matching import Orders, floats, named, place_of, rearranged, shapes_of, whole
+from kofn.core import checks
+from kofn.core.plans import Blend
+from kofn.core.registry import method
+
+Floats = NDArray[Any]
+
+
+@method(
+    "combine",
+    traits=("aligned", "sandwich"),
+    cost="O(m sum of width x weights) a sweep and one linear assignment a group; memory the members, in float32",
+    exact="each group's best order given the others; of all where no tensor holds two; a permuted copy bit for bit",
+    paper="Ainsworth, Hayase & Srinivasa 2023, Git Re-Basin: merging models modulo permutation symmetries (ICLR)",
+)
+def weight_matching(
+    members: Sequence[Any],
+    *,
+    weights: Any = None,
+    architecture: Any = "auto",
+    heads: Any = None,
+    reference: int = 0,
+    initial: str = "layers",
+    max_sweeps: int = 100,
+    out: str | os.PathLike[str] | None = None,
+    progress: bool | None = None,
+) -> Blend:
+    """Average networks after putting their hidden units into the order of one of them.
+
+    Permuting a layer's units, and what reads them, leaves a network's function as it is, so that two trained networks
+    rarely list theirs in one order and their average is mostly useless. Each group of units is matched to the
+    reference's by a linear assignment over all the weights it is on, given the orders of the other groups, in turns
+    until none changes; then the members are averaged.
+
+    Args:
+        members: m mappings name -> array (NumPy or torch), or paths of `*.safetensors` files or folders, of one
+            architecture.
+        weights: (m,) relative weights of the average, uniform by default.
+        architecture: how the units hang together. "auto" reads plain chains of linear, convolutional and norm layers
+            ("mlp", "cnn") from the shapes, in the order of the mapping, and knows "llama", "gpt2" and "nanogpt" blocks
+            by their names. Everything else is declared: `{group: [(tensor, axis), ...]}`, where `*` in a tensor's name
+            is any text and `{}` the same text in the group's name and in the tensor's. An entry `(tensor, axis, s)`
+            says that the axis holds the units s times over; `{"axes": [...], "units": u}` that a group has u units of
+            several entries each. Tensors that no group names stay in place.
+        heads: attention heads, or (query heads, key/value heads), which move whole, and query heads among those that
+            share a key; read from `config.json` beside a checkpoint. Without, heads stay in place (`info["left"]`).
+        reference: the member whose order the others take.
+        initial: "layers" orders each group by what earlier groups settle, which does not depend on the order in which
+            a member lists its units; "identity" starts from the order given, as the paper does.
+        max_sweeps: sweeps over the groups at most.
+        out: a `*.safetensors` file or a folder to write the result into.
+        progress: show progress on a terminal.
+
+    Returns:
+        A Blend. `transforms` {group: (m, width)}: the order in which each member's units stand in the result, so that
+        `weight[order]` is the aligned tensor; `weights`, `form` and `spread` as those of the mean of the aligned
+        members; `value` is the summed squared distance of the aligned members to the reference, "optimal" where no
+        tensor holds two groups, else a local optimum. `info`: `sweeps` and `converged` by member, `assignments`,
+        `distance_before` and `distance_after` (L2 to the reference), `left` groups that were not moved.
+
+    Raises:
+        InputError: members that do not match, an architecture that is not known, plain arrays, NaN, integers among the
+            tensors to match.
+
+    Cost: a sweep takes a matrix product for each tensor and group on it and an assignment a group, O(width^3) at worst;
+    groups whose neighbours have not moved are passed over. Ties between equal units go either way.
+
+    >>> import numpy as np
+    >>> rng = np.random.default_rng(0)
+    >>> a = {"0.weight": rng.normal(size=(5, 3)), "0.bias": rng.normal(size=5), "2.weight": rng.normal(size=(2, 5))}
+    >>> turn = rng.permutation(5)
+    >>> b = {"0.weight": a["0.weight"][turn], "0.bias": a["0.bias"][turn], "2.weight": a["2.weight"][:, turn]}
+    >>> blend = weight_matching([a, b])
+    >>> all(np.array_equal(blend.result[name], a[name]) for name in a)
+    True
+    >>> bool((turn[blend.transforms["0"][1]] == np.arange(5)).all())
+    True
+
+    References:
+        Ainsworth, Hayase & Srinivasa 2023, Git Re-Basin: merging models modulo permutation symmetries (ICLR).
+        Ito, Yamada & Kumagai 2025, Analysis of linear mode connectivity via permutation-based weight matching (ICLR).
+    """
+    initial = checks.choice(initial, "initial", ("layers", "identity"))
+    most = checks.count(max_sweeps, "max_sweeps")
+    pool = named(open_members(members), "weight_matching")
+    first = place_of(reference, len(pool.members))
+    graph = graph_of(shapes_of(pool.members[first]), architecture, heads, configuration(members[first]))
+    names = [name for name in pool.first if name in graph.on]
+    ours = floats(pool.members[first], names, pool.labels[first])
+    fixed = [name for name, tensor in pool.first.items() if name not in graph.on and tensor.dtype.kind not in "iubc"]
+
+    plans: list[Orders] = []
+    aligned: list[Mapping[str, Any]] = []
+    before, after, sweeps, converged = [], [], [], []
+    assignments = 0
+    for place, member in enumerate(pool.members):
+        if place == first:
+            found = _matching.Match(_matching.identity(graph))
+            aligned.append(member)
+            before.append(0.0)
+            after.append(0.0)
+        else:
+            theirs = floats(member, names, pool.labels[place])
+            found = _matching.match(ours, theirs, graph, initial, most)
+            apart = _matching.squared_distance(
+                floats(pool.members[first], fixed, pool.labels[first]), floats(member, fixed, pool.labels[place]), fixed
+            )
+            before.append(_matching.squared_distance(ours, theirs, names) + apart)
+            theirs = rearranged(theirs, graph, found.orders, graph)
+            after.append(_matching.squared_distance(ours, theirs, names) + apart)
+            aligned.append(held({n: theirs.get(n) if n in theirs else whole(member, n) for n in member}, pool.first))
+        plans.append(found.orders)
+        sweeps.append(found.sweeps)
+        converged.append(found.converged)
+        assignments += found.assignments
+    value = math.fsum(after)
+    exact = graph.separable
+    return mean_of(
+        pool,
+        aligned,
+        first,
+        weights,
+        Files(out=out, progress=progress),
+        transforms={group.name: np.array([plan[group.name] for plan in plans]) for group in graph.groups},
+        value=value,
+        bound=value if exact else None,
+        status="optimal" if exact else "local" if all(converged) else "heuristic",
+        info={
+            "objective": "matched_distance",
+            "sum_of": "ordered_networks",
+            "architecture": graph.name,
+            "sweeps": sweeps,
+            "converged": converged,
+            "assignments": assignments,
+            "distance_before": [math.sqrt(one) for one in before],
+            "distance_after": [math.sqrt(one) for one in after],
+            "left": list(graph.left),
+        },
+    )

@@ -1,0 +1,15 @@
+"""Means of members: weighted, by precision, along an arc, with the variance kept."""
+
+from __future__ import annotations
+
+from kofn.core.lazy import attach
+
+# Generated below this line by `make index`.
+HOMES = {
+    "fisher_merging": "_fisher_merging",
+    "merge_means": "_weighted_mean",
+    "slerp": "_slerp",
+    "variance_corrected_mean": "_variance_corrected_mean",
+    "weighted_mean": "_weighted_mean",
+}
+__getattr__, __dir__, __all__ = attach(__name__, HOMES)

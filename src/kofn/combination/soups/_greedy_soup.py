@@ -1,0 +1,128 @@
+"""Average the members that help: in the order of what each is worth alone, one is kept if the mean is no worse."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kofn.combination._sweep.merge import Files, relative_weights
+from kofn.combination.soups._trials import Trials, mean
+from kofn.core import checks
+from kofn.core.checks import InputError
+from kofn.core.plans import Blend, Selection
+from kofn.core.registry import method
+
+Floats = NDArray[np.float64]
+
+
+@method(
+    "combine",
+    cost="2m - 1 calls of score (m if scores are given); a blend of k members to rate is one pass over their numbers",
+    exact="never rated below the best member alone; the blend returned is, bit for bit, the one that was rated",
+    paper="Wortsman et al. 2022, Model soups (ICML); Ramé et al. 2022, Diverse weight averaging (NeurIPS)",
+)
+def greedy_soup(
+    members: Sequence[Any],
+    *,
+    score: Callable[[Any], float],
+    scores: Any = None,
+    budget: int | None = None,
+    record: str | os.PathLike[str] | None = None,
+    out: str | os.PathLike[str] | None = None,
+    only: Any = None,
+    skip: Any = None,
+    measure: bool = False,
+    skip_nonfinite: bool = False,
+    max_memory: int | None = None,
+    time_limit: float | None = None,
+    progress: bool | None = None,
+) -> Blend:
+    """Average the members that help: in the order of what each is worth alone, one is kept if the mean is no worse.
+
+    Args:
+        members: m arrays, mappings name -> array, or checkpoints (paths), fine-tuned from one start.
+        score: rates a blend: `score(blend) -> float` on held-out rows, higher is better; -inf for a blend that fails.
+            It is given what `result` will be: an array for arrays, a dict of NumPy arrays for mappings, a lazy mapping
+            name -> array for checkpoints, blended as it is read.
+        scores: (m,) what each member is worth alone, if that is known: they set the order, and only the best member is
+            rated alone again.
+        budget: how many blends may be rated, single members included; by default as many as it takes, 2m - 1 (m with
+            `scores`). With fewer, the members that were not tried are left out.
+        record: a file to keep every rating in. The same search started again goes on after the last one; with a larger
+            budget, too. A file of another search (other members, scores, patterns) is refused. The record cannot know
+            whether `score` is the same.
+        time_limit: seconds; no rating starts after them. Ctrl-C ends the search the same way.
+        out, only, skip, measure, skip_nonfinite, max_memory, progress: as `weighted_mean` has them.
+
+    Returns:
+        Blend, which `weighted_mean` of the picked members gives bit for bit. `selection` has them in the order picked,
+        with what each brought; `weights` (m,) are 1/k for the k picked; `value` is the blend's score. `info` has the
+        "evaluations" ({"weights", "score"}, in order), how many members were "tried", and how many ratings came from
+        the record ("resumed"). The status is "stopped" if time or Ctrl-C ended it.
+
+    Raises:
+        InputError: members that do not match, a score that is no number, a record of another search; with
+            `skip_nonfinite`, a member alone that is not finite somewhere (leave it out or repair it).
+
+    Cost: the calls of `score`; beside each, O(k d) to blend k members, and one blend in memory (none for checkpoints).
+    At least one blend is rated whatever the limits. A score measured on the rows that chose the members flatters them;
+    judge the blend on others.
+
+    >>> import numpy as np
+    >>> target = np.array([1.0, 1.0])
+    >>> blend = greedy_soup(
+    ...     [np.array([0.0, 1.0]), np.array([2.0, 1.2]), np.array([9.0, 9.0])],
+    ...     score=lambda mean: -float(np.abs(mean - target).sum()),
+    ... )
+    >>> blend.selection.indices, blend.result, len(blend.info["evaluations"])
+    (array([0, 1]), array([1. , 1.1]), 5)
+
+    References:
+        Wortsman et al. 2022, Model soups: averaging weights of multiple fine-tuned models (ICML), recipe 1; Ramé et al.
+        2022, Diverse Weight Averaging for Out-of-Distribution Generalization (NeurIPS), where this is the restricted
+        selection beside the uniform one.
+    """
+    files = Files(out, only, skip, measure, skip_nonfinite, max_memory, None, progress)
+    pool = files.open(members)
+    m = len(pool.members)
+    if scores is not None and np.shape(scores) != (m,):
+        raise InputError(f"scores has shape {np.shape(scores)}; give one score an item: there are {m} members")
+    told = None if scores is None else np.asarray(scores, np.float64)
+    most = 2 * m - 1 if told is None else m
+    limit = most if budget is None else checks.count(budget, "budget")
+    settings = {"method": "greedy_soup", "scores": None if told is None else told.tolist()}
+    with Trials(pool, files, score, limit, record, settings, mean, time_limit) as trials:
+        alone: list[float] = []
+        first = range(m) if told is None else [int(np.argsort(-told, kind="stable")[0])]
+        for place in first:
+            rating = trials.rate(_mean_of([place], m))
+            if rating is None:
+                break
+            alone.append(rating)
+        order = np.argsort(-(np.array(alone) if told is None else told), kind="stable").tolist()
+        picked, best = [order[0]], max(alone)
+        gains, tried = [best], len(alone) if told is None else 1
+        for place in order[1:]:
+            rating = trials.rate(_mean_of([*picked, place], m))
+            if rating is None:
+                break
+            tried += told is not None
+            if rating >= best:
+                picked.append(place)
+                gains.append(0.0 if rating == best else rating - best)
+                best = rating
+    plan = trials.plan(_mean_of(picked, m), best, {"tried": tried})
+    selection = Selection(n=m, indices=np.array(picked, np.int64), gains=np.array(gains), value=best)
+    return dataclasses.replace(plan, selection=selection)
+
+
+def _mean_of(picked: Sequence[int], m: int) -> Floats:
+    """(m,) equal weights of some."""
+    chosen = np.zeros(m)
+    chosen[list(picked)] = 1
+    return relative_weights(chosen, m)[0]

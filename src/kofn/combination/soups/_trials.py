@@ -1,0 +1,149 @@
+"""Which members to average and how much of each, found by rating blends: every rating counted, kept and never repeated.
+
+Averaging all members alike is `weighted_mean`. So is fusing fine-tuned models into a better start for further training
+(Choshen, Venezian, Slonim & Katz 2022): their mean, used as the next base."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kofn.combination._sweep.blockwise import Rule, Sweep
+from kofn.combination._sweep.members import Pool
+from kofn.combination._sweep.merge import Files, blend_in_memory, check_out, job_digest, merge
+from kofn.combination._sweep.record import Record, rated
+from kofn.combination.averaging._weighted_mean import Mean
+from kofn.core import checks
+from kofn.core.checks import InputError
+from kofn.core.plans import Blend
+from kofn.core.runtime import Control
+from kofn.io.tensors import LazyArrays
+
+Floats = NDArray[np.float64]
+
+
+def mean(weights: Floats) -> tuple[Rule, str]:
+    form = "simplex" if (weights >= 0).all() else "affine"
+    return Mean(weights, form), form
+
+
+class Trials:
+    """Blends that are rated: at most `limit`, each kept in the record before the next one starts."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        files: Files,
+        score: Any,
+        limit: int,
+        record: str | os.PathLike[str] | None,
+        settings: Mapping[str, Any],
+        make: Callable[[Floats], tuple[Rule, str]],
+        time_limit: float | None,
+    ) -> None:
+        if not callable(score):
+            raise InputError(f"score={score!r}: give a callable, score(blend) -> number")
+        checks.flag(files.measure, "measure")
+        checks.flag(files.skip_nonfinite, "skip_nonfinite")
+        if files.out is not None:
+            check_out(files.out, pool)  # now, and not when all is rated
+        self.pool, self.files, self.score, self.limit, self.make = pool, files, score, limit, make
+        if record is not None:
+            settings = {**settings, "members": job_digest(pool, {}, dataclasses.replace(files, measure=False))}
+        self.record = Record(record, settings)
+        self.control = Control(time_limit=time_limit, progress=files.progress, total=limit, what="rating blends")
+        self.seen: list[dict[str, Any]] = []
+        self.calls = 0
+        self.stopped = False
+
+    def __enter__(self) -> Trials:
+        self.control.__enter__()
+        return self
+
+    def __exit__(self, *raised: Any) -> None:
+        self.control.__exit__(*raised)
+        self.record.close()
+
+    def rate(self, weights: Floats) -> float | None:
+        """The score of the blend with these weights; None once the search has to end."""
+        at, listed = len(self.seen), weights.tolist()
+        if at >= self.limit or self.stopped:
+            return None
+        rating = self.record.again(at, listed)
+        if rating is None:
+            if at and self.control.stopped():
+                self.stopped = True
+                return None
+            blend = self._blend(weights)
+            if blend is None:
+                return None
+            rating = rated(self.score(blend), listed)
+            self.calls += 1
+            self.record.note(listed, rating)
+        self.seen.append({"weights": listed, "score": rating})
+        self.control.step(len(self.seen))
+        return rating
+
+    def _blend(self, weights: Floats) -> Any:
+        """What `merge` would make of these weights, from the members that have one; None if Ctrl-C came before."""
+        pool, (rule, form) = self.pool, self.make(weights)
+        if pool.base is None:
+            # The first member stays: what is not blended is copied from it.
+            places = sorted({0, *np.flatnonzero(weights).tolist()})
+            pool = dataclasses.replace(
+                pool, members=[pool.members[place] for place in places], labels=[pool.labels[place] for place in places]
+            )
+            weights, double = weights[places], rule.double
+            rule = Mean(weights, form)
+            rule.double = double
+        sweep = Sweep(
+            pool,
+            dict.fromkeys(pool.first, rule),
+            max_memory=self.files.max_memory,
+            skip_nonfinite=self.files.skip_nonfinite,
+            fill=weights if (weights >= 0).all() else None,
+        )
+        if pool.on_disk:
+            return LazyArrays(pool.first, sweep.tensor)
+        try:
+            _, blend = blend_in_memory(pool, sweep)
+        except KeyboardInterrupt:
+            if not self.seen:
+                raise
+            self.stopped = True
+            return None
+        self.stopped = bool(self.seen) and sweep.control.stopped()
+        return None if self.stopped else blend
+
+    def plan(self, weights: Floats, value: float, said: Mapping[str, Any]) -> Blend:
+        """The blend that was found, written where it was asked for."""
+        rule, form = self.make(weights)
+        blend = merge(
+            self.pool,
+            rule,
+            self.files,
+            weights=weights,
+            form=form,
+            info={
+                "objective": "blend_score",
+                "evaluations": self.seen,
+                "oracle_calls": self.calls,
+                "resumed": len(self.seen) - self.calls,
+                **said,
+            },
+        )
+        return dataclasses.replace(
+            blend,
+            value=value,
+            sense="max",
+            # Factors of task vectors sum to one by chance only, and then that promises nothing.
+            form=form if self.pool.base is None else "none",
+            status="stopped" if self.stopped else "heuristic",
+            used={"evaluations": len(self.seen)},
+            budget={"evaluations": self.limit},
+        )

@@ -1,0 +1,210 @@
+"""Blends that treat layers as wholes: which expert's layer goes where."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kofn.combination._sweep.members import Pool, open_members
+from kofn.combination._sweep.merge import Files, merge
+from kofn.combination.averaging._weighted_mean import Mean
+from kofn.core import checks
+from kofn.core.checks import InputError
+from kofn.core.plans import Blend
+from kofn.core.registry import method
+
+__all__ = ["layer_changes", "layer_swap", "measures_by_layer"]
+
+_LAYER = re.compile(r"(?:^|\.)(?:layers?|h|blocks?|encoder|decoder)\.(\d+)\.|^(\d+)\.")
+_CHUNK = 1 << 20
+
+
+@method(
+    "combine",
+    cost="O(d) time, each member read once (twice where the cut is looked for); memory a few blocks",
+    exact="every layer is one expert's, bit for bit, but for the layers of the transitions, which are means",
+    paper="Bandarkar et al. 2025, Layer swapping for zero-shot cross-lingual transfer in large language models (ICLR)",
+)
+def layer_swap(
+    members: Sequence[Any],
+    *,
+    base: Any = None,
+    bottom: int | None = None,
+    top: int | None = None,
+    transition: int = 0,
+    out: str | os.PathLike[str] | None = None,
+    only: Any = None,
+    skip: Any = None,
+    measure: bool = False,
+    skip_nonfinite: bool = False,
+    max_memory: int | None = None,
+    n_threads: int | None = None,
+    progress: bool | None = None,
+) -> Blend:
+    """The middle layers of one expert between the bottom and top layers of another.
+
+    Args:
+        members: two fine-tunes of one base: first the task expert, whose middle layers are kept, then the expert of the
+            input and output (the language), whose bottom and top layers are taken.
+        base: what they were fine-tuned from; needed to find the cut.
+        bottom: layers taken from the second member at the input, its embeddings included. None, with `top` None: the
+            cut at which the layers taken hold the largest shares of their own expert's change (`layer_changes`).
+        top: layers taken from the second member at the output, with the final norm and the head. With 0 at an end what
+            lies beyond it (embeddings, or norm and head) is the first member's.
+        transition: layers on each side of each cut, inside the middle, that are the mean of both members.
+        out, only, skip, measure, skip_nonfinite, max_memory, n_threads, progress: as `weighted_mean` has them.
+
+    Returns:
+        Blend; `weights` maps each tensor's name to the (2,) weights of the members; `form` is "simplex";
+        `info` has "bottom", "top", "layers".
+
+    Raises:
+        InputError: not two members, names without layer numbers, more layers asked for than there are, no base to find
+            the cut with.
+
+    Time O(d), memory a few blocks.
+
+    >>> import numpy as np
+    >>> a = {f"layers.{i}.weight": np.full(2, 1.0) for i in range(4)}
+    >>> b = {f"layers.{i}.weight": np.full(2, 2.0) for i in range(4)}
+    >>> [float(x[0]) for x in layer_swap([a, b], bottom=1, top=1).result.values()]
+    [2.0, 1.0, 1.0, 2.0]
+
+    References:
+        Bandarkar et al. 2025, Layer swapping for zero-shot cross-lingual transfer in large language models (ICLR).
+    """
+    files = Files(out, only, skip, measure, skip_nonfinite, max_memory, n_threads, progress)
+    pool = files.open(members, base)
+    if len(pool.members) != 2:
+        raise InputError(f"layer_swap takes two members, the task expert and the other; {len(pool.members)} were given")
+    numbers, depth = layers_of(list(pool.first))
+    if bottom is None and top is None:
+        bottom, top = _cut(pool, numbers, depth)
+    bottom, top = checks.count(bottom or 0, "bottom", least=0), checks.count(top or 0, "top", least=0)
+    if bottom + top > depth:
+        raise InputError(f"bottom={bottom} and top={top} are more than the {depth} layers there are")
+    zone = checks.count(transition, "transition", least=0)
+    weights, rules = {}, {}
+    for name, number in numbers.items():
+        # Where nothing is taken at an end, what lies beyond it stays too.
+        inner = (number >= bottom or not bottom) and (number < depth - top or not top)
+        mixed = inner and ((bottom and number < bottom + zone) or (top and number >= depth - top - zone))
+        share = np.array([0.5, 0.5] if mixed else [1.0, 0.0] if inner else [0.0, 1.0])
+        weights[name], rules[name] = share, Mean(share, "simplex")
+    info = {"bottom": bottom, "top": top, "layers": depth}
+    blend = merge(pool, rules, files, weights=None, form="simplex", info=info)
+    return dataclasses.replace(blend, weights=weights)
+
+
+def layers_of(names: Sequence[str]) -> tuple[dict[str, int], int]:
+    """The number of each tensor's layer, and how many there are: -1 before the first layer, their number after it."""
+    found = {name: _LAYER.search(name) for name in names}
+    given = {name: int(match[1] or match[2]) for name, match in found.items() if match}
+    if not given:
+        raise InputError(
+            f"members: no tensor's name has a layer number (layers.3. or 3.); names are such as {names[0]!r}"
+        )
+    place = {number: at for at, number in enumerate(sorted(set(given.values())))}
+    depth = len(place)
+    early = re.compile(r"emb|wte|wpe|patch|conv1|stem")
+    numbers = {name: place[given[name]] if name in given else (-1 if early.search(name) else depth) for name in names}
+    return numbers, depth
+
+
+def layer_changes(members: Sequence[Any], base: Any) -> NDArray[np.float64]:
+    """(m, layers) where a fine-tune did its work: the mean absolute change of each layer's entries, as shares.
+
+    Each row sums to one. Means, since of sums the widest layers would decide; absolute, since of squares the few
+    entries that changed most would.
+
+    >>> import numpy as np
+    >>> base = {"layers.0.w": np.zeros(4), "layers.1.w": np.zeros(2)}
+    >>> layer_changes([{"layers.0.w": np.ones(4), "layers.1.w": np.full(2, 3.0)}], base).tolist()
+    [[0.25, 0.75]]
+    """
+    pool = open_members(members, base)
+    return _changes(pool, *layers_of(list(pool.first)))
+
+
+def measures_by_layer(measures: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The figures that `measure=True` leaves in `info["measures"]`, added up over the tensors of each layer.
+
+    Returns:
+        A row for each layer in order: `layer` (its number, or "before" and "after"; "all" where names have no numbers),
+        `tensors`, `elements`, `distance` (m,), `relative` (m,) the distance over the norm of the member's task vector,
+        `agreement` of signs, `kept` variance, `cosine` (m, m) of the task vectors.
+
+    >>> import numpy as np, kofn
+    >>> a, b = {"layers.0.w": np.array([1.0, 2.0])}, {"layers.0.w": np.array([1.0, -2.0])}
+    >>> [row] = measures_by_layer(kofn.combine([a, b], options={"measure": True}).info["measures"])
+    >>> row["layer"], row["agreement"], row["distance"].tolist()
+    (0, 0.75, [2.0, 2.0])
+    """
+    names = list(measures)
+    try:
+        numbers, depth = layers_of(names)
+    except InputError:
+        numbers, depth = dict.fromkeys(names, 0), 0
+    groups: dict[int, list[Mapping[str, Any]]] = {}
+    for name in names:
+        groups.setdefault(numbers[name], []).append(measures[name])
+    rows = []
+    for number, held in sorted(groups.items()):
+        norms = np.array([row["norms"] for row in held])
+        gram = np.sum(
+            [np.nan_to_num(row["cosine"]) * np.outer(row["norms"][:-1], row["norms"][:-1]) for row in held], axis=0
+        )
+        whole = np.sqrt(np.square(norms).sum(axis=0))
+        distance = np.sqrt(np.square([row["distance"] for row in held]).sum(axis=0))
+        elements, signed = (np.array([row[key] for row in held], np.float64) for key in ("elements", "signed"))
+        own, blend = elements @ np.array([row["variance"] for row in held])
+        scale = np.outer(whole[:-1], whole[:-1])
+        rows.append(
+            {
+                "layer": "all" if not depth else "before" if number < 0 else "after" if number == depth else number,
+                "tensors": len(held),
+                "elements": int(elements.sum()),
+                "distance": distance,
+                "relative": np.divide(distance, whole[:-1], out=np.zeros_like(distance), where=whole[:-1] > 0),
+                "agreement": float(signed @ [row["agreement"] for row in held] / signed.sum()) if signed.sum() else 1.0,
+                "kept": float(blend / own) if own > 0 else 1.0,
+                "cosine": np.divide(gram, scale, out=np.full_like(gram, np.nan), where=scale > 0).clip(-1, 1),
+            }
+        )
+    return rows
+
+
+def _changes(pool: Pool, numbers: dict[str, int], depth: int) -> NDArray[np.float64]:
+    assert pool.base is not None
+    sums, sizes = np.zeros((len(pool.members), depth)), np.zeros(depth)
+    for name, number in numbers.items():
+        if not 0 <= number < depth or pool.first[name].dtype.kind in "iub":
+            continue
+        held = pool.base[name]
+        sizes[number] += held.size
+        for start in range(0, held.size, _CHUNK):
+            stop = min(start + _CHUNK, held.size)
+            origin = held.read(start, stop).astype(np.float64)
+            for place, member in enumerate(pool.members):
+                sums[place, number] += float(np.abs(member[name].read(start, stop) - origin).sum())
+    means = sums / np.maximum(sizes, 1)
+    total = means.sum(axis=1, keepdims=True)
+    return np.divide(means, total, out=np.full_like(means, 1 / depth), where=total > 0)
+
+
+def _cut(pool: Pool, numbers: dict[str, int], depth: int) -> tuple[int, int]:
+    """The bottom and top for which the layers taken hold the most of their own expert's change."""
+    if pool.base is None:
+        raise InputError("layer_swap needs base to find the cut; give it, or bottom and top")
+    if depth < 2:
+        raise InputError(f"there is {depth} layer, nothing to swap")
+    task, other = np.concatenate([np.zeros((2, 1)), np.cumsum(_changes(pool, numbers, depth), axis=1)], axis=1)
+    cuts = [(b, t) for b in range(depth) for t in range(depth - b) if b + t > 0]
+    held = [task[depth - t] - task[b] + other[b] + other[depth] - other[depth - t] for b, t in cuts]
+    return cuts[int(np.argmax(held))]

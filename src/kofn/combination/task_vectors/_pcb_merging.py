@@ -1,0 +1,171 @@
+"""Parameter competition balancing: entries count by their size within a task and their agreement across tasks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kofn.combination._sweep import quantiles
+from kofn.combination._sweep.blockwise import Block, Rule
+from kofn.combination._sweep.members import Pool
+from kofn.combination._sweep.merge import Files, merge
+from kofn.combination.task_vectors._factors import added, base_of, checked_density, checked_scope, shares
+from kofn.core import checks
+from kofn.core.plans import Blend
+from kofn.core.registry import method
+
+
+@method(
+    "combine",
+    cost="O(m d) time, each member read five times; memory a few blocks and 64k counters a member, nothing is sorted",
+    exact="the order statistics are exact for float32 scores; one member gives its own largest entries",
+    paper="Du et al. 2024, Parameter competition balancing for model merging (NeurIPS)",
+)
+def pcb_merging(
+    members: Sequence[Any],
+    *,
+    base: Any,
+    weights: Any = None,
+    density: float = 0.1,
+    scale: float = 1.0,
+    scope: str = "model",
+    out: str | os.PathLike[str] | None = None,
+    only: Any = None,
+    skip: Any = None,
+    measure: bool = False,
+    skip_nonfinite: bool = False,
+    max_memory: int | None = None,
+    n_threads: int | None = None,
+    progress: bool | None = None,
+) -> Blend:
+    """Parameter competition balancing: entries count by their size within a task and their agreement across tasks.
+
+    With task vectors t_i, their magnitudes clipped to the 0.01% and 99.99% quantiles and scaled to [0, 1] as a_i, an
+    entry's score is exp(m a_i^2) tanh(t_i sum_j t_j). Scores below the (1 - density) quantile count nothing, the others
+    are scaled to [0, 1] as s_i; the merged vector is sum_i s_i t_i / sum_i s_i (with t_i clipped).
+
+    Args:
+        members: m fine-tuned checkpoints (paths, mappings or arrays), all of one base.
+        base: what they were fine-tuned from.
+        weights: (m,) >= 0, relative; each task vector is multiplied by m times its share (the paper's lambda_i).
+        density: share of entries, by score, that count (the paper's r).
+        scale: factor of the merged task vector.
+        scope: "model" ranks the entries of a whole task vector (as the paper does), "tensor" those of each tensor.
+        out, only, skip, measure, skip_nonfinite, max_memory, n_threads, progress: as `task_arithmetic` has them.
+
+    Returns:
+        Blend of form "none".
+
+    Raises:
+        InputError: no base, weights below zero, a density outside (0, 1], members that do not match, NaN.
+
+    Time O(m d), each member read five times; memory a few blocks.
+
+    >>> import numpy as np
+    >>> base = np.zeros(4)
+    >>> blend = pcb_merging([np.array([9.0, 1, 0, 0]), np.array([8.0, -2, 0, 0])], base=base, density=0.5)
+    >>> blend.result.round(2).tolist()
+    [8.5, 0.0, 0.0, 0.0]
+
+    References:
+        Du et al. 2024, Parameter competition balancing for model merging (NeurIPS), and the authors' code.
+    """
+    files = Files(out, only, skip, measure, skip_nonfinite, max_memory, n_threads, progress)
+    pool = files.open(members, base)
+    rule = pcb_rule(pool, weights, density, scale, scope)
+    return merge(pool, rule, files, weights=rule.weights, form="none")
+
+
+def pcb_rule(pool: Pool, weights: Any, density: float = 0.1, scale: float = 1.0, scope: str = "model") -> Competition:
+    """The checked rule."""
+    return Competition(
+        shares(weights, pool), checked_density(density), checks.number(scale, "scale"), checked_scope(scope)
+    )
+
+
+_OUTLIERS = 1e-4
+
+
+@dataclass
+class Competition(Rule):
+    """base + scale sum_i s_i t_i / sum_i s_i: sweeps find the clips of the magnitudes, then the clips of the scores."""
+
+    weights: NDArray[np.float64]
+    density: float
+    scale: float
+    whole: bool
+
+    stages = 4
+
+    def scan(self, stage: int, part: Any, block: Block) -> Any:
+        deltas = _deltas(block)
+        if stage < 2:
+            found = [quantiles.magnitude_keys(delta) for delta in deltas]
+        else:
+            found = [quantiles.keys(score) for score in self._scores(deltas, block.state["clips"])]
+        if stage % 2 == 0:
+            counts = [quantiles.coarse(key) for key in found]
+        else:
+            places = block.state["places"]
+            counts = [
+                np.array([quantiles.fine(key, upper) for upper, _ in ranks])
+                for key, ranks in zip(found, places, strict=True)
+            ]
+        return counts if part is None else [a + b for a, b in zip(part, counts, strict=True)]
+
+    def settle(self, stage: int, state: Any, parts: Iterable[Any]) -> Any:
+        counts = added(parts)
+        if stage % 2 == 0:
+            size = int(counts[0].sum())
+            low, high = int(size * _OUTLIERS), size - 1 - int(size * _OUTLIERS)
+            if stage == 2:
+                low, high = min(int(size * (1 - self.density)), size - 1), size - 1
+            places = [[quantiles.locate(count, rank) for rank in (low, max(low, high))] for count in counts]
+            return {**(state or {}), "places": places}
+        found = [
+            [
+                float(quantiles.value_of((upper << 16) | quantiles.locate(row, rank)[0], magnitudes=stage == 1))
+                for row, (upper, rank) in zip(count, ranks, strict=True)
+            ]
+            for count, ranks in zip(counts, state["places"], strict=True)
+        ]
+        return {**state, "clips" if stage == 1 else "limits": found}
+
+    def _scores(self, deltas: list[NDArray[Any]], clips: list[list[float]]) -> Iterable[NDArray[Any]]:
+        together = np.sum(deltas, axis=0)
+        for delta, (low, high) in zip(deltas, clips, strict=True):
+            size = _unit(np.clip(np.abs(delta), low, high), low, high)
+            yield np.exp(len(deltas) * size * size) * np.tanh(delta * together)
+
+    def blend(self, block: Block, total: NDArray[Any], spare: NDArray[Any]) -> bool:
+        deltas, clips = _deltas(block), block.state["clips"]
+        total.fill(0)
+        heard = np.zeros_like(total)
+        for delta, score, clip, limits, weight in zip(
+            deltas, self._scores(deltas, clips), clips, block.state["limits"], self.weights.tolist(), strict=True
+        ):
+            # The limits are float32's: an entry that ties with one is not to fall below it.
+            share = _unit(np.maximum(score.astype(np.float32), np.float32(limits[0])), *limits)
+            np.multiply(np.sign(delta), np.clip(np.abs(delta), *clip), out=spare)
+            np.multiply(spare, share * (weight * len(deltas)), out=spare)
+            np.add(total, spare, out=total)
+            np.add(heard, share, out=heard)
+        np.divide(total, np.maximum(heard, 1e-12), out=total)
+        np.multiply(total, self.scale, out=total)
+        np.add(total, base_of(block), out=total)
+        return False
+
+
+def _unit(values: NDArray[Any], low: float, high: float) -> NDArray[Any]:
+    """The values between `low` and `high` on a scale from 0 to 1; 1 where the two are one."""
+    return np.ones_like(values) if high <= low else (values - low) / (high - low)
+
+
+def _deltas(block: Block) -> list[NDArray[Any]]:
+    base = base_of(block)
+    return [row - base for row in block.rows]

@@ -1,0 +1,1 @@
+"""What every method stands on: the vocabulary, plans, constraints, the registry and dispatch."""

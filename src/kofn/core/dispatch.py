@@ -1,0 +1,181 @@
+"""Finding the method that a call names, or the one that fits it, and saying clearly what does not fit."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from kofn._index import AUTO, INDEX
+from kofn.core.checks import SETTINGS, InputError, nearest
+from kofn.core.problems import INPUTS
+from kofn.core.registry import VERBS, Entry, Spec, execute
+
+
+def dispatch(
+    verb: str,
+    method_name: str | Callable[..., Any],
+    given: Mapping[str, Any],
+    options: Mapping[str, Any],
+    ids: Any = None,
+) -> Any:
+    """Find the method that a call names (or that fits it) and run it.
+
+    Raises:
+        InputError: no such method (the nearest is offered), an argument or option it does not take (those that would
+            are named), or no method that honours all of the arguments together.
+    """
+    if callable(method_name):
+        return _run_callable(verb, method_name, given, options, ids)
+    index = methods_of(verb)
+    name = choose(verb, given) if method_name == "auto" else method_name
+    if not isinstance(name, str) or name not in index:
+        raise InputError(
+            f"method={name!r}: no such {verb} method{nearest(str(name), index)}; `kofn methods {verb}` lists them"
+        )
+    entry = index[name]
+    takes = _fit(entry, given, options, index)
+    try:
+        function = entry.load()
+    except ModuleNotFoundError as error:
+        if entry.extra is None:
+            raise
+        raise InputError(f"method={name!r} needs {error.name}: pip install 'kofn[{entry.extra}]'") from None
+    arguments = {word: given[word] if word in given else _derive(word, given) for word in takes}
+    return execute(function.__kofn__, {**arguments, **options}, ids=ids)  # type: ignore[attr-defined]
+
+
+def _fit(entry: Entry, given: Mapping[str, Any], options: Mapping[str, Any], index: Mapping[str, Entry]) -> set[str]:
+    """The arguments that the method would see of this call; refuses a call or an option that it does not take."""
+    takes = entry.takes(given)
+    if takes is None:
+        raise InputError(misfit(entry, given, index))
+    if unknown := sorted(options.keys() - entry.options.keys()):
+        takers = sorted(e.name for e in index.values() if unknown[0] in e.options)
+        also = f"; {unknown[0]!r} belongs to {', '.join(takers)}" if takers else nearest(unknown[0], entry.options)
+        has = ", ".join(f"{key}={value}" for key, value in entry.options.items()) or "none"
+        raise InputError(f"method={entry.name!r} has no option {unknown[0]!r}; its options: {has}{also}")
+    return takes
+
+
+def misfit(entry: Entry, given: Mapping[str, Any], index: Mapping[str, Entry]) -> str:
+    """Why this call does not fit this method, and which methods it would fit."""
+    strange = sorted(set(given) - SETTINGS - set(entry.accepted))
+    missing = [name for name in entry.required if name not in given]
+    missing += [" or ".join(any_of) for any_of in entry.needs if not set(given) & set(any_of)]
+    parts = []
+    if strange:
+        parts.append(f"does not take {', '.join(strange)}")
+    if missing:
+        parts.append(f"needs {', '.join(missing)}")
+    fitting = sorted(e.name for e in index.values() if e.takes(given) is not None)
+    return f"method={entry.name!r} {' and '.join(parts)}; methods that fit this call: {', '.join(fitting) or 'none'}"
+
+
+def choose(verb: str, given: Mapping[str, Any]) -> str:
+    """The first row of the `auto` table whose method fits the call."""
+    index = methods_of(verb)
+    for name, _why in AUTO[verb]:
+        if index[name].takes(given) is not None:
+            return name
+    asked = sorted(set(given) - SETTINGS)
+    inputs = [word for word in INPUTS if any(word in entry.accepted for entry in index.values())]
+    if not set(asked) & set(inputs):
+        raise InputError(f"nothing to {verb} from: give {' or '.join(inputs)}")
+    closest = min(AUTO[verb], key=lambda row: len(set(asked) ^ set(index[row[0]].accepted) & set(asked)))[0]
+    raise InputError(
+        f"no {verb} method honours all of {', '.join(asked) or 'nothing'} together: "
+        + misfit(index[closest], given, index)
+    )
+
+
+def methods_of(verb: str) -> Mapping[str, Entry]:
+    """The index of one verb: kofn's own methods and those of installed plug-ins (entry point group `kofn.methods`)."""
+    if verb not in VERBS:
+        raise InputError(f"verb={verb!r}: one of {', '.join(VERBS)}")
+    return {**INDEX[verb], **{name: e for name, e in _plugins().items() if e.verb == verb}}
+
+
+@functools.cache
+def _plugins() -> dict[str, Entry]:
+    from importlib.metadata import entry_points
+
+    found = {}
+    for point in entry_points(group="kofn.methods"):
+        entry = point.load().__kofn__.entry()
+        found[entry.name] = dataclasses.replace(entry, path=point.value)
+    return found
+
+
+def _derive(word: str, given: Mapping[str, Any]) -> Any:
+    """Compute a derived input, refusing what would not fit in `max_memory`."""
+    from kofn.core import checks
+    from kofn.objectives.similarity import pairwise_distances
+
+    X = checks.argument("X", given["X"])
+    room = checks.bytes_of(given.get("max_memory") or 4 * 2**30)
+    need = len(X) ** 2 * X.dtype.itemsize
+    if need > room:
+        raise InputError(
+            f"{word} from X would take {need / 1e6:,.1f} MB, over max_memory={room / 1e6:,.1f} MB; "
+            f"raise max_memory or use a method that takes X"
+        )
+    return pairwise_distances(X, given.get("metric") or "euclidean")
+
+
+def _run_callable(
+    verb: str, function: Callable[..., Any], given: Mapping[str, Any], options: Mapping[str, Any], ids: Any
+) -> Any:
+    """The user's own rule, in the same vocabulary, audited like any method."""
+    if hasattr(function, "__kofn__"):
+        spec = function.__kofn__
+        takes = _fit(spec.entry(), given, options, methods_of(verb))
+        arguments = {word: given[word] if word in given else _derive(word, given) for word in takes}
+        return execute(spec, {**arguments, **options}, ids=ids)
+    signature = inspect.signature(function)
+    name = getattr(function, "__name__", type(function).__name__)
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
+    strange = sorted(word for word in {*given, *options} - SETTINGS - set(signature.parameters) if not open_ended)
+    if strange:
+        raise InputError(
+            f"method={name} does not take {', '.join(strange)}; its arguments: {', '.join(signature.parameters)}"
+        )
+
+    def own_rule(**arguments: Any) -> Any:
+        known = {key: value for key, value in arguments.items() if open_ended or key in signature.parameters}
+        return as_plan(verb, function(**known), arguments, name)
+
+    own_rule.__name__ = name
+    empty = inspect.Signature([inspect.Parameter(word, inspect.Parameter.KEYWORD_ONLY, default=None) for word in given])
+    spec = Spec(own_rule, verb, (), frozenset(), "", "", "", None, (), empty)
+    return execute(spec, {**given, **options}, ids=ids, options=options)
+
+
+def as_plan(verb: str, answer: Any, arguments: Mapping[str, Any], name: str) -> Any:
+    """A plan from what a user's rule returned: the plan itself, or bare indices, labels, amounts or a blend."""
+    import numpy as np
+
+    from kofn.core import plans
+
+    if isinstance(answer, plans.Plan):
+        return answer
+    source = next(
+        arguments[word]
+        for word in ("X", "distances", "similarity", "scores", "curves", "members", "rankings")
+        if word in arguments
+    )
+    n = source.shape[0] if hasattr(source, "shape") else len(source)
+    if verb == "select":
+        picks = np.asarray(answer)
+        if picks.ndim != 1 or picks.dtype.kind not in "iu":
+            raise InputError(f"method={name} returned {type(answer).__name__}; return row numbers or a Selection")
+        return plans.Selection(n=n, indices=picks.astype(np.int64), gains=np.full(len(picks), np.nan))
+    if verb == "assign":
+        labels = np.asarray(answer)
+        return plans.Assignment.from_labels(labels, int(arguments.get("k") or labels.max() + 1))
+    if verb == "allocate":
+        amounts = np.asarray(answer)
+        return plans.Allocation(n=n, amounts=amounts, values=np.full(len(amounts), np.nan))
+    return plans.Blend(n=n, result=answer, form="none")

@@ -1,0 +1,36 @@
+"""Names that import their module on first use (PEP 562), so that `import kofn` stays light."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from kofn.core.checks import InputError
+
+
+def attach(
+    package: str, homes: Mapping[str, str], *, extra: str | None = None
+) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
+    """`__getattr__`, `__dir__` and `__all__` of a package whose names live in its submodules.
+
+    Args:
+        package: the package's `__name__`.
+        homes: the submodule of each name, relative to the package.
+        extra: the optional dependency group without which the submodules cannot be imported, which is named like the
+            package it installs.
+    """
+
+    def load(name: str) -> Any:
+        if name not in homes:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        try:
+            module = importlib.import_module(f"{package}.{homes[name]}")
+        except ModuleNotFoundError as error:
+            if extra is None or error.name != extra:
+                raise
+            raise InputError(f"{package}.{name} needs {extra}: pip install 'kofn[{extra}]'") from None
+        return getattr(module, name)
+
+    names = sorted(homes)
+    return load, lambda: list(names), names

@@ -1,0 +1,465 @@
+"""The four nouns: what `select`, `assign`, `allocate` and `combine` return.
+
+A plan is frozen, its arrays are read-only, and it is honest about itself: what it cost, how good it is provably (a
+bound and a status), what a unit of budget is worth, and what ran to make it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import html
+import importlib
+import json
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kofn.core.checks import InputError
+
+if TYPE_CHECKING:
+    import polars
+
+Array = NDArray[Any]
+SCHEMA = 1
+STATUSES = ("optimal", "local", "approximate", "heuristic", "stopped")
+_NON_NATIVE = (
+    "bfloat16",
+    "float8_e4m3fn",
+    "float8_e5m2",
+    "float8_e4m3fnuz",
+    "float8_e5m2fnuz",
+    "float8_e8m0fnu",
+)
+
+
+def _frozen(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        value = value.view()
+        value.flags.writeable = False
+    return value
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True, repr=False)
+class Plan:
+    """What every plan says of itself.
+
+    `value` is always the objective (NaN where a method has none), `bound` encloses the optimum from the other side, and
+    `status` is "optimal", "local", "approximate" (a proven ratio), "heuristic" (no promise) or "stopped" (cut short).
+    """
+
+    n: int
+    value: float = float("nan")
+    sense: str = "max"
+    bound: float | None = None
+    status: str = "heuristic"
+    ids: Array | None = None
+    used: dict[str, Any] = field(default_factory=dict)
+    budget: dict[str, Any] = field(default_factory=dict)
+    prices: dict[str, Any] = field(default_factory=dict)
+    method: str = ""
+    options: dict[str, Any] = field(default_factory=dict)
+    seed: str | None = None
+    info: dict[str, Any] = field(default_factory=dict)
+    problem: str = ""
+    traits: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        if self.status not in STATUSES:
+            raise ValueError(f"status={self.status!r}: one of {STATUSES}")
+        if self.sense not in ("max", "min"):
+            raise ValueError(f"sense={self.sense!r}: 'max' or 'min'")
+        for item in dataclasses.fields(self):
+            object.__setattr__(self, item.name, _frozen(getattr(self, item.name)))
+
+    @property
+    def gap(self) -> float | None:
+        """Relative distance between value and bound: |bound - value| / max(|bound|, |value|), None without a bound."""
+        if self.bound is None or not np.isfinite(self.value):
+            return None
+        scale = max(abs(self.bound), abs(self.value))
+        return 0.0 if scale == 0 else abs(self.bound - self.value) / scale
+
+    def verify(self, problem: Any) -> Self:
+        """Hold this plan against the problem, every constraint exactly; returns itself, or raises naming the breach."""
+        breaches = problem.audit(self)
+        if breaches:
+            raise AssertionError(f"{self.method or type(self).__name__} broke its problem: " + "; ".join(breaches))
+        return self
+
+    def equals(self, other: Plan, rtol: float = 0.0) -> bool:
+        """Same kind, same answer: all fields but the measured `info` agree (floats to `rtol`)."""
+        if type(self) is not type(other):
+            return False
+        return all(
+            _same(getattr(self, item.name), getattr(other, item.name), rtol)
+            for item in dataclasses.fields(self)
+            if item.name != "info"
+        )
+
+    def save(self, path: str | Path) -> Path:
+        """Write the plan to one file (.npz with a JSON header); the file is complete or absent."""
+        atomic = importlib.import_module("kofn.io.atomic")
+        arrays: dict[str, Array] = {}
+        header: dict[str, Any] = {"schema": SCHEMA, "kind": type(self).__name__, "fields": {}}
+        for item in dataclasses.fields(self):
+            header["fields"][item.name] = _pack(getattr(self, item.name), item.name, arrays)
+        arrays["header"] = np.frombuffer(json.dumps(header).encode(), np.uint8)
+        target = Path(path)
+        with atomic.atomic_path(target) as temporary, open(temporary, "wb") as sink:
+            np.savez(sink, **arrays)  # type: ignore[arg-type]
+        return target
+
+    @staticmethod
+    def load(path: str | Path) -> Any:
+        """Read a plan that `save` wrote, whatever its kind."""
+        try:
+            # np.load hands back a bare array for .npy, which is no context manager.
+            with np.load(path, allow_pickle=False) as archive:
+                arrays = {name: archive[name] for name in archive.files}
+            header = json.loads(arrays.pop("header").tobytes())
+            if (schema := header["schema"]) <= SCHEMA:
+                kind = {cls.__name__: cls for cls in (Selection, Assignment, Allocation, Blend)}[header["kind"]]
+                return kind(**{name: _unpack(value, arrays) for name, value in header["fields"].items()})
+        except FileNotFoundError:
+            raise InputError(f"{path}: no such file") from None
+        except (KeyError, ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
+            why = str(error).split("\n", 1)[0]
+            raise InputError(f"{path} is not a kofn plan ({why}); give a file that plan.save wrote") from None
+        raise InputError(f"{path} has schema {schema}, this kofn reads up to {SCHEMA}; upgrade kofn")
+
+    def to_frame(self) -> polars.DataFrame:
+        """The answer as a polars frame, one row for each chosen item, pair, amount or member."""
+        import polars
+
+        def column(values: Any) -> Any:
+            if not isinstance(values, np.ndarray) or values.dtype != object:
+                return values
+            try:
+                return polars.Series(values.tolist())
+            except TypeError:  # keys of several kinds share no column type but text
+                return [str(key) for key in values.tolist()]
+
+        return polars.DataFrame({name: column(values) for name, values in self._columns().items()})
+
+    def report(self, path: str | Path, **context: Any) -> Path:
+        """Write a self-contained HTML report; `context` takes X, text, images, groups and so on (`kofn.report`)."""
+        written = importlib.import_module("kofn.report").write_report(self, path, **context)
+        return Path(path) if written is None else Path(written)
+
+    def keys(self, index: Array) -> Array:
+        """The user's ids of these positions, or the positions themselves where no ids were given."""
+        return index if self.ids is None else self.ids[index]
+
+    def _columns(self) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def _head(self) -> str:
+        raise NotImplementedError
+
+    def _facts(self) -> list[tuple[str, str]]:
+        facts = [("method", self.method), ("status", self.status)]
+        if np.isfinite(self.value):
+            facts.append(("value", f"{self.value:.6g} ({self.sense})"))
+        if self.bound is not None:
+            facts.append(("bound", f"{self.bound:.6g}" + (f", gap {self.gap:.2%}" if self.gap is not None else "")))
+        for name, spent in self.used.items():
+            limit = self.budget.get(name)
+            facts.append((f"used {name}", _short(spent) + (f" of {_short(limit)}" if limit is not None else "")))
+        if "seconds" in self.info:
+            facts.append(("seconds", f"{self.info['seconds']:.3g}"))
+        return facts
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._head()}, " + ", ".join(f"{k}={v}" for k, v in self._facts()) + ")"
+
+    def _repr_html_(self) -> str:
+        left = "style='text-align:left'"
+        rows = "".join(
+            f"<tr><th {left}>{html.escape(k)}</th><td {left}>{html.escape(v)}</td></tr>" for k, v in self._facts()
+        )
+        return f"<b>{type(self).__name__}</b>: {html.escape(self._head())}<table>{rows}</table>"
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True, repr=False)
+class Selection(Plan):
+    """Which k of n: `indices` in the order picked and the `gains` they brought."""
+
+    indices: Array
+    gains: Array
+    weights: Array | None = None
+    probabilities: Array | None = None
+
+    @property
+    def mask(self) -> NDArray[np.bool_]:
+        """(n,) True where picked."""
+        mask = np.zeros(self.n, bool)
+        mask[self.indices[self.indices >= 0]] = True
+        return mask
+
+    @property
+    def complement(self) -> NDArray[np.int64]:
+        """Positions that were not picked, ascending."""
+        return np.flatnonzero(~self.mask)
+
+    def prefix(self, t: int) -> Selection:
+        """The first t picks. Greedy picks are nested, so this is the plan for the smaller budget, up to its status."""
+        if not 0 <= t <= len(self.indices):
+            raise InputError(f"t={t}: the plan has {len(self.indices)} picks")
+        if t == len(self.indices):
+            return self
+        gains = self.gains[:t]
+        value = float(np.sum(gains)) if self.info.get("additive", True) else float("nan")
+        return dataclasses.replace(
+            self,
+            indices=self.indices[:t],
+            gains=gains,
+            value=value,
+            bound=None,
+            status="heuristic",
+            used={},
+            weights=None if self.weights is None else self.weights[:t],
+        )
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def _columns(self) -> dict[str, Any]:
+        index = self.indices
+        out = {"rank": np.arange(1, len(index) + 1), "id": self.keys(index), "index": index, "gain": self.gains}
+        if self.weights is not None:
+            out["weight"] = self.weights
+        if self.probabilities is not None:
+            out["probability"] = self.probabilities[index]
+        return out
+
+    def _head(self) -> str:
+        return f"{len(self.indices)} of {self.n}"
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True, repr=False)
+class Assignment(Plan):
+    """Who goes where, as sparse rows: item i goes to `bins[indptr[i]:indptr[i+1]]` with those `weights`."""
+
+    indptr: Array
+    bins: Array
+    weights: Array
+    k: int
+    capacity: Array | None = None
+    centers: Array | None = None
+    medoids: Array | None = None
+    u: Array | None = None
+    v: Array | None = None
+    order: Array | None = None
+
+    @classmethod
+    def from_labels(cls, labels: Any, k: int, **fields: Any) -> Self:
+        """The plan that sends item i to bin `labels[i]` whole; -1 sends it nowhere."""
+        labels = np.asarray(labels)
+        held = labels >= 0
+        indptr = np.concatenate([[0], np.cumsum(held)]).astype(np.int64)
+        bins = labels[held].astype(np.int32)
+        return cls(n=len(labels), indptr=indptr, bins=bins, weights=np.ones(len(bins), np.float32), k=k, **fields)
+
+    @property
+    def labels(self) -> NDArray[np.int32]:
+        """(n,) the bin that holds most of each item, ties to the lowest bin, -1 for none."""
+        out = np.full(self.n, -1, np.int32)
+        held = np.flatnonzero(np.diff(self.indptr))
+        if len(held):
+            starts = self.indptr[held]
+            most = np.repeat(np.maximum.reduceat(self.weights, starts), np.diff(np.append(starts, len(self.bins))))
+            out[held] = np.minimum.reduceat(np.where(self.weights == most, self.bins, self.k), starts)
+        return out
+
+    @property
+    def row_margin(self) -> NDArray[np.float64]:
+        """(n,) how much of each item was placed."""
+        rows = np.repeat(np.arange(self.n), np.diff(self.indptr))
+        return np.bincount(rows, self.weights, self.n).astype(np.float64)
+
+    @property
+    def col_margin(self) -> NDArray[np.float64]:
+        """(k,) how much each bin holds."""
+        return np.bincount(self.bins, self.weights, self.k).astype(np.float64)
+
+    def _columns(self) -> dict[str, Any]:
+        rows = np.repeat(np.arange(self.n), np.diff(self.indptr))
+        return {"id": self.keys(rows), "index": rows, "bin": self.bins, "weight": self.weights}
+
+    def _head(self) -> str:
+        return f"{self.n} items to {self.k} bins, {int((np.diff(self.indptr) == 0).sum())} unplaced"
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True, repr=False)
+class Allocation(Plan):
+    """How much for each: `amounts` under a shared budget, the `values` they bring and the `price` of one more unit."""
+
+    amounts: Array
+    values: Array
+    price: float | None = None
+    marginal_up: Array | None = None
+    marginal_down: Array | None = None
+    bounds: Array | None = None
+
+    @property
+    def shares(self) -> NDArray[np.float64]:
+        """Amounts over their total."""
+        total = float(np.sum(self.amounts))
+        return np.asarray(self.amounts, np.float64) / total if total else np.zeros(np.shape(self.amounts))
+
+    def _columns(self) -> dict[str, Any]:
+        out = {
+            "id": self.keys(np.arange(self.n)),
+            "index": np.arange(self.n),
+            "amount": self.amounts,
+            "value": self.values,
+        }
+        for name in ("marginal_up", "marginal_down"):
+            if getattr(self, name) is not None:
+                out[name] = getattr(self, name)
+        return out
+
+    def _head(self) -> str:
+        price = "" if self.price is None else f", price {self.price:.4g}"
+        return f"{self.n} amounts{price}"
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True, repr=False)
+class Blend(Plan):
+    """How many become one: the `result`, the `weights` of the members and how far each stands from it (`spread`)."""
+
+    result: Any
+    form: str
+    weights: Any = None
+    transforms: dict[str, Any] | None = None
+    spread: Array | None = None
+    selection: Selection | None = None
+    statistic: Any = None
+
+    def _columns(self) -> dict[str, Any]:
+        """One row for each member; for a ranking, one row for each alternative, best first."""
+        if self.form == "order":
+            index = np.asarray(self.result)
+            out = {"rank": np.arange(1, len(index) + 1), "id": self.keys(index), "index": index}
+            points = self.info.get("points")
+            if points is not None:
+                out["points"] = np.asarray(points)[index]
+            return out
+        count = self.n if self.spread is None else len(self.spread)
+        out = {"member": np.arange(count)}
+        if isinstance(self.weights, np.ndarray):
+            out["weight"] = self.weights
+        if self.spread is not None:
+            out["spread"] = self.spread
+        return out
+
+    def _head(self) -> str:
+        if self.form == "order":
+            return f"{len(self.result)} ranked by {0 if self.spread is None else len(self.spread)} judges"
+        what = f"{len(self.result)} tensors" if isinstance(self.result, Mapping) else f"array {np.shape(self.result)}"
+        return f"{self.n} members into {what}"
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return f"{len(value)} entries"
+    if np.ndim(value):
+        return f"{np.size(value)} values"
+    return f"{value:,}" if isinstance(value, int | np.integer) else f"{float(value):.6g}"
+
+
+def _same(a: Any, b: Any, rtol: float) -> bool:
+    if isinstance(a, Plan):
+        return isinstance(b, Plan) and a.equals(b, rtol)
+    if isinstance(a, Mapping):
+        return isinstance(b, Mapping) and list(a) == list(b) and all(_same(a[key], b[key], rtol) for key in a)
+    if isinstance(a, list | tuple):
+        return (
+            isinstance(b, list | tuple)
+            and len(a) == len(b)
+            and all(_same(x, y, rtol) for x, y in zip(a, b, strict=True))
+        )
+    if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
+        if a is None or b is None:
+            return False
+        a, b = np.asarray(a), np.asarray(b)
+        if a.shape != b.shape or a.dtype != b.dtype:
+            return False
+        if a.dtype.kind == "f" and rtol:
+            return bool(np.allclose(a, b, rtol=rtol, atol=0, equal_nan=True))
+        if a.dtype == object:  # the bytes of objects are their addresses
+            return bool(a.tolist() == b.tolist())
+        return a.tobytes() == b.tobytes() if a.dtype.kind not in "US" else bool((a == b).all())
+    if isinstance(a, float) and isinstance(b, float):
+        return a == b or (a != a and b != b) or abs(a - b) <= rtol * max(abs(a), abs(b))
+    return bool(a == b)
+
+
+def _pack(value: Any, name: str, arrays: dict[str, Array]) -> Any:
+    """JSON for the header; arrays go beside it under their path."""
+    if isinstance(value, Plan):
+        inner = {f.name: _pack(getattr(value, f.name), f"{name}/{f.name}", arrays) for f in dataclasses.fields(value)}
+        return {"$plan": type(value).__name__, "fields": inner}
+    if isinstance(value, np.ndarray):
+        if value.dtype.name in _NON_NATIVE:
+            arrays[name] = value.view(np.uint8 if value.itemsize == 1 else np.uint16)
+            return {"$array": name, "dtype": value.dtype.name}
+        if value.dtype == object:  # keys of several kinds stay what they are
+            return {"$objects": [_pack(item, "", arrays) for item in value.tolist()]}
+        arrays[name] = np.asarray(value)
+        return {"$array": name}
+    if isinstance(value, Mapping):
+        source = getattr(value, "path", None)
+        if source is not None:  # a checkpoint on disk is saved by reference: it may be larger than memory
+            return {"$checkpoint": str(source)}
+        return {"$map": [[_pack(key, "", arrays), _pack(item, f"{name}/{key}", arrays)] for key, item in value.items()]}
+    if isinstance(value, frozenset | set):
+        return {"$set": sorted(value)}
+    if isinstance(value, list | tuple):
+        packed = [_pack(item, f"{name}/{i}", arrays) for i, item in enumerate(value)]
+        return packed if isinstance(value, list) else {"$tuple": packed}
+    if isinstance(value, np.generic):
+        return _pack(value.item(), name, arrays)
+    if isinstance(value, float) and not np.isfinite(value):
+        return {"$float": repr(value)}
+    if value is None or isinstance(value, str | int | float | bool):
+        return value
+    return {"$text": repr(value)}
+
+
+def _unpack(value: Any, arrays: dict[str, Array]) -> Any:
+    if isinstance(value, list):
+        return [_unpack(item, arrays) for item in value]
+    if not isinstance(value, dict):
+        return value
+    (kind, body), *_ = value.items()
+    if kind == "$array":
+        array = arrays[body]
+        if "dtype" in value:
+            import ml_dtypes
+
+            array = array.view(getattr(ml_dtypes, value["dtype"]))
+        return array
+    if kind == "$objects":
+        keys = np.empty(len(body), object)
+        keys[:] = [_unpack(item, arrays) for item in body]
+        return keys
+    if kind == "$map":
+        return {_unpack(key, arrays): _unpack(item, arrays) for key, item in body}
+    if kind == "$plan":
+        cls = {c.__name__: c for c in (Selection, Assignment, Allocation, Blend)}[body]
+        return cls(**{name: _unpack(item, arrays) for name, item in value["fields"].items()})
+    if kind == "$checkpoint":
+        return importlib.import_module("kofn.io.tensors").Checkpoint.open(body).arrays()
+    if kind == "$set":
+        return frozenset(body)
+    if kind == "$tuple":
+        return tuple(_unpack(item, arrays) for item in body)
+    if kind == "$float":
+        return float(body)
+    return body

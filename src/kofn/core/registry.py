@@ -1,0 +1,244 @@
+"""How a plain function becomes a method: checked arguments in, a complete plan out, found by name.
+
+A method is a function whose arguments are words of the shared vocabulary plus its own options. `@method` checks every
+argument once, runs the function, completes the plan (method, options, seed, digest, seconds, version) and audits it.
+The direct call and the verb take the same path.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib
+import inspect
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ParamSpec, TypeVar
+
+from kofn.core.checks import SETTINGS, VOCABULARY, InputError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+VERBS = ("select", "assign", "allocate", "combine")
+HOMES = {"select": "selection", "assign": "assignment", "allocate": "allocation", "combine": "combination"}
+# Packages of loops that use plans, whose functions may be methods of any verb.
+LOOPS = ("federated",)
+# Duplicate rows are counted and reported up to this size of X; finding them takes a copy.
+_COUNTED_BYTES = 2**28
+# Stands for the default of an option that has none.
+REQUIRED = "required"
+# What can be computed from what, where a method takes only the derived form.
+DERIVE = {"distances": ("X", "metric")}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One method as text: what it takes and what it promises. Importing the index imports no method."""
+
+    name: str
+    verb: str
+    path: str
+    summary: str
+    required: tuple[str, ...] = ()
+    needs: tuple[tuple[str, ...], ...] = ()
+    accepted: tuple[str, ...] = ()
+    options: Mapping[str, str] = field(default_factory=dict)
+    traits: tuple[str, ...] = ()
+    cost: str = ""
+    exact: str = ""
+    paper: str = ""
+    extra: str | None = None
+
+    def takes(self, given: Mapping[str, Any] | set[str] | frozenset[str]) -> set[str] | None:
+        """The arguments this method would see of this call, or None if the call does not fit it."""
+        used: set[str] = set()
+        have = set(given)
+        for name in set(self.accepted) - have:
+            source = DERIVE.get(name, ("",))
+            if source[0] in have and source[0] not in self.accepted:
+                used |= set(source)
+                have.add(name)
+        fits = (
+            set(self.required) <= have
+            and all(have & set(any_of) for any_of in self.needs)
+            and set(given) - SETTINGS <= set(self.accepted) | used
+        )
+        return have & set(self.accepted) if fits else None
+
+    @property
+    def inputs(self) -> str:
+        """The required arguments in words: `X or distances, k`."""
+        return ", ".join([" or ".join(any_of) for any_of in self.needs] + list(self.required))
+
+    def load(self) -> Callable[..., Any]:
+        """Import the function itself."""
+        module, function = self.path.split(":")
+        loaded: Callable[..., Any] = getattr(importlib.import_module(module), function)
+        return loaded
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What `@method` knows of a function; `entry()` turns it into a row of the index."""
+
+    function: Callable[..., Any]
+    verb: str
+    needs: tuple[tuple[str, ...], ...]
+    traits: frozenset[str]
+    cost: str
+    exact: str
+    paper: str
+    extra: str | None
+    secret: tuple[str, ...]
+    signature: inspect.Signature
+
+    @property
+    def name(self) -> str:
+        """The method's name is its function's."""
+        return self.function.__name__
+
+    def entry(self) -> Entry:
+        """The row of the index."""
+        parameters = self.signature.parameters.values()
+        words = [p for p in parameters if p.name in VOCABULARY]
+        return Entry(
+            name=self.name,
+            verb=self.verb,
+            path=f"{self.function.__module__}:{self.name}",
+            summary=(inspect.getdoc(self.function) or "").split("\n", 1)[0],
+            required=tuple(p.name for p in words if p.default is p.empty),
+            needs=self.needs,
+            accepted=tuple(p.name for p in words),
+            options={
+                p.name: REQUIRED if p.default is p.empty else repr(p.default)
+                for p in parameters
+                if p.name not in VOCABULARY
+            },
+            traits=tuple(sorted(self.traits)),
+            cost=self.cost,
+            exact=self.exact,
+            paper=self.paper,
+            extra=self.extra,
+        )
+
+
+def method(
+    verb: str,
+    *,
+    needs: tuple[tuple[str, ...], ...] = (),
+    traits: tuple[str, ...] = (),
+    cost: str,
+    exact: str,
+    paper: str,
+    extra: str | None = None,
+    secret: tuple[str, ...] = (),
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Register a function as a method of `verb`.
+
+    Args:
+        verb: "select", "assign", "allocate" or "combine".
+        needs: groups of alternatives of which one each must be given, such as `(("X", "distances"),)`.
+        traits: the laws that every plan of this method keeps, by name (`kofn.laws`).
+        cost: time and memory, in n, d, k.
+        exact: what is exact and what is guaranteed, in half a line.
+        paper: the reference.
+        extra: the optional dependency group it needs.
+        secret: options (and "seed") that the plan must not tell: whoever reads it may not learn them.
+    """
+
+    def register(function: Callable[P, R]) -> Callable[P, R]:
+        spec = Spec(
+            function, verb, needs, frozenset(traits), cost, exact, paper, extra, secret, inspect.signature(function)
+        )
+
+        @functools.wraps(function)
+        def run(*args: P.args, **kwargs: P.kwargs) -> R:
+            bound = spec.signature.bind(*args, **kwargs)
+            bound.apply_defaults()
+            result: R = execute(spec, bound.arguments)
+            return result
+
+        run.__kofn__ = spec  # type: ignore[attr-defined]
+        return run
+
+    return register
+
+
+def execute(
+    spec: Spec, arguments: Mapping[str, Any], *, ids: Any = None, options: Mapping[str, Any] | None = None
+) -> Any:
+    """Check, run, complete and audit: the one path that every method takes."""
+    from kofn.core import checks, problems
+
+    began = time.perf_counter()
+    parameters = spec.signature.parameters
+    values = {p.name: p.default for p in parameters.values() if p.default is not p.empty}
+    values.update(arguments)
+    given = {name: value for name, value in values.items() if name in VOCABULARY and value is not None}
+    if "seed" in parameters:
+        given["seed"] = checks.entropy(values.get("seed"))
+    for any_of in spec.needs:
+        if not given.keys() & set(any_of):
+            raise InputError(f"{spec.name} needs {' or '.join(any_of)}")
+    for name in parameters:
+        if name not in values:
+            raise InputError(f"{spec.name} needs {name}{'' if name in VOCABULARY else ', an option of its own'}")
+    problem = problems.build(spec.verb, given, ids)
+    own = {name: value for name, value in values.items() if name not in VOCABULARY}
+    plan = spec.function(**{**values, **problem.given})
+    plan = _complete(plan, problem, spec, {**own, **(options or {})}, began)
+    return plan.verify(problem)
+
+
+def _complete(plan: Any, problem: Any, spec: Spec, options: Mapping[str, Any], began: float) -> Any:
+    import numpy as np
+
+    from kofn._version import __version__
+    from kofn.core import checks
+
+    given = problem.given
+    asked = {name: given[name] for name in ("objective", "metric") if isinstance(given.get(name), str)}
+    X = given.get("X")
+    counted = {}
+    if X is not None and X.nbytes <= _COUNTED_BYTES:
+        counted["duplicate_rows"] = int((checks.first_equal(X) != np.arange(len(X))).sum())
+    info = {
+        **counted,
+        "oracle_calls": 0,
+        "distance_evals": 0,
+        "exact": plan.status == "optimal",
+        **plan.info,
+        "seconds": time.perf_counter() - began,
+        "peak_bytes": _peak_bytes(),
+        "version": __version__,
+    }
+    return dataclasses.replace(
+        plan,
+        method=spec.name,
+        options={
+            **asked,
+            **{name: "withheld" if name in spec.secret else _plain(value) for name, value in options.items()},
+        },
+        seed=str(given["seed"]) if "seed" in given and "seed" not in spec.secret else None,
+        ids=problem.ids,
+        info=info,
+        problem=problem.digest,
+        traits=spec.traits,
+    )
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    return getattr(value, "__qualname__", repr(value)) if callable(value) else value
+
+
+def _peak_bytes() -> int:
+    """The process's peak resident size so far, in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(peak if sys.platform == "darwin" else peak * 1024)

@@ -1,0 +1,118 @@
+"""Rounds of LoRA fine-tuning over clients of unequal rank: updates are stacked, and folded into the shared weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kofn.combination.adapters._fold_adapter import fold_adapter
+from kofn.combination.adapters._stack_adapters import stack_adapters
+from kofn.core import checks
+from kofn.core.checks import InputError
+from kofn.core.plans import Blend
+from kofn.io.tensors import from_torch, is_torch
+
+__all__ = ["StackedAdapters"]
+
+Array = NDArray[Any]
+
+
+class StackedAdapters:
+    """A federated server that adds its clients' LoRA updates exactly, whatever their ranks.
+
+    A round: every client starts fresh factors on the current weights (A random, B zero), trains them on its own rows
+    and sends them; `tell` stacks them, so that the weights move by exactly sum_k p_k s_k B_k A_k, and folds that in.
+    The stacked adapter in `plan.result` is what each client downloads and folds into its own copy. Averaging A and B
+    separately, and padding small ranks with zeros, moves the weights by another matrix.
+
+    Args:
+        base: name -> array (NumPy or torch), the weights before the first round; copied.
+
+    Attributes:
+        base: name -> array, the weights now.
+        rounds: rounds so far.
+        uploaded, downloaded: numbers (factor entries) that clients sent, and that were sent to them.
+
+    Time O(in out R) a round and module, R the sum of the ranks; memory the weights and one round's factors.
+
+    >>> import numpy as np
+    >>> server = StackedAdapters({"fc.weight": np.zeros((2, 2))})
+    >>> one = {"fc.lora_A.weight": np.array([[1.0, 0.0]]), "fc.lora_B.weight": np.array([[4.0], [0.0]])}
+    >>> two = {"fc.lora_A.weight": np.eye(2), "fc.lora_B.weight": np.eye(2)}
+    >>> server.tell([one, two], weights=[1, 3]).result.pairs["fc"].rank
+    3
+    >>> server.base["fc.weight"].tolist()
+    [[1.75, 0.0], [0.0, 0.75]]
+
+    References:
+        Wang et al. 2024, FLoRA: federated fine-tuning large language models with heterogeneous low-rank adaptations
+        (NeurIPS).
+    """
+
+    def __init__(self, base: Mapping[str, Any]) -> None:
+        if not isinstance(base, Mapping) or not base:
+            raise InputError(f"base is {type(base).__name__}; give the weights as a mapping name -> array")
+        self.base: dict[str, Array] = {name: _copied(value) for name, value in base.items()}
+        self.rounds = self.uploaded = self.downloaded = 0
+        self._plan: Blend | None = None
+
+    def tell(self, updates: Sequence[Any], weights: Any = None) -> Blend:
+        """One round: the clients' adapters, and how much each counts (its number of rows; equally by default).
+
+        Returns:
+            The Blend of `stack_adapters`, also in `plan`.
+
+        Raises:
+            InputError: adapters that do not go together or do not fit the weights; nothing is changed then.
+        """
+        if weights is not None:
+            weights = checks.weights(weights)
+        plan: Blend = stack_adapters(updates, weights=weights)
+        folded = fold_adapter(self.base, plan.result)
+        self.base = dict(folded)
+        self._plan = plan
+        self.rounds += 1
+        self.uploaded += int(plan.info["entries"])
+        self.downloaded += plan.n * plan.result.size
+        return plan
+
+    @property
+    def plan(self) -> Blend:
+        """The last round's sum: `plan.result` is the adapter that clients fold into their copy of the weights.
+
+        Raises:
+            InputError: no round was told yet.
+        """
+        if self._plan is None:
+            raise InputError("plan: no round yet; tell the clients' updates first")
+        return self._plan
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that going on takes: the weights, the counters, and the last round's plan."""
+        return {
+            "base": {name: array.copy() for name, array in self.base.items()},
+            "rounds": self.rounds,
+            "uploaded": self.uploaded,
+            "downloaded": self.downloaded,
+            "plan": self._plan,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where `state_dict` was taken, bit for bit.
+
+        Raises:
+            InputError: a state that lacks something.
+        """
+        for name in ("base", "rounds", "uploaded", "downloaded", "plan"):
+            if name not in state:
+                raise InputError(f"state lacks {name!r}; give what state_dict returned")
+        self.base = {name: _copied(value) for name, value in state["base"].items()}
+        self.rounds, self.uploaded = int(state["rounds"]), int(state["uploaded"])
+        self.downloaded, self._plan = int(state["downloaded"]), state["plan"]
+
+
+def _copied(value: Any) -> Array:
+    return np.array(from_torch(value) if is_torch(value) else value)

@@ -1,0 +1,246 @@
+"""Group clients into coalitions that learn together, few or many, by a bound on each client's error."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kofn.core import checks
+from kofn.core.checks import InputError
+from kofn.core.plans import Assignment
+from kofn.core.registry import method
+from kofn.core.runtime import Control
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+@method(
+    "assign",
+    cost="O(restarts n^2) a pass over the clients; memory O(n^2)",
+    traits=("sandwich",),
+    exact="no move of one client lowers the value; a proven bound tells how far the best partition may be",
+    paper="Bao, Wang, Wu & He 2023, Optimizing the Collaboration Structure in Cross-Silo Federated Learning (ICML, "
+    "arXiv 2306.06508)",
+)
+def fedcollab(
+    distances: Any,
+    *,
+    weights: Any = None,
+    seed: int | None = None,
+    time_limit: float | None = None,
+    progress: bool | None = None,
+    C: float = 5.0,
+    restarts: int = 100,
+    unions: bool = True,
+) -> Assignment:
+    """Group clients into coalitions that learn together, few or many, by a bound on each client's error.
+
+    A client that joins a coalition has more rows to learn from and others' distributions to learn from. What client i
+    of coalition S has to expect is bounded by its own best error plus
+
+        C / sqrt(rows of S) + sum of (rows of j) / (rows of S) x distance(i, j) over j in S
+
+    and the sum of this over the clients is minimised: each starts alone (every second run: somewhere at random);
+    clients in a random order move to the coalition, or to one of their own, that lowers it most, until none moves; then
+    the two coalitions whose union lowers it most unite, and clients move again. How many there are comes out of it.
+
+    Args:
+        distances: (n, n) how far the clients' distributions are, 0 to 1 (`client_distances` estimates them).
+        weights: (n,) rows of each client, > 0; without it one each, so that sizes alone count.
+        seed: of the orders.
+        time_limit: seconds.
+        progress: show progress on a terminal.
+        C: how much more rows are worth against nearer ones: the capacity of what is learnt. Larger ones make fewer
+            coalitions; the paper takes 5 to 10.
+        restarts: runs, of which the best end is kept.
+        unions: False moves single clients only and starts with each alone, as the paper does; two coalitions that would
+            gain by being one may then stay apart, since the first client to move would lose.
+
+    Returns:
+        An `Assignment` of clients to coalitions, numbered by their first client; `value` is the summed bound on the
+        errors, `bound` what no partition goes below: every client in the coalition that would suit it best. `status`
+        is "optimal" where the two meet, else "local", or "stopped" before all runs. `info`:
+        `client_bounds`, each client's part of the value, `alone` and `together`, the values with every client alone and
+        with all in one, `moves` of the best run, `oracle_calls` moves that were weighed.
+
+    Raises:
+        InputError: weights of 0, or options out of range.
+
+    Cost: O(restarts n^2) a pass over the clients, few passes each.
+
+    Guarantee: no move of one client, to another coalition or to one of its own, lowers the value, and no union of two
+    coalitions. The best partition may need other changes.
+
+    References:
+        Bao, Wang, Wu & He 2023, Optimizing the Collaboration Structure in Cross-Silo Federated Learning (ICML, arXiv
+        2306.06508).
+
+    Examples:
+        >>> from kofn.federated import fedcollab
+        >>> far = [[0, 0.1, 0.9, 0.9], [0.1, 0, 0.9, 0.9], [0.9, 0.9, 0, 0.1], [0.9, 0.9, 0.1, 0]]
+        >>> fedcollab(far, weights=[100, 100, 100, 100], seed=0).labels.tolist()
+        [0, 0, 1, 1]
+        >>> fedcollab(far, weights=[5, 5, 5, 5], seed=0).labels.tolist()
+        [0, 0, 0, 0]
+    """
+    apart = np.asarray(distances, np.float64)
+    n = len(apart)
+    rows = np.ones(n) if weights is None else np.asarray(weights, np.float64)
+    if not rows.all():
+        raise InputError(f"weights at row {int(rows.argmin())} is 0; leave out clients that have no rows")
+    C = float(checks.number(C, "C"))
+    repeats = checks.count(restarts, "restarts")
+    checks.flag(unions, "unions")
+    # What a pair costs a coalition that holds both, before it is divided by the coalition's rows.
+    toll = apart * rows + (apart * rows).T
+    np.fill_diagonal(toll, np.diag(apart) * rows)
+    rng = np.random.default_rng(seed)
+    best, least, moved, weighed = np.arange(n), math.inf, 0, 0
+    floor = _floor(apart, rows, C)
+    with Control(time_limit=time_limit, progress=progress, total=repeats, what="restarts of the coalitions") as control:
+        for turn in range(repeats):
+            run = _Coalitions(toll, rows, C)
+            if unions and turn % 2:
+                run.place(rng.integers(0, rng.integers(1, n + 1), n))
+            run.settle(rng)
+            while unions and run.join():
+                run.settle(rng)
+            weighed += run.looks
+            value = float(_bounds(apart, rows, run.labels, C).sum())
+            # Runs that end alike differ by rounding.
+            if value < least * (1 - 1e-12):
+                best, least, moved = run.labels, value, run.moves
+            control.step(turn + 1)
+            proven = least <= floor * (1 + 1e-12)
+            if proven or (turn + 1 < repeats and control.stopped()):
+                break
+    done = turn + 1 == repeats
+    order = np.unique(best, return_index=True)[1]
+    labels = np.argsort(np.argsort(order))[np.unique(best, return_inverse=True)[1]]
+    bounds = _bounds(apart, rows, labels, C)
+    value = math.fsum(bounds.tolist())
+    return Assignment.from_labels(
+        labels,
+        int(labels.max()) + 1,
+        value=value,
+        bound=min(floor, value),
+        sense="min",
+        status="optimal" if proven else "local" if done else "stopped",
+        info={
+            "objective": "collaboration_bound",
+            "client_bounds": bounds.tolist(),
+            "alone": math.fsum(_bounds(apart, rows, np.arange(n), C).tolist()),
+            "together": math.fsum(_bounds(apart, rows, np.zeros(n, np.int64), C).tolist()),
+            "moves": moved,
+            "oracle_calls": weighed,
+        },
+    )
+
+
+def _bounds(apart: Floats, rows: Floats, labels: Ints, C: float) -> Floats:
+    """(n,) the bound of each client in its coalition, without its own best error."""
+    joined = (labels[:, None] == labels) * rows
+    held = joined.sum(axis=1)
+    return np.asarray(C / np.sqrt(held) + (joined * apart).sum(axis=1) / held)
+
+
+def _floor(apart: Floats, rows: Floats, C: float) -> float:
+    """What no partition goes below: each client with itself and the nearest others, as many as are best for it.
+
+    With the others in order of distance the bound, as a function of the rows, has no minimum inside a client's rows.
+    """
+    away = apart.copy()
+    np.fill_diagonal(away, -1.0)
+    order = np.argsort(away, axis=1, kind="stable")
+    held = np.cumsum(rows[order], axis=1)
+    paid = np.cumsum(np.take_along_axis(apart, order, axis=1) * rows[order], axis=1)
+    return math.fsum((C / np.sqrt(held) + paid / held).min(axis=1).tolist())
+
+
+class _Coalitions:
+    """Who is with whom, from every client alone, and what each coalition pays.
+
+    `toll` (n, n) is what a pair costs a coalition that holds both, before it is divided by the coalition's rows.
+    """
+
+    def __init__(self, toll: Floats, rows: Floats, C: float) -> None:
+        n = len(rows)
+        self.toll, self.rows, self.C = toll, rows, C
+        self.labels = np.arange(n)
+        self.size, self.held, self.paid = np.ones(n), rows.copy(), np.diag(toll).copy()
+        # (n, n) what each client owes to the others of each coalition.
+        self.dues = toll.copy()
+        np.fill_diagonal(self.dues, 0.0)
+        # Changes within rounding would go round in circles.
+        self.slack = 1e-12 * float(self.cost(self.size, self.held, self.paid).sum() + toll.max() / rows.min())
+        self.moves = self.looks = 0
+
+    def cost(self, size: Any, held: Any, paid: Any) -> Any:
+        """The summed bound of coalitions of so many clients, rows and dues; nothing of empty ones."""
+        some = np.where(size > 0, held, 1.0)
+        return np.where(size > 0, size * self.C / np.sqrt(some) + paid / some, 0.0)
+
+    def place(self, labels: Ints) -> None:
+        """Put every client where it is to begin."""
+        for client in np.flatnonzero(self.labels != labels).tolist():
+            self._move(client, int(labels[client]))
+
+    def settle(self, rng: np.random.Generator) -> None:
+        """Moves of one client at a time, in random orders, until none lowers the summed bound."""
+        own = np.diag(self.toll)
+        settled = False
+        while not settled:
+            settled = True
+            for client in rng.permutation(len(self.rows)).tolist():
+                home, rows, due = int(self.labels[client]), self.rows[client], self.dues[client] + own[client]
+                now = self.cost(self.size, self.held, self.paid)
+                change = self.cost(self.size + 1, self.held + rows, self.paid + due) - now
+                # What it costs to have the client where it is.
+                change[home] = now[home] - self.cost(
+                    self.size[home] - 1, self.held[home] - rows, self.paid[home] - due[home]
+                )
+                self.looks += len(self.rows) - 1
+                to = int(change.argmin())
+                if change[to] < change[home] - self.slack:
+                    self._move(client, to)
+                    self.moves += 1
+                    settled = False
+
+    def _move(self, client: int, to: int) -> None:
+        self._shift(client, int(self.labels[client]), -1)
+        self._shift(client, to, 1)
+        self.labels[client] = to
+
+    def _shift(self, client: int, at: int, sign: int) -> None:
+        self.size[at] += sign
+        self.held[at] += sign * self.rows[client]
+        self.paid[at] += sign * (self.dues[client, at] + self.toll[client, client])
+        self.dues[:, at] += sign * self.toll[client]
+        self.dues[client, at] -= sign * self.toll[client, client]
+        if self.size[at] == 0:
+            # What rounding leaves would grow in an empty coalition.
+            self.held[at] = self.paid[at] = 0.0
+            self.dues[:, at] = 0.0
+
+    def join(self) -> bool:
+        """Unite the two coalitions whose union lowers the summed bound most; False where none does."""
+        held = np.unique(self.labels)
+        between = np.array([self.dues[self.labels == one].sum(axis=0) for one in held])[:, held]
+        size, rows, paid = self.size[held], self.held[held], self.paid[held]
+        now = self.cost(size, rows, paid)
+        gain = np.add.outer(now, now) - self.cost(
+            np.add.outer(size, size), np.add.outer(rows, rows), np.add.outer(paid, paid) + between
+        )
+        np.fill_diagonal(gain, -np.inf)
+        self.looks += len(held) * (len(held) - 1) // 2
+        a, b = np.unravel_index(int(gain.argmax()), gain.shape)
+        if not gain[a, b] > self.slack:
+            return False
+        for client in np.flatnonzero(self.labels == held[b]).tolist():
+            self._move(client, int(held[a]))
+        self.moves += 1
+        return True

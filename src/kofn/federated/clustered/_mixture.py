@@ -1,0 +1,460 @@
+"""A mixture that clients fit together while their rows stay where they are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kofn.core import checks
+from kofn.core.checks import InputError
+from kofn.core.plans import Assignment
+from kofn.federated.clustered import _em
+
+__all__ = ["FederatedMixture"]
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+class FederatedMixture:
+    """Fit one mixture over many clients, each with its own weights, from sums over their rows alone.
+
+    Client c's rows come from `sum_ab w_c[a, b] N(x; mean_a, covariance_a) p_b(y | x)`: Gaussians and models of y are
+    everybody's, the weights its own. A round of EM is: each client gives `statistics` of its rows, the server adds them
+    up and takes the next parameters. Sums over any parts of the rows, in any order, are sums over all of them, so that
+    the parameters are those of EM on the pooled rows.
+
+    Args:
+        k: Gaussians.
+        task: "none", a mixture of Gaussians; "classes", y are labels, under softmax models; "amounts", y are numbers,
+            under linear models with Gaussian noise.
+        predictors: models of y, each of which may go with each Gaussian (the paper's form); None gives every Gaussian
+            one of its own.
+        shrink: each covariance, and each noise, is held by this many pseudo-rows of the pooled spread (> 0).
+        ridge: penalty on the squared slopes of the models of y (> 0).
+        pull: pseudo-rows of each client that are spread evenly over the components; 0 is the paper's maximum
+            likelihood, which fits too much where clients have few rows for many weights.
+        seed: of the k-means that it begins with.
+
+    `sketch(X, y)` on each client, then `begin({client: sketch})`; then rounds of `statistics(X, y, client=c)` and
+    `update([...])`. `adapt(X, y, client=c)` gives a client that took no part its weights; `predict`, `log_density` and
+    `responsibilities` answer for rows of any client. `plan` sends clients to components. `rounds` counts,
+    `log_likelihood` and `objective` (less the penalties) are those of the parameters that the last sums were taken at.
+
+    A client shows the server: a k-means of its rows with counts and squares, once; then, each round, summed
+    responsibilities, moments within each Gaussian, and slopes. These are no guarantee of privacy.
+
+    Cost: O(n d^2 (k + predictors)) for a client's n rows a round, and n x k x predictors numbers; O((d^3 + d^2 classes)
+    (k + predictors)) for the server. A message is (k + predictors) d^2 numbers.
+
+    Guarantee: where every client takes part the objective never falls: Gaussians and linear models are the best for the
+    responsibilities; a softmax model takes one step that cannot make it worse. `adapt` finds the best weights
+    there are.
+
+    References:
+        Wu, Zhang, Yu, Liu, Gu, Zhou, Chen & Cheng 2023, Personalized Federated Learning under Mixture of Distributions
+        (ICML, arXiv 2305.01068). There a client's covariances are averaged and its models trained by gradient steps;
+        here both are sums. The step of the softmax: Boehning 1992.
+
+    Examples:
+        >>> import numpy as np
+        >>> from kofn.federated import FederatedMixture
+        >>> rng = np.random.default_rng(0)
+        >>> left, right = rng.normal(-5, 1, (30, 2)), rng.normal(5, 1, (50, 2))
+        >>> rows = {"a": left, "b": np.vstack([left[:10], right[:30]]), "c": right[30:]}
+        >>> model = FederatedMixture(2, seed=0)
+        >>> model.begin({client: model.sketch(X) for client, X in rows.items()})
+        >>> for _ in range(5):
+        ...     model.update([model.statistics(X, client=client) for client, X in rows.items()])
+        >>> sorted(model.weights("b").sum(axis=1).round(2).tolist())
+        [0.25, 0.75]
+        >>> sorted(model.plan.labels[[0, 2]].tolist())
+        [0, 1]
+    """
+
+    def __init__(
+        self,
+        k: int,
+        *,
+        task: str = "none",
+        predictors: int | None = None,
+        shrink: float = 1.0,
+        ridge: float = 1.0,
+        pull: float = 0.0,
+        seed: int = 0,
+    ) -> None:
+        self.k = checks.count(k)
+        self.task = checks.choice(task, "task", _em.TASKS)
+        self.predictors = None if predictors is None else checks.count(predictors, "predictors")
+        if self.predictors is not None and task == "none":
+            raise InputError(f"predictors={predictors}: there is no y to predict; set task to 'classes' or 'amounts'")
+        self.shrink, self.ridge = (_positive(value, name) for name, value in (("shrink", shrink), ("ridge", ridge)))
+        self.pull = float(checks.number(pull, "pull"))
+        self.seed = checks.entropy(seed)
+        self.classes: NDArray[Any] | None = None
+        self.rounds = 0
+        self.log_likelihood = self.objective = math.nan
+        self._now: _em.Parameters | None = None
+        self._origin: Floats = np.zeros(0)
+        self._scale = self._y_scale = 1.0
+        self._y_origin = 0.0
+        self._weights: dict[Any, Floats] = {}
+        self._rows: dict[Any, int] = {}
+
+    def sketch(self, X: Any, y: Any = None) -> dict[str, Any]:
+        """What `begin` needs of one client's rows: k-means centres with their counts, moments, and the classes."""
+        X = checks.matrix(X).astype(np.float64)
+        y = self._read(y, len(X))
+        means, counts, inertia = _em.centres(X, np.ones(len(X)), self.k, self.seed)
+        out = {"centres": means, "counts": counts, "inertia": inertia, **_moments(X, "")}
+        if self.task == "amounts":
+            out |= _moments(y[:, None], "y_")
+        elif self.task == "classes":
+            out["classes"] = np.unique(y)
+        return out
+
+    def begin(self, sketches: Mapping[Any, Mapping[str, Any]]) -> None:
+        """The first parameters, from every client's sketch: k-means of their centres, models of y that know nothing.
+
+        Raises:
+            InputError: no sketch, or columns that differ between clients.
+        """
+        if not sketches:
+            raise InputError("sketches is empty: give {client: sketch(X, y)}")
+        parts = list(sketches.values())
+        widths = {client: len(part["mean"]) for client, part in sketches.items()}
+        d = next(iter(widths.values()))
+        for client, width in widths.items():
+            if width != d:
+                raise InputError(f"sketches: client {client!r} has {width} columns, client {next(iter(widths))!r} {d}")
+        self._origin, spread = _pooled(parts, "")
+        self._scale = _size(spread.mean(), self._origin)
+        stacked = np.concatenate([part["centres"] for part in parts])
+        counts = np.concatenate([part["counts"] for part in parts])
+        found, _, between = _em.centres(stacked, counts, self.k, self.seed)
+        within = (sum(part["inertia"] for part in parts) + between) / (counts.sum() * d * self._scale**2)
+        outputs = 0
+        if self.task == "classes":
+            self.classes = np.unique(np.concatenate([part["classes"] for part in parts]))
+            outputs = len(self.classes)
+        elif self.task == "amounts":
+            middle, spread = _pooled(parts, "y_")
+            self._y_origin, self._y_scale, outputs = float(middle[0]), _size(float(spread[0]), middle), 1
+        p = self.predictors or self.k
+        pairs = np.arange(self.k * p) if self.predictors else np.arange(self.k) * (self.k + 1)
+        self._now = _em.Parameters(
+            self.task,
+            # Fewer distinct rows than Gaussians leave some of these in one place, for good.
+            (found[np.arange(self.k) % len(found)] - self._origin) / self._scale,
+            np.tile(np.eye(d) * max(within, 1e-3), (self.k, 1, 1)),
+            np.zeros((p, d + 1, outputs)),
+            np.ones(p),
+            pairs // p,
+            pairs % p,
+            self.shrink,
+            self.ridge,
+        )
+        self._weights = {}
+        for at, client in enumerate(sketches):
+            # Models of y that may go with any Gaussian start alike; what a client leans to sets them apart.
+            lean = np.random.default_rng([self.seed, at]).dirichlet(np.ones(p)) if self.predictors else np.full(p, 1.0)
+            table = lean[self._now.predictor]
+            self._weights[client] = table / table.sum()
+        self._rows = {client: int(part["rows"]) for client, part in sketches.items()}
+        self.rounds = 0
+
+    def statistics(self, X: Any, y: Any = None, *, client: Any) -> dict[str, Any]:
+        """Sums over rows of one client at the parameters of this round: all of them, or a part of them."""
+        now, Z, codes = self._ready(X, y)
+        if self.task != "none" and codes is None:
+            raise InputError(f"y is missing; task={self.task!r} learns from it")
+        held, found = _em.share(_em.log_of(self._of(client)) + now.log_x(Z) + now.log_y(Z, codes))
+        return {
+            "clients": {client: held.sum(axis=0)},
+            "rows": {client: len(Z)},
+            "log_likelihood": math.fsum(found.tolist()) - len(Z) * self._log_units(codes is not None),
+            "sums": _em.moments(now, Z, codes, held),
+            "round": self.rounds,
+        }
+
+    @staticmethod
+    def merge(statistics: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+        """The statistics of all the rows, from those of parts."""
+        parts = list(statistics)
+        if not parts:
+            raise InputError("statistics is empty: give at least one client's")
+        told = {int(part["round"]) for part in parts}
+        if len(told) > 1:
+            raise InputError(f"statistics are of rounds {sorted(told)}; merge those of one round")
+        clients: dict[Any, Floats] = {}
+        rows: dict[Any, int] = {}
+        for part in parts:
+            for client, mass in part["clients"].items():
+                clients[client] = clients[client] + mass if client in clients else mass
+                rows[client] = rows.get(client, 0) + part["rows"][client]
+        return {
+            "clients": clients,
+            "rows": rows,
+            "log_likelihood": math.fsum(part["log_likelihood"] for part in parts),
+            "sums": {
+                name: sum((part["sums"][name] for part in parts[1:]), parts[0]["sums"][name])
+                for name in parts[0]["sums"]
+            },
+            "round": told.pop(),
+        }
+
+    def update(self, statistics: Iterable[Mapping[str, Any]]) -> None:
+        """One round: the next parameters, and the weights of the clients that took part.
+
+        Raises:
+            InputError: nothing to update from, or statistics of another round.
+        """
+        whole = self.merge(statistics)
+        if whole["round"] != self.rounds:
+            raise InputError(f"statistics are of round {whole['round']}, the model is at round {self.rounds}")
+        now = self._parameters()
+        self.log_likelihood = float(whole["log_likelihood"])
+        self.objective = self.log_likelihood - now.penalty() - self._pulled(self._weights.values())
+        self._now = _em.improved(now, whole["sums"])
+        for client, mass in whole["clients"].items():
+            self._weights[client] = self._drawn(mass)
+            self._rows[client] = whole["rows"][client]
+        self.rounds += 1
+
+    def adapt(self, X: Any, y: Any = None, *, client: Any, max_iter: int = 500, tol: float = 1e-9) -> Floats:
+        """Give a client weights of its own, the components held: the only thing a new client has to learn.
+
+        Returns:
+            Its weights, as `weights(client)`. Rows without y are weighed by x alone.
+        """
+        now, Z, codes = self._ready(X, y)
+        fit = now.log_x(Z) + now.log_y(Z, codes)
+        mass, before = np.full(len(now.gaussian), 1 / len(now.gaussian)), -math.inf
+        for _ in range(checks.count(max_iter, "max_iter")):
+            held, found = _em.share(_em.log_of(mass) + fit)
+            told = float(found.mean()) - self._pulled([mass]) / len(Z)
+            mass = self._drawn(held.sum(axis=0))
+            if told - before <= tol:
+                break
+            before = told
+        self._weights[client], self._rows[client] = mass, len(Z)
+        return self.weights(client)
+
+    def weights(self, client: Any) -> Floats:
+        """(k, predictors) a client's weights; without `predictors` (k, 1)."""
+        mass, now = self._of(client), self._parameters()
+        if self.predictors is None:
+            return mass[:, None].copy()
+        out = np.zeros((self.k, self.predictors))
+        out[now.gaussian, now.predictor] = mass
+        return out
+
+    @property
+    def clients(self) -> list[Any]:
+        """Who has weights, in the order they came."""
+        return list(self._weights)
+
+    @property
+    def means(self) -> Floats:
+        """(k, d) means of the Gaussians."""
+        return self._parameters().means * self._scale + self._origin
+
+    @property
+    def covariances(self) -> Floats:
+        """(k, d, d) covariances of the Gaussians."""
+        return self._parameters().covariances * self._scale**2
+
+    def responsibilities(self, X: Any, y: Any = None, *, client: Any) -> Floats:
+        """(n, k) how much of each row of a client is each Gaussian's."""
+        now, Z, codes = self._ready(X, y)
+        held, _ = _em.share(_em.log_of(self._of(client)) + now.log_x(Z) + now.log_y(Z, codes))
+        return _em.folded(held, now.gaussian, self.k)
+
+    def predict(self, X: Any, *, client: Any) -> Floats:
+        """(n, classes) probabilities, in the order of `classes`; or (n,) expected amounts."""
+        now, Z, _ = self._ready(X, None)
+        if self.task == "none":
+            raise InputError("predict: task='none' has no model of y")
+        held, _ = _em.share(_em.log_of(self._of(client)) + now.log_x(Z))
+        told = _em.folded(held, now.predictor, len(now.coefficients))
+        if self.task == "classes":
+            return np.asarray(np.einsum("nq,qnc->nc", told, np.exp(now.log_classes(Z))))
+        return np.asarray((told * now.amounts(Z)).sum(axis=1) * self._y_scale + self._y_origin)
+
+    def log_density(self, X: Any, y: Any = None, *, client: Any = None) -> Floats:
+        """(n,) log-density of rows for a client, or for all clients pooled; what is novel to them has little.
+
+        With y it is that of both, without it that of x.
+        """
+        now, Z, codes = self._ready(X, y)
+        if client is None:
+            rows = np.array([self._rows[one] for one in self._weights], np.float64)
+            mass = rows @ np.array(list(self._weights.values())) / rows.sum()
+        else:
+            mass = self._of(client)
+        found = _em.share(_em.log_of(mass) + now.log_x(Z) + now.log_y(Z, codes))[1]
+        return found - self._log_units(codes is not None)
+
+    @property
+    def plan(self) -> Assignment:
+        """Clients to Gaussians, `weights` their shares; where `predictors` were asked for, to pairs, bin a x predictors
+        + b for Gaussian a with model b. `ids` are the clients; there is no value: likelihoods are known of the
+        parameters before."""
+        now = self._parameters()
+        table = np.array(list(self._weights.values()))
+        rows, bins = np.nonzero(table)
+        count = len(now.gaussian)
+        return Assignment(
+            n=len(table),
+            k=count,
+            indptr=np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=len(table)))]).astype(np.int64),
+            bins=bins.astype(np.int32),
+            weights=table[rows, bins],
+            centers=self.means[now.gaussian],
+            ids=checks.ids(np.array(self.clients)),
+            method="federated_mixture",
+            options={
+                "task": self.task,
+                "predictors": self.predictors,
+                "shrink": self.shrink,
+                "ridge": self.ridge,
+                "pull": self.pull,
+            },
+            seed=str(self.seed),
+            info={"rounds": self.rounds, "log_likelihood": self.log_likelihood, "exact": False},
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the next round and every answer depend on."""
+        now = self._parameters()
+        return {
+            **{item.name: _copied(getattr(now, item.name)) for item in fields(now)},
+            "origin": self._origin.copy(),
+            "scale": self._scale,
+            "y_origin": self._y_origin,
+            "y_scale": self._y_scale,
+            "classes": None if self.classes is None else self.classes.copy(),
+            "clients": list(self._weights),
+            "weights": np.array(list(self._weights.values())),
+            "rows": np.array(list(self._rows.values()), np.int64),
+            "rounds": self.rounds,
+            "log_likelihood": self.log_likelihood,
+            "objective": self.objective,
+            "seed": self.seed,
+            "predictors": self.predictors,
+            "pull": self.pull,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state, bit for bit."""
+        if (held := len(state["means"])) != self.k:
+            raise InputError(f"the state has {held} Gaussians; this model has k={self.k}")
+        if (state["task"], state["predictors"]) != (self.task, self.predictors):
+            raise InputError(
+                f"the state has task={state['task']!r} and predictors={state['predictors']}; "
+                f"this model has task={self.task!r} and predictors={self.predictors}"
+            )
+        self._now = _em.Parameters(**{item.name: _copied(state[item.name]) for item in fields(_em.Parameters)})
+        self.shrink, self.ridge, self.pull = self._now.shrink, self._now.ridge, float(state["pull"])
+        self._origin = np.array(state["origin"], np.float64)
+        self._scale, self._y_scale = float(state["scale"]), float(state["y_scale"])
+        self._y_origin = float(state["y_origin"])
+        self.classes = None if state["classes"] is None else np.array(state["classes"])
+        clients = list(state["clients"])
+        self._weights = dict(zip(clients, np.array(state["weights"], np.float64), strict=True))
+        self._rows = dict(zip(clients, (int(count) for count in state["rows"]), strict=True))
+        self.rounds, self.seed = int(state["rounds"]), int(state["seed"])
+        self.log_likelihood, self.objective = float(state["log_likelihood"]), float(state["objective"])
+
+    def _parameters(self) -> _em.Parameters:
+        if self._now is None:
+            raise InputError("the mixture has no parameters yet; call begin({client: sketch(X, y)}) first")
+        return self._now
+
+    def _of(self, client: Any) -> Floats:
+        if client not in self._weights:
+            raise InputError(f"client={client!r} has no weights yet; call adapt(X, y, client={client!r}) first")
+        return self._weights[client]
+
+    def _drawn(self, mass: Floats) -> Floats:
+        """Weights from responsibilities summed over rows, and the pseudo-rows."""
+        grown = mass + self.pull / len(mass)
+        return np.asarray(grown / grown.sum())
+
+    def _pulled(self, weights: Iterable[Floats]) -> float:
+        """What clients' weights lower the objective by."""
+        if self.pull == 0:
+            return 0.0
+        return -self.pull * math.fsum(float(np.log(mass).mean()) for mass in weights)
+
+    def _ready(self, X: Any, y: Any) -> tuple[_em.Parameters, Floats, Any]:
+        """The parameters, and checked rows in their units."""
+        now, X = self._parameters(), checks.matrix(X)
+        if X.shape[1] != now.means.shape[1]:
+            raise InputError(f"X has {X.shape[1]} columns, the mixture has {now.means.shape[1]}")
+        Z = (X.astype(np.float64) - self._origin) / self._scale
+        if y is None:
+            return now, Z, None
+        y = self._read(y, len(X))
+        if self.task == "amounts":
+            return now, Z, (y - self._y_origin) / self._y_scale
+        if self.classes is None:
+            return now, Z, None
+        codes = np.minimum(np.searchsorted(self.classes, y), len(self.classes) - 1)
+        odd = np.flatnonzero(self.classes[codes] != y)
+        if len(odd):
+            raise InputError(
+                f"y at row {odd[0]} is {y[odd[:1]].tolist()[0]!r}, a class that no client had at the start"
+            )
+        return now, Z, codes
+
+    def _read(self, y: Any, n: int) -> Any:
+        """Checked labels or amounts, one a row; nothing where there is no task."""
+        if self.task == "none":
+            if y is not None:
+                raise InputError("y is given to a mixture of task='none'; set task to 'classes' or 'amounts'")
+            return None
+        if y is None:
+            raise InputError(f"y is missing; task={self.task!r} learns from it")
+        read = checks.vector(y, "y").astype(np.float64) if self.task == "amounts" else checks.groups(y, "y")
+        checks.same_length(n, "X", "y", len(read))
+        return read
+
+    def _log_units(self, told: bool) -> float:
+        """What a row's log-density loses by the units of the columns and of y."""
+        amounts = math.log(self._y_scale) if told and self.task == "amounts" else 0.0
+        return len(self._origin) * math.log(self._scale) + amounts
+
+
+def _positive(value: Any, name: str) -> float:
+    if not checks.number(value, name) > 0:
+        raise InputError(f"{name}={value!r}: it must be above 0")
+    return float(value)
+
+
+def _copied(value: Any) -> Any:
+    return value.copy() if isinstance(value, np.ndarray) else value
+
+
+def _moments(X: Floats, name: str) -> dict[str, Any]:
+    return {"rows": len(X), f"{name}mean": X.mean(axis=0), f"{name}variance": X.var(axis=0)}
+
+
+def _pooled(parts: list[Mapping[str, Any]], name: str) -> tuple[Floats, Floats]:
+    """Mean and variance of all rows, from those of parts."""
+    rows = np.array([part["rows"] for part in parts], np.float64)
+    share = rows / rows.sum()
+    means = np.array([part[f"{name}mean"] for part in parts])
+    middle = share @ means
+    return middle, share @ (np.array([part[f"{name}variance"] for part in parts]) + (means - middle) ** 2)
+
+
+def _size(variance: float, middle: Floats) -> float:
+    """One unit for all columns; that of the rows themselves where they do not differ beyond rounding."""
+    far = float(np.abs(middle).max())
+    return math.sqrt(variance) if variance > (1e-12 * far) ** 2 else far or 1.0

@@ -1,0 +1,11 @@
+"""Averaging without a server."""
+
+from __future__ import annotations
+
+from kofn.core.lazy import attach
+
+# Generated below this line by `make index`.
+HOMES = {
+    "GossipAveraging": "_gossip_averaging",
+}
+__getattr__, __dir__, __all__ = attach(__name__, HOMES)

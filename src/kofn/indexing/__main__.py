@@ -1,0 +1,5 @@
+"""`make index`."""
+
+from kofn.indexing.collect import main
+
+main()

@@ -1,0 +1,332 @@
+"""The graph of nearest neighbours: each row with those nearest to it, found exactly or by usearch."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kofn.core import checks
+from kofn.core.checks import InputError
+from kofn.core.runtime import Control
+from kofn.engines.threads import cores, spread
+from kofn.objectives.similarity import FROM_ROWS, Geometry, geometry
+
+__all__ = ["KnnGraph", "knn_graph"]
+
+Floats = NDArray[np.float64]
+# Up to this many rows all pairs are multiplied out, which takes less time than building an index.
+_EXACT_ROWS = 1 << 14
+# Entries of a block of products, and rows that an index takes or answers between two looks at the clock.
+_PRODUCTS, _ROWS_AT_ONCE = 1 << 22, 1 << 14
+_PIVOTS = 1024
+# usearch: links a row, and how many rows are kept in view while one is added.
+_LINKS, _VIEW = 24, 64
+# Entries of neighbours' coordinates that NumPy deals with while compiled code is still being loaded.
+_COMPILED = 1 << 26
+# What float64 products make of a squared distance is off by less than this of the largest squared length.
+_ROUNDING = 1e-12
+
+
+class Stopped(Exception):
+    """The time was up before every row had its neighbours."""
+
+
+@dataclass(frozen=True, eq=False)
+class KnnGraph:
+    """Each row's nearest neighbours, and how far they can be relied on.
+
+    Attributes:
+        indices: (n, m) the neighbours of each row, the row itself left out; nearest first.
+        distances: (n, m) how far they are, from differences in float64, held in the precision of X.
+        engine: "exact" (all pairs were multiplied out) or "usearch" (an approximate index).
+        recall: the share of the true neighbours that the lists of a sample of rows hold; 1.0 if exact.
+        sample: the rows on which that was measured, drawn independently of each other; all where n is no more.
+        missed: for each of them, how much nearer than the farthest listed neighbour an unlisted row is, at the most.
+        slack: how much nearer than the farthest listed one an unlisted row may be by rounding alone.
+    """
+
+    indices: NDArray[np.int32]
+    distances: NDArray[Any]
+    engine: str
+    recall: float
+    sample: NDArray[np.int64]
+    missed: Floats
+    slack: float
+
+    @property
+    def csr(self) -> Any:
+        """The distances as a SciPy CSR array (n, n); a neighbour at distance 0 is an entry of 0."""
+        from scipy.sparse import csr_array
+
+        n, m = self.indices.shape
+        indptr = np.arange(0, n * m + 1, m, dtype=np.int32 if n * m < 2**31 else np.int64)
+        entries = self.indices.ravel().astype(indptr.dtype, copy=False)
+        return csr_array((self.distances.ravel(), entries, indptr), shape=(n, n))
+
+
+def knn_graph(
+    X: Any,
+    n_neighbors: int = 32,
+    metric: str = "euclidean",
+    *,
+    engine: str = "auto",
+    expansion: int | None = None,
+    sample: int = 4096,
+    seed: int = 0,
+    n_threads: int | None = None,
+    control: Control | None = None,
+) -> KnnGraph:
+    """Find the rows nearest to each row.
+
+    Args:
+        X: vectors (n, d).
+        n_neighbors: how many for each row, at most n - 1; the row itself is none.
+        metric: "euclidean", "sqeuclidean" or "cosine" (1 - cos).
+        engine: "exact" multiplies all pairs; "usearch" builds an approximate index (extra `neighbors`); "auto" takes
+            usearch where it is installed and n is above 16,384.
+        expansion: how many rows usearch keeps in view while it searches; more find more. Default n_neighbors + 1, at
+            least 64.
+        sample: on how many rows the recall of an approximate index is measured, against all rows.
+        seed: which rows those are.
+        n_threads: default all cores; the graph is the same for any number. An index is built by one thread, since the
+            graph that several build depends on which was faster.
+        control: asked now and then whether to stop, and shown how far the work is.
+
+    Returns:
+        KnnGraph; `.csr` is the SciPy matrix.
+
+    Raises:
+        InputError: bad input, n_neighbors >= n, or usearch asked for and not installed.
+        Stopped: `control` said so.
+
+    Costs O(n^2 d) time if exact, about O(n log n d) with usearch; memory n * m * 8 bytes, about three copies of X in
+    float32 and the index's copy of X with 300 bytes a row.
+
+    References:
+        Malkov, Yashunin, "Efficient and robust approximate nearest neighbor search using HNSW graphs", 2018.
+
+    Examples:
+        >>> from kofn.neighbors import knn_graph
+        >>> graph = knn_graph([[0.0], [1.0], [3.0]], n_neighbors=1)
+        >>> graph.csr.toarray().tolist(), graph.engine, graph.recall
+        ([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 2.0, 0.0]], 'exact', 1.0)
+    """
+    X = checks.matrix(X)
+    checks.choice(metric, "metric", FROM_ROWS)
+    checks.choice(engine, "engine", ("auto", "exact", "usearch"))
+    count = checks.count(n_neighbors, "n_neighbors")
+    n = len(X)
+    if count >= n:
+        raise InputError(f"n_neighbors={count} of {n} rows: a row has {n - 1} others; ask for at most that")
+    there = importlib.util.find_spec("usearch") is not None
+    if engine == "usearch" and not there:
+        raise InputError("engine='usearch' needs the package usearch: pip install 'kofn[neighbors]'; or engine='exact'")
+    if engine == "auto":
+        engine = "usearch" if there and n > _EXACT_ROWS else "exact"
+    space = geometry(X, metric)
+    control = Control() if control is None else control
+    rows, recall, missed = np.empty(0, np.int64), 1.0, np.empty(0)
+    if engine == "exact":
+        indices, lengths = _sorted(space, _all_pairs(space, count, control), n_threads)
+    else:
+        indices, lengths = _sorted(space, _by_index(space, count, expansion, n_threads, control), n_threads)
+        rows = _drawn(n, checks.count(sample, "sample"), seed)
+        recall, missed = _measure(space, indices, lengths, rows, metric, control)
+    kind: type[np.floating[Any]] = np.float32 if X.dtype == np.float32 else np.float64
+    distances = _distance(lengths, metric, space).astype(kind)
+    # Products of float64 decide between rows whose squared distances differ by more than this; a stored distance may
+    # also have been rounded up.
+    close = math.sqrt(_ROUNDING * float(_squares(space).max()))
+    rounded = float(distances.max()) * float(np.finfo(kind).eps)
+    slack = float(_distance(np.array(close), metric, space)) + rounded
+    return KnnGraph(indices, distances, engine, recall, rows, missed, slack)
+
+
+def _drawn(n: int, size: int, seed: int) -> NDArray[np.int64]:
+    return np.arange(n) if n <= size else np.sort(np.random.default_rng(seed).integers(0, n, size))
+
+
+def _distance(lengths: Floats, metric: str, space: Geometry) -> Floats:
+    """The metric's distances from lengths between the points of its geometry."""
+    if metric == "euclidean":
+        return lengths * space.unit
+    return lengths**2 * (0.5 if metric == "cosine" else space.unit)
+
+
+def _blocks(n: int, width: int) -> Iterator[slice]:
+    step = max(1, _PRODUCTS // width)
+    return (slice(low, min(low + step, n)) for low in range(0, n, step))
+
+
+def _centre(space: Geometry) -> Floats:
+    """The mean of the points. Products of rows that are far from the origin would cancel."""
+    total = np.zeros(space.rows.shape[1])
+    for part in _blocks(space.n, space.rows.shape[1]):
+        total += space.points(part).sum(axis=0)
+    return total / space.n
+
+
+def _squares(space: Geometry) -> Floats:
+    """(n,) squared lengths of the centred points."""
+    centre, out = _centre(space), np.empty(space.n)
+    for part in _blocks(space.n, space.rows.shape[1]):
+        gap = space.points(part) - centre
+        out[part] = np.einsum("ij,ij->i", gap, gap)
+    return out
+
+
+def _all_pairs(space: Geometry, count: int, control: Control) -> NDArray[np.int32]:
+    centre, squares = _centre(space), _squares(space)
+    out = np.empty((space.n, count), np.int32)
+    points = space.points(slice(None)) - centre
+    for part in _blocks(space.n, space.n):
+        if control.stopped():
+            raise Stopped
+        products = points[part] @ points.T
+        products *= -2
+        products += squares
+        products[np.arange(len(products)), np.arange(part.start, part.stop)] = np.inf
+        out[part] = np.argpartition(products, count - 1, axis=1)[:, :count]
+        control.step(part.stop)
+    return out
+
+
+def _by_index(
+    space: Geometry, count: int, expansion: int | None, n_threads: int | None, control: Control
+) -> NDArray[np.int32]:
+    from usearch.index import Index
+
+    n, width = space.rows.shape
+    centre = _centre(space)
+    view = max(_VIEW, count + 1) if expansion is None else max(checks.count(expansion, "expansion"), count + 1)
+    index = Index(
+        ndim=width, metric="l2sq", dtype="f32", connectivity=_LINKS, expansion_add=_VIEW, expansion_search=view
+    )
+
+    def points(rows: Any) -> NDArray[np.float32]:
+        return (space.points(rows) - centre).astype(np.float32)
+
+    # Neighbours one after another walk through the same part of the index, which is then in the cache: adding rows in
+    # this order takes a third of the time.
+    order = _near_each_other(points, n)
+    for low in range(0, n, _ROWS_AT_ONCE):
+        if control.stopped():
+            raise Stopped
+        part = order[low : low + _ROWS_AT_ONCE]
+        index.add(part, points(part), threads=1)
+        control.step((low + len(part)) // 2)
+    out = np.empty((n, count), np.int32)
+    for low in range(0, n, _ROWS_AT_ONCE):
+        if control.stopped():
+            raise Stopped
+        part = order[low : low + _ROWS_AT_ONCE]
+        # Asked for one row alone, usearch answers in another form; so the first is always asked for twice.
+        found: Any = index.search(points(np.append(part, part[0])), count + 1, threads=cores(n_threads))
+        keys, counts = np.asarray(found.keys)[:-1].astype(np.int64), np.asarray(found.counts)[:-1]
+        own = keys == part[:, None]
+        # A row that did not find itself gives up its farthest neighbour instead.
+        short = counts <= count
+        own[short] = False
+        own[~own.any(axis=1), -1] = True
+        out[part] = keys[~own].reshape(len(part), count)
+        for row in part[short].tolist():
+            out[row] = _by_hand(space, row, count)
+        control.step((n + low + len(part)) // 2)
+    return out
+
+
+def _near_each_other(points: Callable[[Any], NDArray[np.float32]], n: int) -> NDArray[np.int64]:
+    """The rows in an order in which neighbours follow each other: by the nearest of some pivots."""
+    pivots = points(np.arange(0, n, max(1, n // _PIVOTS))[:_PIVOTS])
+    half = np.einsum("ij,ij->i", pivots, pivots) / 2
+    nearest = np.empty(n, np.int64)
+    for low in range(0, n, _ROWS_AT_ONCE):
+        part = slice(low, min(low + _ROWS_AT_ONCE, n))
+        nearest[part] = np.argmax(points(part) @ pivots.T - half, axis=1)
+    return np.argsort(nearest, kind="stable")
+
+
+def _by_hand(space: Geometry, row: int, count: int) -> NDArray[np.int32]:
+    """The neighbours of one row for which the index did not find enough."""
+    away = space.distances(space.points(slice(row, row + 1))[0])
+    away[row] = np.inf
+    return np.argpartition(away, count - 1)[:count].astype(np.int32)
+
+
+def _sorted(space: Geometry, indices: NDArray[np.int32], n_threads: int | None) -> tuple[NDArray[np.int32], Floats]:
+    """The neighbours with their lengths, nearest first; ties by index."""
+    n, count = indices.shape
+    lengths = np.empty((n, count))
+    if indices.size * space.rows.shape[1] > _COMPILED:
+        from kofn.neighbors.graphs import _kernels
+
+        step = 1024
+
+        def work(low: int, high: int) -> None:
+            what = (space.rows, space.scale, indices, lengths)
+            _kernels.lengths(low * step, min(high * step, n), *what)
+
+        spread(work, -(-n // step), cores(n_threads), shares=4)
+    else:
+        for part in _blocks(n, count * space.rows.shape[1]):
+            gap = space.points(indices[part].ravel().astype(np.int64)).reshape(*indices[part].shape, -1)
+            gap -= space.points(part)[:, None]
+            lengths[part] = np.sqrt(np.einsum("ijk,ijk->ij", gap, gap))
+    for part in _blocks(n, count):
+        by_index = np.argsort(indices[part], axis=1)
+        some, some_lengths = (np.take_along_axis(x[part], by_index, axis=1) for x in (indices, lengths))
+        order = np.argsort(some_lengths, axis=1, kind="stable")
+        indices[part] = np.take_along_axis(some, order, axis=1)
+        lengths[part] = np.take_along_axis(some_lengths, order, axis=1)
+    return indices, lengths
+
+
+def _measure(
+    space: Geometry, indices: NDArray[np.int32], lengths: Floats, rows: NDArray[np.int64], metric: str, control: Control
+) -> tuple[float, Floats]:
+    """Recall on some rows, against all others, and how much nearer than their farthest neighbour an unlisted one is.
+
+    A float32 product rules nearly all pairs out, with room for its rounding; the rest are decided in float64.
+    """
+    n, width = space.rows.shape
+    centre = _centre(space)
+    longest = math.sqrt(float(_squares(space).max()))
+    mine = space.points(rows) - centre
+    sizes = np.einsum("ij,ij->i", mine, mine)
+    room = (width + 8) * 2.0**-23 * (np.sqrt(sizes) * longest + longest**2)
+    # |x - y|^2 < reach^2 where x.y - |y|^2 / 2 > (|x|^2 - reach^2) / 2.
+    least = ((sizes - lengths[rows, -1] ** 2) / 2 - room).astype(np.float32)
+    mine32 = np.column_stack([mine, np.ones(len(rows))]).astype(np.float32)
+    pairs: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
+    for part in _blocks(n, len(rows)):
+        if control.stopped():
+            raise Stopped
+        theirs = space.points(part) - centre
+        theirs32 = np.column_stack([theirs, np.einsum("ij,ij->i", theirs, theirs) / -2]).astype(np.float32)
+        at = np.flatnonzero((mine32 @ theirs32.T >= least[:, None]).ravel())
+        row, column = np.divmod(at, len(theirs))
+        pairs.append((row, column + part.start))
+    row, column = (np.concatenate(side) for side in zip(*pairs, strict=True))
+    order = np.argsort(row, kind="stable")
+    ends = np.cumsum(np.bincount(row, minlength=len(rows)))
+    held, missed = 0, np.zeros(len(rows))
+    count = indices.shape[1]
+    for r, found in enumerate(np.split(column[order], ends[:-1])):
+        own = int(rows[r])
+        found = found[~np.isin(found, indices[own]) & (found != own)]
+        gap = space.points(found) - space.points(slice(own, own + 1))
+        away = np.sqrt(np.einsum("ij,ij->i", gap, gap))
+        away = np.sort(away[away < lengths[own, -1]])
+        # Of the nearest `count` among listed and unlisted, the unlisted are what was missed.
+        last = np.sort(np.concatenate([lengths[own], away]))[count - 1]
+        held += int((lengths[own] <= last).sum())
+        if len(away):
+            far, near = _distance(np.array([lengths[own, -1], away[0]]), metric, space).tolist()
+            missed[r] = far - near
+    return held / (len(rows) * count), missed

@@ -1,0 +1,13 @@
+"""Differentiable masks."""
+
+from __future__ import annotations
+
+from kofn.core.lazy import attach
+
+# Generated below this line by `make index`.
+HOMES = {
+    "TopKMask": "_topk_mask",
+    "aux_zipf_loss": "_topk_mask",
+    "topk_mask": "_topk_mask",
+}
+__getattr__, __dir__, __all__ = attach(__name__, HOMES, extra="torch")

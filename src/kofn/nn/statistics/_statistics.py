@@ -1,0 +1,308 @@
+"""What merging by statistics needs to know of each model: Fisher information and Gram matrices of layers' inputs.
+
+Both are mappings of float32 arrays. `kofn.io.tensor_writer.write_arrays(path, found)` stores one as safetensors, and
+the path stands for it from then on: `fisher_merging(members, fisher=paths)`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fnmatch
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from kofn.core import checks
+from kofn.core.checks import InputError, nearest
+
+__all__ = ["activation_gram", "diagonal_fisher"]
+
+Floats = NDArray[np.float32]
+Logits = Callable[[Any, Any], Tensor]
+
+LABELS = ("expected", "sampled", "given")
+_IGNORED = -100  # the label that torch's cross-entropy leaves out
+
+
+def diagonal_fisher(
+    model: torch.nn.Module,
+    batches: Iterable[Any],
+    *,
+    labels: str = "expected",
+    samples: int = 1,
+    logits: Logits | None = None,
+    only: Any = None,
+    chunk: int | None = 32,
+    seed: int | None = None,
+) -> dict[str, Floats]:
+    """Diagonal of the Fisher information of a classifier's weights: how sure the model is of each of them.
+
+    For each row, the squared gradient of log p(label | row); then the mean over rows. Whose labels decides which
+    Fisher information it is.
+
+    Args:
+        model: a module; it runs in evaluation mode and is left as it was.
+        batches: of inputs, as tensors with one row an item, as tuples (inputs, labels), or as mappings of tensors that
+            the model takes as keywords (whose "labels" are taken out). A few hundred rows are enough.
+        labels: "expected" sums over all classes, weighted by the model's probabilities: exact, no labels needed, one
+            gradient a class. "sampled" draws them from the model's probabilities: the same in the mean, for many
+            classes (a vocabulary) or positions. "given" takes the batches' own: the empirical Fisher information.
+        samples: draws for each row ("sampled").
+        logits: `logits(model, inputs) -> (rows, ..., classes)`; by default `model(inputs)`, or the `.logits` of what
+            `model(**inputs)` gives.
+        only: pattern, or several, of the names of the parameters; the others' entries are zero.
+        chunk: rows whose gradients are held at once. None takes one row at a time without `torch.func.vmap`, for models
+            that it cannot trace.
+        seed: of the draws.
+
+    Returns:
+        Name -> float32 array for every floating tensor of the model's state dict, shapes alike; zero for buffers, which
+        have no gradient (`fisher_merging` takes the weighted mean of those). Tied weights are counted once, all paths
+        to them together, and stand under each of their names.
+
+    Raises:
+        InputError: no rows, labels that are missing or no class, "expected" for a label at every position.
+
+    With logits (rows, positions, classes), such as a language model's, a row's label is one class for each position,
+    and its log-probability the sum over positions; -100 leaves a position out, and labels stand where their logits are.
+
+    Time: a gradient for each row (and class, or draw); memory `chunk` gradients.
+
+    >>> import torch
+    >>> model = torch.nn.Linear(2, 2, bias=False)
+    >>> with torch.no_grad():
+    ...     _ = model.weight.zero_()
+    >>> diagonal_fisher(model, [torch.tensor([[1.0, 0.0], [3.0, 2.0]])])["weight"]
+    array([[1.25, 0.5 ],
+           [1.25, 0.5 ]], dtype=float32)
+
+    References:
+        Matena & Raffel 2022, Merging models with Fisher-weighted averaging (NeurIPS): "expected" is theirs, and
+        "sampled" for many classes.
+    """
+    checks.choice(labels, "labels", LABELS)
+    draws = checks.count(samples, "samples") if labels == "sampled" else 1
+    held = None if chunk is None else checks.count(chunk, "chunk")
+    run = ask if logits is None else logits
+    known = dict(model.named_parameters())
+    weights = {name: known[name] for name in chosen_names(known, only)}
+    device = next(iter(weights.values())).device
+    generator = torch.Generator(device=device).manual_seed(checks.entropy(seed) % 2**63)
+    sums = {name: torch.zeros(value.shape, dtype=torch.float64, device=device) for name, value in weights.items()}
+
+    def one(values: Mapping[str, Tensor], inputs: Any, label: Tensor) -> Tensor:
+        """log p(label) of one row."""
+        ahead = run_with(model, run, values, _tree(inputs, lambda part: part.unsqueeze(0)))[0]
+        flat = ahead.float().reshape(-1, ahead.shape[-1])
+        return -functional.cross_entropy(flat, label.reshape(-1), reduction="sum", ignore_index=_IGNORED)
+
+    slope = torch.func.grad(one)
+    free = {name: value.detach() for name, value in weights.items()}
+    rows = 0
+    with quiet(model), torch.no_grad():
+        for batch in batches:
+            inputs, given = unpacked(batch, device)
+            ahead = run(model, inputs).float()
+            rows += len(ahead)
+            for label, weight in _labels(ahead, given, labels, draws, generator):
+                for part in _parts(len(ahead), held):
+                    seen = _tree(inputs, _rows_of(part))
+                    if held is None:
+                        alone = _tree(seen, lambda value: value[0])
+                        slopes = {name: g[None] for name, g in slope(free, alone, label[part][0]).items()}
+                    else:
+                        slopes = torch.func.vmap(slope, in_dims=(None, 0, 0))(free, seen, label[part])
+                    for name, found in slopes.items():
+                        squares = found.double().square()
+                        sums[name] += torch.tensordot(weight[part].double(), squares, dims=1)
+    if not rows:
+        raise InputError("batches are empty; the Fisher information is a mean over rows")
+    means = {id(weights[name]): (total / rows).float().cpu().numpy() for name, total in sums.items()}
+    return {
+        name: means.get(id(value), np.zeros(tuple(value.shape), np.float32))
+        for name, value in model.state_dict(keep_vars=True).items()
+        if value.is_floating_point()
+    }
+
+
+def activation_gram(
+    model: torch.nn.Module,
+    batches: Iterable[Any],
+    *,
+    modules: Any = None,
+    logits: Callable[[Any, Any], Any] | None = None,
+) -> dict[str, Floats]:
+    """What the inputs of a model's layers look like: for each layer the mean of x x^T, uncentred.
+
+    Args:
+        model: a module; it runs in evaluation mode and is left as it was.
+        batches: of inputs, as `diagonal_fisher` takes them; labels are left out.
+        modules: pattern, or several, of names of modules whose first input is (..., width); by default all
+            `torch.nn.Linear`.
+        logits: `logits(model, inputs)` runs the model, as in `diagonal_fisher`.
+
+    Returns:
+        Module's name -> (width, width) float32 array: the mean over all rows and positions that the module saw, summed
+        in float64. A module that is called several times for a batch counts each call.
+
+    Raises:
+        InputError: no module of that name, a module that never ran, a convolution, no rows.
+
+    Time O(rows width^2) for each layer beside the model's own; memory width^2 a layer.
+
+    >>> import torch
+    >>> model = torch.nn.Sequential(torch.nn.Linear(2, 3))
+    >>> activation_gram(model, [torch.tensor([[1.0, 0.0], [1.0, 2.0]])])["0"]
+    array([[1., 1.],
+           [1., 2.]], dtype=float32)
+    """
+    known = {name: module for name, module in model.named_modules() if name}
+    kind = torch.nn.Module if modules is not None else torch.nn.Linear
+    chosen = {name: known[name] for name in chosen_names(known, modules) if isinstance(known[name], kind)}
+    if not chosen:
+        raise InputError("the model has no torch.nn.Linear; name the modules with modules=")
+    sums: dict[str, Tensor] = {}
+    seen = dict.fromkeys(chosen, 0)
+
+    def watch(name: str) -> Callable[..., None]:
+        def hook(module: torch.nn.Module, inputs: tuple[Any, ...]) -> None:
+            if isinstance(module, torch.nn.modules.conv._ConvNd):
+                raise InputError(f"modules: {name!r} is a convolution, whose inputs are patches; name other modules")
+            x = inputs[0].detach().reshape(-1, inputs[0].shape[-1]).double()
+            sums[name] = sums.get(name, 0) + x.T @ x
+            seen[name] += len(x)
+
+        return hook
+
+    hooks = [module.register_forward_pre_hook(watch(name)) for name, module in chosen.items()]
+    device = next(model.parameters()).device
+    try:
+        with quiet(model), torch.no_grad():
+            for batch in batches:
+                (ask if logits is None else logits)(model, unpacked(batch, device)[0])
+    finally:
+        for hook in hooks:
+            hook.remove()
+    silent = [name for name, count in seen.items() if not count]
+    if silent:
+        raise InputError(f"module {silent[0]!r} saw no row; give batches, and modules that the model runs")
+    return {name: (sums[name] / seen[name]).float().cpu().numpy() for name in chosen}
+
+
+def _labels(
+    ahead: Tensor, given: Tensor | None, kind: str, draws: int, generator: torch.Generator
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Labels for all rows and the weight that each row's squared gradient has under them."""
+    rows, classes = len(ahead), ahead.shape[-1]
+    if kind == "expected":
+        if ahead.ndim != 2:
+            raise InputError(
+                f"labels='expected' with logits {tuple(ahead.shape)}: all labels of all positions are too many; "
+                "take labels='sampled'"
+            )
+        chances = ahead.softmax(dim=1)
+        for label in range(classes):
+            yield torch.full((rows,), label, device=ahead.device), chances[:, label]
+        return
+    if given is not None and (given.shape != ahead.shape[:-1] or given.is_floating_point()):
+        raise InputError(
+            f"labels are {tuple(given.shape)} of {given.dtype} for logits {tuple(ahead.shape)}; "
+            f"give whole numbers {tuple(ahead.shape[:-1])}"
+        )
+    if kind == "sampled":
+        chances = ahead.reshape(-1, classes).softmax(dim=1)
+        for _ in range(draws):
+            drawn = torch.multinomial(chances, 1, generator=generator).reshape(ahead.shape[:-1])
+            if given is not None:
+                drawn = drawn.masked_fill(given == _IGNORED, _IGNORED)
+            yield drawn, torch.full((rows,), 1 / draws, device=ahead.device)
+        return
+    if given is None:
+        raise InputError("labels='given': the batches hold none; give tuples (inputs, labels)")
+    wrong = (given != _IGNORED) & ((given < 0) | (given >= classes))
+    if wrong.any():
+        raise InputError(f"label {int(given[wrong][0])} is none of the {classes} classes")
+    yield given.long(), torch.ones(rows, device=ahead.device)
+
+
+def ask(model: Any, inputs: Any) -> Tensor:
+    """What a model says, of a tensor or of keywords."""
+    out = model(**inputs) if isinstance(inputs, Mapping) else model(inputs)
+    found: Tensor = out if isinstance(out, Tensor) else out.logits
+    return found
+
+
+def run_with(model: torch.nn.Module, run: Callable[[Any, Any], Any], state: Mapping[str, Tensor], inputs: Any) -> Any:
+    """What `run` gives for the model with these weights in place of its own."""
+    return torch.func.functional_call(
+        _Run(model, run), {f"model.{name}": value for name, value in state.items()}, inputs
+    )
+
+
+class _Run(torch.nn.Module):
+    """A model and a way to ask it, as one module."""
+
+    def __init__(self, model: torch.nn.Module, run: Callable[[Any, Any], Any]) -> None:
+        super().__init__()
+        self.model, self.run = model, run
+
+    def forward(self, inputs: Any) -> Any:
+        return self.run(self.model, inputs)
+
+
+def unpacked(batch: Any, device: torch.device) -> tuple[Any, Tensor | None]:
+    """Inputs and labels of a batch, on the device."""
+    labels = None
+    if isinstance(batch, Mapping):
+        labels = batch.get("labels")
+        batch = {name: value for name, value in batch.items() if name != "labels"}
+    elif isinstance(batch, tuple | list):
+        if len(batch) > 2:
+            raise InputError(f"a batch is a tuple of {len(batch)}; give inputs, or (inputs, labels)")
+        batch, labels = (*batch, None)[:2]
+    to = _tree(batch, lambda value: torch.as_tensor(value).to(device))
+    return to, None if labels is None else torch.as_tensor(labels).to(device)
+
+
+def _tree(inputs: Any, change: Callable[[Any], Any]) -> Any:
+    """The change made to a tensor, or to each one of a mapping."""
+    return {name: change(value) for name, value in inputs.items()} if isinstance(inputs, Mapping) else change(inputs)
+
+
+def _rows_of(part: slice) -> Callable[[Tensor], Tensor]:
+    return lambda value: value[part]
+
+
+def _parts(rows: int, chunk: int | None) -> Iterator[slice]:
+    step = chunk or 1
+    return (slice(start, min(start + step, rows)) for start in range(0, rows, step))
+
+
+def chosen_names(names: Iterable[str], patterns: Any) -> list[str]:
+    """The names that one of the patterns meets, all of them without patterns; every pattern has to meet one."""
+    names = list(names)
+    if patterns is None:
+        return names
+    listed = [patterns] if isinstance(patterns, str) else list(patterns)
+    for pattern in listed:
+        if not fnmatch.filter(names, pattern):
+            raise InputError(f"{pattern!r} matches nothing in the model{nearest(pattern, names)}")
+    return [name for name in names if any(fnmatch.fnmatchcase(name, pattern) for pattern in listed)]
+
+
+@contextlib.contextmanager
+def quiet(*models: torch.nn.Module) -> Iterator[None]:
+    """Evaluation mode, and afterwards for each module the mode that it was in."""
+    before = [(module, module.training) for model in models for module in model.modules()]
+    for model in models:
+        model.eval()
+    try:
+        yield
+    finally:
+        for module, training in before:
+            module.training = training

@@ -1,0 +1,228 @@
+"""Arrivals matched one by one, where a match may fail: the load of each bin is what was tried on it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kofn.core import checks
+from kofn.core.checks import InputError
+from kofn.core.plans import Assignment
+
+__all__ = ["StochasticBalance", "matching_bound"]
+
+Floats = NDArray[np.float64]
+
+RULES = ("discounted", "least_load")
+
+
+class StochasticBalance:
+    """Send each arrival to a bin that has had no success yet, weighing its chance there against what was tried on it.
+
+    Bins (advertisers) are known and pay once, for their first success; arrivals (impressions) come one by one, and a
+    try succeeds with a chance that is told beforehand. The load of a bin is the sum of the chances tried on it:
+    balancing it hedges against what comes later. Where chances are equal and vanishing, sending to the least load is
+    0.613-competitive in the worst order of arrivals, against an offline algorithm that knows them all but not the luck;
+    sending to any bin is 0.5-competitive.
+
+    Args:
+        bins: how many bins.
+        weights: (bins,) what each bin's success is worth, > 0; without it 1.
+        rule: "discounted", the largest chance x weight x exp(-load), ties to the lowest bin: the least load where
+            chances and weights are equal; or "least_load" whatever they are. Least load alone is not competitive for
+            unequal chances, since it would send every arrival where next to nothing comes of it. The paper proves 0.611
+            for unequal vanishing chances with a discount of its own; for exp(-load) no ratio is proven.
+
+    `ask(chances)` names the bin for an arrival, or -1 where no bin is left that it may go to; `tell(success)` says how
+    the try went, before the next `ask`. `plan` holds all arrivals so far. `loads` and `matched` are the bins' state,
+    `arrivals`, `attempts` and `successes` count.
+
+    Cost: O(bins) an arrival; memory O(bins) and two numbers an arrival for the plan.
+
+    References:
+        Huang, Jiang, Shen, Song, Wu & Zhang 2023, Online Matching with Stochastic Rewards: Advanced Analyses Using
+        Configuration Linear Programs (WINE, arXiv 2309.10289); the algorithm: Mehta & Panigrahi 2012 (FOCS).
+
+    Examples:
+        >>> from kofn.online import StochasticBalance
+        >>> balance = StochasticBalance(2)
+        >>> for success in (False, False, True):
+        ...     print(balance.ask([0.5, 0.5]))
+        ...     balance.tell(success)
+        0
+        1
+        0
+        >>> balance.ask([0.5, 0.0]), balance.plan.value, balance.plan.labels.tolist()
+        (-1, 1.0, [0, 1, 0, -1])
+    """
+
+    def __init__(self, bins: int, *, weights: Any = None, rule: str = "discounted") -> None:
+        self.bins = checks.count(bins, "bins")
+        self.rule = checks.choice(rule, "rule", RULES)
+        self.weights: Floats = np.ones(self.bins)
+        if weights is not None:
+            self.weights = checks.weights(weights).astype(np.float64)
+            checks.same_length(self.bins, "the matching", "weights", len(self.weights))
+            if not self.weights.all():
+                raise InputError(
+                    f"weights at row {int(self.weights.argmin())} is 0; leave out bins that are worth nothing"
+                )
+        self.loads: Floats = np.zeros(self.bins)
+        self.matched: NDArray[np.bool_] = np.zeros(self.bins, bool)
+        self.attempts = self.successes = 0
+        self._sent: list[int] = []
+        self._chances: list[float] = []
+        self._won: list[bool] = []
+        self._waiting = False
+
+    @property
+    def arrivals(self) -> int:
+        """How many arrivals were asked for."""
+        return len(self._sent)
+
+    def ask(self, chances: Any) -> int:
+        """The bin for an arrival whose try at each bin succeeds with these chances (0 where it may not go), or -1.
+
+        Raises:
+            InputError: chances outside 0..1, not one a bin, or the last try not told yet.
+        """
+        if self._waiting:
+            raise InputError(f"ask: how the try at bin {self._sent[-1]} went is not told yet; call tell(success) first")
+        chance = checks.vector(chances, "chances")
+        checks.same_length(self.bins, "the matching", "chances", len(chance))
+        if chance.min() < 0 or chance.max() > 1:
+            row = int((np.abs(chance - 0.5) > 0.5).argmax())
+            raise InputError(f"chances at row {row} is {chance[row]:g}; give probabilities between 0 and 1")
+        open_ = (chance > 0) & ~self.matched
+        bin_ = -1
+        if open_.any():
+            wish = -self.loads if self.rule == "least_load" else chance * self.weights * np.exp(-self.loads)
+            bin_ = int(np.where(open_, wish, -np.inf).argmax())
+            self._waiting = True
+            self.attempts += 1
+        self._sent.append(bin_)
+        self._chances.append(float(chance[bin_]) if bin_ >= 0 else 0.0)
+        self._won.append(False)
+        return bin_
+
+    def tell(self, success: bool) -> None:
+        """Whether the last try succeeded; a bin that it matched gets no more arrivals, another's load grows."""
+        checks.flag(success, "success")
+        if not self._waiting:
+            raise InputError("tell: no try is waiting for its outcome; call ask(chances) first")
+        bin_ = self._sent[-1]
+        self.loads[bin_] += self._chances[-1]
+        self._won[-1] = bool(success)
+        self.matched[bin_] |= success
+        self.successes += int(success)
+        self._waiting = False
+
+    @property
+    def plan(self) -> Assignment:
+        """All arrivals so far and where they were sent, `weights` the chances.
+
+        `value` is the worth of the bins matched, `bound` that of all bins; `info`: `loads`, and `won`, the arrivals
+        that succeeded.
+        """
+        sent = np.array(self._sent, np.int64)
+        held = sent >= 0
+        value = float(self.weights[self.matched].sum())
+        best = float(self.weights.sum())
+        return Assignment(
+            n=len(sent),
+            k=self.bins,
+            indptr=np.concatenate([[0], np.cumsum(held)]).astype(np.int64),
+            bins=sent[held].astype(np.int32),
+            weights=np.array(self._chances, np.float64)[held],
+            value=value,
+            sense="max",
+            bound=best,
+            status="optimal" if value == best else "approximate",
+            method="stochastic_balance",
+            options={"rule": self.rule},
+            info={
+                "objective": "matched_weight",
+                "exact": value == best,
+                "attempts": self.attempts,
+                "successes": self.successes,
+                "loads": self.loads.tolist(),
+                "won": np.flatnonzero(self._won).tolist(),
+            },
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the next arrival and the plan depend on."""
+        return {
+            "loads": self.loads.copy(),
+            "matched": self.matched.copy(),
+            "weights": self.weights.copy(),
+            "rule": self.rule,
+            "sent": np.array(self._sent, np.int64),
+            "chances": np.array(self._chances, np.float64),
+            "won": np.array(self._won, bool),
+            "waiting": self._waiting,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state, bit for bit."""
+        loads = np.array(state["loads"], np.float64)
+        if loads.shape != (self.bins,):
+            raise InputError(f"loads has shape {loads.shape}; this matching has {self.bins} bins")
+        self.loads, self.matched = loads, np.array(state["matched"], bool)
+        self.weights, self.rule = np.array(state["weights"], np.float64), checks.choice(state["rule"], "rule", RULES)
+        self._sent = [int(bin_) for bin_ in state["sent"]]
+        self._chances = [float(chance) for chance in state["chances"]]
+        self._won = [bool(won) for won in state["won"]]
+        self._waiting = bool(state["waiting"])
+        self.attempts = sum(bin_ >= 0 for bin_ in self._sent)
+        self.successes = sum(self._won)
+
+
+def matching_bound(chances: Any, weights: Any = None) -> float:
+    """What no algorithm can expect of these arrivals, even one that knows them all beforehand: the matching LP.
+
+    Args:
+        chances: (arrivals, bins) chance of success of each arrival at each bin, 0 where it may not go.
+        weights: (bins,) what each bin's success is worth; without it 1.
+
+    Returns:
+        The largest sum of weight x chance x share over shares of arrivals that sum to at most 1 an arrival and whose
+        chances sum to at most 1 a bin. It is above the stochastic benchmark of the competitive ratios.
+
+    Raises:
+        InputError: chances outside 0..1, weights that are not one a bin.
+
+    Cost: a linear program of one variable for each positive chance, by HiGHS.
+
+    References:
+        Mehta & Panigrahi 2012, Online Matching with Stochastic Rewards (FOCS).
+
+    Examples:
+        >>> from kofn.online import matching_bound
+        >>> round(matching_bound([[0.5, 0.5], [0.5, 0.0], [0.5, 0.0]]), 9)
+        1.5
+    """
+    from scipy.optimize import linprog
+    from scipy.sparse import coo_array, vstack
+
+    table = checks.matrix(chances, "chances").astype(np.float64)
+    if table.min() < 0 or table.max() > 1:
+        row, column = np.argwhere((table < 0) | (table > 1))[0]
+        raise InputError(f"chances at row {row}, column {column} is {table[row, column]:g}; give probabilities")
+    worth = np.ones(table.shape[1]) if weights is None else checks.weights(weights).astype(np.float64)
+    checks.same_length(table.shape[1], "the matching", "weights", len(worth))
+    rows, columns = np.nonzero(table)
+    chance, entry = table[rows, columns], np.arange(len(rows))
+    if not len(rows):
+        return 0.0
+    limits: Any = vstack(
+        [
+            coo_array((np.ones(len(rows)), (rows, entry)), (table.shape[0], len(rows))),
+            coo_array((chance, (columns, entry)), (table.shape[1], len(rows))),
+        ]
+    )
+    found = linprog(-chance * worth[columns], A_ub=limits.tocsr(), b_ub=np.ones(sum(table.shape)), method="highs")
+    return -float(found.fun or 0.0)

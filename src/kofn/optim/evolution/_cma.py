@@ -1,0 +1,184 @@
+"""CMA-ES: a Gaussian that learns, from ranks alone, in which directions a black box falls."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kofn.core import checks
+from kofn.core.checks import InputError
+
+__all__ = ["CMAES"]
+
+Floats = NDArray[np.float64]
+
+# Axes shorter than this share of the longest are rounding.
+_LEAST_AXIS = 1e-14
+
+
+class CMAES:
+    """Minimises a black box over R^n: candidates are drawn from a Gaussian that moves towards the better ones.
+
+    `ask()` gives the candidates of the next generation, `tell(values)` says how each one did, lower is better; only
+    their order counts, so that `inf` may stand for a candidate that failed. Asked again before it is told, it gives the
+    same candidates.
+
+    Args:
+        start: (n,) the mean of the first generation.
+        sigma: its standard deviation in every coordinate: a third of how far off the best may be.
+        population: candidates a generation, by default 4 + floor(3 ln n).
+        seed: whole number; the same seed and the same answers give the same candidates.
+
+    `mean`, `sigma` and `covariance` (up to sigma^2) describe the Gaussian now, `generation` how often it was told,
+    `best` and `best_value` the best candidate so far (None and inf before any).
+
+    Cost: O(n^3) a generation and O(n^2) memory. No promise beyond that of a good local search; a translation or a
+    strictly increasing function of the values changes nothing.
+
+    References:
+        Hansen 2016, The CMA evolution strategy: a tutorial (arXiv 1604.00772), with the negative weights and the
+        default parameters of its table 1.
+
+    Examples:
+        >>> import numpy as np
+        >>> search = CMAES(np.zeros(2), sigma=0.5, seed=1)
+        >>> for _ in range(60):
+        ...     points = search.ask()
+        ...     search.tell([(x - 3) ** 2 + 100 * (x + y) ** 2 for x, y in points])
+        >>> search.best.round(4).tolist()
+        [3.0, -3.0]
+    """
+
+    def __init__(self, start: Any, *, sigma: float = 0.3, population: int | None = None, seed: int = 0) -> None:
+        self.mean: Floats = np.array(checks.vector(start, "start"), np.float64)
+        self.sigma = float(checks.number(sigma, "sigma"))
+        if self.sigma == 0:
+            raise InputError("sigma=0: give a positive standard deviation")
+        n = self.n = len(self.mean)
+        default = 4 + math.floor(3 * math.log(n))
+        self.population = default if population is None else checks.count(population, "population", least=2)
+        self._rng = np.random.default_rng(checks.entropy(seed, "seed"))
+        self.covariance: Floats = np.eye(n)
+        self._path_sigma, self._path_c = np.zeros(n), np.zeros(n)
+        self.generation = 0
+        self.best: Floats | None = None
+        self.best_value = math.inf
+        self._pending: Floats | None = None
+        self._constants()
+        self._factor()
+
+    def _constants(self) -> None:
+        """Table 1 of the tutorial."""
+        n, size = self.n, self.population
+        parents = size // 2
+        raw = math.log((size + 1) / 2) - np.log(np.arange(1, size + 1))
+        self._mu = parents
+        mass = raw[:parents].sum() ** 2 / np.square(raw[:parents]).sum()
+        mass_minus = raw[parents:].sum() ** 2 / np.square(raw[parents:]).sum()
+        self._mass = mass
+        self._c_sigma = (mass + 2) / (n + mass + 5)
+        self._damping = 1 + 2 * max(0.0, math.sqrt((mass - 1) / (n + 1)) - 1) + self._c_sigma
+        self._c_c = (4 + mass / n) / (n + 4 + 2 * mass / n)
+        self._c_1 = 2 / ((n + 1.3) ** 2 + mass)
+        self._c_mu = min(1 - self._c_1, 2 * (0.25 + mass + 1 / mass - 2) / ((n + 2) ** 2 + mass))
+        limits = (1 + self._c_1 / self._c_mu, 1 + 2 * mass_minus / (mass + 2))
+        definite = (1 - self._c_1 - self._c_mu) / (n * self._c_mu)
+        negative = min(*limits, definite) / np.abs(raw[raw < 0]).sum()
+        self._weights: Floats = np.where(raw >= 0, raw / raw[raw > 0].sum(), raw * negative)
+        self._expected = math.sqrt(n) * (1 - 1 / (4 * n) + 1 / (21 * n * n))
+
+    def _factor(self) -> None:
+        """Axes and lengths of the Gaussian."""
+        self.covariance = (self.covariance + self.covariance.T) / 2
+        squares, self._axes = np.linalg.eigh(self.covariance)
+        self._lengths: Floats = np.sqrt(np.maximum(squares, _LEAST_AXIS**2 * max(squares[-1], 1e-300)))
+
+    def ask(self) -> Floats:
+        """(population, n) candidates to rate."""
+        if self._pending is None:
+            drawn = self._rng.normal(size=(self.population, self.n))
+            self._pending = self.mean + self.sigma * (drawn * self._lengths) @ self._axes.T
+        return self._pending.copy()
+
+    def tell(self, values: Any) -> None:
+        """The values (population,) of the candidates that `ask` gave, lower is better."""
+        if self._pending is None:
+            raise InputError("values: nothing was asked; call ask() first")
+        told = np.asarray(values, np.float64)
+        if told.shape != (self.population,) or np.isnan(told).any():
+            raise InputError(f"values: give one number for each of the {self.population} candidates, not NaN")
+        order = np.argsort(told, kind="stable")
+        points, self._pending = self._pending[order], None
+        if told[order[0]] < self.best_value:
+            self.best, self.best_value = points[0].copy(), float(told[order[0]])
+        self._move((points - self.mean) / self.sigma)
+        # Where most candidates are equally good the steps are too short to tell a direction.
+        if told[order[0]] == told[order[min(self.population - 1, math.ceil(0.7 * self.population))]]:
+            self.sigma *= math.exp(0.2 + self._c_sigma / self._damping)
+        self.generation += 1
+
+    def _move(self, steps: Floats) -> None:
+        n, c_sigma, c_c, c_1, c_mu = self.n, self._c_sigma, self._c_c, self._c_1, self._c_mu
+        step = self._weights[: self._mu] @ steps[: self._mu]
+        white = (self._axes / self._lengths) @ self._axes.T
+        self.mean = self.mean + self.sigma * step
+        self._path_sigma = (1 - c_sigma) * self._path_sigma + math.sqrt(c_sigma * (2 - c_sigma) * self._mass) * (
+            white @ step
+        )
+        length = float(np.linalg.norm(self._path_sigma))
+        settled = math.sqrt(1 - (1 - c_sigma) ** (2 * (self.generation + 1)))
+        steady = length / settled < (1.4 + 2 / (n + 1)) * self._expected
+        self._path_c = (1 - c_c) * self._path_c
+        if steady:
+            self._path_c = self._path_c + math.sqrt(c_c * (2 - c_c) * self._mass) * step
+        # Steps away from the bad ones are held to one length: a long one would make the covariance indefinite.
+        shares = self._weights.copy()
+        bad = shares < 0
+        shares[bad] *= n / np.maximum(np.square(steps[bad] @ white).sum(axis=1), 1e-300)
+        kept = 1 - c_1 - c_mu * self._weights.sum() + (0.0 if steady else c_1 * c_c * (2 - c_c))
+        self.covariance = (
+            kept * self.covariance
+            + c_1 * np.outer(self._path_c, self._path_c)
+            + c_mu * (steps * shares[:, None]).T @ steps
+        )
+        self.sigma *= math.exp(min(1.0, (c_sigma / self._damping) * (length / self._expected - 1)))
+        self._factor()
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the next candidates depend on."""
+        return {
+            "mean": self.mean.copy(),
+            "sigma": self.sigma,
+            "covariance": self.covariance.copy(),
+            "path_sigma": self._path_sigma.copy(),
+            "path_c": self._path_c.copy(),
+            "generation": self.generation,
+            "best": None if self.best is None else self.best.copy(),
+            "best_value": self.best_value,
+            "pending": None if self._pending is None else self._pending.copy(),
+            "population": self.population,
+            "rng": copy.deepcopy(self._rng.bit_generator.state),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state, bit for bit."""
+        mean, population = np.array(state["mean"], np.float64), int(state["population"])
+        if mean.shape != (self.n,) or population != self.population:
+            raise InputError(
+                f"state is of {len(mean)} coordinates and {population} candidates, "
+                f"this search has {self.n} and {self.population}"
+            )
+        self.mean, self.sigma = mean, float(state["sigma"])
+        self.covariance = np.array(state["covariance"], np.float64)
+        self._path_sigma = np.array(state["path_sigma"], np.float64)
+        self._path_c = np.array(state["path_c"], np.float64)
+        self.generation, self.best_value = int(state["generation"]), float(state["best_value"])
+        self.best = None if state["best"] is None else np.array(state["best"], np.float64)
+        self._pending = None if state["pending"] is None else np.array(state["pending"], np.float64)
+        self._rng.bit_generator.state = state["rng"]
+        self._factor()

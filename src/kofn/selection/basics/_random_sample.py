@@ -1,0 +1,103 @@
+"""Picking at random: the baseline that every other rule must beat."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from kofn.core.constraints import Constraints, Tracker
+from kofn.core.plans import Selection
+from kofn.core.registry import method
+from kofn.selection.basics._top_k import one_score_an_item
+
+
+@method(
+    "select",
+    needs=(("X", "similarity", "scores"),),
+    traits=("inclusion",),
+    cost="O(n) time and memory",
+    exact="uniform over the pool where only k binds; every constraint held exactly",
+    paper="folklore",
+)
+def random_sample(
+    X: Any = None,
+    *,
+    similarity: Any = None,
+    scores: Any = None,
+    k: int | None = None,
+    budget: float | None = None,
+    costs: Any = None,
+    groups: Any = None,
+    quotas: Any = None,
+    include: Any = None,
+    exclude: Any = None,
+    start: Any = None,
+    seed: int | None = None,
+) -> Selection:
+    """Draw items uniformly without replacement, within every constraint.
+
+    Args:
+        X: vectors (n, d), of which only the number is used; or `similarity` or `scores`.
+        k: how many; with a `budget` and `costs`, at most how many.
+        groups: (n,) labels, with `quotas` {group: (least, most)}.
+        include: items that must be picked; `exclude`: items that must not be; `start`: items to go on from.
+        seed: whole number.
+
+    Returns:
+        Selection in the order drawn; `value` is NaN, `probabilities` (n,) are given where only k and exclude bind.
+
+    Raises:
+        InputError: bad input. InfeasibleError: constraints that cannot be met together.
+
+    Costs O(n) time and memory, O(n) a pick under quotas or a budget.
+
+    Examples:
+        >>> from kofn.selection import random_sample
+        >>> s = random_sample([[0.0], [1.0], [2.0], [3.0]], k=2, seed=1)
+        >>> len(set(s.indices.tolist())), s.probabilities.tolist()
+        (2, [0.5, 0.5, 0.5, 0.5])
+    """
+    if scores is not None:
+        one_score_an_item(scores)
+    n = next(len(v) if v.ndim == 1 else v.shape[0] for v in (X, similarity, scores) if v is not None)
+    rules = Constraints.of(
+        n,
+        k=k,
+        budget=budget,
+        costs=costs,
+        groups=groups,
+        quotas=quotas,
+        include=include,
+        exclude=exclude,
+        start=start,
+    )
+    rng = np.random.default_rng(seed)
+    tracker = Tracker(rules)
+    picks = rules.first.tolist()
+    order = rng.permutation(n)
+    probabilities = None
+    if rules.cardinality_only:
+        rest = order[tracker.open[order]][: rules.k - len(picks)]
+        for item in rest.tolist():
+            tracker.add(item)
+        picks += rest.tolist()
+        open_items = n - int(rules.banned.sum()) - len(rules.first)
+        probabilities = np.where(rules.banned, 0.0, (rules.k - len(rules.first)) / max(open_items, 1))
+        probabilities[rules.first] = 1.0
+    else:
+        while (mask := tracker.eligible()).any():
+            order = order[mask[order]]
+            tracker.add(int(order[0]))
+            picks.append(int(order[0]))
+    used, limit = tracker.report()
+    return Selection(
+        n=n,
+        indices=np.array(picks, np.int64),
+        gains=np.full(len(picks), math.nan),
+        probabilities=probabilities,
+        used=used,
+        budget=limit,
+        info={"objective": None, "additive": False},
+    )

@@ -1,0 +1,322 @@
+"""Picks that are worth much and lie far apart."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kofn.core import checks
+from kofn.core.checks import InfeasibleError, InputError
+from kofn.core.plans import Selection
+from kofn.core.registry import method
+from kofn.core.runtime import Control
+from kofn.objectives import base
+from kofn.objectives.kcenter import distances_to
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+# Distance rows that are kept for the next threshold, in bytes.
+_KEPT = 1 << 28
+# The triangle inequality is looked at for every three items up to this many.
+_CHECKED = 512
+
+
+@method(
+    "select",
+    needs=(("X", "distances"),),
+    traits=("sandwich",),
+    cost="O(n k log(1/eps) / eps) gains at most, and all pairs once at worst for the diameter; up to 256 MB beside X",
+    exact=">= 2/3 - eps of the optimum for a sum of scores, 1/2 - eps for a monotone submodular utility",
+    paper="Fahrbach et al. 2025, GIST: Greedy Independent Set Thresholding for Max-Min Diversification",
+)
+def gist(
+    X: Any = None,
+    *,
+    distances: Any = None,
+    scores: Any = None,
+    k: int,
+    exclude: Any = None,
+    metric: str = "euclidean",
+    time_limit: float | None = None,
+    n_threads: int | None = None,
+    progress: bool | None = None,
+    utility: Any = None,
+    lam: float = 1.0,
+    eps: float = 0.1,
+) -> Selection:
+    """Pick at most k items for a utility plus lam times the least distance between two of them.
+
+    For each threshold on the distance, from eps/2 of the pool's diameter up to the diameter in steps of 1 + eps, greedy
+    picks what adds most utility among all that is at least that far from the picks so far. The best of these sets, of
+    plain greedy and of the two items farthest apart is returned. Fewer than k items are returned where closeness would
+    cost more than the further items are worth.
+
+    Args:
+        X: vectors (n, d); or `distances` (n, n). Something is proven where these obey the triangle inequality, which is
+            looked at up to 512 items.
+        scores: (n,) >= 0, what each item is worth; the utility is their sum.
+        k: at most how many.
+        exclude: items that must not be picked; they do not count for the diameter.
+        metric: "euclidean", or "sqeuclidean" or "cosine" (1 - cos), for which nothing is proven.
+        time_limit: seconds; the best set by then is returned, status "stopped".
+        n_threads: for the utility; the picks are the same for any number.
+        utility: any other monotone submodular utility, an objective by name or an object; default the scores, without
+            those "facility_location" of X or "medoid_loss" of the distances.
+        lam: >= 0, what a unit of distance is worth.
+        eps: in (0, 1/2], how fine the thresholds are.
+
+    Returns:
+        Selection in the order picked; `gains` are those of the utility. `value` is utility + lam * the least distance
+        (the diameter of the pool for fewer than two items); `bound` is at least the optimum over all sets of at most k.
+        `info` has `utility`, `min_distance`, `diameter`, `threshold` (the winning one) and `guarantee`.
+
+    Raises:
+        InputError: bad values, scores < 0, or a utility that is not monotone and submodular.
+        InfeasibleError: k above what is not excluded.
+
+    Costs O(n k log(1/eps) / eps) gains and as many distances; the diameter takes all pairs at worst, usually few.
+
+    References:
+        Fahrbach, Ramalingam, Zadimoghaddam, Ahmadian, Citovsky, DeSalvo, "GIST: Greedy independent set thresholding for
+        max-min diversification with submodular utility", NeurIPS 2025.
+
+    Examples:
+        >>> from kofn.selection import gist
+        >>> s = gist([[0.0], [0.1], [4.0], [9.0]], scores=[3.0, 2.9, 1.0, 1.0], k=3, lam=0.5)
+        >>> s.indices.tolist(), round(s.value, 2), round(s.info["min_distance"], 2)
+        ([0, 3], 8.5, 9.0)
+    """
+    lam, eps = float(checks.number(lam, "lam")), checks.fraction(eps, "eps", high=0.5)
+    if eps == 0:
+        raise InputError("eps=0: give a number above 0, at most 0.5; a finer one takes more thresholds")
+    n = len(X if X is not None else distances)
+    open_items = np.ones(n, bool)
+    if exclude is not None:
+        open_items[exclude] = False
+    if k > open_items.sum():
+        raise InfeasibleError(f"k={k}, but {int(open_items.sum())} of {n} items are open; lower k or exclude fewer")
+    asked = utility or ("modular" if scores is not None else "medoid_loss" if X is None else "facility_location")
+    given = {"X": X, "distances": distances, "scores": scores, "metric": metric, "n_threads": n_threads}
+    try:
+        make = _utility(asked, given)
+    except InputError as error:
+        # What cannot be read, or built from these inputs, is named as the caller knows it.
+        text = str(error)
+        raise InputError(text if utility is None or text.startswith("utility") else f"utility: {text}") from None
+    rows = _Rows(X, distances, metric)
+    run = _Gist(rows, make, open_items, k, lam)
+    with Control(time_limit=time_limit, progress=progress, total=0, what="thresholds") as control:
+        stopped = run.run(eps, control)
+    proven = metric == "euclidean" if distances is None else _is_metric(distances)
+    # A step of the thresholds is a factor of 1 + eps, and what lies below the first is given up: eps in all.
+    share = max(0.0, (2 / 3 if asked == "modular" else 1 / 2) - eps) if proven and not stopped else 0.0
+    picks, gains, value = run.best
+    return Selection(
+        n=n,
+        indices=np.array(picks, np.int64),
+        gains=np.array(gains),
+        value=value,
+        bound=value / share if share > 0 else None,
+        status="stopped" if stopped else "approximate" if share > 0 else "heuristic",
+        used={"k": len(picks)},
+        budget={"k": k},
+        info={
+            "objective": "utility_plus_min_distance",
+            "additive": False,
+            "at_most_k": True,
+            "guarantee": share or None,
+            "utility": math.fsum(gains),
+            "utility_is": base.named(asked),
+            **({"offset": run.offset} if run.offset is not None else {}),
+            "min_distance": run.least(picks),
+            "diameter": rows.diameter(open_items)[0],
+            "threshold": run.threshold,
+            "oracle_calls": run.calls,
+            "distance_evals": rows.evals,
+        },
+    )
+
+
+def _utility(asked: Any, given: dict[str, Any]) -> Callable[[], Any]:
+    """What makes the utility anew for each run; it is checked once."""
+    if not isinstance(asked, str):
+        unused = base.build(asked, given)
+        _refuse_other(unused, asked)
+        return lambda: copy.deepcopy(unused)
+    used = base.words_of(asked)
+    if given["scores"] is not None and "scores" not in used:
+        raise InputError(f"utility={asked!r} has no use for scores; leave one of them out, or add '+ modular' to it")
+    words = {name: value for name, value in given.items() if value is not None and name in used}
+    _refuse_other(base.build(asked, words), asked)
+    return lambda: base.build(asked, words)
+
+
+def _refuse_other(rule: Any, asked: Any) -> None:
+    if asked == "modular" and not rule.monotone:
+        row = int(np.argmin(rule.scores))
+        raise InputError(f"scores at row {row} is {rule.scores[row]:g}; a utility needs scores >= 0, shift them")
+    if not (rule.submodular and rule.monotone):
+        raise InputError(
+            f"utility={base.named(asked)} is not monotone and submodular, which a utility must be; use the scores, "
+            "or facility_location"
+        )
+
+
+def _is_metric(distances: NDArray[Any]) -> bool:
+    if len(distances) > _CHECKED:
+        return False
+    apart = distances.astype(np.float64)
+    slack = 1e-9 * float(apart.max())
+    return all(bool((apart <= row[:, None] + row + slack).all()) for row in apart)
+
+
+class _Rows:
+    """Distances from one item to all, some of them kept."""
+
+    def __init__(self, X: Any, distances: Any, metric: str) -> None:
+        self._X, self._table, self._metric = X, distances, metric
+        self.n = len(X if X is not None else distances)
+        self.evals = 0
+        self._kept: dict[int, Floats] = {}
+        self._far: tuple[float, int, int] | None = None
+
+    def row(self, item: int) -> Floats:
+        """(n,) distances to one item."""
+        if self._table is not None:
+            return self._table[item].astype(np.float64)
+        if item not in self._kept:
+            if len(self._kept) * self.n * 8 >= _KEPT:
+                self._kept.clear()
+            self._kept[item] = distances_to(self._X, self._X[item], self._metric)
+            self.evals += self.n
+        return self._kept[item]
+
+    def diameter(self, open_items: NDArray[np.bool_]) -> tuple[float, int, int]:
+        """The largest distance between two open items, and those, the lowest first."""
+        if self._far is None:
+            self._far = self._farthest(np.flatnonzero(open_items))
+        return self._far
+
+    def _farthest(self, items: Ints) -> tuple[float, int, int]:
+        best = (0.0, int(items[0]), int(items[min(1, len(items) - 1)]))
+        if self._table is not None:
+            for item in items.tolist():
+                here = self._table[item, items].astype(np.float64)
+                if here.max() > best[0]:
+                    best = (float(here.max()), item, int(items[here.argmax()]))
+            return best
+        # Distances to the middle bound all others, so that far pairs are found among the outermost items. Squared
+        # distances and 1 - cos are the square of a distance, and half of one.
+        middle, fold = self._middle(items), 2.0 if self._metric == "euclidean" else 4.0
+        out = distances_to(self._X[items], middle, self._metric)
+        self.evals += len(items)
+        order = np.argsort(-out, kind="stable")
+        for at in order.tolist():
+            # No pair of this item with one nearer to the middle is farther apart than twice its own distance.
+            if fold * out[at] * (1 + 1e-9) < best[0]:
+                break
+            here = self.row(int(items[at]))[items]
+            top = float(here.max())
+            pair = sorted((int(items[at]), int(items[here.argmax()])))
+            if top > best[0]:
+                best = (top, pair[0], pair[1])
+        return best
+
+    def _middle(self, items: Ints) -> Floats:
+        rows = self._X[items].astype(np.float64)
+        if self._metric != "cosine":
+            middle: Floats = rows.mean(axis=0)
+            return middle
+        sizes = np.linalg.norm(rows, axis=1, keepdims=True)
+        direction: Floats = (rows / np.where(sizes > 0, sizes, 1)).mean(axis=0)
+        return direction
+
+
+class _Gist:
+    """One run over all thresholds."""
+
+    def __init__(
+        self, rows: _Rows, utility: Callable[[], Any], open_items: NDArray[np.bool_], k: int, lam: float
+    ) -> None:
+        self.rows, self.utility, self.open, self.k, self.lam = rows, utility, open_items, k, lam
+        self.best: tuple[list[int], list[float], float] = ([], [], -math.inf)
+        self.threshold = 0.0
+        self.calls = 0
+        self.offset: float | None = None
+        # A first gain is the largest that an item ever has, whatever the threshold.
+        self._first: Floats | None = None
+
+    def run(self, eps: float, control: Control) -> bool:
+        """Try everything; returns whether time ran out."""
+        self._offer(*self._spread(0.0), 0.0)
+        far, a, b = self.rows.diameter(self.open)
+        if self.k >= 2 and far > 0:
+            rule = self.utility()
+            self._offer([a, b], [float(rule.add(a)), float(rule.add(b))], far)
+        step, threshold = 0, eps * far / 2
+        while far > 0 and threshold <= far:
+            if control.stopped():
+                return True
+            self._offer(*self._spread(threshold), threshold)
+            step += 1
+            control.step(step)
+            threshold = (1 + eps) ** step * eps * far / 2
+        return False
+
+    def least(self, picks: list[int]) -> float:
+        """The least distance between two of the picks; the pool's diameter for fewer than two."""
+        pairs = [float(self.rows.row(j)[picks[:at]].min()) for at, j in enumerate(picks) if at]
+        return min(pairs) if pairs else self.rows.diameter(self.open)[0]
+
+    def _offer(self, picks: list[int], gains: list[float], threshold: float) -> None:
+        value = math.fsum(gains) + self.lam * self.least(picks)
+        # On a tie the later, wider set wins, as in the paper.
+        if value >= self.best[2]:
+            self.best, self.threshold = (picks, gains, value), threshold
+
+    def _spread(self, threshold: float) -> tuple[list[int], list[float]]:
+        """Greedy for the utility among items at least `threshold` from all picks."""
+        rule = self.utility()
+        exact = getattr(rule, "exact_gains", rule.gains)
+        left = self.open.copy()
+        if self._first is None:
+            items = np.flatnonzero(left)
+            self._first = np.full(self.rows.n, -math.inf)
+            self._first[items] = rule.gains(items) + float(getattr(rule, "tolerance", 0.0))
+            self.calls += len(items)
+            # Facility location's c, without which its value cannot be recounted.
+            self.offset = getattr(rule, "offset", None)
+        upper = self._first.copy()
+        picks: list[int] = []
+        gains: list[float] = []
+        while len(picks) < self.k and left.any():
+            item = self._lead(exact, upper, left)
+            picks.append(item)
+            gains.append(float(rule.add(item)))
+            left[item] = False
+            if threshold > 0:
+                left &= self.rows.row(item) >= threshold
+        return picks, gains
+
+    def _lead(self, exact: Callable[[Ints], Floats], upper: Floats, left: NDArray[np.bool_]) -> int:
+        """The best item left, by gains that are only looked at where an old one, an upper bound, could win."""
+        best, gain = -1, -math.inf
+        items = np.flatnonzero(left)
+        items = items[np.lexsort((items, -upper[items]))]
+        batch = 1
+        while len(items) and upper[items[0]] >= gain:
+            some = np.sort(items[:batch])
+            now = exact(some)
+            upper[some] = now
+            self.calls += len(some)
+            top = int(np.argmax(now))
+            if now[top] > gain or (now[top] == gain and some[top] < best):
+                best, gain = int(some[top]), float(now[top])
+            items = items[batch:]
+            batch = min(256, 2 * batch)
+        return best

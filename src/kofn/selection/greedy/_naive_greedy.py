@@ -1,0 +1,66 @@
+"""Pick greedily, evaluating every candidate at every step: the reference that `lazy_greedy` must agree with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kofn.core.plans import Selection
+from kofn.core.registry import method
+from kofn.selection.greedy._run import greedy
+from kofn.selection.greedy._search import Search
+
+
+@method(
+    "select",
+    needs=(("X", "similarity", "scores"),),
+    traits=("sandwich", "greedy"),
+    cost="k passes over n x n pairs",
+    exact="as lazy_greedy; takes objectives that are not submodular, then without a bound",
+    paper="Nemhauser, Wolsey, Fisher 1978, An analysis of approximations for maximizing submodular set functions",
+)
+def naive_greedy(
+    X: Any = None,
+    *,
+    similarity: Any = None,
+    scores: Any = None,
+    objective: Any = None,
+    k: int | None = None,
+    budget: float | None = None,
+    costs: Any = None,
+    groups: Any = None,
+    quotas: Any = None,
+    include: Any = None,
+    exclude: Any = None,
+    start: Any = None,
+    weights: Any = None,
+    metric: str = "euclidean",
+    max_memory: int | None = None,
+    time_limit: float | None = None,
+    n_threads: int | None = None,
+    progress: bool | None = None,
+    queries: Any = None,
+    private: Any = None,
+) -> Selection:
+    """Pick greedily, evaluating every candidate at every step: the reference that `lazy_greedy` must agree with.
+
+    Args:
+        X: as `lazy_greedy`, like every other argument.
+        objective: any set function, submodular or not.
+
+    Returns:
+        Selection; `bound` only where the objective is submodular and monotone.
+
+    Raises:
+        InputError: bad input. InfeasibleError: constraints that cannot be met together.
+
+    Costs O(k n^2 d) time, O(n d) memory.
+
+    References:
+        Nemhauser, Wolsey, Fisher, "An analysis of approximations for maximizing submodular set functions", 1978.
+
+    Examples:
+        >>> from kofn.selection import naive_greedy
+        >>> naive_greedy([[0.0], [0.1], [5.0], [5.2], [9.0]], k=2).indices.tolist()
+        [2, 0]
+    """
+    return greedy(locals(), Search, lazy=False)

@@ -1,0 +1,382 @@
+"""One threshold pass along an order: for set functions whose returns diminish along that order only."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kofn.core import checks
+from kofn.core.checks import InputError
+from kofn.core.constraints import Constraints, Tracker
+from kofn.core.constraints import total as exact_sum
+from kofn.core.plans import Selection
+from kofn.core.registry import method
+from kofn.core.runtime import Control
+from kofn.objectives import base
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+
+# Candidates whose gains are taken at once: few after a pick, since the next pick makes the rest stale.
+_LEAST_BATCH, _MOST_BATCH = 16, 4096
+_RULES = ("k", "budget", "costs", "groups", "quotas", "include", "exclude", "start")
+_SOURCES = ("X", "similarity", "scores", "metric", "weights", "max_memory", "n_threads", "queries", "private")
+
+
+@method(
+    "select",
+    needs=(("X", "similarity", "scores"),),
+    traits=("sandwich",),
+    cost="one pass over the pool for each of about log(2k)/eps thresholds (one pass in all under quotas); O(n) memory",
+    exact=">= 1/2 of the optimum under k, 1/3 under a budget, 1/5 under both (each / (1 + eps)), 1/4 under quotas",
+    paper="Udwani 2023, Submodular order functions and assortment optimization (arXiv 2107.02743)",
+)
+def order_threshold(
+    X: Any = None,
+    *,
+    similarity: Any = None,
+    scores: Any = None,
+    objective: Any = None,
+    k: int | None = None,
+    budget: float | None = None,
+    costs: Any = None,
+    groups: Any = None,
+    quotas: Any = None,
+    include: Any = None,
+    exclude: Any = None,
+    start: Any = None,
+    weights: Any = None,
+    metric: str = "euclidean",
+    max_memory: int | None = None,
+    time_limit: float | None = None,
+    n_threads: int | None = None,
+    progress: bool | None = None,
+    queries: Any = None,
+    private: Any = None,
+    order: Any = None,
+    eps: float = 0.1,
+) -> Selection:
+    """Pick along one order of the pool whatever gains a threshold: for functions whose returns diminish only that way.
+
+    A monotone f has a submodular order if f(C | A) <= f(C | B) for B inside A and C entirely later than A. Every
+    monotone submodular f has every order; the revenue of an assortment ("mnl_revenue") has descending price, and greedy
+    has no guarantee for it.
+
+    Under k, a pass takes item e if f(e | picks) >= t; under a budget, if it fits and f(e | picks) >= t cost / budget.
+    The thresholds t form a grid of ratio 1 + eps around what the optimum may be, and the best pass (or best single
+    item) wins; what room it leaves is filled with what gains most. Under quotas, one pass takes every item that fits,
+    and swaps it for the least valuable pick in its way if it gains more than that pick is worth; gains are taken given
+    all items ever picked, and a swapped-in item inherits the worth of the one it replaces.
+
+    Args:
+        X: vectors (n, d); or `similarity` (n, n); or `scores` (n,): prices, for objective "mnl_revenue".
+        objective: "facility_location" (default; with `scores` alone "modular"), "mnl_revenue" or any other monotone
+            objective by name, or an object with `gains`, `add` and `value`. An object that is not submodular may have
+            `order`, its own order, and `keeps(order)`, whether returns diminish along it.
+        k: how many; with a budget, at most how many.
+        budget: what may be spent in total, with `costs` (n,).
+        groups: (n,) labels, with `quotas` {group: (least, most)}.
+        include: items that must be picked; they come first. `exclude`: items that must not be.
+        start: a plan or items to go on from; they come first and count towards k.
+        weights: (n,) how much each item of the pool counts; for "mnl_revenue" how attractive it is, exp(utility).
+        metric: "euclidean" (c - distance), "sqeuclidean" or "cosine", for X.
+        max_memory: bytes of scratch.
+        time_limit: seconds; the best pass by then is returned, status "stopped".
+        n_threads: default all cores; the picks are the same for any number.
+        queries: (q, d) vectors that the picks should be about, for the objectives that are built from them; `private`:
+            (p, d) vectors that are owned already, likewise.
+        order: (n,) the items in the order of the pass; default the objective's own, else as they come.
+        eps: ratio of the thresholds, less 1; in 0..1.
+
+    Returns:
+        Selection in the order of the pass, then what filled it up. `gains` sum to `value`; `bound` is at least the
+        optimum's value; `info["guarantee"]` is the proven share of the optimum. Both are None where f is not known to
+        have that order (status "heuristic"), or where `include` or `start` hold items of a function that is not
+        submodular; the guarantee also where quotas meet a budget. `info["passes"]` counts the passes.
+
+    Raises:
+        InputError: bad input, or an `order` that is no permutation. InfeasibleError: constraints that clash.
+
+    Costs log(2k)/eps passes of at most 2n gains each. The shares for k, a budget and quotas are the paper's; that for
+    a budget with a k follows by counting both as one load of at most 2.
+
+    References:
+        Udwani, "Submodular order functions and assortment optimization", ICML 2023, arXiv 2107.02743.
+        Chakrabarti, Kale, "Submodular maximization meets streaming", 2014 (the swaps).
+
+    Examples:
+        >>> from kofn.selection import order_threshold
+        >>> prices, pull = [10.0, 8.0, 5.0, 2.0], [0.2, 1.0, 1.0, 3.0]
+        >>> s = order_threshold(scores=prices, weights=pull, objective="mnl_revenue", k=2)
+        >>> s.indices.tolist(), round(s.value, 3), s.value <= s.bound
+        ([0, 1], 4.545, True)
+    """
+    return _Passes(locals()).plan()
+
+
+@dataclass
+class _Run:
+    """What one pass found: its picks, what they are worth beyond what was held, and a bound on what any could be."""
+
+    picks: list[int]
+    value: float
+    bound: float = math.inf
+
+
+class _Passes:
+    """The passes of one call, and the best that they found."""
+
+    def __init__(self, given: Mapping[str, Any]) -> None:
+        self.eps = checks.fraction(given["eps"], "eps")
+        if self.eps == 0:
+            raise InputError("eps=0: the thresholds would never end; give a number above 0, at most 1")
+        pairs = given["X"] is not None or given["similarity"] is not None
+        self.objective = given["objective"] or ("facility_location" if pairs else "modular")
+        self.rule: Any = base.build(self.objective, {word: given[word] for word in _SOURCES})
+        # Each pass has a copy of it as it came.
+        n = int(
+            given["scores"].size
+            if not pairs
+            else (given["X"] if given["X"] is not None else given["similarity"]).shape[0]
+        )
+        self.rules = Constraints.of(n, **{word: given[word] for word in _RULES})
+        self.order = _order(given["order"], self.rule, n)
+        # With items held from the start, what comes later than all picks no longer comes later than all that is held.
+        along = not len(self.rules.first) and hasattr(self.rule, "keeps") and bool(self.rule.keeps(self.order))
+        self.proven = bool(self.rule.monotone and (self.rule.submodular or along))
+        self.control = Control(time_limit=given["time_limit"], progress=given["progress"], total=0, what="passing")
+        self.calls, self.passes, self.stopped = 0, 0, False
+
+    def _fresh(self) -> Any:
+        """The objective with nothing picked but what had to be."""
+        rule = copy.deepcopy(self.rule)
+        for item in self.rules.first.tolist():
+            rule.add(item)
+        return rule
+
+    def _gains(self, rule: Any, items: Ints) -> Floats:
+        self.calls += len(items)
+        return np.asarray(rule.gains(items), np.float64)
+
+    def plan(self) -> Selection:
+        """Run the passes and complete the best of them."""
+        rules = self.rules
+        with self.control:
+            rule, possible = self._fresh(), Tracker(rules).eligible()
+            held = float(rule.value(rules.first)) if len(rules.first) else 0.0
+            items = self.order[possible[self.order]]
+            alone = np.zeros(rules.n)
+            alone[items] = self._gains(rule, items)
+            self.bound = rules.upper_bound(alone, np.zeros(rules.n, bool))
+            best = _Run([], 0.0)
+            share: float | None = 1.0
+            if len(items) and alone[items].max() > 0:
+                runs, best, share = self._runs(items, alone)
+                for run in runs:
+                    self.passes += 1
+                    self.control.step(self.passes)
+                    self.bound = min(self.bound, run.bound)
+                    if run.value > best.value:
+                        best = run
+                    if self.stopped or self.control.stopped():
+                        self.stopped = True
+                        break
+            return self._complete(best.picks, held, share)
+
+    def _runs(self, items: Ints, alone: Floats) -> tuple[Iterator[_Run], _Run, float | None]:
+        """The passes to make, what is there before the first, and the share of the optimum that they prove.
+
+        An item's load is its share of the slots, of the budget, or both. A pass at threshold t on the gain for a unit
+        of load holds items worth t once it is full (t / 2, it or the best single item, where a dear one did not fit),
+        and what it passed over is worth less than t times the load of the optimum, which is 1, or 2 with both. The best
+        t is the optimum over 2, 3/2 or 5/2. The optimum lies between the best single item and as many of those as fit,
+        and the thresholds hit every such t within 1 + eps.
+        """
+        rules = self.rules
+        slots = rules.k - len(rules.first)
+        if rules.groups is not None and rules.budget is None:
+            return iter([self._swapping_pass(alone)]), _Run([], 0.0), 0.25
+        top = float(alone[items].max())
+        load, most, over, share = np.full(rules.n, 1.0 / slots), slots, 2.0, 1 / 2
+        if rules.budget is not None:
+            assert rules.costs is not None
+            room = float(rules.limit - exact_sum(rules.costs[rules.first]))
+            costs = rules.costs.astype(np.float64)
+            # With no room left only free items are open, and they are no load.
+            part = np.divide(costs, room, out=np.zeros(rules.n), where=costs > 0) if room > 0 else costs
+            fit = int(np.searchsorted(np.cumsum(np.sort(costs[items])), room * (1 + 1e-9), side="right"))
+            bound_by_both = fit > slots
+            load, over, share = (load + part, 5 / 2, 1 / 5) if bound_by_both else (part, 3 / 2, 1 / 3)
+            most = max(1, min(slots, fit))
+        steps = math.floor(math.log(most) / math.log1p(self.eps) + 1e-9) + 1
+        levels = [top / over * (1 + self.eps) ** step for step in range(steps)]
+        single = _Run([int(items[np.argmax(alone[items])])], top)
+        quotas = rules.groups is not None
+        return (self._pass(level * load, alone) for level in levels), single, None if quotas else share / (1 + self.eps)
+
+    def _scan(
+        self, rule: Any, items: Ints, reaches: Callable[[Ints, Floats], Mask]
+    ) -> Iterator[tuple[Ints, Floats, int]]:
+        """Along `items`: those passed over and their gains, and then the one that `reaches` (-1 at the end).
+
+        `rule` must have been brought up to date by the caller when it goes on.
+        """
+        at, step = 0, _LEAST_BATCH
+        while at < len(items):
+            if self.control.stopped():
+                self.stopped = True
+                return
+            part = items[at : at + step]
+            gains = self._gains(rule, part)
+            hits = np.flatnonzero(reaches(part, gains))
+            if len(hits):
+                first = int(hits[0])
+                yield part[:first], gains[:first], int(part[first])
+                at, step = at + first + 1, _LEAST_BATCH
+            else:
+                yield part, gains, -1
+                at, step = at + step, min(_MOST_BATCH, step * 2)
+
+    def _pass(self, needs: Floats, alone: Floats) -> _Run:
+        """Take, in order, every item that fits and gains what it needs."""
+        rules, rule, tracker = self.rules, self._fresh(), Tracker(self.rules)
+        fits = tracker.eligible()
+        # What an item gains alone is the most that it gains later, if returns diminish.
+        worth = (alone >= needs)[self.order] if self.proven else True
+        items = self.order[fits[self.order] & worth]
+        residual, picks, value = alone.copy(), [], 0.0
+
+        def reaches(part: Ints, got: Floats) -> Mask:
+            return fits[part] & (got >= needs[part])
+
+        for passed, gains, item in self._scan(rule, items, reaches):
+            residual[passed] = gains
+            if item >= 0:
+                value += float(rule.add(item))
+                picks.append(item)
+                tracker.add(item)
+                fits[:] = tracker.eligible()
+                if not fits.any():
+                    break
+        return _Run(picks, value, value + rules.upper_bound(residual, _mask(rules.n, picks)))
+
+    def _swapping_pass(self, alone: Floats) -> _Run:
+        """Take, in order, every item that the quotas leave room for, or that is worth more than one in its way."""
+        rules, rule = self.rules, self._fresh()
+        assert rules.groups is not None
+        groups, least, most = rules.groups, rules.least, rules.most
+        held = np.bincount(groups[rules.first], minlength=len(least))
+        worth: dict[int, float] = {}
+        bars, victims = np.empty(len(least)), np.empty(len(least), np.int64)
+
+        def look() -> None:
+            """For each group what a newcomer must gain, and whom it replaces (-1: nobody)."""
+            # What is picked can be completed to k within the quotas while the minima still to come leave it room.
+            full = int(np.maximum(held, least).sum()) >= rules.k
+            for code in range(len(least)):
+                free = held[code] < most[code] and (held[code] < least[code] or not full)
+                # In a full plan a newcomer may also take the place of a group that holds more than its minimum.
+                able = [
+                    item
+                    for item in worth
+                    if groups[item] == code or (held[code] < most[code] and held[groups[item]] > least[groups[item]])
+                ]
+                victims[code] = -1 if free or not able else min(able, key=worth.__getitem__)
+                bars[code] = -math.inf if free else worth[int(victims[code])] if able else math.inf
+
+        look()
+        residual, ever, total = alone.copy(), [], 0.0
+        items = self.order[~_mask(rules.n, rules.first)[self.order] & ~rules.banned[self.order]]
+        for passed, gains, item in self._scan(rule, items, lambda part, got: got > bars[groups[part]]):
+            residual[passed] = gains
+            if item >= 0:
+                gain, victim = float(rule.add(item)), int(victims[groups[item]])
+                ever.append(item)
+                total += gain
+                held[groups[item]] += 1
+                if victim >= 0:
+                    gain += worth.pop(victim)
+                    held[groups[victim]] -= 1
+                worth[item] = gain
+                look()
+        picks = list(worth)
+        value = float(rule.value(np.array([*rules.first.tolist(), *picks], np.int64)))
+        return _Run(picks, value, total + rules.upper_bound(residual, _mask(rules.n, ever)))
+
+    def _complete(self, picks: list[int], held: float, share: float | None) -> Selection:
+        """The picks one after the other on a fresh objective, and what room they leave filled with what gains most."""
+        rules, tracker = self.rules, Tracker(self.rules)
+        rule: Any = copy.deepcopy(self.rule)
+        chosen = rules.first.tolist()
+        gains = [float(rule.add(item)) for item in chosen]
+
+        def take(item: int) -> None:
+            tracker.add(item)
+            chosen.append(item)
+            gains.append(float(rule.add(item)))
+
+        for item in picks:
+            take(item)
+        left = self.order[tracker.eligible()[self.order]]
+        if len(left):
+            worth = np.zeros(len(left)) if self.stopped else self._gains(rule, left)
+            rank = worth
+            if rules.costs is not None:
+                rank = worth / np.maximum(rules.costs[left].astype(np.float64), np.finfo(np.float64).tiny ** 0.5)
+            for at in np.argsort(-rank, kind="stable").tolist():
+                if (rules.exact_k or worth[at] > 0) and tracker.eligible()[left[at]]:
+                    take(int(left[at]))
+        for item in tracker.completion().tolist():
+            take(item)
+        value = math.fsum(gains)
+        # Rounding may leave the bound a hair under the value that it encloses.
+        bound = max(value, held + self.bound) if self.proven and math.isfinite(self.bound) else None
+        status = "approximate" if self.proven else "heuristic"
+        if bound is not None and bound - value <= 1e-12 * abs(value):
+            status = "optimal"
+        if self.stopped:
+            status = "stopped"
+        used, limit = tracker.report()
+        offset = getattr(rule, "offset", None)
+        return Selection(
+            n=rules.n,
+            indices=np.array(chosen, np.int64),
+            gains=np.array(gains),
+            value=value,
+            bound=bound,
+            status=status,
+            used=used,
+            budget=limit,
+            info={
+                "objective": base.named(self.objective),
+                **({} if offset is None else {"offset": offset}),
+                "guarantee": share if self.proven and not self.stopped else None,
+                "passes": self.passes,
+                "oracle_calls": self.calls,
+                "distance_evals": int(getattr(rule, "distance_evals", 0)),
+            },
+        )
+
+
+def _mask(n: int, items: Any) -> Mask:
+    mask = np.zeros(n, bool)
+    mask[np.asarray(items, np.int64)] = True
+    return mask
+
+
+def _order(order: Any, rule: Any, n: int) -> Ints:
+    """The order of the pass: what was asked, the objective's own, or the pool's."""
+    if order is None:
+        own = getattr(rule, "order", None)
+        return np.arange(n) if own is None else np.asarray(own, np.int64)
+    positions = checks.positions(order, "order", n)
+    if len(positions) != n:
+        raise InputError(f"order has {len(positions)} of the pool's {n} items; give every item once")
+    return positions

@@ -1,0 +1,117 @@
+"""Pick in two rounds: k from each random part of the pool, then k from all that were picked."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kofn.core import checks
+from kofn.core.checks import InputError
+from kofn.core.constraints import Constraints
+from kofn.core.plans import Selection
+from kofn.core.registry import method
+from kofn.core.runtime import Control
+from kofn.objectives import base
+from kofn.selection.greedy._run import RULES, objective_of, pool_size
+from kofn.selection.greedy._search import PartSearch, calls_of
+
+
+@method(
+    "select",
+    needs=(("X", "similarity", "scores"),),
+    traits=("sandwich",),
+    cost="a greedy run on each part and one on what they picked",
+    exact=">= (1 - 1/e)/2 of the optimum in expectation",
+    paper="Barbosa et al. 2015, The Power of Randomization: Distributed Submodular Maximization",
+)
+def partitioned_greedy(
+    X: Any = None,
+    *,
+    similarity: Any = None,
+    scores: Any = None,
+    objective: Any = None,
+    k: int,
+    include: Any = None,
+    exclude: Any = None,
+    start: Any = None,
+    weights: Any = None,
+    metric: str = "euclidean",
+    seed: int | None = None,
+    max_memory: int | None = None,
+    time_limit: float | None = None,
+    n_threads: int | None = None,
+    progress: bool | None = None,
+    queries: Any = None,
+    private: Any = None,
+    parts: int | None = None,
+) -> Selection:
+    """Pick in two rounds: k from each random part of the pool, then k from all that were picked.
+
+    The parts know nothing of each other, so that each can be picked from elsewhere; the second round is small.
+
+    Args:
+        X: as `lazy_greedy`, like every other argument.
+        objective: a submodular function; each part is judged by its value on the whole pool.
+        k: how many.
+        seed: whole number; deals the items out.
+        parts: how many parts, default sqrt(n / k), which makes both rounds the same size.
+
+    Returns:
+        Selection, the best of the second round and of the parts' own picks. `info["expected_guarantee"]` is the share
+        of the optimum proven in expectation over the deal.
+
+    Raises:
+        InputError: bad input, an objective that is not submodular. InfeasibleError: k above what is not excluded.
+
+    Costs `parts` greedy runs over n / parts candidates each, and one over parts k candidates.
+
+    References:
+        Barbosa, Ene, Nguyen, Ward, "The power of randomization: distributed submodular maximization on massive
+        datasets", ICML 2015.
+        Mirzasoleiman, Karbasi, Sarkar, Krause, "Distributed submodular maximization", NIPS 2013.
+
+    Examples:
+        >>> from kofn.selection import partitioned_greedy
+        >>> s = partitioned_greedy([[0.0], [0.1], [5.0], [5.2], [9.0]], k=2, parts=2, seed=0)
+        >>> s.indices.tolist(), s.info["parts"]
+        ([3, 0], 2)
+    """
+    given: dict[str, Any] = {**dict.fromkeys(RULES), **locals()}
+    n = pool_size(given)
+    rules = Constraints.of(n, **{name: given[name] for name in RULES})
+    count = max(1, math.isqrt(n // rules.k)) if parts is None else checks.count(parts, "parts")
+    if count > n:
+        raise InputError(f"parts={count} of {n} items; ask for parts <= {n}")
+    rule, asked = objective_of(given, lazy=True)
+    part = np.random.default_rng(seed).permutation(np.arange(n) % count)
+    runs: list[PartSearch] = []
+    with Control(time_limit=time_limit, progress=progress, total=count + 1, what="parts") as control:
+        for one in range(count + 1):
+            picked = [item for run in runs for item in run.picks]
+            here = part == one if one < count else np.isin(np.arange(n), picked)
+            fresh = copy.deepcopy(rule) if not isinstance(asked, str) else objective_of(given, lazy=True)[0]
+            runs.append(PartSearch(fresh, _only(rules, here), control, True))
+            runs[-1].run()
+            control.step(one + 1)
+            if runs[-1].stopped:
+                break
+    most = max(len(run.picks) for run in runs)
+    best = max((run for run in runs if len(run.picks) == most), key=lambda run: math.fsum(run.gains))
+    best.stopped = runs[-1].stopped
+    if not best.stopped:
+        best.whole_bound(rules)
+    best.calls_before = sum(calls_of(run.rule) for run in runs if run is not best)
+    plan = best.plan(base.named(asked))
+    return dataclasses.replace(plan, info={**plan.info, "parts": count})
+
+
+def _only(rules: Constraints, here: NDArray[np.bool_]) -> Constraints:
+    """The same constraints for some of the pool, with as many picks as it has."""
+    banned = rules.banned | ~here
+    banned[rules.first] = False
+    return dataclasses.replace(rules, banned=banned, k=min(rules.k, rules.n - int(banned.sum())))

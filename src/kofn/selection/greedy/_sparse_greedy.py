@@ -1,0 +1,342 @@
+"""Facility location on pools too large for all pairs: the search looks at a graph of nearest neighbours."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import itertools
+import math
+import time
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kofn.core import checks
+from kofn.core.constraints import Constraints, Tracker
+from kofn.core.plans import Selection
+from kofn.core.registry import method
+from kofn.core.runtime import Control
+from kofn.engines.threads import cores, spread
+from kofn.neighbors.graphs._knn_graph import KnnGraph, Stopped, knn_graph
+from kofn.objectives.kcenter import distances_to
+from kofn.objectives.similarity import ceiling, exact_sum
+from kofn.selection.covering._farthest_first import LazyCover
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+# Entries of X times picks that NumPy deals with while compiled code is still being loaded.
+_SMALL = 1 << 26
+# Entries of the graph looked at together, and blocks of rows between two signs of progress.
+_ENTRIES, _BLOCKS_AT_ONCE = 1 << 21, 64
+# The bound may fail for one sample of rows in a million.
+_DOUBT = 1e-6
+
+
+@method(
+    "select",
+    traits=("sandwich",),
+    cost="about O(n log n d) for the graph, O(n k d) to evaluate the picks; O(n (d + n_neighbors)) memory",
+    exact="the greedy picks exactly where n_neighbors >= n - 1, else those of the graph; their value is exact",
+    paper="Minoux 1978; Malkov, Yashunin 2018; Wei, Iyer, Bilmes 2014, Fast multi-stage submodular maximization",
+)
+def sparse_greedy(
+    X: Any,
+    *,
+    k: int | None = None,
+    budget: float | None = None,
+    costs: Any = None,
+    groups: Any = None,
+    quotas: Any = None,
+    include: Any = None,
+    exclude: Any = None,
+    start: Any = None,
+    weights: Any = None,
+    metric: str = "euclidean",
+    time_limit: float | None = None,
+    n_threads: int | None = None,
+    progress: bool | None = None,
+    n_neighbors: int = 64,
+    neighbors: str = "auto",
+    expansion: int | None = None,
+) -> Selection:
+    """Pick the items that best stand for a pool of a million, by what they save their nearest neighbours.
+
+    Args:
+        X: vectors (n, d).
+        k: how many; with a budget, at most how many.
+        budget: what may be spent in total, with `costs` (n,); the rule is then gain per cost.
+        groups: (n,) labels, with `quotas` {group: (least, most)}.
+        include: items that must be picked; they come first. `exclude`: items that must not be.
+        start: a plan or items to go on from; they come first and count towards k.
+        weights: (n,) how much each item of the pool counts, default 1.
+        metric: "euclidean" (c - distance), "sqeuclidean" or "cosine" ((1 + cos) / 2).
+        time_limit: seconds; the picks made by then are returned, status "stopped".
+        n_threads: default all cores; the picks are the same for any number.
+        n_neighbors: how many neighbours of each item can be its stand-in as far as the search sees. More are better
+            and slower; where n / k is far above it, many items are near no pick that the search knows of.
+        neighbors: "usearch" (extra `neighbors`), "exact" or "auto", as `engine` of `kofn.neighbors.knn_graph`.
+        expansion: how many rows usearch keeps in view; more find more.
+
+    Returns:
+        Selection, in the order picked. `gains` and `value` are those of the full objective, every item with its
+        nearest pick, not of the graph. `bound` is at least the full optimum's value: if every listed neighbour is one
+        of the nearest, no unlisted one is nearer than the last that is listed. Where the lists are approximate, what
+        they missed is measured on a sample of rows against all others and added with an upper confidence limit;
+        `info["bound_confidence"]` says how sure the bound then is. Info also has `neighbors` (which engine),
+        `n_neighbors`, `recall` and `recall_rows`, `unlisted` (the share of items whose nearest pick is not among
+        their neighbours) and `lost_at_most` (`bound - value`: no less than what all approximations have cost).
+
+    Raises:
+        InputError: bad input. InfeasibleError: constraints that cannot be met together.
+
+    Costs: the graph O(n^2 d) time where exact and about O(n log n d) with usearch, its measure O(n d) with 4,096 rows,
+    the search 12 bytes and a few reads for each of the n * n_neighbors entries, the value at most k passes over X. The
+    graph's search is the greedy algorithm on the similarity that is 0 for all pairs that are not listed.
+
+    References:
+        Minoux, "Accelerated greedy algorithms for maximizing submodular set functions", 1978.
+        Malkov, Yashunin, "Efficient and robust approximate nearest neighbor search using HNSW graphs", 2018.
+        Wei, Iyer, Bilmes, "Fast multi-stage submodular maximization", ICML 2014 (sparse neighbour graphs).
+        Maurer, Pontil, "Empirical Bernstein bounds and sample variance penalization", COLT 2009 (the confidence limit).
+
+    Examples:
+        >>> from kofn.selection import sparse_greedy
+        >>> s = sparse_greedy([[0.0], [0.1], [5.0], [5.2], [9.0]], k=2, n_neighbors=1)
+        >>> s.indices.tolist(), s.value <= s.bound
+        ([3, 0], True)
+    """
+    began = time.monotonic()
+    n = len(X)
+    asked = {
+        "k": k,
+        "budget": budget,
+        "costs": costs,
+        "groups": groups,
+        "quotas": quotas,
+        "include": include,
+        "exclude": exclude,
+        "start": start,
+    }
+    count = checks.count(n_neighbors, "n_neighbors")
+    checks.choice(neighbors, "neighbors", ("auto", "exact", "usearch"))
+    if expansion is not None:
+        checks.count(expansion, "expansion")
+    rules = Constraints.of(n, **asked)
+
+    def pick(objective: Any) -> Selection:
+        from kofn.selection.greedy._lazy_greedy import lazy_greedy
+
+        left = None if time_limit is None else max(1e-9, time_limit - (time.monotonic() - began))
+        shared = {"weights": weights, "metric": metric, "n_threads": n_threads} if isinstance(objective, str) else {}
+        # The arguments have been checked: the function itself, not the method.
+        plan: Selection = inspect.unwrap(lazy_greedy)(
+            X, objective=objective, **asked, **shared, time_limit=left, progress=progress
+        )
+        return plan
+
+    if count >= n - 1:
+        whole = pick("facility_location")
+        about = {"neighbors": "all", "n_neighbors": n - 1, "recall": 1.0, "recall_rows": 0, "unlisted": 0.0}
+        return dataclasses.replace(whole, info={**whole.info, **about, **_lost(whole.value, whole.bound, 1.0)})
+
+    w = np.ones(n) if weights is None else np.asarray(weights, np.float64)
+    unit, offset = 0.5 if metric == "cosine" else 1.0, ceiling(X, metric)
+    with Control(time_limit=time_limit, progress=progress, total=n, what="neighbours") as control:
+        try:
+            graph = knn_graph(
+                X, count, metric, engine=neighbors, expansion=expansion, n_threads=n_threads, control=control
+            )
+        except Stopped:
+            graph = None
+    if graph is None:
+        # Nothing is known of any pair; what must be picked is.
+        time_limit = 0.0
+        entries = _by_candidate(np.empty((n, 0), np.int32), np.empty((n, 0)))
+    else:
+        entries = _by_candidate(graph.indices, unit * graph.distances)
+    inner = pick(_Listed(entries, np.full(n, offset), w))
+    gains, own = _served(X, inner.indices, metric, unit, offset, w, n_threads, progress)
+    value = math.fsum(gains.tolist())
+    about = {"neighbors": "none", "n_neighbors": 0, "recall": 0.0, "recall_rows": 0, "unlisted": 1.0}
+    bound, sure = None, 1.0
+    if graph is not None:
+        reach = np.maximum(unit * (graph.distances[:, -1].astype(np.float64) - graph.slack), 0.0)
+        missed, sure = _missed(graph, unit * graph.missed, w, reach)
+        bound = max(_listed_bound(entries, reach, offset, w, rules, inner.indices) + missed, value)
+        # A pick that serves itself needs no list.
+        far = (own >= 0) & (inner.indices[own] != np.arange(n))
+        listed = (graph.indices[far] == inner.indices[own[far]][:, None]).any(axis=1)
+        about = {
+            "neighbors": graph.engine,
+            "n_neighbors": count,
+            "recall": graph.recall,
+            "recall_rows": len(graph.sample),
+            "unlisted": float((~listed).sum()) / n,
+        }
+    in_distances = 2.0 if metric == "cosine" else 1.0
+    most = offset * float(w.sum())
+    return dataclasses.replace(
+        inner,
+        gains=gains,
+        value=value,
+        bound=bound,
+        status="stopped" if inner.status == "stopped" else "heuristic",
+        info={
+            **inner.info,
+            "objective": "facility_location",
+            "offset": offset,
+            "distance": in_distances * (most - value),
+            "distance_bound": None if bound is None else max(0.0, in_distances * (most - bound)),
+            "guarantee": None,
+            "distance_evals": inner.info["oracle_calls"],
+            **about,
+            **_lost(value, bound, sure),
+        },
+    )
+
+
+def _lost(value: float, bound: float | None, sure: float) -> dict[str, float | None]:
+    """What all approximations can have cost together, and how sure that is."""
+    return {
+        "lost_at_most": None if bound is None else max(0.0, bound - value),
+        "bound_confidence": None if bound is None else sure,
+    }
+
+
+def _by_candidate(indices: NDArray[np.int32], costs: NDArray[Any]) -> Any:
+    """CSC of costs: of each candidate, the items that list it and what it costs to serve them; itself at no cost."""
+    from scipy.sparse import csr_array
+
+    n, m = indices.shape
+    entries = np.column_stack([np.arange(n, dtype=np.int32), indices])
+    data = np.column_stack([np.zeros(n, costs.dtype), costs])
+    kind = np.int32 if entries.size < 2**31 else np.int64
+    indptr = np.arange(0, entries.size + 1, m + 1, dtype=kind)
+    return csr_array((data.ravel(), entries.ravel().astype(kind, copy=False), indptr), shape=(n, n)).tocsc()
+
+
+class _Listed:
+    """sum_i w_i (start_i - min(start_i, least cost of a pick that i lists)): monotone and submodular."""
+
+    submodular = True
+    monotone = True
+
+    def __init__(self, entries: Any, start: Floats, weights: Floats) -> None:
+        self.entries, self.start, self.weights = entries, start, weights
+        self.cost = start.copy()
+        self.calls = 0
+
+    def __deepcopy__(self, memo: Any) -> _Listed:
+        fresh = _Listed(self.entries, self.start, self.weights)
+        fresh.cost, fresh.calls = self.cost.copy(), self.calls
+        return fresh
+
+    def gains(self, candidates: Ints) -> Floats:
+        """What each candidate saves the items that list it. O(its entries)."""
+        self.calls += len(candidates)
+        first = self.entries.indptr[candidates].astype(np.int64)
+        lengths = self.entries.indptr[candidates + 1] - first
+        out = np.empty(len(candidates))
+        ends = np.cumsum(lengths)
+        cuts = np.searchsorted(ends, np.arange(_ENTRIES, ends[-1] + _ENTRIES, _ENTRIES) if len(ends) else [])
+        for low, high in itertools.pairwise([0, *dict.fromkeys(np.minimum(cuts + 1, len(ends)).tolist())]):
+            length = lengths[low:high]
+            before = np.cumsum(length) - length
+            at = np.arange(int(length.sum())) + np.repeat(first[low:high] - before, length)
+            items = self.entries.indices[at]
+            saved = self.weights[items] * np.maximum(self.cost[items] - self.entries.data[at], 0.0)
+            out[low:high] = np.add.reduceat(saved, before)
+        return out
+
+    def add(self, item: int) -> float:
+        """Commit a pick; returns its gain."""
+        column = slice(*self.entries.indptr[item : item + 2])
+        items = self.entries.indices[column]
+        new = np.minimum(self.cost[items], self.entries.data[column])
+        gain = exact_sum(self.weights[items] * (self.cost[items] - new))
+        self.cost[items] = new
+        return gain
+
+    def value(self, indices: Ints) -> float:
+        """The value of a set from scratch."""
+        other = _Listed(self.entries, self.start, self.weights)
+        return math.fsum(other.add(item) for item in np.asarray(indices).tolist())
+
+
+def _listed_bound(
+    entries: Any, reach: Floats, offset: float, weights: Floats, rules: Constraints, picks: Ints
+) -> float:
+    """At least the optimum, if no unlisted row is nearer to an item than its `reach`.
+
+    Then serving item i at the cheaper of its reach and its nearest listed pick costs no more than it does in truth, and
+    the optimum of that function, which is submodular, is bounded by any set's value and what others add to it.
+    """
+    rule = _Listed(entries, reach, weights)
+    possible = Tracker(rules).eligible()
+    picked = np.zeros(rules.n, bool)
+    best = math.inf
+    for some in (rules.first, picks[len(rules.first) :]):
+        for item in some.tolist():
+            rule.add(item)
+            picked[item] = True
+        residual = np.where(possible, rule.gains(np.arange(rules.n)), 0.0)
+        total = math.fsum((weights * (offset - rule.cost)).tolist()) + rules.upper_bound(residual, picked)
+        best = min(best, total * (1 + rules.n * 2.0**-52))
+    return best
+
+
+def _missed(graph: KnnGraph, missed: Floats, weights: Floats, reach: Floats) -> tuple[float, float]:
+    """How much the neighbours that the lists lack can add to any value, and with what confidence that is enough.
+
+    Item i is never served for less than its nearest missing neighbour would, whatever is picked; so what is missing
+    adds at most a sum over the items that no choice of picks changes, and a sample tells that sum.
+    """
+    n, rows = len(weights), graph.sample
+    if graph.engine == "exact":
+        return 0.0, 1.0
+    lacking = weights[rows] * missed
+    if len(rows) == n:
+        return math.fsum(lacking.tolist()), 1.0
+    most, size, doubt = float((weights * reach).max()), len(rows), math.log(2 / _DOUBT)
+    mean = lacking.mean() + math.sqrt(2 * lacking.var(ddof=1) * doubt / size) + 7 * most * doubt / (3 * (size - 1))
+    return n * min(float(mean), most), 1 - _DOUBT
+
+
+def _served(
+    X: NDArray[Any],
+    picks: Ints,
+    metric: str,
+    unit: float,
+    offset: float,
+    weights: Floats,
+    n_threads: int | None,
+    progress: bool | None,
+) -> tuple[Floats, Ints]:
+    """What each pick saves everyone after those before it, and each item's nearest pick (-1: none is below c)."""
+    n, gains = len(X), np.zeros(len(picks))
+    near, own = np.full(n, offset), np.full(n, -1, np.int32)
+    if X.size * len(picks) <= _SMALL:
+        for t, item in enumerate(picks.tolist()):
+            cost = unit * distances_to(X, X[item], metric)
+            nearer = cost < near
+            gains[t] = exact_sum(weights * np.where(nearer, near - cost, 0.0))
+            near[nearer], own[nearer] = cost[nearer], t
+        return gains, own.astype(np.int64)
+    from kofn.selection.covering import _kernels
+
+    cover = LazyCover(X, metric, cores(n_threads))
+    for item in picks.tolist():
+        cover.place(item)
+    blocks = -(-n // _kernels.BLOCK)
+    saved = np.zeros((blocks, len(picks)))
+    with Control(progress=progress, total=blocks, what="evaluating") as control:
+        for low in range(0, blocks, _BLOCKS_AT_ONCE):
+            high = min(low + _BLOCKS_AT_ONCE, blocks)
+
+            def work(first: int, last: int, low: int = low) -> None:
+                _kernels.serve(low + first, low + last, *cover.pool, unit, weights, near, own, saved)
+
+            spread(work, high - low, cover.n_threads)
+            control.step(high)
+    return saved.sum(axis=0), own.astype(np.int64)

@@ -1,0 +1,70 @@
+"""Pick whatever gains at least a threshold, and lower it step by step: near-greedy without looking for the best."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kofn.core.plans import Selection
+from kofn.core.registry import method
+from kofn.selection.greedy._run import greedy, share
+from kofn.selection.greedy._search import ThresholdSearch
+
+
+@method(
+    "select",
+    needs=(("X", "similarity", "scores"),),
+    traits=("sandwich",),
+    cost="(n / eps) ln(n / eps) gains at most, whatever k is",
+    exact=">= 1 - 1/e - eps of the optimum under k, (1 - eps)/(2 - eps) under quotas",
+    paper="Badanidiyuru, Vondrak 2014, Fast algorithms for maximizing submodular functions",
+)
+def threshold_greedy(
+    X: Any = None,
+    *,
+    similarity: Any = None,
+    scores: Any = None,
+    objective: Any = None,
+    k: int | None = None,
+    budget: float | None = None,
+    costs: Any = None,
+    groups: Any = None,
+    quotas: Any = None,
+    include: Any = None,
+    exclude: Any = None,
+    start: Any = None,
+    weights: Any = None,
+    metric: str = "euclidean",
+    max_memory: int | None = None,
+    time_limit: float | None = None,
+    n_threads: int | None = None,
+    progress: bool | None = None,
+    queries: Any = None,
+    private: Any = None,
+    eps: float = 0.1,
+) -> Selection:
+    """Pick whatever gains at least a threshold, and lower it step by step: near-greedy without looking for the best.
+
+    Args:
+        X: as `lazy_greedy`, like every other argument.
+        objective: a submodular function; as in `lazy_greedy`.
+        eps: each threshold is 1 - eps of the last, from the best single gain down to eps/n of it.
+
+    Returns:
+        Selection; `info["guarantee"]` is the share of the optimum that is proven.
+
+    Raises:
+        InputError: bad input, `eps` not in (0, 1), an objective that is not submodular.
+        InfeasibleError: constraints that cannot be met together.
+
+    Costs (n / eps) ln(n / eps) gains at most; what a stale gain rules out is not taken again. Items below the last
+    threshold fill up to k without being looked at.
+
+    References:
+        Badanidiyuru, Vondrak, "Fast algorithms for maximizing submodular functions", SODA 2014.
+
+    Examples:
+        >>> from kofn.selection import threshold_greedy
+        >>> threshold_greedy([[0.0], [0.1], [5.0], [5.2], [9.0]], k=2).indices.tolist()
+        [2, 0]
+    """
+    return greedy(locals(), ThresholdSearch, eps=share(eps))

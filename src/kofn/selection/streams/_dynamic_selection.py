@@ -1,0 +1,544 @@
+"""Selection from a pool that changes: items are inserted and deleted, and a good k of them is always at hand."""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Hashable, Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kofn.core import checks
+from kofn.core.checks import InputError
+from kofn.core.plans import Selection
+from kofn.selection.streams._row_functions import grid, promise_of, row_function
+
+__all__ = ["DynamicSelection"]
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+# Levels are whole numbers; an item that no prefix has turned away stands above all of them.
+_OPEN = np.iinfo(np.int32).max
+_LARGEST_BLOCK = 512
+# A set is redrawn at the latest when its live picks are worth this share of what it was; the sets alone are redrawn at
+# 1 - eps, as in the paper.
+_WORN = 0.6
+# What the greedy search looks at beside the sets and the last picks, for each of the k picks: the highest single items,
+# and a random few of those that reach the threshold.
+_HIGHEST, _DRAWN = 2, 10
+SCHEMA = 1
+
+
+class DynamicSelection:
+    """Keep a good k of a pool that changes, at a few oracle calls an update instead of a greedy run over all of it.
+
+    For guesses (1 + eps)^p of the optimum a set is grown by a pass over the items in random order: who adds at least
+    guess / (2 k) to the picks so far is picked, and each other item is noted at the level (how many picks there were)
+    where it was turned away. A deleted pick leaves its level in place as a ghost. When too much of a set's value has
+    become ghosts, it is redrawn from the lowest ghost's level on, from the items noted above that level in a new
+    random order: what earlier picks turned away stays turned away. Two neighbouring guesses are at work: one whose set
+    fills up (a value) and one whose set does not (a bound on the optimum); where the optimum moves, they move.
+
+    Args:
+        k: how many to keep.
+        eps: the promise is 1/2 - eps; in (0, 0.5], smaller costs more calls.
+        objective: a monotone submodular function whose worth does not depend on what else is in the pool.
+            "facility_location": what the picks save of the distance of every row of `reference` to their mean, or for
+            metric="cosine" its similarity (1 + cos) / 2 to the nearest pick. "coverage": the weight of the
+            columns that the picks cover, row i of X covers column j where X[i, j] is not zero (dense or SciPy-sparse).
+            Or your own: f(rows) -> value of a set of rows, f of nothing being 0, or an object with `empty()`,
+            `gains(state, rows)` and `add(state, row)` (`kofn.selection.streams._row_functions.RowFunction`).
+        reference: (r, d) rows that stand for the pool, for "facility_location". The pool itself cannot: each newcomer
+            would change what every set is worth.
+        metric: "euclidean" (default), "sqeuclidean" or "cosine", for "facility_location".
+        weights: of the reference rows or of the columns, >= 0, default 1.
+        greedy_fill: let a lazy greedy search over the sets at work, the last picks, the highest single items and a
+            random 10 k of the others compete with the sets (default). False gives the better set alone.
+        seed: whole number; the same events give the same plans.
+
+    Attributes:
+        oracle_calls: evaluations of f(S + e) so far, counted one by one.
+        rebuilds: sets rebuilt from some level so far.
+        inserted, deleted: items so far.
+        plan: the Selection now. Work that the events since the last plan have made necessary is done when it is asked
+            for. `ids` are the live items in the order of their insertion, `indices` positions among them; `bound` is
+            an upper bound on the optimum now, `info["guarantee"]` is 1/2 - eps, and `info["short"]` says how many
+            picks are missing where fewer than k items are live.
+
+    Raises:
+        InputError: eps outside (0, 0.5], an id that is there already or is not there, rows of another width.
+
+    The promise holds for every sequence of events, also for one that looks at the picks: before a plan is given, value
+    >= (1/2 - eps) * bound is checked, and sets are rebuilt until it is so. What is in expectation, and only for events
+    that do not depend on the picks, is the cost: an insertion is one call for the item's own worth and one or two for
+    the sets that could use it; a random deletion hits a level of r items that qualify with probability 1/r and costs at
+    most a pass over the later ones. Deleting the picks themselves costs a pass once a share of them has gone. Memory
+    O(n) rows (r numbers an item for "facility_location", its columns for "coverage").
+
+    The paper samples whole batches a level from buckets of nearly equal gain and treats every guess at every event; its
+    bound on the calls is polylogarithmic in n and k. Here a level is one pick (as in the authors' algorithm for
+    matroids), guesses are looked at only when the plan needs them, and ghosts are replaced late, which the check of the
+    promise allows. Growth in n is measured, not proved: `claims/p003_dynamic_submodular.py`.
+
+    References:
+        Banihashem, Biabani, Goudarzi, Hajiaghayi, Jabbarzade, Monemizadeh, "Dynamic Constrained Submodular Optimization
+        with Polylogarithmic Update Time", ICML 2023. The same, "Dynamic Algorithms for Matroid Submodular
+        Maximization", SODA 2024. Lattanzi, Mitrovic, Norouzi-Fard, Tarnawski, Zadimoghaddam, "Fully Dynamic Algorithm
+        for Constrained Submodular Optimization", NeurIPS 2020.
+
+    Examples:
+        >>> pool = DynamicSelection(2, objective="coverage")
+        >>> pool.insert(["a", "b", "c"], [[1, 1, 1, 0], [1, 1, 0, 0], [0, 0, 0, 1]])
+        >>> plan = pool.plan
+        >>> plan.keys(plan.indices).tolist(), plan.value
+        (['a', 'c'], 4.0)
+        >>> pool.delete(["a"])
+        >>> plan = pool.plan
+        >>> plan.keys(plan.indices).tolist(), plan.value, plan.info["short"]
+        (['b', 'c'], 3.0, 0)
+    """
+
+    def __init__(
+        self,
+        k: int,
+        *,
+        eps: float = 0.1,
+        objective: Any = "facility_location",
+        reference: Any = None,
+        metric: str = "euclidean",
+        weights: Any = None,
+        greedy_fill: bool = True,
+        seed: int | None = 0,
+    ) -> None:
+        self.k = checks.count(k, "k")
+        self.eps = promise_of(eps)
+        self.greedy_fill = checks.flag(greedy_fill, "greedy_fill")
+        self.guarantee = 0.5 - self.eps
+        self._seed = checks.entropy(seed)
+        self._rng = np.random.default_rng(self._seed)
+        self._f = row_function(objective, reference, metric, weights)
+        self._rows = self._f.storage()
+        # One slot an item, in the order of insertion; slots of dead items are given back by `_compact`.
+        self._keys: NDArray[Any] = np.empty(0, np.int64)
+        self._slots: dict[Hashable, int] = {}
+        self._alive = np.empty(0, bool)
+        self._single = np.empty(0)
+        self._sets: dict[int, _Set] = {}
+        self._low: int | None = None
+        self._picks: list[int] = []
+        self._gains: list[float] = []
+        self._bound = 0.0
+        self._stale = False
+        self._plan: Selection | None = None
+        self.oracle_calls = self.rebuilds = self.inserted = self.deleted = 0
+
+    def __len__(self) -> int:
+        return len(self._slots)
+
+    def __contains__(self, key: Hashable) -> bool:
+        return key in self._slots
+
+    def insert(self, ids: Any, X: Any) -> None:
+        """Add items: `ids` (m,) keys that are not in the pool, `X` (m, d) their rows. One call an item.
+
+        Raises:
+            InputError: an id twice or in the pool already, rows of another width than before, NaN or infinity. Nothing
+                is inserted then.
+        """
+        keys = _keys(ids)
+        there = [key for key in keys if key in self._slots]
+        if there:
+            raise InputError(f"ids names {_some(there)}, which the pool holds already; delete it first")
+        m = X.shape[0] if hasattr(X, "shape") and len(X.shape) else len(X)
+        checks.same_length(m, "X", "ids", len(keys))
+        rows = self._f.encode(X)
+        first = len(self._keys)
+        # Before anything is kept, so that a function that raises leaves the pool as it was.
+        single = self._f.gains(self._f.empty(), rows)
+        self.oracle_calls += m
+        self._rows.append(rows)
+        self._keys = _joined(self._keys, checks.ids(ids))
+        self._slots.update(zip(keys, range(first, first + m), strict=True))
+        self._alive = np.concatenate([self._alive, np.ones(m, bool)])
+        self._single = np.concatenate([self._single, single])
+        self.inserted += m
+        self._plan = None
+
+    def delete(self, ids: Any) -> None:
+        """Take items out, by their ids. No call until the next plan.
+
+        Raises:
+            InputError: an id twice, or one that is not in the pool. Nothing is deleted then.
+        """
+        keys = _keys(ids)
+        strange = [key for key in keys if key not in self._slots]
+        if strange:
+            raise InputError(f"ids names {_some(strange)}, which is not in the pool: never inserted, or deleted before")
+        slots = [self._slots.pop(key) for key in keys]
+        self._alive[slots] = False
+        self.deleted += len(keys)
+        self._plan = None
+        if len(self._keys) > 2 * len(self._slots) + 64:
+            self._compact()
+
+    @property
+    def plan(self) -> Selection:
+        """The k picks now, with their bound."""
+        if self._plan is None:
+            self._refresh()
+            self._plan = self._selection()
+        return self._plan
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that `load_state_dict` needs to go on bit for bit: arrays, numbers, texts and lists of them.
+
+        The settings of the constructor are not in it: load it into a stepper that was made alike.
+        """
+        return {
+            "schema": SCHEMA,
+            "settings": self._settings(),
+            "width": self._f.width,
+            "keys": self._keys.copy(),
+            "alive": self._alive.copy(),
+            "single": self._single.copy(),
+            "rows": self._rows.state(),
+            "sets": {power: one.state() for power, one in self._sets.items()},
+            "low": self._low,
+            "picks": list(self._picks),
+            "gains": list(self._gains),
+            "bound": self._bound,
+            "stale": self._stale,
+            "rng": self._rng.bit_generator.state,
+            "counters": [self.oracle_calls, self.rebuilds, self.inserted, self.deleted],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from where `state_dict` was taken.
+
+        Raises:
+            InputError: a state of another schema or of other settings.
+        """
+        if state.get("schema") != SCHEMA:
+            raise InputError(f"state has schema {state.get('schema')!r}, this kofn reads {SCHEMA}; make it again")
+        for name, value in self._settings().items():
+            if state["settings"].get(name) != value:
+                raise InputError(f"state was made with {name}={state['settings'].get(name)!r}, here it is {value!r}")
+        self._f.width = state["width"]
+        self._keys = np.array(state["keys"])
+        self._alive, self._single = np.array(state["alive"]), np.array(state["single"])
+        live = np.flatnonzero(self._alive)
+        self._slots = dict(zip(self._keys[live].tolist(), live.tolist(), strict=True))
+        self._rows.restore(state["rows"])
+        self._sets = {}
+        for power, held in state["sets"].items():
+            one = self._sets[int(power)] = _Set(self._tau(int(power)), held)
+            one.state_of = self._grown(one.picks)
+        self._low = state["low"]
+        self._picks, self._gains = list(state["picks"]), list(state["gains"])
+        self._bound, self._stale = state["bound"], state["stale"]
+        self._rng.bit_generator.state = state["rng"]
+        self.oracle_calls, self.rebuilds, self.inserted, self.deleted = state["counters"]
+        self._plan = None
+
+    def _settings(self) -> dict[str, Any]:
+        return {"k": self.k, "eps": self.eps, "objective": self._f.name, "greedy_fill": self.greedy_fill}
+
+    def _ask(self, state: Any, slots: Ints) -> Floats:
+        """Gains of some items, counted."""
+        self.oracle_calls += len(slots)
+        return self._f.gains(state, self._rows.take(slots))
+
+    def _grown(self, picks: Iterable[int]) -> Any:
+        """The state of a set whose gains are known already."""
+        state = self._f.empty()
+        for slot in picks:
+            state = self._f.add(state, self._rows.take(np.array([slot])))
+        return state
+
+    def _tau(self, power: int) -> float:
+        return float((1 + self.eps) ** power) / (2 * self.k)
+
+    def _refresh(self) -> None:
+        """Bring the two guesses and the picks up to date, until value >= (1/2 - eps) * bound."""
+        live = np.flatnonzero(self._alive)
+        most = float(self._single[live].max(initial=0.0))
+        if len(live) <= self.k or most <= 0:
+            self._take_all(live)
+            return
+        # No optimum is below the best single item or above k of it; the grid's ends enclose that.
+        least, last = grid(most, self.eps), grid(most, self.eps) + self._span()
+        if self._low is None or not least <= self._low < last:
+            self._low = self._search(least, last) if self._low is None else min(max(self._low, least), last - 1)
+        while True:
+            self._settle_pair(least, last)
+            self._choose(live)
+            high = self._sets[self._low + 1]
+            ceiling = np.partition(self._single[live], -self.k)[-self.k :].sum()
+            self._bound = min(float(ceiling), math.fsum(high.marginals) + self.k * high.tau)
+            worn = [one for one in (self._sets[self._low], high) if not self._alive[one.picks].all()]
+            if not worn or math.fsum(self._gains) >= self.guarantee * self._bound:
+                # Rounding aside, no bound is below what was reached.
+                self._bound = max(self._bound, math.fsum(self._gains))
+                return
+            self._rebuild(worn[0])
+
+    def _span(self) -> int:
+        # From the best single item to beyond 2 k of it, where no item reaches the threshold.
+        return math.ceil(math.log(2 * self.k * (1 + self.eps)) / math.log1p(self.eps)) + 1
+
+    def _search(self, least: int, last: int) -> int:
+        """Where the sets stop to fill up, by halving: the largest guess below which one does."""
+        low, high = least, last
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if self._settle(middle) else (low, middle)
+        return low
+
+    def _settle_pair(self, least: int, last: int) -> None:
+        """Move the pair until the lower set fills up, or holds the best item alone, and the upper one does not."""
+        assert self._low is not None
+        while self._low + 1 < last and self._settle(self._low + 1):
+            self._low += 1
+        while not self._settle(self._low) and self._low > least:
+            self._low -= 1
+        self._settle(self._low + 1)
+        # Sets far from the optimum are built again when they are next to it.
+        self._sets = {power: one for power, one in self._sets.items() if -2 <= power - self._low <= 3}
+
+    def _settle(self, power: int) -> bool:
+        """Bring one guess up to date; True where its set is full."""
+        one = self._sets.get(power)
+        if one is None:
+            one = self._sets[power] = _Set(self._tau(power))
+            one.state_of = self._f.empty()
+        one.reach(len(self._keys))
+        held = math.fsum(one.marginals)
+        live = math.fsum(gain for slot, gain in zip(one.picks, one.marginals, strict=True) if self._alive[slot])
+        # Gains when picked bound from below what the live picks are worth together, so this costs no call.
+        if live < (_WORN if self.greedy_fill else 1 - self.eps) * held:
+            self._rebuild(one)
+        elif len(one.picks) < self.k:
+            fresh = np.arange(one.seen, len(self._keys))
+            self._pass(one, fresh[self._alive[fresh] & (self._single[fresh] >= one.tau)])
+        one.seen = len(self._keys)
+        return len(one.picks) >= self.k
+
+    def _rebuild(self, one: _Set) -> None:
+        """Draw a set anew from the level of its first deleted pick."""
+        level = next((i for i, slot in enumerate(one.picks) if not self._alive[slot]), len(one.picks))
+        del one.picks[level:], one.marginals[level:]
+        one.state_of = self._grown(one.picks)
+        open_ = self._alive & (self._single >= one.tau) & (one.levels[: len(self._keys)] > level)
+        open_[one.picks] = False
+        self._pass(one, self._rng.permutation(np.flatnonzero(open_)))
+        one.seen = len(self._keys)
+        one.changed = True
+        self.rebuilds += 1
+
+    def _pass(self, one: _Set, order: Ints) -> None:
+        """Pick, in this order, what adds at least the threshold, until there are k; note the others' levels.
+
+        Gains are asked for in blocks: one that is too small only gets smaller by the picks that come in between, and
+        one that was large enough is asked for again after such a pick.
+        """
+        at, block = 0, 1
+        while at < len(order) and len(one.picks) < self.k:
+            part = order[at : at + block]
+            at += len(part)
+            gains = self._ask(one.state_of, part)
+            able = gains >= one.tau
+            one.levels[part[~able]] = len(one.picks)
+            asked = len(one.picks)
+            for slot, gain in zip(part[able].tolist(), gains[able].tolist(), strict=True):
+                if len(one.picks) == self.k:
+                    one.levels[slot] = _OPEN
+                    continue
+                if len(one.picks) > asked:
+                    gain = float(self._ask(one.state_of, np.array([slot]))[0])
+                if gain >= one.tau:
+                    one.state_of = self._f.add(one.state_of, self._rows.take(np.array([slot])))
+                    one.picks.append(slot)
+                    one.marginals.append(gain)
+                    one.changed = True
+                else:
+                    one.levels[slot] = len(one.picks)
+            block = max(1, block // 2) if able.any() else min(2 * block, _LARGEST_BLOCK)
+        one.levels[order[at:]] = _OPEN
+
+    def _take_all(self, live: Ints) -> None:
+        """Few items, or none of any worth: the picks are the first k, which is the optimum."""
+        picks = live[: self.k].tolist()
+        if picks != self._picks or len(picks) != len(self._gains):
+            self._picks, self._gains = picks, self._sequence(picks)
+        self._bound = math.fsum(self._gains)
+        self._stale = True
+
+    def _sequence(self, picks: list[int]) -> list[float]:
+        state = self._f.empty()
+        gains: list[float] = []
+        for slot in picks:
+            # The first gain is known: it is the item's own worth.
+            gain = float(self._ask(state, np.array([slot]))[0]) if gains else float(self._single[slot])
+            gains.append(gain)
+            state = self._f.add(state, self._rows.take(np.array([slot])))
+        return gains
+
+    def _choose(self, live: Ints) -> None:
+        """The best picks that the sets at work lead to."""
+        assert self._low is not None
+        pair = [self._sets[self._low], self._sets[self._low + 1]]
+        whole = len(self._picks) == self.k and bool(self._alive[self._picks].all())
+        if whole and not self._stale and not any(one.changed for one in pair):
+            return
+        offers = [[slot for slot in one.picks if self._alive[slot]] for one in pair]
+        if self.greedy_fill:
+            singles = self._single[live]
+            top = live[np.argsort(-singles, kind="stable")[: _HIGHEST * self.k]].tolist()
+            kept = [slot for slot in self._picks if self._alive[slot]]
+            likely = live[singles >= pair[0].tau]
+            drawn = self._rng.choice(likely, min(len(likely), _DRAWN * self.k), replace=False).tolist()
+            candidates = sorted({*offers[0], *offers[1], *top, *drawn, *kept})
+            picks, gains = self._greedy(candidates)
+        else:
+            picks, gains = [], []
+        best = [int(live[np.argmax(self._single[live])])]
+        for offer in [*offers, best]:
+            known = {slot: gain for one in pair for slot, gain in zip(one.picks, one.marginals, strict=True)}
+            # What the gains when picked promise is enough to know that a set is no better.
+            if math.fsum(known.get(slot, self._single[slot]) for slot in offer) > math.fsum(gains) or not picks:
+                worth = self._sequence(offer)
+                if math.fsum(worth) > math.fsum(gains):
+                    picks, gains = offer, worth
+        if len(picks) < self.k:
+            chosen = set(picks)
+            spare = [slot for slot in live.tolist() if slot not in chosen][: self.k - len(picks)]
+            picks = picks + spare
+            gains = self._sequence(picks)
+        self._picks, self._gains, self._stale = picks, gains, False
+        for one in pair:
+            one.changed = False
+
+    def _greedy(self, candidates: list[int]) -> tuple[list[int], list[float]]:
+        """Lazy greedy over a few candidates; their own worth, which is known, bounds their gains at the start."""
+        heap = [(-float(self._single[slot]), slot, 0) for slot in candidates]
+        heapq.heapify(heap)
+        state = self._f.empty()
+        picks: list[int] = []
+        gains: list[float] = []
+        while heap and len(picks) < self.k:
+            bound, slot, asked = heap[0]
+            if asked == len(picks):
+                heapq.heappop(heap)
+                picks.append(slot)
+                gains.append(-bound)
+                state = self._f.add(state, self._rows.take(np.array([slot])))
+            else:
+                gain = float(self._ask(state, np.array([slot]))[0])
+                heapq.heapreplace(heap, (-gain, slot, len(picks)))
+        return picks, gains
+
+    def _selection(self) -> Selection:
+        live = np.flatnonzero(self._alive)
+        place = np.full(len(self._keys), -1, np.int64)
+        place[live] = np.arange(len(live))
+        m = len(self._picks)
+        return Selection(
+            n=len(live),
+            indices=place[self._picks] if m else np.empty(0, np.int64),
+            gains=np.array(self._gains, np.float64),
+            value=math.fsum(self._gains),
+            bound=self._bound,
+            status="optimal" if len(live) <= self.k else "approximate",
+            ids=self._keys[live],
+            used={"k": m},
+            budget={"k": self.k},
+            method="dynamic_selection",
+            options={"eps": self.eps, "objective": self._f.name, "greedy_fill": self.greedy_fill},
+            seed=str(self._seed),
+            info={
+                "objective": self._f.name,
+                "guarantee": self.guarantee,
+                "short": self.k - m,
+                "oracle_calls": self.oracle_calls,
+                "rebuilds": self.rebuilds,
+                "inserted": self.inserted,
+                "deleted": self.deleted,
+            },
+        )
+
+    def _compact(self) -> None:
+        """Give back the slots of dead items that no set holds as a ghost."""
+        keep = self._alive.copy()
+        for one in self._sets.values():
+            keep[one.picks] = True
+        kept = np.flatnonzero(keep)
+        place = np.full(len(self._keys), -1, np.int64)
+        place[kept] = np.arange(len(kept))
+        self._rows.keep(kept)
+        self._keys, self._alive, self._single = self._keys[kept], self._alive[kept], self._single[kept]
+        live = np.flatnonzero(self._alive)
+        self._slots = dict(zip(self._keys[live].tolist(), live.tolist(), strict=True))
+        for one in self._sets.values():
+            one.move(kept, place)
+        # A pick that has died leaves a gap, by which `_choose` knows that there is something to do.
+        self._picks = [int(place[slot]) for slot in self._picks if place[slot] >= 0 and self._alive[place[slot]]]
+        self._gains, self._stale = [], True
+
+
+class _Set:
+    """What one guess of the optimum holds: picks and their gains, ghosts among them, and every other item's level."""
+
+    def __init__(self, tau: float, state: dict[str, Any] | None = None) -> None:
+        held = state or {"picks": [], "marginals": [], "levels": np.empty(0, np.int32), "seen": 0, "changed": True}
+        self.tau = tau
+        self.picks: list[int] = list(held["picks"])
+        self.marginals: list[float] = list(held["marginals"])
+        self.levels = np.array(held["levels"], np.int32)
+        self.seen = int(held["seen"])
+        self.changed = bool(held["changed"])
+        self.state_of: Any = None
+
+    def state(self) -> dict[str, Any]:
+        """Everything but the state of the function, which the picks give."""
+        levels = self.levels.copy()
+        return {
+            "picks": list(self.picks),
+            "marginals": list(self.marginals),
+            "levels": levels,
+            "seen": self.seen,
+            "changed": self.changed,
+        }
+
+    def reach(self, slots: int) -> None:
+        """Have a level for every slot."""
+        if slots > len(self.levels):
+            more = np.full(max(slots, 2 * len(self.levels)) - len(self.levels), _OPEN, np.int32)
+            self.levels = np.concatenate([self.levels, more])
+
+    def move(self, kept: Ints, place: Ints) -> None:
+        """Follow the items to their new slots."""
+        self.reach(len(place))
+        self.seen = int((kept < self.seen).sum())
+        self.levels = self.levels[kept]
+        self.picks = [int(place[slot]) for slot in self.picks]
+
+
+def _keys(ids: Any) -> list[Hashable]:
+    keys: list[Hashable] = checks.ids(ids).tolist()
+    return keys
+
+
+def _joined(held: NDArray[Any], fresh: NDArray[Any]) -> NDArray[Any]:
+    """Keys of one kind as one array; of several kinds as objects, so that 1 and "1" stay apart."""
+    if not len(held):
+        return fresh
+    same = held.dtype.kind == fresh.dtype.kind
+    return np.concatenate([held, fresh] if same else [held.astype(object), fresh.astype(object)])
+
+
+def _some(keys: list[Hashable]) -> str:
+    shown = ", ".join(repr(key) for key in keys[:3])
+    return shown + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")

@@ -1,0 +1,554 @@
+"""Streaming selection that keeps the persons private whose utilities it maximises."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kofn.core import checks
+from kofn.core.checks import InputError
+from kofn.core.plans import Selection
+from kofn.core.registry import method
+from kofn.objectives.base import Objective
+from kofn.selection.streams._privacy import Accountant
+
+__all__ = ["PrivateStreaming", "private_streaming"]
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+# The chance that more is lost to the noise than `info["additive_loss"]` says.
+_UNLUCKY = 0.05
+# Distances between a block of elements and the persons that are held at a time.
+_AT_ONCE = 1 << 22
+
+
+class PrivateStreaming:
+    """One pass over a stream of public elements that picks k of them for a private population, (epsilon, delta)-DP.
+
+    Sieve streaming with noise: for each guess O of the optimum, a copy accepts an element whose noisy gain reaches the
+    noisy threshold O / (2k), until it holds k; then a copy is chosen by its noisy value (exponential mechanism). For a
+    sum over persons of monotone functions of at most `sensitivity` each, both noises are Gumbel of one scale, which
+    does not grow with k; for any other f they are Laplace, the sparse vector technique, k times in each copy.
+
+    Two data sets are neighbours if one person's function is withdrawn (is 0 instead), or with neighbours="replace" is
+    another one. The number of persons, the elements and all options are public. What is told is (epsilon, delta)-DP:
+    the picks at any time, and how often each copy accepted. Not private, and for the owner of the data alone: the
+    stepper itself, its `state_dict()` and its `seed`, which gives the noise away. The noise is drawn in float64: that
+    the low bits of such noise tell nothing is not proven.
+
+    Args:
+        users: (persons, d) private vectors: f(S) sums over them sensitivity * max(0, 1 - distance to the nearest pick /
+            reach); or give `objective`.
+        objective: instead, an own monotone submodular f on a fixed pool (`gains`, `add`, `value`); `sensitivity`,
+            `opt_range` are then needed. It is copied for each guess.
+        k: how many to pick.
+        epsilon: privacy loss, > 0; infinity for none of it: plain sieve streaming.
+        delta: chance of more than that, 0 <= delta < 1; 0 needs far more noise.
+        sensitivity: the most that one person changes any f(S).
+        reach: the distance at which a pick is of no use; needed with `users`, and must not be read off them.
+        metric: "euclidean", "sqeuclidean" or "cosine" (1 - cos).
+        noise: "gumbel" (default with `users`; with an `objective` it says that f is a sum over persons) or "laplace".
+        theta: ratio of the guesses, less 1.
+        opt_range: (low, high), where the optimum may be, from public knowledge; default sensitivity * persons / (2k) to
+            sensitivity * persons.
+        neighbours: "withdraw" or "replace".
+        releases: how often a copy may be chosen anew as `plan` is read after more of the stream; then the choice stays.
+        release_share: the part of epsilon for choosing copies.
+        seed: whole number; for tests, since whoever knows it knows the noise.
+
+    Attributes:
+        accountant: how the budget is split, composed and spent (`Accountant`).
+        seen: elements so far. `oracle_calls`: gains evaluated. `accepted` (copies,): picks of each copy.
+
+    Each insert costs O(copies * persons); memory O(copies * persons).
+
+    With chance 0.95 the plan is worth at least optimum / (2 (1 + theta)) - `info["additive_loss"]`, for an optimum in
+    `opt_range`; slots that the copy left open are filled with random elements.
+
+    References:
+        Chaturvedi, Nguyen, Nguyen, "Streaming submodular maximization with differential privacy", ICML 2023.
+        Dwork, Roth, "The algorithmic foundations of differential privacy", 2014; Kairouz, Oh, Viswanath 2015.
+
+    Examples:
+        >>> import numpy as np
+        >>> from kofn.selection import PrivateStreaming
+        >>> people = np.random.default_rng(0).normal(size=(5000, 2))
+        >>> stream = PrivateStreaming(people, k=3, epsilon=2.0, reach=4.0, seed=0)
+        >>> for step in range(20):
+        ...     stream.insert([step], np.random.default_rng(step).normal(size=(1, 2)))
+        >>> plan = stream.plan
+        >>> len(plan.indices), stream.spent[0] <= 2.0
+        (3, True)
+    """
+
+    def __init__(
+        self,
+        users: Any = None,
+        *,
+        k: int,
+        epsilon: float,
+        delta: float = 1e-6,
+        objective: Objective | None = None,
+        sensitivity: float | None = None,
+        reach: float | None = None,
+        metric: str = "euclidean",
+        noise: str | None = None,
+        theta: float = 0.25,
+        opt_range: tuple[float, float] | None = None,
+        neighbours: str = "withdraw",
+        releases: int = 1,
+        release_share: float = 0.5,
+        seed: int | None = None,
+    ) -> None:
+        if (users is None) == (objective is None):
+            raise InputError("give users, (persons, d), or an objective of your own; one of the two")
+        self.k = checks.count(k, "k")
+        self.seed = checks.entropy(seed)
+        noise = checks.choice(noise or ("laplace" if users is None else "gumbel"), "noise", ("gumbel", "laplace"))
+        if sensitivity is None and users is None:
+            raise InputError("sensitivity is missing: the most that one person changes the value of any set")
+        each = _positive(1.0 if sensitivity is None else sensitivity, "sensitivity")
+        low, high = self._range(opt_range, users, each)
+        theta = _positive(theta, "theta")
+        self._guesses = low * (1 + theta) ** np.arange(math.floor(math.log(high / low) / math.log1p(theta) + 1e-9) + 1)
+        copies = len(self._guesses)
+        self._state: _People | _Own
+        if users is not None:
+            self._state = _People(checks.matrix(users, "users"), checks.metric(metric), reach, each, copies)
+        else:
+            self._state = _Own(objective, copies)
+        self.accountant = Accountant(
+            epsilon=_epsilon(epsilon),
+            delta=_delta(delta),
+            k=self.k,
+            copies=copies,
+            noise=noise,
+            sensitivity=each,
+            decomposable=users is not None or noise == "gumbel",
+            neighbours=checks.choice(neighbours, "neighbours", ("withdraw", "replace")),
+            releases=checks.count(releases, "releases"),
+            release_share=_share(release_share),
+        )
+        self.theta = theta
+        # The scales are searched for, so they are worked out once.
+        self._scales = (
+            self.accountant.gain_scale,
+            self.accountant.threshold_scale,
+            self.accountant.release_scale,
+        )
+        self._noise = np.random.default_rng([self.seed, 0])
+        self._filler = np.random.default_rng([self.seed, 1])
+        self._thresholds = self._guesses / (2 * self.k) + self._draw(copies, self._scales[1])
+        self._ids: list[Any] = []
+        self._known: set[Any] = set()
+        self._ranks: list[float] = []
+        self._picks: list[list[int]] = [[] for _ in range(copies)]
+        self._chosen: tuple[int, int] | None = None
+        self.released = 0
+        self.oracle_calls = 0
+
+    def _range(self, asked: Any, users: Any, each: float) -> tuple[float, float]:
+        if asked is None:
+            if users is None:
+                raise InputError("opt_range is missing: (low, high) for the optimum's value, from public knowledge")
+            high = each * len(users)
+            return high / (2 * self.k), high
+        try:
+            low, high = (float(end) for end in asked)
+        except (TypeError, ValueError):
+            raise InputError(f"opt_range={asked!r}: give two numbers, (low, high)") from None
+        if not (0 < low <= high < math.inf):
+            raise InputError(f"opt_range=({low:g}, {high:g}): give 0 < low <= high, both finite")
+        return low, high
+
+    @property
+    def seen(self) -> int:
+        """Elements inserted so far."""
+        return len(self._ids)
+
+    @property
+    def accepted(self) -> Ints:
+        """(copies,) how many elements each copy holds."""
+        return np.array([len(picks) for picks in self._picks], np.int64)
+
+    @property
+    def spent(self) -> tuple[float, float]:
+        """(epsilon, delta) spent so far: the stream's part once it has begun, a release's for each choice of a copy."""
+        return self.accountant.spent(self.seen > 0, self.released)
+
+    def insert(self, ids: Any, X: Any = None) -> None:
+        """Show the next elements of the stream.
+
+        Args:
+            ids: what to call them, each once in the whole stream; with an own `objective`, their positions in its pool.
+            X: (b, d) their vectors, with `users`.
+
+        Raises:
+            InputError: an id that was there before (named), another width than the users', or a wrong count of ids.
+        """
+        keys = checks.ids(ids).tolist()
+        again = next((key for key in keys if key in self._known), None)
+        if again is not None:
+            raise InputError(f"ids: {again!r} was inserted before; an element passes once")
+        for key, looks in zip(keys, self._state.look(keys, X), strict=True):
+            self._one(len(self._ids), looks)
+            self._ids.append(key)
+            self._known.add(key)
+            self._ranks.append(float(self._filler.random()))
+
+    def _one(self, place: int, looks: Any) -> None:
+        active = np.flatnonzero(self.accepted < self.k)
+        if not len(active):
+            return
+        gains = self._state.gains(active, looks) + self._draw(len(active), self._scales[0])
+        self.oracle_calls += len(active)
+        for copy_ in active[gains >= self._thresholds[active]].tolist():
+            self._state.add(copy_, looks)
+            self._picks[copy_].append(place)
+            self._thresholds[copy_] = self._guesses[copy_] / (2 * self.k) + self._draw(1, self._scales[1])[0]
+
+    def _draw(self, count: int, scale: float) -> Floats:
+        if scale == 0:
+            return np.zeros(count)
+        if self.accountant.noise == "laplace":
+            return self._noise.laplace(scale=scale, size=count)
+        return self._noise.gumbel(scale=scale, size=count)
+
+    @property
+    def plan(self) -> Selection:
+        """The picks now: k elements, or all that were seen. Choosing a copy spends a release, while there are any."""
+        if not self.seen:
+            raise InputError("nothing was inserted yet; there is nothing to pick from")
+        self._choose()
+        assert self._chosen is not None
+        own = self._picks[self._chosen[0]]
+        # Filling up looks at nothing private: the elements' ranks were drawn as they came.
+        order = np.argsort(np.array(self._ranks), kind="stable").tolist()
+        held = set(own)
+        fill = [place for place in order if place not in held][: self.k - len(own)]
+        picks = np.array([*own, *fill], np.int64)
+        return Selection(
+            n=self.seen,
+            indices=picks,
+            # What the picks are worth is known to the owner of the data only.
+            gains=np.full(len(picks), math.nan),
+            value=math.nan,
+            sense="max",
+            status="approximate",
+            ids=checks.ids(self._ids),
+            used={"k": len(picks)},
+            budget={"k": self.k},
+            method="private_streaming",
+            info={
+                "privacy": self.accountant.ledger(self.seen > 0, self.released),
+                "guarantee": 1 / (2 * (1 + self.theta)),
+                "additive_loss": self._additive_loss(),
+                "filled": len(fill),
+                "oracle_calls": self.oracle_calls,
+            },
+        )
+
+    def _choose(self) -> None:
+        """The copy to read from: chosen anew after more of the stream while releases are left, else the same."""
+        fresh = self._chosen is not None and self._chosen[1] == self.seen
+        if fresh or self.released == self.accountant.releases:
+            return
+        noisy = self._state.values()
+        if self._scales[2]:
+            noisy = noisy + self._noise.gumbel(scale=self._scales[2], size=len(noisy))
+        self._chosen = (int(np.argmax(noisy)), self.seen)
+        self.released += 1
+
+    def _additive_loss(self) -> float:
+        """What the noise costs at most, but for a chance of `_UNLUCKY`: k comparisons that are off, and the choice."""
+        gain, threshold, release = self._scales
+        copies, unlucky = len(self._guesses), _UNLUCKY / 2
+        looks, runs = copies * max(self.seen, 1), copies * self.k
+        if self.accountant.noise == "gumbel":
+            # The difference of two Gumbels is logistic.
+            off = gain * math.log(2 * looks / unlucky)
+        else:
+            off = gain * math.log(2 * looks / unlucky) + threshold * math.log(2 * runs / unlucky)
+        return self.k * off + release * math.log(copies / unlucky)
+
+    def value(self, indices: Any) -> float:
+        """f of these elements (positions in the stream), exactly: for the owner of the data, not to be published."""
+        return self._state.value([self._ids[int(place)] for place in indices])
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that is needed to go on bit for bit. It holds the persons' utilities and the noise: keep it private."""
+        return {
+            "seed": self.seed,
+            "accountant": dataclasses.asdict(self.accountant),
+            "noise": self._noise.bit_generator.state,
+            "filler": self._filler.bit_generator.state,
+            "thresholds": self._thresholds.copy(),
+            "ids": list(self._ids),
+            "ranks": list(self._ranks),
+            "picks": [list(picks) for picks in self._picks],
+            "chosen": self._chosen,
+            "released": self.released,
+            "oracle_calls": self.oracle_calls,
+            "state": self._state.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a `state_dict()`, in a stepper made with the same arguments.
+
+        Raises:
+            InputError: the state is of a stepper with another budget, k or grid of guesses.
+        """
+        if state["accountant"] != dataclasses.asdict(self.accountant):
+            raise InputError("the state is of a stepper with other arguments; make this one with the same ones")
+        self.seed = state["seed"]
+        self._noise.bit_generator.state = state["noise"]
+        self._filler.bit_generator.state = state["filler"]
+        self._thresholds = np.array(state["thresholds"])
+        self._ids, self._ranks = list(state["ids"]), list(state["ranks"])
+        self._known = set(self._ids)
+        self._picks = [list(picks) for picks in state["picks"]]
+        self._chosen = None if state["chosen"] is None else tuple(state["chosen"])
+        self.released, self.oracle_calls = state["released"], state["oracle_calls"]
+        self._state.load_state_dict(state["state"])
+
+
+class _People:
+    """Each person is served by the nearest pick: what each copy's picks are worth to each of them."""
+
+    def __init__(self, users: NDArray[Any], metric: str, reach: Any, each: float, copies: int) -> None:
+        if reach is None:
+            raise InputError("reach is missing: the distance at which a pick is of no use, not read off the users")
+        self.users, self.metric, self.each = users.astype(np.float64), metric, each
+        self.reach = _positive(reach, "reach")
+        if metric == "cosine":
+            self.users = _directions(self.users)
+        self.squares = np.einsum("ij,ij->i", self.users, self.users)
+        self.best = np.zeros((copies, len(users)))
+        self._rows: dict[Any, Floats] = {}
+
+    def look(self, keys: list[Any], X: Any) -> Any:
+        if X is None:
+            raise InputError("X is missing: give the elements' vectors, (b, d)")
+        rows = checks.matrix(X, "X").astype(np.float64)
+        if len(rows) != len(keys):
+            raise InputError(f"X has {len(rows)} rows for {len(keys)} ids; give one id a row")
+        if rows.shape[1] != self.users.shape[1]:
+            raise InputError(f"X has {rows.shape[1]} columns, the users have {self.users.shape[1]}")
+        self._rows.update(zip(keys, rows, strict=True))
+        step = max(1, _AT_ONCE // len(self.users))
+        for low in range(0, len(rows), step):
+            yield from self.utilities(rows[low : low + step])
+
+    def utilities(self, rows: Floats) -> Floats:
+        """(b, persons) what each element alone is worth to each person, 0..each."""
+        if self.metric == "cosine":
+            apart = 1 - _directions(rows) @ self.users.T
+        else:
+            apart = np.einsum("ij,ij->i", rows, rows)[:, None] - 2 * (rows @ self.users.T) + self.squares
+            apart = np.maximum(apart, 0.0)
+            apart = np.sqrt(apart) if self.metric == "euclidean" else apart
+        return np.clip(1 - apart / self.reach, 0.0, 1.0) * self.each
+
+    def gains(self, active: Ints, looks: Floats) -> Floats:
+        return np.array([np.maximum(looks - self.best[copy_], 0.0).sum() for copy_ in active.tolist()])
+
+    def add(self, copy_: int, looks: Floats) -> None:
+        np.maximum(self.best[copy_], looks, out=self.best[copy_])
+
+    def values(self) -> Floats:
+        return np.array([row.sum() for row in self.best])
+
+    def value(self, keys: list[Any]) -> float:
+        if not keys:
+            return 0.0
+        return math.fsum(self.utilities(np.array([self._rows[key] for key in keys])).max(axis=0).tolist())
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best.copy(), "rows": dict(self._rows)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.best, self._rows = np.array(state["best"]), dict(state["rows"])
+
+
+class _Own:
+    """A copy of the user's own objective for each guess."""
+
+    def __init__(self, objective: Any, copies: int) -> None:
+        missing = [name for name in ("gains", "add", "value") if not callable(getattr(objective, name, None))]
+        if missing:
+            raise InputError(f"objective={type(objective).__name__} lacks {', '.join(missing)}")
+        if not getattr(objective, "monotone", False) or not getattr(objective, "submodular", False):
+            raise InputError(
+                f"objective={type(objective).__name__} does not declare monotone and submodular; the guarantee needs it"
+            )
+        self.first = objective
+        self.copies = [copy.deepcopy(objective) for _ in range(copies)]
+        self.picked: list[list[int]] = [[] for _ in range(copies)]
+
+    def look(self, keys: list[Any], X: Any) -> Any:
+        if X is not None:
+            raise InputError("X is given with an own objective, whose elements are positions in its pool; leave it out")
+        if any(not isinstance(key, int) or key < 0 for key in keys):
+            raise InputError(f"ids holds {keys[0]!r}; with an own objective they are positions in its pool")
+        return keys
+
+    def gains(self, active: Ints, looks: int) -> Floats:
+        item = np.array([looks], np.int64)
+        return np.array([float(self.copies[copy_].gains(item)[0]) for copy_ in active.tolist()])
+
+    def add(self, copy_: int, looks: int) -> None:
+        self.copies[copy_].add(looks)
+        self.picked[copy_].append(looks)
+
+    def values(self) -> Floats:
+        return np.array([self.value(picks) for picks in self.picked])
+
+    def value(self, keys: list[Any]) -> float:
+        return float(self.first.value(np.array(keys, np.int64))) if keys else 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"picked": [list(picks) for picks in self.picked]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.picked = [list(picks) for picks in state["picked"]]
+        self.copies = [copy.deepcopy(self.first) for _ in self.picked]
+        for held, picks in zip(self.copies, self.picked, strict=True):
+            for item in picks:
+                held.add(item)
+
+
+@method(
+    "select",
+    cost="O(n m copies) time for m users and about log(2k)/theta copies; O(m copies) memory",
+    exact="(epsilon, delta)-differentially private for the users; optimum / (2 (1 + theta)) less what the noise costs",
+    paper="Chaturvedi, Nguyen, Nguyen 2023, Streaming submodular maximization with differential privacy (ICML)",
+    secret=("users", "seed"),
+)
+def private_streaming(
+    X: Any,
+    *,
+    k: int,
+    metric: str = "euclidean",
+    seed: int | None = None,
+    users: Any,
+    epsilon: float,
+    delta: float = 1e-6,
+    reach: float | None = None,
+    noise: str = "gumbel",
+    theta: float = 0.25,
+    opt_range: tuple[float, float] | None = None,
+    neighbours: str = "withdraw",
+    release_share: float = 0.5,
+) -> Selection:
+    """Pick the k public items that serve a private population best, in one pass and with differential privacy.
+
+    f(S) sums over the users max(0, 1 - distance to the nearest pick / reach). Each guess of the optimum has a copy that
+    accepts an item whose noisy gain reaches a noisy threshold; one copy is then chosen by its noisy value. The Gumbel
+    noise uses that f is a sum over persons and does not grow with k; Laplace noise is the general algorithm's.
+
+    Protected is one user, whose utility is withdrawn (counts as 0) or, with neighbours="replace", is another's: whoever
+    reads the plan learns (epsilon, delta) at most. The number of users, X and the options are public. Therefore the
+    plan has no `value`, `gains` or `seed`, and its options do not tell `users`. The noise is drawn in float64.
+
+    Args:
+        X: (n, d) candidate items, public, in the order of the stream.
+        k: how many.
+        metric: "euclidean", "sqeuclidean" or "cosine" (1 - cos).
+        seed: for tests alone: whoever knows it knows the noise. Default fresh entropy, which is not kept.
+        users: (m, d) private positions of the persons served.
+        epsilon: privacy loss, > 0; infinity gives plain sieve streaming.
+        delta: chance of more, 0 <= delta < 1.
+        reach: distance at which an item is of no use, public; default the diagonal of the items' bounding box (squared
+            for "sqeuclidean", 2 for "cosine").
+        noise: "gumbel" or "laplace".
+        theta: ratio of the guesses of the optimum, less 1.
+        opt_range: (low, high) of the optimum, from public knowledge; default m / (2k) to m.
+        neighbours: "withdraw" or "replace".
+        release_share: the part of epsilon for choosing the copy.
+
+    Returns:
+        Selection of k items: those of the chosen copy as accepted, then random ones in the slots it left open
+        (`info["filled"]`). `info["privacy"]` is the accountant's ledger: epsilon and delta spent, the composition, and
+        the scales of the noise. `info["additive_loss"]`: with chance 0.95 the value is at least
+        `info["guarantee"]` * optimum less this, for an optimum in `opt_range`.
+
+    Raises:
+        InputError: epsilon <= 0, delta outside 0..1, users of another width, or other bad input.
+
+    Costs O(n m copies) time, O(m copies) memory. `PrivateStreaming` is the stepper for a stream that arrives.
+
+    References:
+        Chaturvedi, Nguyen, Nguyen, "Streaming submodular maximization with differential privacy", ICML 2023.
+
+    Examples:
+        >>> import numpy as np
+        >>> from kofn.selection import private_streaming
+        >>> rng = np.random.default_rng(0)
+        >>> s = private_streaming(rng.random((50, 2)), k=3, users=rng.random((4000, 2)), epsilon=1.0, seed=0)
+        >>> len(s.indices), s.info["privacy"]["spent_epsilon"] <= 1.0, s.options["users"]
+        (3, True, 'withheld')
+    """
+    if k > len(X):
+        raise checks.InfeasibleError(f"k={k} of {len(X)} items: there are only {len(X)} to choose from; ask for k <= n")
+    if reach is None:
+        wide = float(np.linalg.norm(X.max(axis=0).astype(np.float64) - X.min(axis=0)))
+        # Items that are all in one place tell no distance; any unit will do.
+        wide = wide or 1.0
+        reach = {"euclidean": wide, "sqeuclidean": wide**2, "cosine": 2.0}[metric]
+    stream = PrivateStreaming(
+        users,
+        k=k,
+        epsilon=epsilon,
+        delta=delta,
+        reach=reach,
+        metric=metric,
+        noise=noise,
+        theta=theta,
+        opt_range=opt_range,
+        neighbours=neighbours,
+        release_share=release_share,
+        seed=seed,
+    )
+    stream.insert(np.arange(len(X)), X)
+    return stream.plan
+
+
+def _directions(rows: Floats) -> Floats:
+    sizes = np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.divide(rows, sizes, out=np.zeros_like(rows), where=sizes > 0)
+
+
+def _positive(value: Any, name: str) -> float:
+    number = float(checks.number(value, name))
+    if not (number > 0 and math.isfinite(number)):
+        raise InputError(f"{name}={value!r}: give a finite number > 0")
+    return number
+
+
+def _epsilon(value: Any) -> float:
+    if not checks.is_number(value) or not value > 0:
+        raise InputError(
+            f"epsilon={value!r}: the privacy loss is a number > 0; 1 is common, infinity means no privacy at all"
+        )
+    return float(value)
+
+
+def _delta(value: Any) -> float:
+    if not checks.is_number(value) or not 0 <= value < 1:
+        raise InputError(f"delta={value!r}: give a chance, 0 <= delta < 1, well below 1 / the number of persons")
+    return float(value)
+
+
+def _share(value: Any) -> float:
+    share = checks.fraction(value, "release_share")
+    if not 0 < share < 1:
+        raise InputError(
+            f"release_share={share:g}: the stream and the choice both need a part; give one between 0 and 1"
+        )
+    return share

@@ -1,0 +1,404 @@
+"""Set functions of a pool whose items come and go: what an item is worth depends on the picks, never on the pool.
+
+A function of this kind is asked for gains given a state, so that many sets can be grown side by side. Facility
+location over the pool itself is none: there every newcomer changes what all sets are worth. Against fixed rows that
+stand for the pool it is one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kofn.core import checks
+from kofn.core.checks import InputError
+from kofn.objectives.similarity import FROM_ROWS
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+_CACHE = 1 << 17
+
+
+class RowFunction(Protocol):
+    """A monotone submodular function of sets of rows, the user's own or one of those below: three methods.
+
+    `gains` and `add` leave `state` as it is. One row of `gains` is one oracle call.
+    """
+
+    def empty(self) -> Any:
+        """The state of the set of no rows, which is worth 0."""
+        ...
+
+    def gains(self, state: Any, rows: Any) -> Floats:
+        """(m,) what each row alone would add to the set that `state` stands for."""
+        ...
+
+    def add(self, state: Any, row: Any) -> Any:
+        """The state with one row more; `row` has shape (1, d)."""
+        ...
+
+
+class Storage(Protocol):
+    """Where a stepper keeps items, in the form that its function reads."""
+
+    def append(self, rows: Any) -> None:
+        """Put items behind the others."""
+        ...
+
+    def take(self, slots: Any) -> Any:
+        """The items at these places."""
+        ...
+
+    def keep(self, slots: Ints) -> None:
+        """Drop all others; the kept ones stand in this order."""
+        ...
+
+    def state(self) -> dict[str, Any]:
+        """Everything, as arrays."""
+        ...
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """What `state` gave."""
+        ...
+
+
+class Living(Protocol):
+    """A `RowFunction` that checks and encodes the rows that a user gives, and says where to keep them."""
+
+    name: str
+    width: int | None
+
+    def encode(self, X: Any) -> Any:
+        """Checked rows in the function's own form."""
+        ...
+
+    def storage(self) -> Storage:
+        """An empty store for encoded rows."""
+        ...
+
+    def empty(self) -> Any:
+        """The state of the set of no rows."""
+        ...
+
+    def gains(self, state: Any, rows: Any) -> Floats:
+        """(m,) gains of encoded rows."""
+        ...
+
+    def add(self, state: Any, row: Any) -> Any:
+        """The state with one encoded row more."""
+        ...
+
+
+class Rows:
+    """Rows of numbers that are appended, looked up, and thinned out."""
+
+    def __init__(self) -> None:
+        self._data: NDArray[Any] | None = None
+        self._n = 0
+
+    def append(self, rows: NDArray[Any]) -> None:
+        """Put rows behind the others."""
+        need = self._n + len(rows)
+        if self._data is None:
+            self._data = np.empty((max(16, need), rows.shape[1]), rows.dtype)
+        elif need > len(self._data):
+            kind = np.result_type(self._data.dtype, rows.dtype)
+            grown = np.empty((max(need, 2 * len(self._data)), self._data.shape[1]), kind)
+            grown[: self._n] = self._data[: self._n]
+            self._data = grown
+        elif rows.dtype.itemsize > self._data.dtype.itemsize:
+            self._data = self._data.astype(rows.dtype)
+        self._data[self._n : need] = rows
+        self._n = need
+
+    def take(self, slots: Any) -> NDArray[Any]:
+        """The rows at these places."""
+        assert self._data is not None
+        taken: NDArray[Any] = self._data[: self._n][slots]
+        return taken
+
+    def keep(self, slots: Ints) -> None:
+        """Drop all other rows; the kept ones stand in this order."""
+        if self._data is not None:
+            self._data = self._data[: self._n][slots]
+            self._n = len(slots)
+
+    def state(self) -> dict[str, Any]:
+        """Everything, as arrays."""
+        return {"rows": None if self._data is None else self._data[: self._n].copy()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """What `state` gave."""
+        self._data = None if state["rows"] is None else np.array(state["rows"])
+        self._n = 0 if self._data is None else len(self._data)
+
+
+class Sets:
+    """Sets of element numbers in one flat array, with the interface of `Rows`; a look-up gives (flat, lengths)."""
+
+    def __init__(self) -> None:
+        self._flat = np.empty(16, np.int64)
+        self._used = 0
+        self._starts = np.empty(0, np.int64)
+        self._lengths = np.empty(0, np.int64)
+
+    def append(self, rows: tuple[Ints, Ints]) -> None:
+        """Put sets behind the others."""
+        flat, lengths = rows
+        need = self._used + len(flat)
+        if need > len(self._flat):
+            grown = np.empty(max(need, 2 * len(self._flat)), np.int64)
+            grown[: self._used] = self._flat[: self._used]
+            self._flat = grown
+        self._flat[self._used : need] = flat
+        self._starts = np.concatenate([self._starts, self._used + np.cumsum(lengths) - lengths])
+        self._lengths = np.concatenate([self._lengths, lengths])
+        self._used = need
+
+    def take(self, slots: Any) -> tuple[Ints, Ints]:
+        """The sets at these places."""
+        starts, lengths = self._starts[slots], self._lengths[slots]
+        shift = np.repeat(starts - (np.cumsum(lengths) - lengths), lengths)
+        return self._flat[shift + np.arange(len(shift))], lengths
+
+    def keep(self, slots: Ints) -> None:
+        """Drop all other sets; the kept ones stand in this order."""
+        flat, lengths = self.take(slots)
+        self._flat, self._used, self._lengths = flat, len(flat), lengths
+        self._starts = np.cumsum(lengths) - lengths
+
+    def state(self) -> dict[str, Any]:
+        """Everything, as arrays."""
+        flat, lengths = self.take(np.arange(len(self._lengths)))
+        return {"flat": flat, "lengths": lengths.copy()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """What `state` gave."""
+        self._flat, self._lengths = np.array(state["flat"]), np.array(state["lengths"])
+        self._used = len(self._flat)
+        self._starts = np.cumsum(self._lengths) - self._lengths
+
+
+class Coverage:
+    """f(S) = the weight of the elements that some pick covers. Row i of X covers column j where X[i, j] is not zero."""
+
+    name = "weighted_coverage"
+
+    def __init__(self, weights: Any = None) -> None:
+        self.weights = None if weights is None else checks.weights(weights).astype(np.float64)
+        self.width: int | None = None if self.weights is None else len(self.weights)
+
+    def encode(self, X: Any) -> tuple[Ints, Ints]:
+        """Rows as sets of column numbers, checked."""
+        if not checks.is_sparse(X):
+            X = checks.matrix(X)
+            width, entries = X.shape[1], X != 0
+            flat, lengths = np.nonzero(entries)[1].astype(np.int64), entries.sum(axis=1).astype(np.int64)
+        else:
+            if 0 in X.shape:
+                raise InputError(f"X is empty: shape {tuple(X.shape)}")
+            X = X.tocsr().copy()
+            checks.refuse_nonfinite(X.data, "X")
+            X.sum_duplicates()
+            X.eliminate_zeros()
+            width, flat = X.shape[1], X.indices.astype(np.int64)
+            lengths = np.diff(X.indptr).astype(np.int64)
+        _same_width(self, width)
+        return flat, lengths
+
+    def storage(self) -> Storage:
+        """Where the items are kept."""
+        return Sets()
+
+    def empty(self) -> Floats:
+        """What is left to cover, by element."""
+        return np.ones(self.width or 0) if self.weights is None else self.weights.copy()
+
+    def gains(self, state: Floats, rows: tuple[Ints, Ints]) -> Floats:
+        """The weight that each set would newly cover."""
+        flat, lengths = rows
+        owner = np.repeat(np.arange(len(lengths)), lengths)
+        return np.asarray(np.bincount(owner, state[flat], len(lengths)), np.float64)
+
+    def add(self, state: Floats, row: tuple[Ints, Ints]) -> Floats:
+        """Its elements count no more."""
+        out = state.copy()
+        out[row[0]] = 0.0
+        return out
+
+
+class Representation:
+    """f(S) = sum over the reference rows r of w_r max_{s in S} sim(r, s), sim >= 0: facility location of fixed rows.
+
+    `cosine` is (1 + cos) / 2. `euclidean` and `sqeuclidean` are how much nearer s is to r than the reference rows' mean
+    is, or 0: f is then the loss that the picks save against that mean, as in exemplar-based clustering. A constant
+    minus the distance would make the first pick worth nearly all, and any promise of a ratio easy to keep.
+    """
+
+    name = "reference_location"
+
+    def __init__(self, reference: Any, metric: str = "euclidean", weights: Any = None) -> None:
+        self.reference = checks.matrix(reference, "reference").astype(np.float64)
+        self.metric = checks.choice(metric, "metric", FROM_ROWS)
+        self.weights = np.ones(len(self.reference)) if weights is None else checks.weights(weights).astype(np.float64)
+        checks.same_length(len(self.reference), "reference", "weights", len(self.weights))
+        self.width: int | None = self.reference.shape[1]
+        self._reach = np.empty(0)
+        if metric != "cosine":
+            self._reach = self._apart(self.reference.mean(axis=0, keepdims=True))[0]
+
+    def encode(self, X: Any) -> Floats:
+        """(m, r) similarity of each row to each reference row: O(m r d) time."""
+        X = checks.matrix(X).astype(np.float64)
+        _same_width(self, X.shape[1])
+        if self.metric == "cosine":
+            # Not through BLAS, whose sums depend on the number of rows and of threads.
+            return np.clip((1 + np.einsum("ik,jk->ij", _directions(X), _directions(self.reference))) / 2, 0.0, 1.0)
+        return np.maximum(self._reach - self._apart(X), 0.0)
+
+    def _apart(self, X: Floats) -> Floats:
+        """(m, r) distances from differences."""
+        out = np.empty((len(X), len(self.reference)))
+        step = max(1, _CACHE // self.reference.size)
+        for low in range(0, len(X), step):
+            gap = X[low : low + step, None] - self.reference[None]
+            out[low : low + step] = np.einsum("ijk,ijk->ij", gap, gap)
+        return np.sqrt(out, out=out) if self.metric == "euclidean" else out
+
+    def storage(self) -> Storage:
+        """Where the items are kept: r numbers an item."""
+        return Rows()
+
+    def empty(self) -> Floats:
+        """The similarity of each reference row to its pick."""
+        return np.zeros(len(self.reference))
+
+    def gains(self, state: Floats, rows: Floats) -> Floats:
+        """How much closer each row would come to the reference."""
+        closer = np.maximum(rows - state, 0.0)
+        closer *= self.weights
+        total: Floats = closer.sum(axis=1)
+        return total
+
+    def add(self, state: Floats, row: Floats) -> Floats:
+        """Each reference row has the nearer of its pick and this one."""
+        return np.maximum(state, row[0])
+
+
+class Own:
+    """The user's function of rows: an object with the three methods of `RowFunction`, or f(rows) -> number."""
+
+    name = "own"
+
+    def __init__(self, given: Any) -> None:
+        missing = [name for name in ("empty", "gains", "add") if not callable(getattr(given, name, None))]
+        if missing and not callable(given):
+            raise InputError(
+                f"objective={type(given).__name__} lacks {', '.join(missing)}; give 'facility_location', 'coverage', "
+                "a function of the picked rows, or an object with empty(), gains(state, rows) and add(state, row)"
+            )
+        self._rule: Any = _Whole(given) if missing else given
+        self.width: int | None = None
+
+    def encode(self, X: Any) -> NDArray[Any]:
+        """The rows as they are, checked."""
+        X = checks.matrix(X)
+        _same_width(self, X.shape[1])
+        return X
+
+    def storage(self) -> Storage:
+        """Where the items are kept."""
+        return Rows()
+
+    def empty(self) -> Any:
+        """As the user has it."""
+        return self._rule.empty()
+
+    def gains(self, state: Any, rows: NDArray[Any]) -> Floats:
+        """The user's gains, checked."""
+        gains = np.asarray(self._rule.gains(state, rows), np.float64)
+        if gains.shape != (len(rows),):
+            raise InputError(f"objective.gains gave shape {gains.shape} for {len(rows)} rows; give one gain a row")
+        if not np.isfinite(gains).all():
+            raise InputError(f"objective.gains gave {gains[~np.isfinite(gains)][0]}; gains must be finite")
+        return gains
+
+    def add(self, state: Any, row: NDArray[Any]) -> Any:
+        """As the user has it."""
+        return self._rule.add(state, row)
+
+
+class _Whole:
+    """Gains of a plain function of rows: the state is the rows and their value."""
+
+    def __init__(self, function: Callable[[Any], float]) -> None:
+        self._function = function
+
+    def empty(self) -> tuple[NDArray[Any] | None, float]:
+        return None, 0.0
+
+    def gains(self, state: tuple[NDArray[Any] | None, float], rows: NDArray[Any]) -> Floats:
+        held, value = state
+        sets = [row[None] if held is None else np.vstack([held, row[None]]) for row in rows]
+        return np.array([float(self._function(one)) - value for one in sets])
+
+    def add(self, state: tuple[NDArray[Any] | None, float], row: NDArray[Any]) -> tuple[NDArray[Any], float]:
+        rows = row if state[0] is None else np.vstack([state[0], row])
+        return rows, float(self._function(rows))
+
+
+def row_function(objective: Any, reference: Any, metric: str, weights: Any) -> Living:
+    """The function that a stepper was asked to maximise."""
+    if not isinstance(objective, str):
+        strange = [name for name, value in (("reference", reference), ("weights", weights)) if value is not None]
+        if strange:
+            raise InputError(f"an objective of your own has no use for {' and '.join(strange)}; leave it out")
+        return Own(objective)
+    checks.choice(objective, "objective", ("facility_location", "coverage"))
+    if objective == "coverage":
+        if reference is not None:
+            raise InputError("objective='coverage' has no use for reference; leave it out")
+        return Coverage(weights)
+    if reference is None:
+        raise InputError(
+            "objective='facility_location' needs reference: (r, d) rows that stand for the pool, such as a sample of it"
+        )
+    return Representation(reference, metric, weights)
+
+
+def promise_of(eps: Any) -> float:
+    """eps, checked: the promise is 1/2 - eps."""
+    value = float(checks.number(eps, "eps"))
+    if not 0 < value <= 0.5:
+        raise InputError(
+            f"eps={eps!r}: it must be above 0 and at most 0.5; what is promised is 1/2 - eps of the optimum"
+        )
+    return value
+
+
+def grid(value: float, eps: float) -> int:
+    """The largest whole p with (1 + eps)^p <= value."""
+    power = math.floor(math.log(value) / math.log1p(eps))
+    while (1 + eps) ** power > value:
+        power -= 1
+    while (1 + eps) ** (power + 1) <= value:
+        power += 1
+    return power
+
+
+def _same_width(function: Any, width: int) -> None:
+    if function.width is None:
+        function.width = width
+    elif function.width != width:
+        raise InputError(
+            f"X has {width} columns, the rows of this pool have {function.width}; give batches of one width"
+        )
+
+
+def _directions(X: Floats) -> Floats:
+    norms = np.linalg.norm(X, axis=1, keepdims=True)
+    return X / np.where(norms == 0, 1.0, norms)

@@ -1,0 +1,531 @@
+"""Selection in one pass over a stream: sieves, which remember a few picks for each guess of the optimum."""
+
+from __future__ import annotations
+
+import dataclasses
+import heapq
+import math
+from collections.abc import Hashable, Sequence
+from os import PathLike
+from typing import Any
+
+import numpy as np
+
+from kofn.core import checks
+from kofn.core.checks import InputError
+from kofn.core.plans import Selection
+from kofn.core.registry import method
+from kofn.selection.streams._row_functions import Floats, Ints, grid, promise_of, row_function
+
+__all__ = ["SieveStreaming", "sieve_streaming", "stream_file"]
+
+VARIANTS = ("sieve", "sieve++")
+SCHEMA = 1
+_CHUNK = 2048
+_LARGEST_BLOCK = 256
+
+
+class SieveStreaming:
+    """Pick k from a stream in one pass, holding O(k log(k) / eps) rows ("sieve") or O(k / eps) ("sieve++").
+
+    For each guess of the optimum that the largest single worth so far allows, a sieve keeps an item that adds enough:
+    (guess / 2 - value so far) / (free places) in "sieve", a fixed threshold in "sieve++", which also drops every sieve
+    whose threshold lies below what the best one has already shown to be too low. The best sieve is the answer.
+
+    Args:
+        k: how many to pick.
+        eps: the promise is 1/2 - eps; in (0, 0.5], smaller holds more rows and costs more calls.
+        variant: "sieve++" (default) or "sieve".
+        objective, reference, metric, weights: as in `kofn.selection.streams._dynamic_selection.DynamicSelection`.
+        greedy_fill: let a lazy greedy search over all rows that the sieves hold compete with the best of them, and fill
+            up what that one left free (default). False gives the best sieve, filled up with the first rows held.
+
+    Attributes:
+        oracle_calls: evaluations of f(S + e) so far.
+        seen: items so far.
+        held: rows held now. most_held: at most so far.
+        plan: the Selection now. `ids` are those of all items seen; `bound` is an upper bound on the optimum of what was
+            seen; `info["guarantee"]` is 1/2 - eps, `info["short"]` says how many picks are missing from k because the
+            stream ended early.
+
+    Raises:
+        InputError: eps outside (0, 0.5], an id that came before, rows of another width.
+
+    The picks do not depend on how the stream is cut into batches; the calls do, a little. Where ids are given they are
+    all remembered, to refuse one that comes twice; with `ids=None` the row numbers count on and nothing is remembered.
+
+    References:
+        Badanidiyuru, Mirzasoleiman, Karbasi, Krause, "Streaming Submodular Maximization: Massive Data Summarization on
+        the Fly", KDD 2014 ("sieve"). Kazemi, Mitrovic, Zadimoghaddam, Lattanzi, Karbasi, "Submodular Streaming in All
+        Its Glory: Tight Approximation, Minimum Memory and Low Adaptive Complexity", ICML 2019 ("sieve++").
+
+    Examples:
+        >>> stream = SieveStreaming(2, objective="coverage")
+        >>> stream.insert(None, [[1, 1, 1, 0], [1, 1, 0, 0]])
+        >>> stream.insert(None, [[0, 0, 0, 1]])
+        >>> stream.plan.indices.tolist(), stream.plan.value
+        ([0, 2], 4.0)
+    """
+
+    def __init__(
+        self,
+        k: int,
+        *,
+        eps: float = 0.1,
+        variant: str = "sieve++",
+        objective: Any = "facility_location",
+        reference: Any = None,
+        metric: str = "euclidean",
+        weights: Any = None,
+        greedy_fill: bool = True,
+    ) -> None:
+        self.k = checks.count(k, "k")
+        self.eps = promise_of(eps)
+        self.variant = checks.choice(variant, "variant", VARIANTS)
+        self.greedy_fill = checks.flag(greedy_fill, "greedy_fill")
+        self.guarantee = 0.5 - self.eps
+        self._f = row_function(objective, reference, metric, weights)
+        self._rows = self._f.storage()
+        self._keys: dict[Hashable, int] | None = None
+        self._sieves: dict[int, _Sieve] = {}
+        # Position in the stream and own worth of each row held, in the order of the store.
+        self._held = np.empty(0, np.int64)
+        self._single = np.empty(0)
+        self._most = self._reached = 0.0
+        self._highest: int | None = None
+        self._plan: Selection | None = None
+        self.oracle_calls = self.seen = self.most_held = 0
+
+    def __len__(self) -> int:
+        return self.seen
+
+    @property
+    def held(self) -> int:
+        """How many rows are held now."""
+        return len(self._held)
+
+    def insert(self, ids: Any, X: Any) -> None:
+        """Read a batch: `ids` (m,) keys that did not come before, or None to count rows; `X` (m, d).
+
+        Raises:
+            InputError: an id twice, ids in one batch and none in another, rows of another width, NaN or infinity.
+                Nothing of the batch is read then.
+        """
+        m = X.shape[0] if hasattr(X, "shape") and len(X.shape) else len(X)
+        keys = self._new_keys(ids, m)
+        rows = self._f.encode(X)
+        single = self._f.gains(self._f.empty(), rows)
+        self.oracle_calls += m
+        if keys is not None:
+            self._keys = self._keys or {}
+            self._keys.update(zip(keys, range(self.seen, self.seen + m), strict=True))
+        batch = self._f.storage()
+        batch.append(rows)
+        for low in range(0, m, _CHUNK):
+            self._read(batch, np.arange(low, min(low + _CHUNK, m)), single)
+            self.seen += min(low + _CHUNK, m) - low
+        self._plan = None
+
+    @property
+    def plan(self) -> Selection:
+        """The picks now, with their bound."""
+        if self._plan is None:
+            self._plan = self._selection()
+        return self._plan
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that `load_state_dict` needs to go on bit for bit, but the settings of the constructor."""
+        return {
+            "schema": SCHEMA,
+            "settings": self._settings(),
+            "width": self._f.width,
+            "keys": None if self._keys is None else list(self._keys),
+            "rows": self._rows.state(),
+            "held": self._held.copy(),
+            "single": self._single.copy(),
+            "sieves": {power: (list(one.picks), list(one.gains)) for power, one in self._sieves.items()},
+            "most": self._most,
+            "reached": self._reached,
+            "highest": self._highest,
+            "counters": [self.oracle_calls, self.seen, self.most_held],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from where `state_dict` was taken.
+
+        Raises:
+            InputError: a state of another schema or of other settings.
+        """
+        if state.get("schema") != SCHEMA:
+            raise InputError(f"state has schema {state.get('schema')!r}, this kofn reads {SCHEMA}; make it again")
+        for name, value in self._settings().items():
+            if state["settings"].get(name) != value:
+                raise InputError(f"state was made with {name}={state['settings'].get(name)!r}, here it is {value!r}")
+        self._f.width = state["width"]
+        self._keys = None if state["keys"] is None else {key: at for at, key in enumerate(state["keys"])}
+        self._rows.restore(state["rows"])
+        self._held, self._single = np.array(state["held"]), np.array(state["single"])
+        self._sieves = {}
+        for power, (picks, gains) in state["sieves"].items():
+            one = self._sieves[int(power)] = _Sieve(self._f.empty())
+            for slot, gain in zip(picks, gains, strict=True):
+                one.add(slot, gain, self._f.add(one.state, self._rows.take(np.array([slot]))))
+        self._most, self._reached, self._highest = state["most"], state["reached"], state["highest"]
+        self.oracle_calls, self.seen, self.most_held = state["counters"]
+        self._plan = None
+
+    def _settings(self) -> dict[str, Any]:
+        names = ("k", "eps", "variant", "greedy_fill")
+        return {"objective": self._f.name, **{name: getattr(self, name) for name in names}}
+
+    def _new_keys(self, ids: Any, m: int) -> list[Hashable] | None:
+        if ids is None:
+            if self._keys is not None:
+                raise InputError("ids is None, and earlier batches had ids; give ids with every batch or with none")
+            return None
+        if self._keys is None and self.seen:
+            raise InputError("ids are given, and earlier batches had none; give ids with every batch or with none")
+        keys: list[Hashable] = checks.ids(ids).tolist()
+        checks.same_length(m, "X", "ids", len(keys))
+        there = [key for key in keys if key in (self._keys or {})]
+        if there:
+            shown = ", ".join(repr(key) for key in there[:3]) + (f" and {len(there) - 3} more" * (len(there) > 3))
+            raise InputError(f"ids names {shown}, which came before; give each item of the stream once")
+        return keys
+
+    def _threshold(self, power: int, one: _Sieve) -> float:
+        level = float((1 + self.eps) ** power)
+        if self.variant == "sieve++":
+            return level
+        return (level / 2 - one.value) / (self.k - len(one.picks))
+
+    def _floor(self) -> float:
+        """What a guess or a threshold must reach to be worth a sieve."""
+        if self.variant == "sieve":
+            return self._most
+        return max(self._reached, self._most) / (2 * self.k) / (1 + self.eps)
+
+    def _read(self, batch: Any, slots: Ints, single: Floats) -> None:
+        """One chunk through all sieves.
+
+        A sieve that only the chunk's last item calls for may read the whole chunk: what came before is too small for it
+        on its own. So sieves are made first, and what each takes is noted to drop them in the order of the stream.
+        """
+        singles = single[slots]
+        tops = np.maximum.accumulate(np.concatenate([[self._most], singles]))[1:]
+        top = float(tops[-1])
+        taken: dict[int, list[tuple[int, float]]] = {}
+        if top > 0:
+            reach = top if self.variant == "sieve++" else 2 * self.k * top
+            last = grid(reach, self.eps)
+            if self._highest is None:
+                first = tops[tops > 0][0]
+                start = first / (2 * self.k) / (1 + self.eps) if self.variant == "sieve++" else first
+                self._highest = grid(float(start), self.eps) - 1
+            for power in range(self._highest + 1, last + 1):
+                self._sieves[power] = _Sieve(self._f.empty())
+            self._highest = max(self._highest, last)
+            for power, one in self._sieves.items():
+                taken[power] = self._sift(power, one, batch, slots, singles)
+        dropped = self._drop(taken, tops)
+        self._keep(batch, slots, single, taken, dropped)
+
+    def _sift(self, power: int, one: _Sieve, batch: Any, slots: Ints, singles: Floats) -> list[tuple[int, float]]:
+        """What one sieve takes of the chunk, as (place in the chunk, gain)."""
+        most, taken = singles.copy(), []
+        at, block = 0, 1
+        while len(one.picks) < self.k:
+            least = self._threshold(power, one)
+            part = at + np.flatnonzero(most[at:] >= least)[:block]
+            if not len(part):
+                break
+            gains = self._f.gains(one.state, batch.take(slots[part]))
+            self.oracle_calls += len(part)
+            most[part] = gains
+            able = np.flatnonzero(gains >= least)
+            if not len(able):
+                at, block = int(part[-1]) + 1, min(2 * block, _LARGEST_BLOCK)
+                continue
+            place, gain = int(part[able[0]]), float(gains[able[0]])
+            # The store has no slot for it yet: -1 is filled in by `_keep`.
+            one.add(-1, gain, self._f.add(one.state, batch.take(slots[[place]])))
+            taken.append((place, gain))
+            at, block = place + 1, max(1, block // 2)
+        return taken
+
+    def _drop(self, taken: dict[int, list[tuple[int, float]]], tops: Floats) -> set[int]:
+        """Drop sieves as if the items had come one by one: one that is gone shows nothing more to the others."""
+        events = sorted((place, power, gain) for power, some in taken.items() for place, gain in some)
+        values = {
+            power: one.value - math.fsum(gain for _, gain in taken.get(power, ()))
+            for power, one in self._sieves.items()
+        }
+        dropped: set[int] = set()
+        before = self._reached
+        at = -1
+        for place, power, gain in events:
+            if place != at:
+                self._reached, at = before, place
+                self._most = float(tops[place])
+                dropped |= self._below()
+            if power not in dropped:
+                values[power] += gain
+                before = max(before, values[power])
+        self._reached = before
+        self._most = float(tops[-1])
+        dropped |= self._below()
+        for power in dropped:
+            del self._sieves[power]
+        return dropped
+
+    def _below(self) -> set[int]:
+        floor = self._floor()
+        return {power for power in self._sieves if (1 + self.eps) ** power < floor}
+
+    def _keep(
+        self, batch: Any, slots: Ints, single: Floats, taken: dict[int, list[tuple[int, float]]], dropped: set[int]
+    ) -> None:
+        """Store the rows that some sieve holds, and the first k of the stream, which fill up what is left free."""
+        places = {place for power, some in taken.items() if power not in dropped for place, _ in some}
+        places |= set(range(min(len(slots), max(0, self.k - self.seen))))
+        fresh = np.array(sorted(places), np.int64)
+        if len(fresh):
+            at = {place: len(self._held) + i for i, place in enumerate(fresh.tolist())}
+            self._rows.append(batch.take(slots[fresh]))
+            self._held = np.concatenate([self._held, self.seen + fresh])
+            self._single = np.concatenate([self._single, single[slots[fresh]]])
+            for power, some in taken.items():
+                if power not in dropped and some:
+                    one = self._sieves[power]
+                    one.picks[-len(some) :] = [at[place] for place, _ in some]
+        used = {slot for one in self._sieves.values() for slot in one.picks}
+        used |= set(np.flatnonzero(self._held < self.k).tolist())
+        if len(used) < len(self._held):
+            kept = np.array(sorted(used), np.int64)
+            moved = np.full(len(self._held), -1, np.int64)
+            moved[kept] = np.arange(len(kept))
+            self._rows.keep(kept)
+            self._held, self._single = self._held[kept], self._single[kept]
+            for one in self._sieves.values():
+                one.picks = moved[one.picks].tolist()
+        self.most_held = max(self.most_held, len(self._held))
+
+    def _selection(self) -> Selection:
+        best = max(self._sieves.values(), key=lambda one: one.value, default=_Sieve(None))
+        picks, gains = list(best.picks), list(best.gains)
+        room = min(self.k, self.seen)
+        if self.greedy_fill and self._sieves:
+            found = self._greedy([], room)
+            if math.fsum(found[1]) > math.fsum(gains):
+                picks, gains = found
+        if len(picks) < room:
+            picks, gains = self._greedy(picks, room) if self.greedy_fill else self._first(picks, room)
+        value = math.fsum(gains)
+        bounds = [float(self.k * self._most)]
+        for power, one in self._sieves.items():
+            # A sieve that never filled up turned every other item away at this threshold or a lower one.
+            if len(one.picks) < self.k:
+                level = float((1 + self.eps) ** power)
+                bounds.append(one.value + (self.k * level if self.variant == "sieve++" else level / 2))
+        whole = self.seen <= self.k
+        keys = None if self._keys is None else checks.ids(list(self._keys))
+        return Selection(
+            n=self.seen,
+            indices=self._held[picks] if picks else np.empty(0, np.int64),
+            gains=np.array(gains, np.float64),
+            value=value,
+            bound=value if whole else max(value, min(bounds)),
+            status="optimal" if whole else "approximate",
+            ids=keys,
+            used={"k": len(picks)},
+            budget={"k": self.k},
+            method="sieve_streaming",
+            options=self._settings(),
+            info={
+                "objective": self._f.name,
+                "guarantee": self.guarantee,
+                "short": self.k - len(picks),
+                "oracle_calls": self.oracle_calls,
+                "held": self.held,
+                "most_held": self.most_held,
+                "sieves": len(self._sieves),
+            },
+        )
+
+    def _greedy(self, picks: list[int], room: int) -> tuple[list[int], list[float]]:
+        """Lazy greedy over the rows held, on top of `picks`."""
+        picks, gains = self._first(picks, len(picks))
+        state = self._f.empty()
+        for slot in picks:
+            state = self._f.add(state, self._rows.take(np.array([slot])))
+        heap = [(-float(self._single[slot]), slot, 0) for slot in range(len(self._held)) if slot not in set(picks)]
+        heapq.heapify(heap)
+        while heap and len(picks) < room:
+            bound, slot, round_ = heap[0]
+            if round_ == len(picks):
+                heapq.heappop(heap)
+                picks.append(slot)
+                gains.append(-bound)
+                state = self._f.add(state, self._rows.take(np.array([slot])))
+            else:
+                gain = float(self._f.gains(state, self._rows.take(np.array([slot])))[0])
+                self.oracle_calls += 1
+                heapq.heapreplace(heap, (-gain, slot, len(picks)))
+        return picks, gains
+
+    def _first(self, picks: list[int], room: int) -> tuple[list[int], list[float]]:
+        """`picks`, then the first rows held, with the gain of each."""
+        chosen = set(picks)
+        picks = (picks + [slot for slot in range(len(self._held)) if slot not in chosen])[:room]
+        state, gains = self._f.empty(), []
+        for slot in picks:
+            row = self._rows.take(np.array([slot]))
+            gains.append(float(self._f.gains(state, row)[0]))
+            state = self._f.add(state, row)
+        self.oracle_calls += len(picks)
+        return picks, gains
+
+
+class _Sieve:
+    """The picks of one guess, by their slot in the store, and their gains."""
+
+    def __init__(self, state: Any) -> None:
+        self.state = state
+        self.picks: list[int] = []
+        self.gains: list[float] = []
+        self.value = 0.0
+
+    def add(self, slot: int, gain: float, state: Any) -> None:
+        """One pick more."""
+        self.picks.append(slot)
+        self.gains.append(gain)
+        self.value = math.fsum(self.gains)
+        self.state = state
+
+
+@method(
+    "select",
+    cost="O(n r (d + log(k) / eps)) time, O(r k / eps) memory beside X, one pass",
+    exact="1/2 - eps of the optimum over the reference rows",
+    paper="Kazemi et al. 2019, Submodular Streaming in All Its Glory (ICML)",
+)
+def sieve_streaming(
+    X: Any,
+    *,
+    k: int,
+    metric: str = "euclidean",
+    seed: int | None = None,
+    eps: float = 0.1,
+    variant: str = "sieve++",
+    reference: Any = None,
+    n_reference: int = 512,
+    greedy_fill: bool = True,
+) -> Selection:
+    """Pick k rows that represent the pool in one pass; X may be memory-mapped and larger than memory.
+
+    Args:
+        X: (n, d) vectors; `np.load(path, mmap_mode="r")` is read block by block.
+        k: how many to pick.
+        metric: "euclidean" (default), "sqeuclidean" or "cosine".
+        seed: of the sample of reference rows.
+        eps: the promise is 1/2 - eps; in (0, 0.5].
+        variant: "sieve++" (default, Kazemi et al. 2019) or "sieve" (Badanidiyuru et al. 2014).
+        reference: (r, d) rows that stand for the pool; by default a random sample of `n_reference` rows of X.
+        n_reference: size of that sample, at most n.
+        greedy_fill: order and complete the picks by lazy greedy over the rows held, where that is better (default).
+
+    Returns:
+        Selection in the order picked. `value` is what the picks save of the summed distance of the reference rows to
+        their mean (for "cosine": the summed similarity (1 + cos) / 2 to the nearest pick), `bound` an upper bound on
+        its optimum; `info` has `reference` (their row numbers), `most_held` and `guarantee`.
+
+    Raises:
+        InputError: eps outside (0, 0.5], a reference of another width, k > n.
+
+    Cost: one gain a row for its own worth and one for each sieve that could use it, O(r) each, r reference rows; the
+    rows held, at most k (log(2 k) / eps + 2), have r numbers each. What is promised is 1/2 - eps of the optimum over
+    the reference rows, whatever the order of X; how well those stand for the pool is a matter of their number.
+    `SieveStreaming` is the same one batch at a time.
+
+    References:
+        Badanidiyuru et al., KDD 2014; Kazemi et al., ICML 2019.
+
+    Examples:
+        >>> X = np.repeat([[0.0], [9.0]], 20, axis=0)
+        >>> plan = sieve_streaming(X, k=2, seed=0)
+        >>> sorted(X[plan.indices, 0].tolist()), plan.info["guarantee"]
+        ([0.0, 9.0], 0.4)
+    """
+    if k > len(X):
+        raise checks.InfeasibleError(f"k={k} of {len(X)} items; ask for k <= {len(X)}")
+    rows: Ints | None = None
+    if reference is None:
+        size = min(checks.count(n_reference, "n_reference"), len(X))
+        rows = np.sort(np.random.default_rng(seed).choice(len(X), size, replace=False)).astype(np.int64)
+        reference = np.asarray(X[rows])
+    _same_metric(metric)
+    stream = SieveStreaming(k, eps=eps, variant=variant, reference=reference, metric=metric, greedy_fill=greedy_fill)
+    step = max(1, 8 * _CHUNK)
+    for low in range(0, len(X), step):
+        stream.insert(None, np.asarray(X[low : low + step]))
+    plan = stream.plan
+    return plan if rows is None else dataclasses.replace(plan, info={**plan.info, "reference": rows})
+
+
+def stream_file(
+    path: str | PathLike[str],
+    *,
+    k: int,
+    columns: Sequence[str] | None = None,
+    vectors: str | None = None,
+    reference: Any = None,
+    n_reference: int = 512,
+    rows: int = 8192,
+    seed: int = 0,
+    **options: Any,
+) -> Selection:
+    """Pick k rows of a file that may be larger than memory: NPY, NPZ, Parquet, CSV, TSV or JSONL.
+
+    Args:
+        path, columns, vectors, rows: as in `kofn.io.batches.row_batches`; memory is that of a block of `rows` rows.
+        k: how many to pick.
+        reference: (r, d) rows that stand for the file; by default a random sample of `n_reference` rows, drawn in a
+            pass of its own.
+        n_reference, seed: of that sample.
+        options: of `SieveStreaming`: `eps`, `variant`, `metric`, `objective`, `weights`, `greedy_fill`.
+
+    Returns:
+        The stream's plan; `indices` are row numbers of the file.
+
+    Raises:
+        InputError: a file, column or value that cannot be used (with its row); what `SieveStreaming` refuses.
+
+    Examples:
+        >>> import tempfile, pathlib
+        >>> path = pathlib.Path(tempfile.mkdtemp()) / "rows.npy"
+        >>> np.save(path, np.repeat([[0.0], [5.0]], 10, axis=0))
+        >>> sorted(stream_file(path, k=2).indices.tolist())
+        [0, 10]
+    """
+    from kofn.io.batches import row_batches
+    from kofn.io.tables import Table
+
+    if options.get("objective", "facility_location") == "facility_location" and reference is None:
+        n = Table.open(path).n
+        size = min(checks.count(n_reference, "n_reference"), n)
+        chosen = np.sort(np.random.default_rng(checks.entropy(seed)).choice(n, size, replace=False))
+        parts, start = [], 0
+        for block in row_batches(path, columns=columns, vectors=vectors, rows=rows):
+            inside = chosen[(chosen >= start) & (chosen < start + len(block))] - start
+            parts.append(block[inside])
+            start += len(block)
+        reference = np.concatenate(parts)
+    stream = SieveStreaming(k, reference=reference, **options)
+    for block in row_batches(path, columns=columns, vectors=vectors, rows=rows):
+        stream.insert(None, block)
+    return stream.plan
+
+
+def _same_metric(metric: str) -> None:
+    if metric == "precomputed":
+        raise InputError("metric='precomputed' has no rows to compare with a reference; give vectors")

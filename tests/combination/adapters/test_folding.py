@@ -1,0 +1,161 @@
+"""Adapters added to their base, and rounds of clients that each send one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.numpy
+from lora import SHAPES, P, factors, kind, mixed, network, refused, settings, updates
+
+from kofn.combination import fold_adapter, stack_adapters
+from kofn.federated import StackedAdapters
+from kofn.io.adapters import Adapter
+
+WEIGHTS_USED = [0.5, 0.3, 0.2]
+
+
+def test_folding_adds_the_update() -> None:
+    base, (tensors, config) = network(), mixed()[1]
+    folded = fold_adapter(base, Adapter(tensors, config), weight=0.5)
+    for module, update in updates(tensors, config).items():
+        np.testing.assert_allclose(folded[f"{module}.weight"], base[f"{module}.weight"] + update / 2, rtol=1e-14)
+    assert folded["norm.bias"] is base["norm.bias"]
+    turned = fold_adapter(
+        {name: value.T for name, value in base.items()}, Adapter(tensors, {**config, "fan_in_fan_out": True})
+    )
+    whole = fold_adapter(base, Adapter(tensors, config))
+    for module in SHAPES:
+        np.testing.assert_array_equal(turned[f"{module}.weight"], whole[f"{module}.weight"].T)
+
+
+def test_folding_a_sum_is_folding_its_parts() -> None:
+    members = [Adapter(*adapter) for adapter in mixed()]
+    base = network()
+    folded = fold_adapter(base, stack_adapters(members, weights=WEIGHTS_USED).result)
+    step = base
+    for weight, member in zip(WEIGHTS_USED, members, strict=True):
+        step = fold_adapter(step, member, weight=weight)
+    for name in base:
+        np.testing.assert_allclose(folded[name], step[name], atol=1e-12)
+
+
+def test_folding_what_is_more_than_a_product() -> None:
+    base = network() | {"embed.weight": np.ones((9, 4)), "conv.weight": np.ones((4, 3, 3, 3))}
+    tensors, config = kind("embedding")
+    A, B = tensors[P + "embed.lora_embedding_A"], tensors[P + "embed.lora_embedding_B"]
+    np.testing.assert_allclose(fold_adapter(base, Adapter(tensors, config))["embed.weight"], 1 + 2.5 * (B @ A).T)
+    tensors, config = kind("convolution")
+    A, B = tensors[P + "conv.lora_A.weight"], tensors[P + "conv.lora_B.weight"]
+    got = fold_adapter(base, Adapter(tensors, config))["conv.weight"]
+    np.testing.assert_allclose(got, 1 + 2.5 * np.einsum("or,rihw->oihw", B[:, :, 0, 0], A))
+    tensors, config = kind("bias of B")
+    got = fold_adapter(base | {f"{m}.bias": np.zeros(s[0]) for m, s in SHAPES.items()}, Adapter(tensors, config))
+    np.testing.assert_allclose(got["layers.0.q_proj.bias"], 2.5 * tensors[P + "layers.0.q_proj.lora_B.bias"])
+    tensors, config = kind("bias")
+    for weight in (1.0, 0.25):
+        got = fold_adapter(base, Adapter(tensors, config), weight=weight)
+        for name, saved in (("norm.bias", "norm.bias"), ("layers.0.q_proj.bias", "layers.0.q_proj.base_layer.bias")):
+            np.testing.assert_allclose(got[name], base[name] + weight * (tensors[P + saved] - base[name]))
+    head = fold_adapter(base, Adapter(*kind("head")))
+    assert (head["head.weight"] == kind("head")[0][P + "head.weight"]).all()
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_folding_DoRA_gives_rows_their_magnitude(turned: bool) -> None:
+    tensors, config = kind("DoRA")
+    module = "layers.0.q_proj"
+    only = {name: value for name, value in tensors.items() if module in name}
+    base = {f"{module}.weight": network()[f"{module}.weight"].T if turned else network()[f"{module}.weight"]}
+    got = fold_adapter(base, Adapter(only, {**config, "fan_in_fan_out": turned}))[f"{module}.weight"]
+    summed = network()[f"{module}.weight"] + updates(only, config)[module]
+    magnitude = only[f"{P}{module}.lora_magnitude_vector"]
+    want = summed / np.linalg.norm(summed, axis=1, keepdims=True) * magnitude[:, None]
+    np.testing.assert_allclose(got, want.T if turned else want, rtol=1e-13)
+    refused(lambda: fold_adapter(base, Adapter(only, config), weight=0.5), "weight=0.5: a DoRA adapter is folded whole")
+
+
+def test_folding_on_disk(tmp_path: Path) -> None:
+    base = {name: value.astype(np.float32) for name, value in network().items()}
+    (tmp_path / "base").mkdir()
+    safetensors.numpy.save_file(base, tmp_path / "base" / "model.safetensors")
+    adapter = Adapter(*mixed()[0])
+    want = fold_adapter(base, adapter)
+    lazy = fold_adapter(tmp_path / "base", adapter)
+    written = fold_adapter(tmp_path / "base", adapter, out=tmp_path / "out")
+    back = safetensors.numpy.load_file(tmp_path / "out" / "model.safetensors")
+    for name, value in want.items():
+        for other in (lazy[name], written[name], back[name]):
+            assert other.dtype == np.float32
+            assert other.tobytes() == value.tobytes()
+    refused(lambda: fold_adapter(tmp_path / "base", adapter, out=tmp_path / "base"), "is where the base lies")
+    refused(lambda: fold_adapter(base, adapter, out=tmp_path / "x"), "the base is in memory")
+    refused(lambda: fold_adapter(tmp_path / "base", Adapter(*kind("head"))), "it lacks 'head.weight'")
+
+
+def test_folding_refuses_what_does_not_fit() -> None:
+    base, adapter = network(), Adapter(*mixed()[0])
+    refused(lambda: fold_adapter(3, adapter), "base is int")
+    refused(lambda: fold_adapter(base, adapter, weight=np.nan), "weight=nan: give a finite number")
+    less = {"layers.0.q_proj.weight": base["layers.0.q_proj.weight"], "layers.1.q_proj.weight": np.ones((2, 2))}
+    refused(
+        lambda: fold_adapter(less, adapter),
+        "it lacks 'layers.1.v_proj.weight'",
+        "'layers.1.q_proj.weight' is (2, 2), the adapter's (7, 5)",
+    )
+    refused(lambda: fold_adapter(base, Adapter(*kind("bias of B"))), "it lacks 'layers.1.q_proj.bias'")
+    refused(lambda: fold_adapter(base, Adapter(*kind("head")), weight=0.5), "it lacks 'head.weight'")
+    refused(lambda: fold_adapter(base, Adapter(*kind("PiSSA"))), "changed the base", "it cannot be folded")
+    narrow = {name: value.astype(np.float16) for name, value in base.items()}
+    refused(lambda: fold_adapter(narrow, adapter, weight=1e6), "folded is beyond the range of float16")
+    tensors, config = kind("bias")
+    refused(lambda: fold_adapter({**base, "norm.bias": np.ones(4)}, Adapter(tensors, config)), "shape (4,) is (3,)")
+    tensors, config = kind("embedding")
+    tensors[P + "embed.lora_magnitude_vector"] = np.ones(4)
+    refused(lambda: fold_adapter(base | {"embed.weight": np.ones((9, 4))}, Adapter(tensors, config)), "DoRA on")
+
+
+def test_rounds_move_the_weights_by_the_exact_sum() -> None:
+    server = StackedAdapters(network())
+    refused(lambda: server.plan, "no round yet")
+    want = network()
+    other = None
+    for turn in range(4):
+        clients = [
+            Adapter(factors(dict.fromkeys(SHAPES, r), 10 * turn + r), settings(r=r, lora_alpha=4)) for r in (1, 2, 4)
+        ]
+        weights = [1.0, 2.0, 5.0]
+        plan = server.tell(clients, weights)
+        assert server.plan is plan
+        for weight, client in zip(weights, clients, strict=True):
+            for module, update in updates(client, client.config).items():
+                want[f"{module}.weight"] = want[f"{module}.weight"] + weight / 8 * update
+        if other is not None:
+            other.tell(clients, weights)
+        if turn == 1:
+            other = StackedAdapters({"x": np.ones(1)})
+            other.load_state_dict(server.state_dict())
+            assert other.plan.equals(server.plan)
+    assert other is not None
+    for name in want:
+        np.testing.assert_allclose(server.base[name], want[name], atol=1e-12)
+        assert other.base[name].tobytes() == server.base[name].tobytes()
+    sizes = sum(a + b for a, b in SHAPES.values())
+    assert (server.rounds, server.uploaded, server.downloaded) == (4, 4 * 7 * sizes, 4 * 3 * 7 * sizes)
+    assert (other.rounds, other.uploaded, other.downloaded) == (4, server.uploaded, server.downloaded)
+
+
+def test_a_round_that_is_refused_changes_nothing() -> None:
+    server = StackedAdapters(network())
+    server.tell([Adapter(*mixed()[0])])
+    before = server.state_dict()
+    refused(lambda: server.tell([Adapter(*mixed()[0]), Adapter(*kind("DoRA"))]), "DoRA rescales")
+    refused(lambda: server.tell([Adapter(*mixed()[0])] * 2, [1, -1]), "weights at row 1 is -1")
+    refused(lambda: server.tell([{"x.lora_A.weight": np.ones((1, 2)), "x.lora_B.weight": np.ones((2, 1))}]), "it lacks")
+    after = server.state_dict()
+    assert after["rounds"] == 1
+    assert after["plan"] is before["plan"]
+    assert all(after["base"][name].tobytes() == before["base"][name].tobytes() for name in before["base"])
+    refused(lambda: StackedAdapters({}), "base is dict")
+    refused(lambda: server.load_state_dict({"base": {}}), "state lacks 'rounds'")

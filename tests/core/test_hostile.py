@@ -1,0 +1,799 @@
+"""Hostile input for every argument of every method, generated from the vocabulary, and every refusal of `checks`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.sparse
+from refusals import refused, untested
+
+import kofn
+from kofn.core import checks, dispatch
+from kofn.core.checks import VOCABULARY, InputError
+from kofn.core.registry import VERBS, Entry
+
+N = 6
+X = np.array([[0.0, 1.0], [0.5, 1.0], [4.0, 2.0], [4.5, 2.5], [9.0, 0.0], [8.0, 0.5]])
+DISTANCES = np.sqrt(((X[:, None] - X[None]) ** 2).sum(axis=2))
+GROUPS = list("aabbcc")
+
+# One valid value for each word; where it differs, by verb.
+PLAIN: dict[str, Any] = {
+    "X": X,
+    "distances": DISTANCES,
+    "similarity": 10.0 - DISTANCES,
+    "scores": np.array([3.0, 1.0, 2.0, 5.0, 4.0, 0.5]),
+    "assign scores": np.arange(18.0).reshape(6, 3) % 7,
+    "curves": np.array([[9.0, 4.0, 1.0]] * N),
+    "margins": (np.ones(N), np.full(3, 2.0)),
+    "members": [np.array([1.0, 2.0]), np.array([2.0, 2.0]), np.array([4.0, 0.0])],
+    "rankings": np.array([[3.0, 2.0, 1.0], [1.0, 2.0, 3.0]]),
+    "weights": np.ones(N),
+    "combine weights": np.array([1.0, 2.0, 3.0]),
+    "rankings weights": np.array([1.0, 2.0]),
+    "groups": GROUPS,
+    "y": GROUPS,
+    "score": len,
+    "quotas": {"a": (1, 2)},
+    "costs": [1, 2, 1, 2, 1, 2],
+    "budget": 4,
+    "k": 2,
+    "capacity": N,
+    "per_item": 1,
+    "include": [1],
+    "exclude": [2],
+    "start": [0],
+    "assign start": [0, 3],
+    "metric": "euclidean",
+    "objective": "facility_location",
+    "seed": 0,
+    "max_memory": "1GB",
+    "time_limit": 60,
+    "n_threads": 1,
+    "progress": False,
+}
+# Where a method of its own kind takes something else under the same word.
+PLAIN |= {
+    "anchored_subpool y": ["a", "-1", "-1", "b", "-1", "-1"],
+    "annotator_pairs scores": np.array([[3.0, 1.0], [2.0, 5.0], [4.0, 0.5]]),
+    "b4 rankings": np.array([[1.0, 1.0, 0.0, 0.0, 1.0, 0.0], [1.0, 1.0, 1.0, 0.0, 0.0, 1.0]]),
+    "multiwinner rankings": np.array([[6.0, 5.0, 4.0, 3.0, 2.0, 1.0], [1.0, 3.0, 5.0, 2.0, 4.0, 6.0]]),
+    "laplacian_shot y": ["a", "-1", "-1", "b", "-1", "-1"],
+    "lima score": lambda masks: masks.sum(axis=1),
+}
+# Three small networks, for methods that must know how units hang together.
+NETWORKS = [
+    {"0.weight": draw.normal(size=(4, 2)), "0.bias": draw.normal(size=4), "2.weight": draw.normal(size=(3, 4))}
+    for draw in map(np.random.default_rng, range(3))
+]
+PLAIN |= {"base": np.array([1.0, 1.0]), "slerp members": PLAIN["members"][:2]}
+PLAIN |= {"slerp weights": np.array([1.0, 2.0])}
+PLAIN |= {"layer_swap members": [{"layers.0.w": np.ones(2), "layers.1.w": np.ones(2)}] * 2}
+PLAIN |= {"greedy_soup scores": np.array([1.0, 3.0, 2.0])}
+PLAIN |= {"layer_swap base": {"layers.0.w": np.zeros(2), "layers.1.w": np.zeros(2)}}
+PLAIN |= {"weight_matching members": NETWORKS, "ot_fusion members": NETWORKS, "pleas members": NETWORKS[:2]}
+# LoRA adapters of three ranks.
+PLAIN |= {
+    f"{name} {word}": value
+    for name in ("reduce_adapters", "stack_adapters")
+    for word, value in {
+        "members": [{"w.lora_A.weight": np.ones((r, 3)), "w.lora_B.weight": np.ones((4, r))} for r in (1, 2, 3)],
+        "base": {"w.weight": np.ones((4, 3))},
+    }.items()
+}
+# Options without which a method has nothing to go by.
+NEEDED: dict[str, dict[str, Any]] = {
+    "fisher_merging": {"fisher": [np.ones(2)] * 3},
+    "layer_swap": {"bottom": 1},
+    "pleas": {"inputs": X},
+    "private_streaming": {"users": X[:2], "epsilon": 1.0},
+    "rds_plus": {"queries": X[:2]},
+    "sources_by_shift": {"target": "a"},
+}
+PARTNERS = {"budget": ("costs",), "costs": ("budget",), "quotas": ("groups",), "groups": ("quotas",)}
+
+
+def plain(entry: Entry, word: str) -> dict[str, Any]:
+    """The least valid call of the method that has this word."""
+    words = [word, *entry.required]
+    for group in entry.needs:
+        words += [word] if word in group else [group[0]]
+    words += [partner for partner in PARTNERS.get(word, ()) if partner in entry.accepted]
+    if entry.verb == "select" and "budget" not in words and "k" in entry.accepted:
+        words.append("k")
+    if entry.verb == "allocate":
+        words.append("budget")
+    return {name: value_of(entry, name) for name in dict.fromkeys(words)}
+
+
+def value_of(entry: Entry, word: str) -> Any:
+    if word == "weights" and "rankings" in entry.accepted:
+        return PLAIN["rankings weights"]
+    return PLAIN.get(f"{entry.name} {word}", PLAIN.get(f"{entry.verb} {word}", PLAIN.get(word)))
+
+
+def call(entry: Entry, given: dict[str, Any], **options: Any) -> Any:
+    options = {**NEEDED.get(entry.name, {}), **options}
+    return getattr(kofn, entry.verb)(**given, method=entry.name, options=options)
+
+
+def put(value: Any, place: Any, what: Any) -> Any:
+    array = np.array(value, dtype=np.float64)
+    array[place] = what
+    return array
+
+
+# What makes a valid value bad, and what the refusal says, where @ is the word.
+Bad = dict[str, tuple[Callable[[Any], Any], str]]
+ROWS: Bad = {
+    "NaN": (lambda v: put(v, (1, 0), np.nan), "@ at row 1, column 0 is NaN"),
+    "infinite": (lambda v: put(v, (1, 1), np.inf), "@ at row 1, column 1 is infinite"),
+    "several": (lambda v: put(v, (slice(1, 3), 0), -np.inf), "@ at row 1, column 0 is infinite (2 such values)"),
+    "no rows": (lambda v: np.empty((0, 2)), "@ is empty: it has no rows"),
+    "no columns": (lambda v: np.empty((N, 0)), "@ has no columns"),
+    "nothing": (lambda v: [], "@ has shape (0,)"),
+    "flat": (lambda v: np.arange(6.0), "@ has shape (6,); give (n, d), for one column use reshape(-1, 1)"),
+    "deep": (lambda v: np.zeros((N, 2, 2)), "@ has 3 dimensions"),
+    "a number": (lambda v: 3.0, "@ has 0 dimensions"),
+    "ragged": (lambda v: [[1.0, 2.0], [1.0]], "@ is ragged"),
+    "ragged objects": (
+        lambda v: np.array([[1.0, 2.0], [1.0]], object),
+        "@ is ragged: row 1 has 1 values, row 0 has 2",
+    ),
+    "text": (lambda v: [["a", "b"], ["c", "d"]], "@ has dtype <U1; give numbers"),
+    "mixed": (lambda v: np.array([["a", 1.0], [2.0, 3.0]], object), "@ holds values that are not numbers"),
+    "complex": (lambda v: np.asarray(v) * 1j, "@ has dtype complex128; give numbers"),
+    "dates": (lambda v: np.zeros((N, 2), "M8[D]"), "@ has dtype datetime64"),
+    "sparse": (lambda v: scipy.sparse.csr_array(np.asarray(v)), "@ is a sparse matrix; give a dense array"),
+}
+VECTOR: Bad = {
+    "NaN": (lambda v: put(v, 1, np.nan), "@ at row 1 is NaN"),
+    "infinite": (lambda v: put(v, 2, np.inf), "@ at row 2 is infinite"),
+    "nothing": (lambda v: [], "@ is empty"),
+    "deep": (lambda v: np.ones((N, 1, 1)), "@ has shape (6, 1, 1)"),
+    "text": (lambda v: ["a"] * len(v), "@ has dtype <U1; give numbers"),
+    "sparse": (lambda v: scipy.sparse.csr_array(np.ones((1, N))), "@ is a sparse matrix"),
+}
+SHORTER: Bad = {
+    "one less": (lambda v: v[:-1], "@ has "),
+    "one more": (lambda v: [*v, v[-1]], "@ has "),
+}
+NUMBER: Bad = {
+    "negative": (lambda v: -1, "@=-1"),
+    "NaN": (lambda v: float("nan"), "@=nan"),
+    "infinite": (lambda v: float("inf"), "@=inf"),
+    "text": (lambda v: "two", "@='two'"),
+    "true": (lambda v: True, "@=True"),
+    "list": (lambda v: [2], "@=[2]"),
+}
+COUNT: Bad = {**NUMBER, "none": (lambda v: 0, "@=0"), "part": (lambda v: 1.5, "@=1.5")}
+POSITIONS: Bad = {
+    "beyond": (lambda v: [N], "@ names row 6; the rows are 0..5"),
+    "below": (lambda v: [-1], "@ names row -1; the rows are 0..5"),
+    "twice": (lambda v: [1, 1], "@ names row 1 more than once"),
+    "parts": (lambda v: [1.0], "@ holds 1.0; give row numbers 0..5, or pass ids"),
+    "text": (lambda v: ["a"], "@ holds 'a'; give row numbers 0..5, or pass ids"),
+}
+SQUARE: Bad = {
+    **{name: bad for name, bad in ROWS.items() if name not in ("no rows", "no columns", "sparse", "complex", "dates")},
+    "oblong": (lambda v: np.ones((3, 2)), "@ has shape (3, 2); it must be square"),
+    "negative": (lambda v: put(v, (1, 0), -1.0), "@ at row 1, column 0 is -1; give values >= 0"),
+}
+SPARSE: Bad = {
+    "sparse NaN": (lambda v: scipy.sparse.csr_array(put(v, (2, 1), np.nan)), "@ at row 2, column 1 is nan"),
+    "sparse negative": (lambda v: scipy.sparse.coo_array(put(v, (2, 1), -3.0)), "@ at row 2, column 1 is -3"),
+    "sparse oblong": (lambda v: scipy.sparse.csc_array((3, 2)), "@ has shape (3, 2); it must be square"),
+    "sparse empty": (lambda v: scipy.sparse.csc_array((0, 0)), "@ is empty"),
+}
+HOSTILE: dict[str, Bad] = {
+    "X": ROWS,
+    "curves": ROWS,
+    "distances": {
+        **SQUARE,
+        "one way": (lambda v: put(v, (1, 0), 99.0), "@ is not symmetric: (0, 1) is 0.5 and (1, 0) is 99"),
+        "sparse": (lambda v: scipy.sparse.csr_array(v), "@ is sparse, where a missing entry has no meaning"),
+    },
+    "similarity": {**SQUARE, **SPARSE},
+    "scores": {
+        **VECTOR,
+        "masked": (lambda v: put(v, 0, -np.inf), "@ at row 0 is infinite"),
+        "by bin": (lambda v: np.ones((N, 2)), "@ has shape (6, 2); give one score an item"),
+    },
+    "assign scores": {
+        "NaN": (lambda v: put(v, (2, 1), np.nan), "@ at row 2, column 1 is nan"),
+        "infinite": (lambda v: put(v, (0, 0), np.inf), "@ at row 0, column 0 is inf"),
+        "flat": (lambda v: np.ones(N), "@ has shape (6,)"),
+        "nothing": (lambda v: np.empty((0, 3)), "@ is empty"),
+        "no bins": (lambda v: np.empty((N, 0)), "@ is empty"),
+        "deep": (lambda v: np.ones((2, 2, 2)), "@ has shape (2, 2, 2)"),
+        "text": (lambda v: [["a"]], "@ has dtype <U1; give numbers"),
+        "ragged": (lambda v: [[1.0, 2.0], [1.0]], "@ is ragged"),
+    },
+    "rankings": {
+        "infinite": (lambda v: put(v, (1, 2), np.inf), "@ at row 1, column 2 is infinite; use NaN for a missing"),
+        "silent judge": (lambda v: put(v, 1, np.nan), "@: judge 1 rated nothing; drop that row"),
+        "flat": (lambda v: [1.0, 2.0], "@ has shape (2,); give (judges, alternatives)"),
+        "nothing": (lambda v: np.empty((0, 3)), "@ has shape (0, 3)"),
+        "no alternatives": (lambda v: np.empty((3, 0)), "@ has shape (3, 0)"),
+        "text": (lambda v: [["a", "b"]], "@ has dtype <U1"),
+        "mixed": (lambda v: np.array([[None, "b"]], object), "@ holds values that are not numbers"),
+        "ragged": (lambda v: [[1.0, 2.0], [1.0]], "@ is ragged"),
+    },
+    "members": {
+        "nothing": (lambda v: [], "@ is empty; give at least one"),
+        "text": (lambda v: "model.safetensors", "@=str: give a list"),
+        "one state dict": (lambda v: {"w": np.ones(2)}, "@=dict: give a list"),
+        "a number": (lambda v: 3, "@=int: give a list"),
+        "NaN": (lambda v: [v[0], np.array([np.nan, 0.0])], "member 1"),
+        "infinite": (lambda v: [v[0], np.array([0.0, np.inf])], "member 1"),
+        "unlike shapes": (
+            lambda v: [v[0], np.ones(3)],
+            "members do not match in 1 place: member 1: the array has shape",
+        ),
+        "unlike dtypes": (
+            lambda v: [v[0], np.ones(2, np.float32)],
+            "member 1: the array is float32, in member 0 float64",
+        ),
+        "unlike names": (lambda v: [{"a": v[0]}, {"b": v[0]}], "member 1 lacks tensor 'a'; member 1 has tensor 'b'"),
+        "mixed kinds": (lambda v: [v[0], {"a": v[0]}], "members mix plain arrays with mappings"),
+        "empty state dict": (lambda v: [{}], "member 0 holds no tensor"),
+        "nameless": (lambda v: [{"": v[0]}], "member 0 has a tensor named ''"),
+        "text in an array": (lambda v: [np.array(["a"])], "member 0: the array has dtype <U1"),
+        "ragged": (lambda v: [[[1.0, 2.0], [1.0]]], "member 0: the array is ragged"),
+        "unlike integers": (lambda v: [{"a": np.array([1])}, {"a": np.array([2])}], "tensor 'a'"),
+        "no such file": (lambda v: ["/nowhere/model.safetensors"], "/nowhere/model.safetensors"),
+    },
+    "y": {
+        "missing": (lambda v: [None, *v[1:]], "@ at row 0 is missing"),
+        "deep": (lambda v: [[label] for label in v], "@ has shape (6, 1); give one label an item"),
+        "one less": (lambda v: v[:-1], "@ has 5 values"),
+    },
+    "score": {
+        "a number": (lambda v: 3, "@=3: give a callable"),
+    },
+    "groups": {
+        **SHORTER,
+        "missing": (lambda v: ["a", None, *v[2:]], "@ at row 1 is missing; give every item a group"),
+        "NaN": (lambda v: [1.0, np.nan, 1.0, 1.0, 1.0, 1.0], "@ at row 1 is NaN"),
+        "NaN among text": (lambda v: np.array(["a", np.nan, *v[2:]], object), "@ at row 1 is missing"),
+        "deep": (lambda v: np.ones((N, 2)), "@ has shape (6, 2); give one label an item"),
+        "nothing": (lambda v: [], "@ has shape (0,)"),
+    },
+    "weights": {
+        **VECTOR,
+        **SHORTER,
+        "negative": (lambda v: put(v, 1, -2.0), "@ at row 1 is -2; weights must be >= 0"),
+        "all zero": (lambda v: np.zeros(len(v)), "@ are all zero"),
+    },
+    "combine weights": {
+        **{name: bad for name, bad in VECTOR.items() if name != "infinite"},
+        **SHORTER,
+        "infinite": (lambda v: put(v, 0, np.inf), "@ at row 0 is infinite"),
+        "all zero": (lambda v: np.zeros(len(v)), "weights"),
+    },
+    "costs": {
+        **VECTOR,
+        **SHORTER,
+        "negative": (lambda v: put(v, 1, -2.0), "@ at row 1 is -2; costs must be >= 0"),
+        "negative whole": (lambda v: [1, -2, 1, 1, 1, 1], "@ at row 1 is -2; costs must be >= 0"),
+    },
+    "budget": NUMBER,
+    "k": COUNT,
+    "n_threads": COUNT,
+    "per_item": {**COUNT, "too many": (lambda v: 4, "@=4 of 3 bins; ask for per_item <= 3")},
+    "quotas": {
+        "list": (lambda v: [("a", 1)], "@=[('a', 1)]: give {group: (least, most)}"),
+        "nothing": (lambda v: {}, "@={}: give {group: (least, most)}"),
+        "part": (lambda v: {"a": (0.5, 1)}, "@['a'] least=0.5: give a whole number"),
+        "negative": (lambda v: {"a": (None, -1)}, "@['a'] most=-1: ask for at least 0"),
+        "three ends": (lambda v: {"a": (0, 1, 2)}, "@['a']=(0, 1, 2): give (least, most)"),
+        "a text": (lambda v: {"a": "0-1"}, "@['a']='0-1': give (least, most)"),
+        "a number with a part": (lambda v: {"a": 1.5}, "@['a']=1.5: give (least, most)"),
+        "turned round": (lambda v: {"a": (2, 1)}, "@['a']: at least 2 and at most 1 clash; swap the ends"),
+        "unknown group": (lambda v: {"aa": (1, None)}, "@['aa'] asks for at least 1, but no item has that group"),
+        "too many": (lambda v: {"a": (3, None)}, "@['a'] asks for at least 3, but only 2 such items are open; lower"),
+    },
+    "capacity": {
+        "negative": (lambda v: -1, "@=-1"),
+        "part": (lambda v: 1.5, "@=1.5"),
+        "text": (lambda v: "many", "@='many'"),
+        "true": (lambda v: True, "@=True"),
+        "negative bin": (lambda v: [6, -1, 6], "@ of bin 1 is -1; it must be >= 0"),
+        "part of a bin": (lambda v: [6, 1.5, 6], "@=[6, 1.5, 6]: give one whole number, or one for each bin"),
+        "NaN": (lambda v: [6, np.nan, 6], "@=[6, nan, 6]"),
+        "too few bins": (lambda v: [6, 6], "@ has 2 values, scores has 3 bins; give one for each bin"),
+        "table": (lambda v: [[6, 6, 6]], "@=[[6, 6, 6]]"),
+        "nothing": (lambda v: [], "@=[]"),
+        "too little room": (lambda v: 1, "@ holds 3: 3 too few"),
+    },
+    "margins": {
+        "one side": (lambda v: v[0], "@=ndarray: give two vectors, (row totals, column totals)"),
+        "text": (lambda v: "equal", "@=str: give two vectors"),
+        "a number": (lambda v: 3, "@=int: give two vectors"),
+        "too few rows": (lambda v: (v[0][:-1] * 1.2, v[1]), "@ has 5 row totals, scores has 6 rows"),
+        "too few bins": (lambda v: (v[0], [3.0, 3.0]), "@ has 2 column totals, scores has 3 columns"),
+        "negative": (lambda v: (v[0], [4.0, 4.0, -2.0]), "@: column totals at row 2 is -2; give totals >= 0"),
+        "NaN": (lambda v: (put(v[0], 1, np.nan), v[1]), "@: row totals at row 1 is NaN"),
+        "unlike sums": (
+            lambda v: (v[0], [2.0, 2.0, 3.0]),
+            "@ do not add up: the row totals sum to 6, the column totals to 7",
+        ),
+        "all zero": (lambda v: (np.zeros(N), np.zeros(3)), "@ are all zero"),
+    },
+    "include": {**POSITIONS, "more than k": (lambda v: [0, 1, 2], "include and start hold 3 items, more than k=2")},
+    "exclude": {**POSITIONS, "all": (lambda v: list(range(N)), "exclude")},
+    "start": {**POSITIONS, "more than k": (lambda v: [0, 1, 2], "include and start hold 3 items, more than k=2")},
+    "assign start": {**POSITIONS, "too many": (lambda v: [0, 1, 2], "@ has 3 medoids, k=2; give exactly k")},
+    "metric": {
+        "misspelt": (lambda v: "euclidian", "@='euclidian': choose one of"),
+        "unknown": (lambda v: "manhattan", "@='manhattan': choose one of"),
+        "a number": (lambda v: 2, "@=2: choose one of"),
+    },
+    "objective": {
+        "misspelt": (lambda v: "facility_locaton", "@='facility_locaton': one of facility_location"),
+        "a number": (lambda v: 3, "@=int lacks gains, add, value"),
+        "half an objective": (lambda v: type("Half", (), {"gains": print}), "@=type lacks add, value"),
+        "of other inputs": (lambda v: "modular", "@='modular' has no use for X"),
+    },
+    "seed": {
+        "negative": (lambda v: -1, "@=-1"),
+        "part": (lambda v: 0.5, "@=0.5"),
+        "text": (lambda v: "a", "@='a'"),
+        "true": (lambda v: True, "@=True"),
+    },
+    "max_memory": {
+        "text": (lambda v: "much", "@='much': give bytes, or for example 600MB or 2GiB"),
+        "unit": (lambda v: "10 XB", "@='10 XB'"),
+        "nothing": (lambda v: 0, "@=0"),
+        "negative": (lambda v: -1, "@=-1"),
+        "NaN": (lambda v: float("nan"), "@=nan"),
+        "true": (lambda v: True, "@=True"),
+    },
+    "time_limit": {
+        "nothing": (lambda v: 0, "@=0: give a positive number of seconds"),
+        "negative": (lambda v: -1.0, "@=-1.0"),
+        "NaN": (lambda v: float("nan"), "@=nan"),
+        "text": (lambda v: "1s", "@='1s'"),
+        "true": (lambda v: True, "@=True"),
+    },
+}
+# Entries of a table: a row may list fewer than are asked for, and a limit that is too wide never binds.
+HOSTILE |= {
+    "topk_mask scores": {name: bad for name, bad in HOSTILE["scores"].items() if name != "by bin"},
+    "topk_mask per_item": COUNT,
+    "annotator_pairs scores": HOSTILE["assign scores"],
+    "annotator_pairs per_item": COUNT,
+    "annotator_pairs costs": {
+        **HOSTILE["costs"],
+        "nothing": (lambda v: [], "@ has shape (0,); give one an entry, (3, 2), or one a column, (2,)"),
+    },
+    "topk_mask capacity": {
+        **{name: bad for name, bad in HOSTILE["capacity"].items() if name not in ("too few bins", "too little room")},
+        "another width": (lambda v: [6, 6], "@ has 2 values, scores has 1 columns"),
+    },
+}
+# Bins that choose need no room for everybody.
+HOSTILE["expert_choice capacity"] = {
+    name: bad for name, bad in HOSTILE["capacity"].items() if name != "too little room"
+}
+# Rows, capacities and groups in the order of the groups, of which there are k=2.
+HOSTILE |= {
+    f"{name} capacity": {
+        **{bad: says for bad, says in HOSTILE["capacity"].items() if bad not in ("too few bins", "too little room")},
+        "too many groups": (lambda v: [6, 6, 6], "@ has 3 values, k=2; give one number, or one for each group"),
+        "too little room": (lambda v: 2, "@ holds 4 in k=2 groups: 2 too few"),
+        "an empty group": (lambda v: [6, 0], "@ of group 1 is 0: the group would be empty"),
+    }
+    for name in ("constrained_kmeans", "constrained_kmedoids")
+}
+HOSTILE["constrained_kmeans start"] = {
+    **POSITIONS,
+    "too many": (lambda v: [0, 1, 2], "@ names 3 rows, k=2; give exactly k"),
+}
+HOSTILE["combine budget"] = COUNT
+# A base is held against the members, which are looked at first.
+HOSTILE["base"] = {
+    "NaN": (lambda v: put(v, 1, np.nan), "@: the array at (1,) is NaN; repair it"),
+    "another shape": (lambda v: np.ones(3), "@: the array has shape (3,), in member 0 (2,)"),
+    "another kind": (lambda v: {"w": v}, "@ is one of mappings, the members are arrays"),
+    "no such file": (lambda v: "/nowhere/base", "/nowhere/base: no such file or folder"),
+}
+# Where the factors sum to one the base cancels, and is not read.
+HOSTILE["task_arithmetic base"] = {bad: says for bad, says in HOSTILE["base"].items() if bad != "NaN"}
+HOSTILE |= {
+    f"{name} members": {bad: says for bad, says in HOSTILE["members"].items() if bad != "unlike integers"}
+    for name in ("dare", "pcb_merging", "task_arithmetic", "ties")
+}
+HOSTILE["fisher_merging members"] = {
+    **{bad: says for bad, says in HOSTILE["members"].items() if bad not in ("NaN", "infinite", "unlike integers")},
+    "NaN": (lambda v: [v[0], np.array([np.nan, 0.0]), v[2]], "member 1: the array at (0,) is NaN"),
+    "four": (lambda v: [*v, v[0]], "fisher has 3 diagonals for 4 members"),
+}
+HOSTILE["layer_swap members"] = {
+    **{bad: says for bad, says in HOSTILE["members"].items() if bad in ("nothing", "text", "a number")},
+    "three": (lambda v: [*v, v[0]], "layer_swap takes two members, the task expert and the other; 3 were given"),
+    "NaN": (lambda v: [v[0], {**v[1], "layers.0.w": np.full(2, np.nan)}], "member 1: tensor 'layers.0.w' at (0,)"),
+    "no layers": (lambda v: [{"w": np.ones(2)}] * 2, "no tensor's name has a layer number"),
+}
+HOSTILE["layer_swap base"] = {
+    "another shape": (lambda v: {**v, "layers.1.w": np.ones(3)}, "@: tensor 'layers.1.w' has shape (3,)"),
+    "an array": (lambda v: np.ones(2), "@ is one of arrays, the members are mappings"),
+    "no such file": (lambda v: "/nowhere/base", "/nowhere/base: no such file or folder"),
+}
+# Networks: mappings whose tensors hang together.
+_IN_NETWORKS: Bad = {
+    **{name: bad for name, bad in HOSTILE["members"].items() if name not in ("unlike integers", "a checkpoint")},
+    "NaN": (lambda v: [v[0], {**v[1], "0.bias": put(v[1]["0.bias"], 2, np.nan)}], "tensor '0.bias' at (2,) is NaN"),
+    "infinite": (lambda v: [v[0], {**v[1], "2.weight": put(v[1]["2.weight"], (0, 1), np.inf)}], "member 1: tensor"),
+    "unlike shapes": (lambda v: [v[0], {**v[1], "0.bias": np.ones(3)}], "tensor '0.bias' has shape (3,)"),
+    "unlike dtypes": (lambda v: [v[0], {**v[1], "0.bias": np.ones(4, np.float32)}], "tensor '0.bias' is float32"),
+    "unlike names": (lambda v: [v[0], {**v[1], "0.scale": np.ones(4)}], "'0.scale'"),
+    "mixed kinds": (lambda v: [v[0], np.ones(2)], "plain arrays"),
+    "plain arrays": (lambda v: [np.ones(2), np.ones(2)], "needs networks: members are mappings name -> array"),
+    "whole numbers": (
+        lambda v: [{name: array.astype(int) for name, array in one.items()} for one in v[:2]],
+        "is int64; units of floating tensors are matched",
+    ),
+    "branches": (
+        lambda v: [{f"block.{name}": array for name, array in one.items()} for one in v[:2]],
+        "the architecture of the members is not known: tensor 'block.0.weight'",
+    ),
+}
+# Members that are LoRA adapters.
+HOSTILE |= {
+    f"{name} {word}": bad
+    for name in ("reduce_adapters", "stack_adapters")
+    for word, bad in {
+        "members": {
+            **{bad: says for bad, says in HOSTILE["members"].items() if bad in ("nothing", "text", "a number")},
+            "an array": (lambda v: [v[0], np.ones(2)], "member 1 is ndarray, no LoRA adapter"),
+            "no factors": (lambda v: [v[0], {"w": np.ones(2)}], "member 1 holds no lora_A and lora_B"),
+            "half a pair": (lambda v: [{"w.lora_A.weight": np.ones((1, 3))}], "member 0: module 'w' has no lora_B"),
+            "NaN": (
+                lambda v: [v[0], {**v[1], "w.lora_A.weight": put(v[1]["w.lora_A.weight"], (1, 2), np.nan)}],
+                "member 1: tensor 'w.lora_A.weight' at (1, 2) is NaN",
+            ),
+            "unlike shapes": (
+                lambda v: [v[0], {**v[1], "w.lora_B.weight": np.ones((5, 2))}],
+                "members do not match in 1 place: member 1: 'w' is linear float64 from (3,) to (5,)",
+            ),
+            "unlike ranks": (lambda v: [{**v[0], "w.lora_B.weight": np.ones((4, 2))}], "member 0: the factors of 'w'"),
+            "no such folder": (lambda v: ["/nowhere/adapter"], "/nowhere/adapter does not exist"),
+        },
+        "base": {
+            "a number": (lambda v: 3, "@ is int; give a checkpoint's path or a mapping"),
+            "no such file": (lambda v: "/nowhere/model.safetensors", "/nowhere/model.safetensors"),
+        },
+    }.items()
+}
+# True or False, and nothing is said of other values: it is only ever asked whether it is true.
+UNCHECKED = {"progress"}
+HOSTILE |= {f"{name} members": _IN_NETWORKS for name in ("weight_matching", "ot_fusion")}
+# Two of them, which is asked first.
+_OF_TWO = (
+    "nothing",
+    "text",
+    "one state dict",
+    "a number",
+    "empty state dict",
+    "nameless",
+    "text in an array",
+    "ragged",
+)
+HOSTILE["pleas members"] = {
+    **{name: bad for name, bad in _IN_NETWORKS.items() if name not in (*_OF_TWO, "no such file")},
+    **{name: HOSTILE["members"][name] for name in _OF_TWO[:4]},
+    "three": (lambda v: [*v, v[0]], "pleas merges two members, not 3"),
+}
+
+ENTRIES = [entry for verb in VERBS for entry in dispatch.methods_of(verb).values()]
+
+
+def hostile_of(entry: Entry, word: str) -> Bad:
+    bad = dict(HOSTILE.get(f"{entry.name} {word}", HOSTILE.get(f"{entry.verb} {word}", HOSTILE.get(word, {}))))
+    if word == "weights" and "rankings" in entry.accepted:
+        bad["negative"] = (lambda v: put(v, 1, -2.0), "@ at row 1 is -2; weights must be >= 0")
+    return bad
+
+
+CASES = [
+    pytest.param(
+        entry,
+        word,
+        change,
+        says.replace("@", word),
+        id=f"{entry.name}-{word}-{name}",
+    )
+    for entry in ENTRIES
+    for word in entry.accepted
+    for name, (change, says) in hostile_of(entry, word).items()
+]
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
+def test_the_plain_calls_are_valid(entry: Entry) -> None:
+    for word in entry.accepted:
+        assert call(entry, plain(entry, word)).method == entry.name
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
+def test_every_argument_has_hostile_values(entry: Entry) -> None:
+    assert [word for word in entry.accepted if not hostile_of(entry, word) and word not in UNCHECKED] == []
+
+
+@pytest.mark.parametrize(("entry", "word", "change", "says"), CASES)
+def test_is_refused_by_name(entry: Entry, word: str, change: Callable[[Any], Any], says: str) -> None:
+    given = plain(entry, word)
+    given[word] = change(given[word])
+    with pytest.raises(InputError) as caught:
+        call(entry, given)
+    message = str(caught.value)
+    assert says in message, message
+    assert "\n" not in message
+    assert len(message) < 400
+    assert re.search(rf"\b{word}\b|\bmember \d|include and start|/nowhere/", message), message
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
+def test_inputs_of_another_length_are_refused(entry: Entry) -> None:
+    for word in set(entry.accepted) & {"groups", "costs", "weights"}:
+        for size in (1, 5, 7):
+            given = plain(entry, word)
+            given[word] = ["a"] * size if word == "groups" else [1] * size
+            # Costs of a table's entries may also be one a column.
+            by_column = word == "costs" and np.ndim(given.get("scores")) == 2
+            says = f"shape ({size},)" if by_column else f"{size} values"
+            refused(lambda given=given: call(entry, given), f"{word} has {says}")
+    for word in set(entry.accepted) & {"k"}:
+        given = plain(entry, word)
+        given["k"] = N + 1
+        with pytest.raises(InputError, match=r"k=7\b.* 6"):
+            call(entry, given)
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
+def test_options_are_checked_too(entry: Entry) -> None:
+    refused(
+        lambda: call(entry, plain(entry, entry.accepted[0]), no_such_option=1),
+        f"method={entry.name!r} has no option 'no_such_option'",
+    )
+    for option in entry.options:
+        if option in ("out", "record"):  # any text is a path
+            continue
+        with pytest.raises(InputError, match=option):
+            call(entry, plain(entry, entry.accepted[0]), **{option: "no such value"})
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
+def test_misspelt_names_get_the_nearest(entry: Entry) -> None:
+    given = plain(entry, entry.accepted[0])
+    verb = getattr(kofn, entry.verb)
+    refused(lambda: verb(**given, method=f"{entry.name}x"), f"did you mean {entry.name!r}?")
+    for word in entry.accepted:
+        if len(word) > 3:
+            refused(lambda word=word: verb(**given, **{f"{word}_": 1}, method=entry.name), f"did you mean {word!r}?")
+    for word in sorted(VOCABULARY.keys() - set(entry.accepted) - checks.SETTINGS - {"ids"}):
+        with pytest.raises(InputError, match=rf"method='{entry.name}' does not take {word}"):
+            verb(**{**given, word: [1]}, method=entry.name)
+
+
+IDS = {
+    "twice": (["a", "b", "a", "d", "e", "f"], "ids must differ: 'a' stands at row 0 and at row 2"),
+    "twice as numbers": ([1, 2, 3, 4, 5, 1], "ids must differ: 1 stands at row 0 and at row 5"),
+    "too few": (["a"], "ids has 1 values"),
+    "a table": (np.ones((6, 1)), "ids has shape (6, 1); give one id an item"),
+    "nothing": ([], "ids has shape (0,)"),
+    "missing": (np.array(["a", None, "c", "d", "e", "f"], object), "ids at row 1 is missing; give every item an id"),
+    "NaN": ([1.0, np.nan, 3.0, 4.0, 5.0, 6.0], "ids at row 1 is NaN"),
+}
+
+
+@pytest.mark.parametrize(("ids", "says"), IDS.values(), ids=IDS)
+def test_ids(ids: Any, says: str) -> None:
+    refused(lambda: kofn.select(X, k=2, ids=ids), says)
+
+
+CLASHES = {
+    "included and excluded": (lambda: kofn.select(X, k=2, include=[1], exclude=[1]), "row 1 is both in include and in"),
+    "started and excluded": (lambda: kofn.select(X, k=2, start=[1], exclude=[1]), "row 1 is both in start and in excl"),
+    "an id that no row has": (
+        lambda: kofn.select(X, k=2, ids=list("abcdef"), include=["a", "z", "y"]),
+        "include names 'z' and 1 more, which no row has as its id",
+    ),
+    "more excluded than left": (lambda: kofn.select(X, k=5, exclude=[0, 1]), "k=5 but exclude leaves 4 of 6 items"),
+    "cheaper than the cheapest": (
+        lambda: kofn.select(X, budget=0.5, costs=[1, 2, 3, 4, 5, 6]),
+        "budget=0.5 buys nothing: the cheapest item costs 1",
+    ),
+    "budget alone": (lambda: kofn.select(X, budget=3), "budget=3 needs costs"),
+    "costs alone": (lambda: kofn.select(X, k=3, costs=[1] * 6), "costs are given without a budget"),
+    "quotas alone": (lambda: kofn.select(X, k=3, quotas={"a": 1}), "quotas need groups"),
+    "groups alone": (lambda: kofn.select(X, k=3, groups=GROUPS), "groups are given without quotas"),
+    "nothing asked": (lambda: kofn.select(X), "give k (how many) or budget"),
+    "two inputs": (lambda: kofn.select(X, similarity=np.eye(6), k=2), "X"),
+    "inputs of two lengths": (lambda: kofn.select(X, scores=[1.0], k=1, method="random_sample"), "scores has 1 values"),
+    "quotas' minima above k": (
+        lambda: kofn.select(X, k=2, groups=GROUPS, quotas={"a": (2, None), "b": (1, None)}),
+        "the quotas' minima (with include) need 3 items, k=2; raise k or lower them by 1",
+    ),
+    "quotas' maxima below k": (
+        lambda: kofn.select(X, k=4, groups=GROUPS, quotas=dict.fromkeys("abc", (0, 1))),
+        "the quotas' maxima leave room for 3; lower k or raise them by 1",
+    ),
+    "scores below zero for power": (
+        lambda: kofn.select(scores=[1.0, -1.0], k=1, method="stochastic_batch"),
+        "scores at row 1 is -1; distribution='power' needs scores >= 0",
+    ),
+    "cutoff leaves too few": (
+        lambda: kofn.select(scores=np.arange(10.0), k=9, method="ccs", options={"cutoff": 0.5}),
+        "k=9, but cutoff=0.5 leaves 5 of 10 examples; lower k or cutoff",
+    ),
+    "no submodular objective": (
+        lambda: kofn.select(X, k=2, method="lazy_greedy", objective=NotSubmodular()),
+        "objective=NotSubmodular is not submodular",
+    ),
+    "medoids above n": (lambda: kofn.assign(X, k=7), "k=7 of 6 items"),
+    "bins that are too small": (
+        lambda: kofn.assign(scores=PLAIN["assign scores"], capacity=[6, 6, 1]),
+        "capacity",
+    ),
+    "budget of the cheapest levels": (
+        lambda: kofn.allocate([[2.0, 1.0]] * 2, budget=1, levels=[1, 2]),
+        "budget=1 is below 2, what the cheapest level of every item costs in total; raise it by 1",
+    ),
+    "neither budget": (lambda: kofn.allocate([[2.0, 1.0]]), "give budget"),
+    "both budgets": (lambda: kofn.allocate([[2.0, 1.0]], budget=1, mean_budget=1), "not both"),
+    "weights that cancel": (
+        lambda: kofn.combine([[1.0], [2.0]], weights=[1, -1]),
+        "weights sum to 0; relative weights need a positive sum",
+    ),
+}
+
+
+class NotSubmodular:
+    """An objective that greedy may not be lazy about."""
+
+    submodular = False
+    monotone = True
+
+    def gains(self, candidates):
+        return np.zeros(len(candidates))
+
+    def add(self, item):
+        return 0.0
+
+    def value(self, indices):
+        return 0.0
+
+
+@pytest.mark.parametrize(("ask", "says"), CLASHES.values(), ids=CLASHES)
+def test_arguments_that_clash(ask: Callable[[], Any], says: str) -> None:
+    with pytest.raises(InputError) as caught:
+        ask()
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def _same_length() -> None:
+    checks.same_length(3, "X", "weights", 2)
+
+
+# Every refusal of `checks`, called directly: (call, what the message says).
+REFUSALS: dict[str, tuple[Callable[[], Any], str]] = {
+    "sparse": (lambda: checks.matrix(scipy.sparse.eye_array(2)), "X is a sparse matrix"),
+    "ragged": (lambda: checks.matrix([[1.0], [1.0, 2.0]]), "X is ragged"),
+    "no numbers": (lambda: checks.vector(np.array(["a", 1], object), "weights"), "holds values that are not numbers"),
+    "dtype": (lambda: checks.matrix([["a"]]), "X has dtype <U1"),
+    "not finite": (lambda: checks.matrix([[np.nan]]), "X at row 0, column 0 is NaN"),
+    "ragged rows": (lambda: checks.matrix(np.array([[1.0], [1.0, 2.0]], object)), "row 1 has 2 values, row 0 has 1"),
+    "flat": (lambda: checks.matrix([1.0]), "use reshape(-1, 1)"),
+    "deep": (lambda: checks.matrix(np.zeros((1, 1, 1))), "3 dimensions"),
+    "no rows": (lambda: checks.matrix(np.empty((0, 1))), "X is empty"),
+    "no columns": (lambda: checks.matrix(np.empty((1, 0))), "X has no columns"),
+    "sparse distances": (lambda: checks.distances(scipy.sparse.eye_array(2)), "a missing entry has no meaning"),
+    "sparse oblong": (lambda: checks.square(scipy.sparse.csr_array((2, 1)), "similarity"), "square"),
+    "sparse empty": (lambda: checks.square(scipy.sparse.csr_array((0, 0)), "similarity"), "empty"),
+    "sparse bad": (lambda: checks.square(scipy.sparse.eye_array(2) * -1, "similarity"), "row 0, column 0 is -1"),
+    "oblong": (lambda: checks.square(np.ones((2, 1)), "similarity"), "square"),
+    "below zero": (lambda: checks.square([[-1.0]], "similarity"), "row 0, column 0 is -1"),
+    "one way": (lambda: checks.distances([[0.0, 1.0], [2.0, 0.0]]), "not symmetric"),
+    "empty table": (lambda: checks.scores(np.empty((0, 2))), "scores is empty"),
+    "table with NaN": (lambda: checks.scores([[np.nan]]), "scores at row 0, column 0 is nan"),
+    "no vector": (lambda: checks.vector(np.ones((1, 1, 1)), "scores"), "one value an item"),
+    "empty vector": (lambda: checks.vector([], "scores"), "scores is empty"),
+    "weight below zero": (lambda: checks.weights([-1.0]), "weights at row 0 is -1"),
+    "weights of zero": (lambda: checks.weights([0.0]), "all zero"),
+    "costs of a table": (
+        lambda: checks.spread_costs([[1]], (2, 3)),
+        "give one an entry, (2, 3), or one a column, (3,)",
+    ),
+    "cost below zero": (lambda: checks.costs([-1]), "costs at row 0 is -1"),
+    "no number": (lambda: checks.number("1", "budget"), "budget='1': give a number"),
+    "no finite number": (lambda: checks.number(float("inf"), "budget"), "give a finite number"),
+    "number below zero": (lambda: checks.number(-1, "budget"), "it must be >= 0"),
+    "no whole number": (lambda: checks.count(1.5), "k=1.5: give a whole number"),
+    "count below": (lambda: checks.count(0), "k=0: ask for at least 1"),
+    "fraction": (lambda: checks.fraction(2, "cutoff"), "cutoff=2: give a number between 0 and 1"),
+    "choice": (lambda: checks.choice("b", "metric", ("a",)), "metric='b': choose one of a"),
+    "flag": (lambda: checks.flag("yes", "normalize"), "normalize='yes': give True or False"),
+    "groups": (lambda: checks.groups([[1]]), "one label an item"),
+    "group missing": (lambda: checks.groups([None]), "groups at row 0 is missing"),
+    "no quotas": (lambda: checks.quotas({}), "give {group: (least, most)}"),
+    "quota ends": (lambda: checks.quotas({"a": (1,)}), "quotas['a']=(1,)"),
+    "quota clash": (lambda: checks.quotas({"a": (2, 1)}), "at least 2 and at most 1 clash"),
+    "ids": (lambda: checks.ids([[1]]), "one id an item"),
+    "id missing": (lambda: checks.ids(np.array([None], object)), "ids at row 0 is missing"),
+    "ids twice": (lambda: checks.ids([1, 1]), "ids must differ"),
+    "unknown id": (lambda: checks.positions(["z"], "include", 1, np.array(["a"])), "no row has as its id"),
+    "no row": (lambda: checks.positions(["z"], "include", 1), "give row numbers 0..0"),
+    "row beyond": (lambda: checks.positions([1], "include", 1), "the rows are 0..0"),
+    "row twice": (lambda: checks.positions([0, 0], "include", 1), "more than once"),
+    "rankings": (lambda: checks.rankings([1.0]), "give (judges, alternatives)"),
+    "infinite rating": (lambda: checks.rankings([[np.inf]]), "use NaN for a missing score"),
+    "silent judge": (lambda: checks.rankings([[np.nan]]), "judge 0 rated nothing"),
+    "no members": (lambda: checks.members("a"), "members=str"),
+    "empty members": (lambda: checks.members([]), "members is empty"),
+    "capacity": (lambda: checks.capacity([0.5]), "one whole number"),
+    "capacity below zero": (lambda: checks.capacity([-1]), "capacity of bin 0 is -1"),
+    "margins": (lambda: checks.margins([1.0]), "give two vectors"),
+    "margins below zero": (lambda: checks.margins(([1.0, -1.0], [0.0])), "row totals at row 1 is -1"),
+    "margins that differ": (lambda: checks.margins(([1.0], [2.0])), "do not add up: the row totals sum to 1"),
+    "no margins": (lambda: checks.margins(([0.0], [0.0])), "are all zero"),
+    "bytes": (lambda: checks.bytes_of("x"), "give bytes, or for example"),
+    "no bytes": (lambda: checks.bytes_of(0), "a positive number of bytes"),
+    "seconds": (lambda: checks.seconds(0), "a positive number of seconds"),
+    "seed": (lambda: checks.entropy(-1), "seed=-1: give a whole number"),
+    "length": (_same_length, "weights has 2 values, X has 3 rows"),
+}
+
+
+@pytest.mark.parametrize(("ask", "says"), REFUSALS.values(), ids=REFUSALS)
+def test_refusal(ask: Callable[[], Any], says: str) -> None:
+    with pytest.raises(InputError) as caught:
+        ask()
+    assert says in str(caught.value)
+
+
+def test_every_refusal_of_checks_is_tested() -> None:
+    reached = set()
+    for ask, _ in REFUSALS.values():
+        with pytest.raises(InputError) as caught:
+            ask()
+        last = caught.traceback[-1]
+        reached.add((str(last.path), last.lineno + 1))
+    assert untested(checks, reached) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("600MB", 600_000_000), ("2GiB", 2**31), ("1k", 1000), (" 10 B ", 10), ("1.5g", 1_500_000_000), (4096, 4096)],
+)
+def test_bytes_are_read(text: Any, size: int) -> None:
+    assert checks.bytes_of(text) == size
+
+
+def test_what_is_odd_but_valid() -> None:
+    same = np.ones((5, 2))
+    assert len(kofn.select(same, k=3)) == 3
+    assert len(kofn.select(same[:1], k=1)) == 1
+    assert sorted(kofn.select(X, k=N).indices.tolist()) == list(range(N))
+    assert kofn.select(X, k=2.0).used["k"] == 2
+    assert len(kofn.select(X, k=np.int64(2))) == 2
+    assert kofn.select(X, k=2, include=np.array([False, True, False, False, False, False])).mask[1]
+    assert len(kofn.select(X.astype(np.float16), k=2)) == 2
+    assert len(kofn.select(X.astype(int), k=2)) == 2
+    assert kofn.select(X, k=2, seed=np.random.default_rng(0)).method == "lazy_greedy"
+    assert len(kofn.select(X, k=3, start=kofn.select(X, k=2))) == 3
+    ids = list("abcdef")
+    assert len(kofn.select(X, k=3, ids=ids, start=kofn.select(X, k=2, ids=ids))) == 3
+    assert kofn.select(X, budget=0, costs=[0, 0, 1, 1, 1, 1]).used["costs"] == 0
+    assert kofn.assign(same, k=1, seed=0).value == 0.0
+    for method in ("fasterpam", "fastpam1", "pam"):
+        # The loss is nothing beside the distances that cancel in a swap: rounding must not send it round in circles.
+        assert kofn.assign([[0, 0, 0]] * 6 + [[0, 1, 3]], k=2, seed=0, method=method).value == 0.0
+    assert kofn.combine([np.ones(2)]).result.tolist() == [1.0, 1.0]
+    assert kofn.allocate([[1.0]], budget=0).amounts.tolist() == [0]

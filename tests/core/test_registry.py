@@ -1,0 +1,477 @@
+"""The generated index, dispatch and its errors, the user's own rules, compare and methods."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+import subprocess
+import sys
+from typing import ClassVar
+
+import numpy as np
+import polars as pl
+import pytest
+from refusals import refused
+
+import kofn
+from kofn import make_index, verbs
+from kofn._index import AUTO, INDEX
+from kofn.core import dispatch
+from kofn.core.checks import VOCABULARY, InputError
+from kofn.core.plans import Assignment, Selection
+from kofn.core.registry import HOMES, LOOPS, VERBS, Entry, method
+from kofn.laws import LAWS, laws_of
+
+ENTRIES = [pytest.param(entry, id=entry.name) for verb in VERBS for entry in INDEX[verb].values()]
+X = np.array([[0.0], [0.1], [5.0], [5.2], [9.0]])
+SCORES = np.array([[3.0, 1.0], [2.0, 5.0], [4.0, 4.5]])
+
+
+class TestIndex:
+    def test_is_what_the_functions_say(self):
+        assert make_index.collect() == INDEX
+        assert make_index.AUTO == AUTO
+
+    @pytest.mark.parametrize(
+        ("path", "text"),
+        [
+            (make_index.HERE / "_index.py", make_index.index_text),
+            (make_index.HERE / "verbs.pyi", make_index.stub_text),
+        ],
+    )
+    def test_files_are_up_to_date(self, path, text):
+        # Their layout is the formatter's; what they say is compared.
+        assert ast.dump(ast.parse(path.read_text())) == ast.dump(ast.parse(text(make_index.collect())))
+
+    def test_methods_page_is_up_to_date(self):
+        if not make_index.DOCS.exists():
+            pytest.skip("not a checkout")
+        assert make_index.DOCS.read_text() == make_index.docs_text(make_index.collect())
+
+    def test_importing_it_imports_no_method(self):
+        code = "import sys, kofn._index; print([m for m in sys.modules if m.startswith('kofn.selection')])"
+        assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+
+    def test_import_is_light(self):
+        heavy = ["scipy.sparse", "sklearn", "numba", "polars", "altair", "torch", "hypothesis", "pandas"]
+        code = f"import sys, kofn; kofn.methods(); print([m for m in {heavy} if m in sys.modules])"
+        assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+
+    def test_small_calls_wait_for_no_compiler(self):
+        code = (
+            "import sys, kofn; kofn.select([[0.0], [1.0], [2.0]], k=2); kofn.assign([[0.0], [1.0], [2.0]], k=2);"
+            "kofn.assign(scores=[[1.0, 2.0]], capacity=1); kofn.allocate([[2.0, 1.0]], budget=1);"
+            "kofn.combine([[1.0], [2.0]]); kofn.combine(rankings=[[1, 2]]); print('numba' in sys.modules)"
+        )
+        assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"
+
+    def test_a_method_in_the_wrong_home_is_refused(self, monkeypatch):
+        import kofn.selection.basics._top_k as module
+
+        @method("assign", cost="", exact="", paper="")
+        def stray(scores):
+            """Nothing."""
+
+        monkeypatch.setattr(stray.__kofn__.function, "__module__", module.__name__)
+        monkeypatch.setattr(module, "stray", stray, raising=False)
+        with pytest.raises(ValueError, match="is a method of assign, its home is selection"):
+            make_index.collect()
+
+
+class TestEntries:
+    @pytest.mark.parametrize("entry", ENTRIES)
+    def test_says_all_it_should(self, entry):
+        assert entry.summary.endswith(".")
+        assert len(entry.summary) <= 120
+        assert entry.cost
+        assert entry.exact
+        assert entry.paper
+        assert set(entry.accepted) <= VOCABULARY.keys()
+        assert set(entry.required) <= set(entry.accepted)
+        assert {word for group in entry.needs for word in group} <= set(entry.accepted)
+        assert not set(entry.options) & VOCABULARY.keys()
+
+    @pytest.mark.parametrize("entry", ENTRIES)
+    def test_its_function_is_documented_and_exported(self, entry):
+        function = entry.load()
+        text = inspect.getdoc(function)
+        for section in ("Args:", "Returns:", "Raises:", ">>> "):
+            assert section in text, section
+        assert "Cost" in text or "Time" in text
+        package = entry.path.split(".")[1]
+        assert package in (HOMES[entry.verb], *LOOPS)
+        home = __import__(f"kofn.{package}", fromlist=["_"])
+        assert entry.name in home.__all__
+        assert getattr(home, entry.name) is function
+        assert entry.name in dir(home)
+
+    @pytest.mark.parametrize("entry", ENTRIES)
+    def test_its_traits_are_laws(self, entry):
+        assert set(laws_of(entry)) <= LAWS.keys()
+        assert set(entry.traits) <= LAWS.keys()
+
+    def test_an_unknown_trait_is_an_error(self):
+        entry = dataclasses.replace(INDEX["select"]["top_k"], traits=("sandwitch",))
+        refused(
+            lambda: laws_of(entry),
+            "method 'top_k' declares the trait 'sandwitch', which is no law; did you mean 'sandwich'?",
+        )
+
+    def test_every_law_says_what_it_holds(self):
+        for name, law in LAWS.items():
+            text = inspect.getdoc(law)
+            assert text, name
+            assert text.split("\n", 1)[0].endswith((".", ":")), name
+
+    def test_names_are_unique_across_verbs(self):
+        names = [name for rows in INDEX.values() for name in rows]
+        assert len(names) == len(set(names))
+
+
+class TestAuto:
+    CALLS = (
+        ("select", {"scores": [1.0, 2.0], "k": 1}, "top_k"),
+        ("select", {"X": X, "k": 2}, "lazy_greedy"),
+        ("select", {"similarity": np.eye(3), "k": 2}, "lazy_greedy"),
+        ("select", {"X": X, "budget": 2, "costs": [1, 1, 1, 1, 1], "include": [3]}, "lazy_greedy"),
+        ("select", {"scores": [1.0, 2.0], "budget": 1, "costs": [1, 1]}, "lazy_greedy"),
+        ("assign", {"X": X, "k": 2, "seed": 0}, "fasterpam"),
+        ("assign", {"scores": SCORES, "capacity": 3}, "capped_routing"),
+        ("allocate", {"curves": [[2.0, 1.0]], "budget": 1}, "multiple_choice_knapsack"),
+        ("combine", {"members": [[1.0], [2.0]]}, "weighted_mean"),
+        ("combine", {"rankings": [[1.0, 2.0]]}, "borda"),
+    )
+
+    @pytest.mark.parametrize(("verb", "given", "name"), CALLS)
+    def test_picks_the_first_that_fits_and_says_so(self, verb, given, name):
+        plan = getattr(kofn, verb)(**given)
+        assert plan.method == name
+        assert plan.info["exact"] == (plan.status == "optimal")
+        assert plan.equals(getattr(kofn, verb)(**given, method=name))
+
+    def test_every_row_names_a_method_of_its_verb(self):
+        for verb, rows in AUTO.items():
+            assert rows
+            for name, why in rows:
+                assert name in INDEX[verb]
+                assert why
+
+    def test_nothing_fits(self):
+        refused(
+            lambda: kofn.select(scores=[1.0], k=1, weights=[1.0], quotas={"a": 1}, capacity=2),
+            "no select method honours all of capacity, k, quotas, scores, weights together: method='lazy_greedy' "
+            "does not take capacity; methods that fit this call: none",
+        )
+        refused(lambda: kofn.assign(), "nothing to assign from: give X or distances or scores")
+        words = "X or distances or similarity or scores or rankings"
+        refused(lambda: kofn.select(k=2), f"nothing to select from: give {words}")
+
+
+class TestMisfits:
+    CASES: ClassVar = {
+        "method": (
+            lambda: kofn.select(X, k=2, method="lazy_gredy"),
+            "method='lazy_gredy': no such select method; did you mean 'lazy_greedy'?",
+        ),
+        "method that is no name": (lambda: kofn.select(X, k=2, method=["top_k"]), "no such select method"),
+        "method of another verb": (lambda: kofn.select(X, k=2, method="fasterpam"), "no such select method"),
+        "argument": (lambda: kofn.select(X, kk=2), "select has no argument 'kk'; did you mean 'k'?"),
+        "argument, far from all": (lambda: kofn.select(X, k=2, zzz=1), "select has no argument 'zzz'"),
+        "option as an argument": (
+            lambda: kofn.select(scores=[1.0, 2.0], k=1, method="ccs", n_strata=5),
+            "n_strata is an option of ccs: pass options={'n_strata': 5}",
+        ),
+        "argument it does not take": (
+            lambda: kofn.select(scores=[1.0, 2.0], k=1, method="ccs", groups=["a", "b"], quotas={"a": 1}),
+            "method='ccs' does not take groups, quotas; methods that fit this call: lazy_greedy, naive_greedy, ",
+        ),
+        "argument it lacks": (lambda: kofn.select(X, method="farthest_first"), "give k (how many) or budget"),
+        "required argument": (
+            lambda: kofn.select(scores=[1.0], method="top_k"),
+            "method='top_k' needs k; methods that fit this call",
+        ),
+        "one of several": (lambda: kofn.assign(k=2, method="fasterpam"), "needs X or distances"),
+        "option": (
+            lambda: kofn.select(scores=[1.0, 2.0], k=1, method="ccs", options={"cutof": 0.1}),
+            "method='ccs' has no option 'cutof'; its options: n_strata=50, cutoff=0.1; did you mean 'cutoff'?",
+        ),
+        "option of another": (
+            lambda: kofn.select(scores=[1.0, 2.0], k=1, method="top_k", options={"beta": 1.0}),
+            "method='top_k' has no option 'beta'; its options: none; 'beta' belongs to stochastic_batch",
+        ),
+        "setting that is ignored": (lambda: kofn.select(scores=[1.0], k=1, method="top_k", seed=-1), "seed=-1"),
+        "word of methods": (lambda: kofn.methods("select", given=("score", "kk")), "given='kk' is not an argument"),
+        "verb of methods": (lambda: kofn.methods("selekt"), "verb='selekt': one of select, assign"),
+        "verb of compare": (lambda: kofn.compare("selekt", X, methods=["top_k"]), "verb='selekt': choose one of"),
+        "direct call without input": (
+            lambda: kofn.assign.__globals__["dispatch"].methods_of("assign")["fasterpam"].load()(k=2),
+            "fasterpam needs X or distances",
+        ),
+    }
+
+    @pytest.mark.parametrize(("call", "says"), CASES.values(), ids=CASES)
+    def test_says_what_to_do(self, call, says):
+        refused(call, says)
+
+    def test_a_missing_extra_is_named(self, monkeypatch):
+        entry = dataclasses.replace(INDEX["select"]["top_k"], path="kofn_nowhere:top_k", extra="torch")
+        monkeypatch.setitem(INDEX["select"], "top_k", entry)
+        refused(
+            lambda: kofn.select(scores=[1.0], k=1, method="top_k"),
+            "method='top_k' needs kofn_nowhere: pip install 'kofn[torch]'",
+        )
+        monkeypatch.setitem(INDEX["select"], "top_k", dataclasses.replace(entry, extra=None))
+        with pytest.raises(ModuleNotFoundError):
+            kofn.select(scores=[1.0], k=1, method="top_k")
+
+    def test_a_direct_call_with_a_wrong_keyword_is_python_s_own_error(self):
+        from kofn.selection import top_k
+
+        with pytest.raises(TypeError, match="unexpected keyword"):
+            top_k([1.0], k=1, kk=2)
+
+
+class TestOwnRule:
+    def test_indices_become_a_plan(self):
+        plan = kofn.select(X, k=2, method=lambda X, k: np.argsort(-X[:, 0])[:k], ids=list("abcde"))
+        assert isinstance(plan, Selection)
+        assert plan.indices.tolist() == [4, 3]
+        assert plan.ids[plan.indices].tolist() == ["e", "d"]
+        assert np.isnan(plan.value)
+        assert plan.method == "<lambda>"
+        assert plan.status == "heuristic"
+
+    def test_it_sees_checked_arguments(self):
+        seen = {}
+
+        def rule(**words):
+            seen.update(words)
+            return [0]
+
+        kofn.select([[1, 2], [3, 4]], k=1, exclude=["b"], ids=["a", "b"], method=rule)
+        assert seen["X"].dtype == np.float64
+        assert seen["exclude"].tolist() == [1]
+        assert "ids" not in seen
+
+    def test_labels_amounts_and_results_too(self):
+        a = kofn.assign(X, k=2, method=lambda X, k: (X[:, 0] > 3).astype(int))
+        assert isinstance(a, Assignment)
+        assert a.labels.tolist() == [0, 0, 1, 1, 1]
+        assert kofn.assign(X, method=lambda X: [0, 0, 2, 2, -1]).k == 3
+        b = kofn.allocate([[2.0, 1.0], [3.0, 1.0]], budget=1, method=lambda curves, budget: np.array([0, 1]))
+        assert b.amounts.tolist() == [0, 1]
+        m = kofn.combine([[1.0], [3.0]], method=lambda members: np.median(members, axis=0))
+        assert (m.result.tolist(), m.form, m.n) == ([2.0], "none", 2)
+
+    def test_a_plan_is_taken_as_it_is(self):
+        given = Selection(n=5, indices=np.array([1, 0]), gains=np.array([2.0, 1.0]), value=3.0)
+        plan = kofn.select(X, k=2, method=lambda X, k: given)
+        assert plan.value == 3.0
+        assert plan.gains.tolist() == [2.0, 1.0]
+
+    def test_it_may_have_options_and_be_an_object(self):
+        class Rule:
+            def __call__(self, X, k, step=1):
+                return np.arange(0, k * step, step)
+
+        plan = kofn.select(X, k=2, method=Rule(), options={"step": 2})
+        assert plan.indices.tolist() == [0, 2]
+        assert plan.options == {"step": 2}
+
+    def test_a_registered_function_is_a_method_without_being_in_the_index(self):
+        @method("select", cost="", exact="", paper="")
+        def last(X, *, k, offset: int = 0):
+            """Take the last ones."""
+            index = np.arange(len(X) - k, len(X)) - offset
+            return Selection(n=len(X), indices=index, gains=np.full(k, np.nan))
+
+        assert kofn.select(X, k=2, method=last).indices.tolist() == [3, 4]
+        assert kofn.select(X, k=2, method=last, options={"offset": 1}).indices.tolist() == [2, 3]
+        assert last(X, k=1).indices.tolist() == [4]
+        refused(lambda: kofn.select(X, k=2, method=last, weights=np.ones(5)), "method='last' does not take weights")
+        refused(
+            lambda: kofn.select(X, k=2, method=last, options={"ofset": 1}),
+            "method='last' has no option 'ofset'; its options: offset=0; did you mean 'offset'?",
+        )
+        assert kofn.assign([[0.0], [1.0]], k=1, method=by_distance).labels.tolist() == [0, 0]
+
+    BROKEN: ClassVar = {
+        "too many": (lambda X, k: [0, 1, 2], "3 picks, k=2"),
+        "too few": (lambda X, k: [0], "only 1 picks, k=2"),
+        "twice": (lambda X, k: [1, 1], "an item is picked twice"),
+        "outside": (lambda X, k: [0, 5], "indices reach outside 0..4"),
+        "negative": (lambda X, k: [0, -1], "indices reach outside 0..4"),
+    }
+
+    @pytest.mark.parametrize(("rule", "says"), BROKEN.values(), ids=BROKEN)
+    def test_its_answer_is_audited(self, rule, says):
+        with pytest.raises(AssertionError, match=says):
+            kofn.select(X, k=2, method=rule)
+
+    def test_constraints_are_audited(self):
+        with pytest.raises(AssertionError, match="cost 5 over the budget 3"):
+            kofn.select(X, budget=3, costs=[2, 3, 1, 1, 1], method=lambda **_: [0, 1])
+        with pytest.raises(AssertionError, match="over the budget"):
+            kofn.select(X, budget=0.3, costs=[0.2, 0.2, 1, 1, 1], method=lambda **_: [0, 1])
+        with pytest.raises(AssertionError, match=r"group 'a' holds 0, its quota is \(1, None\)"):
+            kofn.select(X, k=1, groups=list("abbbb"), quotas={"a": (1, None)}, method=lambda **_: [1])
+        with pytest.raises(AssertionError, match="1 items of include are not picked, row 3 for one"):
+            kofn.select(X, k=1, include=[3], method=lambda **_: [1])
+        with pytest.raises(AssertionError, match="1 excluded items are picked, row 1 for one"):
+            kofn.select(X, k=1, exclude=[1], method=lambda **_: [1])
+        with pytest.raises(AssertionError, match="bin 0 holds 3, over its capacity"):
+            kofn.assign(scores=SCORES, capacity=2, method=lambda **_: [0, 0, 0])
+
+    REFUSED: ClassVar = {
+        "strange answer": (lambda: kofn.select(X, k=2, method=lambda **_: "ab"), "returned str; return row numbers"),
+        "floats": (lambda: kofn.select(X, k=2, method=lambda **_: [0.0, 1.0]), "returned list; return row numbers"),
+        "a word it lacks": (
+            lambda: kofn.select(X, k=2, weights=np.ones(5), method=lambda X, k: [0, 1]),
+            "method=<lambda> does not take weights; its arguments: X, k",
+        ),
+        "an option it lacks": (
+            lambda: kofn.select(X, k=2, method=lambda X, k: [0, 1], options={"a": 1}),
+            "does not take a; its arguments: X, k",
+        ),
+        "bad words all the same": (lambda: kofn.select([[np.nan]], k=1, method=lambda **_: [0]), "row 0, column 0"),
+    }
+
+    @pytest.mark.parametrize(("call", "says"), REFUSED.values(), ids=REFUSED)
+    def test_refusals(self, call, says):
+        refused(call, says)
+
+    def test_settings_it_does_not_know_are_dropped(self):
+        assert len(kofn.select(X, k=2, seed=3, n_threads=2, method=lambda X, k: [0, 1])) == 2
+
+
+@method("assign", cost="O(n)", exact="nothing", paper="none")
+def by_distance(*, distances, k):
+    """Send each item to the nearer of the first k."""
+    return Assignment.from_labels(distances[:, :k].argmin(axis=1), k)
+
+
+class TestDerived:
+    @pytest.fixture(autouse=True)
+    def _registered(self, monkeypatch):
+        monkeypatch.setitem(INDEX["assign"], "by_distance", by_distance.__kofn__.entry())
+
+    def test_distances_come_from_rows(self):
+        wide = np.array([[0.0, 1.0], [2.0, 0.0], [0.0, 5.0]])
+        assert kofn.assign(wide, k=2, method="by_distance").labels.tolist() == [0, 1, 0]
+        plan = kofn.assign(wide, k=2, metric="cosine", method="by_distance")
+        again = kofn.assign(distances=[[0, 1, 0], [1, 0, 1], [0, 1, 0]], k=2, method="by_distance")
+        assert plan.labels.tolist() == again.labels.tolist() == [0, 1, 0]
+
+    def test_a_call_with_rows_fits_a_method_of_distances(self):
+        entry = INDEX["assign"]["by_distance"]
+        assert entry.takes({"X", "k"}) == {"distances", "k"}
+        assert entry.takes({"X", "k", "metric"}) == {"distances", "k"}
+        assert entry.takes({"X", "distances", "k"}) is None
+        assert entry.takes({"distances", "k", "metric"}) is None
+        assert entry in kofn.methods("assign", given=("X", "k"))
+        assert entry not in kofn.methods("assign", given=("scores", "k"))
+
+    def test_what_does_not_fit_in_memory_is_refused(self):
+        refused(
+            lambda: kofn.assign(np.zeros((1000, 1)), k=2, method="by_distance", max_memory="1MB"),
+            "distances from X would take 8.0 MB, over max_memory=1.0 MB",
+        )
+
+    def test_rows_are_checked_before(self):
+        refused(lambda: kofn.assign([[0.0], [np.inf]], k=1, method="by_distance"), "X at row 1, column 0 is infinite")
+
+
+class TestPlugins:
+    def test_an_entry_point_is_a_method(self, monkeypatch):
+        class Point:
+            value = f"{__name__}:by_distance"
+
+            def load(self):
+                return by_distance
+
+        monkeypatch.setattr("importlib.metadata.entry_points", lambda group: [Point()])
+        dispatch._plugins.cache_clear()
+        try:
+            assert "by_distance" in dispatch.methods_of("assign")
+            assert kofn.assign(X, k=2, method="by_distance").labels[0] == 0
+        finally:
+            dispatch._plugins.cache_clear()
+
+
+class TestMethods:
+    def test_all_and_by_verb(self):
+        assert len(kofn.methods()) == sum(map(len, INDEX.values()))
+        assert all(isinstance(entry, Entry) for entry in kofn.methods())
+        assert [entry.name for entry in kofn.methods("combine")] == sorted(INDEX["combine"])
+
+    def test_what_fits(self):
+        names = {entry.name for entry in kofn.methods("select", given=("scores", "k"))}
+        assert {"top_k", "ccs", "stochastic_batch", "lazy_greedy"} <= names
+        assert "farthest_first" not in names
+        names = {entry.name for entry in kofn.methods("select", given=("scores", "k", "quotas", "groups", "seed"))}
+        assert "top_k" in names
+        assert "ccs" not in names
+        names = {entry.name for entry in kofn.methods("assign", given=("scores", "capacity"))}
+        assert "capped_routing" in names
+        assert "fasterpam" not in names
+        assert [entry.name for entry in kofn.methods("combine", given=("rankings", "ids"))] == ["borda"]
+
+    def test_an_entry_tells_its_inputs(self):
+        assert INDEX["select"]["top_k"].inputs == "scores, k"
+        assert INDEX["assign"]["fasterpam"].inputs == "X or distances, k"
+
+
+class TestCompare:
+    def test_one_row_a_run_under_one_objective(self):
+        rng = np.random.default_rng(0)
+        points = rng.normal(size=(40, 2))
+        frame = kofn.compare(
+            "select", points, k=[2, 4], methods=["lazy_greedy", "random_sample", "farthest_first"], seeds=3
+        )
+        assert isinstance(frame, pl.DataFrame)
+        assert frame.columns[:5] == ["method", "k", "seed", "value", "status"]
+        assert frame.height == 2 * (1 + 3 + 1)
+        assert frame["value"].is_not_nan().all()
+        for k in (2, 4):
+            rows = frame.filter(pl.col("k") == k)
+            assert rows.filter(pl.col("method") == "lazy_greedy")["value"][0] == rows["value"].max()
+
+    def test_values_are_the_objective_s_own(self):
+        plan = kofn.select(X, k=2, method="farthest_first")
+        frame = kofn.compare("select", X, k=2, methods=["farthest_first"], objective="k_center")
+        assert frame["value"][0] == pytest.approx(plan.value)
+        greedy = kofn.select(X, k=2)
+        assert kofn.compare("select", X, k=2, methods=["lazy_greedy"])["value"][0] == pytest.approx(greedy.value)
+        frame = kofn.compare("select", scores=[3.0, 1.0, 2.0], k=2, methods=["top_k", "random_sample"], seeds=[5])
+        assert frame["value"][0] == 5.0
+        assert frame["seed"].to_list() == [None, 5]
+
+    def test_callables_and_other_verbs(self):
+        frame = kofn.compare("select", X, k=1, methods=["lazy_greedy", lambda X, k: [0]])
+        assert frame["value"][0] >= frame["value"][1]
+        frame = kofn.compare("assign", X, k=2, methods=["fasterpam"], seeds=2)
+        assert frame.height == 2
+        frame = kofn.compare("allocate", [[2.0, 1.0], [5.0, 1.0]], budget=1, methods=["hull_greedy"])
+        assert frame["value"].to_list() == [3.0]
+
+
+def test_the_overflow_word_of_assign_and_the_options_of_allocate():
+    assert kofn.assign(scores=SCORES, capacity=1, overflow="drop").options["overflow"] == "drop"
+    plan = kofn.allocate([[1.0, 2.0]], budget=1, sense="max")
+    assert (plan.sense, plan.value) == ("max", 2.0)
+    assert kofn.allocate([[1.0, 2.0]], mean_budget=1.0).budget == {"budget": 1}
+
+
+def test_settings_that_a_method_ignores_are_no_error():
+    plan = kofn.select(scores=[1.0, 2.0], k=1, seed=1, n_threads=2, progress=False, max_memory="1GB", time_limit=9)
+    assert plan.indices.tolist() == [1]
+
+
+def test_verbs_are_what_the_package_exports():
+    for name in ("select", "assign", "allocate", "combine", "compare", "methods"):
+        assert getattr(kofn, name) is getattr(verbs, name)
+    assert set(kofn.__all__) <= set(dir(kofn))
+    with pytest.raises(AttributeError, match="nothing_here"):
+        kofn.nothing_here  # noqa: B018
+    assert issubclass(InputError, ValueError)

@@ -1,0 +1,63 @@
+"""Blocks over threads: each once, errors seen, the same for any number."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+
+from kofn.core import problems
+from kofn.engines.threads import cores, spread
+
+
+@pytest.mark.parametrize("n_threads", [1, 2, 5])
+@pytest.mark.parametrize("shares", [1, 4])
+@pytest.mark.parametrize("n_blocks", [0, 1, 2, 3, 7, 100])
+def test_every_block_is_done_once(n_blocks, n_threads, shares):
+    done = np.zeros(n_blocks, int)
+
+    def work(low, high):
+        done[low:high] += 1
+
+    spread(work, n_blocks, n_threads, shares)
+    assert (done == 1).all()
+
+
+@pytest.mark.parametrize("bad", [0, 3, 9])
+def test_an_error_in_any_block_is_raised(bad):
+    def work(low, high):
+        if low <= bad < high:
+            raise ValueError("block")
+
+    with pytest.raises(ValueError, match="block"):
+        spread(work, 10, 3, 2)
+
+
+def test_default_is_the_cores_this_process_may_use():
+    assert cores(3) == 3
+    assert 1 <= cores() <= (os.cpu_count() or 1)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+def test_a_forked_child_has_threads_of_its_own():
+    spread(lambda low, high: None, 4, 2)
+    child = os.fork()
+    if child == 0:
+        done = []
+        spread(lambda low, high: done.append((low, high)), 8, 2, 2)
+        os._exit(0 if len(done) == 4 else 1)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_digest_of_a_large_array_is_the_same_for_any_number_of_threads() -> None:
+    X = np.arange(2**23 + 5, dtype=np.float64)
+    told = {problems.digest({"X": X, "n_threads": threads}) for threads in (1, 2, 3, None)}
+    assert len(told) == 1
+    # A change in any part counts, and so does the shape.
+    for at in (0, 2**22, len(X) - 1):
+        other = X.copy()
+        other[at] += 1
+        assert problems.digest({"X": other}) not in told
+    assert problems.digest({"X": X[:, None]}) not in told
