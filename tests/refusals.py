@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -37,7 +37,12 @@ def refused(call: Callable[[], Any], says: str, kind: type[InputError] = InputEr
     return str(last.path), last.lineno + 1
 
 
-def untested(module: ModuleType, reached: set[tuple[str, int]]) -> list[str]:
-    """The refusals of the module that no call reached."""
-    path = str(inspect.getsourcefile(module))
-    return [text for line, text in refusals(module).items() if (path, line) not in reached]
+def untested(module: ModuleType | Sequence[ModuleType], reached: set[tuple[str, int]]) -> list[str]:
+    """The refusals of the module (or modules) that no call reached."""
+    modules = [module] if isinstance(module, ModuleType) else module
+    return [
+        text
+        for one in modules
+        for line, text in refusals(one).items()
+        if (str(inspect.getsourcefile(one)), line) not in reached
+    ]

@@ -15,12 +15,13 @@ import pytest
 from refusals import refused
 
 import kofn
-from kofn import make_index, verbs
+from kofn import verbs
 from kofn._index import AUTO, INDEX
 from kofn.core import dispatch
 from kofn.core.checks import VOCABULARY, InputError
 from kofn.core.plans import Assignment, Selection
 from kofn.core.registry import HOMES, LOOPS, VERBS, Entry, method
+from kofn.indexing import collect
 from kofn.laws import LAWS, laws_of
 
 ENTRIES = [pytest.param(entry, id=entry.name) for verb in VERBS for entry in INDEX[verb].values()]
@@ -30,24 +31,24 @@ SCORES = np.array([[3.0, 1.0], [2.0, 5.0], [4.0, 4.5]])
 
 class TestIndex:
     def test_is_what_the_functions_say(self):
-        assert make_index.collect() == INDEX
-        assert make_index.AUTO == AUTO
+        assert collect.collect() == INDEX
+        assert collect.AUTO == AUTO
 
     @pytest.mark.parametrize(
         ("path", "text"),
         [
-            (make_index.HERE / "_index.py", make_index.index_text),
-            (make_index.HERE / "verbs.pyi", make_index.stub_text),
+            (collect.HERE / "_index.py", collect.index_text),
+            (collect.HERE / "verbs.pyi", collect.stub_text),
         ],
     )
     def test_files_are_up_to_date(self, path, text):
         # Their layout is the formatter's; what they say is compared.
-        assert ast.dump(ast.parse(path.read_text())) == ast.dump(ast.parse(text(make_index.collect())))
+        assert ast.dump(ast.parse(path.read_text())) == ast.dump(ast.parse(text(collect.collect())))
 
     def test_methods_page_is_up_to_date(self):
-        if not make_index.DOCS.exists():
+        if not collect.DOCS.exists():
             pytest.skip("not a checkout")
-        assert make_index.DOCS.read_text() == make_index.docs_text(make_index.collect())
+        assert collect.DOCS.read_text() == collect.docs_text(collect.collect())
 
     def test_importing_it_imports_no_method(self):
         code = "import sys, kofn._index; print([m for m in sys.modules if m.startswith('kofn.selection')])"
@@ -76,7 +77,7 @@ class TestIndex:
         monkeypatch.setattr(stray.__kofn__.function, "__module__", module.__name__)
         monkeypatch.setattr(module, "stray", stray, raising=False)
         with pytest.raises(ValueError, match="is a method of assign, its home is selection"):
-            make_index.collect()
+            collect.collect()
 
 
 class TestEntries:

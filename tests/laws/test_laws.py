@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import importlib
-import os
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 import scipy.sparse
-from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import given, seed, settings
+from law_runs import LEAST, PROFILE, holds
 
 import kofn
 from kofn.core import dispatch
@@ -18,42 +17,8 @@ from kofn.core.registry import VERBS, Entry
 from kofn.laws import LAWS, Case, laws_of
 from kofn.laws.generators import calls
 
-LEAST = 50
-# More examples, and other ones every time: KOFN_EXAMPLES=2000 pytest tests/test_laws.py
-EXAMPLES = int(os.environ.get("KOFN_EXAMPLES", "0"))
 ENTRIES = [entry for verb in VERBS for entry in dispatch.methods_of(verb).values()]
 PAIRS = [pytest.param(entry, name, id=f"{entry.name}-{name}") for entry in ENTRIES for name in laws_of(entry)]
-
-PROFILE = settings(
-    max_examples=EXAMPLES or LEAST + 10,
-    deadline=None,
-    database=None,
-    suppress_health_check=list(HealthCheck),
-    phases=[Phase.generate, Phase.shrink],
-)
-
-
-def holds(entry: Entry, name: str, method: Any = None, usable: Callable[[Any], bool] = lambda call: True) -> int:
-    """Hold a law over drawn calls; returns on how many of them there was something to check.
-
-    Runs with other seeds follow until that is enough, since some laws find nothing to check in most calls.
-    """
-    # What a method declares is looked at more closely than what holds of every plan.
-    enough = EXAMPLES or (2 * LEAST if name in entry.traits else LEAST)
-    checked = 0
-    for attempt in range(20):
-
-        @PROFILE
-        @given(call=calls(entry, law=name))
-        def hold(call: Any) -> None:
-            nonlocal checked
-            if usable(call):
-                checked += LAWS[name](Case.of(entry.verb, method or entry.name, call.given, call.options))
-
-        (hold if EXAMPLES else seed(attempt)(hold))()
-        if checked >= enough or (attempt and not checked):
-            break
-    return checked
 
 
 @pytest.mark.parametrize(("entry", "name"), PAIRS)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_laws import LEAST, holds
+from law_runs import LEAST, holds
 from wrong_methods import (
     average_of_averages,
     averaged_factors,

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any, ParamSpec, TypeVar
 
 from kofn.core.checks import SETTINGS, VOCABULARY, InputError
+from kofn.core.draws import Draw
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -96,6 +97,8 @@ class Spec:
     extra: str | None
     secret: tuple[str, ...]
     signature: inspect.Signature
+    draws: Draw = field(default_factory=Draw)
+    aliases: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -137,6 +140,8 @@ def method(
     paper: str,
     extra: str | None = None,
     secret: tuple[str, ...] = (),
+    draws: Draw | None = None,
+    aliases: tuple[str, ...] = (),
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Register a function as a method of `verb`.
 
@@ -148,12 +153,25 @@ def method(
         exact: what is exact and what is guaranteed, in half a line.
         paper: the reference.
         extra: the optional dependency group it needs.
-        secret: options (and "seed") that the plan must not tell: whoever reads it may not learn them.
+        secret: options (or "seed") to redact from the plan, because its reader must not learn them.
+        draws: what the laws and the hostile-input tests need to know to draw a call of this method.
+        aliases: other names that people look for, read by `kofn find`.
     """
 
     def register(function: Callable[P, R]) -> Callable[P, R]:
         spec = Spec(
-            function, verb, needs, frozenset(traits), cost, exact, paper, extra, secret, inspect.signature(function)
+            function,
+            verb,
+            needs,
+            frozenset(traits),
+            cost,
+            exact,
+            paper,
+            extra,
+            secret,
+            inspect.signature(function),
+            draws or Draw(),
+            aliases,
         )
 
         @functools.wraps(function)

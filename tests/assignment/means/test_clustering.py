@@ -12,8 +12,8 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import cdist, squareform
 
 import kofn
-from kofn.assignment import clustering, ila_sdp, partitive_partitioning, sdp_kmeans, single_linkage
-from kofn.assignment.means import _gaussian, _sdp
+from kofn.assignment import ila_sdp, partitive_partitioning, sdp_kmeans, single_linkage
+from kofn.assignment.means import _gaussian, _ila_sdp, _sdp
 from kofn.core.checks import InputError
 
 
@@ -156,7 +156,7 @@ def test_the_capped_simplex_is_projected_on() -> None:
 
 def test_memberships_meet_their_constraints() -> None:
     X, y = crossing(0)
-    gains = clustering._gains(X, clustering._covers(X, y, 3, 1e-2))
+    gains = _ila_sdp._gains(X, _ila_sdp._covers(X, y, 3, 1e-2))
     state = _sdp.Memberships.of(np.roll(y, 3), 3)
     steps, residual = _sdp.memberships(gains, state, most=3000, tol=1e-4, stopped=lambda: False)
     assert 0 < steps < 3000

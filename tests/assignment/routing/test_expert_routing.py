@@ -14,8 +14,9 @@ from scipy.special import expit, log_softmax, softmax
 
 import kofn
 from claims.harness.moe import Experts, first_come, mask_of, plan_of
-from kofn.assignment import BiasRouter, balanced_assignment, capped_routing, expert_choice, routing, token_choice
+from kofn.assignment import BiasRouter, balanced_assignment, capped_routing, expert_choice, token_choice
 from kofn.assignment.routing import _balanced_assignment as balanced
+from kofn.assignment.routing import _scores as routing
 from kofn.core.checks import InfeasibleError, InputError
 from kofn.laws import LAWS, Case, LawBroken, brute
 
@@ -41,7 +42,7 @@ def table(rng: np.random.Generator, case: int, n: int, bins: int) -> np.ndarray:
 
 @pytest.mark.parametrize("compiled", [True, False])
 def test_token_choice_is_top_k_with_softmax_over_the_kept(compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(routing, "_COMPILED_FROM", -1 if compiled else 10**9)
+    monkeypatch.setattr(routing, "COMPILED_FROM", -1 if compiled else 10**9)
     rng = np.random.default_rng(0)
     for case in range(40):
         n, bins = int(rng.integers(1, 30)), int(rng.integers(1, 9))
@@ -110,7 +111,7 @@ def test_expert_choice_has_the_papers_gates_and_equal_loads() -> None:
 
 @pytest.mark.parametrize("compiled", [True, False])
 def test_expert_choice_with_a_cap_holds_both_margins(compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(routing, "_COMPILED_FROM", -1 if compiled else 10**9)
+    monkeypatch.setattr(routing, "COMPILED_FROM", -1 if compiled else 10**9)
     scores = np.random.default_rng(4).normal(size=(60, 5)) - np.arange(5)
     free = expert_choice(scores, capacity=30)
     plan = expert_choice(scores, capacity=30, per_item=2)
@@ -172,7 +173,7 @@ def optimum(scores: np.ndarray, room: np.ndarray) -> float:
 
 @pytest.mark.parametrize("compiled", [True, False])
 def test_balanced_with_capacities_is_the_optimum(compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(balanced, "_COMPILED_FROM", -1 if compiled else 10**9)
+    monkeypatch.setattr(balanced, "COMPILED_FROM", -1 if compiled else 10**9)
     rng = np.random.default_rng(7)
     for case in range(150):
         n, bins = int(rng.integers(1, 60)), int(rng.integers(1, 7))
@@ -211,7 +212,7 @@ def highs(scores: np.ndarray, low: int, high: int, reserve: float | None) -> flo
 
 @pytest.mark.parametrize("compiled", [True, False])
 def test_balanced_loads_and_reserves_equal_the_linear_program(compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(balanced, "_COMPILED_FROM", -1 if compiled else 10**9)
+    monkeypatch.setattr(balanced, "COMPILED_FROM", -1 if compiled else 10**9)
     rng = np.random.default_rng(8)
     for case in range(60):
         n, bins = int(rng.integers(1, 40)), int(rng.integers(1, 6))
@@ -286,7 +287,7 @@ TIGHT = np.array([[1.0, -np.inf, -np.inf]] * 3 + [[0.0, 1.0, 2.0]])
 def test_what_cannot_be_balanced_is_named(
     arguments: dict[str, Any], says: str, compiled: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(balanced, "_COMPILED_FROM", -1 if compiled else 10**9)
+    monkeypatch.setattr(balanced, "COMPILED_FROM", -1 if compiled else 10**9)
     with pytest.raises(InfeasibleError, match=says):
         balanced_assignment(TIGHT, **arguments)
 

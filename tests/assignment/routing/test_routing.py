@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 import kofn
-from kofn.assignment import capped_routing, routing
+from kofn.assignment import capped_routing
+from kofn.assignment.routing import _scores as routing
 from kofn.core.checks import InfeasibleError, InputError
 
 
@@ -105,8 +106,8 @@ def test_compiled_equals_sorted(reroute: bool) -> None:
         if case % 5 == 0:
             scores = scores.astype(np.float32)
         room = rng.integers(0, max(2, n * per_item // bins + 3), bins)
-        fast = routing._compiled(scores, room, per_item, reroute)
-        plain = routing._plain(scores, room, per_item, reroute)
+        fast = routing.compiled(scores, room, per_item, reroute)
+        plain = routing.plain(scores, room, per_item, reroute)
         for a, b in zip(fast[:3], plain[:3], strict=True):
             assert a.tolist() == b.tolist()
         assert fast[3] == pytest.approx(plain[3], rel=1e-6)
@@ -127,7 +128,7 @@ def test_large_tables_take_the_compiled_path_with_the_same_promises() -> None:
     rng = np.random.default_rng(5)
     scores = rng.random((3000, 16), np.float32) + np.linspace(0, 0.5, 16, dtype=np.float32)
     room = np.full(16, 400)
-    assert scores.size > routing._COMPILED_FROM
+    assert scores.size > routing.COMPILED_FROM
     plan = capped_routing(scores, capacity=room, per_item=2, overflow="reroute")
     assert plan.col_margin.max() <= 400
     assert (plan.row_margin == 2).all()

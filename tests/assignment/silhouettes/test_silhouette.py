@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 import kofn
-from kofn.assignment import dynmsc, fastermsc, fasterpam, medoid_silhouette, silhouette
+from kofn.assignment import dynmsc, fastermsc, fasterpam, medoid_silhouette
+from kofn.assignment.silhouettes import _silhouette
 from kofn.core.checks import InputError
 from kofn.objectives.similarity import pairwise_distances
 
@@ -43,7 +44,7 @@ def dissimilarity(rng: np.random.Generator, n: int, case: int) -> Any:
 @pytest.fixture(params=[False, True], ids=["numpy", "compiled"])
 def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
     """Force one of the two paths, whatever the size."""
-    monkeypatch.setattr(silhouette, "_worth_compiling", lambda *_: request.param)
+    monkeypatch.setattr(_silhouette, "worth_compiling", lambda *_: request.param)
     return bool(request.param)
 
 
@@ -76,7 +77,7 @@ def test_numpy_and_compiled_make_the_same_swaps(case: int) -> None:
     n, k = int(rng.integers(20, 150)), int(rng.integers(2, 12))
     D = dissimilarity(rng, n, case)
     start, weights = rng.choice(n, k, replace=False), rng.random(n) + 0.5
-    a, b = (silhouette._State(_swaps.Matrix(D), start, weights, compiled=compiled) for compiled in (False, True))
+    a, b = (_silhouette.State(_swaps.Matrix(D), start, weights, compiled=compiled) for compiled in (False, True))
     for state in (a, b):
         assert state.eager(None, lambda: False, lambda _: None)[0]
     assert a.medoids.tolist() == b.medoids.tolist()
@@ -93,7 +94,7 @@ def test_change_is_what_each_swap_does(k: int, path: bool) -> None:
     rng = np.random.default_rng(k)
     D = pairwise_distances(rng.normal(size=(60, 3)))
     start = rng.choice(60, k, replace=False)
-    state = silhouette._State(_swaps.Matrix(D), start, np.ones(60), compiled=path)
+    state = _silhouette.State(_swaps.Matrix(D), start, np.ones(60), compiled=path)
     for j in sorted(set(range(60)) - set(start.tolist())):
         shared, change = state._change(D[j])
         for m in range(k):

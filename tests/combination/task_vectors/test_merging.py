@@ -16,10 +16,11 @@ import numpy as np
 import pytest
 
 import kofn
-from kofn.combination import layer_changes, merge_means, task_vectors, weighted_mean
+from kofn.combination import layer_changes, merge_means, weighted_mean
 from kofn.combination._sweep import blockwise as _blockwise
 from kofn.combination._sweep import quantiles
 from kofn.combination.averaging import _weighted_mean as averaging
+from kofn.combination.task_vectors import _dare, _task_arithmetic, _ties
 from kofn.core.checks import InputError
 from kofn.io.tensor_writer import write_arrays
 from kofn.io.tensors import Checkpoint
@@ -436,7 +437,7 @@ def test_a_device_adds_up_to_the_same_bits(shape: tuple[int, ...], dtype: Any, m
     ]
     plain = [kofn.combine(members, method=name, options=options, **given).result for name, given, options in cases]
     # torch's own CPU stands in for a GPU: the same code, the same rounding.
-    for module in (averaging, task_vectors):
+    for module in (averaging, _task_arithmetic, _ties, _dare):
         monkeypatch.setattr(module, "chosen", lambda _device: torch.device("cpu"))
     for (name, given, options), want in zip(cases, plain, strict=True):
         got = kofn.combine(members, method=name, options={**options, "device": "cuda"}, **given).result

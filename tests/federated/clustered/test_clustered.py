@@ -17,8 +17,8 @@ from sklearn.mixture import GaussianMixture
 
 import kofn
 from kofn.core.plans import Plan
-from kofn.federated import FederatedMixture, client_distances, clustered, fedcollab, federated_mixture
-from kofn.federated.clustered import _mixture
+from kofn.federated import FederatedMixture, client_distances, fedcollab, federated_mixture
+from kofn.federated.clustered import _client_distances, _fedcollab, _federated_mixture, _mixture
 from kofn.laws.functions.federated import partitions
 
 KINDS = [("none", None), ("classes", None), ("classes", 2), ("amounts", None), ("amounts", 3)]
@@ -529,4 +529,4 @@ def test_every_refusal_is_tested() -> None:
     for bad, says in BAD.values():
         REACHED.add(refused(bad, says))
     assert untested(_mixture, REACHED) == []
-    assert untested(clustered, REACHED) == []
+    assert untested([_client_distances, _fedcollab, _federated_mixture], REACHED) == []

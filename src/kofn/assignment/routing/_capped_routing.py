@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kofn.assignment.routing import _scores
 from kofn.assignment.routing._scores import (
-    COMPILED_FROM,
     affinities,
     best_bins,
     capacities,
@@ -127,7 +127,7 @@ def capped_routing(
         places = np.nonzero(able >= 0)
         may = places[0], able[places]
         table[may] = every[may]
-    run = compiled if table.size > COMPILED_FROM else plain
+    run = compiled if table.size > _scores.COMPILED_FROM else plain
     rows, columns, asked, most = run(table, room, per_item, overflow == "reroute")
     if overflow == "error" and (asked > room).any():
         over = int((asked - room).argmax())

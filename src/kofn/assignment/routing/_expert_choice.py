@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kofn.assignment.routing import _scores
 from kofn.assignment.routing._scores import (
-    COMPILED_FROM,
     affinities,
     capacities,
     compiled,
@@ -101,7 +101,7 @@ def expert_choice(
         rows, columns = _favourites(felt, room)
     else:
         refuse_too_many(per_item, bins)
-        run = compiled if felt.size > COMPILED_FROM else plain
+        run = compiled if felt.size > _scores.COMPILED_FROM else plain
         rows, columns, _asked, _most = run(felt, room, per_item, True)
     kept = felt[rows, columns]
     value, positive = float(kept.sum()), bool((kept >= 0).all())

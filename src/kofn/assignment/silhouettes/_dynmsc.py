@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kofn.assignment.medoids import _swaps
+from kofn.assignment.silhouettes import _silhouette
 from kofn.assignment.silhouettes._silhouette import (
     DEFAULT_MEMORY,
     PAPER,
@@ -15,7 +16,6 @@ from kofn.assignment.silhouettes._silhouette import (
     State,
     finish,
     one_group,
-    worth_compiling,
 )
 from kofn.core import checks
 from kofn.core.checks import InputError
@@ -115,7 +115,11 @@ def dynmsc(
     best: State | None = None
     stopped = False
     with Control(time_limit=time_limit, progress=progress, total=k_max - k_min + 1, what="k") as control:
-        state = None if k_max == 1 else State(source, medoids, counts, compiled=worth_compiling(n, k_max - k_min + 1))
+        state = (
+            None
+            if k_max == 1
+            else State(source, medoids, counts, compiled=_silhouette.worth_compiling(n, k_max - k_min + 1))
+        )
         while state is not None and not stopped:
             rounds = 0
             if state.k < n:

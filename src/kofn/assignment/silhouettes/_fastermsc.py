@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kofn.assignment.medoids import _swaps
-from kofn.assignment.silhouettes._silhouette import DEFAULT_MEMORY, PAPER, State, finish, one_group, worth_compiling
+from kofn.assignment.silhouettes import _silhouette
+from kofn.assignment.silhouettes._silhouette import DEFAULT_MEMORY, PAPER, State, finish, one_group
 from kofn.core import checks
 from kofn.core.plans import Assignment
 from kofn.core.registry import method
@@ -96,7 +97,7 @@ def fastermsc(
     medoids = _swaps.begin(source, k, counts, (start, init, "lab", seed), info)
     if k == 1:
         return one_group(source, medoids, counts, info)
-    state = State(source, medoids, counts, compiled=worth_compiling(n, 1))
+    state = State(source, medoids, counts, compiled=_silhouette.worth_compiling(n, 1))
     done, rounds = True, 0
     if k < n:
         with Control(time_limit=time_limit, progress=progress, what="swaps") as control:
