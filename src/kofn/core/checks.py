@@ -19,7 +19,11 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 
-class InputError(ValueError):
+class KofnError(Exception):
+    """The base of all errors that kofn raises on purpose."""
+
+
+class InputError(KofnError, ValueError):
     """The caller's input cannot be used; the message names argument, value, place and remedy."""
 
 
@@ -27,8 +31,12 @@ class InfeasibleError(InputError):
     """The constraints cannot be met together; the message says which clash and by how much."""
 
 
-class FailureError(RuntimeError):
+class FailureError(KofnError, RuntimeError):
     """The work could not be completed for a reason outside the input (disk, time, a broken file)."""
+
+
+class BrokenPlanError(KofnError, RuntimeError):
+    """A rule returned a plan that breaks its problem; the message names each constraint that does not hold."""
 
 
 class KofnWarning(UserWarning):
