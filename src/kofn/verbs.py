@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from kofn.core import dispatch, registry
-from kofn.core.checks import SETTINGS, VOCABULARY, InputError, argument, nearest
+from kofn.core import dispatch, registry, vocabulary
+from kofn.core.checks import InputError, nearest
+from kofn.core.vocabulary import SETTINGS, VOCABULARY, argument
 
 if TYPE_CHECKING:
     import polars
@@ -228,7 +229,7 @@ def compare(
                 value = plan.value
                 if verb == "select":
                     words = {
-                        word: checks.argument(word, v)
+                        word: vocabulary.argument(word, v)
                         for word, v in shared.items()
                         if v is not None and word in VOCABULARY
                     }

@@ -12,9 +12,10 @@ import scipy.sparse
 from refusals import refused, untested
 
 import kofn
-from kofn.core import checks, dispatch
-from kofn.core.checks import VOCABULARY, InputError
+from kofn.core import checks, dispatch, vocabulary
+from kofn.core.checks import InputError
 from kofn.core.registry import VERBS, Entry
+from kofn.core.vocabulary import VOCABULARY
 
 N = 6
 X = np.array([[0.0, 1.0], [0.5, 1.0], [4.0, 2.0], [4.5, 2.5], [9.0, 0.0], [8.0, 0.5]])
@@ -576,7 +577,7 @@ def test_misspelt_names_get_the_nearest(entry: Entry) -> None:
     for word in entry.accepted:
         if len(word) > 3:
             refused(lambda word=word: verb(**given, **{f"{word}_": 1}, method=entry.name), f"did you mean {word!r}?")
-    for word in sorted(VOCABULARY.keys() - set(entry.accepted) - checks.SETTINGS - {"ids"}):
+    for word in sorted(VOCABULARY.keys() - set(entry.accepted) - vocabulary.SETTINGS - {"ids"}):
         with pytest.raises(InputError, match=rf"method='{entry.name}' does not take {word}"):
             verb(**{**given, word: [1]}, method=entry.name)
 

@@ -18,9 +18,10 @@ import kofn
 from kofn import verbs
 from kofn._index import AUTO, INDEX
 from kofn.core import dispatch
-from kofn.core.checks import VOCABULARY, InputError
+from kofn.core.checks import InputError
 from kofn.core.plans import Assignment, Selection
 from kofn.core.registry import HOMES, LOOPS, VERBS, Entry, method
+from kofn.core.vocabulary import VOCABULARY
 from kofn.indexing import collect
 from kofn.laws import LAWS, laws_of
 

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 import click
 
 from kofn.core import dispatch, registry
-from kofn.core.checks import VOCABULARY, InputError, nearest
+from kofn.core.checks import InputError, nearest
+from kofn.core.vocabulary import VOCABULARY
 
 
 @click.command("methods", short_help="List the methods.")

@@ -15,7 +15,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from kofn.cli import options as shared_options
-from kofn.core import checks, dispatch, plans
+from kofn.core import checks, dispatch, plans, vocabulary
 from kofn.core.checks import InputError
 from kofn.core.plans import Selection
 from kofn.io.atomic import write_table
@@ -214,7 +214,7 @@ class SelectJob:
         values, table = self.values, self.table
         self.arguments: dict[str, Any] = shared_options.settings(values)
         self.metric = values["metric"] or ("cosine" if values["text"] else "euclidean")
-        checks.metric(self.metric, "--metric")
+        vocabulary.metric(self.metric, "--metric")
         by_score = values["score_column"]
         self.scores = checks.vector(table.numbers(by_score), "--score") if by_score else None
         if values["by_scores"] and values["by_rankings"]:

@@ -9,9 +9,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from kofn._index import AUTO, INDEX
-from kofn.core.checks import SETTINGS, InputError, nearest
+from kofn.core.checks import InputError, nearest
 from kofn.core.problems import INPUTS
 from kofn.core.registry import VERBS, Entry, Spec, execute
+from kofn.core.vocabulary import SETTINGS
 
 
 def dispatch(
@@ -111,10 +112,10 @@ def _plugins() -> dict[str, Entry]:
 
 def _derive(word: str, given: Mapping[str, Any]) -> Any:
     """Compute a derived input, refusing what would not fit in `max_memory`."""
-    from kofn.core import checks
+    from kofn.core import checks, vocabulary
     from kofn.objectives.similarity import pairwise_distances
 
-    X = checks.argument("X", given["X"])
+    X = vocabulary.argument("X", given["X"])
     room = checks.bytes_of(given.get("max_memory") or 4 * 2**30)
     need = len(X) ** 2 * X.dtype.itemsize
     if need > room:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kofn.core import checks
+from kofn.core import checks, vocabulary
 from kofn.core.checks import InputError
 from kofn.core.plans import Allocation, Assignment, Blend, Plan, Selection
 from kofn.engines.threads import cores, spread
@@ -52,7 +52,7 @@ def build(verb: str, given: Mapping[str, Any], ids: Any = None) -> Problem:
         if name == "weights" and verb == "combine":
             checked[name] = checks.signed_weights(value)
         elif name not in late and name != "costs":
-            checked[name] = checks.argument(name, value)
+            checked[name] = vocabulary.argument(name, value)
     source = next((name for name in INPUTS if name in checked), None)
     if source is None:
         raise InputError(f"nothing to {verb} from: give one of {', '.join(INPUTS)}")
@@ -91,7 +91,7 @@ def digest(values: Mapping[str, Any]) -> str:
     """blake2b of the inputs, by which a plan tells which problem it answers; of the settings only the seed counts."""
     state = hashlib.blake2b(digest_size=16)
     for name in sorted(values):
-        if name not in checks.SETTINGS or name == "seed":
+        if name not in vocabulary.SETTINGS or name == "seed":
             state.update(name.encode())
             if isinstance(values[name], np.ndarray) and values[name].nbytes > 2 * _PART:
                 _feed_parts(state, values[name], cores(values.get("n_threads")))

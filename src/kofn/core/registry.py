@@ -19,8 +19,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ParamSpec, TypeVar
 
-from kofn.core.checks import SETTINGS, VOCABULARY, InputError
+from kofn.core.checks import InputError
 from kofn.core.draws import Draw
+from kofn.core.vocabulary import SETTINGS, VOCABULARY
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 
-from kofn.core.checks import VOCABULARY
 from kofn.core.registry import HOMES, LOOPS, VERBS, Entry
+from kofn.core.vocabulary import VOCABULARY
 from kofn.indexing import packages
 from kofn.objectives.base import GREEDY, OBJECTIVES
 

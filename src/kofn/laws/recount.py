@@ -18,13 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kofn.core import dispatch
-from kofn.core.checks import VOCABULARY, InputError, is_sparse
+from kofn.core.arrays import Floats, Mask
+from kofn.core.checks import InputError, is_sparse
+from kofn.core.vocabulary import VOCABULARY
 from kofn.laws.case import Case, broken, near
 from kofn.laws.functions import gather
 from kofn.objectives import base
-
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
 
 
 def accepted(case: Case) -> frozenset[str]:
@@ -76,12 +75,12 @@ class SetFunction:
 
     name: str
     value: Callable[[Any], float]
-    many: Callable[[Bools], Floats] | None = None
+    many: Callable[[Mask], Floats] | None = None
     scale: Callable[[Any], float] = lambda _picks: 0.0
     submodular: bool = True
     monotone: bool | None = True
 
-    def values(self, masks: Bools) -> Floats:
+    def values(self, masks: Mask) -> Floats:
         """The value of each set, given as rows of a mask."""
         if self.many is not None:
             return self.many(masks)
@@ -111,7 +110,7 @@ def from_table(name: str, table: Floats, weights: Floats, kind: str) -> SetFunct
         nearest = join.reduce(table[:, picks], axis=1)
         return math.fsum((weights * nearest).tolist()) if kind != "radius" else float(nearest.max())
 
-    def many(masks: Bools) -> Floats:
+    def many(masks: Mask) -> Floats:
         if kind == "sum":
             # Entries of -inf may not be picked; where they are left out they count for nothing.
             return np.where(masks, table, 0.0).sum(axis=1)

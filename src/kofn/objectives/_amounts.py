@@ -21,12 +21,12 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from kofn.core import checks
+from kofn.core import checks, vocabulary
+from kofn.core.arrays import Floats, Ints
 from kofn.core.checks import InputError
 from kofn.engines.threads import cores, spread
-from kofn.objectives.similarity import Floats, Geometry, geometry, is_small
+from kofn.objectives.similarity import Geometry, geometry, is_small
 
-Ints = NDArray[np.int64]
 Units = Any  # the units' numbers, or slice(None) for all of them
 Worth = Callable[[Floats, Units], Floats]
 _ALL = slice(None)
@@ -226,7 +226,7 @@ def similarities(
     Raises:
         InputError: not exactly one of X and similarity, bad values, or `max_memory` too small.
     """
-    checks.metric(metric)
+    vocabulary.metric(metric)
     if (X is None) == (similarity is None):
         raise InputError(f"{what} needs X or similarity, one of them; give vectors or an (n, n) matrix")
     if metric == "precomputed" and similarity is None:

@@ -10,11 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kofn.core import checks
+from kofn.core.arrays import Floats, Ints
 from kofn.core.checks import InputError
 from kofn.objectives.similarity import geometry
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 KERNELS = ("linear", "rbf", "cosine")
 # A given matrix is factorised to see that it is semi-definite only up to this size; beyond, the picks find out.
 _FACTORISED = 2048

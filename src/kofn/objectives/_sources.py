@@ -17,11 +17,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from kofn.core.arrays import Floats, Ints
 from kofn.core.checks import first_equal
 from kofn.engines.threads import cores, spread
-from kofn.objectives.similarity import Floats, Geometry, exact_sum, fixed_point, from_fixed_point, is_small
+from kofn.objectives.similarity import Geometry, exact_sum, fixed_point, from_fixed_point, is_small
 
-Ints = NDArray[np.int64]
 _ITEMS_AT_ONCE = 1 << 14
 _COLUMNS_AT_ONCE = 16
 # About a second of work, after which to ask whether to go on.

@@ -8,10 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kofn.core.arrays import Floats, Ints
 from kofn.core.checks import InputError
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 # Entries of the table of candidates by prefixes that are looked at together.
 _AT_ONCE = 1 << 20

@@ -9,13 +9,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
-import numpy as np
-from numpy.typing import NDArray
-
+from kofn.core.arrays import Floats, Ints
 from kofn.core.checks import InputError, nearest
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 
 @runtime_checkable

@@ -7,15 +7,12 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from kofn.core import checks
+from kofn.core.arrays import Floats
 from kofn.core.checks import InputError
 from kofn.objectives._amounts import Amounts, Dense, Entries, Units, similarities
 from kofn.objectives.kcenter import distances_to
-from kofn.objectives.similarity import Floats
-
-Ints = NDArray[np.int64]
 
 
 class _Coverage:

@@ -10,11 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kofn.core import checks
+from kofn.core.arrays import Floats, Ints
 from kofn.core.checks import InputError
 from kofn.objectives._determinantal_kernels import Kernel, kernel_of
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 # Residuals are kept as of every so many picks; what came since is taken anew with each look.
 _STRIDE = 16
 # Rows brought up to date in one matrix product: bounds the scratch.

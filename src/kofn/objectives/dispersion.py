@@ -6,14 +6,12 @@ import math
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from kofn.core import checks
+from kofn.core import checks, vocabulary
+from kofn.core.arrays import Floats, Ints
 from kofn.core.checks import InputError
 from kofn.objectives.kcenter import distances_to
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 KINDS = ("sum", "min")
 
 
@@ -62,7 +60,7 @@ class Dispersion:
     eager = True
 
     def __init__(self, X: Any = None, *, distances: Any = None, metric: str = "euclidean", kind: str = "sum") -> None:
-        checks.metric(metric)
+        vocabulary.metric(metric)
         if (X is None) == (distances is None):
             raise InputError("dispersion needs X or distances, one of them; give vectors or an (n, n) matrix")
         if metric == "precomputed" and distances is None:

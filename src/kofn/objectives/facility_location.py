@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kofn.core import checks
+from kofn.core import checks, vocabulary
+from kofn.core.arrays import Floats, Ints
 from kofn.core.checks import InputError
 from kofn.engines.threads import cores
 from kofn.objectives._sources import Change, Entries, Rows, Source, Table
-from kofn.objectives.similarity import Floats, ceiling, exact_sum, geometry, is_small
+from kofn.objectives.similarity import ceiling, exact_sum, geometry, is_small
 
-Ints = NDArray[np.int64]
 # Below this many items NumPy is quicker even than compiled code that is already loaded.
 _ALWAYS_SMALL = 256
 # Bytes beside X for each item: costs, gains, weights, what changed, and the exact distances of a batch of rivals.
@@ -91,7 +91,7 @@ class FacilityLocation:
         max_memory: int | None = None,
         n_threads: int | None = None,
     ) -> None:
-        checks.metric(metric)
+        vocabulary.metric(metric)
         if (X is None) == (similarity is None):
             raise InputError("facility location needs X or similarity, one of them; give vectors or an (n, n) matrix")
         if metric == "precomputed" and similarity is None:

@@ -7,14 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from kofn.core import checks
+from kofn.core.arrays import Floats, Ints
 from kofn.objectives._amounts import similarities
 from kofn.objectives.kcenter import distances_to
-from kofn.objectives.similarity import Floats
-
-Ints = NDArray[np.int64]
 
 
 class GraphCut:

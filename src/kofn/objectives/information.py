@@ -19,13 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kofn.core import checks
+from kofn.core.arrays import Floats, Ints
 from kofn.core.checks import InputError
 from kofn.objectives._determinantal_kernels import Conditioned, Kernel, kernel_of
 from kofn.objectives.determinantal import LogDeterminant
 from kofn.objectives.similarity import exact_sum
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 # Similarities in [0, 1], as what is capped at another similarity must have.
 SIMILARITIES = ("cosine", "rbf")
 # Entries of a block of similarities (items served x candidates).

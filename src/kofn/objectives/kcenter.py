@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from kofn.core.arrays import Floats
+
 # Entries of a block of rows: the temporaries stay in the cache of one core.
 _BLOCK = 1 << 17
 

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from kofn.core import checks
+from kofn.core.arrays import Floats
 from kofn.core.checks import InputError
 from kofn.objectives._sources import Rows, Source, Table
 from kofn.objectives.facility_location import FacilityLocation
 from kofn.objectives.kcenter import distances_to
-from kofn.objectives.similarity import Floats, geometry
+from kofn.objectives.similarity import geometry
 
 
 class MedoidLoss(FacilityLocation):

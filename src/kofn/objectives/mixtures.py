@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from kofn.core import checks
+from kofn.core.arrays import Floats, Ints
 from kofn.core.checks import InputError
-from kofn.objectives.base import Ints, Objective
-from kofn.objectives.similarity import Floats
+from kofn.objectives.base import Objective
 
 # Candidates asked for between two looks at the clock, where a part does not look itself.
 _AT_ONCE = 1 << 14

@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kofn.core.arrays import Floats
 from kofn.core.checks import choice
 
-Floats = NDArray[np.float64]
 FROM_ROWS = ("euclidean", "sqeuclidean", "cosine")
 # Blocks are sized so that the temporaries stay in the cache of one core.
 _CACHE = 1 << 17

@@ -8,14 +8,13 @@ from typing import Any
 from xml.etree.ElementTree import Element
 
 import numpy as np
-from numpy.typing import NDArray
 
-from kofn.core import checks
+from kofn.core import checks, vocabulary
+from kofn.core.arrays import Array
 from kofn.core.checks import InputError
 from kofn.core.plans import Assignment, Plan
 from kofn.report.page import E, clean, number, thumbnail, user
 
-Array = NDArray[Any]
 COLUMNS = 6  # of the user's table, beside each pick
 BRIEF, FULL = 180, 4000  # characters of a text at once, and when opened
 
@@ -64,7 +63,7 @@ class Context:
         command: str | Sequence[str] | None = None,
     ) -> Context:
         """Check the context against the plan; raises `InputError` naming what does not fit."""
-        metric, distances = checks.metric(metric), None
+        metric, distances = vocabulary.metric(metric), None
         if X is not None:
             X = checks.matrix(X)
             checks.same_length(plan.n, "plan", "X", len(X))

@@ -11,14 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kofn.core import checks
+from kofn.core.arrays import Floats, Ints
 from kofn.core.checks import InputError
 from kofn.core.plans import Selection
 from kofn.selection.streams._row_functions import grid, promise_of, row_function
 
 __all__ = ["DynamicSelection"]
 
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
 
 # Levels are whole numbers; an item that no prefix has turned away stands above all of them.
 _OPEN = np.iinfo(np.int32).max

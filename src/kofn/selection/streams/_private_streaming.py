@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kofn.core import checks
+from kofn.core import checks, vocabulary
+from kofn.core.arrays import Floats, Ints
 from kofn.core.checks import InputError
 from kofn.core.plans import Selection
 from kofn.core.registry import method
@@ -19,8 +20,6 @@ from kofn.selection.streams._privacy import Accountant
 
 __all__ = ["PrivateStreaming", "private_streaming"]
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 # The chance that more is lost to the noise than `info["additive_loss"]` says.
 _UNLUCKY = 0.05
@@ -120,7 +119,7 @@ class PrivateStreaming:
         copies = len(self._guesses)
         self._state: _People | _Own
         if users is not None:
-            self._state = _People(checks.matrix(users, "users"), checks.metric(metric), reach, each, copies)
+            self._state = _People(checks.matrix(users, "users"), vocabulary.metric(metric), reach, each, copies)
         else:
             self._state = _Own(objective, copies)
         self.accountant = Accountant(

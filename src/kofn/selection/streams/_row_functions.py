@@ -15,11 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kofn.core import checks
+from kofn.core.arrays import Floats, Ints
 from kofn.core.checks import InputError
 from kofn.objectives.similarity import FROM_ROWS
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 _CACHE = 1 << 17
 
 

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from kofn.core import checks
+from kofn.core.arrays import Floats, Ints
 from kofn.core.checks import InputError
 from kofn.core.plans import Selection
 from kofn.core.registry import method
-from kofn.selection.streams._row_functions import Floats, Ints, grid, promise_of, row_function
+from kofn.selection.streams._row_functions import grid, promise_of, row_function
 
 __all__ = ["SieveStreaming", "sieve_streaming", "stream_file"]
 

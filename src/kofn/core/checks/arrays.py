@@ -1,0 +1,239 @@
+"""Checks of arrays: rows, distances, similarities, scores, weights, members, rankings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kofn.core.checks.errors import InputError
+
+Array = NDArray[Any]
+
+
+def is_sparse(value: object) -> bool:
+    """True for SciPy sparse matrices and arrays, without importing SciPy."""
+    return hasattr(value, "tocsr") and hasattr(value, "nnz")
+
+
+def as_array(value: Any, name: str) -> Array:
+    if is_sparse(value):
+        raise InputError(f"{name} is a sparse matrix; give a dense array ({name}.toarray())")
+    if hasattr(value, "detach"):  # a torch tensor that may require grad or live on a device
+        value = value.detach().cpu()
+    try:
+        return np.asarray(value)
+    except ValueError as error:
+        raise InputError(f"{name} is ragged: its rows have different lengths ({error})") from None
+
+
+def as_float(array: Array, name: str) -> Array:
+    """Floating array: float32/float64 kept, float16 widened, integers and booleans to float64."""
+    if array.dtype == object:
+        try:
+            array = array.astype(np.float64)
+        except (TypeError, ValueError):
+            raise InputError(f"{name} holds values that are not numbers; give numeric columns only") from None
+    if array.dtype.kind == "f" or array.dtype.name == "bfloat16":
+        if array.dtype.name in ("float16", "bfloat16"):
+            return array.astype(np.float32)
+        # Compiled code reads the machine's own byte order.
+        native = array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+        return native if native.dtype.itemsize in (4, 8) else native.astype(np.float64)
+    if array.dtype.kind in "iub":
+        return array.astype(np.float64)
+    raise InputError(f"{name} has dtype {array.dtype}; give numbers")
+
+
+def refuse_nonfinite(array: Array, name: str) -> None:
+    """Refuse the first NaN or infinity, naming where it stands."""
+    # A sum is finite only if every term is, so the usual case costs one pass and no temporary.
+    with np.errstate(over="ignore", invalid="ignore"):
+        if np.isfinite(array.sum()):
+            return
+    finite = np.isfinite(array)
+    if finite.all():
+        return
+    place = np.argwhere(~finite)[0]
+    count = int(array.size - finite.sum())
+    where = f"row {place[0]}, column {place[1]}" if array.ndim == 2 else f"row {place[0]}"
+    what = "NaN" if np.isnan(array[tuple(place)]) else "infinite"
+    more = f" ({count} such values)" if count > 1 else ""
+    raise InputError(f"{name} at {where} is {what}{more}; drop or impute those rows first")
+
+
+def matrix(value: Any, name: str = "X") -> Array:
+    """A finite (n, d) floating matrix with at least one row and one column."""
+    array = as_array(value, name)
+    if array.ndim == 1 and array.dtype == object and len(array):
+        lengths = [len(row) if hasattr(row, "__len__") else -1 for row in array]
+        odd = next((i for i, length in enumerate(lengths) if length != lengths[0]), None)
+        if odd is not None:
+            raise InputError(f"{name} is ragged: row {odd} has {lengths[odd]} values, row 0 has {lengths[0]}")
+        array = np.stack([np.asarray(row) for row in array])
+    if array.ndim == 1:
+        raise InputError(f"{name} has shape {array.shape}; give (n, d), for one column use reshape(-1, 1)")
+    if array.ndim != 2:
+        raise InputError(
+            f"{name} has {array.ndim} dimensions, shape {array.shape}; give (n, d), flatten each item to one row"
+        )
+    if array.shape[0] == 0:
+        raise InputError(f"{name} is empty: it has no rows")
+    if array.shape[1] == 0:
+        raise InputError(f"{name} has no columns: shape {array.shape}")
+    array = as_float(array, name)
+    refuse_nonfinite(array, name)
+    return array
+
+
+def first_equal(rows: Array) -> NDArray[np.int64]:
+    """For each row the first row with the same entries, found by a hash of the bytes and checked."""
+    factors = 2 * np.asarray(np.random.default_rng(0).integers(1, 2**62, rows[:1].nbytes // 4), np.uint64) + 1
+    code = np.empty(len(rows), np.uint64)
+    step = max(1, (1 << 16) // len(factors))
+    for low in range(0, len(rows), step):
+        # Adding zero makes -0 and 0 the same bytes.
+        words = np.ascontiguousarray(rows[low : low + step] + 0.0).view(np.uint32)
+        code[low : low + step] = (words * factors).sum(axis=1)
+    ordered = np.sort(code)
+    if (ordered[1:] != ordered[:-1]).all():
+        return np.arange(len(rows))
+    _, first, back = np.unique(code, return_index=True, return_inverse=True)
+    same = first[back].astype(np.int64)
+    differs = np.zeros(len(rows), bool)
+    step = max(1, (1 << 20) // rows.shape[1])
+    for low in range(0, len(rows), step):
+        part = slice(low, low + step)
+        differs[part] = (rows[part] != rows[same[part]]).any(axis=1)
+    same[differs] = np.flatnonzero(differs)
+    return same
+
+
+def square(value: Any, name: str, *, nonnegative: bool = True) -> Any:
+    """A finite (n, n) matrix, dense, or SciPy-sparse where `name` is "similarity"."""
+    if is_sparse(value):
+        if name != "similarity":
+            raise InputError(f"{name} is sparse, where a missing entry has no meaning; give a dense array")
+        if value.shape[0] != value.shape[1]:
+            raise InputError(f"{name} has shape {tuple(value.shape)}; it must be square (n, n)")
+        if value.shape[0] == 0:
+            raise InputError(f"{name} is empty: it has no rows")
+        sparse = value.tocsc()
+        if not sparse.has_canonical_format:
+            sparse = sparse.copy() if sparse is value else sparse
+            sparse.sum_duplicates()
+        if sparse.dtype.kind != "f":
+            sparse = sparse.astype(np.float64)
+        bad = ~np.isfinite(sparse.data) | (nonnegative & (sparse.data < 0))
+        if bad.any():
+            at = int(np.flatnonzero(bad)[0])
+            column = int(np.searchsorted(sparse.indptr, at, side="right") - 1)
+            raise InputError(
+                f"{name} at row {sparse.indices[at]}, column {column} is {sparse.data[at]:g}; give finite values >= 0"
+            )
+        return sparse
+    array = matrix(value, name)
+    if array.shape[0] != array.shape[1]:
+        raise InputError(f"{name} has shape {array.shape}; it must be square (n, n)")
+    if nonnegative and array.min() < 0:
+        i, j = np.unravel_index(int(array.argmin()), array.shape)
+        raise InputError(f"{name} at row {i}, column {j} is {array[i, j]:g}; give values >= 0")
+    return array
+
+
+def distances(value: Any, name: str = "distances") -> Array:
+    """A finite, non-negative, symmetric (n, n) matrix."""
+    array: Array = square(value, name)
+    # Tiles of which two fit into the cache: one of them is read against the grain.
+    side = 256
+    for lo in range(0, len(array), side):
+        for left in range(0, lo + 1, side):
+            a, b = array[lo : lo + side, left : left + side], array[left : left + side, lo : lo + side].T
+            if (a == b).all():
+                continue
+            off = np.abs(a - b) > 1e-5 * (1 + np.abs(a))
+            if off.any():
+                i, j = (int(v) for v in np.argwhere(off)[0])
+                raise InputError(
+                    f"{name} is not symmetric: ({lo + i}, {left + j}) is {a[i, j]:g} and ({left + j}, {lo + i}) is "
+                    f"{b[i, j]:g}; use ({name} + {name}.T) / 2 if they should be equal"
+                )
+    return array
+
+
+def scores(value: Any, name: str = "scores") -> Array:
+    """Finite (n,) scores, or (n, bins) where -inf means that the item does not list the bin."""
+    array = as_array(value, name)
+    if array.ndim == 2:
+        if 0 in array.shape:
+            raise InputError(f"{name} is empty: shape {array.shape}")
+        array = as_float(array, name)
+        # -inf is the field's mask for "not this bin"; NaN and +inf have no meaning.
+        bad = np.isnan(array) | (array == np.inf)
+        if bad.any():
+            i, j = np.argwhere(bad)[0]
+            raise InputError(
+                f"{name} at row {i}, column {j} is {array[i, j]}; give finite scores, or -inf for a bin to avoid"
+            )
+        return array
+    return vector(array, name)
+
+
+def vector(value: Any, name: str) -> Array:
+    """A finite (n,) floating vector."""
+    array = as_array(value, name)
+    if array.ndim != 1:
+        raise InputError(f"{name} has shape {array.shape}; give one value an item, shape (n,)")
+    if len(array) == 0:
+        raise InputError(f"{name} is empty")
+    array = as_float(array, name)
+    refuse_nonfinite(array, name)
+    return array
+
+
+def weights(value: Any, name: str = "weights") -> Array:
+    """Finite, non-negative (n,) weights that are not all zero."""
+    array = vector(value, name)
+    if array.min() < 0:
+        row = int(array.argmin())
+        raise InputError(f"{name} at row {row} is {array[row]:g}; weights must be >= 0")
+    if not array.any():
+        raise InputError(f"{name} are all zero; give at least one positive weight")
+    return array
+
+
+def signed_weights(value: Any, name: str = "weights") -> Array:
+    """Finite (m,) weights of members, which may be negative."""
+    return vector(value, name)
+
+
+def curves(value: Any, name: str = "curves") -> Array:
+    """Finite (n, levels) losses or values."""
+    return matrix(value, name)
+
+
+def rankings(value: Any, name: str = "rankings") -> Array:
+    """(judges, alternatives) scores, higher is better, NaN where a judge did not rate."""
+    array = as_array(value, name)
+    if array.ndim != 2 or 0 in array.shape:
+        raise InputError(f"{name} has shape {array.shape}; give (judges, alternatives)")
+    array = as_float(array, name).astype(np.float64)
+    if np.isinf(array).any():
+        i, j = np.argwhere(np.isinf(array))[0]
+        raise InputError(f"{name} at row {i}, column {j} is infinite; use NaN for a missing score")
+    silent = np.flatnonzero(np.isnan(array).all(axis=1))
+    if len(silent):
+        raise InputError(f"{name}: judge {silent[0]} rated nothing; drop that row")
+    return array
+
+
+def members(value: Any, name: str = "members") -> list[Any]:
+    """A non-empty list of things to blend: arrays, state dicts, or paths of checkpoints."""
+    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
+        raise InputError(f"{name}={type(value).__name__}: give a list of arrays, state dicts or paths")
+    out = list(value)
+    if not out:
+        raise InputError(f"{name} is empty; give at least one")
+    return out

@@ -1,0 +1,172 @@
+"""Checks of what restricts an answer: costs, groups, quotas, ids, positions, capacities, margins."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kofn.core.checks.arrays import as_array, is_sparse, refuse_nonfinite, vector
+from kofn.core.checks.errors import InfeasibleError, InputError
+from kofn.core.checks.numbers import count, is_number
+
+Array = NDArray[Any]
+
+
+def costs(value: Any, name: str = "costs") -> Array:
+    """Finite, non-negative (n,) costs; integers stay integers so that budgets are held exactly."""
+    array = as_array(value, name)
+    if array.ndim == 1 and array.dtype.kind in "iu" and len(array):
+        array = array.astype(np.int64)
+    else:
+        array = vector(array, name).astype(np.float64)
+    if array.min() < 0:
+        row = int(array.argmin())
+        raise InputError(f"{name} at row {row} is {array[row]:g}; costs must be >= 0 (a free item costs 0)")
+    return array
+
+
+def spread_costs(value: Any, shape: tuple[int, ...], name: str = "costs") -> Any:
+    """The costs of a table's entries, row by row, from one cost an entry or one a column; of items as they are."""
+    if len(shape) == 1 or is_sparse(value):
+        return value
+    array = as_array(value, name)
+    if array.shape in (shape, shape[1:]):
+        return np.broadcast_to(array, shape).reshape(-1)
+    if array.shape != (shape[0] * shape[1],):
+        raise InputError(f"{name} has shape {array.shape}; give one an entry, {shape}, or one a column, ({shape[1]},)")
+    return array
+
+
+def groups(value: Any, name: str = "groups") -> Array:
+    """One (n,) group label an item; missing labels are refused."""
+    array = as_array(value, name)
+    if array.ndim != 1 or len(array) == 0:
+        raise InputError(f"{name} has shape {array.shape}; give one label an item, shape (n,)")
+    if array.dtype.kind == "f":
+        refuse_nonfinite(array, name)
+    if array.dtype == object:
+        for row, label in enumerate(array):
+            if label is None or label != label:
+                raise InputError(f"{name} at row {row} is missing; give every item a group (for example 'unknown')")
+        array = np.array([str(label) for label in array])
+    return array
+
+
+def quotas(value: Any, name: str = "quotas") -> dict[Any, tuple[int, int | None]]:
+    """{group: (least, most)}; None leaves an end open, one number asks for exactly that many."""
+    if not isinstance(value, Mapping) or not value:
+        raise InputError(f"{name}={value!r}: give {{group: (least, most)}}, None leaves an end open")
+    out: dict[Any, tuple[int, int | None]] = {}
+    for group, ends in value.items():
+        if isinstance(ends, numbers.Integral):
+            ends = (ends, ends)
+        if not isinstance(ends, Sequence) or len(ends) != 2:
+            raise InputError(f"{name}[{group!r}]={ends!r}: give (least, most), None leaves an end open")
+        low = 0 if ends[0] is None else count(ends[0], f"{name}[{group!r}] least", least=0)
+        high = None if ends[1] is None else count(ends[1], f"{name}[{group!r}] most", least=0)
+        if high is not None and high < low:
+            raise InfeasibleError(f"{name}[{group!r}]: at least {low} and at most {high} clash; swap the ends")
+        out[group] = (low, high)
+    return out
+
+
+def ids(value: Any, name: str = "ids") -> Array:
+    """The user's keys, (n,), each once."""
+    array = as_array(value, name)
+    if array.ndim != 1 or len(array) == 0:
+        raise InputError(f"{name} has shape {array.shape}; give one id an item, shape (n,)")
+    if array.dtype.kind == "f":
+        refuse_nonfinite(array, name)
+    if array.dtype == object:
+        missing = next((row for row, key in enumerate(array) if key is None or key != key), None)
+        if missing is not None:
+            raise InputError(f"{name} at row {missing} is missing; give every item an id")
+        if all(isinstance(key, str) for key in array):
+            array = array.astype(str)
+    order = np.argsort(array.astype(str) if array.dtype == object else array, kind="stable")
+    ranked = array[order]
+    same = np.flatnonzero(ranked[1:] == ranked[:-1])
+    if len(same):
+        first, second = sorted((int(order[same[0]]), int(order[same[0] + 1])))
+        key = array[first : first + 1].tolist()[0]
+        raise InputError(f"{name} must differ: {key!r} stands at row {first} and at row {second}")
+    return array
+
+
+def positions(value: Any, name: str, n: int, keys: Array | None = None) -> NDArray[np.int64]:
+    """Positions of the named items: ids where ids were given, row numbers otherwise; each once, in order."""
+    if hasattr(value, "indices") and hasattr(value, "gains"):
+        value = value.indices if value.ids is None or keys is None else value.ids[value.indices]
+    elif hasattr(value, "medoids"):
+        value = value.medoids
+    array = as_array(value, name).reshape(-1) if not isinstance(value, set | frozenset) else np.array(sorted(value))
+    if len(array) == 0:
+        return np.empty(0, np.int64)
+    if keys is not None:
+        table = {key: row for row, key in enumerate(keys.tolist())}
+        if isinstance(next(iter(table)), str):
+            array = array.astype(str)
+        missing = [key for key in array.tolist() if key not in table]
+        if missing:
+            more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+            raise InputError(f"{name} names {missing[0]!r}{more}, which no row has as its id")
+        found = np.array([table[key] for key in array.tolist()], np.int64)
+    else:
+        if array.dtype == bool and len(array) == n:
+            found = np.flatnonzero(array)
+        elif array.dtype.kind not in "iu":
+            raise InputError(f"{name} holds {array.tolist()[0]!r}; give row numbers 0..{n - 1}, or pass ids")
+        else:
+            found = array.astype(np.int64)
+            out = (found < 0) | (found >= n)
+            if out.any():
+                raise InputError(f"{name} names row {found[out][0]}; the rows are 0..{n - 1}")
+    if len(np.unique(found)) < len(found):
+        values, times = np.unique(found, return_counts=True)
+        raise InputError(f"{name} names row {values[times > 1][0]} more than once")
+    return found
+
+
+def capacity(value: Any, name: str = "capacity") -> Array | int:
+    """Items a bin can hold: one whole number for all bins, or (bins,)."""
+    if is_number(value):
+        return count(value, name, least=0)
+    array = as_array(value, name)
+    if array.ndim != 1 or len(array) == 0 or array.dtype.kind not in "iuf" or (array != np.floor(array)).any():
+        raise InputError(f"{name}={value!r}: give one whole number, or one for each bin")
+    if array.min() < 0:
+        raise InputError(f"{name} of bin {int(array.argmin())} is {array.min():g}; it must be >= 0")
+    return array.astype(np.int64)
+
+
+def margins(value: Any, name: str = "margins") -> tuple[Array, Array]:
+    """(row totals, column totals): two finite vectors >= 0 in float64 whose sums agree, and are not 0."""
+    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Sequence | np.ndarray) or len(value) != 2:
+        raise InputError(f"{name}={type(value).__name__}: give two vectors, (row totals, column totals)")
+    sides = []
+    for side, given in zip(("row totals", "column totals"), value, strict=True):
+        totals = vector(given, f"{name}: {side}").astype(np.float64)
+        if totals.min() < 0:
+            at = int(totals.argmin())
+            raise InputError(f"{name}: {side} at row {at} is {totals[at]:g}; give totals >= 0")
+        sides.append(totals)
+    rows, columns = (math.fsum(totals.tolist()) for totals in sides)
+    if not math.isclose(rows, columns, rel_tol=1e-9):
+        raise InputError(
+            f"{name} do not add up: the row totals sum to {rows:.9g}, the column totals to {columns:.9g}; "
+            f"scale one side to the other"
+        )
+    if rows == 0:
+        raise InputError(f"{name} are all zero: there is nothing to share; give a positive total")
+    return sides[0], sides[1]
+
+
+def same_length(n: int, source: str, name: str, length: int) -> None:
+    """Refuse a qualifier whose length is not the pool's."""
+    if length != n:
+        raise InputError(f"{name} has {length} values, {source} has {n} rows; give one value an item")

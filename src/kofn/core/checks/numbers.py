@@ -1,0 +1,93 @@
+"""Checks of single values: numbers, counts, shares, choices, bytes, seconds, seeds."""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Sequence
+from typing import Any, TypeGuard
+
+import numpy as np
+
+from kofn.core.checks.errors import InputError, nearest
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """True for a real number of Python or NumPy; booleans are none."""
+    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+
+
+def number(value: Any, name: str) -> float | int:
+    """A finite, non-negative number; integers stay integers."""
+    if not is_number(value):
+        raise InputError(f"{name}={value!r}: give a number")
+    if not np.isfinite(float(value)):
+        raise InputError(f"{name}={value!r}: give a finite number")
+    if value < 0:
+        raise InputError(f"{name}={value!r}: it must be >= 0")
+    return int(value) if isinstance(value, numbers.Integral) else float(value)
+
+
+def count(value: Any, name: str = "k", *, least: int = 1) -> int:
+    """An integer >= `least`."""
+    if not is_number(value) or not float(value).is_integer():
+        raise InputError(f"{name}={value!r}: give a whole number")
+    if value < least:
+        raise InputError(f"{name}={value!r}: ask for at least {least}")
+    return int(value)
+
+
+def fraction(value: Any, name: str, *, low: float = 0.0, high: float = 1.0) -> float:
+    """A number in [low, high]."""
+    if not is_number(value) or not low <= value <= high:
+        raise InputError(f"{name}={value!r}: give a number between {low:g} and {high:g}")
+    return float(value)
+
+
+def choice(value: Any, name: str, known: Sequence[str]) -> str:
+    """One of the known names."""
+    if value not in known:
+        raise InputError(f"{name}={value!r}: choose one of {', '.join(known)}{nearest(str(value), known)}")
+    return str(value)
+
+
+def flag(value: Any, name: str) -> bool:
+    """True or False."""
+    if not isinstance(value, bool | np.bool_):
+        raise InputError(f"{name}={value!r}: give True or False")
+    return bool(value)
+
+
+def bytes_of(value: Any, name: str = "max_memory") -> int:
+    """Bytes from a number or text such as '600MB' or '2GiB'."""
+    if isinstance(value, str):
+        units = {"": 1, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+        text = value.strip().lower().removesuffix("b")
+        digits = text.rstrip("kmgti")
+        try:
+            value = float(digits) * units[text[len(digits) :]]
+        except (ValueError, KeyError):
+            raise InputError(f"{name}={value!r}: give bytes, or for example 600MB or 2GiB") from None
+    if not is_number(value) or not np.isfinite(float(value)) or value <= 0:
+        raise InputError(f"{name}={value!r}: give a positive number of bytes, or for example '600MB'")
+    return int(value)
+
+
+def seconds(value: Any, name: str = "time_limit") -> float:
+    """A positive number of seconds."""
+    if not is_number(value) or not value > 0:
+        raise InputError(f"{name}={value!r}: give a positive number of seconds")
+    return float(value)
+
+
+def entropy(value: Any, name: str = "seed") -> int:
+    """The integer that seeds a run; None draws a fresh one, so that every run can be repeated from its plan."""
+    if value is None:
+        fresh = np.random.SeedSequence().entropy
+        return int(fresh) if isinstance(fresh, int) else 0
+    if isinstance(value, np.random.Generator):
+        return int(value.integers(2**63))
+    if isinstance(value, np.random.RandomState):
+        return int(value.randint(2**31))
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 0:
+        raise InputError(f"{name}={value!r}: give a whole number >= 0 or a numpy Generator")
+    return int(value)
