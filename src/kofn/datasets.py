@@ -25,13 +25,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kofn.core.arrays import Array
 from kofn.core.checks import FailureError, InputError, choice, nearest
 
 if TYPE_CHECKING:
     import polars as pl
     from scipy.sparse import csr_array
 
-Array = NDArray[Any]
 
 KINDS = ("table", "image", "text", "graph")
 

@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from kofn.core.arrays import Array
 from kofn.core.checks import InputError
 
 if TYPE_CHECKING:
     import polars
 
-Array = NDArray[Any]
 SCHEMA = 1
 STATUSES = ("optimal", "local", "approximate", "heuristic", "stopped")
 _NON_NATIVE = (

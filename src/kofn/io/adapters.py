@@ -20,11 +20,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kofn.core.arrays import Array
 from kofn.core.checks import FailureError, InputError, is_number
 from kofn.io.tensor_writer import CheckpointWriter
 from kofn.io.tensors import Checkpoint, Layout, Shard, from_torch, is_torch
 
-Array = NDArray[Any]
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model."  # what the saved names have before the module's own
 _PICKLED = "adapter_model.bin"

@@ -11,11 +11,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from kofn.core.arrays import Array
 from kofn.core.checks import InputError
 from kofn.io import places
 from kofn.io.tables import Table, one_line
-
-Array = NDArray[Any]
 
 _SAMPLE = 10_000
 _ROW = "__kofn_row__"

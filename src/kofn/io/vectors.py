@@ -8,12 +8,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from kofn.core.arrays import Array
 from kofn.core.checks import InputError, count, refuse_nonfinite
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
     from kofn.io.tables import Table
 
-Array = NDArray[Any]
 
 DIMS = 64
 MAX_TERMS = 1 << 18

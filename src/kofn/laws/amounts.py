@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from kofn.core.arrays import Floats
 from kofn.laws.case import Case, broken, law
-from kofn.laws.recount import Floats, Levels
+from kofn.laws.recount import Levels
 
 _TIGHT = 1e-9
 

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kofn.core.arrays import Floats
 from kofn.laws.case import Case, broken, law
 from kofn.laws.functions import gather
-from kofn.laws.recount import Floats, flat
+from kofn.laws.recount import flat
 from kofn.laws.traits import relabel
 
 

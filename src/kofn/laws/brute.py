@@ -11,23 +11,24 @@ from typing import Any
 
 import numpy as np
 
+from kofn.core.arrays import Mask
 from kofn.laws.case import Case
 from kofn.laws.functions import gather
-from kofn.laws.recount import Bools, Levels, set_function
+from kofn.laws.recount import Levels, set_function
 
 MOST_ITEMS = 12
 _MOST_STATES = 200_000
 
 
 @lru_cache(maxsize=MOST_ITEMS + 1)
-def subsets(n: int) -> Bools:
+def subsets(n: int) -> Mask:
     """(2^n, n) every subset as a mask; do not write to it."""
     masks = (np.arange(2**n)[:, None] >> np.arange(n)) & 1 == 1
     masks.flags.writeable = False
     return masks
 
 
-def feasible_sets(n: int, words: Mapping[str, Any]) -> Bools:
+def feasible_sets(n: int, words: Mapping[str, Any]) -> Mask:
     """(m, n) every set that the checked words of a selection allow: the constraints said once more, plainly."""
     masks = subsets(n)
     counts = masks.sum(axis=1)

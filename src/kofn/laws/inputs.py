@@ -12,10 +12,10 @@ import numpy as np
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from kofn.core.arrays import Floats
 from kofn.laws.blends import HIDDEN
 
 Draw = Callable[[st.SearchStrategy[Any]], Any]
-Floats = NDArray[np.float64]
 
 _SCALES = (1.0, 1.0, 1.0, 0.125, 1e-3, 1e4)
 

@@ -17,11 +17,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
+from kofn.core.arrays import Floats, Ints, Mask
+
 Scheme = Callable[[Floats], Any]
 Map = tuple[Floats, Ints]
 
@@ -32,7 +30,7 @@ class SchemeBroken(AssertionError):
     """A scheme breaks an axiom; the message says which and on what."""
 
 
-def together(labels: Any) -> Bools:
+def together(labels: Any) -> Mask:
     """(n, n) True where two items share a group; an item is with itself, -1 is no group."""
     labels = np.asarray(labels)
     out = (labels[:, None] == labels[None, :]) & (labels >= 0)[:, None]

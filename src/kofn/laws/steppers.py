@@ -13,15 +13,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from kofn.core.arrays import Array
 from kofn.core.checks import InputError
 from kofn.core.plans import Selection
 from kofn.laws.case import LawBroken
 from kofn.selection.streams._dynamic_selection import DynamicSelection
 from kofn.selection.streams._sieve_streaming import SieveStreaming
 
-Array = NDArray[Any]
 MOST_ITEMS = 10
 _REFERENCE = np.array([[0.0, 0.0], [2.0, 0.0], [0.0, 3.0], [2.0, 2.0], [-1.0, 1.0], [4.0, 1.0]])
 _WEIGHTS = np.array([1.0, 2.0, 0.5, 1.0, 3.0, 1.0, 0.0, 1.5])

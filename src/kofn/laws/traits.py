@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kofn.core.arrays import Mask
 from kofn.core.checks import is_sparse
 from kofn.laws import brute
 from kofn.laws.case import Case, broken, law, near
 from kofn.laws.functions.routing import affinities
-from kofn.laws.recount import Bools, SetFunction, set_function
+from kofn.laws.recount import SetFunction, set_function
 
 _TIGHT = 1e-9
 
@@ -97,11 +98,11 @@ def _promised(case: Case) -> float:
     return 0.0 if words.keys() & {"quotas", "k", "include", "start"} else (1 - 1 / math.e) / 2
 
 
-def _open(sets: Bools, picks: list[int]) -> bool:
+def _open(sets: Mask, picks: list[int]) -> bool:
     return bool(sets[:, picks].all(axis=1).any())
 
 
-def _step_not_greedy(case: Case, rule: SetFunction, sets: Bools, begin: int) -> str:
+def _step_not_greedy(case: Case, rule: SetFunction, sets: Mask, begin: int) -> str:
     """The first step that was not the best one open, in words; nothing if all were."""
     picks, costs = case.plan.indices.tolist(), case.words.get("costs")
     if sorted(picks[:begin]) != sorted(_first(case)) and begin != 1:

@@ -16,9 +16,9 @@ from xml.etree.ElementTree import Element
 import numpy as np
 from numpy.typing import NDArray
 
+from kofn.core.arrays import Floats
 from kofn.report.page import E, number, percent, user
 
-Floats = NDArray[np.float64]
 WIDE, TALL = 1000, 1000  # the map's own units
 DRAWN = 4000  # a pool larger than this is drawn as density
 LINKED = 1500  # picks drawn one by one, with their names; more are one path

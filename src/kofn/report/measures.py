@@ -10,11 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from kofn.core.arrays import Array, Floats, Ints
 
 BLOCK_CELLS = 1 << 21  # 16 MB of float64 at a time
 MAX_DISTANCES = 400_000_000  # past this many item-pick distances the coverage is measured on a sample of the items

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kofn.core.arrays import Floats, Ints
 from kofn.core.plans import Assignment
 from kofn.report import measures
-from kofn.report.measures import BLOCK_CELLS, Floats, Ints, Space
+from kofn.report.measures import BLOCK_CELLS, Space
 
 # What stands for a group, and what the silhouette that is measured by it is called.
 KINDS = {

@@ -9,12 +9,13 @@ from xml.etree.ElementTree import Element
 import numpy as np
 from numpy.typing import NDArray
 
+from kofn.core.arrays import Floats, Ints
 from kofn.core.plans import Assignment
 from kofn.report import charts
 from kofn.report.charts import Bar
 from kofn.report.context import Context
 from kofn.report.lists import pair, pairs
-from kofn.report.measures import BLOCK_CELLS, Floats, Ints
+from kofn.report.measures import BLOCK_CELLS
 from kofn.report.page import MINUS, E, document, figure, number, percent, stat
 from kofn.report.run import kind, outcome, quality, ran
 

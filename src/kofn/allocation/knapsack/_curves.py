@@ -16,11 +16,9 @@ from numpy.typing import NDArray
 
 from kofn.allocation.knapsack import _knapsack
 from kofn.core import checks
+from kofn.core.arrays import Floats, Ints
 from kofn.core.checks import InputError
 from kofn.core.plans import Allocation
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)

@@ -6,15 +6,11 @@ import math
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from kofn.allocation.knapsack import _knapsack
 from kofn.allocation.knapsack._curves import Ask
 from kofn.core.plans import Allocation
 from kofn.core.registry import method
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 
 @method(

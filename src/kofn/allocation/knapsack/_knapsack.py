@@ -15,10 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kofn.core.arrays import Floats, Ints
 from kofn.core.checks import InfeasibleError, InputError
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 _LARGEST = 2**60
 _BYTES_PER_STATE = 64

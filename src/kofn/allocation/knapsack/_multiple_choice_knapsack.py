@@ -4,17 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from kofn.allocation.knapsack import _knapsack
 from kofn.allocation.knapsack._curves import Ask
 from kofn.core.plans import Allocation
 from kofn.core.registry import method
 from kofn.core.runtime import Control
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 _DEFAULT_MEMORY = 2**30
 

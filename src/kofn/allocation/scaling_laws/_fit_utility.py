@@ -9,15 +9,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from kofn.core import checks
+from kofn.core.arrays import Floats
 from kofn.core.checks import InputError
 
 __all__ = ["fit_utility"]
 
 
-Floats = NDArray[np.float64]
 # Half-lives in passes: below a tenth of a pass and beyond a thousand nothing more can be told from a curve.
 _HALF_LIFE = (0.1, 1000.0)
 _MOST_UTILITY = 10.0

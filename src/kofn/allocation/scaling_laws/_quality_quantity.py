@@ -7,7 +7,6 @@ import math
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from kofn.allocation.scaling_laws._fit_utility import fit_utility
 from kofn.core import checks
@@ -15,8 +14,6 @@ from kofn.core.checks import InfeasibleError, InputError
 from kofn.core.constraints import total
 from kofn.core.plans import Allocation
 from kofn.core.registry import method
-
-Floats = NDArray[np.float64]
 
 UNIONS = ("prefix", "all")
 _MOST_POOLS = 16

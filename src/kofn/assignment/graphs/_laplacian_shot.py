@@ -8,13 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kofn.core import checks
+from kofn.core.arrays import Floats
 from kofn.core.checks import InputError
 from kofn.core.plans import Assignment
 from kofn.core.registry import method
 from kofn.core.runtime import Control
 from kofn.objectives.similarity import geometry
-
-Floats = NDArray[np.float64]
 
 
 @method(

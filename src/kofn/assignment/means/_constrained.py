@@ -6,15 +6,12 @@ import math
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from kofn.assignment.means import _links
 from kofn.core import checks
+from kofn.core.arrays import Floats, Labels
 from kofn.core.plans import Assignment
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Labels = NDArray[np.int32]
 # A step of k-means or k-medoids counts as an improvement beyond this share of what is summed.
 TOLERANCE = 1e-12
 _ROWS_AT_ONCE = 1 << 14

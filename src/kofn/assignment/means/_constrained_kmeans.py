@@ -6,20 +6,16 @@ import math
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from kofn.assignment.means import _links
 from kofn.assignment.means._constrained import binds_nothing, gains, plan, seating_of
 from kofn.core import checks
+from kofn.core.arrays import Floats, Labels
 from kofn.core.checks import InputError
 from kofn.core.plans import Assignment
 from kofn.core.registry import method
 from kofn.core.runtime import Control
 from kofn.objectives.similarity import geometry
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Labels = NDArray[np.int32]
 
 _INITS = ("k-means++", "random")
 

@@ -5,18 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from kofn.assignment.means import _gaussian, _sdp
 from kofn.assignment.means._relaxation import grouped, prepared, relaxed
 from kofn.core import checks
+from kofn.core.arrays import Floats, Ints
 from kofn.core.checks import InputError
 from kofn.core.plans import Assignment
 from kofn.core.registry import method
 from kofn.core.runtime import Control
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 _INITS = ("sdp", "kmeans", "random")
 _RESTARTS = 10
 

@@ -11,11 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kofn.assignment.routing._balanced_assignment import transport
+from kofn.core.arrays import Floats, Ints, Labels
 from kofn.core.checks import FailureError, InfeasibleError, InputError
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Labels = NDArray[np.int32]
 
 # Seconds that the integer program may take to find a first placement, or to prove that there is none.
 _SEARCH_SECONDS = 60.0

@@ -11,11 +11,9 @@ from numpy.typing import NDArray
 from kofn.assignment.means import _gaussian
 from kofn.assignment.means._relaxation import grouped
 from kofn.core import checks
+from kofn.core.arrays import Floats, Ints
 from kofn.core.plans import Assignment
 from kofn.core.registry import method
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 
 @method(

@@ -5,18 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from kofn.core import checks
+from kofn.core.arrays import Floats, Labels
 from kofn.core.checks import InputError
 from kofn.core.plans import Assignment
 
 __all__ = ["place"]
-
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Labels = NDArray[np.int32]
 
 
 def place(plan: Assignment, X: Any = None, *, distances: Any = None, weights: Any = None) -> Labels:

@@ -6,15 +6,12 @@ import math
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from kofn.assignment.means import _gaussian, _sdp
+from kofn.core.arrays import Floats, Ints
 from kofn.core.checks import InputError
 from kofn.core.plans import Assignment
 from kofn.core.runtime import Control
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 _DEFAULT_MEMORY = 2**30
 # (n, n) arrays of float64 that a splitting holds at once, for each group and beside.

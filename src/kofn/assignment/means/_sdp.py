@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from kofn.core.arrays import Floats
 
 # Steps between two looks at the bound, which costs an eigendecomposition of its own.
 _LOOK = 20

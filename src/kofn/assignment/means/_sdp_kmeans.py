@@ -4,18 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from kofn.assignment.means import _gaussian
 from kofn.assignment.means._relaxation import grouped, prepared, relaxed
 from kofn.core import checks
 from kofn.core.plans import Assignment
 from kofn.core.registry import method
 from kofn.core.runtime import Control
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 
 @method(

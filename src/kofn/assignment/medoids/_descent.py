@@ -6,14 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from kofn.assignment.medoids import _swaps
 from kofn.core import checks
 from kofn.core.plans import Assignment
 from kofn.core.runtime import Control
-
-Ints = NDArray[np.int64]
 
 # Without max_memory, distances from X are kept as a matrix up to this size and computed row by row beyond.
 _DEFAULT_MEMORY = 2**30

@@ -5,18 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from kofn.assignment.medoids import _swaps
 from kofn.assignment.medoids._samples import DEFAULT_MEMORY, PAPER, Placed, finish, only
 from kofn.core import checks
+from kofn.core.arrays import Floats, Ints
 from kofn.core.plans import Assignment
 from kofn.core.registry import method
 from kofn.core.runtime import Control
 from kofn.objectives.similarity import pairwise_distances
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 
 @method(

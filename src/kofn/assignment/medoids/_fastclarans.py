@@ -6,17 +6,15 @@ import math
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from kofn.assignment.medoids import _swaps
 from kofn.assignment.medoids._samples import DEFAULT_MEMORY, PAIRS_AT_ONCE, PAPER, Placed, finish, only
 from kofn.core import checks
+from kofn.core.arrays import Ints
 from kofn.core.plans import Assignment
 from kofn.core.registry import method
 from kofn.core.runtime import Control
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 # CLARANS looks at no fewer candidates than this, or all.
 _LEAST_NEIGHBORS = 250
 

@@ -4,14 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from kofn.assignment.medoids._descent import PAPER, Limits, cluster
 from kofn.core.plans import Assignment
 from kofn.core.registry import method
-
-Ints = NDArray[np.int64]
 
 
 @method(

@@ -8,10 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kofn.assignment.medoids import _swaps
+from kofn.core.arrays import Floats, Ints
 from kofn.core.plans import Assignment
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 # Distances from X are kept as a matrix only up to this size.
 DEFAULT_MEMORY = 2**26

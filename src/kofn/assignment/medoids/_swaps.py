@@ -12,12 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kofn.core import checks
+from kofn.core.arrays import Floats, Ints, Reals
 from kofn.core.checks import InputError
 from kofn.objectives.similarity import Geometry, geometry, is_small, pairwise_distances
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Rows = NDArray[np.floating[Any]]
 
 # A swap counts as an improvement beyond this share of the loss, well above rounding and below the 1e-9 that is
 # promised.
@@ -37,19 +34,19 @@ class Source(Protocol):
     n: int
     evals: int
 
-    def rows(self, candidates: Ints) -> Rows:
+    def rows(self, candidates: Ints) -> Reals:
         """(len(candidates), n) distances."""
         ...
 
-    def blocks(self) -> Iterator[tuple[int, Rows]]:
+    def blocks(self) -> Iterator[tuple[int, Reals]]:
         """All rows in order, some at a time, each with its first candidate."""
         ...
 
-    def among(self, items: Ints) -> Rows:
+    def among(self, items: Ints) -> Reals:
         """(m, m) distances of some points to each other."""
         ...
 
-    def between(self, items: Ints, others: Ints) -> Rows:
+    def between(self, items: Ints, others: Ints) -> Reals:
         """(m, l) distances of some points to others, to about the rounding of the largest of them."""
         ...
 
@@ -57,27 +54,27 @@ class Source(Protocol):
 class Matrix:
     """Distances that are there already, read in place."""
 
-    def __init__(self, distances: Rows, evals: int = 0) -> None:
+    def __init__(self, distances: Reals, evals: int = 0) -> None:
         self._rows = np.ascontiguousarray(distances)
         self.n, self.evals = len(distances), evals
 
-    def rows(self, candidates: Ints) -> Rows:
+    def rows(self, candidates: Ints) -> Reals:
         """Some rows, copied."""
         return self._rows[candidates]
 
-    def blocks(self) -> Iterator[tuple[int, Rows]]:
+    def blocks(self) -> Iterator[tuple[int, Reals]]:
         """Views of the matrix."""
         step = max(1, _PAIRS_AT_ONCE // self.n)
         for start in range(0, self.n, step):
             yield start, self._rows[start : start + step]
 
-    def among(self, items: Ints) -> Rows:
+    def among(self, items: Ints) -> Reals:
         """A submatrix."""
         return self.between(items, items)
 
-    def between(self, items: Ints, others: Ints) -> Rows:
+    def between(self, items: Ints, others: Ints) -> Reals:
         """A submatrix."""
-        out: Rows = self._rows[np.ix_(items, others)]
+        out: Reals = self._rows[np.ix_(items, others)]
         return out
 
 
@@ -88,7 +85,7 @@ class Vectors:
         self.n, self.evals = space.n, 0
         self._space, self._unit, self._n_threads = space, unit, n_threads
 
-    def rows(self, candidates: Ints) -> Rows:
+    def rows(self, candidates: Ints) -> Reals:
         """Some rows, from differences, each pair with the same bits in every call."""
         from kofn.assignment.medoids import _kernels
         from kofn.engines.threads import cores, spread
@@ -117,20 +114,20 @@ class Vectors:
         self.evals += out.size
         return out
 
-    def blocks(self) -> Iterator[tuple[int, Rows]]:
+    def blocks(self) -> Iterator[tuple[int, Reals]]:
         """Blocks of up to 16 MB in float32."""
         step = max(8, _PAIRS_AT_ONCE // self.n // 8 * 8)
         for start in range(0, self.n, step):
             yield start, self.rows(np.arange(start, min(start + step, self.n)))
 
-    def among(self, items: Ints) -> Rows:
+    def among(self, items: Ints) -> Reals:
         """By differences of the few points."""
         points = self._space.points(items)
         self.evals += len(items) ** 2
         out = np.stack([((points - point) ** 2).sum(axis=1) for point in points])
         return (out if self._space.squared else np.sqrt(out)) * self._unit
 
-    def between(self, items: Ints, others: Ints) -> Rows:
+    def between(self, items: Ints, others: Ints) -> Reals:
         """By a matrix product of offsets from the first of the items, near which the others lie."""
         here, there = self._space.points(items), self._space.points(others)
         there -= here[0]
@@ -272,7 +269,7 @@ class Swaps:
         self.swaps = self.evaluated = self.unimproved = 0
 
     @staticmethod
-    def _nearest(distances: Rows) -> tuple[NDArray[np.int32], Rows]:
+    def _nearest(distances: Reals) -> tuple[NDArray[np.int32], Reals]:
         at = distances.argmin(axis=1)
         return at.astype(np.int32), np.ascontiguousarray(np.take_along_axis(distances, at[:, None], 1)[:, 0])
 
@@ -306,11 +303,11 @@ class Swaps:
             step(self.swaps)
         return False, rounds
 
-    def sweep(self, rows: Rows, candidates: Ints, patience: int) -> None:
+    def sweep(self, rows: Reals, candidates: Ints, patience: int) -> None:
         """Try some candidates, given with their rows; stop early once `patience` in a row have brought no swap."""
         (self._sweep_compiled if self.compiled else self._sweep)(rows, candidates, patience)
 
-    def _sweep_compiled(self, rows: Rows, candidates: Ints, patience: int) -> None:
+    def _sweep_compiled(self, rows: Reals, candidates: Ints, patience: int) -> None:
         from kofn.assignment.medoids import _kernels
 
         counts = np.array([self.unimproved, self.swaps, self.evaluated])
@@ -320,7 +317,7 @@ class Swaps:
         self.unimproved, self.swaps, self.evaluated = counts.tolist()
         self.loss = float(loss[0])
 
-    def _sweep(self, rows: Rows, candidates: Ints, patience: int) -> None:
+    def _sweep(self, rows: Reals, candidates: Ints, patience: int) -> None:
         for candidate, row in zip(candidates.tolist(), rows, strict=True):
             if self.unimproved >= patience:
                 return
@@ -357,7 +354,7 @@ class Swaps:
         return False, rounds
 
     def _best_compiled(
-        self, rows: Rows, start: int, naive: bool, change: float, candidate: int, place: int
+        self, rows: Reals, start: int, naive: bool, change: float, candidate: int, place: int
     ) -> tuple[float, int, int]:
         from kofn.assignment.medoids import _kernels
 
@@ -368,7 +365,7 @@ class Swaps:
         return float(best[0]), candidate, place
 
     def _best(
-        self, rows: Rows, start: int, naive: bool, change: float, candidate: int, place: int
+        self, rows: Reals, start: int, naive: bool, change: float, candidate: int, place: int
     ) -> tuple[float, int, int]:
         for here, row in enumerate(rows, start):
             if self.is_medoid[here]:
@@ -380,7 +377,7 @@ class Swaps:
                     change, candidate, place = other, here, m
         return change, candidate, place
 
-    def _falls(self, row: Rows, place: int) -> bool:
+    def _falls(self, row: Reals, place: int) -> bool:
         """Whether the loss, summed from scratch, falls with this swap.
 
         Where it is small beside the distances that cancel in a change, the change may be mere rounding, and swaps would
@@ -389,7 +386,7 @@ class Swaps:
         near = np.minimum(row, np.where(self.nearest == place, self.second, self.near))
         return bool(float((self.weights * near).cumsum()[-1]) < self.loss * (1 - _TOLERANCE / 2))
 
-    def _change(self, row: Rows) -> tuple[float, Floats]:
+    def _change(self, row: Reals) -> tuple[float, Floats]:
         """How the loss changes if this candidate replaces each medoid: the shared part, and (k,) the rest.
 
         The compiled loop adds the same terms in the same order, so both paths make the same swaps.
@@ -402,14 +399,14 @@ class Swaps:
         saved = (weights * (d - near))[closer]
         return float(saved.cumsum()[-1]) if len(saved) else 0.0, change
 
-    def _change_naive(self, row: Rows) -> Floats:
+    def _change_naive(self, row: Reals) -> Floats:
         """The same, with a pass over all points for each medoid."""
         d, near, second = (part.astype(np.float64) for part in (row, self.near, self.second))
         stays, goes = self.weights * (np.minimum(d, near) - near), self.weights * (np.minimum(d, second) - near)
         own = self.nearest == np.arange(self.k)[:, None]
         return np.asarray(np.where(own, goes, stays).sum(axis=1), np.float64)
 
-    def _swap(self, candidate: int, place: int, row: Rows) -> None:
+    def _swap(self, candidate: int, place: int, row: Reals) -> None:
         self.is_medoid[self.medoids[place]] = 0
         self.is_medoid[candidate] = 1
         self.medoids[place] = candidate

@@ -10,12 +10,10 @@ from numpy.typing import NDArray
 
 from kofn.assignment.routing._scores import capacities, log_affinity, routes, score_table, weigh
 from kofn.core import checks
+from kofn.core.arrays import Floats, Ints
 from kofn.core.checks import InfeasibleError, InputError
 from kofn.core.plans import Assignment
 from kofn.core.registry import method
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 # Below this many scores NumPy is done before compiled code is loaded.
 _COMPILED_FROM = 2_000

@@ -6,16 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from kofn.assignment.routing._scores import affinities, best_bins, log_affinity, routes, score_table, weigh
 from kofn.core import checks
+from kofn.core.arrays import Floats
 from kofn.core.checks import InputError
 from kofn.core.plans import Assignment
 
 __all__ = ["BiasRouter"]
-
-Floats = NDArray[np.float64]
 
 
 class BiasRouter:

@@ -22,13 +22,10 @@ from kofn.assignment.routing._scores import (
     weigh,
 )
 from kofn.core import checks
+from kofn.core.arrays import Ints
 from kofn.core.checks import InfeasibleError, InputError
 from kofn.core.plans import Assignment
 from kofn.core.registry import method
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Whole = NDArray[np.integer[Any]]
 
 _OVERFLOWS = ("error", "drop", "reroute")
 

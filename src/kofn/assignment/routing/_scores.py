@@ -8,11 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kofn.core import checks
+from kofn.core.arrays import Floats, Integers, Ints
 from kofn.core.checks import InputError
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Whole = NDArray[np.integer[Any]]
 _AFFINITIES = ("none", "softmax", "sigmoid")
 _GATES = ("ones", "raw", "share")
 # Below this many scores Python and NumPy are done before compiled code is loaded.
@@ -58,7 +56,7 @@ def affinities(scores: NDArray[Any], kind: str) -> Floats:
     return out
 
 
-def log_affinity(scores: NDArray[Any], rows: Whole, columns: Whole, kind: str) -> Floats:
+def log_affinity(scores: NDArray[Any], rows: Integers, columns: Integers, kind: str) -> Floats:
     """The logarithms of the affinities of some routes; NaN or -inf where one is not positive."""
     kept = scores[rows, columns].astype(np.float64)
     if kind == "sigmoid":
@@ -69,7 +67,7 @@ def log_affinity(scores: NDArray[Any], rows: Whole, columns: Whole, kind: str) -
         return np.asarray(np.log(kept))
 
 
-def weigh(logs: Floats, rows: Whole, gates: str) -> NDArray[np.float32]:
+def weigh(logs: Floats, rows: Integers, gates: str) -> NDArray[np.float32]:
     """The weight of each route from the logarithm of its affinity: 1, the affinity, or its share among the item's."""
     if gates == "ones":
         return np.ones(len(logs), np.float32)
@@ -88,7 +86,7 @@ def weigh(logs: Floats, rows: Whole, gates: str) -> NDArray[np.float32]:
     return np.maximum(weights, np.finfo(np.float32).tiny).astype(np.float32)
 
 
-def routes(n: int, bins: int, rows: Whole, columns: Whole, weights: NDArray[Any] | None) -> dict[str, Any]:
+def routes(n: int, bins: int, rows: Integers, columns: Integers, weights: NDArray[Any] | None) -> dict[str, Any]:
     """The fields of an `Assignment` that say who goes where; `rows` ascend."""
     return {
         "n": n,

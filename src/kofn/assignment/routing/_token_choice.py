@@ -5,15 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from kofn.assignment.routing._scores import best_bins, known, log_affinity, refuse_too_many, routes, score_table, weigh
 from kofn.core.plans import Assignment
 from kofn.core.registry import method
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Whole = NDArray[np.integer[Any]]
 
 
 @method(

@@ -7,16 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from kofn.assignment.means import _gaussian
 from kofn.core import checks
+from kofn.core.arrays import Floats, Ints
 from kofn.core.checks import InputError
 from kofn.core.plans import Assignment
 from kofn.core.registry import method
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 
 @method(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from kofn.assignment.medoids import _swaps
 from kofn.assignment.silhouettes import _silhouette
@@ -23,9 +22,6 @@ from kofn.core.plans import Assignment
 from kofn.core.registry import method
 from kofn.core.runtime import Control
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Rows = NDArray[np.floating[Any]]
 # `dynmsc` looks at no more groups than this unless told.
 _MOST_GROUPS = 20
 

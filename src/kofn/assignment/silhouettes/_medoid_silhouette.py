@@ -5,20 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from kofn.assignment.medoids import _swaps
 from kofn.assignment.silhouettes._silhouette import DEFAULT_MEMORY, nothing
 from kofn.core import checks
+from kofn.core.arrays import Floats, Ints
 from kofn.core.checks import InputError
 from kofn.core.plans import Assignment
 
 __all__ = ["medoid_silhouette"]
 
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Rows = NDArray[np.floating[Any]]
 _PAIRS_AT_ONCE = 2**22
 
 

@@ -10,11 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kofn.assignment.medoids import _swaps
+from kofn.core.arrays import Floats, Ints, Reals
 from kofn.core.plans import Assignment
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Rows = NDArray[np.floating[Any]]
 
 # A change counts as an improvement beyond this share of the loss.
 TOLERANCE = 1e-12
@@ -41,7 +38,7 @@ class State:
     """Medoids and every item's distances to them; its two nearest, and the distance of the third."""
 
     def __init__(
-        self, source: _swaps.Source, medoids: Ints, weights: Floats, *, compiled: bool, to_medoid: Rows | None = None
+        self, source: _swaps.Source, medoids: Ints, weights: Floats, *, compiled: bool, to_medoid: Reals | None = None
     ) -> None:
         self.source, self.weights, self.compiled = source, weights, compiled
         self.medoids = medoids.astype(np.int64)
@@ -86,7 +83,7 @@ class State:
             step(self.swaps)
         return False, rounds
 
-    def _sweep_compiled(self, rows: Rows, start: int) -> None:
+    def _sweep_compiled(self, rows: Reals, start: int) -> None:
         from kofn.assignment.silhouettes import _silhouette_kernels as kernels
 
         counts = np.array([self.unimproved, self.swaps, self.evaluated])
@@ -96,7 +93,7 @@ class State:
         self.unimproved, self.swaps, self.evaluated = counts.tolist()
         self.loss = float(loss[0])
 
-    def _sweep(self, rows: Rows, start: int) -> None:
+    def _sweep(self, rows: Reals, start: int) -> None:
         for candidate, row in enumerate(rows, start):
             if self.unimproved >= self.n:
                 return
@@ -145,7 +142,7 @@ class State:
         np.add.at(self.removal, self.who.ravel(), (self.weights[:, None] * costs).ravel())
         return float((self.weights * base).cumsum()[-1])
 
-    def _change(self, row: Rows) -> tuple[float, Floats]:
+    def _change(self, row: Reals) -> tuple[float, Floats]:
         """How the loss changes if this candidate replaces each medoid: the shared part, and (k,) the rest.
 
         An item loses the share of its nearest distance in its second nearest. A candidate nearer than the third matters

@@ -6,7 +6,6 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from kofn.assignment.transport._codes import Code, Merges, bits
 from kofn.assignment.transport._joint import joint_plan, majorised, margin_totals
@@ -15,9 +14,6 @@ from kofn.core import checks
 from kofn.core.plans import Assignment
 
 __all__ = ["bottleneck_coupling", "bottleneck_encoder"]
-
-
-Floats = NDArray[np.float64]
 
 
 class Bottleneck(NamedTuple):

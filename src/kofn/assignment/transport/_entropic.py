@@ -13,9 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from kofn.core.arrays import Floats
 
 # From one regularisation to the next smaller one; the first lets the scores span this many of it.
 _FACTOR, _WIDEST = 4.0, 40.0

@@ -6,12 +6,10 @@ import math
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from kofn.core.arrays import Floats
 from kofn.core.checks import InputError
 from kofn.core.plans import Assignment
-
-Floats = NDArray[np.float64]
 
 
 def margin_totals(margins: Any, n: int, bins: int) -> tuple[Floats, Floats]:

@@ -6,9 +6,6 @@ import heapq
 import math
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from kofn.assignment.transport._codes import bits
 from kofn.assignment.transport._joint import joint_plan, majorised, margin_totals
 from kofn.core import checks
@@ -17,7 +14,6 @@ from kofn.core.plans import Assignment
 __all__ = ["minimum_entropy_coupling"]
 
 
-Floats = NDArray[np.float64]
 # What greedy coupling may lie above the least entropy, in bits (Compton et al. 2023).
 GREEDY_BITS = math.log2(math.e) / math.e
 

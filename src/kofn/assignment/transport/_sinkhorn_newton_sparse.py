@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 from kofn.assignment.routing._scores import score_table
 from kofn.assignment.transport._joint import margin_totals
 from kofn.core import checks
+from kofn.core.arrays import Floats
 from kofn.core.checks import InfeasibleError, InputError
 from kofn.core.plans import Assignment
 from kofn.core.registry import method
-
-Floats = NDArray[np.float64]
 
 # Without a word on it, the regularisation is this share of the range of the scores.
 _SOFT = 0.01

@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from kofn.core.arrays import Floats
 
 _ROW = 8192  # a dot product this short is never split among BLAS threads, so sums do not depend on their number
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from kofn.core import checks
+from kofn.core.arrays import Array
 from kofn.core.checks import InputError
 from kofn.io.adapters import Adapter, Pair, as_adapter, unwrapped
 from kofn.io.tensor_writer import CheckpointWriter
@@ -18,7 +18,6 @@ from kofn.io.tensors import Checkpoint, LazyArrays, from_torch, is_torch
 
 __all__ = ["fold_adapter"]
 
-Array = NDArray[Any]
 _SHOWN = 6
 
 

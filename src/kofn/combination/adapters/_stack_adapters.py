@@ -16,19 +16,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from kofn.combination._sweep.merge import relative_weights
 from kofn.combination.adapters._stacks import AdapterSum, ModuleStack, beside, is_half, named
 from kofn.core import checks
+from kofn.core.arrays import Array, Floats
 from kofn.core.checks import InputError
 from kofn.core.plans import Blend
 from kofn.core.registry import method
 from kofn.io.adapters import PREFIX, Adapter, Pair, as_adapter, lora_pairs, patterns, unwrapped
 from kofn.io.tensors import Checkpoint, from_torch, is_torch
 
-Array = NDArray[Any]
-Floats = NDArray[np.float64]
 _SHOWN = 6  # mismatches spelled out
 # Settings that say what the tensors mean and so must agree.
 _SHARED = ("fan_in_fan_out", "layer_replication", "trainable_token_indices")

@@ -7,13 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from kofn.core.arrays import Array, Floats
 from kofn.core.checks import InputError
 from kofn.io.adapters import Adapter, Pair
-
-Array = NDArray[Any]
-Floats = NDArray[np.float64]
 
 
 class AdapterSum(Mapping[str, Any]):

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from kofn.combination._sweep.members import Held, Pool
 from kofn.combination._sweep.merge import Files, check_out, merge, relative_weights
@@ -15,7 +14,6 @@ from kofn.combination.alignment._matching import to_front
 from kofn.combination.averaging._weighted_mean import Mean
 from kofn.core.plans import Blend
 
-Floats = NDArray[Any]
 State = Mapping[str, Any]
 
 

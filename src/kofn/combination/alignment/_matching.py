@@ -13,10 +13,9 @@ from numpy.typing import NDArray
 from kofn.combination._sweep.members import REAL, Pool, Tensor, what
 from kofn.combination.alignment._architectures import Axis, Graph, Group, by_unit, positions
 from kofn.core import checks
+from kofn.core.arrays import Array, Ints
 from kofn.core.checks import FailureError, InputError
 
-Floats = NDArray[Any]
-Order = NDArray[np.int64]
 Orders = dict[str, Any]  # group -> an order of the member's units, or their coupling with the reference's
 
 # Products of weights are kept between sweeps up to so many bytes.
@@ -31,7 +30,7 @@ def whole(member: Mapping[str, Tensor], name: str) -> NDArray[Any]:
     return np.asarray(tensor.read(0, tensor.size)).reshape(tensor.shape)
 
 
-def floats(member: Mapping[str, Tensor], names: Iterable[str], label: str) -> dict[str, Floats]:
+def floats(member: Mapping[str, Tensor], names: Iterable[str], label: str) -> dict[str, Array]:
     """The tensors to compare, in float32 or wider, all finite."""
     out = {}
     for name in names:
@@ -54,18 +53,18 @@ def floats(member: Mapping[str, Tensor], names: Iterable[str], label: str) -> di
 class Match:
     """Orders of a member's units that match the reference's, and what finding them took."""
 
-    orders: dict[str, Order]
+    orders: dict[str, Ints]
     sweeps: int = 0
     assignments: int = 0
     converged: bool = True
 
 
-def identity(graph: Graph) -> dict[str, Order]:
+def identity(graph: Graph) -> dict[str, Ints]:
     """Everything in place."""
     return {group.name: np.arange(group.width) for group in graph.groups}
 
 
-def match(ours: Mapping[str, Floats], theirs: Mapping[str, Floats], graph: Graph, initial: str, most: int) -> Match:
+def match(ours: Mapping[str, Array], theirs: Mapping[str, Array], graph: Graph, initial: str, most: int) -> Match:
     """Alternating assignments: each group is matched given the others, until none changes.
 
     The largest summed product of matched weights is the least squared distance, since orders keep every norm.
@@ -106,20 +105,20 @@ def match(ours: Mapping[str, Floats], theirs: Mapping[str, Floats], graph: Graph
 class _Products:
     """Inner products of units' weights, kept until a group that they were computed under is ordered anew."""
 
-    def __init__(self, ours: Mapping[str, Floats], theirs: Mapping[str, Floats], graph: Graph) -> None:
+    def __init__(self, ours: Mapping[str, Array], theirs: Mapping[str, Array], graph: Graph) -> None:
         self.ours, self.theirs, self.graph = ours, theirs, graph
         size = sum(8 * _count(group, axis) ** 2 for group in graph.groups for axis in group.axes)
         self.keep = size <= _KEPT
         self.version = dict.fromkeys((group.name for group in graph.groups), 0)
-        self.kept: dict[tuple[str, str], tuple[tuple[int, ...], Floats]] = {}
+        self.kept: dict[tuple[str, str], tuple[tuple[int, ...], Array]] = {}
 
     def changed(self, group: Group) -> None:
         self.version[group.name] += 1
 
-    def of(self, group: Group, axes: Sequence[Axis], orders: Mapping[str, Order]) -> tuple[Floats, Floats | None]:
+    def of(self, group: Group, axes: Sequence[Axis], orders: Mapping[str, Ints]) -> tuple[Array, Array | None]:
         """Summed over the axes: between units, and between the inner units where there are such."""
-        coarse: Floats = np.zeros((group.units, group.units), np.float32)
-        fine: Floats | None = np.zeros((group.width, group.width), np.float32) if group.inner > 1 else None
+        coarse: Array = np.zeros((group.units, group.units), np.float32)
+        fine: Array | None = np.zeros((group.width, group.width), np.float32) if group.inner > 1 else None
         for axis in axes:
             if axis.matched:
                 part = self._part(group, axis, orders)
@@ -129,7 +128,7 @@ class _Products:
                     coarse = coarse + part
         return coarse, fine
 
-    def _part(self, group: Group, axis: Axis, orders: Mapping[str, Order]) -> Floats:
+    def _part(self, group: Group, axis: Axis, orders: Mapping[str, Ints]) -> Array:
         others = self.graph.others(axis)
         version = tuple(self.version[other.name] for other, _ in others)
         key = (group.name, axis.tensor)
@@ -152,7 +151,7 @@ def _count(group: Group, axis: Axis) -> int:
     return group.width if axis.fine else group.units
 
 
-def forward(graph: Graph, tensors: Mapping[str, Floats]) -> list[tuple[Group, list[Axis]]]:
+def forward(graph: Graph, tensors: Mapping[str, Array]) -> list[tuple[Group, list[Axis]]]:
     """An order of the groups in which each has what it needs: the axes whose tensors hold no group still to come.
 
     Matched in this order, by these axes, units do not depend on the order in which a member lists them.
@@ -175,7 +174,7 @@ def forward(graph: Graph, tensors: Mapping[str, Floats]) -> list[tuple[Group, li
     return out
 
 
-def solve(coarse: Floats, fine: Floats | None, group: Group) -> tuple[Order, float, float]:
+def solve(coarse: Array, fine: Array | None, group: Group) -> tuple[Ints, float, float]:
     """The order of largest summed products, that sum, and by how much rounding may have it wrong."""
     from scipy.optimize import linear_sum_assignment
 
@@ -191,7 +190,7 @@ def solve(coarse: Floats, fine: Floats | None, group: Group) -> tuple[Order, flo
     return order, worth(coarse, fine, group, order), slack
 
 
-def worth(coarse: Floats, fine: Floats | None, group: Group, order: Order) -> float:
+def worth(coarse: Array, fine: Array | None, group: Group, order: Ints) -> float:
     """The summed products of an order."""
     units = order[:: group.inner] // group.inner
     total = float(coarse[np.arange(group.units), units].sum(dtype=np.float64))
@@ -200,7 +199,7 @@ def worth(coarse: Floats, fine: Floats | None, group: Group, order: Order) -> fl
     return total
 
 
-def _inner(coarse: Floats, fine: Floats, group: Group) -> tuple[Floats, Order]:
+def _inner(coarse: Array, fine: Array, group: Group) -> tuple[Array, Ints]:
     """What every pair of units is worth with its inner units at their best, and that best order."""
     from scipy.optimize import linear_sum_assignment
 
@@ -229,20 +228,20 @@ class Transport:
 
 
 def transport(
-    ours: Mapping[str, Floats],
-    theirs: Mapping[str, Floats],
+    ours: Mapping[str, Array],
+    theirs: Mapping[str, Array],
     graph: Graph,
     other: Graph,
-    activations: tuple[Mapping[str, Floats], Mapping[str, Floats]] | None,
+    activations: tuple[Mapping[str, Array], Mapping[str, Array]] | None,
 ) -> Transport:
     """Layer by layer: the least squared distance between what units compute, given the layers before."""
     found = Transport({})
     theirs_of = {group.name: group for group in other.groups}
     for group, axes in forward_by_inputs(graph, ours):
         source = theirs_of[group.name]
-        table: Floats = np.zeros((group.units, source.units))
-        fine: Floats | None = np.zeros((group.width, source.width)) if group.inner > 1 else None
-        pairs: list[tuple[Floats, Floats, bool]] = []
+        table: Array = np.zeros((group.units, source.units))
+        fine: Array | None = np.zeros((group.width, source.width)) if group.inner > 1 else None
+        pairs: list[tuple[Array, Array, bool]] = []
         if activations is not None and group.name in activations[0]:
             pairs.append((activations[0][group.name].T, activations[1][group.name].T, group.inner > 1))
         else:
@@ -271,7 +270,7 @@ def transport(
     return found
 
 
-def forward_by_inputs(graph: Graph, tensors: Mapping[str, Floats]) -> list[tuple[Group, list[Axis]]]:
+def forward_by_inputs(graph: Graph, tensors: Mapping[str, Array]) -> list[tuple[Group, list[Axis]]]:
     """As `forward`, by what the units compute alone; by all that is known where that says nothing."""
     out = []
     for group, known in forward(graph, tensors):
@@ -284,13 +283,13 @@ def _named(graph: Graph, name: str) -> Group:
     return next(group for group in graph.groups if group.name == name)
 
 
-def _squared_gaps(a: Floats, b: Floats) -> Floats:
+def _squared_gaps(a: Array, b: Array) -> Array:
     a, b = a.astype(np.float64), b.astype(np.float64)
     gaps = (a * a).sum(axis=1)[:, None] + (b * b).sum(axis=1) - 2 * (a @ b.T)
     return np.maximum(gaps, 0)
 
 
-def coupling(costs: Floats) -> Floats:
+def coupling(costs: Array) -> Array:
     """The cheapest coupling of two uniform measures, exactly: (n, m), rows summing to 1/n and columns to 1/m."""
     from scipy.optimize import linear_sum_assignment
 
@@ -306,7 +305,7 @@ def coupling(costs: Floats) -> Floats:
     return _program(costs)
 
 
-def _program(costs: Floats) -> Floats:
+def _program(costs: Array) -> Array:
     from scipy.optimize import linprog
     from scipy.sparse import csr_array, eye_array, kron, vstack
 
@@ -319,14 +318,14 @@ def _program(costs: Floats) -> Floats:
     answer = linprog(costs.ravel(), A_eq=held, b_eq=totals, method="highs-ds")  # type: ignore[call-overload]
     if answer.status != 0:
         raise FailureError(f"the coupling of {n} with {m} units was not found: {answer.message}")
-    plan: Floats = np.round(answer.x.reshape(n, m)) / (n * m)
+    plan: Array = np.round(answer.x.reshape(n, m)) / (n * m)
     return plan
 
 
 # --- moving
 
 
-def _ordered(array: NDArray[Any], group: Group, axis: Axis, order: Order) -> NDArray[Any]:
+def _ordered(array: NDArray[Any], group: Group, axis: Axis, order: Ints) -> NDArray[Any]:
     return np.take(array, positions(array.shape[axis.axis], group, axis, order), axis=axis.axis)
 
 

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from kofn.combination._sweep.members import Pool, open_members, what
 from kofn.combination._sweep.merge import Files
@@ -18,14 +17,12 @@ from kofn.combination.alignment._architectures import Graph, configuration, grap
 from kofn.combination.alignment._matching import Orders, floats, named, place_of, rearranged, shapes_of, whole
 from kofn.combination.alignment._partial import ACTIVATIONS, calibration, chain_features, linear_chain
 from kofn.core import checks
+from kofn.core.arrays import Array
 from kofn.core.checks import InputError
 from kofn.core.plans import Blend
 from kofn.core.registry import method
 
 __all__ = ["ot_fusion", "singular_alignment"]
-
-
-Floats = NDArray[Any]
 
 
 @method(
@@ -194,7 +191,7 @@ def singular_alignment(
     return alike / count if count else 0.0
 
 
-def _polar(weight: Floats, top: float) -> tuple[Floats, int]:
+def _polar(weight: Array, top: float) -> tuple[Array, int]:
     u, values, v = np.linalg.svd(weight.reshape(len(weight), -1), full_matrices=False)
     kept = values >= max(top, np.finfo(np.float64).eps * max(weight.shape)) * values[0]
     kept[0] = True
@@ -240,8 +237,8 @@ def _refuse_other_shapes(
 
 
 def _activations(
-    states: Sequence[Mapping[str, Floats]], graphs: Sequence[Graph], inputs: Any, activations: Any, activation: str
-) -> list[dict[str, Floats]] | None:
+    states: Sequence[Mapping[str, Array]], graphs: Sequence[Graph], inputs: Any, activations: Any, activation: str
+) -> list[dict[str, Array]] | None:
     if inputs is not None and activations is not None:
         raise InputError("inputs and activations are both given; units are compared by one of them")
     if inputs is not None:
@@ -262,7 +259,7 @@ def _activations(
     ]
 
 
-def _given_activations(given: Any, graph: Graph, place: int) -> dict[str, Floats]:
+def _given_activations(given: Any, graph: Graph, place: int) -> dict[str, Array]:
     out = {}
     for group in graph.groups:
         if not isinstance(given, Mapping) or group.name not in given:

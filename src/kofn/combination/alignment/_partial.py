@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from kofn.combination.alignment._architectures import Graph
 from kofn.core import checks
+from kofn.core.arrays import Array
 from kofn.core.checks import InputError
 
-Floats = NDArray[Any]
 ACTIVATIONS = ("relu", "gelu", "tanh", "linear")
 
 
-def activated(values: Floats, activation: str) -> Floats:
+def activated(values: Array, activation: str) -> Array:
     """After the nonlinearity."""
     if activation == "relu":
         return np.maximum(values, 0)
@@ -57,8 +57,8 @@ def linear_chain(graph: Graph, who: str) -> list[Linear]:
 
 
 def chain_features(
-    tensors: Mapping[str, Floats], chain: Sequence[Linear], inputs: Floats, activation: str
-) -> tuple[list[Floats], list[Floats]]:
+    tensors: Mapping[str, Array], chain: Sequence[Linear], inputs: Array, activation: str
+) -> tuple[list[Array], list[Array]]:
     """What each layer takes, and what it gives before the nonlinearity, in float64."""
     taken, given = [], []
     now = inputs
@@ -72,7 +72,7 @@ def chain_features(
     return taken, given
 
 
-def calibration(inputs: Any, width: int) -> Floats:
+def calibration(inputs: Any, width: int) -> Array:
     """(n, d) calibration inputs."""
     array = checks.matrix(inputs, "inputs")
     if array.shape[1] != width:
@@ -121,7 +121,7 @@ def count_weights(widths: Sequence[int], apart: Sequence[int], biases: Sequence[
     return total
 
 
-def spend(gaps: Sequence[Floats], widths: Sequence[int], biases: Sequence[bool], limit: int) -> list[int]:
+def spend(gaps: Sequence[Array], widths: Sequence[int], biases: Sequence[bool], limit: int) -> list[int]:
     """How many pairs of each hidden layer to keep apart: the largest gaps for each weight first, up to `limit` weights.
 
     `gaps` are sorted, largest first: what merging each further pair would lose.
@@ -172,23 +172,23 @@ def spend_evenly(widths: Sequence[int], biases: Sequence[bool], limit: int) -> l
 class Fit:
     """The merged layers, and each one's relative squared error against what it was to give, before and after."""
 
-    tensors: dict[str, Floats]
+    tensors: dict[str, Array]
     before: list[float]
     after: list[float]
 
 
 def least_squares(
-    members: Sequence[Mapping[str, Floats]],
+    members: Sequence[Mapping[str, Array]],
     chain: Sequence[Linear],
     splits: Mapping[str, Split],
-    inputs: Floats,
+    inputs: Array,
     activation: str,
     ridge: float,
     features: str,
 ) -> Fit:
     """Each layer of the merged network: the permuted average, corrected to give what the members' units give."""
     seen = [chain_features(member, chain, inputs, activation) for member in members]
-    out: dict[str, Floats] = {}
+    out: dict[str, Array] = {}
     before, after = [], []
     came: Split | None = None
     now = inputs
@@ -213,8 +213,8 @@ def least_squares(
 
 
 def _averaged(
-    members: Sequence[Mapping[str, Floats]], layer: Linear, came: Split | None, goes: Split | None
-) -> tuple[Floats, Floats]:
+    members: Sequence[Mapping[str, Array]], layer: Linear, came: Split | None, goes: Split | None
+) -> tuple[Array, Array]:
     """Git Re-Basin's average where both sides are merged; separate units read their own, and are read by halves."""
     a, b = (np.asarray(member[layer.weight], np.float64) for member in members)
     zero = np.zeros(len(a))
@@ -238,7 +238,7 @@ def _shared(width: int) -> Split:
     return Split(np.tile(np.arange(width), (2, 1)), width)
 
 
-def _joined(both: Sequence[Floats], split: Split | None) -> Floats:
+def _joined(both: Sequence[Array], split: Split | None) -> Array:
     """What the merged layer is to take or give: averages of merged units, then either network's own."""
     a, b = both
     if split is None:
@@ -262,10 +262,10 @@ def _fitted(came: Split | None, goes: Split | None, shape: tuple[int, ...]) -> l
 
 
 def _correct(
-    weight: Floats,
-    bias: Floats,
-    takes: Floats,
-    errors: Floats,
+    weight: Array,
+    bias: Array,
+    takes: Array,
+    errors: Array,
     rows: slice,
     columns: NDArray[np.int64],
     ridge: float,

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from kofn.combination._sweep.members import open_members
 from kofn.combination.alignment import _matching
@@ -17,9 +16,6 @@ from kofn.core import checks
 from kofn.core.checks import InputError
 
 __all__ = ["permute"]
-
-
-Floats = NDArray[Any]
 
 
 def permute(

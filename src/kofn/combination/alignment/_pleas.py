@@ -27,12 +27,11 @@ from kofn.combination.alignment._partial import (
     spend_evenly,
 )
 from kofn.core import checks
+from kofn.core.arrays import Array
 from kofn.core.checks import InputError
 from kofn.core.plans import Blend
 from kofn.core.registry import method
 from kofn.io.tensor_writer import write_arrays
-
-Floats = NDArray[Any]
 
 
 @method(
@@ -158,8 +157,8 @@ def pleas(
 
 
 def _pairs(
-    states: Sequence[Mapping[str, Floats]], graph: Graph, seen: Sequence[Sequence[Floats]], match: str
-) -> tuple[list[NDArray[np.int64]], list[Floats]]:
+    states: Sequence[Mapping[str, Array]], graph: Graph, seen: Sequence[Sequence[Array]], match: str
+) -> tuple[list[NDArray[np.int64]], list[Array]]:
     """For each group the pairs of units, the least alike last, and how far apart they are, the most first."""
     orders = match_by_weights(states[0], states[1], graph, "layers", 100).orders if match == "weights" else {}
     pairs, gaps = [], []
@@ -175,7 +174,7 @@ def _pairs(
 
 
 def _apart(
-    fractions: Any, graph: Graph, gaps: Sequence[Floats], widths: Sequence[int], biases: Sequence[bool], limit: int
+    fractions: Any, graph: Graph, gaps: Sequence[Array], widths: Sequence[int], biases: Sequence[bool], limit: int
 ) -> list[int]:
     """Pairs to keep apart on every side of the layers: none at the input and the output."""
     if isinstance(fractions, Mapping):

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from kofn.combination._sweep.members import open_members
 from kofn.combination._sweep.merge import Files
@@ -19,8 +18,6 @@ from kofn.combination.alignment._matching import Orders, floats, named, place_of
 from kofn.core import checks
 from kofn.core.plans import Blend
 from kofn.core.registry import method
-
-Floats = NDArray[Any]
 
 
 @method(

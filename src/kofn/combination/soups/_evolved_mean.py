@@ -8,17 +8,15 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from kofn.combination._sweep.merge import Files
 from kofn.combination.soups._trials import Trials, mean
 from kofn.combination.task_vectors._task_arithmetic import sum_of_task_vectors
 from kofn.core import checks
+from kofn.core.arrays import Floats
 from kofn.core.plans import Blend
 from kofn.core.registry import method
 from kofn.optim import CMAES
-
-Floats = NDArray[np.float64]
 
 
 @method(

@@ -8,16 +8,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from kofn.combination._sweep.merge import Files, relative_weights
 from kofn.combination.soups._trials import Trials, mean
 from kofn.core import checks
+from kofn.core.arrays import Floats
 from kofn.core.checks import InputError
 from kofn.core.plans import Blend, Selection
 from kofn.core.registry import method
-
-Floats = NDArray[np.float64]
 
 
 @method(

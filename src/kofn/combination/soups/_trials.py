@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from kofn.combination._sweep.blockwise import Rule, Sweep
 from kofn.combination._sweep.members import Pool
@@ -19,12 +18,11 @@ from kofn.combination._sweep.merge import Files, blend_in_memory, check_out, job
 from kofn.combination._sweep.record import Record, rated
 from kofn.combination.averaging._weighted_mean import Mean
 from kofn.core import checks
+from kofn.core.arrays import Floats
 from kofn.core.checks import InputError
 from kofn.core.plans import Blend
 from kofn.core.runtime import Control
 from kofn.io.tensors import LazyArrays
-
-Floats = NDArray[np.float64]
 
 
 def mean(weights: Floats) -> tuple[Rule, str]:

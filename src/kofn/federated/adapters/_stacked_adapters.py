@@ -6,18 +6,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from kofn.combination.adapters._fold_adapter import fold_adapter
 from kofn.combination.adapters._stack_adapters import stack_adapters
 from kofn.core import checks
+from kofn.core.arrays import Array
 from kofn.core.checks import InputError
 from kofn.core.plans import Blend
 from kofn.io.tensors import from_torch, is_torch
 
 __all__ = ["StackedAdapters"]
-
-Array = NDArray[Any]
 
 
 class StackedAdapters:

@@ -5,16 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from kofn.core import checks
+from kofn.core.arrays import Floats, Ints
 from kofn.core.checks import InputError
 
 __all__ = ["client_distances"]
-
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 
 def client_distances(

@@ -8,10 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from kofn.core.arrays import Floats, Ints
 
 TASKS = ("none", "classes", "amounts")
 # A component that no row belongs to stays where it is.

@@ -5,17 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from kofn.core import checks
+from kofn.core.arrays import Floats, Ints
 from kofn.core.checks import InputError
 from kofn.core.plans import Assignment
 from kofn.core.registry import method
 from kofn.core.runtime import Control
 from kofn.federated.clustered._mixture import FederatedMixture
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 
 @method(

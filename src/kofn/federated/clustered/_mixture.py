@@ -11,14 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kofn.core import checks
+from kofn.core.arrays import Floats
 from kofn.core.checks import InputError
 from kofn.core.plans import Assignment
 from kofn.federated.clustered import _em
 
 __all__ = ["FederatedMixture"]
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 
 class FederatedMixture:

@@ -14,13 +14,13 @@ from kofn.combination._sweep.merge import blend_in_memory
 from kofn.combination.averaging._variance_corrected_mean import variance_corrected_mean, variance_rule
 from kofn.combination.averaging._weighted_mean import mean_rule, weighted_mean
 from kofn.core import checks
+from kofn.core.arrays import Array
 from kofn.core.checks import InputError
 from kofn.core.plans import Blend
 from kofn.io.tensors import from_torch, is_torch
 
 __all__ = ["GossipAveraging"]
 
-Array = NDArray[Any]
 State = dict[str, Array]
 
 _RULES: dict[str, tuple[Callable[..., Blend], Callable[..., Rule]]] = {

@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
+from kofn.core.arrays import Floats
 from kofn.io.adapters import Adapter
 from kofn.laws.case import Case, broken, near
 
 if TYPE_CHECKING:
     from kofn.laws.inputs import Draw
-
-Floats = NDArray[np.float64]
 
 
 def dense(member: Mapping[str, Any]) -> dict[str, Floats]:

@@ -11,12 +11,11 @@ import numpy as np
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from kofn.core.arrays import Floats
 from kofn.laws.blends import HIDDEN, permuted
 from kofn.laws.case import Case, broken, near
 from kofn.laws.inputs import Draw, seeded
 from kofn.laws.recount import flat
-
-Floats = NDArray[np.float64]
 
 
 def _orders(case: Case) -> list[NDArray[np.int64]]:

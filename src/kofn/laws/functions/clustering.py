@@ -10,13 +10,13 @@ import numpy as np
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from kofn.core.arrays import Floats
 from kofn.laws.case import Case, broken, near
 
 if TYPE_CHECKING:
     # The laws themselves read recounts, before there is anything to draw.
     from kofn.laws.inputs import Draw
 
-Floats = NDArray[np.float64]
 _MOST_ITEMS = 8
 
 

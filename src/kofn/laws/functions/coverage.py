@@ -8,14 +8,13 @@ from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
+from kofn.core.arrays import Floats
 from kofn.core.checks import is_sparse
 from kofn.laws.case import Case
 from kofn.laws.inputs import Draw
 
 Value = Callable[[Any], float]
-Floats = NDArray[np.float64]
 
 
 def _apart(case: Case) -> Floats:

@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
+from kofn.core.arrays import Floats
 from kofn.laws.case import Case, broken, near
 from kofn.laws.inputs import Draw
 
-Floats = NDArray[np.float64]
 Value = Callable[[Any], float]
 
 

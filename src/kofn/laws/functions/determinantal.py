@@ -9,15 +9,14 @@ from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
+from kofn.core.arrays import Floats
 from kofn.core.checks import is_sparse
 from kofn.laws.case import Case, broken, near
 from kofn.laws.inputs import Draw
 from kofn.objectives import base
 
 Value = Callable[[Any], float]
-Floats = NDArray[np.float64]
 
 
 def _rows(case: Case, *sets: Any) -> Floats:

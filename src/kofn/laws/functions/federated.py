@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
+from kofn.core.arrays import Floats
 from kofn.laws.case import Case, broken, near
 
 if TYPE_CHECKING:
     # The laws themselves read recounts, before there is anything to draw.
     from kofn.laws.inputs import Draw
 
-Floats = NDArray[np.float64]
 _MOST_CLIENTS = 8
 
 

@@ -10,10 +10,10 @@ import numpy as np
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from kofn.core.arrays import Floats
 from kofn.laws.case import Case
 from kofn.laws.inputs import Draw, seeded
 
-Floats = NDArray[np.float64]
 Value = Callable[[Any], float]
 
 

@@ -11,13 +11,13 @@ import numpy as np
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from kofn.core.arrays import Floats
 from kofn.laws.case import Case, broken, near
 
 if TYPE_CHECKING:
     # The laws themselves read affinities, before there is anything to draw.
     from kofn.laws.inputs import Draw
 
-Floats = NDArray[np.float64]
 # The affinity of a method whose call does not say which.
 _DEFAULT = {"token_choice": "softmax", "expert_choice": "softmax"}
 _MOST_STATES = 200_000

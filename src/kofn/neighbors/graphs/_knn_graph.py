@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kofn.core import checks
+from kofn.core.arrays import Floats
 from kofn.core.checks import InputError
 from kofn.core.runtime import Control
 from kofn.engines.threads import cores, spread
@@ -19,7 +20,6 @@ from kofn.objectives.similarity import FROM_ROWS, Geometry, geometry
 
 __all__ = ["KnnGraph", "knn_graph"]
 
-Floats = NDArray[np.float64]
 # Up to this many rows all pairs are multiplied out, which takes less time than building an index.
 _EXACT_ROWS = 1 << 14
 # Entries of a block of products, and rows that an index takes or answers between two looks at the clock.

@@ -13,16 +13,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
 from kofn.core import checks
+from kofn.core.arrays import Singles
 from kofn.core.checks import InputError, nearest
 
 __all__ = ["activation_gram", "diagonal_fisher"]
 
-Floats = NDArray[np.float32]
 Logits = Callable[[Any, Any], Tensor]
 
 LABELS = ("expected", "sampled", "given")
@@ -39,7 +38,7 @@ def diagonal_fisher(
     only: Any = None,
     chunk: int | None = 32,
     seed: int | None = None,
-) -> dict[str, Floats]:
+) -> dict[str, Singles]:
     """Diagonal of the Fisher information of a classifier's weights: how sure the model is of each of them.
 
     For each row, the squared gradient of log p(label | row); then the mean over rows. Whose labels decides which
@@ -136,7 +135,7 @@ def activation_gram(
     *,
     modules: Any = None,
     logits: Callable[[Any, Any], Any] | None = None,
-) -> dict[str, Floats]:
+) -> dict[str, Singles]:
     """What the inputs of a model's layers look like: for each layer the mean of x x^T, uncentred.
 
     Args:

@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kofn.core import checks
+from kofn.core.arrays import Floats
 from kofn.core.checks import InputError
 from kofn.core.plans import Assignment
 
 __all__ = ["StochasticBalance", "matching_bound"]
 
-Floats = NDArray[np.float64]
 
 RULES = ("discounted", "least_load")
 

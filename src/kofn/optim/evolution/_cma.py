@@ -8,14 +8,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from kofn.core import checks
+from kofn.core.arrays import Floats
 from kofn.core.checks import InputError
 
 __all__ = ["CMAES"]
 
-Floats = NDArray[np.float64]
 
 # Axes shorter than this share of the longest are rounding.
 _LEAST_AXIS = 1e-14

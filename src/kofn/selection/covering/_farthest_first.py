@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from kofn.core.arrays import Floats, Mask
 from kofn.core.constraints import Constraints, Tracker
 from kofn.core.plans import Selection
 from kofn.core.registry import method
@@ -15,8 +16,6 @@ from kofn.core.runtime import Control
 from kofn.engines.threads import cores, spread
 from kofn.objectives.kcenter import distances_to, lengths
 
-Floats = NDArray[np.float64]
-Mask = NDArray[np.bool_]
 # Entries of X times picks that NumPy deals with while compiled code is still being loaded.
 _SMALL = 1 << 26
 # Blocks looked at one after another before all are looked at on all threads.

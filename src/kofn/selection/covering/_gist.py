@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kofn.core import checks
+from kofn.core.arrays import Floats, Ints
 from kofn.core.checks import InfeasibleError, InputError
 from kofn.core.plans import Selection
 from kofn.core.registry import method
@@ -18,8 +19,6 @@ from kofn.core.runtime import Control
 from kofn.objectives import base
 from kofn.objectives.kcenter import distances_to
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 # Distance rows that are kept for the next threshold, in bytes.
 _KEPT = 1 << 28
 # The triangle inequality is looked at for every three items up to this many.

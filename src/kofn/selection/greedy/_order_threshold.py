@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from kofn.core import checks
+from kofn.core.arrays import Floats, Ints, Mask
 from kofn.core.checks import InputError
 from kofn.core.constraints import Constraints, Tracker
 from kofn.core.constraints import total as exact_sum
@@ -19,10 +19,6 @@ from kofn.core.plans import Selection
 from kofn.core.registry import method
 from kofn.core.runtime import Control
 from kofn.objectives import base
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Mask = NDArray[np.bool_]
 
 # Candidates whose gains are taken at once: few after a pick, since the next pick makes the rest stale.
 _LEAST_BATCH, _MOST_BATCH = 16, 4096

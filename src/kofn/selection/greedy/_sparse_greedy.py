@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kofn.core import checks
+from kofn.core.arrays import Floats, Ints
 from kofn.core.constraints import Constraints, Tracker
 from kofn.core.plans import Selection
 from kofn.core.registry import method
@@ -23,8 +24,6 @@ from kofn.objectives.kcenter import distances_to
 from kofn.objectives.similarity import ceiling, exact_sum
 from kofn.selection.covering._farthest_first import LazyCover
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 # Entries of X times picks that NumPy deals with while compiled code is still being loaded.
 _SMALL = 1 << 26
 # Entries of the graph looked at together, and blocks of rows between two signs of progress.

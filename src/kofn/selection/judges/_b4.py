@@ -7,15 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from kofn.core import checks
+from kofn.core.arrays import Floats, Ints
 from kofn.core.checks import InfeasibleError, InputError
 from kofn.core.plans import Selection
 from kofn.core.registry import method
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 HEURISTICS = ("codet", "mbr_exec", "max_pass")
 

@@ -6,16 +6,12 @@ import math
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from kofn.core import checks
+from kofn.core.arrays import Floats
 from kofn.core.checks import InputError
 
 __all__ = ["best_of_k"]
-
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 
 def best_of_k(scores: Any, k: Any) -> Any:

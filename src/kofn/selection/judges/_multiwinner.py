@@ -6,9 +6,9 @@ import math
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from kofn.core import checks
+from kofn.core.arrays import Floats
 from kofn.core.constraints import Constraints, Tracker
 from kofn.core.plans import Selection
 from kofn.core.registry import method
@@ -17,8 +17,6 @@ from kofn.selection.basics._top_k import top_k
 RULES = ("borda", "sntv", "bloc", "chamberlin_courant")
 # Judges whose ballots are ranked at once, so that scratch stays at a few dozen MB.
 _ENTRIES_AT_ONCE = 1 << 21
-
-Floats = NDArray[np.float64]
 
 
 @method(

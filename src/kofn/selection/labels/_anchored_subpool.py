@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kofn.core import checks
+from kofn.core.arrays import Floats, Ints
 from kofn.core.checks import InfeasibleError, InputError
 from kofn.core.plans import Selection
 from kofn.core.registry import method
@@ -16,8 +17,6 @@ from kofn.selection.basics._top_k import one_score_an_item
 __all__ = ["anchored_subpool", "subpool_index"]
 
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 ANCHORS = ("kmeans++", "random", "scores", "all")
 METRICS = ("cosine", "euclidean", "sqeuclidean")
 # Similarities held at a time, so that no table of pool by anchors is ever built.

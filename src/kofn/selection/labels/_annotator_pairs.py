@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kofn.core import checks
+from kofn.core.arrays import Floats, Ints
 from kofn.core.checks import InfeasibleError, InputError
 from kofn.core.constraints import total
 from kofn.core.plans import Selection
@@ -17,8 +18,6 @@ from kofn.core.registry import method
 
 __all__ = ["annotator_accuracy", "annotator_pairs"]
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 ESTIMATES = ("accuracy", "confusion")
 
 

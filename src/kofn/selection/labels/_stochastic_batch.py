@@ -14,9 +14,6 @@ from kofn.core.plans import Selection
 from kofn.core.registry import method
 from kofn.selection.basics._top_k import one_score_an_item
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-
 DISTRIBUTIONS = ("power", "softmax", "softrank")
 
 

@@ -5,16 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from kofn.core import checks
+from kofn.core.arrays import Floats
 from kofn.core.checks import InputError
 
 __all__ = ["uncertainty"]
 
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 KINDS = ("entropy", "margin", "least_confident")
 # How far a row of probabilities may be from one: they may have been rounded for a file.
 _SUM_TOLERANCE = 1e-3

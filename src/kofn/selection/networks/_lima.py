@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kofn.core import checks
+from kofn.core.arrays import Floats, Mask
 from kofn.core.checks import InfeasibleError, InputError
 from kofn.core.plans import Selection
 from kofn.core.registry import method
@@ -17,9 +18,7 @@ from kofn.core.runtime import Control
 
 __all__ = ["attribution_score", "lima"]
 
-Floats = NDArray[np.float64]
-Masks = NDArray[np.bool_]
-Score = Callable[[Masks], Any]
+Score = Callable[[Mask], Any]
 
 
 @method(
@@ -117,7 +116,7 @@ class _Search:
         self.values: list[float] = []
         self.calls = 0
 
-    def ask(self, masks: Masks) -> Floats:
+    def ask(self, masks: Mask) -> Floats:
         """(m,) the score of each set, checked."""
         self.calls += len(masks)
         told = np.asarray(self.score(masks), np.float64)
@@ -224,14 +223,14 @@ def attribution_score(
     if goal >= classes:
         raise InputError(f"target={goal}: the classes are 0..{classes - 1}")
 
-    def cut(masks: Masks) -> Floats:
+    def cut(masks: Mask) -> Floats:
         """The input where a region of the mask covers it, the base elsewhere."""
         cover = np.minimum(masks.astype(np.float64) @ shown, 1.0)
         return np.asarray(blank + cover * (image - blank))
 
     apart = _angles(np.asarray((features or predict)(cut(np.eye(len(shown), dtype=bool))), np.float64))
 
-    def score(masks: Masks) -> Floats:
+    def score(masks: Mask) -> Floats:
         masks = np.asarray(masks, bool)
         alone = np.asarray(predict(cut(masks)), np.float64)
         out = consistency * alone[:, goal]
@@ -256,7 +255,7 @@ def _angles(features: Floats) -> Floats:
     return out
 
 
-def _spread(apart: Floats, mask: Masks) -> float:
+def _spread(apart: Floats, mask: Mask) -> float:
     """How far each region of a set is from its nearest in the set, summed; nothing for one region alone."""
     rows = np.flatnonzero(mask)
     return 0.0 if len(rows) < 2 else float(apart[np.ix_(rows, rows)].min(axis=1).sum())

@@ -8,12 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kofn.core.arrays import Array, Ints
 from kofn.core.checks import InfeasibleError, InputError, is_number, number, vector
 from kofn.core.plans import Selection
 from kofn.core.registry import method
-
-Floats = NDArray[Any]
-Ints = NDArray[np.int64]
 
 
 @method(
@@ -124,7 +122,7 @@ def _room(capacity: Any, bins: int) -> Ints:
     return np.broadcast_to(room, bins).astype(np.int64)
 
 
-def _top(values: Floats, k: int) -> Ints:
+def _top(values: Array, k: int) -> Ints:
     """Positions of the k highest, ties to the lowest position, in no order."""
     if k >= len(values):
         return np.arange(len(values))
@@ -133,7 +131,7 @@ def _top(values: Floats, k: int) -> Ints:
     return np.concatenate([above, np.flatnonzero(values == edge)[: k - len(above)]])
 
 
-def _rows_top(table: Floats, most: Ints) -> NDArray[np.bool_]:
+def _rows_top(table: Array, most: Ints) -> NDArray[np.bool_]:
     """(rows, bins) True for the `most[i]` highest finite entries of row i, ties to the lowest bin."""
     listed = table > -np.inf
     widest = int(most.max(initial=0))

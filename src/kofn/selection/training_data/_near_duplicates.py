@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kofn.core import checks
+from kofn.core.arrays import Array
 
 __all__ = ["near_duplicates"]
 
-Array = NDArray[Any]
 
 _ROWS, _KEPT = 1024, 2048  # a tile of products is 8 MiB: it stays in cache between the product and the comparison
 _SAMPLE = 2048

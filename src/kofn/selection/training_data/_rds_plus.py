@@ -9,14 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kofn.core import checks
+from kofn.core.arrays import Array, Ints
 from kofn.core.checks import InfeasibleError, InputError
 from kofn.core.plans import Selection
 from kofn.core.registry import method
 
 __all__ = ["position_weighted_mean", "rds_plus"]
 
-Array = NDArray[Any]
-Ints = NDArray[np.int64]
 
 # Rows whose cosines are computed at once: fixed, so that the answer does not hang on how much memory there is.
 _BLOCK = 8192

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from kofn.core import checks
+from kofn.core.arrays import Floats, Ints
 from kofn.core.checks import InfeasibleError, InputError
 from kofn.core.constraints import total
 from kofn.core.plans import Selection
@@ -17,9 +17,6 @@ from kofn.core.registry import method
 
 __all__ = ["shift_scores", "sources_by_shift"]
 
-Array = NDArray[Any]
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 KINDS = ("classifier", "kl")
 # A classifier needs a row of each side to learn from and one to be tried on.
