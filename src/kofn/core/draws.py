@@ -2,9 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kofn.core.registry import Entry
+
+# The kinds of a word's values, where a method takes another kind than its verb mostly does: word -> kind -> sentence.
+KINDS: dict[str, dict[str, str]] = {
+    "members": {
+        "networks": "mappings whose tensors form a network, layer after layer",
+        "layers": "mappings whose tensors have layer numbers in their names",
+        "adapters": "LoRA adapters",
+        "loose integers": "arrays or mappings whose whole-number tensors may differ from member to member",
+    },
+    "base": {
+        "layers": "a mapping whose tensors have layer numbers in their names",
+        "adapters": "the checkpoint that the adapters were trained on",
+        "seldom read": "an array or a mapping that the blend does not read where the factors sum to one",
+    },
+    "scores": {
+        "table": "(items, bins) with -inf for what is not listed",
+        "vector or table": "(n,), or (items, bins) with -inf for what is not listed",
+    },
+    "costs": {"entry": "one for each entry of the score table, or one for each of its columns"},
+    "per_item": {"any": "a limit that may be larger than the number of bins"},
+    "capacity": {
+        "column": "one for each column of the score table; too little room is no error",
+        "choosing": "one for each bin; the bins choose, so too little room is no error",
+        "group": "one for each of k groups",
+    },
+    "start": {"group": "one row for each of k groups"},
+}
 
 
 @dataclass(frozen=True)
@@ -12,12 +42,43 @@ class Draw:
     """How to draw a call of a method.
 
     Args:
-        plain: one valid value of a word or option that this method wants otherwise than the vocabulary does, by name;
-            a callable is called without arguments (so that nothing is built on import).
+        kinds: the kind of a word's values, where it is not the usual one: word -> a kind of `KINDS`.
+        plain: a valid value of a word or an option, where the usual one does not do or none is known.
+        options: what to draw an option from: the values themselves (half of the draws leave the default), or the name
+            of a drawer in the family's file of the laws, where one name means two things in a family.
+        members: how many members it takes, where that is fixed.
+        distinct_rows: True where k is at most the number of different rows.
+        signed_weights: False where weights are shares, which are not negative.
+        any_function: True where the objective need not be submodular.
+        compiled: True where small pools run interpreted code until compiled code is loaded; the laws then hold of both.
         states_no_value: True where the plan's `value` is NaN by design, so that there is nothing to recount.
         silent: laws that check nothing of this method, by name.
     """
 
-    plain: Mapping[str, Any | Callable[[], Any]] = field(default_factory=dict)
+    kinds: Mapping[str, str] = field(default_factory=dict)
+    plain: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, tuple[Any, ...] | str] = field(default_factory=dict)
+    members: int | None = None
+    distinct_rows: bool = False
+    signed_weights: bool = True
+    any_function: bool = False
+    compiled: bool = False
     states_no_value: bool = False
     silent: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse a kind that nothing is known of."""
+        for word, kind in self.kinds.items():
+            if kind not in KINDS.get(word, {}):
+                raise ValueError(f"draws: {word} has no kind {kind!r}; kofn.core.draws.KINDS lists them")
+
+    @property
+    def silent_laws(self) -> tuple[str, ...]:
+        """All laws that check nothing of this method."""
+        return (*self.silent, *(("recount",) if self.states_no_value else ()))
+
+
+def draws_of(entry: Entry) -> Draw:
+    """What a method declares of its draws."""
+    draws: Draw = entry.load().__kofn__.draws  # type: ignore[attr-defined]
+    return draws

@@ -12,6 +12,7 @@ from kofn.allocation.scaling_laws._fit_utility import fit_utility
 from kofn.core import checks
 from kofn.core.checks import InfeasibleError, InputError
 from kofn.core.constraints import total
+from kofn.core.draws import Draw
 from kofn.core.plans import Allocation
 from kofn.core.registry import method
 
@@ -21,6 +22,7 @@ _MOST_POOLS = 16
 
 @method(
     "allocate",
+    draws=Draw(silent=("duality",)),
     cost="a least-squares fit of 2n + 3 parameters, then n predictions (2^n with unions='all', n <= 16)",
     exact="the best union under the fitted law; no promise that the law holds",
     paper="Goyal et al. 2024, Scaling Laws for Data Filtering: Data Curation cannot be Compute Agnostic (CVPR)",

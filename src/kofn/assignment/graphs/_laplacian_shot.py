@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from kofn.core import checks
 from kofn.core.arrays import Floats
 from kofn.core.checks import InputError
+from kofn.core.draws import Draw
 from kofn.core.plans import Assignment
 from kofn.core.registry import method
 from kofn.core.runtime import Control
@@ -18,6 +19,7 @@ from kofn.objectives.similarity import geometry
 
 @method(
     "assign",
+    draws=Draw(plain={"y": ["a", "-1", "-1", "b", "-1", "-1"]}, options={"n_neighbors": (1, 2)}),
     cost="O(n k d) a round and O(n k n_neighbors) a step; the graph O(n^2 d), about O(n log n d) above 16,384 rows; "
     "memory O(n (k + n_neighbors))",
     exact="labels held; the relaxed objective falls at every step; a stationary point of it",

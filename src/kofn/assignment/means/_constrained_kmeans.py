@@ -12,6 +12,7 @@ from kofn.assignment.means._constrained import binds_nothing, gains, plan, seati
 from kofn.core import checks
 from kofn.core.arrays import Floats, Labels
 from kofn.core.checks import InputError
+from kofn.core.draws import Draw
 from kofn.core.plans import Assignment
 from kofn.core.registry import method
 from kofn.core.runtime import Control
@@ -22,6 +23,7 @@ _INITS = ("k-means++", "random")
 
 @method(
     "assign",
+    draws=Draw(kinds={"capacity": "group", "start": "group"}, distinct_rows=True),
     cost="O(n k d) a round and one transport, O(n k) and a shortest path among k groups for each item that moves; "
     "memory 8 n k bytes",
     exact="sizes and links held exactly; each assignment step optimal where must_link and cannot_link join nothing",

@@ -11,6 +11,7 @@ from kofn.assignment.medoids import _swaps
 from kofn.core import checks
 from kofn.core.arrays import Floats, Ints, Labels
 from kofn.core.checks import InputError
+from kofn.core.draws import Draw
 from kofn.core.plans import Assignment
 from kofn.core.registry import method
 from kofn.core.runtime import Control
@@ -22,6 +23,7 @@ _MATRIX_BYTES = 2**30
 @method(
     "assign",
     needs=(("X", "distances"),),
+    draws=Draw(kinds={"capacity": "group"}, distinct_rows=True),
     cost="O(n k) and one transport a round, and the distances within the groups, about n^2 / k; memory n^2 from X up "
     "to 1 GiB, O(n k) beyond",
     exact="sizes and links held exactly; each assignment step optimal where must_link and cannot_link join nothing",

@@ -11,6 +11,7 @@ from kofn.assignment.medoids import _swaps
 from kofn.assignment.medoids._samples import DEFAULT_MEMORY, PAIRS_AT_ONCE, PAPER, Placed, finish, only
 from kofn.core import checks
 from kofn.core.arrays import Ints
+from kofn.core.draws import Draw
 from kofn.core.plans import Assignment
 from kofn.core.registry import method
 from kofn.core.runtime import Control
@@ -22,6 +23,7 @@ _LEAST_NEIGHBORS = 250
 @method(
     "assign",
     needs=(("X", "distances"),),
+    draws=Draw(distinct_rows=True),
     cost="O(n d) a candidate, of which at least max_neighbor n a descent; O(n (d + k)) memory",
     exact="items go to their nearest medoid; no single swap improves where max_neighbor is 1",
     paper=PAPER,

@@ -22,6 +22,7 @@ from kofn.assignment.routing._scores import (
 from kofn.core import checks
 from kofn.core.arrays import Floats, Ints
 from kofn.core.checks import InputError
+from kofn.core.draws import Draw
 from kofn.core.plans import Assignment
 from kofn.core.registry import method
 
@@ -29,6 +30,7 @@ from kofn.core.registry import method
 @method(
     "assign",
     traits=("sandwich", "equivariant"),
+    draws=Draw(kinds={"capacity": "choosing"}),
     cost="O(n bins); with per_item O(n bins + slots log capacity); memory 2 n bins numbers",
     exact="each bin's highest affinities, capacities exactly; with per_item both margins exactly",
     paper="Zhou et al. 2022, Mixture-of-Experts with Expert Choice Routing (NeurIPS, arXiv 2202.09368)",

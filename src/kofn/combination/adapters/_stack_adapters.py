@@ -22,6 +22,7 @@ from kofn.combination.adapters._stacks import AdapterSum, ModuleStack, beside, i
 from kofn.core import checks
 from kofn.core.arrays import Array, Floats
 from kofn.core.checks import InputError
+from kofn.core.draws import Draw
 from kofn.core.plans import Blend
 from kofn.core.registry import method
 from kofn.io.adapters import PREFIX, Adapter, Pair, as_adapter, lora_pairs, patterns, unwrapped
@@ -43,6 +44,7 @@ __all__ = ["lora_pairs", "reduce_adapters", "stack_adapters"]
 @method(
     "combine",
     traits=("mergeable",),
+    draws=Draw(kinds={"members": "adapters", "base": "adapters"}, options={"statistic": (True, None)}),
     cost="O((in + out) R^2) time a module for the distances, R the sum of the ranks; memory the factors",
     exact="the weighted sum of the members' updates, up to one rounding of a factor; one adapter at weight 1 is itself",
     paper=_PAPER,
@@ -110,6 +112,7 @@ def stack_adapters(
 
 @method(
     "combine",
+    draws=Draw(kinds={"members": "adapters", "base": "adapters"}, silent=("blend",)),
     cost="O((in + out) R^2 + R^3) time a module, R the sum of the ranks; the dense product is never formed",
     exact="of all adapters of these ranks the nearest to the weighted sum of the updates (Eckart-Young), and how near",
     paper=_PAPER,

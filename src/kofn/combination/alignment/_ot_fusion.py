@@ -19,6 +19,7 @@ from kofn.combination.alignment._partial import ACTIVATIONS, calibration, chain_
 from kofn.core import checks
 from kofn.core.arrays import Array
 from kofn.core.checks import InputError
+from kofn.core.draws import Draw
 from kofn.core.plans import Blend
 from kofn.core.registry import method
 
@@ -28,6 +29,7 @@ __all__ = ["ot_fusion", "singular_alignment"]
 @method(
     "combine",
     traits=("aligned",),
+    draws=Draw(kinds={"members": "networks"}, options={"inputs": "inputs or none"}, states_no_value=True),
     cost="O(m sum of width x weights), one exact coupling a group; memory the members, in float64",
     exact="the cheapest coupling of each layer's units given the layers before it; a permuted copy bit for bit",
     paper="Singh & Jaggi 2020, Model fusion via optimal transport (NeurIPS)",

@@ -29,6 +29,7 @@ from kofn.combination.alignment._partial import (
 from kofn.core import checks
 from kofn.core.arrays import Array
 from kofn.core.checks import InputError
+from kofn.core.draws import Draw
 from kofn.core.plans import Blend
 from kofn.core.registry import method
 from kofn.io.tensor_writer import write_arrays
@@ -37,6 +38,13 @@ from kofn.io.tensor_writer import write_arrays
 @method(
     "combine",
     traits=("aligned",),
+    draws=Draw(
+        kinds={"members": "networks"},
+        plain={"inputs": [[0.0, 1.0], [0.5, 1.0], [4.0, 2.0], [4.5, 2.5], [9.0, 0.0], [8.0, 0.5]]},
+        members=2,
+        states_no_value=True,
+        silent=("blend",),
+    ),
     cost="O(n width^2 + width^3) a layer for n calibration inputs; memory the features of both networks",
     exact="each layer's weights at the least squares; both networks' features exactly at size 2",
     paper="Nasery, Hayase, Koh & Oh 2025, PLeaS: merging models with permutations and least squares (CVPR)",

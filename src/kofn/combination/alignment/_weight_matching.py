@@ -16,6 +16,7 @@ from kofn.combination.alignment._aligned_mean import held, mean_of
 from kofn.combination.alignment._architectures import configuration, graph_of
 from kofn.combination.alignment._matching import Orders, floats, named, place_of, rearranged, shapes_of, whole
 from kofn.core import checks
+from kofn.core.draws import Draw
 from kofn.core.plans import Blend
 from kofn.core.registry import method
 
@@ -23,6 +24,7 @@ from kofn.core.registry import method
 @method(
     "combine",
     traits=("aligned", "sandwich"),
+    draws=Draw(kinds={"members": "networks"}),
     cost="O(m sum of width x weights) a sweep and one linear assignment a group; memory the members, in float32",
     exact="each group's best order given the others; of all where no tensor holds two; a permuted copy bit for bit",
     paper="Ainsworth, Hayase & Srinivasa 2023, Git Re-Basin: merging models modulo permutation symmetries (ICLR)",

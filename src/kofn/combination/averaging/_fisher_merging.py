@@ -16,6 +16,7 @@ from kofn.combination._sweep.members import HALF, REAL, Pool, Tensor, open_membe
 from kofn.combination._sweep.merge import Files, merge, relative_weights
 from kofn.core import checks
 from kofn.core.checks import InputError
+from kofn.core.draws import Draw
 from kofn.core.plans import Blend
 from kofn.core.registry import method
 
@@ -23,6 +24,12 @@ from kofn.core.registry import method
 @method(
     "combine",
     traits=("mergeable",),
+    draws=Draw(
+        kinds={"members": "loose integers"},
+        plain={"fisher": [[1.0, 1.0]] * 3},
+        signed_weights=False,
+        states_no_value=True,
+    ),
     cost="O(m d) time, each member and its Fisher information read once; memory a few blocks",
     exact="mode of the product of Gaussians with these diagonal precisions; equal precisions give the weighted mean",
     paper="Matena & Raffel 2022, Merging models with Fisher-weighted averaging (NeurIPS)",

@@ -16,6 +16,7 @@ from kofn.combination._sweep.measures import inner
 from kofn.combination._sweep.members import Pool
 from kofn.combination._sweep.merge import Files, merge, relative_weights
 from kofn.core.checks import InputError
+from kofn.core.draws import Draw
 from kofn.core.plans import Blend
 from kofn.core.registry import method
 
@@ -24,6 +25,7 @@ _PARALLEL = 1e-6  # angles below this are interpolated along the chord: there th
 
 @method(
     "combine",
+    draws=Draw(members=2, signed_weights=False, states_no_value=True, silent=("blend",)),
     cost="O(d) time, each member read twice; memory a few blocks",
     exact="the great-circle arc between two tensors, its angle from float64 sums; copies give the copy",
     paper="Shoemake 1985, Animating rotation with quaternion curves (SIGGRAPH)",

@@ -15,12 +15,14 @@ from kofn.combination._sweep.blockwise import Block, Rule
 from kofn.combination._sweep.members import Pool
 from kofn.combination._sweep.merge import Files, merge, relative_weights
 from kofn.core.checks import InputError
+from kofn.core.draws import Draw
 from kofn.core.plans import Blend
 from kofn.core.registry import method
 
 
 @method(
     "combine",
+    draws=Draw(signed_weights=False, states_no_value=True, silent=("blend",)),
     cost="O(m d) time, each member read twice; memory a few blocks",
     exact="each tensor's variance is the members' weighted mean variance, its mean the mean's; copies give the copy",
     paper="Tian et al. 2024, Vanishing variance problem in fully decentralized neural-network systems (arXiv)",

@@ -17,6 +17,7 @@ from kofn.combination._sweep.members import Pool
 from kofn.combination._sweep.merge import Files, merge, relative_weights
 from kofn.core import checks
 from kofn.core.checks import InputError
+from kofn.core.draws import Draw
 from kofn.core.plans import Blend
 from kofn.core.registry import method
 
@@ -26,6 +27,7 @@ __all__ = ["merge_means", "weighted_mean"]
 @method(
     "combine",
     traits=("mergeable",),
+    draws=Draw(options={"statistic": (True, None)}),
     cost="O(m d) time, each member read once; memory a few blocks, whatever m models weigh on disk",
     exact="minimises sum_i w_i ||x_i - y||^2 among tensors of the members' dtype; copies give the copy bit for bit",
     paper="McMahan et al. 2017, Communication-efficient learning of deep networks from decentralized data (AISTATS)",

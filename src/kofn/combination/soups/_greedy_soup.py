@@ -14,12 +14,14 @@ from kofn.combination.soups._trials import Trials, mean
 from kofn.core import checks
 from kofn.core.arrays import Floats
 from kofn.core.checks import InputError
+from kofn.core.draws import Draw
 from kofn.core.plans import Blend, Selection
 from kofn.core.registry import method
 
 
 @method(
     "combine",
+    draws=Draw(plain={"scores": [1.0, 3.0, 2.0]}),
     cost="2m - 1 calls of score (m if scores are given); a blend of k members to rate is one pass over their numbers",
     exact="never rated below the best member alone; the blend returned is, bit for bit, the one that was rated",
     paper="Wortsman et al. 2022, Model soups (ICML); Ramé et al. 2022, Diverse weight averaging (NeurIPS)",

@@ -17,12 +17,19 @@ from kofn.combination._sweep.members import Pool
 from kofn.combination._sweep.merge import Files, merge
 from kofn.combination.task_vectors._factors import base_of, checked_density, elect, factors, shares, sums_to_one
 from kofn.core import checks
+from kofn.core.draws import Draw
 from kofn.core.plans import Blend
 from kofn.core.registry import method
 
 
 @method(
     "combine",
+    draws=Draw(
+        kinds={"members": "loose integers"},
+        options={"density": (0.01, 0.2, 0.5, 0.9, 1.0)},
+        states_no_value=True,
+        silent=("blend",),
+    ),
     cost="O(m d) time, each member read once, one random number for each of its entries; memory a few blocks",
     exact='unbiased: the mean over seeds is task arithmetic\'s blend (consensus "sum"); density 1 is task arithmetic',
     paper="Yu et al. 2024, Language models are super mario: absorbing abilities from homologous models (ICML)",

@@ -16,6 +16,7 @@ from kofn.combination._sweep.merge import Files, merge
 from kofn.combination.averaging._weighted_mean import Mean
 from kofn.core import checks
 from kofn.core.checks import InputError
+from kofn.core.draws import Draw
 from kofn.core.plans import Blend
 from kofn.core.registry import method
 
@@ -27,6 +28,7 @@ _CHUNK = 1 << 20
 
 @method(
     "combine",
+    draws=Draw(kinds={"members": "layers", "base": "layers"}, plain={"bottom": 1}, members=2, states_no_value=True),
     cost="O(d) time, each member read once (twice where the cut is looked for); memory a few blocks",
     exact="every layer is one expert's, bit for bit, but for the layers of the transitions, which are means",
     paper="Bandarkar et al. 2025, Layer swapping for zero-shot cross-lingual transfer in large language models (ICLR)",

@@ -16,12 +16,20 @@ from kofn.combination._sweep.members import Pool
 from kofn.combination._sweep.merge import Files, merge
 from kofn.combination.task_vectors._factors import added, base_of, checked_density, checked_scope, shares
 from kofn.core import checks
+from kofn.core.draws import Draw
 from kofn.core.plans import Blend
 from kofn.core.registry import method
 
 
 @method(
     "combine",
+    draws=Draw(
+        kinds={"members": "loose integers"},
+        options={"density": (0.01, 0.2, 0.5, 0.9, 1.0)},
+        signed_weights=False,
+        states_no_value=True,
+        silent=("blend",),
+    ),
     cost="O(m d) time, each member read five times; memory a few blocks and 64k counters a member, nothing is sorted",
     exact="the order statistics are exact for float32 scores; one member gives its own largest entries",
     paper="Du et al. 2024, Parameter competition balancing for model merging (NeurIPS)",

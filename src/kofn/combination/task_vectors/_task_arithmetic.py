@@ -17,12 +17,14 @@ from kofn.combination._sweep.members import Pool
 from kofn.combination._sweep.merge import Files, merge
 from kofn.combination.averaging._weighted_mean import Mean
 from kofn.combination.task_vectors._factors import base_of, factors, sums_to_one
+from kofn.core.draws import Draw
 from kofn.core.plans import Blend
 from kofn.core.registry import method
 
 
 @method(
     "combine",
+    draws=Draw(kinds={"members": "loose integers", "base": "seldom read"}),
     cost="O(m d) time, each member read once; memory a few blocks",
     exact="base + scale sum_i w_i (x_i - base), rounded once; where the factors sum to one, copies give the copy",
     paper="Ilharco et al. 2023, Editing models with task arithmetic (ICLR)",

@@ -18,12 +18,20 @@ from kofn.combination._sweep.members import Pool
 from kofn.combination._sweep.merge import Files, merge
 from kofn.combination.task_vectors._factors import added, base_of, checked_density, checked_scope, elect, shares
 from kofn.core import checks
+from kofn.core.draws import Draw
 from kofn.core.plans import Blend
 from kofn.core.registry import method
 
 
 @method(
     "combine",
+    draws=Draw(
+        kinds={"members": "loose integers"},
+        options={"density": (0.01, 0.2, 0.5, 0.9, 1.0)},
+        signed_weights=False,
+        states_no_value=True,
+        silent=("blend",),
+    ),
     cost="O(m d) time, each member read three times; memory a few blocks and 64k counters a member, nothing is sorted",
     exact="keeps exactly the ceil(density d) largest entries of each task vector, and those that tie with the last",
     paper="Yadav et al. 2023, TIES-merging: resolving interference when merging models (NeurIPS)",

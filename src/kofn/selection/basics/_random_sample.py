@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from kofn.core.constraints import Constraints, Tracker
+from kofn.core.draws import Draw
 from kofn.core.plans import Selection
 from kofn.core.registry import method
 from kofn.selection.basics._top_k import one_score_an_item
@@ -17,6 +18,7 @@ from kofn.selection.basics._top_k import one_score_an_item
     "select",
     needs=(("X", "similarity", "scores"),),
     traits=("inclusion",),
+    draws=Draw(states_no_value=True),
     cost="O(n) time and memory",
     exact="uniform over the pool where only k binds; every constraint held exactly",
     paper="folklore",

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from kofn.core import checks
 from kofn.core.arrays import Floats, Ints
 from kofn.core.checks import InfeasibleError, InputError
+from kofn.core.draws import Draw
 from kofn.core.plans import Selection
 from kofn.core.registry import method
 from kofn.core.runtime import Control
@@ -29,6 +30,7 @@ _CHECKED = 512
     "select",
     needs=(("X", "distances"),),
     traits=("sandwich",),
+    draws=Draw(options={"eps": (0.01, 0.1, 0.5)}),
     cost="O(n k log(1/eps) / eps) gains at most, and all pairs once at worst for the diameter; up to 256 MB beside X",
     exact=">= 2/3 - eps of the optimum for a sum of scores, 1/2 - eps for a monotone submodular utility",
     paper="Fahrbach et al. 2025, GIST: Greedy Independent Set Thresholding for Max-Min Diversification",

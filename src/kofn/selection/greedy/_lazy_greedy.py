@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from kofn.core.draws import Draw
 from kofn.core.plans import Selection
 from kofn.core.registry import method
 from kofn.selection.greedy._run import greedy
@@ -14,6 +15,7 @@ from kofn.selection.greedy._search import Search
     "select",
     needs=(("X", "similarity", "scores"),),
     traits=("sandwich", "greedy"),
+    draws=Draw(options={"tight_bound": (True, False)}, compiled=True),
     cost="about one pass over the n x n pairs, which are never stored; O(n d) memory",
     exact="the greedy picks exactly; >= (1 - 1/e) of the optimum under k, 1/2 under quotas, (1 - 1/e)/2 under a budget",
     paper="Minoux 1978, Accelerated greedy algorithms; Nemhauser, Wolsey, Fisher 1978",

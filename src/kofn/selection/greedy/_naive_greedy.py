@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from kofn.core.draws import Draw
 from kofn.core.plans import Selection
 from kofn.core.registry import method
 from kofn.selection.greedy._run import greedy
@@ -14,6 +15,7 @@ from kofn.selection.greedy._search import Search
     "select",
     needs=(("X", "similarity", "scores"),),
     traits=("sandwich", "greedy"),
+    draws=Draw(any_function=True, compiled=True),
     cost="k passes over n x n pairs",
     exact="as lazy_greedy; takes objectives that are not submodular, then without a bound",
     paper="Nemhauser, Wolsey, Fisher 1978, An analysis of approximations for maximizing submodular set functions",

@@ -15,6 +15,7 @@ from kofn.core.arrays import Floats, Ints, Mask
 from kofn.core.checks import InputError
 from kofn.core.constraints import Constraints, Tracker
 from kofn.core.constraints import total as exact_sum
+from kofn.core.draws import Draw
 from kofn.core.plans import Selection
 from kofn.core.registry import method
 from kofn.core.runtime import Control
@@ -30,6 +31,7 @@ _SOURCES = ("X", "similarity", "scores", "metric", "weights", "max_memory", "n_t
     "select",
     needs=(("X", "similarity", "scores"),),
     traits=("sandwich",),
+    draws=Draw(any_function=True, options={"eps": (0.01, 0.1, 0.5)}),
     cost="one pass over the pool for each of about log(2k)/eps thresholds (one pass in all under quotas); O(n) memory",
     exact=">= 1/2 of the optimum under k, 1/3 under a budget, 1/5 under both (each / (1 + eps)), 1/4 under quotas",
     paper="Udwani 2023, Submodular order functions and assortment optimization (arXiv 2107.02743)",

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from kofn.core import checks
 from kofn.core.arrays import Floats, Ints
 from kofn.core.constraints import Constraints, Tracker
+from kofn.core.draws import Draw
 from kofn.core.plans import Selection
 from kofn.core.registry import method
 from kofn.core.runtime import Control
@@ -35,6 +36,7 @@ _DOUBT = 1e-6
 @method(
     "select",
     traits=("sandwich",),
+    draws=Draw(options={"n_neighbors": (1, 2)}),
     cost="about O(n log n d) for the graph, O(n k d) to evaluate the picks; O(n (d + n_neighbors)) memory",
     exact="the greedy picks exactly where n_neighbors >= n - 1, else those of the graph; their value is exact",
     paper="Minoux 1978; Malkov, Yashunin 2018; Wei, Iyer, Bilmes 2014, Fast multi-stage submodular maximization",

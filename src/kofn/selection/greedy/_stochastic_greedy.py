@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from kofn.core.draws import Draw
 from kofn.core.plans import Selection
 from kofn.core.registry import method
 from kofn.selection.greedy._run import greedy, share
@@ -16,6 +17,7 @@ from kofn.selection.greedy._search import StochasticSearch
     "select",
     needs=(("X", "similarity", "scores"),),
     traits=("sandwich",),
+    draws=Draw(options={"eps": (0.01, 0.1, 0.5)}),
     cost="n ln(1/eps) gains in all, whatever k is, and n more for the bound",
     exact=">= 1 - 1/e - eps of the optimum in expectation under k",
     paper="Mirzasoleiman et al. 2015, Lazier Than Lazy Greedy",

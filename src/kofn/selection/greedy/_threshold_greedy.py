@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from kofn.core.draws import Draw
 from kofn.core.plans import Selection
 from kofn.core.registry import method
 from kofn.selection.greedy._run import greedy, share
@@ -14,6 +15,7 @@ from kofn.selection.greedy._search import ThresholdSearch
     "select",
     needs=(("X", "similarity", "scores"),),
     traits=("sandwich",),
+    draws=Draw(options={"eps": (0.01, 0.1, 0.5)}),
     cost="(n / eps) ln(n / eps) gains at most, whatever k is",
     exact=">= 1 - 1/e - eps of the optimum under k, (1 - eps)/(2 - eps) under quotas",
     paper="Badanidiyuru, Vondrak 2014, Fast algorithms for maximizing submodular functions",

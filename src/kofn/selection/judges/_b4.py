@@ -11,6 +11,7 @@ import numpy as np
 from kofn.core import checks
 from kofn.core.arrays import Floats, Ints
 from kofn.core.checks import InfeasibleError, InputError
+from kofn.core.draws import Draw
 from kofn.core.plans import Selection
 from kofn.core.registry import method
 
@@ -20,6 +21,7 @@ HEURISTICS = ("codet", "mbr_exec", "max_pass")
 @method(
     "select",
     traits=("sandwich",),
+    draws=Draw(plain={"rankings": [[1.0, 1.0, 0.0, 0.0, 1.0, 0.0], [1.0, 1.0, 1.0, 0.0, 0.0, 1.0]]}),
     cost="O(judges n) and a sort of the verdict rows; O(judges n) memory",
     exact="the best-scored groups exactly; the score approximates the posterior, within how wrong the priors are",
     paper="Chen et al. 2024, B4: Towards Optimal Assessment of Plausible Code Solutions with Plausible Tests (ASE)",

@@ -10,6 +10,7 @@ import numpy as np
 from kofn.core import checks
 from kofn.core.arrays import Floats
 from kofn.core.constraints import Constraints, Tracker
+from kofn.core.draws import Draw
 from kofn.core.plans import Selection
 from kofn.core.registry import method
 from kofn.selection.basics._top_k import top_k
@@ -22,6 +23,7 @@ _ENTRIES_AT_ONCE = 1 << 21
 @method(
     "select",
     traits=("sandwich",),
+    draws=Draw(plain={"rankings": [[6.0, 5.0, 4.0, 3.0, 2.0, 1.0], [1.0, 3.0, 5.0, 2.0, 4.0, 6.0]]}),
     cost="O(judges n log n), for chamberlin_courant O(k judges n) more; O(judges n) memory",
     exact="borda, sntv, bloc: optimal under k and quotas; chamberlin_courant: >= 1 - 1/e under k, 1/2 under quotas",
     paper="Boehmer et al. 2023, Subset Selection Based On Multiple Rankings in the Presence of Bias (ICML)",

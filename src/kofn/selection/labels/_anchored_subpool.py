@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from kofn.core import checks
 from kofn.core.arrays import Floats, Ints
 from kofn.core.checks import InfeasibleError, InputError
+from kofn.core.draws import Draw
 from kofn.core.plans import Selection
 from kofn.core.registry import method
 from kofn.selection.basics._top_k import one_score_an_item
@@ -25,6 +26,7 @@ _BLOCK = 1 << 21
 
 @method(
     "select",
+    draws=Draw(plain={"y": ["a", "-1", "-1", "b", "-1", "-1"]}, states_no_value=True),
     cost="O(a n d) time for a anchors, or a searches of an index handed in; O(a n_neighbors) memory",
     exact="exact neighbours without an index; no promise on what a subpool misses",
     paper="Lesci, Vlachos 2024, AnchorAL: Computationally Efficient Active Learning for Large and Imbalanced Datasets",

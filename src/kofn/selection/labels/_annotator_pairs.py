@@ -13,6 +13,7 @@ from kofn.core import checks
 from kofn.core.arrays import Floats, Ints
 from kofn.core.checks import InfeasibleError, InputError
 from kofn.core.constraints import total
+from kofn.core.draws import Draw
 from kofn.core.plans import Selection
 from kofn.core.registry import method
 
@@ -193,6 +194,10 @@ def _beliefs(log_prior: Floats, confusion: Floats, rows: Ints, who: Ints, what: 
 
 @method(
     "select",
+    draws=Draw(
+        kinds={"scores": "table", "costs": "entry", "per_item": "any"},
+        plain={"scores": [[3.0, 1.0], [2.0, 5.0], [4.0, 0.5]]},
+    ),
     cost="O(n a log a) time for n items and a annotators, price_steps times at most; O(n a) memory",
     exact="at least half of the optimum, with a bound; optimal where the budget is met to the cent or does not bind",
     paper="Herde, Huseljic, Sick, Calma 2021, A Survey on Cost Types, Interaction Schemes, and Annotator Performance "

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from kofn.core import checks
 from kofn.core.checks import InfeasibleError, InputError
+from kofn.core.draws import Draw
 from kofn.core.plans import Selection
 from kofn.core.registry import method
 from kofn.selection.basics._top_k import one_score_an_item
@@ -19,6 +20,7 @@ DISTRIBUTIONS = ("power", "softmax", "softrank")
 
 @method(
     "select",
+    draws=Draw(options={"beta": (0, 0.5, 1.0, 8.0)}),
     cost="O(n log n) time, O(n) memory",
     exact="an exact draw without replacement (Gumbel top-k); no promise on the sum of scores",
     paper="Kirsch et al. 2023, Stochastic Batch Acquisition: A Simple Baseline for Deep Active Learning (TMLR)",

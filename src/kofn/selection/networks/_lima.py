@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from kofn.core import checks
 from kofn.core.arrays import Floats, Mask
 from kofn.core.checks import InfeasibleError, InputError
+from kofn.core.draws import Draw
 from kofn.core.plans import Selection
 from kofn.core.registry import method
 from kofn.core.runtime import Control
@@ -23,6 +24,7 @@ Score = Callable[[Mask], Any]
 
 @method(
     "select",
+    draws=Draw(plain={"score": lambda masks: masks.sum(axis=1)}),
     cost="about n^2 / 4 + pending n / 2 sets scored, against n^2 / 2 for the naive greedy; O(n^2) memory",
     exact="no promise with pending < n; with pending >= n the greedy picks exactly",
     paper="Chen et al. 2025, Less is More: Efficient Black-box Attribution via Minimal Interpretable Subset Selection",

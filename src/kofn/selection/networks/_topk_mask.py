@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from kofn.core.arrays import Array, Ints
 from kofn.core.checks import InfeasibleError, InputError, is_number, number, vector
+from kofn.core.draws import Draw
 from kofn.core.plans import Selection
 from kofn.core.registry import method
 
@@ -17,6 +18,7 @@ from kofn.core.registry import method
 @method(
     "select",
     traits=("sandwich",),
+    draws=Draw(kinds={"scores": "vector or table", "per_item": "any", "capacity": "column"}),
     cost="O(entries) time under k alone, O(entries log bins) under a limit of rows or columns; O(entries) memory",
     exact="optimal",
     paper="Ayonrinde 2024, Adaptive Sparse Allocation with Mutual Choice & Feature Choice Sparse Autoencoders",

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from kofn.core import checks, vocabulary
 from kofn.core.arrays import Floats, Ints
 from kofn.core.checks import InputError
+from kofn.core.draws import Draw
 from kofn.core.plans import Selection
 from kofn.core.registry import method
 from kofn.objectives.base import Objective
@@ -424,6 +425,7 @@ class _Own:
 
 @method(
     "select",
+    draws=Draw(plain={"users": [[0.0, 1.0], [0.5, 1.0]], "epsilon": 1.0}, states_no_value=True),
     cost="O(n m copies) time for m users and about log(2k)/theta copies; O(m copies) memory",
     exact="(epsilon, delta)-differentially private for the users; optimum / (2 (1 + theta)) less what the noise costs",
     paper="Chaturvedi, Nguyen, Nguyen 2023, Streaming submodular maximization with differential privacy (ICML)",

@@ -14,6 +14,7 @@ import numpy as np
 from kofn.core import checks
 from kofn.core.arrays import Floats, Ints
 from kofn.core.checks import InputError
+from kofn.core.draws import Draw
 from kofn.core.plans import Selection
 from kofn.core.registry import method
 from kofn.selection.streams._row_functions import grid, promise_of, row_function
@@ -406,6 +407,7 @@ class _Sieve:
 
 @method(
     "select",
+    draws=Draw(options={"eps": (0.01, 0.1, 0.5)}),
     cost="O(n r (d + log(k) / eps)) time, O(r k / eps) memory beside X, one pass",
     exact="1/2 - eps of the optimum over the reference rows",
     paper="Kazemi et al. 2019, Submodular Streaming in All Its Glory (ICML)",

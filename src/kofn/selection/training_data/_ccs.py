@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from kofn.core import checks
 from kofn.core.checks import InfeasibleError
+from kofn.core.draws import Draw
 from kofn.core.plans import Selection
 from kofn.core.registry import method
 from kofn.selection.basics._top_k import one_score_an_item
@@ -18,6 +19,7 @@ from kofn.selection.basics._top_k import one_score_an_item
 @method(
     "select",
     traits=("inclusion",),
+    draws=Draw(options={"n_strata": (1, 2, 50)}, states_no_value=True),
     cost="O(n log n) time, O(n) memory",
     exact="the budget exactly; stratum counts differ only where a stratum runs out",
     paper="Zheng et al. 2023, Coverage-centric Coreset Selection for High Pruning Rates (ICLR)",

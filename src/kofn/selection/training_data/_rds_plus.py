@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from kofn.core import checks
 from kofn.core.arrays import Array, Ints
 from kofn.core.checks import InfeasibleError, InputError
+from kofn.core.draws import Draw
 from kofn.core.plans import Selection
 from kofn.core.registry import method
 
@@ -25,6 +26,7 @@ _HELD = 1 << 24
 
 @method(
     "select",
+    draws=Draw(plain={"queries": [[0.0, 1.0], [0.5, 1.0]]}),
     cost="O(n q d) time for q queries; O(n d + n) memory and some 64 MB of cosines, whatever q",
     exact="the round robin exactly, ties to the lowest row; no promise on what the picks teach",
     paper="Ivison et al. 2025, Large-Scale Data Selection for Instruction Tuning (arXiv 2503.01807)",

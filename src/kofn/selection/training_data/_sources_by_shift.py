@@ -12,6 +12,7 @@ from kofn.core import checks
 from kofn.core.arrays import Floats, Ints
 from kofn.core.checks import InfeasibleError, InputError
 from kofn.core.constraints import total
+from kofn.core.draws import Draw
 from kofn.core.plans import Selection
 from kofn.core.registry import method
 
@@ -25,6 +26,7 @@ _FEWEST_HALVED = 4
 
 @method(
     "select",
+    draws=Draw(plain={"target": "a"}),
     cost="one logistic regression a source on at most 2 `n_rows` rows; one call of `score` a source tried",
     exact="the order of the measured shifts; a budget held exactly; no promise that a shift measures harm",
     paper="Shen, Raji, Chen 2024, The Data Addition Dilemma (MLHC, arXiv 2408.04154)",
