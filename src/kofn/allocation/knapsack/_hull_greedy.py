@@ -18,7 +18,7 @@ from kofn.core.registry import method
     traits=("sandwich", "duality", "concave"),
     cost="O(n L log(n L)) time, O(n L) memory",
     exact="optimal where the hull's steps spend the budget exactly, else within one hull step of the optimum",
-    paper="Shoham & Gersho 1988, Efficient bit allocation for an arbitrary set of quantizers (IEEE TASSP 36)",
+    paper="shoham1988",
 )
 def hull_greedy(
     curves: Any,

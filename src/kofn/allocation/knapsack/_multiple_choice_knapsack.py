@@ -18,8 +18,7 @@ _DEFAULT_MEMORY = 2**30
     traits=("sandwich", "duality", "concave"),
     cost="O(n L log L) and a dynamic program over the few items that the price leaves in doubt; O(n L) and its states",
     exact="the optimum, unless time_limit or max_memory stops it; integer costs held exactly",
-    paper="Xu et al. 2023, Efficient Joint Optimization of Layer-Adaptive Weight Pruning (ICCV, arXiv 2308.10438); "
-    "Pisinger 1995, A minimal algorithm for the multiple-choice knapsack problem (EJOR)",
+    paper=(27, "pisinger1995"),
 )
 def multiple_choice_knapsack(
     curves: Any,

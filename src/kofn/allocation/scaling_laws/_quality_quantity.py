@@ -25,7 +25,7 @@ _MOST_POOLS = 16
     draws=Draw(silent=("duality",)),
     cost="a least-squares fit of 2n + 3 parameters, then n predictions (2^n with unions='all', n <= 16)",
     exact="the best union under the fitted law; no promise that the law holds",
-    paper="Goyal et al. 2024, Scaling Laws for Data Filtering: Data Curation cannot be Compute Agnostic (CVPR)",
+    paper=36,
 )
 def quality_quantity(
     curves: Any,

@@ -23,8 +23,7 @@ from kofn.objectives.similarity import geometry
     cost="O(n k d) a round and O(n k n_neighbors) a step; the graph O(n^2 d), about O(n log n d) above 16,384 rows; "
     "memory O(n (k + n_neighbors))",
     exact="labels held; the relaxed objective falls at every step; a stationary point of it",
-    paper="Ziko, Boudiaf, Dolz, Granger & Ben Ayed 2021, Transductive Few-Shot Learning: Clustering is All You Need? "
-    "(arXiv 2106.09516)",
+    paper=4,
 )
 def laplacian_shot(
     X: Any,

@@ -27,7 +27,7 @@ _INITS = ("k-means++", "random")
     cost="O(n k d) a round and one transport, O(n k) and a shortest path among k groups for each item that moves; "
     "memory 8 n k bytes",
     exact="sizes and links held exactly; each assignment step optimal where must_link and cannot_link join nothing",
-    paper="Bradley, Bennett & Demiriz 2000, Constrained K-Means Clustering (Microsoft Research MSR-TR-2000-65)",
+    paper="bradley2000",
 )
 def constrained_kmeans(
     X: Any,

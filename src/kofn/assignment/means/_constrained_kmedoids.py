@@ -27,7 +27,7 @@ _MATRIX_BYTES = 2**30
     cost="O(n k) and one transport a round, and the distances within the groups, about n^2 / k; memory n^2 from X up "
     "to 1 GiB, O(n k) beyond",
     exact="sizes and links held exactly; each assignment step optimal where must_link and cannot_link join nothing",
-    paper="Bradley, Bennett & Demiriz 2000, Constrained K-Means Clustering, its assignment step around medoids",
+    paper="bradley2000",
 )
 def constrained_kmedoids(
     X: Any = None,

@@ -23,7 +23,7 @@ _RESTARTS = 10
     "assign",
     cost="O(k n^3) a step, up to max_iter steps a round; O(k n^2) memory",
     exact="nothing; each round's relaxation is convex, the rounds are an alternation",
-    paper="Zhuang, Chen & Yang 2023, Likelihood Adjusted Semidefinite Programs for Clustering Heterogeneous Data",
+    paper=22,
 )
 def ila_sdp(
     X: Any,

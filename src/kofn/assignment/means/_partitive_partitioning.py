@@ -20,7 +20,7 @@ from kofn.core.registry import method
     "assign",
     cost="O(n d k) a round of k-means and O(n d^2 k) a round of a mixture, for n_starts starts of each k",
     exact="nothing; which partitions were kept, and by how much, is told",
-    paper="Sultan 2020, Probabilistic Partitive Partitioning (arXiv 2003.04372)",
+    paper=5,
 )
 def partitive_partitioning(
     X: Any,

@@ -17,7 +17,7 @@ from kofn.core.runtime import Control
     traits=("sandwich",),
     cost="O(n^3) a step, up to max_iter steps; O(n^2) memory",
     exact="the bound is proven; where it meets the value the partition is the best of all",
-    paper="Peng & Wei 2007, Approximating K-means-type Clustering via Semidefinite Programming",
+    paper="peng2007",
 )
 def sdp_kmeans(
     X: Any,

@@ -14,7 +14,6 @@ from kofn.core.runtime import Control
 
 # Without max_memory, distances from X are kept as a matrix up to this size and computed row by row beyond.
 _DEFAULT_MEMORY = 2**30
-PAPER = "Schubert & Rousseeuw 2021, Fast and Eager k-Medoids Clustering (Information Systems 101, arXiv 2008.05171)"
 
 
 @dataclass(frozen=True)

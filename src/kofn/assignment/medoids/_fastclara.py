@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from kofn.assignment.medoids import _swaps
-from kofn.assignment.medoids._samples import DEFAULT_MEMORY, PAPER, Placed, finish, only
+from kofn.assignment.medoids._samples import DEFAULT_MEMORY, Placed, finish, only
 from kofn.core import checks
 from kofn.core.arrays import Floats, Ints
 from kofn.core.draws import Draw
@@ -23,7 +23,7 @@ from kofn.objectives.similarity import pairwise_distances
     draws=Draw(distinct_rows=True),
     cost="for each sample of s items FasterPAM, O(s^2) a round, and O(n d k) to place all; O(n + s^2) memory",
     exact="items go to their nearest medoid; no guarantee for the loss",
-    paper=PAPER,
+    paper=33,
 )
 def fastclara(
     X: Any = None,

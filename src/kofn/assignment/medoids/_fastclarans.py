@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from kofn.assignment.medoids import _swaps
-from kofn.assignment.medoids._samples import DEFAULT_MEMORY, PAIRS_AT_ONCE, PAPER, Placed, finish, only
+from kofn.assignment.medoids._samples import DEFAULT_MEMORY, PAIRS_AT_ONCE, Placed, finish, only
 from kofn.core import checks
 from kofn.core.arrays import Ints
 from kofn.core.draws import Draw
@@ -26,7 +26,7 @@ _LEAST_NEIGHBORS = 250
     draws=Draw(distinct_rows=True),
     cost="O(n d) a candidate, of which at least max_neighbor n a descent; O(n (d + k)) memory",
     exact="items go to their nearest medoid; no single swap improves where max_neighbor is 1",
-    paper=PAPER,
+    paper=33,
 )
 def fastclarans(
     X: Any = None,

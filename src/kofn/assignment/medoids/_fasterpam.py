@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kofn.assignment.medoids._descent import PAPER, Limits, cluster
+from kofn.assignment.medoids._descent import Limits, cluster
 from kofn.core.draws import Draw
 from kofn.core.plans import Assignment
 from kofn.core.registry import method
@@ -17,7 +17,7 @@ from kofn.core.registry import method
     draws=Draw(distinct_rows=True, compiled=True),
     cost="O(n^2) a round, a handful of rounds, whatever k is; from X O(n d k) or, within max_memory, O(n^2) memory",
     exact="no single swap of a medoid lowers the loss; the optimum where k is 1 or n",
-    paper=PAPER,
+    paper=33,
 )
 def fasterpam(
     X: Any = None,

@@ -17,7 +17,7 @@ from kofn.core.registry import method
     draws=Draw(distinct_rows=True, compiled=True),
     cost="O(n^2 k) for each swap; from X O(n d k) or, within max_memory, O(n^2) memory",
     exact="no single swap of a medoid lowers the loss; the reference that FastPAM1 must equal",
-    paper="Kaufman & Rousseeuw 1990, Finding Groups in Data, chapter 2",
+    paper="kaufman1990",
 )
 def pam(
     X: Any = None,

@@ -16,7 +16,6 @@ DEFAULT_MEMORY = 2**26
 # A change counts as an improvement beyond this share of the loss.
 _TOLERANCE = 1e-10
 PAIRS_AT_ONCE = 2**22
-PAPER = "Schubert & Rousseeuw 2021, Fast and Eager k-Medoids Clustering (Information Systems 101, arXiv 2008.05171)"
 
 
 class Placed:

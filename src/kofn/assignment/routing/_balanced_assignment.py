@@ -29,7 +29,7 @@ _WIDTH, _MOST_KEPT = 32, 4_000_000
     traits=("sandwich", "priced", "equivariant"),
     cost="O(n bins) and, for each item that must move, O(bins^2) and a share of a bin; memory n bins + 32 bins^2",
     exact="the largest total score of all balanced assignments; loads exactly",
-    paper="Lewis, Bhosale, Dettmers, Goyal & Zettlemoyer 2021, BASE Layers (ICML, arXiv 2103.16716)",
+    paper=237,
 )
 def balanced_assignment(
     scores: Any,

@@ -35,7 +35,7 @@ _OVERFLOWS = ("error", "drop", "reroute")
     traits=("sandwich", "capped-routing", "equivariant"),
     cost="O(n bins) for the choices, O(log capacity) a slot kept, O(bins) for each displaced; memory for the slots",
     exact="capacities exactly; with reroute (and error) no justified envy, and half of the best total for scores >= 0",
-    paper="Gale & Shapley 1962, College Admissions and the Stability of Marriage (American Mathematical Monthly 69)",
+    paper=("gale1962", 213),
 )
 def capped_routing(
     scores: Any,

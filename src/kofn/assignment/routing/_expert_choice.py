@@ -33,7 +33,7 @@ from kofn.core.registry import method
     draws=Draw(kinds={"capacity": "choosing"}),
     cost="O(n bins); with per_item O(n bins + slots log capacity); memory 2 n bins numbers",
     exact="each bin's highest affinities, capacities exactly; with per_item both margins exactly",
-    paper="Zhou et al. 2022, Mixture-of-Experts with Expert Choice Routing (NeurIPS, arXiv 2202.09368)",
+    paper=276,
 )
 def expert_choice(
     scores: Any,

@@ -17,7 +17,7 @@ from kofn.core.registry import method
     traits=("sandwich", "equivariant"),
     cost="O(n bins) and the exponentials of all scores; the plan is dense, 12 bytes for each score",
     exact="maximises the entropy-regularised total of each bin's mixtures exactly; the bins' margins exactly",
-    paper="Antoniak, Krutul et al. 2024, Mixture of Tokens: Continuous MoE through Cross-Example Aggregation (NeurIPS)",
+    paper=252,
 )
 def soft_mixing(scores: Any, *, groups: Any = None, temperature: float = 1.0) -> Assignment:
     """Give each bin a mixture of all items instead of a choice among them: softmax over the items, group by group.

@@ -16,7 +16,7 @@ from kofn.core.registry import method
     traits=("sandwich", "equivariant"),
     cost="O(n bins per_item) at worst, mostly O(n bins); memory n bins numbers",
     exact="the best bins of each item, exactly; no bin is limited",
-    paper="Shazeer et al. 2017 (ICLR, arXiv 1701.06538); Jiang et al. 2024, Mixtral of Experts (arXiv 2401.04088)",
+    paper=("shazeer2017", 273),
 )
 def token_choice(scores: Any, *, per_item: int = 1, affinity: str = "softmax", gates: str = "share") -> Assignment:
     """Send each item to the bins that it scores highest, weighted by softmax over those: the usual router of experts.

@@ -22,7 +22,7 @@ from kofn.core.registry import method
     traits=("sandwich",),
     cost="O(n^2) time (times d from X), O(n) memory beside the distances",
     exact="the groups at the scale, and the k groups of least total link length and widest spacing",
-    paper="Carlsson & Memoli 2013, Classifying Clustering Schemes (arXiv 1011.5270); Prim 1957",
+    paper=(299, "prim1957"),
 )
 def single_linkage(
     X: Any = None, *, distances: Any = None, k: int | None = None, metric: str = "euclidean", threshold: Any = None

@@ -10,7 +10,6 @@ from kofn.assignment.medoids import _swaps
 from kofn.assignment.silhouettes import _silhouette
 from kofn.assignment.silhouettes._silhouette import (
     DEFAULT_MEMORY,
-    PAPER,
     TOLERANCE,
     State,
     finish,
@@ -31,7 +30,7 @@ _MOST_GROUPS = 20
     needs=(("X", "distances"),),
     cost="a FasterMSC for each k from k_max down to k_min, each begun where the last one ended; memory as there",
     exact="for each k it stops at, no single swap raises the average medoid silhouette; k is the best of those",
-    paper=PAPER,
+    paper="lenssen2024",
 )
 def dynmsc(
     X: Any = None,

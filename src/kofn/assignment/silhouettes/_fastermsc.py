@@ -8,7 +8,7 @@ import numpy as np
 
 from kofn.assignment.medoids import _swaps
 from kofn.assignment.silhouettes import _silhouette
-from kofn.assignment.silhouettes._silhouette import DEFAULT_MEMORY, PAPER, State, finish, one_group
+from kofn.assignment.silhouettes._silhouette import DEFAULT_MEMORY, State, finish, one_group
 from kofn.core import checks
 from kofn.core.draws import Draw
 from kofn.core.plans import Assignment
@@ -23,7 +23,7 @@ from kofn.core.runtime import Control
     draws=Draw(distinct_rows=True, compiled=True),
     cost="O(n^2) a round, whatever k is, and O(n k) a swap; from X O(n d) more a candidate or O(n^2) memory",
     exact="no single swap of a medoid raises the average medoid silhouette",
-    paper=PAPER,
+    paper="lenssen2024",
 )
 def fastermsc(
     X: Any = None,

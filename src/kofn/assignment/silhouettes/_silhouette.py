@@ -16,10 +16,6 @@ from kofn.core.plans import Assignment
 # A change counts as an improvement beyond this share of the loss.
 TOLERANCE = 1e-12
 DEFAULT_MEMORY = 2**30
-PAPER = (
-    "Lenssen & Schubert 2024, Medoid silhouette clustering with automatic cluster number selection "
-    "(Information Systems 120, arXiv 2309.03751)"
-)
 
 
 def nothing(source: _swaps.Source) -> float:

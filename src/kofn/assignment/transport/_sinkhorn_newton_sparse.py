@@ -27,7 +27,7 @@ _FINEST = 1e-9
     traits=("sandwich",),
     cost="O(n bins) a sweep or a Newton step, some tens of them; memory 80 n bins bytes",
     exact="the soft plan to `tol`, then rounded: margins exactly, value and bound told",
-    paper="Tang, Shavlovsky, Rahmanian, Tardini, Thekumparampil, Xiao & Ying 2024, Sinkhorn-Newton-Sparse (ICLR)",
+    paper=103,
 )
 def sinkhorn_newton_sparse(
     scores: Any,

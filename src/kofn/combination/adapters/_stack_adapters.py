@@ -32,10 +32,6 @@ _SHOWN = 6  # mismatches spelled out
 # Settings that say what the tensors mean and so must agree.
 _SHARED = ("fan_in_fan_out", "layer_replication", "trainable_token_indices")
 _WHERE = ("target_modules", "layers_to_transform", "layers_pattern", "exclude_modules")
-_PAPER = (
-    "Wang et al. 2024, FLoRA: federated fine-tuning large language models with heterogeneous low-rank adaptations "
-    "(NeurIPS)"
-)
 
 
 __all__ = ["lora_pairs", "reduce_adapters", "stack_adapters"]
@@ -47,7 +43,7 @@ __all__ = ["lora_pairs", "reduce_adapters", "stack_adapters"]
     draws=Draw(kinds={"members": "adapters", "base": "adapters"}, options={"statistic": (True, None)}),
     cost="O((in + out) R^2) time a module for the distances, R the sum of the ranks; memory the factors",
     exact="the weighted sum of the members' updates, up to one rounding of a factor; one adapter at weight 1 is itself",
-    paper=_PAPER,
+    paper=304,
 )
 def stack_adapters(
     members: Sequence[Any],
@@ -115,7 +111,7 @@ def stack_adapters(
     draws=Draw(kinds={"members": "adapters", "base": "adapters"}, silent=("blend",)),
     cost="O((in + out) R^2 + R^3) time a module, R the sum of the ranks; the dense product is never formed",
     exact="of all adapters of these ranks the nearest to the weighted sum of the updates (Eckart-Young), and how near",
-    paper=_PAPER,
+    paper=304,
 )
 def reduce_adapters(
     members: Sequence[Any],

@@ -30,7 +30,7 @@ State = Mapping[str, Any]
     "combine",
     cost="O(m d) time, each member read once; memory a few blocks, whatever m models weigh on disk",
     exact="the weighted mean of the layers named, one member's own tensors elsewhere, bit for bit",
-    paper="Adilova, Andriushchenko, Kamp, Fischer & Jaggi 2024, Layer-wise linear mode connectivity (ICLR)",
+    paper=199,
 )
 def layerwise_mean(
     members: Sequence[Any],

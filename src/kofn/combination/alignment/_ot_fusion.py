@@ -32,7 +32,7 @@ __all__ = ["ot_fusion", "singular_alignment"]
     draws=Draw(kinds={"members": "networks"}, options={"inputs": "inputs or none"}, states_no_value=True),
     cost="O(m sum of width x weights), one exact coupling a group; memory the members, in float64",
     exact="the cheapest coupling of each layer's units given the layers before it; a permuted copy bit for bit",
-    paper="Singh & Jaggi 2020, Model fusion via optimal transport (NeurIPS)",
+    paper=185,
 )
 def ot_fusion(
     members: Sequence[Any],

@@ -47,7 +47,7 @@ from kofn.io.tensor_writer import write_arrays
     ),
     cost="O(n width^2 + width^3) a layer for n calibration inputs; memory the features of both networks",
     exact="each layer's weights at the least squares; both networks' features exactly at size 2",
-    paper="Nasery, Hayase, Koh & Oh 2025, PLeaS: merging models with permutations and least squares (CVPR)",
+    paper=274,
 )
 def pleas(
     members: Sequence[Any],

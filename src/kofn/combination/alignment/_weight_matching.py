@@ -27,7 +27,7 @@ from kofn.core.registry import method
     draws=Draw(kinds={"members": "networks"}),
     cost="O(m sum of width x weights) a sweep and one linear assignment a group; memory the members, in float32",
     exact="each group's best order given the others; of all where no tensor holds two; a permuted copy bit for bit",
-    paper="Ainsworth, Hayase & Srinivasa 2023, Git Re-Basin: merging models modulo permutation symmetries (ICLR)",
+    paper=("ainsworth2023", 109),
 )
 def weight_matching(
     members: Sequence[Any],

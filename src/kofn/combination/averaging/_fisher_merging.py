@@ -32,7 +32,7 @@ from kofn.core.registry import method
     ),
     cost="O(m d) time, each member and its Fisher information read once; memory a few blocks",
     exact="mode of the product of Gaussians with these diagonal precisions; equal precisions give the weighted mean",
-    paper="Matena & Raffel 2022, Merging models with Fisher-weighted averaging (NeurIPS)",
+    paper=234,
 )
 def fisher_merging(
     members: Sequence[Any],

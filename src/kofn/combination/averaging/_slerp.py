@@ -28,7 +28,7 @@ _PARALLEL = 1e-6  # angles below this are interpolated along the chord: there th
     draws=Draw(members=2, signed_weights=False, states_no_value=True, silent=("blend",)),
     cost="O(d) time, each member read twice; memory a few blocks",
     exact="the great-circle arc between two tensors, its angle from float64 sums; copies give the copy",
-    paper="Shoemake 1985, Animating rotation with quaternion curves (SIGGRAPH)",
+    paper="shoemake1985",
 )
 def slerp(
     members: Sequence[Any],

@@ -25,7 +25,7 @@ from kofn.core.registry import method
     draws=Draw(signed_weights=False, states_no_value=True, silent=("blend",)),
     cost="O(m d) time, each member read twice; memory a few blocks",
     exact="each tensor's variance is the members' weighted mean variance, its mean the mean's; copies give the copy",
-    paper="Tian et al. 2024, Vanishing variance problem in fully decentralized neural-network systems (arXiv)",
+    paper=244,
 )
 def variance_corrected_mean(
     members: Sequence[Any],

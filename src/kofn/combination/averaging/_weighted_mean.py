@@ -30,7 +30,7 @@ __all__ = ["merge_means", "weighted_mean"]
     draws=Draw(options={"statistic": (True, None)}),
     cost="O(m d) time, each member read once; memory a few blocks, whatever m models weigh on disk",
     exact="minimises sum_i w_i ||x_i - y||^2 among tensors of the members' dtype; copies give the copy bit for bit",
-    paper="McMahan et al. 2017, Communication-efficient learning of deep networks from decentralized data (AISTATS)",
+    paper=("mcmahan2017", 166),
 )
 def weighted_mean(
     members: Sequence[Any],

@@ -25,7 +25,7 @@ _DECIMALS = 12  # points closer than this are ties: sums of fractions differ in 
     traits=("mergeable",),
     cost="O(m n log n) time, 4 bytes a rating",
     exact="the points minimise the judges' squared disagreement; the ranking sorts them, ties to the lowest index",
-    paper="de Borda 1781; Cullinan, Hsiao & Polett 2014, A Borda count for partially ordered ballots",
+    paper=("borda1781", "cullinan2014"),
 )
 def borda(rankings: Any, *, weights: Any = None) -> Blend:
     """Rank n alternatives by averaged Borda points, from m judges of whom each may rate only some.

@@ -23,7 +23,7 @@ from kofn.optim import CMAES
     "combine",
     cost="budget calls of score; a blend to rate is one pass over the members; O(m^3) a generation beside it",
     exact="never rated below the uniform mean; the blend returned is, bit for bit, the one that was rated best",
-    paper="Khalifa et al. 2025, If you can't use them, recycle them: optimizing merging at scale (ICML)",
+    paper=309,
 )
 def evolved_mean(
     members: Sequence[Any],

@@ -24,7 +24,7 @@ from kofn.core.registry import method
     draws=Draw(plain={"scores": [1.0, 3.0, 2.0]}),
     cost="2m - 1 calls of score (m if scores are given); a blend of k members to rate is one pass over their numbers",
     exact="never rated below the best member alone; the blend returned is, bit for bit, the one that was rated",
-    paper="Wortsman et al. 2022, Model soups (ICML); Ramé et al. 2022, Diverse weight averaging (NeurIPS)",
+    paper=("wortsman2022", 286),
 )
 def greedy_soup(
     members: Sequence[Any],

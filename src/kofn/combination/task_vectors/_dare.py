@@ -32,7 +32,7 @@ from kofn.core.registry import method
     ),
     cost="O(m d) time, each member read once, one random number for each of its entries; memory a few blocks",
     exact='unbiased: the mean over seeds is task arithmetic\'s blend (consensus "sum"); density 1 is task arithmetic',
-    paper="Yu et al. 2024, Language models are super mario: absorbing abilities from homologous models (ICML)",
+    paper="yu2024",
 )
 def dare(
     members: Sequence[Any],

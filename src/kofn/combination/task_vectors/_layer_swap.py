@@ -31,7 +31,7 @@ _CHUNK = 1 << 20
     draws=Draw(kinds={"members": "layers", "base": "layers"}, plain={"bottom": 1}, members=2, states_no_value=True),
     cost="O(d) time, each member read once (twice where the cut is looked for); memory a few blocks",
     exact="every layer is one expert's, bit for bit, but for the layers of the transitions, which are means",
-    paper="Bandarkar et al. 2025, Layer swapping for zero-shot cross-lingual transfer in large language models (ICLR)",
+    paper=326,
 )
 def layer_swap(
     members: Sequence[Any],

@@ -32,7 +32,7 @@ from kofn.core.registry import method
     ),
     cost="O(m d) time, each member read five times; memory a few blocks and 64k counters a member, nothing is sorted",
     exact="the order statistics are exact for float32 scores; one member gives its own largest entries",
-    paper="Du et al. 2024, Parameter competition balancing for model merging (NeurIPS)",
+    paper=227,
 )
 def pcb_merging(
     members: Sequence[Any],

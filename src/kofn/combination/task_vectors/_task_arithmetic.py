@@ -27,7 +27,7 @@ from kofn.core.registry import method
     draws=Draw(kinds={"members": "loose integers", "base": "seldom read"}),
     cost="O(m d) time, each member read once; memory a few blocks",
     exact="base + scale sum_i w_i (x_i - base), rounded once; where the factors sum to one, copies give the copy",
-    paper="Ilharco et al. 2023, Editing models with task arithmetic (ICLR)",
+    paper="ilharco2023",
 )
 def task_arithmetic(
     members: Sequence[Any],

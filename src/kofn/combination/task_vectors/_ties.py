@@ -34,7 +34,7 @@ from kofn.core.registry import method
     ),
     cost="O(m d) time, each member read three times; memory a few blocks and 64k counters a member, nothing is sorted",
     exact="keeps exactly the ceil(density d) largest entries of each task vector, and those that tie with the last",
-    paper="Yadav et al. 2023, TIES-merging: resolving interference when merging models (NeurIPS)",
+    paper="yadav2023",
 )
 def ties(
     members: Sequence[Any],

@@ -20,8 +20,7 @@ from kofn.core.runtime import Control
     cost="O(restarts n^2) a pass over the clients; memory O(n^2)",
     traits=("sandwich",),
     exact="no move of one client lowers the value; a proven bound tells how far the best partition may be",
-    paper="Bao, Wang, Wu & He 2023, Optimizing the Collaboration Structure in Cross-Silo Federated Learning (ICML, "
-    "arXiv 2306.06508)",
+    paper=197,
 )
 def fedcollab(
     distances: Any,

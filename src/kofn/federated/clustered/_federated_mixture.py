@@ -19,8 +19,7 @@ from kofn.federated.clustered._mixture import FederatedMixture
     "assign",
     cost="O(n k d^2) a round; memory O(n k predictors + k d^2)",
     exact="the rounds are those of EM on the pooled rows; the penalised likelihood never falls; a local maximum of it",
-    paper="Wu, Zhang, Yu, Liu, Gu, Zhou, Chen & Cheng 2023, Personalized Federated Learning under Mixture of "
-    "Distributions (ICML, arXiv 2305.01068)",
+    paper=324,
 )
 def federated_mixture(
     X: Any,

@@ -27,7 +27,7 @@ def one_score_an_item(scores: Any) -> Any:
     traits=("sandwich", "equivariant"),
     cost="O(n log n) time, O(n) memory",
     exact="optimal under k and quotas",
-    paper="folklore; Edmonds 1971, Matroids and the greedy algorithm (for the quotas)",
+    paper=("folklore", "edmonds1971"),
 )
 def top_k(
     scores: Any,

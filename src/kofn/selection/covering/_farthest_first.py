@@ -29,7 +29,7 @@ _PAIRED = 4096
     traits=("sandwich",),
     cost="O(n d k) time at worst, often a few passes over X; O(n + k^2) memory beside X",
     exact="covering radius at most twice the optimum where only k binds",
-    paper="Gonzalez 1985, Clustering to minimize the maximum intercluster distance",
+    paper="gonzalez1985",
 )
 def farthest_first(
     X: Any,

@@ -33,7 +33,7 @@ _CHECKED = 512
     draws=Draw(options={"eps": (0.01, 0.1, 0.5)}),
     cost="O(n k log(1/eps) / eps) gains at most, and all pairs once at worst for the diameter; up to 256 MB beside X",
     exact=">= 2/3 - eps of the optimum for a sum of scores, 1/2 - eps for a monotone submodular utility",
-    paper="Fahrbach et al. 2025, GIST: Greedy Independent Set Thresholding for Max-Min Diversification",
+    paper="fahrbach2025",
 )
 def gist(
     X: Any = None,

@@ -18,7 +18,7 @@ from kofn.selection.greedy._search import Search
     draws=Draw(options={"tight_bound": (True, False)}, compiled=True),
     cost="about one pass over the n x n pairs, which are never stored; O(n d) memory",
     exact="the greedy picks exactly; >= (1 - 1/e) of the optimum under k, 1/2 under quotas, (1 - 1/e)/2 under a budget",
-    paper="Minoux 1978, Accelerated greedy algorithms; Nemhauser, Wolsey, Fisher 1978",
+    paper=("minoux1978", "nemhauser1978"),
 )
 def lazy_greedy(
     X: Any = None,

@@ -18,7 +18,7 @@ from kofn.selection.greedy._search import Search
     draws=Draw(any_function=True, compiled=True),
     cost="k passes over n x n pairs",
     exact="as lazy_greedy; takes objectives that are not submodular, then without a bound",
-    paper="Nemhauser, Wolsey, Fisher 1978, An analysis of approximations for maximizing submodular set functions",
+    paper="nemhauser1978",
 )
 def naive_greedy(
     X: Any = None,

@@ -34,7 +34,7 @@ _SOURCES = ("X", "similarity", "scores", "metric", "weights", "max_memory", "n_t
     draws=Draw(any_function=True, options={"eps": (0.01, 0.1, 0.5)}),
     cost="one pass over the pool for each of about log(2k)/eps thresholds (one pass in all under quotas); O(n) memory",
     exact=">= 1/2 of the optimum under k, 1/3 under a budget, 1/5 under both (each / (1 + eps)), 1/4 under quotas",
-    paper="Udwani 2023, Submodular order functions and assortment optimization (arXiv 2107.02743)",
+    paper=298,
 )
 def order_threshold(
     X: Any = None,

@@ -27,7 +27,7 @@ from kofn.selection.greedy._search import PartSearch, calls_of
     traits=("sandwich",),
     cost="a greedy run on each part and one on what they picked",
     exact=">= (1 - 1/e)/2 of the optimum in expectation",
-    paper="Barbosa et al. 2015, The Power of Randomization: Distributed Submodular Maximization",
+    paper="barbosa2015",
 )
 def partitioned_greedy(
     X: Any = None,

@@ -39,7 +39,7 @@ _DOUBT = 1e-6
     draws=Draw(options={"n_neighbors": (1, 2)}),
     cost="about O(n log n d) for the graph, O(n k d) to evaluate the picks; O(n (d + n_neighbors)) memory",
     exact="the greedy picks exactly where n_neighbors >= n - 1, else those of the graph; their value is exact",
-    paper="Minoux 1978; Malkov, Yashunin 2018; Wei, Iyer, Bilmes 2014, Fast multi-stage submodular maximization",
+    paper=("minoux1978", "malkov2018", "wei2014"),
 )
 def sparse_greedy(
     X: Any,

@@ -20,7 +20,7 @@ from kofn.selection.greedy._search import StochasticSearch
     draws=Draw(options={"eps": (0.01, 0.1, 0.5)}),
     cost="n ln(1/eps) gains in all, whatever k is, and n more for the bound",
     exact=">= 1 - 1/e - eps of the optimum in expectation under k",
-    paper="Mirzasoleiman et al. 2015, Lazier Than Lazy Greedy",
+    paper="mirzasoleiman2015",
 )
 def stochastic_greedy(
     X: Any = None,

@@ -18,7 +18,7 @@ from kofn.selection.greedy._search import ThresholdSearch
     draws=Draw(options={"eps": (0.01, 0.1, 0.5)}),
     cost="(n / eps) ln(n / eps) gains at most, whatever k is",
     exact=">= 1 - 1/e - eps of the optimum under k, (1 - eps)/(2 - eps) under quotas",
-    paper="Badanidiyuru, Vondrak 2014, Fast algorithms for maximizing submodular functions",
+    paper="badanidiyuru2014",
 )
 def threshold_greedy(
     X: Any = None,

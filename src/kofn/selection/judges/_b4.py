@@ -24,7 +24,7 @@ HEURISTICS = ("codet", "mbr_exec", "max_pass")
     draws=Draw(plain={"rankings": [[1.0, 1.0, 0.0, 0.0, 1.0, 0.0], [1.0, 1.0, 1.0, 0.0, 0.0, 1.0]]}),
     cost="O(judges n) and a sort of the verdict rows; O(judges n) memory",
     exact="the best-scored groups exactly; the score approximates the posterior, within how wrong the priors are",
-    paper="Chen et al. 2024, B4: Towards Optimal Assessment of Plausible Code Solutions with Plausible Tests (ASE)",
+    paper=54,
 )
 def b4(
     rankings: Any,

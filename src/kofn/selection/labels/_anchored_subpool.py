@@ -29,7 +29,7 @@ _BLOCK = 1 << 21
     draws=Draw(plain={"y": ["a", "-1", "-1", "b", "-1", "-1"]}, states_no_value=True),
     cost="O(a n d) time for a anchors, or a searches of an index handed in; O(a n_neighbors) memory",
     exact="exact neighbours without an index; no promise on what a subpool misses",
-    paper="Lesci, Vlachos 2024, AnchorAL: Computationally Efficient Active Learning for Large and Imbalanced Datasets",
+    paper=169,
 )
 def anchored_subpool(
     X: Any,

@@ -200,8 +200,7 @@ def _beliefs(log_prior: Floats, confusion: Floats, rows: Ints, who: Ints, what: 
     ),
     cost="O(n a log a) time for n items and a annotators, price_steps times at most; O(n a) memory",
     exact="at least half of the optimum, with a bound; optimal where the budget is met to the cent or does not bind",
-    paper="Herde, Huseljic, Sick, Calma 2021, A Survey on Cost Types, Interaction Schemes, and Annotator Performance "
-    "Models in Selection Algorithms for Active Learning in Classification",
+    paper=30,
 )
 def annotator_pairs(
     scores: Any,

@@ -23,7 +23,7 @@ DISTRIBUTIONS = ("power", "softmax", "softrank")
     draws=Draw(options={"beta": (0, 0.5, 1.0, 8.0)}),
     cost="O(n log n) time, O(n) memory",
     exact="an exact draw without replacement (Gumbel top-k); no promise on the sum of scores",
-    paper="Kirsch et al. 2023, Stochastic Batch Acquisition: A Simple Baseline for Deep Active Learning (TMLR)",
+    paper=266,
 )
 def stochastic_batch(
     scores: Any,

@@ -27,7 +27,7 @@ Score = Callable[[Mask], Any]
     draws=Draw(plain={"score": lambda masks: masks.sum(axis=1)}),
     cost="about n^2 / 4 + pending n / 2 sets scored, against n^2 / 2 for the naive greedy; O(n^2) memory",
     exact="no promise with pending < n; with pending >= n the greedy picks exactly",
-    paper="Chen et al. 2025, Less is More: Efficient Black-box Attribution via Minimal Interpretable Subset Selection",
+    paper=131,
 )
 def lima(
     X: Any,

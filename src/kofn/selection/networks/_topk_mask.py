@@ -21,7 +21,7 @@ from kofn.core.registry import method
     draws=Draw(kinds={"scores": "vector or table", "per_item": "any", "capacity": "column"}),
     cost="O(entries) time under k alone, O(entries log bins) under a limit of rows or columns; O(entries) memory",
     exact="optimal",
-    paper="Ayonrinde 2024, Adaptive Sparse Allocation with Mutual Choice & Feature Choice Sparse Autoencoders",
+    paper=121,
 )
 def topk_mask(
     scores: Any,

@@ -428,7 +428,7 @@ class _Own:
     draws=Draw(plain={"users": [[0.0, 1.0], [0.5, 1.0]], "epsilon": 1.0}, states_no_value=True),
     cost="O(n m copies) time for m users and about log(2k)/theta copies; O(m copies) memory",
     exact="(epsilon, delta)-differentially private for the users; optimum / (2 (1 + theta)) less what the noise costs",
-    paper="Chaturvedi, Nguyen, Nguyen 2023, Streaming submodular maximization with differential privacy (ICML)",
+    paper=236,
     secret=("users", "seed"),
 )
 def private_streaming(

@@ -410,7 +410,7 @@ class _Sieve:
     draws=Draw(options={"eps": (0.01, 0.1, 0.5)}),
     cost="O(n r (d + log(k) / eps)) time, O(r k / eps) memory beside X, one pass",
     exact="1/2 - eps of the optimum over the reference rows",
-    paper="Kazemi et al. 2019, Submodular Streaming in All Its Glory (ICML)",
+    paper="kazemi2019",
 )
 def sieve_streaming(
     X: Any,

@@ -22,7 +22,7 @@ from kofn.selection.basics._top_k import one_score_an_item
     draws=Draw(options={"n_strata": (1, 2, 50)}, states_no_value=True),
     cost="O(n log n) time, O(n) memory",
     exact="the budget exactly; stratum counts differ only where a stratum runs out",
-    paper="Zheng et al. 2023, Coverage-centric Coreset Selection for High Pruning Rates (ICLR)",
+    paper=32,
 )
 def ccs(
     scores: Any,

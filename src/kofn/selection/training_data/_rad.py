@@ -20,7 +20,7 @@ from kofn.selection.basics._top_k import one_score_an_item
     traits=("inclusion",),
     cost="O(n log n) time, O(n) memory",
     exact="the game's optimal inclusion probabilities, and a draw of exactly k with these marginals",
-    paper="Baykal et al. 2023, Robust Active Distillation (ICLR)",
+    paper=147,
 )
 def rad(
     scores: Any,

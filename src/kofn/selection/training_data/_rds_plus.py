@@ -29,7 +29,7 @@ _HELD = 1 << 24
     draws=Draw(plain={"queries": [[0.0, 1.0], [0.5, 1.0]]}),
     cost="O(n q d) time for q queries; O(n d + n) memory and some 64 MB of cosines, whatever q",
     exact="the round robin exactly, ties to the lowest row; no promise on what the picks teach",
-    paper="Ivison et al. 2025, Large-Scale Data Selection for Instruction Tuning (arXiv 2503.01807)",
+    paper=268,
 )
 def rds_plus(
     X: Any,

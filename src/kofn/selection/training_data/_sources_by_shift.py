@@ -29,7 +29,7 @@ _FEWEST_HALVED = 4
     draws=Draw(plain={"target": "a"}),
     cost="one logistic regression a source on at most 2 `n_rows` rows; one call of `score` a source tried",
     exact="the order of the measured shifts; a budget held exactly; no promise that a shift measures harm",
-    paper="Shen, Raji, Chen 2024, The Data Addition Dilemma (MLHC, arXiv 2408.04154)",
+    paper=282,
 )
 def sources_by_shift(
     X: Any,
