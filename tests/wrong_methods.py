@@ -43,12 +43,12 @@ def early_rows(scores, *, k):
     """Prefer rows that come early."""
     index = np.argsort(-(scores - 0.9 * np.arange(len(scores))))[:k]
     value = float(scores[index].sum())
-    return picks(len(scores), index, value=value, gains=scores[index], info={"objective": "modular"})
+    return picks(len(scores), index, value=value, gains=scores[index], objective="modular")
 
 
 def _modular(scores, index, **fields):
     gains = scores[np.asarray(index)]
-    return picks(len(scores), index, gains=gains, value=float(gains.sum()), info={"objective": "modular"}, **fields)
+    return picks(len(scores), index, gains=gains, value=float(gains.sum()), objective="modular", **fields)
 
 
 @method("select", traits=("inclusion",), **SAYS)
@@ -91,7 +91,7 @@ def first_come_medoids(X, *, k, start=None):
     labels[:k] = np.arange(k)
     value = float(apart[np.arange(len(X)), labels].sum())
     return Assignment.from_labels(
-        labels, k, medoids=np.arange(k), value=value, sense="min", status="local", info={"objective": "k_medoids"}
+        labels, k, medoids=np.arange(k), value=value, sense="min", status="local", objective="k_medoids"
     )
 
 
@@ -107,7 +107,7 @@ def restless(X, *, k, start=None):
         value=plan.value,
         sense="min",
         status="local",
-        info={"objective": "k_medoids"},
+        objective="k_medoids",
     )
 
 
@@ -123,14 +123,14 @@ def first_come(scores, *, capacity, overflow: str = "reroute"):
             labels[i] = int(open_bins.argmax())
             room[labels[i]] -= 1
     value = float(scores[labels >= 0, labels[labels >= 0]].sum())
-    return Assignment.from_labels(labels, bins, value=value, info={"objective": "routed_score"})
+    return Assignment.from_labels(labels, bins, value=value, objective="routed_score")
 
 
 @method("assign", traits=("capped-routing",), **SAYS)
 def wasteful(scores, *, capacity, overflow: str = "reroute"):
     """Leave everyone out."""
     plan = Assignment.from_labels(np.full(len(scores), -1), scores.shape[1], value=0.0)
-    return dataclasses.replace(plan, info={"objective": "routed_score"})
+    return dataclasses.replace(plan, objective="routed_score")
 
 
 def _spread_out(curves, budget, order, **fields):
@@ -148,7 +148,7 @@ def _spread_out(curves, budget, order, **fields):
         price=0.5,
         used={"budget": int(amounts.sum())},
         budget={"budget": budget},
-        info={"objective": "curves"},
+        objective="curves",
         **fields,
     )
 
@@ -306,7 +306,7 @@ def exact_routing(scores, *, capacity):
     u = np.where(listed, scores - prices[n:], 0.0).max(axis=1).clip(0)
     bound = float(u.sum() + (prices[n:] * room).sum())
     return Assignment.from_labels(
-        labels, bins, value=value, bound=bound, status="optimal", u=u, v=prices[n:], info={"objective": "routed_score"}
+        labels, bins, value=value, bound=bound, status="optimal", u=u, v=prices[n:], objective="routed_score"
     )
 
 

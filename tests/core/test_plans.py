@@ -35,7 +35,8 @@ def selection(**fields) -> Selection:
         "used": {"k": 2, "costs": 7},
         "budget": {"k": 2, "costs": 9},
         "method": "by_hand",
-        "info": {"additive": True, "seconds": 0.25, "objective": "modular"},
+        "objective": "modular",
+        "info": {"seconds": 0.25},
         "traits": frozenset({"sandwich", "greedy"}),
     }
     return Selection(**{**base, **fields})
@@ -227,7 +228,7 @@ class TestSelection:
         assert plan.prefix(2) is plan
         assert len(plan.prefix(0)) == 0
         assert plan.prefix(0).value == 0.0
-        assert np.isnan(selection(info={"additive": False}).prefix(1).value)
+        assert np.isnan(selection(additive=False).prefix(1).value)
         for t in (-1, 3):
             refused(lambda t=t: plan.prefix(t), f"t={t}: the plan has 2 picks")
 

@@ -163,8 +163,8 @@ VIOLATORS: dict[str, dict[str, Plant]] = {
         ),
     },
     "recount": {
-        "a value without an objective": lambda: doctored(greedy(), info={"objective": None}),
-        "an objective nobody knows": lambda: doctored(greedy(), info={"objective": "beauty"}),
+        "a value without an objective": lambda: doctored(greedy(), objective=""),
+        "an objective nobody knows": lambda: doctored(greedy(), objective="beauty"),
         "one part in 10^11": lambda: doctored(greedy(), value=greedy().plan.value * (1 + 1e-11)),
         "gains of another order": lambda: doctored(greedy(), gains=greedy().plan.gains[::-1]),
         "picks of another set": lambda: doctored(greedy(), indices=np.array([0, 1, 2])),
@@ -214,7 +214,7 @@ VIOLATORS: dict[str, dict[str, Plant]] = {
         "the right set in the wrong order": lambda: of("select", right_set_wrong_order, scores=SCORES, k=3),
         "timid": lambda: of("select", timid, scores=SCORES, budget=9, costs=[1, 2, 1, 2, 1, 2, 1]),
         "rising gains": lambda: doctored(greedy(), gains=np.sort(greedy().plan.gains)),
-        "a promise above what is held": lambda: doctored(greedy(k=2, X=NEEDLES), info={"guarantee": 1.0}),
+        "a promise above what is held": lambda: doctored(greedy(k=2, X=NEEDLES), guarantee=1.0),
         "no prefix": lambda: _not_nested(),
     },
     "swap-optimal": {

@@ -545,7 +545,7 @@ def routes() -> dict[str, tuple[Assignment, dict[str, Any]]]:
     plans["wide"] = kofn.assign(scores=wide, method="balanced_assignment"), {"scores": wide}
     negative = table_of() - 9
     plans["negative"] = route("drop", negative), {"scores": negative}
-    plans["couplings"] = Assignment.from_labels([0, 1], 2, info={"objective": "joint_entropy"}), {}
+    plans["couplings"] = Assignment.from_labels([0, 1], 2, objective="joint_entropy"), {}
     return plans
 
 

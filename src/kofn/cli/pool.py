@@ -396,7 +396,7 @@ class SelectJob:
         plan = self.plan
         return {
             "method": plan.method,
-            "objective": plan.info.get("objective"),
+            "objective": plan.objective or None,
             "pool": self.table.n,
             "dropped": self.dropped,
             "picked": len(plan),
@@ -424,7 +424,7 @@ class SelectJob:
         lines.insert(0, f"picked {len(plan):,} of {pool} with {plan.method} in {self.seconds:.2f} s")
         if again := plan.info.get("duplicate_rows"):
             lines.append(f"{again:,} rows repeat an earlier row exactly")
-        objective = str(plan.info.get("objective")).replace("_", " ")
+        objective = (plan.objective or "value").replace("_", " ")
         low = plan.info.get("distance_bound")
         if low is not None:
             lines.append(

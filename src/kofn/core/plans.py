@@ -25,7 +25,7 @@ from kofn.core.checks import InputError
 if TYPE_CHECKING:
     import polars
 
-SCHEMA = 1
+SCHEMA = 2
 STATUSES = ("optimal", "local", "approximate", "heuristic", "stopped")
 _NON_NATIVE = (
     "bfloat16",
@@ -50,6 +50,9 @@ class Plan:
 
     `value` is always the objective (NaN where a method has none), `bound` encloses the optimum from the other side, and
     `status` is "optimal", "local", "approximate" (a proven ratio), "heuristic" (no promise) or "stopped" (cut short).
+    `objective` names the function that `value` is, by which the laws recount it ("" where there is none); `guarantee`
+    is the share of the optimum that is proven; `additive` says that `value` is the sum of the gains or values.
+    `info` is for people: nothing in kofn decides by it.
     """
 
     n: int
@@ -57,6 +60,9 @@ class Plan:
     sense: str = "max"
     bound: float | None = None
     status: str = "heuristic"
+    objective: str = ""
+    guarantee: float | None = None
+    additive: bool = True
     ids: Array | None = None
     used: dict[str, Any] = field(default_factory=dict)
     budget: dict[str, Any] = field(default_factory=dict)
@@ -124,7 +130,8 @@ class Plan:
             header = json.loads(arrays.pop("header").tobytes())
             if (schema := header["schema"]) <= SCHEMA:
                 kind = {cls.__name__: cls for cls in (Selection, Assignment, Allocation, Blend)}[header["kind"]]
-                return kind(**{name: _unpack(value, arrays) for name, value in header["fields"].items()})
+                fields = {name: _unpack(value, arrays) for name, value in header["fields"].items()}
+                return kind(**(fields if schema > 1 else _from_schema_1(fields, header["kind"])))
         except FileNotFoundError:
             raise InputError(f"{path}: no such file") from None
         except (KeyError, ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
@@ -187,10 +194,14 @@ class Plan:
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True, repr=False)
 class Selection(Plan):
-    """Which k of n: `indices` in the order picked and the `gains` they brought."""
+    """Which k of n: `indices` in the order picked and the `gains` they brought.
+
+    `short` counts the picks that are missing from k because a stream has not brought enough items yet.
+    """
 
     indices: Array
     gains: Array
+    short: int = 0
     weights: Array | None = None
     probabilities: Array | None = None
 
@@ -213,7 +224,7 @@ class Selection(Plan):
         if t == len(self.indices):
             return self
         gains = self.gains[:t]
-        value = float(np.sum(gains)) if self.info.get("additive", True) else float("nan")
+        value = float(np.sum(gains)) if self.additive else float("nan")
         return dataclasses.replace(
             self,
             indices=self.indices[:t],
@@ -430,6 +441,17 @@ def _pack(value: Any, name: str, arrays: dict[str, Array]) -> Any:
     if value is None or isinstance(value, str | int | float | bool):
         return value
     return {"$text": repr(value)}
+
+
+def _from_schema_1(fields: dict[str, Any], kind: str) -> dict[str, Any]:
+    """Files of schema 1 kept in `info` what are fields now."""
+    info = dict(fields["info"])
+    steering = {"objective": info.pop("objective", None) or ""}
+    for name in ("guarantee", "additive") + (("short",) if kind == "Selection" else ()):
+        if name in info:
+            steering[name] = info.pop(name)
+    info.pop("at_most_k", None)
+    return {**fields, **steering, "info": info}
 
 
 def _unpack(value: Any, arrays: dict[str, Array]) -> Any:

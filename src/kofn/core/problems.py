@@ -28,14 +28,17 @@ _PART = 1 << 24
 
 @dataclass(frozen=True)
 class Problem:
-    """What one call asked: the checked arguments `given`, the pool size `n`, the user's `ids`, and a digest of it
-    all."""
+    """What one call asked: the checked arguments `given`, the pool size `n`, the user's `ids`, and a digest of it all.
+
+    `at_most_k` is declared by the method (`@method(at_most_k=True)`), never by the plan that is audited.
+    """
 
     verb: str
     n: int
     given: Mapping[str, Any]
     ids: NDArray[Any] | None
     digest: str
+    at_most_k: bool = False
 
     def audit(self, plan: Plan) -> list[str]:
         """The hard constraints that the plan breaks, recounted from the arguments alone; empty when it is sound."""
@@ -44,7 +47,7 @@ class Problem:
         return breaches + check(self, plan)
 
 
-def build(verb: str, given: Mapping[str, Any], ids: Any = None) -> Problem:
+def build(verb: str, given: Mapping[str, Any], ids: Any = None, *, at_most_k: bool = False) -> Problem:
     """Check every argument under its vocabulary name, then the arguments against each other."""
     checked: dict[str, Any] = {}
     late = {"include", "exclude", "start"}
@@ -78,7 +81,7 @@ def build(verb: str, given: Mapping[str, Any], ids: Any = None) -> Problem:
         checks.same_length(n, source, "ids", len(keys))
     for name in late & given.keys():
         checked[name] = checks.positions(given[name], name, n, keys)
-    return Problem(verb, n, checked, keys, digest({"verb": verb, **checked}))
+    return Problem(verb, n, checked, keys, digest({"verb": verb, **checked}), at_most_k)
 
 
 def _length(name: str, value: Any) -> int:
@@ -161,7 +164,7 @@ def _selection(problem: Problem, plan: Plan) -> list[str]:
     k, budget = given.get("k"), given.get("budget")
     if k is not None and len(index) > k:
         out.append(f"{len(index)} picks, k={k}")
-    exactly = plan.status != "stopped" and not plan.info.get("at_most_k", False)
+    exactly = plan.status != "stopped" and not problem.at_most_k
     if k is not None and budget is None and len(index) < k and exactly:
         out.append(f"only {len(index)} picks, k={k}")
     if budget is not None and "costs" in given:

@@ -100,6 +100,7 @@ class Spec:
     signature: inspect.Signature
     draws: Draw = field(default_factory=Draw)
     aliases: tuple[str, ...] = ()
+    at_most_k: bool = False
 
     @property
     def name(self) -> str:
@@ -141,6 +142,7 @@ def method(
     paper: str,
     extra: str | None = None,
     secret: tuple[str, ...] = (),
+    at_most_k: bool = False,
     draws: Draw | None = None,
     aliases: tuple[str, ...] = (),
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
@@ -155,6 +157,7 @@ def method(
         paper: the reference.
         extra: the optional dependency group it needs.
         secret: options (or "seed") to redact from the plan, because its reader must not learn them.
+        at_most_k: the method may pick fewer than `k`; the audit refuses that of all others.
         draws: what the laws and the hostile-input tests need to know to draw a call of this method.
         aliases: other names that people look for, read by `kofn find`.
     """
@@ -173,6 +176,7 @@ def method(
             inspect.signature(function),
             draws or Draw(),
             aliases,
+            at_most_k,
         )
 
         @functools.wraps(function)
@@ -207,7 +211,7 @@ def execute(
     for name in parameters:
         if name not in values:
             raise InputError(f"{spec.name} needs {name}{'' if name in VOCABULARY else ', an option of its own'}")
-    problem = problems.build(spec.verb, given, ids)
+    problem = problems.build(spec.verb, given, ids, at_most_k=spec.at_most_k)
     own = {name: value for name, value in values.items() if name not in VOCABULARY}
     plan = spec.function(**{**values, **problem.given})
     plan = _complete(plan, problem, spec, {**own, **(options or {})}, began)

@@ -19,7 +19,7 @@ _TIGHT = 1e-9
 def duality(case: Case) -> bool:
     """At every price the Lagrangian bounds the value, and a proven optimum does not get worse with a larger budget."""
     plan, ask = case.plan, Levels.of(case)
-    if plan.info.get("objective") != "curves":
+    if plan.objective != "curves":
         # A loss that the items bring about together is no sum over their curves.
         return False
     worth, costs, value = _worth(ask), ask.costs.astype(np.float64), _up(ask) * plan.value

@@ -59,14 +59,14 @@ def feasible_sets(n: int, words: Mapping[str, Any]) -> Mask:
 
 @cache
 def optima() -> dict[str, Callable[[Case], float | None]]:
-    """name in `info["objective"]` -> the best value of any plan of the call: every family's `OPTIMA`."""
+    """name in `objective` -> the best value of any plan of the call: every family's `OPTIMA`."""
     return gather("OPTIMA")
 
 
 def optimum(case: Case) -> float | None:
     """The best value of any feasible plan, None where the problem is too large to look at everything."""
-    if case.plan.info.get("objective") in optima():
-        return optima()[case.plan.info["objective"]](case)
+    if case.plan.objective in optima():
+        return optima()[case.plan.objective](case)
     if case.verb == "select":
         return _best_set(case)
     if case.verb == "allocate":

@@ -50,7 +50,11 @@ class Case:
         before = {name: copied(value) for name, value in words.items()}
         plan = _ask(verb, method, words, options or {})
         plain = {name: value for name, value in words.items() if name != "ids"}
-        return cls(verb, method, words, options or {}, problems.build(verb, plain, words.get("ids")), plan, before)
+        function = method if callable(method) else dispatch.methods_of(verb)[plan.method].load()
+        spec = getattr(function, "__kofn__", None)
+        at_most_k = spec is not None and spec.at_most_k
+        problem = problems.build(verb, plain, words.get("ids"), at_most_k=at_most_k)
+        return cls(verb, method, words, options or {}, problem, plan, before)
 
     def again(self, options: Mapping[str, Any] | None = None, **changes: Any) -> Any:
         """The plan of the same call with these words changed; None leaves a word out."""

@@ -1,7 +1,7 @@
 """Every objective again, written out plainly in float64 from the checked arguments alone.
 
 Nothing here shares code or state with the methods: distances are differences, set functions are maxima over
-columns, sums are exact. `info["objective"]` names the function that a plan's `value` is.
+columns, sums are exact. `objective` names the function that a plan's `value` is.
 """
 
 from __future__ import annotations
@@ -134,8 +134,8 @@ def from_table(name: str, table: Floats, weights: Floats, kind: str) -> SetFunct
 
 def set_function(case: Case) -> SetFunction | None:
     """The set function that the case's plan names, None where it names none or the user's own."""
-    name = case.plan.info.get("objective")
-    if not isinstance(name, str):
+    name = case.plan.objective
+    if not name:
         return None
     known = functions()
     if name in known:
@@ -270,10 +270,10 @@ class Levels:
 
 def hold(case: Case) -> bool:
     """Recount the plan; returns whether there was a value to recount."""
-    name = case.plan.info.get("objective")
-    if name is None:
+    name = case.plan.objective
+    if not name:
         if math.isfinite(case.plan.value):
-            raise broken(case, "recount", f"value {case.plan.value!r} has no info['objective'] that says what it is")
+            raise broken(case, "recount", f"value {case.plan.value!r} has no objective that says what it is")
         return False
     if name in recounts():
         recounts()[name](case)
@@ -299,7 +299,7 @@ def _set_value(case: Case) -> None:
     assert rule is not None
     scale = rule.scale(plan.indices)
     _agree(case, "value", plan.value, rule.value(plan.indices), scale)
-    if not plan.info.get("additive", True):
+    if not plan.additive:
         return
     for t in range(len(plan.indices) + 1):
         total = math.fsum(plan.gains[:t].tolist())

@@ -118,14 +118,14 @@ def _hold(stepper: Stepper, plan: Selection, live: dict[Any, Array], k: int, whe
         raise broken(stepper, "refresh", f"{where} the plan knows {plan.n} items, {len(live)} are live")
     if len(set(keys)) < len(keys) or not set(keys) <= set(live):
         raise broken(stepper, "refresh", f"{where} the picks are {keys}")
-    if len(keys) != min(k, len(live)) or plan.info["short"] != k - len(keys):
-        raise broken(stepper, "refresh", f"{where} there are {len(keys)} picks, short={plan.info['short']}")
+    if len(keys) != min(k, len(live)) or plan.short != k - len(keys):
+        raise broken(stepper, "refresh", f"{where} there are {len(keys)} picks, short={plan.short}")
     worth = stepper.worth(np.array([live[key] for key in keys])) if keys else 0.0
     if not math.isclose(worth, plan.value, rel_tol=1e-9, abs_tol=1e-9):
         raise broken(stepper, "refresh", f"{where} value is {plan.value!r}, the picks are worth {worth!r}")
     sets = itertools.combinations(live.values(), min(k, len(live)))
     best = max(stepper.worth(np.array(rows)) for rows in sets) if live else 0.0
-    least = (1.0 if plan.status == "optimal" else plan.info["guarantee"]) * best
+    least = (1.0 if plan.status == "optimal" else plan.guarantee) * best
     if plan.value < least - 1e-9 * (1 + best):
         raise broken(stepper, "refresh", f"{where} value is {plan.value!r}, the promise is {least!r} of {best!r}")
     if plan.bound is not None and plan.bound < best - 1e-9 * (1 + best):

@@ -176,7 +176,7 @@ def _held_picks(case: Case) -> list[str]:
     k, budget, status = words.get("k"), words.get("budget"), case.plan.status
     if len(set(picks)) != len(picks) or not all(0 <= pick < case.n for pick in picks):
         wrong.append("the picks are not distinct rows")
-    exactly = budget is None and status != "stopped" and not case.plan.info.get("at_most_k", False)
+    exactly = budget is None and status != "stopped" and not case.problem.at_most_k
     if k is not None and (len(picks) > k or (exactly and len(picks) != k)):
         wrong.append(f"{len(picks)} picks, k={k}")
     if budget is not None:
@@ -200,7 +200,7 @@ def _held_bins(case: Case) -> list[str]:
     plan, words, wrong = case.plan, case.words, []
     held = [0] * plan.k
     # Where bins choose, an item may be in all of them unless the call limits it.
-    free = "per_item" not in recount.accepted(case) or plan.info.get("objective") == "chosen_affinity"
+    free = "per_item" not in recount.accepted(case) or plan.objective == "chosen_affinity"
     most = words.get("per_item", plan.k if free else 1)
     for item in range(case.n):
         bins = plan.bins[plan.indptr[item] : plan.indptr[item + 1]].tolist()
@@ -220,7 +220,7 @@ def _held_bins(case: Case) -> list[str]:
 
 def _held_amounts(case: Case) -> list[str]:
     problem = recount.Levels.of(case)
-    if case.plan.info.get("objective") == "curves":
+    if case.plan.objective == "curves":
         spent = sum((Fraction(cost) for cost in problem.spent(case.plan.amounts)), Fraction(0))
     else:
         # Amounts between the levels: a unit of an item costs its size.

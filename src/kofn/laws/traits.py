@@ -37,7 +37,7 @@ def sandwich(case: Case) -> bool:
         raise broken(case, "sandwich", f"value {plan.value!r} is better than the optimum {best!r}")
     if plan.bound is not None and up * (best - plan.bound) > slack:
         raise broken(case, "sandwich", f"the optimum {best!r} is beyond the bound {plan.bound!r}")
-    share = plan.info.get("guarantee")
+    share = plan.guarantee
     if share and plan.status != "stopped" and up * (share**up * best - plan.value) > slack:
         raise broken(case, "sandwich", f"value {plan.value!r} is not within {share:.3f} of the optimum {best!r}")
     if plan.status == "optimal":
@@ -76,7 +76,7 @@ def greedy(case: Case) -> bool:
     if "budget" not in words and len(rise) and rise.max() > _slack(case) * max(abs(plan.value), 1e-300):
         raise broken(case, "greedy", f"gains rise: {plan.gains}")
     best = brute.optimum(case)
-    share = max(_promised(case), plan.info.get("guarantee") or 0.0)
+    share = max(_promised(case), plan.guarantee or 0.0)
     if best is not None and plan.value < share * best - _slack(case) * abs(best):
         raise broken(case, "greedy", f"value {plan.value!r} is below {share:.3f} of the optimum {best!r}")
     if "budget" not in words and "quotas" not in words and len(plan.indices) > max(first, 1):

@@ -50,7 +50,7 @@ def page(context: Context, title: str | None) -> str:
     load = _load(plan)
     scores = context.scores
     seen = None
-    if scores is not None and scores.shape == (plan.n, plan.k) and plan.info.get("objective") != _BY_BINS:
+    if scores is not None and scores.shape == (plan.n, plan.k) and plan.objective != _BY_BINS:
         seen = choices(plan, scores)
     names = [f"bin {j}" for j in range(plan.k)]
     figures = [
@@ -76,7 +76,7 @@ def page(context: Context, title: str | None) -> str:
 
 
 def _shared(plan: Assignment) -> bool:
-    return plan.info.get("objective") in _SHARED
+    return plan.objective in _SHARED
 
 
 def _load(plan: Assignment) -> Floats:

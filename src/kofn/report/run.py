@@ -28,7 +28,7 @@ _COUNTERS = {
 
 def kind(plan: Plan) -> Any:
     """Objective and method in words."""
-    objective = plan.options.get("objective") or plan.info.get("objective")
+    objective = plan.options.get("objective") or plan.objective
     words = [str(word).replace("_", " ") for word in (objective, plan.method) if isinstance(word, str) and word]
     return user(" · ".join(dict.fromkeys(words)) or type(plan).__name__.lower())
 

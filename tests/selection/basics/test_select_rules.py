@@ -111,7 +111,7 @@ def test_farthest_first_is_within_its_bounds(metric: str, seed: int) -> None:
     best = min(apart[:, list(c)].min(axis=1).max() for c in itertools.combinations(range(9), 3))
     assert plan.value == pytest.approx(radius, abs=1e-9)
     assert plan.bound <= best + 1e-9 <= plan.value + 2e-9
-    assert best >= plan.info["guarantee"] * plan.value - 1e-9
+    assert best >= plan.guarantee * plan.value - 1e-9
 
 
 def test_farthest_first_picks_are_farthest_within_constraints() -> None:

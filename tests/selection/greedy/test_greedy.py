@@ -91,7 +91,7 @@ def test_lazy_is_naive_and_keeps_its_promise(seed: int) -> None:
     best = max(Cover(covers).value(np.array(c, int)) for c in every if feasible(c, given))
     assert lazy.bound is not None
     assert lazy.value <= best <= lazy.bound + 1e-9
-    assert lazy.value >= (lazy.info["guarantee"] or 0) * best
+    assert lazy.value >= (lazy.guarantee or 0) * best
     assert lazy.value == Cover(covers).value(lazy.indices)
 
 
@@ -220,4 +220,4 @@ def test_the_best_single_item_wins_for_an_own_objective_too() -> None:
     X = np.zeros((3, 1))
     plan = lazy_greedy(X, objective=Cover(covers), costs=[1, 100, 1], budget=100)
     assert plan.indices.tolist()[0] == 1
-    assert plan.value >= plan.info["guarantee"] * 30
+    assert plan.value >= plan.guarantee * 30

@@ -61,7 +61,7 @@ class TestStochastic:
         values = [stochastic_greedy(X[:12], objective=Cover(12), k=3, seed=seed, eps=0.3).value for seed in range(200)]
         plan = stochastic_greedy(X[:12], objective=Cover(12), k=3, seed=0, eps=0.3)
         assert plan.info["expected_guarantee"] == pytest.approx(1 - 1 / math.e - 0.3)
-        assert plan.info["guarantee"] is None
+        assert plan.guarantee is None
         assert np.mean(values) >= (1 - 1 / math.e - 0.3) * best
 
     def test_a_sample_of_everything_is_greedy(self):
@@ -86,8 +86,8 @@ class TestThreshold:
         for seed in range(5):
             rule = Cover(12, seed)
             plan = threshold_greedy(X[:12], objective=rule, k=4, eps=eps)
-            assert plan.value >= plan.info["guarantee"] * best_of(rule, 12, 4)
-            assert plan.info["guarantee"] >= 1 - 1 / math.e - eps
+            assert plan.value >= plan.guarantee * best_of(rule, 12, 4)
+            assert plan.guarantee >= 1 - 1 / math.e - eps
 
     def test_each_pick_gains_nearly_the_most(self):
         eps = 0.1

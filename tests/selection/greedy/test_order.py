@@ -142,7 +142,7 @@ def test_guarantee_and_bound_against_every_set(kind: str, seed: int) -> None:
     share = SHARES[kind] / (1 if kind == "quotas" else 1.1)
     assert plan.bound is not None
     # A k that all that the budget buys fits into does not count as a second constraint.
-    assert plan.info["guarantee"] >= share * (1 - 1e-12)
+    assert plan.guarantee >= share * (1 - 1e-12)
     assert share * best * (1 - 1e-12) <= plan.value <= best * (1 + 1e-12) <= plan.bound * (1 + 2e-12)
     assert plan.gains.sum() == pytest.approx(plan.value) == pytest.approx(rule.value(plan.indices))
 
@@ -172,7 +172,7 @@ def test_quotas_swap_for_what_is_worth_twice() -> None:
     # 1.5 > 1, so it is worth 2.5 from then on; 2.5 is not more, 2.6 is and inherits 5.1; 7 is more than that.
     assert plan.indices.tolist() == [4]
     assert order_threshold(scores=scores[:3], k=1, groups=[0] * 3, quotas={0: (0, 1)}).indices.tolist() == [1]
-    assert plan.info["guarantee"] == 0.25
+    assert plan.guarantee == 0.25
 
 
 def test_a_wrong_order_promises_nothing() -> None:
@@ -180,7 +180,7 @@ def test_a_wrong_order_promises_nothing() -> None:
     up = np.argsort(prices)
     plan = order_threshold(scores=prices, weights=pull, objective="mnl_revenue", k=3, order=up)
     assert plan.bound is None
-    assert plan.info["guarantee"] is None
+    assert plan.guarantee is None
     assert plan.status == "heuristic"
     down = kofn.select(
         scores=prices, weights=pull, objective="mnl_revenue", k=3, method="order_threshold", options={"order": up[::-1]}
@@ -200,7 +200,7 @@ def test_a_submodular_function_keeps_its_guarantee_along_any_order() -> None:
         best = max(apart[:, picks].max(axis=1).sum() for picks in itertools.combinations(range(9), 3))
         assert plan.bound is not None
         assert plan.value <= best * (1 + 1e-9) <= plan.bound * (1 + 2e-9)
-        assert plan.value >= plan.info["guarantee"] * best
+        assert plan.value >= plan.guarantee * best
 
 
 class Own:

@@ -161,7 +161,7 @@ def test_a_complete_graph_is_the_exact_search(metric: str) -> None:
     X = rows(60, 3)
     plan, exact = sparse_greedy(X, k=9, metric=metric), lazy_greedy(X, k=9, metric=metric, tight_bound=True)
     assert plan.indices.tolist() == exact.indices.tolist()
-    assert (plan.value, plan.bound, plan.info["guarantee"]) == (exact.value, exact.bound, exact.info["guarantee"])
+    assert (plan.value, plan.bound, plan.guarantee) == (exact.value, exact.bound, exact.guarantee)
     assert (plan.info["neighbors"], plan.info["unlisted"]) == ("all", 0.0)
 
 

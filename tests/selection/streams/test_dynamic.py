@@ -101,7 +101,7 @@ def test_plan_is_a_whole_selection(tmp_path: Any) -> None:
     assert "row 3" not in plan.ids.tolist()
     assert plan.value == pytest.approx(plan.gains.sum())
     assert plan.value <= plan.bound
-    assert plan.info["guarantee"] == pytest.approx(0.4)
+    assert plan.guarantee == pytest.approx(0.4)
     assert plan.info["oracle_calls"] == pool.oracle_calls
     assert (plan.info["inserted"], plan.info["deleted"], len(pool)) == (40, 2, 38)
     assert "row 4" in pool
@@ -111,14 +111,14 @@ def test_plan_is_a_whole_selection(tmp_path: Any) -> None:
 
 def test_fewer_items_than_k_are_all_picked_and_it_says_so() -> None:
     pool = DynamicSelection(4, objective="coverage")
-    assert (pool.plan.n, len(pool.plan), pool.plan.value, pool.plan.info["short"]) == (0, 0, 0.0, 4)
+    assert (pool.plan.n, len(pool.plan), pool.plan.value, pool.plan.short) == (0, 0, 0.0, 4)
     pool.insert([7, 9], [[1, 0, 0], [1, 1, 0]])
-    assert (pool.plan.indices.tolist(), pool.plan.value, pool.plan.info["short"]) == ([0, 1], 2.0, 2)
+    assert (pool.plan.indices.tolist(), pool.plan.value, pool.plan.short) == ([0, 1], 2.0, 2)
     assert (pool.plan.status, pool.plan.bound) == ("optimal", 2.0)
     pool.insert([1, 2, 3], np.zeros((3, 3)))
-    assert (len(pool.plan), pool.plan.value, pool.plan.info["short"]) == (4, 2.0, 0)
+    assert (len(pool.plan), pool.plan.value, pool.plan.short) == (4, 2.0, 0)
     pool.delete([7, 9])
-    assert (len(pool.plan), pool.plan.value, pool.plan.info["short"]) == (3, 0.0, 1)
+    assert (len(pool.plan), pool.plan.value, pool.plan.short) == (3, 0.0, 1)
 
 
 def test_a_batch_is_as_good_as_one_by_one_and_seeds_repeat() -> None:
@@ -169,7 +169,7 @@ def test_an_objective_of_ones_own() -> None:
         plans.append(pool.plan)
         assert pool.plan.value == pytest.approx(math.sqrt(np.sort(np.abs(pool_rows(X)).sum(axis=1))[-5:].sum()))
     assert plans[0].indices.tolist() == plans[1].indices.tolist()
-    assert plans[0].info["objective"] == "own"
+    assert plans[0].objective == "own"
 
 
 def pool_rows(X: Array) -> Array:

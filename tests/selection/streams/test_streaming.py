@@ -77,10 +77,10 @@ def test_memory_is_the_picks_of_the_sieves(variant: str) -> None:
 
 def test_a_stream_that_ends_early_says_so() -> None:
     stream = SieveStreaming(4, objective="coverage")
-    assert (len(stream.plan), stream.plan.n, stream.plan.info["short"]) == (0, 0, 4)
+    assert (len(stream.plan), stream.plan.n, stream.plan.short) == (0, 0, 4)
     stream.insert(["a", "b"], [[1, 0, 1], [0, 0, 0]])
     plan = stream.plan
-    assert (plan.keys(plan.indices).tolist(), plan.value, plan.info["short"]) == (["a", "b"], 2.0, 2)
+    assert (plan.keys(plan.indices).tolist(), plan.value, plan.short) == (["a", "b"], 2.0, 2)
     assert (plan.status, plan.bound) == ("optimal", 2.0)
 
 

@@ -104,7 +104,8 @@ class Ask:
             used={"budget": used},
             budget={"budget": self.budget},
             prices={"budget": price},
-            info={"level": level, "objective": "curves", **info},
+            objective="curves",
+            info={"level": level, **info},
         )
 
     def _marginals(self, level: Ints) -> tuple[Floats, Floats]:

@@ -108,9 +108,9 @@ def quality_quantity(
         price=law.worth(pools, float(budget)),
         used={"budget": spent},
         budget={"budget": budget},
+        objective="predicted_loss",
+        additive=False,
         info={
-            "objective": "predicted_loss",
-            "additive": False,
             "oracle_calls": len(candidates),
             "pools": pools,
             "utility": law.b.tolist(),

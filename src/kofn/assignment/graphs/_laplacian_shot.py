@@ -164,8 +164,8 @@ def laplacian_shot(
         value=trace[-1],
         sense="min",
         status=status,
+        objective="laplacian_clustering",
         info={
-            "objective": "laplacian_clustering",
             "classes": classes.tolist(),
             "temperature": warm * space.unit,
             "trace": trace,

@@ -154,7 +154,6 @@ def constrained_kmeans(
                 break
     assert best is not None
     labels, middles, prices, done = best[1]
-    info = {"objective": "constrained_inertia", "rounds": rounds, "units": len(units.sizes)}
     return plan(
         labels[units.of],
         seating,
@@ -163,7 +162,8 @@ def constrained_kmeans(
         centers=(middles + middle) / scale,
         v=prices * space.unit,
         status="stopped" if not done else "local" if binds_nothing(seating) else "heuristic",
-        info={**info, "distance_evals": rounds * n * k},
+        objective="constrained_inertia",
+        info={"rounds": rounds, "units": len(units.sizes), "distance_evals": rounds * n * k},
     )
 
 

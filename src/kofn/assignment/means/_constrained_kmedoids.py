@@ -142,8 +142,8 @@ def constrained_kmedoids(
         centers=None if X is None else np.asarray(X[medoids], np.float64),
         v=prices,
         status="stopped" if not done else "local" if binds_nothing(seating) else "heuristic",
+        objective="constrained_medoids",
         info={
-            "objective": "constrained_medoids",
             "rounds": rounds,
             "units": len(units.sizes),
             "distance_evals": source.evals,

@@ -93,7 +93,6 @@ def ila_sdp(
     floor = ridge * _gaussian.unit_of(points)
     n = len(points)
     info: dict[str, Any] = {
-        "objective": "group_log_likelihood",
         "rounds": 0,
         "steps": 0,
         "residual": 0.0,
@@ -123,7 +122,7 @@ def ila_sdp(
     sole = k in (1, n)
     info["sizes"] = np.bincount(labels, minlength=k)
     status = "optimal" if sole else "stopped" if control.stopped() else "heuristic"
-    return grouped(X, labels, k, value, "max", status, value if sole else None, info)
+    return grouped(X, labels, k, "group_log_likelihood", value, "max", status, value if sole else None, info)
 
 
 def _begin(points: Floats, k: int, init: Any, seed: int | None, max_iter: int, control: Control) -> Ints:

@@ -98,11 +98,11 @@ def partitive_partitioning(
     labels = kept[0][0]
     k = int(labels.max()) + 1
     info = {
-        "objective": "within_group_squares",
         "separable": _separable(kept, k, least),
         **{name: np.array(values) for name, values in told.items()},
     }
-    return grouped(X, labels, k, _gaussian.squares(points, labels), "min", "heuristic", None, info)
+    value = _gaussian.squares(points, labels)
+    return grouped(X, labels, k, "within_group_squares", value, "min", "heuristic", None, info)
 
 
 def _weakest(labels: Ints, own: Floats) -> float:

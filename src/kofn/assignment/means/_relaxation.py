@@ -64,7 +64,15 @@ def relaxed(
 
 
 def grouped(
-    X: Any, labels: Ints, k: int, value: float, sense: str, status: str, bound: float | None, info: dict[str, Any]
+    X: Any,
+    labels: Ints,
+    k: int,
+    objective: str,
+    value: float,
+    sense: str,
+    status: str,
+    bound: float | None,
+    info: dict[str, Any],
 ) -> Assignment:
     """The plan, its groups numbered in the order of their first row."""
     labels = _gaussian.renamed(labels)
@@ -76,5 +84,6 @@ def grouped(
         sense=sense,
         status=status,
         bound=bound,
+        objective=objective,
         info=info,
     )

@@ -65,12 +65,13 @@ def sdp_kmeans(
     points = prepared(X, k, 1, max_memory)
     checks.count(max_iter, "max_iter")
     tol = checks.number(tol, "tol")
-    info: dict[str, Any] = {"objective": "within_group_squares", "steps": 0, "residual": 0.0, "rank": k}
+    info: dict[str, Any] = {"steps": 0, "residual": 0.0, "rank": k}
     with Control(time_limit=time_limit, progress=progress, what="steps", total=max_iter) as control:
         labels, bound = relaxed(points, k, max_iter, tol, control, info)
     cut = control.stopped() and not info.pop("done", True)
     info.pop("done", None)
     value = _gaussian.squares(points, labels)
     if bound is None or value <= bound * (1 + 1e-9):
-        return grouped(X, labels, k, value, "min", "optimal", value, info)
-    return grouped(X, labels, k, value, "min", "stopped" if cut else "heuristic", bound, info)
+        return grouped(X, labels, k, "within_group_squares", value, "min", "optimal", value, info)
+    status = "stopped" if cut else "heuristic"
+    return grouped(X, labels, k, "within_group_squares", value, "min", status, bound, info)

@@ -41,7 +41,7 @@ def cluster(
     n = len(X if distances is None else distances)
     counts = np.ones(n) if weights is None else weights.astype(np.float64)
     source = _swaps.source_of(X, distances, metric, limits.max_memory or _DEFAULT_MEMORY, limits.n_threads)
-    info: dict[str, Any] = {"objective": "k_medoids"}
+    info: dict[str, Any] = {}
     medoids = _swaps.begin(source, k, counts, begin, info)
     if k == 1:
         labels, status = np.zeros(n, np.int32), "optimal"
@@ -78,5 +78,6 @@ def cluster(
         bound=value if status == "optimal" else None,
         used={"k": k},
         budget={"k": k},
+        objective="k_medoids",
         info={**info, "distance_evals": source.evals},
     )

@@ -73,5 +73,6 @@ def finish(
         bound=value if status == "optimal" else None,
         used={"k": k},
         budget={"k": k},
-        info={"objective": "k_medoids", **info},
+        objective="k_medoids",
+        info=info,
     )

@@ -131,7 +131,8 @@ def balanced_assignment(
         prices={"capacity": prices},
         used={"capacity": np.bincount(labels[rows], minlength=bins).astype(np.float64)},
         budget={"capacity": high.astype(np.float64)},
-        info={"objective": "balanced_score", "unfilled": out},
+        objective="balanced_score",
+        info={"unfilled": out},
     )
 
 

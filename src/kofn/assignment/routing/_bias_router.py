@@ -104,8 +104,8 @@ class BiasRouter:
             status="optimal" if best == value else "heuristic",
             method="bias_router",
             options={"gamma": self.gamma, "affinity": self.affinity, "gates": self.gates, "per_item": self.per_item},
+            objective="routed_affinity",
             info={
-                "objective": "routed_affinity",
                 "exact": best == value,
                 "unfilled": n * self.per_item - len(rows),
                 "steps": self.steps,

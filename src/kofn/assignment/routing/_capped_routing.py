@@ -146,8 +146,8 @@ def capped_routing(
         status="optimal" if full else "approximate" if overflow == "reroute" and positive else "heuristic",
         used={"capacity": np.bincount(columns, minlength=bins).astype(np.float64)},
         budget={"capacity": room.astype(np.float64)},
+        objective="routed_score" if affinity == "none" else "routed_affinity",
         info={
-            "objective": "routed_score" if affinity == "none" else "routed_affinity",
             "unfilled": n * per_item - len(kept),
         },
     )

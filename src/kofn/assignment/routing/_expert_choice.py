@@ -118,11 +118,11 @@ def expert_choice(
         status="optimal" if exact else "approximate" if positive else "heuristic",
         used={"capacity": load.astype(np.float64)},
         budget={"capacity": room.astype(np.float64)},
+        objective="chosen_affinity",
+        guarantee=0.5 if per_item is not None and positive else None,
         info={
-            "objective": "chosen_affinity",
             "unserved": n - len(np.unique(rows)),
             "unfilled": int((room - load).sum()),
-            **({"guarantee": 0.5} if per_item is not None and positive else {}),
         },
     )
 

@@ -89,5 +89,6 @@ def soft_mixing(scores: Any, *, groups: Any = None, temperature: float = 1.0) ->
         sense="max",
         bound=value,
         status="optimal",
-        info={"objective": "mixed_score", "empty": int(empty.sum())},
+        objective="mixed_score",
+        info={"empty": int(empty.sum())},
     )

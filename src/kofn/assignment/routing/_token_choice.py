@@ -68,5 +68,6 @@ def token_choice(scores: Any, *, per_item: int = 1, affinity: str = "softmax", g
         sense="max",
         bound=value if positive else float(np.maximum(felt, 0).sum()),
         status="optimal" if positive else "heuristic",
-        info={"objective": "routed_affinity", "unfilled": n * per_item - len(rows)},
+        objective="routed_affinity",
+        info={"unfilled": n * per_item - len(rows)},
     )

@@ -91,8 +91,8 @@ def single_linkage(
         sense="min",
         status="optimal",
         bound=value,
+        objective="spanning_forest",
         info={
-            "objective": "spanning_forest",
             "links": links,
             "merge_lengths": lengths[ranked],
             "spacing": float(lengths[ranked[len(made)]]) if groups > 1 else None,

@@ -186,5 +186,6 @@ def _plan(labels: NDArray[np.int32], medoids: Ints, value: float, status: str, i
         bound=value if status == "optimal" else None,
         used={"k": k},
         budget={"k": k},
-        info={"objective": "medoid_silhouette", **info},
+        objective="medoid_silhouette",
+        info=info,
     )

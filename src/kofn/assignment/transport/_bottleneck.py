@@ -91,8 +91,8 @@ def bottleneck_encoder(weights: Any, rate: float, *, mixed: bool = True) -> Assi
         sense="max",
         bound=value if exact else bound,
         status="optimal" if exact else "approximate",
+        objective="mutual_information",
         info={
-            "objective": "mutual_information",
             "rate": best.rate,
             "within_bits": bits([second, 1 - second]),
             "function": len(best.cells) == len(p),
@@ -159,6 +159,7 @@ def bottleneck_coupling(margins: Any, rate: float, *, mixed: bool = True) -> Bot
         sense="max",
         bound=max(bound, value),
         status="optimal" if exact else "approximate",
-        info={"objective": "mutual_information", "rate": encoder.info["rate"], "exact": exact},
+        objective="mutual_information",
+        info={"rate": encoder.info["rate"], "exact": exact},
     )
     return Bottleneck(coupling, encoder, decoder)

@@ -76,5 +76,6 @@ def minimum_entropy_coupling(margins: Any) -> Assignment:
         sense="min",
         bound=value if exact else bound,
         status="optimal" if exact else "approximate",
-        info={"objective": "joint_entropy", "mutual_information": shared, "within_bits": GREEDY_BITS, "exact": exact},
+        objective="joint_entropy",
+        info={"mutual_information": shared, "within_bits": GREEDY_BITS, "exact": exact},
     )

@@ -273,8 +273,8 @@ def _as_plan(
         status="optimal" if exact else "approximate" if met else "stopped",
         u=u,
         v=v,
+        objective="entropic_transport",
         info={
-            "objective": "entropic_transport",
             "reg": reg,
             "transport": transport,
             "entropy": entropy,

@@ -147,8 +147,8 @@ def merge(
         weights=weights,
         spread=np.sqrt(squares),
         statistic=None if kept is None else kept(),
+        objective="squared_distance" if objective else "",
         info={
-            **({"objective": "squared_distance"} if objective else {}),
             "tensors": len(pool.first),
             "elements": pool.elements,
             "bytes_read": (len(pool.members) + (pool.base is not None)) * pool.nbytes,

@@ -297,7 +297,6 @@ def _blend(
         result = Adapter.read(out)
     value = math.fsum(errors.values())
     info: dict[str, Any] = {
-        "objective": "truncation_error",
         "sum_of": "updates",
         **pool.info,
         "ranks": {module: pair.rank for module, pair in result.pairs.items()},
@@ -318,6 +317,7 @@ def _blend(
         weights=pool.used,
         spread=np.sqrt(squares)[pool.place],
         statistic=statistic,
+        objective="truncation_error",
         info=info,
     )
 

@@ -37,6 +37,7 @@ def mean_of(
     bound: float | None,
     status: str,
     info: Mapping[str, Any],
+    objective: str = "",
 ) -> Blend:
     """The mean of aligned members, written in the layout of the reference."""
     if files.out is not None:
@@ -54,4 +55,5 @@ def mean_of(
         value=value,
         bound=bound,
         status=status,
+        objective=objective,
     )

@@ -141,8 +141,8 @@ def weight_matching(
         value=value,
         bound=value if exact else None,
         status="optimal" if exact else "local" if all(converged) else "heuristic",
+        objective="matched_distance",
         info={
-            "objective": "matched_distance",
             "sum_of": "ordered_networks",
             "architecture": graph.name,
             "sweeps": sweeps,

@@ -119,8 +119,8 @@ def borda(rankings: Any, *, weights: Any = None) -> Blend:
         weights=used,
         spread=spread,
         statistic=statistic,
+        objective="borda",
         info={
-            "objective": "borda",
             "points": points,
             "never_compared": lost.tolist(),
             "ratings": int((wins >= 0).sum()),

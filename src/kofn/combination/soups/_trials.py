@@ -128,7 +128,6 @@ class Trials:
             weights=weights,
             form=form,
             info={
-                "objective": "blend_score",
                 "evaluations": self.seen,
                 "oracle_calls": self.calls,
                 "resumed": len(self.seen) - self.calls,
@@ -139,6 +138,7 @@ class Trials:
             blend,
             value=value,
             sense="max",
+            objective="blend_score",
             # Factors of task vectors sum to one by chance only, and then that promises nothing.
             form=form if self.pool.base is None else "none",
             status="stopped" if self.stopped else "heuristic",

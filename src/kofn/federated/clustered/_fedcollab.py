@@ -126,8 +126,8 @@ def fedcollab(
         bound=min(floor, value),
         sense="min",
         status="optimal" if proven else "local" if done else "stopped",
+        objective="collaboration_bound",
         info={
-            "objective": "collaboration_bound",
             "client_bounds": bounds.tolist(),
             "alone": math.fsum(_bounds(apart, rows, np.arange(n), C).tolist()),
             "together": math.fsum(_bounds(apart, rows, np.zeros(n, np.int64), C).tolist()),

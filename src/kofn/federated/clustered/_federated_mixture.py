@@ -124,8 +124,8 @@ def federated_mixture(
         sense="max",
         status="local" if settled and len(runs) == repeats else "stopped",
         centers=fitted.means,
+        objective="penalised_log_likelihood",
         info={
-            "objective": "penalised_log_likelihood",
             "trace": trace,
             "rounds": fitted.rounds,
             "clients": names,

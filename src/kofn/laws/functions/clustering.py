@@ -176,7 +176,7 @@ RECOUNTS: dict[str, Callable[[Case], None]] = {
     "group_log_likelihood": _group_log_likelihood,
 }
 
-# Name in `info["objective"]` -> the best value of any partition into as many groups, None where there are too many.
+# Name in `objective` -> the best value of any partition into as many groups, None where there are too many.
 OPTIMA: dict[str, Callable[[Case], float | None]] = {
     "spanning_forest": _best_forest,
     "within_group_squares": _best_squares,

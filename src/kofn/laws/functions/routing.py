@@ -198,7 +198,7 @@ RECOUNTS: dict[str, Callable[[Case], None]] = {
     "mixed_score": _mixed,
 }
 
-# Name in `info["objective"]` -> the best value of any plan of the same call, None where there are too many to look at.
+# Name in `objective` -> the best value of any plan of the same call, None where there are too many to look at.
 OPTIMA: dict[str, Callable[[Case], float | None]] = {
     "routed_affinity": _best_routed,
     "chosen_affinity": _best_chosen,

@@ -143,8 +143,8 @@ class StochasticBalance:
             status="optimal" if value == best else "approximate",
             method="stochastic_balance",
             options={"rule": self.rule},
+            objective="matched_weight",
             info={
-                "objective": "matched_weight",
                 "exact": value == best,
                 "attempts": self.attempts,
                 "successes": self.successes,

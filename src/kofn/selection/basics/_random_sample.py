@@ -101,5 +101,5 @@ def random_sample(
         probabilities=probabilities,
         used=used,
         budget=limit,
-        info={"objective": None, "additive": False},
+        additive=False,
     )

@@ -96,5 +96,6 @@ def top_k(
         status="optimal",
         used=used,
         budget=limit,
-        info={"objective": "modular", "oracle_calls": len(scores)},
+        objective="modular",
+        info={"oracle_calls": len(scores)},
     )

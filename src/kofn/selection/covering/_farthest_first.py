@@ -135,10 +135,10 @@ def farthest_first(
         status="stopped" if stopped else ("optimal" if radius == 0 else "approximate"),
         used=used,
         budget=limit,
+        objective="k_center",
+        additive=False,
+        guarantee=(0.5 if metric == "euclidean" else 0.25) if rules.cardinality_only else None,
         info={
-            "objective": "k_center",
-            "additive": False,
-            "guarantee": (0.5 if metric == "euclidean" else 0.25) if rules.cardinality_only else None,
             # In full passes over the pool, rounded up.
             "oracle_calls": -(-cover.evals // n),
             "distance_evals": cover.evals,

@@ -33,6 +33,7 @@ _CHECKED = 512
     draws=Draw(options={"eps": (0.01, 0.1, 0.5)}),
     cost="O(n k log(1/eps) / eps) gains at most, and all pairs once at worst for the diameter; up to 256 MB beside X",
     exact=">= 2/3 - eps of the optimum for a sum of scores, 1/2 - eps for a monotone submodular utility",
+    at_most_k=True,
     paper="fahrbach2025",
 )
 def gist(
@@ -126,11 +127,10 @@ def gist(
         status="stopped" if stopped else "approximate" if share > 0 else "heuristic",
         used={"k": len(picks)},
         budget={"k": k},
+        objective="utility_plus_min_distance",
+        additive=False,
+        guarantee=share or None,
         info={
-            "objective": "utility_plus_min_distance",
-            "additive": False,
-            "at_most_k": True,
-            "guarantee": share or None,
             "utility": math.fsum(gains),
             "utility_is": base.named(asked),
             **({"offset": run.offset} if run.offset is not None else {}),

@@ -67,7 +67,7 @@ def lazy_greedy(
 
     Returns:
         Selection, in the order picked. `gains` sum to `value`; `bound` is at least the optimum's value;
-        `info["guarantee"]` is the proven share of the optimum, None where there is none.
+        `guarantee` is the proven share of the optimum, None where there is none.
 
     Raises:
         InputError: bad input, or an objective that is not submodular (`naive_greedy` takes those).

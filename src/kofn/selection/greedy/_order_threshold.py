@@ -95,7 +95,7 @@ def order_threshold(
 
     Returns:
         Selection in the order of the pass, then what filled it up. `gains` sum to `value`; `bound` is at least the
-        optimum's value; `info["guarantee"]` is the proven share of the optimum. Both are None where f is not known to
+        optimum's value; `guarantee` is the proven share of the optimum. Both are None where f is not known to
         have that order (status "heuristic"), or where `include` or `start` hold items of a function that is not
         submodular; the guarantee also where quotas meet a budget. `info["passes"]` counts the passes.
 
@@ -352,10 +352,10 @@ class _Passes:
             status=status,
             used=used,
             budget=limit,
+            objective=base.named(self.objective),
+            guarantee=share if self.proven and not self.stopped else None,
             info={
-                "objective": base.named(self.objective),
                 **({} if offset is None else {"offset": offset}),
-                "guarantee": share if self.proven and not self.stopped else None,
                 "passes": self.passes,
                 "oracle_calls": self.calls,
                 "distance_evals": int(getattr(rule, "distance_evals", 0)),

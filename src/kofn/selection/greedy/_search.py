@@ -253,11 +253,12 @@ class Search:
             status=status,
             used=used,
             budget=limit,
+            objective=objective,
+            guarantee=self._guarantee(promised),
             info={
-                "objective": objective,
                 # Without the c of "c - distance" a value cannot be compared with another, nor recounted.
                 **self._in_distances(value, bound),
-                **self._shares(promised),
+                **self._expected(promised),
                 "oracle_calls": calls_of(rule) + self.calls_before,
                 "distance_evals": int(getattr(rule, "distance_evals", 0)),
             },
@@ -277,26 +278,30 @@ class Search:
         low = None if bound is None else max(0.0, unit * (most - bound))
         return {"offset": offset, "distance": unit * (most - value), "distance_bound": low}
 
-    def _shares(self, promised: bool) -> dict[str, float | None]:
-        """What is proven of the value, by the search's own analysis or the objective's."""
+    def _guarantee(self, promised: bool) -> float | None:
+        """The proven share of the optimum, by the search's own analysis or the objective's."""
         if self.stopped:
-            return {"guarantee": None}
+            return None
         if promised:
-            return self._guarantees()
+            return self._proven()
         # Beyond submodular functions an objective may know what plain greedy, free to begin as it likes, does for it.
         plain = type(self) is Search and self.asked.cardinality_only and not len(self.asked.first)
-        return {"guarantee": getattr(self.rule, "guarantee", None) if plain else None}
+        return getattr(self.rule, "guarantee", None) if plain else None
 
-    def _guarantees(self) -> dict[str, float | None]:
+    def _expected(self, promised: bool) -> dict[str, float | None]:
+        """What holds in expectation only: for people, since no single answer can be held to it."""
+        return {}
+
+    def _proven(self) -> float | None:
         """The share of the optimum that is proven for this kind of constraint."""
         rules = self.asked
         if rules.cardinality_only:
-            return {"guarantee": 1 - 1 / math.e}
+            return 1 - 1 / math.e
         if rules.budget is None:
-            return {"guarantee": 0.5}
+            return 0.5
         if rules.groups is None and rules.k == rules.n and not len(rules.first):
-            return {"guarantee": (1 - 1 / math.e) / 2}
-        return {"guarantee": None}
+            return (1 - 1 / math.e) / 2
+        return None
 
 
 class StochasticSearch(Search):
@@ -321,9 +326,12 @@ class StochasticSearch(Search):
             open_items[self.rng.choice(items, self.size, replace=False)] = True
         return super()._best(open_items)
 
-    def _guarantees(self) -> dict[str, float | None]:
+    def _proven(self) -> float | None:
+        return None
+
+    def _expected(self, promised: bool) -> dict[str, float | None]:
         share = 1 - 1 / math.e - self.eps if self.asked.cardinality_only else None
-        return {"guarantee": None, "expected_guarantee": share}
+        return {"expected_guarantee": share} if promised and not self.stopped else {}
 
 
 class ThresholdSearch(Search):
@@ -365,13 +373,13 @@ class ThresholdSearch(Search):
             at, step = at + step, min(_MOST_BATCH, step * 2)
         return None
 
-    def _guarantees(self) -> dict[str, float | None]:
+    def _proven(self) -> float | None:
         asked = self.asked
         if asked.cardinality_only:
-            return {"guarantee": max(0.0, 1 - math.exp(self.eps - 1) - self.eps / 2)}
+            return max(0.0, 1 - math.exp(self.eps - 1) - self.eps / 2)
         # Each pick gains 1 - eps of the best open one, which is all that greedy needs under a matroid.
         share = (1 - self.eps) / (2 - self.eps) - self.eps / 2
-        return {"guarantee": None if asked.budget is not None else max(0.0, share)}
+        return None if asked.budget is not None else max(0.0, share)
 
 
 class PartSearch(Search):
@@ -388,5 +396,8 @@ class PartSearch(Search):
         picked[self.picks] = True
         self.bound = math.fsum(self.gains) + asked.upper_bound(ceiling, picked)
 
-    def _guarantees(self) -> dict[str, float | None]:
-        return {"guarantee": None, "expected_guarantee": (1 - 1 / math.e) / 2}
+    def _proven(self) -> float | None:
+        return None
+
+    def _expected(self, promised: bool) -> dict[str, float | None]:
+        return {"expected_guarantee": (1 - 1 / math.e) / 2} if promised and not self.stopped else {}

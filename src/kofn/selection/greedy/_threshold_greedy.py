@@ -52,7 +52,7 @@ def threshold_greedy(
         eps: each threshold is 1 - eps of the last, from the best single gain down to eps/n of it.
 
     Returns:
-        Selection; `info["guarantee"]` is the share of the optimum that is proven.
+        Selection; `guarantee` is the share of the optimum that is proven.
 
     Raises:
         InputError: bad input, `eps` not in (0, 1), an objective that is not submodular.

@@ -99,7 +99,8 @@ def b4(
         status="optimal",
         used={"k": k},
         budget={"k": k},
-        info={"objective": heuristic or "b4", "oracle_calls": int(groups.max()) + 1, "groups": groups},
+        objective=heuristic or "b4",
+        info={"oracle_calls": int(groups.max()) + 1, "groups": groups},
     )
 
 

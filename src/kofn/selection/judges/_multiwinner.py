@@ -58,7 +58,7 @@ def multiwinner(
 
     Returns:
         Selection, most points first ("chamberlin_courant": in the order of the greedy), ties to the lowest column.
-        `value` is the committee's points from all judges; `info["guarantee"]` the proven share of the optimum.
+        `value` is the committee's points from all judges; `guarantee` the proven share of the optimum.
 
     Raises:
         InputError: bad rankings. InfeasibleError: constraints that cannot be met together.
@@ -99,7 +99,11 @@ def multiwinner(
         status="optimal",
         used=plan.used,
         budget=plan.budget,
-        info={"objective": f"committee_{rule}", "oracle_calls": n, "guarantee": 1.0},
+        objective=f"committee_{rule}",
+        guarantee=1.0,
+        info={
+            "oracle_calls": n,
+        },
     )
 
 
@@ -174,9 +178,9 @@ def _representatives(points: Floats, rules: Constraints) -> Selection:
         status="approximate",
         used=used,
         budget=limit,
+        objective="chamberlin_courant",
+        guarantee=1 - 1 / math.e if rules.groups is None else 0.5,
         info={
-            "objective": "chamberlin_courant",
             "oracle_calls": calls,
-            "guarantee": 1 - 1 / math.e if rules.groups is None else 0.5,
         },
     )

@@ -283,7 +283,8 @@ def annotator_pairs(
         used={"costs": total(price[picks])},
         budget={"costs": budget},
         prices={"costs": rate},
-        info={"objective": "modular", "shape": table.shape, "oracle_calls": int(open_pairs.sum())},
+        objective="modular",
+        info={"shape": table.shape, "oracle_calls": int(open_pairs.sum())},
     )
 
 

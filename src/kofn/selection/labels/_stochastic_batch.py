@@ -86,7 +86,8 @@ def stochastic_batch(
         status="heuristic",
         used={"k": k},
         budget={"k": k},
-        info={"objective": "modular", "oracle_calls": len(rows)},
+        objective="modular",
+        info={"oracle_calls": len(rows)},
     )
 
 

@@ -103,7 +103,8 @@ def lima(
         status="stopped" if stopped else "heuristic",
         used={"k": len(order)},
         budget={"k": most},
-        info={"objective": "region_score", "oracle_calls": search.calls, "search_calls": asked},
+        objective="region_score",
+        info={"oracle_calls": search.calls, "search_calls": asked},
     )
 
 

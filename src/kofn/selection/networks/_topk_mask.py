@@ -111,7 +111,8 @@ def topk_mask(
         status="optimal",
         used={name: used[name] for name in limit},
         budget=limit,
-        info={"objective": "modular", "shape": scores.shape, "oracle_calls": flat.size},
+        objective="modular",
+        info={"shape": scores.shape, "oracle_calls": flat.size},
     )
 
 

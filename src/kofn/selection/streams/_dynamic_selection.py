@@ -64,7 +64,7 @@ class DynamicSelection:
         inserted, deleted: items so far.
         plan: the Selection now. Work that the events since the last plan have made necessary is done when it is asked
             for. `ids` are the live items in the order of their insertion, `indices` positions among them; `bound` is
-            an upper bound on the optimum now, `info["guarantee"]` is 1/2 - eps, and `info["short"]` says how many
+            an upper bound on the optimum now, `guarantee` is 1/2 - eps, and `short` says how many
             picks are missing where fewer than k items are live.
 
     Raises:
@@ -96,7 +96,7 @@ class DynamicSelection:
         (['a', 'c'], 4.0)
         >>> pool.delete(["a"])
         >>> plan = pool.plan
-        >>> plan.keys(plan.indices).tolist(), plan.value, plan.info["short"]
+        >>> plan.keys(plan.indices).tolist(), plan.value, plan.short
         (['b', 'c'], 3.0, 0)
     """
 
@@ -457,10 +457,10 @@ class DynamicSelection:
             method="dynamic_selection",
             options={"eps": self.eps, "objective": self._f.name, "greedy_fill": self.greedy_fill},
             seed=str(self._seed),
+            objective=self._f.name,
+            guarantee=self.guarantee,
+            short=self.k - m,
             info={
-                "objective": self._f.name,
-                "guarantee": self.guarantee,
-                "short": self.k - m,
                 "oracle_calls": self.oracle_calls,
                 "rebuilds": self.rebuilds,
                 "inserted": self.inserted,

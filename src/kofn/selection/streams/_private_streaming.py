@@ -245,9 +245,9 @@ class PrivateStreaming:
             used={"k": len(picks)},
             budget={"k": self.k},
             method="private_streaming",
+            guarantee=1 / (2 * (1 + self.theta)),
             info={
                 "privacy": self.accountant.ledger(self.seen > 0, self.released),
-                "guarantee": 1 / (2 * (1 + self.theta)),
                 "additive_loss": self._additive_loss(),
                 "filled": len(fill),
                 "oracle_calls": self.oracle_calls,
@@ -477,7 +477,7 @@ def private_streaming(
         Selection of k items: those of the chosen copy as accepted, then random ones in the slots it left open
         (`info["filled"]`). `info["privacy"]` is the accountant's ledger: epsilon and delta spent, the composition, and
         the scales of the noise. `info["additive_loss"]`: with chance 0.95 the value is at least
-        `info["guarantee"]` * optimum less this, for an optimum in `opt_range`.
+        `guarantee` * optimum less this, for an optimum in `opt_range`.
 
     Raises:
         InputError: epsilon <= 0, delta outside 0..1, users of another width, or other bad input.

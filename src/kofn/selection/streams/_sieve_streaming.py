@@ -47,7 +47,7 @@ class SieveStreaming:
         seen: items so far.
         held: rows held now. most_held: at most so far.
         plan: the Selection now. `ids` are those of all items seen; `bound` is an upper bound on the optimum of what was
-            seen; `info["guarantee"]` is 1/2 - eps, `info["short"]` says how many picks are missing from k because the
+            seen; `guarantee` is 1/2 - eps, `short` says how many picks are missing from k because the
             stream ended early.
 
     Raises:
@@ -343,10 +343,10 @@ class SieveStreaming:
             budget={"k": self.k},
             method="sieve_streaming",
             options=self._settings(),
+            objective=self._f.name,
+            guarantee=self.guarantee,
+            short=self.k - len(picks),
             info={
-                "objective": self._f.name,
-                "guarantee": self.guarantee,
-                "short": self.k - len(picks),
                 "oracle_calls": self.oracle_calls,
                 "held": self.held,
                 "most_held": self.most_held,
@@ -456,7 +456,7 @@ def sieve_streaming(
     Examples:
         >>> X = np.repeat([[0.0], [9.0]], 20, axis=0)
         >>> plan = sieve_streaming(X, k=2, seed=0)
-        >>> sorted(X[plan.indices, 0].tolist()), plan.info["guarantee"]
+        >>> sorted(X[plan.indices, 0].tolist()), plan.guarantee
         ([0.0, 9.0], 0.4)
     """
     if k > len(X):

@@ -90,9 +90,8 @@ def ccs(
         probabilities=probabilities,
         used={"k": k},
         budget={"k": k},
+        additive=False,
         info={
-            "objective": None,
-            "additive": False,
             "dropped": dropped,
             "strata_sizes": sizes.tolist(),
             "strata_taken": takes.tolist(),

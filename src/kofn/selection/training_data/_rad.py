@@ -98,9 +98,9 @@ def rad(
         probabilities=probabilities,
         used={"k": k},
         budget={"k": k},
+        objective="worst_case_worth",
+        additive=False,
         info={
-            "objective": "worst_case_worth",
-            "additive": False,
             "mistakes": mistakes,
             "support": int((chances > 0).sum()),
         },

@@ -104,8 +104,8 @@ def rds_plus(
         value=math.fsum(best.tolist()),
         used={"k": k},
         budget={"k": k},
+        objective="query_similarity",
         info={
-            "objective": "query_similarity",
             "distance_evals": n * len(queries),
             "lists": lists.tolist(),
             "turn": turn.tolist(),

@@ -144,9 +144,9 @@ def sources_by_shift(
         value=ratings[best - 1] if ratings else math.nan,
         used={unit: spent},
         budget={} if budget is None else {unit: budget},
+        objective="source_score" if score is not None else "",
+        additive=False,
         info={
-            "objective": "source_score" if score is not None else None,
-            "additive": False,
             "oracle_calls": len(ratings),
             "sources": [labels[code] for code in kept],
             "shift": shift,
