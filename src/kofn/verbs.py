@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import html
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from kofn import _index
 from kofn.core import dispatch, registry, vocabulary
+from kofn.core.auto import AUTO
 from kofn.core.checks import InputError, nearest
-from kofn.core.vocabulary import SETTINGS, VOCABULARY, argument
+from kofn.core.signatures import documented
+from kofn.core.vocabulary import SETTINGS, SYNONYMS, VOCABULARY, argument
+from kofn.core.words import Words
 
 if TYPE_CHECKING:
     import polars
@@ -15,33 +21,97 @@ if TYPE_CHECKING:
     from kofn.core.plans import Allocation, Assignment, Blend, Selection
 
 Method = str | Callable[..., Any]
+_LEAD = {"select": "X", "assign": "X", "allocate": "curves", "combine": "members"}
 
 
 def _run(verb: str, method: Method, options: Mapping[str, Any] | None, arguments: dict[str, Any]) -> Any:
     given = {name: value for name, value in arguments.items() if value is not None}
-    for name in given:
-        if name not in VOCABULARY:
-            entry = dispatch.methods_of(verb).get(method) if isinstance(method, str) else None
-            if entry is not None and name in entry.options:
-                raise InputError(f"{name} is an option of {method}: pass options={{{name!r}: {given[name]!r}}}")
-            raise InputError(f"{verb} has no argument {name!r}{nearest(name, VOCABULARY)}")
+    if verb == "assign" and isinstance(given.get("k"), str):
+        method = _finds_k(method, given.pop("k"))
+    own = dict(options or {})
+    for name in [name for name in given if name not in VOCABULARY]:
+        if name in own:
+            raise InputError(f"{name} is given twice: flat and in options; give it once")
+        own[name] = given.pop(name)
+    _settle_options(verb, method, given, own)
     for name in SETTINGS & given.keys():
         # Settings that the method ignores are still read: a typo in them must not pass in silence.
         argument(name, given[name])
-    return dispatch.dispatch(verb, method, given, options or {}, given.pop("ids", None))
+    return dispatch.dispatch(verb, method, given, own, given.pop("ids", None))
+
+
+def _finds_k(method: Method, k: str) -> Method:
+    """The method that is meant by k="auto"."""
+    if k != "auto":
+        raise InputError(f"k={k!r}: give a whole number, or 'auto' to have it found")
+    if method == "auto":
+        return "dynmsc"
+    entry = _entry("assign", method)
+    if entry is not None and "k" in entry.required:
+        raise InputError(f"k='auto': method={entry.name!r} needs a number; method='dynmsc' finds k")
+    return method
+
+
+def _entry(verb: str, method: Method) -> registry.Entry | None:
+    """The index's row of a method, None for "auto", an unknown name or a function that is not registered."""
+    if isinstance(method, str):
+        return dispatch.methods_of(verb).get(method)
+    spec = getattr(method, "__kofn__", None)
+    return spec.entry() if spec is not None else None
+
+
+def _settle_options(verb: str, method: Method, given: dict[str, Any], own: dict[str, Any]) -> None:
+    """Tell a method's own options from the objective's parameters, which become part of its text."""
+    entry = _entry(verb, method)
+    if entry is None and method != "auto":
+        return
+    index = dispatch.methods_of(verb)
+    known = set(entry.options) if entry else {name for row, _ in AUTO[verb] for name in index[row].options}
+    unknown = [name for name in own if name not in known]
+    objective = given.get("objective")
+    if unknown and isinstance(objective, str) and verb == "select":
+        from kofn.objectives import base
+
+        parameters = base.parameters_of(objective)
+        theirs = {name: own.pop(name) for name in unknown if name in parameters}
+        if theirs:
+            given["objective"] = base.with_parameters(objective, theirs)
+        unknown = [name for name in unknown if name not in theirs]
+    for name in unknown:
+        if entry is not None:
+            raise InputError(dispatch.unknown_option(entry, name, index))
+        raise InputError(f"{verb} has no argument {name!r}{_meant(name, index)}")
+
+
+def _meant(name: str, index: Mapping[str, registry.Entry]) -> str:
+    takers = sorted(entry.name for entry in index.values() if name in entry.options)
+    if takers:
+        return f"; it is an option of {', '.join(takers)}: name one of them as method="
+    if name in SYNONYMS:
+        return f"; did you mean {SYNONYMS[name]!r}?"
+    return nearest(name, [*VOCABULARY, *{option for entry in index.values() for option in entry.options}])
+
+
+def _one_positional(verb: str, extra: tuple[Any, ...]) -> None:
+    if extra:
+        word = {"select": "k", "assign": "k", "allocate": "budget", "combine": "weights"}[verb]
+        shown = repr(extra[0]) if isinstance(extra[0], int | float) else "..."
+        raise InputError(
+            f"{verb} takes one positional argument, {_LEAD[verb]}; name the others, for example {word}={shown}"
+        )
 
 
 def select(
-    X: Any = None, *, method: Method = "auto", options: Mapping[str, Any] | None = None, **arguments: Any
+    X: Any = None, *extra: Any, method: Method = "auto", options: Mapping[str, Any] | None = None, **arguments: Any
 ) -> Selection:
     """Pick which k of n to keep, under a count, a budget and quotas.
 
     Args:
         X: vectors (n, d), one row an item; or give `similarity` (n, n) or `scores` (n,) by name.
         method: a method's name (`kofn.methods("select")`), "auto", or your own callable.
-        options: the method's own options.
-        **arguments: words of the vocabulary: k, budget with costs, quotas with groups, include, exclude, start,
-            weights, metric, objective, ids, and the settings seed, max_memory, time_limit, n_threads, progress.
+        options: the method's own options as a mapping; a named method's options, and the parameters of an
+            objective, may also be given flat, like every other argument.
+        **arguments: the words below, and the method's own options.
 
     Returns:
         A `Selection`: `indices` in the order picked, `gains`, `value`, `bound`, `status`.
@@ -58,20 +128,21 @@ def select(
         >>> sorted(s.indices.tolist())
         [0, 1, 2]
     """
+    _one_positional("select", extra)
     result: Selection = _run("select", method, options, {"X": X, **arguments})
     return result
 
 
 def assign(
-    X: Any = None, *, method: Method = "auto", options: Mapping[str, Any] | None = None, **arguments: Any
+    X: Any = None, *extra: Any, method: Method = "auto", options: Mapping[str, Any] | None = None, **arguments: Any
 ) -> Assignment:
     """Decide where each of n items goes: groups around real examples, or bins with a capacity.
 
     Args:
         X: vectors (n, d); or give `distances` (n, n) or `scores` (n, bins) by name.
         method: a method's name (`kofn.methods("assign")`), "auto", or your own callable.
-        options: the method's own options, such as `overflow`.
-        **arguments: words of the vocabulary: k, capacity, per_item, metric, start, weights, ids, and the settings.
+        options: the method's own options as a mapping; they may also be given flat (`overflow="drop"`).
+        **arguments: the words below, and the method's own options. `k="auto"` has the number of groups found.
 
     Returns:
         An `Assignment`: `labels`, `medoids` where there are any, achieved margins, `value`, `bound`.
@@ -85,17 +156,14 @@ def assign(
         >>> a.labels[0] == a.labels[1] != a.labels[2] == a.labels[3]
         np.True_
     """
-    # `overflow` is the one option every router shares, so the verb takes it as a word of its own.
-    if "overflow" in arguments:
-        options = {**(options or {}), "overflow": arguments.pop("overflow")}
+    _one_positional("assign", extra)
     result: Assignment = _run("assign", method, options, {"X": X, **arguments})
     return result
 
 
 def allocate(
     curves: Any = None,
-    *,
-    budget: float | None = None,
+    *extra: Any,
     method: Method = "auto",
     options: Mapping[str, Any] | None = None,
     **arguments: Any,
@@ -103,11 +171,11 @@ def allocate(
     """Decide how much each of n items gets of a shared budget.
 
     Args:
-        curves: (n, levels) the loss of item i at level l (`options={"sense": "max"}`: its value).
-        budget: what may be spent in total.
+        curves: (n, levels) the loss of item i at level l (`sense="max"`: its value).
         method: a method's name (`kofn.methods("allocate")`), "auto", or your own callable.
-        options: the method's own options: `sizes`, `levels`, `sense`, `mean_budget`.
-        **arguments: words of the vocabulary, such as ids and the settings.
+        options: the method's own options as a mapping; they may also be given flat: `sizes`, `levels`, `sense`,
+            `mean_budget`.
+        **arguments: the words below, and the method's own options.
 
     Returns:
         An `Allocation`: `amounts`, `values`, the `price` of one more unit, `bound`.
@@ -121,23 +189,25 @@ def allocate(
         >>> b.amounts.tolist(), b.value, b.status
         ([2, 0], 6.0, 'optimal')
     """
-    own = {name: arguments.pop(name) for name in ("sizes", "levels", "sense", "mean_budget") if name in arguments}
-    result: Allocation = _run(
-        "allocate", method, {**own, **(options or {})}, {"curves": curves, "budget": budget, **arguments}
-    )
+    _one_positional("allocate", extra)
+    result: Allocation = _run("allocate", method, options, {"curves": curves, **arguments})
     return result
 
 
 def combine(
-    members: Any = None, *, method: Method = "auto", options: Mapping[str, Any] | None = None, **arguments: Any
+    members: Any = None,
+    *extra: Any,
+    method: Method = "auto",
+    options: Mapping[str, Any] | None = None,
+    **arguments: Any,
 ) -> Blend:
     """Blend many into one: checkpoints, arrays, rankings.
 
     Args:
         members: arrays, state dicts (name to array) or paths of safetensors checkpoints; or give `rankings` by name.
         method: a method's name (`kofn.methods("combine")`), "auto", or your own callable.
-        options: the method's own options, such as `out` (where to stream a checkpoint to).
-        **arguments: words of the vocabulary: weights, base, ids, and the settings.
+        options: the method's own options as a mapping; they may also be given flat (`density=0.2`, `out="merged/"`).
+        **arguments: the words below, and the method's own options.
 
     Returns:
         A `Blend`: `result`, `weights`, and `spread`, the distance of each member to the result.
@@ -150,11 +220,31 @@ def combine(
         >>> kofn.combine([[1.0, 2.0], [3.0, 6.0]], weights=[3, 1]).result.tolist()
         [1.5, 3.0]
     """
+    _one_positional("combine", extra)
     result: Blend = _run("combine", method, options, {"members": members, **arguments})
     return result
 
 
-def methods(verb: str | None = None, *, given: Sequence[str] = ()) -> list[registry.Entry]:
+class Methods(list[registry.Entry]):
+    """Methods by name, which print as a table."""
+
+    def _cells(self) -> list[tuple[str, str, str, str]]:
+        return [(entry.verb, entry.name, entry.summary, entry.inputs) for entry in self]
+
+    def __repr__(self) -> str:
+        if not self:
+            return "no methods"
+        rows = [("verb", "method", "does", "needs"), *self._cells()]
+        wide = [max(len(row[column]) for row in rows) for column in range(2)]
+        return "\n".join(f"{row[0]:{wide[0]}}  {row[1]:{wide[1]}}  {row[2]} [{row[3]}]" for row in rows)
+
+    def _repr_html_(self) -> str:
+        head = "".join(f"<th>{name}</th>" for name in ("verb", "method", "does", "needs"))
+        body = "".join("<tr>" + "".join(f"<td>{html.escape(c)}</td>" for c in row) + "</tr>" for row in self._cells())
+        return f"<table><tr>{head}</tr>{body}</table>"
+
+
+def methods(verb: str | None = None, *, given: Sequence[str] = ()) -> Methods:
     """What fits this call: one entry a method, with its name, summary, paper, cost and traits.
 
     Args:
@@ -170,8 +260,8 @@ def methods(verb: str | None = None, *, given: Sequence[str] = ()) -> list[regis
         if word not in VOCABULARY:
             raise InputError(f"given={word!r} is not an argument{nearest(word, VOCABULARY)}")
     verbs = registry.VERBS if verb is None else (verb,)
-    rows = [entry for one in verbs for entry in dispatch.methods_of(one).values()]
-    return [entry for entry in rows if not given or entry.takes(set(given) - {"ids"}) is not None]
+    entries = [entry for verb in verbs for entry in dispatch.methods_of(verb).values()]
+    return Methods(entry for entry in entries if not given or entry.takes(set(given) - {"ids"}) is not None)
 
 
 def compare(
@@ -211,9 +301,7 @@ def compare(
     from kofn.core import checks
     from kofn.objectives import base
 
-    lead = {"select": "X", "assign": "X", "allocate": "curves", "combine": "members"}[
-        checks.choice(verb, "verb", registry.VERBS)
-    ]
+    lead = _LEAD[checks.choice(verb, "verb", registry.VERBS)]
     shared = {lead: X, **arguments}
     runs = range(seeds) if isinstance(seeds, int) else seeds
     rows = []
@@ -252,3 +340,28 @@ def compare(
                     }
                 )
     return polars.DataFrame(rows)
+
+
+def _describe(verb: str, function: Any) -> None:
+    """Show the words of the verb in its signature and docstring: what `help` and editors list."""
+    parameters = inspect.signature(function).parameters
+    lead, extra, method, options, _rest = parameters.values()
+    words = [word for word in _index.words()[verb] if word != lead.name]
+    types = Words.__annotations__
+    shown = [
+        lead.replace(annotation=types[lead.name].__forward_arg__),
+        *(
+            inspect.Parameter(word, extra.KEYWORD_ONLY, default=None, annotation=types[word].__forward_arg__)
+            for word in words
+        ),
+        method,
+        options,
+        inspect.Parameter("method_options", extra.VAR_KEYWORD, annotation="Any"),
+    ]
+    signature = inspect.Signature(shown, return_annotation=inspect.signature(function).return_annotation)
+    function.__signature__ = signature
+    function.__doc__ = documented(inspect.getdoc(function) or "", signature, {})
+
+
+for _verb, _function in (("select", select), ("assign", assign), ("allocate", allocate), ("combine", combine)):
+    _describe(_verb, _function)

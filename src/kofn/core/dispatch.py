@@ -8,11 +8,12 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from kofn._index import AUTO, INDEX
+from kofn._index import entries
+from kofn.core.auto import AUTO
 from kofn.core.checks import InputError, nearest
 from kofn.core.problems import INPUTS
 from kofn.core.registry import VERBS, Entry, Spec, execute
-from kofn.core.vocabulary import SETTINGS
+from kofn.core.vocabulary import SETTINGS, SYNONYMS
 
 
 def dispatch(
@@ -31,7 +32,7 @@ def dispatch(
     if callable(method_name):
         return _run_callable(verb, method_name, given, options, ids)
     index = methods_of(verb)
-    name = choose(verb, given) if method_name == "auto" else method_name
+    name = choose(verb, given, options) if method_name == "auto" else method_name
     if not isinstance(name, str) or name not in index:
         raise InputError(
             f"method={name!r}: no such {verb} method{nearest(str(name), index)}; `kofn methods {verb}` lists them"
@@ -53,12 +54,22 @@ def _fit(entry: Entry, given: Mapping[str, Any], options: Mapping[str, Any], ind
     takes = entry.takes(given)
     if takes is None:
         raise InputError(misfit(entry, given, index))
-    if unknown := sorted(options.keys() - entry.options.keys()):
-        takers = sorted(e.name for e in index.values() if unknown[0] in e.options)
-        also = f"; {unknown[0]!r} belongs to {', '.join(takers)}" if takers else nearest(unknown[0], entry.options)
-        has = ", ".join(f"{key}={value}" for key, value in entry.options.items()) or "none"
-        raise InputError(f"method={entry.name!r} has no option {unknown[0]!r}; its options: {has}{also}")
+    for name in sorted(options.keys() - entry.options.keys()):
+        raise InputError(unknown_option(entry, name, index))
     return takes
+
+
+def unknown_option(entry: Entry, name: str, index: Mapping[str, Entry]) -> str:
+    """What to say of an option that a method does not have: whose it is, or what it may have been meant to be."""
+    takers = sorted(other.name for other in index.values() if name in other.options)
+    has = ", ".join(f"{key}={value}" for key, value in entry.options.items()) or "none"
+    if takers:
+        hint = f"; {name!r} belongs to {', '.join(takers)}"
+    elif name in SYNONYMS:
+        hint = f"; did you mean {SYNONYMS[name]!r}?"
+    else:
+        hint = nearest(name, [*entry.options, *entry.accepted])
+    return f"method={entry.name!r} has no option {name!r}; its options: {has}{hint}"
 
 
 def misfit(entry: Entry, given: Mapping[str, Any], index: Mapping[str, Entry]) -> str:
@@ -75,19 +86,21 @@ def misfit(entry: Entry, given: Mapping[str, Any], index: Mapping[str, Entry]) -
     return f"method={entry.name!r} {' and '.join(parts)}; methods that fit this call: {', '.join(fitting) or 'none'}"
 
 
-def choose(verb: str, given: Mapping[str, Any]) -> str:
-    """The first row of the `auto` table whose method fits the call."""
+def choose(verb: str, given: Mapping[str, Any], options: Mapping[str, Any] | None = None) -> str:
+    """The first row of the `auto` table whose method takes all the arguments and options of the call."""
     index = methods_of(verb)
-    for name, _why in AUTO[verb]:
+    rows = [name for name, _why in AUTO[verb] if set(options or ()) <= index[name].options.keys()]
+    for name in rows:
         if index[name].takes(given) is not None:
             return name
-    asked = sorted(set(given) - SETTINGS)
+    requested = sorted(set(given) - SETTINGS)
     inputs = [word for word in INPUTS if any(word in entry.accepted for entry in index.values())]
-    if not set(asked) & set(inputs):
+    if not set(requested) & set(inputs):
         raise InputError(f"nothing to {verb} from: give {' or '.join(inputs)}")
-    closest = min(AUTO[verb], key=lambda row: len(set(asked) ^ set(index[row[0]].accepted) & set(asked)))[0]
+    candidates = rows or [name for name, _why in AUTO[verb]]
+    closest = min(candidates, key=lambda name: len(set(requested) ^ set(index[name].accepted) & set(requested)))
     raise InputError(
-        f"no {verb} method honours all of {', '.join(asked) or 'nothing'} together: "
+        f"no {verb} method honours all of {', '.join([*requested, *(options or ())]) or 'nothing'} together: "
         + misfit(index[closest], given, index)
     )
 
@@ -96,7 +109,8 @@ def methods_of(verb: str) -> Mapping[str, Entry]:
     """The index of one verb: kofn's own methods and those of installed plug-ins (entry point group `kofn.methods`)."""
     if verb not in VERBS:
         raise InputError(f"verb={verb!r}: one of {', '.join(VERBS)}")
-    return {**INDEX[verb], **{name: e for name, e in _plugins().items() if e.verb == verb}}
+    plugins = {name: entry for name, entry in _plugins().items() if entry.verb == verb}
+    return {**entries(verb), **plugins} if plugins else entries(verb)
 
 
 @functools.cache
@@ -150,7 +164,7 @@ def _run_callable(
 
     own_rule.__name__ = name
     empty = inspect.Signature([inspect.Parameter(word, inspect.Parameter.KEYWORD_ONLY, default=None) for word in given])
-    spec = Spec(own_rule, verb, (), frozenset(), "", "", "", None, (), empty)
+    spec = Spec(function=own_rule, verb=verb, signature=empty)
     return execute(spec, {**given, **options}, ids=ids, options=options)
 
 

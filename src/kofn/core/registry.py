@@ -19,12 +19,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ParamSpec, TypeVar
 
+from kofn.core.bibliography import cite, keys_of
 from kofn.core.checks import InputError
 from kofn.core.draws import Draw
+from kofn.core.signatures import annotation_text, described, documented, expand
 from kofn.core.vocabulary import SETTINGS, VOCABULARY
 
 P = ParamSpec("P")
 R = TypeVar("R")
+Paper = int | str | tuple[int | str, ...]
+FORMS = ("function", "merge_rule", "stepper", "module", "objective", "helper")
 
 VERBS = ("select", "assign", "allocate", "combine")
 HOMES = {"select": "selection", "assign": "assignment", "allocate": "allocation", "combine": "combination"}
@@ -40,21 +44,45 @@ DERIVE = {"distances": ("X", "metric")}
 
 @dataclass(frozen=True)
 class Entry:
-    """One method as text: what it takes and what it promises. Importing the index imports no method."""
+    """One method as text: what it takes and what it promises. Reading the index imports no method.
+
+    `form` is one of `FORMS`; only functions and merge rules can be called through a verb. `types` and `docs` give the
+    annotation and the sentence of each own option, `papers` the keys of `paper` in the bibliography.
+    """
 
     name: str
     verb: str
     path: str
     summary: str
+    form: str = "function"
     required: tuple[str, ...] = ()
     needs: tuple[tuple[str, ...], ...] = ()
     accepted: tuple[str, ...] = ()
     options: Mapping[str, str] = field(default_factory=dict)
+    types: Mapping[str, str] = field(default_factory=dict)
+    docs: Mapping[str, str] = field(default_factory=dict)
     traits: tuple[str, ...] = ()
     cost: str = ""
     exact: str = ""
     paper: str = ""
+    papers: tuple[str, ...] = ()
     extra: str | None = None
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def callable_by_verb(self) -> bool:
+        """True where `method=` may name it."""
+        return self.form in ("function", "merge_rule")
+
+    @property
+    def family(self) -> str:
+        """Its folder: `selection/greedy`."""
+        return "/".join(self.path.split(":")[0].split(".")[1:-1])
+
+    @property
+    def file(self) -> str:
+        """Its file, below `src/kofn`."""
+        return self.path.split(":")[0].removeprefix("kofn.").replace(".", "/") + ".py"
 
     def takes(self, given: Mapping[str, Any] | set[str] | frozenset[str]) -> set[str] | None:
         """The arguments this method would see of this call, or None if the call does not fit it."""
@@ -84,23 +112,26 @@ class Entry:
         return loaded
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Spec:
     """What `@method` knows of a function; `entry()` turns it into a row of the index."""
 
     function: Callable[..., Any]
     verb: str
-    needs: tuple[tuple[str, ...], ...]
-    traits: frozenset[str]
-    cost: str
-    exact: str
-    paper: str
-    extra: str | None
-    secret: tuple[str, ...]
     signature: inspect.Signature
+    needs: tuple[tuple[str, ...], ...] = ()
+    traits: frozenset[str] = frozenset()
+    cost: str = ""
+    exact: str = ""
+    paper: Paper = ""
+    extra: str | None = None
+    secret: tuple[str, ...] = ()
+    at_most_k: bool = False
     draws: Draw = field(default_factory=Draw)
     aliases: tuple[str, ...] = ()
-    at_most_k: bool = False
+    form: str = "function"
+    docs: Mapping[str, str] = field(default_factory=dict)
+    doc: str = ""
 
     @property
     def name(self) -> str:
@@ -115,7 +146,8 @@ class Spec:
             name=self.name,
             verb=self.verb,
             path=f"{self.function.__module__}:{self.name}",
-            summary=(inspect.getdoc(self.function) or "").split("\n", 1)[0],
+            summary=self.doc.split("\n", 1)[0],
+            form=self.form,
             required=tuple(p.name for p in words if p.default is p.empty),
             needs=self.needs,
             accepted=tuple(p.name for p in words),
@@ -124,11 +156,15 @@ class Spec:
                 for p in parameters
                 if p.name not in VOCABULARY
             },
+            types={p.name: annotation_text(p) for p in parameters if p.name not in VOCABULARY},
+            docs={p.name: self.docs[p.name] for p in parameters if p.name in self.docs and p.name not in VOCABULARY},
             traits=tuple(sorted(self.traits)),
             cost=self.cost,
             exact=self.exact,
-            paper=self.paper,
+            paper="; ".join(cite(key) for key in keys_of(self.paper)),
+            papers=tuple(map(str, keys_of(self.paper))),
             extra=self.extra,
+            aliases=self.aliases,
         )
 
 
@@ -139,12 +175,13 @@ def method(
     traits: tuple[str, ...] = (),
     cost: str,
     exact: str,
-    paper: str,
+    paper: Paper,
     extra: str | None = None,
     secret: tuple[str, ...] = (),
     at_most_k: bool = False,
     draws: Draw | None = None,
     aliases: tuple[str, ...] = (),
+    form: str = "function",
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Register a function as a method of `verb`.
 
@@ -154,29 +191,39 @@ def method(
         traits: the laws that every plan of this method keeps, by name (`kofn.laws`).
         cost: time and memory, in n, d, k.
         exact: what is exact and what is guaranteed, in half a line.
-        paper: the reference.
+        paper: the reference: its key in `papers.toml`, several keys, or a text.
         extra: the optional dependency group it needs.
         secret: options (or "seed") to redact from the plan, because its reader must not learn them.
         at_most_k: the method may pick fewer than `k`; the audit refuses that of all others.
         draws: what the laws and the hostile-input tests need to know to draw a call of this method.
         aliases: other names that people look for, read by `kofn find`.
+        form: "function", or "merge_rule" where a rule's class made the function.
+
+    A bundle of shared words, `**where: Unpack[Where]` (`kofn.core.words`), is expanded into the signature: the
+    function receives every word of it, None where it was not given. Shared words that the docstring does not describe
+    are described by the vocabulary's sentence.
     """
 
     def register(function: Callable[P, R]) -> Callable[P, R]:
+        signature, sentences = expand(function)
+        own = inspect.getdoc(function) or ""
         spec = Spec(
-            function,
-            verb,
-            needs,
-            frozenset(traits),
-            cost,
-            exact,
-            paper,
-            extra,
-            secret,
-            inspect.signature(function),
-            draws or Draw(),
-            aliases,
-            at_most_k,
+            function=function,
+            verb=verb,
+            signature=signature,
+            needs=needs,
+            traits=frozenset(traits),
+            cost=cost,
+            exact=exact,
+            paper=paper,
+            extra=extra,
+            secret=secret,
+            at_most_k=at_most_k,
+            draws=draws or Draw(),
+            aliases=aliases,
+            form=form,
+            docs={**sentences, **described(own)},
+            doc=own,
         )
 
         @functools.wraps(function)
@@ -187,6 +234,8 @@ def method(
             return result
 
         run.__kofn__ = spec  # type: ignore[attr-defined]
+        run.__signature__ = signature  # type: ignore[attr-defined]
+        run.__doc__ = documented(own, signature, spec.docs)
         return run
 
     return register

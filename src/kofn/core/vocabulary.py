@@ -59,7 +59,9 @@ VOCABULARY: dict[str, Argument] = {
         Argument("per_item", "constraint", count, "How many bins an item goes to."),
         Argument("margins", "constraint", margins, "(row totals, column totals), with equal sums."),
         Argument("bounds", "constraint", _as_is, "(least, most) for each item."),
-        Argument("include", "constraint", _as_is, "Items that must be picked: row numbers, or ids where ids are given."),
+        Argument(
+            "include", "constraint", _as_is, "Items that must be picked: row numbers, or ids where ids are given."
+        ),
         Argument("exclude", "constraint", _as_is, "Items that must not be picked."),
         Argument("start", "constraint", _as_is, "A plan or items to begin from."),
         Argument("objective", "rule", _as_is, "What is maximised: a name, a weighted sum of names, or an object."),

@@ -1,0 +1,28 @@
+"""What `method="auto"` picks: the first row whose method takes all the arguments and options of the call."""
+
+from __future__ import annotations
+
+# The second column is what the docs and the plan say.
+AUTO: dict[str, tuple[tuple[str, str], ...]] = {
+    "select": (
+        ("top_k", "scores alone: the highest scores, exact"),
+        ("lazy_greedy", "vectors or similarities: facility location, (1 - 1/e) of the optimum"),
+        ("multiwinner", "rankings: the most Borda points, exact, within quotas"),
+    ),
+    "assign": (
+        ("capped_routing", "scores by bin: capacities held exactly"),
+        ("sinkhorn_newton_sparse", "scores with margins: the entropic coupling"),
+        ("fasterpam", "vectors or distances: k-medoids, no swap improves"),
+        ("constrained_kmeans", "vectors with a capacity or links: k-means, sizes and links held exactly"),
+        ("constrained_kmedoids", "distances with a capacity or links: k-medoids, sizes and links held exactly"),
+        ("dynmsc", "vectors or distances with k=\"auto\": as many groups as the medoid silhouette finds"),
+        ("laplacian_shot", "vectors and a few labels"),
+    ),
+    "allocate": (("multiple_choice_knapsack", "curves: exact"),),
+    "combine": (
+        ("borda", "rankings: averaged Borda points, missing scores allowed"),
+        ("greedy_soup", "members with a score: averages those that help"),
+        ("weighted_mean", "members: exact weighted mean"),
+        ("task_arithmetic", "members and a base: the base plus the mean of the task vectors"),
+    ),
+}

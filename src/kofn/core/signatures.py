@@ -1,0 +1,112 @@
+"""Signatures and docstrings of methods: bundles of shared words expanded, shared words described once."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import inspect
+import re
+import typing
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any
+
+from kofn.core.vocabulary import VOCABULARY
+
+_ARGUMENT = re.compile(r"^ {4}(\w+): (.*)$")
+
+
+def expand(function: Callable[..., Any]) -> tuple[inspect.Signature, dict[str, str]]:
+    """The signature with a bundle `**words: Unpack[Bundle]` written out, and the sentences that the bundle carries."""
+    signature = inspect.signature(function)
+    parameters = list(signature.parameters.values())
+    if not parameters or parameters[-1].kind is not inspect.Parameter.VAR_KEYWORD:
+        return signature, {}
+    words = parameters.pop()
+    # A merge rule's signature names its bundle itself; elsewhere it is text, as all annotations of this library are.
+    unpacked = words.annotation
+    if isinstance(unpacked, str):
+        unpacked = eval(unpacked, getattr(function, "__globals__", {}))
+    bundle = typing.get_args(unpacked)[0]
+    sentences = {}
+    for name, (annotation, sentence, default) in rows_of(bundle).items():
+        if name in signature.parameters:
+            raise TypeError(f"{function.__name__} names {name!r}, which its bundle {bundle.__name__} has too")
+        parameters.append(
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+        )
+        if name not in VOCABULARY:
+            sentences[name] = sentence
+    return signature.replace(parameters=parameters), sentences
+
+
+@functools.cache
+def rows_of(bundle: type[Any]) -> dict[str, tuple[str, str, Any]]:
+    """Each key of a bundle with the text of its type, its sentence and its default."""
+    rows = {}
+    hints = typing.get_type_hints(bundle, include_extras=True)
+    for name, hint in hints.items():
+        text = bundle.__annotations__[name]
+        text = getattr(text, "__forward_arg__", text)
+        if typing.get_origin(hint) is Annotated:
+            # (type, sentence, default); the text of the type is what stands first between the brackets.
+            node = ast.parse(text, mode="eval").body
+            assert isinstance(node, ast.Subscript)
+            assert isinstance(node.slice, ast.Tuple)
+            sentence, default = (*hint.__metadata__, None)[:2]
+            rows[name] = (ast.unparse(node.slice.elts[0]), sentence, default)
+        else:
+            rows[name] = (str(text), VOCABULARY[name].help, None)
+    return rows
+
+
+def annotation_text(parameter: inspect.Parameter) -> str:
+    """The annotation of a parameter as it is written."""
+    if parameter.annotation is parameter.empty:
+        return "Any"
+    return (
+        parameter.annotation
+        if isinstance(parameter.annotation, str)
+        else inspect.formatannotation(parameter.annotation)
+    )
+
+
+def described(docstring: str) -> dict[str, str]:
+    """What the section `Args:` of a (cleaned) docstring says of each argument, in one line each."""
+    found: dict[str, str] = {}
+    name = None
+    for line in _arguments(docstring.splitlines()):
+        if match := _ARGUMENT.match(line):
+            name = match[1]
+            found[name] = match[2].strip()
+        elif name is not None:
+            found[name] += " " + line.strip()
+    return {name: text.strip() for name, text in found.items()}
+
+
+def documented(docstring: str, signature: inspect.Signature, sentences: Mapping[str, str]) -> str:
+    """The docstring with a line for each argument that it does not describe itself."""
+    known = described(docstring)
+    added = [
+        f"    {name}: {VOCABULARY[name].help if name in VOCABULARY else sentences[name]}"
+        for name in signature.parameters
+        if name not in known and (name in VOCABULARY or name in sentences)
+    ]
+    if not added:
+        return docstring
+    lines = docstring.splitlines()
+    if "Args:" in lines:
+        end = lines.index("Args:") + 1 + len(_arguments(lines))
+        lines[end:end] = added
+    else:
+        head = lines.index("") if "" in lines else len(lines)
+        lines[head:head] = ["", "Args:", *added]
+    return "\n".join(lines)
+
+
+def _arguments(lines: list[str]) -> list[str]:
+    """The lines below `Args:`, up to the next line that is not indented."""
+    if "Args:" not in lines:
+        return []
+    start = lines.index("Args:") + 1
+    end = next((i for i in range(start, len(lines)) if not lines[i].startswith("    ")), len(lines))
+    return lines[start:end]
