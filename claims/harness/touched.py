@@ -105,6 +105,6 @@ def _file(module: str, root: Path) -> Path | None:
 
 
 def _methods() -> dict[str, str]:
-    from kofn._index import INDEX
+    from kofn._index import everything
 
-    return {name: entry.path for entries in INDEX.values() for name, entry in entries.items()}
+    return {entry.name: entry.path for entry in everything()}

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import inspect
+import json
 import subprocess
 import sys
 from typing import ClassVar
@@ -15,16 +15,17 @@ import pytest
 from refusals import refused
 
 import kofn
-from kofn import verbs
-from kofn._index import AUTO, INDEX
+from kofn import _index, verbs
 from kofn.core import dispatch
-from kofn.core.checks import InputError
+from kofn.core.auto import AUTO
+from kofn.core.checks import BrokenPlanError, InputError
 from kofn.core.plans import Assignment, Selection
 from kofn.core.registry import HOMES, LOOPS, VERBS, Entry, method
 from kofn.core.vocabulary import VOCABULARY
-from kofn.indexing import collect
+from kofn.indexing import collect, packages, stub
 from kofn.laws import LAWS, laws_of
 
+INDEX = {verb: _index.entries(verb) for verb in VERBS}
 ENTRIES = [pytest.param(entry, id=entry.name) for verb in VERBS for entry in INDEX[verb].values()]
 X = np.array([[0.0], [0.1], [5.0], [5.2], [9.0]])
 SCORES = np.array([[3.0, 1.0], [2.0, 5.0], [4.0, 4.5]])
@@ -33,23 +34,29 @@ SCORES = np.array([[3.0, 1.0], [2.0, 5.0], [4.0, 4.5]])
 class TestIndex:
     def test_is_what_the_functions_say(self):
         assert collect.collect() == INDEX
-        assert collect.AUTO == AUTO
 
-    @pytest.mark.parametrize(
-        ("path", "text"),
-        [
-            (collect.HERE / "_index.py", collect.index_text),
-            (collect.HERE / "verbs.pyi", collect.stub_text),
-        ],
-    )
-    def test_files_are_up_to_date(self, path, text):
-        # Their layout is the formatter's; what they say is compared.
-        assert ast.dump(ast.parse(path.read_text())) == ast.dump(ast.parse(text(collect.collect())))
+    def test_files_are_up_to_date(self):
+        index = collect.collect()
+        for path, text in collect.index_files(index).items():
+            assert path.read_text(encoding="utf-8") == text, path.name
+        assert (collect.HERE / "verbs.pyi").read_text(encoding="utf-8") == stub.stub_text(index)
+        for package in packages.packages():
+            assert (package / "__init__.py").read_text(encoding="utf-8") == packages.init_text(package), package
+            assert (package / "__init__.pyi").read_text(encoding="utf-8") == packages.stub_text(package), package
 
-    def test_methods_page_is_up_to_date(self):
-        if not collect.DOCS.exists():
-            pytest.skip("not a checkout")
-        assert collect.DOCS.read_text() == collect.docs_text(collect.collect())
+    def test_every_option_is_described(self):
+        assert collect.undescribed(collect.collect()) == []
+
+    def test_an_entry_survives_its_file(self):
+        for entries in INDEX.values():
+            for entry in entries.values():
+                assert _index.decoded(json.loads(json.dumps(_index.encoded(entry)))) == entry
+
+    def test_a_file_named_like_its_function_is_refused(self, tmp_path):
+        (tmp_path / "herding.py").write_text("")
+        (tmp_path / "_other.py").write_text('__all__ = ["herding"]\n')
+        with pytest.raises(ValueError, match=r"importing it hides the function; call the file _herding\.py"):
+            packages.homes(tmp_path)
 
     def test_importing_it_imports_no_method(self):
         code = "import sys, kofn._index; print([m for m in sys.modules if m.startswith('kofn.selection')])"
@@ -180,9 +187,40 @@ class TestMisfits:
         "method of another verb": (lambda: kofn.select(X, k=2, method="fasterpam"), "no such select method"),
         "argument": (lambda: kofn.select(X, kk=2), "select has no argument 'kk'; did you mean 'k'?"),
         "argument, far from all": (lambda: kofn.select(X, k=2, zzz=1), "select has no argument 'zzz'"),
-        "option as an argument": (
-            lambda: kofn.select(scores=[1.0, 2.0], k=1, method="ccs", n_strata=5),
-            "n_strata is an option of ccs: pass options={'n_strata': 5}",
+        "words of other libraries": (
+            lambda: kofn.assign(X, n_clusters=2),
+            "assign has no argument 'n_clusters'; did you mean 'k'?",
+        ),
+        "a seed by another name": (lambda: kofn.select(X, k=2, random_state=0), "did you mean 'seed'?"),
+        "weights by another name": (lambda: kofn.select(X, k=2, sample_weight=[1] * 5), "did you mean 'weights'?"),
+        "two positions": (
+            lambda: kofn.select(X, 10),
+            "takes one positional argument, X; name the others, for example k=10",
+        ),
+        "an option of a method that auto does not pick": (
+            lambda: kofn.select(scores=[1.0, 2.0], k=1, n_strata=5),
+            "select has no argument 'n_strata'; it is an option of ccs: name one of them as method=",
+        ),
+        "flat option of another": (
+            lambda: kofn.select(X, k=2, method="farthest_first", tight_bound=True),
+            "has no option 'tight_bound'; its options: none; 'tight_bound' belongs to lazy_greedy",
+        ),
+        "flat option, misspelt": (
+            lambda: kofn.combine([[1.0]], base=[0.0], method="ties", densty=0.3),
+            "did you mean 'density'?",
+        ),
+        "given twice": (
+            lambda: kofn.select(scores=[1.0], k=1, method="ccs", cutoff=0.1, options={"cutoff": 0.1}),
+            "cutoff is given twice: flat and in options; give it once",
+        ),
+        "k as another word": (lambda: kofn.assign(X, k="many"), "k='many': give a whole number, or 'auto'"),
+        "k found by a method that does not": (
+            lambda: kofn.assign(X, k="auto", method="fasterpam"),
+            "k='auto': method='fasterpam' needs a number; method='dynmsc' finds k",
+        ),
+        "a parameter of one of several objectives": (
+            lambda: kofn.select(X, k=1, objective="graph_cut + facility_location", lam=0.3),
+            "lam could belong to each part of objective='graph_cut + facility_location'; write it there",
         ),
         "argument it does not take": (
             lambda: kofn.select(scores=[1.0, 2.0], k=1, method="ccs", groups=["a", "b"], quotas={"a": 1}),
@@ -232,6 +270,36 @@ class TestMisfits:
 
         with pytest.raises(TypeError, match="unexpected keyword"):
             top_k([1.0], k=1, kk=2)
+
+
+class TestFlat:
+    def test_options_of_a_named_method(self):
+        flat = kofn.select(scores=[1.0, 2.0, 3.0], k=2, method="ccs", n_strata=5, seed=0)
+        assert flat.options["n_strata"] == 5
+        assert flat.equals(kofn.select(scores=[1.0, 2.0, 3.0], k=2, method="ccs", options={"n_strata": 5}, seed=0))
+
+    def test_options_choose_among_auto_s_rows(self):
+        assert kofn.assign(X, k=2, must_link=[(0, 4)], seed=0).method == "constrained_kmeans"
+        assert kofn.assign(X, k=2, seed=0).method == "fasterpam"
+        assert kofn.assign(X, k="auto").method == "dynmsc"
+
+    def test_parameters_of_the_objective(self):
+        plan = kofn.select(X, k=2, objective="graph_cut", lam=0.3)
+        assert plan.objective == "graph_cut(lam=0.3)"
+        assert plan.equals(kofn.select(X, k=2, objective="graph_cut(lam=0.3)"))
+
+    def test_options_of_a_rule_of_one_s_own(self):
+        plan = kofn.select(X, k=2, method=lambda X, k, step=1: np.arange(0, k * step, step), step=2)
+        assert plan.indices.tolist() == [0, 2]
+
+    @pytest.mark.parametrize("verb", VERBS)
+    def test_the_words_show_in_signature_and_help(self, verb):
+        function = getattr(kofn, verb)
+        parameters = inspect.signature(function).parameters
+        for word in collect.words_of(INDEX[verb]):
+            assert word in parameters
+            assert f"\n    {word}: " in inspect.getdoc(function)
+        assert "method" in parameters
 
 
 class TestOwnRule:
@@ -308,21 +376,21 @@ class TestOwnRule:
 
     @pytest.mark.parametrize(("rule", "says"), BROKEN.values(), ids=BROKEN)
     def test_its_answer_is_audited(self, rule, says):
-        with pytest.raises(AssertionError, match=says):
+        with pytest.raises(BrokenPlanError, match=says):
             kofn.select(X, k=2, method=rule)
 
     def test_constraints_are_audited(self):
-        with pytest.raises(AssertionError, match="cost 5 over the budget 3"):
+        with pytest.raises(BrokenPlanError, match="cost 5 over the budget 3"):
             kofn.select(X, budget=3, costs=[2, 3, 1, 1, 1], method=lambda **_: [0, 1])
-        with pytest.raises(AssertionError, match="over the budget"):
+        with pytest.raises(BrokenPlanError, match="over the budget"):
             kofn.select(X, budget=0.3, costs=[0.2, 0.2, 1, 1, 1], method=lambda **_: [0, 1])
-        with pytest.raises(AssertionError, match=r"group 'a' holds 0, its quota is \(1, None\)"):
+        with pytest.raises(BrokenPlanError, match=r"group 'a' holds 0, its quota is \(1, None\)"):
             kofn.select(X, k=1, groups=list("abbbb"), quotas={"a": (1, None)}, method=lambda **_: [1])
-        with pytest.raises(AssertionError, match="1 items of include are not picked, row 3 for one"):
+        with pytest.raises(BrokenPlanError, match="1 items of include are not picked, row 3 for one"):
             kofn.select(X, k=1, include=[3], method=lambda **_: [1])
-        with pytest.raises(AssertionError, match="1 excluded items are picked, row 1 for one"):
+        with pytest.raises(BrokenPlanError, match="1 excluded items are picked, row 1 for one"):
             kofn.select(X, k=1, exclude=[1], method=lambda **_: [1])
-        with pytest.raises(AssertionError, match="bin 0 holds 3, over its capacity"):
+        with pytest.raises(BrokenPlanError, match="bin 0 holds 3, over its capacity"):
             kofn.assign(scores=SCORES, capacity=2, method=lambda **_: [0, 0, 0])
 
     REFUSED: ClassVar = {
@@ -347,7 +415,7 @@ class TestOwnRule:
         assert len(kofn.select(X, k=2, seed=3, n_threads=2, method=lambda X, k: [0, 1])) == 2
 
 
-@method("assign", cost="O(n)", exact="nothing", paper="none")
+@method("assign", cost="O(n)", exact="nothing", paper="a rule of thumb")
 def by_distance(*, distances, k):
     """Send each item to the nearer of the first k."""
     return Assignment.from_labels(distances[:, :k].argmin(axis=1), k)

@@ -88,4 +88,6 @@ def cite(keys: Keys) -> str:
         >>> cite(("minoux1978", "gonzalez1985"))[:40]
         'Minoux 1978, Accelerated greedy algorith'
     """
-    return "; ".join(key if isinstance(key, str) and " " in key else str(paper(key)) for key in keys_of(keys))
+    return "; ".join(
+        key if isinstance(key, str) and (not key or " " in key) else str(paper(key)) for key in keys_of(keys)
+    )
