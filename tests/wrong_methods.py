@@ -11,8 +11,7 @@ import scipy.optimize
 import kofn
 from kofn.core.plans import Allocation, Assignment, Blend, Selection
 from kofn.core.registry import method
-from kofn.laws.blends import HIDDEN, permuted
-from kofn.laws.recount import pairwise
+from kofn.laws.words import HIDDEN, pairwise, permuted
 
 SAYS = {"cost": "", "exact": "", "paper": ""}
 

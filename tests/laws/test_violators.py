@@ -51,8 +51,8 @@ from wrong_methods import (
 
 from kofn.core.plans import Assignment
 from kofn.laws import LAWS, REGISTRY, Case, LawBroken, brute
-from kofn.laws.blends import HIDDEN
 from kofn.laws.recount import set_function
+from kofn.laws.words import HIDDEN
 
 RNG = np.random.default_rng(7)
 X = RNG.normal(size=(8, 2))

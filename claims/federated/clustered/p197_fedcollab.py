@@ -23,7 +23,7 @@ from claims.harness.data import digits
 from claims.harness.paired import difference
 from claims.harness.runs import derive, spread
 from kofn.federated import client_distances, fedcollab
-from kofn.laws.functions.federated import partitions
+from kofn.laws.brute import partitions
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

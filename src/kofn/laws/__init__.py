@@ -2,8 +2,8 @@
 
 `LAWS[name](case)` raises `LawBroken`, or returns whether there was anything to check. `laws_of(entry)` are the names
 that apply to a method: those of every plan, those of its verb, and its traits. Strategies that draw problems are in
-`kofn.laws.generators`, imported by name; the naive forms that the families bring are in `kofn.laws.functions`, beside
-what draws their options. Both need Hypothesis.
+`kofn.laws.generators`, imported by name; the naive forms that a family brings are in a file beside its path
+(`kofn.laws.families`), with what draws its options. Both need Hypothesis.
 
 >>> case = Case.of("select", "top_k", {"scores": [3.0, 9.0, 5.0], "k": 2})
 >>> LAWS["sandwich"](case)

@@ -10,7 +10,7 @@ import numpy as np
 
 from kofn.core.arrays import Floats
 from kofn.laws.case import Case, broken, law
-from kofn.laws.recount import Levels
+from kofn.laws.words import Levels
 
 _TIGHT = 1e-9
 

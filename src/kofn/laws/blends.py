@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from kofn.core.arrays import Floats
 from kofn.laws.case import Case, broken, law
-from kofn.laws.functions import gather
-from kofn.laws.recount import flat
+from kofn.laws.families import gather
 from kofn.laws.traits import relabel
+from kofn.laws.words import HIDDEN, flat, forward, permuted
 
 
 @law("blend", verbs=("combine",))
@@ -248,21 +248,6 @@ def _finished(case: Case, statistic: Mapping[str, Any]) -> None:
             points = statistic["earned"] / statistic["heard"]
         if not np.allclose(points, plan.info["points"], rtol=1e-10, equal_nan=True):
             raise broken(case, "mergeable", f"earned over heard is {points}, the points {plan.info['points']}")
-
-
-HIDDEN = ("hidden.weight", "hidden.bias", "out.weight")
-
-
-def forward(member: Mapping[str, Any], inputs: Floats) -> Floats:
-    """The function of a two-layer network whose tensors are named as in HIDDEN."""
-    weight, bias, out = (np.asarray(member[name], np.float64) for name in HIDDEN)
-    return np.maximum(inputs @ weight.T + bias, 0.0) @ out.T
-
-
-def permuted(member: Mapping[str, Any], order: NDArray[np.int64]) -> dict[str, Any]:
-    """The same function with its hidden units in another order."""
-    weight, bias, out = (np.asarray(member[name]) for name in HIDDEN)
-    return {HIDDEN[0]: weight[order], HIDDEN[1]: bias[order], HIDDEN[2]: out[:, order]}
 
 
 @law("aligned")

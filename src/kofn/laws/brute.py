@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
-from kofn.core.arrays import Mask
+from kofn.core.arrays import Ints, Mask
 from kofn.laws.case import Case
-from kofn.laws.functions import gather
-from kofn.laws.recount import Levels, set_function
+from kofn.laws.families import gather
+from kofn.laws.recount import set_function
+from kofn.laws.words import Levels
 
 MOST_ITEMS = 12
 _MOST_STATES = 200_000
+_MOST_PARTITIONED = 8
 
 
 @lru_cache(maxsize=MOST_ITEMS + 1)
@@ -57,16 +59,10 @@ def feasible_sets(n: int, words: Mapping[str, Any]) -> Mask:
     return masks[np.array([cost <= room for cost in spent], bool)]
 
 
-@cache
-def optima() -> dict[str, Callable[[Case], float | None]]:
-    """name in `objective` -> the best value of any plan of the call: every family's `OPTIMA`."""
-    return gather("OPTIMA")
-
-
 def optimum(case: Case) -> float | None:
     """The best value of any feasible plan, None where the problem is too large to look at everything."""
-    if case.plan.objective in optima():
-        return optima()[case.plan.objective](case)
+    if case.plan.objective in gather("OPTIMA"):
+        return gather("OPTIMA")[case.plan.objective](case)
     if case.verb == "select":
         return _best_set(case)
     if case.verb == "allocate":
@@ -77,25 +73,25 @@ def optimum(case: Case) -> float | None:
 
 
 def _best_set(case: Case) -> float | None:
-    rule = set_function(case)
-    if rule is None or case.n > MOST_ITEMS:
+    objective = set_function(case)
+    if objective is None or case.n > MOST_ITEMS:
         return None
     masks = feasible_sets(case.n, case.words)
     if not len(masks):
         return None
-    values = rule.values(masks)
+    values = objective.values(masks)
     best = int(np.argmax(values) if case.plan.sense == "max" else np.argmin(values))
-    return rule.value(np.flatnonzero(masks[best]))
+    return objective.value(np.flatnonzero(masks[best]))
 
 
 def _best_medoids(case: Case) -> float | None:
-    rule = set_function(case)
-    if rule is None or case.n > MOST_ITEMS:
+    objective = set_function(case)
+    if objective is None or case.n > MOST_ITEMS:
         return None
     picks = np.array(list(itertools.combinations(range(case.n), case.words["k"])))
     masks = np.zeros((len(picks), case.n), bool)
     np.put_along_axis(masks, picks, True, axis=1)
-    return rule.value(picks[int(np.argmin(rule.values(masks)))])
+    return objective.value(picks[int(np.argmin(objective.values(masks)))])
 
 
 def _best_routes(case: Case) -> float | None:
@@ -143,3 +139,39 @@ def best_levels(ask: Levels, budget: Fraction | None = None) -> float | None:
             return None
         best = after
     return sign * max(best.values()) if best else None
+
+
+def partitions(n: int, k: int | None = None) -> Iterator[list[int]]:
+    """Every partition of n items, into k groups where k is given, as labels that begin in order."""
+
+    def grow(labels: list[int], used: int) -> Iterator[list[int]]:
+        if len(labels) == n:
+            if k is None or used == k:
+                yield labels
+            return
+        if k is not None and used + n - len(labels) < k:
+            return
+        for group in range(used + 1 if k is None else min(used + 1, k)):
+            yield from grow([*labels, group], max(used, group + 1))
+
+    return grow([], 0)
+
+
+def least_partition(case: Case, cost: Callable[[Ints], float]) -> float | None:
+    """The least summed cost of any partition into as many groups as the plan has; None above a few items."""
+    if case.n > _MOST_PARTITIONED:
+        return None
+    known: dict[int, float] = {}
+
+    def of(mask: int) -> float:
+        if mask not in known:
+            known[mask] = cost(np.array([item for item in range(case.n) if mask >> item & 1]))
+        return known[mask]
+
+    best = math.inf
+    for labels in partitions(case.n, case.plan.k):
+        masks = [0] * case.plan.k
+        for item, group in enumerate(labels):
+            masks[group] |= 1 << item
+        best = min(best, math.fsum(of(mask) for mask in masks))
+    return best

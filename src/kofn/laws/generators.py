@@ -15,32 +15,15 @@ import numpy as np
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from kofn.core.draws import draws_of
 from kofn.core.registry import DERIVE, Entry
 from kofn.laws import inputs
-from kofn.laws.functions import gather
-from kofn.laws.functions.transport import draw_margins
+from kofn.laws.families import gather, options_of
 from kofn.laws.inputs import Draw
 from kofn.objectives import base
 
 # What qualifies which inputs: a metric reads rows, weights count the items of a pool that is compared pair by pair.
 _QUALIFIES = {"metric": {"X"}, "weights": {"X", "distances", "similarity", "members", "rankings"}}
-# A stale gain is an upper bound only of a submodular function; these methods look at every gain afresh.
-_ANY_FUNCTION = ("naive_greedy", "order_threshold")
-# Groups around points that differ need as many different rows.
-_DISTINCT = (
-    "constrained_kmeans",
-    "constrained_kmedoids",
-    "fastclara",
-    "fastclarans",
-    "fastermsc",
-    "fasterpam",
-    "fastpam1",
-    "pam",
-)
-# Merges two members, no more and no less.
-_PAIRS = ("layer_swap", "pleas", "slerp")
-# Weights that are shares of a vote, a variance or a precision are not signed.
-_VOTES = ("fisher_merging", "pcb_merging", "slerp", "ties", "variance_corrected_mean")
 _LABELS: tuple[Callable[[int], Any], ...] = (str, int, lambda code: f"group {code}")
 
 
@@ -58,12 +41,13 @@ def calls(draw: Draw, entry: Entry, *, law: str = "", most: int = 7) -> Call:
     # One or two items leave a search nothing to get wrong, so most pools are larger.
     least = 2 if law in ("mergeable", "blend", "aligned", "equivariant") else 1
     n = draw(st.sampled_from([*range(least, most + 1), *range(most // 2 + 1, most + 1)]))
-    ties = law != "equivariant" or entry.verb == "combine"
+    tied = law != "equivariant" or entry.verb == "combine"
     options: dict[str, Any] = {}
-    given = _sources(draw, entry, n, law, ties, options)
+    declared = draws_of(entry)
+    given = _sources(draw, entry, n, law, tied, options)
     for name, source in _QUALIFIES.items():
         if name in entry.accepted and given.keys() & source and draw(st.integers(0, 2)) == 0:
-            signed = law != "mergeable" and entry.name not in _VOTES
+            signed = law != "mergeable" and declared.signed_weights
             given[name] = _qualifier(draw, name, given, signed=signed)
     if "X" in given and "X" not in entry.accepted:
         # Distances will be derived from the rows.
@@ -78,44 +62,51 @@ def calls(draw: Draw, entry: Entry, *, law: str = "", most: int = 7) -> Call:
         _objective(draw, entry, given, options)
     if "seed" in entry.accepted:
         given["seed"] = draw(st.integers(0, 2**40))
+    drawers = options_of(entry.path)
     for name in entry.options:
-        # What several methods call by one name may differ in what it takes.
-        drawer = OPTIONS.get(f"{entry.name} {name}", OPTIONS.get(name))
-        if drawer is not None and name not in options:
-            drawer(draw, given, options)
+        if name in options:
+            continue
+        values = declared.options.get(name, name)
+        if isinstance(values, tuple):
+            # As often as not the default, which no method can be without.
+            if draw(st.booleans()):
+                options[name] = draw(st.sampled_from(values))
+        elif values in drawers:
+            drawers[values](draw, given, options)
     return Call(given, options)
 
 
-def _sources(draw: Draw, entry: Entry, n: int, law: str, ties: bool, options: dict[str, Any]) -> dict[str, Any]:
+def _sources(draw: Draw, entry: Entry, n: int, law: str, tied: bool, options: dict[str, Any]) -> dict[str, Any]:
     """The inputs: the required ones, one of each group of alternatives, or rows to derive distances from."""
     words = [word for word in entry.required if word in _MAKERS]
     words += [draw(st.sampled_from([w for w in group if w in _MAKERS])) for group in entry.needs]
     given: dict[str, Any] = {}
+    declared = draws_of(entry)
     for word in words:
         if word in DERIVE and DERIVE[word][0] not in entry.accepted and draw(st.booleans()):
             word = DERIVE[word][0]
         if word == "scores":
             make = inputs.score_table if entry.verb == "assign" else inputs.score_vector
-            given[word] = make(draw, n, ties=ties)
+            given[word] = make(draw, n, tied=tied)
         elif word == "curves":
             if "sense" in entry.options and draw(st.booleans()):
                 options["sense"] = draw(st.sampled_from(("min", "max")))
             sense = options.get("sense", "min")
-            given[word] = inputs.curve_table(draw, n, ties=ties, concave=law == "concave", sense=sense)
+            given[word] = inputs.curve_table(draw, n, tied=tied, concave=law == "concave", sense=sense)
         elif word == "members":
             count = min(n, 5) if law != "mergeable" else max(2, min(n, 5))
-            network = law == "aligned" or "architecture" in entry.options
-            kind = "network" if network else "array" if law == "mergeable" else None
-            count = 2 if entry.name in _PAIRS else count
-            kind = "layers" if entry.name == "layer_swap" else kind
+            kind = "networks" if law == "aligned" else declared.kinds.get("members")
+            if kind not in inputs.MAPPINGS:
+                kind = "array" if law == "mergeable" else None
+            count = declared.members or count
             based = "base" in entry.required
-            drawn = inputs.blend_members(draw, count + based, ties=ties, kind=kind)
+            drawn = inputs.blend_members(draw, count + based, tied=tied, kind=kind)
             base = drawn.pop() if based else None
             given[word] = drawn
             if based:
                 given["base"] = base
         else:
-            given[word] = _MAKERS[word](draw, n, ties=ties)
+            given[word] = _MAKERS[word](draw, n, tied=tied)
     return given
 
 
@@ -204,10 +195,11 @@ def _objective(draw: Draw, entry: Entry, given: dict[str, Any], options: dict[st
         for name, known in base.OBJECTIVES.items()
         if name in base.GREEDY
         and given.keys() & set(known.sources)
-        and (known.submodular or entry.name in _ANY_FUNCTION)
+        and (known.submodular or draws_of(entry).any_function)
     ]
     name = draw(st.sampled_from(able))
-    text = OBJECTIVES[name](draw, given, options) if name in OBJECTIVES else name
+    texts = gather("OBJECTIVES")
+    text = texts[name](draw, given, options) if name in texts else name
     if text is None:
         return
     for word in ("weights", "metric"):
@@ -220,7 +212,7 @@ def _bins(draw: Draw, entry: Entry, n: int, given: dict[str, Any]) -> None:
     """k groups, or bins with a capacity that holds every item that lists one."""
     if "k" in entry.accepted and "scores" not in given:
         rows = given["X"] if "X" in given else given.get("distances")
-        most = len(np.unique(np.asarray(rows), axis=0)) if entry.name in _DISTINCT else n
+        most = len(np.unique(np.asarray(rows), axis=0)) if draws_of(entry).distinct_rows else n
         given["k"] = draw(st.sampled_from(range(1, most + 1)))
         if "start" in entry.accepted and draw(st.integers(0, 3)) == 0:
             given["start"] = list(draw(st.permutations(range(n))))[: given["k"]]
@@ -231,7 +223,7 @@ def _bins(draw: Draw, entry: Entry, n: int, given: dict[str, Any]) -> None:
     scores = np.asarray(given["scores"])
     bins = scores.shape[1]
     if "margins" in entry.accepted:
-        draw_margins(draw, given)
+        inputs.draw_margins(draw, given)
     if "groups" in entry.accepted and draw(st.booleans()):
         label = draw(st.sampled_from(_LABELS))
         given["groups"] = [label(code) for code in draw(st.lists(st.integers(0, 2), min_size=n, max_size=n))]
@@ -280,48 +272,3 @@ def _spend(draw: Draw, entry: Entry, given: dict[str, Any], options: dict[str, A
         options["mean_budget"] = float(np.ceil(budget / sizes.sum() * 100 + 1) / 100)
     else:
         given["budget"] = max(budget, low)
-
-
-def _overflow(draw: Draw, given: Mapping[str, Any], options: dict[str, Any]) -> None:
-    """Routing that drops what does not fit is always feasible; "error" only where there is room for all."""
-    scores = np.asarray(given["scores"])
-    kinds = ["drop", "reroute"]
-    if np.isfinite(scores).all() and np.min(given.get("capacity", len(scores))) >= len(scores):
-        kinds.append("error")
-    options["overflow"] = draw(st.sampled_from(kinds))
-
-
-def _distribution(draw: Draw, given: Mapping[str, Any], options: dict[str, Any]) -> None:
-    kinds = ["softmax", "softrank"] + ["power"] * bool(np.min(given["scores"]) >= 0)
-    options["distribution"] = draw(st.sampled_from(kinds))
-
-
-def _cutoff(draw: Draw, given: Mapping[str, Any], options: dict[str, Any]) -> None:
-    spare = (len(given["scores"]) - given["k"]) / len(given["scores"])
-    options["cutoff"] = draw(st.sampled_from((0.0, min(0.1, spare), spare * 0.99)))
-
-
-def _chosen(name: str, *values: Any) -> Callable[[Draw, Mapping[str, Any], dict[str, Any]], None]:
-    def pick(draw: Draw, _given: Mapping[str, Any], options: dict[str, Any]) -> None:
-        if draw(st.booleans()):
-            options[name] = draw(st.sampled_from(values))
-
-    return pick
-
-
-# Objectives by name: a drawer of the text to ask for, None where these inputs do not suit it; the others by name alone.
-OBJECTIVES: dict[str, Callable[[Draw, dict[str, Any], dict[str, Any]], str | None]] = {**gather("OBJECTIVES")}
-
-# Options by name, for every method that has one of that name; the others keep their defaults.
-OPTIONS: dict[str, Callable[[Draw, Mapping[str, Any], dict[str, Any]], None]] = {
-    "overflow": _overflow,
-    "distribution": _distribution,
-    "cutoff": _cutoff,
-    "beta": _chosen("beta", 0, 0.5, 1.0, 8.0),
-    "n_strata": _chosen("n_strata", 1, 2, 50),
-    "tight_bound": _chosen("tight_bound", True, False),
-    "statistic": _chosen("statistic", True, None),
-    "eps": _chosen("eps", 0.01, 0.1, 0.5),
-    "n_neighbors": _chosen("n_neighbors", 1, 2),
-    **gather("OPTIONS"),
-}

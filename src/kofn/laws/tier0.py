@@ -15,6 +15,7 @@ from kofn.core.checks import is_sparse
 from kofn.core.plans import STATUSES, Plan
 from kofn.laws import recount
 from kofn.laws.case import NOUNS, Case, broken, law
+from kofn.laws.words import Levels, accepted_words
 
 _INFO = {"seconds": float, "oracle_calls": int, "distance_evals": int, "peak_bytes": int, "exact": bool, "version": str}
 
@@ -200,7 +201,7 @@ def _held_bins(case: Case) -> list[str]:
     plan, words, wrong = case.plan, case.words, []
     held = [0] * plan.k
     # Where bins choose, an item may be in all of them unless the call limits it.
-    free = "per_item" not in recount.accepted(case) or plan.objective == "chosen_affinity"
+    free = "per_item" not in accepted_words(case) or plan.objective == "chosen_affinity"
     most = words.get("per_item", plan.k if free else 1)
     for item in range(case.n):
         bins = plan.bins[plan.indptr[item] : plan.indptr[item + 1]].tolist()
@@ -219,7 +220,7 @@ def _held_bins(case: Case) -> list[str]:
 
 
 def _held_amounts(case: Case) -> list[str]:
-    problem = recount.Levels.of(case)
+    problem = Levels.of(case)
     if case.plan.objective == "curves":
         spent = sum((Fraction(cost) for cost in problem.spent(case.plan.amounts)), Fraction(0))
     else:
@@ -264,7 +265,7 @@ def saved(case: Case) -> bool:
 @law("same-again", always=True)
 def same_again(case: Case) -> bool:
     """Asked again, with 1, 2 or 4 threads, and with another seed where it draws nothing, it gives the same plan."""
-    accepted = recount.accepted(case)
+    accepted = accepted_words(case)
     runs: list[dict[str, Any]] = [{}]
     runs += [{"n_threads": threads} for threads in (1, 2, 4)] if "n_threads" in accepted else []
     for change in runs:

@@ -13,8 +13,8 @@ from kofn.core.arrays import Mask
 from kofn.core.checks import is_sparse
 from kofn.laws import brute
 from kofn.laws.case import Case, broken, law, near
-from kofn.laws.functions.routing import affinities
-from kofn.laws.recount import SetFunction, set_function
+from kofn.laws.recount import set_function
+from kofn.laws.words import SetFunction, affinities
 
 _TIGHT = 1e-9
 
@@ -208,7 +208,7 @@ def priced(case: Case) -> bool:
 
 
 @law("capped-routing")
-def capped_routing(case: Case) -> bool:
+def no_envy(case: Case) -> bool:
     """No justified envy: a bin that an item would rather have is full of items that score at least as high in it.
 
     Where what does not fit is dropped (`overflow="drop"`) an item asks only for its best bins, so only those count.

@@ -19,7 +19,7 @@ import kofn
 from kofn.core.plans import Plan
 from kofn.federated import FederatedMixture, client_distances, fedcollab, federated_mixture
 from kofn.federated.clustered import _client_distances, _fedcollab, _federated_mixture, _mixture
-from kofn.laws.functions.federated import partitions
+from kofn.laws.brute import partitions
 
 KINDS = [("none", None), ("classes", None), ("classes", 2), ("amounts", None), ("amounts", 3)]
 

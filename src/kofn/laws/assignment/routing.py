@@ -1,0 +1,242 @@
+"""Routes over a table of scores, written out plainly: what a plan is worth, and the best of all plans."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from kofn.core.arrays import Floats
+from kofn.laws.case import Case, broken, near
+from kofn.laws.inputs import Draw, Drawer
+from kofn.laws.words import (
+    Optimum,
+    Recount,
+    affinities,
+    agree,
+    sigmoid,
+)
+
+_MOST_STATES = 200_000
+
+
+def _worth(case: Case, table: Floats, outside: float = 0.0) -> None:
+    plan = case.plan
+    rows = np.repeat(np.arange(case.n), np.diff(plan.indptr))
+    told = [*table[rows, plan.bins].tolist(), *[outside] * int((np.diff(plan.indptr) == 0).sum())]
+    counted, scale = math.fsum(told), math.fsum(map(abs, told))
+    if not near(plan.value, counted, case.rtol, scale):
+        raise broken(case, "recount", f"value is {plan.value!r}, recounted {counted!r}")
+
+
+def _weights(case: Case, table: Floats) -> None:
+    """What each route weighs: one, the affinity, or its share among the item's own."""
+    plan, gates = case.plan, case.plan.options.get("gates", "ones")
+    for i in range(case.n):
+        held = slice(int(plan.indptr[i]), int(plan.indptr[i + 1]))
+        felt = table[i, plan.bins[held]]
+        if gates == "sigmoid":
+            felt = np.array([sigmoid(score) for score in felt.tolist()])
+        if gates == "share":
+            # Shares of affinities that all underflow are those of their logarithms, which this form cannot see.
+            if not felt.sum() > 1e-250:
+                continue
+            felt = felt / felt.sum()
+        counted = np.ones(len(felt)) if gates == "ones" else felt
+        if not np.allclose(plan.weights[held], counted, rtol=1e-5, atol=1e-30):
+            raise broken(case, "recount", f"item {i} has weights {plan.weights[held]}, recounted {counted}")
+
+
+def _routed_score(case: Case) -> None:
+    plan = case.plan
+    scores = np.asarray(case.words["scores"], np.float64)
+    told = scores[np.repeat(np.arange(case.n), np.diff(plan.indptr)), plan.bins]
+    agree(case, "value", plan.value, math.fsum(told.tolist()), math.fsum(np.abs(told).tolist()))
+
+
+def _routed(case: Case) -> None:
+    table = affinities(case)
+    _worth(case, table)
+    _weights(case, table)
+    if "unserved" in case.plan.info:
+        alone = int((np.diff(case.plan.indptr) == 0).sum())
+        if case.plan.info["unserved"] != alone:
+            raise broken(case, "recount", f"unserved is {case.plan.info['unserved']}, {alone} items have no bin")
+
+
+def _mixed(case: Case) -> None:
+    """Sum of w scores - temperature w log w, and each bin's margin in each group."""
+    plan, table = case.plan, np.asarray(case.words["scores"], np.float64)
+    heat = float(plan.options.get("temperature", 1.0))
+    groups = [str(label) for label in case.words["groups"]] if "groups" in case.words else ["all"] * case.n
+    terms: list[float] = []
+    held: dict[tuple[str, int], float] = {}
+    for i in range(case.n):
+        for at in range(int(plan.indptr[i]), int(plan.indptr[i + 1])):
+            j, weight = int(plan.bins[at]), float(plan.weights[at])
+            terms += [weight * float(table[i, j]), -heat * weight * math.log(weight)]
+            held[groups[i], j] = held.get((groups[i], j), 0.0) + weight
+    counted = math.fsum(terms)
+    if not near(plan.value, counted, case.rtol, math.fsum(map(abs, terms))):
+        raise broken(case, "recount", f"value is {plan.value!r}, recounted {counted!r}")
+    listing = {(groups[i], j) for i, j in np.argwhere(table > -np.inf).tolist()}
+    if held.keys() != listing or not np.allclose([*held.values()], 1.0, rtol=0, atol=1e-12):
+        raise broken(case, "recount", f"bins hold {held}, each mixture should weigh 1")
+
+
+def _best_mixed(case: Case) -> float:
+    """The optimum in closed form: temperature x log sum exp of each bin's scores in each group."""
+    table, heat = np.asarray(case.words["scores"], np.float64), float(case.plan.options.get("temperature", 1.0))
+    groups = np.asarray(case.words.get("groups", np.zeros(case.n))).astype(str)
+    total = []
+    for label in np.unique(groups):
+        for column in table[groups == label].T.tolist():
+            listed = [score for score in column if score > -math.inf]
+            if listed:
+                top = max(listed)
+                above = math.fsum(math.exp((score - top) / heat) for score in listed) if heat else 1.0
+                total.append(top + heat * math.log(above))
+    return math.fsum(total)
+
+
+def _balanced(case: Case) -> None:
+    plan = case.plan
+    table, reserve = np.asarray(case.words["scores"], np.float64), case.options.get("reserve")
+    _worth(case, table, reserve or 0.0)
+    _weights(case, table)
+    if (np.diff(plan.indptr) > 1).any():
+        raise broken(case, "recount", "an item is in two bins")
+    if reserve is None and (np.diff(plan.indptr) == 0).any():
+        raise broken(case, "recount", f"item {int((np.diff(plan.indptr) == 0).argmax())} is in no bin")
+    loads, (low, high) = np.bincount(plan.bins, minlength=plan.k), _limits(case)
+    if (loads < low).any() or (loads > high).any():
+        raise broken(case, "recount", f"loads {loads} are not within {low} and {high}")
+
+
+def _limits(case: Case) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The least and the most that each bin may hold."""
+    n, bins = np.shape(case.words["scores"])
+    if "capacity" in case.words:
+        return np.zeros(bins, np.int64), np.broadcast_to(np.asarray(case.words["capacity"], np.int64), bins)
+    least = 0 if case.options.get("reserve") is not None else n // bins
+    return np.full(bins, least), np.full(bins, -(-n // bins))
+
+
+def _best_chosen(case: Case) -> float | None:
+    """The best total of a plan that lets each bin take what it likes, or of one that also limits the items."""
+    room = case.plan.capacity.tolist()
+    if "per_item" in case.words:
+        return _best_routes(affinities(case), room, int(case.words["per_item"]))
+    total = []
+    for column, most in zip(affinities(case).T, room, strict=True):
+        total += sorted((one for one in column.tolist() if one > 0), reverse=True)[:most]
+    return math.fsum(total)
+
+
+def _best_routed(case: Case) -> float | None:
+    bins = np.shape(case.words["scores"])[1]
+    room = np.broadcast_to(case.words.get("capacity", case.n), bins).tolist()
+    return _best_routes(affinities(case), room, int(case.words.get("per_item", 1)))
+
+
+def _best_balanced(case: Case) -> float | None:
+    table, reserve = np.asarray(case.words["scores"], np.float64), case.options.get("reserve")
+    low, high = _limits(case)
+    least, most = (0, 1) if reserve is not None else (1, 1)
+    return _best_routes(table, high.tolist(), most, least, reserve or 0.0, low.tolist())
+
+
+def _best_routes(
+    table: Floats, room: list[int], most: int, least: int = 0, outside: float = 0.0, low: list[int] | None = None
+) -> float | None:
+    """The largest total: item by item, the best for each state of the room that is left."""
+    n = len(table)
+    full = tuple(min(n, int(free)) for free in room)
+    best: dict[tuple[int, ...], float] = {full: 0.0}
+    for row in table.tolist():
+        listed = [j for j, score in enumerate(row) if score > -math.inf]
+        choices = [pick for size in range(least, most + 1) for pick in itertools.combinations(listed, size)]
+        after: dict[tuple[int, ...], float] = {}
+        for state, value in best.items():
+            for pick in choices:
+                if all(state[j] > 0 for j in pick):
+                    left = tuple(free - (j in pick) for j, free in enumerate(state))
+                    total = value + (math.fsum(row[j] for j in pick) if pick else outside)
+                    if total > after.get(left, -math.inf):
+                        after[left] = total
+        if len(after) * len(choices) > _MOST_STATES:
+            return None
+        best = after
+    ends = [
+        value
+        for state, value in best.items()
+        if low is None or all(top - left >= floor for top, left, floor in zip(full, state, low, strict=True))
+    ]
+    return max(ends, default=None)
+
+
+def _draw_affinity(draw: Draw, _given: Mapping[str, Any], options: dict[str, Any]) -> None:
+    options["affinity"] = draw(st.sampled_from(("none", "softmax", "sigmoid")))
+
+
+def _draw_gates(draw: Draw, _given: Mapping[str, Any], options: dict[str, Any]) -> None:
+    """Scores as they are may be negative and weigh nothing; methods without affinities weigh by the sigmoid."""
+    kinds = {"none": ("ones",), None: ("ones", "sigmoid")}
+    options["gates"] = draw(st.sampled_from(kinds.get(options.get("affinity"), ("ones", "raw", "share"))))
+
+
+def _draw_factor(draw: Draw, given: Mapping[str, Any], options: dict[str, Any]) -> None:
+    if "capacity" not in given:
+        options["capacity_factor"] = draw(st.sampled_from((0.5, 1.0, 1.5, 2.0)))
+
+
+def _draw_reserve(draw: Draw, given: Mapping[str, Any], options: dict[str, Any]) -> None:
+    """With a reserve anything goes; without one every item must find a bin."""
+    scores = np.asarray(given["scores"])
+    n, bins = scores.shape
+    total = int(np.broadcast_to(given.get("capacity", n), bins).sum())
+    if not np.isfinite(scores).all() or total < n or draw(st.booleans()):
+        options["reserve"] = draw(st.sampled_from((0.0, -1.0, 0.5)))
+
+
+def _draw_temperature(draw: Draw, given: Mapping[str, Any], options: dict[str, Any]) -> None:
+    if "scores" in given:
+        options["temperature"] = draw(st.sampled_from((0, 0.01, 0.5, 1.0, 30.0)))
+
+
+def _overflow(draw: Draw, given: Mapping[str, Any], options: dict[str, Any]) -> None:
+    """Routing that drops what does not fit is always feasible; "error" only where there is room for all."""
+    scores = np.asarray(given["scores"])
+    kinds = ["drop", "reroute"]
+    if np.isfinite(scores).all() and np.min(given.get("capacity", len(scores))) >= len(scores):
+        kinds.append("error")
+    options["overflow"] = draw(st.sampled_from(kinds))
+
+
+RECOUNTS: dict[str, Recount] = {
+    "routed_score": _routed_score,
+    "routed_affinity": _routed,
+    "chosen_affinity": _routed,
+    "balanced_score": _balanced,
+    "mixed_score": _mixed,
+}
+# None where there are too many plans to look at.
+OPTIMA: dict[str, Optimum] = {
+    "routed_affinity": _best_routed,
+    "chosen_affinity": _best_chosen,
+    "balanced_score": _best_balanced,
+    "mixed_score": _best_mixed,
+}
+OPTIONS: dict[str, Drawer] = {
+    "affinity": _draw_affinity,
+    "gates": _draw_gates,
+    "capacity_factor": _draw_factor,
+    "reserve": _draw_reserve,
+    "temperature": _draw_temperature,
+    "overflow": _overflow,
+}

@@ -1,0 +1,1 @@
+"""What the families of `kofn.combination` say of themselves to the laws."""

@@ -1,0 +1,53 @@
+"""Points of alternatives, ballot by ballot."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from kofn.core.arrays import Floats
+from kofn.laws.case import Case, broken
+from kofn.laws.words import (
+    Recount,
+    agree,
+    member_weights,
+)
+
+
+def shares(ballot: Floats) -> Floats:
+    """(n,) the share of a judge's other alternatives that each beats, ties half; NaN where nothing was compared."""
+    out = np.full(len(ballot), np.nan)
+    rated = np.flatnonzero(~np.isnan(ballot))
+    for item in rated.tolist() if len(rated) > 1 else []:
+        others = ballot[rated[rated != item]]
+        out[item] = ((others < ballot[item]).sum() + 0.5 * (others == ballot[item]).sum()) / len(others)
+    return out
+
+
+def _borda(case: Case) -> None:
+    plan, weights = case.plan, member_weights(case)
+    ballots = np.asarray(case.words["rankings"], np.float64)
+    table = np.array([shares(ballot) for ballot in ballots])
+    heard = (~np.isnan(table) * weights[:, None]).sum(axis=0)
+    earned = (np.nan_to_num(table) * weights[:, None]).sum(axis=0)
+    points = np.divide(earned, heard, out=np.full(case.n, np.nan), where=heard > 0)
+    if not np.allclose(plan.info["points"], points, rtol=1e-12, atol=1e-12, equal_nan=True):
+        raise broken(case, "recount", f"points are {plan.info['points']}, recounted {points}")
+    ranked = points[np.asarray(plan.result)]
+    known = ranked[~np.isnan(ranked)]
+    if np.isnan(ranked[: len(known)]).any() or (np.diff(known) > 1e-11).any():
+        raise broken(case, "recount", f"the ranking's points do not fall: {ranked}")
+    # Relative to the order: judges' pairs that it turns round.
+    place = np.empty(case.n, np.int64)
+    place[np.asarray(plan.result)] = np.arange(case.n)
+    for judge, ballot in enumerate(ballots):
+        pairs = [(a, b) for a in range(case.n) for b in range(case.n) if ballot[a] > ballot[b]]
+        off = sum(place[a] > place[b] for a, b in pairs) / max(len(pairs), 1)
+        agree(case, f"spread of judge {judge}", float(plan.spread[judge]), off)
+    missed = np.where(np.isnan(table), 0.0, table - np.nan_to_num(points))
+    counted = math.fsum((weights[:, None] * missed**2).ravel().tolist())
+    agree(case, "value", plan.value, counted, 1.0)
+
+
+RECOUNTS: dict[str, Recount] = {"borda": _borda}

@@ -1,0 +1,1 @@
+"""What the objectives say of themselves to the laws."""

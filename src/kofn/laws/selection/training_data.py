@@ -1,0 +1,100 @@
+"""What data for training promises, written out plainly: worth under mistakes, likeness to queries, ratings."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+
+from kofn.core.arrays import Floats
+from kofn.laws.case import Case, broken, near
+from kofn.laws.inputs import Draw, Drawer
+from kofn.laws.words import (
+    Recount,
+    Value,
+)
+
+
+def _cosine(a: Floats, b: Floats) -> float:
+    size = math.sqrt(math.fsum((a * a).tolist())) * math.sqrt(math.fsum((b * b).tolist()))
+    return math.fsum((a * b).tolist()) / size if size > 0 else 0.0
+
+
+def _query_similarity(case: Case) -> Value:
+    rows = np.asarray(case.words["X"], np.float64)
+    queries = np.asarray(case.options["queries"], np.float64)
+    best = [max(_cosine(row, query) for query in queries) for row in rows]
+    return lambda picks: math.fsum(best[int(item)] for item in picks)
+
+
+def _worst_case_worth(case: Case) -> None:
+    """The adversary spoils the rows that the draw counts on most."""
+    plan = case.plan
+    scores = np.asarray(case.words["scores"], np.float64)
+    chances = np.asarray(plan.probabilities, np.float64)
+    if not near(math.fsum(chances.tolist()), float(case.words["k"]), 1e-9):
+        raise broken(case, "recount", f"chances sum to {math.fsum(chances.tolist())!r}, k is {case.words['k']}")
+    worth = sorted((scores * chances).tolist(), reverse=True)
+    kept = math.fsum(worth[int(plan.info["mistakes"]) :])
+    if not near(plan.value, kept, case.rtol, math.fsum(worth)):
+        raise broken(case, "recount", f"value is {plan.value!r}, recounted {kept!r}")
+
+
+def _source_score(case: Case) -> None:
+    """The rating of the picked rows, asked for again, and no source in part."""
+    plan = case.plan
+    told = float(case.words["score"](np.asarray(plan.indices)))
+    if not near(plan.value, told, case.rtol):
+        raise broken(case, "recount", f"value is {plan.value!r}, the score of the picks {told!r}")
+    groups = np.asarray(case.words["groups"]).astype(str)
+    held = groups[np.asarray(plan.indices)]
+    for label in np.unique(held):
+        if (held == label).sum() != (groups == label).sum():
+            raise broken(case, "recount", f"source {label!r} is picked in part")
+
+
+def _draw_tasks(draw: Draw, given: Mapping[str, Any], options: dict[str, Any]) -> None:
+    """Queries, rows of the pool or others, of one task each or of two."""
+    rows = np.asarray(given["X"], np.float64)
+    count = draw(st.integers(1, 3))
+    chosen = rows[draw(st.lists(st.integers(0, len(rows) - 1), min_size=count, max_size=count))]
+    options["queries"] = chosen + draw(st.sampled_from((0.0, 1.0))) * np.arange(count)[:, None]
+    if draw(st.booleans()):
+        options["tasks"] = draw(st.lists(st.sampled_from("ab"), min_size=count, max_size=count))
+
+
+def _draw_error(draw: Draw, given: Mapping[str, Any], options: dict[str, Any]) -> None:
+    """Labels are worth nothing or more."""
+    given["scores"] = np.abs(given["scores"])  # type: ignore[index]
+    options["error"] = draw(st.sampled_from((0.0, 0.1, 0.25, 0.5, 1.0)))
+
+
+def _draw_target(draw: Draw, given: Mapping[str, Any], options: dict[str, Any]) -> None:
+    """Sources, one of them the target, that fit the budget; and a score that any rows have."""
+    words: dict[str, Any] = given  # type: ignore[assignment]
+    words.pop("k", None)
+    n = len(words["X"])
+    groups = np.array(draw(st.lists(st.sampled_from("abc"), min_size=n, max_size=n)))
+    words["groups"], options["target"] = groups, str(groups[0])
+    if "costs" in words:
+        own = np.asarray(words["costs"])[groups == groups[0]].tolist()
+        words["budget"] = max(words["budget"], sum(own) if isinstance(own[0], int) else math.fsum(own))
+    if draw(st.booleans()):
+        worth = draw(st.lists(st.integers(-3, 3), min_size=n, max_size=n))
+        words["score"] = lambda rows: float(np.asarray(worth)[rows].sum())
+        options["patience"] = draw(st.integers(1, 3))
+    if draw(st.booleans()):
+        options["most"] = draw(st.integers(0, 3))
+
+
+def _cutoff(draw: Draw, given: Mapping[str, Any], options: dict[str, Any]) -> None:
+    spare = (len(given["scores"]) - given["k"]) / len(given["scores"])
+    options["cutoff"] = draw(st.sampled_from((0.0, min(0.1, spare), spare * 0.99)))
+
+
+FUNCTIONS: dict[str, Callable[[Case], Value]] = {"query_similarity": _query_similarity}
+RECOUNTS: dict[str, Recount] = {"worst_case_worth": _worst_case_worth, "source_score": _source_score}
+OPTIONS: dict[str, Drawer] = {"tasks": _draw_tasks, "error": _draw_error, "target": _draw_target, "cutoff": _cutoff}
