@@ -1,19 +1,17 @@
-"""Experts in one stack of weights, and their merging into one before the input is seen."""
+"""Experts of a mixture, their weights in one stack."""
 
 from __future__ import annotations
 
 import functools
 import math
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from kofn.core.checks import InputError, choice, count
-
-__all__ = ["Experts", "MergedExperts", "TokenAttention"]
+from kofn.core.checks import choice, count
+from kofn.core.torch_module import module
 
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "swiglu": functional.silu,
@@ -22,6 +20,7 @@ _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
+@module(form_of=None, paper=273, aliases=("expert networks",))
 class Experts(torch.nn.Module):
     """Feed-forward networks (or linear maps) of one shape, their weights stacked along the first axis.
 
@@ -115,87 +114,3 @@ class Experts(torch.nn.Module):
             return inside
         inside = _ACTIVATIONS[self.activation](inside)
         return linear("2", inside * linear("3", x) if "w3" in weights else inside)
-
-
-class TokenAttention(torch.nn.Module):
-    """A narrow layer that weighs what each token is about: up(relu(down(x))), zero to begin with.
-
-    Args:
-        width: of the tokens.
-        reduce: how much narrower it is inside; the authors' code has 16 and 64.
-
-    References:
-        He et al. 2023, "Merging Experts into One" (EMNLP, arXiv 2310.09832).
-    """
-
-    def __init__(self, width: int, *, reduce: int = 16) -> None:
-        super().__init__()
-        narrow = max(1, width // count(reduce, "reduce"))
-        self.down, self.up = torch.nn.Linear(width, narrow), torch.nn.Linear(narrow, width)
-        for part in (self.down.bias, self.up.weight, self.up.bias):
-            torch.nn.init.zeros_(part)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(..., width) what is added to each token."""
-        return self.up(functional.relu(self.down(x)))
-
-
-class MergedExperts(torch.nn.Module):
-    """Merging experts into one (MEO): the weights of the chosen experts are summed first, and one expert runs.
-
-    Each sequence (or task) has gates of its own: weights and biases are summed by them, and all its tokens go through
-    the one expert that results. That costs experts x parameters a sequence for the sum and one expert's pass a token,
-    however many are chosen, where a mixture of experts (`MixtureOfExperts`) runs each of them.
-
-    For **linear** experts (`Experts` without `hidden`: what the paper puts in place of each linear layer) the output
-    **is** that of the mixture. Experts with an activation inside are merged through it: another function than their
-    mixture, and one to be trained as it is.
-
-    Args:
-        router: a module from (batch, width) to `Routes` over the experts (`TopKRouter`).
-        experts: the `Experts`.
-        attention: added to each token first (`TokenAttention`): the paper's token level. Gates are still one set for
-            each sequence; what differs from token to token is this block.
-
-    The gates look at the whole sequence (its mean): **every token sees later ones through them.** For next-token
-    prediction hand in `given`, such as the task or the mean of the prompt.
-
-    Without torch the same merge of state dicts is `kofn.combine(members, weights=gates, method="weighted_mean",
-    options={"normalize": False})`, on checkpoints on disk too.
-
-    References:
-        He, Fan, Ding, Shen, Zhou & Tao 2023, "Merging Experts into One: Improving Computational Efficiency of Mixture
-        of Experts" (EMNLP, arXiv 2310.09832); gates as in their code: softmax over the k highest.
-
-    Examples:
-        >>> import torch, kofn
-        >>> from kofn.nn import Experts, MergedExperts, TopKRouter
-        >>> layer = MergedExperts(TopKRouter(16, 8, per_item=4), Experts(8, 16, 32))
-        >>> x = torch.randn(2, 10, 16)
-        >>> layer(x).shape
-        torch.Size([2, 10, 16])
-        >>> gates = layer.router(x.mean(dim=1)).dense()
-        >>> blend = kofn.combine(layer.experts.members(), weights=gates[0].detach().numpy(), method="weighted_mean")
-        >>> bool(torch.allclose(layer.experts.merged(gates)["w1"][0], torch.as_tensor(blend.result["w1"]), atol=1e-6))
-        True
-    """
-
-    def __init__(self, router: torch.nn.Module, experts: Experts, *, attention: torch.nn.Module | None = None) -> None:
-        super().__init__()
-        self.router, self.experts, self.attention = router, experts, attention
-
-    def forward(self, x: Tensor, given: Tensor | None = None, *, routes: Any = None) -> Tensor:
-        """(batch, positions, width) through one expert each.
-
-        Args:
-            x: the tokens.
-            given: (batch, width) what the gates are made from; the mean of the tokens where not given.
-            routes: the `Routes` of the batch, where the router was already asked.
-        """
-        if x.ndim != 3:
-            raise InputError(f"x has shape {tuple(x.shape)}; give (batch, positions, width)")
-        if self.attention is not None:
-            x = x + self.attention(x)
-        if routes is None:
-            routes = self.router(x.mean(dim=1) if given is None else given)
-        return self.experts.merge(routes.dense(), x)

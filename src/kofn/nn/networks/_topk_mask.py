@@ -1,18 +1,38 @@
-"""The masks of `kofn.selection.networks._topk_mask` for training: same entries kept, gradients through what is kept."""
+"""Masks of the highest entries for training: the entries of the NumPy form, gradients through what is kept."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from kofn.core.checks import InfeasibleError, InputError, count
-from kofn.selection.networks._topk_mask import zipf_share
+from kofn.core.torch_module import module, same_words
+from kofn.nn._tables import rows_top
 
-__all__ = ["TopKMask", "aux_zipf_loss", "topk_mask"]
+
+def _draw(rng: np.random.Generator) -> dict[str, Any]:
+    """A table with ties half the time, entries to avoid, and limits of one kind or two."""
+    scores = rng.integers(-3, 4, (6, 5)).astype(np.float32) if rng.random() < 0.5 else rng.normal(size=(6, 5))
+    scores[rng.random((6, 5)) < 0.1] = -np.inf
+    limits: list[dict[str, Any]] = [
+        {"k": 7},
+        {"per_item": int(rng.integers(1, 4))},
+        {"capacity": rng.integers(0, 4, 5)},
+        {"k": 4, "per_item": 3},
+    ]
+    return {"scores": scores, **limits[rng.integers(len(limits))]}
 
 
+def _example(form: Any, numpy_form: Any, rng: np.random.Generator) -> tuple[Any, Any]:
+    """What the layer keeps of positive scores is what the mask keeps."""
+    scores, k = rng.integers(1, 9, (6, 5)).astype(np.float32), int(rng.integers(1, 4))
+    return form(k=k, average=True)(torch.as_tensor(scores)) > 0, numpy_form(scores, k=6 * k)
+
+
+@module(form_of="topk_mask", paper=121, aliases=("top-k activation", "sparse autoencoder"), example=same_words(_draw))
 def topk_mask(
     scores: Tensor, *, k: int | None = None, per_item: int | None = None, capacity: int | Tensor | None = None
 ) -> Tensor:
@@ -46,10 +66,10 @@ def topk_mask(
     kept = table > -torch.inf
     if per_item is not None:
         most = torch.full((len(table),), count(per_item, "per_item"), device=table.device)
-        kept &= _rows_top(table, most)
+        kept &= rows_top(table, most)
     elif capacity is not None:
         room = torch.as_tensor(capacity, device=table.device).broadcast_to(table.shape[1:])
-        kept &= _rows_top(table.T, room).T
+        kept &= rows_top(table.T, room).T
     if k is None:
         return kept
     open_entries = int(kept.sum())
@@ -83,22 +103,7 @@ def _refuse(scores: Tensor, k: int | None, per_item: int | None, capacity: Any) 
         raise InputError("capacity is negative; it must be >= 0")
 
 
-def _rows_top(table: Tensor, most: Tensor) -> Tensor:
-    """True for the `most[i]` highest entries of row i, ties to the lowest bin."""
-    widest = min(int(most.max()), table.shape[1])
-    if widest == 0:
-        return torch.zeros_like(table, dtype=torch.bool)
-    # The lowest value that a row keeps; where several entries have it, as many of the first as there is room for.
-    highest = table.topk(widest, dim=1).values
-    edge = highest.gather(1, most.clamp(1, widest)[:, None] - 1)
-    reached = table >= edge
-    if torch.equal(reached.sum(dim=1), most):  # no ties at the edge, as with most real scores
-        return reached
-    above, level = table > edge, table == edge
-    room = most[:, None] - above.sum(dim=1, keepdim=True)
-    return (above | (level & (level.cumsum(dim=1) <= room))) & (most > 0)[:, None]
-
-
+@module(form_of="topk_mask", paper=121, aliases=("TopK activation", "sparse autoencoder"), example=_example)
 class TopKMask(torch.nn.Module):
     """Activations of a sparse layer: the highest entries of a batch kept, the others zero.
 
@@ -137,68 +142,3 @@ class TopKMask(torch.nn.Module):
         """(rows, bins) scores with what is not kept set to zero."""
         k = self.k * len(scores) if self.average and self.k is not None else self.k
         return torch.where(topk_mask(scores, k=k, per_item=self.per_item, capacity=self.capacity), scores, 0.0)
-
-
-def aux_zipf_loss(
-    residual: Tensor,
-    scores: Tensor,
-    decoder: Tensor,
-    fired: Tensor,
-    *,
-    k: int,
-    exponent: float = 1.0,
-    shift: float = 0.0,
-) -> Tensor:
-    """How badly the under-used features alone reconstruct what the layer missed; in the loss, it puts them to use.
-
-    The least used features are under-used, as far up as each fires less than a Zipf law gives to its rank. They share
-    `k` entries of the batch in proportion to their targets, each keeping its highest. Where only dead features fall
-    short, this is the usual auxiliary loss on the top of the dead.
-
-    Args:
-        residual: (tokens, d) input minus reconstruction; taken as given, no gradient flows into it.
-        scores: (tokens, features) pre-activations; negative ones count as zero.
-        decoder: (features, d) direction of each feature.
-        fired: (features,) how often each feature fired lately.
-        k: entries of the batch that the under-used features get in all, at least one each.
-        exponent: how steeply the Zipf law falls with the rank.
-        shift: added to the rank (Mandelbrot's form).
-
-    Returns:
-        Scalar: squared error over the residual's squared size; 0 where nothing fired yet or no feature is under-used.
-
-    Raises:
-        InputError: shapes that do not fit, k below 1.
-
-    References:
-        Ayonrinde, "Adaptive Sparse Allocation with Mutual Choice & Feature Choice Sparse Autoencoders", 2024.
-        Gao et al., "Scaling and evaluating sparse autoencoders", 2024 (the loss on dead features).
-
-    Examples:
-        >>> import torch
-        >>> from kofn.nn import aux_zipf_loss
-        >>> residual, decoder = torch.tensor([[0.0, 1.0]]), torch.eye(2)
-        >>> aux_zipf_loss(residual, torch.tensor([[3.0, 0.5]]), decoder, torch.tensor([9, 0]), k=1).item()
-        0.25
-    """
-    tokens, features = scores.shape
-    for name, got, want in (
-        ("residual", tuple(residual.shape), (tokens, decoder.shape[-1])),
-        ("decoder", len(decoder), features),
-        ("fired", tuple(fired.shape), (features,)),
-    ):
-        if got != want:
-            raise InputError(f"{name} has {got}, scores of shape {(tokens, features)} ask for {want}")
-    share = torch.as_tensor(zipf_share(fired.cpu().numpy(), exponent=exponent, shift=shift), device=scores.device)
-    # From the least used up to the first that fires as often as its rank should: where use is flatter than the law, the
-    # most used fall short of it too, but they are not what is to be revived.
-    order = fired.argsort(stable=True)
-    short = (fired < fired.sum() * share)[order]
-    under = order[: int(short.long().cumprod(0).sum())]
-    targets = (count(k) * share[under] / share[under].sum()).ceil().long()
-    if not len(under):
-        return scores.new_zeros(())
-    kept = topk_mask(scores[:, under], capacity=targets)
-    missed = residual.detach()
-    found = torch.where(kept, scores[:, under].relu(), 0.0) @ decoder[under]
-    return (missed - found).square().sum() / missed.square().sum().clamp_min(torch.finfo(scores.dtype).tiny)

@@ -6,16 +6,14 @@ from kofn.core.lazy import attach
 
 # Generated below this line by `make index`.
 HOMES = {
-    "BiasRouter": "_routers",
-    "MixtureOfExperts": "_routers",
-    "MixtureOfTokens": "_routers",
-    "Router": "_routers",
-    "Routes": "_routers",
-    "TopKRouter": "_routers",
-    "balance_loss": "_routers",
-    "capped_routing": "_routers",
-    "expert_choice": "_routers",
-    "soft_mixing": "_routers",
-    "token_choice": "_routers",
+    "BiasRouter": "_bias_router",
+    "Router": "_router",
+    "Routes": "_routes",
+    "TopKRouter": "_topk_router",
+    "balance_loss": "_balance_loss",
+    "capped_routing": "_capped_routing",
+    "expert_choice": "_expert_choice",
+    "soft_mixing": "_soft_mixing",
+    "token_choice": "_token_choice",
 }
 __getattr__, __dir__, __all__ = attach(__name__, HOMES, extra="torch")

@@ -1,4 +1,4 @@
-"""What a network tells of its data for merging: Fisher information and Gram matrices."""
+"""Coefficients of a merge, learnt."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from kofn.core.lazy import attach
 
 # Generated below this line by `make index`.
 HOMES = {
-    "activation_gram": "_statistics",
-    "diagonal_fisher": "_statistics",
+    "adaptive_merge": "_adaptive_merge",
 }
 __getattr__, __dir__, __all__ = attach(__name__, HOMES, extra="torch")

@@ -1,13 +1,11 @@
-"""What merging by statistics needs to know of each model: Fisher information and Gram matrices of layers' inputs.
+"""Fisher information of a model's weights, as `fisher_merging` takes it.
 
-Both are mappings of float32 arrays. `kofn.io.tensor_writer.write_arrays(path, found)` stores one as safetensors, and
-the path stands for it from then on: `fisher_merging(members, fisher=paths)`.
+`kofn.io.tensor_writer.write_arrays(path, fisher)` stores what it returns as safetensors; `fisher_merging` then takes
+the paths: `fisher_merging(members, fisher=paths)`.
 """
 
 from __future__ import annotations
 
-import contextlib
-import fnmatch
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -18,16 +16,15 @@ from torch.nn import functional
 
 from kofn.core import checks
 from kofn.core.arrays import Singles
-from kofn.core.checks import InputError, nearest
-
-__all__ = ["activation_gram", "diagonal_fisher"]
-
-Logits = Callable[[Any, Any], Tensor]
+from kofn.core.checks import InputError
+from kofn.core.torch_module import module
+from kofn.nn._models import Logits, ask, chosen_names, map_inputs, quiet, run_with, unpacked
 
 LABELS = ("expected", "sampled", "given")
-_IGNORED = -100  # the label that torch's cross-entropy leaves out
+_IGNORED = -100  # the label that torch's cross-entropy leaves out  # the label that torch's cross-entropy leaves out
 
 
+@module(form_of=None, paper=234, aliases=("Fisher information", "empirical Fisher"))
 def diagonal_fisher(
     model: torch.nn.Module,
     batches: Iterable[Any],
@@ -96,7 +93,7 @@ def diagonal_fisher(
 
     def one(values: Mapping[str, Tensor], inputs: Any, label: Tensor) -> Tensor:
         """log p(label) of one row."""
-        ahead = run_with(model, run, values, _tree(inputs, lambda part: part.unsqueeze(0)))[0]
+        ahead = run_with(model, run, values, map_inputs(inputs, lambda part: part.unsqueeze(0)))[0]
         flat = ahead.float().reshape(-1, ahead.shape[-1])
         return -functional.cross_entropy(flat, label.reshape(-1), reduction="sum", ignore_index=_IGNORED)
 
@@ -110,9 +107,9 @@ def diagonal_fisher(
             rows += len(ahead)
             for label, weight in _labels(ahead, given, labels, draws, generator):
                 for part in _parts(len(ahead), held):
-                    seen = _tree(inputs, _rows_of(part))
+                    seen = map_inputs(inputs, _rows_of(part))
                     if held is None:
-                        alone = _tree(seen, lambda value: value[0])
+                        alone = map_inputs(seen, lambda value: value[0])
                         slopes = {name: g[None] for name, g in slope(free, alone, label[part][0]).items()}
                     else:
                         slopes = torch.func.vmap(slope, in_dims=(None, 0, 0))(free, seen, label[part])
@@ -127,70 +124,6 @@ def diagonal_fisher(
         for name, value in model.state_dict(keep_vars=True).items()
         if value.is_floating_point()
     }
-
-
-def activation_gram(
-    model: torch.nn.Module,
-    batches: Iterable[Any],
-    *,
-    modules: Any = None,
-    logits: Callable[[Any, Any], Any] | None = None,
-) -> dict[str, Singles]:
-    """What the inputs of a model's layers look like: for each layer the mean of x x^T, uncentred.
-
-    Args:
-        model: a module; it runs in evaluation mode and is left as it was.
-        batches: of inputs, as `diagonal_fisher` takes them; labels are left out.
-        modules: pattern, or several, of names of modules whose first input is (..., width); by default all
-            `torch.nn.Linear`.
-        logits: `logits(model, inputs)` runs the model, as in `diagonal_fisher`.
-
-    Returns:
-        Module's name -> (width, width) float32 array: the mean over all rows and positions that the module saw, summed
-        in float64. A module that is called several times for a batch counts each call.
-
-    Raises:
-        InputError: no module of that name, a module that never ran, a convolution, no rows.
-
-    Time O(rows width^2) for each layer beside the model's own; memory width^2 a layer.
-
-    >>> import torch
-    >>> model = torch.nn.Sequential(torch.nn.Linear(2, 3))
-    >>> activation_gram(model, [torch.tensor([[1.0, 0.0], [1.0, 2.0]])])["0"]
-    array([[1., 1.],
-           [1., 2.]], dtype=float32)
-    """
-    known = {name: module for name, module in model.named_modules() if name}
-    kind = torch.nn.Module if modules is not None else torch.nn.Linear
-    chosen = {name: known[name] for name in chosen_names(known, modules) if isinstance(known[name], kind)}
-    if not chosen:
-        raise InputError("the model has no torch.nn.Linear; name the modules with modules=")
-    sums: dict[str, Tensor] = {}
-    seen = dict.fromkeys(chosen, 0)
-
-    def watch(name: str) -> Callable[..., None]:
-        def hook(module: torch.nn.Module, inputs: tuple[Any, ...]) -> None:
-            if isinstance(module, torch.nn.modules.conv._ConvNd):
-                raise InputError(f"modules: {name!r} is a convolution, whose inputs are patches; name other modules")
-            x = inputs[0].detach().reshape(-1, inputs[0].shape[-1]).double()
-            sums[name] = sums.get(name, 0) + x.T @ x
-            seen[name] += len(x)
-
-        return hook
-
-    hooks = [module.register_forward_pre_hook(watch(name)) for name, module in chosen.items()]
-    device = next(model.parameters()).device
-    try:
-        with quiet(model), torch.no_grad():
-            for batch in batches:
-                (ask if logits is None else logits)(model, unpacked(batch, device)[0])
-    finally:
-        for hook in hooks:
-            hook.remove()
-    silent = [name for name, count in seen.items() if not count]
-    if silent:
-        raise InputError(f"module {silent[0]!r} saw no row; give batches, and modules that the model runs")
-    return {name: (sums[name] / seen[name]).float().cpu().numpy() for name in chosen}
 
 
 def _labels(
@@ -229,50 +162,6 @@ def _labels(
     yield given.long(), torch.ones(rows, device=ahead.device)
 
 
-def ask(model: Any, inputs: Any) -> Tensor:
-    """What a model says, of a tensor or of keywords."""
-    out = model(**inputs) if isinstance(inputs, Mapping) else model(inputs)
-    found: Tensor = out if isinstance(out, Tensor) else out.logits
-    return found
-
-
-def run_with(model: torch.nn.Module, run: Callable[[Any, Any], Any], state: Mapping[str, Tensor], inputs: Any) -> Any:
-    """What `run` gives for the model with these weights in place of its own."""
-    return torch.func.functional_call(
-        _Run(model, run), {f"model.{name}": value for name, value in state.items()}, inputs
-    )
-
-
-class _Run(torch.nn.Module):
-    """A model and a way to ask it, as one module."""
-
-    def __init__(self, model: torch.nn.Module, run: Callable[[Any, Any], Any]) -> None:
-        super().__init__()
-        self.model, self.run = model, run
-
-    def forward(self, inputs: Any) -> Any:
-        return self.run(self.model, inputs)
-
-
-def unpacked(batch: Any, device: torch.device) -> tuple[Any, Tensor | None]:
-    """Inputs and labels of a batch, on the device."""
-    labels = None
-    if isinstance(batch, Mapping):
-        labels = batch.get("labels")
-        batch = {name: value for name, value in batch.items() if name != "labels"}
-    elif isinstance(batch, tuple | list):
-        if len(batch) > 2:
-            raise InputError(f"a batch is a tuple of {len(batch)}; give inputs, or (inputs, labels)")
-        batch, labels = (*batch, None)[:2]
-    to = _tree(batch, lambda value: torch.as_tensor(value).to(device))
-    return to, None if labels is None else torch.as_tensor(labels).to(device)
-
-
-def _tree(inputs: Any, change: Callable[[Any], Any]) -> Any:
-    """The change made to a tensor, or to each one of a mapping."""
-    return {name: change(value) for name, value in inputs.items()} if isinstance(inputs, Mapping) else change(inputs)
-
-
 def _rows_of(part: slice) -> Callable[[Tensor], Tensor]:
     return lambda value: value[part]
 
@@ -280,28 +169,3 @@ def _rows_of(part: slice) -> Callable[[Tensor], Tensor]:
 def _parts(rows: int, chunk: int | None) -> Iterator[slice]:
     step = chunk or 1
     return (slice(start, min(start + step, rows)) for start in range(0, rows, step))
-
-
-def chosen_names(names: Iterable[str], patterns: Any) -> list[str]:
-    """The names that one of the patterns meets, all of them without patterns; every pattern has to meet one."""
-    names = list(names)
-    if patterns is None:
-        return names
-    listed = [patterns] if isinstance(patterns, str) else list(patterns)
-    for pattern in listed:
-        if not fnmatch.filter(names, pattern):
-            raise InputError(f"{pattern!r} matches nothing in the model{nearest(pattern, names)}")
-    return [name for name in names if any(fnmatch.fnmatchcase(name, pattern) for pattern in listed)]
-
-
-@contextlib.contextmanager
-def quiet(*models: torch.nn.Module) -> Iterator[None]:
-    """Evaluation mode, and afterwards for each module the mode that it was in."""
-    before = [(module, module.training) for model in models for module in model.modules()]
-    for model in models:
-        model.eval()
-    try:
-        yield
-    finally:
-        for module, training in before:
-            module.training = training

@@ -15,12 +15,12 @@ from kofn.core import checks
 from kofn.core.checks import InputError
 from kofn.core.plans import Blend
 from kofn.core.runtime import Control
+from kofn.core.torch_module import module
 from kofn.io.tensors import from_torch
-from kofn.nn.statistics._statistics import ask, chosen_names, quiet, run_with, unpacked
-
-__all__ = ["adaptive_merge"]
+from kofn.nn._models import ask, chosen_names, quiet, run_with, unpacked
 
 
+@module(form_of=None, paper=257, aliases=("DAM",))
 def adaptive_merge(
     models: Sequence[torch.nn.Module],
     batches: Sequence[Iterable[Any]],

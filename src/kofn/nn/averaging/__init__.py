@@ -1,4 +1,4 @@
-"""Weights of a merge, trained."""
+"""Statistics of a model and its data that averages of models use: Fisher information and Gram matrices."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from kofn.core.lazy import attach
 
 # Generated below this line by `make index`.
 HOMES = {
-    "adaptive_merge": "_adaptive_merge",
+    "activation_gram": "_activation_gram",
+    "diagonal_fisher": "_diagonal_fisher",
 }
 __getattr__, __dir__, __all__ = attach(__name__, HOMES, extra="torch")

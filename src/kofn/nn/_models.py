@@ -1,0 +1,84 @@
+"""Models that are run as they are: on batches of any form, with other weights, left in the mode they were in."""
+
+from __future__ import annotations
+
+import contextlib
+import fnmatch
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kofn.core.checks import InputError, nearest
+
+Logits = Callable[[Any, Any], Tensor]
+
+
+def ask(model: Any, inputs: Any) -> Tensor:
+    """What a model says, of a tensor or of keywords."""
+    out = model(**inputs) if isinstance(inputs, Mapping) else model(inputs)
+    found: Tensor = out if isinstance(out, Tensor) else out.logits
+    return found
+
+
+def run_with(model: torch.nn.Module, run: Callable[[Any, Any], Any], state: Mapping[str, Tensor], inputs: Any) -> Any:
+    """What `run` gives for the model with these weights in place of its own."""
+    return torch.func.functional_call(
+        _Run(model, run), {f"model.{name}": value for name, value in state.items()}, inputs
+    )
+
+
+class _Run(torch.nn.Module):
+    """A model and a way to ask it, as one module."""
+
+    def __init__(self, model: torch.nn.Module, run: Callable[[Any, Any], Any]) -> None:
+        super().__init__()
+        self.model, self.run = model, run
+
+    def forward(self, inputs: Any) -> Any:
+        return self.run(self.model, inputs)
+
+
+def unpacked(batch: Any, device: torch.device) -> tuple[Any, Tensor | None]:
+    """Inputs and labels of a batch, on the device."""
+    labels = None
+    if isinstance(batch, Mapping):
+        labels = batch.get("labels")
+        batch = {name: value for name, value in batch.items() if name != "labels"}
+    elif isinstance(batch, tuple | list):
+        if len(batch) > 2:
+            raise InputError(f"a batch is a tuple of {len(batch)}; give inputs, or (inputs, labels)")
+        batch, labels = (*batch, None)[:2]
+    to = map_inputs(batch, lambda value: torch.as_tensor(value).to(device))
+    return to, None if labels is None else torch.as_tensor(labels).to(device)
+
+
+def map_inputs(inputs: Any, change: Callable[[Any], Any]) -> Any:
+    """The change made to a tensor, or to each one of a mapping."""
+    return {name: change(value) for name, value in inputs.items()} if isinstance(inputs, Mapping) else change(inputs)
+
+
+def chosen_names(names: Iterable[str], patterns: Any) -> list[str]:
+    """The names that one of the patterns meets, all of them without patterns; every pattern has to meet one."""
+    names = list(names)
+    if patterns is None:
+        return names
+    listed = [patterns] if isinstance(patterns, str) else list(patterns)
+    for pattern in listed:
+        if not fnmatch.filter(names, pattern):
+            raise InputError(f"{pattern!r} matches nothing in the model{nearest(pattern, names)}")
+    return [name for name in names if any(fnmatch.fnmatchcase(name, pattern) for pattern in listed)]
+
+
+@contextlib.contextmanager
+def quiet(*models: torch.nn.Module) -> Iterator[None]:
+    """Evaluation mode, and afterwards for each module the mode that it was in."""
+    before = [(module, module.training) for model in models for module in model.modules()]
+    for model in models:
+        model.eval()
+    try:
+        yield
+    finally:
+        for module, training in before:
+            module.training = training
