@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from kofn._version import __version__
 from kofn.core.lazy import attach
+from kofn.core.old_paths import install as _install_old_paths
 
 if TYPE_CHECKING:
     from kofn.core.plans import Allocation as Allocation
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from kofn.core.plans import Selection as Selection
     from kofn.estimators import Assigner as Assigner
     from kofn.estimators import Selector as Selector
+    from kofn.finding import find as find
     from kofn.verbs import allocate as allocate
     from kofn.verbs import assign as assign
     from kofn.verbs import combine as combine
@@ -25,6 +27,8 @@ _HOMES = {
     **dict.fromkeys(("select", "assign", "allocate", "combine", "compare", "methods"), "verbs"),
     **dict.fromkeys(("Selection", "Assignment", "Allocation", "Blend"), "core.plans"),
     **dict.fromkeys(("Assigner", "Selector"), "estimators"),
+    "find": "finding",
 }
 __getattr__, __dir__, __all__ = attach(__name__, _HOMES)
 __all__ += ["__version__"]
+_install_old_paths()

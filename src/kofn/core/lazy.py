@@ -6,8 +6,6 @@ import importlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from kofn.core.checks import InputError
-
 
 def attach(
     package: str, homes: Mapping[str, str], *, extra: str | None = None
@@ -29,6 +27,9 @@ def attach(
         except ModuleNotFoundError as error:
             if extra is None or error.name != extra:
                 raise
+            # Importing the checks imports NumPy, which `import kofn` must not wait for.
+            from kofn.core.checks import InputError
+
             raise InputError(f"{package}.{name} needs {extra}: pip install 'kofn[{extra}]'") from None
         return getattr(module, name)
 

@@ -95,13 +95,14 @@ def _overload(verb: str, entry: Entry, method: str, *, automatic: bool = False) 
     words = [word for word in Words.__annotations__ if word in {*words, *derived, "ids", *_ALWAYS}]
     required = [word for word in entry.required if word not in optional]
     lead = LEADS[verb]
-    first = [f"    {lead}: {_word(lead)}{'' if lead in required else ' = None'},"] if lead in words else []
+    text = _word(lead).removesuffix(" | None") if lead in required else f"{_word(lead)} = None"
+    first = [f"    {lead}: {text},"] if lead in words else []
     if not first:
         first = ["    X: None = None,"] if lead == "X" else [f"    {lead}: None = None,"]
     rest = []
     for word in words:
         if word != lead:
-            text = _word(word)
+            text = _word(word).removesuffix(" | None") if word in required else _word(word)
             if automatic and verb == "assign" and word == "k":
                 text = 'int | Literal["auto"] | None'
             rest.append(f"    {word}: {text}{'' if word in required else ' = None'},")
