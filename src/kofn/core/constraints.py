@@ -1,22 +1,22 @@
 """What a selection must obey: cardinality, knapsack, quotas, must-include, must-exclude, held exactly while picking.
 
-A greedy search asks a `Tracker` which items are still open. The tracker reserves what the quotas' minima still need
-(slots
-and money), so that a search which only ever picks open items can always be completed: it never paints itself into a
-corner.
+A greedy search asks a `Tracker` which items are still open. The tracker reserves the slots and the money that the
+quotas' minima still need, so a search that only picks open items can always be completed.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kofn.core.arrays import Floats, Ints, Mask
 from kofn.core.checks import InfeasibleError, InputError, nearest
+from kofn.core.words import Where, part
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,7 @@ class Constraints:
     """The checked constraints of one selection.
 
     `k` is how many to pick: exactly that many, or at most that many where a budget is given too. `groups` are codes
-    into
-    `names`; `least` and `most` hold the quota of each code. `first` are the picks that come before the search begins.
+    into `names`; `least` and `most` hold the quota of each code. `first` are the picks before the search begins.
     """
 
     n: int
@@ -41,20 +40,17 @@ class Constraints:
     banned: Mask
 
     @classmethod
-    def of(
-        cls,
-        n: int,
-        *,
-        k: int | None = None,
-        budget: float | None = None,
-        costs: NDArray[Any] | None = None,
-        groups: NDArray[Any] | None = None,
-        quotas: dict[Any, tuple[int, int | None]] | None = None,
-        include: Ints | None = None,
-        exclude: Ints | None = None,
-        start: Ints | None = None,
-    ) -> Constraints:
-        """Check the constraints against each other; raises `InfeasibleError` that says which clash and by how much."""
+    def of(cls, n: int, words: Mapping[str, Any] | None = None, **where: Unpack[Where]) -> Constraints:
+        """Check the constraints against each other; raises `InfeasibleError` that says which clash and by how much.
+
+        Args:
+            n: how many items there are.
+            words: checked words of a call, of which those of the bundle `Where` are read.
+            **where: the same, by name.
+        """
+        given: dict[str, Any] = {**dict.fromkeys(Where.__annotations__), **part(words or {}, Where), **where}
+        k, budget, costs, groups, quotas = (given[name] for name in ("k", "budget", "costs", "groups", "quotas"))
+        include, exclude, start = given["include"], given["exclude"], given["start"]
         if k is None and budget is None:
             raise InputError("give k (how many) or budget with costs (how much)")
         if budget is not None and costs is None:

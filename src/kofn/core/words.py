@@ -1,6 +1,6 @@
-"""The types of the shared words, each written once, in bundles that a method takes as `**where: Unpack[Where]` (PEP 692).
+"""The types of the shared words, each written once, in bundles that a method takes as `**where: Unpack[Where]`.
 
-`@method` expands a bundle into the method's signature and docstring. Words of the vocabulary take their sentence from
+`@method` expands a bundle (PEP 692) into the method's signature and docstring. Words of the vocabulary take their sentence from
 `kofn.core.vocabulary`; other keys of a bundle carry theirs: `Annotated[type, sentence, default]`.
 """
 
