@@ -21,6 +21,7 @@ COMMANDS = {
     "assign": "Put the rows of a file into groups, or items into bins with a capacity.",
     "allocate": "Share a budget over items from their loss-by-level curves.",
     "combine": "Blend checkpoints into one, or judges' scores into one ranking.",
+    "find": "Find what answers a question: methods, objectives, steppers, modules and helpers.",
     "methods": "List the methods, or those that fit the arguments you have.",
     "warmup": "Compile the kernels once, so that the first real call does not wait.",
 }

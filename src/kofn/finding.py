@@ -1,0 +1,220 @@
+"""`kofn.find`: which method, objective, stepper, module or helper answers a question in words."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kofn.core.bibliography import cite, papers
+from kofn.core.checks import InputError, count
+
+_DATA = Path(__file__).parent / "_index" / "find.json"
+# How much a word counts by where it stands.
+_FIELDS = {"name": 5.0, "aliases": 4.0, "summary": 2.0, "family": 2.0, "titles": 1.0, "text": 0.3}
+# A whole phrase that the thing is known by, and the same where the thing is its best answer.
+_PHRASE, _LEAD = 12.0, 6.0
+# What answers less than this share as well as the best is left out.
+_TAIL = 0.15
+# Where two answer equally well, what is called through a verb comes first.
+_FORM = {"function": 1.1, "merge_rule": 1.1, "objective": 1.0, "stepper": 1.0, "module": 0.9, "helper": 0.95}
+# Words that say nothing of what is looked for.
+_SILENT = """
+    a an and any are as at be best by can do does each for from get give given have how i if in into is it its keep kofn
+    like make many me my of on or our out over should so some such than that the their them then there these things this
+    to use want what when where which who with within without you your
+"""
+_STOP = frozenset(_SILENT.split())
+# Words of one meaning, by stem: the first stands for all.
+_SAME = {
+    stem: words[0]
+    for words in (
+        ("cluster", "clust", "partition", "segment"),
+        ("merge", "merg", "fuse", "fus", "blend"),
+        ("average", "averag", "mean"),
+        ("label", "annotat"),
+        ("checkpoint", "model", "network"),
+        ("duplicat", "dedup", "dupe"),
+        ("pick", "select", "choos", "subset", "sampl"),
+        ("rout", "dispatch"),
+        ("rank", "order"),
+        ("judg", "rater"),
+        ("quantiz", "bit"),
+    )
+    for stem in words[1:]
+}
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One thing that was found.
+
+    Args:
+        name: as it is called.
+        form: "function", "merge_rule", "objective", "stepper", "module", "helper" or "estimator".
+        verb: the verb it belongs to, or nothing.
+        family: its folder in the library.
+        summary: what it does, in one sentence.
+        call: the shortest call of it.
+        file: where its code is, in the repository.
+        claim: where its paper's experiment is, or nothing.
+        test: where its test is.
+        paper: the reference, or nothing.
+        score: how well it answers; only the order matters.
+    """
+
+    name: str
+    form: str
+    verb: str
+    family: str
+    summary: str
+    call: str
+    file: str
+    claim: str
+    test: str
+    paper: str
+    score: float
+
+    def __repr__(self) -> str:
+        return f"<{self.name}: {self.call}>"
+
+    def __str__(self) -> str:
+        lines = [f"{self.name}: {self.summary}", f"  {self.call}", f"  code   {self.file}"]
+        lines += [f"  {key:6s} {value}" for key, value in self._places() if value]
+        return "\n".join(lines)
+
+    def _places(self) -> tuple[tuple[str, str], ...]:
+        return ("test", self.test), ("claim", self.claim), ("paper", self.paper)
+
+
+def find(words: str, limit: int = 10) -> list[Hit]:
+    """Find what answers a question, in the words of the field: methods, objectives, steppers, modules and helpers.
+
+    Names, summaries, families, titles of papers and other names ("k-center", "model soup") are searched. Endings do not
+    matter, and a word that is nowhere is taken for the nearest one.
+
+    Args:
+        words: what you look for.
+        limit: how many to return at most.
+
+    Returns:
+        The hits, best first; empty where no word of the question is known.
+
+    Raises:
+        InputError: `words` is empty, or `limit` is no whole number above 0.
+
+    Examples:
+        >>> import kofn
+        >>> [hit.name for hit in kofn.find("k-center", limit=2)]
+        ['farthest_first', 'k_center']
+        >>> kofn.find("model soup")[0].call
+        'kofn.combine([a, b], score=accuracy, method="greedy_soup")'
+    """
+    if not isinstance(words, str) or not words.strip():
+        raise InputError(
+            f"words={words!r}: give a question or a few words, such as 'must-link' or 'merge LoRA adapters'"
+        )
+    limit = count(limit, "limit")
+    catalogue = _catalogue()
+    # "k-medoids of 100,000 points": how many is no word to search for.
+    said = [stem for stem in stems(words) if not stem.isdigit()]
+    asked = catalogue.known(said)
+    phrase = f" {' '.join(said)} "
+    scored = [(catalogue.score(number, asked, phrase), number) for number in range(len(catalogue.rows))]
+    least = _TAIL * max(scored)[0]
+    best = sorted((pair for pair in scored if pair[0] > least), key=lambda pair: (-pair[0], pair[1]))[:limit]
+    return [_hit(catalogue.rows[number], score) for score, number in best]
+
+
+def _hit(row: Mapping[str, Any], score: float) -> Hit:
+    fields = {name: row.get(name, "") for name in Hit.__dataclass_fields__ if name not in ("paper", "score")}
+    return Hit(**fields, paper=cite(tuple(row.get("papers", ()))), score=round(score, 3))
+
+
+def stems(text: str) -> list[str]:
+    """The words of a text without endings, so that "routers", "router" and "routing" are one word.
+
+    Examples:
+        >>> stems("Routers routing k-center, centres of FasterPAM")
+        ['rout', 'rout', 'k', 'cent', 'cent', 'fast', 'pam']
+    """
+    split = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", text)
+    words = re.findall(r"[^\W_]+", split.lower())
+    return [_stem(word) for word in words if word not in _STOP]
+
+
+def _stem(word: str) -> str:
+    if len(word) > 4:
+        word = re.sub(r"res?$", "er", word) if re.search(r"[tb]res?$", word) else word.replace("our", "or")
+        word = re.sub(r"ies$", "y", word)
+        word = re.sub(r"(?<![su])s$", "", word)
+    for ending in ("ization", "isation", "ation", "ing", "ise", "ize", "ers", "er", "ed", "es", "e"):
+        if word.endswith(ending) and len(word) - len(ending) >= 3:
+            word = word[: -len(ending)] + ("iz" if ending.startswith(("iza", "isa", "ise", "ize")) else "")
+            break
+    return _SAME.get(word, word)
+
+
+class _Catalogue:
+    """The rows and, for each, how much every stem counts in it."""
+
+    def __init__(self, rows: list[dict[str, Any]]) -> None:
+        self.rows = rows
+        titles = {key: f"{paper.title} {' '.join(paper.authors)}" for key, paper in papers().items()}
+        self.counts: list[dict[str, float]] = []
+        self.phrases: list[list[str]] = []
+        self.leads: list[list[str]] = []
+        for row in rows:
+            texts = {
+                **row,
+                "aliases": " ".join(row.get("aliases", ())),
+                "titles": " ".join(titles[key] for key in row.get("papers", ())),
+                "family": f"{row.get('family', '')} {row.get('verb', '')}",
+            }
+            counts: dict[str, float] = {}
+            for field, weight in _FIELDS.items():
+                for stem, times in Counter(stems(texts.get(field, ""))).items():
+                    # A word that is said twice in one place counts little more than once.
+                    counts[stem] = counts.get(stem, 0.0) + weight * (1 + math.log(times))
+            self.counts.append(counts)
+            self.phrases.append([f" {' '.join(stems(phrase))} " for phrase in (row["name"], *row.get("aliases", ()))])
+            self.leads.append([f" {' '.join(stems(phrase))} " for phrase in (row["name"], *row.get("leads", ()))])
+        holding = Counter(stem for counts in self.counts for stem in counts)
+        self.rarity = {stem: math.log(1 + len(rows) / times) for stem, times in holding.items()}
+
+    def known(self, asked: list[str]) -> list[str]:
+        """The asked stems, an unknown one replaced by the nearest that is known."""
+        found = []
+        for stem in asked:
+            if stem not in self.rarity:
+                near = difflib.get_close_matches(stem, self.rarity, 1, 0.75)
+                if not near:
+                    continue
+                stem = near[0]
+            found.append(stem)
+        return list(dict.fromkeys(found))
+
+    def score(self, number: int, asked: list[str], phrase: str) -> float:
+        """How well one row answers."""
+        counts = self.counts[number]
+        total = 0.0
+        for stem in asked:
+            if stem in counts:
+                # Saturating, as in BM25: many mentions of one word do not outweigh a second word.
+                total += self.rarity[stem] * counts[stem] / (counts[stem] + 3.0)
+        total *= 1 + sum(stem in counts for stem in asked) / max(1, len(asked))
+        total += _PHRASE * any(known.strip() and known in phrase for known in self.phrases[number])
+        total += _LEAD * any(known.strip() and known in phrase for known in self.leads[number])
+        return total * _FORM.get(self.rows[number]["form"], 0.9)
+
+
+@functools.cache
+def _catalogue() -> _Catalogue:
+    return _Catalogue(json.loads(_DATA.read_text(encoding="utf-8")))
