@@ -23,6 +23,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from kofn.core.bibliography import papers
+
 HERE = Path(__file__).resolve().parent
 KINDS = ("measured", "reduced", "simulated")
 OUTCOMES = ("holds", "does-not-hold", "not-run")
@@ -88,6 +90,12 @@ class Source:
                             return str(word.value.value)
                         raise ClaimError(f"{self.path.name}: says= must be a plain text, so that it can be listed")
         raise ClaimError(f"{self.path.name} has no @claim(paper=..., says=...)")
+
+    @property
+    def reference(self) -> str:
+        """The paper, as the bibliography has it; empty where it has no row."""
+        paper = papers().get(str(self.paper))
+        return str(paper) if paper else ""
 
     def load(self) -> Claim:
         """Import the file and take its claim."""

@@ -25,7 +25,8 @@ def main(arguments: Sequence[str] | None = None, *, folder: Path = HERE) -> int:
         outcomes = recorded(folder / "recorded.json")
         if asked.list:
             for paper, source in sources.items():
-                print(f"{paper:4d}  {outcomes.get(paper, {}).get('outcome', 'unrecorded'):13s}  {source.says}")
+                outcome = outcomes.get(paper, {}).get("outcome", "unrecorded")
+                print(f"{paper:4d}  {outcome:13s}  {source.says}  [{source.reference}]")
             return 0
         chosen = _choose(asked, sources, folder)
         if asked.write and (not asked.all or asked.broken):
@@ -57,6 +58,7 @@ def run(
     row: Row = {
         "paper": source.paper,
         "claim": source.name,
+        "reference": source.reference,
         "holds": None,
         "measured": {},
         "expected": "",
@@ -100,6 +102,8 @@ def results(rows: Sequence[Row], *, seed: int, scale: str) -> str:
         parts.append("| " + " | ".join(map(str, cells)) + " |")
     for row in rows:
         parts += ["", f"## {row['paper']}: {row['claim'].replace('_', ' ')}", "", f"{row['says']}.", ""]
+        if row["reference"]:
+            parts.append(f"- Paper: {row['reference']}")
         if row["error"]:
             parts.append(f"- Failed to run: {row['error']}")
         if row["reason"]:

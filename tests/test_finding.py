@@ -13,7 +13,7 @@ import pytest
 import kofn
 from kofn.core.checks import InputError
 from kofn.finding import Hit, stems
-from kofn.indexing import finding
+from kofn.indexing import collect, finding
 
 ROOT = Path(__file__).resolve().parents[1]
 FIRST = 3
@@ -78,6 +78,10 @@ def test_everything_is_found_by_its_own_name() -> None:
     for row in _rows():
         names = [(hit.name, hit.form) for hit in kofn.find(row["name"], limit=FIRST)]
         assert (row["name"], row["form"]) in names, row["name"]
+
+
+def test_the_packaged_rows_are_what_make_index_writes() -> None:
+    assert _rows() == finding.rows(collect.collect())
 
 
 def test_every_row_says_where_things_are() -> None:
