@@ -1,7 +1,7 @@
 """The types of the shared words, each written once, in bundles that a method takes as `**where: Unpack[Where]`.
 
-`@method` expands a bundle (PEP 692) into the method's signature and docstring. Words of the vocabulary take their sentence from
-`kofn.core.vocabulary`; other keys of a bundle carry theirs: `Annotated[type, sentence, default]`.
+`@method` expands a bundle (PEP 692) into the method's signature and docstring. Words of the vocabulary take their
+sentence from `kofn.core.vocabulary`; other keys of a bundle carry theirs: `Annotated[type, sentence, default]`.
 """
 
 from __future__ import annotations
@@ -39,17 +39,22 @@ class Qualifiers(TypedDict, total=False):
     metric: Metric | None
 
 
-class Where(TypedDict, total=False):
-    """What a selection must obey: `kofn.core.constraints.Constraints` holds these words together."""
+class Grouped(TypedDict, total=False):
+    """What a selection must obey beside its size: quotas, and items that must or must not be picked."""
 
-    k: int | None
-    budget: float | None
-    costs: ArrayLike | None
     groups: ArrayLike | None
     quotas: Mapping[Any, int | tuple[int | None, int | None]] | None
     include: Items | None
     exclude: Items | None
     start: Any
+
+
+class Where(Grouped, total=False):
+    """What a selection must obey: `kofn.core.constraints.Constraints` holds these words together."""
+
+    k: int | None
+    budget: float | None
+    costs: ArrayLike | None
 
 
 class Margins(TypedDict, total=False):
@@ -83,14 +88,15 @@ class Resources(Limits, total=False):
 
 
 class Runtime(Resources, total=False):
-    """Everything about how the work runs."""
+    """Resources, and the seed of what is drawn at random."""
 
     seed: int | None
-    engine: str | None
 
 
 class Words(Inputs, Qualifiers, Where, Margins, Rules, Runtime, total=False):
     """Every word of the vocabulary with its type."""
+
+    engine: str | None
 
 
 def part(words: Mapping[str, Any], bundle: type[Any]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from kofn.core.constraints import Constraints, Tracker
 from kofn.core.draws import Draw
 from kofn.core.plans import Selection
 from kofn.core.registry import method
+from kofn.core.words import Where
 from kofn.selection.basics._top_k import one_score_an_item
 
 
@@ -28,24 +29,13 @@ def random_sample(
     *,
     similarity: Any = None,
     scores: Any = None,
-    k: int | None = None,
-    budget: float | None = None,
-    costs: Any = None,
-    groups: Any = None,
-    quotas: Any = None,
-    include: Any = None,
-    exclude: Any = None,
-    start: Any = None,
     seed: int | None = None,
+    **where: Unpack[Where],
 ) -> Selection:
     """Draw items uniformly without replacement, within every constraint.
 
     Args:
         X: vectors (n, d), of which only the number is used; or `similarity` or `scores`.
-        k: how many; with a `budget` and `costs`, at most how many.
-        groups: (n,) labels, with `quotas` {group: (least, most)}.
-        include: items that must be picked; `exclude`: items that must not be; `start`: items to go on from.
-        seed: whole number.
 
     Returns:
         Selection in the order drawn; `value` is NaN, `probabilities` (n,) are given where only k and exclude bind.
@@ -64,30 +54,20 @@ def random_sample(
     if scores is not None:
         one_score_an_item(scores)
     n = next(len(v) if v.ndim == 1 else v.shape[0] for v in (X, similarity, scores) if v is not None)
-    rules = Constraints.of(
-        n,
-        k=k,
-        budget=budget,
-        costs=costs,
-        groups=groups,
-        quotas=quotas,
-        include=include,
-        exclude=exclude,
-        start=start,
-    )
+    constraints = Constraints.of(n, where)
     rng = np.random.default_rng(seed)
-    tracker = Tracker(rules)
-    picks = rules.first.tolist()
+    tracker = Tracker(constraints)
+    picks = constraints.first.tolist()
     order = rng.permutation(n)
     probabilities = None
-    if rules.cardinality_only:
-        rest = order[tracker.open[order]][: rules.k - len(picks)]
+    if constraints.cardinality_only:
+        rest = order[tracker.open[order]][: constraints.k - len(picks)]
         for item in rest.tolist():
             tracker.add(item)
         picks += rest.tolist()
-        open_items = n - int(rules.banned.sum()) - len(rules.first)
-        probabilities = np.where(rules.banned, 0.0, (rules.k - len(rules.first)) / max(open_items, 1))
-        probabilities[rules.first] = 1.0
+        open_items = n - int(constraints.banned.sum()) - len(constraints.first)
+        probabilities = np.where(constraints.banned, 0.0, (constraints.k - len(constraints.first)) / max(open_items, 1))
+        probabilities[constraints.first] = 1.0
     else:
         while (mask := tracker.eligible()).any():
             order = order[mask[order]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from kofn.core.checks import InputError
 from kofn.core.constraints import Constraints, Tracker
 from kofn.core.plans import Selection
 from kofn.core.registry import method
+from kofn.core.words import Grouped
 
 
 def one_score_an_item(scores: Any) -> Any:
@@ -33,19 +34,12 @@ def top_k(
     scores: Any,
     *,
     k: int,
-    groups: Any = None,
-    quotas: Any = None,
-    include: Any = None,
-    exclude: Any = None,
-    start: Any = None,
+    **where: Unpack[Grouped],
 ) -> Selection:
     """Pick the k highest scores, within quotas.
 
     Args:
         scores: (n,), higher is better.
-        k: how many.
-        groups: (n,) labels, with `quotas` {group: (least, most)}.
-        include: items that must be picked; `exclude`: items that must not be; `start`: items to go on from.
 
     Returns:
         Selection, highest first (what is included comes before), ties to the lowest row; status "optimal".
@@ -66,14 +60,12 @@ def top_k(
         [1, 0]
     """
     one_score_an_item(scores)
-    rules = Constraints.of(
-        len(scores), k=k, groups=groups, quotas=quotas, include=include, exclude=exclude, start=start
-    )
-    tracker = Tracker(rules)
-    picks = rules.first.tolist()
+    constraints = Constraints.of(len(scores), where, k=k)
+    tracker = Tracker(constraints)
+    picks = constraints.first.tolist()
     order = np.argsort(-scores, kind="stable")
-    if rules.groups is None:
-        rest = order[tracker.open[order]][: rules.k - len(picks)]
+    if constraints.groups is None:
+        rest = order[tracker.open[order]][: constraints.k - len(picks)]
         for item in rest.tolist():
             tracker.add(item)
         picks += rest.tolist()

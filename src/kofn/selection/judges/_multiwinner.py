@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal, Unpack
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from kofn.core.constraints import Constraints, Tracker
 from kofn.core.draws import Draw
 from kofn.core.plans import Selection
 from kofn.core.registry import method
+from kofn.core.words import Grouped
 from kofn.selection.basics._top_k import top_k
 
 RULES = ("borda", "sntv", "bloc", "chamberlin_courant")
@@ -32,12 +33,8 @@ def multiwinner(
     rankings: Any,
     *,
     k: int,
-    groups: Any = None,
-    quotas: Any = None,
-    include: Any = None,
-    exclude: Any = None,
-    start: Any = None,
-    rule: str = "borda",
+    rule: Literal["borda", "sntv", "bloc", "chamberlin_courant"] = "borda",
+    **where: Unpack[Grouped],
 ) -> Selection:
     """Pick a committee of k from many rankings, within group quotas.
 
@@ -49,9 +46,6 @@ def multiwinner(
         rankings: (judges, n) scores, higher is better; only each judge's order counts. What a judge did not rate (NaN)
             stands below all that was rated. Tied items share the points of the places they take.
         k: size of the committee.
-        groups: (n,) labels, with `quotas` {group: (least, most)}.
-        include: items that must be in; they come first. `exclude`: items that must not be.
-        start: items to go on from.
         rule: "borda" (n - 1 points for a first place, 0 for a last), "sntv" (1 for a first place), "bloc" (1 for each
             of the first k places): points of the committee add up. "chamberlin_courant": each judge counts only the
             best of the committee, by Borda points.
@@ -81,15 +75,14 @@ def multiwinner(
     """
     checks.choice(rule, "rule", RULES)
     n = rankings.shape[1]
-    words = {"groups": groups, "quotas": quotas, "include": include, "exclude": exclude, "start": start}
     places = _places(n, k, rule)
     if rule == "chamberlin_courant":
-        return _representatives(_points(rankings, places), Constraints.of(n, k=k, **words))
+        return _representatives(_points(rankings, places), Constraints.of(n, where, k=k))
     total = np.zeros(n)
     step = max(1, _ENTRIES_AT_ONCE // n)
     for low in range(0, len(rankings), step):
         total += _points(rankings[low : low + step], places).sum(axis=0)
-    plan = top_k(total, k=k, **words)
+    plan = top_k(total, k=k, **where)
     return Selection(
         n=n,
         indices=plan.indices,
