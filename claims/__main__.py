@@ -26,7 +26,8 @@ def main(arguments: Sequence[str] | None = None, *, folder: Path = HERE) -> int:
         if asked.list:
             for paper, source in sources.items():
                 outcome = outcomes.get(paper, {}).get("outcome", "unrecorded")
-                print(f"{paper:4d}  {outcome:13s}  {source.says}  [{source.reference}]")
+                says = f"{source.reference}: {source.says}" if source.reference else source.says
+                print(f"{paper:4d}  {outcome:13s}  {says}")
             return 0
         chosen = _choose(asked, sources, folder)
         if asked.write and (not asked.all or asked.broken):
