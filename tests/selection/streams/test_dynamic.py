@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import heapq
 import itertools
 import math
@@ -128,7 +129,8 @@ def test_a_batch_is_as_good_as_one_by_one_and_seeds_repeat() -> None:
         pool = DynamicSelection(6, reference=X[::10], seed=1)
         for low in range(0, 300, step):
             pool.insert(np.arange(low, min(low + step, 300)), X[low : low + step])
-        plans.append(pool.plan)
+        # The digest is of the events as they came.
+        plans.append(dataclasses.replace(pool.plan, problem=""))
     assert plans[0].equals(plans[1])
     assert plans[0].equals(plans[2])
 

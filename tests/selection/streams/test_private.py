@@ -317,7 +317,7 @@ def test_stepper_restores_bit_for_bit_and_counts_releases() -> None:
     whole = make()
     whole.insert([f"a{i}" for i in range(10)], X[:10])
     assert whole.plan.equals(early)
-    with pytest.raises(InputError, match="other arguments"):
+    with pytest.raises(InputError, match="state was made with k=4, here it is 3"):
         PrivateStreaming(people, k=3, epsilon=2.0, reach=1.0).load_state_dict(one.state_dict())
 
 

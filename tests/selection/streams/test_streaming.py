@@ -195,5 +195,5 @@ def test_what_is_refused() -> None:
             sieve_streaming(X, **{"k": 2, "seed": 0, **options})
     with pytest.raises(InputError, match="state was made with variant='sieve\\+\\+', here it is 'sieve'"):
         SieveStreaming(2, objective="coverage", variant="sieve").load_state_dict(stream.state_dict())
-    with pytest.raises(InputError, match="schema None"):
+    with pytest.raises(InputError, match="state lacks 'schema'"):
         stream.load_state_dict({})

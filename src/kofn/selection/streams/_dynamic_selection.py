@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,10 +14,9 @@ from kofn.core import checks
 from kofn.core.arrays import Floats, Ints
 from kofn.core.checks import InputError
 from kofn.core.plans import Selection
-from kofn.selection.streams._row_functions import grid, promise_of, row_function
-
-__all__ = ["DynamicSelection"]
-
+from kofn.core.stepper import Example, Share, Stepper, stepper
+from kofn.selection.streams._examples import pools
+from kofn.selection.streams._row_functions import encoded, grid, promise_of, row_count, row_function
 
 # Levels are whole numbers; an item that no prefix has turned away stands above all of them.
 _OPEN = np.iinfo(np.int32).max
@@ -28,10 +27,25 @@ _WORN = 0.6
 # What the greedy search looks at beside the sets and the last picks, for each of the k picks: the highest single items,
 # and a random few of those that reach the threshold.
 _HIGHEST, _DRAWN = 2, 10
-SCHEMA = 1
 
 
-class DynamicSelection:
+def _example(rng: np.random.Generator) -> Example:
+    pool = pools()[rng.integers(4)]
+    k, eps = int(rng.integers(1, 5)), float(rng.choice([0.1, 0.2, 0.3]))
+    arguments = {**pool.arguments, "eps": eps, "greedy_fill": bool(rng.integers(2))}
+    return Example(lambda seed: DynamicSelection(k, seed=seed, **arguments), rows=pool.rows, worth=pool.worth)
+
+
+@stepper(
+    "select",
+    paper=3,
+    cost="a few oracle calls an event in expectation; memory O(n) rows",
+    exact="1/2 - eps of the optimum after every event",
+    events=("insert", "delete"),
+    aliases=("fully dynamic submodular maximization", "sliding pool", "insertions and deletions"),
+    draws=_example,
+)
+class DynamicSelection(Stepper[Selection]):
     """Keep a good k of a pool that changes, at a few oracle calls an update instead of a greedy run over all of it.
 
     For guesses (1 + eps)^p of the optimum a set is grown by a pass over the items in random order: who adds at least
@@ -100,6 +114,21 @@ class DynamicSelection:
         (['b', 'c'], 3.0, 0)
     """
 
+    state = {
+        "keys": "slots",
+        "alive": "slots",
+        "single": "slots",
+        "low": "",
+        "picks": "picks",
+        "gains": "gains",
+        "bound": "",
+        "stale": "",
+        "rng": "",
+        "rebuilds": "",
+        "inserted": "",
+        "deleted": "",
+    }
+
     def __init__(
         self,
         k: int,
@@ -115,10 +144,16 @@ class DynamicSelection:
         self.k = checks.count(k, "k")
         self.eps = promise_of(eps)
         self.greedy_fill = checks.flag(greedy_fill, "greedy_fill")
-        self.guarantee = 0.5 - self.eps
-        self._seed = checks.entropy(seed)
-        self._rng = np.random.default_rng(self._seed)
         self._f = row_function(objective, reference, metric, weights)
+        super().__init__(
+            k=self.k,
+            eps=self.eps,
+            **self._f.settings,
+            greedy_fill=self.greedy_fill,
+            seed=checks.entropy(seed),
+        )
+        self.promise = Share(0.5 - self.eps)
+        self._rng = np.random.default_rng(self.seed)
         self._rows = self._f.storage()
         # One slot an item, in the order of insertion; slots of dead items are given back by `_compact`.
         self._keys: NDArray[Any] = np.empty(0, np.int64)
@@ -131,8 +166,7 @@ class DynamicSelection:
         self._gains: list[float] = []
         self._bound = 0.0
         self._stale = False
-        self._plan: Selection | None = None
-        self.oracle_calls = self.rebuilds = self.inserted = self.deleted = 0
+        self.rebuilds = self.inserted = self.deleted = 0
 
     def __len__(self) -> int:
         return len(self._slots)
@@ -151,12 +185,11 @@ class DynamicSelection:
         there = [key for key in keys if key in self._slots]
         if there:
             raise InputError(f"ids names {_some(there)}, which the pool holds already; delete it first")
-        m = X.shape[0] if hasattr(X, "shape") and len(X.shape) else len(X)
+        m = row_count(X)
         checks.same_length(m, "X", "ids", len(keys))
-        rows = self._f.encode(X)
         first = len(self._keys)
         # Before anything is kept, so that a function that raises leaves the pool as it was.
-        single = self._f.gains(self._f.empty(), rows)
+        rows, single = encoded(self._f, X)
         self.oracle_calls += m
         self._rows.append(rows)
         self._keys = _joined(self._keys, checks.ids(ids))
@@ -164,7 +197,6 @@ class DynamicSelection:
         self._alive = np.concatenate([self._alive, np.ones(m, bool)])
         self._single = np.concatenate([self._single, single])
         self.inserted += m
-        self._plan = None
 
     def delete(self, ids: Any) -> None:
         """Take items out, by their ids. No call until the next plan.
@@ -179,71 +211,28 @@ class DynamicSelection:
         slots = [self._slots.pop(key) for key in keys]
         self._alive[slots] = False
         self.deleted += len(keys)
-        self._plan = None
         if len(self._keys) > 2 * len(self._slots) + 64:
             self._compact()
 
-    @property
-    def plan(self) -> Selection:
-        """The k picks now, with their bound."""
-        if self._plan is None:
-            self._refresh()
-            self._plan = self._selection()
-        return self._plan
-
-    def state_dict(self) -> dict[str, Any]:
-        """Everything that `load_state_dict` needs to go on bit for bit: arrays, numbers, texts and lists of them.
-
-        The settings of the constructor are not in it: load it into a stepper that was made alike.
-        """
+    def _get_state(self) -> dict[str, Any]:
         return {
-            "schema": SCHEMA,
-            "settings": self._settings(),
+            **super()._get_state(),
             "width": self._f.width,
-            "keys": self._keys.copy(),
-            "alive": self._alive.copy(),
-            "single": self._single.copy(),
             "rows": self._rows.state(),
-            "sets": {power: one.state() for power, one in self._sets.items()},
-            "low": self._low,
-            "picks": list(self._picks),
-            "gains": list(self._gains),
-            "bound": self._bound,
-            "stale": self._stale,
-            "rng": self._rng.bit_generator.state,
-            "counters": [self.oracle_calls, self.rebuilds, self.inserted, self.deleted],
+            "sets": {power: guess.state() for power, guess in self._sets.items()},
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from where `state_dict` was taken.
-
-        Raises:
-            InputError: a state of another schema or of other settings.
-        """
-        if state.get("schema") != SCHEMA:
-            raise InputError(f"state has schema {state.get('schema')!r}, this kofn reads {SCHEMA}; make it again")
-        for name, value in self._settings().items():
-            if state["settings"].get(name) != value:
-                raise InputError(f"state was made with {name}={state['settings'].get(name)!r}, here it is {value!r}")
+    def _set_state(self, state: Mapping[str, Any]) -> None:
+        super()._set_state(state)
         self._f.width = state["width"]
-        self._keys = np.array(state["keys"])
-        self._alive, self._single = np.array(state["alive"]), np.array(state["single"])
         live = np.flatnonzero(self._alive)
         self._slots = dict(zip(self._keys[live].tolist(), live.tolist(), strict=True))
         self._rows.restore(state["rows"])
+        checks.same_length(len(self._keys), "state['keys']", "state['rows']", len(self._rows))
         self._sets = {}
-        for power, held in state["sets"].items():
-            one = self._sets[int(power)] = _Set(self._tau(int(power)), held)
-            one.state_of = self._grown(one.picks)
-        self._low = state["low"]
-        self._picks, self._gains = list(state["picks"]), list(state["gains"])
-        self._bound, self._stale = state["bound"], state["stale"]
-        self._rng.bit_generator.state = state["rng"]
-        self.oracle_calls, self.rebuilds, self.inserted, self.deleted = state["counters"]
-        self._plan = None
-
-    def _settings(self) -> dict[str, Any]:
-        return {"k": self.k, "eps": self.eps, "objective": self._f.name, "greedy_fill": self.greedy_fill}
+        for power, saved in state["sets"].items():
+            guess = self._sets[int(power)] = _Set(self._tau(int(power)), saved)
+            guess.state_of = self._grown(guess.picks)
 
     def _ask(self, state: Any, slots: Ints) -> Floats:
         """Gains of some items, counted."""
@@ -278,7 +267,7 @@ class DynamicSelection:
             ceiling = np.partition(self._single[live], -self.k)[-self.k :].sum()
             self._bound = min(float(ceiling), math.fsum(high.marginals) + self.k * high.tau)
             worn = [one for one in (self._sets[self._low], high) if not self._alive[one.picks].all()]
-            if not worn or math.fsum(self._gains) >= self.guarantee * self._bound:
+            if not worn or math.fsum(self._gains) >= self.promise.share * self._bound:
                 # Rounding aside, no bound is below what was reached.
                 self._bound = max(self._bound, math.fsum(self._gains))
                 return
@@ -439,7 +428,8 @@ class DynamicSelection:
                 heapq.heapreplace(heap, (-gain, slot, len(picks)))
         return picks, gains
 
-    def _selection(self) -> Selection:
+    def _plan(self) -> Selection:
+        self._refresh()
         live = np.flatnonzero(self._alive)
         place = np.full(len(self._keys), -1, np.int64)
         place[live] = np.arange(len(live))
@@ -452,20 +442,8 @@ class DynamicSelection:
             bound=self._bound,
             status="optimal" if len(live) <= self.k else "approximate",
             ids=self._keys[live],
-            used={"k": m},
-            budget={"k": self.k},
-            method="dynamic_selection",
-            options={"eps": self.eps, "objective": self._f.name, "greedy_fill": self.greedy_fill},
-            seed=str(self._seed),
             objective=self._f.name,
-            guarantee=self.guarantee,
-            short=self.k - m,
-            info={
-                "oracle_calls": self.oracle_calls,
-                "rebuilds": self.rebuilds,
-                "inserted": self.inserted,
-                "deleted": self.deleted,
-            },
+            info={"rebuilds": self.rebuilds, "inserted": self.inserted, "deleted": self.deleted},
         )
 
     def _compact(self) -> None:

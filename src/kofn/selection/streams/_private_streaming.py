@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -17,10 +17,8 @@ from kofn.core.draws import Draw
 from kofn.core.plans import Selection
 from kofn.core.registry import method
 from kofn.objectives.base import Objective
+from kofn.core.stepper import Example, Share, Stepper, stepper
 from kofn.selection.streams._privacy import Accountant
-
-__all__ = ["PrivateStreaming", "private_streaming"]
-
 
 # The chance that more is lost to the noise than `info["additive_loss"]` says.
 _UNLUCKY = 0.05
@@ -28,7 +26,44 @@ _UNLUCKY = 0.05
 _AT_ONCE = 1 << 22
 
 
-class PrivateStreaming:
+def _example(rng: np.random.Generator) -> Example:
+    users = rng.integers(-2, 5, (12, 2)).astype(np.float64)
+    k, theta = int(rng.integers(1, 4)), float(rng.choice([0.1, 0.25]))
+    noiseless = bool(rng.integers(2))
+
+    def make(seed: int) -> PrivateStreaming:
+        # Every optimum is above the low end, which is less than one person at no distance is worth.
+        return PrivateStreaming(
+            users,
+            k=k,
+            epsilon=math.inf if noiseless else 2.0,
+            reach=9.0,
+            theta=theta,
+            opt_range=(0.1, 12.0),
+            releases=3,
+            seed=seed,
+        )
+
+    def rows(rng: np.random.Generator, m: int) -> NDArray[Any]:
+        return rng.integers(-2, 5, (m, 2)).astype(np.float64)
+
+    def worth(X: NDArray[Any]) -> float:
+        nearest = [min(math.dist(user, row) for row in X.tolist()) for user in users.tolist()]
+        return math.fsum(max(0.0, 1 - distance / 9.0) for distance in nearest)
+
+    return Example(make, rows=rows, worth=worth)
+
+
+@stepper(
+    "select",
+    paper=236,
+    cost="O(copies * persons) an item and of memory, about log(2k) / theta copies",
+    exact="(epsilon, delta)-differentially private; optimum / (2 (1 + theta)) less what the noise costs",
+    events=("insert",),
+    aliases=("differential privacy", "private sieve streaming"),
+    draws=_example,
+)
+class PrivateStreaming(Stepper[Selection]):
     """One pass over a stream of public elements that picks k of them for a private population, (epsilon, delta)-DP.
 
     Sieve streaming with noise: for each guess O of the optimum, a copy accepts an element whose noisy gain reaches the
@@ -87,6 +122,19 @@ class PrivateStreaming:
         (3, True)
     """
 
+    state = {
+        "noise": "",
+        "filler": "",
+        "thresholds": "copies",
+        "ids": "seen",
+        "ranks": "seen",
+        "picks": "copies",
+        "chosen": "",
+        "released": "",
+    }
+    secret = ("users", "objective", "seed")
+    states_no_value = True
+
     def __init__(
         self,
         users: Any = None,
@@ -109,7 +157,6 @@ class PrivateStreaming:
         if (users is None) == (objective is None):
             raise InputError("give users, (persons, d), or an objective of your own; one of the two")
         self.k = checks.count(k, "k")
-        self.seed = checks.entropy(seed)
         noise = checks.choice(noise or ("laplace" if users is None else "gumbel"), "noise", ("gumbel", "laplace"))
         if sensitivity is None and users is None:
             raise InputError("sensitivity is missing: the most that one person changes the value of any set")
@@ -118,11 +165,11 @@ class PrivateStreaming:
         theta = _positive(theta, "theta")
         self._guesses = low * (1 + theta) ** np.arange(math.floor(math.log(high / low) / math.log1p(theta) + 1e-9) + 1)
         copies = len(self._guesses)
-        self._state: _People | _Own
+        self._utilities: _People | _Own
         if users is not None:
-            self._state = _People(checks.matrix(users, "users"), vocabulary.metric(metric), reach, each, copies)
+            self._utilities = _People(checks.matrix(users, "users"), vocabulary.metric(metric), reach, each, copies)
         else:
-            self._state = _Own(objective, copies)
+            self._utilities = _Own(objective, copies)
         self.accountant = Accountant(
             epsilon=_epsilon(epsilon),
             delta=_delta(delta),
@@ -135,6 +182,25 @@ class PrivateStreaming:
             releases=checks.count(releases, "releases"),
             release_share=_share(release_share),
         )
+        super().__init__(
+            users=None if users is None else checks.matrix(users, "users"),
+            k=self.k,
+            epsilon=self.accountant.epsilon,
+            delta=self.accountant.delta,
+            objective=objective,
+            sensitivity=each,
+            reach=None if users is None else float(reach),
+            metric=metric,
+            noise=noise,
+            theta=theta,
+            opt_range=(low, high),
+            neighbours=neighbours,
+            releases=releases,
+            release_share=self.accountant.release_share,
+            seed=checks.entropy(seed),
+        )
+        if math.isinf(self.accountant.epsilon):
+            self.promise = Share(1 / (2 * (1 + theta)))
         self.theta = theta
         # The scales are searched for, so they are worked out once.
         self._scales = (
@@ -151,7 +217,6 @@ class PrivateStreaming:
         self._picks: list[list[int]] = [[] for _ in range(copies)]
         self._chosen: tuple[int, int] | None = None
         self.released = 0
-        self.oracle_calls = 0
 
     def _range(self, asked: Any, users: Any, each: float) -> tuple[float, float]:
         if asked is None:
@@ -196,7 +261,7 @@ class PrivateStreaming:
         again = next((key for key in keys if key in self._known), None)
         if again is not None:
             raise InputError(f"ids: {again!r} was inserted before; an element passes once")
-        for key, looks in zip(keys, self._state.look(keys, X), strict=True):
+        for key, looks in zip(keys, self._utilities.look(keys, X), strict=True):
             self._one(len(self._ids), looks)
             self._ids.append(key)
             self._known.add(key)
@@ -206,10 +271,10 @@ class PrivateStreaming:
         active = np.flatnonzero(self.accepted < self.k)
         if not len(active):
             return
-        gains = self._state.gains(active, looks) + self._draw(len(active), self._scales[0])
+        gains = self._utilities.gains(active, looks) + self._draw(len(active), self._scales[0])
         self.oracle_calls += len(active)
         for copy_ in active[gains >= self._thresholds[active]].tolist():
-            self._state.add(copy_, looks)
+            self._utilities.add(copy_, looks)
             self._picks[copy_].append(place)
             self._thresholds[copy_] = self._guesses[copy_] / (2 * self.k) + self._draw(1, self._scales[1])[0]
 
@@ -220,9 +285,8 @@ class PrivateStreaming:
             return self._noise.laplace(scale=scale, size=count)
         return self._noise.gumbel(scale=scale, size=count)
 
-    @property
-    def plan(self) -> Selection:
-        """The picks now: k elements, or all that were seen. Choosing a copy spends a release, while there are any."""
+    def _plan(self) -> Selection:
+        """k elements, or all that were seen. Choosing a copy spends a release, while there are any."""
         if not self.seen:
             raise InputError("nothing was inserted yet; there is nothing to pick from")
         self._choose()
@@ -242,15 +306,11 @@ class PrivateStreaming:
             sense="max",
             status="approximate",
             ids=checks.ids(self._ids),
-            used={"k": len(picks)},
-            budget={"k": self.k},
-            method="private_streaming",
             guarantee=1 / (2 * (1 + self.theta)),
             info={
                 "privacy": self.accountant.ledger(self.seen > 0, self.released),
                 "additive_loss": self._additive_loss(),
                 "filled": len(fill),
-                "oracle_calls": self.oracle_calls,
             },
         )
 
@@ -259,7 +319,7 @@ class PrivateStreaming:
         fresh = self._chosen is not None and self._chosen[1] == self.seen
         if fresh or self.released == self.accountant.releases:
             return
-        noisy = self._state.values()
+        noisy = self._utilities.values()
         if self._scales[2]:
             noisy = noisy + self._noise.gumbel(scale=self._scales[2], size=len(noisy))
         self._chosen = (int(np.argmax(noisy)), self.seen)
@@ -279,43 +339,19 @@ class PrivateStreaming:
 
     def value(self, indices: Any) -> float:
         """f of these elements (positions in the stream), exactly: for the owner of the data, not to be published."""
-        return self._state.value([self._ids[int(place)] for place in indices])
+        return self._utilities.value([self._ids[int(place)] for place in indices])
 
-    def state_dict(self) -> dict[str, Any]:
-        """All that is needed to go on bit for bit. It holds the persons' utilities and the noise: keep it private."""
+    def _get_state(self) -> dict[str, Any]:
+        """It holds the persons' utilities and the noise: keep it private."""
         return {
-            "seed": self.seed,
-            "accountant": dataclasses.asdict(self.accountant),
-            "noise": self._noise.bit_generator.state,
-            "filler": self._filler.bit_generator.state,
-            "thresholds": self._thresholds.copy(),
-            "ids": list(self._ids),
-            "ranks": list(self._ranks),
-            "picks": [list(picks) for picks in self._picks],
-            "chosen": self._chosen,
-            "released": self.released,
-            "oracle_calls": self.oracle_calls,
-            "state": self._state.state_dict(),
+            **super()._get_state(),
+            "utilities": self._utilities.state_dict(),
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a `state_dict()`, in a stepper made with the same arguments.
-
-        Raises:
-            InputError: the state is of a stepper with another budget, k or grid of guesses.
-        """
-        if state["accountant"] != dataclasses.asdict(self.accountant):
-            raise InputError("the state is of a stepper with other arguments; make this one with the same ones")
-        self.seed = state["seed"]
-        self._noise.bit_generator.state = state["noise"]
-        self._filler.bit_generator.state = state["filler"]
-        self._thresholds = np.array(state["thresholds"])
-        self._ids, self._ranks = list(state["ids"]), list(state["ranks"])
+    def _set_state(self, state: Mapping[str, Any]) -> None:
+        super()._set_state(state)
         self._known = set(self._ids)
-        self._picks = [list(picks) for picks in state["picks"]]
-        self._chosen = None if state["chosen"] is None else tuple(state["chosen"])
-        self.released, self.oracle_calls = state["released"], state["oracle_calls"]
-        self._state.load_state_dict(state["state"])
+        self._utilities.load_state_dict(state["utilities"])
 
 
 class _People:

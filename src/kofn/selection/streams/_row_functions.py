@@ -44,6 +44,8 @@ class RowFunction(Protocol):
 class Storage(Protocol):
     """Where a stepper keeps items, in the form that its function reads."""
 
+    def __len__(self) -> int: ...
+
     def append(self, rows: Any) -> None:
         """Put items behind the others."""
         ...
@@ -70,6 +72,11 @@ class Living(Protocol):
 
     name: str
     width: int | None
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The arguments of `row_function` that it was made with."""
+        ...
 
     def encode(self, X: Any) -> Any:
         """Checked rows in the function's own form."""
@@ -98,6 +105,9 @@ class Rows:
     def __init__(self) -> None:
         self._data: NDArray[Any] | None = None
         self._n = 0
+
+    def __len__(self) -> int:
+        return self._n
 
     def append(self, rows: NDArray[Any]) -> None:
         """Put rows behind the others."""
@@ -145,6 +155,9 @@ class Sets:
         self._starts = np.empty(0, np.int64)
         self._lengths = np.empty(0, np.int64)
 
+    def __len__(self) -> int:
+        return len(self._lengths)
+
     def append(self, rows: tuple[Ints, Ints]) -> None:
         """Put sets behind the others."""
         flat, lengths = rows
@@ -190,6 +203,11 @@ class Coverage:
     def __init__(self, weights: Any = None) -> None:
         self.weights = None if weights is None else checks.weights(weights).astype(np.float64)
         self.width: int | None = None if self.weights is None else len(self.weights)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The arguments of `row_function` that it was made with."""
+        return {"objective": "coverage", "weights": self.weights}
 
     def encode(self, X: Any) -> tuple[Ints, Ints]:
         """Rows as sets of column numbers, checked."""
@@ -250,6 +268,12 @@ class Representation:
         if metric != "cosine":
             self._reach = self._apart(self.reference.mean(axis=0, keepdims=True))[0]
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The arguments of `row_function` that it was made with."""
+        given = {"reference": self.reference, "metric": self.metric, "weights": self.weights}
+        return {"objective": "facility_location", **given}
+
     def encode(self, X: Any) -> Floats:
         """(m, r) similarity of each row to each reference row: O(m r d) time."""
         X = checks.matrix(X).astype(np.float64)
@@ -300,8 +324,14 @@ class Own:
                 f"objective={type(given).__name__} lacks {', '.join(missing)}; give 'facility_location', 'coverage', "
                 "a function of the picked rows, or an object with empty(), gains(state, rows) and add(state, row)"
             )
-        self._rule: Any = _Whole(given) if missing else given
+        self._given = given
+        self._function: Any = _Whole(given) if missing else given
         self.width: int | None = None
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The arguments of `row_function` that it was made with."""
+        return {"objective": self._given}
 
     def encode(self, X: Any) -> NDArray[Any]:
         """The rows as they are, checked."""
@@ -315,11 +345,11 @@ class Own:
 
     def empty(self) -> Any:
         """As the user has it."""
-        return self._rule.empty()
+        return self._function.empty()
 
     def gains(self, state: Any, rows: NDArray[Any]) -> Floats:
         """The user's gains, checked."""
-        gains = np.asarray(self._rule.gains(state, rows), np.float64)
+        gains = np.asarray(self._function.gains(state, rows), np.float64)
         if gains.shape != (len(rows),):
             raise InputError(f"objective.gains gave shape {gains.shape} for {len(rows)} rows; give one gain a row")
         if not np.isfinite(gains).all():
@@ -328,7 +358,7 @@ class Own:
 
     def add(self, state: Any, row: NDArray[Any]) -> Any:
         """As the user has it."""
-        return self._rule.add(state, row)
+        return self._function.add(state, row)
 
 
 class _Whole:
@@ -343,7 +373,7 @@ class _Whole:
     def gains(self, state: tuple[NDArray[Any] | None, float], rows: NDArray[Any]) -> Floats:
         held, value = state
         sets = [row[None] if held is None else np.vstack([held, row[None]]) for row in rows]
-        return np.array([float(self._function(one)) - value for one in sets])
+        return np.array([float(self._function(rows)) - value for rows in sets])
 
     def add(self, state: tuple[NDArray[Any] | None, float], row: NDArray[Any]) -> tuple[NDArray[Any], float]:
         rows = row if state[0] is None else np.vstack([state[0], row])
@@ -367,6 +397,34 @@ def row_function(objective: Any, reference: Any, metric: str, weights: Any) -> L
             "objective='facility_location' needs reference: (r, d) rows that stand for the pool, such as a sample of it"
         )
     return Representation(reference, metric, weights)
+
+
+def row_count(X: Any) -> int:
+    """How many rows a user gives, before they are read.
+
+    Raises:
+        InputError: what has no rows.
+    """
+    if hasattr(X, "shape") and len(X.shape):
+        return int(X.shape[0])
+    if not hasattr(X, "__len__") or hasattr(X, "shape") or isinstance(X, str | bytes):
+        raise InputError(f"X is {type(X).__name__}; give an array (m, d), one row an item")
+    return len(X)
+
+
+def encoded(function: Living, X: Any) -> tuple[Any, Floats]:
+    """Rows in the function's own form, and what each is worth alone; the function stays as it was where X is refused.
+
+    Raises:
+        InputError: what `function.encode` and `function.gains` refuse.
+    """
+    width = function.width
+    try:
+        rows = function.encode(X)
+        return rows, function.gains(function.empty(), rows)
+    except BaseException:
+        function.width = width
+        raise
 
 
 def promise_of(eps: Any) -> float:

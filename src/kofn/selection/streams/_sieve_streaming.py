@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import heapq
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from os import PathLike
 from typing import Any
 
@@ -17,17 +17,39 @@ from kofn.core.checks import InputError
 from kofn.core.draws import Draw
 from kofn.core.plans import Selection
 from kofn.core.registry import method
-from kofn.selection.streams._row_functions import grid, promise_of, row_function
+from kofn.core.stepper import Example, Share, Stepper, stepper
+from kofn.selection.streams._examples import pools
+from kofn.selection.streams._row_functions import encoded, grid, promise_of, row_count, row_function
 
 __all__ = ["SieveStreaming", "sieve_streaming", "stream_file"]
 
 VARIANTS = ("sieve", "sieve++")
-SCHEMA = 1
 _CHUNK = 2048
 _LARGEST_BLOCK = 256
 
 
-class SieveStreaming:
+def _example(rng: np.random.Generator) -> Example:
+    pool = pools()[rng.integers(4)]
+    k, eps = int(rng.integers(1, 5)), float(rng.choice([0.1, 0.2, 0.3]))
+    arguments = {
+        **pool.arguments,
+        "eps": eps,
+        "variant": VARIANTS[rng.integers(2)],
+        "greedy_fill": bool(rng.integers(2)),
+    }
+    return Example(lambda _seed: SieveStreaming(k, **arguments), rows=pool.rows, worth=pool.worth)
+
+
+@stepper(
+    "select",
+    paper=("kazemi2019", "badanidiyuru2014"),
+    cost="one oracle call an item and one for each sieve that could use it; memory O(k / eps) rows",
+    exact="1/2 - eps of the optimum of what was seen",
+    events=("insert",),
+    aliases=("streaming submodular maximization", "one pass", "sieve++"),
+    draws=_example,
+)
+class SieveStreaming(Stepper[Selection]):
     """Pick k from a stream in one pass, holding O(k log(k) / eps) rows ("sieve") or O(k / eps) ("sieve++").
 
     For each guess of the optimum that the largest single worth so far allows, a sieve keeps an item that adds enough:
@@ -69,6 +91,16 @@ class SieveStreaming:
         ([0, 2], 4.0)
     """
 
+    state = {
+        "held": "held",
+        "single": "held",
+        "most": "",
+        "reached": "",
+        "highest": "",
+        "seen": "",
+        "most_held": "",
+    }
+
     def __init__(
         self,
         k: int,
@@ -85,8 +117,15 @@ class SieveStreaming:
         self.eps = promise_of(eps)
         self.variant = checks.choice(variant, "variant", VARIANTS)
         self.greedy_fill = checks.flag(greedy_fill, "greedy_fill")
-        self.guarantee = 0.5 - self.eps
         self._f = row_function(objective, reference, metric, weights)
+        super().__init__(
+            k=self.k,
+            eps=self.eps,
+            variant=self.variant,
+            **self._f.settings,
+            greedy_fill=self.greedy_fill,
+        )
+        self.promise = Share(0.5 - self.eps)
         self._rows = self._f.storage()
         self._keys: dict[Hashable, int] | None = None
         self._sieves: dict[int, _Sieve] = {}
@@ -95,8 +134,7 @@ class SieveStreaming:
         self._single = np.empty(0)
         self._most = self._reached = 0.0
         self._highest: int | None = None
-        self._plan: Selection | None = None
-        self.oracle_calls = self.seen = self.most_held = 0
+        self.seen = self.most_held = 0
 
     def __len__(self) -> int:
         return self.seen
@@ -113,10 +151,9 @@ class SieveStreaming:
             InputError: an id twice, ids in one batch and none in another, rows of another width, NaN or infinity.
                 Nothing of the batch is read then.
         """
-        m = X.shape[0] if hasattr(X, "shape") and len(X.shape) else len(X)
+        m = row_count(X)
         keys = self._new_keys(ids, m)
-        rows = self._f.encode(X)
-        single = self._f.gains(self._f.empty(), rows)
+        rows, single = encoded(self._f, X)
         self.oracle_calls += m
         if keys is not None:
             self._keys = self._keys or {}
@@ -126,59 +163,27 @@ class SieveStreaming:
         for low in range(0, m, _CHUNK):
             self._read(batch, np.arange(low, min(low + _CHUNK, m)), single)
             self.seen += min(low + _CHUNK, m) - low
-        self._plan = None
 
-    @property
-    def plan(self) -> Selection:
-        """The picks now, with their bound."""
-        if self._plan is None:
-            self._plan = self._selection()
-        return self._plan
-
-    def state_dict(self) -> dict[str, Any]:
-        """Everything that `load_state_dict` needs to go on bit for bit, but the settings of the constructor."""
+    def _get_state(self) -> dict[str, Any]:
         return {
-            "schema": SCHEMA,
-            "settings": self._settings(),
+            **super()._get_state(),
             "width": self._f.width,
             "keys": None if self._keys is None else list(self._keys),
             "rows": self._rows.state(),
-            "held": self._held.copy(),
-            "single": self._single.copy(),
-            "sieves": {power: (list(one.picks), list(one.gains)) for power, one in self._sieves.items()},
-            "most": self._most,
-            "reached": self._reached,
-            "highest": self._highest,
-            "counters": [self.oracle_calls, self.seen, self.most_held],
+            "sieves": {power: (list(sieve.picks), list(sieve.gains)) for power, sieve in self._sieves.items()},
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from where `state_dict` was taken.
-
-        Raises:
-            InputError: a state of another schema or of other settings.
-        """
-        if state.get("schema") != SCHEMA:
-            raise InputError(f"state has schema {state.get('schema')!r}, this kofn reads {SCHEMA}; make it again")
-        for name, value in self._settings().items():
-            if state["settings"].get(name) != value:
-                raise InputError(f"state was made with {name}={state['settings'].get(name)!r}, here it is {value!r}")
+    def _set_state(self, state: Mapping[str, Any]) -> None:
+        super()._set_state(state)
         self._f.width = state["width"]
-        self._keys = None if state["keys"] is None else {key: at for at, key in enumerate(state["keys"])}
+        self._keys = None if state["keys"] is None else {key: position for position, key in enumerate(state["keys"])}
         self._rows.restore(state["rows"])
-        self._held, self._single = np.array(state["held"]), np.array(state["single"])
+        checks.same_length(len(self._held), "state['held']", "state['rows']", len(self._rows))
         self._sieves = {}
         for power, (picks, gains) in state["sieves"].items():
-            one = self._sieves[int(power)] = _Sieve(self._f.empty())
+            sieve = self._sieves[int(power)] = _Sieve(self._f.empty())
             for slot, gain in zip(picks, gains, strict=True):
-                one.add(slot, gain, self._f.add(one.state, self._rows.take(np.array([slot]))))
-        self._most, self._reached, self._highest = state["most"], state["reached"], state["highest"]
-        self.oracle_calls, self.seen, self.most_held = state["counters"]
-        self._plan = None
-
-    def _settings(self) -> dict[str, Any]:
-        names = ("k", "eps", "variant", "greedy_fill")
-        return {"objective": self._f.name, **{name: getattr(self, name) for name in names}}
+                sieve.add(slot, gain, self._f.add(sieve.state, self._rows.take(np.array([slot]))))
 
     def _new_keys(self, ids: Any, m: int) -> list[Hashable] | None:
         if ids is None:
@@ -312,7 +317,7 @@ class SieveStreaming:
                 one.picks = moved[one.picks].tolist()
         self.most_held = max(self.most_held, len(self._held))
 
-    def _selection(self) -> Selection:
+    def _plan(self) -> Selection:
         best = max(self._sieves.values(), key=lambda one: one.value, default=_Sieve(None))
         picks, gains = list(best.picks), list(best.gains)
         room = min(self.k, self.seen)
@@ -339,19 +344,8 @@ class SieveStreaming:
             bound=value if whole else max(value, min(bounds)),
             status="optimal" if whole else "approximate",
             ids=keys,
-            used={"k": len(picks)},
-            budget={"k": self.k},
-            method="sieve_streaming",
-            options=self._settings(),
             objective=self._f.name,
-            guarantee=self.guarantee,
-            short=self.k - len(picks),
-            info={
-                "oracle_calls": self.oracle_calls,
-                "held": self.held,
-                "most_held": self.most_held,
-                "sieves": len(self._sieves),
-            },
+            info={"held": self.held, "most_held": self.most_held, "sieves": len(self._sieves)},
         )
 
     def _greedy(self, picks: list[int], room: int) -> tuple[list[int], list[float]]:
