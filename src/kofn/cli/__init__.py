@@ -1,4 +1,4 @@
-"""The command line: `kofn select | assign | allocate | combine | methods | warmup`.
+"""The command line: `kofn select | assign | allocate | combine | find | methods | warmup`.
 
 Each command lives in its own file and is imported when it is called, so that `kofn --help` loads nothing heavy.
 """
@@ -28,6 +28,14 @@ COMMANDS = {
 
 
 class _Commands(click.Group):
+    """The commands, each imported when it is called. What was typed is the context's object: reports show it."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.obj = ("kofn", *args)
+        if args[:1] == ["help"]:
+            args = [*args[1:2], "--help"]
+        return super().parse_args(ctx, args)
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
 
@@ -51,9 +59,14 @@ class _Commands(click.Group):
             formatter.write_dl(list(COMMANDS.items()))
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(
+    cls=_Commands,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
 @click.version_option(__version__, prog_name="kofn")
-def app() -> None:
+@click.pass_context
+def app(ctx: click.Context) -> int | None:
     """Decide, for a pool of n things and a budget, which to keep, where each goes, how much each gets, and how to blend
     them into one.
 
@@ -62,7 +75,12 @@ def app() -> None:
     kofn assign points.npy --k 20 -o groups.parquet
     kofn allocate curves.csv --budget 4 -o amounts.csv
     kofn combine a/ b/ --weights .7,.3 -o merged/
+    kofn find near duplicates
     """
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+        return 2
+    return None
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -99,14 +117,11 @@ def _run(arguments: Sequence[str] | None) -> int:
 
 def _expected(error: Exception) -> int | None:
     """Exit code of an error that has a place in the contract, after saying it; None for a bug of ours."""
-    from kofn.core.checks import FailureError, InputError
+    from kofn.core.checks import InputError, KofnError
 
-    if isinstance(error, InputError):
+    if isinstance(error, KofnError):
         _say(str(error))
-        return 2
-    if isinstance(error, FailureError):
-        _say(str(error))
-        return 1
+        return 2 if isinstance(error, InputError) else 1
     if isinstance(error, OSError) and error.errno is not None:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         where = f"{error.filename}: " if error.filename else ""

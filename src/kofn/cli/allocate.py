@@ -2,101 +2,130 @@
 
 from __future__ import annotations
 
-import json
-import sys
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import click
 import numpy as np
 
-from kofn.cli import options as shared_options
-from kofn.cli.options import VerbCommand
+from kofn.cli import arguments as words
+from kofn.cli.arguments import NUMBER, NUMBERS, VerbArguments, flag
+from kofn.cli.estimate import say_beforehand
+from kofn.cli.verb_command import Section, VerbCommand
+from kofn.cli.write import check_output, finish, say
 from kofn.core.checks import InputError
+from kofn.core.plans import Allocation
+from kofn.io.tables import Table
 from kofn.verbs import allocate
 
-
-@click.command("allocate", cls=VerbCommand, verb="allocate", short_help="Share a budget.")
-@click.argument("file", metavar="FILE")
-@click.option("--budget", type=float, help="What all items together may cost.")
-@click.option("--mean-budget", type=float, help="Instead: the total over the summed sizes, such as 4 bits a weight.")
-@click.option(
-    "--columns", metavar="A,B", help="Columns that hold the curve, level by level; default every numeric one."
+CURVES = Section(
+    "What the curves are",
+    (
+        words.columns("Columns that hold the curve, level by level; default every numeric one."),
+        words.ID,
+        flag("--size", "--sizes", "size_column", metavar="COL", help="Column of sizes: level l costs size * level."),
+        flag("--levels", metavar="A,B", type=NUMBERS, help="Amounts of the levels, one a column; default 0,1,2,.."),
+        flag("--sense", metavar="NAME", help="min (default): the curves are losses; max: they are values."),
+    ),
 )
-@click.option("--id", "id_column", metavar="COL", help="Column that names the items.")
-@click.option("--size", "size_column", metavar="COL", help="Column of sizes: level l of an item costs size * level.")
-@click.option("--levels", metavar="A,B", help="Amounts of the levels, default 0,1,2,..; or numbers as column names.")
-@click.option("--sense", help="min (default): the curves are losses; max: they are values.")
-@shared_options.shared(output="Where the amounts go: id, amount, value, marginal_up, marginal_down.")
-def command(file: str, **values: Any) -> int:
+BUDGET = Section(
+    "What may be spent",
+    (
+        flag("--budget", type=NUMBER, help="What all items together may cost."),
+        flag("--mean-budget", type=float, help="Instead: the total over the summed sizes, such as 4 bits a weight."),
+    ),
+)
+ANSWER = words.method_section("Where the amounts go: id, amount, value, marginal_up, marginal_down.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AllocateArguments(VerbArguments):
+    """What `kofn allocate` was asked."""
+
+    VERB: ClassVar[str] = "allocate"
+    OPTIONS: ClassVar[tuple[str, ...]] = ("levels", "sense", "mean_budget")
+
+    columns: tuple[str, ...] | None
+    id_column: str | None
+    size_column: str | None
+    levels: list[float] | None
+    sense: str | None
+    budget: float | None
+    mean_budget: float | None
+
+
+@click.command("allocate", cls=VerbCommand, verb="allocate", sections=(CURVES, BUDGET, *ANSWER), short_help="Share.")
+@click.argument("file", metavar="FILE")
+@click.pass_obj
+def command(typed: Sequence[str], file: str, **values: Any) -> None:
     """Share a budget over the items of FILE, one row an item and one column a level.
 
     \b
     kofn allocate curves.csv --id layer --size params --levels 2,3,4,8 --mean-budget 4 -o bits.csv
     """
-    from kofn.cli.estimate import say_beforehand
-    from kofn.io.atomic import write_table
-    from kofn.io.tables import Table
-
+    arguments = AllocateArguments.of(typed, values)
     table = Table.open(file)
-    aside = {values["id_column"], values["size_column"]}
-    if values["columns"]:
-        names = [name.strip() for name in values["columns"].split(",")]
-    else:
-        names = [name for name in table.columns if name not in aside and table.dtype(name) in ("number", "vector")]
+    check_output(arguments.output, file)
+    call = arguments.given("budget") | {"curves": read_curves(table, arguments)}
+    if arguments.id_column:
+        call["ids"] = table.ids(arguments.id_column)
+    options = arguments.options
+    if arguments.levels:
+        options["levels"] = [int(level) if level.is_integer() else level for level in arguments.levels]
+    if arguments.size_column:
+        options["sizes"] = table.numbers(arguments.size_column)
+    if arguments.dry_run:
+        say_beforehand("allocate", arguments.method, options, call, arguments.as_json)
+        return
+    plan = allocate(method=arguments.method, options=options, **call)
+    finish(plan, arguments, lambda: plan.to_frame().drop("index"))
+    say(answer(plan, arguments), lambda: render(plan, arguments), arguments.as_json)
+
+
+def read_curves(table: Table, arguments: AllocateArguments) -> Any:
+    """(n, levels): the columns that are named, or else every column of numbers, or the one column of vectors."""
+    aside = {arguments.id_column, arguments.size_column}
+    names = arguments.columns or [
+        name for name in table.columns if name not in aside and table.dtype(name) in ("number", "vector")
+    ]
     if not names:
-        raise InputError(f"{file} has no numeric columns to take as a curve; name them with --columns")
-    matrix = len(names) == 1 and table.dtype(names[0]) == "vector"
-    curves = table.vectors(names[0]) if matrix else np.stack([table.numbers(name) for name in names], axis=1)
-    options = shared_options.method_options("allocate", values["method"], values["extra"], values)
-    levels = shared_options.numbers(values["levels"], "--levels")
-    if levels is not None:
-        options["levels"] = [int(level) if level == int(level) else level for level in levels]
-    if values["size_column"]:
-        options["sizes"] = table.numbers(values["size_column"])
-    for name in ("mean_budget", "sense"):
-        if values[name] is not None:
-            options[name] = values[name]
-    arguments = shared_options.settings(values)
-    if values["id_column"]:
-        arguments["ids"] = table.ids(values["id_column"])
-    budget = values["budget"]
-    if budget is not None and budget == int(budget):
-        budget = int(budget)
-    arguments |= {"curves": curves} | ({} if budget is None else {"budget": budget})
-    if values["dry_run"]:
-        say_beforehand("allocate", values["method"], options, arguments, values["as_json"])
-        return 0
-    plan = allocate(method=values["method"], options=options, **arguments)
-    frame = plan.to_frame().drop("index")
-    if values["output"]:
-        write_table(frame, values["output"])
-    if values["plan_path"]:
-        plan.save(values["plan_path"])
-    if values["report"]:
-        plan.report(values["report"], command=["kofn", *sys.argv[1:]])
-    used, limit = plan.used.get("budget"), plan.budget.get("budget")
-    said: dict[str, Any] = {
+        raise InputError(f"{table.path} has no numeric columns to take as a curve; name them with --columns")
+    if len(names) == 1 and table.dtype(names[0]) == "vector":
+        return table.vectors(names[0])
+    return np.stack([table.numbers(name) for name in names], axis=1)
+
+
+def answer(plan: Allocation, arguments: AllocateArguments) -> dict[str, Any]:
+    """The answer for machines."""
+    return {
         "method": plan.method,
         "items": plan.n,
         "value": plan.value,
         "sense": plan.sense,
         "bound": plan.bound,
         "status": plan.status,
-        "used": used,
-        "budget": limit,
+        "used": plan.used.get("budget"),
+        "budget": plan.budget.get("budget"),
         "price": plan.price,
         "seconds": plan.info["seconds"],
-        "output": values["output"],
+        "output": arguments.output,
+        "report": arguments.report,
+        "amounts": plan.amounts,
     }
-    if values["as_json"]:
-        click.echo(json.dumps({**said, "amounts": np.asarray(plan.amounts).tolist()}))
-        return 0
-    click.echo(f"{plan.method}: {plan.n} items, value {plan.value:.6g} ({plan.status}), used {used:,} of {limit:,}")
+
+
+def render(plan: Allocation, arguments: AllocateArguments) -> str:
+    """The answer for people."""
+    used, budget = plan.used.get("budget"), plan.budget.get("budget")
+    lines = [f"{plan.method}: {plan.n} items, value {plan.value:.6g} ({plan.status}), used {used:,} of {budget:,}"]
     if plan.price is not None:
-        click.echo(f"price: one more unit of budget is worth {plan.price:.4g}")
-    if values["output"]:
-        click.echo(f"amounts -> {values['output']}")
+        lines.append(f"price: one more unit of budget is worth {plan.price:.4g}")
+    if arguments.output:
+        lines.append(f"amounts -> {arguments.output}")
     else:
-        for row in frame.head(10).iter_rows(named=True):
-            click.echo(f"  {row['id']}: {row['amount']}")
-    return 0
+        keys = plan.keys(np.arange(plan.n)).tolist()
+        lines += [f"  {key}: {amount}" for key, amount in list(zip(keys, plan.amounts.tolist(), strict=True))[:10]]
+    if arguments.report:
+        lines.append(f"report -> {arguments.report}")
+    return "\n".join(lines)

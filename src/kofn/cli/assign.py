@@ -2,42 +2,84 @@
 
 from __future__ import annotations
 
-import json
-import sys
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import click
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
-from kofn.cli import options as shared_options
-from kofn.cli.options import VerbCommand
-from kofn.core import checks
+from kofn.cli import arguments as words
+from kofn.cli.arguments import CAPACITY, COUNT_OR_AUTO, RowArguments, flag
+from kofn.cli.estimate import say_beforehand
+from kofn.cli.read import ARRAYS, Pool, read_pairs, read_scores, read_vectors, seen_in_report
+from kofn.cli.verb_command import Section, VerbCommand
+from kofn.cli.write import check_output, finish, first_of, free_name, renamed, rows_of, say
 from kofn.core.checks import InputError
+from kofn.core.plans import Assignment
+from kofn.io.tables import Table
 from kofn.verbs import assign
 
+_LINKS = ("must_link", "cannot_link")
 
-@click.command("assign", cls=VerbCommand, verb="assign", short_help="Group or route.")
+COMPARED = Section(
+    "What the rows are compared by",
+    (
+        words.TEXT,
+        words.EMBEDDER,
+        words.VECTORS,
+        words.columns("Compare rows by these columns; with --scores, one column a bin."),
+        words.METRIC,
+        flag("--scores", "by_scores", is_flag=True, help="The file holds scores of items (rows) for bins (columns)."),
+    ),
+)
+WANTED = Section(
+    "What groups or bins",
+    (
+        flag(
+            "-k",
+            "--k",
+            type=COUNT_OR_AUTO,
+            metavar="N|auto",
+            help="Number of groups; auto finds it by the medoid silhouette.",
+        ),
+        flag("--capacity", type=CAPACITY, metavar="N|A,B", help="Items that a group or bin can hold; A,B: each bin."),
+        flag("--min-size", type=int, help="Items that a group must hold at the least."),
+        flag("--must-link", metavar="FILE", help="Pairs of ids that stay together: two columns, one pair a line."),
+        flag("--cannot-link", metavar="FILE", help="Pairs of ids that stay apart."),
+        flag("--per-item", type=int, help="Bins that an item goes to, default 1."),
+        flag("--overflow", metavar="RULE", help="What a full bin does: error (default), drop or reroute."),
+    ),
+)
+KNOWN = Section("What is known of the rows", (words.ID, words.WEIGHT, words.LABEL, words.IMAGES))
+ANSWER = words.method_section("Where the groups go: all columns plus group, or id, bin and weight of each placement.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AssignArguments(RowArguments):
+    """What `kofn assign` was asked."""
+
+    VERB: ClassVar[str] = "assign"
+    OPTIONS: ClassVar[tuple[str, ...]] = ("min_size", "overflow", *_LINKS)
+
+    by_scores: bool
+    k: int | str | None
+    capacity: int | list[int] | None
+    min_size: int | None
+    must_link: str | None
+    cannot_link: str | None
+    per_item: int | None
+    overflow: str | None
+
+
+@click.command(
+    "assign", cls=VerbCommand, verb="assign", sections=(COMPARED, WANTED, KNOWN, *ANSWER), short_help="Group or route."
+)
 @click.argument("file", metavar="FILE")
-@click.option("-k", "--k", metavar="N|auto", help="Number of groups; auto finds it by the medoid silhouette.")
-@click.option("--text", metavar="COL", help="Compare rows by this text column.")
-@click.option("--embedder", metavar="NAME_OR_PATH", help="Sentence-transformers model for --text; needs kofn[text].")
-@click.option("--vectors", metavar="COL", help="Compare rows by this column of vectors (or this array of an .npz).")
-@click.option("--columns", metavar="A,B", help="Compare rows by these columns; with --scores, one column a bin.")
-@click.option("--scores", "by_scores", is_flag=True, help="The file holds scores of items (rows) for bins (columns).")
-@click.option("--capacity", type=int, help="Items that a bin or group can hold.")
-@click.option("--min-size", type=int, help="Items that a group must hold at the least.")
-@click.option("--must-link", metavar="FILE", help="Pairs of ids that stay together: two columns, one pair a line.")
-@click.option("--cannot-link", metavar="FILE", help="Pairs of ids that stay apart.")
-@click.option("--per-item", type=int, help="Bins that an item goes to, default 1.")
-@click.option("--overflow", metavar="RULE", help="What a full bin does: error (default), drop or reroute.")
-@click.option("--id", "id_column", metavar="COL", help="Column of unique ids, default the row number.")
-@click.option("--weight", "weight_column", metavar="COL", help="Column of weights: how much each row counts.")
-@click.option("--label", "label_column", metavar="COL", help="Column of classes, for methods that take y.")
-@click.option("--metric", metavar="NAME", help="euclidean (default), sqeuclidean, cosine, precomputed.")
-@click.option("--images", metavar="ARRAY", help="Array of an .npz with one image a row, for the report.")
-@shared_options.shared(output="Where the groups go: all columns plus group, or id, bin and weight of each placement.")
-def command(file: str, **values: Any) -> int:
+@click.pass_obj
+def command(typed: Sequence[str], file: str, **values: Any) -> None:
     """Put the rows of FILE into k groups around real examples, or items into bins with a capacity.
 
     \b
@@ -46,63 +88,118 @@ def command(file: str, **values: Any) -> int:
     kofn assign posts.csv --text body --k auto -o groups.csv --report groups.html
     kofn assign scores.npy --scores --capacity 64 --overflow reroute -o routes.csv
     """
-    from kofn.cli.estimate import say_beforehand
-    from kofn.cli.pool import ARRAYS, check_output, read_scores, read_vectors, seen_in_report
-    from kofn.io.atomic import write_table
-    from kofn.io.tables import Table
-
+    arguments = AssignArguments.of(typed, values)
     table = Table.open(file)
-    if values["output"]:
-        check_output(values["output"], file)
-    arguments: dict[str, Any] = shared_options.settings(values)
-    if values["k"] is not None:
-        _count_of_groups(values)
-    constrained = [name for name in ("min_size", "must_link", "cannot_link") if values[name] is not None]
-    if constrained and values["method"] == "auto":
-        # Means are centres in Euclidean space only; texts are compared by their directions.
-        values["method"] = "constrained_kmedoids" if values["metric"] or values["text"] else "constrained_kmeans"
-    options = shared_options.method_options("assign", values["method"], values["extra"], values)
-    for word in ("k", "capacity", "per_item", "metric"):
-        if values[word] is not None:
-            arguments[word] = values[word]
-    if values["overflow"] is not None:
-        options["overflow"] = values["overflow"]
-    if values["id_column"]:
-        arguments["ids"] = checks.ids(table.ids(values["id_column"]), "--id")
-    for name in ("must_link", "cannot_link"):
-        if values[name] is not None:
-            options[name] = _pairs(
-                values[name], arguments.get("ids", np.arange(table.n)), f"--{name.replace('_', '-')}"
-            )
-    if values["weight_column"]:
-        arguments["weights"] = table.numbers(values["weight_column"])
-    if values["label_column"]:
-        arguments["y"] = table.labels(values["label_column"])
-    X = None
-    if values["by_scores"]:
-        arguments["scores"] = read_scores(table, values)
+    check_output(arguments.output, file)
+    pool = read_pool(table, arguments)
+    call, options = call_of(pool, arguments), options_of(pool, arguments)
+    if arguments.dry_run:
+        say_beforehand("assign", arguments.method, options, call, arguments.as_json)
+        return
+    plan = assign(method=arguments.method, options=options, **call)
+    finish(plan, arguments, lambda: placements(plan, pool), **report_context(pool, arguments))
+    say(answer(plan, arguments), lambda: render(plan, pool, arguments), arguments.as_json)
+
+
+def read_pool(table: Table, arguments: AssignArguments) -> Pool:
+    """The items and what is known of them."""
+    X: Any = None
+    matrix: NDArray[Any] | None = None
+    names: tuple[str, ...] = ()
+    if arguments.by_scores:
+        matrix, names = read_scores(table, arguments)
     else:
-        X = read_vectors(table, values).X
-        arguments["distances" if values["metric"] == "precomputed" else "X"] = X
-        if values["metric"] == "precomputed":
-            del arguments["metric"]
-        elif values["text"] and values["metric"] is None:
-            arguments["metric"] = "cosine"
-    if values["dry_run"]:
-        say_beforehand("assign", values["method"], options, arguments, values["as_json"])
-        return 0
-    plan = assign(method=values["method"], options=options, **arguments)
-    if values["output"]:
-        write_table(_frame(plan, table, values["by_scores"]), values["output"])
-    if values["plan_path"]:
-        plan.save(values["plan_path"])
-    if values["report"]:
-        context = seen_in_report(table, values) | ({"scores": arguments["scores"]} if X is None else {"X": X})
-        metric = "precomputed" if values["metric"] == "precomputed" else arguments.get("metric", "euclidean")
-        frame = None if table.path.suffix.lower() in ARRAYS else _plain_columns(table)
-        plan.report(values["report"], command=["kofn", *sys.argv[1:]], metric=metric, frame=frame, **context)
+        X = _vectors(table, arguments)
+    values = {}
+    if arguments.weight_column:
+        values["weights"] = table.numbers(arguments.weight_column)
+    if arguments.label_column:
+        values["y"] = table.labels(arguments.label_column)
+    return Pool(
+        table=table,
+        rows=np.arange(table.n),
+        X=X,
+        matrix=matrix,
+        matrix_columns=names,
+        ids=table.ids(arguments.id_column) if arguments.id_column else None,
+        values=values,
+    )
+
+
+def _vectors(table: Table, arguments: AssignArguments) -> Any:
+    try:
+        return read_vectors(table, arguments).X
+    except InputError as error:
+        if arguments.text or arguments.vectors or arguments.columns:
+            raise
+        raise InputError(f"{error}; or --scores, if the columns are scores of the rows for bins") from None
+
+
+def call_of(pool: Pool, arguments: AssignArguments) -> dict[str, Any]:
+    """The arguments of `kofn.assign`."""
+    call = arguments.given("k", "capacity", "per_item") | dict(pool.values)
+    if pool.ids is not None:
+        call["ids"] = pool.ids
+    if pool.matrix is not None:
+        call["scores"] = pool.matrix
+    else:
+        call["distances" if arguments.metric == "precomputed" else "X"] = pool.X
+    if arguments.metric != "precomputed" and (arguments.metric or (arguments.text and not arguments.by_scores)):
+        call["metric"] = arguments.measured_by
+    return call
+
+
+def options_of(pool: Pool, arguments: AssignArguments) -> dict[str, Any]:
+    """The method's options, the files of linked pairs as pairs of row numbers."""
+    options = arguments.options
+    for name in _LINKS:
+        if isinstance(file := options.get(name), str):
+            options[name] = read_pairs(file, pool.keys, name.replace("_", "-"))
+    return options
+
+
+def placements(plan: Assignment, pool: Pool) -> pl.DataFrame:
+    """Each row with its group; where an item may hold several bins or none, one row a placement."""
+    if pool.matrix is None:
+        frame = rows_of(pool.table, pool.rows)
+        frame = frame.select(name for name, kind in frame.schema.items() if not isinstance(kind, pl.Array))
+        added: dict[str, NDArray[Any]] = {"group": plan.labels}
+        if plan.medoids is not None:
+            added["medoid"] = np.isin(np.arange(plan.n), plan.medoids)
+        return frame.with_columns(
+            pl.Series(free_name(name, pool.table.columns), values) for name, values in added.items()
+        )
+    frame = plan.to_frame().drop("index")
+    if pool.matrix_columns:
+        frame = frame.with_columns(pl.Series("bin", [pool.matrix_columns[j] for j in plan.bins], dtype=pl.String))
+    # Who is in no bin has a row too, with an empty bin.
+    unplaced = np.flatnonzero(np.diff(plan.indptr) == 0)
+    left = pl.DataFrame({"id": pl.Series(pool.keys[unplaced], dtype=frame.schema["id"])})
+    return pl.concat([frame, left], how="diagonal")
+
+
+def report_context(pool: Pool, arguments: AssignArguments) -> dict[str, Any]:
+    """What the report shows beside the plan."""
+    if not arguments.report:
+        return {}
+    table = pool.table
+    frame = None
+    if table.path.suffix.lower() not in ARRAYS:
+        # The columns that people can read, without vectors, which may be most of the file.
+        frame = pl.DataFrame([table.column(name) for name in table.columns if table.dtype(name) != "vector"])
+    return {
+        "metric": arguments.measured_by,
+        "frame": frame,
+        **({"X": pool.X} if pool.matrix is None else {"scores": pool.matrix}),
+        **seen_in_report(table, arguments, pool.rows),
+    }
+
+
+def answer(plan: Assignment, arguments: AssignArguments) -> dict[str, Any]:
+    """The answer for machines."""
     sizes = np.bincount(plan.bins, minlength=plan.k)
-    said: dict[str, Any] = {
+    medoids = {} if plan.medoids is None else {"medoids": plan.keys(plan.medoids)}
+    return {
         "method": plan.method,
         "items": plan.n,
         "bins": plan.k,
@@ -114,75 +211,33 @@ def command(file: str, **values: Any) -> int:
         "largest": int(sizes.max()),
         "unplaced": int((np.diff(plan.indptr) == 0).sum()),
         "seconds": plan.info["seconds"],
-        "output": values["output"],
-        "report": values["report"],
+        "output": arguments.output,
+        "report": arguments.report,
+        **medoids,
+        "labels": plan.labels,
     }
-    if values["as_json"]:
-        more = {} if plan.medoids is None else {"medoids": plan.keys(plan.medoids).tolist()}
-        click.echo(json.dumps({**said, **more, "labels": plan.labels.tolist()}))
-        return 0
-    click.echo(f"{plan.method}: {plan.n:,} items in {plan.k} bins, value {plan.value:.6g} ({plan.status})")
-    click.echo(f"sizes from {said['smallest']:,} to {said['largest']:,}, {said['unplaced']:,} unplaced")
+
+
+def render(plan: Assignment, pool: Pool, arguments: AssignArguments) -> str:
+    """The answer for people."""
+    counted = answer(plan, arguments)
+    lines = [
+        f"{plan.method}: {plan.n:,} items in {plan.k} bins, value {plan.value:.6g} ({plan.status})",
+        f"sizes from {counted['smallest']:,} to {counted['largest']:,}, {counted['unplaced']:,} unplaced",
+    ]
+    if arguments.output and pool.matrix is None:
+        lines += renamed(pool.table, "group", "medoid")
     if "curve" in plan.info:
         curve = plan.info["curve"]
         best = [f"{k} ({value:.3f})" for k, value in zip(curve["k"], curve["silhouette"], strict=True)]
-        click.echo(f"average medoid silhouette by k: {', '.join(best)}")
-    if plan.info.get("unreached"):
-        alone = f"{plan.info['unreached']:,} rows lie in parts of the neighbour graph without a label"
-        click.echo(f"{alone}: the prototypes alone placed them (--n-neighbors joins more rows)")
+        lines.append(f"average medoid silhouette by k: {', '.join(best)}")
+    if unreached := plan.info.get("unreached"):
+        rows = f"{unreached:,} rows lie in parts of the neighbour graph without a label"
+        lines.append(f"{rows}: the prototypes alone placed them (--n-neighbors joins more rows)")
     if plan.medoids is not None:
-        shown = ", ".join(str(key) for key in plan.keys(plan.medoids)[:10].tolist())
-        click.echo(f"medoids: {shown}{' ...' if plan.k > 10 else ''}")
-    if values["output"]:
-        click.echo(f"groups -> {values['output']}")
-    if values["report"]:
-        click.echo(f"report -> {values['report']}")
-    return 0
-
-
-def _count_of_groups(values: dict[str, Any]) -> None:
-    """`--k auto` is a method of its own; otherwise k is a number."""
-    if str(values["k"]).lower() == "auto":
-        if values["method"] not in ("auto", "dynmsc"):
-            raise InputError(f"--k auto finds k with dynmsc; --method {values['method']} needs a number")
-        values["k"], values["method"] = None, "dynmsc"
-        return
-    try:
-        values["k"] = int(values["k"])
-    except ValueError:
-        raise InputError(f"--k {values['k']!r}: give a whole number or auto") from None
-
-
-def _pairs(file: str, keys: Any, flag: str) -> Any:
-    """(p, 2) row numbers of the pairs of ids in a file's first two columns."""
-    from kofn.io.tables import Table
-
-    table = Table.open(file)
-    if len(table.columns) < 2:
-        raise InputError(f"{flag} {file} has one column; give two, the ids of each pair")
-    named = [np.array([str(key) for key in table.labels(name)]) for name in table.columns[:2]]
-    place = {str(key): row for row, key in enumerate(np.asarray(keys).tolist())}
-    for column in named:
-        for line, key in enumerate(column.tolist()):
-            if key not in place:
-                raise InputError(f"{flag} {file} names {key!r} at row {line}, which no row has as its id")
-    return np.array([[place[a], place[b]] for a, b in zip(*named, strict=True)], np.int64).reshape(-1, 2)
-
-
-def _plain_columns(table: Any) -> pl.DataFrame:
-    """The file's columns that people can read, without vectors, which may be most of it."""
-    return pl.DataFrame([table.column(name) for name in table.columns if table.dtype(name) != "vector"])
-
-
-def _frame(plan: Any, table: Any, by_scores: bool) -> pl.DataFrame:
-    """Each row with its group; where an item may hold several bins or none, one row a placement."""
-    if by_scores:
-        return plan.to_frame().drop("index")
-    frame = table.take(np.arange(table.n))
-    frame = frame.select(name for name, kind in frame.schema.items() if not isinstance(kind, pl.Array))
-    labels = plan.labels
-    free = "group" if "group" not in frame.columns else "kofn_group"
-    frame = frame.with_columns(pl.Series(free, labels))
-    if plan.medoids is None:
-        return frame
-    return frame.with_columns(pl.Series("medoid", np.isin(np.arange(plan.n), plan.medoids)))
+        lines.append(f"medoids: {first_of(plan.keys(plan.medoids).tolist())}")
+    if arguments.output:
+        lines.append(f"groups -> {arguments.output}")
+    if arguments.report:
+        lines.append(f"report -> {arguments.report}")
+    return "\n".join(lines)

@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import click
 import numpy as np
+from numpy.typing import NDArray
 
+from kofn.cli.write import facts, say
 from kofn.core import dispatch
 from kofn.core.checks import InfeasibleError
 from kofn.core.plans import Plan
+from kofn.verbs import allocate, assign, select
 
 # Rows that are timed: past the size where compiled kernels take over, so that the growth seen is the growth to come.
 _SAMPLES = (3_000, 6_000)
 # What the interpreter and the libraries hold by themselves.
 _BASE_BYTES = 160 * 2**20
-_ROWS = ("X", "scores", "curves", "costs", "weights", "groups")
+# Words with one row an item; `_SQUARE` have one column an item too.
+_ROWS = ("X", "scores", "curves", "y", "costs", "weights", "groups")
 _SQUARE = ("similarity", "distances")
+_INPUTS = ("X", "scores", "curves", *_SQUARE, "rankings")
 
 
 def say_beforehand(verb: str, method: str, options: Mapping[str, Any], call: Mapping[str, Any], as_json: bool) -> None:
     """Print what a run would take; nothing is written."""
-    said = beforehand(verb, method, options, call)
-    click.echo(json.dumps(said) if as_json else "\n".join(f"{name:8} {text}" for name, text in said.items()))
+    estimate = beforehand(verb, method, options, call)
+    say(estimate, lambda: facts(estimate), as_json)
 
 
 def beforehand(verb: str, method: str, options: Mapping[str, Any], call: Mapping[str, Any]) -> dict[str, str]:
@@ -34,43 +37,48 @@ def beforehand(verb: str, method: str, options: Mapping[str, Any], call: Mapping
     The problem itself is checked on the way: a method that does not take these arguments is refused as in a real run.
     """
     call = {word: value for word, value in call.items() if word != "ids"}
-    name = dispatch.choose(verb, call) if method == "auto" else method
-    index = dispatch.methods_of(verb)
-    if name not in index or index[name].takes(call) is None:
+    entry = dispatch.methods_of(verb).get(method)
+    if entry is not None and entry.takes(call) is None:
         # The real call says best what is wrong.
-        dispatch.dispatch(verb, name, call, options)
-    source = next(word for word in (*_ROWS, *_SQUARE) if word in call)
-    n = len(call[source]) if isinstance(call[source], np.ndarray) else call[source].shape[0]
-    held = sum(getattr(call[word], "nbytes", 0) for word in (*_ROWS, *_SQUARE) if word in call)
+        dispatch.dispatch(verb, method, call, options)
+    source = next(word for word in _INPUTS if word in call)
+    n = call[source].shape[1 if source == "rankings" else 0]
+    held = sum(getattr(call[word], "nbytes", 0) for word in {*_ROWS, *_INPUTS} if word in call)
+    seconds, plan = _timed(verb, method, options, call, n)
+    found = dispatch.methods_of(verb)[plan.method] if plan is not None else entry
     return {
-        "method": name,
-        "rows": f"{n:,}" + (f" x {call[source].shape[1]}" if call[source].ndim == 2 else ""),
-        "seconds": _seconds(verb, name, options, call, n),
+        "method": method if found is None else found.name,
+        "rows": f"{n:,}" + (f" x {call[source].shape[1]}" if call[source].ndim == 2 and source != "rankings" else ""),
+        "seconds": seconds,
         "bytes": f"about {(_BASE_BYTES + 2 * held + 300 * n) / 1e6:,.0f} MB",
-        "exact": index[name].exact,
-        "cost": index[name].cost,
+        **({} if found is None else {"exact": found.exact, "cost": found.cost}),
     }
 
 
-def _seconds(verb: str, name: str, options: Mapping[str, Any], call: Mapping[str, Any], n: int) -> str:
+def _timed(
+    verb: str, method: str, options: Mapping[str, Any], call: Mapping[str, Any], n: int
+) -> tuple[str, Plan | None]:
+    """How long the call will take, in words, and the plan of a sample."""
     sizes = [size for size in _SAMPLES if size < n] or [n]
-    timed = []
+    seconds = []
     try:
         for size in (sizes[0], *sizes):
             began = time.perf_counter()
-            _run_sample(verb, name, options, call, n, size)
-            timed.append(time.perf_counter() - began)
+            plan = _run_sample(verb, method, options, call, n, size)
+            seconds.append(time.perf_counter() - began)
     except InfeasibleError as error:
-        return f"not known: a sample of the pool cannot meet the constraints ({error})"
+        return f"not known: a sample of the pool cannot meet the constraints ({error})", None
     # The first run also compiles; it is not counted.
-    low, high = timed[1], timed[-1]
+    low, high = seconds[1], seconds[-1]
     if len(sizes) == 1:
-        return f"about {high * n / sizes[0]:.2g} (measured on {sizes[0]:,} rows)"
+        return f"about {high * n / sizes[0]:.2g} (measured on {sizes[0]:,} rows)", plan
     slope = float(np.clip(np.log(high / low) / np.log(sizes[-1] / sizes[0]), 1.0, 2.5))
-    return f"about {high * (n / sizes[-1]) ** slope:.2g} (measured on {sizes[-1]:,} rows, growing as n^{slope:.1f})"
+    expected = high * (n / sizes[-1]) ** slope
+    return f"about {expected:.2g} (measured on {sizes[-1]:,} rows, growing as n^{slope:.1f})", plan
 
 
-def _run_sample(verb: str, name: str, options: Mapping[str, Any], call: Mapping[str, Any], n: int, size: int) -> Plan:
+def _run_sample(verb: str, method: str, options: Mapping[str, Any], call: Mapping[str, Any], n: int, size: int) -> Plan:
+    """The plan of `size` rows drawn from the pool, under constraints that shrink with it."""
     rows = np.sort(np.random.default_rng(0).choice(n, size, replace=False))
     small = {word: value for word, value in call.items() if word not in ("include", "exclude", "start")}
     small["progress"] = False
@@ -80,6 +88,8 @@ def _run_sample(verb: str, name: str, options: Mapping[str, Any], call: Mapping[
     for word in _SQUARE:
         if word in small:
             small[word] = small[word][rows][:, rows]
+    if "rankings" in small:
+        small["rankings"] = small["rankings"][:, rows]
     share = size / n
     if verb == "select" and "k" in small:
         small["k"] = min(small["k"], size)
@@ -87,15 +97,29 @@ def _run_sample(verb: str, name: str, options: Mapping[str, Any], call: Mapping[
         # Minima that the pool can meet may be more than a sample holds; they do not change the time.
         del small["quotas"], small["groups"]
     if "capacity" in small:
-        small["capacity"] = (
-            -(-size * small["capacity"] // n) if isinstance(small["capacity"], int) else small["capacity"]
-        )
-    if "overflow" in dispatch.methods_of(verb)[name].options and "overflow" not in options:
-        # A sample's own overflow says nothing of the pool's.
-        options = {**options, "overflow": "drop"}
-    if verb == "allocate" and small.get("budget") is not None:
+        shrunk = np.ceil(np.asarray(small["capacity"]) * share).astype(np.int64)
+        small["capacity"] = shrunk if shrunk.ndim else int(shrunk)
+    if verb == "allocate" and "budget" in small:
         small["budget"] = small["budget"] * share
-    if "sizes" in options:
-        options = {**options, "sizes": np.asarray(options["sizes"])[rows]}
-    plan: Plan = dispatch.dispatch(verb, name, small, options)
+    options = _of_sample(options, rows, share)
+    entry = dispatch.methods_of(verb).get(method)
+    if small.keys() >= {"scores", "capacity"} and verb == "assign" and (entry is None or "overflow" in entry.options):
+        # A sample's own overflow tells nothing of the pool's.
+        options.setdefault("overflow", "drop")
+    verbs: dict[str, Callable[..., Any]] = {"select": select, "assign": assign, "allocate": allocate}
+    plan: Plan = verbs[verb](method=method, options=options, **small)
     return plan
+
+
+def _of_sample(options: Mapping[str, Any], rows: NDArray[np.int64], share: float) -> dict[str, Any]:
+    """The method's options for a sample: sizes of its rows, pairs within it, and smaller minima."""
+    small = dict(options)
+    if "sizes" in small:
+        small["sizes"] = np.asarray(small["sizes"])[rows]
+    if "min_size" in small:
+        small["min_size"] = min(small["min_size"], max(1, int(small["min_size"] * share)))
+    for name in ("must_link", "cannot_link"):
+        if name in small:
+            pairs = small[name][np.isin(small[name], rows).all(axis=1)]
+            small[name] = np.searchsorted(rows, pairs)
+    return small

@@ -1,32 +1,56 @@
-"""`kofn find`: what answers a question."""
+"""`kofn find`: which method, objective, stepper, module or helper answers a question in words."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
+from collections.abc import Sequence
 
 import click
 
+from kofn.cli.write import say
+from kofn.core.checks import InputError
+from kofn.finding import Hit, find
+
 
 @click.command("find", short_help="Find what answers a question.")
-@click.argument("words", nargs=-1, required=True)
-@click.option("--limit", type=click.IntRange(min=1), default=5, show_default=True, help="How many hits at most.")
+@click.argument("words", nargs=-1, required=True, metavar="WORDS...")
+@click.option("--limit", type=int, default=10, show_default=True, help="How many to show at most.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def command(words: tuple[str, ...], limit: int, as_json: bool) -> None:
-    """Find methods, objectives, steppers, modules and helpers by WORDS: names, what they do, titles of papers, and the
-    field's own names for them. Each hit comes with a call, its code, test, claim and paper.
+    """Find what answers a question, in the words of the field: methods, objectives, steppers, modules and helpers.
 
     \b
-    kofn find k-center
-    kofn find merge lora adapters
-    kofn find equal size groups
+    kofn find must-link
+    kofn find merge LoRA adapters
+    kofn find "near duplicates" --limit 3
     """
-    from kofn.finding import find
+    question = " ".join(words)
+    hits = find(question, limit)
+    if not hits and not as_json:
+        raise InputError(f"nothing answers {question!r}; try other words, or `kofn methods` for a list of all")
+    say([dataclasses.asdict(hit) for hit in hits], lambda: _shown(hits), as_json)
 
-    hits = find(" ".join(words), limit)
-    if as_json:
-        click.echo(json.dumps([dataclasses.asdict(hit) for hit in hits], indent=2, ensure_ascii=False))
-    elif hits:
-        click.echo("\n\n".join(map(str, hits)))
-    else:
-        click.echo(f"nothing here knows the words {' '.join(words)!r}; `kofn methods` lists what there is")
+
+def _shown(hits: Sequence[Hit]) -> str:
+    """A table on a terminal, with the places of the first hit below; a block of lines a hit where piped."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console()
+    if not console.is_terminal:
+        return "\n\n".join(str(hit) for hit in hits)
+    table = Table(box=None, pad_edge=False, show_edge=False)
+    table.add_column("name", style="bold", no_wrap=True)
+    table.add_column("form")
+    table.add_column("does", overflow="fold")
+    table.add_column("call", overflow="fold")
+    for hit in hits:
+        table.add_row(*(Text(text) for text in (hit.name, f"{hit.verb} {hit.form}".strip(), hit.summary, hit.call)))
+    with console.capture() as shown:
+        console.print(table)
+        first = hits[0]
+        for title, text in (("code", first.file), ("test", first.test), ("claim", first.claim), ("paper", first.paper)):
+            if text:
+                console.print(Text(f"{title:6}{text}"), style="dim", soft_wrap=True)
+    return shown.get().rstrip("\n")

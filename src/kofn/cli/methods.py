@@ -34,7 +34,7 @@ def command(verb: str | None, given: str | None, as_json: bool) -> None:
                 f"--given {word!r} is no argument{nearest(word, VOCABULARY)}; the words: {', '.join(VOCABULARY)}"
             )
     verbs = registry.VERBS if verb is None else (verb,)
-    rows = [entry for one in verbs for entry in dispatch.methods_of(one).values()]
+    rows = [entry for name in verbs for entry in dispatch.methods_of(name).values()]
     rows = [entry for entry in rows if not words or entry.takes(words - {"ids"}) is not None]
     if as_json:
         fields = ("name", "verb", "summary", "inputs", "options", "traits", "cost", "exact", "paper")

@@ -2,46 +2,146 @@
 
 from __future__ import annotations
 
-import json
-import sys
-from typing import Any
+import dataclasses
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import click
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
 
-from kofn.cli import options as shared_options
-from kofn.cli.options import VerbCommand
-
-
-@click.command("select", cls=VerbCommand, verb="select", short_help="Pick rows.")
-@click.argument("file", metavar="FILE")
-@click.option("-k", "--k", type=int, help="How many to pick; with --budget, at most how many.")
-@click.option("--text", metavar="COL", help="Compare rows by this text column (TF-IDF and SVD, or --embedder).")
-@click.option("--embedder", metavar="NAME_OR_PATH", help="Sentence-transformers model for --text; needs kofn[text].")
-@click.option("--vectors", metavar="COL", help="Compare rows by this column of vectors (or this array of an .npz).")
-@click.option("--columns", metavar="A,B", help="Compare rows by these columns: numbers scaled, categories one-hot.")
-@click.option("--score", "score_column", metavar="COL", help="Pick by this column's scores.")
-@click.option("--scores", "by_scores", is_flag=True, help="The columns are scores; pick entries of the table.")
-@click.option("--per-item", type=int, help="With --scores: entries that a row may hold.")
-@click.option("--capacity", type=int, help="With --scores: entries that a column may hold.")
-@click.option("--rankings", "by_rankings", is_flag=True, help="The columns are judges; pick what they rate highest.")
-@click.option("--id", "id_column", metavar="COL", help="Column of unique ids, default the row number.")
-@click.option("--cost", "cost_column", metavar="COL", help="Column of costs, with --budget.")
-@click.option("--weight", "weight_column", metavar="COL", help="Column of weights: how much each row counts.")
-@click.option("--budget", type=float, help="What the picks may cost in total.")
-@click.option(
-    "--quota", "quotas", multiple=True, metavar="COL=GROUP:A-B", help="From A to B of a group (repeatable; A- or -B)."
+from kofn.cli import arguments as words
+from kofn.cli.arguments import CAPACITY, NUMBER, Quotas, RowArguments, flag
+from kofn.cli.estimate import say_beforehand
+from kofn.cli.read import (
+    Pool,
+    read_judges,
+    read_keys,
+    read_scores,
+    read_vectors,
+    read_vectors_together,
+    seen_in_report,
 )
-@click.option("--group", "group_column", metavar="COL", help="Column of groups, for methods that take them.")
-@click.option("--label", "label_column", metavar="COL", help="Column of classes, for methods that take y.")
-@click.option("--include", metavar="IDS_OR_FILE", help="Ids that must be picked: a,b,c or a file.")
-@click.option("--exclude", metavar="IDS_OR_FILE", help="Ids that must not be picked.")
-@click.option("--start", metavar="OLD_PICKS", help="Go on from these picks: a plan or a file of ids.")
-@click.option("--objective", metavar="NAME", help="What the picks maximise: `kofn methods objectives`.")
-@click.option("--metric", metavar="NAME", help="euclidean (default), sqeuclidean, cosine, precomputed.")
-@click.option("--dedupe", type=float, metavar="COSINE", help="Drop near-duplicates first, from this cosine on.")
-@click.option("--images", metavar="ARRAY", help="Array of an .npz with one image a row, for the report.")
-@shared_options.shared(output="Where the picks go (.csv, .tsv, .parquet, .jsonl): all columns plus rank and gain.")
-def command(file: str, **values: Any) -> int:
+from kofn.cli.verb_command import Section, VerbCommand
+from kofn.cli.write import check_output, finish, first_of, free_name, renamed, rows_of, say
+from kofn.core import checks
+from kofn.core.checks import InputError
+from kofn.core.plans import Selection
+from kofn.io.tables import Table
+from kofn.verbs import select
+
+_NAMING = ("include", "exclude", "start")
+_FILES = ("queries", "private")
+
+COMPARED = Section(
+    "What the rows are compared by",
+    (
+        words.TEXT,
+        words.EMBEDDER,
+        words.VECTORS,
+        words.columns("Compare rows by these columns: numbers scaled, categories one-hot."),
+        words.METRIC,
+        flag("--score", "score_column", metavar="COL", help="Pick by this column's scores."),
+        flag("--scores", "by_scores", is_flag=True, help="The columns are scores; pick entries of the table."),
+        flag("--rankings", "by_rankings", is_flag=True, help="The columns are judges; pick what they rate highest."),
+        flag("--queries", metavar="FILE", help="Rows that the picks should be about: texts, a table or vectors."),
+        flag("--private", metavar="FILE", help="Rows that are owned already, or must not be told, likewise."),
+        flag("--dedupe", type=float, metavar="COSINE", help="Drop near-duplicates first, from this cosine on."),
+    ),
+)
+WANTED = Section(
+    "What is picked",
+    (
+        flag("-k", "--k", type=int, help="How many to pick; with --budget, at most how many."),
+        flag("--budget", type=NUMBER, help="What the picks may cost in total."),
+        flag("--cost", "--costs", "cost_column", metavar="COL", help="Column of costs, with --budget."),
+        flag(
+            "--quota",
+            "--quotas",
+            "quotas",
+            multiple=True,
+            metavar="COL=GROUP:A-B",
+            callback=words.parse_quotas,
+            help="From A to B of a group (repeatable; A- or -B).",
+        ),
+        flag("--include", metavar="IDS_OR_FILE", help="Ids that must be picked: a,b,c or a file."),
+        flag("--exclude", metavar="IDS_OR_FILE", help="Ids that must not be picked."),
+        flag("--start", metavar="OLD_PICKS", help="Go on from these picks: a plan or a file of ids."),
+        flag("--objective", metavar="NAME", help="What the picks maximise: `kofn methods objectives`."),
+        flag("--per-item", type=int, help="With --scores: entries that a row may hold."),
+        flag("--capacity", type=CAPACITY, metavar="N|A,B", help="With --scores: entries that a column may hold."),
+    ),
+)
+KNOWN = Section(
+    "What is known of the rows",
+    (
+        words.ID,
+        words.WEIGHT,
+        flag(
+            "--group", "--groups", "group_column", metavar="COL", help="Column of groups, for methods that take them."
+        ),
+        words.LABEL,
+        words.IMAGES,
+    ),
+)
+ANSWER = words.method_section("Where the picks go (.csv, .tsv, .parquet, .jsonl): all columns plus rank and gain.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelectArguments(RowArguments):
+    """What `kofn select` was asked."""
+
+    VERB: ClassVar[str] = "select"
+    OPTIONS: ClassVar[tuple[str, ...]] = _FILES
+
+    score_column: str | None
+    by_scores: bool
+    by_rankings: bool
+    queries: str | None
+    private: str | None
+    dedupe: float | None
+    k: int | None
+    budget: float | None
+    cost_column: str | None
+    quotas: Quotas
+    include: str | None
+    exclude: str | None
+    start: str | None
+    objective: str | None
+    per_item: int | None
+    capacity: int | list[int] | None
+    group_column: str | None
+
+    def __post_init__(self) -> None:
+        if self.by_scores and self.by_rankings:
+            raise InputError("--scores and --rankings both say what the columns are; give one of them")
+        if (self.budget is None) != (self.cost_column is None):
+            raise InputError("--budget and --cost belong together: what may be spent, and the column of costs")
+        quota_column = self.quotas.column
+        if self.group_column is not None and quota_column not in (None, self.group_column):
+            raise InputError(f"--group names {self.group_column!r}, --quota names {quota_column!r}; give one column")
+
+    @property
+    def grouping(self) -> str | None:
+        """The column of groups."""
+        return self.quotas.column or self.group_column
+
+    @property
+    def ranks_by_score(self) -> bool:
+        """True where the method ranks by a column of scores alone: vectors serve only --dedupe and the report."""
+        return self.score_column is not None and (self.entry is None or "X" not in self.entry.accepted)
+
+
+@click.command(
+    "select", cls=VerbCommand, verb="select", sections=(COMPARED, WANTED, KNOWN, *ANSWER), short_help="Pick rows."
+)
+@click.argument("file", metavar="FILE")
+@click.pass_obj
+def command(typed: Sequence[str], file: str, **values: Any) -> None:
     """Pick which rows of FILE to keep (CSV, TSV, Parquet, JSONL, NPY, NPZ), in the order that a smaller budget would
     keep.
 
@@ -52,13 +152,214 @@ def command(file: str, **values: Any) -> int:
     kofn select pool.jsonl --text q -m rds_plus --queries wanted.txt -k 500 -o picks.jsonl
     kofn select pool.csv --columns age,bmi --group site --label died -m sources_by_shift --target mine --most 3
     """
-    from kofn.cli.estimate import say_beforehand
-    from kofn.cli.pool import SelectJob
+    began = time.perf_counter()
+    arguments = SelectArguments.of(typed, values)
+    table = Table.open(file)
+    check_output(arguments.output, file)
+    pool = read_pool(table, arguments)
+    options = {**arguments.options, **pool.vectors}
+    call = call_of(pool, arguments)
+    if arguments.dry_run:
+        say_beforehand("select", arguments.method, options, call, arguments.as_json)
+        return
+    plan = select(method=arguments.method, options=options, **call)
+    finish(plan, arguments, lambda: picks(plan, pool), **report_context(pool, arguments))
+    seconds = time.perf_counter() - began
+    say(answer(plan, pool, arguments, seconds), lambda: render(plan, pool, arguments, seconds), arguments.as_json)
 
-    job = SelectJob(file, values, sys.argv[1:])
-    if values["dry_run"]:
-        say_beforehand("select", job.method, job.options, job.call(), values["as_json"])
-        return 0
-    job.run()
-    click.echo(json.dumps(job.as_json()) if values["as_json"] else job.summary())
-    return 0
+
+def read_pool(table: Table, arguments: SelectArguments) -> Pool:
+    """The pool and what is known of its rows, each from the columns that it needs and no others."""
+    X: Any = None
+    matrix: NDArray[Any] | None = None
+    vectors: dict[str, NDArray[Any]] = {}
+    notes: tuple[str, ...] = ()
+    scores = table.numbers(arguments.score_column) if arguments.score_column else None
+    if arguments.by_scores:
+        matrix, _ = read_scores(table, arguments)
+        if matrix.ndim == 1:
+            matrix, scores = None, matrix
+    elif arguments.by_rankings:
+        _, matrix = read_judges(table, arguments.columns, arguments.id_column)
+    elif not arguments.score_column or arguments.text or arguments.vectors or arguments.columns:
+        files = {name: file for name, file in arguments.options.items() if name in _FILES and isinstance(file, str)}
+        compared, vectors = (
+            read_vectors_together(table, arguments, files) if files else (read_vectors(table, arguments), {})
+        )
+        X, notes = compared.X, (f"compared by {compared.how}",)
+    ids = table.ids(arguments.id_column) if arguments.id_column else None
+    readers = {
+        "groups": (table.labels, arguments.grouping),
+        "y": (table.labels, arguments.label_column),
+        "costs": (table.numbers, arguments.cost_column),
+        "weights": (table.numbers, arguments.weight_column),
+    }
+    values = {word: read(column) for word, (read, column) in readers.items() if column}
+    named = {word: getattr(arguments, word) for word in _NAMING}
+    pool = Pool(
+        table=table,
+        rows=np.arange(table.n),
+        X=X,
+        matrix=matrix,
+        entries=arguments.by_scores and matrix is not None,
+        ids=ids,
+        values=values if scores is None else {**values, "scores": scores},
+        named={word: read_keys(text, ids, arguments.id_column, word) for word, text in named.items() if text},
+        vectors=vectors,
+        notes=notes,
+    )
+    return pool if arguments.dedupe is None else without_duplicates(pool, arguments.dedupe, arguments.measured_by)
+
+
+def without_duplicates(pool: Pool, threshold: float, metric: str) -> Pool:
+    """The pool without near-duplicates; what must be picked is never the one dropped."""
+    from kofn.selection.training_data import near_duplicates
+
+    if pool.X is None or metric == "precomputed":
+        raise InputError("--dedupe compares rows: give --text, --vectors or --columns")
+    keys = checks.ids(pool.keys)
+    forced = [
+        checks.positions(pool.named[word], word, len(keys), keys) for word in ("start", "include") if word in pool.named
+    ]
+    first = np.unique(np.concatenate(forced)) if forced else np.empty(0, np.int64)
+    order = np.concatenate([first, np.setdiff1d(np.arange(len(keys)), first)])
+    kept, _ = near_duplicates(pool.X[order] if len(first) else pool.X, threshold=threshold)
+    kept[: len(first)] = True
+    left = pool.drop(order[~kept])
+    note = f"dropped {left.dropped:,} near-duplicates at cosine >= {threshold:g}, {len(left.rows):,} rows left"
+    return dataclasses.replace(left, notes=(*left.notes, note))
+
+
+def call_of(pool: Pool, arguments: SelectArguments) -> dict[str, Any]:
+    """The arguments of `kofn.select`."""
+    call = arguments.given("k", "budget", "objective", "per_item", "capacity") | dict(pool.values)
+    if arguments.quotas.ends:
+        call["quotas"] = arguments.quotas.ends
+    if pool.matrix is not None:
+        call |= {"scores": pool.matrix} if pool.entries else {"rankings": pool.matrix.T}
+    metric = arguments.metric
+    if pool.X is not None and not arguments.ranks_by_score:
+        call["similarity" if metric == "precomputed" else "X"] = pool.X
+        entry = arguments.entry
+        if metric is None and (entry is None or "metric" in entry.accepted):
+            metric = arguments.measured_by
+        if metric not in (None, "precomputed"):
+            call["metric"] = metric
+    if (pool.ids is not None or pool.dropped) and not pool.entries:
+        call["ids"] = pool.keys
+    return {**call, **pool.named}
+
+
+def picks(plan: Selection, pool: Pool) -> pl.DataFrame:
+    """The picks in the order picked: every original column, then rank and gain."""
+    order = {"rank": np.arange(1, len(plan) + 1), "gain": np.asarray(plan.gains)}
+    if pool.entries:
+        assert pool.matrix is not None
+        row, column = np.unravel_index(plan.indices, pool.matrix.shape)
+        score = pool.matrix[row, column]
+        return pl.DataFrame({"row": pool.keys[row], "column": column, "score": score, **order})
+    frame = rows_of(pool.table, pool.rows[plan.indices])
+    added = [pl.Series(free_name(name, pool.table.columns), values) for name, values in order.items()]
+    return frame.with_columns(series.fill_nan(None) if series.dtype.is_float() else series for series in added)
+
+
+def picked_keys(plan: Selection, pool: Pool) -> list[Any]:
+    """What the user calls each pick: a row's id, or of a table's entry `row:column`."""
+    if not pool.entries:
+        keys: list[Any] = pool.keys[plan.indices].tolist()
+        return keys
+    assert pool.matrix is not None
+    row, column = np.unravel_index(plan.indices, pool.matrix.shape)
+    return [f"{key}:{j}" for key, j in zip(pool.keys[row].tolist(), column.tolist(), strict=True)]
+
+
+def report_context(pool: Pool, arguments: SelectArguments) -> dict[str, Any]:
+    """What the report shows beside the plan."""
+    if not arguments.report:
+        return {}
+    precomputed = arguments.metric == "precomputed"
+    groups: NDArray[Any] | None = pool.values.get("groups")
+    return {
+        "X": None if precomputed else pool.X,
+        "metric": "euclidean" if precomputed else arguments.measured_by,
+        "groups": None if groups is None else {arguments.grouping: groups},
+        "quotas": {arguments.grouping: arguments.quotas.ends} if arguments.quotas.ends else None,
+        "weights": pool.values.get("weights"),
+        "scores": pool.values.get("scores"),
+        **seen_in_report(pool.table, arguments, pool.rows),
+    }
+
+
+def answer(plan: Selection, pool: Pool, arguments: SelectArguments, seconds: float) -> dict[str, Any]:
+    """The answer for machines."""
+    return {
+        "method": plan.method,
+        "objective": plan.objective or None,
+        "pool": pool.table.n,
+        "dropped": pool.dropped,
+        "picked": len(plan),
+        "value": plan.value,
+        "sense": plan.sense,
+        "bound": plan.bound,
+        "gap": plan.gap,
+        "status": plan.status,
+        "used": dict(plan.used),
+        "budget": dict(plan.budget),
+        "seconds": seconds,
+        "oracle_calls": plan.info["oracle_calls"],
+        "seed": plan.seed,
+        "output": arguments.output,
+        "report": arguments.report,
+        "picks": picked_keys(plan, pool),
+        "gains": plan.gains,
+    }
+
+
+def render(plan: Selection, pool: Pool, arguments: SelectArguments, seconds: float) -> str:
+    """The answer for people."""
+    size = f"{plan.n:,} entries" if pool.entries else f"{pool.table.n:,} rows"
+    lines = [f"picked {len(plan):,} of {size} with {plan.method} in {seconds:.2f} s", *pool.notes]
+    if arguments.output and not pool.entries:
+        lines += renamed(pool.table, "rank", "gain")
+    if repeats := plan.info.get("duplicate_rows"):
+        lines.append(f"{repeats:,} rows repeat an earlier row exactly")
+    lines += _quality(plan, arguments.measured_by)
+    if "costs" in plan.used:
+        lines.append(f"cost {plan.used['costs']:,} of at most {plan.budget['costs']:,}")
+    for group, ends in arguments.quotas.ends.items():
+        asked = "-".join("" if end is None else f"{end}" for end in ends)
+        lines.append(f"quota {group}: {plan.used.get(f'quota {group}', 0)} picked, {asked} asked")
+    if "sources" in plan.info:
+        lines.append(_sources(plan))
+    if plan.status == "stopped":
+        lines.append("stopped before the end: what was valid by then is kept")
+    if arguments.output:
+        lines.append(f"picks  -> {arguments.output}")
+    else:
+        lines.append(f"first picks: {first_of(picked_keys(plan, pool))}  (-o FILE writes them all)")
+    if arguments.report:
+        lines.append(f"report -> {arguments.report}")
+    return "\n".join(lines)
+
+
+def _quality(plan: Selection, metric: str) -> list[str]:
+    """The value, and what is proved of it."""
+    objective = plan.objective.replace("_", " ") or "value"
+    if (lowest := plan.info.get("distance_bound")) is not None:
+        reached = f"summed {metric} distance to the nearest pick {plan.info['distance']:.6g}"
+        return [f"{reached}: no such picks can get below {lowest:.6g}"]
+    if plan.bound is None or plan.status == "optimal":
+        return [f"{objective} {plan.value:.6g}, {plan.status}"] if np.isfinite(plan.value) else []
+    if plan.sense == "min":
+        return [f"{objective} {plan.value:.6g}: no such picks can get below {plan.bound:.6g}"]
+    # Rounded down to a tenth of a percent: what is promised must hold.
+    share = math.floor(plan.value / plan.bound * 1000) / 1000
+    return [f"{objective} {plan.value:.6g}: at least {share:.1%} of what any such picks can reach"]
+
+
+def _sources(plan: Selection) -> str:
+    """Which sources were taken and which left out, each with its shift."""
+    shift = plan.info["shift"]
+    taken = [f"{name} ({shift[name]:.3g})" if name in shift else name for name in plan.info["sources"]]
+    left = [f"{name} ({shift[name]:.3g})" for name in shift if name not in plan.info["sources"]]
+    return f"sources by shift: {', '.join(taken)}" + (f"; left out: {', '.join(left)}" if left else "")

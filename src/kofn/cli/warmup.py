@@ -15,7 +15,7 @@ def kernels() -> list[str]:
     """The modules of compiled code, which are named alike."""
     root = Path(kofn.__file__).parent
     return sorted(
-        ".".join(("kofn", *path.relative_to(root).with_suffix("").parts)) for path in root.rglob("_*kernels.py")
+        ".".join(("kofn", *path.relative_to(root).with_suffix("").parts)) for path in root.rglob("*kernels.py")
     )
 
 
@@ -23,7 +23,7 @@ def kernels() -> list[str]:
 def command() -> None:
     """Compile every kernel now, so that the first real call does not wait. Compiled code is kept on disk."""
     began = time.perf_counter()
-    found = kernels()
-    for module in found:
+    modules = kernels()
+    for module in modules:
         importlib.import_module(module)
-    click.echo(f"kernels of {len(found)} families ready in {time.perf_counter() - began:.1f} s")
+    click.echo(f"kernels of {len(modules)} families ready in {time.perf_counter() - began:.1f} s")

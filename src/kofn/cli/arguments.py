@@ -1,0 +1,294 @@
+"""What is typed on the command line: the flags that verbs share, and one frozen dataclass of arguments a verb."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, NamedTuple, Self
+
+import click
+import numpy as np
+
+from kofn.cli.verb_command import Section
+from kofn.core import dispatch, registry
+from kofn.core.checks import InputError
+from kofn.core.vocabulary import SETTINGS
+
+_QUOTA = re.compile(r"^(?P<column>[^=]+)=(?P<group>.*):(?P<low>\d*)(?P<dash>-?)(?P<high>\d*)$")
+
+
+class Quotas(NamedTuple):
+    """The grouping column that `--quota` names, and (least, most) of each group."""
+
+    column: str | None
+    ends: dict[str, tuple[int | None, int | None]]
+
+
+class _Number(click.ParamType):
+    """A number, whole where it is written so: whole budgets are held without rounding."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            number = float(value)
+        except ValueError:
+            self.fail(f"{value!r} is not a number.", param, ctx)
+        return int(number) if number.is_integer() else number
+
+
+class _Numbers(click.ParamType):
+    """Numbers with commas between."""
+
+    name = "numbers"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            return [float(part) for part in value.split(",")]
+        except ValueError:
+            self.fail(f"{value!r}: give numbers with commas between, for example .5,.3,.2.", param, ctx)
+
+
+class _Capacity(click.ParamType):
+    """One whole number, or one for each bin with commas between."""
+
+    name = "capacity"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            counts = [int(part) for part in value.split(",")]
+        except ValueError:
+            self.fail(f"{value!r}: give one whole number, or one for each bin, for example 50,30,20.", param, ctx)
+        return counts if len(counts) > 1 else counts[0]
+
+
+class _CountOrAuto(click.ParamType):
+    """A whole number, or the word auto."""
+
+    name = "count"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if str(value).lower() == "auto":
+            return "auto"
+        try:
+            return int(value)
+        except ValueError:
+            self.fail(f"{value!r}: give a whole number or auto.", param, ctx)
+
+
+class _Names(click.ParamType):
+    """Names of columns with commas between."""
+
+    name = "names"
+
+    def convert(self, value: Any, _param: click.Parameter | None, _ctx: click.Context | None) -> tuple[str, ...]:
+        return tuple(name.strip() for name in value.split(","))
+
+
+NUMBER, NUMBERS, CAPACITY, COUNT_OR_AUTO, NAMES = _Number(), _Numbers(), _Capacity(), _CountOrAuto(), _Names()
+
+
+def flag(*names: str, help: str, **settings: Any) -> click.Option:
+    """One flag; its last name without dashes, or else its longest, is the field that it sets."""
+    return click.Option(list(names), help=help, **settings)
+
+
+ID = flag("--id", "--ids", "id_column", metavar="COL", help="Column of unique ids, default the row number.")
+WEIGHT = flag(
+    "--weight", "--weights", "weight_column", metavar="COL", help="Column of weights: how much each row counts."
+)
+LABEL = flag("--label", "--y", "label_column", metavar="COL", help="Column of classes, for methods that take y.")
+METRIC = flag("--metric", metavar="NAME", help="euclidean (default), sqeuclidean, cosine, precomputed.")
+TEXT = flag("--text", metavar="COL", help="Compare rows by this text column (TF-IDF and SVD, or --embedder).")
+EMBEDDER = flag("--embedder", metavar="NAME_OR_PATH", help="Sentence-transformers model for --text; needs kofn[text].")
+VECTORS = flag("--vectors", metavar="COL", help="Compare rows by this column of vectors (or this array of an .npz).")
+IMAGES = flag("--images", metavar="ARRAY", help="Array of an .npz with one image a row, for the report.")
+
+
+def columns(help: str) -> click.Option:
+    """The flag that names several columns of the file."""
+    return flag("--columns", metavar="A,B", type=NAMES, help=help)
+
+
+def method_section(output: str, *more: str) -> tuple[Section, Section]:
+    """The flags that every verb has: where the answer goes, and how it is found. `more` are other names of --output."""
+    writes = Section(
+        "What is written",
+        (
+            flag("-o", "--output", *more, "output", metavar="PATH", help=output),
+            flag("--report", metavar="HTML", help="Write a self-contained report of the answer."),
+            flag("--plan", "plan_path", metavar="PATH", help="Save the plan itself, for kofn.core.plans.Plan.load."),
+            flag("--json", "as_json", is_flag=True, help="Print the answer as JSON."),
+            flag("--dry-run", is_flag=True, help="Say seconds, bytes and exactness beforehand, and stop."),
+        ),
+    )
+    works = Section(
+        "How it is found",
+        (
+            flag(
+                "-m",
+                "--method",
+                default="auto",
+                show_default=True,
+                metavar="NAME",
+                help="See `kofn methods`; `--method M --help` shows M's options.",
+            ),
+            flag(
+                "-O",
+                "--option",
+                "extra",
+                multiple=True,
+                metavar="KEY=VALUE",
+                help="An option of the method (repeatable); its own flag does the same.",
+            ),
+            flag("--seed", type=int, help="Same seed, same answer."),
+            flag("--max-memory", metavar="BYTES", help="What the work may hold, for example 600MB."),
+            flag("--threads", "--n-threads", "n_threads", type=int, help="The answer is the same for any number."),
+            flag("--time-limit", type=float, metavar="SECONDS", help="Stop then and keep what is valid."),
+        ),
+    )
+    return writes, works
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerbArguments:
+    """What every verb's command takes, each field named like the word of Python that it becomes.
+
+    Attributes:
+        typed: the whole command, word by word, for the report.
+        own_options: options of the method that are no flags of the command itself.
+    """
+
+    VERB: ClassVar[str]
+    # Fields that are options of methods.
+    OPTIONS: ClassVar[tuple[str, ...]] = ()
+
+    typed: tuple[str, ...]
+    own_options: Mapping[str, Any]
+    method: Any  # a name; of Any type, since the verbs' types know each method by its own literal
+    output: str | None
+    report: str | None
+    plan_path: str | None
+    as_json: bool
+    dry_run: bool
+    seed: int | None
+    max_memory: str | None
+    n_threads: int | None
+    time_limit: float | None
+
+    @classmethod
+    def of(cls, typed: Sequence[str], values: Mapping[str, Any]) -> Self:
+        """The arguments from click's values; what no field is named after is an option of the method."""
+        names = {field.name for field in fields(cls)}
+        own = _pairs_of(values["extra"])
+        for name, value in values.items():
+            if name not in names and name != "extra" and value is not None:
+                own[name] = literal(value) if isinstance(value, str) else value
+        known = {name: value for name, value in values.items() if name in names}
+        return cls(typed=tuple(typed), own_options=own, **known)
+
+    def given(self, *words: str) -> dict[str, Any]:
+        """Those of these words and of the settings that were typed; progress is shown on a terminal."""
+        named = {name: getattr(self, name) for name in (*words, *SETTINGS) if hasattr(self, name)}
+        return {name: value for name, value in named.items() if value is not None} | {"progress": True}
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options of the method that were typed, as Python values."""
+        named = {name: getattr(self, name) for name in self.OPTIONS}
+        typed = {name: value for name, value in named.items() if not (value is None or value is False or value == ())}
+        arrays = {name: literal(text) for name, text in typed.items() if isinstance(text, str) and text[:1] == "@"}
+        return {**typed, **arrays, **self.own_options}
+
+    @property
+    def entry(self) -> registry.Entry | None:
+        """The method that is named, or None for auto."""
+        return dispatch.methods_of(self.VERB).get(self.method)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowArguments(VerbArguments):
+    """What a command on rows takes: how they are compared, and columns that hold what is known of them."""
+
+    text: str | None
+    embedder: str | None
+    vectors: str | None
+    columns: tuple[str, ...] | None
+    metric: str | None
+    id_column: str | None
+    weight_column: str | None
+    label_column: str | None
+    images: str | None
+
+    @property
+    def measured_by(self) -> str:
+        """How far apart two rows are: texts are compared by their directions."""
+        return self.metric or ("cosine" if self.text else "euclidean")
+
+
+def parse_quotas(_ctx: click.Context, _param: click.Parameter, texts: tuple[str, ...]) -> Quotas:
+    """The one grouping column and {group: (least, most)} of `--quota COL=GROUP:A-B` flags."""
+    column: str | None = None
+    ends: dict[str, tuple[int | None, int | None]] = {}
+    for text in texts:
+        match = _QUOTA.match(text)
+        if match is None or not (match["low"] or match["high"]):
+            raise InputError(
+                f"--quota {text!r}: write COL=GROUP:A-B, for example lang=de:10-50, lang=de:10- or lang=de:-50"
+            )
+        if column not in (None, match["column"]):
+            raise InputError(
+                f"--quota names two columns, {column!r} and {match['column']!r}; quotas hold over one column, "
+                "so join the two into one first"
+            )
+        if match["group"] in ends:
+            raise InputError(f"--quota names the group {match['group']!r} twice; write both ends at once, A-B")
+        column = match["column"]
+        low = int(match["low"]) if match["low"] else None
+        high = int(match["high"]) if match["high"] else (None if match["dash"] else low)
+        ends[match["group"]] = (low, high)
+    return Quotas(column, ends)
+
+
+def _pairs_of(texts: Sequence[str]) -> dict[str, Any]:
+    """The options of `--option key=value` flags, as Python values."""
+    options = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise InputError(f"--option {text!r}: write key=value, for example --option n_strata=50")
+        options[key.strip().replace("-", "_")] = literal(value)
+    return options
+
+
+def literal(text: str) -> Any:
+    """A Python value where the text is one (50, 0.1, true, [1, 2]), an array for @file.npy, else the text itself."""
+    if text.startswith("@"):
+        return _array(text[1:])
+    named = {"true": True, "false": False, "none": None}
+    if text.lower() in named:
+        return named[text.lower()]
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def _array(path: str) -> Any:
+    """The array of an .npy file, or the only one of an .npz file."""
+    from kofn.io.tables import one_line
+
+    try:
+        loaded = np.load(path, allow_pickle=False)
+    except FileNotFoundError:
+        raise InputError(f"@{path}: no such file") from None
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"@{path} is not an array ({one_line(error)}); give an .npy file") from None
+    if isinstance(loaded, np.ndarray):
+        return loaded
+    with loaded:
+        if len(loaded.files) != 1:
+            raise InputError(f"@{path} holds {len(loaded.files)} arrays ({', '.join(loaded.files)}); give an .npy file")
+        return loaded[loaded.files[0]]

@@ -1,0 +1,280 @@
+"""What the commands read: the vectors, scores and columns of a file's rows, ids that flags name, pairs of ids."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from kofn.cli.arguments import RowArguments
+from kofn.core import plans
+from kofn.core.checks import InputError, nearest
+from kofn.io.formats import SparseNpz
+from kofn.io.tables import Table
+from kofn.io.vectors import PoolVectors, embed_texts, pool_vectors, text_vectors
+
+TABLES = (".csv", ".tsv", ".parquet", ".jsonl")
+ARRAYS = (".npy", ".npz")
+_PLANS = (".npz", ".kofn")
+_TEXTS = (".txt", ".text", "")
+
+
+@dataclass(frozen=True)
+class Pool:
+    """What was read of a file for one command.
+
+    Attributes:
+        table: the file.
+        rows: the file's rows that are in the pool; every array below has one row for each of them.
+        X: vectors, or the (n, n) matrix of `--metric precomputed`.
+        matrix: scores by bin, or the judges' scores, one row an item.
+        matrix_columns: what the file calls the columns of `matrix`; empty where they have no names.
+        entries: the items are the entries of `matrix`, row by row, and not the rows.
+        ids: the user's keys.
+        values: one value a row, under the word of the vocabulary: scores, groups, y, costs, weights.
+        named: keys of the rows that include, exclude and start name, by word.
+        vectors: vectors of other files that were made like X, by the option that names the file.
+        notes: lines about what was read.
+    """
+
+    table: Table
+    rows: NDArray[np.int64]
+    X: Any = None
+    matrix: NDArray[Any] | None = None
+    matrix_columns: tuple[str, ...] = ()
+    entries: bool = False
+    ids: NDArray[Any] | None = None
+    values: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    named: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    vectors: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def keys(self) -> NDArray[Any]:
+        """What the user calls each row: its id, or its row number in the file."""
+        return self.rows if self.ids is None else self.ids
+
+    @property
+    def dropped(self) -> int:
+        """How many of the file's rows are not in the pool."""
+        return self.table.n - len(self.rows)
+
+    def drop(self, positions: NDArray[np.int64]) -> Pool:
+        """The pool without the rows at these positions; what they were named for is forgotten with them."""
+        kept = np.setdiff1d(np.arange(len(self.rows)), positions)
+        keys = self.keys[kept]
+        return dataclasses.replace(
+            self,
+            rows=self.rows[kept],
+            X=None if self.X is None else self.X[kept],
+            ids=None if self.ids is None else self.ids[kept],
+            values={name: column[kept] for name, column in self.values.items()},
+            named={word: named[np.isin(named, keys)] for word, named in self.named.items()},
+        )
+
+
+def read_vectors(table: Table, arguments: RowArguments) -> PoolVectors:
+    """The vectors that `--text`, `--columns` or `--vectors` ask for, or the only vectors of the file.
+
+    A sparse matrix on disk is returned as it is: it can only be a precomputed similarity.
+    """
+    if isinstance(table, SparseNpz):
+        if arguments.metric != "precomputed":
+            raise InputError(f"{table.path} holds a sparse matrix; if it is a similarity, say --metric precomputed")
+        return PoolVectors(table.matrix(), "the similarity as it is")
+    return pool_vectors(
+        table,
+        text=arguments.text,
+        vectors=arguments.vectors,
+        columns=arguments.columns,
+        embedder=arguments.embedder,
+    )
+
+
+def read_vectors_together(
+    table: Table, arguments: RowArguments, files: Mapping[str, str]
+) -> tuple[PoolVectors, dict[str, NDArray[Any]]]:
+    """The pool's vectors and those of other files, made together: texts are weighted and projected alike.
+
+    Args:
+        table: the pool.
+        arguments: how its rows are compared.
+        files: option -> the file that it names.
+    """
+    name = arguments.text
+    if name is None:
+        if arguments.columns:
+            option, file = next(iter(files.items()))
+            raise InputError(f"--{option} {file} goes with --text or --vectors; for --columns give @{option}.npy")
+        pool = read_vectors(table, arguments)
+        return pool, {option: read_vectors(Table.open(file), arguments).X for option, file in files.items()}
+    texts = [table.texts(name), *(_texts_of(file, name, option) for option, file in files.items())]
+    every = pl.concat([part.cast(pl.String) for part in texts])
+    if arguments.embedder is not None:
+        X, how = embed_texts(every, arguments.embedder), f"through the model {arguments.embedder!r}"
+    else:
+        X = text_vectors(every)
+        how = f"and {' and '.join(files)} by TF-IDF, reduced to {X.shape[1]} dimensions"
+    parts = np.split(X, np.cumsum([len(part) for part in texts])[:-1])
+    return PoolVectors(parts[0], f"column {name!r} {how}"), dict(zip(files, parts[1:], strict=True))
+
+
+def _texts_of(file: str, column: str, option: str) -> pl.Series:
+    """The texts of a file: its lines, or the column of a table."""
+    if Path(file).suffix.lower() not in _TEXTS:
+        return Table.open(file).texts(column)
+    if not Path(file).is_file():
+        raise InputError(f"--{option} {file}: no such file")
+    lines = _lines_of(file, option)
+    if not lines:
+        raise InputError(f"--{option} {file} holds no text; write one text a line")
+    return pl.Series(lines, dtype=pl.String)
+
+
+def read_scores(table: Table, arguments: RowArguments) -> tuple[NDArray[Any], tuple[str, ...]]:
+    """A table of scores and the names of its columns: those that are named, else the one column of vectors, else every
+    numeric column."""
+    if table.path.suffix.lower() == ".npy":
+        # Scores may hold -inf (a bin to avoid), which vectors may not; what else is wrong, `checks.scores` says.
+        return np.load(table.path), ()
+    if arguments.vectors:
+        return table.vectors(arguments.vectors), ()
+    names = arguments.columns
+    if not names:
+        kinds = {name: table.dtype(name) for name in table.columns if name != arguments.id_column}
+        matrices = [name for name, kind in kinds.items() if kind == "vector"]
+        if len(matrices) == 1:
+            return table.vectors(matrices[0]), ()
+        names = tuple(name for name, kind in kinds.items() if kind == "number")
+    if not names:
+        raise InputError(f"{table.path.name} has no numeric columns to take as scores; name them with --columns")
+    return np.stack([table.numbers(name) for name in names], axis=1), tuple(names)
+
+
+def read_judges(
+    table: Table, columns: Sequence[str] | None, id_column: str | None
+) -> tuple[tuple[str, ...], NDArray[Any]]:
+    """The judges' names and their scores (rows, judges), NaN where a cell is empty: every numeric column, or those
+    named."""
+    if table.path.suffix.lower() == ".npy":
+        scores = np.load(table.path)
+        return tuple(str(i) for i in range(scores.shape[-1])), scores
+    if id_column:
+        table.require(id_column)
+    judges = columns or [name for name in table.columns if name != id_column and table.dtype(name) == "number"]
+    if not judges:
+        raise InputError(f"{table.path} has no numeric columns to take as judges' scores; name them with --columns")
+    return tuple(judges), np.stack([_scores_with_gaps(table, name) for name in judges], axis=1)
+
+
+def _scores_with_gaps(table: Table, name: str) -> NDArray[np.float64]:
+    """A column of numbers, NaN where a cell is empty."""
+    column = table.column(name)
+    numbers = column.cast(pl.Float64, strict=False) if not column.dtype.is_nested() else pl.Series([None] * table.n)
+    odd = numbers.is_null() & column.is_not_null()
+    if odd.any():
+        row = odd.arg_max() or 0
+        raise InputError(
+            f"{table.path} column {name!r} at row {row} is {column[row]!r}, which is not a number; "
+            "correct it, or leave the cell empty"
+        )
+    return numbers.cast(pl.Float64).fill_null(float("nan")).to_numpy()
+
+
+def read_keys(text: str, ids: NDArray[Any] | None, id_column: str | None, option: str) -> NDArray[Any]:
+    """Keys of rows that a flag names, of the type of the pool's ids (or row numbers, where it has none).
+
+    Args:
+        text: `a,b,c`, a file with one a line, a saved plan, or an earlier output.
+        ids: the pool's ids.
+        id_column: the column that holds them.
+        option: the flag, without dashes.
+    """
+    named = _named(text, id_column, option)
+    if ids is not None and ids.dtype.kind not in "iu":
+        return np.array(named, dtype=str)
+    numbers = []
+    for key in named:
+        try:
+            numbers.append(int(key))
+        except ValueError:
+            why = "say which column holds the ids with --id" if ids is None else "the ids are whole numbers"
+            raise InputError(f"--{option} names {key!r}, which no row has as its id; {why}") from None
+    return np.array(numbers, np.int64)
+
+
+def _named(text: str, id_column: str | None, option: str) -> list[str]:
+    path = Path(text)
+    suffix = path.suffix.lower()
+    if not path.is_file():
+        if suffix in (".txt", *TABLES, *_PLANS):
+            raise InputError(f"--{option} {text}: no such file")
+        return [part.strip() for part in text.split(",") if part.strip()]
+    if suffix in _PLANS:
+        plan = plans.Plan.load(path)
+        if not isinstance(plan, plans.Selection):
+            raise InputError(f"--{option} {text} holds a {type(plan).__name__}; give a Selection")
+        return [str(key) for key in plan.keys(plan.indices).tolist()]
+    if suffix in TABLES:
+        table = Table.open(path)
+        name = id_column or "row"
+        if name not in table.columns:
+            hint = "" if id_column else "; say which column holds the ids with --id"
+            raise InputError(f"--{option} {text} has no column {name!r}{nearest(name, table.columns)}{hint}")
+        return [str(key) for key in table.ids(name).tolist()]
+    return _lines_of(text, option)
+
+
+def _lines_of(file: str, option: str) -> list[str]:
+    try:
+        lines = Path(file).read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError:
+        raise InputError(f"--{option} {file} is not UTF-8 text; write one a line") from None
+    return [line.strip() for line in lines if line.strip()]
+
+
+def read_pairs(file: str, keys: NDArray[Any], option: str) -> NDArray[np.int64]:
+    """(p, 2) row numbers of the pairs of ids in a file's first two columns.
+
+    A header that is itself a pair of ids is a pair: the file was written without one.
+    """
+    table = Table.open(file)
+    if len(table.columns) < 2:
+        raise InputError(f"--{option} {file} has one column; give two, the ids of each pair")
+    row_of = {str(key): row for row, key in enumerate(keys.tolist())}
+    named = list(zip(*(table.labels(name).tolist() for name in table.columns[:2]), strict=True))
+    for row, pair in enumerate(named):
+        for key in pair:
+            if key not in row_of:
+                raise InputError(f"--{option} {file} names {key!r} at row {row}, which no row has as its id")
+    header = tuple(table.columns[:2])
+    if all(key in row_of for key in header):
+        named.insert(0, header)
+    return np.array([[row_of[a], row_of[b]] for a, b in named], np.int64).reshape(-1, 2)
+
+
+def seen_in_report(table: Table, arguments: RowArguments, rows: NDArray[np.int64]) -> dict[str, Any]:
+    """What people see of each row in a report: its text and its picture, where the command names them."""
+    seen: dict[str, Any] = {}
+    if arguments.text:
+        seen["text"] = table.texts(arguments.text).to_numpy()[rows]
+    if arguments.images:
+        seen["images"] = _images(table, arguments.images)[rows]
+    return seen
+
+
+def _images(table: Table, name: str) -> NDArray[Any]:
+    if table.path.suffix.lower() != ".npz":
+        raise InputError("--images names an array of an .npz file, one image a row, shape (n, height, width)")
+    table.require(name)
+    with np.load(table.path) as archive:
+        images: NDArray[Any] = archive[name]
+    if images.ndim not in (3, 4) or len(images) != table.n:
+        raise InputError(f"--images {name} has shape {images.shape}; give (n, height, width) with n={table.n}")
+    return images

@@ -1,0 +1,97 @@
+"""What the commands write: the table of the answer, the plan, the report, and JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import polars as pl
+
+from kofn.cli.arguments import VerbArguments
+from kofn.cli.read import ARRAYS, TABLES
+from kofn.core.checks import InputError
+from kofn.core.plans import Plan
+from kofn.io.atomic import write_table
+from kofn.io.tables import Table
+
+
+def check_output(output: str | None, file: str) -> None:
+    """Refuse, before any work is done, a place where no table can be written."""
+    if output is None:
+        return
+    if Path(output).resolve() == Path(file).resolve():
+        raise InputError(f"-o {output} is the input itself; give another name")
+    if Path(output).suffix.lower() not in TABLES:
+        raise InputError(f"-o {output}: give a name that ends in .csv, .tsv, .parquet or .jsonl")
+    if not Path(output).resolve().parent.is_dir():
+        raise InputError(f"-o {output}: there is no folder {Path(output).resolve().parent}")
+
+
+def finish(
+    plan: Plan, arguments: VerbArguments, table: Callable[[], pl.DataFrame] | None = None, **context: Any
+) -> None:
+    """Write what was asked for: the table, the report and the plan.
+
+    Args:
+        plan: the answer.
+        arguments: where each of them goes.
+        table: makes the table; None where the method has written its output itself.
+        **context: what the report shows beside the plan.
+    """
+    if arguments.output and table is not None:
+        write_table(table(), arguments.output)
+    if arguments.report:
+        plan.report(arguments.report, command=arguments.typed, **context)
+    if arguments.plan_path:
+        plan.save(arguments.plan_path)
+
+
+def free_name(name: str, taken: Iterable[str]) -> str:
+    """The name of a column of ours, beside the file's own."""
+    return f"kofn_{name}" if name in set(taken) else name
+
+
+def renamed(table: Table, *names: str) -> list[str]:
+    """One line for each column of ours whose name the file has already."""
+    clashes = [name for name in names if name in table.columns]
+    return [f"the file has a column {name!r} of its own, so ours is {f'kofn_{name}'!r}" for name in clashes]
+
+
+def rows_of(table: Table, rows: Any) -> pl.DataFrame:
+    """Rows of the file with all its columns; of an array file only what is one value a row, `row` finds the rest."""
+    frame = table.take(rows)
+    if table.path.suffix.lower() in ARRAYS:
+        return frame.select(name for name, kind in frame.schema.items() if not kind.is_nested())
+    return frame
+
+
+def say(answer: Any, text: Callable[[], str], as_json: bool) -> None:
+    """Print the answer, as JSON or in words."""
+    click.echo(json.dumps(plain(answer)) if as_json else text())
+
+
+def plain(value: Any) -> Any:
+    """What JSON holds: arrays as lists, NaN and infinity as null."""
+    if isinstance(value, dict):
+        return {str(name): plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, np.ndarray | np.generic):
+        return plain(value.tolist())
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def first_of(keys: list[Any], n: int = 10) -> str:
+    """The first of a list of keys, in one line."""
+    return ", ".join(str(key) for key in keys[:n]) + (" ..." if len(keys) > n else "")
+
+
+def facts(rows: dict[str, Any]) -> str:
+    """Names and values, one a line."""
+    width = max(len(name) for name in rows)
+    return "\n".join(f"{name:{width}} {text}" for name, text in rows.items())
