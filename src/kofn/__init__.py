@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kofn._version import __version__
+from kofn.core.drawing import drawn_by
 from kofn.core.lazy import attach
 from kofn.core.old_paths import install as _install_old_paths
 
@@ -32,3 +33,12 @@ _HOMES = {
 __getattr__, __dir__, __all__ = attach(__name__, _HOMES)
 __all__ += ["__version__"]
 _install_old_paths()
+
+
+def _report() -> Any:
+    from kofn import report
+
+    return report
+
+
+drawn_by(_report)

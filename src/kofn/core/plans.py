@@ -7,11 +7,7 @@ bound and a status), what a unit of budget is worth, and what ran to make it.
 from __future__ import annotations
 
 import dataclasses
-import html
-import importlib
-import json
-import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -19,22 +15,14 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from kofn.core import drawing
 from kofn.core.arrays import Array
-from kofn.core.checks import InputError
+from kofn.core.checks import BrokenPlanError, InputError
 
 if TYPE_CHECKING:
     import polars
 
-SCHEMA = 2
 STATUSES = ("optimal", "local", "approximate", "heuristic", "stopped")
-_NON_NATIVE = (
-    "bfloat16",
-    "float8_e4m3fn",
-    "float8_e5m2",
-    "float8_e4m3fnuz",
-    "float8_e5m2fnuz",
-    "float8_e8m0fnu",
-)
 
 
 def _frozen(value: Any) -> Any:
@@ -91,10 +79,14 @@ class Plan:
         return 0.0 if scale == 0 else abs(self.bound - self.value) / scale
 
     def verify(self, problem: Any) -> Self:
-        """Hold this plan against the problem, every constraint exactly; returns itself, or raises naming the breach."""
+        """Hold this plan against the problem, every constraint exactly; returns itself.
+
+        Raises:
+            BrokenPlanError: The plan breaks a constraint of its problem; the message names each.
+        """
         breaches = problem.audit(self)
         if breaches:
-            raise AssertionError(f"{self.method or type(self).__name__} broke its problem: " + "; ".join(breaches))
+            raise BrokenPlanError(f"{self.method or type(self).__name__} broke its problem: " + "; ".join(breaches))
         return self
 
     def equals(self, other: Plan, rtol: float = 0.0) -> bool:
@@ -109,35 +101,16 @@ class Plan:
 
     def save(self, path: str | Path) -> Path:
         """Write the plan to one file (.npz with a JSON header); the file is complete or absent."""
-        atomic = importlib.import_module("kofn.io.atomic")
-        arrays: dict[str, Array] = {}
-        header: dict[str, Any] = {"schema": SCHEMA, "kind": type(self).__name__, "fields": {}}
-        for item in dataclasses.fields(self):
-            header["fields"][item.name] = _pack(getattr(self, item.name), item.name, arrays)
-        arrays["header"] = np.frombuffer(json.dumps(header).encode(), np.uint8)
-        target = Path(path)
-        with atomic.atomic_path(target) as temporary, open(temporary, "wb") as sink:
-            np.savez(sink, **arrays)  # type: ignore[arg-type]
-        return target
+        from kofn.core import plan_io  # only who saves waits for the formats
+
+        return plan_io.write(self, path, _kinds())
 
     @staticmethod
     def load(path: str | Path) -> Any:
         """Read a plan that `save` wrote, whatever its kind."""
-        try:
-            # np.load hands back a bare array for .npy, which is no context manager.
-            with np.load(path, allow_pickle=False) as archive:
-                arrays = {name: archive[name] for name in archive.files}
-            header = json.loads(arrays.pop("header").tobytes())
-            if (schema := header["schema"]) <= SCHEMA:
-                kind = {cls.__name__: cls for cls in (Selection, Assignment, Allocation, Blend)}[header["kind"]]
-                fields = {name: _unpack(value, arrays) for name, value in header["fields"].items()}
-                return kind(**(fields if schema > 1 else _from_schema_1(fields, header["kind"])))
-        except FileNotFoundError:
-            raise InputError(f"{path}: no such file") from None
-        except (KeyError, ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
-            why = str(error).split("\n", 1)[0]
-            raise InputError(f"{path} is not a kofn plan ({why}); give a file that plan.save wrote") from None
-        raise InputError(f"{path} has schema {schema}, this kofn reads up to {SCHEMA}; upgrade kofn")
+        from kofn.core import plan_io
+
+        return plan_io.read(path, _kinds())
 
     def to_frame(self) -> polars.DataFrame:
         """The answer as a polars frame, one row for each chosen item, pair, amount or member."""
@@ -155,8 +128,11 @@ class Plan:
 
     def report(self, path: str | Path, **context: Any) -> Path:
         """Write a self-contained HTML report; `context` takes X, text, images, groups and so on (`kofn.report`)."""
-        written = importlib.import_module("kofn.report").write_report(self, path, **context)
-        return Path(path) if written is None else Path(written)
+        return Path(drawing.drawing().write_report(self, path, **context))
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draw the plan with matplotlib (`kofn[plot]`) on `ax`, by default on a new figure; returns the axes."""
+        return drawing.drawing().plot(self, ax)
 
     def keys(self, index: Array) -> Array:
         """The user's ids of these positions, or the positions themselves where no ids were given."""
@@ -165,10 +141,12 @@ class Plan:
     def _columns(self) -> dict[str, Any]:
         raise NotImplementedError
 
-    def _head(self) -> str:
+    def headline(self) -> str:
+        """The answer in a few words: how many of how many."""
         raise NotImplementedError
 
-    def _facts(self) -> list[tuple[str, str]]:
+    def facts(self) -> list[tuple[str, str]]:
+        """What the repr says beyond the headline, as names and values."""
         facts = [("method", self.method), ("status", self.status)]
         if np.isfinite(self.value):
             facts.append(("value", f"{self.value:.6g} ({self.sense})"))
@@ -182,18 +160,37 @@ class Plan:
         return facts
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._head()}, " + ", ".join(f"{k}={v}" for k, v in self._facts()) + ")"
+        return f"{type(self).__name__}({self.headline()}, " + ", ".join(f"{k}={v}" for k, v in self.facts()) + ")"
 
     def _repr_html_(self) -> str:
-        left = "style='text-align:left'"
-        rows = "".join(
-            f"<tr><th {left}>{html.escape(k)}</th><td {left}>{html.escape(v)}</td></tr>" for k, v in self._facts()
-        )
-        return f"<b>{type(self).__name__}</b>: {html.escape(self._head())}<table>{rows}</table>"
+        return drawing.drawing().notebook(self)
+
+
+class _Listed(Sequence[Any]):
+    """A plan as the sequence of what it answers, to loop over and to index arrays, tensors and frames with."""
+
+    __slots__ = ()
+
+    @property
+    def _answer(self) -> Array:
+        raise NotImplementedError
+
+    def __len__(self) -> int:
+        return len(self._answer)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._answer.tolist())
+
+    def __getitem__(self, position: Any) -> Any:
+        found = self._answer[position]
+        return found.item() if np.ndim(found) == 0 else found
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        return np.array(self._answer, dtype) if copy else np.asarray(self._answer, dtype)
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True, repr=False)
-class Selection(Plan):
+class Selection(Plan, _Listed):
     """Which k of n: `indices` in the order picked and the `gains` they brought.
 
     `short` counts the picks that are missing from k because a stream has not brought enough items yet.
@@ -204,6 +201,15 @@ class Selection(Plan):
     short: int = 0
     weights: Array | None = None
     probabilities: Array | None = None
+
+    @property
+    def _answer(self) -> Array:
+        return self.indices
+
+    @property
+    def picked_ids(self) -> Array:
+        """The picks' own ids in the order picked, or their row numbers where no ids were given."""
+        return self.keys(self.indices)
 
     @property
     def mask(self) -> NDArray[np.bool_]:
@@ -236,9 +242,6 @@ class Selection(Plan):
             weights=None if self.weights is None else self.weights[:t],
         )
 
-    def __len__(self) -> int:
-        return len(self.indices)
-
     def _columns(self) -> dict[str, Any]:
         index = self.indices
         out = {"rank": np.arange(1, len(index) + 1), "id": self.keys(index), "index": index, "gain": self.gains}
@@ -248,12 +251,12 @@ class Selection(Plan):
             out["probability"] = self.probabilities[index]
         return out
 
-    def _head(self) -> str:
+    def headline(self) -> str:
         return f"{len(self.indices)} of {self.n}"
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True, repr=False)
-class Assignment(Plan):
+class Assignment(Plan, _Listed):
     """Who goes where, as sparse rows: item i goes to `bins[indptr[i]:indptr[i+1]]` with those `weights`."""
 
     indptr: Array
@@ -275,6 +278,22 @@ class Assignment(Plan):
         indptr = np.concatenate([[0], np.cumsum(held)]).astype(np.int64)
         bins = labels[held].astype(np.int32)
         return cls(n=len(labels), indptr=indptr, bins=bins, weights=np.ones(len(bins), np.float32), k=k, **fields)
+
+    @classmethod
+    def from_pairs(cls, rows: Any, bins: Any, weights: Any = None, *, n: int, k: int, **fields: Any) -> Self:
+        """The plan that sends item `rows[i]` to bin `bins[i]` with `weights[i]` (default 1 each), in any order.
+
+        An item's bins stand in ascending order. Weights keep their dtype; without them they are float32.
+        """
+        rows, bins = np.asarray(rows, np.int64), np.asarray(bins, np.int32)
+        order = np.lexsort((bins, rows))
+        weights = np.ones(len(rows), np.float32) if weights is None else np.asarray(weights)[order]
+        indptr = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=n))]).astype(np.int64)
+        return cls(n=n, indptr=indptr, bins=bins[order], weights=weights, k=k, **fields)
+
+    @property
+    def _answer(self) -> Array:
+        return self.labels
 
     @property
     def labels(self) -> NDArray[np.int32]:
@@ -302,12 +321,12 @@ class Assignment(Plan):
         rows = np.repeat(np.arange(self.n), np.diff(self.indptr))
         return {"id": self.keys(rows), "index": rows, "bin": self.bins, "weight": self.weights}
 
-    def _head(self) -> str:
+    def headline(self) -> str:
         return f"{self.n} items to {self.k} bins, {int((np.diff(self.indptr) == 0).sum())} unplaced"
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True, repr=False)
-class Allocation(Plan):
+class Allocation(Plan, _Listed):
     """How much for each: `amounts` under a shared budget, the `values` they bring and the `price` of one more unit."""
 
     amounts: Array
@@ -316,6 +335,10 @@ class Allocation(Plan):
     marginal_up: Array | None = None
     marginal_down: Array | None = None
     bounds: Array | None = None
+
+    @property
+    def _answer(self) -> Array:
+        return self.amounts
 
     @property
     def shares(self) -> NDArray[np.float64]:
@@ -335,7 +358,7 @@ class Allocation(Plan):
                 out[name] = getattr(self, name)
         return out
 
-    def _head(self) -> str:
+    def headline(self) -> str:
         price = "" if self.price is None else f", price {self.price:.4g}"
         return f"{self.n} amounts{price}"
 
@@ -369,11 +392,15 @@ class Blend(Plan):
             out["spread"] = self.spread
         return out
 
-    def _head(self) -> str:
+    def headline(self) -> str:
         if self.form == "order":
             return f"{len(self.result)} ranked by {0 if self.spread is None else len(self.spread)} judges"
         what = f"{len(self.result)} tensors" if isinstance(self.result, Mapping) else f"array {np.shape(self.result)}"
         return f"{self.n} members into {what}"
+
+
+def _kinds() -> dict[str, type[Plan]]:
+    return {noun.__name__: noun for noun in (Selection, Assignment, Allocation, Blend)}
 
 
 def _short(value: Any) -> str:
@@ -409,79 +436,3 @@ def _same(a: Any, b: Any, rtol: float) -> bool:
     if isinstance(a, float) and isinstance(b, float):
         return a == b or (a != a and b != b) or abs(a - b) <= rtol * max(abs(a), abs(b))
     return bool(a == b)
-
-
-def _pack(value: Any, name: str, arrays: dict[str, Array]) -> Any:
-    """JSON for the header; arrays go beside it under their path."""
-    if isinstance(value, Plan):
-        inner = {f.name: _pack(getattr(value, f.name), f"{name}/{f.name}", arrays) for f in dataclasses.fields(value)}
-        return {"$plan": type(value).__name__, "fields": inner}
-    if isinstance(value, np.ndarray):
-        if value.dtype.name in _NON_NATIVE:
-            arrays[name] = value.view(np.uint8 if value.itemsize == 1 else np.uint16)
-            return {"$array": name, "dtype": value.dtype.name}
-        if value.dtype == object:  # keys of several kinds stay what they are
-            return {"$objects": [_pack(item, "", arrays) for item in value.tolist()]}
-        arrays[name] = np.asarray(value)
-        return {"$array": name}
-    if isinstance(value, Mapping):
-        source = getattr(value, "path", None)
-        if source is not None:  # a checkpoint on disk is saved by reference: it may be larger than memory
-            return {"$checkpoint": str(source)}
-        return {"$map": [[_pack(key, "", arrays), _pack(item, f"{name}/{key}", arrays)] for key, item in value.items()]}
-    if isinstance(value, frozenset | set):
-        return {"$set": sorted(value)}
-    if isinstance(value, list | tuple):
-        packed = [_pack(item, f"{name}/{i}", arrays) for i, item in enumerate(value)]
-        return packed if isinstance(value, list) else {"$tuple": packed}
-    if isinstance(value, np.generic):
-        return _pack(value.item(), name, arrays)
-    if isinstance(value, float) and not np.isfinite(value):
-        return {"$float": repr(value)}
-    if value is None or isinstance(value, str | int | float | bool):
-        return value
-    return {"$text": repr(value)}
-
-
-def _from_schema_1(fields: dict[str, Any], kind: str) -> dict[str, Any]:
-    """Files of schema 1 kept in `info` what are fields now."""
-    info = dict(fields["info"])
-    steering = {"objective": info.pop("objective", None) or ""}
-    for name in ("guarantee", "additive") + (("short",) if kind == "Selection" else ()):
-        if name in info:
-            steering[name] = info.pop(name)
-    info.pop("at_most_k", None)
-    return {**fields, **steering, "info": info}
-
-
-def _unpack(value: Any, arrays: dict[str, Array]) -> Any:
-    if isinstance(value, list):
-        return [_unpack(item, arrays) for item in value]
-    if not isinstance(value, dict):
-        return value
-    (kind, body), *_ = value.items()
-    if kind == "$array":
-        array = arrays[body]
-        if "dtype" in value:
-            import ml_dtypes
-
-            array = array.view(getattr(ml_dtypes, value["dtype"]))
-        return array
-    if kind == "$objects":
-        keys = np.empty(len(body), object)
-        keys[:] = [_unpack(item, arrays) for item in body]
-        return keys
-    if kind == "$map":
-        return {_unpack(key, arrays): _unpack(item, arrays) for key, item in body}
-    if kind == "$plan":
-        cls = {c.__name__: c for c in (Selection, Assignment, Allocation, Blend)}[body]
-        return cls(**{name: _unpack(item, arrays) for name, item in value["fields"].items()})
-    if kind == "$checkpoint":
-        return importlib.import_module("kofn.io.tensors").Checkpoint.open(body).arrays()
-    if kind == "$set":
-        return frozenset(body)
-    if kind == "$tuple":
-        return tuple(_unpack(item, arrays) for item in body)
-    if kind == "$float":
-        return float(body)
-    return body

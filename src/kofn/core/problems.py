@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,8 @@ from kofn.engines.threads import cores, spread
 
 INPUTS = ("X", "distances", "similarity", "scores", "curves", "members", "rankings")
 _PER_ITEM = ("y", "groups", "costs")
-# Arrays beyond two parts of so many bytes are digested part by part.
+# Arrays of more than two parts of so many bytes are digested part by part.
 _PART = 2**24
-# A large array is digested in parts of this many bytes.
-_PART = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -42,13 +41,21 @@ class Problem:
 
     def audit(self, plan: Plan) -> list[str]:
         """The hard constraints that the plan breaks, recounted from the arguments alone; empty when it is sound."""
+        noun, well_formed, held = _AUDITS[self.verb]
+        if not isinstance(plan, noun):
+            return [f"{self.verb} gives a {noun.__name__}, this is a {type(plan).__name__}"]
         breaches = [] if plan.n == self.n else [f"n is {plan.n}, the pool has {self.n}"]
-        check = {"select": _selection, "assign": _assignment, "allocate": _allocation, "combine": _blend}[self.verb]
-        return breaches + check(self, plan)
+        malformed = well_formed(self, plan)
+        if malformed:
+            return breaches + malformed
+        return breaches + [
+            breach for words, check in held if self.given.keys() >= set(words) for breach in check(self, plan)
+        ]
 
 
 def build(verb: str, given: Mapping[str, Any], ids: Any = None, *, at_most_k: bool = False) -> Problem:
     """Check every argument under its vocabulary name, then the arguments against each other."""
+    given, ids = with_frame_ids(given, ids)
     checked: dict[str, Any] = {}
     late = {"include", "exclude", "start"}
     for name, value in given.items():
@@ -82,6 +89,32 @@ def build(verb: str, given: Mapping[str, Any], ids: Any = None, *, at_most_k: bo
     for name in late & given.keys():
         checked[name] = checks.positions(given[name], name, n, keys)
     return Problem(verb, n, checked, keys, digest({"verb": verb, **checked}), at_most_k)
+
+
+def with_frame_ids(given: Mapping[str, Any], ids: Any) -> tuple[Mapping[str, Any], Any]:
+    """Take the ids from the frame that the items came in.
+
+    Where `ids` names a column of the frame, that column is taken out of the frame and becomes the ids. Without `ids`,
+    those of a pandas frame or series are its index, if it names rows (all differ, none is missing, not just 0, 1, ...).
+    """
+    source = next((name for name in INPUTS if name in given), "X")
+    frame: Any = given.get(source)
+    if isinstance(ids, str):
+        columns = [str(name) for name in getattr(frame, "columns", ())]
+        if ids not in columns:
+            has = f"{source} has no such column{checks.nearest(ids, columns)}" if columns else f"{source} is no table"
+            raise InputError(f"ids={ids!r}: {has}; name a column of the table, or give one id an item")
+        import narwhals
+
+        table = narwhals.from_native(frame, eager_only=True)
+        return {**given, source: table.drop(ids).to_native()}, table[ids].to_numpy()
+    pandas = sys.modules.get("pandas")
+    if ids is None and pandas is not None and isinstance(frame, pandas.DataFrame | pandas.Series):
+        index = frame.index
+        plain = isinstance(index, pandas.MultiIndex) or index.equals(pandas.RangeIndex(len(index)))
+        if not plain and len(index) and index.is_unique and not index.hasnans:
+            return given, index.to_numpy()
+    return given, ids
 
 
 def _length(name: str, value: Any) -> int:
@@ -150,116 +183,201 @@ def _feed(state: Any, value: Any) -> None:
         state.update(repr(value).encode())
 
 
-def _selection(problem: Problem, plan: Plan) -> list[str]:
-    assert isinstance(plan, Selection)
-    given, index, out = problem.given, np.asarray(plan.indices), []
+def _malformed_picks(problem: Problem, plan: Selection) -> list[str]:
+    index = np.asarray(plan.indices)
     if index.dtype != np.int64 or index.ndim != 1:
         return [f"indices have dtype {index.dtype}, shape {index.shape}"]
-    if len(plan.gains) != len(index):
-        out.append(f"{len(plan.gains)} gains for {len(index)} picks")
     if len(index) and (index.min() < 0 or index.max() >= problem.n):
-        return [*out, f"indices reach outside 0..{problem.n - 1}"]
-    if len(np.unique(index)) < len(index):
-        out.append("an item is picked twice")
-    k, budget = given.get("k"), given.get("budget")
-    if k is not None and len(index) > k:
-        out.append(f"{len(index)} picks, k={k}")
-    exactly = plan.status != "stopped" and not problem.at_most_k
-    if k is not None and budget is None and len(index) < k and exactly:
-        out.append(f"only {len(index)} picks, k={k}")
-    if budget is not None and "costs" in given:
-        costs = given["costs"]
-        if costs.dtype.kind == "i":
-            whole = sum(int(costs[i]) for i in index)
-            if whole > budget:
-                out.append(f"cost {whole} over the budget {budget}")
-        elif (spent := math.fsum(costs[index].tolist())) > budget * (1 + problem.n * np.finfo(np.float64).eps):
-            out.append(f"cost {spent!r} over the budget {budget!r}")
-    if "quotas" in given and "groups" in given:
-        labels = [str(label) for label in given["groups"][index].tolist()]
-        for group, (low, high) in given["quotas"].items():
-            held = labels.count(str(group))
-            if held < low or (high is not None and held > high):
-                out.append(f"group {group!r} holds {held}, its quota is ({low}, {high})")
-    if "per_item" in given and "scores" in given and given["scores"].ndim == 2:
-        in_row = np.bincount(index // given["scores"].shape[1])
-        if len(in_row) and in_row.max() > given["per_item"]:
-            out.append(f"row {int(in_row.argmax())} holds {in_row.max()} entries, per_item={given['per_item']}")
-    missed = set(given.get("include", ())) - set(index.tolist())
-    if missed:
-        out.append(f"{len(missed)} items of include are not picked, row {min(missed)} for one")
-    banned = set(given.get("exclude", ())) & set(index.tolist())
-    if banned:
-        out.append(f"{len(banned)} excluded items are picked, row {min(banned)} for one")
-    return out
+        return [f"indices reach outside 0..{problem.n - 1}"]
+    return []
 
 
-def _assignment(problem: Problem, plan: Plan) -> list[str]:
-    assert isinstance(plan, Assignment)
-    given, out = problem.given, []
+def _picks_differ(_problem: Problem, plan: Selection) -> list[str]:
+    breaches = []
+    if len(plan.gains) != len(plan.indices):
+        breaches.append(f"{len(plan.gains)} gains for {len(plan.indices)} picks")
+    if len(np.unique(plan.indices)) < len(plan.indices):
+        breaches.append("an item is picked twice")
+    return breaches
+
+
+def _k_picks(problem: Problem, plan: Selection) -> list[str]:
+    """Exactly k, or at most k under a budget, where the method declares it, and where the run was stopped."""
+    k, picks = problem.given["k"], len(plan.indices)
+    if picks > k:
+        return [f"{picks} picks, k={k}"]
+    at_most = "budget" in problem.given or problem.at_most_k or plan.status == "stopped"
+    return [] if at_most or picks == k else [f"only {picks} picks, k={k}"]
+
+
+def _within_budget(problem: Problem, plan: Selection) -> list[str]:
+    """Whole costs exactly, others up to the rounding of a sum over the pool."""
+    costs, budget = problem.given["costs"], problem.given["budget"]
+    spent: float
+    if costs.dtype.kind == "i":
+        spent = sum(int(costs[i]) for i in plan.indices)
+        return [f"cost {spent} over the budget {budget}"] if spent > budget else []
+    spent = math.fsum(costs[plan.indices].tolist())
+    limit = budget * (1 + problem.n * np.finfo(np.float64).eps)
+    return [f"cost {spent!r} over the budget {budget!r}"] if spent > limit else []
+
+
+def _within_quotas(problem: Problem, plan: Selection) -> list[str]:
+    labels = [str(label) for label in problem.given["groups"][plan.indices].tolist()]
+    breaches = []
+    for group, (low, high) in problem.given["quotas"].items():
+        picked = labels.count(str(group))
+        if picked < low or (high is not None and picked > high):
+            breaches.append(f"group {group!r} holds {picked}, its quota is ({low}, {high})")
+    return breaches
+
+
+def _entries_per_row(problem: Problem, plan: Selection) -> list[str]:
+    scores, per_item = problem.given["scores"], problem.given["per_item"]
+    if scores.ndim != 2 or not len(plan.indices):
+        return []
+    in_row = np.bincount(plan.indices // scores.shape[1])
+    if in_row.max() <= per_item:
+        return []
+    return [f"row {int(in_row.argmax())} holds {in_row.max()} entries, per_item={per_item}"]
+
+
+def _included(problem: Problem, plan: Selection) -> list[str]:
+    missed = set(problem.given["include"]) - set(plan.indices.tolist())
+    return [f"{len(missed)} items of include are not picked, row {min(missed)} for one"] if missed else []
+
+
+def _excluded(problem: Problem, plan: Selection) -> list[str]:
+    banned = set(problem.given["exclude"]) & set(plan.indices.tolist())
+    return [f"{len(banned)} excluded items are picked, row {min(banned)} for one"] if banned else []
+
+
+def _malformed_bins(problem: Problem, plan: Assignment) -> list[str]:
     if plan.indptr.shape != (problem.n + 1,) or plan.indptr[0] != 0 or plan.indptr[-1] != len(plan.bins):
         return ["indptr does not fit the bins"]
     if (np.diff(plan.indptr) < 0).any():
-        out.append("indptr decreases")
+        return ["indptr decreases"]
     if len(plan.bins) and (plan.bins.min() < 0 or plan.bins.max() >= plan.k):
-        return [*out, f"bins reach outside 0..{plan.k - 1}"]
-    rows = np.repeat(np.arange(problem.n), np.diff(plan.indptr))
-    pairs = rows * plan.k + plan.bins
+        return [f"bins reach outside 0..{plan.k - 1}"]
+    return []
+
+
+def _bins_differ(problem: Problem, plan: Assignment) -> list[str]:
+    pairs = np.repeat(np.arange(problem.n), np.diff(plan.indptr)) * plan.k + plan.bins
     # Rows in the order of their bins, as large plans have them, need no search.
-    if not (np.diff(pairs) > 0).all() and len(np.unique(pairs)) < len(pairs):
-        out.append("an item holds the same bin twice")
-    held = np.bincount(plan.bins, minlength=plan.k)
-    if "capacity" in given:
-        over = np.flatnonzero(held > np.broadcast_to(given["capacity"], plan.k))
-        out += [f"bin {j} holds {held[j]}, over its capacity" for j in over[:3]]
-    if "per_item" in given and (np.diff(plan.indptr) > given["per_item"]).any():
-        out.append(f"an item holds more than per_item={given['per_item']} bins")
+    repeated = not (np.diff(pairs) > 0).all() and len(np.unique(pairs)) < len(pairs)
+    return ["an item holds the same bin twice"] if repeated else []
+
+
+def _within_capacity(problem: Problem, plan: Assignment) -> list[str]:
+    load = np.bincount(plan.bins, minlength=plan.k)
+    over = np.flatnonzero(load > np.broadcast_to(problem.given["capacity"], plan.k))
+    return [f"bin {j} holds {load[j]}, over its capacity" for j in over[:3]]
+
+
+def _bins_per_item(problem: Problem, plan: Assignment) -> list[str]:
+    per_item = problem.given["per_item"]
+    return [f"an item holds more than per_item={per_item} bins"] if (np.diff(plan.indptr) > per_item).any() else []
+
+
+def _large_enough(_problem: Problem, plan: Assignment) -> list[str]:
     least = plan.options.get("min_size", 0)
-    short = np.flatnonzero(held < least)
-    out += [f"bin {j} holds {held[j]}, less than min_size={least}" for j in short[:3]]
+    load = np.bincount(plan.bins, minlength=plan.k)
+    return [f"bin {j} holds {load[j]}, less than min_size={least}" for j in np.flatnonzero(load < least)[:3]]
+
+
+def _links_hold(_problem: Problem, plan: Assignment) -> list[str]:
+    breaches = []
     for name, together in (("must_link", True), ("cannot_link", False)):
-        pairs = np.asarray([] if (links := plan.options.get(name)) is None else links, np.int64).reshape(-1, 2)
+        links = plan.options.get(name)
+        if links is None:
+            continue
+        pairs = np.asarray(links, np.int64).reshape(-1, 2)
         apart = plan.labels[pairs[:, 0]] != plan.labels[pairs[:, 1]]
         for a, b in pairs[apart == together][:1].tolist():
-            out.append(f"rows {a} and {b} of {name} are {'not ' if together else ''}in one bin")
-    if "margins" in given and plan.status != "stopped":
-        out += _off_margins(given["margins"], plan)
-    if plan.medoids is not None:
-        if len(np.unique(plan.medoids)) < len(plan.medoids):
-            out.append("a medoid stands twice")
-        if len(plan.medoids) and (plan.medoids.min() < 0 or plan.medoids.max() >= problem.n):
-            out.append("a medoid is not an item")
-    return out
+            breaches.append(f"rows {a} and {b} of {name} are {'not ' if together else ''}in one bin")
+    return breaches
 
 
-def _off_margins(margins: tuple[NDArray[Any], NDArray[Any]], plan: Assignment) -> list[str]:
+def _margins_hold(problem: Problem, plan: Assignment) -> list[str]:
     """Totals are sums of floats: they may be off by rounding, or by the tolerance that was asked for."""
-    out = []
+    if plan.status == "stopped":
+        return []
+    margins = problem.given["margins"]
+    breaches = []
     slack = math.fsum(margins[0].tolist()) * max(1e-9, float(plan.options.get("tol", 0.0)))
     sides = (("row", plan.row_margin, margins[0]), ("column", plan.col_margin, margins[1]))
     for side, totals, asked in sides:
         if len(totals) != len(asked):
-            out.append(f"{len(totals)} {side} totals, margins asks for {len(asked)}")
+            breaches.append(f"{len(totals)} {side} totals, margins asks for {len(asked)}")
         elif (off := float(np.abs(totals - asked).sum())) > slack:
-            out.append(f"the {side} totals are off by {off:.3g} from margins")
-    return out
+            breaches.append(f"the {side} totals are off by {off:.3g} from margins")
+    return breaches
 
 
-def _allocation(problem: Problem, plan: Plan) -> list[str]:
-    assert isinstance(plan, Allocation)
-    out = []
-    if len(plan.amounts) != problem.n or len(plan.values) != problem.n:
-        out.append(f"{len(plan.amounts)} amounts and {len(plan.values)} values for {problem.n} items")
+def _medoids_are_items(problem: Problem, plan: Assignment) -> list[str]:
+    if plan.medoids is None:
+        return []
+    breaches = []
+    if len(np.unique(plan.medoids)) < len(plan.medoids):
+        breaches.append("a medoid stands twice")
+    if len(plan.medoids) and (plan.medoids.min() < 0 or plan.medoids.max() >= problem.n):
+        breaches.append("a medoid is not an item")
+    return breaches
+
+
+def _malformed_amounts(problem: Problem, plan: Allocation) -> list[str]:
+    if len(plan.amounts) == problem.n == len(plan.values):
+        return []
+    return [f"{len(plan.amounts)} amounts and {len(plan.values)} values for {problem.n} items"]
+
+
+def _within_budgets(problem: Problem, plan: Allocation) -> list[str]:
+    breaches = []
     for name, limit in plan.budget.items():
         spent = plan.used[name]
         slack = 0 if isinstance(spent, int | np.integer) else problem.n * np.finfo(np.float64).eps * abs(limit)
         if spent > limit + slack:
-            out.append(f"{name}: used {spent!r} over the budget {limit!r}")
-    return out
+            breaches.append(f"{name}: used {spent!r} over the budget {limit!r}")
+    return breaches
 
 
-def _blend(problem: Problem, plan: Plan) -> list[str]:
-    assert isinstance(plan, Blend)
+def _malformed_blend(problem: Problem, plan: Blend) -> list[str]:
     if plan.form == "order" and sorted(np.asarray(plan.result).tolist()) != list(range(problem.n)):
         return ["the ranking is not an order of the alternatives"]
     return []
+
+
+_Check = Callable[[Problem, Any], list[str]]
+# For each verb its noun, what must hold before anything can be counted, and the checks, each with the words that a call
+# must give for it to apply: a new constraint adds a row.
+_AUDITS: dict[str, tuple[type[Plan], _Check, tuple[tuple[tuple[str, ...], _Check], ...]]] = {
+    "select": (
+        Selection,
+        _malformed_picks,
+        (
+            ((), _picks_differ),
+            (("k",), _k_picks),
+            (("budget", "costs"), _within_budget),
+            (("groups", "quotas"), _within_quotas),
+            (("scores", "per_item"), _entries_per_row),
+            (("include",), _included),
+            (("exclude",), _excluded),
+        ),
+    ),
+    "assign": (
+        Assignment,
+        _malformed_bins,
+        (
+            ((), _bins_differ),
+            (("capacity",), _within_capacity),
+            (("per_item",), _bins_per_item),
+            ((), _large_enough),
+            ((), _links_hold),
+            (("margins",), _margins_hold),
+            ((), _medoids_are_items),
+        ),
+    ),
+    "allocate": (Allocation, _malformed_amounts, (((), _within_budgets),)),
+    "combine": (Blend, _malformed_blend, ()),
+}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,10 +87,40 @@ def write_report(
         metric=metric,
         command=command,
     )
-    pages = {Selection: selection.page, Assignment: assignment.page}
+    pages: dict[type[Plan], Callable[..., str]] = {Selection: selection.page, Assignment: assignment.page}
     if isinstance(plan, Blend) and plan.form != "order":
         return page.write(merge.page(context, title), path)
     return page.write(pages.get(type(plan), nouns.page)(context, title), path)
 
 
-__all__ = ["write_report"]
+def notebook(plan: Plan) -> str:
+    """What a notebook shows of a plan: its facts and one small picture, as HTML without scripts (`plan._repr_html_`).
+
+    >>> import kofn
+    >>> "<svg" in notebook(kofn.select([[0.0], [1.0], [5.0]], k=2))
+    True
+    """
+    from kofn.report._notebook import view
+
+    return view(plan)
+
+
+def plot(plan: Plan, ax: Any = None) -> Any:
+    """Draw a plan with matplotlib: the gain of each pick, the groups' sizes, the amounts, or what each member weighs.
+
+    Args:
+        plan: A `Selection`, `Assignment`, `Allocation` or `Blend`.
+        ax: The axes to draw on; a new figure without.
+
+    Returns:
+        The axes.
+
+    Raises:
+        InputError: matplotlib is not installed.
+    """
+    from kofn.report._plot import draw
+
+    return draw(plan, ax)
+
+
+__all__ = ["notebook", "plot", "write_report"]

@@ -112,15 +112,15 @@ def ran(context: Context) -> Element:
 
 def _measured(plan: Plan) -> list[tuple[str, Any]]:
     rows: list[tuple[str, Any]] = []
+    if plan.guarantee is not None and plan.sense == "max":
+        rows.append(("guaranteed by theory", f"≥ {percent(plan.guarantee)} of the best possible"))
     for name, value in plan.info.items():
-        if name in ("version", "objective") or value is None:
+        if name == "version" or value is None:
             continue
         if name == "seconds":
             rows.append(("time", seconds(float(value))))
         elif name == "peak_bytes":
             rows.append(("peak memory", bytes_(float(value))))
-        elif name == "guarantee" and plan.sense == "max":
-            rows.append(("guaranteed by theory", f"≥ {percent(float(value))} of the best possible"))
         elif name in _COUNTERS:
             rows.append((_COUNTERS[name], number(value)))
         elif isinstance(value, str | bool | int | float | np.generic):

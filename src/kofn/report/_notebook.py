@@ -1,0 +1,118 @@
+"""What a notebook's cell shows of a plan: facts beside small pictures, in under 20 kB.
+
+Notebooks, editors and exporters disagree about style sheets, scripts and themes, so there are none: every style is
+inline, text and axes have the colour of the page's own text, and the one accent is readable on white and on black.
+"""
+
+from __future__ import annotations
+
+import math
+from xml.etree.ElementTree import Element, tostring
+
+import numpy as np
+
+from kofn.core.plans import Plan
+from kofn.report import charts
+from kofn.report._pictures import Bars, Curve, pictures
+from kofn.report.page import E, number, percent, user
+from kofn.report.run import STATUS
+
+ACCENT = "#d9622b"
+_WIDE, _TALL = 300, 110
+_POINTS = 120  # of a curve
+_NAME = "overflow:hidden;text-overflow:ellipsis;white-space:nowrap"
+_FAINT = "opacity:.65"
+
+
+def view(plan: Plan) -> str:
+    """The whole cell."""
+    panels = [_facts(plan), *(_curve(item) if isinstance(item, Curve) else _bars(item) for item in pictures(plan))]
+    cell = E(
+        "div",
+        E("p", E("b", type(plan).__name__), " ", plan.headline(), style="margin:0 0 .5em"),
+        E("div", panels, style="display:flex;flex-wrap:wrap;gap:.8em 2em;align-items:flex-start"),
+        class_="kofn-plan",
+        style="font-size:13px;line-height:1.45",
+    )
+    return tostring(cell, encoding="unicode", method="html")
+
+
+def _facts(plan: Plan) -> Element:
+    rows = []
+    for name, value in plan.facts():
+        note = f", {STATUS[value][1]}" if name == "status" else ""
+        label = E("th", name, style=f"text-align:left;font-weight:normal;{_FAINT}")
+        rows.append(E("tr", label, E("td", user(value), note, style="text-align:left")))
+    return E("table", rows, style="margin:0")
+
+
+def _panel(title: str, *body: Element | None) -> Element:
+    return E("div", E("div", title, style=f"{_FAINT};margin-bottom:.2em"), body)
+
+
+def _curve(curve: Curve) -> Element:
+    """The curve over the picks, with its ends named."""
+    count = len(curve.values)
+    at = np.unique(np.linspace(0, count - 1, min(count, _POINTS)).round().astype(np.int64))
+    low, high = min(0.0, float(curve.values.min())), max(0.0, float(curve.values.max()))
+    x, y = charts.Axis(1, max(count, 2)), charts.Axis(low, high)
+    left, top, wide, tall = 40, 8, _WIDE - 60, _TALL - 30
+    across, down = left + wide * x(at + 1), top + tall * (1 - y(curve.values[at]))
+    points = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(across.tolist(), down.tolist(), strict=True))
+    floor = top + tall * (1 - float(y(0.0)))
+    area = f"{left},{floor:.1f} {points} {left + wide},{floor:.1f}"
+    form = (lambda v: percent(v, 0)) if curve.share else (lambda v: number(v, 3))
+    marks = []
+    for tick in charts.ticks(low, high, 3):
+        level = f"{top + tall * (1 - float(y(tick))):.1f}"
+        marks.append(E("line", x1=left, x2=left + wide, y1=level, y2=level, stroke="currentColor", stroke_opacity=0.15))
+        marks.append(E("text", form(tick), x=left - 5, y=level, dy=".35em", text_anchor="end"))
+    ends = [
+        E("text", "1", x=left, y=top + tall + 16),
+        E("text", f"{count:,} {curve.x}", x=left + wide, y=top + tall + 16),
+    ]
+    ends[1].set("text-anchor", "end")
+    last = form(float(curve.values[-1]))
+    drawing = E(
+        "svg",
+        E("title", f"{curve.title}: {form(float(curve.values[0]))} after 1 pick, {last} after {count:,}"),
+        E("g", marks, ends, fill="currentColor", font_size=10.5),
+        E("polygon", points=area, fill=ACCENT, fill_opacity=0.15),
+        E("polyline", points=points, fill="none", stroke=ACCENT, stroke_width=2, stroke_linejoin="round"),
+        E("circle", cx=f"{across[-1]:.1f}", cy=f"{down[-1]:.1f}", r=3, fill=ACCENT),
+        width=_WIDE,
+        height=_TALL,
+        viewBox=f"0 0 {_WIDE} {_TALL}",
+        role="img",
+        style="max-width:100%;overflow:visible",
+    )
+    return _panel(f"{curve.title} ({curve.y})", drawing)
+
+
+def _bars(bars: Bars) -> Element:
+    """Rows of name, bar and figure; a line marks how far a bar may go."""
+    values = np.nan_to_num(np.abs(np.asarray(bars.values, np.float64)))
+    limits = np.full(len(values), math.nan) if bars.most is None else np.asarray(bars.most, np.float64)
+    drawn = bool(values.any())
+    # A limit far beyond all values says that there is none to speak of.
+    near = limits[np.isfinite(limits) & (limits <= 4 * values.max(initial=0.0))]
+    top = max(float(values.max(initial=0.0)), float(near.max(initial=0.0))) or 1.0
+    cells: list[Element] = []
+    for name, value, limit, words in zip(bars.names, values.tolist(), limits.tolist(), bars.words, strict=True):
+        cells.append(E("span", user(name), title=str(name), style=_NAME))
+        if drawn:
+            cells.append(_bar(value / top, limit / top))
+        cells.append(E("span", words, style="white-space:nowrap"))
+    columns = "minmax(3em,12em) 9em max-content" if drawn else "minmax(3em,24em) max-content"
+    grid = f"display:grid;grid-template-columns:{columns};gap:1px 8px;align-items:center"
+    note = E("div", bars.note, style=_FAINT) if bars.note else None
+    return _panel(bars.title, E("div", cells, style=grid), note)
+
+
+def _bar(share: float, limit: float) -> Element:
+    fill = f"linear-gradient(90deg,{ACCENT} {100 * share:.1f}%,transparent 0)"
+    if math.isfinite(limit) and limit <= 1:
+        edge = f"{100 * limit:.1f}%"
+        line = f"transparent calc({edge} - 2px),currentColor 0,currentColor {edge},transparent 0"
+        fill = f"linear-gradient(90deg,{line}),{fill}"
+    return E("span", style=f"height:.75em;background:{fill},rgba(128,128,128,.18)")
