@@ -27,7 +27,7 @@ def test_a_path_that_never_was_is_not_found() -> None:
 
 
 def test_names_are_importable_from_it() -> None:
-    with pytest.warns(DeprecationWarning):
-        sys.modules.pop("kofn.plans", None)
+    sys.modules.pop("kofn.plans", None)
+    with pytest.warns(DeprecationWarning, match=r"kofn\.plans is now kofn\.core\.plans"):
         from kofn.plans import Plan  # type: ignore[import-not-found]
     assert Plan.__module__ == "kofn.core.plans"

@@ -34,8 +34,8 @@ def words() -> Mapping[str, list[str]]:
 
 
 def everything() -> list[Entry]:
-    """Every entry of every verb."""
-    return [entry for verb in VERBS for entry in rows(verb)]
+    """Every method, stepper and torch module."""
+    return [entry for name in (*VERBS, "nn") for entry in rows(name)]
 
 
 def encoded(entry: Entry) -> dict[str, Any]:

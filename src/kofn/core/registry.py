@@ -32,8 +32,8 @@ FORMS = ("function", "merge_rule", "stepper", "module", "objective", "helper")
 
 VERBS = ("select", "assign", "allocate", "combine")
 HOMES = {"select": "selection", "assign": "assignment", "allocate": "allocation", "combine": "combination"}
-# Packages of loops that use plans, whose functions may be methods of any verb.
-LOOPS = ("federated",)
+# Packages of loops that use plans, whose functions and steppers may belong to any verb.
+LOOPS = ("federated", "online", "optim", "neighbors")
 # Duplicate rows are counted and reported up to this size of X; finding them takes a copy.
 _COUNTED_BYTES = 2**28
 # Stands for the default of an option that has none.

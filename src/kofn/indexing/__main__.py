@@ -10,7 +10,7 @@ def main() -> None:
     packages.write()
     papers.write()
     index = collect.collect()
-    for path, text in collect.index_files(index).items():
+    for path, text in collect.index_files(collect.collect_all()).items():
         path.write_text(text, encoding="utf-8")
     finding.write(index)
     (collect.HERE / "verbs.pyi").write_text(stub.stub_text(index), encoding="utf-8")

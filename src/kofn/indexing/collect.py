@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
 import json
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from kofn._index import HERE as DATA
 from kofn._index import encoded
+from kofn.core import torch_module
+from kofn.core.bibliography import cite, keys_of
 from kofn.core.registry import HOMES, LOOPS, VERBS, Entry
 from kofn.core.vocabulary import VOCABULARY
 from kofn.indexing import packages
@@ -20,21 +24,50 @@ HERE = packages.HERE
 
 
 def collect() -> dict[str, dict[str, Entry]]:
-    """Import every family and read its registered methods, by verb and name."""
+    """Import every family and read its methods, by verb and name."""
+    rows = collect_all()
+    return {verb: {name: entry for name, entry in rows[verb].items() if entry.callable_by_verb} for verb in VERBS}
+
+
+@functools.cache
+def collect_all() -> dict[str, dict[str, Entry]]:
+    """Import every family and read its methods and steppers, by verb and name; torch modules under "nn"."""
     found: dict[str, dict[str, Entry]] = {verb: {} for verb in VERBS}
-    for home in (*HOMES.values(), *LOOPS):
+    for home in dict.fromkeys((*HOMES.values(), *LOOPS)):
         package = importlib.import_module(f"kofn.{home}")
         for module in sorted(pkgutil.walk_packages(package.__path__, f"kofn.{home}."), key=lambda m: m.name):
-            loaded = importlib.import_module(module.name)
-            for value in vars(loaded).values():
-                spec = getattr(value, "__kofn__", None)
-                if spec is None or spec.function.__module__ != loaded.__name__:
-                    continue
-                entry = spec.entry()
+            for entry in entries_of(importlib.import_module(module.name)):
                 if home not in (HOMES[entry.verb], *LOOPS):
                     raise ValueError(f"{entry.path} is a method of {entry.verb}, its home is {home}")
+                if entry.name in found[entry.verb]:
+                    raise ValueError(f"{entry.path}: {found[entry.verb][entry.name].path} has that name already")
                 found[entry.verb][entry.name] = entry
+    found["nn"] = {spec.name: _of_module(spec) for spec in torch_module.declared()}
     return {verb: dict(sorted(rows.items())) for verb, rows in found.items()}
+
+
+def entries_of(module: ModuleType) -> Iterator[Entry]:
+    """What one file registers."""
+    for value in vars(module).values():
+        spec = vars(value).get("__kofn_stepper__") if isinstance(value, type) else getattr(value, "__kofn__", None)
+        defined = getattr(spec, "cls", None) or getattr(spec, "function", None)
+        if defined is not None and defined.__module__ == module.__name__:
+            yield spec.entry()
+
+
+def _of_module(spec: torch_module.ModuleSpec) -> Entry:
+    return Entry(
+        name=spec.name,
+        verb="nn",
+        path=f"kofn.{spec.file.removesuffix('.py').replace('/', '.')}:{spec.name}",
+        summary=spec.summary,
+        form="module",
+        exact=f"the answers of {spec.form_of}" if spec.form_of else "",
+        paper="; ".join(cite(key) for key in keys_of(spec.paper)),
+        papers=tuple(map(str, keys_of(spec.paper))),
+        extra="torch",
+        aliases=spec.aliases,
+    )
 
 
 def undescribed(index: Mapping[str, Mapping[str, Entry]]) -> list[str]:
@@ -49,9 +82,9 @@ def undescribed(index: Mapping[str, Mapping[str, Entry]]) -> list[str]:
 
 
 def index_files(index: Mapping[str, Mapping[str, Entry]]) -> dict[Path, str]:
-    """The data files of the index and their texts."""
+    """The data files of the index and their texts, from what `collect_all` gives."""
     files = {DATA / f"{verb}.json": _json([encoded(entry) for entry in rows.values()]) for verb, rows in index.items()}
-    files[DATA / "words.json"] = _json({verb: words_of(rows) for verb, rows in index.items()})
+    files[DATA / "words.json"] = _json({verb: words_of(index[verb]) for verb in VERBS})
     return files
 
 

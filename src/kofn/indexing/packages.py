@@ -6,6 +6,7 @@ Nothing is imported: a file's exports are its `__all__`, or else what it registe
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,16 +20,30 @@ _BEGIN = "# Generated below this line by `make index`."
 
 
 def exports(path: Path) -> list[str]:
-    """The public names of one file."""
-    names = []
+    """The public names of one file; of a merge rule's class, the function that `ties = Ties.method` names."""
+    names: list[str] = []
+    merge_rules: dict[str, str | None] = {}
     for node in ast.parse(path.read_text()).body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
             return [str(name) for name in ast.literal_eval(node.value)]
+        if isinstance(node, ast.Assign) and ast.unparse(node.value).removesuffix(".method") in merge_rules:
+            merge_rules[ast.unparse(node.value).removesuffix(".method")] = ast.unparse(node.targets[0])
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
             calls = [d.func if isinstance(d, ast.Call) else d for d in node.decorator_list]
-            if any(isinstance(call, ast.Name) and call.id in REGISTERING for call in calls):
+            registering = {call.id for call in calls if isinstance(call, ast.Name)} & set(REGISTERING)
+            if "merge_rule" in registering:
+                merge_rules[node.name] = None
+            elif registering:
                 names.append(node.name)
+    for cls, name in merge_rules.items():
+        if name is None:
+            raise ValueError(f"{path}: merge rule {cls} is not exported; write {_snake(cls)} = {cls}.method below it")
+        names.append(name)
     return names
+
+
+def _snake(cls: str) -> str:
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", cls).lower()
 
 
 def homes(package: Path) -> dict[str, str]:
