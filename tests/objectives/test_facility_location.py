@@ -264,13 +264,13 @@ def test_work_may_be_stopped_in_the_middle_and_taken_up_again(compiled, monkeypa
         if len(asked) == 3:
             raise KeyboardInterrupt
 
-    f.poll = third_time
+    f.bind(third_time)
     f.gains(np.arange(2500))
     f.add(expected[0][0])
     with pytest.raises(KeyboardInterrupt):
         f.gains(np.arange(2500))
     assert np.abs(f.gains(np.arange(2500)) - f.exact_gains(np.arange(2500))).max() <= f.tolerance
-    again, f.poll = FacilityLocation(X), None
+    again = FacilityLocation(X)
     assert greedy(again, 6) == expected
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from kofn.core.lazy import attach
-from kofn.objectives.base import OBJECTIVES
+from kofn.objectives._table import exported, listed, load
 
-_HOMES = {"Mixture": "mixtures", **{made: home for home, made in (row.path.split(":") for row in OBJECTIVES.values())}}
-__getattr__, __dir__, __all__ = attach(__name__, _HOMES)
+__getattr__, __dir__, __all__ = load, listed, exported

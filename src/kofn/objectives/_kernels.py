@@ -35,12 +35,12 @@ def _write(kind: Any, dimensions: int) -> Any:
 
 
 @nb.njit(**_INNER)
-def _add_squares(total, a, b, c, d):  # type: ignore[no-untyped-def]
+def _add_squares(total, a, b, c, d):
     return total + (a * a + b * b + c * c + d * d)
 
 
 @nb.njit(**_INNER)
-def _tile(lanes, items, first, out):  # type: ignore[no-untyped-def]
+def _tile(lanes, items, first, out):
     """out[q, l] = |items[first + q] - lanes[:, l]|^2. Spelt out, since a loop over q would not stay in registers."""
     b0, b1, b2, b3, b4, b5, b6, b7 = out[0], out[1], out[2], out[3], out[4], out[5], out[6], out[7]
     for l in range(LANES):
@@ -70,7 +70,7 @@ def _tile(lanes, items, first, out):  # type: ignore[no-untyped-def]
 
 
 @nb.njit(**_INNER)
-def _load(rows, columns, scale, candidates, start, lanes):  # type: ignore[no-untyped-def]
+def _load(rows, columns, scale, candidates, start, lanes):
     """The coordinates of LANES candidates, feature by feature; without a list of candidates, those of a run of rows.
 
     What is left over is zero: the padded features for good reason, the padded lanes because nobody reads their sums.
@@ -109,7 +109,7 @@ def _load(rows, columns, scale, candidates, start, lanes):  # type: ignore[no-un
     ],
     **_TILING,
 )
-def savings(rows, columns, scale, candidates, items, old, new, weights, counts, squared, low, high, lanes, tile, out):  # type: ignore[no-untyped-def]
+def savings(rows, columns, scale, candidates, items, old, new, weights, counts, squared, low, high, lanes, tile, out):
     """out[s, l] += sum_i weights_i (old_si - min(max(cost_il, new_si), old_si)), blocks low..high-1 of candidates.
 
     The stages s share the distances, which take most of the time. Block b looks at the first counts[b] items, a
@@ -152,7 +152,7 @@ def savings(rows, columns, scale, candidates, items, old, new, weights, counts, 
     ],
     **_TILING,
 )
-def pairs(rows, columns, scale, squared, unit, low, high, lanes, tile, out):  # type: ignore[no-untyped-def]
+def pairs(rows, columns, scale, squared, unit, low, high, lanes, tile, out):
     """out[i, j] = unit * distance of rows i and j, for the columns of blocks low..high-1."""
     n, d = rows.shape
     items = np.zeros((GROUP, lanes.shape[0]), rows.dtype)
@@ -184,7 +184,7 @@ def pairs(rows, columns, scale, squared, unit, low, high, lanes, tile, out):  # 
     [nb.void(_read(f, 2), _read(_F8, 1), _read(_F8, 2), _BOOL, _INT, _INT, _write(_F8, 2)) for f in _PRECISIONS],
     **_EXACT,
 )
-def distances(columns, scale, points, squared, low, high, out):  # type: ignore[no-untyped-def]
+def distances(columns, scale, points, squared, low, high, out):
     """out[q, i] = float64 distance of row i to points[q], for blocks low..high-1 of LANES rows; points come in fours.
 
     Summed over the features one by one without fused multiplication: NumPy in the same order gives the same bits.
@@ -224,7 +224,7 @@ def distances(columns, scale, points, squared, low, high, out):  # type: ignore[
     nb.void(_read(_F8, 2), _read(_F8, 1), _read(_F8, 1), _F8, _F8, _INT, _INT, _write(_INT, 2)),
     **_EXACT,
 )
-def exact_sums(costs, old, weights, scale, fine, low, high, out):  # type: ignore[no-untyped-def]
+def exact_sums(costs, old, weights, scale, fine, low, high, out):
     """sum_i weights_i max(0, old_i - costs[q, i]) for rows low..high-1, in fixed point: out[q] = units, 1/fine parts.
 
     Integers add up the same in any order, so equal terms give equal sums whichever items they come from.
@@ -250,7 +250,7 @@ def exact_sums(costs, old, weights, scale, fine, low, high, out):  # type: ignor
     ],
     **_EXACT,
 )
-def table_savings(table, sign, candidates, items, old, new, weights, low, high, out):  # type: ignore[no-untyped-def]
+def table_savings(table, sign, candidates, items, old, new, weights, low, high, out):
     """`savings` where the costs are sign * table, item by row; without a list of candidates, for all columns."""
     listed = len(candidates) > 0
     for start in range(low * LANES, min(high * LANES, len(out)), LANES):
@@ -277,7 +277,7 @@ def table_savings(table, sign, candidates, items, old, new, weights, low, high, 
     ],
     **_EXACT,
 )
-def turned_table_savings(table, sign, candidates, items, old, new, weights, low, high, out):  # type: ignore[no-untyped-def]
+def turned_table_savings(table, sign, candidates, items, old, new, weights, low, high, out):
     """`table_savings` where the costs of a candidate lie together: sign * table[candidate, item]."""
     start, stop = low * LANES, min(high * LANES, len(out))
     for first in range(start, stop, 4):

@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 
 from kofn.core.arrays import Floats, Ints
 from kofn.core.checks import InputError
+from kofn.core.objective import Objective
 
 # Entries of the table of candidates by prefixes that are looked at together.
 _AT_ONCE = 1 << 20
 
 
-class MNLRevenue:
+class MNLRevenue(Objective):
     """f(S) = the most that any part of S earns when each customer buys at most one item, under multinomial logit.
 
     A customer who is offered T buys item i of T with probability w_i / (outside + sum of w over T), and R(T) is the sum
@@ -32,9 +33,9 @@ class MNLRevenue:
     """
 
     name = "mnl_revenue"
-    sense = "max"
-    submodular = False
+    n: int
     monotone = True
+    calls = 0
 
     def __init__(self, scores: NDArray[Any], weights: NDArray[Any] | None = None, outside: float = 1.0) -> None:
         self.prices = np.asarray(scores, np.float64)
@@ -53,7 +54,6 @@ class MNLRevenue:
         if not (outside > 0 and math.isfinite(outside)):
             raise InputError(f"outside={outside!r}: the attraction of buying nothing is a finite number > 0")
         self.outside = float(outside)
-        self.calls = 0
         self._picks: list[int] = []
         self._best = 0.0
         # Sums over the prefixes of the picks by descending price, the empty prefix first.

@@ -11,37 +11,35 @@ import numpy as np
 from kofn.core import checks
 from kofn.core.arrays import Floats
 from kofn.core.checks import InputError
+from kofn.core.objective import Objective
 from kofn.objectives._amounts import Amounts, Dense, Entries, Units, similarities
 from kofn.objectives.kcenter import distances_to
 
 
-class _Coverage:
+class _Coverage(Objective):
     """f(S) = sum_u h_u(sum_{j in S} a_ju) with every h_u concave, rising and 0 at 0.
 
     What is left to the kinds: `_worth`, the rise of h_u when amounts come on top of the totals so far. Each computes it
     so that float64 never rates the same amount higher on a larger total.
     """
 
-    sense = "max"
+    n: int
     submodular = True
     monotone = True
+    polls = True
+    calls = 0
 
     def __init__(self, amounts: Amounts) -> None:
         self._amounts = amounts
         self.n = amounts.n
-        self.calls = 0
         self._total = np.zeros(amounts.units)
 
     def _worth(self, amounts: Floats, units: Units) -> Floats:
         raise NotImplementedError
 
-    @property
-    def poll(self) -> Callable[[], None] | None:
-        """Called now and then within `gains`, None by default; it may raise to stop, and nothing is lost by that."""
-        return self._amounts.poll
-
-    @poll.setter
-    def poll(self, poll: Callable[[], None] | None) -> None:
+    def bind(self, poll: Callable[[], None] | None) -> None:
+        """Take what `gains` is to call now and then."""
+        super().bind(poll)
         self._amounts.poll = poll
 
     def gains(self, candidates: Any) -> Floats:
@@ -70,7 +68,6 @@ class FeatureBased(_Coverage):
 
     Attributes:
         calls: gains asked for so far.
-        poll: called now and then within `gains`, None by default; it may raise to stop, and nothing is lost by that.
 
     Raises:
         InputError: negative or non-finite features, an unknown g, a cap <= 0 or where none is used, or weights of
@@ -127,7 +124,6 @@ class WeightedCoverage(_Coverage):
 
     Attributes:
         calls: gains asked for so far.
-        poll: called now and then within `gains`, None by default; it may raise to stop, and nothing is lost by that.
 
     Raises:
         InputError: negative or non-finite entries, or weights of another length than a row.
@@ -188,7 +184,6 @@ class SaturatedCoverage(_Coverage):
     Attributes:
         calls: gains asked for so far.
         distance_evals: similarities looked at so far.
-        poll: called now and then within `gains`, None by default; it may raise to stop, and nothing is lost by that.
 
     Raises:
         InputError: not exactly one of X and similarity, negative similarities, alpha outside (0, 1], or `max_memory`

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from kofn.core import checks
 from kofn.core.arrays import Floats, Ints
 from kofn.core.checks import InputError
+from kofn.core.objective import Objective
 from kofn.objectives._determinantal_kernels import Kernel, kernel_of
 
 # Residuals are kept as of every so many picks; what came since is taken anew with each look.
@@ -24,7 +25,7 @@ _LEADING = 1024
 _STEEP = 1e4
 
 
-class LogDeterminant:
+class LogDeterminant(Objective):
     """f(S) = log det(shift I + L_S) of a positive semi-definite kernel L, f of nothing = 0: submodular.
 
     With the default shift 1 it is monotone as well: the information that the picks give about a Gaussian process seen
@@ -76,10 +77,11 @@ class LogDeterminant:
     """
 
     name = "log_determinant"
-    sense = "max"
+    n: int
     submodular = True
     # `best` looks at few items; see there.
     finds_best = True
+    calls = 0
 
     def __init__(
         self,
@@ -94,10 +96,8 @@ class LogDeterminant:
 
     def _start(self, kernel: Kernel, shift: Any) -> None:
         self.shift = float(checks.number(shift, "shift"))
-        self.monotone = self.shift >= 1
         self.kernel = kernel
         self.n = kernel.n
-        self.calls = 0
         self._most = max(float(kernel.diagonal.max()), 1e-300)
         self._rows: Floats | None = kernel.features
         self._width = 0 if self._rows is None else self._rows.shape[1]
@@ -118,6 +118,11 @@ class LogDeterminant:
         self._hot_residual = np.empty(0)
         self._hot_seen = 0
         self._rest = math.inf
+
+    @property
+    def monotone(self) -> bool:
+        """Whether no item ever lowers f: from shift 1 on."""
+        return self.shift >= 1
 
     @property
     def _error(self) -> float:

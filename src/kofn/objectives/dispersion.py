@@ -10,12 +10,13 @@ import numpy as np
 from kofn.core import checks, vocabulary
 from kofn.core.arrays import Floats, Ints
 from kofn.core.checks import InputError
+from kofn.core.objective import Objective
 from kofn.objectives.kcenter import distances_to
 
 KINDS = ("sum", "min")
 
 
-class Dispersion:
+class Dispersion(Objective):
     """f(S) = the sum ("sum") or the least ("min") of the distances among the picks; 0 for fewer than two.
 
     Not submodular: a sum's gains grow with the picks, and a least distance jumps up with the second pick and then only
@@ -54,10 +55,10 @@ class Dispersion:
     """
 
     name = "dispersion"
-    sense = "max"
-    submodular = False
+    n: int
     # One distance row a pick brings all gains up to date.
     eager = True
+    calls = 0
 
     def __init__(self, X: Any = None, *, distances: Any = None, metric: str = "euclidean", kind: str = "sum") -> None:
         vocabulary.metric(metric)
@@ -70,12 +71,15 @@ class Dispersion:
         self._rows = None if X is None else checks.matrix(X)
         self._table = None if distances is None else checks.distances(distances)
         self.n = len(self._rows if self._rows is not None else self._table)  # type: ignore[arg-type]
-        self.monotone = kind == "sum"
-        self.calls = 0
         self._picks = 0
         # Each item's summed distance to the picks, or its least.
         self._apart = np.zeros(self.n)
         self._least = math.inf
+
+    @property
+    def monotone(self) -> bool:
+        """Whether no item ever lowers f: a sum only grows."""
+        return self.kind == "sum"
 
     @property
     def guarantee(self) -> float | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import math
 import sys
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from kofn.core import checks, vocabulary
 from kofn.core.arrays import Floats, Ints
 from kofn.core.checks import InputError
+from kofn.core.objective import Objective
 from kofn.engines.threads import cores
 from kofn.objectives._sources import Change, Entries, Rows, Source, Table
 from kofn.objectives.similarity import ceiling, exact_sum, geometry, is_small
@@ -28,7 +28,7 @@ _MOST_CHANGES = 16
 _COSTS_A_CHANGE = 1 << 18
 
 
-class FacilityLocation:
+class FacilityLocation(Objective):
     """f(S) = sum_i w_i max_{j in S} s_ij, f of nothing = 0: monotone and submodular.
 
     Similarity s from rows of X: `euclidean` is c - distance with c at least the largest distance, so that f falls with
@@ -49,7 +49,6 @@ class FacilityLocation:
         nearest: (n,) position, in picking order, of the pick that stands for each item; -1 for none.
         distance_evals: costs of (item, candidate) looked at so far.
         calls: the same in full evaluations of a candidate, n costs each; an update of a part counts as that part.
-        poll: called now and then within `gains`, None by default; it may raise to stop, and nothing is lost by that.
 
     Raises:
         InputError: not exactly one of X and similarity, bad values, or `max_memory` too small.
@@ -75,9 +74,10 @@ class FacilityLocation:
     """
 
     name = "facility_location"
-    sense = "max"
+    n: int
     submodular = True
     monotone = True
+    polls = True
     # After a pick only the items that it changed matter, for all candidates alike: asking for a few saves little.
     eager = True
 
@@ -104,7 +104,6 @@ class FacilityLocation:
         self._unit = 1.0
         self._from_rows = similarity is None
         self._source = self._costs(max_memory, n_threads)
-        self.poll: Callable[[], None] | None = None
         self.nearest = np.full(self.n, -1, np.int64)
         self._cost = np.full(self.n, self._source.start)
         self._total = self._cost_in_total()
@@ -163,6 +162,16 @@ class FacilityLocation:
         # Savings are summed by fours in the source's precision, then in float64: on the way up and on the way down.
         summing = 2 * self._largest * (6 * self._source.rounding + (self.n + 8) * 2.0**-53)
         return self._unit * (summing + self._source.error(self._total, self.total_weight))
+
+    def in_distances(self, value: float, bound: float | None) -> dict[str, float | None]:
+        """Value and bound as summed distances to the nearest pick, which do not depend on the arbitrary c."""
+        if self.offset is None:
+            return {}
+        # (1 + cos) / 2 is 1 - (1 - cos) / 2.
+        unit = 2.0 if self.metric == "cosine" else 1.0
+        most = self.offset * self.total_weight
+        least = None if bound is None else max(0.0, unit * (most - bound))
+        return {"offset": self.offset, "distance": unit * (most - value), "distance_bound": least}
 
     @functools.cached_property
     def total_weight(self) -> float:

@@ -10,11 +10,12 @@ import numpy as np
 
 from kofn.core import checks
 from kofn.core.arrays import Floats, Ints
+from kofn.core.objective import Objective
 from kofn.objectives._amounts import similarities
 from kofn.objectives.kcenter import distances_to
 
 
-class GraphCut:
+class GraphCut(Objective):
     """f(S) = sum_{i in V} sum_{j in S} w_i s_ij - lam sum_{i, j in S} s_ij, the pairs (j, j) included: submodular.
 
     Monotone exactly for lam <= min_j C_j / (C_j + R_j - s_jj), with C_j what j is to the pool (sum_i w_i s_ij, for the
@@ -40,7 +41,6 @@ class GraphCut:
         monotone_up_to: the largest lam that is monotone on this pool.
         calls: gains asked for so far.
         distance_evals: similarities looked at so far.
-        poll: called now and then within `gains`, None by default; it may raise to stop, and nothing is lost by that.
 
     Raises:
         InputError: not exactly one of X and similarity, negative similarities, lam < 0, or `max_memory` too small.
@@ -66,10 +66,12 @@ class GraphCut:
     """
 
     name = "graph_cut"
-    sense = "max"
+    n: int
     submodular = True
     # Each pick brings all gains up to date.
     eager = True
+    polls = True
+    calls = 0
 
     def __init__(
         self,
@@ -90,18 +92,13 @@ class GraphCut:
         self._weights = None if weights is None else checks.weights(weights).astype(np.float64)
         if self._weights is not None:
             checks.same_length(self.n, "X" if self._from_rows else "similarity", "weights", len(self._weights))
-        self.calls = 0
         self._known: tuple[Floats, Floats, Floats] | None = None
         # What a candidate has in common with the picks, both ways.
         self._shared = np.zeros(self.n)
 
-    @property
-    def poll(self) -> Callable[[], None] | None:
-        """Called now and then within `gains`, None by default; it may raise to stop, and nothing is lost by that."""
-        return self._toward.poll
-
-    @poll.setter
-    def poll(self, poll: Callable[[], None] | None) -> None:
+    def bind(self, poll: Callable[[], None] | None) -> None:
+        """Take what `gains` is to call now and then."""
+        super().bind(poll)
         self._toward.poll = self._back.poll = poll
 
     @property

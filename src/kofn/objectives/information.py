@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from kofn.core import checks
 from kofn.core.arrays import Floats, Ints
 from kofn.core.checks import InputError
+from kofn.core.objective import Objective
 from kofn.objectives._determinantal_kernels import Conditioned, Kernel, kernel_of
 from kofn.objectives.determinantal import LogDeterminant
 from kofn.objectives.similarity import exact_sum
@@ -41,15 +42,16 @@ def _pool(X: Any, kernel: str, scale: float | None) -> Kernel:
     return kernel_of(X, None, checks.choice(kernel, "kernel", SIMILARITIES), scale)
 
 
-class _ClippedLocation:
+class _ClippedLocation(Objective):
     """f(A) = sum_i w_i max(0, min(max_{j in A} s_ij, high_i) - low_i): facility location between two levels.
 
     It is a concave function of each item's maximum, hence monotone and submodular.
     """
 
-    sense = "max"
+    n: int
     submodular = True
     monotone = True
+    calls = 0
 
     def _start(self, kernel: Kernel, low: Floats, high: Floats, weights: Any) -> None:
         self.kernel = kernel
@@ -58,7 +60,6 @@ class _ClippedLocation:
         checks.same_length(self.n, "X", "weights", len(self._weights))
         self._low, self._high = low, high
         self._level = low.copy()
-        self.calls = 0
         self._open = self._still_open()
 
     def _still_open(self) -> Ints:
@@ -215,7 +216,7 @@ class FacilityLocationConditionalGain(_ClippedLocation):
         self._start(pool, low, np.full(pool.n, np.inf), weights)
 
 
-class GraphCutMutualInformation:
+class GraphCutMutualInformation(Objective):
     """f(A) = 2 lam sum_{j in A} sum_{q in Q} s_jq: summed similarity to the queries, a modular function.
 
     Greedy is exact for it; near copies of one relevant item are all as good as it.
@@ -242,9 +243,10 @@ class GraphCutMutualInformation:
     """
 
     name = "graph_cut_mutual_information"
-    sense = "max"
+    n: int
     submodular = True
     monotone = True
+    calls = 0
 
     def __init__(
         self,
@@ -260,7 +262,6 @@ class GraphCutMutualInformation:
         # Rounding must not make a similarity of zero negative.
         self._scores = 2 * float(checks.number(lam, "lam")) * np.maximum(cross, 0.0).sum(axis=1)
         self.n = pool.n
-        self.calls = 0
 
     def gains(self, candidates: Any) -> Floats:
         """The candidates' own scores, whatever was picked."""
@@ -322,7 +323,7 @@ class LogDeterminantConditionalGain(LogDeterminant):
         self._start(Conditioned(pool, known, checks.fraction(nu, "nu"), shift), shift)
 
 
-class LogDeterminantMutualInformation:
+class LogDeterminantMutualInformation(Objective):
     """f(A) = log det(M_A) - log det(M_A - eta^2 M_AQ M_Q^-1 M_QA), with M = L + shift I: what A tells about Q.
 
     Monotone, and not submodular: two picks together can tell what neither tells alone. So `lazy_greedy` refuses it and
@@ -352,8 +353,6 @@ class LogDeterminantMutualInformation:
     """
 
     name = "log_determinant_mutual_information"
-    sense = "max"
-    submodular = False
     monotone = True
 
     def __init__(

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kofn.core.arrays import Floats
+from kofn.core.objective import Objective
 
 # Entries of a block of rows: the temporaries stay in the cache of one core.
 _BLOCK = 1 << 17
@@ -69,19 +70,19 @@ def _down(columns: Floats) -> Floats:
     return total
 
 
-class KCenter:
+class KCenter(Objective):
     """The covering radius as a set function. Neither submodular nor bounded by greedy gains: a gain is a drop of the
     radius."""
 
     name = "k_center"
     sense = "min"
-    submodular = False
+    n: int
     monotone = True
+    calls = 0
 
     def __init__(self, X: NDArray[Any], *, metric: str = "euclidean") -> None:
         self.X, self.metric, self.n = X, metric, len(X)
         self.nearest = np.full(self.n, np.inf)
-        self.calls = 0
 
     def gains(self, candidates: NDArray[np.int64]) -> Floats:
         """How much each candidate would lower the radius (the first pick: minus the radius it leaves)."""

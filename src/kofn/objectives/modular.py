@@ -8,22 +8,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kofn.core.checks import InputError
+from kofn.core.objective import Objective
 
 
-class Modular:
+class Modular(Objective):
     """f(S) = sum of the scores of S. Greedy is exact for it under a cardinality or quotas."""
 
     name = "modular"
-    sense = "max"
+    n: int
     submodular = True
+    calls = 0
 
     def __init__(self, scores: NDArray[np.floating]) -> None:
         self.scores = np.asarray(scores, np.float64)
         if self.scores.ndim != 1:
             raise InputError(f"scores has shape {self.scores.shape}; give one score an item, shape (n,)")
         self.n = len(self.scores)
-        self.monotone = bool(self.scores.min() >= 0)
-        self.calls = 0
+        self._monotone = bool(self.scores.min() >= 0)
+
+    @property
+    def monotone(self) -> bool:
+        """Whether all scores are >= 0."""
+        return self._monotone
 
     def gains(self, candidates: NDArray[np.int64]) -> NDArray[np.float64]:
         """The candidates' own scores, whatever was picked."""

@@ -85,7 +85,7 @@ def farthest_first(
         ([2, 0], 4.0, 2.0)
     """
     n = len(X)
-    rules = Constraints.of(
+    constraints = Constraints.of(
         n,
         k=k,
         budget=budget,
@@ -96,8 +96,8 @@ def farthest_first(
         exclude=exclude,
         start=start,
     )
-    tracker = Tracker(rules)
-    most = n if rules.budget is not None else rules.k
+    tracker = Tracker(constraints)
+    most = n if constraints.budget is not None else constraints.k
     cover: _Cover = _Plain(X, metric) if X.size * most <= _SMALL else LazyCover(X, metric, cores(n_threads))
     picks: list[int] = []
     gains: list[float] = []
@@ -107,9 +107,9 @@ def farthest_first(
         picks.append(item)
 
     stopped = False
-    total = rules.k if rules.exact_k else 0
+    total = constraints.k if constraints.exact_k else 0
     with Control(time_limit=time_limit, progress=progress, total=total, what="picking") as control:
-        for item in rules.first.tolist():
+        for item in constraints.first.tolist():
             take(item)
         while (open_items := tracker.eligible()).any():
             if control.stopped():
@@ -131,13 +131,13 @@ def farthest_first(
         gains=np.array(gains),
         value=radius,
         sense="min",
-        bound=_bound(rules, gains, radius, metric) if not stopped else None,
+        bound=_bound(constraints, gains, radius, metric) if not stopped else None,
         status="stopped" if stopped else ("optimal" if radius == 0 else "approximate"),
         used=used,
         budget=limit,
         objective="k_center",
         additive=False,
-        guarantee=(0.5 if metric == "euclidean" else 0.25) if rules.cardinality_only else None,
+        guarantee=(0.5 if metric == "euclidean" else 0.25) if constraints.cardinality_only else None,
         info={
             # In full passes over the pool, rounded up.
             "oracle_calls": -(-cover.evals // n),
@@ -146,16 +146,16 @@ def farthest_first(
     )
 
 
-def _bound(rules: Constraints, gains: list[float], radius: float, metric: str) -> float | None:
+def _bound(constraints: Constraints, gains: list[float], radius: float, metric: str) -> float | None:
     if radius == 0:
         return 0.0
-    return None if rules.budget is not None else _least_radius(gains, radius, metric)
+    return None if constraints.budget is not None else _least_radius(gains, radius, metric)
 
 
 def _least_radius(gains: list[float], radius: float, metric: str) -> float:
     """No k items can cover the pool closer than this: the picks and the farthest item are k + 1 items this far
     apart."""
-    apart: NDArray[np.float64] = np.append(np.array(gains[1:]), radius)
+    apart: Floats = np.append(np.array(gains[1:]), radius)
     # Squared distances and 1 - cos (half a squared chord) double the distance when it is quadrupled.
     return float(apart.min()) / (2 if metric == "euclidean" else 4)
 

@@ -11,14 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kofn.core import checks
-from kofn.core.arrays import Floats, Ints
+from kofn.core.arrays import Floats, Ints, Mask
 from kofn.core.checks import InfeasibleError, InputError
 from kofn.core.draws import Draw
+from kofn.core.objective import Objective
 from kofn.core.plans import Selection
 from kofn.core.registry import method
 from kofn.core.runtime import Control
 from kofn.objectives import base
 from kofn.objectives.kcenter import distances_to
+from kofn.objectives.modular import Modular
 
 # Distance rows that are kept for the next threshold, in bytes.
 _KEPT = 1 << 28
@@ -102,10 +104,10 @@ def gist(
         open_items[exclude] = False
     if k > open_items.sum():
         raise InfeasibleError(f"k={k}, but {int(open_items.sum())} of {n} items are open; lower k or exclude fewer")
-    asked = utility or ("modular" if scores is not None else "medoid_loss" if X is None else "facility_location")
+    requested = utility or ("modular" if scores is not None else "medoid_loss" if X is None else "facility_location")
     given = {"X": X, "distances": distances, "scores": scores, "metric": metric, "n_threads": n_threads}
     try:
-        make = _utility(asked, given)
+        make = _utility(requested, given)
     except InputError as error:
         # What cannot be read, or built from these inputs, is named as the caller knows it.
         text = str(error)
@@ -116,7 +118,7 @@ def gist(
         stopped = run.run(eps, control)
     proven = metric == "euclidean" if distances is None else _is_metric(distances)
     # A step of the thresholds is a factor of 1 + eps, and what lies below the first is given up: eps in all.
-    share = max(0.0, (2 / 3 if asked == "modular" else 1 / 2) - eps) if proven and not stopped else 0.0
+    share = max(0.0, (2 / 3 if requested == "modular" else 1 / 2) - eps) if proven and not stopped else 0.0
     picks, gains, value = run.best
     return Selection(
         n=n,
@@ -132,7 +134,7 @@ def gist(
         guarantee=share or None,
         info={
             "utility": math.fsum(gains),
-            "utility_is": base.named(asked),
+            "utility_is": base.named(requested),
             **({"offset": run.offset} if run.offset is not None else {}),
             "min_distance": run.least(picks),
             "diameter": rows.diameter(open_items)[0],
@@ -143,27 +145,29 @@ def gist(
     )
 
 
-def _utility(asked: Any, given: dict[str, Any]) -> Callable[[], Any]:
+def _utility(requested: Any, given: dict[str, Any]) -> Callable[[], Objective]:
     """What makes the utility anew for each run; it is checked once."""
-    if not isinstance(asked, str):
-        unused = base.build(asked, given)
-        _refuse_other(unused, asked)
+    if not isinstance(requested, str):
+        unused = base.build(requested, given)
+        _refuse_other(unused, requested)
         return lambda: copy.deepcopy(unused)
-    used = base.words_of(asked)
+    used = base.words_of(requested)
     if given["scores"] is not None and "scores" not in used:
-        raise InputError(f"utility={asked!r} has no use for scores; leave one of them out, or add '+ modular' to it")
-    words = {name: value for name, value in given.items() if value is not None and name in used}
-    _refuse_other(base.build(asked, words), asked)
-    return lambda: base.build(asked, words)
-
-
-def _refuse_other(rule: Any, asked: Any) -> None:
-    if asked == "modular" and not rule.monotone:
-        row = int(np.argmin(rule.scores))
-        raise InputError(f"scores at row {row} is {rule.scores[row]:g}; a utility needs scores >= 0, shift them")
-    if not (rule.submodular and rule.monotone):
         raise InputError(
-            f"utility={base.named(asked)} is not monotone and submodular, which a utility must be; use the scores, "
+            f"utility={requested!r} has no use for scores; leave one of them out, or add '+ modular' to it"
+        )
+    words = {name: value for name, value in given.items() if value is not None and name in used}
+    _refuse_other(base.build(requested, words), requested)
+    return lambda: base.build(requested, words)
+
+
+def _refuse_other(utility: Objective, requested: Any) -> None:
+    if isinstance(utility, Modular) and not utility.monotone:
+        row = int(np.argmin(utility.scores))
+        raise InputError(f"scores at row {row} is {utility.scores[row]:g}; a utility needs scores >= 0, shift them")
+    if not (utility.submodular and utility.monotone):
+        raise InputError(
+            f"utility={base.named(requested)} is not monotone and submodular, which a utility must be; use the scores, "
             "or facility_location"
         )
 
@@ -197,7 +201,7 @@ class _Rows:
             self.evals += self.n
         return self._kept[item]
 
-    def diameter(self, open_items: NDArray[np.bool_]) -> tuple[float, int, int]:
+    def diameter(self, open_items: Mask) -> tuple[float, int, int]:
         """The largest distance between two open items, and those, the lowest first."""
         if self._far is None:
             self._far = self._farthest(np.flatnonzero(open_items))
@@ -241,9 +245,7 @@ class _Rows:
 class _Gist:
     """One run over all thresholds."""
 
-    def __init__(
-        self, rows: _Rows, utility: Callable[[], Any], open_items: NDArray[np.bool_], k: int, lam: float
-    ) -> None:
+    def __init__(self, rows: _Rows, utility: Callable[[], Objective], open_items: Mask, k: int, lam: float) -> None:
         self.rows, self.utility, self.open, self.k, self.lam = rows, utility, open_items, k, lam
         self.best: tuple[list[int], list[float], float] = ([], [], -math.inf)
         self.threshold = 0.0
@@ -257,8 +259,8 @@ class _Gist:
         self._offer(*self._spread(0.0), 0.0)
         far, a, b = self.rows.diameter(self.open)
         if self.k >= 2 and far > 0:
-            rule = self.utility()
-            self._offer([a, b], [float(rule.add(a)), float(rule.add(b))], far)
+            utility = self.utility()
+            self._offer([a, b], [utility.add(a), utility.add(b)], far)
         step, threshold = 0, eps * far / 2
         while far > 0 and threshold <= far:
             if control.stopped():
@@ -282,42 +284,40 @@ class _Gist:
 
     def _spread(self, threshold: float) -> tuple[list[int], list[float]]:
         """Greedy for the utility among items at least `threshold` from all picks."""
-        rule = self.utility()
-        exact = getattr(rule, "exact_gains", rule.gains)
+        utility = self.utility()
         left = self.open.copy()
         if self._first is None:
             items = np.flatnonzero(left)
             self._first = np.full(self.rows.n, -math.inf)
-            self._first[items] = rule.gains(items) + float(getattr(rule, "tolerance", 0.0))
+            self._first[items] = utility.gains(items) + utility.tolerance
             self.calls += len(items)
-            # Facility location's c, without which its value cannot be recounted.
-            self.offset = getattr(rule, "offset", None)
+            self.offset = utility.offset
         upper = self._first.copy()
         picks: list[int] = []
         gains: list[float] = []
         while len(picks) < self.k and left.any():
-            item = self._lead(exact, upper, left)
+            item = self._lead(utility, upper, left)
             picks.append(item)
-            gains.append(float(rule.add(item)))
+            gains.append(utility.add(item))
             left[item] = False
             if threshold > 0:
                 left &= self.rows.row(item) >= threshold
         return picks, gains
 
-    def _lead(self, exact: Callable[[Ints], Floats], upper: Floats, left: NDArray[np.bool_]) -> int:
+    def _lead(self, utility: Objective, upper: Floats, left: Mask) -> int:
         """The best item left, by gains that are only looked at where an old one, an upper bound, could win."""
         best, gain = -1, -math.inf
         items = np.flatnonzero(left)
         items = items[np.lexsort((items, -upper[items]))]
-        batch = 1
+        size = 1
         while len(items) and upper[items[0]] >= gain:
-            some = np.sort(items[:batch])
-            now = exact(some)
-            upper[some] = now
-            self.calls += len(some)
+            batch = np.sort(items[:size])
+            now = utility.exact_gains(batch)
+            upper[batch] = now
+            self.calls += len(batch)
             top = int(np.argmax(now))
-            if now[top] > gain or (now[top] == gain and some[top] < best):
-                best, gain = int(some[top]), float(now[top])
-            items = items[batch:]
-            batch = min(256, 2 * batch)
+            if now[top] > gain or (now[top] == gain and batch[top] < best):
+                best, gain = int(batch[top]), float(now[top])
+            items = items[size:]
+            size = min(256, 2 * size)
         return best

@@ -28,7 +28,7 @@ def _write(kind: Any, dimensions: int) -> Any:
 
 
 @nb.njit(**_EXACT)
-def _squares(point, chunk, out):  # type: ignore[no-untyped-def]
+def _squares(point, chunk, out):
     """out[l] = |point - chunk[:, l]|^2. Spelt out, since a loop over l would not stay in registers."""
     s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = 0.0
     for f in range(len(point)):
@@ -48,14 +48,14 @@ def _squares(point, chunk, out):  # type: ignore[no-untyped-def]
 
 
 @nb.njit(**_EXACT)
-def _finish(square, metric):  # type: ignore[no-untyped-def]
+def _finish(square, metric):
     if metric == EUCLIDEAN:
         return np.sqrt(square)
     return square / 2 if metric == COSINE else square
 
 
 @nb.njit(**_EXACT)
-def _length(distance, metric):  # type: ignore[no-untyped-def]
+def _length(distance, metric):
     """The distance that obeys the triangle inequality."""
     if metric == EUCLIDEAN:
         return distance
@@ -63,7 +63,7 @@ def _length(distance, metric):  # type: ignore[no-untyped-def]
 
 
 @nb.njit(**_EXACT)
-def _refresh(i, rows, sizes, metric, picks, directionless, apart, count, point, out, near, own, seen):  # type: ignore[no-untyped-def]
+def _refresh(i, rows, sizes, metric, picks, directionless, apart, count, point, out, near, own, seen):
     """Bring item i up to date with all picks; returns how many distances that took."""
     best, owner, taken = near[i], own[i], 0
     zero = metric == COSINE and sizes[i] == 0
@@ -97,7 +97,7 @@ def _refresh(i, rows, sizes, metric, picks, directionless, apart, count, point, 
 
 
 @nb.njit(**_EXACT)
-def _look(  # type: ignore[no-untyped-def]
+def _look(
     block, least, closed, rows, sizes, metric, picks, directionless, apart, count, point, out, near, own, seen, tops,
     places,
 ):  # fmt: skip
@@ -140,7 +140,7 @@ _KEPT = (_write(_F8, 1), _write(_I4, 1), _write(_I4, 1), _write(_F8, 1), _write(
 
 
 @nb.njit([_I8(_I8, *state, *_KEPT) for state in _STATE], cache=True, **_EXACT)
-def few_blocks(most, closed, rows, sizes, metric, picks, directionless, apart, count, near, own, seen, tops, places):  # type: ignore[no-untyped-def]
+def few_blocks(most, closed, rows, sizes, metric, picks, directionless, apart, count, near, own, seen, tops, places):
     """Look at up to `most` promising blocks in turn; returns distances taken, or -1 - that if it is not yet settled."""
     point, out, taken = np.empty(rows.shape[1]), np.empty(LANES), 0
     true = np.zeros(len(tops), np.bool_)
@@ -157,7 +157,7 @@ def few_blocks(most, closed, rows, sizes, metric, picks, directionless, apart, c
 
 
 @nb.njit([_I8(_I8, _I8, _F8, *state, *_KEPT) for state in _STATE], cache=True, **_EXACT)
-def all_blocks(  # type: ignore[no-untyped-def]
+def all_blocks(
     first, last, least, closed, rows, sizes, metric, picks, directionless, apart, count, near, own, seen, tops, places
 ):  # fmt: skip
     """Look at every block of a range that may hold an item as far as `least`; returns distances taken."""
@@ -172,7 +172,7 @@ def all_blocks(  # type: ignore[no-untyped-def]
 
 
 @nb.njit([_I8(_I8, _I8, *state[1:], *_KEPT[:3]) for state in _STATE], cache=True, **_EXACT)
-def refresh(low, high, rows, sizes, metric, picks, directionless, apart, count, near, own, seen):  # type: ignore[no-untyped-def]
+def refresh(low, high, rows, sizes, metric, picks, directionless, apart, count, near, own, seen):
     """Bring a range of items up to date; returns distances taken."""
     point, out, taken = np.empty(rows.shape[1]), np.empty(LANES), 0
     for i in range(low, high):
@@ -183,7 +183,7 @@ def refresh(low, high, rows, sizes, metric, picks, directionless, apart, count, 
 @nb.njit(
     nb.void(_read(_F8, 1), _BOOL, _I8, _I8, _write(_F8, 3), _write(_BOOL, 1), _write(_F4, 2)), cache=True, **_EXACT
 )
-def add_pick(point, zero, metric, count, picks, directionless, apart):  # type: ignore[no-untyped-def]
+def add_pick(point, zero, metric, count, picks, directionless, apart):
     """Put a pick into its lane, and half its distance to every earlier one, rounded down, into `apart`."""
     chunk, lane = count // LANES, count % LANES
     for f in range(len(point)):
@@ -215,7 +215,7 @@ def add_pick(point, zero, metric, count, picks, directionless, apart):  # type: 
     cache=True,
     **_EXACT,
 )
-def serve(first, last, rows, sizes, metric, picks, directionless, apart, count, unit, weights, near, own, saved):  # type: ignore[no-untyped-def]
+def serve(first, last, rows, sizes, metric, picks, directionless, apart, count, unit, weights, near, own, saved):
     """saved[block, t]: what pick t saves the items of a block after the picks before it, w (near - unit * distance)."""
     point, out = np.empty(rows.shape[1]), np.empty(LANES)
     for block in range(first, last):

@@ -50,7 +50,7 @@ def lazy_greedy(
         X: vectors (n, d); or `similarity` (n, n), dense or SciPy-sparse; or `scores` (n,) with objective "modular".
         objective: "facility_location" (default; with `scores` alone "modular"); any name of `kofn.objectives`, with its
             parameters as "graph_cut(lam=0.3)", or a sum as "0.7*facility_location + 0.3*feature_based"; or an object
-            with `gains`, `add` and `value` (`kofn.objectives.base.Objective`).
+            with `gains`, `add` and `value` (`kofn.core.objective.Objective`).
         k: how many; with a budget, at most how many.
         budget: what may be spent in total, with `costs` (n,); the rule is then gain per cost.
         groups: (n,) labels, with `quotas` {group: (least, most)}.

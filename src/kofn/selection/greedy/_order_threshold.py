@@ -16,6 +16,7 @@ from kofn.core.checks import InputError
 from kofn.core.constraints import Constraints, Tracker
 from kofn.core.constraints import total as exact_sum
 from kofn.core.draws import Draw
+from kofn.core.objective import Objective
 from kofn.core.plans import Selection
 from kofn.core.registry import method
 from kofn.core.runtime import Control
@@ -23,7 +24,7 @@ from kofn.objectives import base
 
 # Candidates whose gains are taken at once: few after a pick, since the next pick makes the rest stale.
 _LEAST_BATCH, _MOST_BATCH = 16, 4096
-_RULES = ("k", "budget", "costs", "groups", "quotas", "include", "exclude", "start")
+_CONSTRAINTS = ("k", "budget", "costs", "groups", "quotas", "include", "exclude", "start")
 _SOURCES = ("X", "similarity", "scores", "metric", "weights", "max_memory", "n_threads", "queries", "private")
 
 
@@ -136,43 +137,43 @@ class _Passes:
         if self.eps == 0:
             raise InputError("eps=0: the thresholds would never end; give a number above 0, at most 1")
         pairs = given["X"] is not None or given["similarity"] is not None
-        self.objective = given["objective"] or ("facility_location" if pairs else "modular")
-        self.rule: Any = base.build(self.objective, {word: given[word] for word in _SOURCES})
-        # Each pass has a copy of it as it came.
+        self.requested = given["objective"] or ("facility_location" if pairs else "modular")
+        # Each pass picks on a copy of it.
+        self.unused = base.build(self.requested, {word: given[word] for word in _SOURCES})
         n = int(
             given["scores"].size
             if not pairs
             else (given["X"] if given["X"] is not None else given["similarity"]).shape[0]
         )
-        self.rules = Constraints.of(n, **{word: given[word] for word in _RULES})
-        self.order = _order(given["order"], self.rule, n)
+        self.constraints = Constraints.of(n, **{word: given[word] for word in _CONSTRAINTS})
+        self.order = _order(given["order"], self.unused, n)
         # With items held from the start, what comes later than all picks no longer comes later than all that is held.
-        along = not len(self.rules.first) and hasattr(self.rule, "keeps") and bool(self.rule.keeps(self.order))
-        self.proven = bool(self.rule.monotone and (self.rule.submodular or along))
+        along = not len(self.constraints.first) and self.unused.keeps(self.order)
+        self.proven = self.unused.monotone and (self.unused.submodular or along)
         self.control = Control(time_limit=given["time_limit"], progress=given["progress"], total=0, what="passing")
         self.calls, self.passes, self.stopped = 0, 0, False
 
-    def _fresh(self) -> Any:
+    def _fresh(self) -> Objective:
         """The objective with nothing picked but what had to be."""
-        rule = copy.deepcopy(self.rule)
-        for item in self.rules.first.tolist():
-            rule.add(item)
-        return rule
+        objective = copy.deepcopy(self.unused)
+        for item in self.constraints.first.tolist():
+            objective.add(item)
+        return objective
 
-    def _gains(self, rule: Any, items: Ints) -> Floats:
+    def _gains(self, objective: Objective, items: Ints) -> Floats:
         self.calls += len(items)
-        return np.asarray(rule.gains(items), np.float64)
+        return objective.gains(items)
 
     def plan(self) -> Selection:
         """Run the passes and complete the best of them."""
-        rules = self.rules
+        constraints = self.constraints
         with self.control:
-            rule, possible = self._fresh(), Tracker(rules).eligible()
-            held = float(rule.value(rules.first)) if len(rules.first) else 0.0
+            objective, possible = self._fresh(), Tracker(constraints).eligible()
+            held = objective.value(constraints.first) if len(constraints.first) else 0.0
             items = self.order[possible[self.order]]
-            alone = np.zeros(rules.n)
-            alone[items] = self._gains(rule, items)
-            self.bound = rules.upper_bound(alone, np.zeros(rules.n, bool))
+            alone = np.zeros(constraints.n)
+            alone[items] = self._gains(objective, items)
+            self.bound = constraints.upper_bound(alone, np.zeros(constraints.n, bool))
             best = _Run([], 0.0)
             share: float | None = 1.0
             if len(items) and alone[items].max() > 0:
@@ -197,18 +198,18 @@ class _Passes:
         t is the optimum over 2, 3/2 or 5/2. The optimum lies between the best single item and as many of those as fit,
         and the thresholds hit every such t within 1 + eps.
         """
-        rules = self.rules
-        slots = rules.k - len(rules.first)
-        if rules.groups is not None and rules.budget is None:
+        constraints = self.constraints
+        slots = constraints.k - len(constraints.first)
+        if constraints.groups is not None and constraints.budget is None:
             return iter([self._swapping_pass(alone)]), _Run([], 0.0), 0.25
         top = float(alone[items].max())
-        load, most, over, share = np.full(rules.n, 1.0 / slots), slots, 2.0, 1 / 2
-        if rules.budget is not None:
-            assert rules.costs is not None
-            room = float(rules.limit - exact_sum(rules.costs[rules.first]))
-            costs = rules.costs.astype(np.float64)
+        load, most, over, share = np.full(constraints.n, 1.0 / slots), slots, 2.0, 1 / 2
+        if constraints.budget is not None:
+            assert constraints.costs is not None
+            room = float(constraints.limit - exact_sum(constraints.costs[constraints.first]))
+            costs = constraints.costs.astype(np.float64)
             # With no room left only free items are open, and they are no load.
-            part = np.divide(costs, room, out=np.zeros(rules.n), where=costs > 0) if room > 0 else costs
+            part = np.divide(costs, room, out=np.zeros(constraints.n), where=costs > 0) if room > 0 else costs
             fit = int(np.searchsorted(np.cumsum(np.sort(costs[items])), room * (1 + 1e-9), side="right"))
             bound_by_both = fit > slots
             load, over, share = (load + part, 5 / 2, 1 / 5) if bound_by_both else (part, 3 / 2, 1 / 3)
@@ -216,35 +217,35 @@ class _Passes:
         steps = math.floor(math.log(most) / math.log1p(self.eps) + 1e-9) + 1
         levels = [top / over * (1 + self.eps) ** step for step in range(steps)]
         single = _Run([int(items[np.argmax(alone[items])])], top)
-        quotas = rules.groups is not None
+        quotas = constraints.groups is not None
         return (self._pass(level * load, alone) for level in levels), single, None if quotas else share / (1 + self.eps)
 
     def _scan(
-        self, rule: Any, items: Ints, reaches: Callable[[Ints, Floats], Mask]
+        self, objective: Objective, items: Ints, reaches: Callable[[Ints, Floats], Mask]
     ) -> Iterator[tuple[Ints, Floats, int]]:
         """Along `items`: those passed over and their gains, and then the one that `reaches` (-1 at the end).
 
-        `rule` must have been brought up to date by the caller when it goes on.
+        `objective` must have been brought up to date by the caller when it goes on.
         """
-        at, step = 0, _LEAST_BATCH
-        while at < len(items):
+        low, step = 0, _LEAST_BATCH
+        while low < len(items):
             if self.control.stopped():
                 self.stopped = True
                 return
-            part = items[at : at + step]
-            gains = self._gains(rule, part)
+            part = items[low : low + step]
+            gains = self._gains(objective, part)
             hits = np.flatnonzero(reaches(part, gains))
             if len(hits):
                 first = int(hits[0])
                 yield part[:first], gains[:first], int(part[first])
-                at, step = at + first + 1, _LEAST_BATCH
+                low, step = low + first + 1, _LEAST_BATCH
             else:
                 yield part, gains, -1
-                at, step = at + step, min(_MOST_BATCH, step * 2)
+                low, step = low + step, min(_MOST_BATCH, step * 2)
 
     def _pass(self, needs: Floats, alone: Floats) -> _Run:
         """Take, in order, every item that fits and gains what it needs."""
-        rules, rule, tracker = self.rules, self._fresh(), Tracker(self.rules)
+        constraints, objective, tracker = self.constraints, self._fresh(), Tracker(self.constraints)
         fits = tracker.eligible()
         # What an item gains alone is the most that it gains later, if returns diminish.
         worth = (alone >= needs)[self.order] if self.proven else True
@@ -254,30 +255,30 @@ class _Passes:
         def reaches(part: Ints, got: Floats) -> Mask:
             return fits[part] & (got >= needs[part])
 
-        for passed, gains, item in self._scan(rule, items, reaches):
+        for passed, gains, item in self._scan(objective, items, reaches):
             residual[passed] = gains
             if item >= 0:
-                value += float(rule.add(item))
+                value += objective.add(item)
                 picks.append(item)
                 tracker.add(item)
                 fits[:] = tracker.eligible()
                 if not fits.any():
                     break
-        return _Run(picks, value, value + rules.upper_bound(residual, _mask(rules.n, picks)))
+        return _Run(picks, value, value + constraints.upper_bound(residual, _mask(constraints.n, picks)))
 
     def _swapping_pass(self, alone: Floats) -> _Run:
         """Take, in order, every item that the quotas leave room for, or that is worth more than one in its way."""
-        rules, rule = self.rules, self._fresh()
-        assert rules.groups is not None
-        groups, least, most = rules.groups, rules.least, rules.most
-        held = np.bincount(groups[rules.first], minlength=len(least))
+        constraints, objective = self.constraints, self._fresh()
+        assert constraints.groups is not None
+        groups, least, most = constraints.groups, constraints.least, constraints.most
+        held = np.bincount(groups[constraints.first], minlength=len(least))
         worth: dict[int, float] = {}
         bars, victims = np.empty(len(least)), np.empty(len(least), np.int64)
 
         def look() -> None:
             """For each group what a newcomer must gain, and whom it replaces (-1: nobody)."""
             # What is picked can be completed to k within the quotas while the minima still to come leave it room.
-            full = int(np.maximum(held, least).sum()) >= rules.k
+            full = int(np.maximum(held, least).sum()) >= constraints.k
             for code in range(len(least)):
                 free = held[code] < most[code] and (held[code] < least[code] or not full)
                 # In a full plan a newcomer may also take the place of a group that holds more than its minimum.
@@ -291,11 +292,11 @@ class _Passes:
 
         look()
         residual, ever, total = alone.copy(), [], 0.0
-        items = self.order[~_mask(rules.n, rules.first)[self.order] & ~rules.banned[self.order]]
-        for passed, gains, item in self._scan(rule, items, lambda part, got: got > bars[groups[part]]):
+        items = self.order[~_mask(constraints.n, constraints.first)[self.order] & ~constraints.banned[self.order]]
+        for passed, gains, item in self._scan(objective, items, lambda part, got: got > bars[groups[part]]):
             residual[passed] = gains
             if item >= 0:
-                gain, victim = float(rule.add(item)), int(victims[groups[item]])
+                gain, victim = objective.add(item), int(victims[groups[item]])
                 ever.append(item)
                 total += gain
                 held[groups[item]] += 1
@@ -305,32 +306,32 @@ class _Passes:
                 worth[item] = gain
                 look()
         picks = list(worth)
-        value = float(rule.value(np.array([*rules.first.tolist(), *picks], np.int64)))
-        return _Run(picks, value, total + rules.upper_bound(residual, _mask(rules.n, ever)))
+        value = objective.value(np.array([*constraints.first.tolist(), *picks], np.int64))
+        return _Run(picks, value, total + constraints.upper_bound(residual, _mask(constraints.n, ever)))
 
     def _complete(self, picks: list[int], held: float, share: float | None) -> Selection:
         """The picks one after the other on a fresh objective, and what room they leave filled with what gains most."""
-        rules, tracker = self.rules, Tracker(self.rules)
-        rule: Any = copy.deepcopy(self.rule)
-        chosen = rules.first.tolist()
-        gains = [float(rule.add(item)) for item in chosen]
+        constraints, tracker = self.constraints, Tracker(self.constraints)
+        objective = copy.deepcopy(self.unused)
+        chosen = constraints.first.tolist()
+        gains = [objective.add(item) for item in chosen]
 
         def take(item: int) -> None:
             tracker.add(item)
             chosen.append(item)
-            gains.append(float(rule.add(item)))
+            gains.append(objective.add(item))
 
         for item in picks:
             take(item)
         left = self.order[tracker.eligible()[self.order]]
         if len(left):
-            worth = np.zeros(len(left)) if self.stopped else self._gains(rule, left)
+            worth = np.zeros(len(left)) if self.stopped else self._gains(objective, left)
             rank = worth
-            if rules.costs is not None:
-                rank = worth / np.maximum(rules.costs[left].astype(np.float64), np.finfo(np.float64).tiny ** 0.5)
-            for at in np.argsort(-rank, kind="stable").tolist():
-                if (rules.exact_k or worth[at] > 0) and tracker.eligible()[left[at]]:
-                    take(int(left[at]))
+            if constraints.costs is not None:
+                rank = worth / np.maximum(constraints.costs[left].astype(np.float64), np.finfo(np.float64).tiny ** 0.5)
+            for i in np.argsort(-rank, kind="stable").tolist():
+                if (constraints.exact_k or worth[i] > 0) and tracker.eligible()[left[i]]:
+                    take(int(left[i]))
         for item in tracker.completion().tolist():
             take(item)
         value = math.fsum(gains)
@@ -342,9 +343,8 @@ class _Passes:
         if self.stopped:
             status = "stopped"
         used, limit = tracker.report()
-        offset = getattr(rule, "offset", None)
         return Selection(
-            n=rules.n,
+            n=constraints.n,
             indices=np.array(chosen, np.int64),
             gains=np.array(gains),
             value=value,
@@ -352,13 +352,13 @@ class _Passes:
             status=status,
             used=used,
             budget=limit,
-            objective=base.named(self.objective),
+            objective=base.named(self.requested),
             guarantee=share if self.proven and not self.stopped else None,
             info={
-                **({} if offset is None else {"offset": offset}),
+                **({} if objective.offset is None else {"offset": objective.offset}),
                 "passes": self.passes,
                 "oracle_calls": self.calls,
-                "distance_evals": int(getattr(rule, "distance_evals", 0)),
+                "distance_evals": objective.distance_evals,
             },
         )
 
@@ -369,11 +369,10 @@ def _mask(n: int, items: Any) -> Mask:
     return mask
 
 
-def _order(order: Any, rule: Any, n: int) -> Ints:
-    """The order of the pass: what was asked, the objective's own, or the pool's."""
+def _order(order: Any, objective: Objective, n: int) -> Ints:
+    """The order of the pass: the user's, the objective's own, or the pool's."""
     if order is None:
-        own = getattr(rule, "order", None)
-        return np.arange(n) if own is None else np.asarray(own, np.int64)
+        return np.arange(n) if objective.order is None else objective.order
     positions = checks.positions(order, "order", n)
     if len(positions) != n:
         raise InputError(f"order has {len(positions)} of the pool's {n} items; give every item once")

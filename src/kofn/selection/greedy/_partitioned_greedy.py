@@ -8,17 +8,17 @@ import math
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from kofn.core import checks
+from kofn.core.arrays import Mask
 from kofn.core.checks import InputError
 from kofn.core.constraints import Constraints
 from kofn.core.plans import Selection
 from kofn.core.registry import method
 from kofn.core.runtime import Control
 from kofn.objectives import base
-from kofn.selection.greedy._run import RULES, objective_of, pool_size
-from kofn.selection.greedy._search import PartSearch, calls_of
+from kofn.selection.greedy._run import CONSTRAINTS, objective_of, pool_size
+from kofn.selection.greedy._search import PartSearch
 
 
 @method(
@@ -81,37 +81,40 @@ def partitioned_greedy(
         >>> s.indices.tolist(), s.info["parts"]
         ([3, 0], 2)
     """
-    given: dict[str, Any] = {**dict.fromkeys(RULES), **locals()}
+    given: dict[str, Any] = {**dict.fromkeys(CONSTRAINTS), **locals()}
     n = pool_size(given)
-    rules = Constraints.of(n, **{name: given[name] for name in RULES})
-    count = max(1, math.isqrt(n // rules.k)) if parts is None else checks.count(parts, "parts")
+    constraints = Constraints.of(n, **{name: given[name] for name in CONSTRAINTS})
+    count = max(1, math.isqrt(n // constraints.k)) if parts is None else checks.count(parts, "parts")
     if count > n:
         raise InputError(f"parts={count} of {n} items; ask for parts <= {n}")
-    rule, asked = objective_of(given, lazy=True)
-    part = np.random.default_rng(seed).permutation(np.arange(n) % count)
+    unused, requested = objective_of(given, lazy=True)
+    part_of = np.random.default_rng(seed).permutation(np.arange(n) % count)
     runs: list[PartSearch] = []
     with Control(time_limit=time_limit, progress=progress, total=count + 1, what="parts") as control:
-        for one in range(count + 1):
-            picked = [item for run in runs for item in run.picks]
-            here = part == one if one < count else np.isin(np.arange(n), picked)
-            fresh = copy.deepcopy(rule) if not isinstance(asked, str) else objective_of(given, lazy=True)[0]
-            runs.append(PartSearch(fresh, _only(rules, here), control, True))
+        for part in range(count + 1):
+            if part < count:
+                candidates = part_of == part
+            else:
+                candidates = np.isin(np.arange(n), [item for run in runs for item in run.picks])
+            own = not isinstance(requested, str)
+            fresh = copy.deepcopy(unused) if own else objective_of(given, lazy=True)[0]
+            runs.append(PartSearch(fresh, _only(constraints, candidates), control, True))
             runs[-1].run()
-            control.step(one + 1)
+            control.step(part + 1)
             if runs[-1].stopped:
                 break
     most = max(len(run.picks) for run in runs)
     best = max((run for run in runs if len(run.picks) == most), key=lambda run: math.fsum(run.gains))
     best.stopped = runs[-1].stopped
     if not best.stopped:
-        best.whole_bound(rules)
-    best.calls_before = sum(calls_of(run.rule) for run in runs if run is not best)
-    plan = best.plan(base.named(asked))
+        best.whole_bound(constraints)
+    best.calls_before = sum(run.objective.calls for run in runs if run is not best)
+    plan = best.plan(base.named(requested))
     return dataclasses.replace(plan, info={**plan.info, "parts": count})
 
 
-def _only(rules: Constraints, here: NDArray[np.bool_]) -> Constraints:
+def _only(constraints: Constraints, candidates: Mask) -> Constraints:
     """The same constraints for some of the pool, with as many picks as it has."""
-    banned = rules.banned | ~here
-    banned[rules.first] = False
-    return dataclasses.replace(rules, banned=banned, k=min(rules.k, rules.n - int(banned.sum())))
+    banned = constraints.banned | ~candidates
+    banned[constraints.first] = False
+    return dataclasses.replace(constraints, banned=banned, k=min(constraints.k, constraints.n - int(banned.sum())))

@@ -16,6 +16,7 @@ from kofn.core import checks
 from kofn.core.arrays import Floats, Ints
 from kofn.core.constraints import Constraints, Tracker
 from kofn.core.draws import Draw
+from kofn.core.objective import Objective
 from kofn.core.plans import Selection
 from kofn.core.registry import method
 from kofn.core.runtime import Control
@@ -109,7 +110,7 @@ def sparse_greedy(
     """
     began = time.monotonic()
     n = len(X)
-    asked = {
+    limits = {
         "k": k,
         "budget": budget,
         "costs": costs,
@@ -123,7 +124,7 @@ def sparse_greedy(
     checks.choice(neighbors, "neighbors", ("auto", "exact", "usearch"))
     if expansion is not None:
         checks.count(expansion, "expansion")
-    rules = Constraints.of(n, **asked)
+    constraints = Constraints.of(n, **limits)
 
     def pick(objective: Any) -> Selection:
         from kofn.selection.greedy._lazy_greedy import lazy_greedy
@@ -132,14 +133,14 @@ def sparse_greedy(
         shared = {"weights": weights, "metric": metric, "n_threads": n_threads} if isinstance(objective, str) else {}
         # The arguments have been checked: the function itself, not the method.
         plan: Selection = inspect.unwrap(lazy_greedy)(
-            X, objective=objective, **asked, **shared, time_limit=left, progress=progress
+            X, objective=objective, **limits, **shared, time_limit=left, progress=progress
         )
         return plan
 
     if count >= n - 1:
-        whole = pick("facility_location")
-        about = {"neighbors": "all", "n_neighbors": n - 1, "recall": 1.0, "recall_rows": 0, "unlisted": 0.0}
-        return dataclasses.replace(whole, info={**whole.info, **about, **_lost(whole.value, whole.bound, 1.0)})
+        full = pick("facility_location")
+        facts = {"neighbors": "all", "n_neighbors": n - 1, "recall": 1.0, "recall_rows": 0, "unlisted": 0.0}
+        return dataclasses.replace(full, info={**full.info, **facts, **_lost(full.value, full.bound, 1.0)})
 
     w = np.ones(n) if weights is None else np.asarray(weights, np.float64)
     unit, offset = 0.5 if metric == "cosine" else 1.0, ceiling(X, metric)
@@ -151,7 +152,7 @@ def sparse_greedy(
         except Stopped:
             graph = None
     if graph is None:
-        # Nothing is known of any pair; what must be picked is.
+        # No neighbour graph: fall back to the forced picks (`include`, `start`) only.
         time_limit = 0.0
         entries = _by_candidate(np.empty((n, 0), np.int32), np.empty((n, 0)))
     else:
@@ -159,16 +160,16 @@ def sparse_greedy(
     inner = pick(_Listed(entries, np.full(n, offset), w))
     gains, own = _served(X, inner.indices, metric, unit, offset, w, n_threads, progress)
     value = math.fsum(gains.tolist())
-    about = {"neighbors": "none", "n_neighbors": 0, "recall": 0.0, "recall_rows": 0, "unlisted": 1.0}
-    bound, sure = None, 1.0
+    facts = {"neighbors": "none", "n_neighbors": 0, "recall": 0.0, "recall_rows": 0, "unlisted": 1.0}
+    bound, confidence = None, 1.0
     if graph is not None:
         reach = np.maximum(unit * (graph.distances[:, -1].astype(np.float64) - graph.slack), 0.0)
-        missed, sure = _missed(graph, unit * graph.missed, w, reach)
-        bound = max(_listed_bound(entries, reach, offset, w, rules, inner.indices) + missed, value)
+        missed, confidence = _missed(graph, unit * graph.missed, w, reach)
+        bound = max(_listed_bound(entries, reach, offset, w, constraints, inner.indices) + missed, value)
         # A pick that serves itself needs no list.
         far = (own >= 0) & (inner.indices[own] != np.arange(n))
         listed = (graph.indices[far] == inner.indices[own[far]][:, None]).any(axis=1)
-        about = {
+        facts = {
             "neighbors": graph.engine,
             "n_neighbors": count,
             "recall": graph.recall,
@@ -191,17 +192,17 @@ def sparse_greedy(
             "distance": in_distances * (most - value),
             "distance_bound": None if bound is None else max(0.0, in_distances * (most - bound)),
             "distance_evals": inner.info["oracle_calls"],
-            **about,
-            **_lost(value, bound, sure),
+            **facts,
+            **_lost(value, bound, confidence),
         },
     )
 
 
-def _lost(value: float, bound: float | None, sure: float) -> dict[str, float | None]:
-    """What all approximations can have cost together, and how sure that is."""
+def _lost(value: float, bound: float | None, confidence: float) -> dict[str, float | None]:
+    """What all approximations can have cost together, and with what confidence."""
     return {
         "lost_at_most": None if bound is None else max(0.0, bound - value),
-        "bound_confidence": None if bound is None else sure,
+        "bound_confidence": None if bound is None else confidence,
     }
 
 
@@ -217,16 +218,16 @@ def _by_candidate(indices: NDArray[np.int32], costs: NDArray[Any]) -> Any:
     return csr_array((data.ravel(), entries.ravel().astype(kind, copy=False), indptr), shape=(n, n)).tocsc()
 
 
-class _Listed:
+class _Listed(Objective):
     """sum_i w_i (start_i - min(start_i, least cost of a pick that i lists)): monotone and submodular."""
 
     submodular = True
     monotone = True
+    calls = 0
 
     def __init__(self, entries: Any, start: Floats, weights: Floats) -> None:
         self.entries, self.start, self.weights = entries, start, weights
         self.cost = start.copy()
-        self.calls = 0
 
     def __deepcopy__(self, memo: Any) -> _Listed:
         fresh = _Listed(self.entries, self.start, self.weights)
@@ -244,9 +245,9 @@ class _Listed:
         for low, high in itertools.pairwise([0, *dict.fromkeys(np.minimum(cuts + 1, len(ends)).tolist())]):
             length = lengths[low:high]
             before = np.cumsum(length) - length
-            at = np.arange(int(length.sum())) + np.repeat(first[low:high] - before, length)
-            items = self.entries.indices[at]
-            saved = self.weights[items] * np.maximum(self.cost[items] - self.entries.data[at], 0.0)
+            slots = np.arange(int(length.sum())) + np.repeat(first[low:high] - before, length)
+            items = self.entries.indices[slots]
+            saved = self.weights[items] * np.maximum(self.cost[items] - self.entries.data[slots], 0.0)
             out[low:high] = np.add.reduceat(saved, before)
         return out
 
@@ -266,24 +267,24 @@ class _Listed:
 
 
 def _listed_bound(
-    entries: Any, reach: Floats, offset: float, weights: Floats, rules: Constraints, picks: Ints
+    entries: Any, reach: Floats, offset: float, weights: Floats, constraints: Constraints, picks: Ints
 ) -> float:
     """At least the optimum, if no unlisted row is nearer to an item than its `reach`.
 
     Then serving item i at the cheaper of its reach and its nearest listed pick costs no more than it does in truth, and
     the optimum of that function, which is submodular, is bounded by any set's value and what others add to it.
     """
-    rule = _Listed(entries, reach, weights)
-    possible = Tracker(rules).eligible()
-    picked = np.zeros(rules.n, bool)
+    objective = _Listed(entries, reach, weights)
+    possible = Tracker(constraints).eligible()
+    picked = np.zeros(constraints.n, bool)
     best = math.inf
-    for some in (rules.first, picks[len(rules.first) :]):
-        for item in some.tolist():
-            rule.add(item)
+    for batch in (constraints.first, picks[len(constraints.first) :]):
+        for item in batch.tolist():
+            objective.add(item)
             picked[item] = True
-        residual = np.where(possible, rule.gains(np.arange(rules.n)), 0.0)
-        total = math.fsum((weights * (offset - rule.cost)).tolist()) + rules.upper_bound(residual, picked)
-        best = min(best, total * (1 + rules.n * 2.0**-52))
+        residual = np.where(possible, objective.gains(np.arange(constraints.n)), 0.0)
+        total = math.fsum((weights * (offset - objective.cost)).tolist()) + constraints.upper_bound(residual, picked)
+        best = min(best, total * (1 + constraints.n * 2.0**-52))
     return best
 
 

@@ -14,9 +14,9 @@ from kofn.core import checks, vocabulary
 from kofn.core.arrays import Floats, Ints
 from kofn.core.checks import InputError
 from kofn.core.draws import Draw
+from kofn.core.objective import Objective, as_objective
 from kofn.core.plans import Selection
 from kofn.core.registry import method
-from kofn.objectives.base import Objective
 from kofn.core.stepper import Example, Share, Stepper, stepper
 from kofn.selection.streams._privacy import Accountant
 
@@ -416,15 +416,12 @@ class _Own:
     """A copy of the user's own objective for each guess."""
 
     def __init__(self, objective: Any, copies: int) -> None:
-        missing = [name for name in ("gains", "add", "value") if not callable(getattr(objective, name, None))]
-        if missing:
-            raise InputError(f"objective={type(objective).__name__} lacks {', '.join(missing)}")
-        if not getattr(objective, "monotone", False) or not getattr(objective, "submodular", False):
+        self.first = as_objective(objective)
+        if not (self.first.monotone and self.first.submodular):
             raise InputError(
                 f"objective={type(objective).__name__} does not declare monotone and submodular; the guarantee needs it"
             )
-        self.first = objective
-        self.copies = [copy.deepcopy(objective) for _ in range(copies)]
+        self.copies = [copy.deepcopy(self.first) for _ in range(copies)]
         self.picked: list[list[int]] = [[] for _ in range(copies)]
 
     def look(self, keys: list[Any], X: Any) -> Any:
@@ -446,7 +443,7 @@ class _Own:
         return np.array([self.value(picks) for picks in self.picked])
 
     def value(self, keys: list[Any]) -> float:
-        return float(self.first.value(np.array(keys, np.int64))) if keys else 0.0
+        return self.first.value(np.array(keys, np.int64)) if keys else 0.0
 
     def state_dict(self) -> dict[str, Any]:
         return {"picked": [list(picks) for picks in self.picked]}

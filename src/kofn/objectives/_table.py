@@ -1,0 +1,99 @@
+"""The objectives that can be asked for by name. Importing this module imports none of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kofn.core.lazy import attach
+
+
+@dataclass(frozen=True)
+class Known:
+    """One objective that can be asked for by name: where its class lives, what it is built from, what it promises.
+
+    `monotone` is None where that depends on the objective's parameters; the built objective knows.
+    """
+
+    path: str
+    sources: tuple[str, ...]
+    does: str
+    submodular: bool = True
+    monotone: bool | None = True
+
+    @property
+    def maker(self) -> str:
+        """The name of its class, which `load` finds."""
+        return self.path.partition(":")[2]
+
+    def row(self) -> dict[str, str]:
+        """As a row of a table for people."""
+        monotone = {True: "monotone", False: "not monotone", None: "monotone or not, by its parameters"}[self.monotone]
+        return {
+            "is": self.does,
+            "needs": " or ".join(self.sources),
+            "declares": f"{'submodular' if self.submodular else 'not submodular'}, {monotone}",
+        }
+
+
+OBJECTIVES: dict[str, Known] = {
+    "facility_location": Known(
+        "facility_location:FacilityLocation", ("X", "similarity"), "each item by the pick most similar to it"
+    ),
+    "saturated_coverage": Known(
+        "coverage:SaturatedCoverage", ("X", "similarity"), "each item's summed similarity to the picks, up to a share"
+    ),
+    "graph_cut": Known(
+        "graph_cut:GraphCut",
+        ("X", "similarity"),
+        "similarity to the pool less lam x that among the picks",
+        monotone=None,
+    ),
+    "medoid_loss": Known(
+        "medoids:MedoidLoss", ("X", "distances"), "how much the picks lower the summed distance to the nearest"
+    ),
+    "feature_based": Known("coverage:FeatureBased", ("X",), "a concave function of each feature's total (X >= 0)"),
+    "weighted_coverage": Known(
+        "coverage:WeightedCoverage", ("X",), "the weight of the elements in any pick (X >= 0, dense or sparse sets)"
+    ),
+    "log_determinant": Known(
+        "determinantal:LogDeterminant", ("X", "similarity"), "log det(I + kernel of the picks)", monotone=None
+    ),
+    "dispersion": Known(
+        "dispersion:Dispersion",
+        ("X", "distances"),
+        'distances among the picks: kind="sum" or the least, "min"',
+        False,
+        None,
+    ),
+    "facility_location_mutual_information": Known(
+        "information:FacilityLocationMutualInformation",
+        ("X",),
+        "what the picks tell of the `queries`, and they of them",
+    ),
+    "facility_location_conditional_gain": Known(
+        "information:FacilityLocationConditionalGain", ("X",), "what the picks add to the `private` set"
+    ),
+    "graph_cut_mutual_information": Known(
+        "information:GraphCutMutualInformation", ("X",), "summed similarity of the picks to the `queries`"
+    ),
+    "log_determinant_mutual_information": Known(
+        "information:LogDeterminantMutualInformation", ("X",), "what the picks tell of the `queries`", False
+    ),
+    "log_determinant_conditional_gain": Known(
+        "information:LogDeterminantConditionalGain", ("X",), "volume that the picks add to `private`", monotone=None
+    ),
+    "modular": Known("modular:Modular", ("scores",), "the sum of the scores", monotone=None),
+    "mnl_revenue": Known(
+        "assortment:MNLRevenue",
+        ("scores",),
+        "what its best part earns when customers choose by multinomial logit",
+        False,
+    ),
+    "k_center": Known("kcenter:KCenter", ("X", "distances"), "the farthest item's distance to its pick", False),
+}
+# To be minimised: no greedy maximisation serves it, but a method of its own.
+_MINIMISED = ("k_center",)
+GREEDY = tuple(name for name in OBJECTIVES if name not in _MINIMISED)
+# The module of each class, for those who import it from `kofn.objectives`.
+HOMES = {"Mixture": "mixtures", **{row.maker: row.path.partition(":")[0] for row in OBJECTIVES.values()}}
+load, listed, exported = attach("kofn.objectives", HOMES)
