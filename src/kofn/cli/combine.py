@@ -203,11 +203,15 @@ def render(plan: Blend, members: list[str], arguments: CombineArguments) -> str:
 
 def _say_fates(members: list[Any], arguments: CombineArguments, recipe: Any = None) -> None:
     """What would become of every tensor, and the room it takes."""
-    from kofn.combination._sweep.merge import Files, fates
-    from kofn.combination.recipes._merge_recipe import fates_of
+    from kofn.combination import preview_merge
 
-    files = Files(arguments.output, arguments.only or None, arguments.skip or None)
-    rows = fates(files.open(members, arguments.base), arguments.method) if recipe is None else fates_of(recipe, files)
+    rows = preview_merge(
+        members if recipe is None else recipe,
+        method=arguments.method,
+        base=arguments.base,
+        only=arguments.only or None,
+        skip=arguments.skip or None,
+    )
     size = sum(row["bytes"] for row in rows)
     out = Path(arguments.output or ".").absolute()
     folder = next(path for path in (out, *out.parents) if path.is_dir())

@@ -19,8 +19,7 @@ import kofn
 from kofn.combination import layer_changes, merge_means, weighted_mean
 from kofn.combination._sweep import blockwise as _blockwise
 from kofn.combination._sweep import quantiles
-from kofn.combination.averaging import _weighted_mean as averaging
-from kofn.combination.task_vectors import _dare, _task_arithmetic, _ties
+from kofn.combination._sweep import rule as _rule
 from kofn.core.checks import InputError
 from kofn.io.tensor_writer import write_arrays
 from kofn.io.tensors import Checkpoint
@@ -362,12 +361,13 @@ def test_configuration_and_tokenizer_come_along(tmp_path: Path) -> None:
 def test_a_killed_run_goes_on_where_it_was(tmp_path: Path) -> None:
     paths = folders(tmp_path)
     code = (
-        "import sys, time; from kofn.combination import weighted_mean, _blockwise\n"
-        "_blockwise._BATCH = 5_000_000\n"
-        "old = _blockwise.Sweep._batch\n"
+        "import sys, time; from kofn.combination import weighted_mean\n"
+        "from kofn.combination._sweep import blockwise\n"
+        "blockwise._BATCH = 5_000_000\n"
+        "old = blockwise.Sweep._batch\n"
         "def slow(self, names, *rest):\n"
         "    print(names[0], flush=True); time.sleep(0.5); return old(self, names, *rest)\n"
-        "_blockwise.Sweep._batch = slow\n"
+        "blockwise.Sweep._batch = slow\n"
         "print(weighted_mean(sys.argv[1:-1], weights=[3, 2, 1], out=sys.argv[-1]).info['resumed'], flush=True)\n"
     )
     out = tmp_path / "out"
@@ -437,8 +437,7 @@ def test_a_device_adds_up_to_the_same_bits(shape: tuple[int, ...], dtype: Any, m
     ]
     plain = [kofn.combine(members, method=name, options=options, **given).result for name, given, options in cases]
     # torch's own CPU stands in for a GPU: the same code, the same rounding.
-    for module in (averaging, _task_arithmetic, _ties, _dare):
-        monkeypatch.setattr(module, "chosen", lambda _device: torch.device("cpu"))
+    monkeypatch.setattr(_rule, "resolve_device", lambda _device: torch.device("cpu"))
     for (name, given, options), want in zip(cases, plain, strict=True):
         got = kofn.combine(members, method=name, options={**options, "device": "cuda"}, **given).result
         assert same_bits(got, want), name

@@ -15,9 +15,10 @@ from small_models import Speaker, one_thread, rows, small
 from claims.harness import networks
 from kofn import nn
 from kofn.combination import fisher_merging, weighted_mean
+from kofn.combination._sweep.files import SweepOptions
 from kofn.combination._sweep.members import open_members
-from kofn.combination._sweep.merge import Files, job_digest
-from kofn.combination.averaging._fisher_merging import Fisher
+from kofn.combination._sweep.merge import job_digest
+from kofn.combination.averaging._fisher_merging import FisherMerging
 from kofn.io.tensor_writer import write_arrays
 from kofn.nn import _models
 from kofn.nn.averaging import _activation_gram, _diagonal_fisher
@@ -137,16 +138,16 @@ def test_fisher_stored_on_disk_goes_into_merging(tmp_path: Path, dtype: torch.dt
 
 def test_a_run_resumes_only_with_the_same_fisher_information(tmp_path: Path) -> None:
     def digest(fisher: list[Any]) -> str:
-        pool = open_members([np.zeros(3), np.ones(3)])
-        rule = Fisher(np.array([0.5, 0.5]), open_members(fisher).members, 0.0, False)
-        return job_digest(pool, {"": rule}, Files())
+        pool = open_members([{"a": np.zeros(3)}, {"a": np.ones(3)}])
+        merge_rule = FisherMerging(fisher).bind(pool)
+        return job_digest(pool, {"a": merge_rule}, SweepOptions())
 
-    arrays = [np.ones(3), np.full(3, 2.0)]
-    assert digest(arrays) == digest([array.copy() for array in arrays])
-    assert digest(arrays) != digest(arrays[::-1])
-    for place, array in enumerate(arrays):
-        write_arrays(tmp_path / f"{place}.safetensors", {"a": array})
-    paths = [tmp_path / f"{place}.safetensors" for place in range(2)]
+    states = [{"a": np.ones(3)}, {"a": np.full(3, 2.0)}]
+    assert digest(states) == digest([{"a": state["a"].copy()} for state in states])
+    assert digest(states) != digest(states[::-1])
+    paths = [tmp_path / f"{i}.safetensors" for i in range(2)]
+    for path, state in zip(paths, states, strict=True):
+        write_arrays(path, state)
     before = digest(paths)
     assert before == digest(paths)
     write_arrays(paths[1], {"a": np.zeros(3)})

@@ -13,16 +13,17 @@ import itertools
 import math
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kofn.combination._sweep.measures import Measures, inner
-from kofn.combination._sweep.members import HALF, REAL, Pool, what
+from kofn.combination._sweep.members import HALF, REAL, Pool, tensor_label
+from kofn.combination._sweep.rule import Block, Rule, Span
 from kofn.core.checks import InputError
 from kofn.core.runtime import Control
 
@@ -32,52 +33,8 @@ _BLOCK = 1 << 16  # elements: a block of three half-precision members and their 
 _TASK = 1 << 20  # elements handed to a thread at a time
 _BATCH = 1 << 26  # elements blended between two entries of the journal
 _THREADED = 1 << 22  # elements above which threads pay
-_POOL = 64 << 20  # bytes of buffers a thread may hold unless max_memory says otherwise
+_BUFFER_BYTES_PER_THREAD = 64 << 20  # unless max_memory says otherwise
 _LEAST_BLOCK = 256
-
-
-class Span(NamedTuple):
-    """Which elements of which tensor a block is: `start:stop` of the flattened tensor."""
-
-    name: str
-    start: int
-    stop: int
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-
-
-class Block(NamedTuple):
-    """One block of every member, and of the base if there is one, in float32 or float64; not to be written to."""
-
-    rows: list[NDArray[Any]]
-    base: NDArray[Any] | None
-    span: Span
-    state: Any
-
-
-class Rule:
-    """What a method does to a block. `state` is what `settle` made of the sweep before, None in the first."""
-
-    stages: int = 0  # sweeps before the blend
-    whole: bool = False  # the state belongs to the model and not to a tensor
-    double: bool = False  # half-precision members, too, are summed in float64
-    device: Any = None  # a torch device to add up on, for the rules that can
-    complex: bool = False  # real and imaginary parts may be blended apart
-
-    def scan(self, stage: int, part: Any, block: Block) -> Any:
-        """`part` (None at first) with what this sweep has to know of a block of the tensor."""
-        raise NotImplementedError
-
-    def settle(self, stage: int, state: Any, parts: Iterable[Any]) -> Any:
-        """The state after this sweep, from the parts in the order of the blocks."""
-        raise NotImplementedError
-
-    def blend(self, block: Block, total: NDArray[Any], spare: NDArray[Any]) -> bool:
-        """Writes the blend to `total`; `spare` is scratch. True: where all members agree, theirs is the blend."""
-        raise NotImplementedError
-
-    def copied(self, span: Span, values: NDArray[Any]) -> None:
-        """Sees what is copied because it is no number to blend."""
 
 
 @dataclass
@@ -99,7 +56,7 @@ class Sweep:
     def __init__(
         self,
         pool: Pool,
-        rules: Mapping[str, Rule],
+        merge_rules: Mapping[str, Rule],
         *,
         max_memory: int | None = None,
         n_threads: int | None = None,
@@ -108,7 +65,7 @@ class Sweep:
         skip_nonfinite: bool = False,
         fill: NDArray[np.float64] | None = None,
     ) -> None:
-        self.pool, self.rules, self.progress = pool, rules, progress
+        self.pool, self.merge_rules, self.progress = pool, merge_rules, progress
         self.measure, self.skip_nonfinite = measure, skip_nonfinite
         m = len(pool.members)
         self.fill = np.full(m, 1 / m) if fill is None else fill
@@ -117,17 +74,17 @@ class Sweep:
         self.replaced = np.zeros(m + 1, np.int64)
         self.lock = threading.Lock()
         self.model_state: dict[int, Any] = {}
-        for name, rule in rules.items():
-            if name not in pool.skipped and pool.first[name].dtype.kind == "c" and not rule.complex:
+        for name, merge_rule in merge_rules.items():
+            if name not in pool.skipped and pool.first[name].dtype.kind == "c" and not merge_rule.blends_complex:
                 raise InputError(
-                    f"{what(name)} is {pool.first[name].dtype}; only the weighted mean blends complex numbers"
+                    f"{tensor_label(name)} is {pool.first[name].dtype}; only the weighted mean blends complex numbers"
                 )
 
     def run(self, sink: Sink | None, done: Done | None = None, journal: Callable[..., None] | None = None) -> Done:
         """Blends what `done` does not hold yet; `journal(names, done)` is called after every batch."""
         done = Done() if done is None else done
         names = [name for name in self.pool.first if name not in done.squares]
-        sweeps = 1 + max((rule.stages for rule in self.rules.values()), default=0)
+        sweeps = 1 + max((merge_rule.stages for merge_rule in self.merge_rules.values()), default=0)
         total = sum(self.pool.first[name].size for name in names) * sweeps
         workers = ThreadPoolExecutor(self.threads) if self.threads > 1 else None
         with Control(progress=self.progress, total=total, what="blending") as control:
@@ -176,15 +133,17 @@ class Sweep:
 
     def _settle_models(self) -> None:
         """The states of the rules that look at the whole model, whatever part of it is still to be written."""
-        for rule in {id(rule): rule for rule in self.rules.values() if rule.whole}.values():
-            if id(rule) in self.model_state:
+        for merge_rule in {
+            id(merge_rule): merge_rule for merge_rule in self.merge_rules.values() if merge_rule.per_model
+        }.values():
+            if id(merge_rule) in self.model_state:
                 continue
-            mine = [name for name in self.pool.first if self.rules.get(name) is rule and self._summed(name)]
+            mine = [name for name in self.pool.first if self.merge_rules.get(name) is merge_rule and self._summed(name)]
             state: Any = None
-            for stage in range(rule.stages):
+            for stage in range(merge_rule.stages):
                 parts = self._map(mine, self._scanner(stage, dict.fromkeys(mine, state)))
-                state = rule.settle(stage, state, (part for _, part in parts))
-            self.model_state[id(rule)] = state
+                state = merge_rule.settle(stage, state, (part for _, part in parts))
+            self.model_state[id(merge_rule)] = state
 
     def _scanner(self, stage: int, states: Mapping[str, Any]) -> Callable[[list[Span]], list[tuple[str, Any]]]:
         """A task that sums up its blocks, tensor by tensor."""
@@ -192,11 +151,13 @@ class Sweep:
         def scan(spans: list[Span]) -> list[tuple[str, Any]]:
             found = []
             for name, group in itertools.groupby(spans, key=lambda span: span.name):
-                rule, part = self.rules[name], None
+                merge_rule, part = self.merge_rules[name], None
                 for span in group:
-                    rows, base = self._load(span, self._buffers(), self._precision(rule, self.pool.first[name].dtype))
+                    rows, base = self._load(
+                        span, self._buffers(), self._precision(merge_rule, self.pool.first[name].dtype)
+                    )
                     with np.errstate(all="ignore"):  # NaN is looked for in the blend, and named
-                        part = rule.scan(stage, part, Block(rows, base, span, states[name]))
+                        part = merge_rule.scan(stage, part, Block(rows, base, span, states[name]))
                 found.append((name, part))
             return found
 
@@ -205,13 +166,15 @@ class Sweep:
     def _batch(self, names: list[str], sink: Sink | None, done: Done) -> None:
         states: dict[str, Any] = {}
         for name in names:
-            rule = self.rules.get(name)
-            states[name] = self.model_state.get(id(rule)) if rule is not None and rule.whole else None
-        for stage in range(max((self.rules[name].stages for name in names if self._scanned(name)), default=0)):
-            mine = [name for name in names if self._scanned(name) and self.rules[name].stages > stage]
+            merge_rule = self.merge_rules.get(name)
+            states[name] = (
+                self.model_state.get(id(merge_rule)) if merge_rule is not None and merge_rule.per_model else None
+            )
+        for stage in range(max((self.merge_rules[name].stages for name in names if self._scanned(name)), default=0)):
+            mine = [name for name in names if self._scanned(name) and self.merge_rules[name].stages > stage]
             parts = self._map(mine, self._scanner(stage, states))
             for name, group in itertools.groupby(parts, key=lambda item: item[0]):
-                states[name] = self.rules[name].settle(stage, states[name], (part for _, part in group))
+                states[name] = self.merge_rules[name].settle(stage, states[name], (part for _, part in group))
 
         def blend(spans: list[Span]) -> list[tuple[str, Any]]:
             return [(span.name, self._block(span, states[span.name], sink)) for span in spans]
@@ -230,8 +193,8 @@ class Sweep:
         return name not in self.pool.skipped and (dtype in HALF or dtype in REAL)
 
     def _scanned(self, name: str) -> bool:
-        rule = self.rules.get(name)
-        return self._summed(name) and rule is not None and not rule.whole and rule.stages > 0
+        merge_rule = self.merge_rules.get(name)
+        return self._summed(name) and merge_rule is not None and not merge_rule.per_model and merge_rule.stages > 0
 
     def _map(self, names: list[str], task: Callable[[list[Span]], list[tuple[str, Any]]]) -> Iterator[tuple[str, Any]]:
         """What `task` makes of the blocks, in their order."""
@@ -240,7 +203,7 @@ class Sweep:
         for spans, results in zip(tasks, ran, strict=True):
             self.steps += sum(span.stop - span.start for span in spans)
             self.control.step(self.steps)
-            if self.control.stopped():  # half a blend is none
+            if self.control.stopped():  # part of a blend is of no use
                 raise KeyboardInterrupt
             yield from results
 
@@ -294,7 +257,9 @@ class Sweep:
             heard = weights.sum(axis=0)
             if (heard == 0).any():
                 at = self._index(span.name, span.start + int(np.flatnonzero(heard == 0)[0]))
-                raise InputError(f"{what(span.name)} at {at} is finite in no member that counts; repair one of them")
+                raise InputError(
+                    f"{tensor_label(span.name)} at {at} is finite in no member that counts; repair one of them"
+                )
             clean = np.array([np.where(mask, 0.0, row) for mask, row in zip(bad, rows, strict=True)], np.float64)
             base = (weights * clean).sum(axis=0) / heard
         for row, mask in zip(rows, bad, strict=True):
@@ -302,8 +267,8 @@ class Sweep:
         with self.lock:
             self.replaced[:-1] += [int(mask.sum()) for mask in bad]
 
-    def _precision(self, rule: Rule, dtype: np.dtype[Any]) -> type[np.floating[Any]]:
-        return np.float32 if dtype in HALF and not rule.double else np.float64
+    def _precision(self, merge_rule: Rule, dtype: np.dtype[Any]) -> type[np.floating[Any]]:
+        return np.float32 if dtype in HALF and not merge_rule.in_double else np.float64
 
     def _block(self, span: Span, state: Any, sink: Sink | None) -> tuple[NDArray[np.float64], Measures | None]:
         buffers, seen = self._buffers(), None
@@ -322,13 +287,13 @@ class Sweep:
     def _blend(
         self, span: Span, state: Any, buffers: _Buffers
     ) -> tuple[NDArray[Any], NDArray[np.float64], Measures | None]:
-        dtype, rule = self.pool.first[span.name].dtype, self.rules[span.name]
+        dtype, merge_rule = self.pool.first[span.name].dtype, self.merge_rules[span.name]
         part = REAL.get(dtype, dtype)
-        work = self._precision(rule, dtype)
+        work = self._precision(merge_rule, dtype)
         rows, base = self._load(span, buffers, work)
         count = len(rows[0])
         total, other = (row.view(work)[:count] for row in buffers.extra[:2])
-        if rule.blend(Block(rows, base, span, state), total, other):
+        if merge_rule.blend(Block(rows, base, span, state), total, other):
             same = rows[0] == rows[1] if len(rows) > 1 else np.ones(count, bool)
             for row in rows[2:]:
                 same &= row == rows[0]
@@ -354,13 +319,13 @@ class Sweep:
                 at = int(np.flatnonzero(values.view(f"u{values.itemsize}") != theirs.view(f"u{values.itemsize}"))[0])
                 where = self._index(span.name, span.start + at)
                 raise InputError(
-                    f"{what(span.name)} is {values.dtype} and differs at {where} between member 0 "
+                    f"{tensor_label(span.name)} is {values.dtype} and differs at {where} between member 0 "
                     f"({values[at]}) and {label} ({theirs[at]}); such values are copied, not averaged: "
                     "make the members agree or cast them to a float dtype"
                 )
-        rule = self.rules.get(span.name)
-        if rule is not None:
-            rule.copied(span, values)
+        merge_rule = self.merge_rules.get(span.name)
+        if merge_rule is not None:
+            merge_rule.copied(span, values)
         return values, np.zeros(len(self.pool.members))
 
     def _explain(self, span: Span, rounded: NDArray[Any]) -> NDArray[np.float64]:
@@ -381,14 +346,14 @@ class Sweep:
                 kind = "NaN" if np.isnan(values[bad[0]]) else "infinite"
                 where = self._index(span.name, span.start + int(bad[0]) // step)
                 remedy = "leave that member out or repair it" if member_of else "repair it"
-                raise InputError(f"{label}: {what(span.name)} at {where} is {kind}; {remedy}")
+                raise InputError(f"{label}: {tensor_label(span.name)} at {where} is {kind}; {remedy}")
             if member_of:
                 squares[place] = np.sum(np.square(np.where(np.isfinite(values), values, blend) - blend))
         bad = np.flatnonzero(~np.isfinite(blend))
         if len(bad):
             where = self._index(span.name, span.start + int(bad[0]) // step)
             raise InputError(
-                f"the blend of {what(span.name)} at {where} is beyond the range of {dtype}; "
+                f"the blend of {tensor_label(span.name)} at {where} is beyond the range of {dtype}; "
                 "use weights that sum to one or members of a wider dtype"
             )
         return squares
@@ -417,7 +382,7 @@ def _plan_blocks(n_threads: int | None, max_memory: int | None, pool: Pool) -> t
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = 1 if pool.elements < _THREADED else n_threads or cores
     each = _Buffers.bytes_per_element(len(pool.members) + (pool.base is not None))
-    room = _POOL if max_memory is None else max_memory
+    room = _BUFFER_BYTES_PER_THREAD if max_memory is None else max_memory
     if max_memory is not None and room < _LEAST_BLOCK * each:
         raise InputError(
             f"max_memory={max_memory} is too little for {len(pool.members)} members; "

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from kofn.core.checks import InputError
 
 
-def chosen(device: Any) -> Any:
+def resolve_device(device: Any) -> Any:
     """The torch device, or None for NumPy: None and "cpu" are NumPy, "auto" a GPU where torch sees one.
 
     Raises:
@@ -42,21 +42,21 @@ def weighted_sum(
     rows: Sequence[NDArray[Any]], weights: Sequence[float], total: NDArray[Any], spare: NDArray[Any], device: Any = None
 ) -> None:
     """total = sum_i w_i x_i in the order of the rows; a weight of zero asks nothing of its row."""
-    heard = [(row, weight) for row, weight in zip(rows, weights, strict=True) if weight]  # 0 x would turn -0.0 into 0.0
-    if not heard:
+    used = [(row, weight) for row, weight in zip(rows, weights, strict=True) if weight]  # 0 x would turn -0.0 into 0.0
+    if not used:
         total.fill(0)
         return
     if device is not None:
         import torch
 
         summed: Any = None
-        for row, weight in heard:
+        for row, weight in used:
             part = torch.from_numpy(row).to(device) * weight
             summed = part if summed is None else summed + part
         np.copyto(total, summed.cpu().numpy())
         return
-    for at, (row, weight) in enumerate(heard):
-        if at:
+    for i, (row, weight) in enumerate(used):
+        if i:
             np.multiply(row, weight, out=spare)
             np.add(total, spare, out=total)
         else:

@@ -15,17 +15,17 @@ def _row(kind: Any) -> Any:
 
 
 @nb.njit(nb.void(_row(nb.uint32), nb.int64[::1]), nogil=True, cache=True)
-def count_upper(words, counts):  # type: ignore[no-untyped-def]
+def count_upper(words, counts):
     """Adds to counts[h] the words whose upper half is h."""
-    for at in range(len(words)):
-        counts[words[at] >> np.uint32(16)] += 1
+    for i in range(len(words)):
+        counts[words[i] >> np.uint32(16)] += 1
 
 
 @nb.njit(nb.void(_row(nb.uint32), nb.uint32, nb.int64[::1]), nogil=True, cache=True)
-def count_lower(words, upper, counts):  # type: ignore[no-untyped-def]
+def count_lower(words, upper, counts):
     """Adds to counts[l] the words of this upper half whose lower half is l."""
-    for at in range(len(words)):
-        word = words[at]
+    for i in range(len(words)):
+        word = words[i]
         if (word >> np.uint32(16)) == upper:
             counts[word & np.uint32(65535)] += 1
 
@@ -35,7 +35,7 @@ def count_lower(words, upper, counts):  # type: ignore[no-untyped-def]
     nogil=True,
     cache=True,
 )
-def elect(deltas, weights, sign, total, heard):  # type: ignore[no-untyped-def]
+def elect(deltas, weights, sign, total, heard):
     """total = weighted mean of the deltas that have the sign of the weighted sum, 0 where there are none."""
     members, count = deltas.shape
     zero = weights[0] * 0
@@ -43,14 +43,14 @@ def elect(deltas, weights, sign, total, heard):  # type: ignore[no-untyped-def]
     # Members outside, entries inside and no branches: these loops become vector instructions.
     for member in range(members):
         weight = weights[member]
-        for at in range(count):
-            sign[at] += weight * deltas[member, at]
+        for i in range(count):
+            sign[i] += weight * deltas[member, i]
     for member in range(members):
         weight = weights[member]
-        for at in range(count):
-            delta = deltas[member, at]
-            agrees = ((sign[at] > 0) & (delta > 0)) | ((sign[at] < 0) & (delta < 0))
-            total[at] += weight * delta if agrees else zero
-            heard[at] += weight if agrees else zero
-    for at in range(count):
-        total[at] = total[at] / heard[at] if heard[at] > 0 else zero
+        for i in range(count):
+            delta = deltas[member, i]
+            agrees = ((sign[i] > 0) & (delta > 0)) | ((sign[i] < 0) & (delta < 0))
+            total[i] += weight * delta if agrees else zero
+            heard[i] += weight if agrees else zero
+    for i in range(count):
+        total[i] = total[i] / heard[i] if heard[i] > 0 else zero

@@ -192,18 +192,18 @@ def _hold(value: Any, label: str, name: str) -> Held:
         try:
             array = np.asarray(value)
         except ValueError as error:
-            raise InputError(f"{label}: {what(name)} is ragged ({error}); give rectangular arrays") from None
+            raise InputError(f"{label}: {tensor_label(name)} is ragged ({error}); give rectangular arrays") from None
         if not hasattr(value, "dtype") and array.dtype.kind in "iu":
             array = array.astype(np.float64)  # a list such as [3, 6] is written without a dtype in mind
     if array.dtype.byteorder == ">":
         array = array.astype(array.dtype.newbyteorder("="))
     known = array.dtype in HALF or array.dtype in REAL or array.dtype == COPIED or array.dtype.kind in "iub"
     if not known:
-        raise InputError(f"{label}: {what(name)} has dtype {array.dtype}; give numbers of up to 64 bits")
+        raise InputError(f"{label}: {tensor_label(name)} has dtype {array.dtype}; give numbers of up to 64 bits")
     return Held(array)
 
 
-def what(name: str) -> str:
+def tensor_label(name: str) -> str:
     return f"tensor {name!r}" if name else "the array"
 
 
@@ -222,9 +222,11 @@ def _refuse_mismatch(members: list[Mapping[str, Tensor]], labels: list[str], ski
             wanted = first[name]
             if tensor.shape != wanted.shape:
                 rows = _longer(tensor.shape, wanted.shape)
-                found.append(f"{label}: {what(name)} has shape {tensor.shape}, in member 0 {wanted.shape}{rows}")
+                found.append(
+                    f"{label}: {tensor_label(name)} has shape {tensor.shape}, in member 0 {wanted.shape}{rows}"
+                )
             if tensor.dtype != wanted.dtype:
-                found.append(f"{label}: {what(name)} is {tensor.dtype}, in member 0 {wanted.dtype}")
+                found.append(f"{label}: {tensor_label(name)} is {tensor.dtype}, in member 0 {wanted.dtype}")
     if found:
         more = f"; and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
         places = "1 place" if len(found) == 1 else f"{len(found)} places"

@@ -1,14 +1,12 @@
-"""From rules to a blend: the one path by which every method that works tensor by tensor reads, writes and reports."""
+"""From merge rules to a blend: the one path by which methods that work tensor by tensor read, write and report."""
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import math
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kofn._version import __version__
-from kofn.combination._sweep.blockwise import Done, Rule, Sweep
-from kofn.combination._sweep.members import HALF, REAL, Pool, Tensor, open_members
+from kofn.combination._sweep.blockwise import Done, Sweep
+from kofn.combination._sweep.files import SweepOptions
+from kofn.combination._sweep.members import Pool, Tensor
+from kofn.combination._sweep.rule import Rule
 from kofn.core import checks
 from kofn.core.checks import InputError
 from kofn.core.plans import Blend
@@ -26,62 +26,10 @@ from kofn.io.tensor_writer import CheckpointWriter
 from kofn.io.tensors import Checkpoint, Layout, LazyArrays
 
 
-@dataclass(frozen=True, slots=True)
-class Files:
-    """What every method that works tensor by tensor takes beside its own options.
-
-    out: a `*.safetensors` file or a folder to write into while reading. only, skip: patterns of tensor names; what they
-    leave out is copied from the base, or from the first member. measure: keep each tensor's figures in
-    `info["measures"]`. skip_nonfinite: a NaN or infinity counts as not given, instead of being refused.
-    """
-
-    out: str | os.PathLike[str] | None = None
-    only: Any = None
-    skip: Any = None
-    measure: bool = False
-    skip_nonfinite: bool = False
-    max_memory: int | None = None
-    n_threads: int | None = None
-    progress: bool | None = None
-
-    def open(self, members: Any, base: Any = None) -> Pool:
-        """The members and the base, checked against each other."""
-        return open_members(members, base, patterns(self.only, "only"), patterns(self.skip, "skip"), once=True)
-
-
-def patterns(value: Any, name: str) -> list[str] | None:
-    """Patterns of tensor names: one text, or several."""
-    if value is None:
-        return None
-    listed = [value] if isinstance(value, str) else list(value)
-    if not listed or not all(isinstance(item, str) and item for item in listed):
-        raise InputError(f"{name}={value!r}: give patterns of tensor names such as 'model.layers.*'")
-    return listed
-
-
-def relative_weights(weights: Any, m: int, normalize: bool = True) -> tuple[NDArray[np.float64], float, str]:
-    """The weights as used, the sum of the weights as given, and the form of the blend they make."""
-    given = np.ones(m) if weights is None else np.asarray(weights, np.float64)
-    total = math.fsum(given.tolist())
-    slack = 4 * m * np.finfo(np.float64).eps * math.fsum(np.abs(given).tolist())
-    if normalize:
-        if total <= slack:
-            raise InputError(
-                f"weights sum to {total:g}; relative weights need a positive sum "
-                "(the option normalize=False takes them as they are)"
-            )
-        used = given / total
-    else:
-        used = given
-        if abs(total - 1) > slack:
-            return used, total, "linear"
-    return used, total, "simplex" if (used >= 0).all() else "affine"
-
-
 def merge(
     pool: Pool,
-    rules: Rule | Mapping[str, Rule],
-    files: Files,
+    merge_rules: Rule | Mapping[str, Rule],
+    options: SweepOptions,
     *,
     weights: NDArray[np.float64] | None,
     form: str,
@@ -90,26 +38,35 @@ def merge(
     objective: bool = False,
     info: Mapping[str, Any] | None = None,
 ) -> Blend:
-    """Blends every tensor by its rule and makes the plan of it.
+    """Blend every tensor by its merge rule and make the plan of it.
 
-    `objective` says that the blend minimises sum_i w_i ||x_i - y||^2; `kept` is asked for the statistic at the end.
+    Args:
+        pool: the members, opened.
+        merge_rules: one bound rule for all tensors, or one for each name.
+        options: what is blended, and where to.
+        weights: (m,) for the plan; None where tensors have weights of their own.
+        form: what the blend promises.
+        kept: gives the plan's `statistic` once everything is blended.
+        status: the plan's, unless `objective`.
+        objective: True where the blend minimises sum_i w_i ||x_i - y||^2.
+        info: what else the plan says.
     """
-    by_name = rules if isinstance(rules, Mapping) else dict.fromkeys(pool.first, rules)
-    measure = checks.flag(files.measure, "measure")
+    by_name = merge_rules if isinstance(merge_rules, Mapping) else dict.fromkeys(pool.first, merge_rules)
+    measure = checks.flag(options.measure, "measure")
     sweep = Sweep(
         pool,
         by_name,
-        max_memory=files.max_memory,
-        n_threads=files.n_threads,
-        progress=files.progress,
+        max_memory=options.max_memory,
+        n_threads=options.n_threads,
+        progress=options.progress,
         measure=measure,
-        skip_nonfinite=checks.flag(files.skip_nonfinite, "skip_nonfinite"),
+        skip_nonfinite=checks.flag(options.skip_nonfinite, "skip_nonfinite"),
         fill=weights if weights is not None and (weights >= 0).all() else None,
     )
-    said: dict[str, Any] = {}
+    notes: dict[str, Any] = {}
     result: Any
-    if files.out is not None:
-        done, result = _write(pool, by_name, sweep, files, said)
+    if options.out is not None:
+        done, result = _write(pool, by_name, sweep, options, notes)
     elif pool.on_disk:
         done = sweep.run(None)
         result = LazyArrays(pool.first, sweep.tensor)
@@ -121,21 +78,21 @@ def merge(
     if objective and weights is not None:
         value = math.fsum(w * s for w, s in zip(weights.tolist(), squares.tolist(), strict=True) if w)
     if measure:
-        said["measures"] = {
+        notes["measures"] = {
             name: {**row, "distance": np.sqrt(done.squares[name])} for name, row in done.measures.items()
         }
-    if files.skip_nonfinite and done.replaced is not None:
-        said["nonfinite"] = done.replaced[:-1].tolist()
+    if options.skip_nonfinite and done.replaced is not None:
+        notes["nonfinite"] = done.replaced[:-1].tolist()
     if pool.skipped:
-        said["copied"] = sorted(pool.skipped)
+        notes["copied"] = sorted(pool.skipped)
     paths = [getattr(member, "path", None) for member in pool.members]
     if pool.on_disk:
-        said["members"] = [str(path) for path in paths]
+        notes["members"] = [str(path) for path in paths]
     if pool.tied:
-        said["tied"] = dict(pool.tied)
-    twice = _twice(pool)
-    if twice:
-        said["warnings"] = [*said.get("warnings", []), *twice]
+        notes["tied"] = dict(pool.tied)
+    repeated = _repeated(pool)
+    if repeated:
+        notes["warnings"] = [*notes.get("warnings", []), *repeated]
     return Blend(
         n=len(pool.members),
         value=value,
@@ -152,7 +109,7 @@ def merge(
             "tensors": len(pool.first),
             "elements": pool.elements,
             "bytes_read": (len(pool.members) + (pool.base is not None)) * pool.nbytes,
-            **said,
+            **notes,
             **(info or {}),
         },
     )
@@ -172,17 +129,17 @@ def blend_in_memory(pool: Pool, sweep: Sweep) -> tuple[Done, Any]:
 
 
 def _write(
-    pool: Pool, rules: Mapping[str, Rule], sweep: Sweep, files: Files, said: dict[str, Any]
+    pool: Pool, merge_rules: Mapping[str, Rule], sweep: Sweep, options: SweepOptions, notes: dict[str, Any]
 ) -> tuple[Done, LazyArrays]:
-    assert files.out is not None
-    layout = check_out(files.out, pool)
+    assert options.out is not None
+    layout = check_out(options.out, pool)
     labels, sources = pool.labels, pool.members
     if pool.base is not None:  # compared with the others; what is copied comes from a member, if any has it
         labels, sources = [*labels, pool.base_label], [*sources, pool.base]
     extras, warnings = companions(labels, [getattr(source, "path", None) for source in sources])
-    if warnings and not str(files.out).endswith(".safetensors"):
-        said["warnings"] = warnings
-    with CheckpointWriter(files.out, layout, job=job_digest(pool, rules, files), extras=extras) as writer:
+    if warnings and not str(options.out).endswith(".safetensors"):
+        notes["warnings"] = warnings
+    with CheckpointWriter(options.out, layout, job=job_digest(pool, merge_rules, options), extras=extras) as writer:
         done = Done()
         for line in writer.resumed:
             for name, squares, measures in json.loads(line):
@@ -192,7 +149,7 @@ def _write(
                         key: np.array(item) if isinstance(item, list) else item for key, item in measures.items()
                     }
                 writer.settled(name)
-        said["resumed"] = len(done.squares)
+        notes["resumed"] = len(done.squares)
 
         def journal(names: list[str], done: Done) -> None:
             writer.note(json.dumps([[n, done.squares[n].tolist(), _plain(done.measures.get(n))] for n in names]))
@@ -209,36 +166,18 @@ def _plain(measures: Mapping[str, Any] | None) -> dict[str, Any] | None:
     return {key: item.tolist() if isinstance(item, np.ndarray) else item for key, item in measures.items()}
 
 
-def fates(pool: Pool, method: str | Mapping[str, str]) -> list[dict[str, Any]]:
-    """What would become of every tensor, by name: its dtype, shape, bytes, and what makes it."""
-    rows = []
-    for name in pool.first:
-        tensor = pool.source(name) if name in pool.skipped else pool.first[name]
-        if name in pool.skipped:
-            fate = "copied from the base" if pool.base is not None and name in pool.base else "copied from member 0"
-        elif tensor.dtype in HALF or tensor.dtype in REAL:
-            fate = method if isinstance(method, str) else method[name]
-        else:
-            fate = "copied where all members agree, else refused"
-        nbytes = tensor.size * tensor.dtype.itemsize
-        rows.append(
-            {"name": name, "dtype": tensor.dtype.name, "shape": list(tensor.shape), "bytes": nbytes, "fate": fate}
-        )
-    return rows
-
-
-def job_digest(pool: Pool, rules: Mapping[str, Rule], files: Files) -> str:
-    """A digest of all that decides the output: the files as they are now, the rules, the version."""
+def job_digest(pool: Pool, merge_rules: Mapping[str, Rule], options: SweepOptions) -> str:
+    """A digest of all that decides the output: the files as they are now, the merge rules, the version."""
     state = hashlib.blake2b(digest_size=12)
-    state.update(f"{__version__} {files.measure} {files.skip_nonfinite}".encode())
+    state.update(f"{__version__} {options.measure} {options.skip_nonfinite}".encode())
     for member in [*pool.members, *([] if pool.base is None else [pool.base])]:
         state.update(_digest_tensors(member))
-    seen_rules: dict[int, bytes] = {}
+    digests: dict[int, bytes] = {}
     for name in pool.first:
-        rule = rules.get(name)
-        if id(rule) not in seen_rules:
-            seen_rules[id(rule)] = _digest_rule(rule)
-        state.update(name.encode() + seen_rules[id(rule)] + (b"-" if name in pool.skipped else b"+"))
+        merge_rule = merge_rules.get(name)
+        if id(merge_rule) not in digests:
+            digests[id(merge_rule)] = b"" if merge_rule is None else _digest_rule(merge_rule)
+        state.update(name.encode() + digests[id(merge_rule)] + (b"-" if name in pool.skipped else b"+"))
     return state.hexdigest()
 
 
@@ -256,22 +195,17 @@ def _digest_tensors(held: Mapping[str, Tensor]) -> bytes:
     return state.digest()
 
 
-def _digest_rule(rule: Rule | None) -> bytes:
-    state = hashlib.blake2b(type(rule).__name__.encode(), digest_size=12)
-    assert rule is None or dataclasses.is_dataclass(rule)
-    names: list[str] = [] if rule is None else [entry.name for entry in dataclasses.fields(rule)]
-    for name in names:
-        value = getattr(rule, name)
-        state.update(name.encode())
-        if isinstance(value, list) and value and isinstance(value[0], Mapping):  # what a rule reads beside the members
-            state.update(b"".join(map(_digest_tensors, value)))
-            continue
-        state.update(np.ascontiguousarray(value).tobytes() if isinstance(value, np.ndarray) else repr(value).encode())
+def _digest_rule(merge_rule: Rule) -> bytes:
+    """A rule by its options, its weights and what it reads beside the members."""
+    state = hashlib.blake2b(f"{merge_rule!r} {merge_rule.form}".encode(), digest_size=12)
+    state.update(merge_rule.weights.tobytes())
+    for tensors in merge_rule.reads:
+        state.update(_digest_tensors(tensors))
     return state.digest()
 
 
-def _twice(pool: Pool) -> list[str]:
-    """The same checkpoint given twice counts twice, which is worth saying."""
+def _repeated(pool: Pool) -> list[str]:
+    """Warnings of checkpoints that were given more than once."""
     seen: dict[Path, str] = {}
     found = []
     for label, member in zip(pool.labels, pool.members, strict=True):
@@ -294,7 +228,7 @@ def check_out(out: str | os.PathLike[str], pool: Pool) -> Layout:
         if isinstance(member, Checkpoint) and member.is_at(Path(out)):
             raise InputError(f"out={os.fspath(out)!r} is where {label} lies; name another path")
     if not isinstance(pool.first, Checkpoint):
-        # Other names of a tensor are told as safetensors' own `save_model` tells them.
+        # Other names of a tensor are noted as safetensors' own `save_model` notes them.
         return Layout.of_arrays(pool.first, metadata=pool.tied)
     layout = pool.first.layout
     if pool.skipped and pool.base is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -51,6 +52,14 @@ def fine(found: NDArray[np.uint32], upper: int) -> NDArray[np.int64]:
     counts = np.zeros(_BINS, np.int64)
     count_lower(found, np.uint32(upper), counts)
     return counts
+
+
+def add_up(parts: Iterable[Sequence[NDArray[np.int64]]]) -> list[NDArray[np.int64]]:
+    """The counts of all parts, member by member; one part is held at a time."""
+    total: list[NDArray[np.int64]] = []
+    for counts in parts:
+        total = [a + b for a, b in zip(total, counts, strict=True)] if total else list(counts)
+    return total
 
 
 def locate(counts: NDArray[np.int64], rank: int) -> tuple[int, int]:

@@ -19,31 +19,31 @@ _KIND = "kofn search"
 
 
 class Record:
-    """The evaluations of one search in a JSON-lines file: `told` are those of earlier runs, `note` adds one.
+    """The evaluations of one search in a JSON-lines file: `earlier` are those of earlier runs, `note` adds one.
 
-    The first line says what the search is: `settings`, plain JSON, by name. A file that says something else is refused
+    The first line identifies the search: `settings`, plain JSON, by name. A file of another search is refused
     and left as it is. Every line is written in one piece and synced before `note` returns; a last line that was cut off
     counts as not written. Without a path nothing is kept.
     """
 
     def __init__(self, path: str | os.PathLike[str] | None, settings: Mapping[str, Any]) -> None:
-        self.told: list[tuple[list[float], float]] = []
+        self.earlier: list[tuple[list[float], float]] = []
         self._fd = -1
         if path is None:
             return
         if not isinstance(path, str | os.PathLike):
             raise InputError(f"record={path!r}: give the path of a file to keep the evaluations in")
         self.path = Path(path)
-        self._says = f"record={os.fspath(path)!r}"
+        self._label = f"record={os.fspath(path)!r}"
         head = (json.dumps({"kind": _KIND, **settings}) + "\n").encode()
         fresh = not self.path.exists()
         try:
             self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
         except OSError as error:
-            raise InputError(f"{self._says} cannot be written: {error.strerror}; name another file") from None
+            raise InputError(f"{self._label} cannot be written: {error.strerror}; name another file") from None
         try:
             if not stat.S_ISREG(os.fstat(self._fd).st_mode):
-                raise InputError(f"{self._says} is no regular file; name another")
+                raise InputError(f"{self._label} is no regular file; name another")
             self._take(head)
             if fresh:
                 _sync_folder(self.path.absolute().parent)
@@ -56,16 +56,16 @@ class Record:
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise InputError(f"{self._says} is being written by another search; let it finish") from None
+            raise InputError(f"{self._label} is being written by another search; let it finish") from None
         held = self.path.read_bytes()
         lines = held.splitlines(keepends=True)
         if lines and not lines[-1].endswith(b"\n"):
             cut = lines.pop()
             if not lines and not head.startswith(cut):
-                raise InputError(f"{self._says} is no record of a search; name another file")
+                raise InputError(f"{self._label} is no record of a search; name another file")
         if lines:
             self._compare(lines[0], json.loads(head))
-            self.told = [self._line(line, at) for at, line in enumerate(lines[1:], 2)]
+            self.earlier = [self._line(line, number) for number, line in enumerate(lines[1:], 2)]
         self._end = sum(map(len, lines))
         os.ftruncate(self._fd, self._end)
         os.lseek(self._fd, self._end, os.SEEK_SET)
@@ -78,21 +78,21 @@ class Record:
         except ValueError:
             found = None
         if not isinstance(found, dict) or found.get("kind") != _KIND:
-            raise InputError(f"{self._says} is no record of a search; name another file")
+            raise InputError(f"{self._label} is no record of a search; name another file")
         for name in wanted:
             if found.get(name) != wanted[name]:
-                told = "differs" if name == "members" else f"was {found.get(name)!r} and is {wanted[name]!r}"
+                how = "differs" if name == "members" else f"was {found.get(name)!r} and is {wanted[name]!r}"
                 raise InputError(
-                    f"{self._says} is of another search: {name} {told}; name another file, or ask as it was asked"
+                    f"{self._label} is of another search: {name} {how}; name another file, or ask as it was asked"
                 )
 
-    def _line(self, line: bytes, at: int) -> tuple[list[float], float]:
+    def _line(self, line: bytes, number: int) -> tuple[list[float], float]:
         try:
             row = json.loads(line)
             return [float(weight) for weight in row["weights"]], float(row["score"])
         except (ValueError, TypeError, KeyError):
             raise InputError(
-                f"{self._says}: line {at} is damaged; remove it and all that follow, or the file"
+                f"{self._label}: line {number} is damaged; remove it and all that follow, or the file"
             ) from None
 
     def note(self, weights: Sequence[float], score: float) -> None:
@@ -107,18 +107,18 @@ class Record:
             os.fsync(self._fd)
         except OSError as error:
             os.ftruncate(self._fd, self._end)
-            raise FailureError(f"{self._says} could not be written: {error.strerror}; free space") from None
+            raise FailureError(f"{self._label} could not be written: {error.strerror}; free space") from None
         self._end += len(line)
 
-    def again(self, at: int, weights: Sequence[float]) -> float | None:
-        """The score that evaluation `at` got in an earlier run, None where there was none."""
-        if at >= len(self.told):
+    def again(self, i: int, weights: Sequence[float]) -> float | None:
+        """The score that evaluation `i` got in an earlier run, None where there was none."""
+        if i >= len(self.earlier):
             return None
-        held, score = self.told[at]
+        held, score = self.earlier[i]
         # Another machine may round the search's own sums otherwise.
         if len(held) != len(weights) or not all(map(_near, held, weights)):
             raise InputError(
-                f"{self._says}: line {at + 2} has other weights than this search asks for; name another file"
+                f"{self._label}: line {i + 2} has other weights than this search asks for; name another file"
             )
         return score
 
@@ -137,12 +137,12 @@ class Record:
         self.close()
 
 
-def rated(told: Any, weights: Sequence[float]) -> float:
-    """What a score said, as a float; -inf stands for a blend that fails."""
-    value = float(told) if checks.is_number(told) else math.nan
+def rated(score: Any, weights: Sequence[float]) -> float:
+    """A score's answer as a float; -inf stands for a blend that fails."""
+    value = float(score) if checks.is_number(score) else math.nan
     if math.isnan(value) or value == math.inf:
         raise InputError(
-            f"score gave {told!r} for the weights {[round(weight, 4) for weight in weights]}; "
+            f"score gave {score!r} for the weights {[round(weight, 4) for weight in weights]}; "
             "it must return a number, higher is better, or -inf for a blend that fails"
         )
     return value

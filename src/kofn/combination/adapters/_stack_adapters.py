@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from kofn.combination._sweep.merge import relative_weights
+from kofn.combination._sweep.weights import relative_weights
 from kofn.combination.adapters._stacks import AdapterSum, ModuleStack, beside, is_half, named
 from kofn.core import checks
 from kofn.core.arrays import Array, Floats

@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from kofn.combination._sweep.files import SweepOptions
 from kofn.combination._sweep.members import Held, Pool
-from kofn.combination._sweep.merge import Files, check_out, merge, relative_weights
+from kofn.combination._sweep.merge import check_out, merge
+from kofn.combination._sweep.weights import relative_weights
 from kofn.combination.alignment._matching import to_front
-from kofn.combination.averaging._weighted_mean import Mean
+from kofn.combination.averaging._weighted_mean import WeightedMean
 from kofn.core.plans import Blend
 
 State = Mapping[str, Any]
@@ -30,7 +32,7 @@ def mean_of(
     aligned: Sequence[Mapping[str, Any]],
     first: int,
     weights: Any,
-    files: Files,
+    options: SweepOptions,
     *,
     transforms: dict[str, Any],
     value: float,
@@ -40,12 +42,12 @@ def mean_of(
     objective: str = "",
 ) -> Blend:
     """The mean of aligned members, written in the layout of the reference."""
-    if files.out is not None:
-        check_out(files.out, pool)
+    if options.out is not None:
+        check_out(options.out, pool)
     order = to_front(first, len(aligned))
     used, _, form = relative_weights(weights, len(aligned))
     lined = Pool([aligned[place] for place in order], [pool.labels[place] for place in order], True, pool.on_disk)
-    blend = merge(lined, Mean(used[order], form), files, weights=used[order], form=form, info=info)
+    blend = merge(lined, WeightedMean.of_weights(used[order], form), options, weights=used[order], form=form, info=info)
     assert blend.spread is not None
     return dataclasses.replace(
         blend,

@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kofn.combination._sweep.files import SweepOptions, patterns
 from kofn.combination._sweep.members import open_members
-from kofn.combination._sweep.merge import Files, merge, patterns, relative_weights
+from kofn.combination._sweep.merge import merge
+from kofn.combination._sweep.weights import relative_weights
 from kofn.combination.alignment._matching import named, place_of, to_front, whole
-from kofn.combination.averaging._weighted_mean import Mean
+from kofn.combination.averaging._weighted_mean import WeightedMean
 from kofn.core import checks
 from kofn.core.checks import InputError
 from kofn.core.plans import Blend
@@ -80,10 +82,17 @@ def layerwise_mean(
     if not any(fnmatchcase(name, pattern) for name in names for pattern in wanted):
         raise InputError(f"layers={layers!r} names no tensor; there is {names[0]!r}")
     everything = all(any(fnmatchcase(name, pattern) for pattern in wanted) for name in names)
-    files = Files(out=out, only=None if everything else wanted, max_memory=max_memory, progress=progress)
-    pool = files.open([members[place] for place in order])
+    options = SweepOptions(out=out, only=None if everything else wanted, max_memory=max_memory, progress=progress)
+    pool = options.open([members[i] for i in order])
     used, _, form = relative_weights(weights, m)
-    blend = merge(pool, Mean(used[order], form), files, weights=used[order], form=form, objective=not pool.skipped)
+    blend = merge(
+        pool,
+        WeightedMean.of_weights(used[order], form),
+        options,
+        weights=used[order],
+        form=form,
+        objective=not pool.skipped,
+    )
     assert blend.spread is not None
     return dataclasses.replace(
         blend,

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kofn.combination._sweep.members import REAL, Pool, Tensor, what
+from kofn.combination._sweep.members import REAL, Pool, Tensor, tensor_label
 from kofn.combination.alignment._architectures import Axis, Graph, Group, by_unit, positions
 from kofn.core import checks
 from kofn.core.arrays import Array, Ints
@@ -37,14 +37,14 @@ def floats(member: Mapping[str, Tensor], names: Iterable[str], label: str) -> di
         array = whole(member, name)
         if array.dtype.kind in "iubc":
             raise InputError(
-                f"{label}: {what(name)} is {array.dtype}; units of floating tensors are matched, no others"
+                f"{label}: {tensor_label(name)} is {array.dtype}; units of floating tensors are matched, no others"
             )
         if array.dtype not in REAL:
             array = array.astype(np.float32)
         if not np.isfinite(array).all():
             at = tuple(int(one) for one in np.argwhere(~np.isfinite(array))[0])
             kind = "NaN" if np.isnan(array[at]) else "infinite"
-            raise InputError(f"{label}: {what(name)} at {at} is {kind}; leave that member out or repair it")
+            raise InputError(f"{label}: {tensor_label(name)} at {at} is {kind}; leave that member out or repair it")
         out[name] = array
     return out
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from kofn.combination._sweep.members import Pool, open_members, what
-from kofn.combination._sweep.merge import Files
+from kofn.combination._sweep.files import SweepOptions
+from kofn.combination._sweep.members import Pool, open_members, tensor_label
 from kofn.combination.alignment import _matching
 from kofn.combination.alignment._aligned_mean import State, held, mean_of
 from kofn.combination.alignment._architectures import Graph, configuration, graph_of
@@ -126,7 +126,7 @@ def ot_fusion(
         aligned,
         first,
         weights,
-        Files(out=out, progress=progress),
+        SweepOptions(out=out, progress=progress),
         transforms={group.name: [plan[group.name] for plan in plans] for group in target.groups},
         value=float("nan"),
         bound=None,
@@ -212,7 +212,7 @@ def _open_widths(members: Sequence[Any]) -> Pool:
             raise InputError(f"{label} and member 0 do not both hold tensor {odd[0]!r}; fuse one architecture")
         for name, tensor in pool.first.items():
             if tensor.dtype != first[name].dtype:
-                raise InputError(f"{label}: {what(name)} is {tensor.dtype}, in member 0 {first[name].dtype}")
+                raise InputError(f"{label}: {tensor_label(name)} is {tensor.dtype}, in member 0 {first[name].dtype}")
     return Pool(
         [pool.first for pool in opened],
         labels,
@@ -233,7 +233,7 @@ def _refuse_other_shapes(
             wanted[axis.axis] = wanted[axis.axis] // held * count
         if list(tensor.shape) != wanted:
             raise InputError(
-                f"{label}: {what(name)} has shape {tuple(tensor.shape)}, which does not go with "
+                f"{label}: {tensor_label(name)} has shape {tuple(tensor.shape)}, which does not go with "
                 f"{tuple(ours[name].shape)}: only the widths of hidden layers may differ"
             )
 

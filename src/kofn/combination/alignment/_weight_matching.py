@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from kofn.combination._sweep.files import SweepOptions
 from kofn.combination._sweep.members import open_members
-from kofn.combination._sweep.merge import Files
 from kofn.combination.alignment import _matching
 from kofn.combination.alignment._aligned_mean import held, mean_of
 from kofn.combination.alignment._architectures import configuration, graph_of
@@ -136,7 +136,7 @@ def weight_matching(
         aligned,
         first,
         weights,
-        Files(out=out, progress=progress),
+        SweepOptions(out=out, progress=progress),
         transforms={group.name: np.array([plan[group.name] for plan in plans]) for group in graph.groups},
         value=value,
         bound=value if exact else None,

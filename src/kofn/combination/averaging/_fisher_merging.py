@@ -3,64 +3,37 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kofn.combination._sweep.blockwise import Block, Rule
 from kofn.combination._sweep.members import HALF, REAL, Pool, Tensor, open_members
-from kofn.combination._sweep.merge import Files, merge, relative_weights
+from kofn.combination.rules import Block, Rule, merge_rule
 from kofn.core import checks
 from kofn.core.checks import InputError
 from kofn.core.draws import Draw
-from kofn.core.plans import Blend
-from kofn.core.registry import method
 
 
-@method(
-    "combine",
+@merge_rule(
     traits=("mergeable",),
-    draws=Draw(
-        kinds={"members": "loose integers"},
-        plain={"fisher": [[1.0, 1.0]] * 3},
-        signed_weights=False,
-        states_no_value=True,
-    ),
+    draws=Draw(kinds={"members": "loose integers"}, plain={"fisher": [[1.0, 1.0]] * 3}),
     cost="O(m d) time, each member and its Fisher information read once; memory a few blocks",
     exact="mode of the product of Gaussians with these diagonal precisions; equal precisions give the weighted mean",
     paper=234,
 )
-def fisher_merging(
-    members: Sequence[Any],
-    *,
-    fisher: Sequence[Any],
-    weights: Any = None,
-    balance: bool = False,
-    floor: float = 0.0,
-    out: str | os.PathLike[str] | None = None,
-    only: Any = None,
-    skip: Any = None,
-    measure: bool = False,
-    skip_nonfinite: bool = False,
-    max_memory: int | None = None,
-    n_threads: int | None = None,
-    progress: bool | None = None,
-) -> Blend:
+class FisherMerging(Rule):
     """Mean in which each member's weight on each entry is how sure it is of it: its Fisher information.
 
     Args:
-        members: m checkpoints (paths, mappings or arrays) of one architecture and, mostly, one base.
         fisher: m diagonals of the Fisher information in the members' order, each of the members' names and shapes, all
             entries >= 0, any float dtype: arrays, mappings or paths (`kofn.nn.diagonal_fisher` computes them).
         weights: (m,) >= 0, relative; uniform by default. They multiply the precisions.
         balance: divide each member's Fisher information by its norm first, so that no member outweighs the others by
             its scale alone.
         floor: least precision of an entry. Where all precisions are zero the weighted mean stands in.
-        out, only, skip, measure, skip_nonfinite, max_memory, n_threads, progress: as `weighted_mean` has them.
 
     Returns:
         Blend of form "elementwise": every entry lies between the members'. For arrays, `statistic` is
@@ -79,44 +52,37 @@ def fisher_merging(
     References:
         Matena & Raffel 2022, Merging models with Fisher-weighted averaging (NeurIPS).
     """
-    files = Files(out, only, skip, measure, skip_nonfinite, max_memory, n_threads, progress)
-    pool = files.open(members)
-    used, total, _ = relative_weights(weights, len(pool.members))
-    if (used < 0).any():
-        raise InputError(f"weights of member {int(used.argmin())} is below zero; a precision cannot be negative")
-    least = float(checks.number(floor, "floor"))
-    rule = Fisher(used, _fisher(fisher, pool), least, checks.flag(balance, "balance"))
-    if not pool.named and not balance:
-        rule.keep_sums(pool)
 
-    def kept() -> dict[str, Any] | None:
-        if rule.sums is None:
-            return None
-        shape = pool.first[""].shape
-        return {name: (array * total).reshape(shape) for name, array in rule.sums.items()}
+    fisher: Sequence[Any] = field(repr=False)
+    balance: bool = False
+    floor: float = 0.0
 
-    return merge(pool, rule, files, weights=used, form="elementwise", kept=kept)
-
-
-@dataclass
-class Fisher(Rule):
-    """sum_i w_i F_i x_i / sum_i w_i F_i, entry by entry."""
-
-    weights: NDArray[np.float64]
-    fisher: list[Mapping[str, Tensor]] = field(repr=False)
-    floor: float
-    balance: bool
-    sums: dict[str, NDArray[np.float64]] | None = field(default=None, repr=False)
-
-    double = True  # precisions range over many orders of magnitude
-    whole = True
+    form = "elementwise"
+    negative_weights = "a precision cannot be negative"
+    in_double = True  # precisions range over many orders of magnitude
+    per_model = True
 
     def __post_init__(self) -> None:
+        self.floor = float(checks.number(self.floor, "floor"))
+        self.balance = checks.flag(self.balance, "balance")
         self.stages = int(self.balance)
+        self._sums: dict[str, NDArray[np.float64]] | None = None
+
+    def bind(self, pool: Pool, weights: Any = None, device: Any = None) -> Rule:
+        super().bind(pool, weights, device)
+        self.reads = _open_fisher(self.fisher, pool)
+        return self
 
     def keep_sums(self, pool: Pool) -> None:
-        """Keep what makes the blend mergeable."""
-        self.sums = {name: np.empty(pool.first[""].size) for name in ("sum", "precision")}
+        if not pool.named and not self.balance:
+            self._shape = pool.first[""].shape
+            self._sums = {name: np.empty(pool.first[""].size) for name in ("sum", "precision")}
+
+    def kept_sums(self) -> dict[str, Any] | None:
+        """{"sum": sum_i w_i F_i x_i, "precision": sum_i w_i F_i}, with the weights as given."""
+        if self._sums is None:
+            return None
+        return {name: (array * self.total_weight).reshape(self._shape) for name, array in self._sums.items()}
 
     def scan(self, stage: int, part: Any, block: Block) -> Any:
         squares = np.array([np.square(row).sum() for row in self._precisions(block, None)])
@@ -128,37 +94,40 @@ class Fisher(Rule):
 
     def _precisions(self, block: Block, norms: Any) -> Iterable[NDArray[np.float64]]:
         span = block.span
-        for place, held in enumerate(self.fisher):
-            row = held[span.name].read(span.start, span.stop).astype(np.float64)
+        for i, diagonals in enumerate(self.reads):
+            row = diagonals[span.name].read(span.start, span.stop).astype(np.float64)
             if not (np.isfinite(row) & (row >= 0)).all():
-                at = int(np.flatnonzero(~(np.isfinite(row) & (row >= 0)))[0])
-                where = tuple(int(axis) for axis in np.unravel_index(span.start + at, span.shape))
+                bad = int(np.flatnonzero(~(np.isfinite(row) & (row >= 0)))[0])
+                position = tuple(int(axis) for axis in np.unravel_index(span.start + bad, span.shape))
                 raise InputError(
-                    f"fisher of member {place}: {span.name!r} at {where} is {row[at]:g}; give finite values >= 0"
+                    f"fisher of member {i}: {span.name!r} at {position} is {row[bad]:g}; give finite values >= 0"
                 )
-            yield np.maximum(row if norms is None else row / norms[place], self.floor)
+            yield np.maximum(row if norms is None else row / norms[i], self.floor)
 
     def blend(self, block: Block, total: NDArray[Any], spare: NDArray[Any]) -> bool:
-        heard, plain = np.zeros_like(total), np.zeros_like(total)
+        precisions, plain = np.zeros_like(total), np.zeros_like(total)
         total.fill(0)
         for row, precision, weight in zip(
             block.rows, self._precisions(block, block.state), self.weights.tolist(), strict=True
         ):
             np.multiply(precision, weight, out=spare)
-            np.add(heard, spare, out=heard)
+            np.add(precisions, spare, out=precisions)
             np.multiply(spare, row, out=spare)
             np.add(total, spare, out=total)
             np.add(plain, weight * row, out=plain)
-        if self.sums is not None:
+        if self._sums is not None:
             span = slice(block.span.start, block.span.stop)
-            self.sums["sum"][span], self.sums["precision"][span] = total, heard
-        np.divide(total, heard, out=total, where=heard > 0)
-        np.copyto(total, plain, where=heard == 0)
+            self._sums["sum"][span], self._sums["precision"][span] = total, precisions
+        np.divide(total, precisions, out=total, where=precisions > 0)
+        np.copyto(total, plain, where=precisions == 0)
         np.clip(total, np.min(block.rows, axis=0), np.max(block.rows, axis=0), out=total)
         return True
 
 
-def _fisher(fisher: Sequence[Any], pool: Pool) -> list[Mapping[str, Tensor]]:
+fisher_merging = FisherMerging.method
+
+
+def _open_fisher(fisher: Sequence[Any], pool: Pool) -> list[Mapping[str, Tensor]]:
     if isinstance(fisher, str):
         fisher = fisher.split(",")  # paths, as a command line writes them
     if isinstance(fisher, bytes | Mapping) or len(fisher) != len(pool.members):

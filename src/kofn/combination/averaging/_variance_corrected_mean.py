@@ -3,52 +3,28 @@
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kofn.combination._sweep.blockwise import Block, Rule
-from kofn.combination._sweep.members import Pool
-from kofn.combination._sweep.merge import Files, merge, relative_weights
-from kofn.core.checks import InputError
-from kofn.core.draws import Draw
-from kofn.core.plans import Blend
-from kofn.core.registry import method
+from kofn.combination.rules import Block, Rule, merge_rule
 
 
-@method(
-    "combine",
-    draws=Draw(signed_weights=False, states_no_value=True, silent=("blend",)),
+@merge_rule(
     cost="O(m d) time, each member read twice; memory a few blocks",
     exact="each tensor's variance is the members' weighted mean variance, its mean the mean's; copies give the copy",
     paper=244,
 )
-def variance_corrected_mean(
-    members: Sequence[Any],
-    *,
-    weights: Any = None,
-    out: str | os.PathLike[str] | None = None,
-    only: Any = None,
-    skip: Any = None,
-    measure: bool = False,
-    skip_nonfinite: bool = False,
-    max_memory: int | None = None,
-    n_threads: int | None = None,
-    progress: bool | None = None,
-) -> Blend:
+class VarianceCorrectedMean(Rule):
     """Weighted mean whose tensors are stretched about their means to the variance that the members have.
 
     The mean of n uncorrelated networks has 1/n of their variance, too little to learn from; this gives it back. Members
     that agree are hardly changed.
 
     Args:
-        members: m checkpoints (paths, mappings or arrays) of one architecture.
         weights: (m,) >= 0, relative, uniform by default; they weigh the mean and the variances.
-        out, only, skip, measure, skip_nonfinite, max_memory, n_threads, progress: as `weighted_mean` has them.
 
     Returns:
         Blend of form "none".
@@ -67,26 +43,8 @@ def variance_corrected_mean(
     References:
         Tian et al. 2024, Vanishing variance problem in fully decentralized neural-network systems (arXiv 2404.04616).
     """
-    files = Files(out, only, skip, measure, skip_nonfinite, max_memory, n_threads, progress)
-    pool = files.open(members)
-    rule = variance_rule(pool, weights)
-    return merge(pool, rule, files, weights=rule.weights, form="none")
 
-
-def variance_rule(pool: Pool, weights: Any) -> VarianceCorrected:
-    """The checked rule."""
-    used, _, _ = relative_weights(weights, len(pool.members))
-    if (used < 0).any():
-        raise InputError(f"weights of member {int(used.argmin())} is below zero; variances cannot be taken away")
-    return VarianceCorrected(used)
-
-
-@dataclass
-class VarianceCorrected(Rule):
-    """mu + (mean - mu) sqrt(mean variance / variance of the mean), tensor by tensor."""
-
-    weights: NDArray[np.float64]
-
+    negative_weights = "variances cannot be taken away"
     stages = 2
 
     def _mean(self, block: Block) -> NDArray[np.float64]:
@@ -100,10 +58,10 @@ class VarianceCorrected(Rule):
         tables = [*(row.astype(np.float64) for row in block.rows), self._mean(block)]
         if stage == 0:
             same = all(np.array_equal(row, block.rows[0]) for row in block.rows[1:])
-            seen = np.array([*(row.sum() for row in tables), len(tables[0]), float(not same)])
+            sums = np.array([*(row.sum() for row in tables), len(tables[0]), float(not same)])
         else:
-            seen = np.array([np.square(row - at).sum() for row, at in zip(tables, block.state[0], strict=True)])
-        return seen if part is None else part + seen
+            sums = np.array([np.square(row - mean).sum() for row, mean in zip(tables, block.state[0], strict=True)])
+        return sums if part is None else part + sums
 
     def settle(self, stage: int, state: Any, parts: Iterable[Any]) -> Any:
         sums = np.array([math.fsum(column) for column in np.array(list(parts)).T.tolist()])
@@ -111,10 +69,13 @@ class VarianceCorrected(Rule):
             *totals, size, differ = sums.tolist()
             return np.array(totals) / size, differ == 0
         means, same = state
-        wanted, held = float(self.weights @ sums[:-1]), float(sums[-1])
-        return float(means[-1]), math.sqrt(wanted / held) if held > 0 else 1.0, same
+        of_members, of_mean = float(self.weights @ sums[:-1]), float(sums[-1])
+        return float(means[-1]), math.sqrt(of_members / of_mean) if of_mean > 0 else 1.0, same
 
     def blend(self, block: Block, total: NDArray[Any], spare: NDArray[Any]) -> bool:
         mean, stretch, same = block.state
         total[:] = mean + stretch * (self._mean(block) - mean)
         return bool(same)
+
+
+variance_corrected_mean = VarianceCorrectedMean.method

@@ -3,51 +3,31 @@
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kofn.combination._sweep.blockwise import Block, Rule, Span
-from kofn.combination._sweep.device import chosen, weighted_sum
+from kofn.combination._sweep.device import weighted_sum
 from kofn.combination._sweep.members import Pool
-from kofn.combination._sweep.merge import Files, merge, relative_weights
+from kofn.combination._sweep.weights import relative_weights
+from kofn.combination.rules import Block, Rule, Span, merge_rule
 from kofn.core import checks
 from kofn.core.checks import InputError
 from kofn.core.draws import Draw
-from kofn.core.plans import Blend
-from kofn.core.registry import method
 
 __all__ = ["merge_means", "weighted_mean"]
 
 
-@method(
-    "combine",
+@merge_rule(
     traits=("mergeable",),
     draws=Draw(options={"statistic": (True, None)}),
     cost="O(m d) time, each member read once; memory a few blocks, whatever m models weigh on disk",
     exact="minimises sum_i w_i ||x_i - y||^2 among tensors of the members' dtype; copies give the copy bit for bit",
     paper=("mcmahan2017", 166),
 )
-def weighted_mean(
-    members: Sequence[Any],
-    *,
-    weights: Any = None,
-    normalize: bool = True,
-    out: str | os.PathLike[str] | None = None,
-    only: Any = None,
-    skip: Any = None,
-    statistic: bool | None = None,
-    measure: bool = False,
-    skip_nonfinite: bool = False,
-    device: str | None = None,
-    max_memory: int | None = None,
-    n_threads: int | None = None,
-    progress: bool | None = None,
-) -> Blend:
+class WeightedMean(Rule):
     """Weighted mean of arrays, state dicts or checkpoints on disk, tensor by tensor.
 
     Half-precision members (float16, bfloat16, 8-bit floats) are summed in float32, all others in float64, and rounded
@@ -59,22 +39,10 @@ def weighted_mean(
             `*.safetensors` files or folders of them. All have the same names, shapes and dtypes.
         weights: (m,) relative weights, uniform by default; divided by their sum, which must be positive.
         normalize: False takes the weights as they are; unless they sum to one the blend is then "linear".
-        out: a `*.safetensors` file, or a folder that gets the first member's shards, to write into while reading. The
-            file or folder appears whole or not at all; an earlier output is replaced, and a run that was killed goes on
-            where it was when it is started again. A folder gets the first member's configuration and tokenizer too.
-        only: pattern, or several, of the names of the tensors to blend (`model.layers.*`); the others are copied from
-            the first member. `skip`: patterns of tensors to copy. What is copied need not match.
         statistic: keep the float64 sums that make the mean mergeable (8 bytes an element). None keeps them for arrays
             and not for state dicts; they are not offered for checkpoints on disk.
-        measure: keep each tensor's figures in `info["measures"]`: the members' distances and norms, their cosines, the
-            agreement of their signs, the share of their variance that the blend keeps.
-        skip_nonfinite: a NaN or infinity counts as not given, and the other members share its weight; `info` counts
-            them as "nonfinite". By default they are refused.
-        device: a torch device ("cuda", "auto" for a GPU where torch sees one) to add up on, with the same result; by
-            default NumPy, which mostly is as fast: disks are slower than either.
         max_memory: bytes for the blocks of all threads together (by default up to 64 MiB a thread).
         n_threads: threads, all available cores by default (one for small members); the result does not depend on them.
-        progress: show progress on a terminal.
 
     Returns:
         A Blend. `result` is an array for arrays and a dict of arrays for mappings (`kofn.io.tensors.to_torch` makes a
@@ -102,84 +70,82 @@ def weighted_mean(
         McMahan et al. 2017, Communication-efficient learning of deep networks from decentralized data (AISTATS).
         Wortsman et al. 2022, Model soups: averaging weights of multiple fine-tuned models (ICML).
     """
-    files = Files(out, only, skip, measure, skip_nonfinite, max_memory, n_threads, progress)
-    pool = files.open(members)
-    normalize = checks.flag(normalize, "normalize")
-    used, total, form = relative_weights(weights, len(pool.members), normalize)
-    statistic = None if statistic is None else checks.flag(statistic, "statistic")
-    if statistic and pool.on_disk:
-        raise InputError("statistic=True: the sums of checkpoints on disk are not kept in memory; pass state dicts")
-    rule = Mean(used, form)
-    rule.device = chosen(device)
-    if statistic or (statistic is None and not pool.named):
-        rule.keep_sums(pool)
 
-    def kept() -> dict[str, Any] | None:
-        return None if rule.sums is None else rule.statistic(total, normalize, pool.named)
+    normalize: bool = True
+    statistic: bool | None = None
 
-    return merge(pool, rule, files, weights=used, form=form, kept=kept, objective=form != "linear")
-
-
-def mean_rule(pool: Pool, weights: Any, normalize: bool = True) -> Mean:
-    """The checked rule."""
-    used, _, form = relative_weights(weights, len(pool.members), checks.flag(normalize, "normalize"))
-    return Mean(used, form)
-
-
-@dataclass
-class Mean(Rule):
-    """sum_i w_i x_i; copies and the members' box are kept where rounding to a narrower dtype does not do it."""
-
-    weights: NDArray[np.float64]
-    form: str = "simplex"
-    sums: dict[str, NDArray[Any]] | None = field(default=None, repr=False)
-
-    complex = True
+    takes_device = True
+    blends_complex = True
+    form = "linear"
+    minimises_distance = True
 
     def __post_init__(self) -> None:
-        self.listed = [float(weight) for weight in self.weights]
+        self.normalize = checks.flag(self.normalize, "normalize")
+        if self.statistic is not None:
+            self.statistic = checks.flag(self.statistic, "statistic")
+        self._sums: dict[str, NDArray[Any]] | None = None
+
+    def bind(self, pool: Pool, weights: Any = None, device: Any = None) -> Self:
+        if self.statistic and pool.on_disk:
+            raise InputError("statistic=True: the sums of checkpoints on disk are not kept in memory; pass state dicts")
+        super().bind(pool, weights, device)
+        return self._with_weights(self.weights, relative_weights(weights, len(pool.members), self.normalize)[2])
+
+    @classmethod
+    def of_weights(cls, weights: NDArray[np.float64], form: str | None = None, device: Any = None) -> Self:
+        """The bound rule of these weights, which sum to one unless `form` is "linear"; `device` is torch's own."""
+        bound = cls(statistic=False)
+        bound.device = device
+        return bound._with_weights(weights, form or ("simplex" if (weights >= 0).all() else "affine"))
+
+    def _with_weights(self, weights: NDArray[np.float64], form: str) -> Self:
+        self.weights, self.form, self.minimises_distance = weights, form, form != "linear"
+        self._listed = [float(weight) for weight in weights]
         # float32 sums err by at most m sum|w| 2^-24 of the largest member, which must stay below half a unit in the
         # last place of a float16 (2^-12) for copies to come back bit for bit.
-        self.double = len(self.listed) * math.fsum(map(abs, self.listed)) > 512
+        self.in_double = len(self._listed) * math.fsum(map(abs, self._listed)) > 512
         # Equal weights: halved often enough not to overflow, which is exact, the members are summed first and scaled
         # once, so that what cancels cancels to zero. Members of weight 0 change nothing.
-        self.scale = 1.0
-        heard = [weight for weight in self.listed if weight]
-        if len(set(heard)) == 1:
-            part = 2.0 ** -math.ceil(math.log2(len(heard)))
-            self.scale, self.listed = heard[0] / part, [part if weight else 0.0 for weight in self.listed]
+        self._scale = 1.0
+        nonzero = [weight for weight in self._listed if weight]
+        if len(set(nonzero)) == 1:
+            part = 2.0 ** -math.ceil(math.log2(len(nonzero)))
+            self._scale, self._listed = nonzero[0] / part, [part if weight else 0.0 for weight in self._listed]
+        return self
 
     def keep_sums(self, pool: Pool) -> None:
-        """Keep the float64 sums of every tensor."""
-        self.double = True
+        if not (self.statistic or (self.statistic is None and not pool.named)):
+            return
+        self.in_double = True
         blended = {name: tensor for name, tensor in pool.first.items() if name not in pool.skipped}
-        self.sums = {
+        self._shapes = {name: tensor.shape for name, tensor in blended.items()}
+        self._sums = {
             name: np.empty(tensor.size, np.complex128 if tensor.dtype.kind == "c" else np.float64)
             for name, tensor in blended.items()
         }
-        self.shapes = {name: tensor.shape for name, tensor in blended.items()}
 
-    def statistic(self, total: float, normalize: bool, named: bool) -> dict[str, Any]:
+    def kept_sums(self) -> dict[str, Any] | None:
         """{"sum": sum_i w_i x_i with the weights as given, "weight": their sum}."""
-        assert self.sums is not None
-        for array in self.sums.values():
+        if self._sums is None:
+            return None
+        for array in self._sums.values():
             with np.errstate(over="ignore", invalid="ignore"):
-                array *= total if normalize else 1.0
-        sums = {name: array.reshape(self.shapes[name]) for name, array in self.sums.items()}
-        return {"sum": sums if named else sums[""], "weight": total}
+                array *= self.total_weight if self.normalize else 1.0
+        sums = {name: array.reshape(self._shapes[name]) for name, array in self._sums.items()}
+        return {"sum": sums.get("", sums), "weight": self.total_weight}
 
     def blend(self, block: Block, total: NDArray[Any], spare: NDArray[Any]) -> bool:
         rows, span = block.rows, block.span
-        weighted_sum(rows, self.listed, total, spare, self.device)
-        if self.scale != 1:
-            np.multiply(total, self.scale, out=total)
-        if self.sums is not None:
-            self.sums[span.name][span.start : span.stop].view(np.float64)[:] = total
+        weighted_sum(rows, self._listed, total, spare, self.device)
+        if self._scale != 1:
+            np.multiply(total, self._scale, out=total)
+        if self._sums is not None:
+            self._sums[span.name][span.start : span.stop].view(np.float64)[:] = total
         # Rounding to a narrower dtype hides the error of the sum. Where nothing is narrowed, or negative weights
         # cancel, the box and the copies are kept by hand.
         if self.form != "linear" and (span.dtype in (np.float64, np.complex128) or self.form == "affine"):
             # The box of those that count, so that members of weight 0 change nothing.
-            first, *others = [row for row, weight in zip(rows, self.listed, strict=True) if weight] or rows
+            first, *others = [row for row, weight in zip(rows, self._listed, strict=True) if weight] or rows
             low, high = first.copy(), first.copy()
             for row in others:
                 np.minimum(low, row, out=low)
@@ -190,8 +156,11 @@ class Mean(Rule):
         return False
 
     def copied(self, span: Span, values: NDArray[Any]) -> None:
-        if self.sums is not None:
-            self.sums[span.name][span.start : span.stop] = values.astype(np.float64) * math.fsum(self.weights.tolist())
+        if self._sums is not None:
+            self._sums[span.name][span.start : span.stop] = values.astype(np.float64) * math.fsum(self.weights.tolist())
+
+
+weighted_mean = WeightedMean.method
 
 
 def merge_means(*statistics: Mapping[str, Any]) -> dict[str, Any]:
@@ -212,20 +181,18 @@ def merge_means(*statistics: Mapping[str, Any]) -> dict[str, Any]:
     weight = math.fsum(float(item["weight"]) for item in statistics)
     if isinstance(first["sum"], Mapping):
         names = list(first["sum"])
-        for place, item in enumerate(statistics):
+        for i, item in enumerate(statistics):
             if set(item["sum"]) != set(names):
                 odd = sorted(set(item["sum"]) ^ set(names))[0]
-                raise InputError(f"statistic {place} and statistic 0 do not both hold {odd!r}; merge one architecture")
+                raise InputError(f"statistic {i} and statistic 0 do not both hold {odd!r}; merge one architecture")
         return {"sum": {name: _add([item["sum"][name] for item in statistics]) for name in names}, "weight": weight}
     return {"sum": _add([item["sum"] for item in statistics]), "weight": weight}
 
 
 def _add(arrays: list[NDArray[Any]]) -> NDArray[Any]:
     total = np.array(arrays[0])
-    for place, array in enumerate(arrays[1:], 1):
+    for i, array in enumerate(arrays[1:], 1):
         if np.shape(array) != total.shape:
-            raise InputError(
-                f"statistic {place} has shape {np.shape(array)}, statistic 0 {total.shape}; they must match"
-            )
+            raise InputError(f"statistic {i} has shape {np.shape(array)}, statistic 0 {total.shape}; they must match")
         total += array
     return total

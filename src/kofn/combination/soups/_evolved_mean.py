@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
-from kofn.combination._sweep.merge import Files
-from kofn.combination.soups._trials import Trials, mean
-from kofn.combination.task_vectors._task_arithmetic import sum_of_task_vectors
+from kofn.combination._sweep.files import Files, SweepOptions
+from kofn.combination.averaging._weighted_mean import WeightedMean
+from kofn.combination.soups._trials import Trials
+from kofn.combination.task_vectors._task_arithmetic import TaskArithmetic
 from kofn.core import checks
 from kofn.core.arrays import Floats
 from kofn.core.plans import Blend
@@ -35,15 +36,9 @@ def evolved_mean(
     sigma: float = 1.0,
     population: int | None = None,
     record: str | os.PathLike[str] | None = None,
-    out: str | os.PathLike[str] | None = None,
-    only: Any = None,
-    skip: Any = None,
-    measure: bool = False,
-    skip_nonfinite: bool = False,
-    max_memory: int | None = None,
     time_limit: float | None = None,
-    progress: bool | None = None,
     seed: int = 0,
+    **files: Unpack[Files],
 ) -> Blend:
     """Tune the weights of a mean of checkpoints, old and imperfect ones too, by an evolution strategy on a score.
 
@@ -61,8 +56,8 @@ def evolved_mean(
             sum.
         sigma: standard deviation of the first generation, in shares of a uniform weight.
         population: blends in a generation, by default 4 + floor(3 ln m).
-        record, time_limit: as `greedy_soup` has them.
-        out, only, skip, measure, skip_nonfinite, max_memory, progress: as `weighted_mean` has them.
+        record: a file to keep every rating in, as `greedy_soup` has it.
+        time_limit: seconds; no rating starts after them. Ctrl-C ends the search the same way.
         seed: whole number, 0 by default, so that a search that is started again is the same search.
 
     Returns:
@@ -89,8 +84,8 @@ def evolved_mean(
         Optimizing Merging at Scale Mitigates Performance Tradeoffs (ICML); Hansen 2016, The CMA evolution strategy: a
         tutorial (arXiv 1604.00772).
     """
-    files = Files(out, only, skip, measure, skip_nonfinite, max_memory, None, progress)
-    pool = files.open(members, base)
+    options = SweepOptions(**files)
+    pool = options.open(members, base)
     m = len(pool.members)
     limit = checks.count(budget, "budget")
     signed = checks.flag(negative, "negative")
@@ -111,8 +106,8 @@ def evolved_mean(
             return _to_one((shares - shares.mean() + 1) / m)
         return _to_one(shares / shares.sum()) if shares.any() else np.full(m, 1 / m)
 
-    make = mean if base is None else sum_of_task_vectors
-    with Trials(pool, files, score, limit, record, settings, make, time_limit) as trials:
+    rule_of = WeightedMean.of_weights if base is None else TaskArithmetic.of_factors
+    with Trials(pool, options, score, limit, record, settings, rule_of, time_limit) as trials:
         trials.rate(weights_of(np.zeros(m)))
         # One member has but one mean.
         while m > 1 or base is not None:

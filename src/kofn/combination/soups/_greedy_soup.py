@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
-from kofn.combination._sweep.merge import Files, relative_weights
-from kofn.combination.soups._trials import Trials, mean
+from kofn.combination._sweep.files import Files, SweepOptions
+from kofn.combination._sweep.weights import relative_weights
+from kofn.combination.averaging._weighted_mean import WeightedMean
+from kofn.combination.soups._trials import Trials
 from kofn.core import checks
 from kofn.core.arrays import Floats
 from kofn.core.checks import InputError
@@ -33,14 +35,8 @@ def greedy_soup(
     scores: Any = None,
     budget: int | None = None,
     record: str | os.PathLike[str] | None = None,
-    out: str | os.PathLike[str] | None = None,
-    only: Any = None,
-    skip: Any = None,
-    measure: bool = False,
-    skip_nonfinite: bool = False,
-    max_memory: int | None = None,
     time_limit: float | None = None,
-    progress: bool | None = None,
+    **files: Unpack[Files],
 ) -> Blend:
     """Average the members that help: in the order of what each is worth alone, one is kept if the mean is no worse.
 
@@ -57,7 +53,6 @@ def greedy_soup(
             budget, too. A file of another search (other members, scores, patterns) is refused. The record cannot know
             whether `score` is the same.
         time_limit: seconds; no rating starts after them. Ctrl-C ends the search the same way.
-        out, only, skip, measure, skip_nonfinite, max_memory, progress: as `weighted_mean` has them.
 
     Returns:
         Blend, which `weighted_mean` of the picked members gives bit for bit. `selection` has them in the order picked,
@@ -87,33 +82,33 @@ def greedy_soup(
         2022, Diverse Weight Averaging for Out-of-Distribution Generalization (NeurIPS), where this is the restricted
         selection beside the uniform one.
     """
-    files = Files(out, only, skip, measure, skip_nonfinite, max_memory, None, progress)
-    pool = files.open(members)
+    options = SweepOptions(**files)
+    pool = options.open(members)
     m = len(pool.members)
     if scores is not None and np.shape(scores) != (m,):
         raise InputError(f"scores has shape {np.shape(scores)}; give one score an item: there are {m} members")
-    told = None if scores is None else np.asarray(scores, np.float64)
-    most = 2 * m - 1 if told is None else m
+    known = None if scores is None else np.asarray(scores, np.float64)
+    most = 2 * m - 1 if known is None else m
     limit = most if budget is None else checks.count(budget, "budget")
-    settings = {"method": "greedy_soup", "scores": None if told is None else told.tolist()}
-    with Trials(pool, files, score, limit, record, settings, mean, time_limit) as trials:
+    settings = {"method": "greedy_soup", "scores": None if known is None else known.tolist()}
+    with Trials(pool, options, score, limit, record, settings, WeightedMean.of_weights, time_limit) as trials:
         alone: list[float] = []
-        first = range(m) if told is None else [int(np.argsort(-told, kind="stable")[0])]
-        for place in first:
-            rating = trials.rate(_mean_of([place], m))
+        first = range(m) if known is None else [int(np.argsort(-known, kind="stable")[0])]
+        for i in first:
+            rating = trials.rate(_mean_of([i], m))
             if rating is None:
                 break
             alone.append(rating)
-        order = np.argsort(-(np.array(alone) if told is None else told), kind="stable").tolist()
+        order = np.argsort(-(np.array(alone) if known is None else known), kind="stable").tolist()
         picked, best = [order[0]], max(alone)
-        gains, tried = [best], len(alone) if told is None else 1
-        for place in order[1:]:
-            rating = trials.rate(_mean_of([*picked, place], m))
+        gains, tried = [best], len(alone) if known is None else 1
+        for i in order[1:]:
+            rating = trials.rate(_mean_of([*picked, i], m))
             if rating is None:
                 break
-            tried += told is not None
+            tried += known is not None
             if rating >= best:
-                picked.append(place)
+                picked.append(i)
                 gains.append(0.0 if rating == best else rating - best)
                 best = rating
     plan = trials.plan(_mean_of(picked, m), best, {"tried": tried})
@@ -122,7 +117,7 @@ def greedy_soup(
 
 
 def _mean_of(picked: Sequence[int], m: int) -> Floats:
-    """(m,) equal weights of some."""
-    chosen = np.zeros(m)
-    chosen[list(picked)] = 1
-    return relative_weights(chosen, m)[0]
+    """(m,) equal weights of the picked members."""
+    weights = np.zeros(m)
+    weights[list(picked)] = 1
+    return relative_weights(weights, m)[0]

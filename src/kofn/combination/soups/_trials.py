@@ -12,11 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from kofn.combination._sweep.blockwise import Rule, Sweep
+from kofn.combination._sweep.blockwise import Sweep
+from kofn.combination._sweep.files import SweepOptions
 from kofn.combination._sweep.members import Pool
-from kofn.combination._sweep.merge import Files, blend_in_memory, check_out, job_digest, merge
+from kofn.combination._sweep.merge import blend_in_memory, check_out, job_digest, merge
 from kofn.combination._sweep.record import Record, rated
-from kofn.combination.averaging._weighted_mean import Mean
+from kofn.combination._sweep.rule import Rule
+from kofn.combination.averaging._weighted_mean import WeightedMean
 from kofn.core import checks
 from kofn.core.arrays import Floats
 from kofn.core.checks import InputError
@@ -25,36 +27,31 @@ from kofn.core.runtime import Control
 from kofn.io.tensors import LazyArrays
 
 
-def mean(weights: Floats) -> tuple[Rule, str]:
-    form = "simplex" if (weights >= 0).all() else "affine"
-    return Mean(weights, form), form
-
-
 class Trials:
     """Blends that are rated: at most `limit`, each kept in the record before the next one starts."""
 
     def __init__(
         self,
         pool: Pool,
-        files: Files,
+        options: SweepOptions,
         score: Any,
         limit: int,
         record: str | os.PathLike[str] | None,
         settings: Mapping[str, Any],
-        make: Callable[[Floats], tuple[Rule, str]],
+        rule_of: Callable[[Floats], Rule],
         time_limit: float | None,
     ) -> None:
         if not callable(score):
             raise InputError(f"score={score!r}: give a callable, score(blend) -> number")
-        checks.flag(files.measure, "measure")
-        checks.flag(files.skip_nonfinite, "skip_nonfinite")
-        if files.out is not None:
-            check_out(files.out, pool)  # now, and not when all is rated
-        self.pool, self.files, self.score, self.limit, self.make = pool, files, score, limit, make
+        checks.flag(options.measure, "measure")
+        checks.flag(options.skip_nonfinite, "skip_nonfinite")
+        if options.out is not None:
+            check_out(options.out, pool)  # now, and not when all is rated
+        self.pool, self.options, self.score, self.limit, self.rule_of = pool, options, score, limit, rule_of
         if record is not None:
-            settings = {**settings, "members": job_digest(pool, {}, dataclasses.replace(files, measure=False))}
+            settings = {**settings, "members": job_digest(pool, {}, dataclasses.replace(options, measure=False))}
         self.record = Record(record, settings)
-        self.control = Control(time_limit=time_limit, progress=files.progress, total=limit, what="rating blends")
+        self.control = Control(time_limit=time_limit, progress=options.progress, total=limit, what="rating blends")
         self.seen: list[dict[str, Any]] = []
         self.calls = 0
         self.stopped = False
@@ -69,12 +66,12 @@ class Trials:
 
     def rate(self, weights: Floats) -> float | None:
         """The score of the blend with these weights; None once the search has to end."""
-        at, listed = len(self.seen), weights.tolist()
-        if at >= self.limit or self.stopped:
+        i, listed = len(self.seen), weights.tolist()
+        if i >= self.limit or self.stopped:
             return None
-        rating = self.record.again(at, listed)
+        rating = self.record.again(i, listed)
         if rating is None:
-            if at and self.control.stopped():
+            if i and self.control.stopped():
                 self.stopped = True
                 return None
             blend = self._blend(weights)
@@ -89,21 +86,21 @@ class Trials:
 
     def _blend(self, weights: Floats) -> Any:
         """What `merge` would make of these weights, from the members that have one; None if Ctrl-C came before."""
-        pool, (rule, form) = self.pool, self.make(weights)
+        pool, merge_rule = self.pool, self.rule_of(weights)
         if pool.base is None:
             # The first member stays: what is not blended is copied from it.
-            places = sorted({0, *np.flatnonzero(weights).tolist()})
+            used = sorted({0, *np.flatnonzero(weights).tolist()})
             pool = dataclasses.replace(
-                pool, members=[pool.members[place] for place in places], labels=[pool.labels[place] for place in places]
+                pool, members=[pool.members[i] for i in used], labels=[pool.labels[i] for i in used]
             )
-            weights, double = weights[places], rule.double
-            rule = Mean(weights, form)
-            rule.double = double
+            weights, in_double = weights[used], merge_rule.in_double
+            merge_rule = WeightedMean.of_weights(weights, merge_rule.form)
+            merge_rule.in_double = in_double
         sweep = Sweep(
             pool,
-            dict.fromkeys(pool.first, rule),
-            max_memory=self.files.max_memory,
-            skip_nonfinite=self.files.skip_nonfinite,
+            dict.fromkeys(pool.first, merge_rule),
+            max_memory=self.options.max_memory,
+            skip_nonfinite=self.options.skip_nonfinite,
             fill=weights if (weights >= 0).all() else None,
         )
         if pool.on_disk:
@@ -118,20 +115,20 @@ class Trials:
         self.stopped = bool(self.seen) and sweep.control.stopped()
         return None if self.stopped else blend
 
-    def plan(self, weights: Floats, value: float, said: Mapping[str, Any]) -> Blend:
+    def plan(self, weights: Floats, value: float, info: Mapping[str, Any]) -> Blend:
         """The blend that was found, written where it was asked for."""
-        rule, form = self.make(weights)
+        merge_rule = self.rule_of(weights)
         blend = merge(
             self.pool,
-            rule,
-            self.files,
+            merge_rule,
+            self.options,
             weights=weights,
-            form=form,
+            form=merge_rule.form,
             info={
                 "evaluations": self.seen,
                 "oracle_calls": self.calls,
                 "resumed": len(self.seen) - self.calls,
-                **said,
+                **info,
             },
         )
         return dataclasses.replace(
@@ -140,7 +137,7 @@ class Trials:
             sense="max",
             objective="blend_score",
             # Factors of task vectors sum to one by chance only, and then that promises nothing.
-            form=form if self.pool.base is None else "none",
+            form=merge_rule.form if self.pool.base is None else "none",
             status="stopped" if self.stopped else "heuristic",
             used={"evaluations": len(self.seen)},
             budget={"evaluations": self.limit},

@@ -3,69 +3,38 @@
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kofn.combination._sweep.blockwise import Block, Rule
-from kofn.combination._sweep.device import chosen, weighted_sum
-from kofn.combination._sweep.members import Pool
-from kofn.combination._sweep.merge import Files, merge
-from kofn.combination.task_vectors._factors import base_of, checked_density, elect, factors, shares, sums_to_one
+from kofn.combination._sweep.device import weighted_sum
+from kofn.combination._sweep.weights import sum_to_one
+from kofn.combination.rules import Block, Rule, merge_rule
+from kofn.combination.task_vectors._options import VOTES, check_density
+from kofn.combination.task_vectors._sign_election import elect
 from kofn.core import checks
 from kofn.core.draws import Draw
-from kofn.core.plans import Blend
-from kofn.core.registry import method
 
 
-@method(
-    "combine",
+@merge_rule(
     draws=Draw(
         kinds={"members": "loose integers"},
         options={"density": (0.01, 0.2, 0.5, 0.9, 1.0)},
-        states_no_value=True,
-        silent=("blend",),
     ),
     cost="O(m d) time, each member read once, one random number for each of its entries; memory a few blocks",
     exact='unbiased: the mean over seeds is task arithmetic\'s blend (consensus "sum"); density 1 is task arithmetic',
     paper="yu2024",
 )
-def dare(
-    members: Sequence[Any],
-    *,
-    base: Any,
-    weights: Any = None,
-    density: float = 0.5,
-    normalize: bool = True,
-    scale: float = 1.0,
-    consensus: str = "sum",
-    out: str | os.PathLike[str] | None = None,
-    only: Any = None,
-    skip: Any = None,
-    measure: bool = False,
-    skip_nonfinite: bool = False,
-    device: str | None = None,
-    max_memory: int | None = None,
-    n_threads: int | None = None,
-    progress: bool | None = None,
-    seed: int | None = None,
-) -> Blend:
+class Dare(Rule):
     """Random drop and rescale: each change is kept with a probability and divided by it, then summed.
 
     Args:
-        members: m fine-tuned checkpoints (paths, mappings or arrays), all of one base.
-        base: what they were fine-tuned from.
         weights: (m,), uniform by default; see `normalize`.
         density: probability that an entry of a task vector is kept; kept entries are divided by it.
         normalize: False takes the weights as they are.
         scale: factor of the merged task vector.
         consensus: "sum" adds the task vectors, "ties" takes the mean of those that agree with the elected sign.
-        out, only, skip, measure, skip_nonfinite, device, max_memory, n_threads, progress: as `task_arithmetic` has
-            them.
         seed: decides which entries are dropped, whatever the blocks and the threads.
 
     Returns:
@@ -85,40 +54,26 @@ def dare(
     References:
         Yu et al. 2024, Language models are super mario: absorbing abilities from homologous models (ICML).
     """
-    files = Files(out, only, skip, measure, skip_nonfinite, max_memory, n_threads, progress)
-    pool = files.open(members, base)
-    rule = dare_rule(pool, weights, density, normalize, scale, consensus, seed)
-    rule.device = chosen(device)
-    return merge(pool, rule, files, weights=rule.weights, form="none")
 
+    density: float = 0.5
+    normalize: bool = True
+    scale: float = 1.0
+    consensus: Literal["sum", "ties"] = "sum"
+    seed: int | None = None
 
-def dare_rule(
-    pool: Pool,
-    weights: Any,
-    density: float = 0.5,
-    normalize: bool = True,
-    scale: float = 1.0,
-    consensus: str = "sum",
-    seed: int | None = 0,
-) -> Dare:
-    """The checked rule."""
-    by_sign = checks.choice(consensus, "consensus", ("sum", "ties")) == "ties"
-    used = shares(weights, pool) if by_sign else factors(weights, pool, normalize, 1.0)
-    return Dare(used, checked_density(density), checks.number(scale, "scale"), by_sign, checks.entropy(seed))
+    needs_base = True
+    takes_device = True
 
-
-@dataclass
-class Dare(Rule):
-    """base + scale times the blend of task vectors whose entries are dropped at random and rescaled."""
-
-    weights: NDArray[np.float64]
-    density: float
-    scale: float
-    by_sign: bool
-    seed: int
+    def __post_init__(self) -> None:
+        self.density = check_density(self.density)
+        self.scale = checks.number(self.scale, "scale")
+        self.seed = checks.entropy(self.seed)
+        self._by_sign = checks.choice(self.consensus, "consensus", ("sum", "ties")) == "ties"
+        self.normalize = checks.flag(self.normalize, "normalize") or self._by_sign
+        self.negative_weights = VOTES if self._by_sign else None
 
     def blend(self, block: Block, total: NDArray[Any], spare: NDArray[Any]) -> bool:
-        base, span = base_of(block), block.span
+        base, span = block.origin, block.span
         limit = np.uint64(min(int(self.density * 2**64), 2**64 - 1))
         deltas = np.empty((len(block.rows), len(base)), base.dtype)
         for place, row in enumerate(block.rows):
@@ -128,16 +83,19 @@ class Dare(Rule):
                 stream.advance(span.start)  # one draw an entry, so that blocks change nothing
                 delta *= 1 / self.density
                 np.multiply(delta, stream.random_raw(len(delta)) < limit, out=delta)
-        if self.by_sign:
+        if self._by_sign:
             elect(deltas, self.weights, total, spare, self.device)
         else:
             weighted_sum(list(deltas), self.weights.tolist(), total, spare, self.device)
         np.multiply(total, self.scale, out=total)
         np.add(total, base, out=total)
-        return self.density == 1 and self.scale == 1 and (self.by_sign or sums_to_one(self.weights))
+        return self.density == 1 and self.scale == 1 and (self._by_sign or sum_to_one(self.weights))
 
 
-def _stream(seed: int, place: int, name: str) -> int:
+dare = Dare.method
+
+
+def _stream(seed: int | None, member: int, name: str) -> int:
     """A seed of its own for each tensor of each member."""
-    digest = hashlib.blake2b(f"{seed} {place} {name}".encode(), digest_size=16).digest()
+    digest = hashlib.blake2b(f"{seed} {member} {name}".encode(), digest_size=16).digest()
     return int.from_bytes(digest, "little")

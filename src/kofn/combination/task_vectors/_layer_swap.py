@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kofn.combination._sweep.files import FilesAndThreads, SweepOptions
 from kofn.combination._sweep.members import Pool, open_members
-from kofn.combination._sweep.merge import Files, merge
-from kofn.combination.averaging._weighted_mean import Mean
+from kofn.combination._sweep.merge import merge
+from kofn.combination.averaging._weighted_mean import WeightedMean
 from kofn.core import checks
 from kofn.core.checks import InputError
 from kofn.core.draws import Draw
@@ -40,14 +40,7 @@ def layer_swap(
     bottom: int | None = None,
     top: int | None = None,
     transition: int = 0,
-    out: str | os.PathLike[str] | None = None,
-    only: Any = None,
-    skip: Any = None,
-    measure: bool = False,
-    skip_nonfinite: bool = False,
-    max_memory: int | None = None,
-    n_threads: int | None = None,
-    progress: bool | None = None,
+    **files: Unpack[FilesAndThreads],
 ) -> Blend:
     """The middle layers of one expert between the bottom and top layers of another.
 
@@ -60,7 +53,6 @@ def layer_swap(
         top: layers taken from the second member at the output, with the final norm and the head. With 0 at an end what
             lies beyond it (embeddings, or norm and head) is the first member's.
         transition: layers on each side of each cut, inside the middle, that are the mean of both members.
-        out, only, skip, measure, skip_nonfinite, max_memory, n_threads, progress: as `weighted_mean` has them.
 
     Returns:
         Blend; `weights` maps each tensor's name to the (2,) weights of the members; `form` is "simplex";
@@ -81,8 +73,8 @@ def layer_swap(
     References:
         Bandarkar et al. 2025, Layer swapping for zero-shot cross-lingual transfer in large language models (ICLR).
     """
-    files = Files(out, only, skip, measure, skip_nonfinite, max_memory, n_threads, progress)
-    pool = files.open(members, base)
+    options = SweepOptions(**files)
+    pool = options.open(members, base)
     if len(pool.members) != 2:
         raise InputError(f"layer_swap takes two members, the task expert and the other; {len(pool.members)} were given")
     numbers, depth = layers_of(list(pool.first))
@@ -92,15 +84,15 @@ def layer_swap(
     if bottom + top > depth:
         raise InputError(f"bottom={bottom} and top={top} are more than the {depth} layers there are")
     zone = checks.count(transition, "transition", least=0)
-    weights, rules = {}, {}
+    weights, merge_rules = {}, {}
     for name, number in numbers.items():
         # Where nothing is taken at an end, what lies beyond it stays too.
         inner = (number >= bottom or not bottom) and (number < depth - top or not top)
         mixed = inner and ((bottom and number < bottom + zone) or (top and number >= depth - top - zone))
         share = np.array([0.5, 0.5] if mixed else [1.0, 0.0] if inner else [0.0, 1.0])
-        weights[name], rules[name] = share, Mean(share, "simplex")
+        weights[name], merge_rules[name] = share, WeightedMean.of_weights(share)
     info = {"bottom": bottom, "top": top, "layers": depth}
-    blend = merge(pool, rules, files, weights=None, form="simplex", info=info)
+    blend = merge(pool, merge_rules, options, weights=None, form="simplex", info=info)
     return dataclasses.replace(blend, weights=weights)
 
 
@@ -112,10 +104,12 @@ def layers_of(names: Sequence[str]) -> tuple[dict[str, int], int]:
         raise InputError(
             f"members: no tensor's name has a layer number (layers.3. or 3.); names are such as {names[0]!r}"
         )
-    place = {number: at for at, number in enumerate(sorted(set(given.values())))}
-    depth = len(place)
+    position = {number: i for i, number in enumerate(sorted(set(given.values())))}
+    depth = len(position)
     early = re.compile(r"emb|wte|wpe|patch|conv1|stem")
-    numbers = {name: place[given[name]] if name in given else (-1 if early.search(name) else depth) for name in names}
+    numbers = {
+        name: position[given[name]] if name in given else (-1 if early.search(name) else depth) for name in names
+    }
     return numbers, depth
 
 
@@ -193,8 +187,8 @@ def _changes(pool: Pool, numbers: dict[str, int], depth: int) -> NDArray[np.floa
         for start in range(0, held.size, _CHUNK):
             stop = min(start + _CHUNK, held.size)
             origin = held.read(start, stop).astype(np.float64)
-            for place, member in enumerate(pool.members):
-                sums[place, number] += float(np.abs(member[name].read(start, stop) - origin).sum())
+            for i, member in enumerate(pool.members):
+                sums[i, number] += float(np.abs(member[name].read(start, stop) - origin).sum())
     means = sums / np.maximum(sizes, 1)
     total = means.sum(axis=1, keepdims=True)
     return np.divide(means, total, out=np.full_like(means, 1 / depth), where=total > 0)

@@ -2,55 +2,31 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kofn.combination._sweep import quantiles
-from kofn.combination._sweep.blockwise import Block, Rule
-from kofn.combination._sweep.members import Pool
-from kofn.combination._sweep.merge import Files, merge
-from kofn.combination.task_vectors._factors import added, base_of, checked_density, checked_scope, shares
+from kofn.combination.rules import Block, Rule, merge_rule
+from kofn.combination.task_vectors._options import VOTES, check_density, check_scope
 from kofn.core import checks
 from kofn.core.draws import Draw
-from kofn.core.plans import Blend
-from kofn.core.registry import method
+
+_OUTLIERS = 1e-4  # share of a task vector's magnitudes that is clipped at either end
 
 
-@method(
-    "combine",
+@merge_rule(
     draws=Draw(
         kinds={"members": "loose integers"},
         options={"density": (0.01, 0.2, 0.5, 0.9, 1.0)},
-        signed_weights=False,
-        states_no_value=True,
-        silent=("blend",),
     ),
     cost="O(m d) time, each member read five times; memory a few blocks and 64k counters a member, nothing is sorted",
     exact="the order statistics are exact for float32 scores; one member gives its own largest entries",
     paper=227,
 )
-def pcb_merging(
-    members: Sequence[Any],
-    *,
-    base: Any,
-    weights: Any = None,
-    density: float = 0.1,
-    scale: float = 1.0,
-    scope: str = "model",
-    out: str | os.PathLike[str] | None = None,
-    only: Any = None,
-    skip: Any = None,
-    measure: bool = False,
-    skip_nonfinite: bool = False,
-    max_memory: int | None = None,
-    n_threads: int | None = None,
-    progress: bool | None = None,
-) -> Blend:
+class PcbMerging(Rule):
     """Parameter competition balancing: entries count by their size within a task and their agreement across tasks.
 
     With task vectors t_i, their magnitudes clipped to the 0.01% and 99.99% quantiles and scaled to [0, 1] as a_i, an
@@ -58,13 +34,10 @@ def pcb_merging(
     are scaled to [0, 1] as s_i; the merged vector is sum_i s_i t_i / sum_i s_i (with t_i clipped).
 
     Args:
-        members: m fine-tuned checkpoints (paths, mappings or arrays), all of one base.
-        base: what they were fine-tuned from.
         weights: (m,) >= 0, relative; each task vector is multiplied by m times its share (the paper's lambda_i).
         density: share of entries, by score, that count (the paper's r).
         scale: factor of the merged task vector.
         scope: "model" ranks the entries of a whole task vector (as the paper does), "tensor" those of each tensor.
-        out, only, skip, measure, skip_nonfinite, max_memory, n_threads, progress: as `task_arithmetic` has them.
 
     Returns:
         Blend of form "none".
@@ -83,32 +56,19 @@ def pcb_merging(
     References:
         Du et al. 2024, Parameter competition balancing for model merging (NeurIPS), and the authors' code.
     """
-    files = Files(out, only, skip, measure, skip_nonfinite, max_memory, n_threads, progress)
-    pool = files.open(members, base)
-    rule = pcb_rule(pool, weights, density, scale, scope)
-    return merge(pool, rule, files, weights=rule.weights, form="none")
 
+    density: float = 0.1
+    scale: float = 1.0
+    scope: Literal["tensor", "model"] = "model"
 
-def pcb_rule(pool: Pool, weights: Any, density: float = 0.1, scale: float = 1.0, scope: str = "model") -> Competition:
-    """The checked rule."""
-    return Competition(
-        shares(weights, pool), checked_density(density), checks.number(scale, "scale"), checked_scope(scope)
-    )
+    needs_base = True
+    negative_weights = VOTES
+    stages = 4  # two find the clips of the magnitudes, two the limits of the scores
 
-
-_OUTLIERS = 1e-4
-
-
-@dataclass
-class Competition(Rule):
-    """base + scale sum_i s_i t_i / sum_i s_i: sweeps find the clips of the magnitudes, then the clips of the scores."""
-
-    weights: NDArray[np.float64]
-    density: float
-    scale: float
-    whole: bool
-
-    stages = 4
+    def __post_init__(self) -> None:
+        self.density = check_density(self.density)
+        self.scale = checks.number(self.scale, "scale")
+        self.per_model = check_scope(self.scope)
 
     def scan(self, stage: int, part: Any, block: Block) -> Any:
         deltas = _deltas(block)
@@ -127,7 +87,7 @@ class Competition(Rule):
         return counts if part is None else [a + b for a, b in zip(part, counts, strict=True)]
 
     def settle(self, stage: int, state: Any, parts: Iterable[Any]) -> Any:
-        counts = added(parts)
+        counts = quantiles.add_up(parts)
         if stage % 2 == 0:
             size = int(counts[0].sum())
             low, high = int(size * _OUTLIERS), size - 1 - int(size * _OUTLIERS)
@@ -165,8 +125,11 @@ class Competition(Rule):
             np.add(heard, share, out=heard)
         np.divide(total, np.maximum(heard, 1e-12), out=total)
         np.multiply(total, self.scale, out=total)
-        np.add(total, base_of(block), out=total)
+        np.add(total, block.origin, out=total)
         return False
+
+
+pcb_merging = PcbMerging.method
 
 
 def _unit(values: NDArray[Any], low: float, high: float) -> NDArray[Any]:
@@ -175,5 +138,4 @@ def _unit(values: NDArray[Any], low: float, high: float) -> NDArray[Any]:
 
 
 def _deltas(block: Block) -> list[NDArray[Any]]:
-    base = base_of(block)
-    return [row - base for row in block.rows]
+    return [row - block.origin for row in block.rows]

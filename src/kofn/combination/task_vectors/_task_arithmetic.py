@@ -3,63 +3,38 @@
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kofn.combination._sweep.blockwise import Block, Rule
-from kofn.combination._sweep.device import chosen, weighted_sum
+from kofn.combination._sweep.device import weighted_sum
 from kofn.combination._sweep.members import Pool
-from kofn.combination._sweep.merge import Files, merge
-from kofn.combination.averaging._weighted_mean import Mean
-from kofn.combination.task_vectors._factors import base_of, factors, sums_to_one
+from kofn.combination._sweep.weights import sum_to_one
+from kofn.combination.averaging._weighted_mean import WeightedMean
+from kofn.combination.rules import Block, Rule, merge_rule
+from kofn.core import checks
 from kofn.core.draws import Draw
-from kofn.core.plans import Blend
-from kofn.core.registry import method
 
 
-@method(
-    "combine",
+@merge_rule(
     draws=Draw(kinds={"members": "loose integers", "base": "seldom read"}),
     cost="O(m d) time, each member read once; memory a few blocks",
     exact="base + scale sum_i w_i (x_i - base), rounded once; where the factors sum to one, copies give the copy",
     paper="ilharco2023",
 )
-def task_arithmetic(
-    members: Sequence[Any],
-    *,
-    base: Any,
-    weights: Any = None,
-    normalize: bool = True,
-    scale: float = 1.0,
-    out: str | os.PathLike[str] | None = None,
-    only: Any = None,
-    skip: Any = None,
-    measure: bool = False,
-    skip_nonfinite: bool = False,
-    device: str | None = None,
-    max_memory: int | None = None,
-    n_threads: int | None = None,
-    progress: bool | None = None,
-) -> Blend:
+class TaskArithmetic(Rule):
     """The base plus a weighted sum of what each member adds to it.
 
     Args:
-        members: m fine-tuned checkpoints (paths, mappings or arrays), all of one base.
-        base: what they were fine-tuned from, of the same names, shapes and dtypes.
         weights: (m,), uniform by default, may be negative (a task is then forgotten).
         normalize: False takes the weights as they are: [1, 1] adds both task vectors in full.
         scale: factor of the sum.
-        out, only, skip, measure, skip_nonfinite, device, max_memory, n_threads, progress: as `weighted_mean` has
-            them; what `only` and `skip` leave out is copied from the base.
+        base: what the members were fine-tuned from, of the same names, shapes and dtypes.
 
     Returns:
-        Blend; `weights` are the factors of the task vectors (scale included); where
-        they sum to one the base cancels and `form` is "simplex" or "affine", else it is "none".
+        Blend; `weights` are the factors of the task vectors (scale included); where they sum to one the base cancels
+        and `form` is "simplex" or "affine", else it is "none".
 
     Raises:
         InputError: no base, members or a base that do not match, NaN or infinities. FailureError: a damaged file.
@@ -74,36 +49,40 @@ def task_arithmetic(
     References:
         Ilharco et al. 2023, Editing models with task arithmetic (ICLR).
     """
-    files = Files(out, only, skip, measure, skip_nonfinite, max_memory, n_threads, progress)
-    pool = files.open(members, base)
-    used = factors(weights, pool, normalize, scale)
-    rule, form = sum_of_task_vectors(used)
-    rule.device = chosen(device)
-    return merge(pool, rule, files, weights=used, form=form, objective=form != "none")
 
+    normalize: bool = True
+    scale: float = 1.0
 
-def arithmetic_rule(pool: Pool, weights: Any, normalize: bool = True, scale: float = 1.0) -> Rule:
-    """The checked rule."""
-    return sum_of_task_vectors(factors(weights, pool, normalize, scale))[0]
+    needs_base = True
+    takes_device = True
+    form = "affine"
+    minimises_distance = True
 
+    def __post_init__(self) -> None:
+        checks.flag(self.normalize, "normalize")
+        self.scale = checks.number(self.scale, "scale")
 
-def sum_of_task_vectors(factors: NDArray[np.float64]) -> tuple[Rule, str]:
-    """The rule that adds the task vectors times their factors to the base, and the form of the blend it makes."""
-    if sums_to_one(factors):
-        # The base cancels: what is left is a mean of the members, which need not go through it.
-        form = "simplex" if (factors >= 0).all() else "affine"
-        return Mean(factors, form), form
-    return TaskArithmetic(factors, 1 - math.fsum(factors.tolist())), "none"
+    def bind(self, pool: Pool, weights: Any = None, device: Any = None) -> Rule:
+        super().bind(pool, weights, device)
+        return self._with_factors(self.weights * self.scale)
 
+    @classmethod
+    def of_factors(cls, factors: NDArray[np.float64]) -> Rule:
+        """The bound rule that adds the task vectors times these factors to the base."""
+        return cls()._with_factors(factors)
 
-@dataclass
-class TaskArithmetic(Rule):
-    """sum_i w_i x_i + (1 - sum_i w_i) base, which is base + sum_i w_i (x_i - base) with one rounding less."""
-
-    weights: NDArray[np.float64]
-    rest: float
+    def _with_factors(self, factors: NDArray[np.float64]) -> Rule:
+        if sum_to_one(factors):
+            # The base cancels: what is left is a mean of the members, which need not go through it.
+            return WeightedMean.of_weights(factors, device=self.device)
+        self.weights, self.form, self.minimises_distance = factors, "none", False
+        return self
 
     def blend(self, block: Block, total: NDArray[Any], spare: NDArray[Any]) -> bool:
-        factors = [self.rest, *self.weights.tolist()]
-        weighted_sum([base_of(block), *block.rows], factors, total, spare, self.device)
+        # sum_i w_i x_i + (1 - sum_i w_i) base is base + sum_i w_i (x_i - base) with one rounding less.
+        rest = 1 - math.fsum(self.weights.tolist())
+        weighted_sum([block.origin, *block.rows], [rest, *self.weights.tolist()], total, spare, self.device)
         return False
+
+
+task_arithmetic = TaskArithmetic.method

@@ -3,68 +3,37 @@
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kofn.combination._sweep import quantiles
-from kofn.combination._sweep.blockwise import Block, Rule
-from kofn.combination._sweep.device import chosen
-from kofn.combination._sweep.members import Pool
-from kofn.combination._sweep.merge import Files, merge
-from kofn.combination.task_vectors._factors import added, base_of, checked_density, checked_scope, elect, shares
+from kofn.combination.rules import Block, Rule, merge_rule
+from kofn.combination.task_vectors._options import VOTES, check_density, check_scope
+from kofn.combination.task_vectors._sign_election import elect
 from kofn.core import checks
 from kofn.core.draws import Draw
-from kofn.core.plans import Blend
-from kofn.core.registry import method
 
 
-@method(
-    "combine",
+@merge_rule(
     draws=Draw(
         kinds={"members": "loose integers"},
         options={"density": (0.01, 0.2, 0.5, 0.9, 1.0)},
-        signed_weights=False,
-        states_no_value=True,
-        silent=("blend",),
     ),
     cost="O(m d) time, each member read three times; memory a few blocks and 64k counters a member, nothing is sorted",
     exact="keeps exactly the ceil(density d) largest entries of each task vector, and those that tie with the last",
     paper="yadav2023",
 )
-def ties(
-    members: Sequence[Any],
-    *,
-    base: Any,
-    weights: Any = None,
-    density: float = 0.2,
-    scale: float = 1.0,
-    scope: str = "tensor",
-    out: str | os.PathLike[str] | None = None,
-    only: Any = None,
-    skip: Any = None,
-    measure: bool = False,
-    skip_nonfinite: bool = False,
-    device: str | None = None,
-    max_memory: int | None = None,
-    n_threads: int | None = None,
-    progress: bool | None = None,
-) -> Blend:
+class Ties(Rule):
     """Sign consensus: trim small changes, elect each entry's sign, average the members that have it.
 
     Args:
-        members: m fine-tuned checkpoints (paths, mappings or arrays), all of one base.
-        base: what they were fine-tuned from.
         weights: (m,) >= 0, relative; uniform by default. They weigh both the vote on the sign and the mean.
         density: share of each task vector's entries that is kept, the largest in magnitude; 1 trims nothing.
         scale: factor of the merged task vector.
         scope: "tensor" trims each tensor to the density, "model" the whole task vector (as the paper does).
-        out, only, skip, measure, skip_nonfinite, device, max_memory, n_threads, progress: as `task_arithmetic` has
-            them.
 
     Returns:
         Blend of form "none".
@@ -84,32 +53,23 @@ def ties(
     References:
         Yadav et al. 2023, TIES-merging: resolving interference when merging models (NeurIPS).
     """
-    files = Files(out, only, skip, measure, skip_nonfinite, max_memory, n_threads, progress)
-    pool = files.open(members, base)
-    rule = ties_rule(pool, weights, density, scale, scope)
-    rule.device = chosen(device)
-    return merge(pool, rule, files, weights=rule.weights, form="none")
 
+    density: float = 0.2
+    scale: float = 1.0
+    scope: Literal["tensor", "model"] = "tensor"
 
-def ties_rule(pool: Pool, weights: Any, density: float = 0.2, scale: float = 1.0, scope: str = "tensor") -> Ties:
-    """The checked rule."""
-    return Ties(shares(weights, pool), checked_density(density), checks.number(scale, "scale"), checked_scope(scope))
-
-
-@dataclass
-class Ties(Rule):
-    """base + scale times the mean of the task vectors that agree with the elected sign, after trimming."""
-
-    weights: NDArray[np.float64]
-    density: float
-    scale: float
-    whole: bool
+    needs_base = True
+    takes_device = True
+    negative_weights = VOTES
 
     def __post_init__(self) -> None:
+        self.density = check_density(self.density)
+        self.scale = checks.number(self.scale, "scale")
+        self.per_model = check_scope(self.scope)
         self.stages = 2 if self.density < 1 else 0
 
     def scan(self, stage: int, part: Any, block: Block) -> Any:
-        base = base_of(block)
+        base = block.origin
         counts = []
         for place, row in enumerate(block.rows):
             found = quantiles.magnitude_keys(row - base)
@@ -117,7 +77,7 @@ class Ties(Rule):
         return counts if part is None else [a + b for a, b in zip(part, counts, strict=True)]
 
     def settle(self, stage: int, state: Any, parts: Iterable[Any]) -> Any:
-        counts = added(parts)
+        counts = quantiles.add_up(parts)
         if stage == 0:
             size = int(counts[0].sum())
             return [quantiles.locate(count, size - math.ceil(self.density * size)) for count in counts]
@@ -128,7 +88,7 @@ class Ties(Rule):
         ]
 
     def blend(self, block: Block, total: NDArray[Any], spare: NDArray[Any]) -> bool:
-        base = base_of(block)
+        base = block.origin
         deltas = np.empty((len(block.rows), len(base)), base.dtype)
         for place, row in enumerate(block.rows):
             delta = np.subtract(row, base, out=deltas[place])
@@ -139,3 +99,6 @@ class Ties(Rule):
         np.multiply(total, self.scale, out=total)
         np.add(total, base, out=total)
         return not self.stages and self.scale == 1
+
+
+ties = Ties.method

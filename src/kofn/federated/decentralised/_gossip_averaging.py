@@ -2,35 +2,69 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kofn.combination._sweep.blockwise import Rule, Sweep
+from kofn.combination._sweep.blockwise import Sweep
 from kofn.combination._sweep.members import open_members
 from kofn.combination._sweep.merge import blend_in_memory
-from kofn.combination.averaging._variance_corrected_mean import variance_corrected_mean, variance_rule
-from kofn.combination.averaging._weighted_mean import mean_rule, weighted_mean
+from kofn.combination.averaging._variance_corrected_mean import VarianceCorrectedMean
+from kofn.combination.averaging._weighted_mean import WeightedMean
+from kofn.combination.rules import Rule
 from kofn.core import checks
 from kofn.core.arrays import Array
 from kofn.core.checks import InputError
 from kofn.core.plans import Blend
+from kofn.core.stepper import Event, Example, Stepper, stepper
 from kofn.io.tensors import from_torch, is_torch
-
-__all__ = ["GossipAveraging"]
 
 State = dict[str, Array]
 
-_RULES: dict[str, tuple[Callable[..., Blend], Callable[..., Rule]]] = {
-    "mean": (weighted_mean, mean_rule),
-    "variance_corrected": (variance_corrected_mean, variance_rule),
-}
+_RULES: dict[str, type[Rule]] = {"mean": WeightedMean, "variance_corrected": VarianceCorrectedMean}
 RULES = tuple(_RULES)
 
 
-class GossipAveraging:
+def _example(rng: np.random.Generator) -> Example:
+    nodes = int(rng.integers(2, 5))
+    line = [[other for other in (node - 1, node + 1) if 0 <= other < nodes] for node in range(nodes)]
+    rule, own = RULES[rng.integers(2)], None if rng.random() < 0.5 else float(rng.choice([0.25, 0.5]))
+
+    def model(rng: np.random.Generator) -> State:
+        return {"weight": rng.integers(-3, 4, (2, 3)).astype(np.float64), "bias": rng.normal(size=2)}
+
+    models = [model(rng) for _ in range(nodes)]
+
+    def event(_gossip: GossipAveraging, rng: np.random.Generator) -> Event:
+        node = int(rng.integers(nodes))
+        if rng.random() < 0.5:
+            return Event("tell", (node, model(rng)))
+        return Event("step", () if rng.random() < 0.5 else ([node],))
+
+    return Example(
+        lambda _seed: GossipAveraging(line, models, rule=rule, own=own),
+        event=event,
+        events=8,
+        refused=(
+            (Event("tell", (nodes, models[0])), f"node={nodes}"),
+            (Event("tell", (0, {"weight": np.ones((2, 3))})), "tell of node 0"),
+            (Event("step", ([nodes],)), f"node={nodes}"),
+        ),
+    )
+
+
+@stepper(
+    "combine",
+    paper=244,
+    cost="O((nodes + 2 edges) d) a step; memory n models, twice for the time of a step",
+    exact="every step is the exact average, or keeps the variance of each tensor exactly",
+    events=("tell", "step"),
+    aliases=("decentralised learning", "gossip", "consensus averaging", "variance correction"),
+    draws=_example,
+)
+class GossipAveraging(Stepper[Blend]):
     """Models on the nodes of a graph; a step replaces each by the average of its own and its neighbours'.
 
     A round: every node trains its model on its own rows and tells it (`tell`), then all exchange models along the edges
@@ -66,6 +100,9 @@ class GossipAveraging:
         which variance is kept follows the authors' code: each model's, by its weight in the average.
     """
 
+    state = {"models": "nodes", "steps": "", "sent": ""}
+    states_no_value = True
+
     def __init__(
         self,
         graph: Any,
@@ -83,6 +120,13 @@ class GossipAveraging:
             )
         self.models = [_copied(model, f"model {place}") for place, model in enumerate(models)]
         open_members(self.models)  # refuses models that do not match, all differences at once
+        super().__init__(
+            graph=self.neighbours,
+            models={name: array.shape for name, array in self.models[0].items()},
+            rule=self.rule,
+            own=self.own,
+        )
+        self.nodes = len(self.models)
         self.steps = self.sent = 0
 
     def tell(self, node: int, model: Mapping[str, Any]) -> None:
@@ -108,35 +152,14 @@ class GossipAveraging:
             self.sent += len(self.neighbours[node]) * sum(array.size for array in model.values())
         self.steps += 1
 
-    @property
-    def plan(self) -> Blend:
+    def _plan(self) -> Blend:
         """All nodes' models averaged by the rule: `spread` says how far each node is from agreement."""
-        return _RULES[self.rule][0](self.models)
+        return _RULES[self.rule].method(self.models)
 
-    def state_dict(self) -> dict[str, Any]:
-        """All that going on takes: the models, the graph, the rule and the counters."""
-        return {
-            "models": [{name: array.copy() for name, array in model.items()} for model in self.models],
-            "neighbours": [row.copy() for row in self.neighbours],
-            "rule": self.rule,
-            "own": self.own,
-            "steps": self.steps,
-            "sent": self.sent,
-        }
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where `state_dict` was taken, bit for bit.
-
-        Raises:
-            InputError: a state that lacks something.
-        """
-        for name in ("models", "neighbours", "rule", "own", "steps", "sent"):
-            if name not in state:
-                raise InputError(f"state lacks {name!r}; give what state_dict returned")
-        self.models = [_copied(model, f"model {place}") for place, model in enumerate(state["models"])]
-        self.neighbours = [np.array(row, np.int64) for row in state["neighbours"]]
-        self.rule, self.own = state["rule"], state["own"]
-        self.steps, self.sent = int(state["steps"]), int(state["sent"])
+    def _set_state(self, state: Mapping[str, Any]) -> None:
+        for node, model in enumerate(state["models"]):
+            open_members([self.models[node], _copied(model, f"model of node {node}")])
+        super()._set_state(state)
 
     def _averaged(self, node: int) -> State:
         around = self.neighbours[node]
@@ -144,8 +167,8 @@ class GossipAveraging:
         weights = [share, *[(1 - share) / len(around)] * len(around)]
         # Not through the public functions: what they measure and note beside the blend takes longer than a small one.
         pool = open_members([self.models[node], *(self.models[place] for place in around)])
-        rule = _RULES[self.rule][1](pool, weights)
-        return dict(blend_in_memory(pool, Sweep(pool, dict.fromkeys(pool.first, rule)))[1])
+        merge_rule = _RULES[self.rule]().bind(pool, weights)
+        return dict(blend_in_memory(pool, Sweep(pool, dict.fromkeys(pool.first, merge_rule)))[1])
 
     def _node(self, node: Any) -> int:
         place = checks.count(node, "node", least=0)

@@ -1,0 +1,91 @@
+"""What every method that works tensor by tensor takes beside its own options."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, TypedDict
+
+from kofn.combination._sweep.members import Pool, open_members
+from kofn.core.checks import InputError
+
+
+class Files(TypedDict, total=False):
+    """Which tensors are blended, what becomes of them, and where the blend is written."""
+
+    out: Annotated[
+        str | os.PathLike[str] | None,
+        "A `*.safetensors` file, or a folder that gets the first member's shards, to write into while reading. It "
+        "appears whole or not at all; an earlier output is replaced, and a run that was killed goes on where it was "
+        "when it is started again. A folder gets the first member's configuration and tokenizer too.",
+    ]
+    only: Annotated[
+        str | Sequence[str] | None,
+        "Pattern, or several, of the names of the tensors to blend (`model.layers.*`); the others are copied from the "
+        "base, or from the first member.",
+    ]
+    skip: Annotated[
+        str | Sequence[str] | None,
+        "Pattern, or several, of the names of tensors to copy; what is copied need not match.",
+    ]
+    measure: Annotated[
+        bool,
+        "Keep each tensor's figures in `info[\"measures\"]`: the members' distances and norms, their cosines, the "
+        "agreement of their signs, the share of their variance that the blend keeps.",
+        False,
+    ]
+    skip_nonfinite: Annotated[
+        bool,
+        "A NaN or infinity counts as not given, and the other members share its weight; `info` counts them as "
+        '"nonfinite". By default they are refused.',
+        False,
+    ]
+    max_memory: int | str | None
+    progress: bool | None
+
+
+class FilesAndThreads(Files, total=False):
+    """The same for methods that blend once, with as many threads as there are."""
+
+    n_threads: int | None
+
+
+DEVICE = (
+    'A torch device ("cuda", "auto" for a GPU where torch sees one) to add up on, with the same result; by default '
+    "NumPy, which mostly is as fast: disks are slower than either."
+)
+
+
+class FilesAndDevice(FilesAndThreads, total=False):
+    """The same for methods that can add up on a device of torch's."""
+
+    device: Annotated[str | None, DEVICE]
+
+
+@dataclass(frozen=True, slots=True)
+class SweepOptions:
+    """The words of `FilesAndThreads` as the driver reads them."""
+
+    out: str | os.PathLike[str] | None = None
+    only: str | Sequence[str] | None = None
+    skip: str | Sequence[str] | None = None
+    measure: bool = False
+    skip_nonfinite: bool = False
+    max_memory: Any = None
+    n_threads: int | None = None
+    progress: bool | None = None
+
+    def open(self, members: Any, base: Any = None) -> Pool:
+        """The members and the base, checked against each other."""
+        return open_members(members, base, patterns(self.only, "only"), patterns(self.skip, "skip"), once=True)
+
+
+def patterns(value: str | Sequence[str] | None, name: str) -> list[str] | None:
+    """Patterns of tensor names: one text, or several."""
+    if value is None:
+        return None
+    listed = [value] if isinstance(value, str) else list(value)
+    if not listed or not all(isinstance(item, str) and item for item in listed):
+        raise InputError(f"{name}={value!r}: give patterns of tensor names such as 'model.layers.*'")
+    return listed

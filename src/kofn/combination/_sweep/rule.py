@@ -1,0 +1,125 @@
+"""The contract of a merge rule: what becomes of a block of every member, and all that the driver reads of a rule."""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kofn.combination._sweep.device import resolve_device
+from kofn.combination._sweep.members import Pool, Tensor
+from kofn.combination._sweep.weights import relative_weights
+from kofn.core.checks import InputError
+from kofn.core.plans import Blend
+
+
+class Span(NamedTuple):
+    """Which elements of which tensor a block is: `start:stop` of the flattened tensor."""
+
+    name: str
+    start: int
+    stop: int
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+
+class Block(NamedTuple):
+    """One block of every member, and of the base if there is one, in float32 or float64; not to be written to."""
+
+    rows: list[NDArray[Any]]
+    base: NDArray[Any] | None
+    span: Span
+    state: Any
+
+    @property
+    def origin(self) -> NDArray[Any]:
+        """The base's block, for rules with `needs_base`."""
+        assert self.base is not None
+        return self.base
+
+
+class Rule(ABC):
+    """How a method blends a block of every member: a dataclass whose fields are the method's own options.
+
+    `blend` is all that a rule must have. A rule that needs to know a tensor (or the model) before it blends it, say a
+    threshold or a norm, sets `stages` and has `scan` and `settle`: each stage is one more reading of the members.
+    Options are checked in `__post_init__`; what depends on the members is settled in `bind`. A rule sees numbers and
+    never a file: reading, rounding, writing, threads, and going on after a kill are the driver's.
+    """
+
+    method: ClassVar[Callable[..., Blend]]  # the function, made by `@merge_rule`
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]  # the options, made by it too
+
+    # What the class says of the method.
+    needs_base: ClassVar[bool] = False  # the method takes `base`, and blocks have it
+    takes_device: ClassVar[bool] = False  # the method takes `device`, and the rule adds up on `self.device`
+    blends_complex: ClassVar[bool] = False  # real and imaginary parts may be blended apart
+    n_members: ClassVar[int | None] = None  # how many members it takes, None for any number
+
+    # What holds of a run: the class says what may be, and `__post_init__` or `bind` what is.
+    form: str = "none"  # what the blend promises, one of `kofn.core.plans.Blend`'s forms
+    minimises_distance: bool = False  # the blend minimises sum_i w_i ||x_i - y||^2, which is then the plan's value
+    stages: int = 0  # readings of the members before the blend
+    per_model: bool = False  # `settle` makes one state of the whole model instead of one for each tensor
+    in_double: bool = False  # half-precision members, too, are blended in float64
+    normalize: bool = True  # weights are divided by their sum; a rule may have it as an option
+    negative_weights: str | None = None  # why weights below zero are refused; None where they are taken
+    reads: Sequence[Mapping[str, Tensor]] = ()  # tensors beside the members' that decide the blend
+    weights: NDArray[np.float64]  # (m,) as the rule uses them, set by `bind`
+    total_weight: float = 1.0  # the sum of the weights as they were given, set by `bind`
+    device: Any = None  # the torch device to add up on, None for NumPy; set by `bind`
+
+    def bind(self, pool: Pool, weights: Any = None, device: Any = None) -> Rule:
+        """Check the rule against the members and set `weights`, `form` and `device`.
+
+        Args:
+            pool: the opened members.
+            weights: (m,) as the user gave them, None for uniform.
+            device: as the user gave it.
+
+        Returns:
+            The rule to run, which is this one unless another gives the same blend more exactly.
+        """
+        m, name = len(pool.members), type(self).__name__
+        if self.n_members is not None and m != self.n_members:
+            raise InputError(f"{method_name(name)} takes {self.n_members} members; {m} were given")
+        self.weights, self.total_weight, _ = relative_weights(weights, m, self.normalize)
+        if self.negative_weights is not None and (self.weights < 0).any():
+            raise InputError(f"weights of member {int(self.weights.argmin())} is below zero; {self.negative_weights}")
+        self.device = resolve_device(device)
+        return self
+
+    def scan(self, stage: int, part: Any, block: Block) -> Any:
+        """Fold a block into the running summary `part` of its tensor (None for the first block) and return it."""
+        raise NotImplementedError
+
+    def settle(self, stage: int, state: Any, parts: Iterable[Any]) -> Any:
+        """The state after this stage, from the summaries in the order of the blocks; `blend` finds the last one."""
+        raise NotImplementedError
+
+    @abstractmethod
+    def blend(self, block: Block, total: NDArray[Any], spare: NDArray[Any]) -> bool:
+        """Write the blend of the block to `total`; `spare` is scratch of the same size.
+
+        Returns:
+            True where entries on which all members agree shall be theirs bit for bit.
+        """
+
+    def copied(self, span: Span, values: NDArray[Any]) -> None:  # noqa: B027, a hook
+        """Called for tensors that are copied rather than blended (integers, booleans)."""
+
+    def keep_sums(self, pool: Pool) -> None:  # noqa: B027, a hook
+        """Called before this rule alone blends the pool: make room for what makes blends of parts mergeable."""
+
+    def kept_sums(self) -> Any:
+        """What was kept, for the plan's `statistic`; None where nothing was."""
+        return None
+
+
+def method_name(class_name: str) -> str:
+    """The name of the method that a rule's class makes: `CoordinateMedian` is `coordinate_median`."""
+    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in class_name).lstrip("_")

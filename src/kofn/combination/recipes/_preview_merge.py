@@ -1,0 +1,66 @@
+"""What would become of every tensor, before anything is read or written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from kofn.combination._sweep.files import SweepOptions
+from kofn.combination._sweep.members import HALF, REAL
+from kofn.combination.recipes._merge_recipe import open_recipe
+from kofn.combination.recipes._recipe import Recipe
+
+__all__ = ["preview_merge"]
+
+
+def preview_merge(
+    members: Sequence[Any] | Recipe,
+    *,
+    method: str = "weighted_mean",
+    base: Any = None,
+    only: str | Sequence[str] | None = None,
+    skip: str | Sequence[str] | None = None,
+) -> list[dict[str, Any]]:
+    """What would become of every tensor: checkpoints are opened and compared, and no number is read.
+
+    Args:
+        members: m checkpoints, mappings or arrays; or a recipe as `read_recipe` gives it, which names the base and the
+            methods itself.
+        method: what would blend them.
+        base: what the members were fine-tuned from.
+        only: pattern, or several, of the names of the tensors to blend; the others are copied.
+        skip: pattern, or several, of the names of tensors to copy.
+
+    Returns:
+        A row for each tensor: its `name`, `dtype`, `shape`, `bytes`, and its `fate`: the method that makes it, or from
+        where it is copied.
+
+    Raises:
+        InputError: members that do not match, patterns of no tensor.
+
+    >>> import numpy as np
+    >>> member = {"norm": np.ones(2), "head": np.ones(3)}
+    >>> [(row["name"], row["fate"]) for row in preview_merge([member, member], skip="head")]
+    [('norm', 'weighted_mean'), ('head', 'copied from member 0')]
+    """
+    options = SweepOptions(only=only, skip=skip)
+    if isinstance(members, Recipe):
+        pool, part_of, _ = open_recipe(members, options)
+        method_of = {name: members.parts[i].method for name, i in part_of.items()}
+    else:
+        pool = options.open(members, base)
+        method_of = dict.fromkeys(pool.first, method)
+    rows = []
+    for name in pool.first:
+        tensor = pool.source(name) if name in pool.skipped else pool.first[name]
+        if name in pool.skipped:
+            fate = "copied from the base" if pool.base is not None and name in pool.base else "copied from member 0"
+        elif tensor.dtype in HALF or tensor.dtype in REAL:
+            fate = method_of[name]
+        else:
+            fate = "copied where all members agree, else refused"
+        nbytes = tensor.size * tensor.dtype.itemsize
+        rows.append(
+            {"name": name, "dtype": tensor.dtype.name, "shape": list(tensor.shape), "bytes": nbytes, "fate": fate}
+        )
+    return rows

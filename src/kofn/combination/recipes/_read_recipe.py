@@ -1,0 +1,89 @@
+"""Recipes from a file of ours or of mergekit's."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from kofn.combination.recipes._mergekit import read_mergekit
+from kofn.combination.recipes._recipe import COPY, Part, Recipe, check_options, located, refuse_unknown
+from kofn.core import checks
+from kofn.core.checks import InputError
+
+__all__ = ["read_recipe"]
+
+_KEYS = ("members", "base", "method", "weights", "options", "tensors")
+_PART_KEYS = ("match", "method", "weights", "options")
+
+
+def read_recipe(source: Mapping[str, Any] | str | os.PathLike[str]) -> Recipe:
+    """A recipe from a TOML or YAML file (ours or mergekit's), or from its content.
+
+    Raises:
+        InputError: a file that is neither, unknown keys, methods or options, and what mergekit has and we do not.
+    """
+    if isinstance(source, Mapping):
+        return _of_mapping(source, None)
+    path = Path(source)
+    content = _content(path)
+    if not isinstance(content, Mapping):
+        raise InputError(f"{path}: a recipe is a table of keys such as members and method")
+    try:
+        return (read_mergekit if "merge_method" in content else _of_mapping)(content, path.parent)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+def _content(path: Path) -> Any:
+    try:
+        text = path.read_bytes().decode()
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; check the path") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as text ({error})") from None
+    if path.suffix.lower() == ".toml":
+        try:
+            return tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise InputError(f"{path}: not TOML ({error})") from None
+    if path.suffix.lower() in (".yaml", ".yml"):
+        import yaml
+
+        try:
+            return yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise InputError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
+    raise InputError(f"{path}: a recipe is a .toml or .yaml file")
+
+
+def _of_mapping(content: Mapping[str, Any], folder: Path | None) -> Recipe:
+    refuse_unknown(content, _KEYS, "the recipe")
+    if "members" not in content:
+        raise InputError("the recipe has no members; list at least one")
+    default = _part({key: content[key] for key in ("method", "weights", "options") if key in content}, None)
+    parts = [_part(part, default) for part in content.get("tensors", ())]
+    return Recipe(
+        tuple(located(member, folder) for member in checks.members(content["members"])),
+        (*parts, default),
+        None if content.get("base") is None else located(content["base"], folder),
+    )
+
+
+def _part(content: Any, default: Part | None) -> Part:
+    """A part of the recipe, or (without a default) the one for all tensors that no part matches."""
+    if not isinstance(content, Mapping):
+        raise InputError(f"tensors has {content!r}; a part is a table with match, method, weights, options")
+    refuse_unknown(content, _PART_KEYS, "a part of the recipe")
+    method = content.get("method", "weighted_mean" if default is None else default.method)
+    inherited = default.options if default is not None and default.method == method else {}
+    options = dict(content.get("options", inherited))
+    if method != COPY:
+        check_options(method, options)
+    match = content.get("match", "*" if default is None else None)
+    if match is None:
+        raise InputError("a part of tensors has no match; give a pattern of tensor names")
+    names = (match,) if isinstance(match, str) else tuple(match)
+    return Part(method, content.get("weights", default.weights if default else None), options, names)

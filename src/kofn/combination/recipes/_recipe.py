@@ -1,0 +1,78 @@
+"""What a recipe holds: members, a base, and which method, weights and options for which tensors."""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+import os
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kofn.combination.rules import Rule, find_merge_rule, merge_rules
+from kofn.core.checks import InputError, nearest
+
+COPY = "copy"  # instead of a method: the tensor is taken from the base, or from the first member
+
+
+@dataclass(frozen=True)
+class Part:
+    """How the tensors whose names match are blended."""
+
+    method: str
+    weights: list[float] | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+    match: tuple[str, ...] = ("*",)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Members, a base, and parts of which the first that matches a tensor's name decides; the last matches all."""
+
+    members: tuple[Any, ...]
+    parts: tuple[Part, ...]
+    base: Any = None
+    notes: tuple[str, ...] = ()
+
+    def part_of(self, name: str) -> int:
+        """The position of the part that decides on a tensor."""
+        return next(
+            i for i, part in enumerate(self.parts) if any(fnmatch.fnmatchcase(name, pattern) for pattern in part.match)
+        )
+
+
+def rule_class(method: str) -> type[Rule]:
+    """The merge rule of a method.
+
+    Raises:
+        InputError: a method that blends whole models and not tensor by tensor, or none at all.
+    """
+    found = find_merge_rule(method) if isinstance(method, str) else None
+    if found is None:
+        known = (*merge_rules(), COPY)
+        near = nearest(str(method), known)
+        raise InputError(f"method={method!r} does not go tensor by tensor{near}; these do: {', '.join(known)}")
+    return found
+
+
+def check_options(method: str, options: Mapping[str, Any]) -> None:
+    """Refuse options that the method's rule does not have, and their lack where it needs them."""
+    fields = [entry for entry in dataclasses.fields(rule_class(method)) if entry.init]
+    refuse_unknown(options, [entry.name for entry in fields], f"method {method!r}", "option")
+    for entry in fields:
+        if entry.default is dataclasses.MISSING and entry.name not in options:
+            raise InputError(f"method {method!r} needs the option {entry.name!r}; give it under options")
+
+
+def refuse_unknown(given: Mapping[str, Any], known: Collection[str], owner: str, kind: str = "key") -> None:
+    """Refuse keys that `owner` does not have; the nearest is offered."""
+    for key in given:
+        if key not in known:
+            listed = ", ".join(known) or "none"
+            raise InputError(f"{owner} has no {kind} {key!r}{nearest(str(key), known)}; there are: {listed}")
+
+
+def located(path: Any, folder: Path | None) -> Any:
+    """A path of a recipe file relative to its folder; what is no path is left as it is."""
+    return path if folder is None or not isinstance(path, str | os.PathLike) else folder / path
