@@ -16,7 +16,7 @@ from kofn.core.plans import Assignment
 from kofn.core.registry import method
 
 # Below this many scores NumPy is done before compiled code is loaded.
-_COMPILED_FROM = 2_000
+COMPILED_FROM = 2_000
 # Prices are first found for a sample, where an item of the pool stands for this many.
 _COARSER = 4
 _SMALLEST_SAMPLE = 32
@@ -149,7 +149,7 @@ def transport(
     """
     scores = np.ascontiguousarray(scores)
     n, bins = scores.shape
-    if scores.size > _COMPILED_FROM:
+    if scores.size > COMPILED_FROM:
         price = np.zeros(bins + 1) if prices is None else np.append(prices, 0.0)
         order = np.random.default_rng(0).permutation(n)
         sizes = [n]
@@ -168,13 +168,13 @@ def transport(
 
 def _settle(scores: NDArray[Any], low: Ints, high: Ints, price: Floats) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
     """Run the compiled search from these prices and leave the new ones there."""
-    from kofn.assignment.routing import _kernels as _routing_kernels
+    from kofn.assignment.routing import _flow_kernels
 
     n, bins = scores.shape
     labels, flow, reached = np.empty(n, np.int32), np.zeros(bins, np.int64), np.zeros(bins + 1, bool)
     width = max(1, min(_WIDTH, _MOST_KEPT // bins**2))
     counts = np.zeros(2, np.int64)
-    _routing_kernels.settle(scores, low, high, price, labels, flow, reached, width, counts)
+    _flow_kernels.min_cost_flow(scores, low, high, price, labels, flow, reached, width, counts)
     # A bin with room to either side has the price of a free slot, which rounding must not hide.
     price[:-1][(flow > low) & (flow < high)] = price[-1]
     return labels, reached

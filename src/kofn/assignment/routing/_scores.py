@@ -35,10 +35,10 @@ def capacities(capacity: Any, bins: int) -> Ints:
 def best_bins(scores: NDArray[Any], per_item: int) -> NDArray[np.int32]:
     """(n, per_item) the bins of each item's highest scores, best first, ties to the lowest bin; -1 past its last."""
     if scores.size > COMPILED_FROM:
-        from kofn.assignment.routing import _kernels as _routing_kernels
+        from kofn.assignment.routing import _kernels
 
         out = np.empty((len(scores), per_item), np.int32)
-        _routing_kernels.best_bins(np.ascontiguousarray(scores), out)
+        _kernels.best_bins(np.ascontiguousarray(scores), out)
         return out
     first = np.argsort(-scores, axis=1, kind="stable")[:, :per_item]
     return np.where(np.take_along_axis(scores, first, axis=1) > -np.inf, first, -1).astype(np.int32)
@@ -117,7 +117,7 @@ def refuse_too_many(per_item: int, bins: int) -> None:
 
 def compiled(scores: NDArray[Any], room: Ints, per_item: int, reroute: bool) -> tuple[Ints, Ints, Ints, float]:
     """Rows and bins of the slots kept, how many ask first for each bin, and what the first choices sum to."""
-    from kofn.assignment.medoids import _kernels
+    from kofn.assignment.routing import _kernels
 
     n, bins = scores.shape
     heaped = np.where(room < n, room, 0)

@@ -26,7 +26,7 @@ def nothing(source: _swaps.Source) -> float:
 
 def worth_compiling(n: int, steps: int) -> bool:
     """Whether NumPy would still be busy when compiled code is loaded; both paths make the same swaps."""
-    loaded = "kofn.assignment.silhouettes._silhouette_kernels" in sys.modules
+    loaded = "kofn.assignment.silhouettes._kernels" in sys.modules
     return loaded or 3 * steps * n * (6e-5 + 2e-8 * n) > 0.5
 
 
@@ -80,12 +80,12 @@ class State:
         return False, rounds
 
     def _sweep_compiled(self, rows: Reals, start: int) -> None:
-        from kofn.assignment.silhouettes import _silhouette_kernels as kernels
+        from kofn.assignment.silhouettes import _kernels
 
         counts = np.array([self.unimproved, self.swaps, self.evaluated])
         loss = np.array([self.loss])
         known = self.to_medoid, self.weights, self.nothing, self.who, self.dist, self.removal
-        kernels.sweep(rows, start, self.medoids, self.is_medoid, *known, loss, TOLERANCE, counts)
+        _kernels.sweep(rows, start, self.medoids, self.is_medoid, *known, loss, TOLERANCE, counts)
         self.unimproved, self.swaps, self.evaluated = counts.tolist()
         self.loss = float(loss[0])
 
@@ -123,10 +123,10 @@ class State:
     def _settle(self) -> float:
         """Nearest medoids and removal losses; returns the loss. The compiled loop adds the same terms in order."""
         if self.compiled:
-            from kofn.assignment.silhouettes import _silhouette_kernels as kernels
+            from kofn.assignment.silhouettes import _kernels
 
             known = self.to_medoid, self.weights, self.nothing, self.who, self.dist, self.removal
-            return float(kernels.settle(*known))
+            return float(_kernels.settle(*known))
         order = np.argsort(self.to_medoid, axis=1, kind="stable")[:, :3]
         self.dist[:] = np.inf
         self.dist[:, : order.shape[1]] = np.take_along_axis(self.to_medoid, order, 1)

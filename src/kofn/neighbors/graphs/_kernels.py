@@ -22,7 +22,7 @@ def _read(kind: Any, dimensions: int) -> Any:
     cache=True,
     error_model="numpy",
 )
-def lengths(low, high, rows, scale, indices, out):  # type: ignore[no-untyped-def]
+def lengths(low, high, rows, scale, indices, out):
     """out[i, l] = |row i - row indices[i, l]|, in float64, summed by four lanes of features."""
     d = rows.shape[1]
     scaled = len(scale) > 0

@@ -5,17 +5,17 @@ from __future__ import annotations
 import numba as nb
 import numpy as np
 
-from kofn.assignment.medoids._kernels import _INNER, _OUTER, _both
+from kofn.assignment._compiled import INNER, OUTER, both_precisions
 
 
-@nb.njit(**_INNER)
-def _ratio(a, b, nothing):  # type: ignore[no-untyped-def]
+@nb.njit(**INNER)
+def _ratio(a, b, nothing):
     """The share of the nearer distance in the farther one; two medoids in one place tell nothing apart."""
     return a / b if b > nothing else 1.0
 
 
-@nb.njit(**_INNER)
-def _settle(to_medoid, weights, nothing, who, dist, removal):  # type: ignore[no-untyped-def]
+@nb.njit(**INNER)
+def _settle(to_medoid, weights, nothing, who, dist, removal):
     """Three nearest medoids of every item, what removing each medoid costs; returns the loss."""
     n, k = to_medoid.shape
     removal[:] = 0.0
@@ -41,8 +41,8 @@ def _settle(to_medoid, weights, nothing, who, dist, removal):  # type: ignore[no
     return loss
 
 
-@nb.njit(**_INNER)
-def _change(row, weights, nothing, who, dist, removal, change):  # type: ignore[no-untyped-def]
+@nb.njit(**INNER)
+def _change(row, weights, nothing, who, dist, removal, change):
     """How the loss changes if this candidate replaces each medoid: change[m] plus what is returned, for all k."""
     change[:] = removal
     shared = 0.0
@@ -69,16 +69,14 @@ def _change(row, weights, nothing, who, dist, removal, change):  # type: ignore[
 _KNOWN = "T[:,::1],f8[::1],f8,i4[:,::1],f8[:,::1],f8[::1]"
 
 
-@nb.njit(_both(f"f8({_KNOWN})"), **_OUTER)
-def settle(to_medoid, weights, nothing, who, dist, removal):  # type: ignore[no-untyped-def]
+@nb.njit(both_precisions(f"f8({_KNOWN})"), **OUTER)
+def settle(to_medoid, weights, nothing, who, dist, removal):
     """`_settle`, for callers outside."""
     return _settle(to_medoid, weights, nothing, who, dist, removal)
 
 
-@nb.njit(_both(f"void(T[:,::1],i8,i8[::1],u1[::1],{_KNOWN},f8[::1],f8,i8[::1])", read=1), **_OUTER)
-def sweep(  # type: ignore[no-untyped-def]
-    rows, start, medoids, is_medoid, to_medoid, weights, nothing, who, dist, removal, loss, tolerance, counts
-):
+@nb.njit(both_precisions(f"void(T[:,::1],i8,i8[::1],u1[::1],{_KNOWN},f8[::1],f8,i8[::1])", read=1), **OUTER)
+def sweep(rows, start, medoids, is_medoid, to_medoid, weights, nothing, who, dist, removal, loss, tolerance, counts):
     """Try the candidates start, start + 1, ... and swap at once wherever that lowers the loss beyond its tolerance.
 
     counts: candidates since the last swap, swaps, candidates evaluated. Ends early once a full round brought no swap.

@@ -1,0 +1,25 @@
+"""How the loops of assignment are compiled."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba as nb
+from numba.core.sigutils import normalize_signature
+
+# Inner functions carry no signature and no cache of their own: they are compiled into their callers.
+INNER = {"nogil": True, "error_model": "numpy"}
+OUTER = {**INNER, "cache": True}
+
+
+def both_precisions(signature: str, read: int = 0) -> list[Any]:
+    """The signature for float32 and for float64, written `T`.
+
+    The first `read` arguments are only read, so that memory-mapped and locked input will do.
+    """
+    out = []
+    for kind in ("f4", "f8"):
+        arguments, result = normalize_signature(signature.replace("T", kind))
+        locked = [nb.types.Array(a.dtype, a.ndim, a.layout, readonly=True) for a in arguments[:read]]
+        out.append(result(*locked, *arguments[read:]))
+    return out
