@@ -35,7 +35,7 @@ class _Number(click.ParamType):
         try:
             number = float(value)
         except ValueError:
-            self.fail(f"{value!r} is not a number.", param, ctx)
+            self.fail(f"{value!r} is not a number", param, ctx)
         return int(number) if number.is_integer() else number
 
 
@@ -48,7 +48,7 @@ class _Numbers(click.ParamType):
         try:
             return [float(part) for part in value.split(",")]
         except ValueError:
-            self.fail(f"{value!r}: give numbers with commas between, for example .5,.3,.2.", param, ctx)
+            self.fail(f"{value!r}: give numbers with commas between, for example .5,.3,.2", param, ctx)
 
 
 class _Capacity(click.ParamType):
@@ -60,7 +60,7 @@ class _Capacity(click.ParamType):
         try:
             counts = [int(part) for part in value.split(",")]
         except ValueError:
-            self.fail(f"{value!r}: give one whole number, or one for each bin, for example 50,30,20.", param, ctx)
+            self.fail(f"{value!r}: give one whole number, or one for each bin, for example 50,30,20", param, ctx)
         return counts if len(counts) > 1 else counts[0]
 
 
@@ -75,7 +75,7 @@ class _CountOrAuto(click.ParamType):
         try:
             return int(value)
         except ValueError:
-            self.fail(f"{value!r}: give a whole number or auto.", param, ctx)
+            self.fail(f"{value!r}: give a whole number or auto", param, ctx)
 
 
 class _Names(click.ParamType):

@@ -73,6 +73,12 @@ class AssignArguments(RowArguments):
     per_item: int | None
     overflow: str | None
 
+    def __post_init__(self) -> None:
+        filled = [name for name in ("capacity", "per_item", "overflow") if getattr(self, name) is not None]
+        if filled and self.method == "auto" and self.k is None and not self.by_scores:
+            flags = " and ".join(f"--{name.replace('_', '-')}" for name in filled)
+            raise InputError(f"{flags}: add --k for groups of rows, or --scores if the columns are scores for bins")
+
 
 @click.command(
     "assign", cls=VerbCommand, verb="assign", sections=(COMPARED, WANTED, KNOWN, *ANSWER), short_help="Group or route."
@@ -169,13 +175,13 @@ def placements(plan: Assignment, pool: Pool) -> pl.DataFrame:
         return frame.with_columns(
             pl.Series(free_name(name, pool.table.columns), values) for name, values in added.items()
         )
-    frame = plan.to_frame().drop("index")
+    frame = plan.to_frame()
     if pool.matrix_columns:
         frame = frame.with_columns(pl.Series("bin", [pool.matrix_columns[j] for j in plan.bins], dtype=pl.String))
     # Who is in no bin has a row too, with an empty bin.
     unplaced = np.flatnonzero(np.diff(plan.indptr) == 0)
-    left = pl.DataFrame({"id": pl.Series(pool.keys[unplaced], dtype=frame.schema["id"])})
-    return pl.concat([frame, left], how="diagonal")
+    left = pl.DataFrame({"id": pl.Series(pool.keys[unplaced], dtype=frame.schema["id"]), "index": unplaced})
+    return pl.concat([frame, left], how="diagonal").sort("index", maintain_order=True).drop("index")
 
 
 def report_context(pool: Pool, arguments: AssignArguments) -> dict[str, Any]:

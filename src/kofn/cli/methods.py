@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import click
 
+from kofn import _index
 from kofn.core import dispatch, registry
 from kofn.core.checks import InputError, nearest
 from kofn.core.vocabulary import VOCABULARY
@@ -17,7 +18,7 @@ from kofn.core.vocabulary import VOCABULARY
 @click.option("--given", metavar="WORDS", help="Only methods that take these arguments, for example scores,capacity.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def command(verb: str | None, given: str | None, as_json: bool) -> None:
-    """List the methods of VERB (or of all four): what they do, what they need, what is exact, what they cost.
+    """List the methods, steppers and modules of VERB (or of all four): what they do, need, promise and cost.
 
     \b
     kofn methods assign
@@ -33,17 +34,25 @@ def command(verb: str | None, given: str | None, as_json: bool) -> None:
             raise InputError(
                 f"--given {word!r} is no argument{nearest(word, VOCABULARY)}; the words: {', '.join(VOCABULARY)}"
             )
-    verbs = registry.VERBS if verb is None else (verb,)
-    rows = [entry for name in verbs for entry in dispatch.methods_of(name).values()]
-    rows = [entry for entry in rows if not words or entry.takes(words - {"ids"}) is not None]
+    entries = [entry for name in (registry.VERBS if verb is None else (verb,)) for entry in _entries(name)]
+    rows = [
+        entry for entry in entries if not words or (entry.callable_by_verb and entry.takes(words - {"ids"}) is not None)
+    ]
     if as_json:
-        fields = ("name", "verb", "summary", "inputs", "options", "traits", "cost", "exact", "paper")
+        fields = ("name", "verb", "form", "summary", "inputs", "options", "traits", "cost", "exact", "paper")
         click.echo(json.dumps([{field: _plain(getattr(entry, field)) for field in fields} for entry in rows], indent=2))
         return
     if not rows:
         click.echo("no method takes all of " + ", ".join(sorted(words)))
         return
     _table(rows)
+
+
+def _entries(verb: str) -> list[registry.Entry]:
+    """Everything of one verb, steppers and modules too, and the methods of plug-ins."""
+    callable_by_verb = dispatch.methods_of(verb)
+    others = [entry for entry in _index.rows(verb) if entry.name not in callable_by_verb]
+    return [*callable_by_verb.values(), *others]
 
 
 def _objectives(as_json: bool) -> None:
@@ -60,7 +69,17 @@ def _plain(value: object) -> object:
 
 def _table(entries: list[registry.Entry]) -> None:
     _print(
-        [{"verb": e.verb, "method": e.name, "does": e.summary, "needs": e.inputs, "exact": e.exact} for e in entries]
+        [
+            {
+                "verb": entry.verb,
+                "method": entry.name,
+                "form": entry.form.replace("_", " "),
+                "does": entry.summary,
+                "needs": entry.inputs,
+                "exact": entry.exact,
+            }
+            for entry in entries
+        ]
     )
 
 

@@ -167,10 +167,19 @@ def read_judges(
         return tuple(str(i) for i in range(scores.shape[-1])), scores
     if id_column:
         table.require(id_column)
-    judges = columns or [name for name in table.columns if name != id_column and table.dtype(name) == "number"]
+    judges = columns or [name for name in table.columns if name != id_column and _is_scores(table, name)]
     if not judges:
         raise InputError(f"{table.path} has no numeric columns to take as judges' scores; name them with --columns")
     return tuple(judges), np.stack([_scores_with_gaps(table, name) for name in judges], axis=1)
+
+
+def _is_scores(table: Table, name: str) -> bool:
+    """True for a column of numbers, and for one of text that is mostly numbers: what is none there is refused."""
+    kind = table.dtype(name)
+    if kind != "text":
+        return kind == "number"
+    filled = table.column(name).drop_nulls()
+    return filled.cast(pl.Float64, strict=False).is_not_null().sum() * 2 > len(filled)
 
 
 def _scores_with_gaps(table: Table, name: str) -> NDArray[np.float64]:

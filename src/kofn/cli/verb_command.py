@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import ast
-import inspect
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import click
 
 from kofn.core import dispatch, registry
-from kofn.core.signatures import described
+from kofn.core.vocabulary import SYNONYMS
+
+# What `--help` shows of a value of each type.
+_METAVARS = {"int": "INTEGER", "float": "NUMBER", "str": "TEXT"}
 
 
 @dataclass(frozen=True)
@@ -33,25 +34,36 @@ class VerbCommand(click.Command):
         self.params += [flag for section in sections for flag in section.flags]
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        # Words of Python are flags as they are: --n_init is --n-init.
+        args = [re.sub(r"^--\w+", lambda flag: flag[0].replace("_", "-"), word) for word in args]
         # A fresh command for this one parse, so that nothing leaks into the next call of the process.
-        ctx.command = command = _WithMethod(self, _named_method(args), self._method_flags(args))
+        ctx.command = command = _WithMethod(self, _typed(args, "--method", "-m"), self._method_flags(ctx, args))
         return command.parse_args(ctx, args)
 
-    def _method_flags(self, args: Sequence[str]) -> list[click.Option]:
-        """Flags of the method that is named, and of others where they are used: the verb then says whose they are."""
+    def _method_flags(self, ctx: click.Context, args: Sequence[str]) -> list[click.Option]:
+        """Flags of the method that is named, and of other methods and the objective where they are typed: the verb then
+        says whose they are."""
         methods = dispatch.methods_of(self.verb)
-        own = {flag for param in self.params for flag in (*param.opts, *param.secondary_opts)}
-        named = methods.get(_named_method(args) or "")
-        options = dict(named.options) if named else {}
-        typed = {re.sub(r"^--(no-)?", "", word.partition("=")[0]) for word in args if word.startswith("--")}
-        for entry in methods.values():
-            options |= {
-                name: default
-                for name, default in entry.options.items()
-                if name.replace("_", "-") in typed and name not in options
-            }
-        flags = [_flag(name, default) for name, default in options.items()]
-        return [flag for flag in flags if not own & set(flag.opts)]
+        named = methods.get(_typed(args, "--method", "-m") or "")
+        own = {name.lstrip("-") for param in self.params for name in (*param.opts, *param.secondary_opts)}
+        unknown = {re.sub(r"^--(no-)?", "", word.partition("=")[0]) for word in args if word.startswith("--")} - own
+        flags: dict[str, click.Option] = {}
+        for entry in methods.values() if named is None else (named, *methods.values()):
+            for name in entry.options:
+                flag = name.replace("_", "-")
+                if name not in flags and flag not in own and (entry is named or flag in unknown):
+                    flags[name] = _flag(entry, name)
+        objective = _typed(args, "--objective")
+        if objective and unknown - {name.replace("_", "-") for name in flags}:
+            from kofn.objectives.base import parameters_of
+
+            parameters = {name for name in parameters_of(objective) if name.replace("_", "-") in unknown}
+            flags |= {name: _value_flag(name) for name in parameters - flags.keys()}
+        for name in unknown - {name.replace("_", "-") for name in flags}:
+            ours = SYNONYMS.get(name.replace("-", "_"))
+            if ours is not None and ours.replace("_", "-") in own:
+                raise click.UsageError(f"No such option '--{name}'; did you mean '--{ours.replace('_', '-')}'?", ctx)
+        return list(flags.values())
 
 
 class _WithMethod(click.Command):
@@ -79,13 +91,12 @@ class _WithMethod(click.Command):
         }
         with formatter.section(f"Method {entry.name}"):
             formatter.write_dl([(name, fact) for name, fact in facts.items() if fact])
-        sentences = sentences_of(entry)
         rows = []
         for param in self.params:
             if param.name in entry.options and (record := param.get_help_record(ctx)):
-                default = entry.options[param.name]
-                shown = "required" if default == registry.REQUIRED else f"default: {default}"
-                rows.append((record[0], f"{sentences.get(param.name, record[1])}  [{shown}]".strip()))
+                # What a flag of the command takes (a file, a column) is said there and not in the docstring.
+                text = getattr(param, "help", None) or _sentence(entry, param.name)
+                rows.append((record[0], f"{text}{_default(entry.options[param.name])}"))
         if rows:
             with formatter.section(f"Options of {entry.name}"):
                 formatter.write_dl(rows)
@@ -106,32 +117,39 @@ def write_sections(
                 formatter.write_dl(rows)
 
 
-def sentences_of(entry: registry.Entry) -> Mapping[str, str]:
-    """The first sentence of what the method's docstring says of each of its own options."""
-    texts = described(inspect.cleandoc(entry.load().__doc__ or ""))
-    return {
-        name: re.split(r"(?<=[^.]\.)\s+(?=[A-Z])", text)[0] for name, text in texts.items() if name in entry.options
-    }
+def _sentence(entry: registry.Entry, option: str) -> str:
+    """The first sentence of what the method says of its option."""
+    text = re.split(r"(?<=[^.]\.)\s+(?=[A-Z])", entry.docs.get(option, ""))[0]
+    return text[:1].upper() + text[1:]
 
 
-def _named_method(args: Sequence[str]) -> str | None:
+def _default(shown: str) -> str:
+    if shown == registry.REQUIRED:
+        return "  [required]"
+    return "" if shown == "None" else f"  [default: {shown}]"
+
+
+def _typed(args: Sequence[str], *flags: str) -> str | None:
+    """The value that a flag is typed with."""
     for i, word in enumerate(args):
-        if word.startswith("--method="):
-            return word.split("=", 1)[1]
-        if word in ("--method", "-m") and i + 1 < len(args):
-            return args[i + 1]
+        flag, equals, value = word.partition("=")
+        if flag in flags:
+            return value if equals else args[i + 1] if i + 1 < len(args) else None
     return None
 
 
-def _flag(name: str, shown: str) -> click.Option:
-    """The flag of a method's option, whose default is given as Python text."""
-    try:
-        default = ast.literal_eval(shown)
-    except (ValueError, SyntaxError):
-        default = None
-    flag = "--" + name.replace("_", "-")
-    if isinstance(default, bool):
-        return click.Option([f"{flag}/--no-{flag[2:]}", name], default=None, help="")
+def _flag(entry: registry.Entry, name: str) -> click.Option:
+    """The flag of a method's option."""
+    kind = entry.types.get(name, "Any").removesuffix(" | None")
+    if kind == "bool" or entry.options[name] in ("True", "False"):
+        flag = name.replace("_", "-")
+        return click.Option([f"--{flag}/--no-{flag}", name], default=None)
+    choices = re.fullmatch(r"Literal\[(.*)\]", kind)
+    return _value_flag(
+        name, re.sub(r"'|\s", "", choices[1]).replace(",", "|") if choices else _METAVARS.get(kind, "VALUE")
+    )
+
+
+def _value_flag(name: str, metavar: str = "VALUE") -> click.Option:
     # The name is given beside the flag: from the flag alone, click would make `C` a `c`.
-    metavar = type(default).__name__.upper() if default is not None else "VALUE"
-    return click.Option([flag, name], default=None, help="", metavar=metavar)
+    return click.Option(["--" + name.replace("_", "-"), name], default=None, metavar=metavar)
