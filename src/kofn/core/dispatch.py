@@ -11,7 +11,7 @@ from typing import Any
 from kofn._index import entries
 from kofn.core.auto import AUTO
 from kofn.core.checks import InputError, nearest
-from kofn.core.problems import INPUTS
+from kofn.core.problems import INPUTS, with_frame_ids
 from kofn.core.registry import VERBS, Entry, Spec, execute
 from kofn.core.vocabulary import SETTINGS, SYNONYMS
 
@@ -29,6 +29,7 @@ def dispatch(
         InputError: no such method (the nearest is offered), an argument or option it does not take (those that would
             are named), or no method that honours all of the arguments together.
     """
+    given, ids = with_frame_ids(given, ids)
     if callable(method_name):
         return _run_callable(verb, method_name, given, options, ids)
     index = methods_of(verb)

@@ -375,6 +375,16 @@ class Blend(Plan):
     selection: Selection | None = None
     statistic: Any = None
 
+    def of_the_kind_of(self, members: Any) -> Self:
+        """This blend with torch tensors as its result where the members hold tensors, on the first member's device."""
+        from kofn.io import tensors
+
+        first: list[Any] = [next(iter(m.values()), None) if isinstance(m, Mapping) else m for m in members]
+        in_memory = isinstance(self.result, np.ndarray | dict)
+        if self.form == "order" or not in_memory or not all(tensors.is_torch(value) for value in first):
+            return self
+        return dataclasses.replace(self, result=tensors.to_torch(self.result, device=first[0].device))
+
     def _columns(self) -> dict[str, Any]:
         """One row for each member; for a ranking, one row for each alternative, best first."""
         if self.form == "order":
@@ -395,8 +405,10 @@ class Blend(Plan):
     def headline(self) -> str:
         if self.form == "order":
             return f"{len(self.result)} ranked by {0 if self.spread is None else len(self.spread)} judges"
-        what = f"{len(self.result)} tensors" if isinstance(self.result, Mapping) else f"array {np.shape(self.result)}"
-        return f"{self.n} members into {what}"
+        if isinstance(self.result, Mapping):
+            return f"{self.n} members into {len(self.result)} tensors"
+        shape = self.result.shape if hasattr(self.result, "shape") else np.shape(self.result)
+        return f"{self.n} members into array {tuple(shape)}"
 
 
 def _kinds() -> dict[str, type[Plan]]:
@@ -414,6 +426,8 @@ def _short(value: Any) -> str:
 def _same(a: Any, b: Any, rtol: float) -> bool:
     if isinstance(a, Plan):
         return isinstance(b, Plan) and a.equals(b, rtol)
+    if hasattr(a, "detach") and hasattr(b, "detach"):  # torch tensors
+        return bool(a.shape == b.shape and a.dtype == b.dtype and (a == b).all())
     if isinstance(a, Mapping):
         return isinstance(b, Mapping) and list(a) == list(b) and all(_same(a[key], b[key], rtol) for key in a)
     if isinstance(a, list | tuple):

@@ -264,7 +264,8 @@ def execute(
     own = {name: value for name, value in values.items() if name not in VOCABULARY}
     plan = spec.function(**{**values, **problem.given})
     plan = _complete(plan, problem, spec, {**own, **(options or {})}, began)
-    return plan.verify(problem)
+    plan.verify(problem)
+    return plan.of_the_kind_of(problem.given["members"]) if "members" in problem.given else plan
 
 
 def _complete(plan: Any, problem: Any, spec: Spec, options: Mapping[str, Any], began: float) -> Any:

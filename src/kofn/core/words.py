@@ -32,7 +32,7 @@ class Qualifiers(TypedDict, total=False):
     """What is known of the items."""
 
     y: ArrayLike | None
-    ids: ArrayLike | None
+    ids: ArrayLike | str | None
     weights: ArrayLike | None
     base: Any
     importance: ArrayLike | None

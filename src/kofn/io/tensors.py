@@ -506,13 +506,15 @@ def from_torch(tensor: Any) -> np.ndarray:
     return tensor.view(bits).numpy().view(narrow)
 
 
-def to_torch(array: np.ndarray | Mapping[str, np.ndarray]) -> Any:
-    """An array as a torch tensor of the same dtype and memory; a mapping of arrays as a state dict of such tensors."""
+def to_torch(array: np.ndarray | Mapping[str, np.ndarray], *, device: Any = "cpu") -> Any:
+    """An array as a torch tensor of the same dtype, and on the CPU of the same memory where that may be written to; a
+    mapping of arrays as a state dict of such tensors."""
     import torch
 
     if isinstance(array, Mapping):
-        return {name: to_torch(value) for name, value in array.items()}
+        return {name: to_torch(value, device=device) for name, value in array.items()}
+    array = array if array.flags.writeable else array.copy()
     if array.dtype.kind != "V" and not hasattr(ml_dtypes, array.dtype.name):
-        return torch.from_numpy(array)
+        return torch.from_numpy(array).to(device)
     bits = torch.from_numpy(array.view(np.int16 if array.dtype.itemsize == 2 else np.uint8))
-    return bits.view(getattr(torch, array.dtype.name))
+    return bits.view(getattr(torch, array.dtype.name)).to(device)

@@ -14,10 +14,10 @@ import numpy as np
 from kofn.core.plans import Plan
 from kofn.report import charts
 from kofn.report._pictures import Bars, Curve, pictures
-from kofn.report.page import E, number, percent, user
-from kofn.report.run import STATUS
+from kofn.report.page import E, describe, number, percent, seconds, user
+from kofn.report.run import STATUS, kind
 
-ACCENT = "#d9622b"
+ACCENT, OPPOSITE = "#d9622b", "#4a86c5"  # of bars, and of bars of negative figures
 _WIDE, _TALL = 300, 110
 _POINTS = 120  # of a curve
 _NAME = "overflow:hidden;text-overflow:ellipsis;white-space:nowrap"
@@ -38,12 +38,25 @@ def view(plan: Plan) -> str:
 
 
 def _facts(plan: Plan) -> Element:
-    rows = []
-    for name, value in plan.facts():
-        note = f", {STATUS[value][1]}" if name == "status" else ""
-        label = E("th", name, style=f"text-align:left;font-weight:normal;{_FAINT}")
-        rows.append(E("tr", label, E("td", user(value), note, style="text-align:left")))
-    return E("table", rows, style="margin:0")
+    rows: list[tuple[str, object]] = [("method", kind(plan)), ("status", f"{plan.status}, {STATUS[plan.status][1]}")]
+    if math.isfinite(plan.value):
+        rows.append(("value", f"{number(plan.value, 6)} ({'larger' if plan.sense == 'max' else 'smaller'} is better)"))
+    if plan.bound is not None:
+        gap = "" if plan.gap is None else f", {percent(plan.gap, 2)} away"
+        rows.append(("bound", f"{number(float(plan.bound), 6)}{gap}"))
+    for name, spent in plan.used.items():
+        # Counts, quotas and capacities stand in the headline and in the pictures.
+        if name not in ("k", "capacity") and not name.startswith("quota "):
+            limit = f" of {describe(plan.budget[name])}" if name in plan.budget else ""
+            rows.append((name, user(f"{describe(spent)}{limit}")))
+    if "seconds" in plan.info:
+        rows.append(("time", seconds(float(plan.info["seconds"]))))
+    label = f"text-align:left;font-weight:normal;{_FAINT}"
+    return E(
+        "table",
+        [E("tr", E("th", name, style=label), E("td", value, style="text-align:left")) for name, value in rows],
+        style="margin:0",
+    )
 
 
 def _panel(title: str, *body: Element | None) -> Element:
@@ -52,7 +65,7 @@ def _panel(title: str, *body: Element | None) -> Element:
 
 def _curve(curve: Curve) -> Element:
     """The curve over the picks, with its ends named."""
-    count = len(curve.values)
+    count, last_pick = len(curve.values), curve.first + len(curve.values) - 1
     at = np.unique(np.linspace(0, count - 1, min(count, _POINTS)).round().astype(np.int64))
     low, high = min(0.0, float(curve.values.min())), max(0.0, float(curve.values.max()))
     x, y = charts.Axis(1, max(count, 2)), charts.Axis(low, high)
@@ -68,14 +81,17 @@ def _curve(curve: Curve) -> Element:
         marks.append(E("line", x1=left, x2=left + wide, y1=level, y2=level, stroke="currentColor", stroke_opacity=0.15))
         marks.append(E("text", form(tick), x=left - 5, y=level, dy=".35em", text_anchor="end"))
     ends = [
-        E("text", "1", x=left, y=top + tall + 16),
-        E("text", f"{count:,} {curve.x}", x=left + wide, y=top + tall + 16),
+        E("text", str(curve.first), x=left, y=top + tall + 16),
+        E("text", f"{last_pick:,} {curve.x}", x=left + wide, y=top + tall + 16),
     ]
     ends[1].set("text-anchor", "end")
     last = form(float(curve.values[-1]))
     drawing = E(
         "svg",
-        E("title", f"{curve.title}: {form(float(curve.values[0]))} after 1 pick, {last} after {count:,}"),
+        E(
+            "title",
+            f"{curve.title}: {form(float(curve.values[0]))} after pick {curve.first}, {last} after {last_pick:,}",
+        ),
         E("g", marks, ends, fill="currentColor", font_size=10.5),
         E("polygon", points=area, fill=ACCENT, fill_opacity=0.15),
         E("polyline", points=points, fill="none", stroke=ACCENT, stroke_width=2, stroke_linejoin="round"),
@@ -91,26 +107,28 @@ def _curve(curve: Curve) -> Element:
 
 def _bars(bars: Bars) -> Element:
     """Rows of name, bar and figure; a line marks how far a bar may go."""
-    values = np.nan_to_num(np.abs(np.asarray(bars.values, np.float64)))
+    signed = np.nan_to_num(np.asarray(bars.values, np.float64))
+    values = np.abs(signed)
     limits = np.full(len(values), math.nan) if bars.most is None else np.asarray(bars.most, np.float64)
     drawn = bool(values.any())
     # A limit far beyond all values says that there is none to speak of.
     near = limits[np.isfinite(limits) & (limits <= 4 * values.max(initial=0.0))]
     top = max(float(values.max(initial=0.0)), float(near.max(initial=0.0))) or 1.0
     cells: list[Element] = []
-    for name, value, limit, words in zip(bars.names, values.tolist(), limits.tolist(), bars.words, strict=True):
+    for name, value, limit, words in zip(bars.names, signed.tolist(), limits.tolist(), bars.words, strict=True):
         cells.append(E("span", user(name), title=str(name), style=_NAME))
         if drawn:
             cells.append(_bar(value / top, limit / top))
         cells.append(E("span", words, style="white-space:nowrap"))
-    columns = "minmax(3em,12em) 9em max-content" if drawn else "minmax(3em,24em) max-content"
+    columns = "fit-content(12em) 9em max-content" if drawn else "fit-content(24em) max-content"
     grid = f"display:grid;grid-template-columns:{columns};gap:1px 8px;align-items:center"
     note = E("div", bars.note, style=_FAINT) if bars.note else None
     return _panel(bars.title, E("div", cells, style=grid), note)
 
 
 def _bar(share: float, limit: float) -> Element:
-    fill = f"linear-gradient(90deg,{ACCENT} {100 * share:.1f}%,transparent 0)"
+    colour = ACCENT if share >= 0 else OPPOSITE
+    fill = f"linear-gradient(90deg,{colour} {100 * abs(share):.1f}%,transparent 0)"
     if math.isfinite(limit) and limit <= 1:
         edge = f"{100 * limit:.1f}%"
         line = f"transparent calc({edge} - 2px),currentColor 0,currentColor {edge},transparent 0"

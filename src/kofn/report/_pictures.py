@@ -18,12 +18,13 @@ SHOWN = 10  # picks, groups, amounts or members that are drawn one by one
 
 @dataclass(frozen=True)
 class Curve:
-    """A figure after each pick."""
+    """A figure after each pick, from pick number `first` on."""
 
     title: str
     x: str
     y: str
     values: Floats
+    first: int = 1
     share: bool = False
 
 
@@ -53,27 +54,29 @@ def pictures(plan: Plan) -> list[Curve | Bars]:
 
 def _selection(plan: Selection) -> list[Curve | Bars]:
     gains = np.asarray(plan.gains, np.float64)
-    known = len(gains) > 0 and bool(np.isfinite(gains).all())
+    # The first pick of a spread-out selection gains nothing that could be stated.
+    start = int(len(gains) > 1 and math.isnan(gains[0]))
+    known = len(gains) > start and bool(np.isfinite(gains[start:]).all())
     out: list[Curve | Bars] = []
-    if known and len(gains) > 1:
-        if plan.additive and gains.min() >= 0 and gains.sum() > 0:
-            out.append(Curve("What each pick adds", "picks", "share of the value", gains.cumsum() / gains.sum(), True))
+    if known and len(gains) > start + 1:
+        if plan.additive and not start and gains.min() >= 0 and gains.sum() > 0:
+            share = gains.cumsum() / gains.sum()
+            out.append(Curve("What each pick adds", "picks", "share of the value", share, share=True))
         else:
-            out.append(Curve("Gain of each pick", "picks", "gain", gains))
-    first = plan.indices[:SHOWN]
-    if len(first):
-        more = len(plan.indices) - len(first)
-        names = [f"{rank}. {key}" for rank, key in enumerate(plan.keys(first).tolist(), 1)]
-        shown = gains[: len(first)] if known else np.full(len(first), math.nan)
-        words = [number(gain) if known else "" for gain in shown.tolist()]
-        out.append(
-            Bars("First picks, with their gains" if known else "First picks", names, shown, words, None, _more(more))
-        )
+            out.append(Curve("Gain of each pick", "picks", "gain", gains[start:], first=start + 1))
+    shown = plan.indices[:SHOWN]
+    if len(shown):
+        names = [f"{rank}. {key}" for rank, key in enumerate(plan.keys(shown).tolist(), 1)]
+        title, values = "First picks", gains[: len(shown)] if known else np.full(len(shown), math.nan)
+        words = [number(gain) if math.isfinite(gain) else "" for gain in values.tolist()]
+        title += ", with their gains" if known else ""
+        out.append(Bars(title, names, values, words, note=_more(len(plan.indices) - len(shown))))
     quotas = [name for name in plan.used if name.startswith("quota ")]
     if quotas:
         held = np.array([float(plan.used[name]) for name in quotas])
         most = np.array([float(plan.budget.get(name, math.nan)) for name in quotas])
-        words = [f"{describe(plan.used[name])} of at most {describe(plan.budget.get(name))}" for name in quotas]
+        ends = [f" of at most {describe(plan.budget[name])}" if name in plan.budget else "" for name in quotas]
+        words = [f"{describe(plan.used[name])}{end}" for name, end in zip(quotas, ends, strict=True)]
         names = [name.removeprefix("quota ") for name in quotas]
         out.append(_largest("Quotas", names, held, words, most, "groups"))
     return out

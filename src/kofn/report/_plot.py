@@ -24,7 +24,8 @@ def draw(plan: Plan, ax: Any = None) -> Any:
         _, ax = pyplot.subplots()
     picture = drawn[0]
     if isinstance(picture, Curve):
-        ax.plot(np.arange(1, len(picture.values) + 1), picture.values, marker="o" if len(picture.values) < 60 else "")
+        picks = np.arange(len(picture.values)) + picture.first
+        ax.plot(picks, picture.values, marker="o" if len(picks) < 60 else "")
         ax.set_xlabel(picture.x)
         ax.set_ylabel(picture.y)
         ax.set_ylim(bottom=min(0.0, float(picture.values.min())))

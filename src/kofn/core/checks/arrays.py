@@ -23,6 +23,8 @@ def as_array(value: Any, name: str) -> Array:
         raise InputError(f"{name} is a sparse matrix; give a dense array ({name}.toarray())")
     if hasattr(value, "detach"):  # a torch tensor that may require grad or live on a device
         value = value.detach().cpu()
+        if str(value.dtype) == "torch.bfloat16":  # NumPy has no such floats
+            value = value.float()
     try:
         return np.asarray(value)
     except ValueError as error:
@@ -230,10 +232,10 @@ def rankings(value: Any, name: str = "rankings") -> Array:
 
 
 def members(value: Any, name: str = "members") -> list[Any]:
-    """A non-empty list of things to blend: arrays, state dicts, or paths of checkpoints."""
+    """A non-empty list of things to blend: arrays, state dicts, paths of checkpoints, or torch modules."""
     if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
         raise InputError(f"{name}={type(value).__name__}: give a list of arrays, state dicts or paths")
-    out = list(value)
+    out = [item.state_dict() if hasattr(item, "load_state_dict") else item for item in value]
     if not out:
         raise InputError(f"{name} is empty; give at least one")
     return out
