@@ -82,7 +82,7 @@ def make(folder: Path, d: int, layers: int, vocabulary: int) -> int:
     return sum(file.stat().st_size for file in (folder / "a").glob("*.safetensors"))
 
 
-def work(who: str, folder: str) -> dict[str, Any]:
+def work(who: Any, folder: str) -> dict[str, Any]:
     """One merge in a fresh process; CPU seconds of its threads, imports included."""
     began = time.perf_counter()
     paths = [os.path.join(folder, member) for member in MEMBERS]
@@ -91,9 +91,8 @@ def work(who: str, folder: str) -> dict[str, Any]:
     else:
         from kofn import combine
 
-        given = {"base": os.path.join(folder, "base")} if who == CONSENSUS else {}
-        options = {"density": 0.5} if who == CONSENSUS else {}
-        combine(paths, method=who, options={**options, "out": os.path.join(folder, who)}, **given)
+        given: dict[str, Any] = {"base": os.path.join(folder, "base"), "density": 0.5} if who == CONSENSUS else {}
+        combine(paths, method=who, out=os.path.join(folder, who), **given)
     used = resource.getrusage(resource.RUSAGE_SELF)
     return {"cpu_seconds": used.ru_utime + used.ru_stime, "seconds": time.perf_counter() - began}
 

@@ -1,4 +1,4 @@
-"""How long a first look takes: `import kofn`, `kofn --help`, one small call, with the index as it is and with 400 methods.
+"""How long a first look takes: `import kofn`, `kofn --help`, a small call, with today's index and with 400 methods.
 
 Every figure is a fresh process; the least of several runs is quoted, beside a Python that imports nothing.
 """

@@ -16,7 +16,7 @@ Ints = NDArray[np.int64]
 Figures = dict[str, Any]
 
 
-def cluster(method: str, D: Floats, start: Ints, max_iter: int | None = None) -> Any:
+def cluster(method: Any, D: Floats, start: Ints, max_iter: int | None = None) -> Any:
     """The method from these medoids on."""
     options = {} if max_iter is None else {"max_iter": max_iter}
     return kofn.assign(distances=D, k=len(start), method=method, start=start, options=options)

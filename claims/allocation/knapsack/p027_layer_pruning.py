@@ -158,7 +158,7 @@ def _allocate(curves: Curves, kept: Ints, budget: int, broken: bool) -> Ints:
     if broken:
         share = budget / kept[:, -1].sum()
         return np.array([row[np.flatnonzero(row <= row[-1] * share)[-1]] for row in kept])
-    return np.asarray(kofn.allocate(curves=curves, budget=budget, options={"levels": kept}).amounts, np.int64)
+    return np.asarray(kofn.allocate(curves=curves, budget=budget, levels=kept).amounts, np.int64)
 
 
 def _curves(network: Network, calibration: Floats) -> tuple[Ints, Curves]:

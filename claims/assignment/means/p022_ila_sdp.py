@@ -100,7 +100,7 @@ def _error(y: Ints, labels: Any) -> float:
 
 def _ours(X: Floats, broken: bool, **options: Any) -> Any:
     if broken:
-        return kofn.assign(X, k=K, method="sdp_kmeans", options={"max_iter": 150})
+        return kofn.assign(X, k=K, method="sdp_kmeans", max_iter=150)
     return kofn.assign(X, k=K, method="ila_sdp", options={"ridge": RIDGE, "max_iter": 150, **options})
 
 
@@ -115,7 +115,7 @@ def _errors(seed: int, *, problem: str, broken: bool, starts: bool) -> dict[str,
     start = ((X[:, None] - centers) ** 2).sum(axis=2).argmin(axis=1)
     out = {
         "iLA-SDP": _error(y, _ours(X, broken).labels),
-        "SDP k-means": _error(y, kofn.assign(X, k=K, method="sdp_kmeans", options={"max_iter": 150}).labels),
+        "SDP k-means": _error(y, kofn.assign(X, k=K, method="sdp_kmeans", max_iter=150).labels),
         "k-means": _error(y, KMeans(K, n_init=20, random_state=state).fit_predict(X)),
         "EM, a random start": _error(y, _em(GaussianMixture, X, ridge, state, 1, start)),
         f"EM, {RESTARTS} restarts": _error(y, _em(GaussianMixture, X, ridge, state, RESTARTS, None)),

@@ -155,7 +155,7 @@ def _passes(kind: str, n: int, fast: str, seed: int) -> tuple[Figures, bool]:
     return figures, 0.9 <= slope <= 1.1 and bool(ratios[-1] > 20)
 
 
-def _trial(seed: int, *, kind: str, eager: str) -> dict[tuple[str, int], dict[str, float]]:
+def _trial(seed: int, *, kind: str, eager: Any) -> dict[tuple[str, int], dict[str, float]]:
     """FasterPAM and PAM's swaps from the same medoids, to the end."""
     rng = np.random.default_rng(seed)
     D = _dissimilarities(kind, EAGER_N, rng)

@@ -104,7 +104,7 @@ def _trial(seed: int, *, kind: str, tokens: int, broken: bool) -> dict[str, floa
     # The first call would time the loading of compiled code.
     kofn.assign(scores=scores, method="balanced_assignment")
     greedy = {
-        overflow: kofn.assign(scores=scores, capacity=share, method="capped_routing", options={"overflow": overflow})
+        overflow: kofn.assign(scores=scores, capacity=share, method="capped_routing", overflow=overflow)
         for overflow in ("drop", "reroute")
     }
     plan = greedy["drop"] if broken else kofn.assign(scores=scores, method="balanced_assignment")
@@ -170,7 +170,7 @@ def _trained(seed: int, *, broken: bool) -> dict[str, float]:
     rest = np.random.default_rng([seed, 2]).permutation(len(data))[1200:]
 
     def argmax(scores: Floats) -> Any:
-        return kofn.assign(scores=scores, method="token_choice", options={"gates": "ones"})
+        return kofn.assign(scores=scores, method="token_choice", gates="ones")
 
     out: dict[str, float] = {}
     ours, loads = _learn(seed, EXPERTS, "base", 0.0, broken)

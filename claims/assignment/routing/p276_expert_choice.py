@@ -83,7 +83,7 @@ def _loads(seed: int, broken: bool) -> dict[str, float]:
     if broken:
         plan: Any = first_come(affinities(scores.astype(np.float32), "softmax"), capacity=capacity, per_item=FACTOR)
     else:
-        plan = kofn.assign(scores=scores, method="expert_choice", options={"capacity_factor": float(FACTOR)})
+        plan = kofn.assign(scores=scores, method="expert_choice", capacity_factor=float(FACTOR))
     load, each = np.bincount(plan.bins, minlength=experts), np.diff(plan.indptr)
     one, two = (kofn.assign(scores=scores, method="token_choice", per_item=k) for k in (1, 2))
     options = {"overflow": "drop", "affinity": "softmax"}
@@ -120,9 +120,7 @@ def _turn(turn: tuple[Config, int], *, kind: str, side: str, broken: bool) -> in
 def _route(side: str, broken: bool) -> Route:
     if side == "ours" and not broken:
         factor = float(FACTOR)
-        return lambda scores: kofn.assign(
-            scores=scores, method="expert_choice", options={"capacity_factor": factor, "gates": "ones"}
-        )
+        return lambda scores: kofn.assign(scores=scores, method="expert_choice", capacity_factor=factor, gates="ones")
     return lambda scores: first_come(
         affinities(scores, "softmax"), capacity=FACTOR * len(scores) // EXPERTS, per_item=FACTOR
     )

@@ -106,7 +106,7 @@ def _chosen(plan: Any, felt: Floats) -> tuple[float, float]:
 
 
 def _top(scores: Floats) -> Any:
-    return kofn.assign(scores=scores, per_item=K, method="token_choice", options={"affinity": "sigmoid"})
+    return kofn.assign(scores=scores, per_item=K, method="token_choice", affinity="sigmoid")
 
 
 def _router(seed: int, *, broken: bool) -> dict[str, float]:

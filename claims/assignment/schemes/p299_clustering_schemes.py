@@ -95,7 +95,7 @@ def _falls(name: str, broken: bool) -> bool:
 
 
 def _single(D: Floats, threshold: float) -> Any:
-    return kofn.assign(distances=D, method="single_linkage", options={"threshold": threshold}).labels
+    return kofn.assign(distances=D, method="single_linkage", threshold=threshold).labels
 
 
 def _hierarchy(D: Floats, kind: Literal["average", "complete"], threshold: float) -> Any:

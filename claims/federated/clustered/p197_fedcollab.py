@@ -181,7 +181,7 @@ def _distances(world: World, broken: bool, seed: int) -> Floats:
 
 
 def _collab(apart: Floats, rows: Ints, C: float) -> Any:
-    return kofn.assign(distances=apart, weights=rows, method="fedcollab", seed=0, options={"C": C, "restarts": 30})
+    return kofn.assign(distances=apart, weights=rows, method="fedcollab", seed=0, C=C, restarts=30)
 
 
 def _ways(world: World, apart: Floats, seed: int) -> dict[str, Callable[[float], Any]]:

@@ -237,7 +237,12 @@ def _mixture(world: World, rows: Ints, config: Config, *, personal: bool = True,
         groups=world.own[rows] if personal else None,
         method="federated_mixture",
         seed=seed,
-        options={"predictors": p, "ridge": ridge, "shrink": 3.0, "pull": pull, "max_iter": ROUNDS, "tol": 1e-4},
+        predictors=p,
+        ridge=ridge,
+        shrink=3.0,
+        pull=pull,
+        max_iter=ROUNDS,
+        tol=1e-4,
     )
     model = FederatedMixture(k, task="classes", predictors=p)
     model.load_state_dict(plan.info["state"])

@@ -101,7 +101,7 @@ def _layer(seed: int, broken: bool) -> dict[str, Any]:
         gates = merged.router(x.mean(dim=1)).dense()
         members = [{name: part.detach() for name, part in member.items()} for member in experts.members()]
         for gate, one in zip(routes.dense().detach().numpy(), experts.merged(gates)["w1"], strict=True):
-            blend = kofn.combine(members, weights=gate, method="weighted_mean", options={"normalize": False})
+            blend = kofn.combine(members, weights=gate, method="weighted_mean", normalize=False)
             apart.append(float(np.abs(one.detach().numpy() - np.asarray(blend.result["w1"])).max()))
         deep = nn.Experts(EXPERTS, WIDTH, HIDDEN, activation="relu", bias=True).double()
         want = nn.MixtureOfExperts(router, deep)(x, routes=_of_tokens(routes, LENGTH))

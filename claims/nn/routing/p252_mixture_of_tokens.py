@@ -83,9 +83,7 @@ def _layer(seed: int, broken: bool) -> dict[str, float]:
     rng = np.random.default_rng([seed, 3])
     scores = 3 * rng.normal(size=(512, EXPERTS))
     groups = np.repeat(np.arange(512 // GROUP), GROUP)
-    plan = kofn.assign(
-        scores=scores, groups=groups, method="soft_mixing", options={"temperature": 0.0 if broken else 1.0}
-    )
+    plan = kofn.assign(scores=scores, groups=groups, method="soft_mixing", temperature=0.0 if broken else 1.0)
     held = np.zeros((512 // GROUP, EXPERTS))
     np.add.at(held, (groups[np.repeat(np.arange(512), np.diff(plan.indptr))], plan.bins), plan.weights)
     layer = _make("mixture of tokens", broken)

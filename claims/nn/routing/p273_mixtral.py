@@ -151,7 +151,7 @@ def _loss(turn: Turn, *, broken: bool) -> float:
 def _route(per_item: int, broken: bool) -> Route:
     def route(scores: Floats) -> Any:
         seen = np.broadcast_to(scores.mean(axis=0), scores.shape) if broken else scores
-        return kofn.assign(scores=seen, method="token_choice", per_item=per_item, options={"gates": "ones"})
+        return kofn.assign(scores=seen, method="token_choice", per_item=per_item, gates="ones")
 
     return route
 

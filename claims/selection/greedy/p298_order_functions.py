@@ -151,7 +151,7 @@ def _trial(seed: int, *, kind: str, broken: bool) -> dict[str, Figures]:
         if values is not None and name == "k":
             assert math.isclose(best, dinkelbach(market, k), rel_tol=ROUNDING)
         words = {"scores": market.prices, "weights": market.pull, "objective": "mnl_revenue", **call}
-        ours = kofn.select(method="order_threshold", options={"order": order, "eps": EPS}, **words)
+        ours = kofn.select(method="order_threshold", order=order, eps=EPS, **words)
         greedy = kofn.select(method="naive_greedy", **words)
         rows[name] = {
             "order": ours.value / best,

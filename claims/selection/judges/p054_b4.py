@@ -141,7 +141,7 @@ def _heuristics(table: Floats) -> dict[str, int]:
     """The pick of each rule of thumb; all follow from the size of each program's group and the tests it passes."""
     told = {}
     for name in ("mbr_exec", "max_pass"):
-        plan = kofn.select(rankings=table, k=table.shape[1], method="b4", options={"heuristic": name})
+        plan = kofn.select(rankings=table, k=table.shape[1], method="b4", heuristic=name)
         told[name] = np.empty(table.shape[1])
         told[name][plan.indices] = plan.gains
     size, passes = told["mbr_exec"], told["max_pass"]

@@ -19,6 +19,7 @@ import kofn
 from claims import Evidence, claim
 from claims.harness.paired import difference
 from claims.harness.runs import derive, spread
+from kofn.core.words import Metric
 from kofn.selection import uncertainty
 
 FIRST, FIRST_RARE, ROUNDS, BATCH = 100, 5, 10, 25
@@ -41,7 +42,7 @@ class Task:
     rare: Ints
     test: Floats
     test_rare: Ints
-    metric: str
+    metric: Metric
 
 
 @dataclass(frozen=True)
@@ -219,7 +220,6 @@ def _considered(
         # Broken, the classes are told of rows that do not have them: a subpool that is anchored nowhere.
         told = rng.choice(len(y), len(labelled), replace=False) if broken else labelled
         y[told] = task.rare[labelled]
-        options = {"n_anchors": ANCHORS, "n_neighbors": NEIGHBOURS}
         plan = kofn.select(
             task.X,
             y=y,
@@ -228,7 +228,8 @@ def _considered(
             exclude=labelled[y[labelled] == -1],
             seed=seed,
             method="anchored_subpool",
-            options=options,
+            n_anchors=ANCHORS,
+            n_neighbors=NEIGHBOURS,
         )
         return plan.indices, int(plan.info["distance_evals"])
     if rule == "seals":

@@ -130,7 +130,7 @@ def _rankings(
     score = attribution_score(predict, image, regions, base=mean)
     orders: dict[str, tuple[NDArray[np.int64], int]] = {}
     for name, width in (("lima", pending), ("greedy", n)):
-        plan = kofn.select(regions, score=score, k=n, method="lima", options={"pending": width})
+        plan = kofn.select(regions, score=score, k=n, method="lima", pending=width)
         orders[name] = (plan.indices, int(plan.info["oracle_calls"]))
     alone = np.eye(n, dtype=bool)
     slope = regions @ np.abs(_gradient(network, image, target))
@@ -167,7 +167,7 @@ def _coverage(seed: int) -> list[float]:
         def value(masks: NDArray[np.bool_], covers: Any = covers, worth: Any = worth) -> Floats:
             return np.asarray((masks.astype(np.float64) @ covers > 0) @ worth)
 
-        plan = kofn.select(np.eye(12), score=value, k=4, method="lima", options={"pending": 3})
+        plan = kofn.select(np.eye(12), score=value, k=4, method="lima", pending=3)
         picks = np.array(list(itertools.combinations(range(12), 4)))
         masks = np.zeros((len(picks), 12), bool)
         np.put_along_axis(masks, picks, True, axis=1)

@@ -130,8 +130,18 @@ def _trial(seed: int, *, kind: str, settings: dict[Any, float], broken: bool) ->
 def _private(
     X: Floats, people: Floats, reach: float, epsilon: float, theta: float, noise: str, rng: np.random.Generator
 ) -> Any:
-    options = {"users": people, "epsilon": epsilon, "delta": DELTA, "reach": reach, "theta": theta, "noise": noise}
-    return kofn.select(X, k=K, method="private_streaming", options=options, seed=int(rng.integers(2**32)))
+    return kofn.select(
+        X,
+        k=K,
+        method="private_streaming",
+        users=people,
+        epsilon=epsilon,
+        delta=DELTA,
+        reach=reach,
+        theta=theta,
+        noise=noise,
+        seed=int(rng.integers(2**32)),
+    )
 
 
 def _population(kind: str, rng: np.random.Generator) -> tuple[Floats, Floats, float]:
@@ -204,9 +214,9 @@ def _scales() -> Figures:
     figures = {}
     for epsilon in EPSILONS:
         books = {
-            noise: kofn.select(
-                X, k=K, method="private_streaming", options={"users": people, "epsilon": epsilon, "noise": noise}
-            ).info["privacy"]
+            noise: kofn.select(X, k=K, method="private_streaming", users=people, epsilon=epsilon, noise=noise).info[
+                "privacy"
+            ]
             for noise in ("gumbel", "laplace")
         }
         copies = books["gumbel"]["copies"]

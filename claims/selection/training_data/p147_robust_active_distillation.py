@@ -160,8 +160,9 @@ def _ask(name: str, pool: Labelled, opinions: Any, picked: Ints, error: float, s
         return kofn.select(scores=entropy(opinions), k=BATCH, exclude=done, method="top_k").indices
     if name == "margin":
         return kofn.select(scores=unsure, k=BATCH, exclude=done, method="top_k").indices
-    method, options = ("rad", {"error": error}) if name == "rad" else ("random_sample", {})
-    return kofn.select(scores=unsure, k=BATCH, exclude=done, method=method, seed=seed, options=options).indices
+    if name == "rad":
+        return kofn.select(scores=unsure, k=BATCH, exclude=done, method="rad", error=error, seed=seed).indices
+    return kofn.select(scores=unsure, k=BATCH, exclude=done, method="random_sample", seed=seed).indices
 
 
 def _margin(opinions: Any) -> Floats:
@@ -184,7 +185,7 @@ def _worst_cases(seed: int, broken: bool) -> dict[str, float]:
     ratios = {}
     for name, gains in problems.items():
         for error in (0.05, 0.2):
-            plan = kofn.select(scores=gains, k=BATCH, method="rad", seed=0, options={"error": 0.0 if broken else error})
+            plan = kofn.select(scores=gains, k=BATCH, method="rad", seed=0, error=0.0 if broken else error)
             mistakes = round(error * len(gains))
             ours = _spoiled(gains, plan.probabilities, mistakes)
             others = [_spoiled(gains, chances, mistakes) for chances in _others(gains)]

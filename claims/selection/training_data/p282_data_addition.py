@@ -94,7 +94,8 @@ def _trial(seed: int, *, kind: str, broken: bool) -> Figures:
         score=lambda picked: accuracy(picked, aside),
         seed=seed,
         method="sources_by_shift",
-        options={"target": target, "patience": len(others)},
+        target=target,
+        patience=len(others),
     )
     mine = np.flatnonzero(groups == target)
 
