@@ -10,6 +10,12 @@ from pathlib import Path
 
 import browser as chrome
 import pytest
+from time_budget import (  # noqa: F401 - pytest finds its hooks here
+    pytest_report_header,
+    pytest_sessionfinish,
+    pytest_sessionstart,
+    pytest_terminal_summary,
+)
 
 os.environ.setdefault("COLUMNS", "200")
 

@@ -27,6 +27,10 @@ _QUALIFIES = {"metric": {"X"}, "weights": {"X", "distances", "similarity", "memb
 _LABELS: tuple[Callable[[int], Any], ...] = (str, int, lambda code: f"group {code}")
 
 
+# Laws that find little to check in most calls, so that calls are drawn for each of them.
+LEANING = ("mergeable", "blend", "aligned", "equivariant", "concave")
+
+
 @dataclass(frozen=True)
 class Call:
     """One valid call."""

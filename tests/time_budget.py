@@ -1,0 +1,89 @@
+"""How much time the tests may take, and over how many drawn calls the laws are held in it.
+
+Both are printed at the head and the end of every run. CONTRIBUTING, "Time", says how they are kept as papers come.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import time
+from collections.abc import Iterator
+
+import pytest
+
+# `make test` on two cores.
+SECONDS = 600
+# Machines that run the checks differ: a run there fails only where it takes longer than this many times the budget.
+SLOWER_MACHINES = 1.5
+
+# Drawn calls on which laws are held in one run, all pairs of a method and a law together.
+LAW_CALLS = 30_000
+# However many methods there are, every pair is held on at least so many calls, and on no more than is of use.
+FEWEST, MOST = 15, 50
+# Every day another of this many parts of the pairs is held on MOST calls whatever the budget: a part a day, then round.
+PARTS = 10
+# The draws of a pair are those of the seeds 0, 1, ..., so a day changes how far they are followed and not what they are.
+DAY = int(os.environ.get("KOFN_DAY", datetime.date.today().toordinal()))
+# `make test-deep`: every pair on so many calls, of seeds that follow this one, which is another in every run.
+DEEP = int(os.environ.get("KOFN_EXAMPLES", "0"))
+DEEP_SEED = int(os.environ.get("KOFN_SEED", time.time_ns() % 2**32)) if DEEP else 0
+
+
+def law_calls(position: int, pairs: int) -> int:
+    """On how many calls the pair at this position among all `pairs` is held today."""
+    if DEEP:
+        return DEEP
+    if (position + DAY) % PARTS == 0:
+        return MOST
+    return min(MOST, max(FEWEST, LAW_CALLS // pairs))
+
+
+def stated() -> str:
+    """The budget in words."""
+    if DEEP:
+        return f"laws on {DEEP} calls a pair, KOFN_SEED={DEEP_SEED}; no limit of time"
+    part = -DAY % PARTS
+    return (
+        f"{SECONDS} s on two cores; laws on {LAW_CALLS} calls, {FEWEST} to {MOST} a pair, "
+        f"part {part} of {PARTS} on {MOST} (KOFN_DAY={DAY})"
+    )
+
+
+def pytest_report_header() -> str:
+    """The budget, above the tests."""
+    return f"budget: {stated()}"
+
+
+_BEGAN = pytest.StashKey[float]()
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Begin to count."""
+    session.config.stash[_BEGAN] = time.monotonic()
+
+
+def _seconds(config: pytest.Config) -> float:
+    return time.monotonic() - config.stash[_BEGAN]
+
+
+def overdrawn(seconds: float) -> bool:
+    """Whether a run of the checks took longer than slower machines may."""
+    return bool(os.environ.get("CI")) and not DEEP and seconds > SECONDS * SLOWER_MACHINES
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Iterator[None]:
+    """Fail a run of the checks that took too long, tests passing or not."""
+    yield
+    if not hasattr(session.config, "workerinput") and exitstatus == 0 and overdrawn(_seconds(session.config)):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """The time used, below the tests."""
+    seconds = _seconds(config)
+    terminalreporter.write_line(f"time: {seconds:.0f} s of {stated()}")
+    if overdrawn(seconds):
+        limit = SECONDS * SLOWER_MACHINES
+        terminalreporter.write_line(f"FAILED: longer than {limit:.0f} s; see CONTRIBUTING, Time", red=True)
