@@ -62,7 +62,7 @@ def merge_rule(
         paper: the reference: its key in `papers.toml`, several keys, or a text.
         traits: the laws that every blend keeps, by name (`kofn.laws`).
         extra: the optional dependency group it needs.
-        draws: what the laws need to know to draw a call; by default what follows from the class.
+        draws: what the laws need to know to draw a call, beside what follows from the class.
         aliases: other names that people look for.
     """
 
@@ -75,7 +75,7 @@ def merge_rule(
             exact=exact,
             paper=paper,
             extra=extra,
-            draws=draws or _draws(made),
+            draws=_draws(made, draws or Draw()),
             aliases=aliases,
             form="merge_rule",
         )
@@ -86,8 +86,15 @@ def merge_rule(
     return register
 
 
-def _draws(cls: type[Rule]) -> Draw:
-    return Draw(states_no_value=not cls.minimises_distance, silent=("blend",) if cls.form == "none" else ())
+def _draws(cls: type[Rule], draws: Draw) -> Draw:
+    """What the laws need to know, with what follows from the class."""
+    return dataclasses.replace(
+        draws,
+        members=cls.n_members,
+        signed_weights=cls.negative_weights is None,
+        states_no_value=not cls.minimises_distance,
+        silent=(*draws.silent, "blend") if cls.form == "none" else draws.silent,
+    )
 
 
 def _function(cls: type[Rule]) -> Callable[..., Blend]:
