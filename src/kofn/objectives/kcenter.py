@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kofn.core.arrays import Floats
+from kofn.core.arrays import Floats, near_one
 from kofn.core.objective import Objective
 
 # Entries of a block of rows: the temporaries stay in the cache of one core.
 _BLOCK = 1 << 17
+# Squared lengths between these have lost nothing to overflow, and nothing that counts to underflow.
+_LEAST_SQUARE, _MOST_SQUARE = 1e-280, 1e300
 
 
 def distances_to(X: NDArray[Any], point: NDArray[Any], metric: str = "euclidean") -> Floats:
@@ -22,21 +24,20 @@ def distances_to(X: NDArray[Any], point: NDArray[Any], metric: str = "euclidean"
     of zeros share a direction of their own, as in `kofn.objectives.similarity`.
     """
     out = np.empty(len(X))
-    point = np.asarray(point, np.float64)
-    size = lengths(point[None])[0]
+    point = np.array(point, np.float64)
+    directed = bool(point.any())
     if metric == "cosine":
-        point = point / size if size else point
+        point = _directions(point[:, None])[:, 0]
     for low, columns in _blocks(X):
         part = slice(low, low + columns.shape[1])
         if metric == "cosine":
-            sizes = np.sqrt(_down(columns * columns))
-            columns /= np.where(sizes > 0, sizes, 1)
+            zero = ~columns.any(axis=0)
+            columns = _directions(columns)
         columns -= point[:, None]
         columns *= columns
         out[part] = _down(columns)
         if metric == "cosine":
-            zero = sizes == 0
-            out[part][zero if size else ~zero] = 2.0
+            out[part][zero if directed else ~zero] = 2.0
     if metric == "euclidean":
         np.sqrt(out, out=out)
     elif metric == "cosine":
@@ -48,9 +49,27 @@ def lengths(X: NDArray[Any]) -> Floats:
     """(n,) length of every row, in float64, summed feature by feature."""
     out = np.empty(len(X))
     for low, columns in _blocks(X):
-        columns *= columns
-        out[low : low + columns.shape[1]] = np.sqrt(_down(columns))
+        columns, squares, factor = _squared(columns)
+        out[low : low + columns.shape[1]] = np.sqrt(squares) / factor
     return out
+
+
+def _directions(columns: Floats) -> Floats:
+    """`kofn.core.arrays.directions` of points (features, rows), squares summed feature by feature. Overwrites them."""
+    columns, squares, _ = _squared(columns)
+    sizes = np.sqrt(squares)
+    columns /= np.where(sizes > 0, sizes, 1)
+    return columns
+
+
+def _squared(columns: Floats) -> tuple[Floats, Floats, Floats]:
+    """Points (features, rows), their squared lengths, and what they were multiplied with so that those can be taken."""
+    with np.errstate(over="ignore"):
+        squares = _down(columns * columns)
+    if bool(((squares > _LEAST_SQUARE) & (squares < _MOST_SQUARE)).all()):
+        return columns, squares, np.ones(1)
+    columns, factor = near_one(columns, axis=0)
+    return columns, _down(columns * columns), factor[0]
 
 
 def _blocks(X: NDArray[Any]) -> Iterator[tuple[int, Floats]]:

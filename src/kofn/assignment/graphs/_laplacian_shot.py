@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kofn.core import checks
-from kofn.core.arrays import Floats
+from kofn.core.arrays import Floats, csr
 from kofn.core.checks import InputError
 from kofn.core.draws import Draw
 from kofn.core.plans import Assignment
@@ -153,12 +153,13 @@ def laplacian_shot(
             if before - trace[-1] <= tol * abs(trace[-1]):
                 status = "local"
                 break
-    rows, bins = np.nonzero(soft > 0)
+    rows, columns = np.nonzero(soft > 0)
+    indptr, bins = csr(rows, columns, n)
     return Assignment(
         n=n,
-        indptr=np.append(0, np.cumsum(np.bincount(rows, minlength=n))).astype(np.int64),
-        bins=bins.astype(np.int32),
-        weights=soft[rows, bins],
+        indptr=indptr,
+        bins=bins,
+        weights=soft[rows, columns],
         k=k,
         centers=centers / scale,
         value=trace[-1],

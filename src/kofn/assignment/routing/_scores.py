@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kofn.core import checks
-from kofn.core.arrays import Floats, Integers, Ints
+from kofn.core.arrays import Floats, Integers, Ints, csr
 from kofn.core.checks import InputError
 
 _AFFINITIES = ("none", "softmax", "sigmoid")
@@ -88,10 +88,11 @@ def weigh(logs: Floats, rows: Integers, gates: str) -> NDArray[np.float32]:
 
 def routes(n: int, bins: int, rows: Integers, columns: Integers, weights: NDArray[Any] | None) -> dict[str, Any]:
     """The fields of an `Assignment` that say who goes where; `rows` ascend."""
+    indptr, numbers = csr(rows, columns, n)
     return {
         "n": n,
-        "indptr": np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=n))]).astype(np.int64),
-        "bins": columns.astype(np.int32),
+        "indptr": indptr,
+        "bins": numbers,
         "weights": np.ones(len(columns), np.float32) if weights is None else weights,
         "k": bins,
     }

@@ -6,11 +6,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from kofn.core.arrays import Array, Ints
 from kofn.core.checks.errors import InputError
-
-Array = NDArray[Any]
 
 
 def is_sparse(value: object) -> bool:
@@ -90,7 +88,7 @@ def matrix(value: Any, name: str = "X") -> Array:
     return array
 
 
-def first_equal(rows: Array) -> NDArray[np.int64]:
+def first_equal(rows: Array) -> Ints:
     """For each row the first row with the same entries, found by a hash of the bytes and checked."""
     factors = 2 * np.asarray(np.random.default_rng(0).integers(1, 2**62, rows[:1].nbytes // 4), np.uint64) + 1
     code = np.empty(len(rows), np.uint64)

@@ -8,13 +8,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from kofn.core.arrays import Array, Ints
 from kofn.core.checks.arrays import as_array, is_sparse, refuse_nonfinite, vector
 from kofn.core.checks.errors import InfeasibleError, InputError
 from kofn.core.checks.numbers import count, is_number
-
-Array = NDArray[Any]
 
 
 def costs(value: Any, name: str = "costs") -> Array:
@@ -98,13 +96,15 @@ def ids(value: Any, name: str = "ids") -> Array:
     return array
 
 
-def positions(value: Any, name: str, n: int, keys: Array | None = None) -> NDArray[np.int64]:
+def positions(value: Any, name: str, n: int, keys: Array | None = None) -> Ints:
     """Positions of the named items: ids where ids were given, row numbers otherwise; each once, in order."""
     if hasattr(value, "indices") and hasattr(value, "gains"):
         value = value.indices if value.ids is None or keys is None else value.ids[value.indices]
     elif hasattr(value, "medoids"):
         value = value.medoids
-    array = as_array(value, name).reshape(-1) if not isinstance(value, set | frozenset) else np.array(sorted(value))
+    if isinstance(value, set | frozenset):
+        value = sorted(value, key=lambda item: (type(item).__name__, item))
+    array = as_array(value, name).reshape(-1)
     if len(array) == 0:
         return np.empty(0, np.int64)
     if keys is not None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from kofn.core import checks
-from kofn.core.arrays import Floats, Ints
+from kofn.core.arrays import Floats, Ints, csr
 from kofn.core.checks import InputError
 from kofn.core.plans import Assignment
 from kofn.core.registry import method
@@ -113,13 +113,14 @@ def federated_mixture(
     held = np.zeros((len(X), k))
     for client, rows in zip(names, parts, strict=True):
         held[rows] = fitted.responsibilities(X[rows], None if labels is None else labels[rows], client=client)
-    placed, bins = np.nonzero(held)
+    rows, columns = np.nonzero(held)
+    indptr, bins = csr(rows, columns, len(X))
     return Assignment(
         n=len(X),
         k=k,
-        indptr=np.concatenate([[0], np.cumsum(np.bincount(placed, minlength=len(X)))]).astype(np.int64),
-        bins=bins.astype(np.int32),
-        weights=held[placed, bins],
+        indptr=indptr,
+        bins=bins,
+        weights=held[rows, columns],
         value=trace[-1],
         sense="max",
         status="local" if settled and len(runs) == repeats else "stopped",
@@ -156,7 +157,7 @@ def _fit(
     trace: list[float] = []
     while True:
         before = fitted.state_dict()
-        fitted.update(
+        fitted.tell(
             fitted.statistics(X[rows], part, client=client)
             for client, rows, part in zip(names, parts, told, strict=True)
         )

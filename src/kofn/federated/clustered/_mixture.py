@@ -11,15 +11,56 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kofn.core import checks
-from kofn.core.arrays import Floats
+from kofn.core.arrays import Floats, csr
 from kofn.core.checks import InputError
 from kofn.core.plans import Assignment
+from kofn.core.stepper import Event, Example, Stepper, stepper
 from kofn.federated.clustered import _em
 
-__all__ = ["FederatedMixture"]
+# The arrays of `_em.Parameters` that a state holds; the others are settings.
+_ARRAYS = ("means", "covariances", "coefficients", "noise", "gaussian", "predictor")
 
 
-class FederatedMixture:
+def _example(rng: np.random.Generator) -> Example:
+    task = _em.TASKS[rng.integers(len(_em.TASKS))]
+    k, predictors = int(rng.integers(1, 4)), None if task == "none" else int(rng.integers(1, 3))
+    rows = {client: rng.normal(size=(8, 2)) + 3 * rng.integers(0, 2, (8, 1)) for client in ("a", "b")}
+    answers: dict[str, Any] = {client: None for client in rows}
+    if task == "classes":
+        answers = {client: np.array(list("xyxyzzxy")) for client in rows}
+    elif task == "amounts":
+        answers = {client: X.sum(axis=1).round() for client, X in rows.items()}
+
+    def event(model: FederatedMixture, rng: np.random.Generator) -> Event:
+        if not model.clients:
+            return Event("begin", ({client: model.sketch(X, answers[client]) for client, X in rows.items()},))
+        if rng.random() < 0.3:
+            options = {"y": answers["a"][:5] if task != "none" else None, "client": f"new {rng.integers(3)}"}
+            return Event("adapt", (rows["a"][:5],), options)
+        return Event("tell", ([model.statistics(X, answers[client], client=client) for client, X in rows.items()],))
+
+    return Example(
+        lambda seed: FederatedMixture(k, task=task, predictors=predictors, seed=seed),
+        event=event,
+        events=6,
+        refused=(
+            (Event("begin", ({},)), "sketches is empty"),
+            (Event("tell", ([],)), "statistics is empty"),
+            (Event("adapt", (rows["a"],), {"client": "a"}), "call begin"),
+        ),
+    )
+
+
+@stepper(
+    "assign",
+    paper=324,
+    cost="O(n d^2 (k + predictors)) for a client's n rows a round, O((d^3 + d^2 classes) (k + predictors)) for the server",
+    exact="rounds are those of EM on the pooled rows; the penalised likelihood never falls",
+    events=("begin", "tell", "adapt"),
+    aliases=("FedGMM", "personalised federated learning", "federated EM"),
+    draws=_example,
+)
+class FederatedMixture(Stepper[Assignment]):
     """Fit one mixture over many clients, each with its own weights, from sums over their rows alone.
 
     Client c's rows come from `sum_ab w_c[a, b] N(x; mean_a, covariance_a) p_b(y | x)`: Gaussians and models of y are
@@ -40,7 +81,7 @@ class FederatedMixture:
         seed: of the k-means that it begins with.
 
     `sketch(X, y)` on each client, then `begin({client: sketch})`; then rounds of `statistics(X, y, client=c)` and
-    `update([...])`. `adapt(X, y, client=c)` gives a client that took no part its weights; `predict`, `log_density` and
+    `tell([...])`. `adapt(X, y, client=c)` gives a client that took no part its weights; `predict`, `log_density` and
     `responsibilities` answer for rows of any client. `plan` sends clients to components. `rounds` counts,
     `log_likelihood` and `objective` (less the penalties) are those of the parameters that the last sums were taken at.
 
@@ -68,12 +109,33 @@ class FederatedMixture:
         >>> model = FederatedMixture(2, seed=0)
         >>> model.begin({client: model.sketch(X) for client, X in rows.items()})
         >>> for _ in range(5):
-        ...     model.update([model.statistics(X, client=client) for client, X in rows.items()])
+        ...     model.tell([model.statistics(X, client=client) for client, X in rows.items()])
         >>> sorted(model.weights("b").sum(axis=1).round(2).tolist())
         [0.25, 0.75]
         >>> sorted(model.plan.labels[[0, 2]].tolist())
         [0, 1]
     """
+
+    state = {
+        "means": "k d?",
+        "covariances": "k d d?",
+        "coefficients": "models inputs outputs?",
+        "noise": "models?",
+        "gaussian": "pairs?",
+        "predictor": "pairs?",
+        "origin": "d",
+        "scale": "",
+        "y_origin": "",
+        "y_scale": "",
+        "classes": "labels?",
+        "clients": "parties",
+        "weights": "parties pairs",
+        "rows": "parties",
+        "rounds": "",
+        "log_likelihood": "",
+        "objective": "",
+    }
+    states_no_value = True
 
     def __init__(
         self,
@@ -93,7 +155,15 @@ class FederatedMixture:
             raise InputError(f"predictors={predictors}: there is no y to predict; set task to 'classes' or 'amounts'")
         self.shrink, self.ridge = (_positive(value, name) for name, value in (("shrink", shrink), ("ridge", ridge)))
         self.pull = float(checks.number(pull, "pull"))
-        self.seed = checks.entropy(seed)
+        super().__init__(
+            k=self.k,
+            task=self.task,
+            predictors=self.predictors,
+            shrink=self.shrink,
+            ridge=self.ridge,
+            pull=self.pull,
+            seed=checks.entropy(seed),
+        )
         self.classes: NDArray[Any] | None = None
         self.rounds = 0
         self.log_likelihood = self.objective = math.nan
@@ -206,7 +276,7 @@ class FederatedMixture:
             "round": told.pop(),
         }
 
-    def update(self, statistics: Iterable[Mapping[str, Any]]) -> None:
+    def tell(self, statistics: Iterable[Mapping[str, Any]]) -> None:
         """One round: the next parameters, and the weights of the clients that took part.
 
         Raises:
@@ -298,67 +368,48 @@ class FederatedMixture:
         found = _em.share(_em.log_of(mass) + now.log_x(Z) + now.log_y(Z, codes))[1]
         return found - self._log_units(codes is not None)
 
-    @property
-    def plan(self) -> Assignment:
+    def _plan(self) -> Assignment:
         """Clients to Gaussians, `weights` their shares; where `predictors` were asked for, to pairs, bin a x predictors
         + b for Gaussian a with model b. `ids` are the clients; there is no value: likelihoods are known of the
         parameters before."""
         now = self._parameters()
         table = np.array(list(self._weights.values()))
-        rows, bins = np.nonzero(table)
+        rows, columns = np.nonzero(table)
+        indptr, bins = csr(rows, columns, len(table))
         count = len(now.gaussian)
         return Assignment(
             n=len(table),
             k=count,
-            indptr=np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=len(table)))]).astype(np.int64),
-            bins=bins.astype(np.int32),
-            weights=table[rows, bins],
+            indptr=indptr,
+            bins=bins,
+            weights=table[rows, columns],
             centers=self.means[now.gaussian],
             ids=checks.ids(np.array(self.clients)),
-            method="federated_mixture",
-            options={
-                "task": self.task,
-                "predictors": self.predictors,
-                "shrink": self.shrink,
-                "ridge": self.ridge,
-                "pull": self.pull,
-            },
-            seed=str(self.seed),
-            info={"rounds": self.rounds, "log_likelihood": self.log_likelihood, "exact": False},
+            info={"rounds": self.rounds, "log_likelihood": self.log_likelihood},
         )
 
-    def state_dict(self) -> dict[str, Any]:
-        """All that the next round and every answer depend on."""
-        now = self._parameters()
+    def _get_state(self) -> dict[str, Any]:
+        pairs = 0 if self._now is None else len(self._now.gaussian)
         return {
-            **{item.name: _copied(getattr(now, item.name)) for item in fields(now)},
+            **{name: None if self._now is None else getattr(self._now, name).copy() for name in _ARRAYS},
             "origin": self._origin.copy(),
             "scale": self._scale,
             "y_origin": self._y_origin,
             "y_scale": self._y_scale,
             "classes": None if self.classes is None else self.classes.copy(),
             "clients": list(self._weights),
-            "weights": np.array(list(self._weights.values())),
+            "weights": np.array(list(self._weights.values()), np.float64).reshape(len(self._weights), pairs),
             "rows": np.array(list(self._rows.values()), np.int64),
             "rounds": self.rounds,
             "log_likelihood": self.log_likelihood,
             "objective": self.objective,
-            "seed": self.seed,
-            "predictors": self.predictors,
-            "pull": self.pull,
         }
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state, bit for bit."""
-        if (held := len(state["means"])) != self.k:
-            raise InputError(f"the state has {held} Gaussians; this model has k={self.k}")
-        if (state["task"], state["predictors"]) != (self.task, self.predictors):
-            raise InputError(
-                f"the state has task={state['task']!r} and predictors={state['predictors']}; "
-                f"this model has task={self.task!r} and predictors={self.predictors}"
-            )
-        self._now = _em.Parameters(**{item.name: _copied(state[item.name]) for item in fields(_em.Parameters)})
-        self.shrink, self.ridge, self.pull = self._now.shrink, self._now.ridge, float(state["pull"])
+    def _set_state(self, state: Mapping[str, Any]) -> None:
+        self._now = None
+        if state["means"] is not None:
+            arrays = {name: np.array(state[name]) for name in _ARRAYS}
+            self._now = _em.Parameters(task=self.task, shrink=self.shrink, ridge=self.ridge, **arrays)
         self._origin = np.array(state["origin"], np.float64)
         self._scale, self._y_scale = float(state["scale"]), float(state["y_scale"])
         self._y_origin = float(state["y_origin"])
@@ -366,7 +417,7 @@ class FederatedMixture:
         clients = list(state["clients"])
         self._weights = dict(zip(clients, np.array(state["weights"], np.float64), strict=True))
         self._rows = dict(zip(clients, (int(count) for count in state["rows"]), strict=True))
-        self.rounds, self.seed = int(state["rounds"]), int(state["seed"])
+        self.rounds = int(state["rounds"])
         self.log_likelihood, self.objective = float(state["log_likelihood"]), float(state["objective"])
 
     def _parameters(self) -> _em.Parameters:

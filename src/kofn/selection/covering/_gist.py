@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kofn.core import checks
-from kofn.core.arrays import Floats, Ints, Mask
+from kofn.core.arrays import Floats, Ints, Mask, directions
 from kofn.core.checks import InfeasibleError, InputError
 from kofn.core.draws import Draw
 from kofn.core.objective import Objective
@@ -237,8 +237,7 @@ class _Rows:
         if self._metric != "cosine":
             middle: Floats = rows.mean(axis=0)
             return middle
-        sizes = np.linalg.norm(rows, axis=1, keepdims=True)
-        direction: Floats = (rows / np.where(sizes > 0, sizes, 1)).mean(axis=0)
+        direction: Floats = directions(rows).mean(axis=0)
         return direction
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kofn.core import checks
-from kofn.core.arrays import Floats, Mask
+from kofn.core.arrays import Floats, Mask, directions
 from kofn.core.checks import InfeasibleError, InputError
 from kofn.core.draws import Draw
 from kofn.core.plans import Selection
@@ -251,8 +251,7 @@ def attribution_score(
 
 def _angles(features: Floats) -> Floats:
     """(n, n) angles between features, as shares of pi, far from itself."""
-    size = np.linalg.norm(features, axis=1, keepdims=True)
-    unit = features / np.where(size > 0, size, 1.0)
+    unit = directions(features)
     out: Floats = np.arccos(np.clip(unit @ unit.T, -1.0, 1.0)) / math.pi
     np.fill_diagonal(out, 1.0)
     return out

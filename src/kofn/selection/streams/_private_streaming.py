@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kofn.core import checks, vocabulary
-from kofn.core.arrays import Floats, Ints
+from kofn.core.arrays import Floats, Ints, directions
 from kofn.core.checks import InputError
 from kofn.core.draws import Draw
 from kofn.core.objective import Objective, as_objective
@@ -363,7 +363,7 @@ class _People:
         self.users, self.metric, self.each = users.astype(np.float64), metric, each
         self.reach = _positive(reach, "reach")
         if metric == "cosine":
-            self.users = _directions(self.users)
+            self.users = directions(self.users)
         self.squares = np.einsum("ij,ij->i", self.users, self.users)
         self.best = np.zeros((copies, len(users)))
         self._rows: dict[Any, Floats] = {}
@@ -384,7 +384,7 @@ class _People:
     def utilities(self, rows: Floats) -> Floats:
         """(b, persons) what each element alone is worth to each person, 0..each."""
         if self.metric == "cosine":
-            apart = 1 - _directions(rows) @ self.users.T
+            apart = 1 - directions(rows) @ self.users.T
         else:
             apart = np.einsum("ij,ij->i", rows, rows)[:, None] - 2 * (rows @ self.users.T) + self.squares
             apart = np.maximum(apart, 0.0)
@@ -551,11 +551,6 @@ def private_streaming(
     )
     stream.insert(np.arange(len(X)), X)
     return stream.plan
-
-
-def _directions(rows: Floats) -> Floats:
-    sizes = np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.divide(rows, sizes, out=np.zeros_like(rows), where=sizes > 0)
 
 
 def _positive(value: Any, name: str) -> float:

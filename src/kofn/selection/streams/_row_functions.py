@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kofn.core import checks
-from kofn.core.arrays import Floats, Ints
+from kofn.core.arrays import Floats, Ints, directions
 from kofn.core.checks import InputError
 from kofn.objectives.similarity import FROM_ROWS
 
@@ -280,7 +280,7 @@ class Representation:
         _same_width(self, X.shape[1])
         if self.metric == "cosine":
             # Not through BLAS, whose sums depend on the number of rows and of threads.
-            return np.clip((1 + np.einsum("ik,jk->ij", _directions(X), _directions(self.reference))) / 2, 0.0, 1.0)
+            return np.clip((1 + np.einsum("ik,jk->ij", directions(X), directions(self.reference))) / 2, 0.0, 1.0)
         return np.maximum(self._reach - self._apart(X), 0.0)
 
     def _apart(self, X: Floats) -> Floats:
@@ -454,8 +454,3 @@ def _same_width(function: Any, width: int) -> None:
         raise InputError(
             f"X has {width} columns, the rows of this pool have {function.width}; give batches of one width"
         )
-
-
-def _directions(X: Floats) -> Floats:
-    norms = np.linalg.norm(X, axis=1, keepdims=True)
-    return X / np.where(norms == 0, 1.0, norms)
