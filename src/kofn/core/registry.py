@@ -262,6 +262,9 @@ def execute(
             raise InputError(f"{spec.name} needs {name}{'' if name in VOCABULARY else ', an option of its own'}")
     problem = problems.build(spec.verb, given, ids, at_most_k=spec.at_most_k)
     own = {name: value for name, value in values.items() if name not in VOCABULARY}
+    for name, value in own.items():
+        if name in parameters and value is not parameters[name].default:
+            checks.option(name, value, annotation_text(parameters[name]))
     plan = spec.function(**{**values, **problem.given})
     plan = _complete(plan, problem, spec, {**own, **(options or {})}, began)
     plan.verify(problem)

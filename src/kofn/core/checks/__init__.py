@@ -42,3 +42,5 @@ from kofn.core.checks.numbers import fraction as fraction
 from kofn.core.checks.numbers import is_number as is_number
 from kofn.core.checks.numbers import number as number
 from kofn.core.checks.numbers import seconds as seconds
+from kofn.core.checks.numbers import shown as shown
+from kofn.core.checks.options import option as option

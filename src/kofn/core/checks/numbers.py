@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import numbers
 from collections.abc import Sequence
 from typing import Any, TypeGuard
@@ -10,27 +11,48 @@ import numpy as np
 
 from kofn.core.checks.errors import InputError, nearest
 
+# Characters of a value that an error shows.
+_SHOWN = 80
+
 
 def is_number(value: object) -> TypeGuard[float]:
     """True for a real number of Python or NumPy; booleans are none."""
     return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
 
 
+def shown(value: Any) -> str:
+    """The value as an error shows it: its repr in one line, cut where it is long."""
+    try:
+        text = " ".join(repr(value).split())
+    except ValueError:  # Python writes out no whole number of more than 4,300 digits
+        return "a number of thousands of digits"
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 4]} ..."
+
+
 def number(value: Any, name: str) -> float | int:
     """A finite, non-negative number; integers stay integers."""
     if not is_number(value):
-        raise InputError(f"{name}={value!r}: give a number")
-    if not np.isfinite(float(value)):
-        raise InputError(f"{name}={value!r}: give a finite number")
+        raise InputError(f"{name}={shown(value)}: give a number")
+    if not _finite(value):
+        raise InputError(f"{name}={shown(value)}: give a finite number")
     if value < 0:
         raise InputError(f"{name}={value!r}: it must be >= 0")
     return int(value) if isinstance(value, numbers.Integral) else float(value)
 
 
+def _finite(value: Any) -> bool:
+    """Whether a number is finite, and not beyond what arithmetic on it holds."""
+    if isinstance(value, int):
+        return abs(value) < 2**1023
+    return math.isfinite(value)
+
+
 def count(value: Any, name: str = "k", *, least: int = 1) -> int:
     """An integer >= `least`."""
-    if not is_number(value) or not float(value).is_integer():
-        raise InputError(f"{name}={value!r}: give a whole number")
+    if not is_number(value) or not _finite(value) or not float(value).is_integer():
+        raise InputError(f"{name}={shown(value)}: give a whole number")
+    if value >= 2**63:
+        raise InputError(f"{name}={shown(value)}: give a whole number below 2**63")
     if value < least:
         raise InputError(f"{name}={value!r}: ask for at least {least}")
     return int(value)
@@ -39,21 +61,21 @@ def count(value: Any, name: str = "k", *, least: int = 1) -> int:
 def fraction(value: Any, name: str, *, low: float = 0.0, high: float = 1.0) -> float:
     """A number in [low, high]."""
     if not is_number(value) or not low <= value <= high:
-        raise InputError(f"{name}={value!r}: give a number between {low:g} and {high:g}")
+        raise InputError(f"{name}={shown(value)}: give a number between {low:g} and {high:g}")
     return float(value)
 
 
 def choice(value: Any, name: str, known: Sequence[str]) -> str:
     """One of the known names."""
-    if value not in known:
-        raise InputError(f"{name}={value!r}: choose one of {', '.join(known)}{nearest(str(value), known)}")
+    if not isinstance(value, str) or value not in known:
+        raise InputError(f"{name}={shown(value)}: choose one of {', '.join(known)}{nearest(str(value), known)}")
     return str(value)
 
 
 def flag(value: Any, name: str) -> bool:
     """True or False."""
     if not isinstance(value, bool | np.bool_):
-        raise InputError(f"{name}={value!r}: give True or False")
+        raise InputError(f"{name}={shown(value)}: give True or False")
     return bool(value)
 
 
@@ -66,16 +88,16 @@ def bytes_of(value: Any, name: str = "max_memory") -> int:
         try:
             value = float(digits) * units[text[len(digits) :]]
         except (ValueError, KeyError):
-            raise InputError(f"{name}={value!r}: give bytes, or for example 600MB or 2GiB") from None
+            raise InputError(f"{name}={shown(value)}: give bytes, or for example 600MB or 2GiB") from None
     if not is_number(value) or not np.isfinite(float(value)) or value <= 0:
-        raise InputError(f"{name}={value!r}: give a positive number of bytes, or for example '600MB'")
+        raise InputError(f"{name}={shown(value)}: give a positive number of bytes, or for example '600MB'")
     return int(value)
 
 
 def seconds(value: Any, name: str = "time_limit") -> float:
     """A positive number of seconds."""
     if not is_number(value) or not value > 0:
-        raise InputError(f"{name}={value!r}: give a positive number of seconds")
+        raise InputError(f"{name}={shown(value)}: give a positive number of seconds")
     return float(value)
 
 
@@ -89,5 +111,5 @@ def entropy(value: Any, name: str = "seed") -> int:
     if isinstance(value, np.random.RandomState):
         return int(value.randint(2**31))
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 0:
-        raise InputError(f"{name}={value!r}: give a whole number >= 0 or a numpy Generator")
+        raise InputError(f"{name}={shown(value)}: give a whole number >= 0 or a numpy Generator")
     return int(value)
