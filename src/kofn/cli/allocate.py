@@ -12,8 +12,9 @@ import numpy as np
 from kofn.cli import arguments as words
 from kofn.cli.arguments import NUMBER, NUMBERS, VerbArguments, flag
 from kofn.cli.estimate import say_beforehand
+from kofn.cli.printing import say
 from kofn.cli.verb_command import Section, VerbCommand
-from kofn.cli.write import check_output, finish, say
+from kofn.cli.write import check_output, finish
 from kofn.core.checks import InputError
 from kofn.core.plans import Allocation
 from kofn.io.tables import Table

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from kofn.cli import arguments as words
 from kofn.cli.arguments import CAPACITY, COUNT_OR_AUTO, RowArguments, flag
 from kofn.cli.estimate import say_beforehand
+from kofn.cli.printing import first_of, say
 from kofn.cli.read import ARRAYS, Pool, read_pairs, read_scores, read_vectors, seen_in_report
 from kofn.cli.verb_command import Section, VerbCommand
-from kofn.cli.write import check_output, finish, first_of, free_name, renamed, rows_of, say
+from kofn.cli.write import check_output, finish, free_name, renamed, rows_of
 from kofn.core.checks import InputError
 from kofn.core.plans import Assignment
 from kofn.io.tables import Table

@@ -14,9 +14,10 @@ import numpy as np
 
 from kofn.cli import arguments as words
 from kofn.cli.arguments import NUMBERS, VerbArguments, flag
+from kofn.cli.printing import facts, say
 from kofn.cli.read import TABLES, read_judges
 from kofn.cli.verb_command import Section, VerbCommand
-from kofn.cli.write import check_output, facts, finish, say
+from kofn.cli.write import check_output, finish
 from kofn.core.checks import InputError
 from kofn.core.plans import Blend
 from kofn.io.tables import Table

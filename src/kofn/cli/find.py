@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import click
 
-from kofn.cli.write import say
+from kofn.cli.printing import say
 from kofn.core.checks import InputError
 from kofn.finding import Hit, find
 
@@ -43,10 +43,10 @@ def _shown(hits: Sequence[Hit]) -> str:
     table = Table(box=None, pad_edge=False, show_edge=False)
     table.add_column("name", style="bold", no_wrap=True)
     table.add_column("form")
-    table.add_column("does", overflow="fold")
-    table.add_column("call", overflow="fold")
+    table.add_column("does, and how it is called", overflow="fold")
     for hit in hits:
-        table.add_row(*(Text(text) for text in (hit.name, f"{hit.verb} {hit.form}".strip(), hit.summary, hit.call)))
+        does = Text(hit.summary).append(f"\n{hit.call}", style="cyan")
+        table.add_row(Text(hit.name), f"{hit.verb} {hit.form}".strip().replace("_", " "), does)
     with console.capture() as shown:
         console.print(table)
         first = hits[0]

@@ -1,15 +1,11 @@
-"""What the commands write: the table of the answer, the plan, the report, and JSON."""
+"""What the commands write: the table of the answer, the plan and the report."""
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-import click
-import numpy as np
 import polars as pl
 
 from kofn.cli.arguments import VerbArguments
@@ -68,30 +64,3 @@ def rows_of(table: Table, rows: Any) -> pl.DataFrame:
     if table.path.suffix.lower() in ARRAYS:
         return frame.select(name for name, kind in frame.schema.items() if not kind.is_nested())
     return frame
-
-
-def say(answer: Any, text: Callable[[], str], as_json: bool) -> None:
-    """Print the answer, as JSON or in words."""
-    click.echo(json.dumps(plain(answer)) if as_json else text())
-
-
-def plain(value: Any) -> Any:
-    """What JSON holds: arrays as lists, NaN and infinity as null."""
-    if isinstance(value, dict):
-        return {str(name): plain(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    if isinstance(value, np.ndarray | np.generic):
-        return plain(value.tolist())
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def first_of(keys: list[Any], n: int = 10) -> str:
-    """The first of a list of keys, in one line."""
-    return ", ".join(str(key) for key in keys[:n]) + (" ..." if len(keys) > n else "")
-
-
-def facts(rows: dict[str, Any]) -> str:
-    """Names and values, one a line."""
-    width = max(len(name) for name in rows)
-    return "\n".join(f"{name:{width}} {text}" for name, text in rows.items())

@@ -1,0 +1,60 @@
+"""The command line as a whole: its help, its commands, nothing heavy loaded."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command_line import refused, run
+from pages import Reader
+
+from kofn.cli import COMMANDS
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def test_help_loads_nothing_heavy(kofn: Run) -> None:
+    heavy = ["numpy", "scipy", "sklearn", "numba", "polars", "altair", "torch", "rich.progress"]
+    before = f"import atexit; atexit.register(lambda: print([m for m in {heavy} if m in sys.modules]))"
+    done = kofn("--help", before=before)
+    assert done.returncode == 0
+    assert done.stdout.splitlines()[-1] == "[]"
+    for command in COMMANDS:
+        assert command in done.stdout
+    code = f"import sys, kofn; print([m for m in {heavy} if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_kofn_alone_prints_its_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    code, text, err = run(capsys)
+    assert (code, err) == (2, "")
+    assert text.startswith("Usage: kofn [OPTIONS]")
+    assert text.count("\n") > 10
+    assert run(capsys, "help") == (0, text, "")
+    assert run(capsys, "help", "warmup") == run(capsys, "warmup", "--help")
+    assert "did you mean 'select'" in refused(capsys, "selct")
+
+
+def test_the_report_shows_what_was_typed_and_not_this_process(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["pytest", "another command"])
+    np.save("points.npy", np.random.default_rng(0).normal(size=(12, 2)))
+    Path("curves.csv").write_text("a,b\n3,1\n2,1\n")
+    Path("board.csv").write_text("name,x,y\na,1,2\nb,2,1\n")
+    calls: list[list[object]] = [
+        ["select", "points.npy", "-k", 2],
+        ["assign", "points.npy", "-k", 2],
+        ["allocate", "curves.csv", "--budget", 1],
+        ["combine", "board.csv", "--id", "name"],
+    ]
+    for call in calls:
+        typed = [*call, "--report", "r.html"]
+        assert run(capsys, *typed)[0] == 0
+        page = Reader(Path("r.html").read_text(encoding="utf-8")).text
+        assert " ".join(map(str, ["kofn", *typed])) in page
+        assert "another command" not in page

@@ -1,0 +1,264 @@
+"""`kofn assign` on real files: groups, links, routes, their reports, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from command_line import make_pool, refused, run, write
+from pages import Reader
+
+
+def test_assign_groups_and_routes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rng = np.random.default_rng(0)
+    X = np.concatenate([rng.normal(size=(20, 2)), rng.normal(size=(20, 2)) + 9])
+    np.save("points.npy", X)
+    code, text, err = run(capsys, "assign", "points.npy", "--k", 2, "-o", "groups.csv", "--seed", 0)
+    assert code == 0, err
+    groups = pl.read_csv("groups.csv")
+    assert groups["medoid"].sum() == 2
+    assert groups["group"][:20].n_unique() == groups["group"][20:].n_unique() == 1
+    scores = rng.random((12, 3))
+    scores[0, 0] = -np.inf
+    np.save("scores.npy", scores)
+    call = ["assign", "scores.npy", "--scores", "--capacity", 4]
+    code, text, err = run(capsys, *call, "--overflow", "reroute", "-o", "routes.csv", "--json")
+    assert code == 0, err
+    assert pl.read_csv("routes.csv")["bin"].value_counts()["count"].max() <= 4
+    assert json.loads(text)["unplaced"] == 0
+    assert "bin" in refused(capsys, "assign", "scores.npy", "--scores", "--capacity", 3)
+
+
+def test_groups_of_bounded_size_and_linked_pairs(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    X = np.random.default_rng(0).normal(size=(60, 2))
+    table, together, apart = tmp_path / "t.csv", tmp_path / "together.csv", tmp_path / "apart.csv"
+    pl.DataFrame({"id": [f"r{row}" for row in range(60)], "a": X[:, 0], "b": X[:, 1]}).write_csv(table)
+    together.write_text("x,y\nr0,r1\nr1,r2\n")
+    apart.write_text("x,y\nr0,r3\n")
+    call = ["assign", table, "--columns", "a,b", "--id", "id", "--k", 4, "--seed", 0]
+    out = tmp_path / "groups.csv"
+    code, text, _ = run(
+        capsys, *call, "--capacity", 17, "--min-size", 12, "--must-link", together, "--cannot-link", apart, "-o", out
+    )
+    assert code == 0
+    assert text.startswith("constrained_kmeans")
+    group = pl.read_csv(out)["group"].to_numpy()
+    sizes = np.bincount(group, minlength=4)
+    assert sizes.max() <= 17
+    assert sizes.min() >= 12
+    assert group[0] == group[1] == group[2] != group[3]
+    apart.write_text("x,y\nr2,r0\n")
+    said = refused(capsys, *call, "--must-link", together, "--cannot-link", apart)
+    assert "must_link joins them" in said
+    together.write_text("x,y\nr0,nobody\n")
+    assert "names 'nobody' at row 0" in refused(capsys, *call, "--must-link", together)
+    together.write_text("x\nr0\n")
+    assert "has one column" in refused(capsys, *call, "--must-link", together)
+
+
+def test_the_number_of_groups_is_found(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    X = np.repeat([[0, 0], [9, 0], [0, 9]], 30, axis=0) + rng.normal(size=(90, 2))
+    np.save(tmp_path / "points.npy", X)
+    code, text, _ = run(capsys, "assign", tmp_path / "points.npy", "--k", "auto", "--seed", 0)
+    assert code == 0
+    assert text.startswith("dynmsc: 90 items in 3 bins")
+    assert "average medoid silhouette by k: 2 (" in text
+    assert "give a whole number or auto" in refused(capsys, "assign", tmp_path / "points.npy", "--k", "many")
+    other = refused(capsys, "assign", tmp_path / "points.npy", "--k", "auto", "--method", "pam")
+    assert "method='dynmsc' finds k" in other
+
+
+def test_a_report_of_groups_shows_ids_texts_and_columns(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pool = make_pool()
+    write(pool, folder / "pool.csv")
+    call = ["assign", "pool.csv", "--text", "body", "--id", "key", "--k", 3, "--seed", 0]
+    code, text, err = run(capsys, *call, "--capacity", 25, "--min-size", 12, "-o", "g.csv", "--report", "g.html")
+    assert code == 0, err
+    # Texts are compared by cosine, which has no means: the groups stand around rows.
+    assert text.startswith("constrained_kmedoids")
+    assert text.endswith("groups -> g.csv\nreport -> g.html\n")
+    seen = Reader((folder / "g.html").read_text(encoding="utf-8")).text
+    groups = pl.read_csv("g.csv")
+    for row in np.flatnonzero(groups["medoid"].to_numpy()).tolist():
+        assert pool["body"][row] in seen
+        assert f"{pool['key'][row]} {pool['body'][row]} lang {pool['lang'][row]} tokens" in seen
+    assert "at least 12 and at most 25, as asked" in seen
+    assert "cosine distance" in seen
+    assert "kofn" in seen
+    code, text, err = run(capsys, *call[:4], "--k", "auto", "--seed", 0, "--report", "auto.html", "--json")
+    assert code == 0, err
+    assert json.loads(text)["report"] == "auto.html"
+    assert f"Why {json.loads(text)['bins']} groups" in (folder / "auto.html").read_text(encoding="utf-8")
+
+
+def test_a_report_of_groups_shows_images_and_distances(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 255, (30, 4, 5)).astype(np.uint8)
+    np.savez("pool.npz", X=rng.normal(size=(30, 3)), images=images)
+    call = ["assign", "pool.npz", "--vectors", "X", "--k", 3, "--seed", 0, "--report", "g.html"]
+    code, _, err = run(capsys, *call, "--images", "images")
+    assert code == 0, err
+    assert len(Reader((folder / "g.html").read_text(encoding="utf-8")).named("img")) > 9
+    assert "shape (30, 3); give (n, height, width)" in refused(capsys, *call, "--images", "X")
+    X = rng.normal(size=(30, 3))
+    np.save("far.npy", np.abs(X[:, None] - X).sum(axis=2))
+    code, _, err = run(capsys, "assign", "far.npy", "--metric", "precomputed", "--k", 3, "--report", "d.html")
+    assert code == 0, err
+    assert "Classical scaling" in (folder / "d.html").read_text(encoding="utf-8")
+
+
+def test_a_report_of_routes_shows_loads_and_texts(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rng = np.random.default_rng(0)
+    pl.DataFrame(
+        {"key": [f"t{i}" for i in range(20)], "word": [f"word {i}" for i in range(20)]}
+        | {f"e{j}": rng.random(20) for j in range(3)}
+    ).write_csv("scores.csv")
+    call = ["assign", "scores.csv", "--scores", "--columns", "e0,e1,e2", "--id", "key", "--text", "word"]
+    code, _, err = run(capsys, *call, "--capacity", 7, "--overflow", "reroute", "--report", "r.html")
+    assert code == 0, err
+    seen = Reader((folder / "r.html").read_text(encoding="utf-8")).text
+    assert "wanted it first" in seen
+    assert "Who gave up most" in seen
+    assert "word " in seen
+
+
+def test_assign_refuses_bad_outputs_before_it_works(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.save("points.npy", np.eye(4))
+    call = ["assign", "points.npy", "--k", 2, "-o"]
+    assert "is the input itself" in refused(capsys, *call, "points.npy")
+    assert "give a name that ends in" in refused(capsys, *call, "groups.txt")
+    assert "there is no folder" in refused(capsys, *call, "none/groups.csv")
+
+
+def _square(**changed: float) -> Any:
+    """Distances of six points on a line, some entries changed: r1c3=9 sets row 1, column 3."""
+    points = np.arange(6.0)
+    table = np.abs(points[:, None] - points)
+    for place, value in changed.items():
+        row, column = place[1:].split("c")
+        table[int(row), int(column)] = value
+    return table
+
+
+GROUPED = ["--k", 3, "--seed", 0]
+
+
+BAD_INPUT: dict[str, tuple[Any, list[object], str]] = {
+    "asymmetric": (
+        _square(r1c3=7.0),
+        ["--metric", "precomputed", *GROUPED],
+        "distances is not symmetric: (1, 3) is 7 and (3, 1) is 2",
+    ),
+    "negative": (
+        _square(r2c4=-1.0, r4c2=-1.0),
+        ["--metric", "precomputed", *GROUPED],
+        "distances at row 2, column 4 is -1; give values >= 0",
+    ),
+    "few points": (
+        np.repeat(np.eye(2), 5, axis=0),
+        GROUPED,
+        "k=3 groups of 10 items, 2 of them distinct; ask for k <= 2",
+    ),
+    "few distances": (
+        np.repeat(np.repeat(1 - np.eye(2), 5, axis=0), 5, axis=1),
+        ["--metric", "precomputed", *GROUPED],
+        "k=3 groups of 10 items, 2 of them distinct; ask for k <= 2",
+    ),
+    "small groups": (
+        np.arange(20.0).reshape(10, 2),
+        ["--capacity", 3, *GROUPED],
+        "10 items need a group each, capacity holds 9 in k=3 groups: 1 too few; raise it to 4 a group, or raise k",
+    ),
+    "small bins": (
+        np.arange(20.0).reshape(10, 2),
+        ["--scores", "--capacity", 3],
+        "10 items in 1 bins each need 10 slots, capacity holds 6: 4 too few; raise it to 5 a bin",
+    ),
+    "large groups": (
+        np.arange(20.0).reshape(10, 2),
+        ["--min-size", 4, *GROUPED],
+        "min_size=4 in each of k=3 groups needs 12 items, there are 10: 2 too few; lower min_size to 3, or lower k",
+    ),
+    "an empty group": (
+        np.arange(20.0).reshape(10, 2),
+        ["--must-link", "all.csv", *GROUPED],
+        "leave no way into 3 groups of 1 to 10 items",
+    ),
+    "a cycle": (
+        np.arange(20.0).reshape(10, 2),
+        ["--must-link", "all.csv", "--cannot-link", "apart.csv", *GROUPED],
+        "cannot_link keeps rows 0 and 3 apart, must_link joins them (0-1-2-3): drop one of these pairs",
+    ),
+    "nowhere to go": (
+        np.where(np.arange(10)[:, None] == 4, -np.inf, np.ones((10, 2))),
+        ["--scores", "--capacity", 9],
+        "scores at row 4 list 0 bins (the others are -inf)",
+    ),
+    "nowhere to balance": (
+        np.where(np.arange(10)[:, None] == 4, -np.inf, np.ones((10, 2))),
+        ["--scores", "--method", "balanced_assignment"],
+        "scores at row 4 are all -inf (1 such rows)",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD_INPUT)
+def test_assign_says_in_one_line_what_is_wrong(folder: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    data, arguments, says = BAD_INPUT[name]
+    np.save("pool.npy", data)
+    Path("all.csv").write_text("x,y\n" + "".join(f"{row},{row + 1}\n" for row in range(9)))
+    Path("apart.csv").write_text("x,y\n0,3\n")
+    assert says in refused(capsys, "assign", "pool.npy", *arguments, "-o", "groups.csv", "--report", "groups.html")
+    assert not Path("groups.csv").exists()
+    assert not Path("groups.html").exists()
+
+
+def test_parts_of_a_graph_without_labels(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place = [0.0, 1.0, 2.0, 90.0, 91.0, 92.0]
+    pl.DataFrame({"at": place, "class": ["a", "-1", "-1", "-1", "-1", "-1"]}).write_csv("pool.csv")
+    call = ["assign", "pool.csv", "--columns", "at", "--label", "class", "-m", "laplacian_shot", "--n-neighbors", 2]
+    code, text, err = run(capsys, *call, "--report", "r.html")
+    assert code == 0, err
+    assert "3 rows lie in parts of the neighbour graph without a label: the prototypes alone placed them" in text
+    assert "unreached" in (folder / "r.html").read_text(encoding="utf-8")
+    said = refused(capsys, *call, "--unreached", "error")
+    assert "the graph of 2 neighbours falls into 2 parts, and 3 rows (row 3 is one) lie in parts without" in said
+
+
+def test_bins_have_their_columns_names_and_capacities_of_their_own(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scores = np.random.default_rng(0).random((9, 3))
+    names = [f"t{i}" for i in range(9)]
+    pl.DataFrame({"item": names} | dict(zip(("ann", "bob", "eli"), scores.T, strict=True))).write_csv("scores.csv")
+    call = ["assign", "scores.csv", "--scores", "--id", "item", "--overflow", "drop"]
+    code, _, err = run(capsys, *call, "--capacity", "4,2,1", "-o", "routes.csv")
+    assert code == 0, err
+    routes = pl.read_csv("routes.csv")
+    assert routes["id"].to_list() == names
+    counts = dict(routes["bin"].value_counts().iter_rows())
+    assert counts[None] == 3
+    assert all(counts[name] <= most for name, most in (("ann", 4), ("bob", 2), ("eli", 1)))
+    assert "one for each bin" in refused(capsys, *call, "--capacity", "4,x")
+
+
+def test_scores_are_offered_where_no_vectors_are(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pl.DataFrame({"item": ["a", "b"], "ann": [1.0, 2.0], "bob": [2.0, 1.0]}).write_csv("scores.csv")
+    assert "--scores, if the columns are scores" in refused(capsys, "assign", "scores.csv", "--k", 2)
+    assert "add --k" in refused(capsys, "assign", "scores.csv", "--columns", "ann,bob", "--capacity", 1)
+
+
+def test_pairs_without_a_header_are_all_kept(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.save("points.npy", np.arange(12.0).reshape(6, 2))
+    Path("pairs.csv").write_text("0,5\n1,2\n")
+    call = ["assign", "points.npy", "--k", 2, "--seed", 0, "--must-link", "pairs.csv"]
+    code, _, err = run(capsys, *call, "-o", "groups.csv")
+    assert code == 0, err
+    group = pl.read_csv("groups.csv")["group"]
+    assert group[0] == group[5]
+    assert group[1] == group[2]

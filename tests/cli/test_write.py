@@ -1,0 +1,36 @@
+"""Outputs are complete or untouched."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+from command_line import make_pool, write
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def test_a_kill_in_the_middle_leaves_the_old_output_whole(kofn: Run, tmp_path: Path) -> None:
+    write(make_pool(), tmp_path / "pool.csv")
+    (tmp_path / "picks.csv").write_text("old\n")
+    # The last step of writing is the rename: die there, with the new file complete beside the old one.
+    die = "import os, signal; os.replace = os.rename = lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL)"
+    done = kofn("select", "pool.csv", "--columns", "age", "-k", 3, "-o", "picks.csv", before=die)
+    assert done.returncode == -9
+    assert (tmp_path / "picks.csv").read_text() == "old\n"
+
+
+def test_a_full_disk_leaves_the_old_output_whole(kofn: Run, tmp_path: Path) -> None:
+    write(make_pool(), tmp_path / "pool.csv")
+    (tmp_path / "picks.csv").write_text("old\n")
+    full = (
+        "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (64, 64)); sys.dont_write_bytecode = True"
+    )
+    done = kofn("select", "pool.csv", "--columns", "age", "-k", 30, "-o", "picks.csv", before=full)
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.startswith("kofn: ")
+    assert done.stderr.count("\n") == 1
+    assert (tmp_path / "picks.csv").read_text() == "old\n"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["picks.csv", "pool.csv"]
