@@ -53,7 +53,7 @@ def test_a_long_value_is_cut() -> None:
 
 def test_methods_refuse_before_they_run() -> None:
     X = [[0.0], [1.0], [2.0]]
-    refused(lambda: kofn.combine([[1.0], [2.0]], skip=True), "skip=True: give a list")
+    refused(lambda: kofn.combine([[1.0], [2.0]], skip=True), "skip=True: give a")
     refused(lambda: kofn.assign(X, k=2, init=np.ones(3)), "init=array([1., 1., 1.]): ")
     refused(
         lambda: kofn.select(scores=[1.0, 2.0], k=1, method="ccs", n_strata="many"),

@@ -17,7 +17,12 @@ from kofn.core.checks.numbers import choice, flag, is_number, shown
 def option(name: str, value: Any, annotation: str) -> None:
     """Refuse a value whose kind is not the one that the annotation names.
 
-    What the annotation leaves open passes; ranges and lengths are the method's to check. `annotation` is the text in the signature, such as `int | None`.
+    What the annotation leaves open passes, and ranges and lengths are the method's to check.
+
+    Args:
+        name: the option.
+        value: what was given.
+        annotation: the text of its type in the signature, such as `int | None`.
     """
     parts = _parts(annotation)
     if not parts or any(fits(value) for fits, _ in parts):
