@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 EXTRAS := test,lint
 
-.PHONY: demo test lint bench claims index format clean setup
+.PHONY: docs demo test lint bench claims index format clean setup
 
 setup: .venv/.installed
 
@@ -19,6 +19,10 @@ setup: .venv/.installed
 
 .venv/.bench: .venv/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
+	@touch $@
+
+.venv/.docs: .venv/.demo
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'
 	@touch $@
 
 demo: .venv/.demo
@@ -39,6 +43,11 @@ format: setup
 
 index: .venv/.demo
 	$(BIN)/python -m kofn.indexing
+
+# A folder that opens and searches from disk: docs/_build/html/index.html.
+docs: .venv/.docs
+	$(BIN)/sphinx-build -W --keep-going -q -j auto docs docs/_build/html
+	@echo "open docs/_build/html/index.html"
 
 claims: setup
 	$(BIN)/python -m claims --all --write
