@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.sparse
 
 import kofn
 from kofn.core.checks import InputError
@@ -35,12 +36,31 @@ GIVEN: dict[str, Any] = {
     "queries": np.abs(RNG.normal(size=(2, 4))),
     "private": np.abs(RNG.normal(size=(2, 4))),
 }
-NAMES = [*base.OBJECTIVES, "0.5*facility_location + feature_based"]
+likeness = GIVEN["X"] @ GIVEN["X"].T
+SOURCES: dict[str, Any] = {
+    "similarity": likeness,
+    "sparse similarity": scipy.sparse.csr_array(np.where(likeness > np.median(likeness), likeness, 0) + 9 * np.eye(N)),
+    "distances": np.abs(np.subtract.outer(GIVEN["scores"], GIVEN["scores"])),
+    "sparse X": scipy.sparse.csr_array(GIVEN["X"]),
+}
+NAMES = [
+    *base.OBJECTIVES,
+    "0.5*facility_location + feature_based",
+    *(
+        f"{name} from {source}"
+        for name in ("facility_location", "saturated_coverage", "graph_cut", "log_determinant")
+        for source in ("similarity", "sparse similarity")
+    ),
+    *(f"{name} from distances" for name in ("medoid_loss", "dispersion")),
+    *(f"{name} from sparse X" for name in ("feature_based", "weighted_coverage")),
+]
 
 
 def built(name: str) -> Objective:
+    name, _, source = name.partition(" from ")
     words = base.words_of(name)
-    return base.build(name, {word: v for word, v in GIVEN.items() if word in words}, known=tuple(base.OBJECTIVES))
+    given = {source: SOURCES[source]} if source else {word: v for word, v in GIVEN.items() if word in words}
+    return base.build(name, {word.split()[-1]: v for word, v in given.items()}, known=tuple(base.OBJECTIVES))
 
 
 class Duck:
@@ -74,7 +94,8 @@ class TestEveryObjective:
                 assert getattr(f, number) is None or isinstance(getattr(f, number), float), number
             assert f.order is None or sorted(f.order.tolist()) == list(range(N))
             assert isinstance(f.keeps(np.arange(N)), bool)
-            assert (f.name, f.sense, f.n) == (name if name in base.OBJECTIVES else "mixture", f.sense, N)
+            assert f.name == ("mixture" if "+" in name else name.partition(" from ")[0])
+            assert f.n == N
             assert f.sense in ("max", "min")
             f.gains(np.arange(N))
             assert isinstance(f.add(3), float)

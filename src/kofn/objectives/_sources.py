@@ -132,7 +132,7 @@ class Entries:
         own = slice(*self.by_candidate.indptr[candidate : candidate + 2])
         out = np.zeros(self.n)
         out[self.by_candidate.indices[own]] = -self.by_candidate.data[own].astype(np.float64)
-        self.pairs += own.stop - own.start
+        self.pairs += int(own.stop - own.start)
         return out
 
     def savings(self, candidates: Ints, change: Change, weights: Floats) -> Floats:
