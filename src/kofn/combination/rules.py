@@ -6,6 +6,7 @@
 ...     '''The median of every entry.'''
 ...
 ...     form = "elementwise"
+...     takes_weights = False
 ...
 ...     def blend(self, block, total, spare):
 ...         np.median(block.rows, axis=0, out=total)
@@ -54,7 +55,8 @@ def merge_rule(
 
     The class becomes a dataclass, whose fields are the method's options. Its attribute `method` is the function, which
     takes the members, `base` where `needs_base`, `weights`, the options, and the words of `FilesAndThreads`; its
-    docstring is the class's. Recipes find the rule by its name.
+    docstring is the class's. A family's file ends by naming it, `coordinate_median = CoordinateMedian.method`, and is
+    then exported. Recipes find the rule by its name.
 
     Args:
         cost: time and memory.
@@ -67,6 +69,8 @@ def merge_rule(
     """
 
     def register(cls: type[R]) -> type[R]:
+        if missing := sorted(cls.__abstractmethods__):
+            raise TypeError(f"{cls.__name__} is not complete: it lacks {', '.join(missing)}")
         made = dataclasses.dataclass(cls)
         registered = method(
             "combine",
@@ -112,7 +116,7 @@ def _function(cls: type[Rule]) -> Callable[..., Blend]:
             pool,
             bound,
             files,
-            weights=bound.weights,
+            weights=bound.weights if bound.takes_weights else None,
             form=bound.form,
             kept=bound.kept_sums,
             objective=bound.minimises_distance,
@@ -130,7 +134,7 @@ def _signature(cls: type[Rule]) -> inspect.Signature:
     parameters = [
         inspect.Parameter("members", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation="Iterable[Any]"),
         *([word("base", annotation="Any")] if cls.needs_base else []),
-        word("weights", annotation="ArrayLike | None", default=None),
+        *([word("weights", annotation="ArrayLike | None", default=None)] if cls.takes_weights else []),
     ]
     for field in dataclasses.fields(cls):
         if not field.init:

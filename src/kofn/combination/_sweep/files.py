@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
 from kofn.combination._sweep.members import Pool, open_members
@@ -15,7 +16,7 @@ class Files(TypedDict, total=False):
     """Which tensors are blended, what becomes of them, and where the blend is written."""
 
     out: Annotated[
-        str | os.PathLike[str] | None,
+        str | Path | None,
         "A `*.safetensors` file, or a folder that gets the first member's shards, to write into while reading. It "
         "appears whole or not at all; an earlier output is replaced, and a run that was killed goes on where it was "
         "when it is started again. A folder gets the first member's configuration and tokenizer too.",

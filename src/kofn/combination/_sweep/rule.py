@@ -56,6 +56,7 @@ class Rule(ABC):
 
     # What the class says of the method.
     needs_base: ClassVar[bool] = False  # the method takes `base`, and blocks have it
+    takes_weights: ClassVar[bool] = True  # False where all members count alike: then there is no word `weights`
     takes_device: ClassVar[bool] = False  # the method takes `device`, and the rule adds up on `self.device`
     blends_complex: ClassVar[bool] = False  # real and imaginary parts may be blended apart
     n_members: ClassVar[int | None] = None  # how many members it takes, None for any number
@@ -84,9 +85,11 @@ class Rule(ABC):
         Returns:
             The rule to run, which is this one unless another gives the same blend more exactly.
         """
-        m, name = len(pool.members), type(self).__name__
+        m, name = len(pool.members), method_name(type(self).__name__)
         if self.n_members is not None and m != self.n_members:
-            raise InputError(f"{method_name(name)} takes {self.n_members} members; {m} were given")
+            raise InputError(f"{name} takes {self.n_members} members; {m} were given")
+        if weights is not None and not self.takes_weights:
+            raise InputError(f"{name} takes no weights, all members count alike; leave them out")
         self.weights, self.total_weight, _ = relative_weights(weights, m, self.normalize)
         if self.negative_weights is not None and (self.weights < 0).any():
             raise InputError(f"weights of member {int(self.weights.argmin())} is below zero; {self.negative_weights}")

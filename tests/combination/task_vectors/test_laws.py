@@ -1,0 +1,23 @@
+"""Calls on which the laws hold: of members large enough for threads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from law_runs import keeps_laws_at_size, wide
+
+
+def _based() -> dict[str, Any]:
+    return {"members": wide(), "base": wide()[0] / 2}
+
+
+def test_task_vectors_at_size() -> None:
+    keeps_laws_at_size("task_arithmetic", _based(), {"scale": 0.7})
+    keeps_laws_at_size("ties", _based(), {"density": 0.3})
+    keeps_laws_at_size("dare", {**_based(), "seed": 0}, {"density": 0.3})
+    keeps_laws_at_size("pcb_merging", _based())
+
+
+def test_layer_swap_at_size() -> None:
+    members = [{"layers.0.w": row, "layers.1.w": row[:9]} for row in wide()]
+    keeps_laws_at_size("layer_swap", {"members": members}, {"bottom": 1, "top": 0})
