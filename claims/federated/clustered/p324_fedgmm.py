@@ -200,7 +200,7 @@ def _rounds(seed: int) -> dict[str, float]:
             shift = sums["first"] / sums["mass"][:, None]
             alone.append(sums["second"] / sums["mass"][:, None, None] - shift[:, :, None] * shift[:, None])
         unit = model.state_dict()["scale"] ** 2
-        model.update([told[i] for i in rng.permutation(len(told))])
+        model.tell([told[i] for i in rng.permutation(len(told))])
         trace.append(model.objective)
         size = np.abs(covariances).max()
         off = max(off, float(np.abs(model.means - means).max() / np.abs(means).max()))
@@ -358,7 +358,7 @@ def _novel(world: World, models: dict[str, Any], broken: bool) -> dict[str, floa
     known = world.X[world.known]
     one = FederatedMixture(1)
     one.begin({0: one.sketch(known)})
-    one.update([one.statistics(known, client=0)])
+    one.tell([one.statistics(known, client=0)])
     forest = models["forest that knows the client"]
     # Which client a novel row comes to is nobody's choice: each in turn.
     coded = _coded(rows, np.arange(len(rows)) % CLIENTS)

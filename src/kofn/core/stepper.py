@@ -11,7 +11,7 @@ Examples:
     ... class Latest(Stepper[Selection]):
     ...     '''Keep the k items that came last.'''
     ...
-    ...     state = {"seen": ""}
+    ...     state: ClassVar = {"seen": ""}
     ...     states_no_value = True
     ...
     ...     def __init__(self, k):
@@ -35,12 +35,11 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Generic, TypeVar, cast
+from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 
@@ -61,13 +60,15 @@ C = TypeVar("C", bound="type[Stepper[Any]]")
 KINDS = (("insert", "delete"), ("ask", "tell"), ("step",))
 # Settings that the audit holds a plan to.
 _AUDITED = ("k", "per_item", "capacity")
+# Stands before the digest of a setting that is an array.
+_DIGEST = "digest "
 # What a damaged state does to a stepper that reads it.
 _DAMAGE = (AttributeError, IndexError, KeyError, TypeError, ValueError)
 
 
 @dataclass(frozen=True)
 class Share:
-    """After every event the plan is worth at least this share of a fresh optimum; a cost at most the optimum over it."""
+    """After every event the plan is worth at least this share of a fresh optimum (a cost: at most optimum / share)."""
 
     share: float
 
@@ -193,7 +194,7 @@ class Stepper(ABC, Generic[P]):
 
     Attributes:
         settings: what the stepper was made with; arrays and objects of the user's are named by digest or type.
-        seed: the setting of that name, else None.
+        seed: the setting of that name, 0 where there is none.
         promise: what holds of `plan` after every event; the constructor sets it where it depends on a setting.
         oracle_calls: evaluations of the objective so far, where the subclass counts them.
         plan: the answer now.
@@ -218,7 +219,7 @@ class Stepper(ABC, Generic[P]):
         if not hasattr(type(self), "__kofn_stepper__"):
             raise TypeError(f"{type(self).__name__} is not registered; put @stepper(...) above the class")
         self.settings: dict[str, Any] = {name: _setting(value) for name, value in settings.items()}
-        self.seed: int | None = settings.get("seed")
+        self.seed: int = settings.get("seed", 0)
         self.oracle_calls = 0
         public = {name: value for name, value in self.settings.items() if name not in self.secret}
         self._digest = digest({"stepper": _text(type(self).__name__), "settings": _text(repr(sorted(public.items())))})
@@ -280,7 +281,7 @@ class Stepper(ABC, Generic[P]):
                 f"state is of class {state['class']!r}, this is a {type(self).__name__}; load it into its own"
             )
         self._compare_settings(state["settings"])
-        self._check_shapes(state)
+        self._check_shapes(state, before)
         own = {name: value for name, value in state.items() if name not in _FRAME}
         try:
             self._set_state(own)
@@ -316,15 +317,15 @@ class Stepper(ABC, Generic[P]):
             raise InputError(f"state['settings'] is {type(theirs).__name__}; give what state_dict() returned")
         for name, value in self.settings.items():
             if name != "seed" and (name not in theirs or theirs[name] != value):
-                raise InputError(
-                    f"state was made with {name}={theirs.get(name)!r}, here it is {value!r}; load it into a stepper "
-                    "that was made alike"
-                )
-        if "seed" in self.settings and not isinstance(theirs.get("seed"), int | None):
+                difference = f"{name}={theirs.get(name)!r}, here it is {value!r}"
+                if str(value).startswith(_DIGEST):
+                    difference = f"another {name}"
+                raise InputError(f"state was made with {difference}; load it into a stepper that was made alike")
+        if "seed" in self.settings and not isinstance(theirs.get("seed"), int):
             raise InputError(f"state was made with seed={theirs.get('seed')!r}; give what state_dict() returned")
 
-    def _check_shapes(self, state: Mapping[str, Any]) -> None:
-        """Hold what `state` names against the declared shapes, and its kind against what is there now."""
+    def _check_shapes(self, state: Mapping[str, Any], before: Mapping[str, Any]) -> None:
+        """Hold what `state` names against the declared shapes, and its kinds against those of the state now."""
         lengths: dict[str, tuple[int, str]] = {}
         for name, declared in self.state.items():
             value = state[name]
@@ -333,11 +334,7 @@ class Stepper(ABC, Generic[P]):
             dimensions = declared.rstrip("?").split()
             if dimensions:
                 self._check_array(name, value, dimensions, lengths, state)
-            elif type(getattr(self, self._attribute(name), value)) in (int, float, bool):
-                number = type(getattr(self, self._attribute(name)))
-                right = isinstance(value, bool) if number is bool else checks.is_number(value) or value != value
-                if not right:
-                    raise InputError(f"state[{name!r}] is {value!r}; give what state_dict() returned")
+            _check_kind(name, value, before[name])
 
     def _check_array(
         self,
@@ -361,12 +358,6 @@ class Stepper(ABC, Generic[P]):
                     f"state[{name!r}] has shape {shape}; it must be ({', '.join(dimensions)}), and {dimension} is "
                     f"{expected}{source and f', {source}'}"
                 )
-        current = getattr(self, self._attribute(name), None)
-        if isinstance(current, np.ndarray) and isinstance(value, np.ndarray) and current.dtype.kind in "biufc":
-            if value.dtype.kind != current.dtype.kind:
-                raise InputError(
-                    f"state[{name!r}] holds {value.dtype}, not {current.dtype}; give what state_dict() gave"
-                )
 
     def _length(
         self, dimension: str, lengths: Mapping[str, tuple[int, str]], state: Mapping[str, Any]
@@ -374,7 +365,7 @@ class Stepper(ABC, Generic[P]):
         """What a dimension must be, and who says so; None where this is the first array that has it."""
         if dimension.isdigit():
             return int(dimension), ""
-        if dimension in self.state:
+        if isinstance(state.get(dimension), int):
             return state[dimension], ""
         if isinstance(own := vars(self).get(dimension), int):
             return own, "as this stepper was made"
@@ -406,7 +397,7 @@ class Stepper(ABC, Generic[P]):
                 for name, value in self.settings.items()
                 if name != "seed"
             },
-            seed=None if self.seed is None or "seed" in self.secret else str(self.seed),
+            seed=str(self.seed) if "seed" in self.settings and "seed" not in self.secret else None,
             problem=self._digest,
             traits=self.__kofn_stepper__.traits,
             info={"oracle_calls": self.oracle_calls, "exact": plan.status == "optimal", **plan.info},
@@ -524,9 +515,9 @@ def _setting(value: Any) -> Any:
     if isinstance(value, tuple | list) and all(isinstance(item, bool | int | float | str) for item in value):
         return list(value)
     if checks.is_sparse(value):
-        return f"digest {digest({'value': value.tocsr()})}"
+        return _DIGEST + digest({"value": value.tocsr()})
     if isinstance(value, np.ndarray | Mapping | tuple | list):
-        return f"digest {digest({'value': value})}"
+        return _DIGEST + digest({"value": value})
     return getattr(value, "__qualname__", type(value).__qualname__)
 
 
@@ -550,6 +541,20 @@ def _content(value: Any) -> Any:
                 pass
         return [_content(item) for item in value]
     return value.tocsr() if checks.is_sparse(value) else value
+
+
+def _check_kind(name: str, value: Any, now: Any) -> None:
+    """A number stays a number, and an array keeps the kind of its entries."""
+    if isinstance(now, bool):
+        right = isinstance(value, bool)
+    elif isinstance(now, int | float):
+        right = isinstance(value, int | float) and not isinstance(value, bool)
+    elif isinstance(now, np.ndarray) and now.dtype.kind in "biuf":
+        right = isinstance(value, np.ndarray) and value.dtype.kind in (now.dtype.kind, *"OUS" * (not len(now)))
+    else:
+        right = True
+    if not right:
+        raise InputError(f"state[{name!r}] is {value!r}; give what state_dict() returned")
 
 
 def _saved(value: Any) -> Any:

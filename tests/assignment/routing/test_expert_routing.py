@@ -339,7 +339,7 @@ def test_bins_that_too_few_list_and_items_with_nowhere_to_go_are_named() -> None
         (lambda s: BiasRouter(3).plan, r"no batch was routed yet; call ask\(scores\) first"),
         (lambda s: BiasRouter(3).tell([1, 2]), "give one load >= 0 for each of the 3 bins"),
         (lambda s: BiasRouter(3).tell([1, 2, -1]), "give one load >= 0 for each of the 3 bins"),
-        (lambda s: BiasRouter(3).load_state_dict({"bias": [0.0], "steps": 1}), "this router has 3 bins"),
+        (lambda s: BiasRouter(3).load_state_dict(BiasRouter(2).state_dict()), "bins=2, here it is 3"),
     ],
 )
 def test_bad_input_is_named(call: Any, says: str) -> None:

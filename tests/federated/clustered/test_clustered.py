@@ -69,27 +69,27 @@ def plain_round(state: dict[str, Any], X: Any, y: Any, own: Any) -> dict[str, An
     Z = (X - state["origin"]) / state["scale"]
     rows = np.column_stack([np.ones(len(Z)), Z])
     weights = dict(zip(state["clients"], state["weights"], strict=True))
-    W, noise, shrink, ridge = state["coefficients"], state["noise"], state["shrink"], state["ridge"]
+    W, noise, shrink, ridge = state["coefficients"], state["noise"], state["settings"]["shrink"], state["settings"]["ridge"]
     pairs = list(zip(state["gaussian"].tolist(), state["predictor"].tolist(), strict=True))
     k, p, c = len(state["means"]), len(W), W.shape[2]
     chance = np.exp(rows @ W) / np.exp(rows @ W).sum(axis=2, keepdims=True) if c else None
-    if state["task"] == "classes":
+    if state["settings"]["task"] == "classes":
         Y = (np.asarray(y)[:, None] == state["classes"]).astype(float)
-    elif state["task"] == "amounts":
+    elif state["settings"]["task"] == "amounts":
         Y = ((y - state["y_origin"]) / state["y_scale"])[:, None]
     held = np.zeros((len(Z), len(pairs)))
     for at, (a, q) in enumerate(pairs):
         held[:, at] = [weights[one][at] for one in own]
         held[:, at] *= multivariate_normal(state["means"][a], state["covariances"][a]).pdf(Z)
-        if state["task"] == "classes":
+        if state["settings"]["task"] == "classes":
             held[:, at] *= (chance[q] * Y).sum(axis=1)
-        elif state["task"] == "amounts":
+        elif state["settings"]["task"] == "amounts":
             held[:, at] *= norm(rows @ W[q, :, 0], math.sqrt(noise[q])).pdf(Y[:, 0])
-    units = state["scale"] ** X.shape[1] * (state["y_scale"] if state["task"] == "amounts" else 1.0)
+    units = state["scale"] ** X.shape[1] * (state["y_scale"] if state["settings"]["task"] == "amounts" else 1.0)
     likelihood = float(np.log(held.sum(axis=1) / units).sum())
     held /= held.sum(axis=1, keepdims=True)
     after = {**state, "likelihood": likelihood}
-    massed = np.array([held[own == one].sum(axis=0) + state["pull"] / len(pairs) for one in state["clients"]])
+    massed = np.array([held[own == one].sum(axis=0) + state["settings"]["pull"] / len(pairs) for one in state["clients"]])
     after["weights"] = massed / massed.sum(axis=1, keepdims=True)
     after["means"], after["covariances"] = state["means"].copy(), state["covariances"].copy()
     after["coefficients"], after["noise"] = W.copy(), noise.copy()
@@ -103,7 +103,7 @@ def plain_round(state: dict[str, Any], X: Any, y: Any, own: Any) -> dict[str, An
     for q in range(p if c else 0):
         mine = held[:, [at for at, pair in enumerate(pairs) if pair[1] == q]].sum(axis=1)
         gram = sum(r * np.outer(x, x) for r, x in zip(mine, rows, strict=True))
-        if state["task"] == "classes":
+        if state["settings"]["task"] == "classes":
             slope = sum(r * np.outer(x, e) for r, x, e in zip(mine, rows, Y - chance[q], strict=True))
             after["coefficients"][q] = W[q] + np.linalg.inv(gram / 2 + free) @ (slope - free @ W[q])
         else:
@@ -121,7 +121,7 @@ def test_rounds_over_any_parts_are_those_of_pooled_em(seed: int, task: str, pred
     rng = np.random.default_rng(seed)
     for _ in range(8):
         expected = plain_round(model.state_dict(), X, y, own)
-        model.update([parted(model, X, y, own, rng)])
+        model.tell([parted(model, X, y, own, rng)])
         told = model.state_dict()
         assert model.log_likelihood == pytest.approx(expected["likelihood"], rel=1e-10)
         for name in ("means", "covariances", "coefficients", "noise", "weights"):
@@ -135,7 +135,7 @@ def test_the_objective_never_falls(seed: int, task: str, predictors: int | None)
     rng = np.random.default_rng(seed)
     trace = []
     for _ in range(60):
-        model.update([parted(model, X, y, own, rng)])
+        model.tell([parted(model, X, y, own, rng)])
         trace.append(model.objective)
     assert min(np.diff(trace)) >= -1e-9 * abs(trace[-1])
     assert trace[-1] > trace[0]
@@ -147,9 +147,9 @@ def test_averaging_the_clients_own_parameters_is_not_em() -> None:
     for one in "abc":
         other = FederatedMixture(3)
         other.load_state_dict(model.state_dict())
-        other.update([model.statistics(X[own == one], client=one)])
+        other.tell([model.statistics(X[own == one], client=one)])
         alone.append(other.covariances)
-    model.update([model.statistics(X[own == one], client=one) for one in "abc"])
+    model.tell([model.statistics(X[own == one], client=one) for one in "abc"])
     sizes = np.array([(own == one).mean() for one in "abc"])
     averaged = np.tensordot(sizes, alone, axes=1)
     assert np.abs(averaged - model.covariances).max() > 0.1 * np.abs(model.covariances).max()
@@ -171,7 +171,7 @@ def test_one_client_is_scikit_learns_mixture() -> None:
     with pytest.warns(match="converge"):
         other.fit(X)
     for _ in range(12):
-        model.update([model.statistics(X, client="all")])
+        model.tell([model.statistics(X, client="all")])
     np.testing.assert_allclose(model.means, other.means_, rtol=1e-8)
     np.testing.assert_allclose(model.covariances, other.covariances_, rtol=1e-6, atol=1e-6)
     np.testing.assert_allclose(model.weights("all")[:, 0], other.weights_, rtol=1e-8)
@@ -185,7 +185,7 @@ def test_one_component_is_ridge_and_logistic_regression() -> None:
         model = FederatedMixture(1, task=task, ridge=0.5)
         model.begin({one: model.sketch(X[own == one], y[own == one]) for one in "abc"})
         for _ in range(ours):
-            model.update([model.statistics(X[own == one], y[own == one], client=one) for one in "abc"])
+            model.tell([model.statistics(X[own == one], y[own == one], client=one) for one in "abc"])
         Z = (X - model.state_dict()["origin"]) / model.state_dict()["scale"]
         if task == "amounts":
             state = model.state_dict()
@@ -200,7 +200,7 @@ def test_one_component_is_ridge_and_logistic_regression() -> None:
 def test_a_new_client_gets_the_likeliest_weights_and_nothing_else_moves() -> None:
     model, X, y, own = begun(3, "classes", 2)
     for _ in range(30):
-        model.update([model.statistics(X[own == one], y[own == one], client=one) for one in "abc"])
+        model.tell([model.statistics(X[own == one], y[own == one], client=one) for one in "abc"])
     before = model.state_dict()
     rows = np.flatnonzero(own == "a")[::2]
     found = model.adapt(X[rows], y[rows], client="new")
@@ -226,7 +226,7 @@ def test_a_new_client_gets_the_likeliest_weights_and_nothing_else_moves() -> Non
 def test_the_likelihood_of_rows_from_elsewhere_is_low() -> None:
     model, X, _, own = begun(1, "none", None)
     for _ in range(20):
-        model.update([model.statistics(X[own == one], client=one) for one in "abc"])
+        model.tell([model.statistics(X[own == one], client=one) for one in "abc"])
     assert model.log_density(X + 200).max() < model.log_density(X).min()
     # Pooled weights are those of the rows.
     shares = np.array([model.weights(one)[:, 0] * (own == one).mean() for one in "abc"]).sum(axis=0)
@@ -242,7 +242,7 @@ def test_a_state_goes_on_bit_for_bit(task: str, predictors: int | None) -> None:
     model, X, y, own = begun(2, task, predictors)
 
     def turn(one: FederatedMixture) -> None:
-        one.update([one.statistics(X[own == c], None if y is None else y[own == c], client=c) for c in "abc"])
+        one.tell([one.statistics(X[own == c], None if y is None else y[own == c], client=c) for c in "abc"])
 
     turn(model)
     state = pickle.loads(pickle.dumps(model.state_dict()))
@@ -261,14 +261,14 @@ def test_a_state_goes_on_bit_for_bit(task: str, predictors: int | None) -> None:
 def test_a_client_that_sits_out_keeps_its_weights() -> None:
     model, X, _, own = begun(0, "none", None)
     before = model.weights("c")
-    model.update([model.statistics(X[own == one], client=one) for one in "ab"])
+    model.tell([model.statistics(X[own == one], client=one) for one in "ab"])
     np.testing.assert_array_equal(model.weights("c"), before)
     assert not np.array_equal(model.weights("a"), before)
 
 
 def test_the_plan_is_of_clients_and_keeps(tmp_path: Any) -> None:
     model, X, y, own = begun(0, "classes", 2)
-    model.update([model.statistics(X[own == one], y[own == one], client=one) for one in "abc"])
+    model.tell([model.statistics(X[own == one], y[own == one], client=one) for one in "abc"])
     plan = model.plan
     assert (plan.n, plan.k, plan.ids.tolist()) == (3, 6, ["a", "b", "c"])
     np.testing.assert_allclose(plan.row_margin, 1)
@@ -286,7 +286,7 @@ def test_the_function_is_the_rounds_of_the_stepper(task: str) -> None:
     model = FederatedMixture(3, task=task)
     model.load_state_dict(plan.info["state"])
     told = model.statistics(X[own == "a"], y[own == "a"], client="a")
-    model.update([told, *(model.statistics(X[own == c], y[own == c], client=c) for c in "bc")])
+    model.tell([told, *(model.statistics(X[own == c], y[own == c], client=c) for c in "bc")])
     assert model.objective == pytest.approx(plan.value, rel=1e-12)
     assert plan.status == "local"
     assert plan.info["clients"] == ["a", "b", "c"]
@@ -449,15 +449,15 @@ def ready(task: str = "classes", **options: Any) -> FederatedMixture:
 def other_round() -> None:
     model = ready("none")
     told = model.statistics(X4, client="c")
-    model.update([told])
-    model.update([told])
+    model.tell([told])
+    model.tell([told])
 
 
 def two_rounds() -> None:
     model = ready("none")
     told = model.statistics(X4, client="c")
-    model.update([told])
-    model.update([told, model.statistics(X4, client="c")])
+    model.tell([told])
+    model.tell([told, model.statistics(X4, client="c")])
 
 
 BAD = {
@@ -487,17 +487,17 @@ BAD = {
         "y at row 3 is 'z', a class that no client had at the start",
     ),
     "amounts": (lambda: ready("amounts").sketch(X4, list("abab")), "y has dtype <U1; give numbers"),
-    "nothing told": (lambda: ready("none").update([]), "statistics is empty"),
+    "nothing told": (lambda: ready("none").tell([]), "statistics is empty"),
     "another round": (other_round, "statistics are of round 0, the model is at round 1"),
     "two rounds": (two_rounds, "statistics are of rounds [0, 1]; merge those of one round"),
     "nothing to predict": (lambda: ready("none").predict(X4, client="c"), "predict: task='none' has no model of y"),
     "state of another k": (
         lambda: FederatedMixture(3, task="classes").load_state_dict(ready().state_dict()),
-        "the state has 2 Gaussians; this model has k=3",
+        "state was made with k=2, here it is 3",
     ),
     "state of another task": (
         lambda: FederatedMixture(2).load_state_dict(ready().state_dict()),
-        "the state has task='classes' and predictors=None; this model has task='none' and predictors=None",
+        "state was made with task='classes', here it is 'none'",
     ),
     "max_iter": (lambda: ready().adapt(X4, client="c", max_iter=0), "max_iter=0: ask for at least 1"),
     "k above the rows": (lambda: federated_mixture(X4, k=5), "k=5 Gaussians for 4 rows; lower k"),

@@ -116,7 +116,7 @@ def test_a_saved_state_goes_on_bit_for_bit() -> None:
     gossip = GossipAveraging(ring(6), nets(6))
     gossip.step()
     state = pickle.loads(pickle.dumps(gossip.state_dict()))
-    other = GossipAveraging([[1], [0]], nets(2), rule="mean")
+    other = GossipAveraging(ring(6), nets(6, 4))
     other.load_state_dict(state)
     for one in (gossip, other):
         one.tell(2, nets(1, 9)[0])
@@ -168,7 +168,7 @@ def test_bad_input_is_refused() -> None:
         (partial(gossip.tell, 0, {"w": models[0]["w"]}), "tell of node 0"),
         (partial(gossip.tell, 0, {**models[0], "b": np.full(20, np.nan)}), "model of node 0: tensor 'b' has a NaN"),
         (partial(gossip.step, 7), "node=7"),
-        (partial(gossip.load_state_dict, {}), "lacks 'models'"),
+        (partial(gossip.load_state_dict, {}), "lacks 'schema'"),
     ]
     reached = {refused(call, says) for call, says in cases}
     assert not untested(decentralised, reached)

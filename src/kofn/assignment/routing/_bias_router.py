@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -12,11 +11,45 @@ from kofn.core import checks
 from kofn.core.arrays import Floats
 from kofn.core.checks import InputError
 from kofn.core.plans import Assignment
+from kofn.core.stepper import Event, Example, Stepper, stepper
 
-__all__ = ["BiasRouter"]
+AFFINITIES = ("sigmoid", "softmax")
+GATES = ("share", "raw", "ones")
 
 
-class BiasRouter:
+def _example(rng: np.random.Generator) -> Example:
+    bins = int(rng.integers(2, 5))
+    per_item, gamma = int(rng.integers(1, bins + 1)), float(rng.choice([0.0, 0.05, 0.5]))
+    affinity, gates = AFFINITIES[rng.integers(2)], GATES[rng.integers(3)]
+
+    def event(_router: BiasRouter, rng: np.random.Generator) -> Event:
+        if rng.random() < 0.4:
+            return Event("tell", (rng.integers(0, 9, bins).astype(np.float64),))
+        # Few values, so that bins tie, and some bins that an item does not list.
+        scores = rng.integers(-2, 3, (int(rng.integers(1, 7)), bins)).astype(np.float64)
+        scores[:, 1:][rng.random((len(scores), bins - 1)) < 0.2] = -np.inf
+        return Event("ask", (scores,))
+
+    return Example(
+        lambda _seed: BiasRouter(bins, per_item=per_item, gamma=gamma, affinity=affinity, gates=gates),
+        event=event,
+        refused=(
+            (Event("tell", ([1.0] * (bins + 1),)), f"one load >= 0 for each of the {bins} bins"),
+            (Event("ask", (np.zeros((2, bins + 1)),)), f"this router has {bins}"),
+        ),
+    )
+
+
+@stepper(
+    "assign",
+    paper=295,
+    cost="O(n bins) a batch",
+    exact="exactly per_item bins an item; loads even out over batches",
+    events=("ask", "tell"),
+    aliases=("auxiliary-loss-free load balancing", "MoE router", "DeepSeek-V3"),
+    draws=_example,
+)
+class BiasRouter(Stepper[Assignment]):
     """Token choice whose bins carry a bias: down by `gamma` after each batch that overloads them, up after the others.
 
     The bias is added to the affinities where bins are chosen and nowhere else: gates are made of the affinity as it
@@ -55,6 +88,8 @@ class BiasRouter:
         ([1, 0, 1, 0], [-0.05, 0.05])
     """
 
+    state: ClassVar = {"bias": "bins", "steps": "", "batch": ""}
+
     def __init__(
         self, bins: int, *, per_item: int = 1, gamma: float = 0.001, affinity: str = "sigmoid", gates: str = "share"
     ) -> None:
@@ -63,18 +98,21 @@ class BiasRouter:
         if self.per_item > self.bins:
             raise InputError(f"per_item={per_item} of {bins} bins; ask for per_item <= {bins}")
         self.gamma = float(checks.number(gamma, "gamma"))
-        self.affinity = checks.choice(affinity, "affinity", ("sigmoid", "softmax"))
-        self.gates = checks.choice(gates, "gates", ("share", "raw", "ones"))
+        self.affinity = checks.choice(affinity, "affinity", AFFINITIES)
+        self.gates = checks.choice(gates, "gates", GATES)
+        super().__init__(
+            bins=self.bins, per_item=self.per_item, gamma=self.gamma, affinity=self.affinity, gates=self.gates
+        )
         self.bias: Floats = np.zeros(self.bins)
         self.steps = 0
-        self._plan: Assignment | None = None
+        # Fields of the last batch's plan.
+        self._batch: dict[str, Any] | None = None
 
-    @property
-    def plan(self) -> Assignment:
+    def _plan(self) -> Assignment:
         """The plan of the last batch."""
-        if self._plan is None:
+        if self._batch is None:
             raise InputError("plan: no batch was routed yet; call ask(scores) first")
-        return self._plan
+        return Assignment(**self._batch)
 
     def ask(self, scores: Any) -> Assignment:
         """Route a batch (n, bins) of router scores, -inf where an item does not list a bin; the biases stay.
@@ -94,7 +132,7 @@ class BiasRouter:
         first = best_bins(felt, self.per_item)
         most = np.take_along_axis(felt, np.maximum(first, 0), axis=1)[first >= 0].sum()
         best = max(value, float(most))
-        self._plan = Assignment(
+        self._batch = dict(
             **routes(
                 n, bins, rows, columns, weigh(log_affinity(scores, rows, columns, self.affinity), rows, self.gates)
             ),
@@ -102,24 +140,21 @@ class BiasRouter:
             sense="max",
             bound=best,
             status="optimal" if best == value else "heuristic",
-            method="bias_router",
-            options={"gamma": self.gamma, "affinity": self.affinity, "gates": self.gates, "per_item": self.per_item},
             objective="routed_affinity",
             info={
-                "exact": best == value,
                 "unfilled": n * self.per_item - len(rows),
                 "steps": self.steps,
                 "violation": violation(np.bincount(columns, minlength=bins)),
             },
         )
-        return self._plan
+        return Assignment(**self._batch)
 
     def tell(self, loads: Any) -> None:
         """Move every bias by gamma: up where the load was below the mean, down where above it."""
-        held = np.asarray(loads, np.float64)
-        if held.shape != (self.bins,) or not np.isfinite(held).all() or (held < 0).any():
+        found = checks.vector(loads, "loads").astype(np.float64)
+        if len(found) != self.bins or (found < 0).any():
             raise InputError(f"loads={loads!r}: give one load >= 0 for each of the {self.bins} bins")
-        self.bias = self.bias + self.gamma * np.sign(held.mean() - held)
+        self.bias = self.bias + self.gamma * np.sign(found.mean() - found)
         self.steps += 1
 
     def update(self, scores: Any) -> Assignment:
@@ -127,17 +162,6 @@ class BiasRouter:
         plan = self.ask(scores)
         self.tell(np.bincount(plan.bins, minlength=self.bins))
         return plan
-
-    def state_dict(self) -> dict[str, Any]:
-        """What the next batch depends on."""
-        return {"bias": self.bias.copy(), "steps": self.steps}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state, bit for bit."""
-        bias = np.array(state["bias"], np.float64)
-        if bias.shape != (self.bins,):
-            raise InputError(f"bias has shape {bias.shape}; this router has {self.bins} bins")
-        self.bias, self.steps, self._plan = bias, int(state["steps"]), None
 
 
 def violation(loads: Any) -> float:

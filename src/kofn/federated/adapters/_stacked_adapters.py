@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -13,12 +13,40 @@ from kofn.core import checks
 from kofn.core.arrays import Array
 from kofn.core.checks import InputError
 from kofn.core.plans import Blend
+from kofn.core.stepper import Event, Example, Stepper, stepper
 from kofn.io.tensors import from_torch, is_torch
 
-__all__ = ["StackedAdapters"]
+
+def _example(rng: np.random.Generator) -> Example:
+    base = {"fc.weight": rng.integers(-2, 3, (3, 2)).astype(np.float64), "bias": np.ones(3)}
+
+    def factors(rng: np.random.Generator) -> dict[str, Array]:
+        rank = int(rng.integers(1, 4))
+        return {
+            "fc.lora_A.weight": rng.integers(-2, 3, (rank, 2)).astype(np.float64),
+            "fc.lora_B.weight": rng.integers(-2, 3, (3, rank)).astype(np.float64),
+        }
+
+    def event(_server: StackedAdapters, rng: np.random.Generator) -> Event:
+        clients = int(rng.integers(1, 4))
+        return Event("tell", ([factors(rng) for _ in range(clients)], rng.integers(1, 5, clients).astype(np.float64)))
+
+    wide = {"fc.lora_A.weight": np.ones((1, 5)), "fc.lora_B.weight": np.ones((3, 1))}
+    return Example(
+        lambda _seed: StackedAdapters(base), event=event, events=6, refused=((Event("tell", ([wide],)), "fc"),)
+    )
 
 
-class StackedAdapters:
+@stepper(
+    "combine",
+    paper=304,
+    cost="O(in out R) a round and module, R the sum of the ranks; memory the weights and one round's factors",
+    exact="the weights move by exactly the weighted sum of the clients' updates",
+    events=("tell",),
+    aliases=("FLoRA", "federated LoRA", "federated fine-tuning"),
+    draws=_example,
+)
+class StackedAdapters(Stepper[Blend]):
     """A federated server that adds its clients' LoRA updates exactly, whatever their ranks.
 
     A round: every client starts fresh factors on the current weights (A random, B zero), trains them on its own rows
@@ -50,12 +78,16 @@ class StackedAdapters:
         (NeurIPS).
     """
 
+    state: ClassVar = {"base": "tensors", "rounds": "", "uploaded": "", "downloaded": "", "round": ""}
+    states_no_value = True
+
     def __init__(self, base: Mapping[str, Any]) -> None:
         if not isinstance(base, Mapping) or not base:
             raise InputError(f"base is {type(base).__name__}; give the weights as a mapping name -> array")
         self.base: dict[str, Array] = {name: _copied(value) for name, value in base.items()}
+        super().__init__(base={name: array.shape for name, array in self.base.items()})
         self.rounds = self.uploaded = self.downloaded = 0
-        self._plan: Blend | None = None
+        self._round: Blend | None = None
 
     def tell(self, updates: Sequence[Any], weights: Any = None) -> Blend:
         """One round: the clients' adapters, and how much each counts (its number of rows; equally by default).
@@ -71,45 +103,21 @@ class StackedAdapters:
         plan: Blend = stack_adapters(updates, weights=weights)
         folded = fold_adapter(self.base, plan.result)
         self.base = dict(folded)
-        self._plan = plan
+        self._round = plan
         self.rounds += 1
         self.uploaded += int(plan.info["entries"])
         self.downloaded += plan.n * plan.result.size
         return plan
 
-    @property
-    def plan(self) -> Blend:
+    def _plan(self) -> Blend:
         """The last round's sum: `plan.result` is the adapter that clients fold into their copy of the weights.
 
         Raises:
             InputError: no round was told yet.
         """
-        if self._plan is None:
+        if self._round is None:
             raise InputError("plan: no round yet; tell the clients' updates first")
-        return self._plan
-
-    def state_dict(self) -> dict[str, Any]:
-        """All that going on takes: the weights, the counters, and the last round's plan."""
-        return {
-            "base": {name: array.copy() for name, array in self.base.items()},
-            "rounds": self.rounds,
-            "uploaded": self.uploaded,
-            "downloaded": self.downloaded,
-            "plan": self._plan,
-        }
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where `state_dict` was taken, bit for bit.
-
-        Raises:
-            InputError: a state that lacks something.
-        """
-        for name in ("base", "rounds", "uploaded", "downloaded", "plan"):
-            if name not in state:
-                raise InputError(f"state lacks {name!r}; give what state_dict returned")
-        self.base = {name: _copied(value) for name, value in state["base"].items()}
-        self.rounds, self.uploaded = int(state["rounds"]), int(state["uploaded"])
-        self.downloaded, self._plan = int(state["downloaded"]), state["plan"]
+        return self._round
 
 
 def _copied(value: Any) -> Array:

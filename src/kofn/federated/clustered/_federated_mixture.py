@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from kofn.core import checks
-from kofn.core.arrays import Floats, Ints, csr
+from kofn.core.arrays import Floats, Ints
 from kofn.core.checks import InputError
 from kofn.core.plans import Assignment
 from kofn.core.registry import method
@@ -114,13 +114,12 @@ def federated_mixture(
     for client, rows in zip(names, parts, strict=True):
         held[rows] = fitted.responsibilities(X[rows], None if labels is None else labels[rows], client=client)
     rows, columns = np.nonzero(held)
-    indptr, bins = csr(rows, columns, len(X))
-    return Assignment(
+    return Assignment.from_pairs(
+        rows,
+        columns,
+        held[rows, columns],
         n=len(X),
         k=k,
-        indptr=indptr,
-        bins=bins,
-        weights=held[rows, columns],
         value=trace[-1],
         sense="max",
         status="local" if settled and len(runs) == repeats else "stopped",

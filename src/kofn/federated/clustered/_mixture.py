@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import fields
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kofn.core import checks
-from kofn.core.arrays import Floats, csr
+from kofn.core.arrays import Floats
 from kofn.core.checks import InputError
 from kofn.core.plans import Assignment
 from kofn.core.stepper import Event, Example, Stepper, stepper
@@ -25,7 +24,7 @@ def _example(rng: np.random.Generator) -> Example:
     task = _em.TASKS[rng.integers(len(_em.TASKS))]
     k, predictors = int(rng.integers(1, 4)), None if task == "none" else int(rng.integers(1, 3))
     rows = {client: rng.normal(size=(8, 2)) + 3 * rng.integers(0, 2, (8, 1)) for client in ("a", "b")}
-    answers: dict[str, Any] = {client: None for client in rows}
+    answers: dict[str, Any] = dict.fromkeys(rows)
     if task == "classes":
         answers = {client: np.array(list("xyxyzzxy")) for client in rows}
     elif task == "amounts":
@@ -54,7 +53,8 @@ def _example(rng: np.random.Generator) -> Example:
 @stepper(
     "assign",
     paper=324,
-    cost="O(n d^2 (k + predictors)) for a client's n rows a round, O((d^3 + d^2 classes) (k + predictors)) for the server",
+    cost="a round is O(n d^2 (k + predictors)) for a client of n rows, O((d^3 + d^2 classes) (k + predictors)) for the "
+    "server",
     exact="rounds are those of EM on the pooled rows; the penalised likelihood never falls",
     events=("begin", "tell", "adapt"),
     aliases=("FedGMM", "personalised federated learning", "federated EM"),
@@ -116,7 +116,7 @@ class FederatedMixture(Stepper[Assignment]):
         [0, 1]
     """
 
-    state = {
+    state: ClassVar = {
         "means": "k d?",
         "covariances": "k d d?",
         "coefficients": "models inputs outputs?",
@@ -375,14 +375,12 @@ class FederatedMixture(Stepper[Assignment]):
         now = self._parameters()
         table = np.array(list(self._weights.values()))
         rows, columns = np.nonzero(table)
-        indptr, bins = csr(rows, columns, len(table))
-        count = len(now.gaussian)
-        return Assignment(
+        return Assignment.from_pairs(
+            rows,
+            columns,
+            table[rows, columns],
             n=len(table),
-            k=count,
-            indptr=indptr,
-            bins=bins,
-            weights=table[rows, columns],
+            k=len(now.gaussian),
             centers=self.means[now.gaussian],
             ids=checks.ids(np.array(self.clients)),
             info={"rounds": self.rounds, "log_likelihood": self.log_likelihood},
@@ -484,10 +482,6 @@ def _positive(value: Any, name: str) -> float:
     if not checks.number(value, name) > 0:
         raise InputError(f"{name}={value!r}: it must be above 0")
     return float(value)
-
-
-def _copied(value: Any) -> Any:
-    return value.copy() if isinstance(value, np.ndarray) else value
 
 
 def _moments(X: Floats, name: str) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,7 +100,7 @@ class GossipAveraging(Stepper[Blend]):
         which variance is kept follows the authors' code: each model's, by its weight in the average.
     """
 
-    state = {"models": "nodes", "steps": "", "sent": ""}
+    state: ClassVar = {"models": "nodes", "steps": "", "sent": ""}
     states_no_value = True
 
     def __init__(

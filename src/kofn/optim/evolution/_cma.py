@@ -2,25 +2,49 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from kofn.core import checks
 from kofn.core.arrays import Floats
 from kofn.core.checks import InputError
-
-__all__ = ["CMAES"]
-
+from kofn.core.plans import Blend
+from kofn.core.stepper import Event, Example, Stepper, stepper
 
 # Axes shorter than this share of the longest are rounding.
 _LEAST_AXIS = 1e-14
 
 
-class CMAES:
+def _example(rng: np.random.Generator) -> Example:
+    start, best = rng.normal(size=3), rng.normal(size=3)
+    population = int(rng.integers(2, 9))
+
+    def event(search: CMAES, rng: np.random.Generator) -> Event:
+        if rng.random() < 0.5:
+            return Event("ask")
+        values = np.abs(search.ask() - best).round(1).sum(axis=1)
+        return Event("tell", (np.where(rng.random(population) < 0.1, np.inf, values),))
+
+    return Example(
+        lambda seed: CMAES(start, population=population, seed=seed),
+        event=event,
+        refused=((Event("tell", (np.zeros(population),)), "nothing was asked"),),
+    )
+
+
+@stepper(
+    "combine",
+    paper="hansen2016",
+    cost="O(n^3) a generation and O(n^2) memory",
+    exact="no promise beyond that of a good local search",
+    events=("ask", "tell"),
+    aliases=("CMA-ES", "evolution strategy", "black-box optimisation", "derivative-free"),
+    draws=_example,
+)
+class CMAES(Stepper[Blend]):
     """Minimises a black box over R^n: candidates are drawn from a Gaussian that moves towards the better ones.
 
     `ask()` gives the candidates of the next generation, `tell(values)` says how each one did, lower is better; only
@@ -53,6 +77,20 @@ class CMAES:
         [3.0, -3.0]
     """
 
+    state: ClassVar = {
+        "mean": "n",
+        "sigma": "",
+        "covariance": "n n",
+        "path_sigma": "n",
+        "path_c": "n",
+        "generation": "",
+        "best": "n?",
+        "best_value": "",
+        "rated": "",
+        "pending": "population n?",
+        "rng": "",
+    }
+
     def __init__(self, start: Any, *, sigma: float = 0.3, population: int | None = None, seed: int = 0) -> None:
         self.mean: Floats = np.array(checks.vector(start, "start"), np.float64)
         self.sigma = float(checks.number(sigma, "sigma"))
@@ -61,10 +99,13 @@ class CMAES:
         n = self.n = len(self.mean)
         default = 4 + math.floor(3 * math.log(n))
         self.population = default if population is None else checks.count(population, "population", least=2)
-        self._rng = np.random.default_rng(checks.entropy(seed, "seed"))
+        super().__init__(
+            start=self.mean, sigma=self.sigma, population=self.population, seed=checks.entropy(seed, "seed")
+        )
+        self._rng = np.random.default_rng(self.seed)
         self.covariance: Floats = np.eye(n)
         self._path_sigma, self._path_c = np.zeros(n), np.zeros(n)
-        self.generation = 0
+        self.generation = self.rated = 0
         self.best: Floats | None = None
         self.best_value = math.inf
         self._pending: Floats | None = None
@@ -108,18 +149,32 @@ class CMAES:
         """The values (population,) of the candidates that `ask` gave, lower is better."""
         if self._pending is None:
             raise InputError("values: nothing was asked; call ask() first")
-        told = np.asarray(values, np.float64)
-        if told.shape != (self.population,) or np.isnan(told).any():
+        losses = checks.as_float(checks.as_array(values, "values"), "values").astype(np.float64)
+        if losses.shape != (self.population,) or np.isnan(losses).any():
             raise InputError(f"values: give one number for each of the {self.population} candidates, not NaN")
-        order = np.argsort(told, kind="stable")
+        order = np.argsort(losses, kind="stable")
         points, self._pending = self._pending[order], None
-        if told[order[0]] < self.best_value:
-            self.best, self.best_value = points[0].copy(), float(told[order[0]])
+        if losses[order[0]] < self.best_value:
+            self.best, self.best_value = points[0].copy(), float(losses[order[0]])
         self._move((points - self.mean) / self.sigma)
         # Where most candidates are equally good the steps are too short to tell a direction.
-        if told[order[0]] == told[order[min(self.population - 1, math.ceil(0.7 * self.population))]]:
+        if losses[order[0]] == losses[order[min(self.population - 1, math.ceil(0.7 * self.population))]]:
             self.sigma *= math.exp(0.2 + self._c_sigma / self._damping)
         self.generation += 1
+        self.rated += self.population
+
+    def _plan(self) -> Blend:
+        """The best candidate so far, of all that were rated."""
+        if self.best is None:
+            raise InputError("plan: no candidate had a finite value yet; ask(), rate the candidates, tell(values)")
+        return Blend(
+            n=self.rated,
+            result=self.best.copy(),
+            form="none",
+            value=self.best_value,
+            sense="min",
+            info={"generation": self.generation, "sigma": self.sigma, "mean": self.mean.copy()},
+        )
 
     def _move(self, steps: Floats) -> None:
         n, c_sigma, c_c, c_1, c_mu = self.n, self._c_sigma, self._c_c, self._c_1, self._c_mu
@@ -148,36 +203,6 @@ class CMAES:
         self.sigma *= math.exp(min(1.0, (c_sigma / self._damping) * (length / self._expected - 1)))
         self._factor()
 
-    def state_dict(self) -> dict[str, Any]:
-        """All that the next candidates depend on."""
-        return {
-            "mean": self.mean.copy(),
-            "sigma": self.sigma,
-            "covariance": self.covariance.copy(),
-            "path_sigma": self._path_sigma.copy(),
-            "path_c": self._path_c.copy(),
-            "generation": self.generation,
-            "best": None if self.best is None else self.best.copy(),
-            "best_value": self.best_value,
-            "pending": None if self._pending is None else self._pending.copy(),
-            "population": self.population,
-            "rng": copy.deepcopy(self._rng.bit_generator.state),
-        }
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state, bit for bit."""
-        mean, population = np.array(state["mean"], np.float64), int(state["population"])
-        if mean.shape != (self.n,) or population != self.population:
-            raise InputError(
-                f"state is of {len(mean)} coordinates and {population} candidates, "
-                f"this search has {self.n} and {self.population}"
-            )
-        self.mean, self.sigma = mean, float(state["sigma"])
-        self.covariance = np.array(state["covariance"], np.float64)
-        self._path_sigma = np.array(state["path_sigma"], np.float64)
-        self._path_c = np.array(state["path_c"], np.float64)
-        self.generation, self.best_value = int(state["generation"]), float(state["best_value"])
-        self.best = None if state["best"] is None else np.array(state["best"], np.float64)
-        self._pending = None if state["pending"] is None else np.array(state["pending"], np.float64)
-        self._rng.bit_generator.state = state["rng"]
+    def _set_state(self, state: Mapping[str, Any]) -> None:
+        super()._set_state(state)
         self._factor()

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,16 +11,43 @@ from numpy.typing import NDArray
 from kofn.core import checks
 from kofn.core.checks import InputError
 from kofn.core.plans import Selection
-
-__all__ = ["StreamQuery"]
+from kofn.core.stepper import Event, Example, Stepper, stepper
 
 STRATEGIES = ("variable", "randomized_variable", "split", "fixed", "random")
 # budget * seen is a float product: a whole label may come out a rounding error above.
 _ROUNDING = 1e-9
-_STATE = ("budget", "strategy", "threshold", "step", "deviation", "share", "window", "seed", "seen", "spent", "recent")
 
 
-class StreamQuery:
+def _example(rng: np.random.Generator) -> Example:
+    strategy = STRATEGIES[rng.integers(len(STRATEGIES))]
+    budget = float(rng.choice([0.3, 0.5, 1.0]))
+
+    def event(query: StreamQuery, rng: np.random.Generator) -> Event:
+        asked = query.plan.indices
+        if len(asked) and rng.random() < 0.3:
+            return Event("tell", options={"refused": rng.choice(asked, 1)})
+        return Event("ask", (rng.dirichlet([1.0, 1.0, 1.0], int(rng.integers(1, 6))),))
+
+    return Example(
+        lambda seed: StreamQuery(budget, strategy=strategy, window=8, seed=seed),
+        event=event,
+        refused=(
+            (Event("tell", options={"refused": [3]}), "row 3, which was not asked about"),
+            (Event("ask", ([[0.7, 0.7]],)), "row 0"),
+        ),
+    )
+
+
+@stepper(
+    "select",
+    paper=15,
+    cost="O(classes) a row; memory O(labels)",
+    exact="spent <= ceil(budget * seen) at any moment; no promise on accuracy",
+    events=("ask", "tell"),
+    aliases=("online active learning", "selective sampling", "label budget", "concept drift"),
+    draws=_example,
+)
+class StreamQuery(Stepper[Selection]):
     """Decide, as each row arrives, whether to pay for its label, within a share of the rows seen so far.
 
     A row is asked about where the classifier's confidence in it (its highest class probability) is below a threshold:
@@ -73,6 +99,17 @@ class StreamQuery:
         (2, [0, 2])
     """
 
+    state: ClassVar = {
+        "threshold": "",
+        "seen": "",
+        "spent": "",
+        "recent": "",
+        "classes": "",
+        "asked": "spent",
+        "rng": "",
+    }
+    states_no_value = True
+
     def __init__(
         self,
         budget: float,
@@ -101,7 +138,16 @@ class StreamQuery:
         self.share = checks.fraction(share, "share")
         start = None if strategy == "fixed" else 1.0
         self.threshold: float | None = start if threshold is None else float(threshold)
-        self.seed = checks.entropy(seed)
+        super().__init__(
+            budget=self.budget,
+            strategy=self.strategy,
+            threshold=self.threshold,
+            step=self.step,
+            deviation=self.deviation,
+            share=self.share,
+            window=self.window,
+            seed=checks.entropy(seed),
+        )
         self.seen = 0
         self.spent = 0
         self.recent = 0.0
@@ -139,8 +185,7 @@ class StreamQuery:
             self.spent -= 1
             self.recent = max(0.0, self.recent - (1 - 1 / self.window) ** (self.seen - row - 1))
 
-    @property
-    def plan(self) -> Selection:
+    def _plan(self) -> Selection:
         """The rows asked about, of all seen, in the order they came; `gains` are 1 - confidence."""
         return Selection(
             n=self.seen,
@@ -149,32 +194,7 @@ class StreamQuery:
             status="heuristic",
             used={"labels": self.spent},
             budget={"labels": self._limit()},
-            method="StreamQuery",
-            options={"strategy": self.strategy, "budget": self.budget},
-            seed=str(self.seed),
         )
-
-    def state_dict(self) -> dict[str, Any]:
-        """All that the next answer depends on, as plain values and arrays."""
-        return {
-            **{name: getattr(self, name) for name in _STATE},
-            "classes": self._classes,
-            "asked": np.array(list(self._asked), np.int64),
-            "confidences": np.array(list(self._asked.values()), np.float64),
-            "generator": self._rng.bit_generator.state,
-        }
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from where another one stood, its settings included."""
-        missing = sorted(self.state_dict().keys() - state.keys())
-        if missing:
-            raise InputError(f"state has no {missing[0]!r}; give what state_dict() returned")
-        for name in _STATE:
-            setattr(self, name, state[name])
-        self._classes = state["classes"]
-        self._asked = dict(zip(state["asked"].tolist(), state["confidences"].tolist(), strict=True))
-        self._rng = np.random.default_rng(self.seed)
-        self._rng.bit_generator.state = state["generator"]
 
     def _limit(self) -> int:
         return math.ceil(self.budget * self.seen - _ROUNDING)

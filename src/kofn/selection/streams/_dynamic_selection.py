@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Hashable, Iterable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -114,7 +114,7 @@ class DynamicSelection(Stepper[Selection]):
         (['b', 'c'], 3.0, 0)
     """
 
-    state = {
+    state: ClassVar = {
         "keys": "slots",
         "alive": "slots",
         "single": "slots",

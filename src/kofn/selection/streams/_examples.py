@@ -1,4 +1,4 @@
-"""Pools that the laws draw for the steppers of this family, and what sets of their rows are worth, written out plainly."""
+"""Pools that the laws draw for the steppers of this family; the worth of a set of rows is written out plainly."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -122,7 +122,7 @@ class PrivateStreaming(Stepper[Selection]):
         (3, True)
     """
 
-    state = {
+    state: ClassVar = {
         "noise": "",
         "filler": "",
         "thresholds": "copies",
@@ -189,7 +189,7 @@ class PrivateStreaming(Stepper[Selection]):
             delta=self.accountant.delta,
             objective=objective,
             sensitivity=each,
-            reach=None if users is None else float(reach),
+            reach=None if reach is None else float(reach),
             metric=metric,
             noise=noise,
             theta=theta,

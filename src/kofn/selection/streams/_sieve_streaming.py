@@ -7,7 +7,7 @@ import heapq
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from os import PathLike
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -91,7 +91,7 @@ class SieveStreaming(Stepper[Selection]):
         ([0, 2], 4.0)
     """
 
-    state = {
+    state: ClassVar = {
         "held": "held",
         "single": "held",
         "most": "",
