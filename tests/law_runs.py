@@ -1,4 +1,4 @@
-"""How laws are held: over drawn calls, on one call, and on one call of a pool that is large enough for compiled code."""
+"""How laws are held: over drawn calls, on one call, and on one call that is large enough for compiled code."""
 
 from __future__ import annotations
 

@@ -21,9 +21,9 @@ SLOWER_MACHINES = 1.5
 LAW_CALLS = 30_000
 # However many methods there are, every pair is held on at least so many calls, and on no more than is of use.
 FEWEST, MOST = 15, 50
-# Every day another of this many parts of the pairs is held on MOST calls whatever the budget: a part a day, then round.
+# A day holds one of this many parts of the pairs on MOST calls, whatever the budget; the parts take turns.
 PARTS = 10
-# The draws of a pair are those of the seeds 0, 1, ..., so a day changes how far they are followed and not what they are.
+# A pair is drawn with the seeds 0, 1, ...: a day changes how far they are followed, not what is drawn.
 DAY = int(os.environ.get("KOFN_DAY", datetime.date.today().toordinal()))
 # `make test-deep`: every pair on so many calls, of seeds that follow this one, which is another in every run.
 DEEP = int(os.environ.get("KOFN_EXAMPLES", "0"))

@@ -14,6 +14,7 @@ from refusals import refused, untested
 import kofn
 from kofn.core import checks, dispatch, vocabulary
 from kofn.core.checks import InputError
+from kofn.core.draws import draws_of
 from kofn.core.registry import VERBS, Entry
 from kofn.core.vocabulary import VOCABULARY
 
@@ -22,7 +23,7 @@ X = np.array([[0.0, 1.0], [0.5, 1.0], [4.0, 2.0], [4.5, 2.5], [9.0, 0.0], [8.0, 
 DISTANCES = np.sqrt(((X[:, None] - X[None]) ** 2).sum(axis=2))
 GROUPS = list("aabbcc")
 
-# One valid value for each word; where it differs, by verb.
+# One valid value for each word; where it differs, by verb or by the kind of the values (`kofn.core.draws.KINDS`).
 PLAIN: dict[str, Any] = {
     "X": X,
     "distances": DISTANCES,
@@ -34,8 +35,6 @@ PLAIN: dict[str, Any] = {
     "members": [np.array([1.0, 2.0]), np.array([2.0, 2.0]), np.array([4.0, 0.0])],
     "rankings": np.array([[3.0, 2.0, 1.0], [1.0, 2.0, 3.0]]),
     "weights": np.ones(N),
-    "combine weights": np.array([1.0, 2.0, 3.0]),
-    "rankings weights": np.array([1.0, 2.0]),
     "groups": GROUPS,
     "y": GROUPS,
     "score": len,
@@ -57,43 +56,20 @@ PLAIN: dict[str, Any] = {
     "n_threads": 1,
     "progress": False,
 }
-# Where a method of its own kind takes something else under the same word.
-PLAIN |= {
-    "anchored_subpool y": ["a", "-1", "-1", "b", "-1", "-1"],
-    "annotator_pairs scores": np.array([[3.0, 1.0], [2.0, 5.0], [4.0, 0.5]]),
-    "b4 rankings": np.array([[1.0, 1.0, 0.0, 0.0, 1.0, 0.0], [1.0, 1.0, 1.0, 0.0, 0.0, 1.0]]),
-    "multiwinner rankings": np.array([[6.0, 5.0, 4.0, 3.0, 2.0, 1.0], [1.0, 3.0, 5.0, 2.0, 4.0, 6.0]]),
-    "laplacian_shot y": ["a", "-1", "-1", "b", "-1", "-1"],
-    "lima score": lambda masks: masks.sum(axis=1),
-}
 # Three small networks, for methods that must know how units hang together.
 NETWORKS = [
     {"0.weight": draw.normal(size=(4, 2)), "0.bias": draw.normal(size=4), "2.weight": draw.normal(size=(3, 4))}
     for draw in map(np.random.default_rng, range(3))
 ]
-PLAIN |= {"base": np.array([1.0, 1.0]), "slerp members": PLAIN["members"][:2]}
-PLAIN |= {"slerp weights": np.array([1.0, 2.0])}
-PLAIN |= {"layer_swap members": [{"layers.0.w": np.ones(2), "layers.1.w": np.ones(2)}] * 2}
-PLAIN |= {"greedy_soup scores": np.array([1.0, 3.0, 2.0])}
-PLAIN |= {"layer_swap base": {"layers.0.w": np.zeros(2), "layers.1.w": np.zeros(2)}}
-PLAIN |= {"weight_matching members": NETWORKS, "ot_fusion members": NETWORKS, "pleas members": NETWORKS[:2]}
-# LoRA adapters of three ranks.
+LAYERS = {"layers.0.w": np.ones(2), "layers.1.w": np.ones(2)}
 PLAIN |= {
-    f"{name} {word}": value
-    for name in ("reduce_adapters", "stack_adapters")
-    for word, value in {
-        "members": [{"w.lora_A.weight": np.ones((r, 3)), "w.lora_B.weight": np.ones((4, r))} for r in (1, 2, 3)],
-        "base": {"w.weight": np.ones((4, 3))},
-    }.items()
-}
-# Options without which a method has nothing to go by.
-NEEDED: dict[str, dict[str, Any]] = {
-    "fisher_merging": {"fisher": [np.ones(2)] * 3},
-    "layer_swap": {"bottom": 1},
-    "pleas": {"inputs": X},
-    "private_streaming": {"users": X[:2], "epsilon": 1.0},
-    "rds_plus": {"queries": X[:2]},
-    "sources_by_shift": {"target": "a"},
+    "base": np.array([1.0, 1.0]),
+    "members networks": NETWORKS,
+    "members layers": [LAYERS] * 2,
+    "base layers": {name: 0 * tensor for name, tensor in LAYERS.items()},
+    # LoRA adapters of three ranks.
+    "members adapters": [{"w.lora_A.weight": np.ones((r, 3)), "w.lora_B.weight": np.ones((4, r))} for r in (1, 2, 3)],
+    "base adapters": {"w.weight": np.ones((4, 3))},
 }
 PARTNERS = {"budget": ("costs",), "costs": ("budget",), "quotas": ("groups",), "groups": ("quotas",)}
 
@@ -111,15 +87,26 @@ def plain(entry: Entry, word: str) -> dict[str, Any]:
     return {name: value_of(entry, name) for name in dict.fromkeys(words)}
 
 
+def row_of(table: dict[str, Any], entry: Entry, word: str) -> Any:
+    """The row of a table for a method's word: of the kind it takes, of its verb, or of everyone."""
+    kind = draws_of(entry).kinds.get(word)
+    keys = (f"{word} {kind}", f"{entry.verb} {word}", word)
+    return next((table[key] for key in keys if key in table), None)
+
+
 def value_of(entry: Entry, word: str) -> Any:
-    if word == "weights" and "rankings" in entry.accepted:
-        return PLAIN["rankings weights"]
-    return PLAIN.get(f"{entry.name} {word}", PLAIN.get(f"{entry.verb} {word}", PLAIN.get(word)))
+    declared = draws_of(entry)
+    if word in declared.plain:
+        return declared.plain[word]
+    if entry.verb == "combine" and word == "weights":
+        return np.arange(1.0, 1 + len(value_of(entry, "members" if "members" in entry.accepted else "rankings")))
+    value = row_of(PLAIN, entry, word)
+    return value[: declared.members] if word == "members" else value
 
 
 def call(entry: Entry, given: dict[str, Any], **options: Any) -> Any:
-    options = {**NEEDED.get(entry.name, {}), **options}
-    return getattr(kofn, entry.verb)(**given, method=entry.name, options=options)
+    needed = {name: value for name, value in draws_of(entry).plain.items() if name in entry.options}
+    return getattr(kofn, entry.verb)(**given, method=entry.name, options={**needed, **options})
 
 
 def put(value: Any, place: Any, what: Any) -> Any:
@@ -229,8 +216,8 @@ HOSTILE: dict[str, Bad] = {
         "text": (lambda v: "model.safetensors", "@=str: give a list"),
         "one state dict": (lambda v: {"w": np.ones(2)}, "@=dict: give a list"),
         "a number": (lambda v: 3, "@=int: give a list"),
-        "NaN": (lambda v: [v[0], np.array([np.nan, 0.0])], "member 1"),
-        "infinite": (lambda v: [v[0], np.array([0.0, np.inf])], "member 1"),
+        "NaN": (lambda v: [v[0], np.array([np.nan, 0.0]), *v[2:]], "member 1"),
+        "infinite": (lambda v: [v[0], np.array([0.0, np.inf]), *v[2:]], "member 1"),
         "unlike shapes": (
             lambda v: [v[0], np.ones(3)],
             "members do not match in 1 place: member 1: the array has shape",
@@ -241,12 +228,12 @@ HOSTILE: dict[str, Bad] = {
         ),
         "unlike names": (lambda v: [{"a": v[0]}, {"b": v[0]}], "member 1 lacks tensor 'a'; member 1 has tensor 'b'"),
         "mixed kinds": (lambda v: [v[0], {"a": v[0]}], "members mix plain arrays with mappings"),
-        "empty state dict": (lambda v: [{}], "member 0 holds no tensor"),
-        "nameless": (lambda v: [{"": v[0]}], "member 0 has a tensor named ''"),
-        "text in an array": (lambda v: [np.array(["a"])], "member 0: the array has dtype <U1"),
-        "ragged": (lambda v: [[[1.0, 2.0], [1.0]]], "member 0: the array is ragged"),
+        "empty state dict": (lambda v: [{}] * len(v), "member 0 holds no tensor"),
+        "nameless": (lambda v: [{"": v[0]}] * len(v), "member 0 has a tensor named ''"),
+        "text in an array": (lambda v: [np.array(["a"])] * len(v), "member 0: the array has dtype <U1"),
+        "ragged": (lambda v: [[[1.0, 2.0], [1.0]]] * len(v), "member 0: the array is ragged"),
         "unlike integers": (lambda v: [{"a": np.array([1])}, {"a": np.array([2])}], "tensor 'a'"),
-        "no such file": (lambda v: ["/nowhere/model.safetensors"], "/nowhere/model.safetensors"),
+        "no such file": (lambda v: ["/nowhere/model.safetensors"] * len(v), "/nowhere/model.safetensors"),
     },
     "y": {
         "missing": (lambda v: [None, *v[1:]], "@ at row 0 is missing"),
@@ -362,39 +349,6 @@ HOSTILE: dict[str, Bad] = {
         "true": (lambda v: True, "@=True"),
     },
 }
-# Entries of a table: a row may list fewer than are asked for, and a limit that is too wide never binds.
-HOSTILE |= {
-    "topk_mask scores": {name: bad for name, bad in HOSTILE["scores"].items() if name != "by bin"},
-    "topk_mask per_item": COUNT,
-    "annotator_pairs scores": HOSTILE["assign scores"],
-    "annotator_pairs per_item": COUNT,
-    "annotator_pairs costs": {
-        **HOSTILE["costs"],
-        "nothing": (lambda v: [], "@ has shape (0,); give one an entry, (3, 2), or one a column, (2,)"),
-    },
-    "topk_mask capacity": {
-        **{name: bad for name, bad in HOSTILE["capacity"].items() if name not in ("too few bins", "too little room")},
-        "another width": (lambda v: [6, 6], "@ has 2 values, scores has 1 columns"),
-    },
-}
-# Bins that choose need no room for everybody.
-HOSTILE["expert_choice capacity"] = {
-    name: bad for name, bad in HOSTILE["capacity"].items() if name != "too little room"
-}
-# Rows, capacities and groups in the order of the groups, of which there are k=2.
-HOSTILE |= {
-    f"{name} capacity": {
-        **{bad: says for bad, says in HOSTILE["capacity"].items() if bad not in ("too few bins", "too little room")},
-        "too many groups": (lambda v: [6, 6, 6], "@ has 3 values, k=2; give one number, or one for each group"),
-        "too little room": (lambda v: 2, "@ holds 4 in k=2 groups: 2 too few"),
-        "an empty group": (lambda v: [6, 0], "@ of group 1 is 0: the group would be empty"),
-    }
-    for name in ("constrained_kmeans", "constrained_kmedoids")
-}
-HOSTILE["constrained_kmeans start"] = {
-    **POSITIONS,
-    "too many": (lambda v: [0, 1, 2], "@ names 3 rows, k=2; give exactly k"),
-}
 HOSTILE["combine budget"] = COUNT
 # A base is held against the members, which are looked at first.
 HOSTILE["base"] = {
@@ -403,31 +357,52 @@ HOSTILE["base"] = {
     "another kind": (lambda v: {"w": v}, "@ is one of mappings, the members are arrays"),
     "no such file": (lambda v: "/nowhere/base", "/nowhere/base: no such file or folder"),
 }
-# Where the factors sum to one the base cancels, and is not read.
-HOSTILE["task_arithmetic base"] = {bad: says for bad, says in HOSTILE["base"].items() if bad != "NaN"}
+
+
+def without(bad: Bad, *names: str) -> Bad:
+    """The same bad values but for some that are good where another kind is taken."""
+    assert bad.keys() >= set(names)
+    return {name: row for name, row in bad.items() if name not in names}
+
+
+# By kind: what else is bad of such values, and what is not.
 HOSTILE |= {
-    f"{name} members": {bad: says for bad, says in HOSTILE["members"].items() if bad != "unlike integers"}
-    for name in ("dare", "pcb_merging", "task_arithmetic", "ties")
+    "scores table": HOSTILE["assign scores"],
+    "scores vector or table": without(HOSTILE["scores"], "by bin"),
+    "per_item any": COUNT,
+    "costs entry": {
+        **HOSTILE["costs"],
+        "nothing": (lambda v: [], "@ has shape (0,); give one an entry, (3, 2), or one a column, (2,)"),
+    },
+    "capacity column": {
+        **without(HOSTILE["capacity"], "too few bins", "too little room"),
+        "another width": (lambda v: [6, 6], "@ has 2 values, scores has 1 columns"),
+    },
+    "capacity choosing": without(HOSTILE["capacity"], "too little room"),
+    # In the order of the groups, of which there are k=2.
+    "capacity group": {
+        **without(HOSTILE["capacity"], "too few bins", "too little room"),
+        "too many groups": (lambda v: [6, 6, 6], "@ has 3 values, k=2; give one number, or one for each group"),
+        "too little room": (lambda v: 2, "@ holds 4 in k=2 groups: 2 too few"),
+        "an empty group": (lambda v: [6, 0], "@ of group 1 is 0: the group would be empty"),
+    },
+    "start group": {**POSITIONS, "too many": (lambda v: [0, 1, 2], "@ names 3 rows, k=2; give exactly k")},
+    # Where the factors sum to one the base cancels, and is not read.
+    "base seldom read": without(HOSTILE["base"], "NaN"),
+    "members loose integers": without(HOSTILE["members"], "unlike integers"),
+    "members layers": {
+        **{name: HOSTILE["members"][name] for name in ("nothing", "text", "a number")},
+        "NaN": (lambda v: [v[0], {**v[1], "layers.0.w": np.full(2, np.nan)}], "member 1: tensor 'layers.0.w' at (0,)"),
+        "no layers": (lambda v: [{"w": np.ones(2)}] * 2, "no tensor's name has a layer number"),
+    },
+    "base layers": {
+        "another shape": (lambda v: {**v, "layers.1.w": np.ones(3)}, "@: tensor 'layers.1.w' has shape (3,)"),
+        "an array": (lambda v: np.ones(2), "@ is one of arrays, the members are mappings"),
+        "no such file": (lambda v: "/nowhere/base", "/nowhere/base: no such file or folder"),
+    },
 }
-HOSTILE["fisher_merging members"] = {
-    **{bad: says for bad, says in HOSTILE["members"].items() if bad not in ("NaN", "infinite", "unlike integers")},
-    "NaN": (lambda v: [v[0], np.array([np.nan, 0.0]), v[2]], "member 1: the array at (0,) is NaN"),
-    "four": (lambda v: [*v, v[0]], "fisher has 3 diagonals for 4 members"),
-}
-HOSTILE["layer_swap members"] = {
-    **{bad: says for bad, says in HOSTILE["members"].items() if bad in ("nothing", "text", "a number")},
-    "three": (lambda v: [*v, v[0]], "layer_swap takes two members, the task expert and the other; 3 were given"),
-    "NaN": (lambda v: [v[0], {**v[1], "layers.0.w": np.full(2, np.nan)}], "member 1: tensor 'layers.0.w' at (0,)"),
-    "no layers": (lambda v: [{"w": np.ones(2)}] * 2, "no tensor's name has a layer number"),
-}
-HOSTILE["layer_swap base"] = {
-    "another shape": (lambda v: {**v, "layers.1.w": np.ones(3)}, "@: tensor 'layers.1.w' has shape (3,)"),
-    "an array": (lambda v: np.ones(2), "@ is one of arrays, the members are mappings"),
-    "no such file": (lambda v: "/nowhere/base", "/nowhere/base: no such file or folder"),
-}
-# Networks: mappings whose tensors hang together.
-_IN_NETWORKS: Bad = {
-    **{name: bad for name, bad in HOSTILE["members"].items() if name not in ("unlike integers", "a checkpoint")},
+HOSTILE["members networks"] = {
+    **without(HOSTILE["members"], "unlike integers"),
     "NaN": (lambda v: [v[0], {**v[1], "0.bias": put(v[1]["0.bias"], 2, np.nan)}], "tensor '0.bias' at (2,) is NaN"),
     "infinite": (lambda v: [v[0], {**v[1], "2.weight": put(v[1]["2.weight"], (0, 1), np.inf)}], "member 1: tensor"),
     "unlike shapes": (lambda v: [v[0], {**v[1], "0.bias": np.ones(3)}], "tensor '0.bias' has shape (3,)"),
@@ -444,60 +419,38 @@ _IN_NETWORKS: Bad = {
         "the architecture of the members is not known: tensor 'block.0.weight'",
     ),
 }
-# Members that are LoRA adapters.
-HOSTILE |= {
-    f"{name} {word}": bad
-    for name in ("reduce_adapters", "stack_adapters")
-    for word, bad in {
-        "members": {
-            **{bad: says for bad, says in HOSTILE["members"].items() if bad in ("nothing", "text", "a number")},
-            "an array": (lambda v: [v[0], np.ones(2)], "member 1 is ndarray, no LoRA adapter"),
-            "no factors": (lambda v: [v[0], {"w": np.ones(2)}], "member 1 holds no lora_A and lora_B"),
-            "half a pair": (lambda v: [{"w.lora_A.weight": np.ones((1, 3))}], "member 0: module 'w' has no lora_B"),
-            "NaN": (
-                lambda v: [v[0], {**v[1], "w.lora_A.weight": put(v[1]["w.lora_A.weight"], (1, 2), np.nan)}],
-                "member 1: tensor 'w.lora_A.weight' at (1, 2) is NaN",
-            ),
-            "unlike shapes": (
-                lambda v: [v[0], {**v[1], "w.lora_B.weight": np.ones((5, 2))}],
-                "members do not match in 1 place: member 1: 'w' is linear float64 from (3,) to (5,)",
-            ),
-            "unlike ranks": (lambda v: [{**v[0], "w.lora_B.weight": np.ones((4, 2))}], "member 0: the factors of 'w'"),
-            "no such folder": (lambda v: ["/nowhere/adapter"], "/nowhere/adapter does not exist"),
-        },
-        "base": {
-            "a number": (lambda v: 3, "@ is int; give a checkpoint's path or a mapping"),
-            "no such file": (lambda v: "/nowhere/model.safetensors", "/nowhere/model.safetensors"),
-        },
-    }.items()
+HOSTILE["members adapters"] = {
+    **{name: HOSTILE["members"][name] for name in ("nothing", "text", "a number")},
+    "an array": (lambda v: [v[0], np.ones(2)], "member 1 is ndarray, no LoRA adapter"),
+    "no factors": (lambda v: [v[0], {"w": np.ones(2)}], "member 1 holds no lora_A and lora_B"),
+    "half a pair": (lambda v: [{"w.lora_A.weight": np.ones((1, 3))}], "member 0: module 'w' has no lora_B"),
+    "NaN": (
+        lambda v: [v[0], {**v[1], "w.lora_A.weight": put(v[1]["w.lora_A.weight"], (1, 2), np.nan)}],
+        "member 1: tensor 'w.lora_A.weight' at (1, 2) is NaN",
+    ),
+    "unlike shapes": (
+        lambda v: [v[0], {**v[1], "w.lora_B.weight": np.ones((5, 2))}],
+        "members do not match in 1 place: member 1: 'w' is linear float64 from (3,) to (5,)",
+    ),
+    "unlike ranks": (lambda v: [{**v[0], "w.lora_B.weight": np.ones((4, 2))}], "member 0: the factors of 'w'"),
+    "no such folder": (lambda v: ["/nowhere/adapter"], "/nowhere/adapter does not exist"),
+}
+HOSTILE["base adapters"] = {
+    "a number": (lambda v: 3, "@ is int; give a checkpoint's path or a mapping"),
+    "no such file": (lambda v: "/nowhere/model.safetensors", "/nowhere/model.safetensors"),
 }
 # True or False, and nothing is said of other values: it is only ever asked whether it is true.
 UNCHECKED = {"progress"}
-HOSTILE |= {f"{name} members": _IN_NETWORKS for name in ("weight_matching", "ot_fusion")}
-# Two of them, which is asked first.
-_OF_TWO = (
-    "nothing",
-    "text",
-    "one state dict",
-    "a number",
-    "empty state dict",
-    "nameless",
-    "text in an array",
-    "ragged",
-)
-HOSTILE["pleas members"] = {
-    **{name: bad for name, bad in _IN_NETWORKS.items() if name not in (*_OF_TWO, "no such file")},
-    **{name: HOSTILE["members"][name] for name in _OF_TWO[:4]},
-    "three": (lambda v: [*v, v[0]], "pleas merges two members, not 3"),
-}
 
 ENTRIES = [entry for verb in VERBS for entry in dispatch.methods_of(verb).values()]
 
 
 def hostile_of(entry: Entry, word: str) -> Bad:
-    bad = dict(HOSTILE.get(f"{entry.name} {word}", HOSTILE.get(f"{entry.verb} {word}", HOSTILE.get(word, {}))))
+    bad = dict(row_of(HOSTILE, entry, word) or {})
     if word == "weights" and "rankings" in entry.accepted:
         bad["negative"] = (lambda v: put(v, 1, -2.0), "@ at row 1 is -2; weights must be >= 0")
+    if word == "members" and draws_of(entry).members == 2:
+        bad["three"] = (lambda v: [*v, v[0]], entry.name)
     return bad
 
 
@@ -616,7 +569,6 @@ CLASHES = {
     "groups alone": (lambda: kofn.select(X, k=3, groups=GROUPS), "groups are given without quotas"),
     "nothing asked": (lambda: kofn.select(X), "give k (how many) or budget"),
     "two inputs": (lambda: kofn.select(X, similarity=np.eye(6), k=2), "X"),
-    "inputs of two lengths": (lambda: kofn.select(X, scores=[1.0], k=1, method="random_sample"), "scores has 1 values"),
     "quotas' minima above k": (
         lambda: kofn.select(X, k=2, groups=GROUPS, quotas={"a": (2, None), "b": (1, None)}),
         "the quotas' minima (with include) need 3 items, k=2; raise k or lower them by 1",
@@ -625,16 +577,8 @@ CLASHES = {
         lambda: kofn.select(X, k=4, groups=GROUPS, quotas=dict.fromkeys("abc", (0, 1))),
         "the quotas' maxima leave room for 3; lower k or raise them by 1",
     ),
-    "scores below zero for power": (
-        lambda: kofn.select(scores=[1.0, -1.0], k=1, method="stochastic_batch"),
-        "scores at row 1 is -1; distribution='power' needs scores >= 0",
-    ),
-    "cutoff leaves too few": (
-        lambda: kofn.select(scores=np.arange(10.0), k=9, method="ccs", options={"cutoff": 0.5}),
-        "k=9, but cutoff=0.5 leaves 5 of 10 examples; lower k or cutoff",
-    ),
     "no submodular objective": (
-        lambda: kofn.select(X, k=2, method="lazy_greedy", objective=NotSubmodular()),
+        lambda: kofn.select(X, k=2, objective=NotSubmodular()),
         "objective=NotSubmodular is not submodular",
     ),
     "medoids above n": (lambda: kofn.assign(X, k=7), "k=7 of 6 items"),
@@ -787,14 +731,11 @@ def test_what_is_odd_but_valid() -> None:
     assert kofn.select(X, k=2, include=np.array([False, True, False, False, False, False])).mask[1]
     assert len(kofn.select(X.astype(np.float16), k=2)) == 2
     assert len(kofn.select(X.astype(int), k=2)) == 2
-    assert kofn.select(X, k=2, seed=np.random.default_rng(0)).method == "lazy_greedy"
+    assert len(kofn.select(X, k=2, seed=np.random.default_rng(0))) == 2
     assert len(kofn.select(X, k=3, start=kofn.select(X, k=2))) == 3
     ids = list("abcdef")
     assert len(kofn.select(X, k=3, ids=ids, start=kofn.select(X, k=2, ids=ids))) == 3
     assert kofn.select(X, budget=0, costs=[0, 0, 1, 1, 1, 1]).used["costs"] == 0
     assert kofn.assign(same, k=1, seed=0).value == 0.0
-    for method in ("fasterpam", "fastpam1", "pam"):
-        # The loss is nothing beside the distances that cancel in a swap: rounding must not send it round in circles.
-        assert kofn.assign([[0, 0, 0]] * 6 + [[0, 1, 3]], k=2, seed=0, method=method).value == 0.0
     assert kofn.combine([np.ones(2)]).result.tolist() == [1.0, 1.0]
     assert kofn.allocate([[1.0]], budget=0).amounts.tolist() == [0]

@@ -134,3 +134,8 @@ def test_compare_judges_all_under_one_objective() -> None:
     best = dict(frame.group_by("k").agg(pl.col("value").max()).iter_rows())
     for k, value in frame.filter(pl.col("method") == "lazy_greedy").select("k", "value").iter_rows():
         assert value == best[k]
+
+
+def test_inputs_of_two_lengths_are_refused() -> None:
+    with pytest.raises(InputError, match="scores has 1 values"):
+        kofn.select(np.zeros((6, 2)), scores=[1.0], k=1, method="random_sample")

@@ -11,7 +11,7 @@ import pytest
 from refusals import refused
 
 import kofn
-from kofn.core.checks import InfeasibleError
+from kofn.core.checks import InfeasibleError, InputError
 from kofn.selection import position_weighted_mean, rds_plus
 from kofn.selection.training_data import _rds_plus as filtering
 
@@ -163,3 +163,8 @@ def test_queries_of_text_are_embedded_with_the_pool(tmp_path: Path, capsys: pyte
     assert "--queries nowhere.txt: no such file" in err
     code, _, err = _command(capsys, *call, "--columns", "age", "--queries", tmp_path / "wanted.txt")
     assert "goes with --text or --vectors" in err
+
+
+def test_a_cutoff_that_leaves_too_few_is_refused() -> None:
+    with pytest.raises(InputError, match=r"k=9, but cutoff=0\.5 leaves 5 of 10 examples; lower k or cutoff"):
+        kofn.select(scores=np.arange(10.0), k=9, method="ccs", options={"cutoff": 0.5})
