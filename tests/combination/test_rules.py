@@ -35,7 +35,8 @@ from kofn.combination.rules import Rule, merge_rule
 @merge_rule(cost="O(m log m d)", exact="the median of every entry", paper="folklore")
 class CoordinateMedian(Rule):
     """The median of every entry."""
-    form, takes_weights = "elementwise", False
+    form = "elementwise"
+    takes_weights = False
     def blend(self, block, total, spare):
         np.median(block.rows, axis=0, out=total)
         return True
@@ -172,6 +173,9 @@ def test_a_family_exports_it(tmp_path: Path) -> None:
     (family / "_coordinate_median.py").write_text(MEDIAN)
     assert packages.exports(family / "_coordinate_median.py") == ["coordinate_median"]
     assert packages.homes(tmp_path) == {"coordinate_median": "robust._coordinate_median"}
+    stub = packages.stub_text(family, tmp_path)
+    assert "def coordinate_median(\n    members: Iterable[Any],\n    *,\n    **files: Unpack[FilesAndThreads]," in stub
+    assert "from kofn.robust import coordinate_median as" in packages.stub_text(tmp_path, tmp_path)
     (family / "_coordinate_median.py").write_text(MEDIAN.rsplit("\n", 2)[0])
     with pytest.raises(ValueError, match=r"write coordinate_median = CoordinateMedian\.method below it"):
         packages.exports(family / "_coordinate_median.py")
