@@ -83,7 +83,7 @@ def test_open_is_what_can_be_completed(problem, data):
         return
     sets = feasible_sets(n, words)
     tracker = Tracker(rules)
-    picks = rules.first.tolist()
+    picks = rules.preselected.tolist()
     while True:
         mask = tracker.eligible()
         expected = [item not in picks and completable(sets, [*picks, item]) for item in range(n)]
@@ -119,7 +119,7 @@ def test_upper_bound_holds_for_every_feasible_set(problem, data):
         return
     tracker = Tracker(rules)
     picked = np.zeros(n, bool)
-    picked[rules.first] = True
+    picked[rules.preselected] = True
     for _ in range(data.draw(st.integers(0, n))):
         mask = tracker.eligible()
         if not mask.any():

@@ -1,4 +1,4 @@
-"""What a selection must obey: cardinality, knapsack, quotas, must-include, must-exclude, held exactly while picking.
+"""Constraints of a selection: cardinality, knapsack, quotas, must-include and must-exclude, kept exactly while picking.
 
 A greedy search asks a `Tracker` which items are still open. The tracker reserves the slots and the money that the
 quotas' minima still need, so a search that only picks open items can always be completed.
@@ -24,7 +24,8 @@ class Constraints:
     """The checked constraints of one selection.
 
     `k` is how many to pick: exactly that many, or at most that many where a budget is given too. `groups` are codes
-    into `names`; `least` and `most` hold the quota of each code. `first` are the picks before the search begins.
+    into `names`; `least` and `most` are the quota of each code. `preselected` (`start`, then `include`) are picked
+    before the search begins; `banned` items are never picked.
     """
 
     n: int
@@ -36,17 +37,17 @@ class Constraints:
     names: tuple[Any, ...]
     least: Ints
     most: Ints
-    first: Ints
+    preselected: Ints
     banned: Mask
 
     @classmethod
     def of(cls, n: int, words: Mapping[str, Any] | None = None, **where: Unpack[Where]) -> Constraints:
-        """Check the constraints against each other; raises `InfeasibleError` that says which clash and by how much.
+        """Check the constraints against each other; an `InfeasibleError` says which clash, and by how much.
 
         Args:
             n: how many items there are.
-            words: checked words of a call, of which those of the bundle `Where` are read.
-            **where: the same, by name.
+            words: checked words of a call; those of the bundle `Where` are read, others ignored.
+            **where: words of the bundle by name; they override `words`.
         """
         given: dict[str, Any] = {**dict.fromkeys(Where.__annotations__), **part(words or {}, Where), **where}
         k, budget, costs, groups, quotas = (given[name] for name in ("k", "budget", "costs", "groups", "quotas"))
@@ -67,7 +68,7 @@ class Constraints:
         banned = np.zeros(n, bool)
         if exclude is not None:
             banned[exclude] = True
-        first = _first(start, include, banned)
+        preselected = _preselected(start, include, banned)
         codes, names, least, most = _quota_codes(groups, quotas)
         out = cls(
             n=n,
@@ -79,7 +80,7 @@ class Constraints:
             names=names,
             least=least,
             most=most,
-            first=first,
+            preselected=preselected,
             banned=banned,
         )
         out._refuse_infeasible()
@@ -91,8 +92,10 @@ class Constraints:
             raise InfeasibleError(
                 f"k={self.k} but exclude leaves {open_items} of {self.n} items; lower k or exclude fewer"
             )
-        if len(self.first) > self.k:
-            raise InfeasibleError(f"include and start hold {len(self.first)} items, more than k={self.k}; raise k")
+        if len(self.preselected) > self.k:
+            raise InfeasibleError(
+                f"include and start hold {len(self.preselected)} items, more than k={self.k}; raise k"
+            )
         if self.groups is not None:
             self._refuse_infeasible_quotas()
         if self.budget is not None and self.costs is not None:
@@ -102,18 +105,18 @@ class Constraints:
         assert self.groups is not None
         groups = self.groups
         room = np.bincount(groups[~self.banned], minlength=len(self.names))
-        held = np.bincount(groups[self.first], minlength=len(self.names))
+        in_group = np.bincount(groups[self.preselected], minlength=len(self.names))
         for code, name in enumerate(self.names):
             if self.least[code] > room[code]:
                 raise InfeasibleError(
                     f"quotas[{name!r}] asks for at least {self.least[code]}, but only {room[code]} such items "
                     f"are open; lower it by {self.least[code] - room[code]}"
                 )
-            if held[code] > self.most[code]:
+            if in_group[code] > self.most[code]:
                 raise InfeasibleError(
-                    f"include and start hold {held[code]} of group {name!r}, its quota is at most {self.most[code]}"
+                    f"include and start hold {in_group[code]} of group {name!r}, its quota is at most {self.most[code]}"
                 )
-        need = int(np.maximum(self.least, held).sum())
+        need = int(np.maximum(self.least, in_group).sum())
         if need > self.k:
             raise InfeasibleError(
                 f"the quotas' minima (with include) need {need} items, k={self.k}; "
@@ -130,7 +133,7 @@ class Constraints:
         assert self.budget is not None
         if self.banned.all():
             raise InfeasibleError("exclude leaves no items to choose from")
-        spent = total(self.costs[self.first])
+        spent = total(self.costs[self.preselected])
         if spent > self.limit:
             raise InfeasibleError(
                 f"include and start cost {spent:g}, over the budget of {self.budget:g} by {spent - self.budget:g}"
@@ -142,7 +145,7 @@ class Constraints:
                 f"the quotas' minima (with include) cost at least {need:g}, over the budget of {self.budget:g} by "
                 f"{need - self.budget:g}; raise the budget or lower the minima"
             )
-        if not len(self.first) and not tracker.eligible().any():
+        if not len(self.preselected) and not tracker.eligible().any():
             allowed = ~self.banned if self.groups is None else ~self.banned & (self.most > 0)[self.groups]
             if not allowed.any():
                 raise InfeasibleError("the quotas' maxima leave no item to choose; raise one")
@@ -153,7 +156,7 @@ class Constraints:
 
     @property
     def limit(self) -> float | int:
-        """The budget with the only tolerance there is: rounding of a float sum, none for integers."""
+        """The budget, with a tolerance for the rounding of a float sum; integer costs have none."""
         assert self.budget is not None
         assert self.costs is not None
         if self.costs.dtype.kind == "i":
@@ -162,7 +165,7 @@ class Constraints:
 
     @property
     def cardinality_only(self) -> bool:
-        """True where nothing but a count (and what is banned or first) binds."""
+        """True where only the number of picks (and `include`, `start`, `exclude`) constrains."""
         return self.budget is None and self.groups is None
 
     def upper_bound(self, residual: Floats, picked: Mask) -> float:
@@ -173,25 +176,25 @@ class Constraints:
         """
         gains = np.where(picked | self.banned, 0.0, np.maximum(residual, 0.0))
         order = np.argsort(-gains, kind="stable")
-        # Items in `first` are in every feasible set and add nothing any more, so they only use up slots.
-        slots = self.k - len(self.first)
+        # Preselected items are in every feasible set and add nothing any more, so they only use up slots.
+        slots = self.k - len(self.preselected)
         open_top = float(np.sum(gains[order[:slots]]))
         best = open_top if self.groups is None else self._best_by_quota(gains, order, slots)
         if self.costs is not None and self.budget is not None:
-            best = min(best, _fractional(gains, self.costs, float(self.limit - total(self.costs[self.first]))))
+            best = min(best, _fractional(gains, self.costs, float(self.limit - total(self.costs[self.preselected]))))
         return best
 
     def _best_by_quota(self, gains: Floats, order: Ints, slots: int) -> float:
         assert self.groups is not None
-        held = np.bincount(self.groups[self.first], minlength=len(self.names))
+        in_group = np.bincount(self.groups[self.preselected], minlength=len(self.names))
         ranked = order[gains[order] > 0]
         codes = self.groups[ranked]
-        # The place of each item inside its group, in order of gain: it may count while below the group's maximum.
-        place = np.empty(len(ranked), np.int64)
+        # The rank of each item inside its group, by gain: it may count while below the group's maximum.
+        rank = np.empty(len(ranked), np.int64)
         for code in range(len(self.names)):
-            mine = codes == code
-            place[mine] = np.arange(int(mine.sum()))
-        kept = ranked[place < (self.most - held)[codes]]
+            members = codes == code
+            rank[members] = np.arange(int(members.sum()))
+        kept = ranked[rank < (self.most - in_group)[codes]]
         return float(np.sum(gains[kept[:slots]]))
 
 
@@ -204,26 +207,26 @@ class Tracker:
         self.spent: float | int = 0
         self.open = ~constraints.banned
         self._spends: list[float | int] = []
-        self._held = np.zeros(len(constraints.names), np.int64)
+        self._picked_of = np.zeros(len(constraints.names), np.int64)
         self._deficit = constraints.least.copy()
         self._ranked: list[Ints] = []
         if constraints.costs is not None and constraints.groups is not None:
             order = np.argsort(constraints.costs, kind="stable")
             codes = constraints.groups[order]
             self._ranked = [order[codes == code] for code in range(len(constraints.names))]
-        for item in constraints.first:
+        for item in constraints.preselected:
             self._record(int(item))
 
     def _record(self, item: int) -> None:
-        rules = self.constraints
+        constraints = self.constraints
         self.open[item] = False
         self.count += 1
-        if rules.costs is not None:
-            self._spends.append(rules.costs[item].item())
+        if constraints.costs is not None:
+            self._spends.append(constraints.costs[item].item())
             self.spent = total(self._spends)
-        if rules.groups is not None:
-            code = rules.groups[item]
-            self._held[code] += 1
+        if constraints.groups is not None:
+            code = constraints.groups[item]
+            self._picked_of[code] += 1
             self._deficit[code] = max(0, self._deficit[code] - 1)
 
     def add(self, item: int) -> None:
@@ -239,46 +242,46 @@ class Tracker:
 
     @property
     def reserve(self) -> float | int:
-        """What the minima still have to cost at the least."""
+        """The least that the minima still have to cost."""
         return total(self._reserved_costs())
 
     @property
     def least_spend(self) -> float | int:
-        """What is spent and what the minima still have to cost, in one exact sum."""
+        """The money spent plus the least that the minima still have to cost, in one exact sum."""
         return total([*self._spends, *self._reserved_costs()])
 
     def _reserved_costs(self) -> list[float | int]:
         costs = self.constraints.costs
         if costs is None or self.constraints.groups is None:
             return []
-        held: list[float | int] = costs[np.concatenate(self._reserved())].tolist()
-        return held
+        reserved: list[float | int] = costs[np.concatenate(self._reserved())].tolist()
+        return reserved
 
     def eligible(self) -> Mask:
-        """(n,) True where picking the item leaves the rest completable. What is closed once stays closed."""
-        rules = self.constraints
-        if self.count >= rules.k:
-            return np.zeros(rules.n, bool)
+        """(n,) True where the picks can be completed after picking the item. Once closed, an item stays closed."""
+        constraints = self.constraints
+        if self.count >= constraints.k:
+            return np.zeros(constraints.n, bool)
         mask = self.open.copy()
-        needy = np.zeros(rules.n, bool)
-        if rules.groups is not None:
-            needy = (self._deficit > 0)[rules.groups]
-            mask &= (self._held < rules.most)[rules.groups]
-            if rules.k - self.count <= self._deficit.sum():
+        needy = np.zeros(constraints.n, bool)
+        if constraints.groups is not None:
+            needy = (self._deficit > 0)[constraints.groups]
+            mask &= (self._picked_of < constraints.most)[constraints.groups]
+            if constraints.k - self.count <= self._deficit.sum():
                 mask &= needy
-        if rules.costs is not None:
-            freed = np.zeros(rules.n, rules.costs.dtype)
+        if constraints.costs is not None:
+            freed = np.zeros(constraints.n, constraints.costs.dtype)
             for code, items in enumerate(self._reserved() if needy.any() else ()):
                 if len(items):
-                    # Picking inside a group that is short frees the dearest item reserved for it; one that is itself
-                    # reserved costs nothing more.
-                    freed[rules.groups == code] = rules.costs[items[-1]]
-                    freed[items] = rules.costs[items]
+                    # Picking inside a group below its minimum frees the dearest item reserved for it; a reserved item
+                    # costs nothing more.
+                    freed[constraints.groups == code] = constraints.costs[items[-1]]
+                    freed[items] = constraints.costs[items]
             mask &= self._affordable(freed)
         return mask
 
     def _affordable(self, freed: NDArray[Any]) -> Mask:
-        """(n,) True where the budget holds the item and what stays reserved once it frees that much."""
+        """(n,) True where the budget covers the item and the reserves, less the `freed` reserve of each item."""
         costs, limit = self.constraints.costs, self.constraints.limit
         assert costs is not None
         extra, room = costs - freed, limit - self.spent - self.reserve
@@ -291,32 +294,32 @@ class Tracker:
         return fits
 
     def completion(self) -> Ints:
-        """Items that meet the minima still open at the least cost: what a search that is cut short must add."""
-        rules = self.constraints
-        if rules.groups is None or not self._deficit.any():
+        """The cheapest items that meet the minima still open; a search that is cut short must add them."""
+        constraints = self.constraints
+        if constraints.groups is None or not self._deficit.any():
             return np.empty(0, np.int64)
-        if rules.costs is not None:
+        if constraints.costs is not None:
             return np.concatenate(self._reserved()).astype(np.int64)
         picks = [
-            np.flatnonzero(self.open & (rules.groups == code))[:short]
+            np.flatnonzero(self.open & (constraints.groups == code))[:short]
             for code, short in enumerate(self._deficit.tolist())
         ]
         return np.concatenate(picks)
 
     def report(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """(used, budget) of the plan."""
-        rules = self.constraints
+        constraints = self.constraints
         used: dict[str, Any] = {"k": self.count}
-        limit: dict[str, Any] = {"k": rules.k}
-        if rules.budget is not None:
-            used["costs"], limit["costs"] = self.spent, rules.budget
-            if not rules.exact_k and rules.k == rules.n:
+        limit: dict[str, Any] = {"k": constraints.k}
+        if constraints.budget is not None:
+            used["costs"], limit["costs"] = self.spent, constraints.budget
+            if not constraints.exact_k and constraints.k == constraints.n:
                 del limit["k"]
-        if rules.groups is not None:
-            for code, name in enumerate(rules.names):
-                if rules.least[code] > 0 or rules.most[code] < rules.n:
-                    used[f"quota {name}"] = int(self._held[code])
-                    limit[f"quota {name}"] = int(min(rules.most[code], rules.n))
+        if constraints.groups is not None:
+            for code, name in enumerate(constraints.names):
+                if constraints.least[code] > 0 or constraints.most[code] < constraints.n:
+                    used[f"quota {name}"] = int(self._picked_of[code])
+                    limit[f"quota {name}"] = int(min(constraints.most[code], constraints.n))
         return used, limit
 
 
@@ -326,15 +329,15 @@ def total(values: Any) -> float | int:
     return sum(terms) if all(isinstance(term, int) for term in terms) else math.fsum(terms)
 
 
-def _first(start: Ints | None, include: Ints | None, banned: Mask) -> Ints:
-    first = np.empty(0, np.int64) if start is None else start
+def _preselected(start: Ints | None, include: Ints | None, banned: Mask) -> Ints:
+    preselected = np.empty(0, np.int64) if start is None else start
     if include is not None:
-        first = np.concatenate([first, include[~np.isin(include, first)]])
-    clash = first[banned[first]]
+        preselected = np.concatenate([preselected, include[~np.isin(include, preselected)]])
+    clash = preselected[banned[preselected]]
     if len(clash):
         name = "start" if start is not None and clash[0] in start else "include"
         raise InfeasibleError(f"row {clash[0]} is both in {name} and in exclude; drop it from one")
-    return first
+    return preselected
 
 
 def _quota_codes(
@@ -345,15 +348,14 @@ def _quota_codes(
     names, codes = np.unique(groups, return_inverse=True)
     n = len(groups)
     least, most = np.zeros(len(names), np.int64), np.full(len(names), n, np.int64)
-    where = {str(name): code for code, name in enumerate(names.tolist())}
+    codes_by_name = {str(name): code for code, name in enumerate(names.tolist())}
     for group, (low, high) in quotas.items():
-        code = where.get(str(group))
+        code = codes_by_name.get(str(group))
         if code is None:
             if low == 0:
                 continue
-            raise InfeasibleError(
-                f"quotas[{group!r}] asks for at least {low}, but no item has that group{nearest(str(group), where)}"
-            )
+            hint = nearest(str(group), codes_by_name)
+            raise InfeasibleError(f"quotas[{group!r}] asks for at least {low}, but no item has that group{hint}")
         least[code] = low
         most[code] = n if high is None else high
     return codes.astype(np.int64), tuple(names.tolist()), least, most
@@ -367,9 +369,9 @@ def _fractional(gains: Floats, costs: NDArray[Any], budget: float) -> float:
     order = np.argsort(-ratio, kind="stable")
     order = order[~free[order]]
     spend = np.cumsum(costs[order].astype(np.float64))
-    whole = int(np.searchsorted(spend, budget, side="right"))
-    best += float(gains[order[:whole]].sum())
-    if whole < len(order):
-        left = budget - (spend[whole - 1] if whole else 0.0)
-        best += float(gains[order[whole]] * left / costs[order[whole]])
+    n_whole = int(np.searchsorted(spend, budget, side="right"))
+    best += float(gains[order[:n_whole]].sum())
+    if n_whole < len(order):
+        left = budget - (spend[n_whole - 1] if n_whole else 0.0)
+        best += float(gains[order[n_whole]] * left / costs[order[n_whole]])
     return best

@@ -1,4 +1,4 @@
-"""Picking at random: the baseline that every other rule must beat."""
+"""Picking at random: the baseline that every other method must beat."""
 
 from __future__ import annotations
 
@@ -53,11 +53,11 @@ def random_sample(
     """
     if scores is not None:
         one_score_an_item(scores)
-    n = next(len(v) if v.ndim == 1 else v.shape[0] for v in (X, similarity, scores) if v is not None)
+    n = next(table.shape[0] for table in (X, similarity, scores) if table is not None)
     constraints = Constraints.of(n, where)
     rng = np.random.default_rng(seed)
     tracker = Tracker(constraints)
-    picks = constraints.first.tolist()
+    picks = constraints.preselected.tolist()
     order = rng.permutation(n)
     probabilities = None
     if constraints.cardinality_only:
@@ -65,9 +65,10 @@ def random_sample(
         for item in rest.tolist():
             tracker.add(item)
         picks += rest.tolist()
-        open_items = n - int(constraints.banned.sum()) - len(constraints.first)
-        probabilities = np.where(constraints.banned, 0.0, (constraints.k - len(constraints.first)) / max(open_items, 1))
-        probabilities[constraints.first] = 1.0
+        n_open = n - int(constraints.banned.sum()) - len(constraints.preselected)
+        share = (constraints.k - len(constraints.preselected)) / max(n_open, 1)
+        probabilities = np.where(constraints.banned, 0.0, share)
+        probabilities[constraints.preselected] = 1.0
     else:
         while (mask := tracker.eligible()).any():
             order = order[mask[order]]

@@ -15,7 +15,7 @@ from kofn.core.words import Grouped
 
 
 def one_score_an_item(scores: Any) -> Any:
-    """Refuse scores by bin where one an item is meant."""
+    """Refuse scores by bin in a method that wants one score an item."""
     if scores.ndim != 1:
         raise InputError(
             f"scores has shape {scores.shape}; give one score an item, shape (n,), or method='topk_mask' for a table"
@@ -42,7 +42,7 @@ def top_k(
         scores: (n,), higher is better.
 
     Returns:
-        Selection, highest first (what is included comes before), ties to the lowest row; status "optimal".
+        Selection: `start` and `include` first, then the highest scores, ties to the lowest row; status "optimal".
 
     Raises:
         InputError: bad scores. InfeasibleError: constraints that cannot be met together.
@@ -62,7 +62,7 @@ def top_k(
     one_score_an_item(scores)
     constraints = Constraints.of(len(scores), where, k=k)
     tracker = Tracker(constraints)
-    picks = constraints.first.tolist()
+    picks = constraints.preselected.tolist()
     order = np.argsort(-scores, kind="stable")
     if constraints.groups is None:
         rest = order[tracker.open[order]][: constraints.k - len(picks)]
@@ -71,7 +71,7 @@ def top_k(
         picks += rest.tolist()
     else:
         while (open_items := tracker.eligible()).any():
-            # What is closed once stays closed, so the order is walked once in all.
+            # An item once closed stays closed, so the order is walked once in all.
             order = order[open_items[order]]
             item = int(order[0])
             tracker.add(item)

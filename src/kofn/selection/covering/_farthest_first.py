@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from kofn.core.constraints import Constraints, Tracker
 from kofn.core.plans import Selection
 from kofn.core.registry import method
 from kofn.core.runtime import Control
+from kofn.core.words import Metric, Where
 from kofn.engines.threads import cores, spread
 from kofn.objectives.kcenter import distances_to, lengths
 
@@ -34,29 +35,18 @@ _PAIRED = 4096
 def farthest_first(
     X: Any,
     *,
-    k: int | None = None,
-    budget: float | None = None,
-    costs: Any = None,
-    groups: Any = None,
-    quotas: Any = None,
-    include: Any = None,
-    exclude: Any = None,
-    start: Any = None,
-    metric: str = "euclidean",
+    metric: Metric = "euclidean",
     time_limit: float | None = None,
     n_threads: int | None = None,
     progress: bool | None = None,
+    **where: Unpack[Where],
 ) -> Selection:
     """Pick items so that none of the pool is far from a pick: each time the one farthest from the picks so far.
 
     Args:
         X: vectors (n, d).
         k: how many; with a `budget` and `costs`, at most how many (the farthest that can be afforded).
-        groups: (n,) labels, with `quotas` {group: (least, most)}.
-        include: items that must be picked; `exclude`: items that must not be; `start`: items to go on from.
         metric: "euclidean", "sqeuclidean" or "cosine" (1 - cos).
-        time_limit: seconds; the picks made by then are returned, status "stopped".
-        n_threads: default all cores; the picks are the same for any number.
 
     Returns:
         Selection in the order picked. `gains` is how far each stood from the picks before it (NaN for the first,
@@ -85,17 +75,7 @@ def farthest_first(
         ([2, 0], 4.0, 2.0)
     """
     n = len(X)
-    constraints = Constraints.of(
-        n,
-        k=k,
-        budget=budget,
-        costs=costs,
-        groups=groups,
-        quotas=quotas,
-        include=include,
-        exclude=exclude,
-        start=start,
-    )
+    constraints = Constraints.of(n, where)
     tracker = Tracker(constraints)
     most = n if constraints.budget is not None else constraints.k
     cover: _Cover = _Plain(X, metric) if X.size * most <= _SMALL else LazyCover(X, metric, cores(n_threads))
@@ -109,7 +89,7 @@ def farthest_first(
     stopped = False
     total = constraints.k if constraints.exact_k else 0
     with Control(time_limit=time_limit, progress=progress, total=total, what="picking") as control:
-        for item in constraints.first.tolist():
+        for item in constraints.preselected.tolist():
             take(item)
         while (open_items := tracker.eligible()).any():
             if control.stopped():

@@ -6,7 +6,7 @@ import copy
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
@@ -21,11 +21,10 @@ from kofn.core.plans import Selection
 from kofn.core.registry import method
 from kofn.core.runtime import Control
 from kofn.objectives import base
+from kofn.selection.greedy._run import Greedy, complete, sources_of
 
 # Candidates whose gains are taken at once: few after a pick, since the next pick makes the rest stale.
 _LEAST_BATCH, _MOST_BATCH = 16, 4096
-_CONSTRAINTS = ("k", "budget", "costs", "groups", "quotas", "include", "exclude", "start")
-_SOURCES = ("X", "similarity", "scores", "metric", "weights", "max_memory", "n_threads", "queries", "private")
 
 
 @method(
@@ -42,25 +41,9 @@ def order_threshold(
     *,
     similarity: Any = None,
     scores: Any = None,
-    objective: Any = None,
-    k: int | None = None,
-    budget: float | None = None,
-    costs: Any = None,
-    groups: Any = None,
-    quotas: Any = None,
-    include: Any = None,
-    exclude: Any = None,
-    start: Any = None,
-    weights: Any = None,
-    metric: str = "euclidean",
-    max_memory: int | None = None,
-    time_limit: float | None = None,
-    n_threads: int | None = None,
-    progress: bool | None = None,
-    queries: Any = None,
-    private: Any = None,
     order: Any = None,
     eps: float = 0.1,
+    **words: Unpack[Greedy],
 ) -> Selection:
     """Pick along one order of the pool whatever gains a threshold: for functions whose returns diminish only that way.
 
@@ -79,18 +62,7 @@ def order_threshold(
         objective: "facility_location" (default; with `scores` alone "modular"), "mnl_revenue" or any other monotone
             objective by name, or an object with `gains`, `add` and `value`. An object that is not submodular may have
             `order`, its own order, and `keeps(order)`, whether returns diminish along it.
-        k: how many; with a budget, at most how many.
-        budget: what may be spent in total, with `costs` (n,).
-        groups: (n,) labels, with `quotas` {group: (least, most)}.
-        include: items that must be picked; they come first. `exclude`: items that must not be.
-        start: a plan or items to go on from; they come first and count towards k.
         weights: (n,) how much each item of the pool counts; for "mnl_revenue" how attractive it is, exp(utility).
-        metric: "euclidean" (c - distance), "sqeuclidean" or "cosine", for X.
-        max_memory: bytes of scratch.
-        time_limit: seconds; the best pass by then is returned, status "stopped".
-        n_threads: default all cores; the picks are the same for any number.
-        queries: (q, d) vectors that the picks should be about, for the objectives that are built from them; `private`:
-            (p, d) vectors that are owned already, likewise.
         order: (n,) the items in the order of the pass; default the objective's own, else as they come.
         eps: ratio of the thresholds, less 1; in 0..1.
 
@@ -117,7 +89,8 @@ def order_threshold(
         >>> s.indices.tolist(), round(s.value, 3), s.value <= s.bound
         ([0, 1], 4.545, True)
     """
-    return _Passes(locals()).plan()
+    given = complete({"X": X, "similarity": similarity, "scores": scores, **words})
+    return _Passes(given, order, eps).plan()
 
 
 @dataclass
@@ -132,23 +105,23 @@ class _Run:
 class _Passes:
     """The passes of one call, and the best that they found."""
 
-    def __init__(self, given: Mapping[str, Any]) -> None:
-        self.eps = checks.fraction(given["eps"], "eps")
+    def __init__(self, given: Mapping[str, Any], order: Any, eps: float) -> None:
+        self.eps = checks.fraction(eps, "eps")
         if self.eps == 0:
             raise InputError("eps=0: the thresholds would never end; give a number above 0, at most 1")
         pairs = given["X"] is not None or given["similarity"] is not None
         self.requested = given["objective"] or ("facility_location" if pairs else "modular")
         # Each pass picks on a copy of it.
-        self.unused = base.build(self.requested, {word: given[word] for word in _SOURCES})
+        self.unused = base.build(self.requested, sources_of(given))
         n = int(
             given["scores"].size
             if not pairs
             else (given["X"] if given["X"] is not None else given["similarity"]).shape[0]
         )
-        self.constraints = Constraints.of(n, **{word: given[word] for word in _CONSTRAINTS})
-        self.order = _order(given["order"], self.unused, n)
+        self.constraints = Constraints.of(n, given)
+        self.order = _order(order, self.unused, n)
         # With items held from the start, what comes later than all picks no longer comes later than all that is held.
-        along = not len(self.constraints.first) and self.unused.keeps(self.order)
+        along = not len(self.constraints.preselected) and self.unused.keeps(self.order)
         self.proven = self.unused.monotone and (self.unused.submodular or along)
         self.control = Control(time_limit=given["time_limit"], progress=given["progress"], total=0, what="passing")
         self.calls, self.passes, self.stopped = 0, 0, False
@@ -156,7 +129,7 @@ class _Passes:
     def _fresh(self) -> Objective:
         """The objective with nothing picked but what had to be."""
         objective = copy.deepcopy(self.unused)
-        for item in self.constraints.first.tolist():
+        for item in self.constraints.preselected.tolist():
             objective.add(item)
         return objective
 
@@ -169,7 +142,7 @@ class _Passes:
         constraints = self.constraints
         with self.control:
             objective, possible = self._fresh(), Tracker(constraints).eligible()
-            held = objective.value(constraints.first) if len(constraints.first) else 0.0
+            held = objective.value(constraints.preselected) if len(constraints.preselected) else 0.0
             items = self.order[possible[self.order]]
             alone = np.zeros(constraints.n)
             alone[items] = self._gains(objective, items)
@@ -199,14 +172,14 @@ class _Passes:
         and the thresholds hit every such t within 1 + eps.
         """
         constraints = self.constraints
-        slots = constraints.k - len(constraints.first)
+        slots = constraints.k - len(constraints.preselected)
         if constraints.groups is not None and constraints.budget is None:
             return iter([self._swapping_pass(alone)]), _Run([], 0.0), 0.25
         top = float(alone[items].max())
         load, most, over, share = np.full(constraints.n, 1.0 / slots), slots, 2.0, 1 / 2
         if constraints.budget is not None:
             assert constraints.costs is not None
-            room = float(constraints.limit - exact_sum(constraints.costs[constraints.first]))
+            room = float(constraints.limit - exact_sum(constraints.costs[constraints.preselected]))
             costs = constraints.costs.astype(np.float64)
             # With no room left only free items are open, and they are no load.
             part = np.divide(costs, room, out=np.zeros(constraints.n), where=costs > 0) if room > 0 else costs
@@ -271,7 +244,7 @@ class _Passes:
         constraints, objective = self.constraints, self._fresh()
         assert constraints.groups is not None
         groups, least, most = constraints.groups, constraints.least, constraints.most
-        held = np.bincount(groups[constraints.first], minlength=len(least))
+        held = np.bincount(groups[constraints.preselected], minlength=len(least))
         worth: dict[int, float] = {}
         bars, victims = np.empty(len(least)), np.empty(len(least), np.int64)
 
@@ -292,7 +265,7 @@ class _Passes:
 
         look()
         residual, ever, total = alone.copy(), [], 0.0
-        items = self.order[~_mask(constraints.n, constraints.first)[self.order] & ~constraints.banned[self.order]]
+        items = self.order[~_mask(constraints.n, constraints.preselected)[self.order] & ~constraints.banned[self.order]]
         for passed, gains, item in self._scan(objective, items, lambda part, got: got > bars[groups[part]]):
             residual[passed] = gains
             if item >= 0:
@@ -306,14 +279,14 @@ class _Passes:
                 worth[item] = gain
                 look()
         picks = list(worth)
-        value = objective.value(np.array([*constraints.first.tolist(), *picks], np.int64))
+        value = objective.value(np.array([*constraints.preselected.tolist(), *picks], np.int64))
         return _Run(picks, value, total + constraints.upper_bound(residual, _mask(constraints.n, ever)))
 
     def _complete(self, picks: list[int], held: float, share: float | None) -> Selection:
         """The picks one after the other on a fresh objective, and what room they leave filled with what gains most."""
         constraints, tracker = self.constraints, Tracker(self.constraints)
         objective = copy.deepcopy(self.unused)
-        chosen = constraints.first.tolist()
+        chosen = constraints.preselected.tolist()
         gains = [objective.add(item) for item in chosen]
 
         def take(item: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
@@ -16,9 +16,14 @@ from kofn.core.constraints import Constraints
 from kofn.core.plans import Selection
 from kofn.core.registry import method
 from kofn.core.runtime import Control
+from kofn.core.words import Items, Resources
 from kofn.objectives import base
-from kofn.selection.greedy._run import CONSTRAINTS, objective_of, pool_size
+from kofn.selection.greedy._run import Aims, complete, objective_of, pool_size
 from kofn.selection.greedy._search import PartSearch
+
+
+class _Parts(Aims, Resources, total=False):
+    """What each part's search takes; each is judged by its value on the whole pool."""
 
 
 @method(
@@ -34,31 +39,21 @@ def partitioned_greedy(
     *,
     similarity: Any = None,
     scores: Any = None,
-    objective: Any = None,
     k: int,
-    include: Any = None,
-    exclude: Any = None,
+    include: Items | None = None,
+    exclude: Items | None = None,
     start: Any = None,
-    weights: Any = None,
-    metric: str = "euclidean",
     seed: int | None = None,
-    max_memory: int | None = None,
-    time_limit: float | None = None,
-    n_threads: int | None = None,
-    progress: bool | None = None,
-    queries: Any = None,
-    private: Any = None,
     parts: int | None = None,
+    **words: Unpack[_Parts],
 ) -> Selection:
     """Pick in two rounds: k from each random part of the pool, then k from all that were picked.
 
     The parts know nothing of each other, so that each can be picked from elsewhere; the second round is small.
 
     Args:
-        X: as `lazy_greedy`, like every other argument.
-        objective: a submodular function; each part is judged by its value on the whole pool.
+        X: vectors (n, d); or `similarity` (n, n); or `scores` (n,) with objective "modular".
         k: how many.
-        seed: whole number; deals the items out.
         parts: how many parts, default sqrt(n / k), which makes both rounds the same size.
 
     Returns:
@@ -81,16 +76,16 @@ def partitioned_greedy(
         >>> s.indices.tolist(), s.info["parts"]
         ([3, 0], 2)
     """
-    given: dict[str, Any] = {**dict.fromkeys(CONSTRAINTS), **locals()}
+    given = complete({"X": X, "similarity": similarity, "scores": scores, **words})
     n = pool_size(given)
-    constraints = Constraints.of(n, **{name: given[name] for name in CONSTRAINTS})
+    constraints = Constraints.of(n, k=k, include=include, exclude=exclude, start=start)
     count = max(1, math.isqrt(n // constraints.k)) if parts is None else checks.count(parts, "parts")
     if count > n:
         raise InputError(f"parts={count} of {n} items; ask for parts <= {n}")
     unused, requested = objective_of(given, lazy=True)
     part_of = np.random.default_rng(seed).permutation(np.arange(n) % count)
     runs: list[PartSearch] = []
-    with Control(time_limit=time_limit, progress=progress, total=count + 1, what="parts") as control:
+    with Control(time_limit=given["time_limit"], progress=given["progress"], total=count + 1, what="parts") as control:
         for part in range(count + 1):
             if part < count:
                 candidates = part_of == part
@@ -116,5 +111,5 @@ def partitioned_greedy(
 def _only(constraints: Constraints, candidates: Mask) -> Constraints:
     """The same constraints for some of the pool, with as many picks as it has."""
     banned = constraints.banned | ~candidates
-    banned[constraints.first] = False
+    banned[constraints.preselected] = False
     return dataclasses.replace(constraints, banned=banned, k=min(constraints.k, constraints.n - int(banned.sum())))

@@ -78,7 +78,7 @@ class Search:
             self._run()
 
     def _run(self) -> None:
-        for item in self.constraints.first.tolist():
+        for item in self.constraints.preselected.tolist():
             self._take(item)
         every = max(1, self.constraints.k // _BOUNDS_TAKEN)
         self.possible = self.tracker.eligible()
@@ -211,7 +211,7 @@ class Search:
     def better_single(self) -> int | None:
         """The single item that is worth more than the whole run, where that may be picked instead."""
         constraints = self.constraints
-        if constraints.budget is None or len(constraints.first) or constraints.groups is not None:
+        if constraints.budget is None or len(constraints.preselected) or constraints.groups is not None:
             return None
         if self.stopped or self.best_single is None:
             return None
@@ -292,7 +292,7 @@ class Search:
         if promised:
             return self._proven()
         # Beyond submodular functions an objective may know what plain greedy, free to begin as it likes, does for it.
-        plain = type(self) is Search and self.requested.cardinality_only and not len(self.requested.first)
+        plain = type(self) is Search and self.requested.cardinality_only and not len(self.requested.preselected)
         return self.objective.guarantee if plain else None
 
     def _expected(self, promised: bool) -> dict[str, float | None]:  # noqa: ARG002
@@ -306,7 +306,7 @@ class Search:
             return 1 - 1 / math.e
         if constraints.budget is None:
             return 0.5
-        if constraints.groups is None and constraints.k == constraints.n and not len(constraints.first):
+        if constraints.groups is None and constraints.k == constraints.n and not len(constraints.preselected):
             return (1 - 1 / math.e) / 2
         return None
 
@@ -319,7 +319,7 @@ class StochasticSearch(Search):
         self.eps, self.rng = eps, rng
         # Without a count to divide by, as many picks are expected as the budget buys of average items.
         constraints = self.constraints
-        picks = max(1, constraints.k - len(constraints.first))
+        picks = max(1, constraints.k - len(constraints.preselected))
         if constraints.budget is not None and constraints.costs is not None:
             picks = max(1, min(picks, int(constraints.limit / max(float(constraints.costs.mean()), 1e-300))))
         self.size = max(1, math.ceil((constraints.n - int(constraints.banned.sum())) / picks * math.log(1 / eps)))

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import itertools
 import math
 import time
-from typing import Any
+from typing import Any, Literal, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,11 +19,14 @@ from kofn.core.objective import Objective
 from kofn.core.plans import Selection
 from kofn.core.registry import method
 from kofn.core.runtime import Control
+from kofn.core.words import Metric, Where
 from kofn.engines.threads import cores, spread
 from kofn.neighbors.graphs._knn_graph import KnnGraph, Stopped, knn_graph
 from kofn.objectives.kcenter import distances_to
 from kofn.objectives.similarity import ceiling, exact_sum
 from kofn.selection.covering._farthest_first import LazyCover
+from kofn.selection.greedy._run import greedy
+from kofn.selection.greedy._search import Search
 
 # Entries of X times picks that NumPy deals with while compiled code is still being loaded.
 _SMALL = 1 << 26
@@ -45,36 +47,21 @@ _DOUBT = 1e-6
 def sparse_greedy(
     X: Any,
     *,
-    k: int | None = None,
-    budget: float | None = None,
-    costs: Any = None,
-    groups: Any = None,
-    quotas: Any = None,
-    include: Any = None,
-    exclude: Any = None,
-    start: Any = None,
     weights: Any = None,
-    metric: str = "euclidean",
+    metric: Metric = "euclidean",
     time_limit: float | None = None,
     n_threads: int | None = None,
     progress: bool | None = None,
     n_neighbors: int = 64,
-    neighbors: str = "auto",
+    neighbors: Literal["auto", "exact", "usearch"] = "auto",
     expansion: int | None = None,
+    **where: Unpack[Where],
 ) -> Selection:
     """Pick the items that best stand for a pool of a million, by what they save their nearest neighbours.
 
     Args:
         X: vectors (n, d).
-        k: how many; with a budget, at most how many.
-        budget: what may be spent in total, with `costs` (n,); the rule is then gain per cost.
-        groups: (n,) labels, with `quotas` {group: (least, most)}.
-        include: items that must be picked; they come first. `exclude`: items that must not be.
-        start: a plan or items to go on from; they come first and count towards k.
-        weights: (n,) how much each item of the pool counts, default 1.
         metric: "euclidean" (c - distance), "sqeuclidean" or "cosine" ((1 + cos) / 2).
-        time_limit: seconds; the picks made by then are returned, status "stopped".
-        n_threads: default all cores; the picks are the same for any number.
         n_neighbors: how many neighbours of each item can be its stand-in as far as the search sees. More are better
             and slower; where n / k is far above it, many items are near no pick that the search knows of.
         neighbors: "usearch" (extra `neighbors`), "exact" or "auto", as `engine` of `kofn.neighbors.knn_graph`.
@@ -110,32 +97,17 @@ def sparse_greedy(
     """
     began = time.monotonic()
     n = len(X)
-    limits = {
-        "k": k,
-        "budget": budget,
-        "costs": costs,
-        "groups": groups,
-        "quotas": quotas,
-        "include": include,
-        "exclude": exclude,
-        "start": start,
-    }
     count = checks.count(n_neighbors, "n_neighbors")
     checks.choice(neighbors, "neighbors", ("auto", "exact", "usearch"))
     if expansion is not None:
         checks.count(expansion, "expansion")
-    constraints = Constraints.of(n, **limits)
+    constraints = Constraints.of(n, where)
 
     def pick(objective: Any) -> Selection:
-        from kofn.selection.greedy._lazy_greedy import lazy_greedy
-
         left = None if time_limit is None else max(1e-9, time_limit - (time.monotonic() - began))
         shared = {"weights": weights, "metric": metric, "n_threads": n_threads} if isinstance(objective, str) else {}
-        # The arguments have been checked: the function itself, not the method.
-        plan: Selection = inspect.unwrap(lazy_greedy)(
-            X, objective=objective, **limits, **shared, time_limit=left, progress=progress
-        )
-        return plan
+        given = {"X": X, "objective": objective, "time_limit": left, "progress": progress, **where, **shared}
+        return greedy(given, Search)
 
     if count >= n - 1:
         full = pick("facility_location")
@@ -278,7 +250,7 @@ def _listed_bound(
     possible = Tracker(constraints).eligible()
     picked = np.zeros(constraints.n, bool)
     best = math.inf
-    for batch in (constraints.first, picks[len(constraints.first) :]):
+    for batch in (constraints.preselected, picks[len(constraints.preselected) :]):
         for item in batch.tolist():
             objective.add(item)
             picked[item] = True

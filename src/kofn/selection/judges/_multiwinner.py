@@ -148,7 +148,7 @@ def _representatives(points: Floats, rules: Constraints) -> Selection:
         picks.append(item)
         picked[item] = True
 
-    for item in rules.first.tolist():
+    for item in rules.preselected.tolist():
         take(item)
     while True:
         left = residual()
