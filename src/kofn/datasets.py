@@ -53,11 +53,12 @@ class Data:
 
     name: str
     kind: str
-    X: Array | None = None
-    y: Array | None = None
-    frame: pl.DataFrame | None = None
-    graph: csr_array | None = None
-    texts: list[str] | None = None
+    # Which of these are None is known by name only: `| Any` lets type checkers accept their use without a check.
+    X: Array | Any = None
+    y: Array | Any = None
+    frame: pl.DataFrame | Any = None
+    graph: csr_array | Any = None
+    texts: list[str] | Any = None
     feature_names: tuple[str, ...] = ()
     target_names: tuple[str, ...] = ()
     image_shape: tuple[int, ...] | None = None
