@@ -6,12 +6,14 @@ import ast
 import functools
 import inspect
 import re
+import textwrap
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Annotated, Any
 
 from kofn.core.vocabulary import VOCABULARY
 
+_ARGUMENTS = textwrap.TextWrapper(width=116, initial_indent="    ", subsequent_indent="        ")
 _ARGUMENT = re.compile(r"^ {4}(\w+): (.*)$")
 
 
@@ -34,29 +36,35 @@ def expand(function: Callable[..., Any]) -> tuple[inspect.Signature, dict[str, s
         parameters.append(
             inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
         )
-        if name not in VOCABULARY:
+        if sentence:
             sentences[name] = sentence
     return signature.replace(parameters=parameters), sentences
 
 
 @functools.cache
-def rows_of(bundle: type[Any]) -> dict[str, tuple[str, str, Any]]:
+def rows_of(bundle: Hashable) -> dict[str, tuple[str, str, Any]]:
     """Each key of a bundle with the text of its type, its sentence and its default."""
     rows = {}
+    annotations: Mapping[str, Any] = bundle.__annotations__
     hints = typing.get_type_hints(bundle, include_extras=True)
     for name, hint in hints.items():
-        text = bundle.__annotations__[name]
-        text = getattr(text, "__forward_arg__", text)
+        annotation = annotations[name]
+        text = str(getattr(annotation, "__forward_arg__", annotation))
         if typing.get_origin(hint) is Annotated:
             # (type, sentence, default); the text of the type is what stands first between the brackets.
             node = ast.parse(text, mode="eval").body
             assert isinstance(node, ast.Subscript)
             assert isinstance(node.slice, ast.Tuple)
             sentence, default = (*hint.__metadata__, None)[:2]
-            rows[name] = (ast.unparse(node.slice.elts[0]), sentence, default)
+            rows[name] = (ast.unparse(node.slice.elts[0]), " ".join(sentence.split()), default)
         else:
-            rows[name] = (str(text), VOCABULARY[name].help, None)
+            rows[name] = (text, "", None)
     return rows
+
+
+def defaults_of(bundle: type[Any]) -> dict[str, Any]:
+    """Each key of a bundle with its default."""
+    return {name: default for name, (_annotation, _sentence, default) in rows_of(bundle).items()}
 
 
 def annotation_text(parameter: inspect.Parameter) -> str:
@@ -87,9 +95,10 @@ def documented(docstring: str, signature: inspect.Signature, sentences: Mapping[
     """The docstring with a line for each argument that it does not describe itself."""
     known = described(docstring)
     added = [
-        f"    {name}: {VOCABULARY[name].help if name in VOCABULARY else sentences[name]}"
+        line
         for name in signature.parameters
         if name not in known and (name in VOCABULARY or name in sentences)
+        for line in _ARGUMENTS.wrap(f"{name}: {sentences.get(name) or VOCABULARY[name].help}")
     ]
     if not added:
         return docstring

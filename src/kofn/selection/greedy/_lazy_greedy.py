@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Unpack
 
 from kofn.core.draws import Draw
 from kofn.core.plans import Selection
 from kofn.core.registry import method
-from kofn.selection.greedy._run import greedy
+from kofn.selection.greedy._run import Greedy, greedy
 from kofn.selection.greedy._search import Search
 
 
@@ -25,44 +25,13 @@ def lazy_greedy(
     *,
     similarity: Any = None,
     scores: Any = None,
-    objective: Any = None,
-    k: int | None = None,
-    budget: float | None = None,
-    costs: Any = None,
-    groups: Any = None,
-    quotas: Any = None,
-    include: Any = None,
-    exclude: Any = None,
-    start: Any = None,
-    weights: Any = None,
-    metric: str = "euclidean",
-    max_memory: int | None = None,
-    time_limit: float | None = None,
-    n_threads: int | None = None,
-    progress: bool | None = None,
-    queries: Any = None,
-    private: Any = None,
     tight_bound: bool = False,
+    **words: Unpack[Greedy],
 ) -> Selection:
     """Pick the items that best stand for the pool, each time the one that adds most.
 
     Args:
         X: vectors (n, d); or `similarity` (n, n), dense or SciPy-sparse; or `scores` (n,) with objective "modular".
-        objective: "facility_location" (default; with `scores` alone "modular"); any name of `kofn.objectives`, with its
-            parameters as "graph_cut(lam=0.3)", or a sum as "0.7*facility_location + 0.3*feature_based"; or an object
-            with `gains`, `add` and `value` (`kofn.core.objective.Objective`).
-        k: how many; with a budget, at most how many.
-        budget: what may be spent in total, with `costs` (n,); the rule is then gain per cost.
-        groups: (n,) labels, with `quotas` {group: (least, most)}.
-        include: items that must be picked; they come first. `exclude`: items that must not be.
-        start: a plan or items to go on from; they come first and count towards k.
-        weights: (n,) how much each item of the pool counts, default 1.
-        metric: "euclidean" (c - distance), "sqeuclidean" or "cosine" ((1 + cos) / 2).
-        max_memory: bytes of scratch, default a few dozen MB beside X.
-        time_limit: seconds; the picks made by then are returned, status "stopped".
-        n_threads: default all cores; the picks are the same for any number.
-        queries: (q, d) vectors that the picks should be about, for the objectives that are built from them.
-        private: (p, d) vectors that are owned already or must not be told, likewise.
         tight_bound: one more pass over all items at the end for a smaller `bound`.
 
     Returns:
@@ -86,4 +55,4 @@ def lazy_greedy(
         >>> s.indices.tolist(), s.value <= s.bound
         ([2, 0], True)
     """
-    return greedy(locals(), Search)
+    return greedy({"X": X, "similarity": similarity, "scores": scores, **words}, Search, tight_bound=tight_bound)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Unpack
 
 from kofn.core.draws import Draw
 from kofn.core.plans import Selection
 from kofn.core.registry import method
-from kofn.selection.greedy._run import greedy
+from kofn.selection.greedy._run import Greedy, greedy
 from kofn.selection.greedy._search import Search
 
 
@@ -25,29 +25,13 @@ def naive_greedy(
     *,
     similarity: Any = None,
     scores: Any = None,
-    objective: Any = None,
-    k: int | None = None,
-    budget: float | None = None,
-    costs: Any = None,
-    groups: Any = None,
-    quotas: Any = None,
-    include: Any = None,
-    exclude: Any = None,
-    start: Any = None,
-    weights: Any = None,
-    metric: str = "euclidean",
-    max_memory: int | None = None,
-    time_limit: float | None = None,
-    n_threads: int | None = None,
-    progress: bool | None = None,
-    queries: Any = None,
-    private: Any = None,
+    **words: Unpack[Greedy],
 ) -> Selection:
     """Pick greedily, evaluating every candidate at every step: the reference that `lazy_greedy` must agree with.
 
     Args:
-        X: as `lazy_greedy`, like every other argument.
-        objective: any set function, submodular or not.
+        X: vectors (n, d); or `similarity` (n, n); or `scores` (n,) with objective "modular".
+        objective: as `lazy_greedy`, or any set function that is not submodular.
 
     Returns:
         Selection; `bound` only where the objective is submodular and monotone.
@@ -65,4 +49,4 @@ def naive_greedy(
         >>> naive_greedy([[0.0], [0.1], [5.0], [5.2], [9.0]], k=2).indices.tolist()
         [2, 0]
     """
-    return greedy(locals(), Search, lazy=False)
+    return greedy({"X": X, "similarity": similarity, "scores": scores, **words}, Search, lazy=False)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any, TypedDict
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from kofn.core import checks
 from kofn.core.checks import InputError
@@ -14,24 +15,49 @@ from kofn.core.constraints import Constraints
 from kofn.core.objective import Objective
 from kofn.core.plans import Selection
 from kofn.core.runtime import Control
+from kofn.core.signatures import defaults_of
+from kofn.core.words import Metric, Resources, Where
 from kofn.objectives import base
 from kofn.selection.greedy._search import Search
 
-CONSTRAINTS = ("k", "budget", "costs", "groups", "quotas", "include", "exclude", "start")
 _SOURCES = ("X", "similarity", "scores", "metric", "weights", "queries", "private", "max_memory", "n_threads")
 
 
-def greedy(given: Mapping[str, Any], kind: type[Search], *, lazy: bool = True, **own: Any) -> Selection:
+class Aims(TypedDict, total=False):
+    """What a greedy search maximises, and how its objective reads the pool."""
+
+    objective: Annotated[
+        Any,
+        """"facility_location" (default; with `scores` alone "modular"); any name of `kofn.objectives`, with its
+        parameters as "graph_cut(lam=0.3)", or a sum as "0.7*facility_location + 0.3*feature_based"; or an object with
+        `gains`, `add` and `value` (`kofn.core.objective.Objective`).""",
+    ]
+    weights: Annotated[ArrayLike | None, "How much each item of the pool counts, (n,), default 1."]
+    metric: Annotated[Metric, '"euclidean" (c - distance), "sqeuclidean" or "cosine" ((1 + cos) / 2).', "euclidean"]
+    queries: Annotated[
+        ArrayLike | None, "Vectors (q, d) that the picks should be about, for the objectives that are built from them."
+    ]
+    private: Annotated[ArrayLike | None, "Vectors (p, d) that are owned already or must not be told, likewise."]
+
+
+class Greedy(Where, Aims, Resources, total=False):
+    """What every greedy search takes beside its pool and its own options."""
+
+
+def greedy(
+    given: Mapping[str, Any], kind: type[Search], *, lazy: bool = True, tight_bound: bool = False, **own: Any
+) -> Selection:
     """Run one kind of search on a call's arguments, and again from the best single item where that is worth more.
 
     Args:
-        given: all arguments of the call.
+        given: the pool (X, similarity or scores) and words of `Greedy`; those left out have their default.
         kind: the search.
         lazy: whether stale gains may stand for fresh ones, which takes a submodular objective.
+        tight_bound: one more pass over all items at the end for a smaller bound.
         own: the search's own parameters.
     """
-    tight_bound = checks.flag(given.get("tight_bound", False), "tight_bound")
-    constraints = Constraints.of(pool_size(given), **{name: given[name] for name in CONSTRAINTS})
+    given = complete(given)
+    constraints = Constraints.of(pool_size(given), given)
     objective, requested = objective_of(given, lazy)
     # A second run may be needed under a budget; the user's own objective cannot be built anew, so it is copied unused.
     own_objective = not isinstance(requested, str)
@@ -45,8 +71,7 @@ def greedy(given: Mapping[str, Any], kind: type[Search], *, lazy: bool = True, *
         single = search.better_single()
         if single is not None:
             # The best single item beats the whole cost-benefit run: start from it and fill up.
-            start = {"start": np.array([single], np.int64)}
-            restarted = Constraints.of(constraints.n, **{**{name: given[name] for name in CONSTRAINTS}, **start})
+            restarted = Constraints.of(constraints.n, {**given, "start": np.array([single], np.int64)})
             fresh = objective_of(given, lazy)[0] if unused is None else unused
             second = kind(fresh, restarted, control, lazy, requested=constraints, **own)
             second.run()
@@ -55,18 +80,28 @@ def greedy(given: Mapping[str, Any], kind: type[Search], *, lazy: bool = True, *
     return search.plan(base.named(requested))
 
 
+def complete(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The pool and every word of `Greedy`: those that are given, and the defaults of the others."""
+    return {"X": None, "similarity": None, "scores": None, **defaults_of(Greedy), **given}
+
+
 def objective_of(given: Mapping[str, Any], lazy: bool) -> tuple[Objective, Any]:
     """The objective, ready for its first pick, and the name or object that was given for it."""
     requested = given["objective"] or (
         "modular" if given["X"] is None and given["similarity"] is None else "facility_location"
     )
-    objective = base.build(requested, {word: given[word] for word in _SOURCES})
+    objective = base.build(requested, sources_of(given))
     if lazy and not objective.submodular:
         raise InputError(
             f"objective={base.named(requested)} is not submodular, so stale gains are no upper bounds; "
             "use method='naive_greedy'"
         )
     return objective, requested
+
+
+def sources_of(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The words of a call that an objective may be built from."""
+    return {name: given[name] for name in _SOURCES}
 
 
 def pool_size(given: Mapping[str, Any]) -> int:

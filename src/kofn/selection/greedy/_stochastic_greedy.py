@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
 from kofn.core.draws import Draw
 from kofn.core.plans import Selection
 from kofn.core.registry import method
-from kofn.selection.greedy._run import greedy, share
+from kofn.selection.greedy._run import Greedy, greedy, share
 from kofn.selection.greedy._search import StochasticSearch
 
 
@@ -27,31 +27,14 @@ def stochastic_greedy(
     *,
     similarity: Any = None,
     scores: Any = None,
-    objective: Any = None,
-    k: int | None = None,
-    budget: float | None = None,
-    costs: Any = None,
-    groups: Any = None,
-    quotas: Any = None,
-    include: Any = None,
-    exclude: Any = None,
-    start: Any = None,
-    weights: Any = None,
-    metric: str = "euclidean",
     seed: int | None = None,
-    max_memory: int | None = None,
-    time_limit: float | None = None,
-    n_threads: int | None = None,
-    progress: bool | None = None,
-    queries: Any = None,
-    private: Any = None,
     eps: float = 0.1,
+    **words: Unpack[Greedy],
 ) -> Selection:
     """Pick greedily among a fresh random sample at each step: a number of gains that does not grow with k.
 
     Args:
-        X: as `lazy_greedy`, like every other argument.
-        objective: a submodular function; as in `lazy_greedy`.
+        X: vectors (n, d); or `similarity` (n, n); or `scores` (n,) with objective "modular".
         seed: whole number; draws the samples.
         eps: what may be lost of 1 - 1/e; a sample holds n/k ln(1/eps) items.
 
@@ -74,5 +57,5 @@ def stochastic_greedy(
         >>> len(s), s.value <= s.bound
         (2, True)
     """
-    eps = share(eps)
-    return greedy(locals(), StochasticSearch, eps=eps, rng=np.random.default_rng(seed))
+    pool = {"X": X, "similarity": similarity, "scores": scores, **words}
+    return greedy(pool, StochasticSearch, eps=share(eps), rng=np.random.default_rng(seed))

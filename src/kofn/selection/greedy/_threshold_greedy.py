@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Unpack
 
 from kofn.core.draws import Draw
 from kofn.core.plans import Selection
 from kofn.core.registry import method
-from kofn.selection.greedy._run import greedy, share
+from kofn.selection.greedy._run import Greedy, greedy, share
 from kofn.selection.greedy._search import ThresholdSearch
 
 
@@ -25,30 +25,13 @@ def threshold_greedy(
     *,
     similarity: Any = None,
     scores: Any = None,
-    objective: Any = None,
-    k: int | None = None,
-    budget: float | None = None,
-    costs: Any = None,
-    groups: Any = None,
-    quotas: Any = None,
-    include: Any = None,
-    exclude: Any = None,
-    start: Any = None,
-    weights: Any = None,
-    metric: str = "euclidean",
-    max_memory: int | None = None,
-    time_limit: float | None = None,
-    n_threads: int | None = None,
-    progress: bool | None = None,
-    queries: Any = None,
-    private: Any = None,
     eps: float = 0.1,
+    **words: Unpack[Greedy],
 ) -> Selection:
     """Pick whatever gains at least a threshold, and lower it step by step: near-greedy without looking for the best.
 
     Args:
-        X: as `lazy_greedy`, like every other argument.
-        objective: a submodular function; as in `lazy_greedy`.
+        X: vectors (n, d); or `similarity` (n, n); or `scores` (n,) with objective "modular".
         eps: each threshold is 1 - eps of the last, from the best single gain down to eps/n of it.
 
     Returns:
@@ -69,4 +52,4 @@ def threshold_greedy(
         >>> threshold_greedy([[0.0], [0.1], [5.0], [5.2], [9.0]], k=2).indices.tolist()
         [2, 0]
     """
-    return greedy(locals(), ThresholdSearch, eps=share(eps))
+    return greedy({"X": X, "similarity": similarity, "scores": scores, **words}, ThresholdSearch, eps=share(eps))
