@@ -8,7 +8,7 @@ import inspect
 import re
 import textwrap
 import typing
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 from kofn.core.vocabulary import VOCABULARY
@@ -42,7 +42,7 @@ def expand(function: Callable[..., Any]) -> tuple[inspect.Signature, dict[str, s
 
 
 @functools.cache
-def rows_of(bundle: Hashable) -> dict[str, tuple[str, str, Any]]:
+def rows_of(bundle: Any) -> dict[str, tuple[str, str, Any]]:
     """Each key of a bundle with the text of its type, its sentence and its default."""
     rows = {}
     annotations: Mapping[str, Any] = bundle.__annotations__
@@ -62,7 +62,7 @@ def rows_of(bundle: Hashable) -> dict[str, tuple[str, str, Any]]:
     return rows
 
 
-def defaults_of(bundle: type[Any]) -> dict[str, Any]:
+def defaults_of(bundle: Any) -> dict[str, Any]:
     """Each key of a bundle with its default."""
     return {name: default for name, (_annotation, _sentence, default) in rows_of(bundle).items()}
 
