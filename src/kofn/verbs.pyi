@@ -1633,8 +1633,8 @@ def combine(
     energy: float | None = ...,
     normalize: bool = ...,
     other_base: bool = ...,
-    dtype: str = ...,
-    out: Any = ...,
+    dtype: Literal['same', 'float32'] = ...,
+    out: str | Path | None = ...,
     options: Mapping[str, Any] | None = None,
 ) -> Blend: ...
 
@@ -1673,11 +1673,11 @@ def combine(
     n_threads: int | None = None,
     seed: int | None = None,
     engine: str | None = None,
+    statistic: bool | None = ...,
     normalize: bool = ...,
     other_base: bool = ...,
-    dtype: str = ...,
-    statistic: bool | None = ...,
-    out: Any = ...,
+    dtype: Literal['same', 'float32'] = ...,
+    out: str | Path | None = ...,
     options: Mapping[str, Any] | None = None,
 ) -> Blend: ...
 

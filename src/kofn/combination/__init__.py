@@ -27,7 +27,7 @@ HOMES = {
     "pleas": "alignment._pleas",
     "preview_merge": "recipes._preview_merge",
     "read_recipe": "recipes._read_recipe",
-    "reduce_adapters": "adapters._stack_adapters",
+    "reduce_adapters": "adapters._reduce_adapters",
     "singular_alignment": "alignment._ot_fusion",
     "slerp": "averaging._slerp",
     "stack_adapters": "adapters._stack_adapters",

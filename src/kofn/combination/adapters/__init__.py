@@ -8,7 +8,7 @@ from kofn.core.lazy import attach
 HOMES = {
     "fold_adapter": "_fold_adapter",
     "lora_pairs": "_stack_adapters",
-    "reduce_adapters": "_stack_adapters",
+    "reduce_adapters": "_reduce_adapters",
     "stack_adapters": "_stack_adapters",
 }
 __getattr__, __dir__, __all__ = attach(__name__, HOMES)

@@ -55,11 +55,11 @@ class AdapterSum(Mapping[str, Any]):
 
 def named(pair: Pair) -> dict[str, Array]:
     """The tensors of a pair under the names that PEFT gives them."""
-    at = pair.module
+    module = pair.module
     if pair.kind == "embedding":
-        return {f"{at}.lora_embedding_A": pair.A, f"{at}.lora_embedding_B": pair.B}
-    out = {f"{at}.lora_A.weight": pair.A, f"{at}.lora_B.weight": pair.B}
-    return out if pair.bias is None else {**out, f"{at}.lora_B.bias": pair.bias}
+        return {f"{module}.lora_embedding_A": pair.A, f"{module}.lora_embedding_B": pair.B}
+    out = {f"{module}.lora_A.weight": pair.A, f"{module}.lora_B.weight": pair.B}
+    return out if pair.bias is None else {**out, f"{module}.lora_B.bias": pair.bias}
 
 
 def beside(pairs: Sequence[Pair]) -> Pair:
@@ -75,14 +75,14 @@ class ModuleStack:
 
     def __init__(self, parts: list[tuple[int, Pair]], weights: list[float], *, widen: bool, cuts: bool) -> None:
         self.parts = [pair for _, pair in parts]
-        self.at = [at for at, _ in parts]
-        self.weights = [weights[at] for at in self.at]
+        self.owners = [i for i, _ in parts]  # the member that each part is of
+        self.weights = [weights[i] for i in self.owners]
         self.count = len(weights)
-        self.live = [place for place, weight in enumerate(self.weights) if weight]
+        self.live = [i for i, weight in enumerate(self.weights) if weight]
         self.module, self.kind = self.parts[0].module, self.parts[0].kind
-        held = self.parts[0].A.dtype
-        self.dtype = np.dtype(np.float32) if widen and is_half(held) else held
-        self.rank = sum(self.parts[place].rank for place in self.live)
+        dtype = self.parts[0].A.dtype
+        self.dtype = np.dtype(np.float32) if widen and is_half(dtype) else dtype
+        self.rank = sum(self.parts[i].rank for i in self.live)
         columns = np.concatenate([pair.columns() for pair in self.parts], 1).astype(np.float64)
         rows = np.concatenate([pair.rows() for pair in self.parts], 0).astype(np.float64)
         self._bases: tuple[Floats, Floats] | None = None
@@ -96,7 +96,7 @@ class ModuleStack:
         self.cores = [
             pair.scale * (r_out[:, span] @ r_in[:, span].T) for pair, span in zip(self.parts, spans, strict=True)
         ]
-        self.core = np.sum([self.weights[at] * core for at, core in enumerate(self.cores)], axis=0)
+        self.core = np.sum([weight * core for weight, core in zip(self.weights, self.cores, strict=True)], axis=0)
         self._svd: tuple[Floats, Floats, Floats] | None = None
 
     def svd(self) -> tuple[Floats, Floats, Floats]:
@@ -128,15 +128,15 @@ class ModuleStack:
             u, s, v = self.svd()
             core = (u[:, :rank] * s[:rank]) @ v[:rank]
         out = np.full(self.count, float(np.square(core).sum()))  # a module that a member lacks is an update of zero
-        for at, own in zip(self.at, self.cores, strict=True):
-            out[at] = float(np.square(own - core).sum())
+        for i, own in zip(self.owners, self.cores, strict=True):
+            out[i] = float(np.square(own - core).sum())
         return out
 
     def stacked(self) -> tuple[Pair, float]:
         """The factors beside one another, and the squared norm of what rounding the scaled ones changed."""
         rows, off, columns, biases = [], [], [], []
-        for place in self.live:
-            pair, weight = self.parts[place], self.weights[place]
+        for i in self.live:
+            pair, weight = self.parts[i], self.weights[i]
             exact = pair.A.astype(np.float64) * (weight * pair.scale)
             rounded = self._round(exact, "lora_A")
             rows.append(rounded)
@@ -166,12 +166,12 @@ class ModuleStack:
         )
         return pair, off
 
-    def _round(self, exact: Floats, what: str) -> Array:
+    def _round(self, exact: Floats, label: str) -> Array:
         with np.errstate(over="ignore"):
             rounded = exact.astype(self.dtype)
         if not np.isfinite(rounded.astype(np.float64)).all():
             raise InputError(
-                f"weights take {what} of {self.module!r} beyond the range of {self.dtype}; use smaller weights, or "
+                f"weights take {label} of {self.module!r} beyond the range of {self.dtype}; use smaller weights, or "
                 "the option dtype='float32'"
             )
         return rounded

@@ -1,0 +1,156 @@
+"""Adapters of a pool into one: the modules' factors beside one another, whole or cut, and how far each member is."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from kofn.combination.adapters._config import config_of
+from kofn.combination.adapters._pool import AdapterPool
+from kofn.combination.adapters._stacks import AdapterSum, ModuleStack, beside, is_half, named
+from kofn.core.arrays import Floats
+from kofn.core.checks import InputError
+from kofn.core.plans import Blend
+from kofn.io.adapters import Adapter, Pair
+
+
+def blend_adapters(
+    pool: AdapterPool,
+    *,
+    form: str,
+    cut: Callable[[Floats], int] | None = None,
+    statistic: AdapterSum | None = None,
+) -> Blend:
+    """The plan of the sum.
+
+    Args:
+        pool: the adapters, opened.
+        form: what the blend of the updates promises.
+        cut: gives the rank to keep of a module, by its squared singular values; None keeps the factors as stacked.
+        statistic: the plan's.
+    """
+    first = pool.members[pool.live[0]]
+    reasons = first.nonlinear() if pool.alone else []
+    stacks: list[ModuleStack] = []
+    if not reasons:  # an adapter that is no sum of pairs can only be given back
+        stacks = [ModuleStack(parts, pool.weights, widen=pool.widen, cuts=cut is not None) for parts in pool.modules()]
+    ranks = [stack.rank if cut is None else stack.kept(cut(stack.singular() ** 2)) for stack in stacks]
+    uncut = all(rank == stack.rank for rank, stack in zip(ranks, stacks, strict=True))
+    unchanged = pool.alone and uncut and not (pool.widen and any(is_half(array.dtype) for array in first.values()))
+    if reasons and not unchanged:
+        raise InputError(f"{pool.labels[pool.live[0]]}: {reasons[0]}; it can only be given back as it is")
+    sums = _sum_modules(stacks, ranks)
+    squares = _squared_distances(pool, stacks, ranks)
+    if unchanged:
+        squares[pool.live[0]] = 0.0
+    result = first if unchanged else _adapter(pool, sums.pairs)
+    if pool.out is not None:
+        result.write(pool.out)
+        result = Adapter.read(pool.out)
+    value = math.fsum(sums.errors.values())
+    return Blend(
+        n=len(pool.distinct_of),
+        value=value,
+        sense="min",
+        bound=value,
+        status="optimal",
+        result=result,
+        form=form,
+        weights=pool.used,
+        spread=np.sqrt(squares)[pool.distinct_of],
+        statistic=statistic,
+        objective="truncation_error",
+        info={
+            "sum_of": "updates",
+            **pool.info,
+            "ranks": {module: pair.rank for module, pair in result.pairs.items()},
+            "rounding": math.sqrt(sums.rounded / sums.total) if sums.total and not unchanged else 0.0,
+            "truncation": {module: math.sqrt(error) for module, error in sums.errors.items()},
+            "truncation_error": math.sqrt(value),
+            "kept": 1 - value / sums.total if sums.total else 1.0,
+            "config": result.config,
+        },
+    )
+
+
+@dataclasses.dataclass
+class _ModuleSums:
+    """The modules' sums, with squared norms: of what the cut left out by module, of what rounding changed, of all."""
+
+    pairs: list[Pair] = dataclasses.field(default_factory=list)
+    errors: dict[str, float] = dataclasses.field(default_factory=dict)
+    rounded: float = 0.0
+    total: float = 0.0
+
+
+def _sum_modules(stacks: Sequence[ModuleStack], ranks: Sequence[int]) -> _ModuleSums:
+    sums = _ModuleSums()
+    for rank, stack in zip(ranks, stacks, strict=True):
+        if not stack.live:
+            continue
+        pair, rounded = stack.stacked() if rank == stack.rank else stack.cut(rank)
+        sums.pairs.append(pair)
+        sums.errors[stack.module] = stack.error(rank)
+        sums.rounded += rounded
+        sums.total += stack.square()
+    return sums
+
+
+def _squared_distances(pool: AdapterPool, stacks: Sequence[ModuleStack], ranks: Sequence[int]) -> Floats:
+    """(members,) squared distance of each member's update, and of its full tensors, to the sum's."""
+    squares = np.zeros(len(pool.members))
+    for rank, stack in zip(ranks, stacks, strict=True):
+        squares += stack.distances(rank)
+    for name, blended in pool.full.items():
+        for i, member in enumerate(pool.members):
+            if name in member.full:
+                squares[i] += float(np.square(member.full[name].astype(np.float64) - blended).sum())
+    return squares
+
+
+def _adapter(pool: AdapterPool, pairs: list[Pair]) -> Adapter:
+    """The tensors and the configuration of the sum."""
+    if any(pair.bias is not None for pair in pairs):
+        # PEFT gives every module such a bias, or none.
+        pairs = [
+            pair if pair.bias is not None else dataclasses.replace(pair, bias=np.zeros(pair.B.shape[0], pair.B.dtype))
+            for pair in pairs
+        ]
+    tensors = {name: array for pair in pairs for name, array in named(pair).items()}
+    modules = {pair.module for pair in pairs}
+    for name, array in pool.full.items():
+        module, _, leaf = name.rpartition(".")
+        tensors[f"{module}.base_layer.{leaf}" if module in modules else name] = array
+    return Adapter(tensors, config_of(pairs, [pool.members[i].config for i in pool.live]), label="the sum")
+
+
+def sum_of(pool: AdapterPool) -> AdapterSum:
+    """The sum under the weights as they were given, to which other sums may be added."""
+    for label, member in zip(pool.labels, pool.members, strict=True):
+        if reasons := member.nonlinear():
+            raise InputError(f"statistic=True: {label}: {reasons[0]}; leave statistic out")
+        for name in pool.full:
+            if name not in member.full or member.full[name].dtype.kind in "iub":
+                raise InputError(f"statistic=True: {name!r} is no sum of what every member holds; leave statistic out")
+    weights = [
+        math.fsum(weight for weight, j in zip(pool.given, pool.distinct_of, strict=True) if j == i)
+        for i in range(len(pool.members))
+    ]
+    pairs = {}
+    for parts in pool.modules():
+        scaled = [dataclasses.replace(pair, scale=pair.scale * weights[i]) for i, pair in parts]
+        pairs[scaled[0].module] = beside(scaled)
+    full: dict[str, Floats] = {
+        name: np.sum(
+            [
+                weight * member.full[name].astype(np.float64)
+                for weight, member in zip(weights, pool.members, strict=True)
+            ],
+            axis=0,
+        )
+        for name in pool.full
+    }
+    return AdapterSum(math.fsum(pool.given), pairs, full)

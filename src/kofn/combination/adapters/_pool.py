@@ -1,0 +1,215 @@
+"""Adapters opened, compared with each other, and counted once where they are equal."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypedDict, Unpack
+
+import numpy as np
+
+from kofn.combination._sweep.weights import relative_weights
+from kofn.combination.adapters._config import MUST_AGREE
+from kofn.combination.adapters._full_tensors import blend_full_tensors, open_base
+from kofn.core import checks
+from kofn.core.arrays import Array, Floats
+from kofn.core.checks import InputError
+from kofn.io.adapters import Adapter, Pair, as_adapter
+
+_SHOWN = 6  # mismatches spelled out
+
+
+class AdapterWords(TypedDict, total=False):
+    """What every method takes that sums adapters."""
+
+    normalize: Annotated[bool, "False takes the weights as they are, as task arithmetic does.", True]
+    other_base: Annotated[bool, "True combines adapters whose configurations name different base models.", False]
+    dtype: Annotated[
+        Literal["same", "float32"],
+        '"same" keeps the members\' dtype; "float32" makes half-precision factors exact to 24 bits.',
+        "same",
+    ]
+    out: Annotated[str | Path | None, "A folder for the adapter, written whole or not at all."]
+
+
+@dataclass(frozen=True)
+class AdapterPool:
+    """Adapters that go together, each counted once.
+
+    Attributes:
+        members: the distinct adapters.
+        labels: what messages call them.
+        weights: of the distinct adapters, those of equal ones added.
+        distinct_of: for each adapter given, its position among the members.
+        used: (given,) the weights as used.
+        given: the weights as given.
+        form: what the weighted sum promises.
+        full: the tensors trained in full, blended.
+        widen: whether half-precision factors become float32.
+        out: where the sum is written, if anywhere.
+        info: what the plan says of the pool.
+    """
+
+    members: list[Adapter]
+    labels: list[str]
+    weights: list[float]
+    distinct_of: list[int]
+    used: Floats
+    given: list[float]
+    form: str
+    full: dict[str, Array]
+    widen: bool
+    out: str | os.PathLike[str] | None
+    info: dict[str, Any]
+
+    @property
+    def live(self) -> list[int]:
+        """The members of a weight other than 0."""
+        return [i for i, weight in enumerate(self.weights) if weight]
+
+    @property
+    def alone(self) -> bool:
+        """Whether the sum is one adapter at weight 1."""
+        return len(self.live) == 1 and self.weights[self.live[0]] == 1.0
+
+    def modules(self) -> Iterator[list[tuple[int, Pair]]]:
+        """For each module the pairs that members have for it."""
+        for module in dict.fromkeys(module for member in self.members for module in member.pairs):
+            yield [(i, member.pairs[module]) for i, member in enumerate(self.members) if module in member.pairs]
+
+
+def open_adapters(members: Sequence[Any], weights: Any, base: Any, **words: Unpack[AdapterWords]) -> AdapterPool:
+    """Open adapters, refuse what cannot be added up, and blend what was trained in full."""
+    widen = checks.choice(words["dtype"], "dtype", ("same", "float32")) == "float32"
+    other_base = checks.flag(words["other_base"], "other_base")
+    labels = [
+        f"member {i}" + (f" ({os.fspath(member)})" if isinstance(member, str | os.PathLike) else "")
+        for i, member in enumerate(members)
+    ]
+    opened = [as_adapter(member, f"member {i}") for i, member in enumerate(members)]
+    if words["out"] is not None:
+        _refuse_out(words["out"], opened, labels)
+    start = None if base is None else open_base(base)
+    used, _, form = relative_weights(weights, len(opened), checks.flag(words["normalize"], "normalize"))
+    first = _first_equal(opened)
+    kept = list(dict.fromkeys(first))
+    summed = _summed_weights(used, first, kept, form)
+    distinct, names = [opened[i] for i in kept], [labels[i] for i in kept]
+    if len(kept) > 1 or summed != [1.0]:
+        _refuse_mismatch(distinct, names, other_base)
+    live = [i for i, weight in enumerate(summed) if weight]
+    full = blend_full_tensors(
+        [distinct[i] for i in live], [names[i] for i in live], [summed[i] for i in live], form, start
+    )
+    return AdapterPool(
+        members=distinct,
+        labels=names,
+        weights=summed,
+        distinct_of=[kept.index(i) for i in first],
+        used=used,
+        given=[1.0] * len(opened) if weights is None else np.asarray(weights, np.float64).tolist(),
+        form=form,
+        full=full,
+        widen=widen,
+        out=words["out"],
+        info=_facts(opened, first),
+    )
+
+
+def _first_equal(opened: list[Adapter]) -> list[int]:
+    """For each adapter the first one that does the same."""
+    digests = [_digest(member) for member in opened]
+    return [digests.index(digest) for digest in digests]
+
+
+def _summed_weights(used: Floats, first: list[int], kept: list[int], form: str) -> list[float]:
+    """The weights of the distinct adapters."""
+    summed = [
+        math.fsum(weight for weight, i in zip(used.tolist(), first, strict=True) if i == distinct) for distinct in kept
+    ]
+    live = [i for i, weight in enumerate(summed) if weight]
+    if not live:
+        raise InputError("weights are all zero, or cancel among equal members; nothing is left to combine")
+    if len(live) == 1 and form != "linear":
+        summed[live[0]] = 1.0  # thirds of one adapter need not sum to one in floating point
+    return summed
+
+
+def _facts(opened: list[Adapter], first: list[int]) -> dict[str, Any]:
+    """What the plan says of the adapters: which are copies, which modules some lack, how many numbers they hold."""
+    modules = dict.fromkeys(module for member in opened for module in member.pairs)
+    absent = {name: [i for i, member in enumerate(opened) if name not in member.pairs] for name in modules}
+    return {
+        "copies": [i for i, j in enumerate(first) if i != j],
+        "absent": {name: missing for name, missing in absent.items() if missing},
+        "entries": sum(member.size for member in opened),
+    }
+
+
+def _digest(member: Adapter) -> str:
+    """Equal for adapters that do the same: tensors and scalings alike."""
+    state = hashlib.blake2b(digest_size=16)
+    for name in sorted(member):
+        array = np.ascontiguousarray(member[name])
+        state.update(f"{name} {array.dtype} {array.shape}".encode())
+        state.update(array.reshape(-1).view(np.uint8).data)
+    settings = {
+        key: member.config.get(key) or None for key in (*MUST_AGREE, "base_model_name_or_path", "init_lora_weights")
+    }
+    scales = [(name, member.pairs[name].scale) for name in sorted(member.pairs)]
+    state.update(repr((scales, settings, member.nonlinear())).encode())
+    return state.hexdigest()
+
+
+def _refuse_out(out: Any, members: list[Adapter], labels: list[str]) -> None:
+    target = Path(out).resolve()
+    for label, member in zip(labels, members, strict=True):
+        if member.path is not None and member.path.resolve() == target:
+            raise InputError(f"out={os.fspath(out)!r} is where {label} lies; name another path")
+
+
+def _refuse_mismatch(members: list[Adapter], labels: list[str], other_base: bool) -> None:
+    """Refuses what cannot be added up; shapes, dtypes and settings that differ are named all at once."""
+    for label, member in zip(labels, members, strict=True):
+        if reasons := member.nonlinear():
+            raise InputError(f"{label}: {reasons[0]}; such an adapter can only be given back alone, at weight 1")
+    found: list[str] = []
+    bases = [member.config.get("base_model_name_or_path") for member in members]
+    for label, named_base in zip(labels, bases, strict=True):
+        if not other_base and named_base and (first := next(name for name in bases if name)) != named_base:
+            found.append(
+                f"{label} is for the base model {named_base!r}, others for {first!r} (other_base=True takes them)"
+            )
+    for key in MUST_AGREE:
+        values = [member.config.get(key) or None for member in members]
+        found += [
+            f"{label} has {key}={value!r}, {labels[0]} {values[0]!r}"
+            for label, value in zip(labels, values, strict=True)
+            if value != values[0]
+        ]
+    seen: dict[str, tuple[str, tuple[Any, ...]]] = {}
+    for label, member in zip(labels, members, strict=True):
+        sides = {
+            module: (pair.kind, pair.A.shape[1:], pair.B.shape[:1], str(pair.A.dtype))
+            for module, pair in member.pairs.items()
+        }
+        fulls = {name: (array.shape, str(array.dtype)) for name, array in member.full.items()}
+        for name, value in {**sides, **fulls}.items():
+            before, known = seen.setdefault(name, (label, value))
+            if known != value:
+                found.append(f"{label}: {name!r} is {_described(value)}, in {before} {_described(known)}")
+    if found:
+        more = f"; and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+        places = "1 place" if len(found) == 1 else f"{len(found)} places"
+        raise InputError(f"members do not match in {places}: {'; '.join(found[:_SHOWN])}{more}")
+
+
+def _described(value: tuple[Any, ...]) -> str:
+    if len(value) == 2:
+        return f"{value[1]} {value[0]}"
+    kind, into, out, dtype = value
+    return f"{kind} {dtype} from {into} to {out}"
