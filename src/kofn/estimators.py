@@ -20,7 +20,7 @@ class Selector(BaseEstimator):
     """Keep k rows of a training set: `fit_resample` as imbalanced-learn's samplers, so it stands in their pipelines.
 
     Args:
-        k: how many rows to keep: a whole number, or a share of the rows in (0, 1). At most all of them.
+        k: how many rows to keep: a whole number, or a share of the rows in (0, 1]. At most all of them.
         method: a select method's name, "auto", or your own callable.
         metric: "euclidean", "sqeuclidean" or "cosine", default the method's own.
         per_class: keep k in proportion to the classes of y, each at least one row.
@@ -65,6 +65,8 @@ class Selector(BaseEstimator):
         """Choose the rows; `plan_` and `sample_indices_` hold the answer."""
         checked = validate_data(self, X, dtype=[np.float64, np.float32], ensure_min_samples=1)
         n = len(checked)
+        if isinstance(self.k, float) and not 0 < self.k <= 1:
+            raise InputError(f"k={self.k!r}: give a whole number of rows, or a share of them in (0, 1]")
         count = self.k if not isinstance(self.k, float) else max(1, round(self.k * n))
         arguments: dict[str, Any] = {"k": min(int(count), n)}
         if self.per_class:

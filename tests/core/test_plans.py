@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import json
+from html.parser import HTMLParser
 from pathlib import Path
 
 import ml_dtypes
@@ -208,6 +209,76 @@ class TestBadFiles:
         refused(lambda: Plan.load(_file(tmp_path, header)), "upgrade kofn")
 
 
+def _rewritten(path: Path, change) -> Path:
+    """The same file with another header."""
+    with np.load(path) as archive:
+        arrays = {name: archive[name] for name in archive.files}
+    header = json.loads(arrays["header"].tobytes())
+    change(header)
+    arrays["header"] = np.frombuffer(json.dumps(header).encode(), np.uint8)
+    np.savez(path, **arrays)
+    return path
+
+
+def test_files_of_schema_1_still_load(tmp_path: Path) -> None:
+    plan = selection(objective="k_center", guarantee=0.5, additive=False, short=3)
+
+    def as_it_was(header):
+        header["schema"] = 1
+        fields = header["fields"]
+        moved = {name: fields.pop(name) for name in ("objective", "guarantee", "additive", "short")}
+        fields["info"]["$map"] += [[name, value] for name, value in {**moved, "at_most_k": True}.items()]
+
+    back = Plan.load(_rewritten(plan.save(tmp_path / "old.npz"), as_it_was))
+    assert back.equals(plan)
+    assert back.info == plan.info
+
+    def without_objective(header):
+        header["schema"] = 1
+        for name in ("objective", "guarantee", "additive", "short"):
+            header["fields"].pop(name)
+        header["fields"]["info"]["$map"].append(["objective", None])
+
+    assert Plan.load(_rewritten(selection().save(tmp_path / "none.npz"), without_objective)).objective == ""
+
+
+class TestSequences:
+    """Plans are looped over, and index what their items came in."""
+
+    X = np.arange(12.0).reshape(4, 3)
+
+    def test_selection(self):
+        plan = selection(ids=IDS["text"])
+        assert list(plan) == [2, 0]
+        assert all(type(row) is int for row in plan)
+        assert (len(plan), plan[0], plan[-1], 2 in plan, 1 in plan) == (2, 2, 0, True, False)
+        assert plan[:1].tolist() == [2]
+        assert plan.picked_ids.tolist() == ["ü<&>", "a"]
+        assert selection().picked_ids.tolist() == [2, 0]
+        assert np.asarray(plan).tolist() == [2, 0]
+        assert np.array(plan, float).dtype == float
+        with pytest.raises(IndexError):
+            plan[2]
+
+    def test_rows_of_arrays_tensors_and_frames(self):
+        torch = pytest.importorskip("torch")
+        pandas = pytest.importorskip("pandas")
+        plan, want = selection(), self.X[[2, 0]].tolist()
+        assert self.X[plan].tolist() == want
+        assert torch.from_numpy(self.X)[plan].tolist() == want
+        assert pandas.DataFrame(self.X).iloc[plan].to_numpy().tolist() == want
+        assert pl.DataFrame(self.X)[plan].to_numpy().tolist() == want
+        assert self.X[selection(indices=np.empty(0, np.int64), gains=np.empty(0))].shape == (0, 3)
+
+    def test_assignment_and_allocation(self):
+        plan = assignment()
+        assert list(plan) == plan.labels.tolist()
+        assert (len(plan), plan[0]) == (4, 0)
+        assert self.X[np.asarray(plan) == 2].tolist() == self.X[[1, 3]].tolist()
+        assert list(allocation()) == [1, 0, 3, 2]
+        assert np.asarray(allocation()).sum() == 6
+
+
 class TestSelection:
     def test_mask_and_complement(self):
         plan = selection()
@@ -265,6 +336,15 @@ class TestAssignment:
         plan = Assignment.from_labels(np.array([1, -1, 0, 1]), 2)
         assert plan.labels.tolist() == [1, -1, 0, 1]
         assert plan.indptr.tolist() == [0, 1, 1, 2, 3]
+
+    def test_from_pairs(self):
+        plan = Assignment.from_pairs([2, 0, 2, 0], [1, 2, 0, 1], [0.5, 1.0, 0.25, 3.0], n=4, k=3, value=1.0)
+        assert plan.indptr.tolist() == [0, 2, 2, 4, 4]
+        assert plan.bins.tolist() == [2, 1, 1, 0]
+        assert plan.weights.tolist() == [1.0, 3.0, 0.5, 0.25]
+        assert (plan.bins.dtype, plan.weights.dtype, plan.value) == (np.int32, np.float64, 1.0)
+        assert Assignment.from_pairs([1], [0], n=2, k=1).equals(Assignment.from_labels([-1, 0], 1))
+        assert Assignment.from_pairs([], [], n=2, k=1).labels.tolist() == [-1, -1]
 
 
 def test_shares_sum_to_one() -> None:
@@ -383,6 +463,17 @@ class TestFrames:
         assert isinstance(plan.to_frame(), pl.DataFrame)
 
 
+class _Tags(HTMLParser):
+    """The names of the elements in a page."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:  # noqa: ARG002 (the parser passes attrs)
+        self.names.add(tag)
+
+
 class TestText:
     @pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
     def test_is_one_short_line(self, plan):
@@ -403,11 +494,21 @@ class TestText:
         assert "value" not in repr(selection(value=float("nan"), bound=None))
 
     def test_html_is_escaped(self):
-        plan = selection(method="<script>alert(1)</script>", used={"quota <b>": 1, "k": 2}, budget={"quota <b>": 3})
+        plan = selection(method="<script>alert(1)</script>", used={"cost <b>": 1, "k": 2}, budget={"cost <b>": 3})
         html = plan._repr_html_()
-        assert "<script>" not in html
+        assert "<script" not in html
         assert "&lt;script&gt;" in html
-        assert "quota &lt;b&gt;" in html
+        assert "cost &lt;b&gt;" in html
         assert "<b>Selection</b>" in html
-        for plan in PLANS.values():
-            assert plan._repr_html_().count("<table") == 1
+        ids = np.array(["<img src=x onerror=alert(1)>", "b", "c", "d"])
+        seen = _Tags()
+        seen.feed(selection(ids=ids)._repr_html_())
+        assert "img" not in seen.names
+        assert "svg" in seen.names
+
+    @pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
+    def test_html_of_every_plan(self, plan):
+        html = plan._repr_html_()
+        assert html.count("<table") == 1
+        assert "nan" not in html.lower().replace("nan-", "")
+        assert len(html.encode()) < 20_000

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kofn.core import drawing
-from kofn.core.arrays import Array
+from kofn.core.arrays import Array, csr
 from kofn.core.checks import BrokenPlanError, InputError
 
 if TYPE_CHECKING:
@@ -264,8 +264,9 @@ class Assignment(Plan, _Listed):
     weights: Array
     k: int
     capacity: Array | None = None
-    centers: Array | None = None
-    medoids: Array | None = None
+    # Every plan of a method that has them does: `| Any` lets type checkers accept their use without a check for None.
+    centers: Array | Any = None
+    medoids: Array | Any = None
     u: Array | None = None
     v: Array | None = None
     order: Array | None = None
@@ -281,15 +282,17 @@ class Assignment(Plan, _Listed):
 
     @classmethod
     def from_pairs(cls, rows: Any, bins: Any, weights: Any = None, *, n: int, k: int, **fields: Any) -> Self:
-        """The plan that sends item `rows[i]` to bin `bins[i]` with `weights[i]` (default 1 each), in any order.
+        """The plan that sends item `rows[i]` to bin `bins[i]` with `weights[i]` (default 1 each, float32).
 
-        An item's bins stand in ascending order. Weights keep their dtype; without them they are float32.
+        Rows may come in any order; the bins of one item keep theirs.
         """
-        rows, bins = np.asarray(rows, np.int64), np.asarray(bins, np.int32)
-        order = np.lexsort((bins, rows))
-        weights = np.ones(len(rows), np.float32) if weights is None else np.asarray(weights)[order]
-        indptr = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=n))]).astype(np.int64)
-        return cls(n=n, indptr=indptr, bins=bins[order], weights=weights, k=k, **fields)
+        rows, bins = np.asarray(rows, np.int64), np.asarray(bins)
+        weights = np.ones(len(rows), np.float32) if weights is None else np.asarray(weights)
+        if (np.diff(rows) < 0).any():
+            order = np.argsort(rows, kind="stable")
+            rows, bins, weights = rows[order], bins[order], weights[order]
+        indptr, bins = csr(rows, bins, n)
+        return cls(n=n, indptr=indptr, bins=bins, weights=weights, k=k, **fields)
 
     @property
     def _answer(self) -> Array:

@@ -45,7 +45,9 @@ VOCABULARY: dict[str, Argument] = {
         Argument("rankings", "input", rankings, "Scores by judge, shape (judges, alternatives), NaN where missing."),
         Argument("graph", "input", _as_is, "Adjacency, shape (n, n), sparse."),
         Argument("y", "qualifier", groups, "Label of each item, shape (n,)."),
-        Argument("ids", "qualifier", ids, "Your key of each item, shape (n,), or the name of a column of the table; a pandas index serves unasked."),
+        Argument(
+            "ids", "qualifier", ids, "Your key of each item, shape (n,), or a column's name; default a pandas index."
+        ),
         Argument("groups", "qualifier", groups, "Group of each item, shape (n,)."),
         Argument("weights", "qualifier", weights, "Weight of each item (n,) or of each member (m,)."),
         Argument("costs", "qualifier", costs, "Cost of each item, shape (n,); whole numbers are added up exactly."),

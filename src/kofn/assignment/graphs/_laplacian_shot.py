@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kofn.core import checks
-from kofn.core.arrays import Floats, csr
+from kofn.core.arrays import Floats
 from kofn.core.checks import InputError
 from kofn.core.draws import Draw
 from kofn.core.plans import Assignment
@@ -154,12 +154,11 @@ def laplacian_shot(
                 status = "local"
                 break
     rows, columns = np.nonzero(soft > 0)
-    indptr, bins = csr(rows, columns, n)
-    return Assignment(
+    return Assignment.from_pairs(
+        rows,
+        columns,
+        soft[rows, columns],
         n=n,
-        indptr=indptr,
-        bins=bins,
-        weights=soft[rows, columns],
         k=k,
         centers=centers / scale,
         value=trace[-1],

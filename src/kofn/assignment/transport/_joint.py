@@ -29,15 +29,9 @@ def joint_plan(cells: dict[tuple[int, int], float], n: int, k: int, *, name: str
     """A plan of these masses, row by row."""
     pairs = sorted(cells)
     rows = np.array([i for i, _ in pairs], np.int64)
-    return Assignment(
-        n=n,
-        k=k,
-        indptr=np.searchsorted(rows, np.arange(n + 1)).astype(np.int64),
-        bins=np.array([j for _, j in pairs], np.int32),
-        weights=np.array([cells[pair] for pair in pairs], np.float64),
-        method=name,
-        **fields,
-    )
+    bins = np.array([j for _, j in pairs], np.int32)
+    weights = np.array([cells[pair] for pair in pairs], np.float64)
+    return Assignment.from_pairs(rows, bins, weights, n=n, k=k, method=name, **fields)
 
 
 def majorised(p: Floats, q: Floats) -> list[float]:

@@ -249,7 +249,6 @@ def _as_plan(
     here = plan > 0
     place, column = np.nonzero(here)
     weights = plan[here]
-    indptr = np.searchsorted(rows[place], np.arange(n + 1)).astype(np.int64)
     scored = weights * table[rows[place], columns[column]]
     spread = weights * np.log(weights)
     transport, entropy = float(scored.sum()), -float(spread.sum())
@@ -261,12 +260,12 @@ def _as_plan(
     best = (table - v).max(axis=1)
     error = np.abs(np.bincount(rows[place], weights, n) - r).sum()
     error += np.abs(np.bincount(columns[column], weights, bins) - c).sum()
-    return Assignment(
+    return Assignment.from_pairs(
+        rows[place],
+        columns[column],
+        weights,
         n=n,
         k=bins,
-        indptr=indptr,
-        bins=columns[column].astype(np.int32),
-        weights=weights,
         value=value,
         sense="max",
         bound=value if exact else max(dual, value),

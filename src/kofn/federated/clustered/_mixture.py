@@ -15,6 +15,7 @@ from kofn.core.checks import InputError
 from kofn.core.plans import Assignment
 from kofn.core.stepper import Event, Example, Stepper, stepper
 from kofn.federated.clustered import _em
+from kofn.federated.clustered._messages import checked_sketches, checked_statistics
 
 # The arrays of `_em.Parameters` that a state holds; the others are settings.
 _ARRAYS = ("means", "covariances", "coefficients", "noise", "gaussian", "predictor")
@@ -190,16 +191,11 @@ class FederatedMixture(Stepper[Assignment]):
         """The first parameters, from every client's sketch: k-means of their centres, models of y that know nothing.
 
         Raises:
-            InputError: no sketch, or columns that differ between clients.
+            InputError: no sketch, one that is damaged, or columns that differ between clients.
         """
-        if not sketches:
-            raise InputError("sketches is empty: give {client: sketch(X, y)}")
+        sketches = checked_sketches(sketches, self.task)
         parts = list(sketches.values())
-        widths = {client: len(part["mean"]) for client, part in sketches.items()}
-        d = next(iter(widths.values()))
-        for client, width in widths.items():
-            if width != d:
-                raise InputError(f"sketches: client {client!r} has {width} columns, client {next(iter(widths))!r} {d}")
+        d = len(parts[0]["mean"])
         self._origin, spread = _pooled(parts, "")
         self._scale = _size(spread.mean(), self._origin)
         stacked = np.concatenate([part["centres"] for part in parts])
@@ -280,12 +276,12 @@ class FederatedMixture(Stepper[Assignment]):
         """One round: the next parameters, and the weights of the clients that took part.
 
         Raises:
-            InputError: nothing to update from, or statistics of another round.
+            InputError: nothing to update from, statistics that are damaged or of another round.
         """
-        whole = self.merge(statistics)
+        now = self._parameters()
+        whole = self.merge(checked_statistics(statistics, now))
         if whole["round"] != self.rounds:
             raise InputError(f"statistics are of round {whole['round']}, the model is at round {self.rounds}")
-        now = self._parameters()
         self.log_likelihood = float(whole["log_likelihood"])
         self.objective = self.log_likelihood - now.penalty() - self._pulled(self._weights.values())
         self._now = _em.improved(now, whole["sums"])
