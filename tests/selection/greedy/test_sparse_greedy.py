@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from kofn.core.checks import InputError
-from kofn.core.runtime import Control
 from kofn.neighbors import knn_graph
 from kofn.neighbors.graphs import _knn_graph as graphs
 from kofn.selection import lazy_greedy, sparse_greedy
@@ -38,55 +37,6 @@ def rows(n: int, d: int, seed: int = 0) -> np.ndarray:
     return X
 
 
-@pytest.mark.parametrize("metric", METRICS)
-@pytest.mark.parametrize("engine", ["exact", pytest.param("usearch", marks=needs_usearch)])
-@pytest.mark.parametrize("compiled", [False, True])
-def test_graph_is_that_of_all_pairs(monkeypatch: pytest.MonkeyPatch, metric: str, engine: str, compiled: bool) -> None:
-    if compiled:
-        monkeypatch.setattr(graphs, "_COMPILED", -1)
-    X = rows(300, 4) + 100 * (metric != "cosine")
-    apart = pairwise(X, metric)
-    graph = knn_graph(X, 9, metric, engine=engine, expansion=300)
-    assert graph.engine == engine
-    assert (graph.indices != np.arange(300)[:, None]).all()
-    assert np.allclose(graph.distances, np.take_along_axis(apart, graph.indices, axis=1), rtol=1e-9, atol=1e-12)
-    assert (np.diff(graph.distances, axis=1) >= 0).all()
-    np.fill_diagonal(apart, np.inf)
-    best = np.sort(apart, axis=1)[:, :9]
-    assert np.allclose(graph.distances, best, rtol=1e-9, atol=1e-12)
-    assert graph.recall > 0.995
-    assert graph.csr.shape == (300, 300)
-    assert graph.csr[[7], [int(graph.indices[7, 3])]][0] == graph.distances[7, 3]
-
-
-@needs_usearch
-@pytest.mark.parametrize("metric", METRICS)
-def test_what_an_index_misses_is_measured(metric: str) -> None:
-    X = np.random.default_rng(1).normal(size=(3000, 24)).astype(np.float32)
-    apart = pairwise(X, metric)
-    np.fill_diagonal(apart, np.inf)
-    graph = knn_graph(X, 12, metric, engine="usearch", expansion=13)
-    assert graph.sample.tolist() == list(range(3000))
-    true = np.argsort(apart, axis=1)[:, :12]
-    recall = np.mean([len(set(a) & set(b)) / 12 for a, b in zip(true.tolist(), graph.indices.tolist(), strict=True)])
-    assert graph.recall == pytest.approx(recall, abs=1e-4)
-    assert recall < 0.999
-    unlisted = apart.copy()
-    np.put_along_axis(unlisted, graph.indices, np.inf, axis=1)
-    missed = np.maximum(graph.distances[:, -1] - unlisted.min(axis=1), 0)
-    assert graph.missed == pytest.approx(missed, abs=1e-5)
-    part = knn_graph(X, 12, metric, engine="usearch", expansion=13, sample=500, seed=4)
-    assert len(part.sample) == 500
-    assert part.missed == pytest.approx(missed[part.sample], abs=1e-5)
-
-
-@needs_usearch
-def test_graph_is_the_same_for_any_number_of_threads() -> None:
-    X = rows(4000, 12)
-    found = [knn_graph(X, 8, engine="usearch", n_threads=threads) for threads in (1, 2, 4)]
-    assert all((one.indices == found[0].indices).all() and one.recall == found[0].recall for one in found)
-
-
 REFUSED = {
     "too many": (lambda: knn_graph(rows(9, 2), 9), "n_neighbors=9 of 9 rows: a row has 8 others"),
     "none": (lambda: knn_graph(rows(9, 2), 0), "n_neighbors=0"),
@@ -105,20 +55,6 @@ def test_refusals(ask: Any, says: str) -> None:
         ask()
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
-
-
-def test_without_usearch_all_pairs_are_multiplied(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(graphs.importlib.util, "find_spec", lambda name: None)
-    monkeypatch.setattr(graphs, "_EXACT_ROWS", 10)
-    assert knn_graph(rows(40, 2), 3).engine == "exact"
-    with pytest.raises(InputError, match="needs the package usearch"):
-        knn_graph(rows(40, 2), 3, engine="usearch")
-
-
-def test_a_graph_can_be_stopped() -> None:
-    for engine in ("exact", "usearch"):
-        with pytest.raises(graphs.Stopped):
-            knn_graph(rows(40, 2), 3, engine=engine, control=Control(time_limit=1e-9))
 
 
 def value(X: np.ndarray, picks: Any, metric: str, weights: np.ndarray, offset: float) -> float:
