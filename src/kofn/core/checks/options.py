@@ -28,7 +28,7 @@ def option(name: str, value: Any, annotation: str) -> None:
     if not parts or any(fits(value) for fits, _ in parts):
         return
     literals = [known for known in (_literals(text) for text in annotation.split(" | ")) if known]
-    if literals and len(parts) == 1:
+    if literals and len([words for _, words in parts if words != "None"]) == 1:
         choice(value, name, [str(text) for text in literals[0]])
     if annotation == "bool":
         flag(value, name)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from kofn.core import checks
 from kofn.core.arrays import Floats, Ints
@@ -14,8 +15,6 @@ from kofn.core.checks import InfeasibleError, InputError
 from kofn.core.draws import Draw
 from kofn.core.plans import Selection
 from kofn.core.registry import method
-
-HEURISTICS = ("codet", "mbr_exec", "max_pass")
 
 
 @method(
@@ -30,12 +29,12 @@ def b4(
     rankings: Any,
     *,
     k: int = 1,
-    heuristic: str | None = None,
-    prior_x: Any = (1e3, 1.0),
-    prior_y: Any = (1e3, 1.0),
-    prior_1: Any = (1.0, 1.0),
-    prior_0: Any = (1.0, 1e4),
-    judges: Any = None,
+    heuristic: Literal["codet", "mbr_exec", "max_pass"] | None = None,
+    prior_x: tuple[float, float] = (1e3, 1.0),
+    prior_y: tuple[float, float] = (1e3, 1.0),
+    prior_1: tuple[float, float] = (1.0, 1.0),
+    prior_0: tuple[float, float] = (1.0, 1e4),
+    judges: ArrayLike | None = None,
 ) -> Selection:
     """Pick the candidate most likely right from 0/1 verdicts, when candidates and judges may both be wrong.
 
@@ -47,13 +46,13 @@ def b4(
     Args:
         rankings: (judges, n) verdicts: 1 passed, 0 failed, NaN not run. A row is a judge (a test), a column a candidate
             (a program).
-        k: how many candidates.
+        k: how many candidates to pick, default 1.
         heuristic: score by a rule of thumb instead: "codet" (tests passed times the root of the group's size),
             "mbr_exec" (the group's size) or "max_pass" (tests passed).
         prior_x: (a, b) of the Beta prior of the share of right candidates. Large a favours large groups.
         prior_y: (a, b) of the share of right tests.
         prior_1: (a, b) of theta_1, the rate at which wrong candidates pass right tests.
-        prior_0: (a, b) of theta_0, the rate at which they pass wrong tests; large b says seldom.
+        prior_0: (a, b) of theta_0, the rate at which they pass wrong tests; a large b makes it rare.
         judges: (judges,) names of the rows; rows of one judge are merged, and refused where they contradict each other.
 
     Returns:
@@ -78,10 +77,8 @@ def b4(
         >>> b4(verdicts, k=1).indices.tolist()
         [0]
     """
-    if heuristic is not None:
-        checks.choice(heuristic, "heuristic", HEURISTICS)
     priors = Priors.of(prior_x=prior_x, prior_y=prior_y, prior_1=prior_1, prior_0=prior_0)
-    _refuse_no_verdict(rankings)
+    _refuse_other_than_verdicts(rankings)
     table = rankings if judges is None else _one_row_a_judge(rankings, judges)
     n = table.shape[1]
     if k > n:
@@ -115,7 +112,7 @@ class Priors:
 
     @classmethod
     def of(cls, **given: Any) -> Priors:
-        """Checked under the names of the options."""
+        """Check each prior under its option's name."""
         return cls(*(_prior(value, name) for name, value in given.items()))
 
 
@@ -126,7 +123,7 @@ def _prior(value: Any, name: str) -> tuple[float, float]:
     return float(pair[0]), float(pair[1])
 
 
-def _refuse_no_verdict(table: Floats) -> None:
+def _refuse_other_than_verdicts(table: Floats) -> None:
     bad = ~(np.isnan(table) | (table == 0) | (table == 1))
     if bad.any():
         judge, item = np.argwhere(bad)[0]
@@ -137,36 +134,36 @@ def _refuse_no_verdict(table: Floats) -> None:
 
 
 def _one_row_a_judge(table: Floats, judges: Any) -> Floats:
-    """Rows of the same judge merged; refuses two verdicts of one judge on one candidate."""
+    """Merge the rows of each judge; refuse a judge with two different verdicts on one candidate."""
     names = checks.groups(judges, "judges")
     if len(names) != len(table):
         raise InputError(f"judges has {len(names)} names, rankings has {len(table)} rows; give one a row")
-    first: dict[Any, int] = {}
+    row_of: dict[Any, int] = {}
     rows = table.copy()
     for row, name in enumerate(names.tolist()):
-        home = first.setdefault(name, row)
-        clash = np.flatnonzero(np.abs(rows[home] - table[row]) > 0)
+        kept = row_of.setdefault(name, row)
+        clash = np.flatnonzero(np.abs(rows[kept] - table[row]) > 0)
         if len(clash):
-            said = [f"{value:g}" for value in (rows[home, clash[0]], table[row, clash[0]])]
+            verdicts = [f"{value:g}" for value in (rows[kept, clash[0]], table[row, clash[0]])]
             raise InputError(
-                f"judge {name!r} contradicts itself: at column {clash[0]} it says {said[0]} and, at row {row}, "
-                f"{said[1]}; keep one of them or leave both out as NaN"
+                f"judge {name!r} contradicts itself: at column {clash[0]} it says {verdicts[0]} and, at row {row}, "
+                f"{verdicts[1]}; keep one of them or leave both out as NaN"
             )
-        rows[home] = np.where(np.isnan(rows[home]), table[row], rows[home])
-    return rows[sorted(first.values())]
+        rows[kept] = np.where(np.isnan(rows[kept]), table[row], rows[kept])
+    return rows[sorted(row_of.values())]
 
 
 def _scores(table: Floats, heuristic: str | None, priors: Priors) -> tuple[Ints, Floats]:
-    """(n,) the group of each candidate, numbered by first members, and the score of its group."""
+    """(n,) the group of each candidate, groups numbered by their first member, and the score of its group."""
     from scipy.special import betaln
 
     # One byte a verdict: equal candidates are equal bytes, with "not run" a verdict of its own.
     verdicts = np.ascontiguousarray(np.where(np.isnan(table), 2, table).T.astype(np.uint8))
-    _, first, back = np.unique(verdicts, axis=0, return_index=True, return_inverse=True)
-    rank = np.empty(len(first), np.int64)
-    rank[np.argsort(first)] = np.arange(len(first))
-    groups = rank[back.reshape(-1)]
-    patterns = verdicts[np.sort(first)]
+    _, first_member, pattern = np.unique(verdicts, axis=0, return_index=True, return_inverse=True)
+    rank = np.empty(len(first_member), np.int64)
+    rank[np.argsort(first_member)] = np.arange(len(first_member))
+    groups = rank[pattern.reshape(-1)]
+    patterns = verdicts[np.sort(first_member)]
     n = len(verdicts)
     size = np.bincount(groups).astype(np.float64)
     passed, failed = (patterns == 1).astype(np.float64), (patterns == 0).astype(np.float64)
@@ -179,7 +176,8 @@ def _scores(table: Floats, heuristic: str | None, priors: Priors) -> tuple[Ints,
         return groups, right[groups]
     wrong = failed.sum(axis=1)
     passes, runs = (verdicts == 1).sum(axis=0).astype(np.float64), (verdicts != 2).sum(axis=0).astype(np.float64)
-    # What all candidates did on a group's tests, less what its own members did: they pass the right ones, fail the rest
+    # Verdicts of the candidates outside a group on the tests it passes and on those it fails; its own members pass all
+    # of the former and fail all of the latter.
     n_1, of_1 = passed @ passes - size * right, passed @ runs - size * right
     n_0, of_0 = failed @ passes, failed @ runs - size * wrong
     score: Floats = (
@@ -191,7 +189,7 @@ def _scores(table: Floats, heuristic: str | None, priors: Priors) -> tuple[Ints,
     return groups, score[groups]
 
 
-def _log_beta(betaln: Any, hits: Floats, of: Floats, prior: tuple[float, float]) -> Floats:
-    """log of the chance of these hits in this order, the rate integrated out, up to a constant."""
-    out: Floats = betaln(hits + prior[0], of - hits + prior[1])
+def _log_beta(betaln: Any, hits: Floats, trials: Floats, prior: tuple[float, float]) -> Floats:
+    """Log-probability of `hits` among `trials`, the rate integrated out under the prior, up to a constant."""
+    out: Floats = betaln(hits + prior[0], trials - hits + prior[1])
     return out

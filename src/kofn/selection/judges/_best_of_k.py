@@ -1,11 +1,13 @@
-"""What the best of k samples is worth on average, estimated from n >= k samples: pass@k and eff@k."""
+"""Estimate the expected best score among k samples from n >= k samples: pass@k and eff@k."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from kofn.core import checks
 from kofn.core.arrays import Floats
@@ -14,11 +16,11 @@ from kofn.core.checks import InputError
 __all__ = ["best_of_k"]
 
 
-def best_of_k(scores: Any, k: Any) -> Any:
-    """What the best of k samples is worth on average, estimated from n >= k samples: pass@k and eff@k.
+def best_of_k(scores: ArrayLike, k: int | Sequence[int]) -> Any:
+    """Estimate the expected best score among k samples from n >= k samples: pass@k and eff@k.
 
     Averages the maximum over all subsets of size k at once: the r-th smallest score is the largest of C(r-1, k-1) of
-    the C(n, k) subsets. That is unbiased, and of all unbiased estimates from the same unordered sample it varies least.
+    the C(n, k) subsets. The estimate is unbiased, and no unbiased estimate from the same unordered sample varies less.
 
     Args:
         scores: (n,) score of each sample (0/1 for pass@k, an efficiency for eff@k), or (tasks, n), one row a task.
@@ -28,10 +30,10 @@ def best_of_k(scores: Any, k: Any) -> Any:
         A float for one task and one k; else an array of shape (tasks,), (counts,) or (tasks, counts).
 
     Raises:
-        InputError: scores that are not finite numbers, a k that is no whole number or is below 1 or above n.
+        InputError: scores that are not finite numbers; a k that is not a whole number between 1 and n.
 
-    Costs O(n log n) time for a task and O(n) more for each k. The weights come from a product of ratios below 1, so
-    that nothing overflows: they sum to one for any n.
+    Costs O(n log n) time for a task and O(n) more for each k. The weights are products of ratios below 1, so
+    nothing overflows; they sum to one for any n.
 
     References:
         Qiu, Zeng, Ezick, Lott, Tong, "How Efficient is LLM-Generated Code? A Rigorous & High-Standard Benchmark", ICLR
@@ -72,7 +74,7 @@ def best_of_weights(n: int, k: int) -> Floats:
         k: size of the subsets.
 
     Examples:
-        >>> from kofn.selection.best_of import best_of_weights
+        >>> from kofn.selection.judges._best_of_k import best_of_weights
         >>> best_of_weights(4, 2).round(6).tolist()
         [0.5, 0.333333, 0.166667, 0.0]
     """
@@ -81,19 +83,21 @@ def best_of_weights(n: int, k: int) -> Floats:
     return (k / n) * np.concatenate([[1.0], np.cumprod(steps)])
 
 
-def efficiency(times: Any, reference: Any, *, hardness: Any = None, factor: float = 2.0) -> Floats:
-    """How efficient each sample is beside a reference, from times that may be cut off at a limit.
+def efficiency(
+    times: ArrayLike, reference: ArrayLike, *, hardness: ArrayLike | None = None, factor: float = 2.0
+) -> Floats:
+    """Rate each sample's speed against a reference, from times that may be cut off at a limit.
 
     Args:
         times: (n, levels) the longest time of each sample at each level, any unit; inf or NaN where it was cut off or
-            not run. What is cut off at one level counts as cut off at all later ones.
+            not run. A sample that is cut off at one level counts as cut off at all later ones.
         reference: (levels,) the reference's longest time at each level, positive.
         hardness: (levels,) weight of each level, default equal.
         factor: the limit is this many times the reference's longest time, above 1.
 
     Returns:
         (n,) weighted mean over the levels of max(0, limit - time) / (limit - reference): 0 at the limit or past it, 1
-        for the reference, above 1 for what is faster. A wrong sample's score is 0: set it so.
+        for the reference, above 1 for faster samples. Set the score of wrong samples to 0 yourself.
 
     Raises:
         InputError: times below zero, shapes that do not fit, a factor of 1 or less.
@@ -102,7 +106,7 @@ def efficiency(times: Any, reference: Any, *, hardness: Any = None, factor: floa
         Qiu, Zeng, Ezick, Lott, Tong, "How Efficient is LLM-Generated Code?", ICLR 2025.
 
     Examples:
-        >>> from kofn.selection.best_of import efficiency
+        >>> from kofn.selection.judges._best_of_k import efficiency
         >>> efficiency([[1.0, 2.0], [1.0, 3.0], [2.0, float("inf")]], [1.0, 2.0]).round(3).tolist()
         [1.0, 0.75, 0.333]
     """

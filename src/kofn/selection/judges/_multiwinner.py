@@ -7,7 +7,6 @@ from typing import Any, Literal, Unpack
 
 import numpy as np
 
-from kofn.core import checks
 from kofn.core.arrays import Floats
 from kofn.core.constraints import Constraints, Tracker
 from kofn.core.draws import Draw
@@ -16,7 +15,6 @@ from kofn.core.registry import method
 from kofn.core.words import Grouped
 from kofn.selection.basics._top_k import top_k
 
-RULES = ("borda", "sntv", "bloc", "chamberlin_courant")
 # Judges whose ballots are ranked at once, so that scratch stays at a few dozen MB.
 _ENTRIES_AT_ONCE = 1 << 21
 
@@ -39,12 +37,12 @@ def multiwinner(
     """Pick a committee of k from many rankings, within group quotas.
 
     Where judges rank one group too low, a quota at least proportional to its size recovers much of the committee that
-    unbiased rankings would give, if the rule is smooth: from few rankings with "borda", while "sntv", which reads first
+    unbiased rankings would give. A smooth rule such as "borda" needs few rankings for that; "sntv", which reads first
     places alone, may need very many.
 
     Args:
-        rankings: (judges, n) scores, higher is better; only each judge's order counts. What a judge did not rate (NaN)
-            stands below all that was rated. Tied items share the points of the places they take.
+        rankings: (judges, n) scores, higher is better; only each judge's order counts. Items that a judge did not rate
+            (NaN) stand below all rated ones. Tied items share the points of the places they take.
         k: size of the committee.
         rule: "borda" (n - 1 points for a first place, 0 for a last), "sntv" (1 for a first place), "bloc" (1 for each
             of the first k places): points of the committee add up. "chamberlin_courant": each judge counts only the
@@ -73,15 +71,14 @@ def multiwinner(
         >>> multiwinner(ballots, k=2, groups=list("aabb"), quotas={"b": (1, None)}).indices.tolist()
         [0, 2]
     """
-    checks.choice(rule, "rule", RULES)
     n = rankings.shape[1]
-    places = _places(n, k, rule)
+    place_points = _place_points(n, k, rule)
     if rule == "chamberlin_courant":
-        return _representatives(_points(rankings, places), Constraints.of(n, where, k=k))
+        return _representatives(_points(rankings, place_points), Constraints.of(n, where, k=k))
     total = np.zeros(n)
     step = max(1, _ENTRIES_AT_ONCE // n)
     for low in range(0, len(rankings), step):
-        total += _points(rankings[low : low + step], places).sum(axis=0)
+        total += _points(rankings[low : low + step], place_points).sum(axis=0)
     plan = top_k(total, k=k, **where)
     return Selection(
         n=n,
@@ -94,21 +91,19 @@ def multiwinner(
         budget=plan.budget,
         objective=f"committee_{rule}",
         guarantee=1.0,
-        info={
-            "oracle_calls": n,
-        },
+        info={"oracle_calls": n},
     )
 
 
-def _places(n: int, k: int, rule: str) -> Floats:
-    """(n,) the points of each place, the first place first."""
+def _place_points(n: int, k: int, rule: str) -> Floats:
+    """(n,) the points of each place in a ballot, the first place first."""
     if rule in ("borda", "chamberlin_courant"):
         return np.arange(n - 1, -1, -1, dtype=np.float64)
     return (np.arange(n) < (1 if rule == "sntv" else k)).astype(np.float64)
 
 
-def _points(ballots: Floats, places: Floats) -> Floats:
-    """(judges, n) the points that each judge gives; tied items share those of the places they take together."""
+def _points(ballots: Floats, place_points: Floats) -> Floats:
+    """(judges, n) the points that each judge gives; tied items share the points of the places they take together."""
     judges, n = ballots.shape
     values = np.where(np.isnan(ballots), -np.inf, ballots)
     order = np.argsort(-values, axis=1, kind="stable")
@@ -118,24 +113,24 @@ def _points(ballots: Floats, places: Floats) -> Floats:
     # Each run of equal values, as a slice of the flattened table: no run crosses from one judge to the next.
     begins = np.flatnonzero(opens.ravel())
     lengths = np.diff(np.append(begins, judges * n))
-    means = np.add.reduceat(np.tile(places, judges), begins) / lengths
+    means = np.add.reduceat(np.tile(place_points, judges), begins) / lengths
     points = np.empty((judges, n))
     np.put_along_axis(points, order, np.repeat(means, lengths).reshape(judges, n), axis=1)
     return points
 
 
-def _representatives(points: Floats, rules: Constraints) -> Selection:
-    """Greedy on the best of the committee in each judge's eyes, all gains afresh at each step."""
+def _representatives(points: Floats, constraints: Constraints) -> Selection:
+    """Greedy search, where a judge counts only the best of the committee; all gains are recomputed at each step."""
     best = np.zeros(len(points))
-    tracker = Tracker(rules)
+    tracker = Tracker(constraints)
     picks: list[int] = []
     gains: list[float] = []
-    picked = np.zeros(rules.n, bool)
+    picked = np.zeros(constraints.n, bool)
     bound, calls = math.inf, 0
 
-    def residual() -> Floats:
-        out = np.zeros(rules.n)
-        step = max(1, _ENTRIES_AT_ONCE // rules.n)
+    def residual_gains() -> Floats:
+        out = np.zeros(constraints.n)
+        step = max(1, _ENTRIES_AT_ONCE // constraints.n)
         for low in range(0, len(points), step):
             out += np.maximum(points[low : low + step] - best[low : low + step, None], 0.0).sum(axis=0)
         return out
@@ -148,22 +143,22 @@ def _representatives(points: Floats, rules: Constraints) -> Selection:
         picks.append(item)
         picked[item] = True
 
-    for item in rules.preselected.tolist():
+    for item in constraints.preselected.tolist():
         take(item)
     while True:
-        left = residual()
+        residual = residual_gains()
         calls += int((~picked).sum())
-        bound = min(bound, math.fsum(best.tolist()) + rules.upper_bound(left, picked))
+        bound = min(bound, math.fsum(best.tolist()) + constraints.upper_bound(residual, picked))
         open_items = tracker.eligible()
         if not open_items.any():
             break
-        item = int(np.argmax(np.where(open_items, left, -np.inf)))
+        item = int(np.argmax(np.where(open_items, residual, -np.inf)))
         tracker.add(item)
         take(item)
     used, limit = tracker.report()
     value = math.fsum(best.tolist())
     return Selection(
-        n=rules.n,
+        n=constraints.n,
         indices=np.array(picks, np.int64),
         gains=np.array(gains, np.float64),
         value=value,
@@ -172,8 +167,6 @@ def _representatives(points: Floats, rules: Constraints) -> Selection:
         used=used,
         budget=limit,
         objective="chamberlin_courant",
-        guarantee=1 - 1 / math.e if rules.groups is None else 0.5,
-        info={
-            "oracle_calls": calls,
-        },
+        guarantee=1 - 1 / math.e if constraints.groups is None else 0.5,
+        info={"oracle_calls": calls},
     )
