@@ -6,8 +6,8 @@ from kofn.core.lazy import attach
 
 # Generated below this line by `make index`.
 HOMES = {
-    "layerwise_barriers": "_layerwise",
-    "layerwise_mean": "_layerwise",
+    "layerwise_barriers": "_layerwise_mean",
+    "layerwise_mean": "_layerwise_mean",
     "ot_fusion": "_ot_fusion",
     "permute": "_permute",
     "pleas": "_pleas",
