@@ -119,12 +119,12 @@ def select(
     n_threads: int | None = None,
     seed: int | None = None,
     engine: str | None = None,
-    heuristic: str | None = ...,
-    prior_x: Any = ...,
-    prior_y: Any = ...,
-    prior_1: Any = ...,
-    prior_0: Any = ...,
-    judges: Any = ...,
+    heuristic: Literal['codet', 'mbr_exec', 'max_pass'] | None = ...,
+    prior_x: tuple[float, float] = ...,
+    prior_y: tuple[float, float] = ...,
+    prior_1: tuple[float, float] = ...,
+    prior_0: tuple[float, float] = ...,
+    judges: ArrayLike | None = ...,
     options: Mapping[str, Any] | None = None,
 ) -> Selection: ...
 
@@ -495,8 +495,8 @@ def select(
     n_threads: int | None = None,
     seed: int | None = None,
     engine: str | None = None,
-    queries: Any = ...,
-    tasks: Any = ...,
+    queries: ArrayLike | None = ...,
+    tasks: ArrayLike | None = ...,
     options: Mapping[str, Any] | None = None,
 ) -> Selection: ...
 

@@ -29,8 +29,7 @@ def exports(path: Path) -> list[str]:
         if isinstance(node, ast.Assign) and ast.unparse(node.value).removesuffix(".method") in merge_rules:
             merge_rules[ast.unparse(node.value).removesuffix(".method")] = ast.unparse(node.targets[0])
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
-            calls = [d.func if isinstance(d, ast.Call) else d for d in node.decorator_list]
-            registering = {call.id for call in calls if isinstance(call, ast.Name)} & set(REGISTERING)
+            registering = _decorators(node) & set(REGISTERING)
             if "merge_rule" in registering:
                 merge_rules[node.name] = None
             elif registering:
@@ -40,6 +39,12 @@ def exports(path: Path) -> list[str]:
             raise ValueError(f"{path}: merge rule {cls} is not exported; write {_snake(cls)} = {cls}.method below it")
         names.append(name)
     return names
+
+
+def _decorators(node: ast.FunctionDef | ast.ClassDef) -> set[str]:
+    """The names of the decorators of a definition."""
+    calls = [decorator.func if isinstance(decorator, ast.Call) else decorator for decorator in node.decorator_list]
+    return {call.id for call in calls if isinstance(call, ast.Name)}
 
 
 def _snake(cls: str) -> str:
@@ -133,8 +138,10 @@ _TYPES = (
 def merge_rules(path: Path) -> dict[str, ast.ClassDef]:
     """The classes of a file's merge rules by the name of their function."""
     nodes = ast.parse(path.read_text()).body
-    classes = {node.name: node for node in nodes if isinstance(node, ast.ClassDef)}
-    return {name: node for node in classes.values() if (name := _snake(node.name)) in exports(path)}
+    rules = {n.name: n for n in nodes if isinstance(n, ast.ClassDef) and "merge_rule" in _decorators(n)}
+    assigned = [n for n in nodes if isinstance(n, ast.Assign)]
+    made = {ast.unparse(n.value).removesuffix(".method"): ast.unparse(n.targets[0]) for n in assigned}
+    return {made[name]: node for name, node in rules.items()}
 
 
 def _function_of(name: str, rule: ast.ClassDef) -> str:
