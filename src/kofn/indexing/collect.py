@@ -49,9 +49,9 @@ def collect_all() -> dict[str, dict[str, Entry]]:
 def entries_of(module: ModuleType) -> Iterator[Entry]:
     """What one file registers."""
     for value in vars(module).values():
-        spec = vars(value).get("__kofn_stepper__") if isinstance(value, type) else getattr(value, "__kofn__", None)
+        spec: Any = vars(value).get("__kofn_stepper__") if isinstance(value, type) else getattr(value, "__kofn__", None)
         defined = getattr(spec, "cls", None) or getattr(spec, "function", None)
-        if defined is not None and defined.__module__ == module.__name__:
+        if spec is not None and defined is not None and defined.__module__ == module.__name__:
             yield spec.entry()
 
 
