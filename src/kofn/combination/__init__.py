@@ -28,7 +28,7 @@ HOMES = {
     "preview_merge": "recipes._preview_merge",
     "read_recipe": "recipes._read_recipe",
     "reduce_adapters": "adapters._reduce_adapters",
-    "singular_alignment": "alignment._ot_fusion",
+    "singular_alignment": "alignment._singular_alignment",
     "slerp": "averaging._slerp",
     "stack_adapters": "adapters._stack_adapters",
     "task_arithmetic": "task_vectors._task_arithmetic",

@@ -21,7 +21,7 @@ from kofn.combination.alignment._pleas import pleas as pleas
 from kofn.combination.recipes._preview_merge import preview_merge as preview_merge
 from kofn.combination.recipes._read_recipe import read_recipe as read_recipe
 from kofn.combination.adapters._reduce_adapters import reduce_adapters as reduce_adapters
-from kofn.combination.alignment._ot_fusion import singular_alignment as singular_alignment
+from kofn.combination.alignment._singular_alignment import singular_alignment as singular_alignment
 from kofn.combination.averaging import slerp as slerp
 from kofn.combination.adapters._stack_adapters import stack_adapters as stack_adapters
 from kofn.combination.task_vectors import task_arithmetic as task_arithmetic

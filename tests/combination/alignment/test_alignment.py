@@ -30,7 +30,7 @@ from plain_networks import (
 from refusals import refused
 
 from kofn.combination import ot_fusion, permute, singular_alignment, weight_matching
-from kofn.combination.alignment._matching import coupling
+from kofn.combination.alignment._coupling import coupling
 from kofn.io.tensor_writer import write_arrays
 from kofn.laws import LAWS, Case, LawBroken
 
@@ -379,7 +379,7 @@ def test_what_is_not_known_is_refused_by_name() -> None:
 def test_couplings_are_the_cheapest(n: int, m: int, program: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     ot = pytest.importorskip("ot")
     if program:
-        monkeypatch.setattr("kofn.combination.alignment._matching._MOST_COPIES", 0)
+        monkeypatch.setattr("kofn.combination.alignment._coupling._MOST_COPIES", 0)
     for seed in range(5):
         costs = np.random.default_rng(seed).random((n, m))
         plan = coupling(costs)

@@ -31,7 +31,7 @@ REAL: dict[np.dtype[Any], np.dtype[Any]] = {
 COPIED = np.dtype(ml_dtypes.float8_e8m0fnu)
 
 
-class Held:
+class ArrayTensor:
     """An array in memory, read as a tensor in a file is."""
 
     __slots__ = ("_array", "_flat", "dtype", "shape", "size")
@@ -42,7 +42,7 @@ class Held:
         self.dtype, self.shape, self.size = array.dtype, array.shape, array.size
 
     @property
-    def place(self) -> tuple[Any, ...] | None:
+    def memory(self) -> tuple[Any, ...] | None:
         """Where the numbers lie in memory, None if there are none."""
         data = self._array.__array_interface__["data"][0]
         return (data, self.shape, self._array.strides, self.dtype) if self.size else None
@@ -52,7 +52,7 @@ class Held:
         return self._array.flat[start:stop] if self._flat is None else self._flat[start:stop]
 
 
-Tensor = LazyTensor | Held
+Tensor = LazyTensor | ArrayTensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,9 +137,9 @@ def _tied(members: Sequence[Mapping[str, Tensor]]) -> dict[str, str]:
     """Names that are another name's memory in every member, as tied embeddings are: name -> the first of its names."""
     places: list[dict[str, Any]] = []
     for member in members:
-        if not all(isinstance(tensor, Held) for tensor in member.values()):
+        if not all(isinstance(tensor, ArrayTensor) for tensor in member.values()):
             return {}
-        places.append({name: tensor.place for name, tensor in member.items() if isinstance(tensor, Held)})
+        places.append({name: tensor.memory for name, tensor in member.items() if isinstance(tensor, ArrayTensor)})
     first: dict[Any, str] = {}
     tied = {}
     for name, place in places[0].items():
@@ -160,8 +160,8 @@ def _open(member: Any, label: str) -> tuple[tuple[str, Mapping[str, Tensor]], st
         odd = [name for name in member if not isinstance(name, str) or not name]
         if odd:
             raise InputError(f"{label} has a tensor named {odd[0]!r}; names are non-empty text")
-        return (label, {name: _hold(value, label, name) for name, value in member.items()}), "mappings"
-    return (label, {"": _hold(member, label, "")}), "arrays"
+        return (label, {name: _array_tensor(value, label, name) for name, value in member.items()}), "mappings"
+    return (label, {"": _array_tensor(member, label, "")}), "arrays"
 
 
 def _refuse_mixture(kinds: Sequence[str]) -> None:
@@ -185,7 +185,7 @@ def _skipped(first: Mapping[str, Tensor], only: Sequence[str] | None, skip: Sequ
     return frozenset(name for name in names if (only and not matches(name, only)) or (skip and matches(name, skip)))
 
 
-def _hold(value: Any, label: str, name: str) -> Held:
+def _array_tensor(value: Any, label: str, name: str) -> ArrayTensor:
     if is_torch(value):
         array = from_torch(value)
     else:
@@ -200,7 +200,7 @@ def _hold(value: Any, label: str, name: str) -> Held:
     known = array.dtype in HALF or array.dtype in REAL or array.dtype == COPIED or array.dtype.kind in "iub"
     if not known:
         raise InputError(f"{label}: {tensor_label(name)} has dtype {array.dtype}; give numbers of up to 64 bits")
-    return Held(array)
+    return ArrayTensor(array)
 
 
 def tensor_label(name: str) -> str:

@@ -11,7 +11,7 @@ HOMES = {
     "ot_fusion": "_ot_fusion",
     "permute": "_permute",
     "pleas": "_pleas",
-    "singular_alignment": "_ot_fusion",
+    "singular_alignment": "_singular_alignment",
     "weight_matching": "_weight_matching",
 }
 __getattr__, __dir__, __all__ = attach(__name__, HOMES)

@@ -1,4 +1,4 @@
-"""Merging networks whose hidden units stand in different orders: matched by their weights, or transported."""
+"""The mean of members whose units have been put into the order of one of them."""
 
 from __future__ import annotations
 
@@ -9,22 +9,19 @@ from typing import Any
 import numpy as np
 
 from kofn.combination._sweep.files import SweepOptions
-from kofn.combination._sweep.members import Held, Pool
+from kofn.combination._sweep.members import ArrayTensor, Pool
 from kofn.combination._sweep.merge import check_out, merge
 from kofn.combination._sweep.weights import relative_weights
-from kofn.combination.alignment._matching import to_front
+from kofn.combination.alignment._units import to_front
 from kofn.combination.averaging._weighted_mean import WeightedMean
 from kofn.core.plans import Blend
 
 State = Mapping[str, Any]
 
 
-# --- what the methods share
-
-
-def held(arrays: Mapping[str, Any], like: Mapping[str, Any]) -> dict[str, Held]:
+def as_tensors(arrays: Mapping[str, Any], like: Mapping[str, Any]) -> dict[str, ArrayTensor]:
     """As tensors of the dtype that the members have."""
-    return {name: Held(np.asarray(array).astype(like[name].dtype, copy=False)) for name, array in arrays.items()}
+    return {name: ArrayTensor(np.asarray(array).astype(like[name].dtype, copy=False)) for name, array in arrays.items()}
 
 
 def mean_of(

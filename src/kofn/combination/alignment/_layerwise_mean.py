@@ -16,7 +16,7 @@ from kofn.combination._sweep.files import SweepOptions, patterns
 from kofn.combination._sweep.members import open_members
 from kofn.combination._sweep.merge import merge
 from kofn.combination._sweep.weights import relative_weights
-from kofn.combination.alignment._matching import named, place_of, to_front, whole
+from kofn.combination.alignment._units import named, place_of, to_front, whole
 from kofn.combination.averaging._weighted_mean import WeightedMean
 from kofn.core import checks
 from kofn.core.checks import InputError

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,19 +10,18 @@ import numpy as np
 
 from kofn.combination._sweep.files import SweepOptions
 from kofn.combination._sweep.members import Pool, open_members, tensor_label
-from kofn.combination.alignment import _matching
-from kofn.combination.alignment._aligned_mean import State, held, mean_of
+from kofn.combination.alignment._aligned_mean import as_tensors, mean_of
 from kofn.combination.alignment._architectures import Graph, configuration, graph_of
-from kofn.combination.alignment._matching import Orders, floats, named, place_of, rearranged, shapes_of, whole
-from kofn.combination.alignment._partial import ACTIVATIONS, calibration, chain_features, linear_chain
+from kofn.combination.alignment._coupling import transport
+from kofn.combination.alignment._linear_chain import ACTIVATIONS, calibration, chain_features, linear_chain
+from kofn.combination.alignment._matching import identity
+from kofn.combination.alignment._units import Orders, floats, named, place_of, rearranged, shapes_of
 from kofn.core import checks
 from kofn.core.arrays import Array
 from kofn.core.checks import InputError
 from kofn.core.draws import Draw
 from kofn.core.plans import Blend
 from kofn.core.registry import method
-
-__all__ = ["ot_fusion", "singular_alignment"]
 
 
 @method(
@@ -111,16 +109,16 @@ def ot_fusion(
     assignments = 0
     for place, member in enumerate(pool.members):
         if place == first:
-            plans.append(dict(_matching.identity(target)))
+            plans.append(dict(identity(target)))
             costs.append({})
             aligned.append(member)
             continue
         pair = None if seen is None else (seen[first], seen[place])
-        found = _matching.transport(states[first], states[place], target, graphs[place], pair)
+        found = transport(states[first], states[place], target, graphs[place], pair)
         plans.append(found.plans)
         costs.append(found.costs)
         assignments += found.assignments
-        aligned.append(held(rearranged(member, graphs[place], found.plans, target), pool.members[first]))
+        aligned.append(as_tensors(rearranged(member, graphs[place], found.plans, target), pool.members[first]))
     return mean_of(
         pool,
         aligned,
@@ -139,65 +137,6 @@ def ot_fusion(
             "left": list(target.left),
         },
     )
-
-
-def singular_alignment(
-    a: State, b: State, *, transforms: Mapping[str, Any] | None = None, top: float = 0.0, **structure: Any
-) -> float:
-    """How far the singular vectors of two networks' weights point the same way: R, in -1..1.
-
-    Permutations leave singular values as they are and turn singular vectors. R sums
-    `(u_i . u'_j) (v_i . v'_j)` over all pairs of singular vectors of each weight, over all weights, and divides by how
-    many there are: 1 for a permuted copy once it is matched, about 0 for networks that have nothing to do with one
-    another. Weight matching raises it where the singular values are large, and that is what keeps the function.
-
-    Args:
-        a: name -> array.
-        b: the same names and shapes.
-        transforms: {group: order of b's units}, as `{g: t[1] for g, t in blend.transforms.items()}`; none by default.
-        top: only singular values of at least this share of each weight's largest.
-        structure: `architecture` and `heads`, as for `weight_matching`; needed with `transforms`.
-
-    >>> import numpy as np
-    >>> rng = np.random.default_rng(0)
-    >>> a = {"0.weight": rng.normal(size=(9, 3)), "2.weight": rng.normal(size=(2, 9))}
-    >>> order = rng.permutation(9)
-    >>> b = {"0.weight": a["0.weight"][order], "2.weight": a["2.weight"][:, order]}
-    >>> found = {"0": np.argsort(order)}
-    >>> singular_alignment(a, b) < 0.9, round(singular_alignment(a, b, transforms=found), 9)
-    (True, 1.0)
-
-    References:
-        Ito, Yamada & Kumagai 2025, Analysis of linear mode connectivity via permutation-based weight matching (ICLR).
-    """
-    top = checks.fraction(top, "top")
-    pool = named(open_members([a, b]), "singular_alignment")
-    other: Mapping[str, Any] = pool.members[1]
-    if transforms is not None:
-        graph = graph_of(shapes_of(pool.first), structure.pop("architecture", "auto"), structure.pop("heads", None))
-        missing = next((group.name for group in graph.groups if group.name not in transforms), None)
-        if missing is not None:
-            raise InputError(f"transforms lacks group {missing!r}; give an order for each")
-        orders = {name: np.asarray(order, np.int64) for name, order in transforms.items()}
-        other = held(rearranged(pool.members[1], graph, orders, graph), pool.first)
-    if structure.keys() - {"architecture", "heads"}:
-        raise InputError(f"singular_alignment has no option {sorted(structure)[0]!r}; it has architecture and heads")
-    alike, count = 0.0, 0.0
-    for name, tensor in pool.first.items():
-        if len(tensor.shape) < 2 or min(tensor.shape) == 0:
-            continue
-        one, two = (_polar(np.asarray(whole(member, name), np.float64), top) for member in (pool.first, other))
-        # The sum over all pairs is the inner product of U V' of the one with that of the other.
-        alike += float((one[0] * two[0]).sum())
-        count += math.sqrt(one[1] * two[1])
-    return alike / count if count else 0.0
-
-
-def _polar(weight: Array, top: float) -> tuple[Array, int]:
-    u, values, v = np.linalg.svd(weight.reshape(len(weight), -1), full_matrices=False)
-    kept = values >= max(top, np.finfo(np.float64).eps * max(weight.shape)) * values[0]
-    kept[0] = True
-    return u[:, kept] @ v[kept], int(kept.sum())
 
 
 def _open_widths(members: Sequence[Any]) -> Pool:

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from kofn.combination._sweep.members import open_members
-from kofn.combination.alignment import _matching
 from kofn.combination.alignment._aligned_mean import State
 from kofn.combination.alignment._architectures import graph_of
-from kofn.combination.alignment._matching import named, rearranged, shapes_of
+from kofn.combination.alignment._matching import identity
+from kofn.combination.alignment._units import named, rearranged, shapes_of
 from kofn.core import checks
 from kofn.core.checks import InputError
 
@@ -37,7 +37,7 @@ def permute(
     """
     pool = named(open_members([state]), "permute")
     graph = graph_of(shapes_of(pool.first), architecture, heads)
-    orders = dict(_matching.identity(graph))
+    orders = dict(identity(graph))
     for name, order in transforms.items():
         if name not in orders:
             raise InputError(

@@ -13,19 +13,11 @@ from numpy.typing import NDArray
 from kofn.combination._sweep.members import open_members
 from kofn.combination._sweep.merge import check_out
 from kofn.combination.alignment._architectures import Graph, graph_of
-from kofn.combination.alignment._matching import floats, named, shapes_of, solve, whole
+from kofn.combination.alignment._linear_chain import ACTIVATIONS, calibration, chain_features, linear_chain
 from kofn.combination.alignment._matching import match as match_by_weights
-from kofn.combination.alignment._partial import (
-    ACTIVATIONS,
-    Split,
-    calibration,
-    chain_features,
-    count_weights,
-    least_squares,
-    linear_chain,
-    spend,
-    spend_evenly,
-)
+from kofn.combination.alignment._matching import solve
+from kofn.combination.alignment._pleas_fit import Split, count_weights, least_squares, spend, spend_evenly
+from kofn.combination.alignment._units import floats, named, shapes_of, whole
 from kofn.core import checks
 from kofn.core.arrays import Array
 from kofn.core.checks import InputError
@@ -130,10 +122,7 @@ def pleas(
     biases = [layer.bias is not None for layer in chain]
     plain = count_weights(widths, [0] * len(widths), biases)
     apart = _apart(fractions, graph, gaps, widths, biases, math.floor(size * plain + 1e-6))
-    splits = {
-        group.name: Split(pairs[place], widths[place + 1] - apart[place + 1])
-        for place, group in enumerate(graph.groups)
-    }
+    splits = {group.name: Split(pairs[i], widths[i + 1] - apart[i + 1]) for i, group in enumerate(graph.groups)}
     fit = least_squares(states, chain, splits, X, activation, float(ridge), features)
     result = {
         name: fit.tensors[name].astype(whole(pool.first, name).dtype)
@@ -141,7 +130,7 @@ def pleas(
         else whole(pool.first, name)
         for name in pool.first
     }
-    held = sum(array.size for array in fit.tensors.values())
+    stored = sum(array.size for array in fit.tensors.values())
     if out is not None:
         check_out(out, pool)
         write_arrays(out, result)
@@ -157,7 +146,7 @@ def pleas(
             "architecture": graph.name,
             "merged": {name: split.merged for name, split in splits.items()},
             "size": count_weights(widths, apart, biases) / plain,
-            "stored": held / plain,
+            "stored": stored / plain,
             "errors_before": fit.before,
             "errors": fit.after,
         },
@@ -170,8 +159,8 @@ def _pairs(
     """For each group the pairs of units, the least alike last, and how far apart they are, the most first."""
     orders = match_by_weights(states[0], states[1], graph, "layers", 100).orders if match == "weights" else {}
     pairs, gaps = [], []
-    for place, group in enumerate(graph.groups):
-        a, b = seen[0][place], seen[1][place]
+    for i, group in enumerate(graph.groups):
+        a, b = seen[0][i], seen[1][i]
         order = orders[group.name] if match == "weights" else solve(a.T @ b, None, group)[0]
         far = np.square(a - b[:, order]).sum(axis=0)
         far /= max(float(np.square(a - a.mean(axis=0)).sum() + np.square(b - b.mean(axis=0)).sum()) / 2, 1e-300)
@@ -190,7 +179,7 @@ def _apart(
         odd = next((name for name in fractions if name not in names), None)
         if odd is not None or len(fractions) < len(names):
             raise InputError(f"fractions={fractions!r}: give the share of units to merge for each of {names}")
-        shares = [checks.fraction(fractions[name], f"fractions[{name!r}]") for name in names]
-        return [0, *(w - math.floor(s * w + 0.5) for s, w in zip(shares, widths[1:-1], strict=True)), 0]
-    rule = checks.choice(fractions, "fractions", ("auto", "even"))
-    return spend(gaps, widths, biases, limit) if rule == "auto" else spend_evenly(widths, biases, limit)
+        merged = [checks.fraction(fractions[name], f"fractions[{name!r}]") for name in names]
+        return [0, *(w - math.floor(s * w + 0.5) for s, w in zip(merged, widths[1:-1], strict=True)), 0]
+    shares = checks.choice(fractions, "fractions", ("auto", "even"))
+    return spend(gaps, widths, biases, limit) if shares == "auto" else spend_evenly(widths, biases, limit)

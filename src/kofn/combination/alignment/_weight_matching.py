@@ -11,10 +11,19 @@ import numpy as np
 
 from kofn.combination._sweep.files import SweepOptions
 from kofn.combination._sweep.members import open_members
-from kofn.combination.alignment import _matching
-from kofn.combination.alignment._aligned_mean import held, mean_of
+from kofn.combination.alignment._aligned_mean import as_tensors, mean_of
 from kofn.combination.alignment._architectures import configuration, graph_of
-from kofn.combination.alignment._matching import Orders, floats, named, place_of, rearranged, shapes_of, whole
+from kofn.combination.alignment._matching import Match, identity, match
+from kofn.combination.alignment._units import (
+    Orders,
+    floats,
+    named,
+    place_of,
+    rearranged,
+    shapes_of,
+    squared_distance,
+    whole,
+)
 from kofn.core import checks
 from kofn.core.draws import Draw
 from kofn.core.plans import Blend
@@ -111,20 +120,22 @@ def weight_matching(
     assignments = 0
     for place, member in enumerate(pool.members):
         if place == first:
-            found = _matching.Match(_matching.identity(graph))
+            found = Match(identity(graph))
             aligned.append(member)
             before.append(0.0)
             after.append(0.0)
         else:
             theirs = floats(member, names, pool.labels[place])
-            found = _matching.match(ours, theirs, graph, initial, most)
-            apart = _matching.squared_distance(
+            found = match(ours, theirs, graph, initial, most)
+            apart = squared_distance(
                 floats(pool.members[first], fixed, pool.labels[first]), floats(member, fixed, pool.labels[place]), fixed
             )
-            before.append(_matching.squared_distance(ours, theirs, names) + apart)
+            before.append(squared_distance(ours, theirs, names) + apart)
             theirs = rearranged(theirs, graph, found.orders, graph)
-            after.append(_matching.squared_distance(ours, theirs, names) + apart)
-            aligned.append(held({n: theirs.get(n) if n in theirs else whole(member, n) for n in member}, pool.first))
+            after.append(squared_distance(ours, theirs, names) + apart)
+            aligned.append(
+                as_tensors({n: theirs.get(n) if n in theirs else whole(member, n) for n in member}, pool.first)
+            )
         plans.append(found.orders)
         sweeps.append(found.sweeps)
         converged.append(found.converged)

@@ -1,83 +1,16 @@
-"""What a plain chain of linear layers computes, which of its units to merge, and the merged layers by least squares."""
+"""Which units of two chains to merge, and the merged layers by least squares."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kofn.combination.alignment._architectures import Graph
-from kofn.core import checks
+from kofn.combination.alignment._linear_chain import Linear, activated, chain_features
 from kofn.core.arrays import Array
-from kofn.core.checks import InputError
-
-ACTIVATIONS = ("relu", "gelu", "tanh", "linear")
-
-
-def activated(values: Array, activation: str) -> Array:
-    """After the nonlinearity."""
-    if activation == "relu":
-        return np.maximum(values, 0)
-    if activation == "tanh":
-        return np.asarray(np.tanh(values))
-    if activation == "gelu":
-        from scipy.special import ndtr
-
-        return np.asarray(values * ndtr(values))
-    return values
-
-
-@dataclass(frozen=True)
-class Linear:
-    """One layer of a chain; `group` is the group of its outputs, None for the last."""
-
-    weight: str
-    bias: str | None
-    group: str | None
-
-
-def linear_chain(graph: Graph, who: str) -> list[Linear]:
-    """The layers of a plain MLP."""
-    odd = next((layer.weight for layer in graph.chain if layer.kind != "linear"), None)
-    if not graph.chain or odd is not None:
-        where = f"tensor {odd!r} is of another kind" if odd else f"this one is {graph.name!r}"
-        raise InputError(
-            f"{who} runs plain chains of linear layers, and {where}; for others give activations, "
-            "and fold norms into the layers before them"
-        )
-    names = [group.name for group in graph.groups]
-    return [
-        Linear(layer.weight, layer.bias, names[place] if place < len(names) else None)
-        for place, layer in enumerate(graph.chain)
-    ]
-
-
-def chain_features(
-    tensors: Mapping[str, Array], chain: Sequence[Linear], inputs: Array, activation: str
-) -> tuple[list[Array], list[Array]]:
-    """What each layer takes, and what it gives before the nonlinearity, in float64."""
-    taken, given = [], []
-    now = inputs
-    for layer in chain:
-        ahead = now @ np.asarray(tensors[layer.weight], np.float64).T
-        if layer.bias is not None:
-            ahead = ahead + np.asarray(tensors[layer.bias], np.float64)
-        taken.append(now)
-        given.append(ahead)
-        now = activated(ahead, activation)
-    return taken, given
-
-
-def calibration(inputs: Any, width: int) -> Array:
-    """(n, d) calibration inputs."""
-    array = checks.matrix(inputs, "inputs")
-    if array.shape[1] != width:
-        raise InputError(f"inputs has {array.shape[1]} columns, the first layer takes {width}")
-    return np.asarray(array, np.float64)
 
 
 @dataclass(frozen=True)
@@ -115,9 +48,9 @@ def count_weights(widths: Sequence[int], apart: Sequence[int], biases: Sequence[
     `widths` are those of one network, input to output; `apart` the separate pairs of each.
     """
     total = 0
-    for place in range(len(widths) - 1):
-        low, high, s, t = widths[place], widths[place + 1], apart[place], apart[place + 1]
-        total += (low + s) * (high + t) - 2 * s * t + (high + t) * biases[place]
+    for i in range(len(widths) - 1):
+        low, high, s, t = widths[i], widths[i + 1], apart[i], apart[i + 1]
+        total += (low + s) * (high + t) - 2 * s * t + (high + t) * biases[i]
     return total
 
 
@@ -132,8 +65,8 @@ def spend(gaps: Sequence[Array], widths: Sequence[int], biases: Sequence[bool], 
     while open_layers:
         best: tuple[float, int, int] | None = None
         for layer in sorted(open_layers):
-            held = apart[layer + 1]
-            if held == len(gaps[layer]):
+            kept = apart[layer + 1]
+            if kept == len(gaps[layer]):
                 open_layers.discard(layer)
                 continue
             apart[layer + 1] += 1
@@ -142,7 +75,7 @@ def spend(gaps: Sequence[Array], widths: Sequence[int], biases: Sequence[bool], 
             if now + cost > limit:
                 open_layers.discard(layer)
                 continue
-            rate = float(gaps[layer][held]) / cost
+            rate = float(gaps[layer][kept]) / cost
             if best is None or rate > best[0]:
                 best = (rate, layer, cost)
         if best is not None:
@@ -170,7 +103,7 @@ def spend_evenly(widths: Sequence[int], biases: Sequence[bool], limit: int) -> l
 
 @dataclass(frozen=True)
 class Fit:
-    """The merged layers, and each one's relative squared error against what it was to give, before and after."""
+    """The merged layers, and each one's relative squared error against its target, before and after."""
 
     tensors: dict[str, Array]
     before: list[float]
@@ -187,20 +120,24 @@ def least_squares(
     features: str,
 ) -> Fit:
     """Each layer of the merged network: the permuted average, corrected to give what the members' units give."""
-    seen = [chain_features(member, chain, inputs, activation) for member in members]
+    features_of = [chain_features(member, chain, inputs, activation) for member in members]
     out: dict[str, Array] = {}
     before, after = [], []
-    came: Split | None = None
+    before_split: Split | None = None
     now = inputs
-    for place, layer in enumerate(chain):
-        goes = splits[layer.group] if layer.group is not None else None
-        weight, bias = _averaged(members, layer, came, goes)
-        targets = _joined([given[place] for _, given in seen], goes)
-        takes = _joined([taken[place] for taken, _ in seen], came) if features == "members" else now
+    for i, layer in enumerate(chain):
+        after_split = splits[layer.group] if layer.group is not None else None
+        weight, bias = _averaged(members, layer, before_split, after_split)
+        targets = _joined([outputs[i] for _, outputs in features_of], after_split)
+        takes = (
+            _joined([layer_inputs[i] for layer_inputs, _ in features_of], before_split)
+            if features == "members"
+            else now
+        )
         start = takes @ weight.T + bias
         scale = max(float(np.square(targets).sum()), 1e-300)
         before.append(float(np.square(targets - start).sum()) / scale)
-        for rows, columns in _fitted(came, goes, weight.shape):
+        for rows, columns in _fitted(before_split, after_split, weight.shape):
             _correct(weight, bias, takes, targets - start, rows, columns, ridge, layer.bias is not None)
         ahead = takes @ weight.T + bias
         after.append(float(np.square(targets - ahead).sum()) / scale)
@@ -208,23 +145,23 @@ def least_squares(
         out[layer.weight] = weight
         if layer.bias is not None:
             out[layer.bias] = bias
-        came = goes
+        before_split = after_split
     return Fit(out, before, after)
 
 
 def _averaged(
-    members: Sequence[Mapping[str, Array]], layer: Linear, came: Split | None, goes: Split | None
+    members: Sequence[Mapping[str, Array]], layer: Linear, before_split: Split | None, after_split: Split | None
 ) -> tuple[Array, Array]:
     """Git Re-Basin's average where both sides are merged; separate units read their own, and are read by halves."""
     a, b = (np.asarray(member[layer.weight], np.float64) for member in members)
     zero = np.zeros(len(a))
     p, q = (np.asarray(member[layer.bias], np.float64) if layer.bias else zero for member in members)
-    came = came or _shared(a.shape[1])
-    goes = goes or _shared(a.shape[0])
-    (im, i1, i2), (om, o1, o2) = came.blocks(), goes.blocks()
-    weight, bias = np.zeros((goes.width, came.width)), np.zeros(goes.width)
-    (ma, mb), (sa, sb) = goes.together, goes.apart
-    (na, nb), (ta, tb) = came.together, came.apart
+    before_split = before_split or _shared(a.shape[1])
+    after_split = after_split or _shared(a.shape[0])
+    (im, i1, i2), (om, o1, o2) = before_split.blocks(), after_split.blocks()
+    weight, bias = np.zeros((after_split.width, before_split.width)), np.zeros(after_split.width)
+    (ma, mb), (sa, sb) = after_split.together, after_split.apart
+    (na, nb), (ta, tb) = before_split.together, before_split.apart
     weight[om, im] = (a[np.ix_(ma, na)] + b[np.ix_(mb, nb)]) / 2
     weight[om, i1], weight[om, i2] = a[np.ix_(ma, ta)] / 2, b[np.ix_(mb, tb)] / 2
     weight[o1, im], weight[o1, i1] = a[np.ix_(sa, na)], a[np.ix_(sa, ta)]
@@ -247,15 +184,17 @@ def _joined(both: Sequence[Array], split: Split | None) -> Array:
     return np.hstack([(a[:, ma] + b[:, mb]) / 2, a[:, sa], b[:, sb]])
 
 
-def _fitted(came: Split | None, goes: Split | None, shape: tuple[int, ...]) -> list[tuple[slice, NDArray[np.int64]]]:
+def _fitted(
+    before_split: Split | None, after_split: Split | None, shape: tuple[int, ...]
+) -> list[tuple[slice, NDArray[np.int64]]]:
     """Blocks of outputs and the inputs they may read; those that the average already gives exactly are left out."""
-    if came is None:
+    if before_split is None:
         return []
     columns = np.arange(shape[1])
-    im, i1, i2 = came.blocks()
-    om, o1, o2 = goes.blocks() if goes is not None else (slice(0, shape[0]), slice(0, 0), slice(0, 0))
+    im, i1, i2 = before_split.blocks()
+    om, o1, o2 = after_split.blocks() if after_split is not None else (slice(0, shape[0]), slice(0, 0), slice(0, 0))
     out = []
-    if came.merged:
+    if before_split.merged:
         out += [(o1, np.concatenate([columns[im], columns[i1]])), (o2, np.concatenate([columns[im], columns[i2]]))]
         out.append((om, columns))
     return [(rows, reads) for rows, reads in out if rows.stop > rows.start]

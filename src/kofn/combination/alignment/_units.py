@@ -1,0 +1,117 @@
+"""Members whose hidden units are compared and moved: their tensors read, checked and put in other orders."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kofn.combination._sweep.members import REAL, Pool, Tensor, tensor_label
+from kofn.combination.alignment._architectures import Axis, Graph, Group, positions
+from kofn.core import checks
+from kofn.core.arrays import Array, Ints
+from kofn.core.checks import InputError
+
+Orders = dict[str, Any]  # group -> an order of the member's units, or their coupling with the reference's
+
+
+def named(pool: Pool, method: str) -> Pool:
+    """The pool, refused if its members are plain arrays."""
+    if not pool.named:
+        raise InputError(
+            f"{method} needs networks: members are mappings name -> array or checkpoints, not plain arrays"
+        )
+    return pool
+
+
+def shapes_of(member: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """The shape of every tensor."""
+    return {name: tuple(tensor.shape) for name, tensor in member.items()}
+
+
+def place_of(value: Any, m: int, name: str = "reference") -> int:
+    """The position of a member that an option names."""
+    position = checks.count(value, name, least=0)
+    if position >= m:
+        raise InputError(f"{name}={value!r}: the members are 0..{m - 1}")
+    return position
+
+
+def to_front(first: int, m: int) -> NDArray[np.int64]:
+    """(m,) positions of the members with this one first."""
+    return np.array([first, *(i for i in range(m) if i != first)])
+
+
+def whole(member: Mapping[str, Tensor], name: str) -> NDArray[Any]:
+    """One tensor, in its shape."""
+    tensor = member[name]
+    return np.asarray(tensor.read(0, tensor.size)).reshape(tensor.shape)
+
+
+def floats(member: Mapping[str, Tensor], names: Iterable[str], label: str) -> dict[str, Array]:
+    """The tensors to compare, in float32 or wider, all finite."""
+    out = {}
+    for name in names:
+        array = whole(member, name)
+        if array.dtype.kind in "iubc":
+            raise InputError(
+                f"{label}: {tensor_label(name)} is {array.dtype}; units of floating tensors are matched, no others"
+            )
+        if array.dtype not in REAL:
+            array = array.astype(np.float32)
+        if not np.isfinite(array).all():
+            position = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
+            kind = "NaN" if np.isnan(array[position]) else "infinite"
+            raise InputError(
+                f"{label}: {tensor_label(name)} at {position} is {kind}; leave that member out or repair it"
+            )
+        out[name] = array
+    return out
+
+
+def ordered(array: NDArray[Any], group: Group, axis: Axis, order: Ints) -> NDArray[Any]:
+    return np.take(array, positions(array.shape[axis.axis], group, axis, order), axis=axis.axis)
+
+
+def moved(array: NDArray[Any], group: Group, axis: Axis, plan: NDArray[Any], target: Group) -> NDArray[Any]:
+    """A tensor with one group's units in another order, or made into the `target`'s units by a coupling.
+
+    What a unit computes becomes the average of its parts; what reads it is shared among what it becomes part of, so
+    that the sum over units stays what it was, whatever the widths.
+    """
+    if plan.ndim == 1:
+        return ordered(array, group, axis, plan)
+    share = plan / plan.sum(axis=1 if axis.incoming else 0, keepdims=True)
+    first = np.moveaxis(array, axis.axis, 0)
+    apart = first.reshape(axis.sections, group.units, first.shape[0] // (axis.sections * group.units), -1)
+    made = np.tensordot(share, apart.astype(np.float64), ([1], [1])).swapaxes(0, 1)
+    length = axis.sections * target.units * apart.shape[2]
+    return np.moveaxis(made.reshape(length, *first.shape[1:]), 0, axis.axis)
+
+
+def rearranged(
+    member: Mapping[str, Any], graph: Graph, plans: Orders, target: Graph, names: Iterable[str] | None = None
+) -> dict[str, NDArray[Any]]:
+    """The member with every group moved, each tensor in its own dtype; tensors that hold no group are as they were."""
+    targets = {group.name: group for group in target.groups}
+    out = {}
+    for name in member if names is None else names:
+        value = member[name]
+        array = value if isinstance(value, np.ndarray) else whole(member, name)
+        dtype = array.dtype
+        for group, axis in graph.on.get(name, ()):
+            array = moved(array, group, axis, plans[group.name], targets[group.name])
+        out[name] = np.asarray(array.astype(dtype, copy=False), order="C")
+    return out
+
+
+def squared_distance(a: Mapping[str, Any], b: Mapping[str, Any], names: Iterable[str]) -> float:
+    """Over the tensors named, in float64."""
+    total = []
+    for name in names:
+        gaps = np.subtract(a[name], b[name], dtype=np.float64).ravel()
+        total.append(float(gaps @ gaps))
+    return math.fsum(total)
