@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 EXTRAS := test,lint
 
-.PHONY: docs demo test lint bench claims index format clean setup
+.PHONY: docs demo test test-deep lint bench claims index format clean setup
 
 setup: .venv/.installed
 
@@ -30,6 +30,10 @@ demo: .venv/.demo
 
 test: setup
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+
+# Every law of every method on many drawn calls, other ones each time; takes hours. KOFN_SEED repeats a run.
+test-deep: setup
+	KOFN_EXAMPLES=$${KOFN_EXAMPLES:-1000} $(BIN)/python -m pytest -q tests/laws
 
 lint: setup
 	$(BIN)/ruff check .
