@@ -279,6 +279,42 @@ class TestSequences:
         assert np.asarray(allocation()).sum() == 6
 
 
+class TestTorch:
+    """What came in as tensors goes out as tensors."""
+
+    def test_state_dicts_and_modules(self):
+        torch = pytest.importorskip("torch")
+        models = [torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4)) for _ in range(3)]
+        want = torch.stack([model.state_dict()["0.weight"] for model in models]).mean(dim=0)
+        for members in ([model.state_dict() for model in models], models):
+            plan = kofn.combine(members)
+            assert torch.allclose(plan.result["0.weight"], want)
+        assert models[0].load_state_dict(plan.result).missing_keys == []
+        assert plan.result["1.num_batches_tracked"].dtype == torch.int64
+
+    def test_bfloat16(self, tmp_path):
+        torch = pytest.importorskip("torch")
+        members = [{"w": torch.full((2, 2), value, dtype=torch.bfloat16)} for value in (1.0, 2.0)]
+        plan = kofn.combine(members)
+        assert plan.result["w"].dtype == torch.bfloat16
+        assert plan.result["w"].tolist() == [[1.5, 1.5], [1.5, 1.5]]
+        back = Plan.load(plan.save(tmp_path / "p.npz"))
+        assert back.equals(plan)
+        assert back.result["w"].dtype == torch.bfloat16
+        assert not back.equals(dataclasses.replace(plan, result={"w": plan.result["w"] * 2}))
+        rows = torch.randn(10, 2, dtype=torch.bfloat16)
+        assert list(kofn.select(rows, k=3)) == list(kofn.select(rows.float(), k=3))
+
+    def test_arrays(self):
+        torch = pytest.importorskip("torch")
+        plan = kofn.combine([torch.ones(3), torch.zeros(3)])
+        assert plan.result.tolist() == [0.5, 0.5, 0.5]
+        assert "2 members into array (3,)" in repr(plan)
+        plan.result[0] = 7.0
+        assert isinstance(kofn.combine([torch.ones(3), np.zeros(3, np.float32)]).result, np.ndarray)
+        assert isinstance(kofn.combine([np.ones(3), np.zeros(3)]).result, np.ndarray)
+
+
 class TestSelection:
     def test_mask_and_complement(self):
         plan = selection()
@@ -470,7 +506,7 @@ class _Tags(HTMLParser):
         super().__init__()
         self.names: set[str] = set()
 
-    def handle_starttag(self, tag: str, attrs: object) -> None:  # noqa: ARG002 (the parser passes attrs)
+    def handle_starttag(self, tag: str, attrs: object) -> None:
         self.names.add(tag)
 
 

@@ -60,7 +60,7 @@ def _selection(plan: Selection) -> list[Curve | Bars]:
     out: list[Curve | Bars] = []
     if known and len(gains) > start + 1:
         if plan.additive and not start and gains.min() >= 0 and gains.sum() > 0:
-            share = gains.cumsum() / gains.sum()
+            share = gains.cumsum() / gains.cumsum()[-1]
             out.append(Curve("What each pick adds", "picks", "share of the value", share, share=True))
         else:
             out.append(Curve("Gain of each pick", "picks", "gain", gains[start:], first=start + 1))
