@@ -37,7 +37,7 @@ import functools
 import inspect
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -205,7 +205,7 @@ class Stepper(ABC, Generic[P]):
             state; any other name, which stands for one length throughout. A shape that ends in "?" may be None.
         schema: counted up when the state's meaning changes.
         secret: settings that no plan may tell.
-        states_no_value: True where the plan's value is NaN by design.
+        states_no_value: True where the plan's value may be NaN by design.
     """
 
     __kofn_stepper__: ClassVar[StepperSpec]
@@ -490,6 +490,35 @@ def stepper(
     return register
 
 
+def new_keys(ids: Any, known: Container[Hashable]) -> list[Hashable]:
+    """The ids of items that come, checked.
+
+    Raises:
+        InputError: an id twice, or one that is known already; the first three are named.
+    """
+    keys: list[Hashable] = checks.ids(ids).tolist()
+    if there := [key for key in keys if key in known]:
+        raise InputError(f"ids names {_listed(there)}, which is there already; give each item once")
+    return keys
+
+
+def held_keys(ids: Any, held: Container[Hashable]) -> list[Hashable]:
+    """The ids of items that go, checked.
+
+    Raises:
+        InputError: an id twice, or one that is not held; the first three are named.
+    """
+    keys: list[Hashable] = checks.ids(ids).tolist()
+    if strange := [key for key in keys if key not in held]:
+        raise InputError(f"ids names {_listed(strange)}, which is not there: never inserted, or deleted before")
+    return keys
+
+
+def _listed(keys: Sequence[Hashable]) -> str:
+    shown = ", ".join(repr(key) for key in keys[:3])
+    return shown + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
+
+
 def _event(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def run(self: Stepper[Any], *arguments: Any, **options: Any) -> Any:
@@ -552,7 +581,7 @@ def _check_kind(name: str, value: Any, now: Any) -> None:
     elif isinstance(now, np.ndarray) and now.dtype.kind in "biuf":
         right = isinstance(value, np.ndarray) and value.dtype.kind in (now.dtype.kind, *"OUS" * (not len(now)))
     else:
-        right = True
+        right = isinstance(value, str) <= isinstance(now, str)
     if not right:
         raise InputError(f"state[{name!r}] is {value!r}; give what state_dict() returned")
 

@@ -205,8 +205,8 @@ def test_keys_of_several_kinds() -> None:
 @pytest.mark.parametrize(
     ("ids", "X", "message"),
     [
-        (["a"], [[1.0, 2.0]], "ids names 'a', which the pool holds already; delete it first"),
-        (["a", "b"], [[1.0, 2.0]] * 2, "ids names 'a', 'b', which the pool holds already"),
+        (["a"], [[1.0, 2.0]], "ids names 'a', which is there already; give each item once"),
+        (["a", "b"], [[1.0, 2.0]] * 2, "ids names 'a', 'b', which is there already"),
         (["c", "c"], [[1.0, 2.0]] * 2, "'c' stands at row 0 and at row 1"),
         (["c"], [[1.0, 2.0, 3.0]], "X has 3 columns, the rows of this pool have 2"),
         (["c", "d"], [[1.0, 2.0]], "ids has 2 values, X has 1 rows"),
@@ -233,8 +233,8 @@ def test_deletes_that_are_refused() -> None:
     pool.insert([1, 2, 3], np.eye(3))
     pool.delete([2])
     for ids, message in (
-        ([2], "ids names 2, which is not in the pool: never inserted, or deleted before"),
-        ([1, 7, 8, 9, 10], "ids names 7, 8, 9 and 1 more, which is not in the pool"),
+        ([2], "ids names 2, which is not there: never inserted, or deleted before"),
+        ([1, 7, 8, 9, 10], "ids names 7, 8, 9 and 1 more, which is not there"),
         ([1, 1], "1 stands at row 0 and at row 1"),
     ):
         with pytest.raises(InputError, match=message):

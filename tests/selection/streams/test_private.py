@@ -390,7 +390,7 @@ def test_refused_by_the_stepper() -> None:
     stream = PrivateStreaming(PEOPLE, k=1, epsilon=1.0, reach=1.0)
     stream.insert(["a"], X[:1])
     for ids, rows, words in (
-        (["a"], X[:1], "'a' was inserted before"),
+        (["a"], X[:1], "ids names 'a', which is there already"),
         (["b", "b"], X[:2], "b"),
         (["b"], X[:2], "2 rows for 1 ids"),
         (["b"], X[:1, :2], "X has 2 columns, the users have 3"),

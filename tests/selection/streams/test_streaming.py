@@ -169,7 +169,7 @@ def test_what_is_refused() -> None:
     stream = SieveStreaming(2, objective="coverage")
     stream.insert(["a", "b"], np.eye(2))
     for ids, X, message in (
-        (["b", "c"], np.eye(2), "ids names 'b', which came before; give each item of the stream once"),
+        (["b", "c"], np.eye(2), "ids names 'b', which is there already; give each item once"),
         (["c", "c"], np.eye(2), "'c' stands at row 0 and at row 1"),
         (["c"], np.eye(2), "ids has 1 values, X has 2 rows"),
         (["c"], np.ones((1, 3)), "X has 3 columns, the rows of this pool have 2"),

@@ -79,7 +79,6 @@ class StackedAdapters(Stepper[Blend]):
     """
 
     state: ClassVar = {"base": "tensors", "rounds": "", "uploaded": "", "downloaded": "", "round": ""}
-    states_no_value = True
 
     def __init__(self, base: Mapping[str, Any]) -> None:
         if not isinstance(base, Mapping) or not base:

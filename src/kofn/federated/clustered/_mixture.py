@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -42,10 +42,10 @@ def _example(rng: np.random.Generator) -> Example:
     return Example(
         lambda seed: FederatedMixture(k, task=task, predictors=predictors, seed=seed),
         event=event,
-        events=6,
+        events=4,
         refused=(
             (Event("begin", ({},)), "sketches is empty"),
-            (Event("tell", ([],)), "statistics is empty"),
+            (Event("tell", ([],)), "call begin"),
             (Event("adapt", (rows["a"],), {"client": "a"}), "call begin"),
         ),
     )
@@ -297,6 +297,8 @@ class FederatedMixture(Stepper[Assignment]):
             Its weights, as `weights(client)`. Rows without y are weighed by x alone.
         """
         now, Z, codes = self._ready(X, y)
+        if not isinstance(client, Hashable):
+            raise InputError(f"client={client!r}: give a name or a number")
         fit = now.log_x(Z) + now.log_y(Z, codes)
         mass, before = np.full(len(now.gaussian), 1 / len(now.gaussian)), -math.inf
         for _ in range(checks.count(max_iter, "max_iter")):
@@ -420,7 +422,7 @@ class FederatedMixture(Stepper[Assignment]):
         return self._now
 
     def _of(self, client: Any) -> Floats:
-        if client not in self._weights:
+        if not isinstance(client, Hashable) or client not in self._weights:
             raise InputError(f"client={client!r} has no weights yet; call adapt(X, y, client={client!r}) first")
         return self._weights[client]
 

@@ -145,9 +145,9 @@ class GossipAveraging(Stepper[Blend]):
 
     def step(self, nodes: Any = None) -> None:
         """Exchange: these nodes (all by default) average their models with their neighbours', all at the same time."""
-        chosen = range(len(self.models)) if nodes is None else [self._node(node) for node in np.atleast_1d(nodes)]
-        told = {node: self._averaged(node) for node in chosen if len(self.neighbours[node])}
-        for node, model in told.items():
+        given = range(len(self.models)) if nodes is None else checks.as_array(nodes, "nodes").reshape(-1).tolist()
+        averaged = {node: self._averaged(node) for node in map(self._node, given) if len(self.neighbours[node])}
+        for node, model in averaged.items():
             self.models[node] = model
             self.sent += len(self.neighbours[node]) * sum(array.size for array in model.values())
         self.steps += 1
@@ -205,6 +205,8 @@ def _copied(model: Mapping[str, Any], label: str) -> State:
         raise InputError(f"{label} is {type(model).__name__}; give a mapping name -> array")
     copied = {name: np.array(from_torch(value) if is_torch(value) else value) for name, value in model.items()}
     for name, array in copied.items():
+        if array.dtype.kind in "OUSMm":
+            raise InputError(f"{label}: tensor {name!r} has dtype {array.dtype}; give numbers")
         if array.dtype.kind not in "iub" and not np.isfinite(array).all():
             raise InputError(f"{label}: tensor {name!r} has a NaN or infinity; repair it or leave the node out")
     return copied

@@ -23,9 +23,10 @@ def _example(rng: np.random.Generator) -> Example:
     population = int(rng.integers(2, 9))
 
     def event(search: CMAES, rng: np.random.Generator) -> Event:
-        if rng.random() < 0.5:
+        candidates = search.state_dict()["pending"]
+        if candidates is None or rng.random() < 0.2:
             return Event("ask")
-        values = np.abs(search.ask() - best).round(1).sum(axis=1)
+        values = np.abs(candidates - best).round(1).sum(axis=1)
         return Event("tell", (np.where(rng.random(population) < 0.1, np.inf, values),))
 
     return Example(

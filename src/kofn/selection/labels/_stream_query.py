@@ -175,11 +175,14 @@ class StreamQuery(Stepper[Selection]):
 
         Their price is not charged and they leave the plan.
         """
-        rows = [int(row) for row in np.asarray(refused).reshape(-1).tolist()]
+        positions = checks.as_array(refused, "refused").reshape(-1)
+        if len(positions) and positions.dtype.kind not in "iu":
+            raise InputError(f"refused holds {positions[0]!r}; give positions of plan.indices")
+        rows: list[int] = positions.tolist()
         unknown = [row for row in rows if row not in self._asked]
         if unknown or len(set(rows)) < len(rows):
-            what = f"row {unknown[0]}, which was not asked about" if unknown else "a row twice"
-            raise InputError(f"refused names {what}; give positions of plan.indices")
+            named = f"row {unknown[0]}, which was not asked about" if unknown else "a row twice"
+            raise InputError(f"refused names {named}; give positions of plan.indices")
         for row in rows:
             del self._asked[row]
             self.spent -= 1
@@ -202,7 +205,7 @@ class StreamQuery(Stepper[Selection]):
     def _confidence(self, value: Any) -> NDArray[np.float64]:
         from kofn.selection.labels._uncertainty import class_probabilities
 
-        if np.ndim(value) == 1:
+        if checks.as_array(value, "probabilities").ndim == 1:
             confidence = checks.vector(value, "probabilities").astype(np.float64)
             if confidence.min() < 0:
                 row = int(confidence.argmin())

@@ -14,7 +14,7 @@ from kofn.core import checks
 from kofn.core.arrays import Floats, Ints
 from kofn.core.checks import InputError
 from kofn.core.plans import Selection
-from kofn.core.stepper import Example, Share, Stepper, stepper
+from kofn.core.stepper import Example, Share, Stepper, held_keys, new_keys, stepper
 from kofn.selection.streams._examples import pools
 from kofn.selection.streams._row_functions import encoded, grid, promise_of, row_count, row_function
 
@@ -181,10 +181,7 @@ class DynamicSelection(Stepper[Selection]):
             InputError: an id twice or in the pool already, rows of another width than before, NaN or infinity. Nothing
                 is inserted then.
         """
-        keys = _keys(ids)
-        there = [key for key in keys if key in self._slots]
-        if there:
-            raise InputError(f"ids names {_some(there)}, which the pool holds already; delete it first")
+        keys = new_keys(ids, self._slots)
         m = row_count(X)
         checks.same_length(m, "X", "ids", len(keys))
         first = len(self._keys)
@@ -204,10 +201,7 @@ class DynamicSelection(Stepper[Selection]):
         Raises:
             InputError: an id twice, or one that is not in the pool. Nothing is deleted then.
         """
-        keys = _keys(ids)
-        strange = [key for key in keys if key not in self._slots]
-        if strange:
-            raise InputError(f"ids names {_some(strange)}, which is not in the pool: never inserted, or deleted before")
+        keys = held_keys(ids, self._slots)
         slots = [self._slots.pop(key) for key in keys]
         self._alive[slots] = False
         self.deleted += len(keys)
@@ -503,19 +497,9 @@ class _Set:
         self.picks = [int(place[slot]) for slot in self.picks]
 
 
-def _keys(ids: Any) -> list[Hashable]:
-    keys: list[Hashable] = checks.ids(ids).tolist()
-    return keys
-
-
 def _joined(held: NDArray[Any], fresh: NDArray[Any]) -> NDArray[Any]:
     """Keys of one kind as one array; of several kinds as objects, so that 1 and "1" stay apart."""
     if not len(held):
         return fresh
     same = held.dtype.kind == fresh.dtype.kind
     return np.concatenate([held, fresh] if same else [held.astype(object), fresh.astype(object)])
-
-
-def _some(keys: list[Hashable]) -> str:
-    shown = ", ".join(repr(key) for key in keys[:3])
-    return shown + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")

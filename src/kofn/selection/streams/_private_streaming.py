@@ -17,7 +17,7 @@ from kofn.core.draws import Draw
 from kofn.core.objective import Objective, as_objective
 from kofn.core.plans import Selection
 from kofn.core.registry import method
-from kofn.core.stepper import Example, Share, Stepper, stepper
+from kofn.core.stepper import Example, Share, Stepper, new_keys, stepper
 from kofn.selection.streams._privacy import Accountant
 
 # The chance that more is lost to the noise than `info["additive_loss"]` says.
@@ -257,10 +257,7 @@ class PrivateStreaming(Stepper[Selection]):
         Raises:
             InputError: an id that was there before (named), another width than the users', or a wrong count of ids.
         """
-        keys = checks.ids(ids).tolist()
-        again = next((key for key in keys if key in self._known), None)
-        if again is not None:
-            raise InputError(f"ids: {again!r} was inserted before; an element passes once")
+        keys = new_keys(ids, self._known)
         for key, looks in zip(keys, self._utilities.look(keys, X), strict=True):
             self._one(len(self._ids), looks)
             self._ids.append(key)

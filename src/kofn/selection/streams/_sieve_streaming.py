@@ -17,7 +17,7 @@ from kofn.core.checks import InputError
 from kofn.core.draws import Draw
 from kofn.core.plans import Selection
 from kofn.core.registry import method
-from kofn.core.stepper import Example, Share, Stepper, stepper
+from kofn.core.stepper import Example, Share, Stepper, new_keys, stepper
 from kofn.selection.streams._examples import pools
 from kofn.selection.streams._row_functions import encoded, grid, promise_of, row_count, row_function
 
@@ -192,12 +192,8 @@ class SieveStreaming(Stepper[Selection]):
             return None
         if self._keys is None and self.seen:
             raise InputError("ids are given, and earlier batches had none; give ids with every batch or with none")
-        keys: list[Hashable] = checks.ids(ids).tolist()
+        keys = new_keys(ids, self._keys or {})
         checks.same_length(m, "X", "ids", len(keys))
-        there = [key for key in keys if key in (self._keys or {})]
-        if there:
-            shown = ", ".join(repr(key) for key in there[:3]) + (f" and {len(there) - 3} more" * (len(there) > 3))
-            raise InputError(f"ids names {shown}, which came before; give each item of the stream once")
         return keys
 
     def _threshold(self, power: int, one: _Sieve) -> float:
