@@ -37,8 +37,8 @@ def entry_of(method: str) -> Entry:
 
 def enough_of(entry: Entry, name: str) -> int:
     """On how many calls a law must find something to check."""
-    position = PAIRS.index((entry, name)) if (entry, name) in PAIRS else 0
-    calls_today = time_budget.law_calls(position, len(PAIRS))
+    known = (entry, name) in PAIRS
+    calls_today = time_budget.law_calls(PAIRS.index((entry, name)), len(PAIRS)) if known else time_budget.MOST
     # What a method declares is looked at more closely than what holds of every plan.
     return 2 * calls_today if name in entry.traits else calls_today
 
@@ -64,7 +64,10 @@ def holds(
             if made is None:
                 checked += _hold_drawn(entry, law, number, LAWS[name], method, usable)
             else:
-                checked += sum(LAWS[name](case) for case in made)
+                for case in made:
+                    checked += LAWS[name](case)
+                    if checked >= enough:
+                        break
         except Exception:
             # Once more, this time for the smallest call that fails.
             _hold_drawn(entry, law, number, LAWS[name], method, usable)
