@@ -198,7 +198,7 @@ class Similar:
         """Work over blocks of candidates on all threads, asking now and then whether to go on."""
         step = _together(self.n)
 
-        def some(skipped: int, low: int, high: int) -> None:
+        def run(skipped: int, low: int, high: int) -> None:
             for block in range(skipped + low, skipped + high):
                 work(block * step, min((block + 1) * step, count))
 
@@ -208,7 +208,7 @@ class Similar:
         for low in range(0, blocks, turn):
             if low and self.poll is not None:
                 self.poll()
-            spread(functools.partial(some, low), min(turn, blocks - low), self.n_threads, shares=4)
+            spread(functools.partial(run, low), min(turn, blocks - low), self.n_threads, shares=4)
         self.pairs += count * self.n
 
 
@@ -218,7 +218,7 @@ def _together(n: int) -> int:
 
 
 def similarities(
-    X: Any, similarity: Any, metric: str, max_memory: int | None, n_threads: int | None, what: str
+    X: Any, similarity: Any, metric: str, max_memory: int | None, n_threads: int | None, label: str
 ) -> tuple[Amounts, Amounts, NDArray[Any]]:
     """Similarities of everyone to a candidate, those of a candidate to everyone (the same holder where they are
     equal), and the checked input.
@@ -228,7 +228,7 @@ def similarities(
     """
     vocabulary.metric(metric)
     if (X is None) == (similarity is None):
-        raise InputError(f"{what} needs X or similarity, one of them; give vectors or an (n, n) matrix")
+        raise InputError(f"{label} needs X or similarity, one of them; give vectors or an (n, n) matrix")
     if metric == "precomputed" and similarity is None:
         X, similarity = None, X
     if similarity is not None:
@@ -239,7 +239,8 @@ def similarities(
     least = n * (_BYTES_AN_ITEM + 4 * d * rows.itemsize) + cores(n_threads) * _TEMPORARIES * 8 * n * _together(n)
     if room < least:
         raise InputError(
-            f"max_memory={max_memory} is too little for {what} on {n} rows of {d} features; give at least {least} bytes"
+            f"max_memory={max_memory} is too little for {label} on {n} rows of {d} features; "
+            f"give at least {least} bytes"
         )
     space = geometry(rows, metric)
     if is_small(n, d) and 32 * n * n <= room:

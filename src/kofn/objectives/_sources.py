@@ -99,8 +99,8 @@ class Table:
 
             sum_up = _kernels.turned_table_savings if self.turned else _kernels.table_savings
             table = self.table.T if self.turned else self.table
-            what = (table, self.sign, listed, change.items, change.old, change.new, weights[change.items])
-            spread(lambda low, high: sum_up(*what, low, high, out), -(-len(out) // _kernels.LANES), self.n_threads)
+            arguments = (table, self.sign, listed, change.items, change.old, change.new, weights[change.items])
+            spread(lambda low, high: sum_up(*arguments, low, high, out), -(-len(out) // _kernels.LANES), self.n_threads)
         else:
             step = max(1, (1 << 20) // len(out))
             for low in range(0, len(change.items), step):

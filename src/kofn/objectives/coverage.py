@@ -299,15 +299,15 @@ _CONCAVE: dict[str, tuple[Rise, Callable[[Floats, Floats], Floats]]] = {
 }
 
 
-def _features(X: Any, what: str) -> Any:
+def _features(X: Any, name: str) -> Any:
     """Features >= 0, a dense matrix or one by rows with every entry once; what is not that is refused."""
     if X is None:
-        raise InputError(f"{what} needs X, features >= 0 of shape (n, m), dense or SciPy-sparse")
+        raise InputError(f"{name} needs X, features >= 0 of shape (n, m), dense or SciPy-sparse")
     if not checks.is_sparse(X):
         dense = checks.matrix(X)
         if dense.min() < 0:
             row, column = divmod(int(dense.argmin()), dense.shape[1])
-            raise _negative(what, row, column, dense[row, column])
+            raise _negative(name, row, column, dense[row, column])
         return dense
     if X.ndim != 2 or 0 in X.shape:
         raise InputError(f"X has shape {tuple(X.shape)}; give (n, m) with at least one row and one column")
@@ -325,13 +325,13 @@ def _features(X: Any, what: str) -> Any:
         row = int(np.searchsorted(rows.indptr, at, side="right") - 1)
         if not np.isfinite(rows.data[at]):
             raise InputError(f"X at row {row}, column {rows.indices[at]} is {rows.data[at]:g}; give finite features")
-        raise _negative(what, row, int(rows.indices[at]), rows.data[at])
+        raise _negative(name, row, int(rows.indices[at]), rows.data[at])
     return rows
 
 
-def _negative(what: str, row: int, column: int, value: float) -> InputError:
+def _negative(name: str, row: int, column: int, value: float) -> InputError:
     return InputError(
-        f"X at row {row}, column {column} is {value:g}; {what} takes features >= 0 "
+        f"X at row {row}, column {column} is {value:g}; {name} takes features >= 0 "
         "(split a signed feature in two: max(x, 0) and max(-x, 0))"
     )
 

@@ -295,21 +295,21 @@ class LogDeterminant(Objective):
         self._extend(items, size - size % _STRIDE)
         out = self._residual[items]
         known = self._seen[items]
-        for place, begin in _alike(known, size):
-            new = self._new(items[place], begin, size)
-            out[place] -= _squares_since(new, known[place] - begin)
+        for positions, begin in _alike(known, size):
+            new = self._new(items[positions], begin, size)
+            out[positions] -= _squares_since(new, known[positions] - begin)
         self.calls += len(items)
         return out
 
     def _extend(self, items: Ints, until: int) -> None:
         """Bring what is kept of some items up to the first `until` picks."""
         known = self._seen[items]
-        for place, begin in _alike(known, until):
-            some = items[place]
-            new = self._new(some, begin, until)
+        for positions, begin in _alike(known, until):
+            batch = items[positions]
+            new = self._new(batch, begin, until)
             if self._rows is None:
-                self._columns[some, begin:until] = new
-            self._residual[some] -= _squares_since(new, known[place] - begin)
+                self._columns[batch, begin:until] = new
+            self._residual[batch] -= _squares_since(new, known[positions] - begin)
         self._seen[items] = np.maximum(known, until)
         self.calls += int((known < until).sum())
 
@@ -364,18 +364,18 @@ class LogDeterminant(Objective):
 
 
 def _alike(known: Ints, until: int) -> Iterator[tuple[Ints, int]]:
-    """Items that were seen up to about the same pick, as places with the earliest of those picks.
+    """Items that were seen up to about the same pick, as positions with the earliest of those picks.
 
     What they lack differs by a factor of two at most, so that few matrix products do for all.
     """
     lacks = until - known
     late = np.flatnonzero(lacks > 0)
     size = np.frexp(lacks[late].astype(np.float64))[1]
-    for one in np.unique(size).tolist():
-        group = late[size == one]
+    for exponent in np.unique(size).tolist():
+        group = late[size == exponent]
         for low in range(0, len(group), _AT_ONCE):
-            place = group[low : low + _AT_ONCE]
-            yield place, int(known[place].min())
+            positions = group[low : low + _AT_ONCE]
+            yield positions, int(known[positions].min())
 
 
 def _squares_since(new: Floats, skip: Ints) -> Floats:

@@ -299,15 +299,15 @@ class FacilityLocation(Objective):
 def _similarity_to(X: NDArray[Any], j: int, metric: str) -> Floats:
     """Similarity of every row to row j by the textbook formula, without c, in blocks of rows."""
     out = np.empty(len(X))
-    one = X[j].astype(np.float64)
+    point = X[j].astype(np.float64)
     for low in range(0, len(X), 4096):
         rows = X[low : low + 4096].astype(np.float64)
         if metric == "cosine":
-            norms = np.linalg.norm(rows, axis=1) * np.linalg.norm(one)
-            cosine = rows @ one / np.where(norms > 0, norms, 1)
-            both_zero = ~rows.any(axis=1) & (not one.any())
+            norms = np.linalg.norm(rows, axis=1) * np.linalg.norm(point)
+            cosine = rows @ point / np.where(norms > 0, norms, 1)
+            both_zero = ~rows.any(axis=1) & (not point.any())
             out[low : low + 4096] = np.where(both_zero, 1.0, (1 + cosine) / 2)
         else:
-            squares = ((rows - one) ** 2).sum(axis=1)
+            squares = ((rows - point) ** 2).sum(axis=1)
             out[low : low + 4096] = -squares if metric == "sqeuclidean" else -np.sqrt(squares)
     return out

@@ -26,15 +26,15 @@ from kofn.objectives._determinantal_kernels import Conditioned, Kernel, kernel_o
 from kofn.objectives.determinantal import LogDeterminant
 from kofn.objectives.similarity import exact_sum
 
-# Similarities in [0, 1], as what is capped at another similarity must have.
+# These objectives cap one similarity by another, so the kernel must lie in [0, 1].
 SIMILARITIES = ("cosine", "rbf")
 # Entries of a block of similarities (items served x candidates).
 _BLOCK = 1 << 20
 
 
-def _points(value: Any, name: str, what: str) -> NDArray[Any]:
+def _points(value: Any, name: str, label: str) -> NDArray[Any]:
     if value is None:
-        raise InputError(f"{what} needs {name}, vectors (m, d) with the features of X")
+        raise InputError(f"{label} needs {name}, vectors (m, d) with the features of X")
     return checks.matrix(value, name)
 
 
@@ -177,7 +177,7 @@ class FacilityLocationConditionalGain(_ClippedLocation):
 
     Args:
         X: vectors (n, d).
-        private: (p, d) vectors that are owned already or must not be told.
+        private: (p, d) vectors that are owned already or must not be revealed.
         nu: >= 0; the larger, the stricter.
         kernel: "cosine" ((1 + cos) / 2) or "rbf" (exp(-|x - y|^2 / (2 scale^2))).
         scale: the width of "rbf", default the root mean squared distance between two rows.
@@ -285,7 +285,7 @@ class LogDeterminantConditionalGain(LogDeterminant):
 
     Args:
         X: vectors (n, d).
-        private: (p, d) vectors that are owned already or must not be told.
+        private: (p, d) vectors that are owned already or must not be revealed.
         nu: 0 to 1; above 1 what is left of the kernel need not be positive semi-definite.
         kernel: "linear", "rbf" or "cosine", as in `LogDeterminant`.
         scale: the width of "rbf", default the root mean squared distance between two rows of X.
