@@ -513,6 +513,8 @@ def to_torch(array: np.ndarray | Mapping[str, np.ndarray], *, device: Any = "cpu
 
     if isinstance(array, Mapping):
         return {name: to_torch(value, device=device) for name, value in array.items()}
+    if is_torch(array):
+        return array
     array = array if array.flags.writeable else array.copy()
     if array.dtype.kind != "V" and not hasattr(ml_dtypes, array.dtype.name):
         return torch.from_numpy(array).to(device)

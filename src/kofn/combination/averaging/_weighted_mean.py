@@ -45,9 +45,9 @@ class WeightedMean(Rule):
         n_threads: threads, all available cores by default (one for small members); the result does not depend on them.
 
     Returns:
-        A Blend. `result` is an array for arrays and a dict of arrays for mappings (`kofn.io.tensors.to_torch` makes a
-        state dict of it); for checkpoints it is a lazy mapping name -> array: over the written files with `out`,
-        computed on access without. `weights` (m,) as used; `form` is "simplex", "affine" (a weight is negative) or
+        A Blend. `result` is an array for arrays and a dict of arrays for mappings, of torch tensors for tensors (what
+        `load_state_dict` takes); for checkpoints it is a lazy mapping name -> array: over the written files with
+        `out`, computed on access without. `weights` (m,) as used; `form` is "simplex", "affine" (a weight is negative) or
         "linear"; `spread` (m,) is the L2 distance of each member to the blend; `value` is sum_i w_i spread_i^2, the
         minimised objective (NaN for "linear"); `statistic` is {"sum": ..., "weight": ...} or None, see `merge_means`.
 
