@@ -11,18 +11,24 @@ from typing import Any, Self
 
 
 class Control:
-    """Ask `stopped()` between steps: True once the time limit has passed or Ctrl-C was pressed.
+    """Long work asks `stopped()` between steps: True once the time limit has passed or Ctrl-C was pressed.
 
     Inside the `with` block the first Ctrl-C only sets a flag, so that the search can return its valid prefix with
     status "stopped"; a second one interrupts as usual. Progress is drawn only on a terminal.
+
+    Args:
+        time_limit: seconds; None for no limit.
+        progress: True draws a bar.
+        total: the number of steps in all, 0 where it is not known.
+        title: the text in front of the bar.
     """
 
     def __init__(
-        self, *, time_limit: float | None = None, progress: bool | None = None, total: int = 0, what: str = ""
+        self, *, time_limit: float | None = None, progress: bool | None = None, total: int = 0, title: str = ""
     ) -> None:
         self._deadline = None if time_limit is None else time.monotonic() + time_limit
         self._progress = bool(progress) and sys.stderr.isatty()
-        self._total, self._what = total, what
+        self._total, self._title = total, title
         self._interrupted = False
         self._old: Any = None
         self._bar: Any = None
@@ -45,7 +51,7 @@ class Control:
                 transient=True,
             )
             self._bar.start()
-            self._task = self._bar.add_task(self._what, total=self._total)
+            self._task = self._bar.add_task(self._title, total=self._total)
         return self
 
     def __exit__(
@@ -62,7 +68,7 @@ class Control:
         self._interrupted = True
 
     def stopped(self) -> bool:
-        """True once the work should end."""
+        """True once the work should stop."""
         return self._interrupted or (self._deadline is not None and time.monotonic() >= self._deadline)
 
     def step(self, done: int) -> None:

@@ -54,7 +54,7 @@ class TestUncertainty:
     def test_refuses_a_classifier_without_probabilities(self) -> None:
         refused(
             lambda: uncertainty(SVC().fit(CLOUD, SIDES), CLOUD),
-            "probabilities: SVC has no predict_proba; give a classifier that has, or wrap it in "
+            "probabilities: SVC has no predict_proba; give a classifier that has it, or wrap it in "
             "sklearn.calibration.CalibratedClassifierCV",
         )
         refused(

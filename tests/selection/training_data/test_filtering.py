@@ -78,7 +78,7 @@ def test_blocks_and_groups_of_lists_change_nothing(monkeypatch: pytest.MonkeyPat
     X, queries = rng.normal(size=(1000, 8)), rng.normal(size=(30, 8))
     whole = rds_plus(X, k=200, queries=queries)
     monkeypatch.setattr(filtering, "_BLOCK", 17)
-    monkeypatch.setattr(filtering, "_HELD", 4000)
+    monkeypatch.setattr(filtering, "_ENTRIES_AT_ONCE", 4000)
     assert rds_plus(X, k=200, queries=queries).equals(whole, rtol=1e-12)
 
 

@@ -134,7 +134,7 @@ def laplacian_shot(
     around = graph @ soft
     trace = [_relaxed(soft, costs, around, lam)]
     status, steps, rounds = "stopped", 0, 0
-    with Control(time_limit=time_limit, progress=progress, what="rounds") as control:
+    with Control(time_limit=time_limit, progress=progress, title="rounds") as control:
         while rounds < max_iter and not control.stopped():
             rounds, before = rounds + 1, trace[-1]
             for _ in range(max_iter):

@@ -136,7 +136,7 @@ def constrained_kmeans(
     rng = np.random.default_rng(seed)
     best: tuple[float, Any] | None = None
     rounds = 0
-    with Control(time_limit=time_limit, progress=progress, what="rounds") as control:
+    with Control(time_limit=time_limit, progress=progress, title="rounds") as control:
         for _ in range(n_init):
             if centers is not None:
                 first = centers

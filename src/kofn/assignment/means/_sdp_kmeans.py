@@ -66,7 +66,7 @@ def sdp_kmeans(
     checks.count(max_iter, "max_iter")
     tol = checks.number(tol, "tol")
     info: dict[str, Any] = {"steps": 0, "residual": 0.0, "rank": k}
-    with Control(time_limit=time_limit, progress=progress, what="steps", total=max_iter) as control:
+    with Control(time_limit=time_limit, progress=progress, title="steps", total=max_iter) as control:
         labels, bound = relaxed(points, k, max_iter, tol, control, info)
     cut = control.stopped() and not info.pop("done", True)
     info.pop("done", None)

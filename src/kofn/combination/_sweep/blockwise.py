@@ -87,7 +87,7 @@ class Sweep:
         sweeps = 1 + max((merge_rule.stages for merge_rule in self.merge_rules.values()), default=0)
         total = sum(self.pool.first[name].size for name in names) * sweeps
         workers = ThreadPoolExecutor(self.threads) if self.threads > 1 else None
-        with Control(progress=self.progress, total=total, what="blending") as control:
+        with Control(progress=self.progress, total=total, title="blending") as control:
             self.control, self.steps, self.workers = control, 0, workers
             try:
                 self._settle_models()

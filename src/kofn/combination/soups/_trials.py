@@ -51,7 +51,7 @@ class Trials:
         if record is not None:
             settings = {**settings, "members": job_digest(pool, {}, dataclasses.replace(options, measure=False))}
         self.record = Record(record, settings)
-        self.control = Control(time_limit=time_limit, progress=options.progress, total=limit, what="rating blends")
+        self.control = Control(time_limit=time_limit, progress=options.progress, total=limit, title="rating blends")
         self.seen: list[dict[str, Any]] = []
         self.calls = 0
         self.stopped = False

@@ -102,7 +102,7 @@ def federated_mixture(
     options: dict[str, Any] = {"task": kind, "predictors": predictors, "shrink": shrink, "ridge": ridge, "pull": pull}
     labels = checks.vector(y, "y").astype(np.float64) if kind == "amounts" else y
     runs: list[tuple[FederatedMixture, list[float], bool]] = []
-    with Control(time_limit=time_limit, progress=progress, total=repeats, what="restarts of the mixture") as control:
+    with Control(time_limit=time_limit, progress=progress, total=repeats, title="restarts of the mixture") as control:
         for turn in range(repeats):
             model = FederatedMixture(k, seed=_turned(seed, turn), **options)
             runs.append((model, *_fit(model, X, labels, names, parts, rounds, tol, control)))

@@ -88,7 +88,7 @@ def farthest_first(
 
     stopped = False
     total = constraints.k if constraints.exact_k else 0
-    with Control(time_limit=time_limit, progress=progress, total=total, what="picking") as control:
+    with Control(time_limit=time_limit, progress=progress, total=total, title="picking") as control:
         for item in constraints.preselected.tolist():
             take(item)
         while (open_items := tracker.eligible()).any():

@@ -114,7 +114,7 @@ def gist(
         raise InputError(text if utility is None or text.startswith("utility") else f"utility: {text}") from None
     rows = _Rows(X, distances, metric)
     run = _Gist(rows, make, open_items, k, lam)
-    with Control(time_limit=time_limit, progress=progress, total=0, what="thresholds") as control:
+    with Control(time_limit=time_limit, progress=progress, total=0, title="thresholds") as control:
         stopped = run.run(eps, control)
     proven = metric == "euclidean" if distances is None else _is_metric(distances)
     # A step of the thresholds is a factor of 1 + eps, and what lies below the first is given up: eps in all.

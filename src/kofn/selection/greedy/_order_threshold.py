@@ -123,7 +123,7 @@ class _Passes:
         # With items held from the start, what comes later than all picks no longer comes later than all that is held.
         along = not len(self.constraints.preselected) and self.unused.keeps(self.order)
         self.proven = self.unused.monotone and (self.unused.submodular or along)
-        self.control = Control(time_limit=given["time_limit"], progress=given["progress"], total=0, what="passing")
+        self.control = Control(time_limit=given["time_limit"], progress=given["progress"], total=0, title="passing")
         self.calls, self.passes, self.stopped = 0, 0, False
 
     def _fresh(self) -> Objective:

@@ -85,7 +85,7 @@ def partitioned_greedy(
     unused, requested = objective_of(given, lazy=True)
     part_of = np.random.default_rng(seed).permutation(np.arange(n) % count)
     runs: list[PartSearch] = []
-    with Control(time_limit=given["time_limit"], progress=given["progress"], total=count + 1, what="parts") as control:
+    with Control(time_limit=given["time_limit"], progress=given["progress"], total=count + 1, title="parts") as control:
         for part in range(count + 1):
             if part < count:
                 candidates = part_of == part

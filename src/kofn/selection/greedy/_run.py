@@ -63,7 +63,7 @@ def greedy(
     own_objective = not isinstance(requested, str)
     unused = copy.deepcopy(objective) if constraints.budget is not None and own_objective else None
     total = constraints.k if constraints.exact_k else 0
-    with Control(time_limit=given["time_limit"], progress=given["progress"], total=total, what="picking") as control:
+    with Control(time_limit=given["time_limit"], progress=given["progress"], total=total, title="picking") as control:
         search = kind(objective, constraints, control, lazy, **own)
         search.run()
         if (tight_bound or search.eager or kind is not Search) and not search.stopped:

@@ -116,7 +116,7 @@ def sparse_greedy(
 
     w = np.ones(n) if weights is None else np.asarray(weights, np.float64)
     unit, offset = 0.5 if metric == "cosine" else 1.0, ceiling(X, metric)
-    with Control(time_limit=time_limit, progress=progress, total=n, what="neighbours") as control:
+    with Control(time_limit=time_limit, progress=progress, total=n, title="neighbours") as control:
         try:
             graph = knn_graph(
                 X, count, metric, engine=neighbors, expansion=expansion, n_threads=n_threads, control=control
@@ -304,7 +304,7 @@ def _served(
         cover.place(item)
     blocks = -(-n // _kernels.BLOCK)
     saved = np.zeros((blocks, len(picks)))
-    with Control(progress=progress, total=blocks, what="evaluating") as control:
+    with Control(progress=progress, total=blocks, title="evaluating") as control:
         for low in range(0, blocks, _BLOCKS_AT_ONCE):
             high = min(low + _BLOCKS_AT_ONCE, blocks)
 

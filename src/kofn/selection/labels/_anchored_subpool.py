@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Hashable
+from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from kofn.core import checks
 from kofn.core.arrays import Floats, Ints
@@ -17,10 +18,8 @@ from kofn.selection.basics._top_k import one_score_an_item
 
 __all__ = ["anchored_subpool", "subpool_index"]
 
-
-ANCHORS = ("kmeans++", "random", "scores", "all")
 METRICS = ("cosine", "euclidean", "sqeuclidean")
-# Similarities held at a time, so that no table of pool by anchors is ever built.
+# Similarities kept at a time, so that no table of pool by anchors is ever built.
 _BLOCK = 1 << 21
 
 
@@ -28,7 +27,7 @@ _BLOCK = 1 << 21
     "select",
     draws=Draw(plain={"y": ["a", "-1", "-1", "b", "-1", "-1"]}, states_no_value=True),
     cost="O(a n d) time for a anchors, or a searches of an index handed in; O(a n_neighbors) memory",
-    exact="exact neighbours without an index; no promise on what a subpool misses",
+    exact="exact neighbours without an index; no promise on the rows outside the subpool",
     paper=169,
 )
 def anchored_subpool(
@@ -40,35 +39,36 @@ def anchored_subpool(
     scores: Any = None,
     exclude: Any = None,
     seed: int | None = None,
-    unlabelled: Any = -1,
-    anchors: str | None = None,
+    unlabelled: Hashable = -1,
+    anchors: Literal["kmeans++", "random", "scores", "all"] | None = None,
     n_anchors: int = 10,
     n_neighbors: int = 50,
     index: Any = None,
 ) -> Selection:
     """Cut a huge, imbalanced pool down to the k rows most like labelled rows of each class, to score only those.
 
-    Each class gives up to `n_anchors` of its labelled rows as anchors, so that a rare class pulls as hard as a common
+    Each class gives up to `n_anchors` of its labelled rows as anchors, so that a rare class counts as much as a common
     one; every anchor retrieves its nearest unlabelled rows; a row's score is its mean similarity to the anchors that
-    retrieved it, and the k best are the subpool. Any acquisition rule then runs on the subpool alone. Fresh anchors
-    each round (another `seed`) keep the search from settling on the first boundary.
+    retrieved it, and the k best are the subpool. Any acquisition method then runs on the subpool alone. Fresh anchors
+    each round (another `seed`) keep active learning from staying at the first decision boundary.
 
     Args:
         X: (n, d) all rows, labelled or not.
-        y: (n,) labels; rows without one hold `unlabelled`, as in sklearn.semi_supervised.
-        k: rows in the subpool.
+        y: (n,) labels, `unlabelled` where a row has none, as in sklearn.semi_supervised.
+        k: the number of rows in the subpool.
         metric: "cosine" (default; the similarity is the cosine, 0 for a row of zeros), "euclidean" or "sqeuclidean"
             (the similarity is minus the distance).
-        scores: (n,) acquisition scores of the labelled rows too: the highest of each class are its anchors.
+        scores: (n,) acquisition scores, of labelled rows too: the highest-scored labelled rows of each class are its
+            anchors.
         exclude: rows that may not be retrieved although they have no label.
-        seed: whole number.
-        unlabelled: what stands in y where there is no label, default -1.
+        unlabelled: the value in y of rows without a label, default -1.
         anchors: "kmeans++" (spread out by D^2 sampling), "random", "all", or "scores" (the paper's entropy anchors).
             None (default) is "scores" where scores are given, else "kmeans++".
-        n_anchors: anchors of each class, at most; the paper has 10 to 50.
-        n_neighbors: rows each anchor retrieves; raised to the least that makes k different ones. Where more than k are
-            found, the similarity decides, which favours the denser classes: the paper has n_neighbors = k / anchors.
-        index: a usearch index over the rows of X under their row numbers (`subpool_index`), asked in place of the
+        n_anchors: the most anchors of each class; the paper has 10 to 50.
+        n_neighbors: rows that each anchor retrieves; raised to the least that gives k different rows. Where more than
+            k rows are retrieved the similarity decides, which favours the denser classes: the paper has
+            n_neighbors = k / anchors.
+        index: a usearch index over the rows of X under their row numbers (`subpool_index`), searched in place of the
             pool, so that a round's work does not grow with n. Its neighbours are approximate.
 
     Returns:
@@ -76,10 +76,10 @@ def anchored_subpool(
 
     Raises:
         InputError: no labelled row, no unlabelled row, an index of another width or metric.
-        InfeasibleError: k above the rows that are open.
+        InfeasibleError: k above the number of open rows.
 
-    Costs O(a n d) time for a anchors in BLAS blocks, or with an index a searches; `info["distance_evals"]` counts
-    the distances. O(a n_neighbors) memory beside a block.
+    Costs O(a n d) time for a anchors in BLAS blocks, or a searches of an index; `info["distance_evals"]` counts the
+    distances. O(a n_neighbors) memory beside a block.
 
     References:
         Lesci, Vlachos, "AnchorAL: Computationally Efficient Active Learning for Large and Imbalanced Datasets",
@@ -92,10 +92,10 @@ def anchored_subpool(
         [1, 3]
     """
     checks.choice(metric, "metric", METRICS)
-    anchors = checks.choice(anchors or ("kmeans++" if scores is None else "scores"), "anchors", ANCHORS)
+    kind = anchors or ("kmeans++" if scores is None else "scores")
     n_anchors, n_neighbors = checks.count(n_anchors, "n_anchors"), checks.count(n_neighbors, "n_neighbors")
-    if (scores is not None) != (anchors == "scores"):
-        raise InputError(f"scores go with anchors='scores', and only with it; anchors is {anchors!r}")
+    if (scores is not None) != (kind == "scores"):
+        raise InputError(f"scores go with anchors='scores', and only with it; anchors is {kind!r}")
     if scores is not None:
         one_score_an_item(scores)
     labelled = _labelled(y, unlabelled)
@@ -108,9 +108,9 @@ def anchored_subpool(
             f"k={k}, but {most} of {len(X)} rows are neither labelled nor excluded; lower k or exclude fewer"
         )
     space = _Space(X, metric)
-    rows, compared = _anchors(space, y, labelled, anchors, n_anchors, scores, np.random.default_rng(seed))
+    rows, compared = _anchors(space, y, labelled, kind, n_anchors, scores, np.random.default_rng(seed))
     search = _Exact(space, rows, open_rows) if index is None else _Indexed(space, rows, open_rows, index)
-    # Fewer could not make k different rows; as neighbourhoods overlap it may take more.
+    # The least that could give k different rows; neighbourhoods overlap, so it may take more.
     reach = min(max(n_neighbors, -(-k // len(rows))), most)
     while True:
         hits = search.nearest(reach)
@@ -121,14 +121,15 @@ def anchored_subpool(
             raise InfeasibleError(f"the index holds {different} open rows, k={k}; lower k or index every row of X")
         reach = min(2 * reach, most)
     hits = _no_wider(hits, k, n_neighbors)
-    found, place = np.unique(hits, return_inverse=True)
-    found, place = (found[1:], place - 1) if found[0] < 0 else (found, place)
-    near = _mean_similarity(space, rows, found, place.reshape(hits.shape))
-    best = np.lexsort((found, -near))[:k]
+    retrieved, position = np.unique(hits, return_inverse=True)
+    if retrieved[0] < 0:
+        retrieved, position = retrieved[1:], position - 1
+    similarity = _mean_similarity(space, rows, retrieved, position.reshape(hits.shape))
+    best = np.lexsort((retrieved, -similarity))[:k]
     return Selection(
         n=len(X),
-        indices=found[best].astype(np.int64),
-        gains=near[best],
+        indices=retrieved[best].astype(np.int64),
+        gains=similarity[best],
         status="heuristic",
         used={"k": k},
         budget={"k": k},
@@ -136,13 +137,16 @@ def anchored_subpool(
     )
 
 
-def subpool_index(X: Any, *, metric: str = "cosine", n_threads: int | None = None) -> Any:
-    """A usearch index of the rows of X under their row numbers, for `anchored_subpool(..., index=)` round after round.
+def subpool_index(
+    X: ArrayLike, *, metric: Literal["cosine", "euclidean", "sqeuclidean"] = "cosine", n_threads: int | None = None
+) -> Any:
+    """Build a usearch index of the rows of X under their row numbers, for every round of `anchored_subpool(index=)`.
 
     Args:
         X: (n, d).
         metric: "cosine", or "euclidean" and "sqeuclidean" (the same index).
-        n_threads: threads to build with; the graph, hence which neighbours are missed, is fixed for one thread only.
+        n_threads: threads to build with; only one thread always builds the same graph, which misses the same
+            neighbours.
 
     Returns:
         usearch.index.Index.
@@ -169,29 +173,29 @@ def subpool_index(X: Any, *, metric: str = "cosine", n_threads: int | None = Non
     return index
 
 
-def _labelled(y: NDArray[Any], unlabelled: Any) -> NDArray[np.bool_]:
-    """(n,) True where there is a label; refuses a pool of one kind only."""
+def _labelled(y: NDArray[Any], unlabelled: Hashable) -> NDArray[np.bool_]:
+    """(n,) True where there is a label; refuse a pool that is all labelled or all unlabelled."""
     missing = y == str(unlabelled) if y.dtype.kind in "US" else y == unlabelled
-    held = ~np.broadcast_to(np.asarray(missing, bool), y.shape)
-    if held.all():
+    labelled = ~np.broadcast_to(np.asarray(missing, bool), y.shape)
+    if labelled.all():
         raise InputError(
             f"y: all {len(y)} rows are labelled, none holds unlabelled={unlabelled!r}; nothing is left to label"
         )
-    if not held.any():
+    if not labelled.any():
         raise InputError(
             f"y: no row is labelled, all hold unlabelled={unlabelled!r}; label a few first (random_sample)"
         )
-    return held
+    return labelled
 
 
 class _Space:
-    """The rows as points whose squared distances order them: as they are, or on the unit sphere."""
+    """The rows as points whose squared distances order the pairs: the rows themselves, or the rows at unit length."""
 
     def __init__(self, X: NDArray[Any], metric: str) -> None:
         self.X, self.metric = X, metric
 
     def points(self, rows: Any) -> NDArray[Any]:
-        """Coordinates of some rows; a row of zeros has no direction and stays one of zeros."""
+        """Coordinates of the given rows; a row of zeros has no direction and stays zero."""
         points = self.X[rows]
         if self.metric != "cosine":
             return points
@@ -202,7 +206,7 @@ class _Space:
         return np.asarray(points / np.where(norm > 0, norm, 1))
 
     def similarity(self, a: Floats, b: Floats) -> Floats:
-        """Of points pair by pair, in float64 from differences."""
+        """Similarity of points pair by pair, in float64 from differences."""
         if self.metric == "cosine":
             return np.asarray((a * b).sum(axis=-1))
         gap = a - b
@@ -219,7 +223,7 @@ def _anchors(
     scores: Any,
     rng: np.random.Generator,
 ) -> tuple[Ints, int]:
-    """The anchors' rows, class by class, and how many distances it took to choose them."""
+    """The anchors' rows, class by class, and the number of distances computed to choose them."""
     chosen, compared = [], 0
     for name in np.unique(y[labelled]):
         rows = np.flatnonzero(labelled & (y == name))
@@ -236,7 +240,7 @@ def _anchors(
 
 
 def _spread_out(points: Floats, count: int, rng: np.random.Generator) -> Ints:
-    """k-means++ seeding: each next one with probability proportional to its squared distance to those before."""
+    """k-means++ seeding: each next point with probability proportional to its squared distance to those before."""
     picks = [int(rng.integers(len(points)))]
     nearest = np.full(len(points), np.inf)
     for _ in range(count - 1):
@@ -251,13 +255,13 @@ def _spread_out(points: Floats, count: int, rng: np.random.Generator) -> Ints:
 
 
 def _no_wider(hits: Ints, k: int, n_neighbors: int) -> Ints:
-    """The neighbourhoods cut to the width that makes k different rows, or `n_neighbors` where that is more.
+    """The neighbourhoods cut to the width that gives k different rows, or to `n_neighbors` if that is wider.
 
-    A wider one would hold more than k rows, of which the mean similarity keeps those of the densest class.
+    Wider ones would contain more than k rows, of which the mean similarity keeps those of the densest class.
     """
-    first = np.full(hits.max() + 1, hits.shape[1])
-    np.minimum.at(first, np.maximum(hits, 0), np.where(hits >= 0, np.arange(hits.shape[1]), hits.shape[1]))
-    width = int(np.partition(first, k - 1)[k - 1]) + 1
+    nearest_rank = np.full(hits.max() + 1, hits.shape[1])
+    np.minimum.at(nearest_rank, np.maximum(hits, 0), np.where(hits >= 0, np.arange(hits.shape[1]), hits.shape[1]))
+    width = int(np.partition(nearest_rank, k - 1)[k - 1]) + 1
     return hits[:, : max(width, n_neighbors)]
 
 
@@ -267,7 +271,7 @@ class _Exact:
     def __init__(self, space: _Space, anchors: Ints, open_rows: NDArray[np.bool_]) -> None:
         self.space, self.rows = space, np.flatnonzero(open_rows)
         self.points = space.points(anchors)
-        # Distances are taken around the anchors' mean, or far from the origin their digits would cancel.
+        # Points are centred at the anchors' mean: far from the origin the digits of the distances would cancel.
         self.centre = 0.0 if space.metric == "cosine" else self.points.mean(axis=0)
         self.points = self.points - self.centre
         self.compared = 0
@@ -278,12 +282,12 @@ class _Exact:
         rows = np.empty(best.shape, np.int64)
         step = max(1, _BLOCK // max(len(self.points), self.points.shape[1]))
         for low in range(0, len(self.rows), step):
-            here = self.rows[low : low + step]
-            block = self.space.points(here) - self.centre
-            # Among the rows, |x - a|^2 is ordered as |x|^2 - 2 x.a is.
+            batch = self.rows[low : low + step]
+            block = self.space.points(batch) - self.centre
+            # For one anchor a, |x - a|^2 orders the rows x as |x|^2 - 2 x.a does.
             far = (block * block).sum(axis=1) - 2 * (self.points @ block.T)
             best = np.concatenate([best, far], axis=1)
-            rows = np.concatenate([rows, np.broadcast_to(here, far.shape)], axis=1)
+            rows = np.concatenate([rows, np.broadcast_to(batch, far.shape)], axis=1)
             if best.shape[1] > count:
                 keep = np.sort(np.argpartition(best, count - 1, axis=1)[:, :count], axis=1)
                 best, rows = np.take_along_axis(best, keep, axis=1), np.take_along_axis(rows, keep, axis=1)
@@ -292,7 +296,7 @@ class _Exact:
 
 
 class _Indexed:
-    """The same from an index, which may miss some; what is labelled or excluded in it is passed over."""
+    """The same from an index, which may miss some rows; labelled and excluded rows are passed over."""
 
     def __init__(self, space: _Space, anchors: Ints, open_rows: NDArray[np.bool_], index: Any) -> None:
         width = getattr(index, "ndim", None)
@@ -315,22 +319,22 @@ class _Indexed:
             matches = self.index.search(self.points, min(ask, len(self.index)))
             self.compared += int(matches.computed_distances)
             keys = np.atleast_2d(np.asarray(matches.keys)).astype(np.int64)
-            held = np.zeros(keys.shape, bool)
-            # A search that finds fewer than it was asked for fills up with keys that are no rows.
-            real = (keys >= 0) & (keys < len(self.open_rows))
-            held[real] = self.open_rows[keys[real]]
-            if held.sum(axis=1).min() >= count or ask >= len(self.index):
+            is_open = np.zeros(keys.shape, bool)
+            # A search that finds too few rows fills up with keys that are not rows.
+            valid = (keys >= 0) & (keys < len(self.open_rows))
+            is_open[valid] = self.open_rows[keys[valid]]
+            if is_open.sum(axis=1).min() >= count or ask >= len(self.index):
                 break
             ask *= 2
-        order = np.argsort(~held, axis=1, kind="stable")[:, :count]
-        return np.asarray(np.where(np.take_along_axis(held, order, 1), np.take_along_axis(keys, order, 1), -1))
+        order = np.argsort(~is_open, axis=1, kind="stable")[:, :count]
+        return np.asarray(np.where(np.take_along_axis(is_open, order, 1), np.take_along_axis(keys, order, 1), -1))
 
 
-def _mean_similarity(space: _Space, anchors: Ints, found: Ints, place: Ints) -> Floats:
-    """(found,) mean similarity of each found row to the anchors that retrieved it."""
-    points, targets = space.points(anchors).astype(np.float64), space.points(found).astype(np.float64)
-    total, times = np.zeros(len(found)), np.zeros(len(found))
-    for anchor, hit in zip(points, place, strict=True):
+def _mean_similarity(space: _Space, anchors: Ints, retrieved: Ints, positions: Ints) -> Floats:
+    """(retrieved,) mean similarity of each row to the anchors that retrieved it; positions (anchors, count) or -1."""
+    points, targets = space.points(anchors).astype(np.float64), space.points(retrieved).astype(np.float64)
+    total, times = np.zeros(len(retrieved)), np.zeros(len(retrieved))
+    for anchor, hit in zip(points, positions, strict=True):
         hit = hit[hit >= 0]
         # No anchor retrieves a row twice, so plain indexing adds once.
         total[hit] += space.similarity(targets[hit], anchor)

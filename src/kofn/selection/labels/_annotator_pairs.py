@@ -1,13 +1,13 @@
-"""Who is asked about what: item and annotator chosen together, and how good each annotator is."""
+"""Pairs of item and annotator chosen together, and estimates of each annotator's accuracy."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from kofn.core import checks
 from kofn.core.arrays import Floats, Ints
@@ -19,19 +19,18 @@ from kofn.core.registry import method
 
 __all__ = ["annotator_accuracy", "annotator_pairs"]
 
-ESTIMATES = ("accuracy", "confusion")
-
 
 @dataclass(frozen=True, eq=False)
 class Annotators:
-    """What the labels so far say of the annotators and of the items.
+    """Estimates of the annotators and of the items, from the labels so far.
 
     Attributes:
-        accuracy: (annotators,) posterior mean of the chance that a label of theirs is right.
-        deviation: (annotators,) its posterior standard deviation: wide for those who have said little.
-        confusion: (annotators, classes, classes) chance of saying column where the truth is row; None for "accuracy".
-        probabilities: (n, classes) what each item is, all labels weighed by who gave them.
-        labels: (n,) the likeliest class, ties to the lowest; -1 where nobody said anything and no prior was given.
+        accuracy: (annotators,) posterior mean of the chance that a label of this annotator is right.
+        deviation: (annotators,) its posterior standard deviation: wide for annotators with few labels.
+        confusion: (annotators, classes, classes) chance of the label "column" where the truth is "row"; None for
+            "accuracy".
+        probabilities: (n, classes) of each item's class, the labels weighed by their annotators' accuracy.
+        labels: (n,) the likeliest class, ties to the lowest; -1 for an item without labels and without a prior.
     """
 
     accuracy: Floats
@@ -42,38 +41,39 @@ class Annotators:
 
 
 def annotator_accuracy(
-    labels: Any,
+    labels: ArrayLike,
     *,
     classes: int | None = None,
-    estimate: str = "accuracy",
-    probabilities: Any = None,
-    truth: Any = None,
+    estimate: Literal["accuracy", "confusion"] = "accuracy",
+    probabilities: ArrayLike | None = None,
+    truth: ArrayLike | None = None,
     prior: tuple[float, float] = (3.0, 1.0),
     iterations: int = 100,
 ) -> Annotators:
-    """Estimate each annotator's accuracy, and what the items are, from labels that disagree.
+    """Estimate each annotator's accuracy, and each item's class, from labels that disagree.
 
-    Expectation-maximisation: the items' classes are weighed by who voted for them, the annotators by how often they
-    said what the items are. "accuracy" has one number an annotator (wrong labels are spread evenly), "confusion" the
-    whole table of Dawid and Skene, for those who mistake one class for another and have given labels enough to show it.
+    Expectation-maximisation: the items' classes are estimated from labels weighed by their annotators' accuracy, the
+    accuracies from how often an annotator's labels agree with those classes. "accuracy" has one number an annotator
+    (wrong labels are spread evenly), "confusion" the table of Dawid and Skene, for annotators who mistake one class for
+    another and have given enough labels to show it.
 
     Args:
         labels: (n, annotators) whole class numbers 0, 1, ..., with -1 or NaN where an annotator was not asked.
-        classes: how many there are; None takes the largest number seen.
+        classes: the number of classes; None takes it from the largest label.
         estimate: "accuracy" or "confusion".
-        probabilities: (n, classes) what a classifier holds of the items, as the prior of each; with it annotators can
-            be compared who never labelled the same item. Give what it held before it learned these labels (or from
-            folds without them): a classifier confirms what it has learned, whoever said it.
+        probabilities: (n, classes) a classifier's predictions, as the prior of each item; they make annotators
+            comparable who never labelled the same item. Predict before the classifier learns these labels (or from
+            folds without them): a classifier confirms the labels that it was trained on, right or wrong.
         truth: (n,) known classes, -1 where unknown: control items.
-        prior: (right, wrong) labels that every annotator is credited with beforehand. It must favour right, or all
-            labels could as well mean their opposite.
-        iterations: at most.
+        prior: (right, wrong) numbers of labels that every annotator is credited with beforehand, right > wrong:
+            otherwise all labels could as well mean their opposite.
+        iterations: the most rounds of expectation-maximisation.
 
     Returns:
         Annotators.
 
     Raises:
-        InputError: labels that are no class numbers, with row and column; a prior that does not favour right.
+        InputError: labels that are not class numbers, with row and column; a prior without right > wrong > 0.
 
     Costs O(n annotators classes) time an iteration, O(n classes) memory. Finds a local optimum of the likelihood.
 
@@ -85,16 +85,16 @@ def annotator_accuracy(
 
     Examples:
         >>> from kofn.selection import annotator_accuracy
-        >>> found = annotator_accuracy([[0, 0, 1], [1, 1, 1], [0, 0, 1], [1, 1, -1], [0, -1, 1]])
-        >>> found.labels.tolist(), bool(found.accuracy[0] > found.accuracy[2])
+        >>> estimates = annotator_accuracy([[0, 0, 1], [1, 1, 1], [0, 0, 1], [1, 1, -1], [0, -1, 1]])
+        >>> estimates.labels.tolist(), bool(estimates.accuracy[0] > estimates.accuracy[2])
         ([0, 1, 0, 1, 0], True)
     """
-    checks.choice(estimate, "estimate", ESTIMATES)
+    checks.choice(estimate, "estimate", ("accuracy", "confusion"))
     iterations = checks.count(iterations, "iterations")
     if len(prior) != 2 or not all(checks.is_number(part) for part in prior) or not prior[0] > prior[1] > 0:
         raise InputError(f"prior={prior!r}: give (right, wrong) with right > wrong > 0")
-    said = _class_numbers(labels, "labels")
-    n, people = said.shape
+    votes = _class_numbers(labels, "labels")
+    n, n_annotators = votes.shape
     known = None if truth is None else _class_numbers(truth, "truth", dimensions=1)
     if known is not None:
         checks.same_length(n, "labels", "truth", len(known))
@@ -104,32 +104,39 @@ def annotator_accuracy(
 
         table = class_probabilities(probabilities)
         checks.same_length(n, "labels", "probabilities", len(table))
-    count = _how_many(classes, said, known, table)
-    rows, who = np.nonzero(said >= 0)
-    what = said[rows, who]
-    # The prior is counted beside the labels; an item that a classifier rules out is kept possible.
-    log_prior = np.zeros((n, count)) if table is None else np.log(np.maximum(table, 1e-6))
-    accuracy = np.full(people, prior[0] / (prior[0] + prior[1]))
-    confusion = _even(accuracy, count)
-    asked = np.bincount(who, minlength=people).astype(np.float64)
-    belief = np.empty((n, count))
+    n_classes = _number_of_classes(classes, votes, known, table)
+    rows, annotators = np.nonzero(votes >= 0)
+    given = _Labels(rows, annotators, votes[rows, annotators], n_annotators)
+    # The prior is counted beside the labels; a class that the classifier rules out for an item stays possible.
+    log_prior = np.zeros((n, n_classes)) if table is None else np.log(np.maximum(table, 1e-6))
+    accuracy = np.full(n_annotators, prior[0] / (prior[0] + prior[1]))
+    confusion = _even(accuracy, n_classes)
+    counts = np.bincount(annotators, minlength=n_annotators).astype(np.float64)
+    belief = np.empty((n, n_classes))
     for _ in range(iterations):
-        belief = _beliefs(log_prior, confusion, rows, who, what, known)
-        right = np.bincount(who, belief[rows, what], people)
-        before, accuracy = accuracy, (prior[0] + right) / (sum(prior) + asked)
-        if estimate == "accuracy":
-            confusion = _even(accuracy, count)
-        else:
-            confusion = _confusion(belief, rows, who, what, people, prior)
+        belief = _beliefs(log_prior, confusion, given, known)
+        right = np.bincount(annotators, belief[rows, given.classes], n_annotators)
+        before, accuracy = accuracy, (prior[0] + right) / (sum(prior) + counts)
+        confusion = _even(accuracy, n_classes) if estimate == "accuracy" else _confusion(belief, given, prior)
         if np.abs(accuracy - before).max() < 1e-9:
             break
-    a, b = prior[0] + right, prior[1] + asked - right
+    a, b = prior[0] + right, prior[1] + counts - right
     deviation = np.sqrt(a * b / ((a + b) ** 2 * (a + b + 1)))
     best = belief.argmax(axis=1).astype(np.int64)
     if table is None:
-        silent = (said < 0).all(axis=1) & (known < 0 if known is not None else True)
-        best[silent] = -1
+        unlabelled = (votes < 0).all(axis=1) & (known < 0 if known is not None else True)
+        best[unlabelled] = -1
     return Annotators(accuracy, deviation, confusion if estimate == "confusion" else None, belief, best)
+
+
+@dataclass(frozen=True, eq=False)
+class _Labels:
+    """The labels given, one entry each: the item's row, the annotator and the class."""
+
+    rows: Ints
+    annotators: Ints
+    classes: Ints
+    n_annotators: int
 
 
 def _class_numbers(value: Any, name: str, *, dimensions: int = 2) -> Ints:
@@ -140,55 +147,57 @@ def _class_numbers(value: Any, name: str, *, dimensions: int = 2) -> Ints:
     array = np.where(np.isnan(array), -1, array) if array.dtype.kind == "f" else array
     bad = (array < -1) | (array != np.floor(array)) | (array > 2**31)
     if bad.any():
-        place = np.argwhere(bad)[0]
-        where = f"row {place[0]}, column {place[1]}" if dimensions == 2 else f"row {place[0]}"
-        raise InputError(f"{name} at {where} is {array[tuple(place)]}; give class numbers 0, 1, ..., -1 where missing")
+        position = np.argwhere(bad)[0]
+        where = f"row {position[0]}, column {position[1]}" if dimensions == 2 else f"row {position[0]}"
+        raise InputError(
+            f"{name} at {where} is {array[tuple(position)]}; give class numbers 0, 1, ..., -1 where missing"
+        )
     return np.asarray(array, np.int64)
 
 
-def _how_many(classes: int | None, said: Ints, known: Ints | None, table: Floats | None) -> int:
-    """The number of classes, which the labels, the truth and the classifier must agree on."""
-    seen = max(int(said.max()), -1 if known is None else int(known.max())) + 1
+def _number_of_classes(classes: int | None, votes: Ints, known: Ints | None, table: Floats | None) -> int:
+    """The number of classes, on which the labels, the truth and the classifier must agree."""
+    seen = max(int(votes.max()), -1 if known is None else int(known.max())) + 1
     if seen == 0 and classes is None and table is None:
         raise InputError("labels holds no label at all; give one, or classes")
     count = table.shape[1] if table is not None else max(2, seen)
     if classes is not None:
-        asked = checks.count(classes, "classes")
-        if table is not None and asked != count:
-            raise InputError(f"classes={asked}, but probabilities has {count} columns; they must agree")
-        count = asked
+        requested = checks.count(classes, "classes")
+        if table is not None and requested != count:
+            raise InputError(f"classes={requested}, but probabilities has {count} columns; they must agree")
+        count = requested
     if seen > count:
         raise InputError(f"labels name class {seen - 1}, there are {count} classes (0..{count - 1}); raise classes")
     return count
 
 
-def _even(accuracy: Floats, count: int) -> Floats:
-    """(annotators, classes, classes) tables of those who are wrong evenly."""
-    wrong = (1 - accuracy) / max(1, count - 1)
-    table = np.repeat(wrong[:, None], count * count, axis=1).reshape(-1, count, count)
-    table[:, np.arange(count), np.arange(count)] = accuracy[:, None]
+def _even(accuracy: Floats, n_classes: int) -> Floats:
+    """(annotators, classes, classes) confusion tables in which all wrong classes are equally likely."""
+    wrong = (1 - accuracy) / max(1, n_classes - 1)
+    table = np.repeat(wrong[:, None], n_classes * n_classes, axis=1).reshape(-1, n_classes, n_classes)
+    table[:, np.arange(n_classes), np.arange(n_classes)] = accuracy[:, None]
     return table
 
 
-def _confusion(belief: Floats, rows: Ints, who: Ints, what: Ints, people: int, prior: tuple[float, float]) -> Floats:
-    """Posterior mean of each table, the prior spread over each of its rows."""
-    count = belief.shape[1]
-    table = np.zeros((people, count, count))
-    np.add.at(table, (who[:, None], np.arange(count), what[:, None]), belief[rows])
-    table += prior[1] / max(1, count - 1) * (1 - np.eye(count)) + prior[0] * np.eye(count)
+def _confusion(belief: Floats, given: _Labels, prior: tuple[float, float]) -> Floats:
+    """Posterior mean of each annotator's confusion table, the prior spread over each of its rows."""
+    n_classes = belief.shape[1]
+    table = np.zeros((given.n_annotators, n_classes, n_classes))
+    np.add.at(table, (given.annotators[:, None], np.arange(n_classes), given.classes[:, None]), belief[given.rows])
+    table += prior[1] / max(1, n_classes - 1) * (1 - np.eye(n_classes)) + prior[0] * np.eye(n_classes)
     return np.asarray(table / table.sum(axis=2, keepdims=True))
 
 
-def _beliefs(log_prior: Floats, confusion: Floats, rows: Ints, who: Ints, what: Ints, known: Ints | None) -> Floats:
-    """(n, classes) what each item is, given what the annotators are."""
+def _beliefs(log_prior: Floats, confusion: Floats, given: _Labels, known: Ints | None) -> Floats:
+    """(n, classes) probabilities of each item's class, given the annotators' confusion tables."""
     logs = log_prior.copy()
-    np.add.at(logs, rows, np.log(confusion[who, :, what]))
+    np.add.at(logs, given.rows, np.log(confusion[given.annotators, :, given.classes]))
     belief = np.exp(logs - logs.max(axis=1, keepdims=True))
     belief /= belief.sum(axis=1, keepdims=True)
     if known is not None:
-        sure = np.flatnonzero(known >= 0)
-        belief[sure] = 0.0
-        belief[sure, known[sure]] = 1.0
+        control = np.flatnonzero(known >= 0)
+        belief[control] = 0.0
+        belief[control, known[control]] = 1.0
     return np.asarray(belief)
 
 
@@ -211,33 +220,33 @@ def annotator_pairs(
     exclude: Any = None,
     price_steps: int = 100,
 ) -> Selection:
-    """Choose which item goes to which annotator, together: the most utility that a budget for labels buys.
+    """Choose pairs of item and annotator together, for the most utility that a budget for labels buys.
 
     Choosing the item first and then the annotator (or always the cheapest, or always the best) pays expert prices for
-    easy labels or takes cheap labels that are wrong. Here an entry of the table is a pair, its score what its label is
-    worth (the item's uncertainty times what the annotator's accuracy makes of it) and its cost what that annotator
-    takes. A price on money is raised until what every item would buy on its own fits the budget.
+    easy labels or takes cheap labels that are wrong. Here an entry of the table is a pair: its score is the worth of
+    the label (the item's uncertainty, discounted by the annotator's accuracy), its cost the annotator's price. A price
+    on money is raised until the pairs that every item would buy on its own fit the budget.
 
     Args:
-        scores: (items, annotators) worth of each pair; -inf where the annotator is not to be asked.
+        scores: (items, annotators) worth of each pair; -inf where the annotator must not get the item.
         costs: (annotators,) price of a label, or (items, annotators), or flat.
-        budget: money to spend.
-        per_item: annotators an item is given to, at most (default 1).
-        exclude: pairs that may not be picked, as flat positions `item * annotators + annotator`: those already asked.
-        price_steps: halvings in which the price is searched; fewer are faster and leave a wider bound.
+        per_item: the most annotators of an item, default 1.
+        exclude: pairs that must not be picked, such as those labelled already, as flat positions
+            `item * annotators + annotator`.
+        price_steps: halvings in the search for the price; fewer are faster and leave a wider bound.
 
     Returns:
         Selection over the table's entries, best bargain first: `np.unravel_index(plan.indices, plan.info["shape"])`.
-        `value` is the sum of scores, `bound` the most any choice could reach, `prices["costs"]` what one more unit of
-        money would bring. Pairs of score 0 or less are never bought.
+        `value` is the sum of scores, `bound` an upper bound for any choice, `prices["costs"]` the worth of one more
+        unit of money. Pairs of score 0 or less are never bought.
 
     Raises:
         InputError: costs of another shape, negative costs. InfeasibleError: a budget below the cheapest label;
-            nothing left to ask.
+            no pair left to choose.
 
     Costs O(n a log a) time for each of at most `price_steps` prices, O(n a) memory. The value is at least half of the
-    optimum once the price is found to rounding, as the default steps do: what fits and the one label that no longer
-    does are together worth the relaxation. `bound` holds for any number of steps.
+    optimum once the price is found to rounding, as with the default steps: the labels that fit and the first one that
+    does not are together worth the relaxation. `bound` holds for any number of steps.
 
     References:
         Herde, Huseljic, Sick, Calma, "A Survey on Cost Types, Interaction Schemes, and Annotator Performance Models in
@@ -270,7 +279,7 @@ def annotator_pairs(
     picks, bound, rate = market.buy(checks.count(price_steps, "price_steps"))
     gains = value[picks]
     worth = math.fsum(gains.tolist())
-    # What rounding takes from the bound may not put it below what was reached.
+    # Rounding must not push the bound below the value reached.
     bound = max(worth, bound)
     exact = bound - worth <= 1e-12 * max(abs(bound), 1e-300)
     return Selection(
@@ -301,9 +310,9 @@ class _Market:
         open_pairs: NDArray[np.bool_],
     ) -> None:
         self.value, self.price, self.shape, self.per_item, self.limit = value, price, shape, per_item, limit
-        # A pair worth nothing or dearer than the whole budget is in no best choice.
+        # A pair worth nothing or dearer than the whole budget is in no optimal choice.
         self.useful = open_pairs & (value > 0) & (price <= limit)
-        # An item that has none asks for no sorting either.
+        # Items without a useful pair need no sorting.
         self.items = np.flatnonzero(self.useful.reshape(shape).any(axis=1))
         self.entries = self.items[:, None] * shape[1] + np.arange(shape[1])
 
@@ -315,7 +324,7 @@ class _Market:
         if self.fits(dear):
             return self.ordered(dear), self.worth(dear), 0.0
         paid = self.price[self.useful] > 0
-        # Above the best bargain only what is free is bought.
+        # Above the rate of the best bargain only free pairs are bought.
         high = float(np.max(self.value[self.useful][paid] / self.price[self.useful][paid])) * 2
         cheap = self.wishes(high)
         for _ in range(steps):
@@ -335,71 +344,73 @@ class _Market:
         return self.ordered(best), bound, high
 
     def wishes(self, rate: float) -> Ints:
-        """What the items buy where money costs `rate`; at ties the cheaper pair, then the lower annotator."""
+        """The pairs that the items buy where money costs `rate`; at ties the cheaper pair, then the lower annotator."""
         net = np.where(self.useful, self.value - rate * self.price, -np.inf)[self.entries]
         if self.per_item == 1:
             top = net.max(axis=1, keepdims=True)
             bills = np.where(net == top, self.price[self.entries], np.inf)
-            places = bills.argmin(axis=1)[:, None]
+            columns = bills.argmin(axis=1)[:, None]
         else:
-            places = np.lexsort((self.price[self.entries], -net), axis=1)[:, : self.per_item]
-        kept = np.take_along_axis(net, places, axis=1) > 0
-        return np.take_along_axis(self.entries, places, axis=1)[kept]
+            columns = np.lexsort((self.price[self.entries], -net), axis=1)[:, : self.per_item]
+        kept = np.take_along_axis(net, columns, axis=1) > 0
+        return np.take_along_axis(self.entries, columns, axis=1)[kept]
 
     def fits(self, picks: Ints) -> bool:
+        """True where the budget pays for the pairs."""
         return bool(total(self.price[picks]) <= self.limit)
 
     def worth(self, picks: Ints) -> float:
+        """The summed scores of the pairs."""
         return math.fsum(self.value[picks].tolist())
 
     def relaxed(self, rate: float, picks: Ints) -> float:
-        """What the items gain at this price, and the budget at that price: no choice is worth more."""
+        """The items' net gains at this rate plus the budget's worth at it: an upper bound for any choice."""
         net = self.value[picks] - rate * self.price[picks]
         return math.fsum([*net.tolist(), rate * float(self.limit)])
 
     def stepped(self, cheap: Ints, dear: Ints) -> Ints:
-        """From what fits towards what just does not, item by item and pair by pair, as far as the money goes.
+        """Move from the choice that fits towards the one that just does not, pair by pair, as far as the money goes.
 
-        Both are worth the same at the price between them, and so is every step: the first that does not fit brings the
-        relaxation to its budget.
+        At the price between the two both are worth the same, and so is every step; the first step that does not fit
+        brings the relaxation to its budget.
         """
         width = self.shape[1]
-        held = set(cheap.tolist())
+        picked = set(cheap.tolist())
         left = self.limit - total(self.price[cheap])
         new, old = np.setdiff1d(dear, cheap), np.setdiff1d(cheap, dear)
         for entry in new.tolist():
-            swaps = [other for other in old.tolist() if other // width == entry // width and other in held]
+            swaps = [other for other in old.tolist() if other // width == entry // width and other in picked]
             freed = self.price[swaps[0]] if swaps else 0
             extra = self.price[entry] - freed
             if extra <= left and extra >= 0:
-                held.difference_update(swaps[:1])
-                held.add(entry)
+                picked.difference_update(swaps[:1])
+                picked.add(entry)
                 left -= extra
-        return self._affordable(sorted(held), cheap)
+        return self._affordable(sorted(picked), cheap)
 
     def topped_up(self, picks: Ints) -> Ints:
-        """What money is left buys the best bargains that it can, for items that have room."""
+        """Spend the money left on the best bargains that it buys, for items below `per_item` pairs."""
         room = np.full(self.shape[0], self.per_item)
         np.subtract.at(room, picks // self.shape[1], 1)
-        held = picks.tolist()
+        picked = picks.tolist()
         useful = self.useful.copy()
         useful[picks] = False
         left = self.limit - total(self.price[picks])
         rest = np.flatnonzero(useful & (self.price <= left))
         for entry in self.ordered(rest).tolist():
             if self.price[entry] <= left and room[entry // self.shape[1]] > 0:
-                held.append(entry)
+                picked.append(entry)
                 room[entry // self.shape[1]] -= 1
                 left -= self.price[entry]
-        return self._affordable(held, picks)
+        return self._affordable(picked, picks)
 
     def _affordable(self, picks: list[int], otherwise: Ints) -> Ints:
-        """The picks, unless the running sum's rounding let through what the exact sum does not."""
-        found = np.array(picks, np.int64)
-        return found if self.fits(found) else otherwise
+        """The picks, or `otherwise` where their exact sum is above the budget although the running sum was not."""
+        chosen = np.array(picks, np.int64)
+        return chosen if self.fits(chosen) else otherwise
 
     def ordered(self, picks: Ints) -> Ints:
-        """Best bargain first, then the dearer, then the lower position."""
+        """Best bargain first; at ties the pair of the higher score, then the lower position."""
         bills = self.price[picks].astype(np.float64)
         with np.errstate(divide="ignore"):
             bargain = np.where(bills > 0, self.value[picks] / np.where(bills > 0, bills, 1), np.inf)

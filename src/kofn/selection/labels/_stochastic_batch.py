@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +14,6 @@ from kofn.core.draws import Draw
 from kofn.core.plans import Selection
 from kofn.core.registry import method
 from kofn.selection.basics._top_k import one_score_an_item
-
-DISTRIBUTIONS = ("power", "softmax", "softrank")
 
 
 @method(
@@ -31,7 +29,7 @@ def stochastic_batch(
     k: int,
     exclude: Any = None,
     seed: int | None = None,
-    distribution: str = "power",
+    distribution: Literal["power", "softmax", "softrank"] = "power",
     beta: float = 1.0,
 ) -> Selection:
     """Draw a batch to label in proportion to the acquisition scores, so that it is not k copies of one hard item.
@@ -42,17 +40,15 @@ def stochastic_batch(
 
     Args:
         scores: (n,) acquisition scores (entropy, BALD, margin), higher is more informative; >= 0 for "power".
-        k: batch size.
-        exclude: rows already labelled.
-        seed: whole number.
-        distribution: "power" (default, scores near zero are never worth a label), "softmax" or "softrank".
-        beta: coldness; 0 is uniform, large is top-k.
+        exclude: rows already labelled, which are not drawn.
+        distribution: "power" (default; an item of score zero is drawn last), "softmax" or "softrank".
+        beta: inverse temperature; 0 is a uniform draw, a large one is top-k.
 
     Returns:
         Selection in the order drawn (a sequential draw: a prefix is a draw of that size). `value` is the sum of scores.
 
     Raises:
-        InputError: negative scores with "power", negative `beta`. InfeasibleError: k above what is not excluded.
+        InputError: negative scores with "power", negative `beta`. InfeasibleError: k above the number of open items.
 
     Costs O(n log n) time, O(n) memory. Adding Gumbel noise to the log-weights and keeping the top k is an exact
     sequential draw without replacement; with "power" items of score zero come after all others, in random order.
@@ -67,7 +63,6 @@ def stochastic_batch(
         [1, 3]
     """
     one_score_an_item(scores)
-    checks.choice(distribution, "distribution", DISTRIBUTIONS)
     beta = float(checks.number(beta, "beta"))
     rows = np.arange(len(scores)) if exclude is None else np.setdiff1d(np.arange(len(scores)), exclude)
     if k > len(rows):
@@ -95,7 +90,7 @@ def _log_weights(scores: NDArray[np.float64], distribution: str, beta: float) ->
     if distribution == "softmax":
         return beta * scores
     if distribution == "softrank":
-        # Ties share no rank in the paper; the stable order gives them to the lowest row first.
+        # The paper does not let ties share a rank; a stable sort ranks the lowest row first.
         ranks = np.empty(len(scores))
         ranks[np.argsort(-scores, kind="stable")] = np.arange(1, len(scores) + 1)
         return -beta * np.log(ranks)

@@ -1,10 +1,11 @@
-"""Which rows to label next."""
+"""How unsure a classifier is of each row: the scores by which rows are labelled next."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from kofn.core import checks
 from kofn.core.arrays import Floats
@@ -12,14 +13,14 @@ from kofn.core.checks import InputError
 
 __all__ = ["uncertainty"]
 
-
-KINDS = ("entropy", "margin", "least_confident")
+Kind = Literal["entropy", "margin", "least_confident"]
+KINDS = get_args(Kind)
 # How far a row of probabilities may be from one: they may have been rounded for a file.
 _SUM_TOLERANCE = 1e-3
 
 
-def uncertainty(probabilities: Any, X: Any = None, *, kind: str = "entropy") -> Floats:
-    """How unsure a classifier is of each row: the acquisition scores of active learning.
+def uncertainty(probabilities: Any, X: ArrayLike | None = None, *, kind: Kind = "entropy") -> Floats:
+    """Rate how unsure a classifier is of each row: the acquisition scores of active learning.
 
     Args:
         probabilities: (n, classes) rows that sum to one, or a fitted classifier of scikit-learn's kind together with X.
@@ -34,7 +35,7 @@ def uncertainty(probabilities: Any, X: Any = None, *, kind: str = "entropy") -> 
         InputError: a classifier that gives no probabilities or is not fitted; labels or decision values in place of
             probabilities; NaN, a negative entry or a row that does not sum to one, each with its row.
 
-    Costs O(n classes) time, and what the classifier takes.
+    Costs O(n classes) time beside the classifier's own.
 
     References:
         Settles, "Active Learning Literature Survey", 2009.
@@ -45,7 +46,7 @@ def uncertainty(probabilities: Any, X: Any = None, *, kind: str = "entropy") -> 
         [1.0, 0.2]
     """
     checks.choice(kind, "kind", KINDS)
-    table = _asked(probabilities, X) if hasattr(probabilities, "predict") else probabilities
+    table = _predicted(probabilities, X) if hasattr(probabilities, "predict") else probabilities
     if table is probabilities and X is not None:
         raise InputError("X goes with a classifier; the probabilities of its rows are already given")
     table = class_probabilities(table)
@@ -54,12 +55,12 @@ def uncertainty(probabilities: Any, X: Any = None, *, kind: str = "entropy") -> 
         return np.maximum(-(table * logs).sum(axis=1), 0.0)
     if kind == "least_confident" or table.shape[1] == 1:
         return np.maximum(1.0 - table.max(axis=1), 0.0)
-    first, second = np.partition(table, -2, axis=1)[:, :-3:-1].T
-    return np.asarray(1.0 - (first - second))
+    likeliest, runner_up = np.partition(table, -2, axis=1)[:, :-3:-1].T
+    return np.asarray(1.0 - (likeliest - runner_up))
 
 
 def class_probabilities(value: Any, name: str = "probabilities") -> Floats:
-    """(n, classes) float64 class probabilities, each row checked to be one."""
+    """(n, classes) float64 class probabilities, each row checked to sum to one."""
     if isinstance(value, list) and value and np.ndim(value[0]) == 2:
         raise InputError(f"{name} holds {len(value)} tables, one an output; score each output on its own")
     if np.ndim(value) == 1:
@@ -79,12 +80,12 @@ def class_probabilities(value: Any, name: str = "probabilities") -> Floats:
     return np.asarray(np.clip(table, 0.0, 1.0))
 
 
-def _asked(model: Any, X: Any) -> Any:
-    """What a classifier holds probable for the rows of X."""
+def _predicted(model: Any, X: Any) -> Any:
+    """The class probabilities that a fitted classifier predicts for the rows of X."""
     name = type(model).__name__
     if not hasattr(model, "predict_proba"):
         raise InputError(
-            f"probabilities: {name} has no predict_proba; give a classifier that has, or wrap it in "
+            f"probabilities: {name} has no predict_proba; give a classifier that has it, or wrap it in "
             "sklearn.calibration.CalibratedClassifierCV"
         )
     if X is None:

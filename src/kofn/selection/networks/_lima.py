@@ -1,13 +1,13 @@
-"""Which regions of an input explain a decision, ranked from both ends by what a black box says of sets of them."""
+"""Regions of an input that explain a decision, ranked from both ends by a black box's scores of sets of regions."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from kofn.core import checks
 from kofn.core.arrays import Floats, Mask, directions
@@ -16,6 +16,7 @@ from kofn.core.draws import Draw
 from kofn.core.plans import Selection
 from kofn.core.registry import method
 from kofn.core.runtime import Control
+from kofn.core.words import Limits
 
 __all__ = ["attribution_score", "lima"]
 
@@ -34,33 +35,30 @@ def lima(
     *,
     score: Any,
     k: int | None = None,
-    time_limit: float | None = None,
-    progress: bool | None = None,
     pending: int = 8,
+    **limits: Unpack[Limits],
 ) -> Selection:
-    """Rank the regions of an input by importance, from both ends, asking a black box as seldom as possible.
+    """Rank the regions of an input by importance, from both ends, with few calls of a black box.
 
-    Each round scores the chosen set with every open region added: the best is the next most important. Of the `pending`
-    worst, each is scored on top of the unimportant ones found so far, and the one that adds least to those is the next
-    least important. So every round closes two regions, and later rounds ask less.
+    Each round scores the chosen set with every open region added: the best is the next most important. Each of the
+    `pending` worst is scored on top of the unimportant regions found so far, and the region that adds least to those is
+    the next least important. So every round closes two regions, and later rounds score fewer sets.
 
     Args:
-        X: (n, d) the regions, one row each: their pixels as 0/1, or features of them. Only n is read.
-        score: rates sets of regions: takes masks (m, n) of booleans, gives (m,) numbers, higher is better; see
+        X: (n, d) the regions, one row each: pixels as 0/1, or features. Only n is read.
+        score: callable that rates sets of regions: masks (m, n) of booleans in, (m,) numbers out, higher is better; see
             `kofn.selection.networks._lima.attribution_score`.
-        k: how many, default all. A smaller k is the head of the same ranking.
-        time_limit: seconds; the regions ranked by then are returned, status "stopped".
-        progress: show progress on a terminal.
-        pending: how many candidates for the least important are looked at in each round. The last `pending` regions
-            are ranked from the front alone; `pending >= n` is the naive greedy search.
+        k: how many regions to rank, default all. A smaller k is the head of the same ranking.
+        pending: candidates for the least important region in each round. The last `pending` regions are ranked from the
+            front alone; `pending >= n` is the naive greedy search.
 
     Returns:
-        Selection, most important first. `value` is the score of all that is picked, `gains` what each adds to it (the
-        first: its score alone). `info["oracle_calls"]` counts the sets scored, `info["search_calls"]` those of the
-        search without the ones that only complete the curve.
+        Selection, most important first. `value` is the score of all picks together, `gains` each region's increase of
+        it (the first region's score alone). `info["oracle_calls"]` counts the sets scored, `info["search_calls"]` those
+        of the search without the sets that only complete the curve. Status "stopped" after `time_limit`.
 
     Raises:
-        InputError: no score, or one that does not give one finite number a set. InfeasibleError: k above n.
+        InputError: no score, or a score that does not return one finite number a set. InfeasibleError: k above n.
 
     Costs n^2/4 + pending n/2 sets scored and at most n/2 more for the gains of the unimportant half; the naive greedy
     scores n (n + 1) / 2.
@@ -83,15 +81,15 @@ def lima(
     if most > n:
         raise InfeasibleError(f"k={k} of {n} regions: there are only {n} to choose from; ask for k <= {n}")
     pending = checks.count(pending, "pending")
-    with Control(time_limit=time_limit, progress=progress, total=most, what="ranking") as control:
+    with Control(**limits, total=most, title="ranking") as control:
         search = _Search(score, n, pending)
         while search.open.any() and len(search.best) < most:
-            # The first round is always done, so that there is an answer whenever the time is up.
+            # The first round is always done, so that a stopped run has an answer.
             if search.best and control.stopped():
                 break
             search.round()
             control.step(len(search.best))
-        asked = search.calls
+        search_calls = search.calls
         stopped = search.open.any() and len(search.best) < most
         order = search.best if stopped else (search.best + search.worst[::-1])[:most]
         values = search.values + search.along(order, len(search.values))
@@ -104,12 +102,12 @@ def lima(
         used={"k": len(order)},
         budget={"k": most},
         objective="region_score",
-        info={"oracle_calls": search.calls, "search_calls": asked},
+        info={"oracle_calls": search.calls, "search_calls": search_calls},
     )
 
 
 class _Search:
-    """The two ends found so far, and what the black box was asked."""
+    """The two ends of the ranking so far, and the number of sets scored."""
 
     def __init__(self, score: Score, n: int, pending: int) -> None:
         self.score, self.n, self.pending = score, n, pending
@@ -122,13 +120,13 @@ class _Search:
     def ask(self, masks: Mask) -> Floats:
         """(m,) the score of each set, checked."""
         self.calls += len(masks)
-        told = np.asarray(self.score(masks), np.float64)
-        if told.shape != (len(masks),):
-            raise InputError(f"score gave shape {told.shape} for {len(masks)} masks; give one number a mask")
-        if not np.isfinite(told).all():
-            regions = np.flatnonzero(masks[int(np.argmin(np.isfinite(told)))]).tolist()
+        values = np.asarray(self.score(masks), np.float64)
+        if values.shape != (len(masks),):
+            raise InputError(f"score gave shape {values.shape} for {len(masks)} masks; give one number a mask")
+        if not np.isfinite(values).all():
+            regions = np.flatnonzero(masks[int(np.argmin(np.isfinite(values)))]).tolist()
             raise InputError(f"score of the regions {regions} is not a finite number")
-        return told
+        return values
 
     def with_each(self, chosen: list[int], items: NDArray[np.int64]) -> Floats:
         """The scores of the chosen set with each item added."""
@@ -140,15 +138,15 @@ class _Search:
     def round(self) -> None:
         """Close the most important open region and, while enough are open, the least important."""
         items = np.flatnonzero(self.open)
-        told = self.with_each(self.best, items)
-        top = int(np.argmax(told))
-        self.values.append(float(told[top]))
+        values = self.with_each(self.best, items)
+        top = int(np.argmax(values))
+        self.values.append(float(values[top]))
         self.best.append(int(items[top]))
         self.open[items[top]] = False
         if len(items) <= self.pending:
             return
-        # Of equally low scores the later region is the less important one, as in the front's order.
-        listed = np.lexsort((-items, told))[: self.pending]
+        # Of equally low scores the later region is the less important, as in the order from the front.
+        listed = np.lexsort((-items, values))[: self.pending]
         low = items[listed[listed != top]]
         if len(low) == 0:
             return
@@ -168,26 +166,26 @@ class _Search:
 
 def attribution_score(
     predict: Callable[[Any], Any],
-    x: Any,
-    regions: Any,
+    x: ArrayLike,
+    regions: ArrayLike,
     *,
     target: int | None = None,
-    base: Any = None,
+    base: ArrayLike | None = None,
     features: Callable[[Any], Any] | None = None,
     confidence: float = 0.0,
     effectiveness: float = 0.05,
     consistency: float = 1.0,
     collaboration: float = 1.0,
 ) -> Score:
-    """The paper's set function of regions, for `lima`: what a classifier says when shown only them, and only the rest.
+    """Build the paper's set function for `lima`, from predictions on the regions alone and on everything else alone.
 
     Args:
         predict: (m, d) inputs to (m, classes) probabilities.
         x: (d,) the input to explain.
         regions: (n, d) 0/1, the pixels of each region.
         target: the class to explain, default the one predicted for x.
-        base: (d,) what is shown where nothing is, default zeros.
-        features: (m, d) inputs to (m, f) features, by whose angle regions are told apart; default `predict`.
+        base: (d,) the values shown outside the regions, default zeros.
+        features: (m, d) inputs to (m, f) features, whose angles measure how much regions differ; default `predict`.
         confidence: weight of 1 - entropy / log(classes) of the prediction from the regions alone.
         effectiveness: weight of the summed angle (as a share of pi) of each region to its nearest among the others.
         consistency: weight of the target's probability from the regions alone.
@@ -197,7 +195,7 @@ def attribution_score(
         A function of masks (m, n) that gives (m,) scores. It shows the classifier 2 m inputs.
 
     Raises:
-        InputError: regions that do not fit x, a target that is no class.
+        InputError: regions that do not fit x, a target that is not a class.
 
     References:
         Chen et al., "Less is More: Efficient Black-box Attribution via Minimal Interpretable Subset Selection", 2025.
@@ -220,9 +218,9 @@ def attribution_score(
     blank = np.zeros_like(image) if base is None else checks.vector(base, "base").astype(np.float64)
     if len(blank) != len(image):
         raise InputError(f"base has {len(blank)} values, x has {len(image)}")
-    whole = np.asarray(predict(image[None]), np.float64)
-    classes = whole.shape[1]
-    goal = int(whole[0].argmax()) if target is None else checks.count(target, "target", least=0)
+    prediction = np.asarray(predict(image[None]), np.float64)
+    classes = prediction.shape[1]
+    goal = int(prediction[0].argmax()) if target is None else checks.count(target, "target", least=0)
     if goal >= classes:
         raise InputError(f"target={goal}: the classes are 0..{classes - 1}")
 
@@ -250,7 +248,7 @@ def attribution_score(
 
 
 def _angles(features: Floats) -> Floats:
-    """(n, n) angles between features, as shares of pi, far from itself."""
+    """(n, n) angles between features, as shares of pi; 1 on the diagonal, so that no region is its own nearest."""
     unit = directions(features)
     out: Floats = np.arccos(np.clip(unit @ unit.T, -1.0, 1.0)) / math.pi
     np.fill_diagonal(out, 1.0)
@@ -258,6 +256,6 @@ def _angles(features: Floats) -> Floats:
 
 
 def _spread(apart: Floats, mask: Mask) -> float:
-    """How far each region of a set is from its nearest in the set, summed; nothing for one region alone."""
+    """The summed angle of each region of a set to its nearest other region in the set; 0 for a single region."""
     rows = np.flatnonzero(mask)
     return 0.0 if len(rows) < 2 else float(apart[np.ix_(rows, rows)].min(axis=1).sum())

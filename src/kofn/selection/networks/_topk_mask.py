@@ -1,4 +1,4 @@
-"""Which entries of a table to keep: one budget over rows, over columns or over the whole."""
+"""Entries of a table to keep: a limit by row, by column or over the whole table."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from kofn.core.arrays import Array, Ints
 from kofn.core.checks import InfeasibleError, InputError, is_number, number, vector
@@ -30,7 +30,7 @@ def topk_mask(
     per_item: int | None = None,
     capacity: Any = None,
 ) -> Selection:
-    """Keep the highest entries of a table: so many of each row, of each column, or of the whole.
+    """Keep the highest entries of a table: a given number of each row, of each column, or of the whole.
 
     A sparse autoencoder keeps a few activations of a batch. By row (`per_item`, token choice) every token gets equally
     many; by column (`capacity`, feature choice) every feature, so that none is dead; over the whole table (`k`, mutual
@@ -45,11 +45,11 @@ def topk_mask(
     Returns:
         Selection over the entries, row by row: `np.unravel_index(plan.indices, scores.shape)` gives rows and bins, and
         `plan.mask.reshape(scores.shape)` the mask. Highest first, ties to the lowest row, then the lowest bin. `value`
-        is the sum of what is kept.
+        is the sum of the entries kept.
 
     Raises:
-        InputError: none of the three limits, or `per_item` and `capacity` together (for both
-            margins use `kofn.assign`). InfeasibleError: `k` above what may be kept.
+        InputError: none of the three limits, or `per_item` and `capacity` together (for both margins use
+            `kofn.assign`). InfeasibleError: `k` above the number of entries that may be kept.
 
     Costs O(rows * bins) time and memory under `k` alone, a sort of each row or column otherwise. Exact: a limit of each
     row (or each column) and a total make a laminar matroid.
@@ -96,11 +96,11 @@ def topk_mask(
     picks = rows[np.argsort(-flat[rows], kind="stable")].astype(np.int64)
     gains = flat[picks].astype(np.float64)
     value = math.fsum(gains.tolist())
-    held = np.unravel_index(picks, table.shape)
+    row, column = np.unravel_index(picks, table.shape)
     used = {
         "k": len(picks),
-        "per_item": int(np.bincount(held[0], minlength=1).max()) if len(picks) else 0,
-        "capacity": np.bincount(held[1], minlength=table.shape[1]),
+        "per_item": int(np.bincount(row, minlength=1).max()) if len(picks) else 0,
+        "capacity": np.bincount(column, minlength=table.shape[1]),
     }
     return Selection(
         n=flat.size,
@@ -140,18 +140,18 @@ def _rows_top(table: Array, most: Ints) -> NDArray[np.bool_]:
     widest = int(most.max(initial=0))
     if widest >= table.shape[1] and (most >= table.shape[1]).all():
         return listed
-    # One sort a row serves limits that differ; the place of an entry in its row's order says whether it is in.
+    # One sort a row serves different limits: an entry is kept if its rank in the row is below the row's limit.
     order = np.argsort(-table, axis=1, kind="stable")
     kept = np.zeros(table.shape, bool)
     np.put_along_axis(kept, order, np.arange(table.shape[1]) < most[:, None], axis=1)
     return kept & listed
 
 
-def zipf_share(fired: Any, *, exponent: float = 1.0, shift: float = 0.0) -> NDArray[np.float64]:
-    """The share of all entries that a Zipf law gives to each feature, by its rank in use.
+def zipf_share(fired: ArrayLike, *, exponent: float = 1.0, shift: float = 0.0) -> NDArray[np.float64]:
+    """Share all entries among the features by a Zipf law, by each feature's rank in use.
 
     Args:
-        fired: (features,) how often each feature fired; the most used has rank 1, ties by position.
+        fired: (features,) how often each feature fired; the most used feature has rank 1, ties by position.
         exponent: how steeply shares fall with the rank; 0 gives all the same.
         shift: added to the rank (Mandelbrot's form), above -1.
 
@@ -159,7 +159,7 @@ def zipf_share(fired: Any, *, exponent: float = 1.0, shift: float = 0.0) -> NDAr
         (features,) shares that sum to one. `np.ceil(share * k)` are limits for `topk_mask(capacity=...)`.
 
     Raises:
-        InputError: counts that are no vector of numbers >= 0, a negative exponent, a shift of -1 or less.
+        InputError: counts that are not a vector of numbers >= 0, a negative exponent, a shift of -1 or less.
 
     References:
         Ayonrinde, "Adaptive Sparse Allocation with Mutual Choice & Feature Choice Sparse Autoencoders", 2024.

@@ -21,7 +21,7 @@ from kofn.selection.basics._top_k import one_score_an_item
     traits=("inclusion",),
     draws=Draw(options={"n_strata": (1, 2, 50)}, states_no_value=True),
     cost="O(n log n) time, O(n) memory",
-    exact="the budget exactly; stratum counts differ only where a stratum runs out",
+    exact="exactly k; stratum counts differ only where a stratum runs out",
     paper=32,
 )
 def ccs(
@@ -34,21 +34,18 @@ def ccs(
 ) -> Selection:
     """Keep k training examples that cover every difficulty, leaving out the hardest, which are often mislabelled.
 
-    The hardest `cutoff` share is dropped; the rest is cut into `n_strata` ranges of equal width in the score; the
-    budget is
-    shared evenly over the ranges, smallest first, so that what a small range cannot use goes to the larger ones;
-    inside a range the draw is uniform.
+    The hardest `cutoff` share is dropped; the rest is cut into `n_strata` ranges of equal width in the score; the k
+    picks are shared evenly over the ranges, smallest first, so that the share that a small range cannot use goes to
+    the larger ones; inside a range the draw is uniform.
 
     Args:
         scores: (n,) difficulty, higher is harder (EL2N, forgetting, margin error, area under the margin negated).
-        k: how many to keep.
-        seed: whole number.
         n_strata: number of equal-width ranges.
         cutoff: share of the hardest examples to leave out (the paper's beta), in [0, 1).
 
     Returns:
         Selection, easiest range first; `probabilities` (n,) is each item's exact chance of being kept. `value` is
-        NaN: the rule samples, it maximises nothing.
+        NaN: the method samples and maximises nothing.
 
     Raises:
         InfeasibleError: `cutoff` leaves fewer than k examples.
@@ -91,16 +88,12 @@ def ccs(
         used={"k": k},
         budget={"k": k},
         additive=False,
-        info={
-            "dropped": dropped,
-            "strata_sizes": sizes.tolist(),
-            "strata_taken": takes.tolist(),
-        },
+        info={"dropped": dropped, "strata_sizes": sizes.tolist(), "strata_taken": takes.tolist()},
     )
 
 
 def _strata(scores: NDArray[np.float64], n_strata: int) -> NDArray[np.int64]:
-    """Number of the equal-width range that each score falls in; the highest score belongs to the last."""
+    """The index of the equal-width range that each score falls in; the highest score belongs to the last range."""
     low, high = scores.min(), scores.max()
     if high == low:
         return np.zeros(len(scores), np.int64)
@@ -108,11 +101,11 @@ def _strata(scores: NDArray[np.float64], n_strata: int) -> NDArray[np.int64]:
 
 
 def _shares(sizes: NDArray[np.int64], k: int) -> NDArray[np.int64]:
-    """How many to take of each stratum: smallest first, each min(size, what is left / strata left)."""
+    """How many to take of each stratum, smallest first: its size or an even share of the picks left, if less."""
     takes = np.zeros(len(sizes), np.int64)
     left = k
     order = np.argsort(sizes, kind="stable")
-    for place, stratum in enumerate(order.tolist()):
-        takes[stratum] = min(int(sizes[stratum]), left // (len(sizes) - place))
+    for done, stratum in enumerate(order.tolist()):
+        takes[stratum] = min(int(sizes[stratum]), left // (len(sizes) - done))
         left -= int(takes[stratum])
     return takes

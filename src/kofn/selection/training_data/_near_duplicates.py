@@ -1,4 +1,4 @@
-"""Near-duplicates: which rows repeat an earlier one."""
+"""Near-duplicates: rows that repeat an earlier row."""
 
 from __future__ import annotations
 
@@ -6,32 +6,31 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from kofn.core import checks
 from kofn.core.arrays import Array
 
 __all__ = ["near_duplicates"]
 
-
 _ROWS, _KEPT = 1024, 2048  # a tile of products is 8 MiB: it stays in cache between the product and the comparison
 _SAMPLE = 2048
 _DENSE = 1 / 1000  # a pair on its own costs as much as a thousand inside a matrix product
-_SAME = 1e-9  # cosines closer than this are the same number: it is what a float64 sum leaves of 1.0
+_SAME = 1e-9  # cosines closer than this count as equal: the rounding of a float64 sum near 1.0
 
 
 class Duplicates(NamedTuple):
-    """Which rows stay, and for each that does not, which one it repeats."""
+    """Which rows stay, and which kept row each dropped row repeats."""
 
     keep: NDArray[np.bool_]
     of: NDArray[np.int64]
 
 
-def near_duplicates(X: Any, threshold: float = 0.95) -> Duplicates:
+def near_duplicates(X: ArrayLike, threshold: float = 0.95) -> Duplicates:
     """Keep the first of every group of near-duplicates, in the order of the rows.
 
     A row is dropped if its cosine with an earlier row that was kept is at least `threshold`. So no two kept rows are
-    near, and every dropped row has a kept one that stands for it.
+    near, and every dropped row is near a kept row.
 
     Args:
         X: vectors, (n, d).
@@ -39,7 +38,7 @@ def near_duplicates(X: Any, threshold: float = 0.95) -> Duplicates:
 
     Returns:
         keep: (n,) True where the row stays.
-        of: (n,) the earliest kept row that a dropped row is near, -1 for a kept one.
+        of: (n,) the earliest kept row that a dropped row is near, -1 for a kept row.
 
     Raises:
         InputError: X is not a finite matrix, or threshold is not in [0, 1].
@@ -48,8 +47,8 @@ def near_duplicates(X: Any, threshold: float = 0.95) -> Duplicates:
     threads or float32 products. A row of zeros has no direction and is kept.
 
     Cost: at most n * kept / 2 products, most of them in fewer dimensions: with P the projection on the r leading
-    directions, x.y <= Px.Py + |x - Px| |y - Py| rules a pair out; only what is left is multiplied in full. r is chosen
-    on a sample by counted work. Memory: at most n * (d + 1) float32 besides X, and about 50 MB.
+    directions, x.y <= Px.Py + |x - Px| |y - Py| rules a pair out; only the pairs left are multiplied in full. r is
+    chosen on a sample by counted work. Memory: at most n * (d + 1) float32 besides X, and about 50 MB.
 
     References:
         The bound is Cauchy-Schwarz on the residual, as in exact nearest-neighbour search by partial distances.
@@ -86,11 +85,11 @@ def near_duplicates(X: Any, threshold: float = 0.95) -> Duplicates:
                 full = unit(rows).astype(np.float32) @ unit(rivals).astype(np.float32).T
                 i, j = _candidates(full, np.float32(threshold - _SAME - _rounding(d)))
             near = _cosines(unit, rows[i], rivals[j], d) >= threshold - _SAME
-            # A row's candidates are listed from the earliest kept one on, and unique takes the first.
-            hit, first = np.unique(i[near], return_index=True)
+            # A row's candidates are listed from the earliest kept row on, and unique takes the first.
+            hit, earliest = np.unique(i[near], return_index=True)
             if not len(hit):
                 continue
-            of[rows[hit]] = rivals[j[near][first]]
+            of[rows[hit]] = rivals[j[near][earliest]]
             left = np.ones(len(rows), bool)
             left[hit] = False
             rows, block = rows[left], block[left]
@@ -102,13 +101,13 @@ def near_duplicates(X: Any, threshold: float = 0.95) -> Duplicates:
 
 
 def _candidates(products: Array, cut: Any) -> tuple[Array, Array]:
-    """Where the products reach `cut`, row by row. (2-d `nonzero` takes twenty times as long where there are few.)"""
-    at = np.flatnonzero(products.ravel() >= cut)
-    return at // products.shape[1], at % products.shape[1]
+    """(row, column) of the products that reach `cut`, row by row. (2-d `nonzero` takes twenty times as long.)"""
+    positions = np.flatnonzero(products.ravel() >= cut)
+    return positions // products.shape[1], positions % products.shape[1]
 
 
 def _rounding(width: int) -> float:
-    """How far a float32 product of unit rows of this width may be off."""
+    """The largest rounding error of a float32 product of unit rows of this width."""
     return (width + 4) * float(np.finfo(np.float32).eps)
 
 
@@ -132,7 +131,7 @@ def _within(
 
 
 def _lengths(X: Array) -> tuple[Array, Array]:
-    """(scale, length) of each row in float64, length being that of the scaled row; infinite for a row of zeros.
+    """(scale, length of the scaled row) of each row in float64; the length of a row of zeros is infinite.
 
     Rows are scaled by their largest entry first, so that squares neither overflow nor vanish.
     """
@@ -142,15 +141,15 @@ def _lengths(X: Array) -> tuple[Array, Array]:
         part = slice(start, start + _ROWS)
         block = X[part].astype(np.float64)
         largest = np.abs(block).max(axis=1)
-        some = largest > 0
+        nonzero = largest > 0
         with np.errstate(over="ignore"):
-            scale[part][some] = np.minimum(1 / largest[some], np.finfo(np.float64).max)
-        lengths[part][some] = np.linalg.norm(block[some] * scale[part][some, None], axis=1)
+            scale[part][nonzero] = np.minimum(1 / largest[nonzero], np.finfo(np.float64).max)
+        lengths[part][nonzero] = np.linalg.norm(block[nonzero] * scale[part][nonzero, None], axis=1)
     return scale, lengths
 
 
 def _cosines(unit: Callable[[Array], Array], left: Array, right: Array, d: int) -> Array:
-    """Cosines of pairs of rows in float64, some pairs at a time."""
+    """Cosines of pairs of rows in float64, a batch of pairs at a time."""
     out = np.empty(len(left))
     step = max(1, (1 << 19) // d)
     for start in range(0, len(left), step):
@@ -160,9 +159,9 @@ def _cosines(unit: Callable[[Array], Array], left: Array, right: Array, d: int) 
 
 
 def _features(unit: Callable[[Any], Array], n: int, d: int, least: float) -> tuple[Array, float]:
-    """Rows whose products bound the cosines from above, and by how much rounding may lower them.
+    """Features whose products bound the cosines from above, and the rounding error of such a product.
 
-    Either the unit rows themselves or their projection on r leading directions followed by the length of the rest.
+    A row's features are its unit row, or its projection on r leading directions followed by the length of the rest.
     """
     sample = unit(np.arange(0, n, max(1, n // _SAMPLE)))
     sample = sample[np.any(sample != 0, axis=1)]
@@ -193,15 +192,15 @@ def _leading(sample: Array, d: int) -> Array:
 
 
 def _rank(inside: Array, d: int, least: float) -> int:
-    """How many leading directions make the cheapest filter, by the work on pairs of the sample; 0 if none beats d."""
-    some = inside[:: max(1, len(inside) // 512)]
-    pairs = np.triu_indices(len(some), 1)
+    """The number of leading directions that filter most cheaply, by the work on pairs of the sample; 0: none."""
+    batch = inside[:: max(1, len(inside) // 512)]
+    pairs = np.triu_indices(len(batch), 1)
     best, cheapest = 0, float(d)
     for r in (8, 16, 32, 64, 128, 256, 512):
-        if r > some.shape[1] or r >= d:
+        if r > batch.shape[1] or r >= d:
             break
-        rest = np.sqrt(np.maximum(1 - np.sum(some[:, :r] ** 2, axis=1), 0))
-        bound = (some[:, :r] @ some[:, :r].T + np.outer(rest, rest))[pairs]
+        rest = np.sqrt(np.maximum(1 - np.sum(batch[:, :r] ** 2, axis=1), 0))
+        bound = (batch[:, :r] @ batch[:, :r].T + np.outer(rest, rest))[pairs]
         # A pair that passes is multiplied on its own, or if many pass, the whole tile in full.
         passed = float(np.mean(bound >= least)) if len(bound) else 1.0
         work = r + 16 + d * min(1.0, passed / _DENSE)

@@ -1,4 +1,4 @@
-"""Draw which rows to have labelled by a teacher who may be wrong on some of them, and would be on the worst ones."""
+"""Sample rows for a teacher model whose errors are assumed to fall on the most harmful rows."""
 
 from __future__ import annotations
 
@@ -30,28 +30,27 @@ def rad(
     seed: int | None = None,
     error: float = 0.1,
 ) -> Selection:
-    """Draw which rows to have labelled by a teacher who may be wrong on some of them, and would be on the worst ones.
+    """Sample rows for a teacher model whose errors are assumed to fall on the most harmful rows.
 
-    A row whose label is right is worth its score, one whose label is wrong is worth nothing. The rows are drawn so that
-    the expected worth is the most that can be had whichever m = error * n rows an adversary lets the teacher get wrong:
-    the chance of a row is inversely proportional to its score, over a prefix of the highest scores. It is a game, not a
-    threshold to tune: at `error=0` it picks the k highest scores, the larger the error the wider it spreads.
+    A row with a right label is worth its score, a row with a wrong label nothing. The draw maximises the expected worth
+    against an adversary who chooses the m = error * n rows that the teacher gets wrong (robust active distillation):
+    the chance of a row is inversely proportional to its score, over a prefix of the highest scores. There is no
+    threshold to tune: `error=0` picks the k highest scores, and a larger error spreads the picks wider.
 
     Args:
         scores: (n,) how informative the true label would be, >= 0; the paper takes 1 - margin of the student's two
             likeliest classes, or its entropy.
         k: how many rows to have labelled.
-        exclude: rows already labelled; they are not in the game.
-        seed: whole number.
-        error: share of the open rows, in [0, 1], that the teacher labels wrongly at most; its measured error rate.
+        exclude: rows already labelled; they do not count as open rows.
+        error: the largest share of the open rows, in [0, 1], that the teacher labels wrongly: its measured error rate.
 
     Returns:
-        Selection in random order; `probabilities` (n,) is each row's chance of being picked, `value` the worth that is
-        expected in the worst case and `bound` the same: no other chances promise more. `info["mistakes"]` is m,
-        `info["support"]` how many rows have a chance.
+        Selection in random order; `probabilities` (n,) is each row's chance of being picked, `value` the expected
+        worth in the worst case, and `bound` the same: no other chances guarantee more. `info["mistakes"]` is m,
+        `info["support"]` the number of rows with a chance above 0.
 
     Raises:
-        InputError: negative scores. InfeasibleError: k above what is not excluded.
+        InputError: negative scores. InfeasibleError: k above the number of open rows.
 
     Costs O(n log n) time and O(n) memory. The optimum over all probabilities that sum to k is exact: it is a linear
     program whose answer has a closed form. For k = 1 it is the paper's: over the s highest scores, where s maximises
@@ -100,19 +99,16 @@ def rad(
         budget={"k": k},
         objective="worst_case_worth",
         additive=False,
-        info={
-            "mistakes": mistakes,
-            "support": int((chances > 0).sum()),
-        },
+        info={"mistakes": mistakes, "support": int((chances > 0).sum())},
     )
 
 
 def _robust_chances(gains: NDArray[np.float64], k: int, mistakes: int) -> NDArray[np.float64]:
-    """Chances p, summing to k, that maximise the sum of g p less its `mistakes` largest terms; gains fall.
+    """Chances p, summing to k, that maximise the sum of g p less its `mistakes` largest terms; `gains` descend.
 
-    The sum less its m largest terms is the most over all levels t of sum_i min(g_i p_i, t) - m t. At a given t the best
-    rows come first: p_i = min(1, t / g_i) down the list until k is spent. The value is concave and piecewise linear
-    in t, so one of its corners is the optimum: where a prefix spends k exactly, or where t is itself a gain.
+    The sum less its m largest terms is the maximum over all levels t of sum_i min(g_i p_i, t) - m t. At a given t the
+    best rows come first: p_i = min(1, t / g_i) down the list until k is spent. The value is concave and piecewise
+    linear in t, so the optimum is one of its corners: where a prefix spends k exactly, or where t is itself a gain.
     """
     n = len(gains)
     worth = int((gains > 0).sum())
@@ -122,7 +118,7 @@ def _robust_chances(gains: NDArray[np.float64], k: int, mistakes: int) -> NDArra
         return chances
     g = gains[:worth]
     inverse, total = np.cumsum(1 / g), np.concatenate([[0.0], np.cumsum(g)])
-    # Of the prefix of s rows, the first j stand above its level (they get level / g), the others are sure picks.
+    # In a prefix of s rows, the first j have gains above its level (chance level / g), the others are certain picks.
     spare = np.arange(1, worth + 1) - g * inverse
     sizes = np.arange(k, worth + 1)
     above = np.maximum(np.searchsorted(spare, sizes - k, side="right"), 1)
@@ -130,21 +126,21 @@ def _robust_chances(gains: NDArray[np.float64], k: int, mistakes: int) -> NDArra
     levels = (k - (sizes - above)) / inverse[above - 1]
     values = (above - mistakes) * levels + total[sizes] - total[above]
     level, best = float(levels[values.argmax()]), float(values.max())
-    # A level that is itself a gain leaves the last row of its prefix with a part of a chance.
+    # A level that is itself a gain gives the last row of its prefix only the rest of k.
     corner = np.flatnonzero(g * inverse <= k)
     left = k - g[corner] * inverse[corner]
     size = np.minimum(worth, corner + 1 + np.floor(left).astype(np.int64))
     part = np.where(size < worth, (left - (size - corner - 1)) * g[np.minimum(size, worth - 1)], 0.0)
-    whole = g[corner] * (corner + 1 - mistakes) + total[size] - total[corner + 1] + part
-    # Below the level at which all rows together spend k, chances are left over.
-    whole[g[corner] < levels[-1]] = -math.inf
-    if len(corner) and whole.max() > best:
-        level = float(g[corner[whole.argmax()]])
+    corner_values = g[corner] * (corner + 1 - mistakes) + total[size] - total[corner + 1] + part
+    # Below the level at which all rows together spend k, part of k would be left over.
+    corner_values[g[corner] < levels[-1]] = -math.inf
+    if len(corner) and corner_values.max() > best:
+        level = float(g[corner[corner_values.argmax()]])
     filled = np.minimum(1.0, level / g)
     spent = np.concatenate([[0.0], np.cumsum(filled)])
     chances = np.zeros(n)
     left_over = k - spent[:-1]
-    # What rounding left over is no chance of its own.
+    # A remainder that comes from rounding gives no row a chance.
     left_over[left_over < 1e-12 * k] = 0.0
     chances[:worth] = np.clip(left_over, 0.0, filled)
     chances *= k / chances.sum()
@@ -152,7 +148,7 @@ def _robust_chances(gains: NDArray[np.float64], k: int, mistakes: int) -> NDArra
 
 
 def _systematic(chances: NDArray[np.float64], k: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """k rows, each with its chance of being among them, in random order: a comb of step 1 over a shuffled list."""
+    """Draw k rows with these inclusion probabilities, in random order: a comb of step 1 over a shuffled list."""
     while True:
         order = rng.permutation(len(chances))
         marks = np.cumsum(chances[order])
@@ -160,6 +156,6 @@ def _systematic(chances: NDArray[np.float64], k: int, rng: np.random.Generator) 
         marks *= k / marks[-1]
         marks[marks >= marks[-1]] = k
         picks = order[np.searchsorted(marks, rng.random() + np.arange(k), side="right")]
-        # A sure pick whose stretch was rounded up past 1 can hold two teeth, once in some 10^12 draws.
+        # A certain pick whose stretch was rounded up past 1 can hold two teeth, about once in 10^12 draws.
         if len(np.unique(picks)) == k:
             return rng.permutation(picks)

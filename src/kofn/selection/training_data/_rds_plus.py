@@ -1,4 +1,4 @@
-"""Which rows of a large pool to train on, given a few examples of what the model is to do."""
+"""Rows of a large pool to train on, given a few examples of the target tasks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from kofn.core import checks
 from kofn.core.arrays import Array, Ints
@@ -18,17 +18,17 @@ from kofn.core.registry import method
 __all__ = ["position_weighted_mean", "rds_plus"]
 
 
-# Rows whose cosines are computed at once: fixed, so that the answer does not hang on how much memory there is.
+# Rows whose cosines are computed at once: fixed, so that the answer does not depend on the memory of the machine.
 _BLOCK = 8192
-# Cosines that are held at once, pool rows times lists.
-_HELD = 1 << 24
+# Cosines kept at once, pool rows times lists.
+_ENTRIES_AT_ONCE = 1 << 24
 
 
 @method(
     "select",
     draws=Draw(plain={"queries": [[0.0, 1.0], [0.5, 1.0]]}),
     cost="O(n q d) time for q queries; O(n d + n) memory and some 64 MB of cosines, whatever q",
-    exact="the round robin exactly, ties to the lowest row; no promise on what the picks teach",
+    exact="the round robin exactly, ties to the lowest row; no promise on what a model learns from the picks",
     paper=268,
 )
 def rds_plus(
@@ -36,34 +36,32 @@ def rds_plus(
     *,
     k: int,
     exclude: Any = None,
-    queries: Any = None,
-    tasks: Any = None,
+    queries: ArrayLike | None = None,
+    tasks: ArrayLike | None = None,
 ) -> Selection:
-    """Pick the rows most like a few examples of the target tasks, every task (or query) in its turn.
+    """Pick the rows most like a few examples of the target tasks, the tasks (or queries) taking turns.
 
     Each query ranks the pool by cosine similarity; the queries take turns, each taking its best row that is still free,
-    until k are picked, so that no query that is near to much of the pool takes it all. With `tasks`, the queries of a
+    until k are picked, so that a query near to much of the pool does not take all picks. With `tasks`, the queries of a
     task rank the pool together, by the highest cosine to any of them, and the tasks take turns.
 
     Args:
         X: (n, d) embeddings of the pool; for a language model `position_weighted_mean` of its last hidden states.
-        k: how many rows to pick.
-        exclude: rows not to pick.
-        queries: (q, d) embeddings of the examples, made as those of X were.
-        tasks: (q,) label of the task of each query; without it each query takes turns of its own.
+        queries: (q, d) embeddings of the examples, from the same model as X.
+        tasks: (q,) label of the task of each query; without it each query takes its own turns.
 
     Returns:
         Selection in the order picked. `gains` are each pick's highest cosine to any query, `value` their sum (which
-        picking by highest cosine would maximise, and turns do not); `info["turn"]` (k,) says whose turn each pick was:
-        positions in `info["lists"]`, the queries or the sorted task labels.
+        picking by highest cosine would maximise, and turns do not); `info["turn"]` (k,) is whose turn each pick was: a
+        position in `info["lists"]`, the queries or the sorted task labels.
 
     Raises:
-        InputError: no queries, or of another width than X. InfeasibleError: k above what is not excluded.
+        InputError: no queries, or of another width than X. InfeasibleError: k above the number of rows not excluded.
 
     Costs O(n q d) time; the pool is read once for every 2^24 / n lists and only the head of each ranking is sorted.
     Rows and queries of zeros have cosine 0 with everything. Cosines are compared to 6 decimals (12 for float64), equal
     ones go to the lowest row, and the turns to the first query or label. The authors' code drops a query's turn where
-    its next row is taken already; here the query goes on to the next free one.
+    its next row is taken already; here the query goes on to its next free row.
 
     References:
         Ivison, Zhang, Brahman, Koh, Dasigi, "Large-Scale Data Selection for Instruction Tuning", 2025.
@@ -78,23 +76,23 @@ def rds_plus(
         [0, 3, 1]
     """
     if queries is None:
-        raise InputError("rds_plus needs queries, (q, d) embeddings of a few examples of what is wanted")
+        raise InputError("rds_plus needs queries, (q, d) embeddings of a few examples of the target tasks")
     queries = checks.matrix(queries, "queries")
     n, d = X.shape
     if queries.shape[1] != d:
         raise InputError(f"queries have {queries.shape[1]} columns, X has {d}; embed both in the same way")
-    lists, member = np.arange(len(queries)), np.arange(len(queries))
+    lists, list_of = np.arange(len(queries)), np.arange(len(queries))
     if tasks is not None:
         labels = checks.groups(tasks, "tasks")
         checks.same_length(len(queries), "queries", "tasks", len(labels))
-        lists, member = np.unique(labels, return_inverse=True)
+        lists, list_of = np.unique(labels, return_inverse=True)
     free = np.ones(n, bool)
     if exclude is not None:
         free[exclude] = False
     if k > free.sum():
         raise InfeasibleError(f"k={k} of {free.sum()} open items; ask for k <= {free.sum()} or exclude fewer")
 
-    ranking = _Ranking(X, queries, member, len(lists), free)
+    ranking = _Ranking(X, queries, list_of, len(lists), free)
     picks, turn = _take_turns(ranking, k)
     best = _highest(X[picks], queries)
     return Selection(
@@ -105,22 +103,18 @@ def rds_plus(
         used={"k": k},
         budget={"k": k},
         objective="query_similarity",
-        info={
-            "distance_evals": n * len(queries),
-            "lists": lists.tolist(),
-            "turn": turn.tolist(),
-        },
+        info={"distance_evals": n * len(queries), "lists": lists.tolist(), "turn": turn.tolist()},
     )
 
 
 class _Ranking:
-    """The pool's order for each list, found as far down as it is asked for."""
+    """The pool's order for each list, sorted only as far down as needed."""
 
-    def __init__(self, X: Array, queries: Array, member: Ints, lists: int, free: NDArray[np.bool_]) -> None:
-        self.X, self.free, self.lists = X, free, lists
+    def __init__(self, X: Array, queries: Array, list_of: Ints, n_lists: int, free: NDArray[np.bool_]) -> None:
+        self.X, self.free, self.n_lists = X, free, n_lists
         self.decimals = 12 if X.dtype == np.float64 else 6
         self.queries = _directions(queries).astype(X.dtype)
-        self.members = [np.flatnonzero(member == number) for number in range(lists)]
+        self.members = [np.flatnonzero(list_of == number) for number in range(n_lists)]
 
     def cosines(self, lists: Ints) -> Array:
         """(n, lists) highest cosine to any query of each list."""
@@ -128,22 +122,22 @@ class _Ranking:
 
         columns = np.concatenate([self.members[number] for number in lists.tolist()])
         begins = np.concatenate([[0], np.cumsum([len(self.members[number]) for number in lists.tolist()])[:-1]])
-        wanted = self.queries[columns].T
+        targets = self.queries[columns].T
         out = np.empty((len(self.X), len(lists)), self.X.dtype)
         # One BLAS thread, so that sums are added up in the same order on every machine.
         with threadpool_limits(1, "blas"):
             for low in range(0, len(out), _BLOCK):
                 part = slice(low, low + _BLOCK)
-                out[part] = np.maximum.reduceat(_directions(self.X[part]) @ wanted, begins, axis=1)
-        # Equal rows at different places of a block may differ in the last bit.
+                out[part] = np.maximum.reduceat(_directions(self.X[part]) @ targets, begins, axis=1)
+        # Equal rows at different positions in a block may differ in the last bit.
         return np.round(out, self.decimals) + 0.0
 
     def heads(self, depth: int) -> list[Ints]:
-        """For each list its first rows, `depth` at least where there are so many."""
+        """The first rows of each list: at least `depth`, or all free rows."""
         out: list[Ints] = []
-        step = max(1, _HELD // len(self.X))
-        for low in range(0, self.lists, step):
-            table = self.cosines(np.arange(low, min(low + step, self.lists)))
+        step = max(1, _ENTRIES_AT_ONCE // len(self.X))
+        for low in range(0, self.n_lists, step):
+            table = self.cosines(np.arange(low, min(low + step, self.n_lists)))
             out += [self._head(column, depth) for column in table.T]
         return out
 
@@ -154,34 +148,34 @@ class _Ranking:
     def _head(self, column: Array, depth: int) -> Ints:
         column = np.where(self.free, column, -np.inf)
         depth = min(depth, int(self.free.sum()))
-        # Everything as good as the last one belongs to the head, so that ties stay in the order of the rows.
+        # All rows tied with the last one belong to the head, so that ties stay in the order of the rows.
         least = np.partition(column, len(column) - depth)[len(column) - depth]
         rows = np.flatnonzero(column >= least)
         return rows[np.argsort(-column[rows], kind="stable")]
 
 
 def _take_turns(ranking: _Ranking, k: int) -> tuple[Ints, Ints]:
-    """(k,) rows and whose turn each was."""
-    depth = 2 * -(-k // ranking.lists) + 16
+    """(k,) the rows picked, and (k,) the list whose turn each pick was."""
+    depth = 2 * -(-k // ranking.n_lists) + 16
     heads = [head.tolist() for head in ranking.heads(depth)]
-    at = [0] * ranking.lists
+    positions = [0] * ranking.n_lists
     taken = bytearray(len(ranking.X))
     picks: list[int] = []
     turn: list[int] = []
     while len(picks) < k:
-        for number in range(ranking.lists):
-            head, place = heads[number], at[number]
+        for number in range(ranking.n_lists):
+            head, position = heads[number], positions[number]
             while True:
-                while place < len(head) and taken[head[place]]:
-                    place += 1
-                if place < len(head):
+                while position < len(head) and taken[head[position]]:
+                    position += 1
+                if position < len(head):
                     break
-                # What others took made this list run out; its longer head begins with the rows already seen.
+                # Other lists took the rest of this head; the longer head begins with the rows already seen.
                 head = heads[number] = ranking.further(number, 4 * len(head)).tolist()
-            taken[head[place]] = 1
-            picks.append(head[place])
+            taken[head[position]] = 1
+            picks.append(head[position])
             turn.append(number)
-            at[number] = place + 1
+            positions[number] = position + 1
             if len(picks) == k:
                 break
     return np.array(picks, np.int64), np.array(turn, np.int64)
@@ -192,11 +186,11 @@ def _highest(rows: Array, queries: Array) -> NDArray[np.float64]:
     from threadpoolctl import threadpool_limits
 
     out = np.empty(len(rows))
-    wanted = _directions(queries.astype(np.float64)).T
+    targets = _directions(queries.astype(np.float64)).T
     with threadpool_limits(1, "blas"):
         for low in range(0, len(rows), _BLOCK):
             part = slice(low, low + _BLOCK)
-            out[part] = (_directions(rows[part].astype(np.float64)) @ wanted).max(axis=1)
+            out[part] = (_directions(rows[part].astype(np.float64)) @ targets).max(axis=1)
     return out
 
 
@@ -209,21 +203,21 @@ def _directions(rows: Array) -> Array:
     return out
 
 
-def position_weighted_mean(hidden: Any, mask: Any = None) -> Array:
+def position_weighted_mean(hidden: ArrayLike, mask: ArrayLike | None = None) -> Array:
     """Pool the hidden states of a causal language model into one embedding a text, later tokens weighing more.
 
-    In a causal model the later tokens have seen more of the text. Token t of T weighs t / (1 + ... + T); padding, at
-    either end, weighs nothing and is not counted.
+    In a causal model the later tokens have seen more of the text. Token t of T has weight t / (1 + ... + T); padding,
+    at either end, has none and is not counted.
 
     Args:
         hidden: (b, T, d) last hidden states of b texts.
-        mask: (b, T) 1 (or True) where there is a token, 0 where there is padding; default all tokens.
+        mask: (b, T) 1 (or True) at a token, 0 at padding; default all tokens.
 
     Returns:
         (b, d) embeddings, in the floating type of `hidden` (float32 at least); zeros for a text without tokens.
 
     Raises:
-        InputError: other shapes, or values that are not finite where there is a token.
+        InputError: other shapes, or values that are not finite at a token.
 
     Cost: one pass over the states.
 
@@ -239,12 +233,12 @@ def position_weighted_mean(hidden: Any, mask: Any = None) -> Array:
     if states.ndim != 3:
         raise InputError(f"hidden has shape {states.shape}; give (texts, tokens, d)")
     states = states.astype(np.result_type(states.dtype, np.float32), copy=False)
-    there = np.ones(states.shape[:2], bool) if mask is None else np.asarray(mask) != 0
-    if there.shape != states.shape[:2]:
-        raise InputError(f"mask has shape {there.shape}, hidden {states.shape}; give one value a token")
-    place = np.cumsum(there, axis=1) * there
-    weights = (place / np.maximum(place.sum(axis=1, keepdims=True), 1)).astype(states.dtype)
+    is_token = np.ones(states.shape[:2], bool) if mask is None else np.asarray(mask) != 0
+    if is_token.shape != states.shape[:2]:
+        raise InputError(f"mask has shape {is_token.shape}, hidden {states.shape}; give one value a token")
+    position = np.cumsum(is_token, axis=1) * is_token
+    weights = (position / np.maximum(position.sum(axis=1, keepdims=True), 1)).astype(states.dtype)
     # Padding may hold anything, and 0 * NaN is not 0.
-    out: Array = np.einsum("btd,bt->bd", np.where(there[:, :, None], states, 0), weights)
+    out: Array = np.einsum("btd,bt->bd", np.where(is_token[:, :, None], states, 0), weights)
     checks.refuse_nonfinite(out, "hidden (pooled)")
     return out

@@ -1,12 +1,14 @@
-"""Which whole sources of data to add to one's own, and when to stop."""
+"""Whole sources of data to add to one's own, and when to stop."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from kofn.core import checks
 from kofn.core.arrays import Floats, Ints
@@ -18,9 +20,7 @@ from kofn.core.registry import method
 
 __all__ = ["shift_scores", "sources_by_shift"]
 
-
-KINDS = ("classifier", "kl")
-# A classifier needs a row of each side to learn from and one to be tried on.
+# A side of fewer rows is not halved: the classifier learns from all of its rows and is tried on the same ones.
 _FEWEST_HALVED = 4
 
 
@@ -40,44 +40,45 @@ def sources_by_shift(
     budget: float | None = None,
     score: Any = None,
     seed: int | None = None,
-    target: Any = None,
+    target: Hashable = None,
     most: int | None = None,
-    kind: str = "classifier",
+    kind: Literal["classifier", "kl"] = "classifier",
     patience: int = 1,
     min_gain: float = 0.0,
     n_rows: int = 3000,
 ) -> Selection:
     """Add whole sources of rows to one's own in the order of their shift from it, and stop when the gain is spent.
 
-    More rows help, but rows of another distribution hurt: accuracy, and that of the worst group, can fall. How well a
-    classifier tells a source from the target says beforehand which sources to add first.
+    More rows help, but rows of another distribution can lower the accuracy, and that of the worst group. How well a
+    classifier tells a source from the target predicts which sources to add first.
 
     Args:
         X: (n, d) the rows of all sources, the target among them.
-        groups: (n,) which source each row is from.
-        y: (n,) classes; with them a shift of the labels, or of what the labels depend on, counts as well.
+        groups: (n,) the source of each row.
+        y: (n,) classes; with them a shift of the classes, or of how they depend on X, counts as well.
         costs: (n,) cost of each row, default 1.
-        budget: what the picked rows may cost in all, the target's own included; a source that does not fit is left
-            out whole and the next one is tried.
+        budget: the total cost of the picked rows, the target's own included; a source that does not fit is left out
+            whole and the next one is tried.
         score: callable that trains on some rows and rates the result: `score(rows)` with row numbers in, a number out,
             higher is better. It is called for the target alone and after each source that is added.
-        seed: whole number, for the rows that the shift is measured on.
-        target: the source that counts: its label in `groups`. Its rows are picked first.
+        seed: draws the rows that the shift is measured on; the same seed gives the same plan.
+        target: one's own source: its label in `groups`. Its rows are picked first.
         most: add at most this many sources.
-        kind: "classifier", the mean probability that a logistic regression gives a source's unseen rows of being from
-            it (0.5 is no shift, 1 none in common); "kl", the divergence in bits by that classifier's odds.
-        patience: with `score`, stop after so many sources in a row that brought no gain.
-        min_gain: with `score`, what counts as a gain over the best so far.
-        n_rows: rows of a source, and of the target, that its shift is measured on at most.
+        kind: "classifier", the mean probability that a logistic regression assigns a source's unseen rows to it (0.5:
+            no shift, 1: nothing in common); "kl", the divergence in bits by that classifier's odds.
+        patience: with `score`, stop after this many sources in a row without a gain.
+        min_gain: with `score`, a rating counts as a gain if it exceeds the best so far by more than this.
+        n_rows: the most rows of a source, and of the target, that its shift is measured on.
 
     Returns:
         Selection of the rows, whole sources one after the other, the target's first. With `score`, the sources up to
-        the best rating, which is `value`; without, all that fit, and `value` is NaN. `info["sources"]` names them in
-        order, `info["shift"]` has every source's shift, `info["ratings"]` the score after each source tried.
+        the best rating, which is `value`; without, all that fit, and `value` is NaN. `info["sources"]` lists
+        their labels in order, `info["shift"]` every source's shift, `info["ratings"]` the score after each source
+        tried.
 
     Raises:
-        InputError: no target, a label that no row has, a score that is no number. InfeasibleError: the target's own
-            rows cost more than the budget.
+        InputError: no target, a label that no row has, a score that is not a number. InfeasibleError: the target's
+            own rows cost more than the budget.
 
     Costs a logistic regression a source, O(n_rows d) an iteration, and one call of `score` a source tried. The order is
     that of the measured shifts (equal ones by label); neither it nor the stop promises the best set of sources.
@@ -96,89 +97,117 @@ def sources_by_shift(
         (['mine', 'near'], 200)
     """
     if target is None:
-        raise InputError("sources_by_shift needs target, the label in groups of the source that counts")
+        raise InputError("sources_by_shift needs target, the label in groups of your own source")
     limit = math.inf if most is None else checks.count(most, "most", least=0)
     patience = checks.count(patience, "patience")
     min_gain = float(checks.number(min_gain, "min_gain"))
-    names, codes = np.unique(groups, return_inverse=True)
-    labels = [str(name) for name in names.tolist()]
-    own = _code(target, labels)
+    labels, codes, own = _labelled(groups, target)
     if score is not None and not callable(score):
         raise InputError(f"score={score!r}: give a callable, score(rows) -> number")
     shift = shift_scores(X, groups=groups, y=y, target=target, kind=kind, n_rows=n_rows, seed=seed)
-    rows = [np.flatnonzero(codes == code).astype(np.int64) for code in range(len(labels))]
-    prices: list[Any] = [len(mine) if costs is None else total(costs[mine]) for mine in rows]
+    others = [code for code in range(len(labels)) if code != own]
+    order = [own, *sorted(others, key=lambda code: (shift[labels[code]], code))]
+    sources = [_Source.of(labels[code], np.flatnonzero(codes == code), costs) for code in order]
     room = math.inf if budget is None else budget
-    if prices[own] > room:
+    if sources[0].price > room:
         raise InfeasibleError(
-            f"the rows of target={labels[own]!r} alone cost {prices[own]:g}, over the budget of {budget:g} by "
-            f"{prices[own] - room:g}"
+            f"the rows of target={labels[own]!r} alone cost {sources[0].price:g}, over the budget of {budget:g} by "
+            f"{sources[0].price - room:g}"
         )
-
-    chosen, ratings, best, waited = [own], [], 1, 0
-    if score is not None:
-        ratings.append(_rating(score, rows[own]))
-    others = sorted((code for code in range(len(labels)) if code != own), key=lambda code: (shift[labels[code]], code))
-    for code in others:
-        if len(chosen) > limit or waited >= patience:
-            break
-        if total([prices[held] for held in [*chosen, code]]) > room:
-            continue
-        chosen.append(code)
-        if score is None:
-            best = len(chosen)
-            continue
-        ratings.append(_rating(score, np.concatenate([rows[held] for held in chosen])))
-        if ratings[-1] > ratings[best - 1] + min_gain:
-            best, waited = len(chosen), 0
-        else:
-            waited += 1
-    kept = chosen[:best]
-    picks = np.concatenate([rows[code] for code in kept])
-    spent = total([prices[code] for code in kept])
+    kept, ratings = _add_in_turn(sources, room, limit, score, patience, min_gain)
+    picks = _rows_of(kept)
     unit = "rows" if costs is None else "costs"
     return Selection(
         n=len(X),
         indices=picks,
         gains=np.full(len(picks), math.nan),
-        value=ratings[best - 1] if ratings else math.nan,
-        used={unit: spent},
+        value=ratings[len(kept) - 1] if ratings else math.nan,
+        used={unit: total([source.price for source in kept])},
         budget={} if budget is None else {unit: budget},
         objective="source_score" if score is not None else "",
         additive=False,
         info={
             "oracle_calls": len(ratings),
-            "sources": [labels[code] for code in kept],
+            "sources": [source.label for source in kept],
             "shift": shift,
             "ratings": ratings,
         },
     )
 
 
+@dataclass(frozen=True, eq=False)
+class _Source:
+    """One source: its label, its rows and their total cost."""
+
+    label: str
+    rows: Ints
+    price: float | int
+
+    @classmethod
+    def of(cls, label: str, rows: Ints, costs: Any) -> _Source:
+        """The source of these rows; without costs, a row costs 1."""
+        return cls(label, rows.astype(np.int64), len(rows) if costs is None else total(costs[rows]))
+
+
+def _rows_of(sources: Sequence[_Source]) -> Ints:
+    return np.concatenate([source.rows for source in sources])
+
+
+def _add_in_turn(
+    sources: Sequence[_Source],
+    room: float,
+    most: float,
+    score: Callable[[Ints], Any] | None,
+    patience: int,
+    min_gain: float,
+) -> tuple[list[_Source], list[float]]:
+    """Add the sources to the first one in their order, at most `most` of them and within the budget `room`.
+
+    Returns the sources up to the best rating (all added ones without `score`), and the rating after each source added.
+    """
+    added, best, waited = [sources[0]], 1, 0
+    ratings = [] if score is None else [_rating(score, _rows_of(added))]
+    for source in sources[1:]:
+        if len(added) > most or waited >= patience:
+            break
+        if total([*(other.price for other in added), source.price]) > room:
+            continue
+        added.append(source)
+        if score is None:
+            best = len(added)
+            continue
+        ratings.append(_rating(score, _rows_of(added)))
+        if ratings[-1] > ratings[best - 1] + min_gain:
+            best, waited = len(added), 0
+        else:
+            waited += 1
+    return added[:best], ratings
+
+
 def shift_scores(
-    X: Any,
+    X: ArrayLike,
     *,
-    groups: Any,
-    target: Any,
-    y: Any = None,
-    kind: str = "classifier",
+    groups: ArrayLike,
+    target: Hashable,
+    y: ArrayLike | None = None,
+    kind: Literal["classifier", "kl"] = "classifier",
     n_rows: int = 3000,
     seed: int | None = None,
 ) -> dict[str, float]:
-    """How far each source is from the target: how well a classifier tells its unseen rows from the target's.
+    """Measure each source's shift from the target: how well a classifier tells its unseen rows from the target's.
 
     Each source and the target give equally many rows; a logistic regression on the standardised columns learns from one
     half and is tried on the source's rows of the other, and the other way round. With `y`, the columns are X, the
-    class, and their products, so that a change of what the class depends on shows where X and y alone look alike.
+    class, and their products, so that a change of how the class depends on X shows where X and y alone look alike.
 
     Args:
         X: (n, d) rows of all sources.
         groups: (n,) source of each row.
-        target: label of the source that the others are held against.
+        target: label of the source that the others are compared with.
         y: (n,) classes.
-        kind: "classifier", mean probability of being from the source, 0.5 for none and 1 for full shift; "kl", mean
-            log2 odds (probabilities held to 0.01..0.99), an estimate of the divergence in bits.
-        n_rows: rows of each at most.
+        kind: "classifier", mean probability of being from the source, 0.5 for no shift and 1 for a full one; "kl", mean
+            log2 odds (probabilities clipped to 0.01..0.99), an estimate of the divergence in bits.
+        n_rows: the most rows of each source.
         seed: whole number.
 
     Returns:
@@ -197,41 +226,41 @@ def shift_scores(
         >>> import numpy as np
         >>> from kofn.selection import shift_scores
         >>> X = np.random.default_rng(0).normal(size=(400, 1)) + np.repeat([0.0, 0.0, 2.0, 9.0], 100)[:, None]
-        >>> found = shift_scores(X, groups=np.repeat(list("tabc"), 100), target="t", seed=0)
-        >>> [round(value, 1) for value in found.values()]
+        >>> shifts = shift_scores(X, groups=np.repeat(list("tabc"), 100), target="t", seed=0)
+        >>> [round(value, 1) for value in shifts.values()]
         [0.5, 0.7, 1.0]
     """
     X = checks.matrix(X)
-    checks.choice(kind, "kind", KINDS)
+    checks.choice(kind, "kind", ("classifier", "kl"))
     n_rows = checks.count(n_rows, "n_rows")
     sources = checks.groups(groups)
     checks.same_length(len(X), "X", "groups", len(sources))
-    names, codes = np.unique(sources, return_inverse=True)
-    labels = [str(name) for name in names.tolist()]
-    own = _code(target, labels)
+    labels, codes, own = _labelled(sources, target)
     table = _columns(X.astype(np.float64), y)
     rng = np.random.default_rng(checks.entropy(seed))
-    mine = rng.permutation(np.flatnonzero(codes == own))
+    own_rows = rng.permutation(np.flatnonzero(codes == own))
     out: dict[str, float] = {}
     for code, label in enumerate(labels):
         if code != own:
-            theirs = rng.permutation(np.flatnonzero(codes == code))
-            size = min(len(mine), len(theirs), n_rows)
-            chances = _told_apart(table[theirs[:size]], table[mine[:size]])
+            rows = rng.permutation(np.flatnonzero(codes == code))
+            size = min(len(own_rows), len(rows), n_rows)
+            chances = _chances(table[rows[:size]], table[own_rows[:size]])
             odds = np.clip(chances, 0.01, 0.99)
             out[label] = float(chances.mean() if kind == "classifier" else np.log2(odds / (1 - odds)).mean())
     return out
 
 
-def _code(target: Any, labels: Sequence[str]) -> int:
-    """The number of the target's label; numbers and their text are the same label."""
+def _labelled(groups: Any, target: Hashable) -> tuple[list[str], Ints, int]:
+    """The sorted labels, (n,) the code of each row's label, and the target's; a number equals its text as a label."""
+    names, codes = np.unique(groups, return_inverse=True)
+    labels = [str(name) for name in names.tolist()]
     if str(target) not in labels:
         raise InputError(f"target={target!r}: no row of groups has that label{checks.nearest(str(target), labels)}")
-    return labels.index(str(target))
+    return labels, codes, labels.index(str(target))
 
 
 def _columns(X: Floats, y: Any) -> Floats:
-    """X, or X, the classes but one, and their products."""
+    """X; with classes, X, indicators of all classes but one, and their products with X."""
     if y is None:
         return X
     classes = checks.groups(y, "y")
@@ -242,30 +271,32 @@ def _columns(X: Floats, y: Any) -> Floats:
     return np.concatenate([X, flags, *(centred * flags[:, [column]] for column in range(flags.shape[1]))], axis=1)
 
 
-def _told_apart(theirs: Floats, mine: Floats) -> Floats:
+def _chances(rows: Floats, own_rows: Floats) -> Floats:
     """(rows,) the probability that each of a source's rows is from it, by a classifier that has not seen the row."""
     from sklearn.linear_model import LogisticRegression
 
-    both = np.concatenate([theirs, mine])
+    both = np.concatenate([rows, own_rows])
     deviation = both.std(axis=0)
-    # Constant columns tell nothing and have no scale.
+    # Constant columns carry no information and have no scale.
     scaled = (both - both.mean(axis=0))[:, deviation > 0] / deviation[deviation > 0]
-    size = len(theirs)
+    size = len(rows)
     if scaled.shape[1] == 0:
         return np.full(size, 0.5)
     half = np.arange(size) % 2 if size >= _FEWEST_HALVED else np.zeros(size)
     chances = np.empty(size)
-    is_theirs = np.arange(2 * size) < size
+    from_source = np.arange(2 * size) < size
     for side in np.unique(half):
         tried = half == side
         seen = np.tile(~tried, 2) if size >= _FEWEST_HALVED else np.ones(2 * size, bool)
-        model = LogisticRegression(max_iter=1000).fit(scaled[seen], is_theirs[seen])
+        model = LogisticRegression(max_iter=1000).fit(scaled[seen], from_source[seen])
         chances[tried] = model.predict_proba(scaled[:size][tried])[:, 1]
     return chances
 
 
-def _rating(score: Any, rows: Ints) -> float:
-    told = score(rows)
-    if not checks.is_number(told) or not math.isfinite(told):
-        raise InputError(f"score gave {told!r} for {len(rows)} rows; it must return a finite number, higher is better")
-    return float(told)
+def _rating(score: Callable[[Ints], Any], rows: Ints) -> float:
+    rating = score(rows)
+    if not checks.is_number(rating) or not math.isfinite(rating):
+        raise InputError(
+            f"score gave {rating!r} for {len(rows)} rows; it must return a finite number, higher is better"
+        )
+    return float(rating)
