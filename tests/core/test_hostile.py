@@ -14,7 +14,7 @@ from refusals import refused, untested
 import kofn
 from kofn.core import checks, dispatch, vocabulary
 from kofn.core.checks import InputError
-from kofn.core.draws import draws_of
+from kofn.core.draws import KINDS, draws_of
 from kofn.core.registry import VERBS, Entry
 from kofn.core.vocabulary import VOCABULARY
 
@@ -477,6 +477,11 @@ def test_the_plain_calls_are_valid(entry: Entry) -> None:
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
 def test_every_argument_has_hostile_values(entry: Entry) -> None:
     assert [word for word in entry.accepted if not hostile_of(entry, word) and word not in UNCHECKED] == []
+
+
+def test_every_kind_of_values_has_hostile_ones() -> None:
+    kinds = {f"{word} {kind}" for word, of_word in KINDS.items() for kind in of_word}
+    assert kinds <= HOSTILE.keys()
 
 
 @pytest.mark.parametrize(("entry", "word", "change", "says"), CASES)
