@@ -50,8 +50,12 @@ html_theme_options = {
     "show_nav_level": 1,
     "navigation_depth": 2,
 }
-html_sidebars = {"index": [], "choose": [], "words": [], "how-good": [], "claims": [], "laws": [], "papers": []}
+# Pages without families beside them take the whole width.
+_WIDE = ("index", "choose", "words", "how-good", "extend", "claims", "laws", "papers", "gallery/*", "search")
+html_sidebars: dict[str, list[str]] = {page: [] for page in _WIDE}
+html_context = {"default_mode": "auto"}
 pygments_style = "default"
+highlight_language = "none"
 
 sphinx_gallery_conf = {
     "examples_dirs": ["worked"],
@@ -63,7 +67,9 @@ sphinx_gallery_conf = {
     "download_all_examples": False,
     "show_signature": False,
     "show_memory": False,
-    "min_reported_time": 1,
+    "min_reported_time": 10**6,
+    # A plan as the last line of a block is shown as notebooks show it.
+    "capture_repr": ("_repr_html_",),
     "remove_config_comments": True,
     "abort_on_example_error": True,
     "only_warn_on_example_error": False,

@@ -83,29 +83,41 @@ def pages() -> dict[str, str]:
     texts = {"kofn.md": _front(front)}
     for family, members in families.items():
         texts[f"{family}.md"] = _family(family, sorted(members, key=_order), known)
-    texts["index.md"] = _contents(families)
-    return texts
+    return texts | _contents(families)
 
 
 def _order(row: Row) -> tuple[int, str]:
     return list(FORMS).index(row["form"]), row["name"].lower()
 
 
-def _contents(families: dict[str, list[Row]]) -> str:
+def _contents(families: dict[str, list[Row]]) -> dict[str, str]:
+    """The page of contents, and one for each home that has several families."""
     about = "Everything public, by family. Each entry ends with its code, laws, test, claim and paper."
-    lines = ["# Reference", "", about, ""]
-    lines += ["```{toctree}", ":maxdepth: 2", ":hidden:", "", "kofn", *sorted(families), "```", ""]
-    lines += ["**[The front door](kofn.md)**: the four verbs, `compare`, `methods`, `find`, plans and estimators.", ""]
+    texts, homes, listed = {}, [], []
     for home, title in HOMES.items():
         inside = sorted(family for family in families if family.split("/")[0] == home)
-        if not inside:
-            continue
-        lines += [f"## {title}", "", "| family | what is in it |", "|---|---|"]
-        for family in inside:
-            names = ", ".join(f"`{row['name']}`" for row in sorted(families[family], key=_order))
-            lines.append(f"| [{_title(family)}]({family}.md) | {names} |")
-        lines.append("")
-    return "\n".join(lines)
+        if inside and inside != [home]:
+            families_of = [family.split("/", 1)[1] for family in inside]
+            toctree = ["```{toctree}", ":hidden:", "", *families_of, "```", ""]
+            texts[f"{home}/index.md"] = "\n".join([f"# {title}", "", *_table(inside, families, home), *toctree])
+            homes.append(f"{home}/index")
+        elif inside:
+            homes.append(home)
+        if inside:
+            listed += [f"## {title}", "", *_table(inside, families, "")]
+    front = "**[The front door](kofn.md)**: the four verbs, `compare`, `methods`, `find`, plans and estimators."
+    toctree = ["```{toctree}", ":hidden:", "", "kofn", *homes, "```", ""]
+    texts["index.md"] = "\n".join(["# Reference", "", about, "", front, "", *listed, *toctree])
+    return texts
+
+
+def _table(inside: list[str], families: dict[str, list[Row]], start: str) -> list[str]:
+    lines = ["| family | what is in it |", "|---|---|"]
+    for family in inside:
+        page = family.removeprefix(f"{start}/") if start else family
+        names = ", ".join(f"`{row['name']}`" for row in sorted(families[family], key=_order))
+        lines.append(f"| [{_title(family)}]({page}.md) | {names} |")
+    return [*lines, ""]
 
 
 def _title(family: str) -> str:
@@ -142,6 +154,7 @@ def _entry(row: Row, entry: Entry | None, depth: str) -> list[str]:
     lines += ["```python", row["call"].replace("; ", "\n"), "```", ""]
     if entry is not None:
         lines += _facts(entry)
+    if entry is not None and entry.callable_by_verb:
         lines += _options(entry, depth)
     else:
         lines += _items("Takes", doc.items("Args") | doc.items("Attributes"))
@@ -165,7 +178,7 @@ def _node(row: Row, path: Path) -> ast.FunctionDef | ast.ClassDef | None:
 
 
 def _arguments(entry: Entry | None, node: ast.FunctionDef | ast.ClassDef | None) -> str:
-    if entry is not None:
+    if entry is not None and entry.callable_by_verb:
         needed = [word for any_of in entry.needs for word in any_of[:1]] + list(entry.required)
         options = [name if default == "required" else f"{name}={default}" for name, default in entry.options.items()]
         return ", ".join([*needed, "*", *options] if options else needed)

@@ -8,7 +8,7 @@ from collections import defaultdict
 from typing import Any
 
 from docstrings import safe
-from reference import ROOT, word_anchor
+from reference import HOMES, ROOT, word_anchor
 
 from kofn.core import words as bundles
 from kofn.core.auto import AUTO
@@ -64,8 +64,8 @@ def words() -> str:
         "## The method itself",
         "",
         f"`method=` (`-m`, `--method`) is what other libraries call {', '.join(others['method'])}.",
-        'It is a name from the [reference](/reference/index.md), `"auto"`, or your own callable. A method\'s own options are',
-        "given beside it: `density=0.2` in Python, `--density 0.2` on the command line.",
+        'It is a name from the [reference](/reference/index.md), `"auto"`, or your own callable. Options of a method',
+        "are given beside it: `density=0.2` in Python, `--density 0.2` on the command line.",
         "",
     ]
     return "\n".join(lines)
@@ -115,23 +115,29 @@ def claims() -> str:
     from claims import discover, recorded
 
     outcomes = recorded()
-    lines = []
+    groups: dict[str, list[str]] = defaultdict(list)
     for number, source in discover().items():
-        row: dict[str, Any] = outcomes.get(number, {})
-        paper = papers().get(str(number))
-        title = paper.title if paper else source.name.replace("_", " ")
-        lines += [f"(p{number})=", f"## {number}: {safe(title)}", "", f"{safe(source.says)}.", ""]
-        lines += [f"- **Outcome** {row.get('outcome', 'unrecorded').replace('-', ' ')}"]
-        if row.get("reason"):
-            lines += [f"- **With** {safe(row['reason'])}"]
         where = source.path.relative_to(ROOT).as_posix()
-        link = f'<a href="code/{where}.txt">{where}</a>'
-        lines += [f"- **Run it** `python -m claims --ids {number} --seed 7`, then `--broken` · {link}"]
-        if paper:
-            shown = safe(str(paper))
-            lines += [f"- **Paper** [{shown}]({paper.url})" if paper.url else f"- **Paper** {shown}"]
-        lines.append("")
+        groups[where.split("/")[1]] += _claim(number, source, outcomes.get(number, {}), where)
+    lines = []
+    for home in sorted(groups, key=[*HOMES, "outside"].index):
+        lines += [f"## {HOMES.get(home, 'Outside the library').split(':')[0]}", "", *groups[home]]
     return "\n".join(lines)
+
+
+def _claim(number: int, source: Any, row: dict[str, Any], where: str) -> list[str]:
+    paper = papers().get(str(number))
+    title = paper.title if paper else source.name.replace("_", " ")
+    lines = [f"(p{number})=", f"### {number}: {safe(title)}", "", f"{safe(source.says)}.", ""]
+    lines += [f"- **Outcome** {row.get('outcome', 'unrecorded').replace('-', ' ')}"]
+    if row.get("reason"):
+        lines += [f"- **With** {safe(row['reason'])}"]
+    link = f'<a href="code/{where}.txt">{where}</a>'
+    lines += [f"- **Run it** `python -m claims --ids {number} --seed 7`, then `--broken` · {link}"]
+    if paper:
+        shown = safe(str(paper))
+        lines += [f"- **Paper** [{shown}]({paper.url})" if paper.url else f"- **Paper** {shown}"]
+    return [*lines, ""]
 
 
 def counts() -> str:

@@ -26,7 +26,7 @@ print(X.shape)
 # says how good any other 50 could be.
 
 picks = kofn.select(X, k=50)
-print(picks)
+picks
 
 # %%
 # The order counts: the first ten of fifty are the picks for a budget of ten.
@@ -62,7 +62,7 @@ print(f"random {np.mean(random):.3f}  (from {min(random):.3f} to {max(random):.3
 # %%
 # With a budget and with quotas
 # -----------------------------
-# Labels may cost unequally, and some groups must be there. Here a digit costs as much as it has ink, at most 1,000 may
+# Labels may cost unequally, and some groups must be there. Here a digit costs as much as it has ink, at most 10,000 may
 # be spent in total, and at least 5 picks come from the darkest quarter. Both hold exactly.
 
 ink = digits.X.sum(axis=1).astype(int)

@@ -1,0 +1,89 @@
+"""What *Extend* says works: every block of the page is run, in the order of the page, in a copy of the repository."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs" / "extend.md"
+BLOCK = re.compile(r"^```(python|console)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+FILE = re.compile(r"# (src/kofn/[\w/]+\.py)\n")
+MADE = ("every_nth", "coordinate_median", "Latest")
+
+
+def blocks() -> list[tuple[str, str]]:
+    """The blocks of the page, as (language, text)."""
+    return [(match[1], match[2]) for match in BLOCK.finditer(PAGE.read_text(encoding="utf-8"))]
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the repository in which the page has been followed."""
+    folder = tmp_path_factory.mktemp("copy")
+    for name in ("src", "tests", "claims"):
+        shutil.copytree(ROOT / name, folder / name)
+    for name in ("pyproject.toml", "papers.toml"):
+        shutil.copy2(ROOT / name, folder / name)
+    for language, text in blocks():
+        named = FILE.match(text)
+        if named:
+            target = folder / named[1]
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(text.split("\n", 1)[1], encoding="utf-8")
+        elif language == "python":
+            python(folder, "-c", text)
+        else:
+            for line in text.splitlines():
+                command(folder, line.removeprefix("$ "))
+    return folder
+
+
+def command(folder: Path, line: str) -> None:
+    """A line of a console block, without an environment of its own."""
+    if line == "make index":
+        python(folder, "-m", "kofn.indexing")
+    else:
+        program, *arguments = line.split()
+        assert program == "kofn", line
+        python(folder, "-c", "from kofn.cli import main; main()", *arguments)
+
+
+def python(folder: Path, *arguments: str) -> str:
+    """Run Python on the copy."""
+    environment = {**os.environ, "PYTHONPATH": str(folder / "src")}
+    done = subprocess.run(
+        [sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, f"{arguments[:2]}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+    return done.stdout
+
+
+def test_every_block_runs(copy: Path) -> None:
+    assert len([text for _, text in blocks() if FILE.match(text)]) == 4
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_what_is_made_is_found_with_its_call_and_its_file(copy: Path, name: str) -> None:
+    shown = python(copy, "-c", f"import kofn; print(kofn.find({name!r})[0])")
+    assert shown.startswith(f"{name}:")
+    assert "src/kofn/" in shown
+
+
+def test_what_is_made_is_a_method_of_its_verb(copy: Path) -> None:
+    code = "import kofn; print(*(e.name for v in ('select', 'combine') for e in kofn.methods(v)))"
+    assert {"every_nth", "coordinate_median"} <= set(python(copy, "-c", code).split())
+
+
+def test_what_is_made_keeps_the_laws(copy: Path) -> None:
+    words = " or ".join(MADE)
+    laws = ["tests/laws/test_laws.py", "tests/laws/test_steppers.py", "tests/nn/test_parity.py"]
+    passed = python(copy, "-m", "pytest", "-q", "-p", "no:cacheprovider", *laws, "-k", words)
+    assert re.search(r"\b\d+ passed", passed)
+    assert "failed" not in passed
