@@ -202,3 +202,23 @@ class TestText:
     def test_an_objective_without_its_source(self):
         with pytest.raises(InputError, match="'facility_location' needs X or similarity"):
             lazy_greedy(scores=[1.0, 2.0], k=1, objective="facility_location + modular")
+
+
+@pytest.mark.parametrize("method", [stochastic_greedy, threshold_greedy])
+def test_a_search_that_takes_less_than_the_best_claims_no_optimum(method: Any) -> None:
+    rng = np.random.default_rng(5)
+    short = 0
+    for _ in range(200):
+        n = int(rng.integers(3, 12))
+        k = int(rng.integers(1, n))
+        scores = rng.random(n).round(2)
+        plan = method(scores=scores, k=k, objective="modular", **({"seed": 1} if method is stochastic_greedy else {}))
+        best = math.fsum(np.sort(scores)[-k:].tolist())
+        assert plan.bound >= best - 1e-12
+        short += plan.value < best - 1e-12
+        if plan.status == "optimal":
+            assert plan.value >= best - 1e-12
+    assert short  # there was something to be wrong about
+    plan = threshold_greedy(scores=[0.91, 0.99, 1.0], k=2, objective="modular")
+    assert (plan.value, plan.status) == (1.91, "approximate")
+    assert plan.bound >= 1.99

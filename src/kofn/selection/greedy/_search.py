@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -30,7 +30,14 @@ class _Stopped(Exception):
 
 
 class Search:
-    """One greedy run: stale gains are upper bounds (with the objective's tolerance), near-ties are settled exactly."""
+    """One greedy run: stale gains are upper bounds (with the objective's tolerance), near-ties are settled exactly.
+
+    Class attributes:
+        takes_the_best: True where every pick is the one that gains most, so that a modular objective is solved exactly.
+            A search that picks otherwise inherits no such certificate.
+    """
+
+    takes_the_best: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -252,10 +259,9 @@ class Search:
         objective, constraints = self.objective, self.constraints
         value = math.fsum(self.gains)
         promised = objective.submodular and objective.monotone
-        modular = name == "modular"
         bound = self.bound if promised and np.isfinite(self.bound) else None
         status = "approximate" if promised else "heuristic"
-        if modular and constraints.budget is None and not self.stopped:
+        if self.takes_the_best and name == "modular" and constraints.budget is None and not self.stopped:
             bound, status = value, "optimal"
         elif bound is not None:
             # Rounding may leave the bound a hair under the value that it encloses.
@@ -314,6 +320,8 @@ class Search:
 class StochasticSearch(Search):
     """Each step looks at a random sample of what is open, n/k ln(1/eps) items."""
 
+    takes_the_best = False
+
     def __init__(self, *args: Any, eps: float, rng: np.random.Generator, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.eps, self.rng = eps, rng
@@ -343,6 +351,8 @@ class StochasticSearch(Search):
 
 class ThresholdSearch(Search):
     """Each step takes the first item that gains the threshold, which falls by eps when there is none."""
+
+    takes_the_best = False
 
     def __init__(self, *args: Any, eps: float, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
