@@ -18,7 +18,7 @@ from kofn.report._pictures import Bars, Curve, pictures
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(60, 3))
 LOSSES = np.sort(RNG.random((9, 5)), axis=1)[:, ::-1]
-PLANS: dict[str, Plan] = {
+PLANS: dict[str, Any] = {
     "greedy": kofn.select(X, k=12, groups=["a"] * 20 + ["b <i>"] * 40, quotas={"a": (2, 4), "b <i>": (1, None)}),
     "gains without the first": kofn.select(X, k=5, method="farthest_first", seed=0),
     "no gains": kofn.select(X, k=20, method="random_sample", seed=0),
