@@ -60,7 +60,7 @@ class Highest(Stepper[Selection]):
         return np.argsort(-self._numbers, kind="stable")[: self.k].astype(np.int64)
 
 
-def registered(cls: type[Stepper[Any]], **options: Any) -> type[Stepper[Any]]:
+def registered(cls: Any, **options: Any) -> Any:
     """The class as its author would register it."""
 
     def draws(rng: np.random.Generator) -> Example:
@@ -294,7 +294,10 @@ def test_an_exact_stepper_that_asks_is_judged_by_the_optimum_of_its_events() -> 
             return float(max((event.arguments[0] for event in events if event.name == "tell"), default=0))
 
         return lambda rng: Example(
-            lambda seed: Best(worst), event=event, optimum=optimum, refused=((Event("tell", (1,)), "nothing was asked"),)
+            lambda seed: Best(worst),
+            event=event,
+            optimum=optimum,
+            refused=((Event("tell", (1,)), "nothing was asked"),),
         )
 
     registered(Best, events=("ask", "tell"), draws=draws(False))
@@ -314,7 +317,9 @@ def test_the_base_audits_every_plan() -> None:
 
     class Spender(Highest):
         def _plan(self) -> Selection:
-            return Selection(n=0, indices=np.empty(0, np.int64), gains=np.empty(0), used={"labels": 3}, budget={"labels": 2})
+            return Selection(
+                n=0, indices=np.empty(0, np.int64), gains=np.empty(0), used={"labels": 3}, budget={"labels": 2}
+            )
 
     with pytest.raises(BrokenPlanError, match="labels: used 3 over the budget 2"):
         _ = registered(Spender)(2).plan

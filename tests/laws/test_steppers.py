@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from typing import Any
 
 import pytest
@@ -43,7 +44,7 @@ def test_settings_are_arguments_of_the_constructor() -> None:
 
 
 def test_a_strangers_stepper_is_found_by_its_registration() -> None:
-    (entry,) = entries_of(inspect.getmodule(ReservoirSample))
+    (entry,) = entries_of(sys.modules[ReservoirSample.__module__])
     assert (entry.form, entry.verb, entry.name) == ("stepper", "select", "ReservoirSample")
     assert entry.options == {"k": "required", "seed": "None"}
     assert entry.docs["k"] == "how many to keep."

@@ -1,7 +1,7 @@
 """The laws of steppers, held over drawn events: promises, states that go on, refusals, complete plans.
 
-`LAWS[name](cls, seed)` draws a stepper and its events as the class declares (`@stepper(draws=...)`), raises `LawBroken`,
-or returns how much there was to check. No stepper is named here.
+`LAWS[name](cls, seed)` draws a stepper and its events as the class declares (`@stepper(draws=...)`). It raises
+`LawBroken`, or returns how much there was to check. No stepper is named here.
 
 >>> from kofn.selection import SieveStreaming
 >>> LAWS["promise"](SieveStreaming, 0) > 0
@@ -213,7 +213,9 @@ def resume(cls: type[Stepper[Any]], seed: int) -> int:
     if other is None:
         return 0
     if not same(*kept):
-        raise broken(cls, "resume", "the state that was handed out has changed since: it shares arrays with the stepper")
+        raise broken(
+            cls, "resume", "the state that was handed out has changed since: it shares arrays with the stepper"
+        )
     if (difference := first_difference(play.stepper.state_dict(), other.state_dict())) is not None:
         raise broken(cls, "resume", f"after seed {seed} the states differ in {difference!r}")
     return checked
@@ -286,9 +288,7 @@ def _is_fixed(cls: type[Stepper[Any]], shape: str, state: Mapping[str, Any]) -> 
     if first in state["settings"] or first in state or first.isdigit():
         return True
     sharing = [
-        name
-        for name, other in cls.state.items()
-        if first in other.strip("?").split() and state[name] is not None
+        name for name, other in cls.state.items() if first in other.strip("?").split() and state[name] is not None
     ]
     return len(sharing) > 1
 
@@ -388,9 +388,9 @@ def _bad_values(value: Any) -> Iterator[tuple[Any, bool]]:
         yield np.concatenate([value, value]), False
     if isinstance(value, list) and value and isinstance(value[0], Mapping):
         yield [{}], False
-        yield [{name: None for name in value[0]}], False
+        yield [dict.fromkeys(value[0])], False
     if isinstance(value, Mapping) and value:
-        yield {name: None for name in value}, False
+        yield dict.fromkeys(value), False
 
 
 @law("complete")

@@ -18,7 +18,7 @@ from sklearn.mixture import GaussianMixture
 import kofn
 from kofn.core.plans import Plan
 from kofn.federated import FederatedMixture, client_distances, fedcollab, federated_mixture
-from kofn.federated.clustered import _client_distances, _fedcollab, _federated_mixture, _mixture
+from kofn.federated.clustered import _client_distances, _fedcollab, _federated_mixture, _messages, _mixture
 from kofn.laws.brute import partitions
 
 KINDS = [("none", None), ("classes", None), ("classes", 2), ("amounts", None), ("amounts", 3)]
@@ -69,7 +69,12 @@ def plain_round(state: dict[str, Any], X: Any, y: Any, own: Any) -> dict[str, An
     Z = (X - state["origin"]) / state["scale"]
     rows = np.column_stack([np.ones(len(Z)), Z])
     weights = dict(zip(state["clients"], state["weights"], strict=True))
-    W, noise, shrink, ridge = state["coefficients"], state["noise"], state["settings"]["shrink"], state["settings"]["ridge"]
+    W, noise, shrink, ridge = (
+        state["coefficients"],
+        state["noise"],
+        state["settings"]["shrink"],
+        state["settings"]["ridge"],
+    )
     pairs = list(zip(state["gaussian"].tolist(), state["predictor"].tolist(), strict=True))
     k, p, c = len(state["means"]), len(W), W.shape[2]
     chance = np.exp(rows @ W) / np.exp(rows @ W).sum(axis=2, keepdims=True) if c else None
@@ -89,7 +94,9 @@ def plain_round(state: dict[str, Any], X: Any, y: Any, own: Any) -> dict[str, An
     likelihood = float(np.log(held.sum(axis=1) / units).sum())
     held /= held.sum(axis=1, keepdims=True)
     after = {**state, "likelihood": likelihood}
-    massed = np.array([held[own == one].sum(axis=0) + state["settings"]["pull"] / len(pairs) for one in state["clients"]])
+    massed = np.array(
+        [held[own == one].sum(axis=0) + state["settings"]["pull"] / len(pairs) for one in state["clients"]]
+    )
     after["weights"] = massed / massed.sum(axis=1, keepdims=True)
     after["means"], after["covariances"] = state["means"].copy(), state["covariances"].copy()
     after["coefficients"], after["noise"] = W.copy(), noise.copy()
@@ -460,6 +467,15 @@ def two_rounds() -> None:
     model.tell([told, model.statistics(X4, client="c")])
 
 
+def damaged_sketch(name: str, value: Any) -> None:
+    FederatedMixture(2).begin({"c": {**ready("none").sketch(X4), name: value}})
+
+
+def damaged_statistics(name: str, value: Any) -> None:
+    model = ready("none")
+    model.tell([{**model.statistics(X4, client="c"), name: value}])
+
+
 BAD = {
     "k": (lambda: FederatedMixture(0), "k=0: ask for at least 1"),
     "task": (lambda: FederatedMixture(2, task="class"), "task='class': choose one of none, classes, amounts"),
@@ -488,7 +504,23 @@ BAD = {
     ),
     "amounts": (lambda: ready("amounts").sketch(X4, list("abab")), "y has dtype <U1; give numbers"),
     "nothing told": (lambda: ready("none").tell([]), "statistics is empty"),
+    "nothing to merge": (lambda: FederatedMixture.merge([]), "statistics is empty: give at least one"),
     "another round": (other_round, "statistics are of round 0, the model is at round 1"),
+    "a client without a name": (lambda: ready("none").adapt(X4, client=[]), "client=[]: give a name or a number"),
+    "a sketch that is none": (lambda: FederatedMixture(2).begin({"c": 1}), "sketches['c'] is int; give the mapping"),
+    "half a sketch": (lambda: FederatedMixture(2).begin({"c": {"rows": 1}}), "sketches['c'] lacks 'mean'"),
+    "a sketch of other variances": (
+        lambda: damaged_sketch("variance", [1.0]),
+        "sketches['c']['variance'] has shape (1,); it must be (2,)",
+    ),
+    "statistics of no number": (
+        lambda: damaged_statistics("log_likelihood", "many"),
+        "statistics[0]['log_likelihood'] is 'many'; give a number",
+    ),
+    "statistics of another shape": (
+        lambda: damaged_statistics("clients", {"c": [1.0]}),
+        "statistics[0]['clients']['c'] has shape (1,); the parameters of this round ask for (2,)",
+    ),
     "two rounds": (two_rounds, "statistics are of rounds [0, 1]; merge those of one round"),
     "nothing to predict": (lambda: ready("none").predict(X4, client="c"), "predict: task='none' has no model of y"),
     "state of another k": (
@@ -529,4 +561,4 @@ def test_every_refusal_is_tested() -> None:
     for bad, says in BAD.values():
         REACHED.add(refused(bad, says))
     assert untested(_mixture, REACHED) == []
-    assert untested([_client_distances, _fedcollab, _federated_mixture], REACHED) == []
+    assert untested([_client_distances, _fedcollab, _federated_mixture, _messages], REACHED) == []

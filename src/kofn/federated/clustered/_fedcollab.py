@@ -97,7 +97,9 @@ def fedcollab(
     rng = np.random.default_rng(seed)
     best, least, moved, weighed = np.arange(n), math.inf, 0, 0
     floor = _floor(apart, rows, C)
-    with Control(time_limit=time_limit, progress=progress, total=repeats, title="restarts of the coalitions") as control:
+    with Control(
+        time_limit=time_limit, progress=progress, total=repeats, title="restarts of the coalitions"
+    ) as control:
         for turn in range(repeats):
             run = _Coalitions(toll, rows, C)
             if unions and turn % 2:

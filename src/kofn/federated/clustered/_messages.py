@@ -1,11 +1,9 @@
-"""What a client sends the server of a mixture, checked: a damaged message is refused before anything is learnt of it."""
+"""Checks of what a client sends the server of a mixture: a damaged message is refused before anything changes."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
-
-import numpy as np
 
 from kofn.core import checks
 from kofn.core.arrays import Array
@@ -69,10 +67,10 @@ def _statistics(part: Any, label: str, now: Parameters) -> dict[str, Any]:
     shapes = _shapes(now)
     read["sums"] = _entries(read["sums"], tuple(shapes), f"{label}['sums']")
     pairs = (len(now.gaussian),)
-    arrays = [(read["clients"], client, pairs, f"{label}['clients']") for client in read["clients"]]
-    arrays += [(read["sums"], name, shape, f"{label}['sums']") for name, shape in shapes.items()]
-    for holder, name, shape, where in arrays:
-        holder[name] = _array(holder[name], shape, f"{where}[{name!r}]")
+    for client, mass in read["clients"].items():
+        read["clients"][client] = _array(mass, pairs, f"{label}['clients'][{client!r}]")
+    for name, shape in shapes.items():
+        read["sums"][name] = _array(read["sums"][name], shape, f"{label}['sums'][{name!r}]")
     return read
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -486,7 +486,7 @@ def _moments(X: Floats, name: str) -> dict[str, Any]:
     return {"rows": len(X), f"{name}mean": X.mean(axis=0), f"{name}variance": X.var(axis=0)}
 
 
-def _pooled(parts: list[Mapping[str, Any]], name: str) -> tuple[Floats, Floats]:
+def _pooled(parts: Sequence[Mapping[str, Any]], name: str) -> tuple[Floats, Floats]:
     """Mean and variance of all rows, from those of parts."""
     rows = np.array([part["rows"] for part in parts], np.float64)
     share = rows / rows.sum()
