@@ -24,7 +24,7 @@ HOMES = {
     "ot_fusion": "alignment._ot_fusion",
     "pcb_merging": "task_vectors._pcb_merging",
     "permute": "alignment._permute",
-    "pleas": "alignment._pleas",
+    "pleas": "partial._pleas",
     "preview_merge": "recipes._preview_merge",
     "read_recipe": "recipes._read_recipe",
     "reduce_adapters": "adapters._reduce_adapters",

@@ -17,7 +17,7 @@ from kofn.combination.recipes._merge_recipe import merge_recipe as merge_recipe
 from kofn.combination.alignment._ot_fusion import ot_fusion as ot_fusion
 from kofn.combination.task_vectors import pcb_merging as pcb_merging
 from kofn.combination.alignment._permute import permute as permute
-from kofn.combination.alignment._pleas import pleas as pleas
+from kofn.combination.partial._pleas import pleas as pleas
 from kofn.combination.recipes._preview_merge import preview_merge as preview_merge
 from kofn.combination.recipes._read_recipe import read_recipe as read_recipe
 from kofn.combination.adapters._reduce_adapters import reduce_adapters as reduce_adapters

@@ -10,7 +10,6 @@ HOMES = {
     "layerwise_mean": "_layerwise_mean",
     "ot_fusion": "_ot_fusion",
     "permute": "_permute",
-    "pleas": "_pleas",
     "singular_alignment": "_singular_alignment",
     "weight_matching": "_weight_matching",
 }

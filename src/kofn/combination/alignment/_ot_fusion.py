@@ -13,9 +13,9 @@ from kofn.combination._sweep.members import Pool, open_members, tensor_label
 from kofn.combination.alignment._aligned_mean import as_tensors, mean_of
 from kofn.combination.alignment._architectures import Graph, configuration, graph_of
 from kofn.combination.alignment._coupling import transport
-from kofn.combination.alignment._linear_chain import ACTIVATIONS, calibration, chain_features, linear_chain
 from kofn.combination.alignment._matching import identity
 from kofn.combination.alignment._units import Orders, floats, named, place_of, rearranged, shapes_of
+from kofn.combination.partial._linear_chain import ACTIVATIONS, calibration, chain_features, linear_chain
 from kofn.core import checks
 from kofn.core.arrays import Array
 from kofn.core.checks import InputError

@@ -80,7 +80,7 @@ def _aligned_sum(case: Case) -> bool:
     return True
 
 
-def _draw_inputs(draw: Draw, given: Mapping[str, Any], options: dict[str, Any]) -> None:
+def draw_inputs(draw: Draw, given: Mapping[str, Any], options: dict[str, Any]) -> None:
     """Calibration inputs of the networks that were drawn."""
     weight = np.asarray(given["members"][0][HIDDEN[0]])
     options["inputs"] = seeded(draw).normal(size=(40, weight.shape[1]))
@@ -89,10 +89,10 @@ def _draw_inputs(draw: Draw, given: Mapping[str, Any], options: dict[str, Any]) 
 def _draw_some_inputs(draw: Draw, given: Mapping[str, Any], options: dict[str, Any]) -> None:
     """Without inputs, units are compared by their weights."""
     if draw(st.booleans()):
-        _draw_inputs(draw, given, options)
+        draw_inputs(draw, given, options)
 
 
 RECOUNTS: dict[str, Recount] = {"matched_distance": _matched_distance}
 OPTIMA: dict[str, Optimum] = {"matched_distance": _best_matched}
 BLENDS: dict[str, Callable[[Case], bool]] = {"ordered_networks": _aligned_sum}
-OPTIONS: dict[str, Drawer] = {"inputs": _draw_inputs, "inputs or none": _draw_some_inputs}
+OPTIONS: dict[str, Drawer] = {"inputs": draw_inputs, "inputs or none": _draw_some_inputs}

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kofn.combination.alignment._linear_chain import Linear, activated, chain_features
+from kofn.combination.partial._linear_chain import Linear, activated, chain_features
 from kofn.core.arrays import Array
 
 

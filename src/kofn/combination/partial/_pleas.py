@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from kofn.combination._sweep.members import open_members
 from kofn.combination._sweep.merge import check_out
 from kofn.combination.alignment._architectures import Graph, graph_of
-from kofn.combination.alignment._linear_chain import ACTIVATIONS, calibration, chain_features, linear_chain
 from kofn.combination.alignment._matching import match as match_by_weights
 from kofn.combination.alignment._matching import solve
-from kofn.combination.alignment._pleas_fit import Split, count_weights, least_squares, spend, spend_evenly
 from kofn.combination.alignment._units import floats, named, shapes_of, whole
+from kofn.combination.partial._linear_chain import ACTIVATIONS, calibration, chain_features, linear_chain
+from kofn.combination.partial._pleas_fit import Split, count_weights, least_squares, spend, spend_evenly
 from kofn.core import checks
 from kofn.core.arrays import Array
 from kofn.core.checks import InputError
