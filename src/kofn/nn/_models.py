@@ -16,21 +16,21 @@ Logits = Callable[[Any, Any], Tensor]
 
 
 def ask(model: Any, inputs: Any) -> Tensor:
-    """What a model says, of a tensor or of keywords."""
+    """The model's output for a tensor, or for a mapping of keywords."""
     out = model(**inputs) if isinstance(inputs, Mapping) else model(inputs)
     found: Tensor = out if isinstance(out, Tensor) else out.logits
     return found
 
 
 def run_with(model: torch.nn.Module, run: Callable[[Any, Any], Any], state: Mapping[str, Tensor], inputs: Any) -> Any:
-    """What `run` gives for the model with these weights in place of its own."""
+    """The output of `run` for the model with these weights in place of its own."""
     return torch.func.functional_call(
         _Run(model, run), {f"model.{name}": value for name, value in state.items()}, inputs
     )
 
 
 class _Run(torch.nn.Module):
-    """A model and a way to ask it, as one module."""
+    """A model and a function that runs it, as a single module."""
 
     def __init__(self, model: torch.nn.Module, run: Callable[[Any, Any], Any]) -> None:
         super().__init__()

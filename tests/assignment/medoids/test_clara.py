@@ -10,7 +10,7 @@ import pytest
 
 import kofn
 from kofn.assignment import fastclara, fastclarans, fasterpam
-from kofn.assignment.medoids import _swaps
+from kofn.assignment.medoids import _inits, _sources, _swaps
 from kofn.core.checks import InputError
 from kofn.objectives.similarity import pairwise_distances
 
@@ -61,7 +61,7 @@ def test_a_sample_of_all_items_is_fasterpam() -> None:
     plan = fastclara(distances=D, k=8, seed=5, sample_size=300, n_samples=1)
     rng = np.random.default_rng(5)
     rng.choice(300, 300, replace=False)
-    begin = _swaps.lab(_swaps.Matrix(D), 8, np.ones(300), rng)
+    begin = _inits.lab(_sources.Matrix(D), 8, np.ones(300), rng)
     assert plan.medoids.tolist() == fasterpam(distances=D, k=8, start=begin).medoids.tolist()
 
 
@@ -171,10 +171,10 @@ def test_distinct_items_are_counted_far_enough() -> None:
     rare = np.concatenate([np.zeros((5000, 2)), rng.normal(size=(7, 2))])[rng.permutation(5007)]
     for rows, count in ((X, true), (rare, 8)):
         for most in (1, 5, count - 1, count, count + 1, 10 * count):
-            assert _swaps.differing(rows, None, most) == min(most, count)
+            assert _sources.differing(rows, None, most) == min(most, count)
             some = rows[::5]
             far = np.abs(some[:, None] - some).sum(axis=2)
-            assert _swaps.differing(None, far, most) == min(most, len(np.unique(some, axis=0)))
+            assert _sources.differing(None, far, most) == min(most, len(np.unique(some, axis=0)))
 
 
 @pytest.mark.parametrize("name", ["fastclara", "fastclarans", "fasterpam", "pam"])

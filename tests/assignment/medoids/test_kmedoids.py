@@ -12,7 +12,7 @@ import pytest
 
 import kofn
 from kofn.assignment import fasterpam, fastpam1, pam
-from kofn.assignment.medoids import _swaps
+from kofn.assignment.medoids import _inits, _sources, _swaps
 from kofn.core.checks import InputError
 
 
@@ -87,7 +87,7 @@ def test_swap_optimal_by_exhaustion(run: Any, path: bool) -> None:
 
 
 def swaps_in_order(D: Any, k: int, start: Any, naive: bool, compiled: bool) -> tuple[list[tuple[int, int]], Any]:
-    state = _swaps.Swaps(_swaps.Matrix(D), np.asarray(start), np.ones(len(D)), compiled=compiled)
+    state = _swaps.Swaps(_sources.Matrix(D), np.asarray(start), np.ones(len(D)), compiled=compiled)
     made: list[tuple[int, int]] = []
     swap = state._swap
     state._swap = lambda j, m, row: (made.append((j, m)), swap(j, m, row))[1]  # type: ignore[method-assign,func-returns-value]
@@ -130,7 +130,7 @@ def test_numpy_and_compiled_make_the_same_eager_swaps(case: int) -> None:
     weights = rng.random(n) + 0.5
     states = []
     for compiled in (False, True):
-        state = _swaps.Swaps(_swaps.Matrix(D), start, weights, compiled=compiled)
+        state = _swaps.Swaps(_sources.Matrix(D), start, weights, compiled=compiled)
         assert state.eager(None, lambda: False, lambda _: None)[0]
         states.append(state)
     a, b = states
@@ -159,7 +159,7 @@ def test_build_is_the_full_greedy_search() -> None:
         n, k = 30, 7
         D = dissimilarity(rng, n, case).astype(np.float64)
         weights = rng.integers(1, 4, n).astype(float)
-        medoids, looked = _swaps.build(_swaps.Matrix(D), k, weights)
+        medoids, looked = _inits.build(_sources.Matrix(D), k, weights)
         picked: list[int] = []
         for m in medoids.tolist():
             best = min(loss(D, [*picked, j], weights) for j in range(n) if j not in picked)

@@ -71,13 +71,13 @@ def test_swap_optimal_by_exhaustion(path: bool) -> None:
 
 @pytest.mark.parametrize("case", range(12))
 def test_numpy_and_compiled_make_the_same_swaps(case: int) -> None:
-    from kofn.assignment.medoids import _swaps
+    from kofn.assignment.medoids import _sources
 
     rng = np.random.default_rng(100 + case)
     n, k = int(rng.integers(20, 150)), int(rng.integers(2, 12))
     D = dissimilarity(rng, n, case)
     start, weights = rng.choice(n, k, replace=False), rng.random(n) + 0.5
-    a, b = (_silhouette.State(_swaps.Matrix(D), start, weights, compiled=compiled) for compiled in (False, True))
+    a, b = (_silhouette.State(_sources.Matrix(D), start, weights, compiled=compiled) for compiled in (False, True))
     for state in (a, b):
         assert state.eager(None, lambda: False, lambda _: None)[0]
     assert a.medoids.tolist() == b.medoids.tolist()
@@ -89,12 +89,12 @@ def test_numpy_and_compiled_make_the_same_swaps(case: int) -> None:
 @pytest.mark.parametrize("k", [2, 3, 10])
 def test_change_is_what_each_swap_does(k: int, path: bool) -> None:
     """All k changes of a candidate, counted again from scratch."""
-    from kofn.assignment.medoids import _swaps
+    from kofn.assignment.medoids import _sources
 
     rng = np.random.default_rng(k)
     D = pairwise_distances(rng.normal(size=(60, 3)))
     start = rng.choice(60, k, replace=False)
-    state = _silhouette.State(_swaps.Matrix(D), start, np.ones(60), compiled=path)
+    state = _silhouette.State(_sources.Matrix(D), start, np.ones(60), compiled=path)
     for j in sorted(set(range(60)) - set(start.tolist())):
         shared, change = state._change(D[j])
         for m in range(k):

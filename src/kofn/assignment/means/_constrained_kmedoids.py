@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from kofn.assignment.means._constrained import TOLERANCE, binds_nothing, gains, plan, seating_of
-from kofn.assignment.medoids import _swaps
+from kofn.assignment.medoids import _sources
 from kofn.core import checks
 from kofn.core.arrays import Floats, Ints, Labels
 from kofn.core.checks import InputError
@@ -95,7 +95,7 @@ def constrained_kmedoids(
     """
     from kofn.assignment.medoids._fasterpam import fasterpam
 
-    X, distances = _swaps.pool(X, distances, k, metric)
+    X, distances = _sources.pool(X, distances, k, metric)
     n = len(X if distances is None else distances)
     checks.count(max_iter, "max_iter")
     checks.count(min_size, "min_size")
@@ -108,11 +108,11 @@ def constrained_kmedoids(
     else:
         medoids = np.asarray(start, np.int64)
     counts = np.ones(n) if weights is None else weights.astype(np.float64)
-    source = _swaps.source_of(X, distances, metric, _MATRIX_BYTES, None)
+    source = _sources.source_of(X, distances, metric, _MATRIX_BYTES, None)
     units, done, rounds = seating.units, False, 0
     labels: Labels | None = None
     prices: Floats | None = None
-    with Control(time_limit=time_limit, progress=progress, what="rounds") as control:
+    with Control(time_limit=time_limit, progress=progress, title="rounds") as control:
         while rounds < max_iter:
             rounds += 1
             scores = -units.total(counts[:, None] * source.rows(medoids).T)
@@ -137,7 +137,7 @@ def constrained_kmedoids(
         items,
         seating,
         capacity,
-        value=_swaps.loss_of(X, distances, metric, medoids, items, counts),
+        value=_sources.loss_of(X, distances, metric, medoids, items, counts),
         medoids=medoids,
         centers=None if X is None else np.asarray(X[medoids], np.float64),
         v=prices,
@@ -151,14 +151,14 @@ def constrained_kmedoids(
     )
 
 
-def _best_medoids(source: _swaps.Source, labels: Labels, weights: Floats, medoids: Ints, k: int) -> Ints:
+def _best_medoids(source: _sources.Source, labels: Labels, weights: Floats, medoids: Ints, k: int) -> Ints:
     """The item of each group with the least summed distance to it; the medoid that is there where it is as good."""
     order = np.argsort(labels, kind="stable")
     ends = np.cumsum(np.bincount(labels, minlength=k))
     out = np.empty(k, np.int64)
     for j, group in enumerate(np.split(order, ends[:-1])):
         total = source.among(group).astype(np.float64) @ weights[group]
-        at, now = int(total.argmin()), np.flatnonzero(group == medoids[j])
-        stays = len(now) and total[now[0]] <= total[at] * (1 + TOLERANCE)
-        out[j] = medoids[j] if stays else group[at]
+        best, current = int(total.argmin()), np.flatnonzero(group == medoids[j])
+        stays = len(current) and total[current[0]] <= total[best] * (1 + TOLERANCE)
+        out[j] = medoids[j] if stays else group[best]
     return out

@@ -53,10 +53,10 @@ def lloyd(X: Floats, labels: Ints, k: int) -> Ints:
     """Lloyd's rounds from a partition: no row is left nearer to another group's mean. Every group keeps a row."""
     labels = filled(X, labels, k)
     for _ in range(_MOST_ROUNDS):
-        found = filled(X, nearest(X, means(X, labels, k))[0], k)
-        if np.array_equal(found, labels):
+        moved = filled(X, nearest(X, means(X, labels, k))[0], k)
+        if np.array_equal(moved, labels):
             break
-        labels = found
+        labels = moved
     return labels
 
 
@@ -176,7 +176,7 @@ def agreement(X: Floats, labels: Ints, k: int, ridge: float, full: bool, *, most
     half[order] = np.concatenate([np.arange(count) % 2 for count in counts])
     out = np.empty(len(X))
     for side in (0, 1):
-        seen, held = half != side, half == side
-        fit = Mixture.fit(X[seen], labels[seen], k, ridge, full, most=most, tol=1e-4)
-        out[held] = fit.own(X[held], labels[held])
+        fitted, left_out = half != side, half == side
+        fit = Mixture.fit(X[fitted], labels[fitted], k, ridge, full, most=most, tol=1e-4)
+        out[left_out] = fit.own(X[left_out], labels[left_out])
     return out

@@ -60,7 +60,7 @@ def ila_sdp(
         progress: show progress on a terminal.
 
     Returns:
-        An `Assignment`: `labels` (every group holds a row), `centers` (k, d) for information, `value` = the
+        An `Assignment`: `labels` (every group holds a row), `centers` (k, d), `value` = the
         log-likelihood of the rows, each under its group's Gaussian (mean, covariance with the ridge), the highest of
         all rounds. `info`: rounds, steps, residual, sizes, and from_blocks, the distance of the last memberships from
         those of the partition (0 where the relaxation is exact).
@@ -98,26 +98,26 @@ def ila_sdp(
         "residual": 0.0,
         "from_blocks": 0.0,
     }
-    with Control(time_limit=time_limit, progress=progress, what="rounds", total=max_rounds) as control:
+    with Control(time_limit=time_limit, progress=progress, title="rounds", total=max_rounds) as control:
         labels = _begin(points, k, init, seed, max_iter, control)
         value = _gaussian.log_likelihood(points, labels, floor)
         if 1 < k < n:
             covers = _covers(points, labels, k, floor)
-            state, now, same = _sdp.Memberships.of(labels, k), labels, False
+            state, previous, same = _sdp.Memberships.of(labels, k), labels, False
             while info["rounds"] < max_rounds and not same and not control.stopped():
                 steps, residual = _sdp.memberships(
                     _gains(points, covers), state, most=max_iter, tol=tol, stopped=control.stopped
                 )
-                likelihood, found = _likeliest(points, state.positive, k, floor)
+                likelihood, partition = _likeliest(points, state.positive, k, floor)
                 if likelihood > value:
-                    labels, value = found, likelihood
-                same = np.array_equal(found, now) and info["rounds"] > 0
-                now = found
+                    labels, value = partition, likelihood
+                same = np.array_equal(partition, previous) and info["rounds"] > 0
+                previous = partition
                 covers = _scatters(points, state.positive, covers, floor)
                 info["rounds"] += 1
                 info["steps"] += steps
                 info["residual"] = residual
-                info["from_blocks"] = _sdp.from_blocks(state.positive, found)
+                info["from_blocks"] = _sdp.from_blocks(state.positive, partition)
                 control.step(info["rounds"])
     sole = k in (1, n)
     info["sizes"] = np.bincount(labels, minlength=k)
@@ -155,7 +155,7 @@ def _likeliest(points: Floats, Z: Floats, k: int, floor: float) -> tuple[float, 
         _gaussian.filled(points, _gaussian.lloyd(smooth, _gaussian.spread_out(smooth, k, None), k), k),
     ]
     rated = [(_gaussian.log_likelihood(points, labels, floor), labels) for labels in rounded]
-    return max(rated, key=lambda one: one[0])
+    return max(rated, key=lambda rating: rating[0])
 
 
 def _covers(points: Floats, labels: Ints, k: int, floor: float) -> Floats:
@@ -174,11 +174,11 @@ def _scatters(points: Floats, Z: Floats, before: Floats, floor: float) -> Floats
     out = before.copy()
     for group, table in enumerate(Z):
         table = (table + table.T) / 2
-        held = table.sum(axis=0)
-        if held.sum() > 0.5:
+        mass = table.sum(axis=0)
+        if mass.sum() > 0.5:
             # With entries >= 0 this is a sum over pairs, so that no rounding makes it indefinite.
-            scatter = (points.T * held) @ points - points.T @ table @ points
-            out[group] = (scatter + scatter.T) / (2 * held.sum()) + floor * np.eye(points.shape[1])
+            scatter = (points.T * mass) @ points - points.T @ table @ points
+            out[group] = (scatter + scatter.T) / (2 * mass.sum()) + floor * np.eye(points.shape[1])
     return out
 
 

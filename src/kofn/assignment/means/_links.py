@@ -66,9 +66,9 @@ def units_of(n: int, must_link: Any, cannot_link: Any) -> Units:
         from scipy.sparse.csgraph import connected_components
 
         graph: Any = csr_array((np.ones(len(must)), must.T), shape=(n, n))
-        _, found = connected_components(graph, directed=False)
+        _, component = connected_components(graph, directed=False)
         # Units are numbered by their lowest row.
-        _, first, of = np.unique(found, return_index=True, return_inverse=True)
+        _, first, of = np.unique(component, return_index=True, return_inverse=True)
         rank = np.argsort(np.argsort(first))
         of = rank[of].astype(np.int64)
         clash = np.flatnonzero(of[cannot[:, 0]] == of[cannot[:, 1]])
@@ -142,8 +142,10 @@ def bounds_of(n: int, k: int, capacity: Any, min_size: int, units: Units) -> tup
     short = np.flatnonzero(high < min_size)
     if len(short):
         j = int(short[0])
-        what = "the group would be empty" if min_size == 1 else f"{min_size - high[j]} less than min_size={min_size}"
-        raise InfeasibleError(f"capacity of group {j} is {high[j]}: {what}; raise it, or lower min_size")
+        shortage = (
+            "the group would be empty" if min_size == 1 else f"{min_size - high[j]} less than min_size={min_size}"
+        )
+        raise InfeasibleError(f"capacity of group {j} is {high[j]}: {shortage}; raise it, or lower min_size")
     largest = int(units.sizes.argmax())
     if units.sizes[largest] > high.max():
         size = units.sizes[largest]
@@ -154,8 +156,8 @@ def bounds_of(n: int, k: int, capacity: Any, min_size: int, units: Units) -> tup
     return np.full(k, min_size, np.int64), np.minimum(high, n)
 
 
-def _rows(units: Units, some: list[int]) -> str:
-    rows = np.flatnonzero(np.isin(units.of, some))
+def _rows(units: Units, units_named: list[int]) -> str:
+    rows = np.flatnonzero(np.isin(units.of, units_named))
     return ", ".join(map(str, rows[:5])) + (", ..." if len(rows) > 5 else "")
 
 
@@ -188,8 +190,8 @@ class Seating:
             self._foes[a].append(b)
             self._foes[b].append(a)
 
-    def __call__(self, scores: Floats, held: Labels | None, prices: Floats | None) -> tuple[Labels, Floats]:
-        """Labels (u,) and the prices (k,) of a seat. `held` is a placement within the bounds, which the answer beats.
+    def __call__(self, scores: Floats, current: Labels | None, prices: Floats | None) -> tuple[Labels, Floats]:
+        """Labels (u,) and the prices (k,) of a seat, at least as good as `current`, a placement within the bounds.
 
         Raises:
             InfeasibleError: no placement keeps bounds and links.
@@ -201,7 +203,7 @@ class Seating:
             return transport(scores, self.low, self.high, prices)
         self.free = False
         guide = self._split_prices(scores, prices)
-        labels = self._first(scores, guide) if held is None else held.copy()
+        labels = self._first(scores, guide) if current is None else current.copy()
         labels, seat = self._seat_singles(scores, labels, guide)
         for _ in range(_ROUNDS):
             better, price = self._round(scores, labels, seat)
@@ -216,10 +218,10 @@ class Seating:
         out: Floats = scores[np.arange(len(labels)), labels]
         return out
 
-    def _load(self, labels: Labels, some: Ints | None = None) -> Ints:
-        if some is None:
+    def _load(self, labels: Labels, subset: Ints | None = None) -> Ints:
+        if subset is None:
             return np.bincount(labels, self.units.sizes, self.k).astype(np.int64)
-        return np.bincount(labels[some], self.units.sizes[some], self.k).astype(np.int64)
+        return np.bincount(labels[subset], self.units.sizes[subset], self.k).astype(np.int64)
 
     def _fits(self, labels: Labels) -> bool:
         load = self._load(labels)
@@ -242,16 +244,18 @@ class Seating:
 
     def _round(self, scores: Floats, labels: Labels, price: Floats) -> tuple[Labels, Floats]:
         """One pass over everything that is linked; never worse."""
-        for some in self._larger:
-            size, table = int(self.units.sizes[some[0]]), np.ascontiguousarray(scores[some])
+        for same_size in self._larger:
+            size, table = int(self.units.sizes[same_size[0]]), np.ascontiguousarray(scores[same_size])
             bold = labels.copy()
-            fixed = self._load(labels) - self._load(labels, some) - self._load(labels, self._singles)
-            bold[some], _ = transport(table - size * price, np.zeros(self.k, np.int64), (self.high - fixed) // size)
+            fixed = self._load(labels) - self._load(labels, same_size) - self._load(labels, self._singles)
+            bold[same_size], _ = transport(
+                table - size * price, np.zeros(self.k, np.int64), (self.high - fixed) // size
+            )
             labels, price = self._settled(scores, labels, bold, price)
-            others = self._load(labels) - self._load(labels, some)
+            others = self._load(labels) - self._load(labels, same_size)
             low = np.maximum(-(-(self.low - others) // size), 0)
             labels = labels.copy()
-            labels[some], _ = transport(table, low, (self.high - others) // size)
+            labels[same_size], _ = transport(table, low, (self.high - others) // size)
         return self._boldly(scores, *self._seat_singles(scores, labels, price))
 
     def _boldly(self, scores: Floats, labels: Labels, price: Floats) -> tuple[Labels, Floats]:
@@ -261,11 +265,11 @@ class Seating:
         tries = 0
         while tries < _TRIES:
             moves = [move for move in self._moves(scores, labels, price, linked) if move[1] not in failed]
-            for _, move in sorted(moves, key=lambda one: (-one[0], one[1])):
+            for _, move in sorted(moves, key=lambda scored: (-scored[0], scored[1])):
                 tries += 1
                 bold = labels.copy()
-                for u, there in move:
-                    bold[u] = there
+                for u, target in move:
+                    bold[u] = target
                 after, seat = self._settled(scores, labels, bold, price)
                 if after is not labels:
                     labels, price = after, seat
@@ -281,40 +285,40 @@ class Seating:
         self, scores: Floats, labels: Labels, price: Floats, linked: Ints
     ) -> list[tuple[float, tuple[tuple[int, int], ...]]]:
         """What a unit that would rather be elsewhere can do: go, change places, or push the one foe there out."""
-        sizes, here = self.units.sizes[linked], labels[linked]
+        sizes, home = self.units.sizes[linked], labels[linked]
         room = self.high - self._load(labels, linked)
         worth = scores[linked] - sizes[:, None] * price
-        gain = worth - worth[np.arange(len(linked)), here][:, None]
-        place_of = {int(u): place for place, u in enumerate(linked)}
+        gain = worth - worth[np.arange(len(linked)), home][:, None]
+        position_of = {int(u): position for position, u in enumerate(linked)}
         foes = np.zeros((len(linked), self.k), np.int64)
-        for place, u in enumerate(linked.tolist()):
-            np.add.at(foes[place], labels[self._foes.get(u, [])], 1)
+        for position, u in enumerate(linked.tolist()):
+            np.add.at(foes[position], labels[self._foes.get(u, [])], 1)
         out: list[tuple[float, tuple[tuple[int, int], ...]]] = []
-        for place, there in np.argwhere(gain > 0).tolist():
-            u, first, size = int(linked[place]), float(gain[place, there]), int(sizes[place])
-            from_ = int(here[place])
-            if foes[place, there] == 0 and size <= room[there]:
-                out.append((first, ((u, there),)))
-            enemies = [place_of[f] for f in self._foes.get(u, []) if labels[f] == there]
+        for position, target in np.argwhere(gain > 0).tolist():
+            u, first, size = int(linked[position]), float(gain[position, target]), int(sizes[position])
+            from_ = int(home[position])
+            if foes[position, target] == 0 and size <= room[target]:
+                out.append((first, ((u, target),)))
+            enemies = [position_of[f] for f in self._foes.get(u, []) if labels[f] == target]
             if len(enemies) > 1:
                 continue
             # The others of the group there, if they may come here once this unit is gone.
-            able = (here == there) & (size - sizes <= room[there]) & (sizes - size <= room[from_])
+            able = (home == target) & (size - sizes <= room[target]) & (sizes - size <= room[from_])
             if enemies:
                 able &= np.arange(len(linked)) == enemies[0]
             hostile = foes[:, from_].copy()
             for f in self._foes.get(u, []):
-                hostile[place_of[f]] -= 1
+                hostile[position_of[f]] -= 1
             swap = np.where(able & (hostile == 0), gain[:, from_], -np.inf)
             other = int(swap.argmax())
             if first + swap[other] > 0:
-                out.append((first + float(swap[other]), ((u, there), (int(linked[other]), from_))))
-            if enemies and size <= room[there] + sizes[enemies[0]]:
+                out.append((first + float(swap[other]), ((u, target), (int(linked[other]), from_))))
+            if enemies and size <= room[target] + sizes[enemies[0]]:
                 away = np.where((foes[enemies[0]] == 0) & (sizes[enemies[0]] <= room), gain[enemies[0]], -np.inf)
-                away[there] = -np.inf
+                away[target] = -np.inf
                 best = int(away.argmax())
                 if first + away[best] > 0:
-                    out.append((first + float(away[best]), ((u, there), (int(linked[enemies[0]]), best))))
+                    out.append((first + float(away[best]), ((u, target), (int(linked[enemies[0]]), best))))
         return out
 
     def _settled(self, scores: Floats, labels: Labels, bold: Labels, price: Floats) -> tuple[Labels, Floats]:

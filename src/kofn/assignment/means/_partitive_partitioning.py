@@ -19,7 +19,7 @@ from kofn.core.registry import method
 @method(
     "assign",
     cost="O(n d k) a round of k-means and O(n d^2 k) a round of a mixture, for n_starts starts of each k",
-    exact="nothing; which partitions were kept, and by how much, is told",
+    exact="nothing; `info` says which partitions were kept and by how much",
     paper=5,
 )
 def partitive_partitioning(
@@ -57,7 +57,7 @@ def partitive_partitioning(
     Cost: the checks cost most: a mixture of two halves for each different partition.
 
     Guarantee: none. A split of what is one Gaussian is refused since its halves run into each other: each row's own
-    half is probable by 0.9 and less. Groups that overlap by more than that are told as one.
+    half is probable by 0.9 and less. Groups that overlap by more than that are returned as one group.
 
     References:
         Sultan 2020, arXiv 2003.04372.
@@ -79,27 +79,27 @@ def partitive_partitioning(
     n, ridge = len(points), 1e-6 * _gaussian.unit_of(points)
     whole = np.zeros(n, np.int64)
     kept: list[tuple[Ints, Floats]] = [(whole, np.ones(n))]
-    told: dict[str, list[Any]] = {"tried": [1], "kept": [1], "agreements": [1.0]}
+    counts: dict[str, list[Any]] = {"tried": [1], "kept": [1], "agreements": [1.0]}
     seeds = np.random.SeedSequence(seed).spawn(k_max)
     for k in range(2, min(k_max, n) + 1):
         rng = np.random.default_rng(seeds[k - 1])
-        found = {}
+        partitions = {}
         for _ in range(n_starts):
             labels = _gaussian.renamed(_gaussian.lloyd(points, _gaussian.spread_out(points, k, rng), k))
-            found[labels.tobytes()] = labels
-        sure = [(labels, _gaussian.agreement(points, labels, k, ridge, full)) for labels in found.values()]
+            partitions[labels.tobytes()] = labels
+        sure = [(labels, _gaussian.agreement(points, labels, k, ridge, full)) for labels in partitions.values()]
         rated = [(labels, own, _weakest(labels, own)) for labels, own in sure if own is not None]
         passed = [(labels, own) for labels, own, low in rated if low >= least]
-        told["tried"].append(len(found))
-        told["kept"].append(len(passed))
-        told["agreements"].append(max((low for *_, low in rated), default=math.nan))
+        counts["tried"].append(len(partitions))
+        counts["kept"].append(len(passed))
+        counts["agreements"].append(max((low for *_, low in rated), default=math.nan))
         kept = passed or kept
-    kept.sort(key=lambda one: _gaussian.squares(points, one[0]))
+    kept.sort(key=lambda partition: _gaussian.squares(points, partition[0]))
     labels = kept[0][0]
     k = int(labels.max()) + 1
     info = {
         "separable": _separable(kept, k, least),
-        **{name: np.array(values) for name, values in told.items()},
+        **{name: np.array(values) for name, values in counts.items()},
     }
     value = _gaussian.squares(points, labels)
     return grouped(X, labels, k, "within_group_squares", value, "min", "heuristic", None, info)

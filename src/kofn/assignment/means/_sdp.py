@@ -94,9 +94,9 @@ def _spectral(matrix: Floats, k: int, turn: Floats) -> Floats:
     n = len(matrix)
     values, vectors = np.linalg.eigh(_across(matrix, turn))
     values = capped_simplex(values, k - 1)
-    held = values > 0
-    root = np.zeros((n, int(held.sum())))
-    root[1:] = vectors[:, held] * np.sqrt(values[held])
+    positive = values > 0
+    root = np.zeros((n, int(positive.sum())))
+    root[1:] = vectors[:, positive] * np.sqrt(values[positive])
     root -= np.outer(turn, turn @ root)
     return np.asarray(root @ root.T + 1.0 / n)
 
@@ -112,12 +112,12 @@ def capped_simplex(values: Floats, total: float) -> Floats:
         return np.asarray(sums[-1] - sums[below] - (len(ranked) - below) * points)
 
     points = np.sort(np.concatenate([ranked, ranked - 1]))
-    held = above(points) - above(points + 1)
+    clipped = above(points) - above(points + 1)
     # `held` falls from the number of entries to 0, in straight pieces between the points.
-    at = int(np.clip(np.searchsorted(-held, -total), 1, len(points) - 1))
-    drop = held[at - 1] - held[at]
-    share = (held[at - 1] - total) / drop if drop > 0 else 0.0
-    shift = points[at - 1] + share * (points[at] - points[at - 1])
+    piece = int(np.clip(np.searchsorted(-clipped, -total), 1, len(points) - 1))
+    drop = clipped[piece - 1] - clipped[piece]
+    share = (clipped[piece - 1] - total) / drop if drop > 0 else 0.0
+    shift = points[piece - 1] + share * (points[piece] - points[piece - 1])
     return np.clip(values - shift, 0.0, 1.0)
 
 
@@ -176,8 +176,8 @@ class Memberships:
         """Begin at a partition."""
         Z = np.zeros((k, len(labels), len(labels)))
         for group in range(k):
-            held = np.flatnonzero(labels == group)
-            Z[group][np.ix_(held, held)] = 1 / max(len(held), 1)
+            members = np.flatnonzero(labels == group)
+            Z[group][np.ix_(members, members)] = 1 / max(len(members), 1)
         return cls(Z, Z.copy(), np.zeros_like(Z), np.zeros_like(Z))
 
 
@@ -231,8 +231,8 @@ def _affine(V: Floats) -> Floats:
     lifts = (1 - traces - total) / n
     rows = 2 * (missing - lifts.sum()) / (k * n) - total / n
     out = V + (rows[:, None] + rows[None, :]) / 2
-    at = np.arange(n)
-    out[:, at, at] += lifts[:, None]
+    diagonal = np.arange(n)
+    out[:, diagonal, diagonal] += lifts[:, None]
     return np.asarray(out)
 
 
@@ -240,7 +240,7 @@ def _psd(V: Floats) -> Floats:
     values, vectors = np.linalg.eigh(V)
     out = np.empty_like(V)
     for group in range(len(V)):
-        held = values[group] > 0
-        root = vectors[group][:, held] * np.sqrt(values[group][held])
+        positive = values[group] > 0
+        root = vectors[group][:, positive] * np.sqrt(values[group][positive])
         out[group] = root @ root.T
     return out

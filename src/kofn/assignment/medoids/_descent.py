@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from kofn.assignment.medoids import _swaps
+from kofn.assignment.medoids import _inits, _sources, _swaps
 from kofn.core import checks
 from kofn.core.plans import Assignment
 from kofn.core.runtime import Control
@@ -37,12 +37,12 @@ def cluster(
 ) -> Assignment:
     if limits.max_iter is not None:
         checks.count(limits.max_iter, "max_iter")
-    X, distances = _swaps.pool(X, distances, k, metric)
+    X, distances = _sources.pool(X, distances, k, metric)
     n = len(X if distances is None else distances)
     counts = np.ones(n) if weights is None else weights.astype(np.float64)
-    source = _swaps.source_of(X, distances, metric, limits.max_memory or _DEFAULT_MEMORY, limits.n_threads)
+    source = _sources.source_of(X, distances, metric, limits.max_memory or _DEFAULT_MEMORY, limits.n_threads)
     info: dict[str, Any] = {}
-    medoids = _swaps.begin(source, k, counts, begin, info)
+    medoids = _inits.begin(source, k, counts, begin, info)
     if k == 1:
         labels, status = np.zeros(n, np.int32), "optimal"
         totals = np.concatenate([rows.astype(np.float64) @ counts for _, rows in source.blocks()])
@@ -57,7 +57,7 @@ def cluster(
         info |= {"swaps": 0, "rounds": 0, "swap_evaluations": 0}
     else:
         state = _swaps.Swaps(source, medoids, counts, compiled=_swaps.worth_compiling(search, n, k))
-        with Control(time_limit=limits.time_limit, progress=limits.progress, what="swaps") as control:
+        with Control(time_limit=limits.time_limit, progress=limits.progress, title="swaps") as control:
             if search == "eager":
                 done, rounds = state.eager(limits.max_iter, control.stopped, control.step)
             else:
@@ -65,9 +65,9 @@ def cluster(
         medoids, labels, status = state.medoids, state.labels, "local" if done else "stopped"
         looked = state.evaluated * n * (k if search == "naive" else 1)
         info |= {"swaps": state.swaps, "rounds": rounds, "swap_evaluations": looked}
-    value = _swaps.loss_of(X, distances, metric, medoids, labels, counts)
+    value = _sources.loss_of(X, distances, metric, medoids, labels, counts)
     if value == 0 and k > 1:
-        info["distinct_medoids"] = _swaps.distinct(X, distances, medoids)
+        info["distinct_medoids"] = _sources.distinct(X, distances, medoids)
     return Assignment.from_labels(
         labels,
         k,

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from kofn.assignment.medoids import _swaps
+from kofn.assignment.medoids import _inits, _sources, _swaps
 from kofn.assignment.medoids._samples import DEFAULT_MEMORY, Placed, finish, only
 from kofn.core import checks
 from kofn.core.arrays import Floats, Ints
@@ -82,17 +82,17 @@ def fastclara(
         >>> sorted(plan.medoids.tolist()), plan.value
         ([1, 4], 4.0)
     """
-    X, distances = _swaps.pool(X, distances, k, metric)
+    X, distances = _sources.pool(X, distances, k, metric)
     n = len(X if distances is None else distances)
     checks.count(n_samples, "n_samples")
     size = min(n, 80 + 4 * k if sample_size is None else checks.count(sample_size, "sample_size", least=k))
     counts = np.ones(n) if weights is None else weights.astype(np.float64)
-    source = _swaps.source_of(X, distances, metric, max_memory or DEFAULT_MEMORY, n_threads)
+    source = _sources.source_of(X, distances, metric, max_memory or DEFAULT_MEMORY, n_threads)
     rng = np.random.default_rng(seed)
-    best = None if start is None else Placed(source, _swaps.started(start, k), counts)
+    best = None if start is None else Placed(source, _inits.started(start, k), counts)
     losses: list[float] = []
     evals, stopped = 0, False
-    with Control(time_limit=time_limit, progress=progress, total=n_samples, what="samples") as control:
+    with Control(time_limit=time_limit, progress=progress, total=n_samples, title="samples") as control:
         for turn in range(n_samples):
             items = _sample(n, size, best, rng)
             if distances is not None:
@@ -100,11 +100,11 @@ def fastclara(
             else:
                 table = pairwise_distances(X[items], metric, n_threads=n_threads)
                 evals += len(items) ** 2
-            picks = _solve(_swaps.Matrix(table), k, counts[items], rng, control)
-            found = Placed(source, items[picks], counts)
-            losses.append(found.loss)
-            if best is None or found.loss < best.loss:
-                best = found
+            picks = _solve(_sources.Matrix(table), k, counts[items], rng, control)
+            placed = Placed(source, items[picks], counts)
+            losses.append(placed.loss)
+            if best is None or placed.loss < best.loss:
+                best = placed
             control.step(turn + 1)
             stopped = control.stopped()
             if stopped or k == n:
@@ -125,13 +125,13 @@ def _sample(n: int, size: int, best: Placed | None, rng: np.random.Generator) ->
     return np.sort(np.concatenate([best.medoids, more]))
 
 
-def _solve(source: _swaps.Matrix, k: int, weights: Floats, rng: np.random.Generator, control: Control) -> Ints:
+def _solve(source: _sources.Matrix, k: int, weights: Floats, rng: np.random.Generator, control: Control) -> Ints:
     """FasterPAM from LAB."""
     if k == source.n:
         return np.arange(k)
     if k == 1:
         return only(source, np.array([0]), np.arange(source.n), weights)
-    begin = _swaps.lab(source, k, weights, rng)
+    begin = _inits.lab(source, k, weights, rng)
     state = _swaps.Swaps(source, begin, weights, compiled=_swaps.worth_compiling("eager", source.n, k))
     state.eager(None, control.stopped, lambda _: None)
     return state.medoids

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from kofn.assignment.medoids import _swaps
+from kofn.assignment.medoids import _inits, _sources, _swaps
 from kofn.assignment.medoids._samples import DEFAULT_MEMORY, PAIRS_AT_ONCE, Placed, finish, only
 from kofn.core import checks
 from kofn.core.arrays import Ints
@@ -82,19 +82,19 @@ def fastclarans(
         >>> sorted(plan.medoids.tolist()), plan.value
         ([1, 4], 4.0)
     """
-    X, distances = _swaps.pool(X, distances, k, metric)
+    X, distances = _sources.pool(X, distances, k, metric)
     n = len(X if distances is None else distances)
     checks.count(n_local, "n_local")
     share = checks.fraction(max_neighbor, "max_neighbor")
     patience = min(n, max(_LEAST_NEIGHBORS, math.ceil(share * n)))
     counts = np.ones(n) if weights is None else weights.astype(np.float64)
-    source = _swaps.source_of(X, distances, metric, max_memory or DEFAULT_MEMORY, n_threads)
+    source = _sources.source_of(X, distances, metric, max_memory or DEFAULT_MEMORY, n_threads)
     rng = np.random.default_rng(seed)
-    begin = None if start is None else _swaps.started(start, k)
+    begin = None if start is None else _inits.started(start, k)
     best: _swaps.Swaps | None = None
     losses: list[float] = []
     swaps, evaluated, stopped = 0, 0, False
-    with Control(time_limit=time_limit, progress=progress, what="swaps") as control:
+    with Control(time_limit=time_limit, progress=progress, title="swaps") as control:
         for turn in range(n_local if 1 < k < n else 0):
             medoids = begin if begin is not None and turn == 0 else rng.choice(n, k, replace=False)
             state = _swaps.Swaps(source, medoids, counts, compiled=_swaps.worth_compiling("eager", n, k))

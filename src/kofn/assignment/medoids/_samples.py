@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kofn.assignment.medoids import _swaps
+from kofn.assignment.medoids import _sources
 from kofn.core.arrays import Floats, Ints
 from kofn.core.plans import Assignment
 
@@ -21,7 +21,7 @@ PAIRS_AT_ONCE = 2**22
 class Placed:
     """Medoids with every item at its nearest one, in O(n) memory."""
 
-    def __init__(self, source: _swaps.Source, medoids: Ints, weights: Floats) -> None:
+    def __init__(self, source: _sources.Source, medoids: Ints, weights: Floats) -> None:
         self.medoids = medoids
         n, k = source.n, len(medoids)
         self.labels = np.zeros(n, np.int32)
@@ -29,16 +29,16 @@ class Placed:
         step = max(1, PAIRS_AT_ONCE // n)
         for low in range(0, k, step):
             rows = source.rows(medoids[low : low + step])
-            at = rows.argmin(axis=0)
-            least = np.take_along_axis(rows, at[None], 0)[0]
+            closest = rows.argmin(axis=0)
+            least = np.take_along_axis(rows, closest[None], 0)[0]
             closer = least < near
-            self.labels[closer] = at[closer] + low
+            self.labels[closer] = closest[closer] + low
             near[closer] = least[closer]
         self.labels[medoids] = np.arange(k, dtype=np.int32)
         self.loss = float((weights * near).sum())
 
 
-def only(source: _swaps.Source, begin: Ints, candidates: Ints, weights: Floats) -> Ints:
+def only(source: _sources.Source, begin: Ints, candidates: Ints, weights: Floats) -> Ints:
     """The candidate of the least total, where it is below that of `begin`."""
     tried = np.concatenate([begin, candidates])
     step = max(1, PAIRS_AT_ONCE // source.n)
@@ -60,9 +60,9 @@ def finish(
     info: dict[str, Any],
 ) -> Assignment:
     k = len(medoids)
-    value = _swaps.loss_of(X, distances, metric, medoids, labels, weights)
+    value = _sources.loss_of(X, distances, metric, medoids, labels, weights)
     if value == 0 and k > 1:
-        info["distinct_medoids"] = _swaps.distinct(X, distances, medoids)
+        info["distinct_medoids"] = _sources.distinct(X, distances, medoids)
     return Assignment.from_labels(
         labels,
         k,

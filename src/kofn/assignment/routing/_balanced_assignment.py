@@ -157,8 +157,8 @@ def transport(
             sizes.append(sizes[-1] // _COARSER)
         for size in reversed(sizes[1:]):
             few = np.ascontiguousarray(scores[order[:size]])
-            _settle(few, low * size // n, -(-high * size // n), price)
-        labels, reached = _settle(scores, low, high, price)
+            _min_cost_flow(few, low * size // n, -(-high * size // n), price)
+        labels, reached = _min_cost_flow(scores, low, high, price)
     else:
         labels, price, reached = _plain(scores, low, high)
     if reached.any():
@@ -166,7 +166,9 @@ def transport(
     return labels, price[:-1] - price[-1]
 
 
-def _settle(scores: NDArray[Any], low: Ints, high: Ints, price: Floats) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+def _min_cost_flow(
+    scores: NDArray[Any], low: Ints, high: Ints, price: Floats
+) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
     """Run the compiled search from these prices and leave the new ones there."""
     from kofn.assignment.routing import _flow_kernels
 

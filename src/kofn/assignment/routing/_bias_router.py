@@ -129,8 +129,8 @@ class BiasRouter(Stepper[Assignment]):
         rows, slots = np.nonzero(chosen >= 0)
         columns = chosen[rows, slots]
         value = float(felt[rows, columns].sum())
-        first = best_bins(felt, self.per_item)
-        most = np.take_along_axis(felt, np.maximum(first, 0), axis=1)[first >= 0].sum()
+        unbiased = best_bins(felt, self.per_item)
+        most = np.take_along_axis(felt, np.maximum(unbiased, 0), axis=1)[unbiased >= 0].sum()
         best = max(value, float(most))
         self._batch = dict(
             **routes(
@@ -151,10 +151,10 @@ class BiasRouter(Stepper[Assignment]):
 
     def tell(self, loads: Any) -> None:
         """Move every bias by gamma: up where the load was below the mean, down where above it."""
-        found = checks.vector(loads, "loads").astype(np.float64)
-        if len(found) != self.bins or (found < 0).any():
+        values = checks.vector(loads, "loads").astype(np.float64)
+        if len(values) != self.bins or (values < 0).any():
             raise InputError(f"loads={loads!r}: give one load >= 0 for each of the {self.bins} bins")
-        self.bias = self.bias + self.gamma * np.sign(found.mean() - found)
+        self.bias = self.bias + self.gamma * np.sign(values.mean() - values)
         self.steps += 1
 
     def update(self, scores: Any) -> Assignment:
@@ -166,5 +166,5 @@ class BiasRouter(Stepper[Assignment]):
 
 def violation(loads: Any) -> float:
     """How far the fullest bin is above the mean load, as a share of it (MaxVio): 0 where all are equal."""
-    held = np.asarray(loads, np.float64)
-    return float(held.max() / held.mean() - 1) if held.sum() else 0.0
+    values = np.asarray(loads, np.float64)
+    return float(values.max() / values.mean() - 1) if values.sum() else 0.0

@@ -88,8 +88,7 @@ def capped_routing(
     Guarantee: capacities hold exactly. With "reroute" there is no justified envy: if an item lists a bin, is not in it,
     and has a free slot or holds a bin it scores lower, then that bin is full of items that score at least as high in
     it. Equal scores prefer the lowest bin, and in a bin the lowest item. With "drop" that holds of each item's own
-    first choices
-    only: who lost a slot may still envy any other bin, even one with room.
+    first choices only: an item that lost a slot may still envy any other bin, even one with room.
 
     References:
         Gale & Shapley 1962. Items and bins rank by the same scores, so the stable plan is unique, and equals the greedy
@@ -121,9 +120,9 @@ def capped_routing(
     if candidates is not None and candidates < bins:
         able = best_bins(scores, candidates)
         every, table = table, np.full_like(table, -np.inf)
-        places = np.nonzero(able >= 0)
-        may = places[0], able[places]
-        table[may] = every[may]
+        items, slots = np.nonzero(able >= 0)
+        asked_bins = able[items, slots]
+        table[items, asked_bins] = every[items, asked_bins]
     run = compiled if table.size > _scores.COMPILED_FROM else plain
     rows, columns, asked, most = run(table, room, per_item, overflow == "reroute")
     if overflow == "error" and (asked > room).any():

@@ -45,15 +45,15 @@ def _first_choices(row, choices):
 
 
 @nb.njit(**INNER)
-def _best_open(row, item, bar, bar_item, held):
+def _best_open(row, item, bar, bar_item, chosen):
     """The bin that the item scores highest of those that would take it and that it is not in; -1 if there is none."""
     best = -1
     for j in range(len(row)):
         s = row[j]
         if (best < 0 or s > row[best]) and s > -np.inf and worse(bar[j], bar_item[j], s, item):
             mine = False
-            for slot in range(len(held)):
-                mine |= held[slot] == j
+            for slot in range(len(chosen)):
+                mine |= chosen[slot] == j
             if not mine:
                 best = j
     return best
@@ -75,7 +75,7 @@ def _admit(scores, items, size, score, item):
 
 
 @nb.njit(both_precisions("void(T[:,::1],i8[::1],i8[::1],b1,i4[:,::1],i8[::1],T[::1],i4[::1],f8[::1])", read=1), **OUTER)
-def defer(scores, room, offsets, reroute, held, asked, heap_scores, heap_items, most):
+def defer(scores, room, offsets, reroute, chosen, asked, heap_scores, heap_items, most):
     """Items ask for bins from their best on, a full bin keeps its highest scores: held[i] are item i's bins, else -1.
 
     With `reroute` whoever is refused asks on (deferred acceptance); without, each item asks for its first choices only.
@@ -89,7 +89,7 @@ def defer(scores, room, offsets, reroute, held, asked, heap_scores, heap_items, 
     for j in range(bins):
         if room[j] == 0:
             bar[j], bar_item[j] = np.inf, -1
-    choices = np.empty(held.shape[1], np.int64)
+    choices = np.empty(chosen.shape[1], np.int64)
     for i in range(n):
         _first_choices(scores[i], choices)
         for slot in range(len(choices)):
@@ -99,16 +99,16 @@ def defer(scores, room, offsets, reroute, held, asked, heap_scores, heap_items, 
                 most[0] += max(scores[i, best], 0.0)
                 mine = False
                 for other in range(slot):
-                    mine |= held[i, other] == best
+                    mine |= chosen[i, other] == best
                 if mine or not worse(bar[best], bar_item[best], scores[i, best], i):
                     best = -1
             if best < 0 and reroute:
-                best = _best_open(scores[i], i, bar, bar_item, held[i])
+                best = _best_open(scores[i], i, bar, bar_item, chosen[i])
             while best >= 0:
                 free = 0
-                while held[item, free] >= 0:
+                while chosen[item, free] >= 0:
                     free += 1
-                held[item, free] = best
+                chosen[item, free] = best
                 if room[best] >= n:
                     break
                 low, high = offsets[best], offsets[best] + room[best]
@@ -119,11 +119,11 @@ def defer(scores, room, offsets, reroute, held, asked, heap_scores, heap_items, 
                 if out < 0:
                     break
                 for other in range(len(choices)):
-                    if held[out, other] == best:
-                        held[out, other] = -1
+                    if chosen[out, other] == best:
+                        chosen[out, other] = -1
                 item, best = out, -1
                 if reroute:
-                    best = _best_open(scores[item], item, bar, bar_item, held[item])
+                    best = _best_open(scores[item], item, bar, bar_item, chosen[item])
 
 
 @nb.njit(both_precisions("void(T[:,::1],i4[:,::1])", read=1), **OUTER)

@@ -122,13 +122,13 @@ def compiled(scores: NDArray[Any], room: Ints, per_item: int, reroute: bool) -> 
 
     n, bins = scores.shape
     heaped = np.where(room < n, room, 0)
-    held = np.full((n, per_item), -1, np.int32)
+    chosen = np.full((n, per_item), -1, np.int32)
     asked, most = np.zeros(bins, np.int64), np.zeros(1)
     heaps = np.empty(heaped.sum(), scores.dtype), np.empty(heaped.sum(), np.int32)
-    _kernels.defer(scores, room, np.cumsum(heaped) - heaped, reroute, held, asked, *heaps, most)
-    held.sort(axis=1)
-    rows, slots = np.nonzero(held >= 0)
-    return rows, held[rows, slots].astype(np.int64), asked, float(most[0])
+    _kernels.defer(scores, room, np.cumsum(heaped) - heaped, reroute, chosen, asked, *heaps, most)
+    chosen.sort(axis=1)
+    rows, slots = np.nonzero(chosen >= 0)
+    return rows, chosen[rows, slots].astype(np.int64), asked, float(most[0])
 
 
 def plain(scores: NDArray[Any], room: Ints, per_item: int, reroute: bool) -> tuple[Ints, Ints, Ints, float]:
@@ -152,8 +152,8 @@ def plain(scores: NDArray[Any], room: Ints, per_item: int, reroute: bool) -> tup
                 kept.append(pair)
     else:
         order = np.lexsort((rows, -best, columns))
-        place = np.arange(len(order)) - (np.cumsum(asked) - asked)[columns[order]]
-        kept = order[place < room[columns[order]]].tolist()
+        rank = np.arange(len(order)) - (np.cumsum(asked) - asked)[columns[order]]
+        kept = order[rank < room[columns[order]]].tolist()
     rows, columns = rows[kept], columns[kept]
     tidy = np.lexsort((columns, rows))
     return rows[tidy], columns[tidy], asked, most

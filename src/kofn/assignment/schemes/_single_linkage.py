@@ -25,29 +25,34 @@ from kofn.core.registry import method
     paper=(299, "prim1957"),
 )
 def single_linkage(
-    X: Any = None, *, distances: Any = None, k: int | None = None, metric: str = "euclidean", threshold: Any = None
+    X: Any = None,
+    *,
+    distances: Any = None,
+    k: int | None = None,
+    metric: str = "euclidean",
+    threshold: float | None = None,
 ) -> Assignment:
     """Group items that chains of short steps connect: all steps up to a scale, or the shortest until k groups are left.
 
     Args:
         X: vectors (n, d); distances are computed row by row and never kept.
         distances: dissimilarities (n, n), symmetric, >= 0; the triangle inequality is not needed.
-        k: how many groups. Without k and threshold all items are one, and `info` has the whole tree.
+        k: the number of groups. Without k and threshold there is one group, and `info` has the whole tree.
         metric: "euclidean", "sqeuclidean" or "cosine" (1 - cos), for X.
         threshold: instead of k, the longest step that still connects, in the units of the distances.
 
     Returns:
-        An `Assignment`: `labels` (groups in the order of their first row), `k` = the groups found, `value` = the summed
-        length of the steps that hold the groups together, the least of all partitions into that many. `info`:
+        An `Assignment`: `labels` (groups in the order of their first row), `k` the number of groups, `value` the summed
+        length of the steps inside the groups, the least of all partitions into k groups. `info`:
         links (n - k, 2) the steps made, merge_lengths (n - 1,) of all steps, ascending, and spacing, the shortest
         distance between two groups (None for one group).
 
     Raises:
-        InputError: k and threshold together, k > n, or a threshold that is no number >= 0.
+        InputError: k and threshold together, k > n, or a threshold that is not a number >= 0.
 
-    Cost: n passes over a row of distances; O(n) memory beside what is given.
+    Cost: n passes over a row of distances; O(n) memory beside the input.
 
-    Guarantee: exact. At a fixed scale it is the only scheme, but for the trivial ones, that never takes items apart
+    Guarantee: exact. At a fixed scale it is the only scheme, but for the trivial ones, that never separates items
     when distances shrink or items coincide (Carlsson & Memoli). With k it also has the widest spacing.
 
     References:
@@ -73,17 +78,17 @@ def single_linkage(
         X, distances = None, checks.distances(X, "X")
     order, parents, lengths = _tree(_rows_of(X, distances, metric), n)
     ranked = np.argsort(lengths, kind="stable")
-    made = ranked[: n - k] if k is not None else ranked[lengths[ranked] <= scale]
-    kept = np.zeros(n, bool)
-    kept[1:][made] = True
-    found = np.empty(n, np.int64)
+    steps = ranked[: n - k] if k is not None else ranked[lengths[ranked] <= scale]
+    joined = np.zeros(n, bool)
+    joined[1:][steps] = True
+    group = np.empty(n, np.int64)
     # A tree's nodes come after their parents, so one pass hands the groups down.
-    for place, item in enumerate(order.tolist()):
-        found[item] = found[parents[place - 1]] if kept[place] else place
-    labels = _gaussian.renamed(found)
-    groups = n - len(made)
-    value = math.fsum(lengths[made].tolist())
-    links = np.sort(np.column_stack([parents[made], order[1:][made]]), axis=1)
+    for position, item in enumerate(order.tolist()):
+        group[item] = group[parents[position - 1]] if joined[position] else position
+    labels = _gaussian.renamed(group)
+    groups = n - len(steps)
+    value = math.fsum(lengths[steps].tolist())
+    links = np.sort(np.column_stack([parents[steps], order[1:][steps]]), axis=1)
     return Assignment.from_labels(
         labels,
         groups,
@@ -95,14 +100,14 @@ def single_linkage(
         info={
             "links": links,
             "merge_lengths": lengths[ranked],
-            "spacing": float(lengths[ranked[len(made)]]) if groups > 1 else None,
+            "spacing": float(lengths[ranked[len(steps)]]) if groups > 1 else None,
             "distance_evals": n * (n - 1) if distances is None else 0,
         },
     )
 
 
 def _rows_of(X: Any, distances: Any, metric: str) -> Callable[[int], Floats]:
-    """The distances of all items to one."""
+    """A function that gives the distances of all items to one item."""
     if distances is not None:
         return lambda item: np.asarray(distances[item], np.float64)
     from kofn.objectives.similarity import geometry
@@ -114,16 +119,16 @@ def _rows_of(X: Any, distances: Any, metric: str) -> Callable[[int], Floats]:
 
 
 def _tree(row: Callable[[int], Floats], n: int) -> tuple[Ints, Ints, Floats]:
-    """Prim's shortest tree: the items in the order reached, and from where and how far each but the first was."""
+    """Prim's shortest tree: the items in the order reached, and the parent and step length of each but the first."""
     order, parents, lengths = np.zeros(n, np.int64), np.zeros(n - 1, np.int64), np.zeros(n - 1)
     near, via, open_ = np.full(n, np.inf), np.zeros(n, np.int64), np.ones(n, bool)
-    here = 0
+    item = 0
     for step in range(n - 1):
-        open_[here] = False
-        away = row(here)
-        closer = open_ & (away < near)
-        near[closer], via[closer] = away[closer], here
-        near[here] = np.inf
-        here = int(near.argmin())
-        order[step + 1], parents[step], lengths[step] = here, via[here], near[here]
+        open_[item] = False
+        distances = row(item)
+        closer = open_ & (distances < near)
+        near[closer], via[closer] = distances[closer], item
+        near[item] = np.inf
+        item = int(near.argmin())
+        order[step + 1], parents[step], lengths[step] = item, via[item], near[item]
     return order, parents, lengths

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from kofn.assignment.medoids import _swaps
+from kofn.assignment.medoids import _inits, _sources
 from kofn.assignment.silhouettes import _silhouette
 from kofn.assignment.silhouettes._silhouette import (
     DEFAULT_MEMORY,
@@ -98,18 +98,18 @@ def dynmsc(
     k_min = min(k_min, n)
     if k_min > k_max:
         raise InputError(f"k_min={k_min} is above k_max={k_max}; swap them")
-    X, distances = _swaps.pool(X, distances, 1, metric)
-    k_max = _swaps.differing(X, distances, k_max)
+    X, distances = _sources.pool(X, distances, 1, metric)
+    k_max = _sources.differing(X, distances, k_max)
     k_min = min(k_min, k_max)
     counts = np.ones(n) if weights is None else weights.astype(np.float64)
-    source = _swaps.source_of(X, distances, metric, max_memory or DEFAULT_MEMORY, n_threads)
+    source = _sources.source_of(X, distances, metric, max_memory or DEFAULT_MEMORY, n_threads)
     info: dict[str, Any] = {}
-    medoids = _swaps.begin(source, k_max, counts, (None, init, "lab", seed), info)
+    medoids = _inits.begin(source, k_max, counts, (None, init, "lab", seed), info)
     curve: dict[str, list[float]] = {"k": [], "silhouette": [], "loss": []}
     info |= {"swaps": 0, "rounds": 0, "swap_evaluations": 0}
     best: State | None = None
     stopped = False
-    with Control(time_limit=time_limit, progress=progress, total=k_max - k_min + 1, what="k") as control:
+    with Control(time_limit=time_limit, progress=progress, total=k_max - k_min + 1, title="k") as control:
         state = (
             None
             if k_max == 1

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from kofn.assignment.medoids import _swaps
+from kofn.assignment.medoids import _inits, _sources
 from kofn.assignment.silhouettes import _silhouette
 from kofn.assignment.silhouettes._silhouette import DEFAULT_MEMORY, State, finish, one_group
 from kofn.core import checks
@@ -86,18 +86,18 @@ def fastermsc(
     """
     if max_iter is not None:
         checks.count(max_iter, "max_iter")
-    X, distances = _swaps.pool(X, distances, k, metric)
+    X, distances = _sources.pool(X, distances, k, metric)
     n = len(X if distances is None else distances)
     counts = np.ones(n) if weights is None else weights.astype(np.float64)
-    source = _swaps.source_of(X, distances, metric, max_memory or DEFAULT_MEMORY, n_threads)
+    source = _sources.source_of(X, distances, metric, max_memory or DEFAULT_MEMORY, n_threads)
     info: dict[str, Any] = {}
-    medoids = _swaps.begin(source, k, counts, (start, init, "lab", seed), info)
+    medoids = _inits.begin(source, k, counts, (start, init, "lab", seed), info)
     if k == 1:
         return one_group(source, medoids, counts, info)
     state = State(source, medoids, counts, compiled=_silhouette.worth_compiling(n, 1))
     done, rounds = True, 0
     if k < n:
-        with Control(time_limit=time_limit, progress=progress, what="swaps") as control:
+        with Control(time_limit=time_limit, progress=progress, title="swaps") as control:
             done, rounds = state.eager(max_iter, control.stopped, control.step)
     info |= {"swaps": state.swaps, "rounds": rounds, "swap_evaluations": state.evaluated * n}
     return finish(state, "optimal" if k == n else "local" if done else "stopped", info)

@@ -10,34 +10,34 @@ from kofn.assignment._compiled import INNER, OUTER, both_precisions
 
 @nb.njit(**INNER)
 def _ratio(a, b, nothing):
-    """The share of the nearer distance in the farther one; two medoids in one place tell nothing apart."""
+    """The nearer distance as a share of the farther one; 1 where both are 0, since the two medoids are then alike."""
     return a / b if b > nothing else 1.0
 
 
 @nb.njit(**INNER)
-def _settle(to_medoid, weights, nothing, who, dist, removal):
+def _refresh(to_medoid, weights, nothing, who, dist, removal):
     """Three nearest medoids of every item, what removing each medoid costs; returns the loss."""
     n, k = to_medoid.shape
     removal[:] = 0.0
     loss = 0.0
     for o in range(n):
-        one, two, three = np.inf, np.inf, np.inf
+        nearest, runner_up, third = np.inf, np.inf, np.inf
         first, second = 0, 0
         for m in range(k):
             d = np.float64(to_medoid[o, m])
-            if d < one:
-                three, two, second = two, one, first
-                one, first = d, m
-            elif d < two:
-                three, two, second = two, d, m
-            elif d < three:
-                three = d
+            if d < nearest:
+                third, runner_up, second = runner_up, nearest, first
+                nearest, first = d, m
+            elif d < runner_up:
+                third, runner_up, second = runner_up, d, m
+            elif d < third:
+                third = d
         who[o, 0], who[o, 1] = first, second
-        dist[o, 0], dist[o, 1], dist[o, 2] = one, two, three
-        base = _ratio(one, two, nothing)
+        dist[o, 0], dist[o, 1], dist[o, 2] = nearest, runner_up, third
+        base = _ratio(nearest, runner_up, nothing)
         loss += weights[o] * base
-        removal[first] += weights[o] * (_ratio(two, three, nothing) - base)
-        removal[second] += weights[o] * (_ratio(one, three, nothing) - base)
+        removal[first] += weights[o] * (_ratio(runner_up, third, nothing) - base)
+        removal[second] += weights[o] * (_ratio(nearest, third, nothing) - base)
     return loss
 
 
@@ -47,22 +47,22 @@ def _change(row, weights, nothing, who, dist, removal, change):
     change[:] = removal
     shared = 0.0
     for o in range(len(row)):
-        d, three = np.float64(row[o]), dist[o, 2]
-        if d >= three:
+        d, third = np.float64(row[o]), dist[o, 2]
+        if d >= third:
             continue
-        one, two = dist[o, 0], dist[o, 1]
-        base = _ratio(one, two, nothing)
-        if d < one:
-            stays = _ratio(d, one, nothing)
-        elif d < two:
-            stays = _ratio(one, d, nothing)
+        nearest, runner_up = dist[o, 0], dist[o, 1]
+        base = _ratio(nearest, runner_up, nothing)
+        if d < nearest:
+            stays = _ratio(d, nearest, nothing)
+        elif d < runner_up:
+            stays = _ratio(nearest, d, nothing)
         else:
             stays = base
         shared += weights[o] * (stays - base)
-        gone = _ratio(min(d, two), max(d, two), nothing)
-        change[who[o, 0]] += weights[o] * ((gone - stays) - (_ratio(two, three, nothing) - base))
-        gone = _ratio(min(d, one), max(d, one), nothing)
-        change[who[o, 1]] += weights[o] * ((gone - stays) - (_ratio(one, three, nothing) - base))
+        gone = _ratio(min(d, runner_up), max(d, runner_up), nothing)
+        change[who[o, 0]] += weights[o] * ((gone - stays) - (_ratio(runner_up, third, nothing) - base))
+        gone = _ratio(min(d, nearest), max(d, nearest), nothing)
+        change[who[o, 1]] += weights[o] * ((gone - stays) - (_ratio(nearest, third, nothing) - base))
     return shared
 
 
@@ -70,9 +70,9 @@ _KNOWN = "T[:,::1],f8[::1],f8,i4[:,::1],f8[:,::1],f8[::1]"
 
 
 @nb.njit(both_precisions(f"f8({_KNOWN})"), **OUTER)
-def settle(to_medoid, weights, nothing, who, dist, removal):
-    """`_settle`, for callers outside."""
-    return _settle(to_medoid, weights, nothing, who, dist, removal)
+def refresh(to_medoid, weights, nothing, who, dist, removal):
+    """`_refresh`, for callers outside."""
+    return _refresh(to_medoid, weights, nothing, who, dist, removal)
 
 
 @nb.njit(both_precisions(f"void(T[:,::1],i8,i8[::1],u1[::1],{_KNOWN},f8[::1],f8,i8[::1])", read=1), **OUTER)
@@ -96,11 +96,11 @@ def sweep(rows, start, medoids, is_medoid, to_medoid, weights, nothing, who, dis
             continue
         column[:] = to_medoid[:, m]
         to_medoid[:, m] = rows[b]
-        after = _settle(to_medoid, weights, nothing, who, dist, removal)
+        after = _refresh(to_medoid, weights, nothing, who, dist, removal)
         if not after < loss[0] * (1 - tolerance / 2):
             # The change was mere rounding.
             to_medoid[:, m] = column
-            _settle(to_medoid, weights, nothing, who, dist, removal)
+            _refresh(to_medoid, weights, nothing, who, dist, removal)
             continue
         is_medoid[medoids[m]] = 0
         is_medoid[start + b] = 1

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from kofn.assignment.medoids import _swaps
+from kofn.assignment.medoids import _sources
 from kofn.assignment.silhouettes._silhouette import DEFAULT_MEMORY, nothing
 from kofn.core import checks
 from kofn.core.arrays import Floats, Ints
@@ -61,7 +61,7 @@ def medoid_silhouette(
     X = None if X is None else checks.matrix(X)
     distances = None if distances is None else checks.distances(distances)
     n = len(X if distances is None else distances)
-    source = _swaps.source_of(X, distances, metric, checks.bytes_of(max_memory), n_threads)
+    source = _sources.source_of(X, distances, metric, checks.bytes_of(max_memory), n_threads)
     medoids = None
     if isinstance(groups, Assignment):
         labels, medoids = groups.labels.astype(np.int64), groups.medoids
@@ -72,8 +72,8 @@ def medoid_silhouette(
                 f"groups has shape {given.shape} and dtype {given.dtype}; give a whole number for each item"
             )
         labels = np.full(n, -1)
-        held = given >= 0
-        labels[held] = np.unique(given[held], return_inverse=True)[1]
+        grouped = given >= 0
+        labels[grouped] = np.unique(given[grouped], return_inverse=True)[1]
     checks.same_length(n, "X" if distances is None else "distances", "groups", len(labels))
     if medoids is None:
         medoids = np.array([_middle(source, np.flatnonzero(labels == j)) for j in range(labels.max(initial=-1) + 1)])
@@ -87,12 +87,12 @@ def medoid_silhouette(
     np.put_along_axis(table, labels[placed, None], np.inf, 1)
     other = table.min(axis=1)
     longer = np.maximum(own, other)
-    told = longer > nothing(source)
-    out[placed[told]] = (other[told] - own[told]) / longer[told]
+    apart = longer > nothing(source)
+    out[placed[apart]] = (other[apart] - own[apart]) / longer[apart]
     return out
 
 
-def _middle(source: _swaps.Source, members: Ints) -> int:
+def _middle(source: _sources.Source, members: Ints) -> int:
     """The member with the least summed distance to the others."""
     step = max(1, _PAIRS_AT_ONCE // len(members))
     parts = [

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kofn.assignment.medoids import _swaps
+from kofn.assignment.medoids import _sources
 from kofn.core.arrays import Floats, Ints, Reals
 from kofn.core.plans import Assignment
 
@@ -18,8 +18,8 @@ TOLERANCE = 1e-12
 DEFAULT_MEMORY = 2**30
 
 
-def nothing(source: _swaps.Source) -> float:
-    """Distances up to this are rounding: the last digit of the largest distance of the first item."""
+def nothing(source: _sources.Source) -> float:
+    """Distances up to this count as 0: the rounding of the largest distance of the first item."""
     row = source.rows(np.array([0]))[0]
     return float(np.finfo(row.dtype).eps * row.max())
 
@@ -34,7 +34,7 @@ class State:
     """Medoids and every item's distances to them; its two nearest, and the distance of the third."""
 
     def __init__(
-        self, source: _swaps.Source, medoids: Ints, weights: Floats, *, compiled: bool, to_medoid: Reals | None = None
+        self, source: _sources.Source, medoids: Ints, weights: Floats, *, compiled: bool, to_medoid: Reals | None = None
     ) -> None:
         self.source, self.weights, self.compiled = source, weights, compiled
         self.medoids = medoids.astype(np.int64)
@@ -45,7 +45,7 @@ class State:
         self.nothing = nothing(source)
         self.who, self.dist = np.zeros((self.n, 2), np.int32), np.empty((self.n, 3))
         self.removal = np.empty(self.k)
-        self.loss = self._settle()
+        self.loss = self._refresh()
         self.swaps = self.evaluated = self.unimproved = 0
 
     @property
@@ -55,14 +55,14 @@ class State:
 
     @property
     def labels(self) -> NDArray[np.int32]:
-        """The nearest medoid of each point, ties to the lowest place; a medoid stands for itself."""
+        """The nearest medoid of each point, ties to the lowest position; a medoid stands for itself."""
         labels = self.who[:, 0].copy()
         labels[self.medoids] = np.arange(self.k, dtype=np.int32)
         return labels
 
-    def without(self, place: int) -> State:
-        """The same with one medoid less."""
-        medoids, kept = np.delete(self.medoids, place), np.delete(self.to_medoid, place, axis=1)
+    def without(self, position: int) -> State:
+        """The same without the medoid at a position."""
+        medoids, kept = np.delete(self.medoids, position), np.delete(self.to_medoid, position, axis=1)
         return State(self.source, medoids, self.weights, compiled=self.compiled, to_medoid=kept)
 
     def eager(self, max_iter: int | None, stopped: Callable[[], bool], step: Callable[[int], None]) -> tuple[bool, int]:
@@ -98,20 +98,20 @@ class State:
                 continue
             self.evaluated += 1
             shared, change = self._change(row)
-            place = int(change.argmin())
-            if not shared + change[place] < -TOLERANCE * self.loss:
+            position = int(change.argmin())
+            if not shared + change[position] < -TOLERANCE * self.loss:
                 continue
-            column = self.to_medoid[:, place].copy()
-            self.to_medoid[:, place] = row
-            after = self._settle()
+            column = self.to_medoid[:, position].copy()
+            self.to_medoid[:, position] = row
+            after = self._refresh()
             if not after < self.loss * (1 - TOLERANCE / 2):
                 # The change was mere rounding.
-                self.to_medoid[:, place] = column
-                self._settle()
+                self.to_medoid[:, position] = column
+                self._refresh()
                 continue
-            self.is_medoid[self.medoids[place]] = 0
+            self.is_medoid[self.medoids[position]] = 0
             self.is_medoid[candidate] = 1
-            self.medoids[place] = candidate
+            self.medoids[position] = candidate
             self.loss = after
             self.swaps += 1
             self.unimproved = 1
@@ -120,20 +120,20 @@ class State:
         out: Floats = np.divide(a, b, out=np.ones(len(a)), where=b > self.nothing)
         return out
 
-    def _settle(self) -> float:
+    def _refresh(self) -> float:
         """Nearest medoids and removal losses; returns the loss. The compiled loop adds the same terms in order."""
         if self.compiled:
             from kofn.assignment.silhouettes import _kernels
 
             known = self.to_medoid, self.weights, self.nothing, self.who, self.dist, self.removal
-            return float(_kernels.settle(*known))
+            return float(_kernels.refresh(*known))
         order = np.argsort(self.to_medoid, axis=1, kind="stable")[:, :3]
         self.dist[:] = np.inf
         self.dist[:, : order.shape[1]] = np.take_along_axis(self.to_medoid, order, 1)
         self.who[:] = order[:, :2]
-        one, two, three = self.dist.T
-        base = self._ratio(one, two)
-        costs = np.stack([self._ratio(two, three) - base, self._ratio(one, three) - base], axis=1)
+        nearest, second, third = self.dist.T
+        base = self._ratio(nearest, second)
+        costs = np.stack([self._ratio(second, third) - base, self._ratio(nearest, third) - base], axis=1)
         self.removal[:] = 0.0
         np.add.at(self.removal, self.who.ravel(), (self.weights[:, None] * costs).ravel())
         return float((self.weights * base).cumsum()[-1])
@@ -144,20 +144,20 @@ class State:
         An item loses the share of its nearest distance in its second nearest. A candidate nearer than the third matters
         to it, differently where the first or the second goes than where any other does.
         """
-        at = np.flatnonzero(row < self.dist[:, 2])
-        d, weights = row[at].astype(np.float64), self.weights[at]
-        one, two, three = self.dist[at].T
-        base = self._ratio(one, two)
-        stays = np.where(d < one, self._ratio(d, one), np.where(d < two, self._ratio(one, d), base))
-        gone = [self._ratio(np.minimum(d, other), np.maximum(d, other)) - stays for other in (two, one)]
-        known = [self._ratio(two, three) - base, self._ratio(one, three) - base]
+        affected = np.flatnonzero(row < self.dist[:, 2])
+        d, weights = row[affected].astype(np.float64), self.weights[affected]
+        nearest, second, third = self.dist[affected].T
+        base = self._ratio(nearest, second)
+        stays = np.where(d < nearest, self._ratio(d, nearest), np.where(d < second, self._ratio(nearest, d), base))
+        gone = [self._ratio(np.minimum(d, other), np.maximum(d, other)) - stays for other in (second, nearest)]
+        known = [self._ratio(second, third) - base, self._ratio(nearest, third) - base]
         change = self.removal.copy()
         parts = np.stack([weights * (new - old) for new, old in zip(gone, known, strict=True)], axis=1)
-        np.add.at(change, self.who[at].ravel(), parts.ravel())
-        return float((weights * (stays - base)).cumsum()[-1]) if len(at) else 0.0, change
+        np.add.at(change, self.who[affected].ravel(), parts.ravel())
+        return float((weights * (stays - base)).cumsum()[-1]) if len(affected) else 0.0, change
 
 
-def one_group(source: _swaps.Source, medoids: Ints, weights: Floats, info: dict[str, Any]) -> Assignment:
+def one_group(source: _sources.Source, medoids: Ints, weights: Floats, info: dict[str, Any]) -> Assignment:
     """The item with the least summed distance; the silhouette of a single group is 0 by convention."""
     totals = np.concatenate([rows.astype(np.float64) @ weights for _, rows in source.blocks()])
     best = int(totals.argmin())

@@ -15,9 +15,9 @@ from kofn.core.arrays import Floats, Ints
 
 def bits(masses: Any) -> float:
     """The entropy of these masses' shares, in bits."""
-    held = [mass for mass in masses if mass > 0]
-    total = math.fsum(held)
-    return max(0.0, -math.fsum(mass / total * math.log2(mass / total) for mass in held))
+    positive = [mass for mass in masses if mass > 0]
+    total = math.fsum(positive)
+    return max(0.0, -math.fsum(mass / total * math.log2(mass / total) for mass in positive))
 
 
 @dataclass(frozen=True)

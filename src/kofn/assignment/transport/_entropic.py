@@ -1,6 +1,6 @@
 """The numbers behind `sinkhorn_newton_sparse`: entropic transport between positive totals that sum to one.
 
-A plan is exp((scores - u - v) / reg). It is held as a fixed kernel, normalised in the log domain, times exponentials of
+A plan is exp((scores - u - v) / reg). It is kept as a fixed kernel, normalised in the log domain, times exponentials of
 what the potentials have moved since (`Scaled`), so that a sweep is two products with the kernel and no exponential of
 the table. The rows are always satisfied exactly; what is solved for is `y`, the columns' move in units of `reg`.
 """
@@ -42,13 +42,13 @@ class Counts:
 
 @dataclass
 class Point:
-    """The plan at one `y`: rows exact, columns off by `off` in total."""
+    """The plan at one `y`: rows exact, column totals off by `off` in all."""
 
     y: Floats
     b: Floats
     sums: Floats
     a: Floats
-    held: Floats
+    totals: Floats
     off: float
     height: float
 
@@ -60,16 +60,16 @@ class Scaled:
         self.scores, self.r, self.c, self.reg = scores, r, c, reg
         self.u, self.v, self.kernel = _kernel(scores, r, c, reg, v)
 
-    def at(self, y: Floats) -> Point | None:
+    def point_at(self, y: Floats) -> Point | None:
         """The plan at a move y of the columns; None where it overflows."""
         b = np.exp(y)
         sums = self.kernel @ b
         a = self.r / sums
-        held = b * (a @ self.kernel)
+        totals = b * (a @ self.kernel)
         # The convex dual with the rows eliminated; a Sinkhorn step and a Newton step both lower it.
         height = float(self.r @ np.log(sums) - self.c @ y)
-        off = float(np.abs(held - self.c).sum())
-        return Point(y, b, sums, a, held, off, height) if math.isfinite(off + height) else None
+        off = float(np.abs(totals - self.c).sum())
+        return Point(y, b, sums, a, totals, off, height) if math.isfinite(off + height) else None
 
     def moved(self, point: Point) -> tuple[Floats, Floats]:
         """The potentials of a point."""
@@ -100,7 +100,7 @@ def solve(
     stopped: Callable[[], bool],
 ) -> tuple[Floats, Floats, Floats, float, Counts]:
     """u, v, the plan, how far its columns are off in total, and the counts; rows are exact up to rounding."""
-    # What overflows is seen where it matters: a point that is not finite is none.
+    # Overflow needs no warning: `point_at` returns None for a point that is not finite.
     with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
         counts = Counts()
         v = np.zeros(len(c))
@@ -109,13 +109,13 @@ def solve(
             last = level == reg
             state = Scaled(scores, r, c, level, v)
             counts.kernels += 1
-            state, point = _settle(
+            state, point = _sinkhorn_newton(
                 state,
                 tol if last else max(tol, _ROUGH),
                 counts,
                 sweeps=sweeps,
                 density=density,
-                # Sinkhorn alone has no use for a start of its own choosing, but sweeps without end at the last level.
+                # Sinkhorn alone runs `sweeps` sweeps at the intermediate levels and up to `most` at the last.
                 newton=newton,
                 most=most if last or newton else sweeps,
                 stopped=stopped,
@@ -128,7 +128,7 @@ def solve(
             if stopped():
                 break
         if not last:
-            # Stopped on the way: the rows are made exact at the regularisation that was asked for.
+            # Stopped before the last level: make the rows exact at the requested regularisation.
             state = Scaled(scores, r, c, reg, v)
             point = _point(state, np.zeros(len(c)))
             u, v = state.moved(point)
@@ -164,14 +164,14 @@ def _kernel(scores: Floats, r: Floats, c: Floats, reg: float, v: Floats) -> tupl
 
 
 def _point(state: Scaled, y: Floats) -> Point:
-    point = state.at(y)
+    point = state.point_at(y)
     if point is None:
-        # A column out of sight: nothing that any step could be taken from.
+        # Some column has underflowed, so no step can start from here.
         raise FloatingPointError("the kernel lost a column")
     return point
 
 
-def _settle(
+def _sinkhorn_newton(
     state: Scaled,
     goal: float,
     counts: Counts,
@@ -187,7 +187,7 @@ def _settle(
     done = restarts = 0
     while point.off > goal and done < most and not stopped():
         for _ in range(sweeps if newton else most):
-            following = state.at(point.y + np.log(state.c / point.held))
+            following = state.point_at(point.y + np.log(state.c / point.totals))
             if following is None:
                 break
             counts.sweeps += 1
@@ -233,26 +233,26 @@ def _newton(
     plan = state.plan(point)
     kept = _sparse(plan, _NEGLIGIBLE * point.off / plan.size, density)
     counts.kept.append(kept.nnz / plan.size)
-    gradient = state.c - point.held
-    # A step need not be better than the model it comes from: the residual falls with the error.
+    gradient = state.c - point.totals
+    # Solve the step only as well as the quadratic model deserves: the tolerance falls with the error.
     share = min(0.1, max(point.off, 1e-3)) if share is None else share
-    step, took = _conjugate(kept, state.r, point.held, gradient, share)
+    step, took = _conjugate(kept, state.r, point.totals, gradient, share)
     counts.conjugate += took
     counts.newton += 1
     step -= step.mean()
     furthest, slope = float(np.abs(step).max()), float(gradient @ step)
-    # Where the matrix is singular but for rounding, conjugate gradients may lose the way: sweeps find it again.
+    # On a matrix that is singular up to rounding, conjugate gradients may fail; Sinkhorn sweeps then take over.
     if not math.isfinite(furthest) or not slope > 0:
         return None
     length = min(1.0, _STRIDE / furthest)
     for _ in range(_MOST_HALVINGS):
-        there = state.at(point.y + length * step)
+        trial = state.point_at(point.y + length * step)
         # Near the end the dual's own rounding hides a descent that the error still shows.
-        if there is not None and (
-            there.height <= point.height - 1e-4 * length * slope
-            or (there.off <= 0.5 * point.off and not _fell(point, there))
+        if trial is not None and (
+            trial.height <= point.height - 1e-4 * length * slope
+            or (trial.off <= 0.5 * point.off and not _fell(point, trial))
         ):
-            return there
+            return trial
         length /= 2
     return None
 
@@ -265,13 +265,13 @@ def _sparse(plan: Floats, least: float, density: float | None) -> Any:
         room = max(1, int(density * plan.size))
         if room < plan.size:
             least = max(least, float(np.partition(plan, -room, axis=None)[-room]))
-    place = np.flatnonzero(plan >= max(least, np.finfo(np.float64).tiny))
-    indptr = np.searchsorted(place, np.arange(len(plan) + 1) * plan.shape[1])
-    return csr_array((plan.ravel()[place], place % plan.shape[1], indptr), shape=plan.shape)
+    entries = np.flatnonzero(plan >= max(least, np.finfo(np.float64).tiny))
+    indptr = np.searchsorted(entries, np.arange(len(plan) + 1) * plan.shape[1])
+    return csr_array((plan.ravel()[entries], entries % plan.shape[1], indptr), shape=plan.shape)
 
 
-def _conjugate(kept: Any, r: Floats, held: Floats, gradient: Floats, share: float) -> tuple[Floats, int]:
-    """Solve (diag(held) - P' diag(1/r) P) x = gradient to a share of it, and the steps that took.
+def _conjugate(kept: Any, r: Floats, totals: Floats, gradient: Floats, share: float) -> tuple[Floats, int]:
+    """Solve (diag(totals) - P' diag(1/r) P) x = gradient to a share of it, and the steps that took.
 
     This is the Hessian with the rows eliminated. The diagonals are those of the whole plan and only P is sparse, so
     that the matrix stays positive semidefinite whatever was left out.
@@ -279,14 +279,14 @@ def _conjugate(kept: Any, r: Floats, held: Floats, gradient: Floats, share: floa
     back = kept.T.tocsr()
     squares = kept.copy()
     squares.data = kept.data**2
-    scale = np.maximum(held - squares.T @ (1 / r), 1e-15 * held)
+    scale = np.maximum(totals - squares.T @ (1 / r), 1e-15 * totals)
     x, residual = np.zeros_like(gradient), gradient.copy()
     z = residual / scale
     direction, inner = z.copy(), float(residual @ z)
     goal, steps = share * float(np.abs(gradient).sum()), 0
     while steps < _MOST_CONJUGATE:
         steps += 1
-        image = held * direction - back @ ((kept @ direction) / r)
+        image = totals * direction - back @ ((kept @ direction) / r)
         curve = float(direction @ image)
         if not curve > 0:
             break

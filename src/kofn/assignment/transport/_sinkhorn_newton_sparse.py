@@ -201,16 +201,19 @@ def _refuse_infeasible(table: Floats, r: Floats, c: Floats) -> None:
     from scipy.sparse import coo_array, vstack
 
     rows, columns = np.nonzero(table > -np.inf)
-    entry, one = np.arange(len(rows)), np.ones(len(rows))
+    entry, ones = np.arange(len(rows)), np.ones(len(rows))
     limits: Any = vstack(
-        [coo_array((one, (rows, entry)), (len(r), len(rows))), coo_array((one, (columns, entry)), (len(c), len(rows)))]
+        [
+            coo_array((ones, (rows, entry)), (len(r), len(rows))),
+            coo_array((ones, (columns, entry)), (len(c), len(rows))),
+        ]
     )
-    found = linprog(-one, A_ub=limits.tocsr(), b_ub=np.concatenate([r, c]), method="highs")
-    short = math.fsum(r.tolist()) + float(found.fun or 0.0)
+    flow = linprog(-ones, A_ub=limits.tocsr(), b_ub=np.concatenate([r, c]), method="highs")
+    short = math.fsum(r.tolist()) + float(flow.fun or 0.0)
     if short <= 1e-7 * math.fsum(r.tolist()):
         return
     # Rows whose total has no price are those with too much of it.
-    inside = np.flatnonzero((found.ineqlin.marginals[: len(r)] > -0.5) & (r > 0))
+    inside = np.flatnonzero((flow.ineqlin.marginals[: len(r)] > -0.5) & (r > 0))
     bins = np.flatnonzero((table[inside] > -np.inf).any(axis=0))
     names = ", ".join(map(str, inside[:5])) + (", ..." if len(inside) > 5 else "")
     raise InfeasibleError(
@@ -246,10 +249,10 @@ def _as_plan(
     (r, c), (rows, columns) = margins, where
     u, v = np.full(n, np.inf), np.full(bins, np.inf)
     u[rows], v[columns] = potentials
-    here = plan > 0
-    place, column = np.nonzero(here)
-    weights = plan[here]
-    scored = weights * table[rows[place], columns[column]]
+    positive = plan > 0
+    row, column = np.nonzero(positive)
+    weights = plan[positive]
+    scored = weights * table[rows[row], columns[column]]
     spread = weights * np.log(weights)
     transport, entropy = float(scored.sum()), -float(spread.sum())
     value = transport + reg * entropy
@@ -258,10 +261,10 @@ def _as_plan(
     slack = 1e-9 * float(np.abs(scored).sum() + reg * np.abs(spread).sum())
     exact = met and abs(dual - value) <= slack
     best = (table - v).max(axis=1)
-    error = np.abs(np.bincount(rows[place], weights, n) - r).sum()
+    error = np.abs(np.bincount(rows[row], weights, n) - r).sum()
     error += np.abs(np.bincount(columns[column], weights, bins) - c).sum()
     return Assignment.from_pairs(
-        rows[place],
+        rows[row],
         columns[column],
         weights,
         n=n,

@@ -83,7 +83,7 @@ def diagonal_fisher(
     """
     checks.choice(labels, "labels", LABELS)
     draws = checks.count(samples, "samples") if labels == "sampled" else 1
-    held = None if chunk is None else checks.count(chunk, "chunk")
+    chunk = None if chunk is None else checks.count(chunk, "chunk")
     run = ask if logits is None else logits
     known = dict(model.named_parameters())
     weights = {name: known[name] for name in chosen_names(known, only)}
@@ -91,13 +91,13 @@ def diagonal_fisher(
     generator = torch.Generator(device=device).manual_seed(checks.entropy(seed) % 2**63)
     sums = {name: torch.zeros(value.shape, dtype=torch.float64, device=device) for name, value in weights.items()}
 
-    def one(values: Mapping[str, Tensor], inputs: Any, label: Tensor) -> Tensor:
-        """log p(label) of one row."""
+    def log_probability(values: Mapping[str, Tensor], inputs: Any, label: Tensor) -> Tensor:
+        """log p(label) of a single row."""
         ahead = run_with(model, run, values, map_inputs(inputs, lambda part: part.unsqueeze(0)))[0]
         flat = ahead.float().reshape(-1, ahead.shape[-1])
         return -functional.cross_entropy(flat, label.reshape(-1), reduction="sum", ignore_index=_IGNORED)
 
-    slope = torch.func.grad(one)
+    slope = torch.func.grad(log_probability)
     free = {name: value.detach() for name, value in weights.items()}
     rows = 0
     with quiet(model), torch.no_grad():
@@ -106,9 +106,9 @@ def diagonal_fisher(
             ahead = run(model, inputs).float()
             rows += len(ahead)
             for label, weight in _labels(ahead, given, labels, draws, generator):
-                for part in _parts(len(ahead), held):
+                for part in _parts(len(ahead), chunk):
                     seen = map_inputs(inputs, _rows_of(part))
-                    if held is None:
+                    if chunk is None:
                         alone = map_inputs(seen, lambda value: value[0])
                         slopes = {name: g[None] for name, g in slope(free, alone, label[part][0]).items()}
                     else:
@@ -158,7 +158,7 @@ def _labels(
         raise InputError("labels='given': the batches hold none; give tuples (inputs, labels)")
     wrong = (given != _IGNORED) & ((given < 0) | (given >= classes))
     if wrong.any():
-        raise InputError(f"label {int(given[wrong][0])} is none of the {classes} classes")
+        raise InputError(f"label {int(given[wrong][0])} is not one of the {classes} classes")
     yield given.long(), torch.ones(rows, device=ahead.device)
 
 

@@ -45,7 +45,7 @@ class MixtureOfExperts(torch.nn.Module):
         order = routes.bins.argsort(stable=True)
         items, gates = routes.items[order], routes.weights[order].unsqueeze(1)
         # Experts without tokens run on none, so that the output has its shape whoever is chosen.
-        parts = [self.experts[j](rows[held]) for j, held in enumerate(items.split(routes.loads.tolist()))]
+        parts = [self.experts[j](rows[own]) for j, own in enumerate(items.split(routes.loads.tolist()))]
         found = torch.cat(parts)
         out = found.new_zeros(len(rows), found.shape[1]).index_add(0, items, found * gates.to(found.dtype))
         return out.reshape(*x.shape[:-1], found.shape[1])

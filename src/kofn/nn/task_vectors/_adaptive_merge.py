@@ -104,10 +104,12 @@ def adaptive_merge(
             raise InputError(f"{name}={value!r}: give a number > 0")
     run = ask if logits is None else logits
     layers = _Columns(models, shares, modules)
-    told = [list(rows) for rows in batches]
-    if not all(told):
-        raise InputError(f"batches of model {[bool(rows) for rows in told].index(False)} are empty; give it some rows")
-    length = max(map(len, told))
+    rows_of = [list(rows) for rows in batches]
+    if not all(rows_of):
+        raise InputError(
+            f"batches of model {[bool(rows) for rows in rows_of].index(False)} are empty; give it some rows"
+        )
+    length = max(map(len, rows_of))
     steps = checks.count(epochs, "epochs") * length
 
     learner = torch.optim.AdamW(layers.learnt, lr=rate, weight_decay=decay)
@@ -116,14 +118,14 @@ def adaptive_merge(
     shown = 0
     with (
         quiet(*models),
-        Control(time_limit=time_limit, progress=progress, total=steps, what="learning to merge") as control,
+        Control(time_limit=time_limit, progress=progress, total=steps, title="learning to merge") as control,
     ):
         for step in range(steps):
             if step and control.stopped():
                 break
             merged = layers.merged()
             losses, heard = [], []
-            for model, rows in zip(models, told, strict=True):
+            for model, rows in zip(models, rows_of, strict=True):
                 inputs = unpacked(rows[step % len(rows)], layers.device)[0]
                 with torch.no_grad():
                     wanted = run(model, inputs).float()
@@ -204,8 +206,8 @@ class _Columns:
             if blend is None:  # a buffer
                 blend = self._mean_of([state[name] for state in states], name)
             out[name] = np.array(from_torch(blend))
-            for place, state in enumerate(states):
-                squares[place] += float((state[name].double() - blend.double()).square().sum())
+            for i, state in enumerate(states):
+                squares[i] += float((state[name].double() - blend.double()).square().sum())
         return out, squares
 
     def _sum(self, name: str) -> Tensor:
@@ -237,14 +239,14 @@ def _refuse_different(models: Sequence[torch.nn.Module]) -> None:
     if not models or not all(isinstance(model, torch.nn.Module) for model in models):
         raise InputError("models: give torch modules, one or more")
     first: Mapping[str, Tensor] = models[0].state_dict()
-    for place, model in enumerate(models[1:], 1):
+    for i, model in enumerate(models[1:], 1):
         state = model.state_dict()
         odd = sorted(set(first) ^ set(state))
         if odd:
-            raise InputError(f"model {place} and model 0 do not both have {odd[0]!r}; merge one architecture")
+            raise InputError(f"model {i} and model 0 do not both have {odd[0]!r}; merge one architecture")
         for name, value in first.items():
             if (value.shape, value.dtype, value.device) != (state[name].shape, state[name].dtype, state[name].device):
                 raise InputError(
-                    f"model {place}: {name!r} is {tuple(state[name].shape)} {state[name].dtype} on "
+                    f"model {i}: {name!r} is {tuple(state[name].shape)} {state[name].dtype} on "
                     f"{state[name].device}, in model 0 {tuple(value.shape)} {value.dtype} on {value.device}"
                 )

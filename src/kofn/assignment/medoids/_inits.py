@@ -1,0 +1,95 @@
+"""The medoids to begin from: given ones, or BUILD, LAB or random ones."""
+
+from __future__ import annotations
+
+import heapq
+import math
+from typing import Any
+
+import numpy as np
+
+from kofn.assignment.medoids._sources import Source
+from kofn.core import checks
+from kofn.core.arrays import Floats, Ints
+from kofn.core.checks import InputError
+
+_INITS = ("lab", "build", "random")
+
+
+def begin(
+    source: Source,
+    k: int,
+    weights: Floats,
+    how: tuple[Any, str | None, str, int | None],
+    info: dict[str, Any],
+) -> Ints:
+    """The medoids to begin from: `start`, or `init` (else the default) with the seed; `info` gets what it cost."""
+    start, init, default, seed = how
+    if start is not None:
+        if init is not None:
+            raise InputError(f"start and init={init!r} are both given; give one of them")
+        return started(start, k)
+    rng = np.random.default_rng(seed)
+    kind = checks.choice(init or default, "init", _INITS)
+    if kind == "random":
+        return rng.choice(source.n, k, replace=False)
+    if kind == "lab":
+        return lab(source, k, weights, rng)
+    medoids, info["build_evaluations"] = build(source, k, weights)
+    return medoids
+
+
+def started(start: Any, k: int) -> Ints:
+    """The medoids of `start`.
+
+    Raises:
+        InputError: not exactly k of them.
+    """
+    if len(start) != k:
+        raise InputError(f"start has {len(start)} medoids, k={k}; give exactly k")
+    return np.asarray(start, np.int64)
+
+
+def lab(source: Source, k: int, weights: Floats, rng: np.random.Generator) -> Ints:
+    """Linear approximative BUILD: each medoid is the best of a small sample for that sample, given those before it."""
+    size = min(source.n, 10 + math.isqrt(source.n - 1) + 1)
+    near = np.full(source.n, np.inf)
+    medoids: list[int] = []
+    free = np.ones(source.n, bool)
+    for _ in range(k):
+        open_items = np.flatnonzero(free)
+        items = rng.choice(open_items, min(size, len(open_items)), replace=False)
+        among = np.minimum(source.among(items), near[items])
+        pick = int(items[int((among @ weights[items]).argmin())])
+        medoids.append(pick)
+        free[pick] = False
+        near = np.minimum(near, source.rows(np.array([pick]))[0])
+    return np.array(medoids, np.int64)
+
+
+def build(source: Source, k: int, weights: Floats) -> tuple[Ints, int]:
+    """BUILD: greedily the medoid that lowers the loss most. Returns the medoids, and how many candidates it looked at.
+
+    What a candidate saves only falls as medoids are added, so candidates are kept in a heap by what they last saved and
+    only those that still look best are evaluated again: the picks are those of the full search.
+    """
+    totals = np.concatenate([rows.astype(np.float64) @ weights for _, rows in source.blocks()])
+    medoids, evaluated = [int(totals.argmin())], source.n
+    near = source.rows(np.array(medoids))[0].astype(np.float64)
+    heap: list[tuple[float, int, int]] = []
+    if k > 1:
+        parts = [np.maximum(near - rows.astype(np.float64), 0.0) @ weights for _, rows in source.blocks()]
+        heap = [(-saved, 1, j) for j, saved in enumerate(np.concatenate(parts).tolist()) if j != medoids[0]]
+        heapq.heapify(heap)
+        evaluated += source.n
+    while len(medoids) < k:
+        _, seen, candidate = heap[0]
+        row = source.rows(np.array([candidate]))[0].astype(np.float64)
+        if seen == len(medoids):
+            heapq.heappop(heap)
+            medoids.append(candidate)
+            near = np.minimum(near, row)
+        else:
+            heapq.heapreplace(heap, (-float(np.maximum(near - row, 0.0) @ weights), len(medoids), candidate))
+            evaluated += 1
+    return np.array(medoids, np.int64), evaluated

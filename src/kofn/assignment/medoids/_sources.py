@@ -1,0 +1,216 @@
+"""Where the distances of k-medoids come from: a matrix, or rows computed when asked for; and the loss they sum to."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kofn.core import checks
+from kofn.core.arrays import Floats, Ints, Reals
+from kofn.core.checks import InputError
+from kofn.objectives.similarity import Geometry, geometry, is_small, pairwise_distances
+
+_PAIRS_AT_ONCE = 2**22
+
+
+class Source(Protocol):
+    """Rows of distances: row j holds the distance of every point to candidate j."""
+
+    n: int
+    evals: int
+
+    def rows(self, candidates: Ints) -> Reals:
+        """(len(candidates), n) distances."""
+        ...
+
+    def blocks(self) -> Iterator[tuple[int, Reals]]:
+        """All rows in order, some at a time, each with its first candidate."""
+        ...
+
+    def among(self, items: Ints) -> Reals:
+        """(m, m) distances of some points to each other."""
+        ...
+
+    def between(self, items: Ints, others: Ints) -> Reals:
+        """(m, l) distances of some points to others, to about the rounding of the largest of them."""
+        ...
+
+
+class Matrix:
+    """Distances that were given as a matrix, read in place."""
+
+    def __init__(self, distances: Reals, evals: int = 0) -> None:
+        self._rows = np.ascontiguousarray(distances)
+        self.n, self.evals = len(distances), evals
+
+    def rows(self, candidates: Ints) -> Reals:
+        """Some rows, copied."""
+        return self._rows[candidates]
+
+    def blocks(self) -> Iterator[tuple[int, Reals]]:
+        """Views of the matrix."""
+        step = max(1, _PAIRS_AT_ONCE // self.n)
+        for start in range(0, self.n, step):
+            yield start, self._rows[start : start + step]
+
+    def among(self, items: Ints) -> Reals:
+        """A submatrix."""
+        return self.between(items, items)
+
+    def between(self, items: Ints, others: Ints) -> Reals:
+        """A submatrix."""
+        out: Reals = self._rows[np.ix_(items, others)]
+        return out
+
+
+class Vectors:
+    """Distances from coordinates, computed when asked for: O(n d) a row, and no memory but a block of rows."""
+
+    def __init__(self, space: Geometry, unit: float, n_threads: int | None) -> None:
+        self.n, self.evals = space.n, 0
+        self._space, self._unit, self._n_threads = space, unit, n_threads
+
+    def rows(self, candidates: Ints) -> Reals:
+        """Some rows, from differences, each pair with the same bits in every call."""
+        from kofn.assignment.medoids import _kernels
+        from kofn.engines.threads import cores, spread
+        from kofn.objectives._kernels import LANES, scratch
+
+        space, kind = self._space, self._space.rows.dtype.type
+        out = np.empty((len(candidates), self.n), kind)
+
+        def fill(low: int, high: int) -> None:
+            lanes, tile = scratch(space.rows.shape[1], kind)
+            _kernels.distance_rows(
+                space.rows,
+                space.columns,
+                space.scale,
+                candidates,
+                space.squared,
+                self._unit,
+                low,
+                high,
+                lanes,
+                tile,
+                out,
+            )
+
+        spread(fill, -(-self.n // LANES), cores(self._n_threads), shares=4)
+        self.evals += out.size
+        return out
+
+    def blocks(self) -> Iterator[tuple[int, Reals]]:
+        """Blocks of up to 16 MB in float32."""
+        step = max(8, _PAIRS_AT_ONCE // self.n // 8 * 8)
+        for start in range(0, self.n, step):
+            yield start, self.rows(np.arange(start, min(start + step, self.n)))
+
+    def among(self, items: Ints) -> Reals:
+        """By differences of the few points."""
+        points = self._space.points(items)
+        self.evals += len(items) ** 2
+        out = np.stack([((points - point) ** 2).sum(axis=1) for point in points])
+        return (out if self._space.squared else np.sqrt(out)) * self._unit
+
+    def between(self, items: Ints, others: Ints) -> Reals:
+        """By a matrix product of offsets from the first of the items, near which the others lie."""
+        rows, columns = self._space.points(items), self._space.points(others)
+        columns -= rows[0]
+        rows = rows - rows[0]
+        squares = -2.0 * (rows @ columns.T)
+        squares += np.einsum("ij,ij->i", rows, rows)[:, None]
+        squares += np.einsum("ij,ij->i", columns, columns)
+        np.maximum(squares, 0.0, out=squares)
+        self.evals += squares.size
+        return (squares if self._space.squared else np.sqrt(squares, out=squares)) * self._unit
+
+
+def source_of(X: Any, distances: Any, metric: str, max_memory: int, n_threads: int | None) -> Source:
+    """Distances as given, or from X: as a matrix where that fits into `max_memory`, else row by row."""
+    if distances is not None:
+        return Matrix(distances)
+    space = geometry(X, metric)
+    unit = unit_of(space, metric)
+    n, d = X.shape
+    if is_small(n, d) and 8 * n * n <= max_memory:
+        return Matrix(space.table() * unit, evals=n * n)
+    if n * n * X.dtype.itemsize <= max_memory:
+        return Matrix(pairwise_distances(X, metric, n_threads=n_threads), evals=n * n)
+    return Vectors(space, unit, n_threads)
+
+
+def unit_of(space: Geometry, metric: str) -> float:
+    """What a distance between the geometry's points counts: 1 - cos is half the squared chord."""
+    return 0.5 if metric == "cosine" else space.unit
+
+
+def loss_of(X: Any, distances: Any, metric: str, medoids: Ints, labels: NDArray[np.int32], weights: Floats) -> float:
+    """Weighted sum of the distances of all points to the medoids that stand for them, recounted in float64."""
+    terms: list[float] = []
+    if distances is not None:
+        own = distances[medoids[labels], np.arange(len(distances))].astype(np.float64)
+        return math.fsum((weights * own).tolist())
+    space = geometry(X, metric)
+    centres = space.points(medoids)
+    for low in range(0, space.n, 4096):
+        gap = space.points(slice(low, low + 4096)) - centres[labels[low : low + 4096]]
+        squares = np.einsum("ij,ij->i", gap, gap)
+        terms += (weights[low : low + 4096] * (squares if space.squared else np.sqrt(squares))).tolist()
+    return unit_of(space, metric) * math.fsum(terms)
+
+
+def pool(X: Any, distances: Any, k: int, metric: str) -> tuple[Any, Any]:
+    """Rows or distances, of which one is None, checked against k and each other.
+
+    Raises:
+        InputError: k above the number of distinct items, both given, or a diagonal that is not zero.
+    """
+    n = len(X if distances is None else distances)
+    if k > n:
+        raise InputError(f"k={k} of {n} items: there are only {n} to choose from; ask for k <= {n}")
+    if X is not None and distances is not None:
+        raise InputError("X and distances are both given; give one of them")
+    if distances is None and metric == "precomputed":
+        X, distances = None, checks.distances(X, "X")
+    if distances is not None:
+        _refuse_diagonal(distances)
+    if (different := differing(X, distances, k)) < k:
+        raise InputError(f"k={k} groups of {n} items, {different} of them distinct; ask for k <= {different}")
+    return X, distances
+
+
+def differing(X: Any, distances: Any, most: int) -> int:
+    """How many different items there are, counted up to `most`: rows that are equal entry by entry are one item.
+
+    An even sample usually holds enough of them; only where it does not are all rows hashed.
+    """
+    n = len(X if distances is None else distances)
+    if n > 8 * most + 256:
+        sample = np.linspace(0, n - 1, 4 * most + 128).astype(np.int64)
+        part = X[sample] if distances is None else distances[np.ix_(sample, sample)]
+        if len(np.unique(checks.first_equal(part))) >= most:
+            return most
+    return min(most, len(np.unique(checks.first_equal(X if distances is None else distances))))
+
+
+def _refuse_diagonal(distances: NDArray[Any]) -> None:
+    own = np.abs(np.diagonal(distances))
+    worst = int(own.argmax())
+    if own[worst] > 0 and own[worst] > 1e-6 * distances.max():
+        raise InputError(
+            f"distances at row {worst}, column {worst} is {own[worst]:g}; an item's distance to itself must be 0: "
+            "use np.fill_diagonal(distances, 0)"
+        )
+
+
+def distinct(X: Any, distances: Any, medoids: Ints) -> int:
+    """How many medoids differ from each other: fewer than k where distances of 0 join different items."""
+    if distances is None:
+        return len(np.unique(checks.first_equal(X[medoids])))
+    same = distances[np.ix_(medoids, medoids)] == 0
+    same[np.diag_indices(len(medoids))] = True
+    return int((same.argmax(axis=1) == np.arange(len(medoids))).sum())
