@@ -7,7 +7,6 @@ does not import torch, and `declared` reads the registrations from the source te
 from __future__ import annotations
 
 import ast
-import importlib
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -24,8 +23,6 @@ T = TypeVar("T", bound=Callable[..., Any])
 # Calls the torch form and the NumPy form on one drawn input, and returns what each answers.
 Example = Callable[[Any, Any, "np.random.Generator"], tuple[Any, Any]]
 
-# Where a NumPy form is looked for.
-_PACKAGES = ("selection", "assignment", "allocation", "combination", "federated", "online", "optim", "neighbors")
 _SOURCES = Path(__file__).resolve().parents[1]
 
 
@@ -55,15 +52,6 @@ class ModuleSpec:
     def family(self) -> str:
         """The folder below `nn/`."""
         return "/".join(self.file.split("/")[1:-1])
-
-    def numpy_form(self) -> Callable[..., Any]:
-        """The function that `form_of` names, in the family of the same path."""
-        for package in _PACKAGES:
-            homes = importlib.import_module(f"kofn.{package}").HOMES
-            if homes.get(self.form_of, "").startswith(self.family.replace("/", ".") + "."):
-                found: Callable[..., Any] = getattr(importlib.import_module(f"kofn.{package}"), str(self.form_of))
-                return found
-        raise LookupError(f"{self.file}: form_of={self.form_of!r} is not in a family {self.family!r} of {_PACKAGES}")
 
 
 def same_words(draw: Callable[[np.random.Generator], Mapping[str, Any]]) -> Example:
