@@ -124,19 +124,19 @@ def test_stems_join_the_forms_of_a_word() -> None:
 
 def test_finding_is_quick_and_imports_no_method() -> None:
     code = (
-        "import time, sys; import kofn; began = time.perf_counter(); kofn.find('near duplicates');"
-        "print(time.perf_counter() - began, 'torch' in sys.modules, 'numba' in sys.modules)"
+        "import time, sys; import kofn; began = time.process_time(); kofn.find('near duplicates');"
+        "print(time.process_time() - began, *(name in sys.modules for name in ('torch', 'numba', 'numpy')))"
     )
     runs = []
     for _ in range(3):
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-        seconds, torch, numba = done.stdout.split()
-        assert (torch, numba) == ("False", "False")
+        seconds, *loaded = done.stdout.split()
+        assert loaded == ["False"] * 3
         runs.append(float(seconds))
-    began = time.perf_counter()
+    assert min(runs) < 0.2
+    began = time.process_time()
     kofn.find("merge lora adapters")
-    assert time.perf_counter() - began < 0.05
-    assert min(runs) < 0.4, "0.2 s on a quiet machine"
+    assert time.process_time() - began < 0.02
 
 
 def _rows() -> list[dict[str, str]]:

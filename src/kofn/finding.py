@@ -13,12 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kofn.core.bibliography import cite, papers
-from kofn.core.checks import InputError, count
-
 _DATA = Path(__file__).parent / "_index" / "find.json"
-# How much a word counts by where it stands.
-_FIELDS = {"name": 5.0, "aliases": 4.0, "summary": 2.0, "family": 2.0, "titles": 1.0, "text": 0.3}
 # A whole phrase that the thing is known by, and the same where the thing is its best answer.
 _PHRASE, _LEAD = 12.0, 6.0
 # What answers less than this share as well as the best is left out.
@@ -117,11 +112,8 @@ def find(words: str, limit: int = 10) -> list[Hit]:
         >>> kofn.find("model soup")[0].call
         'kofn.combine([a, b], score=accuracy, method="greedy_soup")'
     """
-    if not isinstance(words, str) or not words.strip():
-        raise InputError(
-            f"words={words!r}: give a question or a few words, such as 'must-link' or 'merge LoRA adapters'"
-        )
-    limit = count(limit, "limit")
+    if not isinstance(words, str) or not words.strip() or not isinstance(limit, int) or limit < 1:
+        _refuse(words, limit)
     catalogue = _catalogue()
     # "k-medoids of 100,000 points": how many is no word to search for.
     said = [stem for stem in stems(words) if not stem.isdigit()]
@@ -133,9 +125,18 @@ def find(words: str, limit: int = 10) -> list[Hit]:
     return [_hit(catalogue.rows[number], score) for score, number in best]
 
 
+def _refuse(words: Any, limit: Any) -> None:
+    # Only here: the checks bring NumPy with them, which would take longer than the search.
+    from kofn.core.checks import InputError, count
+
+    if not isinstance(words, str) or not words.strip():
+        raise InputError(f"words={words!r}: give a question or a few words, such as 'must-link' or 'merge adapters'")
+    count(limit, "limit")
+
+
 def _hit(row: Mapping[str, Any], score: float) -> Hit:
-    fields = {name: row.get(name, "") for name in Hit.__dataclass_fields__ if name not in ("paper", "score")}
-    return Hit(**fields, paper=cite(tuple(row.get("papers", ()))), score=round(score, 3))
+    fields = {name: row.get(name, "") for name in Hit.__dataclass_fields__ if name != "score"}
+    return Hit(**fields, score=round(score, 3))
 
 
 def stems(text: str) -> list[str]:
@@ -162,31 +163,17 @@ def _stem(word: str) -> str:
     return _SAME.get(word, word)
 
 
+def phrase_of(text: str) -> str:
+    """The stems of a phrase between spaces, so that one phrase is found whole in another."""
+    return f" {' '.join(stems(text))} "
+
+
 class _Catalogue:
-    """The rows and, for each, how much every stem counts in it."""
+    """The rows: each knows how much every stem counts in it, and by which phrases it is known."""
 
     def __init__(self, rows: list[dict[str, Any]]) -> None:
         self.rows = rows
-        titles = {key: f"{paper.title} {' '.join(paper.authors)}" for key, paper in papers().items()}
-        self.counts: list[dict[str, float]] = []
-        self.phrases: list[list[str]] = []
-        self.leads: list[list[str]] = []
-        for row in rows:
-            texts = {
-                **row,
-                "aliases": " ".join(row.get("aliases", ())),
-                "titles": " ".join(titles[key] for key in row.get("papers", ())),
-                "family": f"{row.get('family', '')} {row.get('verb', '')}",
-            }
-            counts: dict[str, float] = {}
-            for field, weight in _FIELDS.items():
-                for stem, times in Counter(stems(texts.get(field, ""))).items():
-                    # A word that is said twice in one place counts little more than once.
-                    counts[stem] = counts.get(stem, 0.0) + weight * (1 + math.log(times))
-            self.counts.append(counts)
-            self.phrases.append([f" {' '.join(stems(phrase))} " for phrase in (row["name"], *row.get("aliases", ()))])
-            self.leads.append([f" {' '.join(stems(phrase))} " for phrase in (row["name"], *row.get("leads", ()))])
-        holding = Counter(stem for counts in self.counts for stem in counts)
+        holding = Counter(stem for row in rows for stem in row["counts"])
         self.rarity = {stem: math.log(1 + len(rows) / times) for stem, times in holding.items()}
 
     def known(self, asked: list[str]) -> list[str]:
@@ -203,16 +190,17 @@ class _Catalogue:
 
     def score(self, number: int, asked: list[str], phrase: str) -> float:
         """How well one row answers."""
-        counts = self.counts[number]
+        row = self.rows[number]
+        counts = row["counts"]
         total = 0.0
         for stem in asked:
             if stem in counts:
                 # Saturating, as in BM25: many mentions of one word do not outweigh a second word.
                 total += self.rarity[stem] * counts[stem] / (counts[stem] + 3.0)
         total *= 1 + sum(stem in counts for stem in asked) / max(1, len(asked))
-        total += _PHRASE * any(known.strip() and known in phrase for known in self.phrases[number])
-        total += _LEAD * any(known.strip() and known in phrase for known in self.leads[number])
-        return total * _FORM.get(self.rows[number]["form"], 0.9)
+        total += _PHRASE * any(known in phrase for known in row["phrases"])
+        total += _LEAD * any(known in phrase for known in row["leads"])
+        return total * _FORM.get(row["form"], 0.9)
 
 
 @functools.cache

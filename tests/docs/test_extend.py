@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "extend.md"
-BLOCK = re.compile(r"^```(python|console)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^```(python|pycon|console)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FILE = re.compile(r"# (src/kofn/[\w/]+\.py)\n")
 MADE = ("every_nth", "coordinate_median", "Latest")
 
@@ -39,6 +39,8 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
             target.write_text(text.split("\n", 1)[1], encoding="utf-8")
         elif language == "python":
             python(folder, "-c", text)
+        elif language == "pycon":
+            python(folder, "-c", f"import doctest; __doc__ = {text!r}; assert not doctest.testmod()[0]")
         else:
             for line in text.splitlines():
                 command(folder, line.removeprefix("$ "))

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import ast
 import json
+import math
 import re
 import tomllib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from kofn.core.bibliography import keys_of
+from kofn.core.bibliography import cite, keys_of, paper
 from kofn.core.registry import HOMES, Entry
+from kofn.finding import phrase_of, stems
 from kofn.indexing import packages
 from kofn.objectives.base import OBJECTIVES
 
@@ -36,6 +39,8 @@ WRITTEN = {
     "capacity": "capacity=64",
     "score": "score=accuracy",
 }
+# How much a word counts by where it stands.
+FIELDS = {"name": 5.0, "aliases": 4.0, "summary": 2.0, "family": 2.0, "titles": 1.0, "text": 0.3}
 _FORMS = {"method": "function", "merge_rule": "merge_rule", "stepper": "stepper", "module": "module"}
 # Public things outside the families: their file, form and call.
 _OTHERS = {
@@ -73,17 +78,44 @@ def rows(index: Mapping[str, Mapping[str, Entry]]) -> list[Row]:
     claims, tests = _claims(), _tests()
     for row in found:
         row["aliases"] += [phrase for phrase, names in words.items() if row["name"] in names]
-        # The first name of a phrase is its best answer.
-        row["leads"] = [phrase for phrase, names in words.items() if row["name"] == names[0]]
         row["claim"] = next((claims[key] for key in row["papers"] if key in claims), "")
         row["test"] = _test(row, row.pop("known_as", row["name"]), tests)
+        row["paper"] = cite(tuple(row["papers"]))
+        row["counts"] = _counts(row)
+        row["phrases"] = _phrases([row["name"], *row["aliases"]])
+        # The first name of a phrase is its best answer.
+        row["leads"] = _phrases([row["name"], *(phrase for phrase, names in words.items() if row["name"] == names[0])])
+        del row["text"]
     return [{key: value for key, value in row.items() if value not in ("", [])} for row in found]
+
+
+def _counts(row: Row) -> dict[str, float]:
+    """How much each stem counts in a row."""
+    cited = [paper(key) for key in row["papers"]]
+    texts = {
+        **row,
+        "aliases": " ".join(row["aliases"]),
+        "family": f"{row['family']} {row['verb']}",
+        "titles": " ".join(f"{one.title} {' '.join(one.authors)}" for one in cited),
+    }
+    counts: dict[str, float] = {}
+    for field, weight in FIELDS.items():
+        for stem, times in Counter(stems(texts[field])).items():
+            # A word that is said twice in one place counts little more than once.
+            counts[stem] = round(counts.get(stem, 0.0) + weight * (1 + math.log(times)), 2)
+    return counts
+
+
+def _phrases(texts: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(phrase for phrase in map(phrase_of, texts) if phrase.strip()))
 
 
 def write(index: Mapping[str, Mapping[str, Entry]]) -> None:
     """Write the rows; without a checkout there are no claims and tests to point at."""
     if (ROOT / "claims").is_dir():
-        FOUND.write_text(json.dumps(rows(index), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        # A line a row, so that a change of one is a change of one line.
+        lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows(index))
+        FOUND.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
 
 
 def field_words() -> dict[str, list[str]]:
@@ -259,4 +291,6 @@ def _test(row: Row, known_as: str, tests: Mapping[str, str]) -> str:
         best = max(counted, key=lambda name: counted[name], default="")
         return best if counted.get(best) else ""
 
-    return most(name for name in tests if name.startswith(family)) or most(tests)
+    # What no test names is tested where its example stands.
+    example = row["file"] if ">>>" in row["text"] else ""
+    return most(name for name in tests if name.startswith(family)) or most(tests) or example
