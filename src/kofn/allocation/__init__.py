@@ -6,6 +6,7 @@ from kofn.core.lazy import attach
 
 # Generated below this line by `make index`.
 HOMES = {
+    "Utility": "scaling_laws._fit_utility",
     "fit_utility": "scaling_laws._fit_utility",
     "hull_greedy": "knapsack._hull_greedy",
     "multiple_choice_knapsack": "knapsack._multiple_choice_knapsack",

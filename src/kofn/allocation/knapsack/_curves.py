@@ -1,8 +1,8 @@
 """One level for each item under a shared budget: loss-by-level curves, the multiple-choice knapsack.
 
 `curves[i, l]` is the loss of item i at level l (`sense="min"`) or its value ("max"); level l of item i costs
-`sizes[i] * levels[l]`. Curves may have any shape, levels any order. An item with fewer levels than the others repeats
-one."""
+`sizes[i] * levels[l]`. Curves may have any shape, levels any order. For an item with fewer levels
+than the others, repeat one of its levels."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from kofn.allocation._levels import sizes_and_levels
 from kofn.allocation.knapsack import _knapsack
 from kofn.core import checks
 from kofn.core.arrays import Floats, Ints
@@ -22,8 +23,8 @@ from kofn.core.plans import Allocation
 
 
 @dataclass(frozen=True)
-class Ask:
-    """One checked call: curves with what each level costs, under one budget."""
+class Problem:
+    """One checked call: curves, the cost of each level, and the budget."""
 
     curves: NDArray[Any]
     levels: NDArray[Any]
@@ -37,21 +38,17 @@ class Ask:
         curves: NDArray[Any],
         budget: float | int | None,
         mean_budget: float | int | None,
-        sizes: Any,
-        levels: Any,
+        sizes: ArrayLike | None,
+        levels: ArrayLike | None,
         sense: str,
-    ) -> Ask:
-        checks.choice(sense, "sense", ("min", "max"))
-        n, width = curves.shape
-        scale = np.ones(n, np.int64) if sizes is None else checks.costs(sizes, "sizes")
-        checks.same_length(n, "curves", "sizes", len(scale))
-        amounts = np.arange(width) if levels is None else _levels(levels, n, width)
-        amounts = np.broadcast_to(amounts, (n, width))
+    ) -> Problem:
+        """Check the words and options of the call."""
+        scale, amounts = sizes_and_levels(curves, sizes, levels)
         if (budget is None) == (mean_budget is None):
             given = "neither" if budget is None else "both"
             raise InputError(f"give budget (the total) or mean_budget (the total over the summed sizes), not {given}")
         if mean_budget is not None:
-            # As written in decimals: 0.29 of 100 is 29, not the 28.999999999999996 that binary rounding makes of it.
+            # In decimals, as written: 0.29 of 100 is 29, where the binary product is 28.999999999999996.
             mean = checks.number(mean_budget, "mean_budget")
             size: float | int = int(scale.sum()) if scale.dtype.kind == "i" else math.fsum(scale.tolist())
             total = Fraction(repr(mean)) * Fraction(size)
@@ -65,6 +62,7 @@ class Ask:
         return cls(curves, amounts, scale[:, None] * amounts, budget, sense)
 
     def menu(self) -> _knapsack.Menu:
+        """The levels of each item that are worth considering."""
         losses = self.curves.astype(np.float64)
         return _knapsack.menu(self.costs, losses if self.sense == "min" else -losses, self.budget)
 
@@ -78,15 +76,14 @@ class Ask:
         status: str,
         info: dict[str, Any],
     ) -> Allocation:
-        """The plan of this choice; `lower` is the bound on the loss, None where the choice is optimal."""
+        """The plan for this choice; `lower` is the bound on the loss, None where the choice is optimal."""
         rows = np.arange(menu.n)
         level = menu.level[rows, choice]
         values = self.curves[rows, level].astype(np.float64)
         value = math.fsum(values.tolist())
         spent = self.costs[rows, level]
-        whole = _knapsack.is_whole(self.costs)
-        used = int(spent.astype(np.int64).sum()) if whole else math.fsum(spent.tolist())
-        # A bound may meet the value but, where sums are rounded, must not cross it.
+        used = int(spent.astype(np.int64).sum()) if _knapsack.is_whole(self.costs) else math.fsum(spent.tolist())
+        # Rounded sums must not push the bound past the value.
         bound = value if lower is None else min(lower, value) if self.sense == "min" else max(-lower, value)
         up, down = self._marginals(level)
         return Allocation(
@@ -109,7 +106,7 @@ class Ask:
         )
 
     def _marginals(self, level: Ints) -> tuple[Floats, Floats]:
-        """What the next dearer level would gain, and the next cheaper one lose; NaN where there is none."""
+        """The gain of the next dearer level, and the loss of the next cheaper one; NaN where there is none."""
         sign = 1.0 if self.sense == "max" else -1.0
         worth = sign * self.curves.astype(np.float64)
         rows = np.arange(len(level))
@@ -121,18 +118,3 @@ class Ask:
             best = np.where(nearest, worth, -np.inf).max(axis=1)
             out.append(np.where(side.any(axis=1), toward * (best - now), np.nan))
         return out[0], out[1]
-
-
-def _levels(levels: Any, n: int, width: int) -> NDArray[Any]:
-    array = np.asarray(levels)
-    if array.shape not in ((width,), (n, width)):
-        raise InputError(
-            f"levels has shape {array.shape}; give ({width},) or ({n}, {width}), one for each column of curves"
-        )
-    rows = array.reshape(-1, width)
-    if rows.dtype.kind not in "iu":
-        rows = checks.matrix(rows, "levels")
-    if rows.min() < 0:
-        i, j = np.unravel_index(int(rows.argmin()), rows.shape)
-        raise InputError(f"levels at row {i}, column {j} is {rows[i, j]:g}; levels must be >= 0")
-    return rows.astype(np.int64 if rows.dtype.kind in "iu" else np.float64).reshape(array.shape)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from kofn.allocation.knapsack import _knapsack
-from kofn.allocation.knapsack._curves import Ask
+from kofn.allocation.knapsack._curves import Problem
 from kofn.core.plans import Allocation
 from kofn.core.registry import method
 
@@ -24,16 +25,16 @@ def hull_greedy(
     curves: Any,
     *,
     budget: float | None = None,
-    sizes: Any = None,
-    levels: Any = None,
-    sense: str = "min",
+    sizes: ArrayLike | None = None,
+    levels: ArrayLike | None = None,
+    sense: Literal["min", "max"] = "min",
     mean_budget: float | None = None,
 ) -> Allocation:
     """Give each item one of its levels by climbing the curves' convex hulls, always where a unit of budget saves most.
 
     Args:
         curves: (n, L) loss of each item at each level, or its value with `sense="max"`; finite, of any shape.
-        budget: what all items together may cost.
+        budget: the total cost of all items, at most.
         sizes: (n,) cost of one unit of level for each item, >= 0, default 1.
         levels: (L,) or (n, L) amounts, >= 0, in any order, default 0..L-1.
         sense: "min" for losses, "max" for values.
@@ -42,7 +43,7 @@ def hull_greedy(
     Returns:
         An `Allocation` as from `multiple_choice_knapsack`. `status` is "optimal" where the steps spend the budget
         exactly (always so for convex losses or concave values at unit cost), else "approximate": the bound is the LP's,
-        and the gap at most what the first step that did not fit would have saved.
+        and the gap is at most the saving of the first step that did not fit.
 
     Raises:
         InfeasibleError: even the cheapest level of every item costs more than the budget; says by how much.
@@ -65,9 +66,9 @@ def hull_greedy(
         >>> plan.amounts.tolist(), plan.value, plan.bound
         ([2, 1], 11.0, 11.0)
     """
-    ask = Ask.of(curves, budget, mean_budget, sizes, levels, sense)
-    menu = ask.menu()
+    problem = Problem.of(curves, budget, mean_budget, sizes, levels, sense)
+    menu = problem.menu()
     lp = _knapsack.relax(menu)
     reached = math.fsum(menu.loss[np.arange(menu.n), lp.choice].tolist())
     lower = None if lp.integral else reached - lp.slack * menu.unit * lp.price
-    return ask.plan(menu, lp.filled, lp.price, lower=lower, status="approximate", info={})
+    return problem.plan(menu, lp.filled, lp.price, lower=lower, status="approximate", info={})

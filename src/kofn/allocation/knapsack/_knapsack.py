@@ -1,7 +1,7 @@
-"""The multiple-choice knapsack behind `curves.py`: exact costs, the LP over lower hulls, the program on its core.
+"""The multiple-choice knapsack: exact costs, the LP over lower hulls, the dynamic program on its core.
 
-Everything here minimises a loss under one budget. Costs are int64 throughout: integers as they are, floats as
-fixed-point numbers with so many binary digits that rounding stays far below the budget's own tolerance.
+Everything here minimises a loss under one budget. Costs are int64 throughout: integers unchanged, floats as
+fixed-point numbers with enough binary digits that rounding stays far below the budget's own tolerance.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ _LARGEST = 2**60
 _BYTES_PER_STATE = 64
 _PROBE_FROM, _PROBE_WIDTH, _PROBE_STEPS = 4096, 2**16, 16
 _FORGET_FROM = 1_000_000
-# Where a state comes from when it has no decision of its own.
+# Parents of states without a decision of their own.
 _ROOT, _FILLED = -1, -2
 
 
 @dataclass(frozen=True)
 class Menu:
-    """For each item its levels that no cheaper one beats, by cost: row i holds `count[i]` of them, then padding.
+    """The levels of each item that no cheaper level beats, by cost: row i has `count[i]` of them, then padding.
 
     `cost` is in integer units, `unit` of the user's cost each; `loss` is minimised; `level` is the column in the
     curves.
@@ -50,9 +50,9 @@ class Menu:
 
 @dataclass(frozen=True)
 class Relaxed:
-    """The LP optimum: `choice` is it rounded down, `slack` what that leaves, `price` the loss that a unit of cost buys.
+    """The LP optimum, rounded down to `choice`, with its `slack` in the budget and the `price` (loss a unit of cost).
 
-    `filled` is `choice` with what later hull steps still fit into the slack. Where rounding down changed nothing the
+    `filled` is `choice` with the later hull steps that fit into the slack. Where rounding down changed nothing the
     solution is `integral`: the optimum.
     """
 
@@ -71,7 +71,7 @@ def is_whole(values: NDArray[Any]) -> bool:
 
 
 def menu(costs: NDArray[Any], losses: Floats, budget: float | int) -> Menu:
-    """Drop what is in no optimum: levels beaten by one that costs no more, and levels well beyond the budget's reach.
+    """Drop levels that are in no optimum: those beaten by a level that costs no more, and those beyond the budget.
 
     Raises:
         InfeasibleError: the cheapest level of every item costs more than the budget in total.
@@ -100,7 +100,7 @@ def menu(costs: NDArray[Any], losses: Floats, budget: float | int) -> Menu:
     kept[:, 1:] = ranked[:, 1:] < np.minimum.accumulate(ranked, axis=1)[:, :-1]
     # A level dearer than its item's cheapest plus all that is spare is in no feasible plan.
     beyond = kept & (units - floor[:, None] > spare)
-    first = np.where(beyond.any(axis=1), order[np.arange(n), beyond.argmax(axis=1)], -1)
+    nearest = np.where(beyond.any(axis=1), order[np.arange(n), beyond.argmax(axis=1)], -1)
     kept &= ~beyond
     count = kept.sum(axis=1)
     width = int(count.max())
@@ -113,8 +113,8 @@ def menu(costs: NDArray[Any], losses: Floats, budget: float | int) -> Menu:
         count=count,
         limit=max(cap, sum(floor.tolist())),
         unit=unit,
-        beyond=np.stack([costs[np.arange(n), first], losses[np.arange(n), first]], axis=1).astype(np.float64)
-        + np.where(first < 0, np.inf, 0.0)[:, None],
+        beyond=np.stack([costs[np.arange(n), nearest], losses[np.arange(n), nearest]], axis=1).astype(np.float64)
+        + np.where(nearest < 0, np.inf, 0.0)[:, None],
     )
 
 
@@ -132,27 +132,28 @@ def _in_units(costs: NDArray[Any], limit: Fraction, whole: bool) -> tuple[Ints, 
     digits = 58 - math.frexp(float(top))[1]
     scaled = np.ldexp(np.minimum(costs, 8 * float(top)), digits)
     units = np.rint(scaled).astype(np.int64)
-    # What rounding may hide, at most half a unit an item, is held back, so no plan can overspend.
+    # The rounding error, at most half a unit an item, is taken off the limit, so that no plan can overspend.
     hidden = math.fsum((scaled - units).max(axis=1, initial=0).tolist())
     return units, math.floor(top * Fraction(2) ** digits) - math.ceil(hidden), math.ldexp(1.0, -digits)
 
 
 def relax(menu: Menu) -> Relaxed:
     """Solve the LP: steps along each item's lower convex hull, cheapest loss first, until the next one does not fit."""
-    place, item, steep = _hull_steps(menu)
+    ends, item, steep = _hull_steps(menu)
     choice = np.zeros(menu.n, np.int64)
     spare = menu.limit - sum(menu.cost[:, 0].tolist())
     order = np.argsort(-steep, kind="stable")
-    item, start, end, steep = item[order], place[order, 0], place[order, 1], steep[order]
+    item, start, end, steep = item[order], ends[order, 0], ends[order, 1], steep[order]
     need = menu.cost[item, end] - menu.cost[item, start]
     taken = _prefix_that_fits(need, spare)
     # Steps of one item are taken in order, so the last one taken is where the item stands.
     choice[item[:taken]] = end[:taken]
     slack = spare - sum(need[:taken].tolist())
     price = float(steep[taken]) if taken < len(steep) else 0.0
-    whole = slack == 0 or taken == len(steep)
+    integral = slack == 0 or taken == len(steep)
     if slack == 0:
-        # Any price between the next step's and the last one's is dual optimal: count in levels just out of reach.
+        # Any price between the next step's and the last one's is dual optimal: raise it to the rate of the levels just
+        # out of reach, so that they do not pay at it.
         rows = np.arange(menu.n)
         run = menu.beyond[:, 0] - menu.cost[rows, choice] * menu.unit
         more = np.where(run < np.inf, menu.loss[rows, choice] - menu.beyond[:, 1], 0.0) / run
@@ -162,18 +163,18 @@ def relax(menu: Menu) -> Relaxed:
         if need[step] <= left and filled[item[step]] == start[step]:
             filled[item[step]] = end[step]
             left -= int(need[step])
-    return Relaxed(choice, slack, price, filled, whole)
+    return Relaxed(choice, slack, price, filled, integral)
 
 
 def _hull_steps(menu: Menu) -> tuple[Ints, Ints, Floats]:
-    """(steps, 2) from and to place, the item, and loss saved per user's unit of cost, item by item along its hull."""
-    place = np.broadcast_to(np.arange(menu.cost.shape[1]), menu.cost.shape)
+    """(steps, 2) columns from and to, the item, and the loss saved a user's unit of cost, item by item on its hull."""
+    column = np.broadcast_to(np.arange(menu.cost.shape[1]), menu.cost.shape)
     count = menu.count
     while True:
         width = int(count.max())
-        place = place[:, :width]
-        cost = np.take_along_axis(menu.cost, place, 1)
-        loss = np.take_along_axis(menu.loss, place, 1)
+        column = column[:, :width]
+        cost = np.take_along_axis(menu.cost, column, 1)
+        loss = np.take_along_axis(menu.loss, column, 1)
         real = np.arange(1, width) < count[:, None]
         run = np.where(real, np.diff(cost, axis=1), 1) * menu.unit
         fall = -np.diff(np.where(np.arange(width) < count[:, None], loss, 0.0), axis=1)
@@ -187,10 +188,10 @@ def _hull_steps(menu: Menu) -> tuple[Ints, Ints, Floats]:
         kept = np.arange(width) < count[:, None]
         kept[:, 1:-1] &= ~above
         count = kept.sum(axis=1)
-        place = np.take_along_axis(place, np.argsort(~kept, axis=1, kind="stable"), 1)
+        column = np.take_along_axis(column, np.argsort(~kept, axis=1, kind="stable"), 1)
     steep = np.minimum.accumulate(steep, axis=1)
-    item, at = np.nonzero(real)
-    return np.stack([place[item, at], place[item, at + 1]], axis=1), item, steep[item, at]
+    item, step = np.nonzero(real)
+    return np.stack([column[item, step], column[item, step + 1]], axis=1), item, steep[item, step]
 
 
 def _prefix_that_fits(need: Ints, spare: int) -> int:
@@ -236,7 +237,7 @@ def solve(menu: Menu, lp: Relaxed, *, max_memory: int, stopped: Callable[[], boo
     # By turns the item that the price nearly moves up and the one that it nearly moves down, so that states on both
     # sides of the budget meet early.
     order = np.argsort(np.minimum(_rank(lp.price - up), _rank(down - lp.price)), kind="stable")
-    # What the items from place t on can still do: their best exchange rates, and how far they can lower the cost.
+    # Of the items from step t on: their best exchange rates, and how far they can lower the cost.
     rise = np.append(np.maximum.accumulate(up[order][::-1])[::-1], 0.0)
     fall = np.append(np.minimum.accumulate(down[order][::-1])[::-1], np.inf)
     drop = np.where(live[core], -cost[core], 0).max(axis=1, initial=0)[order]
@@ -265,7 +266,7 @@ def solve(menu: Menu, lp: Relaxed, *, max_memory: int, stopped: Callable[[], boo
 
 @dataclass(frozen=True)
 class _Step:
-    """One item that enters: the levels it may change to, and what each adds to cost, loss and the LP's bound."""
+    """One item that enters: the levels it may change to, and their increases of cost, loss and the LP's bound."""
 
     item: int
     levels: Ints
@@ -279,26 +280,26 @@ class _Step:
         return _Step(self.item, self.levels[kept], self.cost[kept], self.loss[kept], self.excess[kept])
 
     def all_of(self, cost: Ints, loss: Floats) -> tuple[Ints, Floats]:
-        """These states as they are, then with each of the levels in turn."""
+        """The states unchanged, then with each of the levels in turn."""
         costs = np.concatenate([cost, (cost + self.cost[:, None]).ravel()])
         return costs, np.concatenate([loss, (loss + self.loss[:, None]).ravel()])
 
 
 class _Search:
-    """The states of the dynamic program, and the best plan met so far."""
+    """The states of the dynamic program, and the best plan so far."""
 
     def __init__(self, menu: Menu, lp: Relaxed) -> None:
         rows = np.arange(menu.n)
         self.lp, self.unit, self.width = lp, menu.unit, menu.cost.shape[1]
         self.floor = math.fsum(menu.loss[rows, lp.choice].tolist())
-        # No plan improves on the rounded-down LP solution by more than what its slack is worth.
+        # No plan improves on the rounded-down LP solution by more than the worth of its slack.
         self.saved = lp.slack * menu.unit * lp.price
         self.best = math.fsum(menu.loss[rows, lp.filled].tolist()) - self.floor
         self.best_node = _FILLED
         finite = menu.loss[np.isfinite(menu.loss)]
-        # Whole losses differ by at least 1; others are told apart down to rounding.
-        whole = is_whole(finite) and float(np.abs(finite).sum()) < 2.0**40
-        self.grain = 1.0 - 1e-3 if whole else 1e-12 * self.saved
+        # Whole losses differ by at least 1; others count as different down to rounding.
+        whole_losses = is_whole(finite) and float(np.abs(finite).sum()) < 2.0**40
+        self.grain = 1.0 - 1e-3 if whole_losses else 1e-12 * self.saved
         self.cost, self.loss = np.zeros(1, np.int64), np.zeros(1)
         self.node = np.full(1, _ROOT, np.int64)
         # The tree of decisions: a node names an item's new level, and the node before it.
@@ -318,7 +319,7 @@ class _Search:
         return self.best - self.grain
 
     def bound(self, cost: Ints, loss: Floats, rates: tuple[float, float, float]) -> Floats:
-        """The least loss that each state can still come to, with the items outside at their best exchange rates."""
+        """A lower bound on the loss of each state's completions: the items outside at their best exchange rates."""
         rise, fall, reach = rates
         slack = self.lp.slack - cost
         with np.errstate(invalid="ignore"):
@@ -326,19 +327,18 @@ class _Search:
         return np.where(-slack > reach, np.inf, out)
 
     def expand(self, step: _Step, rates: tuple[float, float, float]) -> None:
-        """Let one more item change its level: all combinations, less those that are beaten or beyond hope."""
+        """Let one more item change its level: all combinations, except dominated ones and those bounded away."""
         costs, losses = step.all_of(self.cost, self.loss)
         self.states += len(costs)
-        found = np.flatnonzero(self.bound(costs, losses, rates) < self.target)
-        found = found[_pareto_order(costs[found], losses[found])]
-        old, change = found % max(self.size, 1), found // max(self.size, 1) - 1
-        made = np.flatnonzero(change >= 0)
+        kept = np.flatnonzero(self.bound(costs, losses, rates) < self.target)
+        kept = kept[_pareto_order(costs[kept], losses[kept])]
+        old, change = kept % max(self.size, 1), kept // max(self.size, 1) - 1
+        changed = np.flatnonzero(change >= 0)
         node = self.node[old]
-        node[made] = self._remember(node[made], step.item * self.width + step.levels[change[made]])
-        self.cost, self.loss, self.node = costs[found], losses[found], node
+        node[changed] = self._remember(node[changed], step.item * self.width + step.levels[change[changed]])
+        self.cost, self.loss, self.node = costs[kept], losses[kept], node
         self.widest = max(self.widest, self.size)
-        # Along the Pareto states loss falls as cost rises, so the best plan within the budget is the last one within
-        # it.
+        # Along the Pareto states loss falls as cost rises, so the last plan within the budget is the best one.
         within = int(np.searchsorted(self.cost, self.lp.slack, side="right"))
         if within and self.loss[within - 1] < self.target:
             self.best, self.best_node = float(self.loss[within - 1]), int(self.node[within - 1])
@@ -350,7 +350,7 @@ class _Search:
         """Look for a better plan by pairing every state with every combination of the next few items' levels.
 
         Both sides are Pareto-optimal and sorted, so the best partner of a state is found by bisection: billions of
-        plans for the price of a sort. Where the bound can be met at all this often meets it, and the search is over.
+        plans for the price of a sort. If some plan meets the bound, this often finds one, and the search is over.
         """
         cost, loss, trail = np.zeros(1, np.int64), np.zeros(1), np.zeros((1, 0), np.int64)
         price, used = self.lp.price * self.unit, []
@@ -359,20 +359,20 @@ class _Search:
             if len(cost) * (len(step.levels) + 1) > _PROBE_WIDTH:
                 break
             costs, losses = step.all_of(cost, loss)
-            found = np.flatnonzero(losses + price * costs - self.saved < self.target)
-            found = found[_pareto_order(costs[found], losses[found])]
-            trail = np.column_stack([trail[found % len(cost)], found // len(cost) - 1])
-            cost, loss = costs[found], losses[found]
+            kept = np.flatnonzero(losses + price * costs - self.saved < self.target)
+            kept = kept[_pareto_order(costs[kept], losses[kept])]
+            trail = np.column_stack([trail[kept % len(cost)], kept // len(cost) - 1])
+            cost, loss = costs[kept], losses[kept]
             used.append(step)
         partner = np.searchsorted(cost, self.lp.slack - self.cost, side="right") - 1
         total = np.where(partner >= 0, self.loss + loss[partner], np.inf)
-        at = int(total.argmin())
-        if total[at] < self.target:
-            node = self.node[at : at + 1]
-            for step, change in zip(used, trail[partner[at]].tolist(), strict=True):
+        best = int(total.argmin())
+        if total[best] < self.target:
+            node = self.node[best : best + 1]
+            for step, change in zip(used, trail[partner[best]].tolist(), strict=True):
                 if change >= 0:
                     node = self._remember(node, np.array([step.item * self.width + step.levels[change]]))
-            self.best, self.best_node = float(total[at]), int(node[0])
+            self.best, self.best_node = float(total[best]), int(node[0])
             self.prune(rates)
 
     def _remember(self, parents: Ints, decisions: Ints) -> Ints:
@@ -403,11 +403,11 @@ class _Search:
         self.kept = self.collected = int(used.sum())
 
     def finish(self) -> Solved:
-        """Nothing is left that could beat the best plan."""
+        """The best plan, proved optimal: no state is left that could beat it."""
         return Solved(self._choice(), None, self.states, self.widest)
 
     def cut_short(self, rates: tuple[float, float, float]) -> Solved:
-        """The best plan so far, with what is still possible as its bound."""
+        """The best plan so far, with the least bound of the states left as its bound."""
         hope = float(self.bound(self.cost, self.loss, rates).min(initial=self.best))
         return Solved(self._choice(), self.floor + max(hope, -self.saved), self.states, self.widest)
 
@@ -437,7 +437,7 @@ def _pareto_order(cost: Ints, loss: Floats) -> Ints:
     cost, loss = cost[order], loss[order]
     kept = np.ones(len(cost), bool)
     kept[1:] = loss[1:] < np.minimum.accumulate(loss)[:-1]
-    at = np.flatnonzero(kept)
-    # Of equal costs the last kept has the least loss.
-    kept[at[:-1][cost[at[1:]] == cost[at[:-1]]]] = False
+    survivors = np.flatnonzero(kept)
+    # Of equal costs the last survivor has the least loss.
+    kept[survivors[:-1][cost[survivors[1:]] == cost[survivors[:-1]]]] = False
     return order[kept]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
+
+from numpy.typing import ArrayLike
 
 from kofn.allocation.knapsack import _knapsack
-from kofn.allocation.knapsack._curves import Ask
+from kofn.allocation.knapsack._curves import Problem
 from kofn.core.plans import Allocation
 from kofn.core.registry import method
 from kofn.core.runtime import Control
@@ -24,32 +26,31 @@ def multiple_choice_knapsack(
     curves: Any,
     *,
     budget: float | None = None,
-    sizes: Any = None,
-    levels: Any = None,
-    sense: str = "min",
+    sizes: ArrayLike | None = None,
+    levels: ArrayLike | None = None,
+    sense: Literal["min", "max"] = "min",
     mean_budget: float | None = None,
     max_memory: int | None = None,
     time_limit: float | None = None,
 ) -> Allocation:
     """Give each item one of its levels so that the summed loss is the least that a shared budget allows, exactly.
 
-    The LP over the curves' convex hulls gives a price; levels that its reduced costs rule out are dropped; a dynamic
+    The LP over the curves' convex hulls gives a price; levels ruled out by its reduced costs are dropped; a dynamic
     program over the remaining items, on Pareto-optimal (cost, loss) states pruned by bounds, closes the gap.
 
     Args:
         curves: (n, L) loss of each item at each level, or its value with `sense="max"`; finite, of any shape.
-        budget: what all items together may cost.
+        budget: the total cost of all items, at most.
         sizes: (n,) cost of one unit of level for each item, >= 0, default 1; for example a layer's number of weights.
         levels: (L,) or (n, L) amounts, >= 0, in any order, default 0..L-1; for example bits a weight.
         sense: "min" for losses, "max" for values.
         mean_budget: instead of `budget`, the total over the summed sizes; for example 4.0 bits a weight on average.
         max_memory: bytes for the dynamic program's states, default 1 GiB.
-        time_limit: seconds.
 
     Returns:
         An `Allocation`: `amounts` (the chosen levels' own amounts), `values` (the curves there), `price` (loss that one
-        more unit of budget would save, from the LP), `marginal_up` and `marginal_down` (what the next dearer level
-        would gain and the next cheaper one lose, NaN where there is none), `info["level"]` (the chosen columns).
+        more unit of budget would save, from the LP), `marginal_up` and `marginal_down` (the gain of the next dearer
+        level and the loss of the next cheaper one, NaN where there is none), `info["level"]` (the chosen columns).
         `status` is "optimal" with `bound` equal to `value`, or "stopped" with a valid bound where a limit ended the
         search.
 
@@ -79,10 +80,10 @@ def multiple_choice_knapsack(
         >>> plan.amounts.tolist(), plan.used, plan.budget
         ([4, 4], {'budget': 600}, {'budget': 600})
     """
-    ask = Ask.of(curves, budget, mean_budget, sizes, levels, sense)
-    menu = ask.menu()
+    problem = Problem.of(curves, budget, mean_budget, sizes, levels, sense)
+    menu = problem.menu()
     lp = _knapsack.relax(menu)
     with Control(time_limit=time_limit) as control:
         solved = _knapsack.solve(menu, lp, max_memory=max_memory or _DEFAULT_MEMORY, stopped=control.stopped)
     info = {"states": solved.states, "widest": solved.widest}
-    return ask.plan(menu, solved.choice, lp.price, lower=solved.lower, status="stopped", info=info)
+    return problem.plan(menu, solved.choice, lp.price, lower=solved.lower, status="stopped", info=info)

@@ -6,6 +6,7 @@ from kofn.core.lazy import attach
 
 # Generated below this line by `make index`.
 HOMES = {
+    "Utility": "_fit_utility",
     "fit_utility": "_fit_utility",
     "quality_quantity": "_quality_quantity",
 }

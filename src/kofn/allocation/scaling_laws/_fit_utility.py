@@ -1,4 +1,4 @@
-"""A fitted law of pools."""
+"""A scaling law of pools of data, fitted to the losses of training on each pool alone."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from kofn.allocation._levels import sizes_and_levels
 from kofn.core import checks
-from kofn.core.arrays import Floats
+from kofn.core.arrays import Floats, Ints
 from kofn.core.checks import InputError
 
-__all__ = ["fit_utility"]
+__all__ = ["Utility", "fit_utility"]
 
-
-# Half-lives in passes: below a tenth of a pass and beyond a thousand nothing more can be told from a curve.
+# Half-lives in passes: below a tenth of a pass and beyond a thousand, curves do not determine them.
 _HALF_LIFE = (0.1, 1000.0)
 _MOST_UTILITY = 10.0
-# Passes are listed one by one; beyond these many the utility of even the longest half-life is spent.
+# Passes are listed one by one; after this many, the utility of even the longest half-life is spent.
 _MOST_PASSES = 100_000
 
 
@@ -47,7 +47,7 @@ class Utility:
     error: float
 
     def loss(self, pools: Sequence[int], samples: float) -> float:
-        """The loss predicted after `samples` drawn uniformly from the union of some pools, which were never mixed.
+        """Predict the loss after `samples` drawn uniformly from the union of `pools`, which were never mixed.
 
         The union wears out like one pool whose utility is the mean of its pools', by their shares of the rows, and in
         which each pool's half-life is longer by the inverse of its share (p times, for p pools of one size).
@@ -59,15 +59,15 @@ class Utility:
         return self.d + math.exp(self._log_excess(pools, samples)[0])
 
     def worth(self, pools: Sequence[int], samples: float) -> float:
-        """Loss that one more sample saves there: minus the slope of `loss`."""
+        """The loss that one more sample saves there: minus the slope of `loss`."""
         excess, effective = self._log_excess(pools, samples)
         return effective * math.exp(excess) / samples
 
     def _log_excess(self, pools: Sequence[int], samples: float) -> tuple[float, float]:
-        """log(loss - d), and the utility in the pass under way."""
-        held = self.sizes[list(pools)]
-        size = float(held.sum())
-        shares = held / size
+        """log(loss - d), and the utility in the current pass."""
+        sizes = self.sizes[list(pools)]
+        size = float(sizes.sum())
+        shares = sizes / size
         ends = _ends(samples, size)
         decay = 0.5 ** (np.arange(len(ends))[:, None] * shares / self.tau[list(pools)])
         effective = (shares * self.b[list(pools)] * decay).sum(axis=1)
@@ -84,12 +84,12 @@ def _ends(samples: float, size: float) -> Floats:
 
 
 def fit_utility(
-    curves: Any,
+    curves: ArrayLike,
     *,
-    sizes: Any = None,
-    levels: Any = None,
+    sizes: ArrayLike | None = None,
+    levels: ArrayLike | None = None,
 ) -> Utility:
-    """Fit the law to measured losses, one pool at a time trained alone.
+    """Fit the scaling law of pools to the measured losses of training on each pool alone.
 
     Args:
         curves: (n, L) measured losses of a model trained on pool i alone, after `levels` passes.
@@ -97,12 +97,12 @@ def fit_utility(
         levels: (L,) or (n, L) passes over the pool, default 0..L-1; losses at level 0 are not used.
 
     Returns:
-        A `Utility`: b and tau of each pool, and a, d and unit that all share, by least squares on the losses.
+        A `Utility`: b and tau of each pool, and the shared a, d and unit, by least squares on the losses.
 
     Raises:
         InputError: shapes that do not fit, sizes or levels below zero, or a pool without a loss at a level above 0.
 
-    Costs some fits of 2n + 3 parameters to n L losses, a fraction of a second for ten pools of ten levels. A local
+    Costs four fits of 2n + 3 parameters to n L losses, a fraction of a second for ten pools of ten levels. A local
     optimum over starts on a fixed grid: no promise beyond that. With one pool `unit` stays at its first level; few or
     short curves leave tau undetermined, so measure each pool over several passes.
 
@@ -120,90 +120,118 @@ def fit_utility(
         >>> fit.b.round(3).tolist(), fit.tau.round(2).tolist()
         ([0.3, 0.1], [2.0, 6.0])
     """
-    from scipy.optimize import least_squares
-
     losses = checks.curves(curves).astype(np.float64)
-    n = len(losses)
     size, passes = _measured(losses, sizes, levels)
-    used = passes > 0
-    empty = np.flatnonzero(~used.any(axis=1))
-    if len(empty):
-        raise InputError(f"curves of pool {empty[0]} have no level above 0; measure it after some samples")
-    pool = np.nonzero(used)[0]
-    seen = (size[:, None] * passes)[used]
-    told = losses[used]
-    ends = [_ends(samples, float(size[i])) for i, samples in zip(pool.tolist(), seen.tolist(), strict=True)]
-    longest = max(len(end) for end in ends)
-    # steps[r, j]: by what log factor measurement r's pass j enlarged the samples seen; the first from one sample.
-    steps = np.zeros((len(ends), longest))
-    for row, end in enumerate(ends):
-        steps[row, : len(end)] = np.log(end / np.concatenate([[1.0], end[:-1]]))
-    place = np.arange(longest)
-    low, high = float(told.min()), float(told.max())
-    # Losses that are never below zero do not fall below it beyond what was measured either.
-    least = 0.0 if low >= 0 else low - 3 * max(high - low, 1.0)
-    spread = max(high - low, 1e-9 * max(abs(high), 1.0))
-    first = float(np.log(seen.min()))
-
-    def unpack(x: Floats) -> tuple[float, float, float, Floats, Floats]:
-        # With one pool, a and unit say the same thing.
-        unit = first if n == 1 else float(x[2])
-        return float(x[0]), math.exp(min(float(x[1]), 700.0)), unit, x[3 : 3 + n], np.exp(x[3 + n :])
-
-    def residuals(x: Floats) -> Floats:
-        d, a, unit, b, tau = unpack(x)
-        reach = (steps * 0.5 ** (place / tau[pool][:, None])).sum(axis=1) - unit
-        out: Floats = (d + a * np.exp(np.minimum(-b[pool] * reach, 700.0)) - told) / spread
-        return out
-
-    def slopes(x: Floats) -> Floats:
-        _, a, unit, b, tau = unpack(x)
-        worn = steps * 0.5 ** (place / tau[pool][:, None])
-        reach = worn.sum(axis=1) - unit
-        excess = a * np.exp(np.minimum(-b[pool] * reach, 700.0)) / spread
-        longer = (worn * place).sum(axis=1) * math.log(2) / tau[pool]
-        out = np.zeros((len(told), len(x)))
-        out[:, 0] = 1 / spread
-        out[:, 1] = excess
-        out[:, 2] = excess * b[pool] if n > 1 else 0.0
-        rows = np.arange(len(told))
-        out[rows, 3 + pool] = -excess * reach
-        out[rows, 3 + n + pool] = -excess * b[pool] * longer
-        return out
-
-    lower = np.concatenate([[least, math.log(spread) - 20, first - 12], np.zeros(n), np.full(n, math.log(0.1))])
-    most = [low, math.log(spread) + 8, first + 12]
-    upper = np.concatenate([most, np.full(n, _MOST_UTILITY), np.full(n, math.log(_HALF_LIFE[1]))])
-    # Curves that hardly differ beside their size leave no number between the two.
-    upper = np.maximum(upper, np.nextafter(lower, np.inf))
-    best = None
-    for floor, half_life in itertools.product((0.05, 1.0), (1.0, 8.0)):
-        head = [max(least, low - floor * spread), math.log(spread), first - 3.0]
-        start = np.concatenate([head, np.full(n, 0.3), np.full(n, np.log(half_life))])
-        found = least_squares(
-            residuals, np.clip(start, lower, upper), slopes, bounds=(lower, upper), x_scale="jac", max_nfev=100
-        )
-        if best is None or found.cost < best.cost * (1 - 1e-9):
-            best = found
-    assert best is not None
-    d, a, unit, b, tau = unpack(best.x)
-    error = float(np.sqrt(np.mean(residuals(best.x) ** 2))) * spread
-    return Utility(size, b.copy(), tau.copy(), a, d, math.exp(unit), error)
+    problem = _LeastSquares.of(losses, size, passes)
+    x = problem.solve()
+    d, a, log_unit, b, tau = problem.unpack(x)
+    error = float(np.sqrt(np.mean(problem.residuals(x) ** 2))) * problem.spread
+    return Utility(size, b.copy(), tau.copy(), a, d, math.exp(log_unit), error)
 
 
-def _measured(losses: Floats, sizes: Any, levels: Any) -> tuple[Floats, Floats]:
-    """(n,) sizes and (n, L) passes."""
-    n, width = losses.shape
-    size = np.ones(n) if sizes is None else checks.vector(sizes, "sizes").astype(np.float64)
-    checks.same_length(n, "curves", "sizes", len(size))
+def _measured(losses: Floats, sizes: ArrayLike | None, levels: ArrayLike | None) -> tuple[Floats, Floats]:
+    """(n,) sizes above 0 and (n, L) passes."""
+    size, passes = sizes_and_levels(losses, sizes, levels)
     if size.min() <= 0:
         row = int(size.argmin())
-        raise InputError(f"sizes at row {row} is {size[row]:g}; a pool has rows, leave out one that has none")
-    given = np.arange(width) if levels is None else np.asarray(levels)
-    if given.shape not in ((width,), (n, width)) or given.dtype.kind not in "iuf":
-        raise InputError(f"levels have shape {given.shape}; give ({width},) or ({n}, {width}) numbers")
-    passes = np.broadcast_to(given.astype(np.float64), (n, width))
-    checks.refuse_nonfinite(passes, "levels")
-    if passes.min() < 0:
-        raise InputError(f"levels hold {passes.min():g}; passes over a pool are >= 0")
-    return size, passes
+        raise InputError(f"sizes at row {row} is {size[row]:g}; a pool has rows, leave out a pool that has none")
+    unmeasured = np.flatnonzero(~(passes > 0).any(axis=1))
+    if len(unmeasured):
+        raise InputError(f"curves of pool {unmeasured[0]} have no level above 0; measure it after some samples")
+    return size.astype(np.float64), passes.astype(np.float64)
+
+
+@dataclass(frozen=True, eq=False)
+class _LeastSquares:
+    """The fit as a least-squares problem in x = (d, log a, log unit, b of each pool, log tau of each pool).
+
+    Attributes:
+        n: pools.
+        pool: (m,) the pool of each measurement.
+        loss: (m,) the loss measured.
+        steps: (m, passes) the log factor by which each pass enlarged the samples seen, the first from one sample.
+        log_fewest: log of the fewest samples after which a loss was measured.
+        spread: difference of the highest and the lowest loss, the unit of the residuals.
+    """
+
+    n: int
+    pool: Ints
+    loss: Floats
+    steps: Floats
+    log_fewest: float
+    spread: float
+
+    @classmethod
+    def of(cls, losses: Floats, size: Floats, passes: Floats) -> _LeastSquares:
+        """The problem of the losses measured at levels above 0."""
+        used = passes > 0
+        pool = np.nonzero(used)[0]
+        samples = (size[:, None] * passes)[used]
+        loss = losses[used]
+        ends = [_ends(seen, float(size[i])) for i, seen in zip(pool.tolist(), samples.tolist(), strict=True)]
+        steps = np.zeros((len(ends), max(len(end) for end in ends)))
+        for row, end in enumerate(ends):
+            steps[row, : len(end)] = np.log(end / np.concatenate([[1.0], end[:-1]]))
+        low, high = float(loss.min()), float(loss.max())
+        spread = max(high - low, 1e-9 * max(abs(high), 1.0))
+        return cls(len(losses), pool, loss, steps, float(np.log(samples.min())), spread)
+
+    def unpack(self, x: Floats) -> tuple[float, float, float, Floats, Floats]:
+        """d, a, log unit, b and tau. With one pool a and unit are the same parameter, so unit is fixed."""
+        log_unit = self.log_fewest if self.n == 1 else float(x[2])
+        return float(x[0]), math.exp(min(float(x[1]), 700.0)), log_unit, x[3 : 3 + self.n], np.exp(x[3 + self.n :])
+
+    def residuals(self, x: Floats) -> Floats:
+        """(m,) predicted less measured losses, in units of `spread`."""
+        d, a, log_unit, b, tau = self.unpack(x)
+        reach = self._worn(tau).sum(axis=1) - log_unit
+        out: Floats = (d + a * np.exp(np.minimum(-b[self.pool] * reach, 700.0)) - self.loss) / self.spread
+        return out
+
+    def jacobian(self, x: Floats) -> Floats:
+        """(m, len(x)) derivatives of the residuals."""
+        _, a, log_unit, b, tau = self.unpack(x)
+        pool, worn = self.pool, self._worn(tau)
+        reach = worn.sum(axis=1) - log_unit
+        excess = a * np.exp(np.minimum(-b[pool] * reach, 700.0)) / self.spread
+        longer = (worn * np.arange(worn.shape[1])).sum(axis=1) * math.log(2) / tau[pool]
+        out = np.zeros((len(self.loss), len(x)))
+        out[:, 0] = 1 / self.spread
+        out[:, 1] = excess
+        out[:, 2] = excess * b[pool] if self.n > 1 else 0.0
+        rows = np.arange(len(self.loss))
+        out[rows, 3 + pool] = -excess * reach
+        out[rows, 3 + self.n + pool] = -excess * b[pool] * longer
+        return out
+
+    def _worn(self, tau: Floats) -> Floats:
+        """(m, passes) the steps, weighed down by the passes that went before."""
+        out: Floats = self.steps * 0.5 ** (np.arange(self.steps.shape[1]) / tau[self.pool][:, None])
+        return out
+
+    def solve(self) -> Floats:
+        """The best x over starts on a fixed grid."""
+        from scipy.optimize import least_squares
+
+        n, low, high = self.n, float(self.loss.min()), float(self.loss.max())
+        # Losses that are never below zero do not fall below it beyond the measurements either.
+        least = 0.0 if low >= 0 else low - 3 * max(high - low, 1.0)
+        log_spread = math.log(self.spread)
+        head = [least, log_spread - 20, self.log_fewest - 12]
+        lower = np.concatenate([head, np.zeros(n), np.full(n, math.log(_HALF_LIFE[0]))])
+        head = [low, log_spread + 8, self.log_fewest + 12]
+        upper = np.concatenate([head, np.full(n, _MOST_UTILITY), np.full(n, math.log(_HALF_LIFE[1]))])
+        # If all losses are nearly equal, the two bounds on d can coincide.
+        upper = np.maximum(upper, np.nextafter(lower, np.inf))
+        best = None
+        for floor, half_life in itertools.product((0.05, 1.0), (1.0, 8.0)):
+            head = [max(least, low - floor * self.spread), log_spread, self.log_fewest - 3.0]
+            start = np.clip(np.concatenate([head, np.full(n, 0.3), np.full(n, np.log(half_life))]), lower, upper)
+            fit = least_squares(
+                self.residuals, start, self.jacobian, bounds=(lower, upper), x_scale="jac", max_nfev=100
+            )
+            if best is None or fit.cost < best.cost * (1 - 1e-9):
+                best = fit
+        assert best is not None
+        x: Floats = best.x
+        return x

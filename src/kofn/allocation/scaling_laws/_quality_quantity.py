@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from kofn.allocation.scaling_laws._fit_utility import fit_utility
-from kofn.core import checks
+from kofn.core.arrays import Floats
 from kofn.core.checks import InfeasibleError, InputError
 from kofn.core.constraints import total
 from kofn.core.draws import Draw
 from kofn.core.plans import Allocation
 from kofn.core.registry import method
 
-UNIONS = ("prefix", "all")
 _MOST_POOLS = 16
 
 
@@ -31,22 +31,23 @@ def quality_quantity(
     curves: Any,
     *,
     budget: float,
-    sizes: Any = None,
-    levels: Any = None,
-    unions: str = "prefix",
+    sizes: ArrayLike | None = None,
+    levels: ArrayLike | None = None,
+    unions: Literal["prefix", "all"] = "prefix",
 ) -> Allocation:
     """Choose which pools of data to train on for a given compute: few passes over all, or many over the best.
 
     The loss curves of training on each pool alone give its utility and how fast that wears out with repetition
-    (`fit_utility`); from these follows the loss of any union of pools at any number of samples seen, without training
-    on it. A strict filter is best for little compute, a loose one for much.
+    (`fit_utility`); these predict the loss of any union of pools at any number of samples, without training on it. A
+    strict filter is best for little compute, a loose one for much.
 
     Args:
         curves: (n, L) measured losses after training on pool i alone for `levels` passes over it.
-        budget: samples to be seen in training, in all, > 0.
+        budget: samples seen in training, in all, > 0.
         sizes: (n,) rows in each pool, default 1.
         levels: (L,) or (n, L) passes over the pool, default 0..L-1; losses at level 0 are not used.
-        unions: "prefix", the best pool, the best two, ... in the order of their utility; or "all" of them, n <= 16.
+        unions: "prefix" compares the best pool, the best two, ... in order of utility; "all" compares every union,
+            n <= 16.
 
     Returns:
         An `Allocation`: `amounts` are passes over each pool, equal for those chosen and 0 for the others (rows are
@@ -76,29 +77,17 @@ def quality_quantity(
         >>> [plan.amounts.tolist() for plan in plans]
         [[1.0, 0.0], [10.0, 10.0]]
     """
-    checks.choice(unions, "unions", UNIONS)
     n = len(curves)
     if unions == "all" and n > _MOST_POOLS:
         raise InputError(f"unions='all' of {n} pools is 2^{n} unions; use 'prefix', or join pools to {_MOST_POOLS}")
     if budget <= 0:
         raise InfeasibleError("budget=0 samples leave nothing to train on; give a budget > 0")
     law = fit_utility(curves, sizes=sizes, levels=levels)
-    order = np.argsort(-law.b, kind="stable").tolist()
-    if unions == "prefix":
-        candidates = [order[:count] for count in range(1, n + 1)]
-    else:
-        candidates = [list(some) for count in range(1, n + 1) for some in itertools.combinations(order, count)]
+    candidates = _candidates(np.argsort(-law.b, kind="stable").tolist(), unions)
     losses = [law.loss(pools, float(budget)) for pools in candidates]
     best = int(np.argmin(losses))
     pools = sorted(candidates[best])
-    passes = float(budget) / float(law.sizes[pools].sum())
-    amounts = np.zeros(n)
-    amounts[pools] = passes
-    spent = float(total(law.sizes * amounts))
-    if spent > budget:
-        # Rounding must not spend more than there is.
-        amounts[pools] = math.nextafter(passes, 0.0)
-        spent = float(total(law.sizes * amounts))
+    amounts, spent = _passes(law.sizes, pools, budget)
     return Allocation(
         n=n,
         amounts=amounts,
@@ -119,6 +108,27 @@ def quality_quantity(
             "unit": law.unit,
             "loss_floor": law.d,
             "fit_error": law.error,
-            "tried": [[sorted(some), loss] for some, loss in zip(candidates, losses, strict=True)],
+            "tried": [[sorted(union), loss] for union, loss in zip(candidates, losses, strict=True)],
         },
     )
+
+
+def _candidates(order: list[int], unions: str) -> list[list[int]]:
+    """The unions to compare, smallest first: prefixes of the pools in order of utility, or all subsets."""
+    counts = range(1, len(order) + 1)
+    if unions == "prefix":
+        return [order[:count] for count in counts]
+    return [list(union) for count in counts for union in itertools.combinations(order, count)]
+
+
+def _passes(sizes: Floats, pools: list[int], budget: float) -> tuple[Floats, float]:
+    """(n,) equal passes over the pools chosen that spend the budget, and the samples spent."""
+    passes = float(budget) / float(sizes[pools].sum())
+    amounts = np.zeros(len(sizes))
+    amounts[pools] = passes
+    spent = float(total(sizes * amounts))
+    if spent > budget:
+        # Rounding must not overspend.
+        amounts[pools] = math.nextafter(passes, 0.0)
+        spent = float(total(sizes * amounts))
+    return amounts, spent

@@ -158,7 +158,7 @@ class _State:
 
     def __init__(self, points: Floats, fixed: Floats, graph: Any, lam: float, temperature: float | None) -> None:
         self.points, self.fixed, self.graph, self.lam = points, fixed, graph, lam
-        self.labelled = fixed.any(axis=1)[:, None]
+        self.labelled = fixed.sum(axis=1, keepdims=True) > 0
         self.prototypes = fixed.T @ points / fixed.sum(axis=0)[:, None]
         squares = _squares(points, self.prototypes)
         self.temperature = float(squares.min(axis=1).mean()) or 1.0 if temperature is None else temperature
