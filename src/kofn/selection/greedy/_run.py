@@ -37,7 +37,7 @@ class Aims(TypedDict, total=False):
     queries: Annotated[
         ArrayLike | None, "Vectors (q, d) that the picks should be about, for the objectives that are built from them."
     ]
-    private: Annotated[ArrayLike | None, "Vectors (p, d) that are owned already or must not be told, likewise."]
+    private: Annotated[ArrayLike | None, "Vectors (p, d) that are owned already or must not be revealed, likewise."]
 
 
 class Greedy(Where, Aims, Resources, total=False):
