@@ -115,7 +115,7 @@ def _penalties(state: Mapping[str, Any]) -> list[float]:
 
 
 def _mixture(case: Case) -> None:
-    plan, state = case.plan, case.plan.info["state"]
+    plan, state = case.plan, {**case.plan.info["state"], **case.plan.info["state"]["settings"]}
     rows = np.asarray(case.words["X"], np.float64)
     y = None if "y" not in case.words else case.words["y"].tolist()
     own = case.words["groups"].tolist() if "groups" in case.words else [0] * case.n
