@@ -37,7 +37,7 @@ import functools
 import inspect
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Container, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Hashable, Iterator, Mapping, Sequence, ValuesView
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -60,6 +60,8 @@ C = TypeVar("C", bound="type[Stepper[Any]]")
 KINDS = (("insert", "delete"), ("ask", "tell"), ("step",))
 # Settings that the audit holds a plan to.
 _AUDITED = ("k", "per_item", "capacity")
+# Arguments of an event that are read into a list.
+_LAZY = (Iterator, ValuesView)
 # Stands before the digest of a setting that is an array.
 _DIGEST = "digest "
 # What a damaged state does to a stepper that reads it.
@@ -524,8 +526,8 @@ def _event(function: Callable[..., Any]) -> Callable[..., Any]:
     def run(self: Stepper[Any], *arguments: Any, **options: Any) -> Any:
         began = time.perf_counter()
         # What can be read only once is read here, so that it can be digested as well.
-        arguments = tuple(list(value) if isinstance(value, Iterator) else value for value in arguments)
-        options = {name: list(value) if isinstance(value, Iterator) else value for name, value in options.items()}
+        arguments = tuple(list(value) if isinstance(value, _LAZY) else value for value in arguments)
+        options = {name: list(value) if isinstance(value, _LAZY) else value for name, value in options.items()}
         answer = function(self, *arguments, **options)
         self._record(function.__name__, arguments, options, began)
         # A plan that an event gives is complete, as `plan` is.

@@ -63,13 +63,13 @@ def client_distances(
     X = checks.matrix(X).astype(np.float64)
     groups = checks.groups(groups)
     checks.same_length(len(X), "X", "groups", len(groups))
-    names, own, counts = np.unique(groups, return_inverse=True, return_counts=True)
-    parts = checks.count(folds, "folds", least=2)
+    names, client_of, counts = np.unique(groups, return_inverse=True, return_counts=True)
+    n_folds = checks.count(folds, "folds", least=2)
     if len(names) < 2:
         raise InputError(f"groups hold one client, {names.tolist()[0]!r}; give two or more")
-    if counts.min() < parts:
+    if counts.min() < n_folds:
         few = int(counts.argmin())
-        raise InputError(f"groups: client {names.tolist()[few]!r} has {counts[few]} rows, folds={parts}; lower folds")
+        raise InputError(f"groups: client {names.tolist()[few]!r} has {counts[few]} rows, folds={n_folds}; lower folds")
     if classifier is not None and not hasattr(classifier, "fit"):
         raise InputError(f"classifier={classifier!r}: give a scikit-learn classifier")
     rows = X
@@ -77,7 +77,7 @@ def client_distances(
         labels = checks.groups(y, "y")
         checks.same_length(len(X), "X", "y", len(labels))
         codes = np.unique(labels, return_inverse=True)[1]
-        # A plain product of vector and label lets even a linear rule see who labels what how.
+        # The product of features and one-hot labels lets a linear classifier see differences in labelling.
         rows = (np.eye(codes.max() + 1)[codes][:, :, None] * np.column_stack([np.ones(len(X)), X])[:, None]).reshape(
             len(X), -1
         )
@@ -86,16 +86,16 @@ def client_distances(
     order = np.random.default_rng(seed).permutation(len(X))
     fold = np.empty(len(X), np.int64)
     for client in range(len(names)):
-        mine = order[own[order] == client]
-        fold[mine] = np.arange(len(mine)) % parts
+        members = order[client_of[order] == client]
+        fold[members] = np.arange(len(members)) % n_folds
     apart = np.zeros((len(names), len(names)))
     for i in range(len(names)):
         for j in range(i):
-            pair = np.flatnonzero((own == i) | (own == j))
-            side = (own[pair] == i).astype(np.int64)
+            pair = np.flatnonzero((client_of == i) | (client_of == j))
+            side = (client_of[pair] == i).astype(np.int64)
             right = np.zeros(len(pair), bool)
-            for part in range(parts):
-                learn, ask = fold[pair] != part, fold[pair] == part
+            for number in range(n_folds):
+                learn, ask = fold[pair] != number, fold[pair] == number
                 share = np.bincount(side[learn])[side[learn]]
                 extra = {"sample_weight": len(share) / (2 * share)} if weighed else {}
                 fitted = clone(model).fit(rows[pair[learn]], side[learn], **extra)

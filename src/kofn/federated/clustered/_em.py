@@ -18,7 +18,7 @@ _NOTHING = 1e-10
 
 @dataclass(frozen=True)
 class Parameters:
-    """Everything that the clients share, in rows centred at the pooled mean and divided by one common scale.
+    """The parameters that all clients share, for rows centred at the pooled mean and divided by one common scale.
 
     `gaussian` and `predictor` (pairs,) name the Gaussian and the model of y of each component: one each, or all pairs.
     `coefficients` (predictors, 1 + d, outputs) are of a softmax over classes, or of a linear mean, variance `noise`.
@@ -86,9 +86,9 @@ def design(Z: Floats) -> Floats:
 def share(log_joint: Floats) -> tuple[Floats, Floats]:
     """(n, pairs) responsibilities and (n,) log of the sum, of terms of which some may be -inf."""
     top = log_joint.max(axis=1, keepdims=True)
-    parts = np.exp(log_joint - top)
-    total = parts.sum(axis=1, keepdims=True)
-    return parts / total, (top + np.log(total))[:, 0]
+    terms = np.exp(log_joint - top)
+    total = terms.sum(axis=1, keepdims=True)
+    return terms / total, (top + np.log(total))[:, 0]
 
 
 def log_of(weights: Floats) -> Floats:
@@ -102,28 +102,27 @@ def folded(table: Floats, of: Ints, count: int) -> Floats:
     return np.asarray(table @ np.eye(count)[of])
 
 
-def moments(now: Parameters, Z: Floats, y: Any, held: Floats) -> dict[str, Floats]:
-    """What the next parameters need of these rows: sums over rows, so that those of parts add up to those of the
-    whole."""
+def moments(now: Parameters, Z: Floats, y: Any, responsibilities: Floats) -> dict[str, Floats]:
+    """Sufficient statistics of these rows for the next parameters; those of parts add up to those of the whole."""
     k, p = len(now.means), len(now.coefficients)
-    mine = folded(held, now.gaussian, k)
+    by_gaussian = folded(responsibilities, now.gaussian, k)
     first, second = np.empty_like(now.means), np.empty_like(now.covariances)
     for j, mean in enumerate(now.means):
-        # From the mean of the last round, where squares do not cancel.
+        # Centred at the last mean, so that the squares do not cancel.
         gap = Z - mean
-        first[j], second[j] = mine[:, j] @ gap, (gap * mine[:, j, None]).T @ gap
-    out = {"mass": mine.sum(axis=0), "first": first, "second": second}
+        first[j], second[j] = by_gaussian[:, j] @ gap, (gap * by_gaussian[:, j, None]).T @ gap
+    out = {"mass": by_gaussian.sum(axis=0), "first": first, "second": second}
     if now.task == "none":
         return out
-    rows, told = design(Z), folded(held, now.predictor, p)
-    out["told"] = told.sum(axis=0)
-    out["gram"] = np.array([(rows * told[:, [q]]).T @ rows for q in range(p)])
+    rows, by_predictor = design(Z), folded(responsibilities, now.predictor, p)
+    out["counts"] = by_predictor.sum(axis=0)
+    out["gram"] = np.array([(rows * by_predictor[:, [q]]).T @ rows for q in range(p)])
     if now.task == "classes":
         off = np.eye(now.coefficients.shape[2])[y] - np.exp(now.log_classes(Z))
-        out["slope"] = np.array([(rows * told[:, [q]]).T @ off[q] for q in range(p)])
+        out["slope"] = np.array([(rows * by_predictor[:, [q]]).T @ off[q] for q in range(p)])
     else:
-        out["slope"] = np.array([((rows * told[:, [q]]).T @ y)[:, None] for q in range(p)])
-        out["square"] = (y * y) @ told
+        out["slope"] = np.array([((rows * by_predictor[:, [q]]).T @ y)[:, None] for q in range(p)])
+        out["square"] = (y * y) @ by_predictor
     return out
 
 
@@ -138,19 +137,19 @@ def improved(now: Parameters, sums: dict[str, Floats]) -> Parameters:
             grown = (spread + spread.T) / 2 + now.shrink * np.eye(len(shift))
             covariances[j] = grown / (mass + now.shrink)
     coefficients, noise = now.coefficients.copy(), now.noise.copy()
-    held = np.diag([0.0] + [now.ridge] * means.shape[1])
+    penalty = np.diag([0.0] + [now.ridge] * means.shape[1])
     for q in range(len(coefficients) if now.task != "none" else 0):
-        mass, gram, slope = float(sums["told"][q]), sums["gram"][q], sums["slope"][q]
+        mass, gram, slope = float(sums["counts"][q]), sums["gram"][q], sums["slope"][q]
         if mass <= _NOTHING:
             continue
         if now.task == "classes":
             # Half the Gram matrix bounds the curvature of a softmax (Boehning 1992): the step never lowers the fit.
-            coefficients[q] += np.linalg.solve(gram / 2 + held, slope - held @ coefficients[q])
+            coefficients[q] += np.linalg.solve(gram / 2 + penalty, slope - penalty @ coefficients[q])
         else:
-            found = np.linalg.solve(gram + held, slope)
-            left = float(sums["square"][q] - 2 * (found * slope).sum() + (found * (gram @ found)).sum())
-            noise[q] = (max(left, 0.0) + float((found * (held @ found)).sum()) + now.shrink) / (mass + now.shrink)
-            coefficients[q] = found
+            slopes = np.linalg.solve(gram + penalty, slope)
+            left = float(sums["square"][q] - 2 * (slopes * slope).sum() + (slopes * (gram @ slopes)).sum())
+            noise[q] = (max(left, 0.0) + float((slopes * (penalty @ slopes)).sum()) + now.shrink) / (mass + now.shrink)
+            coefficients[q] = slopes
     return Parameters(
         now.task, means, covariances, coefficients, noise, now.gaussian, now.predictor, now.shrink, now.ridge
     )
@@ -163,8 +162,8 @@ def centres(X: Floats, counts: Floats, k: int, seed: int) -> tuple[Floats, Float
 
     distinct = len(np.unique(X, axis=0))
     with warnings.catch_warnings():
-        # Rows that differ by rounding only may leave centres in one place, where they do no harm.
+        # Rows that differ by rounding only may lead to duplicate centres, which do no harm.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        found = KMeans(min(k, distinct), n_init=4, random_state=seed % 2**32).fit(X, sample_weight=counts)
-    weight = np.asarray(np.bincount(found.labels_, counts, len(found.cluster_centers_)), np.float64)
-    return np.asarray(found.cluster_centers_, np.float64), weight, float(found.inertia_)
+        fitted = KMeans(min(k, distinct), n_init=4, random_state=seed % 2**32).fit(X, sample_weight=counts)
+    weight = np.asarray(np.bincount(fitted.labels_, counts, len(fitted.cluster_centers_)), np.float64)
+    return np.asarray(fitted.cluster_centers_, np.float64), weight, float(fitted.inertia_)

@@ -100,23 +100,23 @@ def fedcollab(
     with Control(
         time_limit=time_limit, progress=progress, total=repeats, title="restarts of the coalitions"
     ) as control:
-        for turn in range(repeats):
+        for restart in range(repeats):
             run = _Coalitions(toll, rows, C)
-            if unions and turn % 2:
+            if unions and restart % 2:
                 run.place(rng.integers(0, rng.integers(1, n + 1), n))
             run.settle(rng)
             while unions and run.join():
                 run.settle(rng)
             weighed += run.looks
             value = float(_bounds(apart, rows, run.labels, C).sum())
-            # Runs that end alike differ by rounding.
+            # Restarts that end in the same partition differ by rounding.
             if value < least * (1 - 1e-12):
                 best, least, moved = run.labels, value, run.moves
-            control.step(turn + 1)
+            control.step(restart + 1)
             proven = least <= floor * (1 + 1e-12)
-            if proven or (turn + 1 < repeats and control.stopped()):
+            if proven or (restart + 1 < repeats and control.stopped()):
                 break
-    done = turn + 1 == repeats
+    done = restart + 1 == repeats
     order = np.unique(best, return_index=True)[1]
     labels = np.argsort(np.argsort(order))[np.unique(best, return_inverse=True)[1]]
     bounds = _bounds(apart, rows, labels, C)
@@ -142,25 +142,25 @@ def fedcollab(
 def _bounds(apart: Floats, rows: Floats, labels: Ints, C: float) -> Floats:
     """(n,) the bound of each client in its coalition, without its own best error."""
     joined = (labels[:, None] == labels) * rows
-    held = joined.sum(axis=1)
-    return np.asarray(C / np.sqrt(held) + (joined * apart).sum(axis=1) / held)
+    pooled = joined.sum(axis=1)
+    return np.asarray(C / np.sqrt(pooled) + (joined * apart).sum(axis=1) / pooled)
 
 
 def _floor(apart: Floats, rows: Floats, C: float) -> float:
-    """What no partition goes below: each client with itself and the nearest others, as many as are best for it.
+    """A lower bound over all partitions: each client joined by its nearest others, as many as suit it best.
 
     With the others in order of distance the bound, as a function of the rows, has no minimum inside a client's rows.
     """
     away = apart.copy()
     np.fill_diagonal(away, -1.0)
     order = np.argsort(away, axis=1, kind="stable")
-    held = np.cumsum(rows[order], axis=1)
+    pooled = np.cumsum(rows[order], axis=1)
     paid = np.cumsum(np.take_along_axis(apart, order, axis=1) * rows[order], axis=1)
-    return math.fsum((C / np.sqrt(held) + paid / held).min(axis=1).tolist())
+    return math.fsum((C / np.sqrt(pooled) + paid / pooled).min(axis=1).tolist())
 
 
 class _Coalitions:
-    """Who is with whom, from every client alone, and what each coalition pays.
+    """The partition under search, starting from singletons, with the cost of each coalition.
 
     `toll` (n, n) is what a pair costs a coalition that holds both, before it is divided by the coalition's rows.
     """
@@ -170,34 +170,34 @@ class _Coalitions:
         self.toll, self.rows, self.C = toll, rows, C
         self.labels = np.arange(n)
         self.size, self.held, self.paid = np.ones(n), rows.copy(), np.diag(toll).copy()
-        # (n, n) what each client owes to the others of each coalition.
+        # (n, n) the dues of each client towards each coalition, its own excluded.
         self.dues = toll.copy()
         np.fill_diagonal(self.dues, 0.0)
-        # Changes within rounding would go round in circles.
+        # Accepting changes within rounding could cycle.
         self.slack = 1e-12 * float(self.cost(self.size, self.held, self.paid).sum() + toll.max() / rows.min())
         self.moves = self.looks = 0
 
-    def cost(self, size: Any, held: Any, paid: Any) -> Any:
+    def cost(self, size: Any, rows: Any, paid: Any) -> Any:
         """The summed bound of coalitions of so many clients, rows and dues; nothing of empty ones."""
-        some = np.where(size > 0, held, 1.0)
-        return np.where(size > 0, size * self.C / np.sqrt(some) + paid / some, 0.0)
+        nonempty = np.where(size > 0, rows, 1.0)
+        return np.where(size > 0, size * self.C / np.sqrt(nonempty) + paid / nonempty, 0.0)
 
     def place(self, labels: Ints) -> None:
-        """Put every client where it is to begin."""
+        """Start from this partition."""
         for client in np.flatnonzero(self.labels != labels).tolist():
             self._move(client, int(labels[client]))
 
     def settle(self, rng: np.random.Generator) -> None:
         """Moves of one client at a time, in random orders, until none lowers the summed bound."""
-        own = np.diag(self.toll)
+        alone = np.diag(self.toll)
         settled = False
         while not settled:
             settled = True
             for client in rng.permutation(len(self.rows)).tolist():
-                home, rows, due = int(self.labels[client]), self.rows[client], self.dues[client] + own[client]
+                home, rows, due = int(self.labels[client]), self.rows[client], self.dues[client] + alone[client]
                 now = self.cost(self.size, self.held, self.paid)
                 change = self.cost(self.size + 1, self.held + rows, self.paid + due) - now
-                # What it costs to have the client where it is.
+                # The cost of keeping the client where it is.
                 change[home] = now[home] - self.cost(
                     self.size[home] - 1, self.held[home] - rows, self.paid[home] - due[home]
                 )
@@ -213,32 +213,32 @@ class _Coalitions:
         self._shift(client, to, 1)
         self.labels[client] = to
 
-    def _shift(self, client: int, at: int, sign: int) -> None:
-        self.size[at] += sign
-        self.held[at] += sign * self.rows[client]
-        self.paid[at] += sign * (self.dues[client, at] + self.toll[client, client])
-        self.dues[:, at] += sign * self.toll[client]
-        self.dues[client, at] -= sign * self.toll[client, client]
-        if self.size[at] == 0:
-            # What rounding leaves would grow in an empty coalition.
-            self.held[at] = self.paid[at] = 0.0
-            self.dues[:, at] = 0.0
+    def _shift(self, client: int, coalition: int, sign: int) -> None:
+        self.size[coalition] += sign
+        self.held[coalition] += sign * self.rows[client]
+        self.paid[coalition] += sign * (self.dues[client, coalition] + self.toll[client, client])
+        self.dues[:, coalition] += sign * self.toll[client]
+        self.dues[client, coalition] -= sign * self.toll[client, client]
+        if self.size[coalition] == 0:
+            # Rounding errors would accumulate in an empty coalition.
+            self.held[coalition] = self.paid[coalition] = 0.0
+            self.dues[:, coalition] = 0.0
 
     def join(self) -> bool:
         """Unite the two coalitions whose union lowers the summed bound most; False where none does."""
-        held = np.unique(self.labels)
-        between = np.array([self.dues[self.labels == one].sum(axis=0) for one in held])[:, held]
-        size, rows, paid = self.size[held], self.held[held], self.paid[held]
+        present = np.unique(self.labels)
+        between = np.array([self.dues[self.labels == label].sum(axis=0) for label in present])[:, present]
+        size, rows, paid = self.size[present], self.held[present], self.paid[present]
         now = self.cost(size, rows, paid)
         gain = np.add.outer(now, now) - self.cost(
             np.add.outer(size, size), np.add.outer(rows, rows), np.add.outer(paid, paid) + between
         )
         np.fill_diagonal(gain, -np.inf)
-        self.looks += len(held) * (len(held) - 1) // 2
+        self.looks += len(present) * (len(present) - 1) // 2
         a, b = np.unravel_index(int(gain.argmax()), gain.shape)
         if not gain[a, b] > self.slack:
             return False
-        for client in np.flatnonzero(self.labels == held[b]).tolist():
-            self._move(client, int(held[a]))
+        for client in np.flatnonzero(self.labels == present[b]).tolist():
+            self._move(client, int(present[a]))
         self.moves += 1
         return True

@@ -95,29 +95,31 @@ def federated_mixture(
     tol = float(checks.number(tol, "tol"))
     if k > len(X):
         raise InputError(f"k={k} Gaussians for {len(X)} rows; lower k")
-    own = np.zeros(len(X), np.int64) if groups is None else np.unique(groups, return_inverse=True)[1]
+    client_of = np.zeros(len(X), np.int64) if groups is None else np.unique(groups, return_inverse=True)[1]
     names = [0] if groups is None else np.unique(groups).tolist()
-    parts = [np.flatnonzero(own == at) for at in range(len(names))]
+    rows_of = [np.flatnonzero(client_of == i) for i in range(len(names))]
     kind = "none" if y is None else task
     options: dict[str, Any] = {"task": kind, "predictors": predictors, "shrink": shrink, "ridge": ridge, "pull": pull}
     labels = checks.vector(y, "y").astype(np.float64) if kind == "amounts" else y
     runs: list[tuple[FederatedMixture, list[float], bool]] = []
     with Control(time_limit=time_limit, progress=progress, total=repeats, title="restarts of the mixture") as control:
-        for turn in range(repeats):
-            model = FederatedMixture(k, seed=_turned(seed, turn), **options)
-            runs.append((model, *_fit(model, X, labels, names, parts, rounds, tol, control)))
-            control.step(turn + 1)
+        for restart in range(repeats):
+            model = FederatedMixture(k, seed=_turned(seed, restart), **options)
+            runs.append((model, *_fit(model, X, labels, names, rows_of, rounds, tol, control)))
+            control.step(restart + 1)
             if control.stopped():
                 break
     fitted, trace, settled = max(runs, key=lambda run: run[1][-1])
-    held = np.zeros((len(X), k))
-    for client, rows in zip(names, parts, strict=True):
-        held[rows] = fitted.responsibilities(X[rows], None if labels is None else labels[rows], client=client)
-    rows, columns = np.nonzero(held)
+    responsibilities = np.zeros((len(X), k))
+    for client, rows in zip(names, rows_of, strict=True):
+        responsibilities[rows] = fitted.responsibilities(
+            X[rows], None if labels is None else labels[rows], client=client
+        )
+    rows, columns = np.nonzero(responsibilities)
     return Assignment.from_pairs(
         rows,
         columns,
-        held[rows, columns],
+        responsibilities[rows, columns],
         n=len(X),
         k=k,
         value=trace[-1],
@@ -135,8 +137,8 @@ def federated_mixture(
     )
 
 
-def _turned(seed: int | None, turn: int) -> int:
-    return int(np.random.SeedSequence([checks.entropy(seed), turn]).generate_state(1)[0])
+def _turned(seed: int | None, restart: int) -> int:
+    return int(np.random.SeedSequence([checks.entropy(seed), restart]).generate_state(1)[0])
 
 
 def _fit(
@@ -144,21 +146,25 @@ def _fit(
     X: Floats,
     y: Any,
     names: list[Any],
-    parts: list[Ints],
+    rows_of: list[Ints],
     rounds: int,
     tol: float,
     control: Control,
 ) -> tuple[list[float], bool]:
-    """Rounds until a round adds nothing: the objective of each, and whether it came to that. The parameters that are
-    kept are those that the last objective is of."""
-    told = [None if y is None else y[rows] for rows in parts]
-    fitted.begin({client: fitted.sketch(X[rows], part) for client, rows, part in zip(names, parts, told, strict=True)})
+    """Run rounds until the objective stops growing; returns the objective of every round and whether it converged.
+
+    The parameters kept are those at which the last objective was evaluated.
+    """
+    answers = [None if y is None else y[rows] for rows in rows_of]
+    fitted.begin(
+        {client: fitted.sketch(X[rows], answer) for client, rows, answer in zip(names, rows_of, answers, strict=True)}
+    )
     trace: list[float] = []
     while True:
         before = fitted.state_dict()
         fitted.tell(
-            fitted.statistics(X[rows], part, client=client)
-            for client, rows, part in zip(names, parts, told, strict=True)
+            fitted.statistics(X[rows], answer, client=client)
+            for client, rows, answer in zip(names, rows_of, answers, strict=True)
         )
         trace.append(fitted.objective)
         settled = len(trace) > 1 and trace[-1] - trace[-2] <= tol * len(X)

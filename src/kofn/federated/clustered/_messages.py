@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from kofn.core import checks
@@ -40,9 +40,11 @@ def checked_statistics(statistics: Any, now: Parameters) -> list[dict[str, Any]]
     Raises:
         InputError: nothing, a part that lacks something, arrays of another shape than the parameters ask for.
     """
-    if not isinstance(statistics, list | tuple) or not statistics:
+    readable = isinstance(statistics, Iterable) and not isinstance(statistics, Mapping | str)
+    parts = list(statistics) if readable else []
+    if not parts:
         raise InputError("statistics is empty: give a list of what statistics(X, y, client=c) returned")
-    return [_statistics(part, f"statistics[{i}]", now) for i, part in enumerate(statistics)]
+    return [_statistics(part, f"statistics[{i}]", now) for i, part in enumerate(parts)]
 
 
 def _sketch(part: Any, label: str, task: str) -> dict[str, Any]:
@@ -96,7 +98,7 @@ def _shapes(now: Parameters) -> dict[str, tuple[int, ...]]:
     (k, d), (p, inputs, outputs) = now.means.shape, now.coefficients.shape
     shapes: dict[str, tuple[int, ...]] = {"mass": (k,), "first": (k, d), "second": (k, d, d)}
     if now.task != "none":
-        shapes |= {"told": (p,), "gram": (p, inputs, inputs), "slope": (p, inputs, outputs)}
+        shapes |= {"counts": (p,), "gram": (p, inputs, inputs), "slope": (p, inputs, outputs)}
     if now.task == "amounts":
         shapes["square"] = (p,)
     return shapes

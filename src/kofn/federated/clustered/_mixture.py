@@ -188,7 +188,7 @@ class FederatedMixture(Stepper[Assignment]):
         return out
 
     def begin(self, sketches: Mapping[Any, Mapping[str, Any]]) -> None:
-        """The first parameters, from every client's sketch: k-means of their centres, models of y that know nothing.
+        """Initialise the parameters from every client's sketch: k-means of their centres and uninformed models of y.
 
         Raises:
             InputError: no sketch, one that is damaged, or columns that differ between clients.
@@ -213,7 +213,7 @@ class FederatedMixture(Stepper[Assignment]):
         pairs = np.arange(self.k * p) if self.predictors else np.arange(self.k) * (self.k + 1)
         self._now = _em.Parameters(
             self.task,
-            # Fewer distinct rows than Gaussians leave some of these in one place, for good.
+            # With fewer distinct rows than Gaussians, some Gaussians start, and stay, at the same mean.
             (found[np.arange(self.k) % len(found)] - self._origin) / self._scale,
             np.tile(np.eye(d) * max(within, 1e-3), (self.k, 1, 1)),
             np.zeros((p, d + 1, outputs)),
@@ -224,9 +224,9 @@ class FederatedMixture(Stepper[Assignment]):
             self.ridge,
         )
         self._weights = {}
-        for at, client in enumerate(sketches):
-            # Models of y that may go with any Gaussian start alike; what a client leans to sets them apart.
-            lean = np.random.default_rng([self.seed, at]).dirichlet(np.ones(p)) if self.predictors else np.full(p, 1.0)
+        for i, client in enumerate(sketches):
+            # Shared models of y start identical; random client weights break the symmetry.
+            lean = np.random.default_rng([self.seed, i]).dirichlet(np.ones(p)) if self.predictors else np.full(p, 1.0)
             table = lean[self._now.predictor]
             self._weights[client] = table / table.sum()
         self._rows = {client: int(part["rows"]) for client, part in sketches.items()}
@@ -237,12 +237,12 @@ class FederatedMixture(Stepper[Assignment]):
         now, Z, codes = self._ready(X, y)
         if self.task != "none" and codes is None:
             raise InputError(f"y is missing; task={self.task!r} learns from it")
-        held, found = _em.share(_em.log_of(self._of(client)) + now.log_x(Z) + now.log_y(Z, codes))
+        responsibilities, densities = _em.share(_em.log_of(self._of(client)) + now.log_x(Z) + now.log_y(Z, codes))
         return {
-            "clients": {client: held.sum(axis=0)},
+            "clients": {client: responsibilities.sum(axis=0)},
             "rows": {client: len(Z)},
-            "log_likelihood": math.fsum(found.tolist()) - len(Z) * self._log_units(codes is not None),
-            "sums": _em.moments(now, Z, codes, held),
+            "log_likelihood": math.fsum(densities.tolist()) - len(Z) * self._log_units(codes is not None),
+            "sums": _em.moments(now, Z, codes, responsibilities),
             "round": self.rounds,
         }
 
@@ -252,9 +252,9 @@ class FederatedMixture(Stepper[Assignment]):
         parts = list(statistics)
         if not parts:
             raise InputError("statistics is empty: give at least one client's")
-        told = {int(part["round"]) for part in parts}
-        if len(told) > 1:
-            raise InputError(f"statistics are of rounds {sorted(told)}; merge those of one round")
+        rounds = {int(part["round"]) for part in parts}
+        if len(rounds) > 1:
+            raise InputError(f"statistics are of rounds {sorted(rounds)}; merge those of one round")
         clients: dict[Any, Floats] = {}
         rows: dict[Any, int] = {}
         for part in parts:
@@ -269,7 +269,7 @@ class FederatedMixture(Stepper[Assignment]):
                 name: sum((part["sums"][name] for part in parts[1:]), parts[0]["sums"][name])
                 for name in parts[0]["sums"]
             },
-            "round": told.pop(),
+            "round": rounds.pop(),
         }
 
     def tell(self, statistics: Iterable[Mapping[str, Any]]) -> None:
@@ -279,19 +279,19 @@ class FederatedMixture(Stepper[Assignment]):
             InputError: nothing to update from, statistics that are damaged or of another round.
         """
         now = self._parameters()
-        whole = self.merge(checked_statistics(statistics, now))
-        if whole["round"] != self.rounds:
-            raise InputError(f"statistics are of round {whole['round']}, the model is at round {self.rounds}")
-        self.log_likelihood = float(whole["log_likelihood"])
+        pooled = self.merge(checked_statistics(statistics, now))
+        if pooled["round"] != self.rounds:
+            raise InputError(f"statistics are of round {pooled['round']}, the model is at round {self.rounds}")
+        self.log_likelihood = float(pooled["log_likelihood"])
         self.objective = self.log_likelihood - now.penalty() - self._pulled(self._weights.values())
-        self._now = _em.improved(now, whole["sums"])
-        for client, mass in whole["clients"].items():
+        self._now = _em.improved(now, pooled["sums"])
+        for client, mass in pooled["clients"].items():
             self._weights[client] = self._drawn(mass)
-            self._rows[client] = whole["rows"][client]
+            self._rows[client] = pooled["rows"][client]
         self.rounds += 1
 
     def adapt(self, X: Any, y: Any = None, *, client: Any, max_iter: int = 500, tol: float = 1e-9) -> Floats:
-        """Give a client weights of its own, the components held: the only thing a new client has to learn.
+        """Fit the weights of one client with the components fixed: all that a new client has to learn.
 
         Returns:
             Its weights, as `weights(client)`. Rows without y are weighed by x alone.
@@ -302,12 +302,12 @@ class FederatedMixture(Stepper[Assignment]):
         fit = now.log_x(Z) + now.log_y(Z, codes)
         mass, before = np.full(len(now.gaussian), 1 / len(now.gaussian)), -math.inf
         for _ in range(checks.count(max_iter, "max_iter")):
-            held, found = _em.share(_em.log_of(mass) + fit)
-            told = float(found.mean()) - self._pulled([mass]) / len(Z)
-            mass = self._drawn(held.sum(axis=0))
-            if told - before <= tol:
+            responsibilities, densities = _em.share(_em.log_of(mass) + fit)
+            likelihood = float(densities.mean()) - self._pulled([mass]) / len(Z)
+            mass = self._drawn(responsibilities.sum(axis=0))
+            if likelihood - before <= tol:
                 break
-            before = told
+            before = likelihood
         self._weights[client], self._rows[client] = mass, len(Z)
         return self.weights(client)
 
@@ -338,38 +338,40 @@ class FederatedMixture(Stepper[Assignment]):
     def responsibilities(self, X: Any, y: Any = None, *, client: Any) -> Floats:
         """(n, k) how much of each row of a client is each Gaussian's."""
         now, Z, codes = self._ready(X, y)
-        held, _ = _em.share(_em.log_of(self._of(client)) + now.log_x(Z) + now.log_y(Z, codes))
-        return _em.folded(held, now.gaussian, self.k)
+        by_pair, _ = _em.share(_em.log_of(self._of(client)) + now.log_x(Z) + now.log_y(Z, codes))
+        return _em.folded(by_pair, now.gaussian, self.k)
 
     def predict(self, X: Any, *, client: Any) -> Floats:
         """(n, classes) probabilities, in the order of `classes`; or (n,) expected amounts."""
         now, Z, _ = self._ready(X, None)
         if self.task == "none":
             raise InputError("predict: task='none' has no model of y")
-        held, _ = _em.share(_em.log_of(self._of(client)) + now.log_x(Z))
-        told = _em.folded(held, now.predictor, len(now.coefficients))
+        by_pair, _ = _em.share(_em.log_of(self._of(client)) + now.log_x(Z))
+        by_predictor = _em.folded(by_pair, now.predictor, len(now.coefficients))
         if self.task == "classes":
-            return np.asarray(np.einsum("nq,qnc->nc", told, np.exp(now.log_classes(Z))))
-        return np.asarray((told * now.amounts(Z)).sum(axis=1) * self._y_scale + self._y_origin)
+            return np.asarray(np.einsum("nq,qnc->nc", by_predictor, np.exp(now.log_classes(Z))))
+        return np.asarray((by_predictor * now.amounts(Z)).sum(axis=1) * self._y_scale + self._y_origin)
 
     def log_density(self, X: Any, y: Any = None, *, client: Any = None) -> Floats:
-        """(n,) log-density of rows for a client, or for all clients pooled; what is novel to them has little.
+        """(n,) log-density of rows for a client, or for all clients pooled; novel rows have a low density.
 
         With y it is that of both, without it that of x.
         """
         now, Z, codes = self._ready(X, y)
         if client is None:
-            rows = np.array([self._rows[one] for one in self._weights], np.float64)
+            rows = np.array([self._rows[other] for other in self._weights], np.float64)
             mass = rows @ np.array(list(self._weights.values())) / rows.sum()
         else:
             mass = self._of(client)
-        found = _em.share(_em.log_of(mass) + now.log_x(Z) + now.log_y(Z, codes))[1]
-        return found - self._log_units(codes is not None)
+        densities = _em.share(_em.log_of(mass) + now.log_x(Z) + now.log_y(Z, codes))[1]
+        return densities - self._log_units(codes is not None)
 
     def _plan(self) -> Assignment:
-        """Clients to Gaussians, `weights` their shares; where `predictors` were asked for, to pairs, bin a x predictors
-        + b for Gaussian a with model b. `ids` are the clients; there is no value: likelihoods are known of the
-        parameters before."""
+        """Clients to Gaussians, with `weights` as the shares and `ids` as the clients.
+
+        With `predictors`, the bins are pairs: bin a * predictors + b is Gaussian a with model b. There is no value: the
+        likelihood is known only for the parameters before the last round.
+        """
         now = self._parameters()
         table = np.array(list(self._weights.values()))
         rows, columns = np.nonzero(table)
@@ -470,9 +472,9 @@ class FederatedMixture(Stepper[Assignment]):
         checks.same_length(n, "X", "y", len(read))
         return read
 
-    def _log_units(self, told: bool) -> float:
+    def _log_units(self, with_y: bool) -> float:
         """What a row's log-density loses by the units of the columns and of y."""
-        amounts = math.log(self._y_scale) if told and self.task == "amounts" else 0.0
+        amounts = math.log(self._y_scale) if with_y and self.task == "amounts" else 0.0
         return len(self._origin) * math.log(self._scale) + amounts
 
 

@@ -130,18 +130,18 @@ class GossipAveraging(Stepper[Blend]):
         self.steps = self.sent = 0
 
     def tell(self, node: int, model: Mapping[str, Any]) -> None:
-        """A node has trained: its model now.
+        """Replace a node's model by what it has become in training.
 
         Raises:
             InputError: no such node, a model of another architecture, NaN.
         """
         node = self._node(node)
-        told = _copied(model, f"model of node {node}")
+        trained = _copied(model, f"model of node {node}")
         try:
-            open_members([self.models[node], told])
+            open_members([self.models[node], trained])
         except InputError as error:
             raise InputError(f"tell of node {node} (member 1 here; member 0 is what it held): {error}") from None
-        self.models[node] = told
+        self.models[node] = trained
 
     def step(self, nodes: Any = None) -> None:
         """Exchange: these nodes (all by default) average their models with their neighbours', all at the same time."""
@@ -165,16 +165,16 @@ class GossipAveraging(Stepper[Blend]):
         around = self.neighbours[node]
         share = 1 / (1 + len(around)) if self.own is None else self.own
         weights = [share, *[(1 - share) / len(around)] * len(around)]
-        # Not through the public functions: what they measure and note beside the blend takes longer than a small one.
-        pool = open_members([self.models[node], *(self.models[place] for place in around)])
+        # The public functions also measure and report, which costs more than blending a small model.
+        pool = open_members([self.models[node], *(self.models[neighbour] for neighbour in around)])
         merge_rule = _RULES[self.rule]().bind(pool, weights)
         return dict(blend_in_memory(pool, Sweep(pool, dict.fromkeys(pool.first, merge_rule)))[1])
 
     def _node(self, node: Any) -> int:
-        place = checks.count(node, "node", least=0)
-        if place >= len(self.models):
-            raise InputError(f"node={place}: the graph has nodes 0 to {len(self.models) - 1}")
-        return place
+        position = checks.count(node, "node", least=0)
+        if position >= len(self.models):
+            raise InputError(f"node={position}: the graph has nodes 0 to {len(self.models) - 1}")
+        return position
 
 
 def _neighbours(graph: Any) -> list[NDArray[np.int64]]:
@@ -182,22 +182,22 @@ def _neighbours(graph: Any) -> list[NDArray[np.int64]]:
         table = np.asarray(graph.toarray() if checks.is_sparse(graph) else graph)
         if table.shape[0] != table.shape[1]:
             raise InputError(f"graph has shape {table.shape}; give (n, n), or n lists of neighbours")
-        found = [np.flatnonzero(row) for row in table != 0]
+        neighbours = [np.flatnonzero(row) for row in table != 0]
     else:
-        found = [np.unique(np.asarray(row, np.int64)) for row in graph]
-    n = len(found)
+        neighbours = [np.unique(np.asarray(row, np.int64)) for row in graph]
+    n = len(neighbours)
     if not n:
         raise InputError("graph is empty; give one node or more")
-    for node, row in enumerate(found):
+    for node, row in enumerate(neighbours):
         if len(row) and not 0 <= row[0] <= row[-1] < n:
             raise InputError(f"graph: node {node} has neighbours {row.tolist()}; nodes are 0 to {n - 1}")
-    for node, row in enumerate(found):
+    for node, row in enumerate(neighbours):
         for other in row.tolist():
-            if node not in found[other]:
+            if node not in neighbours[other]:
                 raise InputError(
                     f"graph: {other} is a neighbour of {node}, but not the other way round; edges go both ways"
                 )
-    return [row[row != node].astype(np.int64) for node, row in enumerate(found)]
+    return [row[row != node].astype(np.int64) for node, row in enumerate(neighbours)]
 
 
 def _copied(model: Mapping[str, Any], label: str) -> State:

@@ -131,7 +131,7 @@ class StochasticBalance(Stepper[Assignment]):
         return len(self._sent)
 
     def ask(self, chances: Any) -> int:
-        """The bin for an arrival whose try at each bin succeeds with these chances (0 where it may not go), or -1.
+        """The bin for an arrival, or -1; `chances` (bins,) are its chances of success, 0 where it may not go.
 
         Raises:
             InputError: chances outside 0..1, not one a bin, or the last try not told yet.
@@ -174,13 +174,13 @@ class StochasticBalance(Stepper[Assignment]):
         that succeeded.
         """
         sent = np.array(self._sent, np.int64)
-        held = sent >= 0
+        placed = sent >= 0
         value = float(self.weights[self.matched].sum())
         best = float(self.weights.sum())
         return Assignment.from_pairs(
-            np.flatnonzero(held),
-            sent[held],
-            np.array(self._chances, np.float64)[held],
+            np.flatnonzero(placed),
+            sent[placed],
+            np.array(self._chances, np.float64)[placed],
             n=len(sent),
             k=self.bins,
             value=value,
@@ -198,7 +198,7 @@ class StochasticBalance(Stepper[Assignment]):
 
 
 def matching_bound(chances: Any, weights: Any = None) -> float:
-    """What no algorithm can expect of these arrivals, even one that knows them all beforehand: the matching LP.
+    """Upper bound on the expected value of any algorithm, even one that knows all arrivals beforehand: the matching LP.
 
     Args:
         chances: (arrivals, bins) chance of success of each arrival at each bin, 0 where it may not go.
@@ -240,5 +240,5 @@ def matching_bound(chances: Any, weights: Any = None) -> float:
             coo_array((chance, (columns, entry)), (table.shape[1], len(rows))),
         ]
     )
-    found = linprog(-chance * worth[columns], A_ub=limits.tocsr(), b_ub=np.ones(sum(table.shape)), method="highs")
-    return -float(found.fun or 0.0)
+    solution = linprog(-chance * worth[columns], A_ub=limits.tocsr(), b_ub=np.ones(sum(table.shape)), method="highs")
+    return -float(solution.fun or 0.0)

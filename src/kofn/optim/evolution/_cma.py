@@ -46,7 +46,7 @@ def _example(rng: np.random.Generator) -> Example:
     draws=_example,
 )
 class CMAES(Stepper[Blend]):
-    """Minimises a black box over R^n: candidates are drawn from a Gaussian that moves towards the better ones.
+    """Minimise a black box over R^n: candidates are drawn from a Gaussian that moves towards the better ones.
 
     `ask()` gives the candidates of the next generation, `tell(values)` says how each one did, lower is better; only
     their order counts, so that `inf` may stand for a candidate that failed. Asked again before it is told, it gives the
@@ -158,7 +158,7 @@ class CMAES(Stepper[Blend]):
         if losses[order[0]] < self.best_value:
             self.best, self.best_value = points[0].copy(), float(losses[order[0]])
         self._move((points - self.mean) / self.sigma)
-        # Where most candidates are equally good the steps are too short to tell a direction.
+        # If most candidates are equally good, the steps are too short to show a direction.
         if losses[order[0]] == losses[order[min(self.population - 1, math.ceil(0.7 * self.population))]]:
             self.sigma *= math.exp(0.2 + self._c_sigma / self._damping)
         self.generation += 1
@@ -191,7 +191,7 @@ class CMAES(Stepper[Blend]):
         self._path_c = (1 - c_c) * self._path_c
         if steady:
             self._path_c = self._path_c + math.sqrt(c_c * (2 - c_c) * self._mass) * step
-        # Steps away from the bad ones are held to one length: a long one would make the covariance indefinite.
+        # Negative weights are scaled to a fixed step length; a long step would make the covariance indefinite.
         shares = self._weights.copy()
         bad = shares < 0
         shares[bad] *= n / np.maximum(np.square(steps[bad] @ white).sum(axis=1), 1e-300)

@@ -163,12 +163,12 @@ class StreamQuery(Stepper[Selection]):
                 is worth most.
         """
         confidence = self._confidence(probabilities)
-        # As many draws as rows, whatever becomes of them: batches of any size use the same ones.
+        # One draw a row whatever the decision, so that the batch size does not change the answers.
         draws = self._draws(len(confidence))
-        asked = np.zeros(len(confidence), bool)
+        wanted = np.zeros(len(confidence), bool)
         for row, (confident, draw) in enumerate(zip(confidence.tolist(), draws, strict=True)):
-            asked[row] = self._decide(confident, draw)
-        return asked
+            wanted[row] = self._decide(confident, draw)
+        return wanted
 
     def tell(self, *, refused: Any) -> None:
         """Take back what was asked and not answered: positions (as in `plan.indices`) whose labels were not given.
@@ -229,7 +229,7 @@ class StreamQuery(Stepper[Selection]):
         if self.strategy == "randomized_variable":
             return [(factor, 0.0) for factor in self._rng.normal(1.0, self.deviation, count).tolist()]
         if self.strategy in ("split", "random"):
-            return [(first, second) for first, second in self._rng.random((count, 2)).tolist()]
+            return [(by_chance, at_rate) for by_chance, at_rate in self._rng.random((count, 2)).tolist()]
         return [None] * count
 
     def _decide(self, confidence: float, draw: tuple[float, float] | None) -> bool:
@@ -251,7 +251,7 @@ class StreamQuery(Stepper[Selection]):
             return confidence < threshold
         if self.strategy == "random":
             assert draw is not None
-            # The credit that has built up is the chance to spend it, which keeps the rate at the budget.
+            # The unspent credit is the probability of spending it, which keeps the rate at the budget.
             return draw[0] < self.budget * self.seen - self.spent
         if self.strategy == "split":
             assert draw is not None

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from kofn.core import checks
 from kofn.core.arrays import Floats, Ints
-from kofn.core.checks import InputError
 from kofn.core.plans import Selection
 from kofn.core.stepper import Example, Share, Stepper, held_keys, new_keys, stepper
 from kofn.selection.streams._examples import pools
@@ -76,17 +75,16 @@ class DynamicSelection(Stepper[Selection]):
         oracle_calls: evaluations of f(S + e) so far, counted one by one.
         rebuilds: sets rebuilt from some level so far.
         inserted, deleted: items so far.
-        plan: the Selection now. Work that the events since the last plan have made necessary is done when it is asked
-            for. `ids` are the live items in the order of their insertion, `indices` positions among them; `bound` is
-            an upper bound on the optimum now, `guarantee` is 1/2 - eps, and `short` says how many
-            picks are missing where fewer than k items are live.
+        plan: the Selection now; it is brought up to date when it is read. `ids` are the live items in the order of
+            their insertion, `indices` positions among them; `bound` is an upper bound on the current optimum,
+            `guarantee` is 1/2 - eps, and `short` counts the missing picks while fewer than k items are live.
 
     Raises:
         InputError: eps outside (0, 0.5], an id that is there already or is not there, rows of another width.
 
-    The promise holds for every sequence of events, also for one that looks at the picks: before a plan is given, value
-    >= (1/2 - eps) * bound is checked, and sets are rebuilt until it is so. What is in expectation, and only for events
-    that do not depend on the picks, is the cost: an insertion is one call for the item's own worth and one or two for
+    The promise holds for every sequence of events, also for an adversary who sees the picks: before a plan is given,
+    value >= (1/2 - eps) * bound is checked, and sets are rebuilt until it holds. The cost is in expectation, and only
+    for events that do not depend on the picks: an insertion is one call for the item's own worth and one or two for
     the sets that could use it; a random deletion hits a level of r items that qualify with probability 1/r and costs at
     most a pass over the later ones. Deleting the picks themselves costs a pass once a share of them has gone. Memory
     O(n) rows (r numbers an item for "facility_location", its columns for "coverage").
@@ -184,13 +182,13 @@ class DynamicSelection(Stepper[Selection]):
         keys = new_keys(ids, self._slots)
         m = row_count(X)
         checks.same_length(m, "X", "ids", len(keys))
-        first = len(self._keys)
-        # Before anything is kept, so that a function that raises leaves the pool as it was.
+        start = len(self._keys)
+        # Called before anything is stored, so that an objective that raises leaves the pool unchanged.
         rows, single = encoded(self._f, X)
         self.oracle_calls += m
         self._rows.append(rows)
         self._keys = _joined(self._keys, checks.ids(ids))
-        self._slots.update(zip(keys, range(first, first + m), strict=True))
+        self._slots.update(zip(keys, range(start, start + m), strict=True))
         self._alive = np.concatenate([self._alive, np.ones(m, bool)])
         self._single = np.concatenate([self._single, single])
         self.inserted += m
@@ -250,7 +248,7 @@ class DynamicSelection(Stepper[Selection]):
         if len(live) <= self.k or most <= 0:
             self._take_all(live)
             return
-        # No optimum is below the best single item or above k of it; the grid's ends enclose that.
+        # The optimum lies between the best single item and k times that; the grid covers this range.
         least, last = grid(most, self.eps), grid(most, self.eps) + self._span()
         if self._low is None or not least <= self._low < last:
             self._low = self._search(least, last) if self._low is None else min(max(self._low, least), last - 1)
@@ -260,9 +258,9 @@ class DynamicSelection(Stepper[Selection]):
             high = self._sets[self._low + 1]
             ceiling = np.partition(self._single[live], -self.k)[-self.k :].sum()
             self._bound = min(float(ceiling), math.fsum(high.marginals) + self.k * high.tau)
-            worn = [one for one in (self._sets[self._low], high) if not self._alive[one.picks].all()]
+            worn = [guess for guess in (self._sets[self._low], high) if not self._alive[guess.picks].all()]
             if not worn or math.fsum(self._gains) >= self.promise.share * self._bound:
-                # Rounding aside, no bound is below what was reached.
+                # The value reached is a lower bound on the optimum; rounding must not put `bound` below it.
                 self._bound = max(self._bound, math.fsum(self._gains))
                 return
             self._rebuild(worn[0])
@@ -287,68 +285,68 @@ class DynamicSelection(Stepper[Selection]):
         while not self._settle(self._low) and self._low > least:
             self._low -= 1
         self._settle(self._low + 1)
-        # Sets far from the optimum are built again when they are next to it.
-        self._sets = {power: one for power, one in self._sets.items() if -2 <= power - self._low <= 3}
+        # Guesses far from the optimum are dropped; they are rebuilt if the optimum moves towards them.
+        self._sets = {power: guess for power, guess in self._sets.items() if -2 <= power - self._low <= 3}
 
     def _settle(self, power: int) -> bool:
         """Bring one guess up to date; True where its set is full."""
-        one = self._sets.get(power)
-        if one is None:
-            one = self._sets[power] = _Set(self._tau(power))
-            one.state_of = self._f.empty()
-        one.reach(len(self._keys))
-        held = math.fsum(one.marginals)
-        live = math.fsum(gain for slot, gain in zip(one.picks, one.marginals, strict=True) if self._alive[slot])
-        # Gains when picked bound from below what the live picks are worth together, so this costs no call.
-        if live < (_WORN if self.greedy_fill else 1 - self.eps) * held:
-            self._rebuild(one)
-        elif len(one.picks) < self.k:
-            fresh = np.arange(one.seen, len(self._keys))
-            self._pass(one, fresh[self._alive[fresh] & (self._single[fresh] >= one.tau)])
-        one.seen = len(self._keys)
-        return len(one.picks) >= self.k
+        guess = self._sets.get(power)
+        if guess is None:
+            guess = self._sets[power] = _Set(self._tau(power))
+            guess.state_of = self._f.empty()
+        guess.reach(len(self._keys))
+        total = math.fsum(guess.marginals)
+        live = math.fsum(gain for slot, gain in zip(guess.picks, guess.marginals, strict=True) if self._alive[slot])
+        # The gains recorded at picking time bound the value of the live picks from below, so no oracle call is needed.
+        if live < (_WORN if self.greedy_fill else 1 - self.eps) * total:
+            self._rebuild(guess)
+        elif len(guess.picks) < self.k:
+            fresh = np.arange(guess.seen, len(self._keys))
+            self._pass(guess, fresh[self._alive[fresh] & (self._single[fresh] >= guess.tau)])
+        guess.seen = len(self._keys)
+        return len(guess.picks) >= self.k
 
-    def _rebuild(self, one: _Set) -> None:
+    def _rebuild(self, guess: _Set) -> None:
         """Draw a set anew from the level of its first deleted pick."""
-        level = next((i for i, slot in enumerate(one.picks) if not self._alive[slot]), len(one.picks))
-        del one.picks[level:], one.marginals[level:]
-        one.state_of = self._grown(one.picks)
-        open_ = self._alive & (self._single >= one.tau) & (one.levels[: len(self._keys)] > level)
-        open_[one.picks] = False
-        self._pass(one, self._rng.permutation(np.flatnonzero(open_)))
-        one.seen = len(self._keys)
-        one.changed = True
+        level = next((i for i, slot in enumerate(guess.picks) if not self._alive[slot]), len(guess.picks))
+        del guess.picks[level:], guess.marginals[level:]
+        guess.state_of = self._grown(guess.picks)
+        open_ = self._alive & (self._single >= guess.tau) & (guess.levels[: len(self._keys)] > level)
+        open_[guess.picks] = False
+        self._pass(guess, self._rng.permutation(np.flatnonzero(open_)))
+        guess.seen = len(self._keys)
+        guess.changed = True
         self.rebuilds += 1
 
-    def _pass(self, one: _Set, order: Ints) -> None:
+    def _pass(self, guess: _Set, order: Ints) -> None:
         """Pick, in this order, what adds at least the threshold, until there are k; note the others' levels.
 
         Gains are asked for in blocks: one that is too small only gets smaller by the picks that come in between, and
         one that was large enough is asked for again after such a pick.
         """
-        at, block = 0, 1
-        while at < len(order) and len(one.picks) < self.k:
-            part = order[at : at + block]
-            at += len(part)
-            gains = self._ask(one.state_of, part)
-            able = gains >= one.tau
-            one.levels[part[~able]] = len(one.picks)
-            asked = len(one.picks)
-            for slot, gain in zip(part[able].tolist(), gains[able].tolist(), strict=True):
-                if len(one.picks) == self.k:
-                    one.levels[slot] = _OPEN
+        position, block = 0, 1
+        while position < len(order) and len(guess.picks) < self.k:
+            batch = order[position : position + block]
+            position += len(batch)
+            gains = self._ask(guess.state_of, batch)
+            able = gains >= guess.tau
+            guess.levels[batch[~able]] = len(guess.picks)
+            size_before = len(guess.picks)
+            for slot, gain in zip(batch[able].tolist(), gains[able].tolist(), strict=True):
+                if len(guess.picks) == self.k:
+                    guess.levels[slot] = _OPEN
                     continue
-                if len(one.picks) > asked:
-                    gain = float(self._ask(one.state_of, np.array([slot]))[0])
-                if gain >= one.tau:
-                    one.state_of = self._f.add(one.state_of, self._rows.take(np.array([slot])))
-                    one.picks.append(slot)
-                    one.marginals.append(gain)
-                    one.changed = True
+                if len(guess.picks) > size_before:
+                    gain = float(self._ask(guess.state_of, np.array([slot]))[0])
+                if gain >= guess.tau:
+                    guess.state_of = self._f.add(guess.state_of, self._rows.take(np.array([slot])))
+                    guess.picks.append(slot)
+                    guess.marginals.append(gain)
+                    guess.changed = True
                 else:
-                    one.levels[slot] = len(one.picks)
+                    guess.levels[slot] = len(guess.picks)
             block = max(1, block // 2) if able.any() else min(2 * block, _LARGEST_BLOCK)
-        one.levels[order[at:]] = _OPEN
+        guess.levels[order[position:]] = _OPEN
 
     def _take_all(self, live: Ints) -> None:
         """Few items, or none of any worth: the picks are the first k, which is the optimum."""
@@ -362,7 +360,7 @@ class DynamicSelection(Stepper[Selection]):
         state = self._f.empty()
         gains: list[float] = []
         for slot in picks:
-            # The first gain is known: it is the item's own worth.
+            # The first gain is known: the value of the item alone.
             gain = float(self._ask(state, np.array([slot]))[0]) if gains else float(self._single[slot])
             gains.append(gain)
             state = self._f.add(state, self._rows.take(np.array([slot])))
@@ -372,10 +370,10 @@ class DynamicSelection(Stepper[Selection]):
         """The best picks that the sets at work lead to."""
         assert self._low is not None
         pair = [self._sets[self._low], self._sets[self._low + 1]]
-        whole = len(self._picks) == self.k and bool(self._alive[self._picks].all())
-        if whole and not self._stale and not any(one.changed for one in pair):
+        complete = len(self._picks) == self.k and bool(self._alive[self._picks].all())
+        if complete and not self._stale and not any(guess.changed for guess in pair):
             return
-        offers = [[slot for slot in one.picks if self._alive[slot]] for one in pair]
+        offers = [[slot for slot in guess.picks if self._alive[slot]] for guess in pair]
         if self.greedy_fill:
             singles = self._single[live]
             top = live[np.argsort(-singles, kind="stable")[: _HIGHEST * self.k]].tolist()
@@ -388,7 +386,7 @@ class DynamicSelection(Stepper[Selection]):
             picks, gains = [], []
         best = [int(live[np.argmax(self._single[live])])]
         for offer in [*offers, best]:
-            known = {slot: gain for one in pair for slot, gain in zip(one.picks, one.marginals, strict=True)}
+            known = {slot: gain for guess in pair for slot, gain in zip(guess.picks, guess.marginals, strict=True)}
             # What the gains when picked promise is enough to know that a set is no better.
             if math.fsum(known.get(slot, self._single[slot]) for slot in offer) > math.fsum(gains) or not picks:
                 worth = self._sequence(offer)
@@ -400,8 +398,8 @@ class DynamicSelection(Stepper[Selection]):
             picks = picks + spare
             gains = self._sequence(picks)
         self._picks, self._gains, self._stale = picks, gains, False
-        for one in pair:
-            one.changed = False
+        for guess in pair:
+            guess.changed = False
 
     def _greedy(self, candidates: list[int]) -> tuple[list[int], list[float]]:
         """Lazy greedy over a few candidates; their own worth, which is known, bounds their gains at the start."""
@@ -411,8 +409,8 @@ class DynamicSelection(Stepper[Selection]):
         picks: list[int] = []
         gains: list[float] = []
         while heap and len(picks) < self.k:
-            bound, slot, asked = heap[0]
-            if asked == len(picks):
+            bound, slot, size = heap[0]
+            if size == len(picks):
                 heapq.heappop(heap)
                 picks.append(slot)
                 gains.append(-bound)
@@ -425,12 +423,12 @@ class DynamicSelection(Stepper[Selection]):
     def _plan(self) -> Selection:
         self._refresh()
         live = np.flatnonzero(self._alive)
-        place = np.full(len(self._keys), -1, np.int64)
-        place[live] = np.arange(len(live))
+        position = np.full(len(self._keys), -1, np.int64)
+        position[live] = np.arange(len(live))
         m = len(self._picks)
         return Selection(
             n=len(live),
-            indices=place[self._picks] if m else np.empty(0, np.int64),
+            indices=position[self._picks] if m else np.empty(0, np.int64),
             gains=np.array(self._gains, np.float64),
             value=math.fsum(self._gains),
             bound=self._bound,
@@ -443,19 +441,19 @@ class DynamicSelection(Stepper[Selection]):
     def _compact(self) -> None:
         """Give back the slots of dead items that no set holds as a ghost."""
         keep = self._alive.copy()
-        for one in self._sets.values():
-            keep[one.picks] = True
+        for guess in self._sets.values():
+            keep[guess.picks] = True
         kept = np.flatnonzero(keep)
-        place = np.full(len(self._keys), -1, np.int64)
-        place[kept] = np.arange(len(kept))
+        moved = np.full(len(self._keys), -1, np.int64)
+        moved[kept] = np.arange(len(kept))
         self._rows.keep(kept)
         self._keys, self._alive, self._single = self._keys[kept], self._alive[kept], self._single[kept]
         live = np.flatnonzero(self._alive)
         self._slots = dict(zip(self._keys[live].tolist(), live.tolist(), strict=True))
-        for one in self._sets.values():
-            one.move(kept, place)
-        # A pick that has died leaves a gap, by which `_choose` knows that there is something to do.
-        self._picks = [int(place[slot]) for slot in self._picks if place[slot] >= 0 and self._alive[place[slot]]]
+        for guess in self._sets.values():
+            guess.move(kept, moved)
+        # A deleted pick leaves the list shorter than k, which tells `_choose` to search again.
+        self._picks = [int(moved[slot]) for slot in self._picks if moved[slot] >= 0 and self._alive[moved[slot]]]
         self._gains, self._stale = [], True
 
 
@@ -463,13 +461,13 @@ class _Set:
     """What one guess of the optimum holds: picks and their gains, ghosts among them, and every other item's level."""
 
     def __init__(self, tau: float, state: dict[str, Any] | None = None) -> None:
-        held = state or {"picks": [], "marginals": [], "levels": np.empty(0, np.int32), "seen": 0, "changed": True}
+        saved = state or {"picks": [], "marginals": [], "levels": np.empty(0, np.int32), "seen": 0, "changed": True}
         self.tau = tau
-        self.picks: list[int] = list(held["picks"])
-        self.marginals: list[float] = list(held["marginals"])
-        self.levels = np.array(held["levels"], np.int32)
-        self.seen = int(held["seen"])
-        self.changed = bool(held["changed"])
+        self.picks: list[int] = list(saved["picks"])
+        self.marginals: list[float] = list(saved["marginals"])
+        self.levels = np.array(saved["levels"], np.int32)
+        self.seen = int(saved["seen"])
+        self.changed = bool(saved["changed"])
         self.state_of: Any = None
 
     def state(self) -> dict[str, Any]:
@@ -489,17 +487,17 @@ class _Set:
             more = np.full(max(slots, 2 * len(self.levels)) - len(self.levels), _OPEN, np.int32)
             self.levels = np.concatenate([self.levels, more])
 
-    def move(self, kept: Ints, place: Ints) -> None:
+    def move(self, kept: Ints, moved: Ints) -> None:
         """Follow the items to their new slots."""
-        self.reach(len(place))
+        self.reach(len(moved))
         self.seen = int((kept < self.seen).sum())
         self.levels = self.levels[kept]
-        self.picks = [int(place[slot]) for slot in self.picks]
+        self.picks = [int(moved[slot]) for slot in self.picks]
 
 
-def _joined(held: NDArray[Any], fresh: NDArray[Any]) -> NDArray[Any]:
+def _joined(known: NDArray[Any], fresh: NDArray[Any]) -> NDArray[Any]:
     """Keys of one kind as one array; of several kinds as objects, so that 1 and "1" stay apart."""
-    if not len(held):
+    if not len(known):
         return fresh
-    same = held.dtype.kind == fresh.dtype.kind
-    return np.concatenate([held, fresh] if same else [held.astype(object), fresh.astype(object)])
+    same = known.dtype.kind == fresh.dtype.kind
+    return np.concatenate([known, fresh] if same else [known.astype(object), fresh.astype(object)])

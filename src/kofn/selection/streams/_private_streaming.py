@@ -32,7 +32,7 @@ def _example(rng: np.random.Generator) -> Example:
     noiseless = bool(rng.integers(2))
 
     def make(seed: int) -> PrivateStreaming:
-        # Every optimum is above the low end, which is less than one person at no distance is worth.
+        # The range encloses every optimum: all persons lie within reach of some drawn row.
         return PrivateStreaming(
             users,
             k=k,
@@ -218,16 +218,16 @@ class PrivateStreaming(Stepper[Selection]):
         self._chosen: tuple[int, int] | None = None
         self.released = 0
 
-    def _range(self, asked: Any, users: Any, each: float) -> tuple[float, float]:
-        if asked is None:
+    def _range(self, given: Any, users: Any, each: float) -> tuple[float, float]:
+        if given is None:
             if users is None:
                 raise InputError("opt_range is missing: (low, high) for the optimum's value, from public knowledge")
             high = each * len(users)
             return high / (2 * self.k), high
         try:
-            low, high = (float(end) for end in asked)
+            low, high = (float(end) for end in given)
         except (TypeError, ValueError):
-            raise InputError(f"opt_range={asked!r}: give two numbers, (low, high)") from None
+            raise InputError(f"opt_range={given!r}: give two numbers, (low, high)") from None
         if not (0 < low <= high < math.inf):
             raise InputError(f"opt_range=({low:g}, {high:g}): give 0 < low <= high, both finite")
         return low, high
@@ -264,7 +264,7 @@ class PrivateStreaming(Stepper[Selection]):
             self._known.add(key)
             self._ranks.append(float(self._filler.random()))
 
-    def _one(self, place: int, looks: Any) -> None:
+    def _one(self, position: int, looks: Any) -> None:
         active = np.flatnonzero(self.accepted < self.k)
         if not len(active):
             return
@@ -272,7 +272,7 @@ class PrivateStreaming(Stepper[Selection]):
         self.oracle_calls += len(active)
         for copy_ in active[gains >= self._thresholds[active]].tolist():
             self._utilities.add(copy_, looks)
-            self._picks[copy_].append(place)
+            self._picks[copy_].append(position)
             self._thresholds[copy_] = self._guesses[copy_] / (2 * self.k) + self._draw(1, self._scales[1])[0]
 
     def _draw(self, count: int, scale: float) -> Floats:
@@ -288,16 +288,16 @@ class PrivateStreaming(Stepper[Selection]):
             raise InputError("nothing was inserted yet; there is nothing to pick from")
         self._choose()
         assert self._chosen is not None
-        own = self._picks[self._chosen[0]]
-        # Filling up looks at nothing private: the elements' ranks were drawn as they came.
+        accepted = self._picks[self._chosen[0]]
+        # Free slots are filled by random ranks drawn on arrival, which use no private data.
         order = np.argsort(np.array(self._ranks), kind="stable").tolist()
-        held = set(own)
-        fill = [place for place in order if place not in held][: self.k - len(own)]
-        picks = np.array([*own, *fill], np.int64)
+        chosen = set(accepted)
+        fill = [position for position in order if position not in chosen][: self.k - len(accepted)]
+        picks = np.array([*accepted, *fill], np.int64)
         return Selection(
             n=self.seen,
             indices=picks,
-            # What the picks are worth is known to the owner of the data only.
+            # Values and gains are private to the owner of the data.
             gains=np.full(len(picks), math.nan),
             value=math.nan,
             sense="max",
@@ -336,7 +336,7 @@ class PrivateStreaming(Stepper[Selection]):
 
     def value(self, indices: Any) -> float:
         """f of these elements (positions in the stream), exactly: for the owner of the data, not to be published."""
-        return self._utilities.value([self._ids[int(place)] for place in indices])
+        return self._utilities.value([self._ids[int(position)] for position in indices])
 
     def _get_state(self) -> dict[str, Any]:
         """It holds the persons' utilities and the noise: keep it private."""
@@ -529,7 +529,7 @@ def private_streaming(
         raise checks.InfeasibleError(f"k={k} of {len(X)} items: there are only {len(X)} to choose from; ask for k <= n")
     if reach is None:
         wide = float(np.linalg.norm(X.max(axis=0).astype(np.float64) - X.min(axis=0)))
-        # Items that are all in one place tell no distance; any unit will do.
+        # If all items coincide there is no scale to read off; any unit will do.
         wide = wide or 1.0
         reach = {"euclidean": wide, "sqeuclidean": wide**2, "cosine": 2.0}[metric]
     stream = PrivateStreaming(

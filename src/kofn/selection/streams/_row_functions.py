@@ -1,8 +1,7 @@
-"""Set functions of a pool whose items come and go: what an item is worth depends on the picks, never on the pool.
+"""Set functions for pools that change: an item's gain depends on the picks, never on the rest of the pool.
 
-A function of this kind is asked for gains given a state, so that many sets can be grown side by side. Facility
-location over the pool itself is none: there every newcomer changes what all sets are worth. Against fixed rows that
-stand for the pool it is one.
+Gains are computed from an explicit state, so that many sets can be grown side by side. Facility location over the live
+pool does not qualify, because each insertion changes the value of every set; over fixed reference rows it does.
 """
 
 from __future__ import annotations
@@ -400,7 +399,7 @@ def row_function(objective: Any, reference: Any, metric: str, weights: Any) -> L
 
 
 def row_count(X: Any) -> int:
-    """How many rows a user gives, before they are read.
+    """The number of rows of X, before X is checked in full.
 
     Raises:
         InputError: what has no rows.
@@ -413,7 +412,7 @@ def row_count(X: Any) -> int:
 
 
 def encoded(function: Living, X: Any) -> tuple[Any, Floats]:
-    """Rows in the function's own form, and what each is worth alone; the function stays as it was where X is refused.
+    """X in the function's own form, and the value of each row alone; if X is refused, the function is unchanged.
 
     Raises:
         InputError: what `function.encode` and `function.gains` refuse.

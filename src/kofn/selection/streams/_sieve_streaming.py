@@ -68,9 +68,8 @@ class SieveStreaming(Stepper[Selection]):
         oracle_calls: evaluations of f(S + e) so far.
         seen: items so far.
         held: rows held now. most_held: at most so far.
-        plan: the Selection now. `ids` are those of all items seen; `bound` is an upper bound on the optimum of what was
-            seen; `guarantee` is 1/2 - eps, `short` says how many picks are missing from k because the
-            stream ended early.
+        plan: the Selection now. `ids` are those of all items seen; `bound` is an upper bound on the optimum over them,
+            `guarantee` is 1/2 - eps, and `short` counts the missing picks while fewer than k items were seen.
 
     Raises:
         InputError: eps outside (0, 0.5], an id that came before, rows of another width.
@@ -196,11 +195,11 @@ class SieveStreaming(Stepper[Selection]):
         checks.same_length(m, "X", "ids", len(keys))
         return keys
 
-    def _threshold(self, power: int, one: _Sieve) -> float:
+    def _threshold(self, power: int, sieve: _Sieve) -> float:
         level = float((1 + self.eps) ** power)
         if self.variant == "sieve++":
             return level
-        return (level / 2 - one.value) / (self.k - len(one.picks))
+        return (level / 2 - sieve.value) / (self.k - len(sieve.picks))
 
     def _floor(self) -> float:
         """What a guess or a threshold must reach to be worth a sieve."""
@@ -209,7 +208,7 @@ class SieveStreaming(Stepper[Selection]):
         return max(self._reached, self._most) / (2 * self.k) / (1 + self.eps)
 
     def _read(self, batch: Any, slots: Ints, single: Floats) -> None:
-        """One chunk through all sieves.
+        """Pass one chunk through all sieves.
 
         A sieve that only the chunk's last item calls for may read the whole chunk: what came before is too small for it
         on its own. So sieves are made first, and what each takes is noted to drop them in the order of the stream.
@@ -222,54 +221,54 @@ class SieveStreaming(Stepper[Selection]):
             reach = top if self.variant == "sieve++" else 2 * self.k * top
             last = grid(reach, self.eps)
             if self._highest is None:
-                first = tops[tops > 0][0]
-                start = first / (2 * self.k) / (1 + self.eps) if self.variant == "sieve++" else first
+                lowest = tops[tops > 0][0]
+                start = lowest / (2 * self.k) / (1 + self.eps) if self.variant == "sieve++" else lowest
                 self._highest = grid(float(start), self.eps) - 1
             for power in range(self._highest + 1, last + 1):
                 self._sieves[power] = _Sieve(self._f.empty())
             self._highest = max(self._highest, last)
-            for power, one in self._sieves.items():
-                taken[power] = self._sift(power, one, batch, slots, singles)
+            for power, sieve in self._sieves.items():
+                taken[power] = self._sift(power, sieve, batch, slots, singles)
         dropped = self._drop(taken, tops)
         self._keep(batch, slots, single, taken, dropped)
 
-    def _sift(self, power: int, one: _Sieve, batch: Any, slots: Ints, singles: Floats) -> list[tuple[int, float]]:
+    def _sift(self, power: int, sieve: _Sieve, batch: Any, slots: Ints, singles: Floats) -> list[tuple[int, float]]:
         """What one sieve takes of the chunk, as (place in the chunk, gain)."""
         most, taken = singles.copy(), []
-        at, block = 0, 1
-        while len(one.picks) < self.k:
-            least = self._threshold(power, one)
-            part = at + np.flatnonzero(most[at:] >= least)[:block]
-            if not len(part):
+        position, block = 0, 1
+        while len(sieve.picks) < self.k:
+            least = self._threshold(power, sieve)
+            candidates = position + np.flatnonzero(most[position:] >= least)[:block]
+            if not len(candidates):
                 break
-            gains = self._f.gains(one.state, batch.take(slots[part]))
-            self.oracle_calls += len(part)
-            most[part] = gains
+            gains = self._f.gains(sieve.state, batch.take(slots[candidates]))
+            self.oracle_calls += len(candidates)
+            most[candidates] = gains
             able = np.flatnonzero(gains >= least)
             if not len(able):
-                at, block = int(part[-1]) + 1, min(2 * block, _LARGEST_BLOCK)
+                position, block = int(candidates[-1]) + 1, min(2 * block, _LARGEST_BLOCK)
                 continue
-            place, gain = int(part[able[0]]), float(gains[able[0]])
-            # The store has no slot for it yet: -1 is filled in by `_keep`.
-            one.add(-1, gain, self._f.add(one.state, batch.take(slots[[place]])))
-            taken.append((place, gain))
-            at, block = place + 1, max(1, block // 2)
+            pick, gain = int(candidates[able[0]]), float(gains[able[0]])
+            # -1 stands for the slot, which `_keep` assigns once the row is stored.
+            sieve.add(-1, gain, self._f.add(sieve.state, batch.take(slots[[pick]])))
+            taken.append((pick, gain))
+            position, block = pick + 1, max(1, block // 2)
         return taken
 
     def _drop(self, taken: dict[int, list[tuple[int, float]]], tops: Floats) -> set[int]:
         """Drop sieves as if the items had come one by one: one that is gone shows nothing more to the others."""
-        events = sorted((place, power, gain) for power, some in taken.items() for place, gain in some)
+        events = sorted((position, power, gain) for power, accepted in taken.items() for position, gain in accepted)
         values = {
-            power: one.value - math.fsum(gain for _, gain in taken.get(power, ()))
-            for power, one in self._sieves.items()
+            power: sieve.value - math.fsum(gain for _, gain in taken.get(power, ()))
+            for power, sieve in self._sieves.items()
         }
         dropped: set[int] = set()
         before = self._reached
-        at = -1
-        for place, power, gain in events:
-            if place != at:
-                self._reached, at = before, place
-                self._most = float(tops[place])
+        current = -1
+        for position, power, gain in events:
+            if position != current:
+                self._reached, current = before, position
+                self._most = float(tops[position])
                 dropped |= self._below()
             if power not in dropped:
                 values[power] += gain
@@ -289,19 +288,19 @@ class SieveStreaming(Stepper[Selection]):
         self, batch: Any, slots: Ints, single: Floats, taken: dict[int, list[tuple[int, float]]], dropped: set[int]
     ) -> None:
         """Store the rows that some sieve holds, and the first k of the stream, which fill up what is left free."""
-        places = {place for power, some in taken.items() if power not in dropped for place, _ in some}
-        places |= set(range(min(len(slots), max(0, self.k - self.seen))))
-        fresh = np.array(sorted(places), np.int64)
+        positions = {position for power, accepted in taken.items() if power not in dropped for position, _ in accepted}
+        positions |= set(range(min(len(slots), max(0, self.k - self.seen))))
+        fresh = np.array(sorted(positions), np.int64)
         if len(fresh):
-            at = {place: len(self._held) + i for i, place in enumerate(fresh.tolist())}
+            slot_of = {position: len(self._held) + i for i, position in enumerate(fresh.tolist())}
             self._rows.append(batch.take(slots[fresh]))
             self._held = np.concatenate([self._held, self.seen + fresh])
             self._single = np.concatenate([self._single, single[slots[fresh]]])
-            for power, some in taken.items():
-                if power not in dropped and some:
-                    one = self._sieves[power]
-                    one.picks[-len(some) :] = [at[place] for place, _ in some]
-        used = {slot for one in self._sieves.values() for slot in one.picks}
+            for power, accepted in taken.items():
+                if power not in dropped and accepted:
+                    sieve = self._sieves[power]
+                    sieve.picks[-len(accepted) :] = [slot_of[position] for position, _ in accepted]
+        used = {slot for sieve in self._sieves.values() for slot in sieve.picks}
         used |= set(np.flatnonzero(self._held < self.k).tolist())
         if len(used) < len(self._held):
             kept = np.array(sorted(used), np.int64)
@@ -309,36 +308,36 @@ class SieveStreaming(Stepper[Selection]):
             moved[kept] = np.arange(len(kept))
             self._rows.keep(kept)
             self._held, self._single = self._held[kept], self._single[kept]
-            for one in self._sieves.values():
-                one.picks = moved[one.picks].tolist()
+            for sieve in self._sieves.values():
+                sieve.picks = moved[sieve.picks].tolist()
         self.most_held = max(self.most_held, len(self._held))
 
     def _plan(self) -> Selection:
-        best = max(self._sieves.values(), key=lambda one: one.value, default=_Sieve(None))
+        best = max(self._sieves.values(), key=lambda sieve: sieve.value, default=_Sieve(None))
         picks, gains = list(best.picks), list(best.gains)
         room = min(self.k, self.seen)
         if self.greedy_fill and self._sieves:
-            found = self._greedy([], room)
-            if math.fsum(found[1]) > math.fsum(gains):
-                picks, gains = found
+            greedy = self._greedy([], room)
+            if math.fsum(greedy[1]) > math.fsum(gains):
+                picks, gains = greedy
         if len(picks) < room:
             picks, gains = self._greedy(picks, room) if self.greedy_fill else self._first(picks, room)
         value = math.fsum(gains)
         bounds = [float(self.k * self._most)]
-        for power, one in self._sieves.items():
+        for power, sieve in self._sieves.items():
             # A sieve that never filled up turned every other item away at this threshold or a lower one.
-            if len(one.picks) < self.k:
+            if len(sieve.picks) < self.k:
                 level = float((1 + self.eps) ** power)
-                bounds.append(one.value + (self.k * level if self.variant == "sieve++" else level / 2))
-        whole = self.seen <= self.k
+                bounds.append(sieve.value + (self.k * level if self.variant == "sieve++" else level / 2))
+        few = self.seen <= self.k
         keys = None if self._keys is None else checks.ids(list(self._keys))
         return Selection(
             n=self.seen,
             indices=self._held[picks] if picks else np.empty(0, np.int64),
             gains=np.array(gains, np.float64),
             value=value,
-            bound=value if whole else max(value, min(bounds)),
-            status="optimal" if whole else "approximate",
+            bound=value if few else max(value, min(bounds)),
+            status="optimal" if few else "approximate",
             ids=keys,
             objective=self._f.name,
             info={"held": self.held, "most_held": self.most_held, "sieves": len(self._sieves)},
