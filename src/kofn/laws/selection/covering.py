@@ -73,7 +73,41 @@ def _draw_lam(draw: Draw, given: dict[str, Any], options: dict[str, Any]) -> Non
     options["lam"] = draw(st.sampled_from((0, 0.5, 1.0, 6.0)))
 
 
+def _rows_within(case: Case, picks: Any, radius: float) -> int:
+    """How many rows are picked, or nearer than the radius to a pick."""
+    chosen = np.asarray(picks, np.int64)
+    held = np.zeros(case.n, bool)
+    if len(chosen):
+        held = (distances(case)[:, chosen] < radius).any(axis=1)
+        held[chosen] = True
+    return int(held.sum())
+
+
+def _recount_rows_in_balls(case: Case) -> None:
+    # A row on the very edge of a ball may be counted or not, as its distance is rounded.
+    radius, told, picks = float(case.plan.info["radius"]), case.plan.value, case.plan.indices
+    ends = [_rows_within(case, picks, radius * (1 + sign * 1e-6)) for sign in (-1, 1)]
+    if not ends[0] <= told <= ends[1]:
+        raise broken(case, "recount", f"value is {told!r}, recounted {ends[0]} to {ends[1]}")
+
+
+def _most_rows_in_balls(case: Case) -> float | None:
+    """The optimum where only k and exclusions bind."""
+    banned = set(np.asarray(case.words.get("exclude", []), np.int64).tolist())
+    everyone = [item for item in range(case.n) if item not in banned]
+    if len(everyone) > 10 or {"costs", "groups", "include", "start"} & case.words.keys():
+        return None
+    size, radius = int(case.words["k"]), float(case.plan.info["radius"])
+    return float(max(_rows_within(case, picks, radius) for picks in itertools.combinations(everyone, size)))
+
+
 FUNCTIONS: dict[str, Callable[[Case], SetFunction]] = {"k_center": _k_center}
-RECOUNTS: dict[str, Recount] = {"utility_plus_min_distance": _recount_utility_and_distance}
-OPTIMA: dict[str, Optimum] = {"utility_plus_min_distance": _best_utility_and_distance}
+RECOUNTS: dict[str, Recount] = {
+    "utility_plus_min_distance": _recount_utility_and_distance,
+    "rows_in_balls": _recount_rows_in_balls,
+}
+OPTIMA: dict[str, Optimum] = {
+    "utility_plus_min_distance": _best_utility_and_distance,
+    "rows_in_balls": _most_rows_in_balls,
+}
 OPTIONS: dict[str, Drawer] = {"utility": _draw_utility, "lam": _draw_lam}

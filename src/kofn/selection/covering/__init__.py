@@ -8,5 +8,7 @@ from kofn.core.lazy import attach
 HOMES = {
     "farthest_first": "_farthest_first",
     "gist": "_gist",
+    "probability_cover": "_probability_cover",
+    "typiclust": "_typiclust",
 }
 __getattr__, __dir__, __all__ = attach(__name__, HOMES)

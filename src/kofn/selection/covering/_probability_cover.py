@@ -1,0 +1,182 @@
+"""Balls of one radius around the picks that hold as many rows as possible."""
+
+from __future__ import annotations
+
+from typing import Any, Unpack
+
+import numpy as np
+
+from kofn.core import checks
+from kofn.core.arrays import Ints, Mask
+from kofn.core.constraints import Constraints, Tracker
+from kofn.core.draws import Draw
+from kofn.core.plans import Selection
+from kofn.core.registry import method
+from kofn.core.runtime import Control
+from kofn.core.words import Metric, Where
+from kofn.engines.threads import cores
+from kofn.objectives.similarity import Geometry, geometry
+from kofn.selection.covering import _nearness
+
+_MOST_CLUSTERS = 500
+_SAMPLED = 2_000
+
+
+@method(
+    "select",
+    traits=("sandwich",),
+    draws=Draw(compiled=True, options={"radius": (0.0, 0.5, 1.0, 2.5), "purity": (0.5, 0.95, 1.0)}),
+    cost="two passes over the n x n pairs, which are never stored; O(n d) memory",
+    exact="the greedy cover, exactly; >= (1 - 1/e) of the optimum where only k binds",
+    paper="yehuda2022",
+    aliases=("probcover", "maximum coverage by balls", "cold start"),
+)
+def probability_cover(
+    X: Any,
+    *,
+    metric: Metric = "euclidean",
+    radius: float | None = None,
+    purity: float = 0.95,
+    seed: int | None = None,
+    time_limit: float | None = None,
+    n_threads: int | None = None,
+    progress: bool | None = None,
+    **where: Unpack[Where],
+) -> Selection:
+    """Pick rows so that balls of one radius around them hold as many rows as possible.
+
+    Args:
+        X: vectors (n, d).
+        metric: "euclidean", "sqeuclidean" or "cosine" (1 - cos).
+        radius: rows nearer than this to a pick are covered, and every pick is; default by `purity`.
+        purity: the largest radius is taken at which this share of the rows' balls (of 2,000 sampled rows at most) hold
+            rows of one k-means cluster alone, of min(k, 500) clusters.
+        start: rows that are labelled already; `include` likewise. What they cover counts as covered.
+
+    Returns:
+        Selection in the order picked. `gains` is how many rows each covers anew, `value` how many all of them cover;
+        `bound` is at least the optimum's value. `info["radius"]` is the radius. Once everything is covered the
+        picks are the lowest open rows.
+
+    Raises:
+        InputError: bad input. InfeasibleError: constraints that cannot be met together.
+
+    Costs one pass over all pairs for the first gains and one, over the run, to take off what is covered: O(n^2 d) time,
+    O(n d) memory. The balls change with `radius` alone, so for a given number the picks of a smaller k are a prefix.
+    The rule by purity is the paper's and is fragile: look at `value`, and give a radius where it is near k or near n.
+
+    References:
+        Yehuda, Dekel, Hacohen, Weinshall, "Active Learning Through a Covering Lens", NeurIPS 2022.
+
+    Examples:
+        >>> from kofn.selection import probability_cover
+        >>> s = probability_cover([[0.0], [0.4], [0.8], [5.0], [5.1]], k=2, radius=0.5)
+        >>> s.indices.tolist(), s.gains.tolist(), s.bound
+        ([1, 3], [3.0, 2.0], 5.0)
+    """
+    n, threads = len(X), cores(n_threads)
+    constraints = Constraints.of(n, where)
+    tracker = Tracker(constraints)
+    space = geometry(X, metric)
+    unit = 0.5 if metric == "cosine" else space.unit
+    if radius is None:
+        n_clusters = min(n if constraints.k is None else constraints.k, n, _MOST_CLUSTERS)
+        within = _pure_radius(space, n_clusters, purity, np.random.default_rng(seed), threads)
+    else:
+        within = float(checks.number(radius, "radius")) / unit
+    balls = _Balls(space, within, threads)
+    picks: list[int] = []
+    gains: list[float] = []
+    stopped = False
+    total = constraints.k if constraints.exact_k else 0
+
+    def take(item: int) -> None:
+        gains.append(balls.add(item))
+        picks.append(item)
+
+    with Control(time_limit=time_limit, progress=progress, total=total, title="picking") as control:
+        for item in constraints.preselected.tolist():
+            take(item)
+        bound = balls.bound(constraints)
+        while (open_items := tracker.eligible()).any():
+            if control.stopped():
+                stopped = True
+                break
+            item = int(np.argmax(np.where(open_items, balls.fresh, -1)))
+            tracker.add(item)
+            take(item)
+            control.step(len(picks))
+            bound = min(bound, balls.bound(constraints))
+    if stopped:
+        for item in tracker.completion().tolist():
+            tracker.add(item)
+            take(item)
+    used, limit = tracker.report()
+    return Selection(
+        n=n,
+        indices=np.array(picks, np.int64),
+        gains=np.array(gains),
+        value=float(balls.value),
+        bound=min(bound, float(n)),
+        status="stopped" if stopped else "approximate",
+        used=used,
+        budget=limit,
+        objective="rows_in_balls",
+        guarantee=1 - 1 / np.e if constraints.cardinality_only and not stopped else None,
+        info={"radius": within * unit},
+    )
+
+
+class _Balls:
+    """How many rows not covered yet lie in the ball of each row."""
+
+    def __init__(self, space: Geometry, within: float, n_threads: int) -> None:
+        self.space, self.within, self.n_threads = space, within, n_threads
+        self.covered = np.zeros(space.n, bool)
+        self.picked = np.zeros(space.n, bool)
+        self.fresh: Ints = np.zeros(space.n, np.int64)
+        self._count(np.arange(space.n), 1)
+
+    def _count(self, rows: Ints, sign: int) -> None:
+        for block, away in _nearness.blocks(self.space, rows, self.n_threads):
+            self.fresh += sign * self._inside(block, away).sum(axis=0)
+
+    def _inside(self, rows: Ints, away: Any) -> Mask:
+        inside: Mask = away < self.within
+        inside[np.arange(len(rows)), rows] = True
+        return inside
+
+    @property
+    def value(self) -> int:
+        """How many rows are covered."""
+        return int(self.covered.sum())
+
+    def bound(self, constraints: Constraints) -> float:
+        """No picks within the constraints cover more rows than this."""
+        return self.value + constraints.upper_bound(self.fresh.astype(np.float64), self.picked)
+
+    def add(self, item: int) -> float:
+        """Commit a pick; returns how many rows it covers anew."""
+        row = np.array([item])
+        ((_, away),) = _nearness.blocks(self.space, row, self.n_threads)
+        anew = np.flatnonzero(self._inside(row, away)[0] & ~self.covered)
+        self.covered[anew] = True
+        self.picked[item] = True
+        self._count(anew, -1)
+        return float(len(anew))
+
+
+def _pure_radius(space: Geometry, n_clusters: int, purity: float, rng: np.random.Generator, n_threads: int) -> float:
+    """The largest radius, before `unit`, at which this share of balls holds rows of one cluster alone."""
+    purity = checks.fraction(purity, "purity")
+    labels = _nearness.kmeans(space, n_clusters, rng, n_threads)
+    rows = np.arange(space.n)
+    if space.n > _SAMPLED:
+        rows = np.sort(rng.choice(space.n, _SAMPLED, replace=False))
+    nearest_other = np.full(len(rows), np.inf)
+    for low, (block, away) in enumerate(_nearness.blocks(space, rows, n_threads)):
+        other = np.where(labels[block][:, None] != labels[None, :], away, np.inf)
+        nearest_other[low * _nearness.BLOCK : low * _nearness.BLOCK + len(block)] = other.min(axis=1)
+    # A ball is pure up to the distance of the nearest row of another cluster; the farthest row stands for "no other".
+    pure = np.sort(np.minimum(nearest_other, space.top))
+    return float(pure[min(len(pure) - 1, int((1 - purity) * len(pure)))])

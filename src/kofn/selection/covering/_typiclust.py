@@ -1,0 +1,167 @@
+"""The most typical row of each cluster: which rows to label first, where few labels can be paid for."""
+
+from __future__ import annotations
+
+from typing import Any, Unpack
+
+import numpy as np
+
+from kofn.core import checks
+from kofn.core.arrays import Floats, Ints
+from kofn.core.constraints import Constraints, Tracker
+from kofn.core.draws import Draw
+from kofn.core.plans import Selection
+from kofn.core.registry import method
+from kofn.core.runtime import Control
+from kofn.core.words import Metric, Where
+from kofn.engines.threads import cores
+from kofn.objectives.similarity import Geometry, geometry
+from kofn.selection.covering import _nearness
+
+_MOST_CLUSTERS = 500
+
+
+@method(
+    "select",
+    draws=Draw(
+        states_no_value=True,
+        compiled=True,
+        options={"neighbors": (1, 2, 20), "min_size": (0, 1, 5)},
+    ),
+    cost="k-means into min(k, 500) clusters, then the pairs inside the clusters; O(n d) memory",
+    exact="every constraint held exactly; the picks are those of the paper's rule for this k-means",
+    paper="hacohen2022",
+    aliases=("cold start", "which rows to label first"),
+)
+def typiclust(
+    X: Any,
+    *,
+    metric: Metric = "euclidean",
+    neighbors: int = 20,
+    min_size: int = 5,
+    seed: int | None = None,
+    time_limit: float | None = None,
+    n_threads: int | None = None,
+    progress: bool | None = None,
+    **where: Unpack[Where],
+) -> Selection:
+    """Pick the most typical row of each cluster, from the clusters with the fewest labelled rows on, larger ones first.
+
+    Args:
+        X: vectors (n, d).
+        metric: "euclidean", "sqeuclidean" or "cosine"; k-means works in the same points.
+        neighbors: a row is typical whose mean distance to so many nearest rows of its cluster is small; in a cluster of
+            fewer than twice as many rows, to half of them.
+        min_size: clusters of no more rows than this are left out as long as others have rows.
+        start: rows that are labelled already; `include` likewise.
+
+    Returns:
+        Selection in the order picked. `value` is NaN: nothing is maximised. `info["clusters"]` is how many clusters
+        k-means made, `info["cluster"]` that of each pick.
+
+    Raises:
+        InputError: bad input. InfeasibleError: constraints that cannot be met together.
+
+    The authors' rule: k-means into min(labelled + k, 500) clusters; those of at most `min_size` rows are dropped; the
+    others come in the order of (labelled rows, -size) and give one row each in turn, the open row with the smallest
+    mean distance to its min(neighbors, size // 2) nearest rows of the cluster, picked rows no longer counted.
+
+    The clusters depend on k, so the picks of a smaller k are no prefix; from 500 clusters on they are.
+
+    Costs k-means (O(n k d) for the last pass and for each of 25 rounds the same of a sample of 40 rows a cluster), then
+    O(s^2 d) for each pick from a cluster of s rows. O(n d) memory; nothing n x n is stored.
+
+    References:
+        Hacohen, Dekel, Weinshall, "Active Learning on a Budget: Opposite Strategies Suit High and Low Budgets", 2022.
+
+    Examples:
+        >>> from kofn.selection import typiclust
+        >>> X = [[0.0], [0.1], [0.2], [5.0], [5.1], [5.2], [5.3]]
+        >>> typiclust(X, k=2, neighbors=2, min_size=1, seed=0).indices.tolist()
+        [4, 1]
+    """
+    n, threads = len(X), cores(n_threads)
+    neighbors = checks.count(neighbors, "neighbors")
+    min_size = checks.count(min_size, "min_size", least=0)
+    constraints = Constraints.of(n, where)
+    tracker = Tracker(constraints)
+    space = geometry(X, metric)
+    picks = constraints.preselected.tolist()
+    n_clusters = min(n if constraints.k is None else constraints.k, n, _MOST_CLUSTERS)
+    labels = _nearness.kmeans(space, n_clusters, np.random.default_rng(seed), threads)
+    clusters = _Clusters(space, labels, constraints.preselected, neighbors, min_size, threads)
+    stopped = False
+    total = constraints.k if constraints.exact_k else 0
+    with Control(time_limit=time_limit, progress=progress, total=total, title="picking") as control:
+        while (open_items := tracker.eligible()).any():
+            if control.stopped():
+                stopped = True
+                break
+            item = clusters.next(open_items)
+            tracker.add(item)
+            picks.append(item)
+            control.step(len(picks))
+    if stopped:
+        for item in tracker.completion().tolist():
+            tracker.add(item)
+            picks.append(item)
+    used, limit = tracker.report()
+    indices = np.array(picks, np.int64)
+    return Selection(
+        n=n,
+        indices=indices,
+        gains=np.full(len(picks), np.nan),
+        status="stopped" if stopped else "heuristic",
+        used=used,
+        budget=limit,
+        additive=False,
+        info={"clusters": n_clusters, "cluster": labels[indices].tolist()},
+    )
+
+
+class _Clusters:
+    """Clusters in turn, each with its typical rows."""
+
+    def __init__(
+        self, space: Geometry, labels: Ints, labelled: Ints, neighbors: int, min_size: int, n_threads: int
+    ) -> None:
+        self.space, self.neighbors, self.n_threads = space, neighbors, n_threads
+        sizes = np.bincount(labels)
+        known = np.bincount(labels[labelled], minlength=len(sizes))
+        kept = np.ones(len(labels), bool)
+        kept[labelled] = False
+        self.rows = [np.flatnonzero(kept & (labels == cluster)) for cluster in range(len(sizes))]
+        order = np.lexsort((-sizes, known))
+        large = sizes[order] > min_size
+        # Two queues: small clusters are asked only where no large one has an open row.
+        self.queues = [order[large].tolist(), order[~large].tolist()]
+        self.turns = [0, 0]
+
+    def next(self, open_items: Any) -> int:
+        """The open row to pick next."""
+        for which, queue in enumerate(self.queues):
+            for ahead in range(len(queue)):
+                turn = self.turns[which] + ahead
+                cluster = queue[turn % len(queue)]
+                rows = self.rows[cluster]
+                open_rows = open_items[rows]
+                if open_rows.any():
+                    self.turns[which] = turn + 1
+                    spread = np.where(open_rows, self._spread(rows), np.inf)
+                    item = int(rows[spread.argmin()])
+                    self.rows[cluster] = rows[rows != item]
+                    return item
+        raise AssertionError("an open row belongs to some cluster")
+
+    def _spread(self, rows: Ints) -> Floats:
+        """Mean distance of each row to its nearest rows of the cluster: the smaller, the more typical."""
+        count = min(self.neighbors, len(rows) // 2)
+        out = np.zeros(len(rows))
+        if count == 0:
+            return out
+        inside = _nearness.part(self.space, rows)
+        for block, away in _nearness.blocks(inside, np.arange(len(rows)), self.n_threads):
+            # The nearest of all is the row itself.
+            nearest = np.sort(np.partition(away, count, axis=1)[:, : count + 1], axis=1)
+            out[block] = nearest[:, 1:].mean(axis=1)
+        return out
