@@ -154,6 +154,8 @@ def _entry(row: Row, entry: Entry | None, depth: str) -> list[str]:
     lines += ["```python", row["call"].replace("; ", "\n"), "```", ""]
     if entry is not None:
         lines += _facts(entry)
+    if row.get("aliases"):
+        lines += [f"- **Also found as** {', '.join(row['aliases'])}", ""]
     if entry is not None and entry.callable_by_verb:
         lines += _options(entry, depth)
     else:

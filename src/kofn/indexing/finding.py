@@ -174,7 +174,8 @@ def _objectives() -> Iterator[Row]:
         call = f'kofn.select({source}, k=10, objective="{name}")'
         node = _definition(path, cls)
         text = f"{cls} {ast.get_docstring(node) or ''}"
-        yield _row(name, "objective", path, known.does, call, verb="select", text=text, known_as=cls)
+        papers = [str(key) for key in keys_of(known.paper)]
+        yield _row(name, "objective", path, known.does, call, verb="select", papers=papers, text=text, known_as=cls)
 
 
 def _files() -> Iterator[Path]:

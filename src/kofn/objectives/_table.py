@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from kofn.core.bibliography import Keys
 from kofn.core.lazy import attach
 
 
@@ -11,7 +12,8 @@ from kofn.core.lazy import attach
 class Known:
     """One objective that can be asked for by name: where its class lives, what it is built from, what it promises.
 
-    `monotone` is None where that depends on the objective's parameters; the built objective knows.
+    `monotone` is None where that depends on the objective's parameters; the built objective knows. `paper` is its key
+    in `papers.toml`, or several.
     """
 
     path: str
@@ -19,6 +21,7 @@ class Known:
     does: str
     submodular: bool = True
     monotone: bool | None = True
+    paper: Keys = ()
 
     @property
     def maker(self) -> str:
@@ -37,26 +40,45 @@ class Known:
 
 OBJECTIVES: dict[str, Known] = {
     "facility_location": Known(
-        "facility_location:FacilityLocation", ("X", "similarity"), "each item by the pick most similar to it"
+        "facility_location:FacilityLocation",
+        ("X", "similarity"),
+        "each item by the pick most similar to it",
+        paper="cornuejols1977",
     ),
     "saturated_coverage": Known(
-        "coverage:SaturatedCoverage", ("X", "similarity"), "each item's summed similarity to the picks, up to a share"
+        "coverage:SaturatedCoverage",
+        ("X", "similarity"),
+        "each item's summed similarity to the picks, up to a share",
+        paper="lin2011",
     ),
     "graph_cut": Known(
         "graph_cut:GraphCut",
         ("X", "similarity"),
         "similarity to the pool less lam x that among the picks",
         monotone=None,
+        paper=("lin2010", "iyer2021"),
     ),
     "medoid_loss": Known(
-        "medoids:MedoidLoss", ("X", "distances"), "how much the picks lower the summed distance to the nearest"
+        "medoids:MedoidLoss",
+        ("X", "distances"),
+        "how much the picks lower the summed distance to the nearest",
+        paper="krause2010",
     ),
-    "feature_based": Known("coverage:FeatureBased", ("X",), "a concave function of each feature's total (X >= 0)"),
+    "feature_based": Known(
+        "coverage:FeatureBased", ("X",), "a concave function of each feature's total (X >= 0)", paper="wei2014"
+    ),
     "weighted_coverage": Known(
-        "coverage:WeightedCoverage", ("X",), "the weight of the elements in any pick (X >= 0, dense or sparse sets)"
+        "coverage:WeightedCoverage",
+        ("X",),
+        "the weight of the elements in any pick (X >= 0, dense or sparse sets)",
+        paper="nemhauser1978",
     ),
     "log_determinant": Known(
-        "determinantal:LogDeterminant", ("X", "similarity"), "log det(I + kernel of the picks)", monotone=None
+        "determinantal:LogDeterminant",
+        ("X", "similarity"),
+        "log det(I + kernel of the picks)",
+        monotone=None,
+        paper="chen2018",
     ),
     "dispersion": Known(
         "dispersion:Dispersion",
@@ -64,32 +86,51 @@ OBJECTIVES: dict[str, Known] = {
         'distances among the picks: kind="sum" or the least, "min"',
         False,
         None,
+        paper="ravi1994",
     ),
     "facility_location_mutual_information": Known(
         "information:FacilityLocationMutualInformation",
         ("X",),
         "what the picks tell of the `queries`, and they of them",
+        paper=("kothawade2022", "iyer2021"),
     ),
     "facility_location_conditional_gain": Known(
-        "information:FacilityLocationConditionalGain", ("X",), "what the picks add to the `private` set"
+        "information:FacilityLocationConditionalGain",
+        ("X",),
+        "what the picks add to the `private` set",
+        paper=("kothawade2022", "iyer2021"),
     ),
     "graph_cut_mutual_information": Known(
-        "information:GraphCutMutualInformation", ("X",), "summed similarity of the picks to the `queries`"
+        "information:GraphCutMutualInformation",
+        ("X",),
+        "summed similarity of the picks to the `queries`",
+        paper=("kothawade2022", "iyer2021"),
     ),
     "log_determinant_mutual_information": Known(
-        "information:LogDeterminantMutualInformation", ("X",), "what the picks tell of the `queries`", False
+        "information:LogDeterminantMutualInformation",
+        ("X",),
+        "what the picks tell of the `queries`",
+        False,
+        paper=("kothawade2022", "iyer2021"),
     ),
     "log_determinant_conditional_gain": Known(
-        "information:LogDeterminantConditionalGain", ("X",), "volume that the picks add to `private`", monotone=None
+        "information:LogDeterminantConditionalGain",
+        ("X",),
+        "volume that the picks add to `private`",
+        monotone=None,
+        paper=("kothawade2022", "iyer2021"),
     ),
-    "modular": Known("modular:Modular", ("scores",), "the sum of the scores", monotone=None),
+    "modular": Known("modular:Modular", ("scores",), "the sum of the scores", monotone=None, paper="folklore"),
     "mnl_revenue": Known(
         "assortment:MNLRevenue",
         ("scores",),
         "what its best part earns when customers choose by multinomial logit",
         False,
+        paper=298,
     ),
-    "k_center": Known("kcenter:KCenter", ("X", "distances"), "the farthest item's distance to its pick", False),
+    "k_center": Known(
+        "kcenter:KCenter", ("X", "distances"), "the farthest item's distance to its pick", False, paper="gonzalez1985"
+    ),
 }
 # To be minimised: no greedy maximisation serves it, but a method of its own.
 _MINIMISED = ("k_center",)
