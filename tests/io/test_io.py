@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kofn.core.checks import FailureError, InputError
-from kofn.io import Table, atomic_path, places, write_table
+from kofn.io import Table, atomic_path, text_faults, write_table
 from kofn.io.formats import _typed
 
 TABLES = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson")
@@ -410,7 +410,7 @@ def test_bare_quotes(tmp_path):
     path.write_text('a,b\n1,"2"x\n')
     refused(path, "line 2 has a quote inside a field", "b", "column")
     path.write_text('a,b\n1,"x\n""y"",\nz"\n"q",2\n')
-    assert places.bare_quote(path, ",") is None
+    assert text_faults.bare_quote(path, ",") is None
 
 
 def test_marks_line_ends_and_trailing_blank_lines(tmp_path):
@@ -445,12 +445,12 @@ def test_quick_count_is_that_of_the_csv_module(tmp_path, rows, data):
     path = tmp_path / "x.csv"
     path.write_bytes(out.getvalue().encode())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(places, "_BLOCK", data.draw(st.sampled_from([1, 3, 7, 1 << 20])))
+        patch.setattr(text_faults, "_BLOCK", data.draw(st.sampled_from([1, 3, 7, 1 << 20])))
         if ragged:
             with pytest.raises(InputError, match=r"the row at line \d+ has"):
-                places.check_csv(path, ",")
+                text_faults.check_csv(path, ",")
             return
-        header, n = places.check_csv(path, ",")
+        header, n = text_faults.check_csv(path, ",")
     assert header == rows[0]
     assert n == len(rows) - 1
     texts = [Table.open(path).column(name).cast(pl.String).fill_null("") for name in header]
@@ -461,12 +461,12 @@ def test_quick_count_is_that_of_the_csv_module(tmp_path, rows, data):
 def test_utf8_is_checked_across_blocks(tmp_path, text, monkeypatch):
     path = tmp_path / "x.csv"
     for block in range(1, 6):
-        monkeypatch.setattr(places, "_BLOCK", block)
+        monkeypatch.setattr(text_faults, "_BLOCK", block)
         path.write_bytes(b"a\n" + text.encode() + b"\n")
-        places.check_utf8(path)
+        text_faults.check_utf8(path)
         path.write_bytes(b"a\n" + text.encode() + b"\n\xff")
         with pytest.raises(InputError, match=rf"byte 0xff at offset {len(text.encode()) + 3}, line 3"):
-            places.check_utf8(path)
+            text_faults.check_utf8(path)
 
 
 # ---- out ----

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 
 def cores(n_threads: int | None = None) -> int:
-    """How many threads to use: what was asked for, else the cores this process may run on."""
+    """The number of threads to use: `n_threads`, by default the cores that this process may run on."""
     if n_threads is not None:
         return max(1, n_threads)
     try:
@@ -42,7 +42,7 @@ def spread(work: Callable[[int, int], None], n_blocks: int, n_threads: int, shar
     ranges = list(itertools.pairwise(n_blocks * part // parts for part in range(parts + 1)))
     pending = [_pool(n_threads - 1).submit(work, low, high) for low, high in ranges[:-1]]
     work(*ranges[-1])
-    # What no worker has begun yet, this thread does, last first.
+    # This thread does the ranges that no worker has begun, last first.
     for future, (low, high) in zip(reversed(pending), reversed(ranges[:-1]), strict=True):
         if future.cancel():
             work(low, high)

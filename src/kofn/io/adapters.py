@@ -1,8 +1,8 @@
 """LoRA adapters as PEFT saves them: a folder of `adapter_config.json` and `adapter_model.safetensors`, read as pairs.
 
-An adapter adds `scale * B @ A` to the weight of each module it targets. How its files say so differs: `alpha / r` or
-`alpha / sqrt(r)` (rsLoRA), ranks and alphas by pattern, embeddings whose factors have names of their own, convolutions.
-`Adapter` settles all of that once, so that others see (A, B, scale).
+An adapter adds `scale * B @ A` to the weight of each module it targets. Its files express this in different ways:
+`alpha / r` or `alpha / sqrt(r)` (rsLoRA), ranks and alphas by pattern, embeddings whose factors have names of their
+own, convolutions. `Adapter` resolves all of that once, so that other code sees (A, B, scale).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from kofn.io.tensor_writer import CheckpointWriter
 from kofn.io.tensors import Checkpoint, Layout, Shard, from_torch, is_torch
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-PREFIX = "base_model.model."  # what the saved names have before the module's own
+PREFIX = "base_model.model."  # of the saved names, before the module's own
 _PICKLED = "adapter_model.bin"
 _NAME = re.compile(
     r"(?P<module>.+?)\.(?:lora_(?P<linear>[AB])\.(?P<what>weight|bias)|lora_embedding_(?P<embedding>[AB])"
@@ -34,7 +34,7 @@ _NAME = re.compile(
 )
 # Starts that leave the base model as it was; the others (PiSSA, OLoRA, CorDA, LoftQ, ...) take part of it away.
 _PLAIN_STARTS = (None, True, False, "gaussian", "eva", "orthogonal")
-# Settings under which what the adapter does is more, or other, than adding `scale * B @ A`.
+# Settings under which the adapter does more, or something else, than adding `scale * B @ A`.
 _VARIANTS = {
     "use_qalora": "QA-LoRA pools its inputs",
     "alora_invocation_tokens": "activated LoRA acts only after its own tokens",
@@ -47,7 +47,7 @@ _VARIANTS = {
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pair:
-    """What an adapter adds to one module: `scale * B @ A`.
+    """An adapter's update of one module: `scale * B @ A`.
 
     `A` is (r, in) or (r, in, kernel...), `B` (out, r) or (out, r, 1...), in the adapter's dtype; `kind` is "linear",
     "embedding" (A is (r, rows), B (width, r), the table gets the transpose), "conv" or "grouped conv". `bias` is that
@@ -88,8 +88,8 @@ class Adapter(Mapping[str, Array]):
             `<module>.lora_B.weight` (out, r) and so on; other names are tensors trained in full (biases, heads).
         config: the settings of `adapter_config.json` that matter: `r`, `lora_alpha`, `use_rslora`, `rank_pattern`,
             `alpha_pattern`, ... Without a `lora_alpha` the scale is 1: the product is the update itself.
-        label: how errors name it.
-        path: the folder it lies in, if it does.
+        label: its name in errors.
+        path: its folder, if it has one.
 
     Raises:
         InputError: half a pair, shapes or ranks that do not fit, another kind of adapter, a NaN or infinity.
@@ -154,7 +154,7 @@ class Adapter(Mapping[str, Array]):
 
     @property
     def size(self) -> int:
-        """How many numbers it holds."""
+        """The number of values in its tensors."""
         return sum(array.size for array in self._tensors.values())
 
     def write(self, out: str | os.PathLike[str]) -> Path:
@@ -162,19 +162,19 @@ class Adapter(Mapping[str, Array]):
         return write_adapter(out, self, self.config, raw=self._raw, shard=self._shard)
 
     def nonlinear(self) -> list[str]:
-        """Why this adapter is no sum of `scale * B @ A` over an unchanged base, for each reason; mostly none."""
-        found = [why for name, why in _VARIANTS.items() if self.config.get(name)]
+        """The reasons why this adapter is not a sum of `scale * B @ A` over an unchanged base; usually empty."""
+        reasons = [why for name, why in _VARIANTS.items() if self.config.get(name)]
         if self.config.get("use_dora") or any(pair.magnitude is not None for pair in self.pairs.values()):
-            found.append("DoRA rescales the rows of base + B @ A, which is not linear in the factors")
+            reasons.append("DoRA rescales the rows of base + B @ A, which is not linear in the factors")
         start = self.config.get("init_lora_weights")
         if not any(start is plain or start == plain for plain in _PLAIN_STARTS):
-            found.append(
+            reasons.append(
                 f"init_lora_weights={start!r} changed the base that it was trained on: convert it to plain LoRA first"
             )
         grouped = [pair.module for pair in self.pairs.values() if pair.kind == "grouped conv"]
         if grouped:
-            found.append(f"{grouped[0]!r} is a grouped convolution, whose factors are several pairs in one")
-        return found
+            reasons.append(f"{grouped[0]!r} is a grouped convolution, whose factors are several pairs in one")
+        return reasons
 
     def _pair_up(self) -> None:
         halves: dict[str, dict[str, Array]] = {}
@@ -224,10 +224,10 @@ class Adapter(Mapping[str, Array]):
 
     def _scale(self, module: str, rank: int) -> float:
         name = module.removeprefix(PREFIX)
-        said = _by_pattern(self.config.get("rank_pattern"), name, self.config.get("r"))
-        if said is not None and said != rank:
+        configured = _by_pattern(self.config.get("rank_pattern"), name, self.config.get("r"))
+        if configured is not None and configured != rank:
             raise InputError(
-                f"{self.label}: {CONFIG} gives {module!r} the rank {said}, its factors have {rank}; "
+                f"{self.label}: {CONFIG} gives {module!r} the rank {configured}, its factors have {rank}; "
                 "configuration and tensors are of different adapters"
             )
         alpha = _by_pattern(self.config.get("alpha_pattern"), name, self.config.get("lora_alpha"))
@@ -267,7 +267,7 @@ def as_adapter(member: Any, label: str = "the adapter") -> Adapter:
 
 
 def lora_pairs(adapter: Any) -> dict[str, Pair]:
-    """The low-rank pairs of a LoRA adapter: module -> (A, B, scale), scalings, patterns and names settled.
+    """The low-rank pairs of a LoRA adapter: module -> (A, B, scale), with scalings, patterns and names resolved.
 
     Args:
         adapter: a folder as PEFT saves it, a mapping name -> array of the tensors in it, or an `Adapter`.
@@ -276,9 +276,9 @@ def lora_pairs(adapter: Any) -> dict[str, Pair]:
         A `Pair` a module, under the name its tensors have: the update of its weight is `pair.delta()`.
 
     Raises:
-        InputError: no LoRA adapter, or a damaged one.
+        InputError: not a LoRA adapter, or a damaged one.
 
-    Time and memory: the adapter is read once. A DoRA adapter has pairs with a `magnitude`: its update is no sum.
+    Time and memory: the adapter is read once. A DoRA adapter has pairs with a `magnitude`; `delta()` is not its update.
 
     >>> import numpy as np
     >>> pairs = lora_pairs({"fc.lora_A.weight": np.ones((1, 3)), "fc.lora_B.weight": np.full((2, 1), 2.0)})
@@ -316,8 +316,8 @@ def write_adapter(
     Args:
         out: the folder.
         tensors: name -> array.
-        config: what `adapter_config.json` gets; `raw`, its very bytes, goes before it.
-        shard: the order and metadata of the tensors' file, by default the usual ones.
+        config: the content of `adapter_config.json`; `raw`, its bytes, takes precedence.
+        shard: the order and metadata of the tensors' file; default as PEFT writes them.
 
     Raises:
         InputError: `out` cannot be a folder of an adapter.
@@ -325,15 +325,15 @@ def write_adapter(
     """
     if os.fspath(out).endswith(".safetensors"):
         raise InputError(f"out={os.fspath(out)!r}: an adapter is a folder of {CONFIG} and {WEIGHTS}; name a folder")
-    held = (
+    layout = (
         Layout.of_arrays(tensors, WEIGHTS).shards[0] if shard is None else Shard(WEIGHTS, shard.tensors, shard.metadata)
     )
     text = json.dumps(dict(config), indent=2, sort_keys=True).encode() if raw is None else raw
     with tempfile.TemporaryDirectory() as aside:
         settings = Path(aside) / CONFIG
         settings.write_bytes(text)
-        with CheckpointWriter(out, Layout((held,)), extras={CONFIG: settings}) as writer:
-            for spec in held.tensors:
+        with CheckpointWriter(out, Layout((layout,)), extras={CONFIG: settings}) as writer:
+            for spec in layout.tensors:
                 writer.write(spec.name, 0, tensors[spec.name])
     return Path(out)
 
@@ -385,7 +385,7 @@ def _hold(value: Any, label: str, name: str) -> Array:
         with np.errstate(over="ignore", invalid="ignore"):
             finite = np.isfinite(array.astype(np.float32) if half else array)
         if not finite.all():
-            place = tuple(int(axis) for axis in np.argwhere(~finite)[0])
-            what = "NaN" if np.isnan(array[place].astype(np.float64)) else "infinite"
-            raise InputError(f"{label}: tensor {name!r} at {place} is {what}; leave that member out or repair it")
+            position = tuple(int(axis) for axis in np.argwhere(~finite)[0])
+            fault = "NaN" if np.isnan(array[position].astype(np.float64)) else "infinite"
+            raise InputError(f"{label}: tensor {name!r} at {position} is {fault}; leave that member out or repair it")
     return array

@@ -1,4 +1,4 @@
-"""Outputs that are whole or not there: written under a temporary name in the same folder, synced, then renamed."""
+"""Outputs written completely or not at all: under a temporary name in the same folder, synced, then renamed."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def atomic_path(path: str | PathLike[str]) -> Iterator[Path]:
         return
     temporary = folder / f".{target.name[:200]}.{secrets.token_hex(4)}.tmp"
     try:
-        # Made here and not by the writer, so that a folder that cannot be written to is told from a write that failed.
+        # Created here and not by the writer, to distinguish a folder without write permission from a failed write.
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     except OSError as error:
         if error.errno in _FULL:
@@ -84,16 +84,16 @@ def write_table(frame: pl.DataFrame, path: str | PathLike[str]) -> Path:
 
     Raises:
         InputError: unknown suffix, or a folder that cannot be written to.
-        FailureError: the disk is full; what stood at `path` before still does.
+        FailureError: the disk is full; an existing file at `path` is unchanged.
     """
-    where = Path(path)
-    suffix = table_suffix(where)
-    with atomic_path(where) as temporary:
+    target = Path(path)
+    suffix = table_suffix(target)
+    with atomic_path(target) as temporary:
         if suffix == ".parquet":
             frame.write_parquet(temporary)
         else:
             _write_lines(frame, temporary, suffix)
-    return where
+    return target
 
 
 def table_suffix(path: str | PathLike[str]) -> str:
@@ -145,7 +145,7 @@ def _full(path: Path) -> str:
 
 @contextmanager
 def _writing(path: Path) -> Iterator[None]:
-    """What a writer raises about the disk, in one line; errors about anything else pass."""
+    """Turn a writer's errors about the disk into one line; other errors pass."""
     try:
         yield
     except OSError as error:

@@ -26,16 +26,16 @@ def row_batches(
 
     Args:
         path: NPY (memory-mapped), NPZ (its array is read whole), Parquet (by row group), CSV, TSV or JSONL.
-        columns: columns of numbers, taken as they are.
+        columns: columns of numbers, unchanged.
         vectors: a column or array of vectors. With neither, an NPY file gives its array and a table its only column of
             vectors, or, where it has none, all its columns of numbers.
-        rows: how many a block holds at most.
+        rows: the most rows of a block.
 
     Yields:
         Floating arrays; vectors keep their precision, columns of numbers become float64.
 
     Raises:
-        InputError: an unknown column, a value that is missing or no finite number (with its row), no numbers at all.
+        InputError: an unknown column, a value that is missing or not a finite number (with its row), no numbers at all.
 
     >>> import tempfile, pathlib
     >>> path = pathlib.Path(tempfile.mkdtemp()) / "rows.csv"
@@ -57,12 +57,12 @@ def row_batches(
 
 def _all_numbers(table: Table) -> tuple[str | None, list[str] | None]:
     kinds = {name: table.dtype(name) for name in table.columns}
-    found = [name for name, kind in kinds.items() if kind == "vector"]
+    vectors = [name for name, kind in kinds.items() if kind == "vector"]
     numbers = [name for name, kind in kinds.items() if kind == "number"]
-    if len(found) == 1:
-        return found[0], None
-    if found:
-        raise InputError(f"{table.path} has several columns of vectors ({', '.join(found)}); name one as vectors")
+    if len(vectors) == 1:
+        return vectors[0], None
+    if vectors:
+        raise InputError(f"{table.path} has several columns of vectors ({', '.join(vectors)}); name one as vectors")
     if not numbers:
         raise InputError(f"{table.path} has no column of numbers or vectors; make vectors of it first")
     return None, numbers
@@ -71,7 +71,7 @@ def _all_numbers(table: Table) -> tuple[str | None, list[str] | None]:
 def _vectors(table: Table, name: str, rows: int) -> Iterator[NDArray[Any]]:
     done, width = 0, None
     for series in table._blocks(name, rows):
-        # A reader may hand out larger blocks than it was asked for.
+        # A reader may give larger blocks than requested.
         for low in range(0, len(series), rows):
             part = series[low : low + rows]
             block = table._vector_block(name, part, done, width)
@@ -85,20 +85,20 @@ def _columns(table: Table, names: list[str], rows: int) -> Iterator[NDArray[Any]
     """Columns side by side, each read in blocks of its own size."""
     done = 0
     readers = [table._blocks(name, rows) for name in names]
-    held = [pl.Series(name, [], pl.Null) for name in names]
+    unread = [pl.Series(name, [], pl.Null) for name in names]
     while done < table.n:
-        want = min(rows, table.n - done)
+        size = min(rows, table.n - done)
         parts = []
-        for place, reader in enumerate(readers):
-            while len(held[place]) < want:
-                fresh = next(reader, None)
-                if fresh is None:
+        for i, reader in enumerate(readers):
+            while len(unread[i]) < size:
+                block = next(reader, None)
+                if block is None:
                     raise InputError(f"{table.path} changed while it was read; run again")
-                held[place] = fresh if not len(held[place]) else pl.concat([held[place], fresh])
-            parts.append(_numbers(held[place][:want], table, names[place], done))
-            held[place] = held[place][want:]
+                unread[i] = block if not len(unread[i]) else pl.concat([unread[i], block])
+            parts.append(_numbers(unread[i][:size], table, names[i], done))
+            unread[i] = unread[i][size:]
         yield np.column_stack(parts)
-        done += want
+        done += size
 
 
 def _numbers(series: pl.Series, table: Table, name: str, start: int) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""What lies beside a checkpoint's tensors: the configuration and the tokenizer, compared and copied."""
+"""The files beside a checkpoint's tensors: the configuration and the tokenizer, compared and copied."""
 
 from __future__ import annotations
 
@@ -40,19 +40,19 @@ _SCALES = ("rope_theta", "rope_scaling", "rms_norm_eps", "layer_norm_eps", "slid
 
 
 def companions(labels: Sequence[str], paths: Sequence[Path | None]) -> tuple[dict[str, Path], list[str]]:
-    """Files to copy beside a blend, name -> path, and what is worth a warning.
+    """Files to copy beside a blend, name -> path, and warnings.
 
-    The configuration and the tokenizer are the first member's, or those of the first member that has them. Members
-    whose configurations say that they are of different architectures are refused.
+    The configuration and the tokenizer are those of the first member that has them. Members whose configurations name
+    different architectures are refused.
     """
     folders = [(label, path) for label, path in zip(labels, paths, strict=False) if path is not None and path.is_dir()]
     if not folders:
         return {}, []
     files: dict[str, Path] = {}
     for name in (CONFIG, *_TOKENIZER, *_OTHERS):
-        found = [folder / name for _, folder in folders if (folder / name).is_file()]
-        if found:
-            files[name] = found[0]
+        copies = [folder / name for _, folder in folders if (folder / name).is_file()]
+        if copies:
+            files[name] = copies[0]
     warnings = _compare_configs([(label, folder / CONFIG) for label, folder in folders])
     if CONFIG not in files:
         warnings.append("no member has a config.json: loaders will not know the architecture")
@@ -60,26 +60,28 @@ def companions(labels: Sequence[str], paths: Sequence[Path | None]) -> tuple[dic
         warnings.append("no member has a tokenizer: copy one beside the blend before using it")
     for name in _TOKENIZER:
         if name in files:
-            held = files[name].read_bytes()
+            content = files[name].read_bytes()
             odd = [
-                label for label, folder in folders if (folder / name).is_file() and (folder / name).read_bytes() != held
+                label
+                for label, folder in folders
+                if (folder / name).is_file() and (folder / name).read_bytes() != content
             ]
             warnings += [f"{label}'s {name} differs from the one copied ({files[name]})" for label in odd]
     return files, warnings
 
 
-def _compare_configs(found: list[tuple[str, Path]]) -> list[str]:
-    read = [(label, _read(path)) for label, path in found if path.is_file()]
-    if len(read) < 2:
+def _compare_configs(paths: list[tuple[str, Path]]) -> list[str]:
+    configs = [(label, _read(path)) for label, path in paths if path.is_file()]
+    if len(configs) < 2:
         return []
-    (first, base), others = read[0], read[1:]
+    (reference, base), others = configs[0], configs[1:]
     clashes, warnings = [], []
     for label, config in others:
         for key in _ARCHITECTURE:
             if key in base and key in config and base[key] != config[key]:
-                clashes.append(f"{key} is {config[key]!r} in {label}, {base[key]!r} in {first}")
+                clashes.append(f"{key} is {config[key]!r} in {label}, {base[key]!r} in {reference}")
         warnings += [
-            f"{key} is {config[key]!r} in {label}, {base[key]!r} in {first}, whose config.json is copied"
+            f"{key} is {config[key]!r} in {label}, {base[key]!r} in {reference}, whose config.json is copied"
             for key in _SCALES
             if key in base and key in config and base[key] != config[key]
         ]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from kofn.core.arrays import Array
 from kofn.core.checks import InputError
-from kofn.io import places
+from kofn.io import text_faults
 from kofn.io.tables import Table, one_line
 
 _SAMPLE = 10_000
@@ -40,18 +40,18 @@ class _Scanned(Table):
         return self._scan.collect_schema()[name]
 
     def _take(self, wanted: NDArray[np.int64]) -> pl.DataFrame:
-        ordered, back = np.unique(wanted, return_inverse=True)
+        ordered, position = np.unique(wanted, return_inverse=True)
         rows = pl.Series(ordered).implode()
-        found = (
+        taken = (
             self._scan.with_row_index(_ROW)
             .filter(pl.col(_ROW).cast(pl.Int64).is_in(rows))
             .collect(engine="streaming")
             .sort(_ROW)
             .drop(_ROW)
         )
-        if len(found) != len(ordered):
+        if len(taken) != len(ordered):
             raise InputError(f"{self.path} changed while it was read; run again")
-        return found[back] if len(back) else found
+        return taken[position] if len(position) else taken
 
     def _blocks(self, name: str, rows: int) -> Iterator[pl.Series]:
         for block in self._scan.select(pl.col(name)).head(self.n).collect_batches(chunk_size=rows, maintain_order=True):
@@ -86,11 +86,11 @@ class _JsonLines(_Scanned):
             self.columns = scan.collect_schema().names()
             counts = scan.select(pl.len().alias(_ROW), pl.all().null_count()).collect(engine="streaming")
         except pl.exceptions.PolarsError:
-            places.find_json_fault(self.path)
+            text_faults.find_json_fault(self.path)
             raise
         # A key that a line lacks reads as null; only then is it worth to look line by line.
         if any(counts[name].item() for name in self.columns):
-            places.find_json_fault(self.path)
+            text_faults.find_json_fault(self.path)
         self.n = int(counts[_ROW].item())
         return scan
 
@@ -101,7 +101,7 @@ class _Delimited(_Scanned):
     separator: ClassVar[str] = ","
 
     def _open(self) -> pl.LazyFrame:
-        self.columns, self.n = places.check_csv(self.path, self.separator)
+        self.columns, self.n = text_faults.check_csv(self.path, self.separator)
         self._known: dict[str, pl.DataType] = {}
         self._head: pl.DataFrame | None = None
         try:
@@ -114,7 +114,7 @@ class _Delimited(_Scanned):
         return scan.head(self.n)
 
     def _refuse(self, error: Exception) -> NoReturn:
-        line = places.bare_quote(self.path, self.separator)
+        line = text_faults.bare_quote(self.path, self.separator)
         if line is None:
             raise error
         raise InputError(
@@ -155,7 +155,7 @@ class _Delimited(_Scanned):
             self._refuse(error)
         out = []
         for name in self.columns:
-            # The type is inferred from the first rows and the picked ones, what does not fit all is text.
+            # The type is inferred from the first rows and the picked ones; a column that fits no type is text.
             seen = self._known.get(name) or _typed(pl.concat([self._sample()[name], raw[name]])).dtype
             out.append(_cast(raw[name], seen))
         return pl.DataFrame(out)
@@ -269,7 +269,7 @@ class _Npz(_Arrays):
 
 
 class SparseNpz(_Arrays):
-    """A SciPy-sparse matrix (`scipy.sparse.save_npz`): for the table its rows, for who asks the matrix."""
+    """A SciPy-sparse matrix (`scipy.sparse.save_npz`): a table of row numbers, and the matrix itself in `matrix()`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -314,30 +314,30 @@ def _read_header_2(file: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     return np.lib.format.read_array_header_2_0(file)
 
 
-def _refuse_dtype(what: str, dtype: np.dtype[Any]) -> None:
+def _refuse_dtype(label: str, dtype: np.dtype[Any]) -> None:
     if dtype.hasobject:
-        raise InputError(f"{what} holds Python objects; save plain numbers, for example with astype('float32')")
+        raise InputError(f"{label} holds Python objects; save plain numbers, for example with astype('float32')")
     if dtype.kind not in "fiubUSMm":
-        raise InputError(f"{what} has dtype {dtype}; save real numbers, for example with astype('float32')")
+        raise InputError(f"{label} has dtype {dtype}; save real numbers, for example with astype('float32')")
 
 
-def _refuse_array(path: Path, what: str, error: Exception) -> NoReturn:
+def _refuse_array(path: Path, label: str, error: Exception) -> NoReturn:
     reason = str(error)
     if any(words in reason for words in ("allow_pickle", "Object arrays", "Python objects")):
-        raise InputError(f"{what} holds Python objects; save plain numbers, as in astype('float32')") from None
+        raise InputError(f"{label} holds Python objects; save plain numbers, as in astype('float32')") from None
     if "mmap length" in reason or "EOF" in reason or isinstance(error, EOFError) or "reading array" in reason:
-        raise InputError(f"{what} is truncated; copy or write {path.name} again") from None
-    raise InputError(f"{what} is not a NumPy array file ({one_line(error)}); write it with numpy.save") from None
+        raise InputError(f"{label} is truncated; copy or write {path.name} again") from None
+    raise InputError(f"{label} is not a NumPy array file ({one_line(error)}); write it with numpy.save") from None
 
 
 def _typed(text: pl.Series) -> pl.Series:
-    """Text as whole numbers, decimals or booleans where every cell is one and nothing is lost, else as it is."""
+    """Whole numbers, decimals or booleans where every cell of the text is one and nothing is lost; else the text."""
     cells = text.drop_nulls()
     if len(cells) == 0:
         return text
-    first = cells.head(100)  # most columns of text are known by their first cells
+    head = cells.head(100)  # most columns of text show in their first cells
     for dtype, pattern in ((pl.Int64(), _WHOLE), (pl.Float64(), _DECIMAL), (pl.Boolean(), "^(true|false)$")):
-        if first.str.contains(pattern).all() and cells.str.contains(pattern).all():
+        if head.str.contains(pattern).all() and cells.str.contains(pattern).all():
             return _cast(text, dtype)
     return text
 

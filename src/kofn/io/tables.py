@@ -118,8 +118,10 @@ class Table(ABC):
             raise InputError(f"{self._place(name, odd)} is {series[odd]!r}, which is not a number; correct or drop it")
         if not (series.dtype.is_numeric() or series.dtype == pl.Boolean):
             raise InputError(f"{self.path} column {name!r} holds {series.dtype}; give a column of numbers")
-        whole = series.dtype == pl.Boolean or (series.dtype.is_integer() and series.dtype not in (pl.UInt64, pl.Int128))
-        values = series.cast(pl.Int64 if whole else pl.Float64).to_numpy()
+        is_whole = series.dtype == pl.Boolean or (
+            series.dtype.is_integer() and series.dtype not in (pl.UInt64, pl.Int128)
+        )
+        values = series.cast(pl.Int64 if is_whole else pl.Float64).to_numpy()
         refuse_nonfinite(values, f"{self.path} column {name!r}")
         return values
 
@@ -164,17 +166,17 @@ class Table(ABC):
         return X
 
     def dtype(self, name: str) -> str:
-        """What the column holds, in one word: "number", "text", "vector", "date", "boolean" or "other"."""
+        """The kind of the column's values, in one word: "number", "text", "vector", "date", "boolean" or "other"."""
         self.require(name)
         with _reading(self.path):
-            found = self._dtype(name)
-        if isinstance(found, pl.List | pl.Array):
-            return "vector" if isinstance(found.inner, pl.DataType) and found.inner.is_numeric() else "other"
-        if found == pl.String or found == pl.Categorical or found == pl.Enum:
+            dtype = self._dtype(name)
+        if isinstance(dtype, pl.List | pl.Array):
+            return "vector" if isinstance(dtype.inner, pl.DataType) and dtype.inner.is_numeric() else "other"
+        if dtype == pl.String or dtype == pl.Categorical or dtype == pl.Enum:
             return "text"
-        if found == pl.Boolean:
+        if dtype == pl.Boolean:
             return "boolean"
-        return "number" if found.is_numeric() else "date" if found.is_temporal() else "other"
+        return "number" if dtype.is_numeric() else "date" if dtype.is_temporal() else "other"
 
     def _place(self, name: str, row: int) -> str:
         return f"{self.path} column {name!r} at row {row}"
@@ -217,7 +219,7 @@ class Table(ABC):
         return X
 
     def _vector_block(self, name: str, block: pl.Series, start: int, width: int | None) -> Array:
-        """One block as (rows, width); refuses what is missing, not a vector, or of another length."""
+        """One block as (rows, width); refuse values that are missing, not a vector, or of another length."""
         missing = block.is_null().arg_max() if block.null_count() else None
         if missing is not None:
             raise InputError(f"{self._place(name, start + missing)} is empty; fill or drop those rows first")
@@ -282,7 +284,7 @@ def one_line(error: BaseException) -> str:
 
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """Turn what readers raise into one line that names the file."""
+    """Turn readers' errors into one line that names the file."""
     try:
         yield
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, zipfile.BadZipFile, zipfile.LargeZipFile) as error:

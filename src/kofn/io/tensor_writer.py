@@ -33,8 +33,8 @@ class CheckpointWriter:
     hidden folder is removed by the next run on the same `out`). Other files of an existing output folder (a tokenizer,
     a configuration) are kept; `extras` (name -> path) are copied into a folder beside the shards.
 
-    With a `job`, a digest of what is being written, an interrupted or killed run can go on: `note(line)` says what is
-    safe on disk, and a later writer of the same job finds the lines in `resumed` and the tensors as they were.
+    With a `job`, a digest of the output, an interrupted or killed run can be continued: `note(line)` records progress
+    that is safe on disk, and a later writer of the same job finds these lines in `resumed` and the tensors as written.
     Raises InputError if `out` cannot be an output, FailureError if the disk is full or a write fails.
     """
 
@@ -52,7 +52,7 @@ class CheckpointWriter:
         if self.single:
             self.layout = Layout((Shard(self.out.name, self.layout.shards[0].tensors, self.layout.shards[0].metadata),))
         self._lock = threading.Lock()
-        self._places: dict[str, tuple[int, int, TensorSpec]] = {}
+        self._positions: dict[str, tuple[int, int, TensorSpec]] = {}
         self._missing: dict[str, int] = {}
         self._fds: list[int] = []
         self._claim: int | None = None
@@ -106,7 +106,7 @@ class CheckpointWriter:
                 _write_all(fd, memoryview(header), 0)
                 offset = len(header)
                 for spec in shard.tensors:
-                    self._places[spec.name] = (fd, offset, spec)
+                    self._positions[spec.name] = (fd, offset, spec)
                     self._missing[spec.name] = spec.nbytes
                     offset += spec.nbytes
         except BaseException as error:
@@ -123,20 +123,20 @@ class CheckpointWriter:
         return [path for path in (self._temp / shard.file_name for shard in self.layout.shards) if path.exists()]
 
     def _reopen(self) -> None:
-        """Takes over what an interrupted run of the same job left, if it can be trusted."""
+        """Take over the files that an interrupted run of the same job left, if they are complete."""
         if not self._temp.exists():
             return
         self._claim = _lock_folder(self._temp)
         if self._claim is None:
             raise InputError(f"out={str(self.out)!r} is being written by another run of the same job; let it finish")
         journal = self._temp / _JOURNAL
-        whole = journal.exists() and len(self._left()) == len(self.layout.shards)
-        for shard in self.layout.shards if whole else ():
+        complete = journal.exists() and len(self._left()) == len(self.layout.shards)
+        for shard in self.layout.shards if complete else ():
             header = header_bytes(shard)
             with open(self._temp / shard.file_name, "rb") as file:
-                whole = whole and file.read(len(header)) == header
-        if whole:
-            # A line that was cut off in the middle was not noted.
+                complete = complete and file.read(len(header)) == header
+        if complete:
+            # A line that was cut off in the middle does not count.
             self.resumed = [line for line in journal.read_text(encoding="utf-8").splitlines(True) if line[-1] == "\n"]
         else:
             for path in self._temp.iterdir():
@@ -158,7 +158,7 @@ class CheckpointWriter:
 
     def write(self, name: str, start: int, block: np.ndarray) -> None:
         """Writes `block` as the elements of tensor `name` from flat position `start` on. Each element once."""
-        fd, offset, spec = self._places[name]
+        fd, offset, spec = self._positions[name]
         if block.dtype != spec.dtype:
             raise TypeError(f"tensor {name!r} is {spec.dtype} in the layout, the block is {block.dtype}")
         raw = np.ascontiguousarray(block).reshape(-1).view(np.uint8)
@@ -272,7 +272,7 @@ def _append(fd: int, line: bytes) -> None:
 
 
 def _remove_stale(out: Path, mine: Path) -> None:
-    """Removes what killed runs left, hidden folders that no living process holds, but for what can be gone on with."""
+    """Remove the hidden folders of killed runs that no living process locks, except `mine`, which can be continued."""
     for path in (entry for entry in out.parent.iterdir() if entry.name.startswith(f".{out.name}.kofn-")):
         if path == mine:
             continue
@@ -290,7 +290,7 @@ def _checkpoint_files(folder: Path) -> set[str]:
 
 
 def _own_files(folder: Path) -> set[str]:
-    """What an earlier output in `folder` consists of: its index with the shards it names, or `model.safetensors`."""
+    """The files of an earlier output in `folder`: its index with the shards it names, or `model.safetensors`."""
     names = {"model.safetensors"}
     for index in folder.glob("*" + INDEX_SUFFIX):
         try:
@@ -326,7 +326,7 @@ def _replace_folder(new: Path, old: Path) -> None:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _swap(first: Path, second: Path) -> bool:
+def _swap(new: Path, old: Path) -> bool:
     """Exchanges two folders in one step; False where the system or the file system cannot."""
     if not sys.platform.startswith("linux"):
         return False
@@ -337,4 +337,4 @@ def _swap(first: Path, second: Path) -> bool:
     except (OSError, AttributeError):
         return False
     at_cwd, exchange = -100, 2
-    return rename(at_cwd, os.fsencode(first), at_cwd, os.fsencode(second), exchange) == 0
+    return rename(at_cwd, os.fsencode(new), at_cwd, os.fsencode(old), exchange) == 0

@@ -46,7 +46,7 @@ DTYPES: dict[str, np.dtype[Any]] = {
     "U64": np.dtype("<u8"),
 }
 CODES: dict[np.dtype[Any], str] = {dtype: code for code, dtype in DTYPES.items()}
-_ALIGNMENT = {code: place for place, code in enumerate(DTYPES)}
+_ALIGNMENT = {code: rank for rank, code in enumerate(DTYPES)}
 _MAX_HEADER = 100 << 20  # the reference implementation refuses longer ones
 INDEX_SUFFIX = ".safetensors.index.json"
 
@@ -136,7 +136,7 @@ class LazyTensor:
 class LazyArrays(Mapping[str, np.ndarray]):
     """A mapping name -> array whose values are computed (or read) on access and not kept.
 
-    `path` is where they lie on disk, None where they do not.
+    `path` is the file or folder that they are read from, None where they are computed.
     """
 
     def __init__(
@@ -163,7 +163,7 @@ class LazyArrays(Mapping[str, np.ndarray]):
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
-    """What a file's header says of one tensor."""
+    """One tensor's entry in the header of a file."""
 
     name: str
     dtype: np.dtype[Any]
@@ -185,7 +185,7 @@ class Shard:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How a checkpoint lies on disk: its shards, and the name and metadata of its index (None for a single file)."""
+    """The files of a checkpoint: its shards, and the name and metadata of its index (None for a single file)."""
 
     shards: tuple[Shard, ...]
     index_name: str | None = None
@@ -211,7 +211,7 @@ class Layout:
             if dtype not in CODES:
                 raise InputError(
                     f"tensor {name!r} is {dtype}, which safetensors cannot hold; cast it to one of: "
-                    + ", ".join(sorted({held.name for held in CODES}))
+                    + ", ".join(sorted({known.name for known in CODES}))
                 )
             specs.append(TensorSpec(name, dtype, tuple(array.shape)))
         specs.sort(key=lambda spec: (-_ALIGNMENT[CODES[spec.dtype]], spec.name))
@@ -245,9 +245,9 @@ class Checkpoint(Mapping[str, LazyTensor]):
     """A checkpoint on disk as an ordered mapping name -> `LazyTensor`; opening it reads headers only.
 
     `Checkpoint.open(path)` takes a `*.safetensors` file, an `*.safetensors.index.json` file, or a folder that holds
-    either `model.safetensors`, one index with its shards, or exactly one safetensors file. A path that is no checkpoint
-    is an InputError; one that is damaged (truncated, a shard missing, index and shards at odds, a tensor twice) is a
-    FailureError; both name the file, the tensor and what to do. Costs one small read for each shard.
+    either `model.safetensors`, one index with its shards, or exactly one safetensors file. A path that is not a
+    checkpoint is an InputError; a damaged one (truncated, a shard missing, index and shards at odds, a tensor twice) is
+    a FailureError; both name the file, the tensor and what to do. Costs one small read for each shard.
 
     >>> import tempfile, numpy as np, safetensors.numpy
     >>> folder = tempfile.mkdtemp()
@@ -275,27 +275,27 @@ class Checkpoint(Mapping[str, LazyTensor]):
         shards: list[Shard] = []
         tensors: dict[str, LazyTensor] = {}
         for file_name in sorted(set(weight_map.values())):
-            named = [name for name, at in weight_map.items() if at == file_name]
+            named = [name for name, shard_name in weight_map.items() if shard_name == file_name]
             if not (index.parent / file_name).is_file():
                 raise FailureError(
                     f"{index}: shard {file_name!r} is missing (it should hold {len(named)} tensors, "
                     f"{named[0]!r} first); fetch the file again into {index.parent}"
                 )
-            shard, held = _read_header(index.parent / file_name)
+            shard, in_shard = _read_header(index.parent / file_name)
             for name in named:
-                if name not in held:
+                if name not in in_shard:
                     raise FailureError(
                         f"{index}: tensor {name!r} should be in {file_name!r} and is not there; "
                         "index and shards are of different versions: fetch both again"
                     )
-            for name in held:
+            for name in in_shard:
                 if name in tensors:
                     raise FailureError(
                         f"{path}: tensor {name!r} is in both {tensors[name].path.name!r} and "
                         f"{file_name!r}; keep one of them and correct {index.name}"
                     )
             shards.append(shard)
-            tensors.update(held)
+            tensors.update(in_shard)
         return cls(path, Layout(tuple(shards), index.name, metadata), tensors)
 
     def __getitem__(self, name: str) -> LazyTensor:
@@ -340,14 +340,14 @@ def _resolve(path: Path) -> Path:
         )
     files = sorted(path.glob("*.safetensors"))
     indexes = sorted(path.glob("*" + INDEX_SUFFIX))
-    whole = path / "model.safetensors"
-    if len(indexes) > 1 or (indexes and whole in files):
-        held = ", ".join(repr(file.name) for file in [*indexes, *([whole] if whole in files else [])])
-        raise InputError(f"{path}: holds more than one checkpoint ({held}); pass the path of the one you mean")
+    single = path / "model.safetensors"
+    if len(indexes) > 1 or (indexes and single in files):
+        names = ", ".join(repr(file.name) for file in [*indexes, *([single] if single in files else [])])
+        raise InputError(f"{path}: holds more than one checkpoint ({names}); pass the path of the one you mean")
     if indexes:
         return indexes[0]
-    if whole in files:
-        return whole
+    if single in files:
+        return single
     if len(files) == 1:
         return files[0]
     if files:
@@ -427,9 +427,9 @@ def _read_header(path: Path) -> tuple[Shard, dict[str, LazyTensor]]:
     tensors: dict[str, LazyTensor] = {}
     for spec, begin, stop in entries:
         if begin != end:
-            what = "overlaps" if begin < end else f"leaves {begin - end} unused bytes after"
+            fault = "overlaps" if begin < end else f"leaves {begin - end} unused bytes after"
             raise FailureError(
-                f"{path}: tensor {spec.name!r} {what} {before}; the header is damaged: fetch the file again"
+                f"{path}: tensor {spec.name!r} {fault} {before}; the header is damaged: fetch the file again"
             )
         if data + stop > length:
             raise FailureError(

@@ -1,4 +1,4 @@
-"""Vectors from what people have: text, mixed columns, a column of vectors, a model's name.
+"""Vectors from text, mixed columns, a column of vectors, or an embedding model.
 
 >>> X = text_vectors(["a cat sat", "the cat sat down", "stocks fell", "stocks rose again"], dims=2)
 >>> X.shape, (X @ X.T).round(1).tolist()[0]
@@ -38,7 +38,7 @@ _LOST = 1e-4  # a row that keeps less of its unit length than this has a directi
 
 
 class PoolVectors(NamedTuple):
-    """Vectors of a pool and where they come from."""
+    """Vectors of a pool, and `how` they were made."""
 
     X: Array
     how: str
@@ -59,7 +59,7 @@ def pool_vectors(
     Args:
         table: n rows.
         text: a column of text, through `text_vectors`, or through `embed_texts` where `embedder` is given.
-        vectors: a column (Parquet, JSONL, CSV) or array (NPZ) of vectors, taken as it is.
+        vectors: a column (Parquet, JSONL, CSV) or array (NPZ) of vectors, unchanged.
         columns: numbers, dates, booleans and categories, through `column_vectors`.
         embedder: name or path of a sentence-transformers model.
         dims: dimensions of text vectors without an embedder.
@@ -68,7 +68,7 @@ def pool_vectors(
     With none of text, vectors and columns, an NPY file gives its array and any other table its only vector column.
 
     Returns:
-        `X`, (n, d), and `how`, one line on what was done.
+        `X`, (n, d), and `how` it was made, in one line.
 
     Raises:
         InputError: not exactly one of text, vectors and columns; an unknown column; a value that cannot be used.
@@ -95,24 +95,24 @@ def pool_vectors(
 
 def _only_vectors(table: Table) -> str:
     kinds = {name: table.dtype(name) for name in table.columns}
-    found = [name for name, kind in kinds.items() if kind == "vector"]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise InputError(f"{table.path} has several columns of vectors ({', '.join(found)}); name one with --vectors")
-    some = {kind: [name for name, k in kinds.items() if k == kind][:4] for kind in ("text", "number")}
+    vectors = [name for name, kind in kinds.items() if kind == "vector"]
+    if len(vectors) == 1:
+        return vectors[0]
+    if vectors:
+        raise InputError(f"{table.path} has several columns of vectors ({', '.join(vectors)}); name one with --vectors")
+    shown = {kind: [name for name, k in kinds.items() if k == kind][:4] for kind in ("text", "number")}
     hints = []
-    if some["text"]:
-        hints.append(f"--text COLUMN (such as {', '.join(some['text'])})")
-    if some["number"]:
-        hints.append(f"--columns A,B (such as {','.join(some['number'])})")
+    if shown["text"]:
+        hints.append(f"--text COLUMN (such as {', '.join(shown['text'])})")
+    if shown["number"]:
+        hints.append(f"--columns A,B (such as {','.join(shown['number'])})")
     raise InputError(
         f"{table.path} has no column of vectors; say what the rows are compared by: {' or '.join(hints) or '--vectors'}"
     )
 
 
 def text_vectors(texts: Sequence[str] | pl.Series, *, dims: int = DIMS, seed: int = 0) -> NDArray[np.float32]:
-    """Vectors of unit length by which texts on the same things are near: TF-IDF, then a truncated SVD.
+    """Vectors of unit length that are near for texts on the same things: TF-IDF, then a truncated SVD.
 
     Words and pairs of neighbouring words (lower case, compatibility forms folded) are weighted by
     (1 + log count) * (1 + log((1 + n) / (1 + texts with it))), rows scaled to unit length, the matrix projected on its
@@ -122,7 +122,7 @@ def text_vectors(texts: Sequence[str] | pl.Series, *, dims: int = DIMS, seed: in
 
     Args:
         texts: n texts.
-        dims: dimensions at most; fewer where there are fewer texts, terms or independent directions.
+        dims: the most dimensions; fewer where there are fewer texts, terms or independent directions.
         seed: of the random sketch (used above 512 texts and terms). Signs are fixed: each dimension's largest entry is
             positive. The same texts and seed give the same vectors for any number of threads.
 
@@ -182,16 +182,16 @@ def tfidf(texts: Sequence[str] | pl.Series) -> csr_matrix:
 
 def _words(texts: pl.Series) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Word numbers in reading order (in the order of the sorted vocabulary), and where each text begins."""
-    found = []
+    chunks = []
     lengths = []
     for start in range(0, len(texts), _CHUNK_TEXTS):
         chunk = texts.slice(start, _CHUNK_TEXTS).str.normalize("NFKC").str.to_lowercase().str.extract_all(_WORDS)
         lengths.append(chunk.list.len().to_numpy().astype(np.int64))
-        found.append(chunk.filter(chunk.list.len() > 0).explode())
+        chunks.append(chunk.filter(chunk.list.len() > 0).explode())
     starts = np.concatenate(([0], np.cumsum(np.concatenate(lengths))))
     if starts[-1] == 0:
         raise InputError("texts hold no word in any row; name another column")
-    words = pl.concat(found)
+    words = pl.concat(chunks)
     vocabulary = words.unique().sort()
     return words.cast(pl.Enum(vocabulary)).to_physical().to_numpy().astype(np.int64), starts
 
@@ -199,16 +199,16 @@ def _words(texts: pl.Series) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 def _count_terms(words: NDArray[np.int64], starts: NDArray[np.int64]) -> tuple[Array, Array, Array]:
     """(text, term, how often), by text and term, of every word and, in pools that allow it, pair of neighbours.
 
-    A pair is one number too, past those of the words. Some texts are counted at a time, to keep what is sorted small.
+    A pair is a number too, above those of the words. Texts are counted in batches, to keep the sorts small.
     """
     pairs_too = len(words) <= _BIGRAM_WORDS
     size = int(words.max()) + 1
     parts = []
-    first = 0
-    while first < len(starts) - 1:
-        last = max(first + 1, int(np.searchsorted(starts, starts[first] + _CHUNK_WORDS, side="right")) - 1)
-        rows = np.repeat(np.arange(first, last, dtype=np.int32), np.diff(starts[first : last + 1]))
-        terms = words[starts[first] : starts[last]]
+    low = 0
+    while low < len(starts) - 1:
+        high = max(low + 1, int(np.searchsorted(starts, starts[low] + _CHUNK_WORDS, side="right")) - 1)
+        rows = np.repeat(np.arange(low, high, dtype=np.int32), np.diff(starts[low : high + 1]))
+        terms = words[starts[low] : starts[high]]
         if pairs_too:
             pair = rows[1:] == rows[:-1]
             terms = np.concatenate((terms, size + terms[:-1][pair] * size + terms[1:][pair]))
@@ -217,9 +217,9 @@ def _count_terms(words: NDArray[np.int64], starts: NDArray[np.int64]) -> tuple[A
         rows, terms = rows[order], terms[order]
         new = np.ones(len(rows), bool)
         new[1:] = (rows[1:] != rows[:-1]) | (terms[1:] != terms[:-1])
-        at = np.flatnonzero(new)
-        parts.append((rows[at], terms[at], np.diff(np.append(at, len(rows))).astype(np.int32)))
-        first = last
+        begins = np.flatnonzero(new)
+        parts.append((rows[begins], terms[begins], np.diff(np.append(begins, len(rows))).astype(np.int32)))
+        low = high
     rows, terms, counts = (np.concatenate(part) for part in zip(*parts, strict=True))
     return rows, terms, counts
 
@@ -327,9 +327,9 @@ def column_vectors(frame: pl.DataFrame) -> tuple[NDArray[np.float32], list[str]]
     parts: list[Array] = []
     names: list[str] = []
     for series in frame:
-        what = f"column {series.name!r}"
+        label = f"column {series.name!r}"
         if series.null_count():
-            raise InputError(f"{what} at row {series.is_null().arg_max()} is empty; fill or drop those rows first")
+            raise InputError(f"{label} at row {series.is_null().arg_max()} is empty; fill or drop those rows first")
         kind = series.dtype
         if kind == pl.String:
             series = _as_dates(series)
@@ -338,15 +338,15 @@ def column_vectors(frame: pl.DataFrame) -> tuple[NDArray[np.float32], list[str]]
             series = series.to_physical()
         if kind.is_numeric() or kind == pl.Boolean or kind.is_temporal():
             values = series.cast(pl.Float64).to_numpy()
-            refuse_nonfinite(values, what)
+            refuse_nonfinite(values, label)
             parts.append(_standard(values)[:, None])
             names.append(series.name)
         elif kind == pl.String or kind == pl.Categorical or kind == pl.Enum:
-            block, values_of = _one_hot(series.cast(pl.String), what)
+            block, values_of = _one_hot(series.cast(pl.String), label)
             parts.append(block)
             names += [f"{series.name}={value}" for value in values_of]
         else:
-            raise InputError(f"{what} holds {kind}; use --vectors for a column of vectors, or leave it out")
+            raise InputError(f"{label} holds {kind}; use --vectors for a column of vectors, or leave it out")
     return np.concatenate(parts, axis=1, dtype=np.float32), names
 
 
@@ -359,10 +359,10 @@ def _standard(values: Array) -> Array:
     return centred / deviation if deviation > 1e-12 else np.zeros_like(values)
 
 
-def _one_hot(series: pl.Series, what: str) -> tuple[Array, list[str]]:
+def _one_hot(series: pl.Series, label: str) -> tuple[Array, list[str]]:
     values = series.unique().sort()
     if len(values) > MAX_CATEGORIES:
-        raise InputError(f"{what} has {len(values)} different values; more than {MAX_CATEGORIES} is text, use --text")
+        raise InputError(f"{label} has {len(values)} different values; more than {MAX_CATEGORIES} is text, use --text")
     codes = series.cast(pl.Enum(values)).to_physical().to_numpy()
     shares = np.bincount(codes, minlength=len(values)) / len(codes)
     spread = 1 - np.sum(shares**2)
@@ -375,7 +375,7 @@ def _one_hot(series: pl.Series, what: str) -> tuple[Array, list[str]]:
 
 
 def _as_dates(series: pl.Series) -> pl.Series:
-    """Text that is an ISO date or date and time in every row as such, else as it is."""
+    """Dates, or dates with times, where every row is one in ISO form; otherwise the text unchanged."""
     if not series.str.contains(r"^\d{4}-\d{2}-\d{2}([T ]|$)").all():
         return series
     try:

@@ -1,4 +1,4 @@
-"""The graph of nearest neighbours: each row with those nearest to it, found exactly or by usearch."""
+"""The graph of nearest neighbours: each row with the rows nearest to it, exactly or by usearch."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import importlib.util
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from kofn.core import checks
 from kofn.core.arrays import Floats
@@ -25,30 +25,30 @@ _EXACT_ROWS = 1 << 14
 # Entries of a block of products, and rows that an index takes or answers between two looks at the clock.
 _PRODUCTS, _ROWS_AT_ONCE = 1 << 22, 1 << 14
 _PIVOTS = 1024
-# usearch: links a row, and how many rows are kept in view while one is added.
+# usearch: links a row, and rows kept in view while a row is added.
 _LINKS, _VIEW = 24, 64
-# Entries of neighbours' coordinates that NumPy deals with while compiled code is still being loaded.
+# Up to this many entries of neighbours' coordinates NumPy is faster than loading compiled code.
 _COMPILED = 1 << 26
-# What float64 products make of a squared distance is off by less than this of the largest squared length.
+# The error of a squared distance from float64 products, relative to the largest squared length, is below this.
 _ROUNDING = 1e-12
 
 
 class Stopped(Exception):
-    """The time was up before every row had its neighbours."""
+    """The time limit passed before every row had its neighbours."""
 
 
 @dataclass(frozen=True, eq=False)
 class KnnGraph:
-    """Each row's nearest neighbours, and how far they can be relied on.
+    """Each row's nearest neighbours, and how reliable they are.
 
     Attributes:
         indices: (n, m) the neighbours of each row, the row itself left out; nearest first.
-        distances: (n, m) how far they are, from differences in float64, held in the precision of X.
+        distances: (n, m) their distances, computed from differences in float64, stored in the precision of X.
         engine: "exact" (all pairs were multiplied out) or "usearch" (an approximate index).
-        recall: the share of the true neighbours that the lists of a sample of rows hold; 1.0 if exact.
-        sample: the rows on which that was measured, drawn independently of each other; all where n is no more.
-        missed: for each of them, how much nearer than the farthest listed neighbour an unlisted row is, at the most.
-        slack: how much nearer than the farthest listed one an unlisted row may be by rounding alone.
+        recall: the share of the true neighbours in the lists of a sample of rows; 1.0 if exact.
+        sample: the rows of that sample, drawn independently of each other; all rows where n is no larger.
+        missed: for each of them, how much nearer than the farthest listed neighbour the nearest unlisted row is.
+        slack: how much nearer than the farthest listed neighbour an unlisted row may be by rounding alone.
     """
 
     indices: NDArray[np.int32]
@@ -71,11 +71,11 @@ class KnnGraph:
 
 
 def knn_graph(
-    X: Any,
+    X: ArrayLike,
     n_neighbors: int = 32,
-    metric: str = "euclidean",
+    metric: Literal["euclidean", "sqeuclidean", "cosine"] = "euclidean",
     *,
-    engine: str = "auto",
+    engine: Literal["auto", "exact", "usearch"] = "auto",
     expansion: int | None = None,
     sample: int = 4096,
     seed: int = 0,
@@ -86,24 +86,24 @@ def knn_graph(
 
     Args:
         X: vectors (n, d).
-        n_neighbors: how many for each row, at most n - 1; the row itself is none.
+        n_neighbors: how many for each row, at most n - 1; a row is not its own neighbour.
         metric: "euclidean", "sqeuclidean" or "cosine" (1 - cos).
         engine: "exact" multiplies all pairs; "usearch" builds an approximate index (extra `neighbors`); "auto" takes
             usearch where it is installed and n is above 16,384.
-        expansion: how many rows usearch keeps in view while it searches; more find more. Default n_neighbors + 1, at
+        expansion: rows that usearch keeps in view during a search; more raise the recall. Default n_neighbors + 1, at
             least 64.
-        sample: on how many rows the recall of an approximate index is measured, against all rows.
-        seed: which rows those are.
+        sample: the number of rows on which the recall of an approximate index is measured, against all rows.
+        seed: draws those rows.
         n_threads: default all cores; the graph is the same for any number. An index is built by one thread, since the
-            graph that several build depends on which was faster.
-        control: asked now and then whether to stop, and shown how far the work is.
+            graph built by several depends on their speed.
+        control: stops the work early and shows its progress.
 
     Returns:
         KnnGraph; `.csr` is the SciPy matrix.
 
     Raises:
-        InputError: bad input, n_neighbors >= n, or usearch asked for and not installed.
-        Stopped: `control` said so.
+        InputError: bad input, n_neighbors >= n, or engine="usearch" without usearch installed.
+        Stopped: `control` stopped the work.
 
     Costs O(n^2 d) time if exact, about O(n log n d) with usearch; memory n * m * 8 bytes, about three copies of X in
     float32 and the index's copy of X with 300 bytes a row.
@@ -124,11 +124,11 @@ def knn_graph(
     n = len(X)
     if count >= n:
         raise InputError(f"n_neighbors={count} of {n} rows: a row has {n - 1} others; ask for at most that")
-    there = importlib.util.find_spec("usearch") is not None
-    if engine == "usearch" and not there:
+    installed = importlib.util.find_spec("usearch") is not None
+    if engine == "usearch" and not installed:
         raise InputError("engine='usearch' needs the package usearch: pip install 'kofn[neighbors]'; or engine='exact'")
     if engine == "auto":
-        engine = "usearch" if there and n > _EXACT_ROWS else "exact"
+        engine = "usearch" if installed and n > _EXACT_ROWS else "exact"
     space = geometry(X, metric)
     control = Control() if control is None else control
     rows, recall, missed = np.empty(0, np.int64), 1.0, np.empty(0)
@@ -140,8 +140,8 @@ def knn_graph(
         recall, missed = _measure(space, indices, lengths, rows, metric, control)
     kind: type[np.floating[Any]] = np.float32 if X.dtype == np.float32 else np.float64
     distances = _distance(lengths, metric, space).astype(kind)
-    # Products of float64 decide between rows whose squared distances differ by more than this; a stored distance may
-    # also have been rounded up.
+    # Products in float64 distinguish rows whose squared distances differ by more than this; a stored distance may also
+    # be rounded up.
     close = math.sqrt(_ROUNDING * float(_squares(space).max()))
     rounded = float(distances.max()) * float(np.finfo(kind).eps)
     slack = float(_distance(np.array(close), metric, space)) + rounded
@@ -165,7 +165,7 @@ def _blocks(n: int, width: int) -> Iterator[slice]:
 
 
 def _centre(space: Geometry) -> Floats:
-    """The mean of the points. Products of rows that are far from the origin would cancel."""
+    """The mean of the points; without centring, products of rows far from the origin would cancel."""
     total = np.zeros(space.rows.shape[1])
     for part in _blocks(space.n, space.rows.shape[1]):
         total += space.points(part).sum(axis=0)
@@ -212,8 +212,8 @@ def _by_index(
     def points(rows: Any) -> NDArray[np.float32]:
         return (space.points(rows) - centre).astype(np.float32)
 
-    # Neighbours one after another walk through the same part of the index, which is then in the cache: adding rows in
-    # this order takes a third of the time.
+    # Neighbours added one after another use the same part of the index, which is then in the cache: this order takes a
+    # third of the time.
     order = _near_each_other(points, n)
     for low in range(0, n, _ROWS_AT_ONCE):
         if control.stopped():
@@ -226,17 +226,17 @@ def _by_index(
         if control.stopped():
             raise Stopped
         part = order[low : low + _ROWS_AT_ONCE]
-        # Asked for one row alone, usearch answers in another form; so the first is always asked for twice.
-        found: Any = index.search(points(np.append(part, part[0])), count + 1, threads=cores(n_threads))
-        keys, counts = np.asarray(found.keys)[:-1].astype(np.int64), np.asarray(found.counts)[:-1]
+        # For a single row usearch returns another type; so the first row is always searched twice.
+        matches: Any = index.search(points(np.append(part, part[0])), count + 1, threads=cores(n_threads))
+        keys, counts = np.asarray(matches.keys)[:-1].astype(np.int64), np.asarray(matches.counts)[:-1]
         own = keys == part[:, None]
-        # A row that did not find itself gives up its farthest neighbour instead.
+        # A row missing from its own list loses its farthest neighbour instead.
         short = counts <= count
         own[short] = False
         own[~own.any(axis=1), -1] = True
         out[part] = keys[~own].reshape(len(part), count)
         for row in part[short].tolist():
-            out[row] = _by_hand(space, row, count)
+            out[row] = _exactly(space, row, count)
         control.step((n + low + len(part)) // 2)
     return out
 
@@ -252,7 +252,7 @@ def _near_each_other(points: Callable[[Any], NDArray[np.float32]], n: int) -> ND
     return np.argsort(nearest, kind="stable")
 
 
-def _by_hand(space: Geometry, row: int, count: int) -> NDArray[np.int32]:
+def _exactly(space: Geometry, row: int, count: int) -> NDArray[np.int32]:
     """The neighbours of one row for which the index did not find enough."""
     away = space.distances(space.points(slice(row, row + 1))[0])
     away[row] = np.inf
@@ -269,8 +269,7 @@ def _sorted(space: Geometry, indices: NDArray[np.int32], n_threads: int | None) 
         step = 1024
 
         def work(low: int, high: int) -> None:
-            what = (space.rows, space.scale, indices, lengths)
-            _kernels.lengths(low * step, min(high * step, n), *what)
+            _kernels.lengths(low * step, min(high * step, n), space.rows, space.scale, indices, lengths)
 
         spread(work, -(-n // step), cores(n_threads), shares=4)
     else:
@@ -280,53 +279,52 @@ def _sorted(space: Geometry, indices: NDArray[np.int32], n_threads: int | None) 
             lengths[part] = np.sqrt(np.einsum("ijk,ijk->ij", gap, gap))
     for part in _blocks(n, count):
         by_index = np.argsort(indices[part], axis=1)
-        some, some_lengths = (np.take_along_axis(x[part], by_index, axis=1) for x in (indices, lengths))
-        order = np.argsort(some_lengths, axis=1, kind="stable")
-        indices[part] = np.take_along_axis(some, order, axis=1)
-        lengths[part] = np.take_along_axis(some_lengths, order, axis=1)
+        order = np.argsort(np.take_along_axis(lengths[part], by_index, axis=1), axis=1, kind="stable")
+        order = np.take_along_axis(by_index, order, axis=1)
+        indices[part] = np.take_along_axis(indices[part], order, axis=1)
+        lengths[part] = np.take_along_axis(lengths[part], order, axis=1)
     return indices, lengths
 
 
 def _measure(
     space: Geometry, indices: NDArray[np.int32], lengths: Floats, rows: NDArray[np.int64], metric: str, control: Control
 ) -> tuple[float, Floats]:
-    """Recall on some rows, against all others, and how much nearer than their farthest neighbour an unlisted one is.
+    """Recall on a sample of rows, and how much nearer than the farthest listed neighbour the nearest unlisted row is.
 
-    A float32 product rules nearly all pairs out, with room for its rounding; the rest are decided in float64.
+    A float32 product rules out nearly all pairs, with a margin for its rounding; the rest are decided in float64.
     """
     n, width = space.rows.shape
     centre = _centre(space)
     longest = math.sqrt(float(_squares(space).max()))
-    mine = space.points(rows) - centre
-    sizes = np.einsum("ij,ij->i", mine, mine)
-    room = (width + 8) * 2.0**-23 * (np.sqrt(sizes) * longest + longest**2)
+    sample = space.points(rows) - centre
+    sizes = np.einsum("ij,ij->i", sample, sample)
+    margin = (width + 8) * 2.0**-23 * (np.sqrt(sizes) * longest + longest**2)
     # |x - y|^2 < reach^2 where x.y - |y|^2 / 2 > (|x|^2 - reach^2) / 2.
-    least = ((sizes - lengths[rows, -1] ** 2) / 2 - room).astype(np.float32)
-    mine32 = np.column_stack([mine, np.ones(len(rows))]).astype(np.float32)
+    least = ((sizes - lengths[rows, -1] ** 2) / 2 - margin).astype(np.float32)
+    sample32 = np.column_stack([sample, np.ones(len(rows))]).astype(np.float32)
     pairs: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
     for part in _blocks(n, len(rows)):
         if control.stopped():
             raise Stopped
-        theirs = space.points(part) - centre
-        theirs32 = np.column_stack([theirs, np.einsum("ij,ij->i", theirs, theirs) / -2]).astype(np.float32)
-        at = np.flatnonzero((mine32 @ theirs32.T >= least[:, None]).ravel())
-        row, column = np.divmod(at, len(theirs))
+        block = space.points(part) - centre
+        block32 = np.column_stack([block, np.einsum("ij,ij->i", block, block) / -2]).astype(np.float32)
+        row, column = np.divmod(np.flatnonzero((sample32 @ block32.T >= least[:, None]).ravel()), len(block))
         pairs.append((row, column + part.start))
     row, column = (np.concatenate(side) for side in zip(*pairs, strict=True))
     order = np.argsort(row, kind="stable")
     ends = np.cumsum(np.bincount(row, minlength=len(rows)))
-    held, missed = 0, np.zeros(len(rows))
+    hits, missed = 0, np.zeros(len(rows))
     count = indices.shape[1]
-    for r, found in enumerate(np.split(column[order], ends[:-1])):
+    for r, near in enumerate(np.split(column[order], ends[:-1])):
         own = int(rows[r])
-        found = found[~np.isin(found, indices[own]) & (found != own)]
-        gap = space.points(found) - space.points(slice(own, own + 1))
+        unlisted = near[~np.isin(near, indices[own]) & (near != own)]
+        gap = space.points(unlisted) - space.points(slice(own, own + 1))
         away = np.sqrt(np.einsum("ij,ij->i", gap, gap))
         away = np.sort(away[away < lengths[own, -1]])
-        # Of the nearest `count` among listed and unlisted, the unlisted are what was missed.
+        # The unlisted rows among the nearest `count` of all were missed.
         last = np.sort(np.concatenate([lengths[own], away]))[count - 1]
-        held += int((lengths[own] <= last).sum())
+        hits += int((lengths[own] <= last).sum())
         if len(away):
-            far, near = _distance(np.array([lengths[own, -1], away[0]]), metric, space).tolist()
-            missed[r] = far - near
-    return held / (len(rows) * count), missed
+            farthest, nearest = _distance(np.array([lengths[own, -1], away[0]]), metric, space).tolist()
+            missed[r] = farthest - nearest
+    return hits / (len(rows) * count), missed

@@ -1,7 +1,7 @@
-"""Where a text file is broken: the line of a ragged CSV row, of invalid JSON, of a byte that is not UTF-8.
+"""Faults of text files, with their line: a ragged CSV row, invalid JSON, a byte that is not UTF-8.
 
-Readers built for speed refuse a broken file without saying where, or fill what is missing. The checks here stream the
-file in blocks, vectorised, and only once something is wrong do they walk it line by line to name the place.
+Readers built for speed refuse a broken file without naming the line, or fill in missing values. The checks here stream
+the file in blocks, vectorised, and walk it line by line only once something is wrong.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ def check_utf8(path: Path) -> None:
     with open(path, "rb") as file:
         while True:
             block = file.read(_BLOCK)
-            held = len(decoder.getstate()[0])
+            undecoded = len(decoder.getstate()[0])
             try:
                 decoder.decode(block, final=not block)
             except UnicodeDecodeError as error:
-                at = error.start - held
-                line = lines + 1 + block.count(b"\n", 0, max(at, 0))
+                position = error.start - undecoded
+                line = lines + 1 + block.count(b"\n", 0, max(position, 0))
                 raise InputError(
-                    f"{path} is not UTF-8: byte 0x{error.object[error.start]:02x} at offset {offset + at}, line {line};"
-                    " convert it first, for example with iconv -f latin1 -t utf-8"
+                    f"{path} is not UTF-8: byte 0x{error.object[error.start]:02x} at offset {offset + position}, "
+                    f"line {line}; convert it first, for example with iconv -f latin1 -t utf-8"
                 ) from None
             if not block:
                 return
@@ -44,10 +44,10 @@ def check_utf8(path: Path) -> None:
 
 
 def check_csv(path: Path, separator: str) -> tuple[list[str], int]:
-    """The header and the number of rows of a CSV file every row of which has as many fields as the header.
+    """The header and the number of rows of a CSV file, all of whose rows must have as many fields as the header.
 
-    Blank lines at the end of the file are not rows. The fast pass counts separators outside quotes in blocks; only a
-    file that it does not find regular is walked by Python's reader, which knows every corner of the format.
+    Blank lines at the end of the file are not rows. A fast pass counts separators outside quotes in blocks; only an
+    irregular file is walked by Python's reader, which implements the whole format.
 
     Raises:
         InputError: not UTF-8, no header, a name twice, a row with too many or too few fields (with its line).
@@ -112,8 +112,8 @@ def _count_regular(path: Path, separator: str, width: int) -> int | None:
             lengths[0] += blank_so_far
             blank = lengths - carriage <= 0
             if records == 0:  # blank lines above the header are skipped by every reader
-                first = int(np.argmin(blank)) if not blank.all() else len(blank)
-                per_record, blank = per_record[first:], blank[first:]
+                leading = int(np.argmin(blank)) if not blank.all() else len(blank)
+                per_record, blank = per_record[leading:], blank[leading:]
             full = np.flatnonzero(~blank)
             if len(full):
                 last = int(full[-1])
@@ -149,10 +149,10 @@ def _walk_csv(path: Path, separator: str, width: int) -> int:
         if trailing and width > 1:
             raise InputError(f"{path}: line {blank_line} is blank; remove it")
         if len(fields) != width:
-            what = "1 field" if len(fields) == 1 else f"{len(fields)} fields"
+            count = "1 field" if len(fields) == 1 else f"{len(fields)} fields"
             quote = " (is a quote left open?)" if len(fields) < width and any("\n" in f for f in fields) else ""
             raise InputError(
-                f"{path}: the row at line {line} has {what}, the header has {width}{quote}; "
+                f"{path}: the row at line {line} has {count}, the header has {width}{quote}; "
                 "quote fields that hold the separator, leave a missing one empty"
             )
         records += trailing + 1
@@ -161,34 +161,34 @@ def _walk_csv(path: Path, separator: str, width: int) -> int:
 
 
 def bare_quote(path: Path, separator: str) -> int | None:
-    """The first line with a quote where the format allows none, which readers disagree about."""
+    """The first line with a quote inside an unquoted field, which readers treat differently; None if there is none."""
     inside = False
     with open(path, encoding="utf-8-sig", newline="") as file:
         for number, raw in enumerate(file, 1):
-            line, at = raw.rstrip("\r\n"), 0
+            line, position = raw.rstrip("\r\n"), 0
             while True:
-                if not inside and not line.startswith('"', at):
-                    end = line.find(separator, at)
-                    if '"' in line[at : end if end >= 0 else None]:
+                if not inside and not line.startswith('"', position):
+                    end = line.find(separator, position)
+                    if '"' in line[position : end if end >= 0 else None]:
                         return number
                     if end < 0:
                         break
-                    at = end + 1
+                    position = end + 1
                     continue
                 if not inside:
-                    inside, at = True, at + 1
-                close = line.find('"', at)
+                    inside, position = True, position + 1
+                close = line.find('"', position)
                 if close < 0:
                     break
                 if line.startswith('""', close):
-                    at = close + 2
+                    position = close + 2
                     continue
-                inside, at = False, close + 1
-                if at == len(line):
+                inside, position = False, close + 1
+                if position == len(line):
                     break
-                if not line.startswith(separator, at):
+                if not line.startswith(separator, position):
                     return number
-                at += 1
+                position += 1
     return None
 
 
@@ -216,10 +216,10 @@ def find_json_fault(path: Path) -> None:
                 first, first_line = row, number
             elif row.keys() != first.keys():
                 missing, extra = sorted(first.keys() - row.keys()), sorted(row.keys() - first.keys())
-                what = f"lacks {missing[0]!r}" if missing else f"has {extra[0]!r}"
-                which = "has" if missing else "lacks"
+                this = f"lacks {missing[0]!r}" if missing else f"has {extra[0]!r}"
+                other = "has" if missing else "lacks"
                 raise InputError(
-                    f"{path}: line {number} {what}, which line {first_line} {which}; give every line the same keys, "
+                    f"{path}: line {number} {this}, which line {first_line} {other}; give every line the same keys, "
                     "null for a missing value"
                 )
     if first is None:
