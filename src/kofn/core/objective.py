@@ -27,13 +27,15 @@ class Objective(ABC):
         sense: "max", or "min" for a value that is better when small.
         n: how many items the pool has, None where the objective does not know.
         poll: what `bind` was given last.
+        submodular: whether returns diminish: no item ever gains more when more is picked.
+        monotone: whether no item ever lowers the value.
 
     Examples:
         >>> class Squares(Objective):
         ...     submodular = monotone = True
         ...
         ...     def gains(self, candidates):
-        ...         return np.asarray(candidates) ** 2.0
+        ...         return np.asarray(candidates, np.float64) ** 2
         ...
         ...     def add(self, item):
         ...         return item**2.0
@@ -49,6 +51,9 @@ class Objective(ABC):
     sense: str = "max"
     n: int | None = None
     poll: Callable[[], None] | None = None
+    # Proven or not. As `Any`, both a class attribute and a property of a subclass are right to type checkers.
+    submodular: Any = False
+    monotone: Any = False
 
     @abstractmethod
     def gains(self, candidates: Ints) -> Floats:
@@ -63,16 +68,6 @@ class Objective(ABC):
         """The value of a set from scratch, in float64, sharing no state with `gains` and `add`."""
 
     # What is proven of it.
-
-    @property
-    def submodular(self) -> bool:
-        """Whether returns diminish: no item ever gains more when more is picked."""
-        return False
-
-    @property
-    def monotone(self) -> bool:
-        """Whether no item ever lowers the value."""
-        return False
 
     @property
     def guarantee(self) -> float | None:
