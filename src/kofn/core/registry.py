@@ -260,6 +260,11 @@ def execute(
     for name in parameters:
         if name not in values:
             raise InputError(f"{spec.name} needs {name}{'' if name in VOCABULARY else ', an option of its own'}")
+    if given.get("metric") == "rbf" and "objective" not in parameters:
+        raise InputError(
+            f"metric='rbf': {spec.name} compares rows by distances (euclidean, sqeuclidean, cosine); rbf is the "
+            "similarity of objective='facility_location', as in method='lazy_greedy'"
+        )
     problem = problems.build(spec.verb, given, ids, at_most_k=spec.at_most_k)
     own = {name: value for name, value in values.items() if name not in VOCABULARY}
     for name, value in own.items():

@@ -20,7 +20,7 @@ def _as_is(value: Any, _name: str) -> Any:
     return value
 
 
-METRICS = ("euclidean", "sqeuclidean", "cosine", "precomputed")
+METRICS = ("euclidean", "sqeuclidean", "cosine", "rbf", "precomputed")
 
 
 @dataclass(frozen=True)

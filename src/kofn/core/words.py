@@ -11,7 +11,7 @@ from typing import Any, Literal, TypedDict
 
 from numpy.typing import ArrayLike
 
-Metric = Literal["euclidean", "sqeuclidean", "cosine", "precomputed"]
+Metric = Literal["euclidean", "sqeuclidean", "cosine", "rbf", "precomputed"]
 Items = ArrayLike | Iterable[Any]
 
 

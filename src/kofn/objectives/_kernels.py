@@ -103,14 +103,18 @@ def _load(rows, columns, scale, candidates, start, lanes):
         nb.void(
             *(_read(f, 2), _read(f, 2), _read(_F8, 1), _read(_INT, 1)),
             *(_read(f, 2), _read(f, 2), _read(f, 2), _read(f, 1), _read(_INT, 1)),
-            *(_BOOL, _INT, _INT, _write(f, 2), _write(f, 2), _write(_F8, 2)),
+            *(_BOOL, f, _INT, _INT, _write(f, 2), _write(f, 2), _write(_F8, 2)),
         )
         for f in _PRECISIONS
     ],
     **_TILING,
 )
-def savings(rows, columns, scale, candidates, items, old, new, weights, counts, squared, low, high, lanes, tile, out):
+def savings(
+    rows, columns, scale, candidates, items, old, new, weights, counts, squared, rate, low, high, lanes, tile, out
+):
     """out[s, l] += sum_i weights_i (old_si - min(max(cost_il, new_si), old_si)), blocks low..high-1 of candidates.
+
+    A cost is the distance, squared or not; with rate > 0 it is 1 - exp(-rate * squared distance).
 
     The stages s share the distances, which take most of the time. Block b looks at the first counts[b] items, a
     multiple of GROUP: the caller has sorted them so that no later one matters.
@@ -126,6 +130,11 @@ def savings(rows, columns, scale, candidates, items, old, new, weights, counts, 
                     b = tile[q]
                     for l in range(LANES):
                         b[l] = np.sqrt(b[l])
+            elif rate > 0:
+                for q in range(GROUP):
+                    b = tile[q]
+                    for l in range(LANES):
+                        b[l] = 1 - np.exp(-rate * b[l])
             for s in range(len(old)):
                 sums = out[s, block * LANES : (block + 1) * LANES]
                 for q in range(0, GROUP, 4):

@@ -177,6 +177,11 @@ class Rows:
         self.relative = self.rounding * ((squared if space.squared else squared / 2 + 1) + 3)
         # Unit vectors are themselves rounded to float32, by at most one rounding of their length.
         self.moved = 2 * self.rounding if len(space.scale) and space.squared and self.kind is np.float32 else 0.0
+        # exp and the subtraction from 1 round by their own size, not by that of a small cost; scaled by 2^e, rows are
+        # not rounded, and a decaying cost is off by no more, relative to itself, than its exponent is.
+        self.decay = 4 * self.rounding if space.rate else 0.0
+        if space.rate:
+            self.moved, self.relative = 0.0, self.relative + 2 * self.rounding
         self._recent: dict[int, Floats] = {}
         self._twins: Ints | None = None
 
@@ -197,6 +202,8 @@ class Rows:
             _kernels.distances(space.columns, space.scale, points, space.squared, low, high, out)
 
         spread(work, -(-self.n // _kernels.LANES), self.n_threads)
+        if space.rate:
+            space.decayed(out)
         self.pairs += len(candidates) * self.n
         self._recent = dict(zip(candidates.tolist(), out, strict=False))
         return out[: len(candidates)]
@@ -205,10 +212,12 @@ class Rows:
         if change.pick is None:
             return self._sums(candidates, change.items, change.old[None], change.new[None], weights)[0]
         # Item i saves nothing for candidate j unless cost_ij < old_i: then j is within old_i + new_i of the pick.
-        reach = self._length(change.old) + self._length(change.new)
+        # What a cost near 1 says of the distance is lost in its rounding, so a decaying cost gives way both ways.
+        slack = 2 * (self.decay + 4 * self.relative) if self.decay else 0.0
+        reach = self._length(change.old + slack) + self._length(change.new + slack)
         reach = reach * (1 + 4 * self.relative) + 4 * self.moved
         order = np.argsort(-reach, kind="stable")
-        reach, far = reach[order], self._length(change.pick)
+        reach, far = reach[order], self._length(change.pick.astype(np.float64) - 2 * slack if slack else change.pick)
         near = candidates[far[candidates] < reach[0]]
         few = 5 * len(near) < 4 * len(candidates)
         near = near[np.argsort(far[near], kind="stable")] if few else candidates
@@ -289,7 +298,7 @@ class Rows:
             lanes, tile = _kernels.scratch(d, kind)
             _kernels.savings(
                 space.rows, space.columns, space.scale, listed, points, old, new, share[0], counts, space.squared,
-                low, high, lanes, tile, out,
+                kind(space.rate), low, high, lanes, tile, out,
             )  # fmt: skip
 
         busy = int(counts.sum()) * _kernels.LANES * d > 1 << 22
@@ -297,6 +306,9 @@ class Rows:
 
     def _length(self, cost: NDArray[Any]) -> NDArray[Any]:
         """Distances that obey the triangle inequality."""
+        if self.space.rate:
+            with np.errstate(divide="ignore"):
+                return np.sqrt(-np.log1p(-np.clip(cost, 0.0, 1.0)) / self.space.rate)
         return np.sqrt(cost) if self.space.squared else cost
 
     def exact(self, candidates: Ints, old: Floats, weights: Floats) -> Floats:
@@ -322,4 +334,5 @@ class Rows:
         return found[back]
 
     def error(self, total: float, weight: float) -> float:
-        return self.relative * total + self.moved * (2 * float(np.sqrt(weight * total)) + self.moved * weight)
+        moved = self.moved * (2 * float(np.sqrt(weight * total)) + self.moved * weight)
+        return self.relative * total + moved + self.decay * weight

@@ -72,6 +72,8 @@ class MedoidLoss(FacilityLocation):
     ) -> None:
         if (X is None) == (distances is None):
             raise InputError("the medoid loss needs X or distances, one of them; give vectors or an (n, n) matrix")
+        if metric == "rbf":
+            raise InputError("metric='rbf' is a similarity and no distance; use objective='facility_location'")
         if metric == "precomputed" and distances is None:
             X, distances = None, X
         if distances is not None:

@@ -6,6 +6,7 @@ Every metric is a distance between points, so that one set of loops serves all:
     euclidean     rows             |x - y|              c - D, with c at least the largest D
     sqeuclidean   rows             |x - y|^2            c - D, likewise
     cosine        rows over norm   |x - y|^2 / 4        1 - D = (1 + cos) / 2
+    rbf           rows             1 - exp(-|x-y|^2 / (2 s^2))   1 - D, for facility location alone (`rbf_geometry`)
 
 A row of zeros has no direction. Under `cosine` all such rows share one of their own, at right angles to every other
 row: similarity 1/2 to those, 1 to each other.
@@ -13,6 +14,7 @@ row: similarity 1/2 to those, 1 to each other.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +26,8 @@ from kofn.core.arrays import Floats
 from kofn.core.checks import choice
 
 FROM_ROWS = ("euclidean", "sqeuclidean", "cosine")
+# A bandwidth that is not given is the median distance to this neighbour among so many sampled rows.
+NEIGHBOR, SAMPLED = 20, 2_000
 # Blocks are sized so that the temporaries stay in the cache of one core.
 _CACHE = 1 << 17
 
@@ -41,6 +45,7 @@ class Geometry:
     squared: bool
     unit: float
     top: float
+    rate: float = 0.0  # above 0, D = 1 - exp(-rate * squared distance between points)
 
     @property
     def n(self) -> int:
@@ -66,7 +71,7 @@ class Geometry:
                 gap -= here
                 gap *= gap
                 total += gap
-        return out if self.squared else np.sqrt(out, out=out)
+        return self._finished(out)
 
     def table(self) -> Floats:
         """All distances (n, n) before `unit`, float64: for small pools. Each entry has the bits of `distances`."""
@@ -84,7 +89,19 @@ class Geometry:
                 block += gap
             out[start:stop, start:] = block
             out[start:, start:stop] = block.T
-        return out if self.squared else np.sqrt(out, out=out)
+        return self._finished(out)
+
+    def _finished(self, squares: Floats) -> Floats:
+        """Distances in the place of squared distances between points."""
+        if self.rate:
+            return self.decayed(squares)
+        return squares if self.squared else np.sqrt(squares, out=squares)
+
+    def decayed(self, squares: Floats) -> Floats:
+        """1 - exp(-rate * squares), in place, with small values as precise as large ones."""
+        squares *= -self.rate
+        np.expm1(squares, out=squares)
+        return np.negative(squares, out=squares)
 
 
 def geometry(X: NDArray[Any], metric: str = "euclidean") -> Geometry:
@@ -108,6 +125,40 @@ def geometry(X: NDArray[Any], metric: str = "euclidean") -> Geometry:
         top = ceiling(rows, metric) / unit
     rows = np.ascontiguousarray(rows)
     return Geometry(rows, np.ascontiguousarray(rows.T), scale, metric != "euclidean", unit, top)
+
+
+def rbf_geometry(X: NDArray[Any], bandwidth: float | None = None) -> tuple[Geometry, float]:
+    """Lay the rows of X out for D = 1 - exp(-|x - y|^2 / (2 bandwidth^2)), and the bandwidth that was taken."""
+    space = geometry(X, "sqeuclidean")
+    if bandwidth is None:
+        bandwidth = usual_bandwidth(X)
+    rate = 0.5 * (math.sqrt(space.unit) / bandwidth) ** 2
+    return dataclasses.replace(space, unit=1.0, top=1.0, rate=rate), bandwidth
+
+
+def usual_bandwidth(X: NDArray[Any]) -> float:
+    """Median distance to the 20th nearest of 2,000 sampled rows (of all rows where there are fewer).
+
+    Where half of the rows have 20 copies, the mean distance in its place, and 1 where all rows are the same. The sample
+    is drawn with a fixed seed. O(2,000^2 d) time at most, and 32 MB.
+    """
+    if len(X) > SAMPLED:
+        X = X[np.sort(np.random.default_rng(0).choice(len(X), SAMPLED, replace=False))]
+    space = geometry(X, "sqeuclidean")
+    m, d = space.rows.shape
+    if is_small(m, d):
+        squares = space.table()
+    else:
+        from kofn.objectives import _kernels
+
+        points, squares = space.points(slice(None)), np.empty((-(-m // 4) * 4, m))
+        points = np.concatenate([points, points[: len(squares) - m]])
+        _kernels.distances(space.columns, space.scale, points, True, 0, -(-m // _kernels.LANES), squares)
+        squares = squares[:m]
+    which = min(NEIGHBOR, m - 1)
+    found = np.sqrt(np.partition(squares, which, axis=1)[:, which])
+    width = float(np.median(found)) or float(np.sqrt(squares).mean())
+    return math.sqrt(space.unit) * width or 1.0
 
 
 def ceiling(rows: NDArray[Any], metric: str) -> float:

@@ -33,7 +33,12 @@ class Aims(TypedDict, total=False):
         `gains`, `add` and `value` (`kofn.core.objective.Objective`).""",
     ]
     weights: Annotated[ArrayLike | None, "How much each item of the pool counts, (n,), default 1."]
-    metric: Annotated[Metric, '"euclidean" (c - distance), "sqeuclidean" or "cosine" ((1 + cos) / 2).', "euclidean"]
+    metric: Annotated[
+        Metric,
+        """"euclidean" (c - distance), "sqeuclidean", "cosine" ((1 + cos) / 2), or for facility location "rbf"
+        (exp(-distance^2 / (2 bandwidth^2)); "facility_location(bandwidth=0.5)" sets the bandwidth).""",
+        "euclidean",
+    ]
     queries: Annotated[
         ArrayLike | None, "Vectors (q, d) that the picks should be about, for the objectives that are built from them."
     ]
