@@ -38,6 +38,7 @@ def select(
     n_threads: int | None = None,
     seed: int | None = None,
     engine: str | None = None,
+    bandwidth: float | None = ...,
     alpha: float = ...,
     lam: float = ...,
     phantom: Any = ...,
@@ -219,6 +220,7 @@ def select(
     n_threads: int | None = None,
     seed: int | None = None,
     engine: str | None = None,
+    bandwidth: float | None = ...,
     alpha: float = ...,
     lam: float = ...,
     phantom: Any = ...,
@@ -305,6 +307,7 @@ def select(
     n_threads: int | None = None,
     seed: int | None = None,
     engine: str | None = None,
+    bandwidth: float | None = ...,
     alpha: float = ...,
     lam: float = ...,
     phantom: Any = ...,
@@ -349,6 +352,7 @@ def select(
     n_threads: int | None = None,
     seed: int | None = None,
     engine: str | None = None,
+    bandwidth: float | None = ...,
     alpha: float = ...,
     lam: float = ...,
     phantom: Any = ...,
@@ -391,6 +395,7 @@ def select(
     n_threads: int | None = None,
     seed: int | None = None,
     engine: str | None = None,
+    bandwidth: float | None = ...,
     alpha: float = ...,
     lam: float = ...,
     phantom: Any = ...,
@@ -434,6 +439,32 @@ def select(
     opt_range: tuple[float, float] | None = ...,
     neighbours: str = ...,
     release_share: float = ...,
+    options: Mapping[str, Any] | None = None,
+) -> Selection: ...
+
+@overload
+def select(
+    X: ArrayLike,
+    *,
+    method: Literal["probability_cover"],
+    ids: ArrayLike | str | None = None,
+    metric: Metric | None = None,
+    groups: ArrayLike | None = None,
+    quotas: Mapping[Any, int | tuple[int | None, int | None]] | None = None,
+    include: Items | None = None,
+    exclude: Items | None = None,
+    start: Any = None,
+    k: int | None = None,
+    budget: float | None = None,
+    costs: ArrayLike | None = None,
+    time_limit: float | None = None,
+    progress: bool | None = None,
+    max_memory: int | str | None = None,
+    n_threads: int | None = None,
+    seed: int | None = None,
+    engine: str | None = None,
+    radius: float | None = ...,
+    purity: float = ...,
     options: Mapping[str, Any] | None = None,
 ) -> Selection: ...
 
@@ -621,6 +652,7 @@ def select(
     n_threads: int | None = None,
     seed: int | None = None,
     engine: str | None = None,
+    bandwidth: float | None = ...,
     alpha: float = ...,
     lam: float = ...,
     phantom: Any = ...,
@@ -666,6 +698,7 @@ def select(
     n_threads: int | None = None,
     seed: int | None = None,
     engine: str | None = None,
+    bandwidth: float | None = ...,
     alpha: float = ...,
     lam: float = ...,
     phantom: Any = ...,
@@ -729,6 +762,32 @@ def select(
 
 @overload
 def select(
+    X: ArrayLike,
+    *,
+    method: Literal["typiclust"],
+    ids: ArrayLike | str | None = None,
+    metric: Metric | None = None,
+    groups: ArrayLike | None = None,
+    quotas: Mapping[Any, int | tuple[int | None, int | None]] | None = None,
+    include: Items | None = None,
+    exclude: Items | None = None,
+    start: Any = None,
+    k: int | None = None,
+    budget: float | None = None,
+    costs: ArrayLike | None = None,
+    time_limit: float | None = None,
+    progress: bool | None = None,
+    max_memory: int | str | None = None,
+    n_threads: int | None = None,
+    seed: int | None = None,
+    engine: str | None = None,
+    neighbors: int = ...,
+    min_size: int = ...,
+    options: Mapping[str, Any] | None = None,
+) -> Selection: ...
+
+@overload
+def select(
     X: Any = None, *, method: Callable[..., Any], options: Mapping[str, Any] | None = None,
     **arguments: Any,
 ) -> Selection: ...
@@ -775,12 +834,12 @@ def assign(
     n_init: int = ...,
     k_min: int = ...,
     k_max: int | None = ...,
-    unlabelled: Any = ...,
+    unlabelled: Hashable = ...,
     lam: float = ...,
     n_neighbors: int = ...,
     temperature: float | None = ...,
     update_prototypes: bool = ...,
-    unreached: str = ...,
+    unreached: Literal['prototypes', 'error'] = ...,
     options: Mapping[str, Any] | None = None,
 ) -> Assignment: ...
 
@@ -1109,14 +1168,14 @@ def assign(
     n_threads: int | None = None,
     seed: int | None = None,
     engine: str | None = None,
-    unlabelled: Any = ...,
+    unlabelled: Hashable = ...,
     lam: float = ...,
     n_neighbors: int = ...,
     temperature: float | None = ...,
     update_prototypes: bool = ...,
     max_iter: int = ...,
     tol: float = ...,
-    unreached: str = ...,
+    unreached: Literal['prototypes', 'error'] = ...,
     options: Mapping[str, Any] | None = None,
 ) -> Assignment: ...
 
@@ -1194,7 +1253,7 @@ def assign(
     n_threads: int | None = None,
     seed: int | None = None,
     engine: str | None = None,
-    threshold: Any = ...,
+    threshold: float | None = ...,
     options: Mapping[str, Any] | None = None,
 ) -> Assignment: ...
 
@@ -1805,7 +1864,7 @@ def combine(
     **arguments: Any,
 ) -> Blend: ...
 
-Name = Literal["anchored_subpool", "annotator_pairs", "b4", "balanced_assignment", "borda", "capped_routing", "ccs", "constrained_kmeans", "constrained_kmedoids", "dare", "dynmsc", "evolved_mean", "expert_choice", "farthest_first", "fastclara", "fastclarans", "fastermsc", "fasterpam", "fastpam1", "fedcollab", "federated_mixture", "fisher_merging", "gist", "greedy_soup", "hull_greedy", "ila_sdp", "laplacian_shot", "layer_swap", "layerwise_mean", "lazy_greedy", "lima", "multiple_choice_knapsack", "multiwinner", "naive_greedy", "order_threshold", "ot_fusion", "pam", "partitioned_greedy", "partitive_partitioning", "pcb_merging", "pleas", "private_streaming", "quality_quantity", "rad", "random_sample", "rds_plus", "reduce_adapters", "sdp_kmeans", "sieve_streaming", "single_linkage", "sinkhorn_newton_sparse", "slerp", "soft_mixing", "sources_by_shift", "sparse_greedy", "stack_adapters", "stochastic_batch", "stochastic_greedy", "task_arithmetic", "threshold_greedy", "ties", "token_choice", "top_k", "topk_mask", "variance_corrected_mean", "weight_matching", "weighted_mean"]
+Name = Literal["anchored_subpool", "annotator_pairs", "b4", "balanced_assignment", "borda", "capped_routing", "ccs", "constrained_kmeans", "constrained_kmedoids", "dare", "dynmsc", "evolved_mean", "expert_choice", "farthest_first", "fastclara", "fastclarans", "fastermsc", "fasterpam", "fastpam1", "fedcollab", "federated_mixture", "fisher_merging", "gist", "greedy_soup", "hull_greedy", "ila_sdp", "laplacian_shot", "layer_swap", "layerwise_mean", "lazy_greedy", "lima", "multiple_choice_knapsack", "multiwinner", "naive_greedy", "order_threshold", "ot_fusion", "pam", "partitioned_greedy", "partitive_partitioning", "pcb_merging", "pleas", "private_streaming", "probability_cover", "quality_quantity", "rad", "random_sample", "rds_plus", "reduce_adapters", "sdp_kmeans", "sieve_streaming", "single_linkage", "sinkhorn_newton_sparse", "slerp", "soft_mixing", "sources_by_shift", "sparse_greedy", "stack_adapters", "stochastic_batch", "stochastic_greedy", "task_arithmetic", "threshold_greedy", "ties", "token_choice", "top_k", "topk_mask", "typiclust", "variance_corrected_mean", "weight_matching", "weighted_mean"]
 
 def methods(verb: str | None = None, *, given: Sequence[str] = ()) -> Methods: ...
 def compare(

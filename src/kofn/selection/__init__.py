@@ -28,6 +28,7 @@ HOMES = {
     "partitioned_greedy": "greedy._partitioned_greedy",
     "position_weighted_mean": "training_data._rds_plus",
     "private_streaming": "streams._private_streaming",
+    "probability_cover": "covering._probability_cover",
     "rad": "training_data._rad",
     "random_sample": "basics._random_sample",
     "rds_plus": "training_data._rds_plus",
@@ -42,6 +43,7 @@ HOMES = {
     "threshold_greedy": "greedy._threshold_greedy",
     "top_k": "basics._top_k",
     "topk_mask": "networks._topk_mask",
+    "typiclust": "covering._typiclust",
     "uncertainty": "labels._uncertainty",
 }
 __getattr__, __dir__, __all__ = attach(__name__, HOMES)

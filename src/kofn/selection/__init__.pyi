@@ -20,12 +20,13 @@ from kofn.selection.training_data._near_duplicates import near_duplicates as nea
 from kofn.selection.greedy._order_threshold import order_threshold as order_threshold
 from kofn.selection.greedy._partitioned_greedy import partitioned_greedy as partitioned_greedy
 from kofn.selection.training_data._rds_plus import position_weighted_mean as position_weighted_mean
-from kofn.selection.streams import private_streaming as private_streaming
+from kofn.selection.streams._private_streaming import private_streaming as private_streaming
+from kofn.selection.covering._probability_cover import probability_cover as probability_cover
 from kofn.selection.training_data._rad import rad as rad
 from kofn.selection.basics._random_sample import random_sample as random_sample
 from kofn.selection.training_data._rds_plus import rds_plus as rds_plus
 from kofn.selection.training_data._sources_by_shift import shift_scores as shift_scores
-from kofn.selection.streams import sieve_streaming as sieve_streaming
+from kofn.selection.streams._sieve_streaming import sieve_streaming as sieve_streaming
 from kofn.selection.training_data._sources_by_shift import sources_by_shift as sources_by_shift
 from kofn.selection.greedy._sparse_greedy import sparse_greedy as sparse_greedy
 from kofn.selection.labels._stochastic_batch import stochastic_batch as stochastic_batch
@@ -35,6 +36,7 @@ from kofn.selection.labels._anchored_subpool import subpool_index as subpool_ind
 from kofn.selection.greedy._threshold_greedy import threshold_greedy as threshold_greedy
 from kofn.selection.basics._top_k import top_k as top_k
 from kofn.selection.networks._topk_mask import topk_mask as topk_mask
+from kofn.selection.covering._typiclust import typiclust as typiclust
 from kofn.selection.labels._uncertainty import uncertainty as uncertainty
 
 HOMES: dict[str, str]

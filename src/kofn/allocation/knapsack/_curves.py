@@ -1,8 +1,9 @@
 """One level for each item under a shared budget: loss-by-level curves, the multiple-choice knapsack.
 
 `curves[i, l]` is the loss of item i at level l (`sense="min"`) or its value ("max"); level l of item i costs
-`sizes[i] * levels[l]`. Curves may have any shape, levels any order. For an item with fewer levels
-than the others, repeat one of its levels."""
+`sizes[i] * levels[l]`. Curves may have any shape, levels any order. For an item with fewer levels than the others,
+repeat one of its levels.
+"""
 
 from __future__ import annotations
 

@@ -66,8 +66,8 @@ class Measures:
         `variance` is the members' mean variance and the blend's; `signed` counts non-zero task-vector entries.
 
         `kept` is the variance of the blend's task vector over that of the members' (of the blend itself and the
-        members themselves, where there is no base); `agreement` is the share of non-zero entries
-        that have the sign of their majority: 1 where all agree, towards one half where they cancel.
+        members themselves, where there is no base); `agreement` is the share of non-zero entries that have the sign of
+        their majority: 1 where all agree, towards one half where they cancel.
         """
         variance = np.maximum(self.squares / self.elements - (self.sums / self.elements) ** 2, 0)
         norms = np.sqrt(np.maximum(np.diag(self.gram), 0))
