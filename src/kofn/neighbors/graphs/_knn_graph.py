@@ -73,7 +73,7 @@ class KnnGraph:
 def knn_graph(
     X: ArrayLike,
     n_neighbors: int = 32,
-    metric: Literal["euclidean", "sqeuclidean", "cosine"] = "euclidean",
+    metric: str = "euclidean",
     *,
     engine: Literal["auto", "exact", "usearch"] = "auto",
     expansion: int | None = None,
