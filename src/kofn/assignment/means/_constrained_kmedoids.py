@@ -15,6 +15,7 @@ from kofn.core.draws import Draw
 from kofn.core.plans import Assignment
 from kofn.core.registry import method
 from kofn.core.runtime import Control
+from kofn.core.words import Metric
 
 # Distances from X are kept as a matrix up to this size and computed row by row beyond.
 _MATRIX_BYTES = 2**30
@@ -34,7 +35,7 @@ def constrained_kmedoids(
     *,
     distances: Any = None,
     k: int,
-    metric: str = "euclidean",
+    metric: Metric = "euclidean",
     capacity: Any = None,
     weights: Any = None,
     start: Any = None,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from kofn.assignment.medoids import _inits, _sources, _swaps
+from kofn.assignment.medoids._words import Init
 from kofn.core import checks
 from kofn.core.plans import Assignment
 from kofn.core.runtime import Control
@@ -16,33 +17,34 @@ from kofn.core.runtime import Control
 _DEFAULT_MEMORY = 2**30
 
 
-@dataclass(frozen=True)
-class Limits:
-    max_iter: int | None
-    max_memory: int | None
-    time_limit: float | None
-    n_threads: int | None
-    progress: bool | None
-
-
 def cluster(
     search: str,
     X: Any,
     distances: Any,
     k: int,
-    metric: str,
-    weights: Any,
-    begin: tuple[Any, str | None, str, int | None],
-    limits: Limits,
+    words: Mapping[str, Any],
+    default_init: Init,
+    init: Init | None,
+    max_iter: int | None,
 ) -> Assignment:
-    if limits.max_iter is not None:
-        checks.count(limits.max_iter, "max_iter")
-    X, distances = _sources.pool(X, distances, k, metric)
-    n = len(X if distances is None else distances)
-    counts = np.ones(n) if weights is None else weights.astype(np.float64)
-    source = _sources.source_of(X, distances, metric, limits.max_memory or _DEFAULT_MEMORY, limits.n_threads)
+    """k-medoids by one of the three searches: "eager", "best" or "naive".
+
+    Args:
+        search: how swaps are looked for.
+        X: vectors (n, d), or `distances` (n, n).
+        distances: dissimilarities.
+        k: how many medoids.
+        words: all words of `KMedoids`.
+        default_init: where to begin where neither `start` nor `init` is given.
+        init: where to begin.
+        max_iter: rounds or swaps at most.
+    """
+    if max_iter is not None:
+        checks.count(max_iter, "max_iter")
+    opened = _sources.opened(X, distances, k, words, _DEFAULT_MEMORY)
+    n, counts, source = opened.n, opened.counts, opened.source
     info: dict[str, Any] = {}
-    medoids = _inits.begin(source, k, counts, begin, info)
+    medoids = _inits.begin(source, k, counts, (words["start"], init, default_init, words["seed"]), info)
     if k == 1:
         labels, status = np.zeros(n, np.int32), "optimal"
         totals = np.concatenate([rows.astype(np.float64) @ counts for _, rows in source.blocks()])
@@ -57,17 +59,17 @@ def cluster(
         info |= {"swaps": 0, "rounds": 0, "swap_evaluations": 0}
     else:
         state = _swaps.Swaps(source, medoids, counts, compiled=_swaps.worth_compiling(search, n, k))
-        with Control(time_limit=limits.time_limit, progress=limits.progress, title="swaps") as control:
+        with Control(time_limit=words["time_limit"], progress=words["progress"], title="swaps") as control:
             if search == "eager":
-                done, rounds = state.eager(limits.max_iter, control.stopped, control.step)
+                done, rounds = state.eager(max_iter, control.stopped, control.step)
             else:
-                done, rounds = state.best(limits.max_iter, control.stopped, control.step, naive=search == "naive")
+                done, rounds = state.best(max_iter, control.stopped, control.step, naive=search == "naive")
         medoids, labels, status = state.medoids, state.labels, "local" if done else "stopped"
         looked = state.evaluated * n * (k if search == "naive" else 1)
         info |= {"swaps": state.swaps, "rounds": rounds, "swap_evaluations": looked}
-    value = _sources.loss_of(X, distances, metric, medoids, labels, counts)
+    value = _sources.loss_of(opened.X, opened.distances, words["metric"], medoids, labels, counts)
     if value == 0 and k > 1:
-        info["distinct_medoids"] = _sources.distinct(X, distances, medoids)
+        info["distinct_medoids"] = _sources.distinct(opened.X, opened.distances, medoids)
     return Assignment.from_labels(
         labels,
         k,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
 from kofn.assignment.medoids import _inits, _sources, _swaps
 from kofn.assignment.medoids._samples import DEFAULT_MEMORY, Placed, finish, only
+from kofn.assignment.medoids._words import KMedoids
 from kofn.core import checks
 from kofn.core.arrays import Floats, Ints
 from kofn.core.draws import Draw
@@ -30,16 +31,9 @@ def fastclara(
     *,
     distances: Any = None,
     k: int,
-    metric: str = "euclidean",
-    weights: Any = None,
-    start: Any = None,
-    seed: int | None = None,
-    max_memory: int | None = None,
-    time_limit: float | None = None,
-    n_threads: int | None = None,
-    progress: bool | None = None,
     n_samples: int = 5,
     sample_size: int | None = None,
+    **words: Unpack[KMedoids],
 ) -> Assignment:
     """Group a large pool around k of its items: FasterPAM on samples of it, the best answer for all items counts.
 
@@ -49,14 +43,9 @@ def fastclara(
         X: vectors (n, d); no (n, n) matrix is made.
         distances: dissimilarities (n, n), as in `fasterpam`.
         k: how many medoids.
-        metric: "euclidean", "sqeuclidean" or "cosine" (1 - cos), for X.
-        weights: (n,) how much each item counts in the loss, >= 0, default 1.
         start: k medoids (row numbers, ids or a plan) to beat; every sample holds the best medoids so far.
         seed: for the samples and for where FasterPAM begins on them (LAB).
         max_memory: bytes of distances from X that may be kept beside those of a sample, default 64 MiB.
-        time_limit: seconds.
-        n_threads: threads that compute distances from X; default all cores.
-        progress: show progress on a terminal.
         n_samples: how many samples.
         sample_size: items a sample; default 80 + 4 k as in the paper.
 
@@ -82,23 +71,24 @@ def fastclara(
         >>> sorted(plan.medoids.tolist()), plan.value
         ([1, 4], 4.0)
     """
-    X, distances = _sources.pool(X, distances, k, metric)
-    n = len(X if distances is None else distances)
+    pool = _sources.opened(X, distances, k, words, DEFAULT_MEMORY)
+    X, distances, metric, start = pool.X, pool.distances, words["metric"], words["start"]
+    n, counts, source = pool.n, pool.counts, pool.source
     checks.count(n_samples, "n_samples")
     size = min(n, 80 + 4 * k if sample_size is None else checks.count(sample_size, "sample_size", least=k))
-    counts = np.ones(n) if weights is None else weights.astype(np.float64)
-    source = _sources.source_of(X, distances, metric, max_memory or DEFAULT_MEMORY, n_threads)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(words["seed"])
     best = None if start is None else Placed(source, _inits.started(start, k), counts)
     losses: list[float] = []
     evals, stopped = 0, False
-    with Control(time_limit=time_limit, progress=progress, total=n_samples, title="samples") as control:
+    with Control(
+        time_limit=words["time_limit"], progress=words["progress"], total=n_samples, title="samples"
+    ) as control:
         for turn in range(n_samples):
             items = _sample(n, size, best, rng)
             if distances is not None:
                 table = distances[np.ix_(items, items)]
             else:
-                table = pairwise_distances(X[items], metric, n_threads=n_threads)
+                table = pairwise_distances(X[items], metric, n_threads=words["n_threads"])
                 evals += len(items) ** 2
             picks = _solve(_sources.Matrix(table), k, counts[items], rng, control)
             placed = Placed(source, items[picks], counts)

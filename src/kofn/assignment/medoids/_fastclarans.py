@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
 from kofn.assignment.medoids import _inits, _sources, _swaps
 from kofn.assignment.medoids._samples import DEFAULT_MEMORY, PAIRS_AT_ONCE, Placed, finish, only
+from kofn.assignment.medoids._words import KMedoids
 from kofn.core import checks
 from kofn.core.arrays import Ints
 from kofn.core.draws import Draw
@@ -33,16 +34,9 @@ def fastclarans(
     *,
     distances: Any = None,
     k: int,
-    metric: str = "euclidean",
-    weights: Any = None,
-    start: Any = None,
-    seed: int | None = None,
-    max_memory: int | None = None,
-    time_limit: float | None = None,
-    n_threads: int | None = None,
-    progress: bool | None = None,
     n_local: int = 2,
     max_neighbor: float = 0.025,
+    **words: Unpack[KMedoids],
 ) -> Assignment:
     """Group items around k of them by random candidates, each tried for all k medoids at once, until many fail.
 
@@ -50,14 +44,9 @@ def fastclarans(
         X: vectors (n, d), as in `fastclara`.
         distances: dissimilarities (n, n), as in `fasterpam`.
         k: how many medoids.
-        metric: "euclidean", "sqeuclidean" or "cosine" (1 - cos), for X.
-        weights: (n,) how much each item counts in the loss, >= 0, default 1.
         start: k medoids (row numbers, ids or a plan) that the first descent begins from; default random ones.
         seed: for the medoids that descents begin from, and for the order of candidates.
         max_memory: bytes of distances from X that may be kept, default 64 MiB.
-        time_limit: seconds.
-        n_threads: threads that compute distances from X; default all cores.
-        progress: show progress on a terminal.
         n_local: descents, of which the best counts.
         max_neighbor: a descent ends when this share of the items, at least 250 of them, have brought no swap in a row.
 
@@ -82,19 +71,18 @@ def fastclarans(
         >>> sorted(plan.medoids.tolist()), plan.value
         ([1, 4], 4.0)
     """
-    X, distances = _sources.pool(X, distances, k, metric)
-    n = len(X if distances is None else distances)
+    pool = _sources.opened(X, distances, k, words, DEFAULT_MEMORY)
+    X, distances, metric, start = pool.X, pool.distances, words["metric"], words["start"]
+    n, counts, source = pool.n, pool.counts, pool.source
     checks.count(n_local, "n_local")
     share = checks.fraction(max_neighbor, "max_neighbor")
     patience = min(n, max(_LEAST_NEIGHBORS, math.ceil(share * n)))
-    counts = np.ones(n) if weights is None else weights.astype(np.float64)
-    source = _sources.source_of(X, distances, metric, max_memory or DEFAULT_MEMORY, n_threads)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(words["seed"])
     begin = None if start is None else _inits.started(start, k)
     best: _swaps.Swaps | None = None
     losses: list[float] = []
     swaps, evaluated, stopped = 0, 0, False
-    with Control(time_limit=time_limit, progress=progress, title="swaps") as control:
+    with Control(time_limit=words["time_limit"], progress=words["progress"], title="swaps") as control:
         for turn in range(n_local if 1 < k < n else 0):
             medoids = begin if begin is not None and turn == 0 else rng.choice(n, k, replace=False)
             state = _swaps.Swaps(source, medoids, counts, compiled=_swaps.worth_compiling("eager", n, k))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Unpack
 
-from kofn.assignment.medoids._descent import Limits, cluster
+from kofn.assignment.medoids._descent import cluster
+from kofn.assignment.medoids._words import Init, KMedoids
 from kofn.core.draws import Draw
 from kofn.core.plans import Assignment
 from kofn.core.registry import method
@@ -24,16 +25,9 @@ def fasterpam(
     *,
     distances: Any = None,
     k: int,
-    metric: str = "euclidean",
-    weights: Any = None,
-    start: Any = None,
-    init: str | None = None,
+    init: Init | None = None,
     max_iter: int | None = None,
-    seed: int | None = None,
-    max_memory: int | None = None,
-    time_limit: float | None = None,
-    n_threads: int | None = None,
-    progress: bool | None = None,
+    **words: Unpack[KMedoids],
 ) -> Assignment:
     """Group items around k of them, at the least summed distance to the nearest: no single swap does better.
 
@@ -46,17 +40,9 @@ def fasterpam(
         distances: dissimilarities (n, n), float32 or float64, symmetric, >= 0, zero on the diagonal; read in place.
         k: how many medoids, at most as many as there are distinct items. Where distances of 0 join items that differ,
             some medoids may coincide: each still stands for itself, so that no group is empty.
-        metric: "euclidean", "sqeuclidean" or "cosine" (1 - cos), for X.
-        weights: (n,) how much each item counts in the loss, >= 0, default 1.
-        start: medoids to begin from: row numbers (or ids), or an earlier plan.
         init: where to begin without `start`: "lab" (default; each medoid the best of a sample of 10 + sqrt(n) items),
             "build" (greedily over all items, needs all n^2 distances) or "random".
         max_iter: rounds over all items; None goes on until no swap is left.
-        seed: for "lab" and "random".
-        max_memory: bytes that distances from X may take, default 1 GiB.
-        time_limit: seconds.
-        n_threads: threads that compute distances from X; default all cores.
-        progress: show progress on a terminal.
 
     Returns:
         An `Assignment`: `labels`, `medoids` (row numbers; medoid j stands for bin j), `value` = weighted sum of the
@@ -85,5 +71,4 @@ def fasterpam(
         >>> fasterpam(distances=[[0, 1, 7], [1, 0, 5], [7, 5, 0]], k=1).medoids.tolist()
         [1]
     """
-    limits = Limits(max_iter, max_memory, time_limit, n_threads, progress)
-    return cluster("eager", X, distances, k, metric, weights, (start, init, "lab", seed), limits)
+    return cluster("eager", X, distances, k, words, "lab", init, max_iter)

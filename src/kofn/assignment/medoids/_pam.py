@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Unpack
 
-from kofn.assignment.medoids._descent import Limits, cluster
+from kofn.assignment.medoids._descent import cluster
+from kofn.assignment.medoids._words import Init, KMedoids
 from kofn.core.draws import Draw
 from kofn.core.plans import Assignment
 from kofn.core.registry import method
@@ -24,16 +25,9 @@ def pam(
     *,
     distances: Any = None,
     k: int,
-    metric: str = "euclidean",
-    weights: Any = None,
-    start: Any = None,
-    init: str | None = None,
+    init: Init | None = None,
     max_iter: int | None = None,
-    seed: int | None = None,
-    max_memory: int | None = None,
-    time_limit: float | None = None,
-    n_threads: int | None = None,
-    progress: bool | None = None,
+    **words: Unpack[KMedoids],
 ) -> Assignment:
     """Group items around k medoids by PAM as it was written, every swap judged on its own: the reference.
 
@@ -41,16 +35,8 @@ def pam(
         X: vectors (n, d), as in `fasterpam`.
         distances: dissimilarities (n, n), as in `fasterpam`.
         k: how many medoids.
-        metric: "euclidean", "sqeuclidean" or "cosine" (1 - cos), for X.
-        weights: (n,) how much each item counts in the loss, >= 0, default 1.
-        start: medoids to begin from: row numbers (or ids), or an earlier plan.
         init: where to begin without `start`: "build" (default), "lab" or "random".
         max_iter: swaps; None goes on until no swap is left.
-        seed: for "lab" and "random".
-        max_memory: bytes that distances from X may take, default 1 GiB.
-        time_limit: seconds.
-        n_threads: threads that compute distances from X; default all cores.
-        progress: show progress on a terminal.
 
     Returns:
         An `Assignment` as from `fasterpam`; `info["swap_evaluations"]` counts a candidate, a medoid and a point each.
@@ -70,5 +56,4 @@ def pam(
         >>> pam([[0.0], [1.0], [2.0], [9.0], [10.0], [11.0]], k=2).medoids.tolist()
         [1, 4]
     """
-    limits = Limits(max_iter, max_memory, time_limit, n_threads, progress)
-    return cluster("naive", X, distances, k, metric, weights, (start, init, "build", seed), limits)
+    return cluster("naive", X, distances, k, words, "build", init, max_iter)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -161,6 +162,28 @@ def loss_of(X: Any, distances: Any, metric: str, medoids: Ints, labels: NDArray[
         squares = np.einsum("ij,ij->i", gap, gap)
         terms += (weights[low : low + 4096] * (squares if space.squared else np.sqrt(squares))).tolist()
     return unit_of(space, metric) * math.fsum(terms)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """The pool of one call: its rows or distances, how many items, what each counts, and where distances come from."""
+
+    X: Any
+    distances: Any
+    n: int
+    counts: Floats
+    source: Source
+
+
+def opened(X: Any, distances: Any, k: int, words: Mapping[str, Any], memory: int) -> Opened:
+    """The pool of one call, from all words of `Pairs`; distances may take `memory` bytes unless max_memory is given."""
+    metric, weights = words["metric"], words["weights"]
+    X, distances = pool(X, distances, k, metric)
+    n = len(X if distances is None else distances)
+    counts = np.ones(n) if weights is None else weights.astype(np.float64)
+    return Opened(
+        X, distances, n, counts, source_of(X, distances, metric, words["max_memory"] or memory, words["n_threads"])
+    )
 
 
 def pool(X: Any, distances: Any, k: int, metric: str) -> tuple[Any, Any]:

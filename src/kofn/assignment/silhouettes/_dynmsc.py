@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
 from kofn.assignment.medoids import _inits, _sources
+from kofn.assignment.medoids._words import Init, Pairs
 from kofn.assignment.silhouettes import _silhouette
 from kofn.assignment.silhouettes._silhouette import (
     DEFAULT_MEMORY,
@@ -36,16 +37,10 @@ def dynmsc(
     X: Any = None,
     *,
     distances: Any = None,
-    metric: str = "euclidean",
-    weights: Any = None,
-    init: str | None = None,
-    seed: int | None = None,
-    max_memory: int | None = None,
-    time_limit: float | None = None,
-    n_threads: int | None = None,
-    progress: bool | None = None,
+    init: Init | None = None,
     k_min: int = 2,
     k_max: int | None = None,
+    **words: Unpack[Pairs],
 ) -> Assignment:
     """Find k and the groups together: the highest average medoid silhouette on the way from many medoids to few.
 
@@ -55,14 +50,7 @@ def dynmsc(
     Args:
         X: vectors (n, d), as in `fastermsc`.
         distances: dissimilarities (n, n), as in `fastermsc`.
-        metric: "euclidean", "sqeuclidean" or "cosine" (1 - cos), for X.
-        weights: (n,) how much each item counts in the average, >= 0, default 1.
         init: where to begin with k_max medoids: "lab" (default), "build" or "random".
-        seed: for "lab" and "random".
-        max_memory: bytes that distances from X may take, default 1 GiB.
-        time_limit: seconds; the best k so far is returned.
-        n_threads: threads that compute distances from X; default all cores.
-        progress: show progress on a terminal.
         k_min: fewest groups.
         k_max: most groups; default 20, or the square root of n where that is less, and never more than there are
             distinct items. With nearly n groups any pool has a silhouette of nearly 1, so keep it well below n.
@@ -98,18 +86,19 @@ def dynmsc(
     k_min = min(k_min, n)
     if k_min > k_max:
         raise InputError(f"k_min={k_min} is above k_max={k_max}; swap them")
-    X, distances = _sources.pool(X, distances, 1, metric)
-    k_max = _sources.differing(X, distances, k_max)
+    pool = _sources.opened(X, distances, 1, words, DEFAULT_MEMORY)
+    counts, source = pool.counts, pool.source
+    k_max = _sources.differing(pool.X, pool.distances, k_max)
     k_min = min(k_min, k_max)
-    counts = np.ones(n) if weights is None else weights.astype(np.float64)
-    source = _sources.source_of(X, distances, metric, max_memory or DEFAULT_MEMORY, n_threads)
     info: dict[str, Any] = {}
-    medoids = _inits.begin(source, k_max, counts, (None, init, "lab", seed), info)
+    medoids = _inits.begin(source, k_max, counts, (None, init, "lab", words["seed"]), info)
     curve: dict[str, list[float]] = {"k": [], "silhouette": [], "loss": []}
     info |= {"swaps": 0, "rounds": 0, "swap_evaluations": 0}
     best: State | None = None
     stopped = False
-    with Control(time_limit=time_limit, progress=progress, total=k_max - k_min + 1, title="k") as control:
+    with Control(
+        time_limit=words["time_limit"], progress=words["progress"], total=k_max - k_min + 1, title="k"
+    ) as control:
         state = (
             None
             if k_max == 1

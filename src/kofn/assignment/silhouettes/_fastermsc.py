@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
+from typing import Any, Unpack
 
 from kofn.assignment.medoids import _inits, _sources
+from kofn.assignment.medoids._words import Init, KMedoids
 from kofn.assignment.silhouettes import _silhouette
 from kofn.assignment.silhouettes._silhouette import DEFAULT_MEMORY, State, finish, one_group
 from kofn.core import checks
@@ -30,16 +29,9 @@ def fastermsc(
     *,
     distances: Any = None,
     k: int,
-    metric: str = "euclidean",
-    weights: Any = None,
-    start: Any = None,
-    init: str | None = None,
+    init: Init | None = None,
     max_iter: int | None = None,
-    seed: int | None = None,
-    max_memory: int | None = None,
-    time_limit: float | None = None,
-    n_threads: int | None = None,
-    progress: bool | None = None,
+    **words: Unpack[KMedoids],
 ) -> Assignment:
     """Group items around k of them so that the average medoid silhouette is high: no single swap does better.
 
@@ -51,16 +43,8 @@ def fastermsc(
             by row.
         distances: dissimilarities (n, n), symmetric, >= 0, zero on the diagonal; read in place.
         k: how many medoids. One medoid has no second: the silhouette is 0 then, and the medoid that of `fasterpam`.
-        metric: "euclidean", "sqeuclidean" or "cosine" (1 - cos), for X.
-        weights: (n,) how much each item counts in the average, >= 0, default 1.
-        start: medoids to begin from: row numbers (or ids), or an earlier plan.
         init: where to begin without `start`: "lab" (default), "build" or "random", as in `fasterpam`.
         max_iter: rounds over all items; None goes on until no swap is left.
-        seed: for "lab" and "random".
-        max_memory: bytes that distances from X may take, default 1 GiB.
-        time_limit: seconds.
-        n_threads: threads that compute distances from X; default all cores.
-        progress: show progress on a terminal.
 
     Returns:
         An `Assignment`: `labels`, `medoids`, `value` = the average medoid silhouette, 0 to 1, to be maximised. `status`
@@ -86,18 +70,16 @@ def fastermsc(
     """
     if max_iter is not None:
         checks.count(max_iter, "max_iter")
-    X, distances = _sources.pool(X, distances, k, metric)
-    n = len(X if distances is None else distances)
-    counts = np.ones(n) if weights is None else weights.astype(np.float64)
-    source = _sources.source_of(X, distances, metric, max_memory or DEFAULT_MEMORY, n_threads)
+    pool = _sources.opened(X, distances, k, words, DEFAULT_MEMORY)
+    n, counts, source = pool.n, pool.counts, pool.source
     info: dict[str, Any] = {}
-    medoids = _inits.begin(source, k, counts, (start, init, "lab", seed), info)
+    medoids = _inits.begin(source, k, counts, (words["start"], init, "lab", words["seed"]), info)
     if k == 1:
         return one_group(source, medoids, counts, info)
     state = State(source, medoids, counts, compiled=_silhouette.worth_compiling(n, 1))
     done, rounds = True, 0
     if k < n:
-        with Control(time_limit=time_limit, progress=progress, title="swaps") as control:
+        with Control(time_limit=words["time_limit"], progress=words["progress"], title="swaps") as control:
             done, rounds = state.eager(max_iter, control.stopped, control.step)
     info |= {"swaps": state.swaps, "rounds": rounds, "swap_evaluations": state.evaluated * n}
     return finish(state, "optimal" if k == n else "local" if done else "stopped", info)

@@ -1,0 +1,24 @@
+"""The words that methods around medoids share."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from numpy.typing import ArrayLike
+
+from kofn.core.words import Metric, Runtime
+
+Init = Literal["lab", "build", "random"]
+
+
+class Pairs(Runtime, total=False):
+    """How two items are compared and counted, and how the work runs."""
+
+    metric: Annotated[Metric, '"euclidean", "sqeuclidean" or "cosine" (1 - cos), for X.', "euclidean"]
+    weights: Annotated[ArrayLike | None, "How much each item counts, (n,), >= 0, default 1."]
+
+
+class KMedoids(Pairs, total=False):
+    """The same, and where to begin."""
+
+    start: Annotated[Any, "Medoids to begin from: row numbers (or ids), or an earlier plan."]
