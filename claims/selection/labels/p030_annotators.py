@@ -36,7 +36,7 @@ class Rule(NamedTuple):
     """Who is asked, how the scans are scored, and for pairs what an accuracy is worth."""
 
     who: str
-    kind: str = "margin"
+    kind: Any = "margin"
     worth: str = "information"
 
 
@@ -196,7 +196,7 @@ def _ask(
     return order[:count], people[:count]
 
 
-def _worth(accuracy: Floats, kind: str) -> Floats:
+def _worth(accuracy: Floats, kind: Any) -> Floats:
     """What an annotator's label is worth, as a share of a true one."""
     excess = np.maximum(0.0, (accuracy * CLASSES - 1) / (CLASSES - 1))
     if kind == "information":
