@@ -22,7 +22,7 @@ digits = datasets.load("digits")
 X = digits.X / 16
 network = MLPClassifier((128, 16, 16), random_state=0, max_iter=300, tol=0.003).fit(X[:1200], digits.y[:1200])
 exact = [w.copy() for w in network.coefs_]
-before = network.predict_proba(X[1200:])
+before = np.asarray(network.predict_proba(X[1200:]))
 levels = [2, 3, 4, 5, 6, 7, 8]
 
 
@@ -33,7 +33,7 @@ def rounded(weights, bits):
 
 def change(bits):
     network.coefs_ = [w if b is None else rounded(w, b) for w, b in zip(exact, bits)]
-    return ((network.predict_proba(X[1200:]) - before) ** 2).sum(axis=1).mean()
+    return ((np.asarray(network.predict_proba(X[1200:])) - before) ** 2).sum(axis=1).mean()
 
 
 curves = np.array([[change([b if j == i else None for j in range(4)]) for b in levels] for i in range(4)])
