@@ -67,9 +67,9 @@ def page(context: Context, title: str | None) -> str:
 
 def _by_scores(context: Context, plan: Assignment) -> bool:
     """Whether items were sent to bins, rather than grouped by how like they are."""
-    from kofn._index import INDEX
+    from kofn._index import entries
 
-    entry = INDEX["assign"].get(plan.method)
+    entry = entries("assign").get(plan.method)
     if entry is not None:
         return "scores" in entry.accepted
     known = (plan.medoids, plan.centers, context.X, context.distances)
