@@ -54,7 +54,11 @@ def build(objective: Any, given: Mapping[str, Any], *, known: tuple[str, ...] = 
     strange = [name for name in _MEANT if given.get(name) is not None and name not in used]
     if strange:
         words = ", ".join(word for word in _WORDS if word in used)
-        raise InputError(f"objective={objective!r} has no use for {', '.join(strange)}; it is built from {words}")
+        others = [name for name in known if strange[0] in inspect.signature(load(OBJECTIVES[name].maker)).parameters]
+        hint = f"; {strange[0]} is read by {', '.join(others)}" if strange[0] in ("queries", "private") else ""
+        raise InputError(f"objective={objective!r} has no use for {', '.join(strange)}; it is built from {words}{hint}")
+    if given.get("metric") == "rbf" and "metric" not in used:
+        raise InputError(f"metric='rbf': objective={objective!r} has no metric; it is for facility_location")
     parts = [_make(term, made, given) for term, made in zip(terms, makers, strict=True)]
     if len(parts) == 1 and terms[0].weight == 1:
         return parts[0]
