@@ -1,4 +1,4 @@
-"""How the loops of assignment are compiled."""
+"""Compilation settings shared by the assignment kernels."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ OUTER = {**INNER, "cache": True}
 def both_precisions(signature: str, read: int = 0) -> list[Any]:
     """The signature for float32 and for float64, written `T`.
 
-    The first `read` arguments are only read, so that memory-mapped and locked input will do.
+    The first `read` arguments are declared read-only, so memory-mapped and read-only arrays are accepted.
     """
     out = []
     for kind in ("f4", "f8"):

@@ -1,4 +1,4 @@
-"""Labels spread from a few items to all: clustering around prototypes, smooth over the graph of neighbours."""
+"""LaplacianShot: propagate a few labels to all items by prototype clustering with a graph-Laplacian penalty."""
 
 from __future__ import annotations
 
@@ -41,15 +41,15 @@ def laplacian_shot(
     unreached: Literal["prototypes", "error"] = "prototypes",
     **limits: Unpack[Limits],
 ) -> Assignment:
-    """Spread a few labels over all items: near the class's prototype, and with the same label as the neighbours.
+    """Propagate a few labels to all items by prototype distance and agreement with graph neighbours (LaplacianShot).
 
-    Minimises over soft assignments s and prototypes m, the labelled rows fixed at their labels,
+    Minimises over soft assignments s and prototypes m, with labelled rows fixed at their labels,
 
         sum_ic s_ic ||x_i - m_c||^2 / temperature + sum_ic s_ic log s_ic - lam / 2 sum_ij w_ij <s_i, s_j>
 
-    by turns: each row's assignment becomes the softmax of minus its prototype costs plus lam times the sum of its
-    neighbours' assignments, all rows at once, until that converges; then the prototypes are averaged anew. W joins each
-    row with its nearest ones, (A + A') / 2 of their 0/1 graph.
+    by alternating updates: each row's assignment becomes the softmax of minus its prototype costs plus lam times the
+    sum of its neighbours' assignments, all rows at once, until convergence; then the prototypes are recomputed as
+    means. W joins each row with its nearest neighbours: (A + A') / 2 for their 0/1 adjacency A.
 
     Args:
         X: vectors (n, d), labelled rows and others. The paper centres them and brings each to length one.
@@ -58,12 +58,13 @@ def laplacian_shot(
         lam: weight of the neighbours; 0 is soft k-means from the labelled rows.
         n_neighbors: neighbours of a row, at most n - 1.
         temperature: divisor of the squared distances; None takes the mean squared distance of the rows to the
-            nearest mean of labelled rows. Lower ones make assignments harder; the paper has 1 for rows of length one.
+            nearest mean of labelled rows. Lower values make assignments harder; the paper uses 1 for unit-length rows.
         update_prototypes: False keeps the prototypes at the means of the labelled rows (LaplacianShot, 2020).
         max_iter: the most rounds of prototypes, and the most steps of assignments in a round.
-        tol: a round, or the steps in one, end once the objective falls by no more than this share of itself.
-        unreached: for rows in a part of the graph without a labelled row, to which no label can spread: "prototypes"
-            assigns them by the prototypes and each other (`info["unreached"]` counts them), "error" refuses them.
+        tol: relative decrease of the objective at which a round, or the steps within one, are considered converged.
+        unreached: how to treat rows in a connected component without a labelled row, which no label can reach:
+            "prototypes" assigns them by the prototypes and their neighbours (`info["unreached"]` counts them), "error"
+            refuses them.
 
     Returns:
         An `Assignment`, bin c for the c-th class of `info["classes"]`: each row's soft assignment as `weights`,
@@ -77,9 +78,10 @@ def laplacian_shot(
 
     Cost: the graph once; then O(n k d) for each round and O(n k n_neighbors) for each step.
 
-    Guarantee: the objective never rises. The paper's step alone promises that only where W has no negative eigenvalue,
-    which graphs of neighbours do have; where lam times a row's degree is above 2, its step is therefore damped
-    geometrically, just enough that the bound holds for any graph. Fixed points are those of the paper's step.
+    Guarantee: the objective never increases. The paper's step alone guarantees this only where W is positive
+    semidefinite, which neighbour graphs generally are not; where lam times a row's degree is above 2, its step is
+    therefore damped geometrically, just enough for the bound to hold on any graph. The fixed points are those of the
+    paper's step.
 
     References:
         Ziko et al. 2021, arXiv 2106.09516; Ziko, Dolz, Granger & Ben Ayed 2020, Laplacian Regularized Few-Shot
@@ -141,7 +143,7 @@ def laplacian_shot(
 
 
 def _labelled(y: NDArray[Any], unlabelled: Hashable) -> Mask:
-    """(n,) True where there is a label; refuse data that is all labelled or all unlabelled."""
+    """(n,) mask of labelled rows; refuse data that is entirely labelled or entirely unlabelled."""
     missing = y == str(unlabelled) if y.dtype.kind in "US" else y == unlabelled
     labelled = ~np.broadcast_to(np.asarray(missing, bool), y.shape)
     if labelled.all():
@@ -154,7 +156,7 @@ def _labelled(y: NDArray[Any], unlabelled: Hashable) -> Mask:
 
 
 class _State:
-    """Soft assignments and prototypes, with the objective after every change of either in `trace`."""
+    """Soft assignments and prototypes; `trace` records the objective after every update."""
 
     def __init__(self, points: Floats, fixed: Floats, graph: Any, lam: float, temperature: float | None) -> None:
         self.points, self.fixed, self.graph, self.lam = points, fixed, graph, lam
@@ -170,12 +172,12 @@ class _State:
         self._assign(-self.costs)
 
     def step(self) -> None:
-        """Move all assignments once, at fixed prototypes."""
+        """Update all assignments once, with the prototypes fixed."""
         self.steps += 1
         self._assign((self.damp * self.logits - self.costs + self.lam * self.neighbours) / (1 + self.damp))
 
     def update_prototypes(self) -> None:
-        """Average the rows anew by their assignments."""
+        """Recompute the prototypes as the means of the rows, weighted by their assignments."""
         self.prototypes = self.soft.T @ self.points / self.soft.sum(axis=0)[:, None]
         self.costs = _squares(self.points, self.prototypes) / self.temperature
         self._record()
@@ -191,7 +193,7 @@ class _State:
 
 
 def _run(state: _State, control: Control, max_iter: int, tol: float, update_prototypes: bool) -> tuple[int, bool]:
-    """Alternate assignments and prototypes; how many rounds it took, and whether the last one changed nothing."""
+    """Alternate assignment and prototype updates; return the number of rounds and whether the last one converged."""
     trace = state.trace
     for rounds in range(1, max_iter + 1):
         if control.stopped():
@@ -210,7 +212,7 @@ def _run(state: _State, control: Control, max_iter: int, tol: float, update_prot
 
 
 def _neighbour_graph(X: Any, count: int) -> Any:
-    """(n, n) CSR, 1 where two rows are among each other's nearest, 1/2 where only one is."""
+    """(n, n) CSR, weight 1 where two rows are mutual nearest neighbours, 1/2 where only one lists the other."""
     from scipy.sparse import csr_array
 
     if count < 1:
@@ -224,7 +226,7 @@ def _neighbour_graph(X: Any, count: int) -> Any:
 
 
 def _unreached(graph: Any, labelled: Mask) -> tuple[int, NDArray[np.int64]]:
-    """The number of connected parts of the graph, and the rows of the parts without a labelled row."""
+    """The number of connected components, and the rows of the components without a labelled row."""
     from scipy.sparse.csgraph import connected_components
 
     parts, part = connected_components(graph, directed=False)
@@ -239,7 +241,7 @@ def _softmax(logits: Floats) -> Floats:
 
 
 def _relaxed(soft: Floats, costs: Floats, neighbours: Floats, lam: float) -> float:
-    """The objective; s log s is 0 where s is 0."""
+    """The relaxed objective, with s log s = 0 at s = 0."""
     logs = np.log(np.where(soft > 0, soft, 1.0))
     return float((soft * (costs + logs - lam / 2 * neighbours)).sum())
 

@@ -1,4 +1,4 @@
-"""Groups under constraints: sizes held exactly and links kept, around means or medoids; new items by the prices."""
+"""Shared parts of constrained k-means and k-medoids: exact group sizes, must-link and cannot-link pairs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def seating_of(n: int, k: int, capacity: Any, min_size: Any, must_link: Any, can
 
 
 def binds_nothing(seating: _links.Seating) -> bool:
-    """Whether every assignment step was exact: nothing is linked, or parts go where they like."""
+    """Whether every assignment step was exact: no links, or every linked unit went to its preferred group."""
     return seating.exact or seating.free
 
 
@@ -42,7 +42,7 @@ def plan(labels: Labels, seating: _links.Seating, capacity: Any, **fields: Any) 
 
 
 def gains(scores: Floats, before: Labels, after: Labels) -> bool:
-    """Whether a new assignment is better than the old one, by more than rounding."""
+    """Whether the new assignment improves on the old one by more than rounding."""
     rows = np.arange(len(before))
     own = scores[rows, before]
     gain = math.fsum((scores[rows, after] - own).tolist())

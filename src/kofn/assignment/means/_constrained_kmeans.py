@@ -1,4 +1,4 @@
-"""Group items around k means, each group of at least `min_size` and at most `capacity` items, links kept."""
+"""k-means with group sizes between `min_size` and `capacity`, and must-link and cannot-link pairs."""
 
 from __future__ import annotations
 
@@ -47,42 +47,42 @@ def constrained_kmeans(
     n_init: int = 1,
     max_iter: int = 300,
 ) -> Assignment:
-    """Group items around k means, each group of at least `min_size` and at most `capacity` items, links kept.
+    """k-means with group sizes between `min_size` and `capacity`, and must-link and cannot-link pairs.
 
-    Lloyd's two steps, the assignment being the best one that keeps the sizes: a transport over k groups, solved exactly
-    from the prices of the step before.
+    Lloyd's algorithm whose assignment step is optimal under the size bounds: a transportation problem over k groups,
+    solved exactly and warm-started from the prices of the previous step.
 
     Args:
         X: vectors (n, d).
         k: how many groups.
         capacity: the most items in a group: one number, or (k,) for groups in the order of `start` or `centers`.
-            It counts items, whatever they weigh.
+            It counts items, regardless of their weights.
         weights: (n,) how much each item counts in the loss and in the means, >= 0, default 1.
         start: k rows (numbers or ids) to begin from.
         seed: for the first centres.
         time_limit: seconds.
         progress: show progress on a terminal.
-        min_size: the least items in a group. 0 lets groups become empty; their centre then stays where it was.
+        min_size: the least items in a group. 0 allows empty groups, whose centre then stays unchanged.
         must_link: (m, 2) pairs of row numbers that share a group; chains of pairs join all their rows.
         cannot_link: (m, 2) pairs of row numbers that may not share a group.
         centers: (k, d) centres to begin from, for example those of an earlier plan.
-        init: how to choose first centres where none are given: "k-means++" (each from the best of a few rows drawn by
-            their squared distance) or "random" rows.
-        n_init: runs from other first centres; the best one is returned.
-        max_iter: rounds of a run.
+        init: how to choose the initial centres when neither `start` nor `centers` is given: "k-means++" (each from the
+            best of a few rows drawn by their squared distance) or "random" rows.
+        n_init: number of runs from different initial centres; the best run is returned.
+        max_iter: most rounds per run.
 
     Returns:
         An `Assignment`: `labels`, `centers` (k, d), `value` = the weighted sum of squared distances to the own centre,
-        `v` = the price of a place in each group: > 0 where a group is full, < 0 where it is held up to its least size.
-        An item is where `weight * squared distance + price` is least, so `place` finds a group for new items without
+        `v` = the dual price of each group: > 0 where the group is full, < 0 where it is at its minimum size.
+        Each item is in the group of least `weight * squared distance + price`, so `place` assigns new items without
         solving again. `status` is "local" where neither step improves, "heuristic" with links that bind (prices are
         then those of the items that are not linked), "stopped" at a limit.
 
     Raises:
         InputError: k above the number of distinct rows; start, centers and init that clash.
-        InfeasibleError: sizes that cannot hold everyone, a group that would be empty, must_link against cannot_link
-            (the chain of rows is named), links that no placement within the sizes keeps.
-        FailureError: linked rows for which neither a placement nor a proof that there is none was found in a minute.
+        InfeasibleError: bounds that cannot hold all items, a group that would be empty, a must_link chain that
+            contradicts a cannot_link pair (the rows are named), links that no assignment within the bounds keeps.
+        FailureError: linked rows for which no feasible assignment, nor a proof of infeasibility, was found in a minute.
 
     Cost: O(n k d) a round for the distances; the transport adds O(n k) and, for each item that changes its group
     against its price, O(k^2) and a share of a group. Links that bind take up to some 80 transports a round. Memory
@@ -170,14 +170,14 @@ def constrained_kmeans(
 def _lloyd(
     sums: Floats, mass: Floats, centers: Floats, seating: _links.Seating, max_iter: int, control: Control
 ) -> tuple[Labels, Floats, Floats, int, bool]:
-    """Assign and average in turn. Labels of the units, centres, prices, rounds, and whether neither step improves."""
+    """Alternate assignment and averaging. Returns unit labels, centres, prices, rounds, and whether it converged."""
     labels: Labels | None = None
     prices: Floats | None = None
     rounds = 0
     while rounds < max_iter:
         rounds += 1
         scores = sums @ (2 * centers.T)
-        # What an item's own length adds is the same for all groups.
+        # The term |x|^2 is the same for every group, so it is left out of the scores.
         scores -= np.outer(mass, np.einsum("ij,ij->i", centers, centers))
         after, prices = seating(scores, labels, prices)
         if labels is not None and not gains(scores, labels, after):
@@ -193,7 +193,7 @@ def _lloyd(
 
 
 def _means(sums: Floats, mass: Floats, labels: Labels, centers: Floats) -> Floats:
-    """Weighted means of the groups; a group of no weight keeps its centre."""
+    """Weighted means of the groups; a group of zero total weight keeps its centre."""
     from scipy.sparse import csr_array
 
     k, n = len(centers), len(labels)
@@ -205,7 +205,7 @@ def _means(sums: Floats, mass: Floats, labels: Labels, centers: Floats) -> Float
 
 
 def _seeds(points: Floats, weights: Floats, k: int, init: str, rng: np.random.Generator) -> Floats:
-    """(k, d) rows to begin from; k-means++ takes the best of 2 + log k draws each time."""
+    """(k, d) initial centres; k-means++ takes the best of 2 + log k draws for each centre."""
     n = len(points)
     if init == "random":
         return points[rng.choice(n, k, replace=False)]
@@ -215,7 +215,7 @@ def _seeds(points: Floats, weights: Floats, k: int, init: str, rng: np.random.Ge
     while len(picks) < k:
         pull = weights * near
         if not pull.sum() > 0:
-            # Whatever is left weighs nothing.
+            # All remaining rows have weight zero.
             pull = near if near.sum() > 0 else np.ones(n)
         tries = np.searchsorted(np.cumsum(pull), rng.random(draws) * pull.sum())
         tries = np.minimum(tries, n - 1)

@@ -1,4 +1,4 @@
-"""Group items around k of them, each group of at least `min_size` and at most `capacity` items, links kept."""
+"""k-medoids with group sizes between `min_size` and `capacity`, and must-link and cannot-link pairs."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ def constrained_kmedoids(
     cannot_link: Any = None,
     max_iter: int = 300,
 ) -> Assignment:
-    """Group items around k of them, each group of at least `min_size` and at most `capacity` items, links kept.
+    """k-medoids with group sizes between `min_size` and `capacity`, and must-link and cannot-link pairs.
 
-    From the medoids of `fasterpam`, items and medoids are chosen in turn: the best assignment that keeps the sizes,
-    then the best medoid of each group.
+    Starts from the medoids of `fasterpam` and alternates two steps: the optimal assignment under the size bounds, then
+    the best medoid of each group.
 
     Args:
         X: vectors (n, d).
@@ -58,21 +58,21 @@ def constrained_kmedoids(
         k: how many groups.
         metric: "euclidean", "sqeuclidean" or "cosine" (1 - cos), for X.
         capacity: the most items in a group: one number, or (k,) for groups in the order of `start`. It counts items,
-            whatever they weigh.
+            regardless of their weights.
         weights: (n,) how much each item counts in the loss, >= 0, default 1.
         start: medoids to begin from: row numbers (or ids), or an earlier plan.
-        seed: for `fasterpam`, where there is no start.
+        seed: for `fasterpam`, when no `start` is given.
         time_limit: seconds, for `fasterpam` and for the rest each.
         progress: show progress on a terminal.
         min_size: the least items in a group, at least 1.
         must_link: (m, 2) pairs of row numbers that share a group; chains of pairs join all their rows.
         cannot_link: (m, 2) pairs of row numbers that may not share a group.
-        max_iter: rounds.
+        max_iter: most rounds.
 
     Returns:
         An `Assignment`: `labels`, `medoids` (row numbers, medoid j in group j), `value` = the weighted sum of the
-        distances to the own medoid, `v` = the price of a place in each group, as in `constrained_kmeans`; `centers` are
-        the medoids' rows of X. `place` finds a group for new items.
+        distances to the own medoid, `v` = the dual price of each group, as in `constrained_kmeans`; `centers` are the
+        medoids' rows of X. `place` assigns new items.
 
     Raises:
         InputError: k above the number of distinct items, a start that does not have k medoids, or a diagonal that is
@@ -117,7 +117,8 @@ def constrained_kmedoids(
         while rounds < max_iter:
             rounds += 1
             scores = -units.total(counts[:, None] * source.rows(medoids).T)
-            # A medoid stays in its group. The first ones may be linked with each other: then they only say where.
+            # A medoid stays in its group. Initial medoids may be linked with each other; they then only set the
+            # distances.
             own = units.of[medoids]
             if labels is not None or (len(np.unique(own)) == k and not len(units.apart) and seating.exact):
                 free = np.full((k, k), -np.inf)
@@ -153,7 +154,7 @@ def constrained_kmedoids(
 
 
 def _best_medoids(source: _sources.Source, labels: Labels, weights: Floats, medoids: Ints, k: int) -> Ints:
-    """The item of each group with the least summed distance to it; the medoid that is there where it is as good."""
+    """The item of each group with the least summed distance to its members; ties keep the current medoid."""
     order = np.argsort(labels, kind="stable")
     ends = np.cumsum(np.bincount(labels, minlength=k))
     out = np.empty(k, np.int64)

@@ -1,4 +1,4 @@
-"""Groups of rows around means and within ellipsoids: squares, Lloyd's rounds, mixtures and their agreement."""
+"""Partitions around means and Gaussian mixtures: squares, Lloyd's algorithm, EM and cross-fitted agreement."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def squares(X: Floats, labels: Ints) -> float:
     """Summed squared distances of the rows to their group's mean; exactly 0 for groups of copies."""
     total = []
     for group in np.unique(labels):
-        # From the first row, so that copies cancel to the last bit.
+        # Measured from the group's first row, so that identical rows cancel to the last bit.
         rows = X[labels == group] - X[int(np.argmax(labels == group))]
         gap = rows - rows.mean(axis=0)
         total.append(float((gap * gap).sum()))
@@ -39,7 +39,7 @@ def nearest(X: Floats, centers: Floats) -> tuple[Ints, Floats]:
 
 
 def filled(X: Floats, labels: Ints, k: int) -> Ints:
-    """The same labels with every empty group given the row that is farthest from its own group's mean."""
+    """The labels, with each empty group given the row farthest from its own group's mean."""
     labels = labels.copy()
     while (counts := np.bincount(labels, minlength=k)).min() == 0:
         gap = X - means(X, labels, int(labels.max()) + 1)[labels] if counts[: labels.max() + 1].min() else None
@@ -50,7 +50,7 @@ def filled(X: Floats, labels: Ints, k: int) -> Ints:
 
 
 def lloyd(X: Floats, labels: Ints, k: int) -> Ints:
-    """Lloyd's rounds from a partition: no row is left nearer to another group's mean. Every group keeps a row."""
+    """Run Lloyd's algorithm from a partition until no row is nearer to another group's mean; no group becomes empty."""
     labels = filled(X, labels, k)
     for _ in range(_MOST_ROUNDS):
         moved = filled(X, nearest(X, means(X, labels, k))[0], k)
@@ -61,7 +61,7 @@ def lloyd(X: Floats, labels: Ints, k: int) -> Ints:
 
 
 def spread_out(X: Floats, k: int, rng: np.random.Generator | None) -> Ints:
-    """A partition around k rows: k-means++ where `rng` draws, else each the farthest of those before it."""
+    """A partition around k rows: k-means++ with an `rng`, else farthest-first traversal."""
     first = int(rng.integers(len(X))) if rng is not None else int(((X - X.mean(axis=0)) ** 2).sum(axis=1).argmax())
     labels, least = np.zeros(len(X), np.int64), ((X - X[first]) ** 2).sum(axis=1)
     for group in range(1, k):
@@ -78,7 +78,7 @@ def spread_out(X: Floats, k: int, rng: np.random.Generator | None) -> Ints:
 
 
 def renamed(labels: Ints) -> Ints:
-    """The same partition, groups numbered in the order in which they first appear."""
+    """The partition with its groups renumbered in order of first appearance."""
     _, first, back = np.unique(labels, return_index=True, return_inverse=True)
     rank = np.empty(len(first), np.int64)
     rank[np.argsort(first)] = np.arange(len(first))
@@ -86,12 +86,12 @@ def renamed(labels: Ints) -> Ints:
 
 
 def unit_of(X: Floats) -> float:
-    """Mean variance of the columns, 1 where nothing varies."""
+    """Mean variance of the columns; 1 if all columns are constant."""
     return float(X.var(axis=0).mean()) or 1.0
 
 
 def log_likelihood(X: Floats, labels: Ints, ridge: float) -> float:
-    """Log-density of the rows, each under its own group's Gaussian: the mean, and the covariance plus `ridge` I."""
+    """Log-likelihood of the rows, each under its own group's Gaussian (mean, covariance plus `ridge` I)."""
     total, d = [], X.shape[1]
     for group in np.unique(labels):
         rows = X[labels == group]
@@ -105,7 +105,7 @@ def log_likelihood(X: Floats, labels: Ints, ridge: float) -> float:
 
 @dataclass
 class Mixture:
-    """Gaussians with shares, fitted by expectation and maximisation."""
+    """Gaussian mixture fitted by expectation-maximisation."""
 
     logs: Floats
     centers: Floats
@@ -113,7 +113,7 @@ class Mixture:
 
     @classmethod
     def fit(cls, X: Floats, labels: Ints, k: int, ridge: float, full: bool, *, most: int, tol: float) -> Mixture:
-        """Begin at a partition, and go on until the mean log-density rises by less than `tol` a round."""
+        """Run EM from a partition until the mean log-density rises by less than `tol` per round."""
         weights = np.zeros((len(X), k))
         weights[np.arange(len(X)), labels] = 1.0
         before = -math.inf
@@ -145,7 +145,7 @@ class Mixture:
         return cls(np.log(counts / n), centers, factors)
 
     def joint(self, X: Floats) -> Floats:
-        """(n, k) log of share times density, up to the constant that all share."""
+        """(n, k) log of mixing weight times density, up to a constant."""
         out = np.empty((len(X), len(self.logs)))
         for group, (center, factor) in enumerate(zip(self.centers, self.factors, strict=True)):
             white = (X - center) @ factor.T
@@ -161,9 +161,9 @@ class Mixture:
 
 
 def agreement(X: Floats, labels: Ints, k: int, ridge: float, full: bool, *, most: int = 100) -> Floats | None:
-    """(n,) what a mixture thinks of each row's group, fitted on the half of the rows that the row is not in.
+    """(n,) posterior probability of each row's group under a mixture fitted on the other half of the rows.
 
-    None where a group is too small for that: half of it must be twice as many rows as a component has parameters.
+    None if a group is too small: half of it must hold at least twice as many rows as a component has parameters.
     """
     d = X.shape[1]
     least = d * (d + 3) if full else 4 * d

@@ -1,4 +1,4 @@
-"""Group rows whose groups differ in shape and size, by the likelihood of Gaussians without estimating their means."""
+"""Cluster rows from Gaussians of different covariances by an iterated semidefinite program that needs no means."""
 
 from __future__ import annotations
 
@@ -39,21 +39,21 @@ def ila_sdp(
     time_limit: float | None = None,
     progress: bool | None = None,
 ) -> Assignment:
-    """Group rows whose groups differ in shape and size, by the likelihood of Gaussians without estimating their means.
+    """Cluster rows from Gaussians of different covariances by an iterated semidefinite program that needs no means.
 
-    Round by round: given a covariance for each group, one semidefinite program finds membership matrices Z_k, one a
-    group; given those, each group's covariance is the weighted scatter of its own pairs, where no mean occurs.
+    Each round solves one semidefinite program for membership matrices Z_k, one per group, given the covariances; then
+    each group's covariance becomes the weighted scatter of its pairs of rows, in which no mean occurs.
 
     Args:
         X: vectors (n, d); some hundred rows, or a sample.
         k: how many groups.
-        init: the partition whose covariances begin: "sdp" (default; `sdp_kmeans`, draws nothing), "kmeans" (the best of
-            10 from k-means++), "random" (around k rows), or labels (n,) in 0..k-1.
+        init: the partition that gives the initial covariances: "sdp" (default; `sdp_kmeans`, draws nothing), "kmeans"
+            (the best of 10 from k-means++), "random" (around k rows), or labels (n,) in 0..k-1.
         max_rounds: updates of the covariances.
-        max_iter: steps of each program's splitting.
-        tol: relative difference of its two sides at which it ends.
-        ridge: added to every covariance, in units of the mean variance of X's columns; a group of few rows has no
-            likelihood without it.
+        max_iter: most splitting steps per program.
+        tol: relative residual at which the splitting ends.
+        ridge: added to every covariance, in units of the mean variance of X's columns; without it the
+            likelihood of a group of few rows is unbounded.
         seed: for "kmeans" and "random".
         max_memory: bytes for the k matrices n x n, default 1 GiB.
         time_limit: seconds.
@@ -126,7 +126,7 @@ def ila_sdp(
 
 
 def _begin(points: Floats, k: int, init: Any, seed: int | None, max_iter: int, control: Control) -> Ints:
-    """The partition to begin from."""
+    """The initial partition."""
     n = len(points)
     if not isinstance(init, str):
         labels = np.asarray(init)
@@ -145,9 +145,9 @@ def _begin(points: Floats, k: int, init: Any, seed: int | None, max_iter: int, c
 
 
 def _likeliest(points: Floats, Z: Floats, k: int, floor: float) -> tuple[float, Ints]:
-    """The likelier of two partitions that memberships round to: by group, and by their sum.
+    """The likelier of two roundings of the memberships: group by group, or by their sum.
 
-    Groups of equal covariance may share a membership among them, and then only the sum tells them apart.
+    Groups of equal covariance may share their memberships, in which case only the sum separates them.
     """
     smooth = Z.sum(axis=0) @ points
     rounded = [
@@ -170,20 +170,20 @@ def _covers(points: Floats, labels: Ints, k: int, floor: float) -> Floats:
 
 
 def _scatters(points: Floats, Z: Floats, before: Floats, floor: float) -> Floats:
-    """(k, d, d) the covariances of highest likelihood given the memberships: half the mean scatter of the pairs."""
+    """(k, d, d) maximum-likelihood covariances given the memberships: half the mean scatter of the pairs."""
     out = before.copy()
     for group, table in enumerate(Z):
         table = (table + table.T) / 2
         mass = table.sum(axis=0)
         if mass.sum() > 0.5:
-            # With entries >= 0 this is a sum over pairs, so that no rounding makes it indefinite.
+            # With entries >= 0 this is a sum of positive semidefinite terms, so rounding cannot make it indefinite.
             scatter = (points.T * mass) @ points - points.T @ table @ points
             out[group] = (scatter + scatter.T) / (2 * mass.sum()) + floor * np.eye(points.shape[1])
     return out
 
 
 def _gains(points: Floats, covers: Floats) -> Floats:
-    """(k, n, n) what a pair adds to the log-likelihood by sharing a group, times the group's size."""
+    """(k, n, n) contribution of each pair to the log-likelihood when it shares a group, times the group's size."""
     out = np.empty((len(covers), len(points), len(points)))
     for group, cover in enumerate(covers):
         factor = np.linalg.cholesky(cover)

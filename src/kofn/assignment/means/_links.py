@@ -1,4 +1,4 @@
-"""Groups under bounds and links: what must move together, what must stay apart, and where it can go."""
+"""Assignment step under size bounds, must-link and cannot-link pairs."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from kofn.core.checks import FailureError, InfeasibleError, InputError
 
 # Seconds that the integer program may take to find a first placement, or to prove that there is none.
 _SEARCH_SECONDS = 60.0
-# Rounds of improvement over the linked units in one assignment step.
+# Improvement rounds over the linked units in one assignment step.
 _ROUNDS = 4
-# Moves of one linked unit in a round that are tried with all free items seated anew.
+# Moves of one linked unit per round that are evaluated by reassigning all free items.
 _TRIES = 20
-# A placement counts as better beyond this share of the total, well above the rounding of its sum.
+# Relative improvement of the total that counts, well above the rounding of the sum.
 _TOLERANCE = 1e-12
 
 
 @dataclass(frozen=True)
 class Units:
-    """What moves as one: items joined by must_link, all others alone.
+    """Units that move together: the connected components of must_link; every other item is a unit by itself.
 
     Attributes:
         of: (n,) the unit of each item.
@@ -42,7 +42,7 @@ class Units:
 
     @property
     def linked(self) -> NDArray[np.bool_]:
-        """(u,) units that are more than one free item."""
+        """(u,) mask of the units that are linked: of several items, or with a cannot-link pair."""
         out: NDArray[np.bool_] = self.sizes > 1
         out[self.apart.ravel()] = True
         return out
@@ -58,7 +58,7 @@ class Units:
 
 
 def units_of(n: int, must_link: Any, cannot_link: Any) -> Units:
-    """Join what must be together and refuse what contradicts itself, naming the chain of rows."""
+    """Join the must-link components; refuse a cannot-link pair inside one, naming the chain of rows."""
     must, cannot = _pairs(must_link, "must_link", n), _pairs(cannot_link, "cannot_link", n)
     of = np.arange(n)
     if len(must):
@@ -86,7 +86,7 @@ def units_of(n: int, must_link: Any, cannot_link: Any) -> Units:
 
 
 def _pairs(value: Any, name: str, n: int) -> Ints:
-    """(m, 2) row numbers of pairs."""
+    """(m, 2) row numbers of the pairs."""
     if value is None:
         return np.empty((0, 2), np.int64)
     try:
@@ -109,7 +109,7 @@ def _pairs(value: Any, name: str, n: int) -> Ints:
 
 
 def _chain(graph: Any, a: int, b: int) -> list[int]:
-    """Rows from a to b, each linked with the next, as few as there are."""
+    """The shortest chain of must-linked rows from a to b."""
     from scipy.sparse.csgraph import breadth_first_order
 
     _, before = breadth_first_order(graph, a, directed=False)
@@ -124,7 +124,7 @@ def _shorten(rows: list[int]) -> list[Any]:
 
 
 def bounds_of(n: int, k: int, capacity: Any, min_size: int, units: Units) -> tuple[Ints, Ints]:
-    """(k,) the least and the most that each group holds; refuses what cannot be, and says by how much."""
+    """(k,) minimum and maximum size of each group; infeasible bounds are refused with the amount they are off by."""
     if capacity is not None and not np.isscalar(capacity) and len(capacity) != k:
         raise InputError(f"capacity has {len(capacity)} values, k={k}; give one number, or one for each group")
     high = np.broadcast_to(np.asarray(n if capacity is None else capacity, np.int64), k).copy()
@@ -162,26 +162,26 @@ def _rows(units: Units, units_named: list[int]) -> str:
 
 
 class Seating:
-    """The assignment step: every unit to one group for a large total score, within bounds and links.
+    """The assignment step: each unit to one group, for a large total score within the bounds and links.
 
-    Exact where nothing is linked, and where everybody's favourite fits. Else the sizes are taken in turn: all units of
-    one size are moved at once by an exact transport around the others, first at the prices of the free items and
-    with those moved out of the way. Then single units go elsewhere, change places or push one foe out, where that
-    gains with the free items seated anew. No step lowers the total, so that alternating with a step for the centres
-    never raises the loss.
+    Exact without links, and where every unit's preferred group has room. Otherwise unit sizes are processed in turn:
+    all units of one size are reassigned by an exact transportation problem around the others, first at the prices of
+    the free items and with those out of the way. Then local search moves single units, swaps two of them, or evicts one
+    cannot-linked unit, and reassigns the free items. No step lowers the total, so alternating with an update of the
+    centres never raises the loss.
     """
 
     def __init__(self, units: Units, low: Ints, high: Ints) -> None:
         self.units, self.low, self.high = units, low, high
         self.k = len(low)
         self.exact = not units.linked.any()
-        # Whether every step was exact so far although units are linked.
+        # Whether every step so far was exact although units are linked.
         self.free = True
         kept_apart = np.zeros(len(units.sizes), bool)
         kept_apart[units.apart.ravel()] = True
         free = ~kept_apart
         self._classes = [np.flatnonzero(free & (units.sizes == s)) for s in np.unique(units.sizes[free])[::-1].tolist()]
-        # The free items come last, when all others are seated.
+        # Free items are assigned last, after all linked units.
         singles = [c for c in self._classes if units.sizes[c[0]] == 1]
         self._singles = singles[0] if singles else np.empty(0, np.int64)
         self._larger = [c for c in self._classes if units.sizes[c[0]] > 1]
@@ -191,10 +191,10 @@ class Seating:
             self._foes[b].append(a)
 
     def __call__(self, scores: Floats, current: Labels | None, prices: Floats | None) -> tuple[Labels, Floats]:
-        """Labels (u,) and the prices (k,) of a seat, at least as good as `current`, a placement within the bounds.
+        """Labels (u,) and group prices (k,), at least as good as `current`, a feasible assignment.
 
         Raises:
-            InfeasibleError: no placement keeps bounds and links.
+            InfeasibleError: no assignment satisfies the bounds and links.
         """
         wish = scores.argmax(axis=1).astype(np.int32)
         if not len(self.units.apart) and self._fits(wish):
@@ -228,12 +228,12 @@ class Seating:
         return bool((load >= self.low).all() and (load <= self.high).all())
 
     def _split_prices(self, scores: Floats, prices: Floats | None) -> Floats:
-        """Prices of a seat where units may be split among groups: an upper bound on what any placement reaches."""
+        """Group prices of the relaxation in which units may be split among groups."""
         of, sizes = self.units.of, self.units.sizes
         return transport((scores / sizes[:, None])[of], self.low, self.high, prices)[1]
 
     def _seat_singles(self, scores: Floats, labels: Labels, guide: Floats) -> tuple[Labels, Floats]:
-        """The free items anew around all others, exactly."""
+        """Reassign the free items optimally, with all linked units fixed."""
         if not len(self._singles):
             return labels, guide
         others = self._load(labels) - self._load(labels, self._singles)
@@ -243,7 +243,7 @@ class Seating:
         return labels, prices
 
     def _round(self, scores: Floats, labels: Labels, price: Floats) -> tuple[Labels, Floats]:
-        """One pass over everything that is linked; never worse."""
+        """One improvement pass over all linked units; never lowers the total."""
         for same_size in self._larger:
             size, table = int(self.units.sizes[same_size[0]]), np.ascontiguousarray(scores[same_size])
             bold = labels.copy()
@@ -259,7 +259,7 @@ class Seating:
         return self._boldly(scores, *self._seat_singles(scores, labels, price))
 
     def _boldly(self, scores: Floats, labels: Labels, price: Floats) -> tuple[Labels, Floats]:
-        """Moves of linked units that gain at the prices, best first, each tried with the free items seated anew."""
+        """Try the moves of linked units that gain at the prices, best first, reassigning the free items for each."""
         linked = np.flatnonzero(self.units.linked)
         failed: set[tuple[tuple[int, int], ...]] = set()
         tries = 0
@@ -284,7 +284,7 @@ class Seating:
     def _moves(
         self, scores: Floats, labels: Labels, price: Floats, linked: Ints
     ) -> list[tuple[float, tuple[tuple[int, int], ...]]]:
-        """What a unit that would rather be elsewhere can do: go, change places, or push the one foe there out."""
+        """Candidate moves of a unit: to another group, a swap, or the eviction of the one cannot-linked unit there."""
         sizes, home = self.units.sizes[linked], labels[linked]
         room = self.high - self._load(labels, linked)
         worth = scores[linked] - sizes[:, None] * price
@@ -302,7 +302,7 @@ class Seating:
             enemies = [position_of[f] for f in self._foes.get(u, []) if labels[f] == target]
             if len(enemies) > 1:
                 continue
-            # The others of the group there, if they may come here once this unit is gone.
+            # Units of that group that may move here once this unit has left.
             able = (home == target) & (size - sizes <= room[target]) & (sizes - size <= room[from_])
             if enemies:
                 able &= np.arange(len(linked)) == enemies[0]
@@ -322,20 +322,20 @@ class Seating:
         return out
 
     def _settled(self, scores: Floats, labels: Labels, bold: Labels, price: Floats) -> tuple[Labels, Floats]:
-        """The bolder placement with the free items seated around it, if there is room for them and it pays."""
+        """The trial assignment with the free items reassigned, if they fit and the total improves."""
         others = self._load(bold) - self._load(bold, self._singles)
         if np.maximum(self.low - others, 0).sum() > len(self._singles) or (others > self.high).any():
             return labels, price
         try:
             bold, seat = self._seat_singles(scores, bold, price)
         except InfeasibleError:
-            # A free item that may sit in one group only, a medoid, would have lost its seat.
+            # A free item restricted to one group (a medoid) would have lost its slot.
             return labels, price
         gain = math.fsum((self._own(scores, bold) - self._own(scores, labels)).tolist())
         return (bold, seat) if gain > 0 and self._fits(bold) else (labels, price)
 
     def _first(self, scores: Floats, price: Floats) -> Labels:
-        """A placement within bounds and links: the largest units first to where they are best, else by a search."""
+        """A feasible assignment: greedily, the largest units first; else by integer programming."""
         units = self.units
         labels = np.full(len(units.sizes), -1, np.int32)
         linked = np.flatnonzero(units.linked)
@@ -355,7 +355,7 @@ class Seating:
         return self._filled(scores, labels, price)
 
     def _filled(self, scores: Floats, labels: Labels, price: Floats) -> Labels:
-        """All linked units are placed; the free ones find their seats."""
+        """Assign the free items once all linked units are assigned."""
         if len(self._singles):
             linked = np.flatnonzero(self.units.linked)
             load = self._load(labels, linked)
@@ -364,12 +364,12 @@ class Seating:
         return labels
 
     def _search(self, scores: Floats, price: Floats, linked: Ints) -> Labels:
-        """The linked units by an integer program, which also proves where there is no way."""
+        """Assign the linked units by an integer program, which also proves infeasibility."""
         from scipy.optimize import Bounds, LinearConstraint, milp
         from scipy.sparse import csr_array
 
         units, k, many = self.units, self.k, len(linked)
-        # Variables: unit u in group j (u-major), then how many free items each group holds.
+        # Variables: unit u in group j (u-major), then the number of free items of each group.
         size = many * k + k
         at, row, column, entry, least, most = 0, [], [], [], [], []
 
@@ -431,7 +431,7 @@ class Seating:
         )
 
     def _clique(self) -> list[int]:
-        """Units that are all kept apart from each other, found greedily from each."""
+        """A clique of pairwise cannot-linked units, built greedily from each unit."""
         best: list[int] = []
         sets = {u: set(foes) for u, foes in self._foes.items()}
         for u in sets:

@@ -1,4 +1,4 @@
-"""Group rows into as many groups as k-means and a Gaussian mixture agree on, whatever they began from."""
+"""Choose k and the partition: the finest one on which k-means and a cross-fitted Gaussian mixture agree."""
 
 from __future__ import annotations
 
@@ -31,33 +31,33 @@ def partitive_partitioning(
     covariance: str = "full",
     seed: int | None = None,
 ) -> Assignment:
-    """Group rows into as many groups as k-means and a Gaussian mixture agree on, whatever they began from.
+    """Choose k and the partition: the finest one on which k-means and a cross-fitted Gaussian mixture agree.
 
-    For every number of groups up to `k_max` k-means runs from several starts. A mixture fitted from each partition, on
-    half of the rows, says how probable each row of the other half finds its own group; a partition is kept where the
-    rows of every group do so by `agreement` on average. The finest kept partition is the answer.
+    k-means runs from several starts for every number of groups up to `k_max`. For each partition a mixture is fitted on
+    half of the rows and gives each row of the other half the posterior probability of its own group; the partition is
+    kept if this averages at least `agreement` in every group. The finest partition kept is returned.
 
     Args:
         X: vectors (n, d).
-        k_max: the most groups that are tried.
-        n_starts: starts of k-means (k-means++) for each number of groups; equal partitions are checked once.
-        agreement: the least mean probability, less its standard error, of the rows' own component in every group.
+        k_max: largest number of groups to try.
+        n_starts: k-means++ starts for each number of groups; equal partitions are checked once.
+        agreement: least mean posterior probability of the own component, minus its standard error, in every group.
         covariance: "full", or "diag" where there are few rows for many columns.
         seed: for the starts.
 
     Returns:
         An `Assignment`: `labels`, `k` = the groups found, `centers` (k, d), `value` = summed squared distances to the
-        group's mean. `info`: separable (n,) the rows that all kept partitions of that k place alike and the mixture is
-        sure of by `agreement`; tried and kept (k_max,) different partitions of 1, 2, ... groups; and
-        agreements (k_max,) the best of each, NaN where groups were too small to tell.
+        group's mean. `info`: separable (n,) the rows that every kept partition of that k groups alike, each with
+        posterior probability at least `agreement`; tried and kept (k_max,) different partitions of 1, 2, ... groups;
+        and agreements (k_max,) the best of each, NaN where groups were too small to check.
 
     Raises:
         InputError: k_max or n_starts < 1, agreement outside [0, 1], or an unknown covariance.
 
-    Cost: the checks cost most: a mixture of two halves for each different partition.
+    Cost: dominated by the checks: two mixtures (one per half) for each distinct partition.
 
-    Guarantee: none. A split of what is one Gaussian is refused since its halves run into each other: each row's own
-    half is probable by 0.9 and less. Groups that overlap by more than that are returned as one group.
+    Guarantee: none. A split of a single Gaussian is rejected because its halves overlap: the posterior probability of a
+    row's own half averages at most 0.9. Groups that overlap more than that are returned as one.
 
     References:
         Sultan 2020, arXiv 2003.04372.
@@ -106,7 +106,7 @@ def partitive_partitioning(
 
 
 def _weakest(labels: Ints, own: Floats) -> float:
-    """The least mean probability over the groups, each less its standard error, lest a few rows agree by chance."""
+    """The least mean probability over the groups, minus its standard error, so a few rows cannot agree by chance."""
     counts = np.bincount(labels)
     mean = np.bincount(labels, own) / counts
     error = np.sqrt(np.maximum(np.bincount(labels, own * own) / counts - mean * mean, 0.0) / counts)
@@ -114,7 +114,7 @@ def _weakest(labels: Ints, own: Floats) -> float:
 
 
 def _separable(kept: list[tuple[Ints, Floats]], k: int, least: float) -> NDArray[np.bool_]:
-    """The rows that every kept partition places in the same group, each surely."""
+    """The rows that every kept partition puts in the same group with high probability."""
     from scipy.optimize import linear_sum_assignment
 
     first = kept[0][0]

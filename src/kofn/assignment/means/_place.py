@@ -1,4 +1,4 @@
-"""Groups of new items by the centres and prices of a plan, without solving again."""
+"""Assign new items to the groups of an earlier plan by its centres and prices, without solving again."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ __all__ = ["place"]
 
 
 def place(plan: Assignment, X: Any = None, *, distances: Any = None, weights: Any = None) -> Labels:
-    """Groups of new items by the centres and prices of a plan, without solving again.
+    """Assign new items to the groups of an earlier plan by its centres and prices, without solving again.
 
-    An item goes where `weight * distance + price` is least: to its nearest group, unless that one is full of items
-    that lose more by going elsewhere. The groups' sizes are not held for the new items.
+    Each item goes to the group of least `weight * distance + price`: the nearest one, unless that group is full of
+    items that would lose more by leaving. Size bounds are not enforced on the new items.
 
     Args:
         plan: from `constrained_kmeans` or `constrained_kmedoids`.
         X: (m, d) new vectors.
-        distances: (m, k) how far they are from the medoids, where the plan was made from distances.
-        weights: (m,) how much each counts, default 1.
+        distances: (m, k) distances to the medoids, if the plan was made from distances.
+        weights: (m,) weight of each new item, default 1.
 
     Returns:
-        (m,) group of each.
+        (m,) group of each new item.
 
     Raises:
         InputError: a plan without prices, or vectors of another width.
@@ -63,12 +63,12 @@ def place(plan: Assignment, X: Any = None, *, distances: Any = None, weights: An
 
 
 def _apart(rows: Floats, centers: Floats, metric: str) -> Floats:
-    """(m, k) distances, as the methods count them."""
+    """(m, k) distances in the units of the plan's method."""
     from scipy.spatial.distance import cdist
 
     if metric == "cosine":
         sizes = [np.sqrt(np.einsum("ij,ij->i", part, part)) for part in (rows, centers)]
-        # Rows of zeros share a direction of their own, at right angles to all others.
+        # Zero rows count as one direction, orthogonal to all others.
         rows, centers = (
             np.column_stack([part / np.where(size > 0, size, 1.0)[:, None], size == 0])
             for part, size in zip((rows, centers), sizes, strict=True)

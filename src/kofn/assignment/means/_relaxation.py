@@ -1,4 +1,4 @@
-"""Groups of rows by other principles than a medoid's: a convex relaxation, agreement of two views, or plain chains."""
+"""Shared parts of the semidefinite relaxations of k-means: input checks, rounding and the plan."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from kofn.core.plans import Assignment
 from kofn.core.runtime import Control
 
 _DEFAULT_MEMORY = 2**30
-# (n, n) arrays of float64 that a splitting holds at once, for each group and beside.
+# Number of (n, n) float64 arrays that a splitting keeps at once: per group, and in addition.
 _COPIES = 8
 
 
 def prepared(X: Any, k: int, copies: int, max_memory: int | None) -> Floats:
-    """Centred rows in float64, once k and the memory are known to fit."""
+    """Centred rows in float64, after checking k and the memory."""
     n = len(X)
     if k > n:
         raise InputError(f"k={k} of {n} items: there are only {n} to group; ask for k <= {n}")
@@ -36,14 +36,14 @@ def prepared(X: Any, k: int, copies: int, max_memory: int | None) -> Floats:
 def relaxed(
     points: Floats, k: int, max_iter: int, tol: float, control: Control, info: dict[str, Any]
 ) -> tuple[Ints, float | None]:
-    """The partition that the relaxation rounds to, and the bound; None where there is but one partition."""
+    """The rounded partition and the relaxation's lower bound (None if only one partition exists)."""
     n = len(points)
     if k in (1, n):
         return np.arange(n) % k, None
     best: list[Any] = [math.inf, None]
 
     def rounded(Z: Floats) -> float:
-        # Z's rows are the same for all of a group, and so are the means that they give.
+        # All rows of a group have the same row of Z, hence the same mean.
         labels = _gaussian.lloyd(points, _gaussian.spread_out(Z @ points, k, None), k)
         cost = _gaussian.squares(points, labels)
         if cost < best[0]:
@@ -74,7 +74,7 @@ def grouped(
     bound: float | None,
     info: dict[str, Any],
 ) -> Assignment:
-    """The plan, its groups numbered in the order of their first row."""
+    """The plan, with groups numbered by their first row."""
     labels = _gaussian.renamed(labels)
     return Assignment.from_labels(
         labels,

@@ -1,4 +1,4 @@
-"""Semidefinite programs of clustering by splitting: one eigendecomposition a step, and a bound that is proven."""
+"""Semidefinite programs for clustering, solved by operator splitting, with a proven bound."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from numpy.typing import NDArray
 
 from kofn.core.arrays import Floats
 
-# Steps between two looks at the bound, which costs an eigendecomposition of its own.
+# Steps between evaluations of the bound, each of which costs an eigendecomposition.
 _LOOK = 20
-# What rounding may cost the bound: this many eps of the matrix's norm for each of its rows.
+# Rounding error allowed for in the bound: this many eps of the matrix's norm per row.
 _ROUNDING = 16
-# Steps go this much beyond the projection, which saves a third of them.
+# Over-relaxation factor; it saves a third of the steps.
 _RELAX = 1.6
 
 
 @dataclass(frozen=True)
 class Solution:
-    """The membership matrix, the least that any partition can cost, and how the search ended."""
+    """The membership matrix, a lower bound on the cost of any partition, and how the search ended."""
 
     Z: Floats
     bound: float
@@ -42,10 +42,10 @@ def kmeans(
     Args:
         gram: (n, n) inner products of the centred rows.
         k: groups, 2 <= k < n.
-        most: steps.
+        most: largest number of steps.
         tol: ends once the two copies of Z differ by less than this, relatively, or the bound meets `value`.
-        stopped: asked each step.
-        value: what the partition that a Z rounds to costs; looked at with the bound.
+        stopped: called at each step; True ends the search.
+        value: cost of the partition that a Z rounds to; evaluated together with the bound.
     """
     n, scatter = len(gram), float(np.trace(gram))
     turn = _householder(n)
@@ -66,7 +66,7 @@ def kmeans(
             best = min(best, value(Y))
             done = best <= bound * (1 + 1e-10) or residual < tol
             if step <= most // 2:
-                # Residuals of the two sides are kept alike; late changes would restart the convergence.
+                # The penalty balances the two residuals; late changes would restart the convergence.
                 factor = float(np.clip(np.sqrt(max(primal * size, 1e-300) / max(dual * np.sqrt(k), 1e-300)), 0.5, 2))
                 rho *= factor
                 U /= factor
@@ -76,14 +76,14 @@ def kmeans(
 
 
 def _householder(n: int) -> Floats:
-    """v of the reflection I - vv' that turns 1/sqrt(n) into the first axis."""
+    """The vector v of the reflection I - vv' that maps the constant unit vector onto the first axis."""
     v = np.full(n, 1 / np.sqrt(n))
     v[0] += 1
     return np.asarray(v * np.sqrt(2 / (v @ v)))
 
 
 def _across(matrix: Floats, turn: Floats) -> Floats:
-    """(n - 1, n - 1) the matrix on the directions at right angles to 1."""
+    """(n - 1, n - 1) the matrix restricted to the complement of the constant vector."""
     left = matrix - np.outer(turn, turn @ matrix)
     out = left - np.outer(left @ turn, turn)
     return np.asarray(out[1:, 1:] + out[1:, 1:].T) / 2
@@ -102,12 +102,12 @@ def _spectral(matrix: Floats, k: int, turn: Floats) -> Floats:
 
 
 def capped_simplex(values: Floats, total: float) -> Floats:
-    """The nearest point with entries in [0, 1] that sum to `total`, at most their number."""
+    """Project onto the entries in [0, 1] that sum to `total` (at most their number)."""
     ranked = np.sort(values)
     sums = np.concatenate([[0.0], np.cumsum(ranked)])
 
     def above(points: Floats) -> Floats:
-        """Sum over the entries of what exceeds each point."""
+        """For each point, the sum of max(entry - point, 0) over the entries."""
         below = np.searchsorted(ranked, points)
         return np.asarray(sums[-1] - sums[below] - (len(ranked) - below) * points)
 
@@ -122,7 +122,7 @@ def capped_simplex(values: Floats, total: float) -> Floats:
 
 
 def certified(gram: Floats, labels: NDArray[np.int64], k: int) -> float:
-    """The bound from the multipliers that this partition would have as the relaxation's own optimum.
+    """The bound from the dual certificate that would prove this partition optimal.
 
     They are of rank one between two groups, with the row and column sums that make the groups null vectors of the dual
     slack, as large as N >= 0 allows (after Iguchi, Mixon, Peterson & Villar 2017). Any N >= 0 gives a bound; where the
@@ -153,7 +153,7 @@ def certified(gram: Floats, labels: NDArray[np.int64], k: int) -> float:
 
 
 def _bound(gram: Floats, multipliers: Floats, k: int, turn: Floats, scatter: float) -> float:
-    """The least within-group squares that these multipliers prove, less what rounding may have added."""
+    """The lower bound that these multipliers prove, minus an allowance for rounding."""
     n = len(gram)
     N = np.maximum((multipliers + multipliers.T) / 2, 0.0)
     matrix = -gram - N
@@ -164,7 +164,7 @@ def _bound(gram: Floats, multipliers: Floats, k: int, turn: Floats, scatter: flo
 
 @dataclass
 class Memberships:
-    """Where the search for the group-specific memberships stands, to go on from when the covariances have changed."""
+    """State of the splitting for group-specific memberships, kept for warm starts when the covariances change."""
 
     spectral: Floats
     positive: Floats
@@ -173,7 +173,7 @@ class Memberships:
 
     @classmethod
     def of(cls, labels: NDArray[np.int64], k: int) -> Memberships:
-        """Begin at a partition."""
+        """The state of a partition."""
         Z = np.zeros((k, len(labels), len(labels)))
         for group in range(k):
             members = np.flatnonzero(labels == group)
@@ -184,12 +184,12 @@ class Memberships:
 def memberships(
     gains: Floats, state: Memberships, *, most: int, tol: float, stopped: Callable[[], bool]
 ) -> tuple[int, float]:
-    """Largest sum of <gains_k, Z_k> over Z_k >= 0, positive semidefinite, trace 1 each, sum of Z_k 1 = 1.
+    """Maximise the sum of <gains_k, Z_k> over Z_k >= 0, positive semidefinite, trace 1 each, sum of Z_k 1 = 1.
 
     `state.positive` holds the answer. Returns the steps taken and the last residual.
     """
     k = len(gains)
-    # Rows' and columns' own gains count alike in every group and so for nothing: what is left is better conditioned.
+    # Row and column means shared by all groups do not affect the optimum; removing them improves the conditioning.
     mean = gains.mean(axis=0)
     rows = mean.mean(axis=1)
     gains = gains - (rows[:, None] + rows[None, :] - rows.mean())
@@ -215,13 +215,13 @@ def memberships(
 
 
 def from_blocks(Z: Floats, labels: NDArray[np.int64]) -> float:
-    """How far the sum of the memberships is from a partition's, 0 where the relaxation is the partition itself."""
+    """Distance of the summed memberships from the partition's; 0 where the relaxation is exact."""
     k = len(Z)
     return float(np.linalg.norm(Z.sum(axis=0) - Memberships.of(labels, k).positive.sum(axis=0))) / float(np.sqrt(k))
 
 
 def _affine(V: Floats) -> Floats:
-    """The nearest symmetric matrices with trace 1 each whose sum has rows that sum to 1."""
+    """Project onto the symmetric matrices of trace 1 whose sum has unit row sums."""
     k, n, _ = V.shape
     if n == 1:
         return np.full_like(V, 1.0 / k)

@@ -1,4 +1,4 @@
-"""Group rows at the least within-group squares by a semidefinite relaxation, with a proven bound and no start."""
+"""k-means by its semidefinite relaxation, with a proven lower bound and no initialisation."""
 
 from __future__ import annotations
 
@@ -29,29 +29,29 @@ def sdp_kmeans(
     time_limit: float | None = None,
     progress: bool | None = None,
 ) -> Assignment:
-    """Group rows at the least within-group squares by a semidefinite relaxation, with a proven bound and no start.
+    """k-means by its semidefinite relaxation, with a proven lower bound and no initialisation.
 
     Args:
         X: vectors (n, d); some hundred rows, or a sample.
         k: how many groups.
-        max_iter: steps of the splitting, an eigendecomposition of n x n each.
-        tol: relative difference of the two sides of the splitting at which it ends.
+        max_iter: most splitting steps, each an n x n eigendecomposition.
+        tol: relative residual at which the splitting ends.
         max_memory: bytes for the n x n matrices, default 1 GiB.
         time_limit: seconds.
         progress: show progress on a terminal.
 
     Returns:
         An `Assignment`: `labels` (every group holds a row), `centers` (k, d), `value` = summed squared distances to the
-        group's mean, `bound` = a value that no partition into k groups is below. `status` is "optimal" where they meet,
-        "stopped" at the time limit, else "heuristic". `info`: steps, residual, rank (of the memberships).
+        group's mean, `bound` = a lower bound on the value of every partition into k groups. `status` is "optimal" where
+        they meet, "stopped" at the time limit, else "heuristic". `info`: steps, residual, rank (of the memberships).
 
     Raises:
         InputError: k > n, max_iter < 1, tol that is no number >= 0, or matrices beyond max_memory.
 
     Cost: O(n^3) time a step, O(n^2) memory.
 
-    Guarantee: `bound` holds whenever the search ends, from the multipliers of Z >= 0 alone; rounding is taken off it.
-    Gaussians that stand apart far enough are recovered exactly (Chen & Yang 2021), and the bound shows it.
+    Guarantee: `bound` is valid whenever the search ends: it needs only multipliers of Z >= 0, and allows for rounding.
+    Sufficiently separated Gaussians are recovered exactly (Chen & Yang 2021), and the bound proves it.
 
     References:
         Peng & Wei 2007, SIAM Journal on Optimization 18. Chen & Yang 2021, arXiv 2001.06574.

@@ -1,4 +1,4 @@
-"""k-medoids: groups around k of the items themselves, on any dissimilarity. PAM, FastPAM1 and FasterPAM."""
+"""The common body of PAM, FastPAM1 and FasterPAM."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ def cluster(
     init: Init | None,
     max_iter: int | None,
 ) -> Assignment:
-    """k-medoids by one of the three searches: "eager", "best" or "naive".
+    """Run k-medoids with one of three swap searches: "eager" (FasterPAM), "best" (FastPAM1) or "naive" (PAM).
 
     Args:
-        search: how swaps are looked for.
+        search: the swap search.
         X: vectors (n, d), or `distances` (n, n).
         distances: dissimilarities.
         k: how many medoids.
         words: all words of `KMedoids`.
-        default_init: where to begin where neither `start` nor `init` is given.
-        init: where to begin.
-        max_iter: rounds or swaps at most.
+        default_init: initialisation used when neither `start` nor `init` is given.
+        init: the initialisation.
+        max_iter: most rounds or swaps.
     """
     if max_iter is not None:
         checks.count(max_iter, "max_iter")

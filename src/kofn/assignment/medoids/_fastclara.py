@@ -1,4 +1,4 @@
-"""Group a large pool around k of its items: FasterPAM on samples of it, the best answer for all items counts."""
+"""k-medoids of a large pool: FasterPAM on random samples; the medoids best for all items are returned (FastCLARA)."""
 
 from __future__ import annotations
 
@@ -35,19 +35,19 @@ def fastclara(
     sample_size: int | None = None,
     **words: Unpack[KMedoids],
 ) -> Assignment:
-    """Group a large pool around k of its items: FasterPAM on samples of it, the best answer for all items counts.
+    """k-medoids of a large pool: FasterPAM on random samples; the medoids best for all items are returned (FastCLARA).
 
-    The quickest of its kind; `fastclarans` with its plan as `start` comes within a percent or so of `fasterpam`.
+    The fastest k-medoids method here; `fastclarans` started from its plan comes within about a percent of `fasterpam`.
 
     Args:
         X: vectors (n, d); no (n, n) matrix is made.
         distances: dissimilarities (n, n), as in `fasterpam`.
         k: how many medoids.
-        start: k medoids (row numbers, ids or a plan) to beat; every sample holds the best medoids so far.
-        seed: for the samples and for where FasterPAM begins on them (LAB).
-        max_memory: bytes of distances from X that may be kept beside those of a sample, default 64 MiB.
-        n_samples: how many samples.
-        sample_size: items a sample; default 80 + 4 k as in the paper.
+        start: k initial medoids (row numbers, ids or a plan); every sample contains the best medoids so far.
+        seed: for the samples and FasterPAM's initialisation on them (LAB).
+        max_memory: bytes for distances computed from X, beside those of a sample; default 64 MiB.
+        n_samples: number of samples.
+        sample_size: items per sample; default 80 + 4 k as in the paper.
 
     Returns:
         An `Assignment`: `labels`, `medoids`, `value` = weighted sum of the distances to the nearest medoid, over all
@@ -106,7 +106,7 @@ def fastclara(
 
 
 def _sample(n: int, size: int, best: Placed | None, rng: np.random.Generator) -> Ints:
-    """`size` items in the order of the pool, the best medoids so far among them."""
+    """A sorted random sample of `size` items that contains the best medoids so far."""
     if best is None or size == n:
         return np.sort(rng.choice(n, size, replace=False))
     others = np.ones(n, bool)
@@ -116,7 +116,7 @@ def _sample(n: int, size: int, best: Placed | None, rng: np.random.Generator) ->
 
 
 def _solve(source: _sources.Matrix, k: int, weights: Floats, rng: np.random.Generator, control: Control) -> Ints:
-    """FasterPAM from LAB."""
+    """FasterPAM with LAB initialisation."""
     if k == source.n:
         return np.arange(k)
     if k == 1:

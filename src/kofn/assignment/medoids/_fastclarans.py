@@ -1,4 +1,4 @@
-"""Group items around k of them by random candidates, each tried for all k medoids at once, until many fail."""
+"""k-medoids by random candidates, each evaluated against all k medoids at once (FastCLARANS)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from kofn.core.plans import Assignment
 from kofn.core.registry import method
 from kofn.core.runtime import Control
 
-# CLARANS looks at no fewer candidates than this, or all.
+# Least number of failed candidates before CLARANS stops (or all items, if fewer).
 _LEAST_NEIGHBORS = 250
 
 
@@ -38,17 +38,17 @@ def fastclarans(
     max_neighbor: float = 0.025,
     **words: Unpack[KMedoids],
 ) -> Assignment:
-    """Group items around k of them by random candidates, each tried for all k medoids at once, until many fail.
+    """k-medoids by random candidates, each evaluated against all k medoids at once (FastCLARANS).
 
     Args:
         X: vectors (n, d), as in `fastclara`.
         distances: dissimilarities (n, n), as in `fasterpam`.
         k: how many medoids.
-        start: k medoids (row numbers, ids or a plan) that the first descent begins from; default random ones.
-        seed: for the medoids that descents begin from, and for the order of candidates.
-        max_memory: bytes of distances from X that may be kept, default 64 MiB.
-        n_local: descents, of which the best counts.
-        max_neighbor: a descent ends when this share of the items, at least 250 of them, have brought no swap in a row.
+        start: k medoids (row numbers, ids or a plan) of the first descent; random by default.
+        seed: for the initial medoids and the order of the candidates.
+        max_memory: bytes for distances computed from X, default 64 MiB.
+        n_local: number of descents; the best is returned.
+        max_neighbor: a descent ends after this share of the items (at least 250) in a row brought no swap.
 
     Returns:
         An `Assignment` as from `fastclara`. `status` is "local" where the last candidates were all items, so that no
@@ -113,7 +113,7 @@ def fastclarans(
 
 
 def _descend(state: _swaps.Swaps, order: Ints, patience: int, control: Control) -> bool:
-    """Try the items in order, round and round, until `patience` in a row bring no swap; returns whether stopped."""
+    """Try the items cyclically until `patience` in a row bring no swap; return whether a limit stopped it."""
     at, step = 0, max(8, PAIRS_AT_ONCE // state.n // 8 * 8)
     while state.unimproved < patience:
         candidates = order[at : at + min(step, patience - state.unimproved)]

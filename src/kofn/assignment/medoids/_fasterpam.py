@@ -1,4 +1,4 @@
-"""Group items around k of them, at the least summed distance to the nearest: no single swap does better."""
+"""k-medoids by eager swaps: minimise the summed distance to the nearest medoid, to a local optimum (FasterPAM)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def fasterpam(
     max_iter: int | None = None,
     **words: Unpack[KMedoids],
 ) -> Assignment:
-    """Group items around k of them, at the least summed distance to the nearest: no single swap does better.
+    """k-medoids by eager swaps: minimise the summed distance to the nearest medoid, to a local optimum (FasterPAM).
 
     Every item in turn is tried as a medoid; one pass over the points gives the change of the loss for all k medoids
     that it might replace (the losses of removing each medoid are cached), and the best improving swap is made at once.
@@ -38,16 +38,16 @@ def fasterpam(
         X: vectors (n, d). Distances are kept as an (n, n) matrix where that fits into `max_memory`, else computed row
             by row.
         distances: dissimilarities (n, n), float32 or float64, symmetric, >= 0, zero on the diagonal; read in place.
-        k: how many medoids, at most as many as there are distinct items. Where distances of 0 join items that differ,
-            some medoids may coincide: each still stands for itself, so that no group is empty.
-        init: where to begin without `start`: "lab" (default; each medoid the best of a sample of 10 + sqrt(n) items),
-            "build" (greedily over all items, needs all n^2 distances) or "random".
-        max_iter: rounds over all items; None goes on until no swap is left.
+        k: number of medoids, at most the number of distinct items. Where different items are at distance 0, some
+            medoids may coincide; each is still assigned to itself, so no group is empty.
+        init: initialisation used without `start`: "lab" (default; each medoid the best of a sample of 10 + sqrt(n)
+            items), "build" (greedily over all items, needs all n^2 distances) or "random".
+        max_iter: most rounds over all items; None continues until no swap improves.
 
     Returns:
-        An `Assignment`: `labels`, `medoids` (row numbers; medoid j stands for bin j), `value` = weighted sum of the
+        An `Assignment`: `labels`, `medoids` (row numbers; medoid j represents bin j), `value` = weighted sum of the
         distances to the nearest medoid. `status` is "local" where no swap improves, "optimal" where k is 1 or n,
-        "stopped" at a limit. `info`: swaps, rounds, swap_evaluations (pairs of a candidate and a point looked at),
+        "stopped" at a limit. `info`: swaps, rounds, swap_evaluations (candidate-point pairs evaluated),
         distance_evals (from X); where the loss is 0, distinct_medoids.
 
     Raises:
@@ -57,7 +57,7 @@ def fasterpam(
     Cost: O(n^2) time a round, O(n k) for a swap; O(n k) memory beside the distances.
 
     Guarantee: with status "local" none of the k (n - k) swaps lowers the loss by more than 1e-9 of it, and running
-    again from the plan returns it. Items are tried in the order of the rows, so another order may find another local
+    again from the plan returns it. Items are tried in row order, so another order may reach another local
     optimum.
 
     References:

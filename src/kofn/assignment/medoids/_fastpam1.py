@@ -1,4 +1,4 @@
-"""Group items around k medoids by PAM's own swaps, each found in 1/k of PAM's work."""
+"""k-medoids by PAM's best swaps, each found k times faster than by PAM (FastPAM1)."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def fastpam1(
     max_iter: int | None = None,
     **words: Unpack[KMedoids],
 ) -> Assignment:
-    """Group items around k medoids by PAM's own swaps, each found in 1/k of PAM's work.
+    """k-medoids by PAM's best swaps, each found k times faster than by PAM (FastPAM1).
 
     Args:
         X: vectors (n, d), as in `fasterpam`.
         distances: dissimilarities (n, n), as in `fasterpam`.
         k: how many medoids.
-        init: where to begin without `start`: "build" (default, as PAM does), "lab" or "random".
-        max_iter: swaps; None goes on until no swap is left.
+        init: initialisation used without `start`: "build" (default, as PAM does), "lab" or "random".
+        max_iter: most swaps; None continues until no swap improves.
 
     Returns:
         An `Assignment` as from `fasterpam`.
@@ -44,10 +44,10 @@ def fastpam1(
     Raises:
         InputError: as in `fasterpam`.
 
-    Cost: O(n^2) time for each swap made and for the last look, O(n k) memory beside the distances.
+    Cost: O(n^2) time per swap and for the final check, O(n k) memory beside the distances.
 
     Guarantee: as in `fasterpam`; from the same start the swaps are PAM's, in the same order (equal swaps: the lowest
-    candidate, then the lowest place).
+    candidate, then the lowest position).
 
     References:
         Schubert & Rousseeuw 2021, arXiv 2008.05171: FastPAM1.

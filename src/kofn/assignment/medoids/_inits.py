@@ -1,4 +1,4 @@
-"""The medoids to begin from: given ones, or BUILD, LAB or random ones."""
+"""Initial medoids: given ones, or BUILD, LAB or random ones."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def begin(
     how: tuple[Any, str | None, str, int | None],
     info: dict[str, Any],
 ) -> Ints:
-    """The medoids to begin from: `start`, or `init` (else the default) with the seed; `info` gets what it cost."""
+    """Initial medoids: from `start`, else by `init` (or the default) with the seed; its cost is added to `info`."""
     start, init, default, seed = how
     if start is not None:
         if init is not None:
@@ -51,7 +51,7 @@ def started(start: Any, k: int) -> Ints:
 
 
 def lab(source: Source, k: int, weights: Floats, rng: np.random.Generator) -> Ints:
-    """Linear approximative BUILD: each medoid is the best of a small sample for that sample, given those before it."""
+    """Linear approximative BUILD: each medoid is the best of a small random sample, given the medoids so far."""
     size = min(source.n, 10 + math.isqrt(source.n - 1) + 1)
     near = np.full(source.n, np.inf)
     medoids: list[int] = []
@@ -68,10 +68,10 @@ def lab(source: Source, k: int, weights: Floats, rng: np.random.Generator) -> In
 
 
 def build(source: Source, k: int, weights: Floats) -> tuple[Ints, int]:
-    """BUILD: greedily the medoid that lowers the loss most. Returns the medoids, and how many candidates it looked at.
+    """BUILD: greedily add the medoid that lowers the loss most. Returns the medoids and the number of evaluations.
 
-    What a candidate saves only falls as medoids are added, so candidates are kept in a heap by what they last saved and
-    only those that still look best are evaluated again: the picks are those of the full search.
+    A candidate's gain only decreases as medoids are added, so candidates are kept in a heap by their last known gain
+    and only the top is re-evaluated (lazy greedy); the picks are those of the full search.
     """
     totals = np.concatenate([rows.astype(np.float64) @ weights for _, rows in source.blocks()])
     medoids, evaluated = [int(totals.argmin())], source.n

@@ -45,10 +45,10 @@ def distance_rows(rows, columns, scale, candidates, squared, unit, low, high, la
 
 @nb.njit(**INNER)
 def _change(row, near, second, nearest, weights, removal, touched, change):
-    """How the loss changes if this candidate replaces each medoid: change[m] plus what is returned, for all k at once.
+    """Change of the loss if this candidate replaces medoid m: change[m] plus the returned value, for all k at once.
 
-    Where medoid m goes, the loss rises by `removal[m]` less what the candidate spares the points that it is nearer to
-    than their second nearest medoid; and every point that it is nearest to gains, whichever medoid goes.
+    Removing medoid m raises the loss by `removal[m]`, less the savings of the points to which the candidate is nearer
+    than their second nearest medoid; points to which it is nearest gain whichever medoid is removed.
     """
     # Few points lie nearer to a candidate than to their second medoid: gather them without a branch, then visit those.
     count = 0
@@ -70,7 +70,7 @@ def _change(row, near, second, nearest, weights, removal, touched, change):
 
 @nb.njit(**INNER)
 def _change_naive(row, near, second, nearest, weights, change):
-    """The same, medoid by medoid, with a pass over all points for each: what FastPAM saves."""
+    """The same with one pass over all points per medoid: the work that FastPAM saves."""
     for m in range(len(change)):
         total = 0.0
         for o in range(len(row)):
@@ -84,7 +84,7 @@ def _change_naive(row, near, second, nearest, weights, change):
 
 @nb.njit(**INNER)
 def _swap(row, m, to_medoid, nearest, runner, near, second, weights, removal):
-    """Put the candidate in place of medoid m: nearest and second nearest medoids, removal losses; returns the loss."""
+    """Replace medoid m by the candidate; update the two nearest medoids and the removal losses; return the loss."""
     k = to_medoid.shape[1]
     removal[:] = 0.0
     loss = 0.0
@@ -102,7 +102,7 @@ def _swap(row, m, to_medoid, nearest, runner, near, second, weights, removal):
         elif not gone and d < second[o]:
             runner[o], second[o] = m, d
         elif gone or runner[o] == m:
-            # The second nearest is gone, or has become the nearest: look among all medoids.
+            # The second nearest was removed or became the nearest: search all medoids.
             distances, first = to_medoid[o], nearest[o]
             runner[o], second[o] = m, d
             for i in range(k):
@@ -115,7 +115,7 @@ def _swap(row, m, to_medoid, nearest, runner, near, second, weights, removal):
 
 @nb.njit(**INNER)
 def _lowered(row, m, nearest, near, second, weights):
-    """The loss with the candidate in place of medoid m, summed from scratch in the order of `_swap`."""
+    """The loss after the swap, summed from scratch in the order of `_swap`."""
     loss = 0.0
     for o in range(len(row)):
         other = second[o] if nearest[o] == m else near[o]
@@ -144,7 +144,7 @@ def sweep(
     patience,
     counts,
 ):
-    """Try the candidates in turn and swap at once wherever that lowers the loss beyond its tolerance.
+    """Try the candidates in turn and swap immediately if the loss falls by more than the tolerance.
 
     counts: candidates since the last swap, swaps, candidates evaluated. Ends once `patience` candidates brought no
     swap.
@@ -201,5 +201,5 @@ def best_swap(rows, start, is_medoid, nearest, near, second, weights, removal, n
 
 @nb.njit(both_precisions(f"f8(T[::1],i8,{_STATE})", read=1), **OUTER)
 def swap(row, m, to_medoid, nearest, runner, near, second, weights, removal):
-    """`_swap`, for callers outside."""
+    """`_swap`, compiled for calls from Python."""
     return _swap(row, m, to_medoid, nearest, runner, near, second, weights, removal)

@@ -1,4 +1,4 @@
-"""Group items around k medoids by PAM as it was written, every swap judged on its own: the reference."""
+"""k-medoids by the original PAM, which evaluates every swap separately: a reference implementation."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ def pam(
     max_iter: int | None = None,
     **words: Unpack[KMedoids],
 ) -> Assignment:
-    """Group items around k medoids by PAM as it was written, every swap judged on its own: the reference.
+    """k-medoids by the original PAM, which evaluates every swap separately: a reference implementation.
 
     Args:
         X: vectors (n, d), as in `fasterpam`.
         distances: dissimilarities (n, n), as in `fasterpam`.
         k: how many medoids.
-        init: where to begin without `start`: "build" (default), "lab" or "random".
-        max_iter: swaps; None goes on until no swap is left.
+        init: initialisation used without `start`: "build" (default), "lab" or "random".
+        max_iter: most swaps; None continues until no swap improves.
 
     Returns:
-        An `Assignment` as from `fasterpam`; `info["swap_evaluations"]` counts a candidate, a medoid and a point each.
+        An `Assignment` as from `fasterpam`; `info["swap_evaluations"]` counts (candidate, medoid, point) triples.
 
     Raises:
         InputError: as in `fasterpam`.
 
-    Cost: O(n^2 k) time for each swap made and for the last look, O(n k) memory beside the distances.
+    Cost: O(n^2 k) time per swap and for the final check, O(n k) memory beside the distances.
 
     Guarantee: as in `fasterpam`.
 

@@ -1,4 +1,4 @@
-"""k-medoids where n x n distances are too many: of samples of the items (CLARA), or over sampled swaps (CLARANS)."""
+"""Shared parts of the k-medoids methods that avoid n x n distances (CLARA, CLARANS)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PAIRS_AT_ONCE = 2**22
 
 
 class Placed:
-    """Medoids with every item at its nearest one, in O(n) memory."""
+    """Medoids and the nearest medoid of every item, in O(n) memory."""
 
     def __init__(self, source: _sources.Source, medoids: Ints, weights: Floats) -> None:
         self.medoids = medoids
@@ -39,7 +39,7 @@ class Placed:
 
 
 def only(source: _sources.Source, begin: Ints, candidates: Ints, weights: Floats) -> Ints:
-    """The candidate of the least total, where it is below that of `begin`."""
+    """The single best medoid, if its loss is below that of `begin`."""
     tried = np.concatenate([begin, candidates])
     step = max(1, PAIRS_AT_ONCE // source.n)
     totals = np.concatenate(

@@ -1,4 +1,4 @@
-"""Where the distances of k-medoids come from: a matrix, or rows computed when asked for; and the loss they sum to."""
+"""Distance sources for k-medoids (a matrix, or rows computed on demand), and the loss."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PAIRS_AT_ONCE = 2**22
 
 
 class Source(Protocol):
-    """Rows of distances: row j holds the distance of every point to candidate j."""
+    """Source of distance rows: row j holds the distances of all points to candidate j."""
 
     n: int
     evals: int
@@ -29,54 +29,54 @@ class Source(Protocol):
         ...
 
     def blocks(self) -> Iterator[tuple[int, Reals]]:
-        """All rows in order, some at a time, each with its first candidate."""
+        """All rows in order, in blocks, each with the index of its first candidate."""
         ...
 
     def among(self, items: Ints) -> Reals:
-        """(m, m) distances of some points to each other."""
+        """(m, m) distances among the given points."""
         ...
 
     def between(self, items: Ints, others: Ints) -> Reals:
-        """(m, l) distances of some points to others, to about the rounding of the largest of them."""
+        """(m, l) distances between two sets of points, accurate to about the rounding of the largest one."""
         ...
 
 
 class Matrix:
-    """Distances that were given as a matrix, read in place."""
+    """Distances given as a matrix, read in place."""
 
     def __init__(self, distances: Reals, evals: int = 0) -> None:
         self._rows = np.ascontiguousarray(distances)
         self.n, self.evals = len(distances), evals
 
     def rows(self, candidates: Ints) -> Reals:
-        """Some rows, copied."""
+        """A copy of the given rows."""
         return self._rows[candidates]
 
     def blocks(self) -> Iterator[tuple[int, Reals]]:
-        """Views of the matrix."""
+        """Views of the matrix, in order."""
         step = max(1, _PAIRS_AT_ONCE // self.n)
         for start in range(0, self.n, step):
             yield start, self._rows[start : start + step]
 
     def among(self, items: Ints) -> Reals:
-        """A submatrix."""
+        """The submatrix."""
         return self.between(items, items)
 
     def between(self, items: Ints, others: Ints) -> Reals:
-        """A submatrix."""
+        """The submatrix."""
         out: Reals = self._rows[np.ix_(items, others)]
         return out
 
 
 class Vectors:
-    """Distances from coordinates, computed when asked for: O(n d) a row, and no memory but a block of rows."""
+    """Distances computed from coordinates on demand: O(n d) per row, memory for one block of rows."""
 
     def __init__(self, space: Geometry, unit: float, n_threads: int | None) -> None:
         self.n, self.evals = space.n, 0
         self._space, self._unit, self._n_threads = space, unit, n_threads
 
     def rows(self, candidates: Ints) -> Reals:
-        """Some rows, from differences, each pair with the same bits in every call."""
+        """Distance rows by differences; a pair has the same bits in every call."""
         from kofn.assignment.medoids import _kernels
         from kofn.engines.threads import cores, spread
         from kofn.objectives._kernels import LANES, scratch
@@ -111,7 +111,7 @@ class Vectors:
             yield start, self.rows(np.arange(start, min(start + step, self.n)))
 
     def among(self, items: Ints) -> Reals:
-        """By differences of the few points."""
+        """Distances among the points, by differences."""
         points = self._space.points(items)
         self.evals += len(items) ** 2
         out = np.stack([((points - point) ** 2).sum(axis=1) for point in points])
@@ -145,12 +145,12 @@ def source_of(X: Any, distances: Any, metric: str, max_memory: int, n_threads: i
 
 
 def unit_of(space: Geometry, metric: str) -> float:
-    """What a distance between the geometry's points counts: 1 - cos is half the squared chord."""
+    """Factor from the geometry's distance to the metric: 1 - cos is half the squared chord."""
     return 0.5 if metric == "cosine" else space.unit
 
 
 def loss_of(X: Any, distances: Any, metric: str, medoids: Ints, labels: NDArray[np.int32], weights: Floats) -> float:
-    """Weighted sum of the distances of all points to the medoids that stand for them, recounted in float64."""
+    """Weighted sum of the distances of all points to their medoids, recomputed in float64."""
     terms: list[float] = []
     if distances is not None:
         own = distances[medoids[labels], np.arange(len(distances))].astype(np.float64)
@@ -166,7 +166,7 @@ def loss_of(X: Any, distances: Any, metric: str, medoids: Ints, labels: NDArray[
 
 @dataclass(frozen=True)
 class Opened:
-    """The pool of one call: its rows or distances, how many items, what each counts, and where distances come from."""
+    """The checked input of one call: rows or distances, n, weights, and the distance source."""
 
     X: Any
     distances: Any
@@ -176,7 +176,7 @@ class Opened:
 
 
 def opened(X: Any, distances: Any, k: int, words: Mapping[str, Any], memory: int) -> Opened:
-    """The pool of one call, from all words of `Pairs`; distances may take `memory` bytes unless max_memory is given."""
+    """Open the input of one call from the words of `Pairs`; `memory` is the default for max_memory."""
     metric, weights = words["metric"], words["weights"]
     X, distances = pool(X, distances, k, metric)
     n = len(X if distances is None else distances)
@@ -187,7 +187,7 @@ def opened(X: Any, distances: Any, k: int, words: Mapping[str, Any], memory: int
 
 
 def pool(X: Any, distances: Any, k: int, metric: str) -> tuple[Any, Any]:
-    """Rows or distances, of which one is None, checked against k and each other.
+    """Rows or distances (exactly one is given), checked against k.
 
     Raises:
         InputError: k above the number of distinct items, both given, or a diagonal that is not zero.
@@ -207,9 +207,9 @@ def pool(X: Any, distances: Any, k: int, metric: str) -> tuple[Any, Any]:
 
 
 def differing(X: Any, distances: Any, most: int) -> int:
-    """How many different items there are, counted up to `most`: rows that are equal entry by entry are one item.
+    """Number of distinct items, counted up to `most`; rows that are equal entry by entry are one item.
 
-    An even sample usually holds enough of them; only where it does not are all rows hashed.
+    An evenly spaced sample usually suffices; otherwise all rows are hashed.
     """
     n = len(X if distances is None else distances)
     if n > 8 * most + 256:
@@ -231,7 +231,7 @@ def _refuse_diagonal(distances: NDArray[Any]) -> None:
 
 
 def distinct(X: Any, distances: Any, medoids: Ints) -> int:
-    """How many medoids differ from each other: fewer than k where distances of 0 join different items."""
+    """Number of distinct medoids: fewer than k if different items are at distance 0."""
     if distances is None:
         return len(np.unique(checks.first_equal(X[medoids])))
     same = distances[np.ix_(medoids, medoids)] == 0

@@ -1,4 +1,4 @@
-"""The swap phase of k-medoids: what each point knows of its medoids, and which swap is next."""
+"""The swap phase of k-medoids: cached nearest and second nearest medoids, and the swap searches."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from kofn.core.arrays import Floats, Ints, Reals
 # A swap counts as an improvement beyond this share of the loss, well above rounding and below the 1e-9 that is
 # promised.
 _TOLERANCE = 1e-10
-# Two swaps whose changes differ by less than this share of the loss count as equal, and the first one is taken.
+# Swaps whose changes differ by less than this share of the loss count as equal; the first is taken.
 _MARGIN = 1e-13
-# Seconds that it takes to load compiled code, and what was left to NumPy so far.
+# Seconds to load the compiled code, and the NumPy time spent so far instead.
 _LOADING = 0.5
 _numpy_seconds: list[float] = []
 
 
 def worth_compiling(search: str, n: int, k: int) -> bool:
-    """Whether NumPy has been, or would be, busy for longer than compiled code takes to load: guesses add up to that.
+    """Whether NumPy's accumulated (estimated) time exceeds the time to load the compiled code.
 
     Both paths make the same swaps, so what is loaded already may be used.
     """
@@ -35,7 +35,7 @@ def worth_compiling(search: str, n: int, k: int) -> bool:
 
 
 class Swaps:
-    """k medoids, and for each point its nearest and second nearest: all that is needed to judge and to make a swap."""
+    """k medoids with the nearest and second nearest medoid of each point, from which swaps are evaluated and made."""
 
     def __init__(self, source: Source, medoids: Ints, weights: Floats, *, compiled: bool) -> None:
         self.source, self.weights, self.compiled = source, weights, compiled
@@ -58,7 +58,7 @@ class Swaps:
         return closest.astype(np.int32), np.ascontiguousarray(np.take_along_axis(distances, closest[:, None], 1)[:, 0])
 
     def _regret(self) -> Floats:
-        """What each point would lose if its nearest medoid went."""
+        """Increase of each point's distance if its nearest medoid were removed."""
         out: Floats = self.weights * (self.second.astype(np.float64) - self.near.astype(np.float64))
         return out
 
@@ -68,13 +68,13 @@ class Swaps:
 
     @property
     def labels(self) -> NDArray[np.int32]:
-        """The nearest medoid of each point, ties to the lowest position; a medoid stands for itself."""
+        """The nearest medoid of each point, ties to the lowest position; a medoid is assigned to itself."""
         labels = self.to_medoid.argmin(axis=1).astype(np.int32)
         labels[self.medoids] = np.arange(self.k, dtype=np.int32)
         return labels
 
     def eager(self, max_iter: int | None, stopped: Callable[[], bool], step: Callable[[int], None]) -> tuple[bool, int]:
-        """FasterPAM: take every candidate in turn and swap at once. Returns whether no swap is left, and the rounds."""
+        """FasterPAM: try every candidate in turn and swap eagerly. Returns (converged, rounds)."""
         rounds = 0
         while max_iter is None or rounds < max_iter:
             rounds += 1
@@ -88,7 +88,7 @@ class Swaps:
         return False, rounds
 
     def sweep(self, rows: Reals, candidates: Ints, patience: int) -> None:
-        """Try some candidates, given with their rows; stop early once `patience` in a row have brought no swap."""
+        """Try the candidates, given with their distance rows; stop once `patience` in a row brought no swap."""
         (self._sweep_compiled if self.compiled else self._sweep)(rows, candidates, patience)
 
     def _sweep_compiled(self, rows: Reals, candidates: Ints, patience: int) -> None:
@@ -118,7 +118,7 @@ class Swaps:
     def best(
         self, max_iter: int | None, stopped: Callable[[], bool], step: Callable[[int], None], *, naive: bool
     ) -> tuple[bool, int]:
-        """PAM and FastPAM1: look at all swaps and make the best. Returns whether no swap is left, and the rounds."""
+        """PAM and FastPAM1: evaluate all swaps and make the best. Returns (converged, rounds)."""
         rounds = 0
         while max_iter is None or rounds < max_iter:
             rounds += 1
@@ -162,7 +162,7 @@ class Swaps:
         return change, candidate, position
 
     def _falls(self, row: Reals, position: int) -> bool:
-        """Whether the loss, summed from scratch, falls with this swap.
+        """Whether the loss, summed from scratch, falls by this swap.
 
         Where it is small beside the distances that cancel in a change, the change may be mere rounding, and swaps would
         go round in circles.
@@ -171,7 +171,7 @@ class Swaps:
         return bool(float((self.weights * near).cumsum()[-1]) < self.loss * (1 - _TOLERANCE / 2))
 
     def _change(self, row: Reals) -> tuple[float, Floats]:
-        """How the loss changes if this candidate replaces each medoid: the shared part, and (k,) the rest.
+        """Change of the loss if this candidate replaces each medoid: the shared part, and (k,) the rest.
 
         The compiled loop adds the same terms in the same order, so both paths make the same swaps.
         """
@@ -184,7 +184,7 @@ class Swaps:
         return float(saved.cumsum()[-1]) if len(saved) else 0.0, change
 
     def _change_naive(self, row: Reals) -> Floats:
-        """The same, with a pass over all points for each medoid."""
+        """The same with one pass over all points per medoid."""
         d, near, second = (part.astype(np.float64) for part in (row, self.near, self.second))
         stays, goes = self.weights * (np.minimum(d, near) - near), self.weights * (np.minimum(d, second) - near)
         own = self.nearest == np.arange(self.k)[:, None]

@@ -1,4 +1,4 @@
-"""The words that methods around medoids share."""
+"""Argument bundles shared by the medoid methods."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ Init = Literal["lab", "build", "random"]
 
 
 class Pairs(Runtime, total=False):
-    """How two items are compared and counted, and how the work runs."""
+    """Metric, weights and runtime words."""
 
     metric: Annotated[Metric, '"euclidean", "sqeuclidean" or "cosine" (1 - cos), for X.', "euclidean"]
     weights: Annotated[ArrayLike | None, "How much each item counts, (n,), >= 0, default 1."]
 
 
 class KMedoids(Pairs, total=False):
-    """The same, and where to begin."""
+    """`Pairs`, and the start of the search."""
 
     start: Annotated[Any, "Medoids to begin from: row numbers (or ids), or an earlier plan."]

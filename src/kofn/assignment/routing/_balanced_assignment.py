@@ -1,4 +1,4 @@
-"""Every item to one bin and every bin its share: the best balanced assignment, exactly, with a price for each bin."""
+"""Balanced assignment (BASE layers): each item to one bin at equal loads, solved exactly, with bin prices."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from kofn.core.checks import InfeasibleError, InputError
 from kofn.core.plans import Assignment
 from kofn.core.registry import method
 
-# Below this many scores NumPy is done before compiled code is loaded.
+# Below this many scores NumPy finishes before compiled code is loaded.
 COMPILED_FROM = 2_000
-# Prices are first found for a sample, where an item of the pool stands for this many.
+# Initial prices come from a sample, in which one item represents this many.
 _COARSER = 4
 _SMALLEST_SAMPLE = 32
-# Items kept in order for each pair of bins, and how many that may be in all.
+# Length of the sorted list for each pair of bins, and the most entries of all lists.
 _WIDTH, _MOST_KEPT = 32, 4_000_000
 
 
@@ -40,16 +40,16 @@ def balanced_assignment(
 ) -> Assignment:
     """Send every item to one bin, all bins equally loaded, for the largest sum of scores.
 
-    The routing of BASE layers: each expert computes the same number of tokens, nobody is dropped and no auxiliary loss
-    is needed. The paper runs an auction to within a tolerance; here the optimum is found exactly by shortest paths
+    The routing of BASE layers: each expert processes the same number of tokens, no token is dropped and no auxiliary
+    loss is needed. The paper runs an auction to within a tolerance; here the optimum is found exactly by shortest paths
     between the few bins, started from the prices of a sample.
 
     Args:
         scores: (n, bins), higher is better; -inf where an item may not go.
         capacity: the most a bin holds, one number or (bins,). Without it the loads are balanced: every bin holds
             n/bins items, rounded down or up, whichever of the bins it pays to round up.
-        reserve: what an item is worth that stays out. An item then goes to a bin only where that pays. Without it
-            every item is placed.
+        reserve: value of leaving an item unassigned. An item is then assigned only if that is better. By default
+            every item is assigned.
         gates: the weight of each route: "ones", or "sigmoid" of its score, by which BASE layers scale what the
             expert adds to the token.
 
@@ -99,7 +99,7 @@ def balanced_assignment(
         _refuse_shortage(scores, high)
         labels, prices = transport(scores, low, high)
     else:
-        # Staying out is one more bin, which holds everybody.
+        # Leaving an item out is one more bin, of unlimited capacity.
         wide = np.column_stack([scores, np.full(n, reserve)])
         low = np.zeros(bins, np.int64)
         labels, prices = transport(wide, np.append(low, 0), np.append(high, n + 1))
@@ -112,7 +112,7 @@ def balanced_assignment(
         high = np.bincount(labels, minlength=bins)
         prices = prices - prices.min()
     else:
-        # A bin that nobody wants at no price has none.
+        # A bin that no item lists has price 0.
         prices = np.maximum(prices, 0)
     gains = _most(scores, prices, reserve)
     dual = math.fsum(gains.tolist()) + math.fsum((prices * high).tolist())
@@ -139,13 +139,13 @@ def balanced_assignment(
 def transport(
     scores: NDArray[Any], low: Ints, high: Ints, prices: Floats | None = None
 ) -> tuple[NDArray[np.int32], Floats]:
-    """Every item to one bin for the largest sum of scores with low <= loads <= high: labels, and the bins' prices.
+    """Transportation problem: each item to one bin, largest total score, low <= loads <= high; labels and prices.
 
     A price is >= 0 where a bin is full, <= 0 where it holds its least, 0 between: `scores - prices` is largest, for
-    each item, at its own bin. Exact up to rounding. The `prices` of a like problem save large ones the way to theirs.
+    each item, at its own bin. Exact up to rounding. `prices` of a similar problem warm-start the search.
 
     Raises:
-        InfeasibleError: the bins that some items list cannot hold them, or too few items list the bins that need them.
+        InfeasibleError: the bins that some items list cannot hold them, or too few items list some bins.
     """
     scores = np.ascontiguousarray(scores)
     n, bins = scores.shape
@@ -169,7 +169,7 @@ def transport(
 def _min_cost_flow(
     scores: NDArray[Any], low: Ints, high: Ints, price: Floats
 ) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
-    """Run the compiled search from these prices and leave the new ones there."""
+    """Run the compiled search from `prices`, and update them in place."""
     from kofn.assignment.routing import _flow_kernels
 
     n, bins = scores.shape
@@ -177,13 +177,13 @@ def _min_cost_flow(
     width = max(1, min(_WIDTH, _MOST_KEPT // bins**2))
     counts = np.zeros(2, np.int64)
     _flow_kernels.min_cost_flow(scores, low, high, price, labels, flow, reached, width, counts)
-    # A bin with room to either side has the price of a free slot, which rounding must not hide.
+    # A bin strictly within its bounds has exactly the price of a free slot; rounding must not blur this.
     price[:-1][(flow > low) & (flow < high)] = price[-1]
     return labels, reached
 
 
 def _plain(scores: NDArray[Any], low: Ints, high: Ints) -> tuple[NDArray[np.int32], Floats, NDArray[np.bool_]]:
-    """The same from no prices, each cheapest path by Bellman and Ford's rounds over the table of moves."""
+    """The same in NumPy without initial prices: shortest paths by Bellman-Ford."""
     table = scores.astype(np.float64)
     n, bins = table.shape
     labels = table.argmax(axis=1).astype(np.int32)
@@ -225,13 +225,13 @@ def _plain(scores: NDArray[Any], low: Ints, high: Ints) -> tuple[NDArray[np.int3
 
 
 def _cheapest(cost: Floats, distance: Floats) -> tuple[Floats, Ints]:
-    """Distances from the nodes of distance 0, and the node before each on its path."""
+    """Shortest distances from the sources, and each node's predecessor."""
     parent = np.full(len(cost), -1)
     for _ in range(len(cost)):
         paths = distance[:, None] + cost
         before = paths.argmin(axis=0)
         reach = paths[before, np.arange(len(cost))]
-        # Cycles of nothing must not turn for ever on rounding.
+        # Rounding must not make a zero-cost cycle loop forever.
         nearer = reach < distance - 1e-12 * np.abs(np.where(np.isfinite(distance), distance, 0.0))
         if not nearer.any():
             break
@@ -240,7 +240,7 @@ def _cheapest(cost: Floats, distance: Floats) -> tuple[Floats, Ints]:
 
 
 def _most(scores: NDArray[Any], prices: Floats, reserve: float | None) -> Floats:
-    """(n,) what each item gains at these prices."""
+    """(n,) best score minus price of each item."""
     best: Floats = (scores - prices).max(axis=1)
     return best if reserve is None else np.maximum(best, reserve)
 
@@ -261,7 +261,7 @@ def _refuse_shortage(scores: NDArray[Any], high: Ints) -> None:
 
 
 def _refuse_unmet(scores: NDArray[Any], low: Ints, high: Ints, reached: NDArray[np.bool_]) -> None:
-    """Say which bins cannot hold those who list no others, or need more than those who list them."""
+    """Refuse an infeasible problem, naming the bins with too little room or too few items."""
     inside = reached[:-1]
     names = ", ".join(map(str, np.flatnonzero(inside)[:5])) + (", ..." if inside.sum() > 5 else "")
     if not reached[-1]:

@@ -1,4 +1,4 @@
-"""Loads balanced over time by a bias for each bin that only chooses: no auxiliary loss, no item dropped."""
+"""Auxiliary-loss-free load balancing: a bias per bin that affects the choice of bins, never the gates."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _example(rng: np.random.Generator) -> Example:
     def event(_router: BiasRouter, rng: np.random.Generator) -> Event:
         if rng.random() < 0.4:
             return Event("tell", (rng.integers(0, 9, bins).astype(np.float64),))
-        # Few values, so that bins tie, and some bins that an item does not list.
+        # Few distinct values, so that bins tie, and some unlisted bins.
         scores = rng.integers(-2, 3, (int(rng.integers(1, 7)), bins)).astype(np.float64)
         scores[:, 1:][rng.random((len(scores), bins - 1)) < 0.2] = -np.inf
         return Event("ask", (scores,))
@@ -50,27 +50,26 @@ def _example(rng: np.random.Generator) -> Example:
     draws=_example,
 )
 class BiasRouter(Stepper[Assignment]):
-    """Token choice whose bins carry a bias: down by `gamma` after each batch that overloads them, up after the others.
+    """Token choice with a bias per bin, lowered by `gamma` after a batch that overloads the bin and raised otherwise.
 
-    The bias is added to the affinities where bins are chosen and nowhere else: gates are made of the affinity as it
-    is, so that nothing but the router's own wish enters what a bin's answer counts.
+    The bias is added to the affinities only when bins are chosen; gates use the unbiased affinities.
 
     Args:
-        bins: how many bins.
+        bins: number of bins.
         per_item: how many bins an item goes to.
-        gamma: the bias's step after each batch. Affinities lie in 0..1, so that 0.001 moves a bin from last to first
+        gamma: step of the biases after each batch. Affinities lie in 0..1, so 0.001 moves a bin from last to first
             within a thousand batches.
         affinity: "sigmoid" of each score (DeepSeek-V3) or "softmax" over the bins.
         gates: the weight of each route: its "share" of the affinities of the item's bins, the "raw" affinity or "ones".
 
-    `ask(scores)` routes a batch, `tell(loads)` moves the biases by what the batch's loads were (of all machines
-    together, where there are several); `update(scores)` does both. `plan` is the last plan, `bias` what is added now,
-    `steps` how many batches were told. With gamma = 0 this is `token_choice`.
+    `ask(scores)` routes a batch, `tell(loads)` updates the biases from its loads (summed over all machines, if there
+    are several); `update(scores)` does both. `plan` is the last plan, `bias` the current biases, `steps` the number of
+    updates. With gamma = 0 this is `token_choice`.
 
-    Margins: every item goes to exactly `per_item` bins; the bins' loads are not limited in any one batch, they even out
-    over batches of the same kind to within what a step of gamma moves.
+    Margins: every item goes to exactly `per_item` bins; loads are not limited within a batch; they even out
+    over similar batches, up to the effect of one step of gamma.
 
-    Cost: O(n bins) a batch, O(bins) to tell.
+    Cost: O(n bins) per batch, O(bins) per update.
 
     References:
         DeepSeek-AI 2024, DeepSeek-V3 Technical Report (arXiv 2412.19437), section 2.1.2, equations 12-16; Wang, Gao,
@@ -117,7 +116,7 @@ class BiasRouter(Stepper[Assignment]):
     def ask(self, scores: Any) -> Assignment:
         """Route a batch (n, bins) of router scores, -inf where an item does not list a bin; the biases stay.
 
-        `value` is the sum of the affinities of all routes, `bound` what it would be without biases.
+        `value` is the sum of the affinities of all routes, `bound` the same without biases.
         """
         scores = score_table(checks.scores(scores))
         n, bins = scores.shape
@@ -150,7 +149,7 @@ class BiasRouter(Stepper[Assignment]):
         return Assignment(**self._batch)
 
     def tell(self, loads: Any) -> None:
-        """Move every bias by gamma: up where the load was below the mean, down where above it."""
+        """Move each bias by gamma: up if the bin's load was below the mean, down if above."""
         values = checks.vector(loads, "loads").astype(np.float64)
         if len(values) != self.bins or (values < 0).any():
             raise InputError(f"loads={loads!r}: give one load >= 0 for each of the {self.bins} bins")
@@ -158,13 +157,13 @@ class BiasRouter(Stepper[Assignment]):
         self.steps += 1
 
     def update(self, scores: Any) -> Assignment:
-        """Route a batch, then tell its loads."""
+        """Route a batch, then update the biases from its loads."""
         plan = self.ask(scores)
         self.tell(np.bincount(plan.bins, minlength=self.bins))
         return plan
 
 
 def violation(loads: Any) -> float:
-    """How far the fullest bin is above the mean load, as a share of it (MaxVio): 0 where all are equal."""
+    """Excess of the largest load over the mean load, relative to the mean (MaxVio): 0 for equal loads."""
     values = np.asarray(loads, np.float64)
     return float(values.max() / values.mean() - 1) if values.sum() else 0.0

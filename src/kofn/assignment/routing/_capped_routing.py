@@ -1,4 +1,4 @@
-"""Send each item to its best-scoring bins, at most `capacity` items to a bin."""
+"""Route each item to its best-scoring bins, with at most `capacity` items per bin."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ def capped_routing(
     affinity: str = "none",
     gates: str = "ones",
 ) -> Assignment:
-    """Send each item to its best-scoring bins, at most `capacity` items to a bin.
+    """Route each item to its best-scoring bins, with at most `capacity` items per bin.
 
-    What happens where more items choose a bin than it holds:
+    `overflow` decides what happens when more items choose a bin than it holds:
 
-    - "error": refuse, naming the bin and by how much. The plan, if there is one, gives every item its first choices.
-    - "drop": the bin keeps its highest scores; whoever it refuses loses that slot (token dropping).
-    - "reroute": whoever it refuses asks for the next best bin, and may displace a lower score there (deferred
+    - "error": refuse, naming the bin and the excess. A plan, if returned, gives every item its first choices.
+    - "drop": the bin keeps its highest scores; a refused item loses that slot (token dropping).
+    - "reroute": a refused item asks its next best bin, and may displace a lower score there (deferred
     acceptance).
 
     For a router at inference (capacity-aware inference: capacity = gamma x n x per_item / bins) give its logits with
@@ -65,14 +65,14 @@ def capped_routing(
         per_item: how many different bins an item goes to.
         overflow: "error", "drop" or "reroute".
         candidates: how many of its best bins an item may ask for under "reroute"; all that it lists where not given.
-        affinity: what items and bins rank by: the scores ("none"), their "softmax" over the bins that the item lists,
-            or their "sigmoid".
+        affinity: the value that items and bins rank by: the scores ("none"), their "softmax" over the bins that the
+            item lists, or their "sigmoid".
         gates: the weight of each slot: "ones", the "raw" affinity, or its "share" among the item's slots.
 
     Returns:
         An `Assignment`: `bins` of item i at `indptr[i]:indptr[i + 1]`, ascending. `value` is the sum of the scores
-        (affinities) of all slots kept; `bound` is what the items' best listed bins would sum to without capacities
-        (negative scores left out), and no plan exceeds it. `status` is "optimal" where the value meets it,
+        (affinities) of all slots kept; `bound` is the sum over the items' best listed bins without capacities
+        (negative scores left out), which no plan exceeds. `status` is "optimal" where the value meets it,
         "approximate" (at least half of the best possible total) for "reroute" with no negative score kept, else
         "heuristic". `info["unfilled"]` counts the slots that stayed empty.
 
@@ -153,7 +153,7 @@ def capped_routing(
 
 
 def _refuse_shortage(scores: NDArray[Any], room: Ints, per_item: int) -> None:
-    """Refuse what no routing can place: too little room in all, or an item that lists too few bins."""
+    """Refuse infeasible input: too little room in total, or an item that lists too few bins."""
     n, bins = scores.shape
     total = sum(room.tolist())
     if n * per_item > total:

@@ -1,4 +1,4 @@
-"""Let each bin take the items that want it most, exactly `capacity` of them: loads are equal by construction."""
+"""Expert choice routing: each bin takes its `capacity` highest-affinity items, so loads are equal by construction."""
 
 from __future__ import annotations
 
@@ -44,24 +44,25 @@ def expert_choice(
     affinity: str = "softmax",
     gates: str = "raw",
 ) -> Assignment:
-    """Let each bin take the items that want it most, exactly `capacity` of them: loads are equal by construction.
+    """Expert choice routing: each bin takes its `capacity` highest-affinity items, so loads are equal by construction.
 
-    An item is taken by no bin, by one or by many: hard ones get more experts. The choice looks at the whole batch, so
-    that **a later token decides whether an earlier one is served**: in next-token prediction that leaks the future.
+    An item may be taken by any number of bins, including none. The choice depends on the whole batch, so **later tokens
+    affect whether earlier ones are served**: in next-token prediction this leaks the future.
 
     Args:
         scores: (n, bins) router logits; -inf where a bin may not take an item.
         capacity: how many items a bin takes, one number or (bins,).
         capacity_factor: in place of capacity: bins per item on average, capacity = n x factor / bins, rounded down, at
             least 1. 2 where neither is given.
-        per_item: the most bins that may take the same item. Items and bins then settle as in `capped_routing` with
-            "reroute", and a bin whose wishes are taken may stay below its capacity.
-        affinity: what bins rank by: "softmax" of an item's scores over the bins (the paper), "sigmoid", or "none".
+        per_item: the most bins that may take the same item. Routing is then deferred acceptance, as in `capped_routing`
+            with "reroute", and bins may stay below their capacity.
+        affinity: the value that bins rank by: "softmax" of an item's scores over the bins (the paper), "sigmoid", or
+            "none".
         gates: the weight of each route: the "raw" affinity (the paper), its "share" among the item's bins, or "ones".
 
     Returns:
-        An `Assignment`; `value` is the sum of the affinities of all routes. Without `per_item` it is the best for these
-        capacities, with it at least half of that. `info["unserved"]` counts items that no bin took,
+        An `Assignment`; `value` is the sum of the affinities of all routes. Without `per_item` it is optimal for these
+        capacities, with it at least half of the optimum. `info["unserved"]` counts items that no bin took,
         `info["unfilled"]` slots of bins that stayed empty.
 
     Raises:
@@ -69,9 +70,9 @@ def expert_choice(
 
     Cost: the exponentials of all scores and one partition for each bin.
 
-    Guarantee: without `per_item` every bin holds exactly min(capacity, items that list it); the items' margin is free,
-    and what no bin wants is dropped (`unserved`). With `per_item` no item exceeds it and no bin its capacity. Equal
-    affinities prefer the lowest item.
+    Guarantee: without `per_item` every bin holds exactly min(capacity, items that list it); the number of bins
+    per item is free, and an item that no bin takes is dropped (`unserved`). With `per_item` no item exceeds it and no
+    bin its capacity. Equal affinities prefer the lowest item.
 
     References:
         Zhou et al. 2022, sections 3.2-3.3. Their capped variant solves an entropic linear program by Dykstra's
@@ -128,7 +129,7 @@ def expert_choice(
 
 
 def _favourites(felt: Floats, room: Ints) -> tuple[Ints, Ints]:
-    """Rows and bins of each bin's highest affinities, equal ones to the lowest item."""
+    """Rows and bins of each bin's highest affinities; ties go to the lowest item."""
     n, bins = felt.shape
     taken = np.zeros((bins, n), bool)
     for mine, column, most in zip(taken, np.ascontiguousarray(felt.T), room.tolist(), strict=True):

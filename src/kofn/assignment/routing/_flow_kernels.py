@@ -1,6 +1,6 @@
 """Compiled min-cost flow of balanced assignment: items move between bins along shortest paths.
 
-Nodes are the bins and, last, the free slots. An item that goes from bin a to bin b costs what its score falls by; a
+Nodes are the bins and, last, the free slots. Moving an item from bin a to bin b costs the decrease of its score; a
 free slot costs nothing.
 """
 
@@ -25,10 +25,10 @@ class _Members(NamedTuple):
 
 
 class _Lists(NamedTuple):
-    """For each pair of bins (a, b) the items of a that would lose the least by going to b, in order.
+    """For each pair of bins (a, b), the items of a in increasing order of the cost of moving to b.
 
-    A list holds `width` items at most and is read from `front` to `size`: what stands before the front has left the
-    bin. `whole` says that it holds every item of a that lists b; any other list is read anew when it runs out.
+    A list holds at most `width` items, of which those in front..size are valid; earlier ones have left the bin. `whole`
+    marks lists that contain every item of a that lists b; other lists are rebuilt when they run out.
     """
 
     keys: Any
@@ -39,7 +39,7 @@ class _Lists(NamedTuple):
 
 
 class _Search(NamedTuple):
-    """The state of one search for a shortest path: each node's distance, the node before it, whether it is settled."""
+    """State of one shortest-path search: each node's distance, predecessor and whether it is settled."""
 
     distance: Any
     parent: Any
@@ -48,7 +48,7 @@ class _Search(NamedTuple):
 
 @nb.njit(**INNER)
 def _offer(keys, items, size, key, item):
-    """Put an item into a list that keeps the best first, dropping the last of a full one; returns the list's length."""
+    """Insert an item into a sorted list, dropping the last of a full one; return the new length."""
     most = len(keys)
     if size == most:
         if not worse(keys[most - 1], items[most - 1], key, item):
@@ -64,7 +64,7 @@ def _offer(keys, items, size, key, item):
 
 @nb.njit(**INNER)
 def _refill(scores, members, lists, a, b):
-    """Read the list from bin a to bin b anew, from all items of a."""
+    """Rebuild the list from bin a to bin b from all items of a."""
     keys, items, size = lists.keys[a, b], lists.items[a, b], 0
     own = members.items[members.offsets[a] :]
     for position in range(members.load[a]):
@@ -76,7 +76,7 @@ def _refill(scores, members, lists, a, b):
 
 @nb.njit(**INNER)
 def _best_at(scores, high, price, labels):
-    """Each item to its best bin at these prices, equals to the bin with the most room; returns the loads."""
+    """Assign each item to its best bin at these prices, ties to the bin with the most room; return the loads."""
     load = np.zeros(scores.shape[1], np.int64)
     for i in range(len(scores)):
         best, top = -1, -np.inf
@@ -91,9 +91,9 @@ def _best_at(scores, high, price, labels):
 
 @nb.njit(**INNER)
 def _surplus(load, low, high, price, flow):
-    """(nodes,) how many items are to leave each node (+) or to come (-); sets `flow`, the load that each bin goes for.
+    """(nodes,) number of items that must leave (+) or enter (-) each node; sets `flow`, each bin's target load.
 
-    Where a slot has a price, bins dearer than it are to be full and cheaper ones to hold their least.
+    At the price of a free slot, bins of a higher price must be full and cheaper ones at their lower bound.
     """
     bins = len(load)
     excess, n = np.zeros(bins + 1, np.int64), 0
@@ -110,7 +110,7 @@ def _surplus(load, low, high, price, flow):
 
 @nb.njit(**INNER)
 def _members_of(labels, load, high, moving):
-    """The members of every bin, with space for as many as a bin ever holds: never more than at first or than it may."""
+    """The members of every bin, with room for the larger of its initial load and its upper bound."""
     bins = len(load)
     offsets = np.zeros(bins + 1, np.int64)
     for j in range(bins):
@@ -154,7 +154,7 @@ def _leave(members, i, a):
 
 @nb.njit(**INNER)
 def _nearest_open(search):
-    """The nearest node that is not settled and can be reached; -1 if there is none."""
+    """The nearest unsettled reachable node; -1 if none."""
     a = -1
     for other in range(len(search.distance)):
         if (
@@ -168,7 +168,7 @@ def _nearest_open(search):
 
 @nb.njit(**INNER)
 def _relax(low, high, price, flow, lists, search, a):
-    """Reach the neighbours of node a by way of it, where that is nearer."""
+    """Relax the edges that leave node a."""
     bins = len(flow)
     for b in range(bins + 1):
         if search.reached[b]:
@@ -184,7 +184,7 @@ def _relax(low, high, price, flow, lists, search, a):
             continue
         else:
             step -= lists.keys[a, b, lists.front[a, b]]
-        # A step is never below zero but for rounding.
+        # Reduced costs are >= 0 up to rounding.
         reach = search.distance[a] + max(step, 0.0)
         if reach < search.distance[b]:
             search.distance[b], search.parent[b] = reach, a
@@ -192,9 +192,9 @@ def _relax(low, high, price, flow, lists, search, a):
 
 @nb.njit(**INNER)
 def _shortest_path(low, high, price, flow, excess, lists, search):
-    """The nearest node with too few items from those with too many, by Dijkstra's search; -1 if none can be reached.
+    """Dijkstra's search from the nodes with too many items to the nearest one with too few; -1 if none is reachable.
 
-    Where nothing is left to move, -1 too, with no node reached.
+    If no item is left to move, also -1, with no node reached.
     """
     search.distance[:] = np.inf
     search.parent[:] = -1
@@ -214,7 +214,7 @@ def _shortest_path(low, high, price, flow, excess, lists, search):
 
 @nb.njit(**INNER)
 def _raise_prices(price, search, end):
-    """Prices at which no step of the path that ends here costs anything."""
+    """Raise prices so that every step of the path to this node has reduced cost zero."""
     for a in range(len(price)):
         if search.reached[a]:
             price[a] += search.distance[end] - search.distance[a]
@@ -222,7 +222,7 @@ def _raise_prices(price, search, end):
 
 @nb.njit(**INNER)
 def _leave_along(labels, flow, members, lists, parent, end):
-    """Everybody on the path leaves; returns the node that it starts from."""
+    """Remove the moved items from their bins along the path; return its first node."""
     bins, b = len(flow), end
     while parent[b] >= 0:
         a = parent[b]
@@ -240,7 +240,7 @@ def _leave_along(labels, flow, members, lists, parent, end):
 
 @nb.njit(**INNER)
 def _list_newcomer(scores, lists, i, b):
-    """Enter item i, which came to bin b, in the lists from b on."""
+    """Enter item i, now in bin b, in the lists that start at b."""
     width = lists.keys.shape[2]
     for c in range(scores.shape[1]):
         if c == b or scores[i, c] == -np.inf:
@@ -248,7 +248,7 @@ def _list_newcomer(scores, lists, i, b):
         key = np.float64(scores[i, c]) - np.float64(scores[i, b])
         keys, items = lists.keys[b, c], lists.items[b, c]
         front, size = lists.front[b, c], lists.size[b, c]
-        # Behind the last of a list that does not hold everybody nothing is known.
+        # A truncated list is unknown beyond its last entry.
         if not lists.whole[b, c] and worse(key, i, keys[size - 1], items[size - 1]):
             continue
         if front == size:
@@ -265,7 +265,7 @@ def _list_newcomer(scores, lists, i, b):
 
 @nb.njit(**INNER)
 def _arrive_along(scores, members, lists, parent, end):
-    """Everybody on the path arrives, and is entered in the lists of the new bin."""
+    """Add the moved items to their new bins and lists along the path."""
     bins, b = scores.shape[1], end
     while parent[b] >= 0:
         a = parent[b]
@@ -278,7 +278,7 @@ def _arrive_along(scores, members, lists, parent, end):
 
 @nb.njit(**INNER)
 def _mend_lists(scores, labels, members, lists, parent, end):
-    """Step over who left in the lists from the bins of the path; returns how many lists ran out and were read anew."""
+    """Skip items that left, in the lists of the path's bins; return the number of lists that were rebuilt."""
     bins, b, read = scores.shape[1], end, 0
     while parent[b] >= 0:
         a = parent[b]
@@ -295,10 +295,10 @@ def _mend_lists(scores, labels, members, lists, parent, end):
 
 @nb.njit(both_precisions("void(T[:,::1],i8[::1],i8[::1],f8[::1],i4[::1],i8[::1],b1[::1],i8,i8[::1])", read=1), **OUTER)
 def min_cost_flow(scores, low, high, price, labels, flow, reached, width, counts):
-    """Every item to one bin, every load within low..high, for the largest sum of scores; labels, prices and loads.
+    """Assign each item to one bin for the largest total score, loads within low..high; labels, prices and loads.
 
-    Starts from what is best at the given prices and moves items along shortest paths from bins that hold too many to
-    bins that hold too few, so that after each path the answer is the best one for its own loads. price[bins] is the
+    Starts from each item's best bin at the given prices and moves items along shortest paths from overfull to underfull
+    bins; after each path the assignment is optimal for its own loads. price[bins] is the
     price of a slot that stays free. Where some load cannot be met, `reached` holds all nodes that the surplus can get
     to; else it is all False. `width` is how many items a list holds; `counts` gets the number of paths and of lists
     that were read anew.
@@ -315,7 +315,7 @@ def min_cost_flow(scores, low, high, price, labels, flow, reached, width, counts
             return
         counts[0] += 1
         _raise_prices(price, search, end)
-        # All leave before any arrives, and lists are mended last, since the path is written in them.
+        # Departures come before arrivals, and lists are repaired last, because the path is read from them.
         begin = _leave_along(labels, flow, members, lists, search.parent, end)
         excess[end] += 1
         excess[begin] -= 1

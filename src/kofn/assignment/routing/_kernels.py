@@ -10,13 +10,13 @@ from kofn.assignment._compiled import INNER, OUTER, both_precisions
 
 @nb.njit(**INNER)
 def worse(score, item, other_score, other_item):
-    """Whether a bin would rather lose the first: the lower score, of equal ones the later item."""
+    """Whether the first entry ranks lower in a bin: lower score, ties to the later item."""
     return score < other_score or (score == other_score and item > other_item)
 
 
 @nb.njit(**INNER)
 def _sift(scores, items, position, size, score, item):
-    """Put an item into the heap at `position` or below, where what the bin would lose first is on top."""
+    """Sift an item down the heap from `position`; the lowest-ranked entry is on top."""
     while True:
         child = 2 * position + 1
         if child >= size:
@@ -32,7 +32,7 @@ def _sift(scores, items, position, size, score, item):
 
 @nb.njit(**INNER)
 def _first_choices(row, choices):
-    """The bins of the highest scores in order, ties to the lowest bin; -1 where fewer are listed."""
+    """Bins of the highest scores, best first, ties to the lowest bin; -1 where fewer are listed."""
     choices[:] = -1
     last = len(choices) - 1
     for j in range(len(row)):
@@ -46,7 +46,7 @@ def _first_choices(row, choices):
 
 @nb.njit(**INNER)
 def _best_open(row, item, bar, bar_item, chosen):
-    """The bin that the item scores highest of those that would take it and that it is not in; -1 if there is none."""
+    """The item's best bin among those that would accept it and that it is not in; -1 if none."""
     best = -1
     for j in range(len(row)):
         s = row[j]
@@ -61,7 +61,7 @@ def _best_open(row, item, bar, bar_item, chosen):
 
 @nb.njit(**INNER)
 def _admit(scores, items, size, score, item):
-    """Put an item into the heap of a bin that holds `size`; returns whom it displaces, -1 for nobody."""
+    """Insert an item into a bin's heap of `size` entries; return the displaced item, or -1."""
     if size == len(items):
         out = np.int64(items[0])
         _sift(scores, items, 0, size, score, item)
@@ -76,15 +76,15 @@ def _admit(scores, items, size, score, item):
 
 @nb.njit(both_precisions("void(T[:,::1],i8[::1],i8[::1],b1,i4[:,::1],i8[::1],T[::1],i4[::1],f8[::1])", read=1), **OUTER)
 def defer(scores, room, offsets, reroute, chosen, asked, heap_scores, heap_items, most):
-    """Items ask for bins from their best on, a full bin keeps its highest scores: held[i] are item i's bins, else -1.
+    """Deferred acceptance: items ask for bins best first, full bins keep their highest scores; held[i] are i's bins.
 
-    With `reroute` whoever is refused asks on (deferred acceptance); without, each item asks for its first choices only.
+    With `reroute` refused items ask on; without it each item asks only for its first choices. Unused slots are -1.
     Bin j keeps a heap from offsets[j] on unless it has room for all. asked[j] counts whose first choice it is, most[0]
     sums the scores >= 0 of all first choices.
     """
     n, bins = scores.shape
     size = np.zeros(bins, np.int64)
-    # What an item must beat in each bin: the worst of a full one, nothing elsewhere.
+    # The entry an item must beat in each bin: the lowest-ranked of a full one, none elsewhere.
     bar, bar_item = np.full(bins, -np.inf, scores.dtype), np.full(bins, n, np.int64)
     for j in range(bins):
         if room[j] == 0:

@@ -1,4 +1,4 @@
-"""Routes over a table of scores: every item to its best bins, no bin above its capacity."""
+"""Shared parts of the routing methods: checks, affinities, gates and deferred acceptance."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from kofn.core.checks import InputError
 
 _AFFINITIES = ("none", "softmax", "sigmoid")
 _GATES = ("ones", "raw", "share")
-# Below this many scores Python and NumPy are done before compiled code is loaded.
+# Below this many scores Python and NumPy finish before compiled code is loaded.
 COMPILED_FROM = 20_000
 
 
 def score_table(scores: Any) -> NDArray[Any]:
-    """The scores, refused where they are not (n, bins)."""
+    """Check that scores have shape (n, bins)."""
     if scores.ndim != 2:
         raise InputError(f"scores has shape {scores.shape}; give (n, bins), one score for each item and bin")
     table: NDArray[Any] = scores
@@ -26,14 +26,14 @@ def score_table(scores: Any) -> NDArray[Any]:
 
 
 def capacities(capacity: Any, bins: int) -> Ints:
-    """(bins,) what each bin holds."""
+    """(bins,) capacity of each bin."""
     if not np.isscalar(capacity) and len(capacity) != bins:
         raise InputError(f"capacity has {len(capacity)} values, scores has {bins} bins; give one for each bin")
     return np.broadcast_to(np.asarray(capacity, np.int64), bins).copy()
 
 
 def best_bins(scores: NDArray[Any], per_item: int) -> NDArray[np.int32]:
-    """(n, per_item) the bins of each item's highest scores, best first, ties to the lowest bin; -1 past its last."""
+    """(n, per_item) bins of each item's highest scores, best first, ties to the lowest bin; padded with -1."""
     if scores.size > COMPILED_FROM:
         from kofn.assignment.routing import _kernels
 
@@ -57,7 +57,7 @@ def affinities(scores: NDArray[Any], kind: str) -> Floats:
 
 
 def log_affinity(scores: NDArray[Any], rows: Integers, columns: Integers, kind: str) -> Floats:
-    """The logarithms of the affinities of some routes; NaN or -inf where one is not positive."""
+    """Log-affinities of the given routes; NaN or -inf where an affinity is not positive."""
     kept = scores[rows, columns].astype(np.float64)
     if kind == "sigmoid":
         return -np.logaddexp(0, -kept)
@@ -68,7 +68,7 @@ def log_affinity(scores: NDArray[Any], rows: Integers, columns: Integers, kind: 
 
 
 def weigh(logs: Floats, rows: Integers, gates: str) -> NDArray[np.float32]:
-    """The weight of each route from the logarithm of its affinity: 1, the affinity, or its share among the item's."""
+    """Gate of each route from its log-affinity: 1, the affinity, or its share among the item's routes."""
     if gates == "ones":
         return np.ones(len(logs), np.float32)
     if (bad := ~np.isfinite(logs)).any():
@@ -87,7 +87,7 @@ def weigh(logs: Floats, rows: Integers, gates: str) -> NDArray[np.float32]:
 
 
 def routes(n: int, bins: int, rows: Integers, columns: Integers, weights: NDArray[Any] | None) -> dict[str, Any]:
-    """The fields of an `Assignment` that say who goes where; `rows` ascend."""
+    """The sparse fields of an `Assignment`, from routes in ascending order of `rows`."""
     indptr, numbers = csr(rows, columns, n)
     return {
         "n": n,
@@ -117,7 +117,7 @@ def refuse_too_many(per_item: int, bins: int) -> None:
 
 
 def compiled(scores: NDArray[Any], room: Ints, per_item: int, reroute: bool) -> tuple[Ints, Ints, Ints, float]:
-    """Rows and bins of the slots kept, how many ask first for each bin, and what the first choices sum to."""
+    """Rows and bins of the kept slots, first-choice demand of each bin, and the sum of first choices >= 0."""
     from kofn.assignment.routing import _kernels
 
     n, bins = scores.shape
@@ -132,7 +132,7 @@ def compiled(scores: NDArray[Any], room: Ints, per_item: int, reroute: bool) -> 
 
 
 def plain(scores: NDArray[Any], room: Ints, per_item: int, reroute: bool) -> tuple[Ints, Ints, Ints, float]:
-    """The same by sorting; as both sides rank by score, the stable plan takes the highest score of all first."""
+    """The same by sorting: both sides rank by score, so the stable matching is greedy in score order."""
     n, bins = scores.shape
     first = np.argsort(-scores, axis=1, kind="stable")[:, :per_item]
     rows, columns = np.repeat(np.arange(n), per_item), first.ravel()

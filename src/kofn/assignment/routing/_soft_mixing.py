@@ -1,4 +1,4 @@
-"""Give each bin a mixture of all items instead of a choice among them: softmax over the items, group by group."""
+"""Soft mixing: each bin receives a mixture of all items by a softmax over the items of each group."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from kofn.core.registry import method
     paper=252,
 )
 def soft_mixing(scores: Any, *, groups: Any = None, temperature: float = 1.0) -> Assignment:
-    """Give each bin a mixture of all items instead of a choice among them: softmax over the items, group by group.
+    """Soft mixing: each bin receives a mixture of all items by a softmax over the items of each group.
 
-    In a mixture of tokens a group is the tokens at one position of several examples; each expert (bin) processes its
-    one mixture of the group, and what comes out goes back to the items by the same weights.
+    In a mixture of tokens, a group holds the tokens at one position of several examples; each expert (bin) processes
+    one mixture per group, and its output is distributed back to the items by the same weights.
 
     Args:
-        scores: (n, bins) controller logits; -inf where an item is to stay out of a bin.
+        scores: (n, bins) controller logits; -inf excludes an item from a bin.
         groups: (n,) label of each item's group; all items are one group where not given.
-        temperature: what the scores are divided by. As it falls each mixture becomes its highest item; at 0 it is that
-            item alone (the lowest, if several are), and the plan is sparse.
+        temperature: divisor of the scores. As it falls, each mixture concentrates on its highest item; at 0 it is that
+            item alone (ties to the lowest), and the plan is sparse.
 
     Returns:
         An `Assignment` of every item to every bin that it lists; `weights` are float64. `value` is the sum over bins
-        and groups of what the softmax maximises: sum_i w_i scores_i - temperature x sum_i w_i log w_i, which is
+        and groups of the softmax's objective: sum_i w_i scores_i - temperature x sum_i w_i log w_i, which is
         temperature x log sum_i exp(scores_i / temperature). `info["empty"]` counts mixtures (a bin in a group) that no
         item lists.
 
@@ -42,9 +42,9 @@ def soft_mixing(scores: Any, *, groups: Any = None, temperature: float = 1.0) ->
 
     Cost: one pass over the scores and the exponentials of all of them.
 
-    Guarantee: the margin of the bins holds: each has weight 1 in all from each group that lists it, so that loads are
-    equal by construction. That of the items is free: an item may weigh next to nothing in all bins, and no item is
-    dropped. A weight that underflows is the smallest positive number.
+    Guarantee: each bin's weights sum to 1 in each group that lists it, so loads are equal by construction. Items have
+    no such guarantee: an item's weights may be negligible in all bins, but no item is dropped. A weight that underflows
+    is the smallest positive number.
 
     References:
         Antoniak, Krutul et al. 2024 (NeurIPS, arXiv 2310.15961), section 3.
@@ -67,7 +67,7 @@ def soft_mixing(scores: Any, *, groups: Any = None, temperature: float = 1.0) ->
     empty = top == -np.inf
     below = np.where(listed, table - np.where(empty, 0.0, top)[group], -np.inf)
     if heat == 0:
-        # The first of the highest, as items stand in their order within each group.
+        # Ties go to the lowest item, because items keep their order within a group.
         level = (below == 0)[order]
         seen = np.cumsum(level, axis=0)
         before = (seen - level)[starts]
@@ -76,7 +76,7 @@ def soft_mixing(scores: Any, *, groups: Any = None, temperature: float = 1.0) ->
         rows, columns = np.nonzero(weights)
         value = float(top[~empty].sum())
     else:
-        # A quotient beyond all bounds is that of an item far below the best: its weight is nothing.
+        # Overflow only occurs for items far below the best, whose weight is zero anyway.
         with np.errstate(over="ignore"):
             grown = np.exp(below / heat)
         sums = np.add.reduceat(grown[order], starts, axis=0)

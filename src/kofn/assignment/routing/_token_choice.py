@@ -1,4 +1,4 @@
-"""Send each item to the bins that it scores highest, weighted by softmax over those: the usual router of experts."""
+"""Token choice routing: each item to its highest-scoring bins, weighted by a softmax over them."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from kofn.core.registry import method
     paper=("shazeer2017", 273),
 )
 def token_choice(scores: Any, *, per_item: int = 1, affinity: str = "softmax", gates: str = "share") -> Assignment:
-    """Send each item to the bins that it scores highest, weighted by softmax over those: the usual router of experts.
+    """Token choice routing: each item to its highest-scoring bins, weighted by a softmax over them.
 
     Args:
         scores: (n, bins) router logits; -inf where an item does not list a bin.
         per_item: how many bins an item goes to.
-        affinity: what the weights are made of: "softmax" of the scores over all bins that the item lists, "sigmoid" of
+        affinity: basis of the weights: "softmax" of the scores over all bins that the item lists, "sigmoid" of
             each score, or "none", the scores as they are.
         gates: the weight of each route: its affinity's "share" among the item's bins (softmax over the kept: Mixtral;
             with sigmoid: DeepSeek-V3), the "raw" affinity (Switch), or "ones".
@@ -38,8 +38,8 @@ def token_choice(scores: Any, *, per_item: int = 1, affinity: str = "softmax", g
 
     Cost: one pass over the scores and the exponentials of all of them.
 
-    Guarantee: the margin of the items holds exactly (`per_item` bins, weights that sum to 1 under "share"), that of the
-    bins is free: loads are whatever is asked. Nothing is dropped. Equal scores prefer the lowest bin. A weight that
+    Guarantee: every item has exactly `per_item` bins, with weights that sum to 1 under "share"; loads are not limited.
+    No item is dropped. Equal scores prefer the lowest bin. A weight that
     underflows is the smallest positive number.
 
     References:

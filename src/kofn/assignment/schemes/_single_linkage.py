@@ -1,4 +1,4 @@
-"""Group items that chains of short steps connect: all steps up to a scale, or the shortest until k groups are left."""
+"""Single-linkage clustering, cut at a distance threshold or at k groups."""
 
 from __future__ import annotations
 
@@ -32,28 +32,28 @@ def single_linkage(
     metric: str = "euclidean",
     threshold: float | None = None,
 ) -> Assignment:
-    """Group items that chains of short steps connect: all steps up to a scale, or the shortest until k groups are left.
+    """Single-linkage clustering, cut at a distance threshold or at k groups.
 
     Args:
         X: vectors (n, d); distances are computed row by row and never kept.
         distances: dissimilarities (n, n), symmetric, >= 0; the triangle inequality is not needed.
-        k: the number of groups. Without k and threshold there is one group, and `info` has the whole tree.
+        k: the number of groups. Without k and threshold there is one group, and `info` holds the whole tree.
         metric: "euclidean", "sqeuclidean" or "cosine" (1 - cos), for X.
-        threshold: instead of k, the longest step that still connects, in the units of the distances.
+        threshold: instead of k, the largest distance that still links two items.
 
     Returns:
         An `Assignment`: `labels` (groups in the order of their first row), `k` the number of groups, `value` the summed
-        length of the steps inside the groups, the least of all partitions into k groups. `info`:
-        links (n - k, 2) the steps made, merge_lengths (n - 1,) of all steps, ascending, and spacing, the shortest
-        distance between two groups (None for one group).
+        length of the links within the groups, the least of all partitions into k groups. `info`:
+        links (n - k, 2) the links within groups, merge_lengths (n - 1,) of all links, ascending, and spacing, the
+        shortest distance between two groups (None for one group).
 
     Raises:
         InputError: k and threshold together, k > n, or a threshold that is not a number >= 0.
 
     Cost: n passes over a row of distances; O(n) memory beside the input.
 
-    Guarantee: exact. At a fixed scale it is the only scheme, but for the trivial ones, that never separates items
-    when distances shrink or items coincide (Carlsson & Memoli). With k it also has the widest spacing.
+    Guarantee: exact. At a fixed threshold it is the only non-trivial scheme that never separates items when distances
+    shrink or items coincide (Carlsson & Memoli). With k it also has the largest spacing.
 
     References:
         Carlsson & Memoli 2013, Foundations of Computational Mathematics 13, arXiv 1011.5270.
@@ -82,7 +82,7 @@ def single_linkage(
     joined = np.zeros(n, bool)
     joined[1:][steps] = True
     group = np.empty(n, np.int64)
-    # A tree's nodes come after their parents, so one pass hands the groups down.
+    # Nodes come after their parents, so one pass propagates the groups.
     for position, item in enumerate(order.tolist()):
         group[item] = group[parents[position - 1]] if joined[position] else position
     labels = _gaussian.renamed(group)
@@ -119,7 +119,7 @@ def _rows_of(X: Any, distances: Any, metric: str) -> Callable[[int], Floats]:
 
 
 def _tree(row: Callable[[int], Floats], n: int) -> tuple[Ints, Ints, Floats]:
-    """Prim's shortest tree: the items in the order reached, and the parent and step length of each but the first."""
+    """Prim's minimum spanning tree: items in the order reached, with parent and edge length of all but the first."""
     order, parents, lengths = np.zeros(n, np.int64), np.zeros(n - 1, np.int64), np.zeros(n - 1)
     near, via, open_ = np.full(n, np.inf), np.zeros(n, np.int64), np.ones(n, bool)
     item = 0

@@ -1,4 +1,4 @@
-"""Find k and the groups together: the highest average medoid silhouette on the way from many medoids to few."""
+"""Choose k and the groups by the average medoid silhouette, from `k_max` medoids down to `k_min` (DynMSC)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from kofn.core.plans import Assignment
 from kofn.core.registry import method
 from kofn.core.runtime import Control
 
-# `dynmsc` looks at no more groups than this unless told.
+# Default limit of `k_max`.
 _MOST_GROUPS = 20
 
 
@@ -42,15 +42,15 @@ def dynmsc(
     k_max: int | None = None,
     **words: Unpack[Pairs],
 ) -> Assignment:
-    """Find k and the groups together: the highest average medoid silhouette on the way from many medoids to few.
+    """Choose k and the groups by the average medoid silhouette, from `k_max` medoids down to `k_min` (DynMSC).
 
-    FasterMSC with k_max medoids; then the medoid that costs least to give up goes, FasterMSC goes on with the others,
-    and so on down to k_min. The curve of the silhouette over k comes with the plan.
+    Runs FasterMSC with k_max medoids, removes the medoid whose removal costs least, continues FasterMSC with the rest,
+    and so on down to k_min. The silhouette for each k is returned with the plan.
 
     Args:
         X: vectors (n, d), as in `fastermsc`.
         distances: dissimilarities (n, n), as in `fastermsc`.
-        init: where to begin with k_max medoids: "lab" (default), "build" or "random".
+        init: initialisation of the k_max medoids: "lab" (default), "build" or "random".
         k_min: fewest groups.
         k_max: most groups; default 20, or the square root of n where that is less, and never more than there are
             distinct items. With nearly n groups any pool has a silhouette of nearly 1, so keep it well below n.
@@ -65,7 +65,7 @@ def dynmsc(
 
     Cost: O(n^2) time a round, a few rounds for each k.
 
-    Guarantee: `value` is the largest of the curve, each point of which no single swap raises.
+    Guarantee: `value` is the maximum of the curve, each point of which is a local optimum of single swaps.
 
     References:
         Lenssen & Schubert 2024, Information Systems 120, arXiv 2309.03751: DynMSC.
@@ -115,7 +115,7 @@ def dynmsc(
             info["rounds"] += rounds
             info["swaps"] += state.swaps
             info["swap_evaluations"] += state.evaluated * n
-            # On the way down, so that of equal values the least k stays.
+            # k decreases, so the smallest k wins among equal values.
             if best is None or state.value >= best.value - TOLERANCE:
                 best = state
             state = state.without(int(state.removal.argmin())) if state.k > max(k_min, 2) else None

@@ -1,4 +1,4 @@
-"""Group items around k of them so that the average medoid silhouette is high: no single swap does better."""
+"""Medoid silhouette clustering: maximise the average medoid silhouette by eager swaps (FasterMSC)."""
 
 from __future__ import annotations
 
@@ -33,23 +33,23 @@ def fastermsc(
     max_iter: int | None = None,
     **words: Unpack[KMedoids],
 ) -> Assignment:
-    """Group items around k of them so that the average medoid silhouette is high: no single swap does better.
+    """Medoid silhouette clustering: maximise the average medoid silhouette by eager swaps (FasterMSC).
 
     An item's medoid silhouette is 1 - a/b for its distances a to the nearest and b to the second nearest medoid, and 0
-    where both are nothing. As in FasterPAM, one pass over the points judges a candidate for all k medoids.
+    if both are 0. As in FasterPAM, one pass over the points evaluates a candidate against all k medoids.
 
     Args:
         X: vectors (n, d). Distances are kept as an (n, n) matrix where that fits into `max_memory`, else computed row
             by row.
         distances: dissimilarities (n, n), symmetric, >= 0, zero on the diagonal; read in place.
-        k: how many medoids. One medoid has no second: the silhouette is 0 then, and the medoid that of `fasterpam`.
-        init: where to begin without `start`: "lab" (default), "build" or "random", as in `fasterpam`.
-        max_iter: rounds over all items; None goes on until no swap is left.
+        k: number of medoids. With k = 1 the silhouette is 0, and the medoid is that of `fasterpam`.
+        init: initialisation used without `start`: "lab" (default), "build" or "random", as in `fasterpam`.
+        max_iter: most rounds over all items; None continues until no swap improves.
 
     Returns:
         An `Assignment`: `labels`, `medoids`, `value` = the average medoid silhouette, 0 to 1, to be maximised. `status`
         is "local" where no swap improves, "optimal" where k is 1 or n, "stopped" at a limit. `info`: swaps, rounds,
-        swap_evaluations, distance_evals (from X), zero_below (distances up to this count as nothing).
+        swap_evaluations, distance_evals (from X), zero_below (distances up to this count as 0).
 
     Raises:
         InputError: k above the number of distinct items, a start that does not have k medoids, start and init
@@ -57,7 +57,7 @@ def fastermsc(
 
     Cost: O(n^2) time a round, O(n k) for a swap; O(n k) memory beside the distances.
 
-    Guarantee: with status "local" no swap raises the average by more than 1e-12 of what it lacks to 1.
+    Guarantee: with status "local" no swap raises the average by more than 1e-12 of its gap to 1.
 
     References:
         Lenssen & Schubert 2024, Information Systems 120, arXiv 2309.03751: FasterMSC.

@@ -16,7 +16,7 @@ def _ratio(a, b, nothing):
 
 @nb.njit(**INNER)
 def _refresh(to_medoid, weights, nothing, who, dist, removal):
-    """Three nearest medoids of every item, what removing each medoid costs; returns the loss."""
+    """Update the three nearest medoids of every item and the removal losses; return the loss."""
     n, k = to_medoid.shape
     removal[:] = 0.0
     loss = 0.0
@@ -43,7 +43,7 @@ def _refresh(to_medoid, weights, nothing, who, dist, removal):
 
 @nb.njit(**INNER)
 def _change(row, weights, nothing, who, dist, removal, change):
-    """How the loss changes if this candidate replaces each medoid: change[m] plus what is returned, for all k."""
+    """Change of the loss if this candidate replaces medoid m: change[m] plus the returned value, for all k."""
     change[:] = removal
     shared = 0.0
     for o in range(len(row)):
@@ -71,13 +71,13 @@ _KNOWN = "T[:,::1],f8[::1],f8,i4[:,::1],f8[:,::1],f8[::1]"
 
 @nb.njit(both_precisions(f"f8({_KNOWN})"), **OUTER)
 def refresh(to_medoid, weights, nothing, who, dist, removal):
-    """`_refresh`, for callers outside."""
+    """`_refresh`, compiled for calls from Python."""
     return _refresh(to_medoid, weights, nothing, who, dist, removal)
 
 
 @nb.njit(both_precisions(f"void(T[:,::1],i8,i8[::1],u1[::1],{_KNOWN},f8[::1],f8,i8[::1])", read=1), **OUTER)
 def sweep(rows, start, medoids, is_medoid, to_medoid, weights, nothing, who, dist, removal, loss, tolerance, counts):
-    """Try the candidates start, start + 1, ... and swap at once wherever that lowers the loss beyond its tolerance.
+    """Try the candidates start, start + 1, ... and swap immediately if the loss falls by more than the tolerance.
 
     counts: candidates since the last swap, swaps, candidates evaluated. Ends early once a full round brought no swap.
     """

@@ -1,4 +1,4 @@
-"""How well items sit in their groups: (b - a) / max(a, b) for distances a to their own and b to the next medoid."""
+"""Medoid silhouette of each item: (b - a) / max(a, b) for distances a to its own and b to the nearest other medoid."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def medoid_silhouette(
     max_memory: int | str = DEFAULT_MEMORY,
     n_threads: int | None = None,
 ) -> Floats:
-    """How well items sit in their groups: (b - a) / max(a, b) for distances a to their own and b to the next medoid.
+    """Medoid silhouette of each item: (b - a) / max(a, b) for distances a to its own and b to the nearest other medoid.
 
     Args:
         groups: an `Assignment`, or a label for each item (-1 for none). Groups without medoids get the member with the
@@ -36,11 +36,11 @@ def medoid_silhouette(
         X: vectors (n, d).
         distances: dissimilarities (n, n) instead.
         metric: "euclidean", "sqeuclidean" or "cosine" (1 - cos), for X.
-        max_memory: bytes that distances from X may take.
+        max_memory: bytes for distances computed from X.
         n_threads: threads that compute distances from X; default all cores.
 
     Returns:
-        (n,) from -1 (in the wrong group) to 1; 0 where there is only one group or both distances are nothing, NaN for
+        (n,) from -1 (in the wrong group) to 1; 0 where there is only one group or both distances are 0, NaN for
         items in no group. The mean is the average medoid silhouette.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Medoid silhouettes: how much nearer items are to their own medoid than to the next; groups and k by that."""
+"""The swap search of medoid silhouette clustering, shared by FasterMSC and DynMSC."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ DEFAULT_MEMORY = 2**30
 
 
 def nothing(source: _sources.Source) -> float:
-    """Distances up to this count as 0: the rounding of the largest distance of the first item."""
+    """Threshold below which distances count as 0: the rounding of the first item's largest distance."""
     row = source.rows(np.array([0]))[0]
     return float(np.finfo(row.dtype).eps * row.max())
 
 
 def worth_compiling(n: int, steps: int) -> bool:
-    """Whether NumPy would still be busy when compiled code is loaded; both paths make the same swaps."""
+    """Whether compiled code would be loaded before NumPy finished; both paths make the same swaps."""
     loaded = "kofn.assignment.silhouettes._kernels" in sys.modules
     return loaded or 3 * steps * n * (6e-5 + 2e-8 * n) > 0.5
 
 
 class State:
-    """Medoids and every item's distances to them; its two nearest, and the distance of the third."""
+    """The medoids, with each item's distances to them, its two nearest medoids and its third nearest distance."""
 
     def __init__(
         self, source: _sources.Source, medoids: Ints, weights: Floats, *, compiled: bool, to_medoid: Reals | None = None
@@ -55,18 +55,18 @@ class State:
 
     @property
     def labels(self) -> NDArray[np.int32]:
-        """The nearest medoid of each point, ties to the lowest position; a medoid stands for itself."""
+        """The nearest medoid of each point, ties to the lowest position; a medoid is assigned to itself."""
         labels = self.who[:, 0].copy()
         labels[self.medoids] = np.arange(self.k, dtype=np.int32)
         return labels
 
     def without(self, position: int) -> State:
-        """The same without the medoid at a position."""
+        """A copy without the medoid at this position."""
         medoids, kept = np.delete(self.medoids, position), np.delete(self.to_medoid, position, axis=1)
         return State(self.source, medoids, self.weights, compiled=self.compiled, to_medoid=kept)
 
     def eager(self, max_iter: int | None, stopped: Callable[[], bool], step: Callable[[int], None]) -> tuple[bool, int]:
-        """Take every candidate in turn and swap at once. Returns whether no swap is left, and the rounds."""
+        """Try every candidate in turn and swap eagerly. Returns (converged, rounds)."""
         rounds = 0
         while max_iter is None or rounds < max_iter:
             rounds += 1
@@ -139,7 +139,7 @@ class State:
         return float((self.weights * base).cumsum()[-1])
 
     def _change(self, row: Reals) -> tuple[float, Floats]:
-        """How the loss changes if this candidate replaces each medoid: the shared part, and (k,) the rest.
+        """Change of the loss if this candidate replaces each medoid: the shared part, and (k,) the rest.
 
         An item loses the share of its nearest distance in its second nearest. A candidate nearer than the third matters
         to it, differently where the first or the second goes than where any other does.

@@ -1,4 +1,4 @@
-"""A coupling through a code: `encoder` (symbols to codes), `decoder` (codes to symbols) and both in one."""
+"""A coupling through a code: the `encoder`, the `decoder` and their composition `coupling`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["bottleneck_coupling", "bottleneck_encoder"]
 
 
 class Bottleneck(NamedTuple):
-    """A coupling through a code: `encoder` (symbols to codes), `decoder` (codes to symbols) and both in one."""
+    """A coupling through a code: the `encoder`, the `decoder` and their composition `coupling`."""
 
     coupling: Assignment
     encoder: Assignment
@@ -25,30 +25,30 @@ class Bottleneck(NamedTuple):
 
 
 def bottleneck_encoder(weights: Any, rate: float, *, mixed: bool = True) -> Assignment:
-    """Give symbols codes of entropy at most `rate` bits that tell as much of the symbols as greedy merging reaches.
+    """Information-bottleneck encoder: a code of entropy at most `rate` bits with high I(X;T), by greedy merging.
 
     Under a cap on H(T) the information I(X;T) is at most `rate`, and equals it only for a function of the symbol whose
-    entropy is just that. So symbols are merged one pair after the other: the least into the greatest (and at each
-    stage, instead, the two least), the two greatest, or the two least. Of all maps on these ways the one of largest
-    entropy within the rate is kept. What is left of the rate is used by moving part of one symbol to another code, by
-    the move that is best near a function.
+    entropy is just that. So symbols are merged pair by pair in several orders: the least into the greatest (and at each
+    stage, instead, the two least), the two greatest, or the two least. Of all these maps, the one of largest entropy
+    within the rate is kept. The remaining rate is used by moving part of one symbol's mass to another code, by the move
+    that is best near a function.
 
     Args:
         weights: (n,) masses of the symbols, >= 0; entropies are of their shares.
         rate: the most entropy of the codes, in bits, >= 0.
-        mixed: use up the rest of the rate by a code that is drawn at random for one symbol; False for functions only.
+        mixed: use the remaining rate by randomising the code of one symbol; False gives deterministic codes only.
 
     Returns:
         An `Assignment` of symbols to codes (`weights`: the joint masses). `value` is I(X;T) in bits, `bound` the
-        smaller of the rate and H(X); `info`: `rate` (H(T), within what was asked), `within_bits` (what `value` may lie
-        below the best), `function` (whether no symbol is split).
+        smaller of the rate and H(X); `info`: `rate` (H(T), at most the argument), `within_bits` (how far `value` may be
+        below the optimum), `function` (whether no symbol is split).
 
     Raises:
         InputError: weights that are negative or all zero, a rate that is negative.
 
-    Cost: O(n log n) for the entropies of 4 n maps; O(n) for each map that is made and each step of a move.
+    Cost: O(n log n) for the entropies of 4 n maps; O(n) for each map that is built and each step of a move.
 
-    Guarantee: H(T) <= rate exactly (up to rounding); I(X;T) within h(p2) <= 1 bits of the best, h the binary entropy
+    Guarantee: H(T) <= rate exactly (up to rounding); I(X;T) within h(p2) <= 1 bits of the optimum, h the binary entropy
     and p2 the second largest share, since the last merge costs h(p2) and the ones before it less.
 
     References:
@@ -102,10 +102,10 @@ def bottleneck_encoder(weights: Any, rate: float, *, mixed: bool = True) -> Assi
 
 
 def bottleneck_coupling(margins: Any, rate: float, *, mixed: bool = True) -> Bottleneck:
-    """Couple X with Y through a code of at most `rate` bits: lossy compression whose output has a law of its own.
+    """Couple X with Y through a code of at most `rate` bits: lossy compression with a prescribed output distribution.
 
-    The encoder (`bottleneck_encoder`) makes the code T tell much of X, the decoder (`minimum_entropy_coupling`) makes Y
-    tell much of T. Since I(X;Y) >= I(X;T) + I(T;Y) - H(T), both together are good where both are.
+    The encoder (`bottleneck_encoder`) makes I(X;T) large, the decoder (`minimum_entropy_coupling`) makes I(T;Y) large;
+    I(X;Y) >= I(X;T) + I(T;Y) - H(T), so their composition is good where both are.
 
     Args:
         margins: (totals of X (n,), totals of Y (bins,)), >= 0, of one sum.
@@ -114,12 +114,12 @@ def bottleneck_coupling(margins: Any, rate: float, *, mixed: bool = True) -> Bot
 
     Returns:
         A `Bottleneck`: `coupling` of X with Y, whose `value` is I(X;Y) in bits and whose `bound` is the smaller of the
-        rate and of what no coupling of these margins exceeds; `encoder` and `decoder`, which make it.
+        rate and the bound over all couplings of these margins; `encoder` and `decoder`, which compose it.
 
     Raises:
         InputError: as for the two parts.
 
-    Cost: that of the parts, and O(n x bins) where the code mixes everything.
+    Cost: that of the parts, and O(n x bins) where the code mixes all symbols.
 
     Guarantee: both margins hold up to the rounding of float64 products. At a rate of H(X) or more this is
     `minimum_entropy_coupling`. It is not monotone in the rate: a code of more bits may suit Y less.

@@ -14,7 +14,7 @@ from kofn.core.arrays import Floats, Ints
 
 
 def bits(masses: Any) -> float:
-    """The entropy of these masses' shares, in bits."""
+    """Entropy of the normalised masses, in bits."""
     positive = [mass for mass in masses if mass > 0]
     total = math.fsum(positive)
     return max(0.0, -math.fsum(mass / total * math.log2(mass / total) for mass in positive))
@@ -22,7 +22,7 @@ def bits(masses: Any) -> float:
 
 @dataclass(frozen=True)
 class Merges:
-    """Maps of symbols to codes by greedy merging, and their entropies; a map is only made when asked for.
+    """Maps of symbols to codes by greedy merging, and their entropies; maps are built on demand.
 
     The masses `p` fall. One series merges the least symbols into the greatest, one after the other; a second tries, at
     each of its stages, the mildest merge instead, of the two least; a third always merges the two greatest codes, and
@@ -77,7 +77,7 @@ class Merges:
 
 
 class Code:
-    """A map of symbols to codes in which at most one symbol is split, and how much it tells."""
+    """A map of symbols to codes in which at most one symbol is split, with its rate and information."""
 
     def __init__(self, p: Floats, codes: NDArray[np.int64]) -> None:
         self.p = p
@@ -101,7 +101,7 @@ class Code:
 
     @property
     def codes(self) -> int:
-        """How many codes are numbered."""
+        """Number of codes."""
         return len(self.masses)
 
     @property
@@ -115,7 +115,7 @@ class Code:
         return out
 
     def raised(self, rate: float) -> Code:
-        """Up to the rate: of the symbol that is the least share of its code, mass moves to a code of its own."""
+        """Raise the entropy to the rate by moving mass of the symbol with the least share of its code to a new code."""
         while True:
             shares = self.p / np.array(self.masses)[self.code]
             symbol = int(shares.argmin())
@@ -126,7 +126,7 @@ class Code:
                 return self
 
     def lowered(self, rate: float) -> Code:
-        """Down to the rate: of the least symbol in the least code, mass moves to the greatest code."""
+        """Lower the entropy to the rate by moving mass of the least symbol in the least code to the greatest code."""
         while True:
             live = [t for t, mass in enumerate(self.masses) if mass > 0]
             least, most = min(live, key=self.masses.__getitem__), max(live, key=self.masses.__getitem__)
@@ -135,7 +135,7 @@ class Code:
                 return self
 
     def _moved(self, symbol: int, to: int, rate: float) -> bool:
-        """Move mass of a symbol until the entropy is the rate; False where all of it was moved before that."""
+        """Move a symbol's mass until the entropy equals the rate; False if all of it was moved before that."""
         home, whole = int(self.code[symbol]), float(self.p[symbol])
         before = (self.masses[home], self.masses[to])
         rising = before[1] == 0
@@ -147,7 +147,7 @@ class Code:
         end = reach(whole)
         if (end <= rate) if rising else (end > rate):
             self.code[symbol] = to
-            # The code that a symbol has left empty keeps no dust of a difference.
+            # A code emptied by the move is exactly zero, without a rounding residue.
             self.masses = np.bincount(self.code, self.p, len(self.masses)).tolist()
             return False
         low, high = 0.0, whole

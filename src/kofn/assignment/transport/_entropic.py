@@ -1,4 +1,4 @@
-"""The numbers behind `sinkhorn_newton_sparse`: entropic transport between positive totals that sum to one.
+"""The numerical core of `sinkhorn_newton_sparse`: entropic transport between positive totals that sum to one.
 
 A plan is exp((scores - u - v) / reg). It is kept as a fixed kernel, normalised in the log domain, times exponentials of
 what the potentials have moved since (`Scaled`), so that a sweep is two products with the kernel and no exponential of
@@ -16,21 +16,21 @@ import numpy as np
 
 from kofn.core.arrays import Floats
 
-# From one regularisation to the next smaller one; the first lets the scores span this many of it.
+# Ratio of successive regularisations; at the first, the scores span this many multiples of it.
 _FACTOR, _WIDEST = 4.0, 40.0
-# How far an intermediate regularisation is solved, as a share of the mass.
+# Tolerance of intermediate regularisations, as a share of the mass.
 _ROUGH = 1e-2
-# The furthest that potentials move before the kernel is made anew, and in one step.
+# Largest move of the potentials before the kernel is recomputed, and in one step.
 _FURTHEST, _STRIDE = 50.0, 20.0
-# Entries that sum to less than this share of the error stay out of the Hessian: they could not carry it.
+# Entries that sum to less than this share of the error are left out of the Hessian.
 _NEGLIGIBLE = 0.1
 _MOST_CONJUGATE, _MOST_HALVINGS, _MOST_RESTARTS = 500, 12, 20
 
 
 @dataclass
 class Counts:
-    """What a solve took: steps of each kind, kernels made, the share of entries in each Hessian, and how often the dual
-    fell (never, but for rounding)."""
+    """Counters of a solve: steps of each kind, kernels, the share of entries in each Hessian, and decreases of the dual
+    (none, up to rounding)."""
 
     sweeps: int = 0
     newton: int = 0
@@ -54,7 +54,7 @@ class Point:
 
 
 class Scaled:
-    """The kernel at some potentials, and the plan at moves away from them."""
+    """The kernel at fixed potentials, and the plan at moves away from them."""
 
     def __init__(self, scores: Floats, r: Floats, c: Floats, reg: float, v: Floats) -> None:
         self.scores, self.r, self.c, self.reg = scores, r, c, reg
@@ -76,7 +76,7 @@ class Scaled:
         return self.u - self.reg * np.log(point.a), self.v - self.reg * point.y
 
     def far(self, point: Point) -> bool:
-        """Whether the kernel's small entries may be too small to be seen from here."""
+        """Whether the kernel's small entries may have underflowed at this distance."""
         return bool(np.abs(point.y).max() > _FURTHEST or np.abs(np.log(point.a)).max() > _FURTHEST)
 
     def plan(self, point: Point) -> Floats:
@@ -136,7 +136,7 @@ def solve(
 
 
 def _levels(scores: Floats, reg: float) -> list[float]:
-    """Falling regularisations, each a near enough start for the next."""
+    """Decreasing regularisations, each a warm start for the next."""
     listed = scores[scores > -np.inf]
     first = float(listed.max() - listed.min()) / _WIDEST
     if first <= reg:
@@ -220,7 +220,7 @@ def _fell(before: Point, after: Point) -> bool:
 
 
 def _again(state: Scaled, point: Point, counts: Counts) -> tuple[Scaled, Point]:
-    """The same potentials with a kernel of their own."""
+    """Recompute the kernel at the current potentials."""
     counts.kernels += 1
     fresh = Scaled(state.scores, state.r, state.c, state.reg, state.moved(point)[1])
     return fresh, _point(fresh, np.zeros(len(state.c)))

@@ -1,4 +1,4 @@
-"""Couplings of two sets of totals: entropic transport over a score matrix, least entropy, least entropy at a rate."""
+"""Shared parts of the couplings: margins, the plan, and the majorisation bound."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from kofn.core.plans import Assignment
 
 
 def margin_totals(margins: Any, n: int, bins: int) -> tuple[Floats, Floats]:
-    """The totals of both sides, the columns' scaled to the last digit of the rows' sum."""
+    """The totals of both sides; the columns are rescaled to the exact sum of the rows."""
     if margins is None:
         return np.ones(n), np.full(bins, n / bins)
     r, c = margins
@@ -26,7 +26,7 @@ def margin_totals(margins: Any, n: int, bins: int) -> tuple[Floats, Floats]:
 
 
 def joint_plan(cells: dict[tuple[int, int], float], n: int, k: int, *, name: str, **fields: Any) -> Assignment:
-    """A plan of these masses, row by row."""
+    """The plan with these masses, row by row."""
     pairs = sorted(cells)
     rows = np.array([i for i, _ in pairs], np.int64)
     bins = np.array([j for _, j in pairs], np.int32)
@@ -35,7 +35,7 @@ def joint_plan(cells: dict[tuple[int, int], float], n: int, k: int, *, name: str
 
 
 def majorised(p: Floats, q: Floats) -> list[float]:
-    """The greatest distribution that both majorise: the differences of the smaller of the partial sums."""
+    """Greatest lower bound by majorisation: differences of the elementwise minimum of the sorted partial sums."""
     size = max(len(p), len(q))
     sums = [np.cumsum(np.pad(np.sort(side)[::-1], (0, size - len(side)))) for side in (p, q)]
     return np.maximum(np.diff(np.minimum(*sums), prepend=0.0), 0.0).tolist()

@@ -1,4 +1,4 @@
-"""Couple two distributions with as little joint entropy as greedy pairing reaches."""
+"""Minimum-entropy coupling of two distributions, by greedy pairing of the largest masses."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from kofn.core.plans import Assignment
 __all__ = ["minimum_entropy_coupling"]
 
 
-# What greedy coupling may lie above the least entropy, in bits (Compton et al. 2023).
+# Additive error of greedy coupling, in bits (Compton et al. 2023).
 GREEDY_BITS = math.log2(math.e) / math.e
 
 
 def minimum_entropy_coupling(margins: Any) -> Assignment:
-    """Couple two distributions with as little joint entropy as greedy pairing reaches.
+    """Minimum-entropy coupling of two distributions, by greedy pairing of the largest masses.
 
-    The largest mass left on one side is paired with the largest left on the other, again and again. As the entropies of
-    the sides are given, this is also a coupling of large mutual information. The least is NP-hard to find.
+    Repeatedly pairs the largest remaining masses of the two sides. The margins' entropies are fixed, so low joint
+    entropy means high mutual information. The exact minimum is NP-hard.
 
     Args:
         margins: (row totals (n,), column totals (bins,)), >= 0, of one sum; entropies are of their shares.
 
     Returns:
         An `Assignment` of at most n + bins - 1 pairs, `weights` in the units of the totals. `value` is the joint
-        entropy in bits; `bound` the entropy of the margins' greatest lower bound by majorisation, which no coupling is
-        below. `info`: `mutual_information` (bits) and `within_bits` (0.53), what `value` may lie above the least.
+        entropy in bits; `bound` a lower bound, the entropy of the margins' greatest lower bound by majorisation.
+        `info`: `mutual_information` (bits) and `within_bits` (0.53), the additive error of `value`.
 
     Raises:
         InputError: margins that are not two vectors >= 0 of one sum.
 
     Cost: O((n + bins) log(n + bins)).
 
-    Guarantee: both margins up to the rounding of float64 differences; within log2(e)/e = 0.53 bits of the least.
+    Guarantee: both margins up to the rounding of float64 differences; within log2(e)/e = 0.53 bits of the minimum.
 
     References:
         Kocaoglu, Dimakis, Vishwanath & Hassibi 2017 (the greedy rule); Cicalese, Gargano & Vaccaro 2019 (the bound);

@@ -1,4 +1,4 @@
-"""Share items among bins softly: the transport plan of largest score plus `reg` times its entropy."""
+"""Entropic optimal transport by Sinkhorn and sparse Newton steps: largest score plus `reg` times entropy."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from kofn.core.checks import InfeasibleError, InputError
 from kofn.core.plans import Assignment
 from kofn.core.registry import method
 
-# Without a word on it, the regularisation is this share of the range of the scores.
+# Default regularisation, as a share of the range of the scores.
 _SOFT = 0.01
 # Below this share of the range of the scores the doubles of two potentials cannot tell plans apart.
 _FINEST = 1e-9
@@ -42,28 +42,27 @@ def sinkhorn_newton_sparse(
     density: float | None = None,
     max_steps: int = 1000,
 ) -> Assignment:
-    """Share items among bins softly: the transport plan of largest score plus `reg` times its entropy.
+    """Entropic optimal transport by Sinkhorn and sparse Newton steps: largest score plus `reg` times entropy.
 
-    For costs give `scores=-costs`. Sinkhorn's scalings climb the concave dual of this problem by coordinates and slow
-    down as `reg` falls. After a few of them the dual's Hessian is nearly sparse, since the plan is, and Newton steps
-    with a sparse Hessian and conjugate gradients finish in a handful of passes over the table.
+    For costs give `scores=-costs`. Sinkhorn's scalings are coordinate ascent on the concave dual and slow down as `reg`
+    falls. After a few of them the plan, hence the dual's Hessian, is nearly sparse, and Newton steps with a sparse
+    Hessian and conjugate gradients finish in a handful of passes over the table.
 
     Args:
         scores: (n, bins), higher is better; -inf where an item may not go.
-        margins: (row totals (n,), column totals (bins,)), >= 0, of one sum. Without them every item is shared out
-            whole, and all bins hold n/bins.
+        margins: (row totals (n,), column totals (bins,)), >= 0, of one sum. By default every item has total
+            1 and every bin n/bins.
         time_limit: seconds; the plan reached by then is returned, status "stopped".
-        reg: the weight of the entropy, in units of the scores. Any positive number works, however small: nothing
-            overflows. The plan for less than a billionth of the range of the scores is that for a billionth. Without
-            it, a hundredth of the range.
-        tol: how far the margins may be off before rounding, in total, as a share of the mass.
-        rounded: move what is off, so that the margins hold exactly. Where -inf leaves no room for that the plan is
-            left within `tol` (`info["margin_error"]`).
+        reg: the weight of the entropy, in units of the scores. Any positive number works without overflow; values
+            below a billionth of the range of the scores act as a billionth. Default: a hundredth of the range.
+        tol: total error of the margins before rounding, as a share of the mass.
+        rounded: round the plan so that the margins hold exactly. Where -inf entries leave no room, the plan stays
+            within `tol` (`info["margin_error"]`).
         sweeps: Sinkhorn sweeps before the Newton steps, at each regularisation on the way.
-        newton: False for Sinkhorn sweeps alone, at most 1,000 x `max_steps`: what this method is an acceleration of.
-        density: the largest share of the plan's entries that enters the Hessian (the paper takes 2/n to 15/n). Without
-            it every entry does that could matter at the present error.
-        max_steps: the most Newton steps.
+        newton: False runs plain Sinkhorn, at most 1,000 x `max_steps` sweeps.
+        density: the largest share of the plan's entries that enters the Hessian (the paper takes 2/n to 15/n). By
+            default every entry that matters at the current error does.
+        max_steps: most Newton steps.
 
     Returns:
         An `Assignment` whose `weights` are the plan, (row by row, entries that underflow to 0 left out: up to
@@ -138,14 +137,14 @@ def sinkhorn_newton_sparse(
 def _solve(
     scores: Floats, r: Floats, c: Floats, reg: float, *, time_limit: float | None, **how: Any
 ) -> tuple[Floats, Floats, float, Any]:
-    """The columns' potentials, the plan, how far it is off and the counts; solved with the longer side eliminated."""
+    """Column potentials, the plan, its margin error and the counters; the longer side is eliminated."""
     from threadpoolctl import threadpool_limits
 
     from kofn.assignment.transport import _entropic
     from kofn.core.runtime import Control
 
     c = c / math.fsum(c.tolist()) * math.fsum(r.tolist())
-    # Products of the kernel with a vector wait for memory: a second thread adds nothing but another order of the sums.
+    # Kernel-vector products are memory-bound: a second thread only changes the order of the sums.
     with Control(time_limit=time_limit) as control, threadpool_limits(1, "blas"):
         if len(r) >= len(c):
             _, v, plan, off, counts = _entropic.solve(scores, r, c, reg, stopped=control.stopped, **how)
@@ -194,7 +193,7 @@ def _refuse_unlisted(table: Floats, r: Floats, c: Floats) -> None:
 
 
 def _refuse_infeasible(table: Floats, r: Floats, c: Floats) -> None:
-    """Where a solve failed for want of room: name the rows whose bins cannot hold them."""
+    """Explain an infeasible solve by naming the rows whose bins cannot hold them."""
     if (table > -np.inf).all():
         return
     from scipy.optimize import linprog
@@ -223,7 +222,7 @@ def _refuse_infeasible(table: Floats, r: Floats, c: Floats) -> None:
 
 
 def _round(plan: Floats, r: Floats, c: Floats, table: Floats) -> None:
-    """Shrink what is above its total, then place what is missing: both margins exactly, for twice what was off."""
+    """Scale down the excess and redistribute the deficit: both margins hold exactly, moving at most twice the error."""
     plan *= np.minimum(1.0, r / plan.sum(axis=1))[:, None]
     plan *= np.minimum(1.0, c / np.maximum(plan.sum(axis=0), np.finfo(np.float64).tiny))
     want, room = np.maximum(r - plan.sum(axis=1), 0.0), np.maximum(c - plan.sum(axis=0), 0.0)
