@@ -62,6 +62,8 @@ class Dispersion(Objective):
 
     def __init__(self, X: Any = None, *, distances: Any = None, metric: str = "euclidean", kind: str = "sum") -> None:
         vocabulary.metric(metric)
+        if metric == "rbf":
+            raise InputError("metric='rbf' is a similarity and no distance; use objective='facility_location'")
         if (X is None) == (distances is None):
             raise InputError("dispersion needs X or distances, one of them; give vectors or an (n, n) matrix")
         if metric == "precomputed" and distances is None:

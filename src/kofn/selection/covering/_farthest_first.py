@@ -91,11 +91,13 @@ def farthest_first(
     with Control(time_limit=time_limit, progress=progress, total=total, title="picking") as control:
         for item in constraints.preselected.tolist():
             take(item)
-        while (open_items := tracker.eligible()).any():
+        while (open_items := tracker.candidates()).any():
             if control.stopped():
                 stopped = True
                 break
             item = cover.farthest(open_items) if picks else cover.central(open_items)
+            if not tracker.admits(item):
+                continue
             tracker.add(item)
             take(item)
             control.step(len(picks))

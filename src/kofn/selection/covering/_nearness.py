@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 
 import numpy as np
@@ -13,7 +14,7 @@ from kofn.objectives.similarity import Geometry
 # Rows are compared with all others so many at a time; compiled code takes them in fours.
 BLOCK = 16
 # Multiplications up to which NumPy is done before compiled code is loaded.
-_SMALL = 1 << 22
+_SMALL = 1 << 18
 # K-means learns its centres on this many rows a cluster, and on no fewer than the second number.
 _ROWS_A_CENTRE, _LEAST_ROWS = 40, 10_000
 _ROUNDS = 25
@@ -21,7 +22,7 @@ _ROUNDS = 25
 
 def distances(space: Geometry, points: Floats, n_threads: int) -> Floats:
     """Float64 distances (points, n), before `space.unit`: the same bits for any number of threads."""
-    if len(points) * space.rows.size <= _SMALL:
+    if len(points) * space.rows.size <= _SMALL and "kofn.objectives._kernels" not in sys.modules:
         return np.array([space.distances(point) for point in points])
     from kofn.objectives import _kernels
 

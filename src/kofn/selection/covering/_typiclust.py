@@ -7,7 +7,7 @@ from typing import Any, Unpack
 import numpy as np
 
 from kofn.core import checks
-from kofn.core.arrays import Floats, Ints
+from kofn.core.arrays import Ints, Mask
 from kofn.core.constraints import Constraints, Tracker
 from kofn.core.draws import Draw
 from kofn.core.plans import Selection
@@ -69,7 +69,8 @@ def typiclust(
     The clusters depend on k, so the picks of a smaller k are no prefix; from 500 clusters on they are.
 
     Costs k-means (O(n k d) for the last pass and for each of 25 rounds the same of a sample of 40 rows a cluster), then
-    O(s^2 d) for each pick from a cluster of s rows. O(n d) memory; nothing n x n is stored.
+    O(s^2 d) for each cluster of s rows that is picked from, and O(s d neighbors) for each pick. O(n d) memory; nothing
+    n x n is stored.
 
     References:
         Hacohen, Dekel, Weinshall, "Active Learning on a Budget: Opposite Strategies Suit High and Low Budgets", 2022.
@@ -125,43 +126,72 @@ class _Clusters:
     def __init__(
         self, space: Geometry, labels: Ints, labelled: Ints, neighbors: int, min_size: int, n_threads: int
     ) -> None:
-        self.space, self.neighbors, self.n_threads = space, neighbors, n_threads
         sizes = np.bincount(labels)
         known = np.bincount(labels[labelled], minlength=len(sizes))
         kept = np.ones(len(labels), bool)
         kept[labelled] = False
-        self.rows = [np.flatnonzero(kept & (labels == cluster)) for cluster in range(len(sizes))]
+        order = np.argsort(labels[kept], kind="stable")
+        rows = np.split(np.flatnonzero(kept)[order], np.cumsum(np.bincount(labels[kept], minlength=len(sizes)))[:-1])
+        self.clusters = [_Cluster(space, own, neighbors, n_threads) for own in rows]
         order = np.lexsort((-sizes, known))
         large = sizes[order] > min_size
         # Two queues: small clusters are asked only where no large one has an open row.
         self.queues = [order[large].tolist(), order[~large].tolist()]
         self.turns = [0, 0]
 
-    def next(self, open_items: Any) -> int:
+    def next(self, open_items: Mask) -> int:
         """The open row to pick next."""
         for which, queue in enumerate(self.queues):
-            for ahead in range(len(queue)):
-                turn = self.turns[which] + ahead
-                cluster = queue[turn % len(queue)]
-                rows = self.rows[cluster]
-                open_rows = open_items[rows]
-                if open_rows.any():
+            for turn in range(self.turns[which], self.turns[which] + len(queue)):
+                cluster = self.clusters[queue[turn % len(queue)]]
+                if open_items[cluster.rows].any():
                     self.turns[which] = turn + 1
-                    spread = np.where(open_rows, self._spread(rows), np.inf)
-                    item = int(rows[spread.argmin()])
-                    self.rows[cluster] = rows[rows != item]
-                    return item
-        raise AssertionError("an open row belongs to some cluster")
+                    return cluster.take(open_items)
+        raise AssertionError("every open row belongs to a cluster")
 
-    def _spread(self, rows: Ints) -> Floats:
-        """Mean distance of each row to its nearest rows of the cluster: the smaller, the more typical."""
-        count = min(self.neighbors, len(rows) // 2)
-        out = np.zeros(len(rows))
-        if count == 0:
-            return out
-        inside = _nearness.part(self.space, rows)
-        for block, away in _nearness.blocks(inside, np.arange(len(rows)), self.n_threads):
+
+class _Cluster:
+    """The rows of a cluster that are not picked yet, and how typical each is: the smaller its `spread`, the more."""
+
+    def __init__(self, space: Geometry, rows: Ints, neighbors: int, n_threads: int) -> None:
+        self.space, self.rows, self.neighbors, self.n_threads = space, rows, neighbors, n_threads
+        self.count = -1
+        # Of each row: the mean distance to its `count` nearest, the largest of those, and how many more are as near.
+        self.spread = self.farthest = np.zeros(0)
+        self.spare = np.zeros(0, np.int64)
+
+    def take(self, open_items: Mask) -> int:
+        """Pick the most typical open row."""
+        if self.count < 0:
+            self._measure_all()
+        at = int(np.where(open_items[self.rows], self.spread, np.inf).argmin())
+        item = int(self.rows[at])
+        point = self.space.points(self.rows[at : at + 1])
+        left = np.arange(len(self.rows)) != at
+        self.rows, self.spread = self.rows[left], self.spread[left]
+        self.farthest, self.spare = self.farthest[left], self.spare[left]
+        if min(self.neighbors, len(self.rows) // 2) != self.count:
+            self._measure_all()
+        else:
+            # Only rows that counted the pick among their nearest change, unless another row is as near.
+            inside = _nearness.part(self.space, self.rows)
+            away = _nearness.distances(inside, point, self.n_threads)[0]
+            replaced = (away == self.farthest) & (self.spare > 0)
+            self.spare[replaced] -= 1
+            self._measure(inside, np.flatnonzero((away <= self.farthest) & ~replaced))
+        return item
+
+    def _measure_all(self) -> None:
+        size = len(self.rows)
+        self.count = min(self.neighbors, size // 2)
+        self.spread, self.farthest, self.spare = np.zeros(size), np.full(size, -1.0), np.zeros(size, np.int64)
+        if self.count:
+            self._measure(_nearness.part(self.space, self.rows), np.arange(size))
+
+    def _measure(self, inside: Geometry, changed: Ints) -> None:
+        for block, away in _nearness.blocks(inside, changed, self.n_threads):
             # The nearest of all is the row itself.
-            nearest = np.sort(np.partition(away, count, axis=1)[:, : count + 1], axis=1)
-            out[block] = nearest[:, 1:].mean(axis=1)
-        return out
+            nearest = np.sort(np.partition(away, self.count, axis=1)[:, : self.count + 1], axis=1)
+            self.spread[block] = nearest[:, 1:].mean(axis=1)
+            self.farthest[block] = nearest[:, -1]
+            self.spare[block] = (away <= nearest[:, -1:]).sum(axis=1) - 1 - self.count

