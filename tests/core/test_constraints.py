@@ -22,9 +22,19 @@ EPS = float(np.finfo(np.float64).eps)
 
 
 @st.composite
-def problems(draw):
+def _column(draw, n):
+    """Groups and quotas of one column; None where no quota is drawn."""
+    labels = np.array(draw(st.lists(st.sampled_from("abc"), min_size=n, max_size=n)))
+    ends = st.tuples(st.integers(0, 2), st.one_of(st.none(), st.integers(0, 3)))
+    quotas = draw(st.dictionaries(st.sampled_from(sorted(set(labels.tolist()))), ends, min_size=1))
+    quotas = {group: (low, high) for group, (low, high) in quotas.items() if high is None or low <= high}
+    return (labels, quotas) if quotas else None
+
+
+@st.composite
+def problems(draw, *, most=6, most_columns=1):
     """Constraints of any kind on few items, met or not, with budgets at the very edge of what a set costs."""
-    n = draw(st.integers(1, 6))
+    n = draw(st.integers(1, most))
     words = {}
     kind = draw(st.sampled_from(("k", "budget", "both")))
     if kind != "budget":
@@ -41,13 +51,12 @@ def problems(draw):
             # The tolerance of a float budget is the rounding of its sum: sit on either side of it.
             edge = edge / draw(st.sampled_from((1.0, 1 + n * EPS, 1 + (n + 1) * EPS)))
             words["budget"] = float(draw(st.sampled_from((edge, np.nextafter(edge, 0), np.nextafter(edge, 9)))))
-    if draw(st.booleans()):
-        words["groups"] = np.array(draw(st.lists(st.sampled_from("abc"), min_size=n, max_size=n)))
-        ends = st.tuples(st.integers(0, 2), st.one_of(st.none(), st.integers(0, 3)))
-        quotas = draw(st.dictionaries(st.sampled_from("abc"), ends, min_size=1))
-        words["quotas"] = {g: (low, high) for g, (low, high) in quotas.items() if high is None or low <= high}
-        if not words["quotas"]:
-            del words["quotas"], words["groups"]
+    columns = {name: column for name in "pqr"[: draw(st.integers(0, most_columns))] if (column := draw(_column(n)))}
+    if len(columns) > 1:
+        words["groups"] = {name: labels for name, (labels, _) in columns.items()}
+        words["quotas"] = {name: quotas for name, (_, quotas) in columns.items()}
+    elif columns:
+        ((words["groups"], words["quotas"]),) = columns.values()
     rows = st.lists(st.integers(0, n - 1), unique=True, max_size=2).map(lambda x: np.array(x, np.int64))
     for name in ("include", "exclude", "start"):
         if draw(st.integers(0, 2)) == 0:
@@ -55,12 +64,16 @@ def problems(draw):
     return n, words
 
 
+# Each test draws both: one column or none, and up to three columns at once.
+PROBLEMS = st.one_of(problems(), problems(most=8, most_columns=3))
+
+
 def completable(sets, picks):
     return len(sets) > 0 and bool(sets[:, picks].all(axis=1).any())
 
 
 @PROFILE
-@given(problem=problems())
+@given(problem=PROBLEMS)
 def test_refused_exactly_where_nothing_can_be_picked(problem):
     n, words = problem
     sets = feasible_sets(n, words)
@@ -74,7 +87,7 @@ def test_refused_exactly_where_nothing_can_be_picked(problem):
 
 
 @PROFILE
-@given(problem=problems(), data=st.data())
+@given(problem=PROBLEMS, data=st.data())
 def test_open_is_what_can_be_completed(problem, data):
     n, words = problem
     try:
@@ -106,11 +119,13 @@ def test_open_is_what_can_be_completed(problem, data):
         assert used["costs"] == (sum(spent) if words["costs"].dtype.kind == "i" else math.fsum(spent))
     for name, held in used.items():
         if name.startswith("quota "):
-            assert held == sum(words["groups"][picks] == name.removeprefix("quota "))
+            column, _, group = name.removeprefix("quota ").rpartition("=")
+            labels = words["groups"][column] if column else words["groups"]
+            assert held == sum(labels[picks] == group)
 
 
 @PROFILE
-@given(problem=problems(), data=st.data())
+@given(problem=PROBLEMS, data=st.data())
 def test_upper_bound_holds_for_every_feasible_set(problem, data):
     n, words = problem
     try:
@@ -152,6 +167,11 @@ REFUSALS = {
     "start and excluded": ({"k": 2, "start": ROWS["zero"], "exclude": ROWS["zero"]}, "row 0 is both in start", True),
     "exclude leaves too few": ({"k": 3, "exclude": ROWS["two"]}, "exclude leaves 2 of 4 items; lower k", True),
     "include above k": ({"k": 1, "include": ROWS["two"]}, "include and start hold 2 items, more than k=1", True),
+    "unknown group with a maximum": (
+        {"k": 2, "groups": ABC, "quotas": {"A": (0, 1)}},
+        "quotas['A'] asks for at most 1, but no item has that group; did you mean 'a'?",
+        True,
+    ),
     "unknown group": (
         {"k": 2, "groups": ABC, "quotas": {"aa": (1, None)}},
         "quotas['aa'] asks for at least 1, but no item has that group; did you mean 'a'?",
@@ -226,10 +246,10 @@ def test_huge_whole_costs_are_summed_exactly():
     assert not tracker.eligible().any()
 
 
-def test_quota_ends_may_be_open_or_for_absent_groups():
-    rules = Constraints.of(4, k=2, groups=ABC, quotas={"a": (0, None), "nobody": (0, 3)})
-    assert rules.least.tolist() == [0, 0]
-    assert rules.most.tolist() == [4, 4]
+def test_quota_ends_may_be_open():
+    (column,) = Constraints.of(4, k=2, groups=ABC, quotas={"a": (0, None)}).columns
+    assert column.least.tolist() == [0, 0]
+    assert column.most.tolist() == [4, 4]
 
 
 def test_cardinality_only_is_what_it_says():

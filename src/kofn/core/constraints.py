@@ -1,11 +1,14 @@
 """Constraints of a selection: cardinality, knapsack, quotas, must-include and must-exclude, kept exactly while picking.
 
 A greedy search asks a `Tracker` which items are still open. The tracker reserves the slots and the money that the
-quotas' minima still need, so a search that only picks open items can always be completed.
+quotas' minima still need, so a search that only picks open items can always be completed. Over several columns of
+groups that takes a look at each item (`kofn.core.quotas`): a search may ask for `candidates`, and of the one that it
+wants whether the tracker `admits` it.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kofn.core.arrays import Floats, Ints, Mask
-from kofn.core.checks import InfeasibleError, InputError, nearest
+from kofn.core.checks import InfeasibleError, InputError, resolved
+from kofn.core.quotas import Cells, Column, PricedWitness, Witness, best_of_cells, columns_of
+from kofn.core.quotas import exact_total as total
 from kofn.core.words import Where, part
 
 
@@ -23,9 +28,9 @@ from kofn.core.words import Where, part
 class Constraints:
     """The checked constraints of one selection.
 
-    `k` is how many to pick: exactly that many, or at most that many where a budget is given too. `groups` are codes
-    into `names`; `least` and `most` are the quota of each code. `preselected` (`start`, then `include`) are picked
-    before the search begins; `banned` items are never picked.
+    `k` is how many to pick: exactly that many, or at most that many where a budget is given too. `columns` are the
+    quotas, one entry for each column of groups. `preselected` (`start`, then `include`) are picked before the search
+    begins; `banned` items are never picked.
     """
 
     n: int
@@ -33,10 +38,7 @@ class Constraints:
     exact_k: bool
     costs: NDArray[Any] | None
     budget: float | int | None
-    groups: Ints | None
-    names: tuple[Any, ...]
-    least: Ints
-    most: Ints
+    columns: tuple[Column, ...]
     preselected: Ints
     banned: Mask
 
@@ -69,17 +71,14 @@ class Constraints:
         if exclude is not None:
             banned[exclude] = True
         preselected = _preselected(start, include, banned)
-        codes, names, least, most = _quota_codes(groups, quotas)
+        columns = () if quotas is None else columns_of(*resolved(groups, quotas, k, budget))
         out = cls(
             n=n,
             k=n if k is None else k,
             exact_k=k is not None and budget is None,
             costs=costs,
             budget=budget,
-            groups=codes,
-            names=names,
-            least=least,
-            most=most,
+            columns=columns,
             preselected=preselected,
             banned=banned,
         )
@@ -96,36 +95,39 @@ class Constraints:
             raise InfeasibleError(
                 f"include and start hold {len(self.preselected)} items, more than k={self.k}; raise k"
             )
-        if self.groups is not None:
-            self._refuse_infeasible_quotas()
+        for column in self.columns:
+            self._refuse_infeasible_column(column)
+        if len(self.columns) > 1:
+            Tracker(self)
         if self.budget is not None and self.costs is not None:
             self._refuse_infeasible_budget()
 
-    def _refuse_infeasible_quotas(self) -> None:
-        assert self.groups is not None
-        groups = self.groups
-        room = np.bincount(groups[~self.banned], minlength=len(self.names))
-        in_group = np.bincount(groups[self.preselected], minlength=len(self.names))
-        for code, name in enumerate(self.names):
-            if self.least[code] > room[code]:
+    def _refuse_infeasible_column(self, column: Column) -> None:
+        room = column.counts(~self.banned)
+        in_group = column.counts(self.preselected)
+        for code, name in enumerate(column.names):
+            if column.least[code] > room[code]:
                 raise InfeasibleError(
-                    f"quotas[{name!r}] asks for at least {self.least[code]}, but only {room[code]} such items "
-                    f"are open; lower it by {self.least[code] - room[code]}"
+                    f"{column.label(code)} asks for at least {column.least[code]}, but only {room[code]} such items "
+                    f"are open; lower it by {column.least[code] - room[code]}"
                 )
-            if in_group[code] > self.most[code]:
+            if in_group[code] > column.most[code]:
                 raise InfeasibleError(
-                    f"include and start hold {in_group[code]} of group {name!r}, its quota is at most {self.most[code]}"
+                    f"include and start hold {in_group[code]} of group {name!r}, its quota is at most "
+                    f"{column.most[code]}"
                 )
-        need = int(np.maximum(self.least, in_group).sum())
+        of = "" if column.name is None else f" of {column.name}"
+        need = int(np.maximum(column.least, in_group).sum())
         if need > self.k:
             raise InfeasibleError(
-                f"the quotas' minima (with include) need {need} items, k={self.k}; "
+                f"the quotas' minima{of} (with include) need {need} items, k={self.k}; "
                 f"raise k or lower them by {need - self.k}"
             )
-        most = int(np.minimum(self.most, room).sum())
+        most = int(np.minimum(column.most, room).sum())
         if self.exact_k and most < self.k:
             raise InfeasibleError(
-                f"k={self.k}, but the quotas' maxima leave room for {most}; lower k or raise them by {self.k - most}"
+                f"k={self.k}, but the quotas' maxima{of} leave room for {most}; lower k or raise them by "
+                f"{self.k - most}"
             )
 
     def _refuse_infeasible_budget(self) -> None:
@@ -146,7 +148,9 @@ class Constraints:
                 f"{need - self.budget:g}; raise the budget or lower the minima"
             )
         if not len(self.preselected) and not tracker.eligible().any():
-            allowed = ~self.banned if self.groups is None else ~self.banned & (self.most > 0)[self.groups]
+            allowed = ~self.banned
+            for column in self.columns:
+                allowed &= (column.most > 0)[column.codes]
             if not allowed.any():
                 raise InfeasibleError("the quotas' maxima leave no item to choose; raise one")
             raise InfeasibleError(
@@ -163,10 +167,15 @@ class Constraints:
             return math.floor(self.budget)
         return self.budget * (1 + self.n * np.finfo(np.float64).eps)
 
+    @functools.cached_property
+    def cells(self) -> Cells:
+        """The combinations of the columns' groups."""
+        return Cells(self.columns)
+
     @property
     def cardinality_only(self) -> bool:
         """True where only the number of picks (and `include`, `start`, `exclude`) constrains."""
-        return self.budget is None and self.groups is None
+        return self.budget is None and not self.columns
 
     def upper_bound(self, residual: Floats, picked: Mask) -> float:
         """The most that any feasible set can add, from upper bounds on the residual gains of all items.
@@ -179,22 +188,15 @@ class Constraints:
         # Preselected items are in every feasible set and add nothing any more, so they only use up slots.
         slots = self.k - len(self.preselected)
         open_top = float(np.sum(gains[order[:slots]]))
-        best = open_top if self.groups is None else self._best_by_quota(gains, order, slots)
+        best = min((self._best_by_quota(column, gains, order, slots) for column in self.columns), default=open_top)
         if self.costs is not None and self.budget is not None:
             best = min(best, _fractional(gains, self.costs, float(self.limit - total(self.costs[self.preselected]))))
         return best
 
-    def _best_by_quota(self, gains: Floats, order: Ints, slots: int) -> float:
-        assert self.groups is not None
-        in_group = np.bincount(self.groups[self.preselected], minlength=len(self.names))
+    def _best_by_quota(self, column: Column, gains: Floats, order: Ints, slots: int) -> float:
+        in_group = column.counts(self.preselected)
         ranked = order[gains[order] > 0]
-        codes = self.groups[ranked]
-        # The rank of each item inside its group, by gain: it may count while below the group's maximum.
-        rank = np.empty(len(ranked), np.int64)
-        for code in range(len(self.names)):
-            members = codes == code
-            rank[members] = np.arange(int(members.sum()))
-        kept = ranked[rank < (self.most - in_group)[codes]]
+        kept = best_of_cells(ranked, column.codes, column.most - in_group)
         return float(np.sum(gains[kept[:slots]]))
 
 
@@ -207,15 +209,29 @@ class Tracker:
         self.spent: float | int = 0
         self.open = ~constraints.banned
         self._spends: list[float | int] = []
-        self._picked_of = np.zeros(len(constraints.names), np.int64)
-        self._deficit = constraints.least.copy()
+        self._picked_of = [np.zeros(len(column.names), np.int64) for column in constraints.columns]
+        # Where there is one column, what its minima still need, and its items from the cheapest to the dearest.
+        self._column = constraints.columns[0] if len(constraints.columns) == 1 else None
+        self._deficit = np.empty(0, np.int64) if self._column is None else self._column.least.copy()
         self._ranked: list[Ints] = []
-        if constraints.costs is not None and constraints.groups is not None:
+        if constraints.costs is not None and self._column is not None:
             order = np.argsort(constraints.costs, kind="stable")
-            codes = constraints.groups[order]
-            self._ranked = [order[codes == code] for code in range(len(constraints.names))]
+            codes = self._column.codes[order]
+            self._ranked = [order[codes == code] for code in range(len(self._column.names))]
         for item in constraints.preselected:
             self._record(int(item))
+        self._witness: Witness | PricedWitness | None = None
+        if len(constraints.columns) > 1:
+            self._witness = self._first_witness()
+
+    def _first_witness(self) -> Witness | PricedWitness:
+        constraints, cells = self.constraints, self.constraints.cells
+        if constraints.costs is None:
+            supply = np.bincount(cells.of[~constraints.banned], minlength=cells.count)
+            return Witness(cells, constraints.k, supply, constraints.preselected)
+        return PricedWitness(
+            cells, constraints.k, constraints.costs, constraints.limit, self.open, constraints.preselected
+        )
 
     def _record(self, item: int) -> None:
         constraints = self.constraints
@@ -224,17 +240,25 @@ class Tracker:
         if constraints.costs is not None:
             self._spends.append(constraints.costs[item].item())
             self.spent = total(self._spends)
-        if constraints.groups is not None:
-            code = constraints.groups[item]
-            self._picked_of[code] += 1
+        for column, picked in zip(constraints.columns, self._picked_of, strict=True):
+            picked[column.codes[item]] += 1
+        if self._column is not None:
+            code = self._column.codes[item]
             self._deficit[code] = max(0, self._deficit[code] - 1)
 
     def add(self, item: int) -> None:
         """Commit a pick."""
+        if self._witness is not None:
+            self._witness.add(item)
         self._record(item)
 
+    @property
+    def reserves(self) -> bool:
+        """Whether some item was closed only for what the minima, or k, will need of others."""
+        return self._witness is not None and self._witness.reserved
+
     def _reserved(self) -> list[Ints]:
-        """For each group, the cheapest open items that its minimum still needs."""
+        """For each group of one column, the cheapest open items that its minimum still needs."""
         return [
             ranked[self.open[ranked]][:short]
             for ranked, short in zip(self._ranked, self._deficit.tolist(), strict=True)
@@ -252,33 +276,70 @@ class Tracker:
 
     def _reserved_costs(self) -> list[float | int]:
         costs = self.constraints.costs
-        if costs is None or self.constraints.groups is None:
+        if costs is None or not self.constraints.columns:
             return []
-        reserved: list[float | int] = costs[np.concatenate(self._reserved())].tolist()
+        reserved: list[float | int] = costs[self.completion()].tolist()
         return reserved
 
     def eligible(self) -> Mask:
         """(n,) True where the picks can be completed after picking the item. Once closed, an item stays closed."""
+        mask = self.candidates()
+        if isinstance(self._witness, Witness):
+            mask &= self._witness.open_cells()[self.constraints.cells.of]
+        elif isinstance(self._witness, PricedWitness):
+            for item in np.flatnonzero(mask).tolist():
+                mask[item] = self.admits(item)
+        return mask
+
+    def candidates(self, *, within_budget: bool = True) -> Mask:
+        """(n,) True at least where `eligible` is; exact for up to one column of groups.
+
+        Args:
+            within_budget: whether what the budget cannot pay for is left out.
+        """
         constraints = self.constraints
         if self.count >= constraints.k:
             return np.zeros(constraints.n, bool)
+        if self._witness is not None:
+            return self._witness_candidates(within_budget)
         mask = self.open.copy()
         needy = np.zeros(constraints.n, bool)
-        if constraints.groups is not None:
-            needy = (self._deficit > 0)[constraints.groups]
-            mask &= (self._picked_of < constraints.most)[constraints.groups]
+        if self._column is not None:
+            needy = (self._deficit > 0)[self._column.codes]
+            mask &= (self._picked_of[0] < self._column.most)[self._column.codes]
             if constraints.k - self.count <= self._deficit.sum():
                 mask &= needy
-        if constraints.costs is not None:
+        if constraints.costs is not None and within_budget:
             freed = np.zeros(constraints.n, constraints.costs.dtype)
             for code, items in enumerate(self._reserved() if needy.any() else ()):
-                if len(items):
+                if len(items) and self._column is not None:
                     # Picking inside a group below its minimum frees the dearest item reserved for it; a reserved item
                     # costs nothing more.
-                    freed[constraints.groups == code] = constraints.costs[items[-1]]
+                    freed[self._column.codes == code] = constraints.costs[items[-1]]
                     freed[items] = constraints.costs[items]
             mask &= self._affordable(freed)
         return mask
+
+    def _witness_candidates(self, within_budget: bool) -> Mask:
+        """What the witness of several columns does not rule out at sight."""
+        if isinstance(self._witness, Witness):
+            return self.open & ~self._witness.closed[self.constraints.cells.of]
+        assert self._witness is not None
+        if not within_budget:
+            return self.open & self._witness.room()[self.constraints.cells.of]
+        mask = self._witness.candidates()
+        if not self._witness.deficit:
+            assert self.constraints.costs is not None
+            mask &= self._affordable(np.zeros(self.constraints.n, self.constraints.costs.dtype))
+        return mask
+
+    def admits(self, item: int) -> bool:
+        """Whether the picks can be completed after picking this candidate; if not, it is no candidate any more."""
+        if self._witness is None or self._witness.admits(item):
+            return True
+        # Nor will it be part of any completion.
+        self.open[item] = False
+        return False
 
     def _affordable(self, freed: NDArray[Any]) -> Mask:
         """(n,) True where the budget covers the item and the reserves, less the `freed` reserve of each item."""
@@ -295,13 +356,17 @@ class Tracker:
 
     def completion(self) -> Ints:
         """The cheapest items that meet the minima still open; a search that is cut short must add them."""
-        constraints = self.constraints
-        if constraints.groups is None or not self._deficit.any():
+        if isinstance(self._witness, PricedWitness):
+            return self._witness.completion
+        if self._witness is not None:
+            needed = self._witness.completion()
+            return best_of_cells(np.flatnonzero(self.open), self.constraints.cells.of, needed)
+        if self._column is None or not self._deficit.any():
             return np.empty(0, np.int64)
-        if constraints.costs is not None:
+        if self.constraints.costs is not None:
             return np.concatenate(self._reserved()).astype(np.int64)
         picks = [
-            np.flatnonzero(self.open & (constraints.groups == code))[:short]
+            np.flatnonzero(self.open & (self._column.codes == code))[:short]
             for code, short in enumerate(self._deficit.tolist())
         ]
         return np.concatenate(picks)
@@ -315,18 +380,12 @@ class Tracker:
             used["costs"], limit["costs"] = self.spent, constraints.budget
             if not constraints.exact_k and constraints.k == constraints.n:
                 del limit["k"]
-        if constraints.groups is not None:
-            for code, name in enumerate(constraints.names):
-                if constraints.least[code] > 0 or constraints.most[code] < constraints.n:
-                    used[f"quota {name}"] = int(self._picked_of[code])
-                    limit[f"quota {name}"] = int(min(constraints.most[code], constraints.n))
+        for column, picked in zip(constraints.columns, self._picked_of, strict=True):
+            for code in range(len(column.names)):
+                if column.least[code] > 0 or column.most[code] < constraints.n:
+                    used[column.key(code)] = int(picked[code])
+                    limit[column.key(code)] = int(column.most[code])
         return used, limit
-
-
-def total(values: Any) -> float | int:
-    """Exact sum: integers as Python integers, floats correctly rounded."""
-    terms = np.asarray(values).tolist()
-    return sum(terms) if all(isinstance(term, int) for term in terms) else math.fsum(terms)
 
 
 def _preselected(start: Ints | None, include: Ints | None, banned: Mask) -> Ints:
@@ -338,27 +397,6 @@ def _preselected(start: Ints | None, include: Ints | None, banned: Mask) -> Ints
         name = "start" if start is not None and clash[0] in start else "include"
         raise InfeasibleError(f"row {clash[0]} is both in {name} and in exclude; drop it from one")
     return preselected
-
-
-def _quota_codes(
-    groups: NDArray[Any] | None, quotas: dict[Any, tuple[int, int | None]] | None
-) -> tuple[Ints | None, tuple[Any, ...], Ints, Ints]:
-    if groups is None or quotas is None:
-        return None, (), np.empty(0, np.int64), np.empty(0, np.int64)
-    names, codes = np.unique(groups, return_inverse=True)
-    n = len(groups)
-    least, most = np.zeros(len(names), np.int64), np.full(len(names), n, np.int64)
-    codes_by_name = {str(name): code for code, name in enumerate(names.tolist())}
-    for group, (low, high) in quotas.items():
-        code = codes_by_name.get(str(group))
-        if code is None:
-            if low == 0:
-                continue
-            hint = nearest(str(group), codes_by_name)
-            raise InfeasibleError(f"quotas[{group!r}] asks for at least {low}, but no item has that group{hint}")
-        least[code] = low
-        most[code] = n if high is None else high
-    return codes.astype(np.int64), tuple(names.tolist()), least, most
 
 
 def _fractional(gains: Floats, costs: NDArray[Any], budget: float) -> float:

@@ -6,6 +6,7 @@ import hashlib
 import math
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,8 +75,13 @@ def build(verb: str, given: Mapping[str, Any], ids: Any = None, *, at_most_k: bo
     if "costs" in given:
         checked["costs"] = checks.costs(checks.spread_costs(given["costs"], shape))
     for name in _PER_ITEM + (("weights",) if verb != "combine" else ()):
-        if name in checked:
-            checks.same_length(n, source, name, len(checked[name]))
+        columns = checked.get(name)
+        if isinstance(columns, Mapping):
+            for column, given_labels in columns.items():
+                checks.same_length(n, source, f"{name}[{column!r}]", len(given_labels))
+        elif columns is not None:
+            checks.same_length(n, source, name, len(columns))
+    _join_quotas(checked)
     for name in INPUTS:
         if name in checked and name != source and name not in ("members", "rankings"):
             checks.same_length(n, source, name, _length(name, checked[name]))
@@ -89,6 +95,15 @@ def build(verb: str, given: Mapping[str, Any], ids: Any = None, *, at_most_k: bo
     for name in late & given.keys():
         checked[name] = checks.positions(given[name], name, n, keys)
     return Problem(verb, n, checked, keys, digest({"verb": verb, **checked}), at_most_k)
+
+
+def _join_quotas(checked: dict[str, Any]) -> None:
+    """Each quota under its group's own name and in whole numbers; several columns of groups only for quotas."""
+    groups, quotas = checked.get("groups"), checked.get("quotas")
+    if groups is not None and quotas is not None:
+        checked["groups"], checked["quotas"] = checks.resolved(groups, quotas, checked.get("k"), checked.get("budget"))
+    elif isinstance(groups, Mapping):
+        raise InputError("groups has columns, which only quotas read; give one group label an item, shape (n,)")
 
 
 def with_frame_ids(given: Mapping[str, Any], ids: Any) -> tuple[Mapping[str, Any], Any]:
@@ -223,13 +238,24 @@ def _within_budget(problem: Problem, plan: Selection) -> list[str]:
 
 
 def _within_quotas(problem: Problem, plan: Selection) -> list[str]:
-    labels = [str(label) for label in problem.given["groups"][plan.indices].tolist()]
-    breaches = []
-    for group, (low, high) in problem.given["quotas"].items():
-        picked = labels.count(str(group))
-        if picked < low or (high is not None and picked > high):
-            breaches.append(f"group {group!r} holds {picked}, its quota is ({low}, {high})")
-    return breaches
+    groups, quotas = problem.given["groups"], problem.given["quotas"]
+    if isinstance(groups, Mapping):
+        return [
+            f"{column}: {breach}"
+            for column, ends in quotas.items()
+            for breach in _within_column(groups[column], ends, plan)
+        ]
+    return _within_column(groups, quotas, plan)
+
+
+def _within_column(groups: NDArray[Any], quotas: Mapping[Any, tuple[int, int | None]], plan: Selection) -> list[str]:
+    """Each group's picks counted: the problem holds the quotas under the groups' own names."""
+    held = Counter(groups[plan.indices].tolist())
+    return [
+        f"group {group!r} holds {held[group]}, its quota is ({low}, {high})"
+        for group, (low, high) in quotas.items()
+        if held[group] < low or (high is not None and held[group] > high)
+    ]
 
 
 def _entries_per_row(problem: Problem, plan: Selection) -> list[str]:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from kofn.core.checks.arrays import curves, distances, matrix, members, rankings, scores, square, weights
-from kofn.core.checks.constraints import capacity, costs, groups, ids, margins, quotas
+from kofn.core.checks.constraints import capacity, costs, ids, margins
 from kofn.core.checks.numbers import bytes_of, choice, count, entropy, number, seconds
+from kofn.core.checks.quotas import groups, labels, quotas
 
 
 def metric(value: Any, name: str = "metric") -> str:
@@ -44,11 +45,11 @@ VOCABULARY: dict[str, Argument] = {
         Argument("members", "input", members, "What to blend: arrays, state dicts or paths of checkpoints."),
         Argument("rankings", "input", rankings, "Scores by judge, shape (judges, alternatives), NaN where missing."),
         Argument("graph", "input", _as_is, "Adjacency, shape (n, n), sparse."),
-        Argument("y", "qualifier", groups, "Label of each item, shape (n,)."),
+        Argument("y", "qualifier", labels, "Label of each item, shape (n,)."),
         Argument(
             "ids", "qualifier", ids, "Your key of each item, shape (n,), or a column's name; default a pandas index."
         ),
-        Argument("groups", "qualifier", groups, "Group of each item, shape (n,)."),
+        Argument("groups", "qualifier", groups, "Group of each item, shape (n,); for quotas also {column: groups}."),
         Argument("weights", "qualifier", weights, "Weight of each item (n,) or of each member (m,)."),
         Argument("costs", "qualifier", costs, "Cost of each item, shape (n,); whole numbers are added up exactly."),
         Argument("base", "qualifier", _as_is, "What the members were fine-tuned from."),
@@ -56,7 +57,9 @@ VOCABULARY: dict[str, Argument] = {
         Argument("metric", "qualifier", metric, "How far apart two rows are: " + ", ".join(METRICS) + "."),
         Argument("k", "constraint", count, "How many; with a budget, at most how many."),
         Argument("budget", "constraint", number, "Total cost that may be spent."),
-        Argument("quotas", "constraint", quotas, "{group: (least, most)}; None leaves an end open."),
+        Argument(
+            "quotas", "constraint", quotas, "{group: (least, most)} or {column: {group: ...}}; None leaves an end open."
+        ),
         Argument("capacity", "constraint", capacity, "How many items a bin can hold: one number, or one for each bin."),
         Argument("per_item", "constraint", count, "How many bins an item goes to."),
         Argument("margins", "constraint", margins, "(row totals, column totals), with equal sums."),

@@ -42,8 +42,8 @@ class Qualifiers(TypedDict, total=False):
 class Grouped(TypedDict, total=False):
     """What a selection must obey beside its size: quotas, and items that must or must not be picked."""
 
-    groups: ArrayLike | None
-    quotas: Mapping[Any, int | tuple[int | None, int | None]] | None
+    groups: ArrayLike | Mapping[Any, ArrayLike] | None
+    quotas: Mapping[Any, Any] | None
     include: Items | None
     exclude: Items | None
     start: Any

@@ -30,6 +30,14 @@ def subsets(n: int) -> Mask:
     return masks
 
 
+def quota_columns(words: Mapping[str, Any]) -> list[tuple[Any, Mapping[Any, Any]]]:
+    """The groups and quotas of each column."""
+    groups, quotas = words.get("groups"), words.get("quotas", {})
+    if isinstance(groups, Mapping):
+        return [(groups[column], quotas[column]) for column in quotas]
+    return [(groups, quotas)] if quotas else []
+
+
 def feasible_sets(n: int, words: Mapping[str, Any]) -> Mask:
     """(m, n) every set that the checked words of a selection allow: the constraints said once more, plainly."""
     masks = subsets(n)
@@ -41,9 +49,9 @@ def feasible_sets(n: int, words: Mapping[str, Any]) -> Mask:
     for name in ("include", "start"):
         keep &= masks[:, np.asarray(words.get(name, []), np.int64)].all(axis=1)
     keep &= ~masks[:, np.asarray(words.get("exclude", []), np.int64)].any(axis=1)
-    if "quotas" in words:
-        labels = np.array([str(label) for label in np.asarray(words["groups"]).tolist()])
-        for label, (least, most) in words["quotas"].items():
+    for groups, quotas in quota_columns(words):
+        labels = np.array([str(label) for label in np.asarray(groups).tolist()])
+        for label, (least, most) in quotas.items():
             held = masks[:, labels == str(label)].sum(axis=1)
             keep &= (held >= least) & (held <= (n if most is None else most))
     masks = masks[keep]

@@ -13,7 +13,7 @@ import numpy as np
 
 from kofn.core.checks import is_sparse
 from kofn.core.plans import STATUSES, Plan
-from kofn.laws import recount
+from kofn.laws import brute, recount
 from kofn.laws.case import NOUNS, Case, broken, law
 from kofn.laws.words import Levels, accepted_words
 
@@ -187,10 +187,11 @@ def _held_picks(case: Case) -> list[str]:
             wrong.append(f"{float(spent)!r} spent of {budget!r}")
         if (told := case.plan.used.get("costs")) is None or not math.isclose(told, float(spent), rel_tol=1e-15):
             wrong.append(f"used says {told!r}, the costs sum to {float(spent)!r}")
-    for label, (least, most) in words.get("quotas", {}).items():
-        held = sum(str(words["groups"][pick]) == str(label) for pick in picks)
-        if held < least or (most is not None and held > most):
-            wrong.append(f"quota of {label!r} is ({least}, {most}), held {held}")
+    for groups, quotas in brute.quota_columns(words):
+        for label, (least, most) in quotas.items():
+            held = sum(str(groups[pick]) == str(label) for pick in picks)
+            if held < least or (most is not None and held > most):
+                wrong.append(f"quota of {label!r} is ({least}, {most}), held {held}")
     first = [*words.get("start", ()), *words.get("include", ())]
     wrong += [f"row {row} had to be picked" for row in first if row not in picks]
     wrong += [f"row {row} must not be picked" for row in words.get("exclude", ()) if row in picks]

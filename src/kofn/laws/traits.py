@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kofn.core.arrays import Mask
+from kofn.core.arrays import Floats, Mask
 from kofn.core.checks import is_sparse
 from kofn.laws import brute
 from kofn.laws.case import Case, broken, law, near
@@ -50,7 +50,7 @@ def sandwich(case: Case) -> bool:
 
 @law("greedy")
 def greedy(case: Case) -> bool:
-    """Each pick adds the most of all that leave the rest completable (the most per cost under a budget).
+    """Each pick adds the most of all that leave the rest completable (or the most for its load, under a budget).
 
     Where the objective is monotone and submodular: gains do not rise, a smaller k gives a prefix, and the value is at
     least 1 - 1/e of the optimum under k, 1/2 under quotas, (1 - 1/e)/2 under a budget, and what the plan promises.
@@ -61,13 +61,10 @@ def greedy(case: Case) -> bool:
         return False
     first = len(_first(case))
     sets = brute.feasible_sets(case.n, words)
-    wrong = _step_not_greedy(case, rule, sets, first)
-    if wrong and "budget" in words:
-        # Cost-benefit greedy may be beaten by the best single item, and then begins with that.
-        alone = [item for item in range(case.n) if _open(sets, [item])]
-        top = max((rule.value([item]) for item in alone), default=-math.inf)
-        if first == 0 and len(plan.indices) and near(rule.value(plan.indices[:1]), top, _slack(case)):
-            wrong = _step_not_greedy(case, rule, sets, 1)
+    # Under a budget the picks are the best run's: by gain, by gain per cost, or per share of the slots and the budget.
+    loads = [_no_loads(case), *(_loads(case) if "budget" in words else ())]
+    wrongs = [_step_not_greedy(case, rule, sets, first, load) for load in loads]
+    wrong = wrongs[0] if all(wrongs) else ""
     if wrong:
         raise broken(case, "greedy", wrong)
     if not (rule.submodular and rule.is_monotone(case.n)):
@@ -94,6 +91,8 @@ def _first(case: Case) -> list[int]:
 def _promised(case: Case) -> float:
     words = case.words
     if "budget" not in words:
+        if isinstance(words.get("groups"), Mapping):
+            return 0.0
         return 0.5 if "quotas" in words else 1 - 1 / math.e
     return 0.0 if words.keys() & {"quotas", "k", "include", "start"} else (1 - 1 / math.e) / 2
 
@@ -102,28 +101,38 @@ def _open(sets: Mask, picks: list[int]) -> bool:
     return bool(sets[:, picks].all(axis=1).any())
 
 
-def _step_not_greedy(case: Case, rule: SetFunction, sets: Mask, begin: int) -> str:
-    """The first step that was not the best one open, in words; nothing if all were."""
-    picks, costs = case.plan.indices.tolist(), case.words.get("costs")
-    if sorted(picks[:begin]) != sorted(_first(case)) and begin != 1:
+def _no_loads(case: Case) -> Floats:
+    return np.ones(case.n)
+
+
+def _loads(case: Case) -> list[Floats]:
+    """What each item takes up: of the budget, and of the slots and the budget together."""
+    costs, budget = np.asarray(case.words["costs"], np.float64), case.words["budget"]
+    return [costs, 1 / case.words.get("k", case.n) + costs / (float(budget) or 1.0)]
+
+
+def _step_not_greedy(case: Case, rule: SetFunction, sets: Mask, begin: int, loads: Floats) -> str:
+    """The first step that was not the best one open for its load, in words; nothing if all were."""
+    picks = case.plan.indices.tolist()
+    if sorted(picks[:begin]) != sorted(_first(case)):
         return f"the first picks are {picks[:begin]}, asked {_first(case)}"
     for t in range(begin, len(picks) + 1):
         now = rule.value(picks[:t])
         slack = _slack(case) * max(abs(rule.value(picks)), abs(now), 1e-300)
         keys = {
-            item: _key(rule.value([*picks[:t], item]) - now, None if costs is None else float(costs[item]), slack)
+            item: _key(rule.value([*picks[:t], item]) - now, float(loads[item]), slack)
             for item in range(case.n)
             if item not in picks[:t] and _open(sets, [*picks[:t], item])
         }
         free, top = max(keys.values(), default=(False, -math.inf))
-        if costs is not None and not free:
-            slack = slack / max(min((float(cost) for cost in costs if cost > 0), default=math.inf), 1e-300)
+        if not free:
+            slack = slack / max(min((load for load in loads.tolist() if load > 0), default=math.inf), 1e-300)
         if t == len(picks):
             return f"stopped at {t} picks with {top!r} more to gain" if top > slack and "k" not in case.words else ""
         if picks[t] not in keys:
             return f"pick {t}, row {picks[t]}, leaves the rest impossible"
         mine = keys[picks[t]]
-        if costs is not None and costs[picks[t]] == 0 and not mine[0] and mine[1] >= -slack:
+        if loads[picks[t]] == 0 and not mine[0] and mine[1] >= -slack:
             # Free, and worth nothing but rounding: first or last, as rounding will have it.
             continue
         if mine[0] != free or mine[1] < top - slack:
@@ -131,11 +140,9 @@ def _step_not_greedy(case: Case, rule: SetFunction, sets: Mask, begin: int) -> s
     return ""
 
 
-def _key(gain: float, cost: float | None, slack: float) -> tuple[bool, float]:
-    """What greedy ranks by: what is free and adds something comes first, then the gain or the gain per cost."""
-    if cost is None:
-        return False, gain
-    return (gain > slack, gain) if cost == 0 else (False, gain / cost)
+def _key(gain: float, load: float, slack: float) -> tuple[bool, float]:
+    """What greedy ranks by: what is free and adds something comes first, then the gain for its load."""
+    return (gain > slack, gain) if load == 0 else (False, gain / load)
 
 
 @law("swap-optimal")

@@ -19,11 +19,9 @@ from kofn.core.checks.arrays import vector as vector
 from kofn.core.checks.arrays import weights as weights
 from kofn.core.checks.constraints import capacity as capacity
 from kofn.core.checks.constraints import costs as costs
-from kofn.core.checks.constraints import groups as groups
 from kofn.core.checks.constraints import ids as ids
 from kofn.core.checks.constraints import margins as margins
 from kofn.core.checks.constraints import positions as positions
-from kofn.core.checks.constraints import quotas as quotas
 from kofn.core.checks.constraints import same_length as same_length
 from kofn.core.checks.constraints import spread_costs as spread_costs
 from kofn.core.checks.errors import BrokenPlanError as BrokenPlanError
@@ -44,3 +42,8 @@ from kofn.core.checks.numbers import number as number
 from kofn.core.checks.numbers import seconds as seconds
 from kofn.core.checks.numbers import shown as shown
 from kofn.core.checks.options import option as option
+from kofn.core.checks.quotas import groups as groups
+from kofn.core.checks.quotas import labels as labels
+from kofn.core.checks.quotas import quotas as quotas
+from kofn.core.checks.quotas import resolved as resolved
+from kofn.core.checks.quotas import written as written

@@ -1,9 +1,8 @@
-"""Checks of what restricts an answer: costs, groups, quotas, ids, positions, capacities, margins."""
+"""Checks of what restricts an answer: costs, ids, positions, capacities, margins."""
 
 from __future__ import annotations
 
 import math
-import numbers
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,7 +10,7 @@ import numpy as np
 
 from kofn.core.arrays import Array, Ints
 from kofn.core.checks.arrays import as_array, is_sparse, refuse_nonfinite, vector
-from kofn.core.checks.errors import InfeasibleError, InputError
+from kofn.core.checks.errors import InputError
 from kofn.core.checks.numbers import count, is_number
 
 
@@ -38,39 +37,6 @@ def spread_costs(value: Any, shape: tuple[int, ...], name: str = "costs") -> Any
     if array.shape != (shape[0] * shape[1],):
         raise InputError(f"{name} has shape {array.shape}; give one an entry, {shape}, or one a column, ({shape[1]},)")
     return array
-
-
-def groups(value: Any, name: str = "groups") -> Array:
-    """One (n,) group label an item; missing labels are refused."""
-    array = as_array(value, name)
-    if array.ndim != 1 or len(array) == 0:
-        raise InputError(f"{name} has shape {array.shape}; give one label an item, shape (n,)")
-    if array.dtype.kind == "f":
-        refuse_nonfinite(array, name)
-    if array.dtype == object:
-        for row, label in enumerate(array):
-            if label is None or label != label:
-                raise InputError(f"{name} at row {row} is missing; give every item a group (for example 'unknown')")
-        array = np.array([str(label) for label in array])
-    return array
-
-
-def quotas(value: Any, name: str = "quotas") -> dict[Any, tuple[int, int | None]]:
-    """{group: (least, most)}; None leaves an end open, one number asks for exactly that many."""
-    if not isinstance(value, Mapping) or not value:
-        raise InputError(f"{name}={value!r}: give {{group: (least, most)}}, None leaves an end open")
-    out: dict[Any, tuple[int, int | None]] = {}
-    for group, ends in value.items():
-        if isinstance(ends, numbers.Integral):
-            ends = (ends, ends)
-        if not isinstance(ends, Sequence) or len(ends) != 2:
-            raise InputError(f"{name}[{group!r}]={ends!r}: give (least, most), None leaves an end open")
-        low = 0 if ends[0] is None else count(ends[0], f"{name}[{group!r}] least", least=0)
-        high = None if ends[1] is None else count(ends[1], f"{name}[{group!r}] most", least=0)
-        if high is not None and high < low:
-            raise InfeasibleError(f"{name}[{group!r}]: at least {low} and at most {high} clash; swap the ends")
-        out[group] = (low, high)
-    return out
 
 
 def ids(value: Any, name: str = "ids") -> Array:

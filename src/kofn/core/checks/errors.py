@@ -32,5 +32,6 @@ class KofnWarning(UserWarning):
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """`; did you mean 'x'?` for the closest known name, or nothing."""
-    near = difflib.get_close_matches(str(name), [str(item) for item in known], 1)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    spelled = {str(item).casefold(): str(item) for item in known}
+    near = difflib.get_close_matches(str(name).casefold(), spelled, 1)
+    return f"; did you mean {spelled[near[0]]!r}?" if near else ""

@@ -70,10 +70,11 @@ def random_sample(
         probabilities = np.where(constraints.banned, 0.0, share)
         probabilities[constraints.preselected] = 1.0
     else:
-        while (mask := tracker.eligible()).any():
+        while (mask := tracker.candidates()).any():
             order = order[mask[order]]
-            tracker.add(int(order[0]))
-            picks.append(int(order[0]))
+            if tracker.admits(int(order[0])):
+                tracker.add(int(order[0]))
+                picks.append(int(order[0]))
     used, limit = tracker.report()
     return Selection(
         n=n,

@@ -12,6 +12,7 @@ from kofn.core.constraints import Constraints, Tracker
 from kofn.core.plans import Selection
 from kofn.core.registry import method
 from kofn.core.words import Grouped
+from kofn.selection.basics._quota_programme import best_picks
 
 
 def one_score_an_item(scores: Any) -> Any:
@@ -27,7 +28,7 @@ def one_score_an_item(scores: Any) -> Any:
     "select",
     traits=("sandwich", "equivariant"),
     cost="O(n log n) time, O(n) memory",
-    exact="optimal under k and quotas",
+    exact="optimal under k and quotas, over several columns too",
     paper=("folklore", "edmonds1971"),
 )
 def top_k(
@@ -47,7 +48,8 @@ def top_k(
     Raises:
         InputError: bad scores. InfeasibleError: constraints that cannot be met together.
 
-    Costs O(n log n) time and O(n) memory. Exact: quotas form a matroid, for which greedy is optimal.
+    Costs O(n log n) time and O(n) memory. Exact: quotas form a matroid, for which greedy is optimal; those over two
+    columns are a flow, over more an integer programme, which HiGHS solves.
 
     References:
         Edmonds, "Matroids and the greedy algorithm", 1971.
@@ -64,7 +66,9 @@ def top_k(
     tracker = Tracker(constraints)
     picks = constraints.preselected.tolist()
     order = np.argsort(-scores, kind="stable")
-    if constraints.groups is None:
+    if len(constraints.columns) != 1:
+        if constraints.columns:
+            order = order[np.isin(order, best_picks(scores, constraints))]
         rest = order[tracker.open[order]][: constraints.k - len(picks)]
         for item in rest.tolist():
             tracker.add(item)

@@ -173,7 +173,7 @@ class _Passes:
         """
         constraints = self.constraints
         slots = constraints.k - len(constraints.preselected)
-        if constraints.groups is not None and constraints.budget is None:
+        if len(constraints.columns) == 1 and constraints.budget is None:
             return iter([self._swapping_pass(alone)]), _Run([], 0.0), 0.25
         top = float(alone[items].max())
         load, most, over, share = np.full(constraints.n, 1.0 / slots), slots, 2.0, 1 / 2
@@ -190,7 +190,7 @@ class _Passes:
         steps = math.floor(math.log(most) / math.log1p(self.eps) + 1e-9) + 1
         levels = [top / over * (1 + self.eps) ** step for step in range(steps)]
         single = _Run([int(items[np.argmax(alone[items])])], top)
-        quotas = constraints.groups is not None
+        quotas = bool(constraints.columns)
         return (self._pass(level * load, alone) for level in levels), single, None if quotas else share / (1 + self.eps)
 
     def _scan(
@@ -242,8 +242,8 @@ class _Passes:
     def _swapping_pass(self, alone: Floats) -> _Run:
         """Take, in order, every item that the quotas leave room for, or that is worth more than one in its way."""
         constraints, objective = self.constraints, self._fresh()
-        assert constraints.groups is not None
-        groups, least, most = constraints.groups, constraints.least, constraints.most
+        (column,) = constraints.columns
+        groups, least, most = column.codes, column.least, column.most
         held = np.bincount(groups[constraints.preselected], minlength=len(least))
         worth: dict[int, float] = {}
         bars, victims = np.empty(len(least)), np.empty(len(least), np.int64)

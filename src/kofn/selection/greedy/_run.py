@@ -1,12 +1,12 @@
-"""What the greedy methods share: from a call's arguments to a finished search, restarted where a budget asks for it."""
+"""What the greedy methods share: from a call's arguments to the best of the searches that its constraints ask for."""
 
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any, TypedDict
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from kofn.core import checks
@@ -18,7 +18,7 @@ from kofn.core.runtime import Control
 from kofn.core.signatures import defaults_of
 from kofn.core.words import Metric, Resources, Where
 from kofn.objectives import base
-from kofn.selection.greedy._search import Search
+from kofn.selection.greedy._search import BY_COST, BY_LOAD, Search
 
 _SOURCES = ("X", "similarity", "scores", "metric", "weights", "queries", "private", "max_memory", "n_threads")
 
@@ -52,7 +52,10 @@ class Greedy(Where, Aims, Resources, total=False):
 def greedy(
     given: Mapping[str, Any], kind: type[Search], *, lazy: bool = True, tight_bound: bool = False, **own: Any
 ) -> Selection:
-    """Run one kind of search on a call's arguments, and again from the best single item where that is worth more.
+    """Run one kind of search on a call's arguments; where a budget binds, also by the gain per cost.
+
+    The picks are those of the best run: by gain alone, as without a budget; by gain per cost; and, with a count too, by
+    gain per share of the slots and of the budget.
 
     Args:
         given: the pool (X, similarity or scores) and words of `Greedy`; those left out have their default.
@@ -64,25 +67,29 @@ def greedy(
     given = complete(given)
     constraints = Constraints.of(pool_size(given), given)
     objective, requested = objective_of(given, lazy)
-    # A second run may be needed under a budget; the user's own objective cannot be built anew, so it is copied unused.
+    # The user's own objective cannot be built anew for a further run, so it is copied unused.
     own_objective = not isinstance(requested, str)
     unused = copy.deepcopy(objective) if constraints.budget is not None and own_objective else None
     total = constraints.k if constraints.exact_k else 0
     with Control(time_limit=given["time_limit"], progress=given["progress"], total=total, title="picking") as control:
-        search = kind(objective, constraints, control, lazy, **own)
-        search.run()
-        if (tight_bound or search.eager or kind is not Search) and not search.stopped:
-            search.tighten()
-        single = search.better_single()
-        if single is not None:
-            # The best single item beats the whole cost-benefit run: start from it and fill up.
-            restarted = Constraints.of(constraints.n, {**given, "start": np.array([single], np.int64)})
-            fresh = objective_of(given, lazy)[0] if unused is None else unused
-            second = kind(fresh, restarted, control, lazy, requested=constraints, **own)
-            second.run()
-            second.calls_before, second.bound = objective.calls, search.bound
-            search = second
-    return search.plan(base.named(requested))
+        best = kind(objective, constraints, control, lazy, **own)
+        best.run()
+        runs = [best]
+        if best.budget_binds:
+            for ranks_by in (BY_COST, BY_LOAD) if constraints.k < constraints.n else (BY_COST,):
+                if runs[-1].stopped:
+                    break
+                fresh = objective_of(given, lazy)[0] if unused is None else copy.deepcopy(unused)
+                runs.append(kind(fresh, constraints, control, lazy, ranks_by=ranks_by, **own))
+                runs[-1].run()
+            best = max(runs, key=lambda run: math.fsum(run.gains))
+        best.stopped = runs[-1].stopped
+        best.budget_binds = len(runs) > 1
+        best.bound = min(run.bound for run in runs)
+        best.calls_before = sum(run.objective.calls for run in runs if run is not best)
+        if (tight_bound or best.eager or kind is not Search) and not best.stopped:
+            best.tighten()
+    return best.plan(base.named(requested))
 
 
 def complete(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -29,12 +29,19 @@ class _Stopped(Exception):
     """The time was up in the middle of a step."""
 
 
+# What a search may rank by: the gain; the gain per cost; the gain per share of the slots and of the budget together.
+BY_GAIN, BY_COST, BY_LOAD = "gain", "gain per cost", "gain per load"
+
+
 class Search:
     """One greedy run: stale gains are upper bounds (with the objective's tolerance), near-ties are settled exactly.
 
     Class attributes:
         takes_the_best: True where every pick is the one that gains most, so that a modular objective is solved exactly.
             A search that picks otherwise inherits no such certificate.
+
+    Attributes:
+        budget_binds: True where the budget kept the run from its choice, so that ranking by cost may do better.
     """
 
     takes_the_best: ClassVar[bool] = True
@@ -46,17 +53,17 @@ class Search:
         control: Control,
         lazy: bool,
         *,
-        requested: Constraints | None = None,
+        ranks_by: str = BY_GAIN,
     ) -> None:
         self.objective, self.constraints, self.control, self.lazy = objective, constraints, control, lazy
-        # The user's constraints. The guarantee refers to them even when this run was restarted from an item we chose.
-        self.requested = requested or constraints
+        self.ranks_by = ranks_by
+        self.budget_binds = False
         self.tolerance = 0.0
         # How far each upper value may be off: the tolerance when it was taken, which falls as the run goes on.
         self.error = np.zeros(constraints.n)
         self.eager = objective.eager
         # Some objectives find the largest gain themselves, but not the largest gain per cost.
-        self.picks_best_itself = lazy and type(self) is Search and constraints.costs is None and objective.finds_best
+        self.picks_best_itself = lazy and type(self) is Search and ranks_by == BY_GAIN and objective.finds_best
         self.upper = np.full(constraints.n, np.inf)
         self.exact_upper = np.full(constraints.n, np.inf)
         self.fresh = np.zeros(constraints.n, bool)
@@ -67,7 +74,6 @@ class Search:
         self.tracker = Tracker(constraints)
         self.possible = np.zeros(constraints.n, bool)
         self.batch = _LEAST_BATCH
-        self.best_single: tuple[float, int] | None = None
         self.calls_before = 0
 
     @contextmanager
@@ -88,31 +94,45 @@ class Search:
         for item in self.constraints.preselected.tolist():
             self._take(item)
         every = max(1, self.constraints.k // _BOUNDS_TAKEN)
-        self.possible = self.tracker.eligible()
-        while (open_items := self.tracker.eligible()).any():
+        self.possible = self.tracker.candidates()
+        while (open_items := self.tracker.candidates()).any():
             if self.control.stopped():
                 self.stopped = True
                 break
-            self.fresh[:] = False
             try:
-                item = self._best(open_items)
+                item = self._choice(open_items)
             except _Stopped:
                 self.stopped = True
                 break
-            if self.best_single is None and not self.picks_best_itself:
-                self._note_single(open_items)
+            if not self.tracker.admits(item):
+                self.budget_binds |= self.constraints.budget is not None
+                continue
             if len(self.picks) % every == 0:
                 self._bound()
             if not self.constraints.exact_k and self.exact_upper[item] < 0 and not len(self.tracker.completion()):
                 break
             self.tracker.add(item)
             self._take(item)
+            self.fresh[:] = False
             self.control.step(len(self.picks))
+        if self.constraints.budget is not None and not self.stopped:
+            self.budget_binds |= bool(self.tracker.candidates(within_budget=False).any())
         self._bound()
         if self.stopped:
             for item in self.tracker.completion().tolist():
                 self.tracker.add(item)
                 self._take(item)
+
+    def _choice(self, open_items: Mask) -> int:
+        """The item to pick next; while the budget has not yet kept the run from its choice, this is watched."""
+        if self.constraints.budget is not None and not self.budget_binds:
+            wanted = self.tracker.candidates(within_budget=False)
+            if (wanted & ~open_items).any():
+                item = self._best(wanted)
+                if open_items[item]:
+                    return item
+                self.budget_binds = True
+        return self._best(open_items)
 
     def _take(self, item: int) -> None:
         self.picks.append(item)
@@ -120,10 +140,12 @@ class Search:
         self.upper[item] = self.exact_upper[item] = 0.0
 
     def _keys(self, gains: Floats, items: Ints) -> Floats:
-        """What the search ranks by: the gain, or the gain per cost; what is free comes first, by its gain."""
-        if self.constraints.costs is None:
+        """What the search ranks by; per cost, what is free comes first, by its gain."""
+        if self.ranks_by == BY_GAIN or self.constraints.costs is None:
             return gains
         costs = self.constraints.costs[items].astype(np.float64)
+        if self.ranks_by == BY_LOAD:
+            return gains / (1 / self.constraints.k + costs / float(self.constraints.limit or 1))
         with np.errstate(divide="ignore", invalid="ignore"):
             ratio = gains / costs
         return np.where(costs > 0, ratio, np.where(gains > 0, np.ldexp(gains, _FREE), gains))
@@ -206,32 +228,12 @@ class Search:
             rivals, high = rivals[able], high[able]
         return best
 
-    def _note_single(self, open_items: Mask) -> None:
-        """The best single item, for the knapsack's guarantee: known from the first full look."""
-        items = np.flatnonzero(open_items & np.isfinite(self.upper))
-        best = int(items[np.argmax(self.upper[items])])
-        if self.constraints.budget is None:
-            self.best_single = (0.0, -1)
-        else:
-            self.best_single = (float(self.objective.exact_gains(np.array([best]))[0]), best)
-
-    def better_single(self) -> int | None:
-        """The single item that is worth more than the whole run, where that may be picked instead."""
-        constraints = self.constraints
-        if constraints.budget is None or len(constraints.preselected) or constraints.groups is not None:
-            return None
-        if self.stopped or self.best_single is None:
-            return None
-        value, item = self.best_single
-        return item if value > math.fsum(self.gains) and item not in self.picks[:1] else None
-
     def _ceiling(self, items: Ints) -> Floats:
         """What each item can gain at the most: its last gain, with the error it was taken with."""
         return np.minimum(self.upper[items] + self.error[items], self.exact_upper[items])
 
     def _bound(self) -> None:
-        # A run that starts from an item of its own choice bounds only the plans that hold this item.
-        if not (self.objective.submodular and self.objective.monotone) or self.requested is not self.constraints:
+        if not (self.objective.submodular and self.objective.monotone):
             return
         picked = np.zeros(self.constraints.n, bool)
         picked[self.picks] = True
@@ -261,7 +263,8 @@ class Search:
         promised = objective.submodular and objective.monotone
         bound = self.bound if promised and np.isfinite(self.bound) else None
         status = "approximate" if promised else "heuristic"
-        if self.takes_the_best and name == "modular" and constraints.budget is None and not self.stopped:
+        exact = constraints.budget is None and len(constraints.columns) < 2
+        if self.takes_the_best and name == "modular" and exact and not self.stopped:
             bound, status = value, "optimal"
         elif bound is not None:
             # Rounding may leave the bound a hair under the value that it encloses.
@@ -298,7 +301,7 @@ class Search:
         if promised:
             return self._proven()
         # Beyond submodular functions an objective may know what plain greedy, free to begin as it likes, does for it.
-        plain = type(self) is Search and self.requested.cardinality_only and not len(self.requested.preselected)
+        plain = type(self) is Search and self.constraints.cardinality_only and not len(self.constraints.preselected)
         return self.objective.guarantee if plain else None
 
     def _expected(self, promised: bool) -> dict[str, float | None]:  # noqa: ARG002
@@ -306,15 +309,23 @@ class Search:
         return {}
 
     def _proven(self) -> float | None:
-        """The share of the optimum that is proven for this kind of constraint."""
-        constraints = self.requested
-        if constraints.cardinality_only:
+        """The share of the optimum that is proven for this kind of constraint.
+
+        Of all runs that a budget takes, the plan is the best: that by gain holds the best single item, and begins with
+        it. With a count and a budget, S ranked by gain per load (at most 2 for the optimum) either is the optimum or
+        misses an item with which it fills 1: f(S) + f(item) is at least 1 - 1/sqrt(e) of it.
+        """
+        constraints = self.constraints
+        if constraints.budget is not None and self.budget_binds:
+            if constraints.columns or len(constraints.preselected):
+                return None
+            return (1 - 1 / math.e) / 2 if constraints.k == constraints.n else (1 - math.exp(-0.5)) / 2
+        if not constraints.columns:
             return 1 - 1 / math.e
-        if constraints.budget is None:
+        if len(constraints.columns) == 1:
             return 0.5
-        if constraints.groups is None and constraints.k == constraints.n and not len(constraints.preselected):
-            return (1 - 1 / math.e) / 2
-        return None
+        # Maxima alone are an intersection of matroids; minima over several columns have no such share.
+        return None if self.tracker.reserves else 1 / (len(constraints.columns) + 1)
 
 
 class StochasticSearch(Search):
@@ -328,7 +339,8 @@ class StochasticSearch(Search):
         # Without a count to divide by, as many picks are expected as the budget buys of average items.
         constraints = self.constraints
         picks = max(1, constraints.k - len(constraints.preselected))
-        if constraints.budget is not None and constraints.costs is not None:
+        counted = constraints.k < constraints.n and self.ranks_by == BY_GAIN
+        if constraints.budget is not None and constraints.costs is not None and not counted:
             picks = max(1, min(picks, int(constraints.limit / max(float(constraints.costs.mean()), 1e-300))))
         self.size = max(1, math.ceil((constraints.n - int(constraints.banned.sum())) / picks * math.log(1 / eps)))
         # Only the sample's gains matter, whatever else the objective could bring up to date.
@@ -345,7 +357,7 @@ class StochasticSearch(Search):
         return None
 
     def _expected(self, promised: bool) -> dict[str, float | None]:
-        share = 1 - 1 / math.e - self.eps if self.requested.cardinality_only else None
+        share = 1 - 1 / math.e - self.eps if self.constraints.cardinality_only else None
         return {"expected_guarantee": share} if promised and not self.stopped else {}
 
 
@@ -391,12 +403,12 @@ class ThresholdSearch(Search):
         return None
 
     def _proven(self) -> float | None:
-        requested = self.requested
-        if requested.cardinality_only:
+        constraints = self.constraints
+        if constraints.cardinality_only:
             return max(0.0, 1 - math.exp(self.eps - 1) - self.eps / 2)
         # Each pick gains 1 - eps of the best open one, which is all that greedy needs under a matroid.
         share = (1 - self.eps) / (2 - self.eps) - self.eps / 2
-        return None if requested.budget is not None else max(0.0, share)
+        return None if constraints.budget is not None or len(constraints.columns) > 1 else max(0.0, share)
 
 
 class PartSearch(Search):

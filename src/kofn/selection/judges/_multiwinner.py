@@ -95,6 +95,13 @@ def multiwinner(
     )
 
 
+def _proven(constraints: Constraints) -> float | None:
+    """Greedy's share of the optimum under this kind of constraint."""
+    if not constraints.columns:
+        return 1 - 1 / math.e
+    return 0.5 if len(constraints.columns) == 1 else None
+
+
 def _place_points(n: int, k: int, rule: str) -> Floats:
     """(n,) the points of each place in a ballot, the first place first."""
     if rule in ("borda", "chamberlin_courant"):
@@ -167,6 +174,6 @@ def _representatives(points: Floats, constraints: Constraints) -> Selection:
         used=used,
         budget=limit,
         objective="chamberlin_courant",
-        guarantee=1 - 1 / math.e if constraints.groups is None else 0.5,
+        guarantee=_proven(constraints),
         info={"oracle_calls": calls},
     )

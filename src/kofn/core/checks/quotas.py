@@ -1,0 +1,215 @@
+"""Checks of groups and quotas, and the one rule by which a quota finds its group.
+
+Two names are the same if they are written the same, or else if they read as the same number: 1, 1.0, "1.0" and True, or
+"true" in a file. Bytes are text. What is written the same wins, so that "1.1" and "1.10" may stand side by side.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from kofn.core.arrays import Array
+from kofn.core.checks.arrays import as_array, refuse_nonfinite
+from kofn.core.checks.errors import InfeasibleError, InputError, nearest
+from kofn.core.checks.numbers import count, is_number, shown
+
+_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
+_BOOLEANS = {"true": 1, "false": 0}
+# Least and most of a group: whole numbers, or shares of the picks as fractions.
+Ends = tuple[int | Fraction, int | Fraction | None]
+
+
+def labels(value: Any, name: str = "y") -> Array:
+    """One (n,) label an item: numbers, booleans or text; missing labels are refused."""
+    array = _mixed(value) if isinstance(value, list | tuple) else as_array(value, name)
+    if array.ndim != 1 or len(array) == 0:
+        raise InputError(f"{name} has shape {array.shape}; give one label an item, shape (n,)")
+    if array.dtype.kind == "f":
+        refuse_nonfinite(array, name)
+    if array.dtype == object:
+        missing = next((row for row, label in enumerate(array) if _is_missing(label)), None)
+        if missing is not None:
+            raise InputError(f"{name} at row {missing} is missing; give every item a group (for example 'unknown')")
+        array = np.array([written(label) for label in array])
+    if array.dtype.kind == "S":
+        array = np.char.decode(array, "utf-8", "backslashreplace")
+    return array
+
+
+def _mixed(value: Sequence[Any]) -> Array:
+    """A list as an array; where its kinds differ they are kept, since NumPy would turn NaN into the text 'nan'."""
+    kinds = {type(label) for label in value}
+    if len(kinds) > 1 and kinds & {str, bytes, type(None)} and not kinds & {list, tuple, np.ndarray}:
+        array = np.empty(len(value), object)
+        array[:] = value
+        return array
+    return as_array(value, "groups")
+
+
+def _is_missing(label: Any) -> bool:
+    return label is None or type(label).__name__ in ("NAType", "NaTType") or bool(label != label)
+
+
+def groups(value: Any, name: str = "groups") -> Any:
+    """One (n,) group label an item; or several columns of them as {column: labels} or a table."""
+    if hasattr(value, "columns") and hasattr(value, "__getitem__"):
+        value = {column: value[column] for column in value.columns}
+    if not isinstance(value, Mapping):
+        return labels(value, name)
+    if not value:
+        raise InputError(f"{name}={value!r}: give {{column: labels}} with a column, or one label an item")
+    return {column: labels(given, f"{name}[{column!r}]") for column, given in value.items()}
+
+
+def quotas(value: Any, name: str = "quotas") -> dict[Any, Any]:
+    """{group: (least, most)}, or {column: {group: (least, most)}}.
+
+    None leaves an end open, one number asks for exactly that many. Numbers between 0 and 1 are shares of the picks.
+    """
+    if not isinstance(value, Mapping) or not value:
+        raise InputError(f"{name}={value!r}: give {{group: (least, most)}}, None leaves an end open")
+    nested = [isinstance(ends, Mapping) for ends in value.values()]
+    if all(nested):
+        return {column: quotas(inner, f"{name}[{column!r}]") for column, inner in value.items()}
+    if any(nested):
+        raise InputError(f"{name} mixes groups and columns; give {{column: {{group: (least, most)}}}} for every column")
+    return {group: _ends(ends, f"{name}[{group!r}]") for group, ends in value.items()}
+
+
+def _ends(ends: Any, name: str) -> Ends:
+    if is_number(ends):
+        ends = (ends, ends)
+    if not isinstance(ends, Sequence) or isinstance(ends, str | bytes) or len(ends) != 2:
+        raise InputError(f"{name}={shown(ends)}: give (least, most), None leaves an end open")
+    shares = any(is_number(end) and 0 < end < 1 for end in ends)
+    read = _share if shares else _count
+    low = 0 if ends[0] is None else read(ends[0], f"{name} least")
+    high = None if ends[1] is None else read(ends[1], f"{name} most")
+    if high is not None and high < low:
+        raise InfeasibleError(f"{name}: at least {ends[0]} and at most {ends[1]} clash; swap the ends")
+    return low, high
+
+
+def _count(end: Any, name: str) -> int:
+    return count(end, name, least=0)
+
+
+def _share(end: Any, name: str) -> Fraction:
+    """The share as it is written, so that 0.1 of 30 is 3."""
+    if not is_number(end) or not 0 <= end <= 1 or (isinstance(end, int | np.integer) and end):
+        raise InputError(f"{name}={shown(end)}: the other end is a share; give a share from 0.0 to 1.0")
+    return Fraction(str(end))
+
+
+def written(group: Any) -> str:
+    """A group's name as text."""
+    if isinstance(group, bytes):
+        return group.decode("utf-8", "backslashreplace")
+    if isinstance(group, float | np.floating) and float(group).is_integer():
+        return str(int(group))
+    return str(group)
+
+
+def _read(group: Any) -> Any:
+    """The number that a name reads as, or its text."""
+    if isinstance(group, bool | np.bool_):
+        return int(group)
+    if isinstance(group, np.floating):
+        return float(str(group))
+    if is_number(group):
+        return group
+    text = written(group)
+    if text.lower() in _BOOLEANS:
+        return _BOOLEANS[text.lower()]
+    if _NUMBER.fullmatch(text):
+        return float(text) if set(text) & set(".eE") else int(text)
+    return text
+
+
+class Names:
+    """The names of a column's groups, in which quotas find theirs."""
+
+    def __init__(self, names: Sequence[Any]) -> None:
+        self.by_text = {written(name): code for code, name in enumerate(names)}
+        self.by_reading: dict[Any, list[int]] = {}
+        for code, name in enumerate(names):
+            self.by_reading.setdefault(_read(name), []).append(code)
+
+    def find(self, group: Any, label: str) -> int:
+        """The code of the group called `group`; -1 where no item has it."""
+        code = self.by_text.get(written(group))
+        if code is not None:
+            return code
+        alike = self.by_reading.get(_read(group), [])
+        if len(alike) > 1:
+            texts = [text for text, code in self.by_text.items() if code in alike]
+            raise InputError(f"{label} may be {texts[0]!r} or {texts[1]!r}; write the group as it stands in groups")
+        return alike[0] if alike else -1
+
+
+def resolved(groups: Any, quotas: Mapping[Any, Any], k: int | None, budget: Any) -> tuple[Any, dict[Any, Any]]:
+    """Checked groups and quotas, each quota under its group's own name and in whole numbers of picks.
+
+    Shares are rounded towards what is allowed: the least down, the most up.
+
+    Returns:
+        (groups, quotas): one column and {group: (least, most)}, or {column: labels} and {column: {group: ...}}.
+    """
+    nested = all(isinstance(ends, Mapping) for ends in quotas.values())
+    if not isinstance(groups, Mapping):
+        if nested:
+            raise InputError(
+                f"quotas name the column {next(iter(quotas))!r}, groups is one column without a name; "
+                "give groups={column: labels}"
+            )
+        return groups, _resolved_column(groups, quotas, "quotas", k, budget)
+    if not nested:
+        if len(groups) > 1:
+            raise InputError(
+                f"groups has {len(groups)} columns, {', '.join(map(repr, groups))}; "
+                "give quotas={column: {group: (least, most)}}"
+            )
+        quotas = {next(iter(groups)): quotas}
+    for column in quotas:
+        if column not in groups:
+            raise InputError(f"quotas name the column {column!r}, which groups lacks{nearest(str(column), groups)}")
+    for column in groups:
+        if column not in quotas:
+            raise InputError(f"groups[{column!r}] has no quotas; give quotas[{column!r}], or leave the column out")
+    return groups, {
+        column: _resolved_column(groups[column], inner, f"quotas[{column!r}]", k, budget)
+        for column, inner in quotas.items()
+    }
+
+
+def _resolved_column(
+    given: Array, quotas: Mapping[Any, Ends], name: str, k: int | None, budget: Any
+) -> dict[Any, tuple[int, int | None]]:
+    unique = np.unique(given)
+    found = Names(list(unique))
+    own = unique.tolist()
+    out: dict[Any, tuple[int, int | None]] = {}
+    called: dict[int, Any] = {}
+    for group, (low, high) in quotas.items():
+        code = found.find(group, f"{name}[{group!r}]")
+        if code < 0:
+            asked = f"at least {low}" if low else "any" if high is None else f"at most {high}"
+            hint = nearest(written(group), found.by_text)
+            raise InfeasibleError(f"{name}[{group!r}] asks for {asked}, but no item has that group{hint}")
+        if code in called:
+            raise InputError(f"{name} names the group {own[code]!r} twice, as {called[code]!r} and as {group!r}")
+        called[code] = group
+        if isinstance(low, Fraction) or isinstance(high, Fraction):
+            if k is None or budget is not None:
+                raise InputError(
+                    f"{name}[{group!r}] is a share of the picks, whose number a budget leaves open; give whole numbers"
+                )
+            low, high = math.floor(low * k), None if high is None else math.ceil(high * k)
+        out[own[code]] = (int(low), None if high is None else int(high))
+    return out
