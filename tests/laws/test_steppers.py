@@ -10,6 +10,7 @@ import pytest
 import time_budget
 from reservoir_sample import ReservoirSample
 
+from kofn.core.checks import InputError
 from kofn.core.stepper import Stepper
 from kofn.indexing.collect import entries_of
 from kofn.laws import steppers
@@ -41,6 +42,23 @@ def test_settings_are_arguments_of_the_constructor() -> None:
         for seed in range(4):
             settings = steppers.Play(cls, seed).stepper.settings
             assert set(settings) <= arguments, cls.__name__
+
+
+def test_a_stepper_is_made_of_its_state_where_no_setting_is_an_array() -> None:
+    made = 0
+    for cls in STEPPERS:
+        for seed in range(4):
+            stepper = steppers.Play(cls, seed).stepper
+            state = stepper.state_dict()
+            if any(str(value).startswith("digest ") for value in stepper.settings.values()):
+                with pytest.raises(InputError, match="state does not hold"):
+                    cls.from_state(state)
+            elif "objective" not in stepper.settings:
+                assert steppers.same(cls.from_state(state).state_dict(), state)
+                made += 1
+    assert made
+    with pytest.raises(InputError, match="state lacks 'settings'"):
+        ReservoirSample.from_state({})
 
 
 def test_a_strangers_stepper_is_found_by_its_registration() -> None:

@@ -244,9 +244,7 @@ def _mixture(world: World, rows: Ints, config: Config, *, personal: bool = True,
         max_iter=ROUNDS,
         tol=1e-4,
     )
-    model = FederatedMixture(k, task="classes", predictors=p)
-    model.load_state_dict(plan.info["state"])
-    return model
+    return FederatedMixture.from_state(plan.info["state"])
 
 
 def _labels(model: FederatedMixture, X: Floats, client: int) -> Any:
@@ -339,8 +337,8 @@ def _comes(
         share = np.tensordot(counts / counts.sum(), np.array([model.weights(one) for one in others]), axes=1)
         model.adapt(world.X[mine], world.y[mine], client=new)
     state = model.state_dict()
-    common = FederatedMixture(model.k, task="classes", predictors=model.predictors)
-    common.load_state_dict({**state, "clients": ["all"], "weights": share.reshape(1, -1), "rows": np.ones(1)})
+    pooled = {"clients": ["all"], "weights": share.reshape(1, -1), "rows": np.ones(1, np.int64)}
+    common = FederatedMixture.from_state({**state, **pooled})
     return {
         "new client, its weights": float((_labels(model, X, 0 if broken else new) == y).mean()),
         "new client, everybody's weights": float((_labels(common, X, "all") == y).mean()),  # type: ignore[arg-type]

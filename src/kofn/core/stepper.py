@@ -39,7 +39,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Container, Hashable, Iterator, Mapping, Sequence, ValuesView
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import numpy as np
 
@@ -247,7 +247,7 @@ class Stepper(ABC, Generic[P]):
     def state_dict(self) -> dict[str, Any]:
         """Everything that going on bit for bit takes: arrays, numbers, texts, and lists and dictionaries of them.
 
-        The settings are in it to be compared: load it into a stepper that was made alike.
+        Load it into a stepper that was made alike: settings are compared, and arrays among them are not in it.
         """
         return {
             "schema": self.schema,
@@ -296,6 +296,25 @@ class Stepper(ABC, Generic[P]):
         if "seed" in self.settings:
             self.seed = self.settings["seed"] = state["settings"]["seed"]
         self._digest, self._seconds, self._current = str(state["problem"]), 0.0, None
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Self:
+        """A stepper with the settings of a state, loaded from it.
+
+        Raises:
+            InputError: a setting is an array, of which the state holds a digest only, or the state is damaged.
+        """
+        settings = state.get("settings") if isinstance(state, Mapping) else None
+        if not isinstance(settings, Mapping):
+            raise InputError("state lacks 'settings'; give what state_dict() returned")
+        for name, value in settings.items():
+            if str(value).startswith(_DIGEST):
+                raise InputError(
+                    f"state does not hold {name}; make a {cls.__name__} with it, then load_state_dict(state)"
+                )
+        made = cls(**settings)
+        made.load_state_dict(state)
+        return made
 
     def _get_state(self) -> dict[str, Any]:
         """What `state` names. A subclass whose state is more than attributes overrides both this and `_set_state`."""

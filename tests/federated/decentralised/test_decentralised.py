@@ -167,7 +167,7 @@ def test_bad_input_is_refused() -> None:
         (partial(gossip.tell, 2, models[0]), "node=2"),
         (partial(gossip.tell, 0, {"w": models[0]["w"]}), "tell of node 0"),
         (partial(gossip.tell, 0, {**models[0], "b": np.full(20, np.nan)}), "model of node 0: tensor 'b' has a NaN"),
-        (partial(gossip.tell, 0, {**models[0], "b": None}), "model of node 0: tensor 'b' has dtype object; give numbers"),
+        (partial(gossip.tell, 0, {**models[0], "b": None}), "tensor 'b' has dtype object; give numbers"),
         (partial(gossip.step, 7), "node=7"),
         (partial(gossip.load_state_dict, {}), "lacks 'schema'"),
     ]

@@ -64,8 +64,8 @@ def federated_mixture(
     Returns:
         An `Assignment` of the rows: `weights` their responsibilities (y counts where it is given), `labels` the
         likeliest Gaussian, `centers` the means, `value` the log-likelihood less the penalties. `info`: `trace`, the
-        objective of every round; `clients` and `client_weights` (clients, k, predictors or 1); `state`, which
-        `FederatedMixture.load_state_dict` takes in order to predict, to add clients or to go on. `status` is "local"
+        objective of every round; `clients` and `client_weights` (clients, k, predictors or 1); `state`, of which
+        `FederatedMixture.from_state` makes a stepper to predict, to add clients or to go on. `status` is "local"
         once `tol` is met, else "stopped".
 
     Raises:
