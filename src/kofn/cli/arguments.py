@@ -6,7 +6,8 @@ import ast
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, NamedTuple, Self
+from fractions import Fraction
+from typing import Any, ClassVar, Self
 
 import click
 import numpy as np
@@ -16,14 +17,10 @@ from kofn.core import dispatch, registry
 from kofn.core.checks import InputError
 from kofn.core.vocabulary import SETTINGS
 
-_QUOTA = re.compile(r"^(?P<column>[^=]+)=(?P<group>.*):(?P<low>\d*)(?P<dash>-?)(?P<high>\d*)$")
+_QUOTA = re.compile(r"^(?P<column>[^=]+)=(?P<group>.*):(?P<low>\d*(\.?\d+%)?)(?P<dash>-?)(?P<high>\d*(\.?\d+%)?)$")
 
-
-class Quotas(NamedTuple):
-    """The grouping column that `--quota` names, and (least, most) of each group."""
-
-    column: str | None
-    ends: dict[str, tuple[int | None, int | None]]
+# Of each column that `--quota` names, (least, most) of each group: whole numbers, or shares as fractions.
+Quotas = Mapping[str, Mapping[str, tuple[int | Fraction | None, int | Fraction | None]]]
 
 
 class _Number(click.ParamType):
@@ -229,27 +226,33 @@ class RowArguments(VerbArguments):
 
 
 def parse_quotas(_ctx: click.Context, _param: click.Parameter, texts: tuple[str, ...]) -> Quotas:
-    """The one grouping column and {group: (least, most)} of `--quota COL=GROUP:A-B` flags."""
-    column: str | None = None
-    ends: dict[str, tuple[int | None, int | None]] = {}
+    """{column: {group: (least, most)}} of `--quota COL=GROUP:A-B` flags."""
+    quotas: dict[str, dict[str, tuple[int | Fraction | None, int | Fraction | None]]] = {}
     for text in texts:
         match = _QUOTA.match(text)
         if match is None or not (match["low"] or match["high"]):
             raise InputError(
-                f"--quota {text!r}: write COL=GROUP:A-B, for example lang=de:10-50, lang=de:10- or lang=de:-50"
+                f"--quota {text!r}: write COL=GROUP:A-B, for example lang=de:10-50, lang=de:10-, lang=de:-50 or "
+                "lang=de:20%-30%"
             )
-        if column not in (None, match["column"]):
-            raise InputError(
-                f"--quota names two columns, {column!r} and {match['column']!r}; quotas hold over one column, "
-                "so join the two into one first"
-            )
+        ends = quotas.setdefault(match["column"], {})
         if match["group"] in ends:
             raise InputError(f"--quota names the group {match['group']!r} twice; write both ends at once, A-B")
-        column = match["column"]
-        low = int(match["low"]) if match["low"] else None
-        high = int(match["high"]) if match["high"] else (None if match["dash"] else low)
-        ends[match["group"]] = (low, high)
-    return Quotas(column, ends)
+        low, high = _end(match["low"], text), _end(match["high"], text)
+        if low is not None and high is not None and isinstance(low, Fraction) != isinstance(high, Fraction):
+            raise InputError(f"--quota {text!r}: one end is a share and one a number; write both alike")
+        ends[match["group"]] = (low, high if match["high"] or match["dash"] else low)
+    return quotas
+
+
+def _end(text: str, flag_text: str) -> int | Fraction | None:
+    """A whole number, a share such as 12.5%, or nothing."""
+    if not text.endswith("%"):
+        return int(text) if text else None
+    share = Fraction(text[:-1]) / 100
+    if share > 1:
+        raise InputError(f"--quota {flag_text!r}: {text} is more than all picks; write at most 100%")
+    return share
 
 
 def _pairs_of(texts: Sequence[str]) -> dict[str, Any]:

@@ -82,20 +82,20 @@ def _run_sample(verb: str, method: str, options: Mapping[str, Any], call: Mappin
     rows = np.sort(np.random.default_rng(0).choice(n, size, replace=False))
     small = {word: value for word, value in call.items() if word not in ("include", "exclude", "start")}
     small["progress"] = False
+    share = size / n
+    if "quotas" in small and share < 1:
+        # Minima that the pool can meet may be more than a sample holds; they do not change the time.
+        del small["quotas"], small["groups"]
     for word in _ROWS:
-        if word in small:
+        if word in small and not isinstance(small[word], Mapping):
             small[word] = small[word][rows]
     for word in _SQUARE:
         if word in small:
             small[word] = small[word][rows][:, rows]
     if "rankings" in small:
         small["rankings"] = small["rankings"][:, rows]
-    share = size / n
     if verb == "select" and "k" in small:
         small["k"] = min(small["k"], size)
-    if "quotas" in small and share < 1:
-        # Minima that the pool can meet may be more than a sample holds; they do not change the time.
-        del small["quotas"], small["groups"]
     if "capacity" in small:
         shrunk = np.ceil(np.asarray(small["capacity"]) * share).astype(np.int64)
         small["capacity"] = shrunk if shrunk.ndim else int(shrunk)

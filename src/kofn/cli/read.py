@@ -37,7 +37,8 @@ class Pool:
         matrix_columns: what the file calls the columns of `matrix`; empty where they have no names.
         entries: the items are the entries of `matrix`, row by row, and not the rows.
         ids: the user's keys.
-        values: one value a row, under the word of the vocabulary: scores, groups, y, costs, weights.
+        values: one value a row, under the word of the vocabulary: scores, groups, y, costs, weights; several columns of
+            groups by name.
         named: keys of the rows that include, exclude and start name, by word.
         vectors: vectors of other files that were made like X, by the option that names the file.
         notes: lines about what was read.
@@ -50,7 +51,7 @@ class Pool:
     matrix_columns: tuple[str, ...] = ()
     entries: bool = False
     ids: NDArray[Any] | None = None
-    values: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    values: Mapping[str, Any] = field(default_factory=dict)
     named: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     vectors: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -74,9 +75,16 @@ class Pool:
             rows=self.rows[kept],
             X=None if self.X is None else self.X[kept],
             ids=None if self.ids is None else self.ids[kept],
-            values={name: column[kept] for name, column in self.values.items()},
+            values={name: _kept(column, kept) for name, column in self.values.items()},
             named={word: named[np.isin(named, keys)] for word, named in self.named.items()},
         )
+
+
+def _kept(values: Any, rows: NDArray[np.int64]) -> Any:
+    """The values of some rows, of one column or of several by name."""
+    if isinstance(values, Mapping):
+        return {name: column[rows] for name, column in values.items()}
+    return values[rows]
 
 
 def read_vectors(table: Table, arguments: RowArguments) -> PoolVectors:

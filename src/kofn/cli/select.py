@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any, ClassVar
 
 import click
@@ -67,7 +68,13 @@ WANTED = Section(
             multiple=True,
             metavar="COL=GROUP:A-B",
             callback=words.parse_quotas,
-            help="From A to B of a group (repeatable; A- or -B).",
+            help="From A to B of a group (repeatable; A- or -B; shares as 20%-30%; columns may differ).",
+        ),
+        flag(
+            "--proportional",
+            multiple=True,
+            metavar="COL",
+            help="Each group of the column at its share of the pool, to within one pick (repeatable).",
         ),
         flag("--include", metavar="IDS_OR_FILE", help="Ids that must be picked: a,b,c or a file."),
         flag("--exclude", metavar="IDS_OR_FILE", help="Ids that must not be picked."),
@@ -109,6 +116,7 @@ class SelectArguments(RowArguments):
     budget: float | None
     cost_column: str | None
     quotas: Quotas
+    proportional: tuple[str, ...]
     include: str | None
     exclude: str | None
     start: str | None
@@ -122,14 +130,22 @@ class SelectArguments(RowArguments):
             raise InputError("--scores and --rankings both say what the columns are; give one of them")
         if (self.budget is None) != (self.cost_column is None):
             raise InputError("--budget and --cost belong together: what may be spent, and the column of costs")
-        quota_column = self.quotas.column
-        if self.group_column is not None and quota_column not in (None, self.group_column):
-            raise InputError(f"--group names {self.group_column!r}, --quota names {quota_column!r}; give one column")
+        if twice := [column for column in self.proportional if column in self.quotas]:
+            raise InputError(f"--proportional and --quota both name {twice[0]!r}; give one of them for a column")
+        other = [column for column in self.quota_columns if column != self.group_column]
+        if self.group_column is not None and other:
+            named = "--quota" if other[0] in self.quotas else "--proportional"
+            raise InputError(f"--group names {self.group_column!r}, {named} names {other[0]!r}; give one column")
 
     @property
-    def grouping(self) -> str | None:
-        """The column of groups."""
-        return self.quotas.column or self.group_column
+    def quota_columns(self) -> tuple[str, ...]:
+        """The columns that have quotas."""
+        return (*self.quotas, *dict.fromkeys(self.proportional))
+
+    @property
+    def groupings(self) -> tuple[str, ...]:
+        """The columns of groups."""
+        return self.quota_columns or ((self.group_column,) if self.group_column else ())
 
     @property
     def ranks_by_score(self) -> bool:
@@ -190,12 +206,15 @@ def read_pool(table: Table, arguments: SelectArguments) -> Pool:
         X, notes = compared.X, (f"compared by {compared.how}",)
     ids = table.ids(arguments.id_column) if arguments.id_column else None
     readers = {
-        "groups": (table.labels, arguments.grouping),
         "y": (table.labels, arguments.label_column),
         "costs": (table.numbers, arguments.cost_column),
         "weights": (table.numbers, arguments.weight_column),
     }
-    values = {word: read(column) for word, (read, column) in readers.items() if column}
+    values: dict[str, Any] = {word: read(column) for word, (read, column) in readers.items() if column}
+    if arguments.groupings:
+        # One column goes by no name.
+        columns = {column: table.labels(column) for column in arguments.groupings}
+        values["groups"] = columns if len(columns) > 1 else columns[arguments.groupings[0]]
     named = {word: getattr(arguments, word) for word in _NAMING}
     pool = Pool(
         table=table,
@@ -234,8 +253,9 @@ def without_duplicates(pool: Pool, threshold: float, metric: str) -> Pool:
 def call_of(pool: Pool, arguments: SelectArguments) -> dict[str, Any]:
     """The arguments of `kofn.select`."""
     call = arguments.given("k", "budget", "objective", "per_item", "capacity") | dict(pool.values)
-    if arguments.quotas.ends:
-        call["quotas"] = arguments.quotas.ends
+    if arguments.quota_columns:
+        quotas = quotas_of(pool, arguments)
+        call["quotas"] = quotas if len(quotas) > 1 else quotas[arguments.quota_columns[0]]
     if pool.matrix is not None:
         call |= {"scores": pool.matrix} if pool.entries else {"rankings": pool.matrix.T}
     metric = arguments.metric
@@ -249,6 +269,34 @@ def call_of(pool: Pool, arguments: SelectArguments) -> dict[str, Any]:
     if (pool.ids is not None or pool.dropped) and not pool.entries:
         call["ids"] = pool.keys
     return {**call, **pool.named}
+
+
+def groups_of(pool: Pool, arguments: SelectArguments) -> dict[str, NDArray[Any]]:
+    """The labels of each column of groups."""
+    groups: Any = pool.values.get("groups")
+    return groups if isinstance(groups, dict) else dict.fromkeys(arguments.groupings, groups)
+
+
+def quotas_of(pool: Pool, arguments: SelectArguments) -> dict[str, Any]:
+    """{column: {group: (least, most)}}, those of `--proportional` as shares of the pool."""
+    quotas: dict[str, Any] = dict(arguments.quotas)
+    groups = groups_of(pool, arguments)
+    for column in arguments.proportional:
+        if arguments.k is None or arguments.budget is not None:
+            raise InputError("--proportional shares out a number of picks: give -k, and no --budget")
+        labels = groups[column]
+        names, counts = np.unique(labels, return_counts=True)
+        shares = [Fraction(count, len(labels)) for count in counts.tolist()]
+        quotas[column] = {name: (share, share) for name, share in zip(names.tolist(), shares, strict=True)}
+    return quotas
+
+
+def counted_quotas(pool: Pool, arguments: SelectArguments) -> dict[str, Any]:
+    """The same in whole numbers of picks, under the groups' own names."""
+    if not arguments.quota_columns:
+        return {}
+    checked = checks.quotas(quotas_of(pool, arguments))
+    return checks.resolved(groups_of(pool, arguments), checked, arguments.k, arguments.budget)[1]
 
 
 def picks(plan: Selection, pool: Pool) -> pl.DataFrame:
@@ -279,12 +327,11 @@ def report_context(pool: Pool, arguments: SelectArguments) -> dict[str, Any]:
     if not arguments.report:
         return {}
     precomputed = arguments.metric == "precomputed"
-    groups: NDArray[Any] | None = pool.values.get("groups")
     return {
         "X": None if precomputed else pool.X,
         "metric": "euclidean" if precomputed else arguments.measured_by,
-        "groups": None if groups is None else {arguments.grouping: groups},
-        "quotas": {arguments.grouping: arguments.quotas.ends} if arguments.quotas.ends else None,
+        "groups": groups_of(pool, arguments) or None,
+        "quotas": counted_quotas(pool, arguments) or None,
         "weights": pool.values.get("weights"),
         "scores": pool.values.get("scores"),
         **seen_in_report(pool.table, arguments, pool.rows),
@@ -327,9 +374,7 @@ def render(plan: Selection, pool: Pool, arguments: SelectArguments, seconds: flo
     lines += _quality(plan, arguments.measured_by)
     if "costs" in plan.used:
         lines.append(f"cost {plan.used['costs']:,} of at most {plan.budget['costs']:,}")
-    for group, ends in arguments.quotas.ends.items():
-        asked = "-".join("" if end is None else f"{end}" for end in ends)
-        lines.append(f"quota {group}: {plan.used.get(f'quota {group}', 0)} picked, {asked} asked")
+    lines += _quotas(plan, pool, arguments)
     if "sources" in plan.info:
         lines.append(_sources(plan))
     if plan.status == "stopped":
@@ -341,6 +386,28 @@ def render(plan: Selection, pool: Pool, arguments: SelectArguments, seconds: flo
     if arguments.report:
         lines.append(f"report -> {arguments.report}")
     return "\n".join(lines)
+
+
+def _quotas(plan: Selection, pool: Pool, arguments: SelectArguments) -> list[str]:
+    """What was picked of each quota; of a column that is shared out as the pool is, in one line."""
+    counted = counted_quotas(pool, arguments)
+    lines = []
+    for column, asked in arguments.quotas.items():
+        for (group, (low, high)), ends in zip(counted[column].items(), asked.values(), strict=True):
+            name = f"quota {group}" if len(counted) == 1 else f"quota {column}={group}"
+            span = _span(low if ends[0] is not None else None, high)
+            if any(isinstance(end, Fraction) for end in ends):
+                span += f" ({_span(*ends)})"
+            lines.append(f"{name}: {plan.used.get(name, 0)} picked, {span} asked")
+    for column in dict.fromkeys(arguments.proportional):
+        lines.append(f"proportional {column}: {len(counted[column])} groups, each within one pick of its share")
+    return lines
+
+
+def _span(low: Any, high: Any) -> str:
+    """From the least to the most as it is typed: 10-50, 10-, -50 or 20%-30%."""
+    ends = [f"{float(end) * 100:g}%" if isinstance(end, Fraction) else end for end in (low, high)]
+    return "-".join("" if end is None else f"{end}" for end in ends)
 
 
 def _quality(plan: Selection, metric: str) -> list[str]:

@@ -87,7 +87,7 @@ def _ends(ends: Any, name: str) -> Ends:
         ends = (ends, ends)
     if not isinstance(ends, Sequence) or isinstance(ends, str | bytes) or len(ends) != 2:
         raise InputError(f"{name}={shown(ends)}: give (least, most), None leaves an end open")
-    shares = any(is_number(end) and 0 < end < 1 for end in ends)
+    shares = any(isinstance(end, Fraction) or (is_number(end) and 0 < end < 1) for end in ends)
     read = _share if shares else _count
     low = 0 if ends[0] is None else read(ends[0], f"{name} least")
     high = None if ends[1] is None else read(ends[1], f"{name} most")
@@ -102,6 +102,8 @@ def _count(end: Any, name: str) -> int:
 
 def _share(end: Any, name: str) -> Fraction:
     """The share as it is written, so that 0.1 of 30 is 3."""
+    if isinstance(end, Fraction) and 0 <= end <= 1:
+        return end
     if not is_number(end) or not 0 <= end <= 1 or (isinstance(end, int | np.integer) and end):
         raise InputError(f"{name}={shown(end)}: the other end is a share; give a share from 0.0 to 1.0")
     return Fraction(str(end))
