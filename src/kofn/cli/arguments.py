@@ -96,8 +96,10 @@ ID = flag("--id", "--ids", "id_column", metavar="COL", help="Column of unique id
 WEIGHT = flag(
     "--weight", "--weights", "weight_column", metavar="COL", help="Column of weights: how much each row counts."
 )
-LABEL = flag("--label", "--y", "label_column", metavar="COL", help="Column of classes, for methods that take y.")
-METRIC = flag("--metric", metavar="NAME", help="euclidean (default), sqeuclidean, cosine, precomputed.")
+LABEL = flag(
+    "--label", "--y", "label_column", metavar="COL", help="Column of classes: for methods that take y, and counted."
+)
+METRIC = flag("--metric", metavar="NAME", help="euclidean (default), sqeuclidean, cosine, rbf, precomputed.")
 TEXT = flag("--text", metavar="COL", help="Compare rows by this text column (TF-IDF and SVD, or --embedder).")
 EMBEDDER = flag("--embedder", metavar="NAME_OR_PATH", help="Sentence-transformers model for --text; needs kofn[text].")
 VECTORS = flag("--vectors", metavar="COL", help="Compare rows by this column of vectors (or this array of an .npz).")

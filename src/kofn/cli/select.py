@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import click
 import numpy as np
@@ -36,8 +36,15 @@ from kofn.core.plans import Selection
 from kofn.io.tables import Table
 from kofn.verbs import select
 
+if TYPE_CHECKING:
+    from kofn.report.measures import AtRandom
+
 _NAMING = ("include", "exclude", "start")
 _FILES = ("queries", "private")
+# What spreads the picks out and is far below random draws as a set to learn from, at least on some kinds of data.
+_SPREADING = ("farthest_first", "log_determinant", "feature_based", "weighted_coverage")
+# How many classes are named in one line.
+_CLASSES = 12
 
 COMPARED = Section(
     "What the rows are compared by",
@@ -148,6 +155,16 @@ class SelectArguments(RowArguments):
         return self.quota_columns or ((self.group_column,) if self.group_column else ())
 
     @property
+    def picks_by_label(self) -> bool:
+        """True where the method reads the labels; elsewhere they are only counted."""
+        return self.entry is not None and "y" in self.entry.accepted
+
+    @property
+    def distance(self) -> str:
+        """The distance that the picks are measured by: of similarities that fall with it, the plain one."""
+        return "euclidean" if self.measured_by in ("precomputed", "rbf") else self.measured_by
+
+    @property
     def ranks_by_score(self) -> bool:
         """True where the method ranks by a column of scores alone: vectors serve only --dedupe and the report."""
         return self.score_column is not None and (self.entry is None or "X" not in self.entry.accepted)
@@ -253,6 +270,8 @@ def without_duplicates(pool: Pool, threshold: float, metric: str) -> Pool:
 def call_of(pool: Pool, arguments: SelectArguments) -> dict[str, Any]:
     """The arguments of `kofn.select`."""
     call = arguments.given("k", "budget", "objective", "per_item", "capacity") | dict(pool.values)
+    if not arguments.picks_by_label:
+        call.pop("y", None)
     if arguments.quota_columns:
         quotas = quotas_of(pool, arguments)
         call["quotas"] = quotas if len(quotas) > 1 else quotas[arguments.quota_columns[0]]
@@ -326,11 +345,13 @@ def report_context(pool: Pool, arguments: SelectArguments) -> dict[str, Any]:
     """What the report shows beside the plan."""
     if not arguments.report:
         return {}
-    precomputed = arguments.metric == "precomputed"
+    groups = groups_of(pool, arguments)
+    if arguments.label_column is not None:
+        groups = {arguments.label_column: pool.values["y"], **groups}
     return {
-        "X": None if precomputed else pool.X,
-        "metric": "euclidean" if precomputed else arguments.measured_by,
-        "groups": groups_of(pool, arguments) or None,
+        "X": None if arguments.metric == "precomputed" else pool.X,
+        "metric": arguments.distance,
+        "groups": groups or None,
         "quotas": counted_quotas(pool, arguments) or None,
         "weights": pool.values.get("weights"),
         "scores": pool.values.get("scores"),
@@ -338,8 +359,30 @@ def report_context(pool: Pool, arguments: SelectArguments) -> dict[str, Any]:
     }
 
 
+def compared_with_random(plan: Selection, pool: Pool, arguments: SelectArguments) -> AtRandom | None:
+    """How near the picks are to the rows, and how near as many random rows are; None without vectors."""
+    if pool.X is None or arguments.metric == "precomputed" or not len(plan):
+        return None
+    from kofn.report.measures import Space, at_random
+
+    return at_random(Space(pool.X, arguments.distance), plan.indices, pool.values.get("weights"))
+
+
+def classes_picked(plan: Selection, pool: Pool) -> dict[str, int]:
+    """How many rows of each class of --label were picked, those of none included, most first."""
+    labels = pool.values.get("y")
+    if labels is None:
+        return {}
+    names, counts = np.unique(labels, return_counts=True)
+    picked = {
+        str(name): int((labels[plan.indices] == name).sum()) for name in names[np.argsort(-counts, kind="stable")]
+    }
+    return dict(sorted(picked.items(), key=lambda pair: -pair[1]))
+
+
 def answer(plan: Selection, pool: Pool, arguments: SelectArguments, seconds: float) -> dict[str, Any]:
     """The answer for machines."""
+    random = compared_with_random(plan, pool, arguments)
     return {
         "method": plan.method,
         "objective": plan.objective or None,
@@ -353,6 +396,9 @@ def answer(plan: Selection, pool: Pool, arguments: SelectArguments, seconds: flo
         "status": plan.status,
         "used": dict(plan.used),
         "budget": dict(plan.budget),
+        "mean_distance": None if random is None else random.own,
+        "random_mean_distance": None if random is None else random.draws[[0, -1]].tolist(),
+        "classes": classes_picked(plan, pool) or None,
         "seconds": seconds,
         "oracle_calls": plan.info["oracle_calls"],
         "seed": plan.seed,
@@ -379,6 +425,14 @@ def render(plan: Selection, pool: Pool, arguments: SelectArguments, seconds: flo
         lines.append(_sources(plan))
     if plan.status == "stopped":
         lines.append("stopped before the end: what was valid by then is kept")
+    lines += _labelled(plan, pool, arguments)
+    random = compared_with_random(plan, pool, arguments)
+    if random is not None:
+        low, high = (f"{far:.4g}" for far in random.draws[[0, -1]])
+        lines.append(
+            f"mean {arguments.distance} distance to the nearest pick {random.own:.4g}; {len(plan):,} rows drawn at "
+            f"random: {low} to {high} in {len(random.draws)} draws"
+        )
     if arguments.output:
         lines.append(f"picks  -> {arguments.output}")
     else:
@@ -408,6 +462,26 @@ def _span(low: Any, high: Any) -> str:
     """From the least to the most as it is typed: 10-50, 10-, -50 or 20%-30%."""
     ends = [f"{float(end) * 100:g}%" if isinstance(end, Fraction) else end for end in (low, high)]
     return "-".join("" if end is None else f"{end}" for end in ends)
+
+
+def _labelled(plan: Selection, pool: Pool, arguments: SelectArguments) -> list[str]:
+    """How many rows of each class were picked, and a warning where the method is no good for that."""
+    picked = classes_picked(plan, pool)
+    if not picked:
+        return []
+    named = [f"{name} {count:,}" for name, count in list(picked.items())[:_CLASSES] if count]
+    more = sum(1 for count in list(picked.values())[_CLASSES:] if count)
+    none = [name for name, count in picked.items() if not count]
+    line = f"picked of {arguments.label_column}: {', '.join(named)}"
+    line += (f", {more:,} more classes" if more else "") + (f"; none of {first_of(none)}" if none else "")
+    spreading = next((name for name in _SPREADING if name in f"{plan.method} {plan.objective}"), None)
+    if spreading is None:
+        return [line]
+    warning = (
+        f"{spreading} is no good choice of rows to label: it seeks the unusual, and on many data a classifier learns "
+        "less from it than from random rows (see python -m benchmarks usefulness)"
+    )
+    return [line, warning]
 
 
 def _quality(plan: Selection, metric: str) -> list[str]:

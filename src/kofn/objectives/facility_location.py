@@ -174,7 +174,9 @@ class FacilityLocation(Objective):
         return self._unit * (summing + self._source.error(self._total, self.total_weight))
 
     def in_distances(self, value: float, bound: float | None) -> dict[str, float | None]:
-        """Value and bound as summed distances to the nearest pick, which do not depend on the arbitrary c."""
+        """Value and bound as summed distances to the nearest pick, which do not depend on c; of "rbf" the bandwidth."""
+        if self._from_rows and self.metric == "rbf":
+            return {"bandwidth": self.bandwidth}
         if self.offset is None:
             return {}
         # (1 + cos) / 2 is 1 - (1 - cos) / 2.

@@ -64,6 +64,8 @@ class Context:
     ) -> Context:
         """Check the context against the plan; raises `InputError` naming what does not fit."""
         metric, distances = vocabulary.metric(metric), None
+        if metric == "rbf":
+            metric = "euclidean"  # the similarity falls with this distance
         if X is not None:
             X = checks.matrix(X)
             checks.same_length(plan.n, "plan", "X", len(X))

@@ -17,6 +17,8 @@ BLOCK_CELLS = 1 << 21  # 16 MB of float64 at a time
 MAX_DISTANCES = 400_000_000  # past this many item-pick distances the coverage is measured on a sample of the items
 EXACT_PAIRS = 512  # up to this many items their mean distance comes from all pairs, else from PAIRS of them
 PAIRS = 1 << 18
+DRAWS = 20  # random selections of the same size that the picks are held against
+RANDOM_CELLS = 1 << 30  # multiplications that those may take; past it they are measured on a sample of the items
 LANDMARKS = 512  # up to this many items classical scaling sees all distances, else those to as many landmarks
 WIDE = 512  # past this many columns the principal components come from a sample of the rows
 
@@ -117,6 +119,43 @@ def _typical(space: Space, weight: Floats) -> float:
         total += float(both @ space.apart(space.rows(a), space.rows(b)))
         mass += float(both.sum())
     return total / mass if mass > 0 else 0.0
+
+
+@dataclass(frozen=True)
+class AtRandom:
+    """Mean distance to the nearest pick, and to the nearest of as many items drawn at random."""
+
+    own: float
+    draws: Floats  # (DRAWS,), rising
+
+    @property
+    def beaten(self) -> int:
+        """How many of the draws lie farther from the items than the picks do."""
+        return int((self.draws > self.own).sum())
+
+
+def at_random(space: Space, picks: Ints, weights: Array | None = None) -> AtRandom:
+    """The picks beside 20 random selections of the same size, all measured on the same items, with fixed seeds."""
+    rng = np.random.default_rng(2)
+    most = max(256, RANDOM_CELLS // (DRAWS * len(picks) * space.width))
+    items = np.arange(space.n) if space.n <= most else np.sort(rng.choice(space.n, most, replace=False))
+    weight = np.ones(space.n) if weights is None else np.asarray(weights, np.float64)
+    if weight[items].sum() <= 0:
+        weight = np.ones(space.n)
+    drawn = [rng.choice(space.n, len(picks), replace=False) for _ in range(DRAWS)]
+    own, *draws = (_mean_nearest(space, items, chosen, weight) for chosen in (picks, *drawn))
+    return AtRandom(own, np.sort(draws))
+
+
+def _mean_nearest(space: Space, items: Ints, picks: Ints, weight: Floats) -> float:
+    chosen, total = space.rows(picks), 0.0
+    step = max(1, BLOCK_CELLS // max(len(picks), space.width))
+    for low in range(0, len(items), step):
+        part = items[low : low + step]
+        near = space.between(space.rows(part), chosen).min(axis=1)
+        near[np.isin(part, picks)] = 0.0  # rounding leaves a pick a hair away from itself
+        total += float(weight[part] @ near)
+    return total / float(weight[items].sum())
 
 
 def knee(share: Floats) -> int | None:

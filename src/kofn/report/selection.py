@@ -28,10 +28,11 @@ def page(context: Context, title: str | None) -> str:
     assert isinstance(plan, Selection)
     picks = np.asarray(plan.indices, np.int64)
     picks = picks[picks >= 0].ravel()
-    cover, space = None, None
+    cover, space, random = None, None, None
     if context.X is not None and len(picks):
         space = measures.Space(context.X, context.metric)
         cover = measures.coverage(space, picks, context.weights)
+        random = measures.at_random(space, picks, context.weights)
     counts = None
     if cover is not None and len(cover.items) == plan.n:
         counts = np.bincount(cover.nearest, minlength=len(picks))
@@ -49,31 +50,37 @@ def page(context: Context, title: str | None) -> str:
     return document(
         title=title or f"{len(picks):,} of {plan.n:,}",
         eyebrow=["kofn select", " · ", kind(plan)],
-        lede=_lede(context, picks, cover),
-        stats=_stats(context, picks, cover),
+        lede=_lede(context, picks, cover, random),
+        stats=_stats(context, picks, cover, random),
         body=body,
     )
 
 
-def _lede(context: Context, picks: Any, cover: measures.Coverage | None) -> list[Any]:
+def _lede(context: Context, picks: Any, cover: measures.Coverage | None, random: measures.AtRandom | None) -> list[Any]:
     n, m = context.plan.n, len(picks)
-    if cover is None:
+    if cover is None or random is None:
         return [f"{m:,} of {n:,} items were picked", groups.kept(context, picks), "."]
     return [
         f"These {m:,} picks stand for {n:,} items. On average an item lies {number(float(cover.mean[-1]), 3)} ",
-        f"from its nearest pick; from one item drawn at random it would be {number(cover.typical, 3)} "
+        f"from its nearest pick; from the nearest of {m:,} items drawn at random it would be "
+        f"{number(float(random.draws[0]), 3)} to {number(float(random.draws[-1]), 3)} in {len(random.draws)} draws "
         f"({context.metric} distance)",
         groups.kept(context, picks),
         ".",
     ]
 
 
-def _stats(context: Context, picks: Any, cover: measures.Coverage | None) -> list[Element]:
+def _stats(
+    context: Context, picks: Any, cover: measures.Coverage | None, random: measures.AtRandom | None
+) -> list[Element]:
     plan = context.plan
     out = [stat([f"{len(picks):,}", E("small", f" of {plan.n:,}")], "picked", _spent(plan))]
     share = _share(context, picks, cover)
     if share is not None:
         value, label, note = share
+        if cover is not None and random is not None and cover.typical > 0:
+            low, high = (percent(1 - float(far) / cover.typical) for far in random.draws[[-1, 0]])
+            note = f"as many picks at random: {low} to {high}"
         out.append(stat(percent(value), label, note))
     out.append(quality(plan))
     if "seconds" in plan.info:

@@ -26,3 +26,13 @@ def test_farthest_first_at_size() -> None:
 
 def test_gist_at_size() -> None:
     keeps_laws_at_size("gist", {"X": rounded(2300, 6), "k": 8})
+
+
+def test_typiclust_at_size() -> None:
+    keeps_laws_at_size("typiclust", {"X": rounded(2300, 6), "k": 20, "seed": 0})
+
+
+def test_probability_cover_at_size() -> None:
+    case = keeps_laws_at_size("probability_cover", {"X": rounded(2300, 6), "k": 20, "seed": 0}, {"radius": 1.5})
+    assert case.plan.value > 20
+    keeps_laws_at_size("probability_cover", {"X": rounded(2300, 6), "k": 20, "metric": "cosine", "seed": 0})

@@ -25,7 +25,6 @@ _MOST_CLUSTERS = 500
     "select",
     draws=Draw(
         states_no_value=True,
-        compiled=True,
         options={"neighbors": (1, 2, 20), "min_size": (0, 1, 5)},
     ),
     cost="k-means into min(k, 500) clusters, then the pairs inside the clusters; O(n d) memory",
