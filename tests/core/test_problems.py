@@ -199,3 +199,23 @@ class TestIdsOfFrames:
     def test_also_where_distances_are_derived(self) -> None:
         plan = kofn.assign(self.frame, method="fedcollab", weights=[5] * 6)
         assert plan.ids.tolist() == NAMES
+
+
+def test_a_text_is_taken_for_a_path_only_where_paths_are_meant(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    X = [[0.0, 1.0], [1.0, 0.5], [2.0, 2.0]]
+    before = kofn.select(X, k=1, metric="cosine").problem
+    (tmp_path / "cosine").write_text("a file named like a metric")
+    assert kofn.select(X, k=1, metric="cosine").problem == before
+
+
+def test_a_long_objective_is_no_file_name():
+    objective = " + ".join(f"0.1*graph_cut(lam=0.{i})" for i in range(1, 15))
+    assert len(objective) > 255
+    assert len(kofn.select([[0.0], [1.0], [3.0]], k=2, objective=objective)) == 2
+
+
+def test_a_secret_seed_is_not_in_the_digest():
+    words = {"k": 1, "method": "private_streaming", "users": [[0.0], [1.0]], "epsilon": 1.0}
+    plans = [kofn.select([[0.0], [1.0], [3.0]], seed=seed, **words) for seed in (1, 2)]
+    assert plans[0].problem == plans[1].problem

@@ -7,7 +7,7 @@ import math
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ from kofn.core.plans import Allocation, Assignment, Blend, Plan, Selection
 from kofn.engines.threads import cores, spread
 
 INPUTS = ("X", "distances", "similarity", "scores", "curves", "members", "rankings")
+# Words whose texts are paths of files.
+_PATHS = ("members", "base")
 _PER_ITEM = ("y", "groups", "costs")
 # Arrays of more than two parts of so many bytes are digested part by part.
 _PART = 2**24
@@ -54,8 +56,13 @@ class Problem:
         ]
 
 
-def build(verb: str, given: Mapping[str, Any], ids: Any = None, *, at_most_k: bool = False) -> Problem:
-    """Check every argument under its vocabulary name, then the arguments against each other."""
+def build(
+    verb: str, given: Mapping[str, Any], ids: Any = None, *, at_most_k: bool = False, secret: Sequence[str] = ()
+) -> Problem:
+    """Check every argument under its vocabulary name, then the arguments against each other.
+
+    The words in `secret` are left out of the digest, from which a reader could otherwise guess them.
+    """
     given, ids = with_frame_ids(given, ids)
     checked: dict[str, Any] = {}
     late = {"include", "exclude", "start"}
@@ -94,7 +101,14 @@ def build(verb: str, given: Mapping[str, Any], ids: Any = None, *, at_most_k: bo
         checks.same_length(n, source, "ids", len(keys))
     for name in late & given.keys():
         checked[name] = checks.positions(given[name], name, n, keys)
-    return Problem(verb, n, checked, keys, digest({"verb": verb, **checked}), at_most_k)
+    return Problem(
+        verb,
+        n,
+        checked,
+        keys,
+        digest({"verb": verb, **{name: value for name, value in checked.items() if name not in secret}}),
+        at_most_k,
+    )
 
 
 def _join_quotas(checked: dict[str, Any]) -> None:
@@ -147,7 +161,7 @@ def digest(values: Mapping[str, Any]) -> str:
             if isinstance(values[name], np.ndarray) and values[name].nbytes > 2 * _PART:
                 _feed_parts(state, values[name], cores(values.get("n_threads")))
             else:
-                _feed(state, values[name])
+                _feed(state, values[name], paths=name in _PATHS)
     return state.hexdigest()
 
 
@@ -167,7 +181,8 @@ def _feed_parts(state: Any, value: NDArray[Any], n_threads: int) -> None:
     state.update(f"{value.dtype}{value.shape}".encode() + b"".join(parts))
 
 
-def _feed(state: Any, value: Any) -> None:
+def _feed(state: Any, value: Any, *, paths: bool = False) -> None:
+    """Feed one value; with `paths`, texts name files, whose sizes and times count too."""
     if checks.is_sparse(value):
         for part in (value.indptr, value.indices, value.data):
             _feed(state, part)
@@ -177,25 +192,32 @@ def _feed(state: Any, value: Any) -> None:
         state.update(plain if isinstance(plain, bytes) else plain.view(np.uint8))
     elif isinstance(value, str | os.PathLike):
         state.update(str(value).encode())
-        path = Path(value)
-        held = [*path.glob("*.safetensors*"), *path.glob("adapter_config.json")]
-        files = sorted(held) if path.is_dir() else [path] if path.is_file() else []
-        for file in files:
+        for file in _files(Path(value)) if paths else ():
             state.update(f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}".encode())
     elif isinstance(value, Mapping):
         state.update(repr(getattr(value, "config", "")).encode())  # an adapter's scalings
         for key, item in value.items():
             state.update(str(key).encode())
-            _feed(state, item)
+            _feed(state, item, paths=paths)
     elif isinstance(value, list | tuple):
         for item in value:
-            _feed(state, item)
+            _feed(state, item, paths=paths)
     elif hasattr(value, "shape") and hasattr(value, "dtype"):
         state.update(f"{type(value).__name__}{tuple(value.shape)}{value.dtype}".encode())
     elif callable(value):
         state.update(getattr(value, "__qualname__", type(value).__name__).encode())
     else:
         state.update(repr(value).encode())
+
+
+def _files(path: Path) -> list[Path]:
+    """The files that a path of a member stands for; none where it names nothing."""
+    try:
+        if path.is_dir():
+            return sorted([*path.glob("*.safetensors*"), *path.glob("adapter_config.json")])
+        return [path] if path.is_file() else []
+    except OSError:  # a text too long for a name
+        return []
 
 
 def _malformed_picks(problem: Problem, plan: Selection) -> list[str]:

@@ -265,7 +265,7 @@ def execute(
             f"metric='rbf': {spec.name} compares rows by distances (euclidean, sqeuclidean, cosine); rbf is the "
             "similarity of objective='facility_location', as in method='lazy_greedy'"
         )
-    problem = problems.build(spec.verb, given, ids, at_most_k=spec.at_most_k)
+    problem = problems.build(spec.verb, given, ids, at_most_k=spec.at_most_k, secret=spec.secret)
     own = {name: value for name, value in values.items() if name not in VOCABULARY}
     for name, value in own.items():
         if name in parameters and value is not parameters[name].default:
