@@ -512,7 +512,8 @@ def clash(cells: Cells, k: int, supply: Ints, picked: Ints, *, exact: bool) -> s
                 changes.append(f"raise {column.label(group)} from at most {highs[code]} to {highs[code] + above}")
         at += len(lows)
     names = " and ".join(str(column.name) for column in cells.columns)
-    return f"no k={k} picks meet the quotas of {names} together; " + ", ".join(changes)
+    picks = f"k={k} picks" if exact else "picks"
+    return f"no {picks} meet the quotas of {names} together; " + ", ".join(changes)
 
 
 def _stacked(*rows: Any) -> Any:

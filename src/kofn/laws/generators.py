@@ -178,6 +178,20 @@ def _costs(draw: Draw, n: int) -> NDArray[Any]:
 
 
 def _quotas(draw: Draw, n: int, witness: NDArray[np.int64], given: dict[str, Any]) -> None:
+    """Quotas over one column, or over several at once, each with some that the witness meets."""
+    columns = {}
+    for name in ("first", "second", "third")[: draw(st.sampled_from((1, 1, 2, 3)))]:
+        groups, quotas = _quota_column(draw, n, witness)
+        if quotas:
+            columns[name] = (groups, quotas)
+    if len(columns) > 1:
+        given["groups"] = {name: groups for name, (groups, _) in columns.items()}
+        given["quotas"] = {name: quotas for name, (_, quotas) in columns.items()}
+    elif columns:
+        ((given["groups"], given["quotas"]),) = columns.values()
+
+
+def _quota_column(draw: Draw, n: int, witness: NDArray[np.int64]) -> tuple[list[Any], dict[Any, Any]]:
     codes = np.array(draw(st.lists(st.integers(0, 2), min_size=n, max_size=n)))
     label = draw(st.sampled_from(_LABELS))
     quotas: dict[Any, Any] = {}
@@ -187,9 +201,7 @@ def _quotas(draw: Draw, n: int, witness: NDArray[np.int64], given: dict[str, Any
         most = draw(st.sampled_from((None, held, held + 1)))
         if (least, most) != (None, None):
             quotas[label(code)] = held if least == most == held and draw(st.booleans()) else (least, most)
-    if quotas:
-        given["quotas"] = quotas
-        given["groups"] = [label(code) for code in codes.tolist()]
+    return [label(code) for code in codes.tolist()], quotas
 
 
 def _objective(draw: Draw, entry: Entry, given: dict[str, Any], options: dict[str, Any]) -> None:

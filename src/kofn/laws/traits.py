@@ -308,6 +308,8 @@ def relabel(case: Case, order: NDArray[np.int64]) -> dict[str, Any]:
             out[name] = (value.tocsr() if is_sparse(value) else np.asarray(value))[order][:, order]
         elif name == "rankings":
             out[name] = np.asarray(value)[:, order]
+        elif name == "groups" and isinstance(value, Mapping):
+            out[name] = {column: np.asarray(labels)[order] for column, labels in value.items()}
         elif name in ("X", "scores", "curves", "y", "groups", "costs", "ids") or (
             name == "weights" and case.verb != "combine"
         ):

@@ -19,7 +19,8 @@ from kofn.core.checks.arrays import as_array, refuse_nonfinite
 from kofn.core.checks.errors import InfeasibleError, InputError, nearest
 from kofn.core.checks.numbers import count, is_number, shown
 
-_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
+# What begins with a zero is a code, such as a postal code.
+_NUMBER = re.compile(r"[+-]?((0|[1-9]\d*)(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
 _BOOLEANS = {"true": 1, "false": 0}
 # Least and most of a group: whole numbers, or shares of the picks as fractions.
 Ends = tuple[int | Fraction, int | Fraction | None]
@@ -137,8 +138,10 @@ def _read(group: Any) -> Any:
 class Names:
     """The names of a column's groups, in which quotas find theirs."""
 
-    def __init__(self, names: Sequence[Any]) -> None:
-        self.by_text = {written(name): code for code, name in enumerate(names)}
+    def __init__(self, names: Array) -> None:
+        # A float32 may be named as it is printed, or as the float64 that it is.
+        self.by_text = {written(name.item()): code for code, name in enumerate(names)}
+        self.by_text |= {written(name): code for code, name in enumerate(names)}
         self.by_reading: dict[Any, list[int]] = {}
         for code, name in enumerate(names):
             self.by_reading.setdefault(_read(name), []).append(code)
@@ -194,7 +197,7 @@ def _resolved_column(
     given: Array, quotas: Mapping[Any, Ends], name: str, k: int | None, budget: Any
 ) -> dict[Any, tuple[int, int | None]]:
     unique = np.unique(given)
-    found = Names(list(unique))
+    found = Names(unique)
     own = unique.tolist()
     out: dict[Any, tuple[int, int | None]] = {}
     called: dict[int, Any] = {}

@@ -60,6 +60,8 @@ def best_picks(scores: Floats, constraints: Constraints) -> Ints:
 
 def _whole(cost: Floats, sums: Any, low: Ints, high: Ints) -> Ints | None:
     """Which of the items cost least together; None where no choice of them is allowed."""
+    if not len(cost):
+        return np.empty(0, np.int64) if (low <= 0).all() and (high >= 0).all() else None
     found = whole_numbers(cost, sums, low, high, np.zeros(len(cost)), np.ones(len(cost)))
     return None if found is None else np.flatnonzero(found[0])
 

@@ -1,0 +1,255 @@
+"""How quotas find their groups, shares, several columns, and what is said where they clash."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from refusals import refused
+
+import kofn
+from kofn.core import checks
+from kofn.core.checks import InfeasibleError, InputError
+from kofn.core.constraints import Constraints, Tracker
+from kofn.core.quotas import Cells, columns_of
+from kofn.laws.brute import feasible_sets
+
+TEXT = ["a", "a", "b", "b"]
+
+
+def column(groups, quotas, k=None, budget=None):
+    return checks.resolved(checks.groups(groups), checks.quotas(quotas), k, budget)[1]
+
+
+# Groups, the name that a quota gives, and the group's own name: written the same, or read as the same number.
+SAME = {
+    "float": (np.array([1.0, 2.0]), 1, 1.0),
+    "whole": (np.array([1, 2]), 1.0, 1),
+    "float32": (np.array([0.1, 2], np.float32), 0.1, float(np.float32(0.1))),
+    "text of a number": (["1.0", "2.0"], 1, "1.0"),
+    "number as text": (np.array([1, 2]), "1", 1),
+    "numbers as a file writes them": (["1.0", "2.0"], "1", "1.0"),
+    "boolean": ([True, False], 1, True),
+    "boolean by name": ([True, False], "true", True),
+    "boolean of a file": (["true", "false"], True, "true"),
+    "bytes": (np.array([b"a", b"b"]), "a", "a"),
+    "bytes in a list": ([b"a", b"b"], b"a", "a"),
+    "bytes and text": ([b"b", "a"], "b", "b"),
+    "mixed": ([1.0, "b"], 1, "1"),
+    "versions": (["1.10", "1.1"], "1.10", "1.10"),
+}
+
+
+@pytest.mark.parametrize(("groups", "name", "own"), SAME.values(), ids=SAME)
+def test_a_quota_finds_its_group(groups, name, own):
+    assert column(groups, {name: (0, 1)}) == {own: (0, 1)}
+    plan = kofn.select(np.arange(4.0)[:, None], k=2, groups=[*groups, *groups], quotas={name: (0, 0)})
+    assert not (plan.indices % 2 == 0).any()
+
+
+REFUSALS = {
+    "NaN in a list": (["a", float("nan")], {"a": 1}, "groups at row 1 is missing"),
+    "None in a list": (["a", None], {"a": 1}, "groups at row 1 is missing"),
+    "NaN in numbers": ([1.0, float("nan")], {1: 1}, "groups"),
+    "twice": ([1, 2], {1: (0, 1), "1": (3, None)}, "quotas names the group 1 twice, as 1 and as '1'"),
+    "either": (["1.1", "1.10"], {1.100: 1, "1.100": 1}, "may be '1.1' or '1.10'"),
+    "a share and a number": (TEXT, {"a": (0.2, 1)}, "the other end is a share"),
+    "too large a share": (TEXT, {"a": (0.2, 1.5)}, "give a share from 0.0 to 1.0"),
+    "shares without a count": (TEXT, {"a": (0.2, 0.3)}, "is a share of the picks, whose number a budget leaves open"),
+    "groups and columns": (TEXT, {"a": 1, "p": {"b": 1}}, "quotas mixes groups and columns"),
+    "a column of no name": (TEXT, {"p": {"a": 1}}, "groups is one column without a name"),
+    "columns without names": ({"p": TEXT, "q": TEXT}, {"a": 1}, "groups has 2 columns, 'p', 'q'"),
+    "unknown column": ({"lang": TEXT}, {"lagn": {"a": 1}}, "which groups lacks; did you mean 'lang'?"),
+    "column without quotas": ({"p": TEXT, "q": TEXT}, {"p": {"a": 1}}, "groups['q'] has no quotas"),
+    "no columns": ({}, {"p": {"a": 1}}, "give {column: labels} with a column"),
+}
+
+
+CANNOT_BE_MET = {
+    "a maximum for nobody": (TEXT, {"A": (0, 1)}, "quotas['A'] asks for at most 1, but no item has that group; did"),
+    "open ends for nobody": (TEXT, {"c": (None, None)}, "quotas['c'] asks for any, but no item has that group"),
+    "a code is no number": (["07", "8"], {7: (0, 1)}, "quotas[7] asks for at most 1, but no item has that group"),
+    "unknown group of a column": ({"p": TEXT}, {"p": {"c": 1}}, "quotas['p']['c'] asks for at least 1, but no"),
+    "shares the wrong way": (TEXT, {"a": (0.3, 0.2)}, "at least 0.3 and at most 0.2 clash"),
+}
+
+
+@pytest.mark.parametrize(("groups", "quotas", "says"), REFUSALS.values(), ids=REFUSALS)
+def test_refusal(groups, quotas, says):
+    refused(lambda: column(groups, quotas), says, InputError)
+
+
+@pytest.mark.parametrize(("groups", "quotas", "says"), CANNOT_BE_MET.values(), ids=CANNOT_BE_MET)
+def test_what_cannot_be_met(groups, quotas, says):
+    refused(lambda: column(groups, quotas), says, InfeasibleError)
+
+
+def test_shares_are_of_the_picks_and_written_as_they_are_meant():
+    assert column(TEXT, {"a": (0.2, 0.3)}, k=10) == {"a": (2, 3)}
+    assert column(TEXT, {"a": (0.1, 0.1)}, k=30) == {"a": (3, 3)}
+    assert column(TEXT, {"a": (0.25, None), "b": 0.5}, k=7) == {"a": (1, None), "b": (3, 4)}
+    assert column(TEXT, {"a": (0.5, 1.0)}, k=4) == {"a": (2, 4)}
+    plan = kofn.select(np.arange(20.0)[:, None], k=10, groups=list("ab") * 10, quotas={"a": (0.2, 0.3)})
+    assert plan.used["quota a"] == 3
+
+
+def test_groups_of_a_table_and_only_where_quotas_read_them():
+    import pandas
+
+    table = pandas.DataFrame({"p": list("aabb"), "q": [1, 2, 1, 2]})
+    plan = kofn.select(np.arange(4.0)[:, None], k=2, groups=table, quotas={"p": {"a": 1}, "q": {2: 2}})
+    assert sorted(plan.indices.tolist()) == [1, 3]
+    assert plan.used == {"k": 2, "quota p=a": 1, "quota q=2": 2}
+    X = np.arange(6.0)[:, None]
+    refused(lambda: kofn.select(X, k=2, groups={"p": list("aabbcc")}), "columns, which only quotas read", InputError)
+    refused(
+        lambda: kofn.select(X, k=2, groups={"p": TEXT}, quotas={"p": {"a": 1}}), "groups['p'] has 4 val", InputError
+    )
+    refused(lambda: kofn.select(X, k=2, groups=[*TEXT, ["c"], ["d"]], quotas={"a": 1}), "groups", InputError)
+
+
+CLASHES = {
+    "two columns": (
+        {
+            "k": 2,
+            "groups": {"p": TEXT, "q": ["x", "y", "y", "y"]},
+            "quotas": {"p": {"b": (2, 2)}, "q": {"x": (1, None)}},
+        },
+        "no k=2 picks meet the quotas of p and q together; lower quotas['",
+    ),
+    "three columns": (
+        {
+            "k": 2,
+            "groups": {"p": list("aabb"), "q": list("xyxy"), "r": list("mnnm")},
+            "quotas": {"p": {"a": (1, 1)}, "q": {"x": (1, 1)}, "r": {"m": (1, 1)}},
+        },
+        "no k=2 picks meet the quotas of p and q and r together; ",
+    ),
+    "under a budget": (
+        {
+            "budget": 9,
+            "costs": np.ones(4, int),
+            "groups": {"p": TEXT, "q": ["x", "y", "y", "y"]},
+            "quotas": {"p": {"a": (0, 0)}, "q": {"x": (1, None)}},
+        },
+        "no picks meet the quotas of p and q together; ",
+    ),
+    "too dear": (
+        {
+            "budget": 2,
+            "costs": np.array([3, 1, 1, 1]),
+            "groups": {"p": TEXT, "q": ["x", "y", "y", "y"]},
+            "quotas": {"p": {"b": (1, None)}, "q": {"x": (1, None)}},
+        },
+        "cost at least 4, over the budget of 2 by 2",
+    ),
+}
+
+
+@pytest.mark.parametrize(("words", "says"), CLASHES.values(), ids=CLASHES)
+def test_a_clash_of_columns_is_named(words, says):
+    if says.startswith("no k=2 picks meet the quotas of p and q and r"):
+        # Rows ax m, ay n, bx n, by m: one of each pair leaves two rows with m or none.
+        assert not len(feasible_sets(4, words))
+    refused(lambda: Constraints.of(4, **words), says, InfeasibleError)
+
+
+def drawn(rng, columns=3, n=8):
+    """Quotas over several columns on n items: mostly tight, met or not."""
+    groups = {name: rng.integers(0, 3, n) for name in "pqr"[:columns]}
+    quotas = {}
+    for name, codes in groups.items():
+        quotas[name] = {}
+        for code in np.unique(codes).tolist():
+            low = int(rng.integers(0, 3))
+            quotas[name][code] = (low, low + int(rng.integers(0, 2)))
+    return {"k": int(rng.integers(1, n + 1)), "groups": groups, "quotas": quotas}
+
+
+@pytest.mark.parametrize("columns", [2, 3])
+def test_picks_never_end_in_a_corner(columns):
+    """500 drawn problems: refused exactly where nothing is feasible, optimal by score, and always k picks."""
+    rng = np.random.default_rng(columns)
+    counts = {True: 0, False: 0}
+    while min(counts.values()) < 125:
+        words = drawn(rng, columns)
+        sets = feasible_sets(8, words)
+        counts[len(sets) > 0] += 1
+        scores = rng.choice((1.0, -2.0, 0.5), 8) if rng.integers(2) else rng.normal(size=8)
+        if not len(sets):
+            with pytest.raises(InfeasibleError):
+                kofn.select(scores=scores, method="top_k", **words)
+            continue
+        plans = [
+            kofn.select(scores=scores, method="top_k", **words),
+            kofn.select(scores=scores, method="lazy_greedy", **words),
+        ]
+        if counts[True] % 4 == 0:
+            plans += [
+                kofn.select(scores=scores, method="random_sample", seed=0, **words),
+                kofn.select(scores[:, None], method="farthest_first", **words),
+            ]
+        best = max(scores[mask].sum() for mask in sets)
+        assert plans[0].value == pytest.approx(best, rel=1e-12, abs=1e-12)
+        assert plans[1].bound is None or plans[1].bound >= best - 1e-12
+        for plan in plans:
+            assert (sets == plan.mask).all(axis=1).any()
+
+
+@pytest.mark.parametrize("sizes", [(12, 9), (6, 5, 4)])
+def test_a_witness_that_is_taken_to_its_last_pick(sizes):
+    """Exact counts of every group leave no slack: each pick is the last that some group has room for."""
+    rng = np.random.default_rng(0)
+    n, k = 120, 60
+    groups = {str(at): rng.integers(0, size, n) for at, size in enumerate(sizes)}
+    some = rng.choice(n, k, replace=False)
+    quotas = {
+        name: {code: int((codes[some] == code).sum()) for code in np.unique(codes).tolist()}
+        for name, codes in groups.items()
+    }
+    scores = rng.random(n)
+    plan = kofn.select(scores=scores, k=k, groups=groups, quotas=quotas, method="lazy_greedy")
+    best = kofn.select(scores=scores, k=k, groups=groups, quotas=quotas, method="top_k")
+    assert len(plan) == len(best) == k
+    assert scores[some].sum() <= best.value
+    assert plan.value <= best.value + 1e-9
+    assert best.status == "optimal"
+    # Some pick was kept back for what others need, so no share of the optimum is claimed.
+    assert plan.guarantee is None
+    assert plan.status == "approximate"
+
+
+def test_maxima_alone_have_a_proven_share():
+    rng = np.random.default_rng(1)
+    groups = {"p": rng.integers(0, 5, 60), "q": rng.integers(0, 4, 60)}
+    quotas = {name: dict.fromkeys(range(codes.max() + 1), (0, 4)) for name, codes in groups.items()}
+    plan = kofn.select(rng.normal(size=(60, 2)), k=8, groups=groups, quotas=quotas)
+    assert plan.guarantee == pytest.approx(1 / 3)
+
+
+def test_a_search_cut_short_meets_the_minima():
+    rng = np.random.default_rng(2)
+    for seed in range(40):
+        words = drawn(np.random.default_rng(seed), 2 + seed % 2)
+        if seed % 3 == 0:
+            words |= {"costs": rng.integers(1, 5, 8), "budget": 14}
+        sets = feasible_sets(8, words)
+        if not len(sets):
+            continue
+        tracker = Tracker(Constraints.of(8, **words))
+        picks = np.flatnonzero(tracker.eligible())[-1:].tolist()
+        for item in picks:
+            tracker.add(item)
+        for item in tracker.completion().tolist():
+            tracker.add(item)
+            picks.append(item)
+        for name, codes in words["groups"].items():
+            held = np.bincount(codes[picks], minlength=3)
+            for code, (low, high) in words["quotas"][name].items():
+                assert low <= held[code] <= high
+
+
+def test_groups_without_quotas_are_one_cell():
+    rng = np.random.default_rng(0)
+    groups = {"p": rng.integers(0, 50, 300), "q": rng.integers(0, 50, 300)}
+    cells = Cells(columns_of(*checks.resolved(groups, {"p": {0: (1, 2)}, "q": {1: (0, 3)}}, 5, None)))
+    assert cells.count <= 4
