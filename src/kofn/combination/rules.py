@@ -1,4 +1,4 @@
-"""Merge rules: a small dataclass says what becomes of a block of every member, and a method follows from it.
+"""Merge rules: a small dataclass blends one block of every member, and a method is generated from it.
 
 >>> import numpy as np
 >>> @merge_rule(cost="O(m d log m)", exact="the median of every entry", paper="folklore")
@@ -65,7 +65,7 @@ def merge_rule(
         traits: the laws that every blend keeps, by name (`kofn.laws`).
         extra: the optional dependency group it needs.
         draws: what the laws need to know to draw a call, beside what follows from the class.
-        aliases: other names that people look for.
+        aliases: other names, for search.
     """
 
     def register(cls: type[R]) -> type[R]:
@@ -91,7 +91,7 @@ def merge_rule(
 
 
 def _draws(cls: type[Rule], draws: Draw) -> Draw:
-    """What the laws need to know, with what follows from the class."""
+    """Complete `draws` with the facts that follow from the class."""
     return dataclasses.replace(
         draws,
         members=cls.n_members,
@@ -102,15 +102,15 @@ def _draws(cls: type[Rule], draws: Draw) -> Draw:
 
 
 def _function(cls: type[Rule]) -> Callable[..., Blend]:
-    """The function of a rule: its options and the shared words in, a blend out."""
+    """Generate a rule's function: from its options and the shared words to a blend."""
     options = [field.name for field in dataclasses.fields(cls) if field.init]
     swept = [field.name for field in dataclasses.fields(SweepOptions)]
 
     def run(members: Any, *, base: Any = None, weights: Any = None, device: Any = None, **given: Any) -> Blend:
-        rule = cls(**{name: given[name] for name in options})
+        merge_rule = cls(**{name: given[name] for name in options})
         files = SweepOptions(**{name: given[name] for name in swept})
         pool = files.open(members, base)
-        bound = rule.bind(pool, weights, device)
+        bound = merge_rule.bind(pool, weights, device)
         bound.keep_sums(pool)
         return merge(
             pool,

@@ -32,18 +32,18 @@ def collect() -> dict[str, dict[str, Entry]]:
 @functools.cache
 def collect_all() -> dict[str, dict[str, Entry]]:
     """Import every family and read its methods and steppers, by verb and name; torch modules under "nn"."""
-    found: dict[str, dict[str, Entry]] = {verb: {} for verb in VERBS}
+    entries: dict[str, dict[str, Entry]] = {verb: {} for verb in VERBS}
     for home in dict.fromkeys((*HOMES.values(), *LOOPS)):
         package = importlib.import_module(f"kofn.{home}")
         for module in sorted(pkgutil.walk_packages(package.__path__, f"kofn.{home}."), key=lambda m: m.name):
             for entry in entries_of(importlib.import_module(module.name)):
                 if home not in (HOMES[entry.verb], *LOOPS):
                     raise ValueError(f"{entry.path} is a method of {entry.verb}, its home is {home}")
-                if entry.name in found[entry.verb]:
-                    raise ValueError(f"{entry.path}: {found[entry.verb][entry.name].path} has that name already")
-                found[entry.verb][entry.name] = entry
-    found["nn"] = {spec.name: _of_module(spec) for spec in torch_module.declared()}
-    return {verb: dict(sorted(rows.items())) for verb, rows in found.items()}
+                if entry.name in entries[entry.verb]:
+                    raise ValueError(f"{entry.path}: {entries[entry.verb][entry.name].path} has that name already")
+                entries[entry.verb][entry.name] = entry
+    entries["nn"] = {spec.name: _of_module(spec) for spec in torch_module.declared()}
+    return {verb: dict(sorted(rows.items())) for verb, rows in entries.items()}
 
 
 def entries_of(module: ModuleType) -> Iterator[Entry]:

@@ -62,21 +62,21 @@ Row = dict[str, Any]
 
 def rows(index: Mapping[str, Mapping[str, Entry]]) -> list[Row]:
     """Every row that can be found, best known first: methods, objectives, then the rest by file."""
-    found = [*map(_of_entry, (entry for entries in index.values() for entry in entries.values())), *_objectives()]
-    named = {row["name"] for row in found if row["form"] != "module"}
+    listed = [*map(_of_entry, (entry for entries in index.values() for entry in entries.values())), *_objectives()]
+    named = {row["name"] for row in listed if row["form"] != "module"}
     for path in sorted(_files()):
         # A merge rule's class is the method of the same name, which the index has.
-        found += [
+        listed += [
             row
             for row in _of_file(path)
             if row["form"] != "merge_rule" and (row["name"] not in named or row["form"] == "module")
         ]
     for name, (file, form, call) in _OTHERS.items():
         path = packages.HERE / file
-        found.append(_of_node(_definition(path, name), path, form) | {"call": call})
+        listed.append(_of_node(_definition(path, name), path, form) | {"call": call})
     words = field_words()
     claims, tests = _claims(), _tests()
-    for row in found:
+    for row in listed:
         row["aliases"] += [phrase for phrase, names in words.items() if row["name"] in names]
         row["claim"] = next((claims[key] for key in row["papers"] if key in claims), "")
         row["test"] = _test(row, row.pop("known_as", row["name"]), tests)
@@ -86,7 +86,7 @@ def rows(index: Mapping[str, Mapping[str, Entry]]) -> list[Row]:
         # The first name of a phrase is its best answer.
         row["leads"] = _phrases([row["name"], *(phrase for phrase, names in words.items() if row["name"] == names[0])])
         del row["text"]
-    return [{key: value for key, value in row.items() if value not in ("", [])} for row in found]
+    return [{key: value for key, value in row.items() if value not in ("", [])} for row in listed]
 
 
 def _counts(row: Row) -> dict[str, float]:
@@ -96,7 +96,7 @@ def _counts(row: Row) -> dict[str, float]:
         **row,
         "aliases": " ".join(row["aliases"]),
         "family": f"{row['family']} {row['verb']}",
-        "titles": " ".join(f"{one.title} {' '.join(one.authors)}" for one in cited),
+        "titles": " ".join(f"{cited_paper.title} {' '.join(cited_paper.authors)}" for cited_paper in cited),
     }
     counts: dict[str, float] = {}
     for field, weight in FIELDS.items():
@@ -120,8 +120,8 @@ def write(index: Mapping[str, Mapping[str, Entry]]) -> None:
 
 def field_words() -> dict[str, list[str]]:
     """The curated phrases and the names that answer them."""
-    found: dict[str, list[str]] = tomllib.loads(FIELD_WORDS.read_text(encoding="utf-8"))
-    return found
+    answers: dict[str, list[str]] = tomllib.loads(FIELD_WORDS.read_text(encoding="utf-8"))
+    return answers
 
 
 def _row(name: str, form: str, file: Path, summary: str, call: str, **more: Any) -> Row:
@@ -230,12 +230,12 @@ def _calls(node: ast.FunctionDef | ast.ClassDef) -> list[ast.Call]:
 
 def _registered(node: ast.FunctionDef | ast.ClassDef) -> dict[str, Any]:
     """What the decorator says of papers and aliases."""
-    found = {}
+    facts = {}
     for call in _calls(node):
         for word in call.keywords:
             if word.arg in ("paper", "aliases"):
-                found[word.arg] = ast.literal_eval(word.value)
-    return found
+                facts[word.arg] = ast.literal_eval(word.value)
+    return facts
 
 
 def _required(node: ast.FunctionDef | ast.ClassDef) -> list[str]:
@@ -263,11 +263,11 @@ def _definition(path: Path, name: str) -> ast.FunctionDef | ast.ClassDef:
 
 def _claims() -> dict[str, str]:
     """The claim of each paper."""
-    found = {}
+    claims = {}
     for path in sorted((ROOT / "claims").rglob("p*_*.py")):
         if match := re.fullmatch(r"p0*(\d+)_\w+\.py", path.name):
-            found[match[1]] = path.relative_to(ROOT).as_posix()
-    return found
+            claims[match[1]] = path.relative_to(ROOT).as_posix()
+    return claims
 
 
 def _tests() -> dict[str, str]:

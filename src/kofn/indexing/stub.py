@@ -131,12 +131,12 @@ def _overload(verb: str, entry: Entry, method: str, *, automatic: bool = False) 
 @functools.cache
 def _parameters() -> dict[str, str]:
     """The own parameters of all objectives that a search may maximise, with their types."""
-    found: dict[str, str] = {}
+    types: dict[str, str] = {}
     for name in GREEDY:
         for parameter, annotation in own_parameters(name).items():
             text = typed(annotation)
-            found[parameter] = text if found.get(parameter, text) == text else "Any"
-    return found
+            types[parameter] = text if types.get(parameter, text) == text else "Any"
+    return types
 
 
 def _word(word: str) -> str:

@@ -54,9 +54,9 @@ def concave(case: Case) -> bool:
     rows = np.arange(case.n)
     padded = np.column_stack([np.full(case.n, np.nan), steps, np.full(case.n, np.nan)])
     down, up = padded[rows, levels], padded[rows, levels + 1]
-    for name, told, counted in (("up", plan.marginal_up, up), ("down", plan.marginal_down, down)):
-        if told is None or not np.allclose(told, counted, rtol=_TIGHT, atol=_TIGHT, equal_nan=True):
-            raise broken(case, "concave", f"marginal_{name} is {told}, recounted {counted}")
+    for name, reported, counted in (("up", plan.marginal_up, up), ("down", plan.marginal_down, down)):
+        if reported is None or not np.allclose(reported, counted, rtol=_TIGHT, atol=_TIGHT, equal_nan=True):
+            raise broken(case, "concave", f"marginal_{name} is {reported}, recounted {counted}")
     slack = _TIGHT * max(float(np.abs(worth).max()), 1e-300)
     dearest, cheapest = np.nanmax(up, initial=0.0), np.nanmin(down, initial=math.inf)
     if not dearest - slack <= plan.price <= cheapest + slack:

@@ -71,13 +71,13 @@ def _epsilon(dtype: np.dtype[Any]) -> float:
     return float(ml_dtypes.finfo(dtype).eps)
 
 
-def _agree(case: Case, what: str, got: Any, want: Floats, size: Floats, name: str = "blend") -> None:
+def _agree(case: Case, label: str, got: Any, want: Floats, size: Floats, name: str = "blend") -> None:
     """Equal within the rounding of the members' own dtypes, relative to `size`."""
     eps = _rounding(_members(case)[0])
     off = np.abs(flat(got) - want)
     if (off > 4 * eps * size).any():
-        at = int(np.argmax(off - 4 * eps * size))
-        raise broken(case, name, f"{what}: element {at} is {flat(got)[at]!r}, not {want[at]!r}")
+        worst = int(np.argmax(off - 4 * eps * size))
+        raise broken(case, name, f"{label}: element {worst} is {flat(got)[worst]!r}, not {want[worst]!r}")
 
 
 def _sums(case: Case) -> None:
@@ -158,12 +158,12 @@ def _by_member(case: Case, value: Any) -> bool:
 def _order(case: Case) -> bool:
     plan, ballots = case.plan, np.asarray(case.words["rankings"], np.float64)
     ranking = np.asarray(plan.result)
-    place = np.argsort(ranking)
+    position = np.argsort(ranking)
     # A judge of weight 0 is asked nothing.
     heard = np.asarray(plan.weights) > 0 if plan.weights is not None else np.ones(len(ballots), bool)
     if not np.isnan(ballots).any():
         agreed = (ballots[heard][:, :, None] > ballots[heard][:, None, :]).all(axis=0)
-        for a, b in np.argwhere(agreed & (place[:, None] > place[None, :])).tolist():
+        for a, b in np.argwhere(agreed & (position[:, None] > position[None, :])).tolist():
             raise broken(case, "blend", f"every judge prefers {a} to {b}, the ranking does not")
     order = np.random.default_rng(int(plan.problem[:8], 16)).permutation(case.n)
     other = case.again(**relabel(case, order))
@@ -215,10 +215,10 @@ def _statistic(case: Case, word: str, parts: list[Any], piece: NDArray[np.int64]
             name: [value[i] for i in piece.tolist()] if _by_member(case, value) else value
             for name, value in options.items()
         }
-    found = case.again(options, **changes).statistic
-    if not isinstance(found, Mapping):
-        raise broken(case, "mergeable", f"a part's statistic is {type(found).__name__}")
-    return found
+    statistic = case.again(options, **changes).statistic
+    if not isinstance(statistic, Mapping):
+        raise broken(case, "mergeable", f"a part's statistic is {type(statistic).__name__}")
+    return statistic
 
 
 def _added(a: Any, b: Any) -> Any:
@@ -260,11 +260,11 @@ def aligned(case: Case) -> bool:
     rng = np.random.default_rng(int(case.plan.problem[:8], 16))
     probes = rng.normal(size=(64, inputs))
     before = forward(case.plan.result, probes)
-    for place, member in enumerate(members):
-        moved = [*members[:place], permuted(member, rng.permutation(width)), *members[place + 1 :]]
+    for position, member in enumerate(members):
+        moved = [*members[:position], permuted(member, rng.permutation(width)), *members[position + 1 :]]
         off = np.abs(forward(case.again(members=moved).result, probes) - before).max()
         if off > 1e-5 * max(1.0, float(np.abs(before).max())):
-            raise broken(case, "aligned", f"permuting member {place} moved the function by {off:.3g}")
+            raise broken(case, "aligned", f"permuting member {position} moved the function by {off:.3g}")
     copy = permuted(members[0], rng.permutation(width))
     merged = case.again(members=[members[0], copy], weights=None).result
     if not np.allclose(forward(merged, probes), forward(members[0], probes), rtol=1e-5, atol=1e-6):

@@ -52,8 +52,8 @@ def feasible_sets(n: int, words: Mapping[str, Any]) -> Mask:
     for groups, quotas in quota_columns(words):
         labels = np.array([str(label) for label in np.asarray(groups).tolist()])
         for label, (least, most) in quotas.items():
-            held = masks[:, labels == str(label)].sum(axis=1)
-            keep &= (held >= least) & (held <= (n if most is None else most))
+            picked = masks[:, labels == str(label)].sum(axis=1)
+            keep &= (picked >= least) & (picked <= (n if most is None else most))
     masks = masks[keep]
     if budget is None:
         return masks

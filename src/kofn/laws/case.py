@@ -155,9 +155,9 @@ def laws_of(entry: Entry) -> list[str]:
     return list(dict.fromkeys([*REGISTRY.always, *REGISTRY.by_verb.get(entry.verb, ()), *entry.traits]))
 
 
-def broken(case: Case, name: str, what: str) -> LawBroken:
+def broken(case: Case, name: str, reason: str) -> LawBroken:
     """The error that a law raises."""
-    return LawBroken(f"{case.verb}/{case.name} breaks {name!r}: {what}")
+    return LawBroken(f"{case.verb}/{case.name} breaks {name!r}: {reason}")
 
 
 def near(a: float, b: float, rtol: float, scale: float = 0.0) -> bool:

@@ -24,14 +24,14 @@ _PACKAGE = __name__.rpartition(".")[0]
 def files() -> dict[str, ModuleType]:
     """Every family's file, by the family's path under `kofn`: "selection.streams" -> its module here."""
     here = importlib.import_module(_PACKAGE)
-    found = {}
+    modules = {}
     for folder in pkgutil.iter_modules(here.__path__):
         if folder.ispkg:
             package = importlib.import_module(f"{_PACKAGE}.{folder.name}")
             for file in pkgutil.iter_modules(package.__path__):
                 path = f"{folder.name}.{file.name}"
-                found[path] = importlib.import_module(f"{_PACKAGE}.{path}")
-    return dict(sorted(found.items()))
+                modules[path] = importlib.import_module(f"{_PACKAGE}.{path}")
+    return dict(sorted(modules.items()))
 
 
 @functools.cache

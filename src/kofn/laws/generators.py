@@ -196,11 +196,11 @@ def _quota_column(draw: Draw, n: int, witness: NDArray[np.int64]) -> tuple[list[
     label = draw(st.sampled_from(_LABELS))
     quotas: dict[Any, Any] = {}
     for code in np.unique(codes).tolist():
-        held = int((codes[witness] == code).sum())
-        least = draw(st.sampled_from((None, held, max(0, held - 1))))
-        most = draw(st.sampled_from((None, held, held + 1)))
+        count = int((codes[witness] == code).sum())
+        least = draw(st.sampled_from((None, count, max(0, count - 1))))
+        most = draw(st.sampled_from((None, count, count + 1)))
         if (least, most) != (None, None):
-            quotas[label(code)] = held if least == most == held and draw(st.booleans()) else (least, most)
+            quotas[label(code)] = count if least == most == count and draw(st.booleans()) else (least, most)
     return [label(code) for code in codes.tolist()], quotas
 
 

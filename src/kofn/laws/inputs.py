@@ -169,7 +169,7 @@ def blend_members(draw: Draw, count: int, *, tied: bool = True, kind: str | None
     if kind == "layers":
         depth = draw(st.integers(2, 4))
         return [
-            {f"layers.{at}.weight": numbers(draw, shape, tied=tied) for at in range(depth)}
+            {f"layers.{layer}.weight": numbers(draw, shape, tied=tied) for layer in range(depth)}
             | {"embed.weight": numbers(draw, shape, tied=tied), "head.weight": numbers(draw, shape, tied=tied)}
             for _ in range(count)
         ]

@@ -63,10 +63,10 @@ def draw_space(rng: np.random.Generator, n: int) -> Floats:
 
 def isometric(D: Floats, rng: np.random.Generator) -> Map:
     """The same space with its items in another order: the distances there, and where each item went."""
-    place = rng.permutation(len(D))
+    image = rng.permutation(len(D))
     out = np.empty_like(D)
-    out[np.ix_(place, place)] = D
-    return out, place
+    out[np.ix_(image, image)] = D
+    return out, image
 
 
 def injective(D: Floats, rng: np.random.Generator) -> Map:
@@ -96,19 +96,19 @@ def _shrunk(D: Floats, rng: np.random.Generator, merged: float) -> Map:
     out = shortest_paths(lengths)
     # Items at distance nothing are one in the image.
     first = (out == 0).argmax(axis=1)
-    names, place = np.unique(first, return_inverse=True)
-    return out[np.ix_(names, names)], place[:n]
+    names, image = np.unique(first, return_inverse=True)
+    return out[np.ix_(names, names)], image[:n]
 
 
 def functorial(scheme: Scheme, D: Floats, image: Map) -> None:
     """What is together stays together where the map takes it."""
-    E, place = image
-    here, there = together(scheme(D)), together(scheme(E))[np.ix_(place, place)]
+    E, position = image
+    here, there = together(scheme(D)), together(scheme(E))[np.ix_(position, position)]
     if (wrong := here & ~there).any():
         i, j = np.argwhere(wrong)[0]
         raise SchemeBroken(
             f"items {i} and {j}, {D[i, j]:.4g} apart, are together; "
-            f"their images, {E[place[i], place[j]]:.4g} apart, are not"
+            f"their images, {E[position[i], position[j]]:.4g} apart, are not"
         )
 
 
@@ -116,9 +116,9 @@ def excisive(scheme: Scheme, D: Floats) -> None:
     """Each group, taken alone, is one group."""
     shared = together(scheme(D))
     for row in np.unique(shared, axis=0):
-        held = np.flatnonzero(row)
-        if not together(scheme(D[np.ix_(held, held)])).all():
-            raise SchemeBroken(f"the group {held.tolist()} falls apart when it is alone")
+        members = np.flatnonzero(row)
+        if not together(scheme(D[np.ix_(members, members)])).all():
+            raise SchemeBroken(f"the group {members.tolist()} falls apart when it is alone")
 
 
 def scale_invariant(scheme: Scheme, D: Floats, factor: float) -> None:
@@ -204,9 +204,9 @@ def represented(tests: Sequence[Floats], *, one_to_one: bool = True) -> Scheme:
         labels = np.arange(len(D))
         for test in tests:
             for image in _images(np.asarray(test, np.float64), D, one_to_one):
-                found = labels[image]
-                if (found != found[0]).any():
-                    labels[np.isin(labels, found)] = found.min()
+                names = labels[image]
+                if (names != names[0]).any():
+                    labels[np.isin(labels, names)] = names.min()
         return np.unique(labels, return_inverse=True)[1]
 
     return scheme

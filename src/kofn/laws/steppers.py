@@ -368,9 +368,9 @@ def hostile(cls: type[Stepper[Any]], seed: int) -> int:
 
 def _damaged(event: Event) -> Iterator[tuple[Event, bool]]:
     """The event with one argument replaced, and whether it must be refused."""
-    for place, value in enumerate(event.arguments):
+    for position, value in enumerate(event.arguments):
         for bad, must in _bad_values(value):
-            arguments = (*event.arguments[:place], bad, *event.arguments[place + 1 :])
+            arguments = (*event.arguments[:position], bad, *event.arguments[position + 1 :])
             yield Event(event.name, arguments, event.options), must
     for name, value in event.options.items():
         for bad, must in _bad_values(value):
@@ -422,7 +422,7 @@ def complete(cls: type[Stepper[Any]], seed: int) -> int:
 
 def _hold_complete(play: Play, plan: Plan) -> None:
     cls, settings = play.cls, play.stepper.settings
-    told = {
+    fields = {
         "method": (plan.method, cls.__name__),
         "traits": (plan.traits, cls.__kofn_stepper__.traits),
         "seed": (plan.seed, str(play.stepper.seed) if "seed" in settings and "seed" not in cls.secret else None),
@@ -432,9 +432,9 @@ def _hold_complete(play: Play, plan: Plan) -> None:
         "seconds": (plan.info.get("seconds", -1) >= 0, True),
         "oracle_calls": (plan.info.get("oracle_calls"), play.stepper.oracle_calls),
     }
-    for name, (found, expected) in told.items():
-        if found != expected:
-            raise broken(cls, "complete", f"{name} of the plan is {found!r}, not {expected!r}")
+    for name, (actual, expected) in fields.items():
+        if actual != expected:
+            raise broken(cls, "complete", f"{name} of the plan is {actual!r}, not {expected!r}")
     if not any(name in kind for kind in KINDS for name in cls.__kofn_stepper__.events):
         raise broken(cls, "complete", f"events={cls.__kofn_stepper__.events!r} are of no kind")
 

@@ -99,18 +99,18 @@ def _selection(case: Case) -> list[str]:
 
 def _assignment(case: Case) -> list[str]:
     plan = case.plan
-    held = len(plan.bins)
+    routes = len(plan.bins)
     wrong = _array(plan, "indptr", (case.n + 1,), _LONG)
-    wrong += _array(plan, "bins", (held,), "i")
-    wrong += _array(plan, "weights", (held,), "fd")
+    wrong += _array(plan, "bins", (routes,), "i")
+    wrong += _array(plan, "weights", (routes,), "fd")
     wrong += _array(plan, "capacity", (plan.k,), _LONG, optional=True)
     wrong += _array(plan, "u", (case.n,), "d", optional=True)
     wrong += _array(plan, "v", (plan.k,), "d", optional=True)
-    wrong += _array(plan, "order", (held,), _LONG, optional=True)
+    wrong += _array(plan, "order", (routes,), _LONG, optional=True)
     wrong += _array(plan, "medoids", (plan.k,), _LONG, optional=True)
     if wrong:
         return wrong
-    if held and not (np.isfinite(plan.weights).all() and (plan.weights > 0).all()):
+    if routes and not (np.isfinite(plan.weights).all() and (plan.weights > 0).all()):
         wrong.append("a weight is not positive")
     if not (plan.row_margin.shape == (case.n,) and plan.col_margin.shape == (plan.k,)):
         wrong.append("the margins have the wrong shapes")
@@ -185,13 +185,13 @@ def _held_picks(case: Case) -> list[str]:
         slack = 1 if words["costs"].dtype.kind == "i" else 1 + Fraction(case.n) * Fraction(float(np.finfo(float).eps))
         if spent > Fraction(budget) * slack:
             wrong.append(f"{float(spent)!r} spent of {budget!r}")
-        if (told := case.plan.used.get("costs")) is None or not math.isclose(told, float(spent), rel_tol=1e-15):
-            wrong.append(f"used says {told!r}, the costs sum to {float(spent)!r}")
+        if (reported := case.plan.used.get("costs")) is None or not math.isclose(reported, float(spent), rel_tol=1e-15):
+            wrong.append(f"used says {reported!r}, the costs sum to {float(spent)!r}")
     for groups, quotas in brute.quota_columns(words):
         for label, (least, most) in quotas.items():
-            held = sum(str(groups[pick]) == str(label) for pick in picks)
-            if held < least or (most is not None and held > most):
-                wrong.append(f"quota of {label!r} is ({least}, {most}), held {held}")
+            count = sum(str(groups[pick]) == str(label) for pick in picks)
+            if count < least or (most is not None and count > most):
+                wrong.append(f"quota of {label!r} is ({least}, {most}), held {count}")
     first = [*words.get("start", ()), *words.get("include", ())]
     wrong += [f"row {row} had to be picked" for row in first if row not in picks]
     wrong += [f"row {row} must not be picked" for row in words.get("exclude", ()) if row in picks]
@@ -200,7 +200,7 @@ def _held_picks(case: Case) -> list[str]:
 
 def _held_bins(case: Case) -> list[str]:
     plan, words, wrong = case.plan, case.words, []
-    held = [0] * plan.k
+    loads = [0] * plan.k
     # Where bins choose, an item may be in all of them unless the call limits it.
     free = "per_item" not in accepted_words(case) or plan.objective == "chosen_affinity"
     most = words.get("per_item", plan.k if free else 1)
@@ -210,11 +210,11 @@ def _held_bins(case: Case) -> list[str]:
             wrong.append(f"item {item} is in a bin twice")
         if len(bins) > most:
             wrong.append(f"item {item} is in {len(bins)} bins")
-        for place in bins:
-            held[place] += 1
+        for bin_ in bins:
+            loads[bin_] += 1
     if "capacity" in words:
         room = np.broadcast_to(words["capacity"], plan.k).tolist()
-        wrong += [f"bin {j} holds {held[j]} of {room[j]}" for j in range(plan.k) if held[j] > room[j]]
+        wrong += [f"bin {j} holds {loads[j]} of {room[j]}" for j in range(plan.k) if loads[j] > room[j]]
     if "k" in words and plan.k != words["k"]:
         wrong.append(f"{plan.k} bins, k={words['k']}")
     return wrong

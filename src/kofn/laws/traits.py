@@ -56,18 +56,18 @@ def greedy(case: Case) -> bool:
     least 1 - 1/e of the optimum under k, 1/2 under quotas, (1 - 1/e)/2 under a budget, and what the plan promises.
     """
     plan, words = case.plan, case.words
-    rule = set_function(case)
-    if rule is None or case.n > brute.MOST_ITEMS or plan.status == "stopped":
+    objective = set_function(case)
+    if objective is None or case.n > brute.MOST_ITEMS or plan.status == "stopped":
         return False
     first = len(_first(case))
     sets = brute.feasible_sets(case.n, words)
     # Under a budget the picks are the best run's: by gain, by gain per cost, or per share of the slots and the budget.
     loads = [_no_loads(case), *(_loads(case) if "budget" in words else ())]
-    wrongs = [_step_not_greedy(case, rule, sets, first, load) for load in loads]
+    wrongs = [_step_not_greedy(case, objective, sets, first, load) for load in loads]
     wrong = wrongs[0] if all(wrongs) else ""
     if wrong:
         raise broken(case, "greedy", wrong)
-    if not (rule.submodular and rule.is_monotone(case.n)):
+    if not (objective.submodular and objective.is_monotone(case.n)):
         return True
     rise = np.diff(plan.gains[first:])
     if "budget" not in words and len(rise) and rise.max() > _slack(case) * max(abs(plan.value), 1e-300):
@@ -111,16 +111,16 @@ def _loads(case: Case) -> list[Floats]:
     return [costs, 1 / case.words.get("k", case.n) + costs / (float(budget) or 1.0)]
 
 
-def _step_not_greedy(case: Case, rule: SetFunction, sets: Mask, begin: int, loads: Floats) -> str:
+def _step_not_greedy(case: Case, objective: SetFunction, sets: Mask, begin: int, loads: Floats) -> str:
     """The first step that was not the best one open for its load, in words; nothing if all were."""
     picks = case.plan.indices.tolist()
     if sorted(picks[:begin]) != sorted(_first(case)):
         return f"the first picks are {picks[:begin]}, asked {_first(case)}"
     for t in range(begin, len(picks) + 1):
-        now = rule.value(picks[:t])
-        slack = _slack(case) * max(abs(rule.value(picks)), abs(now), 1e-300)
+        now = objective.value(picks[:t])
+        slack = _slack(case) * max(abs(objective.value(picks)), abs(now), 1e-300)
         keys = {
-            item: _key(rule.value([*picks[:t], item]) - now, float(loads[item]), slack)
+            item: _key(objective.value([*picks[:t], item]) - now, float(loads[item]), slack)
             for item in range(case.n)
             if item not in picks[:t] and _open(sets, [*picks[:t], item])
         }
@@ -149,22 +149,22 @@ def _key(gain: float, load: float, slack: float) -> tuple[bool, float]:
 def swap_optimal(case: Case) -> bool:
     """No exchange of one medoid for one other item betters the value, and running again from the answer returns it."""
     plan = case.plan
-    rule = set_function(case)
-    if rule is None or plan.medoids is None or plan.status == "stopped":
+    objective = set_function(case)
+    if objective is None or plan.medoids is None or plan.status == "stopped":
         return False
     if plan.status not in ("local", "optimal"):
         raise broken(case, "swap-optimal", f"status is {plan.status!r}")
     medoids = plan.medoids.tolist()
     up = 1.0 if plan.sense == "max" else -1.0
-    value = rule.value(medoids)
-    for place in range(len(medoids)):
+    value = objective.value(medoids)
+    for position in range(len(medoids)):
         for item in set(range(case.n)) - set(medoids):
-            other = rule.value([*medoids[:place], item, *medoids[place + 1 :]])
+            other = objective.value([*medoids[:position], item, *medoids[position + 1 :]])
             if up * (other - value) > _slack(case) * abs(value):
                 raise broken(
                     case,
                     "swap-optimal",
-                    f"row {item} for row {medoids[place]} takes the value from {value!r} to {other!r}",
+                    f"row {item} for row {medoids[position]} takes the value from {value!r} to {other!r}",
                 )
     again = case.again(start=plan)
     if not np.array_equal(again.medoids, plan.medoids):
@@ -204,9 +204,11 @@ def priced(case: Case) -> bool:
     if plan.status == "optimal":
         loose = np.abs(over[rows, plan.bins])
         if len(loose) and loose.max() > size:
-            at = int(loose.argmax())
+            worst = int(loose.argmax())
             raise broken(
-                case, "priced", f"item {rows[at]} is in bin {plan.bins[at]}, which it values {loose[at]!r} less"
+                case,
+                "priced",
+                f"item {rows[worst]} is in bin {plan.bins[worst]}, which it values {loose[worst]!r} less",
             )
         idle = (np.bincount(plan.bins, minlength=plan.k) < room) & (v > size)
         if idle.any():
@@ -224,17 +226,17 @@ def no_envy(case: Case) -> bool:
     scores = affinities(case)
     per_item = int(case.words.get("per_item", 1))
     room = np.broadcast_to(case.words.get("capacity", case.n), plan.k)
-    held = [set(plan.bins[a:b].tolist()) for a, b in zip(plan.indptr[:-1], plan.indptr[1:], strict=True)]
-    inside = [[i for i in range(case.n) if j in held[i]] for j in range(plan.k)]
+    bins_of = [set(plan.bins[a:b].tolist()) for a, b in zip(plan.indptr[:-1], plan.indptr[1:], strict=True)]
+    inside = [[i for i in range(case.n) if j in bins_of[i]] for j in range(plan.k)]
     dropped = plan.options.get("overflow") == "drop"
     envy = False
     for i in range(case.n):
-        worst = min((scores[i, j] for j in held[i]), default=math.inf)
+        worst = min((scores[i, j] for j in bins_of[i]), default=math.inf)
         for j in range(plan.k):
-            wants = scores[i, j] > -math.inf and j not in held[i]
+            wants = scores[i, j] > -math.inf and j not in bins_of[i]
             if dropped:
                 wants = wants and (scores[i] >= scores[i, j]).sum() <= per_item
-            if not wants or not (len(held[i]) < per_item or worst < scores[i, j]):
+            if not wants or not (len(bins_of[i]) < per_item or worst < scores[i, j]):
                 continue
             envy = True
             if len(inside[j]) < room[j]:
@@ -300,8 +302,8 @@ def _tie_free(case: Case) -> bool:
 
 def relabel(case: Case, order: NDArray[np.int64]) -> dict[str, Any]:
     """The words of the same problem with its items in another order: new row r is old row order[r]."""
-    place = np.empty(case.n, np.int64)
-    place[order] = np.arange(case.n)
+    position = np.empty(case.n, np.int64)
+    position[order] = np.arange(case.n)
     out: dict[str, Any] = {}
     for name, value in case.given.items():
         if name in ("distances", "similarity"):
@@ -315,7 +317,7 @@ def relabel(case: Case, order: NDArray[np.int64]) -> dict[str, Any]:
         ):
             out[name] = np.asarray(value)[order]
         elif name in ("include", "exclude", "start"):
-            out[name] = place[case.words[name]]
+            out[name] = position[case.words[name]]
     return out
 
 
@@ -334,12 +336,12 @@ def _as_answer(case: Case, plan: Any, order: NDArray[np.int64] | None) -> Any:
     back = np.arange(case.n) if order is None else order
     if case.verb == "select":
         return sorted(back[plan.indices].tolist())
-    place = np.argsort(back)
+    position = np.argsort(back)
     if case.verb == "allocate":
-        return plan.amounts[place].tolist()
+        return plan.amounts[position].tolist()
     if case.verb == "combine":
         return back[np.asarray(plan.result)].tolist()
     if plan.medoids is not None:
         return sorted(back[plan.medoids].tolist())
     rows = [sorted(plan.bins[plan.indptr[i] : plan.indptr[i + 1]].tolist()) for i in range(case.n)]
-    return [rows[i] for i in place.tolist()]
+    return [rows[i] for i in position.tolist()]

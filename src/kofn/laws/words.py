@@ -25,10 +25,10 @@ Recount = Callable[[Case], None]
 Optimum = Callable[[Case], float | None]
 
 
-def agree(case: Case, what: str, told: float, counted: float, scale: float = 0.0) -> None:
+def agree(case: Case, label: str, reported: float, counted: float, scale: float = 0.0) -> None:
     """Raise where a number of the plan is not the recounted one, to the rounding of the inputs or of `scale`."""
-    if not near(told, counted, case.rtol, scale):
-        raise broken(case, "recount", f"{what} is {told!r}, recounted {counted!r}")
+    if not near(reported, counted, case.rtol, scale):
+        raise broken(case, "recount", f"{label} is {reported!r}, recounted {counted!r}")
 
 
 def accepted_words(case: Case) -> frozenset[str]:
@@ -174,8 +174,8 @@ class Levels:
 
     def level(self, item: int, amount: Any, value: float) -> int | None:
         """The column that has this amount and this value, None where there is none."""
-        found = np.flatnonzero((self.amounts[item] == amount) & (self.curves[item] == value))
-        return int(found[0]) if len(found) else None
+        matches = np.flatnonzero((self.amounts[item] == amount) & (self.curves[item] == value))
+        return int(matches[0]) if len(matches) else None
 
     def spent(self, amounts: NDArray[Any]) -> list[Any]:
         """The cost of each item's amount, as a Python number."""
@@ -237,8 +237,8 @@ def group_members(case: Case) -> list[Ints]:
     """The items of each group; none is empty, and every item is in one."""
     labels = case.plan.labels
     members = [np.flatnonzero(labels == group) for group in range(case.plan.k)]
-    for group, held in enumerate(members):
-        if not len(held):
+    for group, rows in enumerate(members):
+        if not len(rows):
             raise broken(case, "recount", f"group {group} is empty")
     if (labels < 0).any():
         raise broken(case, "recount", f"item {int((labels < 0).argmax())} is in no group")

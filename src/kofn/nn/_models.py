@@ -1,4 +1,4 @@
-"""Models that are run as they are: on batches of any form, with other weights, left in the mode they were in."""
+"""Run models on batches of any form or with other weights, and restore their mode."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ Logits = Callable[[Any, Any], Tensor]
 def ask(model: Any, inputs: Any) -> Tensor:
     """The model's output for a tensor, or for a mapping of keywords."""
     out = model(**inputs) if isinstance(inputs, Mapping) else model(inputs)
-    found: Tensor = out if isinstance(out, Tensor) else out.logits
-    return found
+    logits: Tensor = out if isinstance(out, Tensor) else out.logits
+    return logits
 
 
 def run_with(model: torch.nn.Module, run: Callable[[Any, Any], Any], state: Mapping[str, Tensor], inputs: Any) -> Any:
-    """The output of `run` for the model with these weights in place of its own."""
+    """The output of `run` for the model with the given weights."""
     return torch.func.functional_call(
         _Run(model, run), {f"model.{name}": value for name, value in state.items()}, inputs
     )
@@ -55,12 +55,12 @@ def unpacked(batch: Any, device: torch.device) -> tuple[Any, Tensor | None]:
 
 
 def map_inputs(inputs: Any, change: Callable[[Any], Any]) -> Any:
-    """The change made to a tensor, or to each one of a mapping."""
+    """Apply a function to a tensor, or to each tensor of a mapping."""
     return {name: change(value) for name, value in inputs.items()} if isinstance(inputs, Mapping) else change(inputs)
 
 
 def chosen_names(names: Iterable[str], patterns: Any) -> list[str]:
-    """The names that one of the patterns meets, all of them without patterns; every pattern has to meet one."""
+    """The names that match any pattern (all names without patterns); every pattern must match one."""
     names = list(names)
     if patterns is None:
         return names
@@ -73,7 +73,7 @@ def chosen_names(names: Iterable[str], patterns: Any) -> list[str]:
 
 @contextlib.contextmanager
 def quiet(*models: torch.nn.Module) -> Iterator[None]:
-    """Evaluation mode, and afterwards for each module the mode that it was in."""
+    """Switch to evaluation mode, and restore each module's mode afterwards."""
     before = [(module, module.training) for model in models for module in model.modules()]
     for model in models:
         model.eval()

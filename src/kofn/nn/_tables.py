@@ -11,7 +11,7 @@ def rows_top(table: Tensor, most: Tensor) -> Tensor:
     widest = min(int(most.max()), table.shape[1])
     if widest == 0:
         return torch.zeros_like(table, dtype=torch.bool)
-    # The lowest value that a row keeps; where several entries have it, as many of the first as there is room for.
+    # The lowest value that a row keeps; of several entries with this value, the first ones are kept.
     highest = table.topk(widest, dim=1).values
     edge = highest.gather(1, most.clamp(1, widest)[:, None] - 1)
     reached = table >= edge

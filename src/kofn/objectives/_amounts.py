@@ -109,8 +109,8 @@ class Entries:
             high = max(low + 1, int(np.searchsorted(before, before[low] + _AT_ONCE, side="right")) - 1)
             length = lengths[low:high]
             candidate = np.repeat(np.arange(high - low), length)
-            at = np.arange(before[low], before[high]) + np.repeat(first[low:high] - before[low:high], length)
-            terms = worth(self.data[at].astype(np.float64), self.which[at])
+            entries = np.arange(before[low], before[high]) + np.repeat(first[low:high] - before[low:high], length)
+            terms = worth(self.data[entries].astype(np.float64), self.which[entries])
             # Counted in the order of the entries.
             out[low:high] = np.bincount(candidate, terms, high - low)
             low = high
@@ -118,9 +118,9 @@ class Entries:
         return out
 
     def own(self, candidate: int) -> tuple[Units, Floats]:
-        at = slice(self.starts[candidate], self.starts[candidate + 1])
-        self.pairs += int(at.stop - at.start)
-        return self.which[at], self.data[at].astype(np.float64)
+        entries = slice(self.starts[candidate], self.starts[candidate + 1])
+        self.pairs += int(entries.stop - entries.start)
+        return self.which[entries], self.data[entries].astype(np.float64)
 
     def totals(self, weights: Floats | None = None) -> Floats:
         self.pairs += len(self.data)

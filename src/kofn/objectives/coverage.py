@@ -321,11 +321,13 @@ def _features(X: Any, name: str) -> Any:
         rows = rows.astype(np.float64)
     bad = ~np.isfinite(rows.data) | (rows.data < 0)
     if bad.any():
-        at = int(np.flatnonzero(bad)[0])
-        row = int(np.searchsorted(rows.indptr, at, side="right") - 1)
-        if not np.isfinite(rows.data[at]):
-            raise InputError(f"X at row {row}, column {rows.indices[at]} is {rows.data[at]:g}; give finite features")
-        raise _negative(name, row, int(rows.indices[at]), rows.data[at])
+        first = int(np.flatnonzero(bad)[0])
+        row = int(np.searchsorted(rows.indptr, first, side="right") - 1)
+        if not np.isfinite(rows.data[first]):
+            raise InputError(
+                f"X at row {row}, column {rows.indices[first]} is {rows.data[first]:g}; give finite features"
+            )
+        raise _negative(name, row, int(rows.indices[first]), rows.data[first])
     return rows
 
 

@@ -121,7 +121,7 @@ class Dispersion(Objective):
         picks = np.asarray(indices, np.int64)
         if len(picks) < 2:
             return 0.0
-        pairs = [float(self._row(int(j))[i]) for at, j in enumerate(picks) for i in picks[:at]]
+        pairs = [float(self._row(int(j))[i]) for position, j in enumerate(picks) for i in picks[:position]]
         return math.fsum(pairs) if self.kind == "sum" else min(pairs)
 
     def _row(self, item: int) -> Floats:

@@ -156,8 +156,8 @@ def usual_bandwidth(X: NDArray[Any]) -> float:
         _kernels.distances(space.columns, space.scale, points, True, 0, -(-m // _kernels.LANES), squares)
         squares = squares[:m]
     which = min(NEIGHBOR, m - 1)
-    found = np.sqrt(np.partition(squares, which, axis=1)[:, which])
-    width = float(np.median(found)) or float(np.sqrt(squares).mean())
+    bandwidths = np.sqrt(np.partition(squares, which, axis=1)[:, which])
+    width = float(np.median(bandwidths)) or float(np.sqrt(squares).mean())
     return math.sqrt(space.unit) * width or 1.0
 
 

@@ -66,11 +66,11 @@ def _panel(title: str, *body: Element | None) -> Element:
 def _curve(curve: Curve) -> Element:
     """The curve over the picks, with its ends named."""
     count, last_pick = len(curve.values), curve.first + len(curve.values) - 1
-    at = np.unique(np.linspace(0, count - 1, min(count, _POINTS)).round().astype(np.int64))
+    shown = np.unique(np.linspace(0, count - 1, min(count, _POINTS)).round().astype(np.int64))
     low, high = min(0.0, float(curve.values.min())), max(0.0, float(curve.values.max()))
     x, y = charts.Axis(1, max(count, 2)), charts.Axis(low, high)
     left, top, wide, tall = 40, 8, _WIDE - 60, _TALL - 30
-    across, down = left + wide * x(at + 1), top + tall * (1 - y(curve.values[at]))
+    across, down = left + wide * x(shown + 1), top + tall * (1 - y(curve.values[shown]))
     points = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(across.tolist(), down.tolist(), strict=True))
     floor = top + tall * (1 - float(y(0.0)))
     area = f"{left},{floor:.1f} {points} {left + wide},{floor:.1f}"

@@ -73,12 +73,12 @@ def _selection(plan: Selection) -> list[Curve | Bars]:
         out.append(Bars(title, names, values, words, note=_more(len(plan.indices) - len(shown))))
     quotas = [name for name in plan.used if name.startswith("quota ")]
     if quotas:
-        held = np.array([float(plan.used[name]) for name in quotas])
+        used = np.array([float(plan.used[name]) for name in quotas])
         most = np.array([float(plan.budget.get(name, math.nan)) for name in quotas])
         ends = [f" of at most {describe(plan.budget[name])}" if name in plan.budget else "" for name in quotas]
         words = [f"{describe(plan.used[name])}{end}" for name, end in zip(quotas, ends, strict=True)]
         names = [name.removeprefix("quota ") for name in quotas]
-        out.append(_largest("Quotas", names, held, words, most, "groups"))
+        out.append(_largest("Quotas", names, used, words, most, "groups"))
     return out
 
 
@@ -125,7 +125,7 @@ def _ranking(plan: Blend) -> list[Curve | Bars]:
     known = points is not None and np.size(points) == plan.n
     values = np.asarray(points, np.float64)[order] if known else np.full(len(order), math.nan)
     words = [number(value) if known else "" for value in values.tolist()]
-    names = [f"{place}. {key}" for place, key in enumerate(plan.keys(order).tolist(), 1)]
+    names = [f"{position}. {key}" for position, key in enumerate(plan.keys(order).tolist(), 1)]
     note = _more(len(order) - SHOWN)
     return [Bars("Best first", names[:SHOWN], values[:SHOWN], words[:SHOWN], None, note)]
 

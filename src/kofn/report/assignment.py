@@ -52,7 +52,7 @@ def page(context: Context, title: str | None) -> str:
     ]
     drawn = [part for part in figures if part is not None]
     body = [
-        [E("div", drawn[at : at + 2], class_="pair") for at in range(0, len(drawn), 2)],
+        [E("div", drawn[low : low + 2], class_="pair") for low in range(0, len(drawn), 2)],
         None if got is None else _members(context, plan, got, names, colours),
         ran(context),
     ]
@@ -122,14 +122,18 @@ def _lede(context: Context, plan: Assignment, got: Groups | None, sizes: Any) ->
     outside = plan.n - int(sizes.sum())
     placed = f"{outside:,} of the items are in no group." if outside else ""
     if got is None or not len(got.items):
-        held = sizes[sizes > 0]
-        words = f"The groups hold from {held.min():,} to {held.max():,} items." if len(held) else "No item is placed."
+        occupied = sizes[sizes > 0]
+        words = (
+            f"The groups hold from {occupied.min():,} to {occupied.max():,} items."
+            if len(occupied)
+            else "No item is placed."
+        )
         return f"{words}{_kept(plan, sizes)} {placed}".strip()
     by = "" if context.X is None else f" ({context.metric} distance)"
-    what = KINDS[got.kind][0]
-    words = f"On average an item lies {number(float(got.own.mean()), 3)} from the {what} of its group{by}"
+    kind = KINDS[got.kind][0]
+    words = f"On average an item lies {number(float(got.own.mean()), 3)} from the {kind} of its group{by}"
     if np.isfinite(got.other).all():
-        words += f"; the nearest other {what} is {number(float(got.other.mean()), 3)} away"
+        words += f"; the nearest other {kind} is {number(float(got.other.mean()), 3)} away"
     return f"{words}.{_kept(plan, sizes)} {placed}".strip()
 
 
@@ -155,11 +159,11 @@ def _nearer(wrong: int, count: int) -> str:
 def _marks(plane: measures.Plane, got: Groups, plan: Assignment) -> Any:
     """(k, 2) where each group's mark stands: its medoid, its centre, or the middle of its members."""
     out = np.full((plan.k, 2), np.nan)
-    held = np.flatnonzero(got.sizes)
+    occupied = np.flatnonzero(got.sizes)
     if got.centres is not None:
-        out[held] = plane.project(got.centres)[held]
+        out[occupied] = plane.project(got.centres)[occupied]
     else:
-        out[held] = plane.points[got.heart[held]]
+        out[occupied] = plane.points[got.heart[occupied]]
     return out
 
 
@@ -170,7 +174,7 @@ def _map(
     images = None
     if context.images is not None and plan.k <= PINNED:
         images = [None if heart < 0 else context.picture(heart) for heart in got.heart.tolist()]
-    what = KINDS[got.kind][0]
+    kind = KINDS[got.kind][0]
     plot, outside = charts.group_map(
         plane.points,
         plan.labels.astype(np.int64),
@@ -185,7 +189,7 @@ def _map(
     caption = [
         f"{how}, {percent(plane.shown, 0)} of the variance; what looks close here may be far in the directions left "
         f"out. {'Each picture' if images else 'Each number' if plan.k <= charts.BADGES else 'Each rimmed dot'} stands "
-        f"on its group's {what}{_standing(got, bool(images))}. "
+        f"on its group's {kind}{_standing(got, bool(images))}. "
     ]
     if plan.k > charts.HUES:
         caption.append("Groups that lie apart may share a colour. ")
@@ -196,7 +200,7 @@ def _map(
     chooser = None
     if 1 < plan.k <= LISTED:
         options = [E("option", "all groups", value="")]
-        options += [E("option", f"group {name}", value=at) for at, name in enumerate(names)]
+        options += [E("option", f"group {name}", value=group) for group, name in enumerate(names)]
         chooser = E("p", E("label", "Show ", E("select", options, name="group")), class_="chooser", hidden=True)
     return figure([chooser, plot], caption, title="Where the groups lie", name="map", class_="mapped")
 
@@ -248,11 +252,11 @@ def _sizes(context: Context, plan: Assignment, sizes: Any, names: list[str], col
 
 
 def _silhouettes(context: Context, plan: Assignment, got: Groups, names: list[str], colours: Any) -> Element | None:
-    held = np.flatnonzero(np.bincount(got.labels, minlength=plan.k))
-    if len(held) < 2:
+    occupied = np.flatnonzero(np.bincount(got.labels, minlength=plan.k))
+    if len(occupied) < 2:
         return None
     rows = []
-    chosen = held if len(held) <= SHOWN else held[np.argsort(-got.sizes[held], kind="stable")[:SHOWN]]
+    chosen = occupied if len(occupied) <= SHOWN else occupied[np.argsort(-got.sizes[occupied], kind="stable")[:SHOWN]]
     for group in chosen.tolist():
         values = np.sort(got.silhouette[got.labels == group])[::-1]
         wrong = int((values < 0).sum())
@@ -265,15 +269,15 @@ def _silhouettes(context: Context, plan: Assignment, got: Groups, names: list[st
                 colours[group],
             )
         )
-    what, called = KINDS[got.kind]
+    kind, called = KINDS[got.kind]
     part = _sampled(got)
     caption = (
         f"Each item's {called}: near 1 it lies well inside its group, at 0 between two groups, below 0 nearer to the "
-        f"{what} of another group. (b {MINUS} a) / max(a, b) for the distances a to the own {what} and b to the "
+        f"{kind} of another group. (b {MINUS} a) / max(a, b) for the distances a to the own {kind} and b to the "
         f"nearest other one{part}; the members of a group from the largest to the least."
     )
     body = charts.slabs(rows, label="silhouettes of each group's members")
-    return figure(body, caption + _rest(len(held), "largest"), title="How well items sit", name="silhouettes")
+    return figure(body, caption + _rest(len(occupied), "largest"), title="How well items sit", name="silhouettes")
 
 
 def _two(value: float) -> str:
@@ -325,12 +329,12 @@ def _curve(plan: Assignment) -> Element | None:
 
 
 def _members(context: Context, plan: Assignment, got: Groups, names: list[str], colours: Any) -> Element:
-    held = np.flatnonzero(got.heart >= 0)
-    shown = held[:LISTED].tolist()
+    occupied = np.flatnonzero(got.heart >= 0)
+    shown = occupied[:LISTED].tolist()
     bare = context.images is not None and context.text is None and not context.columns
     count = PICTURED if bare else MEMBERS
     rows = []
-    for at, group in enumerate(shown):
+    for position, group in enumerate(shown):
         places = got.members(group)
         heart = int(got.heart[group])
         rest = places[got.items[places] != heart]
@@ -341,8 +345,8 @@ def _members(context: Context, plan: Assignment, got: Groups, names: list[str], 
             [E("span", f"{name} ", E("b", value)) for name, value in _facts(context, plan, got, group)],
             class_="head",
         )
-        what = "medoid" if got.kind == "medoid" else f"nearest to the {KINDS[got.kind][0]}"
-        middle = E("div", E("p", what, class_="panel"), _item(context, heart, None))
+        caption = "medoid" if got.kind == "medoid" else f"nearest to the {KINDS[got.kind][0]}"
+        middle = E("div", E("p", caption, class_="panel"), _item(context, heart, None))
         parts = [middle]
         for title, some in (("nearest" if got.kind == "medoid" else "next nearest", near), ("farthest", away)):
             if len(some):
@@ -350,7 +354,7 @@ def _members(context: Context, plan: Assignment, got: Groups, names: list[str], 
                 strip = E("ol", items, class_="strip bare" if bare else "strip")
                 parts.append(E("div", E("p", title, class_="panel"), strip))
         wide = "gallery-group" if bare else "words-group"
-        classes = f"pick group {wide} h{colours[group]}{late(at, len(shown), AT_ONCE)}"
+        classes = f"pick group {wide} h{colours[group]}{late(position, len(shown), AT_ONCE)}"
         rows.append(E("li", head, E("div", parts, class_="parts"), id=f"g{group}", class_=classes))
     order = (
         "Each group with its medoid, the members nearest to it and those farthest from it, and how far they are."
@@ -359,11 +363,11 @@ def _members(context: Context, plan: Assignment, got: Groups, names: list[str], 
     )
     part = _sampled(got)
     note = None
-    if len(held) > LISTED:
-        note = f"The first {LISTED:,} of {len(held):,} groups; plan.to_frame() holds every item's."
+    if len(occupied) > LISTED:
+        note = f"The first {LISTED:,} of {len(occupied):,} groups; plan.to_frame() holds every item's."
     return listing(
         rows,
-        what="groups",
+        noun="groups",
         title="Who is in them",
         name="members",
         intro=order + (f" Nearest and farthest are{part[1:].replace(' measured', '')}." if part else ""),
@@ -391,11 +395,11 @@ def _facts(context: Context, plan: Assignment, got: Groups, group: int) -> list[
     return out
 
 
-def _far(got: Groups, names: list[str], at: int) -> list[Any]:
+def _far(got: Groups, names: list[str], member: int) -> list[Any]:
     """How far a member is, and which other group is nearer."""
-    far: list[Any] = [number(float(got.own[at]), 3)]
-    if got.silhouette[at] < 0:
-        far.append(f", nearer to group {names[int(got.next[at])]}")
+    far: list[Any] = [number(float(got.own[member]), 3)]
+    if got.silhouette[member] < 0:
+        far.append(f", nearer to group {names[int(got.next[member])]}")
     return far
 
 

@@ -154,12 +154,12 @@ def cells(placed: Floats, cell: float = 15.0) -> tuple[NDArray[np.int64], NDArra
     near = np.round(placed / half)
     between = np.floor(placed / half) + 0.5
     closer = ((placed - near * half) ** 2).sum(axis=1) <= ((placed - between * half) ** 2).sum(axis=1)
-    bins, at, counts = np.unique(
+    bins, centres, counts = np.unique(
         np.where(closer[:, None], near, between) * 2, axis=0, return_inverse=True, return_counts=True
     )
     full = np.quantile(counts, 0.99)  # a heap of duplicates must not make every other cell look empty
     size = 1 + np.floor(6.999 * np.sqrt(np.minimum(counts / full, 1.0))).astype(np.int64)
-    return (bins / 2 * half).round().astype(np.int64), size, at.reshape(-1)
+    return (bins / 2 * half).round().astype(np.int64), size, centres.reshape(-1)
 
 
 def density(placed: Floats, cell: float = 15.0) -> list[tuple[int, str]]:
@@ -199,17 +199,17 @@ def plane_map(
     if len(picks) > LINKED:
         drawing.append(E("path", d=scatter(spots[LINKED:]), class_="pick many"))
     order = range(min(len(picks), LINKED) - 1, -1, -1)  # the first pick is drawn last, on top
-    for at in order:
-        x, y = spots[at].tolist()
-        title = f"pick {at + 1}: {names[at]}"
-        link = {"href": f"#p{at + 1}", "tabindex": -1} if at < linked else {}
+    for pick in order:
+        x, y = spots[pick].tolist()
+        title = f"pick {pick + 1}: {names[pick]}"
+        link = {"href": f"#p{pick + 1}", "tabindex": -1} if pick < linked else {}
         if images is not None:
-            words.append(_pin(images[at], x, y, title=title, data_rank=at + 1, **link))
+            words.append(_pin(images[pick], x, y, title=title, data_rank=pick + 1, **link))
         else:
-            place = f"M{x:.0f} {y:.0f}h.01"
-            ring = E("path", d=place, class_="ring") if len(picks) <= RINGED else None
-            dot = E("path", E("title", title), d=place, class_="pick")
-            drawing.append(E("a" if link else "g", ring, dot, data_rank=at + 1, class_="spot", **link))
+            stroke = f"M{x:.0f} {y:.0f}h.01"
+            ring = E("path", d=stroke, class_="ring") if len(picks) <= RINGED else None
+            dot = E("path", E("title", title), d=stroke, class_="pick")
+            drawing.append(E("a" if link else "g", ring, dot, data_rank=pick + 1, class_="spot", **link))
     ranks = _ranks(spots) if images is None else []
     words += ranks
     svg = E("svg", drawing, viewBox=f"0 0 {WIDE} {TALL}", aria_hidden="true", focusable="false")
@@ -233,13 +233,13 @@ def _ranks(spots: Floats, most: int = 12) -> list[Element]:
     """The numbers of the first picks, left out where they would lie on another pick or its number."""
     taken: list[tuple[float, float]] = []
     out = []
-    for at, (x, y) in enumerate(spots[:most].tolist()):
+    for pick, (x, y) in enumerate(spots[:most].tolist()):
         left = x > WIDE - 70
         middle = x - 34 if left else x + 34
         near = (np.abs(spots[:, 0] - middle) < 26) & (np.abs(spots[:, 1] - y) < 20)
         if not near.any() and all(abs(middle - a) > 50 or abs(y - b) > 30 for a, b in taken):
             taken.append((middle, y))
-            out.append(E("span", at + 1, class_="rank left" if left else "rank", style=_spot(x, y)))
+            out.append(E("span", pick + 1, class_="rank left" if left else "rank", style=_spot(x, y)))
     return out if len(out) >= 3 else []
 
 
@@ -345,8 +345,8 @@ def hues(places: Floats) -> list[int]:
     """One of HUES colours for each group, so that groups that lie close together differ."""
     out: list[int] = []
     reach = float(np.ptp(places, axis=0).max()) or 1.0 if len(places) else 1.0
-    for at in range(len(places)):
-        near = 1.0 / (((places[:at] - places[at]) ** 2).sum(axis=1) / reach**2 + 1e-4)
+    for group in range(len(places)):
+        near = 1.0 / (((places[:group] - places[group]) ** 2).sum(axis=1) / reach**2 + 1e-4)
         crowd = np.bincount(out, near, HUES) if out else np.zeros(HUES)
         out.append(int(crowd.argmin()))
     return out
@@ -374,22 +374,22 @@ def group_map(
     k = len(marks)
     shown = np.flatnonzero(np.isfinite(marks).all(axis=1))[:LINKED]
     spots = frame(np.nan_to_num(marks))
-    for at in shown[::-1].tolist():
-        x, y = spots[at].tolist()
-        title = f"group {names[at]}"
-        link = {"href": f"#g{at}", "tabindex": -1} if at < linked else {}
-        picture = None if images is None else images[at]
+    for group in shown[::-1].tolist():
+        x, y = spots[group].tolist()
+        title = f"group {names[group]}"
+        link = {"href": f"#g{group}", "tabindex": -1} if group < linked else {}
+        picture = None if images is None else images[group]
         if picture is not None:
-            words.append(_pin(picture, x, y, class_=f"h{colours[at]}", title=title, data_group=at, **link))
+            words.append(_pin(picture, x, y, class_=f"h{colours[group]}", title=title, data_group=group, **link))
         elif k <= BADGES:
             tag = "a" if link else "span"
-            badge = {"class_": f"badge h{colours[at]}", "title": title, "data_group": at, "style": _spot(x, y)}
-            words.append(E(tag, at, **badge, **link))
+            badge = {"class_": f"badge h{colours[group]}", "title": title, "data_group": group, "style": _spot(x, y)}
+            words.append(E(tag, group, **badge, **link))
         else:
-            place = f"M{x:.0f} {y:.0f}h.01"
-            rim = E("path", d=place, class_="rim") if len(shown) <= RINGED else None
-            dot = E("path", E("title", title), d=place, class_=f"pick h{colours[at]}")
-            drawing.append(E("a" if link else "g", rim, dot, data_group=at, class_="spot", **link))
+            stroke = f"M{x:.0f} {y:.0f}h.01"
+            rim = E("path", d=stroke, class_="rim") if len(shown) <= RINGED else None
+            dot = E("path", E("title", title), d=stroke, class_=f"pick h{colours[group]}")
+            drawing.append(E("a" if link else "g", rim, dot, data_group=group, class_="spot", **link))
     svg = E("svg", drawing, viewBox=f"0 0 {WIDE} {TALL}", aria_hidden="true", focusable="false")
     crowd = " crowd" if k > RINGED else (" some" if k > 60 else "")
     return E("div", svg, words, class_=f"plot map{crowd}", role="img", aria_label=label), frame.outside
@@ -407,8 +407,8 @@ def _items(placed: Floats, labels: NDArray[np.int64], colours: Sequence[int]) ->
 
 def _crowd(placed: Floats, labels: NDArray[np.int64], colours: Sequence[int]) -> list[Element]:
     """The pool as dots, each in the colour of the group that most of its items are in."""
-    spots, size, at = cells(placed)
-    pairs, counts = np.unique(np.stack([at, labels], axis=1), axis=0, return_counts=True)
+    spots, size, cell = cells(placed)
+    pairs, counts = np.unique(np.stack([cell, labels], axis=1), axis=0, return_counts=True)
     order = np.lexsort((pairs[:, 1], -counts, pairs[:, 0]))
     first = np.flatnonzero(np.diff(pairs[order, 0], prepend=-1))
     owner = pairs[order, 1][first]

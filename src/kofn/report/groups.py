@@ -26,11 +26,11 @@ def kept(context: Context, picks: Any) -> str:
     return "; the quota is met" if limits == 1 else f"; all {limits} quotas are met"
 
 
-def chart(context: Context, grouping: Quotas, picks: Any, at: int) -> Element:
+def chart(context: Context, grouping: Quotas, picks: Any, position: int) -> Element:
     """One grouping's bars; the figure is named after its place `at`."""
     n, m = context.plan.n, max(1, len(picks))
     labels, pool = np.unique(grouping.labels, return_counts=True)
-    held = {label: int((grouping.labels[picks] == label).sum()) for label in labels.tolist()}
+    counts = {label: int((grouping.labels[picks] == label).sum()) for label in labels.tolist()}
     ranked = sorted(
         zip(labels.tolist(), pool.tolist(), strict=True),
         key=lambda row: (row[0] not in grouping.limits, -row[1], row[0]),
@@ -43,18 +43,18 @@ def chart(context: Context, grouping: Quotas, picks: Any, at: int) -> Element:
         rows.append(
             Bar(
                 name=label,
-                value=held[label] / m,
+                value=counts[label] / m,
                 against=count / n,
-                words=f"{percent(count / n)} → {percent(held[label] / m)}",
+                words=f"{percent(count / n)} → {percent(counts[label] / m)}",
                 least=None if not limited else (low or 0) / m,
                 most=None if high is None else high / m,
-                limits=_limits(held[label], count, grouping.limits.get(label)),
+                limits=_limits(counts[label], count, grouping.limits.get(label)),
                 breached=limited and _breached(grouping, label, picks),
             )
         )
     rest = ranked[len(shown) :]
     if rest:
-        of_pool, of_picks = sum(count for _, count in rest), sum(held[label] for label, _ in rest)
+        of_pool, of_picks = sum(count for _, count in rest), sum(counts[label] for label, _ in rest)
         rows.append(
             Bar(
                 name=f"{len(rest):,} other groups",
@@ -64,24 +64,24 @@ def chart(context: Context, grouping: Quotas, picks: Any, at: int) -> Element:
                 limits=f"{of_picks:,} of {of_pool:,} picked",
             )
         )
-    what = "the groups" if grouping.name is None else grouping.name
+    subject = "the groups" if grouping.name is None else grouping.name
     key = [("against", "share of the pool"), ("value", "share of the picks")]
     caption: list[Any] = ["Each group's share before and after."]
     if grouping.limits:
         key.append(("band", "quota"))
         caption = ["Each group's share before and after; the band is what its quota allows."]
-        absent = [label for label in grouping.limits if label not in held]
+        absent = [label for label in grouping.limits if label not in counts]
         if absent:
             caption += [" No item of the pool is in ", user(", ".join(absent)), "."]
-    body = charts.bars(rows, label=f"{what}: share of the pool and of the picks", key=key)
+    body = charts.bars(rows, label=f"{subject}: share of the pool and of the picks", key=key)
     title = "Groups before and after" if grouping.name is None else f"By {grouping.name}: before and after"
-    return figure(body, caption, title=title, name=f"groups-{at + 1}", class_="grouped")
+    return figure(body, caption, title=title, name=f"groups-{position + 1}", class_="grouped")
 
 
 def _breached(grouping: Quotas, label: str, picks: Any) -> bool:
     low, high = grouping.limits[label]
-    held = int((grouping.labels[picks] == label).sum())
-    return held < low or (high is not None and held > high)
+    count = int((grouping.labels[picks] == label).sum())
+    return count < low or (high is not None and count > high)
 
 
 def _order(rows: list[tuple[str, int]]) -> Any:
@@ -91,8 +91,8 @@ def _order(rows: list[tuple[str, int]]) -> Any:
     return lambda row: (-row[1], row[0])
 
 
-def _limits(held: int, count: int, ends: tuple[int, int | None] | None) -> str:
-    words = f"{held:,} of {count:,} picked"
+def _limits(picked: int, count: int, ends: tuple[int, int | None] | None) -> str:
+    words = f"{picked:,} of {count:,} picked"
     if ends is None:
         return words
     low, high = ends

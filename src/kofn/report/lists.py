@@ -11,15 +11,15 @@ from kofn.report.page import Child, E, user
 PAIRED = 110  # characters of a text at once, where two stand side by side
 
 
-def late(at: int, count: int, at_once: int) -> str:
+def late(position: int, count: int, at_once: int) -> str:
     """The class of a row that waits for "show all"; a few more than `at_once` are not worth a button."""
-    return " late" if count > at_once * 3 // 2 and at >= at_once else ""
+    return " late" if count > at_once * 3 // 2 and position >= at_once else ""
 
 
 def listing(
     rows: Sequence[Element],
     *,
-    what: str,
+    noun: str,
     title: str,
     name: str,
     intro: Child,
@@ -31,8 +31,8 @@ def listing(
     tools = more = None
     if len(rows) > 8:
         field = E("input", type="search", name="search", autocomplete="off", spellcheck="false")
-        found = E("p", f"{len(rows):,} {what}", class_="found", role="status")
-        tools = E("div", E("label", f"Search the {what}", field), found, class_="tools", hidden=True)
+        status = E("p", f"{len(rows):,} {noun}", class_="found", role="status")
+        tools = E("div", E("label", f"Search the {noun}", field), status, class_="tools", hidden=True)
     if late(len(rows) - 1, len(rows), at_once):
         more = E("button", f"Show all {len(rows):,}", type="button", class_="more", hidden=True)
     return E(

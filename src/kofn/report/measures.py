@@ -96,9 +96,9 @@ def coverage(space: Space, picks: Ints, weights: Array | None = None) -> Coverag
         distance[low : low + step] = far.min(axis=1)
         total += weight[part] @ np.minimum.accumulate(far, axis=1)
     # Of duplicates that are both picked, each stands for itself.
-    at = np.minimum(np.searchsorted(items, picks), len(items) - 1)
-    measured = np.flatnonzero(items[at] == picks)
-    nearest[at[measured]] = measured
+    position = np.minimum(np.searchsorted(items, picks), len(items) - 1)
+    measured = np.flatnonzero(items[position] == picks)
+    nearest[position[measured]] = measured
     mass = float(weight[items].sum())
     mean, typical = total / mass, _typical(space, weight)
     share = 1.0 - mean / typical if typical > 0 else np.ones(len(picks))
@@ -168,8 +168,8 @@ def knee(share: Floats) -> int | None:
         return None
     steps = np.linspace(0.0, 1.0, len(share))
     above = (share - share[0]) / (share[-1] - share[0]) - steps
-    at = int(above.argmax())
-    return at + 1 if above[at] > 0.1 else None
+    peak = int(above.argmax())
+    return peak + 1 if above[peak] > 0.1 else None
 
 
 @dataclass(frozen=True)
@@ -210,11 +210,11 @@ def plane(space: Space) -> Plane:
         spread, axes = singular**2, transposed.T
     axes = axes[:, :2]
     axes = axes * np.where(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])] < 0, -1.0, 1.0)
-    found = Plane(np.zeros((space.n, 2)), _first_two(spread), mean, axes)
+    picture = Plane(np.zeros((space.n, 2)), _first_two(spread), mean, axes)
     for low in range(0, space.n, step):
         part = slice(low, low + step)
-        found.points[part] = found.project(space.rows(np.arange(space.n)[part]))
-    return found
+        picture.points[part] = picture.project(space.rows(np.arange(space.n)[part]))
+    return picture
 
 
 def plane_of_distances(distances: Array) -> Plane:
@@ -232,11 +232,11 @@ def plane_of_distances(distances: Array) -> Plane:
     real = np.maximum(spread[:2], 0.0)
     axes = vectors * np.where(real > 0, -0.5 / np.sqrt(np.where(real > 0, real, 1.0)), 0.0)
     axes = axes * np.where(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])] < 0, -1.0, 1.0)
-    found = Plane(np.zeros((n, 2)), _first_two(spread), mean, axes)
+    picture = Plane(np.zeros((n, 2)), _first_two(spread), mean, axes)
     step = max(1, BLOCK_CELLS // len(marks))
     for low in range(0, n, step):
-        found.points[low : low + step] = found.project(distances[low : low + step, marks].astype(np.float64) ** 2)
-    return found
+        picture.points[low : low + step] = picture.project(distances[low : low + step, marks].astype(np.float64) ** 2)
+    return picture
 
 
 def _first_two(spread: Floats) -> float:

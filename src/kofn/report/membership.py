@@ -80,23 +80,27 @@ def measure(plan: Assignment, space: Space | None, distances: NDArray[Any] | Non
         part = items[low : low + step]
         table, mine = far(part), labels[part]
         table[:, sizes == 0] = np.inf
-        place = slice(low, low + step)
-        own[place] = np.take_along_axis(table, mine[:, None], 1)[:, 0]
+        block = slice(low, low + step)
+        own[block] = np.take_along_axis(table, mine[:, None], 1)[:, 0]
         np.put_along_axis(table, mine[:, None], np.inf, 1)
-        after[place], other[place] = table.argmin(axis=1), table.min(axis=1)
+        after[block], other[block] = table.argmin(axis=1), table.min(axis=1)
     if medoids is not None:
         # Rounding leaves a medoid a hair away from itself.
-        at = np.minimum(np.searchsorted(items, medoids), max(len(items) - 1, 0))
-        itself = np.flatnonzero((items[at] == medoids) & (labels[items[at]] == np.arange(plan.k))) if len(items) else at
-        own[at[itself]] = 0.0
+        position = np.minimum(np.searchsorted(items, medoids), max(len(items) - 1, 0))
+        itself = (
+            np.flatnonzero((items[position] == medoids) & (labels[items[position]] == np.arange(plan.k)))
+            if len(items)
+            else position
+        )
+        own[position[itself]] = 0.0
     silhouette = _silhouettes(own, other)
     got = Groups(kind, sizes, np.full(plan.k, -1), items, labels[items], own, other, after, silhouette, centres)
     if medoids is not None:
         got.heart[:] = np.where(sizes > 0, medoids, -1)
         return got
     order = np.lexsort((own, got.labels))
-    held, first = np.unique(got.labels[order], return_index=True)
-    got.heart[held] = items[order[first]]
+    occupied, first = np.unique(got.labels[order], return_index=True)
+    got.heart[occupied] = items[order[first]]
     return got
 
 
@@ -105,8 +109,8 @@ def _silhouettes(own: Floats, other: Floats) -> Floats:
     finite = np.isfinite(other)
     longer = np.maximum(own, np.where(finite, other, 0.0))
     # What rounding leaves between equal rows is no distance, and between equal distances no difference.
-    told = finite & (longer > 1e-7 * longer.max(initial=0.0)) & (np.abs(other - own) > 1e-9 * longer)
-    out[told] = (other[told] - own[told]) / longer[told]
+    reliable = finite & (longer > 1e-7 * longer.max(initial=0.0)) & (np.abs(other - own) > 1e-9 * longer)
+    out[reliable] = (other[reliable] - own[reliable]) / longer[reliable]
     return out
 
 

@@ -42,7 +42,7 @@ def page(context: Context, title: str | None) -> str:
     drawn = [part for part in figures if part is not None]
     body = [
         _warnings(plan),
-        [E("div", drawn[at : at + 2], class_="pair") for at in range(0, len(drawn), 2)],
+        [E("div", drawn[low : low + 2], class_="pair") for low in range(0, len(drawn), 2)],
         _tensors(measures),
         ran(context),
     ]
@@ -71,7 +71,11 @@ def _by_layer(measures: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]
 
 def _members(plan: Blend) -> list[str]:
     names = plan.info.get("members")
-    return [f"member {at}" for at in range(plan.n)] if names is None else [Path(name).name or name for name in names]
+    return (
+        [f"member {member}" for member in range(plan.n)]
+        if names is None
+        else [Path(name).name or name for name in names]
+    )
 
 
 def _resists(row: Mapping[str, Any]) -> bool:
@@ -106,10 +110,10 @@ def _stats(layers: Sequence[Mapping[str, Any]]) -> list[Element]:
 
 
 def _warnings(plan: Blend) -> Element | None:
-    said = plan.info.get("warnings", ())
-    if not said:
+    warnings = plan.info.get("warnings", ())
+    if not warnings:
         return None
-    rows = [E("li", user(text)) for text in said]
+    rows = [E("li", user(text)) for text in warnings]
     return E(
         "section", E("h2", "Worth knowing", id="warnings"), E("ul", rows), class_="card", aria_labelledby="warnings"
     )
@@ -194,8 +198,8 @@ def _cosine(measures: Mapping[str, Mapping[str, Any]], members: list[str]) -> El
     cosine = np.clip(gram / np.outer(size, size), -1, 1)
     head = E("tr", [E("th", user(name), scope="col") for name in ("", *members)])
     rows = [
-        E("tr", E("th", user(name), scope="row"), [E("td", number(float(value), 3)) for value in cosine[at]])
-        for at, name in enumerate(members)
+        E("tr", E("th", user(name), scope="row"), [E("td", number(float(value), 3)) for value in cosine[position]])
+        for position, name in enumerate(members)
     ]
     return E(
         "section",

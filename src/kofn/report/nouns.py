@@ -45,8 +45,8 @@ def _parts(context: Context) -> tuple[str, str, list[Element], list[Element | No
 def _value(plan: Plan) -> str:
     if not math.isfinite(plan.value):
         return "This method has no single figure to optimise; what was done is below."
-    what, better = ("value", "larger") if plan.sense == "max" else ("loss", "smaller")
-    return f"The {what} is {number(plan.value, 6)}, {better} is better."
+    noun, better = ("value", "larger") if plan.sense == "max" else ("loss", "smaller")
+    return f"The {noun} is {number(plan.value, 6)}, {better} is better."
 
 
 def _few(values: Any) -> Any:
@@ -55,8 +55,8 @@ def _few(values: Any) -> Any:
     return np.arange(count) if count <= SHOWN else np.argsort(-np.nan_to_num(values), kind="stable")[:SHOWN]
 
 
-def _rest(count: int, what: str) -> str:
-    return f" The {SHOWN} largest of {count:,} {what}." if count > SHOWN else ""
+def _rest(count: int, noun: str) -> str:
+    return f" The {SHOWN} largest of {count:,} {noun}." if count > SHOWN else ""
 
 
 def _allocation(context: Context, plan: Allocation) -> tuple[list[Element], list[Element | None]]:
@@ -91,8 +91,8 @@ def _ranking(context: Context, plan: Blend) -> tuple[list[Element], list[Element
     if points is not None and np.size(points) == plan.n:
         worth = np.asarray(points, np.float64)
         ranked = [
-            Bar(f"{at + 1}. {context.name(i)}", float(worth[i]), number(float(worth[i])))
-            for at, i in enumerate(order[:SHOWN].tolist())
+            Bar(f"{position + 1}. {context.name(i)}", float(worth[i]), number(float(worth[i])))
+            for position, i in enumerate(order[:SHOWN].tolist())
         ]
         chart = charts.bars(ranked, label="points of each alternative, best first")
     else:

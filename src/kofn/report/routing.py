@@ -60,7 +60,7 @@ def page(context: Context, title: str | None) -> str:
     ]
     drawn = [part for part in figures if part is not None]
     body = [
-        [E("div", drawn[at : at + 2], class_="pair") for at in range(0, len(drawn), 2)],
+        [E("div", drawn[low : low + 2], class_="pair") for low in range(0, len(drawn), 2)],
         []
         if seen is None or scores is None or _shared(plan)
         else [_moved(context, plan, seen, scores), _dropped(context, plan, scores)],
@@ -89,8 +89,8 @@ def _load(plan: Assignment) -> Floats:
 def choices(plan: Assignment, scores: Floats) -> Choices:
     """The choice that each slot fills, ties to the lowest bin, and the scores that were given up."""
     n, bins, shared = plan.n, plan.k, _shared(plan)
-    held = np.diff(plan.indptr)
-    each = 1 if shared else _each(plan, held)
+    counts = np.diff(plan.indptr)
+    each = 1 if shared else _each(plan, counts)
     items = np.arange(n)
     if n * bins > MAX_SCORES:
         items = np.sort(np.random.default_rng(0).choice(n, max(1, MAX_SCORES // bins), replace=False))
@@ -117,14 +117,14 @@ def choices(plan: Assignment, scores: Floats) -> Choices:
             whole = top
         else:
             sums = np.concatenate([np.zeros((len(part), 1)), np.cumsum(best, axis=1)], axis=1)
-            top = np.take_along_axis(sums, held[part][:, None], 1)[:, 0]
+            top = np.take_along_axis(sums, counts[part][:, None], 1)[:, 0]
             able = np.minimum(listed, each)
-            whole = np.take_along_axis(sums, np.maximum(able, held[part])[:, None], 1)[:, 0]
+            whole = np.take_along_axis(sums, np.maximum(able, counts[part])[:, None], 1)[:, 0]
             first = np.ones(len(part))
-            empty += float(np.maximum(each - held[part], 0).sum())
-        for place in range(each):
-            able_at = listed > place
-            asked += np.bincount(order[able_at, place], first[able_at], bins)
+            empty += float(np.maximum(each - counts[part], 0).sum())
+        for slot in range(each):
+            able_at = listed > slot
+            asked += np.bincount(order[able_at, slot], first[able_at], bins)
         lost[low : low + step] = top - kept
         wanted += float(whole.sum())
         forgone += float((whole - top).sum())
@@ -133,11 +133,11 @@ def choices(plan: Assignment, scores: Floats) -> Choices:
     return Choices(items, each, ranks, empty, asked if len(items) == n else None, lost, wanted, forgone)
 
 
-def _each(plan: Assignment, held: NDArray[Any]) -> int:
+def _each(plan: Assignment, counts: NDArray[Any]) -> int:
     """How many bins an item may have: told by the slots that stayed empty, else the most that any has."""
     if (unfilled := plan.info.get("unfilled")) is not None and plan.n:
         return max(1, round((len(plan.bins) + int(unfilled)) / plan.n))
-    return max(1, int(held.max(initial=1)))
+    return max(1, int(counts.max(initial=1)))
 
 
 def _slots(plan: Assignment, part: Ints) -> tuple[Ints, Ints]:
@@ -207,12 +207,12 @@ def _loads(plan: Assignment, load: Floats, seen: Choices | None) -> Element:
     rows = []
     for j in _few(load).tolist():
         most = None if room is None else float(room[j])
-        held = number(float(load[j]))
+        amount = number(float(load[j]))
         rows.append(
             Bar(
                 f"bin {j}",
                 float(load[j]),
-                held if most is None else f"{held} of {number(most)}",
+                amount if most is None else f"{amount} of {number(most)}",
                 against=None if asked is None else float(asked[j]),
                 most=most,
                 limits=None if asked is None else f"{number(float(asked[j]))} wanted it first",
@@ -222,8 +222,8 @@ def _loads(plan: Assignment, load: Floats, seen: Choices | None) -> Element:
     key = [("value", "held")] if asked is None else [("against", "first choices"), ("value", "held")]
     if room is not None:
         key.append(("band", "capacity"))
-    what = "How much" if _shared(plan) else "How many items"
-    caption = f"{what} each bin holds{'' if room is None else ' of what it may'}."
+    quantity = "How much" if _shared(plan) else "How many items"
+    caption = f"{quantity} each bin holds{'' if room is None else ' of what it may'}."
     if asked is not None:
         share = "an item's whole share counts for its best bin" if _shared(plan) else _first(seen)
         caption += f" Grey is what was wanted: {share}."
@@ -246,9 +246,9 @@ def _ranks(plan: Assignment, seen: Choices) -> Element:
     last = int(np.flatnonzero(seen.ranks)[-1]) + 1 if seen.ranks.any() else 1
     shown = min(last, max(RANKED, seen.each)) if last > RANKED else last
     rows = []
-    for at in range(shown):
-        name = f"{words[at]} choice" if at < len(words) else f"choice {at + 1}"
-        rows.append(_share(name, float(seen.ranks[at]), total))
+    for rank in range(shown):
+        name = f"{words[rank]} choice" if rank < len(words) else f"choice {rank + 1}"
+        rows.append(_share(name, float(seen.ranks[rank]), total))
     if (later := float(seen.ranks[shown:].sum())) > 0:
         rows.append(_share("later choices", later, total))
     if seen.empty:
@@ -288,21 +288,23 @@ def prices(plan: Assignment, names: list[str], colours: list[int] | None = None)
     hues = [None] * len(value) if colours is None else colours
     rows = [Bar(names[j], float(value[j]), number(float(value[j])), hue=hues[j]) for j in shown.tolist()]
     if plan.sense == "min":
-        said = (
+        explanation = (
             "An item goes where its distance (as the method counts it) plus the price is least: a price above 0 keeps "
             "items out of a full group, one below 0 (hollow) draws them into a group that was short of members."
         )
     elif _shared(plan):
-        said = "The potentials of the bins; only their differences mean something, a larger one is a scarcer bin."
+        explanation = (
+            "The potentials of the bins; only their differences mean something, a larger one is a scarcer bin."
+        )
     else:
-        said = (
+        explanation = (
             f"An item goes where its score {MINUS} the price is highest; a price is what one more place in the bin "
             "would bring. A bin with room to spare costs nothing; between loads that were balanced only differences of "
             "prices mean something."
         )
     rest = f" The {SHOWN} farthest from 0 of {len(value):,}." if len(value) > SHOWN else ""
     chart = charts.bars(rows, label="price of each bin")
-    return figure(chart, said + rest, title="What a place is worth", name="prices")
+    return figure(chart, explanation + rest, title="What a place is worth", name="prices")
 
 
 def _moved(context: Context, plan: Assignment, seen: Choices, scores: Floats) -> Element | None:
@@ -312,12 +314,12 @@ def _moved(context: Context, plan: Assignment, seen: Choices, scores: Floats) ->
     if not len(worst):
         return None
     rows = []
-    for at in worst.tolist():
-        item = int(seen.items[at])
+    for position in worst.tolist():
+        item = int(seen.items[position])
         row = scores[item]
         got = np.sort(plan.bins[plan.indptr[item] : plan.indptr[item + 1]]).tolist()
         best = np.sort(np.argsort(-row, kind="stable")[: len(got)]).tolist()
-        arrow = [E("span", "score lost ", class_="unseen"), f"{MINUS}{number(float(seen.lost[at]), 3)}"]
+        arrow = [E("span", "score lost ", class_="unseen"), f"{MINUS}{number(float(seen.lost[position]), 3)}"]
         there = [
             E("p", "went to ", E("b", _bins([j for j in got if j not in best], row))),
             E("p", "wanted ", _bins([j for j in best if j not in got], row), class_="wanted"),
@@ -339,9 +341,9 @@ def _dropped(context: Context, plan: Assignment, scores: Floats) -> Element | No
     best = scores[out].max(axis=1)
     order = np.argsort(-best, kind="stable")[:MOVED]
     rows = []
-    for at in order.tolist():
-        item = int(out[at])
-        wanted = _bins([int(scores[item].argmax())], scores[item]) if np.isfinite(best[at]) else "no bin at all"
+    for position in order.tolist():
+        item = int(out[position])
+        wanted = _bins([int(scores[item].argmax())], scores[item]) if np.isfinite(best[position]) else "no bin at all"
         rows.append(pair(context, item, "dropped", E("p", "wanted ", E("b", wanted))))
     intro = f"{len(rows)} of the {len(out):,} items that are placed nowhere, those with the highest scores first."
     return pairs(rows, title="Who was dropped", name="dropped", intro=intro)

@@ -244,7 +244,7 @@ def _picks(context: Context, picks: Any, counts: Any) -> Element:
     stands = "" if counts is None else " and how many items it stands for, itself included"
     return listing(
         rows,
-        what="picks",
+        noun="picks",
         title="The picks",
         name="picks",
         intro=f"In the order picked, each with its gain{stands}.",

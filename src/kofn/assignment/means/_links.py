@@ -371,26 +371,28 @@ class Seating:
         units, k, many = self.units, self.k, len(linked)
         # Variables: unit u in group j (u-major), then the number of free items of each group.
         size = many * k + k
-        at, row, column, entry, least, most = 0, [], [], [], [], []
+        constraint, row, column, entry, least, most = 0, [], [], [], [], []
 
         def line(columns: Any, entries: Any, low: float, high: float) -> None:
-            nonlocal at
-            row.append(np.full(len(columns), at))
+            nonlocal constraint
+            row.append(np.full(len(columns), constraint))
             column.append(np.asarray(columns))
             entry.append(np.broadcast_to(np.asarray(entries, np.float64), len(columns)))
             least.append(low)
             most.append(high)
-            at += 1
+            constraint += 1
 
-        for place in range(many):
-            line(np.arange(place * k, place * k + k), 1.0, 1, 1)
+        for position in range(many):
+            line(np.arange(position * k, position * k + k), 1.0, 1, 1)
         for j in range(k):
             line([*range(j, many * k, k), many * k + j], [*units.sizes[linked], 1.0], self.low[j], self.high[j])
         line(np.arange(many * k, size), 1.0, len(self._singles), len(self._singles))
-        place_of = {int(u): place for place, u in enumerate(linked)}
+        place_of = {int(u): position for position, u in enumerate(linked)}
         for (a, b), j in itertools.product(units.apart.tolist(), range(k)):
             line([place_of[a] * k + j, place_of[b] * k + j], 1.0, -np.inf, 1)
-        table = csr_array((np.concatenate(entry), (np.concatenate(row), np.concatenate(column))), shape=(at, size))
+        table = csr_array(
+            (np.concatenate(entry), (np.concatenate(row), np.concatenate(column))), shape=(constraint, size)
+        )
         worth = scores[linked] - units.sizes[linked][:, None] * price
         able = np.isfinite(worth)
         span = float(worth[able].max() - worth[able].min()) or 1.0

@@ -114,11 +114,11 @@ def fastclarans(
 
 def _descend(state: _swaps.Swaps, order: Ints, patience: int, control: Control) -> bool:
     """Try the items cyclically until `patience` in a row bring no swap; return whether a limit stopped it."""
-    at, step = 0, max(8, PAIRS_AT_ONCE // state.n // 8 * 8)
+    position, step = 0, max(8, PAIRS_AT_ONCE // state.n // 8 * 8)
     while state.unimproved < patience:
-        candidates = order[at : at + min(step, patience - state.unimproved)]
+        candidates = order[position : position + min(step, patience - state.unimproved)]
         state.sweep(state.source.rows(candidates), candidates, patience)
-        at = (at + len(candidates)) % state.n
+        position = (position + len(candidates)) % state.n
         control.step(state.swaps)
         if control.stopped():
             return True

@@ -177,7 +177,7 @@ def sweep(
     both_precisions("void(T[:,::1],i8,u1[::1],i4[::1],T[::1],T[::1],f8[::1],f8[::1],b1,f8,f8[::1],i8[::1])", read=1),
     **OUTER,
 )
-def best_swap(rows, start, is_medoid, nearest, near, second, weights, removal, naive, margin, best, found):
+def best_swap(rows, start, is_medoid, nearest, near, second, weights, removal, naive, margin, best, counts):
     """Lower best[0], the change of the best swap so far; `found` gets its candidate and medoid, and counts candidates.
 
     A swap must be better by `margin` to replace an earlier one, so that rounding does not decide between equal swaps.
@@ -187,7 +187,7 @@ def best_swap(rows, start, is_medoid, nearest, near, second, weights, removal, n
     for b in range(len(rows)):
         if is_medoid[start + b]:
             continue
-        found[2] += 1
+        counts[2] += 1
         shared = 0.0
         if naive:
             _change_naive(rows[b], near, second, nearest, weights, change)
@@ -196,7 +196,7 @@ def best_swap(rows, start, is_medoid, nearest, near, second, weights, removal, n
         for m in range(k):
             if shared + change[m] < best[0] - margin:
                 best[0] = shared + change[m]
-                found[0], found[1] = start + b, m
+                counts[0], counts[1] = start + b, m
 
 
 @nb.njit(both_precisions(f"f8(T[::1],i8,{_STATE})", read=1), **OUTER)

@@ -142,10 +142,10 @@ class Swaps:
     ) -> tuple[float, int, int]:
         from kofn.assignment.medoids import _kernels
 
-        best, found = np.array([change]), np.array([candidate, position, self.evaluated])
+        best, counts = np.array([change]), np.array([candidate, position, self.evaluated])
         known = self.nearest, self.near, self.second, self.weights, self.removal
-        _kernels.best_swap(rows, start, self.is_medoid, *known, naive, _MARGIN * self.loss, best, found)
-        candidate, position, self.evaluated = found.tolist()
+        _kernels.best_swap(rows, start, self.is_medoid, *known, naive, _MARGIN * self.loss, best, counts)
+        candidate, position, self.evaluated = counts.tolist()
         return float(best[0]), candidate, position
 
     def _best(

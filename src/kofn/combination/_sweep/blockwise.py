@@ -1,4 +1,4 @@
-"""Tensors blended block by block: the members are read once a sweep, memory is the blocks, threads change nothing.
+"""Blend tensors block by block: members are read once per sweep, memory is one set of blocks per thread.
 
 A `Rule` says what a method does to a block of every member. Rules that need to know a tensor (or the model) before
 they blend it, say a threshold or a norm, scan it first: `scan` looks at a block, `settle` makes a state of all parts in
@@ -39,19 +39,19 @@ _LEAST_BLOCK = 256
 
 @dataclass
 class Done:
-    """What a run leaves: squared distances by tensor and member, and the measures where they were asked for."""
+    """Results of a run: squared distances by tensor and member, and the measures if requested."""
 
     squares: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     measures: dict[str, dict[str, Any]] = field(default_factory=dict)
     replaced: NDArray[np.int64] | None = None
 
     def spread(self) -> NDArray[np.float64]:
-        """(m,) summed squares, the same for any number of threads and whether or not a run was interrupted."""
+        """(m,) summed squares, independent of the number of threads and of interruptions."""
         return np.array([math.fsum(column) for column in np.array(list(self.squares.values())).T.tolist()])
 
 
 class Sweep:
-    """One blend of a pool: `run` does everything, `tensor` one name."""
+    """One blend of a pool: `run` blends all tensors, `tensor` a single one."""
 
     def __init__(
         self,
@@ -81,7 +81,7 @@ class Sweep:
                 )
 
     def run(self, sink: Sink | None, done: Done | None = None, journal: Callable[..., None] | None = None) -> Done:
-        """Blends what `done` does not hold yet; `journal(names, done)` is called after every batch."""
+        """Blend all tensors that are not in `done` yet; call `journal(names, done)` after every batch."""
         done = Done() if done is None else done
         names = [name for name in self.pool.first if name not in done.squares]
         sweeps = 1 + max((merge_rule.stages for merge_rule in self.merge_rules.values()), default=0)
@@ -106,8 +106,8 @@ class Sweep:
         """One blended tensor."""
         shape, dtype = self.pool.first[name].shape, self.pool.first[name].dtype
         if name in self.pool.skipped:
-            held = self.pool.source(name)
-            return np.array(held.read()).reshape(held.shape)
+            tensor = self.pool.source(name)
+            return np.array(tensor.read()).reshape(tensor.shape)
         result = np.empty(shape, dtype)
         flat = result.reshape(-1)
 
@@ -132,7 +132,7 @@ class Sweep:
             yield batch
 
     def _settle_models(self) -> None:
-        """The states of the rules that look at the whole model, whatever part of it is still to be written."""
+        """Settle the merge rules that scan the whole model, even if only part of it remains to be written."""
         for merge_rule in {
             id(merge_rule): merge_rule for merge_rule in self.merge_rules.values() if merge_rule.per_model
         }.values():
@@ -146,10 +146,10 @@ class Sweep:
             self.model_state[id(merge_rule)] = state
 
     def _scanner(self, stage: int, states: Mapping[str, Any]) -> Callable[[list[Span]], list[tuple[str, Any]]]:
-        """A task that sums up its blocks, tensor by tensor."""
+        """A task that summarises blocks, tensor by tensor."""
 
         def scan(spans: list[Span]) -> list[tuple[str, Any]]:
-            found = []
+            parts = []
             for name, group in itertools.groupby(spans, key=lambda span: span.name):
                 merge_rule, part = self.merge_rules[name], None
                 for span in group:
@@ -158,8 +158,8 @@ class Sweep:
                     )
                     with np.errstate(all="ignore"):  # NaN is looked for in the blend, and named
                         part = merge_rule.scan(stage, part, Block(rows, base, span, states[name]))
-                found.append((name, part))
-            return found
+                parts.append((name, part))
+            return parts
 
         return scan
 
@@ -181,10 +181,10 @@ class Sweep:
 
         blended = dict.fromkeys(names, np.zeros((1, len(self.pool.members))))
         for name, group in itertools.groupby(self._map(names, blend), key=lambda item: item[0]):
-            found = [each for _, each in group]
-            blended[name] = np.array([squares for squares, _ in found])
-            if found[0][1] is not None:
-                done.measures[name] = functools.reduce(Measures.plus, (seen for _, seen in found)).figures()
+            results = [each for _, each in group]
+            blended[name] = np.array([squares for squares, _ in results])
+            if results[0][1] is not None:
+                done.measures[name] = functools.reduce(Measures.plus, (seen for _, seen in results)).figures()
         for name, squares in blended.items():
             done.squares[name] = np.array([math.fsum(column) for column in squares.T.tolist()])
 
@@ -197,7 +197,7 @@ class Sweep:
         return self._summed(name) and merge_rule is not None and not merge_rule.per_model and merge_rule.stages > 0
 
     def _map(self, names: list[str], task: Callable[[list[Span]], list[tuple[str, Any]]]) -> Iterator[tuple[str, Any]]:
-        """What `task` makes of the blocks, in their order."""
+        """The results of `task` on the blocks, in order."""
         tasks = list(self._tasks(names))
         ran = map(task, tasks) if self.workers is None or len(tasks) < 2 else self.workers.map(task, tasks)
         for spans, results in zip(tasks, ran, strict=True):
@@ -211,11 +211,11 @@ class Sweep:
         task: list[Span] = []
         filled = 0
         for name in names:
-            held = self.pool.source(name) if name in self.pool.skipped else self.pool.first[name]
-            step = self.block // 2 if held.dtype.kind == "c" else self.block
-            for start in range(0, held.size, step):
-                stop = min(start + step, held.size)
-                task.append(Span(name, start, stop, held.shape, held.dtype))
+            tensor = self.pool.source(name) if name in self.pool.skipped else self.pool.first[name]
+            step = self.block // 2 if tensor.dtype.kind == "c" else self.block
+            for start in range(0, tensor.size, step):
+                stop = min(start + step, tensor.size)
+                task.append(Span(name, start, stop, tensor.shape, tensor.dtype))
                 filled += stop - start
                 if filled >= _TASK:
                     yield task
@@ -248,7 +248,7 @@ class Sweep:
         return rows, base
 
     def _replace_nonfinite(self, rows: list[NDArray[Any]], base: NDArray[Any] | None, span: Span) -> None:
-        """A NaN or infinity counts as not given: the base stands in for it, or the others' mean."""
+        """Replace NaN and infinities by the base's entry, or by the mean of the other members."""
         bad = [~np.isfinite(row) for row in rows]
         if not any(mask.any() for mask in bad):
             return
@@ -256,9 +256,9 @@ class Sweep:
             weights = np.where(np.array(bad), 0.0, self.fill[:, None])
             heard = weights.sum(axis=0)
             if (heard == 0).any():
-                at = self._index(span.name, span.start + int(np.flatnonzero(heard == 0)[0]))
+                index = self._index(span.name, span.start + int(np.flatnonzero(heard == 0)[0]))
                 raise InputError(
-                    f"{tensor_label(span.name)} at {at} is finite in no member that counts; repair one of them"
+                    f"{tensor_label(span.name)} at {index} is finite in no member that counts; repair one of them"
                 )
             clean = np.array([np.where(mask, 0.0, row) for mask, row in zip(bad, rows, strict=True)], np.float64)
             base = (weights * clean).sum(axis=0) / heard
@@ -303,9 +303,9 @@ class Sweep:
         np.copyto(other, rounded, casting="unsafe")
         seen = Measures.of(rows, base, other) if self.measure else None
         squares = np.empty(len(rows))
-        for place, row in enumerate(rows):
+        for member, row in enumerate(rows):
             np.subtract(row, other, out=row)
-            squares[place] = _sum_of_squares(row, buffers.extra[0])
+            squares[member] = _sum_of_squares(row, buffers.extra[0])
         if not np.isfinite(squares).all():
             squares = self._explain(span, rounded)
         return rounded.view(dtype), squares, seen
@@ -316,11 +316,13 @@ class Sweep:
         for label, member in zip(self.pool.labels[1:], others, strict=True):
             theirs = member[span.name].read(span.start, span.stop, buffers.raw)
             if values.tobytes() != theirs.tobytes():
-                at = int(np.flatnonzero(values.view(f"u{values.itemsize}") != theirs.view(f"u{values.itemsize}"))[0])
-                where = self._index(span.name, span.start + at)
+                offset = int(
+                    np.flatnonzero(values.view(f"u{values.itemsize}") != theirs.view(f"u{values.itemsize}"))[0]
+                )
+                where = self._index(span.name, span.start + offset)
                 raise InputError(
                     f"{tensor_label(span.name)} is {values.dtype} and differs at {where} between member 0 "
-                    f"({values[at]}) and {label} ({theirs[at]}); such values are copied, not averaged: "
+                    f"({values[offset]}) and {label} ({theirs[offset]}); such values are copied, not averaged: "
                     "make the members agree or cast them to a float dtype"
                 )
         merge_rule = self.merge_rules.get(span.name)
@@ -329,7 +331,7 @@ class Sweep:
         return values, np.zeros(len(self.pool.members))
 
     def _explain(self, span: Span, rounded: NDArray[Any]) -> NDArray[np.float64]:
-        """Names what made a distance infinite or NaN; returns the distances in float64 if nothing is wrong."""
+        """Refuse an infinite or NaN distance, naming its cause; return the distances in float64 otherwise."""
         dtype = self.pool.first[span.name].dtype
         part = REAL.get(dtype, dtype)
         step = dtype.itemsize // part.itemsize
@@ -338,17 +340,17 @@ class Sweep:
         sources = list(zip(self.pool.labels, self.pool.members, strict=True))
         if self.pool.base is not None:
             sources.append((self.pool.base_label, self.pool.base))
-        for place, (label, member) in enumerate(sources):
+        for position, (label, member) in enumerate(sources):
             values = member[span.name].read(span.start, span.stop).view(part).astype(np.float64)
             bad = np.flatnonzero(~np.isfinite(values))
-            member_of = place < len(squares)
+            member_of = position < len(squares)
             if len(bad) and not (self.skip_nonfinite and member_of):
                 kind = "NaN" if np.isnan(values[bad[0]]) else "infinite"
                 where = self._index(span.name, span.start + int(bad[0]) // step)
                 remedy = "leave that member out or repair it" if member_of else "repair it"
                 raise InputError(f"{label}: {tensor_label(span.name)} at {where} is {kind}; {remedy}")
             if member_of:
-                squares[place] = np.sum(np.square(np.where(np.isfinite(values), values, blend) - blend))
+                squares[position] = np.sum(np.square(np.where(np.isfinite(values), values, blend) - blend))
         bad = np.flatnonzero(~np.isfinite(blend))
         if len(bad):
             where = self._index(span.name, span.start + int(bad[0]) // step)
@@ -363,7 +365,7 @@ class Sweep:
 
 
 class _Buffers:
-    """What one thread computes in: a row for each member and the base, and four more."""
+    """Work space of one thread: a row for each member and the base, and four more."""
 
     def __init__(self, m: int, block: int) -> None:
         self.rows = np.empty((m, block), np.float64)
@@ -373,12 +375,12 @@ class _Buffers:
 
     @staticmethod
     def bytes_per_element(m: int) -> int:
-        # A complex element takes two real ones, so blocks of complex tensors hold half as many.
+        # A complex element occupies two real ones, so blocks of complex tensors have half as many elements.
         return 8 * (m + 4) + 32
 
 
 def _plan_blocks(n_threads: int | None, max_memory: int | None, pool: Pool) -> tuple[int, int]:
-    """Threads, and elements in a block; the block does not depend on the threads, so that no sum does."""
+    """Number of threads and block size; the block size does not depend on the threads, so neither do the sums."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = 1 if pool.elements < _THREADED else n_threads or cores
     each = _Buffers.bytes_per_element(len(pool.members) + (pool.base is not None))
@@ -393,7 +395,7 @@ def _plan_blocks(n_threads: int | None, max_memory: int | None, pool: Pool) -> t
 
 
 def _sum_of_squares(row: NDArray[Any], scratch: NDArray[np.float64]) -> float:
-    """Sum of squares in float64: bfloat16 reaches where the squares of float32 overflow or vanish."""
+    """Sum of squares in float64, because squares of bfloat16 values can overflow or underflow float32."""
     if row.dtype != np.float64:
         wide = scratch[: len(row)]
         np.copyto(wide, row)

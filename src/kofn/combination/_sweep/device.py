@@ -1,6 +1,6 @@
-"""Sums of blocks on a device that torch drives: product and sum are rounded apart, so that the bits are NumPy's.
+"""Weighted sums on a torch device; products and sums are rounded separately, so results are bitwise NumPy's.
 
-Blocks come from disk and go back to it, so a device seldom pays for their way there; it is for those who have it idle.
+Blocks are read from and written to disk, so the transfer to a device seldom pays; it is meant for idle devices.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ def resolve_device(device: Any) -> Any:
     if device == "auto":
         return torch.device("cuda") if torch.cuda.is_available() else None
     try:
-        found = torch.device(device)
-        torch.empty(0, device=found)
+        resolved = torch.device(device)
+        torch.empty(0, device=resolved)
     except (RuntimeError, AssertionError, TypeError, NotImplementedError):
         raise InputError(f"device={device!r}: torch sees none here; leave it out, or give 'auto'") from None
-    return found
+    return resolved
 
 
 def weighted_sum(
     rows: Sequence[NDArray[Any]], weights: Sequence[float], total: NDArray[Any], spare: NDArray[Any], device: Any = None
 ) -> None:
-    """total = sum_i w_i x_i in the order of the rows; a weight of zero asks nothing of its row."""
+    """total = sum_i w_i x_i in the order of the rows; rows of weight zero are skipped."""
     used = [(row, weight) for row, weight in zip(rows, weights, strict=True) if weight]  # 0 x would turn -0.0 into 0.0
     if not used:
         total.fill(0)
@@ -67,13 +67,13 @@ def elect(deltas: NDArray[Any], weights: NDArray[np.float64], total: NDArray[Any
     """The weighted mean of the entries that have the sign of the weighted sum, on a device."""
     import torch
 
-    held = torch.from_numpy(deltas).to(device)
+    rows = torch.from_numpy(deltas).to(device)
     factors = torch.from_numpy(weights.astype(deltas.dtype)).to(device)
-    zero = torch.zeros((), dtype=held.dtype, device=device)
-    sign, summed, heard = (torch.zeros_like(held[0]) for _ in range(3))
-    for delta, weight in zip(held, factors, strict=True):
+    zero = torch.zeros((), dtype=rows.dtype, device=device)
+    sign, summed, heard = (torch.zeros_like(rows[0]) for _ in range(3))
+    for delta, weight in zip(rows, factors, strict=True):
         sign = sign + weight * delta
-    for delta, weight in zip(held, factors, strict=True):
+    for delta, weight in zip(rows, factors, strict=True):
         agrees = ((sign > 0) & (delta > 0)) | ((sign < 0) & (delta < 0))
         summed = summed + torch.where(agrees, weight * delta, zero)
         heard = heard + torch.where(agrees, weight, zero)

@@ -1,4 +1,4 @@
-"""What every method that works tensor by tensor takes beside its own options."""
+"""Argument bundles of the methods that blend tensor by tensor."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from kofn.core.checks import InputError
 
 
 class Files(TypedDict, total=False):
-    """Which tensors are blended, what becomes of them, and where the blend is written."""
+    """Which tensors to blend, how to treat non-finite entries, and where to write the blend."""
 
     out: Annotated[
         str | Path | None,
@@ -47,7 +47,7 @@ class Files(TypedDict, total=False):
 
 
 class FilesAndThreads(Files, total=False):
-    """The same for methods that blend once, with as many threads as there are."""
+    """`Files`, and the number of threads."""
 
     n_threads: int | None
 
@@ -59,14 +59,14 @@ DEVICE = (
 
 
 class FilesAndDevice(FilesAndThreads, total=False):
-    """The same for methods that can add up on a device of torch's."""
+    """`FilesAndThreads`, and a torch device for the sums."""
 
     device: Annotated[str | None, DEVICE]
 
 
 @dataclass(frozen=True, slots=True)
 class SweepOptions:
-    """The words of `FilesAndThreads` as the driver reads them."""
+    """The arguments of `FilesAndThreads`, as the driver reads them."""
 
     out: str | os.PathLike[str] | None = None
     only: str | Sequence[str] | None = None
@@ -78,12 +78,12 @@ class SweepOptions:
     progress: bool | None = None
 
     def open(self, members: Any, base: Any = None) -> Pool:
-        """The members and the base, checked against each other."""
+        """Open the members and the base, and check them against each other."""
         return open_members(members, base, patterns(self.only, "only"), patterns(self.skip, "skip"), once=True)
 
 
 def patterns(value: str | Sequence[str] | None, name: str) -> list[str] | None:
-    """Patterns of tensor names: one text, or several."""
+    """A tuple of tensor-name patterns, from one or several."""
     if value is None:
         return None
     listed = [value] if isinstance(value, str) else list(value)

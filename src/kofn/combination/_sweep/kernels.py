@@ -1,4 +1,4 @@
-"""Compiled loops of the merging rules: counting bits, and the mean of what has the elected sign."""
+"""Compiled loops of the merge rules: histograms of bit patterns, and the elected mean."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ def _row(kind: Any) -> Any:
 
 @nb.njit(nb.void(_row(nb.uint32), nb.int64[::1]), nogil=True, cache=True)
 def count_upper(words, counts):
-    """Adds to counts[h] the words whose upper half is h."""
+    """Add to counts[h] the number of words whose upper half is h."""
     for i in range(len(words)):
         counts[words[i] >> np.uint32(16)] += 1
 
 
 @nb.njit(nb.void(_row(nb.uint32), nb.uint32, nb.int64[::1]), nogil=True, cache=True)
 def count_lower(words, upper, counts):
-    """Adds to counts[l] the words of this upper half whose lower half is l."""
+    """Add to counts[l] the number of words with this upper half whose lower half is l."""
     for i in range(len(words)):
         word = words[i]
         if (word >> np.uint32(16)) == upper:
@@ -40,7 +40,7 @@ def elect(deltas, weights, sign, total, heard):
     members, count = deltas.shape
     zero = weights[0] * 0
     sign[:], total[:], heard[:] = zero, zero, zero
-    # Members outside, entries inside and no branches: these loops become vector instructions.
+    # Members in the outer loop and no branches in the inner one, so that it vectorises.
     for member in range(members):
         weight = weights[member]
         for i in range(count):

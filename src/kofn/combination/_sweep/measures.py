@@ -1,4 +1,4 @@
-"""What a tensor's blend did to its members: distances, signs, variance, directions, added up block by block."""
+"""Measures of a blend against its members: norms, signs, variance and cosines, summed over blocks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def inner(first: Floats, second: Floats) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Measures:
-    """Sums over the elements seen, of which every figure is a function, so that blocks add up."""
+    """Additive sums over elements, from which all figures are computed."""
 
     elements: int
     sums: Floats  # (m + 1,) of the members' task vectors (or the members) and the blend's

@@ -27,12 +27,12 @@ REAL: dict[np.dtype[Any], np.dtype[Any]] = {
     np.dtype(np.complex64): np.dtype(np.float32),
     np.dtype(np.complex128): np.dtype(np.float64),
 }
-# Powers of two without a sign: a scale, of which the mean of two is mostly not one.
+# Unsigned powers of two (scales), whose mean is usually not representable.
 COPIED = np.dtype(ml_dtypes.float8_e8m0fnu)
 
 
 class ArrayTensor:
-    """An array in memory, read as a tensor in a file is."""
+    """An array in memory with the interface of a tensor in a file."""
 
     __slots__ = ("_array", "_flat", "dtype", "shape", "size")
 
@@ -43,7 +43,7 @@ class ArrayTensor:
 
     @property
     def memory(self) -> tuple[Any, ...] | None:
-        """Where the numbers lie in memory, None if there are none."""
+        """Address of the array's data, None if it is empty."""
         data = self._array.__array_interface__["data"][0]
         return (data, self.shape, self._array.strides, self.dtype) if self.size else None
 
@@ -59,9 +59,9 @@ Tensor = LazyTensor | ArrayTensor
 class Pool:
     """The members, opened and checked against each other: mappings name -> tensor (one name, "", for plain arrays).
 
-    `base` is opened and checked as a member is. `skipped` names are taken from the base, or from the first member that
-    holds them, and need not match. `tied` names are other names of the same memory in every member: they are blended
-    once and stand in no member here.
+    `base` is opened and checked like a member. `skipped` tensors are copied from the base, or from the first member
+    that has them, and need not match. `tied` names are aliases of the same memory in every member: they are blended
+    once and are not listed in the members here.
     """
 
     members: list[Mapping[str, Tensor]]
@@ -86,7 +86,7 @@ class Pool:
         return sum(tensor.size * tensor.dtype.itemsize for tensor in self.first.values())
 
     def source(self, name: str) -> Tensor:
-        """Where a tensor that is not blended comes from."""
+        """The tensor to copy under a skipped name."""
         return self.base[name] if self.base is not None and name in self.base else self.first[name]
 
 
@@ -98,43 +98,43 @@ def open_members(
     *,
     once: bool = False,
 ) -> Pool:
-    """Opens what is to be blended and refuses what does not match, all differences at once.
+    """Open the members and the base; refuse mismatches, listing all differences at once.
 
-    `only` and `skip` are patterns (`fnmatch`) of tensor names: what they leave out is copied, and may differ. `once`
-    leaves out all but the first name of what is tied; who asks for it puts the others back.
+    `only` and `skip` are patterns (`fnmatch`) of tensor names: tensors that they leave out are copied, and may differ.
+    With `once`, tied tensors are listed under their first name only; the caller restores the aliases.
     """
-    opened, kinds = zip(*(_open(member, f"member {place}") for place, member in enumerate(members)), strict=True)
+    opened, kinds = zip(*(_open(member, f"member {position}") for position, member in enumerate(members)), strict=True)
     labels = [label for label, _ in opened]
-    held = [tensors for _, tensors in opened]
+    mappings = [tensors for _, tensors in opened]
     _refuse_mixture(kinds)
-    if not held[0]:
+    if not mappings[0]:
         raise InputError(f"{labels[0]} holds no tensor; nothing to blend")
     origin, base_label, kind = None, "base", kinds[0]
     if base is not None:
         (base_label, origin), kind = _open(base, "base")
-    tied = _tied([*held, *([] if origin is None else [origin])]) if once else {}
+    tied = _tied([*mappings, *([] if origin is None else [origin])]) if once else {}
     if tied:
-        held = [{name: tensor for name, tensor in member.items() if name not in tied} for member in held]
+        mappings = [{name: tensor for name, tensor in member.items() if name not in tied} for member in mappings]
         origin = origin and {name: tensor for name, tensor in origin.items() if name not in tied}
-    skipped = _skipped(held[0], only, skip)
-    _refuse_mismatch(held, labels, skipped)
-    factors = [name for name in held[0] if ".lora_A" in f".{name}" and name not in skipped]
-    if factors and len(held) > 1:
+    skipped = _skipped(mappings[0], only, skip)
+    _refuse_mismatch(mappings, labels, skipped)
+    factors = [name for name in mappings[0] if ".lora_A" in f".{name}" and name not in skipped]
+    if factors and len(mappings) > 1:
         raise InputError(
             f"members are LoRA adapters ({factors[0]!r}): blending the factors A and B apart does not blend their "
             "product; use stack_adapters, or reduce_adapters for a rank of your own"
         )
-    if len(skipped) == len(held[0]):
+    if len(skipped) == len(mappings[0]):
         raise InputError("only and skip leave no tensor to blend; give patterns that match fewer names")
     if origin is not None:
         if (kind == "arrays") != ("arrays" in kinds):
             raise InputError(f"base is one of {kind}, the members are {kinds[0]}; give all in one form")
-        _refuse_mismatch([held[0], origin], [labels[0], base_label], skipped)
-    return Pool(held, labels, "arrays" not in kinds, "checkpoints" in kinds, origin, base_label, skipped, tied)
+        _refuse_mismatch([mappings[0], origin], [labels[0], base_label], skipped)
+    return Pool(mappings, labels, "arrays" not in kinds, "checkpoints" in kinds, origin, base_label, skipped, tied)
 
 
 def _tied(members: Sequence[Mapping[str, Tensor]]) -> dict[str, str]:
-    """Names that are another name's memory in every member, as tied embeddings are: name -> the first of its names."""
+    """Aliases of the same memory in every member, such as tied embeddings: name -> the first of its names."""
     places: list[dict[str, Any]] = []
     for member in members:
         if not all(isinstance(tensor, ArrayTensor) for tensor in member.values()):
@@ -142,8 +142,8 @@ def _tied(members: Sequence[Mapping[str, Tensor]]) -> dict[str, str]:
         places.append({name: tensor.memory for name, tensor in member.items() if isinstance(tensor, ArrayTensor)})
     first: dict[Any, str] = {}
     tied = {}
-    for name, place in places[0].items():
-        if place is not None and all(place_of.get(name) is not None for place_of in places):
+    for name, address in places[0].items():
+        if address is not None and all(place_of.get(name) is not None for place_of in places):
             whole = tuple(place_of[name] for place_of in places)
             if first.setdefault(whole, name) != name:
                 tied[name] = first[whole]
@@ -151,7 +151,7 @@ def _tied(members: Sequence[Mapping[str, Tensor]]) -> dict[str, str]:
 
 
 def _open(member: Any, label: str) -> tuple[tuple[str, Mapping[str, Tensor]], str]:
-    """The member's label and tensors, and what kind of member it is."""
+    """The member's label, tensors and kind."""
     if isinstance(member, str | os.PathLike):
         label, member = f"{label} ({os.fspath(member)})", Checkpoint.open(member)
     if isinstance(member, Checkpoint):
@@ -194,7 +194,7 @@ def _array_tensor(value: Any, label: str, name: str) -> ArrayTensor:
         except ValueError as error:
             raise InputError(f"{label}: {tensor_label(name)} is ragged ({error}); give rectangular arrays") from None
         if not hasattr(value, "dtype") and array.dtype.kind in "iu":
-            array = array.astype(np.float64)  # a list such as [3, 6] is written without a dtype in mind
+            array = array.astype(np.float64)  # A list such as [3, 6] carries no intended dtype.
     if array.dtype.byteorder == ">":
         array = array.astype(array.dtype.newbyteorder("="))
     known = array.dtype in HALF or array.dtype in REAL or array.dtype == COPIED or array.dtype.kind in "iub"
@@ -208,36 +208,38 @@ def tensor_label(name: str) -> str:
 
 
 def _refuse_mismatch(members: list[Mapping[str, Tensor]], labels: list[str], skipped: frozenset[str]) -> None:
-    """Refuses members that differ from the first in names, shapes or dtypes, all differences at once."""
-    found: list[str] = []
+    """Refuse members whose names, shapes or dtypes differ from the first, listing all differences at once."""
+    differences: list[str] = []
     first = members[0]
     for label, member in zip(labels[1:], members[1:], strict=True):
-        found += [f"{label} lacks tensor {name!r}" for name in first if name not in member and name not in skipped]
+        differences += [
+            f"{label} lacks tensor {name!r}" for name in first if name not in member and name not in skipped
+        ]
         for name, tensor in member.items():
             if name in skipped:
                 continue
             if name not in first:
-                found.append(f"{label} has tensor {name!r}, which member 0 lacks")
+                differences.append(f"{label} has tensor {name!r}, which member 0 lacks")
                 continue
             wanted = first[name]
             if tensor.shape != wanted.shape:
                 rows = _longer(tensor.shape, wanted.shape)
-                found.append(
+                differences.append(
                     f"{label}: {tensor_label(name)} has shape {tensor.shape}, in member 0 {wanted.shape}{rows}"
                 )
             if tensor.dtype != wanted.dtype:
-                found.append(f"{label}: {tensor_label(name)} is {tensor.dtype}, in member 0 {wanted.dtype}")
-    if found:
-        more = f"; and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
-        places = "1 place" if len(found) == 1 else f"{len(found)} places"
+                differences.append(f"{label}: {tensor_label(name)} is {tensor.dtype}, in member 0 {wanted.dtype}")
+    if differences:
+        more = f"; and {len(differences) - _SHOWN} more" if len(differences) > _SHOWN else ""
+        places = "1 place" if len(differences) == 1 else f"{len(differences)} places"
         raise InputError(
-            f"members do not match in {places}: {'; '.join(found[:_SHOWN])}{more}; "
+            f"members do not match in {places}: {'; '.join(differences[:_SHOWN])}{more}; "
             "blend members of one architecture, vocabulary and dtype, or leave these tensors out with skip"
         )
 
 
 def _longer(shape: tuple[int, ...], wanted: tuple[int, ...]) -> str:
-    """Rows more or fewer and nothing else is what added tokens look like."""
+    """A hint where the shapes differ in the number of rows only, as with added tokens."""
     if len(shape) != len(wanted) or len(shape) < 2 or shape[1:] != wanted[1:]:
         return ""
     rows = shape[0] - wanted[0]

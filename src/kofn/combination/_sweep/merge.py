@@ -1,4 +1,4 @@
-"""From merge rules to a blend: the one path by which methods that work tensor by tensor read, write and report."""
+"""The driver from merge rules to a blend, shared by all methods that work tensor by tensor."""
 
 from __future__ import annotations
 
@@ -38,18 +38,18 @@ def merge(
     objective: bool = False,
     info: Mapping[str, Any] | None = None,
 ) -> Blend:
-    """Blend every tensor by its merge rule and make the plan of it.
+    """Blend every tensor by its merge rule and return the plan.
 
     Args:
         pool: the members, opened.
         merge_rules: one bound rule for all tensors, or one for each name.
-        options: what is blended, and where to.
+        options: the tensors to blend, and the output.
         weights: (m,) for the plan; None where tensors have weights of their own.
-        form: what the blend promises.
-        kept: gives the plan's `statistic` once everything is blended.
+        form: the form of the blend.
+        kept: returns the plan's `statistic` after blending.
         status: the plan's, unless `objective`.
         objective: True where the blend minimises sum_i w_i ||x_i - y||^2.
-        info: what else the plan says.
+        info: further entries of the plan's `info`.
     """
     by_name = merge_rules if isinstance(merge_rules, Mapping) else dict.fromkeys(pool.first, merge_rules)
     measure = checks.flag(options.measure, "measure")
@@ -117,15 +117,15 @@ def merge(
 
 def blend_in_memory(pool: Pool, sweep: Sweep) -> tuple[Done, Any]:
     """The blend as an array, or as a dict of arrays if the members have names."""
-    held = {name: np.empty(pool.source(name).shape, pool.source(name).dtype) for name in pool.first}
-    flat = {name: array.reshape(-1) for name, array in held.items()}
+    arrays = {name: np.empty(pool.source(name).shape, pool.source(name).dtype) for name in pool.first}
+    flat = {name: array.reshape(-1) for name, array in arrays.items()}
 
     def store(name: str, start: int, values: NDArray[Any]) -> None:
         flat[name][start : start + len(values)] = values
 
     done = sweep.run(store)
-    held |= {name: held[first] for name, first in pool.tied.items()}
-    return done, held if pool.named else held[""]
+    arrays |= {name: arrays[first] for name, first in pool.tied.items()}
+    return done, arrays if pool.named else arrays[""]
 
 
 def _write(
@@ -134,7 +134,7 @@ def _write(
     assert options.out is not None
     layout = check_out(options.out, pool)
     labels, sources = pool.labels, pool.members
-    if pool.base is not None:  # compared with the others; what is copied comes from a member, if any has it
+    if pool.base is not None:  # compared with the others; copied tensors come from a member, if any has them
         labels, sources = [*labels, pool.base_label], [*sources, pool.base]
     extras, warnings = companions(labels, [getattr(source, "path", None) for source in sources])
     if warnings and not str(options.out).endswith(".safetensors"):
@@ -155,7 +155,7 @@ def _write(
             writer.note(json.dumps([[n, done.squares[n].tolist(), _plain(done.measures.get(n))] for n in names]))
 
         done = sweep.run(writer.write, done, journal)
-    # In the order of the members, whatever was resumed: sums over tensors depend on it.
+    # In the members' order even after resuming, because sums over tensors depend on it.
     done.squares = {name: done.squares[name] for name in pool.first}
     return done, Checkpoint.open(writer.out).arrays()
 
@@ -167,7 +167,7 @@ def _plain(measures: Mapping[str, Any] | None) -> dict[str, Any] | None:
 
 
 def job_digest(pool: Pool, merge_rules: Mapping[str, Rule], options: SweepOptions) -> str:
-    """A digest of all that decides the output: the files as they are now, the merge rules, the version."""
+    """Digest of everything that determines the output: input files, merge rules, version."""
     state = hashlib.blake2b(digest_size=12)
     state.update(f"{__version__} {options.measure} {options.skip_nonfinite}".encode())
     for member in [*pool.members, *([] if pool.base is None else [pool.base])]:
@@ -181,22 +181,22 @@ def job_digest(pool: Pool, merge_rules: Mapping[str, Rule], options: SweepOption
     return state.hexdigest()
 
 
-def _digest_tensors(held: Mapping[str, Tensor]) -> bytes:
-    """Files by their size and time, arrays by their bits."""
+def _digest_tensors(tensors: Mapping[str, Tensor]) -> bytes:
+    """Digest files by size and modification time, arrays by their contents."""
     state = hashlib.blake2b(digest_size=12)
-    if isinstance(held, Checkpoint):
-        for path in sorted({str(tensor.path.resolve()) for tensor in held.values()}):
+    if isinstance(tensors, Checkpoint):
+        for path in sorted({str(tensor.path.resolve()) for tensor in tensors.values()}):
             seen = os.stat(path)
             state.update(f"{path} {seen.st_size} {seen.st_mtime_ns}\n".encode())
     else:
-        for name, tensor in held.items():
+        for name, tensor in tensors.items():
             state.update(name.encode())
             state.update(np.ascontiguousarray(tensor.read()).tobytes())
     return state.digest()
 
 
 def _digest_rule(merge_rule: Rule) -> bytes:
-    """A rule by its options, its weights and what it reads beside the members."""
+    """Digest a merge rule by its options, its weights and its companion tensors."""
     state = hashlib.blake2b(f"{merge_rule!r} {merge_rule.form}".encode(), digest_size=12)
     state.update(merge_rule.weights.tobytes())
     for tensors in merge_rule.reads:
@@ -205,20 +205,20 @@ def _digest_rule(merge_rule: Rule) -> bytes:
 
 
 def _repeated(pool: Pool) -> list[str]:
-    """Warnings of checkpoints that were given more than once."""
+    """Warnings about checkpoints that were given more than once."""
     seen: dict[Path, str] = {}
-    found = []
+    warnings = []
     for label, member in zip(pool.labels, pool.members, strict=True):
         if isinstance(member, Checkpoint):
             path = Path(os.path.realpath(member.path))
             if path in seen:
-                found.append(f"{label} is the same as {seen[path]}: it counts twice")
+                warnings.append(f"{label} is the same as {seen[path]}: it counts twice")
             seen.setdefault(path, label)
-    return found
+    return warnings
 
 
 def check_out(out: str | os.PathLike[str], pool: Pool) -> Layout:
-    """The layout of the output; refuses to write where a member or the base lies."""
+    """The layout of the output; refuse to overwrite a member or the base."""
     if not pool.named:
         raise InputError(f"out={os.fspath(out)!r}: plain arrays have no names to store; give mappings name -> array")
     sources = [*zip(pool.labels, pool.members, strict=True)]
@@ -228,10 +228,10 @@ def check_out(out: str | os.PathLike[str], pool: Pool) -> Layout:
         if isinstance(member, Checkpoint) and member.is_at(Path(out)):
             raise InputError(f"out={os.fspath(out)!r} is where {label} lies; name another path")
     if not isinstance(pool.first, Checkpoint):
-        # Other names of a tensor are noted as safetensors' own `save_model` notes them.
+        # Aliases are recorded as safetensors' `save_model` records them.
         return Layout.of_arrays(pool.first, metadata=pool.tied)
     layout = pool.first.layout
     if pool.skipped and pool.base is not None:
         layout = layout.retyped({name: pool.source(name) for name in pool.skipped})
-    # A lone file keeps its name only inside its own folder: loaders look for model.safetensors in a new one.
+    # In a new folder loaders expect model.safetensors, so a lone file is renamed there.
     return layout if pool.first.path.is_dir() or layout.index_name is not None else layout.as_single_file()

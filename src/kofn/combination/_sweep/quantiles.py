@@ -1,4 +1,4 @@
-"""Order statistics of more numbers than fit into memory: two histograms of a float32's bits, no sorting."""
+"""Exact order statistics in bounded memory: two histograms over the bits of float32, without sorting."""
 
 from __future__ import annotations
 
@@ -14,48 +14,48 @@ _COMPILED = 1 << 14  # numbers from which a compiled loop pays
 
 
 def keys(values: NDArray[Any]) -> NDArray[np.uint32]:
-    """Whole numbers in the order of the values, as float32; NaN comes last."""
+    """Integer keys in the order of the values as float32; NaN last."""
     bits = values.astype(np.float32).view(np.uint32)
     return np.where(bits & _SIGN, ~bits, bits | _SIGN)
 
 
 def magnitude_keys(values: NDArray[Any]) -> NDArray[np.uint32]:
-    """Whole numbers in the order of the magnitudes, as float32."""
+    """Integer keys in the order of the magnitudes as float32."""
     return np.abs(values.astype(np.float32, copy=False)).view(np.uint32)
 
 
 def value_of(key: int, *, magnitudes: bool) -> np.float32:
-    """The float32 that has this key."""
+    """The float32 with this key."""
     bits = np.uint32(key)
     if not magnitudes:
         bits = bits ^ _SIGN if bits & _SIGN else ~bits
     return np.array([bits], np.uint32).view(np.float32)[0]
 
 
-def coarse(found: NDArray[np.uint32]) -> NDArray[np.int64]:
-    """How many keys have each upper half."""
-    if len(found) < _COMPILED:
-        return np.bincount(found >> np.uint32(16), minlength=_BINS)
+def coarse(codes: NDArray[np.uint32]) -> NDArray[np.int64]:
+    """Histogram of the keys' upper halves."""
+    if len(codes) < _COMPILED:
+        return np.bincount(codes >> np.uint32(16), minlength=_BINS)
     from kofn.combination._sweep.kernels import count_upper
 
     counts = np.zeros(_BINS, np.int64)
-    count_upper(found, counts)
+    count_upper(codes, counts)
     return counts
 
 
-def fine(found: NDArray[np.uint32], upper: int) -> NDArray[np.int64]:
-    """How many of the keys with this upper half have each lower half."""
-    if len(found) < _COMPILED:
-        return np.bincount(found[found >> np.uint32(16) == upper] & np.uint32(_BINS - 1), minlength=_BINS)
+def fine(codes: NDArray[np.uint32], upper: int) -> NDArray[np.int64]:
+    """Histogram of the lower halves of the keys with this upper half."""
+    if len(codes) < _COMPILED:
+        return np.bincount(codes[codes >> np.uint32(16) == upper] & np.uint32(_BINS - 1), minlength=_BINS)
     from kofn.combination._sweep.kernels import count_lower
 
     counts = np.zeros(_BINS, np.int64)
-    count_lower(found, np.uint32(upper), counts)
+    count_lower(codes, np.uint32(upper), counts)
     return counts
 
 
 def add_up(parts: Iterable[Sequence[NDArray[np.int64]]]) -> list[NDArray[np.int64]]:
-    """The counts of all parts, member by member; one part is held at a time."""
+    """Sum the counts of all parts per member, with one part in memory at a time."""
     total: list[NDArray[np.int64]] = []
     for counts in parts:
         total = [a + b for a, b in zip(total, counts, strict=True)] if total else list(counts)
@@ -63,7 +63,7 @@ def add_up(parts: Iterable[Sequence[NDArray[np.int64]]]) -> list[NDArray[np.int6
 
 
 def locate(counts: NDArray[np.int64], rank: int) -> tuple[int, int]:
-    """The bin that holds the key of this rank (0 is the smallest), and its rank inside the bin."""
+    """The bin of the key of this rank (0 is the smallest), and its rank within the bin."""
     below = np.cumsum(counts)
     upper = int(np.searchsorted(below, rank, side="right"))
     return upper, rank - (int(below[upper - 1]) if upper else 0)

@@ -1,4 +1,4 @@
-"""A search's evaluations on disk, a line each, so that a search that was killed goes on without repeating one."""
+"""A journal of a search's evaluations on disk, so that a killed search resumes without repeating any."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _KIND = "kofn search"
 
 
 class Record:
-    """The evaluations of one search in a JSON-lines file: `earlier` are those of earlier runs, `note` adds one.
+    """Evaluations of one search in a JSON-lines file: `earlier` holds those of earlier runs, `note` appends one.
 
     The first line identifies the search: `settings`, plain JSON, by name. A file of another search is refused
     and left as it is. Every line is written in one piece and synced before `note` returns; a last line that was cut off
-    counts as not written. Without a path nothing is kept.
+    counts as not written. Without a path nothing is stored.
     """
 
     def __init__(self, path: str | os.PathLike[str] | None, settings: Mapping[str, Any]) -> None:
@@ -52,13 +52,13 @@ class Record:
             raise
 
     def _take(self, head: bytes) -> None:
-        """Claims the file, reads what earlier runs left in it and drops a line that was cut off."""
+        """Lock the file, read the evaluations of earlier runs and drop a truncated last line."""
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise InputError(f"{self._label} is being written by another search; let it finish") from None
-        held = self.path.read_bytes()
-        lines = held.splitlines(keepends=True)
+        content = self.path.read_bytes()
+        lines = content.splitlines(keepends=True)
         if lines and not lines[-1].endswith(b"\n"):
             cut = lines.pop()
             if not lines and not head.startswith(cut):
@@ -74,14 +74,14 @@ class Record:
 
     def _compare(self, line: bytes, wanted: Mapping[str, Any]) -> None:
         try:
-            found = json.loads(line)
+            header = json.loads(line)
         except ValueError:
-            found = None
-        if not isinstance(found, dict) or found.get("kind") != _KIND:
+            header = None
+        if not isinstance(header, dict) or header.get("kind") != _KIND:
             raise InputError(f"{self._label} is no record of a search; name another file")
         for name in wanted:
-            if found.get(name) != wanted[name]:
-                how = "differs" if name == "members" else f"was {found.get(name)!r} and is {wanted[name]!r}"
+            if header.get(name) != wanted[name]:
+                how = "differs" if name == "members" else f"was {header.get(name)!r} and is {wanted[name]!r}"
                 raise InputError(
                     f"{self._label} is of another search: {name} {how}; name another file, or ask as it was asked"
                 )
@@ -96,7 +96,7 @@ class Record:
             ) from None
 
     def note(self, weights: Sequence[float], score: float) -> None:
-        """Keeps one evaluation."""
+        """Append one evaluation."""
         if self._fd >= 0:
             self._write((json.dumps({"weights": list(weights), "score": score}) + "\n").encode())
 
@@ -111,19 +111,19 @@ class Record:
         self._end += len(line)
 
     def again(self, i: int, weights: Sequence[float]) -> float | None:
-        """The score that evaluation `i` got in an earlier run, None where there was none."""
+        """The score of evaluation `i` in an earlier run, or None."""
         if i >= len(self.earlier):
             return None
-        held, score = self.earlier[i]
-        # Another machine may round the search's own sums otherwise.
-        if len(held) != len(weights) or not all(map(_near, held, weights)):
+        recorded, score = self.earlier[i]
+        # Another machine may round the search's sums differently.
+        if len(recorded) != len(weights) or not all(map(_near, recorded, weights)):
             raise InputError(
                 f"{self._label}: line {i + 2} has other weights than this search asks for; name another file"
             )
         return score
 
     def close(self) -> None:
-        """Lets another search have the file."""
+        """Release the file."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
@@ -138,7 +138,7 @@ class Record:
 
 
 def rated(score: Any, weights: Sequence[float]) -> float:
-    """A score's answer as a float; -inf stands for a blend that fails."""
+    """The value of `score` as a float; -inf marks a blend that fails."""
     value = float(score) if checks.is_number(score) else math.nan
     if math.isnan(value) or value == math.inf:
         raise InputError(

@@ -1,4 +1,4 @@
-"""The contract of a merge rule: what becomes of a block of every member, and all that the driver reads of a rule."""
+"""The contract of a merge rule: how a block of every member is blended, and the attributes the driver reads."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from kofn.core.plans import Blend
 
 
 class Span(NamedTuple):
-    """Which elements of which tensor a block is: `start:stop` of the flattened tensor."""
+    """Position of a block: elements `start:stop` of the flattened tensor."""
 
     name: str
     start: int
@@ -28,7 +28,7 @@ class Span(NamedTuple):
 
 
 class Block(NamedTuple):
-    """One block of every member, and of the base if there is one, in float32 or float64; not to be written to."""
+    """One block of every member, and of the base if there is one, in float32 or float64; read-only by convention."""
 
     rows: list[NDArray[Any]]
     base: NDArray[Any] | None
@@ -45,10 +45,10 @@ class Block(NamedTuple):
 class Rule(ABC):
     """How a method blends a block of every member: a dataclass whose fields are the method's own options.
 
-    `blend` is all that a rule must have. A rule that needs to know a tensor (or the model) before it blends it, say a
+    Only `blend` is required. A rule that needs to know a tensor (or the model) before it blends it, say a
     threshold or a norm, sets `stages` and has `scan` and `settle`: each stage is one more reading of the members.
-    Options are checked in `__post_init__`; what depends on the members is settled in `bind`. A rule sees numbers and
-    never a file: reading, rounding, writing, threads, and going on after a kill are the driver's.
+    Options are checked in `__post_init__`; anything that depends on the members is set in `bind`. A rule sees numbers,
+    never files: reading, rounding, writing, threads and resuming are the driver's task.
     """
 
     method: ClassVar[Callable[..., Blend]]  # the function, made by `@merge_rule`
@@ -83,7 +83,7 @@ class Rule(ABC):
             device: as the user gave it.
 
         Returns:
-            The rule to run, which is this one unless another gives the same blend more exactly.
+            The merge rule to run: this one, unless another computes the same blend more accurately.
         """
         m, name = len(pool.members), method_name(type(self).__name__)
         if self.n_members is not None and m != self.n_members:
@@ -101,7 +101,7 @@ class Rule(ABC):
         raise NotImplementedError
 
     def settle(self, stage: int, state: Any, parts: Iterable[Any]) -> Any:
-        """The state after this stage, from the summaries in the order of the blocks; `blend` finds the last one."""
+        """The state after this stage, from the summaries in the order of the blocks; `blend` receives the last one."""
         raise NotImplementedError
 
     @abstractmethod
@@ -109,17 +109,17 @@ class Rule(ABC):
         """Write the blend of the block to `total`; `spare` is scratch of the same size.
 
         Returns:
-            True where entries on which all members agree shall be theirs bit for bit.
+            True if entries on which all members agree must be copied bit for bit.
         """
 
     def copied(self, span: Span, values: NDArray[Any]) -> None:  # noqa: B027, a hook
         """Called for tensors that are copied rather than blended (integers, booleans)."""
 
     def keep_sums(self, pool: Pool) -> None:  # noqa: B027, a hook
-        """Called before this rule alone blends the pool: make room for what makes blends of parts mergeable."""
+        """Allocate the mergeable statistic; called before this rule alone blends the whole pool."""
 
     def kept_sums(self) -> Any:
-        """What was kept, for the plan's `statistic`; None where nothing was."""
+        """The mergeable statistic for the plan, or None."""
         return None
 
 

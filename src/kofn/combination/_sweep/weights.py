@@ -1,4 +1,4 @@
-"""Weights of members as a blend uses them."""
+"""Normalisation of member weights."""
 
 from __future__ import annotations
 
@@ -31,6 +31,6 @@ def relative_weights(weights: Any, m: int, normalize: bool = True) -> tuple[NDAr
 
 
 def sum_to_one(weights: NDArray[np.float64]) -> bool:
-    """Whether weights sum to one but for rounding."""
+    """Whether weights sum to one up to rounding."""
     total = math.fsum(weights.tolist())
     return bool(abs(total - 1) <= 4 * len(weights) * np.finfo(np.float64).eps * np.abs(weights).sum())

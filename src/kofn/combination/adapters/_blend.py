@@ -1,4 +1,4 @@
-"""Adapters of a pool into one: the modules' factors beside one another, whole or cut, and how far each member is."""
+"""Build the sum of a pool of adapters from stacked factors, optionally truncated, with each member's distance."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ def blend_adapters(
     cut: Callable[[Floats], int] | None = None,
     statistic: AdapterSum | None = None,
 ) -> Blend:
-    """The plan of the sum.
+    """The plan of the summed adapter.
 
     Args:
         pool: the adapters, opened.
-        form: what the blend of the updates promises.
-        cut: gives the rank to keep of a module, by its squared singular values; None keeps the factors as stacked.
+        form: the form of the blend of the updates.
+        cut: returns the rank to keep from a module's squared singular values; None keeps the stacked factors.
         statistic: the plan's.
     """
     first = pool.members[pool.live[0]]
     reasons = first.nonlinear() if pool.alone else []
     stacks: list[ModuleStack] = []
-    if not reasons:  # an adapter that is no sum of pairs can only be given back
+    if not reasons:  # an adapter that is not a sum of pairs can only be returned unchanged
         stacks = [ModuleStack(parts, pool.weights, widen=pool.widen, cuts=cut is not None) for parts in pool.modules()]
     ranks = [stack.rank if cut is None else stack.kept(cut(stack.singular() ** 2)) for stack in stacks]
     uncut = all(rank == stack.rank for rank, stack in zip(ranks, stacks, strict=True))
@@ -78,7 +78,7 @@ def blend_adapters(
 
 @dataclasses.dataclass
 class _ModuleSums:
-    """The modules' sums, with squared norms: of what the cut left out by module, of what rounding changed, of all."""
+    """Sums of all modules, with squared norms of the truncation (by module), of the rounding and of the sum."""
 
     pairs: list[Pair] = dataclasses.field(default_factory=list)
     errors: dict[str, float] = dataclasses.field(default_factory=dict)
@@ -114,7 +114,7 @@ def _squared_distances(pool: AdapterPool, stacks: Sequence[ModuleStack], ranks: 
 def _adapter(pool: AdapterPool, pairs: list[Pair]) -> Adapter:
     """The tensors and the configuration of the sum."""
     if any(pair.bias is not None for pair in pairs):
-        # PEFT gives every module such a bias, or none.
+        # PEFT gives either every module such a bias or none.
         pairs = [
             pair if pair.bias is not None else dataclasses.replace(pair, bias=np.zeros(pair.B.shape[0], pair.B.dtype))
             for pair in pairs
@@ -128,7 +128,7 @@ def _adapter(pool: AdapterPool, pairs: list[Pair]) -> Adapter:
 
 
 def sum_of(pool: AdapterPool) -> AdapterSum:
-    """The sum under the weights as they were given, to which other sums may be added."""
+    """The mergeable sum, with the weights as given."""
     for label, member in zip(pool.labels, pool.members, strict=True):
         if reasons := member.nonlinear():
             raise InputError(f"statistic=True: {label}: {reasons[0]}; leave statistic out")

@@ -7,9 +7,9 @@ from typing import Any
 
 from kofn.io.adapters import PREFIX, Pair, patterns
 
-# Settings that say what the tensors mean and so must agree.
+# Settings that determine the meaning of the tensors, and so must agree.
 MUST_AGREE = ("fan_in_fan_out", "layer_replication", "trainable_token_indices")
-# Settings that say which modules are adapted; where members differ, the modules of the sum are listed.
+# Settings that select the adapted modules; if members differ, the modules of the sum are listed.
 PLACEMENT_KEYS = ("target_modules", "layers_to_transform", "layers_pattern", "exclude_modules")
 
 _DEFAULTS = {
@@ -27,11 +27,11 @@ _DEFAULTS = {
 
 
 def config_of(pairs: Sequence[Pair], configs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The configuration of a sum that has these pairs, every one of scale 1.
+    """The configuration of a sum with these pairs, all of scale 1.
 
     Args:
-        pairs: the sum's.
-        configs: of the members that count; what the sum does not decide is the first one's.
+        pairs: the pairs of the sum.
+        configs: configurations of the members of non-zero weight; other settings are taken from the first.
     """
     usual, pattern = patterns({pair.module: pair.rank for pair in pairs})
     saved = sorted({name for config in configs for name in config.get("modules_to_save") or ()})
@@ -52,7 +52,7 @@ def config_of(pairs: Sequence[Pair], configs: Sequence[Mapping[str, Any]]) -> di
 
 
 def _placement(pairs: Sequence[Pair], configs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The settings of which modules are adapted, where the first member's do not hold for all."""
+    """Settings that select the adapted modules, where the first member's do not apply to all."""
     differ = any(config.get(key) != configs[0].get(key) for config in configs for key in PLACEMENT_KEYS)
     if not differ and configs[0].get("target_modules"):
         return {}

@@ -1,4 +1,4 @@
-"""A LoRA adapter folded into the weights that it was trained on, tensor by tensor."""
+"""Fold a LoRA adapter into the weights that it was trained on, tensor by tensor."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def fold_adapter(
         base: a mapping name -> array, or a checkpoint (a file or folder of safetensors). Names are the adapter's own
             without PEFT's prefix, `layer.0.q_proj.weight` for `base_model.model.layer.0.q_proj.lora_A.weight`.
         adapter: a folder, a mapping of factors, or a `kofn.io.adapters.Adapter`.
-        weight: how much of it, 1 by default.
+        weight: factor of the adapter's update, 1 by default.
         out: a file or folder to write to, whole or not at all; the base must then be a checkpoint on disk.
 
     Returns:
@@ -58,13 +58,13 @@ def fold_adapter(
     """
     if not checks.is_number(weight) or not np.isfinite(weight):
         raise InputError(f"weight={weight!r}: give a finite number")
-    held = as_adapter(adapter)
+    opened = as_adapter(adapter)
     source: Any = Checkpoint.open(base) if isinstance(base, str | os.PathLike) else base
     if not isinstance(source, Mapping):
         raise InputError(f"base is {type(base).__name__}; give a checkpoint's path or a mapping name -> array")
     if out is not None and not isinstance(source, Checkpoint):
         raise InputError(f"out={os.fspath(out)!r}: the base is in memory, and so is the result; write that yourself")
-    changes = _changes(source, held, float(weight))
+    changes = _changes(source, opened, float(weight))
 
     def tensor(name: str) -> Array:
         if name not in changes:
@@ -93,7 +93,7 @@ Change = Callable[[Any], Array]
 
 
 def _changes(base: Mapping[str, Any], adapter: Adapter, weight: float) -> dict[str, Change]:
-    """What becomes of each tensor that the adapter touches."""
+    """The change of each tensor that the adapter modifies."""
     dora = any(pair.magnitude is not None for pair in adapter.pairs.values())
     reasons = [why for why in adapter.nonlinear() if not why.startswith("DoRA")]
     if reasons:
@@ -113,7 +113,7 @@ def _changes(base: Mapping[str, Any], adapter: Adapter, weight: float) -> dict[s
             lacking.append(unwrapped(f"{module}.weight"))
             continue
         shape, (wide, tall) = tuple(base[name].shape), (pair.A.shape[1:], pair.B.shape[:1])
-        # A model may hold both kinds of layer, and the setting is but one: it decides where the shape does not.
+        # A model may have both kinds of layer under one setting, which decides only where the shape is ambiguous.
         ways = {True: wide + tall, False: tall + wide}
         way = pair.kind == "embedding" or (turned and pair.kind == "linear")
         if shape != ways[way] and pair.kind == "linear":
@@ -134,11 +134,11 @@ def _changes(base: Mapping[str, Any], adapter: Adapter, weight: float) -> dict[s
             lacking.append(unwrapped(name))
         else:
             out[known or unwrapped(name)] = _moved(array, weight)
-    found = [f"it lacks {name!r}" for name in lacking] + unlike
-    if found:
-        more = f"; and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+    faults = [f"it lacks {name!r}" for name in lacking] + unlike
+    if faults:
+        more = f"; and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
         raise InputError(
-            f"base does not fit {adapter.label}: {'; '.join(found[:_SHOWN])}{more}; give the base it was trained on"
+            f"base does not fit {adapter.label}: {'; '.join(faults[:_SHOWN])}{more}; give the base it was trained on"
         )
     return out
 

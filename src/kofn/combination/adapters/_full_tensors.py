@@ -1,4 +1,4 @@
-"""Tensors of adapters that were trained in full: their mean, or the base plus their weighted changes."""
+"""Tensors that adapters trained in full: their mean, or the base plus the weighted changes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kofn.io.tensors import Checkpoint, from_torch, is_torch
 
 
 def open_base(base: Any) -> Mapping[str, Any]:
-    """The weights that the adapters were trained on."""
+    """Open the weights that the adapters were trained on."""
     if isinstance(base, str | os.PathLike):
         return Checkpoint.open(base)
     if not isinstance(base, Mapping):
@@ -29,11 +29,11 @@ def blend_full_tensors(
     """The full tensors of the sum: their mean, or the base and the weighted sum of the differences to it.
 
     Args:
-        members: the adapters that count.
-        labels: what messages call them.
-        weights: of the members.
-        form: what their weighted sum promises.
-        base: what they were trained on, if it was given.
+        members: the adapters of non-zero weight.
+        labels: their names in messages.
+        weights: weights of the members.
+        form: the form of their weighted sum.
+        base: the weights they were trained on, if given.
     """
     if len(members) == 1 and weights == [1.0]:
         return dict(members[0].full)
@@ -57,7 +57,7 @@ def blend_full_tensors(
 
 
 def _start_of(name: str, shape: tuple[int, ...], base: Mapping[str, Any] | None, lacking: list[str]) -> Array:
-    """The base's own tensor, without which this one has no average."""
+    """The base's tensor, refused if missing, because the average needs it."""
     known = next((key for key in (name, unwrapped(name)) if base is not None and key in base), None)
     if base is None or known is None:
         why = f"and {lacking[0]} lacks it" if lacking else "and the weights do not sum to one"

@@ -1,4 +1,4 @@
-"""Adapters opened, compared with each other, and counted once where they are equal."""
+"""Open adapters, check that they match, and merge equal ones."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SHOWN = 6  # mismatches spelled out
 
 
 class AdapterWords(TypedDict, total=False):
-    """What every method takes that sums adapters."""
+    """Argument bundle of the methods that sum adapters."""
 
     normalize: Annotated[bool, "False takes the weights as they are, as task arithmetic does.", True]
     other_base: Annotated[bool, "True combines adapters whose configurations name different base models.", False]
@@ -38,20 +38,20 @@ class AdapterWords(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class AdapterPool:
-    """Adapters that go together, each counted once.
+    """Matching adapters, without duplicates.
 
     Attributes:
         members: the distinct adapters.
-        labels: what messages call them.
-        weights: of the distinct adapters, those of equal ones added.
-        distinct_of: for each adapter given, its position among the members.
+        labels: their names in messages.
+        weights: weights of the distinct adapters; those of equal adapters are added.
+        distinct_of: position among the members of each given adapter.
         used: (given,) the weights as used.
         given: the weights as given.
-        form: what the weighted sum promises.
+        form: the form of the weighted sum.
         full: the tensors trained in full, blended.
         widen: whether half-precision factors become float32.
-        out: where the sum is written, if anywhere.
-        info: what the plan says of the pool.
+        out: output path of the sum, if any.
+        info: entries about the pool for the plan.
     """
 
     members: list[Adapter]
@@ -68,22 +68,22 @@ class AdapterPool:
 
     @property
     def live(self) -> list[int]:
-        """The members of a weight other than 0."""
+        """The members of non-zero weight."""
         return [i for i, weight in enumerate(self.weights) if weight]
 
     @property
     def alone(self) -> bool:
-        """Whether the sum is one adapter at weight 1."""
+        """Whether the sum is a single adapter at weight 1."""
         return len(self.live) == 1 and self.weights[self.live[0]] == 1.0
 
     def modules(self) -> Iterator[list[tuple[int, Pair]]]:
-        """For each module the pairs that members have for it."""
+        """The members' pairs of each module."""
         for module in dict.fromkeys(module for member in self.members for module in member.pairs):
             yield [(i, member.pairs[module]) for i, member in enumerate(self.members) if module in member.pairs]
 
 
 def open_adapters(members: Sequence[Any], weights: Any, base: Any, **words: Unpack[AdapterWords]) -> AdapterPool:
-    """Open adapters, refuse what cannot be added up, and blend what was trained in full."""
+    """Open adapters, refuse any that cannot be summed, and blend the tensors trained in full."""
     widen = checks.choice(words["dtype"], "dtype", ("same", "float32")) == "float32"
     other_base = checks.flag(words["other_base"], "other_base")
     labels = [
@@ -121,7 +121,7 @@ def open_adapters(members: Sequence[Any], weights: Any, base: Any, **words: Unpa
 
 
 def _first_equal(opened: list[Adapter]) -> list[int]:
-    """For each adapter the first one that does the same."""
+    """For each adapter, the first one equal to it."""
     digests = [_digest(member) for member in opened]
     return [digests.index(digest) for digest in digests]
 
@@ -135,12 +135,12 @@ def _summed_weights(used: Floats, first: list[int], kept: list[int], form: str) 
     if not live:
         raise InputError("weights are all zero, or cancel among equal members; nothing is left to combine")
     if len(live) == 1 and form != "linear":
-        summed[live[0]] = 1.0  # thirds of one adapter need not sum to one in floating point
+        summed[live[0]] = 1.0  # the weights of one adapter's copies need not sum to one in floating point
     return summed
 
 
 def _facts(opened: list[Adapter], first: list[int]) -> dict[str, Any]:
-    """What the plan says of the adapters: which are copies, which modules some lack, how many numbers they hold."""
+    """Entries for the plan's `info`: copies, modules that some members lack, numbers of parameters."""
     modules = dict.fromkeys(module for member in opened for module in member.pairs)
     absent = {name: [i for i, member in enumerate(opened) if name not in member.pairs] for name in modules}
     return {
@@ -151,7 +151,7 @@ def _facts(opened: list[Adapter], first: list[int]) -> dict[str, Any]:
 
 
 def _digest(member: Adapter) -> str:
-    """Equal for adapters that do the same: tensors and scalings alike."""
+    """Digest of an adapter's tensors and scalings."""
     state = hashlib.blake2b(digest_size=16)
     for name in sorted(member):
         array = np.ascontiguousarray(member[name])
@@ -173,20 +173,20 @@ def _refuse_out(out: Any, members: list[Adapter], labels: list[str]) -> None:
 
 
 def _refuse_mismatch(members: list[Adapter], labels: list[str], other_base: bool) -> None:
-    """Refuses what cannot be added up; shapes, dtypes and settings that differ are named all at once."""
+    """Refuse adapters that cannot be summed, listing all differences in shapes, dtypes and settings at once."""
     for label, member in zip(labels, members, strict=True):
         if reasons := member.nonlinear():
             raise InputError(f"{label}: {reasons[0]}; such an adapter can only be given back alone, at weight 1")
-    found: list[str] = []
+    differences: list[str] = []
     bases = [member.config.get("base_model_name_or_path") for member in members]
     for label, named_base in zip(labels, bases, strict=True):
         if not other_base and named_base and (first := next(name for name in bases if name)) != named_base:
-            found.append(
+            differences.append(
                 f"{label} is for the base model {named_base!r}, others for {first!r} (other_base=True takes them)"
             )
     for key in MUST_AGREE:
         values = [member.config.get(key) or None for member in members]
-        found += [
+        differences += [
             f"{label} has {key}={value!r}, {labels[0]} {values[0]!r}"
             for label, value in zip(labels, values, strict=True)
             if value != values[0]
@@ -201,11 +201,11 @@ def _refuse_mismatch(members: list[Adapter], labels: list[str], other_base: bool
         for name, value in {**sides, **fulls}.items():
             before, known = seen.setdefault(name, (label, value))
             if known != value:
-                found.append(f"{label}: {name!r} is {_described(value)}, in {before} {_described(known)}")
-    if found:
-        more = f"; and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
-        places = "1 place" if len(found) == 1 else f"{len(found)} places"
-        raise InputError(f"members do not match in {places}: {'; '.join(found[:_SHOWN])}{more}")
+                differences.append(f"{label}: {name!r} is {_described(value)}, in {before} {_described(known)}")
+    if differences:
+        more = f"; and {len(differences) - _SHOWN} more" if len(differences) > _SHOWN else ""
+        places = "1 place" if len(differences) == 1 else f"{len(differences)} places"
+        raise InputError(f"members do not match in {places}: {'; '.join(differences[:_SHOWN])}{more}")
 
 
 def _described(value: tuple[Any, ...]) -> str:

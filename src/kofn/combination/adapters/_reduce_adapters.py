@@ -1,4 +1,4 @@
-"""The sum of LoRA adapters cut to the best rank by QR and a small SVD on the factors."""
+"""Sum of LoRA adapters, truncated to the best low rank by QR and a small SVD on the factors."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def reduce_adapters(
     energy: float | None = None,
     **words: Unpack[AdapterWords],
 ) -> Blend:
-    """Sum LoRA adapters of any ranks, then cut the sum to the best rank by QR and a small SVD on the factors.
+    """Sum LoRA adapters of any ranks and truncate the sum to its best low-rank approximation.
 
     The stacked factors B (out, R) and A (R, in) are brought to triangles by two QR decompositions; the SVD of their
     product (R, R) is that of B A. A module whose stacked rank is small enough is left as stacked, hence exact.
@@ -48,7 +48,8 @@ def reduce_adapters(
     Returns:
         A Blend as of `stack_adapters`; `value` is the squared L2 distance of the cut update to the exact sum, over all
         modules, and it is optimal. `info["truncation"]` has the distance by module, `info["truncation_error"]` that of
-        all, `info["kept"]` the share of the squared norm kept. `form` is "none": a cut sum is no sum.
+        all, `info["kept"]` the share of the squared norm kept. `form` is "none", because a truncated sum is no longer
+        linear in the members.
 
     Raises:
         InputError: as for `stack_adapters`; both `rank` and `energy`; a DoRA adapter that would have to be cut.
@@ -81,7 +82,7 @@ def reduce_adapters(
         raise InputError(f"{pool.labels[0]}: {reasons[0]}; it can only be given back at its own rank")
 
     def cut(squares: Floats) -> int:
-        """The rank to keep, by the squared singular values."""
+        """The rank to keep, from the squared singular values."""
         if share is None:
             return most
         kept = np.cumsum(squares)

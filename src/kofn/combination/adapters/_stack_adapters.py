@@ -1,7 +1,7 @@
-"""LoRA adapters into one: their updates added exactly by stacking factors, or cut to the best rank on the factors.
+"""Exact sums of LoRA adapters by stacking their factors.
 
-What an adapter does to a weight is `scale * B @ A`. Updates add up, factors do not: `mean(B) @ mean(A)` is another
-matrix than the mean of `B @ A`. Beside one another the factors do add up: `[B1 B2] @ [A1; A2] = B1 @ A1 + B2 @ A2`.
+An adapter's update of a weight is `scale * B @ A`. Updates add up, factors do not: `mean(B) @ mean(A)` differs from the
+mean of `B @ A`. Stacked factors give the exact sum: `[B1 B2] @ [A1; A2] = B1 @ A1 + B2 @ A2`.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def stack_adapters(
             `kofn.io.adapters.Adapter`.
         weights: (m,) relative weights, uniform by default; divided by their sum, which must be positive.
         base: the weights that the adapters were trained on (a checkpoint or a mapping), read for full tensors only.
-        statistic: True keeps the sum of the updates as factors, to which other sums may be added with `+`.
+        statistic: True keeps the sum of the updates as factors, which can be added to other sums with `+`.
 
     Returns:
         A Blend: `result` is an `Adapter` (a mapping name -> array with `config` and `pairs`); `form` is that of the

@@ -1,4 +1,4 @@
-"""The factors of several LoRA adapters beside one another: exact sums of updates, module by module."""
+"""Stacked factors of several LoRA adapters: exact sums of updates, module by module."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from kofn.io.adapters import Adapter, Pair
 
 
 class AdapterSum(Mapping[str, Any]):
-    """sum_k w_k times the members' updates, kept as factors: a mapping module -> update, and "weight" -> sum_k w_k.
+    """The weighted sum of updates, kept as factors: a mapping module -> update, and "weight" -> sum_k w_k.
 
-    Sums of any parts of the members, added with `+` in any order, are the sum of all. A module's update is multiplied
-    out (float64) when asked for; `mean()` is the adapter of the weighted mean.
+    Sums over parts of the members, added with `+` in any order, give the sum over all. A module's update is multiplied
+    out (float64) on access; `mean()` is the adapter of the weighted mean.
     """
 
     def __init__(self, weight: float, pairs: Mapping[str, Pair], full: Mapping[str, Floats]) -> None:
@@ -71,7 +71,7 @@ def beside(pairs: Sequence[Pair]) -> Pair:
 
 
 class ModuleStack:
-    """One module's stack. By QR of the factors the members' updates are small matrices (`cores`) in one basis."""
+    """One module's stacked factors; QR turns the members' updates into small matrices (`cores`) in a common basis."""
 
     def __init__(self, parts: list[tuple[int, Pair]], weights: list[float], *, widen: bool, cuts: bool) -> None:
         self.parts = [pair for _, pair in parts]
@@ -110,7 +110,7 @@ class ModuleStack:
         return self.svd()[1]
 
     def kept(self, rank: int) -> int:
-        """The rank after a cut to this one: that of the stack if it is no more, else at most the matrix's own."""
+        """The rank after truncation to `rank`: the stacked rank if not larger, else at most the numerical rank."""
         return self.rank if rank >= self.rank else min(rank, len(self.singular()))
 
     def square(self) -> float:
@@ -118,7 +118,7 @@ class ModuleStack:
         return float(np.square(self.core).sum())
 
     def error(self, rank: int) -> float:
-        """The squared norm of what a cut to this rank leaves out."""
+        """The squared truncation error at this rank."""
         return 0.0 if rank == self.rank else float(np.square(self.singular()[rank:]).sum())
 
     def distances(self, rank: int) -> Floats:
@@ -133,7 +133,7 @@ class ModuleStack:
         return out
 
     def stacked(self) -> tuple[Pair, float]:
-        """The factors beside one another, and the squared norm of what rounding the scaled ones changed."""
+        """The stacked factors, and the squared rounding error of the scaled ones."""
         rows, off, columns, biases = [], [], [], []
         for i in self.live:
             pair, weight = self.parts[i], self.weights[i]
@@ -149,7 +149,7 @@ class ModuleStack:
         return pair, _square_of_product(pair.columns(), np.concatenate(off, 0))
 
     def cut(self, rank: int) -> tuple[Pair, float]:
-        """The best factors of this rank, singular values shared evenly between them; and what rounding changed."""
+        """The best factors of this rank, singular values split evenly between them, and the squared rounding error."""
         assert self._bases is not None
         (q_out, q_in), (u, s, v) = self._bases, self.svd()
         root = np.sqrt(s[:rank])
@@ -178,7 +178,7 @@ class ModuleStack:
 
 
 def _square_of_product(columns: Array, rows: Array) -> float:
-    """The squared norm of `columns @ rows`, which is not formed."""
+    """The squared norm of `columns @ rows`, without forming the product."""
     if not rows.any():
         return 0.0
     C, R = columns.astype(np.float64), rows.astype(np.float64)

@@ -1,4 +1,4 @@
-"""The mean of members whose units have been put into the order of one of them."""
+"""The mean of members whose units have been aligned with the reference's."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ State = Mapping[str, Any]
 
 
 def as_tensors(arrays: Mapping[str, Any], like: Mapping[str, Any]) -> dict[str, ArrayTensor]:
-    """As tensors of the dtype that the members have."""
+    """Convert arrays to tensors of the members' dtypes."""
     return {name: ArrayTensor(np.asarray(array).astype(like[name].dtype, copy=False)) for name, array in arrays.items()}
 
 
@@ -43,7 +43,9 @@ def mean_of(
         check_out(options.out, pool)
     order = to_front(first, len(aligned))
     used, _, form = relative_weights(weights, len(aligned))
-    lined = Pool([aligned[place] for place in order], [pool.labels[place] for place in order], True, pool.on_disk)
+    lined = Pool(
+        [aligned[position] for position in order], [pool.labels[position] for position in order], True, pool.on_disk
+    )
     blend = merge(lined, WeightedMean.of_weights(used[order], form), options, weights=used[order], form=form, info=info)
     assert blend.spread is not None
     return dataclasses.replace(

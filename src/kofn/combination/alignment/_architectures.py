@@ -1,7 +1,7 @@
-"""Which axes of which tensors may be permuted together without changing a network's function: its groups of units.
+"""Groups of units: the axes that may be permuted together without changing a network's function.
 
-A group is a set of hidden units (neurons, channels, attention heads, directions of the residual stream) and all the
-axes they are on. Chains of linear, convolutional and norm layers are read from the shapes; Llama and GPT-style blocks
+A group is a set of hidden units (neurons, channels, attention heads, residual stream dimensions) with all the axes that
+index them. Chains of linear, convolutional and norm layers are read from the shapes; Llama and GPT-style blocks
 are tables of tensor names; anything else is declared.
 """
 
@@ -26,7 +26,7 @@ _DECLARE = (
     "declare its groups of units: architecture={group: [(tensor, axis), ...]}, where * stands for any text "
     "and {} for the same text in the group's name and in its tensors"
 )
-# Names that tell of branches, which the shapes of a state dict do not show.
+# Names that indicate branches, which the shapes of a state dict do not show.
 _BRANCHED = re.compile(r"shortcut|downsample|skip|resid|layer\d+\.\d+\.|block|attn|attention|lstm|gru|rnn|embed")
 _STATISTICS = ("running_mean", "running_var")
 _COUNTERS = ("num_batches_tracked",)
@@ -34,10 +34,10 @@ _COUNTERS = ("num_batches_tracked",)
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """Where a group's units lie: along one axis of one tensor, in `sections` stretches that hold all of them in turn.
+    """One tensor axis that indexes a group's units, repeated over `sections` consecutive stretches.
 
-    `fine` axes hold every unit `Group.inner` times, as grouped query heads do. `incoming` axes are those of what the
-    units compute, not of what reads them. What is not `matched` is moved with the units, and not compared.
+    `fine` axes hold every unit `Group.inner` times, as grouped query heads do. `incoming` axes index the units' own
+    weights rather than the weights that read them. Axes that are not `matched` are permuted but not compared.
     """
 
     tensor: str
@@ -50,7 +50,7 @@ class Axis:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Units that may change places with one another; each brings `inner` units that may do so among themselves."""
+    """Interchangeable units; each contains `inner` units that are interchangeable among themselves."""
 
     name: str
     units: int
@@ -65,7 +65,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """A step of a plain chain."""
+    """A layer of a plain chain."""
 
     kind: str  # "linear", "conv" or "norm"
     weight: str
@@ -74,7 +74,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Graph:
-    """The groups of one network, and its layers in order where it is a plain chain."""
+    """The groups of one network, and its layers in order if it is a plain chain."""
 
     name: str
     groups: tuple[Group, ...]
@@ -89,11 +89,11 @@ class Graph:
 
     def others(self, axis: Axis) -> list[tuple[Group, Axis]]:
         """The other groups on the tensor of one of a group's axes."""
-        return [(other, place) for other, place in self.on[axis.tensor] if place is not axis]
+        return [(other, other_axis) for other, other_axis in self.on[axis.tensor] if other_axis is not axis]
 
     @property
     def separable(self) -> bool:
-        """Whether no tensor holds two groups, so that each can be matched for itself."""
+        """Whether no tensor is indexed by two groups, so that each group can be matched independently."""
         return all(len(places) == 1 for places in self.on.values())
 
 
@@ -106,7 +106,7 @@ def graph_of(shapes: Shapes, architecture: Any, heads: Any = None, config: Mappi
         heads: attention heads: (query heads, key/value heads), or one number for both.
         config: the model's configuration, read for the heads where they are not given.
     """
-    told = _heads(heads, config or {})
+    counts = _heads(heads, config or {})
     if isinstance(architecture, Mapping):
         return _declared(shapes, architecture)
     name = checks.choice(architecture, "architecture", ("auto", *BUILT_IN))
@@ -114,17 +114,17 @@ def graph_of(shapes: Shapes, architecture: Any, heads: Any = None, config: Mappi
         name = _guess(shapes)
     if name in ("mlp", "cnn"):
         return _chain(shapes, name)
-    return _table(shapes, name, told)
+    return _table(shapes, name, counts)
 
 
 def configuration(member: Any) -> dict[str, Any]:
     """`config.json` beside a checkpoint, empty where there is none."""
     path = Path(str(member)) / "config.json"
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return content if isinstance(content, dict) else {}
 
 
 def _guess(shapes: Shapes) -> str:
@@ -203,7 +203,7 @@ def _of_units(parts: Mapping[str, str]) -> list[tuple[str, str]]:
 
 
 def stem_of(axes: Sequence[Axis]) -> str:
-    """A group is named by the layer that computes it."""
+    """The name of a group: that of the layer that computes it."""
     return axes[0].tensor.rpartition(".")[0]
 
 
@@ -278,7 +278,7 @@ def _gpt(out: int) -> dict[str, list[_Row]]:
 
 
 _TABLES: dict[str, dict[str, list[_Row]]] = {"llama": _LLAMA, "gpt2": _gpt(1), "nanogpt": _gpt(0)}
-# Tensors that no unit is on.
+# Tensors without permutable axes.
 _FIXED = {
     "llama": ("*rotary_emb.inv_freq", "*self_attn.q_norm.weight", "*self_attn.k_norm.weight", "lm_head.bias"),
     "gpt2": ("*attn.bias", "*attn.masked_bias"),
@@ -296,7 +296,7 @@ def _heads(heads: Any, config: Mapping[str, Any]) -> tuple[int, int] | None:
     pair = (heads, heads) if checks.is_number(heads) else tuple(heads) if isinstance(heads, Sequence) else ()
     if len(pair) != 2 or isinstance(heads, str):
         raise InputError(f"heads={heads!r}: give the number of heads, or (query heads, key/value heads)")
-    query, shared = (checks.count(one, "heads") for one in pair)
+    query, shared = (checks.count(number, "heads") for number in pair)
     if query % shared:
         raise InputError(f"heads={heads!r}: {query} query heads are not shared evenly by {shared} key/value heads")
     return query, shared
@@ -304,11 +304,11 @@ def _heads(heads: Any, config: Mapping[str, Any]) -> tuple[int, int] | None:
 
 def _table(shapes: Shapes, name: str, heads: tuple[int, int] | None) -> Graph:
     groups: list[Group] = []
-    held: set[str] = set()
+    covered: set[str] = set()
     left: list[str] = []
     for template, rows in _TABLES[name].items():
         for label, axes in _instances(shapes, template, rows).items():
-            held |= {axis.tensor for axis in axes}
+            covered |= {axis.tensor for axis in axes}
             if not template.endswith("heads"):
                 groups.append(_group(shapes, label, axes, None, 1))
             elif heads is None:
@@ -318,7 +318,9 @@ def _table(shapes: Shapes, name: str, heads: tuple[int, int] | None) -> Graph:
     fixed = [_regex(pattern) for pattern in _FIXED[name]]
     if heads is not None and name == "llama":
         _refuse_norm_over_heads(shapes, heads)
-    odd = next((t for t in shapes if t not in held and not any(rule.fullmatch(t) for rule in fixed)), None)
+    odd = next(
+        (t for t in shapes if t not in covered and not any(expression.fullmatch(t) for expression in fixed)), None
+    )
     if odd is not None:
         raise InputError(f"tensor {odd!r} is none of architecture {name!r}; {_DECLARE}")
     return Graph(name, tuple(groups), left=tuple(left))
@@ -332,28 +334,28 @@ def _refuse_norm_over_heads(shapes: Shapes, heads: tuple[int, int]) -> None:
 
 
 def _regex(pattern: str) -> re.Pattern[str]:
-    """`*` is any text, `{}` one part of a name that is told, `{*}` one part that is not."""
+    """Compile a name pattern: `*` is any text, `{}` one captured part of a name, `{*}` one uncaptured part."""
     text = re.escape(pattern).replace(re.escape("{*}"), r"[^.]+").replace(re.escape("{}"), r"([^.]+)")
     return re.compile(text.replace(re.escape("*"), ".*"))
 
 
 def _instances(shapes: Shapes, template: str, rows: Sequence[_Row]) -> dict[str, list[Axis]]:
-    """The groups of a template by name: one, or one for each text that `{}` stands for."""
-    found: dict[str, list[Axis]] = {}
+    """The groups of a template by name: a single one, or one for each match of `{}`."""
+    groups: dict[str, list[Axis]] = {}
     for row in rows:
-        rule = _regex(row.pattern)
+        pattern = _regex(row.pattern)
         for tensor in shapes:
-            match = rule.fullmatch(tensor)
+            match = pattern.fullmatch(tensor)
             if match is not None:
-                label = template.replace("{}", match.group(1)) if rule.groups else template
+                label = template.replace("{}", match.group(1)) if pattern.groups else template
                 matched = not tensor.endswith(_STATISTICS)
                 axis = Axis(tensor, row.axis, row.sections, row.fine, row.computes, matched)
-                found.setdefault(label, []).append(axis)
-    return found
+                groups.setdefault(label, []).append(axis)
+    return groups
 
 
 def _group(shapes: Shapes, name: str, axes: Sequence[Axis], units: int | None, inner: int) -> Group:
-    """Units are the entries of the group's shortest axis unless they are told; longer axes hold several for each."""
+    """Build a group of `units` (default: length of its shortest axis); longer axes hold several entries per unit."""
     for axis in axes:
         if not -len(shapes[axis.tensor]) <= axis.axis < len(shapes[axis.tensor]):
             raise InputError(
@@ -362,11 +364,11 @@ def _group(shapes: Shapes, name: str, axes: Sequence[Axis], units: int | None, i
     lengths = [shapes[axis.tensor][axis.axis] for axis in axes]
     count = min(length // axis.sections for length, axis in zip(lengths, axes, strict=True)) if units is None else units
     for length, axis in zip(lengths, axes, strict=True):
-        held = axis.sections * count * (inner if axis.fine else 1)
-        if count < 1 or length % held:
+        entries = axis.sections * count * (inner if axis.fine else 1)
+        if count < 1 or length % entries:
             raise InputError(
                 f"group {name!r}: axis {axis.axis} of tensor {axis.tensor!r} has {length} entries, "
-                f"which {held} units do not share evenly; check the declaration or heads="
+                f"which {entries} units do not share evenly; check the declaration or heads="
             )
     plain = [replace(axis, axis=axis.axis % len(shapes[axis.tensor])) for axis in axes]
     return Group(name, count, tuple(plain), inner)
@@ -429,7 +431,7 @@ def positions(length: int, group: Group, axis: Axis, order: NDArray[np.int64]) -
 
 
 def by_unit(array: NDArray[Any], group: Group, axis: Axis) -> NDArray[Any]:
-    """(units, rest): everything that a tensor holds of each unit."""
+    """(units, rest): the tensor's entries grouped by unit."""
     count = group.width if axis.fine else group.units
     first = np.moveaxis(array, axis.axis, 0)
     apart = first.reshape(axis.sections, count, first.shape[0] // (axis.sections * count), -1)

@@ -1,4 +1,4 @@
-"""How the units of one network make up those of another: exact couplings, layer by layer."""
+"""Couplings of the units of two networks by exact optimal transport, layer by layer."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from kofn.combination.alignment._units import Orders, moved
 from kofn.core.arrays import Array
 from kofn.core.checks import FailureError, InputError
 
-# Two uniform measures are coupled as copies of their units up to so many; beyond, by a linear program.
+# Up to this many copies of units, couplings are solved as an assignment; beyond, as a linear program.
 _MOST_COPIES = 2048
 
 
 @dataclass
 class Transport:
-    """How a member's units make up the reference's: an order where the widths agree, else a coupling."""
+    """The transform of a member's units into the reference's: a permutation for equal widths, else a coupling."""
 
     plans: Orders
     costs: dict[str, float] = field(default_factory=dict)
@@ -34,7 +34,7 @@ def transport(
     other: Graph,
     activations: tuple[Mapping[str, Array], Mapping[str, Array]] | None,
 ) -> Transport:
-    """Layer by layer: the least squared distance between what units compute, given the layers before."""
+    """Couple layer by layer at the least squared distance between units' incoming weights, given earlier layers."""
     transported = Transport({})
     theirs_of = {group.name: group for group in other.groups}
     for group, axes in forward_by_inputs(graph, ours):
@@ -48,8 +48,8 @@ def transport(
             places = {axis.tensor: axis for axis in source.axes}
             for axis in axes:
                 b = theirs[axis.tensor]
-                for around, place in other.others(places[axis.tensor]):
-                    b = moved(b, around, place, transported.plans[around.name], _named(graph, around.name))
+                for around, other_axis in other.others(places[axis.tensor]):
+                    b = moved(b, around, other_axis, transported.plans[around.name], _named(graph, around.name))
                 a = by_unit(ours[axis.tensor], group, axis)
                 pairs.append((a, by_unit(b, source, places[axis.tensor]), axis.fine))
         for a, b, is_fine in pairs:
@@ -71,7 +71,7 @@ def transport(
 
 
 def forward_by_inputs(graph: Graph, tensors: Mapping[str, Array]) -> list[tuple[Group, list[Axis]]]:
-    """As `forward`, by what the units compute alone; by all that is known where that says nothing."""
+    """As `forward`, comparing incoming weights only, or all weights where a unit has no incoming ones."""
     out = []
     for group, known in forward(graph, tensors):
         inputs = [axis for axis in known if axis.incoming and axis.matched]
@@ -110,12 +110,12 @@ def _program(costs: Array) -> Array:
     from scipy.sparse import csr_array, eye_array, kron, vstack
 
     n, m = costs.shape
-    # Masses that are whole numbers: the vertices of such a polytope are, too.
-    held = vstack(
+    # With integer masses the vertices of the transportation polytope are integer, too.
+    sums = vstack(
         [kron(eye_array(n), csr_array(np.ones((1, m)))), kron(csr_array(np.ones((1, n))), eye_array(m))], format="csr"
     )
     totals = np.concatenate([np.full(n, float(m)), np.full(m, float(n))])
-    answer = linprog(costs.ravel(), A_eq=held, b_eq=totals, method="highs-ds")  # type: ignore[call-overload]
+    answer = linprog(costs.ravel(), A_eq=sums, b_eq=totals, method="highs-ds")  # type: ignore[call-overload]
     if answer.status != 0:
         raise FailureError(f"the coupling of {n} with {m} units was not transported: {answer.message}")
     plan: Array = np.round(answer.x.reshape(n, m)) / (n * m)

@@ -1,4 +1,4 @@
-"""Averaging some layers of networks and keeping the others, and which layers stand it."""
+"""Layer-wise averaging of networks, and loss barriers layer by layer."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ def layerwise_mean(
     max_memory: int | None = None,
     progress: bool | None = None,
 ) -> Blend:
-    """Average some layers only, and keep one member's others.
+    """Average selected layers, and keep one member's other layers.
 
-    Between two networks whose full average is useless, averaging any one layer mostly costs nothing, and networks
-    trained on very different data may share some layers and keep their own others (`layerwise_barriers` tells which).
+    Even if the full average of two networks is useless, averaging any single layer often raises the loss little, and
+    networks trained on very different data can share some layers (`layerwise_barriers` measures which).
 
     Args:
         members: m arrays, mappings name -> array, or paths; they need to match only in the tensors averaged.
@@ -104,7 +104,7 @@ def layerwise_mean(
 
 @dataclass(frozen=True)
 class Barrier:
-    """How the loss goes while some layers pass from one network's to the other's.
+    """The loss along the interpolation of some layers between two networks.
 
     Attributes:
         name: the layer or group.
@@ -163,8 +163,10 @@ def layerwise_barriers(
         for name in pool.first:
             groups.setdefault(name.rpartition(".")[0] or name, []).append(name)
     else:
-        asked = {name: [rule] if isinstance(rule, str) else list(rule) for name, rule in layers.items()}
-        groups = {n: [t for t in pool.first if any(fnmatchcase(t, r) for r in rules)] for n, rules in asked.items()}
+        asked = {name: [pattern] if isinstance(pattern, str) else list(pattern) for name, pattern in layers.items()}
+        groups = {
+            n: [t for t in pool.first if any(fnmatchcase(t, r) for r in patterns)] for n, patterns in asked.items()
+        }
         empty = next((name for name, tensors in groups.items() if not tensors), None)
         if empty is not None:
             raise InputError(f"layers: {empty!r} names no tensor; there is {next(iter(pool.first))!r}")

@@ -1,4 +1,4 @@
-"""Which unit of one network stands for which of another: assignments group by group, in turns."""
+"""Match the units of two networks by linear assignments, group by group, in alternation."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from kofn.combination.alignment._architectures import Axis, Graph, Group, by_uni
 from kofn.combination.alignment._units import ordered
 from kofn.core.arrays import Array, Ints
 
-# Products of weights are kept between sweeps up to so many bytes.
+# Most bytes of weight products cached between sweeps.
 _KEPT = 1 << 30
 
 
 @dataclass
 class Match:
-    """Orders of a member's units that match the reference's, and what finding them took."""
+    """Permutations of a member's units that match the reference's, and the cost of finding them."""
 
     orders: dict[str, Ints]
     sweeps: int = 0
@@ -27,50 +27,50 @@ class Match:
 
 
 def identity(graph: Graph) -> dict[str, Ints]:
-    """Everything in place."""
+    """The identity permutations."""
     return {group.name: np.arange(group.width) for group in graph.groups}
 
 
 def match(ours: Mapping[str, Array], theirs: Mapping[str, Array], graph: Graph, initial: str, most: int) -> Match:
-    """Alternating assignments: each group is matched given the others, until none changes.
+    """Coordinate descent: match each group given the others, until no permutation changes.
 
-    The largest summed product of matched weights is the least squared distance, since orders keep every norm.
+    Maximising the inner product of matched weights minimises the squared distance, since permutations keep norms.
     """
     work = _Products(ours, theirs, graph)
-    found = Match(identity(graph))
+    result = Match(identity(graph))
     if initial == "layers":
         for group, axes in forward(graph, ours):
-            found.orders[group.name] = solve(*work.of(group, axes, found.orders), group)[0]
-            found.assignments += 1
+            result.orders[group.name] = solve(*work.of(group, axes, result.orders), group)[0]
+            result.assignments += 1
             work.changed(group)
     fresh = {group.name for group in graph.groups}
     if initial == "layers" and graph.separable:
-        return found
-    found.converged = False
+        return result
+    result.converged = False
     for _ in range(most):
-        found.sweeps += 1
+        result.sweeps += 1
         moved = False
         for group in graph.groups:
             if group.name not in fresh:
                 continue
             fresh.discard(group.name)
-            coarse, fine = work.of(group, group.axes, found.orders)
+            coarse, fine = work.of(group, group.axes, result.orders)
             order, gain, slack = solve(coarse, fine, group)
-            found.assignments += 1
-            old = found.orders[group.name]
+            result.assignments += 1
+            old = result.orders[group.name]
             if gain - worth(coarse, fine, group, old) > slack:
-                found.orders[group.name] = order
+                result.orders[group.name] = order
                 work.changed(group)
                 moved = True
                 fresh |= {other.name for axis in group.axes for other, _ in graph.others(axis)}
         if not moved:
-            found.converged = True
+            result.converged = True
             break
-    return found
+    return result
 
 
 class _Products:
-    """Inner products of units' weights, kept until a group that they were computed under is ordered anew."""
+    """Cached inner products of units' weights, invalidated when a group they depend on is permuted."""
 
     def __init__(self, ours: Mapping[str, Array], theirs: Mapping[str, Array], graph: Graph) -> None:
         self.ours, self.theirs, self.graph = ours, theirs, graph
@@ -102,8 +102,8 @@ class _Products:
         if key in self.kept and self.kept[key][0] == version:
             return self.kept[key][1]
         b = self.theirs[axis.tensor]
-        for other, place in others:
-            b = ordered(b, other, place, orders[other.name])
+        for other, other_axis in others:
+            b = ordered(b, other, other_axis, orders[other.name])
         a, b = by_unit(self.ours[axis.tensor], group, axis), by_unit(b, group, axis)
         with np.errstate(over="ignore", invalid="ignore"):
             part = a @ b.T
@@ -119,9 +119,9 @@ def _count(group: Group, axis: Axis) -> int:
 
 
 def forward(graph: Graph, tensors: Mapping[str, Array]) -> list[tuple[Group, list[Axis]]]:
-    """An order of the groups in which each has what it needs: the axes whose tensors hold no group still to come.
+    """A topological order of the groups, each with the axes whose tensors involve only earlier groups.
 
-    Matched in this order, by these axes, units do not depend on the order in which a member lists them.
+    Matching in this order and by these axes does not depend on the order in which a member lists its units.
     """
     done: set[str] = set()
     out: list[tuple[Group, list[Axis]]] = []
@@ -142,7 +142,7 @@ def forward(graph: Graph, tensors: Mapping[str, Array]) -> list[tuple[Group, lis
 
 
 def solve(coarse: Array, fine: Array | None, group: Group) -> tuple[Ints, float, float]:
-    """The order of largest summed products, that sum, and by how much rounding may have it wrong."""
+    """The permutation of largest summed products, the sum, and a bound on its rounding error."""
     from scipy.optimize import linear_sum_assignment
 
     table, inner = coarse, None
@@ -158,7 +158,7 @@ def solve(coarse: Array, fine: Array | None, group: Group) -> tuple[Ints, float,
 
 
 def worth(coarse: Array, fine: Array | None, group: Group, order: Ints) -> float:
-    """The summed products of an order."""
+    """The summed products of a permutation."""
     units = order[:: group.inner] // group.inner
     total = float(coarse[np.arange(group.units), units].sum(dtype=np.float64))
     if fine is not None:
@@ -167,7 +167,7 @@ def worth(coarse: Array, fine: Array | None, group: Group, order: Ints) -> float
 
 
 def _inner(coarse: Array, fine: Array, group: Group) -> tuple[Array, Ints]:
-    """What every pair of units is worth with its inner units at their best, and that best order."""
+    """The value of each pair of units with its inner units matched optimally, and the inner permutation."""
     from scipy.optimize import linear_sum_assignment
 
     size = group.inner

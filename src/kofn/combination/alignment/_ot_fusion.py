@@ -1,4 +1,4 @@
-"""Fuse networks layer by layer by optimal transport between their units; the widths may differ."""
+"""OT fusion: average networks after aligning their units by optimal transport; widths may differ."""
 
 from __future__ import annotations
 
@@ -45,21 +45,19 @@ def ot_fusion(
     out: str | os.PathLike[str] | None = None,
     progress: bool | None = None,
 ) -> Blend:
-    """Fuse networks layer by layer by optimal transport between their units; the widths may differ.
+    """OT fusion: average networks after aligning their units by optimal transport; widths may differ.
 
-    From the first layer on, the units of each member are coupled with the reference's at the least squared distance
-    between what they compute: their incoming weights and bias, in terms of the units before as coupled already, or
-    their activations. Every unit has the same mass. The member's layer is carried over by the coupling, and the
-    carried members are averaged.
+    Layer by layer, the units of each member are coupled with the reference's at the least squared distance between
+    their incoming weights and biases (in terms of the already coupled previous layer) or their activations. All units
+    have equal mass. Each member's layer is transported by its coupling, and the transported members are averaged.
 
     Args:
         members: m mappings name -> array, or paths, of one architecture; widths of the hidden layers may differ.
         weights: (m,) relative weights of the average, uniform by default.
-        inputs: (n, d) inputs on which to compare what units compute before the nonlinearity, for plain MLPs; None
-            compares weights.
+        inputs: (n, d) inputs on which to compare pre-activations, for plain MLPs; None compares weights.
         activations: the same for any architecture: for each member a mapping group -> (n, width).
         activation: "relu", "gelu", "tanh" or "linear", between the layers, for `inputs`.
-        architecture: how the units hang together, as for `weight_matching`.
+        architecture: the groups of units, as for `weight_matching`.
         heads: attention heads, as for `weight_matching`; they are moved whole, never split.
         reference: the member whose widths and order the result has.
         out: a `*.safetensors` file or a folder to write the result into.
@@ -68,8 +66,8 @@ def ot_fusion(
     Returns:
         A Blend of the reference's shapes. `transforms` {group: [for each member an order (width,) where the widths
         agree, else the coupling (width of the reference, width) whose entries sum to 1]}; `weights`, `form` and
-        `spread` as those of the mean of the carried members; no `value`. `info`: `costs` of the couplings by member,
-        `assignments`.
+        `spread` as those of the mean of the transported members; no `value`. `info`: `costs` of the couplings by
+        member, `assignments`.
 
     Raises:
         InputError: members whose names, dtypes or shapes beside the widths differ; an architecture that is not known.
@@ -107,18 +105,18 @@ def ot_fusion(
     aligned: list[Mapping[str, Any]] = []
     costs: list[dict[str, float]] = []
     assignments = 0
-    for place, member in enumerate(pool.members):
-        if place == first:
+    for position, member in enumerate(pool.members):
+        if position == first:
             plans.append(dict(identity(target)))
             costs.append({})
             aligned.append(member)
             continue
-        pair = None if seen is None else (seen[first], seen[place])
-        found = transport(states[first], states[place], target, graphs[place], pair)
-        plans.append(found.plans)
-        costs.append(found.costs)
-        assignments += found.assignments
-        aligned.append(as_tensors(rearranged(member, graphs[place], found.plans, target), pool.members[first]))
+        pair = None if seen is None else (seen[first], seen[position])
+        fit = transport(states[first], states[position], target, graphs[position], pair)
+        plans.append(fit.plans)
+        costs.append(fit.costs)
+        assignments += fit.assignments
+        aligned.append(as_tensors(rearranged(member, graphs[position], fit.plans, target), pool.members[first]))
     return mean_of(
         pool,
         aligned,
@@ -140,11 +138,11 @@ def ot_fusion(
 
 
 def _open_widths(members: Sequence[Any]) -> Pool:
-    """Members whose shapes may differ."""
+    """Open members whose hidden widths may differ."""
     opened = [open_members([member]) for member in members]
     if len({pool.named for pool in opened}) > 1:
         raise InputError("members mix plain arrays with mappings; give mappings name -> array or checkpoints")
-    labels = [pool.labels[0].replace("member 0", f"member {place}", 1) for place, pool in enumerate(opened)]
+    labels = [pool.labels[0].replace("member 0", f"member {position}", 1) for position, pool in enumerate(opened)]
     first = opened[0].first
     for label, pool in zip(labels, opened, strict=True):
         if odd := sorted(set(pool.first) ^ set(first)):
@@ -163,13 +161,13 @@ def _open_widths(members: Sequence[Any]) -> Pool:
 def _refuse_other_shapes(
     ours: Mapping[str, Any], target: Graph, theirs: Mapping[str, Any], graph: Graph, label: str
 ) -> None:
-    """Shapes may differ along the axes of groups, by whole units."""
+    """Refuse shapes that differ other than along the axes of groups, by whole units."""
     for name, tensor in theirs.items():
         wanted = list(ours[name].shape)
-        for (here, axis), (there, place) in zip(target.on.get(name, ()), graph.on.get(name, ()), strict=True):
-            held = axis.sections * (here.width if axis.fine else here.units)
-            count = place.sections * (there.width if place.fine else there.units)
-            wanted[axis.axis] = wanted[axis.axis] // held * count
+        for (here, axis), (there, own) in zip(target.on.get(name, ()), graph.on.get(name, ()), strict=True):
+            entries = axis.sections * (here.width if axis.fine else here.units)
+            count = own.sections * (there.width if own.fine else there.units)
+            wanted[axis.axis] = wanted[axis.axis] // entries * count
         if list(tensor.shape) != wanted:
             raise InputError(
                 f"{label}: {tensor_label(name)} has shape {tuple(tensor.shape)}, which does not go with "
@@ -195,20 +193,22 @@ def _activations(
     if not isinstance(activations, Sequence) or len(activations) != len(graphs):
         raise InputError(f"activations: give one mapping group -> (n, width) for each of the {len(graphs)} members")
     return [
-        _given_activations(one, graph, place)
-        for place, (one, graph) in enumerate(zip(activations, graphs, strict=True))
+        _given_activations(mapping, graph, position)
+        for position, (mapping, graph) in enumerate(zip(activations, graphs, strict=True))
     ]
 
 
-def _given_activations(given: Any, graph: Graph, place: int) -> dict[str, Array]:
+def _given_activations(given: Any, graph: Graph, position: int) -> dict[str, Array]:
     out = {}
     for group in graph.groups:
         if not isinstance(given, Mapping) or group.name not in given:
-            raise InputError(f"activations of member {place} lack group {group.name!r}; give (n, {group.width}) for it")
+            raise InputError(
+                f"activations of member {position} lack group {group.name!r}; give (n, {group.width}) for it"
+            )
         array = checks.matrix(given[group.name], f"activations of group {group.name!r}")
         if array.shape[1] != group.width:
             raise InputError(
-                f"activations of group {group.name!r} of member {place} have {array.shape[1]} columns "
+                f"activations of group {group.name!r} of member {position} have {array.shape[1]} columns "
                 f"for {group.width} units"
             )
         out[group.name] = np.asarray(array, np.float64)

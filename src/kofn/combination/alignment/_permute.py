@@ -1,4 +1,4 @@
-"""A network with the units of its groups in other orders: the same function, bit for bit up to the order of sums."""
+"""Permute the units of a network's groups; the function is unchanged up to the order of sums."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ __all__ = ["permute"]
 def permute(
     state: State, transforms: Mapping[str, Any], *, architecture: Any = "auto", heads: Any = None
 ) -> dict[str, Any]:
-    """A network with the units of its groups in other orders: the same function, bit for bit up to the order of sums.
+    """Permute the units of a network's groups; the function is unchanged up to the order of sums.
 
     Args:
         state: name -> array.
-        transforms: {group: order}; groups that it does not name stay as they are.
+        transforms: {group: permutation}; other groups stay unchanged.
         architecture: as for `weight_matching`.
         heads: as for `weight_matching`.
 

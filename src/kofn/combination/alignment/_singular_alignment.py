@@ -1,4 +1,4 @@
-"""How far the singular vectors of two networks' weights point the same way."""
+"""Alignment of the singular vectors of two networks' weights."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ __all__ = ["singular_alignment"]
 def singular_alignment(
     a: State, b: State, *, transforms: Mapping[str, Any] | None = None, top: float = 0.0, **structure: Any
 ) -> float:
-    """How far the singular vectors of two networks' weights point the same way: R, in -1..1.
+    """Alignment of the singular vectors of two networks' weights: R, in -1..1.
 
-    Permutations leave singular values as they are and turn singular vectors. R sums
+    Permutations keep singular values and change singular vectors. R sums
     `(u_i . u'_j) (v_i . v'_j)` over all pairs of singular vectors of each weight, over all weights, and divides by how
-    many there are: 1 for a permuted copy once it is matched, about 0 for networks that have nothing to do with one
-    another. Weight matching raises it where the singular values are large, and that is what keeps the function.
+    many there are: 1 for a permuted copy once it is matched, about 0 for unrelated networks.
+    Weight matching raises it where the singular values are large, which preserves the function.
 
     Args:
         a: name -> array.

@@ -1,4 +1,4 @@
-"""Members whose hidden units are compared and moved: their tensors read, checked and put in other orders."""
+"""Read, check and permute the hidden units of members."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Orders = dict[str, Any]  # group -> an order of the member's units, or their cou
 
 
 def named(pool: Pool, method: str) -> Pool:
-    """The pool, refused if its members are plain arrays."""
+    """The pool; members that are plain arrays are refused."""
     if not pool.named:
         raise InputError(
             f"{method} needs networks: members are mappings name -> array or checkpoints, not plain arrays"
@@ -41,12 +41,12 @@ def place_of(value: Any, m: int, name: str = "reference") -> int:
 
 
 def to_front(first: int, m: int) -> NDArray[np.int64]:
-    """(m,) positions of the members with this one first."""
+    """(m,) positions of the members, this one first."""
     return np.array([first, *(i for i in range(m) if i != first)])
 
 
 def whole(member: Mapping[str, Tensor], name: str) -> NDArray[Any]:
-    """One tensor, in its shape."""
+    """One whole tensor, in its shape."""
     tensor = member[name]
     return np.asarray(tensor.read(0, tensor.size)).reshape(tensor.shape)
 
@@ -77,10 +77,10 @@ def ordered(array: NDArray[Any], group: Group, axis: Axis, order: Ints) -> NDArr
 
 
 def moved(array: NDArray[Any], group: Group, axis: Axis, plan: NDArray[Any], target: Group) -> NDArray[Any]:
-    """A tensor with one group's units in another order, or made into the `target`'s units by a coupling.
+    """Permute one group's units of a tensor, or transport them into the `target`'s units by a coupling.
 
-    What a unit computes becomes the average of its parts; what reads it is shared among what it becomes part of, so
-    that the sum over units stays what it was, whatever the widths.
+    Incoming weights become the average of a unit's parts; outgoing weights are divided among the units it becomes part
+    of, so sums over units are preserved for any widths.
     """
     if plan.ndim == 1:
         return ordered(array, group, axis, plan)
@@ -95,7 +95,7 @@ def moved(array: NDArray[Any], group: Group, axis: Axis, plan: NDArray[Any], tar
 def rearranged(
     member: Mapping[str, Any], graph: Graph, plans: Orders, target: Graph, names: Iterable[str] | None = None
 ) -> dict[str, NDArray[Any]]:
-    """The member with every group moved, each tensor in its own dtype; tensors that hold no group are as they were."""
+    """The member with all groups transformed, each tensor in its own dtype; other tensors are unchanged."""
     targets = {group.name: group for group in target.groups}
     out = {}
     for name in member if names is None else names:
@@ -109,7 +109,7 @@ def rearranged(
 
 
 def squared_distance(a: Mapping[str, Any], b: Mapping[str, Any], names: Iterable[str]) -> float:
-    """Over the tensors named, in float64."""
+    """Squared distance over the named tensors, in float64."""
     total = []
     for name in names:
         gaps = np.subtract(a[name], b[name], dtype=np.float64).ravel()

@@ -1,4 +1,4 @@
-"""Average networks after putting their hidden units into the order of one of them."""
+"""Weight matching (Git Re-Basin): average networks after permuting their hidden units into a common order."""
 
 from __future__ import annotations
 
@@ -50,29 +50,29 @@ def weight_matching(
     out: str | os.PathLike[str] | None = None,
     progress: bool | None = None,
 ) -> Blend:
-    """Average networks after putting their hidden units into the order of one of them.
+    """Weight matching (Git Re-Basin): average networks after permuting their hidden units into a common order.
 
-    Permuting a layer's units, and what reads them, leaves a network's function as it is, so that two trained networks
-    rarely list theirs in one order and their average is mostly useless. Each group of units is matched to the
-    reference's by a linear assignment over all the weights it is on, given the orders of the other groups, in turns
-    until none changes; then the members are averaged.
+    Permuting a layer's units together with the weights that read them does not change a network's function, so two
+    trained networks rarely share an order and their plain average is mostly useless. Each group of units is matched to
+    the reference's by a linear assignment over all its weights, given the permutations of the other groups, in
+    alternation until none changes; then the members are averaged.
 
     Args:
         members: m mappings name -> array (NumPy or torch), or paths of `*.safetensors` files or folders, of one
             architecture.
         weights: (m,) relative weights of the average, uniform by default.
-        architecture: how the units hang together. "auto" reads plain chains of linear, convolutional and norm layers
+        architecture: the groups of units. "auto" reads plain chains of linear, convolutional and norm layers
             ("mlp", "cnn") from the shapes, in the order of the mapping, and knows "llama", "gpt2" and "nanogpt" blocks
             by their names. Everything else is declared: `{group: [(tensor, axis), ...]}`, where `*` in a tensor's name
-            is any text and `{}` the same text in the group's name and in the tensor's. An entry `(tensor, axis, s)`
-            says that the axis holds the units s times over; `{"axes": [...], "units": u}` that a group has u units of
-            several entries each. Tensors that no group names stay in place.
+            is any text and `{}` the same text in the group's name and in the tensor's. In an entry
+            `(tensor, axis, s)` the axis repeats the units s times; `{"axes": [...], "units": u}` declares a group of u
+            units of several entries each. Tensors that no group names stay in place.
         heads: attention heads, or (query heads, key/value heads), which move whole, and query heads among those that
             share a key; read from `config.json` beside a checkpoint. Without, heads stay in place (`info["left"]`).
-        reference: the member whose order the others take.
-        initial: "layers" orders each group by what earlier groups settle, which does not depend on the order in which
-            a member lists its units; "identity" starts from the order given, as the paper does.
-        max_sweeps: sweeps over the groups at most.
+        reference: the member whose order of units the result has.
+        initial: "layers" initialises each group from the groups before it, independently of the order in which a member
+            lists its units; "identity" starts from the given order, as the paper does.
+        max_sweeps: most sweeps over the groups.
         out: a `*.safetensors` file or a folder to write the result into.
         progress: show progress on a terminal.
 
@@ -88,7 +88,7 @@ def weight_matching(
             tensors to match.
 
     Cost: a sweep takes a matrix product for each tensor and group on it and an assignment a group, O(width^3) at worst;
-    groups whose neighbours have not moved are passed over. Ties between equal units go either way.
+    groups whose neighbours have not changed are skipped. Ties between equal units are broken arbitrarily.
 
     >>> import numpy as np
     >>> rng = np.random.default_rng(0)
@@ -118,28 +118,30 @@ def weight_matching(
     aligned: list[Mapping[str, Any]] = []
     before, after, sweeps, converged = [], [], [], []
     assignments = 0
-    for place, member in enumerate(pool.members):
-        if place == first:
-            found = Match(identity(graph))
+    for position, member in enumerate(pool.members):
+        if position == first:
+            fit = Match(identity(graph))
             aligned.append(member)
             before.append(0.0)
             after.append(0.0)
         else:
-            theirs = floats(member, names, pool.labels[place])
-            found = match(ours, theirs, graph, initial, most)
+            theirs = floats(member, names, pool.labels[position])
+            fit = match(ours, theirs, graph, initial, most)
             apart = squared_distance(
-                floats(pool.members[first], fixed, pool.labels[first]), floats(member, fixed, pool.labels[place]), fixed
+                floats(pool.members[first], fixed, pool.labels[first]),
+                floats(member, fixed, pool.labels[position]),
+                fixed,
             )
             before.append(squared_distance(ours, theirs, names) + apart)
-            theirs = rearranged(theirs, graph, found.orders, graph)
+            theirs = rearranged(theirs, graph, fit.orders, graph)
             after.append(squared_distance(ours, theirs, names) + apart)
             aligned.append(
                 as_tensors({n: theirs.get(n) if n in theirs else whole(member, n) for n in member}, pool.first)
             )
-        plans.append(found.orders)
-        sweeps.append(found.sweeps)
-        converged.append(found.converged)
-        assignments += found.assignments
+        plans.append(fit.orders)
+        sweeps.append(fit.sweeps)
+        converged.append(fit.converged)
+        assignments += fit.assignments
     value = math.fsum(after)
     exact = graph.separable
     return mean_of(
@@ -159,8 +161,8 @@ def weight_matching(
             "sweeps": sweeps,
             "converged": converged,
             "assignments": assignments,
-            "distance_before": [math.sqrt(one) for one in before],
-            "distance_after": [math.sqrt(one) for one in after],
+            "distance_before": [math.sqrt(square) for square in before],
+            "distance_after": [math.sqrt(square) for square in after],
             "left": list(graph.left),
         },
     )

@@ -1,4 +1,4 @@
-"""Mean in which each member's weight on each entry is how sure it is of it: its Fisher information."""
+"""Fisher merging: entrywise weighted mean, with the members' diagonal Fisher information as weights."""
 
 from __future__ import annotations
 
@@ -25,15 +25,14 @@ from kofn.core.draws import Draw
     paper=234,
 )
 class FisherMerging(Rule):
-    """Mean in which each member's weight on each entry is how sure it is of it: its Fisher information.
+    """Fisher merging: entrywise weighted mean, with the members' diagonal Fisher information as weights.
 
     Args:
         fisher: m diagonals of the Fisher information in the members' order, each of the members' names and shapes, all
             entries >= 0, any float dtype: arrays, mappings or paths (`kofn.nn.diagonal_fisher` computes them).
         weights: (m,) >= 0, relative; uniform by default. They multiply the precisions.
-        balance: divide each member's Fisher information by its norm first, so that no member outweighs the others by
-            its scale alone.
-        floor: least precision of an entry. Where all precisions are zero the weighted mean stands in.
+        balance: normalise each member's Fisher information first, so that no member dominates by scale alone.
+        floor: least precision of an entry. Where all precisions are zero, the weighted mean is used.
 
     Returns:
         Blend of form "elementwise": every entry lies between the members'. For arrays, `statistic` is
@@ -133,14 +132,14 @@ def _open_fisher(fisher: Sequence[Any], pool: Pool) -> list[Mapping[str, Tensor]
     if isinstance(fisher, bytes | Mapping) or len(fisher) != len(pool.members):
         count = 1 if isinstance(fisher, bytes | Mapping) else len(fisher)
         raise InputError(f"fisher has {count} diagonals for {len(pool.members)} members; give one a member")
-    held = open_members(fisher)
+    opened = open_members(fisher)
     for name, tensor in pool.first.items():
         if name in pool.skipped or not (tensor.dtype in HALF or tensor.dtype in REAL):
             continue
-        if name not in held.first:
+        if name not in opened.first:
             raise InputError(
                 f"fisher lacks tensor {name!r}; compute it for every tensor that is blended, or skip that one"
             )
-        if held.first[name].shape != tensor.shape:
-            raise InputError(f"fisher: {name!r} has shape {held.first[name].shape}, in the members {tensor.shape}")
-    return held.members
+        if opened.first[name].shape != tensor.shape:
+            raise InputError(f"fisher: {name!r} has shape {opened.first[name].shape}, in the members {tensor.shape}")
+    return opened.members

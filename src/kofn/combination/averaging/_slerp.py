@@ -1,4 +1,4 @@
-"""Spherical interpolation of two members, tensor by tensor: along the arc between them, not the chord."""
+"""SLERP: spherical linear interpolation of two members, tensor by tensor."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PARALLEL = 1e-6  # angles below this are interpolated along the chord: there th
     paper="shoemake1985",
 )
 class Slerp(Rule):
-    """Spherical interpolation of two members, tensor by tensor: along the arc between them, not the chord.
+    """SLERP: spherical linear interpolation of two members, tensor by tensor.
 
     With the angle theta between the two tensors and t the second one's weight, the blend is
     (sin((1 - t) theta) x_0 + sin(t theta) x_1) / sin(theta). Tensors that are parallel (or opposite, or zero) are

@@ -1,4 +1,4 @@
-"""Weighted mean whose tensors are stretched about their means to the variance that the members have."""
+"""Weighted mean with each tensor rescaled about its mean to the members' variance."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from kofn.combination.rules import Block, Rule, merge_rule
     paper=244,
 )
 class VarianceCorrectedMean(Rule):
-    """Weighted mean whose tensors are stretched about their means to the variance that the members have.
+    """Weighted mean with each tensor rescaled about its mean to the members' variance.
 
-    The mean of n uncorrelated networks has 1/n of their variance, too little to learn from; this gives it back. Members
-    that agree are hardly changed.
+    The mean of n uncorrelated networks has 1/n of their variance, too little to train further; the rescaling restores
+    it. Members that agree are hardly changed.
 
     Args:
         weights: (m,) >= 0, relative, uniform by default; they weigh the mean and the variances.
@@ -54,7 +54,7 @@ class VarianceCorrectedMean(Rule):
         return mean
 
     def scan(self, stage: int, part: Any, block: Block) -> Any:
-        # Two sweeps, means first: squares of deviations do not cancel.
+        # Two sweeps, means first, because sums of squared deviations avoid cancellation.
         tables = [*(row.astype(np.float64) for row in block.rows), self._mean(block)]
         if stage == 0:
             same = all(np.array_equal(row, block.rows[0]) for row in block.rows[1:])

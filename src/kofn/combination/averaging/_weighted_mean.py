@@ -1,4 +1,4 @@
-"""Weighted means of arrays, state dicts and checkpoints: exact, block by block, in memory that does not grow."""
+"""Weighted means of arrays, state dicts and checkpoints, block by block in bounded memory."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class WeightedMean(Rule):
     """Weighted mean of arrays, state dicts or checkpoints on disk, tensor by tensor.
 
     Half-precision members (float16, bfloat16, 8-bit floats) are summed in float32, all others in float64, and rounded
-    once to the members' dtype. Integer and boolean tensors are copied where the members agree and refused where they do
-    not. Quantised weights whose scales are tensors of their own are averaged as stored, which is rarely what is meant.
+    once to the members' dtype. Integer and boolean tensors are copied if the members agree and refused otherwise.
+    Quantised weights with separate scale tensors are averaged as stored, which is rarely intended.
 
     Args:
         members: m arrays of one shape; or m mappings name -> array (NumPy or torch, bfloat16 included); or m paths of
@@ -47,8 +47,8 @@ class WeightedMean(Rule):
     Returns:
         A Blend. `result` is an array for arrays and a dict of arrays for mappings, of torch tensors for tensors (what
         `load_state_dict` takes); for checkpoints it is a lazy mapping name -> array: over the written files with
-        `out`, computed on access without. `weights` (m,) as used; `form` is "simplex", "affine" (a weight is negative) or
-        "linear"; `spread` (m,) is the L2 distance of each member to the blend; `value` is sum_i w_i spread_i^2, the
+        `out`, computed on access without. `weights` (m,) as used; `form` is "simplex", "affine" (a weight is negative)
+        or "linear"; `spread` (m,) is the L2 distance of each member to the blend; `value` is sum_i w_i spread_i^2, the
         minimised objective (NaN for "linear"); `statistic` is {"sum": ..., "weight": ...} or None, see `merge_means`.
 
     Raises:
@@ -144,7 +144,7 @@ class WeightedMean(Rule):
         # Rounding to a narrower dtype hides the error of the sum. Where nothing is narrowed, or negative weights
         # cancel, the box and the copies are kept by hand.
         if self.form != "linear" and (span.dtype in (np.float64, np.complex128) or self.form == "affine"):
-            # The box of those that count, so that members of weight 0 change nothing.
+            # Only members of non-zero weight bound the box.
             first, *others = [row for row, weight in zip(rows, self._listed, strict=True) if weight] or rows
             low, high = first.copy(), first.copy()
             for row in others:
@@ -164,7 +164,7 @@ weighted_mean = WeightedMean.method
 
 
 def merge_means(*statistics: Mapping[str, Any]) -> dict[str, Any]:
-    """One statistic for the members of several: `statistic["sum"] / statistic["weight"]` is their common weighted mean.
+    """Merge the statistics of several means: `statistic["sum"] / statistic["weight"]` is the common weighted mean.
 
     Each is a `Blend.statistic` of `weighted_mean`: {"sum": sum_i w_i x_i, "weight": sum_i w_i}, weights as given.
     Any partition of the members, merged in any order, gives the statistic of all at once, up to float64 rounding.

@@ -1,4 +1,4 @@
-"""What a plain chain of linear layers computes."""
+"""Forward pass of a plain chain of linear layers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ACTIVATIONS = ("relu", "gelu", "tanh", "linear")
 
 
 def activated(values: Array, activation: str) -> Array:
-    """After the nonlinearity."""
+    """Apply the nonlinearity."""
     if activation == "relu":
         return np.maximum(values, 0)
     if activation == "tanh":

@@ -1,4 +1,4 @@
-"""Merging two networks in part: matching units become one, the others stay side by side."""
+"""PLeaS: partial merging of two networks; matched units are merged, the others are kept side by side."""
 
 from __future__ import annotations
 
@@ -54,12 +54,12 @@ def pleas(
     architecture: Any = "auto",
     out: str | os.PathLike[str] | None = None,
 ) -> Blend:
-    """Merge two plain networks in part: matching units become one, the others stay side by side, up to a size.
+    """PLeaS: merge two MLPs partially; matched units are merged, the others kept side by side, up to a given size.
 
-    Units of each layer are paired by an assignment. The pairs that differ most for the weights they cost stay apart
-    until `size` is reached; those that remain become one unit each. Then every layer's weights are solved for by least
-    squares, so that the merged layer gives what the members' units give on the calibration inputs: the average for
-    merged units and for the output, their own for the others.
+    Units of each layer are paired by an assignment. Pairs of the largest difference per weight stay separate until
+    `size` is reached; the remaining pairs are merged. Then every layer's weights are fitted by least squares to the
+    members' activations on the calibration inputs: their average for merged units and the output, their own for
+    separate units.
 
     Args:
         members: two mappings name -> array, or paths: MLPs of one architecture, from any starts.
@@ -68,10 +68,10 @@ def pleas(
             separate units, and those zeros do not count, though they are stored (`info["stored"]`).
         fractions: "auto" as above; "even", the same share of every layer; or {group: share of its units to merge}.
         match: pair units by "activations" (before the nonlinearity) or by "weights", as `weight_matching` does.
-        features: what the least squares read: the "members"' own features, as the paper does, or those of the network
-            "merged" so far, whose errors later layers then correct.
+        features: the inputs of the least squares: the "members"' own features, as the paper does, or those of the
+            network "merged" so far, whose errors later layers then correct.
         activation: "relu", "gelu", "tanh" or "linear", between the layers.
-        ridge: how strongly the permuted average is kept to, relative to the features' mean square.
+        ridge: penalty on deviating from the permuted average, relative to the features' mean square.
         architecture: as for `weight_matching`; a plain chain of linear layers.
         out: a `*.safetensors` file to write the result into.
 
@@ -156,7 +156,7 @@ def pleas(
 def _pairs(
     states: Sequence[Mapping[str, Array]], graph: Graph, seen: Sequence[Sequence[Array]], match: str
 ) -> tuple[list[NDArray[np.int64]], list[Array]]:
-    """For each group the pairs of units, the least alike last, and how far apart they are, the most first."""
+    """For each group, pairs of units in order of similarity, and their distances in decreasing order."""
     orders = match_by_weights(states[0], states[1], graph, "layers", 100).orders if match == "weights" else {}
     pairs, gaps = [], []
     for i, group in enumerate(graph.groups):
@@ -173,7 +173,7 @@ def _pairs(
 def _apart(
     fractions: Any, graph: Graph, gaps: Sequence[Array], widths: Sequence[int], biases: Sequence[bool], limit: int
 ) -> list[int]:
-    """Pairs to keep apart on every side of the layers: none at the input and the output."""
+    """Number of separate pairs at each layer boundary: 0 at the input and the output."""
     if isinstance(fractions, Mapping):
         names = [group.name for group in graph.groups]
         odd = next((name for name in fractions if name not in names), None)

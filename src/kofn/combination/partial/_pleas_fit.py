@@ -1,4 +1,4 @@
-"""Which units of two chains to merge, and the merged layers by least squares."""
+"""Choose the units of two chains to merge, and fit the merged layers by least squares."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Split:
         return int(2 * self.pairs.shape[1] - self.merged)
 
     def blocks(self) -> tuple[slice, slice, slice]:
-        """Where the merged units, those of the first and those of the second stand."""
+        """Slices of the merged units, the first network's and the second network's."""
         alone = self.pairs.shape[1] - self.merged
         return (
             slice(0, self.merged),
@@ -43,9 +43,9 @@ class Split:
 
 
 def count_weights(widths: Sequence[int], apart: Sequence[int], biases: Sequence[bool]) -> int:
-    """Numbers that are not zero by construction: separate units do not read the other network's separate units.
+    """Number of structurally non-zero weights: separate units do not read the other network's separate units.
 
-    `widths` are those of one network, input to output; `apart` the separate pairs of each.
+    `widths` are one network's layer widths, input to output; `apart` the number of separate pairs at each.
     """
     total = 0
     for i in range(len(widths) - 1):
@@ -55,9 +55,9 @@ def count_weights(widths: Sequence[int], apart: Sequence[int], biases: Sequence[
 
 
 def spend(gaps: Sequence[Array], widths: Sequence[int], biases: Sequence[bool], limit: int) -> list[int]:
-    """How many pairs of each hidden layer to keep apart: the largest gaps for each weight first, up to `limit` weights.
+    """Number of separate pairs of each hidden layer: greedily by gap per weight, up to `limit` weights.
 
-    `gaps` are sorted, largest first: what merging each further pair would lose.
+    `gaps` are the costs of merging each pair, in decreasing order.
     """
     apart = [0] * len(widths)
     now = count_weights(widths, apart, biases)
@@ -85,12 +85,12 @@ def spend(gaps: Sequence[Array], widths: Sequence[int], biases: Sequence[bool], 
 
 
 def spend_evenly(widths: Sequence[int], biases: Sequence[bool], limit: int) -> list[int]:
-    """The same share of every hidden layer kept apart, as large as the limit allows."""
+    """Keep the same share of every hidden layer separate, as large as the limit allows."""
 
     def shared(share: float) -> list[int]:
         return [0, *(math.floor(share * width + 1e-9) for width in widths[1:-1]), 0]
 
-    # As many shares as there are units: the count is a step function of it.
+    # The count is a step function of the share, with one step per unit.
     steps = sorted({t / width for width in widths[1:-1] for t in range(width + 1)})
     low, high = 0, len(steps) - 1
     while low < high:
@@ -119,7 +119,7 @@ def least_squares(
     ridge: float,
     features: str,
 ) -> Fit:
-    """Each layer of the merged network: the permuted average, corrected to give what the members' units give."""
+    """Fit each layer of the merged network: the permuted average, corrected towards the members' activations."""
     features_of = [chain_features(member, chain, inputs, activation) for member in members]
     out: dict[str, Array] = {}
     before, after = [], []
@@ -171,12 +171,12 @@ def _averaged(
 
 
 def _shared(width: int) -> Split:
-    """The input and the output, which both networks have in one order."""
+    """The split at the input and the output, whose units correspond one to one."""
     return Split(np.tile(np.arange(width), (2, 1)), width)
 
 
 def _joined(both: Sequence[Array], split: Split | None) -> Array:
-    """What the merged layer is to take or give: averages of merged units, then either network's own."""
+    """Target activations of the merged layer: averages of merged units, then each network's separate units."""
     a, b = both
     if split is None:
         return (a + b) / 2
@@ -187,7 +187,7 @@ def _joined(both: Sequence[Array], split: Split | None) -> Array:
 def _fitted(
     before_split: Split | None, after_split: Split | None, shape: tuple[int, ...]
 ) -> list[tuple[slice, NDArray[np.int64]]]:
-    """Blocks of outputs and the inputs they may read; those that the average already gives exactly are left out."""
+    """Blocks of outputs with the inputs they may read; blocks that the average fits exactly are left out."""
     if before_split is None:
         return []
     columns = np.arange(shape[1])
@@ -210,8 +210,7 @@ def _correct(
     ridge: float,
     biased: bool,
 ) -> None:
-    """The least correction of these outputs that takes their errors away; `ridge` is relative to the inputs' mean
-    square."""
+    """The ridge regression of the outputs' errors on the inputs; `ridge` is relative to the inputs' mean square."""
     from scipy.linalg import solve
 
     Z = takes[:, columns]

@@ -1,4 +1,4 @@
-"""One ranking out of many judges' scores, some of them missing."""
+"""Borda count with missing ratings: one ranking from the scores of many judges."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ _DECIMALS = 12  # points closer than this are ties: sums of fractions differ in 
     paper=("borda1781", "cullinan2014"),
 )
 def borda(rankings: Any, *, weights: Any = None) -> Blend:
-    """Rank n alternatives by averaged Borda points, from m judges of whom each may rate only some.
+    """Rank n alternatives by averaged Borda points of m judges, each of whom may rate only some.
 
     A judge who rates k alternatives gives each of them the share of the k - 1 others that it beats, ties counting half.
     An alternative's points are the weighted mean of these shares over the judges who rated it and at least one other.
-    What that means:
+    Consequences:
 
     - On complete ballots the points are the classical Borda count divided by n - 1 and by the total weight, and the
       ranking is the classical one.
@@ -45,7 +45,8 @@ def borda(rankings: Any, *, weights: Any = None) -> Blend:
     - Unanimity holds between alternatives rated by the same judges, so always on complete ballots: if all of them score
       a above b, then a ranks above b. It does not hold for every pair on partial ballots, where judges who saw only one
       of the two weigh in: in the second example the one judge who compares 0 and 1 prefers 0, and 1 ranks above it.
-    - An alternative that one judge rated has that judge's word alone, as surely as one that a hundred rated.
+    - The number of judges who rated an alternative does not matter: one judge's rating counts like the mean of a
+    hundred.
 
     Args:
         rankings: (m, n) scores, higher is better, NaN where a judge did not rate. Only their order within a row counts.
@@ -129,10 +130,10 @@ def borda(rankings: Any, *, weights: Any = None) -> Blend:
 
 
 def merge_points(*statistics: Mapping[str, Any]) -> dict[str, NDArray[np.float64]]:
-    """One statistic for the judges of several panels, who rated the same alternatives.
+    """Merge the statistics of several panels of judges who rated the same alternatives.
 
-    Each is a `Blend.statistic` of `borda`: per alternative, the weighted sum of the shares it earned and the weight of
-    the judges heard. Any partition of the judges, merged in any order, gives the statistic of all at once, up to
+    Each is a `Blend.statistic` of `borda`: per alternative, the weighted sum of its shares and the total weight of
+    its judges. Any partition of the judges, merged in any order, gives the statistic of all at once, up to
     rounding.
 
     >>> parts = [borda([[3, 2, 1]]), borda([[1, 2, 3], [1, 3, 2]])]
@@ -143,13 +144,13 @@ def merge_points(*statistics: Mapping[str, Any]) -> dict[str, NDArray[np.float64
         raise InputError("statistics are empty; give at least one")
     sizes = [len(item["earned"]) for item in statistics]
     if len(set(sizes)) > 1:
-        odd = next(place for place, size in enumerate(sizes) if size != sizes[0])
+        odd = next(position for position, size in enumerate(sizes) if size != sizes[0])
         raise InputError(f"statistic {odd} has {sizes[odd]} alternatives, statistic 0 has {sizes[0]}; they must agree")
     return {name: np.sum([item[name] for item in statistics], axis=0) for name in ("earned", "heard")}
 
 
 def points_of(statistic: Mapping[str, Any]) -> NDArray[np.float64]:
-    """(n,) Borda points of a statistic: shares earned over weight heard, NaN where nobody was heard."""
+    """(n,) Borda points of a statistic: weighted sum of shares over total weight, NaN without a judge."""
     earned, heard = np.asarray(statistic["earned"]), np.asarray(statistic["heard"])
     return np.divide(earned, heard, out=np.full(len(heard), np.nan), where=heard > 0)
 
@@ -161,36 +162,36 @@ def _blocks(m: int, n: int) -> Iterator[slice]:
 
 
 def _count_wins(scores: NDArray[np.float64]) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]:
-    """Per rating, twice the others beaten plus those tied with, -1 where missing.
+    """Per rating, twice the number of alternatives beaten plus the number of ties, -1 where missing.
 
-    Also per judge the number of rivals that each rated alternative has, and the number of tied pairs.
+    Also the number of rivals of each rated alternative, and of tied pairs, per judge.
     """
     judges, n = scores.shape
     order = np.argsort(scores, axis=1)  # missing scores last
     ranked = np.take_along_axis(scores, order, axis=1)
     rated = n - np.isnan(ranked).sum(axis=1)
-    place = np.arange(n, dtype=np.int32)
+    position = np.arange(n, dtype=np.int32)
     fresh = np.ones((judges, n), bool)
     np.not_equal(ranked[:, 1:], ranked[:, :-1], out=fresh[:, 1:])
-    begin = np.maximum.accumulate(np.where(fresh, place, 0), axis=1)
+    begin = np.maximum.accumulate(np.where(fresh, position, 0), axis=1)
     last = np.ones((judges, n), bool)
     last[:, :-1] = fresh[:, 1:]
-    end = np.minimum.accumulate(np.where(last, place, n)[:, ::-1], axis=1)[:, ::-1]
-    held = place < rated[:, None]
-    ties = np.where(held, end - begin, 0).sum(axis=1) // 2
+    end = np.minimum.accumulate(np.where(last, position, n)[:, ::-1], axis=1)[:, ::-1]
+    filled = position < rated[:, None]
+    ties = np.where(filled, end - begin, 0).sum(axis=1) // 2
     wins = np.empty((judges, n), np.int32)
-    np.put_along_axis(wins, order, np.where(held, begin + end, -1), axis=1)
+    np.put_along_axis(wins, order, np.where(filled, begin + end, -1), axis=1)
     return wins, np.maximum(rated - 1, 0), ties
 
 
 def _shares(wins: NDArray[np.int32], rivals: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Each rating as the share of rivals beaten, and which ratings count: those of judges who compared something."""
+    """Each rating as the share of rivals beaten, and the mask of ratings by judges who compared at least two."""
     counted = (wins >= 0) & (rivals > 0)[:, None]
     return np.where(counted, wins / np.maximum(2 * rivals, 1)[:, None], 0.0), counted
 
 
 def _discordant(wins: NDArray[np.int32]) -> NDArray[np.int64]:
-    """Per judge, the pairs of which the later one, in the order of the columns, has the more wins. -1 is missing."""
+    """Per judge, the number of pairs whose later column has more wins (discordant pairs); -1 is missing."""
     judges, n = wins.shape
     missing = wins < 0
     falls = -wins  # discordant pairs are now inversions

@@ -1,4 +1,4 @@
-"""Blending by a recipe: which method, weights and options for which tensors."""
+"""Blend checkpoints by a recipe: method, weights and options for each pattern of tensor names."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ __all__ = ["merge_recipe"]
 def merge_recipe(
     recipe: Recipe | Mapping[str, Any] | str | os.PathLike[str], **files: Unpack[FilesAndThreads]
 ) -> Blend:
-    """Blend checkpoints as a recipe says: a method, weights and options of its own for each pattern of tensor names.
+    """Blend checkpoints by a recipe: a method, weights and options for each pattern of tensor names.
 
     Args:
         recipe: the path of a TOML or YAML file, its content as a mapping, or a `Recipe`. Keys: `members` (paths,
             mappings or arrays), `base`, `method`, `weights`, `options`, and `tensors`: a list of parts with `match` (a
             pattern or several), `method` ("copy" takes the tensor from the base, or from the first member), `weights`,
-            `options`; what a part leaves out it has from the whole. Methods are the merge rules, those of plug-ins
-            too. The first part that matches decides. Paths in a file are relative to it. mergekit's recipes are read
-            for linear, slerp, task_arithmetic, ties, dare_linear and dare_ties; what they ask for beyond is refused by
-            name.
+            `options`; missing keys of a part are inherited from the top level. Methods are the merge rules,
+            including those of plug-ins. The first matching part wins. Paths in a file are relative to it. mergekit
+            recipes are read for linear, slerp, task_arithmetic, ties, dare_linear and dare_ties; other features are
+            refused by name.
         **files: out, only, skip, measure, skip_nonfinite, max_memory, n_threads, progress, as `weighted_mean` has them.
 
     Returns:
-        Blend; `weights` maps each blended tensor's name to its (m,) weights; `info` has "parts", how many tensors each
-        part decided on, and "warnings".
+        Blend; `weights` maps each blended tensor's name to its (m,) weights; `info` has "parts", the number of tensors
+        per part, and "warnings".
 
     Raises:
         InputError: an unknown key, method or option, a part that matches nothing; as the methods.
@@ -79,7 +79,7 @@ def merge_recipe(
 
 
 def open_recipe(recipe: Recipe, options: SweepOptions) -> tuple[Pool, dict[str, int], list[str] | None]:
-    """The members, the position of the part that decides on each tensor, and the patterns of what is copied."""
+    """The members, the index of each tensor's part, and the patterns of the copied tensors."""
     skip = list(patterns(options.skip, "skip") or ())
     # The first matching part wins, so each tensor's part is found before the list of copies; patterns may overlap.
     names = list(open_members([recipe.members[0]]).first)
@@ -102,6 +102,6 @@ def _bound(part: Part, pool: Pool) -> Rule:
     weights = None if part.weights is None else checks.signed_weights(part.weights)
     if weights is not None and len(weights) != len(pool.members):
         raise InputError(f"weights has {len(weights)} values for {len(pool.members)} members; give one a member")
-    # A recipe that is started again is to give the same blend.
+    # A recipe that is run again must give the same blend.
     seeded = {"seed": 0} if any(entry.name == "seed" for entry in dataclasses.fields(cls)) else {}
     return cls(**{**seeded, **part.options}).bind(pool, weights)

@@ -1,4 +1,4 @@
-"""mergekit's recipes in our words: one method with parameters that are the same for all tensors."""
+"""Translate mergekit recipes: one method with scalar parameters."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from kofn.combination.recipes._recipe import Part, Recipe, located, refuse_unkno
 from kofn.core import checks
 from kofn.core.checks import InputError, nearest
 
-# mergekit's names, ours, and what differs.
+# mergekit's names, ours, and the differences.
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "linear": ("weighted_mean", {}),
     "slerp": ("slerp", {}),
@@ -20,13 +20,13 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "dare_linear": ("dare", {"normalize": False}),
     "dare_ties": ("dare", {"consensus": "ties"}),
 }
-# What a model may say; gamma and epsilon belong to methods that are not read.
+# Parameters of a model; gamma and epsilon belong to methods that are not supported.
 _OF_A_MODEL = ("weight", "density", "gamma", "epsilon")
 
 
 @dataclass
 class _Reading:
-    """A recipe while it is being read, key by key."""
+    """State of reading a recipe, key by key."""
 
     merge_method: str
     method: str
@@ -42,7 +42,7 @@ def read_mergekit(content: Mapping[str, Any], folder: Path | None) -> Recipe:
     """A mergekit recipe of one method with scalar parameters.
 
     Raises:
-        InputError: what mergekit has and we do not, by name.
+        InputError: mergekit features that are not supported, by name.
     """
     refuse_unknown(content, ("merge_method", *_KEYS), "a mergekit recipe read here")
     merge_method = content["merge_method"]
@@ -131,11 +131,11 @@ def _normalize(reading: _Reading, _key: str, value: Any) -> None:
 
 
 def _without_effect(_reading: _Reading, _key: str, _value: Any) -> None:
-    """Settings of how mergekit works, which do not change the blend."""
+    """Ignore settings that control mergekit's execution and do not change the blend."""
 
 
 _Handler = Callable[[_Reading, str, Any], None]
-# In the order in which they are read: models and parameters need what stands before them.
+# In reading order: models and parameters depend on the keys before them.
 _KEYS: dict[str, _Handler] = {
     "dtype": _dtype,
     "out_dtype": _dtype,
@@ -155,7 +155,7 @@ _PARAMETERS: dict[str, _Handler] = {
 
 
 def _found(path: Any, folder: Path | None) -> Any:
-    """The path of a model: mergekit's are relative to where it runs, or names on a hub."""
+    """The path of a model; mergekit's paths are relative to the working directory, or are hub names."""
     if Path(path).exists():
         return path
     if folder is not None and (folder / path).exists():

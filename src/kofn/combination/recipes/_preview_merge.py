@@ -1,4 +1,4 @@
-"""What would become of every tensor, before anything is read or written."""
+"""Preview of a merge: the fate of every tensor, without reading or writing data."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ def preview_merge(
     only: str | Sequence[str] | None = None,
     skip: str | Sequence[str] | None = None,
 ) -> list[dict[str, Any]]:
-    """What would become of every tensor: checkpoints are opened and compared, and no number is read.
+    """Preview a merge: the fate of every tensor, from names, shapes and dtypes alone.
 
     Args:
         members: m checkpoints, mappings or arrays; or a recipe as `read_recipe` gives it, which names the base and the
             methods itself.
-        method: what would blend them.
-        base: what the members were fine-tuned from.
+        method: the method to preview.
+        base: the checkpoint that the members were fine-tuned from.
         only: pattern, or several, of the names of the tensors to blend; the others are copied.
         skip: pattern, or several, of the names of tensors to copy.
 
     Returns:
-        A row for each tensor: its `name`, `dtype`, `shape`, `bytes`, and its `fate`: the method that makes it, or from
-        where it is copied.
+        A row for each tensor: its `name`, `dtype`, `shape`, `bytes`, and its `fate`: the method that blends it, or the
+        source it is copied from.
 
     Raises:
         InputError: members that do not match, patterns of no tensor.

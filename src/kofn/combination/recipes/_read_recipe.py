@@ -1,4 +1,4 @@
-"""Recipes from a file of ours or of mergekit's."""
+"""Read recipes of kofn or mergekit."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _PART_KEYS = ("match", "method", "weights", "options")
 
 
 def read_recipe(source: Mapping[str, Any] | str | os.PathLike[str]) -> Recipe:
-    """A recipe from a TOML or YAML file (ours or mergekit's), or from its content.
+    """Read a recipe from a TOML or YAML file (kofn's or mergekit's), or from its content.
 
     Raises:
-        InputError: a file that is neither, unknown keys, methods or options, and what mergekit has and we do not.
+        InputError: a file that is neither, unknown keys, methods or options, and unsupported mergekit features.
     """
     if isinstance(source, Mapping):
         return _of_mapping(source, None)

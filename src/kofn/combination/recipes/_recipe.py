@@ -1,4 +1,4 @@
-"""What a recipe holds: members, a base, and which method, weights and options for which tensors."""
+"""The recipe: members, a base, and the method, weights and options of each part."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Members, a base, and parts of which the first that matches a tensor's name decides; the last matches all."""
+    """Members, a base, and parts; the first part that matches a tensor's name wins, and the last matches all."""
 
     members: tuple[Any, ...]
     parts: tuple[Part, ...]
@@ -36,7 +36,7 @@ class Recipe:
     notes: tuple[str, ...] = ()
 
     def part_of(self, name: str) -> int:
-        """The position of the part that decides on a tensor."""
+        """The index of the first part that matches a tensor."""
         return next(
             i for i, part in enumerate(self.parts) if any(fnmatch.fnmatchcase(name, pattern) for pattern in part.match)
         )
@@ -48,16 +48,16 @@ def rule_class(method: str) -> type[Rule]:
     Raises:
         InputError: a method that blends whole models and not tensor by tensor, or none at all.
     """
-    found = find_merge_rule(method) if isinstance(method, str) else None
-    if found is None:
+    merge_rule = find_merge_rule(method) if isinstance(method, str) else None
+    if merge_rule is None:
         known = (*merge_rules(), COPY)
         near = nearest(str(method), known)
         raise InputError(f"method={method!r} does not go tensor by tensor{near}; these do: {', '.join(known)}")
-    return found
+    return merge_rule
 
 
 def check_options(method: str, options: Mapping[str, Any]) -> None:
-    """Refuse options that the method's rule does not have, and their lack where it needs them."""
+    """Refuse unknown options, and missing ones that the method requires."""
     fields = [entry for entry in dataclasses.fields(rule_class(method)) if entry.init]
     refuse_unknown(options, [entry.name for entry in fields], f"method {method!r}", "option")
     for entry in fields:
@@ -74,5 +74,5 @@ def refuse_unknown(given: Mapping[str, Any], known: Collection[str], owner: str,
 
 
 def located(path: Any, folder: Path | None) -> Any:
-    """A path of a recipe file relative to its folder; what is no path is left as it is."""
+    """Resolve a path relative to the recipe file's folder; other values are returned unchanged."""
     return path if folder is None or not isinstance(path, str | os.PathLike) else folder / path

@@ -1,4 +1,4 @@
-"""Tune the weights of a mean of checkpoints, old and imperfect ones too, by an evolution strategy on a score."""
+"""Optimise the weights of a mean of checkpoints on a score by CMA-ES."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def evolved_mean(
     seed: int = 0,
     **files: Unpack[Files],
 ) -> Blend:
-    """Tune the weights of a mean of checkpoints, old and imperfect ones too, by an evolution strategy on a score.
+    """Optimise the weights of a mean of checkpoints on a score by CMA-ES.
 
     The weights start uniform and are searched by CMA-ES (`kofn.optim.CMAES`): unconstrained numbers, shifted so that
     they sum to one.
@@ -48,15 +48,15 @@ def evolved_mean(
     Args:
         members: m arrays, mappings name -> array, or checkpoints (paths) of one family.
         score: rates a blend, higher is better, as `greedy_soup` has it; for several tasks, the mean of theirs.
-        budget: how many blends are rated, exactly (unless time or Ctrl-C ends the search). The first is the uniform
-            mean. A pool of m wants some 10 m ratings or more.
-        base: what the members were fine-tuned from. Then each task vector gets a factor of its own, 1/m to start with,
-            and they need not sum to one.
+        budget: number of blends to rate, exactly (unless time or Ctrl-C ends the search). The first is the uniform
+            mean. A pool of m needs about 10 m ratings or more.
+        base: the checkpoint that the members were fine-tuned from. With it each task vector has its own factor,
+            initially 1/m, and the factors need not sum to one.
         negative: False holds all weights at >= 0: numbers below zero count as zero, and what is left is divided by its
             sum.
         sigma: standard deviation of the first generation, in shares of a uniform weight.
         population: blends in a generation, by default 4 + floor(3 ln m).
-        record: a file to keep every rating in, as `greedy_soup` has it.
+        record: a file that stores every rating, as in `greedy_soup`.
         time_limit: seconds; no rating starts after them. Ctrl-C ends the search the same way.
         seed: whole number, 0 by default, so that a search that is started again is the same search.
 
@@ -70,7 +70,7 @@ def evolved_mean(
         InputError: members that do not match, a score that is no number, a record of another search.
 
     Cost: `budget` calls of `score`; beside each, O(m d) to blend, and one blend in memory (none for checkpoints). The
-    best of many ratings is a flattered one: judge the blend on rows that no rating saw.
+    best of many ratings is biased upwards: evaluate the blend on rows that no rating used.
 
     >>> import numpy as np
     >>> corners = [np.array([1.0, 0.0, 0.0]), np.array([0.0, 1.0, 0.0]), np.array([0.0, 0.0, 1.0])]
@@ -109,7 +109,7 @@ def evolved_mean(
     rule_of = WeightedMean.of_weights if base is None else TaskArithmetic.of_factors
     with Trials(pool, options, score, limit, record, settings, rule_of, time_limit) as trials:
         trials.rate(weights_of(np.zeros(m)))
-        # One member has but one mean.
+        # A single member has only one mean.
         while m > 1 or base is not None:
             ratings = []
             for point in search.ask():

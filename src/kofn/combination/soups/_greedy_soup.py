@@ -1,4 +1,4 @@
-"""Average the members that help: in the order of what each is worth alone, one is kept if the mean is no worse."""
+"""Greedy soup: in order of individual score, keep each member that does not lower the score of the mean."""
 
 from __future__ import annotations
 
@@ -38,20 +38,19 @@ def greedy_soup(
     time_limit: float | None = None,
     **files: Unpack[Files],
 ) -> Blend:
-    """Average the members that help: in the order of what each is worth alone, one is kept if the mean is no worse.
+    """Greedy soup: in order of individual score, keep each member that does not lower the score of the mean.
 
     Args:
         members: m arrays, mappings name -> array, or checkpoints (paths), fine-tuned from one start.
         score: rates a blend: `score(blend) -> float` on held-out rows, higher is better; -inf for a blend that fails.
             It is given what `result` will be: an array for arrays, a dict of NumPy arrays for mappings, a lazy mapping
             name -> array for checkpoints, blended as it is read.
-        scores: (m,) what each member is worth alone, if that is known: they set the order, and only the best member is
-            rated alone again.
-        budget: how many blends may be rated, single members included; by default as many as it takes, 2m - 1 (m with
-            `scores`). With fewer, the members that were not tried are left out.
-        record: a file to keep every rating in. The same search started again goes on after the last one; with a larger
-            budget, too. A file of another search (other members, scores, patterns) is refused. The record cannot know
-            whether `score` is the same.
+        scores: (m,) known score of each single member: they set the order, and only the best member is rated again.
+        budget: most blends to rate, single members included; default 2m - 1 (m with `scores`), which suffices. With
+            fewer, members that were not tried are left out.
+        record: a file that stores every rating. The same search, run again, resumes from it, also with a larger budget.
+            A file of another search (other members, scores, patterns) is refused; whether `score` is the same is not
+            checked.
         time_limit: seconds; no rating starts after them. Ctrl-C ends the search the same way.
 
     Returns:
@@ -65,8 +64,8 @@ def greedy_soup(
             `skip_nonfinite`, a member alone that is not finite somewhere (leave it out or repair it).
 
     Cost: the calls of `score`; beside each, O(k d) to blend k members, and one blend in memory (none for checkpoints).
-    At least one blend is rated whatever the limits. A score measured on the rows that chose the members flatters them;
-    judge the blend on others.
+    At least one blend is rated whatever the limits. The score on the rows that chose the members is biased upwards;
+    evaluate the blend on others.
 
     >>> import numpy as np
     >>> target = np.array([1.0, 1.0])

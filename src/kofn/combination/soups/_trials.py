@@ -1,4 +1,4 @@
-"""Which members to average and how much of each, found by rating blends: every rating counted, kept and never repeated.
+"""Rated blends of a search over members and weights: counted, recorded and never repeated.
 
 Averaging all members alike is `weighted_mean`. So is fusing fine-tuned models into a better start for further training
 (Choshen, Venezian, Slonim & Katz 2022): their mean, used as the next base."""
@@ -28,7 +28,7 @@ from kofn.io.tensors import LazyArrays
 
 
 class Trials:
-    """Blends that are rated: at most `limit`, each kept in the record before the next one starts."""
+    """At most `limit` rated blends, each recorded before the next one starts."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class Trials:
         checks.flag(options.measure, "measure")
         checks.flag(options.skip_nonfinite, "skip_nonfinite")
         if options.out is not None:
-            check_out(options.out, pool)  # now, and not when all is rated
+            check_out(options.out, pool)  # checked now rather than after all ratings
         self.pool, self.options, self.score, self.limit, self.rule_of = pool, options, score, limit, rule_of
         if record is not None:
             settings = {**settings, "members": job_digest(pool, {}, dataclasses.replace(options, measure=False))}
@@ -65,7 +65,7 @@ class Trials:
         self.record.close()
 
     def rate(self, weights: Floats) -> float | None:
-        """The score of the blend with these weights; None once the search has to end."""
+        """The score of the blend with these weights; None once the search must end."""
         i, listed = len(self.seen), weights.tolist()
         if i >= self.limit or self.stopped:
             return None
@@ -85,10 +85,10 @@ class Trials:
         return rating
 
     def _blend(self, weights: Floats) -> Any:
-        """What `merge` would make of these weights, from the members that have one; None if Ctrl-C came before."""
+        """The blend with these weights, over members of non-zero weight; None after Ctrl-C."""
         pool, merge_rule = self.pool, self.rule_of(weights)
         if pool.base is None:
-            # The first member stays: what is not blended is copied from it.
+            # The first member is always included, because skipped tensors are copied from it.
             used = sorted({0, *np.flatnonzero(weights).tolist()})
             pool = dataclasses.replace(
                 pool, members=[pool.members[i] for i in used], labels=[pool.labels[i] for i in used]
@@ -116,7 +116,7 @@ class Trials:
         return None if self.stopped else blend
 
     def plan(self, weights: Floats, value: float, info: Mapping[str, Any]) -> Blend:
-        """The blend that was found, written where it was asked for."""
+        """The plan of the best blend, written to `out` if given."""
         merge_rule = self.rule_of(weights)
         blend = merge(
             self.pool,
@@ -136,7 +136,7 @@ class Trials:
             value=value,
             sense="max",
             objective="blend_score",
-            # Factors of task vectors sum to one by chance only, and then that promises nothing.
+            # Factors of task vectors sum to one only by chance, so the form stays "none".
             form=merge_rule.form if self.pool.base is None else "none",
             status="stopped" if self.stopped else "heuristic",
             used={"evaluations": len(self.seen)},

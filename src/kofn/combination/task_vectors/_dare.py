@@ -1,4 +1,4 @@
-"""Random drop and rescale: each change is kept with a probability and divided by it, then summed."""
+"""DARE: randomly drop entries of the task vectors, rescale the rest by 1 / density, and add them to the base."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from kofn.core.draws import Draw
     paper="yu2024",
 )
 class Dare(Rule):
-    """Random drop and rescale: each change is kept with a probability and divided by it, then summed.
+    """DARE: randomly drop entries of the task vectors, rescale the rest by 1 / density, and add them to the base.
 
     Args:
         weights: (m,), uniform by default; see `normalize`.
@@ -76,11 +76,11 @@ class Dare(Rule):
         base, span = block.origin, block.span
         limit = np.uint64(min(int(self.density * 2**64), 2**64 - 1))
         deltas = np.empty((len(block.rows), len(base)), base.dtype)
-        for place, row in enumerate(block.rows):
-            delta = np.subtract(row, base, out=deltas[place])
+        for member, row in enumerate(block.rows):
+            delta = np.subtract(row, base, out=deltas[member])
             if self.density < 1:
-                stream = np.random.PCG64(_stream(self.seed, place, span.name))
-                stream.advance(span.start)  # one draw an entry, so that blocks change nothing
+                stream = np.random.PCG64(_stream(self.seed, member, span.name))
+                stream.advance(span.start)  # one draw per entry, so that the result does not depend on the blocks
                 delta *= 1 / self.density
                 np.multiply(delta, stream.random_raw(len(delta)) < limit, out=delta)
         if self._by_sign:
@@ -96,6 +96,6 @@ dare = Dare.method
 
 
 def _stream(seed: int | None, member: int, name: str) -> int:
-    """A seed of its own for each tensor of each member."""
+    """A separate random stream for each tensor of each member."""
     digest = hashlib.blake2b(f"{seed} {member} {name}".encode(), digest_size=16).digest()
     return int.from_bytes(digest, "little")

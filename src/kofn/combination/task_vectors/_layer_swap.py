@@ -1,4 +1,4 @@
-"""Blends that treat layers as wholes: which expert's layer goes where."""
+"""Layer swapping between two experts, and per-layer measures."""
 
 from __future__ import annotations
 
@@ -42,17 +42,17 @@ def layer_swap(
     transition: int = 0,
     **files: Unpack[FilesAndThreads],
 ) -> Blend:
-    """The middle layers of one expert between the bottom and top layers of another.
+    """Layer swapping: the middle layers of one expert between the bottom and top layers of another.
 
     Args:
         members: two fine-tunes of one base: first the task expert, whose middle layers are kept, then the expert of the
             input and output (the language), whose bottom and top layers are taken.
-        base: what they were fine-tuned from; needed to find the cut.
+        base: the checkpoint they were fine-tuned from; needed to choose the cut.
         bottom: layers taken from the second member at the input, its embeddings included. None, with `top` None: the
             cut at which the layers taken hold the largest shares of their own expert's change (`layer_changes`).
-        top: layers taken from the second member at the output, with the final norm and the head. With 0 at an end what
-            lies beyond it (embeddings, or norm and head) is the first member's.
-        transition: layers on each side of each cut, inside the middle, that are the mean of both members.
+        top: layers taken from the second member at the output, with the final norm and the head. With 0 at an end, the
+            tensors beyond it (embeddings, or norm and head) are the first member's.
+        transition: number of middle layers next to each cut that are the mean of both members.
 
     Returns:
         Blend; `weights` maps each tensor's name to the (2,) weights of the members; `form` is "simplex";
@@ -86,7 +86,7 @@ def layer_swap(
     zone = checks.count(transition, "transition", least=0)
     weights, merge_rules = {}, {}
     for name, number in numbers.items():
-        # Where nothing is taken at an end, what lies beyond it stays too.
+        # If no layer is taken at an end, the tensors beyond it stay as well.
         inner = (number >= bottom or not bottom) and (number < depth - top or not top)
         mixed = inner and ((bottom and number < bottom + zone) or (top and number >= depth - top - zone))
         share = np.array([0.5, 0.5] if mixed else [1.0, 0.0] if inner else [0.0, 1.0])
@@ -98,8 +98,8 @@ def layer_swap(
 
 def layers_of(names: Sequence[str]) -> tuple[dict[str, int], int]:
     """The number of each tensor's layer, and how many there are: -1 before the first layer, their number after it."""
-    found = {name: _LAYER.search(name) for name in names}
-    given = {name: int(match[1] or match[2]) for name, match in found.items() if match}
+    matches = {name: _LAYER.search(name) for name in names}
+    given = {name: int(match[1] or match[2]) for name, match in matches.items() if match}
     if not given:
         raise InputError(
             f"members: no tensor's name has a layer number (layers.3. or 3.); names are such as {names[0]!r}"
@@ -114,10 +114,10 @@ def layers_of(names: Sequence[str]) -> tuple[dict[str, int], int]:
 
 
 def layer_changes(members: Sequence[Any], base: Any) -> NDArray[np.float64]:
-    """(m, layers) where a fine-tune did its work: the mean absolute change of each layer's entries, as shares.
+    """(m, layers) each fine-tune's share of change per layer, by the mean absolute change of its entries.
 
-    Each row sums to one. Means, since of sums the widest layers would decide; absolute, since of squares the few
-    entries that changed most would.
+    Each row sums to one. Means, because sums would be dominated by the widest layers; absolute values, because squares
+    would be dominated by the few entries that changed most.
 
     >>> import numpy as np
     >>> base = {"layers.0.w": np.zeros(4), "layers.1.w": np.zeros(2)}
@@ -129,7 +129,7 @@ def layer_changes(members: Sequence[Any], base: Any) -> NDArray[np.float64]:
 
 
 def measures_by_layer(measures: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The figures that `measure=True` leaves in `info["measures"]`, added up over the tensors of each layer.
+    """Aggregate the figures that `measure=True` stores in `info["measures"]` by layer.
 
     Returns:
         A row for each layer in order: `layer` (its number, or "before" and "after"; "all" where names have no numbers),
@@ -151,24 +151,26 @@ def measures_by_layer(measures: Mapping[str, Mapping[str, Any]]) -> list[dict[st
     for name in names:
         groups.setdefault(numbers[name], []).append(measures[name])
     rows = []
-    for number, held in sorted(groups.items()):
-        norms = np.array([row["norms"] for row in held])
+    for number, measured in sorted(groups.items()):
+        norms = np.array([row["norms"] for row in measured])
         gram = np.sum(
-            [np.nan_to_num(row["cosine"]) * np.outer(row["norms"][:-1], row["norms"][:-1]) for row in held], axis=0
+            [np.nan_to_num(row["cosine"]) * np.outer(row["norms"][:-1], row["norms"][:-1]) for row in measured], axis=0
         )
         whole = np.sqrt(np.square(norms).sum(axis=0))
-        distance = np.sqrt(np.square([row["distance"] for row in held]).sum(axis=0))
-        elements, signed = (np.array([row[key] for row in held], np.float64) for key in ("elements", "signed"))
-        own, blend = elements @ np.array([row["variance"] for row in held])
+        distance = np.sqrt(np.square([row["distance"] for row in measured]).sum(axis=0))
+        elements, signed = (np.array([row[key] for row in measured], np.float64) for key in ("elements", "signed"))
+        own, blend = elements @ np.array([row["variance"] for row in measured])
         scale = np.outer(whole[:-1], whole[:-1])
         rows.append(
             {
                 "layer": "all" if not depth else "before" if number < 0 else "after" if number == depth else number,
-                "tensors": len(held),
+                "tensors": len(measured),
                 "elements": int(elements.sum()),
                 "distance": distance,
                 "relative": np.divide(distance, whole[:-1], out=np.zeros_like(distance), where=whole[:-1] > 0),
-                "agreement": float(signed @ [row["agreement"] for row in held] / signed.sum()) if signed.sum() else 1.0,
+                "agreement": float(signed @ [row["agreement"] for row in measured] / signed.sum())
+                if signed.sum()
+                else 1.0,
                 "kept": float(blend / own) if own > 0 else 1.0,
                 "cosine": np.divide(gram, scale, out=np.full_like(gram, np.nan), where=scale > 0).clip(-1, 1),
             }
@@ -182,11 +184,11 @@ def _changes(pool: Pool, numbers: dict[str, int], depth: int) -> NDArray[np.floa
     for name, number in numbers.items():
         if not 0 <= number < depth or pool.first[name].dtype.kind in "iub":
             continue
-        held = pool.base[name]
-        sizes[number] += held.size
-        for start in range(0, held.size, _CHUNK):
-            stop = min(start + _CHUNK, held.size)
-            origin = held.read(start, stop).astype(np.float64)
+        tensor = pool.base[name]
+        sizes[number] += tensor.size
+        for start in range(0, tensor.size, _CHUNK):
+            stop = min(start + _CHUNK, tensor.size)
+            origin = tensor.read(start, stop).astype(np.float64)
             for i, member in enumerate(pool.members):
                 sums[i, number] += float(np.abs(member[name].read(start, stop) - origin).sum())
     means = sums / np.maximum(sizes, 1)
@@ -195,12 +197,12 @@ def _changes(pool: Pool, numbers: dict[str, int], depth: int) -> NDArray[np.floa
 
 
 def _cut(pool: Pool, numbers: dict[str, int], depth: int) -> tuple[int, int]:
-    """The bottom and top for which the layers taken hold the most of their own expert's change."""
+    """The `bottom` and `top` for which the kept layers hold the largest share of their experts' change."""
     if pool.base is None:
         raise InputError("layer_swap needs base to find the cut; give it, or bottom and top")
     if depth < 2:
         raise InputError(f"there is {depth} layer, nothing to swap")
     task, other = np.concatenate([np.zeros((2, 1)), np.cumsum(_changes(pool, numbers, depth), axis=1)], axis=1)
     cuts = [(b, t) for b in range(depth) for t in range(depth - b) if b + t > 0]
-    held = [task[depth - t] - task[b] + other[b] + other[depth] - other[depth - t] for b, t in cuts]
-    return cuts[int(np.argmax(held))]
+    shares = [task[depth - t] - task[b] + other[b] + other[depth] - other[depth - t] for b, t in cuts]
+    return cuts[int(np.argmax(shares))]

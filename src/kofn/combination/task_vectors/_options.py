@@ -1,4 +1,4 @@
-"""Options that several methods of task vectors have."""
+"""Checks of options shared by the task-vector methods."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ VOTES = "a vote cannot count less than nothing"
 
 
 def check_density(density: float) -> float:
-    """A share of the entries, above 0."""
+    """Check that `density` is in (0, 1]."""
     value = checks.fraction(density, "density")
     if value == 0:
         raise InputError("density=0 keeps nothing of the members; give a share above 0")
@@ -17,5 +17,5 @@ def check_density(density: float) -> float:
 
 
 def check_scope(scope: str) -> bool:
-    """Whether entries are ranked over the whole model."""
+    """Check `scope`; True if entries are ranked over the whole model."""
     return checks.choice(scope, "scope", ("tensor", "model")) == "model"

@@ -1,4 +1,4 @@
-"""Parameter competition balancing: entries count by their size within a task and their agreement across tasks."""
+"""PCB-Merging: weigh entries by their magnitude within a task and their agreement across tasks."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ _OUTLIERS = 1e-4  # share of a task vector's magnitudes that is clipped at eithe
     paper=227,
 )
 class PcbMerging(Rule):
-    """Parameter competition balancing: entries count by their size within a task and their agreement across tasks.
+    """PCB-Merging: weigh entries by their magnitude within a task and their agreement across tasks.
 
     With task vectors t_i, their magnitudes clipped to the 0.01% and 99.99% quantiles and scaled to [0, 1] as a_i, an
-    entry's score is exp(m a_i^2) tanh(t_i sum_j t_j). Scores below the (1 - density) quantile count nothing, the others
+    entry's score is exp(m a_i^2) tanh(t_i sum_j t_j). Scores below the (1 - density) quantile become 0, the others
     are scaled to [0, 1] as s_i; the merged vector is sum_i s_i t_i / sum_i s_i (with t_i clipped).
 
     Args:
@@ -73,16 +73,16 @@ class PcbMerging(Rule):
     def scan(self, stage: int, part: Any, block: Block) -> Any:
         deltas = _deltas(block)
         if stage < 2:
-            found = [quantiles.magnitude_keys(delta) for delta in deltas]
+            codes = [quantiles.magnitude_keys(delta) for delta in deltas]
         else:
-            found = [quantiles.keys(score) for score in self._scores(deltas, block.state["clips"])]
+            codes = [quantiles.keys(score) for score in self._scores(deltas, block.state["clips"])]
         if stage % 2 == 0:
-            counts = [quantiles.coarse(key) for key in found]
+            counts = [quantiles.coarse(key) for key in codes]
         else:
             places = block.state["places"]
             counts = [
                 np.array([quantiles.fine(key, upper) for upper, _ in ranks])
-                for key, ranks in zip(found, places, strict=True)
+                for key, ranks in zip(codes, places, strict=True)
             ]
         return counts if part is None else [a + b for a, b in zip(part, counts, strict=True)]
 
@@ -95,14 +95,14 @@ class PcbMerging(Rule):
                 low, high = min(int(size * (1 - self.density)), size - 1), size - 1
             places = [[quantiles.locate(count, rank) for rank in (low, max(low, high))] for count in counts]
             return {**(state or {}), "places": places}
-        found = [
+        quantile_values = [
             [
                 float(quantiles.value_of((upper << 16) | quantiles.locate(row, rank)[0], magnitudes=stage == 1))
                 for row, (upper, rank) in zip(count, ranks, strict=True)
             ]
             for count, ranks in zip(counts, state["places"], strict=True)
         ]
-        return {**state, "clips" if stage == 1 else "limits": found}
+        return {**state, "clips" if stage == 1 else "limits": quantile_values}
 
     def _scores(self, deltas: list[NDArray[Any]], clips: list[list[float]]) -> Iterable[NDArray[Any]]:
         together = np.sum(deltas, axis=0)
@@ -117,7 +117,7 @@ class PcbMerging(Rule):
         for delta, score, clip, limits, weight in zip(
             deltas, self._scores(deltas, clips), clips, block.state["limits"], self.weights.tolist(), strict=True
         ):
-            # The limits are float32's: an entry that ties with one is not to fall below it.
+            # The limits are float32 values; an entry tied with a limit must not fall below it.
             share = _unit(np.maximum(score.astype(np.float32), np.float32(limits[0])), *limits)
             np.multiply(np.sign(delta), np.clip(np.abs(delta), *clip), out=spare)
             np.multiply(spare, share * (weight * len(deltas)), out=spare)
@@ -133,7 +133,7 @@ pcb_merging = PcbMerging.method
 
 
 def _unit(values: NDArray[Any], low: float, high: float) -> NDArray[Any]:
-    """The values between `low` and `high` on a scale from 0 to 1; 1 where the two are one."""
+    """Rescale values from [low, high] to [0, 1]; 1 if low equals high."""
     return np.ones_like(values) if high <= low else (values - low) / (high - low)
 
 

@@ -1,4 +1,4 @@
-"""Sign consensus: which sign each entry gets, and the mean of the members that have it."""
+"""Sign election: the mean of the members that have the elected sign of each entry."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def elect(
     heard: NDArray[Any],
     device: Any = None,
 ) -> None:
-    """Writes to `total` the weighted mean of the entries that have the sign of the weighted sum; `heard` is scratch."""
+    """Write to `total` the weighted mean of the entries that have the sign of the weighted sum; `heard` is scratch."""
     if device is not None:
         _device.elect(deltas, weights, total, device)
         return

@@ -1,4 +1,4 @@
-"""The base plus a weighted sum of what each member adds to it."""
+"""Task arithmetic: the base plus a weighted sum of task vectors (member minus base)."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from kofn.core.draws import Draw
     paper="ilharco2023",
 )
 class TaskArithmetic(Rule):
-    """The base plus a weighted sum of what each member adds to it.
+    """Task arithmetic: the base plus a weighted sum of task vectors (member minus base).
 
     Args:
-        weights: (m,), uniform by default, may be negative (a task is then forgotten).
+        weights: (m,), uniform by default; negative weights remove a task.
         normalize: False takes the weights as they are: [1, 1] adds both task vectors in full.
         scale: factor of the sum.
-        base: what the members were fine-tuned from, of the same names, shapes and dtypes.
+        base: the checkpoint that the members were fine-tuned from, of the same names, shapes and dtypes.
 
     Returns:
         Blend; `weights` are the factors of the task vectors (scale included); where they sum to one the base cancels
@@ -73,7 +73,7 @@ class TaskArithmetic(Rule):
 
     def _with_factors(self, factors: NDArray[np.float64]) -> Rule:
         if sum_to_one(factors):
-            # The base cancels: what is left is a mean of the members, which need not go through it.
+            # The base cancels, so the blend is a plain mean of the members.
             return WeightedMean.of_weights(factors, device=self.device)
         self.weights, self.form, self.minimises_distance = factors, "none", False
         return self

@@ -1,4 +1,4 @@
-"""Sign consensus: trim small changes, elect each entry's sign, average the members that have it."""
+"""TIES: trim small changes, elect each entry's sign, and average the members that have that sign."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from kofn.core.draws import Draw
     paper="yadav2023",
 )
 class Ties(Rule):
-    """Sign consensus: trim small changes, elect each entry's sign, average the members that have it.
+    """TIES: trim small changes, elect each entry's sign, and average the members that have that sign.
 
     Args:
         weights: (m,) >= 0, relative; uniform by default. They weigh both the vote on the sign and the mean.
@@ -71,9 +71,9 @@ class Ties(Rule):
     def scan(self, stage: int, part: Any, block: Block) -> Any:
         base = block.origin
         counts = []
-        for place, row in enumerate(block.rows):
-            found = quantiles.magnitude_keys(row - base)
-            counts.append(quantiles.coarse(found) if stage == 0 else quantiles.fine(found, block.state[place][0]))
+        for member, row in enumerate(block.rows):
+            codes = quantiles.magnitude_keys(row - base)
+            counts.append(quantiles.coarse(codes) if stage == 0 else quantiles.fine(codes, block.state[member][0]))
         return counts if part is None else [a + b for a, b in zip(part, counts, strict=True)]
 
     def settle(self, stage: int, state: Any, parts: Iterable[Any]) -> Any:
@@ -90,11 +90,11 @@ class Ties(Rule):
     def blend(self, block: Block, total: NDArray[Any], spare: NDArray[Any]) -> bool:
         base = block.origin
         deltas = np.empty((len(block.rows), len(base)), base.dtype)
-        for place, row in enumerate(block.rows):
-            delta = np.subtract(row, base, out=deltas[place])
+        for member, row in enumerate(block.rows):
+            delta = np.subtract(row, base, out=deltas[member])
             if self.stages:
                 size = np.abs(delta.astype(np.float32, copy=False))
-                np.multiply(delta, size >= block.state[place], out=delta)
+                np.multiply(delta, size >= block.state[member], out=delta)
         elect(deltas, self.weights, total, spare, self.device)
         np.multiply(total, self.scale, out=total)
         np.add(total, base, out=total)

@@ -1,4 +1,4 @@
-"""Rounds of LoRA fine-tuning over clients of unequal rank: updates are stacked, and folded into the shared weights."""
+"""Federated LoRA over clients of unequal rank: updates are stacked and folded into the shared weights (FLoRA)."""
 
 from __future__ import annotations
 
@@ -47,18 +47,18 @@ def _example(rng: np.random.Generator) -> Example:
     draws=_example,
 )
 class StackedAdapters(Stepper[Blend]):
-    """A federated server that adds its clients' LoRA updates exactly, whatever their ranks.
+    """Federated LoRA server that sums its clients' updates exactly, for any ranks.
 
     A round: every client starts fresh factors on the current weights (A random, B zero), trains them on its own rows
     and sends them; `tell` stacks them, so that the weights move by exactly sum_k p_k s_k B_k A_k, and folds that in.
-    The stacked adapter in `plan.result` is what each client downloads and folds into its own copy. Averaging A and B
-    separately, and padding small ranks with zeros, moves the weights by another matrix.
+    Each client downloads the stacked adapter `plan.result` and folds it into its own copy. Averaging A and B
+    separately, with small ranks padded by zeros, would not give the mean update.
 
     Args:
         base: name -> array (NumPy or torch), the weights before the first round; copied.
 
     Attributes:
-        base: name -> array, the weights now.
+        base: name -> array, the current weights.
         rounds: rounds so far.
         uploaded, downloaded: numbers (factor entries) that clients sent, and that were sent to them.
 
@@ -89,13 +89,13 @@ class StackedAdapters(Stepper[Blend]):
         self._round: Blend | None = None
 
     def tell(self, updates: Sequence[Any], weights: Any = None) -> Blend:
-        """One round: the clients' adapters, and how much each counts (its number of rows; equally by default).
+        """One round: the clients' adapters, with weights (numbers of rows; equal by default).
 
         Returns:
             The Blend of `stack_adapters`, also in `plan`.
 
         Raises:
-            InputError: adapters that do not go together or do not fit the weights; nothing is changed then.
+            InputError: adapters that do not match each other or the weights; the state is then unchanged.
         """
         if weights is not None:
             weights = checks.weights(weights)
@@ -112,7 +112,7 @@ class StackedAdapters(Stepper[Blend]):
         """The last round's sum: `plan.result` is the adapter that clients fold into their copy of the weights.
 
         Raises:
-            InputError: no round was told yet.
+            InputError: no round has taken place yet.
         """
         if self._round is None:
             raise InputError("plan: no round yet; tell the clients' updates first")

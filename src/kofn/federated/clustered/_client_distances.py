@@ -1,4 +1,4 @@
-"""How far each two clients' distributions are: how well a classifier tells their rows apart, on rows it never saw."""
+"""Pairwise distances of the clients' distributions, from the held-out accuracy of a classifier between them."""
 
 from __future__ import annotations
 
@@ -16,22 +16,21 @@ __all__ = ["client_distances"]
 def client_distances(
     X: Any, *, groups: Any, y: Any = None, classifier: Any = None, folds: int = 2, seed: int = 0
 ) -> tuple[Floats, Ints, list[Any]]:
-    """How far each two clients' distributions are: how well a classifier tells their rows apart, on rows it never saw.
+    """Pairwise distances of the clients' distributions, from the held-out accuracy of a classifier between them.
 
-    For each pair a classifier learns which client a row comes from on part of their rows and is asked on the rest; the
-    shares it gets right of either, added, less one: 0 for one distribution, 1 for two that never overlap. A classifier
-    that does not find the best rule says too little, few rows say it roughly.
+    For each pair of clients, a classifier learns which client a row comes from and is evaluated on held-out rows. The
+    distance is the sum of the two recalls minus one: 0 for equal distributions, 1 for disjoint ones. A suboptimal
+    classifier underestimates it; few rows make it noisy.
 
     Args:
         X: vectors (n, d).
         groups: (n,) the client of each row.
-        y: (n,) labels: with them the distributions are those of rows and labels together, so that clients that label
-            alike rows differently are far. The classifier sees each row's vector in the columns of its label.
-        classifier: any scikit-learn classifier; without it logistic regression. Rows count so that both clients weigh
-            the same, where it takes weights.
-        folds: parts that the rows are cut into, each asked of a classifier that learnt on the others; at most the rows
-            of the smallest client.
-        seed: of the parts.
+        y: (n,) labels: compare the joint distributions of rows and labels, so that clients that label similar rows
+            differently are far apart. The classifier sees each row's vector in the columns of its label.
+        classifier: any scikit-learn classifier; default logistic regression. Both clients have equal total weight if it
+            accepts sample weights.
+        folds: number of cross-validation folds, at most the number of rows of the smallest client.
+        seed: for the folds.
 
     Returns:
         distances (clients, clients); rows of each client (clients,), the `weights` of `fedcollab`; the clients' names,

@@ -1,4 +1,4 @@
-"""Expectation and maximisation of mixtures whose components are a Gaussian over x and a model of y given x."""
+"""EM for mixtures whose components are a Gaussian over x and a model of y given x."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import numpy as np
 from kofn.core.arrays import Floats, Ints
 
 TASKS = ("none", "classes", "amounts")
-# A component that no row belongs to stays where it is.
+# A component without responsibility keeps its parameters.
 _NOTHING = 1e-10
 
 
 @dataclass(frozen=True)
 class Parameters:
-    """The parameters that all clients share, for rows centred at the pooled mean and divided by one common scale.
+    """The shared parameters, for rows centred at the pooled mean and divided by a common scale.
 
     `gaussian` and `predictor` (pairs,) name the Gaussian and the model of y of each component: one each, or all pairs.
     `coefficients` (predictors, 1 + d, outputs) are of a softmax over classes, or of a linear mean, variance `noise`.
@@ -35,7 +35,7 @@ class Parameters:
     ridge: float
 
     def penalty(self) -> float:
-        """What the log-likelihood is lowered by: `shrink` pseudo-rows of unit spread a Gaussian, `ridge` on slopes."""
+        """Penalty on the log-likelihood: `shrink` pseudo-rows of unit variance per Gaussian, `ridge` on the slopes."""
         _, size = np.linalg.slogdet(self.covariances)
         inverse = np.linalg.inv(self.covariances)
         total = self.shrink * (size + np.trace(inverse, axis1=1, axis2=2)).sum()
@@ -61,11 +61,11 @@ class Parameters:
         if self.task == "none" or y is None:
             return 0.0
         if self.task == "classes":
-            found = self.log_classes(Z)[:, np.arange(len(y)), y].T
+            logs = self.log_classes(Z)[:, np.arange(len(y)), y].T
         else:
             gap = y[:, None] - self.amounts(Z)
-            found = -0.5 * (gap * gap / self.noise + np.log(2 * math.pi * self.noise))
-        return np.asarray(found[:, self.predictor])
+            logs = -0.5 * (gap * gap / self.noise + np.log(2 * math.pi * self.noise))
+        return np.asarray(logs[:, self.predictor])
 
     def log_classes(self, Z: Floats) -> Floats:
         """(predictors, n, classes) log-probabilities."""
@@ -79,12 +79,12 @@ class Parameters:
 
 
 def design(Z: Floats) -> Floats:
-    """Rows with a leading one."""
+    """The rows with a leading column of ones."""
     return np.column_stack([np.ones(len(Z)), Z])
 
 
 def share(log_joint: Floats) -> tuple[Floats, Floats]:
-    """(n, pairs) responsibilities and (n,) log of the sum, of terms of which some may be -inf."""
+    """(n, pairs) softmax and (n,) log-sum-exp of log terms, some of which may be -inf."""
     top = log_joint.max(axis=1, keepdims=True)
     terms = np.exp(log_joint - top)
     total = terms.sum(axis=1, keepdims=True)
@@ -92,18 +92,18 @@ def share(log_joint: Floats) -> tuple[Floats, Floats]:
 
 
 def log_of(weights: Floats) -> Floats:
-    """Logarithm, -inf of nothing."""
+    """Logarithm, with log 0 = -inf."""
     with np.errstate(divide="ignore"):
         return np.asarray(np.log(weights))
 
 
 def folded(table: Floats, of: Ints, count: int) -> Floats:
-    """Columns of pairs summed into what they belong to: (..., pairs) to (..., count)."""
+    """Sum the columns of pairs by owner: (..., pairs) to (..., count)."""
     return np.asarray(table @ np.eye(count)[of])
 
 
 def moments(now: Parameters, Z: Floats, y: Any, responsibilities: Floats) -> dict[str, Floats]:
-    """Sufficient statistics of these rows for the next parameters; those of parts add up to those of the whole."""
+    """Sufficient statistics of these rows for the M-step; they add up over parts of the rows."""
     k, p = len(now.means), len(now.coefficients)
     by_gaussian = folded(responsibilities, now.gaussian, k)
     first, second = np.empty_like(now.means), np.empty_like(now.covariances)
@@ -127,7 +127,7 @@ def moments(now: Parameters, Z: Floats, y: Any, responsibilities: Floats) -> dic
 
 
 def improved(now: Parameters, sums: dict[str, Floats]) -> Parameters:
-    """The parameters after one round: the best Gaussians and linear models, and softmax models that are no worse."""
+    """M-step: optimal Gaussians and linear models, and softmax models that are no worse than before."""
     means, covariances = now.means.copy(), now.covariances.copy()
     for j, mass in enumerate(sums["mass"].tolist()):
         if mass > _NOTHING:

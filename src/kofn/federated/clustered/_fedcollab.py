@@ -1,4 +1,4 @@
-"""Group clients into coalitions that learn together, few or many, by a bound on each client's error."""
+"""FedCollab: group clients into coalitions that minimise a bound on their errors; their number is chosen too."""
 
 from __future__ import annotations
 
@@ -33,43 +33,43 @@ def fedcollab(
     restarts: int = 100,
     unions: bool = True,
 ) -> Assignment:
-    """Group clients into coalitions that learn together, few or many, by a bound on each client's error.
+    """FedCollab: group clients into coalitions that minimise a bound on their errors; their number is chosen too.
 
-    A client that joins a coalition has more rows to learn from and others' distributions to learn from. What client i
-    of coalition S has to expect is bounded by its own best error plus
+    A larger coalition has more rows, but from more different distributions. The error of client i in coalition S is
+    bounded by its own best error plus
 
         C / sqrt(rows of S) + sum of (rows of j) / (rows of S) x distance(i, j) over j in S
 
-    and the sum of this over the clients is minimised: each starts alone (every second run: somewhere at random);
-    clients in a random order move to the coalition, or to one of their own, that lowers it most, until none moves; then
-    the two coalitions whose union lowers it most unite, and clients move again. How many there are comes out of it.
+    and the sum over the clients is minimised by local search. Each client starts alone (every second run: in a random
+    coalition); clients in random order move to the coalition, or to one of their own, that lowers the sum most, until
+    none moves; then the two coalitions whose union lowers it most are merged, and clients move again.
 
     Args:
-        distances: (n, n) how far the clients' distributions are, 0 to 1 (`client_distances` estimates them).
-        weights: (n,) rows of each client, > 0; without it one each, so that sizes alone count.
-        seed: of the orders.
+        distances: (n, n) distances of the clients' distributions, 0 to 1 (`client_distances` estimates them).
+        weights: (n,) number of rows of each client, > 0; default 1.
+        seed: for the random orders and starts.
         time_limit: seconds.
         progress: show progress on a terminal.
-        C: how much more rows are worth against nearer ones: the capacity of what is learnt. Larger ones make fewer
-            coalitions; the paper takes 5 to 10.
-        restarts: runs, of which the best end is kept.
+        C: capacity of the model class, the weight of sample size against distance. Larger values give fewer coalitions;
+            the paper takes 5 to 10.
+        restarts: number of runs; the best is returned.
         unions: False moves single clients only and starts with each alone, as the paper does; two coalitions that would
             gain by being one may then stay apart, since the first client to move would lose.
 
     Returns:
         An `Assignment` of clients to coalitions, numbered by their first client; `value` is the summed bound on the
-        errors, `bound` what no partition goes below: every client in the coalition that would suit it best. `status`
+        errors, `bound` a lower bound over all partitions: every client in its own best coalition. `status`
         is "optimal" where the two meet, else "local", or "stopped" before all runs. `info`:
         `client_bounds`, each client's part of the value, `alone` and `together`, the values with every client alone and
-        with all in one, `moves` of the best run, `oracle_calls` moves that were weighed.
+        with all in one, `moves` of the best run, `oracle_calls` the moves evaluated.
 
     Raises:
         InputError: weights of 0, or options out of range.
 
     Cost: O(restarts n^2) a pass over the clients, few passes each.
 
-    Guarantee: no move of one client, to another coalition or to one of its own, lowers the value, and no union of two
-    coalitions. The best partition may need other changes.
+    Guarantee: a local optimum: no move of one client, to another coalition or to its own, and no union of two
+    coalitions lowers the value.
 
     References:
         Bao, Wang, Wu & He 2023, Optimizing the Collaboration Structure in Cross-Silo Federated Learning (ICML, arXiv
@@ -91,7 +91,7 @@ def fedcollab(
     C = float(checks.number(C, "C"))
     repeats = checks.count(restarts, "restarts")
     checks.flag(unions, "unions")
-    # What a pair costs a coalition that holds both, before it is divided by the coalition's rows.
+    # Cost of a pair in the same coalition, before division by the coalition's rows.
     toll = apart * rows + (apart * rows).T
     np.fill_diagonal(toll, np.diag(apart) * rows)
     rng = np.random.default_rng(seed)
@@ -147,9 +147,9 @@ def _bounds(apart: Floats, rows: Floats, labels: Ints, C: float) -> Floats:
 
 
 def _floor(apart: Floats, rows: Floats, C: float) -> float:
-    """A lower bound over all partitions: each client joined by its nearest others, as many as suit it best.
+    """A lower bound over all partitions: each client with its nearest others, in the number best for it.
 
-    With the others in order of distance the bound, as a function of the rows, has no minimum inside a client's rows.
+    With the others sorted by distance, the bound as a function of the number of rows has no minimum inside a client.
     """
     away = apart.copy()
     np.fill_diagonal(away, -1.0)
@@ -162,44 +162,44 @@ def _floor(apart: Floats, rows: Floats, C: float) -> float:
 class _Coalitions:
     """The partition under search, starting from singletons, with the cost of each coalition.
 
-    `toll` (n, n) is what a pair costs a coalition that holds both, before it is divided by the coalition's rows.
+    `toll` (n, n) is the cost of a pair in the same coalition, before division by the coalition's rows.
     """
 
     def __init__(self, toll: Floats, rows: Floats, C: float) -> None:
         n = len(rows)
         self.toll, self.rows, self.C = toll, rows, C
         self.labels = np.arange(n)
-        self.size, self.held, self.paid = np.ones(n), rows.copy(), np.diag(toll).copy()
+        self.size, self.held_rows, self.paid = np.ones(n), rows.copy(), np.diag(toll).copy()
         # (n, n) the dues of each client towards each coalition, its own excluded.
         self.dues = toll.copy()
         np.fill_diagonal(self.dues, 0.0)
         # Accepting changes within rounding could cycle.
-        self.slack = 1e-12 * float(self.cost(self.size, self.held, self.paid).sum() + toll.max() / rows.min())
+        self.slack = 1e-12 * float(self.cost(self.size, self.held_rows, self.paid).sum() + toll.max() / rows.min())
         self.moves = self.looks = 0
 
     def cost(self, size: Any, rows: Any, paid: Any) -> Any:
-        """The summed bound of coalitions of so many clients, rows and dues; nothing of empty ones."""
+        """The summed bound of coalitions with these numbers of clients, rows and dues; 0 for empty ones."""
         nonempty = np.where(size > 0, rows, 1.0)
         return np.where(size > 0, size * self.C / np.sqrt(nonempty) + paid / nonempty, 0.0)
 
     def place(self, labels: Ints) -> None:
-        """Start from this partition."""
+        """Set the partition."""
         for client in np.flatnonzero(self.labels != labels).tolist():
             self._move(client, int(labels[client]))
 
     def settle(self, rng: np.random.Generator) -> None:
-        """Moves of one client at a time, in random orders, until none lowers the summed bound."""
+        """Move single clients, in random order, until no move lowers the summed bound."""
         alone = np.diag(self.toll)
         settled = False
         while not settled:
             settled = True
             for client in rng.permutation(len(self.rows)).tolist():
                 home, rows, due = int(self.labels[client]), self.rows[client], self.dues[client] + alone[client]
-                now = self.cost(self.size, self.held, self.paid)
-                change = self.cost(self.size + 1, self.held + rows, self.paid + due) - now
+                now = self.cost(self.size, self.held_rows, self.paid)
+                change = self.cost(self.size + 1, self.held_rows + rows, self.paid + due) - now
                 # The cost of keeping the client where it is.
                 change[home] = now[home] - self.cost(
-                    self.size[home] - 1, self.held[home] - rows, self.paid[home] - due[home]
+                    self.size[home] - 1, self.held_rows[home] - rows, self.paid[home] - due[home]
                 )
                 self.looks += len(self.rows) - 1
                 to = int(change.argmin())
@@ -215,20 +215,20 @@ class _Coalitions:
 
     def _shift(self, client: int, coalition: int, sign: int) -> None:
         self.size[coalition] += sign
-        self.held[coalition] += sign * self.rows[client]
+        self.held_rows[coalition] += sign * self.rows[client]
         self.paid[coalition] += sign * (self.dues[client, coalition] + self.toll[client, client])
         self.dues[:, coalition] += sign * self.toll[client]
         self.dues[client, coalition] -= sign * self.toll[client, client]
         if self.size[coalition] == 0:
             # Rounding errors would accumulate in an empty coalition.
-            self.held[coalition] = self.paid[coalition] = 0.0
+            self.held_rows[coalition] = self.paid[coalition] = 0.0
             self.dues[:, coalition] = 0.0
 
     def join(self) -> bool:
-        """Unite the two coalitions whose union lowers the summed bound most; False where none does."""
+        """Merge the two coalitions whose union lowers the summed bound most; False if none does."""
         present = np.unique(self.labels)
         between = np.array([self.dues[self.labels == label].sum(axis=0) for label in present])[:, present]
-        size, rows, paid = self.size[present], self.held[present], self.paid[present]
+        size, rows, paid = self.size[present], self.held_rows[present], self.paid[present]
         now = self.cost(size, rows, paid)
         gain = np.add.outer(now, now) - self.cost(
             np.add.outer(size, size), np.add.outer(rows, rows), np.add.outer(paid, paid) + between

@@ -1,4 +1,4 @@
-"""Checks of what a client sends the server of a mixture: a damaged message is refused before anything changes."""
+"""Checks of the clients' messages to the server of a mixture; a damaged message is refused before any change."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _SKETCH_OF = {"none": (), "classes": ("classes",), "amounts": ("y_mean", "y_vari
 
 
 def checked_sketches(sketches: Any, task: str) -> dict[Any, dict[str, Any]]:
-    """Every client's sketch.
+    """Check every client's sketch.
 
     Raises:
-        InputError: no sketch, one that lacks something, numbers that are none, columns that differ between clients.
+        InputError: no sketch, missing keys, values that are not numbers, columns that differ between clients.
     """
     if not isinstance(sketches, Mapping) or not sketches:
         raise InputError("sketches is empty: give {client: sketch(X, y)}")
@@ -35,10 +35,10 @@ def checked_sketches(sketches: Any, task: str) -> dict[Any, dict[str, Any]]:
 
 
 def checked_statistics(statistics: Any, now: Parameters) -> list[dict[str, Any]]:
-    """The statistics of a round, part by part.
+    """Check the statistics of a round, part by part.
 
     Raises:
-        InputError: nothing, a part that lacks something, arrays of another shape than the parameters ask for.
+        InputError: no parts, missing keys, arrays whose shapes do not match the parameters.
     """
     readable = isinstance(statistics, Iterable) and not isinstance(statistics, Mapping | str)
     parts = list(statistics) if readable else []

@@ -1,4 +1,4 @@
-"""A mixture that clients fit together while their rows stay where they are."""
+"""Federated mixture model: clients fit shared components without sharing rows."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from kofn.core.stepper import Event, Example, Stepper, stepper
 from kofn.federated.clustered import _em
 from kofn.federated.clustered._messages import checked_sketches, checked_statistics
 
-# The arrays of `_em.Parameters` that a state holds; the others are settings.
+# The arrays of `_em.Parameters` stored in a state; the other fields are settings.
 _ARRAYS = ("means", "covariances", "coefficients", "noise", "gaussian", "predictor")
 
 
@@ -62,39 +62,38 @@ def _example(rng: np.random.Generator) -> Example:
     draws=_example,
 )
 class FederatedMixture(Stepper[Assignment]):
-    """Fit one mixture over many clients, each with its own weights, from sums over their rows alone.
+    """FedGMM: fit one mixture over many clients, each with its own weights, by EM on sums of sufficient statistics.
 
     Client c's rows come from `sum_ab w_c[a, b] N(x; mean_a, covariance_a) p_b(y | x)`: Gaussians and models of y are
-    everybody's, the weights its own. A round of EM is: each client gives `statistics` of its rows, the server adds them
-    up and takes the next parameters. Sums over any parts of the rows, in any order, are sums over all of them, so that
-    the parameters are those of EM on the pooled rows.
+    shared, the weights are the client's own. In each round of EM every client sends `statistics` of its rows, and the
+    server adds them up and updates the parameters. Sums are additive over any parts of the rows, so the parameters are
+    those of EM on the pooled rows.
 
     Args:
         k: Gaussians.
         task: "none", a mixture of Gaussians; "classes", y are labels, under softmax models; "amounts", y are numbers,
             under linear models with Gaussian noise.
-        predictors: models of y, each of which may go with each Gaussian (the paper's form); None gives every Gaussian
-            one of its own.
-        shrink: each covariance, and each noise, is held by this many pseudo-rows of the pooled spread (> 0).
+        predictors: models of y, each of which may go with each Gaussian (the paper's form); None gives every
+            Gaussian its own.
+        shrink: pseudo-rows of the pooled variance that regularise each covariance and noise variance (> 0).
         ridge: penalty on the squared slopes of the models of y (> 0).
         pull: pseudo-rows of each client that are spread evenly over the components; 0 is the paper's maximum
-            likelihood, which fits too much where clients have few rows for many weights.
-        seed: of the k-means that it begins with.
+            likelihood, which overfits when clients have few rows for many weights.
+        seed: for the initial k-means.
 
     `sketch(X, y)` on each client, then `begin({client: sketch})`; then rounds of `statistics(X, y, client=c)` and
     `tell([...])`. `adapt(X, y, client=c)` gives a client that took no part its weights; `predict`, `log_density` and
     `responsibilities` answer for rows of any client. `plan` sends clients to components. `rounds` counts,
     `log_likelihood` and `objective` (less the penalties) are those of the parameters that the last sums were taken at.
 
-    A client shows the server: a k-means of its rows with counts and squares, once; then, each round, summed
-    responsibilities, moments within each Gaussian, and slopes. These are no guarantee of privacy.
+    The server sees, once, a k-means of each client's rows with counts and squares; then, each round, summed
+    responsibilities, moments within each Gaussian, and slopes. This is not a privacy guarantee.
 
     Cost: O(n d^2 (k + predictors)) for a client's n rows a round, and n x k x predictors numbers; O((d^3 + d^2 classes)
     (k + predictors)) for the server. A message is (k + predictors) d^2 numbers.
 
-    Guarantee: where every client takes part the objective never falls: Gaussians and linear models are the best for the
-    responsibilities; a softmax model takes one step that cannot make it worse. `adapt` finds the best weights
-    there are.
+    Guarantee: with full participation the objective never decreases: Gaussians and linear models are optimal given the
+    responsibilities, and a softmax model takes one monotone step. `adapt` finds the optimal weights.
 
     References:
         Wu, Zhang, Yu, Liu, Gu, Zhou, Chen & Cheng 2023, Personalized Federated Learning under Mixture of Distributions
@@ -176,7 +175,7 @@ class FederatedMixture(Stepper[Assignment]):
         self._rows: dict[Any, int] = {}
 
     def sketch(self, X: Any, y: Any = None) -> dict[str, Any]:
-        """What `begin` needs of one client's rows: k-means centres with their counts, moments, and the classes."""
+        """Summary of one client's rows for `begin`: k-means centres with counts, moments, and the classes."""
         X = checks.matrix(X).astype(np.float64)
         y = self._read(y, len(X))
         means, counts, inertia = _em.centres(X, np.ones(len(X)), self.k, self.seed)
@@ -200,7 +199,7 @@ class FederatedMixture(Stepper[Assignment]):
         self._scale = _size(spread.mean(), self._origin)
         stacked = np.concatenate([part["centres"] for part in parts])
         counts = np.concatenate([part["counts"] for part in parts])
-        found, _, between = _em.centres(stacked, counts, self.k, self.seed)
+        centres, _, between = _em.centres(stacked, counts, self.k, self.seed)
         within = (sum(part["inertia"] for part in parts) + between) / (counts.sum() * d * self._scale**2)
         outputs = 0
         if self.task == "classes":
@@ -214,7 +213,7 @@ class FederatedMixture(Stepper[Assignment]):
         self._now = _em.Parameters(
             self.task,
             # With fewer distinct rows than Gaussians, some Gaussians start, and stay, at the same mean.
-            (found[np.arange(self.k) % len(found)] - self._origin) / self._scale,
+            (centres[np.arange(self.k) % len(centres)] - self._origin) / self._scale,
             np.tile(np.eye(d) * max(within, 1e-3), (self.k, 1, 1)),
             np.zeros((p, d + 1, outputs)),
             np.ones(p),
@@ -233,7 +232,7 @@ class FederatedMixture(Stepper[Assignment]):
         self.rounds = 0
 
     def statistics(self, X: Any, y: Any = None, *, client: Any) -> dict[str, Any]:
-        """Sums over rows of one client at the parameters of this round: all of them, or a part of them."""
+        """Sufficient statistics of one client's rows, or of a part of them, at the current parameters."""
         now, Z, codes = self._ready(X, y)
         if self.task != "none" and codes is None:
             raise InputError(f"y is missing; task={self.task!r} learns from it")
@@ -248,7 +247,7 @@ class FederatedMixture(Stepper[Assignment]):
 
     @staticmethod
     def merge(statistics: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-        """The statistics of all the rows, from those of parts."""
+        """Merge the statistics of parts into those of all rows."""
         parts = list(statistics)
         if not parts:
             raise InputError("statistics is empty: give at least one client's")
@@ -273,10 +272,10 @@ class FederatedMixture(Stepper[Assignment]):
         }
 
     def tell(self, statistics: Iterable[Mapping[str, Any]]) -> None:
-        """One round: the next parameters, and the weights of the clients that took part.
+        """One round: update the parameters and the weights of the participating clients.
 
         Raises:
-            InputError: nothing to update from, statistics that are damaged or of another round.
+            InputError: no statistics, or statistics that are damaged or of another round.
         """
         now = self._parameters()
         pooled = self.merge(checked_statistics(statistics, now))
@@ -291,10 +290,10 @@ class FederatedMixture(Stepper[Assignment]):
         self.rounds += 1
 
     def adapt(self, X: Any, y: Any = None, *, client: Any, max_iter: int = 500, tol: float = 1e-9) -> Floats:
-        """Fit the weights of one client with the components fixed: all that a new client has to learn.
+        """Fit the weights of one client with the components fixed, as for a new client.
 
         Returns:
-            Its weights, as `weights(client)`. Rows without y are weighed by x alone.
+            Its weights, as `weights(client)`. Without y, responsibilities use x alone.
         """
         now, Z, codes = self._ready(X, y)
         if not isinstance(client, Hashable):
@@ -322,7 +321,7 @@ class FederatedMixture(Stepper[Assignment]):
 
     @property
     def clients(self) -> list[Any]:
-        """Who has weights, in the order they came."""
+        """The clients with weights, in order of arrival."""
         return list(self._weights)
 
     @property
@@ -336,7 +335,7 @@ class FederatedMixture(Stepper[Assignment]):
         return self._parameters().covariances * self._scale**2
 
     def responsibilities(self, X: Any, y: Any = None, *, client: Any) -> Floats:
-        """(n, k) how much of each row of a client is each Gaussian's."""
+        """(n, k) responsibilities of the Gaussians for a client's rows."""
         now, Z, codes = self._ready(X, y)
         by_pair, _ = _em.share(_em.log_of(self._of(client)) + now.log_x(Z) + now.log_y(Z, codes))
         return _em.folded(by_pair, now.gaussian, self.k)
@@ -355,7 +354,7 @@ class FederatedMixture(Stepper[Assignment]):
     def log_density(self, X: Any, y: Any = None, *, client: Any = None) -> Floats:
         """(n,) log-density of rows for a client, or for all clients pooled; novel rows have a low density.
 
-        With y it is that of both, without it that of x.
+        With y the joint log-density, without it that of x.
         """
         now, Z, codes = self._ready(X, y)
         if client is None:
@@ -429,18 +428,18 @@ class FederatedMixture(Stepper[Assignment]):
         return self._weights[client]
 
     def _drawn(self, mass: Floats) -> Floats:
-        """Weights from responsibilities summed over rows, and the pseudo-rows."""
+        """Weights from summed responsibilities and the pseudo-rows."""
         grown = mass + self.pull / len(mass)
         return np.asarray(grown / grown.sum())
 
     def _pulled(self, weights: Iterable[Floats]) -> float:
-        """What clients' weights lower the objective by."""
+        """Penalty on the clients' weights."""
         if self.pull == 0:
             return 0.0
         return -self.pull * math.fsum(float(np.log(mass).mean()) for mass in weights)
 
     def _ready(self, X: Any, y: Any) -> tuple[_em.Parameters, Floats, Any]:
-        """The parameters, and checked rows in their units."""
+        """The parameters, and the checked rows in the parameters' units."""
         now, X = self._parameters(), checks.matrix(X)
         if X.shape[1] != now.means.shape[1]:
             raise InputError(f"X has {X.shape[1]} columns, the mixture has {now.means.shape[1]}")
@@ -461,7 +460,7 @@ class FederatedMixture(Stepper[Assignment]):
         return now, Z, codes
 
     def _read(self, y: Any, n: int) -> Any:
-        """Checked labels or amounts, one a row; nothing where there is no task."""
+        """Check labels or amounts, one per row; empty if there is no task."""
         if self.task == "none":
             if y is not None:
                 raise InputError("y is given to a mixture of task='none'; set task to 'classes' or 'amounts'")
@@ -473,7 +472,7 @@ class FederatedMixture(Stepper[Assignment]):
         return read
 
     def _log_units(self, with_y: bool) -> float:
-        """What a row's log-density loses by the units of the columns and of y."""
+        """Log-Jacobian of the rescaling of the columns and of y, per row."""
         amounts = math.log(self._y_scale) if with_y and self.task == "amounts" else 0.0
         return len(self._origin) * math.log(self._scale) + amounts
 
@@ -498,6 +497,6 @@ def _pooled(parts: Sequence[Mapping[str, Any]], name: str) -> tuple[Floats, Floa
 
 
 def _size(variance: float, middle: Floats) -> float:
-    """One unit for all columns; that of the rows themselves where they do not differ beyond rounding."""
+    """The common scale of all columns; the mean's magnitude (or 1) if the rows differ only by rounding."""
     far = float(np.abs(middle).max())
     return math.sqrt(variance) if variance > (1e-12 * far) ** 2 else far or 1.0

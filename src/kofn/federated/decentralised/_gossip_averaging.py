@@ -1,4 +1,4 @@
-"""Learning without a server: nodes of a graph that train on their own rows and average what their neighbours send."""
+"""Decentralised learning: nodes of a graph train on their own rows and average with their neighbours."""
 
 from __future__ import annotations
 
@@ -67,21 +67,20 @@ def _example(rng: np.random.Generator) -> Example:
 class GossipAveraging(Stepper[Blend]):
     """Models on the nodes of a graph; a step replaces each by the average of its own and its neighbours'.
 
-    A round: every node trains its model on its own rows and tells it (`tell`), then all exchange models along the edges
-    and average (`step`). Nodes that began apart have uncorrelated weights: the plain mean of n of them has 1/n of their
-    variance, and the layers of an averaged network pass hardly any signal. "variance_corrected" stretches each averaged
-    tensor about its mean to the variance that the models had; once they agree the two rules are the same.
+    In a round every node trains its model and submits it (`tell`), then all nodes exchange models along the edges and
+    average (`step`). Independently initialised models are uncorrelated: the plain mean of n of them has 1/n of their
+    variance, and the averaged network passes hardly any signal. "variance_corrected" rescales each averaged tensor
+    about its mean to the models' variance; once the models agree, both rules coincide.
 
     Args:
-        graph: (n, n) symmetric table of zeros and ones, who exchanges models with whom (the diagonal counts for
-            nothing); or n lists of neighbours.
-        models: n mappings name -> array (NumPy or torch) of one architecture, what the nodes begin with; copied.
+        graph: (n, n) symmetric table of zeros and ones, the adjacency matrix (the diagonal is ignored); or
+            n lists of neighbours.
+        models: n mappings name -> array (NumPy or torch) of one architecture, the initial models; copied.
         rule: "variance_corrected", or "mean".
-        own: a node's weight for its own model, the rest being its neighbours' in equal parts; None gives all the same
-            weight.
+        own: a node's weight of its own model, the rest shared equally by its neighbours; None weighs all equally.
 
     Attributes:
-        models: n mappings name -> array, the models now.
+        models: n mappings name -> array, the current models.
         neighbours: n arrays, the neighbours of each node.
         steps: exchanges so far.
         sent: numbers (tensor entries) that nodes sent to a neighbour.
@@ -118,7 +117,7 @@ class GossipAveraging(Stepper[Blend]):
             raise InputError(
                 f"models has {len(models)} entries for a graph of {len(self.neighbours)} nodes; give one each"
             )
-        self.models = [_copied(model, f"model {place}") for place, model in enumerate(models)]
+        self.models = [_copied(model, f"model {node}") for node, model in enumerate(models)]
         open_members(self.models)  # refuses models that do not match, all differences at once
         super().__init__(
             graph=self.neighbours,
@@ -130,7 +129,7 @@ class GossipAveraging(Stepper[Blend]):
         self.steps = self.sent = 0
 
     def tell(self, node: int, model: Mapping[str, Any]) -> None:
-        """Replace a node's model by what it has become in training.
+        """Replace a node's model by its trained one.
 
         Raises:
             InputError: no such node, a model of another architecture, NaN.
@@ -144,7 +143,7 @@ class GossipAveraging(Stepper[Blend]):
         self.models[node] = trained
 
     def step(self, nodes: Any = None) -> None:
-        """Exchange: these nodes (all by default) average their models with their neighbours', all at the same time."""
+        """Exchange models: the given nodes (default all) average with their neighbours simultaneously."""
         given = range(len(self.models)) if nodes is None else checks.as_array(nodes, "nodes").reshape(-1).tolist()
         averaged = {node: self._averaged(node) for node in map(self._node, given) if len(self.neighbours[node])}
         for node, model in averaged.items():
@@ -153,7 +152,7 @@ class GossipAveraging(Stepper[Blend]):
         self.steps += 1
 
     def _plan(self) -> Blend:
-        """All nodes' models averaged by the rule: `spread` says how far each node is from agreement."""
+        """The mean of all nodes' models; `spread` is each node's distance to it."""
         return _RULES[self.rule].method(self.models)
 
     def _set_state(self, state: Mapping[str, Any]) -> None:

@@ -31,13 +31,13 @@ def _predicted_loss(case: Case) -> None:
             excess, seen, turn = excess * (end / seen) ** -power, end, turn + 1
         return float(info["loss_floor"]) + excess
 
-    told = loss(list(info["pools"]))
+    predicted = loss(list(info["pools"]))
     # What the law predicts is a product over the passes, and then a sum.
-    if not near(plan.value, told, 1e-9, abs(float(info["loss_floor"]))):
-        raise broken(case, "recount", f"value is {plan.value!r}, the law gives {told!r}")
-    for pools, said in info["tried"]:
-        if said < plan.value:
-            raise broken(case, "recount", f"pools {pools} are better: {said!r}")
+    if not near(plan.value, predicted, 1e-9, abs(float(info["loss_floor"]))):
+        raise broken(case, "recount", f"value is {plan.value!r}, the law gives {predicted!r}")
+    for pools, other_loss in info["tried"]:
+        if other_loss < plan.value:
+            raise broken(case, "recount", f"pools {pools} are better: {other_loss!r}")
     for item in range(case.n):
         passes = budget / sizes[list(info["pools"])].sum() if item in info["pools"] else 0.0
         if not near(float(plan.amounts[item]), passes, 1e-12):

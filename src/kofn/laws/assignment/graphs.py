@@ -30,13 +30,13 @@ def _laplacian(case: Case) -> None:
         if str(label) != str(missing) and soft[i, plan.info["classes"].index(label)] != 1.0:
             raise broken(case, "recount", f"row {i} is labelled {label!r} and assigned {soft[i]}")
     graph = _graph(case, rows, min(int(options.get("n_neighbors", 5)), case.n - 1))
-    told: list[float] = []
+    terms: list[float] = []
     for i, row in enumerate(soft.tolist()):
         squares = ((rows[i] - plan.centers) ** 2).sum(axis=1) / plan.info["temperature"]
-        told += [s * float(cost) + (s * math.log(s) if s > 0 else 0.0) for s, cost in zip(row, squares, strict=True)]
+        terms += [s * float(cost) + (s * math.log(s) if s > 0 else 0.0) for s, cost in zip(row, squares, strict=True)]
         smooth = sum(graph[i, j] * float(soft[i] @ soft[j]) for j in range(case.n))
-        told.append(-float(options.get("lam", 1.0)) / 2 * smooth)
-    counted, scale = math.fsum(told), math.fsum(map(abs, told))
+        terms.append(-float(options.get("lam", 1.0)) / 2 * smooth)
+    counted, scale = math.fsum(terms), math.fsum(map(abs, terms))
     if not near(plan.value, counted, max(case.rtol, 1e-10), scale):
         raise broken(case, "recount", f"value is {plan.value!r}, recounted {counted!r}")
     rise = np.diff(plan.info["trace"])

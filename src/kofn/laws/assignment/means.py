@@ -35,12 +35,12 @@ def _rows(case: Case) -> Floats:
 def _within_group_squares(case: Case) -> None:
     plan, X = case.plan, _rows(case)
     members = group_members(case)
-    counted = math.fsum(_squares(X[held]) for held in members)
+    counted = math.fsum(_squares(X[group]) for group in members)
     # Squares of what rounding does to the rows are nothing.
     nothing = float((np.finfo(np.float64).eps * np.abs(X).max()) ** 2) * X.size
     if not near(plan.value, counted, case.rtol, nothing / case.rtol):
         raise broken(case, "recount", f"value is {plan.value!r}, recounted {counted!r}")
-    middle = np.array([X[held].mean(axis=0) for held in members])
+    middle = np.array([X[group].mean(axis=0) for group in members])
     if not np.allclose(plan.centers, middle, rtol=1e-9, atol=1e-12 * np.abs(X).max()):
         raise broken(case, "recount", f"centers are {plan.centers}, recounted {middle}")
 
@@ -53,13 +53,13 @@ def _group_log_likelihood(case: Case) -> None:
     if spread < (1e3 * np.finfo(np.float64).eps * np.abs(X).max()) ** 2:
         return
     terms = []
-    for held in group_members(case):
-        gap = X[held] - X[held].mean(axis=0)
-        values, vectors = np.linalg.eigh(gap.T @ gap / len(held))
+    for group in group_members(case):
+        gap = X[group] - X[group].mean(axis=0)
+        values, vectors = np.linalg.eigh(gap.T @ gap / len(group))
         variance = np.maximum(values, 0.0) + ridge
         along = gap @ vectors
         terms += (-0.5 * along * along / variance).ravel().tolist()
-        terms += [-0.5 * len(held) * math.log(2 * math.pi * one) for one in variance.tolist()]
+        terms += [-0.5 * len(group) * math.log(2 * math.pi * eigenvalue) for eigenvalue in variance.tolist()]
     counted, scale = math.fsum(terms), math.fsum(map(abs, terms))
     # The ridge is what the smallest variances rest on: their rounding is that of the largest over the ridge.
     if not near(plan.value, counted, max(case.rtol, 1e-9), scale):
@@ -68,7 +68,7 @@ def _group_log_likelihood(case: Case) -> None:
 
 def _best_squares(case: Case) -> float | None:
     X = _rows(case)
-    return least_partition(case, lambda held: _squares(X[held]))
+    return least_partition(case, lambda group: _squares(X[group]))
 
 
 def _weights(case: Case) -> Floats:

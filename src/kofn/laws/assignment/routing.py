@@ -28,8 +28,8 @@ _MOST_STATES = 200_000
 def _worth(case: Case, table: Floats, outside: float = 0.0) -> None:
     plan = case.plan
     rows = np.repeat(np.arange(case.n), np.diff(plan.indptr))
-    told = [*table[rows, plan.bins].tolist(), *[outside] * int((np.diff(plan.indptr) == 0).sum())]
-    counted, scale = math.fsum(told), math.fsum(map(abs, told))
+    terms = [*table[rows, plan.bins].tolist(), *[outside] * int((np.diff(plan.indptr) == 0).sum())]
+    counted, scale = math.fsum(terms), math.fsum(map(abs, terms))
     if not near(plan.value, counted, case.rtol, scale):
         raise broken(case, "recount", f"value is {plan.value!r}, recounted {counted!r}")
 
@@ -38,8 +38,8 @@ def _weights(case: Case, table: Floats) -> None:
     """What each route weighs: one, the affinity, or its share among the item's own."""
     plan, gates = case.plan, case.plan.options.get("gates", "ones")
     for i in range(case.n):
-        held = slice(int(plan.indptr[i]), int(plan.indptr[i + 1]))
-        felt = table[i, plan.bins[held]]
+        routes = slice(int(plan.indptr[i]), int(plan.indptr[i + 1]))
+        felt = table[i, plan.bins[routes]]
         if gates == "sigmoid":
             felt = np.array([sigmoid(score) for score in felt.tolist()])
         if gates == "share":
@@ -48,15 +48,15 @@ def _weights(case: Case, table: Floats) -> None:
                 continue
             felt = felt / felt.sum()
         counted = np.ones(len(felt)) if gates == "ones" else felt
-        if not np.allclose(plan.weights[held], counted, rtol=1e-5, atol=1e-30):
-            raise broken(case, "recount", f"item {i} has weights {plan.weights[held]}, recounted {counted}")
+        if not np.allclose(plan.weights[routes], counted, rtol=1e-5, atol=1e-30):
+            raise broken(case, "recount", f"item {i} has weights {plan.weights[routes]}, recounted {counted}")
 
 
 def _routed_score(case: Case) -> None:
     plan = case.plan
     scores = np.asarray(case.words["scores"], np.float64)
-    told = scores[np.repeat(np.arange(case.n), np.diff(plan.indptr)), plan.bins]
-    agree(case, "value", plan.value, math.fsum(told.tolist()), math.fsum(np.abs(told).tolist()))
+    terms = scores[np.repeat(np.arange(case.n), np.diff(plan.indptr)), plan.bins]
+    agree(case, "value", plan.value, math.fsum(terms.tolist()), math.fsum(np.abs(terms).tolist()))
 
 
 def _routed(case: Case) -> None:
@@ -75,18 +75,18 @@ def _mixed(case: Case) -> None:
     heat = float(plan.options.get("temperature", 1.0))
     groups = [str(label) for label in case.words["groups"]] if "groups" in case.words else ["all"] * case.n
     terms: list[float] = []
-    held: dict[tuple[str, int], float] = {}
+    masses: dict[tuple[str, int], float] = {}
     for i in range(case.n):
-        for at in range(int(plan.indptr[i]), int(plan.indptr[i + 1])):
-            j, weight = int(plan.bins[at]), float(plan.weights[at])
+        for route in range(int(plan.indptr[i]), int(plan.indptr[i + 1])):
+            j, weight = int(plan.bins[route]), float(plan.weights[route])
             terms += [weight * float(table[i, j]), -heat * weight * math.log(weight)]
-            held[groups[i], j] = held.get((groups[i], j), 0.0) + weight
+            masses[groups[i], j] = masses.get((groups[i], j), 0.0) + weight
     counted = math.fsum(terms)
     if not near(plan.value, counted, case.rtol, math.fsum(map(abs, terms))):
         raise broken(case, "recount", f"value is {plan.value!r}, recounted {counted!r}")
     listing = {(groups[i], j) for i, j in np.argwhere(table > -np.inf).tolist()}
-    if held.keys() != listing or not np.allclose([*held.values()], 1.0, rtol=0, atol=1e-12):
-        raise broken(case, "recount", f"bins hold {held}, each mixture should weigh 1")
+    if masses.keys() != listing or not np.allclose([*masses.values()], 1.0, rtol=0, atol=1e-12):
+        raise broken(case, "recount", f"bins hold {masses}, each mixture should weigh 1")
 
 
 def _best_mixed(case: Case) -> float:
@@ -134,7 +134,7 @@ def _best_chosen(case: Case) -> float | None:
         return _best_routes(affinities(case), room, int(case.words["per_item"]))
     total = []
     for column, most in zip(affinities(case).T, room, strict=True):
-        total += sorted((one for one in column.tolist() if one > 0), reverse=True)[:most]
+        total += sorted((value for value in column.tolist() if value > 0), reverse=True)[:most]
     return math.fsum(total)
 
 

@@ -25,7 +25,7 @@ from kofn.laws.words import (
 
 def _longest(table: Floats, members: list[NDArray[np.int64]]) -> float:
     """The longest step of the groups' shortest trees."""
-    return max((step for held in members for step in _tree(table[np.ix_(held, held)])), default=0.0)
+    return max((step for group in members for step in _tree(table[np.ix_(group, group)])), default=0.0)
 
 
 def _shortest_tree(table: Floats) -> float:
@@ -41,7 +41,7 @@ def _tree(table: Floats) -> list[float]:
         if group[i] != group[j]:
             lengths.append(length)
             old, new = group[j], group[i]
-            group = [new if one == old else one for one in group]
+            group = [new if label == old else label for label in group]
     return lengths
 
 
@@ -50,15 +50,15 @@ def _spanning_forest(case: Case) -> None:
     scale = case.options.get("threshold", math.inf)
     if "threshold" not in case.options and plan.k != case.words.get("k", 1):
         raise broken(case, "recount", f"{plan.k} groups, asked {case.words.get('k', 1)}")
-    counted = math.fsum(_shortest_tree(table[np.ix_(held, held)]) for held in members)
+    counted = math.fsum(_shortest_tree(table[np.ix_(group, group)]) for group in members)
     # Below the rounding of the largest distance, distances are nothing.
     nothing = float(np.finfo(np.float64).eps * table.max(initial=0.0))
     if not near(plan.value, counted, case.rtol, nothing * case.n / case.rtol):
         raise broken(case, "recount", f"value is {plan.value!r}, recounted {counted!r}")
-    between = [float(table[np.ix_(held, other)].min()) for held in members for other in members if held is not other]
-    spacing, told = min(between, default=math.inf), plan.info["spacing"]
-    if not near(math.inf if told is None else told, spacing, case.rtol, nothing):
-        raise broken(case, "recount", f"spacing is {told!r}, recounted {spacing!r}")
+    between = [float(table[np.ix_(group, other)].min()) for group in members for other in members if group is not other]
+    spacing, reported = min(between, default=math.inf), plan.info["spacing"]
+    if not near(math.inf if reported is None else reported, spacing, case.rtol, nothing):
+        raise broken(case, "recount", f"spacing is {reported!r}, recounted {spacing!r}")
     if "threshold" in case.options and not _longest(table, members) * (1 - case.rtol) <= scale <= spacing * (
         1 + case.rtol
     ):
@@ -67,7 +67,7 @@ def _spanning_forest(case: Case) -> None:
 
 def _best_forest(case: Case) -> float | None:
     table = distances(case)
-    return least_partition(case, lambda held: _shortest_tree(table[np.ix_(held, held)]))
+    return least_partition(case, lambda group: _shortest_tree(table[np.ix_(group, group)]))
 
 
 def _draw_threshold(draw: Draw, given: Mapping[str, Any], options: dict[str, Any]) -> None:

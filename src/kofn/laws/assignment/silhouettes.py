@@ -34,8 +34,8 @@ def _average(case: Case, table: Floats, weights: Floats, medoids: Any) -> float:
         return 0.0
     terms = []
     for row, weight in zip(table[:, np.asarray(medoids, np.int64)].tolist(), weights.tolist(), strict=True):
-        one, two = sorted(row)[:2]
-        terms.append(weight * (1 - one / two if two > nothing else 0.0))
+        nearest, second = sorted(row)[:2]
+        terms.append(weight * (1 - nearest / second if second > nothing else 0.0))
     return math.fsum(terms) / math.fsum(weights.tolist())
 
 

@@ -35,21 +35,21 @@ def _entropic(case: Case) -> None:
     reg = plan.info["reg"]
     terms, transport = [], []
     rows, columns = _margins(case)
-    held = [[0.0] * len(rows), [0.0] * len(columns)]
+    sums = [[0.0] * len(rows), [0.0] * len(columns)]
     for i in range(case.n):
-        for at in range(int(plan.indptr[i]), int(plan.indptr[i + 1])):
-            j, mass = int(plan.bins[at]), float(plan.weights[at])
+        for entry in range(int(plan.indptr[i]), int(plan.indptr[i + 1])):
+            j, mass = int(plan.bins[entry]), float(plan.weights[entry])
             transport.append(mass * table[i, j])
             terms += [transport[-1], -reg * mass * math.log(mass)]
-            held[0][i] += mass
-            held[1][j] += mass
+            sums[0][i] += mass
+            sums[1][j] += mass
     counted = math.fsum(terms)
     if not near(plan.value, counted, case.rtol, math.fsum(map(abs, terms))):
         raise broken(case, "recount", f"value is {plan.value!r}, recounted {counted!r}")
     slack = 1e-9 if plan.info["margin_error"] <= 1e-9 * math.fsum(rows) else 2e-6
-    for told, asked in zip(held, (rows, columns), strict=True):
-        if plan.status != "stopped" and not np.allclose(told, asked, rtol=0, atol=slack * math.fsum(rows)):
-            raise broken(case, "recount", f"totals are {told}, asked {asked}")
+    for reported, asked in zip(sums, (rows, columns), strict=True):
+        if plan.status != "stopped" and not np.allclose(reported, asked, rtol=0, atol=slack * math.fsum(rows)):
+            raise broken(case, "recount", f"totals are {reported}, asked {asked}")
     size = float(np.abs(table[table > -np.inf]).max(initial=0.0)) * math.fsum(rows)
     if math.fsum(transport) > plan.info["transport_bound"] + 1e-9 * size:
         raise broken(case, "recount", f"{math.fsum(transport)!r} is beyond the transport bound")

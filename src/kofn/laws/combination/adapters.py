@@ -39,8 +39,8 @@ def dense(member: Mapping[str, Any]) -> dict[str, Floats]:
 
 def _sizes(member: Mapping[str, Any], scale: float) -> float:
     """What rounding is relative to: the norms of the factors, not of their product, which may cancel."""
-    held = [float(np.linalg.norm(np.asarray(member[name]).astype(np.float64))) for name in member]
-    return abs(scale) * (1 + sum(held)) ** 2
+    norms = [float(np.linalg.norm(np.asarray(member[name]).astype(np.float64))) for name in member]
+    return abs(scale) * (1 + sum(norms)) ** 2
 
 
 def _slack(case: Case, weights: Floats) -> float:
@@ -86,12 +86,12 @@ def _updates(case: Case) -> bool:
     return True
 
 
-def _agree(case: Case, what: str, got: Mapping[str, Floats], want: Mapping[str, Floats], slack: float) -> None:
+def _agree(case: Case, label: str, got: Mapping[str, Floats], want: Mapping[str, Floats], slack: float) -> None:
     for name, value in want.items():
         if name not in got and not value.any():
             continue
         if name not in got or np.abs(got[name] - value).max() > slack:
-            raise broken(case, "blend", f"{what}: {name!r} is {got.get(name)}, not {value}")
+            raise broken(case, "blend", f"{label}: {name!r} is {got.get(name)}, not {value}")
 
 
 def _doubled(member: Mapping[str, Any]) -> Any:
@@ -121,12 +121,14 @@ def _truncated(case: Case) -> None:
         raise broken(case, "recount", f"value is {plan.value!r}, recounted {left!r}")
     if abs(math.sqrt(off) - math.sqrt(left)) > 1e-6 * math.sqrt(size) + 4 * slack:
         raise broken(case, "recount", f"the result is {math.sqrt(off)!r} from the sum, the best {math.sqrt(left)!r}")
-    for at, member in enumerate(case.words["members"]):
+    for position, member in enumerate(case.words["members"]):
         own = dense(member)
         names = own.keys() | got.keys()
         gap = math.sqrt(sum(float(np.square(own.get(n, 0.0) - got.get(n, np.zeros(1))).sum()) for n in names))
-        if abs(gap - float(plan.spread[at])) > 1e-6 * (gap + math.sqrt(size)) + 4 * slack:
-            raise broken(case, "recount", f"spread of member {at} is {plan.spread[at]!r}, recounted {gap!r}")
+        if abs(gap - float(plan.spread[position])) > 1e-6 * (gap + math.sqrt(size)) + 4 * slack:
+            raise broken(
+                case, "recount", f"spread of member {position} is {plan.spread[position]!r}, recounted {gap!r}"
+            )
 
 
 def _draw_adapters(draw: Draw, given: Mapping[str, Any], options: dict[str, Any]) -> None:
@@ -141,8 +143,8 @@ def _draw_adapters(draw: Draw, given: Mapping[str, Any], options: dict[str, Any]
     grid, full = draw(st.booleans()), draw(st.integers(0, 3)) == 0
     members: list[Any] = []
     for _ in given["members"]:
-        held = [name for name in shapes if rng.random() < 0.75] or ["b"]
-        ranks = {name: int(rng.integers(1, 4)) for name in held}
+        modules = [name for name in shapes if rng.random() < 0.75] or ["b"]
+        ranks = {name: int(rng.integers(1, 4)) for name in modules}
         tensors: dict[str, Any] = {}
         for name, r in ranks.items():
             for half, shape in (("A", (r, shapes[name][1])), ("B", (shapes[name][0], r))):

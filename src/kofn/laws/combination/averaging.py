@@ -28,8 +28,8 @@ def _squared_distance(case: Case) -> None:
     if not np.allclose(weights, member_weights(case), rtol=1e-12, atol=0):
         raise broken(case, "recount", f"weights are {weights}, asked {member_weights(case)}")
     apart = np.array([math.sqrt(math.fsum(((row - middle) ** 2).tolist())) for row in rows])
-    for member, (told, counted) in enumerate(zip(plan.spread.tolist(), apart.tolist(), strict=True)):
-        agree(case, f"spread of member {member}", told, counted, size)
+    for member, (reported, counted) in enumerate(zip(plan.spread.tolist(), apart.tolist(), strict=True)):
+        agree(case, f"spread of member {member}", reported, counted, size)
     agree(case, "value", plan.value, math.fsum((weights * apart**2).tolist()), size * size)
 
 

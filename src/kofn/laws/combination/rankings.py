@@ -39,11 +39,11 @@ def _borda(case: Case) -> None:
     if np.isnan(ranked[: len(known)]).any() or (np.diff(known) > 1e-11).any():
         raise broken(case, "recount", f"the ranking's points do not fall: {ranked}")
     # Relative to the order: judges' pairs that it turns round.
-    place = np.empty(case.n, np.int64)
-    place[np.asarray(plan.result)] = np.arange(case.n)
+    position = np.empty(case.n, np.int64)
+    position[np.asarray(plan.result)] = np.arange(case.n)
     for judge, ballot in enumerate(ballots):
         pairs = [(a, b) for a in range(case.n) for b in range(case.n) if ballot[a] > ballot[b]]
-        off = sum(place[a] > place[b] for a, b in pairs) / max(len(pairs), 1)
+        off = sum(position[a] > position[b] for a, b in pairs) / max(len(pairs), 1)
         agree(case, f"spread of judge {judge}", float(plan.spread[judge]), off)
     missed = np.where(np.isnan(table), 0.0, table - np.nan_to_num(points))
     counted = math.fsum((weights[:, None] * missed**2).ravel().tolist())

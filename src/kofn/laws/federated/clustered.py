@@ -30,13 +30,16 @@ def _clients(case: Case) -> tuple[Floats, list[float], float]:
 
 def _terms(apart: Floats, rows: list[float], C: float, members: list[int]) -> list[float]:
     """The bound of each member of one coalition."""
-    held = math.fsum(rows[j] for j in members)
-    return [C / math.sqrt(held) + math.fsum(rows[j] * float(apart[i, j]) for j in members) / held for i in members]
+    total_rows = math.fsum(rows[j] for j in members)
+    return [
+        C / math.sqrt(total_rows) + math.fsum(rows[j] * float(apart[i, j]) for j in members) / total_rows
+        for i in members
+    ]
 
 
 def _total(apart: Floats, rows: list[float], C: float, labels: list[int]) -> float:
-    members = [[i for i, label in enumerate(labels) if label == one] for one in set(labels)]
-    return math.fsum(term for held in members for term in _terms(apart, rows, C, held))
+    members = [[i for i, label in enumerate(labels) if label == name] for name in set(labels)]
+    return math.fsum(term for coalition in members for term in _terms(apart, rows, C, coalition))
 
 
 def _collaboration(case: Case) -> None:
@@ -72,8 +75,8 @@ def _best_collaboration(case: Case) -> float | None:
     best = math.inf
     for labels in partitions(case.n):
         total = 0.0
-        for one in range(max(labels) + 1):
-            members = tuple(i for i, label in enumerate(labels) if label == one)
+        for coalition in range(max(labels) + 1):
+            members = tuple(i for i, label in enumerate(labels) if label == coalition)
             if members not in known:
                 known[members] = math.fsum(_terms(apart, rows, C, list(members)))
             total += known[members]
@@ -88,13 +91,13 @@ def _density(gap: Floats, covariance: Floats) -> float:
 
 def _of_y(state: Mapping[str, Any], q: int, z: Floats, y: Any) -> float:
     """Log-probability of a label, or log-density of an amount in its own units, under one model of y."""
-    told = state["coefficients"][q][0] + z @ state["coefficients"][q][1:]
+    outputs = state["coefficients"][q][0] + z @ state["coefficients"][q][1:]
     if state["task"] == "classes":
-        top = float(told.max())
-        at = state["classes"].tolist().index(y)
-        return float(told[at]) - top - math.log(math.fsum(math.exp(float(one) - top) for one in told))
+        top = float(outputs.max())
+        position = state["classes"].tolist().index(y)
+        return float(outputs[position]) - top - math.log(math.fsum(math.exp(float(output) - top) for output in outputs))
     noise = float(state["noise"][q])
-    gap = (float(y) - state["y_origin"]) / state["y_scale"] - float(told[0])
+    gap = (float(y) - state["y_origin"]) / state["y_scale"] - float(outputs[0])
     return -0.5 * (gap * gap / noise + math.log(2 * math.pi * noise)) - math.log(state["y_scale"])
 
 
@@ -110,7 +113,7 @@ def _penalties(state: Mapping[str, Any]) -> list[float]:
         elif state["task"] == "amounts":
             out.append(((ridge * squares + shrink) / noise + shrink * math.log(noise)) / 2)
     if state["pull"]:
-        out += [-state["pull"] * math.log(one) / len(mass) for mass in state["weights"] for one in mass.tolist()]
+        out += [-state["pull"] * math.log(share) / len(mass) for mass in state["weights"] for share in mass.tolist()]
     return out
 
 
@@ -120,29 +123,29 @@ def _mixture(case: Case) -> None:
     y = None if "y" not in case.words else case.words["y"].tolist()
     own = case.words["groups"].tolist() if "groups" in case.words else [0] * case.n
     weights = dict(zip(state["clients"], state["weights"], strict=True))
-    held, found = np.zeros((case.n, plan.k)), []
+    responsibilities, logs = np.zeros((case.n, plan.k)), []
     pairs = list(enumerate(zip(state["gaussian"].tolist(), state["predictor"].tolist(), strict=True)))
     for i, (row, client) in enumerate(zip(rows, own, strict=True)):
         z = (row - state["origin"]) / state["scale"]
         units = len(z) * math.log(state["scale"])
         terms = []
-        for at, (a, q) in pairs:
-            log = math.log(weights[client][at]) if weights[client][at] > 0 else -math.inf
+        for pair, (a, q) in pairs:
+            log = math.log(weights[client][pair]) if weights[client][pair] > 0 else -math.inf
             log += _density(z - state["means"][a], state["covariances"][a]) - units
             terms.append(log + (0.0 if y is None else _of_y(state, q, z, y[i])))
         top = max(terms)
         total = math.fsum(math.exp(term - top) for term in terms)
-        found.append(top + math.log(total))
+        logs.append(top + math.log(total))
         for (_, (a, _q)), term in zip(pairs, terms, strict=True):
-            held[i, a] += math.exp(term - top) / total
+            responsibilities[i, a] += math.exp(term - top) / total
     lost = _penalties(state)
-    counted, scale = math.fsum(found) - math.fsum(lost), math.fsum(map(abs, found + lost))
+    counted, scale = math.fsum(logs) - math.fsum(lost), math.fsum(map(abs, logs + lost))
     if not near(plan.value, counted, 1e-7, scale):
         raise broken(case, "recount", f"value is {plan.value!r}, recounted {counted!r}")
-    told = np.zeros_like(held)
-    told[np.repeat(np.arange(case.n), np.diff(plan.indptr)), plan.bins] = plan.weights
-    if not np.allclose(told, held, atol=1e-5):
-        raise broken(case, "recount", f"the responsibilities are {told}, recounted {held}")
+    reported = np.zeros_like(responsibilities)
+    reported[np.repeat(np.arange(case.n), np.diff(plan.indptr)), plan.bins] = plan.weights
+    if not np.allclose(reported, responsibilities, atol=1e-5):
+        raise broken(case, "recount", f"the responsibilities are {reported}, recounted {responsibilities}")
     fall = -np.diff(plan.info["trace"]).min(initial=0.0)
     if fall > 1e-8 * scale:
         raise broken(case, "recount", f"the objective falls by {fall!r}")

@@ -49,13 +49,13 @@ def _log_det(matrix: Floats) -> float:
     """By elimination with the largest pivot first, which is the plainest way that keeps its digits."""
     left, total = matrix.copy(), []
     while len(left):
-        at = int(np.argmax(left.diagonal()))
-        pivot = float(left[at, at])
+        top = int(np.argmax(left.diagonal()))
+        pivot = float(left[top, top])
         if pivot <= 0:
             return -math.inf
         total.append(math.log(pivot))
-        left = left - np.outer(left[:, at], left[at]) / pivot
-        left = np.delete(np.delete(left, at, 0), at, 1)
+        left = left - np.outer(left[:, top], left[top]) / pivot
+        left = np.delete(np.delete(left, top, 0), top, 1)
     return math.fsum(total)
 
 

@@ -47,9 +47,9 @@ def _utility_and_distance(case: Case) -> tuple[Value, list[int]]:
 
 def _recount_utility_and_distance(case: Case) -> None:
     value, _ = _utility_and_distance(case)
-    told, counted = case.plan.value, value(case.plan.indices)
-    if not near(told, counted, case.rtol):
-        raise broken(case, "recount", f"value is {told!r}, recounted {counted!r}")
+    reported, counted = case.plan.value, value(case.plan.indices)
+    if not near(reported, counted, case.rtol):
+        raise broken(case, "recount", f"value is {reported!r}, recounted {counted!r}")
 
 
 def _best_utility_and_distance(case: Case) -> float | None:
@@ -76,19 +76,19 @@ def _draw_lam(draw: Draw, given: dict[str, Any], options: dict[str, Any]) -> Non
 def _rows_within(case: Case, picks: Any, radius: float) -> int:
     """How many rows are picked, or nearer than the radius to a pick."""
     chosen = np.asarray(picks, np.int64)
-    held = np.zeros(case.n, bool)
+    covered = np.zeros(case.n, bool)
     if len(chosen):
-        held = (distances(case)[:, chosen] < radius).any(axis=1)
-        held[chosen] = True
-    return int(held.sum())
+        covered |= (distances(case)[:, chosen] < radius).any(axis=1)
+        covered[chosen] = True
+    return int(covered.sum())
 
 
 def _recount_rows_in_balls(case: Case) -> None:
     # A row on the very edge of a ball may be counted or not, as its distance is rounded.
-    radius, told, picks = float(case.plan.info["radius"]), case.plan.value, case.plan.indices
+    radius, reported, picks = float(case.plan.info["radius"]), case.plan.value, case.plan.indices
     ends = [_rows_within(case, picks, radius * (1 + sign * 1e-6)) for sign in (-1, 1)]
-    if not ends[0] <= told <= ends[1]:
-        raise broken(case, "recount", f"value is {told!r}, recounted {ends[0]} to {ends[1]}")
+    if not ends[0] <= reported <= ends[1]:
+        raise broken(case, "recount", f"value is {reported!r}, recounted {ends[0]} to {ends[1]}")
 
 
 def _most_rows_in_balls(case: Case) -> float | None:

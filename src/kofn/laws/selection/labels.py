@@ -18,19 +18,19 @@ def partly_labelled(draw: Draw, given: Mapping[str, Any], options: dict[str, Any
         words["X"] = np.repeat(np.asarray(words["X"], np.float64), 2, axis=0)
     n = len(words["X"])
     order = draw(st.permutations(range(n)))
-    held = draw(st.integers(1, n - 1))
+    labelled = draw(st.integers(1, n - 1))
     missing = draw(st.sampled_from((-1, "?")))
     labels = [missing] * n
-    for row in order[:held]:
+    for row in order[:labelled]:
         labels[row] = draw(st.integers(0, 2)) if missing == -1 else draw(st.sampled_from("ab"))
     words["y"] = np.array(labels)
     if missing != -1 or draw(st.booleans()):
         options["unlabelled"] = missing
     if "k" not in words:
         return
-    words["k"] = draw(st.integers(1, n - held))
+    words["k"] = draw(st.integers(1, n - labelled))
     words.pop("exclude", None)
-    if words["k"] < n - held and draw(st.booleans()):
+    if words["k"] < n - labelled and draw(st.booleans()):
         words["exclude"] = [order[-1]]
     if draw(st.booleans()):
         words["scores"] = np.array(draw(st.lists(st.integers(-2, 2), min_size=n, max_size=n)), np.float64)

@@ -46,13 +46,13 @@ def _worst_case_worth(case: Case) -> None:
 def _source_score(case: Case) -> None:
     """The rating of the picked rows, asked for again, and no source in part."""
     plan = case.plan
-    told = float(case.words["score"](np.asarray(plan.indices)))
-    if not near(plan.value, told, case.rtol):
-        raise broken(case, "recount", f"value is {plan.value!r}, the score of the picks {told!r}")
+    score = float(case.words["score"](np.asarray(plan.indices)))
+    if not near(plan.value, score, case.rtol):
+        raise broken(case, "recount", f"value is {plan.value!r}, the score of the picks {score!r}")
     groups = np.asarray(case.words["groups"]).astype(str)
-    held = groups[np.asarray(plan.indices)]
-    for label in np.unique(held):
-        if (held == label).sum() != (groups == label).sum():
+    picked = groups[np.asarray(plan.indices)]
+    for label in np.unique(picked):
+        if (picked == label).sum() != (groups == label).sum():
             raise broken(case, "recount", f"source {label!r} is picked in part")
 
 

@@ -22,18 +22,18 @@ def activation_gram(
     modules: Any = None,
     logits: Callable[[Any, Any], Any] | None = None,
 ) -> dict[str, Singles]:
-    """What the inputs of a model's layers look like: for each layer the mean of x x^T, uncentred.
+    """Gram matrices of the inputs of a model's layers: for each layer the uncentred mean of x x^T.
 
     Args:
         model: a module; it runs in evaluation mode and is left as it was.
-        batches: of inputs, as `diagonal_fisher` takes them; labels are left out.
+        batches: batches of inputs, as in `diagonal_fisher`; labels are ignored.
         modules: pattern, or several, of names of modules whose first input is (..., width); by default all
             `torch.nn.Linear`.
         logits: `logits(model, inputs)` runs the model, as in `diagonal_fisher`.
 
     Returns:
-        Module's name -> (width, width) float32 array: the mean over all rows and positions that the module saw, summed
-        in float64. A module that is called several times for a batch counts each call.
+        Module's name -> (width, width) float32 array: the mean over all rows and positions of the module's input,
+        summed in float64. A module that is called several times for a batch counts each call.
 
     Raises:
         InputError: no module of that name, a module that never ran, a convolution, no rows.

@@ -1,4 +1,4 @@
-"""Fisher information of a model's weights, as `fisher_merging` takes it.
+"""Diagonal Fisher information of a model's weights, for `fisher_merging`.
 
 `kofn.io.tensor_writer.write_arrays(path, fisher)` stores what it returns as safetensors; `fisher_merging` then takes
 the paths: `fisher_merging(members, fisher=paths)`.
@@ -21,7 +21,7 @@ from kofn.core.torch_module import module
 from kofn.nn._models import Logits, ask, chosen_names, map_inputs, quiet, run_with, unpacked
 
 LABELS = ("expected", "sampled", "given")
-_IGNORED = -100  # the label that torch's cross-entropy leaves out  # the label that torch's cross-entropy leaves out
+_IGNORED = -100  # ignore_index of torch's cross-entropy  # ignore_index of torch's cross-entropy
 
 
 @module(form_of=None, paper=234, aliases=("Fisher information", "empirical Fisher"))
@@ -36,30 +36,30 @@ def diagonal_fisher(
     chunk: int | None = 32,
     seed: int | None = None,
 ) -> dict[str, Singles]:
-    """Diagonal of the Fisher information of a classifier's weights: how sure the model is of each of them.
+    """Diagonal Fisher information of a classifier's weights: the precision of each parameter.
 
-    For each row, the squared gradient of log p(label | row); then the mean over rows. Whose labels decides which
-    Fisher information it is.
+    The mean over rows of the squared gradient of log p(label | row). `labels` decides between the true and the
+    empirical Fisher information.
 
     Args:
         model: a module; it runs in evaluation mode and is left as it was.
         batches: of inputs, as tensors with one row an item, as tuples (inputs, labels), or as mappings of tensors that
             the model takes as keywords (whose "labels" are taken out). A few hundred rows are enough.
         labels: "expected" sums over all classes, weighted by the model's probabilities: exact, no labels needed, one
-            gradient a class. "sampled" draws them from the model's probabilities: the same in the mean, for many
-            classes (a vocabulary) or positions. "given" takes the batches' own: the empirical Fisher information.
+            gradient per class. "sampled" draws labels from the model's probabilities: unbiased, for many classes (a
+            vocabulary) or positions. "given" uses the batches' labels: the empirical Fisher information.
         samples: draws for each row ("sampled").
         logits: `logits(model, inputs) -> (rows, ..., classes)`; by default `model(inputs)`, or the `.logits` of what
             `model(**inputs)` gives.
         only: pattern, or several, of the names of the parameters; the others' entries are zero.
-        chunk: rows whose gradients are held at once. None takes one row at a time without `torch.func.vmap`, for models
-            that it cannot trace.
-        seed: of the draws.
+        chunk: rows whose gradients are computed together. None takes one row at a time without `torch.func.vmap`, for
+            models that it cannot trace.
+        seed: for the sampled labels.
 
     Returns:
         Name -> float32 array for every floating tensor of the model's state dict, shapes alike; zero for buffers, which
-        have no gradient (`fisher_merging` takes the weighted mean of those). Tied weights are counted once, all paths
-        to them together, and stand under each of their names.
+        have no gradient (`fisher_merging` takes the weighted mean of those). Gradients of tied weights are
+        summed over all their uses, and listed under each of their names.
 
     Raises:
         InputError: no rows, labels that are missing or no class, "expected" for a label at every position.
@@ -113,8 +113,8 @@ def diagonal_fisher(
                         slopes = {name: g[None] for name, g in slope(free, alone, label[part][0]).items()}
                     else:
                         slopes = torch.func.vmap(slope, in_dims=(None, 0, 0))(free, seen, label[part])
-                    for name, found in slopes.items():
-                        squares = found.double().square()
+                    for name, gradients in slopes.items():
+                        squares = gradients.double().square()
                         sums[name] += torch.tensordot(weight[part].double(), squares, dims=1)
     if not rows:
         raise InputError("batches are empty; the Fisher information is a mean over rows")
@@ -129,7 +129,7 @@ def diagonal_fisher(
 def _labels(
     ahead: Tensor, given: Tensor | None, kind: str, draws: int, generator: torch.Generator
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Labels for all rows and the weight that each row's squared gradient has under them."""
+    """Labels for all rows, and the weight of each row's squared gradient."""
     rows, classes = len(ahead), ahead.shape[-1]
     if kind == "expected":
         if ahead.ndim != 2:

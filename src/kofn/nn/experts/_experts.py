@@ -1,4 +1,4 @@
-"""Experts of a mixture, their weights in one stack."""
+"""Stacked experts of a mixture."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ class Experts(torch.nn.Module):
     """Feed-forward networks (or linear maps) of one shape, their weights stacked along the first axis.
 
     Args:
-        experts: how many.
-        width: of the input.
-        hidden: inside each expert; None makes each one linear map.
-        outputs: width of the output, that of the input where not given.
+        experts: number of experts.
+        width: width of the input.
+        hidden: hidden width of each expert; None makes each expert a linear map.
+        outputs: width of the output; default the input's.
         activation: "swiglu" (w2 (silu(w1 x) * w3 x), as in Mixtral), "relu" or "gelu" (w2 act(w1 x)).
         bias: with biases b1, b2, b3; Mixtral has none.
 
     `experts[j](x)` runs one expert, `experts(x)` with x (experts, m, width) each expert on its own m rows, and
     `experts.merge(gates, x)` the weighted sum of all of them, merged first.
 
-    Weights are drawn uniformly within 1 / sqrt(inputs), as torch's linear layers are.
+    Weights are initialised uniformly within 1 / sqrt(inputs), like torch's linear layers.
 
     Examples:
         >>> import torch

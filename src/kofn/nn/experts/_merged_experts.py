@@ -1,4 +1,4 @@
-"""Experts that are merged into one before the input is seen."""
+"""Experts merged into a single one before the forward pass (MEO)."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from kofn.nn.experts._experts import Experts
 
 @module(form_of=None, paper=301, aliases=("MEO", "merging experts into one"))
 class MergedExperts(torch.nn.Module):
-    """Merging experts into one (MEO): the weights of the chosen experts are summed first, and one expert runs.
+    """Merging experts into one (MEO): sum the weights of the chosen experts, then run the resulting expert.
 
-    Each sequence (or task) has gates of its own: weights and biases are summed by them, and all its tokens go through
-    the one expert that results. That costs experts x parameters a sequence for the sum and one expert's pass a token,
-    however many are chosen, where a mixture of experts (`MixtureOfExperts`) runs each of them.
+    Each sequence (or task) has its own gates: weights and biases are summed with them, and all its tokens pass through
+    the merged expert. This costs experts x parameters per sequence for the sum and one expert's pass per token, however
+    many are chosen; a mixture of experts (`MixtureOfExperts`) runs each chosen expert.
 
     For **linear** experts (`Experts` without `hidden`: what the paper puts in place of each linear layer) the output
-    **is** that of the mixture. Experts with an activation inside are merged through it: another function than their
-    mixture, and one to be trained as it is.
+    **is** that of the mixture. Experts with an activation are merged through it, which is a different function than
+    their mixture and must be trained as such.
 
     Args:
         router: a module from (batch, width) to `Routes` over the experts (`TopKRouter`).
         experts: the `Experts`.
-        attention: added to each token first (`TokenAttention`): the paper's token level. Gates are still one set for
-            each sequence; what differs from token to token is this block.
+        attention: added to each token first (`TokenAttention`): the paper's token level. Gates are still one set per
+            sequence; only this block differs between tokens.
 
     The gates look at the whole sequence (its mean): **every token sees later ones through them.** For next-token
     prediction hand in `given`, such as the task or the mean of the prompt.
@@ -62,8 +62,8 @@ class MergedExperts(torch.nn.Module):
 
         Args:
             x: the tokens.
-            given: (batch, width) what the gates are made from; the mean of the tokens where not given.
-            routes: the `Routes` of the batch, where the router was already asked.
+            given: (batch, width) input of the router; default the mean of the tokens.
+            routes: the `Routes` of the batch, if already computed.
         """
         if x.ndim != 3:
             raise InputError(f"x has shape {tuple(x.shape)}; give (batch, positions, width)")

@@ -12,13 +12,13 @@ from kofn.nn.routing._routes import Routes
 
 @module(form_of=None, paper=273, aliases=("MoE layer", "sparse mixture of experts"))
 class MixtureOfExperts(torch.nn.Module):
-    """A sparse layer: each token goes through the experts it is routed to, and these alone, and their outputs add up.
+    """Sparse mixture of experts: each token passes only through its routed experts, whose gated outputs are summed.
 
     Args:
         router: a module from (n, width) to `Routes`: `TopKRouter` (Mixtral), `BiasRouter`, `Router` with any route.
         experts: the `Experts`, or a `ModuleList` of any modules that take and give rows.
 
-    An expert computes nothing for tokens that are not its own; tokens that no expert takes come out as zero. The
+    An expert computes only its own tokens; the output of a token without an expert is zero. The
     layer equals the sum over all experts with the gates of the others set to zero.
 
     References:
@@ -39,13 +39,13 @@ class MixtureOfExperts(torch.nn.Module):
         self.router, self.experts = router, experts
 
     def forward(self, x: Tensor, *, routes: Routes | None = None) -> Tensor:
-        """(..., width) to (..., outputs); `routes` where the router was already asked for the flattened tokens."""
+        """(..., width) to (..., outputs); `routes` are those of the flattened tokens, if already computed."""
         rows = x.reshape(-1, x.shape[-1])
         routes = self.router(rows) if routes is None else routes
         order = routes.bins.argsort(stable=True)
         items, gates = routes.items[order], routes.weights[order].unsqueeze(1)
-        # Experts without tokens run on none, so that the output has its shape whoever is chosen.
+        # Experts without tokens run on an empty batch, so that the output's shape is always known.
         parts = [self.experts[j](rows[own]) for j, own in enumerate(items.split(routes.loads.tolist()))]
-        found = torch.cat(parts)
-        out = found.new_zeros(len(rows), found.shape[1]).index_add(0, items, found * gates.to(found.dtype))
-        return out.reshape(*x.shape[:-1], found.shape[1])
+        outputs = torch.cat(parts)
+        out = outputs.new_zeros(len(rows), outputs.shape[1]).index_add(0, items, outputs * gates.to(outputs.dtype))
+        return out.reshape(*x.shape[:-1], outputs.shape[1])

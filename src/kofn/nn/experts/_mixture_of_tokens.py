@@ -1,4 +1,4 @@
-"""Mixtures of tokens instead of routes."""
+"""Mixture of tokens (MoT)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from kofn.nn.routing._soft_mixing import soft_mixing
 
 @module(form_of=None, paper=252, aliases=("MoT",))
 class MixtureOfTokens(torch.nn.Module):
-    """Mixtures of tokens instead of routes (MoT): differentiable all through, loads equal by construction.
+    """Mixture of tokens (MoT): each expert processes softmax mixtures of tokens; fully differentiable, equal loads.
 
     Tokens **at the same position of different examples** form a group. For each expert a softmax of the controller's
     scores over the group says how much of each token is in the one mixed token that the expert processes; its output
@@ -21,14 +21,14 @@ class MixtureOfTokens(torch.nn.Module):
     layer does; every expert learns from every token at every step.
 
     Args:
-        width: of the tokens.
+        width: width of the tokens.
         experts: the `Experts`.
-        group: how many examples are mixed; the batch must be a multiple of it.
-        temperature: of the softmax; an attribute, which may be lowered over time. At 0 each expert takes the highest
+        group: number of examples per group; must divide the batch size.
+        temperature: temperature of the softmax; an attribute that may be annealed. At 0 each expert takes the highest
             token of the group alone.
 
-    Nothing passes from one position to another. What passes between **examples** is the point: an answer depends
-    on the other examples of its group, so that a batch at inference must be made up as one in training.
+    No information passes between positions, but it does between **examples**: an output depends on the other examples
+    of its group, so batches at inference must be composed as in training.
 
     References:
         Antoniak, Krutul et al. 2023, "Mixture of Tokens: Continuous MoE through Cross-Example Aggregation" (NeurIPS
@@ -60,5 +60,5 @@ class MixtureOfTokens(torch.nn.Module):
         tokens = x.transpose(0, 1).reshape(-1, self.group, width)
         weights = soft_mixing(self.controller(tokens), temperature=self.temperature)
         # (groups, experts, width) and back; each expert runs on its own mixture of each group.
-        found = self.experts((weights.mT @ tokens).transpose(0, 1)).transpose(0, 1)
-        return (weights @ found).reshape(positions, batch, -1).transpose(0, 1)
+        outputs = self.experts((weights.mT @ tokens).transpose(0, 1)).transpose(0, 1)
+        return (weights @ outputs).reshape(positions, batch, -1).transpose(0, 1)

@@ -1,4 +1,4 @@
-"""What the paper of merged experts adds to each token."""
+"""The token attention block of merged experts (MEO)."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from kofn.core.torch_module import module
 
 @module(form_of=None, paper=301)
 class TokenAttention(torch.nn.Module):
-    """A narrow layer that weighs what each token is about: up(relu(down(x))), zero to begin with.
+    """Token attention block up(relu(down(x))), initialised to zero.
 
     Args:
-        width: of the tokens.
-        reduce: how much narrower it is inside; the authors' code has 16 and 64.
+        width: width of the tokens.
+        reduce: reduction factor of the hidden width; the authors' code uses 16 and 64.
 
     References:
         He et al. 2023, "Merging Experts into One" (EMNLP, arXiv 2310.09832).
@@ -30,5 +30,5 @@ class TokenAttention(torch.nn.Module):
             torch.nn.init.zeros_(part)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., width) what is added to each token."""
+        """(..., width) the addition to each token."""
         return self.up(functional.relu(self.down(x)))

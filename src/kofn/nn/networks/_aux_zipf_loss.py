@@ -1,4 +1,4 @@
-"""The loss that puts the under-used features of a sparse layer to use."""
+"""Auxiliary loss that revives under-used features of a sparse autoencoder."""
 
 from __future__ import annotations
 
@@ -22,23 +22,24 @@ def aux_zipf_loss(
     exponent: float = 1.0,
     shift: float = 0.0,
 ) -> Tensor:
-    """How badly the under-used features alone reconstruct what the layer missed; in the loss, it puts them to use.
+    """Auxiliary Zipf loss: error of the under-used features alone in reconstructing the residual, which revives them.
 
-    The least used features are under-used, as far up as each fires less than a Zipf law gives to its rank. They share
-    `k` entries of the batch in proportion to their targets, each keeping its highest. Where only dead features fall
-    short, this is the usual auxiliary loss on the top of the dead.
+    A feature is under-used if it and all less-used features fire less often than a Zipf law predicts for their ranks.
+    These features share `k` entries of the batch in proportion to their targets, each keeping its highest. If only dead
+    features fall short, this is the usual auxiliary loss on the top-k dead features.
 
     Args:
-        residual: (tokens, d) input minus reconstruction; taken as given, no gradient flows into it.
+        residual: (tokens, d) input minus reconstruction; detached.
         scores: (tokens, features) pre-activations; negative ones count as zero.
         decoder: (features, d) direction of each feature.
-        fired: (features,) how often each feature fired lately.
-        k: entries of the batch that the under-used features get in all, at least one each.
-        exponent: how steeply the Zipf law falls with the rank.
+        fired: (features,) recent number of activations of each feature.
+        k: total number of batch entries for the under-used features, at least one each.
+        exponent: exponent of the Zipf law.
         shift: added to the rank (Mandelbrot's form).
 
     Returns:
-        Scalar: squared error over the residual's squared size; 0 where nothing fired yet or no feature is under-used.
+        Scalar: squared error relative to the residual's squared norm; 0 if nothing has fired or no feature is
+            under-used.
 
     Raises:
         InputError: shapes that do not fit, k below 1.
@@ -73,5 +74,5 @@ def aux_zipf_loss(
         return scores.new_zeros(())
     kept = topk_mask(scores[:, under], capacity=targets)
     missed = residual.detach()
-    found = torch.where(kept, scores[:, under].relu(), 0.0) @ decoder[under]
-    return (missed - found).square().sum() / missed.square().sum().clamp_min(torch.finfo(scores.dtype).tiny)
+    reconstruction = torch.where(kept, scores[:, under].relu(), 0.0) @ decoder[under]
+    return (missed - reconstruction).square().sum() / missed.square().sum().clamp_min(torch.finfo(scores.dtype).tiny)

@@ -1,4 +1,4 @@
-"""Masks of the highest entries for training: the entries of the NumPy form, gradients through what is kept."""
+"""Differentiable top-k masks and activations, the torch form of `kofn.selection.topk_mask`."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _example(form: Any, numpy_form: Any, rng: np.random.Generator) -> tuple[Any,
 def topk_mask(
     scores: Tensor, *, k: int | None = None, per_item: int | None = None, capacity: int | Tensor | None = None
 ) -> Tensor:
-    """True where the highest entries of a table stand: so many of each row, of each column, or of the whole.
+    """Mask of the highest entries of a table: per row, per column, or overall.
 
     Args:
         scores: (rows, bins), higher is better, -inf where an entry must not be kept.
@@ -105,7 +105,7 @@ def _refuse(scores: Tensor, k: int | None, per_item: int | None, capacity: Any) 
 
 @module(form_of="topk_mask", paper=121, aliases=("TopK activation", "sparse autoencoder"), example=_example)
 class TopKMask(torch.nn.Module):
-    """Activations of a sparse layer: the highest entries of a batch kept, the others zero.
+    """Top-k activation of a sparse layer: keep the highest entries of a batch and zero the others.
 
     Args:
         k: entries kept of the whole batch (mutual choice), or on average of each row with `average=True`.
@@ -139,6 +139,6 @@ class TopKMask(torch.nn.Module):
             self.capacity = capacity
 
     def forward(self, scores: Tensor) -> Tensor:
-        """(rows, bins) scores with what is not kept set to zero."""
+        """(rows, bins) scores with all other entries set to zero."""
         k = self.k * len(scores) if self.average and self.k is not None else self.k
         return torch.where(topk_mask(scores, k=k, per_item=self.per_item, capacity=self.capacity), scores, 0.0)

@@ -1,4 +1,4 @@
-"""The auxiliary loss that evens the loads of bins."""
+"""Auxiliary load-balancing loss."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from kofn.nn.routing._scores import log_affinities
 
 @module(form_of=None, paper="fedus2022", aliases=("load balancing loss", "auxiliary loss"))
 def balance_loss(routes: Routes, *, affinity: str = "softmax") -> Tensor:
-    """The usual auxiliary loss: bins x sum over bins of (share of the routes) x (mean affinity); 1 where both are even.
+    """Load-balancing loss: bins x sum over bins of (share of routes) x (mean affinity); 1 if both are uniform.
 
     References:
         Fedus, Zoph & Shazeer 2022, Switch Transformers (JMLR 23), equations 4-6.

@@ -1,4 +1,4 @@
-"""Balance of loads by a bias, without an auxiliary loss."""
+"""Load balancing by a bias, without an auxiliary loss."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _example(form: Any, numpy_form: Any, rng: np.random.Generator) -> tuple[Any,
 
 @module(form_of="BiasRouter", paper=295, aliases=("auxiliary-loss-free load balancing",), example=_example)
 class BiasRouter(TopKRouter):
-    """Balance without an auxiliary loss: the torch form of `kofn.assignment.BiasRouter`.
+    """Auxiliary-loss-free load balancing: the torch form of `kofn.assignment.BiasRouter`.
 
     A bias of each expert is added to its affinity when experts are chosen, never in the gates; in training each batch
     moves the biases by `gamma`, up where the load was below the mean, down where above it.

@@ -1,4 +1,4 @@
-"""Items to their best bins within capacities."""
+"""Route items to their best bins within capacities."""
 
 from __future__ import annotations
 
@@ -78,11 +78,11 @@ def capped_routing(
         short = int((listed.sum(dim=1) < per_item).sum())
         over = (asked.sum(dim=0) - room).clamp(min=0)
         if short or over.any():
-            what = (
+            reason = (
                 f"{short} items list fewer than per_item={per_item} bins"
                 if short
                 else (f"bin {int(over.argmax())} is chosen {int(over.max())} times more often than its capacity allows")
             )
-            raise InfeasibleError(f"{what}; use overflow='reroute' or 'drop'")
+            raise InfeasibleError(f"{reason}; use overflow='reroute' or 'drop'")
         return routes_where(scores, asked, affinity, gates)
     return routes_where(scores, first_of_columns(torch.where(asked, felt, -torch.inf), room), affinity, gates)

@@ -1,4 +1,4 @@
-"""Each bin takes the items that want it most."""
+"""Expert choice routing."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ def expert_choice(
     affinity: str = "softmax",
     gates: str = "raw",
 ) -> Routes:
-    """Let each bin take the items that want it most, as `kofn.assignment.expert_choice` does; same arguments.
+    """Expert choice: each bin takes its highest-affinity items, as in `kofn.assignment.expert_choice`; same arguments.
 
-    A later token decides whether an earlier one is served: in next-token prediction that leaks the future.
+    Later tokens affect whether earlier ones are served: in next-token prediction this leaks the future.
 
     Costs O(n bins) and a top-k of each column, on affinities in float64 so that ranks agree; with `per_item` as many
     times that as the bins refuse.

@@ -1,4 +1,4 @@
-"""A linear map from tokens to scores, and the route that these take."""
+"""A router: a linear map from tokens to scores, followed by a routing function."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from kofn.nn.routing._routes import Routes
 
 @module(form_of=None, paper="shazeer2017", aliases=("MoE router", "gating network"))
 class Router(torch.nn.Module):
-    """A linear map from tokens to scores, and the route that these take.
+    """A router: a linear map from tokens to scores, followed by a routing function.
 
     Args:
-        width: of the tokens.
-        bins: how many experts there are.
-        route: from scores (n, bins) to `Routes`, such as `functools.partial(expert_choice, capacity_factor=2.0)`.
+        width: width of the tokens.
+        bins: number of experts.
+        route: function from scores (n, bins) to `Routes`, such as `functools.partial(expert_choice,
+            capacity_factor=2.0)`.
     """
 
     def __init__(self, width: int, bins: int, route: Callable[[Tensor], Routes]) -> None:

@@ -1,4 +1,4 @@
-"""Routes of items to bins: who goes where, with weights that gradients flow through."""
+"""Routes of items to bins with differentiable weights."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ __all__ = ["Routes"]
 
 
 class Routes(NamedTuple):
-    """Who goes where, as the sparse rows of a `kofn.Assignment`; gradients flow through the weights.
+    """Routes of items to bins, as the sparse rows of a `kofn.Assignment`; the weights are differentiable.
 
     Attributes:
-        scores: (n, bins) what was asked of the router.
+        scores: (n, bins) the router's scores.
         items: (routes,) the item of each route, ascending.
         bins: (routes,) its bin, ascending for each item.
         weights: (routes,) its weight.
@@ -31,5 +31,5 @@ class Routes(NamedTuple):
         return torch.bincount(self.bins, minlength=self.scores.shape[1])
 
     def dense(self) -> Tensor:
-        """(n, bins) the weights, zero where an item does not go."""
+        """(n, bins) the weights, zero without a route."""
         return self.weights.new_zeros(self.scores.shape).index_put((self.items, self.bins), self.weights)

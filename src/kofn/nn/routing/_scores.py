@@ -1,4 +1,4 @@
-"""Scores of a router: what is refused, what items and bins rank by, and the weights of the routes that are kept."""
+"""Shared parts of the routing functions: checks, affinities, top-k masks and gates."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def refuse_too_many(per_item: int, scores: Tensor) -> None:
 
 
 def room_of(capacity: int | Tensor, scores: Tensor) -> Tensor:
-    """(bins,) what each bin holds."""
+    """(bins,) capacity of each bin."""
     room = torch.as_tensor(capacity, device=scores.device)
     if room.ndim > 1 or (room.ndim and len(room) != scores.shape[1]):
         raise InputError(f"capacity has shape {tuple(room.shape)}; give one number, or one for each bin")
@@ -46,13 +46,13 @@ def log_affinities(scores: Tensor, affinity: str) -> Tensor:
     """(n, bins) logarithms of the affinities, -inf where an item does not list a bin."""
     if affinity == "sigmoid":
         return torch.where(scores > -torch.inf, functional.logsigmoid(scores), -torch.inf)
-    # A row that lists nothing has no sum; it is given one, and then left out.
+    # A row without listed bins has no log-sum; use a dummy and mask it out.
     able = torch.where((scores > -torch.inf).any(dim=1, keepdim=True), scores, 0.0)
     return torch.where(scores > -torch.inf, able - able.logsumexp(dim=1, keepdim=True), -torch.inf)
 
 
 def affinities(scores: Tensor, affinity: str) -> Tensor:
-    """(n, bins) what items and bins rank by, in float64 as the NumPy form has it."""
+    """(n, bins) affinities that items and bins rank by, in float64 like the NumPy form."""
     table = scores.detach().double()
     return (
         table
@@ -73,17 +73,17 @@ def first_of_columns(table: Tensor, room: Tensor) -> Tensor:
 
 
 def deferred_acceptance(felt: Tensor, room: Tensor, per_item: int) -> Tensor:
-    """(n, bins) True for the routes of deferred acceptance: the refused ask on until nobody wants to."""
+    """(n, bins) mask of the routes of deferred acceptance; refused items ask on until none is left."""
     rank = felt.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
     listed = felt > -torch.inf
-    held, asked = torch.zeros_like(listed), torch.zeros_like(listed)
+    kept, asked = torch.zeros_like(listed), torch.zeros_like(listed)
     while True:
         done = asked.sum(dim=1, keepdim=True)
-        asks = (rank >= done) & (rank < done + per_item - held.sum(dim=1, keepdim=True)) & listed
+        asks = (rank >= done) & (rank < done + per_item - kept.sum(dim=1, keepdim=True)) & listed
         if not asks.any():
-            return held
+            return kept
         asked |= asks
-        held = first_of_columns(torch.where(held | asks, felt, -torch.inf), room)
+        kept = first_of_columns(torch.where(kept | asks, felt, -torch.inf), room)
 
 
 def routes_where(scores: Tensor, kept: Tensor, affinity: str, gates: str) -> Routes:

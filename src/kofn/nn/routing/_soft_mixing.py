@@ -1,4 +1,4 @@
-"""How much of each item is in what each bin processes."""
+"""Soft mixing of items into bins."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def _draw(rng: np.random.Generator) -> dict[str, Any]:
 
 @module(form_of="soft_mixing", paper=252, example=same_words(_draw))
 def soft_mixing(scores: Tensor, *, temperature: float = 1.0) -> Tensor:
-    """How much of each item is in what each bin processes: softmax over the items, as `kofn.assignment.soft_mixing`.
+    """Mixing weights of the items in each bin: softmax over the items, as in `kofn.assignment.soft_mixing`.
 
     Args:
-        scores: (..., n, bins) controller logits; each table (n, bins) is a group of its own. -inf where an item is to
-            stay out of a bin.
-        temperature: what the scores are divided by; 0 gives each bin its highest item alone, the limit.
+        scores: (..., n, bins) controller logits; each table (n, bins) is a group of its own. -inf excludes an
+            item from a bin.
+        temperature: divisor of the scores; 0 gives each bin its highest item alone.
 
     Returns:
         (..., n, bins) weights; each column sums to 1, unless no item lists the bin: then to 0.
@@ -45,6 +45,6 @@ def soft_mixing(scores: Tensor, *, temperature: float = 1.0) -> Tensor:
     if heat == 0:
         best = able.argmax(dim=-2, keepdim=True)
         return torch.zeros_like(able).scatter(-2, best, 1.0) * listed
-    # Taken from the highest, so that no temperature is too low.
+    # Subtracting the maximum avoids overflow at low temperatures.
     below = able - able.detach().amax(dim=-2, keepdim=True)
     return torch.where(listed, torch.softmax(below / heat, dim=-2), 0.0)

@@ -1,4 +1,4 @@
-"""Each item to the bins that it scores highest."""
+"""Token choice routing."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def _draw(rng: np.random.Generator) -> dict[str, Any]:
 
 @module(form_of="token_choice", paper=("shazeer2017", 273), example=same_words(_draw))
 def token_choice(scores: Tensor, *, per_item: int = 1, affinity: str = "softmax", gates: str = "share") -> Routes:
-    """Send each item to the bins that it scores highest, as `kofn.assignment.token_choice` does.
+    """Token choice: route each item to its highest-scoring bins, as in `kofn.assignment.token_choice`.
 
     Args:
         scores: (n, bins) router logits; -inf where an item does not list a bin.
         per_item: how many bins an item goes to.
-        affinity: what the weights are made of: "softmax" over the bins that the item lists, "sigmoid", or "none".
+        affinity: basis of the weights: "softmax" over the bins that the item lists, "sigmoid", or "none".
         gates: the weight of each route: its affinity's "share" among the item's bins (softmax over the kept: Mixtral),
             the "raw" affinity (Switch), or "ones".
 

@@ -1,4 +1,4 @@
-"""The router of Mixtral: softmax over the best few."""
+"""Top-k router (Mixtral)."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def _example(form: Any, numpy_form: Any, rng: np.random.Generator) -> tuple[Any,
 
 @module(form_of="token_choice", paper=273, aliases=("MoE router", "top-k gating"), example=_example)
 class TopKRouter(Router):
-    """Each token to its best experts, weighted by softmax over those alone: the router of Mixtral.
+    """Top-k router (Mixtral): each token to its best experts, weighted by a softmax over those.
 
     Args:
-        width: of the tokens.
-        bins: how many experts there are.
-        per_item: how many of them a token goes to.
+        width: width of the tokens.
+        bins: number of experts.
+        per_item: number of experts per token.
         affinity, gates: as in `token_choice`; gates="raw" is that of Switch.
 
     References:

@@ -1,4 +1,4 @@
-"""Blends that are learnt: how much of each column of each model's layers, from what the models themselves say."""
+"""Differentiable adaptive merging (DAM): column-wise merging coefficients learnt without labels."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def adaptive_merge(
     time_limit: float | None = None,
     progress: bool | None = None,
 ) -> Blend:
-    """Differentiable adaptive merging (DAM): learn how much of each model's columns to take, without labels.
+    """Differentiable adaptive merging (DAM): learn column-wise merging coefficients without labels.
 
     A merged linear layer is sum_i W_i diag(c_i): a coefficient for each input feature of each model (and one for each
     model's bias). They start at the weights and follow the gradient of
@@ -51,26 +51,26 @@ def adaptive_merge(
 
     Args:
         models: m modules of one architecture, mostly fine-tuned from one start; they are left as they are.
-        batches: m collections of unlabelled batches, what each model is good at; they are gone through again in every
-            epoch, and a step takes one batch of each. A batch is a tensor with one row an item, or a mapping of tensors
-            that the models take as keywords; labels are left out.
+        batches: m collections of unlabelled batches, one from each model's domain; they are iterated in every epoch,
+            and a step takes one batch of each. A batch is a tensor with one row an item, or a mapping of tensors
+            that the models take as keywords; labels are ignored.
         weights: (m,) relative weights of the start, uniform by default.
-        epochs: how often all batches are gone through (the longest collection; shorter ones begin again).
-        rate, decay: of AdamW.
+        epochs: passes over the batches (of the longest collection; shorter ones are repeated).
+        rate, decay: learning rate and weight decay of AdamW.
         temperature, similarity, l1, l2: see above; the defaults are the authors'.
         modules: pattern, or several, of the `torch.nn.Linear` and `torch.nn.Embedding` to learn coefficients for (an
             embedding has one for each of its dimensions); by default all that are linear.
         logits: `logits(model, inputs) -> (rows, ..., classes)`; by default `model(inputs)`, or the `.logits` of what
             `model(**inputs)` gives.
-        time_limit: seconds; what was learnt by then is what comes back. So does Ctrl-C.
+        time_limit: seconds; the coefficients learnt by then are returned, as after Ctrl-C.
         progress: show progress on a terminal.
 
     Returns:
         Blend of form "none": `result` maps the names of the state dict to arrays (`kofn.io.tensors.to_torch` makes a
         state dict of it), `transforms` the names of the learnt tensors to their coefficients (m, width), biases (m, 1);
         `spread` (m,) is the L2 distance of each model to the blend. `info`: "trace", the divergence of each step before
-        it, (steps, m) in nats at temperature 1; "steps"; "rows", how many rows were shown to a source and to the merged
-        model, once each and once back.
+        it, (steps, m) in nats at temperature 1; "steps"; "rows", the number of rows passed through a source model and
+        the merged model, forward and backward.
 
     Raises:
         InputError: models that differ, no module to learn for, not one collection of batches for each model.
@@ -158,7 +158,7 @@ def adaptive_merge(
 
 
 class _Columns:
-    """The coefficients of every learnt tensor, and the tensors that they make."""
+    """The coefficients of every learnt tensor, and the merged tensors."""
 
     def __init__(self, models: Sequence[torch.nn.Module], shares: Any, patterns: Any) -> None:
         self.models, self.shares = models, shares
@@ -183,7 +183,7 @@ class _Columns:
         return {**self.fixed, **{name: self._sum(name) for name in self.tables}}
 
     def penalty(self, similarity: float, l1: float, l2: float) -> Tensor:
-        """What keeps the models' coefficients apart and small."""
+        """Penalty on similar and on large coefficients."""
         total = torch.zeros((), device=self.device)
         for name, table in self.tables.items():
             # As in the authors' code the coefficients of biases are left alone.

@@ -1,4 +1,4 @@
-"""Arrivals matched one by one, where a match may fail: the load of each bin is what was tried on it."""
+"""Online matching with stochastic rewards: arrivals come one by one, and a match may fail."""
 
 from __future__ import annotations
 
@@ -50,24 +50,24 @@ def _example(rng: np.random.Generator) -> Example:
     draws=_example,
 )
 class StochasticBalance(Stepper[Assignment]):
-    """Send each arrival to a bin that has had no success yet, weighing its chance there against what was tried on it.
+    """Online matching with stochastic rewards: send each arrival to an unmatched bin by its chance and the bin's load.
 
-    Bins (advertisers) are known and pay once, for their first success; arrivals (impressions) come one by one, and a
-    try succeeds with a chance that is told beforehand. The load of a bin is the sum of the chances tried on it:
-    balancing it hedges against what comes later. Where chances are equal and vanishing, sending to the least load is
-    0.613-competitive in the worst order of arrivals, against an offline algorithm that knows them all but not the luck;
-    sending to any bin is 0.5-competitive.
+    Bins (advertisers) are known and pay once, for their first success; arrivals (impressions) come one by one, and an
+    attempt succeeds with a known probability. The load of a bin is the sum of the chances tried on it:
+    balancing it hedges against later arrivals. Where chances are equal and vanishing, sending to the least load is
+    0.613-competitive in the worst order of arrivals, against an offline algorithm that knows all arrivals but not the
+    outcomes; sending to any bin is 0.5-competitive.
 
     Args:
         bins: how many bins.
-        weights: (bins,) what each bin's success is worth, > 0; without it 1.
+        weights: (bins,) value of a bin's success, > 0; default 1.
         rule: "discounted", the largest chance x weight x exp(-load), ties to the lowest bin: the least load where
             chances and weights are equal; or "least_load" whatever they are. Least load alone is not competitive for
-            unequal chances, since it would send every arrival where next to nothing comes of it. The paper proves 0.611
-            for unequal vanishing chances with a discount of its own; for exp(-load) no ratio is proven.
+            unequal chances: it would send every arrival to a bin where success is nearly impossible. The paper proves
+            0.611 for unequal vanishing chances with a discount of its own; for exp(-load) no ratio is proven.
 
-    `ask(chances)` names the bin for an arrival, or -1 where no bin is left that it may go to; `tell(success)` says how
-    the try went, before the next `ask`. `plan` holds all arrivals so far. `loads` and `matched` are the bins' state,
+    `ask(chances)` returns the bin for an arrival, or -1 if no allowed bin is left; `tell(success)` reports the outcome,
+    before the next `ask`. `plan` holds all arrivals so far. `loads` and `matched` are the bins' state,
     `arrivals`, `attempts` and `successes` count.
 
     Cost: O(bins) an arrival; memory O(bins) and two numbers an arrival for the plan.
@@ -122,19 +122,19 @@ class StochasticBalance(Stepper[Assignment]):
 
     @property
     def waiting(self) -> bool:
-        """Whether the outcome of the last try is not told yet."""
+        """Whether the last attempt's outcome is still to be reported by `tell`."""
         return self._waiting
 
     @property
     def arrivals(self) -> int:
-        """How many arrivals were asked for."""
+        """Number of arrivals."""
         return len(self._sent)
 
     def ask(self, chances: Any) -> int:
         """The bin for an arrival, or -1; `chances` (bins,) are its chances of success, 0 where it may not go.
 
         Raises:
-            InputError: chances outside 0..1, not one a bin, or the last try not told yet.
+            InputError: chances outside 0..1, not one a bin, or an attempt whose outcome is not reported yet.
         """
         if self._waiting:
             raise InputError(f"ask: how the try at bin {self._sent[-1]} went is not told yet; call tell(success) first")
@@ -156,7 +156,7 @@ class StochasticBalance(Stepper[Assignment]):
         return bin_
 
     def tell(self, success: bool) -> None:
-        """Whether the last try succeeded; a bin that it matched gets no more arrivals, another's load grows."""
+        """Report whether the last attempt succeeded: its chance is added to the bin's load."""
         checks.flag(success, "success")
         if not self._waiting:
             raise InputError("tell: no try is waiting for its outcome; call ask(chances) first")
@@ -170,8 +170,8 @@ class StochasticBalance(Stepper[Assignment]):
     def _plan(self) -> Assignment:
         """All arrivals so far and where they were sent, `weights` the chances.
 
-        `value` is the worth of the bins matched, `bound` that of all bins; `info`: `loads`, and `won`, the arrivals
-        that succeeded.
+        `value` is the total weight of the matched bins, `bound` that of all bins; `info`: `loads`, and `won`, the
+        arrivals that succeeded.
         """
         sent = np.array(self._sent, np.int64)
         placed = sent >= 0
@@ -202,7 +202,7 @@ def matching_bound(chances: Any, weights: Any = None) -> float:
 
     Args:
         chances: (arrivals, bins) chance of success of each arrival at each bin, 0 where it may not go.
-        weights: (bins,) what each bin's success is worth; without it 1.
+        weights: (bins,) value of a bin's success; default 1.
 
     Returns:
         The largest sum of weight x chance x share over shares of arrivals that sum to at most 1 an arrival and whose

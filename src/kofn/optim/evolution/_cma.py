@@ -1,4 +1,4 @@
-"""CMA-ES: a Gaussian that learns, from ranks alone, in which directions a black box falls."""
+"""CMA-ES: black-box minimisation by a Gaussian with adapted covariance."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kofn.core.checks import InputError
 from kofn.core.plans import Blend
 from kofn.core.stepper import Event, Example, Stepper, stepper
 
-# Axes shorter than this share of the longest are rounding.
+# Axes shorter than this share of the longest are due to rounding.
 _LEAST_AXIS = 1e-14
 
 
@@ -46,23 +46,23 @@ def _example(rng: np.random.Generator) -> Example:
     draws=_example,
 )
 class CMAES(Stepper[Blend]):
-    """Minimise a black box over R^n: candidates are drawn from a Gaussian that moves towards the better ones.
+    """CMA-ES: minimise a black-box function over R^n by sampling from an adapted Gaussian.
 
-    `ask()` gives the candidates of the next generation, `tell(values)` says how each one did, lower is better; only
-    their order counts, so that `inf` may stand for a candidate that failed. Asked again before it is told, it gives the
-    same candidates.
+    `ask()` returns the candidates of the next generation, `tell(values)` reports their values, lower is better; only
+    their order matters, so `inf` may mark a failed candidate. Repeated `ask()` without `tell` returns the same
+    candidates.
 
     Args:
         start: (n,) the mean of the first generation.
-        sigma: its standard deviation in every coordinate: a third of how far off the best may be.
+        sigma: initial standard deviation of every coordinate; about a third of the expected distance to the optimum.
         population: candidates a generation, by default 4 + floor(3 ln n).
         seed: whole number; the same seed and the same answers give the same candidates.
 
-    `mean`, `sigma` and `covariance` (up to sigma^2) describe the Gaussian now, `generation` how often it was told,
+    `mean`, `sigma` and `covariance` (up to sigma^2) describe the current Gaussian, `generation` counts the updates,
     `best` and `best_value` the best candidate so far (None and inf before any).
 
-    Cost: O(n^3) a generation and O(n^2) memory. No promise beyond that of a good local search; a translation or a
-    strictly increasing function of the values changes nothing.
+    Cost: O(n^3) a generation and O(n^2) memory. No guarantee of global optimality; the search is invariant to
+    translations and to strictly increasing transformations of the values.
 
     References:
         Hansen 2016, The CMA evolution strategy: a tutorial (arXiv 1604.00772), with the negative weights and the
@@ -134,7 +134,7 @@ class CMAES(Stepper[Blend]):
         self._expected = math.sqrt(n) * (1 - 1 / (4 * n) + 1 / (21 * n * n))
 
     def _factor(self) -> None:
-        """Axes and lengths of the Gaussian."""
+        """Principal axes and standard deviations of the Gaussian."""
         self.covariance = (self.covariance + self.covariance.T) / 2
         squares, self._axes = np.linalg.eigh(self.covariance)
         self._lengths: Floats = np.sqrt(np.maximum(squares, _LEAST_AXIS**2 * max(squares[-1], 1e-300)))
@@ -147,7 +147,7 @@ class CMAES(Stepper[Blend]):
         return self._pending.copy()
 
     def tell(self, values: Any) -> None:
-        """The values (population,) of the candidates that `ask` gave, lower is better."""
+        """Report the values (population,) of the candidates from `ask`; lower is better."""
         if self._pending is None:
             raise InputError("values: nothing was asked; call ask() first")
         losses = checks.as_float(checks.as_array(values, "values"), "values").astype(np.float64)
@@ -165,7 +165,7 @@ class CMAES(Stepper[Blend]):
         self.rated += self.population
 
     def _plan(self) -> Blend:
-        """The best candidate so far, of all that were rated."""
+        """The best candidate rated so far."""
         if self.best is None:
             raise InputError("plan: no candidate had a finite value yet; ask(), rate the candidates, tell(values)")
         return Blend(

@@ -448,9 +448,9 @@ class _Own:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.picked = [list(picks) for picks in state["picked"]]
         self.copies = [copy.deepcopy(self.first) for _ in self.picked]
-        for held, picks in zip(self.copies, self.picked, strict=True):
+        for function, picks in zip(self.copies, self.picked, strict=True):
             for item in picks:
-                held.add(item)
+                function.add(item)
 
 
 @method(

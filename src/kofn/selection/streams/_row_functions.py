@@ -370,8 +370,8 @@ class _Whole:
         return None, 0.0
 
     def gains(self, state: tuple[NDArray[Any] | None, float], rows: NDArray[Any]) -> Floats:
-        held, value = state
-        sets = [row[None] if held is None else np.vstack([held, row[None]]) for row in rows]
+        picked, value = state
+        sets = [row[None] if picked is None else np.vstack([picked, row[None]]) for row in rows]
         return np.array([float(self._function(rows)) - value for rows in sets])
 
     def add(self, state: tuple[NDArray[Any] | None, float], row: NDArray[Any]) -> tuple[NDArray[Any], float]:
