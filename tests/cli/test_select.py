@@ -208,3 +208,58 @@ def test_ids_are_kept_by_type_and_unknown_ones_are_named(folder: Path, capsys: p
     code, text, err = run(capsys, "select", "pool.csv", "--columns", "age,tokens", "-k", 2, "--json", *many)
     assert code == 0, err
     assert json.loads(text)["picks"][0] == 0
+
+
+def labelled_pool(folder: Path) -> Path:
+    """Three far groups of rows, and a fourth class of one row."""
+    rng = np.random.default_rng(0)
+    centre = np.repeat([0.0, 10.0, 20.0], 20)
+    frame = pl.DataFrame({"a": centre + rng.normal(size=60), "b": rng.normal(size=60)})
+    labels = [*np.repeat(["north", "middle", "south"], 20).tolist()[:59], "rare"]
+    frame.with_columns(pl.Series("class", labels)).write_csv(folder / "labelled.csv")
+    return folder / "labelled.csv"
+
+
+def test_labels_are_counted_and_do_not_choose_the_method(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pool = labelled_pool(folder)
+    asked = ("select", pool, "--columns", "a,b", "-k", 3)
+    without = json.loads(run(capsys, *asked, "--json")[1])
+    code, text, err = run(capsys, *asked, "--label", "class", "--json")
+    assert (code, err) == (0, "")
+    answer = json.loads(text)
+    assert answer["picks"] == without["picks"]
+    assert answer["classes"] == {"middle": 1, "north": 1, "south": 1, "rare": 0}
+    text = run(capsys, *asked, "--label", "class", "--report", "labelled.html")[1]
+    assert "picked of class: middle 1, north 1, south 1; none of rare" in text
+    assert "no good choice" not in text
+    assert "By class: before and after" in (folder / "labelled.html").read_text()
+
+
+@pytest.mark.parametrize("how", [("-m", "farthest_first"), ("--objective", "log_determinant")])
+def test_spreading_methods_are_warned_of_where_rows_are_to_be_labelled(
+    folder: Path, capsys: pytest.CaptureFixture[str], how: tuple[str, str]
+) -> None:
+    asked = ("select", labelled_pool(folder), "--columns", "a,b", "-k", 3, *how)
+    assert "is no good choice of rows to label" in run(capsys, *asked, "--label", "class")[1]
+    assert "is no good choice of rows to label" not in run(capsys, *asked)[1]
+
+
+def test_random_picks_of_the_same_size_are_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pool = labelled_pool(folder)
+    text = run(capsys, "select", pool, "--columns", "a,b", "-k", 6)[1]
+    assert "; 6 rows drawn at random: " in text
+    answer = json.loads(run(capsys, "select", pool, "--columns", "a,b", "-k", 6, "--json")[1])
+    low, high = answer["random_mean_distance"]
+    assert 0 < answer["mean_distance"] < high
+    assert 0 < low < high
+    # Where nothing is compared there is nothing to say.
+    assert json.loads(run(capsys, "select", pool, "--score", "a", "-k", 6, "--json")[1])["mean_distance"] is None
+
+
+def test_rbf_and_its_bandwidth(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ("select", labelled_pool(folder), "--columns", "a,b", "-k", 3, "--metric", "rbf")
+    code, text, err = run(capsys, *asked, "--objective", "facility_location", "--bandwidth", "0.5")
+    assert (code, err) == (0, "")
+    assert "facility location(bandwidth=0.5)" in text
+    assert "mean euclidean distance to the nearest pick" in text
+    assert "metric='rbf'" in refused(capsys, *asked, "-m", "farthest_first")

@@ -731,3 +731,29 @@ def test_without_chromium_the_reason_is_given_and_ci_fails(monkeypatch: Any) -> 
     monkeypatch.setenv("CI", "true")
     with pytest.raises(pytest.fail.Exception, match="CI must run"):
         chrome.require()
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "sqeuclidean", "cosine"])
+def test_picks_beside_random_ones_of_the_same_size(metric, monkeypatch):
+    X = np.random.default_rng(0).normal(size=(300, 4))
+    picks = kofn.select(X, k=12, metric=metric).indices
+    space = measures.Space(X, metric)
+    got = measures.at_random(space, picks)
+    apart = REFERENCE[metric](X, X)
+    np.testing.assert_allclose(got.own, apart[:, picks].min(axis=1).mean(), rtol=1e-9)
+    rng = np.random.default_rng(2)
+    usual = sorted(apart[:, rng.choice(300, 12, replace=False)].min(axis=1).mean() for _ in range(20))
+    np.testing.assert_allclose(got.draws, usual, rtol=1e-6)
+    assert got.beaten == 20
+    assert measures.at_random(space, np.arange(300)).own == 0
+    # Of a large pool a sample of the items is measured, the picks as the random ones.
+    monkeypatch.setattr(measures, "RANDOM_CELLS", 1)
+    sampled = measures.at_random(space, picks)
+    assert sampled.own == pytest.approx(got.own, rel=0.1)
+    # Items that weigh nothing do not count.
+    weights = np.zeros(300)
+    weights[:50] = 1
+    own = measures.at_random(space, picks, weights).own
+    monkeypatch.undo()
+    np.testing.assert_allclose(measures.at_random(space, picks, weights).own, apart[:50][:, picks].min(axis=1).mean())
+    assert own >= 0

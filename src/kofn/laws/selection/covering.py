@@ -83,10 +83,17 @@ def _rows_within(case: Case, picks: Any, radius: float) -> int:
     return int(covered.sum())
 
 
+def _radii(case: Case) -> tuple[float, float]:
+    """The radius less and plus what distances are rounded by: a row on the edge may be counted or not."""
+    radius = float(case.plan.info["radius"])
+    # Rows of one direction are at a distance of rounding, which no relative slack covers.
+    slack = 1e-6 * radius + (1e-12 if case.words.get("metric") == "cosine" else 0.0)
+    return radius - slack, radius + slack
+
+
 def _recount_rows_in_balls(case: Case) -> None:
-    # A row on the very edge of a ball may be counted or not, as its distance is rounded.
-    radius, reported, picks = float(case.plan.info["radius"]), case.plan.value, case.plan.indices
-    ends = [_rows_within(case, picks, radius * (1 + sign * 1e-6)) for sign in (-1, 1)]
+    reported, picks = case.plan.value, case.plan.indices
+    ends = [_rows_within(case, picks, radius) for radius in _radii(case)]
     if not ends[0] <= reported <= ends[1]:
         raise broken(case, "recount", f"value is {reported!r}, recounted {ends[0]} to {ends[1]}")
 
@@ -97,8 +104,12 @@ def _most_rows_in_balls(case: Case) -> float | None:
     everyone = [item for item in range(case.n) if item not in banned]
     if len(everyone) > 10 or {"costs", "groups", "include", "start"} & case.words.keys():
         return None
-    size, radius = int(case.words["k"]), float(case.plan.info["radius"])
-    return float(max(_rows_within(case, picks, radius) for picks in itertools.combinations(everyone, size)))
+    low, high = _radii(case)
+    apart = distances(case)
+    if ((apart >= low) & (apart < high)).any():
+        return None
+    size = int(case.words["k"])
+    return float(max(_rows_within(case, picks, low) for picks in itertools.combinations(everyone, size)))
 
 
 FUNCTIONS: dict[str, Callable[[Case], SetFunction]] = {"k_center": _k_center}
