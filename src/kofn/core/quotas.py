@@ -94,9 +94,11 @@ class Cells:
             self.most.append(np.concatenate([column.most[named], rest]))
             self.origin.append(named)
         sizes = [len(least) for least in self.least]
-        raveled = np.ravel_multi_index(merged, sizes) if math.prod(sizes) < 2**62 else _ranked(merged)
-        unique, first, self.of = np.unique(raveled, return_index=True, return_inverse=True)
-        self.count = len(unique)
+        # Of each column, what one group more adds to the number of a combination; none where that is beyond integers.
+        self.strides = np.cumprod([1, *sizes[:0:-1]])[::-1] if math.prod(sizes) < 2**62 else None
+        numbers = _ranked(merged) if self.strides is None else np.tensordot(self.strides, np.array(merged), 1)
+        self.numbers, first, self.of = np.unique(numbers, return_index=True, return_inverse=True)
+        self.count = len(self.numbers)
         # (columns, cells) the group of each cell.
         self.group = np.array([codes[first] for codes in merged])
 
@@ -191,9 +193,16 @@ class Witness:
         return counts
 
     def _close_full(self) -> None:
-        """Close the cells of groups that hold their most."""
+        """Close the cells of groups that hold their most, and of those that need none where others need all slots."""
         for group, taken, most in zip(self.cells.group, self.taken, self.cells.most, strict=True):
             self.closed |= (taken >= most)[group]
+        left = self.k - int(self.picked.sum())
+        for group, taken, least in zip(self.cells.group, self.taken, self.cells.least, strict=True):
+            short = np.maximum(least - taken, 0)
+            if short.sum() >= left:
+                unneeded = (short == 0)[group] & ~self.closed
+                self.reserved |= bool(unneeded.any())
+                self.closed |= unneeded
 
     def add(self, item: int) -> None:
         """Commit a pick that `admits` has let in."""
@@ -231,20 +240,46 @@ class Witness:
     def _exchange(self, cell: int) -> bool:
         """One count moved here from another cell, where every group that gains or loses by it has room."""
         donors = np.flatnonzero(self.counts > self.picked)
-        able = np.ones(len(donors), bool)
-        rows = zip(self.cells.group, self.margins, self.cells.least, self.cells.most, strict=True)
-        for group, margin, least, most in rows:
-            here, there = group[cell], group[donors]
-            able &= (there == here) | ((margin[here] < most[here]) & (margin > least)[there])
-        if not able.any():
-            return False
-        # From where most is left over.
-        candidates = donors[able]
-        self._move(int(candidates[np.argmax((self.counts - self.picked)[candidates])]), cell)
-        return True
+        able = self._gives(donors, cell)
+        candidates = donors[able.all(axis=0)]
+        if len(candidates):
+            # From where most is left over.
+            self._change([int(candidates[np.argmax((self.counts - self.picked)[candidates])])], [cell])
+            return True
+        return len(self.cells.columns) > 2 and self._exchange_two(donors, able, cell)
 
-    def _move(self, donor: int, cell: int) -> None:
-        self._change([donor], [cell])
+    def _gives(self, donors: Ints, cell: int) -> Mask:
+        """(columns, donors) True where a group may lose one that the group of the cell gains."""
+        rows = zip(self.cells.group, self.margins, self.cells.least, self.cells.most, strict=True)
+        return np.array(
+            [
+                (group[donors] == group[cell])
+                | ((margin[group[cell]] < most[group[cell]]) & (margin > least)[group[donors]])
+                for group, margin, least, most in rows
+            ]
+        )
+
+    def _exchange_two(self, donors: Ints, able: Mask, cell: int) -> bool:
+        """Two counts moved, one here and one to the cell of the groups that this one does not need of the two."""
+        cells = self.cells
+        if cells.strides is None:
+            return False
+        parts = cells.strides[:, None] * cells.group[:, donors]
+        for choice in range(1, 2 ** len(able) - 1):
+            taken = np.array([bool(choice >> column & 1) for column in range(len(able))])
+            firsts, seconds = (np.flatnonzero(able[side].all(axis=0)) for side in (taken, ~taken))
+            if not len(firsts) or not len(seconds):
+                continue
+            number = parts[~taken][:, firsts].sum(axis=0)[:, None] + parts[taken][:, seconds].sum(axis=0)
+            found = np.minimum(np.searchsorted(cells.numbers, number), cells.count - 1)
+            fits = (cells.numbers[found] == number) & (self.counts < self.supply)[found] & (found != cell)
+            fits &= donors[firsts][:, None] != donors[seconds]
+            if fits.any():
+                row, column = np.unravel_index(int(np.argmax(fits)), fits.shape)
+                less = [int(donors[firsts[row]]), int(donors[seconds[column]])]
+                self._change(less, [cell, int(found[row, column])])
+                return True
+        return False
 
     def _change(self, less: Sequence[int], more: Sequence[int]) -> None:
         for cells, by in ((less, -1), (more, 1)):
