@@ -39,7 +39,7 @@ WRITTEN = {
     "capacity": "capacity=64",
     "score": "score=accuracy",
 }
-# How much a word counts by where it stands.
+# Weight of a word by its position.
 FIELDS = {"name": 5.0, "aliases": 4.0, "summary": 2.0, "family": 2.0, "titles": 1.0, "text": 0.3}
 _FORMS = {"method": "function", "merge_rule": "merge_rule", "stepper": "stepper", "module": "module"}
 # Public things outside the families: their file, form and call.
@@ -90,7 +90,7 @@ def rows(index: Mapping[str, Mapping[str, Entry]]) -> list[Row]:
 
 
 def _counts(row: Row) -> dict[str, float]:
-    """How much each stem counts in a row."""
+    """Weight of each stem in a row."""
     cited = [paper(key) for key in row["papers"]]
     texts = {
         **row,
@@ -101,7 +101,7 @@ def _counts(row: Row) -> dict[str, float]:
     counts: dict[str, float] = {}
     for field, weight in FIELDS.items():
         for stem, times in Counter(stems(texts[field])).items():
-            # A word that is said twice in one place counts little more than once.
+            # A repeated word in one field counts little more than once.
             counts[stem] = round(counts.get(stem, 0.0) + weight * (1 + math.log(times)), 2)
     return counts
 

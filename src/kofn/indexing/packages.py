@@ -14,7 +14,7 @@ HERE = Path(__file__).resolve().parents[1]
 # Packages whose families are read; each of their subfolders is a family.
 ROOTS = ("selection", "assignment", "allocation", "combination", "federated", "neighbors", "online", "optim", "nn")
 REGISTERING = ("method", "stepper", "merge_rule", "module", "helper")
-# A family whose files need an optional dependency is told so here, once.
+# Families whose files need an optional dependency.
 EXTRAS = {"nn": "torch"}
 _BEGIN = "# Generated below this line by `make index`."
 
@@ -145,7 +145,7 @@ def merge_rules(path: Path) -> dict[str, ast.ClassDef]:
 
 
 def _function_of(name: str, definition: ast.ClassDef) -> str:
-    """What a type checker is to know of a merge rule's function: its options, as the class has them."""
+    """The typed signature of a merge rule's function: its options, as in the class."""
     facts = {ast.unparse(n.targets[0]): ast.unparse(n.value) for n in definition.body if isinstance(n, ast.Assign)}
     words = ["base: Any"] if facts.get("needs_base") == "True" else []
     words += ["weights: ArrayLike | None = ..."] if facts.get("takes_weights") != "False" else []

@@ -1,4 +1,4 @@
-"""The laws of allocation: what a price proves, and what it means where every next unit is worth less than the last."""
+"""The laws of allocation: Lagrangian duality, and concave curves."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TIGHT = 1e-9
 
 @law("duality", verbs=("allocate",))
 def duality(case: Case) -> bool:
-    """At every price the Lagrangian bounds the value, and a proven optimum does not get worse with a larger budget."""
+    """At every price the Lagrangian bounds the value, and a proven optimum never worsens with a larger budget."""
     plan, ask = case.plan, Levels.of(case)
     if plan.objective != "curves":
         # A loss that the items bring about together is no sum over their curves.
@@ -41,7 +41,7 @@ def duality(case: Case) -> bool:
 
 @law("concave")
 def concave(case: Case) -> bool:
-    """Where each unit costs one and is worth less than the last: gap 0, nested amounts, marginals bracket the price."""
+    """With unit costs and diminishing returns: gap 0, nested amounts, and marginals that bracket the price."""
     plan, ask = case.plan, Levels.of(case)
     worth = _worth(ask)
     width = worth.shape[1]

@@ -1,4 +1,4 @@
-"""The laws of blends: what their form promises, what merges, what does not see the order of hidden units."""
+"""The laws of blends: their form, mergeable statistics, and invariance to the order of hidden units."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from kofn.laws.words import HIDDEN, flat, forward, permuted
 
 @law("blend", verbs=("combine",))
 def blend(case: Case) -> bool:
-    """What the form promises: a sum of the members, an order of the alternatives, or one element at a time.
+    """The blend has the properties of its `form`: a weighted sum, a ranking, or an elementwise function.
 
     linear: scaling commutes, and the result is the members' sum under `weights`. affine: these sum to one, copies give
     the copy, a shift shifts. simplex: they are >= 0, so the result lies in the members' box. order: relabelling the
@@ -181,7 +181,7 @@ def _order(case: Case) -> bool:
 
 @law("mergeable")
 def mergeable(case: Case) -> bool:
-    """Statistics of any parts of the members, added in any order and nesting, are the statistic of all at once."""
+    """Statistics of parts of the members, added in any order and nesting, give the statistic of all members."""
     plan = case.plan
     word = "members" if "members" in case.words else "rankings"
     parts = list(case.words[word])
@@ -252,7 +252,7 @@ def _finished(case: Case, statistic: Mapping[str, Any]) -> None:
 
 @law("aligned")
 def aligned(case: Case) -> bool:
-    """Permuting hidden units of any member leaves the result's function as it is; a permuted copy merges back."""
+    """Permuting a member's hidden units does not change the result's function; a permuted copy merges back."""
     members = _members(case)
     if not all(isinstance(member, Mapping) and set(member) == set(HIDDEN) for member in members):
         return False

@@ -1,4 +1,4 @@
-"""The true optimum of small problems, by looking at everything."""
+"""The true optimum of small problems, by exhaustive search."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MOST_PARTITIONED = 8
 
 @lru_cache(maxsize=MOST_ITEMS + 1)
 def subsets(n: int) -> Mask:
-    """(2^n, n) every subset as a mask; do not write to it."""
+    """(2^n, n) every subset as a mask; read-only."""
     masks = (np.arange(2**n)[:, None] >> np.arange(n)) & 1 == 1
     masks.flags.writeable = False
     return masks
@@ -39,7 +39,7 @@ def quota_columns(words: Mapping[str, Any]) -> list[tuple[Any, Mapping[Any, Any]
 
 
 def feasible_sets(n: int, words: Mapping[str, Any]) -> Mask:
-    """(m, n) every set that the checked words of a selection allow: the constraints said once more, plainly."""
+    """(m, n) every feasible set of a selection, by a naive form of the constraints."""
     masks = subsets(n)
     counts = masks.sum(axis=1)
     keep = np.ones(len(masks), bool)
@@ -68,7 +68,7 @@ def feasible_sets(n: int, words: Mapping[str, Any]) -> Mask:
 
 
 def optimum(case: Case) -> float | None:
-    """The best value of any feasible plan, None where the problem is too large to look at everything."""
+    """The best value of any feasible plan, None if the problem is too large for exhaustive search."""
     if case.plan.objective in gather("OPTIMA"):
         return gather("OPTIMA")[case.plan.objective](case)
     if case.verb == "select":

@@ -1,4 +1,4 @@
-"""What the laws are about: one call of a method, what it answered, and how to ask it again."""
+"""The subject of the laws: one call of a method, its plan, and how to repeat it."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Case:
         given: Mapping[str, Any],
         options: Mapping[str, Any] | None = None,
     ) -> Case:
-        """Call the method and hold its answer."""
+        """Call the method and store its plan."""
         words = {name: value for name, value in given.items() if value is not None}
         before = {name: copied(value) for name, value in words.items()}
         plan = _ask(verb, method, words, options or {})
@@ -83,7 +83,7 @@ class Case:
 
     @property
     def rtol(self) -> float:
-        """How far a recount may be off, relatively."""
+        """Relative tolerance of a recount."""
         return 1e-12 if self.precise else 1e-5
 
 

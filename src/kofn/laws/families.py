@@ -1,4 +1,4 @@
-"""What each family says of itself to the laws: one file a family, beside the family's own path.
+"""The families' tables for the laws: one file per family, mirroring the family's path.
 
 `laws/selection/streams.py` is about `kofn.selection.streams`, `laws/objectives/coverage.py` about the objectives there.
 A file may have any of these tables: `FUNCTIONS` (objective's name -> function of the case and the objective's own

@@ -22,12 +22,12 @@ from kofn.laws.families import gather, options_of
 from kofn.laws.inputs import Draw
 from kofn.objectives import base
 
-# What qualifies which inputs: a metric reads rows, weights count the items of a pool that is compared pair by pair.
+# Which inputs a qualifier needs: a metric needs rows, weights apply to pools that are compared pairwise.
 _QUALIFIES = {"metric": {"X"}, "weights": {"X", "distances", "similarity", "members", "rankings"}}
 _LABELS: tuple[Callable[[int], Any], ...] = (str, int, lambda code: f"group {code}")
 
 
-# Laws that find little to check in most calls, so that calls are drawn for each of them.
+# Laws that few calls exercise, so that calls are drawn for each of them.
 LEANING = ("mergeable", "blend", "aligned", "equivariant", "concave")
 
 
@@ -54,7 +54,7 @@ def calls(draw: Draw, entry: Entry, *, law: str = "", most: int = 7) -> Call:
             signed = law != "mergeable" and declared.signed_weights
             given[name] = _qualifier(draw, name, given, signed=signed)
     if "X" in given and "X" not in entry.accepted:
-        # Distances will be derived from the rows.
+        # Distances are derived from the rows.
         given["metric"] = draw(st.sampled_from(("euclidean", "sqeuclidean", "cosine")))
     if entry.verb == "select":
         _constrain(draw, entry, n, given)

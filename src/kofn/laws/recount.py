@@ -1,4 +1,4 @@
-"""Every objective again, written out plainly in float64 from the checked arguments alone.
+"""Naive float64 recomputation of every objective from the checked arguments alone.
 
 Nothing here shares code or state with the methods: distances are differences, set functions are maxima over
 columns, sums are exact. `objective` names the function that a plan's `value` is.
@@ -20,7 +20,7 @@ from kofn.objectives import base
 
 
 def set_function(case: Case) -> SetFunction | None:
-    """The set function that the case's plan names, None where it names none or the user's own."""
+    """The set function named by the case's plan, None without a name or for a user-defined one."""
     name = case.plan.objective
     if not name:
         return None
@@ -61,7 +61,7 @@ def _part(case: Case, term: base.Term) -> SetFunction:
 
 
 def hold(case: Case) -> bool:
-    """Recount the plan; returns whether there was a value to recount."""
+    """Recompute the plan's value; return whether there was one."""
     name = case.plan.objective
     if not name:
         if math.isfinite(case.plan.value):

@@ -70,12 +70,12 @@ def isometric(D: Floats, rng: np.random.Generator) -> Map:
 
 
 def injective(D: Floats, rng: np.random.Generator) -> Map:
-    """A map into a larger space that takes no distance up and no two items to one."""
+    """An injective non-expanding map into a larger space."""
     return _shrunk(D, rng, 0.0)
 
 
 def non_expanding(D: Floats, rng: np.random.Generator) -> Map:
-    """A map that takes no distance up; some items may go to one."""
+    """A non-expanding map; several items may share an image."""
     return _shrunk(D, rng, float(rng.choice([0.0, 0.1, 0.3])))
 
 
@@ -101,7 +101,7 @@ def _shrunk(D: Floats, rng: np.random.Generator, merged: float) -> Map:
 
 
 def functorial(scheme: Scheme, D: Floats, image: Map) -> None:
-    """What is together stays together where the map takes it."""
+    """Items that share a group still share one after the map."""
     E, position = image
     here, there = together(scheme(D)), together(scheme(E))[np.ix_(position, position)]
     if (wrong := here & ~there).any():
@@ -122,13 +122,13 @@ def excisive(scheme: Scheme, D: Floats) -> None:
 
 
 def scale_invariant(scheme: Scheme, D: Floats, factor: float) -> None:
-    """The unit of the distances does not matter."""
+    """Scale invariance: multiplying all distances changes nothing."""
     if (together(scheme(D)) != together(scheme(D * factor))).any():
         raise SchemeBroken(f"distances times {factor:.4g} are grouped differently")
 
 
 def consistent(scheme: Scheme, D: Floats, rng: np.random.Generator) -> None:
-    """Shorter distances within groups and longer ones between them change nothing."""
+    """Consistency: shorter distances within groups and longer ones between them change nothing."""
     shared = together(scheme(D))
     share = np.triu(rng.uniform(0, 1, D.shape) ** rng.choice([1.0, 4.0]), 1)
     share = share + share.T
@@ -137,7 +137,7 @@ def consistent(scheme: Scheme, D: Floats, rng: np.random.Generator) -> None:
 
 
 def rich(scheme: Scheme, labels: Ints) -> None:
-    """Some distances give this partition: blocks or chains of one length within groups, another between them."""
+    """Richness: some distances give this partition (blocks or chains of one length, another length between groups)."""
     shared, n = together(labels), len(labels)
     steps = np.abs(np.arange(n)[:, None] - np.arange(n)[None, :]).astype(np.float64)
     rank = np.array([(labels[:row] == label).sum() for row, label in enumerate(labels)])

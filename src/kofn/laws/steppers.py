@@ -1,4 +1,4 @@
-"""The laws of steppers, held over drawn events: promises, states that go on, refusals, complete plans.
+"""The laws of steppers over drawn events: guarantees, resumable states, refusals, complete plans.
 
 `LAWS[name](cls, seed)` draws a stepper and its events as the class declares (`@stepper(draws=...)`). It raises
 `LawBroken`, or returns how much there was to check. No stepper is named here.
@@ -28,7 +28,7 @@ from kofn.laws.case import LawBroken
 
 Law = Callable[[type[Stepper[Any]], int], int]
 LAWS: dict[str, Law] = {}
-# Sets of so many items are all looked at.
+# Up to this many items all subsets are enumerated.
 MOST_ITEMS = 10
 _FRAME = ("schema", "class", "settings", "problem", "oracle_calls")
 
@@ -55,7 +55,7 @@ def broken(cls: type[Stepper[Any]], name: str, seen: str) -> LawBroken:
 
 
 class Play:
-    """A stepper that is given drawn events; beside it, what it was given and which items are live."""
+    """A stepper driven by drawn events, with a record of the events and the live items."""
 
     def __init__(self, cls: type[Stepper[Any]], seed: int, most: int = MOST_ITEMS) -> None:
         draws = cls.__kofn_stepper__.draws
@@ -79,7 +79,7 @@ class Play:
             yield event
 
     def feed(self, event: Event) -> Any:
-        """Give an event to the stepper and keep note of it; returns the answer."""
+        """Apply an event to the stepper, record it and return the answer."""
         answer = event.feed(self.stepper)
         self.taken.append(event)
         if event.name == "insert" and self.example.rows:
@@ -112,7 +112,7 @@ class Play:
 
 
 def answer_of(stepper: Stepper[Any]) -> Any:
-    """The plan now, or None where the stepper says that there is none yet."""
+    """The current plan, or None if the stepper has none yet."""
     try:
         return stepper.plan
     except InputError:
@@ -175,7 +175,7 @@ def _recounted(play: Play, plan: Selection, where: str) -> float:
 
 
 def _optimum(play: Play) -> float | None:
-    """The fresh optimum, as the draws give it or by looking at every set."""
+    """The current optimum, as given by the draws or by exhaustive search."""
     if play.example.optimum is not None:
         return play.example.optimum(play.taken)
     if play.example.worth is None or play.example.rows is None:
@@ -187,7 +187,7 @@ def _optimum(play: Play) -> float | None:
 
 @law("resume")
 def resume(cls: type[Stepper[Any]], seed: int) -> int:
-    """A state that was saved at any point and loaded elsewhere goes on bit for bit: answers, plans, calls and state."""
+    """A state saved at any point and loaded elsewhere resumes bit for bit: answers, plans, calls and state."""
     play = Play(cls, seed, most=4 * MOST_ITEMS)
     moment = int(play.rng.integers(play.example.events))
     other: Stepper[Any] | None = None
@@ -341,8 +341,8 @@ def _refused(cls: type[Stepper[Any]], stepper: Stepper[Any], event: Event, named
 
 @law("hostile")
 def hostile(cls: type[Stepper[Any]], seed: int) -> int:
-    """An event with a damaged argument is taken or refused in words; a NaN among floats and a refusal that changes
-    something are wrong in any case."""
+    """An event with a damaged argument is accepted or refused with an InputError; accepting NaN, or changing the state
+    on a refusal, always breaks the law."""
     play = Play(cls, seed)
     checked = 0
     for event in itertools.islice(play.events(), 6):
@@ -440,7 +440,7 @@ def _hold_complete(play: Play, plan: Plan) -> None:
 
 
 def applies(cls: type[Stepper[Any]], name: str) -> bool:
-    """Whether a law has anything to check of a stepper."""
+    """Whether a law applies to a stepper."""
     if name == "promise":
         return any(_has_promise(cls, seed) for seed in range(8))
     return True

@@ -1,4 +1,4 @@
-"""The laws of every plan of every method: its fields, its constraints, its value, its file, its sameness."""
+"""The laws of every plan: fields, constraints, value, file round trip, determinism."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _INFO = {"seconds": float, "oracle_calls": int, "distance_evals": int, "peak_byt
 
 @law("fields", always=True)
 def fields(case: Case) -> bool:
-    """Every field has its shape, dtype and range, and the plan says what made it."""
+    """Every field has its shape, dtype and range, and the plan records its provenance."""
     plan = case.plan
     wrong: list[str] = []
     if type(plan) is not NOUNS[case.verb]:
@@ -243,7 +243,7 @@ def recounted(case: Case) -> bool:
 
 @law("saved", always=True)
 def saved(case: Case) -> bool:
-    """A plan comes back from its file as it went in."""
+    """A plan is unchanged by saving and loading."""
     with tempfile.TemporaryDirectory() as folder:
         path = case.plan.save(Path(folder) / "plan.npz")
         back = Plan.load(path)
@@ -265,7 +265,7 @@ def saved(case: Case) -> bool:
 
 @law("same-again", always=True)
 def same_again(case: Case) -> bool:
-    """Asked again, with 1, 2 or 4 threads, and with another seed where it draws nothing, it gives the same plan."""
+    """Repeated calls, with 1, 2 or 4 threads (and any seed if nothing is drawn), give the same plan."""
     accepted = accepted_words(case)
     runs: list[dict[str, Any]] = [{}]
     runs += [{"n_threads": threads} for threads in (1, 2, 4)] if "n_threads" in accepted else []
@@ -278,7 +278,7 @@ def same_again(case: Case) -> bool:
 
 @law("ids", always=True)
 def named(case: Case) -> bool:
-    """The user's ids in, the same ids out: naming rows by id changes nothing but the names."""
+    """Naming rows by ids changes only the names in the plan."""
     if "ids" in case.given:
         return False
     keys = np.array([f"id{(7 * row + 3) % (case.n + 11)}_{row}" for row in range(case.n)])
@@ -297,7 +297,7 @@ def named(case: Case) -> bool:
 
 @law("untouched", always=True)
 def untouched(case: Case) -> bool:
-    """No method writes into what it was given."""
+    """No method modifies its arguments."""
     for name, before in case.before.items():
         if not _same(case.given[name], before):
             raise broken(case, "untouched", f"{name} was written to")

@@ -1,4 +1,4 @@
-"""The laws of a good answer, by the trait that a method declares."""
+"""The laws of the traits that methods declare."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _slack(case: Case) -> float:
 
 @law("sandwich")
 def sandwich(case: Case) -> bool:
-    """Value and bound enclose the true optimum, found by looking at everything; `optimal` means that both are it."""
+    """Value and bound enclose the true optimum (by exhaustive search); with status "optimal" both equal it."""
     plan = case.plan
     best = brute.optimum(case)
     if best is None:
@@ -50,7 +50,7 @@ def sandwich(case: Case) -> bool:
 
 @law("greedy")
 def greedy(case: Case) -> bool:
-    """Each pick adds the most of all that leave the rest completable (or the most for its load, under a budget).
+    """Each pick has the largest gain (for its load, under a budget) among those that leave the rest completable.
 
     Where the objective is monotone and submodular: gains do not rise, a smaller k gives a prefix, and the value is at
     least 1 - 1/e of the optimum under k, 1/2 under quotas, (1 - 1/e)/2 under a budget, and what the plan promises.
@@ -147,7 +147,7 @@ def _key(gain: float, load: float, slack: float) -> tuple[bool, float]:
 
 @law("swap-optimal")
 def swap_optimal(case: Case) -> bool:
-    """No exchange of one medoid for one other item betters the value, and running again from the answer returns it."""
+    """No swap of a medoid for another item improves the value, and restarting from the plan returns it."""
     plan = case.plan
     objective = set_function(case)
     if objective is None or plan.medoids is None or plan.status == "stopped":
@@ -218,7 +218,7 @@ def priced(case: Case) -> bool:
 
 @law("capped-routing")
 def no_envy(case: Case) -> bool:
-    """No justified envy: a bin that an item would rather have is full of items that score at least as high in it.
+    """No justified envy: a bin that an item prefers is full of items that score at least as high in it.
 
     Where what does not fit is dropped (`overflow="drop"`) an item asks only for its best bins, so only those count.
     """

@@ -1,11 +1,11 @@
-"""What each candidate brings to each unit, wherever it is held: rows, entries of a sparse matrix, or coordinates.
+"""Amounts that candidates contribute to units: dense rows, sparse entries, or similarities from coordinates.
 
 A unit is a feature, an element to cover, or an item of the pool; an amount is a feature's value, a membership, or a
-similarity. All holders answer alike:
+similarity. All classes share an interface:
 
     sums(candidates, worth)   sum over the units of worth(amounts, units), for many candidates
-    own(candidate)            the units that one candidate brings something to, and how much
-    totals(weights)           what all candidates bring to each unit together, each counted by its weight
+    own(candidate)            the units that one candidate contributes to, and the amounts
+    totals(weights)           the weighted sum over all candidates, for each unit
 
 A candidate's sum is taken in the same order whoever else is asked for, and rounding keeps the order of sums whose
 terms only fall: where a set function is submodular, its gains in float64 never rise from one pick to the next.
@@ -32,14 +32,14 @@ Worth = Callable[[Floats, Units], Floats]
 _ALL = slice(None)
 # Amounts looked at together: the temporaries stay in the cache of one core.
 _AT_ONCE = 1 << 18
-# Bytes beside X for each item: totals, gains and what a search keeps of them.
+# Bytes beside X for each item: totals, gains and the search's copy of them.
 _BYTES_AN_ITEM = 8 * 24
 # Amounts, what is left to reach, terms, and a copy on the way.
 _TEMPORARIES = 5
 
 
 class Amounts(Protocol):
-    """What candidates bring, however it is held."""
+    """Interface of the amounts that candidates contribute."""
 
     n: int
     units: int
@@ -54,7 +54,7 @@ class Amounts(Protocol):
 
 
 class Dense:
-    """Row j of a matrix is what candidate j brings; `turned` reads its columns instead."""
+    """Row j of a matrix holds the amounts of candidate j; `turned` reads columns instead."""
 
     def __init__(self, table: NDArray[Any], *, turned: bool = False) -> None:
         self.table = table.T if turned else table
@@ -131,7 +131,7 @@ class Entries:
 
 
 class Similar:
-    """Similarities c - distance between rows, computed when they are needed; nothing n x n is held.
+    """Similarities c - distance between rows, computed on demand without an n x n table.
 
     c is the largest distance of the pool, found in one pass over all pairs when it is first needed; for `cosine` it
     is 1 - (1 - cos) / 2 = (1 + cos) / 2, and there is nothing to find.
@@ -213,7 +213,7 @@ class Similar:
 
 
 def _together(n: int) -> int:
-    """How many candidates are looked at together."""
+    """Number of candidates evaluated together."""
     return max(4, _AT_ONCE // n // 4 * 4)
 
 

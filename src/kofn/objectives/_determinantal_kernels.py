@@ -15,7 +15,7 @@ from kofn.core.checks import InputError
 from kofn.objectives.similarity import geometry
 
 KERNELS = ("linear", "rbf", "cosine")
-# A given matrix is factorised to see that it is semi-definite only up to this size; beyond, the picks find out.
+# Up to this size a given matrix is checked for semi-definiteness by a factorisation; beyond, during the picks.
 _FACTORISED = 2048
 _EPS = 2.0**-53
 
@@ -123,7 +123,7 @@ class Radial:
 
 
 class Given:
-    """A matrix as handed in, dense or SciPy-sparse."""
+    """A given matrix, dense or SciPy-sparse."""
 
     features: Floats | None = None
     rounding = 0.0
@@ -165,12 +165,12 @@ class Given:
         return self.block(np.array([item], np.int64), others)[0]
 
     def cross(self, points: NDArray[Any]) -> tuple[Floats, Floats]:  # noqa: ARG002
-        """There is no way to compare a given matrix with other points."""
+        """Refused: a given matrix has no entries with other points."""
         raise InputError("queries and private sets are compared with X; give X, not similarity")
 
 
 class Conditioned:
-    """What a kernel leaves once other points are known: L_ij - g_i g_j, g_i = strength * chol(L_QQ + shift)^-1 L_Qi."""
+    """A kernel conditioned on other points: L_ij - g_i g_j, g_i = strength * chol(L_QQ + shift)^-1 L_Qi."""
 
     features: Floats | None = None
 
@@ -199,12 +199,12 @@ class Conditioned:
         return self._kernel.entries(item, others) - known
 
     def cross(self, points: NDArray[Any]) -> tuple[Floats, Floats]:  # noqa: ARG002
-        """A conditioned kernel knows the pool alone."""
+        """Refused: a conditioned kernel is defined on the pool only."""
         raise InputError("a kernel is conditioned once; put all known points into one set")
 
 
 def kernel_of(X: Any, similarity: Any, kernel: str, scale: float | None) -> Kernel:
-    """The kernel that the arguments mean.
+    """Build the kernel from the arguments.
 
     Raises:
         InputError: not exactly one of X and similarity, an unknown kernel, a scale that is not positive or that the
@@ -235,7 +235,7 @@ def width(X: NDArray[Any], scale: Any) -> float:
 
 
 def directions(X: NDArray[Any]) -> Floats:
-    """Rows whose inner products are (1 + cos) / 2; rows of zeros share a direction of their own."""
+    """Rows whose inner products are (1 + cos) / 2; zero rows share one extra orthogonal direction."""
     rows = np.asarray(X, np.float64)
     space = geometry(rows, "cosine")
     points = space.points(slice(None))
@@ -246,7 +246,7 @@ def directions(X: NDArray[Any]) -> Floats:
 
 
 def same_width(points: NDArray[Any], d: int) -> None:
-    """Refuse points that have other features than the pool."""
+    """Refuse points whose width differs from the pool's."""
     if points.shape[1] != d:
         raise InputError(f"queries or private have {points.shape[1]} features, X has {d}; give rows of the same kind")
 

@@ -26,7 +26,7 @@ _PRECISIONS = (nb.float32, nb.float64)
 
 
 def _read(kind: Any, dimensions: int) -> Any:
-    """An array that is only read, so that memory-mapped and locked input will do."""
+    """A read-only array type, so that memory-mapped and read-only input is accepted."""
     return nb.types.Array(kind, dimensions, "C", readonly=True)
 
 
@@ -73,7 +73,7 @@ def _tile(lanes, items, first, out):
 def _load(rows, columns, scale, candidates, start, lanes):
     """The coordinates of LANES candidates, feature by feature; without a list of candidates, those of a run of rows.
 
-    What is left over is zero: the padded features for good reason, the padded lanes because nobody reads their sums.
+    Padding is zero: padded features must not contribute, and sums of padded lanes are never read.
     """
     n, d = rows.shape
     listed, scaled = len(candidates) > 0, len(scale) > 0
@@ -236,7 +236,7 @@ def distances(columns, scale, points, squared, low, high, out):
 def exact_sums(costs, old, weights, scale, fine, low, high, out):
     """sum_i weights_i max(0, old_i - costs[q, i]) for rows low..high-1, in fixed point: out[q] = units, 1/fine parts.
 
-    Integers add up the same in any order, so equal terms give equal sums whichever items they come from.
+    Integer sums do not depend on the order, so equal terms give equal sums.
     """
     for q in range(low, high):
         row = costs[q]
@@ -290,7 +290,7 @@ def turned_table_savings(table, sign, candidates, items, old, new, weights, low,
     """`table_savings` where the costs of a candidate lie together: sign * table[candidate, item]."""
     start, stop = low * LANES, min(high * LANES, len(out))
     for first in range(start, stop, 4):
-        # Four candidates at a time, whose sums do not wait for each other.
+        # Four candidates at a time, whose sums are independent.
         last = stop - 1
         j0, j1, j2, j3 = first, min(first + 1, last), min(first + 2, last), min(first + 3, last)
         r0, r1, r2, r3 = table[candidates[j0]], table[candidates[j1]], table[candidates[j2]], table[candidates[j3]]

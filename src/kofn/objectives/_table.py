@@ -1,4 +1,4 @@
-"""The objectives that can be asked for by name. Importing this module imports none of them."""
+"""Table of the named objectives. Importing this module imports none of them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from kofn.core.lazy import attach
 
 @dataclass(frozen=True)
 class Known:
-    """One objective that can be asked for by name: where its class lives, what it is built from, what it promises.
+    """A named objective: the location of its class, its inputs and its properties.
 
     `monotone` is None where that depends on the objective's parameters; the built objective knows. `paper` is its key
     in `papers.toml`, or several.
@@ -132,7 +132,7 @@ OBJECTIVES: dict[str, Known] = {
         "kcenter:KCenter", ("X", "distances"), "the farthest item's distance to its pick", False, paper="gonzalez1985"
     ),
 }
-# To be minimised: no greedy maximisation serves it, but a method of its own.
+# Minimised by its own methods, not by greedy maximisation.
 _MINIMISED = ("k_center",)
 GREEDY = tuple(name for name in OBJECTIVES if name not in _MINIMISED)
 # The module of each class, for those who import it from `kofn.objectives`.

@@ -13,7 +13,7 @@ from kofn.objectives._table import GREEDY, OBJECTIVES
 
 @dataclass(frozen=True)
 class Term:
-    """One part of an objective that was asked for as text: `0.3*graph_cut(lam=0.4)`."""
+    """One term of an objective given as text: `0.3*graph_cut(lam=0.4)`."""
 
     name: str
     weight: float = 1.0
@@ -69,7 +69,7 @@ def _terms(node: ast.expr) -> list[Term]:
 
 
 def named(objective: Any) -> str:
-    """What a plan calls the objective: the text that was asked for, spaced one way, or the class of the user's own."""
+    """The name of the objective in a plan: its normalised text, or the class of a user-defined one."""
     if isinstance(objective, str):
         return " + ".join(str(term) for term in parse(objective, OBJECTIVES))
     return type(objective).__name__

@@ -1,4 +1,4 @@
-"""What an assortment earns: the best revenue of any part of it under the multinomial logit choice model."""
+"""Revenue of an assortment under the multinomial logit choice model."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _AT_ONCE = 1 << 20
 
 
 class MNLRevenue(Objective):
-    """f(S) = the most that any part of S earns when each customer buys at most one item, under multinomial logit.
+    """f(S) = the largest expected revenue of any subset of S under the multinomial logit choice model.
 
     A customer who is offered T buys item i of T with probability w_i / (outside + sum of w over T), and R(T) is the sum
     of price times that probability. f(S) = max of R over the subsets of S: monotone, not submodular, but its returns
@@ -25,9 +25,9 @@ class MNLRevenue(Objective):
     it whose price exceeds f(S), hence a prefix by price.
 
     Args:
-        scores: (n,) prices, or what a sale earns, >= 0.
-        weights: (n,) how attractive each item is, exp(utility) > 0; default 1.
-        outside: the same for buying nothing, > 0.
+        scores: (n,) prices, or profit per sale, >= 0.
+        weights: (n,) attraction of each item, exp(utility) > 0; default 1.
+        outside: attraction of buying nothing, > 0.
 
     `gains` costs O(candidates x picks).
     """
@@ -66,11 +66,11 @@ class MNLRevenue(Objective):
         return np.argsort(-self.prices, kind="stable").astype(np.int64)
 
     def keeps(self, order: Ints) -> bool:
-        """Whether returns diminish along this order for certain: it never goes up in price."""
+        """Whether returns provably diminish along this order: prices must not increase."""
         return bool((np.diff(self.prices[order]) <= 0).all())
 
     def gains(self, candidates: Ints) -> Floats:
-        """How much more the picks earn with each candidate among them."""
+        """Increase of the picks' revenue by each candidate."""
         candidates = np.asarray(candidates, np.int64)
         self.calls += len(candidates)
         out = np.zeros(len(candidates))
@@ -94,12 +94,12 @@ class MNLRevenue(Objective):
         return self._best - before
 
     def value(self, indices: Ints) -> float:
-        """The most that any part of the set earns."""
+        """The largest revenue of any subset of the set."""
         earned, drawn = self._prefixes(np.asarray(indices, np.int64))
         return float((earned / drawn).max())
 
     def offered(self, indices: Ints) -> Ints:
-        """The part of the set that earns the most: what to put on the shelf."""
+        """The subset of largest revenue: the items to offer."""
         indices = np.asarray(indices, np.int64)
         return indices[self.prices[indices] > self.value(indices)]
 

@@ -1,4 +1,4 @@
-"""Objectives by name: what a call's text asks for is built from the call's other arguments."""
+"""Build named objectives from a call's arguments."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ __all__ = [
 ]
 
 _SOURCES = ("X", "similarity", "distances", "scores")
-# What an objective may be built from beside its own parameters.
+# Arguments that an objective may take beside its own parameters.
 _WORDS = (*_SOURCES, "metric", "weights", "max_memory", "n_threads", "queries", "private")
-# Given to an objective that has no use for them, these are a mistake of the caller's.
+# These are refused if the objective does not use them.
 _MEANT = ("X", "similarity", "scores", "weights", "queries", "private")
 
 
@@ -66,7 +66,7 @@ def build(objective: Any, given: Mapping[str, Any], *, known: tuple[str, ...] = 
 
 
 def words_of(objective: str) -> set[str]:
-    """The words of a call that an objective written as text is built from."""
+    """The arguments of a call that a textual objective is built from."""
     makers = [load(OBJECTIVES[term.name].maker) for term in parse(objective, OBJECTIVES)]
     return {word for made in makers for word in inspect.signature(made).parameters if word in _WORDS}
 

@@ -1,4 +1,4 @@
-"""Coverage: sums over units of a concave worth of what the picks bring to each; all monotone and submodular."""
+"""Coverage functions: sums over units of a concave function of the picks' total amounts; monotone submodular."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from kofn.objectives.kcenter import distances_to
 class _Coverage(Objective):
     """f(S) = sum_u h_u(sum_{j in S} a_ju) with every h_u concave, rising and 0 at 0.
 
-    What is left to the kinds: `_worth`, the rise of h_u when amounts come on top of the totals so far. Each computes it
-    so that float64 never rates the same amount higher on a larger total.
+    Subclasses define `_worth`, the increase of h_u when amounts are added to the current totals, computed so that in
+    float64 it never increases with the total.
     """
 
     n: int
@@ -38,12 +38,12 @@ class _Coverage(Objective):
         raise NotImplementedError
 
     def bind(self, poll: Callable[[], None] | None) -> None:
-        """Take what `gains` is to call now and then."""
+        """Set the callback that `gains` polls."""
         super().bind(poll)
         self._amounts.poll = poll
 
     def gains(self, candidates: Any) -> Floats:
-        """Marginal gains of some candidates given the picks so far."""
+        """Marginal gains of the candidates given the picks so far."""
         candidates = np.asarray(candidates, np.int64)
         self.calls += len(candidates)
         return self._amounts.sums(candidates, self._worth)
@@ -58,7 +58,7 @@ class _Coverage(Objective):
 
 
 class FeatureBased(_Coverage):
-    """f(S) = sum_u w_u g(sum_{j in S} x_ju) with g concave: every feature counts, the first bit of it the most.
+    """f(S) = sum_u w_u g(sum_{j in S} x_ju) with g concave: feature-based, with diminishing returns per feature.
 
     Args:
         X: features (n, m) >= 0 such as counts, probabilities or activations, dense or SciPy-sparse.
@@ -67,7 +67,7 @@ class FeatureBased(_Coverage):
         cap: for "capped": where a feature is full, one number or (m,), default 1.
 
     Attributes:
-        calls: gains asked for so far.
+        calls: gains evaluated so far.
 
     Raises:
         InputError: negative or non-finite features, an unknown g, a cap <= 0 or where none is used, or weights of
@@ -75,8 +75,8 @@ class FeatureBased(_Coverage):
 
     Costs: O(m) a gain, O(entries of the row) where X is sparse; a sparse X is never made dense. X is not copied.
 
-    What is exact: the gains of a candidate are the same whoever else is asked for, and from pick to pick they never
-    rise, not by rounding either (for "log" as far as the system's log1p keeps order). Equal rows tie exactly.
+    What is exact: a candidate's gain does not depend on the other candidates evaluated, and never increases from
+    pick to pick, even by rounding (for "log" as far as the system's log1p keeps order). Equal rows tie exactly.
 
     References:
         Wei, Iyer, Bilmes, "Fast multi-stage submodular maximization", ICML 2014.
@@ -116,14 +116,14 @@ class FeatureBased(_Coverage):
 
 
 class WeightedCoverage(_Coverage):
-    """f(S) = sum of the weights of all elements that some pick covers: weighted maximum coverage.
+    """f(S) = total weight of the elements covered by some pick: weighted maximum coverage.
 
     Args:
-        X: (n, m), dense or SciPy-sparse: item j covers element u where x_ju > 0; how much more than 0 does not matter.
+        X: (n, m), dense or SciPy-sparse: item j covers element u where x_ju > 0; the magnitude does not matter.
         element_weights: (m,) w_u >= 0, default 1.
 
     Attributes:
-        calls: gains asked for so far.
+        calls: gains evaluated so far.
 
     Raises:
         InputError: negative or non-finite entries, or weights of another length than a row.
@@ -162,11 +162,11 @@ class WeightedCoverage(_Coverage):
 
 
 class SaturatedCoverage(_Coverage):
-    """f(S) = sum_i w_i min(C_i(S), alpha C_i(V)), C_i(S) = sum_{j in S} s_ij: each item is served until it has enough.
+    """f(S) = sum_i w_i min(C_i(S), alpha C_i(V)), C_i(S) = sum_{j in S} s_ij: saturated coverage.
 
-    An item has enough at the share `alpha` of all the similarity that the pool has for it: the smaller alpha, the
-    sooner items that are well served stop to count. For k of n picks, alpha near k/n is where that matters: far above,
-    nothing saturates and the items that are most similar to all others win. alpha = 1 is modular.
+    An item is saturated at the share `alpha` of its total similarity to the pool: the smaller alpha, the sooner
+    well-served items stop contributing. For k of n picks choose alpha near k/n: far above it nothing saturates, and the
+    items most similar to all others win. alpha = 1 is modular.
 
     Similarity s from rows of X: `euclidean` is c - distance with c the largest distance of the pool, `sqeuclidean`
     c - distance^2 likewise, `cosine` is (1 + cos) / 2. Or `similarity` as given: row i is the item that is served,
@@ -177,13 +177,13 @@ class SaturatedCoverage(_Coverage):
         similarity: (n, n) >= 0, dense or SciPy-sparse, missing entries 0. Instead of X.
         metric: "euclidean" (default), "sqeuclidean", "cosine"; "precomputed" reads X as `similarity`.
         weights: (n,) how much each item counts, >= 0, default 1.
-        alpha: in (0, 1], the share at which an item has enough.
+        alpha: in (0, 1], the share at which an item is saturated.
         max_memory: bytes of scratch beside the input; too little is refused, not exceeded.
-        n_threads: default all cores; nothing but time depends on it.
+        n_threads: default all cores; the result does not depend on it.
 
     Attributes:
-        calls: gains asked for so far.
-        distance_evals: similarities looked at so far.
+        calls: gains evaluated so far.
+        distance_evals: similarities evaluated so far.
 
     Raises:
         InputError: not exactly one of X and similarity, negative similarities, alpha outside (0, 1], or `max_memory`
@@ -235,18 +235,18 @@ class SaturatedCoverage(_Coverage):
 
     @property
     def distance_evals(self) -> int:
-        """Similarities looked at so far."""
+        """Similarities evaluated so far."""
         return self._amounts.pairs
 
     @property
     def _cap(self) -> Floats:
-        """What is enough for each item."""
+        """The saturation level of each item."""
         if self._known is None:
             self._known = self.alpha * self._amounts.totals()
         return self._known
 
     def gains(self, candidates: Any) -> Floats:
-        """Marginal gains of some candidates given the picks so far."""
+        """Marginal gains of the candidates given the picks so far."""
         self._left = self._left_to_reach()
         return super().gains(candidates)
 
@@ -262,7 +262,7 @@ class SaturatedCoverage(_Coverage):
         return self._weights[units] * np.minimum(amounts, self._left[units])
 
     def value(self, indices: Any) -> float:
-        """f of a set from scratch, in float64, sharing nothing with the other methods but what is enough."""
+        """f of a set from scratch, in float64, sharing only the saturation levels with the other methods."""
         picks = np.unique(np.asarray(indices, np.int64))
         served = np.zeros(self.n)
         if self._from_rows:

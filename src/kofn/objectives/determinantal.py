@@ -1,4 +1,4 @@
-"""Log-determinants: how many directions the picks span, and how far."""
+"""Log-determinant objectives."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kofn.core.checks import InputError
 from kofn.core.objective import Objective
 from kofn.objectives._determinantal_kernels import Kernel, kernel_of
 
-# Residuals are kept as of every so many picks; what came since is taken anew with each look.
+# Residuals are stored every so many picks; later picks are recomputed at each evaluation.
 _STRIDE = 16
 # Rows brought up to date in one matrix product: bounds the scratch.
 _AT_ONCE = 4096
@@ -26,24 +26,24 @@ _STEEP = 1e4
 
 
 class LogDeterminant(Objective):
-    """f(S) = log det(shift I + L_S) of a positive semi-definite kernel L, f of nothing = 0: submodular.
+    """f(S) = log det(shift I + L_S) for a positive semi-definite kernel L, with f of the empty set 0: submodular.
 
-    With the default shift 1 it is monotone as well: the information that the picks give about a Gaussian process seen
-    through unit noise. With shift 0 its maximum is the most likely set of the determinantal point process with kernel
-    L; that one is not monotone: an item whose residual is below 1 lowers it.
+    With the default shift 1 it is also monotone: the information of the picks about a Gaussian process observed with
+    unit noise. With shift 0 its maximiser is the most likely set (MAP) of the determinantal point process with kernel
+    L; it is then not monotone, since an item with a residual below 1 lowers it.
 
     Args:
         X: vectors (n, d); computed with in float64.
         similarity: (n, n) symmetric positive semi-definite, dense or SciPy-sparse. Instead of X.
-        kernel: "linear" (inner products), "rbf" (exp(-|x - y|^2 / (2 scale^2))) or "cosine" ((1 + cos) / 2; all rows of
-            zeros share a direction of their own, at right angles to the others).
+        kernel: "linear" (inner products), "rbf" (exp(-|x - y|^2 / (2 scale^2))) or "cosine" ((1 + cos) / 2; zero
+            rows share one extra direction, orthogonal to all others).
         scale: the width of "rbf", default the root mean squared distance between two rows.
-        shift: what is added to the diagonal, >= 0.
+        shift: added to the diagonal, >= 0.
 
     Attributes:
         submodular: always. `monotone`: True from shift 1 on.
         tolerance: the largest error of the leading gains now, against `exact_gains`.
-        calls: residuals brought up to date so far.
+        calls: residual updates so far.
 
     Raises:
         InputError: not exactly one of X and similarity, bad values, a matrix that is not symmetric or not positive
@@ -222,7 +222,7 @@ class LogDeterminant(Objective):
             self._lead(open_items)
 
     def ceilings(self) -> Floats:
-        """(n,) upper bounds on all gains now, without looking at any item anew."""
+        """(n,) upper bounds on all current gains, without updating any residual."""
         self._put_back()
         return self._worth(np.maximum(self._residual, 0.0) + self._error)
 
@@ -235,7 +235,7 @@ class LogDeterminant(Objective):
         return int(rivals[int(np.argmax(self.exact_gains(rivals)))])
 
     def _follow(self) -> None:
-        """Bring the leading items up to date."""
+        """Update the residuals of the leading items."""
         for step in range(self._hot_seen, len(self._basis) if len(self._hot) else 0):
             if self._rows is not None:
                 new = self._hot_rows @ self._factor[step]
@@ -252,7 +252,7 @@ class LogDeterminant(Objective):
         self._hot_seen = len(self._basis)
 
     def _put_back(self) -> None:
-        """Keep what is known of the leading items."""
+        """Store the state of the leading items."""
         self._residual[self._hot] = self._hot_residual
         if self._rows is None and len(self._hot):
             self._columns[self._hot, : self._hot_seen] = self._hot_rows[:, : self._hot_seen]
@@ -287,7 +287,7 @@ class LogDeterminant(Objective):
         self._hot_rows = self._rows[front] if self._rows is not None else self._columns[front, :size]
 
     def _now(self, items: Ints) -> Floats:
-        """Residuals of some items given all picks."""
+        """Residuals of the items given all picks."""
         self._put_back()
         self._hot, self._hot_residual, self._rest = self._hot[:0], self._hot_residual[:0], math.inf
         self._hot_rows = self._hot_rows[:0]

@@ -1,4 +1,4 @@
-"""Dispersion: how far the picks are from each other."""
+"""Dispersion (diversity) objectives: the sum or the minimum of the distances among the picks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ KINDS = ("sum", "min")
 
 
 class Dispersion(Objective):
-    """f(S) = the sum ("sum") or the least ("min") of the distances among the picks; 0 for fewer than two.
+    """f(S) = the sum ("sum") or the minimum ("min") of the distances among the picks; 0 for fewer than two.
 
     Not submodular: a sum's gains grow with the picks, and a least distance jumps up with the second pick and then only
     falls. Greedy has a guarantee all the same where distances obey the triangle inequality, from any first pick and
@@ -32,10 +32,10 @@ class Dispersion(Objective):
         kind: "sum" or "min".
 
     Attributes:
-        guarantee: the share of the optimum proven for greedy under k alone, None where there is none. Given distances
-            are taken at their word that they obey the triangle inequality.
+        guarantee: the share of the optimum proven for greedy under k alone, None if unknown. Given distances
+            are assumed to obey the triangle inequality.
         monotone: True for "sum".
-        calls: gains asked for so far.
+        calls: gains evaluated so far.
 
     Raises:
         InputError: not exactly one of X and distances, bad values, an unknown kind.
@@ -91,7 +91,7 @@ class Dispersion(Objective):
         return 0.25 if self.kind == "min" else None
 
     def gains(self, candidates: Any) -> Floats:
-        """Marginal gains of some candidates given the picks so far."""
+        """Marginal gains of the candidates given the picks so far."""
         candidates = np.asarray(candidates, np.int64)
         self.calls += len(candidates)
         return self._gains(candidates)

@@ -1,4 +1,4 @@
-"""Graph cut: how similar the picks are to the pool, less how similar they are to each other."""
+"""Graph cut: similarity of the picks to the pool, minus the similarity among the picks."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ class GraphCut(Objective):
         X: vectors (n, d), float32 or float64.
         similarity: (n, n) >= 0, dense or SciPy-sparse, missing entries 0. Instead of X.
         metric: "euclidean" (default), "sqeuclidean", "cosine"; "precomputed" reads X as `similarity`.
-        weights: (n,) how much it counts to be similar to each item, >= 0, default 1.
-        lam: >= 0, how much likeness among the picks costs, default 1/2.
+        weights: (n,) weight of the similarity to each item, >= 0, default 1.
+        lam: >= 0, penalty on the similarity among the picks, default 1/2.
         max_memory: bytes of scratch beside the input; too little is refused, not exceeded.
-        n_threads: default all cores; nothing but time depends on it.
+        n_threads: default all cores; the result does not depend on it.
 
     Attributes:
         monotone: whether adding an item never lowers f, on this pool.
         monotone_up_to: the largest lam that is monotone on this pool.
-        calls: gains asked for so far.
-        distance_evals: similarities looked at so far.
+        calls: gains evaluated so far.
+        distance_evals: similarities evaluated so far.
 
     Raises:
         InputError: not exactly one of X and similarity, negative similarities, lam < 0, or `max_memory` too small.
@@ -49,8 +49,8 @@ class GraphCut(Objective):
     O(n d) memory from X, only pools so small that NumPy outruns compiled code are held as a table. From a sparse
     similarity, O(entries), and O(entries of its row and column) a pick.
 
-    What is exact: distances are float64 differences; gains do not depend on who else is asked for or on the number of
-    threads, and from pick to pick they never rise, not by rounding either.
+    What is exact: distances are float64 differences; gains do not depend on the other candidates or on the number of
+    threads, and never increase from pick to pick, even by rounding.
 
     References:
         Lin, Bilmes, "Multi-document summarization via budgeted maximization of submodular functions", NAACL 2010.
@@ -97,13 +97,13 @@ class GraphCut(Objective):
         self._shared = np.zeros(self.n)
 
     def bind(self, poll: Callable[[], None] | None) -> None:
-        """Take what `gains` is to call now and then."""
+        """Set the callback that `gains` polls."""
         super().bind(poll)
         self._toward.poll = self._back.poll = poll
 
     @property
     def distance_evals(self) -> int:
-        """Similarities looked at so far."""
+        """Similarities evaluated so far."""
         return self._toward.pairs + (0 if self._back is self._toward else self._back.pairs)
 
     @property
@@ -120,7 +120,7 @@ class GraphCut(Objective):
         return float(np.divide(worth, shared, out=np.full(self.n, np.inf), where=shared > 0).min())
 
     def gains(self, candidates: Any) -> Floats:
-        """Marginal gains of some candidates given the picks so far."""
+        """Marginal gains of the candidates given the picks so far."""
         candidates = np.asarray(candidates, np.int64)
         self.calls += len(candidates)
         return self._gains(candidates)
@@ -156,9 +156,9 @@ class GraphCut(Objective):
         return gains
 
     def _pool(self) -> tuple[Floats, Floats, Floats]:
-        """What each item is to the pool, its similarity to itself, and what it shares with everyone, itself once."""
+        """Per item: weighted similarity to the pool, self-similarity, and total similarity both ways (itself once)."""
         if self._known is None:
-            # First what takes long, and may be stopped.
+            # The expensive, interruptible part comes first.
             worth = self._back.totals(self._weights)
             inward = worth if self._weights is None else self._back.totals()
             outward = inward if self._back is self._toward else self._toward.totals()

@@ -1,4 +1,4 @@
-"""Objectives about something: what the picks tell about a query set, or add to a set that is known already.
+"""Submodular information measures: mutual information with a query set, conditional gain over a private set.
 
 With f the function of the same name, A the picks, Q the queries and P the private (or already owned) set:
 
@@ -73,7 +73,7 @@ class _ClippedLocation(Objective):
         return (self.kernel.rounding + summed) * float(self._weights[self._open].sum())
 
     def gains(self, candidates: Any) -> Floats:
-        """Marginal gains of some candidates given the picks so far, within `tolerance`."""
+        """Marginal gains of the candidates given the picks so far, within `tolerance`."""
         candidates = np.asarray(candidates, np.int64)
         self.calls += len(candidates)
         out = np.zeros(len(candidates))
@@ -115,14 +115,14 @@ class _ClippedLocation(Objective):
 
 
 class FacilityLocationMutualInformation(_ClippedLocation):
-    """f(A) = sum_i w_i min(max_{j in A} s_ij, eta max_{q in Q} s_iq): stands for the pool as far as queries do.
+    """f(A) = sum_i w_i min(max_{j in A} s_ij, eta max_{q in Q} s_iq): facility location mutual information.
 
     Monotone and submodular. An item far from all queries counts for little however well it is served; once what the
     queries reach is reached, nothing more is gained.
 
     Args:
         X: vectors (n, d).
-        queries: (q, d) vectors that the picks should be about.
+        queries: (q, d) query vectors that the picks should match.
         eta: >= 0; the larger, the more relevance and the less cover of the queries counts.
         private: (p, d) vectors known already: the conditional mutual information, what was gained above
             `nu max_{p in P} s_ip`.
@@ -171,9 +171,9 @@ class FacilityLocationMutualInformation(_ClippedLocation):
 
 
 class FacilityLocationConditionalGain(_ClippedLocation):
-    """f(A) = sum_i w_i max(0, max_{j in A} s_ij - nu max_{p in P} s_ip): what is served better than P serves it.
+    """f(A) = sum_i w_i max(0, max_{j in A} s_ij - nu max_{p in P} s_ip): facility location conditional gain.
 
-    Monotone and submodular: the pool is to be stood for where the private (or already owned) set does not.
+    Monotone and submodular: represents the part of the pool that the private (or already owned) set does not.
 
     Args:
         X: vectors (n, d).
@@ -223,7 +223,7 @@ class GraphCutMutualInformation(Objective):
 
     Args:
         X: vectors (n, d).
-        queries: (q, d) vectors that the picks should be about.
+        queries: (q, d) query vectors that the picks should match.
         lam: >= 0, graph cut's own.
         kernel: "cosine" ((1 + cos) / 2) or "rbf" (exp(-|x - y|^2 / (2 scale^2))).
         scale: the width of "rbf", default the root mean squared distance between two rows.
@@ -264,7 +264,7 @@ class GraphCutMutualInformation(Objective):
         self.n = pool.n
 
     def gains(self, candidates: Any) -> Floats:
-        """The candidates' own scores, whatever was picked."""
+        """The candidates' own scores, independent of the picks."""
         self.calls += len(candidates)
         out: Floats = self._scores[np.asarray(candidates, np.int64)]
         return out
@@ -279,17 +279,17 @@ class GraphCutMutualInformation(Objective):
 
 
 class LogDeterminantConditionalGain(LogDeterminant):
-    """f(A) = log det(M_A - nu^2 M_AP M_P^-1 M_PA), with M = L + shift I: how far the picks reach beyond what P spans.
+    """f(A) = log det(M_A - nu^2 M_AP M_P^-1 M_PA), with M = L + shift I: log-determinant conditional gain.
 
     Submodular; monotone from shift 1 on, as the log-determinant itself. nu = 1 is log det(M_{A u P}) - log det(M_P).
 
     Args:
         X: vectors (n, d).
         private: (p, d) vectors that are owned already or must not be revealed.
-        nu: 0 to 1; above 1 what is left of the kernel need not be positive semi-definite.
+        nu: 0 to 1; above 1 the conditioned kernel need not be positive semi-definite.
         kernel: "linear", "rbf" or "cosine", as in `LogDeterminant`.
         scale: the width of "rbf", default the root mean squared distance between two rows of X.
-        shift: what is added to the diagonal, > 0.
+        shift: added to the diagonal, > 0.
 
     Raises:
         InputError: bad values, no private set, or other features than X.
@@ -324,18 +324,18 @@ class LogDeterminantConditionalGain(LogDeterminant):
 
 
 class LogDeterminantMutualInformation(Objective):
-    """f(A) = log det(M_A) - log det(M_A - eta^2 M_AQ M_Q^-1 M_QA), with M = L + shift I: what A tells about Q.
+    """f(A) = log det(M_A) - log det(M_A - eta^2 M_AQ M_Q^-1 M_QA), with M = L + shift I: information of A about Q.
 
-    Monotone, and not submodular: two picks together can tell what neither tells alone. So `lazy_greedy` refuses it and
-    no guarantee is known; `naive_greedy` takes it.
+    Monotone, but not submodular: two picks together can be informative when neither is alone. So `lazy_greedy` refuses
+    it and no guarantee is known; `naive_greedy` accepts it.
 
     Args:
         X: vectors (n, d).
-        queries: (q, d) vectors that the picks should be about.
-        eta: 0 to 1; above 1 what is left of the kernel need not be positive semi-definite.
+        queries: (q, d) query vectors that the picks should match.
+        eta: 0 to 1; above 1 the conditioned kernel need not be positive semi-definite.
         kernel: "linear", "rbf" or "cosine", as in `LogDeterminant`.
         scale: the width of "rbf", default the root mean squared distance between two rows of X.
-        shift: what is added to the diagonal, > 0.
+        shift: added to the diagonal, > 0.
 
     Raises:
         InputError: bad values, no queries, or other features than X.
@@ -374,11 +374,11 @@ class LogDeterminantMutualInformation(Objective):
 
     @property
     def calls(self) -> int:
-        """Residuals brought up to date so far."""
+        """Residual updates so far."""
         return self._alone.calls + self._given.calls
 
     def gains(self, candidates: Any) -> Floats:
-        """Marginal gains of some candidates given the picks so far, never negative."""
+        """Marginal gains of the candidates given the picks so far, never negative."""
         return np.maximum(self._alone.gains(candidates) - self._given.gains(candidates), 0.0)
 
     def add(self, item: int) -> float:

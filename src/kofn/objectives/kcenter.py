@@ -1,4 +1,4 @@
-"""The k-center objective: the largest distance of any item to its nearest pick, to be minimised."""
+"""The k-center objective: the covering radius, to be minimised."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ class KCenter(Objective):
         self.nearest = np.full(self.n, np.inf)
 
     def gains(self, candidates: NDArray[np.int64]) -> Floats:
-        """How much each candidate would lower the radius (the first pick: minus the radius it leaves)."""
+        """Decrease of the radius by each candidate (for the first pick: minus its radius)."""
         self.calls += len(candidates)
         now = 0.0 if np.isinf(self.nearest[0]) else float(self.nearest.max())
         after = [np.minimum(self.nearest, distances_to(self.X, self.X[i], self.metric)).max() for i in candidates]

@@ -1,4 +1,4 @@
-"""The loss of k-medoids as something to maximise: how much nearer the picks are than a phantom that is always there."""
+"""The k-medoids loss reduction relative to a phantom exemplar, as a submodular objective."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from kofn.objectives.similarity import geometry
 class MedoidLoss(FacilityLocation):
     """f(S) = L({e0}) - L(S + {e0}), L(S) = sum_i w_i min_{j in S} d(i, j): monotone and submodular for any e0.
 
-    L is the loss of k-medoids (not divided by n), e0 a phantom that stands for every item from the start. An item that
-    is nearer to e0 than to a pick gains nothing by that pick. It is facility location with the similarity
+    L is the loss of k-medoids (not divided by n), e0 a phantom exemplar that initially represents every item. An item
+    nearer to e0 than to a pick gains nothing from that pick. It is facility location with the similarity
     max(0, d(i, e0) - d(i, j)), and is computed like it: distances are not stored.
 
     Args:
@@ -125,7 +125,7 @@ class MedoidLoss(FacilityLocation):
 
     @property
     def offset(self) -> None:
-        """There is no arbitrary constant in f."""
+        """f has no arbitrary constant."""
         return
 
     @property

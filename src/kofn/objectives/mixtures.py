@@ -1,4 +1,4 @@
-"""Mixtures: a weighted sum of objectives, the user's own among them."""
+"""Mixtures: weighted sums of objectives, including user-defined ones."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _AT_ONCE = 1 << 14
 class Mixture(Objective):
     """f(S) = sum_p c_p f_p(S) with c_p >= 0: submodular, and monotone, where every part with c_p > 0 is.
 
-    Parts are not scaled: a sum over n items is n times as large as a mean, so weights mean what they say only for parts
-    that are worth about the same (divide by `part.value` of some good set, for one).
+    Parts are not normalised: a sum over n items is n times as large as a mean, so weights are comparable only for parts
+    of similar magnitude (for example, divide by `part.value` of a good set).
 
     Args:
-        parts: pairs (weight, objective), each objective fresh: this mixture makes its picks. An objective is anything
+        parts: pairs (weight, objective), each without picks; the mixture makes its picks. An objective is any object
             with `gains`, `add` and `value` (`kofn.core.objective.Objective`).
 
     Attributes:
@@ -37,7 +37,7 @@ class Mixture(Objective):
         InputError: no parts, a weight < 0, all weights 0, parts of different sizes, one objective twice, or an object
             without the three methods.
 
-    Costs: those of the parts. Parts of weight 0 are not asked at all.
+    Costs: those of the parts. Parts of weight 0 are not evaluated.
 
     Examples:
         >>> from kofn.objectives.coverage import WeightedCoverage
@@ -91,19 +91,19 @@ class Mixture(Objective):
         return all(part.eager for part in self.parts)
 
     def bind(self, poll: Callable[[], None] | None) -> None:
-        """Take what `gains` is to call now and then, in every part that calls it by itself and between blocks else."""
+        """Set the polling callback of all parts; parts that do not poll are evaluated in blocks between polls."""
         super().bind(poll)
         for part in self.parts:
             part.bind(poll)
 
     @property
     def calls(self) -> int:
-        """Gains asked for so far, as far as the parts count them."""
+        """Gains evaluated so far, as counted by the parts."""
         return sum(part.calls for part in self.parts)
 
     @property
     def distance_evals(self) -> int:
-        """Distances looked at so far, as far as the parts count them."""
+        """Distances evaluated so far, as counted by the parts."""
         return sum(part.distance_evals for part in self.parts)
 
     @property
@@ -120,7 +120,7 @@ class Mixture(Objective):
         return error + (4 * len(self.parts) * 2.0**-53 * (self._largest + error) if error else 0.0)
 
     def gains(self, candidates: Any) -> Floats:
-        """Marginal gains of some candidates given the picks so far, within `tolerance`."""
+        """Marginal gains of the candidates given the picks so far, within `tolerance`."""
         candidates = np.asarray(candidates, np.int64)
         out = np.zeros(len(candidates))
         size = np.zeros(len(candidates))

@@ -1,4 +1,4 @@
-"""The modular objective: a set is worth the sum of its scores."""
+"""The modular objective: the sum of the scores."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Modular(Objective):
         return self._monotone
 
     def gains(self, candidates: NDArray[np.int64]) -> NDArray[np.float64]:
-        """The candidates' own scores, whatever was picked."""
+        """The candidates' own scores, independent of the picks."""
         self.calls += len(candidates)
         out: NDArray[np.float64] = self.scores[candidates]
         return out

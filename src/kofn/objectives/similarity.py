@@ -1,4 +1,4 @@
-"""What the metrics mean, once for all: rows as points, exact distances from differences, sums that have no order.
+"""The metrics: rows as points, exact distances from differences, and order-independent sums.
 
 Every metric is a distance between points, so that one set of loops serves all:
 
@@ -8,8 +8,8 @@ Every metric is a distance between points, so that one set of loops serves all:
     cosine        rows over norm   |x - y|^2 / 4        1 - D = (1 + cos) / 2
     rbf           rows             1 - exp(-|x-y|^2 / (2 s^2))   1 - D, for facility location alone (`rbf_geometry`)
 
-A row of zeros has no direction. Under `cosine` all such rows share one of their own, at right angles to every other
-row: similarity 1/2 to those, 1 to each other.
+A zero row has no direction. Under `cosine` all zero rows share one extra direction, orthogonal to every other row:
+similarity 1/2 to those, 1 to each other.
 """
 
 from __future__ import annotations
@@ -49,11 +49,11 @@ class Geometry:
 
     @property
     def n(self) -> int:
-        """How many rows."""
+        """Number of rows."""
         return self.rows.shape[0]
 
     def points(self, items: NDArray[np.int64] | slice) -> Floats:
-        """Float64 coordinates (m, d) of some rows."""
+        """Float64 coordinates (m, d) of the given rows."""
         rows: Floats = self.rows[items].astype(np.float64)
         return rows * self.scale[items][:, None] if len(self.scale) else rows
 
@@ -105,7 +105,7 @@ class Geometry:
 
 
 def geometry(X: NDArray[Any], metric: str = "euclidean") -> Geometry:
-    """Lay the rows of X out for a metric. O(n d) time; float32 stays float32, one transposed copy is made.
+    """Prepare the rows of X for a metric. O(n d) time; float32 stays float32, one transposed copy is made.
 
     Raises:
         InputError: an unknown metric.
@@ -184,7 +184,7 @@ def ceiling(rows: NDArray[Any], metric: str) -> float:
 
 
 def exact_sum(terms: Floats) -> float:
-    """The sum of terms >= 0 as if it were taken exactly and rounded once, so that it does not depend on their order.
+    """Correctly rounded sum of terms >= 0, independent of their order.
 
     Fixed point in two parts of 62 - log2(n) and 38 bits, counted from the largest term: where terms differ by less than
     2^80, that is the exact sum.
@@ -205,7 +205,7 @@ def fixed_point(most: float, n: int) -> tuple[int, int]:
 
 
 def from_fixed_point(whole: int, part: int, scale: int, fine: int) -> float:
-    """The number that two integer sums stand for, rounded once."""
+    """Convert two integer sums back to a float, rounded once."""
     return math.ldexp(float((whole << fine) + part), -scale - fine)
 
 
@@ -241,7 +241,7 @@ def pairwise_distances(
 
 
 def is_small(n: int, d: int) -> bool:
-    """Whether NumPy is quicker than waiting for compiled code: all n x n distances take it a fraction of a second."""
+    """Whether NumPy is faster than loading compiled code for all n x n distances."""
     return n <= 2048 and n * n * d <= 2**30
 
 
@@ -251,7 +251,7 @@ def _exponent(rows: NDArray[Any]) -> int:
 
 
 def _lean(rows: NDArray[Any]) -> NDArray[Any]:
-    """Float32 where that holds the very same numbers, at half the bytes; otherwise float64."""
+    """Convert to float32 if that is lossless, else float64."""
     if rows.dtype == np.float32:
         return rows
     rows = rows.astype(np.float64, copy=False)

@@ -1,4 +1,4 @@
-"""What there is to draw of a plan, in data: the notebook's view and the plot draw the same pictures."""
+"""The data of a plan's pictures, shared by the notebook's view and the plot."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Bars:
 
 
 def pictures(plan: Plan) -> list[Curve | Bars]:
-    """The pictures of a plan, the most telling first; none where the plan holds no figures."""
+    """The pictures of a plan, most informative first; empty if the plan has no figures."""
     if isinstance(plan, Selection):
         return _selection(plan)
     if isinstance(plan, Assignment):

@@ -123,7 +123,7 @@ def line(
 
 @dataclass(frozen=True)
 class Frame:
-    """Where the map's window lies in the plane: the pool to one scale on both axes, centred."""
+    """The map's window in the plane: the pool centred, on one scale for both axes."""
 
     centre: Floats
     scale: float
@@ -143,7 +143,7 @@ class Frame:
         return cls(centre, scale, int((np.abs(points - centre) > half).any(axis=1).sum()))
 
     def __call__(self, points: Floats) -> Floats:
-        """Places in the window; what lies outside is put on its edge."""
+        """Positions in the window; points outside are moved to its edge."""
         placed = (points - self.centre) * [self.scale, -self.scale] + [WIDE / 2, TALL / 2]
         return np.clip(placed, [8, 8], [WIDE - 8, TALL - 8])
 

@@ -1,4 +1,4 @@
-"""What the caller knows of the items beyond the plan, checked once: vectors, table, texts, images, groups, quotas."""
+"""The user's data about the items beyond the plan, checked once: vectors, table, texts, images, groups, quotas."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BRIEF, FULL = 180, 4000  # characters of a text at once, and when opened
 
 @dataclass(frozen=True)
 class Quotas:
-    """One grouping of the pool: each item's label, and what the picks were asked to hold of each."""
+    """One grouping of the pool: each item's label, and the quota of each label."""
 
     name: str | None
     labels: Array

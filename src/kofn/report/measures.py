@@ -1,4 +1,4 @@
-"""What the report measures: coverage after each pick, its knee, who stands for whom, and the pool in two dimensions.
+"""Measures for the report: coverage after each pick, its knee, nearest picks, and a 2-D projection of the pool.
 
 Everything runs over fixed-size blocks of rows in float64, so that memory stays bounded and the figures do not depend on
 the input's dtype or the number of threads.
@@ -89,13 +89,13 @@ def coverage(space: Space, picks: Ints, weights: Array | None = None) -> Coverag
     for low in range(0, len(items), step):
         part = items[low : low + step]
         far = space.between(space.rows(part), chosen)
-        # Rounding leaves a pick a hair away from itself.
+        # Rounding can leave a pick at a positive distance from itself.
         spots = np.flatnonzero(np.isin(picks, part))
         far[np.searchsorted(part, picks[spots]), spots] = 0.0
         nearest[low : low + step] = far.argmin(axis=1)
         distance[low : low + step] = far.min(axis=1)
         total += weight[part] @ np.minimum.accumulate(far, axis=1)
-    # Of duplicates that are both picked, each stands for itself.
+    # Of duplicates that are both picked, each represents itself.
     position = np.minimum(np.searchsorted(items, picks), len(items) - 1)
     measured = np.flatnonzero(items[position] == picks)
     nearest[position[measured]] = measured
@@ -182,7 +182,7 @@ class Plane:
     axes: Floats
 
     def project(self, rows: Floats) -> Floats:
-        """Where rows that the space placed lie in the plane."""
+        """Project rows of the space into the plane."""
         out = np.zeros((len(rows), 2))
         out[:, : self.axes.shape[1]] = (rows - self.mean) @ self.axes
         return out

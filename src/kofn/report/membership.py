@@ -1,4 +1,4 @@
-"""What the report measures of groups: their centres, and how near each item is to its own and to the next one's."""
+"""Measures of groups for the report: centres, and distances of items to their own and the next centre."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kofn.core.plans import Assignment
 from kofn.report import measures
 from kofn.report.measures import BLOCK_CELLS, Space
 
-# What stands for a group, and what the silhouette that is measured by it is called.
+# Kind of a group's representative, and the name of the matching silhouette.
 KINDS = {
     "medoid": ("medoid", "medoid silhouette"),
     "centre": ("centre", "simplified silhouette, by the distances to the centres"),
@@ -85,7 +85,7 @@ def measure(plan: Assignment, space: Space | None, distances: NDArray[Any] | Non
         np.put_along_axis(table, mine[:, None], np.inf, 1)
         after[block], other[block] = table.argmin(axis=1), table.min(axis=1)
     if medoids is not None:
-        # Rounding leaves a medoid a hair away from itself.
+        # Rounding can leave a medoid at a positive distance from itself.
         position = np.minimum(np.searchsorted(items, medoids), max(len(items) - 1, 0))
         itself = (
             np.flatnonzero((items[position] == medoids) & (labels[items[position]] == np.arange(plan.k)))

@@ -1,4 +1,4 @@
-"""The report of merged checkpoints: what each layer lost, which layers agree and which resist."""
+"""The report of merged checkpoints: variance kept, agreement and distances by layer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The report of items sent to bins by scores: loads against capacities, who was moved or dropped, what it cost."""
+"""The report of routed items: loads against capacities, moved and dropped items, and the score given up."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _BY_BINS = "chosen_affinity"
 
 @dataclass(frozen=True)
 class Choices:
-    """What items wanted and what they got, on all items or on a sample."""
+    """Items' preferred and assigned bins, on all items or on a sample."""
 
     items: Ints  # the counted items
     each: int  # bins that an item may have
@@ -80,7 +80,7 @@ def _shared(plan: Assignment) -> bool:
 
 
 def _load(plan: Assignment) -> Floats:
-    """What each bin holds: items, or the sum of their shares."""
+    """Load of each bin: the number of items, or the sum of their shares."""
     if _shared(plan):
         return plan.col_margin
     return np.bincount(plan.bins, minlength=plan.k).astype(np.float64)
@@ -239,7 +239,7 @@ def _first(seen: Choices | None) -> str:
 
 
 def _ranks(plan: Assignment, seen: Choices) -> Element:
-    """How many places went to first choices, to later ones, and nowhere."""
+    """Number of slots filled by first choices, by later ones, and left empty."""
     shared = _shared(plan)
     total = float(seen.ranks.sum()) + seen.empty
     words = ["first", "second", "third", "fourth", "fifth", "sixth"]
@@ -279,7 +279,7 @@ def _share(name: str, value: float, total: float) -> Bar:
 
 
 def prices(plan: Assignment, names: list[str], colours: list[int] | None = None) -> Element | None:
-    """What a place in each bin or group is worth, where the method priced them."""
+    """Prices of the bins or groups, if the method has them."""
     if plan.v is None or not np.isfinite(plan.v).all() or not np.any(plan.v) or len(plan.v) != plan.k:
         return None
     value = np.asarray(plan.v, np.float64)
@@ -308,7 +308,7 @@ def prices(plan: Assignment, names: list[str], colours: list[int] | None = None)
 
 
 def _moved(context: Context, plan: Assignment, seen: Choices, scores: Floats) -> Element | None:
-    """The items that gave up most, and what they got instead."""
+    """The items that gave up the most score, and their bins instead."""
     worst = np.argsort(-seen.lost, kind="stable")[:MOVED]
     worst = worst[seen.lost[worst] > 0]
     if not len(worst):

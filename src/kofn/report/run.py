@@ -1,4 +1,4 @@
-"""What every report says of its run: how good the plan is, and everything needed to run it again."""
+"""The run section of every report: quality of the plan, and everything needed to repeat the run."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def kind(plan: Plan) -> Any:
 
 
 def quality(plan: Plan) -> Element:
-    """How good the answer provably is."""
+    """The proven quality of the plan."""
     word, note = STATUS[plan.status]
     bound, value = plan.bound, plan.value
     low = plan.info.get("distance_bound")
@@ -62,7 +62,7 @@ def quality(plan: Plan) -> Element:
 
 
 def outcome(plan: Plan) -> Element:
-    """What it took."""
+    """Time and counters of the run."""
     peak = plan.info.get("peak_bytes")
     note = f"{bytes_(float(peak))} peak memory" if isinstance(peak, int | float) and peak else None
     return stat(seconds(float(plan.info["seconds"])), "to compute", note)

@@ -141,8 +141,8 @@ class State:
     def _change(self, row: Reals) -> tuple[float, Floats]:
         """Change of the loss if this candidate replaces each medoid: the shared part, and (k,) the rest.
 
-        An item loses the share of its nearest distance in its second nearest. A candidate nearer than the third matters
-        to it, differently where the first or the second goes than where any other does.
+        An item's loss is the ratio of its nearest to its second nearest distance. Only candidates nearer than its third
+        nearest medoid affect it, and removing its first or second medoid differs from removing any other.
         """
         affected = np.flatnonzero(row < self.dist[:, 2])
         d, weights = row[affected].astype(np.float64), self.weights[affected]

@@ -1,4 +1,4 @@
-"""Routes over a table of scores, written out plainly: what a plan is worth, and the best of all plans."""
+"""Naive values and optima of routes over a table of scores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Entropic transport written out plainly: what a plan is worth, and the best of all plans by scalings."""
+"""Naive value and optimum (by scalings) of entropic transport."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MOST_SWEEPS = 4_000
 
 
 def _margins(case: Case) -> tuple[list[float], list[float]]:
-    """The totals asked for; without a word on them every item is shared out whole and every bin holds as much."""
+    """The requested totals; by default every item has total 1 and every bin the same total."""
     n, bins = np.shape(case.words["scores"])
     if "margins" in case.words:
         rows, columns = (side.tolist() for side in case.words["margins"])

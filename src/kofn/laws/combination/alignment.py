@@ -1,4 +1,4 @@
-"""What aligning networks means: distances and sums of members in the order that the plan tells."""
+"""Naive distances and sums of networks aligned by a plan's transforms."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _reference(case: Case) -> Floats:
 
 
 def _matched_distance(case: Case) -> None:
-    """The summed squared distance of the members, in the orders told, to the reference."""
+    """The summed squared distance of the aligned members to the reference."""
     reference = _reference(case)
     pairs = zip(case.words["members"], _orders(case), strict=True)
     gaps = [float(np.square(flat(permuted(member, order)) - reference).sum()) for member, order in pairs]

@@ -1,4 +1,4 @@
-"""Searches over blends: the score of what came back, asked for again, and the ratings that led to it, counted."""
+"""Searches over blends: the score recomputed and the ratings counted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bounds of coalitions and likelihoods of shared mixtures, written out client by client and row by row."""
+"""Naive bounds of coalitions and likelihoods of shared mixtures, client by client and row by row."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Selection from a pool that changes: items are inserted and deleted, and a good k of them is always at hand."""
+"""Dynamic submodular selection: maintain k items of a pool under insertions and deletions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from kofn.core.stepper import Example, Share, Stepper, held_keys, new_keys, step
 from kofn.selection.streams._examples import pools
 from kofn.selection.streams._row_functions import encoded, grid, promise_of, row_count, row_function
 
-# Levels are whole numbers; an item that no prefix has turned away stands above all of them.
+# Levels are integers; an item that no prefix has rejected is above all of them.
 _OPEN = np.iinfo(np.int32).max
 _LARGEST_BLOCK = 512
 # A set is redrawn at the latest when its live picks are worth this share of what it was; the sets alone are redrawn at
@@ -45,48 +45,48 @@ def _example(rng: np.random.Generator) -> Example:
     draws=_example,
 )
 class DynamicSelection(Stepper[Selection]):
-    """Keep a good k of a pool that changes, at a few oracle calls an update instead of a greedy run over all of it.
+    """Dynamic submodular maximisation: maintain k items under insertions and deletions at few oracle calls per update.
 
-    For guesses (1 + eps)^p of the optimum a set is grown by a pass over the items in random order: who adds at least
-    guess / (2 k) to the picks so far is picked, and each other item is noted at the level (how many picks there were)
-    where it was turned away. A deleted pick leaves its level in place as a ghost. When too much of a set's value has
-    become ghosts, it is redrawn from the lowest ghost's level on, from the items noted above that level in a new
-    random order: what earlier picks turned away stays turned away. Two neighbouring guesses are at work: one whose set
-    fills up (a value) and one whose set does not (a bound on the optimum); where the optimum moves, they move.
+    For each guess (1 + eps)^p of the optimum, a set is grown in one pass over the items in random order: an item whose
+    gain is at least guess / (2 k) is picked, and any other item is recorded at the level (the number of picks) where it
+    was rejected. A deleted pick keeps its level as a ghost. When ghosts make up too much of a set's value, the set is
+    rebuilt from the lowest ghost's level on, from the items recorded above that level, in a new random order; items
+    rejected by earlier picks stay rejected. Two neighbouring guesses are active: one whose set fills up (a value) and
+    one whose set does not (a bound on the optimum); they follow the optimum when it moves.
 
     Args:
-        k: how many to keep.
-        eps: the promise is 1/2 - eps; in (0, 0.5], smaller costs more calls.
-        objective: a monotone submodular function whose worth does not depend on what else is in the pool.
-            "facility_location": what the picks save of the distance of every row of `reference` to their mean, or for
+        k: number of items to keep.
+        eps: the guarantee is 1/2 - eps; in (0, 0.5], smaller values cost more calls.
+        objective: a monotone submodular function that does not depend on the other items of the pool.
+            "facility_location": the reduction of the distance of every row of `reference` against their mean, or for
             metric="cosine" its similarity (1 + cos) / 2 to the nearest pick. "coverage": the weight of the
             columns that the picks cover, row i of X covers column j where X[i, j] is not zero (dense or SciPy-sparse).
             Or your own: f(rows) -> value of a set of rows, f of nothing being 0, or an object with `empty()`,
             `gains(state, rows)` and `add(state, row)` (`kofn.selection.streams._row_functions.RowFunction`).
-        reference: (r, d) rows that stand for the pool, for "facility_location". The pool itself cannot: each newcomer
-            would change what every set is worth.
+        reference: (r, d) rows that represent the pool, for "facility_location". The pool itself cannot be used, because
+            each insertion would change the value of every set.
         metric: "euclidean" (default), "sqeuclidean" or "cosine", for "facility_location".
-        weights: of the reference rows or of the columns, >= 0, default 1.
-        greedy_fill: let a lazy greedy search over the sets at work, the last picks, the highest single items and a
-            random 10 k of the others compete with the sets (default). False gives the better set alone.
+        weights: weights of the reference rows or of the columns, >= 0, default 1.
+        greedy_fill: also run lazy greedy over the active sets, the last picks, the best single items and 10 k random
+            others, and return the better result (default). False returns the better set.
         seed: whole number; the same events give the same plans.
 
     Attributes:
         oracle_calls: evaluations of f(S + e) so far, counted one by one.
         rebuilds: sets rebuilt from some level so far.
         inserted, deleted: items so far.
-        plan: the Selection now; it is brought up to date when it is read. `ids` are the live items in the order of
+        plan: the current Selection, updated when it is read. `ids` are the live items in the order of
             their insertion, `indices` positions among them; `bound` is an upper bound on the current optimum,
             `guarantee` is 1/2 - eps, and `short` counts the missing picks while fewer than k items are live.
 
     Raises:
-        InputError: eps outside (0, 0.5], an id that is there already or is not there, rows of another width.
+        InputError: eps outside (0, 0.5], a duplicate or unknown id, rows of another width.
 
-    The promise holds for every sequence of events, also for an adversary who sees the picks: before a plan is given,
-    value >= (1/2 - eps) * bound is checked, and sets are rebuilt until it holds. The cost is in expectation, and only
-    for events that do not depend on the picks: an insertion is one call for the item's own worth and one or two for
+    The guarantee holds for every sequence of events, also against an adversary who sees the picks: before a plan is
+    returned, value >= (1/2 - eps) * bound is checked, and sets are rebuilt until it holds. The cost is in expectation,
+    for events that do not depend on the picks: an insertion is one call for the item's own value and one or two for
     the sets that could use it; a random deletion hits a level of r items that qualify with probability 1/r and costs at
-    most a pass over the later ones. Deleting the picks themselves costs a pass once a share of them has gone. Memory
+    most a pass over the later ones. Deleting the picks themselves costs a pass once a share of them is gone. Memory
     O(n) rows (r numbers an item for "facility_location", its columns for "coverage").
 
     The paper samples whole batches a level from buckets of nearly equal gain and treats every guess at every event; its
@@ -153,7 +153,7 @@ class DynamicSelection(Stepper[Selection]):
         self.promise = Share(0.5 - self.eps)
         self._rng = np.random.default_rng(self.seed)
         self._rows = self._f.storage()
-        # One slot an item, in the order of insertion; slots of dead items are given back by `_compact`.
+        # One slot per item, in insertion order; `_compact` reclaims the slots of deleted items.
         self._keys: NDArray[Any] = np.empty(0, np.int64)
         self._slots: dict[Hashable, int] = {}
         self._alive = np.empty(0, bool)
@@ -176,7 +176,7 @@ class DynamicSelection(Stepper[Selection]):
         """Add items: `ids` (m,) keys that are not in the pool, `X` (m, d) their rows. One call an item.
 
         Raises:
-            InputError: an id twice or in the pool already, rows of another width than before, NaN or infinity. Nothing
+            InputError: a duplicate id, rows of another width than before, NaN or infinity. Nothing
                 is inserted then.
         """
         keys = new_keys(ids, self._slots)
@@ -194,10 +194,10 @@ class DynamicSelection(Stepper[Selection]):
         self.inserted += m
 
     def delete(self, ids: Any) -> None:
-        """Take items out, by their ids. No call until the next plan.
+        """Delete items by id, without oracle calls until the next plan.
 
         Raises:
-            InputError: an id twice, or one that is not in the pool. Nothing is deleted then.
+            InputError: a duplicate or unknown id. Nothing is deleted then.
         """
         keys = held_keys(ids, self._slots)
         slots = [self._slots.pop(key) for key in keys]
@@ -227,12 +227,12 @@ class DynamicSelection(Stepper[Selection]):
             guess.state_of = self._grown(guess.picks)
 
     def _ask(self, state: Any, slots: Ints) -> Floats:
-        """Gains of some items, counted."""
+        """Gains of the given items, counted as oracle calls."""
         self.oracle_calls += len(slots)
         return self._f.gains(state, self._rows.take(slots))
 
     def _grown(self, picks: Iterable[int]) -> Any:
-        """The state of a set whose gains are known already."""
+        """The function's state for a set, without counting calls (its gains are known)."""
         state = self._f.empty()
         for slot in picks:
             state = self._f.add(state, self._rows.take(np.array([slot])))
@@ -242,7 +242,7 @@ class DynamicSelection(Stepper[Selection]):
         return float((1 + self.eps) ** power) / (2 * self.k)
 
     def _refresh(self) -> None:
-        """Bring the two guesses and the picks up to date, until value >= (1/2 - eps) * bound."""
+        """Update the two guesses and the picks until value >= (1/2 - eps) * bound."""
         live = np.flatnonzero(self._alive)
         most = float(self._single[live].max(initial=0.0))
         if len(live) <= self.k or most <= 0:
@@ -270,7 +270,7 @@ class DynamicSelection(Stepper[Selection]):
         return math.ceil(math.log(2 * self.k * (1 + self.eps)) / math.log1p(self.eps)) + 1
 
     def _search(self, least: int, last: int) -> int:
-        """Where the sets stop to fill up, by halving: the largest guess below which one does."""
+        """Bisection for the guesses between which sets stop filling up."""
         low, high = least, last
         while high - low > 1:
             middle = (low + high) // 2
@@ -278,7 +278,7 @@ class DynamicSelection(Stepper[Selection]):
         return low
 
     def _settle_pair(self, least: int, last: int) -> None:
-        """Move the pair until the lower set fills up, or holds the best item alone, and the upper one does not."""
+        """Move both guesses until the lower set fills up (or holds only the best item) and the upper one does not."""
         assert self._low is not None
         while self._low + 1 < last and self._settle(self._low + 1):
             self._low += 1
@@ -289,7 +289,7 @@ class DynamicSelection(Stepper[Selection]):
         self._sets = {power: guess for power, guess in self._sets.items() if -2 <= power - self._low <= 3}
 
     def _settle(self, power: int) -> bool:
-        """Bring one guess up to date; True where its set is full."""
+        """Update one guess; True if its set is full."""
         guess = self._sets.get(power)
         if guess is None:
             guess = self._sets[power] = _Set(self._tau(power))
@@ -307,7 +307,7 @@ class DynamicSelection(Stepper[Selection]):
         return len(guess.picks) >= self.k
 
     def _rebuild(self, guess: _Set) -> None:
-        """Draw a set anew from the level of its first deleted pick."""
+        """Rebuild a set from the level of its first deleted pick."""
         level = next((i for i, slot in enumerate(guess.picks) if not self._alive[slot]), len(guess.picks))
         del guess.picks[level:], guess.marginals[level:]
         guess.state_of = self._grown(guess.picks)
@@ -319,10 +319,10 @@ class DynamicSelection(Stepper[Selection]):
         self.rebuilds += 1
 
     def _pass(self, guess: _Set, order: Ints) -> None:
-        """Pick, in this order, what adds at least the threshold, until there are k; note the others' levels.
+        """Scan in this order: pick items whose gain reaches the threshold, up to k; record the others' levels.
 
-        Gains are asked for in blocks: one that is too small only gets smaller by the picks that come in between, and
-        one that was large enough is asked for again after such a pick.
+        Gains are evaluated in blocks: by submodularity a gain below the threshold stays below it, and a sufficient gain
+        is re-evaluated after an intermediate pick.
         """
         position, block = 0, 1
         while position < len(order) and len(guess.picks) < self.k:
@@ -349,7 +349,7 @@ class DynamicSelection(Stepper[Selection]):
         guess.levels[order[position:]] = _OPEN
 
     def _take_all(self, live: Ints) -> None:
-        """Few items, or none of any worth: the picks are the first k, which is the optimum."""
+        """The trivial case (at most k items, or all worth 0): the first k items are optimal."""
         picks = live[: self.k].tolist()
         if picks != self._picks or len(picks) != len(self._gains):
             self._picks, self._gains = picks, self._sequence(picks)
@@ -360,14 +360,14 @@ class DynamicSelection(Stepper[Selection]):
         state = self._f.empty()
         gains: list[float] = []
         for slot in picks:
-            # The first gain is known: the value of the item alone.
+            # The first gain is already known: the item's own value.
             gain = float(self._ask(state, np.array([slot]))[0]) if gains else float(self._single[slot])
             gains.append(gain)
             state = self._f.add(state, self._rows.take(np.array([slot])))
         return gains
 
     def _choose(self, live: Ints) -> None:
-        """The best picks that the sets at work lead to."""
+        """The best picks from the active sets."""
         assert self._low is not None
         pair = [self._sets[self._low], self._sets[self._low + 1]]
         complete = len(self._picks) == self.k and bool(self._alive[self._picks].all())
@@ -387,7 +387,7 @@ class DynamicSelection(Stepper[Selection]):
         best = [int(live[np.argmax(self._single[live])])]
         for offer in [*offers, best]:
             known = {slot: gain for guess in pair for slot, gain in zip(guess.picks, guess.marginals, strict=True)}
-            # What the gains when picked promise is enough to know that a set is no better.
+            # The gains recorded at picking time suffice to rule out a worse set.
             if math.fsum(known.get(slot, self._single[slot]) for slot in offer) > math.fsum(gains) or not picks:
                 worth = self._sequence(offer)
                 if math.fsum(worth) > math.fsum(gains):
@@ -402,7 +402,7 @@ class DynamicSelection(Stepper[Selection]):
             guess.changed = False
 
     def _greedy(self, candidates: list[int]) -> tuple[list[int], list[float]]:
-        """Lazy greedy over a few candidates; their own worth, which is known, bounds their gains at the start."""
+        """Lazy greedy over a few candidates; their known own values are the initial upper bounds."""
         heap = [(-float(self._single[slot]), slot, 0) for slot in candidates]
         heapq.heapify(heap)
         state = self._f.empty()
@@ -439,7 +439,7 @@ class DynamicSelection(Stepper[Selection]):
         )
 
     def _compact(self) -> None:
-        """Give back the slots of dead items that no set holds as a ghost."""
+        """Reclaim the slots of deleted items that are not ghosts of any set."""
         keep = self._alive.copy()
         for guess in self._sets.values():
             keep[guess.picks] = True
@@ -458,7 +458,7 @@ class DynamicSelection(Stepper[Selection]):
 
 
 class _Set:
-    """What one guess of the optimum holds: picks and their gains, ghosts among them, and every other item's level."""
+    """One guess of the optimum: picks (including ghosts) with their gains, and every other item's level."""
 
     def __init__(self, tau: float, state: dict[str, Any] | None = None) -> None:
         saved = state or {"picks": [], "marginals": [], "levels": np.empty(0, np.int32), "seen": 0, "changed": True}
@@ -482,13 +482,13 @@ class _Set:
         }
 
     def reach(self, slots: int) -> None:
-        """Have a level for every slot."""
+        """Extend the levels to all slots."""
         if slots > len(self.levels):
             more = np.full(max(slots, 2 * len(self.levels)) - len(self.levels), _OPEN, np.int32)
             self.levels = np.concatenate([self.levels, more])
 
     def move(self, kept: Ints, moved: Ints) -> None:
-        """Follow the items to their new slots."""
+        """Renumber the slots."""
         self.reach(len(moved))
         self.seen = int((kept < self.seen).sum())
         self.levels = self.levels[kept]
@@ -496,7 +496,7 @@ class _Set:
 
 
 def _joined(known: NDArray[Any], fresh: NDArray[Any]) -> NDArray[Any]:
-    """Keys of one kind as one array; of several kinds as objects, so that 1 and "1" stay apart."""
+    """Concatenate keys; mixed kinds become objects, so that 1 and "1" stay distinct."""
     if not len(known):
         return fresh
     same = known.dtype.kind == fresh.dtype.kind

@@ -1,4 +1,4 @@
-"""Pools that the laws draw for the steppers of this family; the worth of a set of rows is written out plainly."""
+"""Pools that the laws draw for this family's steppers, with naive set functions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WEIGHTS = np.array([1.0, 2.0, 0.5, 1.0, 3.0, 1.0, 0.0, 1.5])
 
 @dataclass(frozen=True)
 class Pool:
-    """Arguments that name an objective, rows for it with ties among them, and the worth of a set of rows."""
+    """Arguments for an objective, rows with ties, and the naive value of a set of rows."""
 
     arguments: dict[str, Any]
     rows: Callable[[np.random.Generator, int], Array]
@@ -35,7 +35,7 @@ def pools() -> tuple[Pool, ...]:
 
 
 def points(rng: np.random.Generator, m: int) -> Array:
-    """Points of a small grid, of which many are equal."""
+    """Points of a small grid, with many duplicates."""
     return rng.integers(-2, 5, (m, 2)).astype(np.float64)
 
 
@@ -45,7 +45,7 @@ def columns(rng: np.random.Generator, m: int) -> Array:
 
 
 def distance_saved(X: Array) -> float:
-    """How much nearer the reference rows are to these rows than to their own mean."""
+    """Reduction of the reference rows' distances by these rows, against their mean."""
     center = REFERENCE.mean(axis=0)
     total = 0.0
     for target in REFERENCE:
@@ -55,7 +55,7 @@ def distance_saved(X: Array) -> float:
 
 
 def similarity(X: Array) -> float:
-    """How similar each reference row is to the most similar of these rows, summed."""
+    """Sum over the reference rows of the similarity to the most similar of these rows."""
     total = 0.0
     for target in REFERENCE:
         sizes = np.linalg.norm(X, axis=1) * np.linalg.norm(target)
@@ -69,5 +69,5 @@ def covered(X: Array) -> float:
 
 
 def different_rows(X: Array) -> float:
-    """An objective of the user's own: how many different rows there are, with falling worth."""
+    """A user-defined objective: a concave function of the number of distinct rows."""
     return math.sqrt(len(np.unique(X, axis=0))) if len(X) else 0.0

@@ -1,4 +1,4 @@
-"""What noise a private stream needs, and what it has cost: the accountant of `_private_streaming.py`."""
+"""Noise calibration and privacy accounting for `_private_streaming.py`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-# Halvings of an interval: more than a double has bits.
+# Bisection steps: more than a double has bits.
 _HALVINGS = 100
 # Beyond this rate 1 / (e^rate - 1) leaves no s worth trying.
 _STEEP = 30.0
@@ -89,7 +89,7 @@ def laplace_step(epsilon: float, delta: float, runs: int) -> float:
 
 
 def _largest(allowed: Callable[[float], bool], top: float) -> float:
-    """The largest number up to `top` that is allowed, where smaller ones always are; itself allowed."""
+    """The largest allowed number up to `top`, by bisection (allowed is monotone)."""
     low, high = 0.0, top
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
@@ -99,23 +99,23 @@ def _largest(allowed: Callable[[float], bool], top: float) -> float:
 
 @dataclass(frozen=True)
 class Accountant:
-    """The privacy budget of one stream, how it is split, and the noise that this takes.
+    """Privacy accountant of one stream: the budget, its split, and the noise scales.
 
-    What is protected: one person's function is withdrawn (replaced by 0), or, with neighbours="replace", by another
-    one; how many persons there are is public. What is told: which elements each copy accepted and when, and which copy
-    was chosen. Attributes beside the arguments: `stream_epsilon` (all copies together), `release_epsilon` (each choice
+    Neighbouring data sets differ in one person's function, replaced by 0 or, with neighbours="replace", by another one;
+    the number of persons is public. The output consists of the elements that each copy accepted, when, and the chosen
+    copy. Attributes beside the arguments: `stream_epsilon` (all copies together), `release_epsilon` (each choice
     of a copy), `gain_scale`, `threshold_scale` and `release_scale` (scales of the noise, in units of f).
 
     Args:
         epsilon: total, > 0; infinity for no noise.
         delta: total, 0 <= delta < 1.
-        k: acceptances of one copy at most.
-        copies: thresholds run side by side.
+        k: most acceptances per copy.
+        copies: number of parallel threshold runs.
         noise: "gumbel" (decomposable f) or "laplace".
         sensitivity: the most that one person changes any f(S); for a sum over persons, the most of one summand.
         decomposable: f is a sum over persons of monotone functions from 0 to `sensitivity`.
         neighbours: "withdraw" or "replace".
-        releases: choices of a copy that are paid for.
+        releases: number of budgeted choices of a copy.
         release_share: their part of epsilon.
     """
 
@@ -132,29 +132,29 @@ class Accountant:
 
     @property
     def _halved(self) -> bool:
-        """Replacing a person is withdrawing one and admitting one: the analysis that needs one sign is used twice."""
+        """Replacing a person is one withdrawal and one admission, so the one-sided analysis applies twice."""
         return self.noise == "gumbel" and self.neighbours == "replace"
 
     @property
     def _within(self) -> tuple[float, float]:
-        """(epsilon, delta) to keep for one withdrawal."""
+        """(epsilon, delta) available per withdrawal."""
         if not self._halved or math.isinf(self.epsilon):
             return self.epsilon, self.delta
         return self.epsilon / 2, self.delta / (1 + math.exp(self.epsilon / 2))
 
     @property
     def one_sided(self) -> bool:
-        """Whether a change moves all gains and values the same way, which halves what noise they need."""
+        """Whether a change moves all gains and values in the same direction, which halves the noise."""
         return self.decomposable and (self.neighbours == "withdraw" or self._halved)
 
     @property
     def stream_epsilon(self) -> float:
-        """What all copies cost together."""
+        """Epsilon of all copies together."""
         return self._within[0] * (1 - self.release_share)
 
     @property
     def release_epsilon(self) -> float:
-        """What one choice of a copy costs."""
+        """Epsilon of one choice of a copy."""
         return self._within[0] * self.release_share / self.releases
 
     @property
@@ -194,7 +194,7 @@ class Accountant:
 
     @property
     def composition(self) -> str:
-        """In words, what was composed and how."""
+        """Description of the composition."""
         if self.noise == "gumbel":
             how = f"{self.copies} Gumbel threshold copies by their likelihood ratio's moments (or 2k per copy, summed)"
         else:
@@ -206,7 +206,7 @@ class Accountant:
         return f"{how}; plus {self.releases} exponential mechanism(s), summed{group}"
 
     def ledger(self, started: bool, released: int) -> dict[str, Any]:
-        """All of it as plain values, for a plan's `info`; it says nothing of the data."""
+        """The accountant as plain values, for a plan's `info`; independent of the data."""
         epsilon, delta = self.spent(started, released)
         return {
             "epsilon": self.epsilon,

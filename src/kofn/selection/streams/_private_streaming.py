@@ -1,4 +1,4 @@
-"""Streaming selection that keeps the persons private whose utilities it maximises."""
+"""Differentially private streaming submodular maximisation."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from kofn.core.registry import method
 from kofn.core.stepper import Example, Share, Stepper, new_keys, stepper
 from kofn.selection.streams._privacy import Accountant
 
-# The chance that more is lost to the noise than `info["additive_loss"]` says.
+# Probability that the noise costs more than `info["additive_loss"]`.
 _UNLUCKY = 0.05
 # Distances between a block of elements and the persons that are held at a time.
 _AT_ONCE = 1 << 22
@@ -64,7 +64,7 @@ def _example(rng: np.random.Generator) -> Example:
     draws=_example,
 )
 class PrivateStreaming(Stepper[Selection]):
-    """One pass over a stream of public elements that picks k of them for a private population, (epsilon, delta)-DP.
+    """Private streaming submodular maximisation: pick k public elements for a private population, (epsilon, delta)-DP.
 
     Sieve streaming with noise: for each guess O of the optimum, a copy accepts an element whose noisy gain reaches the
     noisy threshold O / (2k), until it holds k; then a copy is chosen by its noisy value (exponential mechanism). For a
@@ -72,10 +72,10 @@ class PrivateStreaming(Stepper[Selection]):
     does not grow with k; for any other f they are Laplace, the sparse vector technique, k times in each copy.
 
     Two data sets are neighbours if one person's function is withdrawn (is 0 instead), or with neighbours="replace" is
-    another one. The number of persons, the elements and all options are public. What is told is (epsilon, delta)-DP:
-    the picks at any time, and how often each copy accepted. Not private, and for the owner of the data alone: the
-    stepper itself, its `state_dict()` and its `seed`, which gives the noise away. The noise is drawn in float64: that
-    the low bits of such noise tell nothing is not proven.
+    another one. The number of persons, the elements and all options are public. The (epsilon, delta)-DP outputs are
+    the picks at any time and the number of acceptances per copy. Not private, and for the data owner only: the stepper
+    itself, its `state_dict()` and its `seed`, which reveals the noise. The noise is drawn in float64, whose low bits
+    are not proven to be safe.
 
     Args:
         users: (persons, d) private vectors: f(S) sums over them sensitivity * max(0, 1 - distance to the nearest pick /
@@ -83,19 +83,19 @@ class PrivateStreaming(Stepper[Selection]):
         objective: instead, an own monotone submodular f on a fixed pool (`gains`, `add`, `value`); `sensitivity`,
             `opt_range` are then needed. It is copied for each guess.
         k: how many to pick.
-        epsilon: privacy loss, > 0; infinity for none of it: plain sieve streaming.
-        delta: chance of more than that, 0 <= delta < 1; 0 needs far more noise.
+        epsilon: privacy loss, > 0; infinity gives plain sieve streaming.
+        delta: probability of a larger privacy loss, 0 <= delta < 1; 0 needs far more noise.
         sensitivity: the most that one person changes any f(S).
-        reach: the distance at which a pick is of no use; needed with `users`, and must not be read off them.
+        reach: distance at which a pick has no utility; needed with `users`, and must not be derived from them.
         metric: "euclidean", "sqeuclidean" or "cosine" (1 - cos).
         noise: "gumbel" (default with `users`; with an `objective` it says that f is a sum over persons) or "laplace".
         theta: ratio of the guesses, less 1.
         opt_range: (low, high), where the optimum may be, from public knowledge; default sensitivity * persons / (2k) to
             sensitivity * persons.
         neighbours: "withdraw" or "replace".
-        releases: how often a copy may be chosen anew as `plan` is read after more of the stream; then the choice stays.
-        release_share: the part of epsilon for choosing copies.
-        seed: whole number; for tests, since whoever knows it knows the noise.
+        releases: how often reading `plan` after more of the stream may choose a new copy; then the choice is fixed.
+        release_share: share of epsilon spent on choosing copies.
+        seed: whole number; for tests only, because it reveals the noise.
 
     Attributes:
         accountant: how the budget is split, composed and spent (`Accountant`).
@@ -103,8 +103,8 @@ class PrivateStreaming(Stepper[Selection]):
 
     Each insert costs O(copies * persons); memory O(copies * persons).
 
-    With chance 0.95 the plan is worth at least optimum / (2 (1 + theta)) - `info["additive_loss"]`, for an optimum in
-    `opt_range`; slots that the copy left open are filled with random elements.
+    With probability 0.95 the plan's value is at least optimum / (2 (1 + theta)) - `info["additive_loss"]`, for an
+    optimum in `opt_range`; slots that the copy left empty are filled with random elements.
 
     References:
         Chaturvedi, Nguyen, Nguyen, "Streaming submodular maximization with differential privacy", ICML 2023.
@@ -202,7 +202,7 @@ class PrivateStreaming(Stepper[Selection]):
         if math.isinf(self.accountant.epsilon):
             self.promise = Share(1 / (2 * (1 + theta)))
         self.theta = theta
-        # The scales are searched for, so they are worked out once.
+        # The scales are found by a search, so they are computed once.
         self._scales = (
             self.accountant.gain_scale,
             self.accountant.threshold_scale,
@@ -248,10 +248,10 @@ class PrivateStreaming(Stepper[Selection]):
         return self.accountant.spent(self.seen > 0, self.released)
 
     def insert(self, ids: Any, X: Any = None) -> None:
-        """Show the next elements of the stream.
+        """Process the next elements of the stream.
 
         Args:
-            ids: what to call them, each once in the whole stream; with an own `objective`, their positions in its pool.
+            ids: keys, unique in the whole stream; with a user-defined `objective`, positions in its pool.
             X: (b, d) their vectors, with `users`.
 
         Raises:
@@ -283,7 +283,7 @@ class PrivateStreaming(Stepper[Selection]):
         return self._noise.gumbel(scale=scale, size=count)
 
     def _plan(self) -> Selection:
-        """k elements, or all that were seen. Choosing a copy spends a release, while there are any."""
+        """k elements, or all seen so far. Choosing a copy spends a release while any are left."""
         if not self.seen:
             raise InputError("nothing was inserted yet; there is nothing to pick from")
         self._choose()
@@ -312,7 +312,7 @@ class PrivateStreaming(Stepper[Selection]):
         )
 
     def _choose(self) -> None:
-        """The copy to read from: chosen anew after more of the stream while releases are left, else the same."""
+        """The chosen copy: re-chosen after more of the stream while releases are left, else unchanged."""
         fresh = self._chosen is not None and self._chosen[1] == self.seen
         if fresh or self.released == self.accountant.releases:
             return
@@ -323,7 +323,7 @@ class PrivateStreaming(Stepper[Selection]):
         self.released += 1
 
     def _additive_loss(self) -> float:
-        """What the noise costs at most, but for a chance of `_UNLUCKY`: k comparisons that are off, and the choice."""
+        """Bound on the loss from k noisy comparisons and the choice, except with probability `_UNLUCKY`."""
         gain, threshold, release = self._scales
         copies, unlucky = len(self._guesses), _UNLUCKY / 2
         looks, runs = copies * max(self.seen, 1), copies * self.k
@@ -335,11 +335,11 @@ class PrivateStreaming(Stepper[Selection]):
         return self.k * off + release * math.log(copies / unlucky)
 
     def value(self, indices: Any) -> float:
-        """f of these elements (positions in the stream), exactly: for the owner of the data, not to be published."""
+        """Exact f of these elements (positions in the stream): for the data owner, not to be published."""
         return self._utilities.value([self._ids[int(position)] for position in indices])
 
     def _get_state(self) -> dict[str, Any]:
-        """It holds the persons' utilities and the noise: keep it private."""
+        """The state contains the persons' utilities and the noise: keep it private."""
         return {
             **super()._get_state(),
             "utilities": self._utilities.state_dict(),
@@ -352,7 +352,7 @@ class PrivateStreaming(Stepper[Selection]):
 
 
 class _People:
-    """Each person is served by the nearest pick: what each copy's picks are worth to each of them."""
+    """Utility of each copy's picks to each person, who is served by the nearest pick."""
 
     def __init__(self, users: NDArray[Any], metric: str, reach: Any, each: float, copies: int) -> None:
         if reach is None:
@@ -379,7 +379,7 @@ class _People:
             yield from self.utilities(rows[low : low + step])
 
     def utilities(self, rows: Floats) -> Floats:
-        """(b, persons) what each element alone is worth to each person, 0..each."""
+        """(b, persons) utility of each single element to each person, 0..each."""
         if self.metric == "cosine":
             apart = 1 - directions(rows) @ self.users.T
         else:
@@ -477,36 +477,36 @@ def private_streaming(
     neighbours: str = "withdraw",
     release_share: float = 0.5,
 ) -> Selection:
-    """Pick the k public items that serve a private population best, in one pass and with differential privacy.
+    """Private streaming submodular maximisation: k public items for a private population, with differential privacy.
 
     f(S) sums over the users max(0, 1 - distance to the nearest pick / reach). Each guess of the optimum has a copy that
     accepts an item whose noisy gain reaches a noisy threshold; one copy is then chosen by its noisy value. The Gumbel
     noise uses that f is a sum over persons and does not grow with k; Laplace noise is the general algorithm's.
 
-    Protected is one user, whose utility is withdrawn (counts as 0) or, with neighbours="replace", is another's: whoever
-    reads the plan learns (epsilon, delta) at most. The number of users, X and the options are public. Therefore the
-    plan has no `value`, `gains` or `seed`, and its options do not tell `users`. The noise is drawn in float64.
+    Neighbouring data sets differ in one user, whose utility is withdrawn (counts as 0) or, with neighbours="replace",
+    replaced by another's; the plan is (epsilon, delta)-DP. The number of users, X and the options are public. Therefore
+    the plan has no `value`, `gains` or `seed`, and its options omit `users`. The noise is drawn in float64.
 
     Args:
         X: (n, d) candidate items, public, in the order of the stream.
-        k: how many.
+        k: number of picks.
         metric: "euclidean", "sqeuclidean" or "cosine" (1 - cos).
-        seed: for tests alone: whoever knows it knows the noise. Default fresh entropy, which is not kept.
+        seed: for tests only, because it reveals the noise. Default: fresh entropy, which is not stored.
         users: (m, d) private positions of the persons served.
         epsilon: privacy loss, > 0; infinity gives plain sieve streaming.
-        delta: chance of more, 0 <= delta < 1.
-        reach: distance at which an item is of no use, public; default the diagonal of the items' bounding box (squared
-            for "sqeuclidean", 2 for "cosine").
+        delta: probability of a larger privacy loss, 0 <= delta < 1.
+        reach: distance at which an item has no utility, public; default the diagonal of the items' bounding box
+            (squared for "sqeuclidean", 2 for "cosine").
         noise: "gumbel" or "laplace".
         theta: ratio of the guesses of the optimum, less 1.
         opt_range: (low, high) of the optimum, from public knowledge; default m / (2k) to m.
         neighbours: "withdraw" or "replace".
-        release_share: the part of epsilon for choosing the copy.
+        release_share: share of epsilon spent on choosing the copy.
 
     Returns:
         Selection of k items: those of the chosen copy as accepted, then random ones in the slots it left open
         (`info["filled"]`). `info["privacy"]` is the accountant's ledger: epsilon and delta spent, the composition, and
-        the scales of the noise. `info["additive_loss"]`: with chance 0.95 the value is at least
+        the scales of the noise. `info["additive_loss"]`: with probability 0.95 the value is at least
         `guarantee` * optimum less this, for an optimum in `opt_range`.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Set functions for pools that change: an item's gain depends on the picks, never on the rest of the pool.
+"""Set functions for dynamic pools: an item's gain depends only on the picks, never on the rest of the pool.
 
 Gains are computed from an explicit state, so that many sets can be grown side by side. Facility location over the live
 pool does not qualify, because each insertion changes the value of every set; over fixed reference rows it does.
@@ -22,39 +22,39 @@ _CACHE = 1 << 17
 
 
 class RowFunction(Protocol):
-    """A monotone submodular function of sets of rows, the user's own or one of those below: three methods.
+    """Protocol of a monotone submodular function of sets of rows.
 
-    `gains` and `add` leave `state` as it is. One row of `gains` is one oracle call.
+    `gains` and `add` do not modify `state`. One row of `gains` is one oracle call.
     """
 
     def empty(self) -> Any:
-        """The state of the set of no rows, which is worth 0."""
+        """The state of the empty set, whose value is 0."""
         ...
 
     def gains(self, state: Any, rows: Any) -> Floats:
-        """(m,) what each row alone would add to the set that `state` stands for."""
+        """(m,) marginal gain of each row given the set that `state` represents."""
         ...
 
     def add(self, state: Any, row: Any) -> Any:
-        """The state with one row more; `row` has shape (1, d)."""
+        """The state after adding one row; `row` has shape (1, d)."""
         ...
 
 
 class Storage(Protocol):
-    """Where a stepper keeps items, in the form that its function reads."""
+    """A stepper's store of items, in the encoding of its function."""
 
     def __len__(self) -> int: ...
 
     def append(self, rows: Any) -> None:
-        """Put items behind the others."""
+        """Append items."""
         ...
 
     def take(self, slots: Any) -> Any:
-        """The items at these places."""
+        """The items at these positions."""
         ...
 
     def keep(self, slots: Ints) -> None:
-        """Drop all others; the kept ones stand in this order."""
+        """Keep only these items, in this order."""
         ...
 
     def state(self) -> dict[str, Any]:
@@ -67,14 +67,14 @@ class Storage(Protocol):
 
 
 class Living(Protocol):
-    """A `RowFunction` that checks and encodes the rows that a user gives, and says where to keep them."""
+    """A `RowFunction` that checks and encodes the user's rows, and creates their store."""
 
     name: str
     width: int | None
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The arguments of `row_function` that it was made with."""
+        """The arguments of `row_function` it was created with."""
         ...
 
     def encode(self, X: Any) -> Any:
@@ -86,7 +86,7 @@ class Living(Protocol):
         ...
 
     def empty(self) -> Any:
-        """The state of the set of no rows."""
+        """The state of the empty set."""
         ...
 
     def gains(self, state: Any, rows: Any) -> Floats:
@@ -94,7 +94,7 @@ class Living(Protocol):
         ...
 
     def add(self, state: Any, row: Any) -> Any:
-        """The state with one encoded row more."""
+        """The state after adding one encoded row."""
         ...
 
 
@@ -109,7 +109,7 @@ class Rows:
         return self._n
 
     def append(self, rows: NDArray[Any]) -> None:
-        """Put rows behind the others."""
+        """Append rows."""
         need = self._n + len(rows)
         if self._data is None:
             self._data = np.empty((max(16, need), rows.shape[1]), rows.dtype)
@@ -124,13 +124,13 @@ class Rows:
         self._n = need
 
     def take(self, slots: Any) -> NDArray[Any]:
-        """The rows at these places."""
+        """The rows at these positions."""
         assert self._data is not None
         taken: NDArray[Any] = self._data[: self._n][slots]
         return taken
 
     def keep(self, slots: Ints) -> None:
-        """Drop all other rows; the kept ones stand in this order."""
+        """Keep only these rows, in this order."""
         if self._data is not None:
             self._data = self._data[: self._n][slots]
             self._n = len(slots)
@@ -158,7 +158,7 @@ class Sets:
         return len(self._lengths)
 
     def append(self, rows: tuple[Ints, Ints]) -> None:
-        """Put sets behind the others."""
+        """Append sets."""
         flat, lengths = rows
         need = self._used + len(flat)
         if need > len(self._flat):
@@ -171,13 +171,13 @@ class Sets:
         self._used = need
 
     def take(self, slots: Any) -> tuple[Ints, Ints]:
-        """The sets at these places."""
+        """The sets at these positions."""
         starts, lengths = self._starts[slots], self._lengths[slots]
         shift = np.repeat(starts - (np.cumsum(lengths) - lengths), lengths)
         return self._flat[shift + np.arange(len(shift))], lengths
 
     def keep(self, slots: Ints) -> None:
-        """Drop all other sets; the kept ones stand in this order."""
+        """Keep only these sets, in this order."""
         flat, lengths = self.take(slots)
         self._flat, self._used, self._lengths = flat, len(flat), lengths
         self._starts = np.cumsum(lengths) - lengths
@@ -205,7 +205,7 @@ class Coverage:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The arguments of `row_function` that it was made with."""
+        """The arguments of `row_function` it was created with."""
         return {"objective": "coverage", "weights": self.weights}
 
     def encode(self, X: Any) -> tuple[Ints, Ints]:
@@ -227,11 +227,11 @@ class Coverage:
         return flat, lengths
 
     def storage(self) -> Storage:
-        """Where the items are kept."""
+        """An empty store."""
         return Sets()
 
     def empty(self) -> Floats:
-        """What is left to cover, by element."""
+        """The remaining weight of each element."""
         return np.ones(self.width or 0) if self.weights is None else self.weights.copy()
 
     def gains(self, state: Floats, rows: tuple[Ints, Ints]) -> Floats:
@@ -241,7 +241,7 @@ class Coverage:
         return np.asarray(np.bincount(owner, state[flat], len(lengths)), np.float64)
 
     def add(self, state: Floats, row: tuple[Ints, Ints]) -> Floats:
-        """Its elements count no more."""
+        """Set the weights of its elements to 0."""
         out = state.copy()
         out[row[0]] = 0.0
         return out
@@ -250,9 +250,9 @@ class Coverage:
 class Representation:
     """f(S) = sum over the reference rows r of w_r max_{s in S} sim(r, s), sim >= 0: facility location of fixed rows.
 
-    `cosine` is (1 + cos) / 2. `euclidean` and `sqeuclidean` are how much nearer s is to r than the reference rows' mean
-    is, or 0: f is then the loss that the picks save against that mean, as in exemplar-based clustering. A constant
-    minus the distance would make the first pick worth nearly all, and any promise of a ratio easy to keep.
+    `cosine` is (1 + cos) / 2. `euclidean` and `sqeuclidean` are max(0, d(r, mean) - d(r, s)) with the reference rows'
+    mean: f is the loss reduction against that mean, as in exemplar-based clustering. With a constant minus the distance
+    the first pick would already reach almost the full value, and any approximation ratio would be trivial.
     """
 
     name = "reference_location"
@@ -269,7 +269,7 @@ class Representation:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The arguments of `row_function` that it was made with."""
+        """The arguments of `row_function` it was created with."""
         given = {"reference": self.reference, "metric": self.metric, "weights": self.weights}
         return {"objective": "facility_location", **given}
 
@@ -292,7 +292,7 @@ class Representation:
         return np.sqrt(out, out=out) if self.metric == "euclidean" else out
 
     def storage(self) -> Storage:
-        """Where the items are kept: r numbers an item."""
+        """An empty store; r numbers per item."""
         return Rows()
 
     def empty(self) -> Floats:
@@ -300,19 +300,19 @@ class Representation:
         return np.zeros(len(self.reference))
 
     def gains(self, state: Floats, rows: Floats) -> Floats:
-        """How much closer each row would come to the reference."""
+        """Weighted increase of the reference rows' similarities by each row."""
         closer = np.maximum(rows - state, 0.0)
         closer *= self.weights
         total: Floats = closer.sum(axis=1)
         return total
 
     def add(self, state: Floats, row: Floats) -> Floats:
-        """Each reference row has the nearer of its pick and this one."""
+        """Elementwise maximum of the similarities with this row's."""
         return np.maximum(state, row[0])
 
 
 class Own:
-    """The user's function of rows: an object with the three methods of `RowFunction`, or f(rows) -> number."""
+    """A user-defined function: an object with the methods of `RowFunction`, or f(rows) -> number."""
 
     name = "own"
 
@@ -329,7 +329,7 @@ class Own:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The arguments of `row_function` that it was made with."""
+        """The arguments of `row_function` it was created with."""
         return {"objective": self._given}
 
     def encode(self, X: Any) -> NDArray[Any]:
@@ -339,7 +339,7 @@ class Own:
         return X
 
     def storage(self) -> Storage:
-        """Where the items are kept."""
+        """An empty store."""
         return Rows()
 
     def empty(self) -> Any:
@@ -380,7 +380,7 @@ class _Whole:
 
 
 def row_function(objective: Any, reference: Any, metric: str, weights: Any) -> Living:
-    """The function that a stepper was asked to maximise."""
+    """Build the function that a stepper maximises."""
     if not isinstance(objective, str):
         strange = [name for name, value in (("reference", reference), ("weights", weights)) if value is not None]
         if strange:
@@ -402,7 +402,7 @@ def row_count(X: Any) -> int:
     """The number of rows of X, before X is checked in full.
 
     Raises:
-        InputError: what has no rows.
+        InputError: X without rows.
     """
     if hasattr(X, "shape") and len(X.shape):
         return int(X.shape[0])
@@ -415,7 +415,7 @@ def encoded(function: Living, X: Any) -> tuple[Any, Floats]:
     """X in the function's own form, and the value of each row alone; if X is refused, the function is unchanged.
 
     Raises:
-        InputError: what `function.encode` and `function.gains` refuse.
+        InputError: as raised by `function.encode` and `function.gains`.
     """
     width = function.width
     try:
@@ -427,7 +427,7 @@ def encoded(function: Living, X: Any) -> tuple[Any, Floats]:
 
 
 def promise_of(eps: Any) -> float:
-    """eps, checked: the promise is 1/2 - eps."""
+    """Check eps; the guarantee is 1/2 - eps."""
     value = float(checks.number(eps, "eps"))
     if not 0 < value <= 0.5:
         raise InputError(

@@ -1,4 +1,4 @@
-"""Selection in one pass over a stream: sieves, which remember a few picks for each guess of the optimum."""
+"""Streaming submodular maximisation by sieves, one for each guess of the optimum."""
 
 from __future__ import annotations
 
@@ -50,32 +50,32 @@ def _example(rng: np.random.Generator) -> Example:
     draws=_example,
 )
 class SieveStreaming(Stepper[Selection]):
-    """Pick k from a stream in one pass, holding O(k log(k) / eps) rows ("sieve") or O(k / eps) ("sieve++").
+    """Sieve streaming: pick k rows in one pass, storing O(k log(k) / eps) ("sieve") or O(k / eps) ("sieve++") rows.
 
-    For each guess of the optimum that the largest single worth so far allows, a sieve keeps an item that adds enough:
-    (guess / 2 - value so far) / (free places) in "sieve", a fixed threshold in "sieve++", which also drops every sieve
-    whose threshold lies below what the best one has already shown to be too low. The best sieve is the answer.
+    For each guess of the optimum consistent with the largest single value so far, a sieve keeps an item whose gain
+    reaches a threshold: (guess / 2 - current value) / (remaining slots) in "sieve", a fixed one in "sieve++", which
+    also drops sieves whose threshold is too low given the best value so far. The best sieve is returned.
 
     Args:
-        k: how many to pick.
-        eps: the promise is 1/2 - eps; in (0, 0.5], smaller holds more rows and costs more calls.
+        k: number of picks.
+        eps: the guarantee is 1/2 - eps; in (0, 0.5], smaller values store more rows and cost more calls.
         variant: "sieve++" (default) or "sieve".
         objective, reference, metric, weights: as in `kofn.selection.streams._dynamic_selection.DynamicSelection`.
-        greedy_fill: let a lazy greedy search over all rows that the sieves hold compete with the best of them, and fill
-            up what that one left free (default). False gives the best sieve, filled up with the first rows held.
+        greedy_fill: also run lazy greedy over all stored rows, return the better result and fill its empty slots
+            (default). False returns the best sieve, filled with the first stored rows.
 
     Attributes:
         oracle_calls: evaluations of f(S + e) so far.
         seen: items so far.
-        held: rows held now. most_held: at most so far.
-        plan: the Selection now. `ids` are those of all items seen; `bound` is an upper bound on the optimum over them,
-            `guarantee` is 1/2 - eps, and `short` counts the missing picks while fewer than k items were seen.
+        held: rows stored now. most_held: the maximum so far.
+        plan: the current Selection. `ids` are those of all items seen; `bound` is an upper bound on the optimum over
+            them, `guarantee` is 1/2 - eps, and `short` counts the missing picks while fewer than k items were seen.
 
     Raises:
-        InputError: eps outside (0, 0.5], an id that came before, rows of another width.
+        InputError: eps outside (0, 0.5], a duplicate id, rows of another width.
 
-    The picks do not depend on how the stream is cut into batches; the calls do, a little. Where ids are given they are
-    all remembered, to refuse one that comes twice; with `ids=None` the row numbers count on and nothing is remembered.
+    The picks do not depend on the batching of the stream; the number of calls does slightly. Given ids are all stored,
+    to refuse duplicates; with `ids=None` rows are numbered and no ids are stored.
 
     References:
         Badanidiyuru, Mirzasoleiman, Karbasi, Krause, "Streaming Submodular Maximization: Massive Data Summarization on
@@ -140,15 +140,15 @@ class SieveStreaming(Stepper[Selection]):
 
     @property
     def held(self) -> int:
-        """How many rows are held now."""
+        """Number of rows stored now."""
         return len(self._held)
 
     def insert(self, ids: Any, X: Any) -> None:
-        """Read a batch: `ids` (m,) keys that did not come before, or None to count rows; `X` (m, d).
+        """Process a batch: `ids` (m,) new keys, or None to number the rows; `X` (m, d).
 
         Raises:
-            InputError: an id twice, ids in one batch and none in another, rows of another width, NaN or infinity.
-                Nothing of the batch is read then.
+            InputError: a duplicate id, ids in some batches only, rows of another width, NaN or infinity.
+                Nothing of the batch is processed then.
         """
         m = row_count(X)
         keys = self._new_keys(ids, m)
@@ -202,7 +202,7 @@ class SieveStreaming(Stepper[Selection]):
         return (level / 2 - sieve.value) / (self.k - len(sieve.picks))
 
     def _floor(self) -> float:
-        """What a guess or a threshold must reach to be worth a sieve."""
+        """The least guess or threshold that needs a sieve."""
         if self.variant == "sieve":
             return self._most
         return max(self._reached, self._most) / (2 * self.k) / (1 + self.eps)
@@ -233,7 +233,7 @@ class SieveStreaming(Stepper[Selection]):
         self._keep(batch, slots, single, taken, dropped)
 
     def _sift(self, power: int, sieve: _Sieve, batch: Any, slots: Ints, singles: Floats) -> list[tuple[int, float]]:
-        """What one sieve takes of the chunk, as (place in the chunk, gain)."""
+        """The items that one sieve picks from the chunk, as (position in the chunk, gain)."""
         most, taken = singles.copy(), []
         position, block = 0, 1
         while len(sieve.picks) < self.k:
@@ -256,7 +256,7 @@ class SieveStreaming(Stepper[Selection]):
         return taken
 
     def _drop(self, taken: dict[int, list[tuple[int, float]]], tops: Floats) -> set[int]:
-        """Drop sieves as if the items had come one by one: one that is gone shows nothing more to the others."""
+        """Drop sieves as if items had arrived one by one; a dropped sieve no longer affects the others."""
         events = sorted((position, power, gain) for power, accepted in taken.items() for position, gain in accepted)
         values = {
             power: sieve.value - math.fsum(gain for _, gain in taken.get(power, ()))
@@ -287,7 +287,7 @@ class SieveStreaming(Stepper[Selection]):
     def _keep(
         self, batch: Any, slots: Ints, single: Floats, taken: dict[int, list[tuple[int, float]]], dropped: set[int]
     ) -> None:
-        """Store the rows that some sieve holds, and the first k of the stream, which fill up what is left free."""
+        """Store the rows of all sieves, and the first k rows of the stream, which fill empty slots."""
         positions = {position for power, accepted in taken.items() if power not in dropped for position, _ in accepted}
         positions |= set(range(min(len(slots), max(0, self.k - self.seen))))
         fresh = np.array(sorted(positions), np.int64)
@@ -344,7 +344,7 @@ class SieveStreaming(Stepper[Selection]):
         )
 
     def _greedy(self, picks: list[int], room: int) -> tuple[list[int], list[float]]:
-        """Lazy greedy over the rows held, on top of `picks`."""
+        """Lazy greedy over the stored rows, starting from `picks`."""
         picks, gains = self._first(picks, len(picks))
         state = self._f.empty()
         for slot in picks:
@@ -365,7 +365,7 @@ class SieveStreaming(Stepper[Selection]):
         return picks, gains
 
     def _first(self, picks: list[int], room: int) -> tuple[list[int], list[float]]:
-        """`picks`, then the first rows held, with the gain of each."""
+        """`picks`, then the first stored rows, with the gain of each."""
         chosen = set(picks)
         picks = (picks + [slot for slot in range(len(self._held)) if slot not in chosen])[:room]
         state, gains = self._f.empty(), []
@@ -387,7 +387,7 @@ class _Sieve:
         self.value = 0.0
 
     def add(self, slot: int, gain: float, state: Any) -> None:
-        """One pick more."""
+        """Add a pick."""
         self.picks.append(slot)
         self.gains.append(gain)
         self.value = math.fsum(self.gains)
@@ -413,18 +413,18 @@ def sieve_streaming(
     n_reference: int = 512,
     greedy_fill: bool = True,
 ) -> Selection:
-    """Pick k rows that represent the pool in one pass; X may be memory-mapped and larger than memory.
+    """Sieve streaming: pick k representative rows in one pass; X may be memory-mapped and larger than memory.
 
     Args:
         X: (n, d) vectors; `np.load(path, mmap_mode="r")` is read block by block.
-        k: how many to pick.
+        k: number of picks.
         metric: "euclidean" (default), "sqeuclidean" or "cosine".
-        seed: of the sample of reference rows.
-        eps: the promise is 1/2 - eps; in (0, 0.5].
+        seed: for the sample of reference rows.
+        eps: the guarantee is 1/2 - eps; in (0, 0.5].
         variant: "sieve++" (default, Kazemi et al. 2019) or "sieve" (Badanidiyuru et al. 2014).
-        reference: (r, d) rows that stand for the pool; by default a random sample of `n_reference` rows of X.
+        reference: (r, d) rows that represent the pool; by default a random sample of `n_reference` rows of X.
         n_reference: size of that sample, at most n.
-        greedy_fill: order and complete the picks by lazy greedy over the rows held, where that is better (default).
+        greedy_fill: order and complete the picks by lazy greedy over the stored rows, if better (default).
 
     Returns:
         Selection in the order picked. `value` is what the picks save of the summed distance of the reference rows to
@@ -435,8 +435,8 @@ def sieve_streaming(
         InputError: eps outside (0, 0.5], a reference of another width, k > n.
 
     Cost: one gain a row for its own worth and one for each sieve that could use it, O(r) each, r reference rows; the
-    rows held, at most k (log(2 k) / eps + 2), have r numbers each. What is promised is 1/2 - eps of the optimum over
-    the reference rows, whatever the order of X; how well those stand for the pool is a matter of their number.
+    rows held, at most k (log(2 k) / eps + 2), have r numbers each. The guarantee is 1/2 - eps of the optimum over
+    the reference rows, for any order of X; how well they represent the pool depends on their number.
     `SieveStreaming` is the same one batch at a time.
 
     References:
@@ -480,17 +480,17 @@ def stream_file(
 
     Args:
         path, columns, vectors, rows: as in `kofn.io.batches.row_batches`; memory is that of a block of `rows` rows.
-        k: how many to pick.
-        reference: (r, d) rows that stand for the file; by default a random sample of `n_reference` rows, drawn in a
+        k: number of picks.
+        reference: (r, d) rows that represent the file; by default a random sample of `n_reference` rows, drawn in a
             pass of its own.
-        n_reference, seed: of that sample.
-        options: of `SieveStreaming`: `eps`, `variant`, `metric`, `objective`, `weights`, `greedy_fill`.
+        n_reference, seed: size and seed of that sample.
+        options: options of `SieveStreaming`: `eps`, `variant`, `metric`, `objective`, `weights`, `greedy_fill`.
 
     Returns:
         The stream's plan; `indices` are row numbers of the file.
 
     Raises:
-        InputError: a file, column or value that cannot be used (with its row); what `SieveStreaming` refuses.
+        InputError: an unusable file, column or value (with its row); as `SieveStreaming`.
 
     Examples:
         >>> import tempfile, pathlib
