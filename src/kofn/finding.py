@@ -116,9 +116,9 @@ def find(words: str, limit: int = 10) -> list[Hit]:
         _refuse(words, limit)
     catalogue = _catalogue()
     # "k-medoids of 100,000 points": how many is no word to search for.
-    said = [stem for stem in stems(words) if not stem.isdigit()]
-    asked = catalogue.known(said)
-    phrase = f" {' '.join(said)} "
+    searched = [stem for stem in stems(words) if not stem.isdigit()]
+    asked = catalogue.known(searched)
+    phrase = f" {' '.join(searched)} "
     scored = [(catalogue.score(number, asked, phrase), number) for number in range(len(catalogue.rows))]
     least = _TAIL * max(scored)[0]
     best = sorted((pair for pair in scored if pair[0] > least), key=lambda pair: (-pair[0], pair[1]))[:limit]
@@ -178,15 +178,15 @@ class _Catalogue:
 
     def known(self, asked: list[str]) -> list[str]:
         """The asked stems, an unknown one replaced by the nearest that is known."""
-        found = []
+        known_stems = []
         for stem in asked:
             if stem not in self.rarity:
                 near = difflib.get_close_matches(stem, self.rarity, 1, 0.75)
                 if not near:
                     continue
                 stem = near[0]
-            found.append(stem)
-        return list(dict.fromkeys(found))
+            known_stems.append(stem)
+        return list(dict.fromkeys(known_stems))
 
     def score(self, number: int, asked: list[str], phrase: str) -> float:
         """How well one row answers."""

@@ -29,8 +29,8 @@ def rows(name: str) -> tuple[Entry, ...]:
 @functools.cache
 def words() -> Mapping[str, list[str]]:
     """The words that the methods of each verb take."""
-    found: Mapping[str, list[str]] = json.loads((HERE / "words.json").read_text(encoding="utf-8"))
-    return found
+    by_verb: Mapping[str, list[str]] = json.loads((HERE / "words.json").read_text(encoding="utf-8"))
+    return by_verb
 
 
 def everything() -> list[Entry]:

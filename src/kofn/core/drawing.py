@@ -33,5 +33,5 @@ def drawn_by(source: Callable[[], Any]) -> None:
 
 def drawing() -> Drawing:
     """The module that draws plans."""
-    found: Drawing = _sources[0]()
-    return found
+    module: Drawing = _sources[0]()
+    return module

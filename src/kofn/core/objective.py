@@ -171,16 +171,16 @@ class _Adapted(Objective):
         return self.gains(candidates) if exact is None else self._checked(exact(candidates), candidates, "exact_gains")
 
     def _checked(self, gains: Any, candidates: Ints, method: str) -> Floats:
-        found = np.asarray(gains, np.float64)
-        if found.shape != np.shape(candidates):
+        array = np.asarray(gains, np.float64)
+        if array.shape != np.shape(candidates):
             raise InputError(
-                f"objective={self.name}: {method} of {len(candidates)} candidates has shape {found.shape}; "
+                f"objective={self.name}: {method} of {len(candidates)} candidates has shape {array.shape}; "
                 "return one gain a candidate"
             )
-        if np.isnan(found).any():
-            item = int(np.asarray(candidates)[np.flatnonzero(np.isnan(found))[0]])
+        if np.isnan(array).any():
+            item = int(np.asarray(candidates)[np.flatnonzero(np.isnan(array))[0]])
             raise InputError(f"objective={self.name}: {method} of item {item} is NaN; return a number")
-        return found
+        return array
 
     @property
     def submodular(self) -> bool:

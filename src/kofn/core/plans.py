@@ -182,8 +182,8 @@ class _Listed(Sequence[Any]):
         return iter(self._answer.tolist())
 
     def __getitem__(self, position: Any) -> Any:
-        found = self._answer[position]
-        return found.item() if np.ndim(found) == 0 else found
+        value = self._answer[position]
+        return value.item() if np.ndim(value) == 0 else value
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         return np.array(self._answer, dtype) if copy else np.asarray(self._answer, dtype)
@@ -275,9 +275,9 @@ class Assignment(Plan, _Listed):
     def from_labels(cls, labels: Any, k: int, **fields: Any) -> Self:
         """The plan that sends item i to bin `labels[i]` whole; -1 sends it nowhere."""
         labels = np.asarray(labels)
-        held = labels >= 0
-        indptr = np.concatenate([[0], np.cumsum(held)]).astype(np.int64)
-        bins = labels[held].astype(np.int32)
+        placed = labels >= 0
+        indptr = np.concatenate([[0], np.cumsum(placed)]).astype(np.int64)
+        bins = labels[placed].astype(np.int32)
         return cls(n=len(labels), indptr=indptr, bins=bins, weights=np.ones(len(bins), np.float32), k=k, **fields)
 
     @classmethod
@@ -302,11 +302,11 @@ class Assignment(Plan, _Listed):
     def labels(self) -> NDArray[np.int32]:
         """(n,) the bin that holds most of each item, ties to the lowest bin, -1 for none."""
         out = np.full(self.n, -1, np.int32)
-        held = np.flatnonzero(np.diff(self.indptr))
-        if len(held):
-            starts = self.indptr[held]
+        placed = np.flatnonzero(np.diff(self.indptr))
+        if len(placed):
+            starts = self.indptr[placed]
             most = np.repeat(np.maximum.reduceat(self.weights, starts), np.diff(np.append(starts, len(self.bins))))
-            out[held] = np.minimum.reduceat(np.where(self.weights == most, self.bins, self.k), starts)
+            out[placed] = np.minimum.reduceat(np.where(self.weights == most, self.bins, self.k), starts)
         return out
 
     @property

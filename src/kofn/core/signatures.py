@@ -19,7 +19,7 @@ _ARGUMENT = re.compile(r"^ {4}(\w+): (.*)$")
 
 def expand(function: Callable[..., Any]) -> tuple[inspect.Signature, dict[str, str]]:
     """The signature with a bundle `**words: Unpack[Bundle]` written out, and the sentences that the bundle carries."""
-    signature = inspect.signature(function)
+    signature = _spelled_out(inspect.signature(function), getattr(function, "__globals__", {}))
     parameters = list(signature.parameters.values())
     if not parameters or parameters[-1].kind is not inspect.Parameter.VAR_KEYWORD:
         return signature, {}
@@ -39,6 +39,24 @@ def expand(function: Callable[..., Any]) -> tuple[inspect.Signature, dict[str, s
         if sentence:
             sentences[name] = sentence
     return signature.replace(parameters=parameters), sentences
+
+
+def _spelled_out(signature: inspect.Signature, names: Mapping[str, Any]) -> inspect.Signature:
+    """The signature with the module's own names for choices, `Init = Literal["lab", "build"]`, written out."""
+    parameters = []
+    for parameter in signature.parameters.values():
+        if isinstance(parameter.annotation, str):
+            words = re.sub(r"\b[A-Z]\w*\b", lambda match: _choices(match[0], names), parameter.annotation)
+            parameter = parameter.replace(annotation=words)
+        parameters.append(parameter)
+    return signature.replace(parameters=parameters)
+
+
+def _choices(name: str, names: Mapping[str, Any]) -> str:
+    value = names.get(name)
+    if name == "Literal" or typing.get_origin(value) is not typing.Literal:
+        return name
+    return f"Literal[{', '.join(map(repr, typing.get_args(value)))}]"
 
 
 @functools.cache
@@ -80,15 +98,15 @@ def annotation_text(parameter: inspect.Parameter) -> str:
 
 def described(docstring: str) -> dict[str, str]:
     """What the section `Args:` of a (cleaned) docstring says of each argument, in one line each."""
-    found: dict[str, str] = {}
+    descriptions: dict[str, str] = {}
     name = None
     for line in _arguments(docstring.splitlines()):
         if match := _ARGUMENT.match(line):
             name = match[1]
-            found[name] = match[2].strip()
+            descriptions[name] = match[2].strip()
         elif name is not None:
-            found[name] += " " + line.strip()
-    return {name: text.strip() for name, text in found.items()}
+            descriptions[name] += " " + line.strip()
+    return {name: text.strip() for name, text in descriptions.items()}
 
 
 def documented(docstring: str, signature: inspect.Signature, sentences: Mapping[str, str]) -> str:
