@@ -1,4 +1,4 @@
-"""Who goes where: one file a family, every method importable from here."""
+"""Assign items to groups or bins: clustering, routing, transport. Every method can be imported from here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many become one: means of arrays and checkpoints, rankings of many judges."""
+"""Combine many into one: model merging, adapters, rank aggregation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rounds over clients that keep their rows: who learns with whom, and what may be learnt from sums alone."""
+"""Federated learning: clustering of clients, shared mixtures, adapters, and decentralised averaging."""
 
 from __future__ import annotations
 

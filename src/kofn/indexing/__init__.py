@@ -1,1 +1,1 @@
-"""What is derived from the code by `make index`: packages, index, stubs and reference pages."""
+"""Files that `make index` derives from the code: packages, index, stubs and reference pages."""

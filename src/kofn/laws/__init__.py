@@ -1,4 +1,4 @@
-"""Laws of plans: what every plan keeps, and what a method promises by declaring a trait.
+"""Laws of plans: properties of every plan, and properties that a method declares as traits.
 
 `LAWS[name](case)` raises `LawBroken`, or returns whether there was anything to check. `laws_of(entry)` are the names
 that apply to a method: those of every plan, those of its verb, and its traits. Strategies that draw problems are in

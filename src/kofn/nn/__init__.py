@@ -1,4 +1,4 @@
-"""The PyTorch form of a family under the same path: `nn/networks/` beside `selection/networks/`.
+"""PyTorch forms of the families, under the same paths: `nn/networks/` beside `selection/networks/`.
 
 Needs `pip install 'kofn[torch]'`; a name is imported on first use.
 """

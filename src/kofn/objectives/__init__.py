@@ -1,4 +1,4 @@
-"""What a selection is worth: set functions that a greedy search asks for gains, each importable from here."""
+"""Objectives of a selection: set functions with marginal gains, each importable from here."""
 
 from __future__ import annotations
 

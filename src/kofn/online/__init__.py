@@ -1,4 +1,4 @@
-"""Decisions as things arrive: steppers that are asked, told how it went, and hold a plan at any time."""
+"""Online decisions: steppers with `ask`, `tell` and a plan at any time."""
 
 from __future__ import annotations
 

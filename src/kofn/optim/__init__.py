@@ -1,4 +1,4 @@
-"""Searches without gradients, as steppers that ask and are told."""
+"""Gradient-free optimisation, as steppers with `ask` and `tell`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Labels spread over a neighbour graph."""
+"""Label propagation over a neighbour graph."""
 
 from __future__ import annotations
 

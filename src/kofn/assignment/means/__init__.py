@@ -1,4 +1,4 @@
-"""k-means and its relatives: groups around means, with sizes, links or relaxations."""
+"""k-means and its relatives: size and link constraints, semidefinite relaxations, mixtures."""
 
 from __future__ import annotations
 

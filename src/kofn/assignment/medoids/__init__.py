@@ -1,4 +1,4 @@
-"""k-medoids: groups around real examples."""
+"""k-medoids clustering: PAM and its faster variants."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Items to bins with a capacity: routers of mixtures of experts."""
+"""Routing of items to bins with capacities: routers of mixtures of experts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Groups by the medoid silhouette, and how many of them."""
+"""Clustering and the choice of k by the medoid silhouette."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Couplings with given margins."""
+"""Optimal transport and couplings with given margins."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Low-rank adapters blended as the updates they stand for."""
+"""Sums of LoRA adapters as the weight updates they represent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Networks brought into one order of units before they are averaged."""
+"""Alignment of networks' hidden units before averaging."""
 
 from __future__ import annotations
 

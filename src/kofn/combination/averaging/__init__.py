@@ -1,4 +1,4 @@
-"""Means of members: weighted, by precision, along an arc, with the variance kept."""
+"""Means of members: weighted, Fisher-weighted, spherical, variance-corrected."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Networks merged in part: units that match are merged, the others stay."""
+"""Partial merging of networks: matched units are merged, the others are kept."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Many judges' orders made one."""
+"""Rank aggregation: one ranking from many judges."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Other rules for other tensors, read from a file."""
+"""Merge recipes: a method for each pattern of tensor names, read from a file."""
 
 from __future__ import annotations
 

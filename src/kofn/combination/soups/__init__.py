@@ -1,4 +1,4 @@
-"""Weights of members searched by a score."""
+"""Model soups: members and weights chosen by a score."""
 
 from __future__ import annotations
 

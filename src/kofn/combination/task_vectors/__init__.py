@@ -1,4 +1,4 @@
-"""Sums of what members changed of a common base."""
+"""Task vectors: sums of the members' changes of a common base."""
 
 from __future__ import annotations
 

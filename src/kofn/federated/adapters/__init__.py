@@ -1,4 +1,4 @@
-"""Rounds over low-rank adapters."""
+"""Federated fine-tuning of LoRA adapters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which clients learn together."""
+"""Clustered federated learning: groups of clients, and mixtures shared by clients."""
 
 from __future__ import annotations
 

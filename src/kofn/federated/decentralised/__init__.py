@@ -1,4 +1,4 @@
-"""Averaging without a server."""
+"""Decentralised averaging without a server."""
 
 from __future__ import annotations
 

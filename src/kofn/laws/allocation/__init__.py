@@ -1,1 +1,1 @@
-"""What the families of `kofn.allocation` say of themselves to the laws."""
+"""Tables of the families of `kofn.allocation` for the laws."""

@@ -1,1 +1,1 @@
-"""What the families of `kofn.assignment` say of themselves to the laws."""
+"""Tables of the families of `kofn.assignment` for the laws."""

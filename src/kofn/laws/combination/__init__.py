@@ -1,1 +1,1 @@
-"""What the families of `kofn.combination` say of themselves to the laws."""
+"""Tables of the families of `kofn.combination` for the laws."""

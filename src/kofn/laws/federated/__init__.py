@@ -1,1 +1,1 @@
-"""What the families of `kofn.federated` say of themselves to the laws."""
+"""Tables of the families of `kofn.federated` for the laws."""

@@ -1,1 +1,1 @@
-"""What the objectives say of themselves to the laws."""
+"""Tables of the objectives for the laws."""

@@ -1,1 +1,1 @@
-"""What the families of `kofn.selection` say of themselves to the laws."""
+"""Tables of the families of `kofn.selection` for the laws."""

@@ -1,4 +1,4 @@
-"""Statistics of a model and its data that averages of models use: Fisher information and Gram matrices."""
+"""Statistics for model averaging: Fisher information and Gram matrices."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Experts of a mixture, merged or attended to."""
+"""Experts of a mixture: sparse, merged, and mixtures of tokens."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Differentiable masks."""
+"""Differentiable top-k masks and the auxiliary Zipf loss."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Coefficients of a merge, learnt."""
+"""Learnt merging coefficients."""
 
 from __future__ import annotations
 

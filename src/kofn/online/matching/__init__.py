@@ -1,4 +1,4 @@
-"""Matching items that arrive one by one."""
+"""Online bipartite matching."""
 
 from __future__ import annotations
 

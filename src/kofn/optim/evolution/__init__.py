@@ -1,4 +1,4 @@
-"""Search without gradients."""
+"""Evolution strategies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Picks kept up to date while items arrive, leave, or may not be told."""
+"""Streaming, dynamic and private submodular selection."""
 
 from __future__ import annotations
 
