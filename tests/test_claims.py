@@ -203,12 +203,16 @@ def test_evidence_names_its_kind() -> None:
 def test_a_claim_rests_on_the_homes_of_the_methods_it_names() -> None:
     files = {path.relative_to(ROOT).as_posix() for path in rests_on(discover()[33], ROOT)}
     assert files >= {
-        "claims/p033_fasterpam.py",
+        "claims/assignment/medoids/p033_fasterpam.py",
         "claims/harness/paired.py",
-        "src/kofn/assignment/kmedoids.py",
-        "src/kofn/assignment/_swaps.py",
+        "src/kofn/assignment/medoids/_fasterpam.py",
+        "src/kofn/assignment/medoids/_swaps.py",
     }
-    assert not files & {"src/kofn/selection/coresets.py", "src/kofn/plans.py", "claims/harness/learners.py"}
+    assert not files & {
+        "src/kofn/selection/training_data/_ccs.py",
+        "src/kofn/core/plans.py",
+        "claims/harness/learners.py",
+    }
 
 
 def test_changes_touch_the_claims_that_rest_on_them(shelf: Path, capsys: Any) -> None:

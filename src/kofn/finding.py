@@ -16,6 +16,8 @@ from typing import Any
 _DATA = Path(__file__).parent / "_index" / "find.json"
 # A whole phrase that the thing is known by, and the same where the thing is its best answer.
 _PHRASE, _LEAD = 12.0, 6.0
+# A word that is nowhere is taken for the nearest one only where they are as alike as this.
+_NEAR = 0.84
 # What answers less than this share as well as the best is left out.
 _TAIL = 0.15
 # Where two answer equally well, what is called through a verb comes first.
@@ -181,7 +183,7 @@ class _Catalogue:
         known_stems = []
         for stem in asked:
             if stem not in self.rarity:
-                near = difflib.get_close_matches(stem, self.rarity, 1, 0.75)
+                near = difflib.get_close_matches(stem, self.rarity, 1, _NEAR)
                 if not near:
                     continue
                 stem = near[0]

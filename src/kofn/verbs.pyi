@@ -950,7 +950,7 @@ def assign(
     n_threads: int | None = None,
     seed: int | None = None,
     engine: str | None = None,
-    init: Any = ...,
+    init: Literal['lab', 'build', 'random'] | None = ...,
     k_min: int = ...,
     k_max: int | None = ...,
     options: Mapping[str, Any] | None = None,
@@ -1038,7 +1038,7 @@ def assign(
     n_threads: int | None = None,
     seed: int | None = None,
     engine: str | None = None,
-    init: Any = ...,
+    init: Literal['lab', 'build', 'random'] | None = ...,
     max_iter: int | None = ...,
     options: Mapping[str, Any] | None = None,
 ) -> Assignment: ...
@@ -1060,7 +1060,7 @@ def assign(
     n_threads: int | None = None,
     seed: int | None = None,
     engine: str | None = None,
-    init: Any = ...,
+    init: Literal['lab', 'build', 'random'] | None = ...,
     max_iter: int | None = ...,
     options: Mapping[str, Any] | None = None,
 ) -> Assignment: ...
@@ -1082,7 +1082,7 @@ def assign(
     n_threads: int | None = None,
     seed: int | None = None,
     engine: str | None = None,
-    init: Any = ...,
+    init: Literal['lab', 'build', 'random'] | None = ...,
     max_iter: int | None = ...,
     options: Mapping[str, Any] | None = None,
 ) -> Assignment: ...
@@ -1196,7 +1196,7 @@ def assign(
     n_threads: int | None = None,
     seed: int | None = None,
     engine: str | None = None,
-    init: Any = ...,
+    init: Literal['lab', 'build', 'random'] | None = ...,
     max_iter: int | None = ...,
     options: Mapping[str, Any] | None = None,
 ) -> Assignment: ...

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kofn.core import checks, vocabulary
-from kofn.core.checks import InputError
+from kofn.core.checks import InfeasibleError, InputError
 from kofn.core.plans import Allocation, Assignment, Blend, Plan, Selection
 from kofn.engines.threads import cores, spread
 
@@ -79,6 +79,9 @@ def build(
     if verb == "select" and source == "scores" and checked["scores"].ndim == 2:
         # A table of scores is a pool of entries, row by row; elsewhere each row is an item.
         n, shape = checked["scores"].size, checked["scores"].shape
+    if verb == "select" and checked.get("k", 0) > n:
+        k = checked["k"]
+        raise InfeasibleError(f"k={k} of {n} items: there are only {n} to choose from; ask for k <= {n}")
     if "costs" in given:
         checked["costs"] = checks.costs(checks.spread_costs(given["costs"], shape))
     for name in _PER_ITEM + (("weights",) if verb != "combine" else ()):

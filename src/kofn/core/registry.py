@@ -260,7 +260,7 @@ def execute(
     for name in parameters:
         if name not in values:
             raise InputError(f"{spec.name} needs {name}{'' if name in VOCABULARY else ', an option of its own'}")
-    if given.get("metric") == "rbf" and "objective" not in parameters:
+    if isinstance(given.get("metric"), str) and given["metric"] == "rbf" and "objective" not in parameters:
         raise InputError(
             f"metric='rbf': {spec.name} compares rows by distances (euclidean, sqeuclidean, cosine); rbf is the "
             "similarity of objective='facility_location', as in method='lazy_greedy'"

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import sys
+
+from kofn.core.checks import KofnError
 from kofn.indexing import collect, finding, packages, pages, papers, stub
 
 
 def main() -> None:
     """Write the packages' tables, the index, the stub and, in a checkout, the reference page."""
-    packages.write()
-    papers.write()
-    index = collect.collect()
-    for path, text in collect.index_files(collect.collect_all()).items():
+    try:
+        packages.write()
+        papers.write()
+        index, everything = collect.collect(), collect.collect_all()
+    except (KofnError, ValueError) as error:
+        sys.exit(f"make index: {error}")
+    for path, text in collect.index_files(everything).items():
         path.write_text(text, encoding="utf-8")
     finding.write(index)
     (collect.HERE / "verbs.pyi").write_text(stub.stub_text(index), encoding="utf-8")
     if pages.METHODS.parent.is_dir():
-        pages.METHODS.write_text(pages.methods_text(index), encoding="utf-8")
+        pages.METHODS.write_text(pages.methods_text(everything), encoding="utf-8")
 
 
 main()

@@ -7,7 +7,7 @@ import functools
 import importlib
 import json
 import pkgutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,7 +18,7 @@ from kofn.core import torch_module
 from kofn.core.bibliography import cite, keys_of
 from kofn.core.registry import HOMES, LOOPS, VERBS, Entry
 from kofn.core.vocabulary import VOCABULARY
-from kofn.indexing import packages
+from kofn.indexing import faults, packages
 
 HERE = packages.HERE
 
@@ -37,8 +37,6 @@ def collect_all() -> dict[str, dict[str, Entry]]:
         package = importlib.import_module(f"kofn.{home}")
         for module in sorted(pkgutil.walk_packages(package.__path__, f"kofn.{home}."), key=lambda m: m.name):
             for entry in entries_of(importlib.import_module(module.name)):
-                if home not in (HOMES[entry.verb], *LOOPS):
-                    raise ValueError(f"{entry.path} is a method of {entry.verb}, its home is {home}")
                 if entry.name in entries[entry.verb]:
                     raise ValueError(f"{entry.path}: {entries[entry.verb][entry.name].path} has that name already")
                 entries[entry.verb][entry.name] = entry
@@ -46,13 +44,36 @@ def collect_all() -> dict[str, dict[str, Entry]]:
     return {verb: dict(sorted(rows.items())) for verb, rows in entries.items()}
 
 
+def _exported() -> set[str]:
+    """Every name that a family exports."""
+    return {name for package in packages.packages() for name in packages.homes(package)}
+
+
 def entries_of(module: ModuleType) -> Iterator[Entry]:
-    """What one file registers."""
+    """What one file registers.
+
+    Raises:
+        ValueError: a registration that says too little or something wrong of itself.
+    """
     for value in vars(module).values():
-        spec: Any = vars(value).get("__kofn_stepper__") if isinstance(value, type) else getattr(value, "__kofn__", None)
+        stepper = vars(value).get("__kofn_stepper__") if isinstance(value, type) else None
+        spec: Any = stepper or (None if isinstance(value, type) else getattr(value, "__kofn__", None))
         defined = getattr(spec, "cls", None) or getattr(spec, "function", None)
-        if spec is not None and defined is not None and defined.__module__ == module.__name__:
-            yield spec.entry()
+        if spec is None or defined is None or defined.__module__ != module.__name__:
+            continue
+        entry = spec.entry()
+        home = module.__name__.split(".")[1]
+        if home not in (HOMES[entry.verb], *LOOPS):
+            raise ValueError(f"{entry.path} is a method of {entry.verb}, its home is {home}")
+        refuse(entry.path, faults.of_stepper(defined, entry) if stepper else faults.of_method(spec, entry))
+        yield entry
+
+
+def refuse(path: str, found: Iterable[str]) -> None:
+    """Raise what is wrong with the registration at `path`, all of it."""
+    lines = [f"{path.replace(':', ': ', 1)} {fault}" for fault in found]
+    if lines:
+        raise ValueError("\n".join(lines))
 
 
 def _of_module(spec: torch_module.ModuleSpec) -> Entry:
@@ -68,17 +89,6 @@ def _of_module(spec: torch_module.ModuleSpec) -> Entry:
         extra="torch",
         aliases=spec.aliases,
     )
-
-
-def undescribed(index: Mapping[str, Mapping[str, Entry]]) -> list[str]:
-    """The options that no line of their docstring's `Args:` describes."""
-    return [
-        f"{entry.path} {name}"
-        for entries in index.values()
-        for entry in entries.values()
-        for name in entry.options
-        if name not in entry.docs
-    ]
 
 
 def index_files(index: Mapping[str, Mapping[str, Entry]]) -> dict[Path, str]:

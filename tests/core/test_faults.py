@@ -1,0 +1,80 @@
+"""Registrations that say too little or something wrong are refused by `make index`, by file and remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from kofn.core.draws import Draw
+from kofn.core.registry import method
+from kofn.core.torch_module import ModuleSpec
+from kofn.indexing import collect, faults
+
+GOOD = """Pick.
+
+Args:
+    X: vectors.
+    width: how wide.
+
+Returns:
+    A Selection.
+
+Raises:
+    InputError: never.
+
+Examples:
+    >>> 1
+    1
+"""
+
+
+def found(function: Callable[..., Any], doc: str = GOOD, **registered: Any) -> str:
+    function.__doc__ = doc
+    facts: dict[str, Any] = {"cost": "O(1)", "exact": "all", "paper": "a rule of thumb", **registered}
+    spec = method("select", **facts)(function).__kofn__  # type: ignore[attr-defined]
+    return "; ".join(faults.of_method(spec, spec.entry()))
+
+
+def _good(X: Any, *, k: int, width: float = 1.0) -> Any: ...
+
+
+def _untyped(X: Any, *, k: int, width=1.0) -> Any: ...  # type: ignore[no-untyped-def]
+
+
+def _by_position(X: Any, width: float = 1.0, *, k: int = 1) -> Any: ...
+
+
+@pytest.mark.parametrize(
+    ("says", "function", "doc", "registered"),
+    [
+        ("has no docstring", _good, "", {}),
+        ("lacks a section Returns:", _good, GOOD.replace("Returns", "Gives"), {}),
+        ("lacks an example that is run", _good, GOOD.replace(">>> ", ""), {}),
+        ("does not describe width; add a line to Args", _good, GOOD.replace("width", "wide"), {}),
+        ("gives the option width no type", _untyped, GOOD, {}),
+        ("takes the option width by position; put * before it", _by_position, GOOD, {}),
+        ("needs 'kernl', which it does not take", _good, GOOD, {"needs": (("X", "kernl"),)}),
+        (
+            "draws 'widht', which it does not take; did you mean 'width'?",
+            _good,
+            GOOD,
+            {"draws": Draw(options={"widht": (1.0,)})},
+        ),
+    ],
+)
+def test_faults_of_a_method(says: str, function: Callable[..., Any], doc: str, registered: dict[str, Any]) -> None:
+    assert says in found(function, doc, **registered)
+
+
+def test_a_form_of_nothing() -> None:
+    spec = ModuleSpec("f", "capped_routin", "", "Routes.", (), "nn/routing/_f.py")
+    assert list(faults.of_module(spec, {"capped_routing": None})) == [
+        "is form_of='capped_routin', which is registered nowhere; did you mean 'capped_routing'?"
+    ]
+
+
+def test_all_faults_are_said_with_the_file() -> None:
+    with pytest.raises(ValueError, match=r"kofn\.a\._b: f has no docstring\nkofn\.a\._b: f lacks"):
+        collect.refuse("kofn.a._b:f", ["has no docstring", "lacks a line"])
