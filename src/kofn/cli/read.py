@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -23,6 +23,14 @@ TABLES = (".csv", ".tsv", ".parquet", ".jsonl")
 ARRAYS = (".npy", ".npz")
 _PLANS = (".npz", ".kofn")
 _TEXTS = (".txt", ".text", "")
+
+
+class Dropped(NamedTuple):
+    """The near-duplicates that were taken out of a file, by row number: the row, the one it repeats, how similar."""
+
+    rows: NDArray[np.int64]
+    of: NDArray[np.int64]
+    similarity: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -42,6 +50,7 @@ class Pool:
         named: keys of the rows that include, exclude and start name, by word.
         vectors: vectors of other files that were made like X, by the option that names the file.
         notes: lines about what was read.
+        duplicates: the file's rows that `--dedupe` took out.
     """
 
     table: Table
@@ -55,6 +64,7 @@ class Pool:
     named: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     vectors: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    duplicates: Dropped | None = None
 
     @property
     def keys(self) -> NDArray[Any]:

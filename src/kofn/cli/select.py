@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -20,6 +20,7 @@ from kofn.cli.arguments import CAPACITY, NUMBER, Quotas, RowArguments, flag
 from kofn.cli.estimate import say_beforehand
 from kofn.cli.printing import first_of, say
 from kofn.cli.read import (
+    Dropped,
     Pool,
     read_judges,
     read_keys,
@@ -31,8 +32,9 @@ from kofn.cli.read import (
 from kofn.cli.verb_command import Section, VerbCommand
 from kofn.cli.write import check_output, finish, free_name, renamed, rows_of
 from kofn.core import checks
-from kofn.core.checks import InputError
+from kofn.core.checks import InfeasibleError, InputError
 from kofn.core.plans import Selection
+from kofn.io.atomic import write_table
 from kofn.io.tables import Table
 from kofn.verbs import select
 
@@ -43,6 +45,8 @@ _NAMING = ("include", "exclude", "start")
 _FILES = ("queries", "private")
 # What spreads the picks out and is far below random draws as a set to learn from, at least on some kinds of data.
 _SPREADING = ("farthest_first", "log_determinant", "feature_based", "weighted_coverage")
+# From so many rows a class on, picking gained little over random rows on texts and tables.
+_MANY = 10
 # How many classes are named in one line.
 _CLASSES = 12
 
@@ -59,7 +63,8 @@ COMPARED = Section(
         flag("--rankings", "by_rankings", is_flag=True, help="The columns are judges; pick what they rate highest."),
         flag("--queries", metavar="FILE", help="Rows that the picks should be about: texts, a table or vectors."),
         flag("--private", metavar="FILE", help="Rows that are owned already, or must not be told, likewise."),
-        flag("--dedupe", type=float, metavar="COSINE", help="Drop near-duplicates first, from this cosine on."),
+        flag("--dedupe", type=float, metavar="SIMILARITY", help="Drop near-duplicates first, from this similarity on."),
+        flag("--dropped", metavar="PATH", help="Write which rows --dedupe dropped, and for which row."),
     ),
 )
 WANTED = Section(
@@ -100,6 +105,12 @@ KNOWN = Section(
             "--group", "--groups", "group_column", metavar="COL", help="Column of groups, for methods that take them."
         ),
         words.LABEL,
+        flag(
+            "--classes",
+            type=int,
+            metavar="N",
+            help="The picks are to be labelled, in about N classes: says what to expect.",
+        ),
         words.IMAGES,
     ),
 )
@@ -119,6 +130,7 @@ class SelectArguments(RowArguments):
     queries: str | None
     private: str | None
     dedupe: float | None
+    dropped: str | None
     k: int | None
     budget: float | None
     cost_column: str | None
@@ -131,10 +143,20 @@ class SelectArguments(RowArguments):
     per_item: int | None
     capacity: int | list[int] | None
     group_column: str | None
+    classes: int | None
 
     def __post_init__(self) -> None:
+        if self.classes is not None and self.classes < 2:
+            raise InputError(f"--classes {self.classes}: give about how many classes the rows have, at least 2")
         if self.by_scores and self.by_rankings:
             raise InputError("--scores and --rankings both say what the columns are; give one of them")
+        if self.dedupe is not None and self.metric == "precomputed":
+            raise InputError(
+                "--dedupe compares rows, of which --metric precomputed has only the similarities; drop near-duplicates "
+                "from the rows before the similarities are computed (kofn.selection.near_duplicates), or leave it out"
+            )
+        if self.dropped is not None and self.dedupe is None:
+            raise InputError(f"--dropped {self.dropped} lists what --dedupe drops; give --dedupe too, for example 0.9")
         if (self.budget is None) != (self.cost_column is None):
             raise InputError("--budget and --cost belong together: what may be spent, and the column of costs")
         if twice := [column for column in self.proportional if column in self.quotas]:
@@ -190,6 +212,7 @@ def command(typed: Sequence[str], file: str, **values: Any) -> None:
     arguments = SelectArguments.of(typed, values)
     table = Table.open(file)
     check_output(arguments.output, file)
+    check_output(arguments.dropped, file, "--dropped")
     pool = read_pool(table, arguments)
     options = {**arguments.options, **pool.vectors}
     call = call_of(pool, arguments)
@@ -197,6 +220,8 @@ def command(typed: Sequence[str], file: str, **values: Any) -> None:
         say_beforehand("select", arguments.method, options, call, arguments.as_json)
         return
     plan = select(method=arguments.method, options=options, **call)
+    if arguments.dropped:
+        write_table(dropped_rows(pool, arguments), arguments.dropped)
     finish(plan, arguments, lambda: picks(plan, pool), **report_context(pool, arguments))
     seconds = time.perf_counter() - began
     say(answer(plan, pool, arguments, seconds), lambda: render(plan, pool, arguments, seconds), arguments.as_json)
@@ -245,26 +270,77 @@ def read_pool(table: Table, arguments: SelectArguments) -> Pool:
         vectors=vectors,
         notes=notes,
     )
-    return pool if arguments.dedupe is None else without_duplicates(pool, arguments.dedupe, arguments.measured_by)
+    return pool if arguments.dedupe is None else without_duplicates(pool, arguments)
 
 
-def without_duplicates(pool: Pool, threshold: float, metric: str) -> Pool:
-    """The pool without near-duplicates; what must be picked is never the one dropped."""
+def without_duplicates(pool: Pool, arguments: SelectArguments) -> Pool:
+    """The pool without near-duplicates. Of rows that repeat each other the one stays that the task prefers."""
     from kofn.selection.training_data import near_duplicates
 
-    if pool.X is None or metric == "precomputed":
+    threshold = arguments.dedupe
+    assert threshold is not None
+    compared: dict[str, Any]
+    if arguments.text:
+        compared, how = {"texts": pool.table.texts(arguments.text)}, f"at text similarity >= {threshold:g}"
+    elif pool.X is None:
         raise InputError("--dedupe compares rows: give --text, --vectors or --columns")
+    elif arguments.columns:
+        frame = pl.DataFrame([pool.table.column(name) for name in arguments.columns])
+        compared, how = {"columns": frame}, f"that agree in {', '.join(arguments.columns)}"
+    else:
+        measure = arguments.distance
+        compared = {"X": pool.X, "metric": measure}
+        how = f"at {'cosine' if measure == 'cosine' else f'{measure} similarity'} >= {threshold:g}"
     keys = checks.ids(pool.keys)
-    forced = [
-        checks.positions(pool.named[word], word, len(keys), keys) for word in ("start", "include") if word in pool.named
-    ]
-    first = np.unique(np.concatenate(forced)) if forced else np.empty(0, np.int64)
-    order = np.concatenate([first, np.setdiff1d(np.arange(len(keys)), first)])
-    kept, _ = near_duplicates(pool.X[order] if len(first) else pool.X, threshold=threshold)
-    kept[: len(first)] = True
-    left = pool.drop(order[~kept])
-    note = f"dropped {left.dropped:,} near-duplicates at cosine >= {threshold:g}, {len(left.rows):,} rows left"
-    return dataclasses.replace(left, notes=(*left.notes, note))
+    named = {word: checks.positions(value, word, len(keys), keys) for word, value in pool.named.items()}
+    forced = [named[word] for word in ("start", "include") if word in named]
+    groups = groups_of(pool, arguments)
+    # A quota on a group needs a row of it, also where it only limits how many are picked.
+    quotas = {
+        column: {group: (max(1, least), None) for group, (least, _) in ends.items()}
+        for column, ends in counted_quotas(pool, arguments).items()
+    }
+    found = near_duplicates(
+        threshold=threshold,
+        **compared,
+        scores=pool.values.get("scores"),
+        include=np.unique(np.concatenate(forced)) if forced else None,
+        exclude=named.get("exclude"),
+        costs=pool.values.get("costs"),
+        groups={column: groups[column] for column in quotas} or None,
+        quotas=quotas or None,
+    )
+    open_ = np.ones(len(keys), bool)
+    open_[named.get("exclude", np.empty(0, np.int64))] = False
+    for column, ends in quotas.items():
+        for group, (least, _) in ends.items():
+            members = open_ & (groups[column] == group)
+            left = int((members & found.keep).sum())
+            if left < least <= members.sum():
+                raise InfeasibleError(
+                    f"--quota {column}={group} needs {least}: --dedupe {threshold:g} dropped {members.sum() - left:,} "
+                    f"of the {members.sum():,} such rows and {left:,} are left; lower the quota or raise --dedupe"
+                )
+    dropped = np.flatnonzero(~found.keep)
+    open_left = int((open_ & found.keep).sum())
+    if arguments.k is not None and arguments.budget is None and open_left < arguments.k <= open_.sum():
+        raise InputError(
+            f"-k {arguments.k} of {open_left:,} rows: --dedupe {threshold:g} dropped {len(dropped):,} near-duplicates "
+            f"of {pool.table.n:,} rows; ask for k <= {open_left} or raise --dedupe"
+        )
+    pairs = Dropped(dropped, found.of[dropped], found.similarity[dropped])
+    note = f"dropped {len(dropped):,} near-duplicates {how}, {len(keys) - len(dropped):,} rows left"
+    return dataclasses.replace(pool.drop(dropped), notes=(*pool.notes, note), duplicates=pairs)
+
+
+def dropped_rows(pool: Pool, arguments: SelectArguments) -> pl.DataFrame:
+    """Each row that `--dedupe` took out, the row that stays for it, and how similar the two are."""
+    assert pool.duplicates is not None
+    rows, of, similarity = pool.duplicates
+    keys = pool.table.ids(arguments.id_column) if arguments.id_column else np.arange(pool.table.n)
+    name = arguments.id_column or "row"
+    columns = {free_name("kept", [name]): keys[of], free_name("similarity", [name]): similarity}
+    return pl.DataFrame({name: keys[rows], **columns})
 
 
 def call_of(pool: Pool, arguments: SelectArguments) -> dict[str, Any]:
@@ -437,6 +513,8 @@ def render(plan: Selection, pool: Pool, arguments: SelectArguments, seconds: flo
         lines.append(f"picks  -> {arguments.output}")
     else:
         lines.append(f"first picks: {first_of(picked_keys(plan, pool))}  (-o FILE writes them all)")
+    if arguments.dropped:
+        lines.append(f"dropped -> {arguments.dropped}")
     if arguments.report:
         lines.append(f"report -> {arguments.report}")
     return "\n".join(lines)
@@ -465,23 +543,32 @@ def _span(low: Any, high: Any) -> str:
 
 
 def _labelled(plan: Selection, pool: Pool, arguments: SelectArguments) -> list[str]:
-    """How many rows of each class were picked, and a warning where the method is no good for that."""
+    """How many rows of each class were picked, and a warning where the picks are no good for that."""
     picked = classes_picked(plan, pool)
-    if not picked:
+    classes = arguments.classes or len(picked)
+    if not classes:
         return []
+    lines = [_counted(picked, arguments)] if picked else []
+    by_words = arguments.text is not None and arguments.embedder is None
+    if by_words or (arguments.columns and len(plan) >= _MANY * classes):
+        what = "texts compared by their words" if by_words else f"tables, from {_MANY} rows a class on,"
+        lines.append(f"of {what} no way to pick has surely taught a classifier more than random rows did")
+    spreading = next((name for name in _SPREADING if name in f"{plan.method} {plan.objective}"), None)
+    if spreading is not None:
+        lines.append(
+            f"{spreading} is no good choice of rows to label: it seeks the unusual, and on many data a classifier "
+            "learns less from it than from random rows (see python -m benchmarks usefulness)"
+        )
+    return lines
+
+
+def _counted(picked: Mapping[str, int], arguments: SelectArguments) -> str:
+    """How many rows of each class were picked, in one line."""
     named = [f"{name} {count:,}" for name, count in list(picked.items())[:_CLASSES] if count]
     more = sum(1 for count in list(picked.values())[_CLASSES:] if count)
     none = [name for name, count in picked.items() if not count]
     line = f"picked of {arguments.label_column}: {', '.join(named)}"
-    line += (f", {more:,} more classes" if more else "") + (f"; none of {first_of(none)}" if none else "")
-    spreading = next((name for name in _SPREADING if name in f"{plan.method} {plan.objective}"), None)
-    if spreading is None:
-        return [line]
-    warning = (
-        f"{spreading} is no good choice of rows to label: it seeks the unusual, and on many data a classifier learns "
-        "less from it than from random rows (see python -m benchmarks usefulness)"
-    )
-    return [line, warning]
+    return line + (f", {more:,} more classes" if more else "") + (f"; none of {first_of(none)}" if none else "")
 
 
 def _quality(plan: Selection, metric: str) -> list[str]:

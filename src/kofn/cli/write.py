@@ -16,16 +16,16 @@ from kofn.io.atomic import write_table
 from kofn.io.tables import Table
 
 
-def check_output(output: str | None, file: str) -> None:
+def check_output(output: str | None, file: str, option: str = "-o") -> None:
     """Refuse, before any work is done, a place where no table can be written."""
     if output is None:
         return
     if Path(output).resolve() == Path(file).resolve():
-        raise InputError(f"-o {output} is the input itself; give another name")
+        raise InputError(f"{option} {output} is the input itself; give another name")
     if Path(output).suffix.lower() not in TABLES:
-        raise InputError(f"-o {output}: give a name that ends in .csv, .tsv, .parquet or .jsonl")
+        raise InputError(f"{option} {output}: give a name that ends in .csv, .tsv, .parquet or .jsonl")
     if not Path(output).resolve().parent.is_dir():
-        raise InputError(f"-o {output}: there is no folder {Path(output).resolve().parent}")
+        raise InputError(f"{option} {output}: there is no folder {Path(output).resolve().parent}")
 
 
 def finish(

@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as hnp
 from threadpoolctl import threadpool_limits
 
 from kofn.core.checks import InputError
-from kofn.selection.training_data import _near_duplicates as dedupe
+from kofn.selection.training_data import _near_vectors as dedupe
 from kofn.selection.training_data._near_duplicates import near_duplicates
 
 
@@ -26,6 +26,8 @@ def by_definition(X, threshold):
                 if row @ wide[j] / (lengths[i] * lengths[j]) >= threshold - 1e-9:
                     of[i] = j
                     break
+        elif (lengths[:i] == 0).any():
+            of[i] = int((lengths == 0).argmax())
         if of[i] < 0 and lengths[i] > 0:
             kept.append(i)
     return of
@@ -42,7 +44,7 @@ def planted(rng, n, d, copies, noise, dtype=np.float32):
 @pytest.mark.parametrize("d", [2, 7, 40])
 def test_equals_the_definition(threshold, d):
     X = planted(np.random.default_rng(d), 500, d, 4, 0.1)
-    keep, of = near_duplicates(X, threshold)
+    keep, of, _ = near_duplicates(X, threshold)
     expected = by_definition(X, threshold)
     np.testing.assert_array_equal(of, expected)
     np.testing.assert_array_equal(keep, expected < 0)
@@ -82,9 +84,11 @@ def test_filter_is_as_thin_as_the_sample_allows():
     rng = np.random.default_rng(0)
     U = rng.standard_normal((600, 256))
     U /= np.linalg.norm(U, axis=1, keepdims=True)
-    assert 8 <= dedupe._rank(U, 256, 0.95) <= 64
-    same = np.repeat(U[:1], 600, axis=0) @ dedupe._leading(U, 256)
-    assert dedupe._rank(same, 256, 0.95) == 0
+    nearness = dedupe._Nearness(lambda rows: U[rows], True, 0.95)
+    directions = dedupe._leading(U, 256)
+    assert 8 <= dedupe._rank(U @ directions, U, nearness, 256) <= 64
+    same = np.repeat(U[:1], 600, axis=0)
+    assert dedupe._rank(same @ directions, same, nearness, 256) == 0
 
 
 def test_filter_bounds_every_cosine():
@@ -99,7 +103,7 @@ def test_filter_bounds_every_cosine():
 
 def test_no_two_kept_rows_are_near_and_every_dropped_row_has_one():
     X = planted(np.random.default_rng(0), 3000, 24, 5, 0.15)
-    keep, of = near_duplicates(X, 0.95)
+    keep, of, _ = near_duplicates(X, 0.95)
     U = X / np.linalg.norm(X.astype(np.float64), axis=1, keepdims=True)
     among = U[keep] @ U[keep].T
     np.fill_diagonal(among, 0)
@@ -112,7 +116,7 @@ def test_no_two_kept_rows_are_near_and_every_dropped_row_has_one():
 
 
 def test_identical_rows_leave_the_first():
-    keep, of = near_duplicates(np.ones((2500, 40), np.float32), 1.0)
+    keep, of, _ = near_duplicates(np.ones((2500, 40), np.float32), 1.0)
     assert keep.sum() == 1
     assert keep[0]
     assert (of[1:] == 0).all()
@@ -127,10 +131,10 @@ def test_scale_and_dtype_do_not_matter():
     np.testing.assert_array_equal(near_duplicates(half).of, by_definition(half, 0.95))
 
 
-def test_rows_of_zeros_are_kept():
-    keep, of = near_duplicates([[0, 0], [1, 1], [0, 0], [2, 2]])
-    assert keep.tolist() == [True, True, True, False]
-    assert of.tolist() == [-1, -1, -1, 1]
+def test_rows_of_zeros_are_duplicates_of_each_other():
+    found = near_duplicates([[0, 0], [1, 1], [0, 0], [2, 2]])
+    assert found.of.tolist() == [-1, -1, 0, 1]
+    np.testing.assert_allclose(found.similarity[2:], 1)
 
 
 def test_same_for_any_number_of_threads():

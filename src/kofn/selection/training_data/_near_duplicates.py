@@ -1,209 +1,217 @@
-"""Near-duplicates: rows that repeat an earlier row."""
+"""Near-duplicates: rows that repeat a row that is preferred to them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from kofn.core import checks
-from kofn.core.arrays import Array
+from kofn.core.checks import InputError
+from kofn.selection.training_data._equal_rows import as_frame, equal_rows
+from kofn.selection.training_data._near_texts import near_texts
+from kofn.selection.training_data._near_vectors import near_vectors
 
 __all__ = ["near_duplicates"]
 
-_ROWS, _KEPT = 1024, 2048  # a tile of products is 8 MiB: it stays in cache between the product and the comparison
-_SAMPLE = 2048
-_DENSE = 1 / 1000  # a pair on its own costs as much as a thousand inside a matrix product
-_SAME = 1e-9  # cosines closer than this count as equal: the rounding of a float64 sum near 1.0
+_METRICS = ("cosine", "euclidean", "sqeuclidean")
 
 
 class Duplicates(NamedTuple):
-    """Which rows stay, and which kept row each dropped row repeats."""
+    """Which rows stay, which kept row each dropped row repeats, and how similar the two are.
+
+    Attributes:
+        keep: (n,) True where the row stays.
+        of: (n,) the kept row that a dropped row repeats, -1 for a row that stays.
+        similarity: (n,) of a dropped row and the one it repeats, NaN for a row that stays.
+    """
 
     keep: NDArray[np.bool_]
     of: NDArray[np.int64]
+    similarity: NDArray[np.float64]
 
 
-def near_duplicates(X: ArrayLike, threshold: float = 0.95) -> Duplicates:
-    """Keep the first of every group of near-duplicates, in the order of the rows.
+def near_duplicates(
+    X: ArrayLike | None = None,
+    threshold: float = 0.95,
+    *,
+    texts: Sequence[str] | None = None,
+    columns: Any = None,
+    metric: str = "cosine",
+    scores: ArrayLike | None = None,
+    include: ArrayLike | None = None,
+    exclude: ArrayLike | None = None,
+    costs: ArrayLike | None = None,
+    groups: ArrayLike | Mapping[str, ArrayLike] | None = None,
+    quotas: Mapping[Any, Any] | None = None,
+) -> Duplicates:
+    """Keep the preferred row of every group of near-duplicates: vectors, texts or rows of a table.
 
-    A row is dropped if its cosine with an earlier row that was kept is at least `threshold`. So no two kept rows are
-    near, and every dropped row is near a kept row.
+    Rows are looked at from the most preferred on, and one is dropped if its similarity with a row kept before is at
+    least `threshold`. So no two kept rows are near (but those of `include`), and every dropped row is near a kept one.
 
     Args:
-        X: vectors, (n, d).
-        threshold: cosine from which two rows are near-duplicates, 0 to 1 (1: the same direction).
+        X: vectors, (n, d), compared by `metric`.
+        threshold: similarity from which two rows are near-duplicates, 0 to 1 (texts: above 0).
+        texts: n texts. Two are the same if they differ in case, white space and Unicode form only (NFKC). Else their
+            similarity is 2 * common / all (Dice): of the triples of neighbouring characters, each as often as it
+            occurs and a space at both ends, how many the two have in common, and how many they have.
+        columns: n rows of a frame, or a mapping from names to values; near are those that agree in every column,
+            numbers to nine digits, whatever the threshold.
+        metric: of X. "cosine": the cosine; rows of zeros are near one another. "euclidean": 1 less the distance as a
+            share of the pool's typical one (the root of the mean squared distance of two rows). "sqeuclidean": 1 less
+            the squared distance as a share of the mean one.
+        scores: (n,) the higher is preferred.
+        include: rows that stay whatever they are like, and stand for others.
+        exclude: rows that neither stand for others nor are dropped.
+        costs: (n,) of equal scores the lower is preferred.
+        groups: (n,) labels, or several columns of them by name.
+        quotas: {group: (least, most)}, or one such mapping for each column of `groups`. Rows of a group that would be
+            left with fewer than its least are preferred to all others.
 
     Returns:
-        keep: (n,) True where the row stays.
-        of: (n,) the earliest kept row that a dropped row is near, -1 for a kept row.
+        keep, of and similarity, one value a row. Of the kept rows that a dropped row is near, `of` is the most
+        preferred; what is equally preferred keeps the order of the rows.
 
     Raises:
-        InputError: X is not a finite matrix, or threshold is not in [0, 1].
+        InputError: not exactly one of X, texts and columns, values that cannot be compared, a threshold that is not
+            from 0 to 1, an unknown metric.
 
-    Exact: every decision is made on a cosine in float64 (with 1e-9 for rounding), so it does not depend on blocks,
-    threads or float32 products. A row of zeros has no direction and is kept.
+    Exact: no pair is missed, and every decision is made on the exact similarity, in float64 for vectors (with 1e-9 for
+    rounding) and on counts for texts (triples by 64-bit fingerprints). It does not depend on blocks or threads.
 
-    Cost: at most n * kept / 2 products, most of them in fewer dimensions: with P the projection on the r leading
-    directions, x.y <= Px.Py + |x - Px| |y - Py| rules a pair out; only the pairs left are multiplied in full. r is
-    chosen on a sample by counted work. Memory: at most n * (d + 1) float32 besides X, and about 50 MB.
+    Cost: for vectors, at most n * kept / 2 products, most of them in fewer dimensions: with P the projection on the r
+    leading directions, x.y <= Px.Py + |x - Px| |y - Py| rules a pair out. r is chosen on a sample by counted work;
+    memory n * (d + 1) float32 besides X. For texts, a pair is looked at if the two share one of their rarest triples
+    (two similar sets cannot differ in all of them), which is quick for thresholds from 0.8; 4 bytes a character and 22
+    for each of the rarest triples, (1 - threshold) * 2 of all.
 
     References:
-        The bound is Cauchy-Schwarz on the residual, as in exact nearest-neighbour search by partial distances.
+        Cauchy-Schwarz on the residual, as in exact nearest-neighbour search by partial distances; Broder, On the
+        resemblance and containment of documents, 1997 (shingles); Bayardo, Ma and Srikant, Scaling up all pairs
+        similarity search, 2007, and Xiao et al., Efficient similarity joins for near-duplicate detection, 2008 (rarest
+        tokens first).
 
-    >>> near_duplicates([[1, 0], [0, 1], [2, 0.1], [0, 3]])
-    Duplicates(keep=array([ True,  True, False, False]), of=array([-1, -1,  0,  1]))
+    >>> near_duplicates([[1, 0], [0, 1], [2, 0.1], [0, 3]]).of.tolist()
+    [-1, -1, 0, 1]
+    >>> texts = ["Fits a line to points.", "Reads a table.", "fits a  line to points", "Fits a line to a point."]
+    >>> found = near_duplicates(texts=texts, threshold=0.9, scores=[0.1, 0.5, 0.9, 0.2])
+    >>> found.keep.tolist(), found.of.tolist(), found.similarity.round(3).tolist()[0]
+    ([False, True, True, True], [2, -1, -1, -1], 0.93)
     """
-    X = checks.matrix(X)
+    given = [name for name, value in (("X", X), ("texts", texts), ("columns", columns)) if value is not None]
+    if len(given) != 1:
+        found = " and ".join(given) or "nothing"
+        raise InputError(f"{found} given to compare rows by; give one of X, texts, columns")
     threshold = checks.fraction(threshold, "threshold")
-    n, d = X.shape
-    scale, lengths = _lengths(X)
-
-    def unit(rows: Array | slice) -> Array:
-        wide = X[rows].astype(np.float64)
-        wide *= scale[rows, None]
-        wide /= lengths[rows, None]
-        return wide
-
-    features, slack = _features(unit, n, d, threshold - _SAME)
-    cut = np.float32(threshold - _SAME - slack)
-    nonzero = lengths < np.inf
-    of = np.full(n, -1, np.int64)
-    kept = np.empty(n, np.int64)  # kept rows that have a direction; their features move to the front of `features`
-    m = 0
-    for start in range(0, n, _ROWS):
-        rows = start + np.flatnonzero(nonzero[start : start + _ROWS])
-        block = features[rows]
-        for lo in range(0, m, _KEPT):
-            if not len(rows):
-                break
-            rivals = kept[lo : min(lo + _KEPT, m)]
-            i, j = _candidates(block @ features[lo : lo + len(rivals)].T, cut)
-            if features.shape[1] < d and len(i) > _DENSE * len(rows) * len(rivals):
-                full = unit(rows).astype(np.float32) @ unit(rivals).astype(np.float32).T
-                i, j = _candidates(full, np.float32(threshold - _SAME - _rounding(d)))
-            near = _cosines(unit, rows[i], rivals[j], d) >= threshold - _SAME
-            # A row's candidates are listed from the earliest kept row on, and unique takes the first.
-            hit, earliest = np.unique(i[near], return_index=True)
-            if not len(hit):
-                continue
-            of[rows[hit]] = rivals[j[near][earliest]]
-            left = np.ones(len(rows), bool)
-            left[hit] = False
-            rows, block = rows[left], block[left]
-        rows = _within(unit, rows, block, of, cut, threshold - _SAME, d)
-        features[m : m + len(rows)] = features[rows]
-        kept[m : m + len(rows)] = rows
-        m += len(rows)
-    return Duplicates(of < 0, of)
+    if metric not in _METRICS:
+        raise InputError(f"metric={metric!r}: near-duplicates are found by {', '.join(_METRICS)}")
+    if texts is not None and threshold == 0:
+        raise InputError("threshold=0: every two texts would be near-duplicates; give more than 0")
+    rows = _Rows.of(given[0], X if texts is None and columns is None else texts if columns is None else columns)
+    preference = _Preference.of(rows.n, scores, include, exclude, costs)
+    minima = _minima(rows.n, groups, quotas)
+    first = np.zeros(rows.n, bool)
+    while True:
+        of, similarity = _near_in_order(rows, *preference.order(first), threshold, metric)
+        keep = of < 0
+        # A group that is promoted can leave another with too few, which is then promoted too.
+        short = np.zeros(rows.n, bool)
+        for members, least in minima:
+            members = members & preference.open
+            if (members & keep).sum() < least:
+                short |= members
+        if not (short & ~first).any():
+            return Duplicates(keep, of, similarity)
+        first |= short
 
 
-def _candidates(products: Array, cut: Any) -> tuple[Array, Array]:
-    """(row, column) of the products that reach `cut`, row by row. (2-d `nonzero` takes twenty times as long.)"""
-    positions = np.flatnonzero(products.ravel() >= cut)
-    return positions // products.shape[1], positions % products.shape[1]
+class _Rows(NamedTuple):
+    """What is compared: "X", "texts" or "columns"."""
+
+    kind: str
+    values: Any
+    n: int
+
+    @classmethod
+    def of(cls, kind: str, values: Any) -> _Rows:
+        if kind == "X":
+            values = checks.matrix(values)
+            return cls(kind, values, len(values))
+        if kind == "texts":
+            texts = values.to_list() if hasattr(values, "to_list") else list(values)
+            for row, text in enumerate(texts):
+                if not isinstance(text, str):
+                    raise InputError(f"texts at row {row} is {checks.shown(text)}; give a text, or drop the row first")
+            return cls(kind, texts, len(texts))
+        frame = as_frame(values)
+        return cls(kind, frame, frame.height)
 
 
-def _rounding(width: int) -> float:
-    """The largest rounding error of a float32 product of unit rows of this width."""
-    return (width + 4) * float(np.finfo(np.float32).eps)
+class _Preference(NamedTuple):
+    """Which rows are preferred to which."""
+
+    ranked: NDArray[np.int64]  # by score, cost and order
+    include: NDArray[np.int64]
+    open: NDArray[np.bool_]  # not excluded
+
+    @classmethod
+    def of(cls, n: int, scores: Any, include: Any, exclude: Any, costs: Any) -> _Preference:
+        keys = []
+        for name, values, sign in (("costs", costs, 1), ("scores", scores, -1)):
+            if values is not None:
+                numbers = checks.vector(values, name)
+                checks.same_length(n, "the rows", name, len(numbers))
+                keys.append(sign * numbers.astype(np.float64))
+        ranked = np.lexsort(keys) if keys else np.arange(n)
+        must = np.empty(0, np.int64) if include is None else checks.positions(include, "include", n)
+        open_ = np.ones(n, bool)
+        if exclude is not None:
+            open_[checks.positions(exclude, "exclude", n)] = False
+        return cls(ranked, must, open_)
+
+    def order(self, first: NDArray[np.bool_]) -> tuple[NDArray[np.int64], int]:
+        """Rows that are compared, from the most preferred on, and how many of them must stay."""
+        rest = self.ranked[self.open[self.ranked] & ~np.isin(self.ranked, self.include)]
+        rest = np.concatenate((rest[first[rest]], rest[~first[rest]]))
+        return np.concatenate((self.include, rest)), len(self.include)
 
 
-def _within(
-    unit: Callable[[Array], Array], rows: Array, block: Array, of: NDArray[np.int64], cut: Any, least: float, d: int
-) -> Array:
-    """Drop near-duplicates inside one block, one kept row after the other; returns the rows that stay."""
-    if not len(rows):
-        return rows
-    candidates = np.triu(block @ block.T >= cut, 1)
-    open_ = np.ones(len(rows), bool)
-    for i in np.flatnonzero(candidates.any(axis=1)):
-        if not open_[i]:
-            continue
-        j = np.flatnonzero(candidates[i] & open_)
-        if len(j):
-            near = j[_cosines(unit, np.full(len(j), rows[i]), rows[j], d) >= least]
-            of[rows[near]] = rows[i]
-            open_[near] = False
-    return rows[open_]
+def _near_in_order(
+    rows: _Rows, order: NDArray[np.int64], forced: int, threshold: float, metric: str
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """(the kept row that each row repeats or -1, their similarity), rows preferred in this order."""
+    of, similarity = np.full(rows.n, -1, np.int64), np.full(rows.n, np.nan)
+    if not len(order):
+        return of, similarity
+    moved = len(order) < rows.n or bool((order != np.arange(rows.n)).any())
+    if rows.kind == "X":
+        near, likeness = near_vectors(rows.values[order] if moved else rows.values, threshold, metric, forced)
+    elif rows.kind == "texts":
+        texts = [rows.values[row] for row in order.tolist()] if moved else rows.values
+        near, likeness = near_texts(texts, threshold, forced)
+    else:
+        near = equal_rows(rows.values, order, forced)
+        likeness = np.where(near >= 0, 1.0, np.nan)
+    dropped = near >= 0
+    of[order[dropped]] = order[near[dropped]]
+    similarity[order] = likeness
+    return of, similarity
 
 
-def _lengths(X: Array) -> tuple[Array, Array]:
-    """(scale, length of the scaled row) of each row in float64; the length of a row of zeros is infinite.
-
-    Rows are scaled by their largest entry first, so that squares neither overflow nor vanish.
-    """
-    n = len(X)
-    scale, lengths = np.ones(n), np.full(n, np.inf)
-    for start in range(0, n, _ROWS):
-        part = slice(start, start + _ROWS)
-        block = X[part].astype(np.float64)
-        largest = np.abs(block).max(axis=1)
-        nonzero = largest > 0
-        with np.errstate(over="ignore"):
-            scale[part][nonzero] = np.minimum(1 / largest[nonzero], np.finfo(np.float64).max)
-        lengths[part][nonzero] = np.linalg.norm(block[nonzero] * scale[part][nonzero, None], axis=1)
-    return scale, lengths
-
-
-def _cosines(unit: Callable[[Array], Array], left: Array, right: Array, d: int) -> Array:
-    """Cosines of pairs of rows in float64, a batch of pairs at a time."""
-    out = np.empty(len(left))
-    step = max(1, (1 << 19) // d)
-    for start in range(0, len(left), step):
-        part = slice(start, start + step)
-        out[part] = np.einsum("ij,ij->i", unit(left[part]), unit(right[part]))
+def _minima(n: int, groups: Any, quotas: Any) -> list[tuple[NDArray[np.bool_], int]]:
+    """Which rows each group with a minimum has, and the minimum."""
+    if quotas is None:
+        return []
+    if groups is None:
+        raise InputError("quotas need groups, one group label an item")
+    columns, limits = checks.resolved(checks.groups(groups), checks.quotas(quotas), None, None)
+    if not isinstance(columns, Mapping):
+        columns, limits = {"groups": columns}, {"groups": limits}
+    out = []
+    for name, labels in columns.items():
+        checks.same_length(n, "the rows", name, len(labels))
+        out += [(labels == group, least) for group, (least, _) in limits[name].items() if least]
     return out
-
-
-def _features(unit: Callable[[Any], Array], n: int, d: int, least: float) -> tuple[Array, float]:
-    """Features whose products bound the cosines from above, and the rounding error of such a product.
-
-    A row's features are its unit row, or its projection on r leading directions followed by the length of the rest.
-    """
-    sample = unit(np.arange(0, n, max(1, n // _SAMPLE)))
-    sample = sample[np.any(sample != 0, axis=1)]
-    directions = _leading(sample, d) if d > 32 and n > 4 * _ROWS and len(sample) else None
-    r = 0 if directions is None else _rank(sample @ directions, d, least)
-    if directions is None or r == 0:
-        full = np.empty((n, d), np.float32)
-        for start in range(0, n, _ROWS):
-            full[start : start + _ROWS] = unit(slice(start, start + _ROWS))
-        return full, _rounding(d)
-    P = directions[:, :r]
-    features = np.empty((n, r + 1), np.float32)
-    for start in range(0, n, _ROWS):
-        block = unit(slice(start, start + _ROWS))
-        inside = block @ P
-        features[start : start + _ROWS, :r] = inside
-        features[start : start + _ROWS, r] = np.linalg.norm(block - inside @ P.T, axis=1)
-    return features, _rounding(r + 1)
-
-
-def _leading(sample: Array, d: int) -> Array:
-    """Up to 512 orthonormal directions, the sample's strongest first."""
-    if d <= len(sample):
-        return np.linalg.eigh(sample.T @ sample)[1][:, ::-1][:, :512]
-    values, vectors = np.linalg.eigh(sample @ sample.T)
-    strong = np.flatnonzero(values > values[-1] * 1e-9)[::-1][:512]
-    return np.linalg.qr(sample.T @ vectors[:, strong])[0]
-
-
-def _rank(inside: Array, d: int, least: float) -> int:
-    """The number of leading directions that filter most cheaply, by the work on pairs of the sample; 0: none."""
-    batch = inside[:: max(1, len(inside) // 512)]
-    pairs = np.triu_indices(len(batch), 1)
-    best, cheapest = 0, float(d)
-    for r in (8, 16, 32, 64, 128, 256, 512):
-        if r > batch.shape[1] or r >= d:
-            break
-        rest = np.sqrt(np.maximum(1 - np.sum(batch[:, :r] ** 2, axis=1), 0))
-        bound = (batch[:, :r] @ batch[:, :r].T + np.outer(rest, rest))[pairs]
-        # A pair that passes is multiplied on its own, or if many pass, the whole tile in full.
-        passed = float(np.mean(bound >= least)) if len(bound) else 1.0
-        work = r + 16 + d * min(1.0, passed / _DENSE)
-        if work < cheapest:
-            best, cheapest = r, work
-    return best
