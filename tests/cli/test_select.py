@@ -95,7 +95,8 @@ def test_dedupe_says_how_many_and_never_drops_what_is_included(
 ) -> None:
     X = np.random.default_rng(0).normal(size=(30, 6))
     np.save("pool.npy", np.concatenate([X, X * 2, X[:5]]))
-    code, text, err = run(capsys, "select", "pool.npy", "-k", 30, "--dedupe", 0.999, "--include", "64", "--json")
+    cosine = ["--metric", "cosine", "--json"]
+    code, text, err = run(capsys, "select", "pool.npy", "-k", 30, "--dedupe", 0.999, "--include", "64", *cosine)
     assert code == 0, err
     answer = json.loads(text)
     assert answer["dropped"] == 35
@@ -263,3 +264,22 @@ def test_rbf_and_its_bandwidth(folder: Path, capsys: pytest.CaptureFixture[str])
     assert "facility location(bandwidth=0.5)" in text
     assert "mean euclidean distance to the nearest pick" in text
     assert "metric='rbf'" in refused(capsys, *asked, "-m", "farthest_first")
+
+
+def test_few_labels_of_a_table_are_its_typical_rows(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pool = labelled_pool(folder)
+
+    def method(*asked: Any) -> str:
+        return json.loads(run(capsys, "select", pool, "--columns", "a,b", *asked, "--json")[1])["method"]
+
+    assert method("-k", 8, "--classes", 4) == "typiclust"
+    assert method("-k", 12, "--classes", 4) == "lazy_greedy"
+    assert method("-k", 8) == "lazy_greedy"
+    # What was asked for is honoured first.
+    assert method("-k", 8, "--classes", 4, "--weight", "a", "--objective", "facility_location") == "lazy_greedy"
+    assert method("-k", 8, "--classes", 4, "-m", "farthest_first") == "farthest_first"
+    assert "no way to pick" in run(capsys, "select", pool, "--columns", "a,b", "-k", 40, "--classes", 4)[1]
+    assert "no way to pick" not in run(capsys, "select", pool, "--columns", "a,b", "-k", 8, "--classes", 4)[1]
+    assert "--classes 1: give about how many" in refused(
+        capsys, "select", pool, "--columns", "a,b", "-k", 8, "--classes", 1
+    )
