@@ -501,11 +501,19 @@ def summary(measured: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def verdicts(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Per kind, size and rows a class: whom the choosing sets put first, and what the judging sets say of it."""
+    """Per kind, size and rows a class: whom of kofn the choosing sets put first, and what the judging sets say of it.
+
+    Other libraries are given fewer pools, and none of them can be a default.
+    """
+    own = {name for name, contender in CONTENDERS.items() if contender.peer is None}
     out = []
     for kind, size in dict.fromkeys((row["kind"], row["size"]) for row in rows):
         here = {
-            part: {r["contender"]: r for r in rows if (r["kind"], r["size"], r["part"]) == (kind, size, part)}
+            part: {
+                r["contender"]: r
+                for r in rows
+                if (r["kind"], r["size"], r["part"]) == (kind, size, part) and r["contender"] in own
+            }
             for part in ("chooses", "judges")
         }
         if not here["chooses"] or not here["judges"]:
@@ -519,7 +527,7 @@ def verdicts(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
                     "size": size,
                     "rows a class": a_class,
                     "chosen": chosen,
-                    "judged": here["judges"].get(chosen, {"points": [None] * 3})["points"][at],
+                    "judged": here["judges"][chosen]["points"][at],
                     "best of the judging sets": best,
                     "its points": here["judges"][best]["points"][at],
                 }

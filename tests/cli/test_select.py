@@ -276,7 +276,7 @@ def test_few_labels_of_a_table_are_its_typical_rows(folder: Path, capsys: pytest
     assert method("-k", 12, "--classes", 4) == "lazy_greedy"
     assert method("-k", 8) == "lazy_greedy"
     # What was asked for is honoured first.
-    assert method("-k", 8, "--classes", 4, "--weight", "a", "--objective", "facility_location") == "lazy_greedy"
+    assert method("-k", 8, "--classes", 4, "--objective", "facility_location") == "lazy_greedy"
     assert method("-k", 8, "--classes", 4, "-m", "farthest_first") == "farthest_first"
     assert "no way to pick" in run(capsys, "select", pool, "--columns", "a,b", "-k", 40, "--classes", 4)[1]
     assert "no way to pick" not in run(capsys, "select", pool, "--columns", "a,b", "-k", 8, "--classes", 4)[1]

@@ -33,6 +33,7 @@ from kofn.cli.verb_command import Section, VerbCommand
 from kofn.cli.write import check_output, finish, free_name, renamed, rows_of
 from kofn.core import checks
 from kofn.core.checks import InfeasibleError, InputError
+from kofn.core.dispatch import methods_of
 from kofn.core.plans import Selection
 from kofn.io.atomic import write_table
 from kofn.io.tables import Table
@@ -45,8 +46,9 @@ _NAMING = ("include", "exclude", "start")
 _FILES = ("queries", "private")
 # What spreads the picks out and is far below random draws as a set to learn from, at least on some kinds of data.
 _SPREADING = ("farthest_first", "log_determinant", "feature_based", "weighted_coverage")
-# From so many rows a class on, picking gained little over random rows on texts and tables.
-_MANY = 10
+# Rows a class: below the first, a table's typical rows are picked for labels; from the second on, picking has not
+# surely gained over random rows on tables (`python -m benchmarks usefulness`).
+_FEW, _MANY = 3, 10
 # How many classes are named in one line.
 _CLASSES = 12
 
@@ -109,7 +111,7 @@ KNOWN = Section(
             "--classes",
             type=int,
             metavar="N",
-            help="The picks are to be labelled, in about N classes: says what to expect.",
+            help="The picks are to be labelled, in about N classes: a hint to auto.",
         ),
         words.IMAGES,
     ),
@@ -216,10 +218,11 @@ def command(typed: Sequence[str], file: str, **values: Any) -> None:
     pool = read_pool(table, arguments)
     options = {**arguments.options, **pool.vectors}
     call = call_of(pool, arguments)
+    method = method_of(arguments, call)
     if arguments.dry_run:
-        say_beforehand("select", arguments.method, options, call, arguments.as_json)
+        say_beforehand("select", method, options, call, arguments.as_json)
         return
-    plan = select(method=arguments.method, options=options, **call)
+    plan = select(method=method, options=options, **call)
     if arguments.dropped:
         write_table(dropped_rows(pool, arguments), arguments.dropped)
     finish(plan, arguments, lambda: picks(plan, pool), **report_context(pool, arguments))
@@ -364,6 +367,17 @@ def call_of(pool: Pool, arguments: SelectArguments) -> dict[str, Any]:
     if (pool.ids is not None or pool.dropped) and not pool.entries:
         call["ids"] = pool.keys
     return {**call, **pool.named}
+
+
+def method_of(arguments: SelectArguments, call: Mapping[str, Any]) -> Any:
+    """The method that was named; for few labels of a table, typical rows of its clusters.
+
+    On other data, and from 3 rows a class on, the benchmark shows none that is better than the usual one.
+    """
+    few = arguments.classes is not None and arguments.k is not None and arguments.k < _FEW * arguments.classes
+    if arguments.method != "auto" or not (few and arguments.columns) or arguments.options or arguments.metric == "rbf":
+        return arguments.method
+    return "typiclust" if methods_of("select")["typiclust"].takes(call) is not None else "auto"
 
 
 def groups_of(pool: Pool, arguments: SelectArguments) -> dict[str, NDArray[Any]]:
