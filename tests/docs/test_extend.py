@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "extend.md"
 BLOCK = re.compile(r"^```(python|pycon|console)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FILE = re.compile(r"# (src/kofn/[\w/]+\.py)\n")
-MADE = ("every_nth", "coordinate_median", "Latest")
+MADE = ("every_nth", "trimmed_mean", "Latest")
 
 
 def blocks() -> list[tuple[str, str]]:
@@ -80,7 +80,7 @@ def test_what_is_made_is_found_with_its_call_and_its_file(copy: Path, name: str)
 
 def test_what_is_made_is_a_method_of_its_verb(copy: Path) -> None:
     code = "import kofn; print(*(e.name for v in ('select', 'combine') for e in kofn.methods(v)))"
-    assert {"every_nth", "coordinate_median"} <= set(python(copy, "-c", code).split())
+    assert {"every_nth", "trimmed_mean"} <= set(python(copy, "-c", code).split())
 
 
 def test_what_is_made_keeps_the_laws(copy: Path) -> None:
@@ -89,3 +89,24 @@ def test_what_is_made_keeps_the_laws(copy: Path) -> None:
     passed = python(copy, "-m", "pytest", "-q", "-p", "no:cacheprovider", *laws, "-k", words)
     assert re.search(r"\b\d+ passed", passed)
     assert "failed" not in passed
+
+
+def test_what_is_made_passes_the_tests_of_every_method(copy: Path) -> None:
+    words = " or ".join(MADE)
+    files = [
+        "tests/core/test_registry.py",
+        "tests/core/test_hostile.py",
+        "src/kofn/combination/averaging/_trimmed_mean.py",
+    ]
+    passed = python(copy, "-m", "pytest", "-q", "-p", "no:cacheprovider", *files, "-k", f"{words} or averaging")
+    assert re.search(r"\b\d+ passed", passed)
+    assert "failed" not in passed
+
+
+def test_what_is_made_is_formatted_and_clean(copy: Path) -> None:
+    made = [match[1] for _, text in blocks() if (match := FILE.match(text))]
+    for action in (["check"], ["format", "--check"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "ruff", *action, *made], cwd=copy, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout
