@@ -101,7 +101,7 @@ def similarity_matrix(draw: Draw, n: int, *, tied: bool = True) -> Any:
     if kind == "dense":
         return laid_out(draw, array)
     if kind == "twice":
-        # Every entry in two halves, which stand for their sum.
+        # Every entry in two halves; duplicates mean their sum.
         rows = np.tile(np.arange(n), 2 * n)
         halves = np.tile(array.T / 2, (1, 2)).ravel()
         return scipy.sparse.csc_array((halves, rows, np.arange(0, 2 * n * n + 1, 2 * n)), shape=(n, n))

@@ -71,7 +71,7 @@ class Play:
         self._most = most
 
     def events(self) -> Iterator[Event]:
-        """The events to come; each is to be fed by whoever asks, before the next one is drawn."""
+        """The remaining events; the caller must feed each one before the next is drawn."""
         for _ in range(self.example.events):
             event = self._pool_event() if self.example.rows else self._drawn_event()
             if event is None:

@@ -173,7 +173,7 @@ class Levels:
         return cls(levels, curves.astype(np.float64), costs, budget, whole, options.get("sense", "min"))
 
     def level(self, item: int, amount: Any, value: float) -> int | None:
-        """The column that has this amount and this value, None where there is none."""
+        """The column with this amount and value, or None."""
         matches = np.flatnonzero((self.amounts[item] == amount) & (self.curves[item] == value))
         return int(matches[0]) if len(matches) else None
 

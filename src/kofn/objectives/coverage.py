@@ -131,7 +131,7 @@ class WeightedCoverage(_Coverage):
     Costs: O(elements of the item) a gain; memory is that of the entries > 0, which are copied.
 
     What is exact: with weights that are whole numbers (below 2^53 in all) everything. Otherwise, gains are float64
-    sums in the order of the elements, the same whoever else is asked for, and they never rise from pick to pick.
+    sums in the order of the elements, independent of the other candidates, and they never increase from pick to pick.
 
     References:
         Nemhauser, Wolsey, Fisher, "An analysis of approximations for maximizing submodular set functions", 1978.
@@ -300,7 +300,7 @@ _CONCAVE: dict[str, tuple[Rise, Callable[[Floats, Floats], Floats]]] = {
 
 
 def _features(X: Any, name: str) -> Any:
-    """Features >= 0, a dense matrix or one by rows with every entry once; what is not that is refused."""
+    """Check features >= 0: a dense matrix, or CSR without duplicate entries."""
     if X is None:
         raise InputError(f"{name} needs X, features >= 0 of shape (n, m), dense or SciPy-sparse")
     if not checks.is_sparse(X):

@@ -259,7 +259,7 @@ class LogDeterminant(Objective):
         self._seen[self._hot] = self._hot_seen
 
     def _lead(self, open_items: NDArray[np.bool_]) -> None:
-        """Choose anew who leads: look at whoever could be the best, then keep the front of those."""
+        """Re-select the leading items: update every possible best item, then keep the front."""
         self._put_back()
         size = len(self._basis)
         ceiling = np.where(open_items, self._residual, -math.inf)

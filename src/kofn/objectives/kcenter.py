@@ -63,7 +63,7 @@ def _directions(columns: Floats) -> Floats:
 
 
 def _squared(columns: Floats) -> tuple[Floats, Floats, Floats]:
-    """Points (features, rows), their squared lengths, and what they were multiplied with so that those can be taken."""
+    """Points (features, rows), their squared lengths, and the scaling that keeps these in range."""
     with np.errstate(over="ignore"):
         squares = _down(columns * columns)
     if bool(((squares > _LEAST_SQUARE) & (squares < _MOST_SQUARE)).all()):

@@ -111,7 +111,7 @@ def _bars(bars: Bars) -> Element:
     values = np.abs(signed)
     limits = np.full(len(values), math.nan) if bars.most is None else np.asarray(bars.most, np.float64)
     drawn = bool(values.any())
-    # A limit far beyond all values says that there is none to speak of.
+    # A limit far beyond all values is not drawn.
     near = limits[np.isfinite(limits) & (limits <= 4 * values.max(initial=0.0))]
     top = max(float(values.max(initial=0.0)), float(near.max(initial=0.0))) or 1.0
     cells: list[Element] = []

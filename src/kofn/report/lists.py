@@ -57,7 +57,7 @@ def table(first: str, ks: Sequence[str], columns: dict[str, list[str]]) -> Eleme
 
 
 def pair(context: Context, item: int, arrow: Child, there: Child) -> Element:
-    """An item on the left, what it came to on the right, and how far that is between them."""
+    """An item on the left, its counterpart on the right, and their distance in between."""
     left = E("p", user(context.name(item), class_="id"), class_="who")
     return E("li", E("div", left, context.exhibit(item, brief=PAIRED)), E("p", arrow, class_="far"), E("div", there))
 

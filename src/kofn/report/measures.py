@@ -64,13 +64,13 @@ class Space:
 
 @dataclass(frozen=True)
 class Coverage:
-    """How well the first t picks cover the pool, and the pick that stands for each measured item."""
+    """How well the first t picks cover the pool, and the nearest pick of each measured item."""
 
     share: Floats  # (m,) 1 - mean distance to the nearest of the first t picks / typical
     mean: Floats  # (m,) that mean distance
     typical: float  # mean distance to one item drawn at random
     items: Ints  # the measured items: all of them, or a sample of a very large pool
-    nearest: Ints  # per measured item the position in `indices` of the pick that stands for it
+    nearest: Ints  # per measured item the position in `indices` of its nearest pick
     distance: Floats  # and how far that is
 
 

@@ -26,12 +26,12 @@ KINDS = {
 class Groups:
     """The groups of a plan, measured on all placed items or on a fixed sample of very many."""
 
-    kind: str  # what stands for a group: "medoid", "centre" (of the plan) or "mean" (of the members)
+    kind: str  # representative of a group: "medoid", "centre" (of the plan) or "mean" (of the members)
     sizes: Ints  # (k,) items whose group it is
     heart: Ints  # (k,) the medoid, or the measured member nearest to the centre; -1 where nobody is
     items: Ints  # the measured items, ascending
     labels: Ints  # and the group of each
-    own: Floats  # distance to what stands for the own group
+    own: Floats  # distance to the own group's representative
     other: Floats  # distance to the nearest other one's, infinite where there is only one group
     next: Ints  # which group that is
     silhouette: Floats  # (other - own) / max(own, other), 0 where both are nothing or there is one group
@@ -115,7 +115,7 @@ def _silhouettes(own: Floats, other: Floats) -> Floats:
 
 
 def _centres(plan: Assignment, space: Space, labels: Ints, sizes: Ints) -> tuple[str, Floats]:
-    """What stands for each group, as rows of the space: its medoid, the plan's own centre, or its members' mean."""
+    """Representative of each group, as rows of the space: its medoid, the plan's own centre, or its members' mean."""
     if plan.medoids is not None:
         return "medoid", space.rows(np.asarray(plan.medoids, np.int64))
     if plan.centers is not None and np.shape(plan.centers) == (plan.k, space.width):

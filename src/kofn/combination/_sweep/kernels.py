@@ -36,7 +36,7 @@ def count_lower(words, upper, counts):
     cache=True,
 )
 def elect(deltas, weights, sign, total, heard):
-    """total = weighted mean of the deltas that have the sign of the weighted sum, 0 where there are none."""
+    """total = weighted mean of the deltas with the sign of the weighted sum, 0 without any."""
     members, count = deltas.shape
     zero = weights[0] * 0
     sign[:], total[:], heard[:] = zero, zero, zero

@@ -128,7 +128,7 @@ def _limits(case: Case) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 
 
 def _best_chosen(case: Case) -> float | None:
-    """The best total of a plan that lets each bin take what it likes, or of one that also limits the items."""
+    """The best total if bins choose freely, or if the items are limited, too."""
     room = case.plan.capacity.tolist()
     if "per_item" in case.words:
         return _best_routes(affinities(case), room, int(case.words["per_item"]))

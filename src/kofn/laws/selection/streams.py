@@ -1,4 +1,4 @@
-"""What picks save for rows that stand for the pool, again from differences; and private populations."""
+"""Naive loss reduction on reference rows, and draws of private populations."""
 
 from __future__ import annotations
 
