@@ -8,6 +8,7 @@ in a flow network; beyond two it is an integer programme, which HiGHS solves whe
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from kofn.core.checks import InfeasibleError
 
 # Cells that a first, smaller integer programme looks at beside those that hold something.
 _FEW_CELLS = 1500
+# Cells that may take counts in when a witness is loosened.
+_FEW_TAKERS = 300
 _NONE, _ENDS = -1, -2
 
 
@@ -144,6 +147,16 @@ def whole_numbers(cost: Floats, matrix: Any, low: Any, high: Any, least: Any, mo
     return None if found.x is None else (np.rint(found.x).astype(np.int64), float(found.fun))
 
 
+def _more_picks(cells: Cells, part: Ints, low: Ints, high: Ints, least: Ints, most: Ints) -> Ints | None:
+    """How many more to pick of each of these cells, within what every group and the whole still take."""
+    if not len(part):
+        return np.empty(0, np.int64) if (low <= 0).all() and (high >= 0).all() else None
+    if (least > most).any():
+        return None
+    found = whole_numbers(np.zeros(len(part)), cells.matrix(part), low, high, least, most)
+    return None if found is None else found[0]
+
+
 class Witness:
     """Picks over several columns, and counts by cell that complete them to exactly k within every quota."""
 
@@ -153,32 +166,35 @@ class Witness:
         self.closed = self.picked >= supply
         # True once an item was refused although every group had room for it: only for what others will need.
         self.reserved = False
+        self.counts: Any = None
         self.counts = self._solved(self.picked)
         if self.counts is None:
             raise InfeasibleError(self._clash())
         self.margins = cells.margins(self.counts)
         self.taken = cells.margins(self.picked)
         self._close_full()
+        if len(cells.columns) > 2:
+            self._loosen()
 
     def _solved(self, least: Ints) -> Any:
-        """Counts of at least so many; None where there are none."""
-        cells = self.cells
-        low = np.concatenate([*cells.least, [self.k]])
-        high = np.concatenate([*cells.most, [self.k]])
-        rng = np.random.default_rng(0)
-        everything = np.flatnonzero(self.supply > 0)
-        few = everything
-        if len(everything) > 2 * _FEW_CELLS:
+        """Counts of at least so many; None where there are none. Cells that are closed stay at their picks."""
+        cells, picked = self.cells, self.picked
+        taken, left = cells.margins(picked), self.k - int(picked.sum())
+        low = np.concatenate([*(ends - counts for ends, counts in zip(cells.least, taken, strict=True)), [left]])
+        high = np.concatenate([*(ends - counts for ends, counts in zip(cells.most, taken, strict=True)), [left]])
+        open_cells = np.flatnonzero(~self.closed)
+        parts = [open_cells]
+        if len(open_cells) > 2 * _FEW_CELLS:
             # Most often a part of the cells is enough; where it is not, all of them decide.
-            held = least > 0 if not hasattr(self, "counts") or self.counts is None else (self.counts > 0) | (least > 0)
-            few = np.union1d(np.flatnonzero(held), rng.choice(everything, _FEW_CELLS, replace=False))
-        for part in (few, everything) if len(few) < len(everything) else (everything,):
-            found = whole_numbers(
-                np.zeros(len(part)), cells.matrix(part), low, high, least[part], np.minimum(self.supply, self.k)[part]
-            )
+            held = (least > picked) | (False if self.counts is None else self.counts > picked)
+            some = np.random.default_rng(0).choice(open_cells, _FEW_CELLS, replace=False)
+            parts.insert(0, np.union1d(np.flatnonzero(held), some))
+        for part in parts:
+            most = np.minimum(self.supply - picked, left)[part]
+            found = _more_picks(cells, part, low, high, (least - picked)[part], most)
             if found is not None:
-                counts = np.zeros(cells.count, np.int64)
-                counts[part] = found[0]
+                counts = picked.copy()
+                counts[part] += found
                 return counts
         return None
 
@@ -199,7 +215,7 @@ class Witness:
         left = self.k - int(self.picked.sum())
         for group, taken, least in zip(self.cells.group, self.taken, self.cells.least, strict=True):
             short = np.maximum(least - taken, 0)
-            if short.sum() >= left:
+            if short.sum() >= left > 0:
                 unneeded = (short == 0)[group] & ~self.closed
                 self.reserved |= bool(unneeded.any())
                 self.closed |= unneeded
@@ -289,19 +305,27 @@ class Witness:
                     margin[group[cell]] += by
 
     def _reroute(self, cell: int) -> bool:
-        """Two columns: a way for one count into this cell, as a path from its second group back to its first.
+        """Two columns: move counts along the way that leads one more into this cell; whether there is one."""
+        way = self._way(cell, 0, 1)
+        if way is None:
+            return False
+        self._change(*way)
+        return True
 
-        A step leads from a second group to a first one over a cell with a count to spare (which loses it), back over a
-        cell with items left (which gains one), or between two groups of a column of which one may lose and one gain.
-        Where there is no way, all cells from the groups that were not reached to those that were are closed.
+    def _way(self, cell: int, one: int, other: int) -> tuple[list[int], list[int]] | None:
+        """A way for one count more into this cell within the quotas of two columns: cells that lose and that gain.
+
+        It is a path from the cell's second group back to its first. A step leads from a second group to a first one
+        over a cell with a count to spare (which loses it), back over a cell with items left (which gains one), or
+        between two groups of a column of which one may lose and one gain. Where there is no way, all cells from the
+        groups that were not reached to those that were are closed.
         """
-        (first, second), (m_first, m_second) = self.cells.group, self.margins
-        (least_first, least_second), (most_first, most_second) = self.cells.least, self.cells.most
+        first, second = self.cells.group[one], self.cells.group[other]
+        m_first, m_second = self.margins[one], self.margins[other]
         spare, room = self.counts > self.picked, self.counts < self.supply
         start, goal = int(second[cell]), int(first[cell])
         # Over what each group was reached: a cell, or the end of its column.
-        from_first = np.full(len(m_first), _NONE)
-        from_second = np.full(len(m_second), _NONE)
+        from_first, from_second = np.full(len(m_first), _NONE), np.full(len(m_second), _NONE)
         reached_first, reached_second = np.zeros(len(m_first), bool), np.zeros(len(m_second), bool)
         reached_second[start] = True
         gate_first = gate_second = _NONE
@@ -309,16 +333,16 @@ class Witness:
         while changed and not reached_first[goal]:
             changed = False
             if gate_second == _NONE:
-                ends = np.flatnonzero(reached_second & (m_second < most_second))
+                ends = np.flatnonzero(reached_second & (m_second < self.cells.most[other]))
                 if len(ends):
                     gate_second, changed = int(ends[0]), True
-                    new = ~reached_second & (m_second > least_second)
+                    new = ~reached_second & (m_second > self.cells.least[other])
                     from_second[new], reached_second = _ENDS, reached_second | new
             if gate_first == _NONE:
-                ends = np.flatnonzero(reached_first & (m_first > least_first))
+                ends = np.flatnonzero(reached_first & (m_first > self.cells.least[one]))
                 if len(ends):
                     gate_first, changed = int(ends[0]), True
-                    new = ~reached_first & (m_first < most_first)
+                    new = ~reached_first & (m_first < self.cells.most[one])
                     from_first[new], reached_first = _ENDS, reached_first | new
             over = np.flatnonzero(spare & reached_second[second] & ~reached_first[first])
             if len(over):
@@ -328,25 +352,27 @@ class Witness:
                 from_second[second[over]], reached_second[second[over]], changed = over, True, True
         if not reached_first[goal]:
             self.closed |= reached_second[second] & ~reached_first[first]
-            return False
+            return None
         less: list[int] = []
         more = [cell]
-        side, at = 0, goal
-        while side == 0 or at != start:
-            over_ = int((from_first if side == 0 else from_second)[at])
-            if over_ == _ENDS:
-                at = gate_first if side == 0 else gate_second
-            elif side == 0:
-                less.append(over_)
-                side, at = 1, int(second[over_])
+        in_first, group = True, goal
+        while in_first or group != start:
+            through = int(from_first[group] if in_first else from_second[group])
+            if through == _ENDS:
+                group = gate_first if in_first else gate_second
+            elif in_first:
+                less.append(through)
+                in_first, group = False, int(second[through])
             else:
-                more.append(over_)
-                side, at = 0, int(first[over_])
-        self._change(less, more)
-        return True
+                more.append(through)
+                in_first, group = True, int(first[through])
+        return less, more
 
     def _resolve(self, cell: int) -> bool:
         """Any number of columns: other counts, at least the picks and one more here."""
+        if any(self._way(cell, *pair) is None for pair in itertools.combinations(range(len(self.cells.columns)), 2)):
+            # Two of the columns alone rule it out, which takes no programme to see.
+            return False
         least = self.picked.copy()
         least[cell] += 1
         counts = self._solved(least)
@@ -354,7 +380,32 @@ class Witness:
             return False
         self.counts = counts
         self.margins = self.cells.margins(counts)
+        self._loosen()
         return True
+
+    def _loosen(self) -> None:
+        """Move counts between cells while that leaves fewer groups at their least or most.
+
+        A programme ends in a corner of what is allowed, from which few exchanges lead on.
+        """
+        donors, rng = np.flatnonzero(self.counts > self.picked), np.random.default_rng(0)
+        takers = np.flatnonzero((self.counts < self.supply) & ~self.closed)
+        if len(takers) > _FEW_TAKERS:
+            takers = rng.choice(takers, _FEW_TAKERS, replace=False)
+        for _ in range(2 * len(donors)):
+            change = np.zeros((len(donors), len(takers)))
+            rows = zip(self.cells.group, self.margins, self.cells.least, self.cells.most, strict=True)
+            for group, margin, least, most in rows:
+                up = np.where(margin >= most, np.inf, 1.0 * (margin == most - 1) - (margin == least))
+                down = np.where(margin <= least, np.inf, 1.0 * (margin == least + 1) - (margin == most))
+                differs = group[donors][:, None] != group[takers]
+                change += np.where(differs, up[group[takers]] + down[group[donors]][:, None], 0.0)
+            if not change.size or change.min() >= 0:
+                return
+            donor, taker = np.unravel_index(int(np.argmin(change)), change.shape)
+            self._change([int(donors[donor])], [int(takers[taker])])
+            donors = np.flatnonzero(self.counts > self.picked)
+            takers = takers[(self.counts < self.supply)[takers]]
 
     def completion(self) -> Ints:
         """(cells,) how many of each cell the minima still need: the counts to spare, less what no minimum needs."""
