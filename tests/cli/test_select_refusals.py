@@ -27,7 +27,7 @@ BAD_FLAGS: list[tuple[list[object], str]] = [
     (["-k", 3, "--columns", "age", "--quota", "lang=xx:1-"], "no item has that group"),
     (["-k", 3, "--columns", "age", "--quota", "lang:de"], "COL=GROUP:A-B"),
     (["-k", 3, "--columns", "age", "--quota", "lang=de:5-2"], "swap"),
-    (["-k", 3, "--columns", "age", "--quota", "lang=de:1-", "--quota", "tokens=9:1-"], "two columns"),
+    (["-k", 3, "--columns", "age", "--quota", "lang=de:1-", "--quota", "key=r999:1-"], "no item has that group"),
     (["-k", 3, "--columns", "age", "--include", "nobody", "--id", "key"], "nobody"),
     (["-k", 3, "--columns", "age", "--include", "r001", "--exclude", "r001", "--id", "key"], "exclude"),
     (["-k", 3, "--columns", "age", "--id", "lang"], "must differ"),

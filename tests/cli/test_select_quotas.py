@@ -1,0 +1,112 @@
+"""Quotas of `kofn select`: several columns, shares, proportional columns, and how groups are named in files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+from command_line import refused, run
+
+ROWS = 200
+
+
+def pool(folder: Path, name: str = "pool.csv") -> Path:
+    frame = pl.DataFrame(
+        {
+            "key": range(ROWS),
+            "v": [(37 * i) % 101 / 7 for i in range(ROWS)],
+            "lang": ["de" if i % 5 == 0 else "fr" if i % 3 == 0 else "en" for i in range(ROWS)],
+            "year": [2023.0 if i % 7 < 3 else 2024.0 for i in range(ROWS)],
+            "seen": [i % 4 == 0 for i in range(ROWS)],
+            "cost": [1 + i % 5 for i in range(ROWS)],
+        }
+    )
+    path = folder / name
+    if path.suffix == ".csv":
+        frame.write_csv(path)
+    else:
+        frame.write_parquet(path)
+    return path
+
+
+@pytest.mark.parametrize("file", ["pool.csv", "pool.parquet"])
+def test_quotas_over_columns_named_as_numbers_or_truth(
+    folder: Path, capsys: pytest.CaptureFixture[str], file: str
+) -> None:
+    asked = ["-k", 20, "--columns", "v", "--quota", "lang=de:10-12", "--quota", "year=2024:-7", "--quota", "seen=1:5-5"]
+    code, text, err = run(capsys, "select", pool(folder, file), *asked, "-o", "picks.csv", "--report", "r.html")
+    assert code == 0, err
+    picks = pl.read_csv("picks.csv")
+    assert 10 <= (picks["lang"] == "de").sum() <= 12
+    assert (picks["year"] == 2024).sum() <= 7
+    assert picks["seen"].cast(pl.String).str.to_lowercase().eq("true").sum() == 5
+    assert "quota lang=de: 1" in text
+    assert "-7 asked" in text
+    assert "quotas are met" in Path("r.html").read_text()
+
+
+def test_one_column_named_as_a_number(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["-k", 10, "--columns", "v", "--quota", "year=2024:-1", "-o", "picks.csv"]
+    code, text, err = run(capsys, "select", pool(folder), *asked)
+    assert code == 0, err
+    assert (pl.read_csv("picks.csv")["year"] == 2024).sum() <= 1
+    assert "quota 2024.0: 1 picked, -1 asked" in text
+
+
+def test_shares_and_proportional_columns(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["-k", 20, "--columns", "v", "--quota", "lang=de:20%-30%", "--proportional", "year", "-o", "picks.csv"]
+    code, text, err = run(capsys, "select", pool(folder), *asked)
+    assert code == 0, err
+    picks = pl.read_csv("picks.csv")
+    assert 4 <= (picks["lang"] == "de").sum() <= 6
+    share = (pl.read_csv("pool.csv")["year"] == 2024).mean() * 20
+    assert abs((picks["year"] == 2024).sum() - share) < 1
+    assert "4-6 (20%-30%) asked" in text
+    assert "proportional year: 2 groups, each within one pick of its share" in text
+
+
+def test_a_budget_duplicates_and_forced_rows_beside_two_columns(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["--columns", "v", "--budget", 30, "--cost", "cost", "--id", "key", "--include", "7", "--exclude", "5,10"]
+    asked += ["--quota", "lang=de:3-", "--quota", "year=2023:2-6", "--dedupe", "0.999", "-o", "picks.csv"]
+    code, _, err = run(capsys, "select", pool(folder), *asked)
+    assert code == 0, err
+    picks = pl.read_csv("picks.csv")
+    assert picks["cost"].sum() <= 30
+    assert (picks["lang"] == "de").sum() >= 3
+    assert 2 <= (picks["year"] == 2023).sum() <= 6
+    assert 7 in picks["key"].to_list()
+    assert not {5, 10} & set(picks["key"].to_list())
+
+
+def test_dry_run_takes_quotas_over_columns(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["-k", 20, "--columns", "v", "--quota", "lang=de:5-", "--quota", "year=2024:5-", "--dry-run"]
+    code, text, err = run(capsys, "select", pool(folder), *asked)
+    assert code == 0, err
+    assert "lazy_greedy" in text
+
+
+BAD: list[tuple[list[object], str]] = [
+    (["--quota", "lang=DE:-1"], "no item has that group; did you mean 'de'?"),
+    (["--quota", "lang=de:150%-"], "150% is more than all picks"),
+    (["--quota", "lang=de:2-30%"], "one end is a share and one a number"),
+    (["--quota", "lang=de:30%-20%"], "clash; swap the ends"),
+    (["--quota", "year=2024:1-", "--quota", "year=2024.0:2-"], "names the group '2024.0' twice"),
+    (["--quota", "lang=de:1-", "--proportional", "lang"], "both name 'lang'"),
+    (["--proportional", "lnag"], "did you mean 'lang'"),
+    (["--proportional", "lang", "--budget", 9, "--cost", "cost"], "give -k, and no --budget"),
+    (["--quota", "lang=de:10%-", "--budget", 9, "--cost", "cost"], "is a share of the picks"),
+    (["--quota", "lang=de:1-", "--quota", "year=2024:1-", "--group", "lang"], "--quota names 'year'"),
+    (["--quota", "lang=de:4-", "--quota", "lang=fr:4-", "--quota", "seen=true:5"], "need 8 items, k=5"),
+    (
+        ["--quota", "key=0:1", "--quota", "key=1:1", "--quota", "seen=true:-0", "--quota", "lang=fr:4-"],
+        "picks meet the",
+    ),
+]
+
+
+@pytest.mark.parametrize(("flags", "says"), BAD, ids=[" ".join(map(str, flags)) for flags, _ in BAD])
+def test_what_cannot_be_asked(folder: Path, capsys: pytest.CaptureFixture[str], flags: list[object], says: str) -> None:
+    assert says in refused(capsys, "select", pool(folder), "-k", 5, "--columns", "v", *flags)
