@@ -23,6 +23,7 @@ def write_report(
     scores: Any = None,
     metric: str = "euclidean",
     command: str | Sequence[str] | None = None,
+    repeats: Any = None,
     title: str | None = None,
 ) -> Path:
     """Write what a plan is, how good it is and why, as one HTML file for people.
@@ -50,6 +51,7 @@ def write_report(
         metric: "euclidean", "sqeuclidean", "cosine", or "precomputed": then X holds the items' distances to each other,
             and for a selection is not drawn.
         command: What was typed, as one string or as its words.
+        repeats: `kofn.report.context.Repeats`, near-duplicates that were dropped from the pool of a selection.
         title: The page's heading.
 
     Returns:
@@ -86,6 +88,7 @@ def write_report(
         scores=scores,
         metric=metric,
         command=command,
+        repeats=repeats,
     )
     pages: dict[type[Plan], Callable[..., str]] = {Selection: selection.page, Assignment: assignment.page}
     if isinstance(plan, Blend) and plan.form != "order":
