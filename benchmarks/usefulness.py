@@ -467,15 +467,14 @@ def measure(data: Labelled, size: int, pools: int, draws: int, asked: dict[str, 
 
 
 def summary(measured: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Per kind of data, size of pool, part (choosing, judging, all) and rows a class: each contender over the sets."""
+    """Per kind of data and of any kind, size of pool, part of the sets and rows a class: each contender's points."""
     from scipy.stats import t as student
 
     out = []
-    for kind, size in dict.fromkeys((row["kind"], row["size"]) for row in measured):
+    every = [*measured, *({**row, "kind": "any"} for row in measured)]
+    for kind, size in dict.fromkeys((row["kind"], row["size"]) for row in every):
         for part in ("chooses", "judges", "all"):
-            rows = [
-                row for row in measured if row["kind"] == kind and row["size"] == size and part in ("all", row["part"])
-            ]
+            rows = [r for r in every if (r["kind"], r["size"]) == (kind, size) and part in ("all", r["part"])]
             for name in dict.fromkeys(name for row in rows for name in row["points"]):
                 held = np.array([row["points"][name] for row in rows if name in row["points"]])
                 beaten = np.mean([row["beaten"][name] for row in rows if name in row["beaten"]], axis=0)

@@ -217,7 +217,7 @@ def labelled_pool(folder: Path) -> Path:
     centre = np.repeat([0.0, 10.0, 20.0], 20)
     frame = pl.DataFrame({"a": centre + rng.normal(size=60), "b": rng.normal(size=60)})
     labels = [*np.repeat(["north", "middle", "south"], 20).tolist()[:59], "rare"]
-    frame.with_columns(pl.Series("class", labels)).write_csv(folder / "labelled.csv")
+    frame.with_columns(pl.Series("class", labels), w=pl.lit(1.0)).write_csv(folder / "labelled.csv")
     return folder / "labelled.csv"
 
 
@@ -266,14 +266,14 @@ def test_rbf_and_its_bandwidth(folder: Path, capsys: pytest.CaptureFixture[str])
     assert "metric='rbf'" in refused(capsys, *asked, "-m", "farthest_first")
 
 
-def test_few_labels_of_a_table_are_its_typical_rows(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_rows_to_be_labelled_are_typical_ones(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pool = labelled_pool(folder)
 
     def method(*asked: Any) -> str:
         return json.loads(run(capsys, "select", pool, "--columns", "a,b", *asked, "--json")[1])["method"]
 
     assert method("-k", 8, "--classes", 4) == "typiclust"
-    assert method("-k", 12, "--classes", 4) == "lazy_greedy"
+    assert method("-k", 8, "--classes", 4, "--weight", "w") == "lazy_greedy"
     assert method("-k", 8) == "lazy_greedy"
     # What was asked for is honoured first.
     assert method("-k", 8, "--classes", 4, "--objective", "facility_location") == "lazy_greedy"

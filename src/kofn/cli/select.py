@@ -40,15 +40,16 @@ from kofn.io.tables import Table
 from kofn.verbs import select
 
 if TYPE_CHECKING:
+    from kofn.report.context import Repeats
     from kofn.report.measures import AtRandom
 
 _NAMING = ("include", "exclude", "start")
 _FILES = ("queries", "private")
 # What spreads the picks out and is far below random draws as a set to learn from, at least on some kinds of data.
 _SPREADING = ("farthest_first", "log_determinant", "feature_based", "weighted_coverage")
-# Rows a class: below the first, a table's typical rows are picked for labels; from the second on, picking has not
-# surely gained over random rows on tables (`python -m benchmarks usefulness`).
-_FEW, _MANY = 3, 10
+# From so many rows a class on, picking has not surely gained over random rows on tables (`python -m benchmarks
+# usefulness`).
+_MANY = 10
 # How many classes are named in one line.
 _CLASSES = 12
 
@@ -370,12 +371,9 @@ def call_of(pool: Pool, arguments: SelectArguments) -> dict[str, Any]:
 
 
 def method_of(arguments: SelectArguments, call: Mapping[str, Any]) -> Any:
-    """The method that was named; for few labels of a table, typical rows of its clusters.
-
-    On other data, and from 3 rows a class on, the benchmark shows none that is better than the usual one.
-    """
-    few = arguments.classes is not None and arguments.k is not None and arguments.k < _FEW * arguments.classes
-    if arguments.method != "auto" or not (few and arguments.columns) or arguments.options or arguments.metric == "rbf":
+    """The method that was named; of rows that are to be labelled, what the benchmark's sets chose."""
+    kept = arguments.method != "auto" or arguments.options or arguments.metric in ("rbf", "precomputed")
+    if arguments.classes is None or kept:
         return arguments.method
     return "typiclust" if methods_of("select")["typiclust"].takes(call) is not None else "auto"
 
@@ -445,8 +443,29 @@ def report_context(pool: Pool, arguments: SelectArguments) -> dict[str, Any]:
         "quotas": counted_quotas(pool, arguments) or None,
         "weights": pool.values.get("weights"),
         "scores": pool.values.get("scores"),
+        "repeats": None if pool.duplicates is None else repeats_shown(pool, pool.duplicates, arguments),
         **seen_in_report(pool.table, arguments, pool.rows),
     }
+
+
+def repeats_shown(pool: Pool, duplicates: Dropped, arguments: SelectArguments) -> Repeats:
+    """What the report says of the dropped rows: a few of them, from the least similar to the most."""
+    from kofn.report.context import Repeats
+
+    rows, of, similarity = duplicates
+    order = np.argsort(similarity, kind="stable")
+    spaced = order[np.unique(np.linspace(0, max(0, len(rows) - 1), 12).astype(np.int64))] if len(rows) else order
+    keys = pool.table.ids(arguments.id_column) if arguments.id_column else np.arange(pool.table.n)
+    texts = pool.table.texts(arguments.text) if arguments.text else None
+    shown = [
+        (
+            *(str(keys[rows[i]]), "" if texts is None else texts[int(rows[i])]),
+            *(str(keys[of[i]]), "" if texts is None else texts[int(of[i])]),
+            float(similarity[i]),
+        )
+        for i in spaced
+    ]
+    return Repeats(pool.table.n, len(rows), shown)
 
 
 def compared_with_random(plan: Selection, pool: Pool, arguments: SelectArguments) -> AtRandom | None:
