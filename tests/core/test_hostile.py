@@ -247,6 +247,8 @@ HOSTILE: dict[str, Bad] = {
         **SHORTER,
         "missing": (lambda v: ["a", None, *v[2:]], "@ at row 1 is missing; give every item a group"),
         "NaN": (lambda v: [1.0, np.nan, 1.0, 1.0, 1.0, 1.0], "@ at row 1 is NaN"),
+        "NaN in a list": (lambda v: ["a", np.nan, *v[2:]], "@ at row 1 is missing; give every item a group"),
+        "no columns": (lambda v: {}, "@={}: give {column: labels}"),
         "NaN among text": (lambda v: np.array(["a", np.nan, *v[2:]], object), "@ at row 1 is missing"),
         "deep": (lambda v: np.ones((N, 2)), "@ has shape (6, 2); give one label an item"),
         "nothing": (lambda v: [], "@ has shape (0,)"),
@@ -276,7 +278,11 @@ HOSTILE: dict[str, Bad] = {
     "quotas": {
         "list": (lambda v: [("a", 1)], "@=[('a', 1)]: give {group: (least, most)}"),
         "nothing": (lambda v: {}, "@={}: give {group: (least, most)}"),
-        "part": (lambda v: {"a": (0.5, 1)}, "@['a'] least=0.5: give a whole number"),
+        "part": (lambda v: {"a": (1.5, 2)}, "@['a'] least=1.5: give a whole number"),
+        "share and number": (lambda v: {"a": (0.5, 1)}, "@['a'] most=1: the other end is a share"),
+        "unknown group at most": (lambda v: {"aa": (0, 1)}, "@['aa'] asks for at most 1, but no item has that group"),
+        "twice": (lambda v: {"a": 1, b"a": 1}, "@ names the group 'a' twice, as 'a' and as b'a'"),
+        "without columns": (lambda v: {"lang": {"a": 1}}, "groups is one column without a name"),
         "negative": (lambda v: {"a": (None, -1)}, "@['a'] most=-1: ask for at least 0"),
         "three ends": (lambda v: {"a": (0, 1, 2)}, "@['a']=(0, 1, 2): give (least, most)"),
         "a text": (lambda v: {"a": "0-1"}, "@['a']='0-1': give (least, most)"),
@@ -628,6 +634,10 @@ def test_arguments_that_clash(ask: Callable[[], Any], says: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def _resolved(groups: Any, quotas: Any) -> Any:
+    return checks.resolved(checks.groups(groups), checks.quotas(quotas), None, None)
+
+
 def _same_length() -> None:
     checks.same_length(3, "X", "weights", 2)
 
@@ -674,6 +684,17 @@ REFUSALS: dict[str, tuple[Callable[[], Any], str]] = {
     "group missing": (lambda: checks.groups([None]), "groups at row 0 is missing"),
     "no quotas": (lambda: checks.quotas({}), "give {group: (least, most)}"),
     "quota ends": (lambda: checks.quotas({"a": (1,)}), "quotas['a']=(1,)"),
+    "quotas mixed": (lambda: checks.quotas({"a": 1, "b": {"c": 1}}), "mixes groups and columns"),
+    "quota share": (lambda: checks.quotas({"a": (0.5, 2)}), "the other end is a share"),
+    "groups without columns": (lambda: checks.groups({}), "with a column"),
+    "groups of no name": (lambda: _resolved(["a"], {"p": {"a": 1}}), "one column without a name"),
+    "groups of many names": (lambda: _resolved({"p": ["a"], "q": ["a"]}, {"a": 1}), "groups has 2 columns"),
+    "unknown column": (lambda: _resolved({"p": ["a"]}, {"q": {"a": 1}}), "which groups lacks"),
+    "column alone": (lambda: _resolved({"p": ["a"], "q": ["a"]}, {"p": {"a": 1}}), "has no quotas"),
+    "unknown group": (lambda: _resolved(["a"], {"b": 1}), "no item has that group"),
+    "group twice": (lambda: _resolved([1], {1: 1, "1": 1}), "names the group 1 twice"),
+    "group or group": (lambda: _resolved(["1.1", "1.10"], {"1.100": 1}), "may be '1.1' or '1.10'"),
+    "share of what": (lambda: _resolved(["a"], {"a": 0.5}), "is a share of the picks"),
     "quota clash": (lambda: checks.quotas({"a": (2, 1)}), "at least 2 and at most 1 clash"),
     "ids": (lambda: checks.ids([[1]]), "one id an item"),
     "id missing": (lambda: checks.ids(np.array([None], object)), "ids at row 0 is missing"),

@@ -7,6 +7,7 @@ Two names are the same if they are written the same, or else if they read as the
 from __future__ import annotations
 
 import math
+import numbers
 import re
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
@@ -84,7 +85,7 @@ def quotas(value: Any, name: str = "quotas") -> dict[Any, Any]:
 
 
 def _ends(ends: Any, name: str) -> Ends:
-    if is_number(ends):
+    if isinstance(ends, numbers.Integral | Fraction) or (is_number(ends) and 0 < ends < 1):
         ends = (ends, ends)
     if not isinstance(ends, Sequence) or isinstance(ends, str | bytes) or len(ends) != 2:
         raise InputError(f"{name}={shown(ends)}: give (least, most), None leaves an end open")
