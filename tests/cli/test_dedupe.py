@@ -50,6 +50,17 @@ def test_unlike_descriptions_stay_and_the_same_text_goes(folder: Path, capsys: C
     assert dropped["similarity"].round(3).to_list() == [1.0, 0.943, 1.0]
 
 
+def test_the_report_says_what_was_dropped_and_for_which_row(folder: Path, capsys: Capture) -> None:
+    texts = [*PLACES, "A freezable dictionary objects."]
+    dedupe = ["--text", "t", "--id", "id", "--dedupe", 0.9, "-k", 3, "--report", "picks.html"]
+    picks(capsys, {"id": list("abcdefg"), "t": texts}, *dedupe)
+    report = Path("picks.html").read_text()
+    assert "3 of 7" in report
+    assert "1 near-duplicates of 7 rows were dropped" in report
+    shown = report[report.index('id="repeats"') :]
+    assert shown.index("A freezable dictionary objects.") < shown.index("A freezable dictionary object.")
+
+
 def test_texts_without_a_word_are_compared_as_they_stand(folder: Path, capsys: Capture) -> None:
     texts = ["-", "-", "!!!", "one thing", "another story", "rain in May"]
     assert picks(capsys, {"t": texts}, "--text", "t", "--dedupe", 0.5, "-k", 3)["dropped"] == 1

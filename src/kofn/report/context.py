@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from xml.etree.ElementTree import Element
 
 import numpy as np
@@ -28,6 +28,20 @@ class Quotas:
     limits: dict[str, tuple[int, int | None]]
 
 
+class Repeats(NamedTuple):
+    """Rows of the file that were dropped from the pool because they repeat another.
+
+    Attributes:
+        total: rows of the file.
+        dropped: how many of them were dropped.
+        shown: some of those: name and text of the row, name and text of the row that stays for it, similarity.
+    """
+
+    total: int
+    dropped: int
+    shown: Sequence[tuple[str, str, str, str, float]]
+
+
 @dataclass(frozen=True)
 class Context:
     """The items as the report shows them."""
@@ -45,6 +59,7 @@ class Context:
     weights: Array | None
     scores: Array | None
     command: str | None
+    repeats: Repeats | None
 
     @classmethod
     def of(
@@ -61,6 +76,7 @@ class Context:
         scores: Any = None,
         metric: str = "euclidean",
         command: str | Sequence[str] | None = None,
+        repeats: Repeats | None = None,
     ) -> Context:
         """Check the context against the plan; raises `InputError` naming what does not fit."""
         metric, distances = vocabulary.metric(metric), None
@@ -107,6 +123,7 @@ class Context:
             weights,
             scores,
             command,
+            repeats,
         )
 
     def name(self, item: int) -> str:

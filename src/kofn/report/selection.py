@@ -11,9 +11,9 @@ import numpy as np
 from kofn.core.plans import Selection
 from kofn.report import charts, groups, measures
 from kofn.report.charts import Axis
-from kofn.report.context import Context
+from kofn.report.context import Context, Repeats
 from kofn.report.lists import PAIRED, late, listing, pair, pairs, table
-from kofn.report.page import MINUS, E, describe, document, figure, number, percent, stat, user
+from kofn.report.page import MINUS, E, clean, describe, document, figure, number, percent, stat, user
 from kofn.report.run import kind, outcome, quality, ran
 
 LISTED = 1000  # picks in the list; the plan's own file has them all
@@ -45,10 +45,11 @@ def page(context: Context, title: str | None) -> str:
         [groups.chart(context, grouping, picks, at) for at, grouping in enumerate(context.groupings)],
         _picks(context, picks, counts),
         None if cover is None else _stand_ins(context, picks, cover),
+        None if context.repeats is None else _repeats(context.repeats),
         ran(context),
     ]
     return document(
-        title=title or f"{len(picks):,} of {plan.n:,}",
+        title=title or f"{len(picks):,} of {plan.n if context.repeats is None else context.repeats.total:,}",
         eyebrow=["kofn select", " · ", kind(plan)],
         lede=_lede(context, picks, cover, random),
         stats=_stats(context, picks, cover, random),
@@ -74,7 +75,10 @@ def _stats(
     context: Context, picks: Any, cover: measures.Coverage | None, random: measures.AtRandom | None
 ) -> list[Element]:
     plan = context.plan
-    out = [stat([f"{len(picks):,}", E("small", f" of {plan.n:,}")], "picked", _spent(plan))]
+    note = _spent(plan)
+    if context.repeats is not None:
+        note += f"; {context.repeats.dropped:,} near-duplicates of {context.repeats.total:,} rows were dropped"
+    out = [stat([f"{len(picks):,}", E("small", f" of {plan.n:,}")], "picked", note)]
     share = _share(context, picks, cover)
     if share is not None:
         value, label, note = share
@@ -268,6 +272,25 @@ def _marks(context: Context, at: int, item: int, counts: Any) -> list[tuple[str,
     if plan.probabilities is not None:
         marks.append(("chance", percent(float(plan.probabilities[item]))))
     return marks
+
+
+def _repeats(repeats: Repeats) -> Element | None:
+    """Rows that were dropped because they repeat another, beside the one that stays for them."""
+    if not repeats.shown:
+        return None
+    rows = []
+    for name, text, kept, kept_text, similarity in repeats.shown:
+        sides = [
+            E("div", E("p", user(who, class_="id"), class_="who"), E("p", user(clean(words[:PAIRED])), class_="text"))
+            for who, words in ((name, text), (kept, kept_text))
+        ]
+        arrow = [E("span", "at similarity ", class_="unseen"), number(similarity, 3)]
+        rows.append(E("li", sides[0], E("p", arrow, class_="far"), sides[1]))
+    intro = (
+        f"{repeats.dropped:,} of the file's {repeats.total:,} rows were dropped before anything was picked. "
+        f"{len(rows)} of them (left), from the least similar to the most, and the row that stays for each."
+    )
+    return pairs(rows, title="Near-duplicates", name="repeats", intro=intro)
 
 
 def _stand_ins(context: Context, picks: Any, cover: measures.Coverage) -> Element | None:
