@@ -29,7 +29,7 @@ def write_report(
     """Write what a plan is, how good it is and why, as one HTML file for people.
 
     A selection's report shows the share of the pool covered after each pick with its knee, the pool and the picks in
-    two dimensions, groups and quotas before and after, every pick, and for a sample of items the nearest pick of
+    two dimensions, groups and quotas before and after, every pick, and for a sample of items their nearest
     pick. An assignment's shows its groups in two dimensions with their medoids, their sizes within capacities, every
     item's silhouette, the nearest and farthest members of each, and why it is k groups where the method found k; for
     items sent to bins by scores the loads, which choice they got, who was moved, and the bins' prices. A blend of
