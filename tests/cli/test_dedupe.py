@@ -63,7 +63,15 @@ def test_the_report_says_what_was_dropped_and_for_which_row(folder: Path, capsys
 
 def test_texts_without_a_word_are_compared_as_they_stand(folder: Path, capsys: Capture) -> None:
     texts = ["-", "-", "!!!", "one thing", "another story", "rain in May"]
-    assert picks(capsys, {"t": texts}, "--text", "t", "--dedupe", 0.5, "-k", 3)["dropped"] == 1
+    call = ["--text", "t", "--dedupe", 0.5]
+    answer = picks(capsys, {"t": texts}, *call, "-k", 3)
+    assert answer["dropped"] == 1
+    assert sorted(answer["picks"]) == [3, 4, 5]
+    assert len(picks(capsys, {"t": texts}, *call, "-k", 4)["picks"]) == 4
+    assert 2 in picks(capsys, {"t": texts}, *call, "-k", 3, "--include", "2")["picks"]
+    code, text, _ = run(capsys, "select", "pool.csv", *call, "-k", 3)
+    assert code == 0
+    assert "2 texts have no word (first: 0); such rows are not picked while others are left" in text
 
 
 def test_the_row_stays_that_the_task_prefers(folder: Path, capsys: Capture) -> None:

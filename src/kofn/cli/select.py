@@ -274,7 +274,35 @@ def read_pool(table: Table, arguments: SelectArguments) -> Pool:
         vectors=vectors,
         notes=notes,
     )
-    return pool if arguments.dedupe is None else without_duplicates(pool, arguments)
+    if arguments.dedupe is not None:
+        pool = without_duplicates(pool, arguments)
+    return wordless_last(pool, arguments) if arguments.text else pool
+
+
+def wordless_last(pool: Pool, arguments: SelectArguments) -> Pool:
+    """Texts without a word stand for nothing: they are said, and left out where enough others can be picked."""
+    assert arguments.text is not None
+    wordless = ~pool.table.texts(arguments.text).str.contains(r"\w").to_numpy()[pool.rows]
+    if not wordless.any():
+        return pool
+    count, first = int(wordless.sum()), pool.keys[wordless.argmax()]
+    note = f"{count:,} {'text has' if count == 1 else 'texts have'} no word (first: {first})"
+    keys = checks.ids(pool.keys)
+    named = {word: checks.positions(value, word, len(keys), keys) for word, value in pool.named.items()}
+    out = wordless.copy()
+    for position in named.values():
+        out[position] = False
+    left = ~out
+    left[named.get("exclude", np.empty(0, np.int64))] = False
+    enough = left.any() and (arguments.k is None or arguments.k <= left.sum())
+    for column, ends in counted_quotas(pool, arguments).items():
+        labels = groups_of(pool, arguments)[column]
+        enough = enough and all((left & (labels == group)).sum() >= least for group, (least, _) in ends.items())
+    if not enough or (arguments.entry is not None and "exclude" not in arguments.entry.accepted):
+        return dataclasses.replace(pool, notes=(*pool.notes, note))
+    excluded = np.concatenate([pool.named.get("exclude", keys[:0]), keys[out]])
+    note += "; such rows are not picked while others are left"
+    return dataclasses.replace(pool, named={**pool.named, "exclude": excluded}, notes=(*pool.notes, note))
 
 
 def without_duplicates(pool: Pool, arguments: SelectArguments) -> Pool:
