@@ -279,5 +279,6 @@ def _directions(rows: NDArray[Any]) -> tuple[NDArray[Any], Floats]:
 
 def _rounded_up(value: float) -> float:
     """The next float32, or the value itself where float32 has none."""
-    near = np.float32(value)
+    with np.errstate(over="ignore"):
+        near = np.float32(value)
     return value if value == 0 or not np.isfinite(near) else float(np.nextafter(near, np.float32(np.inf)))
