@@ -15,7 +15,7 @@ AUTO: dict[str, tuple[tuple[str, str], ...]] = {
         ("fasterpam", "vectors or distances: k-medoids, no swap improves"),
         ("constrained_kmeans", "vectors with a capacity or links: k-means, sizes and links held exactly"),
         ("constrained_kmedoids", "distances with a capacity or links: k-medoids, sizes and links held exactly"),
-        ("dynmsc", "vectors or distances with k=\"auto\": as many groups as the medoid silhouette finds"),
+        ("dynmsc", 'vectors or distances with k="auto": as many groups as the medoid silhouette finds'),
         ("laplacian_shot", "vectors and a few labels"),
     ),
     "allocate": (("multiple_choice_knapsack", "curves: exact"),),
