@@ -27,7 +27,7 @@ _LEAD = {"select": "X", "assign": "X", "allocate": "curves", "combine": "members
 def _run(verb: str, method: Method, options: Mapping[str, Any] | None, arguments: dict[str, Any]) -> Any:
     given = {name: value for name, value in arguments.items() if value is not None}
     if verb == "assign" and isinstance(given.get("k"), str):
-        method = _finds_k(method, given.pop("k"))
+        method = _finds_k(method, given.pop("k"), set(given))
     own = dict(options or {})
     for name in [name for name in given if name not in VOCABULARY]:
         if name in own:
@@ -40,11 +40,14 @@ def _run(verb: str, method: Method, options: Mapping[str, Any] | None, arguments
     return dispatch.dispatch(verb, method, given, own, given.pop("ids", None))
 
 
-def _finds_k(method: Method, k: str) -> Method:
+def _finds_k(method: Method, k: str, others: set[str]) -> Method:
     """The method that is meant by k="auto"."""
     if k != "auto":
         raise InputError(f"k={k!r}: give a whole number, or 'auto' to have it found")
     if method == "auto":
+        taken = dispatch.methods_of("assign")["dynmsc"]
+        if strange := sorted(others - set(taken.accepted) - set(taken.options) - SETTINGS - {"ids", "options"}):
+            raise InputError(f"k='auto' does not go together with {', '.join(strange)}; give k a number")
         return "dynmsc"
     entry = _entry("assign", method)
     if entry is not None and "k" in entry.required:

@@ -36,7 +36,7 @@ def dispatch(
     name = choose(verb, given, options) if method_name == "auto" else method_name
     if not isinstance(name, str) or name not in index:
         raise InputError(
-            f"method={name!r}: no such {verb} method{nearest(str(name), index)}; `kofn methods {verb}` lists them"
+            f"method={name!r}: no such {verb} method{_meant(str(name), index)}; `kofn methods {verb}` lists them"
         )
     entry = index[name]
     takes = _fit(entry, given, options, index)
@@ -48,6 +48,17 @@ def dispatch(
         raise InputError(f"method={name!r} needs {error.name}: pip install 'kofn[{entry.extra}]'") from None
     arguments = {word: given[word] if word in given else _derive(word, given) for word in takes}
     return execute(function.__kofn__, {**arguments, **options}, ids=ids)  # type: ignore[attr-defined]
+
+
+def _meant(name: str, index: Mapping[str, Entry]) -> str:
+    """Which method an unknown name may mean: one that contains it or is known by it, else the nearest."""
+    words = name.lower().replace("-", "_").replace(" ", "_")
+    close = [entry.name for entry in index.values() if words in entry.name or words in map(_underscored, entry.aliases)]
+    return f"; did you mean {' or '.join(map(repr, close[:3]))}?" if close else nearest(name, index)
+
+
+def _underscored(text: str) -> str:
+    return text.lower().replace("-", "_").replace(" ", "_")
 
 
 def _fit(entry: Entry, given: Mapping[str, Any], options: Mapping[str, Any], index: Mapping[str, Entry]) -> set[str]:

@@ -161,10 +161,16 @@ class _Adapted(Objective):
         return self._checked(self.own.gains(candidates), candidates, "gains")
 
     def add(self, item: int) -> float:
-        return float(self.own.add(item))
+        return self._number(self.own.add(item), f"add({item})", "the gain of the item")
 
     def value(self, indices: Ints) -> float:
-        return float(self.own.value(indices))
+        return self._number(self.own.value(indices), "value", "the value of the set")
+
+    def _number(self, given: Any, call: str, meaning: str) -> float:
+        try:
+            return float(given)
+        except (TypeError, ValueError):
+            raise InputError(f"objective={self.name}: {call} returned {given!r}; return {meaning}, a number") from None
 
     def exact_gains(self, candidates: Ints) -> Floats:
         exact = getattr(self.own, "exact_gains", None)

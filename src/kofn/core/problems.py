@@ -127,7 +127,8 @@ def with_frame_ids(given: Mapping[str, Any], ids: Any) -> tuple[Mapping[str, Any
     """Take the ids from the frame that the items came in.
 
     Where `ids` names a column of the frame, that column is taken out of the frame and becomes the ids. Without `ids`,
-    those of a pandas frame or series are its index, if it names rows (all differ, none is missing, not just 0, 1, ...).
+    those of a pandas frame or series are its index, if it names rows (all differ, none is missing, not just 0, 1, ...);
+    those of rankings are the frame's columns.
     """
     source = next((name for name in INPUTS if name in given), "X")
     frame: Any = given.get(source)
@@ -141,6 +142,10 @@ def with_frame_ids(given: Mapping[str, Any], ids: Any) -> tuple[Mapping[str, Any
         table = narwhals.from_native(frame, eager_only=True)
         return {**given, source: table.drop(ids).to_native()}, table[ids].to_numpy()
     pandas = sys.modules.get("pandas")
+    if source == "rankings":
+        # Each row is a judge, so what is ranked has the columns' names.
+        columns = [str(name) for name in getattr(frame, "columns", ())]
+        return given, np.array(columns) if ids is None and columns else ids
     if ids is None and pandas is not None and isinstance(frame, pandas.DataFrame | pandas.Series):
         index = frame.index
         plain = isinstance(index, pandas.MultiIndex) or index.equals(pandas.RangeIndex(len(index)))

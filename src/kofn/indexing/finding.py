@@ -20,7 +20,7 @@ from kofn.core.bibliography import cite, keys_of, paper
 from kofn.core.registry import HOMES, Entry
 from kofn.finding import phrase_of, stems
 from kofn.indexing import packages
-from kofn.objectives.base import OBJECTIVES
+from kofn.objectives.base import GREEDY, OBJECTIVES
 
 ROOT = packages.HERE.parents[1]
 FOUND = packages.HERE / "_index" / "find.json"
@@ -172,6 +172,8 @@ def _objectives() -> Iterator[Row]:
         path = packages.HERE / "objectives" / f"{module.rsplit('.', 1)[-1]}.py"
         source = {"scores": "scores=S"}.get(known.sources[0], "X")
         call = f'kofn.select({source}, k=10, objective="{name}")'
+        if name not in GREEDY:  # no greedy search minimises it, but answers are compared by it
+            call = f'kofn.compare("select", {source}, k=10, methods=["farthest_first"], objective="{name}")'
         node = _definition(path, cls)
         text = f"{cls} {ast.get_docstring(node) or ''}"
         papers = [str(key) for key in keys_of(known.paper)]

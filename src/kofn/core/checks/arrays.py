@@ -67,6 +67,10 @@ def refuse_nonfinite(array: Array, name: str) -> None:
 def matrix(value: Any, name: str = "X") -> Array:
     """A finite (n, d) floating matrix with at least one row and one column."""
     array = as_array(value, name)
+    if array.ndim == 1 and len(array) and (array.dtype.kind == "U" or all(isinstance(row, str) for row in array)):
+        raise InputError(
+            f"{name} holds texts; give vectors, one row a text, or use the command line: kofn select FILE --text COLUMN"
+        )
     if array.ndim == 1 and array.dtype == object and len(array):
         lengths = [len(row) if hasattr(row, "__len__") else -1 for row in array]
         odd = next((i for i, length in enumerate(lengths) if length != lengths[0]), None)

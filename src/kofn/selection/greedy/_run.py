@@ -106,7 +106,7 @@ def objective_of(given: Mapping[str, Any], lazy: bool) -> tuple[Objective, Any]:
     if lazy and not objective.submodular:
         raise InputError(
             f"objective={base.named(requested)} is not submodular, so stale gains are no upper bounds; "
-            "use method='naive_greedy'"
+            "use method='naive_greedy'" + ("" if isinstance(requested, str) else ", or declare submodular = True on it")
         )
     return objective, requested
 
