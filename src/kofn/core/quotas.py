@@ -137,14 +137,14 @@ def whole_numbers(cost: Floats, matrix: Any, low: Any, high: Any, least: Any, mo
     """Whole numbers in [least, most] of the least cost, with matrix @ x in [low, high]; None where there are none."""
     from scipy.optimize import Bounds, LinearConstraint, milp
 
-    found = milp(
+    solution = milp(
         cost,
         integrality=np.ones(len(cost), np.int64),
         bounds=Bounds(least, most),
         constraints=LinearConstraint(matrix, low, high),
         options={"mip_rel_gap": 0.0},
     )
-    return None if found.x is None else (np.rint(found.x).astype(np.int64), float(found.fun))
+    return None if solution.x is None else (np.rint(solution.x).astype(np.int64), float(solution.fun))
 
 
 def _more_picks(cells: Cells, part: Ints, low: Ints, high: Ints, least: Ints, most: Ints) -> Ints | None:
@@ -153,8 +153,8 @@ def _more_picks(cells: Cells, part: Ints, low: Ints, high: Ints, least: Ints, mo
         return np.empty(0, np.int64) if (low <= 0).all() and (high >= 0).all() else None
     if (least > most).any():
         return None
-    found = whole_numbers(np.zeros(len(part)), cells.matrix(part), low, high, least, most)
-    return None if found is None else found[0]
+    solution = whole_numbers(np.zeros(len(part)), cells.matrix(part), low, high, least, most)
+    return None if solution is None else solution[0]
 
 
 class Witness:
@@ -191,10 +191,10 @@ class Witness:
             parts.insert(0, np.union1d(np.flatnonzero(held), some))
         for part in parts:
             most = np.minimum(self.supply - picked, left)[part]
-            found = _more_picks(cells, part, low, high, (least - picked)[part], most)
-            if found is not None:
+            added = _more_picks(cells, part, low, high, (least - picked)[part], most)
+            if added is not None:
                 counts = picked.copy()
-                counts[part] += found
+                counts[part] += added
                 return counts
         return None
 
@@ -287,13 +287,13 @@ class Witness:
             if not len(firsts) or not len(seconds):
                 continue
             number = parts[~taken][:, firsts].sum(axis=0)[:, None] + parts[taken][:, seconds].sum(axis=0)
-            found = np.minimum(np.searchsorted(cells.numbers, number), cells.count - 1)
-            fits = (cells.numbers[found] == number) & (self.counts < self.supply)[found] & (found != cell)
+            partner = np.minimum(np.searchsorted(cells.numbers, number), cells.count - 1)
+            fits = (cells.numbers[partner] == number) & (self.counts < self.supply)[partner] & (partner != cell)
             fits &= donors[firsts][:, None] != donors[seconds]
             if fits.any():
                 row, column = np.unravel_index(int(np.argmax(fits)), fits.shape)
                 less = [int(donors[firsts[row]]), int(donors[seconds[column]])]
-                self._change(less, [cell, int(found[row, column])])
+                self._change(less, [cell, int(partner[row, column])])
                 return True
         return False
 
@@ -312,7 +312,7 @@ class Witness:
         self._change(*way)
         return True
 
-    def _way(self, cell: int, one: int, other: int) -> tuple[list[int], list[int]] | None:
+    def _way(self, cell: int, column: int, opposite: int) -> tuple[list[int], list[int]] | None:
         """A way for one count more into this cell within the quotas of two columns: cells that lose and that gain.
 
         It is a path from the cell's second group back to its first. A step leads from a second group to a first one
@@ -320,8 +320,8 @@ class Witness:
         between two groups of a column of which one may lose and one gain. Where there is no way, all cells from the
         groups that were not reached to those that were are closed.
         """
-        first, second = self.cells.group[one], self.cells.group[other]
-        m_first, m_second = self.margins[one], self.margins[other]
+        first, second = self.cells.group[column], self.cells.group[opposite]
+        m_first, m_second = self.margins[column], self.margins[opposite]
         spare, room = self.counts > self.picked, self.counts < self.supply
         start, goal = int(second[cell]), int(first[cell])
         # Over what each group was reached: a cell, or the end of its column.
@@ -333,16 +333,16 @@ class Witness:
         while changed and not reached_first[goal]:
             changed = False
             if gate_second == _NONE:
-                ends = np.flatnonzero(reached_second & (m_second < self.cells.most[other]))
+                ends = np.flatnonzero(reached_second & (m_second < self.cells.most[opposite]))
                 if len(ends):
                     gate_second, changed = int(ends[0]), True
-                    new = ~reached_second & (m_second > self.cells.least[other])
+                    new = ~reached_second & (m_second > self.cells.least[opposite])
                     from_second[new], reached_second = _ENDS, reached_second | new
             if gate_first == _NONE:
-                ends = np.flatnonzero(reached_first & (m_first > self.cells.least[one]))
+                ends = np.flatnonzero(reached_first & (m_first > self.cells.least[column]))
                 if len(ends):
                     gate_first, changed = int(ends[0]), True
-                    new = ~reached_first & (m_first < self.cells.most[one])
+                    new = ~reached_first & (m_first < self.cells.most[column])
                     from_first[new], reached_first = _ENDS, reached_first | new
             over = np.flatnonzero(spare & reached_second[second] & ~reached_first[first])
             if len(over):
@@ -475,9 +475,9 @@ class PricedWitness:
 
     def add(self, item: int) -> None:
         """Commit a pick that `admits` lets in."""
-        found = self._with(item)
-        assert found is not None, f"item {item} leaves no completion"
-        self.completion = found[found != item]
+        completion = self._with(item)
+        assert completion is not None, f"item {item} leaves no completion"
+        self.completion = completion[completion != item]
         self.count += 1
         self.spends.append(self.costs[item].item())
         for group, taken in zip(self.cells.group, self.taken, strict=True):
@@ -494,18 +494,18 @@ class PricedWitness:
             return self.completion
         ways = [self.completion, *(np.delete(self.completion, at) for at in range(len(self.completion)))]
         for kept in ways:
-            found = np.append(kept, item)
-            if self._complete(found) and self._total(found) <= self.limit:
-                return found
+            completion = np.append(kept, item)
+            if self._complete(completion) and self._total(completion) <= self.limit:
+                return completion
         rest = self._cheapest(item)
         cell = self.cells.of[item]
         if rest is None:
             self.floor[cell] = math.inf
             return None
-        found = np.append(rest, item)
-        total = self._total(found)
+        completion = np.append(rest, item)
+        total = self._total(completion)
         if total <= self.limit:
-            return found
+            return completion
         self.floor[cell] = max(self.floor[cell], float(total) - float(self.costs[item]))
         return None
 
@@ -549,8 +549,8 @@ class PricedWitness:
         if not len(items):
             return None
         binary = np.zeros(len(items)), np.ones(len(items))
-        found = whole_numbers(costs / scale, cells.matrix(cells.of[items]), low, high, *binary)
-        return None if found is None else items[found[0] > 0]
+        solution = whole_numbers(costs / scale, cells.matrix(cells.of[items]), low, high, *binary)
+        return None if solution is None else items[solution[0] > 0]
 
 
 def best_of_cells(ranked: Ints, cell_of: Ints, most: Ints) -> Ints:
@@ -584,9 +584,9 @@ def clash(cells: Cells, k: int, supply: Ints, picked: Ints, *, exact: bool) -> s
     cost = np.concatenate([np.zeros(len(everything)), np.ones(2 * groups)])
     least = np.concatenate([picked[everything], np.zeros(2 * groups)])
     most = np.concatenate([np.minimum(supply[everything], k), np.full(2 * groups, k)])
-    found = whole_numbers(cost, matrix, low, high, least, most)
-    assert found is not None
-    slack = found[0][len(everything) :]
+    solution = whole_numbers(cost, matrix, low, high, least, most)
+    assert solution is not None
+    slack = solution[0][len(everything) :]
     changes = []
     at = 0
     for column, origin, lows, highs in zip(cells.columns, cells.origin, cells.least, cells.most, strict=True):
