@@ -10,6 +10,11 @@ from kofn.core.lazy import attach
 from kofn.core.old_paths import install as _install_old_paths
 
 if TYPE_CHECKING:
+    from kofn.core.checks import BrokenPlanError as BrokenPlanError
+    from kofn.core.checks import FailureError as FailureError
+    from kofn.core.checks import InfeasibleError as InfeasibleError
+    from kofn.core.checks import InputError as InputError
+    from kofn.core.checks import KofnError as KofnError
     from kofn.core.plans import Allocation as Allocation
     from kofn.core.plans import Assignment as Assignment
     from kofn.core.plans import Blend as Blend
@@ -25,6 +30,7 @@ if TYPE_CHECKING:
     from kofn.verbs import select as select
 
 _HOMES = {
+    **dict.fromkeys(("KofnError", "InputError", "InfeasibleError", "FailureError", "BrokenPlanError"), "core.checks"),
     **dict.fromkeys(("select", "assign", "allocate", "combine", "compare", "methods"), "verbs"),
     **dict.fromkeys(("Selection", "Assignment", "Allocation", "Blend"), "core.plans"),
     **dict.fromkeys(("Assigner", "Selector"), "estimators"),

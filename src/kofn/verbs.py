@@ -72,6 +72,8 @@ def _settle_options(verb: str, method: Method, given: dict[str, Any], own: dict[
     known = set(entry.options) if entry else {name for row, _ in AUTO[verb] for name in index[row].options}
     unknown = [name for name in own if name not in known]
     objective = given.get("objective")
+    if objective is None and given.keys() & {"X", "similarity"} and (entry is None or "objective" in entry.accepted):
+        objective = "facility_location"
     if unknown and isinstance(objective, str) and verb == "select":
         from kofn.objectives import base
 

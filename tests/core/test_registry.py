@@ -285,6 +285,10 @@ class TestFlat:
         assert plan.objective == "graph_cut(lam=0.3)"
         assert plan.equals(kofn.select(X, k=2, objective="graph_cut(lam=0.3)"))
 
+    def test_parameters_of_the_default_objective(self):
+        plan = kofn.select(X, k=2, metric="rbf", bandwidth=1.0)
+        assert plan.equals(kofn.select(X, k=2, metric="rbf", objective="facility_location(bandwidth=1.0)"))
+
     def test_options_of_a_rule_of_one_s_own(self):
         plan = kofn.select(X, k=2, method=lambda X, k, step=1: np.arange(0, k * step, step), step=2)
         assert plan.indices.tolist() == [0, 2]
@@ -387,6 +391,8 @@ class TestOwnRule:
             kofn.select(X, k=1, include=[3], method=lambda **_: [1])
         with pytest.raises(BrokenPlanError, match="1 excluded items are picked, row 1 for one"):
             kofn.select(X, k=1, exclude=[1], method=lambda **_: [1])
+        with pytest.raises(BrokenPlanError, match=r"budget: used 4\.0 over the budget 1"):
+            kofn.allocate([[2.0, 1.0], [3.0, 1.0]], budget=1, method=lambda **_: [2, 2])
         with pytest.raises(BrokenPlanError, match="bin 0 holds 3, over its capacity"):
             kofn.assign(scores=SCORES, capacity=2, method=lambda **_: [0, 0, 0])
 
@@ -400,6 +406,31 @@ class TestOwnRule:
         "an option it lacks": (
             lambda: kofn.select(X, k=2, method=lambda X, k: [0, 1], options={"a": 1}),
             "does not take a; its arguments: X, k",
+        ),
+        "labels of another kind": (
+            lambda: kofn.assign(X, k=2, method=lambda **_: ["a"] * 5),
+            "return one bin number an item",
+        ),
+        "labels in part": (lambda: kofn.assign(X, k=2, method=lambda **_: [0.9] * 5), "return one bin number an item"),
+        "no labels": (lambda: kofn.assign(X, method=lambda **_: None), "returned None; return one bin number"),
+        "few labels": (lambda: kofn.assign(X, method=lambda **_: []), "return one bin number"),
+        "labels beyond all": (lambda: kofn.assign(X, method=lambda **_: [2**40] * 5), "return one bin number"),
+        "ragged": (lambda: kofn.assign(X, method=lambda **_: [[1], [1, 2]]), "return one bin number"),
+        "amounts of another kind": (
+            lambda: kofn.allocate([[2.0, 1.0]], budget=1, method=lambda **_: ["a"]),
+            "returned ['a']; return one amount an item",
+        ),
+        "amounts that are missing": (
+            lambda: kofn.allocate([[2.0, 1.0]], budget=1, method=lambda **_: [np.nan]),
+            "return one amount an item",
+        ),
+        "amounts below zero": (
+            lambda: kofn.allocate([[2.0, 1.0]], budget=1, method=lambda **_: [-1]),
+            "return one amount >= 0 for each of 1 items",
+        ),
+        "nothing blended": (
+            lambda: kofn.combine([[1.0]], method=lambda **_: None),
+            "returned nothing",
         ),
         "bad words all the same": (lambda: kofn.select([[np.nan]], k=1, method=lambda **_: [0]), "row 0, column 0"),
     }
@@ -533,6 +564,24 @@ def test_the_overflow_word_of_assign_and_the_options_of_allocate():
 def test_settings_that_a_method_ignores_are_no_error():
     plan = kofn.select(scores=[1.0, 2.0], k=1, seed=1, n_threads=2, progress=False, max_memory="1GB", time_limit=9)
     assert plan.indices.tolist() == [1]
+
+
+def test_masked_entries_are_refused():
+    masked = np.ma.masked_array([1.0, 9.0, 2.0], mask=[0, 1, 0])
+    refused(lambda: kofn.select(scores=masked, k=1), "scores is a masked array with 1 masked entries; fill")
+    assert kofn.select(scores=np.ma.masked_array([1.0, 9.0, 2.0]), k=1).indices.tolist() == [1]
+
+
+def test_what_is_falsy_is_no_default():
+    refused(lambda: kofn.select(X, k=1, objective=""), "objective=''")
+    with pytest.raises(InputError):
+        kofn.select(X, k=1, objective=np.eye(5))
+    refused(lambda: kofn.select(X, k=1, progress="no"), "progress='no': give True or False")
+
+
+def test_errors_are_at_the_top():
+    assert issubclass(kofn.InputError, kofn.KofnError)
+    assert kofn.BrokenPlanError is BrokenPlanError
 
 
 def test_verbs_are_what_the_package_exports():

@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from kofn._index import entries
 from kofn.core.auto import AUTO
-from kofn.core.checks import InputError, nearest
+from kofn.core.checks import InputError, nearest, shown
 from kofn.core.problems import INPUTS, with_frame_ids
 from kofn.core.registry import VERBS, Entry, Spec, execute
 from kofn.core.vocabulary import SETTINGS, SYNONYMS
@@ -200,9 +201,31 @@ def as_plan(verb: str, answer: Any, arguments: Mapping[str, Any], name: str) -> 
             raise InputError(f"method={name} returned {type(answer).__name__}; return row numbers or a Selection")
         return plans.Selection(n=n, indices=picks.astype(np.int64), gains=np.full(len(picks), np.nan))
     if verb == "assign":
-        labels = np.asarray(answer)
-        return plans.Assignment.from_labels(labels, int(arguments.get("k") or labels.max() + 1))
+        labels = _numbers(answer, name, "one bin number an item, -1 for none, or an Assignment", whole=True)
+        if len(labels) != n or (len(labels) and labels.min() < -1) or labels.max(initial=0) >= 2**31:
+            raise InputError(f"method={name} returned {shown(answer)}; return one bin number for each of {n} items")
+        return plans.Assignment.from_labels(labels.astype(np.int64), int(arguments.get("k") or labels.max() + 1))
     if verb == "allocate":
-        amounts = np.asarray(answer)
-        return plans.Allocation(n=n, amounts=amounts, values=np.full(len(amounts), np.nan))
+        amounts = _numbers(answer, name, "one amount an item, or an Allocation")
+        if len(amounts) != n or (amounts < 0).any():
+            raise InputError(f"method={name} returned {shown(answer)}; return one amount >= 0 for each of {n} items")
+        limits: dict[str, Any] = {}
+        if not {"sizes", "levels", "mean_budget"} & set(arguments) and arguments.get("budget") is not None:
+            limits = {"used": {"budget": math.fsum(amounts.tolist())}, "budget": {"budget": arguments["budget"]}}
+        return plans.Allocation(n=n, amounts=amounts, values=np.full(len(amounts), np.nan), **limits)
+    if answer is None:
+        raise InputError(f"method={name} returned nothing; return the blend")
     return plans.Blend(n=n, result=answer, form="none")
+
+
+def _numbers(answer: Any, name: str, meant: str, *, whole: bool = False) -> Any:
+    """What a rule returned as a vector of numbers."""
+    import numpy as np
+
+    try:
+        array = np.asarray(answer)
+    except (TypeError, ValueError):
+        array = np.empty(0, object)
+    if array.ndim != 1 or array.dtype.kind not in ("iu" if whole else "iuf") or not np.isfinite(array).all():
+        raise InputError(f"method={name} returned {shown(answer)}; return {meant}")
+    return array

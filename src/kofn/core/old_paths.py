@@ -50,7 +50,6 @@ MOVED = {
     "kofn.combination.interpolation": "kofn.combination.averaging",
     "kofn.combination.layers": "kofn.combination.task_vectors",
     "kofn.combination.layerwise": "kofn.combination.alignment",
-    "kofn.combination.partial": "kofn.combination.alignment",
     "kofn.combination.recipe": "kofn.combination.recipes",
     "kofn.combination.search": "kofn.combination.soups",
     "kofn.neighbors.graph": "kofn.neighbors.graphs",

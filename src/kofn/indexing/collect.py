@@ -36,12 +36,26 @@ def collect_all() -> dict[str, dict[str, Entry]]:
     for home in dict.fromkeys((*HOMES.values(), *LOOPS)):
         package = importlib.import_module(f"kofn.{home}")
         for module in sorted(pkgutil.walk_packages(package.__path__, f"kofn.{home}."), key=lambda m: m.name):
-            for entry in entries_of(importlib.import_module(module.name)):
+            for entry in _registered(module.name):
                 if entry.name in entries[entry.verb]:
                     raise ValueError(f"{entry.path}: {entries[entry.verb][entry.name].path} has that name already")
                 entries[entry.verb][entry.name] = entry
     entries["nn"] = {spec.name: _of_module(spec) for spec in torch_module.declared()}
     return {verb: dict(sorted(rows.items())) for verb, rows in entries.items()}
+
+
+def _registered(name: str) -> list[Entry]:
+    """What the module of this name registers.
+
+    Raises:
+        ValueError: the module cannot be imported, or a registration is wrong; it says in which file.
+    """
+    try:
+        return list(entries_of(importlib.import_module(name)))
+    except ValueError as error:
+        raise ValueError(str(error) if name in str(error) else f"{name}: {error}") from error
+    except Exception as error:  # a file that cannot be read is named, whatever is wrong with it
+        raise ValueError(f"{name}: {type(error).__name__}: {error}") from error
 
 
 def _exported() -> set[str]:

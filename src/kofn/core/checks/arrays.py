@@ -17,6 +17,10 @@ def is_sparse(value: object) -> bool:
 
 
 def as_array(value: Any, name: str) -> Array:
+    if isinstance(value, np.ma.MaskedArray):
+        if np.ma.is_masked(value):
+            raise InputError(f"{name} is a masked array with {int(value.mask.sum())} masked entries; fill or drop them")
+        value = value.data
     if is_sparse(value):
         raise InputError(f"{name} is a sparse matrix; give a dense array ({name}.toarray())")
     if hasattr(value, "detach"):  # a torch tensor that may require grad or live on a device

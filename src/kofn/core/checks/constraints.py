@@ -11,7 +11,7 @@ import numpy as np
 from kofn.core.arrays import Array, Ints
 from kofn.core.checks.arrays import as_array, is_sparse, refuse_nonfinite, vector
 from kofn.core.checks.errors import InputError
-from kofn.core.checks.numbers import count, is_number
+from kofn.core.checks.numbers import count, is_number, shown
 
 
 def costs(value: Any, name: str = "costs") -> Array:
@@ -80,13 +80,13 @@ def positions(value: Any, name: str, n: int, keys: Array | None = None) -> Ints:
         missing = [key for key in array.tolist() if key not in table]
         if missing:
             more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-            raise InputError(f"{name} names {missing[0]!r}{more}, which no row has as its id")
+            raise InputError(f"{name} names {shown(missing[0])}{more}, which no row has as its id")
         found = np.array([table[key] for key in array.tolist()], np.int64)
     else:
         if array.dtype == bool and len(array) == n:
             found = np.flatnonzero(array)
         elif array.dtype.kind not in "iu":
-            raise InputError(f"{name} holds {array.tolist()[0]!r}; give row numbers 0..{n - 1}, or pass ids")
+            raise InputError(f"{name} holds {shown(array.tolist()[0])}; give row numbers 0..{n - 1}, or pass ids")
         else:
             found = array.astype(np.int64)
             out = (found < 0) | (found >= n)

@@ -104,7 +104,8 @@ def gist(
         open_items[exclude] = False
     if k > open_items.sum():
         raise InfeasibleError(f"k={k}, but {int(open_items.sum())} of {n} items are open; lower k or exclude fewer")
-    requested = utility or ("modular" if scores is not None else "medoid_loss" if X is None else "facility_location")
+    default = "modular" if scores is not None else "medoid_loss" if X is None else "facility_location"
+    requested = default if utility is None else utility
     given = {"X": X, "distances": distances, "scores": scores, "metric": metric, "n_threads": n_threads}
     try:
         make = _utility(requested, given)

@@ -21,7 +21,7 @@ from kofn.core.plans import Selection
 from kofn.core.registry import method
 from kofn.core.runtime import Control
 from kofn.objectives import base
-from kofn.selection.greedy._run import Greedy, complete, sources_of
+from kofn.selection.greedy._run import Greedy, complete, default_objective, sources_of
 
 # Candidates whose gains are taken at once: few after a pick, since the next pick makes the rest stale.
 _LEAST_BATCH, _MOST_BATCH = 16, 4096
@@ -110,7 +110,7 @@ class _Passes:
         if self.eps == 0:
             raise InputError("eps=0: the thresholds would never end; give a number above 0, at most 1")
         pairs = given["X"] is not None or given["similarity"] is not None
-        self.requested = given["objective"] or ("facility_location" if pairs else "modular")
+        self.requested = default_objective(given)
         # Each pass picks on a copy of it.
         self.unused = base.build(self.requested, sources_of(given))
         n = int(

@@ -99,9 +99,7 @@ def complete(given: Mapping[str, Any]) -> dict[str, Any]:
 
 def objective_of(given: Mapping[str, Any], lazy: bool) -> tuple[Objective, Any]:
     """The objective, ready for its first pick, and the name or object that was given for it."""
-    requested = given["objective"] or (
-        "modular" if given["X"] is None and given["similarity"] is None else "facility_location"
-    )
+    requested = default_objective(given)
     objective = base.build(requested, sources_of(given))
     if lazy and not objective.submodular:
         raise InputError(
@@ -109,6 +107,13 @@ def objective_of(given: Mapping[str, Any], lazy: bool) -> tuple[Objective, Any]:
             "use method='naive_greedy'" + ("" if isinstance(requested, str) else ", or declare submodular = True on it")
         )
     return objective, requested
+
+
+def default_objective(given: Mapping[str, Any]) -> Any:
+    """The objective that is given, else facility location where items are compared and the sum of scores where not."""
+    if given["objective"] is not None:
+        return given["objective"]
+    return "modular" if given["X"] is None and given["similarity"] is None else "facility_location"
 
 
 def sources_of(given: Mapping[str, Any]) -> dict[str, Any]:
