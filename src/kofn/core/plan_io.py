@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +44,22 @@ def write(plan: Any, path: str | Path, kinds: Kinds) -> Path:
     return target
 
 
+# How a file that is no plan, or a damaged one, makes NumPy, zipfile and the plans themselves fail.
+_DAMAGE = (
+    AttributeError,
+    EOFError,
+    LookupError,
+    NotImplementedError,
+    OSError,
+    RecursionError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+
 def read(path: str | Path, kinds: Kinds) -> Any:
     """Read a plan that `write` wrote; files of earlier schemas are brought up to this one.
 
@@ -59,7 +76,7 @@ def read(path: str | Path, kinds: Kinds) -> Any:
             return _plan(header["kind"], header["fields"], arrays, kinds, schema)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
-    except (KeyError, ValueError, TypeError, AttributeError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except _DAMAGE as error:
         why = str(error).split("\n", 1)[0]
         raise InputError(f"{path} is not a kofn plan ({why}); give a file that plan.save wrote") from None
     raise InputError(f"{path} has schema {schema}, this kofn reads up to {SCHEMA}; upgrade kofn")
