@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from kofn import _index
 from kofn.core import dispatch, registry, vocabulary
 from kofn.core.auto import AUTO
-from kofn.core.checks import InputError, nearest
+from kofn.core.checks import InputError, nearest, shown
 from kofn.core.signatures import documented
 from kofn.core.vocabulary import SETTINGS, SYNONYMS, VOCABULARY, argument
 from kofn.core.words import Words
@@ -26,6 +26,10 @@ _LEAD = {"select": "X", "assign": "X", "allocate": "curves", "combine": "members
 
 def _run(verb: str, method: Method, options: Mapping[str, Any] | None, arguments: dict[str, Any]) -> Any:
     given = {name: value for name, value in arguments.items() if value is not None}
+    if not isinstance(method, str) and not callable(method):
+        raise InputError(f"method={shown(method)}: no such {verb} method; give a name or a callable")
+    if options is not None and not isinstance(options, Mapping):
+        raise InputError(f"options={shown(options)}: give a mapping, or the options themselves by name")
     if verb == "assign" and isinstance(given.get("k"), str):
         method = _finds_k(method, given.pop("k"), set(given))
     own = dict(options or {})

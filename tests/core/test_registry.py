@@ -579,6 +579,28 @@ def test_what_is_falsy_is_no_default():
     refused(lambda: kofn.select(X, k=1, progress="no"), "progress='no': give True or False")
 
 
+class Unreadable:
+    def __array__(self, *_, **__):
+        raise RuntimeError("no data here")
+
+    def __repr__(self):
+        raise RuntimeError("no name either")
+
+
+@pytest.mark.parametrize("word", ["X", "scores", "k", "costs", "include", "ids", "metric", "budget", "groups", "seed"])
+def test_an_object_that_raises_is_refused_by_its_word(word):
+    words = {"X": X, "k": 1, **({"budget": 1} if word == "costs" else {}), word: Unreadable()}
+    with pytest.raises(InputError, match=rf"^{word}"):
+        kofn.select(**words)
+
+
+def test_a_method_of_no_kind_is_refused():
+    refused(lambda: kofn.select(X, k=1, method=np.array(["top_k"])), "give a name or a callable")
+    refused(lambda: kofn.select(X, k=1, options=[1]), "options=[1]: give a mapping")
+    refused(lambda: kofn.select(X, k=1, method=int), "method=int has no signature to call it by")
+    refused(lambda: kofn.select(X, k=1, method=lambda X, /, k: [0]), "takes X by position only")
+
+
 def test_errors_are_at_the_top():
     assert issubclass(kofn.InputError, kofn.KofnError)
     assert kofn.BrokenPlanError is BrokenPlanError

@@ -162,8 +162,14 @@ def _run_callable(
         takes = _fit(spec.entry(), given, options, methods_of(verb))
         arguments = {word: given[word] if word in given else _derive(word, given) for word in takes}
         return execute(spec, {**arguments, **options}, ids=ids)
-    signature = inspect.signature(function)
     name = getattr(function, "__name__", type(function).__name__)
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        raise InputError(f"method={name} has no signature to call it by; wrap it in a function of its own") from None
+    positional = [p.name for p in signature.parameters.values() if p.kind is p.POSITIONAL_ONLY]
+    if positional:
+        raise InputError(f"method={name} takes {positional[0]} by position only; its arguments are given by name")
     open_ended = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
     strange = sorted(word for word in {*given, *options} - SETTINGS - set(signature.parameters) if not open_ended)
     if strange:

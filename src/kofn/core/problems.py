@@ -68,7 +68,7 @@ def build(
     late = {"include", "exclude", "start"}
     for name, value in given.items():
         if name == "weights" and verb == "combine":
-            checked[name] = checks.signed_weights(value)
+            checked[name] = vocabulary.readable(name, value, checks.signed_weights, value)
         elif name not in late and name != "costs":
             checked[name] = vocabulary.argument(name, value)
     source = next((name for name in INPUTS if name in checked), None)
@@ -83,7 +83,8 @@ def build(
         k = checked["k"]
         raise InfeasibleError(f"k={k} of {n} items: there are only {n} to choose from; ask for k <= {n}")
     if "costs" in given:
-        checked["costs"] = checks.costs(checks.spread_costs(given["costs"], shape))
+        costs = given["costs"]
+        checked["costs"] = vocabulary.readable("costs", costs, lambda: checks.costs(checks.spread_costs(costs, shape)))
     for name in _PER_ITEM + (("weights",) if verb != "combine" else ()):
         columns = checked.get(name)
         if isinstance(columns, Mapping):
@@ -99,11 +100,11 @@ def build(
         m = len(checked["members"] if "members" in checked else checked["rankings"])
         if len(checked["weights"]) != m:
             raise InputError(f"weights has {len(checked['weights'])} values for {m} members; give one a member")
-    keys = None if ids is None else checks.ids(ids)
+    keys = None if ids is None else vocabulary.readable("ids", ids, checks.ids, ids)
     if keys is not None:
         checks.same_length(n, source, "ids", len(keys))
     for name in late & given.keys():
-        checked[name] = checks.positions(given[name], name, n, keys)
+        checked[name] = vocabulary.readable(name, given[name], checks.positions, given[name], name, n, keys)
     return Problem(
         verb,
         n,

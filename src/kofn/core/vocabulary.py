@@ -8,6 +8,7 @@ from typing import Any
 
 from kofn.core.checks.arrays import curves, distances, matrix, members, rankings, scores, square, weights
 from kofn.core.checks.constraints import capacity, costs, ids, margins
+from kofn.core.checks.errors import InputError, KofnError
 from kofn.core.checks.numbers import bytes_of, choice, count, entropy, flag, number, seconds
 from kofn.core.checks.quotas import groups, labels, quotas
 
@@ -84,7 +85,23 @@ SETTINGS = frozenset(name for name, argument in VOCABULARY.items() if argument.r
 
 def argument(name: str, value: Any) -> Any:
     """Check one value of the vocabulary under its own name."""
-    return VOCABULARY[name].check(value, name)
+    return readable(name, value, VOCABULARY[name].check, value, name)
+
+
+def readable(name: str, value: Any, check: Callable[..., Any], *arguments: Any) -> Any:
+    """The answer of a check; where the value fails in its own way when it is read, the refusal names the word.
+
+    Raises:
+        InputError: the check's own refusal, or whatever the value raised.
+    """
+    try:
+        return check(*arguments)
+    except KofnError:
+        raise
+    except Exception as error:  # a stranger's object may raise anything when it is looked at
+        why = " ".join(f"{type(error).__name__}: {error}".split())[:160]
+        wanted = VOCABULARY[name].help
+        raise InputError(f"{name}: a {type(value).__name__} that cannot be read ({why}); give: {wanted}") from error
 
 
 # What other libraries call our words (and `method` itself): the name people bring, and ours.

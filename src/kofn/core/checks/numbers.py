@@ -26,6 +26,8 @@ def shown(value: Any) -> str:
         text = " ".join(repr(value).split())
     except ValueError:  # Python writes out no whole number of more than 4,300 digits
         return "a number of thousands of digits"
+    except Exception:  # a stranger's object may not even have a repr
+        return f"a {type(value).__name__}"
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 4]} ..."
 
 
