@@ -76,8 +76,8 @@ def entries_of(module: ModuleType) -> Iterator[Entry]:
         if spec is None or defined is None or defined.__module__ != module.__name__:
             continue
         entry = spec.entry()
-        home = module.__name__.split(".")[1]
-        if home not in (HOMES[entry.verb], *LOOPS):
+        home = module.__name__.removeprefix("kofn.").split(".")[0]
+        if module.__name__.startswith("kofn.") and home not in (HOMES[entry.verb], *LOOPS):
             raise ValueError(f"{entry.path} is a method of {entry.verb}, its home is {home}")
         refuse(entry.path, faults.of_stepper(defined, entry) if stepper else faults.of_method(spec, entry))
         yield entry

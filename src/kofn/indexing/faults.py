@@ -41,7 +41,7 @@ def of_method(spec: Spec, entry: Entry) -> Iterator[str]:
     for name in [*spec.draws.options, *spec.draws.plain, *spec.draws.kinds]:
         if name not in known and name not in Words.__annotations__:
             yield f"draws {name!r}, which it does not take{nearest(name, known)}"
-    if not entry.file.rpartition("/")[2].startswith("_"):
+    if entry.path.startswith("kofn.") and not entry.file.rpartition("/")[2].startswith("_"):
         yield f"stands in a public file; rename it to _{entry.name}.py"
 
 
@@ -49,7 +49,7 @@ def of_stepper(cls: type[Any], entry: Entry) -> Iterator[str]:
     """The faults of a stepper."""
     if not inspect.getdoc(cls):
         yield "has no docstring; its first line says what it keeps"
-    if not entry.file.rpartition("/")[2].startswith("_"):
+    if entry.path.startswith("kofn.") and not entry.file.rpartition("/")[2].startswith("_"):
         yield f"stands in a public file; rename it to _{entry.name.lower()}.py"
 
 

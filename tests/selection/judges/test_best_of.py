@@ -140,7 +140,7 @@ def test_b4_refuses() -> None:
         b4([[1, 0]], prior_x=3)
     with pytest.raises(InputError, match=r"heuristic='codeT': choose one of .*; did you mean 'codet'"):
         b4([[1, 0]], heuristic="codeT")
-    with pytest.raises(InfeasibleError, match="k=3 of 2 candidates"):
+    with pytest.raises(InfeasibleError, match="k=3 of 2 items"):
         b4([[1, 0]], k=3)
 
 

@@ -156,7 +156,7 @@ def test_refusals(words: dict, says: str) -> None:
 
 
 def test_more_refusals() -> None:
-    with pytest.raises(InfeasibleError, match="k=5 of 4 regions"):
+    with pytest.raises(InfeasibleError, match="k=5 of 4 items"):
         lima(np.eye(4), score=lambda masks: masks.sum(axis=1), k=5)
     predict = lambda rows: np.tile([0.5, 0.5], (len(rows), 1))  # noqa: E731
     for bad, says in (

@@ -76,9 +76,9 @@ def typiclust(
 
     Examples:
         >>> from kofn.selection import typiclust
-        >>> X = [[0.0], [0.1], [0.2], [5.0], [5.1], [5.2], [5.3]]
+        >>> X = [[0.0], [0.1], [0.3], [0.6], [5.0], [5.1], [5.2], [5.4], [5.9]]
         >>> typiclust(X, k=2, neighbors=2, min_size=1, seed=0).indices.tolist()
-        [4, 1]
+        [5, 1]
     """
     n, threads = len(X), cores(n_threads)
     neighbors = checks.count(neighbors, "neighbors")

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from kofn.core import checks
 from kofn.core.arrays import Floats, Ints
-from kofn.core.checks import InfeasibleError, InputError
+from kofn.core.checks import InputError
 from kofn.core.draws import Draw
 from kofn.core.plans import Selection
 from kofn.core.registry import method
@@ -81,8 +81,6 @@ def b4(
     _refuse_other_than_verdicts(rankings)
     table = rankings if judges is None else _one_row_a_judge(rankings, judges)
     n = table.shape[1]
-    if k > n:
-        raise InfeasibleError(f"k={k} of {n} candidates: there are only {n} to choose from; ask for k <= {n}")
     groups, scores = _scores(table, heuristic, priors)
     picks = np.argsort(-scores, kind="stable")[:k].astype(np.int64)
     gains = scores[picks]

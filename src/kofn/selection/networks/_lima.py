@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from kofn.core import checks
 from kofn.core.arrays import Floats, Mask, directions
-from kofn.core.checks import InfeasibleError, InputError
+from kofn.core.checks import InputError
 from kofn.core.draws import Draw
 from kofn.core.plans import Selection
 from kofn.core.registry import method
@@ -78,8 +78,6 @@ def lima(
     if not callable(score):
         raise InputError(f"score={score!r}: give a callable that rates masks of shape (m, {n}), one number a mask")
     most = n if k is None else k
-    if most > n:
-        raise InfeasibleError(f"k={k} of {n} regions: there are only {n} to choose from; ask for k <= {n}")
     pending = checks.count(pending, "pending")
     with Control(**limits, total=most, title="ranking") as control:
         search = _Search(score, n, pending)
