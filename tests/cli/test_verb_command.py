@@ -17,7 +17,7 @@ from kofn.cli.allocate import AllocateArguments
 from kofn.cli.arguments import VerbArguments
 from kofn.cli.assign import AssignArguments
 from kofn.cli.combine import CombineArguments
-from kofn.cli.select import SelectArguments
+from kofn.cli.select_arguments import SelectArguments
 from kofn.core import registry
 
 

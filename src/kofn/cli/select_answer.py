@@ -1,0 +1,255 @@
+"""The answer of `kofn select`: the picked rows, the lines on the terminal, what the report is given."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from kofn.cli.printing import first_of
+from kofn.cli.read import (
+    Dropped,
+    Pool,
+    seen_in_report,
+)
+from kofn.cli.select_arguments import SelectArguments
+from kofn.cli.select_pool import counted_quotas, groups_of
+from kofn.cli.write import free_name, renamed, rows_of
+from kofn.core.plans import Selection
+
+if TYPE_CHECKING:
+    from kofn.report.context import Repeats
+    from kofn.report.measures import AtRandom
+
+# What spreads the picks out and is far below random draws as a set to learn from, at least on some kinds of data.
+_SPREADING = ("farthest_first", "log_determinant", "feature_based", "weighted_coverage")
+# From so many rows a class on, picking has not surely gained over random rows on tables (`python -m benchmarks
+# usefulness`).
+_MANY = 10
+# How many classes are named in one line.
+_CLASSES = 12
+
+
+def picks(plan: Selection, pool: Pool) -> pl.DataFrame:
+    """The picks in the order picked: every original column, then rank and gain."""
+    order = {"rank": np.arange(1, len(plan) + 1), "gain": np.asarray(plan.gains)}
+    if pool.entries:
+        assert pool.matrix is not None
+        row, column = np.unravel_index(plan.indices, pool.matrix.shape)
+        score = pool.matrix[row, column]
+        return pl.DataFrame({"row": pool.keys[row], "column": column, "score": score, **order})
+    frame = rows_of(pool.table, pool.rows[plan.indices])
+    added = [pl.Series(free_name(name, pool.table.columns), values) for name, values in order.items()]
+    return frame.with_columns(series.fill_nan(None) if series.dtype.is_float() else series for series in added)
+
+
+def picked_keys(plan: Selection, pool: Pool) -> list[Any]:
+    """What the user calls each pick: a row's id, or of a table's entry `row:column`."""
+    if not pool.entries:
+        keys: list[Any] = pool.keys[plan.indices].tolist()
+        return keys
+    assert pool.matrix is not None
+    row, column = np.unravel_index(plan.indices, pool.matrix.shape)
+    return [f"{key}:{j}" for key, j in zip(pool.keys[row].tolist(), column.tolist(), strict=True)]
+
+
+def report_context(pool: Pool, arguments: SelectArguments) -> dict[str, Any]:
+    """What the report shows beside the plan."""
+    if not arguments.report:
+        return {}
+    groups = groups_of(pool, arguments)
+    if arguments.label_column is not None:
+        groups = {arguments.label_column: pool.values["y"], **groups}
+    return {
+        "X": None if arguments.metric == "precomputed" else pool.X,
+        "metric": arguments.distance,
+        "groups": groups or None,
+        "quotas": counted_quotas(pool, arguments) or None,
+        "weights": pool.values.get("weights"),
+        "scores": pool.values.get("scores"),
+        "repeats": None if pool.duplicates is None else repeats_shown(pool, pool.duplicates, arguments),
+        **seen_in_report(pool.table, arguments, pool.rows),
+    }
+
+
+def repeats_shown(pool: Pool, duplicates: Dropped, arguments: SelectArguments) -> Repeats:
+    """What the report says of the dropped rows: a few of them, from the least similar to the most."""
+    from kofn.report.context import Repeats
+
+    rows, of, similarity = duplicates
+    order = np.argsort(similarity, kind="stable")
+    spaced = order[np.unique(np.linspace(0, max(0, len(rows) - 1), 12).astype(np.int64))] if len(rows) else order
+    keys = pool.table.ids(arguments.id_column) if arguments.id_column else np.arange(pool.table.n)
+    texts = pool.table.texts(arguments.text) if arguments.text else None
+    shown = [
+        (
+            *(str(keys[rows[i]]), "" if texts is None else texts[int(rows[i])]),
+            *(str(keys[of[i]]), "" if texts is None else texts[int(of[i])]),
+            float(similarity[i]),
+        )
+        for i in spaced
+    ]
+    return Repeats(pool.table.n, len(rows), shown)
+
+
+def compared_with_random(plan: Selection, pool: Pool, arguments: SelectArguments) -> AtRandom | None:
+    """How near the picks are to the rows, and how near as many random rows are; None without vectors."""
+    if pool.X is None or arguments.metric == "precomputed" or not len(plan):
+        return None
+    from kofn.report.measures import Space, at_random
+
+    return at_random(Space(pool.X, arguments.distance), plan.indices, pool.values.get("weights"))
+
+
+def classes_picked(plan: Selection, pool: Pool) -> dict[str, int]:
+    """How many rows of each class of --label were picked, those of none included, most first."""
+    labels = pool.values.get("y")
+    if labels is None:
+        return {}
+    names, counts = np.unique(labels, return_counts=True)
+    picked = {
+        str(name): int((labels[plan.indices] == name).sum()) for name in names[np.argsort(-counts, kind="stable")]
+    }
+    return dict(sorted(picked.items(), key=lambda pair: -pair[1]))
+
+
+def answer(plan: Selection, pool: Pool, arguments: SelectArguments, seconds: float) -> dict[str, Any]:
+    """The answer for machines."""
+    random = compared_with_random(plan, pool, arguments)
+    return {
+        "method": plan.method,
+        "objective": plan.objective or None,
+        "pool": pool.table.n,
+        "dropped": pool.dropped,
+        "picked": len(plan),
+        "value": plan.value,
+        "sense": plan.sense,
+        "bound": plan.bound,
+        "gap": plan.gap,
+        "status": plan.status,
+        "used": dict(plan.used),
+        "budget": dict(plan.budget),
+        "mean_distance": None if random is None else random.own,
+        "random_mean_distance": None if random is None else random.draws[[0, -1]].tolist(),
+        "classes": classes_picked(plan, pool) or None,
+        "seconds": seconds,
+        "oracle_calls": plan.info["oracle_calls"],
+        "seed": plan.seed,
+        "output": arguments.output,
+        "report": arguments.report,
+        "picks": picked_keys(plan, pool),
+        "gains": plan.gains,
+    }
+
+
+def render(plan: Selection, pool: Pool, arguments: SelectArguments, seconds: float) -> str:
+    """The answer for people."""
+    size = f"{plan.n:,} entries" if pool.entries else f"{pool.table.n:,} rows"
+    lines = [f"picked {len(plan):,} of {size} with {plan.method} in {seconds:.2f} s", *pool.notes]
+    if arguments.output and not pool.entries:
+        lines += renamed(pool.table, "rank", "gain")
+    if repeats := plan.info.get("duplicate_rows"):
+        lines.append(f"{repeats:,} rows repeat an earlier row exactly")
+    lines += _quality(plan, arguments.measured_by)
+    if "costs" in plan.used:
+        lines.append(f"cost {plan.used['costs']:,} of at most {plan.budget['costs']:,}")
+    lines += _quotas(plan, pool, arguments)
+    if "sources" in plan.info:
+        lines.append(_sources(plan))
+    if plan.status == "stopped":
+        lines.append("stopped before the end: what was valid by then is kept")
+    lines += _labelled(plan, pool, arguments)
+    random = compared_with_random(plan, pool, arguments)
+    if random is not None:
+        low, high = (f"{far:.4g}" for far in random.draws[[0, -1]])
+        lines.append(
+            f"mean {arguments.distance} distance to the nearest pick {random.own:.4g}; {len(plan):,} rows drawn at "
+            f"random: {low} to {high} in {len(random.draws)} draws"
+        )
+    if arguments.output:
+        lines.append(f"picks  -> {arguments.output}")
+    else:
+        lines.append(f"first picks: {first_of(picked_keys(plan, pool))}  (-o FILE writes them all)")
+    if arguments.dropped:
+        lines.append(f"dropped -> {arguments.dropped}")
+    if arguments.report:
+        lines.append(f"report -> {arguments.report}")
+    return "\n".join(lines)
+
+
+def _quotas(plan: Selection, pool: Pool, arguments: SelectArguments) -> list[str]:
+    """What was picked of each quota; of a column that is shared out as the pool is, in one line."""
+    counted = counted_quotas(pool, arguments)
+    lines = []
+    for column, asked in arguments.quotas.items():
+        for (group, (low, high)), ends in zip(counted[column].items(), asked.values(), strict=True):
+            name = f"quota {group}" if len(counted) == 1 else f"quota {column}={group}"
+            span = _span(low if ends[0] is not None else None, high)
+            if any(isinstance(end, Fraction) for end in ends):
+                span += f" ({_span(*ends)})"
+            lines.append(f"{name}: {plan.used.get(name, 0)} picked, {span} asked")
+    for column in dict.fromkeys(arguments.proportional):
+        lines.append(f"proportional {column}: {len(counted[column])} groups, each within one pick of its share")
+    return lines
+
+
+def _span(low: Any, high: Any) -> str:
+    """From the least to the most as it is typed: 10-50, 10-, -50 or 20%-30%."""
+    ends = [f"{float(end) * 100:g}%" if isinstance(end, Fraction) else end for end in (low, high)]
+    return "-".join("" if end is None else f"{end}" for end in ends)
+
+
+def _labelled(plan: Selection, pool: Pool, arguments: SelectArguments) -> list[str]:
+    """How many rows of each class were picked, and a warning where the picks are no good for that."""
+    picked = classes_picked(plan, pool)
+    classes = arguments.classes or len(picked)
+    if not classes:
+        return []
+    lines = [_counted(picked, arguments)] if picked else []
+    by_words = arguments.text is not None and arguments.embedder is None
+    if by_words or (arguments.columns and len(plan) >= _MANY * classes):
+        kind = "texts compared by their words" if by_words else f"tables, from {_MANY} rows a class on,"
+        lines.append(f"of {kind} no way to pick has surely taught a classifier more than random rows did")
+    spreading = next((name for name in _SPREADING if name in f"{plan.method} {plan.objective}"), None)
+    if spreading is not None:
+        lines.append(
+            f"{spreading} is no good choice of rows to label: it seeks the unusual, and on many data a classifier "
+            "learns less from it than from random rows (see python -m benchmarks usefulness)"
+        )
+    return lines
+
+
+def _counted(picked: Mapping[str, int], arguments: SelectArguments) -> str:
+    """How many rows of each class were picked, in one line."""
+    named = [f"{name} {count:,}" for name, count in list(picked.items())[:_CLASSES] if count]
+    more = sum(1 for count in list(picked.values())[_CLASSES:] if count)
+    none = [name for name, count in picked.items() if not count]
+    line = f"picked of {arguments.label_column}: {', '.join(named)}"
+    return line + (f", {more:,} more classes" if more else "") + (f"; none of {first_of(none)}" if none else "")
+
+
+def _quality(plan: Selection, metric: str) -> list[str]:
+    """The value, and what is proved of it."""
+    objective = plan.objective.replace("_", " ") or "value"
+    if (lowest := plan.info.get("distance_bound")) is not None:
+        reached = f"summed {metric} distance to the nearest pick {plan.info['distance']:.6g}"
+        return [f"{reached}: no such picks can get below {lowest:.6g}"]
+    if plan.bound is None or plan.status == "optimal":
+        return [f"{objective} {plan.value:.6g}, {plan.status}"] if np.isfinite(plan.value) else []
+    if plan.sense == "min":
+        return [f"{objective} {plan.value:.6g}: no such picks can get below {plan.bound:.6g}"]
+    # Rounded down to a tenth of a percent: what is promised must hold.
+    share = math.floor(plan.value / plan.bound * 1000) / 1000
+    return [f"{objective} {plan.value:.6g}: at least {share:.1%} of what any such picks can reach"]
+
+
+def _sources(plan: Selection) -> str:
+    """Which sources were taken and which left out, each with its shift."""
+    shift = plan.info["shift"]
+    taken = [f"{name} ({shift[name]:.3g})" if name in shift else name for name in plan.info["sources"]]
+    left = [f"{name} ({shift[name]:.3g})" for name in shift if name not in plan.info["sources"]]
+    return f"sources by shift: {', '.join(taken)}" + (f"; left out: {', '.join(left)}" if left else "")

@@ -1,0 +1,154 @@
+"""The words of `kofn select`: its flags in sections, and one typed bundle of what was asked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from kofn.cli import arguments as words
+from kofn.cli.arguments import CAPACITY, NUMBER, Quotas, RowArguments, flag
+from kofn.cli.verb_command import Section
+from kofn.core.checks import InputError
+
+FILES = ("queries", "private")
+
+COMPARED = Section(
+    "What the rows are compared by",
+    (
+        words.TEXT,
+        words.EMBEDDER,
+        words.VECTORS,
+        words.columns("Compare rows by these columns: numbers scaled, categories one-hot."),
+        words.METRIC,
+        flag("--score", "score_column", metavar="COL", help="Pick by this column's scores."),
+        flag("--scores", "by_scores", is_flag=True, help="The columns are scores; pick entries of the table."),
+        flag("--rankings", "by_rankings", is_flag=True, help="The columns are judges; pick what they rate highest."),
+        flag("--queries", metavar="FILE", help="Rows that the picks should be about: texts, a table or vectors."),
+        flag("--private", metavar="FILE", help="Rows that are owned already, or must not be told, likewise."),
+        flag("--dedupe", type=float, metavar="SIMILARITY", help="Drop near-duplicates first, from this similarity on."),
+        flag("--dropped", metavar="PATH", help="Write which rows --dedupe dropped, and for which row."),
+    ),
+)
+WANTED = Section(
+    "What is picked",
+    (
+        flag("-k", "--k", type=int, help="How many to pick; with --budget, at most how many."),
+        flag("--budget", type=NUMBER, help="What the picks may cost in total."),
+        flag("--cost", "--costs", "cost_column", metavar="COL", help="Column of costs, with --budget."),
+        flag(
+            "--quota",
+            "--quotas",
+            "quotas",
+            multiple=True,
+            metavar="COL=GROUP:A-B",
+            callback=words.parse_quotas,
+            help="From A to B of a group (repeatable; A- or -B; shares as 20%-30%; columns may differ).",
+        ),
+        flag(
+            "--proportional",
+            multiple=True,
+            metavar="COL",
+            help="Each group of the column at its share of the pool, to within one pick (repeatable).",
+        ),
+        flag("--include", metavar="IDS_OR_FILE", help="Ids that must be picked: a,b,c or a file."),
+        flag("--exclude", metavar="IDS_OR_FILE", help="Ids that must not be picked."),
+        flag("--start", metavar="OLD_PICKS", help="Go on from these picks: a plan or a file of ids."),
+        flag("--objective", metavar="NAME", help="What the picks maximise: `kofn methods objectives`."),
+        flag("--per-item", type=int, help="With --scores: entries that a row may hold."),
+        flag("--capacity", type=CAPACITY, metavar="N|A,B", help="With --scores: entries that a column may hold."),
+    ),
+)
+KNOWN = Section(
+    "What is known of the rows",
+    (
+        words.ID,
+        words.WEIGHT,
+        flag(
+            "--group", "--groups", "group_column", metavar="COL", help="Column of groups, for methods that take them."
+        ),
+        words.LABEL,
+        flag(
+            "--classes",
+            type=int,
+            metavar="N",
+            help="The picks are to be labelled, in about N classes: a hint to auto.",
+        ),
+        words.IMAGES,
+    ),
+)
+ANSWER = words.method_section("Where the picks go (.csv, .tsv, .parquet, .jsonl): all columns plus rank and gain.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelectArguments(RowArguments):
+    """What `kofn select` was asked."""
+
+    VERB: ClassVar[str] = "select"
+    OPTIONS: ClassVar[tuple[str, ...]] = FILES
+
+    score_column: str | None
+    by_scores: bool
+    by_rankings: bool
+    queries: str | None
+    private: str | None
+    dedupe: float | None
+    dropped: str | None
+    k: int | None
+    budget: float | None
+    cost_column: str | None
+    quotas: Quotas
+    proportional: tuple[str, ...]
+    include: str | None
+    exclude: str | None
+    start: str | None
+    objective: str | None
+    per_item: int | None
+    capacity: int | list[int] | None
+    group_column: str | None
+    classes: int | None
+
+    def __post_init__(self) -> None:
+        if self.classes is not None and self.classes < 2:
+            raise InputError(f"--classes {self.classes}: give about how many classes the rows have, at least 2")
+        if self.by_scores and self.by_rankings:
+            raise InputError("--scores and --rankings both say what the columns are; give one of them")
+        if self.dedupe is not None and self.metric == "precomputed":
+            raise InputError(
+                "--dedupe compares rows, of which --metric precomputed has only the similarities; drop near-duplicates "
+                "from the rows before the similarities are computed (kofn.selection.near_duplicates), or leave it out"
+            )
+        if self.dropped is not None and self.dedupe is None:
+            raise InputError(f"--dropped {self.dropped} lists what --dedupe drops; give --dedupe too, for example 0.9")
+        if (self.budget is None) != (self.cost_column is None):
+            raise InputError("--budget and --cost belong together: what may be spent, and the column of costs")
+        if twice := [column for column in self.proportional if column in self.quotas]:
+            raise InputError(f"--proportional and --quota both name {twice[0]!r}; give one of them for a column")
+        other = [column for column in self.quota_columns if column != self.group_column]
+        if self.group_column is not None and other:
+            named = "--quota" if other[0] in self.quotas else "--proportional"
+            raise InputError(f"--group names {self.group_column!r}, {named} names {other[0]!r}; give one column")
+
+    @property
+    def quota_columns(self) -> tuple[str, ...]:
+        """The columns that have quotas."""
+        return (*self.quotas, *dict.fromkeys(self.proportional))
+
+    @property
+    def groupings(self) -> tuple[str, ...]:
+        """The columns of groups."""
+        return self.quota_columns or ((self.group_column,) if self.group_column else ())
+
+    @property
+    def picks_by_label(self) -> bool:
+        """True where the method reads the labels; elsewhere they are only counted."""
+        return self.entry is not None and "y" in self.entry.accepted
+
+    @property
+    def distance(self) -> str:
+        """The distance that the picks are measured by: of similarities that fall with it, the plain one."""
+        return "euclidean" if self.measured_by in ("precomputed", "rbf") else self.measured_by
+
+    @property
+    def ranks_by_score(self) -> bool:
+        """True where the method ranks by a column of scores alone: vectors serve only --dedupe and the report."""
+        return self.score_column is not None and (self.entry is None or "X" not in self.entry.accepted)

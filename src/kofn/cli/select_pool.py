@@ -1,0 +1,233 @@
+"""The pool of `kofn select`: its rows as vectors, what is known of them, what is left out, and the call of the verb."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from kofn.cli.read import (
+    Dropped,
+    Pool,
+    read_judges,
+    read_keys,
+    read_scores,
+    read_vectors,
+    read_vectors_together,
+)
+from kofn.cli.select_arguments import FILES, SelectArguments
+from kofn.cli.write import free_name
+from kofn.core import checks
+from kofn.core.checks import InfeasibleError, InputError
+from kofn.core.dispatch import methods_of
+from kofn.io.tables import Table
+
+_NAMING = ("include", "exclude", "start")
+
+
+def read_pool(table: Table, arguments: SelectArguments) -> Pool:
+    """The pool and what is known of its rows, each from the columns that it needs and no others."""
+    X: Any = None
+    matrix: NDArray[Any] | None = None
+    vectors: dict[str, NDArray[Any]] = {}
+    notes: tuple[str, ...] = ()
+    scores = table.numbers(arguments.score_column) if arguments.score_column else None
+    if arguments.by_scores:
+        matrix, _ = read_scores(table, arguments)
+        if matrix.ndim == 1:
+            matrix, scores = None, matrix
+    elif arguments.by_rankings:
+        _, matrix = read_judges(table, arguments.columns, arguments.id_column)
+    elif not arguments.score_column or arguments.text or arguments.vectors or arguments.columns:
+        files = {name: file for name, file in arguments.options.items() if name in FILES and isinstance(file, str)}
+        compared, vectors = (
+            read_vectors_together(table, arguments, files) if files else (read_vectors(table, arguments), {})
+        )
+        X, notes = compared.X, (f"compared by {compared.how}",)
+    ids = table.ids(arguments.id_column) if arguments.id_column else None
+    readers = {
+        "y": (table.labels, arguments.label_column),
+        "costs": (table.numbers, arguments.cost_column),
+        "weights": (table.numbers, arguments.weight_column),
+    }
+    values: dict[str, Any] = {word: read(column) for word, (read, column) in readers.items() if column}
+    if arguments.groupings:
+        # One column goes by no name.
+        columns = {column: table.labels(column) for column in arguments.groupings}
+        values["groups"] = columns if len(columns) > 1 else columns[arguments.groupings[0]]
+    named = {word: getattr(arguments, word) for word in _NAMING}
+    pool = Pool(
+        table=table,
+        rows=np.arange(table.n),
+        X=X,
+        matrix=matrix,
+        entries=arguments.by_scores and matrix is not None,
+        ids=ids,
+        values=values if scores is None else {**values, "scores": scores},
+        named={word: read_keys(text, ids, arguments.id_column, word) for word, text in named.items() if text},
+        vectors=vectors,
+        notes=notes,
+    )
+    if arguments.dedupe is not None:
+        pool = without_duplicates(pool, arguments)
+    return wordless_last(pool, arguments) if arguments.text else pool
+
+
+def wordless_last(pool: Pool, arguments: SelectArguments) -> Pool:
+    """Texts without a word stand for nothing: they are said, and left out where enough others can be picked."""
+    assert arguments.text is not None
+    wordless = ~pool.table.texts(arguments.text).str.contains(r"\w").to_numpy()[pool.rows]
+    if not wordless.any():
+        return pool
+    count, first = int(wordless.sum()), pool.keys[wordless.argmax()]
+    note = f"{count:,} {'text has' if count == 1 else 'texts have'} no word (first: {first})"
+    keys = checks.ids(pool.keys)
+    named = {word: checks.positions(value, word, len(keys), keys) for word, value in pool.named.items()}
+    out = wordless.copy()
+    for position in named.values():
+        out[position] = False
+    left = ~out
+    left[named.get("exclude", np.empty(0, np.int64))] = False
+    enough = left.any() and (arguments.k is None or arguments.k <= left.sum())
+    for column, ends in counted_quotas(pool, arguments).items():
+        labels = groups_of(pool, arguments)[column]
+        enough = enough and all((left & (labels == group)).sum() >= least for group, (least, _) in ends.items())
+    if not enough or (arguments.entry is not None and "exclude" not in arguments.entry.accepted):
+        return dataclasses.replace(pool, notes=(*pool.notes, note))
+    excluded = np.concatenate([pool.named.get("exclude", keys[:0]), keys[out]])
+    note += "; such rows are not picked while others are left"
+    return dataclasses.replace(pool, named={**pool.named, "exclude": excluded}, notes=(*pool.notes, note))
+
+
+def without_duplicates(pool: Pool, arguments: SelectArguments) -> Pool:
+    """The pool without near-duplicates. Of rows that repeat each other the one stays that the task prefers."""
+    from kofn.selection.training_data import near_duplicates
+
+    threshold = arguments.dedupe
+    assert threshold is not None
+    compared: dict[str, Any]
+    if arguments.text:
+        compared, how = {"texts": pool.table.texts(arguments.text)}, f"at text similarity >= {threshold:g}"
+    elif pool.X is None:
+        raise InputError("--dedupe compares rows: give --text, --vectors or --columns")
+    elif arguments.columns:
+        frame = pl.DataFrame([pool.table.column(name) for name in arguments.columns])
+        compared, how = {"columns": frame}, f"that agree in {', '.join(arguments.columns)}"
+    else:
+        measure = arguments.distance
+        compared = {"X": pool.X, "metric": measure}
+        how = f"at {'cosine' if measure == 'cosine' else f'{measure} similarity'} >= {threshold:g}"
+    keys = checks.ids(pool.keys)
+    named = {word: checks.positions(value, word, len(keys), keys) for word, value in pool.named.items()}
+    forced = [named[word] for word in ("start", "include") if word in named]
+    groups = groups_of(pool, arguments)
+    # A quota on a group needs a row of it, also where it only limits how many are picked.
+    quotas = {
+        column: {group: (max(1, least), None) for group, (least, _) in ends.items()}
+        for column, ends in counted_quotas(pool, arguments).items()
+    }
+    found = near_duplicates(
+        threshold=threshold,
+        **compared,
+        scores=pool.values.get("scores"),
+        include=np.unique(np.concatenate(forced)) if forced else None,
+        exclude=named.get("exclude"),
+        costs=pool.values.get("costs"),
+        groups={column: groups[column] for column in quotas} or None,
+        quotas=quotas or None,
+    )
+    open_ = np.ones(len(keys), bool)
+    open_[named.get("exclude", np.empty(0, np.int64))] = False
+    for column, ends in quotas.items():
+        for group, (least, _) in ends.items():
+            members = open_ & (groups[column] == group)
+            left = int((members & found.keep).sum())
+            if left < least <= members.sum():
+                raise InfeasibleError(
+                    f"--quota {column}={group} needs {least}: --dedupe {threshold:g} dropped {members.sum() - left:,} "
+                    f"of the {members.sum():,} such rows and {left:,} are left; lower the quota or raise --dedupe"
+                )
+    dropped = np.flatnonzero(~found.keep)
+    open_left = int((open_ & found.keep).sum())
+    if arguments.k is not None and arguments.budget is None and open_left < arguments.k <= open_.sum():
+        raise InputError(
+            f"-k {arguments.k} of {open_left:,} rows: --dedupe {threshold:g} dropped {len(dropped):,} near-duplicates "
+            f"of {pool.table.n:,} rows; ask for k <= {open_left} or raise --dedupe"
+        )
+    pairs = Dropped(dropped, found.of[dropped], found.similarity[dropped])
+    note = f"dropped {len(dropped):,} near-duplicates {how}, {len(keys) - len(dropped):,} rows left"
+    return dataclasses.replace(pool.drop(dropped), notes=(*pool.notes, note), duplicates=pairs)
+
+
+def dropped_rows(pool: Pool, arguments: SelectArguments) -> pl.DataFrame:
+    """Each row that `--dedupe` took out, the row that stays for it, and how similar the two are."""
+    assert pool.duplicates is not None
+    rows, of, similarity = pool.duplicates
+    keys = pool.table.ids(arguments.id_column) if arguments.id_column else np.arange(pool.table.n)
+    name = arguments.id_column or "row"
+    columns = {free_name("kept", [name]): keys[of], free_name("similarity", [name]): similarity}
+    return pl.DataFrame({name: keys[rows], **columns})
+
+
+def call_of(pool: Pool, arguments: SelectArguments) -> dict[str, Any]:
+    """The arguments of `kofn.select`."""
+    call = arguments.given("k", "budget", "objective", "per_item", "capacity") | dict(pool.values)
+    if not arguments.picks_by_label:
+        call.pop("y", None)
+    if arguments.quota_columns:
+        quotas = quotas_of(pool, arguments)
+        call["quotas"] = quotas if len(quotas) > 1 else quotas[arguments.quota_columns[0]]
+    if pool.matrix is not None:
+        call |= {"scores": pool.matrix} if pool.entries else {"rankings": pool.matrix.T}
+    metric = arguments.metric
+    if pool.X is not None and not arguments.ranks_by_score:
+        call["similarity" if metric == "precomputed" else "X"] = pool.X
+        entry = arguments.entry
+        if metric is None and (entry is None or "metric" in entry.accepted):
+            metric = arguments.measured_by
+        if metric not in (None, "precomputed"):
+            call["metric"] = metric
+    if (pool.ids is not None or pool.dropped) and not pool.entries:
+        call["ids"] = pool.keys
+    return {**call, **pool.named}
+
+
+def method_of(arguments: SelectArguments, call: Mapping[str, Any]) -> Any:
+    """The method that was named; of rows that are to be labelled, what the benchmark's sets chose."""
+    kept = arguments.method != "auto" or arguments.options or arguments.metric in ("rbf", "precomputed")
+    if arguments.classes is None or kept:
+        return arguments.method
+    return "typiclust" if methods_of("select")["typiclust"].takes(call) is not None else "auto"
+
+
+def groups_of(pool: Pool, arguments: SelectArguments) -> dict[str, NDArray[Any]]:
+    """The labels of each column of groups."""
+    groups: Any = pool.values.get("groups")
+    return groups if isinstance(groups, dict) else dict.fromkeys(arguments.groupings, groups)
+
+
+def quotas_of(pool: Pool, arguments: SelectArguments) -> dict[str, Any]:
+    """{column: {group: (least, most)}}, those of `--proportional` as shares of the pool."""
+    quotas: dict[str, Any] = dict(arguments.quotas)
+    groups = groups_of(pool, arguments)
+    for column in arguments.proportional:
+        if arguments.k is None or arguments.budget is not None:
+            raise InputError("--proportional shares out a number of picks: give -k, and no --budget")
+        labels = groups[column]
+        names, counts = np.unique(labels, return_counts=True)
+        shares = [Fraction(count, len(labels)) for count in counts.tolist()]
+        quotas[column] = {name: (share, share) for name, share in zip(names.tolist(), shares, strict=True)}
+    return quotas
+
+
+def counted_quotas(pool: Pool, arguments: SelectArguments) -> dict[str, Any]:
+    """The same in whole numbers of picks, under the groups' own names."""
+    if not arguments.quota_columns:
+        return {}
+    checked = checks.quotas(quotas_of(pool, arguments))
+    return checks.resolved(groups_of(pool, arguments), checked, arguments.k, arguments.budget)[1]
