@@ -1,9 +1,9 @@
 # Every target sets itself up in .venv; nothing but Python 3.11+, make and PyPI is assumed.
 PYTHON ?= python3
-BIN := .venv/bin
+BIN := $(if $(filter Windows_NT,$(OS)),.venv/Scripts,.venv/bin)
 EXTRAS := test,lint
 
-.PHONY: docs demo test test-deep lint bench claims index format clean setup
+.PHONY: docs demo test test-deep test-oldest lint bench claims claims-fresh audit dist index format clean setup
 
 setup: .venv/.installed
 
@@ -35,6 +35,13 @@ test: setup
 test-deep: setup
 	KOFN_EXAMPLES=$${KOFN_EXAMPLES:-1000} $(BIN)/python -m pytest -q tests/laws
 
+# The tests with the oldest releases that pyproject.toml allows.
+test-oldest:
+	$(PYTHON) -m venv .venv-oldest
+	$(PYTHON) .ci/oldest.py > .venv-oldest/constraints.txt
+	.venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check -c .venv-oldest/constraints.txt -e '.[test]'
+	.venv-oldest/bin/python -m pytest -q -n 2 --dist loadfile
+
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -56,8 +63,27 @@ docs: .venv/.docs
 claims: setup
 	$(BIN)/python -m claims --all --write
 
+# All claims at a seed that nobody has tuned on: the number of the week.
+claims-fresh: setup
+	$(BIN)/python -m claims --all --seed $$(date +%G%V)
+
+# Known vulnerabilities of what is installed.
+audit: setup
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check pip-audit
+	$(BIN)/python -m pip_audit --skip-editable
+
+# Wheel and source distribution, built twice: they must be the same, byte for byte.
+dist: export SOURCE_DATE_EPOCH = $(shell git log -1 --format=%ct)
+dist: setup
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check build
+	rm -rf dist build/again
+	$(BIN)/python -m build --outdir dist .
+	$(BIN)/python -m build --outdir build/again .
+	for file in dist/*; do cmp "$$file" "build/again/$$(basename $$file)" || exit 1; done
+	ls -l dist
+
 bench: .venv/.bench
 	$(BIN)/python -m benchmarks select --json out/bench_select.json
 
 clean:
-	rm -rf .venv out build dist
+	rm -rf .venv .venv-oldest out build dist
