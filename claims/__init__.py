@@ -7,7 +7,9 @@ holding one function:
     def check(seed: int, scale: str, broken: bool = False) -> Evidence: ...
 
 `python -m claims --ids 33 --seed 7` runs it; `--broken` runs the same code with the mechanism off, and then the claim
-must not hold. `recorded.json` keeps what came out: `holds`, `does-not-hold` with the reason, or `not-run`.
+must not hold. `recorded.json` keeps what came out: `holds`; `holds-in-part`, naming in `fails` what of the paper's
+sentence does not; `does-not-hold` with the reason; or `not-run`. Its `history` tells each change of a criterion made
+after figures had been seen. `fresh.json` keeps how each claim came out at seeds that nobody had tuned on.
 """
 
 from __future__ import annotations
@@ -17,8 +19,8 @@ import importlib
 import importlib.util
 import json
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -27,7 +29,8 @@ from kofn.core.bibliography import papers
 
 HERE = Path(__file__).resolve().parent
 KINDS = ("measured", "reduced", "simulated")
-OUTCOMES = ("holds", "does-not-hold", "not-run")
+OUTCOMES = ("holds", "holds-in-part", "does-not-hold", "not-run")
+Record = Mapping[str, Any]
 SCALES = ("small", "full")
 _FILE = re.compile(r"p(\d+)_(\w+)\.py")
 
@@ -46,6 +49,7 @@ class Evidence:
         expected: what the figures had to meet.
         baseline: what it was compared with, and how that was tuned.
         kind: "measured" (the paper's experiment), "reduced" (a smaller one of the same form) or "simulated".
+        criteria: whether each part of the claim was met, by name, where the claim tells its parts apart.
     """
 
     holds: bool
@@ -53,10 +57,19 @@ class Evidence:
     expected: str
     baseline: str
     kind: str
+    criteria: Mapping[str, bool] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise ValueError(f"kind={self.kind!r}: one of {', '.join(KINDS)}")
+        if self.criteria and self.holds != all(self.criteria.values()):
+            raise ValueError(f"holds={self.holds}, but the criteria are {dict(self.criteria)}")
+
+    def holds_but_for(self, fails: Sequence[str]) -> bool:
+        """True where everything was met that is not among the criteria recorded as failing."""
+        if not self.criteria:
+            return self.holds
+        return all(met for name, met in self.criteria.items() if name not in fails)
 
 
 Check = Callable[..., Evidence]
@@ -146,8 +159,8 @@ def discover(folder: Path = HERE) -> dict[int, Source]:
     return dict(sorted(found.items()))
 
 
-def recorded(path: Path = HERE / "recorded.json") -> dict[int, dict[str, str]]:
-    """The recorded outcome of every claim, `{paper: {"outcome": ..., "reason": ...}}`."""
+def recorded(path: Path = HERE / "recorded.json") -> dict[int, Record]:
+    """The recorded outcome of every claim: {paper: {"outcome", "reason", "fails", "history"}}."""
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError) as error:
@@ -157,4 +170,11 @@ def recorded(path: Path = HERE / "recorded.json") -> dict[int, dict[str, str]]:
             raise ClaimError(f"{path.name}: paper {paper} has outcome {row.get('outcome')!r}; {', '.join(OUTCOMES)}")
         if row["outcome"] != "holds" and not row.get("reason"):
             raise ClaimError(f"{path.name}: paper {paper} is recorded as {row['outcome']} and gives no reason")
+        if (row["outcome"] == "holds-in-part") != bool(row.get("fails")):
+            raise ClaimError(
+                f"{path.name}: paper {paper}: `fails` names what does not hold where a claim holds in part"
+            )
+        for change in row.get("history", ()):
+            if change.keys() != {"old", "new", "why"}:
+                raise ClaimError(f"{path.name}: paper {paper}: a line of `history` has old, new and why")
     return {int(paper): row for paper, row in rows.items()}

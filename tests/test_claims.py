@@ -105,6 +105,48 @@ def test_broken_exits_0_only_if_no_claim_holds(run: Run, shelf: Path, tmp_path: 
     assert run("--ids", 7, 12, "--broken") == 1
 
 
+def in_part(folder: Path, *, beats: str, cheap: str) -> None:
+    put(folder, 7, "good")
+    text = (folder / "p007_good.py").read_text()
+    criteria = f"{{'beats the mean': {beats}, 'costs less': {cheap}}}"
+    text = text.replace("holds=not broken", f"holds=all({criteria}.values()), criteria={criteria}")
+    (folder / "p007_good.py").write_text(text)
+    record(folder, p7={"outcome": "holds-in-part", "reason": "level with the mean", "fails": ["beats the mean"]})
+
+
+def test_what_holds_in_part_names_what_does_not(run: Run, shelf: Path, tmp_path: Path) -> None:
+    in_part(shelf, beats="False", cheap="not broken")
+    assert run("--ids", 7, "--json", tmp_path / "o.json") == 0
+    assert run("--ids", 7, "--broken") == 0
+    (row,) = rows(tmp_path / "o.json")
+    assert (row["holds"], row["met"], row["fails"]) == (False, True, ["beats the mean"])
+    in_part(shelf, beats="True", cheap="False")
+    assert run("--ids", 7) == 1
+    record(shelf, p7={"outcome": "holds-in-part", "reason": "level with the mean"})
+    assert run("--ids", 7) == 2
+
+
+def test_fresh_seeds_are_noted_until_the_claim_changes(run: Run, shelf: Path, capsys: Any) -> None:
+    put(shelf, 7, "good", holds="seed % 2 == 0")
+    assert run("--ids", 7, "--fresh", 6) == 0
+    outcomes = json.loads((shelf / "fresh.json").read_text())["7"]["seeds"]
+    assert len(outcomes) == 6
+    assert all((outcome == "held") == (int(seed) % 2 == 0) for seed, outcome in outcomes.items())
+    held = sum(outcome == "held" for outcome in outcomes.values())
+    assert f"7 good: held at {held} of 6 fresh seeds" in capsys.readouterr().out
+    assert run("--ids", 7, "--fresh", 4, "--seed", 1) == 0
+    assert "of 10 fresh seeds" in capsys.readouterr().out
+    put(shelf, 7, "good")
+    assert run("--ids", 7, "--fresh", 2) == 0
+    assert "held at 2 of 2 fresh seeds" in capsys.readouterr().out
+
+
+def test_a_line_of_history_has_old_new_and_why(shelf: Path) -> None:
+    record(shelf, p7={"outcome": "holds", "history": [{"old": "> 2 points"}]})
+    with pytest.raises(ClaimError, match="old, new and why"):
+        recorded(shelf / "recorded.json")
+
+
 def test_a_claim_that_raises_neither_holds_nor_fails_to_hold(run: Run, shelf: Path, tmp_path: Path) -> None:
     put(shelf, 7, "good", body="raise ZeroDivisionError('nothing to divide')")
     assert run("--ids", 7, "--json", tmp_path / "o.json") == 1
@@ -132,8 +174,8 @@ def test_list_reads_the_files_and_imports_none(run: Run, shelf: Path, capsys: An
 def test_results_have_a_row_for_each_claim(run: Run, shelf: Path) -> None:
     assert run("--all", "--seed", 3, "--write") == 0
     text = (shelf / "RESULTS.md").read_text()
-    assert "| 7 | paper 7 says so | holds | holds | reduced |" in text
-    assert "| 12 | paper 12 says so | does not hold | does-not-hold | reduced |" in text
+    assert "| 7 | paper 7 says so | holds | holds |  | reduced |" in text
+    assert "| 12 | paper 12 says so | does not hold | does-not-hold |  | reduced |" in text
     assert "| 30 | paper 30 says so | not run | not-run |" in text
     assert "half the effect" in text
     assert "seed 3" in text
