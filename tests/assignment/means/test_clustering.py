@@ -235,10 +235,34 @@ def test_without_agreement_every_partition_is_kept() -> None:
     X, _ = blobs(3, 3, 60, 9.0)
     assert partitive_partitioning(X, seed=0, agreement=0.0).k > 3
     assert partitive_partitioning(X, seed=0, k_max=2).k == 2
-    # Twelve rows are too few for the covariances of two halves of two groups.
-    plan = partitive_partitioning(X[:12], seed=0)
-    assert plan.k == 1
-    assert np.isnan(plan.info["agreements"][1:]).all()
+
+
+def test_too_few_rows_to_check_are_refused_and_not_called_one_group() -> None:
+    X, _ = blobs(3, 3, 60, 9.0)
+    with pytest.raises(InputError, match="X has 12 rows of 2 columns; covariance='shrunk' checks groups from 8 rows on"):
+        partitive_partitioning(X[:12], seed=0)
+    with pytest.raises(InputError, match="two of them need 40 rows; covariance='shrunk' needs 16"):
+        partitive_partitioning(X[:39], seed=0, covariance="full")
+    assert partitive_partitioning(X[:12], seed=0, k_max=1).k == 1
+
+
+def test_columns_beyond_the_plane_do_not_hide_the_groups() -> None:
+    centers = np.eye(5)[:4] * 6
+    X = np.concatenate([np.random.default_rng(1).normal(size=(50, 5)) + center for center in centers])
+    assert same(partitive_partitioning(X, seed=0).labels, np.repeat(np.arange(4), 50))
+    for n, d in ((200, 5), (200, 13), (600, 30)):
+        single = np.random.default_rng(n + d).normal(size=(n, d)) * np.linspace(1, 2, d)
+        assert partitive_partitioning(single, seed=0).k == 1
+
+
+def test_wine_has_three_growers() -> None:
+    from sklearn.datasets import load_wine
+    from sklearn.metrics import adjusted_rand_score
+
+    X, y = load_wine(return_X_y=True)
+    plan = partitive_partitioning((X - X.mean(axis=0)) / X.std(axis=0), seed=0)
+    assert plan.k == 3
+    assert adjusted_rand_score(y, plan.labels) > 0.85
 
 
 def test_the_unsure_rows_are_those_between_groups() -> None:
@@ -291,7 +315,7 @@ def test_a_mixture_fits_as_scikit_learns() -> None:
         (partitive_partitioning, {"k_max": 0}, "k_max=0"),
         (partitive_partitioning, {"n_starts": 0}, "n_starts=0"),
         (partitive_partitioning, {"agreement": 2}, "agreement=2"),
-        (partitive_partitioning, {"covariance": "round"}, "covariance='round': choose one of full, diag"),
+        (partitive_partitioning, {"covariance": "round"}, "covariance='round': choose one of shrunk, full, diag"),
     ],
 )
 def test_bad_input_is_named(run: Any, arguments: dict[str, Any], says: str) -> None:

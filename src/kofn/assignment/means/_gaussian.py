@@ -103,6 +103,15 @@ def log_likelihood(X: Floats, labels: Ints, ridge: float) -> float:
     return math.fsum(total)
 
 
+def shrunk(cover: Floats, count: float) -> Floats:
+    """A sample covariance of `count` rows drawn towards a multiple of the identity (Chen, Wiesel, Eldar & Hero 2010)."""
+    d = len(cover)
+    trace, squared = float(np.trace(cover)), float((cover * cover).sum())
+    spread = (count + 1 - 2 / d) * (squared - trace * trace / d)
+    share = min(1.0, ((1 - 2 / d) * squared + trace * trace) / spread) if spread > 0 else 1.0
+    return (1 - share) * cover + share * trace / d * np.eye(d)
+
+
 @dataclass
 class Mixture:
     """Gaussian mixture fitted by expectation-maximisation."""
@@ -112,35 +121,37 @@ class Mixture:
     factors: Floats
 
     @classmethod
-    def fit(cls, X: Floats, labels: Ints, k: int, ridge: float, full: bool, *, most: int, tol: float) -> Mixture:
+    def fit(cls, X: Floats, labels: Ints, k: int, ridge: float, covariance: str, *, most: int, tol: float) -> Mixture:
         """Run EM from a partition until the mean log-density rises by less than `tol` per round."""
         weights = np.zeros((len(X), k))
         weights[np.arange(len(X)), labels] = 1.0
         before = -math.inf
-        out = cls._of(X, weights, ridge, full)
+        out = cls._of(X, weights, ridge, covariance)
         for _ in range(most):
             joint = out.joint(X)
             top = joint.max(axis=1, keepdims=True)
             density = top[:, 0] + np.log(np.exp(joint - top).sum(axis=1))
             now = float(density.mean())
-            out = cls._of(X, np.exp(joint - density[:, None]), ridge, full)
+            out = cls._of(X, np.exp(joint - density[:, None]), ridge, covariance)
             if now - before < tol:
                 break
             before = now
         return out
 
     @classmethod
-    def _of(cls, X: Floats, weights: Floats, ridge: float, full: bool) -> Mixture:
+    def _of(cls, X: Floats, weights: Floats, ridge: float, covariance: str) -> Mixture:
         n, d = X.shape
         counts = np.maximum(weights.sum(axis=0), 1e-12)
         centers = (weights.T @ X) / counts[:, None]
         factors = np.zeros((len(counts), d, d))
         for group, center in enumerate(centers):
             gap = X - center
-            if full:
-                cover = (gap * weights[:, [group]]).T @ gap / counts[group]
-            else:
+            if covariance == "diag":
                 cover = np.diag(weights[:, group] @ (gap * gap) / counts[group])
+            else:
+                cover = (gap * weights[:, [group]]).T @ gap / counts[group]
+                if covariance == "shrunk":
+                    cover = shrunk(cover, counts[group])
             factors[group] = np.linalg.inv(np.linalg.cholesky(cover + ridge * np.eye(d)))
         return cls(np.log(counts / n), centers, factors)
 
@@ -160,15 +171,21 @@ class Mixture:
         return np.asarray(chance[np.arange(len(X)), labels] / chance.sum(axis=1))
 
 
-def agreement(X: Floats, labels: Ints, k: int, ridge: float, full: bool, *, most: int = 100) -> Floats | None:
+def least_rows(d: int, covariance: str) -> int:
+    """The rows that a group of d-dimensional rows must have to be checked.
+
+    Half of it holds twice as many rows as a component has parameters; a shrunk covariance needs but a few rows.
+    """
+    return {"full": 2 * d * (d + 3), "diag": 8 * d, "shrunk": 8}[covariance]
+
+
+def agreement(X: Floats, labels: Ints, k: int, ridge: float, covariance: str, *, most: int = 100) -> Floats | None:
     """(n,) posterior probability of each row's group under a mixture fitted on the other half of the rows.
 
-    None if a group is too small: half of it must hold at least twice as many rows as a component has parameters.
+    None if a group has fewer than `least_rows`.
     """
-    d = X.shape[1]
-    least = d * (d + 3) if full else 4 * d
     counts = np.bincount(labels, minlength=k)
-    if counts.min() < 2 * least:
+    if counts.min() < least_rows(X.shape[1], covariance):
         return None
     # Every second row of each group, in the order of the rows.
     order = np.argsort(labels, kind="stable")
@@ -177,6 +194,6 @@ def agreement(X: Floats, labels: Ints, k: int, ridge: float, full: bool, *, most
     out = np.empty(len(X))
     for side in (0, 1):
         fitted, left_out = half != side, half == side
-        fit = Mixture.fit(X[fitted], labels[fitted], k, ridge, full, most=most, tol=1e-4)
+        fit = Mixture.fit(X[fitted], labels[fitted], k, ridge, covariance, most=most, tol=1e-4)
         out[left_out] = fit.own(X[left_out], labels[left_out])
     return out

@@ -12,6 +12,7 @@ from kofn.assignment.means import _gaussian
 from kofn.assignment.means._relaxation import grouped
 from kofn.core import checks
 from kofn.core.arrays import Floats, Ints
+from kofn.core.checks import InputError
 from kofn.core.plans import Assignment
 from kofn.core.registry import method
 
@@ -28,7 +29,7 @@ def partitive_partitioning(
     k_max: int = 10,
     n_starts: int = 10,
     agreement: float = 0.95,
-    covariance: str = "full",
+    covariance: str = "shrunk",
     seed: int | None = None,
 ) -> Assignment:
     """Choose k and the partition: the finest one on which k-means and a cross-fitted Gaussian mixture agree.
@@ -42,7 +43,8 @@ def partitive_partitioning(
         k_max: largest number of groups to try.
         n_starts: k-means++ starts for each number of groups; equal partitions are checked once.
         agreement: least mean posterior probability of the own component, minus its standard error, in every group.
-        covariance: "full", or "diag" where there are few rows for many columns.
+        covariance: of a component: "shrunk" towards a multiple of the identity by the rows there are for the columns
+            (Chen, Wiesel, Eldar & Hero 2010), which comes to "full" for many rows; "full"; or "diag".
         seed: for the starts.
 
     Returns:
@@ -52,7 +54,8 @@ def partitive_partitioning(
         and agreements (k_max,) the best of each, NaN where groups were too small to check.
 
     Raises:
-        InputError: k_max or n_starts < 1, agreement outside [0, 1], or an unknown covariance.
+        InputError: k_max or n_starts < 1, agreement outside [0, 1], an unknown covariance, or too few rows for it: a
+            group is checked from 8 rows on, with "diag" from 8 d, with "full" from 2 d (d + 3).
 
     Cost: dominated by the checks: two mixtures (one per half) for each distinct partition.
 
@@ -73,11 +76,18 @@ def partitive_partitioning(
     checks.count(k_max, "k_max")
     checks.count(n_starts, "n_starts")
     least = checks.fraction(agreement, "agreement")
-    full = checks.choice(covariance, "covariance", ("full", "diag")) == "full"
+    covariance = checks.choice(covariance, "covariance", ("shrunk", "full", "diag"))
     points = np.asarray(X, np.float64)
     points = points - points.mean(axis=0)
     n, ridge = len(points), 1e-6 * _gaussian.unit_of(points)
     whole = np.zeros(n, np.int64)
+    rows = _gaussian.least_rows(points.shape[1], covariance)
+    if k_max > 1 and n < 2 * rows:
+        other = "" if covariance == "shrunk" else "; covariance='shrunk' needs 16"
+        raise InputError(
+            f"X has {n} rows of {points.shape[1]} columns; covariance={covariance!r} checks groups from {rows} rows on, "
+            f"two of them need {2 * rows} rows{other}"
+        )
     kept: list[tuple[Ints, Floats]] = [(whole, np.ones(n))]
     counts: dict[str, list[Any]] = {"tried": [1], "kept": [1], "agreements": [1.0]}
     seeds = np.random.SeedSequence(seed).spawn(k_max)
@@ -87,7 +97,7 @@ def partitive_partitioning(
         for _ in range(n_starts):
             labels = _gaussian.renamed(_gaussian.lloyd(points, _gaussian.spread_out(points, k, rng), k))
             partitions[labels.tobytes()] = labels
-        sure = [(labels, _gaussian.agreement(points, labels, k, ridge, full)) for labels in partitions.values()]
+        sure = [(labels, _gaussian.agreement(points, labels, k, ridge, covariance)) for labels in partitions.values()]
         rated = [(labels, own, _weakest(labels, own)) for labels, own in sure if own is not None]
         passed = [(labels, own) for labels, own, low in rated if low >= least]
         counts["tried"].append(len(partitions))
