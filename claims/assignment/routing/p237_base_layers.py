@@ -66,8 +66,17 @@ def check(seed: int, scale: str, broken: bool = False) -> Evidence:
     }
     met.append(all(one["BASE, dropped in training"] == 0 and one["BASE, max load"] == 1 for one in trained))
     met.append(min(one["Switch, dropped in training"] for one in trained) > 0.02)
+    rivals = [name for name in trained[0] if name.startswith("Switch") and name.endswith("accuracy")]
+    strongest = max(rivals, key=lambda name: float(np.mean([one[name] for one in trained])))
+    accurate = difference([one["BASE, accuracy"] for one in trained], [one[strongest] for one in trained])
+    measured["accuracy on digits, BASE - Switch"] = accurate.figures()
+    criteria = {
+        "balanced, nothing dropped, optimal, above greedy": all(met),
+        "on digits as accurate as Switch": accurate.above(-0.01),
+    }
     return Evidence(
-        holds=all(met),
+        holds=all(criteria.values()),
+        criteria=criteria,
         measured=measured,
         expected=f"within {WITHIN:g} of the optimum, every load the mean, nothing dropped; greedy routing drops "
         "more than 2%, and with reroute totals less (lower 95% limit); in training, too, no drop where Switch drops",

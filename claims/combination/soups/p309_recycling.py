@@ -39,8 +39,14 @@ def check(seed: int, scale: str, broken: bool = False) -> Evidence:
     gaps = {side: difference(losses[side], losses["tuned"]) for side in OTHERS}
     beaten = sum(row["dominated"] for row in rows)
     heavy = float(np.mean([row["weights above 0.01"] for row in rows]))
+    criteria = {
+        **{f"less loss than {side}": gap.above(0) for side, gap in gaps.items()},
+        "no checkpoint is better at both tasks, on any seed": beaten == 0,
+        "most weights are not zero": heavy > 0.75,
+    }
     return Evidence(
-        holds=all(gap.above(0) for gap in gaps.values()) and beaten <= runs / 8 and heavy > 0.75,
+        holds=all(criteria.values()),
+        criteria=criteria,
         measured={
             "mean loss of both tasks": {side: round(float(values.mean()), 4) for side, values in losses.items()},
             "mean accuracy of both tasks": {
@@ -59,8 +65,8 @@ def check(seed: int, scale: str, broken: bool = False) -> Evidence:
             "share of weights above 0.01 in size": round(heavy, 3),
             "evaluations": {"tuned, random": BUDGET, "greedy soup": 2 * len(SHARES) * STAGES - 1},
         },
-        expected="lower 95% limits over seeds of the others' losses less that of tuned weights above 0; a checkpoint "
-        "with less loss on both tasks on one seed of eight at most; more than three quarters of the weights above 0.01 "
+        expected="lower 95% limits over seeds of the others' losses less that of tuned weights above 0; no "
+        "checkpoint with less loss on both tasks on any seed; more than three quarters of the weights above 0.01 "
         "in size",
         baseline="greedy soup; the best of as many random weights, shares drawn uniformly or signed ones about the "
         "uniform mean; the uniform mean; the best checkpoint by held-out score",

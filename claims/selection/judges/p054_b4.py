@@ -70,6 +70,7 @@ def check(seed: int, scale: str, broken: bool = False) -> Evidence:
     measured: dict[str, Any] = {}
     met = []
     hard: list[tuple[Floats, Floats]] = []
+    programs: dict[str, bool] = {}
     for name in (*HARD, *EASY, *REAL):
         work = functools.partial(_chunk, name=name, broken=broken)
         tuning = _joined(spread(work, [(s, "tune", seed) for s in derive(seed, 4, stream=1)]))
@@ -86,8 +87,11 @@ def check(seed: int, scale: str, broken: bool = False) -> Evidence:
             "b4 - best heuristic": gap.figures(),
             "b4 - random": lift.figures(),
         }
-        # On real programs the best heuristic is shown, not judged: which is ahead differs by function.
-        met += [lift.above(0.05)] if name in REAL else [gap.above(-0.01), lift.above(0.2)]
+        if name in REAL:
+            programs[f"{name}: ahead of the best heuristic"] = gap.above(0.0)
+            programs[f"{name}: over 10 points better than chance"] = lift.above(0.1)
+        else:
+            met += [gap.above(-0.01), lift.above(0.2)]
         hard += [(ours, theirs)] if name in HARD else []
     pooled = difference(*(np.concatenate(side) for side in zip(*hard, strict=True)))
     measured["scarce, all three: b4 - best heuristic"] = pooled.figures()
@@ -95,13 +99,15 @@ def check(seed: int, scale: str, broken: bool = False) -> Evidence:
     figures, holds = _exact(seed, 6 * times, broken)
     measured["small problems, all sets tried"] = figures
     measured["priors off by two"], robust = _off_by_two(seed, times, broken)
+    criteria = {"ahead on the model where little is right, level with plenty": all([*met, holds, robust]), **programs}
     return Evidence(
-        holds=all([*met, holds, robust]),
+        holds=all(criteria.values()),
+        criteria=criteria,
         measured=measured,
         expected="lower 95% limits of paired differences in how often the pick is right, on the model: B4 - best "
         "heuristic > 0.08 over the three scarce settings, > -0.01 in each and with plenty; B4 - random > 0.2; B4 - "
         f"exact posterior > -0.04, and the group of the most probable state in {OFTEN_AGREES:.0%}; priors off by two - "
-        "true > -0.04; on programs B4 - random > 0.05",
+        "true > -0.04; on programs B4 - random > 0.1, B4 - best heuristic > 0",
         baseline="CodeT, MBR-exec (group size), MaxPass and size x passes, the best of them chosen on tuning problems "
         "as B4's priors are, four configurations each; random; every set of right programs tried, for small problems",
         kind="reduced",

@@ -104,8 +104,13 @@ def check(seed: int, scale: str, broken: bool = False) -> Evidence:
         "log of money, against pairs": {name: gap.figures() for name, gap in ratios.items()},
         "chosen": {name: " ".join(rule) for name, rule in chosen.items()},
     }
+    criteria = {
+        f"{name}: more than {times:g} times dearer": ratios[name].above(float(np.log(times)))
+        for name, times in DEARER.items()
+    }
     return Evidence(
-        holds=all(ratios[name].above(float(np.log(times))) for name, times in DEARER.items()),
+        holds=all(criteria.values()),
+        criteria=criteria,
         measured=measured,
         expected="lower 95% limits of paired differences in the log of the money to 90% of the full accuracy, against "
         "pairs: random annotators > log 1.05, always the cheapest > log 1.25, always the best > 0; a rule that "

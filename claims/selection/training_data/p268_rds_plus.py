@@ -45,6 +45,7 @@ def check(seed: int, scale: str, broken: bool = False) -> Evidence:
     runs = 20 if scale == "small" else 40
     measured: Figures = {}
     met = []
+    better: dict[str, bool] = {}
     for kind in ("verses", "synthetic"):
         trials = spread(functools.partial(_trial, kind=kind, broken=broken), derive(seed, runs))
         accuracy = {name: np.array([trial["accuracy"][name] for trial in trials]) for name in RULES}
@@ -61,6 +62,8 @@ def check(seed: int, scale: str, broken: bool = False) -> Evidence:
         learnt = [gaps[name].above(0.0 if kind == "synthetic" else -NEAR) for name in ("random", "perplexity")]
         sought = [difference(wanted["rds+"], wanted[name]).above(0.1) for name in ("random", "perplexity")]
         met += [*learnt, *sought, even, more]
+        better[f"{kind}: a classifier learns more than from random text"] = gaps["random"].above(0.0)
+        better[f"{kind}: later states weigh more to effect"] = found.above(0.0)
         measured[kind] = {
             "accuracy": _means(accuracy),
             "share of picks that are of a target task": _means(wanted),
@@ -69,8 +72,10 @@ def check(seed: int, scale: str, broken: bool = False) -> Evidence:
             "least task's share, RDS+ - highest score": cover.figures(),
             "wanted, RDS+ - uniform mean": found.figures(),
         }
+    criteria = {"more text of the tasks than random draws and low perplexity find": all(met), **better}
     return Evidence(
-        holds=all(met),
+        holds=all(criteria.values()),
+        criteria=criteria,
         measured=measured,
         expected="lower 95% limits of paired differences: share of picks of a target task RDS+ - random and - low "
         "perplexity > 0.1 on both sets; accuracy RDS+ - random and - low perplexity, least task's share RDS+ - picking "
