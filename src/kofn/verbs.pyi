@@ -1433,6 +1433,7 @@ def combine(
     skip: str | Sequence[str] | None = ...,
     measure: bool = ...,
     skip_nonfinite: bool = ...,
+    dtype: str | None = ...,
     normalize: bool = ...,
     statistic: bool | None = ...,
     device: str | None = ...,
@@ -1480,6 +1481,7 @@ def combine(
     skip: str | Sequence[str] | None = ...,
     measure: bool = ...,
     skip_nonfinite: bool = ...,
+    dtype: str | None = ...,
     device: str | None = ...,
     options: Mapping[str, Any] | None = None,
 ) -> Blend: ...
@@ -1508,6 +1510,7 @@ def combine(
     skip: str | Sequence[str] | None = ...,
     measure: bool = ...,
     skip_nonfinite: bool = ...,
+    dtype: str | None = ...,
     options: Mapping[str, Any] | None = None,
 ) -> Blend: ...
 
@@ -1532,6 +1535,7 @@ def combine(
     skip: str | Sequence[str] | None = ...,
     measure: bool = ...,
     skip_nonfinite: bool = ...,
+    dtype: str | None = ...,
     options: Mapping[str, Any] | None = None,
 ) -> Blend: ...
 
@@ -1556,6 +1560,7 @@ def combine(
     skip: str | Sequence[str] | None = ...,
     measure: bool = ...,
     skip_nonfinite: bool = ...,
+    dtype: str | None = ...,
     options: Mapping[str, Any] | None = None,
 ) -> Blend: ...
 
@@ -1580,6 +1585,7 @@ def combine(
     skip: str | Sequence[str] | None = ...,
     measure: bool = ...,
     skip_nonfinite: bool = ...,
+    dtype: str | None = ...,
     options: Mapping[str, Any] | None = None,
 ) -> Blend: ...
 
@@ -1647,6 +1653,7 @@ def combine(
     skip: str | Sequence[str] | None = ...,
     measure: bool = ...,
     skip_nonfinite: bool = ...,
+    dtype: str | None = ...,
     options: Mapping[str, Any] | None = None,
 ) -> Blend: ...
 
@@ -1715,6 +1722,7 @@ def combine(
     skip: str | Sequence[str] | None = ...,
     measure: bool = ...,
     skip_nonfinite: bool = ...,
+    dtype: str | None = ...,
     options: Mapping[str, Any] | None = None,
 ) -> Blend: ...
 
@@ -1761,6 +1769,7 @@ def combine(
     skip: str | Sequence[str] | None = ...,
     measure: bool = ...,
     skip_nonfinite: bool = ...,
+    dtype: str | None = ...,
     device: str | None = ...,
     options: Mapping[str, Any] | None = None,
 ) -> Blend: ...
@@ -1787,6 +1796,7 @@ def combine(
     skip: str | Sequence[str] | None = ...,
     measure: bool = ...,
     skip_nonfinite: bool = ...,
+    dtype: str | None = ...,
     device: str | None = ...,
     options: Mapping[str, Any] | None = None,
 ) -> Blend: ...
@@ -1809,6 +1819,7 @@ def combine(
     skip: str | Sequence[str] | None = ...,
     measure: bool = ...,
     skip_nonfinite: bool = ...,
+    dtype: str | None = ...,
     options: Mapping[str, Any] | None = None,
 ) -> Blend: ...
 
@@ -1854,6 +1865,7 @@ def combine(
     skip: str | Sequence[str] | None = ...,
     measure: bool = ...,
     skip_nonfinite: bool = ...,
+    dtype: str | None = ...,
     device: str | None = ...,
     options: Mapping[str, Any] | None = None,
 ) -> Blend: ...

@@ -34,6 +34,7 @@ MEMBERS = Section(
         flag("--only", multiple=True, metavar="PATTERN", help="Blend these tensors, copy the others (repeatable)."),
         flag("--skip", multiple=True, metavar="PATTERN", help="Copy these tensors, which need not match (repeatable)."),
         flag("--skip-nonfinite", is_flag=True, help="Leave out NaN and infinities instead of refusing them."),
+        flag("--dtype", metavar="NAME", help="Float dtype of the blend: float32, bfloat16, ...; as the first member."),
         flag("--device", metavar="NAME", help="Add up on a torch device: cuda, or auto for a GPU where there is one."),
     ),
 )
@@ -52,13 +53,14 @@ class CombineArguments(VerbArguments):
     """What `kofn combine` was asked."""
 
     VERB: ClassVar[str] = "combine"
-    OPTIONS: ClassVar[tuple[str, ...]] = ("only", "skip", "skip_nonfinite", "device")
+    OPTIONS: ClassVar[tuple[str, ...]] = ("only", "skip", "skip_nonfinite", "dtype", "device")
 
     base: str | None
     weights: list[float] | None
     only: tuple[str, ...]
     skip: tuple[str, ...]
     skip_nonfinite: bool
+    dtype: str | None
     device: str | None
     id_column: str | None
     columns: tuple[str, ...] | None

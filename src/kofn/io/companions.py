@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,38 +39,44 @@ _ARCHITECTURE = (
 _SCALES = ("rope_theta", "rope_scaling", "rms_norm_eps", "layer_norm_eps", "sliding_window", "max_position_embeddings")
 
 
-def companions(labels: Sequence[str], paths: Sequence[Path | None]) -> tuple[dict[str, Path], list[str]]:
-    """Files to copy beside a blend, name -> path, and warnings.
+def companions(
+    labels: Sequence[str], paths: Sequence[Path | None], settings: Mapping[str, Any] | None = None
+) -> tuple[dict[str, Path | bytes], list[str]]:
+    """Files to copy beside a blend, name -> path or content, and warnings.
 
-    The configuration and the tokenizer are those of the first member that has them. Members whose configurations name
-    different architectures are refused.
+    The configuration and the tokenizer are those of the first member that has them, with `settings` in place of its
+    own. Members whose configurations name different architectures are refused.
     """
     folders = [(label, path) for label, path in zip(labels, paths, strict=False) if path is not None and path.is_dir()]
     if not folders:
         return {}, []
-    files: dict[str, Path] = {}
+    files: dict[str, Path | bytes] = {}
     for name in (CONFIG, *_TOKENIZER, *_OTHERS):
         copies = [folder / name for _, folder in folders if (folder / name).is_file()]
         if copies:
             files[name] = copies[0]
-    warnings = _compare_configs([(label, folder / CONFIG) for label, folder in folders])
+    warnings = _compare_configs([(label, folder / CONFIG) for label, folder in folders], settings or {})
     if CONFIG not in files:
         warnings.append("no member has a config.json: loaders will not know the architecture")
     if not any(name in files for name in _TOKENIZER):
         warnings.append("no member has a tokenizer: copy one beside the blend before using it")
     for name in _TOKENIZER:
         if name in files:
-            content = files[name].read_bytes()
+            copied = Path(str(files[name]))
+            content = copied.read_bytes()
             odd = [
                 label
                 for label, folder in folders
                 if (folder / name).is_file() and (folder / name).read_bytes() != content
             ]
-            warnings += [f"{label}'s {name} differs from the one copied ({files[name]})" for label in odd]
+            warnings += [f"{label}'s {name} differs from the one copied ({copied})" for label in odd]
+    config = files.get(CONFIG)
+    if settings and isinstance(config, Path):
+        files[CONFIG] = (json.dumps({**_read(config), **settings}, indent=2) + "\n").encode()
     return files, warnings
 
 
-def _compare_configs(paths: list[tuple[str, Path]]) -> list[str]:
+def _compare_configs(paths: list[tuple[str, Path]], settings: Mapping[str, Any]) -> list[str]:
     configs = [(label, _read(path)) for label, path in paths if path.is_file()]
     if len(configs) < 2:
         return []
@@ -78,7 +84,7 @@ def _compare_configs(paths: list[tuple[str, Path]]) -> list[str]:
     clashes, warnings = [], []
     for label, config in others:
         for key in _ARCHITECTURE:
-            if key in base and key in config and base[key] != config[key]:
+            if key in base and key in config and base[key] != config[key] and key not in settings:
                 clashes.append(f"{key} is {config[key]!r} in {label}, {base[key]!r} in {reference}")
         warnings += [
             f"{key} is {config[key]!r} in {label}, {base[key]!r} in {reference}, whose config.json is copied"

@@ -31,7 +31,7 @@ class CheckpointWriter:
     Everything is written into a hidden folder beside `out`; leaving the `with` block without an error syncs it and
     moves it into place in one step, an error removes it, and a killed process leaves the old output as it was (its
     hidden folder is removed by the next run on the same `out`). Other files of an existing output folder (a tokenizer,
-    a configuration) are kept; `extras` (name -> path) are copied into a folder beside the shards.
+    a configuration) are kept; `extras` (name -> path, or content) are put into a folder beside the shards.
 
     With a `job`, a digest of the output, an interrupted or killed run can be continued: `note(line)` records progress
     that is safe on disk, and a later writer of the same job finds these lines in `resumed` and the tensors as written.
@@ -44,7 +44,7 @@ class CheckpointWriter:
         layout: Layout,
         *,
         job: str | None = None,
-        extras: Mapping[str, Path] | None = None,
+        extras: Mapping[str, Path | bytes] | None = None,
     ) -> None:
         self.out = Path(os.path.realpath(out))
         self.single = self.out.name.endswith(".safetensors")
@@ -187,7 +187,10 @@ class CheckpointWriter:
             (self._temp / _JOURNAL).unlink(missing_ok=True)
             if not self.single:
                 for extra, source in self.extras.items():
-                    shutil.copyfile(source, self._temp / extra)
+                    if isinstance(source, bytes):
+                        (self._temp / extra).write_bytes(source)
+                    else:
+                        shutil.copyfile(source, self._temp / extra)
                     _sync(self._temp / extra)
             if self.single:
                 os.replace(self._temp / self.out.name, self.out)

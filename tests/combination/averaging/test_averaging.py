@@ -427,14 +427,45 @@ def refused(members: Any, says: str, **options: Any) -> None:
     assert "\n" not in str(caught.value)
 
 
+def mixed() -> list[dict[str, np.ndarray]]:
+    rng = np.random.default_rng(7)
+    dtypes = (ml_dtypes.bfloat16, np.float16, np.float32)
+    return [{"w": rng.normal(size=(5, 3)).astype(dtype), "steps": np.array([4])} for dtype in dtypes]
+
+
+@pytest.mark.parametrize("dtype", [None, "float32", "float16", "bfloat16", "float64"])
+@pytest.mark.parametrize("stored", [False, True])
+def test_members_of_several_float_dtypes_are_rounded_once(dtype: str | None, stored: bool, tmp_path: Path) -> None:
+    members = mixed()
+    given: Any = on_disk(tmp_path, members) if stored else members
+    out = tmp_path / "out.safetensors" if stored else None
+    blend = weighted_mean(given, weights=[1, 2, 3], dtype=dtype, out=out)
+    exact = sum(w * m["w"].astype(np.float64) for w, m in zip((1, 2, 3), members, strict=True)) / 6
+    got = np.asarray(blend.result["w"])
+    assert got.dtype == np.dtype(getattr(ml_dtypes, dtype or "bfloat16", None) or dtype)
+    if got.dtype == np.float64:
+        np.testing.assert_allclose(got, exact, rtol=1e-15)
+    else:
+        assert got.tobytes() == exact.astype(got.dtype).tobytes()
+    assert np.asarray(blend.result["steps"]).tolist() == [4]
+    assert any("bfloat16, float16, float32" in line and got.dtype.name in line for line in blend.info["warnings"])
+
+
+def test_dtype_is_a_float_dtypes_name() -> None:
+    members = [{"w": np.ones(3, np.float32)}] * 2
+    assert weighted_mean(members, dtype="torch.bfloat16").result["w"].dtype == ml_dtypes.bfloat16
+    refused(members, "dtype='float31'; did you mean 'float32'", dtype="float31")
+    refused(members, "dtype='int8'.*; give one of bfloat16", dtype="int8")
+
+
 def test_mismatches_are_listed_all_at_once(tmp_path: Path) -> None:
     first = {f"t{i}": np.zeros(3, np.float32) for i in range(20)}
-    second = {**first, "t1": np.zeros(4, np.float32), "t2": np.zeros(3), "extra": np.zeros(1)}
+    second = {**first, "t1": np.zeros(4, np.float32), "t2": np.zeros(3, np.int64), "extra": np.zeros(1)}
     del second["t0"]
     says = (
         r"members do not match in 4 places: member 1 lacks tensor 't0'; "
         r"member 1: tensor 't1' has shape \(4,\), in member 0 \(3,\); "
-        r"member 1: tensor 't2' is float64, in member 0 float32; "
+        r"member 1: tensor 't2' is int64, in member 0 float32; "
         r"member 1 has tensor 'extra', which member 0 lacks; blend"
     )
     refused([first, second], says)

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kofn.combination._sweep.measures import Measures, inner
-from kofn.combination._sweep.members import HALF, REAL, Pool, tensor_label
+from kofn.combination._sweep.members import FLOATS, HALF, REAL, Pool, tensor_label
 from kofn.combination._sweep.rule import Block, Rule, Span
 from kofn.core.checks import InputError
 from kofn.core.runtime import Control
@@ -67,6 +67,7 @@ class Sweep:
     ) -> None:
         self.pool, self.merge_rules, self.progress = pool, merge_rules, progress
         self.measure, self.skip_nonfinite = measure, skip_nonfinite
+        self.sources = [*pool.members, *([] if pool.base is None else [pool.base])]
         m = len(pool.members)
         self.fill = np.full(m, 1 / m) if fill is None else fill
         self.threads, self.block = _plan_blocks(n_threads, max_memory, pool)
@@ -104,7 +105,7 @@ class Sweep:
 
     def tensor(self, name: str) -> NDArray[Any]:
         """One blended tensor."""
-        shape, dtype = self.pool.first[name].shape, self.pool.first[name].dtype
+        shape, dtype = self.pool.first[name].shape, self.pool.dtype_of(name)
         if name in self.pool.skipped:
             tensor = self.pool.source(name)
             return np.array(tensor.read()).reshape(tensor.shape)
@@ -153,9 +154,7 @@ class Sweep:
             for name, group in itertools.groupby(spans, key=lambda span: span.name):
                 merge_rule, part = self.merge_rules[name], None
                 for span in group:
-                    rows, base = self._load(
-                        span, self._buffers(), self._precision(merge_rule, self.pool.first[name].dtype)
-                    )
+                    rows, base = self._load(span, self._buffers(), self._precision(merge_rule, name))
                     with np.errstate(all="ignore"):  # NaN is looked for in the blend, and named
                         part = merge_rule.scan(stage, part, Block(rows, base, span, states[name]))
                 parts.append((name, part))
@@ -211,11 +210,14 @@ class Sweep:
         task: list[Span] = []
         filled = 0
         for name in names:
-            tensor = self.pool.source(name) if name in self.pool.skipped else self.pool.first[name]
-            step = self.block // 2 if tensor.dtype.kind == "c" else self.block
+            tensor, dtype = self.pool.first[name], self.pool.dtype_of(name)
+            if name in self.pool.skipped:
+                tensor = self.pool.source(name)
+                dtype = tensor.dtype
+            step = self.block // 2 if dtype.kind == "c" else self.block
             for start in range(0, tensor.size, step):
                 stop = min(start + step, tensor.size)
-                task.append(Span(name, start, stop, tensor.shape, tensor.dtype))
+                task.append(Span(name, start, stop, tensor.shape, dtype))
                 filled += stop - start
                 if filled >= _TASK:
                     yield task
@@ -238,10 +240,15 @@ class Sweep:
         dtype = self.pool.first[span.name].dtype
         part = REAL.get(dtype, dtype)
         count = (span.stop - span.start) * (dtype.itemsize // part.itemsize)
-        sources = [*self.pool.members, *([] if self.pool.base is None else [self.pool.base])]
         rows = [row.view(work)[:count] for row in buffers.rows]
-        for row, member in zip(rows, sources, strict=True):
-            np.copyto(row, member[span.name].read(span.start, span.stop, buffers.raw).view(part), casting="unsafe")
+        for row, member in zip(rows, self.sources, strict=True):
+            tensor = member[span.name]
+            # Members of other float dtypes are read as they are; complex numbers are of one dtype.
+            own = part if tensor.dtype == dtype else tensor.dtype
+            values = tensor.read(span.start, span.stop, buffers.raw).view(own)
+            if self.pool.cast is not None and tensor.dtype in FLOATS:
+                values = values.astype(self.pool.cast)
+            np.copyto(row, values, casting="unsafe")
         base = rows.pop() if self.pool.base is not None else None
         if self.skip_nonfinite:
             self._replace_nonfinite(rows, base, span)
@@ -267,8 +274,10 @@ class Sweep:
         with self.lock:
             self.replaced[:-1] += [int(mask.sum()) for mask in bad]
 
-    def _precision(self, merge_rule: Rule, dtype: np.dtype[Any]) -> type[np.floating[Any]]:
-        return np.float32 if dtype in HALF and not merge_rule.in_double else np.float64
+    def _precision(self, merge_rule: Rule, name: str) -> type[np.floating[Any]]:
+        """float32 where all that is read and written is of half precision."""
+        dtypes = {source[name].dtype for source in self.sources} | {self.pool.dtype_of(name)}
+        return np.float32 if dtypes <= HALF and not merge_rule.in_double else np.float64
 
     def _block(self, span: Span, state: Any, sink: Sink | None) -> tuple[NDArray[np.float64], Measures | None]:
         buffers, seen = self._buffers(), None
@@ -287,9 +296,9 @@ class Sweep:
     def _blend(
         self, span: Span, state: Any, buffers: _Buffers
     ) -> tuple[NDArray[Any], NDArray[np.float64], Measures | None]:
-        dtype, merge_rule = self.pool.first[span.name].dtype, self.merge_rules[span.name]
+        dtype, merge_rule = self.pool.dtype_of(span.name), self.merge_rules[span.name]
         part = REAL.get(dtype, dtype)
-        work = self._precision(merge_rule, dtype)
+        work = self._precision(merge_rule, span.name)
         rows, base = self._load(span, buffers, work)
         count = len(rows[0])
         total, other = (row.view(work)[:count] for row in buffers.extra[:2])
@@ -332,16 +341,17 @@ class Sweep:
 
     def _explain(self, span: Span, rounded: NDArray[Any]) -> NDArray[np.float64]:
         """Refuse an infinite or NaN distance, naming its cause; return the distances in float64 otherwise."""
-        dtype = self.pool.first[span.name].dtype
-        part = REAL.get(dtype, dtype)
-        step = dtype.itemsize // part.itemsize
+        dtype = self.pool.dtype_of(span.name)
+        step = dtype.itemsize // REAL.get(dtype, dtype).itemsize
         blend = rounded.astype(np.float64)
         squares = np.empty(len(self.pool.members))
         sources = list(zip(self.pool.labels, self.pool.members, strict=True))
         if self.pool.base is not None:
             sources.append((self.pool.base_label, self.pool.base))
         for position, (label, member) in enumerate(sources):
-            values = member[span.name].read(span.start, span.stop).view(part).astype(np.float64)
+            tensor = member[span.name]
+            part = REAL.get(tensor.dtype, tensor.dtype)
+            values = tensor.read(span.start, span.stop).view(part).astype(np.float64)
             bad = np.flatnonzero(~np.isfinite(values))
             member_of = position < len(squares)
             if len(bad) and not (self.skip_nonfinite and member_of):

@@ -42,6 +42,11 @@ class Files(TypedDict, total=False):
         '"nonfinite". By default they are refused.',
         False,
     ]
+    dtype: Annotated[
+        str | None,
+        "The float dtype of the blend, such as float32 or bfloat16; by default the first member's. Members may be of "
+        "several float dtypes: each is read as it is, and the blend is rounded once.",
+    ]
     max_memory: int | str | None
     progress: bool | None
 
@@ -73,13 +78,15 @@ class SweepOptions:
     skip: str | Sequence[str] | None = None
     measure: bool = False
     skip_nonfinite: bool = False
+    dtype: str | None = None
     max_memory: Any = None
     n_threads: int | None = None
     progress: bool | None = None
 
     def open(self, members: Any, base: Any = None) -> Pool:
         """Open the members and the base, and check them against each other."""
-        return open_members(members, base, patterns(self.only, "only"), patterns(self.skip, "skip"), once=True)
+        only, skip = patterns(self.only, "only"), patterns(self.skip, "skip")
+        return open_members(members, base, only, skip, once=True, dtype=self.dtype)
 
 
 def patterns(value: str | Sequence[str] | None, name: str) -> list[str] | None:

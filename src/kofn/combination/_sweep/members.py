@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kofn.core.checks import InputError, nearest
-from kofn.io.tensors import Checkpoint, LazyTensor, from_torch, is_torch
+from kofn.io.tensors import Checkpoint, LazyTensor, TensorSpec, from_torch, is_torch
 
 _SHOWN = 8  # mismatches spelled out
 
@@ -27,6 +27,7 @@ REAL: dict[np.dtype[Any], np.dtype[Any]] = {
     np.dtype(np.complex64): np.dtype(np.float32),
     np.dtype(np.complex128): np.dtype(np.float64),
 }
+FLOATS: set[np.dtype[Any]] = HALF | {np.dtype(np.float32), np.dtype(np.float64)}
 # Unsigned powers of two (scales), whose mean is usually not representable.
 COPIED = np.dtype(ml_dtypes.float8_e8m0fnu)
 
@@ -61,7 +62,8 @@ class Pool:
 
     `base` is opened and checked like a member. `skipped` tensors are copied from the base, or from the first member
     that has them, and need not match. `tied` names are aliases of the same memory in every member: they are blended
-    once and are not listed in the members here.
+    once and are not listed in the members here. `dtype` is the float dtype that the blend is rounded to, None for the
+    first member's; what is read is first rounded to `cast`, if there is one.
     """
 
     members: list[Mapping[str, Tensor]]
@@ -72,6 +74,8 @@ class Pool:
     base_label: str = "base"
     skipped: frozenset[str] = frozenset()
     tied: Mapping[str, str] = field(default_factory=dict)
+    dtype: np.dtype[Any] | None = None
+    cast: np.dtype[Any] | None = None
 
     @property
     def first(self) -> Mapping[str, Tensor]:
@@ -85,6 +89,30 @@ class Pool:
     def nbytes(self) -> int:
         return sum(tensor.size * tensor.dtype.itemsize for tensor in self.first.values())
 
+    def dtype_of(self, name: str) -> np.dtype[Any]:
+        """The dtype of a blended tensor: complex and whole numbers keep theirs."""
+        own = self.first[name].dtype
+        return self.dtype if self.dtype is not None and own in FLOATS and name not in self.skipped else own
+
+    def retyped(self) -> dict[str, TensorSpec]:
+        """The tensors whose dtype is not the first member's."""
+        return {
+            name: TensorSpec(name, self.dtype_of(name), tensor.shape)
+            for name, tensor in self.first.items()
+            if self.dtype_of(name) != tensor.dtype
+        }
+
+    def mixture(self) -> list[str]:
+        """The names of the float dtypes of the members, and the base, if there are several."""
+        sources = [*self.members, *([] if self.base is None else [self.base])]
+        found = {
+            source[name].dtype.name
+            for name in self.first
+            if name not in self.skipped and self.first[name].dtype in FLOATS
+            for source in sources
+        }
+        return sorted(found) if len(found) > 1 else []
+
     def source(self, name: str) -> Tensor:
         """The tensor to copy under a skipped name."""
         return self.base[name] if self.base is not None and name in self.base else self.first[name]
@@ -97,11 +125,14 @@ def open_members(
     skip: Sequence[str] | None = None,
     *,
     once: bool = False,
+    dtype: str | None = None,
+    cast: str | None = None,
 ) -> Pool:
     """Open the members and the base; refuse mismatches, listing all differences at once.
 
     `only` and `skip` are patterns (`fnmatch`) of tensor names: tensors that they leave out are copied, and may differ.
-    With `once`, tied tensors are listed under their first name only; the caller restores the aliases.
+    With `once`, tied tensors are listed under their first name only; the caller restores the aliases. Members may
+    differ in their float dtypes; the blend has `dtype`, or the first member's.
     """
     opened, kinds = zip(*(_open(member, f"member {position}") for position, member in enumerate(members)), strict=True)
     labels = [label for label, _ in opened]
@@ -130,7 +161,18 @@ def open_members(
         if (kind == "arrays") != ("arrays" in kinds):
             raise InputError(f"base is one of {kind}, the members are {kinds[0]}; give all in one form")
         _refuse_mismatch([mappings[0], origin], [labels[0], base_label], skipped)
-    return Pool(mappings, labels, "arrays" not in kinds, "checkpoints" in kinds, origin, base_label, skipped, tied)
+    rounded, read_as = (None if name is None else float_dtype(name) for name in (dtype, cast))
+    named, on_disk = "arrays" not in kinds, "checkpoints" in kinds
+    return Pool(mappings, labels, named, on_disk, origin, base_label, skipped, tied, rounded, read_as)
+
+
+def float_dtype(name: Any) -> np.dtype[Any]:
+    """The float dtype of this name; `torch.bfloat16` and `np.float16` are taken too."""
+    word = str(getattr(name, "__name__", name)).removeprefix("torch.")
+    known = {dtype.name: dtype for dtype in FLOATS}
+    if word not in known:
+        raise InputError(f"dtype={word!r}{nearest(word, known)}; give one of {', '.join(sorted(known))}")
+    return known[word]
 
 
 def _tied(members: Sequence[Mapping[str, Tensor]]) -> dict[str, str]:
@@ -227,7 +269,7 @@ def _refuse_mismatch(members: list[Mapping[str, Tensor]], labels: list[str], ski
                 differences.append(
                     f"{label}: {tensor_label(name)} has shape {tensor.shape}, in member 0 {wanted.shape}{rows}"
                 )
-            if tensor.dtype != wanted.dtype:
+            if tensor.dtype != wanted.dtype and not {tensor.dtype, wanted.dtype} <= FLOATS:
                 differences.append(f"{label}: {tensor_label(name)} is {tensor.dtype}, in member 0 {wanted.dtype}")
     if differences:
         more = f"; and {len(differences) - _SHOWN} more" if len(differences) > _SHOWN else ""

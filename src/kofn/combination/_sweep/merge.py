@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from kofn._version import __version__
 from kofn.combination._sweep.blockwise import Done, Sweep
 from kofn.combination._sweep.files import SweepOptions
-from kofn.combination._sweep.members import Pool, Tensor
+from kofn.combination._sweep.members import FLOATS, Pool, Tensor
 from kofn.combination._sweep.rule import Rule
 from kofn.core import checks
 from kofn.core.checks import InputError
@@ -37,6 +37,8 @@ def merge(
     status: str = "heuristic",
     objective: bool = False,
     info: Mapping[str, Any] | None = None,
+    donor: Any = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> Blend:
     """Blend every tensor by its merge rule and return the plan.
 
@@ -50,6 +52,8 @@ def merge(
         status: the plan's, unless `objective`.
         objective: True where the blend minimises sum_i w_i ||x_i - y||^2.
         info: further entries of the plan's `info`.
+        donor: the path of the model whose configuration and tokenizer are copied, by default the first member's.
+        settings: entries of the configuration that differ from the donor's.
     """
     by_name = merge_rules if isinstance(merge_rules, Mapping) else dict.fromkeys(pool.first, merge_rules)
     measure = checks.flag(options.measure, "measure")
@@ -66,7 +70,7 @@ def merge(
     notes: dict[str, Any] = {}
     result: Any
     if options.out is not None:
-        done, result = _write(pool, by_name, sweep, options, notes)
+        done, result = _write(pool, by_name, sweep, options, notes, donor, settings or {})
     elif pool.on_disk:
         done = sweep.run(None)
         result = LazyArrays(pool.first, sweep.tensor)
@@ -90,6 +94,10 @@ def merge(
         notes["members"] = [str(path) for path in paths]
     if pool.tied:
         notes["tied"] = dict(pool.tied)
+    if mixture := pool.mixture():
+        rounded = next(pool.dtype_of(name) for name in pool.first if pool.first[name].dtype in FLOATS)
+        line = f"members are of {', '.join(mixture)}: each is read as it is, the blend is {rounded.name}"
+        notes["warnings"] = [*notes.get("warnings", []), line]
     repeated = _repeated(pool)
     if repeated:
         notes["warnings"] = [*notes.get("warnings", []), *repeated]
@@ -117,7 +125,10 @@ def merge(
 
 def blend_in_memory(pool: Pool, sweep: Sweep) -> tuple[Done, Any]:
     """The blend as an array, or as a dict of arrays if the members have names."""
-    arrays = {name: np.empty(pool.source(name).shape, pool.source(name).dtype) for name in pool.first}
+    arrays = {}
+    for name in pool.first:
+        tensor = pool.source(name)
+        arrays[name] = np.empty(tensor.shape, tensor.dtype if name in pool.skipped else pool.dtype_of(name))
     flat = {name: array.reshape(-1) for name, array in arrays.items()}
 
     def store(name: str, start: int, values: NDArray[Any]) -> None:
@@ -129,14 +140,23 @@ def blend_in_memory(pool: Pool, sweep: Sweep) -> tuple[Done, Any]:
 
 
 def _write(
-    pool: Pool, merge_rules: Mapping[str, Rule], sweep: Sweep, options: SweepOptions, notes: dict[str, Any]
+    pool: Pool,
+    merge_rules: Mapping[str, Rule],
+    sweep: Sweep,
+    options: SweepOptions,
+    notes: dict[str, Any],
+    donor: Any,
+    settings: Mapping[str, Any],
 ) -> tuple[Done, LazyArrays]:
     assert options.out is not None
     layout = check_out(options.out, pool)
     labels, sources = pool.labels, pool.members
     if pool.base is not None:  # compared with the others; copied tensors come from a member, if any has them
         labels, sources = [*labels, pool.base_label], [*sources, pool.base]
-    extras, warnings = companions(labels, [getattr(source, "path", None) for source in sources])
+    paths = [getattr(source, "path", None) for source in sources]
+    if donor is not None:
+        labels, paths = [f"the donor ({donor})", *labels], [Path(donor), *paths]
+    extras, warnings = companions(labels, paths, settings)
     if warnings and not str(options.out).endswith(".safetensors"):
         notes["warnings"] = warnings
     with CheckpointWriter(options.out, layout, job=job_digest(pool, merge_rules, options), extras=extras) as writer:
@@ -169,7 +189,7 @@ def _plain(measures: Mapping[str, Any] | None) -> dict[str, Any] | None:
 def job_digest(pool: Pool, merge_rules: Mapping[str, Rule], options: SweepOptions) -> str:
     """Digest of everything that determines the output: input files, merge rules, version."""
     state = hashlib.blake2b(digest_size=12)
-    state.update(f"{__version__} {options.measure} {options.skip_nonfinite}".encode())
+    state.update(f"{__version__} {options.measure} {options.skip_nonfinite} {pool.dtype}".encode())
     for member in [*pool.members, *([] if pool.base is None else [pool.base])]:
         state.update(_digest_tensors(member))
     digests: dict[int, bytes] = {}
@@ -229,8 +249,8 @@ def check_out(out: str | os.PathLike[str], pool: Pool) -> Layout:
             raise InputError(f"out={os.fspath(out)!r} is where {label} lies; name another path")
     if not isinstance(pool.first, Checkpoint):
         # Aliases are recorded as safetensors' `save_model` records them.
-        return Layout.of_arrays(pool.first, metadata=pool.tied)
-    layout = pool.first.layout
+        return Layout.of_arrays(pool.first, metadata=pool.tied).retyped(pool.retyped())
+    layout = pool.first.layout.retyped(pool.retyped())
     if pool.skipped and pool.base is not None:
         layout = layout.retyped({name: pool.source(name) for name in pool.skipped})
     # In a new folder loaders expect model.safetensors, so a lone file is renamed there.

@@ -11,7 +11,7 @@ from kofn.combination._sweep.files import FilesAndThreads, SweepOptions, pattern
 from kofn.combination._sweep.members import HALF, REAL, Pool, open_members
 from kofn.combination._sweep.merge import merge
 from kofn.combination.recipes._read_recipe import read_recipe
-from kofn.combination.recipes._recipe import COPY, Part, Recipe, rule_class
+from kofn.combination.recipes._recipe import COPY, Part, Recipe, Relayered, rule_class
 from kofn.combination.rules import Rule
 from kofn.core import checks
 from kofn.core.checks import InputError, nearest
@@ -30,8 +30,8 @@ def merge_recipe(
             mappings or arrays), `base`, `method`, `weights`, `options`, and `tensors`: a list of parts with `match` (a
             pattern or several), `method` ("copy" takes the tensor from the base, or from the first member), `weights`,
             `options`; missing keys of a part are inherited from the top level. Methods are the merge rules,
-            including those of plug-ins. The first matching part wins. Paths in a file are relative to it. mergekit
-            recipes are read for linear, slerp, task_arithmetic, ties, dare_linear and dare_ties; other features are
+            including those of plug-ins. The first matching part wins. Paths in a file are relative to it. mergekit's
+            recipes give mergekit's figures, settings by layer, filters and slices included; what is not done is
             refused by name.
         **files: out, only, skip, measure, skip_nonfinite, max_memory, n_threads, progress, as `weighted_mean` has them.
 
@@ -55,7 +55,7 @@ def merge_recipe(
         if name not in known:
             raise InputError(f"merge_recipe has no argument {name!r}{nearest(name, known)}")
     options = SweepOptions(**files)
-    pool, part_of, skip = open_recipe(recipe, options)
+    recipe, pool, part_of, skip = open_recipe(recipe, options)
     merge_rules: dict[str, Rule] = {}
     bound: dict[int, Rule] = {}
     for name, i in part_of.items():
@@ -66,10 +66,20 @@ def merge_recipe(
         merge_rules[name] = bound[i]
     counts = [sum(j == i for j in part_of.values()) for i in range(len(recipe.parts))]
     for part, count in zip(recipe.parts[:-1], counts, strict=False):
-        if not count:
+        if not count and not part.names:
             raise InputError(f"tensors match={list(part.match)} decides on no tensor; give patterns of names there are")
     options = dataclasses.replace(options, skip=skip)
-    blend = merge(pool, merge_rules, options, weights=None, form="none", info={"parts": counts})
+    layers = next((len(member.layers) for member in recipe.members if isinstance(member, Relayered)), None)
+    blend = merge(
+        pool,
+        merge_rules,
+        options,
+        weights=None,
+        form="none",
+        info={"parts": counts},
+        donor=recipe.donor,
+        settings={} if layers is None else {"num_hidden_layers": layers},
+    )
     warnings = [*recipe.notes, *blend.info.get("warnings", [])]
     return dataclasses.replace(
         blend,
@@ -78,15 +88,19 @@ def merge_recipe(
     )
 
 
-def open_recipe(recipe: Recipe, options: SweepOptions) -> tuple[Pool, dict[str, int], list[str] | None]:
-    """The members, the index of each tensor's part, and the patterns of the copied tensors."""
+def open_recipe(recipe: Recipe, options: SweepOptions) -> tuple[Recipe, Pool, dict[str, int], list[str] | None]:
+    """The recipe with its parts, the members, the index of each tensor's part, the patterns of the copied tensors."""
+    members = [member.open() if isinstance(member, Relayered) else member for member in recipe.members]
+    base = recipe.base.open() if isinstance(recipe.base, Relayered) else recipe.base
     skip = list(patterns(options.skip, "skip") or ())
     # The first matching part wins, so each tensor's part is found before the list of copies; patterns may overlap.
-    names = list(open_members([recipe.members[0]]).first)
+    names = list(open_members([members[0]]).first)
+    recipe = recipe.settled(names)
     part_of = {name: recipe.part_of(name) for name in names}
     skip += [_literal(name) for name, i in part_of.items() if recipe.parts[i].method == COPY]
-    pool = open_members(recipe.members, recipe.base, patterns(options.only, "only"), skip or None)
-    return pool, part_of, skip or None
+    dtype = options.dtype or recipe.dtype
+    pool = open_members(members, base, patterns(options.only, "only"), skip or None, dtype=dtype, cast=recipe.cast)
+    return recipe, pool, part_of, skip or None
 
 
 def _literal(name: str) -> str:
@@ -96,6 +110,8 @@ def _literal(name: str) -> str:
 
 def _bound(part: Part, pool: Pool) -> Rule:
     """The part's merge rule, bound to the members."""
+    if part.rule is not None:
+        return part.rule.bind(pool, part.weights or None)
     cls = rule_class(part.method)
     if cls.needs_base and pool.base is None:
         raise InputError(f"method={part.method!r} needs base; the recipe names none")

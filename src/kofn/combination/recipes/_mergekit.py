@@ -1,160 +1,413 @@
-"""Translate mergekit recipes: one method with scalar parameters."""
+"""Read mergekit recipes: what each tensor of the output is made of, by which rule and which settings.
+
+A setting of a model counts before one of its slice, that before the recipe's own; a list of numbers changes along the
+layers, a list of conditions is decided by the first whose `filter` is part of the tensor's name. Settings that a method
+does not have are ignored, as mergekit ignores them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kofn.combination.recipes._recipe import Part, Recipe, located, refuse_unknown
+from kofn.combination._sweep.members import float_dtype
+from kofn.combination.recipes import _mergekit_rules as rules
+from kofn.combination.recipes._recipe import Part, Recipe, Relayered, located, refuse_unknown
+from kofn.combination.rules import Rule
 from kofn.core import checks
 from kofn.core.checks import InputError, nearest
 
-# mergekit's names, ours, and the differences.
-METHODS: dict[str, tuple[str, dict[str, Any]]] = {
-    "linear": ("weighted_mean", {}),
-    "slerp": ("slerp", {}),
-    "task_arithmetic": ("task_arithmetic", {"normalize": False}),
-    "ties": ("ties", {}),
-    "dare_linear": ("dare", {"normalize": False}),
-    "dare_ties": ("dare", {"consensus": "ties"}),
+Settings = Mapping[str, Any]
+Lookup = Callable[..., Any]
+
+_LAYER = re.compile(r"(?:^|\.)(?:layers?|h|blocks?)\.(\d+)\.")
+# What stands before the layers, and so belongs to the first slice; the rest without a layer belongs to the last.
+_BEFORE = re.compile(r"embed|wte|wpe|shared\.")
+_KEYS = (
+    "merge_method",
+    "base_model",
+    "models",
+    "slices",
+    "parameters",
+    "dtype",
+    "out_dtype",
+    "tokenizer_source",
+    "name",
+    "chat_template",
+    "tokenizer",
+    "modules",
+)
+_REFUSED = {
+    "chat_template": "write it into the output's tokenizer_config.json",
+    "tokenizer": "tokenizers are copied, not merged; say tokenizer_source: base, or nothing",
+    "modules": "write the parts of the model as recipes of their own",
 }
-# Parameters of a model; gamma and epsilon belong to methods that are not supported.
-_OF_A_MODEL = ("weight", "density", "gamma", "epsilon")
+_FOLD = "fold it first: kofn.combination.fold_adapter"
+_DRAWN = "which entries are dropped is drawn with a seed of our own: the figures are mergekit's in the mean"
+_NOT_DONE = {
+    "della": "dare_ties keeps entries by chance too, without regard to their size",
+    "della_linear": "dare_linear keeps entries by chance too, without regard to their size",
+    "arcee_fusion": "ties with a density below 1 keeps the largest changes",
+}
 
 
-@dataclass
-class _Reading:
-    """State of reading a recipe, key by key."""
+@dataclass(frozen=True)
+class _Source:
+    """A model of a slice: where it lies, its settings, and the first of its layers, None for all as they are."""
 
-    merge_method: str
-    method: str
-    options: dict[str, Any]
-    base: Any = None
-    members: list[Any] = field(default_factory=list)
-    weights: list[float] = field(default_factory=list)
-    densities: list[float] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    model: str
+    parameters: Settings
+    first: int | None = None
+
+
+@dataclass(frozen=True)
+class _Slice:
+    """Layers of the output, made of as many layers of each source."""
+
+    sources: tuple[_Source, ...]
+    parameters: Settings
+    base: str | None
+    layers: int | None = None
 
 
 def read_mergekit(content: Mapping[str, Any], folder: Path | None) -> Recipe:
-    """A mergekit recipe of one method with scalar parameters.
+    """A mergekit recipe: its models, and what each tensor is made of.
 
     Raises:
-        InputError: mergekit features that are not supported, by name.
+        InputError: methods and features that are not done here, by name, saying what to write instead.
     """
-    refuse_unknown(content, ("merge_method", *_KEYS), "a mergekit recipe read here")
-    merge_method = content["merge_method"]
-    if merge_method not in METHODS:
-        near = nearest(str(merge_method), METHODS)
-        raise InputError(f"merge_method {merge_method!r} is not read{near}; {', '.join(METHODS)} are")
-    method, options = METHODS[merge_method]
-    reading = _Reading(merge_method, method, dict(options), content.get("base_model"))
-    for key, read in _KEYS.items():
-        read(reading, key, content.get(key))
-    if reading.densities:
-        if len(set(reading.densities)) > 1:
-            raise InputError(f"densities {reading.densities} differ between models; one density for all is done here")
-        reading.options["density"] = reading.densities[0]
-    base = None if method in ("slerp", "weighted_mean") else reading.base
+    refuse_unknown(content, _KEYS, "a mergekit recipe read here")
+    for key, remedy in _REFUSED.items():
+        if content.get(key) not in (None, "auto"):
+            raise InputError(f"{key} is not read; {remedy}")
+    method = content["merge_method"]
+    if not isinstance(method, str) or method not in _METHODS:
+        if isinstance(method, str) and method in _NOT_DONE:
+            raise InputError(f"merge_method {method!r} is not done here; {_NOT_DONE[method]}")
+        near = nearest(str(method), _METHODS)
+        raise InputError(f"merge_method {method!r} is not read{near}; {', '.join(_METHODS)} are")
+    parameters = _mapping(content.get("parameters"), "parameters")
+    base = None if content.get("base_model") is None else _model(content["base_model"], "base_model")
+    slices = _slices(content, base)
+    keeps_base = _METHODS[method].base
+    if keeps_base and base is None and any(piece.base is None for piece in slices):
+        raise InputError(f"merge_method {method!r} needs base_model; name the model that the others were trained from")
+    columns = [_columns(piece, method) for piece in slices]
+    counts = {len(members) for members, _ in columns}
+    if len(counts) > 1:
+        raise InputError(f"slices have {sorted(counts)} models beside the base; give every slice as many")
+    reading = _Reading(method, parameters, tuple(slices), tuple(members for members, _ in columns))
+    find = {model: _found(model, folder) for piece in slices for model in _models_of(piece)}
+    stacked = slices[0].layers is not None
+    members: list[Any] = []
+    for column in zip(*(members for members, _ in columns), strict=True):
+        members.append(_stack(column, slices, find) if stacked else find[column[0].model])
+    origins = [origin for _, origin in columns if origin is not None]
+    origin: Any = None
+    if len(origins) == len(slices):
+        origin = _stack(origins, slices, find) if stacked else find[origins[0].model]
     return Recipe(
-        tuple(_found(member, folder) for member in reading.members),
-        (Part(method, reading.weights, reading.options),),
-        None if base is None else _found(base, folder),
-        tuple(reading.notes),
+        tuple(members),
+        (),
+        origin,
+        reading.notes(),
+        reading.parts,
+        donor=_donor(content, slices, base, find, folder),
+        dtype=_dtype(content, "out_dtype") or _dtype(content, "dtype"),
+        cast=_dtype(content, "dtype"),
     )
 
 
-def _dtype(reading: _Reading, key: str, value: Any) -> None:
-    if value:
-        reading.notes.append(f"{key}: the output keeps the members' dtype")
+def _slices(content: Mapping[str, Any], base: str | None) -> list[_Slice]:
+    given = [key for key in ("models", "slices") if content.get(key)]
+    if len(given) != 1:
+        raise InputError("give either models or slices, with at least one model")
+    if given == ["models"]:
+        sources = [_source(item, "a model of the recipe") for item in _listed(content["models"], "models")]
+        return [_Slice(tuple(sources), {}, base)]
+    slices = []
+    for item in _listed(content["slices"], "slices"):
+        entry = _mapping(item, "a slice")
+        refuse_unknown(entry, ("sources", "parameters", "base_model"), "a slice")
+        sources, counts = [], set()
+        for source in _listed(entry.get("sources"), "sources"):
+            ends = _mapping(source, "a source").get("layer_range")
+            if not (isinstance(ends, Sequence) and len(ends) == 2 and all(isinstance(end, int) for end in ends)):
+                raise InputError(f"layer_range {ends!r}: give the first layer and the one after the last, as [0, 16]")
+            if not 0 <= ends[0] < ends[1]:
+                raise InputError(f"layer_range {list(ends)} holds no layer; the first comes before the end")
+            sources.append(_source(source, "a source", ends[0]))
+            counts.add(ends[1] - ends[0])
+        if len(counts) > 1:
+            raise InputError(f"the sources of a slice have {sorted(counts)} layers; give all as many")
+        own = _model(entry["base_model"], "base_model") if entry.get("base_model") else base
+        slices.append(_Slice(tuple(sources), _mapping(entry.get("parameters"), "parameters"), own, counts.pop()))
+    return slices
 
 
-def _tokenizer(_reading: _Reading, _key: str, value: Any) -> None:
-    if value not in (None, "base"):
-        raise InputError("tokenizer_source is not read: tokenizers are copied, not merged; take the line out")
+def _source(item: Any, owner: str, first: int | None = None) -> _Source:
+    entry = _mapping(item, owner)
+    refuse_unknown(entry, ("model", "parameters", "layer_range"), owner)
+    if "model" not in entry:
+        raise InputError(f"{owner} names no model; give model: a path")
+    return _Source(_model(entry["model"], "model"), _mapping(entry.get("parameters"), "parameters"), first)
 
 
-def _base_model(reading: _Reading, _key: str, value: Any) -> None:
-    reading.base = value
+def _model(value: Any, key: str) -> str:
+    """The path of a model, given as text or in mergekit's long form."""
+    while isinstance(value, Mapping):
+        if value.get("lora") is not None:
+            raise InputError(f"{key}: {value.get('model')!r} with an adapter; {_FOLD}")
+        inner = [value[name] for name in ("model", "path") if name in value]
+        if not inner:
+            raise InputError(f"{key}: {dict(value)!r} names no path")
+        value = inner[0]
+    if not isinstance(value, str) or not value:
+        raise InputError(f"{key}: {value!r} is no path of a model")
+    if "+" in value and not Path(value).exists():
+        raise InputError(f"{key}: {value!r} is a model with an adapter; {_FOLD}")
+    return value
 
 
-def _models(reading: _Reading, _key: str, value: Any) -> None:
-    for model in value or ():
-        refuse_unknown(model, ("model", "parameters"), "a model of the recipe")
-        parameters = model.get("parameters") or {}
-        if model.get("model") == reading.base and reading.method != "slerp" and not parameters:
-            continue  # mergekit lists the base among the models
-        refuse_unknown(parameters, _OF_A_MODEL, f"model {model.get('model')}", "parameter that is read")
-        reading.members.append(model["model"])
-        reading.weights.append(_scalar(parameters.get("weight", 1.0), "weight"))
-        if "density" in parameters:
-            reading.densities.append(_scalar(parameters["density"], "density"))
-    if not reading.members:
-        raise InputError("models is empty; list at least one")
+def _columns(piece: _Slice, method: str) -> tuple[list[_Source], _Source | None]:
+    """The sources that are blended, in the order of the method, and the base among them, or beside them."""
+    form = _METHODS[method]
+    if form.base:
+        mine = next((source for source in piece.sources if source.model == piece.base), None)
+        if mine is None:
+            if piece.layers is not None:
+                raise InputError(f"base_model {piece.base!r} is not among the sources of a slice; list it there")
+            mine = _Source(str(piece.base), {})
+        return [source for source in piece.sources if source.model != piece.base], mine
+    if form.optional_base and piece.base is not None:
+        others = [source for source in piece.sources if source.model != piece.base]
+        if len(others) == len(piece.sources) and piece.layers is not None:
+            raise InputError(f"base_model {piece.base!r} is not among the sources of a slice; list it there")
+        mine = next((source for source in piece.sources if source.model == piece.base), _Source(piece.base, {}))
+        return others, mine
+    sources = list(piece.sources)
+    if piece.base is not None and piece.base not in [source.model for source in sources]:
+        sources.append(_Source(piece.base, {}))
+    if method == "slerp":
+        # From the base to the other model, whichever is listed first.
+        if len(sources) != 2 or piece.base is None:
+            raise InputError("slerp takes two models, of which base_model names the one at t: 0")
+        sources.sort(key=lambda source: source.model != piece.base)
+    return sources, None
 
 
-def _parameters(reading: _Reading, _key: str, value: Any) -> None:
-    for name, setting in (value or {}).items():
-        if name not in _PARAMETERS or (name == "t" and reading.method != "slerp"):
-            raise InputError(f"parameter {name!r} of {reading.merge_method} is not read; take it out")
-        _PARAMETERS[name](reading, name, setting)
+def _models_of(piece: _Slice) -> list[str]:
+    return [source.model for source in piece.sources] + ([] if piece.base is None else [piece.base])
 
 
-def _position(reading: _Reading, key: str, value: Any) -> None:
-    t = _scalar(value, key)
-    if reading.base == reading.members[-1]:
-        reading.members.reverse()
-    reading.weights = [1 - t, t]
+@dataclass(frozen=True)
+class _Reading:
+    """What decides the rule of a tensor."""
 
+    method: str
+    parameters: Settings
+    slices: tuple[_Slice, ...]
+    members: tuple[list[_Source], ...]
 
-def _scale(reading: _Reading, key: str, value: Any) -> None:
-    reading.options["scale"] = _scalar(value, key)
+    def notes(self) -> tuple[str, ...]:
+        """What is said of the recipe as a whole."""
+        return (_DRAWN,) if self.method in ("dare_linear", "dare_ties") else ()
 
-
-def _density(reading: _Reading, key: str, value: Any) -> None:
-    reading.densities.append(_scalar(value, key))
-
-
-def _weight(reading: _Reading, key: str, value: Any) -> None:
-    reading.weights = [_scalar(value, key)] * len(reading.members)
-
-
-def _normalize(reading: _Reading, _key: str, value: Any) -> None:
-    if reading.method in ("weighted_mean", "task_arithmetic", "dare") and "consensus" not in reading.options:
-        reading.options["normalize"] = bool(value)
-    elif not value:
-        raise InputError(
-            f"normalize: false is not done for {reading.merge_method}; the mean is over the members that agree"
+    def parts(self, names: Sequence[str]) -> tuple[Part, ...]:
+        """The tensors that are blended alike, together."""
+        numbers = [int(found[1]) for name in names if (found := _LAYER.search(name))]
+        depth = max(numbers, default=-1) + 1
+        starts = [0]
+        for piece in self.slices:
+            starts.append(starts[-1] + (depth if piece.layers is None else piece.layers))
+        groups: dict[str, tuple[Rule, list[float], list[str]]] = {}
+        for name in names:
+            found = _LAYER.search(name)
+            if found:
+                layer = int(found[1])
+                at = next(i for i, end in enumerate(starts[1:]) if layer < end)
+                length = starts[at + 1] - starts[at]
+                t = (layer - starts[at]) / (length - 1) if length > 1 else 1.0
+            else:
+                at, t = (0 if _BEFORE.search(name) else len(self.slices) - 1), 0.0
+            try:
+                rule, weights = self._rule(name, t, self.slices[at], self.members[at])
+            except InputError as error:
+                raise InputError(f"{name}: {error}") from None
+            group = groups.setdefault(f"{rule!r} {weights}", (rule, weights, []))
+            group[2].append(name)
+        return tuple(
+            Part(self.method, weights, {}, (), frozenset(matched), rule) for rule, weights, matched in groups.values()
         )
 
+    def _rule(self, name: str, t: float, piece: _Slice, members: Sequence[_Source]) -> tuple[Rule, list[float]]:
+        def setting(key: str, default: Any = None, source: _Source | None = None) -> Any:
+            for settings in (source.parameters if source else {}, piece.parameters, self.parameters):
+                if key in settings:
+                    value = evaluate(settings[key], name, t, key)
+                    if value is not None:
+                        return value
+            return default
 
-def _without_effect(_reading: _Reading, _key: str, _value: Any) -> None:
-    """Ignore settings that control mergekit's execution and do not change the blend."""
+        weights = []
+        if _METHODS[self.method].weighs:
+            for source in members:
+                value = setting("weight", None, source)
+                if value is None:
+                    raise InputError(f"model {source.model!r} has no weight; give parameters: weight")
+                weights.append(_number(value, "weight"))
+        return _METHODS[self.method].make(setting, members), weights
 
 
-_Handler = Callable[[_Reading, str, Any], None]
-# In reading order: models and parameters depend on the keys before them.
-_KEYS: dict[str, _Handler] = {
-    "dtype": _dtype,
-    "out_dtype": _dtype,
-    "tokenizer_source": _tokenizer,
-    "base_model": _base_model,
-    "models": _models,
-    "parameters": _parameters,
+def evaluate(value: Any, name: str, t: float, key: str) -> Any:
+    """A setting for a tensor: a value, a list of numbers along the layers, or the first condition that applies."""
+    if isinstance(value, bool | int | float | str) or value is None:
+        return value
+    if isinstance(value, Mapping):
+        value = [value]
+    if value == []:
+        return None
+    if isinstance(value, list) and any(isinstance(item, str) for item in value):
+        value = [_read(item) for item in value]
+    if isinstance(value, list) and all(isinstance(item, int | float) and not isinstance(item, bool) for item in value):
+        place = t * (len(value) - 1)
+        low = int(place)
+        high = min(len(value) - 1, low + 1)
+        return (1 - (place - low)) * value[low] + (place - low) * value[high]
+    if isinstance(value, list) and all(isinstance(item, bool | int | float | str) for item in value):
+        return value[int(t * (len(value) - 1))]
+    if isinstance(value, list) and all(isinstance(item, Mapping) for item in value):
+        for condition in value:
+            refuse_unknown(condition, ("filter", "value"), f"a condition of {key}")
+            wanted = condition.get("filter")
+            if wanted in (None, "*") or str(wanted) in name:
+                return evaluate(condition.get("value"), name, t, key)
+        return None
+    raise InputError(f"{key}: {value!r} is no number, list of numbers along the layers, or list of conditions")
+
+
+def _read(item: Any) -> Any:
+    """A number that is written as a text; other texts as they are."""
+    try:
+        return float(item) if isinstance(item, str) else item
+    except ValueError:
+        return item
+
+
+@dataclass(frozen=True)
+class _Method:
+    """How a method reads its settings."""
+
+    make: Callable[[Lookup, Sequence[_Source]], Rule]
+    base: bool = False  # the base is no member
+    optional_base: bool = False  # it is no member where one is named
+    weighs: bool = True
+
+
+def _task_vectors(
+    sparsify: str | None = None, *, by_sign: bool = False, divide: bool = False, rescale: bool = False
+) -> _Method:
+    def make(setting: Lookup, members: Sequence[_Source]) -> Rule:
+        def each(key: str, default: float) -> tuple[float, ...]:
+            return tuple(_number(setting(key, default, source), key) for source in members)
+
+        densities = each("density", 1.0) if sparsify else ()
+        return rules.TaskVectors(
+            densities=densities,
+            sparsify=sparsify,
+            by_sign=by_sign,
+            divide=bool(setting("normalize", divide)),
+            rescale=bool(setting("rescale", rescale)),
+            scale=_number(setting("lambda", 1.0), "lambda"),
+            gammas=each("gamma", 0.01) if sparsify == "outliers" else (),
+        )
+
+    return _Method(make, base=True)
+
+
+_METHODS: dict[str, _Method] = {
+    "linear": _Method(lambda setting, _: rules.Linear(divide=bool(setting("normalize", True)))),
+    "slerp": _Method(lambda setting, _: rules.SphericalLinear(t=_required(setting, "t")), weighs=False),
+    "nuslerp": _Method(lambda setting, _: _nuslerp(setting), optional_base=True),
+    "multislerp": _Method(lambda setting, _: _multislerp(setting), optional_base=True),
+    "karcher": _Method(lambda setting, _: _karcher(setting), weighs=False),
+    "model_stock": _Method(lambda setting, _: _model_stock(setting), base=True, weighs=False),
+    "nearswap": _Method(lambda setting, _: rules.NearSwap(t=_required(setting, "t")), base=True, weighs=False),
+    "sce": _Method(
+        lambda setting, _: rules.Sce(select_topk=_number(setting("select_topk", 1.0), "select_topk")),
+        base=True,
+        weighs=False,
+    ),
+    "passthrough": _Method(lambda setting, members: _passthrough(setting, members), weighs=False),
+    "task_arithmetic": _task_vectors(),
+    "ties": _task_vectors("magnitude", by_sign=True, divide=True),
+    "dare_ties": _task_vectors("random", by_sign=True, rescale=True),
+    "dare_linear": _task_vectors("random", rescale=True),
+    "breadcrumbs": _task_vectors("outliers"),
+    "breadcrumbs_ties": _task_vectors("outliers", by_sign=True),
 }
-_PARAMETERS: dict[str, _Handler] = {
-    "t": _position,
-    "lambda": _scale,
-    "density": _density,
-    "weight": _weight,
-    "normalize": _normalize,
-    **dict.fromkeys(("int8_mask", "allow_crimes", "lazy_unpickle", "rescale"), _without_effect),
-}
 
 
-def _found(path: Any, folder: Path | None) -> Any:
+def _nuslerp(setting: Lookup) -> Rule:
+    if setting("nuslerp_row_wise", False) or not setting("nuslerp_flatten", True):
+        raise InputError("nuslerp by rows is not done here; leave nuslerp_row_wise and nuslerp_flatten out")
+    return rules.NuSlerp()
+
+
+def _multislerp(setting: Lookup) -> Rule:
+    divide, eps = bool(setting("normalize_weights", True)), _number(setting("eps", 1e-8), "eps")
+    return rules.MultiSlerp(divide=divide, eps=eps)
+
+
+def _karcher(setting: Lookup) -> Rule:
+    rounds, tol = checks.count(setting("max_iter", 10), "max_iter"), _number(setting("tol", 1e-5), "tol")
+    return rules.KarcherMean(max_iter=rounds, tol=tol)
+
+
+def _model_stock(setting: Lookup) -> Rule:
+    if setting("filter_wise", False):
+        raise InputError("filter_wise model_stock is not done here; leave filter_wise out")
+    return rules.ModelStock()
+
+
+def _passthrough(setting: Lookup, members: Sequence[_Source]) -> Rule:
+    scale = setting("scale", None, members[0])
+    return rules.Passthrough(scale=None if scale is None else _number(scale, "scale"))
+
+
+def _stack(column: Sequence[_Source], slices: Sequence[_Slice], find: Mapping[str, Any]) -> Relayered:
+    """A model made of layers of others."""
+    layers: list[tuple[Any, int]] = []
+    for source, piece in zip(column, slices, strict=True):
+        assert source.first is not None
+        assert piece.layers is not None
+        layers += [(find[source.model], source.first + i) for i in range(piece.layers)]
+    return Relayered(tuple(layers), find[column[0].model], find[column[-1].model], _LAYER, _BEFORE)
+
+
+def _donor(
+    content: Mapping[str, Any], slices: Sequence[_Slice], base: str | None, find: Mapping[str, Any], folder: Path | None
+) -> Any:
+    """Whose configuration and tokenizer the output gets: the base's, or the first model's; tokenizer_source decides."""
+    source = content.get("tokenizer_source")
+    if source == "union":
+        raise InputError("tokenizer_source: union is not done; tokenizers are copied: say base, or the path of a model")
+    if source in (None, "base"):
+        return find.get(base or slices[0].sources[0].model)
+    model = _model(source, "tokenizer_source")
+    return find[model] if model in find else _found(model, folder)
+
+
+def _dtype(content: Mapping[str, Any], key: str) -> str | None:
+    value = content.get(key)
+    return None if value is None else float_dtype(value).name
+
+
+def _found(path: str, folder: Path | None) -> Any:
     """The path of a model; mergekit's paths are relative to the working directory, or are hub names."""
     if Path(path).exists():
         return path
@@ -163,9 +416,29 @@ def _found(path: Any, folder: Path | None) -> Any:
     raise InputError(f"model {path!r} is no folder here; download it first and give its path")
 
 
-def _scalar(value: Any, name: str) -> float:
-    if isinstance(value, list):
-        raise InputError(
-            f"{name}: {value!r} changes by layer or tensor, which is not read; write a recipe with tensors"
-        )
-    return float(checks.number(value, name))
+def _listed(value: Any, key: str) -> list[Any]:
+    if not isinstance(value, list) or not value:
+        raise InputError(f"{key}: {value!r} is no list; give at least one entry")
+    return value
+
+
+def _mapping(value: Any, key: str) -> Mapping[str, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise InputError(f"{key}: {value!r} is no table of keys and values")
+    return value
+
+
+def _required(setting: Lookup, key: str) -> float:
+    value = setting(key)
+    if value is None:
+        raise InputError(f"parameters name no {key}; give it")
+    return _number(value, key)
+
+
+def _number(value: Any, key: str) -> float:
+    value = _read(value)  # YAML reads 1e-5 as a text
+    if not checks.is_number(value) or not math.isfinite(value):
+        raise InputError(f"{key}: {value!r} is no number")
+    return float(value)

@@ -45,8 +45,8 @@ def preview_merge(
     """
     options = SweepOptions(only=only, skip=skip)
     if isinstance(members, Recipe):
-        pool, part_of, _ = open_recipe(members, options)
-        method_of = {name: members.parts[i].method for name, i in part_of.items()}
+        recipe, pool, part_of, _ = open_recipe(members, options)
+        method_of = {name: recipe.parts[i].method for name, i in part_of.items()}
     else:
         pool = options.open(members, base)
         method_of = dict.fromkeys(pool.first, method)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 import fnmatch
 import os
-from collections.abc import Collection, Mapping
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from kofn.combination.rules import Rule, find_merge_rule, merge_rules
 from kofn.core.checks import InputError, nearest
+from kofn.io.tensors import Checkpoint, Layout, LazyTensor, Shard, TensorSpec
 
 COPY = "copy"  # instead of a method: the tensor is taken from the base, or from the first member
 
@@ -24,22 +26,76 @@ class Part:
     weights: list[float] | None = None
     options: dict[str, Any] = field(default_factory=dict)
     match: tuple[str, ...] = ("*",)
+    names: frozenset[str] = frozenset()
+    rule: Rule | None = None
+
+    def decides(self, name: str) -> bool:
+        """Whether the tensor is one of its own, by name or by pattern."""
+        return name in self.names or any(fnmatch.fnmatchcase(name, pattern) for pattern in self.match)
+
+
+@dataclass(frozen=True)
+class Relayered:
+    """A model put together from layers of others, which are renumbered.
+
+    `layers` are (model, layer) in the order of the output. What has no layer comes from `first` where `before` finds
+    it (embeddings), else from `last`; `pattern` finds the layer's number in a name.
+    """
+
+    layers: tuple[tuple[Any, int], ...]
+    first: Any
+    last: Any
+    pattern: re.Pattern[str]
+    before: re.Pattern[str]
+
+    def open(self) -> Checkpoint:
+        """The model as a checkpoint whose tensors lie in the others' files."""
+        paths = dict.fromkeys((*(path for path, _ in self.layers), self.first, self.last))
+        opened = {path: Checkpoint.open(path) for path in paths}
+        tensors: dict[str, LazyTensor] = {}
+        for path, side in ((self.first, True), (self.last, False)):
+            for name, tensor in opened[path].items():
+                if not self.pattern.search(name) and bool(self.before.search(name)) == side:
+                    tensors[name] = tensor
+        for number, (path, layer) in enumerate(self.layers):
+            found = False
+            for name, tensor in opened[path].items():
+                place = self.pattern.search(name)
+                if place and int(place[1]) == layer:
+                    found = True
+                    tensors[name[: place.start(1)] + str(number) + name[place.end(1) :]] = tensor
+            if not found:
+                raise InputError(f"{path} has no layer {layer}; correct layer_range")
+        specs = tuple(TensorSpec(name, tensor.dtype, tensor.shape) for name, tensor in tensors.items())
+        layout = Layout((Shard("model.safetensors", specs, {"format": "pt"}),))
+        return Checkpoint(Path(self.first), layout, tensors)
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Members, a base, and parts; the first part that matches a tensor's name wins, and the last matches all."""
+    """Members, a base, and parts; the first part that matches a tensor's name wins, and the last matches all.
+
+    `settle` makes the parts of the tensors' names, where they depend on those. `donor` is the model whose configuration
+    and tokenizer the output gets, by default the first member; `dtype` is the output's; models are rounded to `cast` as
+    they are read.
+    """
 
     members: tuple[Any, ...]
     parts: tuple[Part, ...]
     base: Any = None
     notes: tuple[str, ...] = ()
+    settle: Callable[[Sequence[str]], tuple[Part, ...]] | None = None
+    donor: Any = None
+    dtype: str | None = None
+    cast: str | None = None
+
+    def settled(self, names: Sequence[str]) -> Recipe:
+        """The recipe with the parts of these tensors."""
+        return self if self.settle is None else dataclasses.replace(self, parts=self.settle(names), settle=None)
 
     def part_of(self, name: str) -> int:
         """The index of the first part that matches a tensor."""
-        return next(
-            i for i, part in enumerate(self.parts) if any(fnmatch.fnmatchcase(name, pattern) for pattern in part.match)
-        )
+        return next(i for i, part in enumerate(self.parts) if part.decides(name))
 
 
 def rule_class(method: str) -> type[Rule]:

@@ -79,8 +79,7 @@ class Dare(Rule):
         for member, row in enumerate(block.rows):
             delta = np.subtract(row, base, out=deltas[member])
             if self.density < 1:
-                stream = np.random.PCG64(_stream(self.seed, member, span.name))
-                stream.advance(span.start)  # one draw per entry, so that the result does not depend on the blocks
+                stream = entry_stream(self.seed, member, span.name, span.start)
                 delta *= 1 / self.density
                 np.multiply(delta, stream.random_raw(len(delta)) < limit, out=delta)
         if self._by_sign:
@@ -95,7 +94,9 @@ class Dare(Rule):
 dare = Dare.method
 
 
-def _stream(seed: int | None, member: int, name: str) -> int:
-    """A separate random stream for each tensor of each member."""
+def entry_stream(seed: int | None, member: int, name: str, start: int) -> np.random.PCG64:
+    """The random stream of a tensor of a member, from the entry `start` on: one draw an entry, whatever the blocks."""
     digest = hashlib.blake2b(f"{seed} {member} {name}".encode(), digest_size=16).digest()
-    return int.from_bytes(digest, "little")
+    stream = np.random.PCG64(int.from_bytes(digest, "little"))
+    stream.advance(start)
+    return stream
