@@ -22,6 +22,7 @@ NAMES = {
     "matching": "weight matching of two MLPs of 50M weights; the published loop on a smaller pair",
     "merge": "three checkpoints of 0.87 GB into one against a plain float32 mean and mergekit",
     "quotas": "quotas over one and three columns of 50 groups against none, 100,000 rows",
+    "recipes": "mergekit's recipes by mergekit and by kofn: how far the two are apart",
     "routing": "balanced assignment against linear_sum_assignment; top-2 capped routing, scores a second",
     "usefulness": "which rows to label: picks against random draws and other ways to pick, on 13 labelled sets",
     "startup": "import kofn, kofn --help, a small call: fresh processes, today's index and one of 400 methods",

@@ -78,67 +78,6 @@ def yaml(folder: Path, text: str) -> Path:
     return path
 
 
-TIES = """
-merge_method: ties
-base_model: @/base
-models:
-  - model: @/base
-  - model: @/a
-    parameters: {weight: 1.0, density: 0.5}
-  - model: @/b
-    parameters: {weight: 0.5, density: 0.5}
-parameters: {normalize: true, int8_mask: true, lambda: 0.9}
-dtype: bfloat16
-"""
-SLERP = """
-merge_method: slerp
-base_model: @/b
-models:
-  - model: @/a
-  - model: @/b
-parameters: {t: 0.25}
-"""
-
-
-def test_mergekits_recipes_are_read(folder: Path) -> None:
-    base, a, b = (loaded(folder / name) for name in ("base", "a", "b"))
-    blend = merge_recipe(yaml(folder, TIES))
-    want = library.combine(
-        [a["layers.0.w"], b["layers.0.w"]],
-        base=base["layers.0.w"],
-        weights=[1, 0.5],
-        method="ties",
-        options={"density": 0.5, "scale": 0.9},
-    ).result
-    assert blend.result["layers.0.w"].tobytes() == want.tobytes()
-    assert blend.info["warnings"] == ["dtype: the output keeps the members' dtype"]
-    told = read_recipe(yaml(folder, SLERP))
-    assert [Path(member).name for member in told.members] == ["b", "a"]
-    assert told.parts[0].weights == [0.75, 0.25]
-
-
-@pytest.mark.parametrize(
-    ("change", "says"),
-    [
-        (("merge_method: ties", "merge_method: model_stock"), "merge_method 'model_stock' is not read"),
-        (("lambda: 0.9", "t: 0.5"), "parameter 't' of ties is not read"),
-        (("normalize: true", "normalize: false"), "normalize: false is not done for ties"),
-        (("weight: 0.5, density: 0.5", "weight: 0.5, density: 0.2"), "densities [0.5, 0.2] differ between models"),
-        (("weight: 1.0", "weight: [0, 1]"), "weight: [0, 1] changes by layer or tensor"),
-        (("dtype: bfloat16", "slices: []"), "a mergekit recipe read here has no key 'slices'"),
-        (("dtype: bfloat16", "tokenizer_source: union"), "tokenizer_source is not read"),
-        (("/b\n", "/nobody\n"), "is no folder here; download it first"),
-        (("models:", "models: ["), "not YAML"),
-    ],
-)
-def test_what_mergekit_has_and_we_do_not_is_refused_by_name(folder: Path, change: tuple[str, str], says: str) -> None:
-    path = yaml(folder, TIES.replace(*change))
-    with pytest.raises(InputError) as caught:
-        read_recipe(path)
-    assert says in str(caught.value)
-    assert str(path) in str(caught.value)
-
-
 @pytest.mark.parametrize(
     ("recipe", "says"),
     [
