@@ -239,7 +239,7 @@ def test_without_agreement_every_partition_is_kept() -> None:
 
 def test_too_few_rows_to_check_are_refused_and_not_called_one_group() -> None:
     X, _ = blobs(3, 3, 60, 9.0)
-    with pytest.raises(InputError, match="X has 12 rows of 2 columns; covariance='shrunk' checks groups from 8 rows on"):
+    with pytest.raises(InputError, match="X has 12 rows of 2 columns; covariance='shrunk' checks groups from 8"):
         partitive_partitioning(X[:12], seed=0)
     with pytest.raises(InputError, match="two of them need 40 rows; covariance='shrunk' needs 16"):
         partitive_partitioning(X[:39], seed=0, covariance="full")
