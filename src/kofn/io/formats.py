@@ -12,7 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from kofn.core.arrays import Array
-from kofn.core.checks import InputError
+from kofn.core.checks import InputError, sound_sparse
 from kofn.io import text_faults
 from kofn.io.tables import Table, one_line
 
@@ -288,7 +288,7 @@ class SparseNpz(_Arrays):
         from scipy import sparse
 
         try:
-            return sparse.load_npz(self.path)
+            return sound_sparse(sparse.load_npz(self.path), str(self.path))
         except (ValueError, EOFError, KeyError) as error:
             _refuse_array(self.path, str(self.path), error)
 

@@ -313,7 +313,7 @@ def _features(X: Any, name: str) -> Any:
         raise InputError(f"X has shape {tuple(X.shape)}; give (n, m) with at least one row and one column")
     from scipy import sparse
 
-    rows = sparse.csr_array(X)
+    rows = sparse.csr_array(checks.sound_sparse(X, "X"))
     if not rows.has_canonical_format:
         rows = rows.copy()
         rows.sum_duplicates()

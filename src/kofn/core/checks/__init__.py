@@ -14,6 +14,7 @@ from kofn.core.checks.arrays import rankings as rankings
 from kofn.core.checks.arrays import refuse_nonfinite as refuse_nonfinite
 from kofn.core.checks.arrays import scores as scores
 from kofn.core.checks.arrays import signed_weights as signed_weights
+from kofn.core.checks.arrays import sound_sparse as sound_sparse
 from kofn.core.checks.arrays import square as square
 from kofn.core.checks.arrays import vector as vector
 from kofn.core.checks.arrays import weights as weights

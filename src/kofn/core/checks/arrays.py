@@ -16,6 +16,31 @@ def is_sparse(value: object) -> bool:
     return hasattr(value, "tocsr") and hasattr(value, "nnz")
 
 
+def sound_sparse(value: Any, name: str) -> Any:
+    """A SciPy-sparse matrix whose indices all lie inside it: compiled code, SciPy's own too, follows them unchecked.
+
+    Raises:
+        InputError: an index outside the shape, row pointers that decrease or end elsewhere, parts of unequal length.
+    """
+    if value.format == "coo":
+        outside = any(
+            len(places) and (places.min() < 0 or places.max() >= length)
+            for places, length in zip(value.coords, value.shape, strict=True)
+        )
+        why = "an index lies outside its shape" if outside else ""
+    else:
+        why = ""
+        try:
+            if value.format in ("csr", "csc", "bsr"):
+                value.check_format(full_check=True)
+        except ValueError as error:
+            why = " ".join(str(error).split())
+    if why:
+        shape = tuple(int(length) for length in value.shape)
+        raise InputError(f"{name} is a damaged sparse matrix of shape {shape}: {why}; build it anew from its entries")
+    return value
+
+
 def as_array(value: Any, name: str) -> Array:
     if isinstance(value, np.ma.MaskedArray):
         if np.ma.is_masked(value):
@@ -128,7 +153,7 @@ def square(value: Any, name: str, *, nonnegative: bool = True) -> Any:
             raise InputError(f"{name} has shape {tuple(value.shape)}; it must be square (n, n)")
         if value.shape[0] == 0:
             raise InputError(f"{name} is empty: it has no rows")
-        sparse = value.tocsc()
+        sparse = sound_sparse(value, name).tocsc()
         if not sparse.has_canonical_format:
             sparse = sparse.copy() if sparse is value else sparse
             sparse.sum_duplicates()

@@ -178,7 +178,7 @@ class GossipAveraging(Stepper[Blend]):
 
 def _neighbours(graph: Any) -> list[NDArray[np.int64]]:
     if (isinstance(graph, np.ndarray) and graph.ndim == 2) or checks.is_sparse(graph):
-        table = np.asarray(graph.toarray() if checks.is_sparse(graph) else graph)
+        table = np.asarray(checks.sound_sparse(graph, "graph").toarray() if checks.is_sparse(graph) else graph)
         if table.shape[0] != table.shape[1]:
             raise InputError(f"graph has shape {table.shape}; give (n, n), or n lists of neighbours")
         neighbours = [np.flatnonzero(row) for row in table != 0]
