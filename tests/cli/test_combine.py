@@ -56,3 +56,56 @@ def test_a_judge_with_a_cell_that_is_no_number_is_refused(folder: Path, capsys: 
     code, text, err = run(capsys, "combine", "board.csv", "--id", "model", "--columns", "x", "--json")
     assert code == 0, err
     assert json.loads(text)["ranking"] == ["a", "b", "c"]
+
+
+def test_an_adapter_is_folded_into_its_model(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    Path("base").mkdir()
+    save_file({"fc.weight": np.eye(2, dtype=np.float32)}, "base/model.safetensors")
+    Path("base/config.json").write_text("{}")
+    for name, value in (("one", 1.0), ("two", 3.0)):
+        Path(name).mkdir()
+        factors = {"A": np.full((1, 2), value, np.float32), "B": np.ones((2, 1), np.float32)}
+        save_file(
+            {f"base_model.model.fc.lora_{half}.weight": array for half, array in factors.items()},
+            f"{name}/adapter_model.safetensors",
+        )
+        Path(f"{name}/adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 1, "lora_alpha": 2}))
+    code, text, err = run(capsys, "combine", "base", "one", "-o", "merged")
+    assert code == 0, err
+    assert "1 adapter folded into base: 1 tensors -> merged" in text
+    np.testing.assert_array_equal(load_file("merged/model.safetensors")["fc.weight"], np.eye(2) + 2)
+    assert Path("merged/config.json").exists()
+    code, text, err = run(capsys, "combine", "one", "--base", "base", "-o", "same", "--json")
+    assert code == 0, err
+    assert json.loads(text)["method"] == "fold_adapters"
+    np.testing.assert_array_equal(load_file("same/model.safetensors")["fc.weight"], np.eye(2) + 2)
+    code, _, err = run(capsys, "combine", "base", "one", "two", "--weights", "1,-.5", "-o", "both")
+    assert code == 0, err
+    np.testing.assert_array_equal(load_file("both/model.safetensors")["fc.weight"], np.eye(2) + 2 - 3)
+    assert "is an adapter: fold each adapter" in refused(capsys, "combine", "base", "merged", "one", "-o", "x")
+    said = refused(capsys, "combine", "base", "one", "--method", "ties", "-o", "x")
+    assert "--method ties blends models of one kind" in said
+
+
+def test_an_output_that_is_there_is_replaced_only_by_force(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    for place, name in enumerate("ab"):
+        Path(name).mkdir()
+        save_file({"w": np.full(2, place, np.float32)}, f"{name}/model.safetensors")
+    for out, file in (("m", "m/model.safetensors"), ("m.safetensors", "m.safetensors")):
+        assert run(capsys, "combine", "a", "b", "-o", out)[0] == 0
+        before = Path(file).read_bytes()
+        assert "is there already" in refused(capsys, "combine", "a", "b", "--weights", "1,3", "-o", out)
+        assert Path(file).read_bytes() == before
+        assert run(capsys, "combine", "a", "b", "--weights", "1,3", "-o", out, "--force")[0] == 0
+        assert load_file(file)["w"].tolist() == [0.75, 0.75]
+    Path("empty").mkdir()
+    assert run(capsys, "combine", "a", "b", "-o", "empty")[0] == 0
+    assert load_file("empty/model.safetensors")["w"].tolist() == [0.5, 0.5]
+    code, _, err = run(capsys, "combine", "a", "b", "--dtype", "float16", "-o", "half")
+    assert code == 0, err
+    assert load_file("half/model.safetensors")["w"].dtype == np.float16
+    assert "dtype='float17'" in refused(capsys, "combine", "a", "b", "--dtype", "float17", "-o", "x")

@@ -34,6 +34,7 @@ MEMBERS = Section(
         flag("--only", multiple=True, metavar="PATTERN", help="Blend these tensors, copy the others (repeatable)."),
         flag("--skip", multiple=True, metavar="PATTERN", help="Copy these tensors, which need not match (repeatable)."),
         flag("--skip-nonfinite", is_flag=True, help="Leave out NaN and infinities instead of refusing them."),
+        flag("--force", is_flag=True, help="Replace an output that is there."),
         flag("--dtype", metavar="NAME", help="Float dtype of the blend: float32, bfloat16, ...; as the first member."),
         flag("--device", metavar="NAME", help="Add up on a torch device: cuda, or auto for a GPU where there is one."),
     ),
@@ -61,6 +62,7 @@ class CombineArguments(VerbArguments):
     skip: tuple[str, ...]
     skip_nonfinite: bool
     dtype: str | None
+    force: bool
     device: str | None
     id_column: str | None
     columns: tuple[str, ...] | None
@@ -81,6 +83,7 @@ def command(typed: Sequence[str], members: tuple[str, ...], **values: Any) -> No
     kofn combine a/ b/ --base d/ --method ties --density 0.3 -o merged/ --report merged.html
     kofn combine recipe.toml -o merged/
     kofn combine adapter_a/ adapter_b/ -o adapter/
+    kofn combine base/ adapter/ -o merged/
     kofn combine leaderboard.csv --id model -o ranking.csv
     """
     arguments = CombineArguments.of(typed, values)
@@ -99,20 +102,28 @@ def with_method(members: Sequence[str], arguments: CombineArguments) -> CombineA
 
     if arguments.method != "auto":
         return arguments
+    adapters = [is_adapter(member) for member in members]
+    if any(adapters) and (arguments.base is not None or not all(adapters)):
+        return arguments
     whole = "weighted_mean" if arguments.base is None else "task_arithmetic"
     return dataclasses.replace(arguments, method="stack_adapters" if is_adapter(members[0]) else whole)
 
 
 def _merge(members: Sequence[str], arguments: CombineArguments) -> None:
     """Blend checkpoints or adapters by one method."""
+    from kofn.io.adapters import is_adapter
+
+    adapters = [member for member in members if is_adapter(member)]
+    whole = [member for member in members if member not in adapters]
+    if adapters and (whole or arguments.base is not None):
+        _fold(whole, adapters, arguments)
+        return
     entry = arguments.entry
     for name in arguments.OPTIONS:
         if name in arguments.options and entry is not None and name not in entry.options:
             raise InputError(f"--{name.replace('_', '-')} is not taken by {arguments.method}; leave it out")
     if arguments.dry_run:
-        from kofn.io.adapters import is_adapter
-
-        if is_adapter(members[0]):
+        if adapters:
             raise InputError("--dry-run lists tensors of checkpoints; adapters are small enough to be blended at once")
         _say_fates(list(members), arguments)
         return
@@ -121,6 +132,43 @@ def _merge(members: Sequence[str], arguments: CombineArguments) -> None:
         options["measure"] = True
     plan = combine(list(members), method=arguments.method, options=options, **arguments.given("base", "weights"))
     _finish(plan, list(members), arguments)
+
+
+def _fold(whole: Sequence[str], adapters: Sequence[str], arguments: CombineArguments) -> None:
+    """Fold adapters into the model that they were trained on: `kofn combine base/ adapter/ -o merged/`."""
+    from kofn.combination import fold_adapters
+
+    models = [*whole, *([] if arguments.base is None else [arguments.base])]
+    if len(models) != 1:
+        raise InputError(
+            f"{models[0]} and {models[1]} are models, {adapters[0]} is an adapter: fold each adapter into its own "
+            "model first, then blend the models"
+        )
+    if arguments.method not in ("auto", "fold_adapters"):
+        raise InputError(
+            f"--method {arguments.method} blends models of one kind; {adapters[0]} is an adapter of {models[0]}: leave "
+            "--method out to fold it in"
+        )
+    if arguments.dry_run:
+        raise InputError("--dry-run lists tensors of checkpoints; folding changes what the adapter names, nothing else")
+    if arguments.options:
+        word = next(iter(arguments.options)).replace("_", "-")
+        raise InputError(f"--{word} is not taken where adapters are folded in; leave it out")
+    out = _output(arguments)
+    weights = arguments.weights if arguments.weights is not None else [1.0] * len(adapters)
+    folded = fold_adapters(models[0], list(adapters), weights=weights, out=out)
+    rows = {
+        "method": "fold_adapters",
+        "base": models[0],
+        "adapters": list(adapters),
+        "weights": weights,
+        "tensors": len(folded),
+        "output": out,
+    }
+    what = "1 adapter" if len(adapters) == 1 else f"{len(adapters)} adapters"
+    lines = [f"{what} folded into {models[0]}: {len(folded)} tensors -> {out}"]
+    lines += [f"  weight {weight:.4g}  {path}" for weight, path in zip(weights, adapters, strict=True)]
+    say(rows, lambda: "\n".join(lines), arguments.as_json)
 
 
 def _follow(members: Sequence[str], arguments: CombineArguments) -> None:
@@ -146,6 +194,10 @@ def _follow(members: Sequence[str], arguments: CombineArguments) -> None:
 def _output(arguments: CombineArguments) -> str:
     if arguments.output is None:
         raise InputError("give -o OUTPUT: a .safetensors file or a folder for the blend")
+    out = Path(arguments.output)
+    there = out.is_file() or (out.is_dir() and any(out.glob("*.safetensors")))
+    if there and not arguments.force:
+        raise InputError(f"-o {arguments.output} is there already; name another place, or replace it with --force")
     return arguments.output
 
 

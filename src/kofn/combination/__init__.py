@@ -11,6 +11,7 @@ HOMES = {
     "evolved_mean": "soups._evolved_mean",
     "fisher_merging": "averaging._fisher_merging",
     "fold_adapter": "adapters._fold_adapter",
+    "fold_adapters": "adapters._fold_adapter",
     "greedy_soup": "soups._greedy_soup",
     "layer_changes": "task_vectors._layer_swap",
     "layer_swap": "task_vectors._layer_swap",

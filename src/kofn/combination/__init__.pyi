@@ -4,6 +4,7 @@ from kofn.combination.task_vectors import dare as dare
 from kofn.combination.soups._evolved_mean import evolved_mean as evolved_mean
 from kofn.combination.averaging import fisher_merging as fisher_merging
 from kofn.combination.adapters._fold_adapter import fold_adapter as fold_adapter
+from kofn.combination.adapters._fold_adapter import fold_adapters as fold_adapters
 from kofn.combination.soups._greedy_soup import greedy_soup as greedy_soup
 from kofn.combination.task_vectors._layer_swap import layer_changes as layer_changes
 from kofn.combination.task_vectors._layer_swap import layer_swap as layer_swap

@@ -298,6 +298,15 @@ class Checkpoint(Mapping[str, LazyTensor]):
             tensors.update(in_shard)
         return cls(path, Layout(tuple(shards), index.name, metadata), tensors)
 
+    def extended(self, tensors: Mapping[str, LazyTensor]) -> Checkpoint:
+        """The checkpoint with tensors of other files, which an output holds in its last shard."""
+        *shards, last = self.layout.shards
+        specs = tuple(TensorSpec(name, tensor.dtype, tensor.shape) for name, tensor in tensors.items())
+        last = Shard(last.file_name, (*last.tensors, *specs), last.metadata)
+        metadata = {key: value for key, value in self.layout.index_metadata.items() if key != "total_size"}
+        layout = Layout((*shards, last), self.layout.index_name, metadata)
+        return Checkpoint(self.path, layout, {**self._tensors, **tensors})
+
     def __getitem__(self, name: str) -> LazyTensor:
         return self._tensors[name]
 

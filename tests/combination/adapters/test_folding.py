@@ -9,7 +9,7 @@ import pytest
 import safetensors.numpy
 from lora import SHAPES, P, kind, mixed, network, refused, updates
 
-from kofn.combination import fold_adapter, stack_adapters
+from kofn.combination import fold_adapter, fold_adapters, stack_adapters
 from kofn.io.adapters import Adapter
 
 WEIGHTS_USED = [0.5, 0.3, 0.2]
@@ -38,6 +38,22 @@ def test_folding_a_sum_is_folding_its_parts() -> None:
         step = fold_adapter(step, member, weight=weight)
     for name in base:
         np.testing.assert_allclose(folded[name], step[name], atol=1e-12)
+
+
+def test_several_adapters_are_added_at_once() -> None:
+    members = [Adapter(*adapter) for adapter in mixed()]
+    base = network()
+    folded = fold_adapters(base, members, weights=WEIGHTS_USED)
+    step = base
+    for weight, member in zip(WEIGHTS_USED, members, strict=True):
+        step = fold_adapter(step, member, weight=weight)
+    for name in base:
+        np.testing.assert_allclose(folded[name], step[name], atol=1e-12)
+    whole = fold_adapters(base, members[:1])
+    for name in base:
+        np.testing.assert_array_equal(whole[name], fold_adapter(base, members[0])[name])
+    refused(lambda: fold_adapters(base, members[:1], weights=[1, 1]), "weights has 2 values for 1 adapters")
+    refused(lambda: fold_adapters(base, []), "adapters is empty")
 
 
 def test_folding_what_is_more_than_a_product() -> None:

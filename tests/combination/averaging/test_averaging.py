@@ -102,7 +102,7 @@ def test_agrees_with_float64(name: str, weights: list[float] | None, normalize: 
         assert np.mean(blend.result.astype(exact.dtype) == rounded.astype(exact.dtype)) > 0.9
     spread = [np.linalg.norm((x - blend.result.astype(exact.dtype)).ravel()) for x in wide]
     np.testing.assert_allclose(blend.spread, spread, rtol=1e-6)
-    np.testing.assert_allclose(blend.weights, used, rtol=1e-15)
+    np.testing.assert_allclose(blend.weights, used, rtol=1e-14, atol=1e-15)
     if normalize:
         assert blend.value == pytest.approx(float(used @ np.square(blend.spread)), rel=1e-12)
         assert (blend.sense, blend.status, blend.bound) == ("min", "optimal", blend.value)
@@ -444,7 +444,7 @@ def test_members_of_several_float_dtypes_are_rounded_once(dtype: str | None, sto
     got = np.asarray(blend.result["w"])
     assert got.dtype == np.dtype(getattr(ml_dtypes, dtype or "bfloat16", None) or dtype)
     if got.dtype == np.float64:
-        np.testing.assert_allclose(got, exact, rtol=1e-15)
+        np.testing.assert_allclose(got, exact, rtol=1e-14, atol=1e-15)
     else:
         assert got.tobytes() == exact.astype(got.dtype).tobytes()
     assert np.asarray(blend.result["steps"]).tolist() == [4]

@@ -27,6 +27,8 @@ from kofn.combination._sweep.rule import Block, Rule, Span
 from kofn.core.checks import InputError
 from kofn.core.runtime import Control
 
+# BatchNorm's count of batches: the blend of statistics stands for at least as many as the longest run saw.
+_COUNTER = "num_batches_tracked"
 Sink = Callable[[str, int, NDArray[Any]], None]
 
 _BLOCK = 1 << 16  # elements: a block of three half-precision members and their sums stays in a core's own cache
@@ -316,6 +318,9 @@ class Sweep:
             np.subtract(row, other, out=row)
             squares[member] = _sum_of_squares(row, buffers.extra[0])
         if not np.isfinite(squares).all():
+            constant = self._constant(span)
+            if constant is not None and dtype == self.pool.first[span.name].dtype:
+                return constant, np.zeros(len(rows)), seen
             squares = self._explain(span, rounded)
         return rounded.view(dtype), squares, seen
 
@@ -324,7 +329,9 @@ class Sweep:
         values = first[span.name].read(span.start, span.stop, buffers.rounded)
         for label, member in zip(self.pool.labels[1:], others, strict=True):
             theirs = member[span.name].read(span.start, span.stop, buffers.raw)
-            if values.tobytes() != theirs.tobytes():
+            if values.tobytes() != theirs.tobytes() and span.name.endswith(_COUNTER):
+                np.maximum(values, theirs, out=values)
+            elif values.tobytes() != theirs.tobytes():
                 offset = int(
                     np.flatnonzero(values.view(f"u{values.itemsize}") != theirs.view(f"u{values.itemsize}"))[0]
                 )
@@ -338,6 +345,14 @@ class Sweep:
         if merge_rule is not None:
             merge_rule.copied(span, values)
         return values, np.zeros(len(self.pool.members))
+
+    def _constant(self, span: Span) -> NDArray[Any] | None:
+        """The block of all sources if it holds infinities and is the same in each, such as a mask; else None."""
+        first, *others = (source[span.name].read(span.start, span.stop) for source in self.sources)
+        values = first.view(REAL.get(first.dtype, first.dtype)).astype(np.float64)
+        if not np.isinf(values).any() or np.isnan(values).any():
+            return None
+        return first if all(first.tobytes() == other.tobytes() for other in others) else None
 
     def _explain(self, span: Span, rounded: NDArray[Any]) -> NDArray[np.float64]:
         """Refuse an infinite or NaN distance, naming its cause; return the distances in float64 otherwise."""

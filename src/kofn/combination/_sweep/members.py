@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -61,9 +62,9 @@ class Pool:
     """The members, opened and checked against each other: mappings name -> tensor (one name, "", for plain arrays).
 
     `base` is opened and checked like a member. `skipped` tensors are copied from the base, or from the first member
-    that has them, and need not match. `tied` names are aliases of the same memory in every member: they are blended
-    once and are not listed in the members here. `dtype` is the float dtype that the blend is rounded to, None for the
-    first member's; what is read is first rounded to `cast`, if there is one.
+    that has them, need not match, and need not be everywhere. `tied` names are aliases of the same memory in every
+    member: they are blended once and are not listed in the members here. `dtype` is the float dtype that the blend is
+    rounded to, None for the first member's; what is read is first rounded to `cast`, if there is one.
     """
 
     members: list[Mapping[str, Tensor]]
@@ -147,14 +148,12 @@ def open_members(
     if tied:
         mappings = [{name: tensor for name, tensor in member.items() if name not in tied} for member in mappings]
         origin = origin and {name: tensor for name, tensor in origin.items() if name not in tied}
-    skipped = _skipped(mappings[0], only, skip)
+    sources = [*mappings, *([] if origin is None else [origin])]
+    skipped = _skipped(sources, only, skip)
+    mappings[0] = _with_others(mappings[0], sources[::-1] if origin is not None else sources, skipped)
     _refuse_mismatch(mappings, labels, skipped)
-    factors = [name for name in mappings[0] if ".lora_A" in f".{name}" and name not in skipped]
-    if factors and len(mappings) > 1:
-        raise InputError(
-            f"members are LoRA adapters ({factors[0]!r}): blending the factors A and B apart does not blend their "
-            "product; use stack_adapters, or reduce_adapters for a rank of your own"
-        )
+    if len(mappings) > 1 or origin is not None:
+        _refuse_parts([name for name in mappings[0] if name not in skipped], mappings[0])
     if len(skipped) == len(mappings[0]):
         raise InputError("only and skip leave no tensor to blend; give patterns that match fewer names")
     if origin is not None:
@@ -212,8 +211,11 @@ def _refuse_mixture(kinds: Sequence[str]) -> None:
         raise InputError(f"members mix plain arrays with {others[0]}; give all in one form")
 
 
-def _skipped(first: Mapping[str, Tensor], only: Sequence[str] | None, skip: Sequence[str] | None) -> frozenset[str]:
-    names = list(first)
+def _skipped(
+    sources: Sequence[Mapping[str, Tensor]], only: Sequence[str] | None, skip: Sequence[str] | None
+) -> frozenset[str]:
+    """The names, in any member or the base, that are copied."""
+    names = list(dict.fromkeys(name for source in sources for name in source))
     for word, patterns in (("only", only), ("skip", skip)):
         for pattern in patterns or ():
             if not any(fnmatch.fnmatchcase(name, pattern) for name in names):
@@ -225,6 +227,63 @@ def _skipped(first: Mapping[str, Tensor], only: Sequence[str] | None, skip: Sequ
         return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
     return frozenset(name for name in names if (only and not matches(name, only)) or (skip and matches(name, skip)))
+
+
+def _with_others(
+    first: Mapping[str, Tensor], sources: Sequence[Mapping[str, Tensor]], skipped: frozenset[str]
+) -> Mapping[str, Tensor]:
+    """The first member, with the copied tensors that only others have."""
+    extra = {
+        name: source[name] for source in reversed(sources) for name in source if name in skipped and name not in first
+    }
+    if not extra:
+        return first
+    if isinstance(first, Checkpoint):
+        return first.extended({name: tensor for name, tensor in extra.items() if isinstance(tensor, LazyTensor)})
+    return {**first, **extra}
+
+
+# Tensors of which several make one weight, by the ends of their names: to blend each apart does not blend the weight.
+_PARTS = (
+    (
+        re.compile(r"(^|\.)lora_(embedding_)?A(\.|$)"),
+        "LoRA adapters",
+        "stack_adapters, or reduce_adapters for a rank of your own",
+    ),
+    (
+        re.compile(r"(lora_down\.weight|lora\.down\.weight|lora_a(\.weight)?)$", re.IGNORECASE),
+        "LoRA adapters of another trainer than PEFT",
+        "convert them to PEFT's form, then stack_adapters",
+    ),
+    (
+        re.compile(r"(hada_w1_a|hada_w1|lokr_w1(_a)?|lokr_w2(_a)?|oft_blocks|oft_diag|on_input)$"),
+        "adapters whose products are not linear in their factors (LyCORIS)",
+        "fold each into its base first",
+    ),
+    (
+        re.compile(r"(weight_g|parametrizations\.weight\.original0)$"),
+        "weights kept as a length and a direction (weight normalisation)",
+        "remove the parametrisation first, torch.nn.utils.remove_weight_norm",
+    ),
+)
+_SCALES = re.compile(r"(weight_scale(_inv)?|scale_weight|weight_scale_2|input_scale|\.scale_inv|\.SCB|absmax)$")
+
+
+def _refuse_parts(names: Sequence[str], first: Mapping[str, Tensor]) -> None:
+    """Refuse factors of products, and quantised weights beside their scales."""
+    for pattern, kind, remedy in _PARTS:
+        found = next((name for name in names if pattern.search(name)), None)
+        if found is not None:
+            raise InputError(
+                f"members are {kind} ({found!r}): blending the factors apart does not blend their product; use {remedy}"
+            )
+    scale = next((name for name in names if _SCALES.search(name)), None)
+    narrow = next((name for name in names if first[name].dtype.itemsize == 1 and first[name].dtype.kind != "b"), None)
+    if scale is not None and narrow is not None:
+        raise InputError(
+            f"members are quantised ({narrow!r} is {first[narrow].dtype}, with scales such as {scale!r}): blending "
+            "values and scales apart does not blend the weights; dequantise the members first, or skip these tensors"
+        )
 
 
 def _array_tensor(value: Any, label: str, name: str) -> ArrayTensor:

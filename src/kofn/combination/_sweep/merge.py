@@ -154,6 +154,8 @@ def _write(
     if pool.base is not None:  # compared with the others; copied tensors come from a member, if any has them
         labels, sources = [*labels, pool.base_label], [*sources, pool.base]
     paths = [getattr(source, "path", None) for source in sources]
+    if donor is None and pool.base is not None and _base_decides(pool):
+        donor = getattr(pool.base, "path", None)
     if donor is not None:
         labels, paths = [f"the donor ({donor})", *labels], [Path(donor), *paths]
     extras, warnings = companions(labels, paths, settings)
@@ -178,6 +180,11 @@ def _write(
     # In the members' order even after resuming, because sums over tensors depend on it.
     done.squares = {name: done.squares[name] for name in pool.first}
     return done, Checkpoint.open(writer.out).arrays()
+
+
+def _base_decides(pool: Pool) -> bool:
+    """Whether a tensor is copied from the base in another shape than the first member's, such as an embedding."""
+    return any(pool.source(name).shape != pool.first[name].shape for name in pool.skipped if name in pool.first)
 
 
 def _plain(measures: Mapping[str, Any] | None) -> dict[str, Any] | None:

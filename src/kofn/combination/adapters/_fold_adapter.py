@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,15 @@ from kofn.core import checks
 from kofn.core.arrays import Array
 from kofn.core.checks import InputError
 from kofn.io.adapters import Adapter, Pair, as_adapter, unwrapped
+from kofn.io.companions import companions
 from kofn.io.tensor_writer import CheckpointWriter
 from kofn.io.tensors import Checkpoint, LazyArrays, from_torch, is_torch
 
-__all__ = ["fold_adapter"]
+__all__ = ["fold_adapter", "fold_adapters"]
 
 _SHOWN = 6
+
+Change = Callable[[Any], Array]
 
 
 def fold_adapter(
@@ -56,22 +59,73 @@ def fold_adapter(
     References:
         Hu et al. 2022, LoRA: low-rank adaptation of large language models (ICLR).
     """
-    if not checks.is_number(weight) or not np.isfinite(weight):
-        raise InputError(f"weight={weight!r}: give a finite number")
-    opened = as_adapter(adapter)
+    return fold_adapters(base, [adapter], weights=[weight], out=out)
+
+
+def fold_adapters(
+    base: Any,
+    adapters: Sequence[Any],
+    *,
+    weights: Sequence[float] | None = None,
+    out: str | os.PathLike[str] | None = None,
+) -> Mapping[str, Array]:
+    """Add several LoRA adapters to the weights they were trained on: `W + sum_i weights_i * scale_i * B_i @ A_i`.
+
+    Args:
+        base: as in `fold_adapter`.
+        adapters: m adapters, each as in `fold_adapter`.
+        weights: (m,) factors of the updates, 1 each by default: they are added, not averaged.
+        out: as in `fold_adapter`. A folder gets the base's configuration and tokenizer too.
+
+    Returns:
+        As `fold_adapter`.
+
+    Raises:
+        InputError: as `fold_adapter`; another number of weights than of adapters; a DoRA adapter beside others.
+
+    Time O(in out r) a module and adapter; memory one tensor beside the result. Sums are in float64, rounded once.
+
+    >>> import numpy as np
+    >>> adapter = {"fc.lora_A.weight": np.ones((1, 2)), "fc.lora_B.weight": np.ones((2, 1))}
+    >>> fold_adapters({"fc.weight": np.eye(2)}, [adapter, adapter], weights=[1, -0.5])["fc.weight"]
+    array([[1.5, 0.5],
+           [0.5, 1.5]])
+
+    References:
+        Hu et al. 2022, LoRA: low-rank adaptation of large language models (ICLR).
+    """
+    members = [as_adapter(adapter) for adapter in adapters]
+    used = [1.0] * len(members) if weights is None else list(weights)
+    if not members:
+        raise InputError("adapters is empty; give at least one")
+    if len(used) != len(members):
+        raise InputError(f"weights has {len(used)} values for {len(members)} adapters; give one an adapter")
+    for weight in used:
+        if not checks.is_number(weight) or not np.isfinite(weight):
+            raise InputError(f"weight={weight!r}: give a finite number")
+    dora = next((m.label for m in members if any(pair.magnitude is not None for pair in m.pairs.values())), None)
+    if dora is not None and len(members) > 1:
+        raise InputError(f"{dora} is a DoRA adapter, which is folded alone: its rows are rescaled, not added to")
     source: Any = Checkpoint.open(base) if isinstance(base, str | os.PathLike) else base
     if not isinstance(source, Mapping):
         raise InputError(f"base is {type(base).__name__}; give a checkpoint's path or a mapping name -> array")
     if out is not None and not isinstance(source, Checkpoint):
         raise InputError(f"out={os.fspath(out)!r}: the base is in memory, and so is the result; write that yourself")
-    changes = _changes(source, opened, float(weight))
+    changes: dict[str, list[Change]] = {}
+    for member, weight in zip(members, used, strict=True):
+        for name, change in _changes(source, member, float(weight)).items():
+            changes.setdefault(name, []).append(change)
 
     def tensor(name: str) -> Array:
         if name not in changes:
             return _array(source[name])
         array = _array(source[name]) if name in source else None
+        wide = array if array is None or len(changes[name]) == 1 else array.astype(np.float64)
         with np.errstate(over="ignore", invalid="ignore"):
-            folded = changes[name](array)
+            for change in changes[name]:
+                wide = change(wide)
+            assert wide is not None
+            folded = wide if array is None else wide.astype(array.dtype)
         if not np.isfinite(folded.astype(np.float64)).all():
             raise InputError(f"base: {name!r} folded is beyond the range of {folded.dtype}; widen it first")
         return folded
@@ -83,13 +137,11 @@ def fold_adapter(
         return LazyArrays(source, tensor)
     if source.is_at(Path(out)):
         raise InputError(f"out={os.fspath(out)!r} is where the base lies; name another path")
-    with CheckpointWriter(out, source.layout) as writer:
+    extras, _ = companions(["the base"], [source.path])
+    with CheckpointWriter(out, source.layout, extras=extras) as writer:
         for name in source:
             writer.write(name, 0, tensor(name))
     return Checkpoint.open(out).arrays()
-
-
-Change = Callable[[Any], Array]
 
 
 def _changes(base: Mapping[str, Any], adapter: Adapter, weight: float) -> dict[str, Change]:
