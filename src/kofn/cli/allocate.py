@@ -14,7 +14,7 @@ from kofn.cli.arguments import NUMBER, NUMBERS, VerbArguments, flag
 from kofn.cli.estimate import say_beforehand
 from kofn.cli.printing import say
 from kofn.cli.verb_command import Section, VerbCommand
-from kofn.cli.write import check_output, finish
+from kofn.cli.write import check_outputs, finish
 from kofn.core.checks import InputError
 from kofn.core.plans import Allocation
 from kofn.io.tables import Table
@@ -66,8 +66,8 @@ def command(typed: Sequence[str], file: str, **values: Any) -> None:
     kofn allocate curves.csv --id layer --size params --levels 2,3,4,8 --mean-budget 4 -o bits.csv
     """
     arguments = AllocateArguments.of(typed, values)
+    check_outputs(arguments, [file])
     table = Table.open(file)
-    check_output(arguments.output, file)
     call = arguments.given("budget") | {"curves": read_curves(table, arguments)}
     if arguments.id_column:
         call["ids"] = table.ids(arguments.id_column)

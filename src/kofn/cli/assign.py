@@ -17,7 +17,7 @@ from kofn.cli.estimate import say_beforehand
 from kofn.cli.printing import first_of, say
 from kofn.cli.read import ARRAYS, Pool, read_pairs, read_scores, read_vectors, seen_in_report
 from kofn.cli.verb_command import Section, VerbCommand
-from kofn.cli.write import check_output, finish, free_name, renamed, rows_of
+from kofn.cli.write import check_outputs, finish, free_name, renamed, rows_of
 from kofn.core.checks import InputError
 from kofn.core.plans import Assignment
 from kofn.io.tables import Table
@@ -96,8 +96,8 @@ def command(typed: Sequence[str], file: str, **values: Any) -> None:
     kofn assign scores.npy --scores --capacity 64 --overflow reroute -o routes.csv
     """
     arguments = AssignArguments.of(typed, values)
+    check_outputs(arguments, [file])
     table = Table.open(file)
-    check_output(arguments.output, file)
     pool = read_pool(table, arguments)
     call, options = call_of(pool, arguments), options_of(pool, arguments)
     if arguments.dry_run:

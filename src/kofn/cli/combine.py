@@ -17,7 +17,7 @@ from kofn.cli.arguments import NUMBERS, VerbArguments, flag
 from kofn.cli.printing import facts, say
 from kofn.cli.read import TABLES, read_judges
 from kofn.cli.verb_command import Section, VerbCommand
-from kofn.cli.write import check_output, finish
+from kofn.cli.write import check_outputs, finish
 from kofn.core.checks import InputError
 from kofn.core.plans import Blend
 from kofn.io.tables import Table
@@ -88,6 +88,7 @@ def command(typed: Sequence[str], members: tuple[str, ...], **values: Any) -> No
     """
     arguments = CombineArguments.of(typed, values)
     suffix = Path(members[0]).suffix.lower()
+    check_outputs(arguments, members, table=suffix in TABLES)
     if suffix in RECIPES:
         _follow(members, arguments)
     elif suffix in TABLES:
@@ -289,7 +290,6 @@ def _rank(members: Sequence[str], arguments: CombineArguments) -> None:
     if len(members) > 1:
         raise InputError(f"a ranking is made from one table, {len(members)} were given; join them first")
     table = Table.open(members[0])
-    check_output(arguments.output, members[0])
     judges, scores = read_judges(table, arguments.columns, arguments.id_column)
     if arguments.dry_run:
         size = {"judges": len(judges), "alternatives": table.n, "exact": "yes"}

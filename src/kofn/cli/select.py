@@ -14,7 +14,7 @@ from kofn.cli.select_answer import answer, picks, render, report_context
 from kofn.cli.select_arguments import ANSWER, COMPARED, KNOWN, WANTED, SelectArguments
 from kofn.cli.select_pool import call_of, dropped_rows, method_of, read_pool
 from kofn.cli.verb_command import VerbCommand
-from kofn.cli.write import check_output, finish
+from kofn.cli.write import check_outputs, finish
 from kofn.io.atomic import write_table
 from kofn.io.tables import Table
 from kofn.verbs import select
@@ -38,9 +38,8 @@ def command(typed: Sequence[str], file: str, **values: Any) -> None:
     """
     began = time.perf_counter()
     arguments = SelectArguments.of(typed, values)
+    check_outputs(arguments, [file])
     table = Table.open(file)
-    check_output(arguments.output, file)
-    check_output(arguments.dropped, file, "--dropped")
     pool = read_pool(table, arguments)
     options = {**arguments.options, **pool.vectors}
     call = call_of(pool, arguments)

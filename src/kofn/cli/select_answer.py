@@ -161,7 +161,9 @@ def render(plan: Selection, pool: Pool, arguments: SelectArguments, seconds: flo
     if "sources" in plan.info:
         lines.append(_sources(plan))
     if plan.status == "stopped":
-        lines.append("stopped before the end: what was valid by then is kept")
+        found = plan.info.get("found_in_time", len(plan))
+        filled = f"; of {len(plan):,} picks {found:,} were found by then and the rest is drawn at random"
+        lines.append(f"stopped before the end: what was valid by then is kept{filled if found < len(plan) else ''}")
     lines += _labelled(plan, pool, arguments)
     random = compared_with_random(plan, pool, arguments)
     if random is not None:

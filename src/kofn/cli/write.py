@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +18,61 @@ from kofn.io.atomic import write_table
 from kofn.io.tables import Table
 
 
-def check_output(output: str | None, file: str, option: str = "-o") -> None:
-    """Refuse, before any work is done, a place where no table can be written."""
-    if output is None:
-        return
-    if Path(output).resolve() == Path(file).resolve():
-        raise InputError(f"{option} {output} is the input itself; give another name")
-    if Path(output).suffix.lower() not in TABLES:
-        raise InputError(f"{option} {output}: give a name that ends in .csv, .tsv, .parquet or .jsonl")
-    if not Path(output).resolve().parent.is_dir():
-        raise InputError(f"{option} {output}: there is no folder {Path(output).resolve().parent}")
+def check_outputs(arguments: VerbArguments, files: Sequence[str], *, table: bool = True) -> None:
+    """Refuse, before any work is done, a place that cannot be written, or that holds something the command reads.
+
+    Args:
+        arguments: what was typed.
+        files: the files and folders that the command reads by position.
+        table: whether -o is a table.
+    """
+    named = {"-o": arguments.output, "--report": arguments.report, "--plan": arguments.plan_path}
+    named["--dropped"] = getattr(arguments, "dropped", None)
+    written = {option: path for option, path in named.items() if path is not None}
+    for option, path in written.items():
+        if not path or "\0" in path:
+            raise InputError(f"{option} {path!r} is no name of a file")
+    for option, path in written.items():
+        other = next((o for o, p in written.items() if o < option and _same(p, path)), None)
+        if other is not None:
+            raise InputError(f"{option} {path} and {other} are one file; give two names")
+        for read in (*files, *_read_by(arguments)):
+            if _same(read, path):
+                raise InputError(f"{option} {path} is the input itself; give another name")
+            if Path(read).is_dir() and Path(path).is_file() and Path(path).resolve().parent == Path(read).resolve():
+                raise InputError(f"{option} {path} is a file of {read}, which is read; give another name")
+    for option, path in written.items():
+        where = Path(path)
+        if option in ("-o", "--dropped") and table and where.suffix.lower() not in TABLES:
+            raise InputError(f"{option} {path}: give a name that ends in .csv, .tsv, .parquet or .jsonl")
+        if option == "--report" and where.suffix.lower() not in (".html", ".htm"):
+            raise InputError(f"--report {path}: the report is a page; give a name that ends in .html")
+        if where.is_dir() and (table or option != "-o"):
+            raise InputError(f"{option} {path} is a folder; name a file in it")
+        if not where.resolve().parent.is_dir():
+            raise InputError(f"{option} {path}: there is no folder {where.resolve().parent}")
+
+
+def _read_by(arguments: VerbArguments) -> list[str]:
+    """The values of other flags that are files, or folders with files."""
+    written = {"output", "report", "plan_path", "dropped", "typed"}
+    values = [getattr(arguments, field.name) for field in fields(arguments) if field.name not in written]
+    values += [word.rpartition("@")[2] for word in arguments.typed if "@" in word]
+    return [value for value in values if isinstance(value, str) and value and _exists(value)]
+
+
+def _exists(path: str) -> bool:
+    try:
+        return Path(path).exists()
+    except (OSError, ValueError):  # a long text, or one with a zero byte, is no name of a file
+        return False
+
+
+def _same(first: str, second: str) -> bool:
+    """Whether two names stand for one file, through links too."""
+    if Path(first).resolve() == Path(second).resolve():
+        return True
+    return _exists(first) and _exists(second) and os.path.samefile(first, second)
 
 
 def finish(
