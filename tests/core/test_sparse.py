@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import kofn
 import numpy as np
 import pytest
 import scipy.sparse as sp
 from command_line import refused
+
+import kofn
 from kofn.core import checks
 from kofn.objectives.coverage import FeatureBased, WeightedCoverage
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Unpack
 
@@ -21,6 +21,7 @@ from kofn.core.arrays import Floats, Ints, Mask
 from kofn.core.checks import InfeasibleError, InputError, resolved
 from kofn.core.quotas import Cells, Column, PricedWitness, Witness, best_of_cells, columns_of
 from kofn.core.quotas import exact_total as total
+from kofn.core.runtime import Control
 from kofn.core.words import Where, part
 
 
@@ -371,6 +372,32 @@ class Tracker:
         ]
         return np.concatenate(picks)
 
+    def filling(self, order: Ints) -> Ints:
+        """Open items that complete the picks to k within every constraint, those early in `order` first.
+
+        Under a budget, what the minima need, and then items of the order for as long as each can be paid for.
+        """
+        constraints, left = self.constraints, self.constraints.k - self.count
+        order = order[self.open[order]]
+        if isinstance(self._witness, Witness):
+            return best_of_cells(order, constraints.cells.of, self._witness.spare)
+        if constraints.costs is not None:
+            needed = self.completion()
+        elif self._column is not None:
+            needed = best_of_cells(order, self._column.codes, self._deficit)
+        else:
+            needed = order[:0]
+        rest = order[~np.isin(order, needed)]
+        for column, picked in zip(constraints.columns, self._picked_of, strict=True):
+            rest = best_of_cells(rest, column.codes, column.most - picked - column.counts(needed))
+        rest = rest[: max(0, left - len(needed))]
+        if constraints.costs is not None:
+            room = float(constraints.limit - total([*self._spends, *constraints.costs[needed].tolist()]))
+            sums = np.cumsum(constraints.costs[rest].astype(np.float64))
+            # Float sums may err: what they leave to spare is more than their error.
+            rest = rest[: np.searchsorted(sums, room * (1 - 1e-9), side="right")]
+        return np.concatenate([needed, rest])
+
     def report(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """(used, budget) of the plan."""
         constraints = self.constraints
@@ -386,6 +413,29 @@ class Tracker:
                     used[column.key(code)] = int(picked[code])
                     limit[column.key(code)] = int(column.most[code])
         return used, limit
+
+
+def finish(tracker: Tracker, control: Control, add: Callable[[int], float]) -> tuple[list[int], list[float]]:
+    """Complete the picks of a search that was cut short: what the constraints need, and after a time limit also k.
+
+    The items are drawn at random, which takes no time to speak of. `add` values them one after the other while the
+    grace of the limit lasts.
+
+    Args:
+        tracker: knows the picks so far; the new ones are added to it.
+        control: what stopped the search.
+        add: commits a pick to the objective and returns its gain.
+
+    Returns:
+        The new picks and their gains, NaN where no time was left to take them.
+    """
+    n = tracker.constraints.n
+    items = tracker.completion() if control.interrupted else tracker.filling(np.random.default_rng(0).permutation(n))
+    gains = []
+    for item in items.tolist():
+        tracker.add(item)
+        gains.append(math.nan if control.late() else add(item))
+    return items.tolist(), gains
 
 
 def _preselected(start: Ints | None, include: Ints | None, banned: Mask) -> Ints:

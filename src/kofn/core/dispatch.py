@@ -14,7 +14,7 @@ from kofn.core.auto import AUTO
 from kofn.core.checks import InputError, nearest, shown
 from kofn.core.problems import INPUTS, with_frame_ids
 from kofn.core.registry import VERBS, Entry, Spec, execute
-from kofn.core.vocabulary import SETTINGS, SYNONYMS
+from kofn.core.vocabulary import LIMITS, SETTINGS, SYNONYMS
 
 
 def dispatch(
@@ -41,6 +41,8 @@ def dispatch(
         )
     entry = index[name]
     takes = _fit(entry, given, options, index)
+    if method_name != "auto":
+        _refuse_limits(entry, given, takes, index)
     try:
         function = entry.load()
     except ModuleNotFoundError as error:
@@ -49,6 +51,20 @@ def dispatch(
         raise InputError(f"method={name!r} needs {error.name}: pip install 'kofn[{entry.extra}]'") from None
     arguments = {word: given[word] if word in given else _derive(word, given) for word in takes}
     return execute(function.__kofn__, {**arguments, **options}, ids=ids)  # type: ignore[attr-defined]
+
+
+def _refuse_limits(entry: Entry, given: Mapping[str, Any], takes: set[str], index: Mapping[str, Entry]) -> None:
+    """A limit that the named method would not keep is refused; what `auto` picks without it has no need of it."""
+    # What is derived for a method is kept within the memory for it.
+    kept = {*entry.accepted, "max_memory"} if takes - given.keys() else set(entry.accepted)
+    for limit in sorted(LIMITS & given.keys() - kept):
+        fitting = sorted(
+            other.name for other in index.values() if limit in other.accepted and other.takes(given) is not None
+        )
+        raise InputError(
+            f"method={entry.name!r} cannot keep {limit}={given[limit]!r}; leave it out, or use a method that can: "
+            f"{', '.join(fitting) or 'none fits this call'}"
+        )
 
 
 def _meant(name: str, index: Mapping[str, Entry]) -> str:

@@ -174,7 +174,7 @@ class Witness:
         self.taken = cells.margins(self.picked)
         self._close_full()
         if len(cells.columns) > 2:
-            self._loosen()
+            self._loosen(self.picked)
 
     def _solved(self, least: Ints) -> Any:
         """Counts of at least so many; None where there are none. Cells that are closed stay at their picks."""
@@ -380,15 +380,15 @@ class Witness:
             return False
         self.counts = counts
         self.margins = self.cells.margins(counts)
-        self._loosen()
+        self._loosen(least)
         return True
 
-    def _loosen(self) -> None:
-        """Move counts between cells while that leaves fewer groups at their least or most.
+    def _loosen(self, kept: Ints) -> None:
+        """Move counts above `kept` between cells while that leaves fewer groups at their least or most.
 
         A programme ends in a corner of what is allowed, from which few exchanges lead on.
         """
-        donors, rng = np.flatnonzero(self.counts > self.picked), np.random.default_rng(0)
+        donors, rng = np.flatnonzero(self.counts > kept), np.random.default_rng(0)
         takers = np.flatnonzero((self.counts < self.supply) & ~self.closed)
         if len(takers) > _FEW_TAKERS:
             takers = rng.choice(takers, _FEW_TAKERS, replace=False)
@@ -404,7 +404,7 @@ class Witness:
                 return
             donor, taker = np.unravel_index(int(np.argmin(change)), change.shape)
             self._change([int(donors[donor])], [int(takers[taker])])
-            donors = np.flatnonzero(self.counts > self.picked)
+            donors = np.flatnonzero(self.counts > kept)
             takers = takers[(self.counts < self.supply)[takers]]
 
     def completion(self) -> Ints:

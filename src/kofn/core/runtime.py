@@ -9,6 +9,9 @@ import time
 from types import FrameType, TracebackType
 from typing import Any, Self
 
+# How far beyond its limit a run may go to complete and value what it found: this share of the limit, and these seconds.
+_GRACE_SHARE, _GRACE_SECONDS = 0.05, 0.3
+
 
 class Control:
     """Long work asks `stopped()` between steps: True once the time limit has passed or Ctrl-C was pressed.
@@ -27,6 +30,7 @@ class Control:
         self, *, time_limit: float | None = None, progress: bool | None = None, total: int = 0, title: str = ""
     ) -> None:
         self._deadline = None if time_limit is None else time.monotonic() + time_limit
+        self._grace = 0.0 if time_limit is None else _GRACE_SHARE * time_limit + _GRACE_SECONDS
         self._progress = bool(progress) and sys.stderr.isatty()
         self._total, self._title = total, title
         self._interrupted = False
@@ -70,6 +74,15 @@ class Control:
     def stopped(self) -> bool:
         """True once the work should stop."""
         return self._interrupted or (self._deadline is not None and time.monotonic() >= self._deadline)
+
+    @property
+    def interrupted(self) -> bool:
+        """True once Ctrl-C was pressed: the user wants what there is, not a completion of it."""
+        return self._interrupted
+
+    def late(self) -> bool:
+        """True once the limit has passed by so much that even completing the answer must take no more time."""
+        return self._deadline is not None and time.monotonic() >= self._deadline + self._grace
 
     def step(self, done: int) -> None:
         """Show that `done` of the total is done."""

@@ -80,6 +80,8 @@ VOCABULARY: dict[str, Argument] = {
         Argument("engine", "setting", _as_is, "Where the work runs."),
     )
 }
+# Settings that promise something; a method that does not take them cannot keep them.
+LIMITS = frozenset({"time_limit", "max_memory"})
 SETTINGS = frozenset(name for name, argument in VOCABULARY.items() if argument.role == "setting")
 
 

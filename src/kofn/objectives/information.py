@@ -51,6 +51,7 @@ class _ClippedLocation(Objective):
     n: int
     submodular = True
     monotone = True
+    polls = True
     calls = 0
 
     def _start(self, kernel: Kernel, low: Floats, high: Floats, weights: Any) -> None:
@@ -81,6 +82,8 @@ class _ClippedLocation(Objective):
         level, high, weights = (part[rows] for part in (self._level, self._high, self._weights))
         step = max(1, _BLOCK // max(1, len(rows)))
         for low in range(0, len(candidates) if len(rows) else 0, step):
+            if low and self.poll is not None:
+                self.poll()
             block = self.kernel.block(candidates[low : low + step], rows)
             np.minimum(block, high, out=block)
             block -= level
@@ -90,7 +93,12 @@ class _ClippedLocation(Objective):
 
     def exact_gains(self, candidates: Any) -> Floats:
         """Gains summed as if rounded once, whose bits depend on the candidate's own entries alone. O(n d) each."""
-        return np.array([self._exact(int(item))[0] for item in np.asarray(candidates).tolist()])
+        out: list[float] = []
+        for item in np.asarray(candidates).tolist():
+            if out and self.poll is not None:
+                self.poll()
+            out.append(self._exact(int(item))[0])
+        return np.array(out, np.float64)
 
     def _exact(self, item: int) -> tuple[float, Floats]:
         rows = self._open

@@ -158,4 +158,4 @@ def test_time_limit(both: Any) -> None:
         rows("normal", 2000, 3), k=50, time_limit=1e-9, groups=np.arange(2000) % 2, quotas={1: (3, None)}
     )
     same(plain, lazy)
-    assert (lazy.status, len(lazy)) == ("stopped", 3)
+    assert (lazy.status, len(lazy)) == ("stopped", 50)

@@ -184,7 +184,8 @@ def test_time_is_up_before_the_graph_is_there() -> None:
     assert plan.status == "stopped"
     assert plan.bound is None
     assert plan.indices[0] == 5
-    assert (plan.indices % 2 == 0).sum() == 2
+    assert (plan.indices % 2 == 0).sum() >= 2
+    assert len(plan) == 9
     assert plan.value == pytest.approx(
         value(rows(200, 2), plan.indices, "euclidean", np.ones(200), plan.info["offset"])
     )

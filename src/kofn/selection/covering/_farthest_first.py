@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, Protocol, Unpack
 
@@ -9,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kofn.core.arrays import Floats, Mask
-from kofn.core.constraints import Constraints, Tracker
+from kofn.core.constraints import Constraints, Tracker, finish
 from kofn.core.plans import Selection
 from kofn.core.registry import method
 from kofn.core.runtime import Control
@@ -19,6 +20,8 @@ from kofn.objectives.kcenter import distances_to, lengths
 
 # Entries of X times picks that NumPy deals with while compiled code is still being loaded.
 _SMALL = 1 << 26
+# Entries of X times picks that are looked at even though the time is up.
+_SOON = 1 << 26
 # Blocks looked at one after another before all are looked at on all threads.
 _IN_TURN = 24
 # Distances between picks are kept for this many of them, so that they take 64 MiB at most.
@@ -79,6 +82,8 @@ def farthest_first(
     tracker = Tracker(constraints)
     most = n if constraints.budget is not None else constraints.k
     cover: _Cover = _Plain(X, metric) if X.size * most <= _SMALL else LazyCover(X, metric, cores(n_threads))
+    # What picks drawn at random reach takes up to a pass over X for each of them: too long once the time is up.
+    cheap = X.size * most <= _SOON
     picks: list[int] = []
     gains: list[float] = []
 
@@ -101,11 +106,12 @@ def farthest_first(
             tracker.add(item)
             take(item)
             control.step(len(picks))
+        radius, found = math.nan, len(picks)
         if stopped:
-            for item in tracker.completion().tolist():
-                tracker.add(item)
-                take(item)
-    radius = cover.radius()
+            added, brought = finish(tracker, control, cover.add if cheap else lambda _item: math.nan)
+            picks, gains = picks + added, gains + brought
+        if cheap or len(picks) == found:
+            radius = cover.radius()
     used, limit = tracker.report()
     return Selection(
         n=n,
@@ -119,11 +125,12 @@ def farthest_first(
         budget=limit,
         objective="k_center",
         additive=False,
-        guarantee=(0.5 if metric == "euclidean" else 0.25) if constraints.cardinality_only else None,
+        guarantee=(0.5 if metric == "euclidean" else 0.25) if constraints.cardinality_only and not stopped else None,
         info={
             # In full passes over the pool, rounded up.
             "oracle_calls": -(-cover.evals // n),
             "distance_evals": cover.evals,
+            **({"found_in_time": found} if stopped else {}),
         },
     )
 

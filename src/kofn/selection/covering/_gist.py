@@ -26,6 +26,8 @@ from kofn.objectives.modular import Modular
 _KEPT = 1 << 28
 # The triangle inequality is looked at for every three items up to this many.
 _CHECKED = 512
+# The diameter of so few items is found even though the time is up.
+_SOON = 1024
 
 
 @method(
@@ -114,9 +116,10 @@ def gist(
         text = str(error)
         raise InputError(text if utility is None or text.startswith("utility") else f"utility: {text}") from None
     rows = _Rows(X, distances, metric)
-    run = _Gist(rows, make, open_items, k, lam)
     with Control(time_limit=time_limit, progress=progress, total=0, title="thresholds") as control:
-        stopped = run.run(eps, control)
+        rows.control = control
+        run = _Gist(rows, make, open_items, k, lam, control)
+        stopped = run.run(eps)
     proven = metric == "euclidean" if distances is None else _is_metric(distances)
     # A step of the thresholds is a factor of 1 + eps, and what lies below the first is given up: eps in all.
     share = max(0.0, (2 / 3 if requested == "modular" else 1 / 2) - eps) if proven and not stopped else 0.0
@@ -138,7 +141,7 @@ def gist(
             "utility_is": base.named(requested),
             **({"offset": run.offset} if run.offset is not None else {}),
             "min_distance": run.least(picks),
-            "diameter": rows.diameter(open_items)[0],
+            "diameter": run.diameter,
             "threshold": run.threshold,
             "oracle_calls": run.calls,
             "distance_evals": rows.evals,
@@ -188,8 +191,21 @@ class _Rows:
         self._X, self._table, self._metric = X, distances, metric
         self.n = len(X if X is not None else distances)
         self.evals = 0
+        self.control = Control()
         self._kept: dict[int, Floats] = {}
         self._far: tuple[float, int, int] | None = None
+
+    def poll(self) -> None:
+        """Let nobody wait for what is stopped."""
+        if self.control.stopped():
+            raise _Stopped
+
+    def between(self, item: int, others: list[int]) -> Floats:
+        """Distances from one item to some others."""
+        if self._table is not None or item in self._kept:
+            return self.row(item)[others]
+        self.evals += len(others)
+        return distances_to(self._X[others], self._X[item], self._metric)
 
     def row(self, item: int) -> Floats:
         """(n,) distances to one item."""
@@ -212,6 +228,7 @@ class _Rows:
         best = (0.0, int(items[0]), int(items[min(1, len(items) - 1)]))
         if self._table is not None:
             for item in items.tolist():
+                self.poll()
                 here = self._table[item, items].astype(np.float64)
                 if here.max() > best[0]:
                     best = (float(here.max()), item, int(items[here.argmax()]))
@@ -224,6 +241,7 @@ class _Rows:
         order = np.argsort(-out, kind="stable")
         for at in order.tolist():
             # No pair of this item with one nearer to the middle is farther apart than twice its own distance.
+            self.poll()
             if fold * out[at] * (1 + 1e-9) < best[0]:
                 break
             here = self.row(int(items[at]))[items]
@@ -242,11 +260,25 @@ class _Rows:
         return direction
 
 
+class _Stopped(Exception):
+    """The time was up in the middle of a step."""
+
+
 class _Gist:
     """One run over all thresholds."""
 
-    def __init__(self, rows: _Rows, utility: Callable[[], Objective], open_items: Mask, k: int, lam: float) -> None:
+    def __init__(
+        self,
+        rows: _Rows,
+        utility: Callable[[], Objective],
+        open_items: Mask,
+        k: int,
+        lam: float,
+        control: Control,
+    ) -> None:
         self.rows, self.utility, self.open, self.k, self.lam = rows, utility, open_items, k, lam
+        self.control, self.stopped = control, False
+        self.diameter = math.nan
         self.best: tuple[list[int], list[float], float] = ([], [], -math.inf)
         self.threshold = 0.0
         self.calls = 0
@@ -254,27 +286,55 @@ class _Gist:
         # A first gain is the largest that an item ever has, whatever the threshold.
         self._first: Floats | None = None
 
-    def run(self, eps: float, control: Control) -> bool:
+    def run(self, eps: float) -> bool:
         """Try everything; returns whether time ran out."""
-        self._offer(*self._spread(0.0), 0.0)
+        try:
+            self._run(eps)
+        except _Stopped:
+            self.stopped = True
+            picks, gains, value = self.best
+            if math.isnan(value):
+                self.best = (picks, gains, math.fsum(gains) + self.lam * self.least(picks))
+        return self.stopped
+
+    def _run(self, eps: float) -> None:
+        picks, gains = self._spread(0.0)
+        if self.stopped and not self.control.interrupted:
+            # Items drawn at random make up the number; they are valued while the grace of the limit lasts.
+            utility = self.utility()
+            rest = np.setdiff1d(np.flatnonzero(self.open), picks)
+            more = np.random.default_rng(0).permutation(rest)[: self.k - len(picks)].tolist()
+            gains = []
+            for item in (picks := picks + more):
+                gains.append(math.nan if self.control.late() else utility.add(item))
+        if self.stopped:
+            self.best = (picks, gains, math.fsum(gains) + self.lam * self.least(picks))
+            return
+        # Two picks or more need no diameter to be valued, and are there should finding it take too long.
+        self.best = (picks, gains, math.fsum(gains) + self.lam * self.least(picks))
         far, a, b = self.rows.diameter(self.open)
+        self.diameter = far
+        self.best = ([], [], -math.inf)
+        self._offer(picks, gains, 0.0)
         if self.k >= 2 and far > 0:
             utility = self.utility()
             self._offer([a, b], [utility.add(a), utility.add(b)], far)
         step, threshold = 0, eps * far / 2
         while far > 0 and threshold <= far:
-            if control.stopped():
-                return True
             self._offer(*self._spread(threshold), threshold)
+            if self.stopped:
+                return
             step += 1
-            control.step(step)
+            self.control.step(step)
             threshold = (1 + eps) ** step * eps * far / 2
-        return False
 
     def least(self, picks: list[int]) -> float:
         """The least distance between two of the picks; the pool's diameter for fewer than two."""
-        pairs = [float(self.rows.row(j)[picks[:at]].min()) for at, j in enumerate(picks) if at]
-        return min(pairs) if pairs else self.rows.diameter(self.open)[0]
+        pairs = [float(self.rows.between(j, picks[:at]).min()) for at, j in enumerate(picks) if at]
+        if not pairs and self.stopped and self.rows.n <= _SOON:
+            self.rows.control = Control()
+            self.diameter = self.rows.diameter(self.open)[0]
+        return min(pairs) if pairs else self.diameter
 
     def _offer(self, picks: list[int], gains: list[float], threshold: float) -> None:
         value = math.fsum(gains) + self.lam * self.least(picks)
@@ -283,34 +343,46 @@ class _Gist:
             self.best, self.threshold = (picks, gains, value), threshold
 
     def _spread(self, threshold: float) -> tuple[list[int], list[float]]:
-        """Greedy for the utility among items at least `threshold` from all picks."""
+        """Greedy for the utility among items at least `threshold` from all picks; those so far, once it is stopped."""
         utility = self.utility()
         left = self.open.copy()
-        if self._first is None:
-            items = np.flatnonzero(left)
-            self._first = np.full(self.rows.n, -math.inf)
-            self._first[items] = utility.gains(items) + utility.tolerance
-            self.calls += len(items)
-            self.offset = utility.offset
-        upper = self._first.copy()
         picks: list[int] = []
         gains: list[float] = []
-        while len(picks) < self.k and left.any():
-            item = self._lead(utility, upper, left)
-            picks.append(item)
-            gains.append(utility.add(item))
-            left[item] = False
-            if threshold > 0:
-                left &= self.rows.row(item) >= threshold
+        utility.bind(self.rows.poll)
+        try:
+            if self._first is None:
+                self.offset = utility.offset
+                self._first = self._alone(utility)
+            upper = self._first.copy()
+            while len(picks) < self.k and left.any():
+                item = self._lead(utility, upper, left)
+                picks.append(item)
+                gains.append(utility.add(item))
+                left[item] = False
+                if threshold > 0:
+                    left &= self.rows.row(item) >= threshold
+        except _Stopped:
+            self.stopped = True
+        utility.bind(None)
         return picks, gains
+
+    def _alone(self, utility: Objective) -> Floats:
+        """The most that each open item ever gains."""
+        items = np.flatnonzero(self.open)
+        out = np.full(self.rows.n, -math.inf)
+        out[items] = utility.gains(items) + utility.tolerance
+        self.calls += len(items)
+        return out
 
     def _lead(self, utility: Objective, upper: Floats, left: Mask) -> int:
         """The best item left, by gains that are only looked at where an old one, an upper bound, could win."""
         best, gain = -1, -math.inf
+        self.rows.poll()
         items = np.flatnonzero(left)
         items = items[np.lexsort((items, -upper[items]))]
         size = 1
         while len(items) and upper[items[0]] >= gain:
+            self.rows.poll()
             batch = np.sort(items[:size])
             now = utility.exact_gains(batch)
             upper[batch] = now

@@ -8,7 +8,7 @@ import numpy as np
 
 from kofn.core import checks
 from kofn.core.arrays import Ints, Mask
-from kofn.core.constraints import Constraints, Tracker
+from kofn.core.constraints import Constraints, Tracker, finish
 from kofn.core.draws import Draw
 from kofn.core.plans import Selection
 from kofn.core.registry import method
@@ -108,16 +108,15 @@ def probability_cover(
             control.step(len(picks))
             bound = min(bound, balls.bound(constraints))
     if stopped:
-        for item in tracker.completion().tolist():
-            tracker.add(item)
-            take(item)
+        added, brought = finish(tracker, control, balls.add)
+        picks, gains = picks + added, gains + brought
     used, limit = tracker.report()
     return Selection(
         n=n,
         indices=np.array(picks, np.int64),
         gains=np.array(gains),
-        value=float(balls.value),
-        bound=min(bound, float(n)),
+        value=float("nan") if np.isnan(gains).any() else float(balls.value),
+        bound=None if np.isnan(gains).any() else min(bound, float(n)),
         status="stopped" if stopped else "approximate",
         used=used,
         budget=limit,

@@ -8,7 +8,7 @@ import numpy as np
 
 from kofn.core import checks
 from kofn.core.arrays import Ints, Mask
-from kofn.core.constraints import Constraints, Tracker
+from kofn.core.constraints import Constraints, Tracker, finish
 from kofn.core.draws import Draw
 from kofn.core.plans import Selection
 from kofn.core.registry import method
@@ -102,9 +102,7 @@ def typiclust(
             picks.append(item)
             control.step(len(picks))
     if stopped:
-        for item in tracker.completion().tolist():
-            tracker.add(item)
-            picks.append(item)
+        picks += finish(tracker, control, lambda _item: np.nan)[0]
     used, limit = tracker.report()
     indices = np.array(picks, np.int64)
     return Selection(

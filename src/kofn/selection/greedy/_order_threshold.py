@@ -13,7 +13,7 @@ import numpy as np
 from kofn.core import checks
 from kofn.core.arrays import Floats, Ints, Mask
 from kofn.core.checks import InputError
-from kofn.core.constraints import Constraints, Tracker
+from kofn.core.constraints import Constraints, Tracker, finish
 from kofn.core.constraints import total as exact_sum
 from kofn.core.draws import Draw
 from kofn.core.objective import Objective
@@ -102,6 +102,10 @@ class _Run:
     bound: float = math.inf
 
 
+class _Stopped(Exception):
+    """The time was up in the middle of a step."""
+
+
 class _Passes:
     """The passes of one call, and the best that they found."""
 
@@ -125,6 +129,7 @@ class _Passes:
         self.proven = self.unused.monotone and (self.unused.submodular or along)
         self.control = Control(time_limit=given["time_limit"], progress=given["progress"], total=0, title="passing")
         self.calls, self.passes, self.stopped = 0, 0, False
+        self.bound = math.inf
 
     def _fresh(self) -> Objective:
         """The objective with nothing picked but what had to be."""
@@ -134,8 +139,17 @@ class _Passes:
         return objective
 
     def _gains(self, objective: Objective, items: Ints) -> Floats:
+        """Gains now; an objective that can be stopped in its own work is, and then this raises `_Stopped`."""
         self.calls += len(items)
-        return objective.gains(items)
+        objective.bind(self._poll)
+        try:
+            return objective.gains(items)
+        finally:
+            objective.bind(None)
+
+    def _poll(self) -> None:
+        if self.control.stopped():
+            raise _Stopped
 
     def plan(self) -> Selection:
         """Run the passes and complete the best of them."""
@@ -145,11 +159,14 @@ class _Passes:
             held = objective.value(constraints.preselected) if len(constraints.preselected) else 0.0
             items = self.order[possible[self.order]]
             alone = np.zeros(constraints.n)
-            alone[items] = self._gains(objective, items)
-            self.bound = constraints.upper_bound(alone, np.zeros(constraints.n, bool))
             best = _Run([], 0.0)
             share: float | None = 1.0
-            if len(items) and alone[items].max() > 0:
+            try:
+                alone[items] = self._gains(objective, items)
+                self.bound = constraints.upper_bound(alone, np.zeros(constraints.n, bool))
+            except _Stopped:
+                self.stopped = True
+            if not self.stopped and len(items) and alone[items].max() > 0:
                 runs, best, share = self._runs(items, alone)
                 for run in runs:
                     self.passes += 1
@@ -206,7 +223,11 @@ class _Passes:
                 self.stopped = True
                 return
             part = items[low : low + step]
-            gains = self._gains(objective, part)
+            try:
+                gains = self._gains(objective, part)
+            except _Stopped:
+                self.stopped = True
+                return
             hits = np.flatnonzero(reaches(part, gains))
             if len(hits):
                 first = int(hits[0])
@@ -295,10 +316,17 @@ class _Passes:
             gains.append(objective.add(item))
 
         for item in picks:
+            if self.stopped and self.control.late():
+                break
             take(item)
+        found = len(chosen)
         left = self.order[tracker.eligible()[self.order]]
-        if len(left):
-            worth = np.zeros(len(left)) if self.stopped else self._gains(objective, left)
+        if self.stopped:
+            added, brought = finish(tracker, self.control, objective.add)
+            chosen, gains = chosen + added, gains + brought
+        elif len(left):
+            worth = objective.gains(left)
+            self.calls += len(left)
             rank = worth
             if constraints.costs is not None:
                 rank = worth / np.maximum(constraints.costs[left].astype(np.float64), np.finfo(np.float64).tiny ** 0.5)
@@ -310,6 +338,8 @@ class _Passes:
         value = math.fsum(gains)
         # Rounding may leave the bound a hair under the value that it encloses.
         bound = max(value, held + self.bound) if self.proven and math.isfinite(self.bound) else None
+        if math.isnan(value):
+            bound = None
         status = "approximate" if self.proven else "heuristic"
         if bound is not None and bound - value <= 1e-12 * abs(value):
             status = "optimal"
@@ -330,6 +360,7 @@ class _Passes:
             info={
                 **({} if objective.offset is None else {"offset": objective.offset}),
                 "passes": self.passes,
+                **({"found_in_time": found} if self.stopped else {}),
                 "oracle_calls": self.calls,
                 "distance_evals": objective.distance_evals,
             },

@@ -18,7 +18,7 @@ from kofn.core.registry import method
 from kofn.core.runtime import Control
 from kofn.core.words import Items, Resources
 from kofn.objectives import base
-from kofn.selection.greedy._run import Aims, complete, objective_of, pool_size
+from kofn.selection.greedy._run import Aims, complete, objective_of, pool_size, worth
 from kofn.selection.greedy._search import PartSearch
 
 
@@ -99,7 +99,7 @@ def partitioned_greedy(
             if runs[-1].stopped:
                 break
     most = max(len(run.picks) for run in runs)
-    best = max((run for run in runs if len(run.picks) == most), key=lambda run: math.fsum(run.gains))
+    best = max((run for run in runs if len(run.picks) == most), key=worth)
     best.stopped = runs[-1].stopped
     if not best.stopped:
         best.whole_bound(constraints)

@@ -82,7 +82,7 @@ def greedy(
                 fresh = objective_of(given, lazy)[0] if unused is None else copy.deepcopy(unused)
                 runs.append(kind(fresh, constraints, control, lazy, ranks_by=ranks_by, **own))
                 runs[-1].run()
-            best = max(runs, key=lambda run: math.fsum(run.gains))
+            best = max(runs, key=worth)
         best.stopped = runs[-1].stopped
         best.budget_binds = len(runs) > 1
         best.bound = min(run.bound for run in runs)
@@ -90,6 +90,12 @@ def greedy(
         if (tight_bound or best.eager or kind is not Search) and not best.stopped:
             best.tighten()
     return best.plan(base.named(requested))
+
+
+def worth(run: Search) -> tuple[int, float]:
+    """What a run is worth; one whose value no time was left to take is worth less than any other."""
+    value = math.fsum(run.gains)
+    return (0, 0.0) if math.isnan(value) else (1, value)
 
 
 def complete(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from kofn.core.arrays import Floats, Ints, Mask
-from kofn.core.constraints import Constraints, Tracker
+from kofn.core.constraints import Constraints, Tracker, finish
 from kofn.core.objective import Objective
 from kofn.core.plans import Selection
 from kofn.core.runtime import Control
@@ -71,6 +71,8 @@ class Search:
         self.gains: list[float] = []
         self.bound = math.inf
         self.stopped = False
+        # How many picks the search itself made before it was stopped.
+        self.found: int | None = None
         self.tracker = Tracker(constraints)
         self.possible = np.zeros(constraints.n, bool)
         self.batch = _LEAST_BATCH
@@ -119,9 +121,10 @@ class Search:
             self.budget_binds |= bool(self.tracker.candidates(within_budget=False).any())
         self._bound()
         if self.stopped:
-            for item in self.tracker.completion().tolist():
-                self.tracker.add(item)
-                self._take(item)
+            self.found = len(self.picks)
+            picks, gains = finish(self.tracker, self.control, self.objective.add)
+            self.picks += picks
+            self.gains += gains
 
     def _choice(self, open_items: Mask) -> int:
         """The item to pick next; while the budget has not yet kept the run from its choice, this is watched."""
@@ -261,7 +264,7 @@ class Search:
         objective, constraints = self.objective, self.constraints
         value = math.fsum(self.gains)
         promised = objective.submodular and objective.monotone
-        bound = self.bound if promised and np.isfinite(self.bound) else None
+        bound = self.bound if promised and np.isfinite(self.bound) and not math.isnan(value) else None
         status = "approximate" if promised else "heuristic"
         exact = constraints.budget is None and len(constraints.columns) < 2
         if self.takes_the_best and name == "modular" and exact and not self.stopped:
@@ -289,6 +292,7 @@ class Search:
                 # Without the c of "c - distance" a value cannot be compared with another, nor recounted.
                 **objective.in_distances(value, bound),
                 **self._expected(promised),
+                **({"found_in_time": len(self.picks) if self.found is None else self.found} if self.stopped else {}),
                 "oracle_calls": objective.calls + self.calls_before,
                 "distance_evals": objective.distance_evals,
             },

@@ -103,14 +103,16 @@ def sparse_greedy(
         checks.count(expansion, "expansion")
     constraints = Constraints.of(n, where)
 
-    def pick(objective: Any) -> Selection:
-        left = None if time_limit is None else max(1e-9, time_limit - (time.monotonic() - began))
+    def remaining() -> float | None:
+        return None if time_limit is None else max(1e-9, time_limit - (time.monotonic() - began))
+
+    def pick(objective: Any, left: float | None) -> Selection:
         shared = {"weights": weights, "metric": metric, "n_threads": n_threads} if isinstance(objective, str) else {}
         given = {"X": X, "objective": objective, "time_limit": left, "progress": progress, **where, **shared}
         return greedy(given, Search)
 
     if count >= n - 1:
-        full = pick("facility_location")
+        full = pick("facility_location", time_limit)
         facts = {"neighbors": "all", "n_neighbors": n - 1, "recall": 1.0, "recall_rows": 0, "unlisted": 0.0}
         return dataclasses.replace(full, info={**full.info, **facts, **_lost(full.value, full.bound, 1.0)})
 
@@ -123,15 +125,20 @@ def sparse_greedy(
             )
         except Stopped:
             graph = None
+    left = remaining()
     if graph is None:
-        # No neighbour graph: fall back to the forced picks (`include`, `start`) only.
-        time_limit = 0.0
+        # No neighbour graph: the picks are drawn at random.
+        left = 1e-9
         entries = _by_candidate(np.empty((n, 0), np.int32), np.empty((n, 0)))
     else:
         entries = _by_candidate(graph.indices, unit * graph.distances)
-    inner = pick(_Listed(entries, np.full(n, offset), w))
-    gains, own = _served(X, inner.indices, metric, unit, offset, w, n_threads, progress)
+    inner = pick(_Listed(entries, np.full(n, offset), w), left)
+    with Control(time_limit=remaining(), progress=progress, title="evaluating") as control:
+        gains, own = _served(X, inner.indices, metric, unit, offset, w, n_threads, control)
     value = math.fsum(gains.tolist())
+    if math.isnan(value):
+        # No time was left to value the picks.
+        graph = None
     facts = {"neighbors": "none", "n_neighbors": 0, "recall": 0.0, "recall_rows": 0, "unlisted": 1.0}
     bound, confidence = None, 1.0
     if graph is not None:
@@ -285,9 +292,10 @@ def _served(
     offset: float,
     weights: Floats,
     n_threads: int | None,
-    progress: bool | None,
+    control: Control,
 ) -> tuple[Floats, Ints]:
-    """What each pick saves everyone after those before it, and each item's nearest pick (-1: none is below c)."""
+    """What each pick saves everyone after those before it, NaN where no time is left to tell, and each item's nearest
+    pick (-1: none is below c)."""
     n, gains = len(X), np.zeros(len(picks))
     near, own = np.full(n, offset), np.full(n, -1, np.int32)
     if X.size * len(picks) <= _SMALL:
@@ -304,13 +312,14 @@ def _served(
         cover.place(item)
     blocks = -(-n // _kernels.BLOCK)
     saved = np.zeros((blocks, len(picks)))
-    with Control(progress=progress, total=blocks, title="evaluating") as control:
-        for low in range(0, blocks, _BLOCKS_AT_ONCE):
-            high = min(low + _BLOCKS_AT_ONCE, blocks)
+    for low in range(0, blocks, _BLOCKS_AT_ONCE):
+        high = min(low + _BLOCKS_AT_ONCE, blocks)
+        if control.late():
+            return np.full(len(picks), math.nan), own.astype(np.int64)
 
-            def work(first: int, last: int, low: int = low) -> None:
-                _kernels.serve(low + first, low + last, *cover.pool, unit, weights, near, own, saved)
+        def work(first: int, last: int, low: int = low) -> None:
+            _kernels.serve(low + first, low + last, *cover.pool, unit, weights, near, own, saved)
 
-            spread(work, high - low, cover.n_threads)
-            control.step(high)
+        spread(work, high - low, cover.n_threads)
+        control.step(high)
     return saved.sum(axis=0), own.astype(np.int64)
