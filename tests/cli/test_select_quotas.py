@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
-from command_line import refused, run
+from command_line import make_pool, refused, run, write
 
 ROWS = 200
 
@@ -110,3 +111,17 @@ BAD: list[tuple[list[object], str]] = [
 @pytest.mark.parametrize(("flags", "says"), BAD, ids=[" ".join(map(str, flags)) for flags, _ in BAD])
 def test_what_cannot_be_asked(folder: Path, capsys: pytest.CaptureFixture[str], flags: list[object], says: str) -> None:
     assert says in refused(capsys, "select", pool(folder), "-k", 5, "--columns", "v", *flags)
+
+
+@pytest.mark.parametrize("how", [["-m", "random_sample", "--seed", 1], ["-m", "top_k", "--score", "score"]])
+def test_what_compares_nothing_needs_no_columns(
+    folder: Path, capsys: pytest.CaptureFixture[str], how: list[Any]
+) -> None:
+    table, out = write(make_pool().drop("age"), folder / "pool.csv"), folder / "picks.csv"
+    code, _, err = run(
+        capsys, "select", table, *how, "-k", 9, "--quota", "lang=de:3-3", "--quota", "lang=fr:5-", "-o", out
+    )
+    assert (code, err) == (0, "")
+    counts = dict(pl.read_csv(out)["lang"].value_counts().iter_rows())
+    assert counts["de"] == 3
+    assert counts["fr"] >= 5

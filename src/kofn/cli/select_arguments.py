@@ -149,6 +149,17 @@ class SelectArguments(RowArguments):
         return "euclidean" if self.measured_by in ("precomputed", "rbf") else self.measured_by
 
     @property
+    def compares_nothing(self) -> bool:
+        """Whether the method draws rows whatever they hold."""
+        return self.method == "random_sample"
+
+    @property
+    def compares(self) -> bool:
+        """Whether rows are read as vectors: where the method asks for them, or the user names what holds them."""
+        named = bool(self.text or self.vectors or self.columns)
+        return named or not (self.score_column or self.compares_nothing)
+
+    @property
     def ranks_by_score(self) -> bool:
         """True where the method ranks by a column of scores alone: vectors serve only --dedupe and the report."""
         return self.score_column is not None and (self.entry is None or "X" not in self.entry.accepted)

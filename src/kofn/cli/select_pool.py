@@ -43,7 +43,7 @@ def read_pool(table: Table, arguments: SelectArguments) -> Pool:
             matrix, scores = None, matrix
     elif arguments.by_rankings:
         _, matrix = read_judges(table, arguments.columns, arguments.id_column)
-    elif not arguments.score_column or arguments.text or arguments.vectors or arguments.columns:
+    elif arguments.compares:
         files = {name: file for name, file in arguments.options.items() if name in FILES and isinstance(file, str)}
         compared, vectors = (
             read_vectors_together(table, arguments, files) if files else (read_vectors(table, arguments), {})
@@ -184,6 +184,9 @@ def call_of(pool: Pool, arguments: SelectArguments) -> dict[str, Any]:
         call["quotas"] = quotas if len(quotas) > 1 else quotas[arguments.quota_columns[0]]
     if pool.matrix is not None:
         call |= {"scores": pool.matrix} if pool.entries else {"rankings": pool.matrix.T}
+    if pool.X is None and arguments.compares_nothing:
+        # Only the number of rows counts.
+        call.setdefault("scores", np.zeros(len(pool.rows)))
     metric = arguments.metric
     if pool.X is not None and not arguments.ranks_by_score:
         call["similarity" if metric == "precomputed" else "X"] = pool.X
