@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -59,3 +60,30 @@ def test_a_damaged_file_is_refused_in_one_line(tmp_path: Path, capsys: pytest.Ca
     for more in ([], ["--dry-run"]):
         error = refused(capsys, "select", path, "--metric", "precomputed", "-k", 2, *more)
         assert "damaged sparse matrix" in error
+
+
+@pytest.mark.parametrize("objective", ["feature_based", "weighted_coverage", "0.5*feature_based + weighted_coverage"])
+def test_sparse_rows_give_what_dense_rows_give(objective: str) -> None:
+    X = sp.random_array((80, 40), density=0.1, rng=np.random.default_rng(3), format="coo")
+    asked: Any = {"k": 7, "objective": objective, "groups": np.arange(80) % 2, "quotas": {0: (4, 4)}}
+    sparse, dense = kofn.select(X, **asked), kofn.select(X.toarray(), **asked)
+    np.testing.assert_array_equal(sparse.indices, dense.indices)
+    assert sparse.value == pytest.approx(dense.value)
+
+
+def test_sparse_rows_are_never_made_dense() -> None:
+    X = sp.random_array((20_000, 5_000), density=0.0005, rng=np.random.default_rng(3), format="csr")
+    kofn.select(X[:50], k=2, objective="feature_based")
+    tracemalloc.start()
+    plan = kofn.select(X, k=20, objective="feature_based")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(plan) == 20
+    assert peak < 40e6  # dense, X would take 800 MB
+
+
+def test_other_methods_and_objectives_refuse_sparse_rows() -> None:
+    X = sp.random_array((20, 5), density=0.5, rng=np.random.default_rng(0))
+    for words in ({}, {"method": "farthest_first"}, {"objective": "graph_cut"}):
+        with pytest.raises(kofn.InputError, match="sparse matrix"):
+            kofn.select(X, k=2, **words)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -23,6 +24,8 @@ from kofn.engines.threads import cores, spread
 INPUTS = ("X", "distances", "similarity", "scores", "curves", "members", "rankings")
 # Words whose texts are paths of files.
 _PATHS = ("members", "base")
+# Objectives that never make a sparse X dense.
+_OF_ENTRIES = ("feature_based", "weighted_coverage")
 _PER_ITEM = ("y", "groups", "costs")
 # Arrays of more than two parts of so many bytes are digested part by part.
 _PART = 2**24
@@ -69,6 +72,8 @@ def build(
     for name, value in given.items():
         if name == "weights" and verb == "combine":
             checked[name] = vocabulary.readable(name, value, checks.signed_weights, value)
+        elif name == "X" and verb == "select" and checks.is_sparse(value) and _reads_entries(given.get("objective")):
+            checked[name] = vocabulary.readable(name, value, checks.sparse_rows, value)
         elif name not in late and name != "costs":
             checked[name] = vocabulary.argument(name, value)
     source = next((name for name in INPUTS if name in checked), None)
@@ -113,6 +118,12 @@ def build(
         digest({"verb": verb, **{name: value for name, value in checked.items() if name not in secret}}),
         at_most_k,
     )
+
+
+def _reads_entries(objective: Any) -> bool:
+    """Whether an objective given as text is built from the entries of a sparse X alone."""
+    terms = re.sub(r"\([^)]*\)", "", objective).split("+") if isinstance(objective, str) else []
+    return bool(terms) and all(term.split("*")[-1].strip() in _OF_ENTRIES for term in terms)
 
 
 def _join_quotas(checked: dict[str, Any]) -> None:

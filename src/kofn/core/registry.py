@@ -286,7 +286,7 @@ def _complete(plan: Any, problem: Any, spec: Spec, options: Mapping[str, Any], b
     asked = {name: given[name] for name in ("objective", "metric") if isinstance(given.get(name), str)}
     X = given.get("X")
     counted = {}
-    if X is not None and X.nbytes <= _COUNTED_BYTES:
+    if X is not None and not checks.is_sparse(X) and X.nbytes <= _COUNTED_BYTES:
         counted["duplicate_rows"] = int((checks.first_equal(X) != np.arange(len(X))).sum())
     info = {
         **counted,

@@ -15,6 +15,7 @@ from kofn.core.checks.arrays import refuse_nonfinite as refuse_nonfinite
 from kofn.core.checks.arrays import scores as scores
 from kofn.core.checks.arrays import signed_weights as signed_weights
 from kofn.core.checks.arrays import sound_sparse as sound_sparse
+from kofn.core.checks.arrays import sparse_rows as sparse_rows
 from kofn.core.checks.arrays import square as square
 from kofn.core.checks.arrays import vector as vector
 from kofn.core.checks.arrays import weights as weights

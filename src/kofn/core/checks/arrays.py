@@ -144,6 +144,25 @@ def first_equal(rows: Array) -> Ints:
     return same
 
 
+def sparse_rows(value: Any, name: str = "X") -> Any:
+    """Finite SciPy-sparse rows (n, m) as CSR without duplicate entries, never made dense."""
+    if value.ndim != 2 or 0 in value.shape:
+        raise InputError(f"{name} has shape {tuple(value.shape)}; give (n, m) with at least one row and one column")
+    rows = sound_sparse(value, name).tocsr()
+    if not rows.has_canonical_format:
+        rows = rows.copy() if rows is value else rows
+        rows.sum_duplicates()
+    if rows.dtype.kind != "f":
+        rows = rows.astype(np.float64)
+    bad = np.flatnonzero(~np.isfinite(rows.data))
+    if len(bad):
+        row = int(np.searchsorted(rows.indptr, bad[0], side="right") - 1)
+        raise InputError(
+            f"{name} at row {row}, column {rows.indices[bad[0]]} is {rows.data[bad[0]]:g}; give finite features"
+        )
+    return rows
+
+
 def square(value: Any, name: str, *, nonnegative: bool = True) -> Any:
     """A finite (n, n) matrix, dense, or SciPy-sparse where `name` is "similarity"."""
     if is_sparse(value):
