@@ -242,7 +242,9 @@ def refused(path, says, column=None, how="vectors"):
         ("x.npy", b"a,b\n1,2\n", r"not a NumPy array file|holds Python objects"),
         ("x.npz", b"PK nothing", r"cannot be read"),
         ("x.xlsx", b"1", r"unknown suffix '\.xlsx'; give one of \.csv"),
-        ("x.csv.gz", b"1", r"unknown suffix '\.gz'.*decompress"),
+        ("x.csv.gz", b"1", "cannot be decompressed .*copy or write it again"),
+        ("x.csv.zst", b"1", r"unknown suffix '\.zst'.*decompress"),
+        ("x.npy.gz", b"1", r"unknown suffix '\.gz'.*decompress"),
         ("x", b"1", r"unknown suffix '\(none\)'"),
     ],
 )

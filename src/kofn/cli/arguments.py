@@ -16,6 +16,7 @@ from kofn.cli.verb_command import Section
 from kofn.core import dispatch, registry
 from kofn.core.checks import InputError
 from kofn.core.vocabulary import SETTINGS
+from kofn.io.reading import Reading
 
 _QUOTA = re.compile(r"^(?P<column>[^=]+)=(?P<group>.*):(?P<low>\d*(\.?\d+%)?)(?P<dash>-?)(?P<high>\d*(\.?\d+%)?)$")
 
@@ -103,6 +104,16 @@ METRIC = flag("--metric", metavar="NAME", help="euclidean (default), sqeuclidean
 TEXT = flag("--text", metavar="COL", help="Compare rows by this text column (TF-IDF and SVD, or --embedder).")
 EMBEDDER = flag("--embedder", metavar="NAME_OR_PATH", help="Sentence-transformers model for --text; needs kofn[text].")
 VECTORS = flag("--vectors", metavar="COL", help="Compare rows by this column of vectors (or this array of an .npz).")
+READING = (
+    flag("--na", metavar="A,B", type=NAMES, help="Cells that stand for a missing value, such as NA,-,n/a."),
+    flag("--decimal", metavar="SIGN", help="The sign before decimals, '.' (default) or ','."),
+    flag("--delimiter", metavar="SIGN", help="What separates the fields of a line: ';', '|', tab, ..."),
+    flag("--encoding", metavar="NAME", help="Encoding of the text, UTF-8 by default: latin-1, cp1252, ..."),
+)
+GAPS = (
+    flag("--drop-empty", is_flag=True, help="Leave out rows that miss a value in a column that is used."),
+    flag("--impute", metavar="HOW", help="Fill missing values of compared columns: median, mean or most_frequent."),
+)
 IMAGES = flag("--images", metavar="ARRAY", help="Array of an .npz with one image a row, for the report.")
 
 
@@ -111,7 +122,7 @@ def columns(help: str) -> click.Option:
     return flag("--columns", metavar="A,B", type=NAMES, help=help)
 
 
-def method_section(output: str, *more: str) -> tuple[Section, Section]:
+def method_section(output: str, *more: str) -> tuple[Section, Section, Section]:
     """The flags that every verb has: where the answer goes, and how it is found. `more` are other names of --output."""
     writes = Section(
         "What is written",
@@ -123,6 +134,7 @@ def method_section(output: str, *more: str) -> tuple[Section, Section]:
             flag("--dry-run", is_flag=True, help="Say seconds, bytes and exactness beforehand, and stop."),
         ),
     )
+    reads = Section("How a table of text is read", READING)
     works = Section(
         "How it is found",
         (
@@ -148,7 +160,7 @@ def method_section(output: str, *more: str) -> tuple[Section, Section]:
             flag("--time-limit", type=float, metavar="SECONDS", help="Stop then and keep what is valid."),
         ),
     )
-    return writes, works
+    return reads, writes, works
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,6 +188,21 @@ class VerbArguments:
     max_memory: str | None
     n_threads: int | None
     time_limit: float | None
+    na: tuple[str, ...] | None = None
+    decimal: str | None = None
+    delimiter: str | None = None
+    encoding: str | None = None
+
+    @property
+    def reading(self) -> Reading:
+        """How tables of text are read."""
+        mark = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";"}.get(self.delimiter or "", self.delimiter)
+        return Reading(self.na or (), self.decimal or ".", mark, self.encoding, self.empty)
+
+    @property
+    def empty(self) -> str:
+        """What becomes of rows with a missing value."""
+        return "refuse"
 
     @classmethod
     def of(cls, typed: Sequence[str], values: Mapping[str, Any]) -> Self:
@@ -220,6 +247,16 @@ class RowArguments(VerbArguments):
     weight_column: str | None
     label_column: str | None
     images: str | None
+    drop_empty: bool = False
+    impute: str | None = None
+
+    @property
+    def empty(self) -> str:
+        if self.drop_empty and self.impute:
+            raise InputError("--drop-empty and --impute both say what becomes of missing values; give one of them")
+        if self.impute is not None and self.impute not in ("median", "mean", "most_frequent"):
+            raise InputError(f"--impute {self.impute}: give median, mean or most_frequent")
+        return "drop" if self.drop_empty else self.impute or "refuse"
 
     @property
     def measured_by(self) -> str:

@@ -15,7 +15,7 @@ from kofn.cli import arguments as words
 from kofn.cli.arguments import CAPACITY, COUNT_OR_AUTO, RowArguments, flag
 from kofn.cli.estimate import say_beforehand
 from kofn.cli.printing import first_of, say
-from kofn.cli.read import ARRAYS, Pool, read_pairs, read_scores, read_vectors, seen_in_report
+from kofn.cli.read import ARRAYS, Pool, read_pairs, read_scores, read_vectors, seen_in_report, without_gaps
 from kofn.cli.verb_command import Section, VerbCommand
 from kofn.cli.write import check_outputs, finish, free_name, renamed, rows_of
 from kofn.core.checks import InputError
@@ -54,7 +54,7 @@ WANTED = Section(
         flag("--overflow", metavar="RULE", help="What a full bin does: error (default), drop or reroute."),
     ),
 )
-KNOWN = Section("What is known of the rows", (words.ID, words.WEIGHT, words.LABEL, words.IMAGES))
+KNOWN = Section("What is known of the rows", (words.ID, words.WEIGHT, words.LABEL, words.IMAGES, *words.GAPS))
 ANSWER = words.method_section("Where the groups go: all columns plus group, or id, bin and weight of each placement.")
 
 
@@ -97,7 +97,7 @@ def command(typed: Sequence[str], file: str, **values: Any) -> None:
     """
     arguments = AssignArguments.of(typed, values)
     check_outputs(arguments, [file])
-    table = Table.open(file)
+    table = Table.open(file, arguments.reading)
     pool = read_pool(table, arguments)
     call, options = call_of(pool, arguments), options_of(pool, arguments)
     if arguments.dry_run:
@@ -122,7 +122,7 @@ def read_pool(table: Table, arguments: AssignArguments) -> Pool:
         values["weights"] = table.numbers(arguments.weight_column)
     if arguments.label_column:
         values["y"] = table.labels(arguments.label_column)
-    return Pool(
+    pool = Pool(
         table=table,
         rows=np.arange(table.n),
         X=X,
@@ -131,6 +131,7 @@ def read_pool(table: Table, arguments: AssignArguments) -> Pool:
         ids=table.ids(arguments.id_column) if arguments.id_column else None,
         values=values,
     )
+    return without_gaps(pool, arguments)
 
 
 def _vectors(table: Table, arguments: AssignArguments) -> Any:

@@ -20,6 +20,7 @@ from kofn.cli.verb_command import Section, VerbCommand
 from kofn.cli.write import check_outputs, finish
 from kofn.core.checks import InputError
 from kofn.core.plans import Blend
+from kofn.io.reading import suffix_of
 from kofn.io.tables import Table
 from kofn.verbs import combine
 
@@ -87,7 +88,7 @@ def command(typed: Sequence[str], members: tuple[str, ...], **values: Any) -> No
     kofn combine leaderboard.csv --id model -o ranking.csv
     """
     arguments = CombineArguments.of(typed, values)
-    suffix = Path(members[0]).suffix.lower()
+    suffix = suffix_of(Path(members[0]))
     check_outputs(arguments, members, table=suffix in TABLES)
     if suffix in RECIPES:
         _follow(members, arguments)
@@ -289,7 +290,7 @@ def _rank(members: Sequence[str], arguments: CombineArguments) -> None:
     """Rank the rows of a table by the judges in its columns."""
     if len(members) > 1:
         raise InputError(f"a ranking is made from one table, {len(members)} were given; join them first")
-    table = Table.open(members[0])
+    table = Table.open(members[0], arguments.reading)
     judges, scores = read_judges(table, arguments.columns, arguments.id_column)
     if arguments.dry_run:
         size = {"judges": len(judges), "alternatives": table.n, "exact": "yes"}

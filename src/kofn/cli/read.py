@@ -16,6 +16,7 @@ from kofn.cli.arguments import RowArguments
 from kofn.core import plans
 from kofn.core.checks import InputError, nearest
 from kofn.io.formats import SparseNpz
+from kofn.io.reading import odd_cell, remedy
 from kofn.io.tables import Table
 from kofn.io.vectors import PoolVectors, embed_texts, pool_vectors, text_vectors
 
@@ -155,6 +156,21 @@ def _texts_of(file: str, column: str, option: str) -> pl.Series:
     return pl.Series(lines, dtype=pl.String)
 
 
+def without_gaps(pool: Pool, arguments: RowArguments) -> Pool:
+    """The pool without the rows that miss a value, or with a line on how many were filled."""
+    if pool.table.empty is None or not pool.table.empty.any():
+        return pool
+    gaps = np.flatnonzero(pool.table.empty[pool.rows])
+    rows = "1 row misses" if len(gaps) == 1 else f"{len(gaps):,} rows miss"
+    if arguments.empty != "drop":
+        note = f"{rows} a value, filled with the {arguments.empty.replace('_', ' ')} of the column"
+        return dataclasses.replace(pool, notes=(*pool.notes, note))
+    if len(gaps) == len(pool.rows):
+        raise InputError("--drop-empty leaves no row: every one misses a value in a column that is used")
+    verb = "is" if len(gaps) == 1 else "are"
+    return dataclasses.replace(pool.drop(gaps), notes=(*pool.notes, f"{rows} a value and {verb} left out"))
+
+
 def read_scores(table: Table, arguments: RowArguments) -> tuple[NDArray[Any], tuple[str, ...]]:
     """A table of scores and the names of its columns: those that are named, else the one column of vectors, else every
     numeric column."""
@@ -197,6 +213,8 @@ def _is_scores(table: Table, name: str) -> bool:
     if kind != "text":
         return kind == "number"
     filled = table.column(name).drop_nulls()
+    if odd_cell(filled) is not None:
+        return True
     return filled.cast(pl.Float64, strict=False).is_not_null().sum() * 2 > len(filled)
 
 
@@ -207,10 +225,8 @@ def _scores_with_gaps(table: Table, name: str) -> NDArray[np.float64]:
     odd = numbers.is_null() & column.is_not_null()
     if odd.any():
         row = odd.arg_max() or 0
-        raise InputError(
-            f"{table.path} column {name!r} at row {row} is {column[row]!r}, which is not a number; "
-            "correct it, or leave the cell empty"
-        )
+        told = remedy(str(column[row])) if odd_cell(column) is not None else "correct it, or leave the cell empty"
+        raise InputError(f"{table.path} column {name!r} at row {row} is {column[row]!r}, which is not a number; {told}")
     return numbers.cast(pl.Float64).fill_null(float("nan")).to_numpy()
 
 

@@ -39,7 +39,7 @@ def command(typed: Sequence[str], file: str, **values: Any) -> None:
     began = time.perf_counter()
     arguments = SelectArguments.of(typed, values)
     check_outputs(arguments, [file])
-    table = Table.open(file)
+    table = Table.open(file, arguments.reading)
     pool = read_pool(table, arguments)
     options = {**arguments.options, **pool.vectors}
     call = call_of(pool, arguments)

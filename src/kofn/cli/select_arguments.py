@@ -74,6 +74,7 @@ KNOWN = Section(
             help="The picks are to be labelled, in about N classes: a hint to auto.",
         ),
         words.IMAGES,
+        *words.GAPS,
     ),
 )
 ANSWER = words.method_section("Where the picks go (.csv, .tsv, .parquet, .jsonl): all columns plus rank and gain.")

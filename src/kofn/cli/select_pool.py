@@ -19,6 +19,7 @@ from kofn.cli.read import (
     read_scores,
     read_vectors,
     read_vectors_together,
+    without_gaps,
 )
 from kofn.cli.select_arguments import FILES, SelectArguments
 from kofn.cli.write import free_name
@@ -73,6 +74,7 @@ def read_pool(table: Table, arguments: SelectArguments) -> Pool:
         vectors=vectors,
         notes=notes,
     )
+    pool = without_gaps(pool, arguments)
     if arguments.dedupe is not None:
         pool = without_duplicates(pool, arguments)
     return wordless_last(pool, arguments) if arguments.text else pool

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, ClassVar, NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 import polars as pl
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from kofn.core.arrays import Array
 from kofn.core.checks import InputError, sound_sparse
 from kofn.io import text_faults
+from kofn.io.reading import Reading
 from kofn.io.tables import Table, one_line
 
 _SAMPLE = 10_000
@@ -26,8 +27,9 @@ _DECIMAL = r"^([+-]?((0|[1-9][0-9]{0,14})(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?
 class _Scanned(Table):
     """A file that polars streams."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, reading: Reading) -> None:
+        self.path = self.source = path
+        self.reading = reading
         self._scan = self._open()
 
     def _open(self) -> pl.LazyFrame:
@@ -98,9 +100,10 @@ class _JsonLines(_Scanned):
 class _Delimited(_Scanned):
     """CSV and TSV: read as text, typed without loss."""
 
-    separator: ClassVar[str] = ","
+    separator = ","
 
     def _open(self) -> pl.LazyFrame:
+        self.separator = self.reading.delimiter or self.separator
         self.columns, self.n = text_faults.check_csv(self.path, self.separator)
         self._known: dict[str, pl.DataType] = {}
         self._head: pl.DataFrame | None = None
@@ -114,7 +117,7 @@ class _Delimited(_Scanned):
         return scan.head(self.n)
 
     def _refuse(self, error: Exception) -> NoReturn:
-        line = text_faults.bare_quote(self.path, self.separator)
+        line = text_faults.bare_quote(self.source, self.separator)
         if line is None:
             raise error
         raise InputError(
@@ -128,8 +131,10 @@ class _Delimited(_Scanned):
             self._refuse(error)
         if len(raw) != self.n:
             raise InputError(f"{self.path}: {self.n} rows by its lines and {len(raw)} by its quotes; check the quotes")
-        typed = _typed(raw)
-        self._known[name] = typed.dtype
+        read = self.reading.cells(raw)
+        typed = _typed(read)
+        # Cells that were read otherwise than they are written come out as they are written.
+        self._known[name] = typed.dtype if read is raw else pl.String()
         return typed
 
     def ids(self, name: str) -> Array:
@@ -141,7 +146,7 @@ class _Delimited(_Scanned):
         return np.array(super()._column(name).to_list())
 
     def _dtype(self, name: str) -> pl.DataType:
-        return self._known.get(name) or _typed(self._sample()[name]).dtype
+        return _typed(self.reading.cells(self._sample()[name])).dtype
 
     def _sample(self) -> pl.DataFrame:
         if self._head is None:
@@ -211,7 +216,7 @@ class _Arrays(Table):
 
 
 class _Npy(_Arrays):
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, _reading: Reading) -> None:
         self.path = path
         try:
             self._data = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -233,7 +238,7 @@ class _Npy(_Arrays):
 
 
 class _Npz(_Arrays):
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, _reading: Reading) -> None:
         self.path = path
         shapes: dict[str, tuple[int, ...]] = {}
         with zipfile.ZipFile(path) as archive:
@@ -271,7 +276,7 @@ class _Npz(_Arrays):
 class SparseNpz(_Arrays):
     """A SciPy-sparse matrix (`scipy.sparse.save_npz`): a table of row numbers, and the matrix itself in `matrix()`."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, _reading: Reading) -> None:
         self.path = path
         try:
             with np.load(path, allow_pickle=False) as archive:
@@ -293,13 +298,13 @@ class SparseNpz(_Arrays):
             _refuse_array(self.path, str(self.path), error)
 
 
-def _open_npz(path: Path) -> Table:
+def _open_npz(path: Path, reading: Reading) -> Table:
     with zipfile.ZipFile(path) as archive:
         members = {member.removesuffix(".npy") for member in archive.namelist()}
-    return SparseNpz(path) if {"format", "shape", "data"} <= members else _Npz(path)
+    return (SparseNpz if {"format", "shape", "data"} <= members else _Npz)(path, reading)
 
 
-KINDS: dict[str, Callable[[Path], Table]] = {
+KINDS: dict[str, Callable[[Path, Reading], Table]] = {
     ".csv": _Delimited,
     ".tsv": _Tabbed,
     ".parquet": _Parquet,

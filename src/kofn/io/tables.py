@@ -13,6 +13,7 @@ used columns in one pass, the chosen rows in a second, so a file whose columns d
 
 from __future__ import annotations
 
+import weakref
 import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
@@ -26,6 +27,7 @@ from numpy.typing import NDArray
 
 from kofn.core.arrays import Array
 from kofn.core.checks import FailureError, InputError, nearest, refuse_nonfinite
+from kofn.io.reading import COMPRESSED, Reading, empty_rows, odd_cell, plain_copy, remedy, suffix_of
 
 SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson", ".npy", ".npz")
 _CHUNK_BYTES = 32 << 20
@@ -39,15 +41,21 @@ class Table(ABC):
         n: number of rows.
         columns: names in the file's order. An NPY file has one, "vector" (2-d) or "value" (1-d); an NPZ file one for
             each array.
+        reading: how its text is read.
+        empty: (n,) the rows that miss a value in a column that was used; None where there are none.
     """
 
     path: Path
     n: int
     columns: list[str]
+    reading: Reading = Reading()
+    empty: NDArray[np.bool_] | None = (
+        None  # rows that miss a value in a column that was used, where they are not refused
+    )
 
     @staticmethod
-    def open(path: str | PathLike[str]) -> Table:
-        """Open a file by its suffix; nothing but the layout is read.
+    def open(path: str | PathLike[str], reading: Reading | None = None) -> Table:
+        """Open a file by its suffix; nothing but the layout is read. `reading` says how text is read.
 
         Raises:
             InputError: no such file, unknown suffix, no rows, or a file that is broken (with the line, byte or reason).
@@ -61,16 +69,28 @@ class Table(ABC):
             raise InputError(f"{where}: no such file{near}")
         if where.is_dir():
             raise InputError(f"{where} is a folder; name one file in it")
-        suffix = where.suffix.lower()
-        if suffix not in SUFFIXES:
+        suffix = suffix_of(where)
+        packed = where.suffix.lower() in COMPRESSED
+        if suffix not in SUFFIXES or (packed and suffix in (".parquet", ".npy", ".npz")):
             raise InputError(
-                f"{where}: unknown suffix {suffix or '(none)'!r}; give one of {', '.join(SUFFIXES)}"
-                f"{'; decompress it first' if suffix in ('.gz', '.zst', '.bz2', '.xz', '.zip') else ''}"
+                f"{where}: unknown suffix {where.suffix.lower() or '(none)'!r}; give one of {', '.join(SUFFIXES)}"
+                f"{'; decompress it first' if packed or suffix in ('.zst', '.zip') else ''}"
             )
+        if not where.is_file():
+            raise InputError(f"{where} is no regular file; write what it gives to a file first")
+        how = reading or Reading()
         with _reading(where):
             if where.stat().st_size == 0:
                 raise InputError(f"{where} is empty (0 bytes); give a file with at least one row")
-            table = _kind(suffix)(where)
+            plain = plain_copy(where, how.encoding)
+            try:
+                table = _kind(suffix)(plain or where, how)
+            except InputError as error:
+                raise InputError(str(error).replace(str(plain or where), str(where))) from None
+            if plain is not None:
+                table.path = where
+                weakref.finalize(table, plain.unlink, missing_ok=True)
+        table.reading = how
         if table.n == 0:
             raise InputError(f"{where} has columns and no rows; give at least one row")
         if not table.columns:
@@ -115,7 +135,8 @@ class Table(ABC):
         series = self._filled(name)
         if series.dtype == pl.String:
             odd = series.cast(pl.Float64, strict=False).is_null().arg_max() or 0
-            raise InputError(f"{self._place(name, odd)} is {series[odd]!r}, which is not a number; correct or drop it")
+            told = f"; {remedy(series[odd])}" if odd_cell(series) is not None else "; correct or drop it"
+            raise InputError(f"{self._place(name, odd)} is {series[odd]!r}, which is not a number{told}")
         if not (series.dtype.is_numeric() or series.dtype == pl.Boolean):
             raise InputError(f"{self.path} column {name!r} holds {series.dtype}; give a column of numbers")
         is_whole = series.dtype == pl.Boolean or (
@@ -124,6 +145,27 @@ class Table(ABC):
         values = series.cast(pl.Int64 if is_whole else pl.Float64).to_numpy()
         refuse_nonfinite(values, f"{self.path} column {name!r}")
         return values
+
+    def compared(self, name: str) -> pl.Series:
+        """A column that rows are compared by: words, or numbers none of whose cells is spelt otherwise.
+
+        Raises:
+            InputError: a cell such as `NA`, `1,200` or `85.2%` among numbers, which would make names of all of them.
+        """
+        series = self.column(name)
+        odd = odd_cell(series)
+        if odd is not None:
+            cell = str(series[odd])
+            raise InputError(f"{self._place(name, odd)} is {cell!r} in a column of numbers; {remedy(cell)}")
+        return self._without_gaps(series)
+
+    def _without_gaps(self, series: pl.Series) -> pl.Series:
+        """The column as it is, or with its missing values filled and their rows noted."""
+        if self.reading.empty == "refuse" or not series.null_count():
+            return series
+        missing = empty_rows(series)
+        self.empty = missing if self.empty is None else self.empty | missing
+        return self.reading.filled(series)
 
     def labels(self, name: str) -> Array:
         """A column as text, (n,), for groups: 3 is "3", true is "true"."""
@@ -183,6 +225,8 @@ class Table(ABC):
 
     def _filled(self, name: str) -> pl.Series:
         series = self.column(name)
+        if self.reading.empty == "drop":
+            series = self._without_gaps(series)
         missing = series.null_count()
         if missing:
             more = f" ({missing} such rows)" if missing > 1 else ""
@@ -263,7 +307,7 @@ class Table(ABC):
             raise InputError(f"{self._place(name, start + row)} is not a list of numbers; write [0.1, 2.5]") from None
 
 
-def _kind(suffix: str) -> Callable[[Path], Table]:
+def _kind(suffix: str) -> Callable[[Path, Reading], Table]:
     from kofn.io import formats
 
     return formats.KINDS[suffix]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import csv
 import json
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -54,6 +55,7 @@ def check_csv(path: Path, separator: str) -> tuple[list[str], int]:
     """
     check_utf8(path)
     header = _header(path, separator)
+    _refuse_other_separator(path, separator, header)
     counted = _count_regular(path, separator, len(header))
     return header, _walk_csv(path, separator, len(header)) if counted is None else counted
 
@@ -76,10 +78,21 @@ def _header(path: Path, separator: str) -> list[str]:
     header = next((fields for _, fields in _records(path, separator) if fields), None)
     if header is None:
         raise InputError(f"{path} is empty; give a file with a header line and at least one row")
-    twice = next((name for i, name in enumerate(header) if name in header[:i]), None)
-    if twice is not None:
+    if len(set(header)) < len(header):
+        twice = max(Counter(header).items(), key=lambda item: item[1])[0]
         raise InputError(f"{path}: the header names column {twice!r} twice; rename one of them")
     return header
+
+
+def _refuse_other_separator(path: Path, separator: str, header: list[str]) -> None:
+    """Refuse a file of one column whose first lines all hold another separator equally often."""
+    if len(header) > 1:
+        return
+    first = [",".join(fields) for _, (_, fields) in zip(range(6), _records(path, separator), strict=False)]
+    for other in ";\t|,":
+        counts = {line.count(other) for line in first}
+        if other != separator and len(first) > 1 and len(counts) == 1 and counts != {0}:
+            raise InputError(f"{path}: every line has {other!r} as often as its header; say --delimiter {other!r}")
 
 
 def _count_regular(path: Path, separator: str, width: int) -> int | None:

@@ -85,7 +85,7 @@ def pool_vectors(
         X = text_vectors(texts, dims=dims, seed=seed)
         return PoolVectors(X, f"TF-IDF of column {text!r}, reduced to {X.shape[1]} dimensions")
     if columns:
-        X, names = column_vectors(pl.DataFrame([table.column(table.require(name)) for name in columns]))
+        X, names = column_vectors(pl.DataFrame([table.compared(table.require(name)) for name in columns]))
         shown = f"columns {', '.join(columns)} scaled to equal weight"
         return PoolVectors(X, shown if len(names) == len(columns) else f"{shown}, {len(names)} dimensions")
     if vectors is None:
