@@ -237,10 +237,11 @@ def test_without_agreement_every_partition_is_kept() -> None:
     assert partitive_partitioning(X, seed=0, k_max=2).k == 2
 
 
-def test_too_few_rows_to_check_are_refused_and_not_called_one_group() -> None:
+def test_too_few_rows_to_check_are_said() -> None:
     X, _ = blobs(3, 3, 60, 9.0)
-    with pytest.raises(InputError, match="X has 12 rows of 2 columns; covariance='shrunk' checks groups from 8"):
-        partitive_partitioning(X[:12], seed=0)
+    plan = partitive_partitioning(X[:12], seed=0)
+    assert (plan.k, plan.status) == (1, "stopped")
+    assert partitive_partitioning(X, seed=0).status == "heuristic"
     with pytest.raises(InputError, match="two of them need 40 rows; covariance='shrunk' needs 16"):
         partitive_partitioning(X[:39], seed=0, covariance="full")
     assert partitive_partitioning(X[:12], seed=0, k_max=1).k == 1

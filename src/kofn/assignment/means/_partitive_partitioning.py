@@ -51,11 +51,12 @@ def partitive_partitioning(
         An `Assignment`: `labels`, `k` = the groups found, `centers` (k, d), `value` = summed squared distances to the
         group's mean. `info`: separable (n,) the rows that every kept partition of that k groups alike, each with
         posterior probability at least `agreement`; tried and kept (k_max,) different partitions of 1, 2, ... groups;
-        and agreements (k_max,) the best of each, NaN where groups were too small to check.
+        and agreements (k_max,) the best of each, NaN where groups were too small to check. `status` is
+        "stopped" where nothing could be checked: fewer than 16 rows.
 
     Raises:
-        InputError: k_max or n_starts < 1, agreement outside [0, 1], an unknown covariance, or too few rows for it: a
-            group is checked from 8 rows on, with "diag" from 8 d, with "full" from 2 d (d + 3).
+        InputError: k_max or n_starts < 1, agreement outside [0, 1], an unknown covariance, or too few rows for "diag" or
+            "full": groups are checked from 8 d or 2 d (d + 3) rows on.
 
     Cost: dominated by the checks: two mixtures (one per half) for each distinct partition.
 
@@ -82,11 +83,11 @@ def partitive_partitioning(
     n, ridge = len(points), 1e-6 * _gaussian.unit_of(points)
     whole = np.zeros(n, np.int64)
     rows = _gaussian.least_rows(points.shape[1], covariance)
-    if k_max > 1 and n < 2 * rows:
-        other = "" if covariance == "shrunk" else "; covariance='shrunk' needs 16"
+    unchecked = k_max > 1 and n < 2 * rows
+    if unchecked and covariance != "shrunk":
         raise InputError(
             f"X has {n} rows of {points.shape[1]} columns; covariance={covariance!r} checks groups from {rows} rows on, "
-            f"two of them need {2 * rows} rows{other}"
+            f"two of them need {2 * rows} rows; covariance='shrunk' needs 16"
         )
     kept: list[tuple[Ints, Floats]] = [(whole, np.ones(n))]
     counts: dict[str, list[Any]] = {"tried": [1], "kept": [1], "agreements": [1.0]}
@@ -112,7 +113,9 @@ def partitive_partitioning(
         **{name: np.array(values) for name, values in counts.items()},
     }
     value = _gaussian.squares(points, labels)
-    return grouped(X, labels, k, "within_group_squares", value, "min", "heuristic", None, info)
+    return grouped(
+        X, labels, k, "within_group_squares", value, "min", "stopped" if unchecked else "heuristic", None, info
+    )
 
 
 def _weakest(labels: Ints, own: Floats) -> float:
