@@ -237,6 +237,8 @@ def _counted(picked: Mapping[str, int], arguments: SelectArguments) -> str:
 def _quality(plan: Selection, metric: str) -> list[str]:
     """The value, and what is proved of it."""
     objective = plan.objective.replace("_", " ") or "value"
+    if plan.info.get("lost_about"):
+        return [_sampled(plan, metric)]
     if (lowest := plan.info.get("distance_bound")) is not None:
         reached = f"summed {metric} distance to the nearest pick {plan.info['distance']:.6g}"
         return [f"{reached}: no such picks can get below {lowest:.6g}"]
@@ -247,6 +249,17 @@ def _quality(plan: Selection, metric: str) -> list[str]:
     # Rounded down to a tenth of a percent: what is promised must hold.
     share = math.floor(plan.value / plan.bound * 1000) / 1000
     return [f"{objective} {plan.value:.6g}: at least {share:.1%} of what any such picks can reach"]
+
+
+def _sampled(plan: Selection, metric: str) -> str:
+    """What the picks reached, and what it may have cost that a sample of the rows judged them."""
+    lost, (low, high) = plan.info["lost_about"], plan.info["lost_interval"]
+    # (1 + cos) / 2 is 1 - (1 - cos) / 2.
+    reached, unit = plan.info["distance"], 2.0 if metric == "cosine" else 1.0
+    line = f"summed {metric} distance to the nearest pick {reached:.6g}"
+    shares = [unit * value / reached if reached else 0.0 for value in (lost, low, high)]
+    share = f"about {shares[0]:.1%} (95% interval {shares[1]:.1%} to {shares[2]:.1%})"
+    return f"{line}; judged by a sample of {plan.info['reference']:,} rows, which costs {share}: an estimate, no bound"
 
 
 def _sources(plan: Selection) -> str:

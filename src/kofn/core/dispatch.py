@@ -18,6 +18,8 @@ from kofn.core.vocabulary import LIMITS, SETTINGS, SYNONYMS
 
 # Products of two features that one thread takes in a second, measured on 12,000 x 128 and rounded.
 _PRODUCTS_A_SECOND = 2e10
+# Seconds of one thread, about a minute of two, that a call may take by this estimate before `auto` looks at a sample.
+_PATIENCE = 150.0
 
 
 def dispatch(
@@ -138,16 +140,20 @@ def choose(verb: str, given: Mapping[str, Any], options: Mapping[str, Any] | Non
 
 
 def quicker(name: str, given: Mapping[str, Any], options: Mapping[str, Any], index: Mapping[str, Entry]) -> str:
-    """The same question by a method that looks at near pairs only, where a time limit leaves no room for all pairs."""
+    """The same question judged by a sample of the rows, where all pairs take too long or longer than the limit."""
     shape = getattr(given.get("X"), "shape", ())
-    if name != "lazy_greedy" or options or "time_limit" not in given or len(shape) != 2 or given.get("metric") == "rbf":
+    if name != "lazy_greedy" or options or len(shape) != 2 or given.get("metric") == "rbf":
         return name
-    from kofn.engines.threads import cores
+    if index["sampled_greedy"].takes(given) is None:
+        return name
+    # Without a limit the choice depends on the call alone, not on the machine, so that answers do not.
+    seconds = seconds_of_all_pairs(*shape)
+    too_long = seconds > _PATIENCE
+    if "time_limit" in given and not too_long:
+        from kofn.engines.threads import cores
 
-    seconds = seconds_of_all_pairs(*shape) / cores(given.get("n_threads"))
-    if seconds <= given["time_limit"] or index["sparse_greedy"].takes(given) is None:
-        return name
-    return "sparse_greedy"
+        too_long = seconds / cores(given.get("n_threads")) > given["time_limit"]
+    return "sampled_greedy" if too_long else name
 
 
 def seconds_of_all_pairs(n: int, d: int) -> float:

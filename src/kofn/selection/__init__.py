@@ -32,6 +32,7 @@ HOMES = {
     "rad": "training_data._rad",
     "random_sample": "basics._random_sample",
     "rds_plus": "training_data._rds_plus",
+    "sampled_greedy": "greedy._sampled_greedy",
     "shift_scores": "training_data._sources_by_shift",
     "sieve_streaming": "streams._sieve_streaming",
     "sources_by_shift": "training_data._sources_by_shift",

@@ -25,6 +25,7 @@ from kofn.selection.covering._probability_cover import probability_cover as prob
 from kofn.selection.training_data._rad import rad as rad
 from kofn.selection.basics._random_sample import random_sample as random_sample
 from kofn.selection.training_data._rds_plus import rds_plus as rds_plus
+from kofn.selection.greedy._sampled_greedy import sampled_greedy as sampled_greedy
 from kofn.selection.training_data._sources_by_shift import shift_scores as shift_scores
 from kofn.selection.streams._sieve_streaming import sieve_streaming as sieve_streaming
 from kofn.selection.training_data._sources_by_shift import sources_by_shift as sources_by_shift

@@ -14,7 +14,6 @@ import pytest
 
 import kofn
 from kofn.core.constraints import Constraints, Tracker
-from kofn.core.dispatch import choose
 
 _X = np.random.default_rng(0).normal(size=(400, 6))
 _METHODS = [
@@ -107,13 +106,3 @@ def test_a_value_that_no_time_was_left_for_is_not_stated(monkeypatch: pytest.Mon
 def test_a_limit_that_a_method_cannot_keep_is_refused(limit: dict[str, Any]) -> None:
     with pytest.raises(kofn.InputError, match=r"sieve_streaming.*cannot keep.*lazy_greedy"):
         kofn.select(_X, k=3, method="sieve_streaming", **limit)
-
-
-def test_auto_looks_at_near_pairs_where_all_pairs_would_take_too_long() -> None:
-    large, small = np.empty((100_000, 384), np.float16), np.empty((2_000, 8))
-    assert choose("select", {"X": large, "k": 9, "time_limit": 60, "n_threads": 2}) == "sparse_greedy"
-    assert choose("select", {"X": large, "k": 9, "time_limit": 10_000, "n_threads": 2}) == "lazy_greedy"
-    assert choose("select", {"X": small, "k": 9, "time_limit": 60, "n_threads": 2}) == "lazy_greedy"
-    assert choose("select", {"X": large, "k": 9}) == "lazy_greedy"
-    assert choose("select", {"X": large, "k": 9, "time_limit": 60, "metric": "rbf"}) == "lazy_greedy"
-    assert choose("select", {"X": large, "k": 9, "time_limit": 60, "objective": "graph_cut"}) == "lazy_greedy"

@@ -10,6 +10,7 @@ HOMES = {
     "naive_greedy": "_naive_greedy",
     "order_threshold": "_order_threshold",
     "partitioned_greedy": "_partitioned_greedy",
+    "sampled_greedy": "_sampled_greedy",
     "sparse_greedy": "_sparse_greedy",
     "stochastic_greedy": "_stochastic_greedy",
     "threshold_greedy": "_threshold_greedy",

@@ -1,0 +1,195 @@
+"""Facility location on pools too large for all pairs: the search serves a random sample of the rows only."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any, Unpack
+
+import numpy as np
+
+from kofn.core import checks
+from kofn.core.arrays import Floats, Ints
+from kofn.core.draws import Draw
+from kofn.core.plans import Selection
+from kofn.core.registry import method
+from kofn.core.words import Metric, Where
+from kofn.objectives.facility_location import FacilityLocation
+from kofn.objectives.similarity import exact_sum
+from kofn.selection.greedy._run import greedy
+from kofn.selection.greedy._search import Search
+
+# The sample has as many rows as make this many products of two features with all rows, but no fewer than so many, and
+# so many a pick: with fewer, picks are near the sample and not near the pool.
+_PRODUCTS, _LEAST, _A_PICK = 3e11, 2_000, 4
+# Half-width of a 95% interval in standard errors.
+_STANDARD_ERRORS = 1.96
+
+
+def rows_sampled(n: int, d: int, k: int) -> int:
+    """How many of n rows the search serves unless told otherwise."""
+    return min(n, max(int(_PRODUCTS / (n * d)), _LEAST, _A_PICK * k))
+
+
+@method(
+    "select",
+    draws=Draw(options={"reference": (2, 4, 10**6)}),
+    cost="about one pass over the n x reference pairs, and O(n k d) to value the picks; O(n d) memory",
+    exact="the greedy picks exactly where reference >= n, else those for a sample of the rows; their value is exact",
+    paper=("wei2014", "mak1999", "minoux1978"),
+    aliases=("subsampled greedy", "sample average approximation"),
+)
+def sampled_greedy(
+    X: Any,
+    *,
+    weights: Any = None,
+    metric: Metric = "euclidean",
+    seed: int | None = None,
+    max_memory: Any = None,
+    time_limit: float | None = None,
+    n_threads: int | None = None,
+    progress: bool | None = None,
+    reference: int | None = None,
+    **where: Unpack[Where],
+) -> Selection:
+    """Pick the items that best stand for a large pool, judged while searching by a random sample of it.
+
+    Every row can be picked; the search takes those that bring the sampled rows nearest. What was picked is then valued
+    on all rows.
+
+    Args:
+        X: vectors (n, d).
+        metric: "euclidean" (c - distance), "sqeuclidean" or "cosine" ((1 + cos) / 2).
+        seed: whole number; draws the sample.
+        reference: how many rows the sample has; default what makes 3e11 products of two features with all rows, and no
+            fewer than 2,000 and 4 a pick. More are better and slower; n of them are `lazy_greedy`.
+
+    Returns:
+        Selection, in the order picked. `gains` and `value` are those of the full objective, every item with its
+        nearest pick; there is no `bound` unless all rows are served. `info["reference"]` is the number of sampled rows.
+        `info["lost_about"]` estimates how much more value greedy search on all rows would reach: picks serve the
+        sample better than the rest of the pool, and by this much; `info["lost_interval"]` is its 95% interval, from the
+        spread of the sampled rows. An estimate, no bound: in expectation no picks do better on the pool than the best
+        for a sample do on that sample, and greedy search finds neither best.
+
+    Raises:
+        InputError: bad input. InfeasibleError: constraints that cannot be met together.
+
+    Costs O(n * reference * d) time at worst for each of a few passes, O(n k d) to value the picks, O(n d) memory.
+
+    References:
+        Wei, Iyer, Bilmes, "Fast multi-stage submodular maximization", ICML 2014 (surrogates on a sample).
+        Mak, Morton, Wood, "Monte Carlo bounding techniques for determining solution quality in stochastic programs",
+        Operations Research Letters 1999 (what a sampled optimum says of the true one).
+        Minoux, "Accelerated greedy algorithms for maximizing submodular set functions", 1978.
+
+    Examples:
+        >>> from kofn.selection import sampled_greedy
+        >>> s = sampled_greedy([[0.0], [0.1], [5.0], [5.2], [9.0]], k=2, seed=0, reference=4)
+        >>> len(s), s.info["reference"]
+        (2, 4)
+    """
+    n = len(X)
+    count = rows_sampled(n, X.shape[1], _most(where, n)) if reference is None else checks.count(reference, "reference")
+    words = {"time_limit": time_limit, "n_threads": n_threads, "progress": progress, "max_memory": max_memory, **where}
+    shared = {"weights": weights, "metric": metric, "max_memory": max_memory, "n_threads": n_threads}
+    if count >= n:
+        full = greedy({"X": X, "objective": "facility_location", **words, **shared}, Search)
+        return dataclasses.replace(full, info={**full.info, "reference": n, "lost_about": 0.0})
+    w = np.ones(n) if weights is None else np.asarray(weights, np.float64)
+    weighty = np.flatnonzero(w > 0)
+    rows = np.sort(np.random.default_rng(seed).choice(weighty, min(count, len(weighty)), replace=False))
+    objective = Sampled(X, rows, {**shared, "weights": w})
+    plan = greedy({"X": X, "objective": objective, **words}, SampledSearch)
+    lost = None if plan.status == "stopped" else objective.lost(plan.indices)
+    facts = {"lost_about": None} if lost is None else {"lost_about": lost[0], "lost_interval": lost[1:]}
+    return dataclasses.replace(
+        plan,
+        bound=None,
+        status="stopped" if plan.status == "stopped" else "heuristic",
+        guarantee=None,
+        objective="facility_location",
+        info={**plan.info, "reference": len(rows), **facts},
+    )
+
+
+def _most(where: Any, n: int) -> int:
+    """How many picks there can be, as far as the call says."""
+    return n if where.get("k") is None else int(where["k"])
+
+
+class SampledSearch(Search):
+    """A greedy run on estimated gains, which bound nothing."""
+
+    takes_the_best = False
+
+    def _bound(self) -> None:
+        return
+
+    def tighten(self) -> None:
+        """Nothing is proven by one more look at estimates."""
+
+
+class Sampled(FacilityLocation):
+    """Facility location whose gains are estimated from a sample of the rows; what a pick gains is exact.
+
+    Args:
+        X: vectors (n, d).
+        rows: the sampled rows.
+        words: what `FacilityLocation` is told of the whole pool; `weights` (n,) are needed.
+    """
+
+    def __init__(self, X: Any, rows: Ints, words: dict[str, Any]) -> None:
+        self._built_from = (X, rows, words)
+        self._pool_weights: Floats = words["weights"]
+        standing = np.zeros(len(X))
+        standing[rows] = self._pool_weights[rows] * (self._pool_weights.sum() / self._pool_weights[rows].sum())
+        super().__init__(X, **{**words, "weights": standing})
+        # A pick stands for itself, not for the rows of which it is a sample.
+        self._overstated = np.where(standing > 0, standing - self._pool_weights, 0.0)
+        self._in_sample = standing > 0
+        self.total_weight = float(self._pool_weights.sum())
+
+    def __deepcopy__(self, memo: Any) -> Sampled:
+        return Sampled(*self._built_from)
+
+    @property
+    def tolerance(self) -> float:
+        """Estimates are taken as they are."""
+        return 0.0
+
+    def gains(self, candidates: Any) -> Floats:
+        """Marginal gains as far as the sample tells."""
+        candidates = np.asarray(candidates, np.int64)
+        own = self._unit * self._overstated[candidates] * (self._cost[candidates] - self._source.least)
+        return np.maximum(super().gains(candidates) - own, 0.0)
+
+    def exact_gains(self, candidates: Any) -> Floats:
+        """The same: ties are ties of estimates."""
+        return self.gains(candidates)
+
+    def add(self, item: int) -> float:
+        """Commit a pick; returns its exact gain on the whole pool."""
+        before = self._cost
+        super().add(item)
+        return self._unit * exact_sum(self._pool_weights * (before - self._cost))
+
+    def value(self, indices: Any) -> float:
+        """The value of a set on the whole pool, from scratch."""
+        X, _rows, words = self._built_from
+        return FacilityLocation(X, **words).value(indices)
+
+    def lost(self, picks: Ints) -> tuple[float, float, float] | None:
+        """How much better the picks serve the sample than the rest, summed over the pool, and its 95% interval."""
+        open_rows = self._pool_weights > 0
+        open_rows[picks] = False
+        inside, outside = open_rows & self._in_sample, open_rows & ~self._in_sample
+        if inside.sum() < 2 or not outside.any():
+            return None
+        w, cost = self._pool_weights, self._cost
+        seen, unseen = (float(np.average(cost[rows], weights=w[rows])) for rows in (inside, outside))
+        share = w[inside] / w[inside].sum()
+        error = math.sqrt(float((share**2 * (cost[inside] - seen) ** 2).sum()) * int(outside.sum()) / len(w))
+        scale = self._unit * float(w[open_rows].sum())
+        gap, wide = scale * (unseen - seen), scale * _STANDARD_ERRORS * error
+        return max(0.0, gap), max(0.0, gap - wide), max(0.0, gap + wide)
