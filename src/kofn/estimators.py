@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import numbers
 from collections.abc import Mapping
 from typing import Any, Self
 
@@ -11,7 +13,7 @@ from sklearn.base import BaseEstimator, ClusterMixin
 from sklearn.metrics import pairwise_distances_argmin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from kofn.core.checks import InputError
+from kofn.core.checks import InputError, is_number, shown
 from kofn.core.plans import Assignment, Selection
 from kofn.verbs import assign, select
 
@@ -65,10 +67,8 @@ class Selector(BaseEstimator):
         """Choose the rows; `plan_` and `sample_indices_` hold the answer."""
         checked = validate_data(self, X, dtype=[np.float64, np.float32], ensure_min_samples=1)
         n = len(checked)
-        if isinstance(self.k, float) and not 0 < self.k <= 1:
-            raise InputError(f"k={self.k!r}: give a whole number of rows, or a share of them in (0, 1]")
-        count = self.k if not isinstance(self.k, float) else max(1, round(self.k * n))
-        arguments: dict[str, Any] = {"k": min(int(count), n)}
+        count = _count(self.k, n)
+        arguments: dict[str, Any] = {"k": min(count, n)}
         if self.per_class:
             if y is None:
                 raise ValueError("per_class=True requires y to be passed, but the target y is None")
@@ -176,6 +176,14 @@ def _seed(random_state: Any) -> Any:
     if isinstance(random_state, np.integer):
         return int(random_state)
     return random_state
+
+
+def _count(k: Any, n: int) -> int:
+    """How many of n rows: a whole number, or a share of them."""
+    if not is_number(k) or not math.isfinite(k) or k <= 0 or (k > 1 and int(k) != k):
+        raise InputError(f"k={shown(k)}: give a whole number of rows, or a share of them in (0, 1]")
+    whole = isinstance(k, numbers.Integral) or k > 1
+    return int(k) if whole else max(1, round(float(k) * n))
 
 
 def _proportional(labels: NDArray[Any], k: int) -> dict[Any, tuple[int, int]]:

@@ -33,7 +33,7 @@ def sizes_and_levels(curves: Array, sizes: ArrayLike | None, levels: ArrayLike |
 
 
 def _levels(levels: Any, n: int, width: int) -> Array:
-    array = np.asarray(levels)
+    array = checks.as_array(levels, "levels")
     if array.shape not in ((width,), (n, width)):
         raise InputError(
             f"levels has shape {array.shape}; give ({width},) or ({n}, {width}), one for each column of curves"

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
+import decimal
+import fractions
 import json
+import os
+import uuid
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 
 from kofn.core.arrays import Array
-from kofn.core.checks import InputError
+from kofn.core.checks import InputError, shown
 from kofn.io import tensors
 from kofn.io.atomic import atomic_path
 
 SCHEMA = 2
+_TICK = datetime.timedelta(microseconds=1)
 # Dtypes that a .npz file does not know; they are stored as their bits.
 _NON_NATIVE = (
     "bfloat16",
@@ -29,6 +35,18 @@ _NON_NATIVE = (
     "float8_e5m2fnuz",
     "float8_e8m0fnu",
 )
+# Keys of other types than JSON has: how each is written, and read again.
+_KEYS: dict[str, tuple[type[Any], Callable[[Any], str], Callable[[str], Any]]] = {
+    "uuid": (uuid.UUID, str, uuid.UUID),
+    "datetime": (datetime.datetime, datetime.datetime.isoformat, datetime.datetime.fromisoformat),
+    "date": (datetime.date, datetime.date.isoformat, datetime.date.fromisoformat),
+    "time": (datetime.time, datetime.time.isoformat, datetime.time.fromisoformat),
+    "timedelta": (datetime.timedelta, lambda gap: str(gap // _TICK), lambda text: int(text) * _TICK),
+    "decimal": (decimal.Decimal, str, decimal.Decimal),
+    "fraction": (fractions.Fraction, str, fractions.Fraction),
+    "bytes": (bytes, bytes.hex, bytes.fromhex),
+    "path": (Path, str, Path),
+}
 # The classes of plans by name, handed in by `kofn.core.plans`: this module stands below it.
 Kinds = Mapping[str, type[Any]]
 
@@ -38,6 +56,8 @@ def write(plan: Any, path: str | Path, kinds: Kinds) -> Path:
     arrays: dict[str, Array] = {}
     header = {"schema": SCHEMA, "kind": type(plan).__name__, "fields": _Packer(kinds, arrays).fields(plan, "")}
     arrays["header"] = np.frombuffer(json.dumps(header).encode(), np.uint8)
+    if not isinstance(path, str | os.PathLike) or "\0" in os.fspath(path):
+        raise InputError(f"path={shown(path)}: give the name of a file")
     target = Path(path)
     with atomic_path(target) as temporary, open(temporary, "wb") as sink:
         np.savez(sink, **arrays)  # type: ignore[arg-type]
@@ -132,6 +152,9 @@ class _Packer:
             return {"$float": repr(value)}
         if value is None or isinstance(value, str | int | float | bool):
             return value
+        for name, (kind, write_key, _) in _KEYS.items():
+            if type(value) is kind or (name == "path" and isinstance(value, PurePath)):
+                return {"$key": [name, write_key(value)]}
         return {"$text": repr(value)}
 
     def _array(self, value: Array, path: str) -> Any:
@@ -174,4 +197,7 @@ def _unpack(value: Any, arrays: Mapping[str, Array], kinds: Kinds, schema: int) 
         return tuple(unpack(item) for item in body)
     if kind == "$float":
         return float(body)
+    if kind == "$key":
+        name, text = body
+        return _KEYS[name][2](text)
     return body

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from kofn.core import drawing
 from kofn.core.arrays import Array, csr
-from kofn.core.checks import BrokenPlanError, InputError
+from kofn.core.checks import BrokenPlanError, InputError, is_number, shown
 
 if TYPE_CHECKING:
     import polars
@@ -84,6 +84,8 @@ class Plan:
         Raises:
             BrokenPlanError: The plan breaks a constraint of its problem; the message names each.
         """
+        if not hasattr(problem, "audit"):
+            raise InputError(f"problem={shown(problem)}: give a problem of kofn.core.problems")
         breaches = problem.audit(self)
         if breaches:
             raise BrokenPlanError(f"{self.method or type(self).__name__} broke its problem: " + "; ".join(breaches))
@@ -225,6 +227,8 @@ class Selection(Plan, _Listed):
 
     def prefix(self, t: int) -> Selection:
         """The first t picks. Greedy picks are nested, so this is the plan for the smaller budget, up to its status."""
+        if not is_number(t) or int(t) != t:
+            raise InputError(f"t={shown(t)}: give a whole number of picks")
         if not 0 <= t <= len(self.indices):
             raise InputError(f"t={t}: the plan has {len(self.indices)} picks")
         if t == len(self.indices):

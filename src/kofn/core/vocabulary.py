@@ -97,6 +97,10 @@ def readable(name: str, value: Any, check: Callable[..., Any], *arguments: Any) 
         InputError: the check's own refusal, or whatever the value raised.
     """
     try:
+        if type(value).__name__ == "LazyFrame" and hasattr(value, "collect"):
+            # A question put to a frame that is not made yet: it is asked once, here.
+            made = value.collect()
+            arguments = tuple(made if argument is value else argument for argument in arguments)
         return check(*arguments)
     except KofnError:
         raise

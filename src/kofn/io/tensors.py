@@ -504,6 +504,9 @@ def is_torch(value: Any) -> bool:
 
 def from_torch(tensor: Any) -> np.ndarray:
     """A torch tensor as an array that shares its memory where it can (bfloat16 and 8-bit floats included)."""
+    if tensor.is_meta or str(tensor.layout) != "torch.strided":
+        kind = "on the meta device and holds no values" if tensor.is_meta else f"of layout {tensor.layout}"
+        raise InputError(f"a tensor of shape {tuple(tensor.shape)} is {kind}; give dense tensors with values")
     tensor = tensor.detach().cpu().contiguous()
     name = str(tensor.dtype).removeprefix("torch.")
     narrow = getattr(ml_dtypes, name, None)

@@ -104,7 +104,7 @@ def log_likelihood(X: Floats, labels: Ints, ridge: float) -> float:
 
 
 def shrunk(cover: Floats, count: float) -> Floats:
-    """A sample covariance of `count` rows drawn towards a multiple of the identity (Chen, Wiesel, Eldar & Hero 2010)."""
+    """A sample covariance of `count` rows, drawn to a multiple of the identity (Chen, Wiesel, Eldar & Hero 2010)."""
     d = len(cover)
     trace, squared = float(np.trace(cover)), float((cover * cover).sum())
     spread = (count + 1 - 2 / d) * (squared - trace * trace / d)

@@ -129,7 +129,7 @@ def _begin(points: Floats, k: int, init: Any, seed: int | None, max_iter: int, c
     """The initial partition."""
     n = len(points)
     if not isinstance(init, str):
-        labels = np.asarray(init)
+        labels = checks.as_array(init, "init")
         if labels.shape != (n,) or labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() >= k:
             raise InputError(f"init has shape {labels.shape}; give one label an item, whole numbers 0..{k - 1}")
         return _gaussian.filled(points, labels.astype(np.int64), k)

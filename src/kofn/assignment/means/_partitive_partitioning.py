@@ -55,8 +55,8 @@ def partitive_partitioning(
         "stopped" where nothing could be checked: fewer than 16 rows.
 
     Raises:
-        InputError: k_max or n_starts < 1, agreement outside [0, 1], an unknown covariance, or too few rows for "diag" or
-            "full": groups are checked from 8 d or 2 d (d + 3) rows on.
+        InputError: k_max or n_starts < 1, agreement outside [0, 1], an unknown covariance, or too few rows for "diag"
+            or "full": groups are checked from 8 d or 2 d (d + 3) rows on.
 
     Cost: dominated by the checks: two mixtures (one per half) for each distinct partition.
 
@@ -86,8 +86,8 @@ def partitive_partitioning(
     unchecked = k_max > 1 and n < 2 * rows
     if unchecked and covariance != "shrunk":
         raise InputError(
-            f"X has {n} rows of {points.shape[1]} columns; covariance={covariance!r} checks groups from {rows} rows on, "
-            f"two of them need {2 * rows} rows; covariance='shrunk' needs 16"
+            f"X has {n} rows of {points.shape[1]} columns; covariance={covariance!r} checks groups from {rows} rows "
+            f"on, two of them need {2 * rows} rows; covariance='shrunk' needs 16"
         )
     kept: list[tuple[Ints, Floats]] = [(whole, np.ones(n))]
     counts: dict[str, list[Any]] = {"tried": [1], "kept": [1], "agreements": [1.0]}

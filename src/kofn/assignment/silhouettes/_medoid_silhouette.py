@@ -66,7 +66,7 @@ def medoid_silhouette(
     if isinstance(groups, Assignment):
         labels, medoids = groups.labels.astype(np.int64), groups.medoids
     else:
-        given = np.asarray(groups)
+        given = checks.as_array(groups, "groups")
         if given.shape != (n,) or given.dtype.kind not in "iu":
             raise InputError(
                 f"groups has shape {given.shape} and dtype {given.dtype}; give a whole number for each item"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
 from kofn.combination._sweep.members import Pool, open_members
-from kofn.core.checks import InputError
+from kofn.core.checks import InputError, shown
 
 
 class Files(TypedDict, total=False):
@@ -93,6 +93,8 @@ def patterns(value: str | Sequence[str] | None, name: str) -> list[str] | None:
     """A tuple of tensor-name patterns, from one or several."""
     if value is None:
         return None
+    if not isinstance(value, str | list | tuple | set | frozenset):
+        raise InputError(f"{name}={shown(value)}: give patterns of tensor names such as 'model.layers.*'")
     listed = [value] if isinstance(value, str) else list(value)
     if not listed or not all(isinstance(item, str) and item for item in listed):
         raise InputError(f"{name}={value!r}: give patterns of tensor names such as 'model.layers.*'")

@@ -23,9 +23,8 @@ from kofn.combination.averaging._slerp import Slerp
 from kofn.combination.averaging._weighted_mean import WeightedMean
 from kofn.combination.rules import Block, Rule
 from kofn.combination.task_vectors._dare import entry_stream
+from kofn.core.arrays import Floats
 from kofn.core.checks import InputError
-
-Floats = NDArray[np.float64]
 
 _NO_WEIGHT = 1e-8  # a sum of weights below this in size divides by one instead
 _COLINEAR = 0.9995  # the cosine above which two tensors are interpolated along the chord

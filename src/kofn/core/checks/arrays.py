@@ -49,6 +49,10 @@ def as_array(value: Any, name: str) -> Array:
     if is_sparse(value):
         raise InputError(f"{name} is a sparse matrix; give a dense array ({name}.toarray())")
     if hasattr(value, "detach"):  # a torch tensor that may require grad or live on a device
+        if getattr(value, "is_meta", False):
+            raise InputError(f"{name} is a tensor on the meta device, which holds no values; load it first")
+        if str(getattr(value, "layout", "torch.strided")) != "torch.strided":
+            raise InputError(f"{name} is a sparse tensor; give a dense one ({name}.to_dense())")
         value = value.detach().cpu()
         if str(value.dtype) == "torch.bfloat16":  # NumPy has no such floats
             value = value.float()
@@ -56,6 +60,8 @@ def as_array(value: Any, name: str) -> Array:
         return np.asarray(value)
     except ValueError as error:
         raise InputError(f"{name} is ragged: its rows have different lengths ({error})") from None
+    except (TypeError, OverflowError) as error:
+        raise InputError(f"{name} is no array of numbers ({error})") from None
 
 
 def as_float(array: Array, name: str) -> Array:
@@ -262,8 +268,14 @@ def signed_weights(value: Any, name: str = "weights") -> Array:
 
 
 def curves(value: Any, name: str = "curves") -> Array:
-    """Finite (n, levels) losses or values."""
-    return matrix(value, name)
+    """Finite (n, levels) losses or values, whose sum over the items is finite too."""
+    array = matrix(value, name)
+    with np.errstate(over="ignore"):
+        if not np.isfinite(np.abs(array.astype(np.float64)).max(axis=1).sum()):
+            raise InputError(
+                f"{name} holds values up to {np.abs(array).max():.3g}, whose sum overflows; scale them down"
+            )
+    return array
 
 
 def rankings(value: Any, name: str = "rankings") -> Array:

@@ -46,6 +46,8 @@ def ids(value: Any, name: str = "ids") -> Array:
         raise InputError(f"{name} has shape {array.shape}; give one id an item, shape (n,)")
     if array.dtype.kind == "f":
         refuse_nonfinite(array, name)
+    if array.dtype.kind in "Mm":
+        array = _common_unit(array, name)
     if array.dtype == object:
         missing = next((row for row, key in enumerate(array) if key is None or key != key), None)
         if missing is not None:
@@ -60,6 +62,23 @@ def ids(value: Any, name: str = "ids") -> Array:
         key = array[first : first + 1].tolist()[0]
         raise InputError(f"{name} must differ: {key!r} stands at row {first} and at row {second}")
     return array
+
+
+def _common_unit(array: Array, name: str) -> Array:
+    """Dates and times in a unit that tables have too: days, milliseconds, or finer."""
+    if np.isnat(array).any():
+        raise InputError(f"{name} at row {int(np.isnat(array).argmax())} is missing; give every item an id")
+    unit, _ = np.datetime_data(array.dtype)
+    kind = array.dtype.kind
+    if unit == "generic":
+        raise InputError(f"{name} holds {array.dtype} without a unit; give one, as in astype('{kind}8[ms]')")
+    if unit in ("ms", "us", "ns") or (unit == "D" and kind == "M"):
+        return array
+    if unit in ("Y", "M", "W", "D") and kind == "M":
+        return array.astype("M8[D]")
+    if unit in ("Y", "M"):
+        raise InputError(f"{name} holds {array.dtype}, which is no fixed time; give days")
+    return array.astype(f"{kind}8[{'ns' if unit in ('ps', 'fs', 'as') else 'ms'}]")
 
 
 def positions(value: Any, name: str, n: int, keys: Array | None = None) -> Ints:

@@ -103,6 +103,10 @@ def seconds(value: Any, name: str = "time_limit") -> float:
     return float(value)
 
 
+# As many as the state of a generator; printing much longer numbers is refused by Python itself.
+_SEED_BITS = 4096
+
+
 def entropy(value: Any, name: str = "seed") -> int:
     """The integer that seeds a run; None draws a fresh one, so that every run can be repeated from its plan."""
     if value is None:
@@ -114,4 +118,6 @@ def entropy(value: Any, name: str = "seed") -> int:
         return int(value.randint(2**31))
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 0:
         raise InputError(f"{name}={shown(value)}: give a whole number >= 0 or a numpy Generator")
+    if int(value).bit_length() > _SEED_BITS:
+        raise InputError(f"{name} has more than {_SEED_BITS} bits; give a smaller whole number")
     return int(value)
