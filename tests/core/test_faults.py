@@ -9,6 +9,7 @@ import pytest
 
 from kofn.core.draws import Draw
 from kofn.core.registry import method
+from kofn.core.stepper import Stepper
 from kofn.core.torch_module import ModuleSpec
 from kofn.indexing import collect, faults
 
@@ -46,9 +47,31 @@ def _untyped(X: Any, *, k: int, width=1.0) -> Any: ...  # type: ignore[no-untype
 def _by_position(X: Any, width: float = 1.0, *, k: int = 1) -> Any: ...
 
 
+async def _async(X: Any, *, k: int, width: float = 1.0) -> Any: ...
+
+
+def _generator(X: Any, *, k: int, width: float = 1.0) -> Any:
+    yield X
+
+
+def _catch_all(X: Any, *, k: int, width: float = 1.0, **kw: Any) -> Any: ...
+
+
 @pytest.mark.parametrize(
     ("says", "function", "doc", "registered"),
     [
+        ("is a coroutine or a generator", _async, GOOD, {}),
+        ("is a coroutine or a generator", _generator, GOOD, {}),
+        ("has traits that are no tuple of names", _good, GOOD, {"traits": "nested"}),
+        ("has traits that are no tuple of names", _good, GOOD, {"traits": (1,)}),
+        ("has aliases that are no tuple of names", _good, GOOD, {"aliases": "k-center"}),
+        ("has form='method'", _good, GOOD, {"form": "method"}),
+        ("has cost=''", _good, GOOD, {"cost": ""}),
+        ("has exact=None", _good, GOOD, {"exact": None}),
+        ("has paper=''", _good, GOOD, {"paper": ""}),
+        ("has needs that are no tuples", _good, GOOD, {"needs": ("X",)}),
+        ("draws 'width' from 1.0", _good, GOOD, {"draws": Draw(options={"width": 1.0})}),  # type: ignore[dict-item]
+        ("has draws={'width': 1}", _good, GOOD, {"draws": {"width": 1}}),
         ("has no docstring", _good, "", {}),
         ("lacks a section Returns:", _good, GOOD.replace("Returns", "Gives"), {}),
         ("lacks an example that is run", _good, GOOD.replace(">>> ", ""), {}),
@@ -66,6 +89,23 @@ def _by_position(X: Any, width: float = 1.0, *, k: int = 1) -> Any: ...
 )
 def test_faults_of_a_method(says: str, function: Callable[..., Any], doc: str, registered: dict[str, Any]) -> None:
     assert says in found(function, doc, **registered)
+
+
+def test_anything_at_all_is_no_option() -> None:
+    with pytest.raises(TypeError, match=r"_catch_all takes \*\*kw, anything at all; name its options"):
+        found(_catch_all)
+
+
+def test_faults_of_a_stepper() -> None:
+    class Plain:
+        """Keep."""
+
+    class Half(Stepper[Any]):
+        """Keep."""
+
+    entry = type("Row", (), {"path": "own:Plain", "file": "own.py", "name": "Plain"})()
+    assert list(faults.of_stepper(Plain, entry)) == ["is no kofn.core.stepper.Stepper; derive it from that class"]
+    assert any(fault.startswith("lacks ") for fault in faults.of_stepper(Half, entry))
 
 
 def test_a_form_of_nothing() -> None:

@@ -28,7 +28,13 @@ def expand(function: Callable[..., Any]) -> tuple[inspect.Signature, dict[str, s
     unpacked = words.annotation
     if isinstance(unpacked, str):
         unpacked = eval(unpacked, getattr(function, "__globals__", {}))
-    bundle = typing.get_args(unpacked)[0]
+    bundles = typing.get_args(unpacked)
+    if not bundles:
+        raise TypeError(
+            f"{function.__name__} takes **{words.name}, anything at all; name its options, or unpack a bundle of "
+            "kofn.core.words"
+        )
+    bundle = bundles[0]
     sentences = {}
     for name, (annotation, sentence, default) in rows_of(bundle).items():
         if name in signature.parameters:
