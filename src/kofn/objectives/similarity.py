@@ -113,7 +113,7 @@ def geometry(X: NDArray[Any], metric: str = "euclidean") -> Geometry:
     choice(metric, "metric", FROM_ROWS)
     rows = _lean(np.asarray(X))
     if metric == "cosine":
-        rows, scale = _directions(rows)
+        rows, scale = _unit_factors(rows)
         top, unit = 4.0, 0.25
     else:
         # A power of two, which is exact, brings extreme units near 1, where squares neither overflow nor vanish.
@@ -260,7 +260,7 @@ def _lean(rows: NDArray[Any]) -> NDArray[Any]:
     return half if np.array_equal(half, rows) else rows
 
 
-def _directions(rows: NDArray[Any]) -> tuple[NDArray[Any], Floats]:
+def _unit_factors(rows: NDArray[Any]) -> tuple[NDArray[Any], Floats]:
     """Rows and the factors that make them unit vectors; rows of zeros get a direction of their own."""
     largest = np.abs(rows).max(axis=1).astype(np.float64)
     zero = largest == 0

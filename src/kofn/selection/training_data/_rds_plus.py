@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from kofn.core import checks
-from kofn.core.arrays import Array, Ints
+from kofn.core.arrays import Array, Ints, directions
 from kofn.core.checks import InfeasibleError, InputError
 from kofn.core.draws import Draw
 from kofn.core.plans import Selection
@@ -113,7 +113,7 @@ class _Ranking:
     def __init__(self, X: Array, queries: Array, list_of: Ints, n_lists: int, free: NDArray[np.bool_]) -> None:
         self.X, self.free, self.n_lists = X, free, n_lists
         self.decimals = 12 if X.dtype == np.float64 else 6
-        self.queries = _directions(queries).astype(X.dtype)
+        self.queries = directions(queries).astype(X.dtype)
         self.members = [np.flatnonzero(list_of == number) for number in range(n_lists)]
 
     def cosines(self, lists: Ints) -> Array:
@@ -128,7 +128,7 @@ class _Ranking:
         with threadpool_limits(1, "blas"):
             for low in range(0, len(out), _BLOCK):
                 part = slice(low, low + _BLOCK)
-                out[part] = np.maximum.reduceat(_directions(self.X[part]) @ targets, begins, axis=1)
+                out[part] = np.maximum.reduceat(directions(self.X[part]) @ targets, begins, axis=1)
         # Equal rows at different positions in a block may differ in the last bit.
         return np.round(out, self.decimals) + 0.0
 
@@ -186,20 +186,11 @@ def _highest(rows: Array, queries: Array) -> NDArray[np.float64]:
     from threadpoolctl import threadpool_limits
 
     out = np.empty(len(rows))
-    targets = _directions(queries.astype(np.float64)).T
+    targets = directions(queries.astype(np.float64)).T
     with threadpool_limits(1, "blas"):
         for low in range(0, len(rows), _BLOCK):
             part = slice(low, low + _BLOCK)
-            out[part] = (_directions(rows[part].astype(np.float64)) @ targets).max(axis=1)
-    return out
-
-
-def _directions(rows: Array) -> Array:
-    """Rows of unit length; rows of zeros as they are."""
-    largest = np.abs(rows).max(axis=1, keepdims=True)
-    scaled = rows / np.where(largest > 0, largest, 1)
-    lengths = np.sqrt((scaled * scaled).sum(axis=1, keepdims=True))
-    out: Array = scaled / np.where(lengths > 0, lengths, 1)
+            out[part] = (directions(rows[part].astype(np.float64)) @ targets).max(axis=1)
     return out
 
 
