@@ -8,8 +8,11 @@ from __future__ import annotations
 import errno
 import importlib
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import click
 
@@ -76,6 +79,9 @@ def app(ctx: click.Context) -> int | None:
     kofn allocate curves.csv --budget 4 -o amounts.csv
     kofn combine a/ b/ --weights .7,.3 -o merged/
     kofn find near duplicates
+
+    Exit codes: 0 done; 1 failed; 2 wrong arguments or data; 3 fewer picks than asked for; 130 interrupted (Ctrl-C,
+    SIGTERM, SIGHUP), nothing written. A first interrupt keeps what is valid by then, a second one ends at once.
     """
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
@@ -84,9 +90,31 @@ def app(ctx: click.Context) -> int | None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line; every failure is one line on stderr, exit code 2 (usage) or 1 (failure), never a
-    traceback."""
-    sys.exit(_run(arguments))
+    """Run the command line; every failure is one line on stderr, never a traceback.
+
+    Exit code: 0 done, 1 a failure, 2 usage or data, 3 fewer picks than asked for, 130 interrupted with nothing written.
+    """
+    with _ends_like_interrupts():
+        code = _run(arguments)
+    sys.exit(code)
+
+
+@contextmanager
+def _ends_like_interrupts() -> Iterator[None]:
+    """SIGTERM and SIGHUP (a closed terminal) end a command as Ctrl-C does, whoever handles that at the time."""
+    numbers = [number for name in ("SIGTERM", "SIGHUP") if (number := getattr(signal, name, None)) is not None]
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    # What is ignored stays so: nohup.
+    before = {number: old for number in numbers if (old := signal.getsignal(number)) not in (None, signal.SIG_IGN)}
+    try:
+        for number in before:
+            signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
 
 
 def _run(arguments: Sequence[str] | None) -> int:
@@ -121,7 +149,7 @@ def _expected(error: Exception) -> int | None:
 
     if isinstance(error, KofnError):
         _say(str(error))
-        return 2 if isinstance(error, InputError) else 1
+        return 2 if isinstance(error, InputError) else getattr(error, "exit_code", 1)
     if isinstance(error, OSError) and error.errno is not None:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         where = f"{error.filename}: " if error.filename else ""

@@ -8,9 +8,9 @@ from typing import Any
 
 import click
 
-from kofn.cli.estimate import say_beforehand
+from kofn.cli.estimate import beginning_of, say_beforehand
 from kofn.cli.printing import say
-from kofn.cli.select_answer import answer, picks, render, report_context
+from kofn.cli.select_answer import answer, picks, refuse_nothing, render, report_context, warn_of_few
 from kofn.cli.select_arguments import ANSWER, COMPARED, KNOWN, WANTED, SelectArguments
 from kofn.cli.select_pool import call_of, dropped_rows, method_of, read_pool
 from kofn.cli.verb_command import VerbCommand
@@ -25,7 +25,7 @@ from kofn.verbs import select
 )
 @click.argument("file", metavar="FILE")
 @click.pass_obj
-def command(typed: Sequence[str], file: str, **values: Any) -> None:
+def command(typed: Sequence[str], file: str, **values: Any) -> int:
     """Pick which rows of FILE to keep (CSV, TSV, Parquet, JSONL, NPY, NPZ), in the order that a smaller budget would
     keep.
 
@@ -35,21 +35,28 @@ def command(typed: Sequence[str], file: str, **values: Any) -> None:
     kofn select pool.jsonl --text q --quota 'lang=de:10-50' --quota 'lang=fr:10-' -k 200 -o picks.jsonl
     kofn select pool.jsonl --text q -m rds_plus --queries wanted.txt -k 500 -o picks.jsonl
     kofn select pool.csv --columns age,bmi --group site --label died -m sources_by_shift --target mine --most 3
+
+    Exit code 3 where fewer than k are picked; where a stop leaves none, nothing is written.
     """
     began = time.perf_counter()
     arguments = SelectArguments.of(typed, values)
     check_outputs(arguments, [file])
+    if arguments.dry_run:
+        with beginning_of(file, arguments) as (table, rows):
+            pool = read_pool(table, arguments)
+            call = call_of(pool, arguments)
+            options = {**arguments.options, **pool.vectors}
+            say_beforehand("select", method_of(arguments, call), options, call, arguments.as_json, rows)
+        return 0
     table = Table.open(file, arguments.reading)
     pool = read_pool(table, arguments)
-    options = {**arguments.options, **pool.vectors}
     call = call_of(pool, arguments)
-    method = method_of(arguments, call)
-    if arguments.dry_run:
-        say_beforehand("select", method, options, call, arguments.as_json)
-        return
-    plan = select(method=method, options=options, **call)
+    options = {**arguments.options, **pool.vectors}
+    plan = select(method=method_of(arguments, call), options=options, **call)
+    refuse_nothing(plan, arguments)
     if arguments.dropped:
         write_table(dropped_rows(pool, arguments), arguments.dropped)
     finish(plan, arguments, lambda: picks(plan, pool), **report_context(pool, arguments))
     seconds = time.perf_counter() - began
     say(answer(plan, pool, arguments, seconds), lambda: render(plan, pool, arguments, seconds), arguments.as_json)
+    return warn_of_few(plan, arguments)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
+import click
 import numpy as np
 import polars as pl
 
@@ -19,6 +20,7 @@ from kofn.cli.read import (
 from kofn.cli.select_arguments import SelectArguments
 from kofn.cli.select_pool import counted_quotas, groups_of
 from kofn.cli.write import free_name, renamed, rows_of
+from kofn.core.checks import FailureError
 from kofn.core.plans import Selection
 
 if TYPE_CHECKING:
@@ -32,6 +34,35 @@ _SPREADING = ("farthest_first", "log_determinant", "feature_based", "weighted_co
 _MANY = 10
 # How many classes are named in one line.
 _CLASSES = 12
+
+
+class TooFewError(FailureError):
+    """A time limit left no pick at all."""
+
+    exit_code = 3
+
+
+def refuse_nothing(plan: Selection, arguments: SelectArguments) -> None:
+    """End the command, before it writes, where a stop left nothing: an earlier output is worth more than none.
+
+    Raises:
+        click.Abort: it was interrupted.
+        TooFewError: the time limit passed.
+    """
+    if len(plan) or plan.status != "stopped":
+        return
+    if arguments.time_limit is None or plan.info["seconds"] < arguments.time_limit:
+        raise click.Abort
+    raise TooFewError(f"nothing was picked in --time-limit {arguments.time_limit:g} s; nothing was written, give more")
+
+
+def warn_of_few(plan: Selection, arguments: SelectArguments) -> int:
+    """The exit code: 3, with a line on stderr, where fewer rows were picked than asked for."""
+    if arguments.k is None or arguments.budget is not None or len(plan) >= arguments.k:
+        return 0
+    why = "it was stopped" if plan.status == "stopped" else f"{plan.method} takes no more"
+    click.echo(f"kofn: picked {len(plan):,} of the {arguments.k:,} that were asked for: {why}", err=True)
+    return 3
 
 
 def picks(plan: Selection, pool: Pool) -> pl.DataFrame:
