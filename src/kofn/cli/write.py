@@ -8,18 +8,21 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import click
 import polars as pl
 
 from kofn.cli.arguments import VerbArguments
 from kofn.cli.read import ARRAYS, TABLES
 from kofn.core.checks import InputError
 from kofn.core.plans import Plan
-from kofn.io.atomic import write_table
+from kofn.io.atomic import claimed, write_table
 from kofn.io.tables import Table
 
 
 def check_outputs(arguments: VerbArguments, files: Sequence[str], *, table: bool = True) -> None:
     """Refuse, before any work is done, a place that cannot be written, or that holds something the command reads.
+
+    Until the command ends, no other run can write there.
 
     Args:
         arguments: what was typed.
@@ -51,6 +54,10 @@ def check_outputs(arguments: VerbArguments, files: Sequence[str], *, table: bool
             raise InputError(f"{option} {path} is a folder; name a file in it")
         if not where.resolve().parent.is_dir():
             raise InputError(f"{option} {path}: there is no folder {where.resolve().parent}")
+    context = click.get_current_context(silent=True)
+    if context is not None and not arguments.dry_run:
+        for path in written.values():
+            context.with_resource(claimed(path))
 
 
 def _read_by(arguments: VerbArguments) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -16,11 +17,85 @@ from kofn.core.checks import FailureError, InputError, nearest
 if TYPE_CHECKING:
     import polars as pl
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 TABLE_SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson")
 _SLICE = 20_000
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # Writers that are not Python report a full disk in words.
 _FULL_WORDS = ("no space left", "disk quota", "file too large", "storage full", "storagefull")
+
+
+# Our temporary files: the name of the output, the process that writes it, something random.
+_TEMPORARY = re.compile(r"\..*\.kofn-(\d+)-[0-9a-f]{8}\.tmp")
+
+
+@contextmanager
+def claimed(path: str | PathLike[str]) -> Iterator[None]:
+    """Keep other runs from writing to `path` while the block runs; a run that is killed gives up its claim.
+
+    Where the system has no file locks nothing is kept. A device, or a folder that does not exist, is not claimed.
+
+    Raises:
+        InputError: another run writes to `path`, or its folder cannot be written to.
+    """
+    target = Path(os.path.realpath(path))
+    if fcntl is None or not target.parent.is_dir() or (target.exists() and not (target.is_file() or target.is_dir())):
+        yield
+        return
+    lock = target.parent / f".{target.name[:180]}.lock-of-kofn"
+    try:
+        handle = _locked(lock)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror}; choose another folder") from None
+    if handle is None:
+        raise InputError(f"{path} is being written by another run; let it finish or give another name")
+    try:
+        yield
+    finally:
+        with suppress(FileNotFoundError):
+            lock.unlink()
+        os.close(handle)
+
+
+def _locked(lock: Path) -> int | None:
+    """A handle that locks the file, or None where another holds it. Its holder removes the file before it lets go."""
+    while True:
+        handle = os.open(lock, os.O_CREAT | os.O_RDWR, 0o666)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(handle)
+            return None
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(handle), os.stat(lock)):
+                return handle
+        os.close(handle)
+
+
+def _remove_stale(folder: Path) -> None:
+    """Remove the temporary files that killed runs left in the folder."""
+    for entry in os.scandir(folder):
+        match = _TEMPORARY.fullmatch(entry.name)
+        if match and not _lives(int(match[1])) and entry.is_file(follow_symlinks=False):
+            with suppress(OSError):
+                os.unlink(entry.path)
+
+
+def _lives(process: int) -> bool:
+    """Whether a process of this number runs; where that cannot be asked, yes."""
+    if fcntl is None:
+        return True
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:
+        return True
+    return True
 
 
 @contextmanager
@@ -52,7 +127,8 @@ def atomic_path(path: str | PathLike[str]) -> Iterator[Path]:
         with _writing(named):
             yield target
         return
-    temporary = folder / f".{target.name[:200]}.{secrets.token_hex(4)}.tmp"
+    _remove_stale(folder)
+    temporary = folder / f".{target.name[:180]}.kofn-{os.getpid()}-{secrets.token_hex(4)}.tmp"
     try:
         # Created here and not by the writer, to distinguish a folder without write permission from a failed write.
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
