@@ -857,7 +857,7 @@ def assign(
     must_link: Any = ...,
     cannot_link: Any = ...,
     centers: Any = ...,
-    n_init: int = ...,
+    n_init: int | None = ...,
     k_min: int = ...,
     k_max: int | None = ...,
     unlabelled: Hashable = ...,
@@ -931,7 +931,7 @@ def assign(
     cannot_link: Any = ...,
     centers: Any = ...,
     init: str = ...,
-    n_init: int = ...,
+    n_init: int | None = ...,
     max_iter: int = ...,
     options: Mapping[str, Any] | None = None,
 ) -> Assignment: ...

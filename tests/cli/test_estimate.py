@@ -10,6 +10,8 @@ import polars as pl
 import pytest
 from command_line import run
 
+from kofn.io.tables import Table
+
 
 def test_dry_run_writes_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     np.save("pool.npy", np.random.default_rng(0).normal(size=(700, 4)).astype(np.float32))
@@ -38,3 +40,54 @@ def test_links_labels_and_judges_are_drawn_with_the_sample(
         code, text, err = run(capsys, *call, "--dry-run", "--json")
         assert code == 0, err
         assert json.loads(text)["seconds"].startswith("about ")
+
+
+def test_a_large_file_is_read_at_its_beginning_only(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    lines = "".join(f"{i},{a:.4f},g{i % 9}\n" for i, a in enumerate(rng.random(1000)))
+    # Its last line would be refused.
+    Path("pool.csv").write_text("id,a,g\n" + lines * 1000 + '"unclosed\n')
+    np.save("pool.npy", rng.random((50_000, 12)).astype(np.float32))
+    pl.DataFrame({"v": rng.random((50_001, 8))}).write_parquet("pool.parquet")
+    opened: list[int] = []
+    whole = Table.open
+
+    def counting(path: Path, *rest: object) -> Table:
+        opened.append(Path(path).stat().st_size)
+        return whole(path, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Table, "open", counting)
+    calls: dict[int, list[object]] = {
+        1_000_000: ["select", "pool.csv", "--columns", "a", "-k", 900_000, "--quota", "g=g1:5-10", "--include", 99_999],
+        50_000: ["select", "pool.npy", "-k", 20],
+        50_001: ["assign", "pool.parquet", "--vectors", "v", "--k", 4],
+    }
+    for rows, call in calls.items():
+        code, text, err = run(capsys, *call, "--dry-run", "--json")
+        assert code == 0, err
+        told = json.loads(text)
+        found = int(told["rows"].removeprefix("about ").split(" ")[0].replace(",", ""))
+        assert abs(found - rows) <= rows / 1000
+        assert told["seconds"].startswith("about ")
+        assert opened.pop() < Path(str(call[1])).stat().st_size / 3
+        assert not opened
+
+
+def test_quoted_lines_and_refusals_name_the_file_itself(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("pool.csv").write_text("t,a\n" + '"two\nlines, ""quoted""",1.5\n' * 200_000)
+    code, text, err = run(capsys, "select", "pool.csv", "--columns", "a", "-k", 5, "--dry-run", "--json")
+    assert code == 0, err
+    assert json.loads(text)["rows"].startswith("about 200,0")
+    code, text, err = run(capsys, "select", "pool.csv", "--columns", "b", "-k", 5, "--dry-run")
+    assert code == 2
+    assert err.startswith("kofn: pool.csv has no column 'b'")
+
+
+def test_auto_is_chosen_by_the_size_of_the_whole_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.save("pool.npy", np.lib.stride_tricks.as_strided(np.zeros(1, np.float16), (120_000, 200), (0, 0)))
+    _, text, _ = run(capsys, "select", "pool.npy", "-k", 5, "--dry-run", "--json")
+    told = json.loads(text)
+    assert told["method"] == "sampled_greedy"
+    assert "looks at each pair" in told["seconds"]

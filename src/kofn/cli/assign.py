@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from kofn.cli import arguments as words
 from kofn.cli.arguments import CAPACITY, COUNT_OR_AUTO, RowArguments, flag
-from kofn.cli.estimate import say_beforehand
+from kofn.cli.estimate import beginning_of, say_beforehand
 from kofn.cli.printing import first_of, say
 from kofn.cli.read import ARRAYS, Pool, read_pairs, read_scores, read_vectors, seen_in_report, without_gaps
 from kofn.cli.verb_command import Section, VerbCommand
@@ -47,6 +47,7 @@ WANTED = Section(
             help="Number of groups; auto finds it by the medoid silhouette.",
         ),
         flag("--capacity", type=CAPACITY, metavar="N|A,B", help="Items that a group or bin can hold; A,B: each bin."),
+        flag("--equal", is_flag=True, help="Groups of equal size, up to one row."),
         flag("--min-size", type=int, help="Items that a group must hold at the least."),
         flag("--must-link", metavar="FILE", help="Pairs of ids that stay together: two columns, one pair a line."),
         flag("--cannot-link", metavar="FILE", help="Pairs of ids that stay apart."),
@@ -69,12 +70,17 @@ class AssignArguments(RowArguments):
     k: int | str | None
     capacity: int | list[int] | None
     min_size: int | None
+    equal: bool
     must_link: str | None
     cannot_link: str | None
     per_item: int | None
     overflow: str | None
 
     def __post_init__(self) -> None:
+        if self.equal and not isinstance(self.k, int):
+            raise InputError("--equal makes groups of equal size: say how many with --k")
+        if self.equal and (self.capacity is not None or self.min_size is not None):
+            raise InputError("--equal sets the sizes; leave --capacity and --min-size out")
         filled = [name for name in ("capacity", "per_item", "overflow") if getattr(self, name) is not None]
         if filled and self.method == "auto" and self.k is None and not self.by_scores:
             flags = " and ".join(f"--{name.replace('_', '-')}" for name in filled)
@@ -97,12 +103,14 @@ def command(typed: Sequence[str], file: str, **values: Any) -> None:
     """
     arguments = AssignArguments.of(typed, values)
     check_outputs(arguments, [file])
-    table = Table.open(file, arguments.reading)
-    pool = read_pool(table, arguments)
-    call, options = call_of(pool, arguments), options_of(pool, arguments)
     if arguments.dry_run:
-        say_beforehand("assign", arguments.method, options, call, arguments.as_json)
+        with beginning_of(file, arguments) as (table, rows):
+            pool = read_pool(table, arguments)
+            call, options = call_of(pool, arguments), options_of(pool, arguments)
+            say_beforehand("assign", arguments.method, options, call, arguments.as_json, rows)
         return
+    pool = read_pool(Table.open(file, arguments.reading), arguments)
+    call, options = call_of(pool, arguments), options_of(pool, arguments)
     plan = assign(method=arguments.method, options=options, **call)
     finish(plan, arguments, lambda: placements(plan, pool), **report_context(pool, arguments))
     say(answer(plan, arguments), lambda: render(plan, pool, arguments), arguments.as_json)
@@ -146,6 +154,8 @@ def _vectors(table: Table, arguments: AssignArguments) -> Any:
 def call_of(pool: Pool, arguments: AssignArguments) -> dict[str, Any]:
     """The arguments of `kofn.assign`."""
     call = arguments.given("k", "capacity", "per_item") | dict(pool.values)
+    if arguments.equal:
+        call["capacity"] = -(-len(pool.rows) // call["k"])
     if pool.ids is not None:
         call["ids"] = pool.ids
     if pool.matrix is not None:

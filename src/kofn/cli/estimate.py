@@ -2,21 +2,38 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kofn.cli.arguments import RowArguments
 from kofn.cli.printing import facts, say
 from kofn.core import dispatch
-from kofn.core.checks import InfeasibleError
+from kofn.core.checks import InfeasibleError, InputError
 from kofn.core.plans import Plan
+from kofn.engines.speed import pairs_a_second
+from kofn.engines.threads import cores
+from kofn.io.beginnings import beginning
+from kofn.io.tables import Table
+from kofn.selection.greedy._sampled_greedy import rows_sampled
 from kofn.verbs import allocate, assign, select
 
-# Rows that are timed: past the size where compiled kernels take over, so that the growth seen is the growth to come.
-_SAMPLES = (3_000, 6_000)
+# Rows that are timed, as many as time allows: in the end past the size where compiled kernels take over, so that the
+# growth seen is the growth to come.
+_SAMPLES = (300, 2_500, 5_000)
+# Seconds in which all samples should be timed.
+_PATIENCE = 1.5
+# A run so short is repeated: the first also loads what is compiled.
+_SHORT = 0.4
+# Searches that take most of their time to look at pairs of rows, so many times each as on a sample with its share of k.
+_OF_PAIRS = ("lazy_greedy", "sampled_greedy")
+# Rows of a sample to a pick: most of a pool is not picked, nor should be of its samples.
+_ROWS_A_PICK = 4
 # What the interpreter and the libraries hold by themselves.
 _BASE_BYTES = 160 * 2**20
 # Words with one row an item; `_SQUARE` have one column an item too.
@@ -25,13 +42,39 @@ _SQUARE = ("similarity", "distances")
 _INPUTS = ("X", "scores", "curves", *_SQUARE, "rankings")
 
 
-def say_beforehand(verb: str, method: str, options: Mapping[str, Any], call: Mapping[str, Any], as_json: bool) -> None:
-    """Print what a run would take; nothing is written."""
-    estimate = beforehand(verb, method, options, call)
+@contextmanager
+def beginning_of(file: str, arguments: RowArguments) -> Iterator[tuple[Table, int | None]]:
+    """The table to look at beforehand, and how many rows the whole has; None where that is the whole.
+
+    Of a large file it is the beginning, so that looking takes no longer for a larger one; pairs of rows may name any.
+    """
+    linked = any(getattr(arguments, name, None) for name in ("must_link", "cannot_link"))
+    if linked:
+        yield Table.open(file, arguments.reading), None
+        return
+    with beginning(file, square=arguments.metric == "precomputed") as (path, rows):
+        try:
+            yield Table.open(path, arguments.reading), rows
+        except InputError as error:
+            raise type(error)(str(error).replace(str(path), file)) from None
+
+
+def say_beforehand(
+    verb: str,
+    method: str,
+    options: Mapping[str, Any],
+    call: Mapping[str, Any],
+    as_json: bool,
+    rows: int | None = None,
+) -> None:
+    """Print what a run would take; nothing is written. `rows`: of the whole, where `call` is of its beginning."""
+    estimate = beforehand(verb, method, options, call, rows)
     say(estimate, lambda: facts(estimate), as_json)
 
 
-def beforehand(verb: str, method: str, options: Mapping[str, Any], call: Mapping[str, Any]) -> dict[str, str]:
+def beforehand(
+    verb: str, method: str, options: Mapping[str, Any], call: Mapping[str, Any], rows: int | None = None
+) -> dict[str, str]:
     """Method, rows, seconds, bytes, exactness and cost of a call, without making it on the whole pool.
 
     The problem itself is checked on the way: a method that does not take these arguments is refused as in a real run.
@@ -42,44 +85,100 @@ def beforehand(verb: str, method: str, options: Mapping[str, Any], call: Mapping
         # The real call says best what is wrong.
         dispatch.dispatch(verb, method, call, options)
     source = next(word for word in _INPUTS if word in call)
-    n = call[source].shape[1 if source == "rankings" else 0]
-    held = sum(getattr(call[word], "nbytes", 0) for word in {*_ROWS, *_INPUTS} if word in call)
+    seen = call[source].shape[1 if source == "rankings" else 0]
+    n = seen if rows is None else max(seen, rows)
+    held = sum(_held(call[word], word, n / seen) for word in {*_ROWS, *_INPUTS} if word in call)
+    if method == "auto":
+        method = dispatch.choose(verb, _at_size(call, n), options)
+    if method == "sampled_greedy" and "reference" not in options:
+        options = {**options, "reference": rows_sampled(n, call["X"].shape[1], _picks(call.get("k"), n))}
     seconds, plan = _timed(verb, method, options, call, n)
     found = dispatch.methods_of(verb)[plan.method] if plan is not None else entry
+    about = "about " if rows is not None else ""
     return {
         "method": method if found is None else found.name,
-        "rows": f"{n:,}" + (f" x {call[source].shape[1]}" if call[source].ndim == 2 and source != "rankings" else ""),
+        "rows": f"{about}{n:,}"
+        + (f" x {call[source].shape[1]}" if call[source].ndim == 2 and source != "rankings" else ""),
         "seconds": seconds,
         "bytes": f"about {(_BASE_BYTES + 2 * held + 300 * n) / 1e6:,.0f} MB",
         **({} if found is None else {"exact": found.exact, "cost": found.cost}),
     }
 
 
+def _held(value: Any, word: str, times: float) -> float:
+    """Bytes of an argument of a pool that is so many times as large."""
+    return float(getattr(value, "nbytes", 0)) * (times * times if word in _SQUARE else times)
+
+
+def _at_size(call: Mapping[str, Any], n: int) -> dict[str, Any]:
+    """The call with as many rows of vectors as the whole has, which take no memory."""
+    X = call.get("X")
+    return {**call, "X": np.broadcast_to(X[:1], (n, X.shape[1]))} if isinstance(X, np.ndarray) else dict(call)
+
+
+def _picks(k: Any, n: int) -> int:
+    """How many picks a count or a share of the pool is."""
+    return n if k is None else int(k if k >= 1 else k * n)
+
+
 def _timed(
     verb: str, method: str, options: Mapping[str, Any], call: Mapping[str, Any], n: int
 ) -> tuple[str, Plan | None]:
     """How long the call will take, in words, and the plan of a sample."""
-    sizes = [size for size in _SAMPLES if size < n] or [n]
-    seconds = []
+    seen = next(call[word].shape[1 if word == "rankings" else 0] for word in _INPUTS if word in call)
+    sizes = [size for size in _SAMPLES if size <= seen] or [seen]
+    seconds: dict[int, float] = {}
+    last, took = sizes[0], 0.0
+    began = time.perf_counter()
     try:
-        for size in (sizes[0], *sizes):
-            began = time.perf_counter()
-            plan = _run_sample(verb, method, options, call, n, size)
-            seconds.append(time.perf_counter() - began)
+        for size in sizes:
+            # The first looks are short, so that those of slow methods are too.
+            if seconds and time.perf_counter() - began + took * size / last > _PATIENCE:
+                break
+            last = size
+            for _ in range(2):
+                start = time.perf_counter()
+                plan = _run_sample(verb, method, options, call, n, seen, size)
+                # Of fewer picks than the call's each is taken to last as long as one of those.
+                fewer = call["k"] / _picks_of(call["k"], size) if verb == "select" and "k" in call else 1.0
+                took = time.perf_counter() - start
+                seconds[size] = min(seconds.get(size, math.inf), took * fewer)
+                if took > _SHORT:
+                    break
     except InfeasibleError as error:
         return f"not known: a sample of the pool cannot meet the constraints ({error})", None
-    # The first run also compiles; it is not counted.
-    low, high = seconds[1], seconds[-1]
-    if len(sizes) == 1:
-        return f"about {high * n / sizes[0]:.2g} (measured on {sizes[0]:,} rows)", plan
-    slope = float(np.clip(np.log(high / low) / np.log(sizes[-1] / sizes[0]), 1.0, 2.5))
-    expected = high * (n / sizes[-1]) ** slope
-    return f"about {expected:.2g} (measured on {sizes[-1]:,} rows, growing as n^{slope:.1f})", plan
+    if n > sizes[-1] and plan.method in _OF_PAIRS and plan.objective == "facility_location" and "X" in call:
+        return _of_pairs(plan, call, n), plan
+    measured = f"measured on {last:,} rows"
+    if n == last:
+        return f"about {seconds[last]:.2g} ({measured})", plan
+    slope = 2.0
+    if len(seconds) > 1:
+        before = list(seconds)[-2]
+        slope = float(np.clip(np.log(seconds[last] / seconds[before]) / np.log(last / before), 1.0, 2.5))
+    return f"about {seconds[last] * (n / last) ** slope:.2g} ({measured}, growing as n^{slope:.1f})", plan
 
 
-def _run_sample(verb: str, method: str, options: Mapping[str, Any], call: Mapping[str, Any], n: int, size: int) -> Plan:
-    """The plan of `size` rows drawn from the pool, under constraints that shrink with it."""
-    rows = np.sort(np.random.default_rng(0).choice(n, size, replace=False))
+def _picks_of(k: Any, size: int) -> Any:
+    """How many picks a sample is asked for, where the pool is asked for k."""
+    return min(k, max(1, size // _ROWS_A_PICK))
+
+
+def _of_pairs(plan: Plan, call: Mapping[str, Any], n: int) -> str:
+    """Seconds of a search over pairs of rows, by how many pairs a sample's search looked at and what a pair costs."""
+    d = call["X"].shape[1]
+    reference = plan.info.get("reference", plan.n)
+    passes = plan.info["distance_evals"] / (plan.n * reference)
+    pairs = passes * n * (reference * n / plan.n)
+    seconds = pairs / pairs_a_second(d) / cores(call.get("n_threads"))
+    return f"about {seconds:.2g} ({passes:.1f} looks at each pair, as on {plan.n:,} rows)"
+
+
+def _run_sample(
+    verb: str, method: str, options: Mapping[str, Any], call: Mapping[str, Any], n: int, seen: int, size: int
+) -> Plan:
+    """The plan of `size` of the rows seen, of a pool of n, under constraints that shrink with it."""
+    rows = np.sort(np.random.default_rng(0).choice(seen, size, replace=False))
     small = {word: value for word, value in call.items() if word not in ("include", "exclude", "start")}
     small["progress"] = False
     share = size / n
@@ -95,7 +194,7 @@ def _run_sample(verb: str, method: str, options: Mapping[str, Any], call: Mappin
     if "rankings" in small:
         small["rankings"] = small["rankings"][:, rows]
     if verb == "select" and "k" in small:
-        small["k"] = min(small["k"], size)
+        small["k"] = max(1, math.ceil(small["k"] * share)) if method in _OF_PAIRS else _picks_of(small["k"], size)
     if "capacity" in small:
         shrunk = np.ceil(np.asarray(small["capacity"]) * share).astype(np.int64)
         small["capacity"] = shrunk if shrunk.ndim else int(shrunk)
@@ -118,6 +217,8 @@ def _of_sample(options: Mapping[str, Any], rows: NDArray[np.int64], share: float
         small["sizes"] = np.asarray(small["sizes"])[rows]
     if "min_size" in small:
         small["min_size"] = min(small["min_size"], max(1, int(small["min_size"] * share)))
+    if "reference" in small:
+        small["reference"] = max(1, int(small["reference"] * share))
     for name in ("must_link", "cannot_link"):
         if name in small:
             pairs = small[name][np.isin(small[name], rows).all(axis=1)]

@@ -16,10 +16,8 @@ from kofn.core.problems import INPUTS, with_frame_ids
 from kofn.core.registry import VERBS, Entry, Spec, execute
 from kofn.core.vocabulary import LIMITS, SETTINGS, SYNONYMS
 
-# Products of two features that one thread takes in a second, measured on 12,000 x 128 and rounded.
-_PRODUCTS_A_SECOND = 2e10
 # Seconds of one thread, about a minute of two, that a call may take by this estimate before `auto` looks at a sample.
-_PATIENCE = 150.0
+_PATIENCE = 120.0
 
 
 def dispatch(
@@ -157,8 +155,10 @@ def quicker(name: str, given: Mapping[str, Any], options: Mapping[str, Any], ind
 
 
 def seconds_of_all_pairs(n: int, d: int) -> float:
-    """About how long one thread takes for facility location on (n, d): four passes over all pairs."""
-    return 4 * n * n * d / _PRODUCTS_A_SECOND
+    """About how long one thread takes for facility location on (n, d): two looks at each pair."""
+    from kofn.engines.speed import pairs_a_second
+
+    return 2 * n * n / pairs_a_second(d)
 
 
 def methods_of(verb: str) -> Mapping[str, Entry]:

@@ -14,21 +14,22 @@ from kofn.core.draws import Draw
 from kofn.core.plans import Selection
 from kofn.core.registry import method
 from kofn.core.words import Metric, Where
+from kofn.engines.speed import pairs_a_second
 from kofn.objectives.facility_location import FacilityLocation
 from kofn.objectives.similarity import exact_sum
 from kofn.selection.greedy._run import greedy
 from kofn.selection.greedy._search import Search
 
-# The sample has as many rows as make this many products of two features with all rows, but no fewer than so many, and
-# so many a pick: with fewer, picks are near the sample and not near the pool.
-_PRODUCTS, _LEAST, _A_PICK = 3e11, 2_000, 4
+# The sample has as many rows as one thread compares with all rows in so many seconds, but no fewer than so many, and so
+# many a pick: with fewer, picks are near the sample and not near the pool. The search takes about six such looks.
+_SECONDS, _LEAST, _A_PICK = 15.0, 2_000, 4
 # Half-width of a 95% interval in standard errors.
 _STANDARD_ERRORS = 1.96
 
 
 def rows_sampled(n: int, d: int, k: int) -> int:
     """How many of n rows the search serves unless told otherwise."""
-    return min(n, max(int(_PRODUCTS / (n * d)), _LEAST, _A_PICK * k))
+    return min(n, max(int(_SECONDS * pairs_a_second(d) / n), _LEAST, _A_PICK * k))
 
 
 @method(
@@ -61,8 +62,8 @@ def sampled_greedy(
         X: vectors (n, d).
         metric: "euclidean" (c - distance), "sqeuclidean" or "cosine" ((1 + cos) / 2).
         seed: whole number; draws the sample.
-        reference: how many rows the sample has; default what makes 3e11 products of two features with all rows, and no
-            fewer than 2,000 and 4 a pick. More are better and slower; n of them are `lazy_greedy`.
+        reference: how many rows the sample has; default about 15 seconds' worth of pairs for one thread by a fixed
+            rate, and no fewer than 2,000 and 4 a pick. More are better and slower; n of them are `lazy_greedy`.
 
     Returns:
         Selection, in the order picked. `gains` and `value` are those of the full objective, every item with its
