@@ -104,3 +104,15 @@ def test_groups_without_centers_cannot_place_new_rows() -> None:
     assert groups.labels_.tolist() == [0, 1, 0, 1, 0, 1]
     with pytest.raises(InputError, match="has no centers"):
         groups.predict([[1.0]])
+
+
+def test_weights_go_by_both_names() -> None:
+    rows = np.random.default_rng(0).normal(size=(40, 3))
+    weights = np.random.default_rng(1).random(40)
+    by_ours = Assigner(k=3, random_state=0).fit(rows, weights=weights)
+    by_theirs = Assigner(k=3, random_state=0).fit(rows, sample_weight=weights)
+    assert by_ours.labels_.tolist() == by_theirs.labels_.tolist()
+    with pytest.raises(InputError, match="one thing"):
+        Assigner(k=3).fit(rows, weights=weights, sample_weight=weights)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'weight'"):
+        Assigner(k=3).fit(rows, weight=weights)

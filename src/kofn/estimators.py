@@ -135,8 +135,15 @@ class Assigner(ClusterMixin, BaseEstimator):
         self.options = options
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any = None, weights: Any = None) -> Self:  # noqa: ARG002 (scikit-learn passes y)
-        """Find the groups; `weights` (n,) is how much each row counts."""
+    def fit(self, X: Any, y: Any = None, weights: Any = None, **named: Any) -> Self:  # noqa: ARG002 (y is passed)
+        """Find the groups; `weights` (n,), by scikit-learn's name `sample_weight`, is how much each row counts."""
+        # Not in the signature: scikit-learn would ask that weights of 2 and rows given twice draw the same start.
+        for name, value in named.items():
+            if name != "sample_weight":
+                raise TypeError(f"fit() got an unexpected keyword argument {name!r}")
+            if weights is not None and value is not None:
+                raise InputError("weights and sample_weight are one thing; give one of them")
+            weights = value if weights is None else weights
         checked = validate_data(self, X, dtype=[np.float64, np.float32], ensure_min_samples=1)
         given = {"metric": self.metric, "capacity": self.capacity, "weights": weights}
         self.plan_: Assignment = assign(

@@ -262,3 +262,13 @@ def test_pairs_without_a_header_are_all_kept(folder: Path, capsys: pytest.Captur
     group = pl.read_csv("groups.csv")["group"]
     assert group[0] == group[5]
     assert group[1] == group[2]
+
+
+def test_equal_groups(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("p.csv").write_text("level\n" + "".join(f"{level}\n" for level in range(6) for _ in range(5)))
+    code, _, err = run(capsys, "assign", "p.csv", "--columns", "level", "--k", "10", "--equal", "-o", "g.csv")
+    assert code == 0, err
+    assert sorted(pl.read_csv("g.csv")["group"].value_counts()["count"]) == [3] * 10
+    assert "say how many with --k" in refused(capsys, "assign", "p.csv", "--columns", "level", "--equal")
+    said = refused(capsys, "assign", "p.csv", "--columns", "level", "--k", "3", "--equal", "--capacity", "10")
+    assert "leave --capacity and --min-size out" in said

@@ -173,7 +173,9 @@ def test_links_hold_and_no_step_goes_up(seed: int, monkeypatch: pytest.MonkeyPat
         return labels, out
 
     monkeypatch.setattr(_links.Seating, "__call__", watched)
-    plan = constrained_kmeans(X, k=k, capacity=n // k, min_size=n // k, must_link=must, cannot_link=cannot, seed=seed)
+    size = n // k
+    links = {"must_link": must, "cannot_link": cannot}
+    plan = constrained_kmeans(X, k=k, capacity=size, min_size=size, n_init=1, seed=seed, **links)
     assert (np.diff(totals) >= -1e-9).all()
     assert (np.bincount(plan.labels) == n // k).all()
     assert all(plan.labels[a] == plan.labels[b] for a, b in must)
@@ -232,6 +234,22 @@ def test_tight_parts_are_packed_by_the_integer_program(monkeypatch: pytest.Monke
         constrained_kmeans(X + np.arange(12)[:, None] * 1e-3, k=2, capacity=6, must_link=chains, start=[0, 3])
 
 
+def test_groups_of_like_size_may_part_equal_rows() -> None:
+    X = np.repeat(np.arange(6.0), 5)[:, None]
+    plan = constrained_kmeans(X, k=10, capacity=3, min_size=3, seed=0)
+    assert (np.bincount(plan.labels) == 3).all()
+    assert plan.value == pytest.approx(8 / 3)
+    with pytest.raises(InputError, match="6 of them distinct; ask for k <= 6"):
+        constrained_kmeans(X, k=10)
+    with pytest.raises(InputError, match="ask for k <= 30"):
+        constrained_kmeans(X, k=31, capacity=3)
+
+
+def test_centers_of_another_width_are_refused() -> None:
+    with pytest.raises(InputError, match=r"centers has shape \(4, 2\); k=4 and X ask for \(4, 3\)"):
+        constrained_kmeans(cloud(40, 3, 0), k=4, centers=np.zeros((4, 2)))
+
+
 def test_new_items_go_by_the_prices() -> None:
     X = cloud(600, 2, 9)
     weights = np.random.default_rng(1).integers(1, 4, 600).astype(float)
@@ -239,7 +257,7 @@ def test_new_items_go_by_the_prices() -> None:
     assert (place(plan, X, weights=weights) == plan.labels).mean() > 0.98
     assert plan.v.max() > 0
     # An equal share of like items would then be nearly as large, without a bound on the new ones.
-    plan = constrained_kmeans(X[:300], k=5, capacity=60, seed=2)
+    plan = constrained_kmeans(X[:300], k=5, capacity=60, n_init=1, seed=2)
     loads = np.bincount(place(plan, X[300:]), minlength=5)
     nearest = np.bincount(squares(X[300:], plan.centers).argmin(axis=1), minlength=5)
     assert loads.max() < nearest.max()

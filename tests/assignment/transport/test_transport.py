@@ -163,7 +163,7 @@ def test_a_row_that_lists_nothing_is_named() -> None:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"reg": 0}, "reg=0: give a positive number, in units of the scores"),
+        ({"reg": -1}, "reg=-1: give a number >= 0, in units of the scores"),
         ({"reg": float("nan")}, "reg=nan"),
         ({"tol": 0}, "tol=0: give a number between 1e-14 and 1"),
         ({"density": 2}, "density=2: give a number between 0 and 1"),

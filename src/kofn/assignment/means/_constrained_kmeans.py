@@ -18,6 +18,8 @@ from kofn.core.registry import method
 from kofn.core.runtime import Control
 from kofn.objectives.similarity import geometry
 
+# So few products are worked through in no time: then several starts are tried.
+_SMALL, _SMALL_STARTS = 20_000, 10
 _INITS = ("k-means++", "random")
 
 
@@ -44,7 +46,7 @@ def constrained_kmeans(
     cannot_link: Any = None,
     centers: Any = None,
     init: str = "k-means++",
-    n_init: int = 1,
+    n_init: int | None = None,
     max_iter: int = 300,
 ) -> Assignment:
     """k-means with group sizes between `min_size` and `capacity`, and must-link and cannot-link pairs.
@@ -68,7 +70,8 @@ def constrained_kmeans(
         centers: (k, d) centres to begin from, for example those of an earlier plan.
         init: how to choose the initial centres when neither `start` nor `centers` is given: "k-means++" (each from the
             best of a few rows drawn by their squared distance) or "random" rows.
-        n_init: number of runs from different initial centres; the best run is returned.
+        n_init: number of runs from different initial centres, of which the best is returned: by default 10 where
+            n k d <= 20,000 and no start is given, else 1.
         max_iter: most rounds per run.
 
     Returns:
@@ -110,14 +113,21 @@ def constrained_kmeans(
     """
     n = len(X)
     checks.choice(init, "init", _INITS)
-    for name, count in (("n_init", n_init), ("max_iter", max_iter)):
-        checks.count(count, name)
+    checks.count(max_iter, "max_iter")
+    if n_init is not None:
+        checks.count(n_init, "n_init")
     given = sum(part is not None for part in (start, centers))
-    if given and (given == 2 or init != "k-means++" or n_init != 1):
+    if given and (given == 2 or init != "k-means++" or n_init not in (None, 1)):
         raise InputError("start or centers say where to begin: give one of them, without init and n_init")
     distinct = len(np.unique(checks.first_equal(X))) if k > 1 else n
-    if k > min(n, distinct):
-        raise InputError(f"k={k} groups of {n} rows, {distinct} of them distinct; ask for k <= {distinct}")
+    # Equal rows belong together unless sizes keep them apart.
+    apart = capacity is not None or min_size > 1
+    if k > (n if apart else min(n, distinct)):
+        raise InputError(
+            f"k={k} groups of {n} rows, {distinct} of them distinct; ask for k <= {n if apart else distinct}"
+        )
+    if n_init is None:
+        n_init = _SMALL_STARTS if not given and n * k * X.shape[1] <= _SMALL else 1
     seating = seating_of(n, k, capacity, min_size, must_link, cannot_link)
     if start is not None and len(start) != k:
         raise InputError(f"start names {len(start)} rows, k={k}; give exactly k")
@@ -128,9 +138,10 @@ def constrained_kmeans(
     points -= middle
     counts = np.ones(n) if weights is None else weights.astype(np.float64)
     if centers is not None:
-        centers = checks.matrix(centers, "centers").astype(np.float64) * scale - middle
+        centers = checks.matrix(centers, "centers").astype(np.float64)
         if centers.shape != (k, X.shape[1]):
             raise InputError(f"centers has shape {centers.shape}; k={k} and X ask for ({k}, {X.shape[1]})")
+        centers = centers * scale - middle
     units = seating.units
     sums, mass = units.total(counts[:, None] * points), units.total(counts)
     rng = np.random.default_rng(seed)

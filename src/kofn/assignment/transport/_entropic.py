@@ -24,7 +24,7 @@ _ROUGH = 1e-2
 _FURTHEST, _STRIDE = 50.0, 20.0
 # Entries that sum to less than this share of the error are left out of the Hessian.
 _NEGLIGIBLE = 0.1
-_MOST_CONJUGATE, _MOST_HALVINGS, _MOST_RESTARTS = 500, 12, 20
+_MOST_CONJUGATE, _MOST_HALVINGS = 500, 12
 
 
 @dataclass
@@ -184,7 +184,7 @@ def _sinkhorn_newton(
 ) -> tuple[Scaled, Point]:
     """Sinkhorn sweeps, then Newton steps, until the columns are off by no more than `goal`."""
     point = _point(state, np.zeros(len(state.c)))
-    done = restarts = 0
+    done = 0
     while point.off > goal and done < most and not stopped():
         for _ in range(sweeps if newton else most):
             following = state.point_at(point.y + np.log(state.c / point.totals))
@@ -204,13 +204,10 @@ def _sinkhorn_newton(
                 state, point = _again(state, point, counts)
             moved = _newton(state, point, counts, density)
             done += 1
-            if moved is None:
-                restarts += 1
+            if moved is None:  # sweeps take over, and bring the Hessian back in reach
                 break
             counts.falls += _fell(point, moved)
             point = moved
-        if restarts > _MOST_RESTARTS:
-            break
     return state, point
 
 

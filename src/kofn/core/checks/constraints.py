@@ -134,21 +134,29 @@ def margins(value: Any, name: str = "margins") -> tuple[Array, Array]:
     if isinstance(value, str | bytes | Mapping) or not isinstance(value, Sequence | np.ndarray) or len(value) != 2:
         raise InputError(f"{name}={type(value).__name__}: give two vectors, (row totals, column totals)")
     sides = []
+    slack = 1e-9
     for side, given in zip(("row totals", "column totals"), value, strict=True):
-        totals = vector(given, f"{name}: {side}").astype(np.float64)
+        totals = vector(given, f"{name}: {side}")
+        if totals.dtype == np.float32:  # narrow totals add up to their own rounding
+            slack = max(slack, float(np.finfo(np.float16 if _is_half(given) else np.float32).eps) * 8)
+        totals = totals.astype(np.float64)
         if totals.min() < 0:
             at = int(totals.argmin())
             raise InputError(f"{name}: {side} at row {at} is {totals[at]:g}; give totals >= 0")
         sides.append(totals)
     rows, columns = (math.fsum(totals.tolist()) for totals in sides)
-    if not math.isclose(rows, columns, rel_tol=1e-9):
+    if not math.isclose(rows, columns, rel_tol=slack):
         raise InputError(
             f"{name} do not add up: the row totals sum to {rows:.9g}, the column totals to {columns:.9g}; "
             f"scale one side to the other"
         )
     if rows == 0:
         raise InputError(f"{name} are all zero: there is nothing to share; give a positive total")
-    return sides[0], sides[1]
+    return sides[0], sides[1] if slack == 1e-9 else sides[1] * (rows / columns)
+
+
+def _is_half(given: Any) -> bool:
+    return str(getattr(given, "dtype", "")).endswith("float16")
 
 
 def same_length(n: int, source: str, name: str, length: int) -> None:

@@ -1,0 +1,74 @@
+"""Transport on histograms as they are: narrow margins, masses down to nothing, hardly any entropy or none."""
+
+from __future__ import annotations
+
+import numpy as np
+import ot
+import pytest
+
+import kofn
+from kofn.core.checks import InputError
+
+
+def bell(n: int, middle: float, width: float) -> np.ndarray:
+    return np.asarray(ot.datasets.make_1D_gauss(n, m=middle, s=width))
+
+
+def gaps(n: int) -> np.ndarray:
+    x = np.arange(n, dtype=float)
+    return (x[:, None] - x) ** 2
+
+
+def transported(n: int, first: np.ndarray, second: np.ndarray, reg: float) -> kofn.core.plans.Assignment:
+    return kofn.assign(scores=-gaps(n), margins=(first, second), method="sinkhorn_newton_sparse", reg=reg)
+
+
+@pytest.mark.parametrize(("middle", "width"), [(20, 5), (220, 5), (420, 10)])
+@pytest.mark.parametrize("reg", [1.0, 100.0])
+def test_bells_far_apart_are_met_as_in_the_log_domain(middle: int, width: int, reg: float) -> None:
+    first, second = bell(500, 20, 5), bell(500, middle, width)
+    plan = transported(500, first, second, reg)
+    assert plan.status in ("optimal", "approximate")
+    assert plan.value == pytest.approx(plan.bound, rel=1e-6)
+    if reg == 100:
+        log = ot.bregman.sinkhorn_log(first, second, gaps(500), reg, numItermax=20_000, stopThr=1e-11, warn=False)
+        held = log[log > 0]
+        assert plan.value == pytest.approx(-(log * gaps(500)).sum() - reg * (held * np.log(held)).sum(), rel=1e-8)
+
+
+def test_hardly_any_entropy() -> None:
+    first, second = bell(100, 30, 10), bell(100, 40, 10)
+    plan = transported(100, first, second, 0.01)
+    assert plan.status == "optimal"
+    assert plan.info["transport"] == pytest.approx(-99.3153, abs=1e-3)
+    assert kofn.assign(scores=np.ones((4, 4)), reg=1e-310, method="sinkhorn_newton_sparse").value == pytest.approx(4)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_without_entropy_it_is_the_exact_transport(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    first, second, costs = rng.random(30), rng.random(40), rng.random((30, 40))
+    first, second = first / first.sum(), second / second.sum()
+    plan = kofn.assign(scores=-costs, margins=(first, second), method="sinkhorn_newton_sparse", reg=0)
+    assert plan.status == "optimal"
+    assert -plan.value == pytest.approx(ot.emd2(first, second, costs), rel=1e-6)
+    assert plan.value <= plan.bound
+    assert -transported(100, bell(100, 30, 10), bell(100, 40, 10), 0).value == pytest.approx(
+        ot.emd2(bell(100, 30, 10), bell(100, 40, 10), gaps(100)), rel=1e-6
+    )
+    with pytest.raises(InputError, match="reg=-1: give a number >= 0"):
+        kofn.assign(scores=-costs, reg=-1, method="sinkhorn_newton_sparse")
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_narrow_margins_add_up_to_their_own_rounding(dtype: type) -> None:
+    rng = np.random.default_rng(0)
+    first, second = rng.random(500), rng.random(400)
+    sides = ((first / first.sum()).astype(dtype), (second / second.sum()).astype(dtype))
+    plan = kofn.assign(scores=-rng.random((500, 400)), margins=sides, reg=0.1)
+    assert plan.status == "optimal"
+    with pytest.raises(InputError, match="do not add up"):
+        kofn.assign(scores=-rng.random((500, 400)), margins=(sides[0], sides[1] * dtype(1.1)), reg=0.1)
+    wide = tuple(side.astype(np.float64) for side in sides)
+    with pytest.raises(InputError, match="do not add up"):
+        kofn.assign(scores=-rng.random((500, 400)), margins=(wide[0], wide[1] * (1 + 1e-6)), reg=0.1)
