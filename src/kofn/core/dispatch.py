@@ -18,6 +18,8 @@ from kofn.core.vocabulary import LIMITS, SETTINGS, SYNONYMS
 
 # Seconds of one thread, about a minute of two, that a call may take by this estimate before `auto` looks at a sample.
 _PATIENCE = 120.0
+# What `auto` takes in place of a method that looks at all pairs, where those are too many.
+_SAMPLING = {"lazy_greedy": "sampled_greedy", "fasterpam": "fastclara"}
 
 
 def dispatch(
@@ -33,7 +35,7 @@ def dispatch(
         InputError: no such method (the nearest is offered), an argument or option it does not take (those that would
             are named), or no method that honours all of the arguments together.
     """
-    given, ids = with_frame_ids(given, ids)
+    given, ids = with_frame_ids(_with_pool(verb, given), ids)
     if callable(method_name):
         return _run_callable(verb, method_name, given, options, ids)
     index = methods_of(verb)
@@ -54,6 +56,21 @@ def dispatch(
         raise InputError(f"method={name!r} needs {error.name}: pip install 'kofn[{entry.extra}]'") from None
     arguments = {word: given[word] if word in given else _derive(word, given) for word in takes}
     return execute(function.__kofn__, {**arguments, **options}, ids=ids)  # type: ignore[attr-defined]
+
+
+def _with_pool(verb: str, given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A pool that an objective of the user's own brings along: only the number of its items counts."""
+    count = getattr(given.get("objective"), "n", None)
+    if verb != "select" or not isinstance(count, int) or isinstance(count, bool) or count < 1:
+        return given
+    inputs = {word for word in INPUTS if word in given}
+    if inputs - {"X"} or (inputs and not hasattr(given["X"], "nnz")):
+        return given
+    if inputs and given["X"].shape[0] != count:
+        raise InputError(f"X has {given['X'].shape[0]} rows and the objective {count} items; give the same ones")
+    import numpy as np
+
+    return {**{word: value for word, value in given.items() if word != "X"}, "scores": np.zeros(count)}
 
 
 def _refuse_limits(entry: Entry, given: Mapping[str, Any], takes: set[str], index: Mapping[str, Entry]) -> None:
@@ -140,25 +157,26 @@ def choose(verb: str, given: Mapping[str, Any], options: Mapping[str, Any] | Non
 def quicker(name: str, given: Mapping[str, Any], options: Mapping[str, Any], index: Mapping[str, Entry]) -> str:
     """The same question judged by a sample of the rows, where all pairs take too long or longer than the limit."""
     shape = getattr(given.get("X"), "shape", ())
-    if name != "lazy_greedy" or options or len(shape) != 2 or given.get("metric") == "rbf":
+    sampling = _SAMPLING.get(name, "")
+    if not sampling or options or len(shape) != 2 or given.get("metric") == "rbf":
         return name
-    if index["sampled_greedy"].takes(given) is None:
+    if index[sampling].takes(given) is None:
         return name
     # Without a limit the choice depends on the call alone, not on the machine, so that answers do not.
-    seconds = seconds_of_all_pairs(*shape)
+    seconds = seconds_of_all_pairs(given["X"])
     too_long = seconds > _PATIENCE
     if "time_limit" in given and not too_long:
         from kofn.engines.threads import cores
 
         too_long = seconds / cores(given.get("n_threads")) > given["time_limit"]
-    return "sampled_greedy" if too_long else name
+    return sampling if too_long else name
 
 
-def seconds_of_all_pairs(n: int, d: int) -> float:
-    """About how long one thread takes for facility location on (n, d): two looks at each pair."""
-    from kofn.engines.speed import pairs_a_second
+def seconds_of_all_pairs(X: Any) -> float:
+    """About how long one thread takes for facility location on X (n, d): two looks at each pair of rows."""
+    from kofn.engines.speed import features_of, pairs_a_second
 
-    return 2 * n * n / pairs_a_second(d)
+    return float(2 * X.shape[0] ** 2 / pairs_a_second(features_of(X)))
 
 
 def methods_of(verb: str) -> Mapping[str, Entry]:

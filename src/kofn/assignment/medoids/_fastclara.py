@@ -17,6 +17,8 @@ from kofn.core.registry import method
 from kofn.core.runtime import Control
 from kofn.objectives.similarity import pairwise_distances
 
+_LARGE, _LARGE_SAMPLE = 20_000, 4_000
+
 
 @method(
     "assign",
@@ -47,7 +49,8 @@ def fastclara(
         seed: for the samples and FasterPAM's initialisation on them (LAB).
         max_memory: bytes for distances computed from X, beside those of a sample; default 64 MiB.
         n_samples: number of samples.
-        sample_size: items per sample; default 80 + 4 k as in the paper.
+        sample_size: items per sample; default 80 + 4 k as in the paper, and at least 4,000 from 20,000 items on, where
+            such samples lose 0.4% to 1.6% against `fasterpam` and the paper's 2% to 10%.
 
     Returns:
         An `Assignment`: `labels`, `medoids`, `value` = weighted sum of the distances to the nearest medoid, over all
@@ -75,7 +78,8 @@ def fastclara(
     X, distances, metric, start = pool.X, pool.distances, words["metric"], words["start"]
     n, counts, source = pool.n, pool.counts, pool.source
     checks.count(n_samples, "n_samples")
-    size = min(n, 80 + 4 * k if sample_size is None else checks.count(sample_size, "sample_size", least=k))
+    usual = max(80 + 4 * k, _LARGE_SAMPLE if n >= _LARGE else 0)
+    size = min(n, usual if sample_size is None else checks.count(sample_size, "sample_size", least=k))
     rng = np.random.default_rng(words["seed"])
     best = None if start is None else Placed(source, _inits.started(start, k), counts)
     losses: list[float] = []
