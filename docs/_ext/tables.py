@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections import defaultdict
+from collections.abc import Mapping
 from typing import Any
 
 from docstrings import safe
@@ -125,13 +126,22 @@ def claims() -> str:
     return "\n".join(lines)
 
 
-def _claim(number: int, source: Any, row: dict[str, Any], where: str) -> list[str]:
+def _claim(number: int, source: Any, row: Mapping[str, Any], where: str) -> list[str]:
+    from claims.harness.fresh import held_at
+
     paper = papers().get(str(number))
     title = paper.title if paper else source.name.replace("_", " ")
     lines = [f"(p{number})=", f"### {number}: {safe(title)}", "", f"{safe(source.says)}.", ""]
     lines += [f"- **Outcome** {row.get('outcome', 'unrecorded').replace('-', ' ')}"]
+    lines += [f"- **Does not hold** {safe(part)}" for part in row.get("fails", ())]
     if row.get("reason"):
         lines += [f"- **With** {safe(row['reason'])}"]
+    tried, held = held_at(ROOT / "claims" / "fresh.json", source)
+    if tried:
+        lines += [f"- **Fresh seeds** held at {held} of {tried}"]
+    lines += [
+        f"- **Changed** from {safe(c['old'])} to {safe(c['new'])}: {safe(c['why'])}" for c in row.get("history", ())
+    ]
     link = f'<a href="code/{where}.txt">{where}</a>'
     lines += [f"- **Run it** `python -m claims --ids {number} --seed 7`, then `--broken` · {link}"]
     if paper:
