@@ -68,6 +68,7 @@ def command(typed: Sequence[str], file: str, **values: Any) -> None:
     arguments = AllocateArguments.of(typed, values)
     check_outputs(arguments, [file])
     table = Table.open(file, arguments.reading)
+    arguments = arguments.named_in(table)
     call = arguments.given("budget") | {"curves": read_curves(table, arguments)}
     if arguments.id_column:
         call["ids"] = table.ids(arguments.id_column)

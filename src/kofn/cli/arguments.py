@@ -5,9 +5,9 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from fractions import Fraction
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import click
 import numpy as np
@@ -17,6 +17,9 @@ from kofn.core import dispatch, registry
 from kofn.core.checks import InputError
 from kofn.core.vocabulary import SETTINGS
 from kofn.io.reading import Reading
+
+if TYPE_CHECKING:
+    from kofn.io.tables import Table
 
 _QUOTA = re.compile(r"^(?P<column>[^=]+)=(?P<group>.*):(?P<low>\d*(\.?\d+%)?)(?P<dash>-?)(?P<high>\d*(\.?\d+%)?)$")
 
@@ -77,7 +80,7 @@ class _CountOrAuto(click.ParamType):
 
 
 class _Names(click.ParamType):
-    """Names of columns with commas between."""
+    """Words with commas between."""
 
     name = "names"
 
@@ -85,7 +88,17 @@ class _Names(click.ParamType):
         return tuple(name.strip() for name in value.split(","))
 
 
+class _Columns(click.ParamType):
+    """Names of columns with commas between, as they are typed: a name may hold spaces and commas of its own."""
+
+    name = "columns"
+
+    def convert(self, value: Any, _param: click.Parameter | None, _ctx: click.Context | None) -> tuple[str, ...]:
+        return tuple(value.split(","))
+
+
 NUMBER, NUMBERS, CAPACITY, COUNT_OR_AUTO, NAMES = _Number(), _Numbers(), _Capacity(), _CountOrAuto(), _Names()
+COLUMNS = _Columns()
 
 
 def flag(*names: str, help: str, **settings: Any) -> click.Option:
@@ -117,9 +130,12 @@ GAPS = (
 IMAGES = flag("--images", metavar="ARRAY", help="Array of an .npz with one image a row, for the report.")
 
 
+DROP = flag("--drop", metavar="A,B", type=COLUMNS, help="Leave these columns out of what is written.")
+
+
 def columns(help: str) -> click.Option:
     """The flag that names several columns of the file."""
-    return flag("--columns", metavar="A,B", type=NAMES, help=help)
+    return flag("--columns", metavar="A,B", type=COLUMNS, help=help)
 
 
 def method_section(output: str, *more: str) -> tuple[Section, Section, Section]:
@@ -215,6 +231,17 @@ class VerbArguments:
         known = {name: value for name, value in values.items() if name in names}
         return cls(typed=tuple(typed), own_options=own, **known)
 
+    def named_in(self, table: Table) -> Self:
+        """The same, with the names of columns as the table spells them."""
+        spelt: dict[str, Any] = {}
+        for name in (field.name for field in fields(self)):
+            value = getattr(self, name)
+            if value is not None and name in ("columns", "drop"):
+                spelt[name] = table.named(value)
+            elif value is not None and (name.endswith("_column") or name in ("text", "vectors", "images")):
+                spelt[name] = table.require(value)
+        return replace(self, **spelt)
+
     def given(self, *words: str) -> dict[str, Any]:
         """Those of these words and of the settings that were typed; progress is shown on a terminal."""
         named = {name: getattr(self, name) for name in (*words, *SETTINGS) if hasattr(self, name)}
@@ -247,6 +274,7 @@ class RowArguments(VerbArguments):
     weight_column: str | None
     label_column: str | None
     images: str | None
+    drop: tuple[str, ...] | None = None
     drop_empty: bool = False
     impute: str | None = None
 

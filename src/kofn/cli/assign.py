@@ -17,7 +17,7 @@ from kofn.cli.estimate import beginning_of, say_beforehand
 from kofn.cli.printing import first_of, say
 from kofn.cli.read import ARRAYS, Pool, read_pairs, read_scores, read_vectors, seen_in_report, without_gaps
 from kofn.cli.verb_command import Section, VerbCommand
-from kofn.cli.write import check_outputs, finish, free_name, renamed, rows_of
+from kofn.cli.write import check_columns, check_outputs, finish, free_name, renamed, rows_of
 from kofn.core.checks import InputError
 from kofn.core.plans import Assignment
 from kofn.io.tables import Table
@@ -55,7 +55,9 @@ WANTED = Section(
         flag("--overflow", metavar="RULE", help="What a full bin does: error (default), drop or reroute."),
     ),
 )
-KNOWN = Section("What is known of the rows", (words.ID, words.WEIGHT, words.LABEL, words.IMAGES, *words.GAPS))
+KNOWN = Section(
+    "What is known of the rows", (words.ID, words.WEIGHT, words.LABEL, words.IMAGES, words.DROP, *words.GAPS)
+)
 ANSWER = words.method_section("Where the groups go: all columns plus group, or id, bin and weight of each placement.")
 
 
@@ -105,14 +107,19 @@ def command(typed: Sequence[str], file: str, **values: Any) -> None:
     check_outputs(arguments, [file])
     if arguments.dry_run:
         with beginning_of(file, arguments) as (table, rows):
+            arguments = arguments.named_in(table)
             pool = read_pool(table, arguments)
             call, options = call_of(pool, arguments), options_of(pool, arguments)
             say_beforehand("assign", arguments.method, options, call, arguments.as_json, rows)
         return
-    pool = read_pool(Table.open(file, arguments.reading), arguments)
+    table = Table.open(file, arguments.reading)
+    arguments = arguments.named_in(table)
+    if not arguments.by_scores:
+        check_columns(table, arguments)
+    pool = read_pool(table, arguments)
     call, options = call_of(pool, arguments), options_of(pool, arguments)
     plan = assign(method=arguments.method, options=options, **call)
-    finish(plan, arguments, lambda: placements(plan, pool), **report_context(pool, arguments))
+    finish(plan, arguments, lambda: placements(plan, pool, arguments.drop), **report_context(pool, arguments))
     say(answer(plan, arguments), lambda: render(plan, pool, arguments), arguments.as_json)
 
 
@@ -176,10 +183,10 @@ def options_of(pool: Pool, arguments: AssignArguments) -> dict[str, Any]:
     return options
 
 
-def placements(plan: Assignment, pool: Pool) -> pl.DataFrame:
+def placements(plan: Assignment, pool: Pool, drop: Sequence[str] | None = None) -> pl.DataFrame:
     """Each row with its group; where an item may hold several bins or none, one row a placement."""
     if pool.matrix is None:
-        frame = rows_of(pool.table, pool.rows)
+        frame = rows_of(pool.table, pool.rows, drop)
         frame = frame.select(name for name, kind in frame.schema.items() if not isinstance(kind, pl.Array))
         added: dict[str, NDArray[Any]] = {"group": plan.labels}
         if plan.medoids is not None:

@@ -291,6 +291,7 @@ def _rank(members: Sequence[str], arguments: CombineArguments) -> None:
     if len(members) > 1:
         raise InputError(f"a ranking is made from one table, {len(members)} were given; join them first")
     table = Table.open(members[0], arguments.reading)
+    arguments = arguments.named_in(table)
     judges, scores = read_judges(table, arguments.columns, arguments.id_column)
     if arguments.dry_run:
         size = {"judges": len(judges), "alternatives": table.n, "exact": "yes"}

@@ -101,11 +101,16 @@ def _kept(values: Any, rows: NDArray[np.int64]) -> Any:
 def read_vectors(table: Table, arguments: RowArguments) -> PoolVectors:
     """The vectors that `--text`, `--columns` or `--vectors` ask for, or the only vectors of the file.
 
-    A sparse matrix on disk is returned as it is: it can only be a precomputed similarity.
+    A sparse matrix on disk is returned as it is: a precomputed similarity, or rows compared by their cosines.
     """
     if isinstance(table, SparseNpz):
+        if arguments.metric == "cosine" and arguments.VERB == "select":
+            return PoolVectors(table.matrix(), "the cosines of sparse rows")
         if arguments.metric != "precomputed":
-            raise InputError(f"{table.path} holds a sparse matrix; if it is a similarity, say --metric precomputed")
+            rows = "; if its rows are to be compared, say --metric cosine" if arguments.VERB == "select" else ""
+            raise InputError(
+                f"{table.path} holds a sparse matrix; if it is a similarity, say --metric precomputed{rows}"
+            )
         return PoolVectors(table.matrix(), "the similarity as it is")
     return pool_vectors(
         table,
@@ -308,11 +313,16 @@ def seen_in_report(table: Table, arguments: RowArguments, rows: NDArray[np.int64
     if arguments.text:
         seen["text"] = table.texts(arguments.text).to_numpy()[rows]
     if arguments.images:
-        seen["images"] = _images(table, arguments.images)[rows]
+        seen["images"] = images_of(table, arguments.images)[rows]
     return seen
 
 
-def _images(table: Table, name: str) -> NDArray[Any]:
+def images_of(table: Table, name: str) -> NDArray[Any]:
+    """The array of images, one a row.
+
+    Raises:
+        InputError: the file holds no such array, or not of that shape.
+    """
     if table.path.suffix.lower() != ".npz":
         raise InputError("--images names an array of an .npz file, one image a row, shape (n, height, width)")
     table.require(name)

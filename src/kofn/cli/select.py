@@ -14,7 +14,7 @@ from kofn.cli.select_answer import answer, picks, refuse_nothing, render, report
 from kofn.cli.select_arguments import ANSWER, COMPARED, KNOWN, WANTED, SelectArguments
 from kofn.cli.select_pool import call_of, dropped_rows, method_of, read_pool
 from kofn.cli.verb_command import VerbCommand
-from kofn.cli.write import check_outputs, finish
+from kofn.cli.write import check_columns, check_outputs, finish
 from kofn.io.atomic import write_table
 from kofn.io.tables import Table
 from kofn.verbs import select
@@ -43,12 +43,16 @@ def command(typed: Sequence[str], file: str, **values: Any) -> int:
     check_outputs(arguments, [file])
     if arguments.dry_run:
         with beginning_of(file, arguments) as (table, rows):
+            arguments = arguments.named_in(table)
             pool = read_pool(table, arguments)
             call = call_of(pool, arguments)
             options = {**arguments.options, **pool.vectors}
             say_beforehand("select", method_of(arguments, call), options, call, arguments.as_json, rows)
         return 0
     table = Table.open(file, arguments.reading)
+    arguments = arguments.named_in(table)
+    if not arguments.by_scores:
+        check_columns(table, arguments)
     pool = read_pool(table, arguments)
     call = call_of(pool, arguments)
     options = {**arguments.options, **pool.vectors}
@@ -56,7 +60,7 @@ def command(typed: Sequence[str], file: str, **values: Any) -> int:
     refuse_nothing(plan, arguments)
     if arguments.dropped:
         write_table(dropped_rows(pool, arguments), arguments.dropped)
-    finish(plan, arguments, lambda: picks(plan, pool), **report_context(pool, arguments))
+    finish(plan, arguments, lambda: picks(plan, pool, arguments.drop), **report_context(pool, arguments))
     seconds = time.perf_counter() - began
     say(answer(plan, pool, arguments, seconds), lambda: render(plan, pool, arguments, seconds), arguments.as_json)
     return warn_of_few(plan, arguments)

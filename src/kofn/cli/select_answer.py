@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ from kofn.cli.read import (
 from kofn.cli.select_arguments import SelectArguments
 from kofn.cli.select_pool import counted_quotas, groups_of
 from kofn.cli.write import free_name, renamed, rows_of
-from kofn.core.checks import FailureError
+from kofn.core.checks import FailureError, is_sparse
 from kofn.core.plans import Selection
 
 if TYPE_CHECKING:
@@ -65,15 +65,15 @@ def warn_of_few(plan: Selection, arguments: SelectArguments) -> int:
     return 3
 
 
-def picks(plan: Selection, pool: Pool) -> pl.DataFrame:
-    """The picks in the order picked: every original column, then rank and gain."""
+def picks(plan: Selection, pool: Pool, drop: Sequence[str] | None = None) -> pl.DataFrame:
+    """The picks in the order picked: every original column but those of `drop`, then rank and gain."""
     order = {"rank": np.arange(1, len(plan) + 1), "gain": np.asarray(plan.gains)}
     if pool.entries:
         assert pool.matrix is not None
         row, column = np.unravel_index(plan.indices, pool.matrix.shape)
         score = pool.matrix[row, column]
         return pl.DataFrame({"row": pool.keys[row], "column": column, "score": score, **order})
-    frame = rows_of(pool.table, pool.rows[plan.indices])
+    frame = rows_of(pool.table, pool.rows[plan.indices], drop)
     added = [pl.Series(free_name(name, pool.table.columns), values) for name, values in order.items()]
     return frame.with_columns(series.fill_nan(None) if series.dtype.is_float() else series for series in added)
 
@@ -96,7 +96,7 @@ def report_context(pool: Pool, arguments: SelectArguments) -> dict[str, Any]:
     if arguments.label_column is not None:
         groups = {arguments.label_column: pool.values["y"], **groups}
     return {
-        "X": None if arguments.metric == "precomputed" else pool.X,
+        "X": None if arguments.metric == "precomputed" or is_sparse(pool.X) else pool.X,
         "metric": arguments.distance,
         "groups": groups or None,
         "quotas": counted_quotas(pool, arguments) or None,
@@ -129,7 +129,7 @@ def repeats_shown(pool: Pool, duplicates: Dropped, arguments: SelectArguments) -
 
 def compared_with_random(plan: Selection, pool: Pool, arguments: SelectArguments) -> AtRandom | None:
     """How near the picks are to the rows, and how near as many random rows are; None without vectors."""
-    if pool.X is None or arguments.metric == "precomputed" or not len(plan):
+    if pool.X is None or is_sparse(pool.X) or arguments.metric == "precomputed" or not len(plan):
         return None
     from kofn.report.measures import Space, at_random
 

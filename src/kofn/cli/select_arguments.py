@@ -74,6 +74,7 @@ KNOWN = Section(
             help="The picks are to be labelled, in about N classes: a hint to auto.",
         ),
         words.IMAGES,
+        words.DROP,
         *words.GAPS,
     ),
 )

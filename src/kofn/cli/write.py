@@ -11,8 +11,8 @@ from typing import Any
 import click
 import polars as pl
 
-from kofn.cli.arguments import VerbArguments
-from kofn.cli.read import ARRAYS, TABLES
+from kofn.cli.arguments import RowArguments, VerbArguments
+from kofn.cli.read import ARRAYS, TABLES, images_of
 from kofn.core.checks import InputError
 from kofn.core.plans import Plan
 from kofn.io.atomic import claimed, write_table
@@ -112,9 +112,42 @@ def renamed(table: Table, *names: str) -> list[str]:
     return [f"the file has a column {name!r} of its own, so ours is {f'kofn_{name}'!r}" for name in clashes]
 
 
-def rows_of(table: Table, rows: Any) -> pl.DataFrame:
-    """Rows of the file with all its columns; of an array file only what is one value a row, `row` finds the rest."""
-    frame = table.take(rows)
+def check_columns(table: Table, arguments: RowArguments) -> None:
+    """Refuse, before any work is done, columns that the output cannot hold, and an array that holds no images.
+
+    Args:
+        table: what is read; all its columns but those of --drop are written to -o.
+        arguments: what was typed.
+    """
+    if arguments.images:
+        images_of(table, arguments.images)
+    if arguments.output is None or table.path.suffix.lower() in ARRAYS:
+        return
+    suffix = Path(arguments.output).suffix.lower()
+    for name, kind in table.types.items():
+        if name not in (arguments.drop or ()) and not _holds(suffix, kind):
+            raise InputError(
+                f"column {name!r} holds {kind}, which {suffix} cannot hold; give -o a name that ends in .parquet, or "
+                f"leave the column out with --drop {name!r}"
+            )
+
+
+def _holds(suffix: str, kind: pl.DataType) -> bool:
+    """Whether files of this suffix can hold values of this type."""
+    if suffix == ".parquet":
+        return True
+    if kind == pl.Duration:
+        return suffix == ".jsonl"
+    inner = [kind.inner] if isinstance(kind, pl.List | pl.Array) else []
+    inner = [field.dtype for field in kind.fields] if isinstance(kind, pl.Struct) else inner
+    # Inside lists, durations are written as JSON.
+    return kind != pl.Binary and all(_holds(".jsonl", part) for part in inner if isinstance(part, pl.DataType))
+
+
+def rows_of(table: Table, rows: Any, drop: Sequence[str] | None = None) -> pl.DataFrame:
+    """Rows of the file with all its columns but those of `drop`; of an array file only what is one value a row, `row`
+    finds the rest."""
+    frame = table.take(rows).drop(drop or ())
     if table.path.suffix.lower() in ARRAYS:
         return frame.select(name for name, kind in frame.schema.items() if not kind.is_nested())
     return frame

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import weakref
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,7 +23,13 @@ _SAMPLE = 10_000
 _ROW = "__kofn_row__"
 # A cell's text stays text unless a number says the same: 007, +5, 1_000 and keys longer than an int64 are not numbers.
 _WHOLE = r"^(0|-?[1-9][0-9]{0,17})$"
+_FEW = 64
 _DECIMAL = r"^([+-]?((0|[1-9][0-9]{0,14})(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?|[+-]?(?i:nan|inf|infinity))$"
+_TYPES: tuple[tuple[pl.DataType, str], ...] = (
+    (pl.Int64(), _WHOLE),
+    (pl.Float64(), _DECIMAL),
+    (pl.Boolean(), r"^(true|false)$"),
+)
 
 
 class _Scanned(Table):
@@ -40,6 +48,10 @@ class _Scanned(Table):
 
     def _dtype(self, name: str) -> pl.DataType:
         return self._scan.collect_schema()[name]
+
+    @property
+    def types(self) -> dict[str, pl.DataType]:
+        return dict(self._scan.collect_schema())
 
     def _take(self, wanted: NDArray[np.int64]) -> pl.DataFrame:
         ordered, position = np.unique(wanted, return_inverse=True)
@@ -104,37 +116,57 @@ class _Delimited(_Scanned):
 
     def _open(self) -> pl.LazyFrame:
         self.separator = self.reading.delimiter or self.separator
-        self.columns, self.n = text_faults.check_csv(self.path, self.separator)
+        self.columns, self.n, plain = text_faults.check_csv(self.path, self.separator)
+        if plain is not None:
+            weakref.finalize(self, plain.unlink, missing_ok=True)
+            self.source = plain
         self._known: dict[str, pl.DataType] = {}
         self._head: pl.DataFrame | None = None
         try:
-            scan = pl.scan_csv(self.path, separator=self.separator, infer_schema=False, glob=False)
+            scan = pl.scan_csv(self.source, separator=self.separator, infer_schema=False, glob=False)
             names = scan.collect_schema().names()
-        except pl.exceptions.PolarsError as error:
-            self._refuse(error)
+            if names != self.columns and len(names) == len(self.columns):
+                # Names with a doubled quote, which polars does not read.
+                scan = pl.scan_csv(
+                    self.source, separator=self.separator, infer_schema=False, glob=False, new_columns=self.columns
+                )
+                names = scan.collect_schema().names()
+        except pl.exceptions.PolarsError:
+            self._refuse_quotes()
+            raise
         if names != self.columns:
             raise InputError(f"{self.path}: the header cannot be read the same way twice; quote its names")
         return scan.head(self.n)
 
-    def _refuse(self, error: Exception) -> NoReturn:
-        line = text_faults.bare_quote(self.source, self.separator)
-        if line is None:
-            raise error
-        raise InputError(
-            f"{self.path}: line {line} has a quote inside a field; put the field in quotes and double the quote in it"
-        ) from None
+    def _refuse_quotes(self) -> None:
+        """Name the line whose quotes keep polars from reading the file, if one does."""
+        if text_faults.quotes_inside(self.source, self.separator):
+            raise InputError(
+                f"{self.path}: fields that are not in quotes hold some; put them in quotes, quotes doubled"
+            )
+
+    def _read(self, raw: pl.Series) -> tuple[pl.Series, bool]:
+        """The cells typed, and whether they come out as they are typed. Spaces around a number do not count."""
+        cells = self.reading.cells(raw)
+        typed = _typed(cells)
+        if typed.dtype == pl.String and cells.str.contains(r"^[ \t]|[ \t]$").any():
+            bare = cells.str.strip_chars(" \t")
+            numbers = _typed(bare.set(bare == "", None))
+            if numbers.dtype != pl.String:
+                return numbers, False
+        return typed, cells is raw
 
     def _column(self, name: str) -> pl.Series:
         try:
             raw = super()._column(name)
-        except pl.exceptions.PolarsError as error:
-            self._refuse(error)
+        except pl.exceptions.PolarsError:
+            self._refuse_quotes()
+            raise
         if len(raw) != self.n:
             raise InputError(f"{self.path}: {self.n} rows by its lines and {len(raw)} by its quotes; check the quotes")
-        read = self.reading.cells(raw)
-        typed = _typed(read)
+        typed, as_typed = self._read(raw)
         # Cells that were read otherwise than they are written come out as they are written.
-        self._known[name] = typed.dtype if read is raw else pl.String()
+        self._known[name] = typed.dtype if as_typed else pl.String()
         return typed
 
     def ids(self, name: str) -> Array:
@@ -146,7 +178,7 @@ class _Delimited(_Scanned):
         return np.array(super()._column(name).to_list())
 
     def _dtype(self, name: str) -> pl.DataType:
-        return _typed(self.reading.cells(self._sample()[name])).dtype
+        return self._read(self._sample()[name])[0].dtype
 
     def _sample(self) -> pl.DataFrame:
         if self._head is None:
@@ -156,20 +188,23 @@ class _Delimited(_Scanned):
     def _take(self, wanted: NDArray[np.int64]) -> pl.DataFrame:
         try:
             raw = super()._take(wanted)
-        except pl.exceptions.PolarsError as error:
-            self._refuse(error)
+        except pl.exceptions.PolarsError:
+            self._refuse_quotes()
+            raise
         out = []
-        for name in self.columns:
+        # All columns in one pass: to look each up by its name would take hours for 100,000 of them.
+        for name, head, cells in zip(self.columns, self._sample().iter_columns(), raw.iter_columns(), strict=True):
             # The type is inferred from the first rows and the picked ones; a column that fits no type is text.
-            seen = self._known.get(name) or _typed(pl.concat([self._sample()[name], raw[name]])).dtype
-            out.append(_cast(raw[name], seen))
+            seen = self._known.get(name) or _type_of(head, cells)
+            out.append(_cast(cells, seen))
         return pl.DataFrame(out)
 
     def _vectors(self, name: str) -> Array:
         try:
             return super()._vectors(name)
-        except pl.exceptions.PolarsError as error:
-            self._refuse(error)
+        except pl.exceptions.PolarsError:
+            self._refuse_quotes()
+            raise
 
 
 class _Tabbed(_Delimited):
@@ -335,13 +370,22 @@ def _refuse_array(path: Path, label: str, error: Exception) -> NoReturn:
     raise InputError(f"{label} is not a NumPy array file ({one_line(error)}); write it with numpy.save") from None
 
 
+def _type_of(head: pl.Series, picked: pl.Series) -> pl.DataType:
+    """The type that the cells of both fit; of few cells by Python, which has no overhead a column."""
+    if len(head) + len(picked) > _FEW:
+        return _typed(pl.concat([head, picked])).dtype
+    cells = [cell for cell in (*head.to_list(), *picked.to_list()) if cell is not None]
+    fits = (dtype for dtype, pattern in _TYPES if cells and all(re.fullmatch(pattern, cell) for cell in cells))
+    return next(fits, pl.String())
+
+
 def _typed(text: pl.Series) -> pl.Series:
     """Whole numbers, decimals or booleans where every cell of the text is one and nothing is lost; else the text."""
     cells = text.drop_nulls()
     if len(cells) == 0:
         return text
     head = cells.head(100)  # most columns of text show in their first cells
-    for dtype, pattern in ((pl.Int64(), _WHOLE), (pl.Float64(), _DECIMAL), (pl.Boolean(), "^(true|false)$")):
+    for dtype, pattern in _TYPES:
         if head.str.contains(pattern).all() and cells.str.contains(pattern).all():
             return _cast(text, dtype)
     return text

@@ -16,8 +16,10 @@ from __future__ import annotations
 import weakref
 import zipfile
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from os import PathLike
 from pathlib import Path
 
@@ -98,19 +100,59 @@ class Table(ABC):
         return table
 
     def require(self, name: str) -> str:
-        """`name` if it is a column, else an error that offers the nearest one."""
-        if name in self.columns:
-            return name
+        """The column of this name, or of this name with spaces around it, else an error that offers the nearest one."""
+        found = self._find(name)
+        if found is not None:
+            return found
         near = nearest(name, self.columns)
         shown = ", ".join(self.columns[:12]) + (", ..." if len(self.columns) > 12 else "")
         raise InputError(f"{self.path} has no column {name!r}{near or f'; it has {shown}'}")
+
+    def named(self, parts: Sequence[str]) -> tuple[str, ...]:
+        """The columns that a list with commas names, where a name may hold commas too: the longest is taken.
+
+        Raises:
+            InputError: a part is no column, or a column is named twice.
+        """
+        names: list[str] = []
+        start = 0
+        while start < len(parts):
+            ends = range(len(parts), start, -1)
+            found = next((e for e in ends if self._find(",".join(parts[start:e])) is not None), start + 1)
+            names.append(self.require(",".join(parts[start:found])))
+            start = found
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise InputError(f"column {twice!r} is named twice; name it once")
+        return tuple(names)
+
+    def _find(self, name: str) -> str | None:
+        if name in self._names:
+            return name
+        return self._stripped.get(name.strip())
+
+    @cached_property
+    def _names(self) -> frozenset[str]:
+        return frozenset(self.columns)
+
+    @cached_property
+    def _stripped(self) -> dict[str, str]:
+        """The columns by their names without spaces around them, where no two are alike so."""
+        stripped = Counter(name.strip() for name in self.columns)
+        return {name.strip(): name for name in self.columns if stripped[name.strip()] == 1}
+
+    @property
+    def types(self) -> dict[str, pl.DataType]:
+        """What polars calls the types of the columns, without reading the rows where the file says them."""
+        with _reading(self.path):
+            return {name: self._dtype(name) for name in self.columns}
 
     def column(self, name: str) -> pl.Series:
         """All values of one column, typed, missing ones null. O(n) memory; no other column is read.
 
         A CSV cell becomes a number only if that loses nothing but the spelling of decimals: `007` stays text.
         """
-        self.require(name)
+        name = self.require(name)
         with _reading(self.path):
             return self._column(name)
 
@@ -199,7 +241,7 @@ class Table(ABC):
         Raises:
             InputError: a missing vector, one of another length, a value that is NaN, infinite or missing (row, column).
         """
-        self.require(name)
+        name = self.require(name)
         with _reading(self.path):
             X = self._vectors(name)
         if X.shape[1] == 0:
@@ -209,7 +251,7 @@ class Table(ABC):
 
     def dtype(self, name: str) -> str:
         """The kind of the column's values, in one word: "number", "text", "vector", "date", "boolean" or "other"."""
-        self.require(name)
+        name = self.require(name)
         with _reading(self.path):
             dtype = self._dtype(name)
         if isinstance(dtype, pl.List | pl.Array):
@@ -293,7 +335,7 @@ class Table(ABC):
 
     def _decode(self, name: str, block: pl.Series, start: int) -> pl.Series:
         """Vectors that were written as text."""
-        fine = block.str.contains(r"^\s*\[[0-9eE+\-.,\s]*\]\s*$")
+        fine = block.str.contains(r"^\s*\[\s*([0-9eE+\-.]+(\s*,\s*[0-9eE+\-.]+)*)?\s*\]\s*$")
         if not fine.all():
             row = (~fine).arg_max() or 0
             shown = block[row] if len(block[row]) <= 40 else block[row][:37] + "..."

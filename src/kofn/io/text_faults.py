@@ -9,6 +9,8 @@ from __future__ import annotations
 import codecs
 import csv
 import json
+import os
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,11 +46,13 @@ def check_utf8(path: Path) -> None:
             offset += len(block)
 
 
-def check_csv(path: Path, separator: str) -> tuple[list[str], int]:
+def check_csv(path: Path, separator: str) -> tuple[list[str], int, Path | None]:
     """The header and the number of rows of a CSV file, all of whose rows must have as many fields as the header.
 
     Blank lines at the end of the file are not rows. A fast pass counts separators outside quotes in blocks; only an
-    irregular file is walked by Python's reader, which implements the whole format.
+    irregular file is walked by Python's reader, which implements the whole format. Where a field that is not in quotes
+    holds one (`6" nail`), which readers treat differently, a temporary copy with every such field in quotes is
+    returned too.
 
     Raises:
         InputError: not UTF-8, no header, a name twice, a row with too many or too few fields (with its line).
@@ -57,7 +61,36 @@ def check_csv(path: Path, separator: str) -> tuple[list[str], int]:
     header = _header(path, separator)
     _refuse_other_separator(path, separator, header)
     counted = _count_regular(path, separator, len(header))
-    return header, _walk_csv(path, separator, len(header)) if counted is None else counted
+    if counted is not None and not _has_bare_quote(path, separator):
+        return header, counted, None
+    rows = _walk_csv(path, separator, len(header))
+    return header, rows, _quoted_copy(path, separator) if quotes_inside(path, separator) else None
+
+
+def _has_bare_quote(path: Path, separator: str) -> bool:
+    """Whether a quote stands neither at an end of a field nor beside another quote."""
+    ends = np.array([_QUOTE, _NEWLINE, _RETURN, ord(separator)], np.uint8)
+    before = np.array([_NEWLINE], np.uint8)
+    with open(path, "rb") as file:
+        if file.read(3) != codecs.BOM_UTF8:
+            file.seek(0)
+        while block := file.read(_BLOCK):
+            # The last byte is looked at with the next block, or is followed by the end of the last line.
+            data = np.concatenate([before, np.frombuffer(block, np.uint8)])
+            at = np.flatnonzero(data[1:-1] == _QUOTE) + 1
+            if (~np.isin(data[at - 1], ends) & ~np.isin(data[at + 1], ends)).any():
+                return True
+            before = data[-2:]
+    return False
+
+
+def _quoted_copy(path: Path, separator: str) -> Path:
+    """The same records in a temporary file, every field that needs quotes in them."""
+    handle, name = tempfile.mkstemp(suffix=path.suffix)
+    with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, delimiter=separator, lineterminator="\n")
+        writer.writerows(fields for _, fields in _records(path, separator))
+    return Path(name)
 
 
 def _records(path: Path, separator: str) -> Iterator[tuple[int, list[str]]]:
@@ -173,17 +206,20 @@ def _walk_csv(path: Path, separator: str, width: int) -> int:
     return records - 1
 
 
-def bare_quote(path: Path, separator: str) -> int | None:
-    """The first line with a quote inside an unquoted field, which readers treat differently; None if there is none."""
-    inside = False
+def quotes_inside(path: Path, separator: str) -> bool:
+    """Whether fields that are not in quotes hold one, which readers treat differently.
+
+    Raises:
+        InputError: text follows the closing quote of a field (with its line).
+    """
+    inside = found = False
     with open(path, encoding="utf-8-sig", newline="") as file:
         for number, raw in enumerate(file, 1):
             line, position = raw.rstrip("\r\n"), 0
             while True:
                 if not inside and not line.startswith('"', position):
                     end = line.find(separator, position)
-                    if '"' in line[position : end if end >= 0 else None]:
-                        return number
+                    found = found or '"' in line[position : end if end >= 0 else None]
                     if end < 0:
                         break
                     position = end + 1
@@ -200,9 +236,11 @@ def bare_quote(path: Path, separator: str) -> int | None:
                 if position == len(line):
                     break
                 if not line.startswith(separator, position):
-                    return number
+                    raise InputError(
+                        f"{path}: line {number} has text after the closing quote of a field; double the quotes in it"
+                    )
                 position += 1
-    return None
+    return found
 
 
 def find_json_fault(path: Path) -> None:
