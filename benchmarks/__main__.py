@@ -24,6 +24,7 @@ NAMES = {
     "quotas": "quotas over one and three columns of 50 groups against none, 100,000 rows",
     "recipes": "mergekit's recipes by mergekit and by kofn: how far the two are apart",
     "routing": "balanced assignment against linear_sum_assignment; top-2 capped routing, scores a second",
+    "sparse": "selection from 132,000 x 17,700 sparse rows, as texts have them: time and memory",
     "usefulness": "which rows to label: picks against random draws and other ways to pick, on 13 labelled sets",
     "startup": "import kofn, kofn --help, a small call: fresh processes, today's index and one of 400 methods",
     "transport": "entropic transport, n=1,000, small regularisation, against POT's log-domain Sinkhorn",

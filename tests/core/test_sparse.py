@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from command_line import refused
+from command_line import refused, run
 
 import kofn
 from kofn.core import checks
@@ -87,3 +87,62 @@ def test_other_methods_and_objectives_refuse_sparse_rows() -> None:
     for words in ({}, {"method": "farthest_first"}, {"objective": "graph_cut"}):
         with pytest.raises(kofn.InputError, match="sparse matrix"):
             kofn.select(X, k=2, **words)
+
+
+def _signed_rows(n: int, d: int, density: float) -> Any:
+    X = sp.random_array((n, d), density=density, rng=np.random.default_rng(7), format="csr")
+    X.data *= np.random.default_rng(8).choice([1.0, -1.0], X.nnz)
+    return X
+
+
+@pytest.mark.parametrize("method", ["lazy_greedy", "naive_greedy", "stochastic_greedy", "sampled_greedy"])
+def test_cosines_of_sparse_rows_give_what_dense_rows_give(method: str) -> None:
+    X = _signed_rows(150, 40, 0.1)
+    X = sp.vstack([X, sp.csr_array((3, 40)), X[:2] * 1e-200, X[5:6] * 1e160]).tocsr()
+    words: Any = {"k": 9, "metric": "cosine", "method": method, "weights": np.arange(156) % 3 + 1}
+    words |= {"seed": 1} if method in ("stochastic_greedy", "sampled_greedy") else {}
+    words |= {"reference": 60} if method == "sampled_greedy" else {}
+    sparse, dense = kofn.select(X, **words), kofn.select(X.toarray(), **words)
+    np.testing.assert_array_equal(sparse.indices, dense.indices)
+    assert sparse.value == pytest.approx(dense.value, rel=1e-9)
+    assert sparse.info["distance"] == pytest.approx(dense.info["distance"], rel=1e-9)
+    if sparse.bound is not None:
+        assert sparse.bound >= sparse.value
+        assert sparse.bound == pytest.approx(dense.bound, rel=1e-6)
+
+
+def test_farthest_first_on_sparse_rows() -> None:
+    X = _signed_rows(150, 12, 0.5)
+    sparse, dense = (kofn.select(rows, k=8, metric="cosine", method="farthest_first") for rows in (X, X.toarray()))
+    np.testing.assert_array_equal(sparse.indices, dense.indices)
+    assert sparse.value == pytest.approx(dense.value)
+    assert kofn.select(sp.csr_array((4, 3)), k=2, metric="cosine", method="farthest_first").value == 0
+
+
+def test_cosines_of_many_sparse_rows_take_little_memory() -> None:
+    X = sp.random_array((20_000, 5_000), density=0.0005, rng=np.random.default_rng(3), format="csr")
+    kofn.select(X[:50], k=2, metric="cosine")
+    for words in ({"method": "farthest_first"}, {"method": "sampled_greedy", "reference": 200, "seed": 0}):
+        tracemalloc.start()
+        kofn.select(X, k=5, metric="cosine", **words)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 200e6  # dense, X would take 800 MB, and all pairs 3.2 GB
+
+
+def test_an_objective_of_sparse_rows_is_a_pool_by_itself() -> None:
+    X = sp.random_array((80, 40), density=0.1, rng=np.random.default_rng(3), format="csr")
+    named = kofn.select(X, k=5, objective="feature_based")
+    for given in ({}, {"X": X}):
+        plan = kofn.select(**given, k=5, objective=FeatureBased(X))
+        np.testing.assert_array_equal(plan.indices, named.indices)
+    with pytest.raises(kofn.InputError, match="X has 79 rows and the objective 80 items"):
+        kofn.select(X[:79], k=5, objective=FeatureBased(X))
+
+
+def test_sparse_rows_of_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sp.save_npz(tmp_path / "rows.npz", _signed_rows(90, 20, 0.2))
+    code, out, err = run(capsys, "select", tmp_path / "rows.npz", "--metric", "cosine", "-k", 4)
+    assert code == 0, err
+    assert "compared by the cosines of sparse rows" in out
+    assert "say --metric cosine" in refused(capsys, "select", tmp_path / "rows.npz", "-k", 4)

@@ -16,7 +16,7 @@ from kofn.cli.printing import facts, say
 from kofn.core import dispatch
 from kofn.core.checks import InfeasibleError, InputError
 from kofn.core.plans import Plan
-from kofn.engines.speed import pairs_a_second
+from kofn.engines.speed import features_of, pairs_a_second
 from kofn.engines.threads import cores
 from kofn.io.beginnings import beginning
 from kofn.io.tables import Table
@@ -91,7 +91,7 @@ def beforehand(
     if method == "auto":
         method = dispatch.choose(verb, _at_size(call, n), options)
     if method == "sampled_greedy" and "reference" not in options:
-        options = {**options, "reference": rows_sampled(n, call["X"].shape[1], _picks(call.get("k"), n))}
+        options = {**options, "reference": rows_sampled(n, features_of(call["X"]), _picks(call.get("k"), n))}
     seconds, plan = _timed(verb, method, options, call, n)
     found = dispatch.methods_of(verb)[plan.method] if plan is not None else entry
     about = "about " if rows is not None else ""
@@ -166,11 +166,10 @@ def _picks_of(k: Any, size: int) -> Any:
 
 def _of_pairs(plan: Plan, call: Mapping[str, Any], n: int) -> str:
     """Seconds of a search over pairs of rows, by how many pairs a sample's search looked at and what a pair costs."""
-    d = call["X"].shape[1]
     reference = plan.info.get("reference", plan.n)
     passes = plan.info["distance_evals"] / (plan.n * reference)
     pairs = passes * n * (reference * n / plan.n)
-    seconds = pairs / pairs_a_second(d) / cores(call.get("n_threads"))
+    seconds = pairs / pairs_a_second(features_of(call["X"])) / cores(call.get("n_threads"))
     return f"about {seconds:.2g} ({passes:.1f} looks at each pair, as on {plan.n:,} rows)"
 
 

@@ -60,11 +60,18 @@ class Problem:
 
 
 def build(
-    verb: str, given: Mapping[str, Any], ids: Any = None, *, at_most_k: bool = False, secret: Sequence[str] = ()
+    verb: str,
+    given: Mapping[str, Any],
+    ids: Any = None,
+    *,
+    at_most_k: bool = False,
+    secret: Sequence[str] = (),
+    sparse: bool = False,
 ) -> Problem:
     """Check every argument under its vocabulary name, then the arguments against each other.
 
-    The words in `secret` are left out of the digest, from which a reader could otherwise guess them.
+    The words in `secret` are left out of the digest, from which a reader could otherwise guess them. `sparse`: the
+    method compares SciPy-sparse rows by their cosines.
     """
     given, ids = with_frame_ids(given, ids)
     checked: dict[str, Any] = {}
@@ -72,7 +79,10 @@ def build(
     for name, value in given.items():
         if name == "weights" and verb == "combine":
             checked[name] = vocabulary.readable(name, value, checks.signed_weights, value)
-        elif name == "X" and verb == "select" and checks.is_sparse(value) and _reads_entries(given.get("objective")):
+        elif name == "X" and verb == "select" and checks.is_sparse(value):
+            if not (_reads_entries(given.get("objective")) or (sparse and _by_cosine(given))):
+                as_is = ", or metric='cosine' (of facility_location), which takes sparse rows as they are"
+                raise InputError(f"X is a sparse matrix; give a dense array (X.toarray()){as_is if sparse else ''}")
             checked[name] = vocabulary.readable(name, value, checks.sparse_rows, value)
         elif name not in late and name != "costs":
             checked[name] = vocabulary.argument(name, value)
@@ -124,6 +134,11 @@ def _reads_entries(objective: Any) -> bool:
     """Whether an objective given as text is built from the entries of a sparse X alone."""
     terms = re.sub(r"\([^)]*\)", "", objective).split("+") if isinstance(objective, str) else []
     return bool(terms) and all(term.split("*")[-1].strip() in _OF_ENTRIES for term in terms)
+
+
+def _by_cosine(given: Mapping[str, Any]) -> bool:
+    """Whether rows are compared by their cosines, in facility location where there is a choice."""
+    return given.get("metric") == "cosine" and given.get("objective") in (None, "facility_location")
 
 
 def _join_quotas(checked: dict[str, Any]) -> None:

@@ -127,6 +127,7 @@ class Spec:
     extra: str | None = None
     secret: tuple[str, ...] = ()
     at_most_k: bool = False
+    sparse: bool = False
     draws: Draw = field(default_factory=Draw)
     aliases: tuple[str, ...] = ()
     form: str = "function"
@@ -179,6 +180,7 @@ def method(
     extra: str | None = None,
     secret: tuple[str, ...] = (),
     at_most_k: bool = False,
+    sparse: bool = False,
     draws: Draw | None = None,
     aliases: tuple[str, ...] = (),
     form: str = "function",
@@ -195,6 +197,7 @@ def method(
         extra: the optional dependency group it needs.
         secret: options (or "seed") to redact from the plan, because its reader must not learn them.
         at_most_k: the method may pick fewer than `k`; the audit refuses that of all others.
+        sparse: it takes SciPy-sparse rows where they are compared by their cosines.
         draws: what the laws and the hostile-input tests need to know to draw a call of this method.
         aliases: other names that people look for, read by `kofn find`.
         form: "function", or "merge_rule" where a rule's class made the function.
@@ -219,6 +222,7 @@ def method(
             extra=extra,
             secret=secret,
             at_most_k=at_most_k,
+            sparse=sparse,
             draws=draws or Draw(),
             aliases=aliases,
             form=form,
@@ -265,7 +269,7 @@ def execute(
             f"metric='rbf': {spec.name} compares rows by distances (euclidean, sqeuclidean, cosine); rbf is the "
             "similarity of objective='facility_location', as in method='lazy_greedy'"
         )
-    problem = problems.build(spec.verb, given, ids, at_most_k=spec.at_most_k, secret=spec.secret)
+    problem = problems.build(spec.verb, given, ids, at_most_k=spec.at_most_k, secret=spec.secret, sparse=spec.sparse)
     own = {name: value for name, value in values.items() if name not in VOCABULARY}
     for name, value in own.items():
         if name in parameters and value is not parameters[name].default:

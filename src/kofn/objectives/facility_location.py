@@ -39,7 +39,8 @@ class FacilityLocation(Objective):
     given: row i is the item that is served, column j the candidate that would serve it; it need not be symmetric.
 
     Args:
-        X: vectors (n, d), float32 or float64; float32 is computed with in float32.
+        X: vectors (n, d), float32 or float64; float32 is computed with in float32. With "cosine" SciPy-sparse rows too,
+            which are never made dense.
         similarity: (n, n) >= 0, dense or SciPy-sparse, missing entries 0. Instead of X.
         metric: "euclidean" (default), "sqeuclidean", "cosine", "rbf"; "precomputed" reads X as `similarity`.
         weights: (n,) how much each item counts, >= 0, default 1.
@@ -104,7 +105,10 @@ class FacilityLocation(Objective):
         if metric == "precomputed" and similarity is None:
             X, similarity = None, X
         self.metric = metric
-        self._given = checks.matrix(X) if similarity is None else checks.square(similarity, "similarity")
+        if similarity is None:
+            self._given = self._rows(X)
+        else:
+            self._given = checks.square(similarity, "similarity")
         self.n = int(self._given.shape[0])
         self._weights = np.ones(self.n) if weights is None else checks.weights(weights).astype(np.float64)
         checks.same_length(self.n, "X" if similarity is None else "similarity", "weights", len(self._weights))
@@ -125,9 +129,21 @@ class FacilityLocation(Objective):
         # Picks that were guessed, and the gains that candidates have if the guess, and those before it, come true.
         self._ahead: list[tuple[int, Ints, Floats]] = []
 
+    def _rows(self, X: Any) -> Any:
+        if not checks.is_sparse(X):
+            return checks.matrix(X)
+        if self.metric != "cosine":
+            raise InputError(f"X is a sparse matrix, whose rows are compared by metric='cosine', not {self.metric!r}")
+        return checks.sparse_rows(X)
+
     def _costs(self, max_memory: int | None, n_threads: int | None) -> Source:
         if not self._from_rows:
             return Entries(self._given) if checks.is_sparse(self._given) else Table(self._given, -1, 0.0, n_threads)
+        if checks.is_sparse(self._given):
+            from kofn.objectives._sparse_rows import SparseRows
+
+            self._unit = 0.25
+            return SparseRows(self._given)
         n, d = self._given.shape
         room = math.inf if max_memory is None else max_memory
         size = self._given.itemsize
@@ -240,7 +256,12 @@ class FacilityLocation(Objective):
         indices = np.asarray(indices, np.int64)
         if not len(indices):
             return 0.0
-        if self._from_rows:
+        if self._from_rows and checks.is_sparse(self._given):
+            from kofn.objectives._sparse_rows import chords, unit_rows
+
+            unit = unit_rows(self._given)
+            best = np.max([1 - chords(unit, j) / 4 for j in indices.tolist()], axis=0)
+        elif self._from_rows:
             best = np.full(self.n, -np.inf)
             for j in indices.tolist():
                 np.maximum(best, _similarity_to(self._given, j, self.metric, self.bandwidth), out=best)

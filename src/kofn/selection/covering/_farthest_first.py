@@ -9,6 +9,7 @@ from typing import Any, Protocol, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
+from kofn.core import checks
 from kofn.core.arrays import Floats, Mask
 from kofn.core.constraints import Constraints, Tracker, finish
 from kofn.core.plans import Selection
@@ -16,6 +17,7 @@ from kofn.core.registry import method
 from kofn.core.runtime import Control
 from kofn.core.words import Metric, Where
 from kofn.engines.threads import cores, spread
+from kofn.objectives._sparse_rows import chords, unit_rows
 from kofn.objectives.kcenter import distances_to, lengths
 
 # Entries of X times picks that NumPy deals with while compiled code is still being loaded.
@@ -34,6 +36,7 @@ _PAIRED = 4096
     cost="O(n d k) time at worst, often a few passes over X; O(n + k^2) memory beside X",
     exact="covering radius at most twice the optimum where only k binds",
     paper="gonzalez1985",
+    sparse=True,
 )
 def farthest_first(
     X: Any,
@@ -47,7 +50,7 @@ def farthest_first(
     """Pick items so that none of the pool is far from a pick: each time the one farthest from the picks so far.
 
     Args:
-        X: vectors (n, d).
+        X: vectors (n, d); with metric "cosine" SciPy-sparse rows too, which are never made dense.
         k: how many; with a `budget` and `costs`, at most how many (the farthest that can be afforded).
         metric: "euclidean", "sqeuclidean" or "cosine" (1 - cos).
 
@@ -77,11 +80,15 @@ def farthest_first(
         >>> s.indices.tolist(), s.value, s.bound
         ([2, 0], 4.0, 2.0)
     """
-    n = len(X)
+    n = X.shape[0]
     constraints = Constraints.of(n, where)
     tracker = Tracker(constraints)
     most = n if constraints.budget is not None else constraints.k
-    cover: _Cover = _Plain(X, metric) if X.size * most <= _SMALL else LazyCover(X, metric, cores(n_threads))
+    cover: _Cover
+    if checks.is_sparse(X):
+        cover = _Sparse(X)
+    else:
+        cover = _Plain(X, metric) if X.size * most <= _SMALL else LazyCover(X, metric, cores(n_threads))
     # What picks drawn at random reach takes up to a pass over X for each of them: too long once the time is up.
     cheap = X.size * most <= _SOON
     picks: list[int] = []
@@ -194,6 +201,30 @@ class _Plain:
 
     def radius(self) -> float:
         return float(self.nearest.max())
+
+
+class _Sparse(_Plain):
+    """The same for SciPy-sparse rows under "cosine"; O(entries) a pick."""
+
+    def __init__(self, X: Any) -> None:
+        self.unit, self.evals = unit_rows(X), 0
+        self.nearest = np.full(X.shape[0], np.inf)
+        self.mean = np.asarray(X.mean(axis=0), np.float64).ravel()
+        self.picked = False
+
+    def central(self, open_items: Mask) -> int:
+        self.evals += len(self.nearest)
+        towards = self.unit[:, :-1] @ self.mean
+        # Where the mean has no direction, neither has what is nearest to it.
+        nearness = towards if self.mean.any() else np.diff(self.unit[:, -1:].tocsr().indptr)
+        return int(np.argmax(np.where(open_items, nearness, -np.inf)))
+
+    def add(self, item: int) -> float:
+        gain = float(self.nearest[item]) if self.picked else np.nan
+        self.picked = True
+        self.evals += len(self.nearest)
+        np.minimum(self.nearest, chords(self.unit, item) / 2, out=self.nearest)
+        return gain
 
 
 class LazyCover:

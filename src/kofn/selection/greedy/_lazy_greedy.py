@@ -20,6 +20,7 @@ from kofn.selection.greedy._search import Search
     exact="the greedy picks exactly; >= (1 - 1/e) of the optimum under k, 1/2 under quotas, (1 - 1/e)/2 under a budget "
     "and (1 - 1/sqrt(e))/2 under both",
     paper=("minoux1978", "nemhauser1978"),
+    sparse=True,
 )
 def lazy_greedy(
     X: Any = None,

@@ -19,6 +19,7 @@ from kofn.selection.greedy._search import Search
     cost="k passes over n x n pairs",
     exact="as lazy_greedy; takes objectives that are not submodular, then without a bound",
     paper="nemhauser1978",
+    sparse=True,
 )
 def naive_greedy(
     X: Any = None,

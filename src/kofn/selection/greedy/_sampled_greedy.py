@@ -14,7 +14,7 @@ from kofn.core.draws import Draw
 from kofn.core.plans import Selection
 from kofn.core.registry import method
 from kofn.core.words import Metric, Where
-from kofn.engines.speed import pairs_a_second
+from kofn.engines.speed import features_of, pairs_a_second
 from kofn.objectives.facility_location import FacilityLocation
 from kofn.objectives.similarity import exact_sum
 from kofn.selection.greedy._run import greedy
@@ -38,6 +38,7 @@ def rows_sampled(n: int, d: int, k: int) -> int:
     cost="about one pass over the n x reference pairs, and O(n k d) to value the picks; O(n d) memory",
     exact="the greedy picks exactly where reference >= n, else those for a sample of the rows; their value is exact",
     paper=("wei2014", "mak1999", "minoux1978"),
+    sparse=True,
     aliases=("subsampled greedy", "sample average approximation"),
 )
 def sampled_greedy(
@@ -59,7 +60,7 @@ def sampled_greedy(
     on all rows.
 
     Args:
-        X: vectors (n, d).
+        X: vectors (n, d); with metric "cosine" SciPy-sparse rows too, which are never made dense.
         metric: "euclidean" (c - distance), "sqeuclidean" or "cosine" ((1 + cos) / 2).
         seed: whole number; draws the sample.
         reference: how many rows the sample has; default about 15 seconds' worth of pairs for one thread by a fixed
@@ -90,8 +91,10 @@ def sampled_greedy(
         >>> len(s), s.info["reference"]
         (2, 4)
     """
-    n = len(X)
-    count = rows_sampled(n, X.shape[1], _most(where, n)) if reference is None else checks.count(reference, "reference")
+    n = X.shape[0]
+    count = (
+        rows_sampled(n, features_of(X), _most(where, n)) if reference is None else checks.count(reference, "reference")
+    )
     words = {"time_limit": time_limit, "n_threads": n_threads, "progress": progress, "max_memory": max_memory, **where}
     shared = {"weights": weights, "metric": metric, "max_memory": max_memory, "n_threads": n_threads}
     if count >= n:
@@ -143,7 +146,7 @@ class Sampled(FacilityLocation):
     def __init__(self, X: Any, rows: Ints, words: dict[str, Any]) -> None:
         self._built_from = (X, rows, words)
         self._pool_weights: Floats = words["weights"]
-        standing = np.zeros(len(X))
+        standing = np.zeros(X.shape[0])
         standing[rows] = self._pool_weights[rows] * (self._pool_weights.sum() / self._pool_weights[rows].sum())
         super().__init__(X, **{**words, "weights": standing})
         # A pick stands for itself, not for the rows of which it is a sample.

@@ -21,6 +21,7 @@ from kofn.selection.greedy._search import StochasticSearch
     cost="n ln(1/eps) gains in all, whatever k is, and n more for the bound",
     exact=">= 1 - 1/e - eps of the optimum in expectation under k",
     paper="mirzasoleiman2015",
+    sparse=True,
 )
 def stochastic_greedy(
     X: Any = None,

@@ -19,6 +19,7 @@ from kofn.selection.greedy._search import ThresholdSearch
     cost="(n / eps) ln(n / eps) gains at most, whatever k is",
     exact=">= 1 - 1/e - eps of the optimum under k, (1 - eps)/(2 - eps) under quotas",
     paper="badanidiyuru2014",
+    sparse=True,
 )
 def threshold_greedy(
     X: Any = None,

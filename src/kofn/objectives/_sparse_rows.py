@@ -1,0 +1,102 @@
+"""Cosine costs from SciPy-sparse rows, which are never made dense: a pair that shares no feature takes no time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from kofn.core.arrays import Floats, Ints
+from kofn.objectives._sources import Change
+from kofn.objectives.similarity import exact_sum
+
+# Products of two entries that a block of rows may take: what it holds grows with them.
+_PRODUCTS = 1 << 22
+# A squared chord below this is the rounding of a row's distance to its copy.
+_NOTHING = 1e-14
+
+
+def unit_rows(X: Any) -> Any:
+    """The rows of a CSR matrix with length 1, float64; rows of zeros share a direction of their own, one column more."""
+    from scipy.sparse import csr_array
+
+    n, d = X.shape
+    rows = np.repeat(np.arange(n), np.diff(X.indptr))
+    data = X.data.astype(np.float64)
+    largest = np.zeros(n)
+    np.maximum.at(largest, rows, np.abs(data))
+    # By their largest entries first, so that no square overflows or vanishes.
+    data /= np.where(largest > 0, largest, 1)[rows]
+    lengths = np.sqrt(np.bincount(rows, data * data, n))
+    data /= np.where(lengths > 0, lengths, 1)[rows]
+    empty = np.flatnonzero(largest == 0)
+    unit = csr_array((data, X.indices, X.indptr), shape=(n, d))
+    own = csr_array((np.ones(len(empty)), (empty, np.zeros(len(empty), np.int64))), shape=(n, 1))
+    from scipy.sparse import hstack
+
+    joined = hstack([unit, own], format="csr")
+    joined.sort_indices()
+    return joined
+
+
+def chords(unit: Any, row: int) -> Floats:
+    """(n,) squared distance of every unit row to one of them, 2 - 2 cos. O(entries)."""
+    point = np.zeros(unit.shape[1])
+    own = slice(*unit.indptr[row : row + 2])
+    point[unit.indices[own]] = unit.data[own]
+    return _squared(unit @ point)
+
+
+def _squared(cosines: Floats) -> Floats:
+    squares = 2 - 2 * cosines
+    squares[squares < _NOTHING] = 0.0
+    return squares
+
+
+class SparseRows:
+    """A `Source` of squared distances between unit rows; four of its units are two of `1 - cos`."""
+
+    def __init__(self, X: Any) -> None:
+        self.rows = unit_rows(X)
+        self.columns = self.rows.T.tocsr()
+        self.n, self.start, self.least, self.rounding, self.pairs = X.shape[0], 4.0, 0.0, 2.0**-53, 0
+        self.poll: Callable[[], None] | None = None
+        # Products that the cosines of each row with all rows take.
+        popular = np.diff(self.columns.indptr).astype(np.float64)
+        summed = np.concatenate([[0.0], np.cumsum(popular[self.rows.indices])])
+        self.products = summed[self.rows.indptr[1:]] - summed[self.rows.indptr[:-1]]
+        self.longest = int(np.diff(self.rows.indptr).max())
+
+    def column(self, candidate: int) -> Floats:
+        self.pairs += self.n
+        return chords(self.rows, candidate)
+
+    def savings(self, candidates: Ints, change: Change, weights: Floats) -> Floats:
+        # All that an item does not resemble cost it the same, 2.
+        w = weights[change.items]
+        apart = w * (change.old - np.clip(2.0, change.new, np.maximum(change.old, change.new)))
+        out = np.full(self.n, apart.sum())
+        cuts = np.flatnonzero(np.diff(np.cumsum(self.products[change.items]) // _PRODUCTS, prepend=-1.0))
+        for low, high in zip(cuts, [*cuts[1:], len(change.items)], strict=True):
+            if low and self.poll is not None:
+                self.poll()
+            part = slice(low, high)
+            cosines = self.rows[change.items[part]] @ self.columns
+            item = np.repeat(np.arange(low, high), np.diff(cosines.indptr))
+            old = change.old[item]
+            cost = np.minimum(np.maximum(_squared(cosines.data), change.new[item]), old)
+            out += np.bincount(cosines.indices, w[item] * (old - cost) - apart[item], self.n)
+        self.pairs += len(candidates) * len(change.items)
+        return out[candidates]
+
+    def look_ahead(self, candidates: Ints, items: Ints, cost: Floats, weights: Floats) -> tuple[list[int], Floats]:
+        nothing = np.full(len(items), -np.inf)
+        return [], self.savings(candidates, Change(items, cost[items], nothing), weights)[None]
+
+    def exact(self, candidates: Ints, old: Floats, weights: Floats) -> Floats:
+        return np.array([exact_sum(weights * (old - np.minimum(self.column(int(j)), old))) for j in candidates])
+
+    def error(self, total: float, weight: float) -> float:  # noqa: ARG002 (a cosine's error does not shrink with it)
+        """Sums of products may be added up in another order, of numbers up to 1; then small ones are taken as none."""
+        return weight * (4 * (self.longest + 4) * 2.0**-53 + 2 * _NOTHING)
