@@ -15,6 +15,7 @@ from kofn.core.checks import InputError, nearest, shown
 from kofn.core.problems import INPUTS, with_frame_ids
 from kofn.core.registry import VERBS, Entry, Spec, execute
 from kofn.core.vocabulary import LIMITS, SETTINGS, SYNONYMS
+from kofn.engines.threads import limited
 
 # Seconds of one thread, about a minute of two, that a call may take by this estimate before `auto` looks at a sample.
 _PATIENCE = 120.0
@@ -55,7 +56,9 @@ def dispatch(
             raise
         raise InputError(f"method={name!r} needs {error.name}: pip install 'kofn[{entry.extra}]'") from None
     arguments = {word: given[word] if word in given else _derive(word, given) for word in takes}
-    return execute(function.__kofn__, {**arguments, **options}, ids=ids)  # type: ignore[attr-defined]
+    # A limit on threads is kept for methods too that have no threads of their own: linear algebra has.
+    with limited(given.get("n_threads")):
+        return execute(function.__kofn__, {**arguments, **options}, ids=ids)  # type: ignore[attr-defined]
 
 
 def _with_pool(verb: str, given: Mapping[str, Any]) -> Mapping[str, Any]:

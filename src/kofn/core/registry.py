@@ -24,6 +24,7 @@ from kofn.core.checks import InputError
 from kofn.core.draws import Draw
 from kofn.core.signatures import annotation_text, described, documented, expand
 from kofn.core.vocabulary import SETTINGS, VOCABULARY
+from kofn.engines.threads import limited
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -274,7 +275,8 @@ def execute(
     for name, value in own.items():
         if name in parameters and value is not parameters[name].default:
             checks.option(name, value, annotation_text(parameters[name]))
-    plan = spec.function(**{**values, **problem.given})
+    with limited(problem.given.get("n_threads")):
+        plan = spec.function(**{**values, **problem.given})
     plan = _complete(plan, problem, spec, {**own, **(options or {})}, began)
     plan.verify(problem)
     return plan.of_the_kind_of(problem.given["members"]) if "members" in problem.given else plan

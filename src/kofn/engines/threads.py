@@ -5,14 +5,43 @@ from __future__ import annotations
 import functools
 import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+_most: ContextVar[int | None] = ContextVar("threads of the running call", default=None)
+
+
+@contextmanager
+def limited(n_threads: int | None) -> Iterator[None]:
+    """Inside, nothing runs on more threads: neither our loops nor linear algebra, which has threads of its own."""
+    if n_threads is None:
+        yield
+        return
+    before = _most.set(n_threads)
+    try:
+        # More threads than cores would only make linear algebra wait.
+        if n_threads < _available():
+            from threadpoolctl import threadpool_limits
+
+            with threadpool_limits(n_threads):
+                yield
+        else:
+            yield
+    finally:
+        _most.reset(before)
 
 
 def cores(n_threads: int | None = None) -> int:
-    """The number of threads to use: `n_threads`, by default the cores that this process may run on."""
-    if n_threads is not None:
-        return max(1, n_threads)
+    """The number of threads to use: `n_threads`, by default what the call is limited to, else all available cores."""
+    if n_threads is None:
+        n_threads = _most.get()
+    return _available() if n_threads is None else max(1, n_threads)
+
+
+def _available() -> int:
+    """The cores that this process may run on."""
     try:
         return len(os.sched_getaffinity(0))
     except AttributeError:

@@ -18,7 +18,7 @@ _NOTHING = 1e-14
 
 
 def unit_rows(X: Any) -> Any:
-    """The rows of a CSR matrix with length 1, float64; rows of zeros share a direction of their own, one column more."""
+    """The rows of a CSR matrix with length 1, float64; rows of zeros share a direction of their own, a column more."""
     from scipy.sparse import csr_array
 
     n, d = X.shape
