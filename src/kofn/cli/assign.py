@@ -17,7 +17,7 @@ from kofn.cli.estimate import beginning_of, say_beforehand
 from kofn.cli.printing import first_of, say
 from kofn.cli.read import ARRAYS, Pool, read_pairs, read_scores, read_vectors, seen_in_report, without_gaps
 from kofn.cli.verb_command import Section, VerbCommand
-from kofn.cli.write import check_columns, check_outputs, finish, free_name, renamed, rows_of
+from kofn.cli.write import check_columns, check_outputs, finish, renamed, rows_with
 from kofn.core.checks import InputError
 from kofn.core.plans import Assignment
 from kofn.io.tables import Table
@@ -119,7 +119,7 @@ def command(typed: Sequence[str], file: str, **values: Any) -> None:
     pool = read_pool(table, arguments)
     call, options = call_of(pool, arguments), options_of(pool, arguments)
     plan = assign(method=arguments.method, options=options, **call)
-    finish(plan, arguments, lambda: placements(plan, pool, arguments.drop), **report_context(pool, arguments))
+    finish(plan, arguments, lambda: placements(plan, pool, arguments), **report_context(pool, arguments))
     say(answer(plan, arguments), lambda: render(plan, pool, arguments), arguments.as_json)
 
 
@@ -183,17 +183,16 @@ def options_of(pool: Pool, arguments: AssignArguments) -> dict[str, Any]:
     return options
 
 
-def placements(plan: Assignment, pool: Pool, drop: Sequence[str] | None = None) -> pl.DataFrame:
+def placements(plan: Assignment, pool: Pool, arguments: AssignArguments) -> pl.DataFrame | list[bytes]:
     """Each row with its group; where an item may hold several bins or none, one row a placement."""
     if pool.matrix is None:
-        frame = rows_of(pool.table, pool.rows, drop)
-        frame = frame.select(name for name, kind in frame.schema.items() if not isinstance(kind, pl.Array))
         added: dict[str, NDArray[Any]] = {"group": plan.labels}
         if plan.medoids is not None:
             added["medoid"] = np.isin(np.arange(plan.n), plan.medoids)
-        return frame.with_columns(
-            pl.Series(free_name(name, pool.table.columns), values) for name, values in added.items()
-        )
+        rows = rows_with(pool.table, pool.rows, added, arguments)
+        if isinstance(rows, pl.DataFrame):
+            rows = rows.select(name for name, kind in rows.schema.items() if not isinstance(kind, pl.Array))
+        return rows
     frame = plan.to_frame()
     if pool.matrix_columns:
         frame = frame.with_columns(pl.Series("bin", [pool.matrix_columns[j] for j in plan.bins], dtype=pl.String))

@@ -60,7 +60,7 @@ def command(typed: Sequence[str], file: str, **values: Any) -> int:
     refuse_nothing(plan, arguments)
     if arguments.dropped:
         write_table(dropped_rows(pool, arguments), arguments.dropped)
-    finish(plan, arguments, lambda: picks(plan, pool, arguments.drop), **report_context(pool, arguments))
+    finish(plan, arguments, lambda: picks(plan, pool, arguments), **report_context(pool, arguments))
     seconds = time.perf_counter() - began
     say(answer(plan, pool, arguments, seconds), lambda: render(plan, pool, arguments, seconds), arguments.as_json)
     return warn_of_few(plan, arguments)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ from kofn.cli.read import (
 )
 from kofn.cli.select_arguments import SelectArguments
 from kofn.cli.select_pool import counted_quotas, groups_of
-from kofn.cli.write import free_name, renamed, rows_of
+from kofn.cli.write import renamed, rows_with
 from kofn.core.checks import FailureError, is_sparse
 from kofn.core.plans import Selection
 
@@ -65,17 +65,15 @@ def warn_of_few(plan: Selection, arguments: SelectArguments) -> int:
     return 3
 
 
-def picks(plan: Selection, pool: Pool, drop: Sequence[str] | None = None) -> pl.DataFrame:
-    """The picks in the order picked: every original column but those of `drop`, then rank and gain."""
+def picks(plan: Selection, pool: Pool, arguments: SelectArguments) -> pl.DataFrame | list[bytes]:
+    """The picks in the order picked: every original column but those of --drop, then rank and gain."""
     order = {"rank": np.arange(1, len(plan) + 1), "gain": np.asarray(plan.gains)}
     if pool.entries:
         assert pool.matrix is not None
         row, column = np.unravel_index(plan.indices, pool.matrix.shape)
         score = pool.matrix[row, column]
         return pl.DataFrame({"row": pool.keys[row], "column": column, "score": score, **order})
-    frame = rows_of(pool.table, pool.rows[plan.indices], drop)
-    added = [pl.Series(free_name(name, pool.table.columns), values) for name, values in order.items()]
-    return frame.with_columns(series.fill_nan(None) if series.dtype.is_float() else series for series in added)
+    return rows_with(pool.table, pool.rows[plan.indices], order, arguments)
 
 
 def picked_keys(plan: Selection, pool: Pool) -> list[Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ from kofn.cli.arguments import RowArguments, VerbArguments
 from kofn.cli.read import ARRAYS, TABLES, images_of
 from kofn.core.checks import InputError
 from kofn.core.plans import Plan
-from kofn.io.atomic import claimed, write_table
+from kofn.io.atomic import claimed, write_lines, write_table
+from kofn.io.json_lines import with_members
 from kofn.io.tables import Table
 
 
@@ -83,18 +84,25 @@ def _same(first: str, second: str) -> bool:
 
 
 def finish(
-    plan: Plan, arguments: VerbArguments, table: Callable[[], pl.DataFrame] | None = None, **context: Any
+    plan: Plan,
+    arguments: VerbArguments,
+    table: Callable[[], pl.DataFrame | list[bytes]] | None = None,
+    **context: Any,
 ) -> None:
     """Write what was asked for: the table, the report and the plan.
 
     Args:
         plan: the answer.
         arguments: where each of them goes.
-        table: makes the table; None where the method has written its output itself.
+        table: makes the table, or its lines; None where the method has written its output itself.
         **context: what the report shows beside the plan.
     """
     if arguments.output and table is not None:
-        write_table(table(), arguments.output)
+        made = table()
+        if isinstance(made, pl.DataFrame):
+            write_table(made, arguments.output)
+        else:
+            write_lines(made, arguments.output)
     if arguments.report:
         plan.report(arguments.report, command=arguments.typed, **context)
     if arguments.plan_path:
@@ -142,6 +150,26 @@ def _holds(suffix: str, kind: pl.DataType) -> bool:
     inner = [field.dtype for field in kind.fields] if isinstance(kind, pl.Struct) else inner
     # Inside lists, durations are written as JSON.
     return kind != pl.Binary and all(_holds(".jsonl", part) for part in inner if isinstance(part, pl.DataType))
+
+
+def rows_with(table: Table, rows: Any, added: Mapping[str, Any], arguments: RowArguments) -> pl.DataFrame | list[bytes]:
+    """Rows of the file with columns of ours; JSON lines stay as they stand in the file where they are written as such.
+
+    Args:
+        table: the file.
+        rows: row numbers.
+        added: our columns, NaN for none.
+        arguments: where the rows go, and which columns do not.
+    """
+    names = [free_name(name, table.columns) for name in added]
+    columns = [pl.Series(name, values) for name, values in zip(names, added.values(), strict=True)]
+    columns = [series.fill_nan(None) if series.dtype.is_float() else series for series in columns]
+    to_lines = arguments.output is not None and Path(arguments.output).suffix.lower() == ".jsonl"
+    lines = table.lines(rows) if to_lines else None
+    if lines is None:
+        return rows_of(table, rows, arguments.drop).with_columns(columns)
+    members = pl.DataFrame(columns).to_dicts()
+    return [with_members(line, more, arguments.drop or ()) for line, more in zip(lines, members, strict=True)]
 
 
 def rows_of(table: Table, rows: Any, drop: Sequence[str] | None = None) -> pl.DataFrame:

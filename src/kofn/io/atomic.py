@@ -6,7 +6,7 @@ import errno
 import os
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from os import PathLike
 from pathlib import Path
@@ -170,6 +170,13 @@ def write_table(frame: pl.DataFrame, path: str | PathLike[str]) -> Path:
         else:
             _write_lines(frame, temporary, suffix)
     return target
+
+
+def write_lines(lines: Iterable[bytes], path: str | PathLike[str]) -> Path:
+    """Write lines, each with a line end; whole or not at all."""
+    with atomic_path(path) as temporary, open(temporary, "wb") as sink:
+        sink.writelines(line + b"\n" for line in lines)
+    return Path(path)
 
 
 def table_suffix(path: str | PathLike[str]) -> str:

@@ -6,6 +6,7 @@ import re
 import weakref
 import zipfile
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from kofn.core.arrays import Array
 from kofn.core.checks import InputError, sound_sparse
-from kofn.io import text_faults
+from kofn.io import json_lines, text_faults
 from kofn.io.reading import Reading
 from kofn.io.tables import Table, one_line
 
@@ -94,19 +95,58 @@ class _Parquet(_Scanned):
 
 
 class _JsonLines(_Scanned):
+    """JSON objects, one a line. Keys may differ; a column is read where its values are of one kind, else as text."""
+
     def _open(self) -> pl.LazyFrame:
-        try:
-            scan = pl.scan_ndjson(self.path, infer_schema_length=None)
-            self.columns = scan.collect_schema().names()
-            counts = scan.select(pl.len().alias(_ROW), pl.all().null_count()).collect(engine="streaming")
-        except pl.exceptions.PolarsError:
-            text_faults.find_json_fault(self.path)
-            raise
-        # A key that a line lacks reads as null; only then is it worth to look line by line.
-        if any(counts[name].item() for name in self.columns):
-            text_faults.find_json_fault(self.path)
-        self.n = int(counts[_ROW].item())
-        return scan
+        self._spans, self._kinds = json_lines.read_layout(self.source)
+        self.columns, self.n = list(self._kinds), len(self._spans)
+        return pl.LazyFrame()
+
+    def _typed_scan(self, name: str) -> pl.LazyFrame:
+        return pl.scan_ndjson(self.source, schema={name: self.types[name]})
+
+    @cached_property
+    def types(self) -> dict[str, pl.DataType]:
+        return {name: json_lines.type_of(kinds) for name, kinds in self._kinds.items()}
+
+    def _dtype(self, name: str) -> pl.DataType:
+        # Text that stands for objects and lists is not offered as text.
+        return pl.Struct([]) if self._kinds[name] & json_lines.NESTED or not self._kinds[name] else self.types[name]
+
+    def _written(self, name: str) -> pl.Series:
+        """The values as they are written, words without their quotes."""
+        lines = json_lines.lines_at(self.source, self._spans)
+        texts = [json_lines.as_text(json_lines.members(line.decode()).get(name)) for line in lines]
+        return pl.Series(name, texts, pl.String)
+
+    def _column(self, name: str) -> pl.Series:
+        if self.types[name] == pl.String and self._kinds[name] != {"str"}:
+            return self._written(name)
+        return self._typed_scan(name).collect(engine="streaming")[name]
+
+    def ids(self, name: str) -> Array:
+        name = self.require(name)
+        if self._kinds[name] & {"float", "long"} and not self._kinds[name] & (json_lines.NESTED | {"vector"}):
+            # Decimals may lose their spelling, and whole numbers beside them their last digits; a key must not.
+            self._filled(name)
+            return np.array(self._written(name).to_list())
+        return super().ids(name)
+
+    def _blocks(self, name: str, rows: int) -> Iterator[pl.Series]:
+        if self.types[name] == pl.String:
+            yield from (self._column(name)[start : start + rows] for start in range(0, self.n, rows))
+            return
+        for block in self._typed_scan(name).head(self.n).collect_batches(chunk_size=rows, maintain_order=True):
+            yield block[name]
+
+    def lines(self, indices: NDArray[np.int64]) -> list[bytes]:
+        return list(json_lines.lines_at(self.source, self._spans[indices]))
+
+    def _take(self, wanted: NDArray[np.int64]) -> pl.DataFrame:
+        rows = [json_lines.members(line.decode()) for line in self.lines(wanted)]
+        return pl.DataFrame(
+            [json_lines.series_of(name, [row.get(name) for row in rows], self._kinds[name]) for name in self.columns]
+        )
 
 
 class _Delimited(_Scanned):

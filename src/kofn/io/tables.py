@@ -172,6 +172,10 @@ class Table(ABC):
         with _reading(self.path):
             return self._take(wanted.astype(np.int64))
 
+    def lines(self, indices: NDArray[np.int64]) -> list[bytes] | None:  # noqa: ARG002 (of JSON lines, see there)
+        """The rows at `indices` as they stand in a file of JSON lines, without line ends; None of other files."""
+        return None
+
     def numbers(self, name: str) -> Array:
         """A column of finite numbers, (n,): int64 if all are whole numbers in the file, else float64."""
         series = self._filled(name)

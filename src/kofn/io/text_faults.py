@@ -1,4 +1,4 @@
-"""Faults of text files, with their line: a ragged CSV row, invalid JSON, a byte that is not UTF-8.
+"""Faults of text files, with their line: a ragged CSV row, a byte that is not UTF-8.
 
 Readers built for speed refuse a broken file without naming the line, or fill in missing values. The checks here stream
 the file in blocks, vectorised, and walk it line by line only once something is wrong.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import codecs
 import csv
-import json
 import os
 import tempfile
 from collections import Counter
@@ -241,46 +240,3 @@ def quotes_inside(path: Path, separator: str) -> bool:
                     )
                 position += 1
     return found
-
-
-def find_json_fault(path: Path) -> None:
-    """Refuse the first line of a JSONL file that is not an object with the keys of the first line, naming the line."""
-    check_utf8(path)
-    first: dict[str, object] | None = None
-    first_line = 0
-    with open(path, encoding="utf-8") as file:
-        for number, line in enumerate(file, 1):
-            if number == 1 and line.startswith("\ufeff"):
-                raise InputError(f"{path} starts with a byte-order mark; save it as UTF-8 without one")
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line, parse_constant=_refuse_constant)
-            except (ValueError, RecursionError) as error:
-                reason = str(error).split(": line ")[0]
-                raise InputError(
-                    f"{path}: line {number} is not valid JSON ({reason}); write one JSON object a line"
-                ) from None
-            if not isinstance(row, dict):
-                raise InputError(f"{path}: line {number} is a {_json_type(row)}; write one JSON object a line")
-            if first is None:
-                first, first_line = row, number
-            elif row.keys() != first.keys():
-                missing, extra = sorted(first.keys() - row.keys()), sorted(row.keys() - first.keys())
-                this = f"lacks {missing[0]!r}" if missing else f"has {extra[0]!r}"
-                other = "has" if missing else "lacks"
-                raise InputError(
-                    f"{path}: line {number} {this}, which line {first_line} {other}; give every line the same keys, "
-                    "null for a missing value"
-                )
-    if first is None:
-        raise InputError(f"{path} is empty; give at least one JSON object a line")
-
-
-def _refuse_constant(name: str) -> object:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _json_type(value: object) -> str:
-    names = {list: "list", str: "string", bool: "boolean", int: "number", float: "number", type(None): "null"}
-    return names[type(value)]
