@@ -52,7 +52,7 @@ def test_a_judge_with_a_cell_that_is_no_number_is_refused(folder: Path, capsys: 
     Path("board.csv").write_text("model,x,y,notes\na,3,n/a,good\nb,2,9,bad\nc,1,5,ugly\n")
     assert "column 'y' at row 0 is 'n/a'" in refused(capsys, "combine", "board.csv", "--id", "model")
     said = refused(capsys, "combine", "board.csv", "--id", "model", "--columns", "x,notes")
-    assert "column 'notes' at row 0 is 'good', which is not a number" in said
+    assert "column 'notes' holds text and no scores; leave it out of --columns" in said
     code, text, err = run(capsys, "combine", "board.csv", "--id", "model", "--columns", "x", "--json")
     assert code == 0, err
     assert json.loads(text)["ranking"] == ["a", "b", "c"]

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
+import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import click
 import numpy as np
+from numpy.typing import NDArray
 
 from kofn.cli import arguments as words
 from kofn.cli.arguments import NUMBER, NUMBERS, VerbArguments, flag
@@ -20,13 +24,22 @@ from kofn.core.plans import Allocation
 from kofn.io.tables import Table
 from kofn.verbs import allocate
 
+_STEM = re.compile(r"\d+(\.\d+)?")
+# How many columns of levels are named in one line.
+_SHOWN = 12
+
 CURVES = Section(
     "What the curves are",
     (
         words.columns("Columns that hold the curve, level by level; default every numeric one."),
         words.ID,
         flag("--size", "--sizes", "size_column", metavar="COL", help="Column of sizes: level l costs size * level."),
-        flag("--levels", metavar="A,B", type=NUMBERS, help="Amounts of the levels, one a column; default 0,1,2,.."),
+        flag(
+            "--levels",
+            metavar="A,B",
+            type=NUMBERS,
+            help="Amounts of the levels, one a column; default their names, or 0,1,2,..",
+        ),
         flag("--sense", metavar="NAME", help="min (default): the curves are losses; max: they are values."),
     ),
 )
@@ -69,12 +82,15 @@ def command(typed: Sequence[str], file: str, **values: Any) -> None:
     check_outputs(arguments, [file])
     table = Table.open(file, arguments.reading)
     arguments = arguments.named_in(table)
-    call = arguments.given("budget") | {"curves": read_curves(table, arguments)}
+    curves = read_curves(table, arguments)
+    call = arguments.given("budget") | {"curves": curves.values}
     if arguments.id_column:
         call["ids"] = table.ids(arguments.id_column)
     options = arguments.options
     if arguments.levels:
         options["levels"] = [int(level) if level.is_integer() else level for level in arguments.levels]
+    elif curves.levels is not None:
+        options["levels"] = curves.levels
     if arguments.size_column:
         options["sizes"] = table.numbers(arguments.size_column)
     if arguments.dry_run:
@@ -82,20 +98,74 @@ def command(typed: Sequence[str], file: str, **values: Any) -> None:
         return
     plan = allocate(method=arguments.method, options=options, **call)
     finish(plan, arguments, lambda: plan.to_frame().drop("index"))
-    say(answer(plan, arguments), lambda: render(plan, arguments), arguments.as_json)
+    say(answer(plan, arguments), lambda: render(plan, arguments, curves), arguments.as_json)
 
 
-def read_curves(table: Table, arguments: AllocateArguments) -> Any:
-    """(n, levels): the columns that are named, or else every column of numbers, or the one column of vectors."""
+class Curves(NamedTuple):
+    """What was read of the file.
+
+    Attributes:
+        values: (n, levels).
+        columns: the level columns' names; one, where it holds vectors.
+        levels: the amounts that the columns' names say; None where they are no numbers.
+    """
+
+    values: NDArray[Any]
+    columns: tuple[str, ...]
+    levels: list[float] | None = None
+
+
+def read_curves(table: Table, arguments: AllocateArguments) -> Curves:
+    """The columns that are named, or else every column of numbers, or the one column of vectors.
+
+    Columns whose names are numbers are levels of that amount, and come in their order.
+
+    Raises:
+        InputError: no such column, or one of numbers whose name is not like those of the levels.
+    """
     aside = {arguments.id_column, arguments.size_column}
-    names = arguments.columns or [
+    names = arguments.columns or tuple(
         name for name in table.columns if name not in aside and table.dtype(name) in ("number", "vector")
-    ]
+    )
     if not names:
         raise InputError(f"{table.path} has no numeric columns to take as a curve; name them with --columns")
     if len(names) == 1 and table.dtype(names[0]) == "vector":
-        return table.vectors(names[0])
+        return Curves(table.vectors(names[0]), names)
+    if arguments.columns is None:
+        _refuse_no_levels(table, names)
+    amounts = {name: amount for name in names if (amount := _amount(name)) is not None}
+    if arguments.levels or len(amounts) < len(names):
+        return Curves(_side_by_side(table, names), names)
+    names = tuple(sorted(names, key=lambda name: amounts[name]))
+    return Curves(_side_by_side(table, names), names, [amounts[name] for name in names])
+
+
+def _side_by_side(table: Table, names: Sequence[str]) -> NDArray[Any]:
     return np.stack([table.numbers(name) for name in names], axis=1)
+
+
+def _refuse_no_levels(table: Table, names: Sequence[str]) -> None:
+    """Refuse a column whose name is not like those of the others, which are numbers or end in numbers."""
+    stems = {name: _STEM.sub("#", name.strip()) for name in names}
+    stem, alike = Counter(stems.values()).most_common(1)[0]
+    others = [name for name in names if stems[name] != stem]
+    if "#" in stem and alike > 1 and others:
+        levels = ",".join(name.strip() for name in names if stems[name] == stem)
+        raise InputError(
+            f"{table.path} column {others[0]!r} holds numbers and is not named like the levels ({levels}); "
+            f"if it is the items' size, say --size {others[0]!r}, else name the levels: --columns {levels}"
+        )
+
+
+def _amount(name: str) -> float | None:
+    """The number that a column's name is, if it is one."""
+    try:
+        amount = float(name)
+    except ValueError:
+        return None
+    if not math.isfinite(amount):
+        return None
+    return int(amount) if amount.is_integer() else amount
 
 
 def answer(plan: Allocation, arguments: AllocateArguments) -> dict[str, Any]:
@@ -117,10 +187,20 @@ def answer(plan: Allocation, arguments: AllocateArguments) -> dict[str, Any]:
     }
 
 
-def render(plan: Allocation, arguments: AllocateArguments) -> str:
+def _levels(arguments: AllocateArguments, curves: Curves) -> str:
+    """Which columns are the levels, and what each costs."""
+    if curves.levels is not None:
+        return f"levels by the names of the columns: {', '.join(curves.columns)}"
+    shown = [*curves.columns[:_SHOWN], *(["..."] if len(curves.columns) > _SHOWN else [])]
+    amounts = "of --levels" if arguments.levels else "0, 1, 2, .. (--levels A,B gives other amounts)"
+    return f"levels {amounts}: column{'s' if len(shown) > 1 else ''} {', '.join(shown)}"
+
+
+def render(plan: Allocation, arguments: AllocateArguments, curves: Curves) -> str:
     """The answer for people."""
     used, budget = plan.used.get("budget"), plan.budget.get("budget")
     lines = [f"{plan.method}: {plan.n} items, value {plan.value:.6g} ({plan.status}), used {used:,} of {budget:,}"]
+    lines.append(_levels(arguments, curves))
     if plan.price is not None:
         lines.append(f"price: one more unit of budget is worth {plan.price:.4g}")
     if arguments.output:

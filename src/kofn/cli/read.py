@@ -230,6 +230,9 @@ def _scores_with_gaps(table: Table, name: str) -> NDArray[np.float64]:
     odd = numbers.is_null() & column.is_not_null()
     if odd.any():
         row = odd.arg_max() or 0
+        if odd.sum() * 2 > column.len() - column.null_count() and odd_cell(column) is None:
+            kind = "text" if column.dtype == pl.String else str(column.dtype)
+            raise InputError(f"{table.path} column {name!r} holds {kind} and no scores; leave it out of --columns")
         told = remedy(str(column[row])) if odd_cell(column) is not None else "correct it, or leave the cell empty"
         raise InputError(f"{table.path} column {name!r} at row {row} is {column[row]!r}, which is not a number; {told}")
     return numbers.cast(pl.Float64).fill_null(float("nan")).to_numpy()
