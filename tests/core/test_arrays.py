@@ -6,10 +6,12 @@ import re
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 
 import kofn
 from kofn.core.arrays import csr, directions, near_one
+from kofn.core.checks import InputError
 
 
 @pytest.mark.parametrize("kind", [np.float32, np.float64])
@@ -63,3 +65,13 @@ def test_no_module_names_array_types_anew() -> None:
         for line in re.findall(r"^\w+(?:: TypeAlias)? = NDArray\[.*\]$", file.read_text(), re.M)
     ]
     assert not again
+
+
+def test_a_polars_column_of_vectors_is_a_matrix() -> None:
+    X = np.random.default_rng(0).normal(size=(12, 3))
+    want = kofn.select(X, k=3).indices.tolist()
+    frames = [pl.DataFrame({"v": X}), pl.DataFrame({"v": X.tolist()}), pl.DataFrame({"v": X.tolist()}).lazy()]
+    for frame in (*frames, frames[0]["v"], frames[1]["v"]):
+        assert kofn.select(frame, k=3).indices.tolist() == want
+    with pytest.raises(InputError, match=r"column of vectors, 'v', beside others; give X\['v'\]"):
+        kofn.select(frames[0].with_columns(a=1), k=3)

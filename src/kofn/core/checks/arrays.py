@@ -56,12 +56,22 @@ def as_array(value: Any, name: str) -> Array:
         value = value.detach().cpu()
         if str(value.dtype) == "torch.bfloat16":  # NumPy has no such floats
             value = value.float()
+    if type(value).__module__.partition(".")[0] == "polars":
+        value = _polars_values(value, name)
     try:
         return np.asarray(value)
     except ValueError as error:
         raise InputError(f"{name} is ragged: its rows have different lengths ({error})") from None
     except (TypeError, OverflowError) as error:
         raise InputError(f"{name} is no array of numbers ({error})") from None
+
+
+def _polars_values(value: Any, name: str) -> Any:
+    """A frame as it is, or the vectors that are its only column."""
+    nested = [column for column, kind in getattr(value, "schema", {}).items() if kind.is_nested()]
+    if nested and len(value.columns) > 1:
+        raise InputError(f"{name} has a column of vectors, {nested[0]!r}, beside others; give {name}[{nested[0]!r}]")
+    return value.to_series() if nested else value
 
 
 def as_float(array: Array, name: str) -> Array:
