@@ -75,7 +75,9 @@ def test_in_a_pipeline_chosen_rows_beat_random_ones() -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("options", [{}, {"k": 3, "metric": "cosine"}, {"k": 2, "method": "pam"}])
+@pytest.mark.parametrize(
+    "options", [{}, {"k": 3, "metric": "cosine"}, {"k": 2, "method": "pam"}, {"k": 2, "method": "single_linkage"}]
+)
 def test_scikit_learns_checks_of_groups(options: dict[str, object]) -> None:
     bad = [row for row in check_estimator(Assigner(**options), on_fail=None) if row["status"] == "failed"]
     assert not bad, [(row["check_name"], row["exception"]) for row in bad]
@@ -96,14 +98,15 @@ def test_weights_count() -> None:
     assert heavy.medoid_indices_.tolist() == [3]
 
 
-def test_groups_without_centers_cannot_place_new_rows() -> None:
+def test_without_centers_new_rows_join_the_group_of_the_nearest_row() -> None:
     def halves(X, k):
         return np.arange(len(X)) % k
 
     groups = Assigner(k=2, method=halves).fit(np.arange(6.0).reshape(-1, 1))
     assert groups.labels_.tolist() == [0, 1, 0, 1, 0, 1]
-    with pytest.raises(InputError, match="has no centers"):
-        groups.predict([[1.0]])
+    assert groups.predict([[1.2], [3.9], [9.0]]).tolist() == [1, 0, 1]
+    chain = Assigner(k=2, method="single_linkage").fit([[0.0], [1.0], [2.0], [3.0], [9.0]])
+    assert chain.predict([[4.0], [7.0]]).tolist() == [0, 1]
 
 
 def test_weights_go_by_both_names() -> None:

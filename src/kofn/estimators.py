@@ -155,28 +155,26 @@ class Assigner(ClusterMixin, BaseEstimator):
             **{name: value for name, value in given.items() if value is not None},
         )
         self.labels_: NDArray[np.int32] = self.plan_.labels
+        centers = self.plan_.centers
         if self.plan_.medoids is not None:
             self.medoid_indices_: NDArray[np.int64] = self.plan_.medoids
-            self.cluster_centers_ = checked[self.medoid_indices_]
-        elif self.plan_.centers is not None:
-            self.cluster_centers_ = np.asarray(self.plan_.centers)
+            centers = checked[self.medoid_indices_]
+        if centers is not None:
+            self.cluster_centers_ = np.asarray(centers)
+        self._examples = checked if centers is None else self.cluster_centers_
+        self._groups = self.labels_ if centers is None else np.arange(len(self._examples), dtype=np.int32)
         return self
 
     def predict(self, X: Any) -> NDArray[np.int32]:
-        """(m,) the group whose center is nearest, whatever the capacities.
+        """(m,) the group whose center is nearest, whatever the capacities; `kofn.assignment.place` minds capacities.
 
-        Raises:
-            InputError: the method has no centers.
+        Where the method has no centers, a row goes to the group of the nearest row that was fitted.
         """
         check_is_fitted(self)
         checked = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
-        if not hasattr(self, "cluster_centers_"):
-            raise InputError(f"method={self.plan_.method!r} has no centers that new rows could be near to")
-        metric = self.metric or "euclidean"
-        nearest: NDArray[np.int32] = pairwise_distances_argmin(checked, self.cluster_centers_, metric=metric).astype(
-            np.int32
-        )
-        return nearest
+        near = pairwise_distances_argmin(checked, self._examples, metric=self.metric or "euclidean")
+        groups: NDArray[np.int32] = self._groups[near]
+        return groups
 
 
 def _seed(random_state: Any) -> Any:

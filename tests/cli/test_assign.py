@@ -177,7 +177,7 @@ BAD_INPUT: dict[str, tuple[Any, list[object], str]] = {
     "small bins": (
         np.arange(20.0).reshape(10, 2),
         ["--scores", "--capacity", 3],
-        "10 items in 1 bins each need 10 slots, capacity holds 6: 4 too few; raise it to 5 a bin",
+        "10 items need a bin each, capacity holds 6: 4 too few; raise it to 5 a bin, or give a reserve",
     ),
     "large groups": (
         np.arange(20.0).reshape(10, 2),
@@ -197,7 +197,7 @@ BAD_INPUT: dict[str, tuple[Any, list[object], str]] = {
     "nowhere to go": (
         np.where(np.arange(10)[:, None] == 4, -np.inf, np.ones((10, 2))),
         ["--scores", "--capacity", 9],
-        "scores at row 4 list 0 bins (the others are -inf)",
+        "scores at row 4 are all -inf (1 such rows): such an item has nowhere to go; list a bin, or give a reserve",
     ),
     "nowhere to balance": (
         np.where(np.arange(10)[:, None] == 4, -np.inf, np.ones((10, 2))),
@@ -269,6 +269,80 @@ def test_equal_groups(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, _, err = run(capsys, "assign", "p.csv", "--columns", "level", "--k", "10", "--equal", "-o", "g.csv")
     assert code == 0, err
     assert sorted(pl.read_csv("g.csv")["group"].value_counts()["count"]) == [3] * 10
+    code, _, err = run(capsys, "assign", "p.csv", "--columns", "level", "--k", "7", "--equal", "-o", "g.csv")
+    assert code == 0, err
+    assert sorted(pl.read_csv("g.csv")["group"].value_counts()["count"]) == [4] * 5 + [5] * 2
     assert "say how many with --k" in refused(capsys, "assign", "p.csv", "--columns", "level", "--equal")
     said = refused(capsys, "assign", "p.csv", "--columns", "level", "--k", "3", "--equal", "--capacity", "10")
     assert "leave --capacity and --min-size out" in said
+
+
+SCORES = {
+    "infinite": "name,a,b,c\nu,-inf,-2,-inf\nv,-inf,-4,-1\nw,-3,-inf,-5\n",
+    "empty": "name,a,b,c\nu,,-2,\nv,,-4,-1\nw,-3,,-5\n",
+}
+
+
+@pytest.mark.parametrize("kind", SCORES)
+@pytest.mark.parametrize("method", ["auto", "balanced_assignment"])
+def test_an_empty_cell_of_a_score_table_is_a_bin_to_avoid(
+    kind: str, method: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("s.csv").write_text(SCORES[kind])
+    typed = ("assign", "s.csv", "--scores", "--id", "name", "--capacity", "1", "--method", method, "-o", "r.csv")
+    code, out, err = run(capsys, *typed, "--json")
+    assert code == 0, err
+    answer = json.loads(out)
+    assert (answer["value"], answer["status"], answer["labels"]) == (-6, "optimal", [1, 2, 0])
+    assert pl.read_csv("r.csv")["bin"].to_list() == ["b", "c", "a"]
+
+
+def test_a_score_table_that_leaves_no_way_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("s.csv").write_text("name,a,b\nu,,-2\nv,,-4\nw,-3,-1\n")
+    said = refused(capsys, "assign", "s.csv", "--scores", "--id", "name", "--capacity", "2,1")
+    assert "2 items list no other bins than 1, whose capacity holds 1: 1 too many" in said
+    Path("n.csv").write_text("name,a,b\nu,nan,-2\nv,2,inf\n")
+    said = refused(capsys, "assign", "n.csv", "--scores", "--id", "name", "--capacity", "2")
+    assert "column 'a' at row 0 is nan; give a finite score, or leave the cell empty" in said
+    Path("t.csv").write_text("name,a,b\nu,,-2\nv,1,-4\n")
+    code, _, err = run(
+        capsys, "assign", "t.csv", "--scores", "--id", "name", "--capacity", "1", "--drop-empty", "-o", "r.csv"
+    )
+    assert code == 0, err
+    assert pl.read_csv("r.csv")["id"].to_list() == ["v"]
+
+
+def test_unplaced_rows_are_written_and_marked(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("s.csv").write_text("name,a,b\nu,,-2\nv,,-4\nw,-3,-1\n")
+    typed = ("assign", "s.csv", "--scores", "--id", "name", "--capacity", "1", "--overflow", "drop", "-o", "r.csv")
+    code, out, err = run(capsys, *typed, "--report", "r.html")
+    assert code == 0, err
+    assert "2 unplaced" in out
+    rows = pl.read_csv("r.csv")
+    assert rows["id"].to_list() == ["u", "v", "w"]
+    assert rows["bin"].to_list() == [None, None, "b"]
+
+
+def test_capacities_from_a_table(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("s.csv").write_text("name,north,south\n" + "".join(f"r{i},{9 - i},1\n" for i in range(6)))
+    Path("c.csv").write_text("room,seats\nsouth,4\nnorth,2\n")
+    typed = ("assign", "s.csv", "--scores", "--id", "name", "--capacity", "c.csv", "-o", "r.csv")
+    code, out, err = run(capsys, *typed)
+    assert code == 0, err
+    assert pl.read_csv("r.csv")["bin"].to_list() == ["north"] * 2 + ["south"] * 4
+    Path("p.csv").write_text("x\n" + "".join(f"{i}\n" for i in range(6)))
+    Path("g.csv").write_text("group,size\n0,1\n1,5\n")
+    rows = ("assign", "p.csv", "--columns", "x", "--k", "2", "--capacity")
+    code, _, err = run(capsys, *rows, "g.csv", "-o", "r.csv")
+    assert code == 0, err
+    assert pl.read_csv("r.csv")["group"].value_counts().sort("group")["count"].to_list() == [1, 5]
+    assert "-o c.csv is the input itself" in refused(capsys, *typed[:-1], "c.csv")
+    assert "is no bin; the bins are 0, 1" in refused(capsys, *rows, "c.csv")
+    for text, says in (
+        ("room,seats\nnorth,2\n", "has no row for the bin 'south'; give each bin its capacity"),
+        ("room,seats\nnorth,2\nsouth,1\nnorth,4\n", "names 'north' twice; name each bin once"),
+        ("room\nnorth\n", "has one column; give two"),
+    ):
+        Path("c.csv").write_text(text)
+        assert says in refused(capsys, *typed)
+    assert "give one whole number, or one for each bin" in refused(capsys, *rows, "2,many")

@@ -65,6 +65,15 @@ class _Capacity(click.ParamType):
         return counts if len(counts) > 1 else counts[0]
 
 
+class _CapacityOrTable(_Capacity):
+    """The same, or the name of a table of bins and their capacities."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, str) and value.lower().endswith((".csv", ".tsv", ".parquet", ".jsonl")):
+            return value
+        return super().convert(value, param, ctx)
+
+
 class _CountOrAuto(click.ParamType):
     """A whole number, or the word auto."""
 
@@ -98,7 +107,7 @@ class _Columns(click.ParamType):
 
 
 NUMBER, NUMBERS, CAPACITY, COUNT_OR_AUTO, NAMES = _Number(), _Numbers(), _Capacity(), _CountOrAuto(), _Names()
-COLUMNS = _Columns()
+COLUMNS, CAPACITY_OR_TABLE = _Columns(), _CapacityOrTable()
 
 
 def flag(*names: str, help: str, **settings: Any) -> click.Option:
@@ -114,8 +123,11 @@ LABEL = flag(
     "--label", "--y", "label_column", metavar="COL", help="Column of classes: for methods that take y, and counted."
 )
 METRIC = flag("--metric", metavar="NAME", help="euclidean (default), sqeuclidean, cosine, rbf, precomputed.")
-TEXT = flag("--text", metavar="COL", help="Compare rows by this text column (TF-IDF and SVD, or --embedder).")
-EMBEDDER = flag("--embedder", metavar="NAME_OR_PATH", help="Sentence-transformers model for --text; needs kofn[text].")
+TEXT = flag("--text", metavar="COL", help="Compare rows by this text column (by its words, or by --embedder).")
+EMBEDDER = flag(
+    "--embedder", metavar="MODEL", help="Of --text: minilm (kofn[minilm]), a model's folder, .onnx file or name; tfidf."
+)
+NO_CACHE = flag("--no-cache", is_flag=True, help="Neither use nor keep what --embedder gave before.")
 VECTORS = flag("--vectors", metavar="COL", help="Compare rows by this column of vectors (or this array of an .npz).")
 READING = (
     flag("--na", metavar="A,B", type=NAMES, help="Cells that stand for a missing value, such as NA,-,n/a."),
@@ -277,6 +289,7 @@ class RowArguments(VerbArguments):
     drop: tuple[str, ...] | None = None
     drop_empty: bool = False
     impute: str | None = None
+    no_cache: bool = False
 
     @property
     def empty(self) -> str:

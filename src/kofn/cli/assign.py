@@ -12,7 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from kofn.cli import arguments as words
-from kofn.cli.arguments import CAPACITY, COUNT_OR_AUTO, RowArguments, flag
+from kofn.cli.arguments import CAPACITY_OR_TABLE, COUNT_OR_AUTO, RowArguments, flag
 from kofn.cli.estimate import beginning_of, say_beforehand
 from kofn.cli.printing import first_of, say
 from kofn.cli.read import ARRAYS, Pool, read_pairs, read_scores, read_vectors, seen_in_report, without_gaps
@@ -21,6 +21,7 @@ from kofn.cli.write import check_columns, check_outputs, finish, renamed, rows_w
 from kofn.core.checks import InputError
 from kofn.core.plans import Assignment
 from kofn.io.tables import Table
+from kofn.io.vectors import PoolVectors
 from kofn.verbs import assign
 
 _LINKS = ("must_link", "cannot_link")
@@ -30,10 +31,17 @@ COMPARED = Section(
     (
         words.TEXT,
         words.EMBEDDER,
+        words.NO_CACHE,
         words.VECTORS,
         words.columns("Compare rows by these columns; with --scores, one column a bin."),
         words.METRIC,
-        flag("--scores", "by_scores", is_flag=True, help="The file holds scores of items (rows) for bins (columns)."),
+        flag(
+            "--scores",
+            "by_scores",
+            is_flag=True,
+            help="The file holds scores of items (rows) for bins (columns); where a cell is empty or -inf, the item may "
+            "not go to that bin.",
+        ),
     ),
 )
 WANTED = Section(
@@ -46,7 +54,12 @@ WANTED = Section(
             metavar="N|auto",
             help="Number of groups; auto finds it by the medoid silhouette.",
         ),
-        flag("--capacity", type=CAPACITY, metavar="N|A,B", help="Items that a group or bin can hold; A,B: each bin."),
+        flag(
+            "--capacity",
+            type=CAPACITY_OR_TABLE,
+            metavar="N|A,B|FILE",
+            help="Items that a group or bin can hold; A,B: each bin; FILE: a table with a row for each, name and capacity.",
+        ),
         flag("--equal", is_flag=True, help="Groups of equal size, up to one row."),
         flag("--min-size", type=int, help="Items that a group must hold at the least."),
         flag("--must-link", metavar="FILE", help="Pairs of ids that stay together: two columns, one pair a line."),
@@ -70,7 +83,7 @@ class AssignArguments(RowArguments):
 
     by_scores: bool
     k: int | str | None
-    capacity: int | list[int] | None
+    capacity: int | list[int] | str | None
     min_size: int | None
     equal: bool
     must_link: str | None
@@ -111,6 +124,8 @@ def command(typed: Sequence[str], file: str, **values: Any) -> None:
             pool = read_pool(table, arguments)
             call, options = call_of(pool, arguments), options_of(pool, arguments)
             say_beforehand("assign", arguments.method, options, call, arguments.as_json, rows)
+            for note in pool.notes:
+                click.echo(note, err=True)
         return
     table = Table.open(file, arguments.reading)
     arguments = arguments.named_in(table)
@@ -128,10 +143,13 @@ def read_pool(table: Table, arguments: AssignArguments) -> Pool:
     X: Any = None
     matrix: NDArray[Any] | None = None
     names: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     if arguments.by_scores:
-        matrix, names = read_scores(table, arguments)
+        matrix, names = read_scores(table, arguments, some_unlisted=True)
     else:
-        X = _vectors(table, arguments)
+        X, how, _ = _vectors(table, arguments)
+        if arguments.text:
+            notes = (f"compared by {how}",)
     values = {}
     if arguments.weight_column:
         values["weights"] = table.numbers(arguments.weight_column)
@@ -145,13 +163,14 @@ def read_pool(table: Table, arguments: AssignArguments) -> Pool:
         matrix_columns=names,
         ids=table.ids(arguments.id_column) if arguments.id_column else None,
         values=values,
+        notes=notes,
     )
     return without_gaps(pool, arguments)
 
 
-def _vectors(table: Table, arguments: AssignArguments) -> Any:
+def _vectors(table: Table, arguments: AssignArguments) -> PoolVectors:
     try:
-        return read_vectors(table, arguments).X
+        return read_vectors(table, arguments)
     except InputError as error:
         if arguments.text or arguments.vectors or arguments.columns:
             raise
@@ -163,6 +182,9 @@ def call_of(pool: Pool, arguments: AssignArguments) -> dict[str, Any]:
     call = arguments.given("k", "capacity", "per_item") | dict(pool.values)
     if arguments.equal:
         call["capacity"] = -(-len(pool.rows) // call["k"])
+    if isinstance(arguments.capacity, str):
+        bins = range(call.get("k", 0) if pool.matrix is None else pool.matrix.shape[1])
+        call["capacity"] = _capacities(arguments.capacity, pool.matrix_columns or tuple(map(str, bins)))
     if pool.ids is not None:
         call["ids"] = pool.ids
     if pool.matrix is not None:
@@ -177,10 +199,32 @@ def call_of(pool: Pool, arguments: AssignArguments) -> dict[str, Any]:
 def options_of(pool: Pool, arguments: AssignArguments) -> dict[str, Any]:
     """The method's options, the files of linked pairs as pairs of row numbers."""
     options = arguments.options
+    if isinstance(arguments.k, int) and arguments.equal:
+        options["min_size"] = len(pool.rows) // arguments.k
     for name in _LINKS:
         if isinstance(file := options.get(name), str):
             options[name] = read_pairs(file, pool.keys, name.replace("_", "-"))
     return options
+
+
+def _capacities(file: str, bins: Sequence[str]) -> NDArray[Any]:
+    """The capacity of each bin from a table whose first two columns are its name and its capacity."""
+    table = Table.open(file)
+    if len(table.columns) < 2:
+        raise InputError(f"--capacity {file} has one column; give two, the name of each bin and its capacity")
+    names, counts = table.labels(table.columns[0]).tolist(), table.numbers(table.columns[1])
+    position = {name: row for row, name in enumerate(names)}
+    twice = next((name for row, name in enumerate(names) if position[name] != row), None)
+    if twice is not None:
+        raise InputError(f"--capacity {file} names {twice!r} twice; name each bin once")
+    unknown = next((name for name in names if name not in bins), None)
+    if unknown is not None:
+        shown = ", ".join(bins[:12]) + (", ..." if len(bins) > 12 else "")
+        raise InputError(f"--capacity {file} names {unknown!r}, which is no bin; the bins are {shown}")
+    missing = next((name for name in bins if name not in position), None)
+    if missing is not None:
+        raise InputError(f"--capacity {file} has no row for the bin {missing!r}; give each bin its capacity")
+    return counts[[position[name] for name in bins]]
 
 
 def placements(plan: Assignment, pool: Pool, arguments: AssignArguments) -> pl.DataFrame | list[bytes]:
@@ -248,6 +292,7 @@ def render(plan: Assignment, pool: Pool, arguments: AssignArguments) -> str:
     lines = [
         f"{plan.method}: {plan.n:,} items in {plan.k} bins, value {plan.value:.6g} ({plan.status})",
         f"sizes from {counted['smallest']:,} to {counted['largest']:,}, {counted['unplaced']:,} unplaced",
+        *pool.notes,
     ]
     if arguments.output and pool.matrix is None:
         lines += renamed(pool.table, "group", "medoid")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,10 +16,11 @@ from numpy.typing import NDArray
 from kofn.cli.arguments import RowArguments
 from kofn.core import plans
 from kofn.core.checks import InputError, nearest
+from kofn.io.embedding import model_for
 from kofn.io.formats import SparseNpz
 from kofn.io.reading import odd_cell, remedy
 from kofn.io.tables import Table
-from kofn.io.vectors import PoolVectors, embed_texts, pool_vectors, text_vectors
+from kofn.io.vectors import PoolVectors, by_model, pool_vectors, text_vectors, tfidf
 
 TABLES = (".csv", ".tsv", ".parquet", ".jsonl")
 ARRAYS = (".npy", ".npz")
@@ -51,6 +53,7 @@ class Pool:
         named: keys of the rows that include, exclude and start name, by word.
         vectors: vectors of other files that were made like X, by the option that names the file.
         notes: lines about what was read.
+        by_words: X holds the words of texts, without a model.
         duplicates: the file's rows that `--dedupe` took out.
     """
 
@@ -65,6 +68,7 @@ class Pool:
     named: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     vectors: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    by_words: bool = False
     duplicates: Dropped | None = None
 
     @property
@@ -85,6 +89,7 @@ class Pool:
             self,
             rows=self.rows[kept],
             X=None if self.X is None else self.X[kept],
+            matrix=self.matrix if self.matrix is None or self.entries else self.matrix[kept],
             ids=None if self.ids is None else self.ids[kept],
             values={name: _kept(column, kept) for name, column in self.values.items()},
             named={word: named[np.isin(named, keys)] for word, named in self.named.items()},
@@ -118,18 +123,22 @@ def read_vectors(table: Table, arguments: RowArguments) -> PoolVectors:
         vectors=arguments.vectors,
         columns=arguments.columns,
         embedder=arguments.embedder,
+        cache=not arguments.no_cache,
+        progress=True,
+        stand_in=arguments.dry_run,
     )
 
 
 def read_vectors_together(
-    table: Table, arguments: RowArguments, files: Mapping[str, str]
-) -> tuple[PoolVectors, dict[str, NDArray[Any]]]:
+    table: Table, arguments: RowArguments, files: Mapping[str, str], *, whole_words: bool = False
+) -> tuple[PoolVectors, dict[str, Any]]:
     """The pool's vectors and those of other files, made together: texts are weighted and projected alike.
 
     Args:
         table: the pool.
         arguments: how its rows are compared.
         files: option -> the file that it names.
+        whole_words: texts without a model are compared by all their words, as sparse rows.
     """
     name = arguments.text
     if name is None:
@@ -140,13 +149,23 @@ def read_vectors_together(
         return pool, {option: read_vectors(Table.open(file), arguments).X for option, file in files.items()}
     texts = [table.texts(name), *(_texts_of(file, name, option) for option, file in files.items())]
     every = pl.concat([part.cast(pl.String) for part in texts])
-    if arguments.embedder is not None:
-        X, how = embed_texts(every, arguments.embedder), f"through the model {arguments.embedder!r}"
+    model = model_for(every, arguments.embedder)
+    if model is not None:
+        found = by_model(every, model, cache=not arguments.no_cache, progress=True, stand_in=arguments.dry_run)
+        X = found.X
+        how = found.how(f"column {name!r} and {' and '.join(files)}", asked=arguments.embedder is not None)
+    elif whole_words:
+        # A query is about its words: a few dimensions of a whole pool blur them.
+        A = tfidf(every)
+        ends = np.cumsum([0, *map(len, texts)]).tolist()
+        own, *others = (A[start:stop] for start, stop in itertools.pairwise(ends))
+        how = f"TF-IDF of column {name!r} and {' and '.join(files)}"
+        return PoolVectors(own, how, by_words=True), dict(zip(files, others, strict=True))
     else:
         X = text_vectors(every)
-        how = f"and {' and '.join(files)} by TF-IDF, reduced to {X.shape[1]} dimensions"
+        how = f"column {name!r} and {' and '.join(files)} by TF-IDF, reduced to {X.shape[1]} dimensions"
     parts = np.split(X, np.cumsum([len(part) for part in texts])[:-1])
-    return PoolVectors(parts[0], f"column {name!r} {how}"), dict(zip(files, parts[1:], strict=True))
+    return PoolVectors(parts[0], how, by_words=model is None), dict(zip(files, parts[1:], strict=True))
 
 
 def _texts_of(file: str, column: str, option: str) -> pl.Series:
@@ -176,24 +195,43 @@ def without_gaps(pool: Pool, arguments: RowArguments) -> Pool:
     return dataclasses.replace(pool.drop(gaps), notes=(*pool.notes, f"{rows} a value and {verb} left out"))
 
 
-def read_scores(table: Table, arguments: RowArguments) -> tuple[NDArray[Any], tuple[str, ...]]:
+def read_scores(
+    table: Table, arguments: RowArguments, *, some_unlisted: bool = False
+) -> tuple[NDArray[Any], tuple[str, ...]]:
     """A table of scores and the names of its columns: those that are named, else the one column of vectors, else every
-    numeric column."""
+    numeric column. With `some_unlisted`, a cell may be empty or -inf: the row may not go to that bin."""
     if table.path.suffix.lower() == ".npy":
         # Scores may hold -inf (a bin to avoid), which vectors may not; what else is wrong, `checks.scores` says.
         return np.load(table.path), ()
     if arguments.vectors:
-        return table.vectors(arguments.vectors), ()
+        return table.vectors(arguments.vectors, finite=not some_unlisted), ()
     names = arguments.columns
     if not names:
         kinds = {name: table.dtype(name) for name in table.columns if name != arguments.id_column}
         matrices = [name for name, kind in kinds.items() if kind == "vector"]
         if len(matrices) == 1:
-            return table.vectors(matrices[0]), ()
+            return table.vectors(matrices[0], finite=not some_unlisted), ()
         names = tuple(name for name, kind in kinds.items() if kind == "number")
     if not names:
         raise InputError(f"{table.path.name} has no numeric columns to take as scores; name them with --columns")
-    return np.stack([table.numbers(name) for name in names], axis=1), tuple(names)
+    read = _scores_of_bin if some_unlisted and arguments.empty == "refuse" else Table.numbers
+    return np.stack([read(table, name) for name in names], axis=1), tuple(names)
+
+
+def _scores_of_bin(table: Table, name: str) -> NDArray[Any]:
+    """A column of scores, -inf where a cell is empty or -inf."""
+    column = table.column(name)
+    if not column.null_count() and not column.dtype.is_float():
+        return table.numbers(name)
+    scores = np.where(column.is_null().to_numpy(), -np.inf, _scores_with_gaps(table, name))
+    wrong = np.isnan(scores) | (scores == np.inf)
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise InputError(
+            f"{table.path} column {name!r} at row {row} is {scores[row]:g}; give a finite score, or leave the cell "
+            "empty where the row may not go to this bin"
+        )
+    return scores
 
 
 def read_judges(

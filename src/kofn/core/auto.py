@@ -10,8 +10,12 @@ AUTO: dict[str, tuple[tuple[str, str], ...]] = {
         ("multiwinner", "rankings: the most Borda points, exact, within quotas"),
     ),
     "assign": (
-        ("capped_routing", "scores by bin: capacities held exactly"),
+        (
+            "capped_routing",
+            "scores by bin: capacities held exactly; `balanced_assignment`, the largest total, where that is cheap",
+        ),
         ("sinkhorn_newton_sparse", "scores with margins: the entropic coupling"),
+        ("balanced_assignment", "scores by bin with a reserve or gates: the largest total, exact"),
         ("fasterpam", "vectors or distances: k-medoids, no swap improves"),
         ("constrained_kmeans", "vectors with a capacity or links: k-means, sizes and links held exactly"),
         ("constrained_kmedoids", "distances with a capacity or links: k-medoids, sizes and links held exactly"),

@@ -21,6 +21,9 @@ from kofn.engines.threads import limited
 _PATIENCE = 120.0
 # What `auto` takes in place of a method that looks at all pairs, where those are too many.
 _SAMPLING = {"lazy_greedy": "sampled_greedy", "fasterpam": "fastclara"}
+# What it takes in place of a rule for routing where the largest total is found in seconds: up to about so many steps,
+# each of which compares two bins for one item.
+_EXACT, _CHEAP = {"capped_routing": "balanced_assignment"}, 10**10
 
 
 def dispatch(
@@ -144,7 +147,7 @@ def choose(verb: str, given: Mapping[str, Any], options: Mapping[str, Any] | Non
     rows = [name for name, _why in AUTO[verb] if set(options or ()) <= index[name].options.keys()]
     for name in rows:
         if index[name].takes(given) is not None:
-            return quicker(name, given, options or {}, index)
+            return by_size(name, given, options or {}, index)
     requested = sorted(set(given) - SETTINGS)
     inputs = [word for word in INPUTS if any(word in entry.accepted for entry in index.values())]
     if not set(requested) & set(inputs):
@@ -157,8 +160,11 @@ def choose(verb: str, given: Mapping[str, Any], options: Mapping[str, Any] | Non
     )
 
 
-def quicker(name: str, given: Mapping[str, Any], options: Mapping[str, Any], index: Mapping[str, Entry]) -> str:
-    """The same question judged by a sample of the rows, where all pairs take too long or longer than the limit."""
+def by_size(name: str, given: Mapping[str, Any], options: Mapping[str, Any], index: Mapping[str, Entry]) -> str:
+    """The method for a question of this size: on a sample of the rows where all pairs take too long or longer than the
+    limit, exact where that is cheap."""
+    if name in _EXACT and not options and index[_EXACT[name]].takes(given) is not None:
+        return _EXACT[name] if _steps_of_routing(given["scores"]) <= _CHEAP else name
     shape = getattr(given.get("X"), "shape", ())
     sampling = _SAMPLING.get(name, "")
     if not sampling or options or len(shape) != 2 or given.get("metric") == "rbf":
@@ -173,6 +179,17 @@ def quicker(name: str, given: Mapping[str, Any], options: Mapping[str, Any], ind
 
         too_long = seconds / cores(given.get("n_threads")) > given["time_limit"]
     return sampling if too_long else name
+
+
+def _steps_of_routing(scores: Any) -> float:
+    """About how many steps the shortest paths among the bins take for all items."""
+    import numpy as np
+
+    try:
+        n, bins = scores.shape if hasattr(scores, "shape") else np.shape(scores)
+    except ValueError:
+        return math.inf
+    return float(n) * float(bins) ** 2
 
 
 def seconds_of_all_pairs(X: Any) -> float:

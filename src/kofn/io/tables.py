@@ -236,8 +236,10 @@ class Table(ABC):
             raise InputError(f"{self.path} column {name!r} holds {series.dtype}; give a column of text")
         return series.cast(pl.String)
 
-    def vectors(self, name: str) -> Array:
+    def vectors(self, name: str, *, finite: bool = True) -> Array:
         """A column of equally long vectors as (n, d): float16, float32 and float64 kept, whole numbers to float32.
+
+        With `finite=False`, NaN and infinities are the caller's to judge.
 
         Lists, fixed-size lists, arrays, and text such as `[0.1, 2]` (how CSV holds a vector) are read. Memory: the
         result and a few blocks of the column.
@@ -250,7 +252,8 @@ class Table(ABC):
             X = self._vectors(name)
         if X.shape[1] == 0:
             raise InputError(f"{self._place(name, 0)} is an empty vector; drop those rows first")
-        refuse_nonfinite(X, f"{self.path} column {name!r}")
+        if finite:
+            refuse_nonfinite(X, f"{self.path} column {name!r}")
         return X
 
     def dtype(self, name: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from refusals import refused, untested
-from scipy.optimize import Bounds, LinearConstraint, milp
+from scipy.optimize import Bounds, LinearConstraint, linear_sum_assignment, milp
 
 import kofn
 from kofn.assignment import constrained_kmeans, constrained_kmedoids, place
@@ -245,6 +245,37 @@ def test_groups_of_like_size_may_part_equal_rows() -> None:
         constrained_kmeans(X, k=31, capacity=3)
 
 
+@pytest.mark.parametrize("given", ["X", "distances"])
+def test_medoids_of_like_groups_may_be_equal_rows(given: str) -> None:
+    X = np.repeat(np.arange(6.0), 5)[:, None]
+    pool = {"X": X} if given == "X" else {"distances": np.abs(X - X.T)}
+    plan = constrained_kmedoids(**pool, k=10, capacity=3, min_size=3, seed=0)
+    assert (np.bincount(plan.labels) == 3).all()
+    # Five pupils a level: two are left of each, and four groups of three hold them at one level's distance each.
+    assert plan.value == 4
+    assert len(set(plan.medoids.tolist())) == 10
+    assert plan.labels[plan.medoids].tolist() == list(range(10))
+    with pytest.raises(InputError, match="6 of them distinct; ask for k <= 6"):
+        constrained_kmedoids(**pool, k=10)
+    with pytest.raises(InputError, match="ask for k <= 30"):
+        constrained_kmedoids(**pool, k=31, capacity=3)
+
+
+def test_new_items_fill_what_is_left() -> None:
+    X = cloud(60, 2, 3)
+    plan = constrained_kmeans(X, k=4, capacity=20, seed=0)
+    left = 20 - np.bincount(plan.labels, minlength=4)
+    rows = cloud(int(left.sum()), 2, 4)
+    groups = place(plan, rows, capacity=left)
+    assert np.bincount(groups, minlength=4).tolist() == left.tolist()
+    costs = squares(rows, plan.centers)
+    slots = np.repeat(np.arange(4), left)
+    best = linear_sum_assignment(costs[:, slots])
+    assert costs[np.arange(len(rows)), groups].sum() == pytest.approx(costs[:, slots][best].sum())
+    with pytest.raises(InputError, match="capacity has 2 values"):
+        place(plan, rows, capacity=[5, 5])
+
+
 def test_centers_of_another_width_are_refused() -> None:
     with pytest.raises(InputError, match=r"centers has shape \(4, 2\); k=4 and X ask for \(4, 3\)"):
         constrained_kmeans(cloud(40, 3, 0), k=4, centers=np.zeros((4, 2)))
@@ -413,6 +444,11 @@ CALLS: dict[str, tuple[Any, str, Any]] = {
     ),
     "no prices": (lambda: place(kofn.assign(A, k=2, method="pam"), A), "has no centres with prices", InputError),
     "neither": (lambda: place(constrained_kmeans(A, k=2)), "give X, new vectors, or distances", InputError),
+    "nothing left": (
+        lambda: place(constrained_kmeans(A, k=2), A, capacity=1),
+        f"{len(A)} new items, capacity has room for 2; raise it",
+        InfeasibleError,
+    ),
     "width": (lambda: place(constrained_kmeans(A, k=2), [[1.0]]), "X has 1 columns, the plan's centers", InputError),
     "columns": (
         lambda: place(constrained_kmeans(A, k=2), distances=[[1.0]]),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from kofn.assignment.means._constrained import TOLERANCE, binds_nothing, gains, plan, seating_of
+from kofn.assignment.means._links import Seating
 from kofn.assignment.medoids import _sources
 from kofn.core import checks
 from kofn.core.arrays import Floats, Ints, Labels
@@ -19,6 +21,8 @@ from kofn.core.words import Metric
 
 # Distances from X are kept as a matrix up to this size and computed row by row beyond.
 _MATRIX_BYTES = 2**30
+# Random starts that are tried where equal items are parted: their groups differ little, and so do bad and good ones.
+_STARTS_OF_EQUAL = 20
 
 
 @method(
@@ -75,8 +79,8 @@ def constrained_kmedoids(
         medoids' rows of X. `place` assigns new items.
 
     Raises:
-        InputError: k above the number of distinct items, a start that does not have k medoids, or a diagonal that is
-            not zero.
+        InputError: k above the number of items, or of distinct ones without sizes that part equal items; a start that
+            does not have k medoids, or a diagonal that is not zero.
         InfeasibleError, FailureError: as in `constrained_kmeans`.
 
     Cost: a round takes O(n k), a transport, and the distances within each group.
@@ -96,61 +100,113 @@ def constrained_kmedoids(
     """
     from kofn.assignment.medoids._fasterpam import fasterpam
 
-    X, distances = _sources.pool(X, distances, k, metric)
-    n = len(X if distances is None else distances)
     checks.count(max_iter, "max_iter")
     checks.count(min_size, "min_size")
+    # Equal items belong together unless sizes keep them apart.
+    n = len(X if distances is None else distances)
+    different = k
+    if (capacity is not None or min_size > 1) and k <= n:
+        different = _sources.differing(X, distances, k)
+    X, distances = _sources.pool(X, distances, different, metric)
     seating = seating_of(n, k, capacity, min_size, must_link, cannot_link)
+    counts = np.ones(n) if weights is None else weights.astype(np.float64)
     if start is None:
-        first = fasterpam(X, distances=distances, k=k, metric=metric, weights=weights, seed=seed, time_limit=time_limit)
-        medoids = np.asarray(first.medoids)
+        first = fasterpam(
+            X, distances=distances, k=different, metric=metric, weights=weights, seed=seed, time_limit=time_limit
+        )
+        starts = [_with_equal(np.asarray(first.medoids), first.labels, k)]
+        if different < k:
+            rng = np.random.default_rng(seed)
+            starts += [rng.choice(n, k, replace=False) for _ in range(_STARTS_OF_EQUAL)]
     elif len(start) != k:
         raise InputError(f"start has {len(start)} medoids, k={k}; give exactly k")
     else:
-        medoids = np.asarray(start, np.int64)
-    counts = np.ones(n) if weights is None else weights.astype(np.float64)
+        starts = [np.asarray(start, np.int64)]
     source = _sources.source_of(X, distances, metric, _MATRIX_BYTES, None)
-    units, done, rounds = seating.units, False, 0
-    labels: Labels | None = None
-    prices: Floats | None = None
+    best: tuple[float, _Groups] | None = None
+    rounds = 0
     with Control(time_limit=time_limit, progress=progress, title="rounds") as control:
-        while rounds < max_iter:
-            rounds += 1
-            scores = -units.total(counts[:, None] * source.rows(medoids).T)
-            # A medoid stays in its group. Initial medoids may be linked with each other; they then only set the
-            # distances.
-            own = units.of[medoids]
-            if labels is not None or (len(np.unique(own)) == k and not len(units.apart) and seating.exact):
-                free = np.full((k, k), -np.inf)
-                np.fill_diagonal(free, scores[own, np.arange(k)])
-                scores[own] = free
-            after, prices = seating(scores, labels, prices)
-            if labels is not None and not gains(scores, labels, after):
-                done = True
-                break
-            labels = after
-            medoids = _best_medoids(source, labels[units.of], counts, medoids, k)
-            control.step(rounds)
+        for medoids in starts:
+            groups = _alternate(source, medoids, counts, seating, max_iter, control)
+            rounds += groups.rounds
+            value = _sources.loss_of(X, distances, metric, groups.medoids, groups.labels[seating.units.of], counts)
+            if best is None or value < best[0]:
+                best = value, groups
             if control.stopped():
                 break
-    assert labels is not None
-    items = labels[units.of]
+    assert best is not None
+    value, groups = best
     return plan(
-        items,
+        groups.labels[seating.units.of],
         seating,
         capacity,
-        value=_sources.loss_of(X, distances, metric, medoids, items, counts),
-        medoids=medoids,
-        centers=None if X is None else np.asarray(X[medoids], np.float64),
-        v=prices,
-        status="stopped" if not done else "local" if binds_nothing(seating) else "heuristic",
+        value=value,
+        medoids=groups.medoids,
+        centers=None if X is None else np.asarray(X[groups.medoids], np.float64),
+        v=groups.prices,
+        status="stopped" if not groups.done else "local" if binds_nothing(seating) else "heuristic",
         objective="constrained_medoids",
         info={
             "rounds": rounds,
-            "units": len(units.sizes),
+            "units": len(seating.units.sizes),
             "distance_evals": source.evals,
         },
     )
+
+
+@dataclass(frozen=True)
+class _Groups:
+    """Where one start led: the group of each unit, medoids, prices, rounds, and whether no step improves."""
+
+    labels: Labels
+    medoids: Ints
+    prices: Floats
+    rounds: int
+    done: bool
+
+
+def _alternate(
+    source: _sources.Source, medoids: Ints, counts: Floats, seating: Seating, max_iter: int, control: Control
+) -> _Groups:
+    """Alternate the assignment under the size bounds and the choice of each group's medoid."""
+    k, units = len(medoids), seating.units
+    labels: Labels | None = None
+    prices: Floats | None = None
+    done, rounds = False, 0
+    while rounds < max_iter:
+        rounds += 1
+        scores = -units.total(counts[:, None] * source.rows(medoids).T)
+        # A medoid stays in its group. Initial medoids may be linked with each other; they then only set the
+        # distances.
+        own = units.of[medoids]
+        if labels is not None or (len(np.unique(own)) == k and not len(units.apart) and seating.exact):
+            free = np.full((k, k), -np.inf)
+            np.fill_diagonal(free, scores[own, np.arange(k)])
+            scores[own] = free
+        after, prices = seating(scores, labels, prices)
+        if labels is not None and not gains(scores, labels, after):
+            done = True
+            break
+        labels = after
+        medoids = _best_medoids(source, labels[units.of], counts, medoids, k)
+        control.step(rounds)
+        if control.stopped():
+            break
+    assert labels is not None
+    assert prices is not None
+    return _Groups(labels, medoids, prices, rounds, done)
+
+
+def _with_equal(medoids: Ints, labels: Labels, k: int) -> Ints:
+    """As many medoids as groups: where items repeat, more of them from the groups with most items for each medoid."""
+    sizes, held = np.bincount(labels), np.ones(len(medoids), np.int64)
+    others = [np.flatnonzero(labels == group) for group in range(len(medoids))]
+    others = [group[group != medoid].tolist() for group, medoid in zip(others, medoids, strict=True)]
+    while len(medoids) < k:
+        group = int(np.argmax(np.where(sizes > held, sizes / held, 0)))
+        held[group] += 1
+        medoids = np.append(medoids, others[group].pop())
+    return medoids
 
 
 def _best_medoids(source: _sources.Source, labels: Labels, weights: Floats, medoids: Ints, k: int) -> Ints:

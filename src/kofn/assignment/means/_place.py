@@ -6,37 +6,50 @@ from typing import Any
 
 import numpy as np
 
-from kofn.core import checks
+from kofn.assignment.routing._balanced_assignment import transport
+from kofn.assignment.routing._scores import capacities
+from kofn.core import checks, vocabulary
 from kofn.core.arrays import Floats, Labels
-from kofn.core.checks import InputError
+from kofn.core.checks import InfeasibleError, InputError
 from kofn.core.plans import Assignment
 
 __all__ = ["place"]
 
 
-def place(plan: Assignment, X: Any = None, *, distances: Any = None, weights: Any = None) -> Labels:
+def place(
+    plan: Assignment, X: Any = None, *, distances: Any = None, weights: Any = None, capacity: Any = None
+) -> Labels:
     """Assign new items to the groups of an earlier plan by its centres and prices, without solving again.
 
     Each item goes to the group of least `weight * distance + price`: the nearest one, unless that group is full of
-    items that would lose more by leaving. Size bounds are not enforced on the new items.
+    items that would lose more by leaving. So the plan's own items keep their groups, and new ones of the same kind
+    fill the groups in about the same proportions. With `capacity`, what is left of each group for instance, no group
+    takes more of the new items, and the sum of `weight * distance` is the least possible. `Assigner.predict` takes the
+    nearest centre whatever the sizes.
 
     Args:
         plan: from `constrained_kmeans` or `constrained_kmedoids`.
         X: (m, d) new vectors.
         distances: (m, k) distances to the medoids, if the plan was made from distances.
         weights: (m,) weight of each new item, default 1.
+        capacity: the most new items that a group may take, one number or (k,); by default the prices decide.
 
     Returns:
         (m,) group of each new item.
 
     Raises:
         InputError: a plan without prices, or vectors of another width.
+        InfeasibleError: more new items than `capacity` has room for.
+
+    Cost: O(m k d); with `capacity` a transportation problem of m items and k groups.
 
     Examples:
         >>> from kofn.assignment import constrained_kmeans, place
         >>> plan = constrained_kmeans([[0.0], [1.0], [2.0], [3.0], [9.0], [10.0]], k=2, capacity=3, start=[0, 5])
         >>> place(plan, [[2.0], [3.5], [8.0]]).tolist()
         [0, 1, 1]
+        >>> place(plan, [[2.0], [3.5], [8.0]], capacity=[2, 1]).tolist()
+        [0, 0, 1]
     """
     if plan.v is None or (plan.centers is None and plan.medoids is None):
         raise InputError(f"plan of method {plan.method!r} has no centres with prices; give one of constrained_kmeans")
@@ -58,6 +71,11 @@ def place(plan: Assignment, X: Any = None, *, distances: Any = None, weights: An
         weights = checks.weights(weights)
         checks.same_length(len(apart), "X" if distances is None else "distances", "weights", len(weights))
         apart = weights[:, None] * apart
+    if capacity is not None:
+        room = capacities(vocabulary.argument("capacity", capacity), plan.k)
+        if len(apart) > room.sum():
+            raise InfeasibleError(f"{len(apart)} new items, capacity has room for {room.sum()}; raise it")
+        return transport(-apart, np.zeros(plan.k, np.int64), room)[0]
     labels: Labels = (apart + plan.v).argmin(axis=1).astype(np.int32)
     return labels
 
