@@ -18,6 +18,8 @@ from time_budget import (  # noqa: F401 - pytest finds its hooks here
 )
 
 os.environ.setdefault("COLUMNS", "200")
+# No test looks into the user's cache, or leaves something there.
+os.environ["KOFN_CACHE"] = "off"
 
 
 @pytest.fixture

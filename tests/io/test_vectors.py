@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import sys
-import types
 
 import numpy as np
 import polars as pl
@@ -14,7 +12,7 @@ from threadpoolctl import threadpool_limits
 
 from kofn import datasets
 from kofn.core.checks import InputError
-from kofn.io import Table, column_vectors, embed_texts, pool_vectors, text_vectors, write_table
+from kofn.io import Table, column_vectors, pool_vectors, text_vectors, write_table
 from kofn.io import vectors as module
 from kofn.io.vectors import tfidf
 
@@ -278,66 +276,3 @@ def test_pool_vectors_that_are_not_one_thing(pool, tmp_path):
     np.savez(tmp_path / "two.npz", a=X, b=X)
     with pytest.raises(InputError, match=r"several columns of vectors \(a, b\); name one with --vectors"):
         pool_vectors(Table.open(tmp_path / "two.npz"))
-
-
-# ---- models ----
-
-
-def test_missing_library_names_the_extra(monkeypatch):
-    monkeypatch.setitem(sys.modules, "sentence_transformers", None)
-    with pytest.raises(InputError, match=r"needs sentence-transformers; pip install 'kofn\[text\]'"):
-        embed_texts(["a"], "some-model")
-
-
-@pytest.fixture
-def library(monkeypatch):
-    """The part of sentence-transformers' interface that is used, where the library itself is not installed."""
-    calls = {}
-
-    class SentenceTransformer:
-        def __init__(self, name):
-            if name == "nowhere":
-                raise OSError("nowhere is not a local folder\nand is not a model")
-            calls["name"] = name
-
-        def encode(self, texts, **options):
-            calls.update(texts=texts, **options)
-            value = np.nan if "broken" in texts else 1.0
-            return np.full((len(texts), 2), value, np.float16)
-
-    monkeypatch.setitem(
-        sys.modules, "sentence_transformers", types.SimpleNamespace(SentenceTransformer=SentenceTransformer)
-    )
-    return calls
-
-
-def test_model_is_asked_for_unit_vectors(library, pool):
-    found = pool_vectors(pool[0], text="text", embedder="folder/model")
-    assert library["name"] == "folder/model"
-    assert library["texts"] == ["a cat", "the cat", "stocks", "b"]
-    assert library["normalize_embeddings"]
-    assert library["convert_to_numpy"]
-    assert found.X.dtype == np.float32
-    assert found.how == "column 'text' through the model 'folder/model'"
-
-
-def test_model_that_cannot_be_used(library):
-    with pytest.raises(InputError, match=r"embedder='nowhere' cannot be loaded \(nowhere is not a local folder and"):
-        embed_texts(["a"], "nowhere")
-    with pytest.raises(InputError, match="embedder='m' output at row 0, column 0 is NaN"):
-        embed_texts(["broken"], "m")
-
-
-def test_real_model(tmp_path):
-    """A model of the library itself, made here: static word vectors of a tiny vocabulary, saved and loaded by path."""
-    library = pytest.importorskip("sentence_transformers")
-    tokenizers = pytest.importorskip("tokenizers")
-    words = {"[UNK]": 0, "cat": 1, "dog": 2}
-    tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
-    weights = np.array([[0, 0, 1], [3, 0, 0], [0, 2, 0]], np.float32)
-    models = pytest.importorskip("sentence_transformers.models")
-    static = models.StaticEmbedding(tokenizer, embedding_weights=weights)
-    library.SentenceTransformer(modules=[static], device="cpu").save(str(tmp_path / "model"))
-    X = embed_texts(["cat cat", "dog"], str(tmp_path / "model"))
-    np.testing.assert_allclose(X, [[1, 0, 0], [0, 1, 0]], atol=1e-6)

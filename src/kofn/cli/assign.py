@@ -39,8 +39,7 @@ COMPARED = Section(
             "--scores",
             "by_scores",
             is_flag=True,
-            help="The file holds scores of items (rows) for bins (columns); where a cell is empty or -inf, the item may "
-            "not go to that bin.",
+            help="The file holds scores of items (rows) for bins (columns); empty or -inf: the item may not go there.",
         ),
     ),
 )
@@ -58,7 +57,7 @@ WANTED = Section(
             "--capacity",
             type=CAPACITY_OR_TABLE,
             metavar="N|A,B|FILE",
-            help="Items that a group or bin can hold; A,B: each bin; FILE: a table with a row for each, name and capacity.",
+            help="Items that a group or bin can hold; A,B: each bin; FILE: a table of bins and their capacities.",
         ),
         flag("--equal", is_flag=True, help="Groups of equal size, up to one row."),
         flag("--min-size", type=int, help="Items that a group must hold at the least."),

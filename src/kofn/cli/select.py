@@ -48,6 +48,8 @@ def command(typed: Sequence[str], file: str, **values: Any) -> int:
             call = call_of(pool, arguments)
             options = {**arguments.options, **pool.vectors}
             say_beforehand("select", method_of(arguments, call), options, call, arguments.as_json, rows)
+            for note in pool.notes:
+                click.echo(note, err=True)
         return 0
     table = Table.open(file, arguments.reading)
     arguments = arguments.named_in(table)

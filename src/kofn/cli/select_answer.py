@@ -241,9 +241,8 @@ def _labelled(plan: Selection, pool: Pool, arguments: SelectArguments) -> list[s
     if not classes:
         return []
     lines = [_counted(picked, arguments)] if picked else []
-    by_words = arguments.text is not None and arguments.embedder is None
-    if by_words or (arguments.columns and len(plan) >= _MANY * classes):
-        kind = "texts compared by their words" if by_words else f"tables, from {_MANY} rows a class on,"
+    if pool.by_words or (arguments.columns and len(plan) >= _MANY * classes):
+        kind = "texts compared by their words" if pool.by_words else f"tables, from {_MANY} rows a class on,"
         lines.append(f"of {kind} no way to pick has surely taught a classifier more than random rows did")
     spreading = next((name for name in _SPREADING if name in f"{plan.method} {plan.objective}"), None)
     if spreading is not None:

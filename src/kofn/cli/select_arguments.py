@@ -17,6 +17,7 @@ COMPARED = Section(
     (
         words.TEXT,
         words.EMBEDDER,
+        words.NO_CACHE,
         words.VECTORS,
         words.columns("Compare rows by these columns: numbers scaled, categories one-hot."),
         words.METRIC,
@@ -139,6 +140,12 @@ class SelectArguments(RowArguments):
     def groupings(self) -> tuple[str, ...]:
         """The columns of groups."""
         return self.quota_columns or ((self.group_column,) if self.group_column else ())
+
+    @property
+    def seeks(self) -> bool:
+        """True where rows about queries are wanted, and no other method or objective is named for it."""
+        named = self.method not in ("auto", "marginal_relevance") or self.objective is not None
+        return self.queries is not None and self.private is None and not named
 
     @property
     def picks_by_label(self) -> bool:

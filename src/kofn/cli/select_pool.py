@@ -35,8 +35,9 @@ def read_pool(table: Table, arguments: SelectArguments) -> Pool:
     """The pool and what is known of its rows, each from the columns that it needs and no others."""
     X: Any = None
     matrix: NDArray[Any] | None = None
-    vectors: dict[str, NDArray[Any]] = {}
+    vectors: dict[str, Any] = {}
     notes: tuple[str, ...] = ()
+    by_words = False
     scores = table.numbers(arguments.score_column) if arguments.score_column else None
     if arguments.by_scores:
         matrix, _ = read_scores(table, arguments)
@@ -46,10 +47,11 @@ def read_pool(table: Table, arguments: SelectArguments) -> Pool:
         _, matrix = read_judges(table, arguments.columns, arguments.id_column)
     elif arguments.compares:
         files = {name: file for name, file in arguments.options.items() if name in FILES and isinstance(file, str)}
-        compared, vectors = (
-            read_vectors_together(table, arguments, files) if files else (read_vectors(table, arguments), {})
-        )
-        X, notes = compared.X, (f"compared by {compared.how}",)
+        if files:
+            compared, vectors = read_vectors_together(table, arguments, files, whole_words=arguments.seeks)
+        else:
+            compared = read_vectors(table, arguments)
+        X, notes, by_words = compared.X, (f"compared by {compared.how}",), compared.by_words
     ids = table.ids(arguments.id_column) if arguments.id_column else None
     readers = {
         "y": (table.labels, arguments.label_column),
@@ -73,6 +75,7 @@ def read_pool(table: Table, arguments: SelectArguments) -> Pool:
         named={word: read_keys(text, ids, arguments.id_column, word) for word, text in named.items() if text},
         vectors=vectors,
         notes=notes,
+        by_words=by_words,
     )
     pool = without_gaps(pool, arguments)
     if arguments.dedupe is not None:
@@ -193,7 +196,7 @@ def call_of(pool: Pool, arguments: SelectArguments) -> dict[str, Any]:
     if pool.X is not None and not arguments.ranks_by_score:
         call["similarity" if metric == "precomputed" else "X"] = pool.X
         entry = arguments.entry
-        if metric is None and (entry is None or "metric" in entry.accepted):
+        if metric is None and not arguments.seeks and (entry is None or "metric" in entry.accepted):
             metric = arguments.measured_by
         if metric not in (None, "precomputed"):
             call["metric"] = metric
@@ -204,6 +207,8 @@ def call_of(pool: Pool, arguments: SelectArguments) -> dict[str, Any]:
 
 def method_of(arguments: SelectArguments, call: Mapping[str, Any]) -> Any:
     """The method that was named; of rows that are to be labelled, what the benchmark's sets chose."""
+    if arguments.seeks:
+        return "marginal_relevance"
     kept = arguments.method != "auto" or arguments.options or arguments.metric in ("rbf", "precomputed")
     if arguments.classes is None or kept:
         return arguments.method

@@ -9,15 +9,16 @@ from kofn.core.lazy import attach
 if TYPE_CHECKING:
     from kofn.io.atomic import atomic_path as atomic_path
     from kofn.io.atomic import write_table as write_table
+    from kofn.io.embedding import embed_texts as embed_texts
     from kofn.io.tables import Table as Table
     from kofn.io.vectors import column_vectors as column_vectors
-    from kofn.io.vectors import embed_texts as embed_texts
     from kofn.io.vectors import pool_vectors as pool_vectors
     from kofn.io.vectors import text_vectors as text_vectors
 
 _HOMES = {
     **dict.fromkeys(("atomic_path", "write_table"), "atomic"),
     "Table": "tables",
-    **dict.fromkeys(("column_vectors", "embed_texts", "pool_vectors", "text_vectors"), "vectors"),
+    "embed_texts": "embedding",
+    **dict.fromkeys(("column_vectors", "pool_vectors", "text_vectors"), "vectors"),
 }
 __getattr__, __dir__, __all__ = attach(__name__, _HOMES)

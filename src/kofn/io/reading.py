@@ -61,7 +61,7 @@ class Reading:
         if self.encoding is not None:
             try:
                 codecs.lookup(self.encoding)
-            except LookupError:
+            except (LookupError, ValueError):
                 raise InputError(
                     f"encoding={self.encoding!r} is not known; give one such as latin-1 or cp1252"
                 ) from None

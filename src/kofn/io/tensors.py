@@ -20,7 +20,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from kofn.core.checks import FailureError, InputError
+from kofn.core.checks import FailureError, InputError, shown
 
 # In the order the reference implementation sorts tensors by (largest alignment last), so that a file written from
 # arrays is byte for byte the file that implementation writes.
@@ -339,8 +339,12 @@ def _size(shape: tuple[int, ...]) -> int:
 
 def _resolve(path: Path) -> Path:
     """The single file, or the index file, that `path` stands for."""
-    if not path.exists():
-        raise InputError(f"{path}: no such file or folder; check the path")
+    try:
+        exists = path.exists()
+    except (OSError, ValueError):  # a text too long for a name, or no text of a name
+        exists = False
+    if not exists:
+        raise InputError(f"{shown(str(path))}: no such file or folder; check the path")
     if not path.is_dir():
         if path.name.endswith((".safetensors", INDEX_SUFFIX)):
             return path
@@ -511,7 +515,10 @@ def from_torch(tensor: Any) -> np.ndarray:
     name = str(tensor.dtype).removeprefix("torch.")
     narrow = getattr(ml_dtypes, name, None)
     if narrow is None:
-        return tensor.numpy()
+        try:
+            return np.asarray(tensor.numpy())
+        except TypeError as error:
+            raise InputError(f"a tensor of dtype {name} cannot be read ({error}); dequantise it first") from None
     import torch
 
     bits = torch.int16 if np.dtype(narrow).itemsize == 2 else torch.uint8

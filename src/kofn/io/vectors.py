@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 from kofn.core.arrays import Array
 from kofn.core.checks import InputError, count, refuse_nonfinite
+from kofn.io.embedders import open_embedder
+from kofn.io.embedding import Embedded, embedded, model_for
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -38,10 +40,11 @@ _LOST = 1e-4  # a row that keeps less of its unit length than this has a directi
 
 
 class PoolVectors(NamedTuple):
-    """Vectors of a pool, and `how` they were made."""
+    """Vectors of a pool, `how` they were made, and whether they are the words of texts, without a model."""
 
-    X: Array
+    X: Any
     how: str
+    by_words: bool = False
 
 
 def pool_vectors(
@@ -51,6 +54,9 @@ def pool_vectors(
     vectors: str | None = None,
     columns: Sequence[str] | None = None,
     embedder: str | None = None,
+    cache: bool = True,
+    progress: bool | None = None,
+    stand_in: bool = False,
     dims: int = DIMS,
     seed: int = 0,
 ) -> PoolVectors:
@@ -58,10 +64,13 @@ def pool_vectors(
 
     Args:
         table: n rows.
-        text: a column of text, through `text_vectors`, or through `embed_texts` where `embedder` is given.
+        text: a column of text, through `embed_texts` where `embedder` is given, else by `model_for`.
         vectors: a column (Parquet, JSONL, CSV) or array (NPZ) of vectors, unchanged.
         columns: numbers, dates, booleans and categories, through `column_vectors`.
-        embedder: name or path of a sentence-transformers model.
+        embedder: name or path of a model, or "tfidf" for none.
+        cache: keep what the model gives, and use what it gave before.
+        progress: True draws a bar on a terminal while the model works.
+        stand_in: in place of a model's vectors give others of their width, made of words: to time what comes after.
         dims: dimensions of text vectors without an embedder.
         seed: of the text vectors' random sketch.
 
@@ -80,10 +89,12 @@ def pool_vectors(
         raise InputError(f"embedder={embedder!r} needs text: name the column to embed")
     if text is not None:
         texts = table.texts(text)
-        if embedder is not None:
-            return PoolVectors(embed_texts(texts, embedder), f"column {text!r} through the model {embedder!r}")
+        model = model_for(texts, embedder)
+        if model is not None:
+            found = by_model(texts, model, cache=cache, progress=progress, stand_in=stand_in)
+            return PoolVectors(found.X, found.how(f"column {text!r}", asked=embedder is not None))
         X = text_vectors(texts, dims=dims, seed=seed)
-        return PoolVectors(X, f"TF-IDF of column {text!r}, reduced to {X.shape[1]} dimensions")
+        return PoolVectors(X, f"TF-IDF of column {text!r}, reduced to {X.shape[1]} dimensions", by_words=True)
     if columns:
         X, names = column_vectors(pl.DataFrame([table.compared(table.require(name)) for name in columns]))
         shown = f"columns {', '.join(columns)} scaled to equal weight"
@@ -91,6 +102,19 @@ def pool_vectors(
     if vectors is None:
         vectors = _only_vectors(table)
     return PoolVectors(table.vectors(vectors), f"column {vectors!r} as it is")
+
+
+def by_model(
+    texts: pl.Series, model: str, *, cache: bool = True, progress: bool | None = None, stand_in: bool = False
+) -> Embedded:
+    """Texts embedded by a model, or vectors that stand in for these; arguments as in `pool_vectors`."""
+    if not stand_in:
+        return embedded(texts, model, cache=cache, progress=progress)
+    embedder = open_embedder(model)
+    words = text_vectors(texts)
+    X = np.zeros((len(texts), max(embedder.dims, words.shape[1])), np.float32)
+    X[:, : words.shape[1]] = words
+    return Embedded(X, embedder.shown, None)
 
 
 def _only_vectors(table: Table) -> str:
@@ -270,31 +294,6 @@ def _orthonormal(Y: Array) -> Array:
     values, directions = np.linalg.eigh(_gram(Y))
     kept = values > max(values[-1], 0) * 1e-10
     return Y @ (directions[:, kept] / np.sqrt(values[kept])).astype(Y.dtype)
-
-
-def embed_texts(texts: Sequence[str] | pl.Series, model: str) -> NDArray[np.float32]:
-    """Vectors of unit length from a sentence-transformers model, by its name or the path of its folder.
-
-    Raises:
-        InputError: sentence-transformers is not installed, the model cannot be loaded, or it gives NaN.
-
-    Cost: the model's. Needs `pip install 'kofn[text]'`; a name that is not on disk is downloaded by that library.
-    """
-    try:
-        from sentence_transformers import SentenceTransformer
-    except ImportError:
-        raise InputError(
-            f"embedder={model!r} needs sentence-transformers; pip install 'kofn[text]', or leave it out for TF-IDF"
-        ) from None
-    try:
-        network = SentenceTransformer(model)
-    except Exception as error:  # the library raises a dozen kinds for a model it does not find
-        reason = " ".join(str(error).split())[:160]
-        raise InputError(f"embedder={model!r} cannot be loaded ({reason}); give a model's name or its folder") from None
-    out = network.encode(list(texts), batch_size=64, convert_to_numpy=True, normalize_embeddings=True)
-    X = np.asarray(out, np.float32)
-    refuse_nonfinite(X, f"embedder={model!r} output")
-    return X
 
 
 def column_vectors(frame: pl.DataFrame) -> tuple[NDArray[np.float32], list[str]]:
