@@ -37,11 +37,20 @@ def _run(verb: str, method: Method, options: Mapping[str, Any] | None, arguments
         if name in own:
             raise InputError(f"{name} is given twice: flat and in options; give it once")
         own[name] = given.pop(name)
+    method = _seeks(verb, method, given, own)
     _settle_options(verb, method, given, own)
     for name in SETTINGS & given.keys():
         # Settings that the method ignores are still read: a typo in them must not pass in silence.
         argument(name, given[name])
     return dispatch.dispatch(verb, method, given, own, given.pop("ids", None))
+
+
+def _seeks(verb: str, method: Method, given: Mapping[str, Any], own: Mapping[str, Any]) -> Method:
+    """The method that is meant by queries alone: a question about them. With an objective they are its parameter."""
+    if verb != "select" or method != "auto" or "queries" not in own or "objective" in given:
+        return method
+    taken = set(dispatch.methods_of("select")["marginal_relevance"].options)
+    return "marginal_relevance" if own.keys() <= taken else method
 
 
 def _finds_k(method: Method, k: str, others: set[str]) -> Method:

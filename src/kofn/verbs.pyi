@@ -261,6 +261,25 @@ def select(
 
 @overload
 def select(
+    X: ArrayLike,
+    *,
+    method: Literal["marginal_relevance"],
+    ids: ArrayLike | str | None = None,
+    exclude: Items | None = None,
+    k: int,
+    time_limit: float | None = None,
+    progress: bool | None = None,
+    max_memory: int | str | None = None,
+    n_threads: int | None = None,
+    seed: int | None = None,
+    engine: str | None = None,
+    queries: Any = ...,
+    balance: float = ...,
+    options: Mapping[str, Any] | None = None,
+) -> Selection: ...
+
+@overload
+def select(
     X: None = None,
     *,
     method: Literal["multiwinner"],
@@ -367,7 +386,7 @@ def select(
     eta: float = ...,
     nu: float = ...,
     outside: float = ...,
-    order: Any = ...,
+    order: ArrayLike | None = ...,
     eps: float = ...,
     queries: ArrayLike | None = ...,
     private: ArrayLike | None = ...,
@@ -430,7 +449,7 @@ def select(
     n_threads: int | None = None,
     seed: int | None = None,
     engine: str | None = None,
-    users: Any,
+    users: ArrayLike,
     epsilon: float,
     delta: float = ...,
     reach: float | None = ...,
@@ -573,7 +592,7 @@ def select(
     engine: str | None = None,
     eps: float = ...,
     variant: str = ...,
-    reference: Any = ...,
+    reference: ArrayLike | None = ...,
     n_reference: int = ...,
     greedy_fill: bool = ...,
     options: Mapping[str, Any] | None = None,
@@ -851,12 +870,13 @@ def assign(
     newton: bool = ...,
     density: float | None = ...,
     max_steps: int = ...,
+    reserve: float | None = ...,
     init: Any = ...,
     max_iter: Any = ...,
     min_size: int = ...,
-    must_link: Any = ...,
-    cannot_link: Any = ...,
-    centers: Any = ...,
+    must_link: ArrayLike | None = ...,
+    cannot_link: ArrayLike | None = ...,
+    centers: ArrayLike | None = ...,
     n_init: int | None = ...,
     k_min: int = ...,
     k_max: int | None = ...,
@@ -927,9 +947,9 @@ def assign(
     seed: int | None = None,
     engine: str | None = None,
     min_size: int = ...,
-    must_link: Any = ...,
-    cannot_link: Any = ...,
-    centers: Any = ...,
+    must_link: ArrayLike | None = ...,
+    cannot_link: ArrayLike | None = ...,
+    centers: ArrayLike | None = ...,
     init: str = ...,
     n_init: int | None = ...,
     max_iter: int = ...,
@@ -955,8 +975,8 @@ def assign(
     seed: int | None = None,
     engine: str | None = None,
     min_size: int = ...,
-    must_link: Any = ...,
-    cannot_link: Any = ...,
+    must_link: ArrayLike | None = ...,
+    cannot_link: ArrayLike | None = ...,
     max_iter: int = ...,
     options: Mapping[str, Any] | None = None,
 ) -> Assignment: ...
@@ -1902,7 +1922,7 @@ def combine(
     **arguments: Any,
 ) -> Blend: ...
 
-Name = Literal["anchored_subpool", "annotator_pairs", "b4", "balanced_assignment", "borda", "capped_routing", "ccs", "constrained_kmeans", "constrained_kmedoids", "dare", "dynmsc", "evolved_mean", "expert_choice", "farthest_first", "fastclara", "fastclarans", "fastermsc", "fasterpam", "fastpam1", "fedcollab", "federated_mixture", "fisher_merging", "gist", "greedy_soup", "hull_greedy", "ila_sdp", "laplacian_shot", "layer_swap", "layerwise_mean", "lazy_greedy", "lima", "multiple_choice_knapsack", "multiwinner", "naive_greedy", "order_threshold", "ot_fusion", "pam", "partitioned_greedy", "partitive_partitioning", "pcb_merging", "pleas", "private_streaming", "probability_cover", "quality_quantity", "rad", "random_sample", "rds_plus", "reduce_adapters", "sampled_greedy", "sdp_kmeans", "sieve_streaming", "single_linkage", "sinkhorn_newton_sparse", "slerp", "soft_mixing", "sources_by_shift", "sparse_greedy", "stack_adapters", "stochastic_batch", "stochastic_greedy", "task_arithmetic", "threshold_greedy", "ties", "token_choice", "top_k", "topk_mask", "typiclust", "variance_corrected_mean", "weight_matching", "weighted_mean"]
+Name = Literal["anchored_subpool", "annotator_pairs", "b4", "balanced_assignment", "borda", "capped_routing", "ccs", "constrained_kmeans", "constrained_kmedoids", "dare", "dynmsc", "evolved_mean", "expert_choice", "farthest_first", "fastclara", "fastclarans", "fastermsc", "fasterpam", "fastpam1", "fedcollab", "federated_mixture", "fisher_merging", "gist", "greedy_soup", "hull_greedy", "ila_sdp", "laplacian_shot", "layer_swap", "layerwise_mean", "lazy_greedy", "lima", "marginal_relevance", "multiple_choice_knapsack", "multiwinner", "naive_greedy", "order_threshold", "ot_fusion", "pam", "partitioned_greedy", "partitive_partitioning", "pcb_merging", "pleas", "private_streaming", "probability_cover", "quality_quantity", "rad", "random_sample", "rds_plus", "reduce_adapters", "sampled_greedy", "sdp_kmeans", "sieve_streaming", "single_linkage", "sinkhorn_newton_sparse", "slerp", "soft_mixing", "sources_by_shift", "sparse_greedy", "stack_adapters", "stochastic_batch", "stochastic_greedy", "task_arithmetic", "threshold_greedy", "ties", "token_choice", "top_k", "topk_mask", "typiclust", "variance_corrected_mean", "weight_matching", "weighted_mean"]
 
 def methods(verb: str | None = None, *, given: Sequence[str] = ()) -> Methods: ...
 def compare(

@@ -67,11 +67,12 @@ def build(
     at_most_k: bool = False,
     secret: Sequence[str] = (),
     sparse: bool = False,
+    cosine: bool = False,
 ) -> Problem:
     """Check every argument under its vocabulary name, then the arguments against each other.
 
     The words in `secret` are left out of the digest, from which a reader could otherwise guess them. `sparse`: the
-    method compares SciPy-sparse rows by their cosines.
+    method compares SciPy-sparse rows by their cosines; `cosine`: it has no other measure.
     """
     given, ids = with_frame_ids(given, ids)
     checked: dict[str, Any] = {}
@@ -80,7 +81,7 @@ def build(
         if name == "weights" and verb == "combine":
             checked[name] = vocabulary.readable(name, value, checks.signed_weights, value)
         elif name == "X" and verb == "select" and checks.is_sparse(value):
-            if not (_reads_entries(given.get("objective")) or (sparse and _by_cosine(given))):
+            if not (_reads_entries(given.get("objective")) or (sparse and (cosine or _by_cosine(given)))):
                 as_is = ", or metric='cosine' (of facility_location), which takes sparse rows as they are"
                 raise InputError(f"X is a sparse matrix; give a dense array (X.toarray()){as_is if sparse else ''}")
             checked[name] = vocabulary.readable(name, value, checks.sparse_rows, value)
@@ -158,12 +159,14 @@ def with_frame_ids(given: Mapping[str, Any], ids: Any) -> tuple[Mapping[str, Any
     those of rankings are the frame's columns.
     """
     source = next((name for name in INPUTS if name in given), "X")
+    if type(given.get(source)).__name__ == "LazyFrame":
+        given = {**given, source: vocabulary.readable(source, given[source], lambda made: made, given[source])}
     frame: Any = given.get(source)
     if isinstance(ids, str):
         columns = [str(name) for name in getattr(frame, "columns", ())]
         if ids not in columns:
             has = f"{source} has no such column{checks.nearest(ids, columns)}" if columns else f"{source} is no table"
-            raise InputError(f"ids={ids!r}: {has}; name a column of the table, or give one id an item")
+            raise InputError(f"ids={checks.shown(ids)}: {has}; name a column of the table, or give one id an item")
         import narwhals
 
         table = narwhals.from_native(frame, eager_only=True)
@@ -195,7 +198,8 @@ def digest(values: Mapping[str, Any]) -> str:
             state.update(name.encode())
             if isinstance(values[name], np.ndarray) and values[name].nbytes > 2 * _PART:
                 _feed_parts(state, values[name], cores(values.get("n_threads")))
-            else:
+                continue
+            with checks.reading(name, values[name]):
                 _feed(state, values[name], paths=name in _PATHS)
     return state.hexdigest()
 

@@ -21,6 +21,7 @@ HOMES = {
     "gist": "covering._gist",
     "lazy_greedy": "greedy._lazy_greedy",
     "lima": "networks._lima",
+    "marginal_relevance": "training_data._marginal_relevance",
     "multiwinner": "judges._multiwinner",
     "naive_greedy": "greedy._naive_greedy",
     "near_duplicates": "training_data._near_duplicates",

@@ -14,6 +14,7 @@ from kofn.selection.covering._farthest_first import farthest_first as farthest_f
 from kofn.selection.covering._gist import gist as gist
 from kofn.selection.greedy._lazy_greedy import lazy_greedy as lazy_greedy
 from kofn.selection.networks._lima import lima as lima
+from kofn.selection.training_data._marginal_relevance import marginal_relevance as marginal_relevance
 from kofn.selection.judges._multiwinner import multiwinner as multiwinner
 from kofn.selection.greedy._naive_greedy import naive_greedy as naive_greedy
 from kofn.selection.training_data._near_duplicates import near_duplicates as near_duplicates

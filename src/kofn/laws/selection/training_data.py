@@ -66,6 +66,33 @@ def _draw_tasks(draw: Draw, given: Mapping[str, Any], options: dict[str, Any]) -
         options["tasks"] = draw(st.lists(st.sampled_from("ab"), min_size=count, max_size=count))
 
 
+def _draw_balance(draw: Draw, given: Mapping[str, Any], options: dict[str, Any]) -> None:
+    """Queries near rows of the pool, and how relevance weighs against novelty."""
+    rows = np.asarray(given["X"], np.float64)
+    count = draw(st.integers(1, 3))
+    options["queries"] = rows[draw(st.lists(st.integers(0, len(rows) - 1), min_size=count, max_size=count))] + 1.0
+    options["balance"] = draw(st.sampled_from((0.0, 0.3, 0.7, 1.0)))
+
+
+def _marginal_relevance(case: Case) -> None:
+    """Each pick's score against the queries and the picks before it; no other row had a higher one."""
+    plan = case.plan
+    rows = np.asarray(case.words["X"], np.float64)
+    queries, balance = np.asarray(case.options["queries"], np.float64), float(case.options.get("balance", 0.8))
+    picks = [int(item) for item in plan.indices]
+    out = set(np.atleast_1d(np.asarray(case.words.get("exclude", []), np.int64)).tolist())
+    for place, pick in enumerate(picks):
+        before = picks[:place]
+        score = {}
+        for row in set(range(len(rows))) - set(before) - out:
+            repeats = max((_cosine(rows[row], rows[other]) for other in before), default=0.0)
+            score[row] = balance * max(_cosine(rows[row], query) for query in queries) - (1 - balance) * repeats
+        if not near(float(plan.gains[place]), score[pick], 1e-8, 1.0) or max(score.values()) > score[pick] + 1e-8:
+            raise broken(
+                case, "recount", f"pick {place} has the score {score[pick]!r}, the highest is {max(score.values())!r}"
+            )
+
+
 def _draw_error(draw: Draw, given: Mapping[str, Any], options: dict[str, Any]) -> None:
     """Labels are worth nothing or more."""
     given["scores"] = np.abs(given["scores"])  # type: ignore[index]
@@ -96,5 +123,15 @@ def _cutoff(draw: Draw, given: Mapping[str, Any], options: dict[str, Any]) -> No
 
 
 FUNCTIONS: dict[str, Callable[[Case], Value]] = {"query_similarity": _query_similarity}
-RECOUNTS: dict[str, Recount] = {"worst_case_worth": _worst_case_worth, "source_score": _source_score}
-OPTIONS: dict[str, Drawer] = {"tasks": _draw_tasks, "error": _draw_error, "target": _draw_target, "cutoff": _cutoff}
+RECOUNTS: dict[str, Recount] = {
+    "worst_case_worth": _worst_case_worth,
+    "source_score": _source_score,
+    "marginal_relevance": _marginal_relevance,
+}
+OPTIONS: dict[str, Drawer] = {
+    "tasks": _draw_tasks,
+    "balance": _draw_balance,
+    "error": _draw_error,
+    "target": _draw_target,
+    "cutoff": _cutoff,
+}

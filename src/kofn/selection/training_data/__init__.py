@@ -7,6 +7,7 @@ from kofn.core.lazy import attach
 # Generated below this line by `make index`.
 HOMES = {
     "ccs": "_ccs",
+    "marginal_relevance": "_marginal_relevance",
     "near_duplicates": "_near_duplicates",
     "position_weighted_mean": "_rds_plus",
     "rad": "_rad",

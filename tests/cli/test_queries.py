@@ -1,0 +1,88 @@
+"""Rows about queries: real one-line docstrings of the standard library, judged by their words."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sysconfig
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import scipy.sparse as sp
+from command_line import run
+
+import kofn
+from kofn.core.checks import InputError
+from kofn.selection import marginal_relevance
+
+ABOUT = {
+    "temporary file": r"temp|file",
+    "HTTP request": r"http|request",
+    "time zone": r"time|zone|tz",
+    "socket server": r"socket|server",
+}
+
+
+@pytest.fixture(scope="module")
+def docstrings() -> list[str]:
+    lines: dict[str, None] = {}
+    for path in sorted(Path(sysconfig.get_path("stdlib")).glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8", errors="replace"))):
+            if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Module):
+                line = (ast.get_docstring(node) or "").split("\n", 1)[0].strip()
+                if 20 < len(line) < 160:
+                    lines[line] = None
+    return list(lines)
+
+
+@pytest.mark.parametrize("query", ABOUT)
+def test_eight_of_ten_picks_are_about_the_query_and_none_repeats(
+    query: str, docstrings: list[str], folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pl.DataFrame({"text": docstrings}).write_csv("pool.csv")
+    Path("q.txt").write_text(query + "\n")
+    code, text, err = run(
+        capsys, "select", "pool.csv", "--text", "text", "--queries", "q.txt", "-k", "10", "-o", "o.csv"
+    )
+    assert code == 0, err
+    assert "marginal_relevance" in text
+    picks = pl.read_csv("o.csv")["text"].to_list()
+    about = [bool(re.search(ABOUT[query], pick, re.IGNORECASE)) for pick in picks]
+    chance = np.mean([bool(re.search(ABOUT[query], line, re.IGNORECASE)) for line in docstrings])
+    assert sum(about) >= 8, picks
+    assert chance < 0.4
+    said = [set(re.findall(r"\w+", pick.lower())) for pick in picks]
+    likeness = [len(a & b) / len(a | b) for i, a in enumerate(said) for b in said[:i]]
+    assert max(likeness) < 0.8
+
+
+def test_sparse_and_dense_rows_give_the_same_picks() -> None:
+    rng = np.random.default_rng(0)
+    X = rng.random((60, 12)) * (rng.random((60, 12)) < 0.3)
+    queries = X[:2] + 0.1
+    dense = kofn.select(X, k=8, queries=queries)
+    sparse = kofn.select(sp.csr_array(X), k=8, queries=sp.csr_array(queries))
+    assert dense.method == sparse.method == "marginal_relevance"
+    assert dense.indices.tolist() == sparse.indices.tolist()
+    np.testing.assert_allclose(dense.gains, sparse.gains)
+    assert kofn.select(X, k=5, queries=queries).indices.tolist() == dense.indices[:5].tolist()
+    ranked = marginal_relevance(X, k=60, queries=queries, balance=1.0)
+    assert (np.diff(ranked.info["relevance"]) <= 1e-9).all()
+    assert (
+        kofn.select(X, k=3, queries=queries, objective="facility_location_mutual_information").method == "lazy_greedy"
+    )
+
+
+def test_what_queries_must_be() -> None:
+    X = np.random.default_rng(0).random((9, 3))
+    for options, says in (
+        ({}, "marginal_relevance needs queries"),
+        ({"queries": np.ones((1, 2))}, "queries have 2 columns, X has 3"),
+        ({"queries": X[:1], "balance": 2}, "balance"),
+    ):
+        with pytest.raises(InputError, match=says):
+            kofn.select(X, k=2, method="marginal_relevance", options=options)
+    with pytest.raises(InputError, match="k=3 of 1 open items"):
+        kofn.select(X, k=3, queries=X[:1], exclude=range(8))
