@@ -5,15 +5,20 @@ at the labels, from the vectors that `kofn select` makes of such rows: TF-IDF re
 scaled columns. Two classifiers learn from the picked rows alone, on features that the picking did not see (character
 n-grams, gradient histograms, ranks), and are judged on up to 1,000 held-out rows. Figures are points of accuracy over
 the mean of 20 random draws of the same size from the same pool, averaged over pools, judges and then over sets:
-intervals are Student's t over the sets' means, as pools of one set are no independent witnesses.
+intervals are Student's t over the sets' means, as pools of one set are no independent witnesses. Every contender is
+given the same pools.
 
-Half of the sets choose the defaults; the other half only judge them.
+Half of the sets choose the defaults; the other half only judge them. `decided` is the rule, and what `kofn select`
+does and says of rows to label follows from it: `python -m benchmarks.usefulness` writes `src/kofn/cli/labelling.json`
+from `benchmarks/usefulness.json`.
 """
 
 from __future__ import annotations
 
 import ast
 import functools
+import itertools
+import json
 import time
 import unicodedata
 from collections.abc import Callable, Iterator
@@ -35,10 +40,13 @@ SIZES = (2_000, 10_000)
 ROWS_A_CLASS = (1, 3, 10)
 # Rows that are read of a set at most: a large pool, what judges it, and some more for the pools to differ.
 MOST = 16_000
-# Slow contenders hold n x n tables or take minutes beyond this.
+# Slow contenders hold n x n tables or pass over all pairs several times for each k: minutes a pool beyond this.
 SLOW_UP_TO = 2_000
-# Other libraries take most of the time, so they are given the first of the pools.
-PEER_POOLS = 2
+
+# Kinds of data that a default is decided for; of vectors `kofn select` does not know more than that they are any.
+KINDS = ("text", "table", "any")
+FIGURES = Path(__file__).with_suffix(".json")
+LABELLING = Path(__file__).resolve().parents[1] / "src/kofn/cli/labelling.json"
 
 # As `Any`, it may be called with words that are only known when it runs.
 select: Any = kofn.select
@@ -339,15 +347,21 @@ def _dense_judges(linear: NDArray[Any], trees: NDArray[Any], y: NDArray[np.int64
 
 @dataclass(frozen=True)
 class Contender:
-    """How to pick. `nested` picks are made once, for the largest k, and cut; `peer` is another library.
+    """How to pick.
 
-    What looks at all pairs for each k, or holds them, sits out the large pools.
+    Args:
+        pick: the picks, from vectors, metric, k and seed.
+        nested: picks are made once, for the largest k, and cut.
+        peer: the package of another library.
+        slow: it looks at all pairs for each k, or holds them, and sits out the large pools.
+        name: what `kofn select` calls it, where it can be a default or is told what to expect.
     """
 
     pick: Callable[[NDArray[Any], str, int, int], NDArray[np.int64]]
     nested: bool = False
     peer: str | None = None
     slow: bool = False
+    name: str | None = None
 
 
 def _kofn(**how: Any) -> Callable[[NDArray[Any], str, int, int], NDArray[np.int64]]:
@@ -405,17 +419,19 @@ def _activeml(name: str) -> Callable[[NDArray[Any], str, int, int], NDArray[np.i
 
 
 CONTENDERS: dict[str, Contender] = {
-    "facility location": Contender(_kofn(), nested=True),
-    "facility location, rbf": Contender(_kofn(metric="rbf"), nested=True),
-    "TypiClust": Contender(_kofn(method="typiclust")),
-    "ProbCover": Contender(_kofn(method="probability_cover"), slow=True),
+    "facility location": Contender(_kofn(), nested=True, name="facility_location"),
+    "facility location, squared distances": Contender(_kofn(metric="sqeuclidean"), nested=True),
+    "facility location, rbf": Contender(_kofn(metric="rbf"), nested=True, name="facility_location rbf"),
+    "TypiClust": Contender(_kofn(method="typiclust"), name="typiclust"),
+    "TypiClust, 20 neighbors": Contender(_kofn(method="typiclust", options={"neighbors": 20})),
+    "ProbCover": Contender(_kofn(method="probability_cover"), slow=True, name="probability_cover"),
     "ProbCover, n/k rows a ball": Contender(_balls, slow=True),
     "k-means, nearest rows": Contender(_means),
-    "farthest first": Contender(_kofn(method="farthest_first"), nested=True),
-    "log-determinant": Contender(_kofn(objective="log_determinant"), nested=True),
-    "apricot, facility location": Contender(_apricot, nested=True, peer="apricot"),
+    "farthest first": Contender(_kofn(method="farthest_first"), nested=True, name="farthest_first"),
+    "log-determinant": Contender(_kofn(objective="log_determinant"), nested=True, name="log_determinant"),
+    "apricot, facility location": Contender(_apricot, nested=True, peer="apricot", slow=True),
     "scikit-activeml, TypiClust": Contender(_activeml("TypiClust"), peer="skactiveml"),
-    "scikit-activeml, ProbCover": Contender(_activeml("ProbCover"), nested=True, peer="skactiveml"),
+    "scikit-activeml, ProbCover": Contender(_activeml("ProbCover"), nested=True, peer="skactiveml", slow=True),
 }
 
 
@@ -447,8 +463,6 @@ def measure(data: Labelled, size: int, pools: int, draws: int, asked: dict[str, 
         reached.append(random.mean(axis=1).tolist())
         X = data.vectors(rows)
         for name, contender in asked.items():
-            if contender.peer and pool >= PEER_POOLS:
-                continue
             began = time.perf_counter()
             picks = picks_of(contender, X, data.metric, ks, pool)
             seconds[name] += time.perf_counter() - began
@@ -468,8 +482,6 @@ def measure(data: Labelled, size: int, pools: int, draws: int, asked: dict[str, 
 
 def summary(measured: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Per kind of data and of any kind, size of pool, part of the sets and rows a class: each contender's points."""
-    from scipy.stats import t as student
-
     out = []
     every = [*measured, *({**row, "kind": "any"} for row in measured)]
     for kind, size in dict.fromkeys((row["kind"], row["size"]) for row in every):
@@ -478,19 +490,16 @@ def summary(measured: list[dict[str, Any]]) -> list[dict[str, Any]]:
             for name in dict.fromkeys(name for row in rows for name in row["points"]):
                 held = np.array([row["points"][name] for row in rows if name in row["points"]])
                 beaten = np.mean([row["beaten"][name] for row in rows if name in row["beaten"]], axis=0)
-                m = len(held)
-                wide = np.full(held.shape[1], np.nan)
-                if m > 1:
-                    wide = student.ppf(0.975, m - 1) * held.std(axis=0, ddof=1) / np.sqrt(m)
+                wide = [half_width(held[:, at]) for at in range(held.shape[1])]
                 out.append(
                     {
                         "kind": kind,
                         "size": size,
                         "part": part,
                         "contender": name,
-                        "sets": m,
+                        "sets": len(held),
                         "points": held.mean(axis=0).round(1).tolist(),
-                        "interval": [None if np.isnan(w) else round(float(w), 1) for w in wide],
+                        "interval": [None if np.isinf(w) else round(w, 1) for w in wide],
                         "lowest": held.min(axis=0).round(1).tolist(),
                         "highest": held.max(axis=0).round(1).tolist(),
                         "beaten": beaten.round(2).tolist(),
@@ -499,39 +508,102 @@ def summary(measured: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return out
 
 
-def verdicts(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Per kind, size and rows a class: whom of kofn the choosing sets put first, and what the judging sets say of it.
+def _by_set(
+    measured: list[dict[str, Any]], kind: str, part: str, size: int, figure: str = "points"
+) -> dict[str, NDArray[np.float64]]:
+    """Of each contender that was given all of these sets: its points or the share it beat, (sets, rows a class)."""
+    rows = [
+        row for row in measured if kind in ("any", row["kind"]) and part in ("all", row["part"]) and row["size"] == size
+    ]
+    names = [name for name in CONTENDERS if rows and all(name in row["points"] for row in rows)]
+    return {name: np.array([row[figure][name] for row in rows]) for name in names}
 
-    Other libraries are given fewer pools, and none of them can be a default.
+
+def half_width(points: NDArray[np.float64]) -> float:
+    """Of the 95% interval of a mean over sets, by Student's t; infinite for one set."""
+    from scipy.stats import t as student
+
+    if len(points) < 2:
+        return np.inf
+    return float(student.ppf(0.975, len(points) - 1) * points.std(ddof=1) / np.sqrt(len(points)))
+
+
+def decided(measured: list[dict[str, Any]]) -> dict[tuple[str, int], str]:
+    """The default contender for each kind of data and number of rows a class, by the sets that choose.
+
+    It is the one that beats the largest share of random draws over the sets of any kind (points would count the sets
+    most whose points are cheap); where another one leads on the kind's own sets, and the paired interval of its lead
+    is above 0, that one.
     """
-    own = {name for name, contender in CONTENDERS.items() if contender.peer is None}
+    out = {}
+    small = min(row["size"] for row in measured)
+    every = _by_set(measured, "any", "chooses", small, "beaten")
+    own = [name for name in every if CONTENDERS[name].name]
+    for at, a_class in enumerate(ROWS_A_CLASS):
+        usual = max(own, key=lambda name: every[name][:, at].mean())
+        for kind in KINDS:
+            here = _by_set(measured, kind, "chooses", small, "beaten")
+            best = max(own, key=lambda name: here[name][:, at].mean())
+            lead = here[best][:, at] - here[usual][:, at]
+            out[kind, a_class] = best if lead.mean() > half_width(lead) else usual
+    return out
+
+
+def verdicts(measured: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What the judging sets say of the defaults: their points, the best contender's, and the paired difference."""
     out = []
-    for kind, size in dict.fromkeys((row["kind"], row["size"]) for row in rows):
-        here = {
-            part: {
-                r["contender"]: r
-                for r in rows
-                if (r["kind"], r["size"], r["part"]) == (kind, size, part) and r["contender"] in own
-            }
-            for part in ("chooses", "judges")
-        }
-        if not here["chooses"] or not here["judges"]:
+    default = decided(measured)
+    for kind, size in itertools.product(KINDS, dict.fromkeys(row["size"] for row in measured)):
+        here = _by_set(measured, kind, "judges", size)
+        if not here:
             continue
         for at, a_class in enumerate(ROWS_A_CLASS):
-            chosen = max(here["chooses"], key=lambda name: here["chooses"][name]["points"][at])
-            best = max(here["judges"], key=lambda name: here["judges"][name]["points"][at])
+            chosen = default[kind, a_class]
+            best = max(here, key=lambda name: here[name][:, at].mean())
+            behind = here[best][:, at] - here[chosen][:, at]
+            wide = half_width(behind)
             out.append(
                 {
                     "kind": kind,
                     "size": size,
                     "rows a class": a_class,
-                    "chosen": chosen,
-                    "judged": here["judges"][chosen]["points"][at],
-                    "best of the judging sets": best,
-                    "its points": here["judges"][best]["points"][at],
+                    "default": chosen,
+                    "points": round(float(here[chosen][:, at].mean()), 1),
+                    "best": best,
+                    "its points": round(float(here[best][:, at].mean()), 1),
+                    "behind by": round(float(behind.mean()), 1),
+                    "interval": None if np.isinf(wide) else round(wide, 1),
                 }
             )
     return out
+
+
+def expected(measured: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What `kofn select` does with rows to label, and what it says: over all sets, as they are few.
+
+    `points` of a method are the mean over random rows, half the width of its interval, the lowest and the highest set.
+    """
+    out = []
+    for (kind, a_class), default in decided(measured).items():
+        at = ROWS_A_CLASS.index(a_class)
+        for size in dict.fromkeys(row["size"] for row in measured):
+            here = _by_set(measured, kind, "all", size)
+            points = {}
+            for name, by_set in here.items():
+                called, values = CONTENDERS[name].name, by_set[:, at]
+                if called and len(values) > 1:
+                    figures = (values.mean(), half_width(values), values.min(), values.max())
+                    points[called] = [round(float(figure), 1) for figure in figures]
+            if points:
+                sets = len(next(iter(here.values())))
+                row = {"kind": kind, "rows": size, "rows_a_class": a_class, "sets": sets}
+                out.append({**row, "default": CONTENDERS[default].name, "points": points})
+    return out
+
+
+def written(rows: list[dict[str, Any]]) -> str:
+    """The text of `labelling.json`: one row a line."""
+    return "[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n"
 
 
 def run(*, quick: bool, rounds: int) -> dict[str, Any]:
@@ -559,7 +631,7 @@ def run(*, quick: bool, rounds: int) -> dict[str, Any]:
                 continue
             # A small set gives half of its rows as the pool and the rest as judges.
             here = size if fits else max(len(data.y) // 2, len(data.y) - TEST)
-            contenders = {n: c for n, c in asked.items() if size <= SLOW_UP_TO or not (c.slow or c.peer)}
+            contenders = {n: c for n, c in asked.items() if size <= SLOW_UP_TO or not c.slow}
             row = measure(data, here, pools, draws, contenders)
             measured.append(
                 {
@@ -586,11 +658,19 @@ def run(*, quick: bool, rounds: int) -> dict[str, Any]:
                     *(row[key] for key in ("points", "interval", "lowest", "highest", "beaten")), strict=True
                 )
             ]
-            print(f"{row['kind']:6}{row['size']:>7,} {row['contender']:28} {row['sets']} sets  " + "   ".join(cells))
-    decided = verdicts(rows)
-    for row in decided:
+            print(f"{row['kind']:6}{row['size']:>7,} {row['contender']:37} {row['sets']} sets  " + "   ".join(cells))
+    judged = verdicts(measured)
+    for row in judged:
+        wide = "?" if row["interval"] is None else row["interval"]
         print(
-            f"{row['kind']}, {row['size']:,} rows, {row['rows a class']} a class: chosen {row['chosen']}, judged "
-            f"{row['judged']}; best of the judging sets {row['best of the judging sets']}, {row['its points']}"
+            f"{row['kind']}, {row['size']:,} rows, {row['rows a class']} a class: by default {row['default']}, "
+            f"{row['points']:+}; best of the judging sets {row['best']}, {row['its points']:+}, "
+            f"ahead by {row['behind by']} ±{wide}"
         )
-    return {"sets": measured, "summary": rows, "verdicts": decided}
+    return {"sets": measured, "summary": rows, "verdicts": judged}
+
+
+if __name__ == "__main__":
+    figures = json.loads(FIGURES.read_text(encoding="utf-8"))["usefulness"]
+    LABELLING.write_text(written(expected(figures["sets"])), encoding="utf-8")
+    print(f"what to expect of rows to label -> {LABELLING}")

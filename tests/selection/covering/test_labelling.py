@@ -18,7 +18,7 @@ def groups(sizes, seed=0):
     return np.concatenate([100.0 * at + rng.normal(size=(size, 2)) for at, size in enumerate(sizes)])
 
 
-def plain_typiclust(X, labels, k, labelled=(), neighbors=20, min_size=5):
+def plain_typiclust(X, labels, k, labelled=(), neighbors=5, min_size=5):
     """The authors' loop, with the clusters given."""
     labels = np.array(labels)
     sizes = np.bincount(labels)
@@ -41,9 +41,11 @@ def plain_typiclust(X, labels, k, labelled=(), neighbors=20, min_size=5):
 )
 def test_typiclust_is_the_authors_rule(sizes, k, start):
     X = groups(sizes)
-    plan = typiclust(X, k=k + len(start), start=list(start) or None, seed=1)
     labels = _nearness.kmeans(geometry(X), k + len(start), np.random.default_rng(1), 1)
-    assert plan.indices.tolist() == [*start, *plain_typiclust(X, labels, k, start)]
+    for neighbors in (5, 20):
+        plan = typiclust(X, k=k + len(start), start=list(start) or None, neighbors=neighbors, seed=1)
+        assert plan.indices.tolist() == [*start, *plain_typiclust(X, labels, k, start, neighbors)]
+    assert typiclust(X, k=k, seed=1).indices.tolist() == typiclust(X, k=k, neighbors=5, seed=1).indices.tolist()
 
 
 def test_rows_of_a_cluster_are_measured_anew_after_each_pick():
