@@ -455,6 +455,8 @@ def hostile_of(entry: Entry, word: str) -> Bad:
     bad = dict(row_of(HOSTILE, entry, word) or {})
     if word == "weights" and "rankings" in entry.accepted:
         bad["negative"] = (lambda v: put(v, 1, -2.0), "@ at row 1 is -2; weights must be >= 0")
+    if word == "X" and entry.load().__kofn__.sparse and draws_of(entry).plain.get("metric") == "cosine":  # type: ignore[attr-defined]
+        del bad["sparse"]  # such rows are taken
     if word == "members" and draws_of(entry).members == 2:
         bad["three"] = (lambda v: [*v, v[0]], entry.name)
     return bad
@@ -594,7 +596,7 @@ CLASHES = {
     ),
     "medoids above n": (lambda: kofn.assign(X, k=7), "k=7 of 6 items"),
     "bins that are too small": (
-        lambda: kofn.assign(scores=PLAIN["assign scores"], capacity=[6, 6, 1]),
+        lambda: kofn.assign(scores=PLAIN["assign scores"], capacity=[2, 2, 1]),
         "capacity",
     ),
     "budget of the cheapest levels": (

@@ -35,7 +35,7 @@ PLAN = kofn.select(X, k=5)
         (lambda: kofn.select(X, k=2, method="random_sample", seed=10**5000), "seed has more than 4096 bits"),
         (
             lambda: kofn.combine([{"a": np.ones(2)}] * 2, skip=range(10**9)),
-            r"skip=range\(0, 10+\): give patterns",
+            r"skip=range\(0, 10+\): give a text or a list, of which each is a text",
         ),
         (lambda: kofn.combine([{"a": np.ones(2)}] * 2, only={"a": 1}), "only"),
         (lambda: kofn.select(X, k=2, method="gist", utility=np.ones(8)), "utility: .* lacks gains"),

@@ -494,6 +494,7 @@ def stepper(
                 raise TypeError(f"{cls.__name__} has no method {name!r}, which events= names")
             if not getattr(function, "is_event", False):
                 setattr(cls, name, _event(function))
+        cls.__init__ = _read_settings(cls.__init__)  # type: ignore[method-assign]
         cls.__kofn_stepper__ = StepperSpec(
             cls=cls,
             verb=verb,
@@ -538,6 +539,22 @@ def held_keys(ids: Any, held: Container[Hashable]) -> list[Hashable]:
 def _listed(keys: Sequence[Hashable]) -> str:
     shown = ", ".join(repr(key) for key in keys[:3])
     return shown + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
+
+
+def _read_settings(init: Callable[..., None]) -> Callable[..., None]:
+    """The constructor, its arguments read by their types as a method's options are."""
+    signature = inspect.signature(init)
+
+    @functools.wraps(init)
+    def make(*arguments: Any, **options: Any) -> None:
+        bound = signature.bind(*arguments, **options)
+        for name, value in list(bound.arguments.items())[1:]:
+            parameter = signature.parameters[name]
+            if value is not parameter.default and name != "seed" and parameter.kind is not parameter.VAR_KEYWORD:
+                bound.arguments[name] = checks.option(name, value, annotation_text(parameter))
+        init(*bound.args, **bound.kwargs)
+
+    return make
 
 
 def _event(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -8,9 +8,10 @@ from typing import Any
 
 from kofn.core.checks.arrays import curves, distances, matrix, members, rankings, scores, square, weights
 from kofn.core.checks.constraints import capacity, costs, ids, margins
-from kofn.core.checks.errors import InputError, KofnError
-from kofn.core.checks.numbers import bytes_of, choice, count, entropy, flag, number, seconds
+from kofn.core.checks.errors import InputError
+from kofn.core.checks.numbers import bytes_of, choice, count, entropy, flag, number, seconds, shown
 from kofn.core.checks.quotas import groups, labels, quotas
+from kofn.core.checks.reading import collected, reading
 
 
 def metric(value: Any, name: str = "metric") -> str:
@@ -19,6 +20,13 @@ def metric(value: Any, name: str = "metric") -> str:
 
 
 def _as_is(value: Any, _name: str) -> Any:
+    return value
+
+
+def rating(value: Any, name: str = "score") -> Any:
+    """A callable."""
+    if not callable(value):
+        raise InputError(f"{name}={shown(value)}: give a callable")
     return value
 
 
@@ -71,7 +79,7 @@ VOCABULARY: dict[str, Argument] = {
         Argument("exclude", "constraint", _as_is, "Items that must not be picked."),
         Argument("start", "constraint", _as_is, "A plan or items to begin from."),
         Argument("objective", "rule", _as_is, "What is maximised: a name, a weighted sum of names, or an object."),
-        Argument("score", "rule", _as_is, "A callable that rates a plan."),
+        Argument("score", "rule", rating, "A callable that rates a plan."),
         Argument("seed", "setting", entropy, "Whole number; the same seed gives the same plan."),
         Argument("max_memory", "setting", bytes_of, "Bytes the work may hold, for example '600MB'."),
         Argument("time_limit", "setting", seconds, "Seconds; what is valid by then is returned."),
@@ -96,18 +104,9 @@ def readable(name: str, value: Any, check: Callable[..., Any], *arguments: Any) 
     Raises:
         InputError: the check's own refusal, or whatever the value raised.
     """
-    try:
-        if type(value).__name__ == "LazyFrame" and hasattr(value, "collect"):
-            # A question put to a frame that is not made yet: it is asked once, here.
-            made = value.collect()
-            arguments = tuple(made if argument is value else argument for argument in arguments)
-        return check(*arguments)
-    except KofnError:
-        raise
-    except Exception as error:  # a stranger's object may raise anything when it is looked at
-        why = " ".join(f"{type(error).__name__}: {error}".split())[:160]
-        wanted = VOCABULARY[name].help
-        raise InputError(f"{name}: a {type(value).__name__} that cannot be read ({why}); give: {wanted}") from error
+    with reading(name, value, VOCABULARY[name].help):
+        made = collected(value)
+        return check(*(made if argument is value else argument for argument in arguments))
 
 
 # What other libraries call our words (and `method` itself): the name people bring, and ours.

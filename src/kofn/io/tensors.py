@@ -20,7 +20,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from kofn.core.checks import FailureError, InputError, shown
+from kofn.core.checks import FailureError, InputError
 
 # In the order the reference implementation sorts tensors by (largest alignment last), so that a file written from
 # arrays is byte for byte the file that implementation writes.
@@ -344,7 +344,7 @@ def _resolve(path: Path) -> Path:
     except (OSError, ValueError):  # a text too long for a name, or no text of a name
         exists = False
     if not exists:
-        raise InputError(f"{shown(str(path))}: no such file or folder; check the path")
+        raise InputError(f"{str(path)[:200]}: no such file or folder; check the path")
     if not path.is_dir():
         if path.name.endswith((".safetensors", INDEX_SUFFIX)):
             return path

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from kofn.assignment.means import _links
 from kofn.assignment.means._constrained import binds_nothing, gains, plan, seating_of
@@ -42,9 +43,9 @@ def constrained_kmeans(
     time_limit: float | None = None,
     progress: bool | None = None,
     min_size: int = 1,
-    must_link: Any = None,
-    cannot_link: Any = None,
-    centers: Any = None,
+    must_link: ArrayLike | None = None,
+    cannot_link: ArrayLike | None = None,
+    centers: ArrayLike | None = None,
     init: str = "k-means++",
     n_init: int | None = None,
     max_iter: int = 300,
@@ -150,7 +151,7 @@ def constrained_kmeans(
     with Control(time_limit=time_limit, progress=progress, title="rounds") as control:
         for _ in range(n_init):
             if centers is not None:
-                first = centers
+                first = np.asarray(centers)
             elif start is not None:
                 first = points[start]
             else:

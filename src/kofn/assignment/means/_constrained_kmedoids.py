@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from kofn.assignment.means._constrained import TOLERANCE, binds_nothing, gains, plan, seating_of
 from kofn.assignment.means._links import Seating
@@ -47,8 +48,8 @@ def constrained_kmedoids(
     time_limit: float | None = None,
     progress: bool | None = None,
     min_size: int = 1,
-    must_link: Any = None,
-    cannot_link: Any = None,
+    must_link: ArrayLike | None = None,
+    cannot_link: ArrayLike | None = None,
     max_iter: int = 300,
 ) -> Assignment:
     """k-medoids with group sizes between `min_size` and `capacity`, and must-link and cannot-link pairs.
@@ -200,8 +201,7 @@ def _alternate(
 def _with_equal(medoids: Ints, labels: Labels, k: int) -> Ints:
     """As many medoids as groups: where items repeat, more of them from the groups with most items for each medoid."""
     sizes, held = np.bincount(labels), np.ones(len(medoids), np.int64)
-    others = [np.flatnonzero(labels == group) for group in range(len(medoids))]
-    others = [group[group != medoid].tolist() for group, medoid in zip(others, medoids, strict=True)]
+    others = [np.setdiff1d(np.flatnonzero(labels == group), [medoid]).tolist() for group, medoid in enumerate(medoids)]
     while len(medoids) < k:
         group = int(np.argmax(np.where(sizes > held, sizes / held, 0)))
         held[group] += 1

@@ -97,5 +97,5 @@ def patterns(value: str | Sequence[str] | None, name: str) -> list[str] | None:
         raise InputError(f"{name}={shown(value)}: give patterns of tensor names such as 'model.layers.*'")
     listed = [value] if isinstance(value, str) else list(value)
     if not listed or not all(isinstance(item, str) and item for item in listed):
-        raise InputError(f"{name}={value!r}: give patterns of tensor names such as 'model.layers.*'")
+        raise InputError(f"{name}={shown(value)}: give patterns of tensor names such as 'model.layers.*'")
     return listed

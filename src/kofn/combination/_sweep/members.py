@@ -13,7 +13,7 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from kofn.core.checks import InputError, nearest
+from kofn.core.checks import InputError, as_array, nearest
 from kofn.io.tensors import Checkpoint, LazyTensor, TensorSpec, from_torch, is_torch
 
 _SHOWN = 8  # mismatches spelled out
@@ -290,10 +290,7 @@ def _array_tensor(value: Any, label: str, name: str) -> ArrayTensor:
     if is_torch(value):
         array = from_torch(value)
     else:
-        try:
-            array = np.asarray(value)
-        except ValueError as error:
-            raise InputError(f"{label}: {tensor_label(name)} is ragged ({error}); give rectangular arrays") from None
+        array = as_array(value, f"{label}: {tensor_label(name)}")
         if not hasattr(value, "dtype") and array.dtype.kind in "iu":
             array = array.astype(np.float64)  # A list such as [3, 6] carries no intended dtype.
     if array.dtype.byteorder == ">":

@@ -295,7 +295,7 @@ def _heads(heads: Any, config: Mapping[str, Any]) -> tuple[int, int] | None:
         heads = (query, config.get("num_key_value_heads") or query)
     pair = (heads, heads) if checks.is_number(heads) else tuple(heads) if isinstance(heads, Sequence) else ()
     if len(pair) != 2 or isinstance(heads, str):
-        raise InputError(f"heads={heads!r}: give the number of heads, or (query heads, key/value heads)")
+        raise InputError(f"heads={checks.shown(heads)}: give the number of heads, or (query heads, key/value heads)")
     query, shared = (checks.count(number, "heads") for number in pair)
     if query % shared:
         raise InputError(f"heads={heads!r}: {query} query heads are not shared evenly by {shared} key/value heads")

@@ -49,3 +49,5 @@ from kofn.core.checks.quotas import labels as labels
 from kofn.core.checks.quotas import quotas as quotas
 from kofn.core.checks.quotas import resolved as resolved
 from kofn.core.checks.quotas import written as written
+from kofn.core.checks.reading import collected as collected
+from kofn.core.checks.reading import reading as reading

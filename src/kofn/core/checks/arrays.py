@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
 from kofn.core.arrays import Array, Ints
 from kofn.core.checks.errors import InputError
+from kofn.core.checks.reading import reading
 
 
 def is_sparse(value: object) -> bool:
@@ -41,7 +43,17 @@ def sound_sparse(value: Any, name: str) -> Any:
     return value
 
 
+# A list of more values than this that is no array: reading it would fill the memory.
+_LONG = 10**8
+
+
 def as_array(value: Any, name: str) -> Array:
+    """Whatever holds numbers or keys as an array."""
+    with reading(name, value):
+        return _as_array(value, name)
+
+
+def _as_array(value: Any, name: str) -> Array:
     if isinstance(value, np.ma.MaskedArray):
         if np.ma.is_masked(value):
             raise InputError(f"{name} is a masked array with {int(value.mask.sum())} masked entries; fill or drop them")
@@ -58,6 +70,8 @@ def as_array(value: Any, name: str) -> Array:
             value = value.float()
     if type(value).__module__.partition(".")[0] == "polars":
         value = _polars_values(value, name)
+    if isinstance(value, Sequence) and len(value) > _LONG:
+        raise InputError(f"{name} is a {type(value).__name__} of {len(value)} values; give an array of at most {_LONG}")
     try:
         return np.asarray(value)
     except ValueError as error:
@@ -79,7 +93,7 @@ def as_float(array: Array, name: str) -> Array:
     if array.dtype == object:
         try:
             array = array.astype(np.float64)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise InputError(f"{name} holds values that are not numbers; give numeric columns only") from None
     if array.dtype.kind == "f" or array.dtype.name == "bfloat16":
         if array.dtype.name in ("float16", "bfloat16"):
@@ -303,11 +317,17 @@ def rankings(value: Any, name: str = "rankings") -> Array:
     return array
 
 
+# More members than anybody blends: what has no end, or nearly none, is not read further.
+_MANY = 10**6
+
+
 def members(value: Any, name: str = "members") -> list[Any]:
     """A non-empty list of things to blend: arrays, state dicts, paths of checkpoints, or torch modules."""
     if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
         raise InputError(f"{name}={type(value).__name__}: give a list of arrays, state dicts or paths")
-    out = [item.state_dict() if hasattr(item, "load_state_dict") else item for item in value]
+    out = [item.state_dict() if hasattr(item, "load_state_dict") else item for item in islice(value, _MANY + 1)]
+    if len(out) > _MANY:
+        raise InputError(f"{name} holds more than {_MANY} members; give fewer")
     if not out:
         raise InputError(f"{name} is empty; give at least one")
     return out

@@ -10,8 +10,19 @@ class KofnError(Exception):
     """The base of all errors that kofn raises on purpose."""
 
 
+# Characters of a message; of a longer one, which shows a long value, the middle is left out.
+_LONGEST = 2000
+
+
 class InputError(KofnError, ValueError):
-    """The caller's input cannot be used; the message names argument, value, place and remedy."""
+    """The caller's input cannot be used; the message names argument, value, place and remedy, in one line."""
+
+    def __init__(self, message: str = "") -> None:
+        if "\n" in message:
+            message = " ".join(message.split())
+        if len(message) > _LONGEST:
+            message = f"{message[: _LONGEST // 2]} ... {message[-_LONGEST // 3 :]}"
+        super().__init__(message)
 
 
 class InfeasibleError(InputError):

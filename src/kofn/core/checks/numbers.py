@@ -24,10 +24,10 @@ def shown(value: Any) -> str:
     """The value as an error shows it: its repr in one line, cut where it is long."""
     try:
         text = " ".join(repr(value).split())
-    except ValueError:  # Python writes out no whole number of more than 4,300 digits
-        return "a number of thousands of digits"
-    except Exception:  # a stranger's object may not even have a repr
-        return f"a {type(value).__name__}"
+    except Exception as error:  # a stranger's object may not even have a repr
+        # Python writes out no whole number of more than 4,300 digits.
+        long = isinstance(value, int) and isinstance(error, ValueError)
+        return "a number of thousands of digits" if long else f"a {type(value).__name__}"
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 4]} ..."
 
 
@@ -38,7 +38,7 @@ def number(value: Any, name: str) -> float | int:
     if not _finite(value):
         raise InputError(f"{name}={shown(value)}: give a finite number")
     if value < 0:
-        raise InputError(f"{name}={value!r}: it must be >= 0")
+        raise InputError(f"{name}={shown(value)}: it must be >= 0")
     return int(value) if isinstance(value, numbers.Integral) else float(value)
 
 
@@ -56,7 +56,7 @@ def count(value: Any, name: str = "k", *, least: int = 1) -> int:
     if value >= 2**63:
         raise InputError(f"{name}={shown(value)}: give a whole number below 2**63")
     if value < least:
-        raise InputError(f"{name}={value!r}: ask for at least {least}")
+        raise InputError(f"{name}={shown(value)}: ask for at least {least}")
     return int(value)
 
 
@@ -70,7 +70,8 @@ def fraction(value: Any, name: str, *, low: float = 0.0, high: float = 1.0) -> f
 def choice(value: Any, name: str, known: Sequence[str]) -> str:
     """One of the known names."""
     if not isinstance(value, str) or value not in known:
-        raise InputError(f"{name}={shown(value)}: choose one of {', '.join(known)}{nearest(str(value), known)}")
+        near = nearest(value, known) if isinstance(value, str) else ""
+        raise InputError(f"{name}={shown(value)}: choose one of {', '.join(known)}{near}")
     return str(value)
 
 

@@ -1,44 +1,68 @@
-"""The check of a method's own options, by the type that its signature gives them."""
+"""The one reader of a method's own options, by the type that its signature gives them."""
 
 from __future__ import annotations
 
 import ast
 import functools
+import numbers
 import os
 from collections.abc import Callable, Mapping, Sequence
+from datetime import date
 from typing import Any
 
 import numpy as np
 
+from kofn.core.checks.arrays import as_array, is_sparse
 from kofn.core.checks.errors import InputError
 from kofn.core.checks.numbers import choice, flag, is_number, shown
+from kofn.core.checks.reading import collected, reading
+
+# A test of a value, and the words for what passes it.
+Kind = tuple[Callable[[Any], bool], str]
 
 
-def option(name: str, value: Any, annotation: str) -> None:
-    """Refuse a value whose kind is not the one that the annotation names.
+def option(name: str, value: Any, annotation: str) -> Any:
+    """The value as the method takes it; what the annotation names in vain is refused.
 
-    What the annotation leaves open passes, and ranges and lengths are the method's to check.
+    Arrays are made here, so that a method never meets what only claims to be one. What the annotation leaves open
+    (`Any`) passes as it is, and ranges and lengths are the method's to check.
 
     Args:
         name: the option.
         value: what was given.
         annotation: the text of its type in the signature, such as `int | None`.
     """
-    parts = _parts(annotation)
-    if not parts or any(fits(value) for fits, _ in parts):
-        return
-    literals = [known for known in (_literals(text) for text in annotation.split(" | ")) if known]
-    if literals and len([words for _, words in parts if words != "None"]) == 1:
-        choice(value, name, [str(text) for text in literals[0]])
-    if annotation == "bool":
-        flag(value, name)
-    wanted = " or ".join(dict.fromkeys(words for _, words in parts if words != "None"))
-    raise InputError(f"{name}={shown(value)}: give {wanted}")
+    with reading(name, value):
+        value = collected(value)
+        if annotation.partition(" | ")[0] == "ArrayLike":
+            return value if value is None else _array(value, name)
+        parts = _parts(annotation)
+        if not parts or any(fits(value) for fits, _ in parts):
+            return value
+        literals = [known for known in (_literals(text) for text in annotation.split(" | ")) if known]
+        if literals and len([words for _, words in parts if words != "None"]) == 1:
+            choice(value, name, [str(text) for text in literals[0]])
+        if annotation == "bool":
+            flag(value, name)
+        wanted = " or ".join(dict.fromkeys(words for _, words in parts if words != "None"))
+        raise InputError(f"{name}={shown(value)}: give {wanted}")
+
+
+def _array(value: Any, name: str) -> Any:
+    """An array; sparse rows stay what they are, for the methods that take them."""
+    if is_sparse(value):
+        return value
+    array = as_array(value, name)
+    if array.ndim == 0 and array.dtype.kind not in "biuf":
+        raise InputError(f"{name}={shown(value)}: give an array")
+    return array
 
 
 @functools.cache
-def _parts(annotation: str) -> tuple[tuple[Callable[[Any], bool], str], ...]:
+def _parts(annotation: str) -> tuple[Kind, ...]:
     """A test and the words for each alternative of the annotation; empty where one of them may be anything."""
+    if "Path" in annotation:  # a text that names a file is a path
+        annotation = annotation.removeprefix("str | ")
     node = ast.parse(annotation, mode="eval").body
     nodes = []
     while isinstance(node, ast.BinOp):
@@ -46,18 +70,51 @@ def _parts(annotation: str) -> tuple[tuple[Callable[[Any], bool], str], ...]:
         node = node.left
     found = []
     for alternative in [node, *reversed(nodes)]:
-        text = ast.unparse(alternative)
-        if text in _KINDS:
-            found.append(_KINDS[text])
-        elif known := _literals(text):
-            found.append((_one_of(known), f"one of {', '.join(map(str, known))}"))
-        elif text.startswith("Sequence["):
-            found.append((_is_sequence, "a list"))
-        elif text.startswith("Mapping["):
-            found.append((lambda value: isinstance(value, Mapping), "a mapping"))
-        else:
+        kind = _kind(alternative)
+        if kind is None:
             return ()
+        found.append(kind)
     return tuple(found)
+
+
+def _kind(node: ast.expr) -> Kind | None:
+    """The test and the words of one alternative; None where nothing is known of it."""
+    text = ast.unparse(node)
+    if text in _KINDS:
+        return _KINDS[text]
+    if known := _literals(text):
+        return _one_of(known), f"one of {', '.join(map(str, known))}"
+    if not isinstance(node, ast.Subscript):
+        return None
+    inner = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
+    kinds = [_parts(ast.unparse(part)) for part in inner]
+    if text.startswith("Sequence["):
+        return (lambda value: _is_sequence(value) and all(_fits(item, kinds[0]) for item in value)), _listed(kinds[0])
+    if text.startswith("tuple["):
+        return (lambda value: _is_row(value, kinds)), f"{len(kinds)} values, {' and '.join(map(_words, kinds))}"
+    if text.startswith("Mapping["):
+        return (lambda value: isinstance(value, Mapping)), "a mapping"
+    return None
+
+
+def _fits(value: Any, kinds: Sequence[Kind]) -> bool:
+    return not kinds or any(fits(value) for fits, _ in kinds)
+
+
+def _words(kinds: Sequence[Kind]) -> str:
+    return " or ".join(words for _, words in kinds) or "anything"
+
+
+def _listed(kinds: Sequence[Kind]) -> str:
+    return f"a list, of which each is {_words(kinds)}" if kinds else "a list"
+
+
+def _is_row(value: Any, kinds: Sequence[Sequence[Kind]]) -> bool:
+    return (
+        _is_sequence(value)
+        and len(value) == len(kinds)
+        and all(_fits(item, kind) for item, kind in zip(value, kinds, strict=True))
+    )
 
 
 def _one_of(known: tuple[Any, ...]) -> Callable[[Any], bool]:
@@ -72,21 +129,46 @@ def _literals(text: str) -> tuple[Any, ...]:
 
 
 def _is_whole(value: Any) -> bool:
-    return (isinstance(value, int | np.integer) and not isinstance(value, bool)) or (
-        isinstance(value, float | np.floating) and float(value).is_integer()
-    )
+    return is_number(value) and abs(value) < 2**63 and float(value).is_integer()
+
+
+def _is_float(value: Any) -> bool:
+    """A number, NaN and infinity too; whole numbers only as far as floats reach."""
+    return is_number(value) and (not isinstance(value, int) or abs(value) < 2**1023)
 
 
 def _is_sequence(value: Any) -> bool:
-    return isinstance(value, Sequence | np.ndarray) and not isinstance(value, str | bytes)
+    """Whether it is a list of values: a range of a billion is none that anybody means."""
+    return (
+        isinstance(value, list | tuple)
+        or (isinstance(value, np.ndarray) and value.ndim > 0)
+        or (isinstance(value, Sequence) and not isinstance(value, str | bytes | memoryview) and len(value) < _LONG)
+    )
 
 
-_KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
+def _is_label(value: Any) -> bool:
+    return isinstance(value, str | bytes | date | np.generic | None) or (
+        isinstance(value, numbers.Number) and (not isinstance(value, int) or abs(value) < 2**1023)
+    )
+
+
+def _is_path(value: Any) -> bool:
+    if not isinstance(value, str | os.PathLike):
+        return False
+    name = os.fsencode(value)
+    return bool(name) and b"\0" not in name and all(len(part) < 256 for part in name.split(os.fsencode(os.sep)))
+
+
+# More items than this are no list that somebody wrote, and reading them all would fill the memory.
+_LONG = 10**7
+_KINDS: dict[str, Kind] = {
     "None": (lambda value: value is None, "None"),
     "bool": (lambda value: isinstance(value, bool | np.bool_), "True or False"),
     "int": (_is_whole, "a whole number"),
-    "float": (is_number, "a number"),
+    "float": (_is_float, "a number"),
     "str": (lambda value: isinstance(value, str), "a text"),
-    "Path": (lambda value: isinstance(value, str | os.PathLike), "a path"),
+    "Path": (_is_path, "a path"),
+    "os.PathLike[str]": (_is_path, "a path"),
     "Callable": (callable, "a callable"),
+    "Hashable": (_is_label, "a label: a text, a number or a date"),
 }

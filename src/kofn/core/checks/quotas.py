@@ -19,6 +19,7 @@ from kofn.core.arrays import Array
 from kofn.core.checks.arrays import as_array, refuse_nonfinite
 from kofn.core.checks.errors import InfeasibleError, InputError, nearest
 from kofn.core.checks.numbers import count, is_number, shown
+from kofn.core.checks.reading import reading
 
 # What begins with a zero is a code, such as a postal code.
 _NUMBER = re.compile(r"[+-]?((0|[1-9]\d*)(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
@@ -29,6 +30,11 @@ Ends = tuple[int | Fraction, int | Fraction | None]
 
 def labels(value: Any, name: str = "y") -> Array:
     """One (n,) label an item: numbers, booleans or text; missing labels are refused."""
+    with reading(name, value):
+        return _labels(value, name)
+
+
+def _labels(value: Any, name: str) -> Array:
     array = _mixed(value) if isinstance(value, list | tuple) else as_array(value, name)
     if array.ndim != 1 or len(array) == 0:
         raise InputError(f"{name} has shape {array.shape}; give one label an item, shape (n,)")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Unpack
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from kofn.core import checks
 from kofn.core.arrays import Floats, Ints, Mask
@@ -41,7 +42,7 @@ def order_threshold(
     *,
     similarity: Any = None,
     scores: Any = None,
-    order: Any = None,
+    order: ArrayLike | None = None,
     eps: float = 0.1,
     **words: Unpack[Greedy],
 ) -> Selection:

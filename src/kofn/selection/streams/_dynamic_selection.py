@@ -8,7 +8,7 @@ from collections.abc import Hashable, Iterable, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from kofn.core import checks
 from kofn.core.arrays import Floats, Ints
@@ -133,7 +133,7 @@ class DynamicSelection(Stepper[Selection]):
         *,
         eps: float = 0.1,
         objective: Any = "facility_location",
-        reference: Any = None,
+        reference: ArrayLike | None = None,
         metric: str = "euclidean",
         weights: Any = None,
         greedy_fill: bool = True,

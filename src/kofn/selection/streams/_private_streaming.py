@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from kofn.core import checks, vocabulary
 from kofn.core.arrays import Floats, Ints, directions
@@ -137,7 +137,7 @@ class PrivateStreaming(Stepper[Selection]):
 
     def __init__(
         self,
-        users: Any = None,
+        users: ArrayLike | None = None,
         *,
         k: int,
         epsilon: float,
@@ -161,13 +161,14 @@ class PrivateStreaming(Stepper[Selection]):
         if sensitivity is None and users is None:
             raise InputError("sensitivity is missing: the most that one person changes the value of any set")
         each = _positive(1.0 if sensitivity is None else sensitivity, "sensitivity")
-        low, high = self._range(opt_range, users, each)
+        people = None if users is None else checks.matrix(users, "users")
+        low, high = self._range(opt_range, people, each)
         theta = _positive(theta, "theta")
         self._guesses = low * (1 + theta) ** np.arange(math.floor(math.log(high / low) / math.log1p(theta) + 1e-9) + 1)
         copies = len(self._guesses)
         self._utilities: _People | _Own
-        if users is not None:
-            self._utilities = _People(checks.matrix(users, "users"), vocabulary.metric(metric), reach, each, copies)
+        if people is not None:
+            self._utilities = _People(people, vocabulary.metric(metric), reach, each, copies)
         else:
             self._utilities = _Own(objective, copies)
         self.accountant = Accountant(
@@ -183,7 +184,7 @@ class PrivateStreaming(Stepper[Selection]):
             release_share=_share(release_share),
         )
         super().__init__(
-            users=None if users is None else checks.matrix(users, "users"),
+            users=people,
             k=self.k,
             epsilon=self.accountant.epsilon,
             delta=self.accountant.delta,
@@ -467,7 +468,7 @@ def private_streaming(
     k: int,
     metric: str = "euclidean",
     seed: int | None = None,
-    users: Any,
+    users: ArrayLike,
     epsilon: float,
     delta: float = 1e-6,
     reach: float | None = None,

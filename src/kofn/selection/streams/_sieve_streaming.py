@@ -10,6 +10,7 @@ from os import PathLike
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from kofn.core import checks
 from kofn.core.arrays import Floats, Ints
@@ -107,7 +108,7 @@ class SieveStreaming(Stepper[Selection]):
         eps: float = 0.1,
         variant: str = "sieve++",
         objective: Any = "facility_location",
-        reference: Any = None,
+        reference: ArrayLike | None = None,
         metric: str = "euclidean",
         weights: Any = None,
         greedy_fill: bool = True,
@@ -409,7 +410,7 @@ def sieve_streaming(
     seed: int | None = None,
     eps: float = 0.1,
     variant: str = "sieve++",
-    reference: Any = None,
+    reference: ArrayLike | None = None,
     n_reference: int = 512,
     greedy_fill: bool = True,
 ) -> Selection:
@@ -470,7 +471,7 @@ def stream_file(
     k: int,
     columns: Sequence[str] | None = None,
     vectors: str | None = None,
-    reference: Any = None,
+    reference: ArrayLike | None = None,
     n_reference: int = 512,
     rows: int = 8192,
     seed: int = 0,

@@ -1,0 +1,48 @@
+"""How a value of the caller's is looked at: what it raises by itself becomes a refusal by its word."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from kofn.core.checks.errors import InputError, KofnError
+
+# Characters that are told of what a value raised.
+_TOLD = 160
+
+
+def collected(value: Any) -> Any:
+    """A polars LazyFrame made once; any other value as it is."""
+    return value.collect() if type(value).__name__ == "LazyFrame" and hasattr(value, "collect") else value
+
+
+@contextmanager
+def reading(name: str, value: Any, wanted: str = "") -> Iterator[None]:
+    """Within it only the value is looked at: it is converted, compared, asked for its length or its items.
+
+    No callable of the caller's and no algorithm of ours runs in it, so that neither's own errors are hidden.
+
+    Args:
+        name: the argument.
+        value: what was given.
+        wanted: what to give instead.
+
+    Raises:
+        InputError: whatever the value raised, in one line.
+
+    Examples:
+        >>> with reading("ids", object()):
+        ...     len(object())
+        Traceback (most recent call last):
+        ...
+        kofn.core.checks.errors.InputError: ids: ... (TypeError: object of type 'object' has no len())
+    """
+    try:
+        yield
+    except KofnError:
+        raise
+    except Exception as error:  # a stranger's object may raise anything when it is looked at
+        why = " ".join(f"{type(error).__name__}: {error}".split())[:_TOLD]
+        meant = f"; give: {wanted}" if wanted else ""
+        raise InputError(f"{name}: a {type(value).__name__} that cannot be read ({why}){meant}") from error
