@@ -25,10 +25,10 @@ _SAMPLED = 2_000
 @method(
     "select",
     traits=("sandwich",),
-    draws=Draw(compiled=True, options={"radius": (0.0, 0.5, 1.0, 2.5), "purity": (0.5, 0.95, 1.0)}),
+    draws=Draw(compiled=True, options={"radius": (0.0, 0.5, 1.0, 2.5), "purity": (0.5, 0.95, 1.0), "clusters": (None, 1, 3)}),
     cost="two passes over the n x n pairs, which are never stored; O(n d) memory",
     exact="the greedy cover, exactly; >= (1 - 1/e) of the optimum where only k binds",
-    paper="yehuda2022",
+    paper=1003,
     aliases=("probcover", "maximum coverage by balls", "cold start"),
 )
 def probability_cover(
@@ -37,6 +37,7 @@ def probability_cover(
     metric: Metric = "euclidean",
     radius: float | None = None,
     purity: float = 0.95,
+    clusters: int | None = None,
     seed: int | None = None,
     time_limit: float | None = None,
     n_threads: int | None = None,
@@ -50,7 +51,8 @@ def probability_cover(
         metric: "euclidean", "sqeuclidean" or "cosine" (1 - cos).
         radius: rows nearer than this to a pick are covered, and every pick is; default by `purity`.
         purity: the largest radius is taken at which this share of the rows' balls (of 2,000 sampled rows at most) hold
-            rows of one k-means cluster alone, of min(k, 500) clusters.
+            rows of one k-means cluster alone.
+        clusters: how many clusters k-means makes for that; the paper takes the number of classes. Default min(k, 500).
         start: rows that are labelled already; `include` likewise. What they cover counts as covered.
 
     Returns:
@@ -80,7 +82,8 @@ def probability_cover(
     space = geometry(X, metric)
     unit = 0.5 if metric == "cosine" else space.unit
     if radius is None:
-        n_clusters = min(n if constraints.k is None else constraints.k, n, _MOST_CLUSTERS)
+        usual = min(n if constraints.k is None else constraints.k, _MOST_CLUSTERS)
+        n_clusters = min(n, usual if clusters is None else checks.count(clusters, "clusters"))
         within = _pure_radius(space, n_clusters, purity, np.random.default_rng(seed), threads)
     else:
         within = float(checks.number(radius, "radius")) / unit

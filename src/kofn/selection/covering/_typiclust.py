@@ -29,7 +29,7 @@ _MOST_CLUSTERS = 500
     ),
     cost="k-means into min(k, 500) clusters, then the pairs inside the clusters; O(n d) memory",
     exact="every constraint held exactly; the picks are those of the paper's rule for this k-means",
-    paper="hacohen2022",
+    paper=1002,
     aliases=("cold start", "which rows to label first"),
 )
 def typiclust(
