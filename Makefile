@@ -33,7 +33,7 @@ test: setup
 
 # Every law of every method on many drawn calls, other ones each time; takes hours. KOFN_SEED repeats a run.
 test-deep: setup
-	KOFN_EXAMPLES=$${KOFN_EXAMPLES:-1000} $(BIN)/python -m pytest -q tests/laws
+	KOFN_EXAMPLES=$${KOFN_EXAMPLES:-1000} $(BIN)/python -m pytest -q tests/laws tests/cli/test_fuzz.py
 
 # The tests with the oldest releases that pyproject.toml allows.
 test-oldest:
