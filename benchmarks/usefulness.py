@@ -61,6 +61,7 @@ class Labelled:
     vectors: Callable[[NDArray[np.int64]], NDArray[Any]]
     metric: str
     judges: tuple[Judge, ...]
+    texts: pl.Series | None = None
 
     @property
     def classes(self) -> int:
@@ -74,7 +75,7 @@ class Labelled:
 def _texts(texts: list[str], labels: list[Any]) -> Labelled:
     texts, y = _some(texts, labels)
     series = pl.Series(texts)
-    return Labelled(y, lambda rows: text_vectors(series[rows]), "cosine", _text_judges(texts, y))
+    return Labelled(y, lambda rows: text_vectors(series[rows]), "cosine", _text_judges(texts, y), series)
 
 
 def _some(items: list[Any], labels: list[Any]) -> tuple[list[Any], NDArray[np.int64]]:

@@ -265,8 +265,14 @@ def select(
     *,
     method: Literal["marginal_relevance"],
     ids: ArrayLike | str | None = None,
+    groups: ArrayLike | Mapping[Any, ArrayLike] | None = None,
+    quotas: Mapping[Any, Any] | None = None,
+    include: Items | None = None,
     exclude: Items | None = None,
-    k: int,
+    start: Any = None,
+    k: int | None = None,
+    budget: float | None = None,
+    costs: ArrayLike | None = None,
     time_limit: float | None = None,
     progress: bool | None = None,
     max_memory: int | str | None = None,
@@ -484,6 +490,7 @@ def select(
     engine: str | None = None,
     radius: float | None = ...,
     purity: float = ...,
+    clusters: int | None = ...,
     options: Mapping[str, Any] | None = None,
 ) -> Selection: ...
 
@@ -880,12 +887,35 @@ def assign(
     n_init: int | None = ...,
     k_min: int = ...,
     k_max: int | None = ...,
+    sample_size: int = ...,
     unlabelled: Hashable = ...,
     lam: float = ...,
     n_neighbors: int = ...,
     temperature: float | None = ...,
     update_prototypes: bool = ...,
     unreached: Literal['prototypes', 'error'] = ...,
+    options: Mapping[str, Any] | None = None,
+) -> Assignment: ...
+
+@overload
+def assign(
+    X: ArrayLike | None = None,
+    *,
+    method: Literal["alternating"],
+    distances: ArrayLike | None = None,
+    ids: ArrayLike | str | None = None,
+    weights: ArrayLike | None = None,
+    metric: Metric | None = None,
+    start: Any = None,
+    k: int,
+    time_limit: float | None = None,
+    progress: bool | None = None,
+    max_memory: int | str | None = None,
+    n_threads: int | None = None,
+    seed: int | None = None,
+    engine: str | None = None,
+    init: Literal['lab', 'build', 'random'] | None = ...,
+    max_iter: int | None = ...,
     options: Mapping[str, Any] | None = None,
 ) -> Assignment: ...
 
@@ -1230,6 +1260,49 @@ def assign(
     X: ArrayLike | None = None,
     *,
     method: Literal["pam"],
+    distances: ArrayLike | None = None,
+    ids: ArrayLike | str | None = None,
+    weights: ArrayLike | None = None,
+    metric: Metric | None = None,
+    start: Any = None,
+    k: int,
+    time_limit: float | None = None,
+    progress: bool | None = None,
+    max_memory: int | str | None = None,
+    n_threads: int | None = None,
+    seed: int | None = None,
+    engine: str | None = None,
+    init: Literal['lab', 'build', 'random'] | None = ...,
+    max_iter: int | None = ...,
+    options: Mapping[str, Any] | None = None,
+) -> Assignment: ...
+
+@overload
+def assign(
+    X: ArrayLike | None = None,
+    *,
+    method: Literal["pamk"],
+    distances: ArrayLike | None = None,
+    ids: ArrayLike | str | None = None,
+    weights: ArrayLike | None = None,
+    metric: Metric | None = None,
+    time_limit: float | None = None,
+    progress: bool | None = None,
+    max_memory: int | str | None = None,
+    n_threads: int | None = None,
+    seed: int | None = None,
+    engine: str | None = None,
+    k_min: int = ...,
+    k_max: int | None = ...,
+    sample_size: int = ...,
+    options: Mapping[str, Any] | None = None,
+) -> Assignment: ...
+
+@overload
+def assign(
+    X: ArrayLike | None = None,
+    *,
+    method: Literal["pamsil"],
     distances: ArrayLike | None = None,
     ids: ArrayLike | str | None = None,
     weights: ArrayLike | None = None,
@@ -1922,7 +1995,7 @@ def combine(
     **arguments: Any,
 ) -> Blend: ...
 
-Name = Literal["anchored_subpool", "annotator_pairs", "b4", "balanced_assignment", "borda", "capped_routing", "ccs", "constrained_kmeans", "constrained_kmedoids", "dare", "dynmsc", "evolved_mean", "expert_choice", "farthest_first", "fastclara", "fastclarans", "fastermsc", "fasterpam", "fastpam1", "fedcollab", "federated_mixture", "fisher_merging", "gist", "greedy_soup", "hull_greedy", "ila_sdp", "laplacian_shot", "layer_swap", "layerwise_mean", "lazy_greedy", "lima", "marginal_relevance", "multiple_choice_knapsack", "multiwinner", "naive_greedy", "order_threshold", "ot_fusion", "pam", "partitioned_greedy", "partitive_partitioning", "pcb_merging", "pleas", "private_streaming", "probability_cover", "quality_quantity", "rad", "random_sample", "rds_plus", "reduce_adapters", "sampled_greedy", "sdp_kmeans", "sieve_streaming", "single_linkage", "sinkhorn_newton_sparse", "slerp", "soft_mixing", "sources_by_shift", "sparse_greedy", "stack_adapters", "stochastic_batch", "stochastic_greedy", "task_arithmetic", "threshold_greedy", "ties", "token_choice", "top_k", "topk_mask", "typiclust", "variance_corrected_mean", "weight_matching", "weighted_mean"]
+Name = Literal["alternating", "anchored_subpool", "annotator_pairs", "b4", "balanced_assignment", "borda", "capped_routing", "ccs", "constrained_kmeans", "constrained_kmedoids", "dare", "dynmsc", "evolved_mean", "expert_choice", "farthest_first", "fastclara", "fastclarans", "fastermsc", "fasterpam", "fastpam1", "fedcollab", "federated_mixture", "fisher_merging", "gist", "greedy_soup", "hull_greedy", "ila_sdp", "laplacian_shot", "layer_swap", "layerwise_mean", "lazy_greedy", "lima", "marginal_relevance", "multiple_choice_knapsack", "multiwinner", "naive_greedy", "order_threshold", "ot_fusion", "pam", "pamk", "pamsil", "partitioned_greedy", "partitive_partitioning", "pcb_merging", "pleas", "private_streaming", "probability_cover", "quality_quantity", "rad", "random_sample", "rds_plus", "reduce_adapters", "sampled_greedy", "sdp_kmeans", "sieve_streaming", "single_linkage", "sinkhorn_newton_sparse", "slerp", "soft_mixing", "sources_by_shift", "sparse_greedy", "stack_adapters", "stochastic_batch", "stochastic_greedy", "task_arithmetic", "threshold_greedy", "ties", "token_choice", "top_k", "topk_mask", "typiclust", "variance_corrected_mean", "weight_matching", "weighted_mean"]
 
 def methods(verb: str | None = None, *, given: Sequence[str] = ()) -> Methods: ...
 def compare(

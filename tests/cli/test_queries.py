@@ -84,5 +84,5 @@ def test_what_queries_must_be() -> None:
     ):
         with pytest.raises(InputError, match=says):
             kofn.select(X, k=2, method="marginal_relevance", options=options)
-    with pytest.raises(InputError, match="k=3 of 1 open items"):
+    with pytest.raises(InputError, match="exclude leaves 1 of 9 items"):
         kofn.select(X, k=3, queries=X[:1], exclude=range(8))

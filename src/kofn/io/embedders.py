@@ -85,15 +85,16 @@ def open_embedder(model: str) -> Embedder:
             raise InputError(f"embedder={model!r} is a file; give a model's folder, an .onnx file or a name")
         return _onnx(model, path, shown)
     if path.is_dir():
-        config = _json(path / "config.json")
-        if config.get("model_type") == "model2vec" and (
-            _installed("model2vec") or not (path / "modules.json").is_file()
-        ):
-            return _model2vec(model, shown, path)
-        graph = next((path / name for name in ("model.onnx", "onnx/model.onnx") if (path / name).is_file()), None)
         described = (path / "modules.json").is_file() or (path / "config.json").is_file()
-        if graph is not None and not (described and _installed("sentence_transformers")):
-            return _onnx(model, graph, shown)
+        if _json(path / "config.json").get("model_type") == "model2vec" and _installed("model2vec"):
+            return _model2vec(model, shown, path)
+        if not (described and _installed("sentence_transformers")):
+            # What else the folder holds, and its libraries.
+            graph = next((path / name for name in ("model.onnx", "onnx/model.onnx") if (path / name).is_file()), None)
+            if graph is not None:
+                return _onnx(model, graph, shown)
+            if (path / "model.safetensors").is_file() and _installed("model2vec"):
+                return _model2vec(model, shown, path)
         if not described:
             raise InputError(
                 f"embedder={model!r} holds no model: neither modules.json nor config.json nor model.onnx is in it"
@@ -158,10 +159,8 @@ def _bytes_type() -> Any:
 def _model2vec(model: str, shown: str, folder: Path | None) -> Embedder:
     @functools.cache
     def static() -> Any:
-        try:
-            from model2vec import StaticModel
-        except ImportError:
-            raise InputError(f"embedder={model!r} needs model2vec; pip install model2vec") from None
+        from model2vec import StaticModel
+
         with nullcontext() if folder is None else _quiet():
             return _loaded(model, lambda: StaticModel.from_pretrained(model))
 

@@ -75,22 +75,26 @@ def _draw_balance(draw: Draw, given: Mapping[str, Any], options: dict[str, Any])
 
 
 def _marginal_relevance(case: Case) -> None:
-    """Each pick's score against the queries and the picks before it; no other row had a higher one."""
+    """Each pick's score against the queries and the picks before it; where only k binds, no other row that repeats no
+    pick had a higher one."""
     plan = case.plan
     rows = np.asarray(case.words["X"], np.float64)
     queries, balance = np.asarray(case.options["queries"], np.float64), float(case.options.get("balance", 0.8))
     picks = [int(item) for item in plan.indices]
     out = set(np.atleast_1d(np.asarray(case.words.get("exclude", []), np.int64)).tolist())
+    free = not {"quotas", "budget", "include", "start"} & case.words.keys() and plan.status != "stopped"
     for place, pick in enumerate(picks):
         before = picks[:place]
-        score = {}
+        score, repeats = {}, {}
         for row in set(range(len(rows))) - set(before) - out:
-            repeats = max((_cosine(rows[row], rows[other]) for other in before), default=0.0)
-            score[row] = balance * max(_cosine(rows[row], query) for query in queries) - (1 - balance) * repeats
-        if not near(float(plan.gains[place]), score[pick], 1e-8, 1.0) or max(score.values()) > score[pick] + 1e-8:
-            raise broken(
-                case, "recount", f"pick {place} has the score {score[pick]!r}, the highest is {max(score.values())!r}"
-            )
+            repeats[row] = max((_cosine(rows[row], rows[other]) for other in before), default=0.0)
+            relevance = max(_cosine(rows[row], query) for query in queries)
+            score[row] = balance * relevance - (1 - balance) * repeats[row]
+        if not near(float(plan.gains[place]), score[pick], 1e-8, 1.0):
+            raise broken(case, "recount", f"pick {place} has the score {score[pick]!r}, not {plan.gains[place]!r}")
+        fresh = [score[row] for row in score if repeats[row] < 1 - 1e-8 or balance == 1]
+        if free and fresh and max(fresh) > score[pick] + 1e-8:
+            raise broken(case, "recount", f"pick {place} has the score {score[pick]!r}, the highest is {max(fresh)!r}")
 
 
 def _draw_error(draw: Draw, given: Mapping[str, Any], options: dict[str, Any]) -> None:

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
 from kofn.core import checks
 from kofn.core.arrays import Floats, directions
-from kofn.core.checks import InfeasibleError, InputError
+from kofn.core.checks import InputError
+from kofn.core.constraints import Constraints, Tracker, finish
 from kofn.core.draws import Draw
 from kofn.core.plans import Selection
 from kofn.core.registry import method
 from kofn.core.runtime import Control
+from kofn.core.words import Where
 
 __all__ = ["marginal_relevance"]
 
 # Scores are compared to as many decimals, so that ties do not hang on the order of sums.
 _DECIMALS = 9
+# Rows of this cosine to a pick repeat it.
+_REPEATS = 1 - 1e-9
 
 
 @method(
@@ -26,31 +30,30 @@ _DECIMALS = 9
     sparse=True,
     draws=Draw(plain={"queries": [[0.0, 1.0], [0.5, 1.0]]}),
     cost="O(n (q + k) d) time, of sparse rows their entries in place of n d; O(n) memory beside X",
-    exact="the greedy rule exactly, ties to the lowest row; nested in k",
+    exact="the greedy rule exactly, ties to the lowest row; nested in k where only k binds",
     paper="carbonell1998",
     aliases=("MMR", "maximal marginal relevance", "search result diversification", "diverse retrieval"),
 )
 def marginal_relevance(
     X: Any,
     *,
-    k: int,
-    exclude: Any = None,
-    time_limit: float | None = None,
     queries: Any = None,
     balance: float = 0.8,
+    time_limit: float | None = None,
+    progress: bool | None = None,
+    **where: Unpack[Where],
 ) -> Selection:
     """Pick rows about a few queries that do not repeat each other: maximal marginal relevance.
 
     Each pick is the row of largest `balance * relevance - (1 - balance) * redundancy`, where relevance is its highest
-    cosine to any query and redundancy its highest cosine to any row picked before.
+    cosine to any query and redundancy its highest cosine to any row picked before. A row that repeats a pick, at cosine
+    1, waits until no other row can be picked. Under quotas, costs and the like it is the best of the rows that the
+    constraints leave open.
 
     Args:
         X: (n, d) rows, dense or SciPy-sparse.
-        k: how many to pick.
-        exclude: rows that must not be picked.
-        time_limit: seconds; the picks made by then are returned.
         queries: (q, d) rows that say what is wanted, made like X.
-        balance: 1 ranks by relevance alone, 0 by novelty alone.
+        balance: 1 ranks by relevance alone, repeats too; 0 by novelty alone.
 
     Returns:
         Selection in the order picked. `gains` are the scores at which rows were picked, `value` their sum;
@@ -58,7 +61,7 @@ def marginal_relevance(
 
     Raises:
         InputError: no queries, or of another width than X, or a balance outside [0, 1].
-        InfeasibleError: k above the number of rows not excluded.
+        InfeasibleError: constraints that cannot be met together.
 
     Costs O(n (q + k) d) time and O(n) memory beside X. Guarantee: none on the sum; the first pick is the most relevant
     row, and the picks of a smaller k are the first of a larger one's.
@@ -86,36 +89,61 @@ def marginal_relevance(
     relevance = np.full(n, -np.inf)
     for query in range(wanted.shape[0]):
         relevance = np.maximum(relevance, _cosines(rows, wanted, query))
-    free = np.ones(n, bool)
-    if exclude is not None:
-        free[exclude] = False
-    if k > free.sum():
-        raise InfeasibleError(f"k={k} of {free.sum()} open items; ask for k <= {free.sum()} or exclude fewer")
-
-    redundancy = np.zeros(n)
+    constraints = Constraints.of(n, where)
+    tracker = Tracker(constraints)
+    redundancy = np.full(n, -np.inf)
     picks: list[int] = []
     gains: list[float] = []
-    with Control(time_limit=time_limit, total=k, title="picks") as control:
-        while len(picks) < k and not (picks and control.stopped()):
-            score = np.round(balance * relevance - (1 - balance) * redundancy, _DECIMALS)
-            score[~free] = -np.inf
-            best = int(score.argmax())
-            picks.append(best)
-            gains.append(float(score[best]))
-            free[best] = False
-            seen = _cosines(rows, rows, best)
-            redundancy = seen if len(picks) == 1 else np.maximum(redundancy, seen)
+
+    def scores(item: Any = slice(None)) -> Any:
+        # Without picks nothing is repeated.
+        repeated = np.where(np.isinf(redundancy[item]), 0.0, redundancy[item])
+        return np.round(balance * relevance[item] - (1 - balance) * repeated, _DECIMALS)
+
+    def add(item: int) -> float:
+        gain = float(scores(item))
+        np.maximum(redundancy, _cosines(rows, rows, item), out=redundancy)
+        return gain
+
+    def take(item: int) -> None:
+        gains.append(add(item))
+        picks.append(item)
+
+    stopped = False
+    total = constraints.k if constraints.exact_k else 0
+    with Control(time_limit=time_limit, progress=progress, total=total, title="picking") as control:
+        for item in constraints.preselected.tolist():
+            take(item)
+        while (candidates := tracker.candidates()).any():
+            if control.stopped():
+                stopped = True
+                break
+            fresh = candidates & (redundancy < _REPEATS) if balance < 1 else candidates
+            item = int(np.where(fresh if fresh.any() else candidates, scores(), -np.inf).argmax())
+            if not tracker.admits(item):
+                continue
+            tracker.add(item)
+            take(item)
             control.step(len(picks))
+        found = len(picks)
+        if stopped:
+            added, brought = finish(tracker, control, add)
+            picks, gains = picks + added, gains + brought
+    used, limit = tracker.report()
     return Selection(
         n=n,
         indices=np.array(picks, np.int64),
         gains=np.array(gains),
         value=math.fsum(gains),
-        status="stopped" if len(picks) < k else "heuristic",
-        used={"k": len(picks)},
-        budget={"k": k},
+        status="stopped" if stopped else "heuristic",
+        used=used,
+        budget=limit,
         objective="marginal_relevance",
-        info={"relevance": relevance[picks], "distance_evals": n * (wanted.shape[0] + len(picks))},
+        info={
+            "relevance": relevance[picks],
+            "distance_evals": n * (wanted.shape[0] + len(picks)),
+            **({"found_in_time": found} if stopped else {}),
+        },
     )
 
 
@@ -133,5 +161,6 @@ def _cosines(rows: Any, others: Any, place: int) -> Floats:
     if not checks.is_sparse(others):
         return np.asarray(rows @ others[place]).reshape(-1)
     one = others[[place]]
-    out: Floats = np.asarray((rows @ one.T).todense()).reshape(-1)
+    product = rows @ one.T
+    out: Floats = np.asarray(product.todense() if checks.is_sparse(product) else product).reshape(-1)
     return out
