@@ -65,10 +65,14 @@ class Linear:
         out: Floats = np.einsum("ij,j->i", self._rows[others], self._rows[item])
         return out
 
+    def rows_with(self, points: NDArray[Any]) -> tuple[Floats, Floats]:
+        """The features of the pool and of other points."""
+        same_width(points, self._dimensions)
+        return self._rows, directions(points) if self._cosine else points.astype(np.float64)
+
     def cross(self, points: NDArray[Any]) -> tuple[Floats, Floats]:
         """Entries with other points."""
-        same_width(points, self._dimensions)
-        others = directions(points) if self._cosine else points.astype(np.float64)
+        _, others = self.rows_with(points)
         # One point at a time, so that equal items have equal bits.
         toward = [np.einsum("ij,j->i", self._rows, other) for other in others]
         return np.stack(toward, axis=1), others @ others.T
@@ -167,6 +171,25 @@ class Given:
     def cross(self, points: NDArray[Any]) -> tuple[Floats, Floats]:  # noqa: ARG002
         """Refused: a given matrix has no entries with other points."""
         raise InputError("queries and private sets are compared with X; give X, not similarity")
+
+
+def conditioned(kernel: Kernel, points: NDArray[Any], strength: float, shift: float) -> Kernel:
+    """A kernel conditioned on other points, by its features where it has them: subtracting would cost half the digits.
+
+    With L = F F^T and points of features Q = U S V^T, what is left is F (I - V V^T + V W V^T) F^T with
+    W = (shift + (1 - strength^2) S^2) / (shift + S^2).
+    """
+    if not isinstance(kernel, Linear) or shift <= 0:
+        return Conditioned(kernel, points, strength, shift)
+    rows, known = kernel.rows_with(points)
+    _, sizes, axes = np.linalg.svd(known, full_matrices=False)
+    left = np.sqrt((shift + (1 - strength) * (1 + strength) * sizes**2) / (shift + sizes**2))
+    out = rows.copy()
+    for axis, share in zip(axes, left.tolist(), strict=True):
+        # One axis at a time, so that equal rows have equal bits.
+        along = np.einsum("ij,j->i", rows, axis)
+        out -= (along * (1 - share))[:, None] * axis
+    return Linear(out, rows.shape[1], cosine=False)
 
 
 class Conditioned:

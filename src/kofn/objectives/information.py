@@ -22,7 +22,7 @@ from kofn.core import checks
 from kofn.core.arrays import Floats, Ints
 from kofn.core.checks import InputError
 from kofn.core.objective import Objective
-from kofn.objectives._determinantal_kernels import Conditioned, Kernel, kernel_of
+from kofn.objectives._determinantal_kernels import Kernel, conditioned, kernel_of
 from kofn.objectives.determinantal import LogDeterminant
 from kofn.objectives.similarity import exact_sum
 
@@ -302,7 +302,8 @@ class LogDeterminantConditionalGain(LogDeterminant):
     Raises:
         InputError: bad values, no private set, or other features than X.
 
-    Costs O(n p (p + d)) time once and O(n (p + k)) memory, then as `LogDeterminant` with other than linear kernels.
+    Costs O(n p (p + d)) time once and O(n (p + k)) memory, or O(n p d) and O(n d) with "linear" and "cosine", then as
+    `LogDeterminant`.
 
     References:
         Kothawade et al., "PRISM", AAAI 2022.
@@ -328,7 +329,7 @@ class LogDeterminantConditionalGain(LogDeterminant):
     ) -> None:
         pool, shift = kernel_of(X, None, kernel, scale), _positive(shift)
         known = _points(private, "private", "conditional gain")
-        self._start(Conditioned(pool, known, checks.fraction(nu, "nu"), shift), shift)
+        self._start(conditioned(pool, known, checks.fraction(nu, "nu"), shift), shift)
 
 
 class LogDeterminantMutualInformation(Objective):

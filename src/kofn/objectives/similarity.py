@@ -23,13 +23,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kofn.core.arrays import Floats
-from kofn.core.checks import choice
+from kofn.core.checks import InputError, choice
 
 FROM_ROWS = ("euclidean", "sqeuclidean", "cosine")
 # A bandwidth that is not given is the median distance to this neighbour among so many sampled rows.
 NEIGHBOR, SAMPLED = 20, 2_000
 # Blocks are sized so that the temporaries stay in the cache of one core.
 _CACHE = 1 << 17
+# Above this, float32 has all its digits.
+_LEAST_ROUNDED = 2.0**-120
+# The largest entry of rows whose squares are to be taken as they are, with room for sums of them.
+_LEAST_SQUARED, _MOST_SQUARED = 1e-140, 1e150
 
 
 @dataclass(frozen=True)
@@ -108,10 +112,12 @@ def geometry(X: NDArray[Any], metric: str = "euclidean") -> Geometry:
     """Prepare the rows of X for a metric. O(n d) time; float32 stays float32, one transposed copy is made.
 
     Raises:
-        InputError: an unknown metric.
+        InputError: an unknown metric, or squared distances that float64 cannot hold.
     """
     choice(metric, "metric", FROM_ROWS)
     rows = _lean(np.asarray(X))
+    if metric == "sqeuclidean":
+        refuse_extremes(rows)
     if metric == "cosine":
         rows, scale = _unit_factors(rows)
         top, unit = 4.0, 0.25
@@ -168,6 +174,8 @@ def ceiling(rows: NDArray[Any], metric: str) -> float:
     """
     if metric == "cosine":
         return 1.0
+    if metric == "sqeuclidean":
+        refuse_extremes(rows)
     size = 2.0 ** _exponent(rows)
     centre = (
         (rows / size).mean(axis=0, dtype=np.float64) if size > 2.0**500 else rows.mean(axis=0, dtype=np.float64) / size
@@ -245,6 +253,20 @@ def is_small(n: int, d: int) -> bool:
     return n <= 2048 and n * n * d <= 2**30
 
 
+def refuse_extremes(rows: NDArray[Any]) -> None:
+    """Refuse rows whose squares float64 cannot hold with all their digits.
+
+    Raises:
+        InputError: entries beyond 1e150, or none as large as 1e-140.
+    """
+    largest = max(abs(float(rows.max())), abs(float(rows.min())))
+    if largest and not _LEAST_SQUARED <= largest <= _MOST_SQUARED:
+        power = -math.floor(math.log10(largest))
+        raise InputError(
+            f"X has entries up to {largest:g} and no larger, whose squares float64 cannot hold; multiply X by 1e{power}"
+        )
+
+
 def _exponent(rows: NDArray[Any]) -> int:
     """e with every |entry| < 2^e."""
     return math.frexp(max(abs(float(rows.max())), abs(float(rows.min()))))[1]
@@ -279,6 +301,10 @@ def _unit_factors(rows: NDArray[Any]) -> tuple[NDArray[Any], Floats]:
 
 def _rounded_up(value: float) -> float:
     """The next float32, or the value itself where float32 has none."""
+    if 0 < value < _LEAST_ROUNDED:
+        # Below, float32 has fewer digits; a power of two changes none.
+        mantissa, exponent = math.frexp(value)
+        return math.ldexp(_rounded_up(mantissa), exponent)
     with np.errstate(over="ignore"):
         near = np.float32(value)
     return value if value == 0 or not np.isfinite(near) else float(np.nextafter(near, np.float32(np.inf)))

@@ -19,6 +19,7 @@ from kofn.core.words import Metric, Where
 from kofn.engines.threads import cores, spread
 from kofn.objectives._sparse_rows import chords, unit_rows
 from kofn.objectives.kcenter import distances_to, lengths
+from kofn.objectives.similarity import refuse_extremes
 
 # Entries of X times picks that NumPy deals with while compiled code is still being loaded.
 _SMALL = 1 << 26
@@ -88,6 +89,8 @@ def farthest_first(
     if checks.is_sparse(X):
         cover = _Sparse(X)
     else:
+        if metric != "cosine":
+            refuse_extremes(X)
         cover = _Plain(X, metric) if X.size * most <= _SMALL else LazyCover(X, metric, cores(n_threads))
     # What picks drawn at random reach takes up to a pass over X for each of them: too long once the time is up.
     cheap = X.size * most <= _SOON

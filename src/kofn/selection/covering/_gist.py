@@ -21,6 +21,7 @@ from kofn.core.runtime import Control
 from kofn.objectives import base
 from kofn.objectives.kcenter import distances_to
 from kofn.objectives.modular import Modular
+from kofn.objectives.similarity import refuse_extremes
 
 # Distance rows that are kept for the next threshold, in bytes.
 _KEPT = 1 << 28
@@ -28,6 +29,10 @@ _KEPT = 1 << 28
 _CHECKED = 512
 # The diameter of so few items is found even though the time is up.
 _SOON = 1024
+
+
+# The finest thresholds: tens of millions of them.
+_FINEST = 1e-6
 
 
 @method(
@@ -98,8 +103,10 @@ def gist(
         ([0, 3], 8.5, 9.0)
     """
     lam, eps = float(checks.number(lam, "lam")), checks.fraction(eps, "eps", high=0.5)
-    if eps == 0:
-        raise InputError("eps=0: give a number above 0, at most 0.5; a finer one takes more thresholds")
+    if eps < _FINEST:
+        raise InputError(
+            f"eps={eps:g}: give a number from {_FINEST:g} to 0.5; the number of thresholds grows as its inverse"
+        )
     n = len(X if X is not None else distances)
     open_items = np.ones(n, bool)
     if exclude is not None:
@@ -115,6 +122,8 @@ def gist(
         # What cannot be read, or built from these inputs, is named as the caller knows it.
         text = str(error)
         raise InputError(text if utility is None or text.startswith("utility") else f"utility: {text}") from None
+    if X is not None and metric != "cosine":
+        refuse_extremes(X)
     rows = _Rows(X, distances, metric)
     with Control(time_limit=time_limit, progress=progress, total=0, title="thresholds") as control:
         rows.control = control

@@ -1,0 +1,74 @@
+"""X in other units is the same question: answers follow the unit, or the rows are refused."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+
+import kofn
+from kofn.objectives.information import LogDeterminantConditionalGain
+
+X = np.random.default_rng(0).normal(size=(40, 3))
+METHODS: dict[str, dict[str, Any]] = {
+    "lazy_greedy": {},
+    "naive_greedy": {},
+    "sparse_greedy": {},
+    "sampled_greedy": {"seed": 0, "reference": 20},
+    "farthest_first": {},
+    "gist": {},
+}
+
+
+@pytest.mark.parametrize("power", [-300, -200, -160, -100, -30, 30, 100, 155, 200, 300])
+@pytest.mark.parametrize("metric", ["euclidean", "sqeuclidean", "cosine"])
+@pytest.mark.parametrize("method", METHODS)
+def test_picks_do_not_depend_on_the_unit(method: str, metric: Any, power: int) -> None:
+    asked: Any = {"k": 4, "method": method, "metric": metric, **METHODS[method]}
+    plain = kofn.select(X, **asked)
+    scaled_rows = X * float(f"1e{power}")
+    squares = metric == "sqeuclidean" or (metric == "euclidean" and method in ("farthest_first", "gist"))
+    if squares and not -140 < power < 150:
+        with pytest.raises(kofn.InputError, match=f"squares float64 cannot hold; multiply X by 1e{-power}"):
+            kofn.select(scaled_rows, **asked)
+        return
+    plan = kofn.select(scaled_rows, **asked)
+    np.testing.assert_array_equal(plan.indices, plain.indices)
+    assert plan.status == plain.status
+    unit = float(f"1e{power}") ** {"euclidean": 1, "sqeuclidean": 2, "cosine": 0}[metric]
+    assert plan.value / unit == pytest.approx(plain.value, rel=1e-5)
+    if plain.bound is not None:
+        assert plan.bound / unit == pytest.approx(plain.bound, rel=1e-5)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_what_is_conditioned_keeps_its_digits_at_large_scales(seed: int) -> None:
+    """Subtracting what the private rows explain from products of 1e9 left 7 digits, and a bound below the optimum."""
+    rng = np.random.default_rng(seed)
+    rows = rng.integers(-4, 5, size=(5, 2)) * 1e4
+    private = rng.integers(-4, 5, size=(2, 2)) * 1e4
+    asked: Any = {"X": rows, "private": private, "objective": "log_determinant_conditional_gain"}
+    objective = LogDeterminantConditionalGain(rows, private=private)
+    plan = kofn.select(**asked, k=3)
+    best = max(objective.value(np.array(picks)) for picks in itertools.combinations(range(5), 3))
+    assert plan.value <= best * (1 + 1e-12)
+    assert plan.bound is not None
+    assert plan.bound >= best * (1 - 1e-12)
+
+
+@pytest.mark.parametrize("kernel", ["linear", "cosine"])
+@pytest.mark.parametrize("nu", [0.0, 0.6, 1.0])
+def test_a_conditioned_kernel_is_the_textbook_one(kernel: Any, nu: float) -> None:
+    private, unit = np.random.default_rng(1).normal(size=(5, 3)), np.eye(5)
+    F, Q = X[:8], private
+    if kernel == "cosine":
+        # (1 + cos) / 2 is the inner product of directions with one coordinate more, over two.
+        F, Q = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (F, Q))
+        F, Q = (np.column_stack([rows, np.ones(len(rows))]) / 2**0.5 for rows in (F, Q))
+    left = F @ F.T - nu**2 * F @ Q.T @ np.linalg.inv(Q @ Q.T + unit) @ Q @ F.T
+    objective = LogDeterminantConditionalGain(X[:8], private=private, nu=nu, kernel=kernel)
+    wanted = np.linalg.slogdet(left + np.eye(8))[1]
+    assert objective.value(np.arange(8)) == pytest.approx(wanted)
+    assert objective.value(np.arange(8)) == pytest.approx(sum(objective.add(item) for item in range(8)))
