@@ -37,7 +37,7 @@ QUESTIONS = {
     "rank models on a leaderboard with missing scores": "borda",
     "elect a committee": "multiwinner",
     "k-medoids on large data": "fastclara",
-    "how many clusters are there": "dynmsc",
+    "how many clusters are there": "pamk",
     "stream larger than memory": "stream_file",
     "rows come and go": "DynamicSelection",
     "differential privacy": "private_streaming",

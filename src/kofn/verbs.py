@@ -58,13 +58,13 @@ def _finds_k(method: Method, k: str, others: set[str]) -> Method:
     if k != "auto":
         raise InputError(f"k={k!r}: give a whole number, or 'auto' to have it found")
     if method == "auto":
-        taken = dispatch.methods_of("assign")["dynmsc"]
+        taken = dispatch.methods_of("assign")["pamk"]
         if strange := sorted(others - set(taken.accepted) - set(taken.options) - SETTINGS - {"ids", "options"}):
             raise InputError(f"k='auto' does not go together with {', '.join(strange)}; give k a number")
-        return "dynmsc"
+        return "pamk"
     entry = _entry("assign", method)
     if entry is not None and "k" in entry.required:
-        raise InputError(f"k='auto': method={entry.name!r} needs a number; method='dynmsc' finds k")
+        raise InputError(f"k='auto': method={entry.name!r} needs a number; method='pamk' finds k")
     return method
 
 

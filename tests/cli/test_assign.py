@@ -66,11 +66,11 @@ def test_the_number_of_groups_is_found(capsys: pytest.CaptureFixture[str], tmp_p
     np.save(tmp_path / "points.npy", X)
     code, text, _ = run(capsys, "assign", tmp_path / "points.npy", "--k", "auto", "--seed", 0)
     assert code == 0
-    assert text.startswith("dynmsc: 90 items in 3 bins")
-    assert "average medoid silhouette by k: 2 (" in text
+    assert text.startswith("pamk: 90 items in 3 bins")
+    assert "average silhouette width by k: 2 (" in text
     assert "give a whole number or auto" in refused(capsys, "assign", tmp_path / "points.npy", "--k", "many")
     other = refused(capsys, "assign", tmp_path / "points.npy", "--k", "auto", "--method", "pam")
-    assert "method='dynmsc' finds k" in other
+    assert "method='pamk' finds k" in other
 
 
 def test_a_report_of_groups_shows_ids_texts_and_columns(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -327,7 +327,7 @@ def test_capacities_from_a_table(folder: Path, capsys: pytest.CaptureFixture[str
     Path("s.csv").write_text("name,north,south\n" + "".join(f"r{i},{9 - i},1\n" for i in range(6)))
     Path("c.csv").write_text("room,seats\nsouth,4\nnorth,2\n")
     typed = ("assign", "s.csv", "--scores", "--id", "name", "--capacity", "c.csv", "-o", "r.csv")
-    code, out, err = run(capsys, *typed)
+    code, _, err = run(capsys, *typed)
     assert code == 0, err
     assert pl.read_csv("r.csv")["bin"].to_list() == ["north"] * 2 + ["south"] * 4
     Path("p.csv").write_text("x\n" + "".join(f"{i}\n" for i in range(6)))

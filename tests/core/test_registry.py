@@ -214,7 +214,7 @@ class TestMisfits:
         "k as another word": (lambda: kofn.assign(X, k="many"), "k='many': give a whole number, or 'auto'"),
         "k found by a method that does not": (
             lambda: kofn.assign(X, k="auto", method="fasterpam"),
-            "k='auto': method='fasterpam' needs a number; method='dynmsc' finds k",
+            "k='auto': method='fasterpam' needs a number; method='pamk' finds k",
         ),
         "a parameter of one of several objectives": (
             lambda: kofn.select(X, k=1, objective="graph_cut + facility_location", lam=0.3),
@@ -279,7 +279,7 @@ class TestFlat:
     def test_options_choose_among_auto_s_rows(self):
         assert kofn.assign(X, k=2, must_link=[(0, 4)], seed=0).method == "constrained_kmeans"
         assert kofn.assign(X, k=2, seed=0).method == "fasterpam"
-        assert kofn.assign(X, k="auto").method == "dynmsc"
+        assert kofn.assign(X, k="auto").method == "pamk"
 
     def test_parameters_of_the_objective(self):
         plan = kofn.select(X, k=2, objective="graph_cut", lam=0.3)

@@ -7,6 +7,7 @@ from kofn.core.lazy import attach
 # Generated below this line by `make index`.
 HOMES = {
     "BiasRouter": "routing._bias_router",
+    "alternating": "medoids._alternating",
     "balanced_assignment": "routing._balanced_assignment",
     "bottleneck_coupling": "transport._bottleneck",
     "bottleneck_encoder": "transport._bottleneck",
@@ -25,6 +26,8 @@ HOMES = {
     "medoid_silhouette": "silhouettes._medoid_silhouette",
     "minimum_entropy_coupling": "transport._minimum_entropy_coupling",
     "pam": "medoids._pam",
+    "pamk": "silhouettes._pamk",
+    "pamsil": "silhouettes._pamsil",
     "partitive_partitioning": "means._partitive_partitioning",
     "place": "means._place",
     "sdp_kmeans": "means._sdp_kmeans",

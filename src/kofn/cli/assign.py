@@ -51,7 +51,7 @@ WANTED = Section(
             "--k",
             type=COUNT_OR_AUTO,
             metavar="N|auto",
-            help="Number of groups; auto finds it by the medoid silhouette.",
+            help="Number of groups; auto finds it by the average silhouette width.",
         ),
         flag(
             "--capacity",
@@ -298,7 +298,8 @@ def render(plan: Assignment, pool: Pool, arguments: AssignArguments) -> str:
     if "curve" in plan.info:
         curve = plan.info["curve"]
         best = [f"{k} ({value:.3f})" for k, value in zip(curve["k"], curve["silhouette"], strict=True)]
-        lines.append(f"average medoid silhouette by k: {', '.join(best)}")
+        average = "average medoid silhouette" if plan.objective == "medoid_silhouette" else "average silhouette width"
+        lines.append(f"{average} by k: {', '.join(best)}")
     if unreached := plan.info.get("unreached"):
         rows = f"{unreached:,} rows lie in parts of the neighbour graph without a label"
         lines.append(f"{rows}: the prototypes alone placed them (--n-neighbors joins more rows)")

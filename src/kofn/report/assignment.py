@@ -300,10 +300,11 @@ def _curve(plan: Assignment) -> Element | None:
     low = min(0.0, float(value.min()))
     marks = charts.ticks(low, 1.0001 * float(value.max()) or 1.0, 4)
     y = Axis(low, max(float(marks[-1]), 1.2 * float(value.max())))
-    label = f"Curve: average medoid silhouette by number of groups, highest at {ks[chosen]}: {value[chosen]:.3f}"
+    average = "average medoid silhouette" if plan.objective == "medoid_silhouette" else "average silhouette width"
+    label = f"Curve: {average} by number of groups, highest at {ks[chosen]}: {value[chosen]:.3f}"
     mark = (int(ks[chosen]), f"k = {ks[chosen]}: {number(float(value[chosen]), 3)}")
     top = charts.line(ks, value, label=label, x=x, y=y, form=lambda v: number(v, 3), mark=mark, fill=True, above=True)
-    panels: list[Any] = [E("p", "Average medoid silhouette", class_="panel"), top]
+    panels: list[Any] = [E("p", average.capitalize(), class_="panel"), top]
     columns = {"average silhouette": [number(v, 4) for v in value.tolist()]}
     loss = np.asarray(curve.get("loss", ()), np.float64)
     if len(loss) == len(ks) and np.isfinite(loss).all() and loss.max() > 0:

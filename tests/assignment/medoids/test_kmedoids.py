@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import kofn
-from kofn.assignment import fasterpam, fastpam1, pam
+from kofn.assignment import alternating, fasterpam, fastpam1, pam
 from kofn.assignment.medoids import _inits, _sources, _swaps
 from kofn.core.checks import InputError
 
@@ -151,6 +151,50 @@ def test_equals_the_reference_implementation() -> None:
         assert plan.value == pytest.approx(other.loss, rel=1e-6)
         assert plan.info["swaps"] == other.n_swap
         assert sorted(plan.medoids.tolist()) == sorted(int(m) for m in other.medoids)
+
+
+def test_alternation_stops_where_neither_step_improves() -> None:
+    for case in range(12):
+        rng = np.random.default_rng(case)
+        n, k = 40, 4
+        D = dissimilarity(rng, n, case)
+        weights = rng.integers(1, 4, n).astype(float)
+        start = rng.choice(np.unique(D, axis=0, return_index=True)[1], k, replace=False)
+        plan = alternating(distances=D, k=k, weights=weights, start=start)
+        assert plan.status == "local"
+        assert plan.value == pytest.approx(loss(D, plan.medoids, weights))
+        assert plan.value <= loss(D, start, weights) + 1e-9
+        # A medoid that ties with another one by its distance to itself is in its own group.
+        for group, medoid in enumerate(plan.medoids.tolist()):
+            members = np.flatnonzero(plan.labels == group)
+            within = np.asarray(D, np.float64)[np.ix_(members, members)] @ weights[members]
+            assert within[members.tolist().index(medoid)] <= within.min() * (1 + 1e-9)
+        assert alternating(distances=D, k=k, weights=weights, start=plan).medoids.tolist() == plan.medoids.tolist()
+
+
+def test_alternation_equals_the_reference_implementation_and_is_worse_than_swaps() -> None:
+    rng = np.random.default_rng(4)
+    X = rng.normal(size=(500, 5))
+    D, worse = pairwise(X), []
+    for seed in range(5):
+        start = np.random.default_rng(seed).choice(500, 8, replace=False)
+        plan = alternating(distances=D, k=8, start=start)
+        worse.append(plan.value / fasterpam(distances=D, k=8, start=start).value)
+        assert alternating(X, k=8, start=start, max_memory=1).medoids.tolist() == plan.medoids.tolist()
+    assert min(worse) >= 1
+    assert np.mean(worse) > 1.005
+    reference = pytest.importorskip("kmedoids")
+    other = reference.alternating(D, start.astype(np.uint64), max_iter=100, random_state=None)
+    assert plan.value == pytest.approx(other.loss, rel=1e-9)
+    assert sorted(plan.medoids.tolist()) == sorted(int(m) for m in other.medoids)
+
+
+def test_alternation_at_its_edges() -> None:
+    X = np.random.default_rng(0).normal(size=(30, 2))
+    assert alternating(X, k=30).status == "optimal"
+    assert alternating(X, k=1, seed=0).value == pytest.approx(fasterpam(X, k=1).value)
+    assert alternating(X, k=3, seed=0, max_iter=1).status in ("stopped", "local")
+    assert alternating(X, k=3, seed=0, time_limit=1e-9).info["rounds"] == 0
 
 
 def test_build_is_the_full_greedy_search() -> None:

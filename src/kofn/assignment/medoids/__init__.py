@@ -6,6 +6,7 @@ from kofn.core.lazy import attach
 
 # Generated below this line by `make index`.
 HOMES = {
+    "alternating": "_alternating",
     "fastclara": "_fastclara",
     "fastclarans": "_fastclarans",
     "fasterpam": "_fasterpam",

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 from kofn.assignment.medoids import _inits, _sources, _swaps
-from kofn.assignment.medoids._words import Init
+from kofn.assignment.medoids._sources import Init
 from kofn.core import checks
 from kofn.core.plans import Assignment
 from kofn.core.runtime import Control
 
 # Without max_memory, distances from X are kept as a matrix up to this size and computed row by row beyond.
-_DEFAULT_MEMORY = 2**30
+DEFAULT_MEMORY = 2**30
 
 
 def cluster(
@@ -41,7 +41,7 @@ def cluster(
     """
     if max_iter is not None:
         checks.count(max_iter, "max_iter")
-    opened = _sources.opened(X, distances, k, words, _DEFAULT_MEMORY)
+    opened = _sources.opened(X, distances, k, words, DEFAULT_MEMORY)
     n, counts, source = opened.n, opened.counts, opened.source
     info: dict[str, Any] = {}
     medoids = _inits.begin(source, k, counts, (words["start"], init, default_init, words["seed"]), info)

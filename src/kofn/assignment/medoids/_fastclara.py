@@ -8,7 +8,7 @@ import numpy as np
 
 from kofn.assignment.medoids import _inits, _sources, _swaps
 from kofn.assignment.medoids._samples import DEFAULT_MEMORY, Placed, finish, only
-from kofn.assignment.medoids._words import KMedoids
+from kofn.assignment.medoids._sources import KMedoids
 from kofn.core import checks
 from kofn.core.arrays import Floats, Ints
 from kofn.core.draws import Draw

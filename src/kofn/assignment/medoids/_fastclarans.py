@@ -9,7 +9,7 @@ import numpy as np
 
 from kofn.assignment.medoids import _inits, _sources, _swaps
 from kofn.assignment.medoids._samples import DEFAULT_MEMORY, PAIRS_AT_ONCE, Placed, finish, only
-from kofn.assignment.medoids._words import KMedoids
+from kofn.assignment.medoids._sources import KMedoids
 from kofn.core import checks
 from kofn.core.arrays import Ints
 from kofn.core.draws import Draw

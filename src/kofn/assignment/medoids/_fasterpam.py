@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Unpack
 
 from kofn.assignment.medoids._descent import cluster
-from kofn.assignment.medoids._words import Init, KMedoids
+from kofn.assignment.medoids._sources import Init, KMedoids
 from kofn.core.draws import Draw
 from kofn.core.plans import Assignment
 from kofn.core.registry import method
@@ -19,6 +19,7 @@ from kofn.core.registry import method
     cost="O(n^2) a round, a handful of rounds, whatever k is; from X O(n d k) or, within max_memory, O(n^2) memory",
     exact="no single swap of a medoid lowers the loss; the optimum where k is 1 or n",
     paper=33,
+    aliases=("k-medoids", "kmedoids", "fastpam"),
 )
 def fasterpam(
     X: Any = None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Unpack
 
 from kofn.assignment.medoids._descent import cluster
-from kofn.assignment.medoids._words import Init, KMedoids
+from kofn.assignment.medoids._sources import Init, KMedoids
 from kofn.core.draws import Draw
 from kofn.core.plans import Assignment
 from kofn.core.registry import method

@@ -1,21 +1,36 @@
-"""Distance sources for k-medoids (a matrix, or rows computed on demand), and the loss."""
+"""What k-medoids methods take, distance sources (a matrix, or rows computed on demand), and the loss."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from kofn.core import checks
 from kofn.core.arrays import Floats, Ints, Reals
 from kofn.core.checks import InputError
+from kofn.core.words import Metric, Runtime
 from kofn.objectives.similarity import Geometry, geometry, is_small, pairwise_distances
 
 _PAIRS_AT_ONCE = 2**22
+Init = Literal["lab", "build", "random"]
+
+
+class Pairs(Runtime, total=False):
+    """Metric, weights and runtime words."""
+
+    metric: Annotated[Metric, '"euclidean", "sqeuclidean" or "cosine" (1 - cos), for X.', "euclidean"]
+    weights: Annotated[ArrayLike | None, "How much each item counts, (n,), >= 0, default 1."]
+
+
+class KMedoids(Pairs, total=False):
+    """`Pairs`, and the start of the search."""
+
+    start: Annotated[Any, "Medoids to begin from: row numbers (or ids), or an earlier plan."]
 
 
 class Source(Protocol):

@@ -9,5 +9,7 @@ HOMES = {
     "dynmsc": "_dynmsc",
     "fastermsc": "_fastermsc",
     "medoid_silhouette": "_medoid_silhouette",
+    "pamk": "_pamk",
+    "pamsil": "_pamsil",
 }
 __getattr__, __dir__, __all__ = attach(__name__, HOMES)

@@ -2,5 +2,7 @@
 from kofn.assignment.silhouettes._dynmsc import dynmsc as dynmsc
 from kofn.assignment.silhouettes._fastermsc import fastermsc as fastermsc
 from kofn.assignment.silhouettes._medoid_silhouette import medoid_silhouette as medoid_silhouette
+from kofn.assignment.silhouettes._pamk import pamk as pamk
+from kofn.assignment.silhouettes._pamsil import pamsil as pamsil
 
 HOMES: dict[str, str]

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Unpack
 
-import numpy as np
-
 from kofn.assignment.medoids import _inits, _sources
-from kofn.assignment.medoids._words import Init, Pairs
+from kofn.assignment.medoids._sources import Init, Pairs
 from kofn.assignment.silhouettes import _silhouette
+from kofn.assignment.silhouettes._limits import limits_of_k
 from kofn.assignment.silhouettes._silhouette import (
     DEFAULT_MEMORY,
     TOLERANCE,
@@ -16,14 +15,9 @@ from kofn.assignment.silhouettes._silhouette import (
     finish,
     one_group,
 )
-from kofn.core import checks
-from kofn.core.checks import InputError
 from kofn.core.plans import Assignment
 from kofn.core.registry import method
 from kofn.core.runtime import Control
-
-# Default limit of `k_max`.
-_MOST_GROUPS = 20
 
 
 @method(
@@ -77,15 +71,7 @@ def dynmsc(
         (3, [2, 3, 4], [1, 4, 7])
     """
     n = len(X if distances is None else distances)
-    checks.count(k_min, "k_min")
-    if k_max is None:
-        k_max = max(min(k_min, n), min(_MOST_GROUPS, int(np.sqrt(n))))
-    checks.count(k_max, "k_max")
-    if k_max > n:
-        raise InputError(f"k_max={k_max} of {n} items: there are only {n} to choose from; ask for k_max <= {n}")
-    k_min = min(k_min, n)
-    if k_min > k_max:
-        raise InputError(f"k_min={k_min} is above k_max={k_max}; swap them")
+    k_min, k_max = limits_of_k(n, k_min, k_max)
     pool = _sources.opened(X, distances, 1, words, DEFAULT_MEMORY)
     counts, source = pool.counts, pool.source
     k_max = _sources.differing(pool.X, pool.distances, k_max)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Unpack
 
 from kofn.assignment.medoids import _inits, _sources
-from kofn.assignment.medoids._words import Init, KMedoids
+from kofn.assignment.medoids._sources import Init, KMedoids
 from kofn.assignment.silhouettes import _silhouette
 from kofn.assignment.silhouettes._silhouette import DEFAULT_MEMORY, State, finish, one_group
 from kofn.core import checks
@@ -23,6 +23,7 @@ from kofn.core.runtime import Control
     cost="O(n^2) a round, whatever k is, and O(n k) a swap; from X O(n d) more a candidate or O(n^2) memory",
     exact="no single swap of a medoid raises the average medoid silhouette",
     paper="lenssen2024",
+    aliases=("fastmsc", "pammedsil", "PAMMEDSIL"),
 )
 def fastermsc(
     X: Any = None,

@@ -76,6 +76,42 @@ def _best(case: Case) -> float | None:
     return max(_average(case, table, weights, picks) for picks in itertools.combinations(range(case.n), k))
 
 
-FUNCTIONS: dict[str, Callable[[Case], Value]] = {"medoid_silhouette": _value}
-RECOUNTS: dict[str, Recount] = {"medoid_silhouette": _recount}
+def _width(table: Floats, weights: Floats, labels: Any) -> float:
+    """(b - a) / max(a, b) by the mean distances to the own group and to the nearest other one; averaged by weight."""
+    groups = {int(label): np.flatnonzero(labels == label) for label in np.unique(labels)}
+    terms = []
+    for item, label in enumerate(labels.tolist()):
+        mates = groups[label][groups[label] != item]
+        mass = {group: math.fsum(weights[rows].tolist()) for group, rows in groups.items() if group != label}
+        means = [float(table[item, groups[g]] @ weights[groups[g]]) / m for g, m in mass.items() if m > 0]
+        if not len(mates) or not weights[mates].sum() > 0 or not means:
+            continue
+        own, other = float(table[item, mates] @ weights[mates] / weights[mates].sum()), min(means)
+        if max(own, other) > 0:
+            terms.append(float(weights[item]) * (other - own) / max(own, other))
+    return math.fsum(terms) / math.fsum(weights.tolist())
+
+
+def _nearest(table: Floats, medoids: Any) -> Any:
+    medoids = np.asarray(medoids, np.int64)
+    labels = table[:, medoids].argmin(axis=1)
+    labels[medoids] = np.arange(len(medoids))
+    return labels
+
+
+def _average_width(case: Case) -> Callable[[Any], float]:
+    table, weights = _tables(case)
+    return lambda medoids: _width(table, weights, _nearest(table, medoids)) if len(medoids) > 1 else 0.0
+
+
+def _recount_width(case: Case) -> None:
+    plan = case.plan
+    table, weights = _tables(case)
+    counted = _width(table, weights, plan.labels)
+    if not near(plan.value, counted, case.rtol, 1.0):
+        raise broken(case, "recount", f"value is {plan.value!r}, recounted {counted!r}")
+
+
+FUNCTIONS: dict[str, Callable[[Case], Value]] = {"medoid_silhouette": _value, "average_silhouette": _average_width}
+RECOUNTS: dict[str, Recount] = {"medoid_silhouette": _recount, "average_silhouette": _recount_width}
 OPTIMA: dict[str, Optimum] = {"medoid_silhouette": _best}
