@@ -68,7 +68,7 @@ def test_sparse_and_dense_rows_give_the_same_picks() -> None:
     assert dense.indices.tolist() == sparse.indices.tolist()
     np.testing.assert_allclose(dense.gains, sparse.gains)
     assert kofn.select(X, k=5, queries=queries).indices.tolist() == dense.indices[:5].tolist()
-    ranked = marginal_relevance(X, k=60, queries=queries, balance=1.0)
+    ranked = marginal_relevance(X, k=60, queries=queries[:1], balance=1.0)
     assert (np.diff(ranked.info["relevance"]) <= 1e-9).all()
     assert (
         kofn.select(X, k=3, queries=queries, objective="facility_location_mutual_information").method == "lazy_greedy"
@@ -86,3 +86,60 @@ def test_what_queries_must_be() -> None:
             kofn.select(X, k=2, method="marginal_relevance", options=options)
     with pytest.raises(InputError, match="exclude leaves 1 of 9 items"):
         kofn.select(X, k=3, queries=X[:1], exclude=range(8))
+
+
+def pool_of(texts: list[str], **columns: list[str]) -> None:
+    pl.DataFrame({"text": texts, **columns}).write_csv("pool.csv")
+
+
+NAMES = ["mend the socket", "open a socket server", "socket server", "socket server", "read a file", "write a file"]
+
+
+def test_a_query_may_be_a_text(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pool_of(NAMES)
+    code, text, err = run(capsys, "select", "pool.csv", "--text", "text", "--queries", "socket server", "-k", "3")
+    assert code == 0, err
+    assert "first picks: 2, 1, 0" in text, "the repeat of row 2 waits"
+    assert "cosine to the nearest query: 0." in text
+    for missing in ("wanted.txt", "wanted.jsonl", "folder/wanted"):
+        code, _, err = run(capsys, "select", "pool.csv", "--text", "text", "--queries", missing, "-k", "3")
+        assert (code, f"--queries {missing}: no such file" in err) == (2, True), err
+
+
+def test_rows_about_no_query_are_said(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pool_of(NAMES)
+    code, text, _ = run(capsys, "select", "pool.csv", "--text", "text", "--queries", "socket", "-k", "5")
+    assert code == 0
+    assert "2 of 5 picks have nothing in common with any query" in text
+    code, _, err = run(capsys, "select", "pool.csv", "--text", "text", "--queries", "docker", "-k", "3")
+    assert code == 2
+    assert "no row of 'text' shares a word with it" in err
+
+
+def test_queries_with_quotas_and_other_constraints(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pool_of(NAMES, kind=["a", "a", "a", "b", "b", "b"])
+    asked = ("select", "pool.csv", "--text", "text", "--queries", "socket server", "-k", "3", "-o", "o.csv")
+    for more, want in (
+        (("--quota", "kind=b:2-"), {"socket server": 1, "a file": 1}),
+        (("--include", "5"), {"write a file": 1, "socket server": 1}),
+        (("--exclude", "2,3"), {"open a socket server": 1}),
+    ):
+        code, text, err = run(capsys, *asked, *more)
+        assert code == 0, err
+        assert "marginal_relevance" in text
+        picks = pl.read_csv("o.csv")["text"].to_list()
+        assert len(picks) == 3
+        for part, least in want.items():
+            assert sum(part in pick for pick in picks) >= least, (more, picks)
+
+
+def test_several_queries_each_get_their_rows(
+    docstrings: list[str], folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pool_of(docstrings)
+    Path("q.txt").write_text("\n".join(ABOUT) + "\n")
+    code, _, err = run(capsys, "select", "pool.csv", "--text", "text", "--queries", "q.txt", "-k", "12", "-o", "o.csv")
+    assert code == 0, err
+    picks = pl.read_csv("o.csv")["text"].to_list()
+    for pattern in ABOUT.values():
+        assert any(re.search(pattern, pick, re.IGNORECASE) for pick in picks)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -159,6 +160,12 @@ def read_vectors_together(
         A = tfidf(every)
         ends = np.cumsum([0, *map(len, texts)]).tolist()
         own, *others = (A[start:stop] for start, stop in itertools.pairwise(ends))
+        for option, wanted in zip(files, others, strict=True):
+            if not (own @ wanted.T).nnz:
+                raise InputError(
+                    f"--{option} {files[option]}: no row of {name!r} shares a word with it; put it into the rows' own "
+                    "words, or compare by meaning with --embedder"
+                )
         how = f"TF-IDF of column {name!r} and {' and '.join(files)}"
         return PoolVectors(own, how, by_words=True), dict(zip(files, others, strict=True))
     else:
@@ -169,11 +176,14 @@ def read_vectors_together(
 
 
 def _texts_of(file: str, column: str, option: str) -> pl.Series:
-    """The texts of a file: its lines, or the column of a table."""
-    if Path(file).suffix.lower() not in _TEXTS:
-        return Table.open(file).texts(column)
+    """The texts of a file: its lines, or the column of a table; what names no file is a text itself."""
+    suffix = Path(file).suffix.lower()
     if not Path(file).is_file():
-        raise InputError(f"--{option} {file}: no such file")
+        if suffix in (*_TEXTS[:2], *TABLES, *ARRAYS) or (os.sep in file and " " not in file):
+            raise InputError(f"--{option} {file}: no such file")
+        return pl.Series([file], dtype=pl.String)
+    if suffix not in _TEXTS:
+        return Table.open(file).texts(column)
     lines = _lines_of(file, option)
     if not lines:
         raise InputError(f"--{option} {file} holds no text; write one text a line")

@@ -184,6 +184,8 @@ def render(plan: Selection, pool: Pool, arguments: SelectArguments, seconds: flo
     if repeats := plan.info.get("duplicate_rows"):
         lines.append(f"{repeats:,} rows repeat an earlier row exactly")
     lines += _quality(plan, arguments.measured_by)
+    if "relevance" in plan.info:
+        lines += _relevance(plan)
     if "costs" in plan.used:
         lines.append(f"cost {plan.used['costs']:,} of at most {plan.budget['costs']:,}")
     lines += _quotas(plan, pool, arguments)
@@ -210,6 +212,15 @@ def render(plan: Selection, pool: Pool, arguments: SelectArguments, seconds: flo
     if arguments.report:
         lines.append(f"report -> {arguments.report}")
     return "\n".join(lines)
+
+
+def _relevance(plan: Selection) -> list[str]:
+    """How near the picks are to the queries, and how many are about none."""
+    relevance = np.asarray(plan.info["relevance"])
+    line = f"cosine to the nearest query: {relevance.min():.2f} to {relevance.max():.2f}"
+    if none := int((relevance <= 0).sum()):
+        return [line, f"{none:,} of {len(plan):,} picks have nothing in common with any query; ask for fewer"]
+    return [line]
 
 
 def _quotas(plan: Selection, pool: Pool, arguments: SelectArguments) -> list[str]:

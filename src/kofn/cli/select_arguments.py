@@ -24,7 +24,11 @@ COMPARED = Section(
         flag("--score", "score_column", metavar="COL", help="Pick by this column's scores."),
         flag("--scores", "by_scores", is_flag=True, help="The columns are scores; pick entries of the table."),
         flag("--rankings", "by_rankings", is_flag=True, help="The columns are judges; pick what they rate highest."),
-        flag("--queries", metavar="FILE", help="Rows that the picks should be about: texts, a table or vectors."),
+        flag(
+            "--queries",
+            metavar="FILE|TEXT",
+            help="What the picks should be about: a file of texts, a table or vectors, or a text.",
+        ),
         flag("--private", metavar="FILE", help="Rows that are owned already, or must not be told, likewise."),
         flag("--dedupe", type=float, metavar="SIMILARITY", help="Drop near-duplicates first, from this similarity on."),
         flag("--dropped", metavar="PATH", help="Write which rows --dedupe dropped, and for which row."),

@@ -82,13 +82,15 @@ def _marginal_relevance(case: Case) -> None:
     queries, balance = np.asarray(case.options["queries"], np.float64), float(case.options.get("balance", 0.8))
     picks = [int(item) for item in plan.indices]
     out = set(np.atleast_1d(np.asarray(case.words.get("exclude", []), np.int64)).tolist())
+    best = [max((_cosine(rows[row], query) for row in set(range(len(rows))) - out), default=0.0) for query in queries]
+    scale = [max(0.0, *best) / value if value > 0 else 1.0 for value in best]
     free = not {"quotas", "budget", "include", "start"} & case.words.keys() and plan.status != "stopped"
     for place, pick in enumerate(picks):
         before = picks[:place]
         score, repeats = {}, {}
         for row in set(range(len(rows))) - set(before) - out:
             repeats[row] = max((_cosine(rows[row], rows[other]) for other in before), default=0.0)
-            relevance = max(_cosine(rows[row], query) for query in queries)
+            relevance = max(_cosine(rows[row], query) * by for query, by in zip(queries, scale, strict=True))
             score[row] = balance * relevance - (1 - balance) * repeats[row]
         if not near(float(plan.gains[place]), score[pick], 1e-8, 1.0):
             raise broken(case, "recount", f"pick {place} has the score {score[pick]!r}, not {plan.gains[place]!r}")

@@ -46,9 +46,10 @@ def marginal_relevance(
     """Pick rows about a few queries that do not repeat each other: maximal marginal relevance.
 
     Each pick is the row of largest `balance * relevance - (1 - balance) * redundancy`, where relevance is its highest
-    cosine to any query and redundancy its highest cosine to any row picked before. A row that repeats a pick, at cosine
-    1, waits until no other row can be picked. Under quotas, costs and the like it is the best of the rows that the
-    constraints leave open.
+    cosine to any query and redundancy its highest cosine to any row picked before. Of several queries each has its
+    cosines scaled so that its best row counts as much as the best of any: a query of rare words gets its rows too. A
+    row that repeats a pick, at cosine 1, waits until no other row can be picked. Under quotas, costs and the like the
+    pick is the best of the rows that the constraints leave open.
 
     Args:
         X: (n, d) rows, dense or SciPy-sparse.
@@ -86,11 +87,16 @@ def marginal_relevance(
         raise InputError(f"queries have {wanted.shape[1]} columns, X has {d}; make both in the same way")
     rows = _unit_rows(X) if sparse else directions(X.astype(np.float64))
     wanted = _unit_rows(wanted) if checks.is_sparse(wanted) else directions(wanted.astype(np.float64))
-    relevance = np.full(n, -np.inf)
-    for query in range(wanted.shape[0]):
-        relevance = np.maximum(relevance, _cosines(rows, wanted, query))
     constraints = Constraints.of(n, where)
     tracker = Tracker(constraints)
+    # How near the best row is that can be picked, of each query and of any.
+    open_rows = ~constraints.banned
+    bests = [float(_cosines(rows, wanted, query)[open_rows].max(initial=0.0)) for query in range(wanted.shape[0])]
+    nearest, relevance = np.full(n, -np.inf), np.full(n, -np.inf)
+    for query, best in enumerate(bests):
+        cosines = _cosines(rows, wanted, query)
+        nearest = np.maximum(nearest, cosines)
+        relevance = np.maximum(relevance, cosines * (max(bests) / best if best > 0 else 1.0))
     redundancy = np.full(n, -np.inf)
     picks: list[int] = []
     gains: list[float] = []
@@ -140,7 +146,7 @@ def marginal_relevance(
         budget=limit,
         objective="marginal_relevance",
         info={
-            "relevance": relevance[picks],
+            "relevance": nearest[picks],
             "distance_evals": n * (wanted.shape[0] + len(picks)),
             **({"found_in_time": found} if stopped else {}),
         },
