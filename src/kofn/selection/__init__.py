@@ -47,5 +47,6 @@ HOMES = {
     "topk_mask": "networks._topk_mask",
     "typiclust": "covering._typiclust",
     "uncertainty": "labels._uncertainty",
+    "uncertainty_herding": "labels._uncertainty_herding",
 }
 __getattr__, __dir__, __all__ = attach(__name__, HOMES)

@@ -40,5 +40,6 @@ from kofn.selection.basics._top_k import top_k as top_k
 from kofn.selection.networks._topk_mask import topk_mask as topk_mask
 from kofn.selection.covering._typiclust import typiclust as typiclust
 from kofn.selection.labels._uncertainty import uncertainty as uncertainty
+from kofn.selection.labels._uncertainty_herding import uncertainty_herding as uncertainty_herding
 
 HOMES: dict[str, str]

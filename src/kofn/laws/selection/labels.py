@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
 
+from kofn.laws.case import Case
 from kofn.laws.inputs import Draw, Drawer, score_table
+from kofn.laws.words import SetFunction, from_table, pairwise
 
 
 def partly_labelled(draw: Draw, given: Mapping[str, Any], options: dict[str, Any]) -> None:
@@ -41,6 +43,39 @@ def partly_labelled(draw: Draw, given: Mapping[str, Any], options: dict[str, Any
         options["anchors"] = draw(st.sampled_from(("kmeans++", "random", "all")))
     options["n_anchors"] = draw(st.integers(1, 3))
     options["n_neighbors"] = draw(st.integers(1, 3))
+
+
+def _in_rounds(draw: Draw, given: Mapping[str, Any], options: dict[str, Any]) -> None:
+    """No labels and any constraints, or a label here and there with a k that the other rows allow."""
+    words: dict[str, Any] = given  # type: ignore[assignment]
+    n = len(words["X"])
+    if n < 2 or draw(st.booleans()):
+        return
+    for word in ("costs", "budget", "groups", "quotas", "include", "exclude", "start"):
+        words.pop(word, None)
+    order = draw(st.permutations(range(n)))
+    labelled = draw(st.integers(0, n - 1))
+    labels = ["?"] * n
+    for row in order[:labelled]:
+        labels[row] = draw(st.sampled_from("ab"))
+    words |= {"y": np.array(labels), "k": draw(st.integers(1, n - labelled))}
+    options["unlabelled"] = "?"
+    if words["k"] < n - labelled and draw(st.booleans()):
+        words["exclude"] = [order[-1]]
+    if draw(st.integers(0, 2)) == 0:
+        options["model"] = draw(st.sampled_from((None, "gaussian_nb", "decision_tree")))
+
+
+def _uncertainty_coverage(case: Case) -> SetFunction:
+    """What a set covers of the uncertainty that the labelled rows leave uncovered."""
+    words, info = case.words, case.plan.info
+    width = float(info["bandwidth"])
+    table = np.exp(-pairwise(words["X"], "sqeuclidean") / (2 * width * width))
+    y = np.asarray(words.get("y", []), str)
+    labelled = np.flatnonzero(y != str(case.options.get("unlabelled", -1))) if len(y) else np.empty(0, np.int64)
+    covered = table[:, labelled].max(axis=1, initial=0.0)
+    left = np.maximum(table - covered[:, None], 0.0)
+    return from_table("uncertainty_coverage", left, np.asarray(info["uncertainty"], np.float64), "most")
 
 
 def _price_steps(draw: Draw, given: Mapping[str, Any], options: dict[str, Any]) -> None:
@@ -77,6 +112,8 @@ def _distribution(draw: Draw, given: Mapping[str, Any], options: dict[str, Any])
 
 OPTIONS: dict[str, Drawer] = {
     "unlabelled": partly_labelled,
+    "in rounds": _in_rounds,
     "price_steps": _price_steps,
     "distribution": _distribution,
 }
+FUNCTIONS: dict[str, Callable[..., SetFunction]] = {"uncertainty_coverage": _uncertainty_coverage}

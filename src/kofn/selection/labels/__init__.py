@@ -13,5 +13,6 @@ HOMES = {
     "stochastic_batch": "_stochastic_batch",
     "subpool_index": "_anchored_subpool",
     "uncertainty": "_uncertainty",
+    "uncertainty_herding": "_uncertainty_herding",
 }
 __getattr__, __dir__, __all__ = attach(__name__, HOMES)

@@ -6,5 +6,6 @@ from kofn.selection.labels._annotator_pairs import annotator_pairs as annotator_
 from kofn.selection.labels._stochastic_batch import stochastic_batch as stochastic_batch
 from kofn.selection.labels._anchored_subpool import subpool_index as subpool_index
 from kofn.selection.labels._uncertainty import uncertainty as uncertainty
+from kofn.selection.labels._uncertainty_herding import uncertainty_herding as uncertainty_herding
 
 HOMES: dict[str, str]

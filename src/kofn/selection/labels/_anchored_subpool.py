@@ -15,6 +15,7 @@ from kofn.core.draws import Draw
 from kofn.core.plans import Selection
 from kofn.core.registry import method
 from kofn.selection.basics._top_k import one_score_an_item
+from kofn.selection.labels._labelled_rows import labelled_rows
 
 __all__ = ["anchored_subpool", "subpool_index"]
 
@@ -98,7 +99,11 @@ def anchored_subpool(
         raise InputError(f"scores go with anchors='scores', and only with it; anchors is {kind!r}")
     if scores is not None:
         one_score_an_item(scores)
-    labelled = _labelled(y, unlabelled)
+    labelled = labelled_rows(y, unlabelled)
+    if not labelled.any():
+        raise InputError(
+            f"y: no row is labelled, all hold unlabelled={unlabelled!r}; label a few first (random_sample)"
+        )
     open_rows = ~labelled
     if exclude is not None:
         open_rows[exclude] = False
@@ -171,21 +176,6 @@ def subpool_index(
     index = Index(ndim=rows.shape[1], metric="cos" if metric == "cosine" else "l2sq", dtype="f32")
     index.add(np.arange(len(rows)), np.ascontiguousarray(rows, np.float32), threads=threads)
     return index
-
-
-def _labelled(y: NDArray[Any], unlabelled: Hashable) -> NDArray[np.bool_]:
-    """(n,) True where there is a label; refuse a pool that is all labelled or all unlabelled."""
-    missing = y == str(unlabelled) if y.dtype.kind in "US" else y == unlabelled
-    labelled = ~np.broadcast_to(np.asarray(missing, bool), y.shape)
-    if labelled.all():
-        raise InputError(
-            f"y: all {len(y)} rows are labelled, none holds unlabelled={unlabelled!r}; nothing is left to label"
-        )
-    if not labelled.any():
-        raise InputError(
-            f"y: no row is labelled, all hold unlabelled={unlabelled!r}; label a few first (random_sample)"
-        )
-    return labelled
 
 
 class _Space:

@@ -1,0 +1,140 @@
+"""The next rows to label: those that cover best what a classifier of the labelled rows is unsure of."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Hashable
+from typing import Any, Literal, Unpack
+
+import numpy as np
+
+from kofn.core import checks
+from kofn.core.checks import InfeasibleError, InputError
+from kofn.core.draws import Draw
+from kofn.core.plans import Selection
+from kofn.core.registry import method
+from kofn.core.words import Resources, Where
+from kofn.objectives.facility_location import FacilityLocation
+from kofn.selection.greedy._run import greedy
+from kofn.selection.greedy._search import Search
+from kofn.selection.labels._classifier import counts_of, predict
+from kofn.selection.labels._labelled_rows import labelled_rows
+from kofn.selection.labels._uncertainty import uncertainty
+
+
+class Round(Where, Resources, total=False):
+    """What the picks of one round must obey, and what the work may take."""
+
+
+@method(
+    "select",
+    traits=("sandwich",),
+    draws=Draw(
+        compiled=True,
+        options={
+            "kind": ("margin", "entropy", "least_confident"),
+            "bandwidth": (0.25, 1.0, 4.0),
+            "unlabelled": "in rounds",
+        },
+    ),
+    cost="a fit of the classifier and five more for its calibration, then as lazy_greedy; O(n d) memory",
+    exact="greedy for the uncertainty that is left uncovered; >= (1 - 1/e) of the optimum where only k binds",
+    paper=1001,
+    aliases=("active learning", "in rounds", "which rows to label next", "uherding"),
+)
+def uncertainty_herding(
+    X: Any,
+    *,
+    y: Any = None,
+    seed: int | None = None,
+    model: Any = "logistic_regression",
+    kind: Literal["margin", "entropy", "least_confident"] = "margin",
+    bandwidth: float | None = None,
+    unlabelled: Hashable = -1,
+    **words: Unpack[Round],
+) -> Selection:
+    """Pick the next rows to label: those that cover best what a classifier of the labelled rows is unsure of.
+
+    Args:
+        X: vectors (n, d), labelled rows and others.
+        y: (n,) labels, `unlabelled` where a row has none; labels are classes, also where they are numbers. Without a
+            label (or without y) all rows count alike: the first round.
+        model: a classifier of scikit-learn by name ("logistic_regression", "random_forest", ...), or one itself, that
+            learns from the labelled rows and says how unsure it is of each row. None: all rows count alike, and only
+            what the labelled rows cover is left out.
+        kind: of the uncertainty, as in `uncertainty`.
+        bandwidth: of the kernel exp(-distance^2 / (2 bandwidth^2)), > 0; default as in facility location.
+        unlabelled: the value in y of rows without a label, default -1.
+        start: open rows to begin from; `include` likewise. Labelled rows are none: they are never picked, count as
+            covered, and take nothing of k, budget or quotas.
+
+    Returns:
+        Selection of open rows in the order picked. `gains` is the uncertainty that each covers anew, `value` their sum;
+        `info["labels"]` counts the labelled rows of each class, `info["uncertainty"]` is (n,), `info["accuracy"]` the
+        classifier's on labelled rows that were kept from it, `info["temperature"]` what calibrated it.
+
+    Raises:
+        InputError: every row is labelled, or the classifier cannot learn from these rows.
+        InfeasibleError: k above the number of rows without a label, or constraints that cannot be met together.
+
+    The classifier's probabilities are calibrated by one temperature, at which labelled rows that were kept from it fold
+    by fold are most likely (the paper: the least calibration error). While no two classes have two rows there is
+    nothing to calibrate by, and all rows count alike; so it is with one class. The paper's radius falls with the least
+    distance of two labelled rows; here the bandwidth stays.
+
+    Costs six fits of the classifier, one pass for each labelled row and then those of `lazy_greedy`; O(n d) memory.
+
+    References:
+        Bae, Oliveira, Sutherland, "Uncertainty Herding: One Active Learning Method for All Label Budgets", ICLR 2025.
+
+    Examples:
+        >>> from kofn.selection import uncertainty_herding
+        >>> X = [[0.0], [0.2], [2.1], [2.3], [2.5], [5.0], [5.2]]
+        >>> plan = uncertainty_herding(X, y=["a", "?", "?", "?", "?", "b", "?"], k=1, unlabelled="?")
+        >>> plan.indices.tolist(), plan.info["labels"]
+        ([3], {'a': 1, 'b': 1})
+    """
+    checks.choice(kind, "kind", ("margin", "entropy", "least_confident"))
+    n = len(X)
+    labelled = np.zeros(n, bool) if y is None else labelled_rows(y, unlabelled)
+    rows, left = np.flatnonzero(labelled), n - int(labelled.sum())
+    _refuse_labelled(words, labelled)
+    excluded = labelled.copy()
+    if words.get("exclude") is not None:
+        excluded[words["exclude"]] = True
+    k = words.get("k")
+    if k is not None and k > n - excluded.sum() and words.get("budget") is None:
+        also = f", of which {left - (n - excluded.sum())} are excluded" if excluded.sum() > len(rows) else ""
+        raise InfeasibleError(
+            f"k={k}, but {left:,} of {n:,} rows have no label yet{also}; ask for k <= {n - excluded.sum()}"
+        )
+    weights, learnt = np.ones(n), {"temperature": math.nan, "accuracy": math.nan}
+    known = np.zeros(0) if y is None else y[rows]
+    if model is not None and len(np.unique(known)) > 1:
+        drawn = int(np.random.default_rng(seed).integers(2**31))
+        predicted = predict(model, X, rows, known, drawn)
+        learnt = {"temperature": predicted.temperature, "accuracy": predicted.accuracy}
+        weights = uncertainty(predicted.probabilities, kind=kind)
+    objective = FacilityLocation(
+        X,
+        metric="rbf",
+        weights=weights,
+        bandwidth=bandwidth,
+        max_memory=words.get("max_memory"),
+        n_threads=words.get("n_threads"),
+    )
+    for row in rows.tolist():
+        objective.add(row)
+    plan = greedy({**words, "X": X, "objective": objective, "exclude": np.flatnonzero(excluded)}, Search)
+    info = {**plan.info, **learnt, "labels": dict(counts_of(known)), "uncertainty": weights}
+    return dataclasses.replace(plan, objective="uncertainty_coverage", info=info)
+
+
+def _refuse_labelled(words: Any, labelled: Any) -> None:
+    """Refuse rows to begin from that have a label already."""
+    for word in ("include", "start"):
+        given = words.get(word)
+        if given is not None and labelled[given].any():
+            row = int(np.asarray(given)[labelled[given]][0])
+            raise InputError(f"{word} names row {row}, which has a label; labelled rows count as covered already")
