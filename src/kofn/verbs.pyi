@@ -845,6 +845,7 @@ def select(
     method: Literal["uncertainty_herding"],
     y: ArrayLike | None = None,
     ids: ArrayLike | str | None = None,
+    weights: ArrayLike | None = None,
     groups: ArrayLike | Mapping[Any, ArrayLike] | None = None,
     quotas: Mapping[Any, Any] | None = None,
     include: Items | None = None,

@@ -13,6 +13,7 @@ from kofn.cli.printing import say
 from kofn.cli.select_answer import answer, picks, refuse_nothing, render, report_context, warn_of_few
 from kofn.cli.select_arguments import ANSWER, COMPARED, KNOWN, WANTED, SelectArguments
 from kofn.cli.select_pool import call_of, dropped_rows, method_of, read_pool
+from kofn.cli.select_rounds import next_round, without_labelled
 from kofn.cli.verb_command import VerbCommand
 from kofn.cli.write import check_columns, check_outputs, finish
 from kofn.io.atomic import write_table
@@ -34,6 +35,7 @@ def command(typed: Sequence[str], file: str, **values: Any) -> int:
     kofn select pool.csv --columns age,city --budget 900 --cost minutes -o picks.csv
     kofn select pool.jsonl --text q --quota 'lang=de:10-50' --quota 'lang=fr:10-' -k 200 -o picks.jsonl
     kofn select pool.jsonl --text q -m rds_plus --queries wanted.txt -k 500 -o picks.jsonl
+    kofn select pool.csv --text body --label topic -k 100 --all -o next.csv
     kofn select pool.csv --columns age,bmi --group site --label died -m sources_by_shift --target mine --most 3
 
     Exit code 3 where fewer than k are picked; where a stop leaves none, nothing is written.
@@ -47,7 +49,8 @@ def command(typed: Sequence[str], file: str, **values: Any) -> int:
             pool = read_pool(table, arguments)
             call = call_of(pool, arguments)
             options = {**arguments.options, **pool.vectors}
-            say_beforehand("select", method_of(arguments, call), options, call, arguments.as_json, rows)
+            method, call, options = next_round(pool, arguments, method_of(arguments, call), call, options)
+            say_beforehand("select", method, options, call, arguments.as_json, rows)
             for note in pool.notes:
                 click.echo(note, err=True)
         return 0
@@ -58,7 +61,8 @@ def command(typed: Sequence[str], file: str, **values: Any) -> int:
     pool = read_pool(table, arguments)
     call = call_of(pool, arguments)
     options = {**arguments.options, **pool.vectors}
-    plan = select(method=method_of(arguments, call), options=options, **call)
+    method, call, options = next_round(pool, arguments, method_of(arguments, call), call, options)
+    plan = without_labelled(select(method=method, options=options, **call), pool)
     refuse_nothing(plan, arguments)
     if arguments.dropped:
         write_table(dropped_rows(pool, arguments), arguments.dropped)

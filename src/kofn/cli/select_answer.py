@@ -19,9 +19,11 @@ from kofn.cli.read import (
 )
 from kofn.cli.select_arguments import SelectArguments
 from kofn.cli.select_pool import counted_quotas, groups_of
+from kofn.cli.select_rounds import earlier, known_so_far, labelled, round_lines
 from kofn.cli.write import renamed, rows_with
 from kofn.core.checks import FailureError, is_sparse
 from kofn.core.plans import Selection
+from kofn.io.tables import UNLABELLED
 
 if TYPE_CHECKING:
     from kofn.report.context import Repeats
@@ -73,7 +75,13 @@ def picks(plan: Selection, pool: Pool, arguments: SelectArguments) -> pl.DataFra
         row, column = np.unravel_index(plan.indices, pool.matrix.shape)
         score = pool.matrix[row, column]
         return pl.DataFrame({"row": pool.keys[row], "column": column, "score": score, **order})
-    return rows_with(pool.table, pool.rows[plan.indices], order, arguments)
+    picked = pool.rows[plan.indices]
+    if not arguments.every:
+        return rows_with(pool.table, picked, order, arguments)
+    # The picks first, then all other rows of the file, those too that were left out of the pool.
+    others = np.setdiff1d(np.arange(pool.table.n), picked)
+    added = {name: [*values.tolist(), *[None] * len(others)] for name, values in order.items()}
+    return rows_with(pool.table, np.concatenate([picked, others]), added, arguments, earlier(pool))
 
 
 def picked_keys(plan: Selection, pool: Pool) -> list[Any]:
@@ -92,7 +100,8 @@ def report_context(pool: Pool, arguments: SelectArguments) -> dict[str, Any]:
         return {}
     groups = groups_of(pool, arguments)
     if arguments.label_column is not None:
-        groups = {arguments.label_column: pool.values["y"], **groups}
+        y = pool.values["y"]
+        groups = {arguments.label_column: np.where(y == UNLABELLED, "(no label yet)", y), **groups}
     return {
         "X": None if arguments.metric == "precomputed" or is_sparse(pool.X) else pool.X,
         "metric": arguments.distance,
@@ -137,7 +146,7 @@ def compared_with_random(plan: Selection, pool: Pool, arguments: SelectArguments
 def classes_picked(plan: Selection, pool: Pool) -> dict[str, int]:
     """How many rows of each class of --label were picked, those of none included, most first."""
     labels = pool.values.get("y")
-    if labels is None:
+    if labels is None or labelled(pool) is not None:
         return {}
     names, counts = np.unique(labels, return_counts=True)
     picked = {
@@ -165,6 +174,7 @@ def answer(plan: Selection, pool: Pool, arguments: SelectArguments, seconds: flo
         "mean_distance": None if random is None else random.own,
         "random_mean_distance": None if random is None else random.draws[[0, -1]].tolist(),
         "classes": classes_picked(plan, pool) or None,
+        "round": known_so_far(plan, pool),
         "seconds": seconds,
         "oracle_calls": plan.info["oracle_calls"],
         "seed": plan.seed,
@@ -179,7 +189,7 @@ def render(plan: Selection, pool: Pool, arguments: SelectArguments, seconds: flo
     """The answer for people."""
     size = f"{plan.n:,} entries" if pool.entries else f"{pool.table.n:,} rows"
     lines = [f"picked {len(plan):,} of {size} with {plan.method} in {seconds:.2f} s", *pool.notes]
-    if arguments.output and not pool.entries:
+    if arguments.output and not pool.entries and not (arguments.every and earlier(pool)):
         lines += renamed(pool.table, "rank", "gain")
     if repeats := plan.info.get("duplicate_rows"):
         lines.append(f"{repeats:,} rows repeat an earlier row exactly")
@@ -195,6 +205,7 @@ def render(plan: Selection, pool: Pool, arguments: SelectArguments, seconds: flo
         found = plan.info.get("found_in_time", len(plan))
         filled = f"; of {len(plan):,} picks {found:,} were found by then and the rest is drawn at random"
         lines.append(f"stopped before the end: what was valid by then is kept{filled if found < len(plan) else ''}")
+    lines += round_lines(plan, pool, arguments)
     lines += _labelled(plan, pool, arguments)
     random = compared_with_random(plan, pool, arguments)
     if random is not None:

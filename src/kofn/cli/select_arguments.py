@@ -73,6 +73,12 @@ KNOWN = Section(
         ),
         words.LABEL,
         flag(
+            "--model",
+            metavar="NAME",
+            help="With --label filled in part: scikit-learn's classifier that says what it is unsure of, or none.",
+        ),
+        flag("--all", "every", is_flag=True, help="-o holds all rows, the picks first: fill in their labels, go on."),
+        flag(
             "--classes",
             type=int,
             metavar="N",
@@ -91,7 +97,7 @@ class SelectArguments(RowArguments):
     """What `kofn select` was asked."""
 
     VERB: ClassVar[str] = "select"
-    OPTIONS: ClassVar[tuple[str, ...]] = FILES
+    OPTIONS: ClassVar[tuple[str, ...]] = (*FILES, "model")
 
     score_column: str | None
     by_scores: bool
@@ -113,6 +119,8 @@ class SelectArguments(RowArguments):
     capacity: int | list[int] | None
     group_column: str | None
     classes: int | None
+    model: str | None
+    every: bool
 
     def __post_init__(self) -> None:
         if self.classes is not None and self.classes < 2:
@@ -155,6 +163,11 @@ class SelectArguments(RowArguments):
     def picks_by_label(self) -> bool:
         """True where the method reads the labels; elsewhere they are only counted."""
         return self.entry is not None and "y" in self.entry.accepted
+
+    @property
+    def takes_some_labels(self) -> bool:
+        """True where rows without a label are those to pick from, and no fault of the file."""
+        return not self.picks_by_label or (self.entry is not None and "unlabelled" in self.entry.options)
 
     @property
     def distance(self) -> str:

@@ -22,6 +22,7 @@ from kofn.cli.read import (
     without_gaps,
 )
 from kofn.cli.select_arguments import FILES, SelectArguments
+from kofn.cli.select_rounds import labelled
 from kofn.cli.write import free_name
 from kofn.core import checks
 from kofn.core.checks import InfeasibleError, InputError
@@ -54,7 +55,7 @@ def read_pool(table: Table, arguments: SelectArguments) -> Pool:
         X, notes, by_words = compared.X, (f"compared by {compared.how}",), compared.by_words
     ids = table.ids(arguments.id_column) if arguments.id_column else None
     readers = {
-        "y": (table.labels, arguments.label_column),
+        "y": (table.labels_so_far if arguments.takes_some_labels else table.labels, arguments.label_column),
         "costs": (table.numbers, arguments.cost_column),
         "weights": (table.numbers, arguments.weight_column),
     }
@@ -98,6 +99,8 @@ def wordless_last(pool: Pool, arguments: SelectArguments) -> Pool:
         out[position] = False
     left = ~out
     left[named.get("exclude", np.empty(0, np.int64))] = False
+    if (known := labelled(pool)) is not None:
+        left[known] = False
     enough = left.any() and (arguments.k is None or arguments.k <= left.sum())
     for column, ends in counted_quotas(pool, arguments).items():
         labels = groups_of(pool, arguments)[column]
@@ -130,6 +133,9 @@ def without_duplicates(pool: Pool, arguments: SelectArguments) -> Pool:
     keys = checks.ids(pool.keys)
     named = {word: checks.positions(value, word, len(keys), keys) for word, value in pool.named.items()}
     forced = [named[word] for word in ("start", "include") if word in named]
+    if (known := labelled(pool)) is not None:
+        # A row that repeats a labelled one tells nothing new.
+        forced.append(np.flatnonzero(known))
     groups = groups_of(pool, arguments)
     # A quota on a group needs a row of it, also where it only limits how many are picked.
     quotas = {

@@ -152,7 +152,9 @@ def _holds(suffix: str, kind: pl.DataType) -> bool:
     return kind != pl.Binary and all(_holds(".jsonl", part) for part in inner if isinstance(part, pl.DataType))
 
 
-def rows_with(table: Table, rows: Any, added: Mapping[str, Any], arguments: RowArguments) -> pl.DataFrame | list[bytes]:
+def rows_with(
+    table: Table, rows: Any, added: Mapping[str, Any], arguments: RowArguments, replaced: Sequence[str] = ()
+) -> pl.DataFrame | list[bytes]:
     """Rows of the file with columns of ours; JSON lines stay as they stand in the file where they are written as such.
 
     Args:
@@ -160,16 +162,18 @@ def rows_with(table: Table, rows: Any, added: Mapping[str, Any], arguments: RowA
         rows: row numbers.
         added: our columns, NaN for none.
         arguments: where the rows go, and which columns do not.
+        replaced: columns of the file that ours take the place of.
     """
-    names = [free_name(name, table.columns) for name in added]
+    drop = (*(arguments.drop or ()), *replaced)
+    names = [free_name(name, set(table.columns) - set(replaced)) for name in added]
     columns = [pl.Series(name, values) for name, values in zip(names, added.values(), strict=True)]
     columns = [series.fill_nan(None) if series.dtype.is_float() else series for series in columns]
     to_lines = arguments.output is not None and Path(arguments.output).suffix.lower() == ".jsonl"
     lines = table.lines(rows) if to_lines else None
     if lines is None:
-        return rows_of(table, rows, arguments.drop).with_columns(columns)
+        return rows_of(table, rows, drop).with_columns(columns)
     members = pl.DataFrame(columns).to_dicts()
-    return [with_members(line, more, arguments.drop or ()) for line, more in zip(lines, members, strict=True)]
+    return [with_members(line, more, drop) for line, more in zip(lines, members, strict=True)]
 
 
 def rows_of(table: Table, rows: Any, drop: Sequence[str] | None = None) -> pl.DataFrame:

@@ -33,6 +33,9 @@ from kofn.io.reading import COMPRESSED, Reading, empty_rows, odd_cell, plain_cop
 
 SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson", ".npy", ".npz")
 _CHUNK_BYTES = 32 << 20
+# What stands for no label, and the cells that are read as such.
+UNLABELLED = ""
+_NO_LABEL = r"(?i)^\s*(n/?a|nan|null)?\s*$"
 
 
 class Table(ABC):
@@ -219,6 +222,16 @@ class Table(ABC):
         if series.dtype.is_nested():
             raise InputError(f"{self.path} column {name!r} holds {series.dtype}; give a column of names or numbers")
         return np.array(series.cast(pl.String).to_list())
+
+    def labels_so_far(self, name: str) -> Array:
+        """A column of labels that is filled in part, as text, (n,): empty cells, NaN and NA are `UNLABELLED`."""
+        series = self.column(name)
+        if series.dtype.is_nested():
+            raise InputError(f"{self.path} column {name!r} holds {series.dtype}; give a column of names or numbers")
+        if series.dtype.is_float():
+            series = series.fill_nan(None)
+        text = series.cast(pl.String)
+        return np.array(text.set(text.str.contains(_NO_LABEL), None).fill_null(UNLABELLED).to_list(), dtype=str)
 
     def ids(self, name: str) -> Array:
         """A column of keys as they stand in the file, (n,): whole numbers or text. They are not checked to differ."""

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from kofn.laws.case import Case
 from kofn.laws.inputs import Draw, Drawer, score_table
-from kofn.laws.words import SetFunction, from_table, pairwise
+from kofn.laws.words import SetFunction, from_table, item_weights, pairwise
 
 
 def partly_labelled(draw: Draw, given: Mapping[str, Any], options: dict[str, Any]) -> None:
@@ -75,7 +75,8 @@ def _uncertainty_coverage(case: Case) -> SetFunction:
     labelled = np.flatnonzero(y != str(case.options.get("unlabelled", -1))) if len(y) else np.empty(0, np.int64)
     covered = table[:, labelled].max(axis=1, initial=0.0)
     left = np.maximum(table - covered[:, None], 0.0)
-    return from_table("uncertainty_coverage", left, np.asarray(info["uncertainty"], np.float64), "most")
+    weights = np.asarray(info["uncertainty"], np.float64) * item_weights(case)
+    return from_table("uncertainty_coverage", left, weights, "most")
 
 
 def _price_steps(draw: Draw, given: Mapping[str, Any], options: dict[str, Any]) -> None:

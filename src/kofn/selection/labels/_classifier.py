@@ -48,7 +48,7 @@ def predict(model: Any, X: NDArray[Any], rows: Ints, y: NDArray[Any], seed: int,
         X: (n, d) all rows.
         rows: those with a label.
         y: their labels, of at least two classes.
-        seed: of folds, and of classifiers that draw, below 2^32.
+        seed: of classifiers that draw, below 2^32; the folds are always the same.
         name: of the argument, for errors.
 
     Raises:
@@ -62,7 +62,7 @@ def predict(model: Any, X: NDArray[Any], rows: Ints, y: NDArray[Any], seed: int,
     several = np.flatnonzero(counts[codes] > 1)
     if len(np.unique(codes[several])) < 2:
         return Prediction(np.full_like(probabilities, 1 / len(classes)), np.inf, np.nan)
-    kept = _kept_from_it(learner, points[rows], codes, several, len(classes), seed, name)
+    kept = _kept_from_it(learner, points[rows], codes, several, len(classes), name)
     logs, truth = np.log(np.maximum(kept, _LEAST)), codes[several]
     loss = [-np.log(_softmax(logs / t)[np.arange(len(truth)), truth]).mean() for t in _TEMPERATURES]
     temperature = float(_TEMPERATURES[int(np.argmin(loss))])
@@ -149,7 +149,7 @@ def _fitted(learner: Any, X: Floats, codes: Ints, n_classes: int, asked: Floats,
     return np.nan_to_num(out)
 
 
-def _kept_from_it(learner: Any, X: Floats, codes: Ints, rows: Ints, n_classes: int, seed: int, name: str) -> Floats:
+def _kept_from_it(learner: Any, X: Floats, codes: Ints, rows: Ints, n_classes: int, name: str) -> Floats:
     """(len(rows), n_classes) probabilities of labelled rows by classifiers that did not see them."""
     from sklearn.model_selection import StratifiedKFold
 
@@ -158,7 +158,7 @@ def _kept_from_it(learner: Any, X: Floats, codes: Ints, rows: Ints, n_classes: i
     everyone = np.arange(len(codes))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # some classes have fewer rows than there are folds
-        parts = list(StratifiedKFold(folds, shuffle=True, random_state=seed).split(rows, codes[rows]))
+        parts = list(StratifiedKFold(folds, shuffle=True, random_state=0).split(rows, codes[rows]))
     for _, held in parts:
         seen = np.setdiff1d(everyone, rows[held])
         out[held] = _fitted(learner, X[seen], codes[seen], n_classes, X[rows[held]], name)

@@ -8,6 +8,7 @@ from collections.abc import Hashable
 from typing import Any, Literal, Unpack
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from kofn.core import checks
 from kofn.core.checks import InfeasibleError, InputError
@@ -47,6 +48,7 @@ def uncertainty_herding(
     X: Any,
     *,
     y: Any = None,
+    weights: ArrayLike | None = None,
     seed: int | None = None,
     model: Any = "logistic_regression",
     kind: Literal["margin", "entropy", "least_confident"] = "margin",
@@ -60,6 +62,7 @@ def uncertainty_herding(
         X: vectors (n, d), labelled rows and others.
         y: (n,) labels, `unlabelled` where a row has none; labels are classes, also where they are numbers. Without a
             label (or without y) all rows count alike: the first round.
+        weights: (n,) how much each row counts beside the doubt about it, >= 0, default 1.
         model: a classifier of scikit-learn by name ("logistic_regression", "random_forest", ...), or one itself, that
             learns from the labelled rows and says how unsure it is of each row. None: all rows count alike, and only
             what the labelled rows cover is left out.
@@ -102,32 +105,33 @@ def uncertainty_herding(
     _refuse_labelled(words, labelled)
     excluded = labelled.copy()
     if words.get("exclude") is not None:
-        excluded[words["exclude"]] = True
+        excluded[np.asarray(words["exclude"], np.int64)] = True
     k = words.get("k")
     if k is not None and k > n - excluded.sum() and words.get("budget") is None:
         also = f", of which {left - (n - excluded.sum())} are excluded" if excluded.sum() > len(rows) else ""
         raise InfeasibleError(
             f"k={k}, but {left:,} of {n:,} rows have no label yet{also}; ask for k <= {n - excluded.sum()}"
         )
-    weights, learnt = np.ones(n), {"temperature": math.nan, "accuracy": math.nan}
+    doubt, learnt = np.ones(n), {"temperature": math.nan, "accuracy": math.nan}
     known = np.zeros(0) if y is None else y[rows]
     if model is not None and len(np.unique(known)) > 1:
         drawn = int(np.random.default_rng(seed).integers(2**31))
         predicted = predict(model, X, rows, known, drawn)
         learnt = {"temperature": predicted.temperature, "accuracy": predicted.accuracy}
-        weights = uncertainty(predicted.probabilities, kind=kind)
+        doubt = uncertainty(predicted.probabilities, kind=kind)
+    memory: Any = words.get("max_memory")
     objective = FacilityLocation(
         X,
         metric="rbf",
-        weights=weights,
+        weights=doubt if weights is None else doubt * np.asarray(weights, np.float64),
         bandwidth=bandwidth,
-        max_memory=words.get("max_memory"),
+        max_memory=memory,
         n_threads=words.get("n_threads"),
     )
     for row in rows.tolist():
         objective.add(row)
     plan = greedy({**words, "X": X, "objective": objective, "exclude": np.flatnonzero(excluded)}, Search)
-    info = {**plan.info, **learnt, "labels": dict(counts_of(known)), "uncertainty": weights}
+    info = {**plan.info, **learnt, "labels": dict(counts_of(known)), "uncertainty": doubt}
     return dataclasses.replace(plan, objective="uncertainty_coverage", info=info)
 
 

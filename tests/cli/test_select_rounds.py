@@ -1,0 +1,173 @@
+"""`kofn select --label COL` with COL filled in part: the next rows to label, round after round."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from command_line import refused, run
+
+from kofn import datasets
+
+
+def digits(n: int = 240) -> tuple[pl.DataFrame, list[str]]:
+    """A table of scanned digits, and their names."""
+    data = datasets.load("digits")
+    assert data.X is not None
+    assert data.y is not None
+    frame = pl.DataFrame({f"p{j}": data.X[:n, 8 * j : 8 * j + 8].sum(axis=1) for j in range(8)})
+    return frame.with_row_index("key"), [f"d{label}" for label in data.y[:n]]
+
+
+COLUMNS = ("--columns", ",".join(f"p{j}" for j in range(8)), "--label", "digit")
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+def test_the_output_of_a_round_with_its_labels_is_the_input_of_the_next(
+    folder: Path, capsys: pytest.CaptureFixture[str], suffix: str
+) -> None:
+    frame, names = digits()
+    save, load = (
+        (pl.DataFrame.write_csv, pl.read_csv) if suffix == ".csv" else (pl.DataFrame.write_ndjson, pl.read_ndjson)
+    )
+    file = folder / f"round0{suffix}"
+    save(frame.with_columns(digit=pl.lit(None, pl.String)), file)
+    seen: set[int] = set()
+    for number in range(1, 4):
+        out = folder / f"round{number}{suffix}"
+        code, text, err = run(capsys, "select", file, *COLUMNS, "-k", 20, "--all", "-o", out)
+        assert code == 0, err
+        assert "the first round" in text if number == 1 else f"so far: {20 * (number - 1)} rows" in text
+        written = load(out)
+        assert written.columns == ["key", *(f"p{j}" for j in range(8)), "digit", "rank", "gain"]
+        assert sorted(written["key"].to_list()) == list(range(240))
+        picked = written.head(20)
+        assert picked["rank"].to_list() == list(range(1, 21))
+        assert written["rank"].null_count() == 220
+        assert not seen & set(picked["key"].to_list())
+        assert picked["digit"].null_count() == 20
+        seen |= set(picked["key"].to_list())
+        filled = [names[key] if key in seen else None for key in written["key"].to_list()]
+        save(written.with_columns(digit=pl.Series(filled, dtype=pl.String)), out)
+        file = out
+
+
+def test_what_a_round_knew_is_said(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    frame, names = digits()
+    some = [name if row < 60 else (None, "NA", " ")[row % 3] for row, name in enumerate(names)]
+    frame.with_columns(digit=pl.Series(some)).write_csv("pool.csv")
+    code, text, err = run(capsys, "select", "pool.csv", *COLUMNS, "-k", 5, "-o", "picks.csv")
+    assert code == 0, err
+    counts = {name: names[:60].count(name) for name in names[:60]}
+    assert "with uncertainty_herding" in text
+    assert "labelled in 'digit' so far: 60 rows" in text
+    assert all(f"{name} {count}" in text for name, count in counts.items())
+    assert "180 rows are left" in text
+    assert "logistic_regression is right on" in text
+    assert "next: fill in 'digit' of the picks in picks.csv" in text
+    answer = json.loads(run(capsys, "select", "pool.csv", *COLUMNS, "-k", 5, "--json", "--model", "gaussian_nb")[1])
+    assert answer["round"]["labels"] == counts
+    assert 0 < answer["round"]["mean_uncertainty"] < 1
+    assert 0.2 < answer["round"]["accuracy"] < 1
+    assert min(answer["picks"]) >= 60
+
+
+@pytest.mark.parametrize(
+    ("method", "knows"),
+    [("typiclust", True), ("probability_cover", True), ("lazy_greedy", True), ("random_sample", False)],
+)
+def test_any_method_leaves_out_what_is_labelled(
+    folder: Path, capsys: pytest.CaptureFixture[str], method: str, knows: bool
+) -> None:
+    frame, names = digits()
+    frame.with_columns(digit=pl.Series([name if row % 4 else None for row, name in enumerate(names)])).write_csv(
+        "p.csv"
+    )
+    call = ("select", "p.csv", *COLUMNS, "-k", 30, "-m", method, "--seed", 1, "--json")
+    answer = json.loads(run(capsys, *call)[1])
+    assert answer["picked"] == answer["used"]["k"] == 30
+    assert all(row % 4 == 0 for row in answer["picks"])
+    # What the labelled rows cover does count: the picks are others than those among unlabelled rows alone.
+    frame.with_columns(digit=pl.lit("")).filter(pl.col("key") % 4 == 0).write_csv("open.csv")
+    alone = [4 * row for row in json.loads(run(capsys, *(w if w != "p.csv" else "open.csv" for w in call))[1])["picks"]]
+    assert (answer["picks"] != alone) or not knows
+
+
+def test_constraints_are_those_of_the_round(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    frame, names = digits()
+    some = pl.Series([name if row < 50 else None for row, name in enumerate(names)])
+    frame.with_columns(digit=some, site=pl.Series(["a", "b"] * 120), cost=1 + frame["key"] % 3).write_csv("pool.csv")
+    call = ("select", "pool.csv", *COLUMNS, "--id", "key", "--json")
+    quotas = json.loads(run(capsys, *call, "-k", 10, "--quota", "site=a:8-8", "--exclude", "50,52")[1])
+    assert sum(key % 2 == 0 for key in quotas["picks"]) == 8
+    assert not {50, 52} & set(quotas["picks"])
+    bought = json.loads(run(capsys, *call, "--budget", 12, "--cost", "cost")[1])
+    assert bought["used"]["costs"] == sum(1 + key % 3 for key in bought["picks"]) <= 12
+    assert min(bought["picks"]) >= 50
+    line = refused(capsys, *call[:-1], "-k", 10, "--quota", "site=a:8-8", "-m", "typiclust")
+    assert "leave -m out" in line
+
+
+def test_a_repeat_of_a_labelled_row_is_no_news(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    frame, names = digits(60)
+    some = pl.Series([name if row < 30 else None for row, name in enumerate(names)])
+    copies = frame.with_columns(digit=pl.lit(None, pl.String)).head(30)
+    call = ("select", "pool.csv", *COLUMNS, "-k", 20, "--dedupe", 0.9999, "--json")
+    for parts, offset in (
+        ((frame.with_columns(digit=some), copies), 30),
+        ((copies, frame.with_columns(digit=some)), 60),
+    ):
+        pl.concat(parts).write_csv("pool.csv")
+        picks = json.loads(run(capsys, *call)[1])["picks"]
+        assert all(offset <= row < offset + 30 for row in picks)
+
+
+def test_classes_may_be_numbers_and_few(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    frame, names = digits(80)
+    for known, said in (
+        ([3], "one class alone has labels"),
+        ([3, 3, 3], "one class alone has labels"),
+        ([3, 7], "too few labelled rows to tell"),
+        ([3, 3, 3, 7, 7, 7, 8], "fewer than 3 labelled rows: 8"),
+    ):
+        frame.with_columns(digit=pl.Series([*known, *[None] * (80 - len(known))])).write_csv("pool.csv")
+        code, text, err = run(capsys, "select", "pool.csv", *COLUMNS, "-k", 4)
+        assert code == 0, err
+        assert said in text
+    del names
+
+
+def test_what_cannot_be_a_round_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    frame, names = digits(40)
+    frame.with_columns(digit=pl.Series(names)).write_csv("all.csv")
+    frame.with_columns(digit=pl.Series([*names[:30], *[None] * 10])).write_csv("some.csv")
+    assert "did you mean 'digit'" in refused(capsys, "select", "some.csv", *COLUMNS[:2], "--label", "digits", "-k", 3)
+    assert "10 of 40 rows have no label in 'digit' yet" in refused(capsys, "select", "some.csv", *COLUMNS, "-k", 11)
+    every = refused(capsys, "select", "all.csv", *COLUMNS, "-k", 3, "--model", "random_forest")
+    assert "every row has a label in 'digit'" in every
+    assert "every row has a label" in refused(
+        capsys, "select", "all.csv", *COLUMNS, "-k", 3, "-m", "uncertainty_herding"
+    )
+    wrong = refused(capsys, "select", "some.csv", *COLUMNS, "-k", 3, "--model", "random_forrest")
+    assert "did you mean 'random_forest'" in wrong
+    # A full column is counted, as ever, and takes no part in the picking.
+    code, text, err = run(capsys, "select", "all.csv", *COLUMNS, "-k", 3)
+    assert code == 0, err
+    assert "picked of digit" in text
+
+
+def test_without_a_model_the_labelled_rows_are_covered(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    frame, names = digits()
+    frame.with_columns(digit=pl.Series([name if row < 60 else None for row, name in enumerate(names)])).write_csv(
+        "p.csv"
+    )
+    call = ("select", "p.csv", *COLUMNS, "-k", 10, "--json")
+    plain = json.loads(run(capsys, *call, "--model", "none")[1])
+    learnt = json.loads(run(capsys, *call)[1])
+    assert plain["round"]["mean_uncertainty"] is None
+    assert plain["picks"] != learnt["picks"]
+    assert plain["value"] > learnt["value"]
+    assert np.all(np.diff(plain["gains"]) <= 0)
