@@ -63,9 +63,10 @@ def typiclust(
     Raises:
         InputError: bad input. InfeasibleError: constraints that cannot be met together.
 
-    The authors' rule, with fewer neighbours: k-means into min(labelled + k, 500) clusters; those of at most `min_size` rows are dropped; the
-    others come in the order of (labelled rows, -size) and give one row each in turn, the open row with the smallest
-    mean distance to its min(neighbors, size // 2) nearest rows of the cluster, picked rows no longer counted.
+    The authors' rule, with fewer neighbours: k-means into min(labelled + k, 500) clusters; those of at most `min_size`
+    rows are dropped; the others come in the order of (labelled rows, -size) and give one row each in turn, the open row
+    with the smallest mean distance to its min(neighbors, size // 2) nearest rows of the cluster, picked rows no longer
+    counted.
 
     The clusters depend on k, so the picks of a smaller k are no prefix; from 500 clusters on they are.
 
