@@ -27,7 +27,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-# About 600,000 vectors of 384 numbers; beyond, the oldest fifth goes.
+# About 500,000 vectors of 384 numbers; beyond, the oldest fifth goes.
 MAX_BYTES = 1 << 30
 _OFF = ("", "0", "off", "no", "none")
 _ASKED = 500  # keys in one query
