@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import sys
 import threading
@@ -79,6 +80,12 @@ class Control:
     def interrupted(self) -> bool:
         """True once Ctrl-C was pressed: the user wants what there is, not a completion of it."""
         return self._interrupted
+
+    def left(self) -> float:
+        """Seconds until the limit: infinite without one, none once the work was interrupted."""
+        if self._interrupted:
+            return 0.0
+        return math.inf if self._deadline is None else max(0.0, self._deadline - time.monotonic())
 
     def late(self) -> bool:
         """True once the limit has passed by so much that even completing the answer must take no more time."""

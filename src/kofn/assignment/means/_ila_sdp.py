@@ -101,12 +101,14 @@ def ila_sdp(
     with Control(time_limit=time_limit, progress=progress, title="rounds", total=max_rounds) as control:
         labels = _begin(points, k, init, seed, max_iter, control)
         value = _gaussian.log_likelihood(points, labels, floor)
+        same = False
         if 1 < k < n:
             covers = _covers(points, labels, k, floor)
-            state, previous, same = _sdp.Memberships.of(labels, k), labels, False
-            while info["rounds"] < max_rounds and not same and not control.stopped():
+            allowance = _sdp.Allowance(control, n, k)
+            state, previous = _sdp.Memberships.of(labels, k), labels
+            while info["rounds"] < max_rounds and not same and not allowance.used_up():
                 steps, residual = _sdp.memberships(
-                    _gains(points, covers), state, most=max_iter, tol=tol, stopped=control.stopped
+                    _gains(points, covers), state, most=max_iter, tol=tol, stopped=allowance.used_up
                 )
                 likelihood, partition = _likeliest(points, state.positive, k, floor)
                 if likelihood > value:
@@ -120,8 +122,9 @@ def ila_sdp(
                 info["from_blocks"] = _sdp.from_blocks(state.positive, partition)
                 control.step(info["rounds"])
     sole = k in (1, n)
+    cut = not sole and not same and info["rounds"] < max_rounds
     info["sizes"] = np.bincount(labels, minlength=k)
-    status = "optimal" if sole else "stopped" if control.stopped() else "heuristic"
+    status = "optimal" if sole else "stopped" if cut else "heuristic"
     return grouped(X, labels, k, "group_log_likelihood", value, "max", status, value if sole else None, info)
 
 

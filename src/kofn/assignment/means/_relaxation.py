@@ -54,13 +54,18 @@ def relaxed(
     if best[0] == 0:
         return best[1], 0.0
     gram = points @ points.T
-    bound = max(0.0, _sdp.certified(gram, best[1], k))
+    allowance = _sdp.Allowance(control, n)
+    bound = max(0.0, _sdp.certified(gram, best[1], k)) if allowance.bound() else 0.0
     if best[0] <= bound * (1 + 1e-9):
         return best[1], bound
-    solved = _sdp.kmeans(gram, k, most=max_iter, tol=tol, stopped=control.stopped, value=rounded)
-    rank = int((np.linalg.eigvalsh(solved.Z) > 1e-3).sum())
-    info |= {"steps": solved.steps, "residual": solved.residual, "rank": rank, "done": solved.done}
-    return best[1], max(bound, solved.bound, _sdp.certified(gram, best[1], k))
+    solved = _sdp.kmeans(gram, k, most=max_iter, tol=tol, stopped=allowance.used_up, value=rounded)
+    info |= {"steps": solved.steps, "residual": solved.residual, "rank": None, "done": solved.done}
+    bound = max(bound, solved.bound)
+    if allowance.bound():
+        info["rank"] = int((np.linalg.eigvalsh(solved.Z) > 1e-3).sum())
+    if allowance.bound():
+        bound = max(bound, _sdp.certified(gram, best[1], k))
+    return best[1], bound
 
 
 def grouped(

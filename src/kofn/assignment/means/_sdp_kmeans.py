@@ -68,8 +68,7 @@ def sdp_kmeans(
     info: dict[str, Any] = {"steps": 0, "residual": 0.0, "rank": k}
     with Control(time_limit=time_limit, progress=progress, title="steps", total=max_iter) as control:
         labels, bound = relaxed(points, k, max_iter, tol, control, info)
-    cut = control.stopped() and not info.pop("done", True)
-    info.pop("done", None)
+    cut = not info.pop("done", True) and info["steps"] < max_iter
     value = _gaussian.squares(points, labels)
     if bound is None or value <= bound * (1 + 1e-9):
         return grouped(X, labels, k, "within_group_squares", value, "min", "optimal", value, info)

@@ -77,16 +77,18 @@ def alternating(
     pool = _sources.opened(X, distances, k, words, DEFAULT_MEMORY)
     n, counts, source = pool.n, pool.counts, pool.source
     info: dict[str, Any] = {}
-    medoids = _inits.begin(source, k, counts, (words["start"], init, "random", words["seed"]), info)
-    groups, rounds, done = Placed(source, medoids, counts), 0, k == n
     with Control(time_limit=words["time_limit"], progress=words["progress"], title="rounds") as control:
+        medoids = _inits.begin(
+            source, k, counts, (words["start"], init, "random", words["seed"]), info, control.stopped
+        )
+        groups, rounds, done = Placed(source, medoids, counts), 0, k == n
         while not done and not control.stopped() and (max_iter is None or rounds < max_iter):
             rounds += 1
             after = _best_medoids(source, groups.labels, counts, groups.medoids, control)
             moved = Placed(source, after, counts)
-            done = not moved.loss < groups.loss * (1 - _TOLERANCE)
-            if not done:
-                groups = moved
+            falls = moved.loss < groups.loss * (1 - _TOLERANCE)
+            done = not falls and not control.stopped()
+            groups = moved if falls else groups
             control.step(rounds)
         stopped = not done
     info |= {"rounds": rounds, "distance_evals": source.evals}
@@ -100,9 +102,12 @@ def _best_medoids(source: _sources.Source, labels: Labels, weights: Floats, medo
     ends = np.cumsum(np.bincount(labels, minlength=len(medoids)))
     best = medoids.copy()
     for position, group in enumerate(np.split(order, ends[:-1])):
-        if control.stopped():
-            break
-        totals = np.concatenate([source.between(part, group) @ weights[group] for part in _parts(group)])
+        parts = []
+        for part in _parts(group):
+            if control.stopped():
+                return best
+            parts.append(source.between(part, group) @ weights[group])
+        totals = np.concatenate(parts)
         least, current = int(totals.argmin()), int(np.searchsorted(group, medoids[position]))
         if totals[least] < totals[current] * (1 - _TOLERANCE):
             best[position] = group[least]

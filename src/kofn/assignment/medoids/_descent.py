@@ -44,29 +44,32 @@ def cluster(
     opened = _sources.opened(X, distances, k, words, DEFAULT_MEMORY)
     n, counts, source = opened.n, opened.counts, opened.source
     info: dict[str, Any] = {}
-    medoids = _inits.begin(source, k, counts, (words["start"], init, default_init, words["seed"]), info)
-    if k == 1:
-        labels, status = np.zeros(n, np.int32), "optimal"
-        totals = np.concatenate([rows.astype(np.float64) @ counts for _, rows in source.blocks()])
-        best = int(totals.argmin())
-        # An equally good start is kept, so that running again from a plan returns it.
-        moved = bool(totals[best] < totals[medoids[0]] * (1 - 1e-10))
-        medoids = np.array([best]) if moved else medoids
-        info |= {"swaps": int(moved), "rounds": 1, "swap_evaluations": n * n}
-    elif k == n:
-        labels, status = np.empty(n, np.int32), "optimal"
-        labels[medoids] = np.arange(n, dtype=np.int32)
-        info |= {"swaps": 0, "rounds": 0, "swap_evaluations": 0}
-    else:
-        state = _swaps.Swaps(source, medoids, counts, compiled=_swaps.worth_compiling(search, n, k))
-        with Control(time_limit=words["time_limit"], progress=words["progress"], title="swaps") as control:
+    with Control(time_limit=words["time_limit"], progress=words["progress"], title="swaps") as control:
+        medoids = _inits.begin(
+            source, k, counts, (words["start"], init, default_init, words["seed"]), info, control.stopped
+        )
+        if k == 1:
+            labels = np.zeros(n, np.int32)
+            totals = _inits.over_blocks(source, lambda rows: rows @ counts, control.stopped)
+            status = "optimal" if len(totals) == n else "stopped"
+            best = int(totals.argmin())
+            # An equally good start is kept, so that running again from a plan returns it.
+            moved = bool(medoids[0] < len(totals) and totals[best] < totals[medoids[0]] * (1 - 1e-10))
+            medoids = np.array([best]) if moved else medoids
+            info |= {"swaps": int(moved), "rounds": 1, "swap_evaluations": n * len(totals)}
+        elif k == n:
+            labels, status = np.empty(n, np.int32), "optimal"
+            labels[medoids] = np.arange(n, dtype=np.int32)
+            info |= {"swaps": 0, "rounds": 0, "swap_evaluations": 0}
+        else:
+            state = _swaps.Swaps(source, medoids, counts, compiled=_swaps.worth_compiling(search, n, k))
             if search == "eager":
                 done, rounds = state.eager(max_iter, control.stopped, control.step)
             else:
                 done, rounds = state.best(max_iter, control.stopped, control.step, naive=search == "naive")
-        medoids, labels, status = state.medoids, state.labels, "local" if done else "stopped"
-        looked = state.evaluated * n * (k if search == "naive" else 1)
-        info |= {"swaps": state.swaps, "rounds": rounds, "swap_evaluations": looked}
+            medoids, labels, status = state.medoids, state.labels, "local" if done else "stopped"
+            looked = state.evaluated * n * (k if search == "naive" else 1)
+            info |= {"swaps": state.swaps, "rounds": rounds, "swap_evaluations": looked}
     value = _sources.loss_of(opened.X, opened.distances, words["metric"], medoids, labels, counts)
     if value == 0 and k > 1:
         info["distinct_medoids"] = _sources.distinct(opened.X, opened.distances, medoids)

@@ -14,9 +14,12 @@ from kofn.core import checks
 from kofn.core.arrays import Floats, Ints, Reals
 from kofn.core.checks import InputError
 from kofn.core.words import Metric, Runtime
+from kofn.engines.speed import pairs_a_second
 from kofn.objectives.similarity import Geometry, geometry, is_small, pairwise_distances
 
 _PAIRS_AT_ONCE = 2**22
+# Seconds that no limit is about.
+_SOON = 0.05
 Init = Literal["lab", "build", "random"]
 
 
@@ -196,9 +199,12 @@ def opened(X: Any, distances: Any, k: int, words: Mapping[str, Any], memory: int
     X, distances = pool(X, distances, k, metric)
     n = len(X if distances is None else distances)
     counts = np.ones(n) if weights is None else weights.astype(np.float64)
-    return Opened(
-        X, distances, n, counts, source_of(X, distances, metric, words["max_memory"] or memory, words["n_threads"])
-    )
+    room, limit = words["max_memory"] or memory, words["time_limit"]
+    if X is not None and limit is not None:
+        # A matrix is computed as a whole, rows as long as there is time.
+        seconds = n * n / pairs_a_second(X.shape[1])
+        room = 0 if seconds > max(_SOON, limit / 4) else room
+    return Opened(X, distances, n, counts, source_of(X, distances, metric, room, words["n_threads"]))
 
 
 def pool(X: Any, distances: Any, k: int, metric: str) -> tuple[Any, Any]:

@@ -17,6 +17,8 @@ from kofn.core.arrays import Floats, Ints, Reals
 _TOLERANCE = 1e-10
 # Swaps whose changes differ by less than this share of the loss count as equal; the first is taken.
 _MARGIN = 1e-13
+# Distances compared with medoids between two looks at the clock, where each is compared with every medoid.
+_STEPS_AT_ONCE = 2**27
 # Seconds to load the compiled code, and the NumPy time spent so far instead.
 _LOADING = 0.5
 _numpy_seconds: list[float] = []
@@ -125,9 +127,12 @@ class Swaps:
             change, candidate, position = 0.0, -1, -1
             for start, rows in self.source.blocks():
                 look = self._best_compiled if self.compiled else self._best
-                change, candidate, position = look(rows, start, naive, change, candidate, position)
-                if stopped():
-                    return False, rounds
+                step_rows = max(1, _STEPS_AT_ONCE // (self.n * self.k)) if naive else len(rows)
+                for low in range(0, len(rows), step_rows):
+                    part = rows[low : low + step_rows]
+                    change, candidate, position = look(part, start + low, naive, change, candidate, position)
+                    if stopped():
+                        return False, rounds
             if not change < -_TOLERANCE * self.loss:
                 return True, rounds
             row = np.ascontiguousarray(self.source.rows(np.array([candidate]))[0])

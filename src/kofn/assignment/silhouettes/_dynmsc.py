@@ -77,14 +77,14 @@ def dynmsc(
     k_max = _sources.differing(pool.X, pool.distances, k_max)
     k_min = min(k_min, k_max)
     info: dict[str, Any] = {}
-    medoids = _inits.begin(source, k_max, counts, (None, init, "lab", words["seed"]), info)
     curve: dict[str, list[float]] = {"k": [], "silhouette": [], "loss": []}
-    info |= {"swaps": 0, "rounds": 0, "swap_evaluations": 0}
     best: State | None = None
     stopped = False
     with Control(
         time_limit=words["time_limit"], progress=words["progress"], total=k_max - k_min + 1, title="k"
     ) as control:
+        medoids = _inits.begin(source, k_max, counts, (None, init, "lab", words["seed"]), info, control.stopped)
+        info |= {"swaps": 0, "rounds": 0, "swap_evaluations": 0}
         state = (
             None
             if k_max == 1
@@ -108,7 +108,7 @@ def dynmsc(
             control.step(len(curve["k"]))
     if best is None or (k_min == 1 and not stopped and best.value <= 0):
         plan_medoids = medoids[:1] if best is None else best.medoids[:1]
-        return one_group(source, plan_medoids, counts, info | {"curve": _ascending(curve)})
+        return one_group(source, plan_medoids, counts, info | {"curve": _ascending(curve)}, control)
     status = "stopped" if stopped else "heuristic"
     return finish(best, status, info | {"curve": _ascending(curve)})
 

@@ -74,13 +74,13 @@ def fastermsc(
     pool = _sources.opened(X, distances, k, words, DEFAULT_MEMORY)
     n, counts, source = pool.n, pool.counts, pool.source
     info: dict[str, Any] = {}
-    medoids = _inits.begin(source, k, counts, (words["start"], init, "lab", words["seed"]), info)
-    if k == 1:
-        return one_group(source, medoids, counts, info)
-    state = State(source, medoids, counts, compiled=_silhouette.worth_compiling(n, 1))
     done, rounds = True, 0
-    if k < n:
-        with Control(time_limit=words["time_limit"], progress=words["progress"], title="swaps") as control:
+    with Control(time_limit=words["time_limit"], progress=words["progress"], title="swaps") as control:
+        medoids = _inits.begin(source, k, counts, (words["start"], init, "lab", words["seed"]), info, control.stopped)
+        if k == 1:
+            return one_group(source, medoids, counts, info, control)
+        state = State(source, medoids, counts, compiled=_silhouette.worth_compiling(n, 1))
+        if k < n:
             done, rounds = state.eager(max_iter, control.stopped, control.step)
     info |= {"swaps": state.swaps, "rounds": rounds, "swap_evaluations": state.evaluated * n}
     return finish(state, "optimal" if k == n else "local" if done else "stopped", info)

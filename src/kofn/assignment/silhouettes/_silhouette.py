@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kofn.assignment.medoids import _sources
+from kofn.assignment.medoids import _inits, _sources
 from kofn.core.arrays import Floats, Ints, Reals
 from kofn.core.plans import Assignment
+from kofn.core.runtime import Control
 
 # A change counts as an improvement beyond this share of the loss.
 TOLERANCE = 1e-12
@@ -157,16 +158,19 @@ class State:
         return float((weights * (stays - base)).cumsum()[-1]) if len(affected) else 0.0, change
 
 
-def one_group(source: _sources.Source, medoids: Ints, weights: Floats, info: dict[str, Any]) -> Assignment:
+def one_group(
+    source: _sources.Source, medoids: Ints, weights: Floats, info: dict[str, Any], control: Control
+) -> Assignment:
     """The item with the least summed distance; the silhouette of a single group is 0 by convention."""
-    totals = np.concatenate([rows.astype(np.float64) @ weights for _, rows in source.blocks()])
-    best = int(totals.argmin())
+    totals = _inits.over_blocks(source, lambda rows: rows @ weights, control.stopped)
+    best, first = int(totals.argmin()), int(medoids[0])
     # An equally good start is kept, so that running again from a plan returns it.
-    if not totals[best] < totals[medoids[0]] * (1 - 1e-10):
-        best = int(medoids[0])
+    if first >= len(totals) or not totals[best] < totals[first] * (1 - 1e-10):
+        best = first
     info = {"swaps": 0, "rounds": 0, "swap_evaluations": 0, **info, "zero_below": nothing(source)}
     labels = np.zeros(source.n, np.int32)
-    return _plan(labels, np.array([best]), 0.0, "optimal", info | {"distance_evals": source.evals})
+    status = "optimal" if len(totals) == source.n else "stopped"
+    return _plan(labels, np.array([best]), 0.0, status, info | {"distance_evals": source.evals})
 
 
 def finish(state: State, status: str, info: dict[str, Any]) -> Assignment:
