@@ -24,6 +24,7 @@ NAMES = {
     "queries": "rows about a query among 60,000 docstrings: ten picks, judged by the files that they stand in",
     "quotas": "quotas over one and three columns of 50 groups against none, 100,000 rows",
     "recipes": "mergekit's recipes by mergekit and by kofn: how far the two are apart",
+    "rounds": "labelling in five rounds against one, random rows and scikit-activeml, on the sets of usefulness",
     "routing": "balanced assignment against linear_sum_assignment; top-2 capped routing, scores a second",
     "sparse": "selection from 132,000 x 17,700 sparse rows, as texts have them: time and memory",
     "text_vectors": "what texts without a model should be compared by, on the text sets of usefulness",

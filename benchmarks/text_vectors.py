@@ -26,11 +26,11 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix, diags_array
 
 import kofn
-from benchmarks import usefulness
-from benchmarks.usefulness import POOLS, ROWS_A_CLASS, SETS, TEST, Judge, Labelled
+from benchmarks.usefulness import POOLS, ROWS_A_CLASS, SETS, TEST, Labelled
 from kofn.io import embed_texts
 from kofn.io.embedders import has_minilm
 from kofn.io.vectors import DIMS, _principal, text_vectors, tfidf
+from kofn.selection.labels._accuracy import Judge, bayes, ridge
 
 SIZE, DRAWS = 2_000, 10
 TODAY = "words, 64 dimensions"
@@ -144,8 +144,8 @@ def _judges(data: Labelled) -> tuple[Judge, ...]:
     weighted = TfidfTransformer(sublinear_tf=True).fit_transform(counts)
     return (
         *data.judges,
-        functools.partial(usefulness._ridge, weighted, data.y),
-        functools.partial(usefulness._bayes, counts, data.y),
+        functools.partial(ridge, weighted, data.y),
+        functools.partial(bayes, counts, data.y),
     )
 
 

@@ -34,6 +34,9 @@ from numpy.typing import NDArray
 import kofn
 from kofn import datasets
 from kofn.io.vectors import column_vectors, text_vectors
+from kofn.selection.labels._accuracy import Judge, column_judges, dense_judges, half_width, text_judges
+from kofn.selection.labels._accuracy import accuracy as judged
+from kofn.selection.labels._accuracy import beaten as share_beaten
 
 POOLS, DRAWS, TEST = 5, 20, 1_000
 SIZES = (2_000, 10_000)
@@ -50,7 +53,6 @@ LABELLING = Path(__file__).resolve().parents[1] / "src/kofn/cli/labelling.json"
 
 # As `Any`, it may be called with words that are only known when it runs.
 select: Any = kofn.select
-Judge = Callable[[NDArray[np.int64], NDArray[np.int64]], float]
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ class Labelled:
 def _texts(texts: list[str], labels: list[Any]) -> Labelled:
     texts, y = _some(texts, labels)
     series = pl.Series(texts)
-    return Labelled(y, lambda rows: text_vectors(series[rows]), "cosine", _text_judges(texts, y), series)
+    return Labelled(y, lambda rows: text_vectors(series[rows]), "cosine", text_judges(texts, y), series)
 
 
 def _some(items: list[Any], labels: list[Any]) -> tuple[list[Any], NDArray[np.int64]]:
@@ -90,17 +92,8 @@ def _frame(frame: pl.DataFrame, label: str) -> Labelled:
     order = np.random.default_rng(0).permutation(len(frame))[:MOST]
     frame = frame[order]
     _, y = np.unique(frame[label].cast(pl.String).to_numpy(), return_inverse=True)
-    frame = frame.drop(label)
-    ranks, codes = [], []
-    for column in frame:
-        if column.dtype == pl.String:
-            ranks.append(column.to_dummies().to_numpy().astype(np.float64))
-            codes.append(column.cast(pl.Categorical).to_physical().to_numpy().astype(np.float64))
-        else:
-            codes.append(column.cast(pl.Float64).to_numpy())
-            ranks.append((column.rank().to_numpy() / len(column) * 3.4 - 1.7)[:, None])
-    judges = _dense_judges(np.concatenate(ranks, axis=1), np.stack(codes, axis=1), y)
-    return Labelled(y.astype(np.int64), lambda rows: column_vectors(frame[rows])[0], "euclidean", judges)
+    frame, y = frame.drop(label), y.astype(np.int64)
+    return Labelled(y, lambda rows: column_vectors(frame[rows])[0], "euclidean", column_judges(frame, y))
 
 
 def _images(images: NDArray[Any], labels: list[Any]) -> Labelled:
@@ -108,7 +101,7 @@ def _images(images: NDArray[Any], labels: list[Any]) -> Labelled:
     images = np.asarray(images, np.float32)[order]
     seen = _gradients(images)
     flat = images.reshape(len(images), -1)
-    return Labelled(y, lambda rows: flat[rows], "euclidean", _dense_judges(seen, seen, y))
+    return Labelled(y, lambda rows: flat[rows], "euclidean", dense_judges(seen, seen, y))
 
 
 def _gradients(images: NDArray[Any]) -> NDArray[np.float64]:
@@ -300,49 +293,6 @@ SETS: dict[str, tuple[str, bool, Callable[[], Labelled]]] = {
 QUICK = ("film titles by genre", "digits", "Chile's plebiscite", "names by language")
 
 
-# The judges: accuracy on some rows, learnt on others.
-
-
-def _ridge(A: Any, y: NDArray[np.int64], train: NDArray[np.int64], test: NDArray[np.int64]) -> float:
-    """Ridge regression on the classes, in the dual: as quick as there are few rows to learn from."""
-    rows = A[train]
-    inner = rows @ rows.T
-    inner = (inner.toarray() if hasattr(inner, "toarray") else inner) + 1.0
-    targets = np.where(y[train][:, None] == np.arange(y.max() + 1), 1.0, -1.0)
-    alpha = np.linalg.solve(inner + 0.3 * np.trace(inner) / len(train) * np.eye(len(train)), targets)
-    scores = A[test] @ (rows.T @ alpha) + alpha.sum(axis=0)
-    return float((scores.argmax(axis=1) == y[test]).mean())
-
-
-def _bayes(A: Any, y: NDArray[np.int64], train: NDArray[np.int64], test: NDArray[np.int64]) -> float:
-    from sklearn.naive_bayes import MultinomialNB
-
-    return float(MultinomialNB(alpha=0.1).fit(A[train], y[train]).score(A[test], y[test]))
-
-
-def _trees(A: Any, y: NDArray[np.int64], train: NDArray[np.int64], test: NDArray[np.int64]) -> float:
-    from sklearn.ensemble import ExtraTreesClassifier
-
-    return float(ExtraTreesClassifier(25, random_state=0).fit(A[train], y[train]).score(A[test], y[test]))
-
-
-def _text_judges(texts: list[str], y: NDArray[np.int64]) -> tuple[Judge, ...]:
-    from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
-
-    grams = HashingVectorizer(analyzer="char_wb", ngram_range=(3, 4), n_features=1 << 16, norm=None).fit_transform(
-        texts
-    )
-    counts = HashingVectorizer(
-        analyzer="char", ngram_range=(2, 3), n_features=1 << 14, norm=None, alternate_sign=False
-    ).fit_transform(texts)
-    grams = TfidfTransformer(sublinear_tf=False).fit_transform(abs(grams))
-    return functools.partial(_ridge, grams, y), functools.partial(_bayes, counts, y)
-
-
-def _dense_judges(linear: NDArray[Any], trees: NDArray[Any], y: NDArray[np.int64]) -> tuple[Judge, ...]:
-    return functools.partial(_ridge, linear, y), functools.partial(_trees, trees, y)
-
-
 # The contenders: vectors in, picks in order out.
 
 
@@ -457,7 +407,7 @@ def measure(data: Labelled, size: int, pools: int, draws: int, asked: dict[str, 
         rows, test = order[:size], order[size : size + TEST]
 
         def accuracy(picks: NDArray[np.int64], rows: NDArray[np.int64] = rows, test: NDArray[np.int64] = test) -> float:
-            return 100 * float(np.mean([judge(rows[picks], test) for judge in data.judges]))
+            return judged(data.judges, rows[picks], test)
 
         drawn = [rng.permutation(size) for _ in range(draws)]
         random = np.array([[accuracy(order[:k]) for order in drawn] for k in ks])
@@ -469,9 +419,7 @@ def measure(data: Labelled, size: int, pools: int, draws: int, asked: dict[str, 
             seconds[name] += time.perf_counter() - began
             got = np.array([accuracy(chosen) for chosen in picks])
             points[name].append((got - random.mean(axis=1)).tolist())
-            beaten[name].append(
-                [(np.mean(g > r) + np.mean(g == r) / 2).item() for g, r in zip(got, random, strict=True)]
-            )
+            beaten[name].append([share_beaten(g, r) for g, r in zip(got, random, strict=True)])
     return {
         "classes": data.classes,
         "random": np.mean(reached, axis=0).round(2).tolist(),
@@ -518,15 +466,6 @@ def _by_set(
     ]
     names = [name for name in CONTENDERS if rows and all(name in row["points"] for row in rows)]
     return {name: np.array([row[figure][name] for row in rows]) for name in names}
-
-
-def half_width(points: NDArray[np.float64]) -> float:
-    """Of the 95% interval of a mean over sets, by Student's t; infinite for one set."""
-    from scipy.stats import t as student
-
-    if len(points) < 2:
-        return np.inf
-    return float(student.ppf(0.975, len(points) - 1) * points.std(ddof=1) / np.sqrt(len(points)))
 
 
 def decided(measured: list[dict[str, Any]]) -> dict[tuple[str, int], str]:

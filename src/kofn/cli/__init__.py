@@ -1,4 +1,4 @@
-"""The command line: `kofn select | assign | allocate | combine | find | methods | warmup`.
+"""The command line: `kofn select | assign | allocate | combine | compare | find | methods | warmup`.
 
 Each command lives in its own file and is imported when it is called, so that `kofn --help` loads nothing heavy.
 """
@@ -24,6 +24,7 @@ COMMANDS = {
     "assign": "Put the rows of a file into groups, or items into bins with a capacity.",
     "allocate": "Share a budget over items from their loss-by-level curves.",
     "combine": "Blend checkpoints into one, or judges' scores into one ranking.",
+    "compare": "Try ways to pick rows to label on rows that have labels.",
     "find": "Find what answers a question: methods, objectives, steppers, modules and helpers.",
     "methods": "List the methods, or those that fit the arguments you have.",
     "warmup": "Compile the kernels once, so that the first real call does not wait.",
