@@ -287,7 +287,7 @@ def _counted(picked: Mapping[str, int], arguments: SelectArguments) -> str:
 def _quality(plan: Selection, metric: str) -> list[str]:
     """The value, and what is proved of it."""
     objective = plan.objective.replace("_", " ") or "value"
-    if plan.info.get("lost_about"):
+    if plan.info.get("sample_gap"):
         return [_sampled(plan, metric)]
     if (lowest := plan.info.get("distance_bound")) is not None:
         reached = f"summed {metric} distance to the nearest pick {plan.info['distance']:.6g}"
@@ -302,14 +302,15 @@ def _quality(plan: Selection, metric: str) -> list[str]:
 
 
 def _sampled(plan: Selection, metric: str) -> str:
-    """What the picks reached, and what it may have cost that a sample of the rows judged them."""
-    lost, (low, high) = plan.info["lost_about"], plan.info["lost_interval"]
+    """What the picks reached, and how much better they serve the sampled rows that judged them than the rest."""
     # (1 + cos) / 2 is 1 - (1 - cos) / 2.
     reached, unit = plan.info["distance"], 2.0 if metric == "cosine" else 1.0
-    line = f"summed {metric} distance to the nearest pick {reached:.6g}"
-    shares = [unit * value / reached if reached else 0.0 for value in (lost, low, high)]
-    share = f"about {shares[0]:.1%} (95% interval {shares[1]:.1%} to {shares[2]:.1%})"
-    return f"{line}; judged by a sample of {plan.info['reference']:,} rows, which costs {share}: an estimate, no bound"
+    share = unit * plan.info["sample_gap"] / reached if reached else 0.0
+    return (
+        f"summed {metric} distance to the nearest pick {reached:.6g}; judged by a sample of "
+        f"{plan.info['reference']:,} rows, which the picks serve {share:.1%} better than the rest: what all rows would "
+        "have brought is not known"
+    )
 
 
 def _sources(plan: Selection) -> str:

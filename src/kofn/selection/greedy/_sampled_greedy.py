@@ -69,10 +69,11 @@ def sampled_greedy(
     Returns:
         Selection, in the order picked. `gains` and `value` are those of the full objective, every item with its
         nearest pick; there is no `bound` unless all rows are served. `info["reference"]` is the number of sampled rows.
-        `info["lost_about"]` estimates how much more value greedy search on all rows would reach: picks serve the
-        sample better than the rest of the pool, and by this much; `info["lost_interval"]` is its 95% interval, from the
-        spread of the sampled rows. An estimate, no bound: in expectation no picks do better on the pool than the best
-        for a sample do on that sample, and greedy search finds neither best.
+        `info["sample_gap"]` is by how much more value, over the pool, the picks serve the sample than the rest: what
+        the search believed and did not get. `info["sample_gap_interval"]` is the 95% interval of that gap, not of what
+        is lost against greedy search on all rows. That loss is not known without it: on made-up pools of 6,000 rows it
+        was mostly 0.2 to 0.7 of the gap, and up to 5 times it for rows without structure in 64 dimensions, where the
+        gap is small.
 
     Raises:
         InputError: bad input. InfeasibleError: constraints that cannot be met together.
@@ -99,14 +100,14 @@ def sampled_greedy(
     shared = {"weights": weights, "metric": metric, "max_memory": max_memory, "n_threads": n_threads}
     if count >= n:
         full = greedy({"X": X, "objective": "facility_location", **words, **shared}, Search)
-        return dataclasses.replace(full, info={**full.info, "reference": n, "lost_about": 0.0})
+        return dataclasses.replace(full, info={**full.info, "reference": n, "sample_gap": 0.0})
     w = np.ones(n) if weights is None else np.asarray(weights, np.float64)
     weighty = np.flatnonzero(w > 0)
     rows = np.sort(np.random.default_rng(seed).choice(weighty, min(count, len(weighty)), replace=False))
     objective = Sampled(X, rows, {**shared, "weights": w})
     plan = greedy({"X": X, "objective": objective, **words}, SampledSearch)
-    lost = None if plan.status == "stopped" else objective.lost(plan.indices)
-    facts = {"lost_about": None} if lost is None else {"lost_about": lost[0], "lost_interval": lost[1:]}
+    gap = None if plan.status == "stopped" else objective.gap(plan.indices)
+    facts = {"sample_gap": None} if gap is None else {"sample_gap": gap[0], "sample_gap_interval": gap[1:]}
     return dataclasses.replace(
         plan,
         bound=None,
@@ -183,7 +184,7 @@ class Sampled(FacilityLocation):
         X, _rows, words = self._built_from
         return FacilityLocation(X, **words).value(indices)
 
-    def lost(self, picks: Ints) -> tuple[float, float, float] | None:
+    def gap(self, picks: Ints) -> tuple[float, float, float] | None:
         """How much better the picks serve the sample than the rest, summed over the pool, and its 95% interval."""
         open_rows = self._pool_weights > 0
         open_rows[picks] = False
