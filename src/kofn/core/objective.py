@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from kofn.core import checks
 from kofn.core.arrays import Floats, Ints, Mask
 from kofn.core.checks import InputError
+from kofn.core.signatures import annotation_text
+from kofn.core.vocabulary import VOCABULARY, argument
 
 # What an object must be able to do to be an objective; everything else has a default.
 METHODS = ("gains", "add", "value")
@@ -54,6 +59,12 @@ class Objective(ABC):
     # Proven or not. As `Any`, both a class attribute and a property of a subclass are right to type checkers.
     submodular: Any = False
     monotone: Any = False
+
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        """Read what an objective of ours is made with as a method's words and options are read."""
+        super().__init_subclass__(**arguments)
+        if "__init__" in vars(cls) and cls.__module__.startswith("kofn.objectives."):
+            cls.__init__ = _read_arguments(cls.__init__)  # type: ignore[method-assign]
 
     @abstractmethod
     def gains(self, candidates: Ints) -> Floats:
@@ -146,6 +157,35 @@ class Objective(ABC):
     def bind(self, poll: Callable[[], None] | None) -> None:
         """Take what `gains` is to call now and then, or None. It may raise to stop; nothing is lost by that."""
         self.poll = poll
+
+
+def _read_arguments(init: Callable[..., None]) -> Callable[..., None]:
+    signature = inspect.signature(init)
+
+    @functools.wraps(init)
+    def make(*arguments: Any, **options: Any) -> None:
+        bound = signature.bind(*arguments, **options)
+        for name, value in list(bound.arguments.items())[1:]:
+            parameter = signature.parameters[name]
+            if value is parameter.default or parameter.kind is parameter.VAR_KEYWORD:
+                continue
+            if name not in VOCABULARY:
+                bound.arguments[name] = checks.option(name, value, annotation_text(parameter))
+            elif value is not None and not _is_checked(name, value):
+                bound.arguments[name] = argument(name, value)
+        with checks.explained(init.__qualname__.partition(".")[0], bound.arguments):
+            init(*bound.args, **bound.kwargs)
+
+    return make
+
+
+def _is_checked(name: str, value: Any) -> bool:
+    """Whether it is what the check of the word gives, which is not made twice of a large array."""
+    if name not in ("X", "distances", "similarity", "scores"):
+        return False
+    if checks.is_sparse(value):
+        return name in ("X", "similarity") and value.ndim == 2
+    return isinstance(value, np.ndarray) and value.dtype.kind == "f" and value.ndim == 1 + (name != "scores")
 
 
 class _Adapted(Objective):

@@ -159,8 +159,13 @@ def with_frame_ids(given: Mapping[str, Any], ids: Any) -> tuple[Mapping[str, Any
     those of rankings are the frame's columns.
     """
     source = next((name for name in INPUTS if name in given), "X")
-    if type(given.get(source)).__name__ == "LazyFrame":
-        given = {**given, source: vocabulary.readable(source, given[source], lambda made: made, given[source])}
+    with checks.reading(source, given.get(source), vocabulary.VOCABULARY[source].help):
+        return _with_frame_ids(source, given, ids)
+
+
+def _with_frame_ids(source: str, given: Mapping[str, Any], ids: Any) -> tuple[Mapping[str, Any], Any]:
+    if source in given:
+        given = {**given, source: checks.collected(given[source])}
     frame: Any = given.get(source)
     if isinstance(ids, str):
         columns = [str(name) for name in getattr(frame, "columns", ())]

@@ -15,13 +15,12 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ParamSpec, TypeVar
 
 from kofn.core.bibliography import cite, keys_of
-from kofn.core.checks import FailureError, InputError, KofnError
+from kofn.core.checks import InputError, explained
 from kofn.core.draws import Draw
 from kofn.core.signatures import annotation_text, described, documented, expand
 from kofn.core.vocabulary import SETTINGS, VOCABULARY
@@ -286,51 +285,12 @@ def execute(
         for name, value in own.items()
         if name in parameters and value is not parameters[name].default
     }
-    with limited(problem.given.get("n_threads")), _explained(spec.name, {**values, **read, **problem.given}) as known:
+    known = {**values, **read, **problem.given}
+    with limited(problem.given.get("n_threads")), explained(spec.name, known):
         plan = spec.function(**known)
     plan = _complete(plan, problem, spec, {**own, **(options or {})}, began)
     plan.verify(problem)
     return plan.of_the_kind_of(problem.given["members"]) if "members" in problem.given else plan
-
-
-# Beyond this, squares and sums of floats overflow or vanish.
-_EXTREME = 1e100
-
-
-@contextmanager
-def _explained(name: str, known: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Say in words what arithmetic cannot do: numbers that overflow or vanish, and more than fits into memory.
-
-    Whatever else is raised is ours or the caller's own callable's, and leaves as it is.
-    """
-    import numpy as np
-
-    try:
-        yield known
-    except KofnError:
-        raise
-    except MemoryError as error:
-        raise FailureError(f"{name} ran out of memory ({error}); give fewer items, or a smaller setting") from error
-    except (ArithmeticError, ValueError, np.linalg.LinAlgError) as error:
-        word = next((word for word, value in known.items() if _is_extreme(value)), None)
-        if word is None or any(callable(value) or hasattr(value, "gains") for value in known.values()):
-            raise
-        why = " ".join(str(error).split())[:100]
-        raise InputError(f"{word} holds numbers that arithmetic on floats cannot hold ({why}); rescale it") from error
-
-
-def _is_extreme(value: Any) -> bool:
-    """Whether it holds numbers other than 0 whose squares overflow or vanish."""
-    import numpy as np
-
-    if isinstance(value, float | int):
-        size: Any = np.array([float(abs(value))])
-    elif isinstance(value, np.ndarray) and value.dtype.kind == "f":
-        size = np.abs(value.astype(np.float64))
-    else:
-        return any(map(_is_extreme, value)) if isinstance(value, list | tuple) else False
-    size = size[(size > 0) & (size < np.inf)]
-    return bool(len(size)) and not 1 / _EXTREME < size.min() <= size.max() < _EXTREME
 
 
 def _complete(plan: Any, problem: Any, spec: Spec, options: Mapping[str, Any], began: float) -> Any:

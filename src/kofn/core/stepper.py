@@ -35,9 +35,11 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import itertools
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Container, Hashable, Iterator, Mapping, Sequence, ValuesView
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
@@ -47,7 +49,7 @@ from kofn._version import __version__
 from kofn.core import checks
 from kofn.core.arrays import Array
 from kofn.core.bibliography import cite, keys_of
-from kofn.core.checks import InputError
+from kofn.core.checks import InputError, KofnError, shown
 from kofn.core.plans import Plan, Selection
 from kofn.core.problems import Problem, digest
 from kofn.core.registry import REQUIRED, VERBS, Entry, Paper
@@ -62,10 +64,12 @@ KINDS = (("insert", "delete"), ("ask", "tell"), ("step",))
 _AUDITED = ("k", "per_item", "capacity")
 # Arguments of an event that are read into a list.
 _LAZY = (Iterator, ValuesView)
+# More values than one event brings: what has no end is not read further.
+_MANY = 10**7
+# Lists in lists of a state.
+_DEEPEST = 50
 # Stands before the digest of a setting that is an array.
 _DIGEST = "digest "
-# What a damaged state does to a stepper that reads it.
-_DAMAGE = (AttributeError, IndexError, KeyError, TypeError, ValueError)
 
 
 @dataclass(frozen=True)
@@ -226,6 +230,7 @@ class Stepper(ABC, Generic[P]):
         public = {name: value for name, value in self.settings.items() if name not in self.secret}
         self._digest = digest({"stepper": _text(type(self).__name__), "settings": _text(repr(sorted(public.items())))})
         self._seconds = 0.0
+        self._loaded = False
         self._current: P | None = None
 
     @abstractmethod
@@ -241,8 +246,23 @@ class Stepper(ABC, Generic[P]):
         """
         if self._current is None:
             began = time.perf_counter()
-            self._current = self._completed(self._plan(), began)
+            with self._held_to_its_state():
+                self._current = self._completed(self._plan(), began)
         return self._current
+
+    @contextmanager
+    def _held_to_its_state(self) -> Iterator[None]:
+        """Name the state that was loaded where it is what fails: its shapes are checked, all it means cannot be."""
+        try:
+            yield
+        except KofnError:
+            raise
+        except Exception as error:
+            if not self._loaded or checks.in_callers_code(error):
+                raise
+            raise InputError(
+                f"the state that was loaded is damaged ({shown(error)}); give what state_dict() returned"
+            ) from error
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that going on bit for bit takes: arrays, numbers, texts, and lists and dictionaries of them.
@@ -276,26 +296,31 @@ class Stepper(ABC, Generic[P]):
                 raise InputError(
                     f"state has {name!r}, which a {type(self).__name__} has not; give what state_dict() gave"
                 )
-        if state["schema"] != self.schema:
-            raise InputError(f"state has schema {state['schema']!r}, this kofn reads {self.schema}; make it again")
-        if state["class"] != type(self).__name__:
-            raise InputError(
-                f"state is of class {state['class']!r}, this is a {type(self).__name__}; load it into its own"
-            )
+        for name, value in state.items():
+            with checks.reading(f"state[{name!r}]", value, "what state_dict() returned"):
+                _refuse_objects(value, name)
+        schema, kind = state["schema"], state["class"]
+        if not isinstance(schema, int) or schema != self.schema:
+            raise InputError(f"state has schema {shown(schema)}, this kofn reads {self.schema}; make it again")
+        if not isinstance(kind, str) or kind != type(self).__name__:
+            raise InputError(f"state is of class {shown(kind)}, this is a {type(self).__name__}; load it into its own")
+        if not isinstance(state["problem"], str):
+            raise InputError(f"state['problem'] is {shown(state['problem'])}; give what state_dict() returned")
         self._compare_settings(state["settings"])
         self._check_shapes(state, before)
         own = {name: value for name, value in state.items() if name not in _FRAME}
         try:
             self._set_state(own)
             self.oracle_calls = checks.count(state["oracle_calls"], "state['oracle_calls']", least=0)
-        except (InputError, *_DAMAGE) as error:
+        except Exception as error:
             self._set_state({name: value for name, value in before.items() if name not in _FRAME})
             if isinstance(error, InputError):
                 raise
-            raise InputError(f"state cannot be read ({error!r}); give what state_dict() returned") from error
+            raise InputError(f"state cannot be read ({shown(error)}); give what state_dict() returned") from error
+        self._loaded = True
         if "seed" in self.settings:
             self.seed = self.settings["seed"] = state["settings"]["seed"]
-        self._digest, self._seconds, self._current = str(state["problem"]), 0.0, None
+        self._digest, self._seconds, self._current = state["problem"], 0.0, None
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Self:
@@ -552,7 +577,8 @@ def _read_settings(init: Callable[..., None]) -> Callable[..., None]:
             parameter = signature.parameters[name]
             if value is not parameter.default and name != "seed" and parameter.kind is not parameter.VAR_KEYWORD:
                 bound.arguments[name] = checks.option(name, value, annotation_text(parameter))
-        init(*bound.args, **bound.kwargs)
+        with checks.explained(init.__qualname__.partition(".")[0], dict(list(bound.arguments.items())[1:])):
+            init(*bound.args, **bound.kwargs)
 
     return make
 
@@ -562,15 +588,51 @@ def _event(function: Callable[..., Any]) -> Callable[..., Any]:
     def run(self: Stepper[Any], *arguments: Any, **options: Any) -> Any:
         began = time.perf_counter()
         # What can be read only once is read here, so that it can be digested as well.
-        arguments = tuple(list(value) if isinstance(value, _LAZY) else value for value in arguments)
-        options = {name: list(value) if isinstance(value, _LAZY) else value for name, value in options.items()}
-        answer = function(self, *arguments, **options)
+        arguments = tuple(_listed_once(value, function.__name__) for value in arguments)
+        options = {name: _listed_once(value, name) for name, value in options.items()}
+        with self._held_to_its_state():
+            answer = function(self, *arguments, **options)
         self._record(function.__name__, arguments, options, began)
         # A plan that an event gives is complete, as `plan` is.
         return self.plan if isinstance(answer, Plan) else answer
 
     run.is_event = True  # type: ignore[attr-defined]
     return run
+
+
+def _listed_once(value: Any, name: str) -> Any:
+    """What can be read only once as a list; a polars LazyFrame as a frame; any other value as it is."""
+    with checks.reading(name, value):
+        if not isinstance(value, _LAZY):
+            return checks.collected(value)
+        listed = list(itertools.islice(value, _MANY + 1))
+        if len(listed) > _MANY:
+            raise InputError(f"{name} is a {type(value).__name__} of more than {_MANY} values; give fewer at once")
+        return listed
+
+
+def _refuse_objects(value: Any, name: str, depth: int = 0) -> None:
+    """A state holds arrays, numbers, texts and keys, and lists and dictionaries of them."""
+    if depth > _DEEPEST:
+        raise InputError(f"state[{name!r}] holds lists in lists, {depth} deep; give what state_dict() returned")
+    if isinstance(value, np.ma.MaskedArray):
+        raise InputError(f"state[{name!r}] is a masked array; give what state_dict() returned")
+    if isinstance(value, Mapping):
+        value = [part for pair in value.items() for part in pair]
+    if isinstance(value, np.ndarray) and value.dtype == object:
+        value = value.ravel().tolist()
+    if isinstance(value, list | tuple):
+        for item in value:
+            _refuse_objects(item, name, depth + 1)
+    elif isinstance(value, np.ndarray):
+        if value.dtype.kind == "V":
+            raise InputError(f"state[{name!r}] has dtype {value.dtype}; give what state_dict() returned")
+    elif isinstance(value, Iterator) or (hasattr(value, "__array__") and not isinstance(value, np.generic)):
+        raise InputError(f"state[{name!r}] holds a {type(value).__name__}; give what state_dict() returned")
+    else:
+        hash(value)
+        if isinstance(value, int) and abs(value) >= 2**1023:
+            raise InputError(f"state[{name!r}] holds {shown(value)}; give what state_dict() returned")
 
 
 def _setting(value: Any) -> Any:
@@ -621,7 +683,7 @@ def _check_kind(name: str, value: Any, now: Any) -> None:
     else:
         right = isinstance(value, str) <= isinstance(now, str)
     if not right:
-        raise InputError(f"state[{name!r}] is {value!r}; give what state_dict() returned")
+        raise InputError(f"state[{name!r}] is {shown(value)}; give what state_dict() returned")
 
 
 def _saved(value: Any) -> Any:

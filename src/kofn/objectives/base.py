@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from kofn.core.checks import InputError, nearest
+from kofn.core.checks import InputError, nearest, reading
 from kofn.core.objective import Objective, as_objective
 from kofn.objectives._table import GREEDY, OBJECTIVES, Known, load
 from kofn.objectives._text import Term, named, parse
@@ -84,6 +84,9 @@ def parameters_of(objective: str) -> set[str]:
 
 def with_parameters(objective: str, parameters: Mapping[str, Any]) -> str:
     """The text of an objective of one term with parameters added: `graph_cut` with lam=0.3 is `graph_cut(lam=0.3)`."""
+    for name, value in parameters.items():
+        with reading(name, value):
+            repr(value)
     terms = parse(objective, OBJECTIVES)
     if len(terms) != 1:
         name = next(iter(parameters))

@@ -98,7 +98,7 @@ class FeatureBased(_Coverage):
         m = self._amounts.units
         self.concave = checks.choice(concave, "concave", tuple(_CONCAVE))
         if cap is not None and concave != "capped":
-            raise InputError(f"cap={cap!r}: concave={concave!r} has no cap; use concave='capped'")
+            raise InputError(f"cap={checks.shown(cap)}: concave={concave!r} has no cap; use concave='capped'")
         self._cap = _per_unit(1.0 if cap is None else cap, "cap", m)
         if self._cap.min() <= 0:
             raise InputError(f"cap of feature {int(self._cap.argmin())} is {self._cap.min():g}; give caps > 0")

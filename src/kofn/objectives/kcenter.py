@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kofn.core import checks
 from kofn.core.arrays import Floats, near_one
+from kofn.core.checks import InputError
 from kofn.core.objective import Objective
 
 # Entries of a block of rows: the temporaries stay in the cache of one core.
@@ -100,6 +102,8 @@ class KCenter(Objective):
     calls = 0
 
     def __init__(self, X: NDArray[Any], *, metric: str = "euclidean") -> None:
+        if checks.is_sparse(X):
+            raise InputError("X is a sparse matrix; give a dense array (X.toarray())")
         self.X, self.metric, self.n = X, metric, len(X)
         self.nearest = np.full(self.n, np.inf)
 

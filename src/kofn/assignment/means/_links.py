@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from kofn.assignment.routing._balanced_assignment import transport
 from kofn.core.arrays import Floats, Ints, Labels
-from kofn.core.checks import FailureError, InfeasibleError, InputError
+from kofn.core.checks import FailureError, InfeasibleError, InputError, shown
 
 # Seconds that the integer program may take to find a first placement, or to prove that there is none.
 _SEARCH_SECONDS = 60.0
@@ -96,8 +96,9 @@ def _pairs(value: Any, name: str, n: int) -> Ints:
     if array.size == 0 and array.ndim and len(array) == 0:
         return np.empty((0, 2), np.int64)
     if array.ndim != 2 or array.shape[1] != 2 or array.dtype.kind not in "iu":
-        shown = repr(value) if len(repr(value)) < 40 else f"an array of shape {array.shape}, dtype {array.dtype}"
-        raise InputError(f"{name}={shown}: give pairs of row numbers, shape (pairs, 2)")
+        text = shown(value)
+        text = text if len(text) < 40 else f"an array of shape {array.shape}, dtype {array.dtype}"
+        raise InputError(f"{name}={text}: give pairs of row numbers, shape (pairs, 2)")
     out = array.astype(np.int64)
     beyond = (out < 0) | (out >= n)
     if beyond.any():

@@ -33,6 +33,7 @@ from kofn.core.checks.errors import InputError as InputError
 from kofn.core.checks.errors import KofnError as KofnError
 from kofn.core.checks.errors import KofnWarning as KofnWarning
 from kofn.core.checks.errors import nearest as nearest
+from kofn.core.checks.extremes import explained as explained
 from kofn.core.checks.numbers import bytes_of as bytes_of
 from kofn.core.checks.numbers import choice as choice
 from kofn.core.checks.numbers import count as count
@@ -50,4 +51,5 @@ from kofn.core.checks.quotas import quotas as quotas
 from kofn.core.checks.quotas import resolved as resolved
 from kofn.core.checks.quotas import written as written
 from kofn.core.checks.reading import collected as collected
+from kofn.core.checks.reading import in_callers_code as in_callers_code
 from kofn.core.checks.reading import reading as reading

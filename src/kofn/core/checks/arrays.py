@@ -15,7 +15,7 @@ from kofn.core.checks.reading import reading
 
 def is_sparse(value: object) -> bool:
     """True for SciPy sparse matrices and arrays, without importing SciPy."""
-    return hasattr(value, "tocsr") and hasattr(value, "nnz")
+    return hasattr(value, "tocsr") and isinstance(getattr(value, "nnz", None), int | np.integer)
 
 
 def sound_sparse(value: Any, name: str) -> Any:

@@ -122,8 +122,9 @@ def capacity(value: Any, name: str = "capacity") -> Array | int:
     if is_number(value):
         return count(value, name, least=0)
     array = as_array(value, name)
-    if array.ndim != 1 or len(array) == 0 or array.dtype.kind not in "iuf" or (array != np.floor(array)).any():
-        raise InputError(f"{name}={value!r}: give one whole number, or one for each bin")
+    whole = array.ndim == 1 and len(array) > 0 and array.dtype.kind in "iuf" and (array == np.floor(array)).all()
+    if not whole or (array >= 2**63).any():
+        raise InputError(f"{name}={shown(value)}: give one whole number, or one for each bin")
     if array.min() < 0:
         raise InputError(f"{name} of bin {int(array.argmin())} is {array.min():g}; it must be >= 0")
     return array.astype(np.int64)

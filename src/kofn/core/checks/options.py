@@ -34,6 +34,8 @@ def option(name: str, value: Any, annotation: str) -> Any:
     """
     with reading(name, value):
         value = collected(value)
+        if isinstance(value, dict):  # one of a kind of its own may not hold what it says
+            value = dict(value.items())
         if annotation.partition(" | ")[0] == "ArrayLike":
             return value if value is None else _array(value, name)
         parts = _parts(annotation)
@@ -148,7 +150,7 @@ def _is_sequence(value: Any) -> bool:
 
 def _is_label(value: Any) -> bool:
     return isinstance(value, str | bytes | date | np.generic | None) or (
-        isinstance(value, numbers.Number) and (not isinstance(value, int) or abs(value) < 2**1023)
+        isinstance(value, numbers.Real) and (not isinstance(value, int) or abs(value) < 2**1023)
     )
 
 

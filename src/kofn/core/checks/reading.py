@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,6 +16,20 @@ _TOLD = 160
 def collected(value: Any) -> Any:
     """A polars LazyFrame made once; any other value as it is."""
     return value.collect() if type(value).__name__ == "LazyFrame" and hasattr(value, "collect") else value
+
+
+# Packages whose code runs on our behalf; what is raised in any other is the caller's own.
+_OURS = {"kofn", "numpy", "scipy", "sklearn", "polars", "narwhals", "numba", "llvmlite", "torch", "pandas", "joblib"}
+
+
+def in_callers_code(error: BaseException) -> bool:
+    """Whether an error that left a call of ours was raised in, or below, code that the caller brought along."""
+    frames = []
+    step = error.__traceback__
+    while step is not None:
+        frames.append(step.tb_frame.f_globals.get("__name__", "").partition(".")[0])
+        step = step.tb_next
+    return any(name not in _OURS and name not in sys.stdlib_module_names for name in frames)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -23,6 +24,8 @@ from kofn.io.tensors import from_torch, is_torch
 
 State = dict[str, Array]
 
+# More nodes than anybody simulates: what has no end is not read further.
+_MOST_NODES = 10**6
 _RULES: dict[str, type[Rule]] = {"mean": WeightedMean, "variance_corrected": VarianceCorrectedMean}
 RULES = tuple(_RULES)
 
@@ -183,7 +186,8 @@ def _neighbours(graph: Any) -> list[NDArray[np.int64]]:
             raise InputError(f"graph has shape {table.shape}; give (n, n), or n lists of neighbours")
         neighbours = [np.flatnonzero(row) for row in table != 0]
     else:
-        neighbours = [np.unique(np.asarray(row, np.int64)) for row in graph]
+        with checks.reading("graph", graph, "(n, n), or n lists of neighbours"):
+            neighbours = [np.unique(np.asarray(row, np.int64)) for row in itertools.islice(graph, _MOST_NODES)]
     n = len(neighbours)
     if not n:
         raise InputError("graph is empty; give one node or more")

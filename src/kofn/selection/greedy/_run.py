@@ -129,8 +129,11 @@ def sources_of(given: Mapping[str, Any]) -> dict[str, Any]:
 
 def pool_size(given: Mapping[str, Any]) -> int:
     """How many items the call's pool has."""
-    sources = [given[name] for name in ("X", "similarity", "scores") if given[name] is not None]
-    return int(sources[0].shape[0])
+    name = next(name for name in ("X", "similarity", "scores") if given[name] is not None)
+    shape = given[name].shape
+    if name == "scores" and len(shape) != 1:
+        raise InputError(f"scores has shape {shape}; give one score an item, shape (n,)")
+    return int(shape[0])
 
 
 def share(eps: Any) -> float:

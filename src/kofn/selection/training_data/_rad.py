@@ -14,6 +14,9 @@ from kofn.core.plans import Selection
 from kofn.core.registry import method
 from kofn.selection.basics._top_k import one_score_an_item
 
+# Powers of two beyond which scores are rescaled.
+_EXTREME = 100
+
 
 @method(
     "select",
@@ -81,7 +84,10 @@ def rad(
     gains = scores[rows].astype(np.float64)
     order = np.argsort(-gains, kind="stable")
     chances = np.empty(len(rows))
-    chances[order] = _robust_chances(gains[order], k, mistakes)
+    # The chances do not depend on the unit of the scores, of which an extreme one has inverses that overflow.
+    exponent = math.frexp(gains.max())[1]
+    scaled = np.ldexp(gains, -exponent) if abs(exponent) > _EXTREME else gains
+    chances[order] = _robust_chances(scaled[order], k, mistakes)
     worth = np.sort(gains * chances)
     value = math.fsum(worth[: len(rows) - mistakes].tolist())
     probabilities = np.zeros(n)

@@ -24,6 +24,10 @@ __all__ = ["shift_scores", "sources_by_shift"]
 _FEWEST_HALVED = 4
 
 
+# Powers of two beyond which rows are rescaled before they are standardised.
+_EXTREME = 100
+
+
 @method(
     "select",
     draws=Draw(plain={"target": "a"}),
@@ -276,6 +280,9 @@ def _chances(rows: Floats, own_rows: Floats) -> Floats:
     from sklearn.linear_model import LogisticRegression
 
     both = np.concatenate([rows, own_rows])
+    exponent = math.frexp(float(np.abs(both).max(initial=0.0)))[1]
+    if abs(exponent) > _EXTREME:  # what is standardised has no unit, and squares of extreme numbers no value
+        both = np.ldexp(both, -exponent)
     deviation = both.std(axis=0)
     # Constant columns carry no information and have no scale.
     scaled = (both - both.mean(axis=0))[:, deviation > 0] / deviation[deviation > 0]
