@@ -31,9 +31,10 @@ demo: .venv/.demo
 test: setup
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
-# Every law of every method on many drawn calls, other ones each time; takes hours. KOFN_SEED repeats a run.
+# Every law of every method on many drawn calls, other ones each time, and every hostile value in every place of a call;
+# takes hours. KOFN_SEED repeats a run.
 test-deep: setup
-	KOFN_EXAMPLES=$${KOFN_EXAMPLES:-1000} $(BIN)/python -m pytest -q tests/laws tests/cli/test_fuzz.py
+	KOFN_EXAMPLES=$${KOFN_EXAMPLES:-1000} $(BIN)/python -m pytest -q tests/laws tests/cli/test_fuzz.py tests/core/test_hostile_calls.py
 
 # The tests with the oldest releases that pyproject.toml allows.
 test-oldest:

@@ -178,7 +178,8 @@ def _apart(
         names = [group.name for group in graph.groups]
         odd = next((name for name in fractions if name not in names), None)
         if odd is not None or set(names) - set(fractions):
-            raise InputError(f"fractions={checks.shown(fractions)}: give the share of units to merge for each of {names}")
+            given = checks.shown(fractions)
+            raise InputError(f"fractions={given}: give the share of units to merge for each of {names}")
         merged = [checks.fraction(fractions[name], f"fractions[{name!r}]") for name in names]
         return [0, *(w - math.floor(s * w + 0.5) for s, w in zip(merged, widths[1:-1], strict=True)), 0]
     shares = checks.choice(fractions, "fractions", ("auto", "even"))

@@ -1,0 +1,94 @@
+"""No call of anything public, with a hostile value in any one place, ends in an error that is not kofn's own."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import time_budget
+from hostile_calls import METHODS, STEPPERS, Try, fault, of_method, of_objective, of_stepper
+from hostile_values import VALUES
+
+import kofn
+from kofn.core.registry import Entry
+from kofn.objectives.base import OBJECTIVES
+
+# Values for each place: always the same two, or all of them from calls of another seed in `make test-deep`.
+EACH = len(VALUES) if time_budget.DEEP else 2
+NUMBER = time_budget.DEEP_SEED
+
+
+@pytest.fixture(autouse=True)
+def _few_files_and_little_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Any text is a path somewhere, and what asks for terabytes must not get them."""
+    monkeypatch.chdir(tmp_path)
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    if sys.platform == "linux":  # elsewhere there is no such limit
+        resource.setrlimit(resource.RLIMIT_AS, (2**34, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+def _faults(tries: Iterator[Try]) -> list[str]:
+    return [found for tried in tries if (found := fault(tried))]
+
+
+@pytest.mark.parametrize("entry", METHODS, ids=lambda entry: entry.name)
+def test_methods(entry: Entry) -> None:
+    assert _faults(of_method(entry, np.random.default_rng(NUMBER), EACH, NUMBER, calls=4)) == []
+
+
+@pytest.mark.parametrize("cls", STEPPERS, ids=lambda cls: cls.__name__)
+def test_steppers(cls: type) -> None:
+    assert _faults(of_stepper(cls, np.random.default_rng(NUMBER), EACH)) == []
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_objectives(name: str) -> None:
+    assert _faults(of_objective(name, np.random.default_rng(NUMBER), EACH)) == []
+
+
+def test_what_the_callers_own_code_raises_passes_through() -> None:
+    class Broken:
+        submodular = True
+
+        def gains(self, candidates: object) -> object:
+            raise ZeroDivisionError("mine")
+
+        add = value = gains
+
+    def own(X: object, k: int) -> object:
+        raise OverflowError("mine too")
+
+    rows = [[1e200], [2e200], [3e200]]
+    with pytest.raises(ZeroDivisionError, match="mine"):
+        kofn.select(rows, k=2, objective=Broken())
+    with pytest.raises(OverflowError, match="mine too"):
+        kofn.select(rows, k=2, method=own)
+
+
+def test_a_fault_of_ours_stays_visible(monkeypatch: pytest.MonkeyPatch) -> None:
+    def faulty(*_: object, **__: object) -> None:
+        raise ValueError("a fault of ours")
+
+    monkeypatch.setattr("kofn.selection.basics._random_sample.Selection", faulty)
+    with pytest.raises(ValueError, match=r"^a fault of ours$") as caught:
+        kofn.select([[1.0], [2.0]], k=1, method="random_sample")
+    assert not isinstance(caught.value, kofn.core.checks.KofnError)
+
+
+def test_a_fault_is_found() -> None:
+    def traceback() -> None:
+        raise TypeError("a traceback")
+
+    def lines() -> None:
+        error = kofn.core.checks.KofnError("two\nlines")
+        raise error
+
+    assert "TypeError" in (fault(Try("own", "X", "text", traceback)) or "")
+    assert "line ends" in (fault(Try("own", "X", "text", lines)) or "")
+    assert fault(Try("own", "X", "text", lambda: kofn.select([[1.0]], k=2))) is None
