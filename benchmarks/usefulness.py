@@ -43,11 +43,14 @@ SIZES = (2_000, 10_000)
 ROWS_A_CLASS = (1, 3, 10)
 # Rows that are read of a set at most: a large pool, what judges it, and some more for the pools to differ.
 MOST = 16_000
-# Slow contenders hold n x n tables or pass over all pairs several times for each k: minutes a pool beyond this.
+# Slow contenders hold n x n tables, or take several times as long with all pairs as plain facility location: minutes a
+# pool beyond this.
 SLOW_UP_TO = 2_000
 
 # Kinds of data that a default is decided for; of vectors `kofn select` does not know more than that they are any.
 KINDS = ("text", "table", "any")
+# Sets of a kind that can overrule those of all kinds; of two, an interval says little.
+ENOUGH = 3
 FIGURES = Path(__file__).with_suffix(".json")
 LABELLING = Path(__file__).resolve().parents[1] / "src/kofn/cli/labelling.json"
 
@@ -305,7 +308,8 @@ class Contender:
         nested: picks are made once, for the largest k, and cut.
         peer: the package of another library.
         slow: it looks at all pairs for each k, or holds them, and sits out the large pools.
-        name: what `kofn select` calls it, where it can be a default or is told what to expect.
+        name: its method or objective, where `kofn select` says what to expect of such picks.
+        default: it can be one.
     """
 
     pick: Callable[[NDArray[Any], str, int, int], NDArray[np.int64]]
@@ -313,6 +317,7 @@ class Contender:
     peer: str | None = None
     slow: bool = False
     name: str | None = None
+    default: bool = False
 
 
 def _kofn(**how: Any) -> Callable[[NDArray[Any], str, int, int], NDArray[np.int64]]:
@@ -370,15 +375,15 @@ def _activeml(name: str) -> Callable[[NDArray[Any], str, int, int], NDArray[np.i
 
 
 CONTENDERS: dict[str, Contender] = {
-    "facility location": Contender(_kofn(), nested=True, name="facility_location"),
-    "facility location, squared distances": Contender(_kofn(metric="sqeuclidean"), nested=True),
-    "facility location, rbf": Contender(_kofn(metric="rbf"), nested=True, name="facility_location rbf"),
-    "TypiClust": Contender(_kofn(method="typiclust"), name="typiclust"),
+    "facility location": Contender(_kofn(), nested=True, name="facility_location", default=True),
+    "facility location, squared distances": Contender(_kofn(metric="sqeuclidean"), nested=True, slow=True),
+    "facility location, rbf": Contender(_kofn(metric="rbf"), nested=True, slow=True, name="facility_location rbf"),
+    "TypiClust": Contender(_kofn(method="typiclust"), name="typiclust", default=True),
     "TypiClust, 20 neighbors": Contender(_kofn(method="typiclust", options={"neighbors": 20})),
-    "ProbCover": Contender(_kofn(method="probability_cover"), slow=True, name="probability_cover"),
+    "ProbCover": Contender(_kofn(method="probability_cover"), slow=True, name="probability_cover", default=True),
     "ProbCover, n/k rows a ball": Contender(_balls, slow=True),
     "k-means, nearest rows": Contender(_means),
-    "farthest first": Contender(_kofn(method="farthest_first"), nested=True, name="farthest_first"),
+    "farthest first": Contender(_kofn(method="farthest_first"), nested=True, name="farthest_first", default=True),
     "log-determinant": Contender(_kofn(objective="log_determinant"), nested=True, name="log_determinant"),
     "apricot, facility location": Contender(_apricot, nested=True, peer="apricot", slow=True),
     "scikit-activeml, TypiClust": Contender(_activeml("TypiClust"), peer="skactiveml"),
@@ -472,20 +477,22 @@ def decided(measured: list[dict[str, Any]]) -> dict[tuple[str, int], str]:
     """The default contender for each kind of data and number of rows a class, by the sets that choose.
 
     It is the one that beats the largest share of random draws over the sets of any kind (points would count the sets
-    most whose points are cheap); where another one leads on the kind's own sets, and the paired interval of its lead
-    is above 0, that one.
+    most whose points are cheap); where another one leads on the kind's own sets, three at least, and the paired
+    interval of its lead is above 0, that one.
     """
     out = {}
     small = min(row["size"] for row in measured)
     every = _by_set(measured, "any", "chooses", small, "beaten")
-    own = [name for name in every if CONTENDERS[name].name]
+    own = [name for name in every if CONTENDERS[name].default]
     for at, a_class in enumerate(ROWS_A_CLASS):
         usual = max(own, key=lambda name: every[name][:, at].mean())
         for kind in KINDS:
             here = _by_set(measured, kind, "chooses", small, "beaten")
-            best = max(own, key=lambda name: here[name][:, at].mean())
-            lead = here[best][:, at] - here[usual][:, at]
-            out[kind, a_class] = best if lead.mean() > half_width(lead) else usual
+            out[kind, a_class] = usual
+            if len(here.get(usual, ())) >= ENOUGH:
+                best = max(own, key=lambda name: here[name][:, at].mean())
+                lead = here[best][:, at] - here[usual][:, at]
+                out[kind, a_class] = best if lead.mean() > half_width(lead) else usual
     return out
 
 
@@ -539,6 +546,44 @@ def expected(measured: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 row = {"kind": kind, "rows": size, "rows_a_class": a_class, "sets": sets}
                 out.append({**row, "default": CONTENDERS[default].name, "points": points})
     return out
+
+
+# README's table: a row for each contender, under what one types.
+SHOWN = {
+    "`typiclust` (`--classes`)": "TypiClust",
+    "facility location (`auto`)": "facility location",
+    "facility location, `--metric rbf`": "facility location, rbf",
+    "k-means, nearest rows": "k-means, nearest rows",
+    "`probability_cover`": "ProbCover",
+    "`farthest_first`": "farthest first",
+    "log-determinant": "log-determinant",
+    "scikit-activeml, TypiClust": "scikit-activeml, TypiClust",
+    "scikit-activeml, ProbCover": "scikit-activeml, ProbCover",
+    "apricot, facility location": "apricot, facility location",
+}
+
+
+def markdown(measured: list[dict[str, Any]]) -> str:
+    """README's table."""
+    parts = [("any", "all", SIZES[0]), ("any", "judges", SIZES[0])]
+    parts += [(kind, "all", SIZES[0]) for kind in ("text", "table", "image")] + [("any", "all", SIZES[1])]
+    columns = [_by_set(measured, *part) for part in parts]
+    (sets, judging, *kinds, large) = (len(next(iter(column.values()))) for column in columns)
+    heads = [f"{a_class} a class" for a_class in ROWS_A_CLASS]
+    heads += [
+        f"{judging} that judge",
+        *(f"{m} {kind}" for m, kind in zip(kinds, ("texts", "tables", "images"), strict=True)),
+    ]
+    heads.append(f"{large} pools of {SIZES[1]:,}")
+    lines = [f"| {sets} sets, points over random | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
+    for shown, name in SHOWN.items():
+        whole = columns[0][name]
+        cells = [f"{whole[:, at].mean():+.1f} ±{half_width(whole[:, at]):.1f}" for at in range(len(ROWS_A_CLASS))]
+        for column in columns[1:]:
+            given = column.get(name)
+            cells.append("" if given is None else " ".join(f"{mean:+.1f}" for mean in given.mean(axis=0)))
+        lines.append(f"| {shown} | {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def written(rows: list[dict[str, Any]]) -> str:
@@ -613,4 +658,4 @@ def run(*, quick: bool, rounds: int) -> dict[str, Any]:
 if __name__ == "__main__":
     figures = json.loads(FIGURES.read_text(encoding="utf-8"))["usefulness"]
     LABELLING.write_text(written(expected(figures["sets"])), encoding="utf-8")
-    print(f"what to expect of rows to label -> {LABELLING}")
+    print(f"what to expect of rows to label -> {LABELLING}\n\n{markdown(figures['sets'])}")

@@ -278,8 +278,17 @@ def test_rows_to_be_labelled_are_typical_ones(folder: Path, capsys: pytest.Captu
     # What was asked for is honoured first.
     assert method("-k", 8, "--classes", 4, "--objective", "facility_location") == "lazy_greedy"
     assert method("-k", 8, "--classes", 4, "-m", "farthest_first") == "farthest_first"
-    assert "no way to pick" in run(capsys, "select", pool, "--columns", "a,b", "-k", 40, "--classes", 4)[1]
-    assert "no way to pick" not in run(capsys, "select", pool, "--columns", "a,b", "-k", 8, "--classes", 4)[1]
+    report = folder / "r.html"
+    _, text, _ = run(capsys, "select", pool, "--columns", "a,b", "-k", 8, "--classes", 4, "--report", report)
+    line = next(line for line in text.splitlines() if line.startswith("to label, 2 rows a class: "))
+    assert "points of accuracy over random rows on 6 tables" in line
+    # The report says so in place of what is covered.
+    page = report.read_text(encoding="utf-8")
+    assert line.removeprefix("to label, 2 rows a class: ").split(";")[0] in page
+    assert "how much nearer a pick is" not in page
+    assert "to label" not in run(capsys, "select", pool, "--columns", "a,b", "-k", 8)[1]
+    figures = json.loads(run(capsys, "select", pool, "--columns", "a,b", "-k", 8, "--classes", 4, "--json")[1])
+    assert figures["points_over_random"]["sets"] == 6
     assert "--classes 1: give about how many" in refused(
         capsys, "select", pool, "--columns", "a,b", "-k", 8, "--classes", 1
     )

@@ -49,7 +49,7 @@ def command(typed: Sequence[str], file: str, **values: Any) -> int:
             pool = read_pool(table, arguments)
             call = call_of(pool, arguments)
             options = {**arguments.options, **pool.vectors}
-            method, call, options = next_round(pool, arguments, method_of(arguments, call), call, options)
+            method, call, options = next_round(pool, arguments, method_of(pool, arguments, call), call, options)
             say_beforehand("select", method, options, call, arguments.as_json, rows)
             for note in pool.notes:
                 click.echo(note, err=True)
@@ -61,12 +61,12 @@ def command(typed: Sequence[str], file: str, **values: Any) -> int:
     pool = read_pool(table, arguments)
     call = call_of(pool, arguments)
     options = {**arguments.options, **pool.vectors}
-    method, call, options = next_round(pool, arguments, method_of(arguments, call), call, options)
+    method, call, options = next_round(pool, arguments, method_of(pool, arguments, call), call, options)
     plan = without_labelled(select(method=method, options=options, **call), pool)
     refuse_nothing(plan, arguments)
     if arguments.dropped:
         write_table(dropped_rows(pool, arguments), arguments.dropped)
-    finish(plan, arguments, lambda: picks(plan, pool, arguments), **report_context(pool, arguments))
+    finish(plan, arguments, lambda: picks(plan, pool, arguments), **report_context(plan, pool, arguments))
     seconds = time.perf_counter() - began
     say(answer(plan, pool, arguments, seconds), lambda: render(plan, pool, arguments, seconds), arguments.as_json)
     return warn_of_few(plan, arguments)

@@ -11,6 +11,7 @@ import click
 import numpy as np
 import polars as pl
 
+from kofn.cli.labelling import Expected, expected
 from kofn.cli.printing import first_of
 from kofn.cli.read import (
     Dropped,
@@ -18,7 +19,7 @@ from kofn.cli.read import (
     seen_in_report,
 )
 from kofn.cli.select_arguments import SelectArguments
-from kofn.cli.select_pool import counted_quotas, groups_of
+from kofn.cli.select_pool import counted_quotas, groups_of, kind_of
 from kofn.cli.select_rounds import earlier, known_so_far, labelled, round_lines
 from kofn.cli.write import renamed, rows_with
 from kofn.core.checks import FailureError, is_sparse
@@ -31,9 +32,6 @@ if TYPE_CHECKING:
 
 # What spreads the picks out and is far below random draws as a set to learn from, at least on some kinds of data.
 _SPREADING = ("farthest_first", "log_determinant", "feature_based", "weighted_coverage")
-# From so many rows a class on, picking has not surely gained over random rows on tables (`python -m benchmarks
-# usefulness`).
-_MANY = 10
 # How many classes are named in one line.
 _CLASSES = 12
 
@@ -94,10 +92,13 @@ def picked_keys(plan: Selection, pool: Pool) -> list[Any]:
     return [f"{key}:{j}" for key, j in zip(pool.keys[row].tolist(), column.tolist(), strict=True)]
 
 
-def report_context(pool: Pool, arguments: SelectArguments) -> dict[str, Any]:
+def report_context(plan: Selection, pool: Pool, arguments: SelectArguments) -> dict[str, Any]:
     """What the report shows beside the plan."""
     if not arguments.report:
         return {}
+    from kofn.report.context import Labels
+
+    hoped = expected_of_labels(plan, pool, arguments)
     groups = groups_of(pool, arguments)
     if arguments.label_column is not None:
         y = pool.values["y"]
@@ -110,6 +111,7 @@ def report_context(pool: Pool, arguments: SelectArguments) -> dict[str, Any]:
         "weights": pool.values.get("weights"),
         "scores": pool.values.get("scores"),
         "repeats": None if pool.duplicates is None else repeats_shown(pool, pool.duplicates, arguments),
+        "labels": None if hoped is None else Labels(hoped.points, hoped.measured, hoped.verdict),
         **seen_in_report(pool.table, arguments, pool.rows),
     }
 
@@ -155,9 +157,16 @@ def classes_picked(plan: Selection, pool: Pool) -> dict[str, int]:
     return dict(sorted(picked.items(), key=lambda pair: -pair[1]))
 
 
+def expected_of_labels(plan: Selection, pool: Pool, arguments: SelectArguments) -> Expected | None:
+    """What the picks are worth as rows to label; None where they are not to be labelled, or some rows have labels."""
+    classes = arguments.classes or len(classes_picked(plan, pool))
+    return expected(plan, kind_of(pool, arguments), classes) if classes and labelled(pool) is None else None
+
+
 def answer(plan: Selection, pool: Pool, arguments: SelectArguments, seconds: float) -> dict[str, Any]:
     """The answer for machines."""
     random = compared_with_random(plan, pool, arguments)
+    hoped = expected_of_labels(plan, pool, arguments)
     return {
         "method": plan.method,
         "objective": plan.objective or None,
@@ -174,6 +183,7 @@ def answer(plan: Selection, pool: Pool, arguments: SelectArguments, seconds: flo
         "mean_distance": None if random is None else random.own,
         "random_mean_distance": None if random is None else random.draws[[0, -1]].tolist(),
         "classes": classes_picked(plan, pool) or None,
+        "points_over_random": None if hoped is None else hoped._asdict(),
         "round": known_so_far(plan, pool),
         "seconds": seconds,
         "oracle_calls": plan.info["oracle_calls"],
@@ -257,15 +267,15 @@ def _span(low: Any, high: Any) -> str:
 
 
 def _labelled(plan: Selection, pool: Pool, arguments: SelectArguments) -> list[str]:
-    """How many rows of each class were picked, and a warning where the picks are no good for that."""
+    """How many rows of each class were picked, what to expect of them, a warning where they are no good for that."""
     picked = classes_picked(plan, pool)
     classes = arguments.classes or len(picked)
     if not classes:
         return []
     lines = [_counted(picked, arguments)] if picked else []
-    if pool.by_words or (arguments.columns and len(plan) >= _MANY * classes):
-        kind = "texts compared by their words" if pool.by_words else f"tables, from {_MANY} rows a class on,"
-        lines.append(f"of {kind} no way to pick has surely taught a classifier more than random rows did")
+    hoped = expected_of_labels(plan, pool, arguments)
+    if hoped is not None:
+        lines.append(f"to label, {len(plan) / classes:.3g} rows a class: {hoped.verdict}; {hoped.measured}")
     spreading = next((name for name in _SPREADING if name in f"{plan.method} {plan.objective}"), None)
     if spreading is not None:
         lines.append(

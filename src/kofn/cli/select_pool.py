@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from kofn.cli.labelling import default_method
 from kofn.cli.read import (
     Dropped,
     Pool,
@@ -211,14 +212,23 @@ def call_of(pool: Pool, arguments: SelectArguments) -> dict[str, Any]:
     return {**call, **pool.named}
 
 
-def method_of(arguments: SelectArguments, call: Mapping[str, Any]) -> Any:
+def method_of(pool: Pool, arguments: SelectArguments, call: Mapping[str, Any]) -> Any:
     """The method that was named; of rows that are to be labelled, what the benchmark's sets chose."""
     if arguments.seeks:
         return "marginal_relevance"
     kept = arguments.method != "auto" or arguments.options or arguments.metric in ("rbf", "precomputed")
     if arguments.classes is None or kept:
         return arguments.method
-    return "typiclust" if methods_of("select")["typiclust"].takes(call) is not None else "auto"
+    a_class = (arguments.k or arguments.classes) / arguments.classes
+    method = default_method(kind_of(pool, arguments), len(pool.rows), a_class)
+    return method if method == "auto" or methods_of("select")[method].takes(call) is not None else "auto"
+
+
+def kind_of(pool: Pool, arguments: SelectArguments) -> str:
+    """The kind of data, as the benchmark of rows to label tells them apart."""
+    if pool.by_words:
+        return "text"
+    return "table" if arguments.columns else "any"
 
 
 def groups_of(pool: Pool, arguments: SelectArguments) -> dict[str, NDArray[Any]]:

@@ -43,7 +43,7 @@ OBJECTIVES: dict[str, Known] = {
         "facility_location:FacilityLocation",
         ("X", "similarity"),
         "each item by the pick most similar to it",
-        paper="cornuejols1977",
+        paper=("cornuejols1977", 1004),
     ),
     "saturated_coverage": Known(
         "coverage:SaturatedCoverage",

@@ -24,6 +24,7 @@ def write_report(
     metric: str = "euclidean",
     command: str | Sequence[str] | None = None,
     repeats: Any = None,
+    labels: Any = None,
     title: str | None = None,
 ) -> Path:
     """Write what a plan is, how good it is and why, as one HTML file for people.
@@ -52,6 +53,7 @@ def write_report(
             and for a selection is not drawn.
         command: What was typed, as one string or as its words.
         repeats: `kofn.report.context.Repeats`, near-duplicates that were dropped from the pool of a selection.
+        labels: `kofn.report.context.Labels`, what the picks are worth as rows to label.
         title: The page's heading.
 
     Returns:
@@ -89,6 +91,7 @@ def write_report(
         metric=metric,
         command=command,
         repeats=repeats,
+        labels=labels,
     )
     pages: dict[type[Plan], Callable[..., str]] = {Selection: selection.page, Assignment: assignment.page}
     if isinstance(plan, Blend) and plan.form != "order":

@@ -42,6 +42,20 @@ class Repeats(NamedTuple):
     shown: Sequence[tuple[str, str, str, str, float]]
 
 
+class Labels(NamedTuple):
+    """What the picks are worth as rows to label.
+
+    Attributes:
+        points: of accuracy over random rows, that such picks brought elsewhere.
+        measured: these figures in words.
+        verdict: what to expect, in a few words.
+    """
+
+    points: float
+    measured: str
+    verdict: str
+
+
 @dataclass(frozen=True)
 class Context:
     """The items as the report shows them."""
@@ -60,6 +74,7 @@ class Context:
     scores: Array | None
     command: str | None
     repeats: Repeats | None
+    labels: Labels | None
 
     @classmethod
     def of(
@@ -77,6 +92,7 @@ class Context:
         metric: str = "euclidean",
         command: str | Sequence[str] | None = None,
         repeats: Repeats | None = None,
+        labels: Labels | None = None,
     ) -> Context:
         """Check the context against the plan; raises `InputError` naming what does not fit."""
         metric, distances = vocabulary.metric(metric), None
@@ -124,6 +140,7 @@ class Context:
             scores,
             command,
             repeats,
+            labels,
         )
 
     def name(self, item: int) -> str:

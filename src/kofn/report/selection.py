@@ -59,8 +59,9 @@ def page(context: Context, title: str | None) -> str:
 
 def _lede(context: Context, picks: Any, cover: measures.Coverage | None, random: measures.AtRandom | None) -> list[Any]:
     n, m = context.plan.n, len(picks)
+    labels = [] if context.labels is None else [f" To label: {context.labels.verdict}; {context.labels.measured}."]
     if cover is None or random is None:
-        return [f"{m:,} of {n:,} items were picked", groups.kept(context, picks), "."]
+        return [f"{m:,} of {n:,} items were picked", groups.kept(context, picks), ".", *labels]
     return [
         f"These {m:,} picks stand for {n:,} items. On average an item lies {number(float(cover.mean[-1]), 3)} ",
         f"from its nearest pick; from the nearest of {m:,} items drawn at random it would be "
@@ -68,6 +69,7 @@ def _lede(context: Context, picks: Any, cover: measures.Coverage | None, random:
         f"({context.metric} distance)",
         groups.kept(context, picks),
         ".",
+        *labels,
     ]
 
 
@@ -80,7 +82,10 @@ def _stats(
         note += f"; {context.repeats.dropped:,} near-duplicates of {context.repeats.total:,} rows were dropped"
     out = [stat([f"{len(picks):,}", E("small", f" of {plan.n:,}")], "picked", note)]
     share = _share(context, picks, cover)
-    if share is not None:
+    labels = context.labels
+    if labels is not None:
+        out.append(stat(f"{labels.points:+.1f} points", "over random rows to label", labels.verdict))
+    elif share is not None:
         value, label, note = share
         if cover is not None and random is not None and cover.typical > 0:
             low, high = (percent(1 - float(far) / cover.typical) for far in random.draws[[-1, 0]])
