@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-import ot
 import pytest
+from scipy.optimize import linear_sum_assignment
 
 import kofn
-from kofn.core.checks import InputError
+from kofn.core.checks import InfeasibleError, InputError
+
+ot = pytest.importorskip("ot")
 
 
 def bell(n: int, middle: float, width: float) -> np.ndarray:
@@ -72,3 +74,23 @@ def test_narrow_margins_add_up_to_their_own_rounding(dtype: type) -> None:
     wide = tuple(side.astype(np.float64) for side in sides)
     with pytest.raises(InputError, match="do not add up"):
         kofn.assign(scores=-rng.random((500, 400)), margins=(wide[0], wide[1] * (1 + 1e-6)), reg=0.1)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_without_entropy_items_of_one_total_are_assigned(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(seed)
+    costs = rng.integers(0, 9, (40, 5)) + rng.random((40, 5)) * (seed > 0)
+    rows, columns = np.full(40, 0.25), 0.25 * np.array([8, 0, 12, 5, 15])
+    monkeypatch.setattr("scipy.optimize.linprog", None)
+    plan = kofn.assign(scores=-costs, margins=(rows, columns), method="sinkhorn_newton_sparse", reg=0)
+    assert plan.status == "optimal"
+    assert -plan.value == pytest.approx(ot.emd2(rows, columns, costs.astype(float)))
+    assert plan.col_margin == pytest.approx(columns)
+    assert (plan.u[:, None] + plan.v >= -costs - 1e-9).all()
+    square = kofn.assign(scores=-costs[:5], method="sinkhorn_newton_sparse", reg=0)
+    assert square.value == pytest.approx(-costs[:5][linear_sum_assignment(costs[:5])].sum())
+    shut = np.where(np.arange(5) == 0, -np.inf, -costs)
+    with pytest.raises(InfeasibleError, match="0"):
+        kofn.assign(scores=shut, margins=(rows, columns), method="sinkhorn_newton_sparse", reg=0)
+    with pytest.raises(InputError, match="time_limit=1: reg=0 is solved as a whole"):
+        kofn.assign(scores=-costs, margins=(rows, columns), method="sinkhorn_newton_sparse", reg=0, time_limit=1)

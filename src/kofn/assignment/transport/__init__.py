@@ -9,6 +9,8 @@ HOMES = {
     "bottleneck_coupling": "_bottleneck",
     "bottleneck_encoder": "_bottleneck",
     "minimum_entropy_coupling": "_minimum_entropy_coupling",
+    "partial_transport": "_partial_transport",
     "sinkhorn_newton_sparse": "_sinkhorn_newton_sparse",
+    "unbalanced_transport": "_unbalanced_transport",
 }
 __getattr__, __dir__, __all__ = attach(__name__, HOMES)

@@ -2,6 +2,8 @@
 from kofn.assignment.transport._bottleneck import bottleneck_coupling as bottleneck_coupling
 from kofn.assignment.transport._bottleneck import bottleneck_encoder as bottleneck_encoder
 from kofn.assignment.transport._minimum_entropy_coupling import minimum_entropy_coupling as minimum_entropy_coupling
+from kofn.assignment.transport._partial_transport import partial_transport as partial_transport
 from kofn.assignment.transport._sinkhorn_newton_sparse import sinkhorn_newton_sparse as sinkhorn_newton_sparse
+from kofn.assignment.transport._unbalanced_transport import unbalanced_transport as unbalanced_transport
 
 HOMES: dict[str, str]

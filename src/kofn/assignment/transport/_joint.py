@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from kofn.core import checks
 from kofn.core.arrays import Floats
 from kofn.core.checks import InputError
 from kofn.core.plans import Assignment
@@ -39,3 +40,22 @@ def majorised(p: Floats, q: Floats) -> list[float]:
     size = max(len(p), len(q))
     sums = [np.cumsum(np.pad(np.sort(side)[::-1], (0, size - len(side)))) for side in (p, q)]
     return np.maximum(np.diff(np.minimum(*sums), prepend=0.0), 0.0).tolist()
+
+
+def side_totals(value: Any, name: str, count: int, default: float) -> Floats:
+    """The totals of one side, which need not sum to those of the other.
+
+    Raises:
+        InputError: not one finite number >= 0 for each, or all zero.
+    """
+    if value is None:
+        return np.full(count, default)
+    totals = checks.vector(value, name).astype(np.float64)
+    if len(totals) != count:
+        raise InputError(f"{name} has {len(totals)} values, scores asks for {count}; give one for each")
+    if totals.min() < 0:
+        row = int(totals.argmin())
+        raise InputError(f"{name} at {row} is {totals[row]:g}; give totals >= 0")
+    if not totals.any():
+        raise InputError(f"{name} are all zero: there is nothing to share; give a positive total")
+    return totals

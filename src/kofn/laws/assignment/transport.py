@@ -80,6 +80,8 @@ def _log_sums(table: Floats) -> Floats:
 def _draw_reg(draw: Draw, given: Mapping[str, Any], options: dict[str, Any]) -> None:
     table = np.asarray(given["scores"], np.float64)
     listed = table[table > -np.inf]
+    if not len(listed):
+        return
     # In units of the scores; a thousandth is as far as plain scalings can be followed.
     size = max(float(np.ptp(listed)), float(np.abs(listed).max())) or 1.0
     if draw(st.integers(0, 3)):
@@ -90,6 +92,52 @@ def _draw_density(draw: Draw, _given: Mapping[str, Any], options: dict[str, Any]
     options["density"] = draw(st.sampled_from((None, None, 0.3)))
 
 
-RECOUNTS: dict[str, Recount] = {"entropic_transport": _entropic}
+def _masses(case: Case) -> tuple[Floats, Floats, Floats, Floats]:
+    """The scores, the plan as a matrix, and the totals that each side may send or should."""
+    table = np.asarray(case.words["scores"], np.float64)
+    n, bins = table.shape
+    P = np.zeros((n, bins))
+    P[np.repeat(np.arange(n), np.diff(case.plan.indptr)), case.plan.bins] = case.plan.weights
+    options = case.plan.options
+    r, c = options.get("row_totals"), options.get("column_totals")
+    rows = np.ones(n) if r is None else np.asarray(r, np.float64)
+    return table, P, rows, np.full(bins, n / bins) if c is None else np.asarray(c, np.float64)
+
+
+def _partial(case: Case) -> None:
+    """Sum of P scores; the mass and the totals."""
+    table, P, r, c = _masses(case)
+    terms = [mass * score for mass, score in zip(P.ravel().tolist(), table.ravel().tolist(), strict=True) if mass]
+    counted = math.fsum(terms)
+    if not near(case.plan.value, counted, case.rtol, math.fsum(map(abs, terms))):
+        raise broken(case, "recount", f"value is {case.plan.value!r}, recounted {counted!r}")
+    mass = case.plan.options.get("mass") or min(r.sum(), c.sum())
+    if not near(float(P.sum()), mass, 1e-6, mass):
+        raise broken(case, "recount", f"a mass of {P.sum()!r} is sent, asked {mass!r}")
+    if (P.sum(axis=1) > r * (1 + 1e-9)).any() or (P.sum(axis=0) > c * (1 + 1e-9)).any():
+        raise broken(case, "recount", "a total is exceeded")
+
+
+def _unbalanced(case: Case) -> None:
+    """Sum of P scores - reg KL(P | rc') - reg_m KL of each side's sums."""
+    table, P, r, c = _masses(case)
+    info = case.plan.info
+    terms = [mass * score for mass, score in zip(P.ravel().tolist(), table.ravel().tolist(), strict=True) if mass]
+    penalties = [(info["reg"], P, np.outer(r, c))]
+    penalties += [(info["reg_m"][0], P.sum(axis=1), r), (info["reg_m"][1], P.sum(axis=0), c)]
+    for weight, given, wanted in penalties:
+        if 0 < weight < math.inf:
+            for x, y in zip(given.ravel().tolist(), wanted.ravel().tolist(), strict=True):
+                terms += [-weight * (x * math.log(x / y) if x > 0 else 0.0), weight * x, -weight * y]
+    counted = math.fsum(terms)
+    if not near(case.plan.value, counted, max(case.rtol, 1e-9), math.fsum(map(abs, terms))):
+        raise broken(case, "recount", f"value is {case.plan.value!r}, recounted {counted!r}")
+
+
+RECOUNTS: dict[str, Recount] = {
+    "entropic_transport": _entropic,
+    "partial_transport": _partial,
+    "unbalanced_transport": _unbalanced,
+}
 OPTIMA: dict[str, Optimum] = {"entropic_transport": _best_entropic}
 OPTIONS: dict[str, Drawer] = {"reg": _draw_reg, "density": _draw_density}
