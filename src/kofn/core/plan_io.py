@@ -21,6 +21,7 @@ import numpy as np
 
 from kofn.core.arrays import Array
 from kofn.core.checks import InputError, shown
+from kofn.core.plan_fields import refuse_damaged
 from kofn.io import tensors
 from kofn.io.atomic import atomic_path
 
@@ -92,6 +93,8 @@ def read(path: str | Path, kinds: Kinds) -> Any:
             arrays = {name: archive[name] for name in archive.files}
         header = json.loads(arrays.pop("header").tobytes())
         schema = header["schema"]
+        if isinstance(schema, bool) or not isinstance(schema, int) or schema < 1:
+            raise ValueError(f"schema {shown(schema)}")
         if schema <= SCHEMA:
             return _plan(header["kind"], header["fields"], arrays, kinds, schema)
     except FileNotFoundError:
@@ -104,7 +107,9 @@ def read(path: str | Path, kinds: Kinds) -> Any:
 
 def _plan(kind: str, packed: Mapping[str, Any], arrays: Mapping[str, Array], kinds: Kinds, schema: int) -> Any:
     fields = {name: _unpack(value, arrays, kinds, schema) for name, value in packed.items()}
-    return kinds[kind](**(_from_schema_1(fields, kind) if schema == 1 else fields))
+    plan = kinds[kind](**(_from_schema_1(fields, kind) if schema == 1 else fields))
+    refuse_damaged(plan)
+    return plan
 
 
 def _from_schema_1(fields: dict[str, Any], kind: str) -> dict[str, Any]:
