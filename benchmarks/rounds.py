@@ -115,7 +115,7 @@ CONTENDERS: dict[str, Contender] = {
     "facility location rbf, at once": Contender(_covering(metric="rbf"), at_once=True),
     TYPICAL_AT_ONCE: Contender(_covering(method="typiclust"), at_once=True),
     "TypiClust, rounds": Contender(_covering(method="typiclust"), first=None),
-    "herding without a model, rounds": Contender(_herding(model=None)),
+    "herding without a model, rounds": Contender(_herding(model="none")),
     "uncertainty herding": Contender(_herding()),
     "TypiClust, then uncertainty herding": Contender(_herding(), first="TypiClust, rounds"),
     "uncertainty herding, entropy": Contender(_herding(kind="entropy")),

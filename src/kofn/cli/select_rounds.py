@@ -61,8 +61,6 @@ def next_round(
         raise InputError(
             f"-k {arguments.k}: {left:,} of {len(known):,} rows have no label in {column!r} yet; ask for k <= {left}"
         )
-    if options.get("model") == "none":
-        options["model"] = None
     given = set(call) - SETTINGS - {"ids", "metric"}
     index = methods_of("select")
     learns = {*index[NEXT].accepted, "ids"}

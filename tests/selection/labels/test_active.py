@@ -273,7 +273,7 @@ class TestStreamQuery:
         spent = np.cumsum(asked)
         assert (spent <= np.ceil(budget * np.arange(1, 4001) - 1e-9)).all()
         assert query.spent == spent[-1] == len(query.plan)
-        assert abs(query.spent / 4000 - budget) <= 0.01 * budget
+        assert abs(query.spent - round(4000 * budget)) <= round(40 * budget)
 
     def test_what_was_saved_is_not_spent_at_once(self) -> None:
         query = StreamQuery(0.1, strategy="fixed", threshold=0.5)

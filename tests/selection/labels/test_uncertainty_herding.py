@@ -52,7 +52,7 @@ def test_without_labels_it_is_max_herding() -> None:
 def test_without_a_model_the_labelled_rows_come_first_in_max_herding() -> None:
     X, y = digits(200, 30)
     both = kofn.select(X, k=45, metric="rbf", objective="facility_location", start=np.arange(30)).indices.tolist()
-    assert uncertainty_herding(X, y=y, k=15, model=None).indices.tolist() == both[30:]
+    assert uncertainty_herding(X, y=y, k=15, model="none").indices.tolist() == both[30:]
 
 
 def test_doubt_moves_the_picks_to_where_the_classes_meet() -> None:
@@ -61,7 +61,8 @@ def test_doubt_moves_the_picks_to_where_the_classes_meet() -> None:
     y = np.full(240, -1)
     y[:20], y[60:80] = 0, 1
     plain, unsure = (
-        uncertainty_herding(X, y=y, k=8, model=model, bandwidth=0.2).indices for model in (None, "logistic_regression")
+        uncertainty_herding(X, y=y, k=8, model=model, bandwidth=0.2).indices
+        for model in ("none", "logistic_regression")
     )
     between, beyond = slice(120, 180), slice(180, 240)
     counts = [
@@ -101,7 +102,7 @@ def test_too_few_labels_to_calibrate_by_make_all_rows_count_alike() -> None:
     assert y[0] != y[1]
     plan = uncertainty_herding(X, y=y, k=5)
     assert np.isinf(plan.info["temperature"])
-    assert plan.indices.tolist() == uncertainty_herding(X, y=y, k=5, model=None).indices.tolist()
+    assert plan.indices.tolist() == uncertainty_herding(X, y=y, k=5, model="none").indices.tolist()
     one_class = np.where(np.arange(100) < 3, 7, -1)
     same = uncertainty_herding(X, y=one_class, k=5)
     assert same.info["labels"] == {"7": 3}

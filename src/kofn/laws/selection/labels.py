@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -63,7 +65,7 @@ def _in_rounds(draw: Draw, given: Mapping[str, Any], options: dict[str, Any]) ->
     if words["k"] < n - labelled and draw(st.booleans()):
         words["exclude"] = [order[-1]]
     if draw(st.integers(0, 2)) == 0:
-        options["model"] = draw(st.sampled_from((None, "gaussian_nb", "decision_tree")))
+        options["model"] = draw(st.sampled_from(("none", "gaussian_nb", "decision_tree")))
 
 
 def _uncertainty_coverage(case: Case) -> SetFunction:
@@ -76,7 +78,9 @@ def _uncertainty_coverage(case: Case) -> SetFunction:
     covered = table[:, labelled].max(axis=1, initial=0.0)
     left = np.maximum(table - covered[:, None], 0.0)
     weights = np.asarray(info["uncertainty"], np.float64) * item_weights(case)
-    return from_table("uncertainty_coverage", left, weights, "most")
+    # What is left is the difference of two similarities of up to 1.
+    total = math.fsum(weights.tolist())
+    return replace(from_table("uncertainty_coverage", left, weights, "most"), scale=lambda _picks: total)
 
 
 def _price_steps(draw: Draw, given: Mapping[str, Any], options: dict[str, Any]) -> None:

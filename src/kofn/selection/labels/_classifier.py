@@ -103,10 +103,12 @@ def _named(model: str, name: str) -> Any:
         return LogisticRegression(max_iter=1_000)
     from sklearn.utils import all_estimators
 
-    found = {short_name(label): made for label, made in all_estimators(type_filter="classifier")}
-    made = found.get(short_name(model))
+    classifiers = {short_name(label): made for label, made in all_estimators(type_filter="classifier")}
+    made = classifiers.get(short_name(model))
     if made is None:
-        raise InputError(f"{name}={model!r}: scikit-learn has no such classifier{nearest(short_name(model), found)}")
+        raise InputError(
+            f"{name}={model!r}: scikit-learn has no such classifier{nearest(short_name(model), classifiers)}"
+        )
     try:
         return made()
     except TypeError:
@@ -141,8 +143,8 @@ def _fitted(learner: Any, X: Floats, codes: Ints, n_classes: int, asked: Floats,
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            found = clone(learner).fit(X, codes)
-            out[:, found.classes_] = found.predict_proba(asked)
+            fitted = clone(learner).fit(X, codes)
+            out[:, fitted.classes_] = fitted.predict_proba(asked)
     except (ValueError, TypeError, AttributeError) as error:
         why = " ".join(str(error).split())[:160]
         raise InputError(f"{name}: {type(learner).__name__} cannot learn from these rows ({why})") from None
@@ -159,9 +161,9 @@ def _kept_from_it(learner: Any, X: Floats, codes: Ints, rows: Ints, n_classes: i
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # some classes have fewer rows than there are folds
         parts = list(StratifiedKFold(folds, shuffle=True, random_state=0).split(rows, codes[rows]))
-    for _, held in parts:
-        seen = np.setdiff1d(everyone, rows[held])
-        out[held] = _fitted(learner, X[seen], codes[seen], n_classes, X[rows[held]], name)
+    for _, left_out in parts:
+        seen = np.setdiff1d(everyone, rows[left_out])
+        out[left_out] = _fitted(learner, X[seen], codes[seen], n_classes, X[rows[left_out]], name)
     return out
 
 
@@ -175,4 +177,4 @@ def counts_of(y: NDArray[Any]) -> Mapping[str, int]:
     """How many rows of each class, most first."""
     names, counts = np.unique(y, return_counts=True)
     order = np.argsort(-counts, kind="stable")
-    return {str(names[at]): int(counts[at]) for at in order}
+    return {str(names[index]): int(counts[index]) for index in order}

@@ -19,7 +19,7 @@ from kofn.core.words import Resources, Where
 from kofn.objectives.facility_location import FacilityLocation
 from kofn.selection.greedy._run import greedy
 from kofn.selection.greedy._search import Search
-from kofn.selection.labels._classifier import counts_of, predict
+from kofn.selection.labels._classifier import classifier, counts_of, predict
 from kofn.selection.labels._labelled_rows import labelled_rows
 from kofn.selection.labels._uncertainty import uncertainty
 
@@ -33,6 +33,7 @@ class Round(Where, Resources, total=False):
     traits=("sandwich",),
     draws=Draw(
         compiled=True,
+        plain={"y": np.array([0, 1, -1, -1, -1, -1])},
         options={
             "kind": ("margin", "entropy", "least_confident"),
             "bandwidth": (0.25, 1.0, 4.0),
@@ -64,8 +65,8 @@ def uncertainty_herding(
             label (or without y) all rows count alike: the first round.
         weights: (n,) how much each row counts beside the doubt about it, >= 0, default 1.
         model: a classifier of scikit-learn by name ("logistic_regression", "random_forest", ...), or one itself, that
-            learns from the labelled rows and says how unsure it is of each row. None: all rows count alike, and only
-            what the labelled rows cover is left out.
+            learns from the labelled rows and says how unsure it is of each row. "none": all rows count alike, and
+            only what the labelled rows cover is left out.
         kind: of the uncertainty, as in `uncertainty`.
         bandwidth: of the kernel exp(-distance^2 / (2 bandwidth^2)), > 0; default as in facility location.
         unlabelled: the value in y of rows without a label, default -1.
@@ -78,7 +79,7 @@ def uncertainty_herding(
         classifier's on labelled rows that were kept from it, `info["temperature"]` what calibrated it.
 
     Raises:
-        InputError: every row is labelled, or the classifier cannot learn from these rows.
+        InputError: every row is labelled, `unlabelled` without y, or the classifier cannot learn from these rows.
         InfeasibleError: k above the number of rows without a label, or constraints that cannot be met together.
 
     The classifier's probabilities are calibrated by one temperature, at which labelled rows that were kept from it fold
@@ -100,6 +101,8 @@ def uncertainty_herding(
     """
     checks.choice(kind, "kind", ("margin", "entropy", "least_confident"))
     n = len(X)
+    if y is None and unlabelled != -1:
+        raise InputError(f"unlabelled={unlabelled!r}: give y, whose value it is")
     labelled = np.zeros(n, bool) if y is None else labelled_rows(y, unlabelled)
     rows, left = np.flatnonzero(labelled), n - int(labelled.sum())
     _refuse_labelled(words, labelled)
@@ -107,18 +110,22 @@ def uncertainty_herding(
     if words.get("exclude") is not None:
         excluded[np.asarray(words["exclude"], np.int64)] = True
     k = words.get("k")
-    if k is not None and k > n - excluded.sum() and words.get("budget") is None:
+    if labelled.any() and k is not None and k > n - excluded.sum() and words.get("budget") is None:
         also = f", of which {left - (n - excluded.sum())} are excluded" if excluded.sum() > len(rows) else ""
         raise InfeasibleError(
             f"k={k}, but {left:,} of {n:,} rows have no label yet{also}; ask for k <= {n - excluded.sum()}"
         )
     doubt, learnt = np.ones(n), {"temperature": math.nan, "accuracy": math.nan}
     known = np.zeros(0) if y is None else y[rows]
-    if model is not None and len(np.unique(known)) > 1:
+    named = isinstance(model, str)
+    learns = not (model is None or (named and model == "none"))
+    if learns and len(np.unique(known)) > 1:
         drawn = int(np.random.default_rng(seed).integers(2**31))
         predicted = predict(model, X, rows, known, drawn)
         learnt = {"temperature": predicted.temperature, "accuracy": predicted.accuracy}
         doubt = uncertainty(predicted.probabilities, kind=kind)
+    elif learns and not (named and model == "logistic_regression"):
+        classifier(model, 0)  # what is no classifier is refused in the first round already
     memory: Any = words.get("max_memory")
     objective = FacilityLocation(
         X,
