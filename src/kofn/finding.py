@@ -16,12 +16,15 @@ from typing import Any
 _DATA = Path(__file__).parent / "_index" / "find.json"
 # A whole phrase that the thing is known by, and the same where the thing is its best answer.
 _PHRASE, _LEAD = 12.0, 6.0
+# A phrase whose words stand apart in the question counts this share.
+_APART = 0.6
 # A word that is nowhere is taken for the nearest one only where they are as alike as this.
 _NEAR = 0.84
 # What answers less than this share as well as the best is left out.
 _TAIL = 0.15
 # Where two answer equally well, what is called through a verb comes first.
-_FORM = {"function": 1.1, "merge_rule": 1.1, "objective": 1.0, "stepper": 1.0, "module": 0.9, "helper": 0.95}
+_FORM = {"function": 1.1, "merge_rule": 1.1, "objective": 1.0, "stepper": 1.0, "elsewhere": 1.0}
+_FORM |= {"helper": 0.95, "module": 0.9}
 # Words that say nothing of what is looked for.
 _SILENT = """
     a an and any are as at be best by can do does each for from get give given have how i if in into is it its keep kofn
@@ -55,12 +58,13 @@ class Hit:
 
     Args:
         name: as it is called.
-        form: "function", "merge_rule", "objective", "stepper", "module", "helper" or "estimator".
+        form: "function", "merge_rule", "objective", "stepper", "module", "helper", "estimator", or "elsewhere" for what
+            another library does.
         verb: the verb it belongs to, or nothing.
         family: its folder in the library.
         summary: what it does, in one sentence.
         call: the shortest call of it.
-        file: where its code is, in the repository.
+        file: where its code is, in the repository, or nothing.
         claim: where its paper's experiment is, or nothing.
         test: where its test is.
         paper: the reference, or nothing.
@@ -83,12 +87,12 @@ class Hit:
         return f"<{self.name}: {self.call}>"
 
     def __str__(self) -> str:
-        lines = [f"{self.name}: {self.summary}", f"  {self.call}", f"  code   {self.file}"]
+        lines = [f"{self.name}: {self.summary}", f"  {self.call}"]
         lines += [f"  {key:6s} {value}" for key, value in self._places() if value]
         return "\n".join(lines)
 
     def _places(self) -> tuple[tuple[str, str], ...]:
-        return ("test", self.test), ("claim", self.claim), ("paper", self.paper)
+        return ("code", self.file), ("test", self.test), ("claim", self.claim), ("paper", self.paper)
 
 
 def find(words: str, limit: int = 10) -> list[Hit]:
@@ -200,9 +204,15 @@ class _Catalogue:
                 # Saturating, as in BM25: many mentions of one word do not outweigh a second word.
                 total += self.rarity[stem] * counts[stem] / (counts[stem] + 3.0)
         total *= 1 + sum(stem in counts for stem in asked) / max(1, len(asked))
-        total += _PHRASE * any(known in phrase for known in row["phrases"])
-        total += _LEAD * any(known in phrase for known in row["leads"])
+        words = set(phrase.split())
+        total += _PHRASE * max((_said(known, phrase, words) for known in row["phrases"]), default=0.0)
+        total += _LEAD * max((_said(known, phrase, words) for known in row["leads"]), default=0.0)
         return total * _FORM.get(row["form"], 0.9)
+
+
+def _said(known: str, phrase: str, words: set[str]) -> float:
+    """1 where a question has a phrase whole, less where it has its words apart, else 0."""
+    return 1.0 if known in phrase else _APART * (words >= set(known.split()))
 
 
 @functools.cache

@@ -46,7 +46,8 @@ def _shown(hits: Sequence[Hit]) -> str:
     table.add_column("does, and how it is called", overflow="fold")
     for hit in hits:
         does = Text(hit.summary).append(f"\n{hit.call}", style="cyan")
-        table.add_row(Text(hit.name), f"{hit.verb} {hit.form}".strip().replace("_", " "), does)
+        form = "" if hit.form == "elsewhere" else hit.form
+        table.add_row(Text(hit.name), f"{hit.verb} {form}".strip().replace("_", " "), does)
     with console.capture() as shown:
         console.print(table)
         first = hits[0]

@@ -83,9 +83,9 @@ def entries_of(module: ModuleType) -> Iterator[Entry]:
         yield entry
 
 
-def refuse(path: str, found: Iterable[str]) -> None:
+def refuse(path: str, messages: Iterable[str]) -> None:
     """Raise what is wrong with the registration at `path`, all of it."""
-    lines = [f"{path.replace(':', ': ', 1)} {fault}" for fault in found]
+    lines = [f"{path.replace(':', ': ', 1)} {fault}" for fault in messages]
     if lines:
         raise ValueError("\n".join(lines))
 

@@ -25,6 +25,7 @@ from kofn.objectives.base import GREEDY, OBJECTIVES
 ROOT = packages.HERE.parents[1]
 FOUND = packages.HERE / "_index" / "find.json"
 FIELD_WORDS = Path(__file__).with_name("field_words.toml")
+ELSEWHERE = Path(__file__).with_name("elsewhere.toml")
 # How an argument is written in a one-line call.
 WRITTEN = {
     "X": "X",
@@ -86,7 +87,15 @@ def rows(index: Mapping[str, Mapping[str, Entry]]) -> list[Row]:
         # The first name of a phrase is its best answer.
         row["leads"] = _phrases([row["name"], *(phrase for phrase, names in words.items() if row["name"] == names[0])])
         del row["text"]
-    return [{key: value for key, value in row.items() if value not in ("", [])} for row in listed]
+    return [{key: value for key, value in row.items() if value not in ("", [])} for row in [*listed, *_elsewhere()]]
+
+
+def _elsewhere() -> Iterator[Row]:
+    """What other libraries do: known by whole phrases alone, so that it never pushes in between kofn's own."""
+    for entry in tomllib.loads(ELSEWHERE.read_text(encoding="utf-8"))["elsewhere"]:
+        known = _phrases([*entry["phrases"], entry["name"]])
+        facts = {word: entry[word] for word in ("name", "summary", "call")}
+        yield facts | {"form": "elsewhere", "counts": {}, "phrases": known, "leads": known}
 
 
 def _counts(row: Row) -> dict[str, float]:
