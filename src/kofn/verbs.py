@@ -12,7 +12,7 @@ from kofn.core import dispatch, registry, vocabulary
 from kofn.core.auto import AUTO
 from kofn.core.checks import InputError, nearest, shown
 from kofn.core.signatures import documented
-from kofn.core.vocabulary import SETTINGS, SYNONYMS, VOCABULARY, argument
+from kofn.core.vocabulary import SETTINGS, VOCABULARY, argument, synonym
 from kofn.core.words import Words
 
 if TYPE_CHECKING:
@@ -98,15 +98,15 @@ def _settle_options(verb: str, method: Method, given: dict[str, Any], own: dict[
     for name in unknown:
         if entry is not None:
             raise InputError(dispatch.unknown_option(entry, name, index))
-        raise InputError(f"{verb} has no argument {name!r}{_meant(name, index)}")
+        raise InputError(f"{verb} has no argument {name!r}{_meant(name, verb, index)}")
 
 
-def _meant(name: str, index: Mapping[str, registry.Entry]) -> str:
+def _meant(name: str, verb: str, index: Mapping[str, registry.Entry]) -> str:
     takers = sorted(entry.name for entry in index.values() if name in entry.options)
     if takers:
         return f"; it is an option of {', '.join(takers)}: name one of them as method="
-    if name in SYNONYMS:
-        return f"; did you mean {SYNONYMS[name]!r}?"
+    if (ours := synonym(name, verb)) is not None:
+        return f"; did you mean {ours!r}?"
     return nearest(name, [*VOCABULARY, *{option for entry in index.values() for option in entry.options}])
 
 
@@ -196,7 +196,8 @@ def allocate(
         **arguments: the words below, and the method's own options.
 
     Returns:
-        An `Allocation`: `amounts`, `values`, the `price` of one more unit, `bound`.
+        An `Allocation`: `amounts`, `values`, the `price` of one more unit (if amounts could be
+        fractions: what one whole unit more brings may differ), `bound`.
 
     Raises:
         InputError: bad input, or an argument the method does not take; the message says what to do.
@@ -339,10 +340,10 @@ def compare(
                         for word, v in shared.items()
                         if v is not None and word in VOCABULARY
                     }
-                    rule = objective or ("facility_location" if words.keys() & {"X", "similarity"} else "modular")
-                    kept = base.words_of(rule) if isinstance(rule, str) else set(words)
+                    judged_by = objective or ("facility_location" if words.keys() & {"X", "similarity"} else "modular")
+                    kept = base.words_of(judged_by) if isinstance(judged_by, str) else set(words)
                     judge = base.build(
-                        rule, {w: v for w, v in words.items() if w in kept}, known=tuple(base.OBJECTIVES)
+                        judged_by, {w: v for w, v in words.items() if w in kept}, known=tuple(base.OBJECTIVES)
                     )
                     value = judge.value(plan.indices)
                 rows.append(

@@ -123,6 +123,8 @@ def test_a_report_of_routes_shows_loads_and_texts(folder: Path, capsys: pytest.C
     assert code == 0, err
     seen = Reader((folder / "r.html").read_text(encoding="utf-8")).text
     assert "wanted it first" in seen
+    code, text, err = run(capsys, *call, "--capacity", 7, "-o", "r.csv")
+    assert text.endswith("bins -> r.csv\n")
     assert "Who gave up most" in seen
     assert "word " in seen
 

@@ -123,7 +123,7 @@ def test_judges_and_curves_too(folder: Path, capsys: pytest.CaptureFixture[str])
     out = picks(capsys, *words, "--decimal", ",", "--na", "N/A", "--json")
     assert out["judges"] == ["x", "y"]
     Path("curves.csv").write_text("layer;2;4\na;3,5;1,5\nb;5;1\n")
-    words = ("allocate", "curves.csv", "--id", "layer", "--budget", "2", "--delimiter", ";", "--decimal", ",", "--json")
+    words = ("allocate", "curves.csv", "--id", "layer", "--budget", "6", "--delimiter", ";", "--decimal", ",", "--json")
     assert picks(capsys, *words)["items"] == 2
 
 

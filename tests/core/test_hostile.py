@@ -455,7 +455,8 @@ def hostile_of(entry: Entry, word: str) -> Bad:
     bad = dict(row_of(HOSTILE, entry, word) or {})
     if word == "weights" and "rankings" in entry.accepted:
         bad["negative"] = (lambda v: put(v, 1, -2.0), "@ at row 1 is -2; weights must be >= 0")
-    if word == "X" and entry.load().__kofn__.sparse and draws_of(entry).plain.get("metric") == "cosine":  # type: ignore[attr-defined]
+    by_cosine = "metric" not in entry.accepted or draws_of(entry).plain.get("metric") == "cosine"
+    if word == "X" and by_cosine and entry.load().__kofn__.sparse:  # type: ignore[attr-defined]
         del bad["sparse"]  # such rows are taken
     if word == "members" and draws_of(entry).members == 2:
         bad["three"] = (lambda v: [*v, v[0]], entry.name)

@@ -13,7 +13,7 @@ from refusals import refused
 
 import kofn
 from kofn.core import problems
-from kofn.core.checks import BrokenPlanError, KofnError
+from kofn.core.checks import BrokenPlanError, KofnError, KofnWarning
 from kofn.core.plans import Allocation, Assignment, Blend, Plan, Selection
 from kofn.core.registry import method
 from kofn.selection.greedy import lazy_greedy
@@ -219,3 +219,36 @@ def test_a_secret_seed_is_not_in_the_digest():
     words = {"k": 1, "method": "private_streaming", "users": [[0.0], [1.0]], "epsilon": 1.0}
     plans = [kofn.select([[0.0], [1.0], [3.0]], seed=seed, **words) for seed in (1, 2)]
     assert plans[0].problem == plans[1].problem
+
+
+AGES = np.array([20.0, 30, 40, 50, 60, 71])
+
+
+@pytest.mark.parametrize("library", [pd, pl])
+def test_columns_in_unlike_units_are_said_of_tables(library: Any) -> None:
+    def table(**columns: Any) -> Any:
+        return library.DataFrame(columns)
+
+    unlike = table(age=AGES, income=AGES * 1000)
+    for call in (lambda: kofn.select(unlike, k=2), lambda: kofn.assign(unlike, k=2)):
+        with pytest.warns(KofnWarning, match="'income' spreads 1e\\+03 times as widely as 'age'") as caught:
+            call()
+        assert caught[0].filename == __file__
+    # An error in this suite: what follows must be silent.
+    kofn.select(table(age=AGES, years=AGES * 20, same=np.ones(6)), k=2)
+    kofn.select(unlike, k=2, objective="feature_based")
+    kofn.select(unlike.to_numpy(), k=2)
+
+
+def test_names_of_columns_are_no_values() -> None:
+    table = pd.DataFrame({"x": X[:, 0], "g": NAMES})
+    refused(lambda: kofn.select(X, k=2, groups="g", quotas={"u": (1, 1)}), "groups='g': give one value an item")
+    refused(lambda: kofn.select(X, budget=2, costs="x"), "of a table's column, costs=df['x']")
+    refused(lambda: kofn.select(X, k=2, weights="x"), "weights=df['x']")
+    assert len(kofn.select(table[["x"]], k=2, groups=table["g"], quotas={"u": (1, 1)})) == 2
+
+
+def test_names_that_people_bring_depend_on_the_verb() -> None:
+    refused(lambda: kofn.assign(scores=np.ones((4, 3)), top_k=2), "did you mean 'per_item'?")
+    refused(lambda: kofn.select(X, top_k=2), "did you mean 'k'?")
+    refused(lambda: kofn.select(X, k=2, objective="facility-location"), "did you mean 'facility_location'?")

@@ -58,7 +58,9 @@ def test_shows_the_curve_the_picks_and_the_quotas() -> None:
     assert dict(zip(quotas.names, quotas.values, strict=True)) == {"a": used["quota a"], "b <i>": used["quota b <i>"]}
     cell = PLANS["greedy"]._repr_html_()
     assert "b &lt;i&gt;" in cell
-    assert f"{used['quota a']} of at most 4" in cell
+    assert f"{used['quota a']} of at least 2 and at most 4" in cell
+    assert f"{used['quota b <i>']} of at least 1" in cell
+    assert f"{used['quota b <i>']} of at least 1 and" not in cell
     assert "<svg" in cell
 
 

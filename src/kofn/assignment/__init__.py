@@ -28,6 +28,7 @@ HOMES = {
     "pam": "medoids._pam",
     "pamk": "silhouettes._pamk",
     "pamsil": "silhouettes._pamsil",
+    "partial_transport": "transport._partial_transport",
     "partitive_partitioning": "means._partitive_partitioning",
     "place": "means._place",
     "sdp_kmeans": "means._sdp_kmeans",
@@ -35,5 +36,6 @@ HOMES = {
     "sinkhorn_newton_sparse": "transport._sinkhorn_newton_sparse",
     "soft_mixing": "routing._soft_mixing",
     "token_choice": "routing._token_choice",
+    "unbalanced_transport": "transport._unbalanced_transport",
 }
 __getattr__, __dir__, __all__ = attach(__name__, HOMES)

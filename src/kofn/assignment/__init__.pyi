@@ -21,6 +21,7 @@ from kofn.assignment.transport._minimum_entropy_coupling import minimum_entropy_
 from kofn.assignment.medoids._pam import pam as pam
 from kofn.assignment.silhouettes._pamk import pamk as pamk
 from kofn.assignment.silhouettes._pamsil import pamsil as pamsil
+from kofn.assignment.transport._partial_transport import partial_transport as partial_transport
 from kofn.assignment.means._partitive_partitioning import partitive_partitioning as partitive_partitioning
 from kofn.assignment.means._place import place as place
 from kofn.assignment.means._sdp_kmeans import sdp_kmeans as sdp_kmeans
@@ -28,5 +29,6 @@ from kofn.assignment.schemes._single_linkage import single_linkage as single_lin
 from kofn.assignment.transport._sinkhorn_newton_sparse import sinkhorn_newton_sparse as sinkhorn_newton_sparse
 from kofn.assignment.routing._soft_mixing import soft_mixing as soft_mixing
 from kofn.assignment.routing._token_choice import token_choice as token_choice
+from kofn.assignment.transport._unbalanced_transport import unbalanced_transport as unbalanced_transport
 
 HOMES: dict[str, str]

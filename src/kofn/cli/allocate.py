@@ -202,7 +202,7 @@ def render(plan: Allocation, arguments: AllocateArguments, curves: Curves) -> st
     lines = [f"{plan.method}: {plan.n} items, value {plan.value:.6g} ({plan.status}), used {used:,} of {budget:,}"]
     lines.append(_levels(arguments, curves))
     if plan.price is not None:
-        lines.append(f"price: one more unit of budget is worth {plan.price:.4g}")
+        lines.append(f"price: one more unit of budget is worth about {plan.price:.4g}")
     if arguments.output:
         lines.append(f"amounts -> {arguments.output}")
     else:

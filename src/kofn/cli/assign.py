@@ -132,6 +132,8 @@ def command(typed: Sequence[str], file: str, **values: Any) -> None:
         check_columns(table, arguments)
     pool = read_pool(table, arguments)
     call, options = call_of(pool, arguments), options_of(pool, arguments)
+    if pool.ids is not None:
+        options |= {name: pool.ids[pairs] for name, pairs in options.items() if name in _LINKS}
     plan = assign(method=arguments.method, options=options, **call)
     finish(plan, arguments, lambda: placements(plan, pool, arguments), **report_context(pool, arguments))
     say(answer(plan, arguments), lambda: render(plan, pool, arguments), arguments.as_json)
@@ -306,7 +308,7 @@ def render(plan: Assignment, pool: Pool, arguments: AssignArguments) -> str:
     if plan.medoids is not None:
         lines.append(f"medoids: {first_of(plan.keys(plan.medoids).tolist())}")
     if arguments.output:
-        lines.append(f"groups -> {arguments.output}")
+        lines.append(f"{'bins' if pool.matrix is not None else 'groups'} -> {arguments.output}")
     if arguments.report:
         lines.append(f"report -> {arguments.report}")
     return "\n".join(lines)

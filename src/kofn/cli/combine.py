@@ -167,8 +167,8 @@ def _fold(whole: Sequence[str], adapters: Sequence[str], arguments: CombineArgum
         "tensors": len(folded),
         "output": out,
     }
-    what = "1 adapter" if len(adapters) == 1 else f"{len(adapters)} adapters"
-    lines = [f"{what} folded into {models[0]}: {len(folded)} tensors -> {out}"]
+    subject = "1 adapter" if len(adapters) == 1 else f"{len(adapters)} adapters"
+    lines = [f"{subject} folded into {models[0]}: {len(folded)} tensors -> {out}"]
     lines += [f"  weight {weight:.4g}  {path}" for weight, path in zip(weights, adapters, strict=True)]
     say(rows, lambda: "\n".join(lines), arguments.as_json)
 

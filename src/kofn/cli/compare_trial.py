@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from kofn.cli.arguments import RowArguments
 from kofn.cli.read import read_vectors
-from kofn.core.arrays import directions
+from kofn.core.arrays import Ints, directions
 from kofn.core.checks import FailureError, InputError, is_sparse, nearest
 from kofn.core.dispatch import methods_of
 from kofn.core.registry import Entry
@@ -38,8 +38,6 @@ SPLITS, DRAWS, ROUNDS = 10, 20, 5
 MOST_POOL, MOST_TEST = 2_000, 1_000
 _LEAST_TEST = 10
 _POOL_SHARE = 2 / 3
-
-Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -87,21 +87,21 @@ def beforehand(
     source = next(word for word in _INPUTS if word in call)
     seen = call[source].shape[1 if source == "rankings" else 0]
     n = seen if rows is None else max(seen, rows)
-    held = sum(_held(call[word], word, n / seen) for word in {*_ROWS, *_INPUTS} if word in call)
+    input_bytes = sum(_held(call[word], word, n / seen) for word in {*_ROWS, *_INPUTS} if word in call)
     if method == "auto":
         method = dispatch.choose(verb, _at_size(call, n), options)
     if method == "sampled_greedy" and "reference" not in options:
         options = {**options, "reference": rows_sampled(n, features_of(call["X"]), _picks(call.get("k"), n))}
     seconds, plan = _timed(verb, method, options, call, n)
-    found = dispatch.methods_of(verb)[plan.method] if plan is not None else entry
+    chosen = dispatch.methods_of(verb)[plan.method] if plan is not None else entry
     about = "about " if rows is not None else ""
     return {
-        "method": method if found is None else found.name,
+        "method": method if chosen is None else chosen.name,
         "rows": f"{about}{n:,}"
         + (f" x {call[source].shape[1]}" if call[source].ndim == 2 and source != "rankings" else ""),
         "seconds": seconds,
-        "bytes": f"about {(_BASE_BYTES + 2 * held + 300 * n) / 1e6:,.0f} MB",
-        **({} if found is None else {"exact": found.exact, "cost": found.cost}),
+        "bytes": f"about {(_BASE_BYTES + 2 * input_bytes + 300 * n) / 1e6:,.0f} MB",
+        **({} if chosen is None else {"exact": chosen.exact, "cost": chosen.cost}),
     }
 
 
@@ -178,7 +178,7 @@ def _run_sample(
 ) -> Plan:
     """The plan of `size` of the rows seen, of a pool of n, under constraints that shrink with it."""
     rows = np.sort(np.random.default_rng(0).choice(seen, size, replace=False))
-    small = {word: value for word, value in call.items() if word not in ("include", "exclude", "start")}
+    small = {word: value for word, value in call.items() if word not in ("include", "exclude", "start", "ids")}
     small["progress"] = False
     share = size / n
     if "quotas" in small and share < 1:

@@ -152,9 +152,9 @@ def read_vectors_together(
     every = pl.concat([part.cast(pl.String) for part in texts])
     model = model_for(every, arguments.embedder)
     if model is not None:
-        found = by_model(every, model, cache=not arguments.no_cache, progress=True, stand_in=arguments.dry_run)
-        X = found.X
-        how = found.how(f"column {name!r} and {' and '.join(files)}", asked=arguments.embedder is not None)
+        embedded = by_model(every, model, cache=not arguments.no_cache, progress=True, stand_in=arguments.dry_run)
+        X = embedded.X
+        how = embedded.how(f"column {name!r} and {' and '.join(files)}", asked=arguments.embedder is not None)
     elif whole_words:
         # A query is about its words: a few dimensions of a whole pool blur them.
         A = tfidf(every)
@@ -281,8 +281,8 @@ def _scores_with_gaps(table: Table, name: str) -> NDArray[np.float64]:
         if odd.sum() * 2 > column.len() - column.null_count() and odd_cell(column) is None:
             kind = "text" if column.dtype == pl.String else str(column.dtype)
             raise InputError(f"{table.path} column {name!r} holds {kind} and no scores; leave it out of --columns")
-        told = remedy(str(column[row])) if odd_cell(column) is not None else "correct it, or leave the cell empty"
-        raise InputError(f"{table.path} column {name!r} at row {row} is {column[row]!r}, which is not a number; {told}")
+        hint = remedy(str(column[row])) if odd_cell(column) is not None else "correct it, or leave the cell empty"
+        raise InputError(f"{table.path} column {name!r} at row {row} is {column[row]!r}, which is not a number; {hint}")
     return numbers.cast(pl.Float64).fill_null(float("nan")).to_numpy()
 
 

@@ -212,9 +212,11 @@ def render(plan: Selection, pool: Pool, arguments: SelectArguments, seconds: flo
     if "sources" in plan.info:
         lines.append(_sources(plan))
     if plan.status == "stopped":
-        found = plan.info.get("found_in_time", len(plan))
-        filled = f"; of {len(plan):,} picks {found:,} were found by then and the rest is drawn at random"
-        lines.append(f"stopped before the end: what was valid by then is kept{filled if found < len(plan) else ''}")
+        picks_in_time = plan.info.get("found_in_time", len(plan))
+        filled = f"; of {len(plan):,} picks {picks_in_time:,} were found by then and the rest is drawn at random"
+        lines.append(
+            f"stopped before the end: what was valid by then is kept{filled if picks_in_time < len(plan) else ''}"
+        )
     lines += round_lines(plan, pool, arguments)
     lines += _labelled(plan, pool, arguments)
     random = compared_with_random(plan, pool, arguments)

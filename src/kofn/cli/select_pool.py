@@ -143,7 +143,7 @@ def without_duplicates(pool: Pool, arguments: SelectArguments) -> Pool:
         column: {group: (max(1, least), None) for group, (least, _) in ends.items()}
         for column, ends in counted_quotas(pool, arguments).items()
     }
-    found = near_duplicates(
+    duplicates = near_duplicates(
         threshold=threshold,
         **compared,
         scores=pool.values.get("scores"),
@@ -158,20 +158,20 @@ def without_duplicates(pool: Pool, arguments: SelectArguments) -> Pool:
     for column, ends in quotas.items():
         for group, (least, _) in ends.items():
             members = open_ & (groups[column] == group)
-            left = int((members & found.keep).sum())
+            left = int((members & duplicates.keep).sum())
             if left < least <= members.sum():
                 raise InfeasibleError(
                     f"--quota {column}={group} needs {least}: --dedupe {threshold:g} dropped {members.sum() - left:,} "
                     f"of the {members.sum():,} such rows and {left:,} are left; lower the quota or raise --dedupe"
                 )
-    dropped = np.flatnonzero(~found.keep)
-    open_left = int((open_ & found.keep).sum())
+    dropped = np.flatnonzero(~duplicates.keep)
+    open_left = int((open_ & duplicates.keep).sum())
     if arguments.k is not None and arguments.budget is None and open_left < arguments.k <= open_.sum():
         raise InputError(
             f"-k {arguments.k} of {open_left:,} rows: --dedupe {threshold:g} dropped {len(dropped):,} near-duplicates "
             f"of {pool.table.n:,} rows; ask for k <= {open_left} or raise --dedupe"
         )
-    pairs = Dropped(dropped, found.of[dropped], found.similarity[dropped])
+    pairs = Dropped(dropped, duplicates.of[dropped], duplicates.similarity[dropped])
     note = f"dropped {len(dropped):,} near-duplicates {how}, {len(keys) - len(dropped):,} rows left"
     return dataclasses.replace(pool.drop(dropped), notes=(*pool.notes, note), duplicates=pairs)
 

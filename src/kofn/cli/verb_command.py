@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from kofn.core import dispatch, registry
-from kofn.core.vocabulary import SYNONYMS
+from kofn.core.vocabulary import synonym
 
 # What `--help` shows of a value of each type.
 _METAVARS = {"int": "INTEGER", "float": "NUMBER", "str": "TEXT"}
@@ -60,7 +60,7 @@ class VerbCommand(click.Command):
             parameters = {name for name in parameters_of(objective) if name.replace("_", "-") in unknown}
             flags |= {name: _value_flag(name) for name in parameters - flags.keys()}
         for name in unknown - {name.replace("_", "-") for name in flags}:
-            ours = SYNONYMS.get(name.replace("-", "_"))
+            ours = synonym(name.replace("-", "_"), self.verb)
             if ours is not None and ours.replace("_", "-") in own:
                 raise click.UsageError(f"No such option '--{name}'; did you mean '--{ours.replace('_', '-')}'?", ctx)
         return list(flags.values())

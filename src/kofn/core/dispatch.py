@@ -14,7 +14,7 @@ from kofn.core.auto import AUTO
 from kofn.core.checks import InputError, nearest, shown
 from kofn.core.problems import INPUTS, with_frame_ids
 from kofn.core.registry import VERBS, Entry, Spec, execute
-from kofn.core.vocabulary import LIMITS, SETTINGS, SYNONYMS
+from kofn.core.vocabulary import LIMITS, SETTINGS, synonym
 from kofn.engines.threads import limited
 
 # Seconds of one thread, about a minute of two, that a call may take by this estimate before `auto` looks at a sample.
@@ -120,8 +120,8 @@ def unknown_option(entry: Entry, name: str, index: Mapping[str, Entry]) -> str:
     has = ", ".join(f"{key}={value}" for key, value in entry.options.items()) or "none"
     if takers:
         hint = f"; {name!r} belongs to {', '.join(takers)}"
-    elif name in SYNONYMS:
-        hint = f"; did you mean {SYNONYMS[name]!r}?"
+    elif (ours := synonym(name, entry.verb)) is not None:
+        hint = f"; did you mean {ours!r}?"
     else:
         hint = nearest(name, [*entry.options, *entry.accepted])
     return f"method={entry.name!r} has no option {name!r}; its options: {has}{hint}"
@@ -211,11 +211,11 @@ def methods_of(verb: str) -> Mapping[str, Entry]:
 def _plugins() -> dict[str, Entry]:
     from importlib.metadata import entry_points
 
-    found = {}
+    plugins = {}
     for point in entry_points(group="kofn.methods"):
         entry = point.load().__kofn__.entry()
-        found[entry.name] = dataclasses.replace(entry, path=point.value)
-    return found
+        plugins[entry.name] = dataclasses.replace(entry, path=point.value)
+    return plugins
 
 
 def _derive(word: str, given: Mapping[str, Any]) -> Any:

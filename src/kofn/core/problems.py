@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import math
 import os
 import re
 import sys
+import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +28,10 @@ INPUTS = ("X", "distances", "similarity", "scores", "curves", "members", "rankin
 _PATHS = ("members", "base")
 # Objectives that never make a sparse X dense.
 _OF_ENTRIES = ("feature_based", "weighted_coverage")
+# The spreads of a table's columns are compared where there are at most so many; a ratio beyond this is said.
+_MOST_COLUMNS, _UNLIKE = 1_000, 30.0
+# Options that hold pairs of items.
+LINKS = ("must_link", "cannot_link")
 _PER_ITEM = ("y", "groups", "costs")
 # Arrays of more than two parts of so many bytes are digested part by part.
 _PART = 2**24
@@ -47,7 +53,7 @@ class Problem:
 
     def audit(self, plan: Plan) -> list[str]:
         """The hard constraints that the plan breaks, recounted from the arguments alone; empty when it is sound."""
-        noun, well_formed, held = _AUDITS[self.verb]
+        noun, well_formed, constraints = _AUDITS[self.verb]
         if not isinstance(plan, noun):
             return [f"{self.verb} gives a {noun.__name__}, this is a {type(plan).__name__}"]
         breaches = [] if plan.n == self.n else [f"n is {plan.n}, the pool has {self.n}"]
@@ -55,7 +61,7 @@ class Problem:
         if malformed:
             return breaches + malformed
         return breaches + [
-            breach for words, check in held if self.given.keys() >= set(words) for breach in check(self, plan)
+            breach for words, check in constraints if self.given.keys() >= set(words) for breach in check(self, plan)
         ]
 
 
@@ -98,6 +104,9 @@ def build(
     if verb == "select" and checked.get("k", 0) > n:
         k = checked["k"]
         raise InfeasibleError(f"k={k} of {n} items: there are only {n} to choose from; ask for k <= {n}")
+    measured = verb == "assign" or (verb == "select" and not cosine and not _reads_entries(given.get("objective")))
+    if source == "X" and measured:
+        _note_unlike_scales(given["X"], checked["X"])
     if "costs" in given:
         costs = given["costs"]
         checked["costs"] = vocabulary.readable("costs", costs, lambda: checks.costs(checks.spread_costs(costs, shape)))
@@ -129,6 +138,57 @@ def build(
         digest({"verb": verb, **{name: value for name, value in checked.items() if name not in secret}}),
         at_most_k,
     )
+
+
+def _note_unlike_scales(frame: Any, X: Any) -> None:
+    """Say where distances between the rows of a table are those of one column: numbers in units that differ widely."""
+    names = getattr(frame, "columns", None)
+    if names is None or checks.is_sparse(X) or not 1 < X.shape[1] <= _MOST_COLUMNS:
+        return
+    spreads = X.std(axis=0, dtype=np.float64)
+    some = np.flatnonzero(spreads > 0)
+    if len(some) < 2:
+        return
+    wide, narrow = some[spreads[some].argmax()], some[spreads[some].argmin()]
+    times = spreads[wide] / spreads[narrow]
+    if times > _UNLIKE:
+        named = [str(name) for name in names]
+        warnings.warn(
+            f"X: column {named[wide]!r} spreads {times:,.3g} times as widely as {named[narrow]!r}, so that distances "
+            "are those of the wide columns; divide each column by its standard deviation, as `kofn select FILE` does",
+            checks.KofnWarning,
+            stacklevel=_outside(),
+        )
+
+
+def _outside() -> int:
+    """The stack level of the first caller outside kofn, for warnings."""
+    frame, level = inspect.currentframe(), 0
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "kofn":
+        frame, level = frame.f_back, level + 1
+    return level
+
+
+def pairs_by_row(options: Mapping[str, Any], ids: NDArray[Any] | None) -> dict[str, Any]:
+    """The options that hold pairs of ids, as pairs of row numbers; none where rows have no ids.
+
+    Raises:
+        InputError: an id that no row has.
+    """
+    if ids is None:
+        return {}
+    rows = {}
+    for name in LINKS:
+        try:
+            links = np.asarray(options.get(name))
+        except ValueError:
+            continue
+        if links.ndim != 2 or links.shape[1] != 2:
+            continue  # what is no list of pairs is the method's to refuse
+        keys, back = np.unique(links.ravel(), return_inverse=True)
+        pairs = checks.positions(keys, name, len(ids), ids)[back].reshape(-1, 2)
+        rows[name] = pairs if isinstance(options[name], np.ndarray) else pairs.tolist()
+    return rows
 
 
 def _reads_entries(objective: Any) -> bool:
@@ -316,11 +376,11 @@ def _within_quotas(problem: Problem, plan: Selection) -> list[str]:
 
 def _within_column(groups: NDArray[Any], quotas: Mapping[Any, tuple[int, int | None]], plan: Selection) -> list[str]:
     """Each group's picks counted: the problem holds the quotas under the groups' own names."""
-    held = Counter(groups[plan.indices].tolist())
+    counts = Counter(groups[plan.indices].tolist())
     return [
-        f"group {group!r} holds {held[group]}, its quota is ({low}, {high})"
+        f"group {group!r} holds {counts[group]}, its quota is ({low}, {high})"
         for group, (low, high) in quotas.items()
-        if held[group] < low or (high is not None and held[group] > high)
+        if counts[group] < low or (high is not None and counts[group] > high)
     ]
 
 
@@ -380,7 +440,7 @@ def _large_enough(_problem: Problem, plan: Assignment) -> list[str]:
 
 def _links_hold(_problem: Problem, plan: Assignment) -> list[str]:
     breaches = []
-    for name, together in (("must_link", True), ("cannot_link", False)):
+    for name, together in zip(LINKS, (True, False), strict=True):
         links = plan.options.get(name)
         if links is None:
             continue

@@ -63,6 +63,13 @@ def columns_of(groups: Any, quotas: Mapping[Any, Any]) -> tuple[Column, ...]:
     return tuple(_column(name, groups[name], quotas[name]) for name in quotas)
 
 
+def ends_of(groups: Any, quotas: Mapping[Any, Any]) -> dict[str, list[int | None]]:
+    """The least and the most of each quota, by its name in a plan; None where there is no most."""
+    if not isinstance(groups, Mapping):
+        return {f"quota {group}": list(ends) for group, ends in quotas.items()}
+    return {f"quota {column}={group}": list(ends) for column, asked in quotas.items() for group, ends in asked.items()}
+
+
 def _column(name: Any, labels: NDArray[Any], quotas: Mapping[Any, tuple[int, int | None]]) -> Column:
     unique, codes = np.unique(labels, return_inverse=True)
     names = unique.tolist()
@@ -118,7 +125,7 @@ class Cells:
 
         offsets = np.cumsum([0, *(len(least) for least in self.least)])
         rows = np.concatenate(
-            [group[cells] + at for group, at in zip(self.group, offsets[:-1], strict=True)]
+            [group[cells] + offset for group, offset in zip(self.group, offsets[:-1], strict=True)]
             + [np.full(len(cells), offsets[-1])]
         )
         across = np.tile(np.arange(len(cells)), len(self.group) + 1)
@@ -186,9 +193,9 @@ class Witness:
         parts = [open_cells]
         if len(open_cells) > 2 * _FEW_CELLS:
             # Most often a part of the cells is enough; where it is not, all of them decide.
-            held = (least > picked) | (False if self.counts is None else self.counts > picked)
+            above_picks = (least > picked) | (False if self.counts is None else self.counts > picked)
             some = np.random.default_rng(0).choice(open_cells, _FEW_CELLS, replace=False)
-            parts.insert(0, np.union1d(np.flatnonzero(held), some))
+            parts.insert(0, np.union1d(np.flatnonzero(above_picks), some))
         for part in parts:
             most = np.minimum(self.supply - picked, left)[part]
             added = _more_picks(cells, part, low, high, (least - picked)[part], most)
@@ -483,8 +490,8 @@ class PricedWitness:
         for group, taken in zip(self.cells.group, self.taken, strict=True):
             taken[group[self.cells.of[item]]] += 1
         # What the minima no longer need goes, from the dearest on.
-        for held in self.completion[np.argsort(-self.costs[self.completion], kind="stable")].tolist():
-            kept = self.completion[self.completion != held]
+        for member in self.completion[np.argsort(-self.costs[self.completion], kind="stable")].tolist():
+            kept = self.completion[self.completion != member]
             if self._complete(kept):
                 self.completion = kept
 
@@ -492,7 +499,7 @@ class PricedWitness:
         """A completion that holds the item, within the budget."""
         if item in self.completion:
             return self.completion
-        ways = [self.completion, *(np.delete(self.completion, at) for at in range(len(self.completion)))]
+        ways = [self.completion, *(np.delete(self.completion, position) for position in range(len(self.completion)))]
         for kept in ways:
             completion = np.append(kept, item)
             if self._complete(completion) and self._total(completion) <= self.limit:
@@ -519,8 +526,8 @@ class PricedWitness:
         for group, taken, least, most in zip(
             self.cells.group, self.taken, self.cells.least, self.cells.most, strict=True
         ):
-            held = taken + np.bincount(group[self.cells.of[items]], minlength=len(taken))
-            if (held < least).any() or (held > most).any():
+            totals = taken + np.bincount(group[self.cells.of[items]], minlength=len(taken))
+            if (totals < least).any() or (totals > most).any():
                 return False
         return True
 
@@ -588,15 +595,15 @@ def clash(cells: Cells, k: int, supply: Ints, picked: Ints, *, exact: bool) -> s
     assert solution is not None
     slack = solution[0][len(everything) :]
     changes = []
-    at = 0
+    offset = 0
     for column, origin, lows, highs in zip(cells.columns, cells.origin, cells.least, cells.most, strict=True):
         for code, group in enumerate(origin.tolist()):
-            below, above = int(slack[at + code]), int(slack[groups + at + code])
+            below, above = int(slack[offset + code]), int(slack[groups + offset + code])
             if below:
                 changes.append(f"lower {column.label(group)} from at least {lows[code]} to {lows[code] - below}")
             if above:
                 changes.append(f"raise {column.label(group)} from at most {highs[code]} to {highs[code] + above}")
-        at += len(lows)
+        offset += len(lows)
     names = " and ".join(str(column.name) for column in cells.columns)
     picks = f"k={k} picks" if exact else "picks"
     return f"no {picks} meet the quotas of {names} together; " + ", ".join(changes)

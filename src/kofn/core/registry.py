@@ -280,6 +280,8 @@ def execute(
         cosine="metric" not in spec.signature.parameters,
     )
     own = {name: value for name, value in values.items() if name not in VOCABULARY}
+    pairs = problems.pairs_by_row(own, problem.ids)
+    own, options = own | pairs, {**(options or {}), **pairs}
     read = {
         name: checks.option(name, value, annotation_text(parameters[name]))
         for name, value in own.items()
@@ -288,7 +290,7 @@ def execute(
     known = {**values, **read, **problem.given}
     with limited(problem.given.get("n_threads")), explained(spec.name, known):
         plan = spec.function(**known)
-    plan = _complete(plan, problem, spec, {**own, **(options or {})}, began)
+    plan = _complete(plan, problem, spec, {**own, **options}, began)
     plan.verify(problem)
     return plan.of_the_kind_of(problem.given["members"]) if "members" in problem.given else plan
 
@@ -305,8 +307,14 @@ def _complete(plan: Any, problem: Any, spec: Spec, options: Mapping[str, Any], b
     counted = {}
     if X is not None and not checks.is_sparse(X) and X.nbytes <= _COUNTED_BYTES:
         counted["duplicate_rows"] = int((checks.first_equal(X) != np.arange(len(X))).sum())
+    asked_of = {}
+    if given.keys() >= {"groups", "quotas"}:
+        from kofn.core.quotas import ends_of
+
+        asked_of["quotas"] = ends_of(given["groups"], given["quotas"])
     info = {
         **counted,
+        **asked_of,
         "oracle_calls": 0,
         "distance_evals": 0,
         "exact": plan.status == "optimal",

@@ -109,7 +109,8 @@ def readable(name: str, value: Any, check: Callable[..., Any], *arguments: Any) 
         return check(*(made if argument is value else argument for argument in arguments))
 
 
-# What other libraries call our words (and `method` itself): the name people bring, and ours.
+# What other libraries call our words (and `method` itself): the name people bring, and ours; a verb's own come first.
+SYNONYMS_OF_VERB: dict[str, dict[str, str]] = {"assign": {"top_k": "per_item", "topk": "per_item"}}
 SYNONYMS: dict[str, str] = {
     "n": "k",
     "n_select": "k",
@@ -189,3 +190,8 @@ SYNONYMS: dict[str, str] = {
     "merge_method": "method",
     "distance": "metric",
 }
+
+
+def synonym(name: str, verb: str) -> str | None:
+    """Our word for what other libraries call by this name, if it is known."""
+    return SYNONYMS_OF_VERB.get(verb, {}).get(name) or SYNONYMS.get(name)

@@ -65,8 +65,8 @@ def _text(where: Path, part: Path) -> int | None:
     with where.open("rb") as file:
         head = file.read(_BYTES)
         samples = [head]
-        for place in range(1, _PLACES):
-            file.seek(max(len(head), size * place // _PLACES))
+        for index in range(1, _PLACES):
+            file.seek(max(len(head), size * index // _PLACES))
             samples.append(file.read(_PLACE_BYTES))
     if b"\0" in head[:4096]:
         # UTF-16 or no text.

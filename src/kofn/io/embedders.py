@@ -127,14 +127,14 @@ def _sentence_transformers(model: str, shown: str, folder: Path | None) -> Embed
     def encode(texts: Sequence[str]) -> NDArray[Any]:
         loaded = network()
         longest = min(max(map(len, texts), default=1), getattr(loaded, "max_seq_length", None) or _LONGEST)
-        found = loaded.encode(
+        vectors = loaded.encode(
             list(texts),
             batch_size=_batch(longest),
             convert_to_numpy=True,
             normalize_embeddings=True,
             show_progress_bar=False,
         )
-        return np.asarray(found)
+        return np.asarray(vectors)
 
     def identity() -> bytes:
         if folder is not None:
@@ -226,9 +226,9 @@ def _onnx(model: str, graph: Path, shown: str) -> Embedder:
                 )
             out = np.asarray(running.run(None, {name: known[name] for name in names})[0], np.float32)
             parts.append(_pooled(out, known["attention_mask"], first_token))
-        found = np.concatenate(parts)
-        back = np.empty_like(found)
-        back[order] = found
+        vectors = np.concatenate(parts)
+        back = np.empty_like(vectors)
+        back[order] = vectors
         return back
 
     def identity() -> bytes:
@@ -321,10 +321,10 @@ def _hash_of(folder: Path, files: Sequence[Path] | None = None, more: str = "") 
 def _json(file: Path) -> dict[str, Any]:
     """The object in a file; an empty one where there is none."""
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return content if isinstance(content, dict) else {}
 
 
 def _loaded(model: str, load: Callable[[], Any]) -> Any:

@@ -85,7 +85,7 @@ def embedded(
         known = kept.get(identity, list(rows_of))
         width = len(next(iter(known.values()))) if known else 0
         missing = [key for key in rows_of if key not in known or len(known[key]) != width]
-        found = {key: vector for key, vector in known.items() if len(vector) == width}
+        vector_of = {key: vector for key, vector in known.items() if len(vector) == width}
         # The longest first: what will not fit in memory does so at once.
         lengths = series.str.len_chars().to_numpy()
         missing.sort(key=lambda key: -int(lengths[rows_of[key][0]]))
@@ -102,11 +102,11 @@ def embedded(
                     raise InputError(f"embedder={model!r} gives NaN or infinity for the text at row {bad}")
                 fresh = dict(zip(keys, vectors, strict=True))
                 kept.put(identity, fresh)
-                found |= fresh
+                vector_of |= fresh
                 control.step(start + len(keys))
-    X = np.empty((len(series), len(next(iter(found.values())))), np.float32)
+    X = np.empty((len(series), len(next(iter(vector_of.values())))), np.float32)
     for key, rows in rows_of.items():
-        X[rows] = found[key]
+        X[rows] = vector_of[key]
     return Embedded(X, embedder.shown, len(missing))
 
 

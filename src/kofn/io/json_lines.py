@@ -89,17 +89,17 @@ def members(line: str) -> dict[str, str]:
     >>> members('{"a": 1.50, "b": {"c": [1,  2]}}')
     {'a': '1.50', 'b': '{"c": [1,  2]}'}
     """
-    found: dict[str, str] = {}
-    at = _after(line, line.index("{") + 1)
-    while line[at] != "}":
-        key, at = _DECODER.raw_decode(line, at)
-        start = _after(line, _after(line, at) + 1)  # the colon
+    values: dict[str, str] = {}
+    position = _after(line, line.index("{") + 1)
+    while line[position] != "}":
+        key, position = _DECODER.raw_decode(line, position)
+        start = _after(line, _after(line, position) + 1)  # the colon
         _, end = _DECODER.raw_decode(line, start)
-        found[key] = line[start:end]
-        at = _after(line, end)
-        if line[at] == ",":
-            at = _after(line, at + 1)
-    return found
+        values[key] = line[start:end]
+        position = _after(line, end)
+        if line[position] == ",":
+            position = _after(line, position + 1)
+    return values
 
 
 def as_text(value: str | None) -> str | None:
@@ -137,9 +137,9 @@ def series_of(name: str, values: list[str | None], kinds: set[str]) -> pl.Series
     return pl.Series(name, [as_text(value) for value in values], pl.String)
 
 
-def _after(line: str, at: int) -> int:
+def _after(line: str, position: int) -> int:
     """Where the next character is that is no space."""
-    match = _SPACE.match(line, at)
+    match = _SPACE.match(line, position)
     assert match is not None
     return match.end()
 

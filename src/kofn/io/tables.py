@@ -104,9 +104,9 @@ class Table(ABC):
 
     def require(self, name: str) -> str:
         """The column of this name, or of this name with spaces around it, else an error that offers the nearest one."""
-        found = self._find(name)
-        if found is not None:
-            return found
+        column = self._find(name)
+        if column is not None:
+            return column
         near = nearest(name, self.columns)
         shown = ", ".join(self.columns[:12]) + (", ..." if len(self.columns) > 12 else "")
         raise InputError(f"{self.path} has no column {name!r}{near or f'; it has {shown}'}")
@@ -121,9 +121,9 @@ class Table(ABC):
         start = 0
         while start < len(parts):
             ends = range(len(parts), start, -1)
-            found = next((e for e in ends if self._find(",".join(parts[start:e])) is not None), start + 1)
-            names.append(self.require(",".join(parts[start:found])))
-            start = found
+            end = next((e for e in ends if self._find(",".join(parts[start:e])) is not None), start + 1)
+            names.append(self.require(",".join(parts[start:end])))
+            start = end
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
             raise InputError(f"column {twice!r} is named twice; name it once")
@@ -184,8 +184,8 @@ class Table(ABC):
         series = self._filled(name)
         if series.dtype == pl.String:
             odd = series.cast(pl.Float64, strict=False).is_null().arg_max() or 0
-            told = f"; {remedy(series[odd])}" if odd_cell(series) is not None else "; correct or drop it"
-            raise InputError(f"{self._place(name, odd)} is {series[odd]!r}, which is not a number{told}")
+            hint = f"; {remedy(series[odd])}" if odd_cell(series) is not None else "; correct or drop it"
+            raise InputError(f"{self._place(name, odd)} is {series[odd]!r}, which is not a number{hint}")
         if not (series.dtype.is_numeric() or series.dtype == pl.Boolean):
             raise InputError(f"{self.path} column {name!r} holds {series.dtype}; give a column of numbers")
         is_whole = series.dtype == pl.Boolean or (
@@ -348,8 +348,8 @@ class Table(ABC):
         gap = flat.is_null().arg_max() if flat.null_count() else None
         if gap is not None:
             row, column = divmod(gap, width)
-            place = f"{self._place(name, start + row)}, column {column}"
-            raise InputError(f"{place} is empty; drop or impute those rows first")
+            cell = f"{self._place(name, start + row)}, column {column}"
+            raise InputError(f"{cell} is empty; drop or impute those rows first")
         values = (flat if flat.dtype.is_float() else flat.cast(pl.Float32)).to_numpy()
         return values.reshape(len(block), width)
 

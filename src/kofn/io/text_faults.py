@@ -76,8 +76,8 @@ def _has_bare_quote(path: Path, separator: str) -> bool:
         while block := file.read(_BLOCK):
             # The last byte is looked at with the next block, or is followed by the end of the last line.
             data = np.concatenate([before, np.frombuffer(block, np.uint8)])
-            at = np.flatnonzero(data[1:-1] == _QUOTE) + 1
-            if (~np.isin(data[at - 1], ends) & ~np.isin(data[at + 1], ends)).any():
+            quotes = np.flatnonzero(data[1:-1] == _QUOTE) + 1
+            if (~np.isin(data[quotes - 1], ends) & ~np.isin(data[quotes + 1], ends)).any():
                 return True
             before = data[-2:]
     return False
@@ -211,14 +211,14 @@ def quotes_inside(path: Path, separator: str) -> bool:
     Raises:
         InputError: text follows the closing quote of a field (with its line).
     """
-    inside = found = False
+    inside = bare_quote = False
     with open(path, encoding="utf-8-sig", newline="") as file:
         for number, raw in enumerate(file, 1):
             line, position = raw.rstrip("\r\n"), 0
             while True:
                 if not inside and not line.startswith('"', position):
                     end = line.find(separator, position)
-                    found = found or '"' in line[position : end if end >= 0 else None]
+                    bare_quote = bare_quote or '"' in line[position : end if end >= 0 else None]
                     if end < 0:
                         break
                     position = end + 1
@@ -239,4 +239,4 @@ def quotes_inside(path: Path, separator: str) -> bool:
                         f"{path}: line {number} has text after the closing quote of a field; double the quotes in it"
                     )
                 position += 1
-    return found
+    return bare_quote

@@ -91,8 +91,8 @@ def pool_vectors(
         texts = table.texts(text)
         model = model_for(texts, embedder)
         if model is not None:
-            found = by_model(texts, model, cache=cache, progress=progress, stand_in=stand_in)
-            return PoolVectors(found.X, found.how(f"column {text!r}", asked=embedder is not None))
+            embedded = by_model(texts, model, cache=cache, progress=progress, stand_in=stand_in)
+            return PoolVectors(embedded.X, embedded.how(f"column {text!r}", asked=embedder is not None))
         X = text_vectors(texts, dims=dims, seed=seed)
         return PoolVectors(X, f"TF-IDF of column {text!r}, reduced to {X.shape[1]} dimensions", by_words=True)
     if columns:

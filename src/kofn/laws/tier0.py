@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from kofn.core import problems
 from kofn.core.checks import is_sparse
 from kofn.core.plans import STATUSES, Plan
 from kofn.laws import brute, recount
@@ -287,7 +288,12 @@ def named(case: Case) -> bool:
         for name in ("include", "exclude", "start")
         if name in case.given
     }
-    other = case.again(ids=keys, **rows)
+    options = dict(case.options)
+    for name in set(problems.LINKS) & options.keys():
+        links = options[name]
+        pairs = keys[np.asarray(links, np.int64).reshape(-1, 2)]
+        options[name] = pairs if isinstance(links, np.ndarray) else pairs.tolist()
+    other = case.again(options, ids=keys, **rows)
     if other.ids is None or (other.ids != keys).any():
         raise broken(case, "ids", f"ids are {other.ids!r}")
     if not dataclasses.replace(other, ids=None, problem=case.plan.problem).equals(case.plan):

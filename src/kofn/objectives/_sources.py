@@ -143,11 +143,11 @@ class Entries:
             length = lengths[low : low + _ITEMS_AT_ONCE]
             which = np.repeat(np.arange(low, low + len(length)), length)
             before = np.cumsum(length) - length
-            at = np.arange(len(which)) + np.repeat(starts[low : low + len(length)] - before, length)
+            entries = np.arange(len(which)) + np.repeat(starts[low : low + len(length)] - before, length)
             old = change.old[which]
-            cost = np.maximum(-self.by_item.data[at].astype(np.float64), change.new[which])
+            cost = np.maximum(-self.by_item.data[entries].astype(np.float64), change.new[which])
             saved = weights[change.items[which]] * (old - np.minimum(cost, old))
-            out += np.bincount(self.by_item.indices[at], saved, self.n)
+            out += np.bincount(self.by_item.indices[entries], saved, self.n)
         self.pairs += int(lengths.sum())
         return out[candidates]
 
@@ -221,10 +221,10 @@ class Rows:
         near = candidates[far[candidates] < reach[0]]
         few = 5 * len(near) < 4 * len(candidates)
         near = near[np.argsort(far[near], kind="stable")] if few else candidates
-        found = np.zeros(self.n)
+        gains = np.zeros(self.n)
         old, new = change.old[None, order], change.new[None, order]
-        found[near] = self._sums(near, change.items[order], old, new, weights, (far, reach))[0]
-        return found[candidates]
+        gains[near] = self._sums(near, change.items[order], old, new, weights, (far, reach))[0]
+        return gains[candidates]
 
     def look_ahead(self, candidates: Ints, items: Ints, cost: Floats, weights: Floats) -> tuple[list[int], Floats]:
         # The distances of one pass over everyone serve several steps of a search whose picks are known. A sample of the
@@ -318,7 +318,7 @@ class Rows:
         if self._twins is None:
             self._twins = first_equal(self.space.rows)
         kept, back = np.unique(self._twins[candidates], return_inverse=True)
-        found = np.zeros(len(kept))
+        gains = np.zeros(len(kept))
         most = float((weights * (old - self.least)).max())
         if most > 0:
             scale, fine = fixed_point(most, self.n)
@@ -330,8 +330,8 @@ class Rows:
                     _kernels.exact_sums(costs, old, weights, 2.0**scale, 2.0**fine, first, last, sums)
 
                 spread(work, len(costs), self.n_threads)
-                found[low : low + len(costs)] = [from_fixed_point(a, b, scale, fine) for a, b in sums.tolist()]
-        return found[back]
+                gains[low : low + len(costs)] = [from_fixed_point(a, b, scale, fine) for a, b in sums.tolist()]
+        return gains[back]
 
     def error(self, total: float, weight: float) -> float:
         moved = self.moved * (2 * float(np.sqrt(weight * total)) + self.moved * weight)

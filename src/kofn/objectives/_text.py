@@ -38,6 +38,9 @@ def parse(text: str, known: Iterable[str] = GREEDY) -> list[Term]:
         terms = _terms(ast.parse(text, mode="eval").body)
     except (SyntaxError, ValueError) as error:
         why = error.msg if isinstance(error, SyntaxError) else str(error)
+        meant = text.strip().replace("-", "_").replace(" ", "_")
+        if meant in OBJECTIVES:
+            raise InputError(f"objective={text!r}: did you mean {meant!r}?") from None
         raise InputError(
             f"objective={text!r} cannot be read ({why}); "
             "write a name, name(parameter=value), or weight*name + weight*name"

@@ -74,12 +74,20 @@ def _selection(plan: Selection) -> list[Curve | Bars]:
     quotas = [name for name in plan.used if name.startswith("quota ")]
     if quotas:
         used = np.array([float(plan.used[name]) for name in quotas])
-        most = np.array([float(plan.budget.get(name, math.nan)) for name in quotas])
-        ends = [f" of at most {describe(plan.budget[name])}" if name in plan.budget else "" for name in quotas]
+        asked = {name: plan.info.get("quotas", {}).get(name, (0, plan.budget.get(name))) for name in quotas}
+        most = np.array([math.nan if high is None else float(high) for _, high in asked.values()])
+        ends = [_ends(*asked[name]) for name in quotas]
         words = [f"{describe(plan.used[name])}{end}" for name, end in zip(quotas, ends, strict=True)]
         names = [name.removeprefix("quota ") for name in quotas]
         out.append(_largest("Quotas", names, used, words, most, "groups"))
     return out
+
+
+def _ends(low: int, high: int | None) -> str:
+    """What a quota asks for, after the number that was picked."""
+    parts = [f"at least {describe(low)}"] if low else []
+    parts += [] if high is None else [f"at most {describe(high)}"]
+    return f" of {' and '.join(parts)}" if parts else ""
 
 
 def _assignment(plan: Assignment) -> list[Curve | Bars]:

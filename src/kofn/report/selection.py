@@ -42,7 +42,7 @@ def page(context: Context, title: str | None) -> str:
     ]
     body = [
         E("div", charted, class_="pair"),
-        [groups.chart(context, grouping, picks, at) for at, grouping in enumerate(context.groupings)],
+        [groups.chart(context, grouping, picks, index) for index, grouping in enumerate(context.groupings)],
         _picks(context, picks, counts),
         None if cover is None else _stand_ins(context, picks, cover),
         None if context.repeats is None else _repeats(context.repeats),
@@ -121,7 +121,7 @@ def _curve(context: Context, picks: Any, cover: measures.Coverage | None) -> Ele
     gains = np.asarray(plan.gains, np.float64).ravel()[:m]
     caption: list[Any] = []
     if cover is not None:
-        share, what = cover.share, "covered"
+        share, share_name = cover.share, "covered"
         part = "" if len(cover.items) == plan.n else f", measured on {len(cover.items):,} items drawn evenly"
         caption.append(
             "Covered: 0% if one item drawn at random stood for every item, 100% if every item were picked "
@@ -129,10 +129,10 @@ def _curve(context: Context, picks: Any, cover: measures.Coverage | None) -> Ele
             f"two items{part}). "
         )
     elif context.scores is not None and _share(context, picks, None) is not None:
-        share, what = np.cumsum(context.scores[picks]) / float(context.scores.sum()), "of the pool's score"
+        share, share_name = np.cumsum(context.scores[picks]) / float(context.scores.sum()), "of the pool's score"
         caption.append(f"The first k picks' part of the total score of all {plan.n:,} items. ")
     elif m and np.isfinite(gains).all() and (gains >= 0).all() and gains.sum() > 0:
-        share, what = np.cumsum(gains) / gains.sum(), "of the picks' value"
+        share, share_name = np.cumsum(gains) / gains.sum(), "of the picks' value"
         caption.append("The part of the final value that the first k picks already bring (the pool was not given). ")
     else:
         return None
@@ -145,10 +145,13 @@ def _curve(context: Context, picks: Any, cover: measures.Coverage | None) -> Ele
     low = min(0.0, float(share.min()))
     high = min(1.0, charts.ticks(0, 1.0001 * float(share.max()) or 1.0, 4)[-1])
     high = high if high >= share.max() else float(min(1.0, 1.05 * share.max()))
-    label = f"Curve: {percent(float(share[0]))} {what} after 1 pick, {percent(float(share[-1]))} after {m:,}"
+    label = f"Curve: {percent(float(share[0]))} {share_name} after 1 pick, {percent(float(share[-1]))} after {m:,}"
     mark = None if bend is None else (bend, f"knee: k = {bend:,}, {percent(float(share[bend - 1]))}")
     top = charts.line(ks, share[keep], label=label, x=x, y=Axis(low, high), form=charts.shares, mark=mark, fill=True)
-    panels: list[Any] = [E("p", f"Share {what}" if cover is None else "Share of the pool covered", class_="panel"), top]
+    panels: list[Any] = [
+        E("p", f"Share {share_name}" if cover is None else "Share of the pool covered", class_="panel"),
+        top,
+    ]
     panels += _gain_panel(gains, keep, x)
     far = None if cover is None else " ".join(f"{v:.4g}" for v in cover.mean[keep])
     slider = E(
@@ -169,19 +172,19 @@ def _curve(context: Context, picks: Any, cover: measures.Coverage | None) -> Ele
         data_k=" ".join(map(str, ks.tolist())),
         data_share=" ".join(f"{v:.4f}" for v in share[keep]),
         data_far=far,
-        data_what=what,
+        data_what=share_name,
         data_last=m,
     )
-    table = _figures(share, gains, cover, what)
+    table = _figures(share, gains, cover, share_name)
     return figure([panels, slider, table], caption, title="What each pick adds", name="curve", class_="curve")
 
 
-def _figures(share: Any, gains: Any, cover: measures.Coverage | None, what: str) -> Element:
+def _figures(share: Any, gains: Any, cover: measures.Coverage | None, share_name: str) -> Element:
     """The curve as a table, for who would rather read figures."""
     m = len(share)
     ks = [k for k in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000) if k < m] + [m]
     columns = {
-        what: [percent(float(share[k - 1])) for k in ks],
+        share_name: [percent(float(share[k - 1])) for k in ks],
         "gain": [number(float(gains[k - 1])) if k <= len(gains) else "" for k in ks],
     }
     if cover is not None:
@@ -232,17 +235,17 @@ def _map(context: Context, picks: Any, space: measures.Space) -> Element:
 def _picks(context: Context, picks: Any, counts: Any) -> Element:
     shown = picks[:LISTED].tolist()
     rows = []
-    for at, item in enumerate(shown):
-        marks = [E("span", f"{name} ", E("b", value)) for name, value in _marks(context, at, item, counts)]
+    for rank, item in enumerate(shown):
+        marks = [E("span", f"{name} ", E("b", value)) for name, value in _marks(context, rank, item, counts)]
         rows.append(
             E(
                 "li",
-                E("p", E("b", at + 1, class_="no"), " ", user(context.name(item), class_="id"), class_="who"),
+                E("p", E("b", rank + 1, class_="no"), " ", user(context.name(item), class_="id"), class_="who"),
                 context.exhibit(item),
                 context.traits(item),
                 E("p", marks, class_="marks"),
-                id=f"p{at + 1}",
-                class_=f"pick{late(at, len(shown), AT_ONCE)}",
+                id=f"p{rank + 1}",
+                class_=f"pick{late(rank, len(shown), AT_ONCE)}",
             )
         )
     note = None
@@ -263,17 +266,17 @@ def _picks(context: Context, picks: Any, counts: Any) -> Element:
     )
 
 
-def _marks(context: Context, at: int, item: int, counts: Any) -> list[tuple[str, str]]:
+def _marks(context: Context, rank: int, item: int, counts: Any) -> list[tuple[str, str]]:
     plan = context.plan
     assert isinstance(plan, Selection)
     gains = np.asarray(plan.gains, np.float64).ravel()
     marks = []
-    if at < len(gains) and math.isfinite(gains[at]):
-        marks.append(("gain", number(float(gains[at]))))
+    if rank < len(gains) and math.isfinite(gains[rank]):
+        marks.append(("gain", number(float(gains[rank]))))
     if counts is not None:
-        marks.append(("stands for", f"{int(counts[at]):,}"))
+        marks.append(("stands for", f"{int(counts[rank]):,}"))
     if plan.weights is not None:
-        marks.append(("weight", number(float(plan.weights[at]))))
+        marks.append(("weight", number(float(plan.weights[rank]))))
     if plan.probabilities is not None:
         marks.append(("chance", percent(float(plan.probabilities[item]))))
     return marks
@@ -303,8 +306,9 @@ def _stand_ins(context: Context, picks: Any, cover: measures.Coverage) -> Elemen
     if len(chosen) == 0:
         return None
     rows = []
-    for at in chosen.tolist():
-        item, rank, far = int(cover.items[at]), int(cover.nearest[at]), number(float(cover.distance[at]), 3)
+    for position in chosen.tolist():
+        item, rank = int(cover.items[position]), int(cover.nearest[position])
+        far = number(float(cover.distance[position]), 3)
         pick = int(picks[rank])
         link = f"#p{rank + 1}" if rank < LISTED else None
         words = [E("b", rank + 1, class_="no"), " ", user(context.name(pick), class_="id")]

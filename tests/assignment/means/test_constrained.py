@@ -7,6 +7,8 @@ import math
 from typing import Any
 
 import numpy as np
+import pandas as pd
+import polars as pl
 import pytest
 from refusals import refused, untested
 from scipy.optimize import Bounds, LinearConstraint, linear_sum_assignment, milp
@@ -435,7 +437,7 @@ CALLS: dict[str, tuple[Any, str, Any]] = {
     ),
     "capacities": (lambda: constrained_kmeans(A, k=2, capacity=[9]), "capacity has 1 values, k=2", InputError),
     "pairs": (lambda: constrained_kmeans(A, k=2, must_link=[1, 2]), "must_link=[1, 2]: give pairs of row", InputError),
-    "ragged pairs": (lambda: constrained_kmeans(A, k=2, must_link=[[1, 2], [3]]), "give pairs of row", InputError),
+    "ragged pairs": (lambda: constrained_kmeans(A, k=2, must_link=[[1, 2], [3]]), "must_link is ragged", InputError),
     "beyond": (lambda: constrained_kmeans(A, k=2, cannot_link=[[1, 8]]), "cannot_link names row 8", InputError),
     "itself": (
         lambda: constrained_kmeans(A, k=2, cannot_link=[[0, 1], [3, 3]]),
@@ -468,3 +470,25 @@ def test_every_refusal() -> None:
     assert untested([_constrained, _constrained_kmeans, _constrained_kmedoids, _place], reached) == []
     # The refusals that an integer program proves are returned, not raised, by what words them.
     assert untested(_links, reached) == []
+
+
+def test_links_name_rows_by_their_ids() -> None:
+    rows = np.array([[0.0], [0.1], [0.2], [9.0], [9.1], [9.2]])
+    frame = pl.DataFrame({"id": list("abcdef"), "x": rows[:, 0]})
+    by_id = kofn.assign(frame, k=2, ids="id", must_link=[("a", "f")], cannot_link=[["b", "c"]], seed=0)
+    by_row = kofn.assign(rows, k=2, must_link=[[0, 5]], cannot_link=[[1, 2]], seed=0)
+    assert by_id.labels.tolist() == by_row.labels.tolist()
+    assert by_id.options["must_link"] == [[0, 5]]
+    indexed = pd.DataFrame({"x": rows[:, 0]}, index=[10, 11, 12, 13, 14, 15])
+    assert kofn.assign(indexed, k=2, must_link=[(10, 15)], cannot_link=[(11, 12)], seed=0).labels.tolist() == (
+        by_row.labels.tolist()
+    )
+    for links, says in (
+        ([("a", "z")], "must_link names 'z', which no row has as its id"),
+        ([("a", "b", "c")], "give pairs of row numbers"),
+        ([("a",), ("b", "c")], "must_link is ragged"),
+    ):
+        with pytest.raises(InputError, match=says):
+            kofn.assign(frame, k=2, ids="id", must_link=links)
+    with pytest.raises(InputError, match="pass ids to name rows by them"):
+        kofn.assign(rows, k=2, must_link=[("a", "f")])

@@ -569,3 +569,10 @@ def test_an_adapter_says_what_it_is() -> None:
     assert repr(Adapter(*mixed()[1])) == "Adapter(3 modules of rank 3..5, 0 full tensors)"
     swapped = {name: value.astype(value.dtype.newbyteorder("S")) for name, value in kind("plain")[0].items()}
     assert stack_adapters([swapped]).result.pairs.keys() == Adapter(*kind("plain")).pairs.keys()
+
+
+def test_adapters_of_unlike_ranks_are_shown_the_way() -> None:
+    members = [{"w.lora_A.weight": np.ones((r, 3)), "w.lora_B.weight": np.ones((4, r))} for r in (4, 2)]
+    with pytest.raises(InputError, match="adapters of unlike ranks or modules add up with method='stack_adapters'"):
+        kofn.combine(members, method="weighted_mean")
+    assert kofn.combine(members, method="stack_adapters").result["w.lora_A.weight"].shape == (6, 3)

@@ -325,7 +325,7 @@ def test_records_of_something_else_are_refused_and_kept(tmp_path: Path) -> None:
     record.write_text("".join([lines[0], lines[2], lines[1]]))
     refused(again, "line 2 has other weights than this search asks for")
     refused(lambda: greedy_soup(states(2), score=score, record=tmp_path), "cannot be written: Is a directory")
-    refused(lambda: greedy_soup(states(2), score=score, record=3), "record=3: give the path of a file")
+    refused(lambda: greedy_soup(states(2), score=score, record=3), "record=3: give a path")
 
 
 def test_a_full_disk_keeps_what_was_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,8 +66,9 @@ def constrained_kmeans(
         time_limit: seconds.
         progress: show progress on a terminal.
         min_size: the least items in a group. 0 allows empty groups, whose centre then stays unchanged.
-        must_link: (m, 2) pairs of row numbers that share a group; chains of pairs join all their rows.
-        cannot_link: (m, 2) pairs of row numbers that may not share a group.
+        must_link: (m, 2) pairs of row numbers, or of ids where ids are given, that share a group; chains of pairs
+            join all their rows.
+        cannot_link: (m, 2) pairs likewise that may not share a group.
         centers: (k, d) centres to begin from, for example those of an earlier plan.
         init: how to choose the initial centres when neither `start` nor `centers` is given: "k-means++" (each from the
             best of a few rows drawn by their squared distance) or "random" rows.

@@ -70,8 +70,9 @@ def constrained_kmedoids(
         time_limit: seconds, for `fasterpam` and for the rest each.
         progress: show progress on a terminal.
         min_size: the least items in a group, at least 1.
-        must_link: (m, 2) pairs of row numbers that share a group; chains of pairs join all their rows.
-        cannot_link: (m, 2) pairs of row numbers that may not share a group.
+        must_link: (m, 2) pairs of row numbers, or of ids where ids are given, that share a group; chains of pairs
+            join all their rows.
+        cannot_link: (m, 2) pairs likewise that may not share a group.
         max_iter: most rounds.
 
     Returns:
@@ -200,11 +201,11 @@ def _alternate(
 
 def _with_equal(medoids: Ints, labels: Labels, k: int) -> Ints:
     """As many medoids as groups: where items repeat, more of them from the groups with most items for each medoid."""
-    sizes, held = np.bincount(labels), np.ones(len(medoids), np.int64)
+    sizes, medoid_counts = np.bincount(labels), np.ones(len(medoids), np.int64)
     others = [np.setdiff1d(np.flatnonzero(labels == group), [medoid]).tolist() for group, medoid in enumerate(medoids)]
     while len(medoids) < k:
-        group = int(np.argmax(np.where(sizes > held, sizes / held, 0)))
-        held[group] += 1
+        group = int(np.argmax(np.where(sizes > medoid_counts, sizes / medoid_counts, 0)))
+        medoid_counts[group] += 1
         medoids = np.append(medoids, others[group].pop())
     return medoids
 

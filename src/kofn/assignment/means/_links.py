@@ -89,16 +89,14 @@ def _pairs(value: Any, name: str, n: int) -> Ints:
     """(m, 2) row numbers of the pairs."""
     if value is None:
         return np.empty((0, 2), np.int64)
-    try:
-        array = np.asarray(value)
-    except ValueError:
-        array = np.zeros(1)
-    if array.size == 0 and array.ndim and len(array) == 0:
+    array = np.asarray(value)
+    if array.ndim and len(array) == 0:
         return np.empty((0, 2), np.int64)
     if array.ndim != 2 or array.shape[1] != 2 or array.dtype.kind not in "iu":
-        text = shown(value)
+        text = shown(array.tolist())
         text = text if len(text) < 40 else f"an array of shape {array.shape}, dtype {array.dtype}"
-        raise InputError(f"{name}={text}: give pairs of row numbers, shape (pairs, 2)")
+        named = "; pass ids to name rows by them" if array.ndim == 2 and array.shape[1] == 2 else ""
+        raise InputError(f"{name}={text}: give pairs of row numbers, shape (pairs, 2){named}")
     out = array.astype(np.int64)
     beyond = (out < 0) | (out >= n)
     if beyond.any():

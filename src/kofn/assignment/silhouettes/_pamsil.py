@@ -102,14 +102,14 @@ def pamsil(
         with Control(time_limit=time_limit, progress=progress, title="swaps") as control:
             done = False
             while max_iter is None or swaps < max_iter:
-                found, tried = _best_swap(table, medoids, counts, control.stopped)
+                swap, tried = _best_swap(table, medoids, counts, control.stopped)
                 evaluated += tried
                 if control.stopped():
                     break
-                if found is None:
+                if swap is None:
                     done = True
                     break
-                position, candidate = found
+                position, candidate = swap
                 medoids = medoids.copy()
                 medoids[position] = candidate
                 swaps += 1

@@ -106,13 +106,13 @@ class Pool:
     def mixture(self) -> list[str]:
         """The names of the float dtypes of the members, and the base, if there are several."""
         sources = [*self.members, *([] if self.base is None else [self.base])]
-        found = {
+        dtypes = {
             source[name].dtype.name
             for name in self.first
             if name not in self.skipped and self.first[name].dtype in FLOATS
             for source in sources
         }
-        return sorted(found) if len(found) > 1 else []
+        return sorted(dtypes) if len(dtypes) > 1 else []
 
     def source(self, name: str) -> Tensor:
         """The tensor to copy under a skipped name."""
@@ -272,10 +272,11 @@ _SCALES = re.compile(r"(weight_scale(_inv)?|scale_weight|weight_scale_2|input_sc
 def _refuse_parts(names: Sequence[str], first: Mapping[str, Tensor]) -> None:
     """Refuse factors of products, and quantised weights beside their scales."""
     for pattern, kind, remedy in _PARTS:
-        found = next((name for name in names if pattern.search(name)), None)
-        if found is not None:
+        factor = next((name for name in names if pattern.search(name)), None)
+        if factor is not None:
             raise InputError(
-                f"members are {kind} ({found!r}): blending the factors apart does not blend their product; use {remedy}"
+                f"members are {kind} ({factor!r}): blending the factors apart does not blend their product; "
+                f"use {remedy}"
             )
     scale = next((name for name in names if _SCALES.search(name)), None)
     narrow = next((name for name in names if first[name].dtype.itemsize == 1 and first[name].dtype.kind != "b"), None)
@@ -330,10 +331,10 @@ def _refuse_mismatch(members: list[Mapping[str, Tensor]], labels: list[str], ski
     if differences:
         more = f"; and {len(differences) - _SHOWN} more" if len(differences) > _SHOWN else ""
         places = "1 place" if len(differences) == 1 else f"{len(differences)} places"
-        raise InputError(
-            f"members do not match in {places}: {'; '.join(differences[:_SHOWN])}{more}; "
-            "blend members of one architecture, vocabulary and dtype, or leave these tensors out with skip"
-        )
+        remedy = "blend members of one architecture, vocabulary and dtype, or leave these tensors out with skip"
+        if any(".lora_" in difference for difference in differences):
+            remedy = "adapters of unlike ranks or modules add up with method='stack_adapters'"
+        raise InputError(f"members do not match in {places}: {'; '.join(differences[:_SHOWN])}{more}; {remedy}")
 
 
 def _longer(shape: tuple[int, ...], wanted: tuple[int, ...]) -> str:

@@ -31,8 +31,6 @@ class Record:
         self._fd = -1
         if path is None:
             return
-        if not isinstance(path, str | os.PathLike):
-            raise InputError(f"record={path!r}: give the path of a file to keep the evaluations in")
         self.path = Path(path)
         self._label = f"record={os.fspath(path)!r}"
         head = (json.dumps({"kind": _KIND, **settings}) + "\n").encode()

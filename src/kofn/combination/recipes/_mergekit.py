@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from kofn.combination._sweep.members import float_dtype
-from kofn.combination.recipes import _mergekit_rules as rules
+from kofn.combination.recipes import _mergekit_rules
 from kofn.combination.recipes._recipe import Part, Recipe, Relayered, located, refuse_unknown
 from kofn.combination.rules import Rule
 from kofn.core import checks
@@ -219,29 +219,30 @@ class _Reading:
 
     def parts(self, names: Sequence[str]) -> tuple[Part, ...]:
         """The tensors that are blended alike, together."""
-        numbers = [int(found[1]) for name in names if (found := _LAYER.search(name))]
+        numbers = [int(match[1]) for name in names if (match := _LAYER.search(name))]
         depth = max(numbers, default=-1) + 1
         starts = [0]
         for piece in self.slices:
             starts.append(starts[-1] + (depth if piece.layers is None else piece.layers))
         groups: dict[str, tuple[Rule, list[float], list[str]]] = {}
         for name in names:
-            found = _LAYER.search(name)
-            if found:
-                layer = int(found[1])
-                at = next(i for i, end in enumerate(starts[1:]) if layer < end)
-                length = starts[at + 1] - starts[at]
-                t = (layer - starts[at]) / (length - 1) if length > 1 else 1.0
+            match = _LAYER.search(name)
+            if match:
+                layer = int(match[1])
+                slice_index = next(i for i, end in enumerate(starts[1:]) if layer < end)
+                length = starts[slice_index + 1] - starts[slice_index]
+                t = (layer - starts[slice_index]) / (length - 1) if length > 1 else 1.0
             else:
-                at, t = (0 if _BEFORE.search(name) else len(self.slices) - 1), 0.0
+                slice_index, t = (0 if _BEFORE.search(name) else len(self.slices) - 1), 0.0
             try:
-                rule, weights = self._rule(name, t, self.slices[at], self.members[at])
+                merge_rule, weights = self._rule(name, t, self.slices[slice_index], self.members[slice_index])
             except InputError as error:
                 raise InputError(f"{name}: {error}") from None
-            group = groups.setdefault(f"{rule!r} {weights}", (rule, weights, []))
+            group = groups.setdefault(f"{merge_rule!r} {weights}", (merge_rule, weights, []))
             group[2].append(name)
         return tuple(
-            Part(self.method, weights, {}, (), frozenset(matched), rule) for rule, weights, matched in groups.values()
+            Part(self.method, weights, {}, (), frozenset(matched), merge_rule)
+            for merge_rule, weights, matched in groups.values()
         )
 
     def _rule(self, name: str, t: float, piece: _Slice, members: Sequence[_Source]) -> tuple[Rule, list[float]]:
@@ -274,10 +275,10 @@ def evaluate(value: Any, name: str, t: float, key: str) -> Any:
     if isinstance(value, list) and any(isinstance(item, str) for item in value):
         value = [_read(item) for item in value]
     if isinstance(value, list) and all(isinstance(item, int | float) and not isinstance(item, bool) for item in value):
-        place = t * (len(value) - 1)
-        low = int(place)
+        position = t * (len(value) - 1)
+        low = int(position)
         high = min(len(value) - 1, low + 1)
-        return (1 - (place - low)) * value[low] + (place - low) * value[high]
+        return (1 - (position - low)) * value[low] + (position - low) * value[high]
     if isinstance(value, list) and all(isinstance(item, bool | int | float | str) for item in value):
         return value[int(t * (len(value) - 1))]
     if isinstance(value, list) and all(isinstance(item, Mapping) for item in value):
@@ -316,7 +317,7 @@ def _task_vectors(
             return tuple(_number(setting(key, default, source), key) for source in members)
 
         densities = each("density", 1.0) if sparsify else ()
-        return rules.TaskVectors(
+        return _mergekit_rules.TaskVectors(
             densities=densities,
             sparsify=sparsify,
             by_sign=by_sign,
@@ -330,15 +331,17 @@ def _task_vectors(
 
 
 _METHODS: dict[str, _Method] = {
-    "linear": _Method(lambda setting, _: rules.Linear(divide=bool(setting("normalize", True)))),
-    "slerp": _Method(lambda setting, _: rules.SphericalLinear(t=_required(setting, "t")), weighs=False),
+    "linear": _Method(lambda setting, _: _mergekit_rules.Linear(divide=bool(setting("normalize", True)))),
+    "slerp": _Method(lambda setting, _: _mergekit_rules.SphericalLinear(t=_required(setting, "t")), weighs=False),
     "nuslerp": _Method(lambda setting, _: _nuslerp(setting), optional_base=True),
     "multislerp": _Method(lambda setting, _: _multislerp(setting), optional_base=True),
     "karcher": _Method(lambda setting, _: _karcher(setting), weighs=False),
     "model_stock": _Method(lambda setting, _: _model_stock(setting), base=True, weighs=False),
-    "nearswap": _Method(lambda setting, _: rules.NearSwap(t=_required(setting, "t")), base=True, weighs=False),
+    "nearswap": _Method(
+        lambda setting, _: _mergekit_rules.NearSwap(t=_required(setting, "t")), base=True, weighs=False
+    ),
     "sce": _Method(
-        lambda setting, _: rules.Sce(select_topk=_number(setting("select_topk", 1.0), "select_topk")),
+        lambda setting, _: _mergekit_rules.Sce(select_topk=_number(setting("select_topk", 1.0), "select_topk")),
         base=True,
         weighs=False,
     ),
@@ -355,28 +358,28 @@ _METHODS: dict[str, _Method] = {
 def _nuslerp(setting: Lookup) -> Rule:
     if setting("nuslerp_row_wise", False) or not setting("nuslerp_flatten", True):
         raise InputError("nuslerp by rows is not done here; leave nuslerp_row_wise and nuslerp_flatten out")
-    return rules.NuSlerp()
+    return _mergekit_rules.NuSlerp()
 
 
 def _multislerp(setting: Lookup) -> Rule:
     divide, eps = bool(setting("normalize_weights", True)), _number(setting("eps", 1e-8), "eps")
-    return rules.MultiSlerp(divide=divide, eps=eps)
+    return _mergekit_rules.MultiSlerp(divide=divide, eps=eps)
 
 
 def _karcher(setting: Lookup) -> Rule:
     rounds, tol = checks.count(setting("max_iter", 10), "max_iter"), _number(setting("tol", 1e-5), "tol")
-    return rules.KarcherMean(max_iter=rounds, tol=tol)
+    return _mergekit_rules.KarcherMean(max_iter=rounds, tol=tol)
 
 
 def _model_stock(setting: Lookup) -> Rule:
     if setting("filter_wise", False):
         raise InputError("filter_wise model_stock is not done here; leave filter_wise out")
-    return rules.ModelStock()
+    return _mergekit_rules.ModelStock()
 
 
 def _passthrough(setting: Lookup, members: Sequence[_Source]) -> Rule:
     scale = setting("scale", None, members[0])
-    return rules.Passthrough(scale=None if scale is None else _number(scale, "scale"))
+    return _mergekit_rules.Passthrough(scale=None if scale is None else _number(scale, "scale"))
 
 
 def _stack(column: Sequence[_Source], slices: Sequence[_Slice], find: Mapping[str, Any]) -> Relayered:

@@ -67,24 +67,24 @@ class TaskVectors(Rule):
         self.stages = self.ranked + self.rescaled
 
     def scan(self, stage: int, part: Any, block: Block) -> Any:
-        found: list[Any] = []
+        statistics: list[Any] = []
         for member, row in enumerate(block.rows):
             change = row - block.origin
             if stage >= self.ranked:
                 kept = self._kept(change, member, block, block.state)
-                found.append(np.array([np.abs(change).sum(dtype=np.float64), np.abs(kept).sum(dtype=np.float64)]))
+                statistics.append(np.array([np.abs(change).sum(dtype=np.float64), np.abs(kept).sum(dtype=np.float64)]))
                 continue
             codes = quantiles.magnitude_keys(change)
             if stage == 0:
-                found.append(quantiles.coarse(codes))
+                statistics.append(quantiles.coarse(codes))
             else:
                 ends = {upper for upper, _ in block.state[member]}
-                found.append({upper: quantiles.fine(codes, upper) for upper in ends})
+                statistics.append({upper: quantiles.fine(codes, upper) for upper in ends})
         if part is None:
-            return found
+            return statistics
         if self.ranked and stage == 1:
-            return [{upper: a[upper] + b[upper] for upper in a} for a, b in zip(part, found, strict=True)]
-        return [a + b for a, b in zip(part, found, strict=True)]
+            return [{upper: a[upper] + b[upper] for upper in a} for a, b in zip(part, statistics, strict=True)]
+        return [a + b for a, b in zip(part, statistics, strict=True)]
 
     def settle(self, stage: int, state: Any, parts: Iterable[Any]) -> Any:
         if stage >= self.ranked:
@@ -402,15 +402,15 @@ class Sce(Rule):
     def scan(self, stage: int, part: Any, block: Block) -> Any:
         if stage == self.ranked:
             changes = self._changes(block, block.state)
-            found: Any = [np.square(change.astype(np.float64)).sum() for change in changes]
+            statistics: Any = [np.square(change.astype(np.float64)).sum() for change in changes]
         else:
             variance = np.array([row - block.origin for row in block.rows]).var(axis=0)
             codes = quantiles.magnitude_keys(variance)
             if stage == 0:
-                found = [quantiles.coarse(codes), np.array([np.count_nonzero(variance), len(variance)])]
+                statistics = [quantiles.coarse(codes), np.array([np.count_nonzero(variance), len(variance)])]
             else:
-                found = [quantiles.fine(codes, block.state[0])]
-        return found if part is None else [a + b for a, b in zip(part, found, strict=True)]
+                statistics = [quantiles.fine(codes, block.state[0])]
+        return statistics if part is None else [a + b for a, b in zip(part, statistics, strict=True)]
 
     def settle(self, stage: int, state: Any, parts: Iterable[Any]) -> Any:
         if stage == self.ranked:

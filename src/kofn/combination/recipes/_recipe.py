@@ -58,13 +58,13 @@ class Relayered:
                 if not self.pattern.search(name) and bool(self.before.search(name)) == side:
                     tensors[name] = tensor
         for number, (path, layer) in enumerate(self.layers):
-            found = False
+            has_layer = False
             for name, tensor in opened[path].items():
-                place = self.pattern.search(name)
-                if place and int(place[1]) == layer:
-                    found = True
-                    tensors[name[: place.start(1)] + str(number) + name[place.end(1) :]] = tensor
-            if not found:
+                match = self.pattern.search(name)
+                if match and int(match[1]) == layer:
+                    has_layer = True
+                    tensors[name[: match.start(1)] + str(number) + name[match.end(1) :]] = tensor
+            if not has_layer:
                 raise InputError(f"{path} has no layer {layer}; correct layer_range")
         specs = tuple(TensorSpec(name, tensor.dtype, tensor.shape) for name, tensor in tensors.items())
         layout = Layout((Shard("model.safetensors", specs, {"format": "pt"}),))

@@ -10,6 +10,7 @@ import numpy as np
 
 from kofn.core.arrays import Array, Ints
 from kofn.core.checks.errors import InputError
+from kofn.core.checks.numbers import shown
 from kofn.core.checks.reading import reading
 
 
@@ -75,7 +76,8 @@ def _as_array(value: Any, name: str) -> Array:
     try:
         return np.asarray(value)
     except ValueError as error:
-        raise InputError(f"{name} is ragged: its rows have different lengths ({error})") from None
+        more = "" if "inhomogeneous" in str(error) else f" ({error})"
+        raise InputError(f"{name} is ragged: its rows have different lengths{more}") from None
     except (TypeError, OverflowError) as error:
         raise InputError(f"{name} is no array of numbers ({error})") from None
 
@@ -115,12 +117,12 @@ def refuse_nonfinite(array: Array, name: str) -> None:
     finite = np.isfinite(array)
     if finite.all():
         return
-    place = np.argwhere(~finite)[0]
+    index = np.argwhere(~finite)[0]
     count = int(array.size - finite.sum())
-    where = f"row {place[0]}, column {place[1]}" if array.ndim == 2 else f"row {place[0]}"
-    what = "NaN" if np.isnan(array[tuple(place)]) else "infinite"
+    where = f"row {index[0]}, column {index[1]}" if array.ndim == 2 else f"row {index[0]}"
+    kind = "NaN" if np.isnan(array[tuple(index)]) else "infinite"
     more = f" ({count} such values)" if count > 1 else ""
-    raise InputError(f"{name} at {where} is {what}{more}; drop or impute those rows first")
+    raise InputError(f"{name} at {where} is {kind}{more}; drop or impute those rows first")
 
 
 def matrix(value: Any, name: str = "X") -> Array:
@@ -210,10 +212,11 @@ def square(value: Any, name: str, *, nonnegative: bool = True) -> Any:
             sparse = sparse.astype(np.float64)
         bad = ~np.isfinite(sparse.data) | (nonnegative & (sparse.data < 0))
         if bad.any():
-            at = int(np.flatnonzero(bad)[0])
-            column = int(np.searchsorted(sparse.indptr, at, side="right") - 1)
+            index = int(np.flatnonzero(bad)[0])
+            column = int(np.searchsorted(sparse.indptr, index, side="right") - 1)
             raise InputError(
-                f"{name} at row {sparse.indices[at]}, column {column} is {sparse.data[at]:g}; give finite values >= 0"
+                f"{name} at row {sparse.indices[index]}, column {column} is {sparse.data[index]:g}; "
+                "give finite values >= 0"
             )
         return sparse
     array = matrix(value, name)
@@ -263,9 +266,17 @@ def scores(value: Any, name: str = "scores") -> Array:
     return vector(array, name)
 
 
+def refuse_column_name(array: Array, name: str) -> None:
+    """Refuse a single text where one value an item is wanted: most often the name of a column of X."""
+    if array.ndim == 0 and array.dtype.kind == "U":
+        text = shown(array.item())
+        raise InputError(f"{name}={text}: give one value an item, shape (n,); of a table's column, {name}=df[{text}]")
+
+
 def vector(value: Any, name: str) -> Array:
     """A finite (n,) floating vector."""
     array = as_array(value, name)
+    refuse_column_name(array, name)
     if array.ndim != 1:
         raise InputError(f"{name} has shape {array.shape}; give one value an item, shape (n,)")
     if len(array) == 0:

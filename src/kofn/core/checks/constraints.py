@@ -100,21 +100,21 @@ def positions(value: Any, name: str, n: int, keys: Array | None = None) -> Ints:
         if missing:
             more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
             raise InputError(f"{name} names {shown(missing[0])}{more}, which no row has as its id")
-        found = np.array([table[key] for key in array.tolist()], np.int64)
+        rows = np.array([table[key] for key in array.tolist()], np.int64)
     else:
         if array.dtype == bool and len(array) == n:
-            found = np.flatnonzero(array)
+            rows = np.flatnonzero(array)
         elif array.dtype.kind not in "iu":
             raise InputError(f"{name} holds {shown(array.tolist()[0])}; give row numbers 0..{n - 1}, or pass ids")
         else:
-            found = array.astype(np.int64)
-            out = (found < 0) | (found >= n)
+            rows = array.astype(np.int64)
+            out = (rows < 0) | (rows >= n)
             if out.any():
-                raise InputError(f"{name} names row {found[out][0]}; the rows are 0..{n - 1}")
-    if len(np.unique(found)) < len(found):
-        values, times = np.unique(found, return_counts=True)
+                raise InputError(f"{name} names row {rows[out][0]}; the rows are 0..{n - 1}")
+    if len(np.unique(rows)) < len(rows):
+        values, times = np.unique(rows, return_counts=True)
         raise InputError(f"{name} names row {values[times > 1][0]} more than once")
-    return found
+    return rows
 
 
 def capacity(value: Any, name: str = "capacity") -> Array | int:
@@ -142,8 +142,8 @@ def margins(value: Any, name: str = "margins") -> tuple[Array, Array]:
             slack = max(slack, float(np.finfo(np.float16 if _is_half(given) else np.float32).eps) * 8)
         totals = totals.astype(np.float64)
         if totals.min() < 0:
-            at = int(totals.argmin())
-            raise InputError(f"{name}: {side} at row {at} is {totals[at]:g}; give totals >= 0")
+            row = int(totals.argmin())
+            raise InputError(f"{name}: {side} at row {row} is {totals[row]:g}; give totals >= 0")
         sides.append(totals)
     rows, columns = (math.fsum(totals.tolist()) for totals in sides)
     if not math.isclose(rows, columns, rel_tol=slack):

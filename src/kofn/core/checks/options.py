@@ -46,8 +46,20 @@ def option(name: str, value: Any, annotation: str) -> Any:
             choice(value, name, [str(text) for text in literals[0]])
         if annotation == "bool":
             flag(value, name)
+        _refuse_item(name, value, annotation)
         wanted = " or ".join(dict.fromkeys(words for _, words in parts if words != "None"))
         raise InputError(f"{name}={shown(value)}: give {wanted}")
+
+
+def _refuse_item(name: str, value: Any, annotation: str) -> None:
+    """Refuse the first item that is none of what the list may hold; a list may hold one kind only in our signatures."""
+    node = ast.parse(annotation.removesuffix(" | None"), mode="eval").body
+    if not (isinstance(node, ast.Subscript) and ast.unparse(node.value) == "Sequence" and _is_sequence(value)):
+        return
+    kinds = _parts(ast.unparse(node.slice))
+    for index, item in enumerate(value):
+        if not _fits(item, kinds):
+            raise InputError(f"{name}[{index}]={shown(item)}: give {_words(kinds)}")
 
 
 def _array(value: Any, name: str) -> Any:

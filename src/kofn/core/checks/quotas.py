@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from kofn.core.arrays import Array
-from kofn.core.checks.arrays import as_array, refuse_nonfinite
+from kofn.core.checks.arrays import as_array, refuse_column_name, refuse_nonfinite
 from kofn.core.checks.errors import InfeasibleError, InputError, nearest
 from kofn.core.checks.numbers import count, is_number, shown
 from kofn.core.checks.reading import reading
@@ -36,6 +36,7 @@ def labels(value: Any, name: str = "y") -> Array:
 
 def _labels(value: Any, name: str) -> Array:
     array = _mixed(value) if isinstance(value, list | tuple) else as_array(value, name)
+    refuse_column_name(array, name)
     if array.ndim != 1 or len(array) == 0:
         raise InputError(f"{name} has shape {array.shape}; give one label an item, shape (n,)")
     if array.dtype.kind == "f":
@@ -204,15 +205,15 @@ def _resolved_column(
     given: Array, quotas: Mapping[Any, Ends], name: str, k: int | None, budget: Any
 ) -> dict[Any, tuple[int, int | None]]:
     unique = np.unique(given)
-    found = Names(unique)
+    group_names = Names(unique)
     own = unique.tolist()
     out: dict[Any, tuple[int, int | None]] = {}
     called: dict[int, Any] = {}
     for group, (low, high) in quotas.items():
-        code = found.find(group, f"{name}[{group!r}]")
+        code = group_names.find(group, f"{name}[{group!r}]")
         if code < 0:
             asked = f"at least {low}" if low else "any" if high is None else f"at most {high}"
-            hint = nearest(written(group), found.by_text)
+            hint = nearest(written(group), group_names.by_text)
             raise InfeasibleError(f"{name}[{group!r}] asks for {asked}, but no item has that group{hint}")
         if code in called:
             raise InputError(f"{name} names the group {own[code]!r} twice, as {called[code]!r} and as {group!r}")

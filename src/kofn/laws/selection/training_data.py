@@ -85,18 +85,22 @@ def _marginal_relevance(case: Case) -> None:
     best = [max((_cosine(rows[row], query) for row in set(range(len(rows))) - out), default=0.0) for query in queries]
     scale = [max(0.0, *best) / value if value > 0 else 1.0 for value in best]
     free = not {"quotas", "budget", "include", "start"} & case.words.keys() and plan.status != "stopped"
-    for place, pick in enumerate(picks):
-        before = picks[:place]
+    for position, pick in enumerate(picks):
+        before = picks[:position]
         score, repeats = {}, {}
         for row in set(range(len(rows))) - set(before) - out:
             repeats[row] = max((_cosine(rows[row], rows[other]) for other in before), default=0.0)
             relevance = max(_cosine(rows[row], query) * by for query, by in zip(queries, scale, strict=True))
             score[row] = balance * relevance - (1 - balance) * repeats[row]
-        if not near(float(plan.gains[place]), score[pick], 1e-8, 1.0):
-            raise broken(case, "recount", f"pick {place} has the score {score[pick]!r}, not {plan.gains[place]!r}")
+        if not near(float(plan.gains[position]), score[pick], 1e-8, 1.0):
+            raise broken(
+                case, "recount", f"pick {position} has the score {score[pick]!r}, not {plan.gains[position]!r}"
+            )
         fresh = [score[row] for row in score if repeats[row] < 1 - 1e-8 or balance == 1]
         if free and fresh and max(fresh) > score[pick] + 1e-8:
-            raise broken(case, "recount", f"pick {place} has the score {score[pick]!r}, the highest is {max(fresh)!r}")
+            raise broken(
+                case, "recount", f"pick {position} has the score {score[pick]!r}, the highest is {max(fresh)!r}"
+            )
 
 
 def _draw_error(draw: Draw, given: Mapping[str, Any], options: dict[str, Any]) -> None:

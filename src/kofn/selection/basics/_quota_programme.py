@@ -20,13 +20,13 @@ def best_picks(scores: Floats, constraints: Constraints) -> Ints:
     Of each cell only the best items count, as many as its fullest group may hold. For two columns the linear programme
     has whole solutions. Beyond, items whose reduced cost alone exceeds what the whole numbers lose are left out.
     """
-    cells, held = constraints.cells, constraints.preselected
-    taken = cells.margins(np.bincount(cells.of[held], minlength=cells.count))
-    left = constraints.k - len(held)
+    cells, preselected = constraints.cells, constraints.preselected
+    taken = cells.margins(np.bincount(cells.of[preselected], minlength=cells.count))
+    left = constraints.k - len(preselected)
     room = [most - counts for most, counts in zip(cells.most, taken, strict=True)]
     most = np.min([counts[group] for group, counts in zip(cells.group, room, strict=True)], axis=0)
     open_items = ~constraints.banned
-    open_items[held] = False
+    open_items[preselected] = False
     order = np.argsort(-scores, kind="stable")
     items = best_of_cells(order[open_items[order]], cells.of, np.minimum(most, left))
     if not len(items):
@@ -62,8 +62,8 @@ def _whole(cost: Floats, sums: Any, low: Ints, high: Ints) -> Ints | None:
     """Which of the items cost least together; None where no choice of them is allowed."""
     if not len(cost):
         return np.empty(0, np.int64) if (low <= 0).all() and (high >= 0).all() else None
-    found = whole_numbers(cost, sums, low, high, np.zeros(len(cost)), np.ones(len(cost)))
-    return None if found is None else np.flatnonzero(found[0])
+    solution = whole_numbers(cost, sums, low, high, np.zeros(len(cost)), np.ones(len(cost)))
+    return None if solution is None else np.flatnonzero(solution[0])
 
 
 def _relaxed(cost: Floats, sums: Any, low: Ints, high: Ints) -> tuple[float, Floats]:
@@ -74,6 +74,6 @@ def _relaxed(cost: Floats, sums: Any, low: Ints, high: Ints) -> tuple[float, Flo
     # The last row is the number of picks, which is exact.
     rows = vstack([sums[:-1], -sums[:-1]], format="csc")
     limits = np.concatenate([high[:-1], -low[:-1]])
-    found = linprog(cost, A_ub=rows, b_ub=limits, A_eq=sums[-1:], b_eq=high[-1:], bounds=(0, 1), method="highs")
-    assert found.fun is not None
-    return float(found.fun), found.lower.marginals + found.upper.marginals
+    solution = linprog(cost, A_ub=rows, b_ub=limits, A_eq=sums[-1:], b_eq=high[-1:], bounds=(0, 1), method="highs")
+    assert solution.fun is not None
+    return float(solution.fun), solution.lower.marginals + solution.upper.marginals

@@ -116,11 +116,11 @@ def farthest_first(
             tracker.add(item)
             take(item)
             control.step(len(picks))
-        radius, found = math.nan, len(picks)
+        radius, picks_in_time = math.nan, len(picks)
         if stopped:
             added, brought = finish(tracker, control, cover.add if cheap else lambda _item: math.nan)
             picks, gains = picks + added, gains + brought
-        if cheap or len(picks) == found:
+        if cheap or len(picks) == picks_in_time:
             radius = cover.radius()
     used, limit = tracker.report()
     return Selection(
@@ -140,7 +140,7 @@ def farthest_first(
             # In full passes over the pool, rounded up.
             "oracle_calls": -(-cover.evals // n),
             "distance_evals": cover.evals,
-            **({"found_in_time": found} if stopped else {}),
+            **({"found_in_time": picks_in_time} if stopped else {}),
         },
     )
 

@@ -248,14 +248,14 @@ class _Rows:
         out = distances_to(self._X[items], middle, self._metric)
         self.evals += len(items)
         order = np.argsort(-out, kind="stable")
-        for at in order.tolist():
+        for position in order.tolist():
             # No pair of this item with one nearer to the middle is farther apart than twice its own distance.
             self.poll()
-            if fold * out[at] * (1 + 1e-9) < best[0]:
+            if fold * out[position] * (1 + 1e-9) < best[0]:
                 break
-            here = self.row(int(items[at]))[items]
+            here = self.row(int(items[position]))[items]
             top = float(here.max())
-            pair = sorted((int(items[at]), int(items[here.argmax()])))
+            pair = sorted((int(items[position]), int(items[here.argmax()])))
             if top > best[0]:
                 best = (top, pair[0], pair[1])
         return best
@@ -339,7 +339,7 @@ class _Gist:
 
     def least(self, picks: list[int]) -> float:
         """The least distance between two of the picks; the pool's diameter for fewer than two."""
-        pairs = [float(self.rows.between(j, picks[:at]).min()) for at, j in enumerate(picks) if at]
+        pairs = [float(self.rows.between(j, picks[:position]).min()) for position, j in enumerate(picks) if position]
         if not pairs and self.stopped and self.rows.n <= _SOON:
             self.rows.control = Control()
             self.diameter = self.rows.diameter(self.open)[0]

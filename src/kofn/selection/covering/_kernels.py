@@ -107,17 +107,17 @@ def _look(
     bound reaches the best distance that is known to be true.
     """
     low, high, taken = block * BLOCK, min((block + 1) * BLOCK, len(near)), 0
-    top, place = -np.inf, -1
+    top, farthest = -np.inf, -1
     for i in range(low, high):
         if not closed[i] and near[i] > top:
-            top, place = near[i], i
-    if top >= least and place >= 0:
-        if seen[place] < count:
+            top, farthest = near[i], i
+    if top >= least and farthest >= 0:
+        if seen[farthest] < count:
             taken += _refresh(
-                place, rows, sizes, metric, picks, directionless, apart, count, point, out, near, own, seen
+                farthest, rows, sizes, metric, picks, directionless, apart, count, point, out, near, own, seen
             )
-        best = max(least, near[place])
-        top, place = -np.inf, -1
+        best = max(least, near[farthest])
+        top, farthest = -np.inf, -1
         for i in range(low, high):
             if closed[i]:
                 continue
@@ -127,8 +127,8 @@ def _look(
                 )
                 best = max(best, near[i])
             if near[i] > top:
-                top, place = near[i], i
-    tops[block], places[block] = top, place
+                top, farthest = near[i], i
+    tops[block], places[block] = top, farthest
     return taken
 
 

@@ -67,9 +67,9 @@ def kmeans(space: Geometry, n_clusters: int, rng: np.random.Generator, n_threads
         if np.array_equal(before, labels):
             break
         order = np.argsort(labels, kind="stable")
-        held, starts = np.unique(labels[order], return_index=True)
+        nonempty, starts = np.unique(labels[order], return_index=True)
         sums = np.add.reduceat(points[order], starts, axis=0)
-        centres[held] = sums / np.diff(np.append(starts, size))[:, None]
+        centres[nonempty] = sums / np.diff(np.append(starts, size))[:, None]
     return _nearest(space, centres, n_threads)
 
 

@@ -164,10 +164,10 @@ class _Cluster:
         """Pick the most typical open row."""
         if self.count < 0:
             self._measure_all()
-        at = int(np.where(open_items[self.rows], self.spread, np.inf).argmin())
-        item = int(self.rows[at])
-        point = self.space.points(self.rows[at : at + 1])
-        left = np.arange(len(self.rows)) != at
+        position = int(np.where(open_items[self.rows], self.spread, np.inf).argmin())
+        item = int(self.rows[position])
+        point = self.space.points(self.rows[position : position + 1])
+        left = np.arange(len(self.rows)) != position
         self.rows, self.spread = self.rows[left], self.spread[left]
         self.farthest, self.spare = self.farthest[left], self.spare[left]
         if min(self.neighbors, len(self.rows) // 2) != self.count:

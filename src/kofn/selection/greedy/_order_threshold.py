@@ -157,7 +157,7 @@ class _Passes:
         constraints = self.constraints
         with self.control:
             objective, possible = self._fresh(), Tracker(constraints).eligible()
-            held = objective.value(constraints.preselected) if len(constraints.preselected) else 0.0
+            preselected_value = objective.value(constraints.preselected) if len(constraints.preselected) else 0.0
             items = self.order[possible[self.order]]
             alone = np.zeros(constraints.n)
             best = _Run([], 0.0)
@@ -178,7 +178,7 @@ class _Passes:
                     if self.stopped or self.control.stopped():
                         self.stopped = True
                         break
-            return self._complete(best.picks, held, share)
+            return self._complete(best.picks, preselected_value, share)
 
     def _runs(self, items: Ints, alone: Floats) -> tuple[Iterator[_Run], _Run, float | None]:
         """The passes to make, what is there before the first, and the share of the optimum that they prove.
@@ -266,21 +266,22 @@ class _Passes:
         constraints, objective = self.constraints, self._fresh()
         (column,) = constraints.columns
         groups, least, most = column.codes, column.least, column.most
-        held = np.bincount(groups[constraints.preselected], minlength=len(least))
+        counts = np.bincount(groups[constraints.preselected], minlength=len(least))
         worth: dict[int, float] = {}
         bars, victims = np.empty(len(least)), np.empty(len(least), np.int64)
 
         def look() -> None:
             """For each group what a newcomer must gain, and whom it replaces (-1: nobody)."""
             # What is picked can be completed to k within the quotas while the minima still to come leave it room.
-            full = int(np.maximum(held, least).sum()) >= constraints.k
+            full = int(np.maximum(counts, least).sum()) >= constraints.k
             for code in range(len(least)):
-                free = held[code] < most[code] and (held[code] < least[code] or not full)
+                free = counts[code] < most[code] and (counts[code] < least[code] or not full)
                 # In a full plan a newcomer may also take the place of a group that holds more than its minimum.
                 able = [
                     item
                     for item in worth
-                    if groups[item] == code or (held[code] < most[code] and held[groups[item]] > least[groups[item]])
+                    if groups[item] == code
+                    or (counts[code] < most[code] and counts[groups[item]] > least[groups[item]])
                 ]
                 victims[code] = -1 if free or not able else min(able, key=worth.__getitem__)
                 bars[code] = -math.inf if free else worth[int(victims[code])] if able else math.inf
@@ -294,17 +295,17 @@ class _Passes:
                 gain, victim = objective.add(item), int(victims[groups[item]])
                 ever.append(item)
                 total += gain
-                held[groups[item]] += 1
+                counts[groups[item]] += 1
                 if victim >= 0:
                     gain += worth.pop(victim)
-                    held[groups[victim]] -= 1
+                    counts[groups[victim]] -= 1
                 worth[item] = gain
                 look()
         picks = list(worth)
         value = objective.value(np.array([*constraints.preselected.tolist(), *picks], np.int64))
         return _Run(picks, value, total + constraints.upper_bound(residual, _mask(constraints.n, ever)))
 
-    def _complete(self, picks: list[int], held: float, share: float | None) -> Selection:
+    def _complete(self, picks: list[int], preselected_value: float, share: float | None) -> Selection:
         """The picks one after the other on a fresh objective, and what room they leave filled with what gains most."""
         constraints, tracker = self.constraints, Tracker(self.constraints)
         objective = copy.deepcopy(self.unused)
@@ -320,7 +321,7 @@ class _Passes:
             if self.stopped and self.control.late():
                 break
             take(item)
-        found = len(chosen)
+        picks_in_time = len(chosen)
         left = self.order[tracker.eligible()[self.order]]
         if self.stopped:
             added, brought = finish(tracker, self.control, objective.add)
@@ -338,7 +339,7 @@ class _Passes:
             take(item)
         value = math.fsum(gains)
         # Rounding may leave the bound a hair under the value that it encloses.
-        bound = max(value, held + self.bound) if self.proven and math.isfinite(self.bound) else None
+        bound = max(value, preselected_value + self.bound) if self.proven and math.isfinite(self.bound) else None
         if math.isnan(value):
             bound = None
         status = "approximate" if self.proven else "heuristic"
@@ -361,7 +362,7 @@ class _Passes:
             info={
                 **({} if objective.offset is None else {"offset": objective.offset}),
                 "passes": self.passes,
-                **({"found_in_time": found} if self.stopped else {}),
+                **({"found_in_time": picks_in_time} if self.stopped else {}),
                 "oracle_calls": self.calls,
                 "distance_evals": objective.distance_evals,
             },

@@ -72,7 +72,7 @@ class Search:
         self.bound = math.inf
         self.stopped = False
         # How many picks the search itself made before it was stopped.
-        self.found: int | None = None
+        self.picks_in_time: int | None = None
         self.tracker = Tracker(constraints)
         self.possible = np.zeros(constraints.n, bool)
         self.batch = _LEAST_BATCH
@@ -121,7 +121,7 @@ class Search:
             self.budget_binds |= bool(self.tracker.candidates(within_budget=False).any())
         self._bound()
         if self.stopped:
-            self.found = len(self.picks)
+            self.picks_in_time = len(self.picks)
             picks, gains = finish(self.tracker, self.control, self.objective.add)
             self.picks += picks
             self.gains += gains
@@ -292,7 +292,11 @@ class Search:
                 # Without the c of "c - distance" a value cannot be compared with another, nor recounted.
                 **objective.in_distances(value, bound),
                 **self._expected(promised),
-                **({"found_in_time": len(self.picks) if self.found is None else self.found} if self.stopped else {}),
+                **(
+                    {"found_in_time": len(self.picks) if self.picks_in_time is None else self.picks_in_time}
+                    if self.stopped
+                    else {}
+                ),
                 "oracle_calls": objective.calls + self.calls_before,
                 "distance_evals": objective.distance_evals,
             },
@@ -384,9 +388,9 @@ class ThresholdSearch(Search):
             # All that is left below this is worth eps / 2 of the best item, hence of the optimum.
             self.floor = self.level * self.eps * (1 - self.eps) / (2 * self.constraints.n)
         while self.level > self.floor:
-            found = self._first_above(items)
-            if found is not None:
-                return found
+            item = self._first_above(items)
+            if item is not None:
+                return item
             self.level *= 1 - self.eps
         # What is left gains next to nothing: it fills up in the order of what it was last seen to gain.
         return int(items[np.argmax(self._keys(self._ceiling(items), items))])

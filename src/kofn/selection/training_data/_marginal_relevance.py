@@ -131,7 +131,7 @@ def marginal_relevance(
             tracker.add(item)
             take(item)
             control.step(len(picks))
-        found = len(picks)
+        picks_in_time = len(picks)
         if stopped:
             added, brought = finish(tracker, control, add)
             picks, gains = picks + added, gains + brought
@@ -148,7 +148,7 @@ def marginal_relevance(
         info={
             "relevance": nearest[picks],
             "distance_evals": n * (wanted.shape[0] + len(picks)),
-            **({"found_in_time": found} if stopped else {}),
+            **({"found_in_time": picks_in_time} if stopped else {}),
         },
     )
 
@@ -162,11 +162,11 @@ def _unit_rows(rows: Any) -> Any:
     return (diags_array(1 / np.where(sizes > 0, sizes, 1)) @ rows).tocsr()
 
 
-def _cosines(rows: Any, others: Any, place: int) -> Floats:
+def _cosines(rows: Any, others: Any, index: int) -> Floats:
     """(n,) products of all rows with one row of `others`."""
     if not checks.is_sparse(others):
-        return np.asarray(rows @ others[place]).reshape(-1)
-    one = others[[place]]
-    product = rows @ one.T
+        return np.asarray(rows @ others[index]).reshape(-1)
+    vector = others[[index]]
+    product = rows @ vector.T
     out: Floats = np.asarray(product.todense() if checks.is_sparse(product) else product).reshape(-1)
     return out

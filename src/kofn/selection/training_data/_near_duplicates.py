@@ -103,8 +103,8 @@ def near_duplicates(
     """
     given = [name for name, value in (("X", X), ("texts", texts), ("columns", columns)) if value is not None]
     if len(given) != 1:
-        found = " and ".join(given) or "nothing"
-        raise InputError(f"{found} given to compare rows by; give one of X, texts, columns")
+        listed = " and ".join(given) or "nothing"
+        raise InputError(f"{listed} given to compare rows by; give one of X, texts, columns")
     threshold = checks.fraction(threshold, "threshold")
     if metric not in _METRICS:
         raise InputError(f"metric={metric!r}: near-duplicates are found by {', '.join(_METRICS)}")
