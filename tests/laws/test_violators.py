@@ -6,7 +6,6 @@ A law that cannot tell a wrong plan from a right one is worth nothing, so every 
 from __future__ import annotations
 
 import dataclasses
-import datetime
 import itertools
 from collections.abc import Callable
 from typing import Any
@@ -189,8 +188,8 @@ VIOLATORS: dict[str, dict[str, Plant]] = {
         "the judges' loss": lambda: doctored(ranked(), value=0.0),
     },
     "saved": {
-        "an option that is no data": lambda: doctored(routes(), options={"when": datetime.date(2026, 1, 1)}),
-        "info that is no data": lambda: doctored(greedy(), info={"when": datetime.date(2026, 1, 1)}),
+        "an option that is no data": lambda: doctored(routes(), options={"where": object()}),
+        "info that is no data": lambda: doctored(greedy(), info={"where": object()}),
         "an array of addresses": lambda: doctored(routes(), options={"what": np.array([object()], object)}),
     },
     "same-again": {

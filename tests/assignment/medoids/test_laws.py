@@ -41,6 +41,11 @@ def test_fasterpam_at_size() -> None:
     keeps_laws_at_size("fasterpam", {"X": rounded(700, 4), "k": 5, "seed": 1, "max_memory": "100kB"})
 
 
+def test_alternating_at_size() -> None:
+    keeps_laws_at_size("alternating", {"X": rounded(700, 4), "k": 5, "seed": 1})
+    keeps_laws_at_size("alternating", {"X": copies(), "k": 9, "seed": 3})
+
+
 def test_pam_at_size() -> None:
     keeps_laws_at_size("fastpam1", {"X": rounded(600, 4), "k": 4, "seed": 0})
     keeps_laws_at_size("fastpam1", {"X": copies(), "k": 8, "seed": 0})

@@ -12,5 +12,9 @@ def test_fastermsc_at_size() -> None:
     keeps_laws_at_size("fastermsc", {"X": rounded(500, 4), "k": 5, "seed": 1, "max_memory": "100kB"})
 
 
+def test_pamk_at_size() -> None:
+    keeps_laws_at_size("pamk", {"X": rounded(500, 4), "seed": 1}, {"k_max": 6})
+
+
 def test_dynmsc_at_size() -> None:
     keeps_laws_at_size("dynmsc", {"X": rounded(900, 4), "seed": 0}, {"k_max": 6})
