@@ -59,9 +59,12 @@ class Reports:
             target = Path(gallery_conf["src_dir"]) / "_static" / "reports" / page.name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.move(page, target)
-            image = Path(str(next(block_vars["image_path_iterator"])))
-            image.parent.mkdir(parents=True, exist_ok=True)
-            if picture(target, image):
+            taken = target.with_suffix(".png")
+            if picture(target, taken):
+                # Only now: sphinx-gallery wants an image for every path that it hands out.
+                image = Path(str(next(block_vars["image_path_iterator"])))
+                image.parent.mkdir(parents=True, exist_ok=True)
+                shutil.move(taken, image)
                 source = f"/{image.relative_to(gallery_conf['src_dir']).as_posix()}"
                 link = f"../_static/reports/{page.name}"
                 options = {"alt": f"The report {page.name}", "target": link, "class": "report"}
