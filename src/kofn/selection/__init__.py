@@ -26,6 +26,7 @@ HOMES = {
     "naive_greedy": "greedy._naive_greedy",
     "near_duplicates": "training_data._near_duplicates",
     "order_threshold": "greedy._order_threshold",
+    "partial_enumeration": "greedy._partial_enumeration",
     "partitioned_greedy": "greedy._partitioned_greedy",
     "position_weighted_mean": "training_data._rds_plus",
     "private_streaming": "streams._private_streaming",

@@ -19,6 +19,7 @@ from kofn.selection.judges._multiwinner import multiwinner as multiwinner
 from kofn.selection.greedy._naive_greedy import naive_greedy as naive_greedy
 from kofn.selection.training_data._near_duplicates import near_duplicates as near_duplicates
 from kofn.selection.greedy._order_threshold import order_threshold as order_threshold
+from kofn.selection.greedy._partial_enumeration import partial_enumeration as partial_enumeration
 from kofn.selection.greedy._partitioned_greedy import partitioned_greedy as partitioned_greedy
 from kofn.selection.training_data._rds_plus import position_weighted_mean as position_weighted_mean
 from kofn.selection.streams._private_streaming import private_streaming as private_streaming

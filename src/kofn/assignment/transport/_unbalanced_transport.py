@@ -151,7 +151,7 @@ def unbalanced_transport(
 
 def _penalties(reg_m: Any, span: float) -> tuple[float, float]:
     """What missing the totals of the rows and of the columns costs."""
-    given = span if reg_m is None else reg_m
+    given: Any = span if reg_m is None else reg_m
     several = isinstance(given, Sequence | np.ndarray) and not isinstance(given, str) and np.ndim(given) > 0
     pair = tuple(given) if several else (given, given)
     if len(pair) != 2 or not all(checks.is_number(part) and part >= 0 for part in pair):

@@ -9,6 +9,7 @@ HOMES = {
     "lazy_greedy": "_lazy_greedy",
     "naive_greedy": "_naive_greedy",
     "order_threshold": "_order_threshold",
+    "partial_enumeration": "_partial_enumeration",
     "partitioned_greedy": "_partitioned_greedy",
     "sampled_greedy": "_sampled_greedy",
     "sparse_greedy": "_sparse_greedy",

@@ -2,6 +2,7 @@
 from kofn.selection.greedy._lazy_greedy import lazy_greedy as lazy_greedy
 from kofn.selection.greedy._naive_greedy import naive_greedy as naive_greedy
 from kofn.selection.greedy._order_threshold import order_threshold as order_threshold
+from kofn.selection.greedy._partial_enumeration import partial_enumeration as partial_enumeration
 from kofn.selection.greedy._partitioned_greedy import partitioned_greedy as partitioned_greedy
 from kofn.selection.greedy._sampled_greedy import sampled_greedy as sampled_greedy
 from kofn.selection.greedy._sparse_greedy import sparse_greedy as sparse_greedy

@@ -50,7 +50,13 @@ class Greedy(Where, Aims, Resources, total=False):
 
 
 def greedy(
-    given: Mapping[str, Any], kind: type[Search], *, lazy: bool = True, tight_bound: bool = False, **own: Any
+    given: Mapping[str, Any],
+    kind: type[Search],
+    *,
+    lazy: bool = True,
+    tight_bound: bool = False,
+    known_bound: float | None = None,
+    **own: Any,
 ) -> Selection:
     """Run one kind of search on a call's arguments; where a budget binds, also by the gain per cost.
 
@@ -62,6 +68,7 @@ def greedy(
         kind: the search.
         lazy: whether stale gains may stand for fresh ones, which takes a submodular objective.
         tight_bound: one more pass over all items at the end for a smaller bound.
+        known_bound: of the optimum, where another search has shown it; what this one shows is of no account then.
         own: the search's own parameters.
     """
     given = complete(given)
@@ -87,7 +94,9 @@ def greedy(
         best.budget_binds = len(runs) > 1
         best.bound = min(run.bound for run in runs)
         best.calls_before = sum(run.objective.calls for run in runs if run is not best)
-        if (tight_bound or best.eager or kind is not Search) and not best.stopped:
+        if known_bound is not None:
+            best.bound = known_bound
+        elif (tight_bound or best.eager or kind is not Search) and not best.stopped:
             best.tighten()
     return best.plan(base.named(requested))
 
