@@ -23,6 +23,7 @@ def write_pages(app: Sphinx) -> None:
     texts |= {generated / f"auto_{verb}.md": tables.auto(verb) for verb in tables.VERBS}
     texts |= {
         generated / "words.md": tables.words(),
+        generated / "commands.md": tables.commands(),
         generated / "laws.md": tables.laws(),
         generated / "claims.md": tables.claims(),
         generated / "counts.md": tables.counts(),

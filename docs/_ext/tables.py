@@ -8,13 +8,16 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
+import click
 from docstrings import safe
 from reference import HOMES, ROOT, word_anchor
 
+from kofn.cli import COMMANDS
+from kofn.cli.verb_command import Section
 from kofn.core import words as bundles
 from kofn.core.auto import AUTO
 from kofn.core.bibliography import papers
-from kofn.core.vocabulary import SYNONYMS, VOCABULARY
+from kofn.core.vocabulary import SYNONYMS, SYNONYMS_OF_VERB, VOCABULARY
 
 ROLES = {
     "input": "What you have",
@@ -46,7 +49,7 @@ def words() -> str:
     """Every word of the vocabulary: Python, command line, meaning, what others call it."""
     flags = _flags()
     others = defaultdict(list)
-    for theirs, ours in SYNONYMS.items():
+    for theirs, ours in (*SYNONYMS.items(), *(pair for own in SYNONYMS_OF_VERB.values() for pair in own.items())):
         others[ours].append(f"`{theirs}`")
     types = _types()
     lines = []
@@ -70,6 +73,30 @@ def words() -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def commands() -> str:
+    """Every command with its flags, in the order and the words of its `--help`."""
+    lines = []
+    for name, summary in COMMANDS.items():
+        command = importlib.import_module(f"kofn.cli.{name}").command
+        flags = [param for param in command.params if isinstance(param, click.Option)]
+        sections = getattr(command, "sections", None) or (Section("Flags", tuple(flags)),)
+        lines += [f"## kofn {name}", "", summary, ""]
+        for section in sections:
+            shown = [flag for flag in section.flags if not flag.hidden]
+            if not shown:
+                continue
+            lines += [f"### {section.title}", "", "| flag | what it does |", "|---|---|"]
+            lines += [f"| {_spelled(flag)} | {safe(flag.help or '')} |" for flag in shown]
+            lines.append("")
+    return "\n".join(lines)
+
+
+def _spelled(flag: click.Option) -> str:
+    names = ", ".join(f"`{name}`" for name in (*flag.opts, *flag.secondary_opts))
+    value = (flag.metavar or flag.type.name.upper()).replace("|", "\\|")
+    return names if flag.is_flag else f"{names} `{value}`"
 
 
 def _types() -> dict[str, str]:

@@ -15,6 +15,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from kofn import _index
+from kofn.cli import COMMANDS
 from kofn.finding import find
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -50,6 +51,15 @@ def test_the_first_command_of_the_readme_prints_what_the_readme_shows(tmp_path: 
     assert [re.sub(r"in [\d.]+ s", "", text) for text in shown] == [re.sub(r"in [\d.]+ s", "", t) for t in expected]
     assert (tmp_path / "picks.csv").exists()
     assert (tmp_path / "digits.html").exists()
+
+
+def test_every_flag_is_on_the_page_of_commands() -> None:
+    sys.path.insert(0, str(ROOT / "docs" / "_ext"))
+    page = importlib.import_module("tables").commands()
+    for name in COMMANDS:
+        command = importlib.import_module(f"kofn.cli.{name}").command
+        for flag in (flag for param in command.params for flag in param.opts if flag.startswith("-")):
+            assert f"`{flag}`" in page.split(f"## kofn {name}\n", 1)[1].split("\n## kofn", 1)[0], f"{name} {flag}"
 
 
 def test_the_shipped_digits_are_scikit_learns() -> None:
