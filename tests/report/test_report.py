@@ -757,3 +757,18 @@ def test_picks_beside_random_ones_of_the_same_size(metric, monkeypatch):
     monkeypatch.undo()
     np.testing.assert_allclose(measures.at_random(space, picks, weights).own, apart[:50][:, picks].min(axis=1).mean())
     assert own >= 0
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "sqeuclidean", "cosine"])
+@pytest.mark.parametrize("scale", [1e-170, 1e200])
+def test_distances_of_entries_whose_squares_leave_the_floats(metric: str, scale: float) -> None:
+    X = np.random.default_rng(0).normal(size=(6, 3))
+    plain, scaled = (measures.Space(rows, metric) for rows in (X, X * scale))
+    at_first, at_scale = (space.between(space.rows(slice(3)), space.rows(slice(3, 6))) for space in (plain, scaled))
+    if metric == "cosine":
+        np.testing.assert_allclose(at_scale, at_first, rtol=1e-9)
+    elif metric == "euclidean":
+        np.testing.assert_allclose(at_scale, at_first * scale, rtol=1e-9)
+        np.testing.assert_allclose(scaled.apart(scaled.rows(slice(3)), scaled.rows(slice(3, 6))), np.diag(at_scale))
+    else:
+        assert (np.isinf(at_scale) if scale > 1 else at_scale == 0).all()

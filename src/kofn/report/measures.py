@@ -21,6 +21,7 @@ DRAWS = 20  # random selections of the same size that the picks are held against
 RANDOM_CELLS = 1 << 30  # multiplications that those may take; past it they are measured on a sample of the items
 LANDMARKS = 512  # up to this many items classical scaling sees all distances, else those to as many landmarks
 WIDE = 512  # past this many columns the principal components come from a sample of the rows
+_SMALL, _LARGE = 1e-140, 1e140  # squares of entries between these neither vanish nor overflow
 
 
 class Space:
@@ -30,16 +31,21 @@ class Space:
         # `cosine` scales 1 - cos: a half of it is 1 - similarity, all of it is what the methods of assign minimise.
         self.X, self.metric, self.cosine = X, metric, cosine
         self.n, self.width = X.shape
+        # Entries whose squares leave the range of floats are measured in units of the largest.
+        largest = max(abs(float(X.min())), abs(float(X.max()))) if X.size else 0.0
+        self.unit = 1.0 if largest == 0 or _SMALL < largest < _LARGE else largest
         # Centring first: |x|^2 + |y|^2 - 2xy loses its digits where the rows lie far from the origin.
-        self.centre = X.mean(axis=0, dtype=np.float64)
+        self.centre = X.mean(axis=0, dtype=np.float64) if self.unit == 1 else (X / self.unit).mean(axis=0)
 
     def rows(self, index: Any) -> Floats:
-        """The chosen rows in float64: centred, or scaled to length 1 for cosine (a zero row stays zero)."""
+        """The chosen rows in float64 and in `unit`: centred, or of length 1 for cosine (a zero row stays zero)."""
         return self.place(self.X[index])
 
     def place(self, rows: Array) -> Floats:
         """Rows from elsewhere, such as the centres of groups, as `rows` returns the pool's."""
         rows = rows.astype(np.float64)
+        if self.unit != 1:
+            rows /= self.unit
         if self.metric != "cosine":
             return rows - self.centre
         length = np.sqrt(np.einsum("ij,ij->i", rows, rows))
@@ -52,14 +58,20 @@ class Space:
             return np.clip(1.0 - dots, 0.0, 2.0) * self.cosine
         squared = np.einsum("ij,ij->i", a, a)[:, None] + np.einsum("ij,ij->i", b, b)[None, :] - 2.0 * dots
         np.maximum(squared, 0.0, out=squared)
-        return squared if self.metric == "sqeuclidean" else np.sqrt(squared)
+        return self._as_asked(squared)
 
     def apart(self, a: Floats, b: Floats) -> Floats:
         """(len(a),) distances from each row of `a` to the same row of `b`."""
         if self.metric == "cosine":
             return np.clip(1.0 - np.einsum("ij,ij->i", a, b), 0.0, 2.0) * self.cosine
-        squared = np.einsum("ij,ij->i", a - b, a - b)
-        return squared if self.metric == "sqeuclidean" else np.sqrt(squared)
+        return self._as_asked(np.einsum("ij,ij->i", a - b, a - b))
+
+    def _as_asked(self, squared: Floats) -> Floats:
+        """Distances by the metric, in the unit of X; squares that are beyond floats are infinite."""
+        if self.unit == 1:
+            return squared if self.metric == "sqeuclidean" else np.sqrt(squared)
+        with np.errstate(over="ignore", invalid="ignore"):
+            return squared * self.unit * self.unit if self.metric == "sqeuclidean" else np.sqrt(squared) * self.unit
 
 
 @dataclass(frozen=True)
