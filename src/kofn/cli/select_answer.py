@@ -256,7 +256,8 @@ def _quotas(plan: Selection, pool: Pool, arguments: SelectArguments) -> list[str
             span = _span(low if ends[0] is not None else None, high)
             if any(isinstance(end, Fraction) for end in ends):
                 span += f" ({_span(*ends)})"
-            lines.append(f"{name}: {plan.used.get(name, 0)} picked, {span} asked")
+            looser = f"; one looser would add {plan.prices[name]:.4g}" if plan.prices.get(name) else ""
+            lines.append(f"{name}: {plan.used.get(name, 0)} picked, {span} asked{looser}")
     for column in dict.fromkeys(arguments.proportional):
         lines.append(f"proportional {column}: {len(counted[column])} groups, each within one pick of its share")
     return lines

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -139,3 +140,29 @@ def test_compare_judges_all_under_one_objective() -> None:
 def test_inputs_of_two_lengths_are_refused() -> None:
     with pytest.raises(InputError, match="scores has 1 values"):
         kofn.select(np.zeros((6, 2)), scores=[1.0], k=1, method="random_sample")
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_prices_are_what_a_looser_quota_brings(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    n, k = int(rng.integers(6, 14)), int(rng.integers(2, 6))
+    scores, groups = rng.integers(0, 9, n).astype(float), rng.choice(list("abc"), n)
+    quotas: dict[str, tuple[int, int | None]] = {}
+    for group in np.unique(groups).tolist():
+        low = int(rng.integers(0, 2)) if (groups == group).sum() > 1 else 0
+        quotas[group] = (low, int(rng.integers(low, 4)) if rng.random() < 0.6 else None)
+    call: dict[str, Any] = {"scores": scores, "k": k, "groups": groups, "method": "top_k"}
+    call |= {"include": [int(rng.integers(n))]} if seed % 3 == 0 else {}
+    try:
+        plan = kofn.select(quotas=quotas, **call)
+    except InfeasibleError:
+        return
+    for group, (low, high) in quotas.items():
+        count = plan.used.get(f"quota {group}")
+        binds = (high is not None and count == high < n) or (low > 0 and count == low)
+        assert (f"quota {group}" in plan.prices) == binds
+        if binds:
+            least = max(0, low - 1) if count == low else low
+            looser = (least, high + 1 if high is not None and count == high else high)
+            freed = kofn.select(quotas={**quotas, group: looser}, **call)
+            assert plan.prices[f"quota {group}"] == pytest.approx(freed.value - plan.value, abs=1e-12)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, Unpack
 
 import numpy as np
 
+from kofn.core.arrays import Array
 from kofn.core.checks import InputError
 from kofn.core.constraints import Constraints, Tracker
 from kofn.core.plans import Selection
@@ -43,7 +45,8 @@ def top_k(
         scores: (n,), higher is better.
 
     Returns:
-        Selection: `start` and `include` first, then the highest scores, ties to the lowest row; status "optimal".
+        Selection: `start` and `include` first, then the highest scores, ties to the lowest row; status "optimal". Under
+        quotas over one column `prices` is what the value gains where a quota that binds is loosened by one.
 
     Raises:
         InputError: bad scores. InfeasibleError: constraints that cannot be met together.
@@ -92,6 +95,33 @@ def top_k(
         status="optimal",
         used=used,
         budget=limit,
+        prices=_prices(scores, picks, constraints) if len(constraints.columns) == 1 else {},
         objective="modular",
         info={"oracle_calls": len(scores)},
     )
+
+
+def _prices(scores: Array, picks: Sequence[int], constraints: Constraints) -> dict[str, float]:
+    """What the value gains where a quota that binds is loosened by one: by the best exchange."""
+    (column,) = constraints.columns
+    codes, values = column.codes, np.asarray(scores, np.float64)
+    picked = np.zeros(constraints.n, bool)
+    picked[picks] = True
+    fixed = np.isin(np.arange(constraints.n), constraints.preselected)
+    best, worst = np.full(column.cells, -np.inf), np.full(column.cells, np.inf)
+    open_items, free = ~picked & ~constraints.banned, picked & ~fixed
+    np.maximum.at(best, codes[open_items], values[open_items])
+    np.minimum.at(worst, codes[free], values[free])
+    counts = column.counts(picks)
+    may_add, may_drop = counts < column.most, counts > column.least
+    out = {}
+    for code in range(column.cells):
+        others = np.arange(column.cells) != code
+        gains = [0.0]
+        if counts[code] == column.most[code]:
+            gains.append(best[code] - worst[others & may_drop].min(initial=np.inf))
+        if counts[code] == column.least[code] > 0:
+            gains.append(best[others & may_add].max(initial=-np.inf) - worst[code])
+        if len(gains) > 1:
+            out[column.key(code)] = float(max(gains))
+    return out
