@@ -379,7 +379,7 @@ CONTENDERS: dict[str, Contender] = {
     "facility location, squared distances": Contender(_kofn(metric="sqeuclidean"), nested=True, slow=True),
     "facility location, rbf": Contender(_kofn(metric="rbf"), nested=True, slow=True, name="facility_location rbf"),
     "TypiClust": Contender(_kofn(method="typiclust"), name="typiclust", default=True),
-    "TypiClust, 20 neighbors": Contender(_kofn(method="typiclust", options={"neighbors": 20})),
+    "TypiClust, 5 neighbors": Contender(_kofn(method="typiclust", options={"neighbors": 5})),
     "ProbCover": Contender(_kofn(method="probability_cover"), slow=True, name="probability_cover", default=True),
     "ProbCover, n/k rows a ball": Contender(_balls, slow=True),
     "k-means, nearest rows": Contender(_means),

@@ -18,6 +18,20 @@ from kofn.indexing import collect, finding
 ROOT = Path(__file__).resolve().parents[1]
 FIRST = 3
 QUESTIONS = {
+    "emd": "sinkhorn_newton_sparse",
+    "earth mover's distance": "sinkhorn_newton_sparse",
+    "semantic deduplication cluster ids": "near_duplicates",
+    "community detection embeddings threshold": "near_duplicates",
+    "students to projects preferences": "balanced_assignment",
+    "assign tasks to workers with capacity": "balanced_assignment",
+    "same size clusters": "constrained_kmeans",
+    "cluster into equal groups": "constrained_kmeans",
+    "undersampling majority class": "Selector",
+    "n rows per group": "lazy_greedy",
+    "precomputed distance matrix": "fasterpam",
+    "predict on new rows": "place",
+    "route tokens to experts": "token_choice",
+    "prune mislabeled training data": "ccs",
     "k-center": "farthest_first",
     "must-link": "constrained_kmeans",
     "few-shot": "laplacian_shot",

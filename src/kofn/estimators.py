@@ -99,7 +99,8 @@ class Assigner(ClusterMixin, BaseEstimator):
     Args:
         k: how many groups; at most as many as there are rows.
         method: an assign method's name that takes `X` and `k`, "auto" (`fasterpam`), or your own callable.
-        metric: "euclidean", "sqeuclidean" or "cosine", default the method's own.
+        metric: "euclidean", "sqeuclidean" or "cosine", default the method's own; "precomputed": X holds distances,
+            (n, n) to fit and (m, n) to the fitted rows to predict.
         capacity: items that a group can hold, for the methods that hold one.
         options: the method's own options.
         random_state: None, a whole number or a RandomState.
@@ -146,8 +147,11 @@ class Assigner(ClusterMixin, BaseEstimator):
             weights = value if weights is None else weights
         checked = validate_data(self, X, dtype=[np.float64, np.float32], ensure_min_samples=1)
         given = {"metric": self.metric, "capacity": self.capacity, "weights": weights}
+        pool = {"X": checked}
+        if self.metric == "precomputed":
+            pool, given["metric"] = {"distances": checked}, None
         self.plan_: Assignment = assign(
-            checked,
+            **pool,
             k=min(self.k, len(checked)) if isinstance(self.k, int) else self.k,
             method=self.method,
             options=self.options,
@@ -158,12 +162,17 @@ class Assigner(ClusterMixin, BaseEstimator):
         centers = self.plan_.centers
         if self.plan_.medoids is not None:
             self.medoid_indices_: NDArray[np.int64] = self.plan_.medoids
-            centers = checked[self.medoid_indices_]
+            centers = checked[self.medoid_indices_] if self.metric != "precomputed" else None
         if centers is not None:
             self.cluster_centers_ = np.asarray(centers)
         self._examples = checked if centers is None else self.cluster_centers_
         self._groups = self.labels_ if centers is None else np.arange(len(self._examples), dtype=np.int32)
         return self
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.pairwise = self.metric == "precomputed"
+        return tags
 
     def predict(self, X: Any) -> NDArray[np.int32]:
         """(m,) the group whose center is nearest, whatever the capacities; `kofn.assignment.place` minds capacities.
@@ -172,9 +181,16 @@ class Assigner(ClusterMixin, BaseEstimator):
         """
         check_is_fitted(self)
         checked = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+        if self.metric == "precomputed":
+            medoids = self.plan_.medoids
+            return self.labels_[checked.argmin(axis=1)] if medoids is None else _first_least(checked[:, medoids])
         near = pairwise_distances_argmin(checked, self._examples, metric=self.metric or "euclidean")
         groups: NDArray[np.int32] = self._groups[near]
         return groups
+
+
+def _first_least(distances: NDArray[Any]) -> NDArray[np.int32]:
+    return distances.argmin(axis=1).astype(np.int32)
 
 
 def _seed(random_state: Any) -> Any:

@@ -22,8 +22,8 @@ _APART = 0.6
 _NEAR = 0.84
 # What answers less than this share as well as the best is left out.
 _TAIL = 0.15
-# Where two answer equally well, what is called through a verb comes first.
-_FORM = {"function": 1.1, "merge_rule": 1.1, "objective": 1.0, "stepper": 1.0, "elsewhere": 1.0}
+# Where two answer equally well, what is called through a verb comes first; what is elsewhere is known by phrases alone.
+_FORM = {"function": 1.1, "merge_rule": 1.1, "objective": 1.0, "stepper": 1.0, "elsewhere": 1.5}
 _FORM |= {"helper": 0.95, "module": 0.9}
 # Words that say nothing of what is looked for.
 _SILENT = """

@@ -320,6 +320,11 @@ def compare(
     from kofn.core import checks
     from kofn.objectives import base
 
+    if not isinstance(verb, str):
+        raise checks.InputError(
+            "compare's first argument is a verb: kofn.compare('select', X, ...); ways to pick rows to label are tried "
+            "on labelled rows by the command `kofn compare FILE --judge COLUMN`"
+        )
     lead = _LEAD[checks.choice(verb, "verb", registry.VERBS)]
     shared = {lead: X, **arguments}
     runs = range(seeds) if isinstance(seeds, int) else seeds

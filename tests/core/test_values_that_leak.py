@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+import scipy.sparse
+import torch
 
 import kofn
-from kofn.core.checks import InputError
+from kofn.core.checks import InputError, KofnError
 
 RNG = np.random.default_rng(0)
 X, CURVES = RNG.normal(size=(20, 3)), RNG.random((6, 3))
@@ -123,3 +125,70 @@ def test_a_selector_takes_a_number_or_a_share(k: Any, count: int) -> None:
 def test_a_selector_refuses_what_is_neither(k: Any) -> None:
     with pytest.raises(InputError, match="give a whole number of rows, or a share"):
         kofn.Selector(k=k).fit(X)
+
+
+WHOLE: dict[str, tuple[str, dict[str, Any]]] = {
+    "pamk": ("assign", {"k_min": 2.0}),
+    "fastclara": ("assign", {"k": 2, "n_samples": 2.0}),
+    "fastclarans": ("assign", {"k": 2, "n_local": 2.0}),
+    "constrained_kmeans": ("assign", {"k": 2, "n_init": np.float64(2)}),
+    "dynmsc": ("assign", {"k_max": np.int8(3)}),
+}
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_whole_numbers_of_any_type_are_whole_numbers(name: str) -> None:
+    verb, given = WHOLE[name]
+    X = np.random.default_rng(0).normal(size=(30, 2))
+    call = getattr(kofn, verb)
+    plain = {word: int(value) for word, value in given.items()}
+    assert call(X, method=name, seed=0, **given).equals(call(X, method=name, seed=0, **plain))
+
+
+ODD: dict[str, tuple[Callable[[], Any], str]] = {
+    "a duration": (lambda: kofn.select(np.eye(4), k=2, method="gist", lam=np.timedelta64(1, "D")), "lam="),
+    "a date column": (
+        lambda: kofn.select(pl.DataFrame({"d": [datetime.date(2026, 1, 1)] * 3, "x": [1.0, 2, 3]}), k=1),
+        "X has a column of dates or times, 'd'; give numeric columns only",
+    ),
+    "costs beyond integers": (
+        lambda: kofn.select(np.eye(3), budget=4, costs=np.array([2**63, 1, 2], np.uint64)),
+        "costs at row 0 is 9223372036854775808; give whole numbers below 2^63",
+    ),
+    "weights beyond sums": (lambda: kofn.select(np.eye(8), k=2, weights=np.full(8, 1e308)), "weights add up to inf"),
+    "records as labels": (
+        lambda: kofn.select(np.eye(3), k=1, y=np.zeros(3, [("a", int)]), method="anchored_subpool"),
+        "y has dtype [('a', '<i8')]; give one label an item",
+    ),
+    "a nested tensor": (
+        lambda: kofn.select(torch.nested.nested_tensor([torch.ones(2), torch.ones(3)]), k=1),
+        "X",
+    ),
+    "linked rows in huge units": (
+        lambda: kofn.assign([[1e20, -1e20], [-1e20, -2e20]], k=2, must_link=[[0, 1]], method="constrained_kmedoids"),
+        "",
+    ),
+}
+
+
+@pytest.mark.parametrize(("call", "says"), ODD.values(), ids=ODD)
+def test_odd_values_are_refused_in_words(call: Callable[[], Any], says: str) -> None:
+    with pytest.raises(KofnError) as caught:
+        call()
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert "60 seconds" not in str(caught.value)
+
+
+def test_expert_choice_of_a_huge_factor_takes_every_item() -> None:
+    scores = np.random.default_rng(0).normal(size=(6, 2))
+    plan = kofn.assign(scores=scores, method="expert_choice", capacity_factor=1e30)
+    assert np.bincount(plan.bins).tolist() == [6, 6]
+
+
+@pytest.mark.parametrize("scale", [1e-170, 1e170])
+def test_relevance_is_the_same_of_sparse_and_dense_rows_in_any_unit(scale: float) -> None:
+    A = np.array([[1, 0], [1, 0.01], [0.8, 0.6], [0, 1]]) * scale
+    call: dict[str, Any] = {"k": 2, "method": "marginal_relevance", "queries": [[1, 0.2]], "balance": 0.7}
+    dense, sparse = (kofn.select(rows, **call).indices.tolist() for rows in (A, scipy.sparse.csr_array(A)))
+    assert dense == sparse == [1, 2]

@@ -50,7 +50,7 @@ def test_the_first_command_of_the_readme_prints_what_the_readme_shows(tmp_path: 
     shown = (done.stdout + done.stderr).splitlines()
     assert [re.sub(r"in [\d.]+ s", "", text) for text in shown] == [re.sub(r"in [\d.]+ s", "", t) for t in expected]
     assert (tmp_path / "picks.csv").exists()
-    assert (tmp_path / "digits.html").exists()
+    assert (tmp_path / "why.html").exists()
 
 
 def test_every_flag_is_on_the_page_of_commands() -> None:

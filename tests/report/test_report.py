@@ -47,7 +47,7 @@ def farthest(X: Any, k: int) -> Any:
 REFERENCE = {
     "euclidean": lambda a, b: cdist(a, b),
     "sqeuclidean": lambda a, b: cdist(a, b, "sqeuclidean"),
-    "cosine": lambda a, b: cdist(a, b, "cosine") / 2,
+    "cosine": lambda a, b: cdist(a, b, "cosine"),
 }
 
 

@@ -30,7 +30,7 @@ METRICS = {
 
 
 def space_of(X: Any, metric: str = "euclidean") -> measures.Space:
-    return measures.Space(X, metric, cosine=1.0)
+    return measures.Space(X, metric)
 
 
 # ---------------------------------------------------------------------------------------------------- measures

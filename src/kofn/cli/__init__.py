@@ -93,7 +93,7 @@ def app(ctx: click.Context) -> int | None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; every failure is one line on stderr, never a traceback.
 
-    Exit code: 0 done, 1 a failure, 2 usage or data, 3 fewer picks than asked for, 130 interrupted with nothing written.
+    Exit code: 0 done, 1 a failure, 2 usage or data, 3 fewer picks than asked for, 130 interrupted.
     """
     with _ends_like_interrupts():
         code = _run(arguments)
@@ -128,7 +128,9 @@ def _run(arguments: Sequence[str] | None) -> int:
         _say(f"{message}{'' if message.endswith(('.', '?')) else ';'} see `{path} --help`")
         return 2
     except (click.exceptions.Abort, KeyboardInterrupt):
-        _say("interrupted; no output was written")
+        from kofn.cli.write import WRITTEN
+
+        _say("interrupted; " + (f"written before that: {', '.join(WRITTEN)}" if WRITTEN else "no output was written"))
         return 130
     except MemoryError as error:
         _say(f"out of memory ({error or 'allocation failed'}); lower --max-memory or give a smaller pool")

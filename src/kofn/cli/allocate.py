@@ -127,6 +127,12 @@ def read_curves(table: Table, arguments: AllocateArguments) -> Curves:
     names = arguments.columns or tuple(
         name for name in table.columns if name not in aside and table.dtype(name) in ("number", "vector")
     )
+    if arguments.columns is None and arguments.levels:
+        column_of = {_amount(name): name for name in names}
+        # Levels that name columns are those columns.
+        if set(arguments.levels) <= column_of.keys():
+            names = tuple(column_of[level] for level in arguments.levels)
+            return Curves(_side_by_side(table, names), names)
     if not names:
         raise InputError(f"{table.path} has no numeric columns to take as a curve; name them with --columns")
     if len(names) == 1 and table.dtype(names[0]) == "vector":

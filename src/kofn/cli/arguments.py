@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -38,6 +39,22 @@ class _Number(click.ParamType):
         except ValueError:
             self.fail(f"{value!r} is not a number", param, ctx)
         return int(number) if number.is_integer() else number
+
+
+class _Share(click.ParamType):
+    """A number between 0 and 1, or percents."""
+
+    name = "share"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        text = str(value)
+        try:
+            share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+        except ValueError:
+            share = math.nan
+        if not 0 <= share <= 1:
+            self.fail(f"{text!r}: give a number between 0 and 1, for example 0.9 or 90%", param, ctx)
+        return share
 
 
 class _Numbers(click.ParamType):
@@ -107,6 +124,7 @@ class _Columns(click.ParamType):
 
 
 NUMBER, NUMBERS, CAPACITY, COUNT_OR_AUTO, NAMES = _Number(), _Numbers(), _Capacity(), _CountOrAuto(), _Names()
+SHARE = _Share()
 COLUMNS, CAPACITY_OR_TABLE = _Columns(), _CapacityOrTable()
 
 
@@ -120,7 +138,7 @@ WEIGHT = flag(
     "--weight", "--weights", "weight_column", metavar="COL", help="Column of weights: how much each row counts."
 )
 LABEL = flag(
-    "--label", "--y", "label_column", metavar="COL", help="Column of classes: for methods that take y, and counted."
+    "--label", "--y", "label_column", metavar="COL", help="Column of classes, for methods that learn from labels."
 )
 METRIC = flag("--metric", metavar="NAME", help="euclidean (default), sqeuclidean, cosine, rbf, precomputed.")
 TEXT = flag("--text", metavar="COL", help="Compare rows by this text column (by its words, or by --embedder).")
@@ -323,6 +341,17 @@ def parse_quotas(_ctx: click.Context, _param: click.Parameter, texts: tuple[str,
             raise InputError(f"--quota {text!r}: one end is a share and one a number; write both alike")
         ends[match["group"]] = (low, high if match["high"] or match["dash"] else low)
     return quotas
+
+
+def parse_counts(_ctx: click.Context, _param: click.Parameter, texts: tuple[str, ...]) -> dict[str, int]:
+    """{column: N} of `--each COL=N` flags."""
+    counts: dict[str, int] = {}
+    for text in texts:
+        column, equals, number = text.rpartition("=")
+        if not equals or not number.isdigit() or int(number) < 1:
+            raise InputError(f"--each {text!r}: write COL=N, for example lang=20")
+        counts[column] = int(number)
+    return counts
 
 
 def _end(text: str, flag_text: str) -> int | Fraction | None:

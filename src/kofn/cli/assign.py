@@ -41,6 +41,7 @@ COMPARED = Section(
             is_flag=True,
             help="The file holds scores of items (rows) for bins (columns); empty or -inf: the item may not go there.",
         ),
+        flag("--sense", type=click.Choice(("max", "min")), help="Of --scores: max (default), min if they are costs."),
     ),
 )
 WANTED = Section(
@@ -81,6 +82,7 @@ class AssignArguments(RowArguments):
     OPTIONS: ClassVar[tuple[str, ...]] = ("min_size", "overflow", *_LINKS)
 
     by_scores: bool
+    sense: str | None
     k: int | str | None
     capacity: int | list[int] | str | None
     min_size: int | None
@@ -91,6 +93,8 @@ class AssignArguments(RowArguments):
     overflow: str | None
 
     def __post_init__(self) -> None:
+        if self.sense is not None and not self.by_scores:
+            raise InputError(f"--sense {self.sense} says what --scores are; give --scores too")
         if self.equal and not isinstance(self.k, int):
             raise InputError("--equal makes groups of equal size: say how many with --k")
         if self.equal and (self.capacity is not None or self.min_size is not None):
@@ -147,10 +151,13 @@ def read_pool(table: Table, arguments: AssignArguments) -> Pool:
     notes: tuple[str, ...] = ()
     if arguments.by_scores:
         matrix, names = read_scores(table, arguments, some_unlisted=True)
+        if arguments.sense == "min":
+            matrix = np.where(matrix == -np.inf, -np.inf, -matrix)
     else:
-        X, how, _ = _vectors(table, arguments)
+        compared = _vectors(table, arguments)
+        X = compared.X
         if arguments.text:
-            notes = (f"compared by {how}",)
+            notes = (f"compared by {compared.how}", *compared.notes)
     values = {}
     if arguments.weight_column:
         values["weights"] = table.numbers(arguments.weight_column)
@@ -184,6 +191,8 @@ def call_of(pool: Pool, arguments: AssignArguments) -> dict[str, Any]:
     if arguments.equal:
         call["capacity"] = -(-len(pool.rows) // call["k"])
     if isinstance(arguments.capacity, str):
+        if arguments.k == "auto":
+            raise InputError(f"--capacity {arguments.capacity} names the bins, so --k auto has none to find; give --k")
         bins = range(call.get("k", 0) if pool.matrix is None else pool.matrix.shape[1])
         call["capacity"] = _capacities(arguments.capacity, pool.matrix_columns or tuple(map(str, bins)))
     if pool.ids is not None:
@@ -268,13 +277,14 @@ def answer(plan: Assignment, arguments: AssignArguments) -> dict[str, Any]:
     """The answer for machines."""
     sizes = np.bincount(plan.bins, minlength=plan.k)
     medoids = {} if plan.medoids is None else {"medoids": plan.keys(plan.medoids)}
+    sign = -1 if arguments.sense == "min" else 1
     return {
         "method": plan.method,
         "items": plan.n,
         "bins": plan.k,
-        "value": plan.value,
-        "sense": plan.sense,
-        "bound": plan.bound,
+        "value": sign * plan.value,
+        "sense": arguments.sense or plan.sense,
+        "bound": None if plan.bound is None else sign * plan.bound,
         "status": plan.status,
         "smallest": int(sizes.min()),
         "largest": int(sizes.max()),
@@ -291,7 +301,8 @@ def render(plan: Assignment, pool: Pool, arguments: AssignArguments) -> str:
     """The answer for people."""
     counted = answer(plan, arguments)
     lines = [
-        f"{plan.method}: {plan.n:,} items in {plan.k} bins, value {plan.value:.6g} ({plan.status})",
+        f"{plan.method}: {plan.n:,} items in {plan.k} bins, {'cost' if arguments.sense == 'min' else 'value'} "
+        f"{counted['value']:.6g} ({plan.status})",
         f"sizes from {counted['smallest']:,} to {counted['largest']:,}, {counted['unplaced']:,} unplaced",
         *pool.notes,
     ]
@@ -302,6 +313,8 @@ def render(plan: Assignment, pool: Pool, arguments: AssignArguments) -> str:
         best = [f"{k} ({value:.3f})" for k, value in zip(curve["k"], curve["silhouette"], strict=True)]
         average = "average medoid silhouette" if plan.objective == "medoid_silhouette" else "average silhouette width"
         lines.append(f"{average} by k: {', '.join(best)}")
+        if plan.k == curve["k"][-1] and plan.k < plan.n:
+            lines.append(f"best at the largest k that was tried; --k-max {2 * plan.k} tries more")
     if unreached := plan.info.get("unreached"):
         rows = f"{unreached:,} rows lie in parts of the neighbour graph without a label"
         lines.append(f"{rows}: the prototypes alone placed them (--n-neighbors joins more rows)")

@@ -26,6 +26,7 @@ from kofn.verbs import combine
 
 RECIPES = (".toml", ".yaml", ".yml")
 _PRINTED = 40  # tensors listed by a dry run on a terminal
+_NAMED = 12  # judges named in one line
 
 MEMBERS = Section(
     "What is blended",
@@ -244,7 +245,8 @@ def render(plan: Blend, members: list[str], arguments: CombineArguments) -> str:
     notes = [f"{rows['copied']} copied"] if rows["copied"] else []
     notes += [f"{rows['resumed']} of them from the run before"] if rows["resumed"] else []
     more = f" ({', '.join(notes)})" if notes else ""
-    lines = [f"{rows['method']}: {len(members)} members, {rows['tensors']} tensors{more} -> {arguments.output}"]
+    count = "1 member" if len(members) == 1 else f"{len(members)} members"
+    lines = [f"{rows['method']}: {count}, {rows['tensors']} tensors{more} -> {arguments.output}"]
     weights = [] if rows["weights"] is None else np.asarray(rows["weights"]).tolist()
     spread = [] if plan.spread is None else np.asarray(plan.spread).tolist()
     left_out = rows.get("nonfinite", [])
@@ -320,7 +322,8 @@ def answer_ranking(plan: Blend, judges: Sequence[str], arguments: CombineArgumen
 def render_ranking(plan: Blend, judges: Sequence[str], arguments: CombineArguments) -> str:
     """The ranking for people: the first ten."""
     ranking = plan.to_frame()
-    lines = [f"{plan.method}: {len(ranking)} alternatives ranked by {len(judges)} judges"]
+    named = ", ".join([*judges[:_NAMED], *(["..."] if len(judges) > _NAMED else [])])
+    lines = [f"{plan.method}: {len(ranking)} alternatives ranked by {len(judges)} judges: {named}"]
     for row in ranking.head(10).iter_rows(named=True):
         points = f"  {row['points']:.4g} points" if "points" in row else ""
         lines.append(f"  {row['rank']:3}. {row['id']}{points}")

@@ -37,6 +37,8 @@ SPLITS, DRAWS, ROUNDS = 10, 20, 5
 # Rows of a pool and rows to judge on, at most.
 MOST_POOL, MOST_TEST = 2_000, 1_000
 _LEAST_TEST = 10
+# Rows that a class has at least, on average.
+_ROWS_OF_A_CLASS = 3
 _POOL_SHARE = 2 / 3
 
 
@@ -115,6 +117,11 @@ def try_methods(table: Table, arguments: CompareArguments) -> Trial:
     classes, codes = np.unique(labels[rows], return_inverse=True)
     y = codes.astype(np.int64)
     size, test = _sizes(len(rows), len(classes), arguments)
+    if len(classes) > max(2, len(rows) // _ROWS_OF_A_CLASS):
+        raise InputError(
+            f"--judge {arguments.label_column}: {len(classes):,} different values in {len(rows):,} rows are no "
+            "classes; name a column whose values repeat"
+        )
     compared = read_vectors(table, arguments)
     if is_sparse(compared.X) or arguments.metric == "precomputed":
         raise InputError("compare takes rows of a table or a dense array; give --text, --columns or --vectors")

@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 from kofn.cli.arguments import RowArguments
 from kofn.cli.printing import facts, say
 from kofn.core import dispatch
-from kofn.core.checks import InfeasibleError, InputError
+from kofn.core.checks import InfeasibleError, InputError, option
 from kofn.core.plans import Plan
+from kofn.core.registry import Entry
+from kofn.core.signatures import annotation_text
 from kofn.engines.speed import features_of, pairs_a_second
 from kofn.engines.threads import cores
 from kofn.io.beginnings import beginning
@@ -84,6 +86,8 @@ def beforehand(
     if entry is not None and entry.takes(call) is None:
         # The real call says best what is wrong.
         dispatch.dispatch(verb, method, call, options)
+    if entry is not None:
+        options = _checked(entry, options)
     source = next(word for word in _INPUTS if word in call)
     seen = call[source].shape[1 if source == "rankings" else 0]
     n = seen if rows is None else max(seen, rows)
@@ -99,7 +103,7 @@ def beforehand(
         "method": method if chosen is None else chosen.name,
         "rows": f"{about}{n:,}"
         + (f" x {call[source].shape[1]}" if call[source].ndim == 2 and source != "rankings" else ""),
-        "seconds": seconds,
+        "seconds": f"{seconds}; reading the file and making vectors come on top",
         "bytes": f"about {(_BASE_BYTES + 2 * input_bytes + 300 * n) / 1e6:,.0f} MB",
         **({} if chosen is None else {"exact": chosen.exact, "cost": chosen.cost}),
     }
@@ -207,6 +211,15 @@ def _run_sample(
     verbs: dict[str, Callable[..., Any]] = {"select": select, "assign": assign, "allocate": allocate}
     plan: Plan = verbs[verb](method=method, options=options, **small)
     return plan
+
+
+def _checked(entry: Entry, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The method's options as it reads them."""
+    parameters = entry.load().__kofn__.signature.parameters  # type: ignore[attr-defined]
+    return {
+        name: option(name, value, annotation_text(parameters[name])) if name in parameters else value
+        for name, value in options.items()
+    }
 
 
 def _of_sample(options: Mapping[str, Any], rows: NDArray[np.int64], share: float) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from kofn.io.embedding import model_for
 from kofn.io.formats import SparseNpz
 from kofn.io.reading import odd_cell, remedy
 from kofn.io.tables import Table
-from kofn.io.vectors import PoolVectors, by_model, pool_vectors, text_vectors, tfidf
+from kofn.io.vectors import PoolVectors, by_model, pool_vectors, reduced, tfidf
 
 TABLES = (".csv", ".tsv", ".parquet", ".jsonl")
 ARRAYS = (".npy", ".npz")
@@ -155,24 +155,42 @@ def read_vectors_together(
         embedded = by_model(every, model, cache=not arguments.no_cache, progress=True, stand_in=arguments.dry_run)
         X = embedded.X
         how = embedded.how(f"column {name!r} and {' and '.join(files)}", asked=arguments.embedder is not None)
-    elif whole_words:
-        # A query is about its words: a few dimensions of a whole pool blur them.
-        A = tfidf(every)
-        ends = np.cumsum([0, *map(len, texts)]).tolist()
-        own, *others = (A[start:stop] for start, stop in itertools.pairwise(ends))
-        for option, wanted in zip(files, others, strict=True):
-            if not (own @ wanted.T).nnz:
-                raise InputError(
-                    f"--{option} {files[option]}: no row of {name!r} shares a word with it; put it into the rows' own "
-                    "words, or compare by meaning with --embedder"
-                )
-        how = f"TF-IDF of column {name!r} and {' and '.join(files)}"
-        return PoolVectors(own, how, by_words=True), dict(zip(files, others, strict=True))
-    else:
-        X = text_vectors(every)
+        parts = np.split(X, np.cumsum([len(part) for part in texts])[:-1])
+        return PoolVectors(parts[0], how), dict(zip(files, parts[1:], strict=True))
+    A = tfidf(every)
+    how = f"TF-IDF of column {name!r} and {' and '.join(files)}"
+    if not whole_words:
+        X = reduced(A)
         how = f"column {name!r} and {' and '.join(files)} by TF-IDF, reduced to {X.shape[1]} dimensions"
-    parts = np.split(X, np.cumsum([len(part) for part in texts])[:-1])
-    return PoolVectors(parts[0], how, by_words=model is None), dict(zip(files, parts[1:], strict=True))
+    # A query is about its words: a few dimensions of a whole pool blur them.
+    ends = np.cumsum([0, *map(len, texts)]).tolist()
+    own, *others = ((A if whole_words else X)[start:stop] for start, stop in itertools.pairwise(ends))
+    vectors, notes = dict(zip(files, others, strict=True)), []
+    for option, part, start in zip(files, texts[1:], ends[1:], strict=False):
+        if option == "queries":
+            matched = (A[: ends[1]] @ A[start : start + len(part)].T).getnnz(axis=0) > 0
+            vectors[option] = vectors[option][matched]
+            notes += _unmatched(part, matched, name, f"--{option} {files[option]}")
+    return PoolVectors(own, how, by_words=True, notes=tuple(notes)), vectors
+
+
+def _unmatched(texts: pl.Series, matched: NDArray[np.bool_], column: str, option: str) -> list[str]:
+    """What to say of queries that share no word with any row.
+
+    Raises:
+        InputError: none shares one.
+    """
+    if not matched.any():
+        raise InputError(
+            f"{option}: no row of {column!r} shares a word with it; put it into the rows' own words, or compare by "
+            "meaning with --embedder"
+        )
+    left = texts.filter(pl.Series(~matched)).to_list()
+    if not left:
+        return []
+    named = ", ".join(repr(text if len(text) < 40 else f"{text[:37]}...") for text in left[:3])
+    more = f" and {len(left) - 3} more" if len(left) > 3 else ""
+    return [f"left out, as no row shares a word with {'it' if len(left) == 1 else 'them'}: {named}{more}"]
 
 
 def _texts_of(file: str, column: str, option: str) -> pl.Series:

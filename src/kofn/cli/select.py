@@ -12,7 +12,8 @@ from kofn.cli.estimate import beginning_of, say_beforehand
 from kofn.cli.printing import say
 from kofn.cli.select_answer import answer, picks, refuse_nothing, render, report_context, warn_of_few
 from kofn.cli.select_arguments import ANSWER, COMPARED, KNOWN, WANTED, SelectArguments
-from kofn.cli.select_pool import call_of, dropped_rows, method_of, read_pool
+from kofn.cli.select_kept import answer_kept, render_kept, write_kept
+from kofn.cli.select_pool import call_of, dropped_rows, method_of, read_pool, with_count
 from kofn.cli.select_rounds import next_round, without_labelled
 from kofn.cli.verb_command import VerbCommand
 from kofn.cli.write import check_columns, check_outputs, finish
@@ -33,6 +34,7 @@ def command(typed: Sequence[str], file: str, **values: Any) -> int:
     \b
     kofn select pool.parquet --text body -k 500 -o picks.parquet --report picks.html
     kofn select pool.csv --columns age,city --budget 900 --cost minutes -o picks.csv
+    kofn select pool.csv --text body --dedupe 0.9 -o kept.csv --dropped dropped.csv
     kofn select pool.jsonl --text q --quota 'lang=de:10-50' --quota 'lang=fr:10-' -k 200 -o picks.jsonl
     kofn select pool.jsonl --text q -m rds_plus --queries wanted.txt -k 500 -o picks.jsonl
     kofn select pool.csv --text body --label topic -k 100 --all -o next.csv
@@ -47,6 +49,7 @@ def command(typed: Sequence[str], file: str, **values: Any) -> int:
         with beginning_of(file, arguments) as (table, rows):
             arguments = arguments.named_in(table)
             pool = read_pool(table, arguments)
+            arguments = with_count(arguments, pool)
             call = call_of(pool, arguments)
             options = {**arguments.options, **pool.vectors}
             method, call, options = next_round(pool, arguments, method_of(pool, arguments, call), call, options)
@@ -59,6 +62,11 @@ def command(typed: Sequence[str], file: str, **values: Any) -> int:
     if not arguments.by_scores:
         check_columns(table, arguments)
     pool = read_pool(table, arguments)
+    if arguments.only_dedupes:
+        write_kept(pool, arguments)
+        say(answer_kept(pool, arguments), lambda: render_kept(pool, arguments), arguments.as_json)
+        return 0
+    arguments = with_count(arguments, pool)
     call = call_of(pool, arguments)
     options = {**arguments.options, **pool.vectors}
     method, call, options = next_round(pool, arguments, method_of(pool, arguments, call), call, options)

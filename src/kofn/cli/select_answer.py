@@ -137,8 +137,17 @@ def repeats_shown(pool: Pool, duplicates: Dropped, arguments: SelectArguments) -
 
 
 def compared_with_random(plan: Selection, pool: Pool, arguments: SelectArguments) -> AtRandom | None:
-    """How near the picks are to the rows, and how near as many random rows are; None without vectors."""
-    if pool.X is None or is_sparse(pool.X) or arguments.metric == "precomputed" or not len(plan):
+    """How near the picks are to the rows, and how near as many random rows are.
+
+    None without vectors, and in a round of labels: the labelled rows stand for the pool too.
+    """
+    if (
+        labelled(pool) is not None
+        or pool.X is None
+        or is_sparse(pool.X)
+        or arguments.metric == "precomputed"
+        or not len(plan)
+    ):
         return None
     from kofn.report.measures import Space, at_random
 
@@ -202,7 +211,9 @@ def render(plan: Selection, pool: Pool, arguments: SelectArguments, seconds: flo
     if arguments.output and not pool.entries and not (arguments.every and earlier(pool)):
         lines += renamed(pool.table, "rank", "gain")
     if repeats := plan.info.get("duplicate_rows"):
-        lines.append(f"{repeats:,} rows repeat an earlier row exactly")
+        lines.append(f"{repeats:,} {'row has' if repeats == 1 else 'rows have'} the same vector as an earlier row")
+    if plan.seed is not None and arguments.seed is None:
+        lines.append(f"drawn with --seed {plan.seed}, which repeats these picks")
     lines += _quality(plan, arguments.measured_by)
     if "relevance" in plan.info:
         lines += _relevance(plan)
@@ -258,6 +269,8 @@ def _quotas(plan: Selection, pool: Pool, arguments: SelectArguments) -> list[str
                 span += f" ({_span(*ends)})"
             looser = f"; one looser would add {plan.prices[name]:.4g}" if plan.prices.get(name) else ""
             lines.append(f"{name}: {plan.used.get(name, 0)} picked, {span} asked{looser}")
+    for column, most in arguments.each.items():
+        lines.append(f"each {column}: {most:,} rows of each of {len(counted[column])} groups, all of smaller ones")
     for column in dict.fromkeys(arguments.proportional):
         lines.append(f"proportional {column}: {len(counted[column])} groups, each within one pick of its share")
     return lines

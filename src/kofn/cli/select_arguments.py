@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -30,7 +31,13 @@ COMPARED = Section(
             help="What the picks should be about: a file of texts, a table or vectors, or a text.",
         ),
         flag("--private", metavar="FILE", help="Rows that are owned already, or must not be told, likewise."),
-        flag("--dedupe", type=float, metavar="SIMILARITY", help="Drop near-duplicates first, from this similarity on."),
+        flag(
+            "--dedupe",
+            type=words.SHARE,
+            metavar="SIMILARITY",
+            help="Drop near-duplicates first: texts and vectors from this similarity on (0.9 or 90%), rows that agree "
+            "in --columns. Without -k all others are kept.",
+        ),
         flag("--dropped", metavar="PATH", help="Write which rows --dedupe dropped, and for which row."),
     ),
 )
@@ -54,6 +61,13 @@ WANTED = Section(
             multiple=True,
             metavar="COL",
             help="Each group of the column at its share of the pool, to within one pick (repeatable).",
+        ),
+        flag(
+            "--each",
+            multiple=True,
+            metavar="COL=N",
+            callback=words.parse_counts,
+            help="N rows of each group of the column, all of those that have fewer; without -k they are the picks.",
         ),
         flag("--include", metavar="IDS_OR_FILE", help="Ids that must be picked: a,b,c or a file."),
         flag("--exclude", metavar="IDS_OR_FILE", help="Ids that must not be picked."),
@@ -111,6 +125,7 @@ class SelectArguments(RowArguments):
     cost_column: str | None
     quotas: Quotas
     proportional: tuple[str, ...]
+    each: dict[str, int]
     include: str | None
     exclude: str | None
     start: str | None
@@ -136,17 +151,26 @@ class SelectArguments(RowArguments):
             raise InputError(f"--dropped {self.dropped} lists what --dedupe drops; give --dedupe too, for example 0.9")
         if (self.budget is None) != (self.cost_column is None):
             raise InputError("--budget and --cost belong together: what may be spent, and the column of costs")
-        if twice := [column for column in self.proportional if column in self.quotas]:
-            raise InputError(f"--proportional and --quota both name {twice[0]!r}; give one of them for a column")
+        named = {"--quota": set(self.quotas), "--proportional": set(self.proportional), "--each": set(self.each)}
+        for (first_flag, columns), (other_flag, others) in itertools.combinations(named.items(), 2):
+            if both := sorted(columns & others):
+                raise InputError(f"{first_flag} and {other_flag} both name {both[0]!r}; give one of them for a column")
         other = [column for column in self.quota_columns if column != self.group_column]
         if self.group_column is not None and other:
-            named = "--quota" if other[0] in self.quotas else "--proportional"
-            raise InputError(f"--group names {self.group_column!r}, {named} names {other[0]!r}; give one column")
+            flag_of = next(flag for flag, columns in named.items() if other[0] in columns)
+            raise InputError(f"--group names {self.group_column!r}, {flag_of} names {other[0]!r}; give one column")
 
     @property
     def quota_columns(self) -> tuple[str, ...]:
         """The columns that have quotas."""
-        return (*self.quotas, *dict.fromkeys(self.proportional))
+        return (*self.quotas, *dict.fromkeys(self.proportional), *self.each)
+
+    @property
+    def only_dedupes(self) -> bool:
+        """True where nothing but --dedupe says which rows to keep."""
+        asked = (self.k, self.budget, self.objective, self.queries, self.start)
+        given = any(value is not None for value in asked) or self.quota_columns or self.method != "auto"
+        return self.dedupe is not None and not given
 
     @property
     def groupings(self) -> tuple[str, ...]:

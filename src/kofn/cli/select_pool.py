@@ -29,6 +29,7 @@ from kofn.core import checks
 from kofn.core.checks import InfeasibleError, InputError
 from kofn.core.dispatch import methods_of
 from kofn.io.tables import Table
+from kofn.io.vectors import PoolVectors
 
 _NAMING = ("include", "exclude", "start")
 
@@ -47,13 +48,13 @@ def read_pool(table: Table, arguments: SelectArguments) -> Pool:
             matrix, scores = None, matrix
     elif arguments.by_rankings:
         _, matrix = read_judges(table, arguments.columns, arguments.id_column)
-    elif arguments.compares:
+    elif arguments.compares and not (arguments.only_dedupes and arguments.text):
         files = {name: file for name, file in arguments.options.items() if name in FILES and isinstance(file, str)}
         if files:
             compared, vectors = read_vectors_together(table, arguments, files, whole_words=arguments.seeks)
         else:
             compared = read_vectors(table, arguments)
-        X, notes, by_words = compared.X, (f"compared by {compared.how}",), compared.by_words
+        X, notes, by_words = compared.X, _how(compared, arguments), compared.by_words
     ids = table.ids(arguments.id_column) if arguments.id_column else None
     readers = {
         "y": (table.labels_so_far if arguments.takes_some_labels else table.labels, arguments.label_column),
@@ -82,17 +83,35 @@ def read_pool(table: Table, arguments: SelectArguments) -> Pool:
     pool = without_gaps(pool, arguments)
     if arguments.dedupe is not None:
         pool = without_duplicates(pool, arguments)
-    return wordless_last(pool, arguments) if arguments.text else pool
+    return wordless_last(pool, arguments) if arguments.text and not arguments.only_dedupes else pool
+
+
+def _how(compared: PoolVectors, arguments: SelectArguments) -> tuple[str, ...]:
+    """What is said of the vectors: nothing, where scores alone decide."""
+    return () if arguments.ranks_by_score else (f"compared by {compared.how}", *compared.notes)
 
 
 def wordless_last(pool: Pool, arguments: SelectArguments) -> Pool:
-    """Texts without a word stand for nothing: they are said, and left out where enough others can be picked."""
+    """Texts without a word, or without one that another has, stand for nothing but themselves.
+
+    They are said, and left out where enough others can be picked: by distances they would look central.
+    """
     assert arguments.text is not None
     wordless = ~pool.table.texts(arguments.text).str.contains(r"\w").to_numpy()[pool.rows]
-    if not wordless.any():
+    alone = np.zeros(len(wordless), bool)
+    if pool.by_words and pool.X is not None and not checks.is_sparse(pool.X):
+        alone = ~pool.X.any(axis=1) & ~wordless
+    if not (wordless | alone).any():
         return pool
-    count, first = int(wordless.sum()), pool.keys[wordless.argmax()]
-    note = f"{count:,} {'text has' if count == 1 else 'texts have'} no word (first: {first})"
+    note = "; ".join(
+        f"{mask.sum():,} {one if mask.sum() == 1 else several} (first: {pool.keys[mask.argmax()]})"
+        for mask, one, several in (
+            (wordless, "text has no word", "texts have no word"),
+            (alone, "text shares no word with another", "texts share no word with another"),
+        )
+        if mask.any()
+    )
+    wordless |= alone
     keys = checks.ids(pool.keys)
     named = {word: checks.positions(value, word, len(keys), keys) for word, value in pool.named.items()}
     out = wordless.copy()
@@ -248,7 +267,20 @@ def quotas_of(pool: Pool, arguments: SelectArguments) -> dict[str, Any]:
         names, counts = np.unique(labels, return_counts=True)
         shares = [Fraction(count, len(labels)) for count in counts.tolist()]
         quotas[column] = {name: (share, share) for name, share in zip(names.tolist(), shares, strict=True)}
+    for column, most in arguments.each.items():
+        names, counts = np.unique(groups[column], return_counts=True)
+        counts = np.minimum(counts, most)
+        quotas[column] = {name: (n, n) for name, n in zip(names.tolist(), counts.tolist(), strict=True)}
     return quotas
+
+
+def with_count(arguments: SelectArguments, pool: Pool) -> SelectArguments:
+    """The arguments with the number of picks that --each asks for, where nothing else says how many."""
+    if arguments.k is not None or arguments.budget is not None or len(arguments.each) != 1:
+        return arguments
+    ((column, most),) = arguments.each.items()
+    _, counts = np.unique(groups_of(pool, arguments)[column], return_counts=True)
+    return dataclasses.replace(arguments, k=int(np.minimum(counts, most).sum()))
 
 
 def counted_quotas(pool: Pool, arguments: SelectArguments) -> dict[str, Any]:

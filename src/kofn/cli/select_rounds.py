@@ -19,6 +19,7 @@ from kofn.core.dispatch import methods_of
 from kofn.core.plans import Selection
 from kofn.core.vocabulary import SETTINGS
 from kofn.io.tables import UNLABELLED
+from kofn.selection.labels._classifier import counts_of
 
 # What picks the next rows where no method is named.
 NEXT = "uncertainty_herding"
@@ -102,7 +103,8 @@ def earlier(pool: Pool) -> tuple[str, ...]:
         return ()
     rank = table.column("rank")
     count = table.n - rank.null_count()
-    ours = rank.dtype.is_integer() and rank.head(count).to_list() == list(range(1, count + 1))
+    # Other programs write a column of whole numbers that has gaps as 1.0, 2.0, ...
+    ours = rank.dtype.is_numeric() and rank.head(count).to_list() == list(range(1, count + 1))
     return ("rank", "gain") if ours and count < table.n else ()
 
 
@@ -122,7 +124,8 @@ def without_labelled(plan: Selection, pool: Pool) -> Selection:
         bound=None if plan.bound is None else plan.bound - before,
         used={**plan.used, "k": plan.used.get("k", len(plan)) - count},
         budget={**plan.budget, "k": plan.budget.get("k", len(plan)) - count},
-        info={key: value for key, value in plan.info.items() if key not in ("distance", "distance_bound", "cluster")},
+        info={key: value for key, value in plan.info.items() if key not in ("distance", "distance_bound", "cluster")}
+        | {"labels": counts_of(pool.values["y"][known])},
     )
 
 
@@ -131,12 +134,10 @@ def known_so_far(plan: Selection, pool: Pool) -> dict[str, Any] | None:
     known = labelled(pool)
     if known is None:
         return None
-    names, counts = np.unique(pool.values["y"][known], return_counts=True)
-    order = np.argsort(-counts, kind="stable")
     doubt = plan.info.get("uncertainty")
     learnt = math.isfinite(plan.info.get("temperature", math.nan))
     return {
-        "labels": {str(names[at]): int(counts[at]) for at in order},
+        "labels": counts_of(pool.values["y"][known]),
         "left": int((~known).sum()),
         "mean_uncertainty": float(np.mean(doubt[~known])) if learnt and doubt is not None else None,
         "accuracy": plan.info["accuracy"] if learnt else None,

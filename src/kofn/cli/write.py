@@ -78,9 +78,16 @@ def _exists(path: str) -> bool:
 
 def _same(first: str, second: str) -> bool:
     """Whether two names stand for one file, through links too."""
-    if Path(first).resolve() == Path(second).resolve():
-        return True
+    try:
+        if Path(first).resolve() == Path(second).resolve():
+            return True
+    except (OSError, RuntimeError):  # a loop of links names no file
+        raise InputError(f"{first} is a loop of links; name another file") from None
     return _exists(first) and _exists(second) and os.path.samefile(first, second)
+
+
+# What this command has written so far: an interrupt names it.
+WRITTEN: list[str] = []
 
 
 def finish(
@@ -97,16 +104,20 @@ def finish(
         table: makes the table, or its lines; None where the method has written its output itself.
         **context: what the report shows beside the plan.
     """
+    WRITTEN.clear()
     if arguments.output and table is not None:
         made = table()
         if isinstance(made, pl.DataFrame):
             write_table(made, arguments.output)
         else:
             write_lines(made, arguments.output)
+        WRITTEN.append(arguments.output)
     if arguments.report:
         plan.report(arguments.report, command=arguments.typed, **context)
+        WRITTEN.append(arguments.report)
     if arguments.plan_path:
         plan.save(arguments.plan_path)
+        WRITTEN.append(arguments.plan_path)
 
 
 def free_name(name: str, taken: Iterable[str]) -> str:
@@ -172,6 +183,8 @@ def rows_with(
     lines = table.lines(rows) if to_lines else None
     if lines is None:
         return rows_of(table, rows, drop).with_columns(columns)
+    if not columns and not drop:
+        return lines
     members = pl.DataFrame(columns).to_dicts()
     return [with_members(line, more, drop) for line, more in zip(lines, members, strict=True)]
 

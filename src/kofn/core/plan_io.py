@@ -8,6 +8,7 @@ import decimal
 import fractions
 import json
 import os
+import tokenize
 import uuid
 import zipfile
 import zlib
@@ -74,8 +75,10 @@ _DAMAGE = (
     OSError,
     RecursionError,
     RuntimeError,
+    SyntaxError,
     TypeError,
     ValueError,
+    tokenize.TokenError,
     zipfile.BadZipFile,
     zlib.error,
 )

@@ -16,7 +16,19 @@ from kofn.core.checks.reading import collected, reading
 
 def metric(value: Any, name: str = "metric") -> str:
     """A known metric."""
+    hint = _OTHER_METRICS.get(value.lower()) if isinstance(value, str) else None
+    if hint is not None:
+        raise InputError(f"{name}={shown(value)}: choose one of {', '.join(METRICS)}; {hint}")
     return choice(value, name, METRICS)
+
+
+_OWN = "other distances go into distances= (assign) or, as similarities, into similarity= (select)"
+# Metrics that people bring, and what serves them here.
+_OTHER_METRICS = {
+    "hamming": "of columns of 0 and 1 'sqeuclidean' counts the cells that differ",
+    "gower": "the command's --columns compares numbers and categories together",
+    **dict.fromkeys(("manhattan", "cityblock", "l1", "jaccard", "chebyshev", "minkowski", "haversine"), _OWN),
+}
 
 
 def _as_is(value: Any, _name: str) -> Any:

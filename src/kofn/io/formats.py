@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tokenize
 import weakref
 import zipfile
 from collections.abc import Callable, Iterator
@@ -295,7 +296,7 @@ class _Npy(_Arrays):
         self.path = path
         try:
             self._data = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (ValueError, EOFError, TypeError) as error:
+        except (ValueError, EOFError, TypeError, SyntaxError, tokenize.TokenError) as error:
             _refuse_array(path, str(path), error)
         if isinstance(self._data, np.lib.npyio.NpzFile):
             raise InputError(f"{path} is an NPZ archive; rename it to end in .npz")
@@ -343,7 +344,7 @@ class _Npz(_Arrays):
             try:
                 with np.load(self.path, allow_pickle=False) as archive:
                     self._cache = (name, archive[name])
-            except (ValueError, EOFError) as error:
+            except (ValueError, EOFError, SyntaxError, tokenize.TokenError) as error:
                 _refuse_array(self.path, f"{self.path} array {name!r}", error)
         return self._cache[1]
 
@@ -397,12 +398,17 @@ def _read_header_2(file: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
 def _refuse_dtype(label: str, dtype: np.dtype[Any]) -> None:
     if dtype.hasobject:
         raise InputError(f"{label} holds Python objects; save plain numbers, for example with astype('float32')")
+    if dtype.kind in "Mm" and np.datetime_data(dtype)[0] not in ("ms", "us", "ns", "D"):
+        unit = f"{dtype.kind}8[ms]"
+        raise InputError(f"{label} has dtype {dtype}; save times in milliseconds, as in astype({unit!r})")
     if dtype.kind not in "fiubUSMm":
         raise InputError(f"{label} has dtype {dtype}; save real numbers, for example with astype('float32')")
 
 
 def _refuse_array(path: Path, label: str, error: Exception) -> NoReturn:
     reason = str(error)
+    if isinstance(error, SyntaxError | tokenize.TokenError):
+        raise InputError(f"{label} is damaged: its header cannot be read; copy or write {path.name} again") from None
     if any(words in reason for words in ("allow_pickle", "Object arrays", "Python objects")):
         raise InputError(f"{label} holds Python objects; save plain numbers, as in astype('float32')") from None
     if "mmap length" in reason or "EOF" in reason or isinstance(error, EOFError) or "reading array" in reason:

@@ -149,8 +149,9 @@ def plain_copy(path: Path, encoding: str | None) -> Path | None:
                 sink.write(decoder.decode(block).encode() if decoder else block)
             if decoder is not None:
                 sink.write(decoder.decode(b"", final=True).encode())
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not {encoding}: {error.reason}; name the right --encoding") from None
+    except UnicodeError as error:
+        reason = error.reason if isinstance(error, UnicodeDecodeError) else error
+        raise InputError(f"{path} is not {encoding}: {reason}; name the right --encoding") from None
     except (EOFError, gzip.BadGzipFile, lzma.LZMAError, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise FailureError(f"{path} cannot be read: {error.strerror}") from None

@@ -40,11 +40,12 @@ _LOST = 1e-4  # a row that keeps less of its unit length than this has a directi
 
 
 class PoolVectors(NamedTuple):
-    """Vectors of a pool, `how` they were made, and whether they are the words of texts, without a model."""
+    """Vectors of a pool, `how` they were made, whether they are the words of texts without a model, and what to say."""
 
     X: Any
     how: str
     by_words: bool = False
+    notes: tuple[str, ...] = ()
 
 
 def pool_vectors(
@@ -166,8 +167,12 @@ def text_vectors(texts: Sequence[str] | pl.Series, *, dims: int = DIMS, seed: in
     >>> text_vectors(["same words", "same words"])
     array([[1.], [1.]], dtype=float32)
     """
+    return reduced(tfidf(texts), dims=dims, seed=seed)
+
+
+def reduced(A: csr_matrix, *, dims: int = DIMS, seed: int = 0) -> NDArray[np.float32]:
+    """The vectors of `text_vectors` from the TF-IDF matrix."""
     dims = count(dims, "dims")
-    A = tfidf(texts)
     X = _principal(A, dims, seed)
     lengths = np.linalg.norm(X, axis=1, keepdims=True)
     kept = lengths > _LOST

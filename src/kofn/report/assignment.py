@@ -32,7 +32,7 @@ def page(context: Context, title: str | None) -> str:
     assert isinstance(plan, Assignment)
     if _by_scores(context, plan):
         return routing.page(context, title)
-    space = None if context.X is None else measures.Space(context.X, context.metric, cosine=1.0)
+    space = None if context.X is None else measures.Space(context.X, context.metric)
     names = _names(plan)
     got = plane = colours = None
     if space is not None:

@@ -27,9 +27,8 @@ _SMALL, _LARGE = 1e-140, 1e140  # squares of entries between these neither vanis
 class Space:
     """The rows of X as the metric sees them."""
 
-    def __init__(self, X: Array, metric: str, *, cosine: float = 0.5) -> None:
-        # `cosine` scales 1 - cos: a half of it is 1 - similarity, all of it is what the methods of assign minimise.
-        self.X, self.metric, self.cosine = X, metric, cosine
+    def __init__(self, X: Array, metric: str) -> None:
+        self.X, self.metric = X, metric
         self.n, self.width = X.shape
         # Entries whose squares leave the range of floats are measured in units of the largest.
         largest = max(abs(float(X.min())), abs(float(X.max()))) if X.size else 0.0
@@ -52,10 +51,10 @@ class Space:
         return rows / np.where(length > 0, length, 1.0)[:, None]
 
     def between(self, a: Floats, b: Floats) -> Floats:
-        """(len(a), len(b)) distances between rows that `rows` returned; for cosine (1 - cos) times `cosine`."""
+        """(len(a), len(b)) distances between rows that `rows` returned; for cosine 1 - cos."""
         dots = a @ b.T
         if self.metric == "cosine":
-            return np.clip(1.0 - dots, 0.0, 2.0) * self.cosine
+            return np.clip(1.0 - dots, 0.0, 2.0)
         squared = np.einsum("ij,ij->i", a, a)[:, None] + np.einsum("ij,ij->i", b, b)[None, :] - 2.0 * dots
         np.maximum(squared, 0.0, out=squared)
         return self._as_asked(squared)
@@ -63,7 +62,7 @@ class Space:
     def apart(self, a: Floats, b: Floats) -> Floats:
         """(len(a),) distances from each row of `a` to the same row of `b`."""
         if self.metric == "cosine":
-            return np.clip(1.0 - np.einsum("ij,ij->i", a, b), 0.0, 2.0) * self.cosine
+            return np.clip(1.0 - np.einsum("ij,ij->i", a, b), 0.0, 2.0)
         return self._as_asked(np.einsum("ij,ij->i", a - b, a - b))
 
     def _as_asked(self, squared: Floats) -> Floats:

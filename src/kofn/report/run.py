@@ -8,7 +8,7 @@ from xml.etree.ElementTree import Element
 
 import numpy as np
 
-from kofn.core.plans import Assignment, Plan
+from kofn.core.plans import Plan
 from kofn.report.context import Context
 from kofn.report.page import MINUS, E, bytes_, describe, facts, number, percent, seconds, stat, user, version
 
@@ -74,8 +74,7 @@ def ran(context: Context) -> Element:
     rows: list[tuple[str, Any]] = [("method", user(plan.method or "unnamed"))]
     rows += [(f"option {name}", user(describe(value))) for name, value in sorted(plan.options.items())]
     if context.X is not None:
-        cosine = f"cosine: 1 {MINUS} cos" if isinstance(plan, Assignment) else f"cosine: (1 {MINUS} cos) / 2"
-        rows.append(("distance", cosine if context.metric == "cosine" else context.metric))
+        rows.append(("distance", f"cosine: 1 {MINUS} cos" if context.metric == "cosine" else context.metric))
     rows.append(("seed", user(plan.seed) if plan.seed is not None else "none: nothing was drawn"))
     rows.append(("status", f"{plan.status}: {STATUS[plan.status][1]}"))
     if math.isfinite(plan.value):

@@ -31,8 +31,10 @@ def page(context: Context, title: str | None) -> str:
     cover, space, random = None, None, None
     if context.X is not None and len(picks):
         space = measures.Space(context.X, context.metric)
-        cover = measures.coverage(space, picks, context.weights)
-        random = measures.at_random(space, picks, context.weights)
+        # Of rows that join others with labels nothing is said of standing for the pool: all of them together do.
+        if not plan.info.get("labels"):
+            cover = measures.coverage(space, picks, context.weights)
+            random = measures.at_random(space, picks, context.weights)
     counts = None
     if cover is not None and len(cover.items) == plan.n:
         counts = np.bincount(cover.nearest, minlength=len(picks))

@@ -444,14 +444,15 @@ CALLS: dict[str, tuple[Any, str, Any]] = {
         "cannot_link at pair 1 keeps row 3 apart from itself",
         InputError,
     ),
-    "no prices": (lambda: place(kofn.assign(A, k=2, method="pam"), A), "has no centres with prices", InputError),
+    "no vectors": (lambda: place(kofn.assign(A, k=2, method="pam"), A), "give centers=pool", InputError),
+    "no centers": (lambda: place(kofn.assign(scores=np.ones((3, 2))), A), "has no centers and no medoids", InputError),
     "neither": (lambda: place(constrained_kmeans(A, k=2)), "give X, new vectors, or distances", InputError),
     "nothing left": (
         lambda: place(constrained_kmeans(A, k=2), A, capacity=1),
         f"{len(A)} new items, capacity has room for 2; raise it",
         InfeasibleError,
     ),
-    "width": (lambda: place(constrained_kmeans(A, k=2), [[1.0]]), "X has 1 columns, the plan's centers", InputError),
+    "width": (lambda: place(constrained_kmeans(A, k=2), [[1.0]]), "X has 1 columns, the plan's 2 centers", InputError),
     "columns": (
         lambda: place(constrained_kmeans(A, k=2), distances=[[1.0]]),
         "distances has 1 columns, the plan has 2 groups",
@@ -459,7 +460,7 @@ CALLS: dict[str, tuple[Any, str, Any]] = {
     ),
     "no rows of its own": (
         lambda: place(constrained_kmedoids(distances=1 - np.eye(3), k=2), [[1.0]]),
-        "X is given, the plan was made from distances",
+        "the plan holds no vectors; give centers=",
         InputError,
     ),
 }
@@ -492,3 +493,15 @@ def test_links_name_rows_by_their_ids() -> None:
             kofn.assign(frame, k=2, ids="id", must_link=links)
     with pytest.raises(InputError, match="pass ids to name rows by them"):
         kofn.assign(rows, k=2, must_link=[("a", "f")])
+
+
+def test_new_rows_go_to_the_nearest_medoid_of_a_plan_without_prices() -> None:
+    X, new = cloud(60), cloud(20, seed=1)
+    plan = kofn.assign(X, k=3, seed=0)
+    nearest = np.linalg.norm(new[:, None] - X[plan.medoids], axis=2).argmin(axis=1)
+    assert place(plan, new, centers=X[plan.medoids]).tolist() == nearest.tolist()
+    assert place(plan, distances=np.linalg.norm(new[:, None] - X[plan.medoids], axis=2)).tolist() == nearest.tolist()
+    D = np.linalg.norm(X[:, None] - X, axis=2)
+    groups = kofn.Assigner(k=3, metric="precomputed", random_state=0).fit(D)
+    assert groups.predict(D).tolist() == groups.labels_.tolist()
+    assert groups.predict(D[:5]).tolist() == groups.labels_[:5].tolist()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import kofn
-from kofn.assignment import capped_routing
+from kofn.assignment import capped_routing, token_choice
 from kofn.assignment.routing import _scores as routing
 from kofn.core.checks import InfeasibleError, InputError
 
@@ -182,3 +182,19 @@ def test_scores_must_be_a_table() -> None:
         capped_routing([1.0, 2.0, 3.0], capacity=1)
     with pytest.raises(InputError, match="scores at row 0, column 1 is nan"):
         capped_routing([[1.0, np.nan]], capacity=1)
+
+
+def test_affinities_that_round_to_each_other_keep_the_order_of_the_scores() -> None:
+    high = [[40.0, 50.0]] * 3
+    for overflow in ("error", "drop", "reroute"):
+        assert capped_routing(high, capacity=3, affinity="sigmoid", overflow=overflow).labels.tolist() == [1, 1, 1]
+    assert token_choice(high, affinity="sigmoid").labels.tolist() == [1, 1, 1]
+    two = [[1.0, 40.0], [1.0, 50.0]]
+    assert capped_routing(two, capacity=1, affinity="sigmoid", overflow="reroute").labels.tolist() == [0, 1]
+    low = capped_routing([[0.0, 1.0, 900.0]], capacity=1, per_item=2, affinity="softmax")
+    assert low.bins.tolist() == token_choice([[0.0, 1.0, 900.0]], per_item=2).bins.tolist() == [1, 2]
+
+
+def test_weights_that_float32_cannot_hold_are_refused() -> None:
+    with pytest.raises(InputError, match="more than float32 holds"):
+        token_choice([[1e39, 2.0]], gates="raw", affinity="none")

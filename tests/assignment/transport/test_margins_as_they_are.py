@@ -7,6 +7,7 @@ import pytest
 from scipy.optimize import linear_sum_assignment
 
 import kofn
+from kofn.assignment.transport import _sinkhorn_newton_sparse
 from kofn.core.checks import InfeasibleError, InputError
 
 ot = pytest.importorskip("ot")
@@ -94,3 +95,10 @@ def test_without_entropy_items_of_one_total_are_assigned(seed: int, monkeypatch:
         kofn.assign(scores=shut, margins=(rows, columns), method="sinkhorn_newton_sparse", reg=0)
     with pytest.raises(InputError, match="time_limit=1: reg=0 is solved as a whole"):
         kofn.assign(scores=-costs, margins=(rows, columns), method="sinkhorn_newton_sparse", reg=0, time_limit=1)
+
+
+def test_a_small_table_without_room_is_refused_before_any_scaling(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_sinkhorn_newton_sparse, "_solve", None)
+    costs = np.array([[np.inf, 1, np.inf], [np.inf, 3, np.inf], [2, np.inf, 3]])
+    with pytest.raises(InfeasibleError, match="rows 0, 1 have 2 in total, and the bins that they list hold 1"):
+        kofn.assign(scores=-costs, margins=(np.ones(3), np.ones(3)))

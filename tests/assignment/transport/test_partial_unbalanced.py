@@ -152,3 +152,21 @@ def test_every_refusal() -> None:
     left = untested([_partial_transport, _unbalanced_transport], reached)
     # HiGHS gives no plan only where it fails.
     assert [text for text in left if "HiGHS found no plan" not in text] == []
+
+
+@pytest.mark.parametrize("never", [1e3, 1e6, 1e10, 1e16, 1e32])
+def test_costs_that_stand_for_never_do_not_blur_the_others(never: float) -> None:
+    rng = np.random.default_rng(0)
+    costs, shut = rng.random((5, 4)) * 30 + 90, rng.random((5, 4)) < 0.3
+    shut[:, 3] = False
+    totals = {"row_totals": [1, 1, 1, 1, 4], "column_totals": [2, 2, 2, 2]}
+    plan = partial_transport(np.where(shut, -never, -costs), **totals)
+    without = partial_transport(np.where(shut, -np.inf, -costs), **totals)
+    assert plan.status == "optimal"
+    assert plan.value == pytest.approx(without.value, rel=1e-7)
+    assert plan.bound >= plan.value
+    # Where such a cost cannot be avoided, it is paid.
+    shut[:, 3] = True
+    shut[0] = True
+    forced = partial_transport(np.where(shut, -never, -costs), **totals)
+    assert forced.value <= -never

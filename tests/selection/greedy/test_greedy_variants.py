@@ -224,3 +224,20 @@ def test_a_search_that_takes_less_than_the_best_claims_no_optimum(method: Any) -
     assert plan.value == pytest.approx(1.91)
     assert plan.status == "approximate"
     assert plan.bound >= 1.99
+
+
+@pytest.mark.parametrize("eps", [1e-6, 1e-12, 1e-15])
+def test_thresholds_that_fall_by_next_to_nothing_end(eps: float) -> None:
+    X = np.random.default_rng(0).normal(size=(40, 3))
+    plan = kofn.select(X, k=5, eps=eps, method="threshold_greedy")
+    assert plan.value == pytest.approx(kofn.select(X, k=5).value, rel=1e-9)
+    with pytest.raises(InputError, match="nor next to 0"):
+        kofn.select(X, k=3, eps=1e-17, method="threshold_greedy")
+
+
+def test_free_items_keep_their_order_in_any_unit() -> None:
+    S = np.array([[0, 3, 10, 16], [3, 14, 12, 6], [10, 12, 8, 8], [16, 6, 8, 6]], float)
+    call = {"costs": [3, 0, 3, 0], "budget": 3}
+    for method in ("naive_greedy", "lazy_greedy", "threshold_greedy"):
+        picks = [kofn.select(similarity=S * unit, method=method, **call).indices.tolist() for unit in (1.0, 2.0**200)]
+        assert picks[0] == picks[1]

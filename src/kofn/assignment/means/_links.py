@@ -394,7 +394,8 @@ class Seating:
         )
         worth = scores[linked] - units.sizes[linked][:, None] * price
         able = np.isfinite(worth)
-        span = float(worth[able].max() - worth[able].min()) or 1.0
+        # HiGHS takes no costs that are far beyond 1: where all are alike, their size is the unit.
+        span = float(worth[able].max() - worth[able].min()) or float(np.abs(worth[able]).max()) or 1.0
         top = np.append(able.ravel().astype(np.float64), np.full(k, float(len(self._singles))))
         done = milp(
             np.append(-np.where(able, worth, 0.0).ravel() / span, np.zeros(k)),

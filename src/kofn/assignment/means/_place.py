@@ -17,7 +17,13 @@ __all__ = ["place"]
 
 
 def place(
-    plan: Assignment, X: Any = None, *, distances: Any = None, weights: Any = None, capacity: Any = None
+    plan: Assignment,
+    X: Any = None,
+    *,
+    distances: Any = None,
+    centers: Any = None,
+    weights: Any = None,
+    capacity: Any = None,
 ) -> Labels:
     """Assign new items to the groups of an earlier plan by its centres and prices, without solving again.
 
@@ -28,9 +34,11 @@ def place(
     nearest centre whatever the sizes.
 
     Args:
-        plan: from `constrained_kmeans` or `constrained_kmedoids`.
+        plan: of groups: from `constrained_kmeans` and `constrained_kmedoids`, which have prices, or of k-medoids, where
+            each new item goes to the nearest medoid.
         X: (m, d) new vectors.
         distances: (m, k) distances to the medoids, if the plan was made from distances.
+        centers: (k, d) the medoids' vectors, `pool[plan.medoids]`, for a plan that holds none.
         weights: (m,) weight of each new item, default 1.
         capacity: the most new items that a group may take, one number or (k,); by default the prices decide.
 
@@ -38,7 +46,7 @@ def place(
         (m,) group of each new item.
 
     Raises:
-        InputError: a plan without prices, or vectors of another width.
+        InputError: a plan without centers or medoids, or vectors of another width.
         InfeasibleError: more new items than `capacity` has room for.
 
     Cost: O(m k d); with `capacity` a transportation problem of m items and k groups.
@@ -51,8 +59,8 @@ def place(
         >>> place(plan, [[2.0], [3.5], [8.0]], capacity=[2, 1]).tolist()
         [0, 0, 1]
     """
-    if plan.v is None or (plan.centers is None and plan.medoids is None):
-        raise InputError(f"plan of method {plan.method!r} has no centres with prices; give one of constrained_kmeans")
+    if plan.centers is None and plan.medoids is None:
+        raise InputError(f"plan of method {plan.method!r} has no centers and no medoids; give one of groups")
     if (X is None) == (distances is None):
         raise InputError("give X, new vectors, or distances to the medoids: one of them")
     if distances is not None:
@@ -61,12 +69,13 @@ def place(
             raise InputError(f"distances has {apart.shape[1]} columns, the plan has {plan.k} groups; give one for each")
     else:
         rows = checks.matrix(X)
-        if plan.centers is None:
-            raise InputError("X is given, the plan was made from distances; give distances to its medoids")
-        if rows.shape[1] != plan.centers.shape[1]:
-            raise InputError(f"X has {rows.shape[1]} columns, the plan's centers have {plan.centers.shape[1]}")
+        middles = plan.centers if centers is None else checks.matrix(centers, "centers").astype(np.float64)
+        if middles is None:
+            raise InputError("the plan holds no vectors; give centers=pool[plan.medoids], or distances to its medoids")
+        if middles.shape != (plan.k, rows.shape[1]):
+            raise InputError(f"X has {rows.shape[1]} columns, the plan's {plan.k} centers have shape {middles.shape}")
         metric = "sqeuclidean" if plan.medoids is None else str(plan.options.get("metric", "euclidean"))
-        apart = _apart(rows.astype(np.float64), plan.centers, metric)
+        apart = _apart(rows.astype(np.float64), middles, metric)
     if weights is not None:
         weights = checks.weights(weights)
         checks.same_length(len(apart), "X" if distances is None else "distances", "weights", len(weights))
@@ -76,7 +85,7 @@ def place(
         if len(apart) > room.sum():
             raise InfeasibleError(f"{len(apart)} new items, capacity has room for {room.sum()}; raise it")
         return transport(-apart, np.zeros(plan.k, np.int64), room)[0]
-    labels: Labels = (apart + plan.v).argmin(axis=1).astype(np.int32)
+    labels: Labels = (apart if plan.v is None else apart + plan.v).argmin(axis=1).astype(np.int32)
     return labels
 
 

@@ -22,6 +22,9 @@ _COARSER = 4
 _SMALLEST_SAMPLE = 32
 # Length of the sorted list for each pair of bins, and the most entries of all lists.
 _WIDTH, _MOST_KEPT = 32, 4_000_000
+# Bins of at most so many items each, on average, are matched slot by slot; the most entries of that table.
+_MOST_SLOTS, _MOST_MATCHED = 4, 40_000_000
+_ROUNDING = 1e-15
 
 
 @method(
@@ -149,6 +152,10 @@ def transport(
     """
     scores = np.ascontiguousarray(scores)
     n, bins = scores.shape
+    if scores.size > COMPILED_FROM and prices is None and one_to_one(n, bins, low, high):
+        solved = _matched(scores, high)
+        if solved is not None:
+            return solved
     if scores.size > COMPILED_FROM:
         price = np.zeros(bins + 1) if prices is None else np.append(prices, 0.0)
         order = np.random.default_rng(0).permutation(n)
@@ -164,6 +171,47 @@ def transport(
     if reached.any():
         _refuse_unmet(scores, low, high, reached)
     return labels, price[:-1] - price[-1]
+
+
+def one_to_one(n: int, bins: int, low: Ints, high: Ints) -> bool:
+    """Whether SciPy's matching is faster: bins of a few items each, as many slots as fit in memory."""
+    slots = int(np.minimum(high, n).sum())
+    settled = not low.any() or int(low.sum()) == n or int(high.sum()) == n
+    return settled and slots <= _MOST_SLOTS * n and bins * _MOST_SLOTS >= n and n * slots <= _MOST_MATCHED
+
+
+def _matched(scores: NDArray[Any], high: Ints) -> tuple[NDArray[np.int32], Floats] | None:
+    """Items matched with the bins' slots by SciPy, and the least prices that prove it; None where not all have one."""
+    from scipy.optimize import linear_sum_assignment
+
+    n, bins = scores.shape
+    slots = np.repeat(np.arange(bins), np.minimum(high, n))
+    table = scores.astype(np.float64)
+    if len(slots) < n:
+        return None
+    try:
+        rows, columns = linear_sum_assignment(table if len(slots) == bins else table[:, slots], maximize=True)
+    except ValueError:  # some items list no free slot
+        return None
+    labels = np.empty(n, np.int32)
+    labels[rows] = slots[columns]
+    order = np.argsort(labels, kind="stable")
+    used, first = np.unique(labels[order], return_index=True)
+    # What an item of one bin would lose by going to another, at the least: no more than that do their prices differ.
+    gains = np.maximum.reduceat(table[order] - table[order, labels[order]][:, None], first, axis=0)
+    full = np.bincount(labels, minlength=bins) >= high
+    prices, stale = np.zeros(bins), np.arange(len(used))
+    for _ in range(bins):
+        raised = np.maximum(prices, (prices[used[stale], None] + gains[stale]).max(axis=0))
+        raised[~full] = 0.0
+        grown = raised > prices + _ROUNDING * np.abs(raised)
+        if not grown.any():
+            break
+        prices = np.where(grown, raised, prices)
+        stale = np.flatnonzero(grown[used])
+        if not len(stale):
+            break
+    return labels, prices
 
 
 def _min_cost_flow(

@@ -16,6 +16,7 @@ from kofn.assignment.routing._scores import (
     known,
     log_affinity,
     plain,
+    ranks,
     refuse_too_many,
     routes,
     score_table,
@@ -116,7 +117,9 @@ def capped_routing(
         raise InputError(f"candidates={candidates} for per_item={per_item}; let an item ask for at least per_item bins")
     if overflow == "error":
         _refuse_shortage(scores, room, per_item)
-    table = np.ascontiguousarray(scores) if affinity == "none" else affinities(scores, affinity)
+    # Affinities that round to 0, 1 or each other would hide which score is higher.
+    table = np.ascontiguousarray(ranks(scores, affinity))
+    felt = scores if affinity == "none" else affinities(scores, affinity)
     if candidates is not None and candidates < bins:
         able = best_bins(scores, candidates)
         every, table = table, np.full_like(table, -np.inf)
@@ -129,9 +132,14 @@ def capped_routing(
         over = int((asked - room).argmax())
         raise InfeasibleError(
             f"bin {over} is a first choice of {asked[over]} items, over its capacity of {room[over]} by "
-            f"{asked[over] - room[over]}; raise it, or use overflow='reroute' (next best bin) or 'drop'"
+            f"{asked[over] - room[over]}; raise it, or use method='balanced_assignment' (the largest total "
+            "within the capacities), or overflow='reroute' (next best bin) or 'drop'"
         )
-    kept = table[rows, columns].astype(np.float64)
+    kept = felt[rows, columns].astype(np.float64)
+    if affinity != "none":
+        first = best_bins(table, per_item)
+        items, slots = np.nonzero(first >= 0)
+        most = float(felt[items, first[items, slots]].sum())
     value = float(kept.sum())
     positive = bool((kept >= 0).all())
     full = positive and bool((asked <= room).all())

@@ -93,7 +93,7 @@ def expert_choice(
         raise InputError(f"capacity and capacity_factor={capacity_factor!r} both say how much a bin takes; give one")
     if capacity is None:
         factor = checks.number(2.0 if capacity_factor is None else capacity_factor, "capacity_factor")
-        capacity = max(1, int(n * factor / bins))
+        capacity = max(1, int(min(n * factor / bins, n)))
     room = capacities(capacity, bins)
     felt = affinities(scores, affinity)
     if per_item is None:

@@ -56,6 +56,17 @@ def affinities(scores: NDArray[Any], kind: str) -> Floats:
     return out
 
 
+def ranks(scores: NDArray[Any], kind: str) -> NDArray[Any]:
+    """(n, bins) numbers in the order of the affinities, without their rounding."""
+    if kind != "softmax":
+        return scores
+    table = scores.astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        out = table - _log_sums(table)[:, None]
+    out[table == -np.inf] = -np.inf
+    return np.asarray(out)
+
+
 def log_affinity(scores: NDArray[Any], rows: Integers, columns: Integers, kind: str) -> Floats:
     """Log-affinities of the given routes; NaN or -inf where an affinity is not positive."""
     kept = scores[rows, columns].astype(np.float64)
@@ -83,6 +94,11 @@ def weigh(logs: Floats, rows: Integers, gates: str) -> NDArray[np.float32]:
         weights = grown / np.repeat(np.add.reduceat(grown, starts), sizes)
     else:
         weights = np.exp(logs)
+        if (bad := weights > np.finfo(np.float32).max).any():
+            raise InputError(
+                f"gates={gates!r}: the weight of item {rows[bad][0]} is {weights[bad][0]:g}, more than float32 holds; "
+                "scale the scores down, or use gates='share'"
+            )
     return np.maximum(weights, np.finfo(np.float32).tiny).astype(np.float32)
 
 

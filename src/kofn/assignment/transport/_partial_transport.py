@@ -15,6 +15,9 @@ from kofn.core.checks import FailureError, InfeasibleError, InputError
 from kofn.core.plans import Assignment
 from kofn.core.registry import method
 
+# Scores that are this many times farther below the highest than the others stand for "never".
+_NEVER = 1e4
+
 
 @method(
     "assign",
@@ -89,10 +92,14 @@ def partial_transport(
         return _of(table, (row[:0], column[:0], ones[:0]), (np.zeros(n), np.zeros(bins)), 0.0, 0.0)
     within["b_ub"] = np.concatenate([r, c]) / unit
     kept = table[row, column]
-    size = float(np.abs(kept).max(initial=0.0)) or 1.0
     # The last sliver of the most that can be sent is left to rounding.
     share = 1.0 if mass is not None or len(row) == n * bins else 1.0 - 1e-9
-    solved = linprog(-kept / size, A_eq=ones[None], b_eq=[share], **within) if len(row) else None
+    solved = None
+    for values in _as_solved(kept, n + bins):
+        size = float(np.abs(values).max(initial=0.0)) or 1.0
+        solved = linprog(-values / size, A_eq=ones[None], b_eq=[share], **within) if len(row) else None
+        if solved is not None and solved.x is not None and not (solved.x[values > kept] > 0).any():
+            break  # nothing is sent where the score was raised: the plan is optimal for the scores as they are
     if solved is None or solved.status == 2:
         raise InfeasibleError(
             f"scores: the entries that are listed cannot carry a mass of {unit:g} within the totals; "
@@ -108,6 +115,20 @@ def partial_transport(
     u, v = prices[:n], prices[n:]
     price = float((kept - u[row] - v[column]).max())
     return _of(table, (row, column, weights), (u, v), price, float(r @ u + c @ v + price * unit))
+
+
+def _as_solved(scores: Floats, longest: int) -> list[Floats]:
+    """The scores as they are; before them, where some stand for "never", those raised as far as makes no difference.
+
+    HiGHS holds costs to a share of the largest, beside which the others would be nothing. A score that is below all
+    others by more than the longest exchange can win is never used where it need not be, however far below it is.
+    """
+    below = np.sort(float(scores.max(initial=0.0)) - scores)
+    apart = np.flatnonzero((below[:-1] > 0) & (below[1:] > _NEVER * below[:-1]))
+    if not len(apart):
+        return [scores]
+    floor = float(scores.max()) - 4.0 * longest * below[apart[0]]
+    return [np.maximum(scores, floor), scores]
 
 
 def _of(

@@ -19,6 +19,8 @@ from kofn.core.registry import method
 
 # Default regularisation, as a share of the range of the scores.
 _SOFT = 0.01
+# Tables of at most so many entries are known to have room within milliseconds; scalings would not end where not.
+_CHECKED_FIRST = 10_000
 # Totals below this share of all are no part of any sum of doubles.
 _UNSEEN = 1e-100
 # Below this share of the range of the scores the doubles of two potentials cannot tell plans apart.
@@ -119,6 +121,8 @@ def sinkhorn_newton_sparse(
         if time_limit is not None:
             raise InputError(f"time_limit={time_limit:g}: reg=0 is solved as a whole; leave it out, or give reg > 0")
         return _exact(table, r, c)
+    if table.size <= _CHECKED_FIRST:
+        _refuse_infeasible(table, r, c)
     # Totals that no sum of doubles would notice are left aside, as totals of zero are.
     rows, columns = np.flatnonzero(r > _UNSEEN * total), np.flatnonzero(c > _UNSEEN * total)
     inner = table if len(rows) == len(r) and len(columns) == len(c) else table[np.ix_(rows, columns)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
+import itertools
 import os
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -47,6 +48,11 @@ class Relayered:
     last: Any
     pattern: re.Pattern[str]
     before: re.Pattern[str]
+
+    def __str__(self) -> str:
+        """The models and how many of their layers, in the order of the output."""
+        runs = [(path, len(list(layers))) for path, layers in itertools.groupby(self.layers, key=lambda part: part[0])]
+        return " then ".join(f"{count} layer{'s' * (count > 1)} of {path}" for path, count in runs)
 
     def open(self) -> Checkpoint:
         """The model as a checkpoint whose tensors lie in the others' files."""

@@ -46,6 +46,8 @@ def sound_sparse(value: Any, name: str) -> Any:
 
 # A list of more values than this that is no array: reading it would fill the memory.
 _LONG = 10**8
+# Weights beyond this in all make sums of their products overflow.
+_MOST_IN_ALL = 1e300
 
 
 def as_array(value: Any, name: str) -> Array:
@@ -87,6 +89,9 @@ def _polars_values(value: Any, name: str) -> Any:
     nested = [column for column, kind in getattr(value, "schema", {}).items() if kind.is_nested()]
     if nested and len(value.columns) > 1:
         raise InputError(f"{name} has a column of vectors, {nested[0]!r}, beside others; give {name}[{nested[0]!r}]")
+    dates = [column for column, kind in getattr(value, "schema", {}).items() if kind.is_temporal()]
+    if dates and len(value.columns) > 1:
+        raise InputError(f"{name} has a column of dates or times, {dates[0]!r}; give numeric columns only")
     return value.to_series() if nested else value
 
 
@@ -294,6 +299,10 @@ def weights(value: Any, name: str = "weights") -> Array:
         raise InputError(f"{name} at row {row} is {array[row]:g}; weights must be >= 0")
     if not array.any():
         raise InputError(f"{name} are all zero; give at least one positive weight")
+    with np.errstate(over="ignore"):
+        total = float(array.sum(dtype=np.float64))
+    if not total < _MOST_IN_ALL:
+        raise InputError(f"{name} add up to {total:g}, beyond what sums of them can hold; divide them by the largest")
     return array
 
 

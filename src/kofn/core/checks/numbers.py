@@ -17,7 +17,8 @@ _SHOWN = 80
 
 def is_number(value: object) -> TypeGuard[float]:
     """True for a real number of Python or NumPy; booleans are none."""
-    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+    # NumPy counts durations among its integers.
+    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool | np.timedelta64)
 
 
 def shown(value: Any) -> str:

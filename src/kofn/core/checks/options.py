@@ -39,8 +39,10 @@ def option(name: str, value: Any, annotation: str) -> Any:
         if annotation.partition(" | ")[0] == "ArrayLike":
             return value if value is None else _array(value, name)
         parts = _parts(annotation)
-        if not parts or any(fits(value) for fits, _ in parts):
-            return value
+        kinds = {words for fits, words in parts if fits(value)}
+        if not parts or kinds:
+            # 2.0 and NumPy's small integers count as a whole number, and become one.
+            return int(value) if _KINDS["int"][1] in kinds and _KINDS["float"][1] not in kinds else value
         literals = [known for known in (_literals(text) for text in annotation.split(" | ")) if known]
         if literals and len([words for _, words in parts if words != "None"]) == 1:
             choice(value, name, [str(text) for text in literals[0]])

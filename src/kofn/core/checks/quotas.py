@@ -46,6 +46,8 @@ def _labels(value: Any, name: str) -> Array:
         if missing is not None:
             raise InputError(f"{name} at row {missing} is missing; give every item a group (for example 'unknown')")
         array = np.array([written(label) for label in array])
+    if array.dtype.kind == "V":
+        raise InputError(f"{name} has dtype {array.dtype}; give one label an item: numbers or text")
     if array.dtype.kind == "S":
         array = np.char.decode(array, "utf-8", "backslashreplace")
     return array
@@ -106,6 +108,8 @@ def _ends(ends: Any, name: str) -> Ends:
 
 
 def _count(end: Any, name: str) -> int:
+    if isinstance(end, str):
+        raise InputError(f"{name}={shown(end)}: give a whole number, or a share as a number between 0 and 1")
     return count(end, name, least=0)
 
 

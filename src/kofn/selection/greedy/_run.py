@@ -152,6 +152,6 @@ def share(eps: Any) -> float:
         InputError: not between 0 and 1.
     """
     eps = checks.fraction(eps, "eps")
-    if not 0 < eps < 1:
-        raise InputError(f"eps={eps:g}: give a number between 0 and 1, neither of them")
+    if not 0 < eps < 1 or 1 - eps == 1:
+        raise InputError(f"eps={eps:g}: give a number between 0 and 1, neither of them nor next to 0")
     return eps

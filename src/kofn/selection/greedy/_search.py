@@ -23,6 +23,8 @@ _FREE = 900
 _BOUNDS_TAKEN = 8
 # Candidates evaluated between two looks at the clock.
 _AT_ONCE = 1 << 14
+# A threshold that has further to fall than this many steps falls at once.
+_MOST_STEPS = 64
 
 
 class _Stopped(Exception):
@@ -77,6 +79,8 @@ class Search:
         self.possible = np.zeros(constraints.n, bool)
         self.batch = _LEAST_BATCH
         self.calls_before = 0
+        # Binary exponent of the first gains: what is free must not overflow when it is put before all that costs.
+        self.unit: int | None = None
 
     @contextmanager
     def _stoppable(self) -> Iterator[None]:
@@ -149,9 +153,11 @@ class Search:
         costs = self.constraints.costs[items].astype(np.float64)
         if self.ranks_by == BY_LOAD:
             return gains / (1 / self.constraints.k + costs / float(self.constraints.limit or 1))
+        if self.unit is None and len(gains) and 0 < (most := float(gains.max())) < math.inf:
+            self.unit = max(0, math.frexp(most)[1])
         with np.errstate(divide="ignore", invalid="ignore"):
             ratio = gains / costs
-        return np.where(costs > 0, ratio, np.where(gains > 0, np.ldexp(gains, _FREE), gains))
+        return np.where(costs > 0, ratio, np.where(gains > 0, np.ldexp(gains, _FREE - (self.unit or 0)), gains))
 
     def _poll(self) -> None:
         if self.control.stopped():
@@ -391,9 +397,18 @@ class ThresholdSearch(Search):
             item = self._first_above(items)
             if item is not None:
                 return item
-            self.level *= 1 - self.eps
+            self._poll()
+            self.level *= self._fall(float(self._keys(self._ceiling(items), items).max()))
         # What is left gains next to nothing: it fills up in the order of what it was last seen to gain.
         return int(items[np.argmax(self._keys(self._ceiling(items), items))])
+
+    def _fall(self, most: float) -> float:
+        """What the threshold falls by: a step of eps, or at once the many steps down to what an item can still gain."""
+        least = self.floor / self.level * (1 - self.eps)
+        if most <= 0:
+            return least
+        steps = math.log(most / self.level) / math.log1p(-self.eps) if most < self.level else 0.0
+        return 1 - self.eps if steps < _MOST_STEPS else max(least, math.exp(math.floor(steps) * math.log1p(-self.eps)))
 
     def _first_above(self, items: Ints) -> int | None:
         """The first item, in the pool's order, that gains the threshold."""

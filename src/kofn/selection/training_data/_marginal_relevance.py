@@ -158,6 +158,9 @@ def _unit_rows(rows: Any) -> Any:
     from scipy.sparse import diags_array
 
     rows = rows.astype(np.float64).tocsr()
+    # In units of its largest entry, so that a row's squares neither overflow nor vanish.
+    largest = abs(rows).max(axis=1).toarray().reshape(-1)
+    rows = (diags_array(1 / np.where(largest > 0, largest, 1)) @ rows).tocsr()
     sizes = np.sqrt(np.asarray(rows.multiply(rows).sum(axis=1)).reshape(-1))
     return (diags_array(1 / np.where(sizes > 0, sizes, 1)) @ rows).tocsr()
 

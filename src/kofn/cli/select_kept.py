@@ -1,0 +1,74 @@
+"""The answer of `kofn select --dedupe` without a number of picks: every row but the near-duplicates, in their order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from kofn.cli.printing import first_of
+from kofn.cli.read import Pool
+from kofn.cli.select_arguments import SelectArguments
+from kofn.cli.select_pool import dropped_rows
+from kofn.cli.write import rows_with
+from kofn.core import checks
+from kofn.core.checks import InputError
+from kofn.io.atomic import write_lines, write_table
+
+
+def write_kept(pool: Pool, arguments: SelectArguments) -> None:
+    """Write the rows that stay, and which were dropped for which.
+
+    Raises:
+        InputError: a report or a plan is asked for, which are of picks.
+    """
+    if arguments.report or arguments.plan_path:
+        asked = "--report" if arguments.report else "--plan"
+        raise InputError(f"{asked} is of picks; say how many with -k, or leave it out to keep all but near-duplicates")
+    if arguments.output:
+        made = rows_with(pool.table, _kept(pool), {}, arguments)
+        if isinstance(made, pl.DataFrame):
+            write_table(made, arguments.output)
+        else:
+            write_lines(made, arguments.output)
+    if arguments.dropped:
+        write_table(dropped_rows(pool, arguments), arguments.dropped)
+
+
+def _kept(pool: Pool) -> Any:
+    """Row numbers of the file that stay: what is excluded is no part of them."""
+    excluded = pool.named.get("exclude")
+    if excluded is None:
+        return pool.rows
+    out = np.zeros(len(pool.rows), bool)
+    keys = checks.ids(pool.keys)
+    out[checks.positions(excluded, "exclude", len(keys), keys)] = True
+    return pool.rows[~out]
+
+
+def answer_kept(pool: Pool, arguments: SelectArguments) -> dict[str, Any]:
+    """The answer for machines."""
+    kept = _kept(pool)
+    keys = dict(zip(pool.rows.tolist(), pool.keys.tolist(), strict=True))
+    return {
+        "method": "near_duplicates",
+        "pool": pool.table.n,
+        "dropped": pool.dropped,
+        "kept": len(kept),
+        "output": arguments.output,
+        "rows": [keys[row] for row in kept.tolist()],
+    }
+
+
+def render_kept(pool: Pool, arguments: SelectArguments) -> str:
+    """The answer for people."""
+    kept = answer_kept(pool, arguments)
+    lines = [f"kept {kept['kept']:,} of {pool.table.n:,} rows", *pool.notes]
+    if arguments.output:
+        lines.append(f"kept -> {arguments.output}")
+    else:
+        lines.append(f"first: {first_of(kept['rows'])}  (-o FILE writes them all)")
+    if arguments.dropped:
+        lines.append(f"dropped -> {arguments.dropped}")
+    return "\n".join(lines)
