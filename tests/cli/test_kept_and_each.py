@@ -146,3 +146,13 @@ def test_texts_may_be_shown_beside_scores(folder: Path, capsys: pytest.CaptureFi
     code, text, err = run(capsys, "select", "s.csv", "--text", "text", "--score", "s", "-k", 2)
     assert code == 0, err
     assert "compared by" not in text
+
+
+def test_k_may_be_a_share_of_the_rows(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for k, count in (("50%", 3), ("1%", 1), ("100%", 6), ("2", 2)):
+        code, text, err = run(capsys, "select", "pool.csv", "-m", "random_sample", "-k", k, "--json")
+        assert (code, err) == (0, "")
+        assert json.loads(text)["picked"] == count
+    assert run(capsys, *CALL, "-k", "50%", "--dry-run")[0] == 0
+    assert "give a share of the rows from above 0% to 100%" in refused(capsys, *CALL, "-k", "0%")
+    assert "give a whole number, or a share of the rows such as 10%" in refused(capsys, *CALL, "-k", "ten")

@@ -105,6 +105,24 @@ class _CountOrAuto(click.ParamType):
             self.fail(f"{value!r}: give a whole number or auto", param, ctx)
 
 
+class _CountOrShare(click.ParamType):
+    """A whole number, or percents of the rows."""
+
+    name = "count"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        text = str(value)
+        try:
+            if not text.endswith("%"):
+                return int(text)
+            share = Fraction(text.removesuffix("%")) / 100
+        except ValueError:
+            self.fail(f"{text!r}: give a whole number, or a share of the rows such as 10%", param, ctx)
+        if not 0 < share <= 1:
+            self.fail(f"{text!r}: give a share of the rows from above 0% to 100%", param, ctx)
+        return share
+
+
 class _Names(click.ParamType):
     """Words with commas between."""
 
@@ -124,7 +142,7 @@ class _Columns(click.ParamType):
 
 
 NUMBER, NUMBERS, CAPACITY, COUNT_OR_AUTO, NAMES = _Number(), _Numbers(), _Capacity(), _CountOrAuto(), _Names()
-SHARE = _Share()
+SHARE, COUNT_OR_SHARE = _Share(), _CountOrShare()
 COLUMNS, CAPACITY_OR_TABLE = _Columns(), _CapacityOrTable()
 
 

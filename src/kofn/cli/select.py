@@ -47,7 +47,7 @@ def command(typed: Sequence[str], file: str, **values: Any) -> int:
     check_outputs(arguments, [file])
     if arguments.dry_run:
         with beginning_of(file, arguments) as (table, rows):
-            arguments = arguments.named_in(table)
+            arguments = arguments.named_in(table).of_rows(rows or table.n)
             pool = read_pool(table, arguments)
             arguments = with_count(arguments, pool)
             call = call_of(pool, arguments)
@@ -58,7 +58,7 @@ def command(typed: Sequence[str], file: str, **values: Any) -> int:
                 click.echo(note, err=True)
         return 0
     table = Table.open(file, arguments.reading)
-    arguments = arguments.named_in(table)
+    arguments = arguments.named_in(table).of_rows(table.n)
     if not arguments.by_scores:
         check_columns(table, arguments)
     pool = read_pool(table, arguments)

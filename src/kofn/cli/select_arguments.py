@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from dataclasses import dataclass
-from typing import ClassVar
+from fractions import Fraction
+from typing import Any, ClassVar, Self
 
 from kofn.cli import arguments as words
 from kofn.cli.arguments import CAPACITY, NUMBER, Quotas, RowArguments, flag
@@ -44,7 +46,13 @@ COMPARED = Section(
 WANTED = Section(
     "What is picked",
     (
-        flag("-k", "--k", type=int, help="How many to pick; with --budget, at most how many."),
+        flag(
+            "-k",
+            "--k",
+            type=words.COUNT_OR_SHARE,
+            metavar="N|N%",
+            help="How many to pick, also as a share of the rows; with --budget, at most how many.",
+        ),
         flag("--budget", type=NUMBER, help="What the picks may cost in total."),
         flag("--cost", "--costs", "cost_column", metavar="COL", help="Column of costs, with --budget."),
         flag(
@@ -159,6 +167,11 @@ class SelectArguments(RowArguments):
         if self.group_column is not None and other:
             flag_of = next(flag for flag, columns in named.items() if other[0] in columns)
             raise InputError(f"--group names {self.group_column!r}, {flag_of} names {other[0]!r}; give one column")
+
+    def of_rows(self, n: int) -> Self:
+        """The arguments for a file of n rows, of which -k may be a share."""
+        share: Any = self.k
+        return dataclasses.replace(self, k=max(1, round(share * n))) if isinstance(share, Fraction) else self
 
     @property
     def quota_columns(self) -> tuple[str, ...]:

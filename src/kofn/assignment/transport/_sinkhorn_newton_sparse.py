@@ -61,8 +61,8 @@ def sinkhorn_newton_sparse(
         reg: the weight of the entropy, in units of the scores. Any positive number works without overflow; values
             below a billionth of the range of the scores act as a billionth. 0 is transport without entropy, solved
             exactly: by the flow of `balanced_assignment` where all items have one total and each bin a whole number of
-            them, else by HiGHS as a linear program (1,000 x 1,000 in half a minute), which keeps no time limit. Default: a
-            hundredth of the range.
+            them, else by HiGHS as a linear program (1,000 x 1,000 in half a minute), which keeps no time limit.
+            Default: a hundredth of the range.
         tol: total error of the margins before rounding, as a share of the mass.
         rounded: round the plan so that the margins hold exactly. Where -inf entries leave no room, the plan stays
             within `tol` (`info["margin_error"]`).
