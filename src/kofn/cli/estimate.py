@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -152,7 +152,9 @@ def _timed(
     except InfeasibleError as error:
         return f"not known: a sample of the pool cannot meet the constraints ({error})", None
     if n > sizes[-1] and plan.method in _OF_PAIRS and plan.objective == "facility_location" and "X" in call:
-        return _of_pairs(plan, call, n), plan
+        # A share of the picks looks at too few pairs again, all of them on a sample at too many.
+        others = [_run_sample(verb, method, options, call, n, seen, last, every_pick=True)] if "k" in call else []
+        return _of_pairs([plan, *others], call, n), plan
     measured = f"measured on {last:,} rows"
     if n == last:
         return f"about {seconds[last]:.2g} ({measured})", plan
@@ -168,19 +170,35 @@ def _picks_of(k: Any, size: int) -> Any:
     return min(k, max(1, size // _ROWS_A_PICK))
 
 
-def _of_pairs(plan: Plan, call: Mapping[str, Any], n: int) -> str:
-    """Seconds of a search over pairs of rows, by how many pairs a sample's search looked at and what a pair costs."""
-    reference = plan.info.get("reference", plan.n)
-    passes = plan.info["distance_evals"] / (plan.n * reference)
-    pairs = passes * n * (reference * n / plan.n)
-    seconds = pairs / pairs_a_second(features_of(call["X"])) / cores(call.get("n_threads"))
-    return f"about {seconds:.2g} ({passes:.1f} looks at each pair, as on {plan.n:,} rows)"
+def _of_pairs(plans: Sequence[Plan], call: Mapping[str, Any], n: int) -> str:
+    """Seconds of a search over pairs of rows, by how many pairs a sample's searches looked at and what one costs."""
+    speed = pairs_a_second(features_of(call["X"])) * cores(call.get("n_threads"))
+    looks, seconds = [], []
+    for plan in plans:
+        reference = plan.info.get("reference", plan.n)
+        looks.append(plan.info["distance_evals"] / (plan.n * reference))
+        seconds.append(looks[-1] * n * (reference * n / plan.n) / speed)
+    low, high, least, most = min(seconds), max(seconds), min(looks), max(looks)
+    if high < 1.2 * low:
+        return f"about {high:.2g} ({most:.1f} looks at each pair, as on {plans[0].n:,} rows)"
+    return f"about {low:.2g} to {high:.2g} ({least:.1f} to {most:.1f} looks at each pair, as on {plans[0].n:,} rows)"
 
 
 def _run_sample(
-    verb: str, method: str, options: Mapping[str, Any], call: Mapping[str, Any], n: int, seen: int, size: int
+    verb: str,
+    method: str,
+    options: Mapping[str, Any],
+    call: Mapping[str, Any],
+    n: int,
+    seen: int,
+    size: int,
+    *,
+    every_pick: bool = False,
 ) -> Plan:
-    """The plan of `size` of the rows seen, of a pool of n, under constraints that shrink with it."""
+    """The plan of `size` of the rows seen, of a pool of n, under constraints that shrink with it.
+
+    Of a search over pairs the picks shrink too, unless `every_pick` is asked for.
+    """
     rows = np.sort(np.random.default_rng(0).choice(seen, size, replace=False))
     small = {word: value for word, value in call.items() if word not in ("include", "exclude", "start", "ids")}
     small["progress"] = False
@@ -197,7 +215,8 @@ def _run_sample(
     if "rankings" in small:
         small["rankings"] = small["rankings"][:, rows]
     if verb == "select" and "k" in small:
-        small["k"] = max(1, math.ceil(small["k"] * share)) if method in _OF_PAIRS else _picks_of(small["k"], size)
+        fewer = method in _OF_PAIRS and not every_pick
+        small["k"] = max(1, math.ceil(small["k"] * share)) if fewer else _picks_of(small["k"], size)
     if "capacity" in small:
         shrunk = np.ceil(np.asarray(small["capacity"]) * share).astype(np.int64)
         small["capacity"] = shrunk if shrunk.ndim else int(shrunk)
