@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 from pathlib import Path
 
 import numpy as np
@@ -88,7 +87,7 @@ def test_an_interrupt_names_what_was_written(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stopped(*_: object, **__: object) -> None:
-        signal.raise_signal(signal.SIGINT)
+        raise KeyboardInterrupt
 
     monkeypatch.setattr("kofn.core.plans.Plan.report", stopped)
     code, _, err = run(capsys, *CALL, "-k", 2, "-o", "picks.csv", "--report", "r.html")

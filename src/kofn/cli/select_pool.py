@@ -104,8 +104,8 @@ def wordless_last(pool: Pool, arguments: SelectArguments) -> Pool:
     if not (wordless | alone).any():
         return pool
     note = "; ".join(
-        f"{mask.sum():,} {one if mask.sum() == 1 else several} (first: {pool.keys[mask.argmax()]})"
-        for mask, one, several in (
+        f"{mask.sum():,} {single if mask.sum() == 1 else plural} (first: {pool.keys[mask.argmax()]})"
+        for mask, single, plural in (
             (wordless, "text has no word", "texts have no word"),
             (alone, "text shares no word with another", "texts share no word with another"),
         )

@@ -63,9 +63,9 @@ def partial_enumeration(
 
     Examples:
         >>> from kofn.selection import lazy_greedy, partial_enumeration
-        >>> call = {"scores": [5.0, 6.0, 8.0], "costs": [5, 5, 7], "budget": 10}
+        >>> call = {"scores": [5.0, 9.0, 9.0, 8.0], "costs": [3, 7, 6, 4], "budget": 9}
         >>> lazy_greedy(**call).value, partial_enumeration(**call).value
-        (8.0, 11.0)
+        (13.0, 14.0)
     """
     given = complete({"X": X, "similarity": similarity, "scores": scores, **words})
     began = time.perf_counter()
