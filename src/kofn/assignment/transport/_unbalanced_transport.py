@@ -134,7 +134,7 @@ def unbalanced_transport(
         k=bins,
         value=value + constant,
         sense="max",
-        bound=bound + constant,
+        bound=bound + constant if math.isfinite(bound) else None,
         status="optimal" if bound - value <= max(tol, 1e-12) * size else "stopped",
         u=u,
         v=v,
@@ -205,8 +205,9 @@ class _Scaling:
             if penalty == math.inf:
                 terms.append(float(totals @ potential))
             elif penalty > 0:
-                terms.append(penalty * float(totals @ np.expm1(potential / penalty)))
-        return math.fsum(terms)
+                with np.errstate(over="ignore"):
+                    terms.append(penalty * float(totals @ np.expm1(potential / penalty)))
+        return math.fsum(terms) if all(map(math.isfinite, terms)) else math.inf
 
 
 def _soft_most(table: Floats, weights: Floats, reg: float) -> Floats:
