@@ -139,6 +139,11 @@ CALLS = {
     "both": (lambda: unbalanced_transport(T, reg_m=math.inf), "reg_m is infinite on both sides", InputError),
     "three": (lambda: unbalanced_transport(T, reg_m=(1, 2, 3)), "reg_m=(1, 2, 3): give a number >= 0", InputError),
     "no entropy": (lambda: unbalanced_transport(T, reg=0), "reg=0: give a number > 0", InputError),
+    "beyond floats": (
+        lambda: unbalanced_transport([[-np.inf], [3615.95]], reg=0.01, reg_m=0.1),
+        "send a mass beyond floats at this penalty; raise reg_m",
+        InputError,
+    ),
     "unlisted": (
         lambda: unbalanced_transport([[1.0, 2.0], [-np.inf, -np.inf]], reg_m=(math.inf, 1)),
         "rows with a total of 1 list no entry",
@@ -170,3 +175,10 @@ def test_costs_that_stand_for_never_do_not_blur_the_others(never: float) -> None
     shut[0] = True
     forced = partial_transport(np.where(shut, -never, -costs), **totals)
     assert forced.value <= -never
+
+
+def test_the_default_penalty_asks_for_no_mass_beyond_floats() -> None:
+    scores = [[-np.inf], [3615.95]]
+    plan = unbalanced_transport(scores)
+    assert plan.status == "optimal"
+    assert 0 < plan.info["mass"] < 10

@@ -26,7 +26,7 @@ _LOOK = 10
 
 @method(
     "assign",
-    draws=Draw(options={"reg_m": (0.1, 10.0, (1.0, 0.0))}),
+    draws=Draw(options={"reg_m": "reg_m"}),
     cost="O(n bins) a sweep, one exponential an entry; memory 40 n bins bytes",
     exact="value and bound, which meet up to `tol`",
     paper="chizat2018",
@@ -58,7 +58,8 @@ def unbalanced_transport(
         progress: show progress on a terminal.
         reg: the weight of the entropy, > 0, in units of the scores; default a hundredth of their range.
         reg_m: what missing the totals costs, in units of the scores: a number, or one for the rows and one for the
-            columns; infinity holds them exactly (on one side), 0 sets them free. Default the range of the scores.
+            columns; infinity holds them exactly (on one side), 0 sets them free. Default the range of the scores, or
+            the size of the largest where that is more.
         tol: ends once value and bound differ by less than this share of the terms' sizes.
         max_sweeps: most sweeps.
 
@@ -69,7 +70,7 @@ def unbalanced_transport(
 
     Raises:
         InputError: scores that are not (n, bins), totals of another length, an option out of range, infinity on both
-            sides (`sinkhorn_newton_sparse` holds both margins).
+            sides (`sinkhorn_newton_sparse` holds both margins), a penalty so small that the best mass is beyond floats.
         InfeasibleError: infinity on a side some of whose totals list nothing.
 
     Cost: O(n bins) a sweep; the error falls by reg_m / (reg_m + reg) of each side, squared or multiplied.
@@ -91,11 +92,12 @@ def unbalanced_transport(
     n, bins = table.shape
     r, c = side_totals(row_totals, "row_totals", n, 1.0), side_totals(column_totals, "column_totals", bins, n / bins)
     listed = table[table > -np.inf]
-    span = (float(np.ptp(listed)) if len(listed) else 0.0) or 1.0
+    largest = float(np.abs(listed).max(initial=0.0))
+    span = (float(np.ptp(listed)) if len(listed) else 0.0) or largest or 1.0
     reg = _SOFT * span if reg is None else checks.number(reg, "reg")
     if not reg > 0:
         raise InputError(f"reg={reg!r}: give a number > 0; `partial_transport` has no entropy")
-    penalties = _penalties(reg_m, span)
+    penalties = _penalties(reg_m, max(span, largest))
     tol = checks.fraction(tol, "tol", low=1e-14, high=1.0)
     checks.count(max_sweeps, "max_sweeps")
     open_ = (table > -np.inf) & (r > 0)[:, None] & (c > 0)
@@ -117,11 +119,16 @@ def unbalanced_transport(
                 control.step(sweeps)
                 plan = state.plan()
                 value, size = state.value(plan)
-                done = state.bound() - value <= tol * size
+                done = math.isfinite(value) and state.bound() - value <= tol * size
             if control.stopped():
                 break
     plan = state.plan()
     value, size = state.value(plan)
+    if not math.isfinite(value):
+        raise InputError(
+            f"reg_m={penalties!r}: scores of up to {largest:g} send a mass beyond floats at this penalty; raise reg_m, "
+            "or subtract a constant from the scores"
+        )
     bound = max(value, state.bound())
     i, j = np.nonzero(plan)
     u, v = np.zeros(n), np.zeros(bins)
@@ -149,9 +156,9 @@ def unbalanced_transport(
     )
 
 
-def _penalties(reg_m: Any, span: float) -> tuple[float, float]:
+def _penalties(reg_m: Any, usual: float) -> tuple[float, float]:
     """What missing the totals of the rows and of the columns costs."""
-    given: Any = span if reg_m is None else reg_m
+    given: Any = usual if reg_m is None else reg_m
     several = isinstance(given, Sequence | np.ndarray) and not isinstance(given, str) and np.ndim(given) > 0
     pair = tuple(given) if several else (given, given)
     if len(pair) != 2 or not all(checks.is_number(part) and part >= 0 for part in pair):
@@ -180,13 +187,16 @@ class _Scaling:
 
     def plan(self) -> Floats:
         """r c' exp((scores - f - g) / reg)."""
-        out = np.exp((self.scores - self.f[:, None] - self.g) / self.reg)
-        out *= self.r[:, None] * self.c
+        with np.errstate(over="ignore"):
+            out = np.exp((self.scores - self.f[:, None] - self.g) / self.reg)
+            out *= self.r[:, None] * self.c
         return np.asarray(out)
 
     def value(self, plan: Floats) -> tuple[float, float]:
-        """The value of a plan of these potentials, and the sum of its terms' sizes."""
+        """The value of a plan of these potentials, and the sum of its terms' sizes; infinite where its mass is."""
         sent = plan > 0
+        if not math.isfinite(plan.sum()):
+            return -math.inf, math.inf
         scored = float((plan[sent] * self.scores[sent]).sum())
         # On such a plan reg log(P / (r c')) is scores - f - g.
         moved = float((plan[sent] * (self.scores - self.f[:, None] - self.g)[sent]).sum())

@@ -89,6 +89,15 @@ def _draw_reg(draw: Draw, given: Mapping[str, Any], options: dict[str, Any]) -> 
         options["reg"] = size * draw(st.sampled_from((10.0, 1.0, 0.1, 0.02, 1e-3)))
 
 
+def _draw_penalty(draw: Draw, given: Mapping[str, Any], options: dict[str, Any]) -> None:
+    table = np.asarray(given["scores"], np.float64)
+    # In units of the scores: the mass grows with their exponential.
+    size = float(np.abs(table[table > -np.inf]).max(initial=0.0)) or 1.0
+    if draw(st.booleans()):
+        share = draw(st.sampled_from((0.1, 1.0, 10.0)))
+        options["reg_m"] = draw(st.sampled_from((size * share, (size, 0.0), (0.0, size * share))))
+
+
 def _draw_density(draw: Draw, _given: Mapping[str, Any], options: dict[str, Any]) -> None:
     options["density"] = draw(st.sampled_from((None, None, 0.3)))
 
@@ -156,4 +165,4 @@ RECOUNTS: dict[str, Recount] = {
     "unbalanced_transport": _unbalanced,
 }
 OPTIMA: dict[str, Optimum] = {"entropic_transport": _best_entropic}
-OPTIONS: dict[str, Drawer] = {"reg": _draw_reg, "density": _draw_density}
+OPTIONS: dict[str, Drawer] = {"reg": _draw_reg, "reg_m": _draw_penalty, "density": _draw_density}
