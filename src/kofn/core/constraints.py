@@ -415,6 +415,33 @@ class Tracker:
         return used, limit
 
 
+def pick_in_turn(
+    tracker: Tracker, control: Control, choose: Callable[[Mask], int], take: Callable[[int], None]
+) -> bool:
+    """Take what is picked beforehand, then one item after the other until none is open.
+
+    Args:
+        tracker: knows the picks; the new ones are added to it.
+        control: the time limit, and the bar.
+        choose: the item to pick next, of the open ones.
+        take: commits a pick.
+
+    Returns:
+        True where it was stopped before the end.
+    """
+    for item in tracker.constraints.preselected.tolist():
+        take(item)
+    while (open_items := tracker.candidates()).any():
+        if control.stopped():
+            return True
+        item = choose(open_items)
+        if tracker.admits(item):
+            tracker.add(item)
+            take(item)
+            control.step(tracker.count)
+    return False
+
+
 def finish(tracker: Tracker, control: Control, add: Callable[[int], float]) -> tuple[list[int], list[float]]:
     """Complete the picks of a search that was cut short: what the constraints need, and after a time limit also k.
 

@@ -285,6 +285,14 @@ class Assignment(Plan, _Listed):
         return cls(n=len(labels), indptr=indptr, bins=bins, weights=np.ones(len(bins), np.float32), k=k, **fields)
 
     @classmethod
+    def around(cls, labels: Any, medoids: Any, *, value: float, status: str, **fields: Any) -> Self:
+        """The plan of groups around medoids; what is optimal is its own bound."""
+        k = len(medoids)
+        bound = value if status == "optimal" else None
+        shared = {"medoids": medoids, "value": value, "status": status, "bound": bound}
+        return cls.from_labels(labels, k, **shared, used={"k": k}, budget={"k": k}, **fields)
+
+    @classmethod
     def from_pairs(cls, rows: Any, bins: Any, weights: Any = None, *, n: int, k: int, **fields: Any) -> Self:
         """The plan that sends item `rows[i]` to bin `bins[i]` with `weights[i]` (default 1 each, float32).
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from kofn.assignment.medoids import _inits, _sources, _swaps
+from kofn.assignment.medoids._samples import finish
 from kofn.assignment.medoids._sources import Init
 from kofn.core import checks
 from kofn.core.plans import Assignment
@@ -70,19 +71,5 @@ def cluster(
             medoids, labels, status = state.medoids, state.labels, "local" if done else "stopped"
             looked = state.evaluated * n * (k if search == "naive" else 1)
             info |= {"swaps": state.swaps, "rounds": rounds, "swap_evaluations": looked}
-    value = _sources.loss_of(opened.X, opened.distances, words["metric"], medoids, labels, counts)
-    if value == 0 and k > 1:
-        info["distinct_medoids"] = _sources.distinct(opened.X, opened.distances, medoids)
-    return Assignment.from_labels(
-        labels,
-        k,
-        medoids=medoids,
-        value=value,
-        sense="min",
-        status=status,
-        bound=value if status == "optimal" else None,
-        used={"k": k},
-        budget={"k": k},
-        objective="k_medoids",
-        info={**info, "distance_evals": source.evals},
-    )
+    info |= {"distance_evals": source.evals}
+    return finish(opened.X, opened.distances, words["metric"], medoids, labels, counts, status, info)

@@ -63,16 +63,4 @@ def finish(
     value = _sources.loss_of(X, distances, metric, medoids, labels, weights)
     if value == 0 and k > 1:
         info["distinct_medoids"] = _sources.distinct(X, distances, medoids)
-    return Assignment.from_labels(
-        labels,
-        k,
-        medoids=medoids,
-        value=value,
-        sense="min",
-        status=status,
-        bound=value if status == "optimal" else None,
-        used={"k": k},
-        budget={"k": k},
-        objective="k_medoids",
-        info=info,
-    )
+    return Assignment.around(labels, medoids, value=value, status=status, sense="min", objective="k_medoids", info=info)

@@ -117,18 +117,9 @@ def pamsil(
     labels = _nearest(table, medoids)
     value = 0.0 if k == 1 else average_width(*group_sums(table, labels, counts, k), labels, counts)
     status = "optimal" if k in (1, n) else "local" if done else "stopped"
-    return Assignment.from_labels(
-        labels,
-        k,
-        medoids=medoids,
-        value=value,
-        sense="max",
-        status=status,
-        bound=value if status == "optimal" else None,
-        used={"k": k},
-        budget={"k": k},
-        objective="average_silhouette",
-        info={**info, "swaps": swaps, "swap_evaluations": evaluated * n},
+    info |= {"swaps": swaps, "swap_evaluations": evaluated * n}
+    return Assignment.around(
+        labels, medoids, value=value, status=status, sense="max", objective="average_silhouette", info=info
     )
 
 

@@ -179,17 +179,6 @@ def finish(state: State, status: str, info: dict[str, Any]) -> Assignment:
 
 
 def _plan(labels: NDArray[np.int32], medoids: Ints, value: float, status: str, info: dict[str, Any]) -> Assignment:
-    k = len(medoids)
-    return Assignment.from_labels(
-        labels,
-        k,
-        medoids=medoids,
-        value=value,
-        sense="max",
-        status=status,
-        bound=value if status == "optimal" else None,
-        used={"k": k},
-        budget={"k": k},
-        objective="medoid_silhouette",
-        info=info,
+    return Assignment.around(
+        labels, medoids, value=value, status=status, sense="max", objective="medoid_silhouette", info=info
     )

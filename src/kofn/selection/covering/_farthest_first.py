@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from kofn.core import checks
 from kofn.core.arrays import Floats, Mask
-from kofn.core.constraints import Constraints, Tracker, finish
+from kofn.core.constraints import Constraints, Tracker, finish, pick_in_turn
 from kofn.core.plans import Selection
 from kofn.core.registry import method
 from kofn.core.runtime import Control
@@ -101,21 +101,12 @@ def farthest_first(
         gains.append(cover.add(item))
         picks.append(item)
 
-    stopped = False
+    def choose(open_items: Mask) -> int:
+        return cover.farthest(open_items) if picks else cover.central(open_items)
+
     total = constraints.k if constraints.exact_k else 0
     with Control(time_limit=time_limit, progress=progress, total=total, title="picking") as control:
-        for item in constraints.preselected.tolist():
-            take(item)
-        while (open_items := tracker.candidates()).any():
-            if control.stopped():
-                stopped = True
-                break
-            item = cover.farthest(open_items) if picks else cover.central(open_items)
-            if not tracker.admits(item):
-                continue
-            tracker.add(item)
-            take(item)
-            control.step(len(picks))
+        stopped = pick_in_turn(tracker, control, choose, take)
         radius, picks_in_time = math.nan, len(picks)
         if stopped:
             added, brought = finish(tracker, control, cover.add if cheap else lambda _item: math.nan)

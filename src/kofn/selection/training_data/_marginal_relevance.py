@@ -8,9 +8,9 @@ from typing import Any, Unpack
 import numpy as np
 
 from kofn.core import checks
-from kofn.core.arrays import Floats, directions
+from kofn.core.arrays import Floats, Mask, directions
 from kofn.core.checks import InputError
-from kofn.core.constraints import Constraints, Tracker, finish
+from kofn.core.constraints import Constraints, Tracker, finish, pick_in_turn
 from kofn.core.draws import Draw
 from kofn.core.plans import Selection
 from kofn.core.registry import method
@@ -115,22 +115,13 @@ def marginal_relevance(
         gains.append(add(item))
         picks.append(item)
 
-    stopped = False
+    def choose(candidates: Mask) -> int:
+        fresh = candidates & (redundancy < _REPEATS) if balance < 1 else candidates
+        return int(np.where(fresh if fresh.any() else candidates, scores(), -np.inf).argmax())
+
     total = constraints.k if constraints.exact_k else 0
     with Control(time_limit=time_limit, progress=progress, total=total, title="picking") as control:
-        for item in constraints.preselected.tolist():
-            take(item)
-        while (candidates := tracker.candidates()).any():
-            if control.stopped():
-                stopped = True
-                break
-            fresh = candidates & (redundancy < _REPEATS) if balance < 1 else candidates
-            item = int(np.where(fresh if fresh.any() else candidates, scores(), -np.inf).argmax())
-            if not tracker.admits(item):
-                continue
-            tracker.add(item)
-            take(item)
-            control.step(len(picks))
+        stopped = pick_in_turn(tracker, control, choose, take)
         picks_in_time = len(picks)
         if stopped:
             added, brought = finish(tracker, control, add)
