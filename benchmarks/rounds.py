@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import kofn
-from benchmarks.usefulness import DRAWS, QUICK, SETS, TEST, Labelled
+from benchmarks.usefulness import DRAWS, QUICK, SETS, TEST, Labelled, means
 from kofn.selection.labels._accuracy import accuracy, half_width
 
 ROUNDS, A_CLASS, SIZE, POOLS = 5, 10, 2_000, 5
@@ -186,8 +186,8 @@ def measure(data: Labelled, size: int, pools: int, draws: int, asked: dict[str, 
     return {
         "classes": data.classes,
         "random": np.mean(reached, axis=0).round(2).tolist(),
-        "points": {name: np.mean(rows, axis=0).round(2).tolist() for name, rows in points.items()},
-        "own": {name: np.mean(rows, axis=0).round(2).tolist() for name, rows in own.items()},
+        "points": means(points),
+        "own": means(own),
         "seconds": {name: round(spent, 2) for name, spent in seconds.items()},
     }
 

@@ -428,10 +428,15 @@ def measure(data: Labelled, size: int, pools: int, draws: int, asked: dict[str, 
     return {
         "classes": data.classes,
         "random": np.mean(reached, axis=0).round(2).tolist(),
-        "points": {name: np.mean(rows, axis=0).round(2).tolist() for name, rows in points.items()},
-        "beaten": {name: np.mean(rows, axis=0).round(3).tolist() for name, rows in beaten.items()},
+        "points": means(points),
+        "beaten": means(beaten, 3),
         "seconds": {name: round(spent, 2) for name, spent in seconds.items()},
     }
+
+
+def means(figures: dict[str, list[list[float]]], digits: int = 2) -> dict[str, list[float]]:
+    """Of each contender: the mean over pools."""
+    return {name: np.mean(rows, axis=0).round(digits).tolist() for name, rows in figures.items()}
 
 
 def summary(measured: list[dict[str, Any]]) -> list[dict[str, Any]]:

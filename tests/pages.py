@@ -9,6 +9,7 @@ from typing import Any
 
 import browser as chrome
 import numpy as np
+from scipy.spatial.distance import cdist
 
 from kofn.core.plans import Plan
 from kofn.report import write_report
@@ -113,3 +114,13 @@ def luminance(colour: str) -> float:
 def contrast(a: str, b: str) -> float:
     low, high = sorted((luminance(a), luminance(b)))
     return (high + 0.05) / (low + 0.05)
+
+
+def farthest(X: Any, k: int) -> Any:
+    """Picks that spread out, for reports that need some."""
+    picks = [0]
+    near = cdist(X, X[:1]).ravel()
+    while len(picks) < k:
+        picks.append(int(near.argmax()))
+        near = np.minimum(near, cdist(X, X[picks[-1:]]).ravel())
+    return np.array(picks)
