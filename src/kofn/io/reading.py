@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 
 from kofn.core.checks import FailureError, InputError, choice
 
+# What to do about a cell without a value.
+FILL_OR_DROP = "fill or drop those rows first (--impute median, --drop-empty)"
 EMPTY = ("refuse", "drop", "median", "mean", "most_frequent")
 COMPRESSED: dict[str, Callable[..., IO[bytes]]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}  # type: ignore[dict-item]
 _TEXT = (".csv", ".tsv", ".jsonl", ".ndjson")

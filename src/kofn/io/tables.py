@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from kofn.core.arrays import Array
 from kofn.core.checks import FailureError, InputError, nearest, refuse_nonfinite
-from kofn.io.reading import COMPRESSED, Reading, empty_rows, odd_cell, plain_copy, remedy, suffix_of
+from kofn.io.reading import COMPRESSED, FILL_OR_DROP, Reading, empty_rows, odd_cell, plain_copy, remedy, suffix_of
 
 SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson", ".npy", ".npz")
 _CHUNK_BYTES = 32 << 20
@@ -293,7 +293,7 @@ class Table(ABC):
         if missing:
             more = f" ({missing} such rows)" if missing > 1 else ""
             row = series.is_null().arg_max() or 0
-            raise InputError(f"{self._place(name, row)} is empty{more}; fill or drop those rows first")
+            raise InputError(f"{self._place(name, row)} is empty{more}; {FILL_OR_DROP}")
         return series
 
     @abstractmethod
@@ -328,7 +328,7 @@ class Table(ABC):
         """One block as (rows, width); refuse values that are missing, not a vector, or of another length."""
         missing = block.is_null().arg_max() if block.null_count() else None
         if missing is not None:
-            raise InputError(f"{self._place(name, start + missing)} is empty; fill or drop those rows first")
+            raise InputError(f"{self._place(name, start + missing)} is empty; {FILL_OR_DROP}")
         if block.dtype == pl.String:
             block = self._decode(name, block, start)
         if block.dtype == pl.Array:

@@ -18,6 +18,7 @@ from kofn.core.arrays import Array
 from kofn.core.checks import InputError, count, refuse_nonfinite
 from kofn.io.embedders import open_embedder
 from kofn.io.embedding import Embedded, embedded, model_for
+from kofn.io.reading import FILL_OR_DROP
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -333,7 +334,7 @@ def column_vectors(frame: pl.DataFrame) -> tuple[NDArray[np.float32], list[str]]
     for series in frame:
         label = f"column {series.name!r}"
         if series.null_count():
-            raise InputError(f"{label} at row {series.is_null().arg_max()} is empty; fill or drop those rows first")
+            raise InputError(f"{label} at row {series.is_null().arg_max()} is empty; {FILL_OR_DROP}")
         kind = series.dtype
         if kind == pl.String:
             series = _as_dates(series)
