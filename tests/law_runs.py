@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import time_budget
 from hypothesis import HealthCheck, Phase, given, seed, settings
+from threadpoolctl import threadpool_limits
 
 from kofn.core import dispatch
 from kofn.core.draws import draws_of
@@ -59,7 +60,7 @@ def holds(
     checked = 0
     for attempt in range(max(20, enough // 20)):
         number = time_budget.DEEP_SEED + attempt
-        made = _made(entry, law, number, enough) if method is None else None
+        made = _batch(entry.name, entry.verb, law, number) if method is None else None
         try:
             if made is None:
                 checked += _hold_drawn(entry, law, number, LAWS[name], method, usable)
@@ -101,17 +102,13 @@ def _hold_drawn(
 
 
 @functools.lru_cache(maxsize=4)
-def _batch(method: str, verb: str, law: str, number: int, most: int) -> list[Case]:
+def _batch(method: str, verb: str, law: str, number: int) -> list[Case]:
+    """A batch of calls and their plans; tests of one method's laws follow each other and share it."""
     made: list[Case] = []
     entry = dispatch.methods_of(verb)[method]
-    _hold_drawn(entry, law, number, made.append, most=most)
+    enough = enough_of(entry, law) if law else max(enough_of(entry, name) for name in laws_of(entry))
+    _hold_drawn(entry, law, number, made.append, most=min(PROFILE.max_examples, enough + enough // 5))
     return made
-
-
-def _made(entry: Entry, law: str, number: int, enough: int) -> list[Case]:
-    """A batch of calls and their plans; tests of one method's laws follow each other and share it."""
-    most = min(PROFILE.max_examples, enough + enough // 5)
-    return _batch(entry.name, entry.verb, law, number, most)
 
 
 def keeps_laws(method: str, given: Mapping[str, Any], options: Mapping[str, Any] | None = None) -> None:
@@ -135,7 +132,11 @@ def keeps_laws_at_size(method: str, given: Mapping[str, Any], options: Mapping[s
         if name not in _SMALL_ONLY:
             LAWS[name](case)
     if "n_threads" in entry.accepted:
-        plans = [case.again(n_threads=threads) for threads in (1, 2, 4)]
+        plans = []
+        for threads in (1, 2, 4):
+            # Those of linear algebra too.
+            with threadpool_limits(threads):
+                plans.append(case.again(n_threads=threads))
         assert all(plan.equals(case.plan) for plan in plans)
         counters = {tuple(plan.info[key] for key in ("oracle_calls", "distance_evals")) for plan in plans}
         assert len(counters) == 1

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from workers import prepare
 
 # `make test` on two cores.
 SECONDS = 600
@@ -59,8 +60,9 @@ _BEGAN = pytest.StashKey[float]()
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Begin to count."""
+    """Begin to count, compiling included."""
     session.config.stash[_BEGAN] = time.monotonic()
+    prepare(session.config)
 
 
 def _seconds(config: pytest.Config) -> float:

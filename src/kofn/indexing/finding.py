@@ -199,7 +199,7 @@ def _files() -> Iterator[Path]:
 
 def _of_file(path: Path) -> Iterator[Row]:
     public = set(packages.exports(path))
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+    for node in packages.parsed(path).body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name in public:
             yield _of_node(node, path, _form(node, path))
 
@@ -266,7 +266,7 @@ def _required(node: ast.FunctionDef | ast.ClassDef) -> list[str]:
 
 
 def _definition(path: Path, name: str) -> ast.FunctionDef | ast.ClassDef:
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+    for node in packages.parsed(path).body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == name:
             return node
     raise ValueError(f"{path} defines no {name}")

@@ -6,6 +6,7 @@ Nothing is imported: a file's exports are its `__all__`, or else what it registe
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,11 +20,19 @@ EXTRAS = {"nn": "torch"}
 _BEGIN = "# Generated below this line by `make index`."
 
 
+def parsed(path: Path) -> ast.Module:
+    """The syntax of a file; several passes look at each."""
+    return _parsed(path.read_text(encoding="utf-8"))
+
+
+_parsed = functools.lru_cache(maxsize=None)(ast.parse)
+
+
 def exports(path: Path) -> list[str]:
     """The public names of one file; of a merge rule's class, the function that `ties = Ties.method` names."""
     names: list[str] = []
     merge_rules: dict[str, str | None] = {}
-    for node in ast.parse(path.read_text()).body:
+    for node in parsed(path).body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
             return [str(name) for name in ast.literal_eval(node.value)]
         if isinstance(node, ast.Assign) and ast.unparse(node.value).removesuffix(".method") in merge_rules:
@@ -85,7 +94,7 @@ def packages(root: Path = HERE) -> Iterator[Path]:
 def init_text(package: Path, root: Path = HERE) -> str:
     """The text of a package's `__init__.py`: its own docstring, then the table of names."""
     path = package / "__init__.py"
-    docstring = ast.get_docstring(ast.parse(path.read_text()), clean=False) if path.exists() else None
+    docstring = ast.get_docstring(parsed(path), clean=False) if path.exists() else None
     extra = EXTRAS.get(package.relative_to(root).parts[0])
     rows = [f'    "{name}": "{module}",' for name, module in homes(package).items()]
     return "\n".join(
@@ -137,7 +146,7 @@ _TYPES = (
 
 def merge_rules(path: Path) -> dict[str, ast.ClassDef]:
     """The classes of a file's merge rules by the name of their function."""
-    nodes = ast.parse(path.read_text()).body
+    nodes = parsed(path).body
     classes = {n.name: n for n in nodes if isinstance(n, ast.ClassDef) and "merge_rule" in _decorators(n)}
     assigned = [n for n in nodes if isinstance(n, ast.Assign)]
     made = {ast.unparse(n.value).removesuffix(".method"): ast.unparse(n.targets[0]) for n in assigned}

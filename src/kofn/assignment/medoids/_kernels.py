@@ -55,7 +55,8 @@ def _change(row, near, second, nearest, weights, removal, touched, change):
     for o in range(len(row)):
         touched[count] = o
         count += row[o] < second[o]
-    change[:] = removal
+    for m in range(len(change)):
+        change[m] = removal[m]
     shared = 0.0
     for t in range(count):
         o = touched[t]

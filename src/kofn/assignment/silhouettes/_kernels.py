@@ -44,7 +44,8 @@ def _refresh(to_medoid, weights, nothing, who, dist, removal):
 @nb.njit(**INNER)
 def _change(row, weights, nothing, who, dist, removal, change):
     """Change of the loss if this candidate replaces medoid m: change[m] plus the returned value, for all k."""
-    change[:] = removal
+    for m in range(len(change)):
+        change[m] = removal[m]
     shared = 0.0
     for o in range(len(row)):
         d, third = np.float64(row[o]), dist[o, 2]

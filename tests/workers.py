@@ -1,0 +1,45 @@
+"""What is done once for all workers before they start: they get a thread each, and compiled code is compiled."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).resolve().parents[1] / "src"
+# A thread a core in each worker would mostly wait for the others'. Laws that any number of threads keeps say theirs:
+# `law_runs.keeps_laws_at_size`.
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+
+
+def prepare(config: pytest.Config) -> None:
+    """Prepare for the workers of this run, where there are any."""
+    workers = config.getoption("numprocesses", None)
+    if workers and not hasattr(config, "workerinput"):
+        # What the user has set stays.
+        os.environ.update(ONE_THREAD | os.environ)
+        _compile(workers)
+
+
+def _compile(workers: int) -> None:
+    """Compile stale files side by side; each worker would compile them all."""
+    # The largest take longest, and one of them is what others inline.
+    files = sorted(filter(_stale, SOURCE.rglob("*kernels.py")), key=lambda path: -path.stat().st_size)
+    modules = [".".join(path.relative_to(SOURCE).with_suffix("").parts) for path in files]
+    with ThreadPoolExecutor(workers) as pool:
+        list(pool.map(_import, modules))
+
+
+def _stale(path: Path) -> bool:
+    """Whether no compiled form of this file is on disk, or only an older one."""
+    made = [kept.stat().st_mtime for kept in (path.parent / "__pycache__").glob(f"{path.stem}.*.nbi")]
+    return "njit(" in path.read_text(encoding="utf-8") and min(made, default=0.0) < path.stat().st_mtime
+
+
+def _import(module: str) -> None:
+    # A fault in a file is for the tests of that file to show.
+    subprocess.run([sys.executable, "-c", f"import {module}"], cwd=SOURCE, capture_output=True, check=False)
