@@ -187,12 +187,11 @@ class Similar:
         from kofn.objectives import _kernels
 
         space = self.space
-        # Compiled code takes points in fours.
-        points = space.points(np.resize(candidates, -(-len(candidates) // 4) * 4))
+        points = space.points(candidates)
         out = np.empty((len(points), self.n))
         blocks = -(-self.n // _kernels.LANES)
         _kernels.distances(space.columns, space.scale, points, space.squared, 0, blocks, out)
-        return out[: len(candidates)]
+        return out
 
     def _blocks(self, count: int, work: Callable[[int, int], None]) -> None:
         """Work over blocks of candidates on all threads, asking now and then whether to go on."""

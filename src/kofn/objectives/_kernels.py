@@ -17,10 +17,12 @@ from numpy.typing import NDArray
 LANES = 512
 GROUP = 8
 FEATURES = 4
+POINTS = 4
 # Inner functions carry no signature and no cache of their own: they are compiled into their callers, loaded with them.
 _INNER: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
 _TILING: dict[str, Any] = {**_INNER, "cache": True}
-_EXACT: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy"}
+_EXACT_INNER: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
+_EXACT: dict[str, Any] = {**_EXACT_INNER, "cache": True}
 _F8, _INT, _BOOL = nb.float64, nb.int64, nb.boolean
 _PRECISIONS = (nb.float32, nb.float64)
 
@@ -189,44 +191,69 @@ def pairs(rows, columns, scale, squared, unit, low, high, lanes, tile, out):
                         target[l] = np.sqrt(b[l]) * unit
 
 
+@nb.njit(**_EXACT_INNER)
+def _add_in_order(total, a, b, c, d):
+    return total + a * a + b * b + c * c + d * d
+
+
+@nb.njit(**_EXACT_INNER)
+def _coordinates(columns, scale, feature, start, stop, out):
+    """out[l] = the feature of row start + l, in float64."""
+    source = columns[feature, start:stop]
+    if len(scale) > 0:
+        factor = scale[start:stop]
+        for l in range(len(out)):
+            out[l] = source[l] * factor[l]
+    else:
+        for l in range(len(out)):
+            out[l] = source[l]
+
+
 @nb.njit(
     [nb.void(_read(f, 2), _read(_F8, 1), _read(_F8, 2), _BOOL, _INT, _INT, _write(_F8, 2)) for f in _PRECISIONS],
     **_EXACT,
 )
 def distances(columns, scale, points, squared, low, high, out):
-    """out[q, i] = float64 distance of row i to points[q], for blocks low..high-1 of LANES rows; points come in fours.
+    """out[q, i] = float64 distance of row i to points[q], for blocks low..high-1 of LANES rows.
 
     Summed over the features one by one without fused multiplication: NumPy in the same order gives the same bits.
     """
     d, n = columns.shape
-    buffer = np.empty(LANES)
+    whole = d - d % FEATURES
+    buffer = np.empty((FEATURES, LANES))
     for block in range(low, high):
         start = block * LANES
         stop = min(start + LANES, n)
-        x = buffer[: stop - start]
-        for q in range(0, len(points), 4):
-            p0, p1, p2, p3 = points[q], points[q + 1], points[q + 2], points[q + 3]
-            b0, b1, b2, b3 = out[q, start:stop], out[q + 1, start:stop], out[q + 2, start:stop], out[q + 3, start:stop]
-            for l in range(len(x)):
-                b0[l] = b1[l] = b2[l] = b3[l] = 0
-            for f in range(d):
-                source = columns[f, start:stop]
-                for l in range(len(x)):
-                    x[l] = source[l]
-                if len(scale) > 0:
-                    factor = scale[start:stop]
-                    for l in range(len(x)):
-                        x[l] *= factor[l]
-                f0, f1, f2, f3 = p0[f], p1[f], p2[f], p3[f]
-                for l in range(len(x)):
-                    g0, g1, g2, g3 = x[l] - f0, x[l] - f1, x[l] - f2, x[l] - f3
-                    b0[l] += g0 * g0
-                    b1[l] += g1 * g1
-                    b2[l] += g2 * g2
-                    b3[l] += g3 * g3
+        here = stop - start
+        x0, x1, x2, x3 = buffer[0, :here], buffer[1, :here], buffer[2, :here], buffer[3, :here]
+        # What a few points have so far stays in the cache.
+        for first in range(0, len(points), POINTS):
+            few = range(first, min(first + POINTS, len(points)))
+            for q in few:
+                b = out[q, start:stop]
+                for l in range(here):
+                    b[l] = 0
+            for f in range(0, whole, FEATURES):
+                _coordinates(columns, scale, f, start, stop, x0)
+                _coordinates(columns, scale, f + 1, start, stop, x1)
+                _coordinates(columns, scale, f + 2, start, stop, x2)
+                _coordinates(columns, scale, f + 3, start, stop, x3)
+                for q in few:
+                    b, p = out[q, start:stop], points[q]
+                    p0, p1, p2, p3 = p[f], p[f + 1], p[f + 2], p[f + 3]
+                    for l in range(here):
+                        b[l] = _add_in_order(b[l], x0[l] - p0, x1[l] - p1, x2[l] - p2, x3[l] - p3)
+            for f in range(whole, d):
+                _coordinates(columns, scale, f, start, stop, x0)
+                for q in few:
+                    b, p0 = out[q, start:stop], points[q, f]
+                    for l in range(here):
+                        b[l] += (x0[l] - p0) * (x0[l] - p0)
             if not squared:
-                for l in range(len(x)):
-                    b0[l], b1[l], b2[l], b3[l] = np.sqrt(b0[l]), np.sqrt(b1[l]), np.sqrt(b2[l]), np.sqrt(b3[l])
+                for q in few:
+                    b = out[q, start:stop]
+                    for l in range(here):
+                        b[l] = np.sqrt(b[l])
 
 
 @nb.njit(

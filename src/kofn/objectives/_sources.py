@@ -195,8 +195,7 @@ class Rows:
         from kofn.objectives import _kernels
 
         space = self.space
-        fours = np.resize(candidates, -(-len(candidates) // 4) * 4)
-        points, out = space.points(fours), np.empty((len(fours), self.n))
+        points, out = space.points(candidates), np.empty((len(candidates), self.n))
 
         def work(low: int, high: int) -> None:
             _kernels.distances(space.columns, space.scale, points, space.squared, low, high, out)
@@ -205,8 +204,8 @@ class Rows:
         if space.rate:
             space.decayed(out)
         self.pairs += len(candidates) * self.n
-        self._recent = dict(zip(candidates.tolist(), out, strict=False))
-        return out[: len(candidates)]
+        self._recent = dict(zip(candidates.tolist(), out, strict=True))
+        return out
 
     def savings(self, candidates: Ints, change: Change, weights: Floats) -> Floats:
         if change.pick is None:

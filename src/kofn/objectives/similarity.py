@@ -157,10 +157,8 @@ def usual_bandwidth(X: NDArray[Any]) -> float:
     else:
         from kofn.objectives import _kernels
 
-        points, squares = space.points(slice(None)), np.empty((-(-m // 4) * 4, m))
-        points = np.concatenate([points, points[: len(squares) - m]])
+        points, squares = space.points(slice(None)), np.empty((m, m))
         _kernels.distances(space.columns, space.scale, points, True, 0, -(-m // _kernels.LANES), squares)
-        squares = squares[:m]
     which = min(NEIGHBOR, m - 1)
     bandwidths = np.sqrt(np.partition(squares, which, axis=1)[:, which])
     width = float(np.median(bandwidths)) or float(np.sqrt(squares).mean())

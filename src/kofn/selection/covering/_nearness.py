@@ -26,14 +26,13 @@ def distances(space: Geometry, points: Floats, n_threads: int) -> Floats:
         return np.array([space.distances(point) for point in points])
     from kofn.objectives import _kernels
 
-    fours = points[np.resize(np.arange(len(points)), -(-len(points) // 4) * 4)]
-    out = np.empty((len(fours), space.n))
+    out = np.empty((len(points), space.n))
 
     def work(low: int, high: int) -> None:
-        _kernels.distances(space.columns, space.scale, fours, space.squared, low, high, out)
+        _kernels.distances(space.columns, space.scale, points, space.squared, low, high, out)
 
     spread(work, -(-space.n // _kernels.LANES), n_threads)
-    return out[: len(points)]
+    return out
 
 
 def blocks(space: Geometry, rows: Ints, n_threads: int) -> Iterator[tuple[Ints, Floats]]:
