@@ -2,7 +2,7 @@
 
 A greedy search asks a `Tracker` which items are still open. The tracker reserves the slots and the money that the
 quotas' minima still need, so a search that only picks open items can always be completed. Over several columns of
-groups that takes a look at each item (`kofn.core.quotas`): a search may ask for `candidates`, and of the one that it
+groups that takes a look at each item (`kofn.core.witnesses`): a search may ask for `candidates`, and of the one that it
 wants whether the tracker `admits` it.
 """
 
@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 
 from kofn.core.arrays import Floats, Ints, Mask
 from kofn.core.checks import InfeasibleError, InputError, resolved
-from kofn.core.quotas import Cells, Column, PricedWitness, Witness, best_of_cells, columns_of
+from kofn.core.quotas import Cells, Column, best_of_cells, columns_of
 from kofn.core.quotas import exact_total as total
 from kofn.core.runtime import Control
+from kofn.core.witnesses import PricedWitness, Witness
 from kofn.core.words import Where, part
 
 
