@@ -35,10 +35,9 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-import itertools
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Container, Hashable, Iterator, Mapping, Sequence, ValuesView
+from collections.abc import Callable, Container, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, Self, TypeVar
@@ -54,6 +53,7 @@ from kofn.core.plans import Plan, Selection
 from kofn.core.problems import Problem, digest
 from kofn.core.registry import REQUIRED, VERBS, Entry, Paper
 from kofn.core.signatures import annotation_text, described
+from kofn.core.stepper_values import DIGEST, as_text, check_kind, content, listed_once, refuse_objects, saved, setting
 
 P = TypeVar("P", bound=Plan)
 C = TypeVar("C", bound="type[Stepper[Any]]")
@@ -62,14 +62,6 @@ C = TypeVar("C", bound="type[Stepper[Any]]")
 KINDS = (("insert", "delete"), ("ask", "tell"), ("step",))
 # Settings that the audit holds a plan to.
 _AUDITED = ("k", "per_item", "capacity")
-# Arguments of an event that are read into a list.
-_LAZY = (Iterator, ValuesView)
-# More values than one event brings: what has no end is not read further.
-_MANY = 10**7
-# Lists in lists of a state.
-_DEEPEST = 50
-# Stands before the digest of a setting that is an array.
-_DIGEST = "digest "
 
 
 @dataclass(frozen=True)
@@ -224,11 +216,13 @@ class Stepper(ABC, Generic[P]):
     def __init__(self, **settings: Any) -> None:
         if not hasattr(type(self), "__kofn_stepper__"):
             raise TypeError(f"{type(self).__name__} is not registered; put @stepper(...) above the class")
-        self.settings: dict[str, Any] = {name: _setting(value) for name, value in settings.items()}
+        self.settings: dict[str, Any] = {name: setting(value) for name, value in settings.items()}
         self.seed: int = settings.get("seed", 0)
         self.oracle_calls = 0
         public = {name: value for name, value in self.settings.items() if name not in self.secret}
-        self._digest = digest({"stepper": _text(type(self).__name__), "settings": _text(repr(sorted(public.items())))})
+        self._digest = digest(
+            {"stepper": as_text(type(self).__name__), "settings": as_text(repr(sorted(public.items())))}
+        )
         self._seconds = 0.0
         self._loaded = False
         self._current: P | None = None
@@ -298,7 +292,7 @@ class Stepper(ABC, Generic[P]):
                 )
         for name, value in state.items():
             with checks.reading(f"state[{name!r}]", value, "what state_dict() returned"):
-                _refuse_objects(value, name)
+                refuse_objects(value, name)
         schema, kind = state["schema"], state["class"]
         if not isinstance(schema, int) or schema != self.schema:
             raise InputError(f"state has schema {shown(schema)}, this kofn reads {self.schema}; make it again")
@@ -333,7 +327,7 @@ class Stepper(ABC, Generic[P]):
         if not isinstance(settings, Mapping):
             raise InputError("state lacks 'settings'; give what state_dict() returned")
         for name, value in settings.items():
-            if str(value).startswith(_DIGEST):
+            if str(value).startswith(DIGEST):
                 raise InputError(
                     f"state does not hold {name}; make a {cls.__name__} with it, then load_state_dict(state)"
                 )
@@ -343,7 +337,7 @@ class Stepper(ABC, Generic[P]):
 
     def _get_state(self) -> dict[str, Any]:
         """What `state` names. A subclass whose state is more than attributes overrides both this and `_set_state`."""
-        return {name: _saved(getattr(self, self._attribute(name))) for name in self.state}
+        return {name: saved(getattr(self, self._attribute(name))) for name in self.state}
 
     def _set_state(self, state: Mapping[str, Any]) -> None:
         """Take over what `_get_state` gave."""
@@ -353,7 +347,7 @@ class Stepper(ABC, Generic[P]):
             if isinstance(current, np.random.Generator):
                 current.bit_generator.state = value
             else:
-                setattr(self, attribute, _saved(value))
+                setattr(self, attribute, saved(value))
 
     def _attribute(self, name: str) -> str:
         return f"_{name}" if f"_{name}" in vars(self) else name
@@ -364,7 +358,7 @@ class Stepper(ABC, Generic[P]):
         for name, value in self.settings.items():
             if name != "seed" and (name not in theirs or theirs[name] != value):
                 difference = f"{name}={theirs.get(name)!r}, here it is {value!r}"
-                if str(value).startswith(_DIGEST):
+                if str(value).startswith(DIGEST):
                     difference = f"another {name}"
                 raise InputError(f"state was made with {difference}; load it into a stepper that was made alike")
         if "seed" in self.settings and not isinstance(theirs.get("seed"), int):
@@ -380,7 +374,7 @@ class Stepper(ABC, Generic[P]):
             dimensions = declared.rstrip("?").split()
             if dimensions:
                 self._check_array(name, value, dimensions, lengths, state)
-            _check_kind(name, value, before[name])
+            check_kind(name, value, before[name])
 
     def _check_array(
         self,
@@ -457,8 +451,8 @@ class Stepper(ABC, Generic[P]):
     def _record(self, event: str, arguments: Sequence[Any], options: Mapping[str, Any], began: float) -> None:
         """An event was taken: the problem is one event longer, and the plan is another."""
         asked = {str(i): value for i, value in enumerate(arguments)} | dict(options)
-        contents = {name: _content(value) for name, value in asked.items()}
-        self._digest = digest({"before": _text(self._digest), "event": _text(event), **contents})
+        contents = {name: content(value) for name, value in asked.items()}
+        self._digest = digest({"before": as_text(self._digest), "event": as_text(event), **contents})
         self._seconds += time.perf_counter() - began
         self._current = None
 
@@ -588,8 +582,8 @@ def _event(function: Callable[..., Any]) -> Callable[..., Any]:
     def run(self: Stepper[Any], *arguments: Any, **options: Any) -> Any:
         began = time.perf_counter()
         # What can be read only once is read here, so that it can be digested as well.
-        arguments = tuple(_listed_once(value, function.__name__) for value in arguments)
-        options = {name: _listed_once(value, name) for name, value in options.items()}
+        arguments = tuple(listed_once(value, function.__name__) for value in arguments)
+        options = {name: listed_once(value, name) for name, value in options.items()}
         with self._held_to_its_state():
             answer = function(self, *arguments, **options)
         self._record(function.__name__, arguments, options, began)
@@ -598,102 +592,3 @@ def _event(function: Callable[..., Any]) -> Callable[..., Any]:
 
     run.is_event = True  # type: ignore[attr-defined]
     return run
-
-
-def _listed_once(value: Any, name: str) -> Any:
-    """What can be read only once as a list; a polars LazyFrame as a frame; any other value as it is."""
-    with checks.reading(name, value):
-        if not isinstance(value, _LAZY):
-            return checks.collected(value)
-        listed = list(itertools.islice(value, _MANY + 1))
-        if len(listed) > _MANY:
-            raise InputError(f"{name} is a {type(value).__name__} of more than {_MANY} values; give fewer at once")
-        return listed
-
-
-def _refuse_objects(value: Any, name: str, depth: int = 0) -> None:
-    """A state holds arrays, numbers, texts and keys, and lists and dictionaries of them."""
-    if depth > _DEEPEST:
-        raise InputError(f"state[{name!r}] holds lists in lists, {depth} deep; give what state_dict() returned")
-    if isinstance(value, np.ma.MaskedArray):
-        raise InputError(f"state[{name!r}] is a masked array; give what state_dict() returned")
-    if isinstance(value, Mapping):
-        value = [part for pair in value.items() for part in pair]
-    if isinstance(value, np.ndarray) and value.dtype == object:
-        value = value.ravel().tolist()
-    if isinstance(value, list | tuple):
-        for item in value:
-            _refuse_objects(item, name, depth + 1)
-    elif isinstance(value, np.ndarray):
-        if value.dtype.kind == "V":
-            raise InputError(f"state[{name!r}] has dtype {value.dtype}; give what state_dict() returned")
-    elif isinstance(value, Iterator) or (hasattr(value, "__array__") and not isinstance(value, np.generic)):
-        raise InputError(f"state[{name!r}] holds a {type(value).__name__}; give what state_dict() returned")
-    else:
-        hash(value)
-        if isinstance(value, int) and abs(value) >= 2**1023:
-            raise InputError(f"state[{name!r}] holds {shown(value)}; give what state_dict() returned")
-
-
-def _setting(value: Any) -> Any:
-    """A setting as it is compared and told: plain values as they are, arrays by digest, objects by name."""
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, tuple | list) and all(isinstance(item, bool | int | float | str) for item in value):
-        return list(value)
-    if checks.is_sparse(value):
-        return _DIGEST + digest({"value": value.tocsr()})
-    if isinstance(value, np.ndarray | Mapping | tuple | list):
-        return _DIGEST + digest({"value": value})
-    return getattr(value, "__qualname__", type(value).__qualname__)
-
-
-def _text(value: str) -> Array:
-    """A text that `digest` does not take for a path."""
-    return np.array(value)
-
-
-def _content(value: Any) -> Any:
-    """An event's argument as `digest` reads it: keys are texts, not paths."""
-    if isinstance(value, str):
-        return _text(value)
-    if isinstance(value, list | tuple):
-        head = value
-        while isinstance(head, list | tuple) and head:
-            head = head[0]
-        if isinstance(head, bool | int | float | str | np.generic):
-            try:
-                return np.asarray(value)
-            except ValueError:  # rows of several lengths
-                pass
-        return [_content(item) for item in value]
-    return value.tocsr() if checks.is_sparse(value) else value
-
-
-def _check_kind(name: str, value: Any, now: Any) -> None:
-    """A number stays a number, and an array keeps the kind of its entries."""
-    if isinstance(now, bool):
-        right = isinstance(value, bool)
-    elif isinstance(now, int | float):
-        right = isinstance(value, int | float) and not isinstance(value, bool)
-    elif isinstance(now, np.ndarray) and now.dtype.kind in "biuf":
-        right = isinstance(value, np.ndarray) and value.dtype.kind in (now.dtype.kind, *"OUS" * (not len(now)))
-    else:
-        right = isinstance(value, str) <= isinstance(now, str)
-    if not right:
-        raise InputError(f"state[{name!r}] is {shown(value)}; give what state_dict() returned")
-
-
-def _saved(value: Any) -> Any:
-    """A value that shares no array, list or dictionary with the stepper."""
-    if isinstance(value, np.ndarray):
-        return value.copy()
-    if isinstance(value, np.random.Generator):
-        return _saved(value.bit_generator.state)
-    if isinstance(value, Mapping):
-        return {key: _saved(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(_saved(item) for item in value)
-    return value
