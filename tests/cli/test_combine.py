@@ -109,3 +109,36 @@ def test_an_output_that_is_there_is_replaced_only_by_force(folder: Path, capsys:
     assert code == 0, err
     assert load_file("half/model.safetensors")["w"].dtype == np.float16
     assert "dtype='float17'" in refused(capsys, "combine", "a", "b", "--dtype", "float17", "-o", "x")
+
+
+def test_quantised_checkpoints_are_blended_as_what_they_stand_for(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import ml_dtypes
+
+    from kofn.io.tensor_writer import write_arrays
+    from kofn.io.tensors import Checkpoint
+
+    row = np.array([[448.0, -448, 112, 3]]).astype(ml_dtypes.float8_e4m3fn)
+    for name, scale in (("a", 1 / 448), ("b", 5 / 448)):
+        Path(name).mkdir()
+        arrays = {"w.weight": row[:, :: 1 if name == "a" else -1], "w.weight_scale": np.array([scale], np.float32)}
+        write_arrays(f"{name}/model.safetensors", arrays)
+        Path(f"{name}/config.json").write_text(json.dumps({"quantization_config": {"quant_method": "fp8"}}))
+    exact = (row.astype(float) + 5 * row[:, ::-1].astype(float)) / 448 / 2
+    code, text, err = run(capsys, "combine", "a", "b", "--dry-run")
+    assert code == 0, err
+    assert "1 tensor, blended as what they stand for and quantised again" in text
+    code, text, err = run(capsys, "combine", "a", "b", "-o", "m")
+    assert code == 0, err
+    assert "1 tensor quantised again, which added at most " in text
+    written = Checkpoint.open("m")
+    result = written["w.weight"].array().astype(float) * float(written["w.weight_scale"].array()[0])
+    assert (np.abs(result - exact) <= np.abs(exact) * 2**-4 * (1 + 1e-6)).all()
+    assert json.loads(Path("m/config.json").read_text()) == {"quantization_config": {"quant_method": "fp8"}}
+    code, text, err = run(capsys, "combine", "a", "b", "--dtype", "bfloat16", "-o", "wide", "--json")
+    assert code == 0, err
+    assert "requantised" not in json.loads(text)
+    assert set(Checkpoint.open("wide")) == {"w.weight"}
+    assert Checkpoint.open("wide")["w.weight"].array().tobytes() == exact.astype(ml_dtypes.bfloat16).tobytes()
+    assert json.loads(Path("wide/config.json").read_text()) == {}

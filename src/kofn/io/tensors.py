@@ -12,7 +12,7 @@ import errno
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -235,6 +235,19 @@ class Layout:
         metadata = {key: value for key, value in self.index_metadata.items() if key != "total_size"}
         return Layout(shards, self.index_name, metadata)
 
+    def restricted(self, names: Container[str], *, without_metadata: str | None = None) -> Layout:
+        """The same files with these tensors only, and without one entry of the files' metadata."""
+        shards = tuple(
+            Shard(
+                shard.file_name,
+                tuple(spec for spec in shard.tensors if spec.name in names),
+                {key: value for key, value in shard.metadata.items() if key != without_metadata},
+            )
+            for shard in self.shards
+        )
+        metadata = {key: value for key, value in self.index_metadata.items() if key != "total_size"}
+        return Layout(shards, self.index_name, metadata)
+
     def as_single_file(self) -> Layout:
         """The same tensors in one file, shard after shard."""
         tensors = tuple(tensor for shard in self.shards for tensor in shard.tensors)
@@ -306,6 +319,11 @@ class Checkpoint(Mapping[str, LazyTensor]):
         metadata = {key: value for key, value in self.layout.index_metadata.items() if key != "total_size"}
         layout = Layout((*shards, last), self.layout.index_name, metadata)
         return Checkpoint(self.path, layout, {**self._tensors, **tensors})
+
+    def replaced(self, tensors: Mapping[str, Any], dropped: Container[str]) -> Checkpoint:
+        """The checkpoint with some tensors read in another way, and without the `dropped` ones; the layout stays."""
+        kept = {name: tensors.get(name, tensor) for name, tensor in self._tensors.items() if name not in dropped}
+        return Checkpoint(self.path, self.layout, kept)
 
     def __getitem__(self, name: str) -> LazyTensor:
         return self._tensors[name]

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from kofn.combination._sweep.measures import Measures, inner
 from kofn.combination._sweep.members import FLOATS, HALF, REAL, Pool, tensor_label
+from kofn.combination._sweep.quantised import held_bytes
 from kofn.combination._sweep.rule import Block, Rule, Span
 from kofn.core.checks import InputError
 from kofn.core.runtime import Control
@@ -409,6 +410,14 @@ def _plan_blocks(n_threads: int | None, max_memory: int | None, pool: Pool) -> t
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = 1 if pool.elements < _THREADED else n_threads or cores
     each = _Buffers.bytes_per_element(len(pool.members) + (pool.base is not None))
+    if max_memory is not None and (whole := held_bytes(pool)):
+        threads = max(1, min(threads, max_memory // (whole + _LEAST_BLOCK * each)))
+        if max_memory < whole + _LEAST_BLOCK * each:
+            raise InputError(
+                f"max_memory={max_memory} is too little to quantise the largest tensor, which is held whole; give at "
+                f"least {whole + _LEAST_BLOCK * each} bytes, or dtype='bfloat16', which holds none"
+            )
+        max_memory -= threads * whole
     room = _BUFFER_BYTES_PER_THREAD if max_memory is None else max_memory
     if max_memory is not None and room < _LEAST_BLOCK * each:
         raise InputError(

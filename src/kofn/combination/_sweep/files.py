@@ -45,7 +45,9 @@ class Files(TypedDict, total=False):
     dtype: Annotated[
         str | None,
         "The float dtype of the blend, such as float32 or bfloat16; by default the first member's. Members may be of "
-        "several float dtypes: each is read as it is, and the blend is rounded once.",
+        "several float dtypes: each is read as it is, and the blend is rounded once. Quantised weights are blended as "
+        "what they stand for: quantised again as the first member's, one tensor held whole a thread, or written in the "
+        "dtype given here, without scales.",
     ]
     max_memory: int | str | None
     progress: bool | None
