@@ -142,3 +142,43 @@ def test_quantised_checkpoints_are_blended_as_what_they_stand_for(
     assert set(Checkpoint.open("wide")) == {"w.weight"}
     assert Checkpoint.open("wide")["w.weight"].array().tobytes() == exact.astype(ml_dtypes.bfloat16).tobytes()
     assert json.loads(Path("wide/config.json").read_text()) == {}
+
+
+def test_grown_vocabularies_are_matched_by_token(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    for name, tokens in (("base", "ab"), ("one", "abx"), ("two", "abyx")):
+        Path(name).mkdir()
+        rows = np.array([[ord(token), len(tokens)] for token in tokens], np.float32)
+        save_file({"embed_tokens.weight": rows}, f"{name}/model.safetensors")
+        added = [{"id": i, "content": token} for i, token in enumerate(tokens) if i > 1]
+        Path(f"{name}/tokenizer.json").write_text(
+            json.dumps({"model": {"vocab": {"a": 0, "b": 1}}, "added_tokens": added})
+        )
+        Path(f"{name}/config.json").write_text(json.dumps({"vocab_size": len(tokens)}))
+    assert "vocabulary='union'" in refused(capsys, "combine", "one", "two", "-o", "m")
+    code, text, err = run(capsys, "combine", "one", "two", "--vocabulary", "union", "-o", "m")
+    assert code == 0, err
+    assert "vocabulary: 4 tokens in 4 rows, 1 of them added; members lacked 1, 0" in text
+    assert load_file("m/model.safetensors")["embed_tokens.weight"].tolist() == [
+        [ord("a"), 3.5],
+        [ord("b"), 3.5],
+        [ord("x"), 3.5],
+        [ord("y"), 4],
+    ]
+    assert json.loads(Path("m/config.json").read_text()) == {"vocab_size": 4}
+    assert [entry["content"] for entry in json.loads(Path("m/tokenizer.json").read_text())["added_tokens"]] == [
+        "x",
+        "y",
+    ]
+    arguments = ("one", "two", "--base", "base", "--vocabulary", "base")
+    code, text, err = run(capsys, "combine", *arguments, "-o", "based", "--json")
+    assert code == 0, err
+    assert json.loads(text)["vocabulary"]["left_out"] == 2
+    assert load_file("based/model.safetensors")["embed_tokens.weight"].tolist() == [[ord("a"), 3.5], [ord("b"), 3.5]]
+    code, text, err = run(capsys, "combine", *arguments, "--dry-run")
+    assert code == 0, err
+    assert "(2, 2)  task_arithmetic, by token" in text
+    assert "vocabulary='all': choose one of" in refused(
+        capsys, "combine", "one", "two", "--vocabulary", "all", "-o", "x"
+    )

@@ -25,6 +25,7 @@ from kofn.combination._sweep.measures import Measures, inner
 from kofn.combination._sweep.members import FLOATS, HALF, REAL, Pool, tensor_label
 from kofn.combination._sweep.quantised import held_bytes
 from kofn.combination._sweep.rule import Block, Rule, Span
+from kofn.combination._sweep.vocabulary import Vocabulary
 from kofn.core.checks import InputError
 from kofn.core.runtime import Control
 
@@ -253,9 +254,18 @@ class Sweep:
                 values = values.astype(self.pool.cast)
             np.copyto(row, values, casting="unsafe")
         base = rows.pop() if self.pool.base is not None else None
+        if self.pool.vocabulary is not None:
+            self._fill_rows(self.pool.vocabulary, span, rows, base)
         if self.skip_nonfinite:
             self._replace_nonfinite(rows, base, span)
         return rows, base
+
+    def _fill_rows(
+        self, vocabulary: Vocabulary, span: Span, rows: list[NDArray[Any]], base: NDArray[Any] | None
+    ) -> None:
+        weights = self.merge_rules[span.name].weights
+        usable = len(weights) == len(rows) and (weights >= 0).all() and weights.any()
+        vocabulary.fill(span.name, rows, base, span.start, span.shape, weights if usable else self.fill)
 
     def _replace_nonfinite(self, rows: list[NDArray[Any]], base: NDArray[Any] | None, span: Span) -> None:
         """Replace NaN and infinities by the base's entry, or by the mean of the other members."""

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kofn.combination._sweep.quantised import unpacked
+from kofn.combination._sweep.vocabulary import Gathered, Vocabulary, matched
 from kofn.core.checks import InputError, as_array, nearest
 from kofn.io.quantised import FLOAT8, Dequantised, Scheme
 from kofn.io.tensors import Checkpoint, LazyTensor, TensorSpec, from_torch, is_torch
@@ -57,7 +58,7 @@ class ArrayTensor:
         return self._array.flat[start:stop] if self._flat is None else self._flat[start:stop]
 
 
-Tensor = LazyTensor | ArrayTensor | Dequantised
+Tensor = LazyTensor | ArrayTensor | Dequantised | Gathered
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,7 @@ class Pool:
 
     `quantised` names the weights that some member keeps quantised; the members here have them dequantised. `schemes`
     says how each is quantised in the output, none where that is of another dtype; `beside` is written with them.
+    `vocabulary` says which rows a member lacks where embeddings are matched by token.
     """
 
     members: list[Mapping[str, Tensor]]
@@ -87,6 +89,7 @@ class Pool:
     schemes: Mapping[str, Scheme] = field(default_factory=dict)
     beside: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    vocabulary: Vocabulary | None = None
 
     @property
     def first(self) -> Mapping[str, Tensor]:
@@ -145,12 +148,14 @@ def open_members(
     once: bool = False,
     dtype: str | None = None,
     cast: str | None = None,
+    vocabulary: Any = None,
 ) -> Pool:
     """Open the members and the base; refuse mismatches, listing all differences at once.
 
     `only` and `skip` are patterns (`fnmatch`) of tensor names: tensors that they leave out are copied, and may differ.
     With `once`, tied tensors are listed under their first name only; the caller restores the aliases. Members may
-    differ in their float dtypes; the blend has `dtype`, or the first member's.
+    differ in their float dtypes; the blend has `dtype`, or the first member's. With a `vocabulary` ("union", "base",
+    "first") the rows of embeddings are matched by token.
     """
     opened, kinds = zip(*(_open(member, f"member {position}") for position, member in enumerate(members)), strict=True)
     labels = [label for label, _ in opened]
@@ -168,15 +173,20 @@ def open_members(
     sources = [*mappings, *([] if origin is None else [origin])]
     skipped = _skipped(sources, only, skip)
     rounded, read_as = (None if name is None else float_dtype(name) for name in (dtype, cast))
+    labelled = [*labels, *([] if origin is None else [base_label])]
     plain = unpacked(
         sources,
-        [*labels, *([] if origin is None else [base_label])],
+        labelled,
         len(mappings),
         skipped,
         lambda name: _matches(name, skip or ()),
         alone=len(sources) == 1 and rounded is None,
     )
     sources, skipped = plain.sources, plain.skipped
+    tokens = None
+    if vocabulary is not None:
+        sources, tokens = matched(sources, labelled, len(mappings), vocabulary, skipped)
+        _refuse_quantised_rows(tokens, plain.schemes if rounded is None else {})
     mappings, origin = sources[: len(mappings)], None if origin is None else sources[-1]
     if plain.names and rounded is not None and rounded.itemsize == 1:
         raise InputError(
@@ -211,6 +221,7 @@ def open_members(
         schemes,
         beside,
         plain.notes if beside else (),
+        tokens,
     )
 
 
@@ -329,6 +340,15 @@ def _refuse_parts(names: Sequence[str]) -> None:
             )
 
 
+def _refuse_quantised_rows(tokens: Vocabulary, schemes: Mapping[str, Scheme]) -> None:
+    name = next((name for name in tokens.figures["tensors"] if name in schemes), None)
+    if name is not None:
+        raise InputError(
+            f"vocabulary matches the rows of {name!r} by token, which is quantised; give dtype='bfloat16' to write the "
+            "blend without scales"
+        )
+
+
 def _array_tensor(value: Any, label: str, name: str) -> ArrayTensor:
     if is_torch(value):
         array = from_torch(value)
@@ -374,6 +394,8 @@ def _refuse_mismatch(members: list[Mapping[str, Tensor]], labels: list[str], ski
         more = f"; and {len(differences) - _SHOWN} more" if len(differences) > _SHOWN else ""
         places = "1 place" if len(differences) == 1 else f"{len(differences)} places"
         remedy = "blend members of one architecture, vocabulary and dtype, or leave these tensors out with skip"
+        if all("another vocabulary?" in difference for difference in differences):
+            remedy = "match the rows by token with vocabulary='union', or leave these tensors out with skip"
         if any(".lora_" in difference for difference in differences):
             remedy = "adapters of unlike ranks or modules add up with method='stack_adapters'"
         raise InputError(f"members do not match in {places}: {'; '.join(differences[:_SHOWN])}{more}; {remedy}")

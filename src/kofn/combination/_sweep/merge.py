@@ -22,7 +22,7 @@ from kofn.combination._sweep.rule import Rule
 from kofn.core import checks
 from kofn.core.checks import InputError
 from kofn.core.plans import Blend
-from kofn.io.companions import companions
+from kofn.io.companions import companions, first_config
 from kofn.io.tensor_writer import CheckpointWriter
 from kofn.io.tensors import Checkpoint, Layout, LazyArrays
 
@@ -95,6 +95,11 @@ def merge(
         notes["members"] = [str(path) for path in paths]
     if pool.tied:
         notes["tied"] = dict(pool.tied)
+    if pool.vocabulary is not None:
+        notes["vocabulary"] = dict(pool.vocabulary.figures)
+        if pieces := pool.vocabulary.figures["pieces"]:
+            line = f"{pieces} of the new tokens are pieces of another vocabulary, which the tokenizer takes whole"
+            notes["warnings"] = [*notes.get("warnings", []), line]
     if pool.notes:
         notes["warnings"] = [*notes.get("warnings", []), *pool.notes]
     if mixture := pool.mixture():
@@ -179,7 +184,9 @@ def _write(
     if pool.base is not None:  # compared with the others; copied tensors come from a member, if any has them
         labels, sources = [*labels, pool.base_label], [*sources, pool.base]
     paths = [getattr(source, "path", None) for source in sources]
-    if donor is None and pool.base is not None and _base_decides(pool):
+    if pool.vocabulary is not None:
+        donor = pool.vocabulary.folder
+    elif donor is None and pool.base is not None and _base_decides(pool):
         donor = getattr(pool.base, "path", None)
     if donor is not None:
         labels, paths = [f"the donor ({donor})", *labels], [Path(donor), *paths]
@@ -189,7 +196,15 @@ def _write(
         kept = configured(getattr(pool.first, "path", None)) if pool.schemes else {}
         settings = {**settings, **kept}
         dropped = tuple(key for key in QUANTISATION if key not in kept)
-    extras, warnings = companions(labels, paths, settings, dropped)
+    tokenizer = None
+    if pool.vocabulary is not None:
+        tokenizer, config = pool.vocabulary.folder, first_config(paths)
+        settings = {**settings, **pool.vocabulary.resized(config)}
+    extras, warnings = companions(labels, paths, settings, dropped, tokenizer)
+    if pool.vocabulary is not None:
+        extras |= pool.vocabulary.files
+        if config and not pool.vocabulary.names_rows({**config, **settings}):
+            warnings.append(f"config.json names no vocab_size to set to {pool.vocabulary.rows}: set it before loading")
     if warnings and not str(options.out).endswith(".safetensors"):
         notes["warnings"] = warnings
     with CheckpointWriter(options.out, layout, job=job_digest(pool, merge_rules, options), extras=extras) as writer:
@@ -238,6 +253,7 @@ def job_digest(pool: Pool, merge_rules: Mapping[str, Rule], options: SweepOption
     state.update(f"{__version__} {options.measure} {options.skip_nonfinite} {pool.dtype}".encode())
     for member in [*pool.members, *([] if pool.base is None else [pool.base])]:
         state.update(_digest_tensors(member))
+    state.update(b"" if pool.vocabulary is None else pool.vocabulary.digest())
     digests: dict[int, bytes] = {}
     for name in pool.first:
         merge_rule = merge_rules.get(name)

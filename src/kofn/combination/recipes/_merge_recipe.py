@@ -99,7 +99,15 @@ def open_recipe(recipe: Recipe, options: SweepOptions) -> tuple[Recipe, Pool, di
     part_of = {name: recipe.part_of(name) for name in names}
     skip += [_literal(name) for name, i in part_of.items() if recipe.parts[i].method == COPY]
     dtype = options.dtype or recipe.dtype
-    pool = open_members(members, base, patterns(options.only, "only"), skip or None, dtype=dtype, cast=recipe.cast)
+    pool = open_members(
+        members,
+        base,
+        patterns(options.only, "only"),
+        skip or None,
+        dtype=dtype,
+        cast=recipe.cast,
+        vocabulary=options.vocabulary,
+    )
     return recipe, pool, part_of, skip or None
 
 

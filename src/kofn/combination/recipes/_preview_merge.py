@@ -21,6 +21,7 @@ def preview_merge(
     only: str | Sequence[str] | None = None,
     skip: str | Sequence[str] | None = None,
     dtype: str | None = None,
+    vocabulary: str | None = None,
 ) -> list[dict[str, Any]]:
     """Preview a merge: the fate of every tensor, from names, shapes and dtypes alone.
 
@@ -32,6 +33,7 @@ def preview_merge(
         only: pattern, or several, of the names of the tensors to blend; the others are copied.
         skip: pattern, or several, of the names of tensors to copy.
         dtype: the float dtype of the blend; by default the first member's.
+        vocabulary: "union", "base" or "first": whose tokens the rows of embeddings are matched to.
 
     Returns:
         A row for each tensor of the output: its `name`, `dtype`, `shape`, `bytes`, and its `fate`: the method that
@@ -45,7 +47,7 @@ def preview_merge(
     >>> [(row["name"], row["fate"]) for row in preview_merge([member, member], skip="head")]
     [('norm', 'weighted_mean'), ('head', 'copied from member 0')]
     """
-    options = SweepOptions(only=only, skip=skip, dtype=dtype)
+    options = SweepOptions(only=only, skip=skip, dtype=dtype, vocabulary=vocabulary)
     if isinstance(members, Recipe):
         recipe, pool, part_of, _ = open_recipe(members, options)
         method_of = {name: recipe.parts[i].method for name, i in part_of.items()}
@@ -63,6 +65,8 @@ def preview_merge(
             fate = "the members' largest" if spec.dtype in REAL else "copied from member 0"
         elif pool.first[name].dtype in HALF or pool.first[name].dtype in REAL:
             fate = method_of[name] + (", requantised" if name in pool.schemes else "")
+            if pool.vocabulary is not None and name in pool.vocabulary.figures["tensors"]:
+                fate += ", by token"
         else:
             fate = "copied where all members agree, else refused"
         shape = list(spec.shape)

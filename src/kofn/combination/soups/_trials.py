@@ -86,7 +86,7 @@ class Trials:
     def _blend(self, weights: Floats) -> Any:
         """The blend with these weights, over members of non-zero weight; None after Ctrl-C."""
         pool, merge_rule = self.pool, self.rule_of(weights)
-        if pool.base is None:
+        if pool.base is None and pool.vocabulary is None:
             # The first member is always included, because skipped tensors are copied from it.
             used = sorted({0, *np.flatnonzero(weights).tolist()})
             pool = dataclasses.replace(
