@@ -274,7 +274,7 @@ def _tokens(figures: dict[str, Any]) -> str:
     """How many tokens the output has, and how many each member lacked."""
     lacking = ", ".join(map(str, figures["lacking"]))
     left = f", {figures['left_out']} of others left out" if figures["left_out"] else ""
-    new = f", {figures['added']} of them added" if figures["added"] else ""
+    new = f", {len(figures['added'])} of them added" if figures["added"] else ""
     return f"vocabulary: {figures['tokens']} tokens in {figures['rows']} rows{new}{left}; members lacked {lacking}"
 
 

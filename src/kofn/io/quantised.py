@@ -32,7 +32,9 @@ _CHUNK = 1 << 18  # elements that are requantised at a time
 _NEAR, _NEAR_ZERO = 2.0**-22, 2.0**-40
 
 # Scales of activations, which bound what a layer's input or output may be.
-ACTIVATION = re.compile(r"(^|[._])(input_scale|scale_input|activation_scale|output_scale|prob_scale|[qkv]_scale)$")
+ACTIVATION = re.compile(
+    r"(^|[._])(input_scale|input_scale_ub|scale_input|activation_scale|output_scale|prob_scale|[qkv]_scale)$"
+)
 # Formats whose weights are read by their own library only, by the end of a name that they have.
 _UNREAD = (
     (re.compile(r"(^|\.)(qweight|qzeros)$"), "GPTQ or AWQ: packed integers with scales and zeros"),

@@ -208,6 +208,9 @@ def test_quantised_and_plain_members_meet(tmp_path: Path) -> None:
     blend = weighted_mean([b, a], out=tmp_path / "plain")
     assert set(Checkpoint.open(tmp_path / "plain")) == {"fc.weight", "norm"}
     assert blend.result["fc.weight"].tobytes() == exact.astype(ml_dtypes.bfloat16).tobytes()
+    assert blend.info["warnings"][-1] == (
+        f"'fc.weight' of member 0 ({b}) is not quantised, member 1 ({a}) is float8_e4m3fn: the blend is as the first"
+    )
     assert json.loads((tmp_path / "plain" / "config.json").read_text()) == {"model_type": "llama"}
     weighted_mean([a, b], out=tmp_path / "narrow")
     written = Checkpoint.open(tmp_path / "narrow")
@@ -226,6 +229,57 @@ def test_quantised_and_plain_members_meet(tmp_path: Path) -> None:
     merge_recipe(tmp_path / "recipe.yaml", out=tmp_path / "recipe")
     assert json.loads((tmp_path / "recipe" / "config.json").read_text()) == {"model_type": "llama", **settings}
     assert Checkpoint.open(tmp_path / "recipe")["fc.weight"].array().tobytes() == narrow["fc.weight"].tobytes()
+
+
+def test_scales_in_a_shard_of_their_own(tmp_path: Path) -> None:
+    rng = np.random.default_rng(14)
+    members = []
+    for name in "ab":
+        arrays = quantised(rng.normal(size=(6, 10)), "fc.weight_scale", (6, 1))
+        scales = {"fc.weight_scale": arrays.pop("fc.weight_scale")}
+        (tmp_path / name).mkdir()
+        parts = {"model-00001-of-00002.safetensors": arrays, "model-00002-of-00002.safetensors": scales}
+        for file, part in parts.items():
+            write_arrays(tmp_path / name / file, part)
+        index = {"metadata": {}, "weight_map": {key: file for file, part in parts.items() for key in part}}
+        (tmp_path / name / "model.safetensors.index.json").write_text(json.dumps(index))
+        members.append(arrays | scales)
+    paths = [str(tmp_path / name) for name in "ab"]
+    exact = weighted_mean(members)
+    for out in ("narrow", "narrow"):  # again, over its own output
+        blend = weighted_mean(paths, out=tmp_path / out)
+        assert {name: np.asarray(value).tobytes() for name, value in blend.result.items()} == {
+            name: value.tobytes() for name, value in exact.result.items()
+        }
+    for _ in range(2):
+        weighted_mean(paths, dtype="bfloat16", out=tmp_path / "wide")
+        assert [path.name for path in (tmp_path / "wide").glob("*.safetensors")] == ["model-00001-of-00002.safetensors"]
+    with pytest.raises(InputError, match=r"is where member 1 .* lies; name another path"):
+        weighted_mean(paths, out=tmp_path / "b" / "model-00002-of-00002.safetensors")
+
+
+@pytest.mark.parametrize("strategy", ["tensor", "channel"])
+def test_compressed_tensors_reads_the_blend(strategy: str) -> None:
+    torch = pytest.importorskip("torch")
+    forward = pytest.importorskip("compressed_tensors.quantization.lifecycle.forward")
+    settings = pytest.importorskip("compressed_tensors.quantization").QuantizationArgs(
+        num_bits=8, type="float", strategy=strategy, symmetric=True
+    )
+    torch.manual_seed(0)
+    members, whole = [], []
+    for size in (1.0, 5.0):
+        weight = torch.randn(64, 96) * size
+        largest = weight.abs().amax(1, keepdim=True) if strategy == "channel" else weight.abs().amax().reshape(1)
+        scale = largest / 448
+        zero = torch.zeros_like(scale)
+        numbers = forward.quantize(weight, scale, zero, settings, dtype=torch.float8_e4m3fn)
+        members.append({"fc.weight": numbers, "fc.weight_scale": scale})
+        whole.append(forward.dequantize(numbers, scale, zero, args=settings).double())
+    result = kofn.combine(members, method="weighted_mean").result
+    scale = result["fc.weight_scale"]
+    back = forward.dequantize(result["fc.weight"], scale, torch.zeros_like(scale), args=settings).double()
+    exact = (whole[0] + whole[1]) / 2
+    assert ((back - exact).abs() <= exact.abs() * 2**-4 * 1.001 + scale * 2**-10).all()
 
 
 def test_the_lazy_blend_and_a_search_have_the_members_form(tmp_path: Path) -> None:

@@ -78,7 +78,8 @@ def test_the_union_has_each_token_over_the_members_that_have_it(
     whole = (row(a, ["0"], "0", "model.proj.weight") + 3 * row(b, ["0"], "0", "model.proj.weight")) / 4
     np.testing.assert_allclose(np.asarray(blend.result["model.proj.weight"])[0], whole, rtol=1e-6)
     figures = blend.info["vocabulary"]
-    assert (figures["tokens"], figures["rows"], figures["added"], figures["lacking"]) == (8, 8, 2, [2, 1])
+    assert (figures["tokens"], figures["rows"], figures["lacking"]) == (8, 8, [2, 1])
+    assert figures["added"] == {"<y>": 6, "<z>": 7}
     if out:
         content = json.loads((tmp_path / "out" / "tokenizer.json").read_text())
         assert [(entry["id"], entry["content"], entry["special"]) for entry in content["added_tokens"]] == [
@@ -220,6 +221,10 @@ def test_what_cannot_be_matched_is_refused(models: tuple[str, str, str], tmp_pat
         weighted_mean([{"w": np.ones(2)}] * 2, vocabulary="first")
     with pytest.raises(InputError, match=rf"matches the rows of '{EMBED}' by token; do not leave it out of the blend"):
         weighted_mean([a, b], vocabulary="first", skip="*embed*")
+    with pytest.raises(
+        InputError, match=r"is a file, and vocabulary='union' makes a tokenizer that belongs beside it;"
+    ):
+        weighted_mean([a, b], vocabulary="union", out=tmp_path / "out.safetensors")
     short = stored(tmp_path, "short", A, 5, seed=3)
     other = stored(tmp_path, "other", [*BASE, "<q>"], 5, seed=4)
     with pytest.raises(

@@ -53,7 +53,8 @@ class Files(TypedDict, total=False):
         str | None,
         "Members are folders with tokenizers of their own: rows of embeddings and heads are matched by token. The "
         'output has the tokens of the "first" member, of the "base", or the "union": those of the base (or first '
-        "member), then what is new in the others. A token's row is blended over the members that have it.",
+        "member), then what is new in the others. A token's row is blended over the members that have it; a row "
+        "that the base lacks counts as their mean, and a member without a row of the base's leaves it as it is.",
     ]
     max_memory: int | str | None
     progress: bool | None

@@ -220,7 +220,7 @@ def open_members(
         plain.names,
         schemes,
         beside,
-        plain.notes if beside else (),
+        plain.notes if rounded is None else (),
         tokens,
     )
 

@@ -198,6 +198,7 @@ def _write(
         dropped = tuple(key for key in QUANTISATION if key not in kept)
     tokenizer = None
     if pool.vocabulary is not None:
+        pool.vocabulary.refuse_single_file(options.out)
         tokenizer, config = pool.vocabulary.folder, first_config(paths)
         settings = {**settings, **pool.vocabulary.resized(config)}
     extras, warnings = companions(labels, paths, settings, dropped, tokenizer)
@@ -268,7 +269,7 @@ def _digest_tensors(tensors: Mapping[str, Tensor]) -> bytes:
     """Digest files by size and modification time, arrays by their contents."""
     state = hashlib.blake2b(digest_size=12)
     if isinstance(tensors, Checkpoint):
-        for path in sorted({str(tensor.path.resolve()) for tensor in tensors.values()}):
+        for path in sorted(map(str, tensors.files)):
             seen = os.stat(path)
             state.update(f"{path} {seen.st_size} {seen.st_mtime_ns}\n".encode())
     else:

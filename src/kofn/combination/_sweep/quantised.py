@@ -92,7 +92,18 @@ def unpacked(
         _refuse_lone_scales(whole[-1], label, skipped, True)
     first = {name: scheme for name, scheme in by_source[0].items() if name not in skipped}
     written, notes = _beside(sources[:members], labels, first, skipped)
-    return Unpacked(whole, skipped, first, written, frozenset().union(*by_source) - skipped, notes)
+    names = frozenset().union(*by_source) - skipped
+    return Unpacked(whole, skipped, first, written, names, (*_unlike(by_source, labels, names), *notes))
+
+
+def _unlike(by_source: Sequence[Mapping[str, Scheme]], labels: Sequence[str], names: frozenset[str]) -> tuple[str, ...]:
+    """A note where the sources are not all quantised alike: the form of the blend is member 0's."""
+    for name in sorted(names):
+        kinds = [schemes[name].dtype.name if name in schemes else "not quantised" for schemes in by_source]
+        if len(set(kinds)) > 1:
+            listed = ", ".join(f"{label} is {kind}" for label, kind in zip(labels, kinds, strict=True))
+            return (f"{name!r} of {listed}: the blend is as the first",)
+    return ()
 
 
 def _following(

@@ -24,9 +24,12 @@ if TYPE_CHECKING:
 
 VOCABULARIES = ("union", "base", "first")
 _EMBEDDING = re.compile(
-    r"(^|\.)(embed_tokens|wte|word_embeddings?|tok_embeddings|token_embeddings?|embed_in|shared)\.weight$"
+    r"(^|\.)(embed_tokens|wte|word_embeddings?|tok_embeddings|token_embeddings?|embeddings?|embed_in|shared)\.weight$"
 )
-_HEAD = re.compile(r"(^|\.)((lm_head|embed_out|output|predictions\.decoder)\.(weight|bias)|predictions\.bias)$")
+_HEAD = re.compile(
+    r"(^|\.)((lm_head|lm_head\.decoder|embed_out|output|output_layer|vocab_projector|predictions\.decoder)\.(weight|bias)"
+    r"|predictions\.bias)$"
+)
 
 
 class Gathered:
@@ -99,6 +102,14 @@ class Vocabulary:
             elif isinstance(value, dict) and (inner := self.resized(value)):
                 changed[key] = {**value, **inner}
         return changed
+
+    def refuse_single_file(self, out: Any) -> None:
+        """Refuse an output without room for the tokenizer that was made for it."""
+        if self.files and str(out).endswith(".safetensors"):
+            raise InputError(
+                f"out={str(out)!r} is a file, and vocabulary={self.choice!r} makes a tokenizer that belongs beside it; "
+                "name a folder"
+            )
 
     def names_rows(self, config: Mapping[str, Any]) -> bool:
         """Whether a configuration, or an entry of it, has the number of rows as it is."""
@@ -192,7 +203,7 @@ def matched(
         "source": kind,
         "tokens": len(whole.ids),
         "rows": counts[names[0]],
-        "added": len(fresh),
+        "added": {token: whole.ids[token] for token in whole.ids if token in fresh},
         "pieces": sum(all(token not in each.added for each in others) for token in fresh),
         "lacking": lacking,
         "tensors": names,
@@ -214,7 +225,13 @@ def _names(
     """The tensors that have a row for each token: the embeddings first, then the heads."""
     first = sources[0]
     embeddings = [name for name in first if _EMBEDDING.search(name) and len(first[name].shape) == 2]
-    embeddings = [name for name in embeddings if all(name in source for source in sources)]
+    embeddings = [
+        name
+        for name in embeddings
+        if all(
+            name in source and source[name].shape[0] >= each.own for source, each in zip(sources, tokens, strict=True)
+        )
+    ]
     if not embeddings:
         raise InputError(
             f"vocabulary: {labels[0]} has no embedding under a known name (embed_tokens.weight, wte.weight, "
