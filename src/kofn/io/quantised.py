@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,6 +26,7 @@ FLOAT8 = {
 }
 NARROW = FLOAT8 | {np.dtype(np.int8)}
 _INT8_LIMIT = 127.0
+_PACKED = 16  # bytes of a block of 32 4-bit codes
 _BLOCK = 128  # the side of a block where no configuration says another
 _CHUNK = 1 << 18  # elements that are requantised at a time
 # What float32 rounds off, and noise of sums that cancel: far below half a step of any of the dtypes.
@@ -157,13 +158,16 @@ class Dequantised:
         return block
 
 
-def schemes_of(tensors: Mapping[str, Stored], label: str, folder: Path | None = None) -> dict[str, Scheme]:
+def schemes_of(
+    tensors: Mapping[str, Stored], label: str, folder: Path | None = None, copied: Container[str] = ()
+) -> dict[str, Scheme]:
     """The quantised weights among tensors, by name.
 
     Args:
         tensors: what is stored, by name.
         label: what the tensors are called in an error.
         folder: where a config.json may name the blocks.
+        copied: weights that are not read, so that any scales may be theirs.
 
     Raises:
         InputError: a scale whose shape does not fit its weight, or a form of storage that is not known.
@@ -180,25 +184,39 @@ def schemes_of(tensors: Mapping[str, Stored], label: str, folder: Path | None = 
             continue
         stored = tensors[scale]
         blocks = _blocks(tensor.shape, stored.shape, side)
-        if blocks is None or stored.dtype in NARROW:
-            raise InputError(
-                f"{label}: {scale!r} is {stored.dtype} of shape {stored.shape}, which is no scale of {name!r} of shape "
-                f"{tensor.shape}; dequantise that member first, or skip this tensor"
-            )
         markers = tuple(other for other in (stem + "weight_format", stem + "comfy_quant") if other in tensors)
-        _check_markers(tensors, markers, label)
+        if name not in copied:
+            _refuse_unread(label, name, tensor, scale, stored, blocks)
+            _check_markers(tensors, markers, label)
         schemes[name] = Scheme(
             tensor.dtype,
             tensor.shape,
             scale,
             stored.dtype,
             stored.shape,
-            blocks,
+            blocks or tensor.shape,
             _INT8_LIMIT if scale.endswith("SCB") else 1.0,
             powers or stored.dtype == ml_dtypes.float8_e8m0fnu,
             markers,
         )
     return schemes
+
+
+def _refuse_unread(
+    label: str, name: str, tensor: Stored, scale: str, stored: Stored, blocks: tuple[int, ...] | None
+) -> None:
+    """Refuse scales that do not fit their weight, and bytes of 4-bit codes, which look like int8."""
+    if blocks is None or stored.dtype in NARROW:
+        raise InputError(
+            f"{label}: {scale!r} is {stored.dtype} of shape {stored.shape}, which is no scale of {name!r} of shape "
+            f"{tensor.shape}; dequantise that member first, or skip this tensor"
+        )
+    packed = stored.dtype == ml_dtypes.float8_e8m0fnu or blocks[-1] == _PACKED < tensor.shape[-1]
+    if tensor.dtype == np.int8 and packed:
+        raise InputError(
+            f"{label} is quantised in a form that is not read ({name!r} is int8 with the scales of packed 4-bit "
+            "codes); dequantise that member first, or skip these tensors"
+        )
 
 
 def unread_format(names: Sequence[str]) -> tuple[str, str] | None:

@@ -355,6 +355,11 @@ def test_a_copied_weight_is_copied_with_its_own_scale(tmp_path: Path) -> None:
         ({"fc.weight": np.ones(4, np.uint8), "fc.weight_scale": np.ones(2), "fc.weight_scale_2": np.ones(1)}, "NVFP4"),
         ({"fc.weight_packed": np.ones(4, np.int32), "fc.weight_scale": np.ones(2)}, "packed integers"),
         ({"fc.weight": np.ones(4, np.int8), "fc.weight_scale": np.ones(1), "fc.weight_zero_point": np.ones(1)}, "zero"),
+        (
+            {"fc.weight": np.ones((2, 32), np.int8), "fc.weight_scale": np.ones((2, 2), ml_dtypes.float8_e8m0fnu)},
+            "int8 with the scales of packed 4-bit codes",
+        ),
+        ({"fc.weight": np.ones((2, 32), np.int8), "fc.weight_scale": np.ones((2, 2))}, "packed 4-bit codes"),
         ({"up_blocks": np.ones(4, np.uint8), "up_scales": np.ones(4, np.uint8)}, "MXFP4"),
         ({"fc.weight": np.ones(4, F8), "fc.input_scale": np.ones(1)}, "'fc.weight' has no scale of its own"),
         ({"fc.weight": np.ones(4), "fc.weight_scale": np.ones(1), "w": np.ones(2, F8), "w_scale": np.ones(1)}, "lone"),

@@ -69,7 +69,7 @@ def unpacked(
                 "dequantised with the library that made it, or skip these tensors"
             )
     by_source = [
-        schemes_of(source, label, source.path if isinstance(source, Checkpoint) else None)
+        schemes_of(source, label, source.path if isinstance(source, Checkpoint) else None, skipped)
         for label, source in zip(labels, sources, strict=True)
     ]
     if not any(by_source):
