@@ -399,7 +399,7 @@ def _donor(
     source = content.get("tokenizer_source")
     if source == "union":
         raise InputError(
-            "tokenizer_source: union is asked for beside the recipe: take it out, and give vocabulary='union'"
+            "tokenizer_source: union is not done by a recipe; take it out, and give vocabulary='union' beside it"
         )
     if source in (None, "base"):
         return find.get(base or slices[0].sources[0].model)
