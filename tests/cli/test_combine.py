@@ -142,6 +142,11 @@ def test_quantised_checkpoints_are_blended_as_what_they_stand_for(
     assert set(Checkpoint.open("wide")) == {"w.weight"}
     assert Checkpoint.open("wide")["w.weight"].array().tobytes() == exact.astype(ml_dtypes.bfloat16).tobytes()
     assert json.loads(Path("wide/config.json").read_text()) == {}
+    code, text, err = run(capsys, "combine", "a", "--dtype", "float32", "-o", "plain")
+    assert code == 0, err
+    np.testing.assert_allclose(Checkpoint.open("plain")["w.weight"].array(), row.astype(float) / 448, rtol=1e-6)
+    code, text, err = run(capsys, "combine", "a", "b", "-o", "again", "--report", "report.html")
+    assert code == 0, err
 
 
 def test_grown_vocabularies_are_matched_by_token(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -233,7 +233,9 @@ def _block_size(folder: Path | None) -> tuple[tuple[int, ...], bool]:
     try:
         config = json.loads((folder / "config.json").read_bytes()) if folder is not None else {}
         settings = config.get("quantization_config") or {}
-        side = settings.get("weight_block_size") or (_BLOCK, _BLOCK)
+        groups = (settings.get("config_groups") or {}).values()
+        structures = [group["weights"].get("block_structure") for group in groups if group.get("weights")]
+        side = settings.get("weight_block_size") or next(filter(None, structures), (_BLOCK, _BLOCK))
         return tuple(int(each) for each in side), settings.get("scale_fmt") == "ue8m0"
     except (OSError, ValueError, AttributeError, TypeError):
         return (_BLOCK, _BLOCK), False

@@ -147,9 +147,11 @@ def test_the_blocks_of_a_configuration_and_those_of_128(tmp_path: Path) -> None:
     blend = weighted_mean([arrays, arrays], dtype="float64")
     np.testing.assert_array_equal(blend.result["fc.weight"], products(arrays, "fc.weight_scale_inv", 128))
     arrays = quantised(weight, "fc.weight_scale_inv", (2, 3), side=100)
-    member = stored(tmp_path, "a", arrays, quantization_config={"weight_block_size": [100, 100]})
-    blend = weighted_mean([member, member], dtype="float64")
-    np.testing.assert_array_equal(blend.result["fc.weight"], products(arrays, "fc.weight_scale_inv", 100))
+    groups = {"g": {"weights": {"block_structure": [100, 100]}}}
+    for name, config in (("a", {"weight_block_size": [100, 100]}), ("b", {"config_groups": groups})):
+        member = stored(tmp_path, name, arrays, quantization_config=config)
+        blend = weighted_mean([member, member], dtype="float64")
+        np.testing.assert_array_equal(blend.result["fc.weight"], products(arrays, "fc.weight_scale_inv", 100))
 
 
 @pytest.mark.parametrize("method", [task_arithmetic, ties])
@@ -345,6 +347,11 @@ def test_a_copied_weight_is_copied_with_its_own_scale(tmp_path: Path) -> None:
     paths = [stored(tmp_path, str(i), each) for i, each in enumerate([members[0], base])]
     weighted_mean([paths[1], paths[0]], skip="fc.*", out=tmp_path / "out")
     assert set(Checkpoint.open(tmp_path / "out")) == {"fc.weight", "norm"}
+    task_arithmetic([paths[0]], base=paths[1], skip="fc.*", out=tmp_path / "of_base")
+    assert set(Checkpoint.open(tmp_path / "of_base")) == {"fc.weight", "norm"}
+    task_arithmetic([paths[1]], base=paths[0], skip="fc.*", out=tmp_path / "of_narrow")
+    written = {name: tensor.array().tobytes() for name, tensor in Checkpoint.open(tmp_path / "of_narrow").items()}
+    assert written == {name: array.tobytes() for name, array in {**members[0], "norm": base["norm"]}.items()}
 
 
 @pytest.mark.parametrize(

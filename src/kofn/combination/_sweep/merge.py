@@ -315,8 +315,7 @@ def check_out(out: str | os.PathLike[str], pool: Pool) -> Layout:
     if not isinstance(pool.first, Checkpoint):
         # Aliases are recorded as safetensors' `save_model` records them.
         return Layout.of_arrays(written, metadata=pool.tied)
-    layout = pool.first.layout.retyped(written)
-    if pool.quantised:
-        layout = layout.restricted(written, without_metadata=None if pool.schemes else "_quantization_metadata")
+    stale = "_quantization_metadata" if pool.quantised and not pool.schemes else None
+    layout = pool.first.layout.retyped(written).restricted(written, without_metadata=stale)
     # In a new folder loaders expect model.safetensors, so a lone file is renamed there.
     return layout if pool.first.path.is_dir() or layout.index_name is not None else layout.as_single_file()

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kofn.core.checks import InputError
+from kofn.io.companions import CONFIG, read_config
 from kofn.io.quantised import ACTIVATION, NARROW, Dequantised, Scheme, requantise, schemes_of, unread_format
 from kofn.io.tensors import Checkpoint
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     Tensors = Mapping[str, Tensor]
 
+QUANTISATION = ("quantization_config", "compression_config")  # entries of a config.json
 _SCALE = re.compile(r"((weight|input)_scale(_inv)?|scale_(weight|input)|\.scale_inv|\.SCB)$")
 _EMPTY_MARKER = "scaled_fp8"  # ComfyUI's mark of a file, which holds no weight
 
@@ -241,12 +243,7 @@ def held_bytes(pool: Pool) -> int:
 
 def configured(path: Path | None) -> dict[str, Any]:
     """What the config.json of a folder says of quantisation."""
-    from kofn.io.companions import CONFIG, read_config
-
     if path is None or not (path / CONFIG).is_file():
         return {}
     config = read_config(path / CONFIG)
     return {key: config[key] for key in QUANTISATION if key in config}
-
-
-QUANTISATION = ("quantization_config", "compression_config")
