@@ -75,7 +75,10 @@ def companions(
                 for label, folder in folders
                 if (folder / name).is_file() and (folder / name).read_bytes() != content
             ]
-            warnings += [f"{label}'s {name} differs from the one copied ({copied})" for label in odd]
+            warnings += [
+                f"{label}'s {name} differs from the one copied ({copied}); where its tokens do, give vocabulary"
+                for label in odd
+            ]
     config = files.get(CONFIG)
     if (settings or dropped) and isinstance(config, Path):
         own = read_config(config)

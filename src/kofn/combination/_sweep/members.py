@@ -394,8 +394,8 @@ def _refuse_mismatch(members: list[Mapping[str, Tensor]], labels: list[str], ski
         more = f"; and {len(differences) - _SHOWN} more" if len(differences) > _SHOWN else ""
         places = "1 place" if len(differences) == 1 else f"{len(differences)} places"
         remedy = "blend members of one architecture, vocabulary and dtype, or leave these tensors out with skip"
-        if all("another vocabulary?" in difference for difference in differences):
-            remedy = "match the rows by token with vocabulary='union', or leave these tensors out with skip"
+        if any("another vocabulary?" in difference for difference in differences):
+            remedy = "match rows by token with vocabulary='union' (--vocabulary), or leave these tensors out with skip"
         if any(".lora_" in difference for difference in differences):
             remedy = "adapters of unlike ranks or modules add up with method='stack_adapters'"
         raise InputError(f"members do not match in {places}: {'; '.join(differences[:_SHOWN])}{more}; {remedy}")
