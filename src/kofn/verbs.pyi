@@ -1668,6 +1668,7 @@ def combine(
     measure: bool = ...,
     skip_nonfinite: bool = ...,
     dtype: str | None = ...,
+    vocabulary: str | None = ...,
     normalize: bool = ...,
     statistic: bool | None = ...,
     device: str | None = ...,
@@ -1716,6 +1717,7 @@ def combine(
     measure: bool = ...,
     skip_nonfinite: bool = ...,
     dtype: str | None = ...,
+    vocabulary: str | None = ...,
     device: str | None = ...,
     options: Mapping[str, Any] | None = None,
 ) -> Blend: ...
@@ -1745,6 +1747,7 @@ def combine(
     measure: bool = ...,
     skip_nonfinite: bool = ...,
     dtype: str | None = ...,
+    vocabulary: str | None = ...,
     options: Mapping[str, Any] | None = None,
 ) -> Blend: ...
 
@@ -1770,6 +1773,7 @@ def combine(
     measure: bool = ...,
     skip_nonfinite: bool = ...,
     dtype: str | None = ...,
+    vocabulary: str | None = ...,
     options: Mapping[str, Any] | None = None,
 ) -> Blend: ...
 
@@ -1795,6 +1799,7 @@ def combine(
     measure: bool = ...,
     skip_nonfinite: bool = ...,
     dtype: str | None = ...,
+    vocabulary: str | None = ...,
     options: Mapping[str, Any] | None = None,
 ) -> Blend: ...
 
@@ -1820,6 +1825,7 @@ def combine(
     measure: bool = ...,
     skip_nonfinite: bool = ...,
     dtype: str | None = ...,
+    vocabulary: str | None = ...,
     options: Mapping[str, Any] | None = None,
 ) -> Blend: ...
 
@@ -1888,6 +1894,7 @@ def combine(
     measure: bool = ...,
     skip_nonfinite: bool = ...,
     dtype: str | None = ...,
+    vocabulary: str | None = ...,
     options: Mapping[str, Any] | None = None,
 ) -> Blend: ...
 
@@ -1957,6 +1964,7 @@ def combine(
     measure: bool = ...,
     skip_nonfinite: bool = ...,
     dtype: str | None = ...,
+    vocabulary: str | None = ...,
     options: Mapping[str, Any] | None = None,
 ) -> Blend: ...
 
@@ -2004,6 +2012,7 @@ def combine(
     measure: bool = ...,
     skip_nonfinite: bool = ...,
     dtype: str | None = ...,
+    vocabulary: str | None = ...,
     device: str | None = ...,
     options: Mapping[str, Any] | None = None,
 ) -> Blend: ...
@@ -2031,6 +2040,7 @@ def combine(
     measure: bool = ...,
     skip_nonfinite: bool = ...,
     dtype: str | None = ...,
+    vocabulary: str | None = ...,
     device: str | None = ...,
     options: Mapping[str, Any] | None = None,
 ) -> Blend: ...
@@ -2054,6 +2064,7 @@ def combine(
     measure: bool = ...,
     skip_nonfinite: bool = ...,
     dtype: str | None = ...,
+    vocabulary: str | None = ...,
     options: Mapping[str, Any] | None = None,
 ) -> Blend: ...
 
@@ -2100,6 +2111,7 @@ def combine(
     measure: bool = ...,
     skip_nonfinite: bool = ...,
     dtype: str | None = ...,
+    vocabulary: str | None = ...,
     device: str | None = ...,
     options: Mapping[str, Any] | None = None,
 ) -> Blend: ...

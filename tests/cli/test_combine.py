@@ -109,3 +109,81 @@ def test_an_output_that_is_there_is_replaced_only_by_force(folder: Path, capsys:
     assert code == 0, err
     assert load_file("half/model.safetensors")["w"].dtype == np.float16
     assert "dtype='float17'" in refused(capsys, "combine", "a", "b", "--dtype", "float17", "-o", "x")
+
+
+def test_quantised_checkpoints_are_blended_as_what_they_stand_for(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import ml_dtypes
+
+    from kofn.io.tensor_writer import write_arrays
+    from kofn.io.tensors import Checkpoint
+
+    row = np.array([[448.0, -448, 112, 3]]).astype(ml_dtypes.float8_e4m3fn)
+    for name, scale in (("a", 1 / 448), ("b", 5 / 448)):
+        Path(name).mkdir()
+        arrays = {"w.weight": row[:, :: 1 if name == "a" else -1], "w.weight_scale": np.array([scale], np.float32)}
+        write_arrays(f"{name}/model.safetensors", arrays)
+        Path(f"{name}/config.json").write_text(json.dumps({"quantization_config": {"quant_method": "fp8"}}))
+    exact = (row.astype(float) + 5 * row[:, ::-1].astype(float)) / 448 / 2
+    code, text, err = run(capsys, "combine", "a", "b", "--dry-run")
+    assert code == 0, err
+    assert "1 tensor, blended as what they stand for and quantised again" in text
+    code, text, err = run(capsys, "combine", "a", "b", "-o", "m")
+    assert code == 0, err
+    assert "1 tensor quantised again, which added at most " in text
+    written = Checkpoint.open("m")
+    result = written["w.weight"].array().astype(float) * float(written["w.weight_scale"].array()[0])
+    assert (np.abs(result - exact) <= np.abs(exact) * 2**-4 * (1 + 1e-6)).all()
+    assert json.loads(Path("m/config.json").read_text()) == {"quantization_config": {"quant_method": "fp8"}}
+    code, text, err = run(capsys, "combine", "a", "b", "--dtype", "bfloat16", "-o", "wide", "--json")
+    assert code == 0, err
+    assert "requantised" not in json.loads(text)
+    assert set(Checkpoint.open("wide")) == {"w.weight"}
+    assert Checkpoint.open("wide")["w.weight"].array().tobytes() == exact.astype(ml_dtypes.bfloat16).tobytes()
+    assert json.loads(Path("wide/config.json").read_text()) == {}
+    code, text, err = run(capsys, "combine", "a", "--dtype", "float32", "-o", "plain")
+    assert code == 0, err
+    np.testing.assert_allclose(Checkpoint.open("plain")["w.weight"].array(), row.astype(float) / 448, rtol=1e-6)
+    code, text, err = run(capsys, "combine", "a", "b", "-o", "again", "--report", "report.html")
+    assert code == 0, err
+
+
+def test_grown_vocabularies_are_matched_by_token(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    for name, tokens in (("base", "ab"), ("one", "abx"), ("two", "abyx")):
+        Path(name).mkdir()
+        rows = np.array([[ord(token), len(tokens)] for token in tokens], np.float32)
+        save_file({"embed_tokens.weight": rows}, f"{name}/model.safetensors")
+        added = [{"id": i, "content": token} for i, token in enumerate(tokens) if i > 1]
+        Path(f"{name}/tokenizer.json").write_text(
+            json.dumps({"model": {"vocab": {"a": 0, "b": 1}}, "added_tokens": added})
+        )
+        Path(f"{name}/config.json").write_text(json.dumps({"vocab_size": len(tokens)}))
+    assert "vocabulary='union'" in refused(capsys, "combine", "one", "two", "-o", "m")
+    code, text, err = run(capsys, "combine", "one", "two", "--vocabulary", "union", "-o", "m")
+    assert code == 0, err
+    assert "vocabulary: 4 tokens in 4 rows, 1 of them added; members lacked 1, 0" in text
+    assert load_file("m/model.safetensors")["embed_tokens.weight"].tolist() == [
+        [ord("a"), 3.5],
+        [ord("b"), 3.5],
+        [ord("x"), 3.5],
+        [ord("y"), 4],
+    ]
+    assert json.loads(Path("m/config.json").read_text()) == {"vocab_size": 4}
+    assert [entry["content"] for entry in json.loads(Path("m/tokenizer.json").read_text())["added_tokens"]] == [
+        "x",
+        "y",
+    ]
+    arguments = ("one", "two", "--base", "base", "--vocabulary", "base")
+    code, text, err = run(capsys, "combine", *arguments, "-o", "based", "--json")
+    assert code == 0, err
+    assert json.loads(text)["vocabulary"]["left_out"] == 2
+    assert load_file("based/model.safetensors")["embed_tokens.weight"].tolist() == [[ord("a"), 3.5], [ord("b"), 3.5]]
+    code, text, err = run(capsys, "combine", *arguments, "--dry-run")
+    assert code == 0, err
+    assert "(2, 2)  task_arithmetic, by token" in text
+    assert "vocabulary='all': choose one of" in refused(
+        capsys, "combine", "one", "two", "--vocabulary", "all", "-o", "x"
+    )

@@ -38,6 +38,7 @@ MEMBERS = Section(
         flag("--skip-nonfinite", is_flag=True, help="Leave out NaN and infinities instead of refusing them."),
         flag("--force", is_flag=True, help="Replace an output that is there."),
         flag("--dtype", metavar="NAME", help="Float dtype of the blend: float32, bfloat16, ...; as the first member."),
+        flag("--vocabulary", metavar="NAME", help="Match embeddings by token, into those of union, base or first."),
         flag("--device", metavar="NAME", help="Add up on a torch device: cuda, or auto for a GPU where there is one."),
     ),
 )
@@ -56,7 +57,7 @@ class CombineArguments(VerbArguments):
     """What `kofn combine` was asked."""
 
     VERB: ClassVar[str] = "combine"
-    OPTIONS: ClassVar[tuple[str, ...]] = ("only", "skip", "skip_nonfinite", "dtype", "device")
+    OPTIONS: ClassVar[tuple[str, ...]] = ("only", "skip", "skip_nonfinite", "dtype", "vocabulary", "device")
 
     base: str | None
     weights: list[float] | None
@@ -64,6 +65,7 @@ class CombineArguments(VerbArguments):
     skip: tuple[str, ...]
     skip_nonfinite: bool
     dtype: str | None
+    vocabulary: str | None
     force: bool
     device: str | None
     id_column: str | None
@@ -232,6 +234,10 @@ def answer(plan: Blend, members: list[str], arguments: CombineArguments) -> dict
 
         rows["layers"] = measures_by_layer(plan.info["measures"])
         rows["measures"] = plan.info["measures"]
+    if plan.info.get("requantised"):
+        rows["requantised"] = plan.info["requantised"]
+    if "vocabulary" in plan.info:
+        rows["vocabulary"] = plan.info["vocabulary"]
     if "nonfinite" in plan.info:
         rows["nonfinite"] = plan.info["nonfinite"]
     if arguments.report:
@@ -255,9 +261,28 @@ def render(plan: Blend, members: list[str], arguments: CombineArguments) -> str:
         distance = f"distance to the blend {spread[i]:.6g}  " if i < len(spread) else ""
         left = f"{left_out[i]} values left out  " if i < len(left_out) and left_out[i] else ""
         lines.append(f"  {weight}{distance}{left}{path}")
+    if "vocabulary" in rows:
+        lines.append(f"  {_tokens(rows['vocabulary'])}")
+    if "requantised" in rows:
+        lines.append(f"  {_rounding(rows['requantised'])}")
     if arguments.report:
         lines.append(f"report -> {arguments.report}")
     return "\n".join(lines)
+
+
+def _tokens(figures: dict[str, Any]) -> str:
+    """How many tokens the output has, and how many each member lacked."""
+    lacking = ", ".join(map(str, figures["lacking"]))
+    left = f", {figures['left_out']} of others left out" if figures["left_out"] else ""
+    new = f", {len(figures['added'])} of them added" if figures["added"] else ""
+    return f"vocabulary: {figures['tokens']} tokens in {figures['rows']} rows{new}{left}; members lacked {lacking}"
+
+
+def _rounding(errors: dict[str, float]) -> str:
+    """How many tensors were quantised again, and the most that rounding added to one."""
+    name = max(errors, key=lambda each: errors[each])
+    subject = "1 tensor" if len(errors) == 1 else f"{len(errors)} tensors"
+    return f"{subject} quantised again, which added at most {errors[name]:.2%} of a tensor's norm ({name})"
 
 
 def _say_fates(members: list[Any], arguments: CombineArguments, recipe: Any = None) -> None:
@@ -270,18 +295,26 @@ def _say_fates(members: list[Any], arguments: CombineArguments, recipe: Any = No
         base=arguments.base,
         only=arguments.only or None,
         skip=arguments.skip or None,
+        dtype=arguments.dtype,
+        vocabulary=arguments.vocabulary,
     )
     size = sum(row["bytes"] for row in rows)
     out = Path(arguments.output or ".").absolute()
     folder = next(path for path in (out, *out.parents) if path.is_dir())
     free = shutil.disk_usage(folder).free
-    room = {
+    room: dict[str, Any] = {
         "members": len(members),
         "tensors": len(rows),
         "disk": f"{size:,} bytes for the output, {free:,} free in {folder}",
         "fits": "yes" if size <= free else f"no: {size - free:,} bytes short",
         "memory": "blocks only: about 100 MB, or --max-memory",
     }
+    quantised = [row for row in rows if row["fate"].endswith(", requantised")]
+    if quantised:
+        largest = max(5 * row["bytes"] for row in quantised)
+        count = "1 tensor" if len(quantised) == 1 else f"{len(quantised)} tensors"
+        room["quantised"] = f"{count}, blended as what they stand for and quantised again"
+        room["memory"] += f", and {largest:,} bytes a thread to quantise the largest tensor"
     lines = [f"  {row['name']}  {row['dtype']} {tuple(row['shape'])}  {row['fate']}" for row in rows[:_PRINTED]]
     if len(rows) > _PRINTED:
         lines.append(f"  and {len(rows) - _PRINTED} more (--json lists them all)")

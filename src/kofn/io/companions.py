@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +11,15 @@ from kofn.core.checks import FailureError, InputError
 
 CONFIG = "config.json"
 _TOKENIZER = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "sentencepiece.bpe.model")
-_OTHERS = (
-    "generation_config.json",
+_OF_TOKENIZER = (
     "tokenizer_config.json",
     "special_tokens_map.json",
     "added_tokens.json",
     "merges.txt",
     "chat_template.jinja",
     "chat_template.json",
-    "preprocessor_config.json",
-    "processor_config.json",
 )
+_OTHERS = ("generation_config.json", *_OF_TOKENIZER, "preprocessor_config.json", "processor_config.json")
 # Models that differ in one of these do not compute the same function of the same tensors.
 _ARCHITECTURE = (
     "model_type",
@@ -40,27 +38,35 @@ _SCALES = ("rope_theta", "rope_scaling", "rms_norm_eps", "layer_norm_eps", "slid
 
 
 def companions(
-    labels: Sequence[str], paths: Sequence[Path | None], settings: Mapping[str, Any] | None = None
+    labels: Sequence[str],
+    paths: Sequence[Path | None],
+    settings: Mapping[str, Any] | None = None,
+    dropped: Sequence[str] = (),
+    tokenizer: Path | None = None,
 ) -> tuple[dict[str, Path | bytes], list[str]]:
     """Files to copy beside a blend, name -> path or content, and warnings.
 
     The configuration and the tokenizer are those of the first member that has them, with `settings` in place of its
-    own. Members whose configurations name different architectures are refused.
+    own and without the `dropped` entries; with a folder `tokenizer` the tokenizer is that one's and no other's. Members
+    whose configurations name different architectures are refused.
     """
     folders = [(label, path) for label, path in zip(labels, paths, strict=False) if path is not None and path.is_dir()]
     if not folders:
         return {}, []
     files: dict[str, Path | bytes] = {}
     for name in (CONFIG, *_TOKENIZER, *_OTHERS):
-        copies = [folder / name for _, folder in folders if (folder / name).is_file()]
+        sources = [folder for _, folder in folders]
+        if tokenizer is not None and name in (*_TOKENIZER, *_OF_TOKENIZER):
+            sources = [tokenizer]
+        copies = [folder / name for folder in sources if (folder / name).is_file()]
         if copies:
             files[name] = copies[0]
-    warnings = _compare_configs([(label, folder / CONFIG) for label, folder in folders], settings or {})
+    warnings = _compare_configs([(label, folder / CONFIG) for label, folder in folders], {*(settings or {}), *dropped})
     if CONFIG not in files:
         warnings.append("no member has a config.json: loaders will not know the architecture")
     if not any(name in files for name in _TOKENIZER):
         warnings.append("no member has a tokenizer: copy one beside the blend before using it")
-    for name in _TOKENIZER:
+    for name in _TOKENIZER if tokenizer is None else ():
         if name in files:
             copied = Path(str(files[name]))
             content = copied.read_bytes()
@@ -69,22 +75,34 @@ def companions(
                 for label, folder in folders
                 if (folder / name).is_file() and (folder / name).read_bytes() != content
             ]
-            warnings += [f"{label}'s {name} differs from the one copied ({copied})" for label in odd]
+            warnings += [
+                f"{label}'s {name} differs from the one copied ({copied}); where its tokens do, give vocabulary"
+                for label in odd
+            ]
     config = files.get(CONFIG)
-    if settings and isinstance(config, Path):
-        files[CONFIG] = (json.dumps({**_read(config), **settings}, indent=2) + "\n").encode()
+    if (settings or dropped) and isinstance(config, Path):
+        own = read_config(config)
+        wanted = {key: value for key, value in {**own, **(settings or {})}.items() if key not in dropped}
+        if wanted != own:
+            files[CONFIG] = (json.dumps(wanted, indent=2) + "\n").encode()
     return files, warnings
 
 
-def _compare_configs(paths: list[tuple[str, Path]], settings: Mapping[str, Any]) -> list[str]:
-    configs = [(label, _read(path)) for label, path in paths if path.is_file()]
+def first_config(paths: Sequence[Path | None]) -> dict[str, Any]:
+    """The content of the config.json that `companions` copies, empty if there is none."""
+    configs = (path / CONFIG for path in paths if path is not None)
+    return next((read_config(config) for config in configs if config.is_file()), {})
+
+
+def _compare_configs(paths: list[tuple[str, Path]], decided: Collection[str]) -> list[str]:
+    configs = [(label, read_config(path)) for label, path in paths if path.is_file()]
     if len(configs) < 2:
         return []
     (reference, base), others = configs[0], configs[1:]
     clashes, warnings = [], []
     for label, config in others:
         for key in _ARCHITECTURE:
-            if key in base and key in config and base[key] != config[key] and key not in settings:
+            if key in base and key in config and base[key] != config[key] and key not in decided:
                 clashes.append(f"{key} is {config[key]!r} in {label}, {base[key]!r} in {reference}")
         warnings += [
             f"{key} is {config[key]!r} in {label}, {base[key]!r} in {reference}, whose config.json is copied"
@@ -96,7 +114,8 @@ def _compare_configs(paths: list[tuple[str, Path]], settings: Mapping[str, Any])
     return warnings
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_config(path: Path) -> dict[str, Any]:
+    """The content of a config.json."""
     try:
         content = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:

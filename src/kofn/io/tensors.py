@@ -12,7 +12,7 @@ import errno
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -235,6 +235,20 @@ class Layout:
         metadata = {key: value for key, value in self.index_metadata.items() if key != "total_size"}
         return Layout(shards, self.index_name, metadata)
 
+    def restricted(self, names: Container[str], *, without_metadata: str | None = None) -> Layout:
+        """The same files with these tensors only, and without one entry of the files' metadata."""
+        shards = tuple(
+            Shard(
+                shard.file_name,
+                tuple(spec for spec in shard.tensors if spec.name in names),
+                {key: value for key, value in shard.metadata.items() if key != without_metadata},
+            )
+            for shard in self.shards
+            if any(spec.name in names for spec in shard.tensors)
+        )
+        metadata = {key: value for key, value in self.index_metadata.items() if key != "total_size"}
+        return Layout(shards, self.index_name, metadata)
+
     def as_single_file(self) -> Layout:
         """The same tensors in one file, shard after shard."""
         tensors = tuple(tensor for shard in self.shards for tensor in shard.tensors)
@@ -257,8 +271,10 @@ class Checkpoint(Mapping[str, LazyTensor]):
     ((2, 3), [2.0, 3.0])
     """
 
-    def __init__(self, path: Path, layout: Layout, tensors: dict[str, LazyTensor]) -> None:
-        self.path, self.layout, self._tensors = path, layout, tensors
+    def __init__(
+        self, path: Path, layout: Layout, tensors: dict[str, LazyTensor], beside: frozenset[Path] = frozenset()
+    ) -> None:
+        self.path, self.layout, self._tensors, self._beside = path, layout, tensors, beside
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Checkpoint:
@@ -305,7 +321,12 @@ class Checkpoint(Mapping[str, LazyTensor]):
         last = Shard(last.file_name, (*last.tensors, *specs), last.metadata)
         metadata = {key: value for key, value in self.layout.index_metadata.items() if key != "total_size"}
         layout = Layout((*shards, last), self.layout.index_name, metadata)
-        return Checkpoint(self.path, layout, {**self._tensors, **tensors})
+        return Checkpoint(self.path, layout, {**self._tensors, **tensors}, self._beside)
+
+    def replaced(self, tensors: Mapping[str, Any], dropped: Container[str]) -> Checkpoint:
+        """The checkpoint with some tensors read in another way, and without the `dropped` ones; the layout stays."""
+        kept = {name: tensors.get(name, tensor) for name, tensor in self._tensors.items() if name not in dropped}
+        return Checkpoint(self.path, self.layout, kept, self.files)
 
     def __getitem__(self, name: str) -> LazyTensor:
         return self._tensors[name]
@@ -323,10 +344,14 @@ class Checkpoint(Mapping[str, LazyTensor]):
         """The checkpoint as a mapping name -> array, each read on access."""
         return LazyArrays(self, lambda name: self[name].array(), self.path)
 
+    @property
+    def files(self) -> frozenset[Path]:
+        """The files that this checkpoint reads from."""
+        return self._beside | {tensor.path.resolve() for tensor in self._tensors.values()}
+
     def is_at(self, path: Path) -> bool:
         """Whether writing to `path` would replace a file this checkpoint reads from."""
-        files = {tensor.path.resolve() for tensor in self._tensors.values()}
-        target = path.resolve()
+        files, target = self.files, path.resolve()
         return target in files or (target.is_dir() and any(file.parent == target for file in files))
 
 

@@ -110,11 +110,6 @@ def test_factors_are_not_averaged_apart(names: tuple[str, str], says: str) -> No
     assert kept.result["w"].tolist() == [1.0]
 
 
-@pytest.mark.parametrize("scale", ["w.weight_scale", "w.weight_scale_inv", "w.scale_weight", "w.input_scale"])
-@pytest.mark.parametrize("dtype", [ml_dtypes.float8_e4m3fn, np.int8])
-def test_quantised_weights_are_not_blended_apart_from_their_scales(scale: str, dtype: Any) -> None:
-    member = {"w.weight": np.ones((2, 2), dtype), scale: np.ones(1, np.float32)}
-    with pytest.raises(InputError, match=r"members are quantised \('w.weight' is .*dequantise the members first"):
-        weighted_mean([member, {**member, scale: np.full(1, 5, np.float32)}])
+def test_8_bit_floats_without_scales_are_blended_as_they_are() -> None:
     plain = {"w.weight": np.ones((2, 2), ml_dtypes.float8_e4m3fn)}
     assert weighted_mean([plain, plain]).result["w.weight"].dtype == ml_dtypes.float8_e4m3fn

@@ -23,7 +23,9 @@ from numpy.typing import NDArray
 
 from kofn.combination._sweep.measures import Measures, inner
 from kofn.combination._sweep.members import FLOATS, HALF, REAL, Pool, tensor_label
+from kofn.combination._sweep.quantised import held_bytes
 from kofn.combination._sweep.rule import Block, Rule, Span
+from kofn.combination._sweep.vocabulary import Vocabulary
 from kofn.core.checks import InputError
 from kofn.core.runtime import Control
 
@@ -252,9 +254,18 @@ class Sweep:
                 values = values.astype(self.pool.cast)
             np.copyto(row, values, casting="unsafe")
         base = rows.pop() if self.pool.base is not None else None
+        if self.pool.vocabulary is not None:
+            self._fill_rows(self.pool.vocabulary, span, rows, base)
         if self.skip_nonfinite:
             self._replace_nonfinite(rows, base, span)
         return rows, base
+
+    def _fill_rows(
+        self, vocabulary: Vocabulary, span: Span, rows: list[NDArray[Any]], base: NDArray[Any] | None
+    ) -> None:
+        weights = self.merge_rules[span.name].weights
+        usable = len(weights) == len(rows) and (weights >= 0).all() and weights.any()
+        vocabulary.fill(span.name, rows, base, span.start, span.shape, weights if usable else self.fill)
 
     def _replace_nonfinite(self, rows: list[NDArray[Any]], base: NDArray[Any] | None, span: Span) -> None:
         """Replace NaN and infinities by the base's entry, or by the mean of the other members."""
@@ -409,6 +420,14 @@ def _plan_blocks(n_threads: int | None, max_memory: int | None, pool: Pool) -> t
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = 1 if pool.elements < _THREADED else n_threads or cores
     each = _Buffers.bytes_per_element(len(pool.members) + (pool.base is not None))
+    if max_memory is not None and (whole := held_bytes(pool)):
+        threads = max(1, min(threads, max_memory // (whole + _LEAST_BLOCK * each)))
+        if max_memory < whole + _LEAST_BLOCK * each:
+            raise InputError(
+                f"max_memory={max_memory} is too little to quantise the largest tensor, which is held whole; give at "
+                f"least {whole + _LEAST_BLOCK * each} bytes, or dtype='bfloat16', which holds none"
+            )
+        max_memory -= threads * whole
     room = _BUFFER_BYTES_PER_THREAD if max_memory is None else max_memory
     if max_memory is not None and room < _LEAST_BLOCK * each:
         raise InputError(

@@ -45,7 +45,16 @@ class Files(TypedDict, total=False):
     dtype: Annotated[
         str | None,
         "The float dtype of the blend, such as float32 or bfloat16; by default the first member's. Members may be of "
-        "several float dtypes: each is read as it is, and the blend is rounded once.",
+        "several float dtypes: each is read as it is, and the blend is rounded once. Quantised weights are blended as "
+        "what they stand for: quantised again as the first member's, one tensor held whole a thread, or written in the "
+        "dtype given here, without scales.",
+    ]
+    vocabulary: Annotated[
+        str | None,
+        "Members are folders with tokenizers of their own: rows of embeddings and heads are matched by token. The "
+        'output has the tokens of the "first" member, of the "base", or the "union": those of the base (or first '
+        "member), then what is new in the others. A token's row is blended over the members that have it; a row "
+        "that the base lacks counts as their mean, and a member without a row of the base's leaves it as it is.",
     ]
     max_memory: int | str | None
     progress: bool | None
@@ -79,6 +88,7 @@ class SweepOptions:
     measure: bool = False
     skip_nonfinite: bool = False
     dtype: str | None = None
+    vocabulary: str | None = None
     max_memory: Any = None
     n_threads: int | None = None
     progress: bool | None = None
@@ -86,7 +96,7 @@ class SweepOptions:
     def open(self, members: Any, base: Any = None) -> Pool:
         """Open the members and the base, and check them against each other."""
         only, skip = patterns(self.only, "only"), patterns(self.skip, "skip")
-        return open_members(members, base, only, skip, once=True, dtype=self.dtype)
+        return open_members(members, base, only, skip, once=True, dtype=self.dtype, vocabulary=self.vocabulary)
 
 
 def patterns(value: str | Sequence[str] | None, name: str) -> list[str] | None:

@@ -13,15 +13,15 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
+from kofn.combination._sweep.quantised import unpacked
+from kofn.combination._sweep.vocabulary import Gathered, Vocabulary, matched
 from kofn.core.checks import InputError, as_array, nearest
+from kofn.io.quantised import FLOAT8, Dequantised, Scheme
 from kofn.io.tensors import Checkpoint, LazyTensor, TensorSpec, from_torch, is_torch
 
 _SHOWN = 8  # mismatches spelled out
 
-HALF = {np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16)} | {
-    np.dtype(getattr(ml_dtypes, name))
-    for name in ("float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz")
-}
+HALF = {np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16)} | FLOAT8
 REAL: dict[np.dtype[Any], np.dtype[Any]] = {
     np.dtype(np.float32): np.dtype(np.float32),
     np.dtype(np.float64): np.dtype(np.float64),
@@ -49,12 +49,16 @@ class ArrayTensor:
         data = self._array.__array_interface__["data"][0]
         return (data, self.shape, self._array.strides, self.dtype) if self.size else None
 
+    @property
+    def nbytes(self) -> int:
+        return self.size * self.dtype.itemsize
+
     def read(self, start: int = 0, stop: int | None = None, _out: NDArray[Any] | None = None) -> NDArray[Any]:
         stop = self.size if stop is None else stop
         return self._array.flat[start:stop] if self._flat is None else self._flat[start:stop]
 
 
-Tensor = LazyTensor | ArrayTensor
+Tensor = LazyTensor | ArrayTensor | Dequantised | Gathered
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +69,10 @@ class Pool:
     that has them, need not match, and need not be everywhere. `tied` names are aliases of the same memory in every
     member: they are blended once and are not listed in the members here. `dtype` is the float dtype that the blend is
     rounded to, None for the first member's; what is read is first rounded to `cast`, if there is one.
+
+    `quantised` names the weights that some member keeps quantised; the members here have them dequantised. `schemes`
+    says how each is quantised in the output, none where that is of another dtype; `beside` is written with them.
+    `vocabulary` says which rows a member lacks where embeddings are matched by token.
     """
 
     members: list[Mapping[str, Tensor]]
@@ -77,6 +85,11 @@ class Pool:
     tied: Mapping[str, str] = field(default_factory=dict)
     dtype: np.dtype[Any] | None = None
     cast: np.dtype[Any] | None = None
+    quantised: frozenset[str] = frozenset()
+    schemes: Mapping[str, Scheme] = field(default_factory=dict)
+    beside: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    vocabulary: Vocabulary | None = None
 
     @property
     def first(self) -> Mapping[str, Tensor]:
@@ -88,20 +101,27 @@ class Pool:
 
     @property
     def nbytes(self) -> int:
-        return sum(tensor.size * tensor.dtype.itemsize for tensor in self.first.values())
+        return sum(tensor.nbytes for tensor in self.first.values())
 
     def dtype_of(self, name: str) -> np.dtype[Any]:
         """The dtype of a blended tensor: complex and whole numbers keep theirs."""
         own = self.first[name].dtype
         return self.dtype if self.dtype is not None and own in FLOATS and name not in self.skipped else own
 
-    def retyped(self) -> dict[str, TensorSpec]:
-        """The tensors whose dtype is not the first member's."""
-        return {
-            name: TensorSpec(name, self.dtype_of(name), tensor.shape)
-            for name, tensor in self.first.items()
-            if self.dtype_of(name) != tensor.dtype
-        }
+    def written(self) -> dict[str, TensorSpec]:
+        """The tensors of the output: those of the first member, each followed by its scales."""
+        specs = {}
+        for name, tensor in self.first.items():
+            scheme = self.schemes.get(name)
+            if scheme is not None:
+                specs[name] = TensorSpec(name, scheme.dtype, scheme.shape)
+                specs[scheme.scale] = TensorSpec(scheme.scale, scheme.scale_dtype, scheme.scale_shape)
+            elif name in self.skipped:
+                source = self.source(name)
+                specs[name] = TensorSpec(name, source.dtype, source.shape)
+            else:
+                specs[name] = TensorSpec(name, self.dtype_of(name), tensor.shape)
+        return specs | {name: TensorSpec(name, array.dtype, array.shape) for name, array in self.beside.items()}
 
     def mixture(self) -> list[str]:
         """The names of the float dtypes of the members, and the base, if there are several."""
@@ -109,7 +129,7 @@ class Pool:
         dtypes = {
             source[name].dtype.name
             for name in self.first
-            if name not in self.skipped and self.first[name].dtype in FLOATS
+            if name not in self.skipped and name not in self.quantised and self.first[name].dtype in FLOATS
             for source in sources
         }
         return sorted(dtypes) if len(dtypes) > 1 else []
@@ -128,12 +148,14 @@ def open_members(
     once: bool = False,
     dtype: str | None = None,
     cast: str | None = None,
+    vocabulary: Any = None,
 ) -> Pool:
     """Open the members and the base; refuse mismatches, listing all differences at once.
 
     `only` and `skip` are patterns (`fnmatch`) of tensor names: tensors that they leave out are copied, and may differ.
     With `once`, tied tensors are listed under their first name only; the caller restores the aliases. Members may
-    differ in their float dtypes; the blend has `dtype`, or the first member's.
+    differ in their float dtypes; the blend has `dtype`, or the first member's. With a `vocabulary` ("union", "base",
+    "first") the rows of embeddings are matched by token.
     """
     opened, kinds = zip(*(_open(member, f"member {position}") for position, member in enumerate(members)), strict=True)
     labels = [label for label, _ in opened]
@@ -150,19 +172,57 @@ def open_members(
         origin = origin and {name: tensor for name, tensor in origin.items() if name not in tied}
     sources = [*mappings, *([] if origin is None else [origin])]
     skipped = _skipped(sources, only, skip)
+    rounded, read_as = (None if name is None else float_dtype(name) for name in (dtype, cast))
+    labelled = [*labels, *([] if origin is None else [base_label])]
+    plain = unpacked(
+        sources,
+        labelled,
+        len(mappings),
+        skipped,
+        lambda name: _matches(name, skip or ()),
+        alone=len(sources) == 1 and rounded is None,
+    )
+    sources, skipped = plain.sources, plain.skipped
+    tokens = None
+    if vocabulary is not None:
+        sources, tokens = matched(sources, labelled, len(mappings), vocabulary, skipped)
+        _refuse_quantised_rows(tokens, plain.schemes if rounded is None else {})
+    mappings, origin = sources[: len(mappings)], None if origin is None else sources[-1]
+    if plain.names and rounded is not None and rounded.itemsize == 1:
+        raise InputError(
+            f"dtype={rounded.name!r}: members are quantised, with scales; leave dtype out to quantise the blend as "
+            "member 0 is, or give a wider one such as bfloat16"
+        )
     mappings[0] = _with_others(mappings[0], sources[::-1] if origin is not None else sources, skipped)
     _refuse_mismatch(mappings, labels, skipped)
     if len(mappings) > 1 or origin is not None:
-        _refuse_parts([name for name in mappings[0] if name not in skipped], mappings[0])
+        _refuse_parts([name for name in mappings[0] if name not in skipped])
+    skipped &= mappings[0].keys()
     if len(skipped) == len(mappings[0]):
         raise InputError("only and skip leave no tensor to blend; give patterns that match fewer names")
     if origin is not None:
         if (kind == "arrays") != ("arrays" in kinds):
             raise InputError(f"base is one of {kind}, the members are {kinds[0]}; give all in one form")
         _refuse_mismatch([mappings[0], origin], [labels[0], base_label], skipped)
-    rounded, read_as = (None if name is None else float_dtype(name) for name in (dtype, cast))
     named, on_disk = "arrays" not in kinds, "checkpoints" in kinds
-    return Pool(mappings, labels, named, on_disk, origin, base_label, skipped, tied, rounded, read_as)
+    schemes, beside = (plain.schemes, plain.beside) if rounded is None else ({}, {})
+    return Pool(
+        mappings,
+        labels,
+        named,
+        on_disk,
+        origin,
+        base_label,
+        skipped,
+        tied,
+        rounded,
+        read_as,
+        plain.names,
+        schemes,
+        beside,
+        plain.notes if rounded is None else (),
+        tokens,
+    )
 
 
 def float_dtype(name: Any) -> np.dtype[Any]:
@@ -223,10 +283,11 @@ def _skipped(
                     f"{word}={pattern!r} matches no tensor{nearest(pattern, names)}; names are such as {names[0]!r}"
                 )
 
-    def matches(name: str, patterns: Sequence[str]) -> bool:
-        return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+    return frozenset(name for name in names if (only and not _matches(name, only)) or (skip and _matches(name, skip)))
 
-    return frozenset(name for name in names if (only and not matches(name, only)) or (skip and matches(name, skip)))
+
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def _with_others(
@@ -266,11 +327,10 @@ _PARTS = (
         "remove the parametrisation first, torch.nn.utils.remove_weight_norm",
     ),
 )
-_SCALES = re.compile(r"(weight_scale(_inv)?|scale_weight|weight_scale_2|input_scale|\.scale_inv|\.SCB|absmax)$")
 
 
-def _refuse_parts(names: Sequence[str], first: Mapping[str, Tensor]) -> None:
-    """Refuse factors of products, and quantised weights beside their scales."""
+def _refuse_parts(names: Sequence[str]) -> None:
+    """Refuse factors of products."""
     for pattern, kind, remedy in _PARTS:
         factor = next((name for name in names if pattern.search(name)), None)
         if factor is not None:
@@ -278,12 +338,14 @@ def _refuse_parts(names: Sequence[str], first: Mapping[str, Tensor]) -> None:
                 f"members are {kind} ({factor!r}): blending the factors apart does not blend their product; "
                 f"use {remedy}"
             )
-    scale = next((name for name in names if _SCALES.search(name)), None)
-    narrow = next((name for name in names if first[name].dtype.itemsize == 1 and first[name].dtype.kind != "b"), None)
-    if scale is not None and narrow is not None:
+
+
+def _refuse_quantised_rows(tokens: Vocabulary, schemes: Mapping[str, Scheme]) -> None:
+    name = next((name for name in tokens.figures["tensors"] if name in schemes), None)
+    if name is not None:
         raise InputError(
-            f"members are quantised ({narrow!r} is {first[narrow].dtype}, with scales such as {scale!r}): blending "
-            "values and scales apart does not blend the weights; dequantise the members first, or skip these tensors"
+            f"vocabulary matches the rows of {name!r} by token, which is quantised; give dtype='bfloat16' to write the "
+            "blend without scales"
         )
 
 
@@ -332,6 +394,8 @@ def _refuse_mismatch(members: list[Mapping[str, Tensor]], labels: list[str], ski
         more = f"; and {len(differences) - _SHOWN} more" if len(differences) > _SHOWN else ""
         places = "1 place" if len(differences) == 1 else f"{len(differences)} places"
         remedy = "blend members of one architecture, vocabulary and dtype, or leave these tensors out with skip"
+        if any("another vocabulary?" in difference for difference in differences):
+            remedy = "match rows by token with vocabulary='union' (--vocabulary), or leave these tensors out with skip"
         if any(".lora_" in difference for difference in differences):
             remedy = "adapters of unlike ranks or modules add up with method='stack_adapters'"
         raise InputError(f"members do not match in {places}: {'; '.join(differences[:_SHOWN])}{more}; {remedy}")

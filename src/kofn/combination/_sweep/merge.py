@@ -17,11 +17,12 @@ from kofn._version import __version__
 from kofn.combination._sweep.blockwise import Done, Sweep
 from kofn.combination._sweep.files import SweepOptions
 from kofn.combination._sweep.members import FLOATS, Pool, Tensor
+from kofn.combination._sweep.quantised import QUANTISATION, Requantiser, configured
 from kofn.combination._sweep.rule import Rule
 from kofn.core import checks
 from kofn.core.checks import InputError
 from kofn.core.plans import Blend
-from kofn.io.companions import companions
+from kofn.io.companions import companions, first_config
 from kofn.io.tensor_writer import CheckpointWriter
 from kofn.io.tensors import Checkpoint, Layout, LazyArrays
 
@@ -72,10 +73,10 @@ def merge(
     if options.out is not None:
         done, result = _write(pool, by_name, sweep, options, notes, donor, settings or {})
     elif pool.on_disk:
-        done = sweep.run(None)
-        result = LazyArrays(pool.first, sweep.tensor)
+        done = sweep.run(Requantiser(pool, _nowhere, notes))
+        result = lazy_blend(pool, sweep)
     else:
-        done, result = blend_in_memory(pool, sweep)
+        done, result = blend_in_memory(pool, sweep, notes)
 
     squares = done.spread()
     value = float("nan")
@@ -94,6 +95,13 @@ def merge(
         notes["members"] = [str(path) for path in paths]
     if pool.tied:
         notes["tied"] = dict(pool.tied)
+    if pool.vocabulary is not None:
+        notes["vocabulary"] = dict(pool.vocabulary.figures)
+        if pieces := pool.vocabulary.figures["pieces"]:
+            line = f"{pieces} of the new tokens are pieces of another vocabulary, which the tokenizer takes whole"
+            notes["warnings"] = [*notes.get("warnings", []), line]
+    if pool.notes:
+        notes["warnings"] = [*notes.get("warnings", []), *pool.notes]
     if mixture := pool.mixture():
         rounded = next(pool.dtype_of(name) for name in pool.first if pool.first[name].dtype in FLOATS)
         line = f"members are of {', '.join(mixture)}: each is read as it is, the blend is {rounded.name}"
@@ -123,20 +131,42 @@ def merge(
     )
 
 
-def blend_in_memory(pool: Pool, sweep: Sweep) -> tuple[Done, Any]:
+def blend_in_memory(pool: Pool, sweep: Sweep, notes: dict[str, Any] | None = None) -> tuple[Done, Any]:
     """The blend as an array, or as a dict of arrays if the members have names."""
-    arrays = {}
-    for name in pool.first:
-        tensor = pool.source(name)
-        arrays[name] = np.empty(tensor.shape, tensor.dtype if name in pool.skipped else pool.dtype_of(name))
+    arrays = {name: np.empty(spec.shape, spec.dtype) for name, spec in pool.written().items()}
     flat = {name: array.reshape(-1) for name, array in arrays.items()}
 
     def store(name: str, start: int, values: NDArray[Any]) -> None:
         flat[name][start : start + len(values)] = values
 
-    done = sweep.run(store)
+    sink = Requantiser(pool, store, {} if notes is None else notes)
+    sink.write_beside()
+    done = sweep.run(sink)
     arrays |= {name: arrays[first] for name, first in pool.tied.items()}
     return done, arrays if pool.named else arrays[""]
+
+
+def lazy_blend(pool: Pool, sweep: Sweep) -> LazyArrays:
+    """The blend as a mapping whose tensors are computed on access: a scale takes as long as its weight."""
+    weight_of = {scheme.scale: name for name, scheme in pool.schemes.items()}
+    written = pool.written()
+
+    def compute(name: str) -> NDArray[Any]:
+        if name in pool.beside:
+            return pool.beside[name].copy()
+        weight = weight_of.get(name, name)
+        if weight not in pool.schemes:
+            return sweep.tensor(name)
+        parts: dict[str, NDArray[Any]] = {}
+        sink = Requantiser(pool, lambda part, _start, values: parts.update({part: values}), {})
+        sink(weight, 0, sweep.tensor(weight).reshape(-1))
+        return parts[name].reshape(written[name].shape)
+
+    return LazyArrays(written, compute)
+
+
+def _nowhere(_name: str, _start: int, _values: NDArray[Any]) -> None:
+    """A sink for blends of which only the figures are asked."""
 
 
 def _write(
@@ -154,17 +184,38 @@ def _write(
     if pool.base is not None:  # compared with the others; copied tensors come from a member, if any has them
         labels, sources = [*labels, pool.base_label], [*sources, pool.base]
     paths = [getattr(source, "path", None) for source in sources]
-    if donor is None and pool.base is not None and _base_decides(pool):
+    if pool.vocabulary is not None:
+        donor = pool.vocabulary.folder
+    elif donor is None and pool.base is not None and _base_decides(pool):
         donor = getattr(pool.base, "path", None)
     if donor is not None:
         labels, paths = [f"the donor ({donor})", *labels], [Path(donor), *paths]
-    extras, warnings = companions(labels, paths, settings)
+    dropped: tuple[str, ...] = ()
+    if pool.quantised:
+        # Tensors are kept as member 0's, so its word on them holds, whoever the configuration is from.
+        kept = configured(getattr(pool.first, "path", None)) if pool.schemes else {}
+        settings = {**settings, **kept}
+        dropped = tuple(key for key in QUANTISATION if key not in kept)
+    tokenizer = None
+    if pool.vocabulary is not None:
+        pool.vocabulary.refuse_single_file(options.out)
+        tokenizer, config = pool.vocabulary.folder, first_config(paths)
+        settings = {**settings, **pool.vocabulary.resized(config)}
+    extras, warnings = companions(labels, paths, settings, dropped, tokenizer)
+    if pool.vocabulary is not None:
+        extras |= pool.vocabulary.files
+        if config and not pool.vocabulary.names_rows({**config, **settings}):
+            warnings.append(f"config.json names no vocab_size to set to {pool.vocabulary.rows}: set it before loading")
     if warnings and not str(options.out).endswith(".safetensors"):
         notes["warnings"] = warnings
     with CheckpointWriter(options.out, layout, job=job_digest(pool, merge_rules, options), extras=extras) as writer:
-        done = Done()
+        done, sink = Done(), Requantiser(pool, writer.write, notes)
+        sink.write_beside()
         for line in writer.resumed:
-            for name, squares, measures in json.loads(line):
+            for name, squares, measures, error in json.loads(line):
+                if error is not None:
+                    sink.errors[name] = error
+                    writer.settled(pool.schemes[name].scale)
                 done.squares[name] = np.array(squares, np.float64)
                 if measures is not None:
                     done.measures[name] = {
@@ -174,9 +225,13 @@ def _write(
         notes["resumed"] = len(done.squares)
 
         def journal(names: list[str], done: Done) -> None:
-            writer.note(json.dumps([[n, done.squares[n].tolist(), _plain(done.measures.get(n))] for n in names]))
+            rows = [
+                [name, done.squares[name].tolist(), _plain(done.measures.get(name)), sink.errors.get(name)]
+                for name in names
+            ]
+            writer.note(json.dumps(rows))
 
-        done = sweep.run(writer.write, done, journal)
+        done = sweep.run(sink, done, journal)
     # In the members' order even after resuming, because sums over tensors depend on it.
     done.squares = {name: done.squares[name] for name in pool.first}
     return done, Checkpoint.open(writer.out).arrays()
@@ -199,12 +254,14 @@ def job_digest(pool: Pool, merge_rules: Mapping[str, Rule], options: SweepOption
     state.update(f"{__version__} {options.measure} {options.skip_nonfinite} {pool.dtype}".encode())
     for member in [*pool.members, *([] if pool.base is None else [pool.base])]:
         state.update(_digest_tensors(member))
+    state.update(b"" if pool.vocabulary is None else pool.vocabulary.digest())
     digests: dict[int, bytes] = {}
     for name in pool.first:
         merge_rule = merge_rules.get(name)
         if id(merge_rule) not in digests:
             digests[id(merge_rule)] = b"" if merge_rule is None else _digest_rule(merge_rule)
         state.update(name.encode() + digests[id(merge_rule)] + (b"-" if name in pool.skipped else b"+"))
+        state.update(repr(pool.schemes.get(name)).encode())
     return state.hexdigest()
 
 
@@ -212,7 +269,7 @@ def _digest_tensors(tensors: Mapping[str, Tensor]) -> bytes:
     """Digest files by size and modification time, arrays by their contents."""
     state = hashlib.blake2b(digest_size=12)
     if isinstance(tensors, Checkpoint):
-        for path in sorted({str(tensor.path.resolve()) for tensor in tensors.values()}):
+        for path in sorted(map(str, tensors.files)):
             seen = os.stat(path)
             state.update(f"{path} {seen.st_size} {seen.st_mtime_ns}\n".encode())
     else:
@@ -254,11 +311,11 @@ def check_out(out: str | os.PathLike[str], pool: Pool) -> Layout:
     for label, member in sources:
         if isinstance(member, Checkpoint) and member.is_at(Path(out)):
             raise InputError(f"out={os.fspath(out)!r} is where {label} lies; name another path")
+    written = pool.written()
     if not isinstance(pool.first, Checkpoint):
         # Aliases are recorded as safetensors' `save_model` records them.
-        return Layout.of_arrays(pool.first, metadata=pool.tied).retyped(pool.retyped())
-    layout = pool.first.layout.retyped(pool.retyped())
-    if pool.skipped and pool.base is not None:
-        layout = layout.retyped({name: pool.source(name) for name in pool.skipped})
+        return Layout.of_arrays(written, metadata=pool.tied)
+    stale = "_quantization_metadata" if pool.quantised and not pool.schemes else None
+    layout = pool.first.layout.retyped(written).restricted(written, without_metadata=stale)
     # In a new folder loaders expect model.safetensors, so a lone file is renamed there.
     return layout if pool.first.path.is_dir() or layout.index_name is not None else layout.as_single_file()

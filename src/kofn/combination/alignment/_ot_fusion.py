@@ -155,6 +155,7 @@ def _open_widths(members: Sequence[Any]) -> Pool:
         labels,
         all(pool.named for pool in opened),
         any(pool.on_disk for pool in opened),
+        quantised=frozenset().union(*(pool.quantised for pool in opened)),
     )
 
 

@@ -19,10 +19,15 @@ Orders = dict[str, Any]  # group -> an order of the member's units, or their cou
 
 
 def named(pool: Pool, method: str) -> Pool:
-    """The pool; members that are plain arrays are refused."""
+    """The pool; members that are plain arrays or quantised are refused."""
     if not pool.named:
         raise InputError(
             f"{method} needs networks: members are mappings name -> array or checkpoints, not plain arrays"
+        )
+    if pool.quantised:
+        raise InputError(
+            f"{method} does not take quantised members ({min(pool.quantised)!r}); dequantise each first: "
+            "weighted_mean([member], dtype='bfloat16', out=...)"
         )
     return pool
 

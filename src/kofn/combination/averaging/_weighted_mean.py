@@ -32,7 +32,8 @@ class WeightedMean(Rule):
 
     Half-precision members (float16, bfloat16, 8-bit floats) are summed in float32, all others in float64, and rounded
     once to the members' dtype. Integer and boolean tensors are copied if the members agree and refused otherwise.
-    Quantised weights with separate scale tensors are averaged as stored, which is rarely intended.
+    Quantised weights (float8 or int8 beside `weight_scale`, `weight_scale_inv`, `scale_weight` or `SCB`) are blended as
+    number times scale and quantised again as the first member's; `spread` and `value` are of the blend before that.
 
     Args:
         members: m arrays of one shape; or m mappings name -> array (NumPy or torch, bfloat16 included); or m paths of

@@ -33,7 +33,8 @@ def merge_recipe(
             including those of plug-ins. The first matching part wins. Paths in a file are relative to it. mergekit's
             recipes give mergekit's figures, settings by layer, filters and slices included; what is not done is
             refused by name.
-        **files: out, only, skip, measure, skip_nonfinite, max_memory, n_threads, progress, as `weighted_mean` has them.
+        **files: out, only, skip, measure, skip_nonfinite, dtype, vocabulary, max_memory, n_threads, progress, as
+            `weighted_mean` has them.
 
     Returns:
         Blend; `weights` maps each blended tensor's name to its (m,) weights; `info` has "parts", the number of tensors
@@ -99,7 +100,15 @@ def open_recipe(recipe: Recipe, options: SweepOptions) -> tuple[Recipe, Pool, di
     part_of = {name: recipe.part_of(name) for name in names}
     skip += [_literal(name) for name, i in part_of.items() if recipe.parts[i].method == COPY]
     dtype = options.dtype or recipe.dtype
-    pool = open_members(members, base, patterns(options.only, "only"), skip or None, dtype=dtype, cast=recipe.cast)
+    pool = open_members(
+        members,
+        base,
+        patterns(options.only, "only"),
+        skip or None,
+        dtype=dtype,
+        cast=recipe.cast,
+        vocabulary=options.vocabulary,
+    )
     return recipe, pool, part_of, skip or None
 
 

@@ -398,7 +398,9 @@ def _donor(
     """Whose configuration and tokenizer the output gets: the base's, or the first model's; tokenizer_source decides."""
     source = content.get("tokenizer_source")
     if source == "union":
-        raise InputError("tokenizer_source: union is not done; tokenizers are copied: say base, or the path of a model")
+        raise InputError(
+            "tokenizer_source: union is not done by a recipe; take it out, and give vocabulary='union' beside it"
+        )
     if source in (None, "base"):
         return find.get(base or slices[0].sources[0].model)
     model = _model(source, "tokenizer_source")

@@ -20,6 +20,8 @@ def preview_merge(
     base: Any = None,
     only: str | Sequence[str] | None = None,
     skip: str | Sequence[str] | None = None,
+    dtype: str | None = None,
+    vocabulary: str | None = None,
 ) -> list[dict[str, Any]]:
     """Preview a merge: the fate of every tensor, from names, shapes and dtypes alone.
 
@@ -30,10 +32,12 @@ def preview_merge(
         base: the checkpoint that the members were fine-tuned from.
         only: pattern, or several, of the names of the tensors to blend; the others are copied.
         skip: pattern, or several, of the names of tensors to copy.
+        dtype: the float dtype of the blend; by default the first member's.
+        vocabulary: "union", "base" or "first": whose tokens the rows of embeddings are matched to.
 
     Returns:
-        A row for each tensor: its `name`, `dtype`, `shape`, `bytes`, and its `fate`: the method that blends it, or the
-        source it is copied from.
+        A row for each tensor of the output: its `name`, `dtype`, `shape`, `bytes`, and its `fate`: the method that
+        blends it (and "requantised" where members keep it quantised), or the source it is copied from.
 
     Raises:
         InputError: members that do not match, patterns of no tensor.
@@ -43,24 +47,28 @@ def preview_merge(
     >>> [(row["name"], row["fate"]) for row in preview_merge([member, member], skip="head")]
     [('norm', 'weighted_mean'), ('head', 'copied from member 0')]
     """
-    options = SweepOptions(only=only, skip=skip)
+    options = SweepOptions(only=only, skip=skip, dtype=dtype, vocabulary=vocabulary)
     if isinstance(members, Recipe):
         recipe, pool, part_of, _ = open_recipe(members, options)
         method_of = {name: recipe.parts[i].method for name, i in part_of.items()}
     else:
         pool = options.open(members, base)
         method_of = dict.fromkeys(pool.first, method)
+    weight_of = {scheme.scale: name for name, scheme in pool.schemes.items()}
     rows = []
-    for name in pool.first:
-        tensor = pool.source(name) if name in pool.skipped else pool.first[name]
+    for name, spec in pool.written().items():
         if name in pool.skipped:
             fate = "copied from the base" if pool.base is not None and name in pool.base else "copied from member 0"
-        elif tensor.dtype in HALF or tensor.dtype in REAL:
-            fate = method_of[name]
+        elif name in weight_of:
+            fate = f"scales of the blended {weight_of[name]}"
+        elif name in pool.beside:
+            fate = "the members' largest" if spec.dtype in REAL else "copied from member 0"
+        elif pool.first[name].dtype in HALF or pool.first[name].dtype in REAL:
+            fate = method_of[name] + (", requantised" if name in pool.schemes else "")
+            if pool.vocabulary is not None and name in pool.vocabulary.figures["tensors"]:
+                fate += ", by token"
         else:
             fate = "copied where all members agree, else refused"
-        nbytes = tensor.size * tensor.dtype.itemsize
-        rows.append(
-            {"name": name, "dtype": tensor.dtype.name, "shape": list(tensor.shape), "bytes": nbytes, "fate": fate}
-        )
+        shape = list(spec.shape)
+        rows.append({"name": name, "dtype": spec.dtype.name, "shape": shape, "bytes": spec.nbytes, "fate": fate})
     return rows

@@ -15,7 +15,7 @@ import numpy as np
 from kofn.combination._sweep.blockwise import Sweep
 from kofn.combination._sweep.files import SweepOptions
 from kofn.combination._sweep.members import Pool
-from kofn.combination._sweep.merge import blend_in_memory, check_out, job_digest, merge
+from kofn.combination._sweep.merge import blend_in_memory, check_out, job_digest, lazy_blend, merge
 from kofn.combination._sweep.record import Record, rated
 from kofn.combination._sweep.rule import Rule
 from kofn.combination.averaging._weighted_mean import WeightedMean
@@ -24,7 +24,6 @@ from kofn.core.arrays import Floats
 from kofn.core.checks import InputError
 from kofn.core.plans import Blend
 from kofn.core.runtime import Control
-from kofn.io.tensors import LazyArrays
 
 
 class Trials:
@@ -87,7 +86,7 @@ class Trials:
     def _blend(self, weights: Floats) -> Any:
         """The blend with these weights, over members of non-zero weight; None after Ctrl-C."""
         pool, merge_rule = self.pool, self.rule_of(weights)
-        if pool.base is None:
+        if pool.base is None and pool.vocabulary is None:
             # The first member is always included, because skipped tensors are copied from it.
             used = sorted({0, *np.flatnonzero(weights).tolist()})
             pool = dataclasses.replace(
@@ -104,7 +103,7 @@ class Trials:
             fill=weights if (weights >= 0).all() else None,
         )
         if pool.on_disk:
-            return LazyArrays(pool.first, sweep.tensor)
+            return lazy_blend(pool, sweep)
         try:
             _, blend = blend_in_memory(pool, sweep)
         except KeyboardInterrupt:

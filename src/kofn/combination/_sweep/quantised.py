@@ -1,0 +1,249 @@
+"""Quantised members: their weights are read as what they stand for, and the blend is quantised as member 0 is."""
+
+from __future__ import annotations
+
+import math
+import re
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kofn.core.checks import InputError
+from kofn.io.companions import CONFIG, read_config
+from kofn.io.quantised import ACTIVATION, NARROW, Dequantised, Scheme, requantise, schemes_of, unread_format
+from kofn.io.tensors import Checkpoint
+
+if TYPE_CHECKING:
+    from kofn.combination._sweep.members import Pool, Tensor
+
+    Tensors = Mapping[str, Tensor]
+
+QUANTISATION = ("quantization_config", "compression_config")  # entries of a config.json
+_SCALE = re.compile(r"((weight|input)_scale(_inv)?|scale_(weight|input)|\.scale_inv|\.SCB)$")
+_EMPTY_MARKER = "scaled_fp8"  # ComfyUI's mark of a file, which holds no weight
+
+
+@dataclass(frozen=True, slots=True)
+class Unpacked:
+    """Sources whose quantised weights are read dequantised, without the tensors beside them.
+
+    `schemes` are member 0's, by weight; `beside` are the small tensors that are written with them as they are here;
+    `names` has every weight that is quantised in any source.
+    """
+
+    sources: list[Tensors]
+    skipped: frozenset[str]
+    schemes: Mapping[str, Scheme] = field(default_factory=dict)
+    beside: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    names: frozenset[str] = frozenset()
+    notes: tuple[str, ...] = ()
+
+
+def unpacked(
+    sources: Sequence[Tensors],
+    labels: Sequence[str],
+    members: int,
+    skipped: frozenset[str],
+    skips: Callable[[str], bool],
+    *,
+    alone: bool,
+) -> Unpacked:
+    """Read quantised weights as what they stand for.
+
+    Args:
+        sources: the members, and the base last if there is one.
+        labels: what each source is called in an error.
+        members: how many of the sources are members.
+        skipped: names of the tensors that are copied; what lies beside a weight follows the weight.
+        skips: whether `skip` names a tensor.
+        alone: one member is given back as it is, so that forms of storage that are not read may pass.
+    """
+    for label, source in () if alone else zip(labels, sources, strict=True):
+        unread = unread_format([name for name in source if name not in skipped])
+        if unread is not None:
+            raise InputError(
+                f"{label} is quantised in a form that is not read ({unread[0]!r}: {unread[1]}); write its weights "
+                "dequantised with the library that made it, or skip these tensors"
+            )
+    by_source = [
+        schemes_of(source, label, source.path if isinstance(source, Checkpoint) else None, skipped)
+        for label, source in zip(labels, sources, strict=True)
+    ]
+    if not any(by_source):
+        for label, source in () if alone else zip(labels, sources, strict=True):
+            _refuse_lone_scales(source, label, skipped, False)
+        return Unpacked(list(sources), skipped)
+    parts = [{name: (scheme.scale, *scheme.markers) for name, scheme in schemes.items()} for schemes in by_source]
+    skipped = _following(parts, skipped, skips)
+    whole: list[Tensors] = []
+    for label, source, schemes, beside in zip(labels, sources, by_source, parts, strict=True):
+        owned = [name for name in schemes if name in skipped and _owner(sources, members, name) is source]
+        weights = {name: scheme for name, scheme in schemes.items() if name not in skipped}
+        dropped = {part for name in weights for part in beside[name]}
+        dropped |= {name for name, tensor in source.items() if _is_beside(name, tensor) and name not in skipped}
+        # A weight is copied with the scales of the source that it is copied from, and no other's.
+        dropped |= {part for name in schemes if name in skipped and name not in owned for part in beside[name]}
+        read = {name: Dequantised(source[name], source[scheme.scale], scheme) for name, scheme in weights.items()}
+        whole.append(_replaced(source, read, dropped))
+        skipped |= {part for name in owned for part in beside[name]}
+        _refuse_lone_scales(whole[-1], label, skipped, True)
+    first = {name: scheme for name, scheme in by_source[0].items() if name not in skipped}
+    written, notes = _beside(sources[:members], labels, first, skipped)
+    names = frozenset().union(*by_source) - skipped
+    return Unpacked(whole, skipped, first, written, names, (*_unlike(by_source, labels, names), *notes))
+
+
+def _unlike(by_source: Sequence[Mapping[str, Scheme]], labels: Sequence[str], names: frozenset[str]) -> tuple[str, ...]:
+    """A note where the sources are not all quantised alike: the form of the blend is member 0's."""
+    for name in sorted(names):
+        kinds = [schemes[name].dtype.name if name in schemes else "not quantised" for schemes in by_source]
+        if len(set(kinds)) > 1:
+            listed = ", ".join(f"{label} is {kind}" for label, kind in zip(labels, kinds, strict=True))
+            return (f"{name!r} of {listed}: the blend is as the first",)
+    return ()
+
+
+def _following(
+    parts: Sequence[Mapping[str, Sequence[str]]], skipped: frozenset[str], skips: Callable[[str], bool]
+) -> frozenset[str]:
+    """The copied names, where a scale is blended or copied as its weight is."""
+    for beside in parts:
+        for name, others in beside.items():
+            if name in skipped:
+                continue
+            if lone := next((other for other in others if skips(other)), None):
+                raise InputError(f"skip names {lone!r} and not its weight {name!r}; skip both, or neither")
+            skipped -= set(others)
+    return skipped
+
+
+def _owner(sources: Sequence[Tensors], members: int, name: str) -> Tensors | None:
+    """The source that a copied tensor is taken from: the base, or the first member that has it."""
+    order = [*sources[members:], *sources[:members]]
+    return next((source for source in order if name in source), None)
+
+
+def _is_beside(name: str, tensor: Tensor) -> bool:
+    """Whether a tensor is a scale of activations, or the mark of a file."""
+    if name.endswith(_EMPTY_MARKER):
+        return True
+    return tensor.size == 1 and bool(ACTIVATION.search(name))
+
+
+def _replaced(source: Tensors, read: Mapping[str, Dequantised], dropped: set[str]) -> Tensors:
+    if isinstance(source, Checkpoint):
+        return source.replaced(read, dropped)
+    return {name: read.get(name, tensor) for name, tensor in source.items() if name not in dropped}
+
+
+def _refuse_lone_scales(tensors: Tensors, label: str, skipped: frozenset[str], quantised: bool) -> None:
+    """Refuse a scale that belongs to no weight that was read, where there are quantised weights."""
+    names = [name for name in tensors if name not in skipped]
+    lone = next((name for name in names if _SCALE.search(name)), None)
+    narrow = next((name for name in names if tensors[name].dtype in NARROW), None)
+    if lone is not None and (quantised or narrow is not None):
+        weight = (
+            "its weight is not there, or not of 8 bits" if narrow is None else f"{narrow!r} has no scale of its own"
+        )
+        raise InputError(
+            f"{label} is quantised in a form that is not read ({lone!r} is a scale, and {weight}); dequantise that "
+            "member first, or skip these tensors"
+        )
+
+
+def _array(tensor: Tensor) -> NDArray[Any]:
+    return tensor.read().reshape(tensor.shape)
+
+
+def _beside(
+    members: Sequence[Tensors], labels: Sequence[str], schemes: Mapping[str, Scheme], skipped: frozenset[str]
+) -> tuple[dict[str, NDArray[Any]], tuple[str, ...]]:
+    """The tensors beside member 0's weights: the largest scales of activations, and the marks as they are."""
+    first = members[0]
+    beside = {name: _array(first[name]) for scheme in schemes.values() for name in scheme.markers}
+    unlike = []
+    for name in first if schemes else ():
+        if not _is_beside(name, first[name]) or name in skipped:
+            continue
+        stored = [(label, member[name]) for label, member in zip(labels, members, strict=False) if name in member]
+        if odd := next((label for label, tensor in stored if tensor.shape != first[name].shape), None):
+            raise InputError(f"{odd}: {name!r} is of another shape than in {labels[0]}; skip it in both")
+        values = [_array(tensor) for _, tensor in stored]
+        beside[name] = values[0] if name.endswith(_EMPTY_MARKER) else np.max(np.array(values), axis=0)
+        if any(other.tobytes() != values[0].tobytes() for other in values[1:]):
+            unlike.append(name)
+    if not unlike:
+        return beside, ()
+    more = f" and {len(unlike) - 1} more" if len(unlike) > 1 else ""
+    return beside, (f"scales of activations differ between members ({unlike[0]!r}{more}): the largest are written",)
+
+
+class Requantiser:
+    """Passes blended blocks on to `sink`, quantised tensors once they are whole; holds one such tensor a thread.
+
+    `errors` has, for each quantised tensor, the norm of what rounding added over the norm of the blend; it is in
+    `notes`, too, as "requantised", where there are such tensors.
+    """
+
+    def __init__(self, pool: Pool, sink: Callable[[str, int, NDArray[Any]], None], notes: dict[str, Any]) -> None:
+        self.pool, self.sink = pool, sink
+        self.errors: dict[str, float] = notes.setdefault("requantised", {}) if pool.schemes else {}
+        self._whole: dict[str, NDArray[np.float32]] = {}
+        self._missing: dict[str, int] = {}
+        self._lock = threading.Lock()
+
+    def write_beside(self) -> None:
+        """Pass on what is written beside the weights."""
+        for name, array in self.pool.beside.items():
+            self.sink(name, 0, array.reshape(-1))
+
+    def __call__(self, name: str, start: int, values: NDArray[Any]) -> None:
+        scheme = self.pool.schemes.get(name)
+        if scheme is None:
+            self.sink(name, start, values)
+            return
+        with self._lock:
+            if name not in self._whole:
+                size = math.prod(scheme.shape)
+                self._whole[name], self._missing[name] = np.empty(size, np.float32), size
+            whole = self._whole[name]
+        whole[start : start + len(values)] = values
+        with self._lock:
+            self._missing[name] -= len(values)
+            complete = not self._missing[name]
+            if complete:
+                del self._whole[name]
+        if complete:
+            self._finish(name, scheme, whole)
+
+    def _finish(self, name: str, scheme: Scheme, whole: NDArray[np.float32]) -> None:
+        if not np.isfinite(whole).all():
+            raise InputError(f"the blend of tensor {name!r} is infinite somewhere; give dtype, or skip this tensor")
+        tensors = (member[name] for member in self.pool.members)
+        candidates = [
+            tensor.stored_scales()
+            for tensor in tensors
+            if isinstance(tensor, Dequantised) and tensor.scheme.alike(scheme)
+        ]
+        numbers, scales, errors, squares = requantise(whole, scheme, candidates)
+        self.errors[name] = math.sqrt(errors / squares) if squares else 0.0
+        self.sink(name, 0, numbers)
+        self.sink(scheme.scale, 0, scales.reshape(-1))
+
+
+def held_bytes(pool: Pool) -> int:
+    """Bytes that quantising the largest tensor takes."""
+    return max((5 * math.prod(scheme.shape) for scheme in pool.schemes.values()), default=0)
+
+
+def configured(path: Path | None) -> dict[str, Any]:
+    """What the config.json of a folder says of quantisation."""
+    if path is None or not (path / CONFIG).is_file():
+        return {}
+    config = read_config(path / CONFIG)
+    return {key: config[key] for key in QUANTISATION if key in config}
