@@ -20,7 +20,8 @@ import kofn
 from kofn.combination import lora_pairs, reduce_adapters, stack_adapters
 from kofn.core.checks import FailureError, InputError
 from kofn.core.plans import Plan
-from kofn.io.adapters import CONFIG, WEIGHTS, Adapter, is_adapter, patterns
+from kofn.io.adapter_families._peft import patterns
+from kofn.io.adapters import CONFIG, WEIGHTS, Adapter, is_adapter
 from kofn.laws import LAWS, Case, LawBroken
 
 WEIGHTS_USED = [0.5, 0.3, 0.2]

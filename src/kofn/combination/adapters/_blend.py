@@ -8,13 +8,14 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from kofn.combination.adapters._config import config_of
 from kofn.combination.adapters._pool import AdapterPool
-from kofn.combination.adapters._stacks import AdapterSum, ModuleStack, beside, is_half, named
+from kofn.combination.adapters._stacks import AdapterSum, ModuleStack, beside, is_half
 from kofn.core.arrays import Floats
 from kofn.core.checks import InputError
 from kofn.core.plans import Blend
-from kofn.io.adapters import Adapter, Pair
+from kofn.io.adapter_families import Parts
+from kofn.io.adapters import Adapter
+from kofn.io.low_rank import Pair
 
 
 def blend_adapters(
@@ -39,7 +40,8 @@ def blend_adapters(
         stacks = [ModuleStack(parts, pool.weights, widen=pool.widen, cuts=cut is not None) for parts in pool.modules()]
     ranks = [stack.rank if cut is None else stack.kept(cut(stack.singular() ** 2)) for stack in stacks]
     uncut = all(rank == stack.rank for rank, stack in zip(ranks, stacks, strict=True))
-    unchanged = pool.alone and uncut and not (pool.widen and any(is_half(array.dtype) for array in first.values()))
+    widened = pool.widen and any(is_half(array.dtype) for array in first.values())
+    unchanged = pool.alone and uncut and first.family is pool.family and not widened
     if reasons and not unchanged:
         raise InputError(f"{pool.labels[pool.live[0]]}: {reasons[0]}; it can only be given back as it is")
     sums = _sum_modules(stacks, ranks)
@@ -66,6 +68,7 @@ def blend_adapters(
         info={
             "sum_of": "updates",
             **pool.info,
+            "family": result.family.name,
             "ranks": {module: pair.rank for module, pair in result.pairs.items()},
             "rounding": math.sqrt(sums.rounded / sums.total) if sums.total and not unchanged else 0.0,
             "truncation": {module: math.sqrt(error) for module, error in sums.errors.items()},
@@ -112,19 +115,10 @@ def _squared_distances(pool: AdapterPool, stacks: Sequence[ModuleStack], ranks: 
 
 
 def _adapter(pool: AdapterPool, pairs: list[Pair]) -> Adapter:
-    """The tensors and the configuration of the sum."""
-    if any(pair.bias is not None for pair in pairs):
-        # PEFT gives either every module such a bias or none.
-        pairs = [
-            pair if pair.bias is not None else dataclasses.replace(pair, bias=np.zeros(pair.B.shape[0], pair.B.dtype))
-            for pair in pairs
-        ]
-    tensors = {name: array for pair in pairs for name, array in named(pair).items()}
-    modules = {pair.module for pair in pairs}
-    for name, array in pool.full.items():
-        module, _, leaf = name.rpartition(".")
-        tensors[f"{module}.base_layer.{leaf}" if module in modules else name] = array
-    return Adapter(tensors, config_of(pairs, [pool.members[i].config for i in pool.live]), label="the sum")
+    """The sum as its family saves it."""
+    live = [pool.members[i] for i in pool.live]
+    spellings = {module: names for member in reversed(live) for module, names in member.spellings.items()}
+    return Adapter.of(pool.family, Parts({pair.module: pair for pair in pairs}, pool.full, spellings), live)
 
 
 def sum_of(pool: AdapterPool) -> AdapterSum:
@@ -141,7 +135,7 @@ def sum_of(pool: AdapterPool) -> AdapterSum:
     ]
     pairs = {}
     for parts in pool.modules():
-        scaled = [dataclasses.replace(pair, scale=pair.scale * weights[i]) for i, pair in parts]
+        scaled = [pair.with_scale(pair.scale * weights[i]) for i, pair in parts]
         pairs[scaled[0].module] = beside(scaled)
     full: dict[str, Floats] = {
         name: np.sum(
@@ -153,4 +147,4 @@ def sum_of(pool: AdapterPool) -> AdapterSum:
         )
         for name in pool.full
     }
-    return AdapterSum(math.fsum(pool.given), pairs, full)
+    return AdapterSum(math.fsum(pool.given), pairs, full, pool.family)
