@@ -7,6 +7,7 @@ name; its formula is computed in float64 in any case.
 from __future__ import annotations
 
 import importlib.util
+import json
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -91,9 +92,12 @@ def lycoris_files() -> dict[str, Arrays]:
 def lycoris() -> dict[str, float]:
     """The weight that LyCORIS's modules add in their forward pass."""
     import torch
+    from lycoris.functional.general import weight_decompose
     from lycoris.modules.locon import LoConModule
     from lycoris.modules.loha import LohaModule
     from lycoris.modules.lokr import LokrModule
+
+    from kofn.combination import fold_adapter
 
     kinds = {"LoHa": LohaModule, "LoKr": LokrModule, "LoCon": LoConModule}
     rows = {}
@@ -106,8 +110,12 @@ def lycoris() -> dict[str, float]:
                 "m", layer, *(None if array is None else torch.from_numpy(array) for array in given)
             )
             added = module.make_weight() * module.scale if kind is LoConModule else module.get_weight(module.shape)
-        ours = read({f"lora_unet_m.{name}": array for name, array in tensors.items()})
-        rows[f"{title}, LyCORIS"] = apart(ours, {"lora_unet_m": added.numpy()})
+            scaled = torch.from_numpy(1 + np.abs(drawn(9, OUT, *(1,) * (layer.weight.ndim - 1))))
+            rescaled = weight_decompose(layer.weight + added, scaled, 1, True)
+        ours = {f"lora_unet_m.{name}": array for name, array in tensors.items()}
+        rows[f"{title}, LyCORIS"] = apart(read(ours), {"lora_unet_m": added.numpy()})
+        dora = fold_adapter({"m.weight": layer.weight.detach()}, {**ours, "lora_unet_m.dora_scale": scaled})
+        rows[f"{title}, DoRA"] = apart(dora, {"m.weight": rescaled.numpy()})
     return rows
 
 
@@ -125,6 +133,41 @@ def mlx() -> dict[str, float]:
     ours = read(tensors, {"lora_parameters": {"rank": RANK, "scale": 2.5}})
     folded = {"q": start.astype(np.float64) + ours["q"]}
     return {"MLX, fused": apart(folded, {"q": np.array(with_lora.fuse().weight)})}
+
+
+def mlx_models() -> dict[str, float]:
+    """kofn's sum of two, loaded by mlx-lm into a small Llama and fused, and folded by kofn."""
+    import mlx.core as mx
+    from mlx.utils import tree_flatten
+    from mlx_lm.models.llama import Model, ModelArgs
+    from mlx_lm.tuner.utils import load_adapters
+    from safetensors.numpy import save_file
+
+    from kofn.combination import fold_adapters, stack_adapters
+
+    mx.random.seed(0)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 3, "intermediate_size": 24, "num_attention_heads": 2}
+    model = Model(ModelArgs(model_type="llama", rms_norm_eps=1e-6, vocab_size=32, **sizes))
+    base = {name: np.array(value) for name, value in tree_flatten(model.parameters())}
+    modules = ["model.layers.2.self_attn.q_proj", "model.layers.1.mlp.down_proj"]
+    with tempfile.TemporaryDirectory() as name:
+        paths = []
+        for i, module in enumerate(modules):
+            tall, wide = base[f"{module}.weight"].shape
+            paths.append(Path(name) / str(i))
+            paths[-1].mkdir()
+            factors = {f"{module}.lora_a": drawn(i, wide, 2 + i), f"{module}.lora_b": drawn(5 + i, 2 + i, tall)}
+            save_file(factors, paths[-1] / "adapters.safetensors")
+            config = {"num_layers": 1 + i, "lora_parameters": {"rank": 2 + i, "scale": 20.0, "dropout": 0.0}}
+            (paths[-1] / "adapter_config.json").write_text(json.dumps(config))
+        stack_adapters(paths, normalize=False, out=Path(name) / "sum")
+        load_adapters(model, str(Path(name) / "sum"))
+        fused = {
+            f"{name}.weight": layer.fuse().weight for name, layer in model.named_modules() if hasattr(layer, "fuse")
+        }
+        folded = fold_adapters(base, paths)
+    theirs = {name: np.array(fused.get(name, array)) for name, array in base.items()}
+    return {"MLX, kofn's sum loaded": apart(folded, theirs)}
 
 
 def torchtune() -> dict[str, float]:
@@ -185,6 +228,7 @@ def diffusers() -> dict[str, float]:
     """A small U-Net with an adapter in each spelling, loaded and fused by diffusers; and kofn's sum of two."""
     import torch
     from diffusers import UNet2DConditionModel
+    from diffusers.loaders.lora_conversion_utils import _convert_non_diffusers_lora_to_diffusers
 
     from kofn.combination import fold_adapter, stack_adapters
 
@@ -234,7 +278,29 @@ def diffusers() -> dict[str, float]:
         stack_adapters(paths, weights=[2, -0.5], normalize=False, out=Path(name) / "sum")
         summed = fold_adapter(fold_adapter(base, paths[0], weight=2), paths[1], weight=-0.5)
         rows["diffusers, kofn's sum loaded"] = apart(summed, fused(Path(name) / "sum"))
+        flat = flattened(base)
+        state, alphas = _convert_non_diffusers_lora_to_diffusers({k: torch.from_numpy(v) for k, v in flat.items()})
+        network = model()
+        network.load_lora_adapter(state, network_alphas=alphas, prefix="unet")
+        network.fuse_lora()
+        network.unload_lora()
+        theirs = {name: value.numpy() for name, value in network.state_dict().items()}
+        rows["kohya, fused by diffusers"] = apart(fold_adapter(base, flat), theirs)
     return rows
+
+
+def flattened(base: Arrays) -> Arrays:
+    """kohya's adapter of every linear layer of attention and every convolution of width 3, with one rank and alpha."""
+    out = {}
+    for i, (name, weight) in enumerate(base.items()):
+        attention = weight.ndim == 2 and "attn" in name
+        if attention or (weight.shape[2:] == KERNEL and "resnets" in name):
+            module = "lora_unet_" + name.removesuffix(".weight").replace(".", "_")
+            tall, wide, *kernel = weight.shape
+            out[f"{module}.lora_down.weight"] = drawn(i, RANK, wide, *kernel)
+            out[f"{module}.lora_up.weight"] = drawn(1000 + i, tall, RANK, *(1 for _ in kernel))
+            out[f"{module}.alpha"] = np.array(ALPHA, np.float32)
+    return out
 
 
 def conversions() -> dict[str, float]:
@@ -259,6 +325,7 @@ CASES: dict[str, tuple[str | None, Callable[[], dict[str, float]]]] = {
     "five families": (None, conversions),
     "LyCORIS": ("lycoris", lycoris),
     "mlx-lm": ("mlx_lm", mlx),
+    "mlx-lm's models": ("mlx_lm", mlx_models),
     "torchtune": ("torchtune", torchtune),
     "PEFT": ("peft", peft),
     "diffusers": ("diffusers", diffusers),

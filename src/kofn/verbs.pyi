@@ -1934,6 +1934,7 @@ def combine(
     normalize: bool = ...,
     other_base: bool = ...,
     dtype: Literal['same', 'float32'] = ...,
+    format: Literal['same', 'peft'] = ...,
     out: str | Path | None = ...,
     options: Mapping[str, Any] | None = None,
 ) -> Blend: ...
@@ -1978,6 +1979,7 @@ def combine(
     normalize: bool = ...,
     other_base: bool = ...,
     dtype: Literal['same', 'float32'] = ...,
+    format: Literal['same', 'peft'] = ...,
     out: str | Path | None = ...,
     options: Mapping[str, Any] | None = None,
 ) -> Blend: ...

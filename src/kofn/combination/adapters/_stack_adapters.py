@@ -57,11 +57,13 @@ def stack_adapters(
         updates, "simplex", "affine" or "linear"; `spread` (m,) the L2 distance of each member's update to the result;
         `value` 0, the truncation error. `info` has `ranks` by module, `rounding` (the norm of what rounding to the
         dtype changed, relative to the update's), `absent` (modules that not every member adapts), `copies` (members
-        equal to an earlier one), `config`.
+        equal to an earlier one), `families` (of each member: family, modules, rank, scale), `family` of the result,
+        `config`.
 
     Raises:
         InputError: several members of which one is DoRA or another variant whose update is not linear in the factors,
-            or was trained on a changed base; other shapes, dtypes or base models; full tensors that cannot be averaged.
+            or was trained on a changed base; other shapes, dtypes or base models; full tensors that cannot be averaged;
+            tensors of no known form (OFT, IA3, differences in full); modules of two families that do not correspond.
         FailureError: a damaged file, a full disk.
 
     Time O((in + out) R^2) a module, R the sum of the ranks, nearly all of it for the distances; memory the factors,
