@@ -136,11 +136,11 @@ class Adapter(Mapping[str, Array]):
             "scale": _span(scales),
         }
 
-    def renamed(self, names: Mapping[str, str]) -> Adapter:
-        """The same adapter with other names of its modules in `pairs`; its tensors keep theirs."""
+    def with_pairs(self, pairs: Mapping[str, Pair]) -> Adapter:
+        """The same adapter with other names or kernels of its modules in `pairs`; its tensors stay as they are."""
         out = copy.copy(self)
-        out.pairs = {names[module]: pair.named(names[module]) for module, pair in self.pairs.items()}
-        out.spellings = {}
+        out.pairs = {pair.module: pair for pair in pairs.values()}
+        out.spellings = {module: names for module, names in self.spellings.items() if module in out.pairs}
         return out
 
     def write(self, out: str | os.PathLike[str]) -> Path:

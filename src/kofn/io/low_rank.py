@@ -116,6 +116,11 @@ class Pair:
     def with_scale(self, scale: float) -> Pair:
         return replace(self, scale=scale)
 
+    def with_kernel(self, kernel: tuple[int, ...]) -> Pair:
+        """The same update of a convolution whose kernel is flattened into `in`; unchanged where it does not divide."""
+        width, left = divmod(math.prod(self.into), math.prod(kernel))
+        return self if left else replace(self, into=(width, *kernel), kind="conv")
+
     def named(self, module: str) -> Pair:
         """The same update of a module of this name."""
         return replace(self, module=module)

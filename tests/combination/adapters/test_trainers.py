@@ -277,6 +277,21 @@ def test_a_folder_of_peft_is_of_one_model() -> None:
     )
 
 
+def test_names_of_a_model_stay_its_own_in_peft() -> None:
+    names = {"transformer.h.0.attn": "base_model.model.transformer.h.0.attn", "lm_head": "base_model.model.lm_head"}
+    pairs = {f"{name}.lora_{half}": np.ones((2, 2)) for name in names for half in "ab"}
+    assert sorted(stack_adapters([pairs], format="peft").result.pairs) == sorted(names.values())
+    # The base's names serve members that have more modules than PEFT's own.
+    members = [
+        opened(_only_linear(adapter_files.peft(1))),
+        opened(adapter_files.kohya(2)),
+        opened(adapter_files.mlx(3)),
+    ]
+    result = stack_adapters(members, format="peft", base=base()).result
+    assert sorted(result.pairs) == sorted(f"base_model.model.{name}" for name in SHAPES)
+    refused(lambda: stack_adapters(members, format="peft"), "changes 'lora_unet_up_1_conv_in'", "no module of member 0")
+
+
 def test_a_product_beyond_the_sides_of_its_weight_stands_beside_an_identity() -> None:
     """LoHa of rank 3 has products of rank 9, of a weight of 6 by 10."""
     files = [adapter_files.loha(seed, np.float32, rank=3) for seed in (1, 2)]
@@ -293,6 +308,32 @@ def test_a_product_beyond_the_sides_of_its_weight_stands_beside_an_identity() ->
         u, s, v = np.linalg.svd(sum(file.updates[key] for file in files) / 2, full_matrices=False)
         best = (u[:, :2] * s[:2]) @ v[:2]
         assert np.abs(cut.result.pairs[module].delta() - best).max() < 1e-5 * s[0]
+
+
+def test_kernels_that_factors_flatten_are_the_base_s() -> None:
+    files = [adapter_files.lokr_flat(seed) for seed in (1, 2)]
+    module = "lora_unet_up_1_conv_in"
+    flat = stack_adapters([opened(file) for file in files])
+    assert flat.result[f"{module}.lora_down.weight"].shape == (6, 36)
+    assert flat.info["warnings"][0].startswith(f"{module!r} and other convolutions are saved with a flat kernel")
+    shaped = stack_adapters([opened(file) for file in files], base=base())
+    assert "warnings" not in shaped.info
+    assert shaped.result[f"{module}.lora_down.weight"].shape == (6, 4, 3, 3)
+    assert shaped.result[f"{module}.lora_up.weight"].shape == (6, 6, 1, 1)
+    for plan in (flat, shaped):
+        agree(added(plan.result), {key: sum(file.updates[key] for file in files) / 2 for key in (Q, CONV)}, 1e-6)
+
+
+def test_half_and_single_precision_are_added_in_single() -> None:
+    files = [adapter_files.kohya(1, np.float16), adapter_files.diffusers_lora(2, np.float32)]
+    members = [opened(file) for file in files]
+    refused(lambda: stack_adapters(members), "linear float32 from (8,) to (12,), in member 0 linear float16")
+    refused(lambda: stack_adapters(members), "; dtype='float32' adds half and single precision")
+    result = stack_adapters(members, normalize=False, dtype="float32").result
+    assert {array.dtype for array in result.values()} == {np.dtype(np.float32)}
+    agree(added(result), {key: files[0].updates[key] + files[1].updates[key] for key in SHAPES}, 1e-6)
+    double = [members[0], opened(adapter_files.diffusers_lora(2, np.float64))]
+    refused(lambda: stack_adapters(double, dtype="float32"), "float64 from (8,)")
 
 
 def test_sums_of_parts_keep_their_family() -> None:

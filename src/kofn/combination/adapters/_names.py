@@ -10,6 +10,11 @@ from kofn.io.adapter_families import PEFT, Family
 from kofn.io.adapters import Adapter
 from kofn.io.module_names import PREFIX, ModuleNames, split
 
+_FLAT = (
+    "'{}' and other convolutions are saved with a flat kernel, whose shape LoHa and LoKr do not hold and some loaders "
+    "need: give base"
+)
+
 
 def renamed_for(
     family: Family, members: Sequence[Adapter], labels: Sequence[str], base: Mapping[str, Any] | None
@@ -28,16 +33,20 @@ def renamed_for(
     own = [member for member in members if _shares(member.family, family)]
     if len(own) == len(members):
         return list(members)
-    if not own:
+    if not own or (family is PEFT and base is not None):
         return _for_peft(members, labels, base)
     names = ModuleNames(dict.fromkeys(module for member in own for module in member.pairs))
     first = labels[next(i for i, member in enumerate(members) if member is own[0])]
     return [
         member
         if _shares(member.family, family)
-        else member.renamed(_all_found(member, label, names, f"{first}, an adapter of {own[0].family.name}"))
+        else _renamed(member, _all_found(member, label, names, f"{first}, an adapter of {own[0].family.name}"))
         for member, label in zip(members, labels, strict=True)
     ]
+
+
+def _renamed(member: Adapter, names: Mapping[str, str]) -> Adapter:
+    return member.with_pairs({module: pair.named(names[module]) for module, pair in member.pairs.items()})
 
 
 def _shares(one_family: Family, other: Family) -> bool:
@@ -65,27 +74,60 @@ def _all_found(member: Adapter, label: str, names: ModuleNames, owner: str) -> d
 
 def _for_peft(members: Sequence[Adapter], labels: Sequence[str], base: Mapping[str, Any] | None) -> list[Adapter]:
     """Names in a model of its own: without the part of a pipeline, and the base's where dots were lost."""
-    parts = {split(module)[0]: module for member in members for module in member.pairs}
+    others = [member for member in members if member.family.names != "own"]
+    parts = {split(module)[0]: module for member in others for module in member.pairs}
     if len(parts) > 1:
-        (one_part, one_module), (other, module), *_ = sorted(parts.items())
+        (part, module), (second, second_module), *_ = sorted(parts.items())
         raise InputError(
-            f"format='peft' is for an adapter of one model; {one_module!r} is of the {one_part}, {module!r} of the "
-            f"{other}: leave format out"
+            f"format='peft' is for an adapter of one model; {module!r} is of the {part}, {second_module!r} of the "
+            f"{second}: leave format out"
         )
-    stems = [name.removesuffix(".weight") for name in base or () if name.endswith(".weight")]
-    names = ModuleNames(stems)
+    names = None if base is None else ModuleNames(_weights_of(base))
+    return [
+        member if member.family is PEFT else _renamed(member, _own_names(member, label, names))
+        for member, label in zip(members, labels, strict=True)
+    ]
+
+
+def _own_names(member: Adapter, label: str, names: ModuleNames | None) -> dict[str, str]:
+    """PEFT's names of a member's modules, from the base's where they are given."""
+    if names is not None:
+        known = _all_found(member, label, names, "the base")
+        return {module: PREFIX + name for module, name in known.items()}
+    lost = next((module for module in member.pairs if member.family.names == "flat" and "." not in module), None)
+    if lost is not None:
+        raise InputError(
+            f"{label}: {lost!r} has lost its dots; give base, the weights it was trained on, which have them"
+        )
+    whole = member.family.names == "own"
+    return {module: PREFIX + (module if whole else split(module)[1]) for module in member.pairs}
+
+
+def _weights_of(base: Mapping[str, Any]) -> list[str]:
+    """The modules of the base's weights."""
+    return [name.removesuffix(".weight") for name in base if name.endswith(".weight")]
+
+
+def with_kernels(members: Sequence[Adapter], base: Mapping[str, Any] | None) -> tuple[list[Adapter], list[str]]:
+    """The members with the base's kernels where LoHa and LoKr flatten them, and a warning where there is no base."""
+    flat = [
+        pair.module for member in members for pair in member.pairs.values() if pair.derived and pair.kind == "linear"
+    ]
+    if not flat:
+        return list(members), []
+    if base is None:
+        convolutions = [module for module in flat if "conv" in module.lower()]
+        return list(members), [_FLAT.format(convolutions[0])] if convolutions else []
+    names = ModuleNames(_weights_of(base))
     out = []
-    for member, label in zip(members, labels, strict=True):
-        if base is not None:
-            known = _all_found(member, label, names, "the base")
-        elif dotted := next((module for module in member.pairs if "." not in module and "_" in module), None):
-            raise InputError(
-                f"{label}: {dotted!r} has lost its dots; give base, the weights it was trained on, which have them"
-            )
-        else:
-            known = {module: split(module)[1] for module in member.pairs}
-        out.append(member.renamed({module: PREFIX + name for module, name in known.items()}))
-    return out
+    for member in members:
+        pairs = {}
+        for module, pair in member.pairs.items():
+            stem = names.find(module) if pair.derived and pair.kind == "linear" else None
+            kernel = () if stem is None else tuple(base[f"{stem}.weight"].shape[2:])
+            pairs[module] = pair.with_kernel(kernel) if kernel else pair
+        out.append(member.with_pairs(pairs))
+    return out, []
 
 
 def family_for(choice: str, members: Sequence[Adapter]) -> Family:

@@ -14,7 +14,8 @@ import numpy as np
 
 from kofn.combination._sweep.weights import relative_weights
 from kofn.combination.adapters._full_tensors import blend_full_tensors, open_base
-from kofn.combination.adapters._names import family_for, renamed_for
+from kofn.combination.adapters._names import family_for, renamed_for, with_kernels
+from kofn.combination.adapters._stacks import is_half
 from kofn.core import checks
 from kofn.core.arrays import Array, Floats
 from kofn.core.checks import InputError
@@ -111,9 +112,10 @@ def open_adapters(members: Sequence[Any], weights: Any, base: Any, **words: Unpa
     distinct, names = [opened[i] for i in kept], [labels[i] for i in kept]
     live = [i for i, weight in enumerate(summed) if weight]
     family = family_for(choice, [distinct[i] for i in live])
-    distinct = renamed_for(family, distinct, names, start)
+    shaped, warnings = with_kernels(distinct, start)
+    distinct = renamed_for(family, shaped, names, start)
     if len(kept) > 1 or summed != [1.0]:
-        _refuse_mismatch(distinct, names, other_base)
+        _refuse_mismatch(distinct, names, other_base, widen)
     full = blend_full_tensors(
         [distinct[i] for i in live], [names[i] for i in live], [summed[i] for i in live], form, start
     )
@@ -129,7 +131,7 @@ def open_adapters(members: Sequence[Any], weights: Any, base: Any, **words: Unpa
         full=full,
         widen=widen,
         out=words["out"],
-        info=_facts(opened, first),
+        info=_facts(opened, first) | ({"warnings": warnings} if warnings else {}),
     )
 
 
@@ -191,7 +193,7 @@ def _folder_of(path: Path) -> list[Path]:
     return [] if path.is_dir() else [path.resolve().parent]
 
 
-def _refuse_mismatch(members: list[Adapter], labels: list[str], other_base: bool) -> None:
+def _refuse_mismatch(members: list[Adapter], labels: list[str], other_base: bool, widen: bool) -> None:
     """Refuse adapters that cannot be summed, listing all differences in shapes, dtypes and settings at once."""
     for label, member in zip(labels, members, strict=True):
         if reasons := member.nonlinear():
@@ -211,17 +213,33 @@ def _refuse_mismatch(members: list[Adapter], labels: list[str], other_base: bool
             if value != values[0]
         ]
     seen: dict[str, tuple[str, tuple[Any, ...]]] = {}
+    precisions = False
     for label, member in zip(labels, members, strict=True):
-        sides = {module: (pair.kind, pair.into, (pair.out,), str(pair.dtype)) for module, pair in member.pairs.items()}
+        sides = {
+            module: (pair.kind, pair.into, (pair.out,), _dtype_name(pair, widen))
+            for module, pair in member.pairs.items()
+        }
         fulls = {name: (array.shape, str(array.dtype)) for name, array in member.full.items()}
         for name, value in {**sides, **fulls}.items():
             before, known = seen.setdefault(name, (label, value))
             if known != value:
+                precisions = precisions or _takes_both(value, known)
                 differences.append(f"{label}: {name!r} is {_described(value)}, in {before} {_described(known)}")
     if differences:
         more = f"; and {len(differences) - _SHOWN} more" if len(differences) > _SHOWN else ""
         places = "1 place" if len(differences) == 1 else f"{len(differences)} places"
-        raise InputError(f"members do not match in {places}: {'; '.join(differences[:_SHOWN])}{more}")
+        remedy = "; dtype='float32' adds half and single precision" if precisions else ""
+        raise InputError(f"members do not match in {places}: {'; '.join(differences[:_SHOWN])}{more}{remedy}")
+
+
+def _dtype_name(pair: Pair, widen: bool) -> str:
+    """The dtype that must agree: with `dtype="float32"`, half precision is widened."""
+    return "float32" if widen and is_half(pair.dtype) else pair.dtype.name
+
+
+def _takes_both(value: tuple[Any, ...], known: tuple[Any, ...]) -> bool:
+    """Whether pairs differ in dtypes alone, of which float32 holds both."""
+    return len(value) == 4 and value[:3] == known[:3] and "float64" not in (value[3], known[3])
 
 
 def _described(value: tuple[Any, ...]) -> str:

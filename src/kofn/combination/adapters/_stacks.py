@@ -78,7 +78,7 @@ class ModuleStack:
         self.live = [i for i, weight in enumerate(self.weights) if weight]
         self.module, self.kind, self.into = self.parts[0].module, self.parts[0].kind, self.parts[0].into
         dtype = self.parts[0].dtype
-        self.dtype = np.dtype(np.float32) if widen and is_half(dtype) else dtype
+        self.dtype = np.dtype(np.float32) if widen and any(is_half(pair.dtype) for pair in self.parts) else dtype
         self.rank = sum(self.parts[i].rank for i in self.live)
         columns = np.concatenate([pair.columns() for pair in self.parts], 1).astype(np.float64)
         rows = np.concatenate([pair.rows() for pair in self.parts], 0).astype(np.float64)

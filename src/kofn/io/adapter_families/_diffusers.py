@@ -33,6 +33,7 @@ class Diffusers(Family):
 
     name = "diffusers"
     weights = "pytorch_lora_weights.safetensors"
+    names = "part"
 
     def owns(self, saved: Saved) -> bool:
         return any(map(_OLD.fullmatch, saved.tensors)) or spelt_by_diffusers(saved)

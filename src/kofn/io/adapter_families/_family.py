@@ -7,7 +7,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -69,6 +69,8 @@ class Family(ABC):
     name: ClassVar[str]
     weights: ClassVar[str]  # the tensors' file in a folder
     configured: ClassVar[bool] = False  # whether CONFIG lies beside it, without which the scale is not known
+    # Of modules: the model's own, with the part of a pipeline before them, or flat with underscores in place of dots.
+    names: ClassVar[Literal["own", "part", "flat"]] = "own"
     kinds: ClassVar[frozenset[str]] = frozenset({"linear", "conv"})  # of pairs that it can save
 
     @abstractmethod

@@ -39,6 +39,7 @@ class Kohya(Family):
 
     name = "kohya"
     weights = "lora.safetensors"
+    names = "flat"
 
     def owns(self, saved: Saved) -> bool:
         return any(map(_LORA.fullmatch, saved.tensors)) and not any(map(_PRODUCT.fullmatch, saved.tensors))
