@@ -19,7 +19,7 @@ import numpy as np
 
 from kofn.core.arrays import Array
 from kofn.core.checks import FailureError, InputError, KofnError
-from kofn.io.adapter_families import CONFIG, DORA, FAMILIES, PEFT, Family, Parts, Saved, family_of, owners
+from kofn.io.adapter_families import CONFIG, DORA, FAMILIES, PEFT, Family, Parts, Saved, family_of, is_trained
 from kofn.io.low_rank import Pair
 from kofn.io.tensor_writer import CheckpointWriter
 from kofn.io.tensors import Checkpoint, Layout, Shard, from_torch, is_torch
@@ -172,7 +172,7 @@ def is_adapter(path: Any) -> bool:
         checkpoint = Checkpoint.open(files[0])
     except KofnError:  # whoever opens it says what is wrong with it
         return False
-    return bool(owners(Saved(dict.fromkeys(checkpoint, np.empty(0)), {}, checkpoint.layout.shards[0].metadata)))
+    return is_trained(Saved(dict.fromkeys(checkpoint, np.empty(0)), {}, checkpoint.layout.shards[0].metadata))
 
 
 def as_adapter(member: Any, label: str = "the adapter") -> Adapter:

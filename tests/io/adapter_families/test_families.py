@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.numpy
 from adapter_files import FILES, kohya, lokr, mlx, peft, torchtune
 from lora import refused
 
 from kofn.core.checks import FailureError
 from kofn.io.adapter_families import FAMILIES, Saved, family_of
-from kofn.io.adapters import CONFIG, Adapter, lora_pairs
+from kofn.io.adapters import CONFIG, Adapter, is_adapter, lora_pairs
 from kofn.io.low_rank import block, hadamard, kronecker, plain
 from kofn.io.module_names import ModuleNames, split
 
@@ -44,6 +45,7 @@ UNKNOWN: dict[str, tuple[dict[str, Any], str]] = {
     "bias": ({**PAIR, "lora_unet_q.diff_b": A}, "a difference in full (LyCORIS full)"),
     "norm": ({**LOHA, "n.w_norm": A}, "a difference of a norm (LyCORIS norm)"),
     "T-LoRA": ({**PAIR, "lora_unet_k.lambda_layer": A}, "T-LoRA, whose rank depends on the time"),
+    "OFT alone": ({"lora_unet_k.oft_blocks": A}, "'lora_unet_k.oft_blocks' is an orthogonal rotation (OFT, BOFT)"),
     "another name": ({**PAIR, "lora_unet_q.bias": A}, "'lora_unet_q.bias' is of no known LoRA form of kohya"),
     "another name, MLX": ({**MLX, "q.bias": A}, "'q.bias' is of no known LoRA form of MLX"),
     "another name, diffusers": ({**OLD, "unet.q.bias": A}, "'unet.q.bias' is of no known LoRA form of diffusers"),
@@ -129,6 +131,13 @@ def test_a_configuration_that_scales_must_be_there(tmp_path: Path) -> None:
     (tmp_path / "mlx" / "adapters.safetensors").unlink()
     (tmp_path / "mlx" / CONFIG).write_text("{}")
     assert Adapter.read(path).config == {}  # a configuration beside it is another adapter's
+
+
+def test_files_that_are_not_read_are_known_as_adapters(tmp_path: Path) -> None:
+    path = tmp_path / "oft.safetensors"
+    safetensors.numpy.save_file({"lora_unet_k.oft_blocks": A, "lora_unet_k.alpha": np.ones((), "f4")}, path)
+    assert is_adapter(path)
+    refused(lambda: lora_pairs(path), "is an orthogonal rotation (OFT, BOFT), not a pair of factors; fold that adapter")
 
 
 def test_embeddings_of_mlx_are_tables() -> None:

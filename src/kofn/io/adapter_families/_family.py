@@ -124,9 +124,14 @@ def gather(saved: Saved, family: str, pattern: re.Pattern[str]) -> dict[str, dic
     return modules
 
 
+def other_kind(name: str) -> str | None:
+    """The parametrisation, if it is one that is no sum of products, that a tensor of this name belongs to."""
+    return next((kind for pattern, kind in _OTHERS if pattern.search(name)), None)
+
+
 def refuse_stranger(saved: Saved, family: str, name: str) -> None:
     """Refuse a tensor that is no factor of this family, by its own kind where that is known."""
-    kind = next((kind for pattern, kind in _OTHERS if pattern.search(name)), None)
+    kind = other_kind(name)
     if kind is not None:
         raise InputError(
             f"{saved.label}: {name!r} is {kind}, not a pair of factors; fold that adapter into its base with its own "

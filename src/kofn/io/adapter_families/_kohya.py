@@ -1,7 +1,8 @@
 """Files of kohya's sd-scripts and of LyCORIS: `<module>.lora_down.weight`, `.lora_up.weight`, `.alpha`, and products.
 
 The scale is `alpha / r`, 1 without an alpha. LoHa is `(w1_a @ w1_b) * (w2_a @ w2_b)`, LoKr `kron(w1, w2)`, each of w1
-and w2 whole or a product; where both are whole there is no rank, and LyCORIS takes 1 for the scale. `lora_mid`,
+and w2 whole or a product; where both are whole there is no rank, and LyCORIS takes 1 for the scale. This is what its
+forward pass adds (its `merge_to` multiplies LoHa and LoKr by the scale twice). `lora_mid`,
 `hada_t1`, `hada_t2` and `lokr_t2` are cores of Tucker decompositions. Factors of LoHa and LoKr flatten a convolution's
 kernel, whose shape only the base then has.
 """
