@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 
@@ -35,17 +35,15 @@ def blend_adapters(
     """
     first = pool.members[pool.live[0]]
     reasons = first.nonlinear() if pool.alone else []
-    stacks: list[ModuleStack] = []
-    if not reasons:  # an adapter that is not a sum of pairs can only be returned unchanged
-        stacks = [ModuleStack(parts, pool.weights, widen=pool.widen, cuts=cut is not None) for parts in pool.modules()]
-    ranks = [stack.rank if cut is None else stack.kept(cut(stack.singular() ** 2)) for stack in stacks]
-    uncut = all(rank == stack.rank for rank, stack in zip(ranks, stacks, strict=True))
+    sums = _ModuleSums(np.zeros(len(pool.members)))
+    # An adapter that is not a sum of pairs can only be returned unchanged. Others take one module at a time in memory.
+    for parts in () if reasons else pool.modules():
+        sums.add(ModuleStack(parts, pool.weights, widen=pool.widen, cuts=cut is not None), cut)
     widened = pool.widen and any(is_half(array.dtype) for array in first.values())
-    unchanged = pool.alone and uncut and first.family is pool.family and not widened
+    unchanged = pool.alone and sums.uncut and first.family is pool.family and not widened
     if reasons and not unchanged:
         raise InputError(f"{pool.labels[pool.live[0]]}: {reasons[0]}; it can only be given back as it is")
-    sums = _sum_modules(stacks, ranks)
-    squares = _squared_distances(pool, stacks, ranks)
+    squares = sums.squares + _squared_distances(pool)
     if unchanged:
         squares[pool.live[0]] = 0.0
     result = first if unchanged else _adapter(pool, sums.pairs)
@@ -81,32 +79,35 @@ def blend_adapters(
 
 @dataclasses.dataclass
 class _ModuleSums:
-    """Sums of all modules, with squared norms of the truncation (by module), of the rounding and of the sum."""
+    """Sums of all modules so far, with squared norms of the truncation (by module), of the rounding and of the sum.
 
+    `squares` (members,) has the squared distance of each member's update to the sum's; `uncut` is whether every module
+    has its stacked rank.
+    """
+
+    squares: Floats
     pairs: list[Pair] = dataclasses.field(default_factory=list)
     errors: dict[str, float] = dataclasses.field(default_factory=dict)
     rounded: float = 0.0
     total: float = 0.0
+    uncut: bool = True
 
-
-def _sum_modules(stacks: Sequence[ModuleStack], ranks: Sequence[int]) -> _ModuleSums:
-    sums = _ModuleSums()
-    for rank, stack in zip(ranks, stacks, strict=True):
+    def add(self, stack: ModuleStack, cut: Callable[[Floats], int] | None) -> None:
+        rank = stack.rank if cut is None else stack.kept(cut(stack.singular() ** 2))
+        self.uncut &= rank == stack.rank
+        self.squares += stack.distances(rank)
         if not stack.live:
-            continue
+            return
         pair, rounded = stack.stacked() if rank == stack.rank else stack.cut(rank)
-        sums.pairs.append(pair)
-        sums.errors[stack.module] = stack.error(rank)
-        sums.rounded += rounded
-        sums.total += stack.square()
-    return sums
+        self.pairs.append(pair)
+        self.errors[stack.module] = stack.error(rank)
+        self.rounded += rounded
+        self.total += stack.square()
 
 
-def _squared_distances(pool: AdapterPool, stacks: Sequence[ModuleStack], ranks: Sequence[int]) -> Floats:
-    """(members,) squared distance of each member's update, and of its full tensors, to the sum's."""
+def _squared_distances(pool: AdapterPool) -> Floats:
+    """(members,) squared distance of each member's full tensors to the blended ones."""
     squares = np.zeros(len(pool.members))
-    for rank, stack in zip(ranks, stacks, strict=True):
-        squares += stack.distances(rank)
     for name, blended in pool.full.items():
         for i, member in enumerate(pool.members):
             if name in member.full:
