@@ -37,7 +37,12 @@ MEMBERS = Section(
         flag("--base", metavar="PATH", help="The checkpoint that the members were fine-tuned from."),
         flag("--weights", metavar="A,B,..", type=NUMBERS, help="Weights of the members, relative to their sum."),
         flag("--only", multiple=True, metavar="PATTERN", help="Blend these tensors, copy the others (repeatable)."),
-        flag("--skip", multiple=True, metavar="PATTERN", help="Copy these tensors, which need not match (repeatable)."),
+        flag(
+            "--skip",
+            multiple=True,
+            metavar="PATTERN",
+            help="Copy these tensors, which need not match (repeatable); of adapters to fold, modules.",
+        ),
         flag("--skip-nonfinite", is_flag=True, help="Leave out NaN and infinities instead of refusing them."),
         flag("--force", is_flag=True, help="Replace an output that is there."),
         flag("--dtype", metavar="NAME", help="Float dtype of the blend: float32, bfloat16, ...; as the first member."),
@@ -79,9 +84,9 @@ class CombineArguments(VerbArguments):
 def command(typed: Sequence[str], members: tuple[str, ...], **values: Any) -> None:
     """Blend checkpoints (files or folders of safetensors), LoRA adapters, or the judges' scores in a table, into one.
 
-    Adapters are PEFT's, kohya's, diffusers', torchtune's, MLX's, or LoHa and LoKr of LyCORIS: told by the names of
-    their tensors, added as the updates they are, and saved as the first is (--format peft: as PEFT's folder). A model
-    and adapters: they are folded into it.
+    Adapters are PEFT's, kohya's, diffusers', torchtune's, MLX's, or LoHa and LoKr of LyCORIS: recognised by the
+    names of their tensors, added as the updates they are, and saved as the first is (or as PEFT's folder: --format
+    peft). Beside a model, they are folded into it.
 
     A recipe (.toml or .yaml, mergekit's too) names members, a method, and other methods for some tensors. A run that
     was killed goes on where it was when the same command is given again. A table has one row an alternative and one

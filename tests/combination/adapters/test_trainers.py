@@ -16,6 +16,7 @@ from adapter_files import CONV, FILES, SHAPES, File, Q, V, base
 from lora import refused
 
 from kofn.combination import fold_adapter, fold_adapters, reduce_adapters, stack_adapters
+from kofn.core.plans import Plan
 from kofn.io.adapters import CONFIG, Adapter, is_adapter
 
 DTYPES = [np.float64, np.float32, np.float16, ml_dtypes.bfloat16]
@@ -334,6 +335,15 @@ def test_half_and_single_precision_are_added_in_single() -> None:
     agree(added(result), {key: files[0].updates[key] + files[1].updates[key] for key in SHAPES}, 1e-6)
     double = [members[0], opened(adapter_files.diffusers_lora(2, np.float64))]
     refused(lambda: stack_adapters(double, dtype="float32"), "float64 from (8,)")
+
+
+def test_a_plan_keeps_the_families(tmp_path: Path) -> None:
+    plan = stack_adapters([opened(adapter_files.kohya(1)), opened(adapter_files.mlx(2))])
+    plan.save(tmp_path / "plan.kofn")
+    assert Plan.load(tmp_path / "plan.kofn").info["families"] == [
+        {"family": "kohya", "modules": 3, "rank": "2..3", "scale": "1..2.5"},
+        {"family": "MLX", "modules": 2, "rank": "2", "scale": "20"},
+    ]
 
 
 def test_sums_of_parts_keep_their_family() -> None:

@@ -27,6 +27,7 @@ __all__ = ["lora_pairs", "stack_adapters"]
     cost="O((in + out) R^2) time a module for the distances, R the sum of the ranks; memory the factors",
     exact="the weighted sum of the members' updates, up to one rounding of a factor; one adapter at weight 1 is itself",
     paper=304,
+    aliases=("kohya", "LyCORIS", "LoHa", "LoKr", "diffusers adapter", "MLX adapter", "torchtune adapter"),
 )
 def stack_adapters(
     members: Sequence[Any],
