@@ -325,6 +325,18 @@ def test_kernels_that_factors_flatten_are_the_base_s() -> None:
         agree(added(plan.result), {key: sum(file.updates[key] for file in files) / 2 for key in (Q, CONV)}, 1e-6)
 
 
+def test_files_of_other_models_are_not_added() -> None:
+    files = [adapter_files.kohya(seed) for seed in (1, 2)]
+    for file, version in zip(files, ("sd_v1", "sdxl_base_v1-0"), strict=True):
+        file.metadata["ss_base_model_version"] = version
+    members = [opened(file) for file in files]
+    refused(lambda: stack_adapters(members), "member 1 is for the base model 'sdxl_base_v1-0', others for 'sd_v1'")
+    assert stack_adapters(members, other_base=True).n == 2
+    named = adapter_files.peft(3)
+    named.config = {**(named.config or {}), "base_model_name_or_path": "org/base"}
+    assert stack_adapters([members[0], opened(named)]).n == 2
+
+
 def test_half_and_single_precision_are_added_in_single() -> None:
     files = [adapter_files.kohya(1, np.float16), adapter_files.diffusers_lora(2, np.float32)]
     members = [opened(file) for file in files]
@@ -376,6 +388,8 @@ def test_dora_of_other_trainers_is_folded_and_not_added() -> None:
             "given back as it is",
         )
         assert stack_adapters([member]).result is member
+    short = Adapter({**kohya, "lora_unet_q.dora_scale": np.ones((6, 1))})
+    refused(lambda: fold_adapter({"q.weight": start}, short), "DoRA on 'lora_unet_q' has 6 magnitudes for 7 rows")
     columns = Adapter({**kohya, "lora_unet_q.dora_scale": np.ones((1, 5))})
     refused(lambda: fold_adapter({"q.weight": start}, columns), "dora_scale over the inputs", "it cannot be folded")
 

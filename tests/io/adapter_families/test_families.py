@@ -140,6 +140,26 @@ def test_files_that_are_not_read_are_known_as_adapters(tmp_path: Path) -> None:
     refused(lambda: lora_pairs(path), "is an orthogonal rotation (OFT, BOFT), not a pair of factors; fold that adapter")
 
 
+def test_spellings_of_diffusers_name_the_modules_of_today() -> None:
+    names = {
+        "unet.a.attn1.processor.to_q_lora": "unet.a.attn1.to_q",
+        "unet.a.attn1.processor.to_out_lora": "unet.a.attn1.to_out.0",
+        "text_encoder.a.self_attn.to_q_lora": "text_encoder.a.self_attn.q_proj",
+        "text_encoder.a.self_attn.to_out_lora": "text_encoder.a.self_attn.out_proj",
+        "text_encoder.a.self_attn.v_proj.lora_linear_layer": "text_encoder.a.self_attn.v_proj",
+        "text_encoder.a.mlp.fc1.lora_linear_layer": "text_encoder.a.mlp.fc1",
+        "unet.a.ff.net.0.proj.lora": "unet.a.ff.net.0.proj",
+        "transformer.a.to_k.lora": "transformer.a.to_k",
+    }
+    tensors = {f"{name}.{way}.weight": half for name in names for way, half in (("down", A), ("up", B))}
+    pairs = lora_pairs(
+        {**tensors, "unet.a.attn1.to_q.alpha": np.array(1.0), "transformer.a.to_k.lora.alpha": np.ones(1)}
+    )
+    assert list(pairs) == list(names.values())
+    halved = [module for module, pair in pairs.items() if pair.scale == 0.5]
+    assert halved == ["unet.a.attn1.to_q", "transformer.a.to_k"]
+
+
 def test_embeddings_of_mlx_are_tables() -> None:
     adapter = Adapter({"model.embed_tokens.lora_a": np.ones((9, 2)), "model.embed_tokens.lora_b": np.ones((2, 4))})
     pair = adapter.pairs["model.embed_tokens"]

@@ -196,6 +196,11 @@ def _changes(base: Mapping[str, Any], adapter: Adapter, weight: float, skipped: 
             raise InputError(
                 f"{adapter.label}: DoRA on {module!r} ({pair.kind}) cannot be folded; merge it where trained"
             )
+        if pair.magnitude is not None and pair.magnitude.size != pair.out:
+            raise InputError(
+                f"{adapter.label}: DoRA on {module!r} has {pair.magnitude.size} magnitudes for {pair.out} rows; save "
+                "the adapter again"
+            )
         name = _tensor_name(base, names, module, "weight")
         if name is None:
             lacking.append(unwrapped(f"{module}.weight"))

@@ -199,9 +199,14 @@ def _refuse_mismatch(members: list[Adapter], labels: list[str], other_base: bool
         if reasons := member.nonlinear():
             raise InputError(f"{label}: {reasons[0]}; such an adapter can only be given back alone, at weight 1")
     differences: list[str] = []
-    bases = [member.config.get("base_model_name_or_path") for member in members]
-    for label, named_base in zip(labels, bases, strict=True):
-        if not other_base and named_base and (first := next(name for name in bases if name)) != named_base:
+    bases = [member.family.trained_on(member.saved) for member in members]
+    first_base: dict[str, str] = {}
+    for label, member, named_base in zip(labels, members, bases, strict=True):
+        if other_base or named_base is None:
+            continue
+        # Trainers call one model by different names.
+        first = first_base.setdefault(member.family.names, named_base)
+        if first != named_base:
             differences.append(
                 f"{label} is for the base model {named_base!r}, others for {first!r} (other_base=True takes them)"
             )

@@ -88,6 +88,10 @@ class Family(ABC):
     def check_config(self, config: Mapping[str, Any], label: str) -> None:  # noqa: B027, some have no settings
         """Refuse settings that leave the scale open."""
 
+    def trained_on(self, saved: Saved) -> str | None:
+        """The name of the base model, None where it is not said."""
+        return saved.config.get("base_model_name_or_path") or None
+
     def nonlinear(self, saved: Saved) -> list[str]:  # noqa: ARG002, a family that has such settings reads them
         """Reasons in the settings why the adapter is not a sum of `scale * B @ A` over an unchanged base."""
         return []

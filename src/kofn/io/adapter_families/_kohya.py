@@ -2,9 +2,9 @@
 
 The scale is `alpha / r`, 1 without an alpha. LoHa is `(w1_a @ w1_b) * (w2_a @ w2_b)`, LoKr `kron(w1, w2)`, each of w1
 and w2 whole or a product; where both are whole there is no rank, and LyCORIS takes 1 for the scale. This is what its
-forward pass adds (its `merge_to` multiplies LoHa and LoKr by the scale twice). `lora_mid`,
-`hada_t1`, `hada_t2` and `lokr_t2` are cores of Tucker decompositions. Factors of LoHa and LoKr flatten a convolution's
-kernel, whose shape only the base then has.
+forward pass adds (its `merge_to` multiplies LoHa and LoKr by the scale twice). `lora_mid`, `hada_t1`, `hada_t2` and
+`lokr_t2` are cores of Tucker decompositions. Other factors of LoHa and LoKr flatten a convolution's kernel, whose shape
+only the base then has.
 """
 
 from __future__ import annotations
@@ -58,6 +58,9 @@ class Kohya(Family):
             # In float32: half precision would round ranks beyond 256.
             tensors[f"{module}.alpha"] = np.array(pair.rank, np.float32)
         return Saved(tensors, {}, _metadata(parts, members[0]), "the sum")
+
+    def trained_on(self, saved: Saved) -> str | None:
+        return saved.metadata.get("ss_base_model_version")
 
     def nonlinear(self, saved: Saved) -> list[str]:
         scales = (array for name, array in saved.tensors.items() if name.endswith(".dora_scale"))
