@@ -14,7 +14,7 @@ from typing import Any
 from kofn.core.arrays import Array
 from kofn.core.checks import FailureError, InputError
 from kofn.io.adapter_families._family import Family, Parts, Saved, alpha_of, matching, refuse_stranger
-from kofn.io.adapter_families._peft import DIFFUSERS, patterns, scale_of, spelt_by_diffusers, variants
+from kofn.io.adapter_families._peft import DIFFUSERS, check_settings, patterns, scale_of, spelt_by_diffusers, variants
 from kofn.io.low_rank import Pair
 
 _NAME = re.compile(
@@ -66,6 +66,7 @@ class Diffusers(Family):
             scale = alpha_of(saved, module, alphas.get(module), float(rank)) / rank
             part, own = _part_settings(module, settings)
             if own:
+                check_settings(own, saved.label)
                 scale = scale_of(own, module.removeprefix(part), rank, saved.label)
             pairs[module] = Pair.of(module, A, B, scale, kind, magnitude=parts.get("lora_magnitude_vector"))
         return Parts(pairs, {}, {module: (own["A"], own["B"]) for module, own in names.items()})
@@ -123,22 +124,20 @@ def _written_settings(parts: Parts, first: Saved) -> dict[str, str]:
     known = _settings(first)
     ranks: dict[str, dict[str, int]] = {}
     for module, pair in parts.pairs.items():
-        ranks.setdefault(_part_settings(module, known)[0] if known else module.partition(".")[0] + ".", {})[module] = (
-            pair.rank
-        )
+        part = _part_settings(module, known)[0] if known else module.partition(".")[0] + "."
+        ranks.setdefault(part, {})[module.removeprefix(part)] = pair.rank
     if not known and all(len(set(own.values())) == 1 for own in ranks.values()):
         return {}
     out = dict(known)
     for part, own in ranks.items():
-        usual, pattern = patterns({module.removeprefix(part): rank for module, rank in own.items()})
-        modules = sorted(module.removeprefix(part) for module in own)
+        usual, pattern = patterns(own)
         settings = {
             **_NONE,
             "r": usual,
             "lora_alpha": usual,
             "rank_pattern": pattern,
             "alpha_pattern": dict(pattern),
-            "target_modules": modules,
+            "target_modules": sorted(own),
         }
         out |= {f"{part}{key}": value for key, value in settings.items()}
     return {DIFFUSERS: json.dumps(out, indent=2, sort_keys=True)}

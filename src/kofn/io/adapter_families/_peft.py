@@ -90,23 +90,26 @@ class Peft(Family):
         return Saved(tensors, config_of(pairs, configs), label="the sum")
 
     def check_config(self, config: Mapping[str, Any], label: str) -> None:
-        if config.get("peft_type", "LORA") == "LORA":
-            for name in ("r", "lora_alpha"):
-                if not is_number(config.get(name)):
-                    raise InputError(f"{label}: {CONFIG} has {name}={config.get(name)!r}; it must give a number")
-        for name in ("rank_pattern", "alpha_pattern"):
-            if not isinstance(config.get(name) or {}, dict):
-                raise InputError(f"{label}: {CONFIG} has {name}={config[name]!r}; it must map module names to numbers")
-            for key in config.get(name) or {}:
-                try:
-                    re.compile(key)
-                except re.error as error:
-                    raise InputError(
-                        f"{label}: {CONFIG} has {name} key {key!r}, no regular expression ({error})"
-                    ) from None
+        check_settings(config, label)
 
     def nonlinear(self, saved: Saved) -> list[str]:
         return variants(saved.config)
+
+
+def check_settings(config: Mapping[str, Any], label: str) -> None:
+    """Refuse settings of PEFT that leave the scale open."""
+    if config.get("peft_type", "LORA") == "LORA":
+        for name in ("r", "lora_alpha"):
+            if not is_number(config.get(name)):
+                raise InputError(f"{label}: {CONFIG} has {name}={config.get(name)!r}; it must give a number")
+    for name in ("rank_pattern", "alpha_pattern"):
+        if not isinstance(config.get(name) or {}, dict):
+            raise InputError(f"{label}: {CONFIG} has {name}={config[name]!r}; it must map module names to numbers")
+        for key in config.get(name) or {}:
+            try:
+                re.compile(key)
+            except re.error as error:
+                raise InputError(f"{label}: {CONFIG} has {name} key {key!r}, no regular expression ({error})") from None
 
 
 def variants(config: Mapping[str, Any]) -> list[str]:
