@@ -67,8 +67,9 @@ def stack_adapters(
             tensors of no known form (OFT, IA3, differences in full); modules of two families that do not correspond.
         FailureError: a damaged file, a full disk.
 
-    Time O((in + out) R^2) a module, R the sum of the ranks, nearly all of it for the distances; memory the factors,
-    which are read whole. The sum is exact up to one rounding of each scaled factor, which `info["rounding"]` measures.
+    Time O((in + out) R^2) a module, R the sum of the ranks, and O(in out R) where that is less, nearly all of it for
+    the distances; memory the factors, which are read whole, and those of one module of LoHa or LoKr. The sum is exact
+    up to one rounding of each scaled factor, which `info["rounding"]` measures.
 
     >>> import numpy as np
     >>> one = {"fc.lora_A.weight": np.ones((1, 3)), "fc.lora_B.weight": np.ones((2, 1))}

@@ -68,7 +68,7 @@ def beside(pairs: Sequence[Pair]) -> Pair:
 
 
 class ModuleStack:
-    """One module's stacked factors; QR turns the members' updates into small matrices (`cores`) in a common basis."""
+    """One module's stacked factors, and the members' updates as matrices (`cores`), small ones where ranks are low."""
 
     def __init__(self, parts: list[tuple[int, Pair]], weights: list[float], *, widen: bool, cuts: bool) -> None:
         self.parts = [pair for _, pair in parts]
@@ -80,9 +80,17 @@ class ModuleStack:
         dtype = self.parts[0].dtype
         self.dtype = np.dtype(np.float32) if widen and any(is_half(pair.dtype) for pair in self.parts) else dtype
         self.rank = sum(self.parts[i].rank for i in self.live)
+        self._bases: tuple[Floats, Floats] | None = None
+        # Products are formed where that is cheaper than QR of the factors: 2 in out R against 2 (in + out) R^2.
+        few = 4 * sum(pair.rank for pair in self.parts) <= min(self.parts[0].out, math.prod(self.into))
+        self.cores = self._reduced(cuts) if cuts or few else [pair.delta() for pair in self.parts]
+        self.core = np.sum([weight * core for weight, core in zip(self.weights, self.cores, strict=True)], axis=0)
+        self._svd: tuple[Floats, Floats, Floats] | None = None
+
+    def _reduced(self, cuts: bool) -> list[Floats]:
+        """The members' updates in a common orthonormal basis, which is kept for `cuts`."""
         columns = np.concatenate([pair.columns() for pair in self.parts], 1).astype(np.float64)
         rows = np.concatenate([pair.rows() for pair in self.parts], 0).astype(np.float64)
-        self._bases: tuple[Floats, Floats] | None = None
         if cuts:
             (q_out, r_out), (q_in, r_in) = np.linalg.qr(columns), np.linalg.qr(rows.T)
             self._bases = q_out, q_in
@@ -90,11 +98,7 @@ class ModuleStack:
             r_out, r_in = (np.asarray(np.linalg.qr(side, mode="r")) for side in (columns, rows.T))
         ends = np.cumsum([0, *(pair.rank for pair in self.parts)]).tolist()
         spans = [slice(low, high) for low, high in itertools.pairwise(ends)]
-        self.cores = [
-            pair.scale * (r_out[:, span] @ r_in[:, span].T) for pair, span in zip(self.parts, spans, strict=True)
-        ]
-        self.core = np.sum([weight * core for weight, core in zip(self.weights, self.cores, strict=True)], axis=0)
-        self._svd: tuple[Floats, Floats, Floats] | None = None
+        return [pair.scale * (r_out[:, span] @ r_in[:, span].T) for pair, span in zip(self.parts, spans, strict=True)]
 
     def svd(self) -> tuple[Floats, Floats, Floats]:
         """U, the singular values, and V transposed, of the sum of the updates, in the common basis."""
