@@ -129,6 +129,7 @@ def test_adapters_of_other_trainers_are_added_and_folded(folder: Path, capsys: p
         capsys, "combine", "one.safetensors", "two.safetensors", "-o", "sum.safetensors", "--report", "sum.html"
     )
     assert code == 0, err
+    assert "stack_adapters: 2 members, 9 tensors (an adapter of kohya) -> sum.safetensors" in text
     assert "two.safetensors  (kohya: 3 modules, rank 2..3, scale 1..2.5)" in text
     assert "The adapters" in Path("sum.html").read_text()
     code, text, err = run(

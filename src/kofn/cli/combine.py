@@ -291,6 +291,7 @@ def render(plan: Blend, members: list[str], arguments: CombineArguments) -> str:
     rows = answer(plan, members, arguments)
     notes = [f"{rows['copied']} copied"] if rows["copied"] else []
     notes += [f"{rows['resumed']} of them from the run before"] if rows["resumed"] else []
+    notes += [f"an adapter of {rows['family']}"] if "family" in rows else []
     more = f" ({', '.join(notes)})" if notes else ""
     count = "1 member" if len(members) == 1 else f"{len(members)} members"
     lines = [f"{rows['method']}: {count}, {rows['tensors']} tensors{more} -> {arguments.output}"]
