@@ -138,6 +138,8 @@ class Adapter(Mapping[str, Array]):
 
     def with_pairs(self, pairs: Mapping[str, Pair]) -> Adapter:
         """The same adapter with other names or kernels of its modules in `pairs`; its tensors stay as they are."""
+        if all(pair is self.pairs.get(module) for module, pair in pairs.items()):
+            return self
         out = copy.copy(self)
         out.pairs = {pair.module: pair for pair in pairs.values()}
         out.spellings = {module: names for module, names in self.spellings.items() if module in out.pairs}

@@ -116,10 +116,14 @@ class Pair:
     def with_scale(self, scale: float) -> Pair:
         return replace(self, scale=scale)
 
-    def with_kernel(self, kernel: tuple[int, ...]) -> Pair:
-        """The same update of a convolution whose kernel is flattened into `in`; unchanged where it does not divide."""
-        width, left = divmod(math.prod(self.into), math.prod(kernel))
-        return self if left else replace(self, into=(width, *kernel), kind="conv")
+    def shaped(self, into: tuple[int, ...]) -> Pair:
+        """The same update of a layer of another shape: a linear one (in,), or a convolution (in, kernel...)."""
+        kind = "linear" if len(into) == 1 else "conv"
+        if isinstance(self.factors, Factors):
+            return replace(self, into=into, kind=kind)
+        A = self.A.reshape(self.rank, *into)
+        B = self.B.reshape(self.out, self.rank, *(1,) * (len(into) - 1))
+        return replace(self, factors=(A, B), into=into, kind=kind)
 
     def named(self, module: str) -> Pair:
         """The same update of a module of this name."""

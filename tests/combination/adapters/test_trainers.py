@@ -325,6 +325,29 @@ def test_kernels_that_factors_flatten_are_the_base_s() -> None:
         agree(added(plan.result), {key: sum(file.updates[key] for file in files) / 2 for key in (Q, CONV)}, 1e-6)
 
 
+def test_layers_are_given_one_shape() -> None:
+    plain, flat = adapter_files.kohya(1), adapter_files.lokr_flat(2)
+    want = {key: plain.updates[key] + np.asarray(flat.updates.get(key, 0)) for key in SHAPES}
+    for members in ([plain, flat], [flat, plain]):
+        result = stack_adapters([opened(file) for file in members], normalize=False).result
+        assert result.pairs["lora_unet_up_1_conv_in"].A.shape[1:] == (4, 3, 3)
+        agree(added(result), want, 1e-5)
+    A, B = np.arange(6.0).reshape(2, 3), np.ones((4, 2))
+    linear = {"lora_unet_q.lora_down.weight": A, "lora_unet_q.lora_up.weight": B}
+    wide = {name: array[:, :, None, None] for name, array in linear.items()}
+    for members, shape in (([linear, wide], (4, 3)), ([wide, linear], (4, 3, 1, 1))):
+        result = stack_adapters(members, normalize=False).result
+        np.testing.assert_array_equal(
+            fold_adapter({"q.weight": np.zeros(shape)}, result)["q.weight"].ravel(), (2 * B @ A).ravel()
+        )
+        assert result.pairs["lora_unet_q"].A.shape == (4, *shape[1:])
+    tall = {**wide, "lora_unet_q.lora_down.weight": np.ones((2, 1, 3, 1))}
+    across = {**wide, "lora_unet_q.lora_down.weight": np.ones((2, 1, 1, 3))}
+    refused(
+        lambda: stack_adapters([tall, across]), "conv float64 from (1, 1, 3) to (4,), in member 0", "from (1, 3, 1)"
+    )
+
+
 def test_files_of_other_models_are_not_added() -> None:
     files = [adapter_files.kohya(seed) for seed in (1, 2)]
     for file, version in zip(files, ("sd_v1", "sdxl_base_v1-0"), strict=True):

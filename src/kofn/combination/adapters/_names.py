@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kofn.core.checks import InputError
 from kofn.io.adapter_families import PEFT, Family
 from kofn.io.adapters import Adapter
+from kofn.io.low_rank import Pair
 from kofn.io.module_names import PREFIX, ModuleNames, split
 
 _FLAT = (
@@ -124,10 +126,28 @@ def with_kernels(members: Sequence[Adapter], base: Mapping[str, Any] | None) -> 
         pairs = {}
         for module, pair in member.pairs.items():
             stem = names.find(module) if pair.derived and pair.kind == "linear" else None
-            kernel = () if stem is None else tuple(base[f"{stem}.weight"].shape[2:])
-            pairs[module] = pair.with_kernel(kernel) if kernel else pair
+            shape = () if stem is None else tuple(base[f"{stem}.weight"].shape)
+            convolved = len(shape) > 2 and math.prod(shape[1:]) == math.prod(pair.into)
+            pairs[module] = pair.shaped(shape[1:]) if convolved else pair
         out.append(member.with_pairs(pairs))
     return out, []
+
+
+def alike(members: Sequence[Adapter]) -> list[Adapter]:
+    """The members with one shape for each module: layers of width 1, and kernels that LoHa and LoKr flatten."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    # A shape that is saved precedes one that is flat because its factors do not hold it.
+    pairs = [pair for member in members for pair in member.pairs.values() if pair.kind in ("linear", "conv")]
+    for pair in sorted(pairs, key=lambda pair: pair.derived and pair.kind == "linear"):
+        shapes.setdefault(pair.module, pair.into)
+
+    def shaped(pair: Pair) -> Pair:
+        into = shapes.get(pair.module, pair.into)
+        other = into != pair.into and math.prod(into) == math.prod(pair.into) and pair.kind in ("linear", "conv")
+        # Kernels of several shapes, such as 1 x 9 and 3 x 3, are of different layers.
+        return pair.shaped(into) if other and 1 in (len(into), len(pair.into)) else pair
+
+    return [member.with_pairs({module: shaped(pair) for module, pair in member.pairs.items()}) for member in members]
 
 
 def family_for(choice: str, members: Sequence[Adapter]) -> Family:

@@ -14,7 +14,7 @@ import numpy as np
 
 from kofn.combination._sweep.weights import relative_weights
 from kofn.combination.adapters._full_tensors import blend_full_tensors, open_base
-from kofn.combination.adapters._names import family_for, renamed_for, with_kernels
+from kofn.combination.adapters._names import alike, family_for, renamed_for, with_kernels
 from kofn.combination.adapters._stacks import is_half
 from kofn.core import checks
 from kofn.core.arrays import Array, Floats
@@ -114,6 +114,7 @@ def open_adapters(members: Sequence[Any], weights: Any, base: Any, **words: Unpa
     family = family_for(choice, [distinct[i] for i in live])
     shaped, warnings = with_kernels(distinct, start)
     distinct = renamed_for(family, shaped, names, start)
+    distinct = alike(distinct) if len(distinct) > 1 else distinct
     if len(kept) > 1 or summed != [1.0]:
         _refuse_mismatch(distinct, names, other_base, widen)
     full = blend_full_tensors(

@@ -172,7 +172,7 @@ def _lokr(saved: Saved, module: str, parts: dict[str, Array]) -> Pair:
         )
     # Without a rank there is nothing to divide alpha by: LyCORIS multiplies by 1, whatever alpha says.
     rank = ranks[0] if ranks else 0
-    shaped = core if core is not None else parts.get("lokr_w2")
+    shaped = next((parts[part] for part in ("lokr_t2", "lokr_w2", "lokr_w2_b") if part in parts), None)
     return _derived(saved, module, parts, kronecker(*halves), shaped, rank=rank)
 
 
