@@ -317,6 +317,7 @@ def test_kernels_that_factors_flatten_are_the_base_s() -> None:
     flat = stack_adapters([opened(file) for file in files])
     assert flat.result[f"{module}.lora_down.weight"].shape == (6, 36)
     assert flat.info["warnings"][0].startswith(f"{module!r} and other convolutions are saved with a flat kernel")
+    assert "warnings" not in stack_adapters([opened(files[0])]).info
     shaped = stack_adapters([opened(file) for file in files], base=base())
     assert "warnings" not in shaped.info
     assert shaped.result[f"{module}.lora_down.weight"].shape == (6, 4, 3, 3)
@@ -331,6 +332,7 @@ def test_layers_are_given_one_shape() -> None:
     for members in ([plain, flat], [flat, plain]):
         result = stack_adapters([opened(file) for file in members], normalize=False).result
         assert result.pairs["lora_unet_up_1_conv_in"].A.shape[1:] == (4, 3, 3)
+        assert "warnings" not in stack_adapters([opened(file) for file in members]).info
         agree(added(result), want, 1e-5)
     A, B = np.arange(6.0).reshape(2, 3), np.ones((4, 2))
     linear = {"lora_unet_q.lora_down.weight": A, "lora_unet_q.lora_up.weight": B}

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from kofn.combination.adapters._names import flat_kernels
 from kofn.combination.adapters._pool import AdapterPool
 from kofn.combination.adapters._stacks import AdapterSum, ModuleStack, beside, is_half
 from kofn.core.arrays import Floats
@@ -50,6 +51,7 @@ def blend_adapters(
     if pool.out is not None:
         result.write(pool.out)
         result = Adapter.read(pool.out)
+    warnings = [] if unchanged else flat_kernels([pool.members[i] for i in pool.live])
     value = math.fsum(sums.errors.values())
     return Blend(
         n=len(pool.distinct_of),
@@ -66,6 +68,7 @@ def blend_adapters(
         info={
             "sum_of": "updates",
             **pool.info,
+            **({"warnings": warnings} if warnings else {}),
             "family": result.family.name,
             "ranks": {module: pair.rank for module, pair in result.pairs.items()},
             "rounding": math.sqrt(sums.rounded / sums.total) if sums.total and not unchanged else 0.0,

@@ -110,27 +110,31 @@ def _weights_of(base: Mapping[str, Any]) -> list[str]:
     return [name.removesuffix(".weight") for name in base if name.endswith(".weight")]
 
 
-def with_kernels(members: Sequence[Adapter], base: Mapping[str, Any] | None) -> tuple[list[Adapter], list[str]]:
-    """The members with the base's kernels where LoHa and LoKr flatten them, and a warning where there is no base."""
-    flat = [
-        pair.module for member in members for pair in member.pairs.values() if pair.derived and pair.kind == "linear"
-    ]
-    if not flat:
-        return list(members), []
-    if base is None:
-        convolutions = [module for module in flat if "conv" in module.lower()]
-        return list(members), [_FLAT.format(convolutions[0])] if convolutions else []
+def with_kernels(members: Sequence[Adapter], base: Mapping[str, Any] | None) -> list[Adapter]:
+    """The members with the base's kernels where LoHa and LoKr flatten them."""
+    if base is None or not any(_is_flat(pair) for member in members for pair in member.pairs.values()):
+        return list(members)
     names = ModuleNames(_weights_of(base))
-    out = []
-    for member in members:
-        pairs = {}
-        for module, pair in member.pairs.items():
-            stem = names.find(module) if pair.derived and pair.kind == "linear" else None
-            shape = () if stem is None else tuple(base[f"{stem}.weight"].shape)
-            convolved = len(shape) > 2 and math.prod(shape[1:]) == math.prod(pair.into)
-            pairs[module] = pair.shaped(shape[1:]) if convolved else pair
-        out.append(member.with_pairs(pairs))
-    return out, []
+
+    def shaped(pair: Pair) -> Pair:
+        stem = names.find(pair.module) if _is_flat(pair) else None
+        shape = () if stem is None else tuple(base[f"{stem}.weight"].shape)
+        convolved = len(shape) > 2 and math.prod(shape[1:]) == math.prod(pair.into)
+        return pair.shaped(shape[1:]) if convolved else pair
+
+    return [member.with_pairs({module: shaped(pair) for module, pair in member.pairs.items()}) for member in members]
+
+
+def flat_kernels(members: Sequence[Adapter]) -> list[str]:
+    """A warning where convolutions are saved without the shape of their kernel."""
+    flat = (pair.module for member in members for pair in member.pairs.values() if _is_flat(pair))
+    module = next((module for module in flat if "conv" in module.lower()), None)
+    return [] if module is None else [_FLAT.format(module)]
+
+
+def _is_flat(pair: Pair) -> bool:
+    """Whether this is a linear layer, or a convolution whose factors flatten the kernel."""
+    return pair.derived and pair.kind == "linear"
 
 
 def alike(members: Sequence[Adapter]) -> list[Adapter]:
@@ -138,7 +142,7 @@ def alike(members: Sequence[Adapter]) -> list[Adapter]:
     shapes: dict[str, tuple[int, ...]] = {}
     # A shape that is saved precedes one that is flat because its factors do not hold it.
     pairs = [pair for member in members for pair in member.pairs.values() if pair.kind in ("linear", "conv")]
-    for pair in sorted(pairs, key=lambda pair: pair.derived and pair.kind == "linear"):
+    for pair in sorted(pairs, key=_is_flat):
         shapes.setdefault(pair.module, pair.into)
 
     def shaped(pair: Pair) -> Pair:

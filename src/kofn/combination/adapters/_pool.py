@@ -112,8 +112,7 @@ def open_adapters(members: Sequence[Any], weights: Any, base: Any, **words: Unpa
     distinct, names = [opened[i] for i in kept], [labels[i] for i in kept]
     live = [i for i, weight in enumerate(summed) if weight]
     family = family_for(choice, [distinct[i] for i in live])
-    shaped, warnings = with_kernels(distinct, start)
-    distinct = renamed_for(family, shaped, names, start)
+    distinct = renamed_for(family, with_kernels(distinct, start), names, start)
     distinct = alike(distinct) if len(distinct) > 1 else distinct
     if len(kept) > 1 or summed != [1.0]:
         _refuse_mismatch(distinct, names, other_base, widen)
@@ -132,7 +131,7 @@ def open_adapters(members: Sequence[Any], weights: Any, base: Any, **words: Unpa
         full=full,
         widen=widen,
         out=words["out"],
-        info=_facts(opened, first) | ({"warnings": warnings} if warnings else {}),
+        info=_facts(opened, first),
     )
 
 

@@ -27,8 +27,8 @@ _FACTOR = re.compile(
 )
 _LORA = re.compile(r"(.+)\.lora_(down|up)\.weight")
 _PRODUCT = re.compile(r"(.+)\.(hada|lokr)_\w+")
-# Metadata that is of one training and one file: its hashes, and what the network was.
-_OWN_FILE = re.compile(r"sshs_|ss_network_args|ss_(sd|vae)_model_hash")
+# Metadata of the first member's file that is not true of a sum: its hashes, and options of its network.
+_OWN_FILE = re.compile(r"sshs_|modelspec\.hash|ss_network_args")
 _NETWORK = {"ss_network_module": "networks.lora"}
 
 _DOWN, _UP = "lora_down.weight", "lora_up.weight"
