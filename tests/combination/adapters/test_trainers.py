@@ -250,6 +250,30 @@ def test_families_whose_modules_do_not_correspond_are_refused() -> None:
     refused(lambda: stack_adapters([one, embedding]), "is embedding float64")
 
 
+def test_what_a_family_has_no_name_for_is_refused() -> None:
+    one = {"lora_unet_a.lora_down.weight": np.ones((2, 2)), "lora_unet_a.lora_up.weight": np.ones((2, 2))}
+    pair = {f"a.lora_{half}.weight": np.ones((2, 2)) for half in "AB"}
+    refused(
+        lambda: stack_adapters([one, {**pair, "a.lora_B.bias": np.ones(2)}]),
+        "'lora_unet_a' has a pair of kind 'bias of lora_B', which adapters of kohya do not hold; use format='peft'",
+    )
+    refused(
+        lambda: stack_adapters([one, {**pair, "head": np.ones(2)}], base={"head": np.zeros(2)}),
+        "'head' is trained in full, which adapters of kohya do not hold; use format='peft'",
+    )
+    table = {"embed.lora_a": np.ones((3, 2)), "embed.lora_b": np.ones((2, 2))}
+    embedding = {"embed.lora_embedding_A": np.ones((2, 3)), "embed.lora_embedding_B": np.ones((2, 2))}
+    assert stack_adapters([table, embedding]).result.family.name == "MLX"
+    refused(
+        lambda: stack_adapters(
+            [{"x.lora_a.weight": np.ones((2, 3, 1)), "x.lora_b.weight": np.ones((2, 2, 1))}],
+            weights=[2],
+            normalize=False,
+        ),
+        "'x' has a pair of kind 'conv', which adapters of torchtune do not hold",
+    )
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_every_family_becomes_a_folder_of_peft(name: str, tmp_path: Path) -> None:
     files = [FILES[name](seed) for seed in (1, 2)]

@@ -71,7 +71,12 @@ UNKNOWN: dict[str, tuple[dict[str, Any], str]] = {
     "LoHa beside a pair": ({**LOHA, "m.lora_up.weight": B}, "module 'm' has factors"),
     "a core that does not fit": ({**LOHA, "m.hada_t1": np.ones((3, 3, 2, 2), "f4")}, "they do not fit"),
     "half of LoKr": ({"m.lokr_w1": B, "m.lokr_w2_a": B}, "module 'm' has no lokr_w2_b"),
-    "a flat half of LoKr": ({"m.lokr_w1": np.ones(3)}, "module 'm' has no lokr_w2_a"),
+    "a flat half of LoKr": ({**LOKR, "m.lokr_w2": np.ones(3)}, "module 'm' has a lokr_w2 of shape (3,)"),
+    "a kernel in the first half": (
+        {"m.lokr_w1": np.ones((2, 2, 3, 3)), "m.lokr_w2": np.ones((2, 2))},
+        "lokr_w1 of 'm' has",
+    ),
+    "an empty half of LoHa": ({**LOHA, "m.hada_w2_b": np.ones((0, 3), "f4")}, "a hada_w2_b of shape (0, 3)"),
     "LoKr of two ranks": (
         {**LOKR, "m.lokr_w2_a": np.ones((2, 3)), "m.lokr_w2_b": np.ones((3, 2)), "m.lokr_w2": None},
         "the factors of 'm' have ranks 1 and 3",

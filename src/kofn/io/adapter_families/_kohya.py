@@ -156,8 +156,12 @@ def _lokr(saved: Saved, module: str, parts: dict[str, Array]) -> Pair:
     core = parts.get("lokr_t2")
     halves, ranks = [], []
     for half in "12":
-        whole = parts.get(f"lokr_w{half}")
-        if whole is not None:
+        if f"lokr_w{half}" in parts:
+            whole = _required(saved, module, parts, f"lokr_w{half}")
+            if half == "1" and whole.ndim > 2:
+                raise InputError(
+                    f"{saved.label}: lokr_w1 of {module!r} has shape {whole.shape}; only lokr_w2 holds a kernel"
+                )
             halves.append(block(whole))
             continue
         a, b = (_required(saved, module, parts, f"lokr_w{half}_{side}") for side in "ab")
@@ -196,8 +200,8 @@ def _derived(
 def _required(saved: Saved, module: str, parts: dict[str, Array], part: str) -> Array:
     array = parts.get(part)
     if array is None or array.ndim < 2 or 0 in array.shape:
-        fault = "no" if array is None else f"a {part} of shape {array.shape} for"
-        raise InputError(f"{saved.label}: module {module!r} has {fault} {part}; save the adapter again")
+        fault = f"no {part}" if array is None else f"a {part} of shape {array.shape}"
+        raise InputError(f"{saved.label}: module {module!r} has {fault}; save the adapter again")
     return array
 
 
