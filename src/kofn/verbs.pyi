@@ -1941,6 +1941,7 @@ def combine(
     normalize: bool = ...,
     other_base: bool = ...,
     dtype: Literal['same', 'float32'] = ...,
+    format: Literal['same', 'peft'] = ...,
     out: str | Path | None = ...,
     options: Mapping[str, Any] | None = None,
 ) -> Blend: ...
@@ -1986,6 +1987,7 @@ def combine(
     normalize: bool = ...,
     other_base: bool = ...,
     dtype: Literal['same', 'float32'] = ...,
+    format: Literal['same', 'peft'] = ...,
     out: str | Path | None = ...,
     options: Mapping[str, Any] | None = None,
 ) -> Blend: ...

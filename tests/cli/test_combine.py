@@ -187,3 +187,54 @@ def test_grown_vocabularies_are_matched_by_token(folder: Path, capsys: pytest.Ca
     assert "vocabulary='all': choose one of" in refused(
         capsys, "combine", "one", "two", "--vocabulary", "all", "-o", "x"
     )
+
+
+def test_adapters_of_other_trainers_are_added_and_folded(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import adapter_files
+    from safetensors.numpy import load_file, save_file
+
+    files = [adapter_files.kohya(seed) for seed in (1, 2)]
+    for name, file in zip(("one.safetensors", "two.safetensors"), files, strict=True):
+        file.save(Path(name))
+    adapter_files.mlx(3).save(Path("mlx"))
+    base = adapter_files.base(np.float32)
+    save_file(base, "base.safetensors")
+    code, text, err = run(capsys, "combine", "one.safetensors", "two.safetensors", "mlx", "--dry-run")
+    assert code == 0, err
+    assert "one.safetensors  (kohya: 3 modules, rank 2..3, scale 1..2.5)" in text
+    assert "mlx  (MLX: 2 modules, rank 2, scale 20)" in text
+    code, text, err = run(
+        capsys, "combine", "one.safetensors", "two.safetensors", "-o", "sum.safetensors", "--report", "sum.html"
+    )
+    assert code == 0, err
+    assert "stack_adapters: 2 members, 9 tensors (an adapter of kohya) -> sum.safetensors" in text
+    assert "two.safetensors  (kohya: 3 modules, rank 2..3, scale 1..2.5)" in text
+    assert "The adapters" in Path("sum.html").read_text()
+    code, text, err = run(
+        capsys, "combine", "base.safetensors", "sum.safetensors", "-o", "merged.safetensors", "--json"
+    )
+    assert code == 0, err
+    assert json.loads(text)["families"][0]["family"] == "kohya"
+    for name, array in load_file("merged.safetensors").items():
+        updates = [file.updates.get(name.removesuffix(".weight"), 0) for file in files] if "weight" in name else [0]
+        np.testing.assert_allclose(array, base[name] + np.sum(updates, axis=0) / len(updates), rtol=1e-4, atol=1e-5)
+    code, text, err = run(capsys, "combine", "base.safetensors", "one.safetensors", "--dry-run", "--json")
+    assert code == 0, err
+    assert json.loads(text)["tensors"] == 4
+    assert (
+        run(capsys, "combine", "base.safetensors", "one.safetensors", "--skip", "*_to_q", "-o", "part.safetensors")[0]
+        == 0
+    )
+    unchanged = [name for name, array in load_file("part.safetensors").items() if (array == base[name]).all()]
+    assert unchanged == [f"{adapter_files.Q}.bias", f"{adapter_files.Q}.weight"]
+    wrong = refused(
+        capsys, "combine", "base.safetensors", "one.safetensors", "--dtype", "float32", "-o", "x.safetensors"
+    )
+    assert "--dtype is not taken where adapters are folded in" in wrong
+    options = ("--base", "base.safetensors", "--format", "peft", "-o", "peft")
+    code, text, err = run(capsys, "combine", "one.safetensors", "two.safetensors", *options)
+    assert code == 0, err
+    assert sorted(path.name for path in Path("peft").iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
+    assert "--format" in refused(
+        capsys, "combine", "base.safetensors", "one.safetensors", "--format", "peft", "-o", "x"
+    )

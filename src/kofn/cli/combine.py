@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import click
 import numpy as np
@@ -24,6 +24,9 @@ from kofn.io.reading import suffix_of
 from kofn.io.tables import Table
 from kofn.verbs import combine
 
+if TYPE_CHECKING:
+    from kofn.io.adapters import Adapter
+
 RECIPES = (".toml", ".yaml", ".yml")
 _PRINTED = 40  # tensors listed by a dry run on a terminal
 _NAMED = 12  # judges named in one line
@@ -34,7 +37,12 @@ MEMBERS = Section(
         flag("--base", metavar="PATH", help="The checkpoint that the members were fine-tuned from."),
         flag("--weights", metavar="A,B,..", type=NUMBERS, help="Weights of the members, relative to their sum."),
         flag("--only", multiple=True, metavar="PATTERN", help="Blend these tensors, copy the others (repeatable)."),
-        flag("--skip", multiple=True, metavar="PATTERN", help="Copy these tensors, which need not match (repeatable)."),
+        flag(
+            "--skip",
+            multiple=True,
+            metavar="PATTERN",
+            help="Copy these tensors, which need not match (repeatable); of adapters to fold, modules.",
+        ),
         flag("--skip-nonfinite", is_flag=True, help="Leave out NaN and infinities instead of refusing them."),
         flag("--force", is_flag=True, help="Replace an output that is there."),
         flag("--dtype", metavar="NAME", help="Float dtype of the blend: float32, bfloat16, ...; as the first member."),
@@ -78,6 +86,10 @@ class CombineArguments(VerbArguments):
 def command(typed: Sequence[str], members: tuple[str, ...], **values: Any) -> None:
     """Blend checkpoints (files or folders of safetensors), LoRA adapters, or the judges' scores in a table, into one.
 
+    Adapters are PEFT's, kohya's, diffusers', torchtune's, MLX's, or LoHa and LoKr of LyCORIS: recognised by the
+    names of their tensors, added as the updates they are, and saved as the first is (or as PEFT's folder: --format
+    peft). Beside a model, they are folded into it.
+
     A recipe (.toml or .yaml, mergekit's too) names members, a method, and other methods for some tensors. A run that
     was killed goes on where it was when the same command is given again. A table has one row an alternative and one
     column a judge, higher is better; empty cells are scores not given.
@@ -88,6 +100,7 @@ def command(typed: Sequence[str], members: tuple[str, ...], **values: Any) -> No
     kofn combine recipe.toml -o merged/
     kofn combine adapter_a/ adapter_b/ -o adapter/
     kofn combine base/ adapter/ -o merged/
+    kofn combine style.safetensors face.safetensors --weights .7,.3 -o both.safetensors
     kofn combine leaderboard.csv --id model -o ranking.csv
     """
     arguments = CombineArguments.of(typed, values)
@@ -108,29 +121,33 @@ def with_method(members: Sequence[str], arguments: CombineArguments) -> CombineA
     if arguments.method != "auto":
         return arguments
     adapters = [is_adapter(member) for member in members]
-    if any(adapters) and (arguments.base is not None or not all(adapters)):
+    if all(adapters) and (arguments.base is None or "format" in arguments.options):
+        return dataclasses.replace(arguments, method="stack_adapters")
+    if any(adapters):
         return arguments
     whole = "weighted_mean" if arguments.base is None else "task_arithmetic"
-    return dataclasses.replace(arguments, method="stack_adapters" if is_adapter(members[0]) else whole)
+    return dataclasses.replace(arguments, method=whole)
 
 
 def _merge(members: Sequence[str], arguments: CombineArguments) -> None:
     """Blend checkpoints or adapters by one method."""
-    from kofn.io.adapters import is_adapter
+    from kofn.io.adapters import Adapter, is_adapter
 
     adapters = [member for member in members if is_adapter(member)]
     whole = [member for member in members if member not in adapters]
-    if adapters and (whole or arguments.base is not None):
+    entry = arguments.entry
+    sums_adapters = entry is not None and "other_base" in entry.options  # and reads the base, where there is one
+    if adapters and (whole or (arguments.base is not None and not sums_adapters)):
         _fold(whole, adapters, arguments)
         return
-    entry = arguments.entry
     for name in arguments.OPTIONS:
         if name in arguments.options and entry is not None and name not in entry.options:
             raise InputError(f"--{name.replace('_', '-')} is not taken by {arguments.method}; leave it out")
     if arguments.dry_run:
         if adapters:
-            raise InputError("--dry-run lists tensors of checkpoints; adapters are small enough to be blended at once")
-        _say_fates(list(members), arguments)
+            _say_adapters([Adapter.read(member) for member in members], members, arguments)
+        else:
+            _say_fates(list(members), arguments)
         return
     options = arguments.options | {"out": _output(arguments)}
     if arguments.report and entry is not None and "measure" in entry.options:
@@ -142,6 +159,7 @@ def _merge(members: Sequence[str], arguments: CombineArguments) -> None:
 def _fold(whole: Sequence[str], adapters: Sequence[str], arguments: CombineArguments) -> None:
     """Fold adapters into the model that they were trained on: `kofn combine base/ adapter/ -o merged/`."""
     from kofn.combination import fold_adapters
+    from kofn.io.adapters import Adapter
 
     models = [*whole, *([] if arguments.base is None else [arguments.base])]
     if len(models) != 1:
@@ -154,26 +172,53 @@ def _fold(whole: Sequence[str], adapters: Sequence[str], arguments: CombineArgum
             f"--method {arguments.method} blends models of one kind; {adapters[0]} is an adapter of {models[0]}: leave "
             "--method out to fold it in"
         )
-    if arguments.dry_run:
-        raise InputError("--dry-run lists tensors of checkpoints; folding changes what the adapter names, nothing else")
-    if arguments.options:
-        word = next(iter(arguments.options)).replace("_", "-")
+    options = dict(arguments.options)
+    skip = options.pop("skip", None)
+    if options:
+        word = next(iter(options)).replace("_", "-")
         raise InputError(f"--{word} is not taken where adapters are folded in; leave it out")
-    out = _output(arguments)
     weights = arguments.weights if arguments.weights is not None else [1.0] * len(adapters)
-    folded = fold_adapters(models[0], list(adapters), weights=weights, out=out)
+    read = [Adapter.read(path) for path in adapters]
+    if arguments.dry_run:
+        folded = fold_adapters(models[0], read, weights=weights, skip=skip)
+        _say_adapters(read, adapters, arguments, {"base": models[0], "tensors": len(folded), "fits": "yes"})
+        return
+    out = _output(arguments)
+    folded = fold_adapters(models[0], read, weights=weights, skip=skip, out=out)
     rows = {
         "method": "fold_adapters",
         "base": models[0],
         "adapters": list(adapters),
+        "families": [adapter.facts() for adapter in read],
         "weights": weights,
         "tensors": len(folded),
         "output": out,
     }
     subject = "1 adapter" if len(adapters) == 1 else f"{len(adapters)} adapters"
     lines = [f"{subject} folded into {models[0]}: {len(folded)} tensors -> {out}"]
-    lines += [f"  weight {weight:.4g}  {path}" for weight, path in zip(weights, adapters, strict=True)]
+    lines += [
+        f"  weight {weight:.4g}  {path}  {_adapter_text(adapter.facts())}"
+        for weight, path, adapter in zip(weights, adapters, read, strict=True)
+    ]
     say(rows, lambda: "\n".join(lines), arguments.as_json)
+
+
+def _adapter_text(known: Mapping[str, Any]) -> str:
+    return f"({known['family']}: {known['modules']} modules, rank {known['rank']}, scale {known['scale']})"
+
+
+def _say_adapters(
+    adapters: Sequence[Adapter],
+    paths: Sequence[str],
+    arguments: CombineArguments,
+    more: Mapping[str, Any] | None = None,
+) -> None:
+    """What the adapters are, of which trainer, and what their factors are scaled by."""
+    known = [adapter.facts() for adapter in adapters]
+    subject = {"adapters": len(adapters), **(more or {})}
+    lines = [f"  {path}  {_adapter_text(member)}" for path, member in zip(paths, known, strict=True)]
+    rows = {**subject, "members": list(paths), "families": known}
+    say(rows, lambda: "\n".join([facts(subject), *lines]), arguments.as_json)
 
 
 def _follow(members: Sequence[str], arguments: CombineArguments) -> None:
@@ -238,6 +283,8 @@ def answer(plan: Blend, members: list[str], arguments: CombineArguments) -> dict
         rows["requantised"] = plan.info["requantised"]
     if "vocabulary" in plan.info:
         rows["vocabulary"] = plan.info["vocabulary"]
+    if "families" in plan.info:
+        rows |= {"families": plan.info["families"], "family": plan.info["family"]}
     if "nonfinite" in plan.info:
         rows["nonfinite"] = plan.info["nonfinite"]
     if arguments.report:
@@ -250,6 +297,7 @@ def render(plan: Blend, members: list[str], arguments: CombineArguments) -> str:
     rows = answer(plan, members, arguments)
     notes = [f"{rows['copied']} copied"] if rows["copied"] else []
     notes += [f"{rows['resumed']} of them from the run before"] if rows["resumed"] else []
+    notes += [f"an adapter of {rows['family']}"] if "family" in rows else []
     more = f" ({', '.join(notes)})" if notes else ""
     count = "1 member" if len(members) == 1 else f"{len(members)} members"
     lines = [f"{rows['method']}: {count}, {rows['tensors']} tensors{more} -> {arguments.output}"]
@@ -260,7 +308,8 @@ def render(plan: Blend, members: list[str], arguments: CombineArguments) -> str:
         weight = f"weight {weights[i]:.4g}  " if i < len(weights) else ""
         distance = f"distance to the blend {spread[i]:.6g}  " if i < len(spread) else ""
         left = f"{left_out[i]} values left out  " if i < len(left_out) and left_out[i] else ""
-        lines.append(f"  {weight}{distance}{left}{path}")
+        adapter = f"  {_adapter_text(rows['families'][i])}" if "families" in rows else ""
+        lines.append(f"  {weight}{distance}{left}{path}{adapter}")
     if "vocabulary" in rows:
         lines.append(f"  {_tokens(rows['vocabulary'])}")
     if "requantised" in rows:

@@ -1,95 +1,52 @@
-"""LoRA adapters as PEFT saves them: a folder of `adapter_config.json` and `adapter_model.safetensors`, read as pairs.
+"""LoRA adapters of every trainer: a folder, a file or a mapping of tensors, read as pairs of factors.
 
-An adapter adds `scale * B @ A` to the weight of each module it targets. Its files express this in different ways:
-`alpha / r` or `alpha / sqrt(r)` (rsLoRA), ranks and alphas by pattern, embeddings whose factors have names of their
-own, convolutions. `Adapter` resolves all of that once, so that other code sees (A, B, scale).
+An adapter adds `scale * B @ A` to the weight of each module it targets. Trainers express this in different ways: names,
+transposed factors, scales in configurations, tensors or metadata, products of products (`kofn.io.adapter_families` has
+one file a trainer). `Adapter` resolves all of that once, so that other code sees (A, B, scale).
 """
 
 from __future__ import annotations
 
+import copy
 import json
-import math
 import os
-import re
 import tempfile
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from kofn.core.arrays import Array
-from kofn.core.checks import FailureError, InputError, is_number
+from kofn.core.checks import FailureError, InputError, KofnError
+from kofn.io.adapter_families import CONFIG, DORA, FAMILIES, PEFT, Family, Parts, Saved, family_of, is_trained
+from kofn.io.low_rank import Pair
 from kofn.io.tensor_writer import CheckpointWriter
 from kofn.io.tensors import Checkpoint, Layout, Shard, from_torch, is_torch
 
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-PREFIX = "base_model.model."  # of the saved names, before the module's own
+WEIGHTS = PEFT.weights
 _PICKLED = "adapter_model.bin"
-_NAME = re.compile(
-    r"(?P<module>.+?)\.(?:lora_(?P<linear>[AB])\.(?P<what>weight|bias)|lora_embedding_(?P<embedding>[AB])"
-    r"|(?P<magnitude>lora_magnitude_vector)(?:\.weight)?)"
-)
-# Starts that leave the base model as it was; the others (PiSSA, OLoRA, CorDA, LoftQ, ...) take part of it away.
-_PLAIN_STARTS = (None, True, False, "gaussian", "eva", "orthogonal")
-# Settings under which the adapter does more, or something else, than adding `scale * B @ A`.
-_VARIANTS = {
-    "use_qalora": "QA-LoRA pools its inputs",
-    "alora_invocation_tokens": "activated LoRA acts only after its own tokens",
-    "velora_config": "VeLoRA is not a plain pair of factors",
-    "monteclora_config": "MonteCLoRA is not a plain pair of factors",
-    "arrow_config": "an arrow router is not a sum of adapters",
-    "target_parameters": "factors of bare parameters hold several experts in one",
-}
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Pair:
-    """An adapter's update of one module: `scale * B @ A`.
-
-    `A` is (r, in) or (r, in, kernel...), `B` (out, r) or (out, r, 1...), in the adapter's dtype; `kind` is "linear",
-    "embedding" (A is (r, rows), B (width, r), the table gets the transpose), "conv" or "grouped conv". `bias` is that
-    of B (`lora_bias`), `magnitude` DoRA's.
-    """
-
-    module: str
-    A: Array
-    B: Array
-    scale: float
-    kind: str
-    bias: Array | None = None
-    magnitude: Array | None = None
-
-    @property
-    def rank(self) -> int:
-        return int(self.A.shape[0])
-
-    def rows(self) -> Array:
-        """A as a matrix (r, in)."""
-        return self.A.reshape(self.rank, -1)
-
-    def columns(self) -> Array:
-        """B as a matrix (out, r)."""
-        return self.B.reshape(self.B.shape[0], -1)
-
-    def delta(self) -> NDArray[np.float64]:
-        """The product `scale * B @ A` (out, in) in float64; a convolution's kernel is flattened into `in`."""
-        product: NDArray[np.float64] = self.columns().astype(np.float64) @ self.rows().astype(np.float64)
-        return product * self.scale
+# The tensors' file in a folder that holds several, in the order in which they are looked for.
+_FILES = tuple(dict.fromkeys(family.weights for family in FAMILIES))
 
 
 class Adapter(Mapping[str, Array]):
     """A LoRA adapter: a mapping name -> array of its tensors, with its configuration and its `pairs`.
 
     Args:
-        tensors: name -> array (NumPy or torch) as PEFT saves them: `<module>.lora_A.weight` (r, in),
-            `<module>.lora_B.weight` (out, r) and so on; other names are tensors trained in full (biases, heads).
-        config: the settings of `adapter_config.json` that matter: `r`, `lora_alpha`, `use_rslora`, `rank_pattern`,
-            `alpha_pattern`, ... Without a `lora_alpha` the scale is 1: the product is the update itself.
+        tensors: name -> array (NumPy or torch) as their trainer saves them, whose family the names tell: PEFT's
+            `<module>.lora_A.weight` (r, in) and `<module>.lora_B.weight` (out, r), kohya's `lora_down` and `lora_up`,
+            diffusers', torchtune's, MLX's, or LyCORIS's LoHa and LoKr. PEFT's other names are tensors trained in full
+            (biases, heads).
+        config: the settings of `adapter_config.json` that matter (PEFT, torchtune, MLX): `r`, `lora_alpha`,
+            `use_rslora`, `rank_pattern`, `lora_parameters`, ... Without them the scale is 1: the product is the update.
         label: its name in errors.
-        path: its folder, if it has one.
+        path: its folder or file, if it has one.
+
+    Attributes:
+        family: how it is saved; `family.name` is "PEFT", "kohya", "LyCORIS", "diffusers", "torchtune" or "MLX".
+        pairs: module -> `Pair`.
+        full: name -> tensor that is trained in full.
 
     Raises:
         InputError: half a pair, shapes or ranks that do not fit, another kind of adapter, a NaN or infinity.
@@ -109,149 +66,119 @@ class Adapter(Mapping[str, Array]):
         path: Path | None = None,
         raw: bytes | None = None,
         shard: Shard | None = None,
+        metadata: Mapping[str, str] | None = None,
     ) -> None:
         self.label, self.path = label, path
-        self.config: dict[str, Any] = dict(config or {})
         self._raw, self._shard = raw, shard
-        self._tensors = {name: _hold(value, label, name) for name, value in tensors.items()}
-        kind = self.config.get("peft_type", "LORA")
-        if kind != "LORA":
-            raise InputError(f"{label} is of type {kind!r}, not LORA; only LoRA adapters are pairs of factors")
-        self.pairs: dict[str, Pair] = {}
-        self.full: dict[str, Array] = {}
-        self._pair_up()
+        self.config: dict[str, Any] = dict(config or {})
+        if metadata is None:
+            metadata = {} if shard is None else shard.metadata
+        arrays = {name: _hold(value, label, name) for name, value in tensors.items()}
+        self.saved = Saved(arrays, self.config, metadata, label)
+        self.family: Family = family_of(self.saved) or PEFT
+        parts = self.family.read(self.saved)
+        self.pairs, self.full, self.spellings = parts.pairs, parts.full, parts.spellings
 
     @classmethod
     def read(cls, path: str | os.PathLike[str], label: str | None = None) -> Adapter:
-        """The adapter in a folder (or in a `*.safetensors` file beside its `adapter_config.json`)."""
+        """The adapter in a folder, or in a `*.safetensors` file (beside its `adapter_config.json`, if it has one)."""
         given = Path(path)
         label = label or f"adapter {os.fspath(path)}"
-        folder = given if given.is_dir() else given.parent
         if not given.exists():
             raise InputError(f"{label}: {given} does not exist; check the path")
-        if given.is_dir() and not (given / WEIGHTS).is_file():
-            if (given / _PICKLED).is_file():
-                raise InputError(f"{label}: {_PICKLED} is a pickle, which is not read; save it again as {WEIGHTS}")
-            raise InputError(f"{label}: holds no {WEIGHTS}; give the folder that PEFT saved the adapter to")
-        raw, config = _read_config(folder / CONFIG, label)
-        checkpoint = Checkpoint.open(given / WEIGHTS if given.is_dir() else given)
+        file = _weights_file(given, label)
+        raw, config = _read_config(file.parent / CONFIG)
+        checkpoint = Checkpoint.open(file)
+        shard = checkpoint.layout.shards[0]
+        family = family_of(Saved(dict.fromkeys(checkpoint, np.empty(0)), config, shard.metadata, label)) or PEFT
+        if family.configured and raw is None:
+            raise InputError(f"{label}: {CONFIG} is missing, which says how the factors are scaled; restore it")
+        if family.configured:
+            family.check_config(config, label)
+        else:
+            raw, config = None, {}
         tensors = {name: tensor.array() for name, tensor in checkpoint.items()}
-        return cls(tensors, config, label=label, path=folder, raw=raw, shard=checkpoint.layout.shards[0])
+        path_of = file.parent if family.configured else given
+        return cls(tensors, config, label=label, path=path_of, raw=raw, shard=shard)
+
+    @classmethod
+    def of(cls, family: Family, parts: Parts, members: Sequence[Adapter], label: str = "the sum") -> Adapter:
+        """The adapter of pairs of scale 1, as the family saves it; other settings are those of the members."""
+        saved = family.write(parts, [member.saved for member in members] or [Saved({})])
+        return cls(saved.tensors, saved.config, metadata=saved.metadata, label=label)
 
     def __getitem__(self, name: str) -> Array:
-        return self._tensors[name]
+        return self.saved.tensors[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._tensors)
+        return iter(self.saved.tensors)
 
     def __len__(self) -> int:
-        return len(self._tensors)
+        return len(self.saved.tensors)
 
     def __repr__(self) -> str:
-        ranks = sorted({pair.rank for pair in self.pairs.values()})
-        span = f"{ranks[0]}" if len(ranks) == 1 else f"{ranks[0]}..{ranks[-1]}"
-        return f"Adapter({len(self.pairs)} modules of rank {span}, {len(self.full)} full tensors)"
+        full = f", {len(self.full)} full tensors" if self.family is PEFT else f" by {self.family.name}"
+        return f"Adapter({len(self.pairs)} modules of rank {self.facts()['rank']}{full})"
 
     @property
     def size(self) -> int:
         """The number of values in its tensors."""
-        return sum(array.size for array in self._tensors.values())
+        return sum(array.size for array in self.saved.tensors.values())
+
+    def facts(self) -> dict[str, Any]:
+        """Its family, its number of modules, and their ranks and scales ("2", or "2..16" where they differ)."""
+        ranks = [pair.rank for pair in self.pairs.values()]
+        scales = [pair.scale for pair in self.pairs.values()]
+        return {
+            "family": self.family.name,
+            "modules": len(self.pairs),
+            "rank": _span(ranks),
+            "scale": _span(scales),
+        }
+
+    def with_pairs(self, pairs: Mapping[str, Pair]) -> Adapter:
+        """The same adapter with other names or kernels of its modules in `pairs`; its tensors stay as they are."""
+        if all(pair is self.pairs.get(module) for module, pair in pairs.items()):
+            return self
+        out = copy.copy(self)
+        out.pairs = {pair.module: pair for pair in pairs.values()}
+        out.spellings = {module: names for module, names in self.spellings.items() if module in out.pairs}
+        return out
 
     def write(self, out: str | os.PathLike[str]) -> Path:
-        """Write the folder, whole or not at all: configuration and tensors as they were read, if they were."""
-        return write_adapter(out, self, self.config, raw=self._raw, shard=self._shard)
+        """Write the folder or file, whole or not at all: configuration and tensors as they were read, if they were."""
+        return _write_adapter(out, self, self._raw, self._shard)
 
     def nonlinear(self) -> list[str]:
         """The reasons why this adapter is not a sum of `scale * B @ A` over an unchanged base; usually empty."""
-        reasons = [why for name, why in _VARIANTS.items() if self.config.get(name)]
-        if self.config.get("use_dora") or any(pair.magnitude is not None for pair in self.pairs.values()):
-            reasons.append("DoRA rescales the rows of base + B @ A, which is not linear in the factors")
-        start = self.config.get("init_lora_weights")
-        if not any(start is plain or start == plain for plain in _PLAIN_STARTS):
-            reasons.append(
-                f"init_lora_weights={start!r} changed the base that it was trained on: convert it to plain LoRA first"
-            )
+        reasons = self.family.nonlinear(self.saved)
+        if DORA not in reasons and any(pair.magnitude is not None for pair in self.pairs.values()):
+            reasons.append(DORA)
         grouped = [pair.module for pair in self.pairs.values() if pair.kind == "grouped conv"]
         if grouped:
             reasons.append(f"{grouped[0]!r} is a grouped convolution, whose factors are several pairs in one")
         return reasons
 
-    def _pair_up(self) -> None:
-        halves: dict[str, dict[str, Array]] = {}
-        for name, array in self._tensors.items():
-            match = _NAME.fullmatch(name)
-            if match is None:
-                if ".lora_" in name or name.startswith("lora_"):
-                    raise InputError(
-                        f"{self.label}: tensor {name!r} is of no known LoRA form; give the names that PEFT saves, "
-                        "such as 'layer.lora_A.weight'"
-                    )
-                # The bias of a module that is targeted is saved under another name than that of one that is not.
-                self.full[name.replace(".base_layer.", ".")] = array
-                continue
-            parts = halves.setdefault(match["module"], {})
-            if match["magnitude"]:
-                parts["magnitude"] = array
-            elif match["embedding"]:
-                parts[match["embedding"]] = array
-                parts["embedding"] = array
-            else:
-                parts[match["linear"] if match["what"] == "weight" else f"{match['linear']} bias"] = array
-        if not halves:
-            raise InputError(f"{self.label} holds no lora_A and lora_B; give LoRA adapters")
-        for module, parts in halves.items():
-            self.pairs[module] = self._pair(module, parts)
-
-    def _pair(self, module: str, parts: dict[str, Array]) -> Pair:
-        for half in "AB":
-            if half not in parts:
-                raise InputError(f"{self.label}: module {module!r} has no lora_{half}; save the adapter again")
-        A, B = parts["A"], parts["B"]
-        kind = "embedding" if "embedding" in parts else "linear" if A.ndim == 2 else "conv"
-        fits = A.ndim == B.ndim >= 2 and B.shape[2:] == (1,) * (B.ndim - 2) and 0 not in (A.size, B.size)
-        if fits and kind == "conv" and B.shape[1] < A.shape[0] and A.shape[0] % B.shape[1] == 0:
-            kind = "grouped conv"
-        elif not fits or A.shape[0] != B.shape[1]:
-            raise InputError(
-                f"{self.label}: the factors of {module!r} have shapes {A.shape} and {B.shape}; lora_A is (r, in) "
-                "and lora_B (out, r)"
-            )
-        if A.dtype != B.dtype or A.dtype.kind in "iubc":
-            raise InputError(
-                f"{self.label}: the factors of {module!r} are {A.dtype} and {B.dtype}; give one float type"
-            )
-        return Pair(module, A, B, self._scale(module, A.shape[0]), kind, parts.get("B bias"), parts.get("magnitude"))
-
-    def _scale(self, module: str, rank: int) -> float:
-        name = module.removeprefix(PREFIX)
-        configured = _by_pattern(self.config.get("rank_pattern"), name, self.config.get("r"))
-        if configured is not None and configured != rank:
-            raise InputError(
-                f"{self.label}: {CONFIG} gives {module!r} the rank {configured}, its factors have {rank}; "
-                "configuration and tensors are of different adapters"
-            )
-        alpha = _by_pattern(self.config.get("alpha_pattern"), name, self.config.get("lora_alpha"))
-        if alpha is None:
-            return 1.0
-        if not is_number(alpha) or not math.isfinite(alpha):
-            raise InputError(f"{self.label}: lora_alpha of {module!r} is {alpha!r}; give a finite number")
-        return float(alpha) / (math.sqrt(rank) if self.config.get("use_rslora") else rank)
-
-
-def unwrapped(name: str) -> str:
-    """The name that a saved tensor has in the base model: without what PEFT wraps around the modules it targets."""
-    return name.removeprefix(PREFIX).replace(".base_layer.", ".")
-
 
 def is_adapter(path: Any) -> bool:
-    """Whether `path` is a folder that PEFT saved an adapter to (its configuration or its tensors are there)."""
+    """Whether `path` is a folder or a file of an adapter: by its configuration, or by the names of its tensors."""
     if not isinstance(path, str | os.PathLike):
         return False
-    return any((Path(path) / name).is_file() for name in (CONFIG, WEIGHTS, _PICKLED))
+    given = Path(path)
+    if any((given / name).is_file() for name in (CONFIG, _PICKLED, *_FILES)):
+        return True
+    files = list(given.glob("*.safetensors")) if given.is_dir() else [given]
+    if len(files) != 1 or files[0].suffix != ".safetensors":
+        return False
+    try:
+        checkpoint = Checkpoint.open(files[0])
+    except KofnError:  # whoever opens it says what is wrong with it
+        return False
+    return is_trained(Saved(dict.fromkeys(checkpoint, np.empty(0)), {}, checkpoint.layout.shards[0].metadata))
 
 
 def as_adapter(member: Any, label: str = "the adapter") -> Adapter:
-    """An adapter from a folder, from a mapping of its tensors, or from an `Adapter` (which is given back)."""
+    """An adapter from a folder or file, from a mapping of its tensors, or from an `Adapter` (which is given back)."""
     if isinstance(member, Adapter):
         return member
     if isinstance(member, str | os.PathLike):
@@ -270,7 +197,8 @@ def lora_pairs(adapter: Any) -> dict[str, Pair]:
     """The low-rank pairs of a LoRA adapter: module -> (A, B, scale), with scalings, patterns and names resolved.
 
     Args:
-        adapter: a folder as PEFT saves it, a mapping name -> array of the tensors in it, or an `Adapter`.
+        adapter: a folder or file as PEFT, kohya, diffusers, torchtune, MLX or LyCORIS saves it, a mapping name -> array
+            of the tensors in it, or an `Adapter`.
 
     Returns:
         A `Pair` a module, under the name its tensors have: the update of its weight is `pair.delta()`.
@@ -278,7 +206,8 @@ def lora_pairs(adapter: Any) -> dict[str, Pair]:
     Raises:
         InputError: not a LoRA adapter, or a damaged one.
 
-    Time and memory: the adapter is read once. A DoRA adapter has pairs with a `magnitude`; `delta()` is not its update.
+    Time and memory: the adapter is read once; factors of LoHa and LoKr are multiplied out on each use. A DoRA adapter
+    has pairs with a `magnitude`; `delta()` is not its update.
 
     >>> import numpy as np
     >>> pairs = lora_pairs({"fc.lora_A.weight": np.ones((1, 3)), "fc.lora_B.weight": np.full((2, 1), 2.0)})
@@ -288,67 +217,65 @@ def lora_pairs(adapter: Any) -> dict[str, Pair]:
     return as_adapter(adapter).pairs
 
 
-def patterns(ranks: Mapping[str, int]) -> tuple[int, dict[str, int]]:
-    """The default rank, and the `rank_pattern` of the modules that differ, from which each module gets its own back."""
-    counts: dict[int, int] = {}
-    for rank in ranks.values():
-        counts[rank] = counts.get(rank, 0) + 1
-    usual = max(counts, key=lambda rank: (counts[rank], rank))
-    names = {module.removeprefix(PREFIX): rank for module, rank in ranks.items()}
-    pattern = {name: rank for name, rank in sorted(names.items()) if rank != usual}
-    # A key also matches the end of a longer name, and its dots match anything; the first key that matches counts, and
-    # files are saved with their keys sorted. Where that goes wrong, keys are anchored and spelt out.
-    if all(_by_pattern(pattern, name, usual) == rank for name, rank in names.items()):
-        return usual, pattern
-    return usual, {"^" + re.escape(name): rank for name, rank in pattern.items()}
-
-
-def write_adapter(
-    out: str | os.PathLike[str],
-    tensors: Mapping[str, Array],
-    config: Mapping[str, Any],
-    *,
-    raw: bytes | None = None,
-    shard: Shard | None = None,
-) -> Path:
-    """Write an adapter's folder, whole or not at all; other files of an existing folder are kept.
+def _write_adapter(out: str | os.PathLike[str], adapter: Adapter, raw: bytes | None, shard: Shard | None) -> Path:
+    """Write an adapter's folder or file, whole or not at all; other files of an existing folder are kept.
 
     Args:
-        out: the folder.
-        tensors: name -> array.
-        config: the content of `adapter_config.json`; `raw`, its bytes, takes precedence.
-        shard: the order and metadata of the tensors' file; default as PEFT writes them.
+        out: the folder, or a `.safetensors` file for a family without a configuration.
+        adapter: its tensors and configuration.
+        raw: bytes of its configuration, which take precedence.
+        shard: the order and metadata of the tensors' file; default as the reference implementation writes them.
 
     Raises:
-        InputError: `out` cannot be a folder of an adapter.
+        InputError: `out` cannot be one of such an adapter.
         FailureError: the disk is full, or a write failed.
     """
-    if os.fspath(out).endswith(".safetensors"):
-        raise InputError(f"out={os.fspath(out)!r}: an adapter is a folder of {CONFIG} and {WEIGHTS}; name a folder")
-    layout = (
-        Layout.of_arrays(tensors, WEIGHTS).shards[0] if shard is None else Shard(WEIGHTS, shard.tensors, shard.metadata)
-    )
-    text = json.dumps(dict(config), indent=2, sort_keys=True).encode() if raw is None else raw
+    family, tensors = adapter.family, adapter.saved.tensors
+    if family.configured and os.fspath(out).endswith(".safetensors"):
+        raise InputError(
+            f"out={os.fspath(out)!r}: an adapter is a folder of {CONFIG} and {family.weights} in {family.name}; name a "
+            "folder"
+        )
+    if shard is None:
+        shard = Layout.of_arrays(tensors, family.weights, adapter.saved.metadata).shards[0]
+    elif family.configured:
+        shard = Shard(family.weights, shard.tensors, shard.metadata)
     with tempfile.TemporaryDirectory() as aside:
-        settings = Path(aside) / CONFIG
-        settings.write_bytes(text)
-        with CheckpointWriter(out, Layout((layout,)), extras={CONFIG: settings}) as writer:
-            for spec in layout.tensors:
+        extras = {}
+        if family.configured:
+            text = json.dumps(adapter.config, indent=2, sort_keys=True).encode() if raw is None else raw
+            extras[CONFIG] = Path(aside) / CONFIG
+            extras[CONFIG].write_bytes(text)
+        with CheckpointWriter(out, Layout((shard,)), extras=extras) as writer:
+            for spec in shard.tensors:
                 writer.write(spec.name, 0, tensors[spec.name])
     return Path(out)
 
 
-def _by_pattern(pattern: Any, name: str, default: Any) -> Any:
-    """The value of the first key that matches the name or its end after a dot, as PEFT looks it up."""
-    for key, value in (pattern or {}).items():
-        if re.match(rf"(.*\.)?({key})$", name):
-            return value
-    return default
+def _weights_file(given: Path, label: str) -> Path:
+    """The tensors' file that a path stands for."""
+    if not given.is_dir():
+        return given
+    for name in _FILES:
+        if (given / name).is_file():
+            return given / name
+    if (given / _PICKLED).is_file():
+        raise InputError(f"{label}: {_PICKLED} is a pickle, which is not read; save it again as {WEIGHTS}")
+    files = list(given.glob("*.safetensors"))
+    if len(files) != 1 or (given / CONFIG).is_file():
+        raise InputError(f"{label}: holds no {WEIGHTS}; give the folder that PEFT saved the adapter to, or one file")
+    return files[0]
 
 
-def _read_config(path: Path, label: str) -> tuple[bytes, dict[str, Any]]:
+def _span(values: Sequence[float]) -> str:
+    low, high = f"{min(values):g}", f"{max(values):g}"
+    return low if low == high else f"{low}..{high}"
+
+
+def _read_config(path: Path) -> tuple[bytes | None, dict[str, Any]]:
+    """The bytes and the content of a configuration, None and nothing where there is none."""
     if not path.is_file():
-        raise InputError(f"{label}: {CONFIG} is missing, which says how the factors are scaled; restore it")
+        return None, {}
     try:
         raw = path.read_bytes()
     except OSError as error:
@@ -359,18 +286,6 @@ def _read_config(path: Path, label: str) -> tuple[bytes, dict[str, Any]]:
         raise FailureError(f"{path}: not readable as JSON ({error}); fetch it again") from error
     if not isinstance(config, dict):
         raise FailureError(f"{path}: is not a JSON object; fetch it again")
-    if config.get("peft_type", "LORA") == "LORA":
-        for name in ("r", "lora_alpha"):
-            if not is_number(config.get(name)):
-                raise InputError(f"{label}: {CONFIG} has {name}={config.get(name)!r}; it must give a number")
-    for name in ("rank_pattern", "alpha_pattern"):
-        if not isinstance(config.get(name) or {}, dict):
-            raise InputError(f"{label}: {CONFIG} has {name}={config[name]!r}; it must map module names to numbers")
-        for key in config.get(name) or {}:
-            try:
-                re.compile(key)
-            except re.error as error:
-                raise InputError(f"{label}: {CONFIG} has {name} key {key!r}, no regular expression ({error})") from None
     return raw, config
 
 

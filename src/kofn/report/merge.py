@@ -42,6 +42,7 @@ def page(context: Context, title: str | None) -> str:
     drawn = [part for part in figures if part is not None]
     body = [
         _warnings(plan),
+        _adapters(plan, members),
         [E("div", drawn[low : low + 2], class_="pair") for low in range(0, len(drawn), 2)],
         _tensors(measures),
         ran(context),
@@ -116,6 +117,28 @@ def _warnings(plan: Blend) -> Element | None:
     rows = [E("li", user(text)) for text in warnings]
     return E(
         "section", E("h2", "Worth knowing", id="warnings"), E("ul", rows), class_="card", aria_labelledby="warnings"
+    )
+
+
+def _adapters(plan: Blend, members: list[str]) -> Element | None:
+    """Of which trainer each adapter is, and what its factors are scaled by."""
+    families = plan.info.get("families")
+    if families is None:
+        return None
+    columns = ("family", "modules", "rank", "scale")
+    head = E("tr", [E("th", name, scope="col") for name in ("adapter", *columns)])
+    rows = [
+        E("tr", E("th", user(member), scope="row"), [E("td", user(str(known[name]))) for name in columns])
+        for member, known in zip(members, families, strict=True)
+    ]
+    intro = f"The members' updates are added as scale · B · A and saved as an adapter of {plan.info['family']}."
+    return E(
+        "section",
+        E("h2", "The adapters", id="adapters"),
+        E("p", intro, class_="aside"),
+        E("div", E("table", E("thead", head), E("tbody", rows)), class_="figures"),
+        class_="card",
+        aria_labelledby="adapters",
     )
 
 

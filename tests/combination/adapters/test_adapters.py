@@ -20,7 +20,8 @@ import kofn
 from kofn.combination import lora_pairs, reduce_adapters, stack_adapters
 from kofn.core.checks import FailureError, InputError
 from kofn.core.plans import Plan
-from kofn.io.adapters import CONFIG, WEIGHTS, Adapter, is_adapter, patterns
+from kofn.io.adapter_families._peft import patterns
+from kofn.io.adapters import CONFIG, WEIGHTS, Adapter, is_adapter
 from kofn.laws import LAWS, Case, LawBroken
 
 WEIGHTS_USED = [0.5, 0.3, 0.2]
@@ -113,6 +114,15 @@ def test_the_dense_product_is_never_formed() -> None:
     assert 0 < cut.info["kept"] < 1
     squares = np.linalg.eigvals((pair.B.T @ pair.B) @ (pair.A @ pair.A.T)).real
     assert math.isclose(cut.value, squares.min(), rel_tol=1e-9)
+
+
+def test_distances_of_low_ranks_are_those_of_dense_updates() -> None:
+    """Ranks that are small beside the weight's sides, whose updates are compared in a basis of their own."""
+    rng = np.random.default_rng(3)
+    pairs = [(rng.normal(size=(r, 40)), rng.normal(size=(30, r))) for r in (1, 2, 3)]
+    plan = stack_adapters([{"w.lora_A.weight": A, "w.lora_B.weight": B} for A, B in pairs], weights=[1, 2, 3])
+    mean = sum(w * B @ A for w, (A, B) in zip((1, 2, 3), pairs, strict=True)) / 6
+    np.testing.assert_allclose(plan.spread, [np.linalg.norm(B @ A - mean) for A, B in pairs], rtol=1e-12)
 
 
 KINDS = (

@@ -312,14 +312,24 @@ _PARTS = (
         "stack_adapters, or reduce_adapters for a rank of your own",
     ),
     (
-        re.compile(r"(lora_down\.weight|lora\.down\.weight|lora_a(\.weight)?)$", re.IGNORECASE),
+        re.compile(
+            r"(lora_down\.weight|lora\.down\.weight|lora_linear_layer\.down\.weight|lora_a(\.weight)?)$", re.IGNORECASE
+        ),
         "LoRA adapters of another trainer than PEFT",
-        "convert them to PEFT's form, then stack_adapters",
+        "stack_adapters, which adds their updates",
     ),
     (
-        re.compile(r"(hada_w1_a|hada_w1|lokr_w1(_a)?|lokr_w2(_a)?|oft_blocks|oft_diag|on_input)$"),
+        re.compile(r"(hada_w1_a|lokr_w1(_a)?|lokr_w2(_a)?)$"),
         "adapters whose products are not linear in their factors (LyCORIS)",
-        "fold each into its base first",
+        "stack_adapters, which adds their updates",
+    ),
+    (
+        re.compile(
+            r"(oft_blocks|oft_diag|oft_R(\.weight)?|boft_R|on_input|ia3_l|lambda_layer|vera_lambda_[bd]|"
+            r"^(lora|lycoris)_\w+\.(a1|a2|b1|b2|bm)\.weight)$"
+        ),
+        "adapters whose updates are not linear in their factors (OFT, IA3, GLoRA and the like)",
+        "the weights that each is folded into by its own trainer",
     ),
     (
         re.compile(r"(weight_g|parametrizations\.weight\.original0)$"),

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 
-from kofn.combination.adapters._config import config_of
+from kofn.combination.adapters._names import flat_kernels
 from kofn.combination.adapters._pool import AdapterPool
-from kofn.combination.adapters._stacks import AdapterSum, ModuleStack, beside, is_half, named
+from kofn.combination.adapters._stacks import AdapterSum, ModuleStack, beside, is_half
 from kofn.core.arrays import Floats
 from kofn.core.checks import InputError
 from kofn.core.plans import Blend
-from kofn.io.adapters import Adapter, Pair
+from kofn.io.adapter_families import Parts
+from kofn.io.adapters import Adapter
+from kofn.io.low_rank import Pair
 
 
 def blend_adapters(
@@ -34,22 +36,22 @@ def blend_adapters(
     """
     first = pool.members[pool.live[0]]
     reasons = first.nonlinear() if pool.alone else []
-    stacks: list[ModuleStack] = []
-    if not reasons:  # an adapter that is not a sum of pairs can only be returned unchanged
-        stacks = [ModuleStack(parts, pool.weights, widen=pool.widen, cuts=cut is not None) for parts in pool.modules()]
-    ranks = [stack.rank if cut is None else stack.kept(cut(stack.singular() ** 2)) for stack in stacks]
-    uncut = all(rank == stack.rank for rank, stack in zip(ranks, stacks, strict=True))
-    unchanged = pool.alone and uncut and not (pool.widen and any(is_half(array.dtype) for array in first.values()))
+    sums = _ModuleSums(np.zeros(len(pool.members)))
+    # An adapter that is not a sum of pairs can only be returned unchanged. Others take one module at a time in memory.
+    for parts in () if reasons else pool.modules():
+        sums.add(ModuleStack(parts, pool.weights, widen=pool.widen, cuts=cut is not None), cut)
+    widened = pool.widen and any(is_half(array.dtype) for array in first.values())
+    unchanged = pool.alone and sums.uncut and first.family is pool.family and not widened
     if reasons and not unchanged:
         raise InputError(f"{pool.labels[pool.live[0]]}: {reasons[0]}; it can only be given back as it is")
-    sums = _sum_modules(stacks, ranks)
-    squares = _squared_distances(pool, stacks, ranks)
+    squares = sums.squares + _squared_distances(pool)
     if unchanged:
         squares[pool.live[0]] = 0.0
     result = first if unchanged else _adapter(pool, sums.pairs)
     if pool.out is not None:
         result.write(pool.out)
         result = Adapter.read(pool.out)
+    warnings = [] if unchanged else flat_kernels([pool.members[i] for i in pool.live])
     value = math.fsum(sums.errors.values())
     return Blend(
         n=len(pool.distinct_of),
@@ -66,6 +68,8 @@ def blend_adapters(
         info={
             "sum_of": "updates",
             **pool.info,
+            **({"warnings": warnings} if warnings else {}),
+            "family": result.family.name,
             "ranks": {module: pair.rank for module, pair in result.pairs.items()},
             "rounding": math.sqrt(sums.rounded / sums.total) if sums.total and not unchanged else 0.0,
             "truncation": {module: math.sqrt(error) for module, error in sums.errors.items()},
@@ -78,32 +82,35 @@ def blend_adapters(
 
 @dataclasses.dataclass
 class _ModuleSums:
-    """Sums of all modules, with squared norms of the truncation (by module), of the rounding and of the sum."""
+    """Sums of all modules so far, with squared norms of the truncation (by module), of the rounding and of the sum.
 
+    `squares` (members,) has the squared distance of each member's update to the sum's; `uncut` is whether every module
+    has its stacked rank.
+    """
+
+    squares: Floats
     pairs: list[Pair] = dataclasses.field(default_factory=list)
     errors: dict[str, float] = dataclasses.field(default_factory=dict)
     rounded: float = 0.0
     total: float = 0.0
+    uncut: bool = True
 
-
-def _sum_modules(stacks: Sequence[ModuleStack], ranks: Sequence[int]) -> _ModuleSums:
-    sums = _ModuleSums()
-    for rank, stack in zip(ranks, stacks, strict=True):
+    def add(self, stack: ModuleStack, cut: Callable[[Floats], int] | None) -> None:
+        rank = stack.rank if cut is None else stack.kept(cut(stack.singular() ** 2))
+        self.uncut &= rank == stack.rank
+        self.squares += stack.distances(rank)
         if not stack.live:
-            continue
+            return
         pair, rounded = stack.stacked() if rank == stack.rank else stack.cut(rank)
-        sums.pairs.append(pair)
-        sums.errors[stack.module] = stack.error(rank)
-        sums.rounded += rounded
-        sums.total += stack.square()
-    return sums
+        self.pairs.append(pair)
+        self.errors[stack.module] = stack.error(rank)
+        self.rounded += rounded
+        self.total += stack.square()
 
 
-def _squared_distances(pool: AdapterPool, stacks: Sequence[ModuleStack], ranks: Sequence[int]) -> Floats:
-    """(members,) squared distance of each member's update, and of its full tensors, to the sum's."""
+def _squared_distances(pool: AdapterPool) -> Floats:
+    """(members,) squared distance of each member's full tensors to the blended ones."""
     squares = np.zeros(len(pool.members))
-    for rank, stack in zip(ranks, stacks, strict=True):
-        squares += stack.distances(rank)
     for name, blended in pool.full.items():
         for i, member in enumerate(pool.members):
             if name in member.full:
@@ -112,19 +119,10 @@ def _squared_distances(pool: AdapterPool, stacks: Sequence[ModuleStack], ranks: 
 
 
 def _adapter(pool: AdapterPool, pairs: list[Pair]) -> Adapter:
-    """The tensors and the configuration of the sum."""
-    if any(pair.bias is not None for pair in pairs):
-        # PEFT gives either every module such a bias or none.
-        pairs = [
-            pair if pair.bias is not None else dataclasses.replace(pair, bias=np.zeros(pair.B.shape[0], pair.B.dtype))
-            for pair in pairs
-        ]
-    tensors = {name: array for pair in pairs for name, array in named(pair).items()}
-    modules = {pair.module for pair in pairs}
-    for name, array in pool.full.items():
-        module, _, leaf = name.rpartition(".")
-        tensors[f"{module}.base_layer.{leaf}" if module in modules else name] = array
-    return Adapter(tensors, config_of(pairs, [pool.members[i].config for i in pool.live]), label="the sum")
+    """The sum as its family saves it."""
+    live = [pool.members[i] for i in pool.live]
+    spellings = {module: names for member in reversed(live) for module, names in member.spellings.items()}
+    return Adapter.of(pool.family, Parts({pair.module: pair for pair in pairs}, pool.full, spellings), live)
 
 
 def sum_of(pool: AdapterPool) -> AdapterSum:
@@ -141,7 +139,7 @@ def sum_of(pool: AdapterPool) -> AdapterSum:
     ]
     pairs = {}
     for parts in pool.modules():
-        scaled = [dataclasses.replace(pair, scale=pair.scale * weights[i]) for i, pair in parts]
+        scaled = [pair.with_scale(pair.scale * weights[i]) for i, pair in parts]
         pairs[scaled[0].module] = beside(scaled)
     full: dict[str, Floats] = {
         name: np.sum(
@@ -153,4 +151,4 @@ def sum_of(pool: AdapterPool) -> AdapterSum:
         )
         for name in pool.full
     }
-    return AdapterSum(math.fsum(pool.given), pairs, full)
+    return AdapterSum(math.fsum(pool.given), pairs, full, pool.family)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fnmatch
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -9,11 +11,15 @@ from typing import Any
 
 import numpy as np
 
+from kofn.combination._sweep.files import patterns
 from kofn.core import checks
 from kofn.core.arrays import Array
-from kofn.core.checks import InputError
-from kofn.io.adapters import Adapter, Pair, as_adapter, unwrapped
+from kofn.core.checks import InputError, nearest
+from kofn.io.adapter_families import DORA
+from kofn.io.adapters import Adapter, as_adapter
 from kofn.io.companions import companions
+from kofn.io.low_rank import Pair
+from kofn.io.module_names import ModuleNames, unwrapped
 from kofn.io.tensor_writer import CheckpointWriter
 from kofn.io.tensors import Checkpoint, LazyArrays, from_torch, is_torch
 
@@ -25,7 +31,12 @@ Change = Callable[[Any], Array]
 
 
 def fold_adapter(
-    base: Any, adapter: Any, *, weight: float = 1.0, out: str | os.PathLike[str] | None = None
+    base: Any,
+    adapter: Any,
+    *,
+    weight: float = 1.0,
+    skip: str | Sequence[str] | None = None,
+    out: str | os.PathLike[str] | None = None,
 ) -> Mapping[str, Array]:
     """Add a LoRA adapter to the weights it was trained on: `W + weight * scale * B @ A` for every module it targets.
 
@@ -35,9 +46,12 @@ def fold_adapter(
 
     Args:
         base: a mapping name -> array, or a checkpoint (a file or folder of safetensors). Names are the adapter's own
-            without PEFT's prefix, `layer.0.q_proj.weight` for `base_model.model.layer.0.q_proj.lora_A.weight`.
-        adapter: a folder, a mapping of factors, or a `kofn.io.adapters.Adapter`.
+            without PEFT's prefix, `layer.0.q_proj.weight` for `base_model.model.layer.0.q_proj.lora_A.weight`; names of
+            kohya and diffusers correspond without their prefixes (`lora_unet_`, `unet.`), dots made underscores.
+        adapter: a folder or file of any trainer, a mapping of factors, or a `kofn.io.adapters.Adapter`.
         weight: factor of the adapter's update, 1 by default.
+        skip: patterns (`fnmatch`) of modules of the adapter to leave out, such as `lora_te_*` where the base has no
+            text encoder; none by default.
         out: a file or folder to write to, whole or not at all; the base must then be a checkpoint on disk.
 
     Returns:
@@ -45,8 +59,9 @@ def fold_adapter(
         checkpoint every tensor is read, or folded, on access.
 
     Raises:
-        InputError: modules that the base lacks (all at once), shapes that do not fit, an adapter that cannot be folded
-            (a base changed by its initialisation, part of a DoRA adapter), a result beyond the dtype's range.
+        InputError: modules that the base lacks (all at once) or that correspond to two of its tensors, shapes that do
+            not fit, an adapter that cannot be folded (a base changed by its initialisation, part of a DoRA adapter), a
+            result beyond the dtype's range.
 
     Time O(in out r) a module; memory one tensor beside the result.
 
@@ -59,7 +74,7 @@ def fold_adapter(
     References:
         Hu et al. 2022, LoRA: low-rank adaptation of large language models (ICLR).
     """
-    return fold_adapters(base, [adapter], weights=[weight], out=out)
+    return fold_adapters(base, [adapter], weights=[weight], skip=skip, out=out)
 
 
 def fold_adapters(
@@ -67,6 +82,7 @@ def fold_adapters(
     adapters: Sequence[Any],
     *,
     weights: Sequence[float] | None = None,
+    skip: str | Sequence[str] | None = None,
     out: str | os.PathLike[str] | None = None,
 ) -> Mapping[str, Array]:
     """Add several LoRA adapters to the weights they were trained on: `W + sum_i weights_i * scale_i * B_i @ A_i`.
@@ -75,6 +91,7 @@ def fold_adapters(
         base: as in `fold_adapter`.
         adapters: m adapters, each as in `fold_adapter`.
         weights: (m,) factors of the updates, 1 each by default: they are added, not averaged.
+        skip: as in `fold_adapter`, of modules of any of the adapters.
         out: as in `fold_adapter`. A folder gets the base's configuration and tokenizer too.
 
     Returns:
@@ -111,9 +128,10 @@ def fold_adapters(
         raise InputError(f"base is {type(base).__name__}; give a checkpoint's path or a mapping name -> array")
     if out is not None and not isinstance(source, Checkpoint):
         raise InputError(f"out={os.fspath(out)!r}: the base is in memory, and so is the result; write that yourself")
+    skipped = _skipped(members, skip)
     changes: dict[str, list[Change]] = {}
     for member, weight in zip(members, used, strict=True):
-        for name, change in _changes(source, member, float(weight)).items():
+        for name, change in _changes(source, member, float(weight), skipped).items():
             changes.setdefault(name, []).append(change)
 
     def tensor(name: str) -> Array:
@@ -144,38 +162,62 @@ def fold_adapters(
     return Checkpoint.open(out).arrays()
 
 
-def _changes(base: Mapping[str, Any], adapter: Adapter, weight: float) -> dict[str, Change]:
+def _skipped(members: Sequence[Adapter], skip: str | Sequence[str] | None) -> frozenset[str]:
+    """The modules that are left out; a pattern that matches none is refused."""
+    modules = list(dict.fromkeys(module for member in members for module in member.pairs))
+    out: set[str] = set()
+    for pattern in patterns(skip, "skip") or ():
+        matched = fnmatch.filter(modules, pattern)
+        if not matched:
+            raise InputError(
+                f"skip={pattern!r} matches no module{nearest(pattern, modules)}; names are such as {modules[0]!r}"
+            )
+        out.update(matched)
+    if len(out) == len(modules):
+        raise InputError("skip leaves no module to fold; give patterns that match fewer names")
+    return frozenset(out)
+
+
+def _changes(base: Mapping[str, Any], adapter: Adapter, weight: float, skipped: frozenset[str]) -> dict[str, Change]:
     """The change of each tensor that the adapter modifies."""
     dora = any(pair.magnitude is not None for pair in adapter.pairs.values())
-    reasons = [why for why in adapter.nonlinear() if not why.startswith("DoRA")]
+    reasons = [why for why in adapter.nonlinear() if why != DORA]
     if reasons:
         raise InputError(f"{adapter.label}: {reasons[0]}; it cannot be folded")
     if dora and weight != 1:
         raise InputError(f"weight={weight:g}: a DoRA adapter is folded whole, at weight 1, or not at all")
-    turned = bool(adapter.config.get("fan_in_fan_out"))
+    names = ModuleNames(name.removesuffix(".weight") for name in base if str(name).endswith(".weight"))
     out: dict[str, Change] = {}
     lacking, unlike = [], []
     for module, pair in adapter.pairs.items():
+        if module in skipped:
+            continue
         if pair.magnitude is not None and (pair.kind == "embedding" or pair.bias is not None):
             raise InputError(
                 f"{adapter.label}: DoRA on {module!r} ({pair.kind}) cannot be folded; merge it where trained"
             )
-        name = _name(base, f"{module}.weight")
+        if pair.magnitude is not None and pair.magnitude.size != pair.out:
+            raise InputError(
+                f"{adapter.label}: DoRA on {module!r} has {pair.magnitude.size} magnitudes for {pair.out} rows; save "
+                "the adapter again"
+            )
+        name = _tensor_name(base, names, module, "weight")
         if name is None:
             lacking.append(unwrapped(f"{module}.weight"))
             continue
-        shape, (wide, tall) = tuple(base[name].shape), (pair.A.shape[1:], pair.B.shape[:1])
-        # A model may have both kinds of layer under one setting, which decides only where the shape is ambiguous.
-        ways = {True: wide + tall, False: tall + wide}
-        way = pair.kind == "embedding" or (turned and pair.kind == "linear")
-        if shape != ways[way] and pair.kind == "linear":
-            way = not way
-        if shape != ways[way]:
-            unlike.append(f"{name!r} is {shape}, the adapter's {ways[pair.kind == 'embedding']}")
+        if name in out:
+            raise InputError(
+                f"{adapter.label}: module {module!r} is the second that corresponds to {name!r} of the base; leave one "
+                "out with skip"
+            )
+        turned = _is_turned(pair, tuple(base[name].shape), bool(adapter.config.get("fan_in_fan_out")))
+        if turned is None:
+            shape = (*pair.into, pair.out) if pair.kind == "embedding" else (pair.out, *pair.into)
+            unlike.append(f"{name!r} is {tuple(base[name].shape)}, the adapter's {shape}")
             continue
-        out[name] = _added(pair, weight, way)
+        out[name] = _added(pair, weight, turned)
         if pair.bias is not None:
-            bias = _name(base, f"{module}.bias")
+            bias = _tensor_name(base, names, module, "bias")
             if bias is None:
                 lacking.append(unwrapped(f"{module}.bias"))
             else:
@@ -190,9 +232,35 @@ def _changes(base: Mapping[str, Any], adapter: Adapter, weight: float) -> dict[s
     if faults:
         more = f"; and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
         raise InputError(
-            f"base does not fit {adapter.label}: {'; '.join(faults[:_SHOWN])}{more}; give the base it was trained on"
+            f"base does not fit {adapter.label}: {'; '.join(faults[:_SHOWN])}{more}; give the base it was trained on, "
+            "or leave modules out with skip"
         )
     return out
+
+
+def _is_turned(pair: Pair, shape: tuple[int, ...], fan_in_fan_out: bool) -> bool | None:
+    """Whether the weight of this shape gets the transpose of the update; None where neither fits."""
+    ways = {True: (*pair.into, pair.out), False: (pair.out, *pair.into)}
+    turned = pair.kind == "embedding" or (fan_in_fan_out and pair.kind == "linear")
+    if shape == ways[turned]:
+        return turned
+    # A model may have both kinds of layer under one setting, which decides only where the shape is ambiguous.
+    if pair.kind == "linear" and shape == ways[not turned]:
+        return not turned
+    # Factors of LoHa and LoKr flatten the kernel; a linear layer may be saved as a convolution of width 1.
+    flat = len(shape) == 2 or len(pair.into) == 1
+    if pair.kind in ("linear", "conv") and flat and shape[:1] == (pair.out,):
+        return False if math.prod(shape[1:]) == math.prod(pair.into) else None
+    return None
+
+
+def _tensor_name(base: Mapping[str, Any], names: ModuleNames, module: str, leaf: str) -> str | None:
+    """The base's name of a tensor of the adapter's module, None if there is none."""
+    known = _name(base, f"{module}.{leaf}")
+    if known is not None:
+        return known
+    stem = names.find(unwrapped(module))
+    return None if stem is None else _name(base, f"{stem}.{leaf}")
 
 
 def _added(pair: Pair, weight: float, turned: bool) -> Change:

@@ -10,7 +10,8 @@ import numpy as np
 
 from kofn.core.arrays import Array
 from kofn.core.checks import InputError
-from kofn.io.adapters import Adapter, unwrapped
+from kofn.io.adapters import Adapter
+from kofn.io.module_names import unwrapped
 from kofn.io.tensors import Checkpoint, from_torch, is_torch
 
 

@@ -13,14 +13,19 @@ from typing import Annotated, Any, Literal, TypedDict, Unpack
 import numpy as np
 
 from kofn.combination._sweep.weights import relative_weights
-from kofn.combination.adapters._config import MUST_AGREE
 from kofn.combination.adapters._full_tensors import blend_full_tensors, open_base
+from kofn.combination.adapters._names import alike, family_for, renamed_for, with_kernels
+from kofn.combination.adapters._stacks import is_half
 from kofn.core import checks
 from kofn.core.arrays import Array, Floats
 from kofn.core.checks import InputError
-from kofn.io.adapters import Adapter, Pair, as_adapter
+from kofn.io.adapter_families import Family
+from kofn.io.adapters import Adapter, as_adapter
+from kofn.io.low_rank import Pair
 
 _SHOWN = 6  # mismatches spelled out
+# Settings that determine the meaning of the tensors, and so must agree.
+_MUST_AGREE = ("fan_in_fan_out", "layer_replication", "trainable_token_indices")
 
 
 class AdapterWords(TypedDict, total=False):
@@ -33,7 +38,10 @@ class AdapterWords(TypedDict, total=False):
         '"same" keeps the members\' dtype; "float32" makes half-precision factors exact to 24 bits.',
         "same",
     ]
-    out: Annotated[str | Path | None, "A folder for the adapter, written whole or not at all."]
+    format: Annotated[
+        Literal["same", "peft"], '"same" saves the sum as the first member is saved; "peft" as PEFT\'s folder.', "same"
+    ]
+    out: Annotated[str | Path | None, "A folder (or .safetensors file) for the adapter, written whole or not at all."]
 
 
 @dataclass(frozen=True)
@@ -48,6 +56,7 @@ class AdapterPool:
         used: (given,) the weights as used.
         given: the weights as given.
         form: the form of the weighted sum.
+        family: how the sum is saved.
         full: the tensors trained in full, blended.
         widen: whether half-precision factors become float32.
         out: output path of the sum, if any.
@@ -61,6 +70,7 @@ class AdapterPool:
     used: Floats
     given: list[float]
     form: str
+    family: Family
     full: dict[str, Array]
     widen: bool
     out: str | os.PathLike[str] | None
@@ -86,6 +96,7 @@ def open_adapters(members: Sequence[Any], weights: Any, base: Any, **words: Unpa
     """Open adapters, refuse any that cannot be summed, and blend the tensors trained in full."""
     widen = checks.choice(words["dtype"], "dtype", ("same", "float32")) == "float32"
     other_base = checks.flag(words["other_base"], "other_base")
+    choice = checks.choice(words["format"], "format", ("same", "peft"))
     labels = [
         f"member {i}" + (f" ({os.fspath(member)})" if isinstance(member, str | os.PathLike) else "")
         for i, member in enumerate(members)
@@ -99,9 +110,12 @@ def open_adapters(members: Sequence[Any], weights: Any, base: Any, **words: Unpa
     kept = list(dict.fromkeys(first))
     summed = _summed_weights(used, first, kept, form)
     distinct, names = [opened[i] for i in kept], [labels[i] for i in kept]
-    if len(kept) > 1 or summed != [1.0]:
-        _refuse_mismatch(distinct, names, other_base)
     live = [i for i, weight in enumerate(summed) if weight]
+    family = family_for(choice, [distinct[i] for i in live])
+    distinct = renamed_for(family, with_kernels(distinct, start), names, start)
+    distinct = alike(distinct) if len(distinct) > 1 else distinct
+    if len(kept) > 1 or summed != [1.0]:
+        _refuse_mismatch(distinct, names, other_base, widen)
     full = blend_full_tensors(
         [distinct[i] for i in live], [names[i] for i in live], [summed[i] for i in live], form, start
     )
@@ -113,6 +127,7 @@ def open_adapters(members: Sequence[Any], weights: Any, base: Any, **words: Unpa
         used=used,
         given=[1.0] * len(opened) if weights is None else np.asarray(weights, np.float64).tolist(),
         form=form,
+        family=family,
         full=full,
         widen=widen,
         out=words["out"],
@@ -146,6 +161,7 @@ def _facts(opened: list[Adapter], first: list[int]) -> dict[str, Any]:
     return {
         "copies": [i for i, j in enumerate(first) if i != j],
         "absent": {name: missing for name, missing in absent.items() if missing},
+        "families": [member.facts() for member in opened],
         "entries": sum(member.size for member in opened),
     }
 
@@ -158,7 +174,7 @@ def _digest(member: Adapter) -> str:
         state.update(f"{name} {array.dtype} {array.shape}".encode())
         state.update(array.reshape(-1).view(np.uint8).data)
     settings = {
-        key: member.config.get(key) or None for key in (*MUST_AGREE, "base_model_name_or_path", "init_lora_weights")
+        key: member.config.get(key) or None for key in (*_MUST_AGREE, "base_model_name_or_path", "init_lora_weights")
     }
     scales = [(name, member.pairs[name].scale) for name in sorted(member.pairs)]
     state.update(repr((scales, settings, member.nonlinear())).encode())
@@ -168,23 +184,33 @@ def _digest(member: Adapter) -> str:
 def _refuse_out(out: Any, members: list[Adapter], labels: list[str]) -> None:
     target = Path(out).resolve()
     for label, member in zip(labels, members, strict=True):
-        if member.path is not None and member.path.resolve() == target:
+        # A sum in the folder of a member's file could replace that file.
+        if member.path is not None and target in (member.path.resolve(), *_folder_of(member.path)):
             raise InputError(f"out={os.fspath(out)!r} is where {label} lies; name another path")
 
 
-def _refuse_mismatch(members: list[Adapter], labels: list[str], other_base: bool) -> None:
+def _folder_of(path: Path) -> list[Path]:
+    return [] if path.is_dir() else [path.resolve().parent]
+
+
+def _refuse_mismatch(members: list[Adapter], labels: list[str], other_base: bool, widen: bool) -> None:
     """Refuse adapters that cannot be summed, listing all differences in shapes, dtypes and settings at once."""
     for label, member in zip(labels, members, strict=True):
         if reasons := member.nonlinear():
             raise InputError(f"{label}: {reasons[0]}; such an adapter can only be given back alone, at weight 1")
     differences: list[str] = []
-    bases = [member.config.get("base_model_name_or_path") for member in members]
-    for label, named_base in zip(labels, bases, strict=True):
-        if not other_base and named_base and (first := next(name for name in bases if name)) != named_base:
+    bases = [member.family.trained_on(member.saved) for member in members]
+    first_base: dict[str, str] = {}
+    for label, member, named_base in zip(labels, members, bases, strict=True):
+        if other_base or named_base is None:
+            continue
+        # Trainers call one model by different names.
+        first = first_base.setdefault(member.family.names, named_base)
+        if first != named_base:
             differences.append(
                 f"{label} is for the base model {named_base!r}, others for {first!r} (other_base=True takes them)"
             )
-    for key in MUST_AGREE:
+    for key in _MUST_AGREE:
         values = [member.config.get(key) or None for member in members]
         differences += [
             f"{label} has {key}={value!r}, {labels[0]} {values[0]!r}"
@@ -192,20 +218,33 @@ def _refuse_mismatch(members: list[Adapter], labels: list[str], other_base: bool
             if value != values[0]
         ]
     seen: dict[str, tuple[str, tuple[Any, ...]]] = {}
+    precisions = False
     for label, member in zip(labels, members, strict=True):
         sides = {
-            module: (pair.kind, pair.A.shape[1:], pair.B.shape[:1], str(pair.A.dtype))
+            module: (pair.kind, pair.into, (pair.out,), _dtype_name(pair, widen))
             for module, pair in member.pairs.items()
         }
         fulls = {name: (array.shape, str(array.dtype)) for name, array in member.full.items()}
         for name, value in {**sides, **fulls}.items():
             before, known = seen.setdefault(name, (label, value))
             if known != value:
+                precisions = precisions or _takes_both(value, known)
                 differences.append(f"{label}: {name!r} is {_described(value)}, in {before} {_described(known)}")
     if differences:
         more = f"; and {len(differences) - _SHOWN} more" if len(differences) > _SHOWN else ""
         places = "1 place" if len(differences) == 1 else f"{len(differences)} places"
-        raise InputError(f"members do not match in {places}: {'; '.join(differences[:_SHOWN])}{more}")
+        remedy = "; dtype='float32' adds half and single precision" if precisions else ""
+        raise InputError(f"members do not match in {places}: {'; '.join(differences[:_SHOWN])}{more}{remedy}")
+
+
+def _dtype_name(pair: Pair, widen: bool) -> str:
+    """The dtype that must agree: with `dtype="float32"`, half precision is widened."""
+    return "float32" if widen and is_half(pair.dtype) else pair.dtype.name
+
+
+def _takes_both(value: tuple[Any, ...], known: tuple[Any, ...]) -> bool:
+    """Whether pairs differ in dtypes alone, of which float32 holds both."""
+    return len(value) == 4 and value[:3] == known[:3] and "float64" not in (value[3], known[3])
 
 
 def _described(value: tuple[Any, ...]) -> str:

@@ -27,6 +27,7 @@ __all__ = ["lora_pairs", "stack_adapters"]
     cost="O((in + out) R^2) time a module for the distances, R the sum of the ranks; memory the factors",
     exact="the weighted sum of the members' updates, up to one rounding of a factor; one adapter at weight 1 is itself",
     paper=304,
+    aliases=("kohya", "LyCORIS", "LoHa", "LoKr", "diffusers adapter", "MLX adapter", "torchtune adapter"),
 )
 def stack_adapters(
     members: Sequence[Any],
@@ -57,15 +58,18 @@ def stack_adapters(
         updates, "simplex", "affine" or "linear"; `spread` (m,) the L2 distance of each member's update to the result;
         `value` 0, the truncation error. `info` has `ranks` by module, `rounding` (the norm of what rounding to the
         dtype changed, relative to the update's), `absent` (modules that not every member adapts), `copies` (members
-        equal to an earlier one), `config`.
+        equal to an earlier one), `families` (of each member: family, modules, rank, scale), `family` of the result,
+        `config`.
 
     Raises:
         InputError: several members of which one is DoRA or another variant whose update is not linear in the factors,
-            or was trained on a changed base; other shapes, dtypes or base models; full tensors that cannot be averaged.
+            or was trained on a changed base; other shapes, dtypes or base models; full tensors that cannot be averaged;
+            tensors of no known form (OFT, IA3, differences in full); modules of two families that do not correspond.
         FailureError: a damaged file, a full disk.
 
-    Time O((in + out) R^2) a module, R the sum of the ranks, nearly all of it for the distances; memory the factors,
-    which are read whole. The sum is exact up to one rounding of each scaled factor, which `info["rounding"]` measures.
+    Time O((in + out) R^2) a module, R the sum of the ranks, and O(in out R) where that is less, nearly all of it for
+    the distances; memory the factors, which are read whole, and those of one module of LoHa or LoKr. The sum is exact
+    up to one rounding of each scaled factor, which `info["rounding"]` measures.
 
     >>> import numpy as np
     >>> one = {"fc.lora_A.weight": np.ones((1, 3)), "fc.lora_B.weight": np.ones((2, 1))}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -10,7 +11,9 @@ import numpy as np
 
 from kofn.core.arrays import Array, Floats
 from kofn.core.checks import InputError
-from kofn.io.adapters import Adapter, Pair
+from kofn.io.adapter_families import PEFT, Family, Parts
+from kofn.io.adapters import Adapter
+from kofn.io.low_rank import Pair
 
 
 class AdapterSum(Mapping[str, Any]):
@@ -20,8 +23,10 @@ class AdapterSum(Mapping[str, Any]):
     out (float64) on access; `mean()` is the adapter of the weighted mean.
     """
 
-    def __init__(self, weight: float, pairs: Mapping[str, Pair], full: Mapping[str, Floats]) -> None:
-        self.weight, self.pairs, self.full = weight, dict(pairs), dict(full)
+    def __init__(
+        self, weight: float, pairs: Mapping[str, Pair], full: Mapping[str, Floats], family: Family = PEFT
+    ) -> None:
+        self.weight, self.pairs, self.full, self.family = weight, dict(pairs), dict(full), family
 
     def __getitem__(self, name: str) -> Any:
         if name == "weight":
@@ -42,24 +47,16 @@ class AdapterSum(Mapping[str, Any]):
         for module, pair in other.pairs.items():
             pairs[module] = beside([pairs[module], pair]) if module in pairs else pair
         full = {name: value + other.full[name] for name, value in self.full.items()}
-        return AdapterSum(self.weight + other.weight, pairs, full)
+        return AdapterSum(self.weight + other.weight, pairs, full, self.family)
 
     def mean(self) -> Adapter:
         """The adapter of the weighted mean, in float64, with a scaling of 1."""
-        tensors: dict[str, Array] = {name: value / self.weight for name, value in self.full.items()}
-        for pair in self.pairs.values():
+        pairs = {}
+        for module, pair in self.pairs.items():
             bias = None if pair.bias is None else pair.bias / self.weight
-            tensors |= named(Pair(pair.module, pair.A / self.weight, pair.B, 1.0, pair.kind, bias))
-        return Adapter(tensors, label="the mean")
-
-
-def named(pair: Pair) -> dict[str, Array]:
-    """The tensors of a pair under the names that PEFT gives them."""
-    module = pair.module
-    if pair.kind == "embedding":
-        return {f"{module}.lora_embedding_A": pair.A, f"{module}.lora_embedding_B": pair.B}
-    out = {f"{module}.lora_A.weight": pair.A, f"{module}.lora_B.weight": pair.B}
-    return out if pair.bias is None else {**out, f"{module}.lora_B.bias": pair.bias}
+            pairs[module] = Pair.of(module, pair.A / self.weight, pair.B, 1.0, pair.kind, bias)
+        full: dict[str, Array] = {name: value / self.weight for name, value in self.full.items()}
+        return Adapter.of(self.family, Parts(pairs, full), [], "the mean")
 
 
 def beside(pairs: Sequence[Pair]) -> Pair:
@@ -67,11 +64,11 @@ def beside(pairs: Sequence[Pair]) -> Pair:
     A = np.concatenate([pair.A.astype(np.float64) * pair.scale for pair in pairs], axis=0)
     B = np.concatenate([pair.B.astype(np.float64) for pair in pairs], axis=1)
     biases = [pair.bias.astype(np.float64) * pair.scale for pair in pairs if pair.bias is not None]
-    return Pair(pairs[0].module, A, B, 1.0, pairs[0].kind, sum(biases) if biases else None)  # type: ignore[arg-type]
+    return Pair.of(pairs[0].module, A, B, 1.0, pairs[0].kind, sum(biases) if biases else None)  # type: ignore[arg-type]
 
 
 class ModuleStack:
-    """One module's stacked factors; QR turns the members' updates into small matrices (`cores`) in a common basis."""
+    """One module's stacked factors, and the members' updates as matrices (`cores`), small ones where ranks are low."""
 
     def __init__(self, parts: list[tuple[int, Pair]], weights: list[float], *, widen: bool, cuts: bool) -> None:
         self.parts = [pair for _, pair in parts]
@@ -79,13 +76,21 @@ class ModuleStack:
         self.weights = [weights[i] for i in self.owners]
         self.count = len(weights)
         self.live = [i for i, weight in enumerate(self.weights) if weight]
-        self.module, self.kind = self.parts[0].module, self.parts[0].kind
-        dtype = self.parts[0].A.dtype
-        self.dtype = np.dtype(np.float32) if widen and is_half(dtype) else dtype
+        self.module, self.kind, self.into = self.parts[0].module, self.parts[0].kind, self.parts[0].into
+        dtype = self.parts[0].dtype
+        self.dtype = np.dtype(np.float32) if widen and any(is_half(pair.dtype) for pair in self.parts) else dtype
         self.rank = sum(self.parts[i].rank for i in self.live)
+        self._bases: tuple[Floats, Floats] | None = None
+        # Products are formed where that is cheaper than QR of the factors: 2 in out R against 2 (in + out) R^2.
+        few = 4 * sum(pair.rank for pair in self.parts) <= min(self.parts[0].out, math.prod(self.into))
+        self.cores = self._reduced(cuts) if cuts or few else [pair.delta() for pair in self.parts]
+        self.core = np.sum([weight * core for weight, core in zip(self.weights, self.cores, strict=True)], axis=0)
+        self._svd: tuple[Floats, Floats, Floats] | None = None
+
+    def _reduced(self, cuts: bool) -> list[Floats]:
+        """The members' updates in a common orthonormal basis, which is kept for `cuts`."""
         columns = np.concatenate([pair.columns() for pair in self.parts], 1).astype(np.float64)
         rows = np.concatenate([pair.rows() for pair in self.parts], 0).astype(np.float64)
-        self._bases: tuple[Floats, Floats] | None = None
         if cuts:
             (q_out, r_out), (q_in, r_in) = np.linalg.qr(columns), np.linalg.qr(rows.T)
             self._bases = q_out, q_in
@@ -93,11 +98,7 @@ class ModuleStack:
             r_out, r_in = (np.asarray(np.linalg.qr(side, mode="r")) for side in (columns, rows.T))
         ends = np.cumsum([0, *(pair.rank for pair in self.parts)]).tolist()
         spans = [slice(low, high) for low, high in itertools.pairwise(ends)]
-        self.cores = [
-            pair.scale * (r_out[:, span] @ r_in[:, span].T) for pair, span in zip(self.parts, spans, strict=True)
-        ]
-        self.core = np.sum([weight * core for weight, core in zip(self.weights, self.cores, strict=True)], axis=0)
-        self._svd: tuple[Floats, Floats, Floats] | None = None
+        return [pair.scale * (r_out[:, span] @ r_in[:, span].T) for pair, span in zip(self.parts, spans, strict=True)]
 
     def svd(self) -> tuple[Floats, Floats, Floats]:
         """U, the singular values, and V transposed, of the sum of the updates, in the common basis."""
@@ -134,19 +135,38 @@ class ModuleStack:
 
     def stacked(self) -> tuple[Pair, float]:
         """The stacked factors, and the squared rounding error of the scaled ones."""
-        rows, off, columns, biases = [], [], [], []
+        if any(pair.derived for pair in self.parts) and self.rank > min(self.parts[0].out, math.prod(self.into)):
+            return self._beside_identity()
+        rows, off, columns, inexact = [], [], [], []
         for i in self.live:
             pair, weight = self.parts[i], self.weights[i]
             exact = pair.A.astype(np.float64) * (weight * pair.scale)
             rounded = self._round(exact, "lora_A")
             rows.append(rounded)
             off.append((rounded.astype(np.float64) - exact).reshape(pair.rank, -1))
-            columns.append(pair.B.astype(self.dtype))
-            if pair.bias is not None:
-                biases.append(pair.bias.astype(np.float64) * (weight * pair.scale))
-        bias = self._round(np.sum(biases, axis=0), "the bias of lora_B") if biases else None
-        pair = Pair(self.module, np.concatenate(rows, 0), np.concatenate(columns, 1), 1.0, self.kind, bias)
-        return pair, _square_of_product(pair.columns(), np.concatenate(off, 0))
+            if pair.derived:
+                exact_columns = pair.B
+                columns.append(self._round(exact_columns, "lora_B"))
+                change = columns[-1].astype(np.float64) - exact_columns
+                inexact.append((change.reshape(pair.out, -1), exact.reshape(pair.rank, -1)))
+            else:
+                columns.append(pair.B.astype(self.dtype))
+        pair = Pair.of(self.module, np.concatenate(rows, 0), np.concatenate(columns, 1), 1.0, self.kind, self._bias())
+        changes = [change for change, _ in inexact]
+        exacts = [exact for _, exact in inexact]
+        return pair, _square_of_product(np.hstack([pair.columns(), *changes]), np.vstack([*off, *exacts]))
+
+    def _beside_identity(self) -> tuple[Pair, float]:
+        """The sum of the updates itself, beside the identity of the weight's smaller side."""
+        out, width = self.parts[0].out, math.prod(self.into)
+        delta = np.sum([self.weights[i] * self.parts[i].delta() for i in self.live], axis=0)
+        rounded = self._round(delta, "the update")
+        off = float(np.square(rounded.astype(np.float64) - delta).sum())
+        identity = np.eye(min(out, width), dtype=self.dtype)
+        B, A = (identity, rounded) if out <= width else (rounded, identity)
+        A = A.reshape(len(A), *self.into)
+        B = B.reshape(*B.shape, *(1,) * (len(self.into) - 1))
+        return Pair.of(self.module, A, B, 1.0, self.kind), off
 
     def cut(self, rank: int) -> tuple[Pair, float]:
         """The best factors of this rank, singular values split evenly between them, and the squared rounding error."""
@@ -155,16 +175,24 @@ class ModuleStack:
         root = np.sqrt(s[:rank])
         B = (q_out @ u[:, :rank]) * root
         A = root[:, None] * (v[:rank] @ q_in.T)
-        first, (stack, _) = self.parts[0], self.stacked()
-        out, into = B.shape[0], first.A.shape[1:]
+        bias = self._bias()
+        out, into = B.shape[0], self.into
         near = self._round(A, "lora_A"), self._round(B, "lora_B")
         exact = near[0].astype(np.float64) - A, near[1].astype(np.float64) - B
         off = _square_of_product(np.hstack([near[1], exact[1]]), np.vstack([exact[0], A]))
-        ones = (1,) * (first.A.ndim - 2)
-        pair = Pair(
-            self.module, near[0].reshape(rank, *into), near[1].reshape(out, rank, *ones), 1.0, self.kind, stack.bias
+        ones = (1,) * (len(into) - 1)
+        pair = Pair.of(
+            self.module, near[0].reshape(rank, *into), near[1].reshape(out, rank, *ones), 1.0, self.kind, bias
         )
         return pair, off
+
+    def _bias(self) -> Array | None:
+        """The sum of the biases of B, None if there is none."""
+        live = [(self.parts[i], self.weights[i]) for i in self.live]
+        biases = [
+            pair.bias.astype(np.float64) * (weight * pair.scale) for pair, weight in live if pair.bias is not None
+        ]
+        return self._round(np.sum(biases, axis=0), "the bias of lora_B") if biases else None
 
     def _round(self, exact: Floats, label: str) -> Array:
         with np.errstate(over="ignore"):

@@ -1,0 +1,118 @@
+"""Adapters of mlx-lm: `adapters.safetensors` with `<module>.lora_a` (in, r) and `.lora_b` (r, out), transposed factors.
+
+The scale is `lora_parameters.scale` of `adapter_config.json`, not divided by the rank.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from kofn.core.arrays import Array
+from kofn.core.checks import InputError, is_number
+from kofn.io.adapter_families._family import CONFIG, DORA, Family, Parts, Saved, gather, matching, padded
+from kofn.io.low_rank import Pair
+
+_NAME = re.compile(r"(?P<module>.+)\.(?P<part>lora_a|lora_b|m)")
+_FACTOR = re.compile(r".+\.lora_[ab]")
+_EMBEDDING = re.compile(r"(^|[._])(embed\w*|wte|wpe)$")  # tables, of which the factors are `(rows, r)` and `(r, width)`
+_BLOCK = re.compile(r"(.*\.)?(layers|h|blocks)\.\d+\.")
+
+
+class Mlx(Family):
+    """ml-explore/mlx-lm."""
+
+    name = "MLX"
+    weights = "adapters.safetensors"
+    configured = True
+    kinds = frozenset({"linear", "embedding"})
+
+    def owns(self, saved: Saved) -> bool:
+        return any(map(_FACTOR.fullmatch, saved.tensors))
+
+    def read(self, saved: Saved) -> Parts:
+        pairs = {}
+        for module, parts in gather(saved, self.name, _NAME).items():
+            a, b = parts.get("lora_a"), parts.get("lora_b")
+            if a is not None and a.ndim == 3:
+                raise InputError(
+                    f"{saved.label}: module {module!r} holds factors of several experts in one; fold that adapter into "
+                    "its base with its own trainer first"
+                )
+            A, B, kind = matching(saved, module, _turned(a), _turned(b), ("lora_a", "lora_b"))
+            if _EMBEDDING.search(module):
+                kind = "embedding"
+            scale = _scale(saved.config, A.shape[0], saved.label)
+            pairs[module] = Pair.of(module, A, B, scale, kind, magnitude=parts.get("m"))
+        return Parts(pairs)
+
+    def write(self, parts: Parts, members: Sequence[Saved]) -> Saved:
+        self.refuse_parts(parts)
+        # A model of mlx-lm has one rank.
+        rank = max(pair.rank for pair in parts.pairs.values())
+        tensors: dict[str, Array] = {}
+        for module, pair in parts.pairs.items():
+            A, B = padded(pair, rank)
+            tensors[f"{module}.lora_a"] = np.ascontiguousarray(A.T)
+            tensors[f"{module}.lora_b"] = np.ascontiguousarray(B.T)
+        layers = [member.config.get("num_layers") for member in members]
+        counts = [count for count in layers if isinstance(count, int)]
+        first = members[0].config
+        known = first.get("lora_parameters")
+        parameters = {key: value for key, value in (known or {}).items() if key != "alpha"}
+        config = {
+            "fine_tune_type": "lora",
+            **first,
+            # Less than one layer is all of them.
+            "num_layers": max(counts) if counts and min(counts) > 0 else -1,
+            "lora_parameters": {
+                "dropout": 0.0,
+                **parameters,
+                "rank": rank,
+                "scale": 1.0,
+                "keys": sorted({_BLOCK.sub("", module, count=1) for module in parts.pairs}),
+            },
+        }
+        return Saved(tensors, config, label="the sum")
+
+    def check_config(self, config: Mapping[str, Any], label: str) -> None:
+        parameters = config.get("lora_parameters")
+        if not isinstance(parameters, dict):
+            raise InputError(f"{label}: {CONFIG} has lora_parameters={parameters!r}; it must hold rank and scale")
+        if not any(is_number(parameters.get(name)) for name in ("scale", "alpha")):
+            raise InputError(f"{label}: {CONFIG} has no scale in lora_parameters; it must give a number")
+
+    def nonlinear(self, saved: Saved) -> list[str]:
+        return [DORA] if saved.config.get("fine_tune_type") == "dora" else []
+
+
+def _turned(factor: Array | None) -> Array | None:
+    return None if factor is None else factor.T
+
+
+def _scale(config: Mapping[str, Any], rank: int, label: str) -> float:
+    parameters = config.get("lora_parameters") or {}
+    for name in ("scale", "alpha"):
+        number = parameters.get(name)
+        if number is not None and (not is_number(number) or not math.isfinite(number)):
+            raise InputError(f"{label}: {name} in lora_parameters is {number!r}; give a finite number")
+    configured = parameters.get("rank")
+    if configured is not None and configured != rank:
+        raise InputError(
+            f"{label}: {CONFIG} gives the rank {configured}, the factors have {rank}; configuration and tensors are of "
+            "different adapters"
+        )
+    scale, alpha = parameters.get("scale"), parameters.get("alpha")
+    if scale is None:
+        return 1.0 if alpha is None else float(alpha) / rank
+    if alpha is not None and alpha != rank:
+        product = scale * alpha / rank
+        raise InputError(
+            f"{label}: lora_parameters has scale={scale!r} and alpha={alpha!r}: the first releases of mlx-lm scaled by "
+            f"scale * alpha / rank = {product:g}, today's by scale; leave in only a scale"
+        )
+    return float(scale)

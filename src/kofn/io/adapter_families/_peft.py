@@ -1,0 +1,258 @@
+"""PEFT's folders: `adapter_config.json` and `adapter_model.safetensors`.
+
+The scale is `alpha / r` or `alpha / sqrt(r)` (rsLoRA), with ranks and alphas by pattern; embeddings have factors of
+names of their own.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from kofn.core.arrays import Array
+from kofn.core.checks import InputError, is_number
+from kofn.io.adapter_families._family import CONFIG, DORA, Family, Parts, Saved, matching
+from kofn.io.low_rank import Pair
+from kofn.io.module_names import PREFIX, split
+
+_NAME = re.compile(
+    r"(?P<module>.+?)\.(?:lora_(?P<linear>[AB])\.(?P<what>weight|bias)|lora_embedding_(?P<embedding>[AB])"
+    r"|(?P<magnitude>lora_magnitude_vector)(?:\.weight)?)"
+)
+_FACTOR = re.compile(r"(?P<module>.+?)\.lora_([AB]\.weight|embedding_[AB])")
+DIFFUSERS = "lora_adapter_metadata"  # diffusers' settings, in the metadata of files whose factors are spelt as PEFT's
+# Starts that leave the base model as it was; the others (PiSSA, OLoRA, CorDA, LoftQ, ...) take part of it away.
+_PLAIN_STARTS = (None, True, False, "gaussian", "eva", "orthogonal")
+# Settings under which the adapter does more, or something else, than adding `scale * B @ A`.
+_VARIANTS = {
+    "use_qalora": "QA-LoRA pools its inputs",
+    "alora_invocation_tokens": "activated LoRA acts only after its own tokens",
+    "velora_config": "VeLoRA is not a plain pair of factors",
+    "monteclora_config": "MonteCLoRA is not a plain pair of factors",
+    "arrow_config": "an arrow router is not a sum of adapters",
+    "target_parameters": "factors of bare parameters hold several experts in one",
+}
+# Settings that select the adapted modules; if members differ, the modules of the sum are listed.
+_PLACEMENT = ("target_modules", "layers_to_transform", "layers_pattern", "exclude_modules")
+_DEFAULTS = {
+    "peft_type": "LORA",
+    "task_type": None,
+    "base_model_name_or_path": None,
+    "bias": "none",
+    "fan_in_fan_out": False,
+    "inference_mode": True,
+    "lora_dropout": 0.0,
+    "modules_to_save": None,
+    "target_modules": None,
+    "use_dora": False,
+}
+
+
+class Peft(Family):
+    """Hugging Face PEFT."""
+
+    name = "PEFT"
+    weights = "adapter_model.safetensors"
+    configured = True
+    kinds = frozenset({"linear", "conv", "embedding", "grouped conv"})
+
+    def owns(self, saved: Saved) -> bool:
+        return any(map(_FACTOR.fullmatch, saved.tensors)) and not spelt_by_diffusers(saved)
+
+    def read(self, saved: Saved) -> Parts:
+        kind = saved.config.get("peft_type", "LORA")
+        if kind != "LORA":
+            raise InputError(f"{saved.label} is of type {kind!r}, not LORA; only LoRA adapters are pairs of factors")
+        halves, full = _halves(saved)
+        if not halves:
+            raise InputError(f"{saved.label} holds no lora_A and lora_B; give LoRA adapters")
+        return Parts({module: _pair(saved, module, parts) for module, parts in halves.items()}, full)
+
+    def write(self, parts: Parts, members: Sequence[Saved]) -> Saved:
+        pairs = list(parts.pairs.values())
+        if any(pair.bias is not None for pair in pairs):
+            # PEFT gives either every module such a bias or none.
+            pairs = [
+                pair if pair.bias is not None else replace(pair, bias=np.zeros(pair.out, pair.B.dtype))
+                for pair in pairs
+            ]
+        tensors = {name: array for pair in pairs for name, array in named(pair).items()}
+        for name, array in parts.full.items():
+            module, _, leaf = name.rpartition(".")
+            tensors[f"{module}.base_layer.{leaf}" if module in parts.pairs else name] = array
+        # Settings of other families are not PEFT's.
+        configs = [member.config if self.owns(member) else {} for member in members]
+        return Saved(tensors, config_of(pairs, configs), label="the sum")
+
+    def check_config(self, config: Mapping[str, Any], label: str) -> None:
+        check_settings(config, label)
+
+    def nonlinear(self, saved: Saved) -> list[str]:
+        return variants(saved.config)
+
+
+def check_settings(config: Mapping[str, Any], label: str) -> None:
+    """Refuse settings of PEFT that leave the scale open."""
+    if config.get("peft_type", "LORA") == "LORA":
+        for name in ("r", "lora_alpha"):
+            if not is_number(config.get(name)):
+                raise InputError(f"{label}: {CONFIG} has {name}={config.get(name)!r}; it must give a number")
+    for name in ("rank_pattern", "alpha_pattern"):
+        if not isinstance(config.get(name) or {}, dict):
+            raise InputError(f"{label}: {CONFIG} has {name}={config[name]!r}; it must map module names to numbers")
+        for key in config.get(name) or {}:
+            try:
+                re.compile(key)
+            except re.error as error:
+                raise InputError(f"{label}: {CONFIG} has {name} key {key!r}, no regular expression ({error})") from None
+
+
+def variants(config: Mapping[str, Any]) -> list[str]:
+    """Reasons in PEFT's settings why an adapter is not a sum of `scale * B @ A` over an unchanged base."""
+    reasons = [why for name, why in _VARIANTS.items() if config.get(name)]
+    if config.get("use_dora"):
+        reasons.append(DORA)
+    start = config.get("init_lora_weights")
+    if not any(start is unchanged or start == unchanged for unchanged in _PLAIN_STARTS):
+        reasons.append(
+            f"init_lora_weights={start!r} changed the base that it was trained on: convert it to plain LoRA first"
+        )
+    return reasons
+
+
+def spelt_by_diffusers(saved: Saved) -> bool:
+    """Whether factors that are spelt as PEFT's are of a file that diffusers saved: each names its part of the model."""
+    if saved.config:
+        return False
+    modules = [match["module"] for name in saved.tensors if (match := _FACTOR.fullmatch(name))]
+    return bool(modules) and (
+        DIFFUSERS in saved.metadata
+        or all(split(module)[0] != "model" and not module.startswith(PREFIX) for module in modules)
+    )
+
+
+def named(pair: Pair) -> dict[str, Array]:
+    """The tensors of a pair under the names that PEFT gives them."""
+    module = pair.module
+    if pair.kind == "embedding":
+        return {f"{module}.lora_embedding_A": pair.A, f"{module}.lora_embedding_B": pair.B}
+    out = {f"{module}.lora_A.weight": pair.A, f"{module}.lora_B.weight": pair.B}
+    return out if pair.bias is None else {**out, f"{module}.lora_B.bias": pair.bias}
+
+
+def _halves(saved: Saved) -> tuple[dict[str, dict[str, Array]], dict[str, Array]]:
+    """Module -> part -> tensor, and the tensors that are trained in full."""
+    halves: dict[str, dict[str, Array]] = {}
+    full: dict[str, Array] = {}
+    for name, array in saved.tensors.items():
+        match = _NAME.fullmatch(name)
+        if match is None:
+            if ".lora_" in name or name.startswith("lora_"):
+                raise InputError(
+                    f"{saved.label}: tensor {name!r} is of no known LoRA form; give the names that PEFT saves, "
+                    "such as 'layer.lora_A.weight'"
+                )
+            # The bias of a module that is targeted is saved under another name than that of one that is not.
+            full[name.replace(".base_layer.", ".")] = array
+            continue
+        parts = halves.setdefault(match["module"], {})
+        if match["magnitude"]:
+            parts["magnitude"] = array
+        elif match["embedding"]:
+            parts[match["embedding"]] = array
+            parts["embedding"] = array
+        else:
+            parts[match["linear"] if match["what"] == "weight" else f"{match['linear']} bias"] = array
+    return halves, full
+
+
+def _pair(saved: Saved, module: str, parts: dict[str, Array]) -> Pair:
+    A, B, kind = matching(saved, module, parts.get("A"), parts.get("B"))
+    scale = scale_of(saved.config, module, A.shape[0], saved.label)
+    kind = "embedding" if "embedding" in parts else kind
+    return Pair.of(module, A, B, scale, kind, parts.get("B bias"), parts.get("magnitude"))
+
+
+def scale_of(config: Mapping[str, Any], module: str, rank: int, label: str) -> float:
+    """What PEFT multiplies `B @ A` of a module by; 1 without a `lora_alpha`."""
+    name = module.removeprefix(PREFIX)
+    configured = _by_pattern(config.get("rank_pattern"), name, config.get("r"))
+    if configured is not None and configured != rank:
+        raise InputError(
+            f"{label}: {CONFIG} gives {module!r} the rank {configured}, its factors have {rank}; "
+            "configuration and tensors are of different adapters"
+        )
+    alpha = _by_pattern(config.get("alpha_pattern"), name, config.get("lora_alpha"))
+    if alpha is None:
+        return 1.0
+    if not is_number(alpha) or not math.isfinite(alpha):
+        raise InputError(f"{label}: lora_alpha of {module!r} is {alpha!r}; give a finite number")
+    return float(alpha) / (math.sqrt(rank) if config.get("use_rslora") else rank)
+
+
+def patterns(ranks: Mapping[str, int]) -> tuple[int, dict[str, int]]:
+    """The default rank, and the `rank_pattern` of the modules that differ, from which each module gets its own back."""
+    counts: dict[int, int] = {}
+    for rank in ranks.values():
+        counts[rank] = counts.get(rank, 0) + 1
+    usual = max(counts, key=lambda rank: (counts[rank], rank))
+    names = {module.removeprefix(PREFIX): rank for module, rank in ranks.items()}
+    pattern = {name: rank for name, rank in sorted(names.items()) if rank != usual}
+    # A key also matches the end of a longer name, and its dots match anything; the first key that matches counts, and
+    # files are saved with their keys sorted. Where that goes wrong, keys are anchored and spelt out.
+    if all(_by_pattern(pattern, name, usual) == rank for name, rank in names.items()):
+        return usual, pattern
+    return usual, {"^" + re.escape(name): rank for name, rank in pattern.items()}
+
+
+def config_of(pairs: Sequence[Pair], configs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The configuration of a sum with these pairs, all of scale 1.
+
+    Args:
+        pairs: the pairs of the sum.
+        configs: configurations of the members of non-zero weight; other settings are taken from the first.
+    """
+    usual, pattern = patterns({pair.module: pair.rank for pair in pairs})
+    saved = sorted({name for config in configs for name in config.get("modules_to_save") or ()})
+    return {
+        **_DEFAULTS,
+        **configs[0],
+        **_placement(pairs, configs),
+        "r": usual,
+        "lora_alpha": usual,
+        "rank_pattern": pattern,
+        "alpha_pattern": dict(pattern),
+        "use_rslora": False,
+        "init_lora_weights": True,
+        "lora_bias": any(pair.bias is not None for pair in pairs),
+        "bias": _biases(configs),
+        "modules_to_save": saved or None,
+    }
+
+
+def _placement(pairs: Sequence[Pair], configs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Settings that select the adapted modules, where the first member's do not apply to all."""
+    differ = any(config.get(key) != configs[0].get(key) for config in configs for key in _PLACEMENT)
+    if not differ and configs[0].get("target_modules"):
+        return {}
+    names = sorted(pair.module.removeprefix(PREFIX) for pair in pairs)
+    known = {*_DEFAULTS, *configs[0]}
+    return {**{key: None for key in _PLACEMENT if key in known}, "target_modules": names}
+
+
+def _biases(configs: Sequence[Mapping[str, Any]]) -> str:
+    kinds = {config.get("bias") or "none" for config in configs} - {"none"}
+    return "none" if not kinds else str(kinds.pop()) if len(kinds) == 1 else "all"
+
+
+def _by_pattern(pattern: Any, name: str, default: Any) -> Any:
+    """The value of the first key that matches the name or its end after a dot, as PEFT looks it up."""
+    for key, value in (pattern or {}).items():
+        if re.match(rf"(.*\.)?({key})$", name):
+            return value
+    return default

@@ -1,0 +1,79 @@
+"""Modules by the names that trainers give them: with a prefix for the part of the model, or dots made underscores."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from kofn.core.checks import InputError
+
+PREFIX = "base_model.model."  # PEFT's, before the module's own name
+# The part of a model that a prefix stands for; kohya's names have underscores in place of all dots.
+_PARTS = (
+    ("denoiser", re.compile(r"(model\.diffusion_model|diffusion_model|unet|transformer|prior)\.|lora_unet_")),
+    (
+        "text encoder",
+        re.compile(r"(text_encoder|cond_stage_model\.transformer|conditioner\.embedders\.0\.transformer)\.|lora_te1?_"),
+    ),
+    ("second text encoder", re.compile(r"text_encoder_2\.|lora_te2_")),
+    ("third text encoder", re.compile(r"text_encoder_3\.|lora_te3_")),
+    ("model", re.compile(re.escape(PREFIX) + r"|lycoris_")),
+)
+
+
+def split(module: str) -> tuple[str, str]:
+    """The part of the model ("model" where the name does not say), and the module's name in it.
+
+    >>> split("lora_te_text_model_encoder_layers_0_mlp_fc1")
+    ('text encoder', 'text_model_encoder_layers_0_mlp_fc1')
+    >>> split("base_model.model.unet.conv_in"), split("layers.0.q_proj")
+    (('denoiser', 'conv_in'), ('model', 'layers.0.q_proj'))
+    """
+    module = module.removeprefix(PREFIX)
+    for part, prefix in _PARTS:
+        if match := prefix.match(module):
+            return part, module[match.end() :]
+    return "model", module
+
+
+def unwrapped(name: str) -> str:
+    """The name that a saved tensor has in the base model: without what PEFT wraps around the modules it targets."""
+    return name.removeprefix(PREFIX).replace(".base_layer.", ".")
+
+
+class ModuleNames:
+    """Names of modules, found by the names that other trainers give the same modules.
+
+    Names correspond if they are equal without their prefixes, dots made underscores, and belong to the same part of the
+    model; a name that says no part is of any.
+
+    >>> ModuleNames(["down.0.to_q", "down.0.to_k"]).find("lora_unet_down_0_to_q")
+    'down.0.to_q'
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._known = dict.fromkeys(names)
+        self._flat: dict[str, list[tuple[str, str]]] = {}
+        for name in self._known:
+            part, rest = split(name)
+            self._flat.setdefault(rest.replace(".", "_"), []).append((part, name))
+
+    def find(self, module: str) -> str | None:
+        """The name of this module here, None if there is none.
+
+        Raises:
+            InputError: two names correspond.
+        """
+        if module in self._known:
+            return module
+        part, rest = split(module)
+        near = [
+            name
+            for other, name in self._flat.get(rest.replace(".", "_"), ())
+            if other == part or "model" in (other, part)
+        ]
+        if len(near) > 1:
+            raise InputError(
+                f"module {module!r} may be {near[0]!r} or {near[1]!r}; name the modules of one of them otherwise"
+            )
+        return near[0] if near else None
