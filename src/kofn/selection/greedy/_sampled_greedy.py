@@ -22,7 +22,7 @@ from kofn.selection.greedy._search import Search
 
 # The sample has as many rows as one thread compares with all rows in so many seconds, but no fewer than so many, and so
 # many a pick: with fewer, picks are near the sample and not near the pool. The search takes about six such looks.
-_SECONDS, _LEAST, _A_PICK = 15.0, 2_000, 4
+_SECONDS, _LEAST, _A_PICK = 10.0, 2_000, 4
 # Half-width of a 95% interval in standard errors.
 _STANDARD_ERRORS = 1.96
 
@@ -63,7 +63,7 @@ def sampled_greedy(
         X: vectors (n, d); with metric "cosine" SciPy-sparse rows too, which are never made dense.
         metric: "euclidean" (c - distance), "sqeuclidean" or "cosine" ((1 + cos) / 2).
         seed: whole number; draws the sample.
-        reference: how many rows the sample has; default about 15 seconds' worth of pairs for one thread by a fixed
+        reference: how many rows the sample has; default about 10 seconds' worth of pairs for one thread by a fixed
             rate, and no fewer than 2,000 and 4 a pick. More are better and slower; n of them are `lazy_greedy`.
 
     Returns:
