@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
+from kofn.combination.adapters._fold_rows import Change, LowRank, Replace, Shift, fold_rows, row_blocks
 from kofn.core import checks
 from kofn.core.arrays import Array
 from kofn.core.checks import InputError
@@ -20,8 +25,8 @@ from kofn.io.tensors import Checkpoint, LazyArrays, from_torch, is_torch
 __all__ = ["fold_adapter", "fold_adapters"]
 
 _SHOWN = 6
-
-Change = Callable[[Any], Array]
+_COPIED = 1 << 20  # elements of a block that is only copied
+_TASK = 16  # blocks handed to a thread at a time
 
 
 def fold_adapter(
@@ -48,7 +53,7 @@ def fold_adapter(
         InputError: modules that the base lacks (all at once), shapes that do not fit, an adapter that cannot be folded
             (a base changed by its initialisation, part of a DoRA adapter), a result beyond the dtype's range.
 
-    Time O(in out r) a module; memory one tensor beside the result.
+    Time O(in out r) a module; memory one tensor beside the result, with `out` the adapter and a few blocks.
 
     >>> import numpy as np
     >>> adapter = {"fc.lora_A.weight": np.ones((1, 2)), "fc.lora_B.weight": np.ones((2, 1))}
@@ -83,7 +88,7 @@ def fold_adapters(
     Raises:
         InputError: as `fold_adapter`; another number of weights than of adapters; a DoRA adapter beside others.
 
-    Time O(in out r) a module and adapter; memory one tensor beside the result. Sums are in float64, rounded once.
+    Time O(in out r) a module and adapter; memory as `fold_adapter`. Sums are in float64, rounded once.
 
     >>> import numpy as np
     >>> adapter = {"fc.lora_A.weight": np.ones((1, 2)), "fc.lora_B.weight": np.ones((2, 1))}
@@ -117,18 +122,7 @@ def fold_adapters(
             changes.setdefault(name, []).append(change)
 
     def tensor(name: str) -> Array:
-        if name not in changes:
-            return _array(source[name])
-        array = _array(source[name]) if name in source else None
-        wide = array if array is None or len(changes[name]) == 1 else array.astype(np.float64)
-        with np.errstate(over="ignore", invalid="ignore"):
-            for change in changes[name]:
-                wide = change(wide)
-            assert wide is not None
-            folded = wide if array is None else wide.astype(array.dtype)
-        if not np.isfinite(folded.astype(np.float64)).all():
-            raise InputError(f"base: {name!r} folded is beyond the range of {folded.dtype}; widen it first")
-        return folded
+        return _folded(source, name, changes[name]) if name in changes else _array(source[name])
 
     if not isinstance(source, Checkpoint):
         names = dict.fromkeys([*source, *changes])
@@ -139,9 +133,57 @@ def fold_adapters(
         raise InputError(f"out={os.fspath(out)!r} is where the base lies; name another path")
     extras, _ = companions(["the base"], [source.path])
     with CheckpointWriter(out, source.layout, extras=extras) as writer:
-        for name in source:
-            writer.write(name, 0, tensor(name))
+        _write(source, changes, writer)
     return Checkpoint.open(out).arrays()
+
+
+def _folded(source: Mapping[str, Any], name: str, changes: Sequence[Change]) -> Array:
+    """One tensor with its changes; one that the base lacks is the array that was trained in full."""
+    if name not in source:
+        last = changes[-1]
+        assert isinstance(last, Replace)
+        return last.array
+    array = _array(source[name])
+    flat = array.reshape(-1)
+    with threadpool_limits(1, "blas"):
+        parts = [
+            fold_rows(lambda start, stop: flat[start:stop], name, array.shape, rows, changes)
+            for rows in row_blocks(array.shape, changes)
+        ]
+    return np.concatenate(parts).reshape(array.shape) if parts else array
+
+
+def _write(source: Checkpoint, changes: Mapping[str, Sequence[Change]], writer: CheckpointWriter) -> None:
+    """Write every tensor in blocks, on all cores; each thread holds one block."""
+
+    def work(task: tuple[str, list[slice]]) -> None:
+        name, blocks = task
+        tensor = source[name]
+        for block in blocks:
+            if name in changes:
+                columns = math.prod(tensor.shape[1:])
+                folded = fold_rows(tensor.read, name, tensor.shape, block, changes[name])
+                writer.write(name, block.start * columns, folded)
+            else:
+                writer.write(name, block.start, tensor.read(block.start, block.stop))
+
+    def tasks(name: str) -> Iterator[tuple[str, list[slice]]]:
+        shape, size = source[name].shape, source[name].size
+        copied = [slice(start, min(start + _COPIED, size)) for start in range(0, size, _COPIED)]
+        blocks = list(row_blocks(shape, changes[name])) if name in changes else copied
+        return ((name, blocks[low : low + _TASK]) for low in range(0, len(blocks), _TASK))
+
+    pool = ThreadPoolExecutor(_cores())
+    try:
+        with threadpool_limits(1, "blas"):
+            for _ in pool.map(work, itertools.chain.from_iterable(map(tasks, source))):
+                pass
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _changes(base: Mapping[str, Any], adapter: Adapter, weight: float) -> dict[str, Change]:
@@ -173,19 +215,23 @@ def _changes(base: Mapping[str, Any], adapter: Adapter, weight: float) -> dict[s
         if shape != ways[way]:
             unlike.append(f"{name!r} is {shape}, the adapter's {ways[pair.kind == 'embedding']}")
             continue
-        out[name] = _added(pair, weight, way)
+        out[name] = _low_rank(pair, weight, way)
         if pair.bias is not None:
             bias = _name(base, f"{module}.bias")
             if bias is None:
                 lacking.append(unwrapped(f"{module}.bias"))
+            elif tuple(base[bias].shape) != pair.bias.shape:
+                unlike.append(f"{bias!r} is {tuple(base[bias].shape)}, the adapter's {pair.bias.shape}")
             else:
-                out[bias] = _shifted(pair.bias, weight * pair.scale)
+                out[bias] = Shift(pair.bias, weight * pair.scale)
     for name, array in adapter.full.items():
         known = _name(base, name)
         if known is None and (weight != 1 or isinstance(base, Checkpoint)):
             lacking.append(unwrapped(name))
+        elif known is not None and tuple(base[known].shape) != array.shape:
+            unlike.append(f"{known!r} is {tuple(base[known].shape)}, the adapter's {array.shape}")
         else:
-            out[known or unwrapped(name)] = _moved(array, weight)
+            out[known or unwrapped(name)] = Replace(array, weight)
     faults = [f"it lacks {name!r}" for name in lacking] + unlike
     if faults:
         more = f"; and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
@@ -195,39 +241,11 @@ def _changes(base: Mapping[str, Any], adapter: Adapter, weight: float) -> dict[s
     return out
 
 
-def _added(pair: Pair, weight: float, turned: bool) -> Change:
-    def change(array: Array) -> Array:
-        delta = weight * pair.delta()
-        if turned:
-            delta = delta.T
-        summed = array.astype(np.float64) + delta.reshape(array.shape)
-        if pair.magnitude is not None:
-            rows = summed.T if turned else summed.reshape(len(summed), -1)
-            size = np.linalg.norm(rows, axis=1)
-            factor = pair.magnitude.astype(np.float64).reshape(-1) / size
-            rows = factor[:, None] * rows
-            summed = rows.T if turned else rows.reshape(array.shape)
-        return summed.astype(array.dtype)
-
-    return change
-
-
-def _shifted(bias: Array, scale: float) -> Change:
-    return lambda array: (array.astype(np.float64) + scale * bias.astype(np.float64)).astype(array.dtype)
-
-
-def _moved(full: Array, weight: float) -> Change:
-    def change(array: Array | None) -> Array:
-        if array is None:
-            return full
-        if array.shape != full.shape:
-            raise InputError(f"base: a tensor of shape {array.shape} is {full.shape} in the adapter; give its own base")
-        if weight == 1:
-            return full.astype(array.dtype)
-        start = array.astype(np.float64)
-        return (start + weight * (full.astype(np.float64) - start)).astype(array.dtype)
-
-    return change
+def _low_rank(pair: Pair, weight: float, turned: bool) -> LowRank:
+    """The pair as rows and columns of the base's own orientation."""
+    left, right = weight * pair.scale * pair.columns().astype(np.float64), pair.rows().astype(np.float64)
+    magnitude = None if pair.magnitude is None else pair.magnitude.astype(np.float64).reshape(-1)
+    return LowRank(right.T, left.T, magnitude, 1) if turned else LowRank(left, right, magnitude, 0)
 
 
 def _name(base: Mapping[str, Any], name: str) -> str | None:
