@@ -61,8 +61,9 @@ class Measures:
         )
 
     def figures(self) -> dict[str, Any]:
-        """`cosine` (m, m) of the task vectors, `kept` variance, `agreement` of signs, `norms` (m + 1,) of task vectors.
+        """`length`, `cosine` (m, m), `kept` variance, `agreement` of signs, `norms` (m + 1,), all of the task vectors.
 
+        `length` is the norm of the blend's task vector over the root mean square of the members' norms.
         `variance` is the members' mean variance and the blend's; `signed` counts non-zero task-vector entries.
 
         `kept` is the variance of the blend's task vector over that of the members' (of the blend itself and the
@@ -79,7 +80,14 @@ class Measures:
             "signed": self.signed,
             "variance": np.array([own, variance[-1]]),
             "norms": norms,
+            "length": relative_length(norms),
             "cosine": np.clip(cosine, -1, 1),
             "kept": float(variance[-1] / own) if own > 0 else 1.0,
             "agreement": self.agreeing / self.signed if self.signed else 1.0,
         }
+
+
+def relative_length(norms: Floats) -> float:
+    """The last of (m + 1,) norms over the root mean square of the others; 1 where those are zero."""
+    own = float(np.sqrt(np.mean(np.square(norms[:-1]))))
+    return float(norms[-1]) / own if own > 0 else 1.0
