@@ -1,8 +1,8 @@
 """How far a blend of checkpoints goes from its base, and what that was worth in trials (`benchmarks/merge_advice.py`).
 
-Nothing here knows how good a blend is. The trials merged fine-tunes of small networks on three kinds of tasks and found
-one figure that foretold a gain: a blend that changes its base much farther, or much less far, than the members do gets
-better when its change is brought to their length. Figures of single layers foretold nothing.
+Nothing here knows how good a blend is. The trials blend fine-tunes of small networks on five data sets, and a single
+figure foretold a gain: a blend that changes its base much farther, or much less far, than the members do gets better
+when its change is brought to their length. Figures of single layers foretold nothing.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from kofn.combination._sweep.measures import blend_length
 from kofn.core.plans import Blend
 from kofn.report.page import number, percent
 
 TIMES = "\N{MULTIPLICATION SIGN}"
-_STATISTICS = ("running_mean", "running_var")
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ KEPT = Reach(
     "Variance of the blend's weights over that of its members' weights. Below the band, weights cancel because the "
     "members did not begin together; above it, the blend extrapolates beyond them. Both cost accuracy in the trials.",
     0.75,
-    1.25,
+    1.05,
 )
 
 
@@ -72,11 +72,6 @@ class Verdict:
     value: float | None
     finding: str
     advice: str | None = None
-
-
-def trained(measures: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
-    """The measures of what was trained: BatchNorm's statistics of the data are no weights."""
-    return {name: row for name, row in measures.items() if not name.endswith(_STATISTICS)}
 
 
 def reach_of(plan: Blend) -> Reach:
@@ -91,15 +86,13 @@ def judge(plan: Blend, measures: Mapping[str, Mapping[str, Any]]) -> Verdict:
         return Verdict(reach, None, "No weights were blended: every tensor was copied.")
     if plan.n < 2:
         return Verdict(reach, None, "One member: there is no other to blend it with.")
-    return _changes(plan, rows) if reach is LENGTH else _weights(rows)
+    return _changes(plan, rows) if reach is LENGTH else _weights(plan, rows)
 
 
 def _changes(plan: Blend, rows: Sequence[Mapping[str, Any]]) -> Verdict:
-    norms = np.sqrt(np.square([row["norms"] for row in rows]).sum(axis=0))
-    own = float(np.sqrt(np.mean(np.square(norms[:-1]))))
-    if own == 0:
+    if not np.array([row["norms"][:-1] for row in rows]).any():
         return Verdict(LENGTH, None, "The members are the base: they changed nothing.")
-    value = float(norms[-1]) / own
+    value = blend_length(rows)
     head = f"The blend changes the base {LENGTH.words(value)} as far as its members do"
     if isinstance(plan.weights, np.ndarray) and (plan.weights < 0).any():
         return Verdict(LENGTH, value, f"{head}; some weights are negative, which no trial covers.")
@@ -108,15 +101,17 @@ def _changes(plan: Blend, rows: Sequence[Mapping[str, Any]]) -> Verdict:
         return Verdict(LENGTH, value, f"{head}. {_SILENT}")
     if value == 0:
         return Verdict(LENGTH, value, f"{head}: it is the base.")
-    finding = (
-        f"{head}, too far: blends beyond {LENGTH.words(LENGTH.most)} gained when they were shortened."
-        if side == "above"
-        else f"{head}, too short: blends below {LENGTH.words(LENGTH.least)} gained when they were lengthened."
-    )
+    finding = f"{head}, too {'far' if side == 'above' else 'short'}. {_GAINED}"
     return Verdict(LENGTH, value, finding, f"{_remedy(plan, value)} Then compare both on rows kept for judging.")
 
 
-_SILENT = f"In the trials, blends from {LENGTH.span()} had nothing to gain from another length; a score must decide."
+_SILENT = (
+    f"In the trials, blends from {LENGTH.span()} had nothing to gain from another length (of 75, 31 gained, 21 lost); a "
+    "score must decide."
+)
+_GAINED = (
+    f"In the trials, 101 of 125 blends outside {LENGTH.span()} gained by being brought to {LENGTH.words(1)}, 14 lost."
+)
 
 
 def _remedy(plan: Blend, value: float) -> str:
@@ -134,7 +129,7 @@ def _remedy(plan: Blend, value: float) -> str:
     return f"Scale its change: kofn combine BLEND --base BASE --method task_arithmetic --scale {factor} -o OUT."
 
 
-def _weights(rows: Sequence[Mapping[str, Any]]) -> Verdict:
+def _weights(plan: Blend, rows: Sequence[Mapping[str, Any]]) -> Verdict:
     elements = np.array([row["elements"] for row in rows], np.float64)
     own, blend = elements @ np.array([row["variance"] for row in rows])
     if own == 0:
@@ -151,13 +146,15 @@ def _weights(rows: Sequence[Mapping[str, Any]]) -> Verdict:
             KEPT,
             value,
             f"{head}: the members did not begin together, and their weights cancel.",
-            "Align their units first: --method weight_matching. Means of such networks were no better than chance in "
-            "the trials, and aligned ones lost a tenth.",
+            "Align their units first: --method weight_matching. In the trials, means of such networks lost 8 to 37 "
+            "points of accuracy, means of matched ones at most 3.",
         )
+    if plan.form == "simplex":
+        return Verdict(KEPT, value, f"{head}: it leans on those whose weights vary more.")
     return Verdict(
         KEPT,
         value,
         f"{head}: it extrapolates beyond them.",
-        "Give weights that are positive and sum to one: extrapolations lost a quarter of all answers or more in the "
-        "trials.",
+        "Give positive weights that sum to one: in the trials, three times a member less twice another lost 9 to 45 "
+        "points of accuracy against their mean.",
     )

@@ -9,9 +9,10 @@ from xml.etree.ElementTree import Element
 
 import numpy as np
 
+from kofn.combination._sweep.measures import trained
 from kofn.core.plans import Blend
 from kofn.report import charts
-from kofn.report._merge_reach import LENGTH, Reach, Verdict, judge, reach_of, trained
+from kofn.report._merge_reach import LENGTH, Reach, Verdict, judge, reach_of
 from kofn.report.charts import Bar
 from kofn.report.context import Context
 from kofn.report.lists import table
@@ -215,8 +216,8 @@ def _agreement(layers: Layers, reach: Reach) -> Element:
     rows = [Bar(_wrapped(_layer(row)), row["agreement"], percent(row["agreement"])) for row in _chosen(layers, reach)]
     compared = "changes" if reach is LENGTH else "weights"
     caption = (
-        f"Share of the members' {compared} that have the sign of their majority: all where they agree, towards half where "
-        "they cancel. It did not foretell which layer costs accuracy."
+        f"Share of the members' {compared} that have the sign of their majority: all where they agree, towards half "
+        "where they cancel. It did not foretell which layer costs accuracy."
     )
     chart = charts.bars(rows, label="sign agreement in each layer", top=1.06)
     return figure(E("div", chart, class_="whole"), caption, title="Signs that agree", name="agreement")

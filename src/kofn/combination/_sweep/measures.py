@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -11,6 +12,8 @@ from numpy.typing import NDArray
 from kofn.core.arrays import Floats
 
 _ROW = 8192  # a dot product this short is never split among BLAS threads, so sums do not depend on their number
+
+_STATISTICS = ("running_mean", "running_var")
 
 
 def inner(first: Floats, second: Floats) -> float:
@@ -91,3 +94,14 @@ def relative_length(norms: Floats) -> float:
     """The last of (m + 1,) norms over the root mean square of the others; 1 where those are zero."""
     own = float(np.sqrt(np.mean(np.square(norms[:-1]))))
     return float(norms[-1]) / own if own > 0 else 1.0
+
+
+def blend_length(measures: Iterable[Mapping[str, Any]]) -> float:
+    """`length` over several tensors, from their figures."""
+    norms = np.array([row["norms"] for row in measures])
+    return relative_length(np.sqrt(np.square(norms).sum(axis=0)))
+
+
+def trained(measures: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """The figures of tensors that were trained: BatchNorm's statistics of the data are no weights."""
+    return {name: row for name, row in measures.items() if not name.endswith(_STATISTICS)}

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from kofn._version import __version__
 from kofn.combination._sweep.blockwise import Done, Sweep
 from kofn.combination._sweep.files import SweepOptions
+from kofn.combination._sweep.measures import blend_length, trained
 from kofn.combination._sweep.members import FLOATS, Pool, Tensor
 from kofn.combination._sweep.rule import Rule
 from kofn.core import checks
@@ -87,6 +88,8 @@ def merge(
         notes["measures"] = {
             name: {**row, "distance": np.sqrt(done.squares[name])} for name, row in done.measures.items()
         }
+        if pool.base is not None and (rows := trained(done.measures)):
+            notes["length"] = blend_length(rows.values())
     if options.skip_nonfinite and done.replaced is not None:
         notes["nonfinite"] = done.replaced[:-1].tolist()
     if pool.skipped:
