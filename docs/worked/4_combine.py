@@ -126,8 +126,8 @@ for name in merges:
 
 # %%
 # It is a rule about length and no more. ``python -m benchmarks merge_advice`` holds it on five data sets: 101 of 125
-# blends gained and 14 lost, 13 of these on sets of a few hundred rows. No figure of the weights foretold which layer costs
-# accuracy. The report of the last blend:
+# blends gained and 14 lost, 13 of these on sets of a few hundred rows. No figure of the weights foretold which layer
+# costs accuracy. The report of the last blend:
 
 blend.report("merge.html")
 

@@ -106,8 +106,8 @@ def _changes(plan: Blend, rows: Sequence[Mapping[str, Any]]) -> Verdict:
 
 
 _SILENT = (
-    f"In the trials, blends from {LENGTH.span()} had nothing to gain from another length (of 75, 31 gained, 21 lost); a "
-    "score must decide."
+    f"In the trials, blends from {LENGTH.span()} had nothing to gain from another length: of 75, 31 gained and 21 "
+    "lost. A score must decide."
 )
 _GAINED = (
     f"In the trials, 101 of 125 blends outside {LENGTH.span()} gained by being brought to {LENGTH.words(1)}, 14 lost."
