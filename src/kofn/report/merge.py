@@ -23,6 +23,7 @@ TENSORS = 400  # rows of the table
 DRAWN = 40  # layers with a bar in each chart
 FARTHEST = 12  # tensors with a bar
 COMPARED = 12  # members in the table of cosines
+OUTPUTS = ("out", "measure", "device", "statistic")  # options that do not change the blend
 LISTED = 6  # members whose figures stand in one line
 UNKNOWN = "\N{EN DASH}"  # in place of a figure that does not exist
 
@@ -127,9 +128,9 @@ def _blended(plan: Blend, members: Sequence[str]) -> Element:
         ("method", user(plan.method or "a recipe")),
     ]
     rows += [
-        (name, user(describe(plan.options[name])))
-        for name in ("density", "scale", "normalize", "t", "consensus", "scope", "dtype", "only", "skip")
-        if plan.options.get(name) is not None
+        (name, user(describe(value)))
+        for name, value in sorted(plan.options.items())
+        if name not in OUTPUTS and value is not None and (value is not False or name != "skip_nonfinite")
     ]
     if plan.info.get("dtype"):
         rows.append(("dtype of the blend", plan.info["dtype"]))
