@@ -11,7 +11,7 @@ import safetensors.numpy
 from lora import SHAPES, P, kind, mixed, network, refused, updates
 
 from kofn.combination import fold_adapter, fold_adapters, stack_adapters
-from kofn.combination.adapters._fold_rows import rounded
+from kofn.combination.adapters._fold_rows import Scratch, rounded
 from kofn.io.adapters import Adapter
 
 WEIGHTS_USED = [0.5, 0.3, 0.2]
@@ -150,10 +150,10 @@ def nearest(exact: np.ndarray) -> np.ndarray:
 def test_sums_are_rounded_once() -> None:
     middle = np.nextafter(1 + 2.0**-8, np.array([0.0, 2.0]))  # beside the middle of two bfloat16, in float32 it is it
     wide = np.concatenate([[1 + 2.0**-8, 1 + 3 * 2.0**-8], middle, -middle, [0.0, 2.0**-134, 3.39e38]])
-    got = rounded(wide, np.dtype(ml_dtypes.bfloat16))
+    got = rounded(wide, np.dtype(ml_dtypes.bfloat16), Scratch())
     assert got.tobytes() == nearest(wide).tobytes()
     assert got[:4].astype(float).tolist() == [1, 1 + 2.0**-6, 1, 1 + 2.0**-7]
-    assert rounded(np.array([1e39]), np.dtype(ml_dtypes.bfloat16)).astype(float)[0] == np.inf
+    assert rounded(np.array([1e39]), np.dtype(ml_dtypes.bfloat16), Scratch()).astype(float)[0] == np.inf
 
 
 def test_folding_refuses_what_does_not_fit() -> None:

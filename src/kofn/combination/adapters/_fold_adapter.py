@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import os
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from kofn.combination.adapters._fold_rows import Change, LowRank, Replace, Shift, fold_rows, row_blocks
+from kofn.combination.adapters._fold_rows import Change, LowRank, Replace, Scratch, Shift, fold_rows, row_blocks
 from kofn.core import checks
 from kofn.core.arrays import Array
 from kofn.core.checks import InputError
@@ -144,28 +145,35 @@ def _folded(source: Mapping[str, Any], name: str, changes: Sequence[Change]) -> 
         assert isinstance(last, Replace)
         return last.array
     array = _array(source[name])
-    flat = array.reshape(-1)
+    flat, result, scratch = array.reshape(-1), np.empty(array.size, array.dtype), Scratch()
+    columns = math.prod(array.shape[1:])
     with threadpool_limits(1, "blas"):
-        parts = [
-            fold_rows(lambda start, stop: flat[start:stop], name, array.shape, rows, changes)
-            for rows in row_blocks(array.shape, changes)
-        ]
-    return np.concatenate(parts).reshape(array.shape) if parts else array
+        for rows in row_blocks(array.shape, changes):
+            folded = fold_rows(lambda start, stop: flat[start:stop], name, array.shape, rows, changes, scratch)
+            result[rows.start * columns : rows.stop * columns] = folded
+    return result.reshape(array.shape)
 
 
 def _write(source: Checkpoint, changes: Mapping[str, Sequence[Change]], writer: CheckpointWriter) -> None:
     """Write every tensor in blocks, on all cores; each thread holds one block."""
 
+    local = threading.local()
+
     def work(task: tuple[str, list[slice]]) -> None:
         name, blocks = task
         tensor = source[name]
+        scratch: Scratch = local.__dict__.setdefault("scratch", Scratch())
+
+        def read(start: int, stop: int) -> Array:
+            return tensor.read(start, stop, scratch.array("read", ((stop - start) * tensor.dtype.itemsize,), np.uint8))
+
+        columns = math.prod(tensor.shape[1:])
         for block in blocks:
             if name in changes:
-                columns = math.prod(tensor.shape[1:])
-                folded = fold_rows(tensor.read, name, tensor.shape, block, changes[name])
+                folded = fold_rows(read, name, tensor.shape, block, changes[name], scratch)
                 writer.write(name, block.start * columns, folded)
             else:
-                writer.write(name, block.start, tensor.read(block.start, block.stop))
+                writer.write(name, block.start, read(block.start, block.stop))
 
     def tasks(name: str) -> Iterator[tuple[str, list[slice]]]:
         shape, size = source[name].shape, source[name].size

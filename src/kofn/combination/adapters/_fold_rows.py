@@ -22,6 +22,21 @@ _HALFWAY = np.uint16(0x8000)  # the lower half of a float32 that lies between tw
 Wide = NDArray[np.float64]
 
 
+class Scratch:
+    """Work space of one thread, kept from block to block: fresh memory would cost more than the sums."""
+
+    def __init__(self) -> None:
+        self._held: dict[str, NDArray[np.uint8]] = {}
+
+    def array(self, name: str, shape: Sequence[int], dtype: Any) -> Array:
+        """An array of any content; the next call with the same name gives the same memory again."""
+        nbytes = prod(shape) * np.dtype(dtype).itemsize
+        buffer = self._held.get(name)
+        if buffer is None or len(buffer) < nbytes:
+            buffer = self._held[name] = np.empty(nbytes, np.uint8)
+        return buffer[:nbytes].view(dtype).reshape(shape)
+
+
 @dataclass(frozen=True)
 class LowRank:
     """Adds `left @ right`, rows (rows, r) times columns (r, columns); DoRA's magnitudes then rescale the sum."""
@@ -36,8 +51,8 @@ class LowRank:
         """Whether a row cannot be computed without the others: DoRA's norms along the columns."""
         return self.magnitude is not None and self.magnitude_axis == 1
 
-    def apply(self, wide: Wide, rows: slice) -> None:
-        wide += self.left[rows] @ self.right
+    def apply(self, wide: Wide, rows: slice, scratch: Scratch) -> None:
+        wide += np.matmul(self.left[rows], self.right, out=scratch.array("update", wide.shape, np.float64))
         if self.magnitude is not None and self.whole:
             wide *= self.magnitude / np.linalg.norm(wide, axis=0)
         elif self.magnitude is not None:
@@ -52,7 +67,7 @@ class Shift:
     weight: float
     whole = False
 
-    def apply(self, wide: Wide, rows: slice) -> None:
+    def apply(self, wide: Wide, rows: slice, scratch: Scratch) -> None:
         wide += self.weight * as_rows(self.array)[rows].astype(np.float64)
 
 
@@ -64,7 +79,7 @@ class Replace:
     weight: float
     whole = False
 
-    def apply(self, wide: Wide, rows: slice) -> None:
+    def apply(self, wide: Wide, rows: slice, scratch: Scratch) -> None:
         target = as_rows(self.array)[rows].astype(np.float64)
         if self.weight != 1:
             target = wide + self.weight * (target - wide)
@@ -91,31 +106,36 @@ def row_blocks(shape: Sequence[int], changes: Sequence[Change]) -> Iterator[slic
         yield slice(start, min(start + step, rows))
 
 
-def fold_rows(read: Read, name: str, shape: Sequence[int], rows: slice, changes: Sequence[Change]) -> Array:
-    """The folded values (flat) of some rows; `read(start, stop)` gives elements of the flattened tensor."""
+def fold_rows(
+    read: Read, name: str, shape: Sequence[int], rows: slice, changes: Sequence[Change], scratch: Scratch
+) -> Array:
+    """The folded values (flat, in scratch memory) of some rows; `read(start, stop)` gives elements of the tensor."""
     columns = prod(shape[1:])
     values = read(rows.start * columns, rows.stop * columns)
-    wide = values.astype(np.float64).reshape(-1, columns)
+    wide = scratch.array("sums", (rows.stop - rows.start, columns), np.float64)
+    np.copyto(wide, values.reshape(wide.shape), casting="unsafe")
     with np.errstate(over="ignore", invalid="ignore"):
         for change in changes:
-            change.apply(wide, rows)
-        folded = rounded(wide.reshape(-1), values.dtype)
+            change.apply(wide, rows, scratch)
+        folded = rounded(wide.reshape(-1), values.dtype, scratch)
         if not _all_finite(folded):
             raise InputError(f"base: {name!r} folded is beyond the range of {folded.dtype}; widen it first")
     return folded
 
 
-def rounded(wide: Wide, dtype: np.dtype[Any]) -> Array:
-    """Float64 values in `dtype`, each the nearest one, ties to even.
+def rounded(wide: Wide, dtype: np.dtype[Any], scratch: Scratch) -> Array:
+    """Float64 values in `dtype`, each the nearest one, ties to even, in scratch memory.
 
     ml_dtypes rounds to bfloat16 by way of float32. Where that float32 is half-way between two bfloat16, in one entry of
     65,536, the float64 value may not be, and it decides.
     """
+    narrow = scratch.array("narrow", wide.shape, dtype)
     with np.errstate(over="ignore"):  # infinity is the nearest
-        narrow: Array = wide.astype(dtype)
+        np.copyto(narrow, wide, casting="unsafe")
         if dtype != _BFLOAT16:
             return narrow
-        single = wide.astype(np.float32)
+        single = scratch.array("single", wide.shape, np.float32)
+        np.copyto(single, wide, casting="unsafe")
     halfway = np.flatnonzero(single.view(np.uint16)[::2] == _HALFWAY)
     if len(halfway):
         through, exact = np.abs(single[halfway].astype(np.float64)), np.abs(wide[halfway])
