@@ -85,7 +85,7 @@ def _repeated(values: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
 
 def work(who: str, folder: str) -> dict[str, Any]:
     """One run in a fresh process; seconds from the call on, CPU seconds with imports."""
-    home = Path(folder)
+    home, resumed = Path(folder), 0
     if who == "fold":
         from kofn.combination import fold_adapter
 
@@ -101,9 +101,10 @@ def work(who: str, folder: str) -> dict[str, Any]:
         from kofn import combine
 
         began = time.perf_counter()
-        combine([home / name for name in PAIR], method="weighted_mean", out=home / who)
+        blend = combine([home / name for name in PAIR], method="weighted_mean", out=home / who)
+        resumed = blend.info["resumed"]
     seconds, used = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_SELF)
-    return {"seconds": seconds, "cpu_seconds": used.ru_utime + used.ru_stime}
+    return {"seconds": seconds, "cpu_seconds": used.ru_utime + used.ru_stime, "resumed": resumed}
 
 
 def _shards(folder: Path) -> list[Path]:
@@ -159,7 +160,11 @@ def large(folder: Path, shapes: Shapes, quick: bool) -> dict[str, Any]:
     ]
     out = _table(runs, "read and copy") | {"bytes": nbytes, "tensors": total, "done_when_killed": killed}
     same = _digests(folder / "whole") == _digests(folder / "continued")
-    print(f"killed with {killed} of {total} tensors safe; continued, its files are {'' if same else 'NOT '}the same")
+    resumed = out["continued"]["resumed"] if "continued" in out else 0
+    print(
+        f"killed with {killed} of {total} tensors safe, {resumed:.0f} of them taken over; the files are "
+        f"{'' if same else 'NOT '}the same"
+    )
     return out | {"same": same}
 
 
