@@ -232,6 +232,8 @@ def answer(plan: Blend, members: list[str], arguments: CombineArguments) -> dict
 
         rows["layers"] = measures_by_layer(plan.info["measures"])
         rows["measures"] = plan.info["measures"]
+        if "length" in plan.info:
+            rows["length"] = plan.info["length"]
     if "nonfinite" in plan.info:
         rows["nonfinite"] = plan.info["nonfinite"]
     if arguments.report:
