@@ -17,7 +17,7 @@ from kofn.core.checks import InputError
 _BLOCK = 1 << 16  # elements: the float64 sums of a block and its update stay in a core's own cache
 _BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 _INFINITE = np.uint16(0x7F80)  # the exponent of infinities and NaN in bfloat16
-_HALFWAY = np.uint16(0x8000)  # the lower half of a float32 that lies between two bfloat16
+_HALFWAY = np.uint32(0x8000 << 16)  # the lower half, moved up, of a float32 that lies between two bfloat16
 
 Wide = NDArray[np.float64]
 
@@ -52,7 +52,7 @@ class LowRank:
         return self.magnitude is not None and self.magnitude_axis == 1
 
     def apply(self, wide: Wide, rows: slice, scratch: Scratch) -> None:
-        wide += np.matmul(self.left[rows], self.right, out=scratch.array("update", wide.shape, np.float64))
+        wide += np.matmul(self.left[rows], self.right, out=scratch.array("spare", wide.shape, np.float64))
         if self.magnitude is not None and self.whole:
             wide *= self.magnitude / np.linalg.norm(wide, axis=0)
         elif self.magnitude is not None:
@@ -131,15 +131,19 @@ def rounded(wide: Wide, dtype: np.dtype[Any], scratch: Scratch) -> Array:
     """
     narrow = scratch.array("narrow", wide.shape, dtype)
     with np.errstate(over="ignore"):  # infinity is the nearest
-        np.copyto(narrow, wide, casting="unsafe")
         if dtype != _BFLOAT16:
+            np.copyto(narrow, wide, casting="unsafe")
             return narrow
-        single = scratch.array("single", wide.shape, np.float32)
+        single = scratch.array("spare", wide.shape, np.float32)
         np.copyto(single, wide, casting="unsafe")
-    halfway = np.flatnonzero(single.view(np.uint16)[::2] == _HALFWAY)
+        np.copyto(narrow, single, casting="unsafe")
+    lower = single.view(np.uint32)
+    np.left_shift(lower, 16, out=lower)
+    halfway = np.flatnonzero(np.equal(lower, _HALFWAY, out=scratch.array("halfway", wide.shape, np.bool_)))
     if len(halfway):
-        through, exact = np.abs(single[halfway].astype(np.float64)), np.abs(wide[halfway])
-        below = single[halfway].view(np.uint32) >> 16  # the neighbour nearer to zero
+        values = wide[halfway].astype(np.float32)
+        through, exact = np.abs(values.astype(np.float64)), np.abs(wide[halfway])
+        below = values.view(np.uint32) >> 16  # the neighbour nearer to zero
         up = (exact > through) | ((exact == through) & (below % 2 == 1))
         narrow.view(np.uint16)[halfway] = below + up
     return narrow
