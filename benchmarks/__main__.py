@@ -22,6 +22,7 @@ NAMES = {
     "determinant": "log-determinant greedy against the Cholesky-update loop, n=20,000, d=128, k=500",
     "matching": "weight matching of two MLPs of 50M weights; the published loop on a smaller pair",
     "merge": "three checkpoints of 0.87 GB into one against a plain float32 mean and mergekit",
+    "merge_advice": "what the report of a merge advises, against accuracy: 200 blends on five data sets",
     "queries": "rows about a query among 60,000 docstrings: ten picks, judged by the files that they stand in",
     "quotas": "quotas over one and three columns of 50 groups against none, 100,000 rows",
     "recipes": "mergekit's recipes by mergekit and by kofn: how far the two are apart",

@@ -2,7 +2,8 @@
 
 The floor is what anybody writes: tensor by tensor with safetensors and torch, members summed in float32, cast back,
 saved. mergekit takes part where its command `mergekit-yaml` is on the PATH (or named by MERGEKIT); its linear blend is
-compared with ours value by value. Shapes are a Llama's; values are noise around a common base.
+compared with ours value by value. Shapes are a Llama's; values are noise around a common base. Then an adapter is
+folded into that base, and two checkpoints of 4 GB (or of KOFN_BENCHMARK_GB) are merged, killed and continued.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks import in_fresh_process
+from benchmarks import in_fresh_process, merge_disk
 
 MEMBERS = ("a", "b", "c")
 SHARD = 320_000_000
@@ -192,4 +193,7 @@ def run(*, quick: bool, rounds: int) -> dict[str, Any]:
             print(f"linear against mergekit: {gap['differ']:,} values differ, by {gap['ulp']} ulp")
         elif command is None:
             print("mergekit-yaml is not on the PATH: not compared")
+        out["fold"] = merge_disk.fold(folder, shapes(**size), rounds)
+    with tempfile.TemporaryDirectory() as held:
+        out["large"] = merge_disk.large(Path(held), shapes, quick)
     return out

@@ -478,3 +478,13 @@ def test_bfloat16_survives(tmp_path: Path) -> None:
     array = np.array([1.5, -0.0, np.inf, 3e38]).astype(ml_dtypes.bfloat16)
     write_arrays(tmp_path / "x.safetensors", {"x": array})
     assert Checkpoint.open(tmp_path / "x.safetensors")["x"].array().tobytes() == array.tobytes()
+
+
+@pytest.mark.parametrize("platform", ["linux", "darwin"])
+def test_writing_back_early_changes_no_byte(platform: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kofn.io.tensor_writer._SEND_BLOCK", 100)
+    monkeypatch.setattr("kofn.io.tensor_writer.sys.platform", platform)
+    arrays = {name: np.random.default_rng(0).normal(size=40) for name in ("a", "b")}
+    write_arrays(tmp_path / "x.safetensors", arrays)
+    back = Checkpoint.open(tmp_path / "x.safetensors")
+    assert all(back[name].array().tobytes() == value.tobytes() for name, value in arrays.items())

@@ -1,4 +1,4 @@
-"""The report of merged models: what resists is named, figures match the plan, and a real browser shows it."""
+"""The report of merged models: what it advises, figures that match the plan, and how a real browser shows it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from pages import DRAWN, LOOKS, check_frame, read, stands
 
 import kofn
-from kofn.combination import measures_by_layer
+from kofn.combination import measures_by_layer, merge_recipe
 from kofn.core.plans import Blend
 
 NAMES = ("embed.weight", *(f"layers.{at}.mlp.weight" for at in range(6)), "head.weight")
@@ -41,21 +41,101 @@ def plan() -> Blend:
     return blend
 
 
-def test_layers_that_resist_are_named(plan: Blend, tmp_path: Path) -> None:
+def drawn(seed: int, names: tuple[str, ...] = ("a.w", "b.w")) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return {name: rng.normal(size=(40, 40)) for name in names}
+
+
+def lede(members: Any, tmp_path: Path, **given: Any) -> str:
+    options = {"measure": True, **given.pop("options", {})}
+    return read(kofn.combine(members, options=options, **given), tmp_path / "r.html").text
+
+
+def test_a_blend_of_the_members_length_gets_no_advice(plan: Blend, tmp_path: Path) -> None:
     rows = measures_by_layer(plan.info["measures"])
     assert [row["layer"] for row in rows] == ["before", 0, 1, 2, 3, 4, 5, "after"]
-    assert [row["kept"] < 0.9 for row in rows] == [False, False, False, True, True, True, False, False]
+    norms = np.array([row["norms"] for row in plan.info["measures"].values()])
+    whole = np.sqrt(np.square(norms).sum(axis=0))
+    length = whole[-1] / np.sqrt(np.mean(whole[:-1] ** 2))
     seen = read(plan, tmp_path / "r.html")
     check_frame(seen)
-    assert "3 of 8 layers resist: layer 2, layer 3, layer 4." in seen.text
-    assert "5 of 8" in seen.text
-    assert "The tensors that resist most" in seen.text
+    assert f"{length:.3g}\N{MULTIPLICATION SIGN} as far as its members do. In the trials" in seen.text
+    assert "--scale" not in seen.text
+    assert "base in memory" in seen.text
+    assert "merges well" not in seen.text
 
 
-def test_members_that_agree_merge_well(tmp_path: Path) -> None:
+def test_a_blend_that_goes_too_far_is_told_the_scale_that_brings_it_back(tmp_path: Path) -> None:
+    base, members = drawn(0), [drawn(seed) for seed in (1, 2, 3)]
+    given: dict[str, Any] = {"base": base, "method": "ties"}
+    text = lede(members, tmp_path, options={"scale": 3.0}, **given)
+    assert "too far" in text
+    scale = float(text.split("--scale ")[1].split()[0])
+    blend = kofn.combine(members, options={"scale": scale, "measure": True}, **given)
+    [row, _] = measures_by_layer(blend.info["measures"])
+    assert 0.9 < row["length"] < 1.1
+    assert "too short" in lede(members, tmp_path, options={"scale": 0.2}, **given)
+    assert "it is the base" in lede(members, tmp_path, options={"scale": 0.0}, **given)
+
+
+def test_dare_is_told_to_drop_less(tmp_path: Path) -> None:
+    given: dict[str, Any] = {"base": drawn(0), "method": "dare", "seed": 0}
+    members = [drawn(seed) for seed in (1, 2)]
+    text = lede(members, tmp_path, options={"density": 0.05}, **given)
+    density = float(text.split("--density ")[1].split()[0])
+    assert 0.4 < density < 0.8
+    assert "--density" not in lede(members, tmp_path, options={"density": density}, **given)
+    text = lede(members, tmp_path, options={"density": 0.5, "scale": 4.0}, **given)
+    assert "--scale" in text
+
+
+def test_a_method_without_a_scale_is_told_to_scale_its_blend(tmp_path: Path) -> None:
+    base, first = drawn(0), drawn(1)
+    opposed = {name: 2 * base[name] - 0.9 * first[name] - 0.1 * drawn(2)[name] for name in base}
+    recipe = {"members": [first, opposed], "base": base, "method": "weighted_mean"}
+    text = read(merge_recipe(recipe, measure=True), tmp_path / "r.html").text
+    assert "kofn combine BLEND --base BASE --method task_arithmetic --scale" in text
+
+
+def test_without_a_base_the_variance_of_weights_is_judged(tmp_path: Path) -> None:
     members = [fine_tune(seed, agree=tuple(range(6))) for seed in range(2)]
-    blend = kofn.combine(members, options={"measure": True})
-    assert "Every layer merges well" in read(blend, tmp_path / "r.html").text
+    text = lede(members, tmp_path)
+    assert "as members do that began together" in text
+    assert "base none: figures are of the weights" in text
+    assert "weight_matching" in lede([drawn(1), drawn(2)], tmp_path)
+    assert "extrapolates" in lede([drawn(1), drawn(2)], tmp_path, weights=[2, -1])
+
+
+def test_odd_merges_are_said_as_they_are(tmp_path: Path) -> None:
+    base, member = drawn(0), drawn(1)
+    given: dict[str, Any] = {"base": base, "method": "task_arithmetic"}
+    assert "One member: there is no other" in lede([member], tmp_path, **given)
+    assert "they changed nothing" in lede([base, base], tmp_path, **given)
+    assert "no trial covers" in lede([member, drawn(2)], tmp_path, weights=[2, -1], **given)
+    assert "every tensor was copied" in lede([{"n": np.array([1])}] * 2, tmp_path)
+    for text in (lede([base, base], tmp_path, **given), lede([{"w": np.zeros(3)}] * 2, tmp_path)):
+        assert "nan" not in text.lower().split()
+        assert "not a number" not in text
+
+
+def test_statistics_of_batches_are_no_weights(tmp_path: Path) -> None:
+    base, names = drawn(0), ("bn.weight", "bn.running_mean", "bn.running_var")
+    base = {name: np.abs(value) for name, value in drawn(0, names).items()}
+    far = [{**base, "bn.running_mean": base["bn.running_mean"] + 9, "bn.weight": base["bn.weight"] + 1}] * 2
+    text = lede(far, tmp_path, base=base, method="task_arithmetic")
+    assert "changes the base 1\N{MULTIPLICATION SIGN}" in text
+    assert "running_mean" not in text
+
+
+def test_names_without_numbers_are_modules_and_many_layers_fit(tmp_path: Path) -> None:
+    names = tuple(f"model.layers.{number}.w" for number in range(90))
+    rng = np.random.default_rng(0)
+    members = [{name: rng.normal(size=4) for name in names} for _ in range(2)]
+    seen = read(kofn.combine(members, options={"measure": True}), tmp_path / "r.html")
+    assert "Drawn are the 40 of 90 layers" in seen.text
+    assert all(f"layer {number} " in seen.text for number in range(90))
+    seen = read(kofn.combine([drawn(0), drawn(1)], options={"measure": True}), tmp_path / "r.html")
+    assert "What each layer lost, in weights a " in seen.text
 
 
 @pytest.mark.parametrize(
@@ -79,6 +159,12 @@ def test_names_of_tensors_stay_text(tmp_path: Path) -> None:
     assert name in seen.text
 
 
+def test_long_names_stand_in_a_narrow_browser(tab: chrome.Browser, tmp_path: Path) -> None:
+    names = tuple(f"base_model.model.{'a_very_long_module_name' * 3}.decoder_{letter}.weight" for letter in "abc")
+    read(kofn.combine([drawn(0, names), drawn(1, names)], options={"measure": True}), tmp_path / "r.html")
+    stands(tab, tmp_path / "r.html", 320, "light")
+
+
 @pytest.mark.parametrize(("width", "scheme"), LOOKS)
 def test_it_stands_in_a_browser(plan: Blend, width: int, scheme: str, tab: chrome.Browser, tmp_path: Path) -> None:
     read(plan, tmp_path / "r.html", command="kofn combine a/ b/ -o merged/")
@@ -89,5 +175,5 @@ def test_every_chart_is_drawn(plan: Blend, tab: chrome.Browser, tmp_path: Path) 
     read(plan, tmp_path / "r.html")
     page = tab.open(tmp_path / "r.html")
     drawn = dict(page.run(DRAWN))
-    assert drawn.keys() >= {"What each counts for", "Variance kept", "Signs that agree", "What each layer lost"}
+    assert drawn.keys() >= {"What each counts for", "How far each layer goes", "Signs that agree"}
     assert all(count > 0 for count in drawn.values())

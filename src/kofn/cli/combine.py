@@ -279,6 +279,8 @@ def answer(plan: Blend, members: list[str], arguments: CombineArguments) -> dict
 
         rows["layers"] = measures_by_layer(plan.info["measures"])
         rows["measures"] = plan.info["measures"]
+        if "length" in plan.info:
+            rows["length"] = plan.info["length"]
     if plan.info.get("requantised"):
         rows["requantised"] = plan.info["requantised"]
     if "vocabulary" in plan.info:

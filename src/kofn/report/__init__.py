@@ -34,8 +34,8 @@ def write_report(
     pick. An assignment's shows its groups in two dimensions with their medoids, their sizes within capacities, every
     item's silhouette, the nearest and farthest members of each, and why it is k groups where the method found k; for
     items sent to bins by scores the loads, which choice they got, who was moved, and the bins' prices. A blend of
-    models shows what each layer lost, which layers agree and which resist (with `measure`). The others show amounts,
-    weights and spread. All end with what was run.
+    models shows how far it goes beside its members, what each layer lost in weights, and the option that mended such
+    blends in trials (with `measure`). The others show amounts, weights and spread. All end with what was run.
 
     Args:
         plan: A `Selection`, `Assignment`, `Allocation` or `Blend` over n items.

@@ -1,4 +1,4 @@
-"""The report of merged checkpoints: variance kept, agreement and distances by layer."""
+"""The report of merged checkpoints: how far the blend goes, agreement and distances by layer."""
 
 from __future__ import annotations
 
@@ -9,59 +9,67 @@ from xml.etree.ElementTree import Element
 
 import numpy as np
 
+from kofn.combination._sweep.measures import trained
 from kofn.core.plans import Blend
 from kofn.report import charts
+from kofn.report._merge_reach import LENGTH, Reach, Verdict, judge, reach_of
 from kofn.report.charts import Bar
 from kofn.report.context import Context
 from kofn.report.lists import table
-from kofn.report.page import E, document, figure, number, percent, stat, user
-from kofn.report.run import kind, outcome, quality, ran
+from kofn.report.page import E, describe, document, facts, figure, number, percent, stat, user
+from kofn.report.run import kind, outcome, ran
 
 TENSORS = 400  # rows of the table
-WORST = 12  # tensors named
-# A layer whose blend keeps this much of the members' variance, with signs that agree this often, merges well.
-KEPT, AGREEING = 0.9, 0.75
+DRAWN = 40  # layers with a bar in each chart
+FARTHEST = 12  # tensors with a bar
+COMPARED = 12  # members in the table of cosines
+OUTPUTS = ("out", "measure", "device", "statistic")  # options that do not change the blend
+LISTED = 6  # members whose figures stand in one line
+UNKNOWN = "\N{EN DASH}"  # in place of a figure that does not exist
+
+Layers = Sequence[Mapping[str, Any]]
 
 
 def page(context: Context, title: str | None) -> str:
     """The whole report of a blend of checkpoints, state dicts or arrays."""
     plan = context.plan
     assert isinstance(plan, Blend)
-    measures: Mapping[str, Mapping[str, Any]] = plan.info.get("measures", {})
-    layers = _by_layer(measures)
-    members = _members(plan)
-    figures = [
-        _weights(plan, members),
-        _spread(plan, members),
-        *(
-            []
-            if not layers
-            else [_kept(layers), _agreement(layers), _distance(layers, members), _cosine(measures, members)]
-        ),
-    ]
-    drawn = [part for part in figures if part is not None]
+    measures = trained(plan.info.get("measures", {}))
+    layers, reach, members = _by_layer(measures), reach_of(plan), _members(plan)
+    verdict = judge(plan, measures) if "measures" in plan.info else None
+    drawn = [part for part in (_weights(plan, members), _spread(plan, members)) if part is not None]
+    if layers:
+        drawn += [_reach(layers, reach), _agreement(layers, reach), _distance(layers, members, reach)]
+        drawn += [] if (cosine := _cosine(measures, members, reach)) is None else [cosine]
     body = [
         _warnings(plan),
+        _blended(plan, members),
         _adapters(plan, members),
         [E("div", drawn[low : low + 2], class_="pair") for low in range(0, len(drawn), 2)],
-        _tensors(measures),
+        _tensors(measures, reach),
         ran(context),
     ]
-    stats = [stat(f"{plan.n:,}", "members", f"combined as {plan.form}" if plan.form != "none" else None)]
+    stats = [stat(f"{plan.n:,}", "members" if plan.n > 1 else "member", _form(plan))]
     if isinstance(plan.result, Mapping):
         copied = len(plan.info.get("copied", ()))
         stats.append(stat(f"{len(plan.result):,}", "tensors", f"{copied:,} of them copied" if copied else None))
-    stats += _stats(layers)
-    stats.append(quality(plan))
+    if verdict is not None and verdict.value is not None:
+        stats.append(_headline(verdict))
+    if plan.status == "optimal":
+        stats.append(stat("Nearest", "to the members", "least squared distance of weights, which is not accuracy"))
     if "seconds" in plan.info:
         stats.append(outcome(plan))
     return document(
-        title=title or f"{plan.n:,} models into one",
+        title=title or (f"{plan.n:,} models into one" if plan.n != 1 else "One model"),
         eyebrow=["kofn combine · ", kind(plan)],
-        lede=_lede(layers),
+        lede=_lede(verdict, layers, reach),
         stats=stats,
         body=body,
     )
+
+
+def _form(plan: Blend) -> str | None:
+    return f"combined as {plan.form}" if plan.form != "none" else None
 
 
 def _by_layer(measures: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -71,43 +79,72 @@ def _by_layer(measures: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]
 
 
 def _members(plan: Blend) -> list[str]:
-    names = plan.info.get("members")
-    return (
-        [f"member {member}" for member in range(plan.n)]
-        if names is None
-        else [Path(name).name or name for name in names]
-    )
-
-
-def _resists(row: Mapping[str, Any]) -> bool:
-    return bool(row["kept"] < KEPT or row["agreement"] < AGREEING)
+    """Names of the members: the last part of their paths, or the whole path where two would be called the same."""
+    paths = plan.info.get("members")
+    if paths is None:
+        return [f"member {member}" for member in range(plan.n)]
+    names = [Path(path).name.removesuffix(".safetensors") or path for path in paths]
+    return names if len(set(names)) == len(names) else [str(path) for path in paths]
 
 
 def _layer(row: Mapping[str, Any]) -> str:
     layer = row["layer"]
-    words = {"before": "before the layers", "after": "after the layers", "all": "all tensors"}
-    return words.get(layer, f"layer {layer}")
+    words = {"before": "before the layers", "after": "after the layers"}
+    return f"layer {layer}" if isinstance(layer, int) else words.get(layer, str(layer))
 
 
-def _lede(layers: Sequence[Mapping[str, Any]]) -> list[Any]:
-    if not layers:
+def _wrapped(name: str) -> list[Any]:
+    """A long name of a tensor or module breaks after its dots."""
+    head, *parts = name.split(".")
+    return [head, *(piece for part in parts for piece in (".", E("wbr"), part))]
+
+
+def _lede(verdict: Verdict | None, layers: Layers, reach: Reach) -> list[Any]:
+    if verdict is None:
         return ["What each member counts for and how far it stands from the blend. Run with measure for more."]
-    bad = [_layer(row) for row in layers if _resists(row)]
-    if not bad:
-        return ["Every layer merges well: the blend keeps the members' variance and their changes agree in sign."]
-    shown = ", ".join(bad[:6]) + (f" and {len(bad) - 6} more" if len(bad) > 6 else "")
-    return [
-        f"{len(bad)} of {len(layers)} layers resist: {shown}. There the members disagree, and the blend is not one of "
-        "them: keep one member's layer, align the members first, or give them other weights."
+    words = [verdict.finding, f" {verdict.advice}" if verdict.advice else ""]
+    outside = [_layer(row) for row in layers if reach.side(row[reach.key]) is not None]
+    if verdict.value is not None and verdict.advice is None and outside and len(layers) > 1:
+        shown = ", ".join(outside[:LISTED]) + (f" and {len(outside) - LISTED} more" if len(outside) > LISTED else "")
+        words.append(f" Outside {reach.span()} by themselves: {shown}.")
+    return words
+
+
+def _headline(verdict: Verdict) -> Element:
+    assert verdict.value is not None
+    reach, side = verdict.reach, verdict.reach.side(verdict.value)
+    label = "as far as the members change the base" if reach is LENGTH else "of the members' variance kept"
+    return stat(
+        reach.words(verdict.value),
+        label,
+        f"{'within' if side is None else side} {reach.span()}",
+    )
+
+
+def _blended(plan: Blend, members: Sequence[str]) -> Element:
+    """What was blended by what: base, method, options, dtype, and the weights where they differ between tensors."""
+    base = plan.info.get("base")
+    rows: list[tuple[str, Any]] = [
+        ("base", user(base) if base is not None else "none: figures are of the weights, not of changes"),
+        ("method", user(plan.method or "a recipe")),
     ]
-
-
-def _stats(layers: Sequence[Mapping[str, Any]]) -> list[Element]:
-    if not layers:
-        return []
-    good = sum(not _resists(row) for row in layers)
-    note = f"variance kept ≥ {percent(KEPT, 0)}, signs agree ≥ {percent(AGREEING, 0)}"
-    return [stat([f"{good:,}", E("small", f" of {len(layers):,}")], "layers merge well", note)]
+    rows += [
+        (name, user(describe(value)))
+        for name, value in sorted(plan.options.items())
+        if name not in OUTPUTS and value is not None and (value is not False or name != "skip_nonfinite")
+    ]
+    if plan.info.get("dtype"):
+        rows.append(("dtype of the blend", plan.info["dtype"]))
+    if isinstance(plan.weights, Mapping) and plan.weights:
+        table = np.array([np.asarray(weights, np.float64) for weights in plan.weights.values()])
+        ends = zip(table.min(axis=0).tolist(), table.max(axis=0).tolist(), strict=True)
+        rows += [
+            ("weight of " + name, number(low) if low == high else f"{number(low)} to {number(high)}, by tensor")
+            for name, (low, high) in zip(members, ends, strict=True)
+        ]
+    return E(
+        "section", E("h2", "What was blended", id="blended"), facts(rows), class_="card", aria_labelledby="blended"
+    )
 
 
 def _warnings(plan: Blend) -> Element | None:
@@ -157,110 +194,136 @@ def _spread(plan: Blend, members: list[str]) -> Element | None:
         return None
     rows = [Bar(name, float(far), number(float(far))) for name, far in zip(members, plan.spread, strict=True)]
     chart = charts.bars(rows, label="distance of each member to the blend")
-    caption = "L2 distance of each member to the blend, over all tensors: what blending cost it."
+    caption = "L2 distance of each member to the blend, in weights, over all tensors."
     return figure(chart, caption, title="How far each stands from the blend", name="spread")
 
 
-def _kept(layers: Sequence[Mapping[str, Any]]) -> Element:
-    rows = [
-        Bar(_layer(row), row["kept"], percent(row["kept"]), least=KEPT, most=1.0, breached=row["kept"] < KEPT)
-        for row in layers
-    ]
-    top = max(1.06, 1.02 * max(row["kept"] for row in layers))
-    caption = (
-        "The variance of what the blend changes over that of what its members change (of the weights themselves, where "
-        "no base was given). Changes that do not agree cancel: below the band, much of them is gone."
-    )
-    chart = charts.bars(rows, label="variance kept in each layer", top=top)
-    return figure(chart, caption, title="Variance kept", name="kept")
+def _chosen(layers: Layers, reach: Reach) -> list[Mapping[str, Any]]:
+    """The layers that are drawn: all, or those with the most unusual figures, in their order."""
+    if len(layers) <= DRAWN:
+        return list(layers)
+    order = sorted(range(len(layers)), key=lambda i: -_unusual(layers[i][reach.key]))
+    return [layers[i] for i in sorted(order[:DRAWN])]
 
 
-def _agreement(layers: Sequence[Mapping[str, Any]]) -> Element:
-    rows = [
-        Bar(
-            _layer(row),
-            row["agreement"],
-            percent(row["agreement"]),
-            least=AGREEING,
-            most=1.0,
-            breached=row["agreement"] < AGREEING,
+def _unusual(value: float) -> float:
+    return abs(float(np.log(max(value, 1e-300))))
+
+
+def _partly(layers: Layers) -> str:
+    return f" Drawn are the {DRAWN} of {len(layers):,} layers farthest from 1." if len(layers) > DRAWN else ""
+
+
+def _reach(layers: Layers, reach: Reach) -> Element:
+    drawn = _chosen(layers, reach)
+    rows = []
+    for row in drawn:
+        value, side = row[reach.key], reach.side(row[reach.key])
+        words = reach.words(value) + (f" {side}" if side else "")
+        rows.append(
+            Bar(_wrapped(_layer(row)), value, words, least=reach.least, most=reach.most, breached=side is not None)
         )
-        for row in layers
-    ]
+    top = max(1.1 * reach.most, 1.02 * max(row[reach.key] for row in drawn))
+    chart = charts.bars(rows, label=f"{reach.title.lower()}", top=top)
+    columns = {
+        reach.key: [reach.words(row[reach.key]) for row in layers],
+        "signs agree": [percent(row["agreement"]) for row in layers],
+        "distances": [_distances(row["relative"]) for row in layers],
+    }
+    figures = table("layer", [_layer(row) for row in layers], columns) if len(layers) > DRAWN else None
+    return figure(
+        E("div", chart, figures, class_="whole"), reach.caption + _partly(layers), title=reach.title, name="reach"
+    )
+
+
+def _agreement(layers: Layers, reach: Reach) -> Element:
+    rows = [Bar(_wrapped(_layer(row)), row["agreement"], percent(row["agreement"])) for row in _chosen(layers, reach)]
+    compared = "changes" if reach is LENGTH else "weights"
     caption = (
-        "The share of the members' changes (or weights) that have the sign of their majority: all where they agree, "
-        "towards half where they cancel."
+        f"Share of the members' {compared} that have the sign of their majority: all where they agree, towards half "
+        "where they cancel. It did not foretell which layer costs accuracy."
     )
     chart = charts.bars(rows, label="sign agreement in each layer", top=1.06)
-    return figure(chart, caption, title="Signs that agree", name="agreement")
+    return figure(E("div", chart, class_="whole"), caption, title="Signs that agree", name="agreement")
 
 
-def _distance(layers: Sequence[Mapping[str, Any]], members: list[str]) -> Element:
+def _distance(layers: Layers, members: Sequence[str], reach: Reach) -> Element:
     rows = [
-        Bar(
-            _layer(row),
-            float(np.mean(row["relative"])),
-            " · ".join(percent(float(part), 0) for part in row["relative"][:6]),
-        )
-        for row in layers
+        Bar(_wrapped(_layer(row)), float(np.mean(row["relative"])), _distances(row["relative"]))
+        for row in _chosen(layers, reach)
     ]
-    listed = ", ".join(members[:6])
-    caption = f"Distance to the blend over the size of the member's own change: the mean as a bar, then {listed}."
-    return figure(
-        charts.bars(rows, label="relative distance in each layer"), caption, title="What each layer lost", name="lost"
+    size = "the member's own change" if reach is LENGTH else "the member's own weights"
+    caption = (
+        f"Distance of each member to the blend, in weights, over the size of {size}: the mean as a bar, then "
+        f"{_names(members)}. Distances in weights are not losses of accuracy."
     )
+    chart = charts.bars(rows, label="relative distance in each layer")
+    return figure(E("div", chart, class_="whole"), caption, title="What each layer lost, in weights", name="lost")
 
 
-def _cosine(measures: Mapping[str, Mapping[str, Any]], members: list[str]) -> Element | None:
-    if len(members) < 2 or len(members) > 12:
+def _distances(relative: Any) -> str:
+    more = " …" if len(relative) > LISTED else ""
+    return " · ".join(percent(float(part), 0) for part in relative[:LISTED]) + more
+
+
+def _names(members: Sequence[str]) -> str:
+    return ", ".join(members[:LISTED])
+
+
+def _cosine(measures: Mapping[str, Mapping[str, Any]], members: Sequence[str], reach: Reach) -> Element | None:
+    if not 2 <= len(members) <= COMPARED:
         return None
     gram = sum(
         np.nan_to_num(row["cosine"]) * np.outer(row["norms"][:-1], row["norms"][:-1]) for row in measures.values()
     )
-    size = np.sqrt(np.maximum(np.diag(gram), 1e-300))
-    cosine = np.clip(gram / np.outer(size, size), -1, 1)
+    scale = np.sqrt(np.outer(np.diag(gram), np.diag(gram)))
+    cosine = np.divide(gram, scale, out=np.full_like(scale, np.nan), where=scale > 0).clip(-1, 1)
     head = E("tr", [E("th", user(name), scope="col") for name in ("", *members)])
     rows = [
-        E("tr", E("th", user(name), scope="row"), [E("td", number(float(value), 3)) for value in cosine[position]])
+        E("tr", E("th", user(name), scope="row"), [E("td", _or_unknown(value)) for value in cosine[position]])
         for position, name in enumerate(members)
     ]
+    pair = "what two members changed" if reach is LENGTH else "two members' weights"
     return E(
         "section",
-        E("h2", "Who changed alike", id="cosine"),
-        E(
-            "p",
-            "Cosine of what two members changed: 1 is the same change, 0 unrelated, below 0 opposed.",
-            class_="aside",
-        ),
+        E("h2", "Who changed alike" if reach is LENGTH else "Whose weights are alike", id="cosine"),
+        E("p", f"Cosine of {pair}: 1 is the same, 0 unrelated, below 0 opposed.", class_="aside"),
         E("div", E("table", E("thead", head), E("tbody", rows)), class_="figures"),
         class_="card",
         aria_labelledby="cosine",
     )
 
 
-def _tensors(measures: Mapping[str, Mapping[str, Any]]) -> Element | None:
-    """The tensors that resist most, and all of them as a table."""
+def _or_unknown(value: float) -> str:
+    return number(float(value), 3) if np.isfinite(value) else UNKNOWN
+
+
+def _tensors(measures: Mapping[str, Mapping[str, Any]], reach: Reach) -> Element | None:
+    """The tensors with the most unusual figures, and all of them as a table."""
     if not measures:
         return None
-    order = sorted(measures, key=lambda name: (measures[name]["kept"], measures[name]["agreement"]))
+    order = sorted(measures, key=lambda name: -_unusual(measures[name][reach.key]))
     shown = order[:TENSORS]
     columns = {
-        "variance kept": [percent(measures[name]["kept"]) for name in shown],
+        reach.key: [reach.words(measures[name][reach.key]) for name in shown],
         "signs agree": [percent(measures[name]["agreement"]) for name in shown],
         "least cosine": [_least(measures[name]["cosine"]) for name in shown],
         "distances": [" · ".join(number(float(far), 3) for far in measures[name]["distance"][:6]) for name in shown],
     }
-    bars = [
-        Bar(name, measures[name]["kept"], percent(measures[name]["kept"]), least=KEPT, most=1.0)
-        for name in order[:WORST]
-    ]
-    worst = charts.bars(bars, label="variance kept in the tensors that keep least", top=1.06)
-    more = f" The {TENSORS:,} of {len(order):,} that keep least." if len(order) > TENSORS else ""
+    bars = []
+    for name in order[:FARTHEST]:
+        value, side = measures[name][reach.key], reach.side(measures[name][reach.key])
+        words = reach.words(value) + (f" {side}" if side else "")
+        bars.append(Bar(_wrapped(name), value, words, least=reach.least, most=reach.most, breached=side is not None))
+    top = max(1.1 * reach.most, 1.02 * max((bar.value for bar in bars), default=1.0))
+    chart = charts.bars(bars, label=f"tensors farthest from 1 in {reach.key}", top=top)
+    more = f" In the table, the {TENSORS:,} of {len(order):,} farthest from 1." if len(order) > TENSORS else ""
+    measure = "how far the blend goes" if reach is LENGTH else "the variance kept"
     return E(
         "section",
-        E("h2", "The tensors that resist most", id="tensors"),
-        E("p", f"From the one that keeps the least of its members' variance.{more}", class_="aside"),
-        worst,
+        E("h2", "The most unusual tensors", id="tensors"),
+        E("p", f"Farthest from 1 first, by {measure}.{more}", class_="aside"),
+        E("div", chart, class_="whole"),
         table("tensor", shown, columns),
         class_="card",
         aria_labelledby="tensors",
@@ -270,4 +333,4 @@ def _tensors(measures: Mapping[str, Mapping[str, Any]]) -> Element | None:
 def _least(cosine: Any) -> str:
     pairs = np.asarray(cosine)[np.triu_indices(len(cosine), 1)]
     pairs = pairs[np.isfinite(pairs)]
-    return number(float(pairs.min()), 3) if len(pairs) else ""
+    return number(float(pairs.min()), 3) if len(pairs) else UNKNOWN

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import pytest
 import safetensors.numpy
 from lora import SHAPES, P, kind, mixed, network, refused, updates
 
 from kofn.combination import fold_adapter, fold_adapters, stack_adapters
+from kofn.combination.adapters._fold_rows import Scratch, rounded
 from kofn.io.adapters import Adapter
 
 WEIGHTS_USED = [0.5, 0.3, 0.2]
@@ -19,7 +21,9 @@ def test_folding_adds_the_update() -> None:
     base, (tensors, config) = network(), mixed()[1]
     folded = fold_adapter(base, Adapter(tensors, config), weight=0.5)
     for module, update in updates(tensors, config).items():
-        np.testing.assert_allclose(folded[f"{module}.weight"], base[f"{module}.weight"] + update / 2, rtol=1e-14)
+        np.testing.assert_allclose(
+            folded[f"{module}.weight"], base[f"{module}.weight"] + update / 2, rtol=1e-14, atol=1e-14
+        )
     assert folded["norm.bias"] is base["norm.bias"]
     turned = fold_adapter(
         {name: value.T for name, value in base.items()}, Adapter(tensors, {**config, "fan_in_fan_out": True})
@@ -109,6 +113,49 @@ def test_folding_on_disk(tmp_path: Path) -> None:
     refused(lambda: fold_adapter(tmp_path / "base", Adapter(*kind("head"))), "it lacks 'head.weight'")
 
 
+@pytest.mark.parametrize("dora", [False, True])
+@pytest.mark.parametrize("turned", [False, True])
+def test_large_tensors_are_folded_in_blocks(turned: bool, dora: bool, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    down, up = rng.normal(size=(4, 300)).astype(np.float32), rng.normal(size=(700, 4)).astype(np.float32)
+    weight = rng.normal(size=(700, 300)).astype(ml_dtypes.bfloat16)
+    tensors = {"fc.lora_A.weight": down, "fc.lora_B.weight": up}
+    want = weight.astype(np.float64) + 0.5 * (up.astype(np.float64) @ down.astype(np.float64))
+    if dora:
+        tensors["fc.lora_magnitude_vector"] = rng.uniform(1, 2, 700).astype(np.float32)
+        want *= (tensors["fc.lora_magnitude_vector"] / np.linalg.norm(want, axis=1))[:, None]
+    base = {"fc.weight": np.ascontiguousarray(weight.T if turned else weight), "plain": rng.normal(size=70_000)}
+    adapter = Adapter(tensors, {"lora_alpha": 2, "r": 4, "fan_in_fan_out": turned})
+    safetensors.numpy.save_file(base, tmp_path / "base.safetensors")
+    folded = fold_adapter(base, adapter)
+    written = fold_adapter(tmp_path / "base.safetensors", adapter, out=tmp_path / "out.safetensors")
+    lazy = fold_adapter(tmp_path / "base.safetensors", adapter)
+    for other in (written, lazy):
+        assert all(other[name].tobytes() == folded[name].tobytes() for name in base)
+    np.testing.assert_array_equal(folded["fc.weight"], nearest(want.T if turned else want))
+
+
+def nearest(exact: np.ndarray) -> np.ndarray:
+    """The bfloat16 nearest to float64 values, by search among all of them."""
+    every = np.arange(1 << 16, dtype=np.uint16)
+    every = every[every & 0x7F80 != 0x7F80].view(ml_dtypes.bfloat16)
+    grid, first = np.unique(every.astype(np.float64), return_index=True)
+    upper = np.clip(np.searchsorted(grid, exact), 1, len(grid) - 1)
+    lower = upper - (exact - grid[upper - 1] < grid[upper] - exact)
+    tie = exact - grid[upper - 1] == grid[upper] - exact
+    even = every[first].view(np.uint16) % 2 == 0
+    return every[first][np.where(tie, np.where(even[upper], upper, upper - 1), lower)]
+
+
+def test_sums_are_rounded_once() -> None:
+    middle = np.nextafter(1 + 2.0**-8, np.array([0.0, 2.0]))  # beside the middle of two bfloat16, in float32 it is it
+    wide = np.concatenate([[1 + 2.0**-8, 1 + 3 * 2.0**-8], middle, -middle, [0.0, 2.0**-134, 3.39e38]])
+    got = rounded(wide, np.dtype(ml_dtypes.bfloat16), Scratch())
+    assert got.tobytes() == nearest(wide).tobytes()
+    assert got[:4].astype(float).tolist() == [1, 1 + 2.0**-6, 1, 1 + 2.0**-7]
+    assert rounded(np.array([1e39]), np.dtype(ml_dtypes.bfloat16), Scratch()).astype(float)[0] == np.inf
+
+
 def test_folding_refuses_what_does_not_fit() -> None:
     base, adapter = network(), Adapter(*mixed()[0])
     refused(lambda: fold_adapter(3, adapter), "base is int")
@@ -124,8 +171,17 @@ def test_folding_refuses_what_does_not_fit() -> None:
     refused(lambda: fold_adapter(base, Adapter(*kind("PiSSA"))), "changed the base", "it cannot be folded")
     narrow = {name: value.astype(np.float16) for name, value in base.items()}
     refused(lambda: fold_adapter(narrow, adapter, weight=1e6), "folded is beyond the range of float16")
+    narrow = {name: value.astype(ml_dtypes.bfloat16) for name, value in base.items()}
+    refused(lambda: fold_adapter(narrow, adapter, weight=1e39), "folded is beyond the range of bfloat16")
+    biases = {f"{module}.bias": np.zeros(2) for module in SHAPES}
+    refused(
+        lambda: fold_adapter(base | biases, Adapter(*kind("bias of B"))), "q_proj.bias' is (2,), the adapter's (7,)"
+    )
     tensors, config = kind("bias")
-    refused(lambda: fold_adapter({**base, "norm.bias": np.ones(4)}, Adapter(tensors, config)), "shape (4,) is (3,)")
+    refused(
+        lambda: fold_adapter({**base, "norm.bias": np.ones(4)}, Adapter(tensors, config)),
+        "'norm.bias' is (4,), the adapter's (3,)",
+    )
     tensors, config = kind("embedding")
     tensors[P + "embed.lora_magnitude_vector"] = np.ones(4)
     refused(lambda: fold_adapter(base | {"embed.weight": np.ones((9, 4))}, Adapter(tensors, config)), "DoRA on")

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import kofn
-from kofn.combination import layer_changes, merge_means, weighted_mean
+from kofn.combination import layer_changes, measures_by_layer, merge_means, task_arithmetic, weighted_mean
 from kofn.combination._sweep import blockwise as _blockwise
 from kofn.combination._sweep import quantiles
 from kofn.combination._sweep import rule as _rule
@@ -320,8 +320,40 @@ def test_measures_say_what_each_tensor_lost() -> None:
     agreeing = np.mean(np.sign(x) == np.sign(y))
     np.testing.assert_allclose(seen["agreement"], agreeing + (1 - agreeing) / 2)
     np.testing.assert_allclose(seen["distance"], np.linalg.norm((x - y) / 2))
+    length = np.linalg.norm((x + y) / 2) / np.sqrt((x @ x + y @ y) / 2)
+    np.testing.assert_allclose(seen["length"], length)
     flat = blend.info["measures"]["v"]
-    np.testing.assert_allclose([flat["kept"], flat["agreement"], flat["cosine"][0, 1]], 1)
+    np.testing.assert_allclose([flat["kept"], flat["agreement"], flat["cosine"][0, 1], flat["length"]], 1)
+    assert blend.info["base"] == "in memory"
+    assert blend.info["dtype"] == "float64"
+
+
+def test_measures_are_grouped_by_the_names_there_are() -> None:
+    def layers(*names: str) -> list[int | str]:
+        members = [{name: np.ones(2) for name in names}, {name: np.zeros(2) for name in names}]
+        return [row["layer"] for row in measures_by_layer(weighted_mean(members, measure=True).info["measures"])]
+
+    assert layers("norm.w", "model.layers.10.w", "model.layers.2.w", "embed.w") == ["before", 2, 10, "after"]
+    assert layers("2.bias", "0.weight", "2.weight") == [0, 2]
+    assert layers("bn1.weight", "conv1.weight", "conv1.bias", "alone") == ["bn1", "conv1", "alone"]
+    assert layers("encoder.block.0.w", "decoder.block.0.w", "decoder.block.1.w", "lm_head.w") == [
+        "encoder.block.0",
+        "decoder.block.0",
+        "decoder.block.1",
+        "after",
+    ]
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_a_variance_below_zero_is_named(on_disk: bool, tmp_path: Path) -> None:
+    base = {"bn.running_var": np.full(3, 1.0), "bn.weight": np.ones(3)}
+    members = [{**base, "bn.running_var": np.full(3, 0.1)}, base]
+    given: dict[str, Any] = {"base": base, "normalize": False, "scale": 2.0, "weights": [1, 1]}
+    blend = task_arithmetic(members, **given, **({"out": tmp_path / "x.safetensors"} if on_disk else {}))
+    [warning] = blend.info["warnings"]
+    assert "'bn.running_var' is below zero" in warning
+    assert "skip='*.running_*'" in warning
+    assert "warnings" not in task_arithmetic(members, **given, skip="*.running_*").info
 
 
 def folders(tmp_path: Path, count: int = 3, size: int = 5_000_000) -> list[str]:

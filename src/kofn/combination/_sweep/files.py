@@ -33,7 +33,8 @@ class Files(TypedDict, total=False):
     measure: Annotated[
         bool,
         "Keep each tensor's figures in `info[\"measures\"]`: the members' distances and norms, their cosines, the "
-        "agreement of their signs, the share of their variance that the blend keeps.",
+        'agreement of their signs, the share of their variance that the blend keeps. With `base`, `info["length"]` '
+        "is how far the blend goes from it, over how far the members do.",
         False,
     ]
     skip_nonfinite: Annotated[

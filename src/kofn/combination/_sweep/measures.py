@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -11,6 +12,8 @@ from numpy.typing import NDArray
 from kofn.core.arrays import Floats
 
 _ROW = 8192  # a dot product this short is never split among BLAS threads, so sums do not depend on their number
+
+_STATISTICS = ("running_mean", "running_var")
 
 
 def inner(first: Floats, second: Floats) -> float:
@@ -61,8 +64,9 @@ class Measures:
         )
 
     def figures(self) -> dict[str, Any]:
-        """`cosine` (m, m) of the task vectors, `kept` variance, `agreement` of signs, `norms` (m + 1,) of task vectors.
+        """`length`, `cosine` (m, m), `kept` variance, `agreement` of signs, `norms` (m + 1,), all of the task vectors.
 
+        `length` is the norm of the blend's task vector over the root mean square of the members' norms.
         `variance` is the members' mean variance and the blend's; `signed` counts non-zero task-vector entries.
 
         `kept` is the variance of the blend's task vector over that of the members' (of the blend itself and the
@@ -79,7 +83,25 @@ class Measures:
             "signed": self.signed,
             "variance": np.array([own, variance[-1]]),
             "norms": norms,
+            "length": relative_length(norms),
             "cosine": np.clip(cosine, -1, 1),
             "kept": float(variance[-1] / own) if own > 0 else 1.0,
             "agreement": self.agreeing / self.signed if self.signed else 1.0,
         }
+
+
+def relative_length(norms: Floats) -> float:
+    """The last of (m + 1,) norms over the root mean square of the others; 1 where those are zero."""
+    own = float(np.sqrt(np.mean(np.square(norms[:-1]))))
+    return float(norms[-1]) / own if own > 0 else 1.0
+
+
+def blend_length(measures: Iterable[Mapping[str, Any]]) -> float:
+    """`length` over several tensors, from their figures."""
+    norms = np.array([row["norms"] for row in measures])
+    return relative_length(np.sqrt(np.square(norms).sum(axis=0)))
+
+
+def trained(measures: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """The figures of tensors that were trained: BatchNorm's statistics of the data are no weights."""
+    return {name: row for name, row in measures.items() if not name.endswith(_STATISTICS)}

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from kofn._version import __version__
 from kofn.combination._sweep.blockwise import Done, Sweep
 from kofn.combination._sweep.files import SweepOptions
+from kofn.combination._sweep.measures import blend_length, trained
 from kofn.combination._sweep.members import FLOATS, Pool, Tensor
 from kofn.combination._sweep.quantised import QUANTISATION, Requantiser, configured
 from kofn.combination._sweep.rule import Rule
@@ -25,6 +26,8 @@ from kofn.core.plans import Blend
 from kofn.io.companions import companions, first_config
 from kofn.io.tensor_writer import CheckpointWriter
 from kofn.io.tensors import Checkpoint, Layout, LazyArrays
+
+_VARIANCE = "running_var"
 
 
 def merge(
@@ -86,6 +89,8 @@ def merge(
         notes["measures"] = {
             name: {**row, "distance": np.sqrt(done.squares[name])} for name, row in done.measures.items()
         }
+        if pool.base is not None and (rows := trained(done.measures)):
+            notes["length"] = blend_length(rows.values())
     if options.skip_nonfinite and done.replaced is not None:
         notes["nonfinite"] = done.replaced[:-1].tolist()
     if pool.skipped:
@@ -93,6 +98,10 @@ def merge(
     paths = [getattr(member, "path", None) for member in pool.members]
     if pool.on_disk:
         notes["members"] = [str(path) for path in paths]
+    if pool.base is not None:
+        notes["base"] = str(getattr(pool.base, "path", None) or "in memory")
+    blended = (pool.dtype_of(name) for name in pool.first if name not in pool.skipped)
+    notes["dtype"] = ", ".join(dict.fromkeys(dtype.name for dtype in blended if dtype.kind not in "iub"))
     if pool.tied:
         notes["tied"] = dict(pool.tied)
     if pool.vocabulary is not None:
@@ -106,9 +115,9 @@ def merge(
         rounded = next(pool.dtype_of(name) for name in pool.first if pool.first[name].dtype in FLOATS)
         line = f"members are of {', '.join(mixture)}: each is read as it is, the blend is {rounded.name}"
         notes["warnings"] = [*notes.get("warnings", []), line]
-    repeated = _repeated(pool)
-    if repeated:
-        notes["warnings"] = [*notes.get("warnings", []), *repeated]
+    noted = [*_repeated(pool), *_negative_variances(pool, result)]
+    if noted:
+        notes["warnings"] = [*notes.get("warnings", []), *noted]
     return Blend(
         n=len(pool.members),
         value=value,
@@ -299,6 +308,19 @@ def _repeated(pool: Pool) -> list[str]:
                 warnings.append(f"{label} is the same as {seen[path]}: it counts twice")
             seen.setdefault(path, label)
     return warnings
+
+
+def _negative_variances(pool: Pool, result: Any) -> list[str]:
+    """A warning if a BatchNorm's variance is below zero in the blend: its square root makes every output NaN."""
+    names = [name for name in pool.first if name.endswith(_VARIANCE) and name not in pool.skipped]
+    broken = [name for name in names if np.min(result[name].astype(np.float64), initial=0) < 0]
+    if not broken:
+        return []
+    subject = f"{broken[0]!r} and {len(broken) - 1} more are" if len(broken) > 1 else f"{broken[0]!r} is"
+    return [
+        f"{subject} below zero in the blend, whose outputs are then NaN: run some rows through it in "
+        "training mode to estimate BatchNorm's statistics again, or copy them with skip='*.running_*'"
+    ]
 
 
 def check_out(out: str | os.PathLike[str], pool: Pool) -> Layout:

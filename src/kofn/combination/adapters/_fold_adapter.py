@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import fnmatch
+import itertools
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from kofn.combination._sweep.files import patterns
+from kofn.combination.adapters._fold_rows import Change, LowRank, Replace, Scratch, Shift, fold_rows, row_blocks
 from kofn.core import checks
-from kofn.core.arrays import Array
+from kofn.core.arrays import Array, Floats
 from kofn.core.checks import InputError, nearest
 from kofn.io.adapter_families import DORA
 from kofn.io.adapters import Adapter, as_adapter
@@ -26,8 +31,8 @@ from kofn.io.tensors import Checkpoint, LazyArrays, from_torch, is_torch
 __all__ = ["fold_adapter", "fold_adapters"]
 
 _SHOWN = 6
-
-Change = Callable[[Any], Array]
+_COPIED = 1 << 20  # elements of a block that is only copied
+_TASK = 16  # blocks handed to a thread at a time
 
 
 def fold_adapter(
@@ -63,7 +68,7 @@ def fold_adapter(
             not fit, an adapter that cannot be folded (a base changed by its initialisation, part of a DoRA adapter), a
             result beyond the dtype's range.
 
-    Time O(in out r) a module; memory one tensor beside the result.
+    Time O(in out r) a module; memory one tensor beside the result, with `out` the adapter and a few blocks.
 
     >>> import numpy as np
     >>> adapter = {"fc.lora_A.weight": np.ones((1, 2)), "fc.lora_B.weight": np.ones((2, 1))}
@@ -100,7 +105,7 @@ def fold_adapters(
     Raises:
         InputError: as `fold_adapter`; another number of weights than of adapters; a DoRA adapter beside others.
 
-    Time O(in out r) a module and adapter; memory one tensor beside the result. Sums are in float64, rounded once.
+    Time O(in out r) a module and adapter; memory as `fold_adapter`. Sums are in float64, rounded once.
 
     >>> import numpy as np
     >>> adapter = {"fc.lora_A.weight": np.ones((1, 2)), "fc.lora_B.weight": np.ones((2, 1))}
@@ -135,18 +140,7 @@ def fold_adapters(
             changes.setdefault(name, []).append(change)
 
     def tensor(name: str) -> Array:
-        if name not in changes:
-            return _array(source[name])
-        array = _array(source[name]) if name in source else None
-        wide = array if array is None or len(changes[name]) == 1 else array.astype(np.float64)
-        with np.errstate(over="ignore", invalid="ignore"):
-            for change in changes[name]:
-                wide = change(wide)
-            assert wide is not None
-            folded = wide if array is None else wide.astype(array.dtype)
-        if not np.isfinite(folded.astype(np.float64)).all():
-            raise InputError(f"base: {name!r} folded is beyond the range of {folded.dtype}; widen it first")
-        return folded
+        return _folded(source, name, changes[name]) if name in changes else _array(source[name])
 
     if not isinstance(source, Checkpoint):
         names = dict.fromkeys([*source, *changes])
@@ -157,8 +151,7 @@ def fold_adapters(
         raise InputError(f"out={os.fspath(out)!r} is where the base lies; name another path")
     extras, _ = companions(["the base"], [source.path])
     with CheckpointWriter(out, source.layout, extras=extras) as writer:
-        for name in source:
-            writer.write(name, 0, tensor(name))
+        _write(source, changes, writer)
     return Checkpoint.open(out).arrays()
 
 
@@ -176,6 +169,62 @@ def _skipped(members: Sequence[Adapter], skip: str | Sequence[str] | None) -> fr
     if len(out) == len(modules):
         raise InputError("skip leaves no module to fold; give patterns that match fewer names")
     return frozenset(out)
+
+
+def _folded(source: Mapping[str, Any], name: str, changes: Sequence[Change]) -> Array:
+    """One tensor with its changes; one that the base lacks is the array that was trained in full."""
+    if name not in source:
+        last = changes[-1]
+        assert isinstance(last, Replace)
+        return last.array
+    array = _array(source[name])
+    flat, result, scratch = array.reshape(-1), np.empty(array.size, array.dtype), Scratch()
+    columns = math.prod(array.shape[1:])
+    with threadpool_limits(1, "blas"):
+        for rows in row_blocks(array.shape, changes):
+            folded = fold_rows(lambda start, stop: flat[start:stop], name, array.shape, rows, changes, scratch)
+            result[rows.start * columns : rows.stop * columns] = folded
+    return result.reshape(array.shape)
+
+
+def _write(source: Checkpoint, changes: Mapping[str, Sequence[Change]], writer: CheckpointWriter) -> None:
+    """Write every tensor in blocks, on all cores; each thread holds one block."""
+
+    local = threading.local()
+
+    def work(task: tuple[str, list[slice]]) -> None:
+        name, blocks = task
+        tensor = source[name]
+        scratch: Scratch = local.__dict__.setdefault("scratch", Scratch())
+
+        def read(start: int, stop: int) -> Array:
+            return tensor.read(start, stop, scratch.array("read", ((stop - start) * tensor.dtype.itemsize,), np.uint8))
+
+        columns = math.prod(tensor.shape[1:])
+        for block in blocks:
+            if name in changes:
+                folded = fold_rows(read, name, tensor.shape, block, changes[name], scratch)
+                writer.write(name, block.start * columns, folded)
+            else:
+                writer.write(name, block.start, read(block.start, block.stop))
+
+    def tasks(name: str) -> Iterator[tuple[str, list[slice]]]:
+        shape, size = source[name].shape, source[name].size
+        copied = [slice(start, min(start + _COPIED, size)) for start in range(0, size, _COPIED)]
+        blocks = list(row_blocks(shape, changes[name])) if name in changes else copied
+        return ((name, blocks[low : low + _TASK]) for low in range(0, len(blocks), _TASK))
+
+    pool = ThreadPoolExecutor(_cores())
+    try:
+        with threadpool_limits(1, "blas"):
+            for _ in pool.map(work, itertools.chain.from_iterable(map(tasks, source))):
+                pass
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _changes(base: Mapping[str, Any], adapter: Adapter, weight: float, skipped: frozenset[str]) -> dict[str, Change]:
@@ -215,19 +264,23 @@ def _changes(base: Mapping[str, Any], adapter: Adapter, weight: float, skipped: 
             shape = (*pair.into, pair.out) if pair.kind == "embedding" else (pair.out, *pair.into)
             unlike.append(f"{name!r} is {tuple(base[name].shape)}, the adapter's {shape}")
             continue
-        out[name] = _added(pair, weight, turned)
+        out[name] = _low_rank(pair, weight, turned)
         if pair.bias is not None:
             bias = _tensor_name(base, names, module, "bias")
             if bias is None:
                 lacking.append(unwrapped(f"{module}.bias"))
+            elif tuple(base[bias].shape) != pair.bias.shape:
+                unlike.append(f"{bias!r} is {tuple(base[bias].shape)}, the adapter's {pair.bias.shape}")
             else:
-                out[bias] = _shifted(pair.bias, weight * pair.scale)
+                out[bias] = Shift(pair.bias, weight * pair.scale)
     for name, array in adapter.full.items():
         known = _name(base, name)
         if known is None and (weight != 1 or isinstance(base, Checkpoint)):
             lacking.append(unwrapped(name))
+        elif known is not None and tuple(base[known].shape) != array.shape:
+            unlike.append(f"{known!r} is {tuple(base[known].shape)}, the adapter's {array.shape}")
         else:
-            out[known or unwrapped(name)] = _moved(array, weight)
+            out[known or unwrapped(name)] = Replace(array, weight)
     faults = [f"it lacks {name!r}" for name in lacking] + unlike
     if faults:
         more = f"; and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
@@ -263,39 +316,15 @@ def _tensor_name(base: Mapping[str, Any], names: ModuleNames, module: str, leaf:
     return None if stem is None else _name(base, f"{stem}.{leaf}")
 
 
-def _added(pair: Pair, weight: float, turned: bool) -> Change:
-    def change(array: Array) -> Array:
-        delta = weight * pair.delta()
-        if turned:
-            delta = delta.T
-        summed = array.astype(np.float64) + delta.reshape(array.shape)
-        if pair.magnitude is not None:
-            rows = summed.T if turned else summed.reshape(len(summed), -1)
-            size = np.linalg.norm(rows, axis=1)
-            factor = pair.magnitude.astype(np.float64).reshape(-1) / size
-            rows = factor[:, None] * rows
-            summed = rows.T if turned else rows.reshape(array.shape)
-        return summed.astype(array.dtype)
+def _low_rank(pair: Pair, weight: float, turned: bool) -> LowRank:
+    """The pair as rows and columns of the base's own orientation."""
 
-    return change
+    def factors() -> tuple[Floats, Floats]:
+        left, right = weight * pair.scale * pair.columns().astype(np.float64), pair.rows().astype(np.float64)
+        return (right.T, left.T) if turned else (left, right)
 
-
-def _shifted(bias: Array, scale: float) -> Change:
-    return lambda array: (array.astype(np.float64) + scale * bias.astype(np.float64)).astype(array.dtype)
-
-
-def _moved(full: Array, weight: float) -> Change:
-    def change(array: Array | None) -> Array:
-        if array is None:
-            return full
-        if array.shape != full.shape:
-            raise InputError(f"base: a tensor of shape {array.shape} is {full.shape} in the adapter; give its own base")
-        if weight == 1:
-            return full.astype(array.dtype)
-        start = array.astype(np.float64)
-        return (start + weight * (full.astype(np.float64) - start)).astype(array.dtype)
-
-    return change
+    magnitude = None if pair.magnitude is None else pair.magnitude.astype(np.float64).reshape(-1)
+    return LowRank(factors, magnitude, int(turned))
 
 
 def _name(base: Mapping[str, Any], name: str) -> str | None:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kofn.combination._sweep.files import FilesAndThreads, SweepOptions
+from kofn.combination._sweep.measures import relative_length
 from kofn.combination._sweep.members import Pool, open_members
 from kofn.combination._sweep.merge import merge
 from kofn.combination.averaging._weighted_mean import WeightedMean
@@ -132,9 +133,11 @@ def measures_by_layer(measures: Mapping[str, Mapping[str, Any]]) -> list[dict[st
     """Aggregate the figures that `measure=True` stores in `info["measures"]` by layer.
 
     Returns:
-        A row for each layer in order: `layer` (its number, or "before" and "after"; "all" where names have no numbers),
-        `tensors`, `elements`, `distance` (m,), `relative` (m,) the distance over the norm of the member's task vector,
-        `agreement` of signs, `kept` variance, `cosine` (m, m) of the task vectors.
+        A row for each layer in order: `layer` (its number, or "before" and "after"; with its stack, such as
+        "decoder.block.3", where there are several; the module's name where names have no numbers), `tensors`,
+        `elements`, `distance` (m,), `relative` (m,) the distance over the norm of the member's task vector, `length` of
+        the blend's task vector over the members', `agreement` of signs, `kept` variance, `cosine` (m, m) of the task
+        vectors.
 
     >>> import numpy as np, kofn
     >>> a, b = {"layers.0.w": np.array([1.0, 2.0])}, {"layers.0.w": np.array([1.0, -2.0])}
@@ -142,16 +145,11 @@ def measures_by_layer(measures: Mapping[str, Mapping[str, Any]]) -> list[dict[st
     >>> row["layer"], row["agreement"], row["distance"].tolist()
     (0, 0.75, [2.0, 2.0])
     """
-    names = list(measures)
-    try:
-        numbers, depth = layers_of(names)
-    except InputError:
-        numbers, depth = dict.fromkeys(names, 0), 0
-    groups: dict[int, list[Mapping[str, Any]]] = {}
-    for name in names:
-        groups.setdefault(numbers[name], []).append(measures[name])
+    groups: dict[int | str, list[Mapping[str, Any]]] = {}
+    for name, layer in _layer_names(list(measures)).items():
+        groups.setdefault(layer, []).append(measures[name])
     rows = []
-    for number, measured in sorted(groups.items()):
+    for layer, measured in groups.items():
         norms = np.array([row["norms"] for row in measured])
         gram = np.sum(
             [np.nan_to_num(row["cosine"]) * np.outer(row["norms"][:-1], row["norms"][:-1]) for row in measured], axis=0
@@ -163,11 +161,12 @@ def measures_by_layer(measures: Mapping[str, Mapping[str, Any]]) -> list[dict[st
         scale = np.outer(whole[:-1], whole[:-1])
         rows.append(
             {
-                "layer": "all" if not depth else "before" if number < 0 else "after" if number == depth else number,
+                "layer": layer,
                 "tensors": len(measured),
                 "elements": int(elements.sum()),
                 "distance": distance,
                 "relative": np.divide(distance, whole[:-1], out=np.zeros_like(distance), where=whole[:-1] > 0),
+                "length": relative_length(whole),
                 "agreement": float(signed @ [row["agreement"] for row in measured] / signed.sum())
                 if signed.sum()
                 else 1.0,
@@ -176,6 +175,32 @@ def measures_by_layer(measures: Mapping[str, Mapping[str, Any]]) -> list[dict[st
             }
         )
     return rows
+
+
+def _layer_names(names: Sequence[str]) -> dict[str, int | str]:
+    """The layer of each tensor, in the order of the layers."""
+    try:
+        positions, _ = layers_of(names)
+    except InputError:
+        return {name: name.rpartition(".")[0] or name for name in names}
+    stacks: dict[str, int] = {}
+    layers: dict[str, int | str] = {}
+    order: dict[str, tuple[int, int, int]] = {}
+    for name in names:
+        match = _LAYER.search(name)
+        if match is None:
+            layers[name], order[name] = ("before", (-1, 0, 0)) if positions[name] < 0 else ("after", (1, 0, 0))
+            continue
+        group = 1 if match[1] else 2
+        number, stack = int(match[group]), name[: match.start(group)].rstrip(".")
+        layers[name], order[name] = number, (0, stacks.setdefault(stack, len(stacks)), number)
+    if len(stacks) > 1:
+        known = list(stacks)
+        layers = {
+            name: f"{known[order[name][1]]}.{layer}" if isinstance(layer, int) else layer
+            for name, layer in layers.items()
+        }
+    return {name: layers[name] for name in sorted(names, key=order.__getitem__)}
 
 
 def _changes(pool: Pool, numbers: dict[str, int], depth: int) -> NDArray[np.float64]:

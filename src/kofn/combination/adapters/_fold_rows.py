@@ -1,0 +1,173 @@
+"""What folding an adapter does to one tensor, a few rows at a time: sums in float64, rounded once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+from numpy.typing import NDArray
+
+from kofn.core.arrays import Array
+from kofn.core.checks import InputError
+
+_BLOCK = 1 << 16  # elements: the float64 sums of a block and its update stay in a core's own cache
+_BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
+_INFINITE = np.uint16(0x7F80)  # the exponent of infinities and NaN in bfloat16
+_HALFWAY = np.uint32(0x8000 << 16)  # the lower half, moved up, of a float32 that lies between two bfloat16
+
+Wide = NDArray[np.float64]
+
+
+class Scratch:
+    """Work space of one thread, kept from block to block: fresh memory would cost more than the sums."""
+
+    def __init__(self) -> None:
+        self._held: dict[str, NDArray[np.uint8]] = {}
+        self._changes: Sequence[Change] = ()
+        self._factors: dict[int, tuple[Wide, Wide]] = {}
+
+    def begin(self, changes: Sequence[Change]) -> None:
+        """Turn to the tensor with these changes; factors of another are let go."""
+        if self._changes is not changes:
+            self._changes, self._factors = changes, {}
+
+    def factors(self, change: LowRank) -> tuple[Wide, Wide]:
+        """The factors of one of the tensor's changes, computed once."""
+        if id(change) not in self._factors:
+            self._factors[id(change)] = change.factors()
+        return self._factors[id(change)]
+
+    def array(self, name: str, shape: Sequence[int], dtype: Any) -> Array:
+        """An array of any content; the next call with the same name gives the same memory again."""
+        nbytes = prod(shape) * np.dtype(dtype).itemsize
+        buffer = self._held.get(name)
+        if buffer is None or len(buffer) < nbytes:
+            buffer = self._held[name] = np.empty(nbytes, np.uint8)
+        return buffer[:nbytes].view(dtype).reshape(shape)
+
+
+@dataclass(frozen=True)
+class LowRank:
+    """Adds `left @ right`, rows (rows, r) times columns (r, columns); DoRA's magnitudes then rescale the sum.
+
+    `factors` computes left and right. Those of LoHa and LoKr are as large as the tensor, so that only the tensor at
+    hand has any.
+    """
+
+    factors: Callable[[], tuple[Wide, Wide]]
+    magnitude: Wide | None = None
+    magnitude_axis: int = 0
+
+    @property
+    def whole(self) -> bool:
+        """Whether a row cannot be computed without the others: DoRA's norms along the columns."""
+        return self.magnitude is not None and self.magnitude_axis == 1
+
+    def apply(self, wide: Wide, rows: slice, scratch: Scratch) -> None:
+        left, right = scratch.factors(self)
+        wide += np.matmul(left[rows], right, out=scratch.array("spare", wide.shape, np.float64))
+        if self.magnitude is not None and self.whole:
+            wide *= self.magnitude / np.linalg.norm(wide, axis=0)
+        elif self.magnitude is not None:
+            wide *= (self.magnitude[rows] / np.linalg.norm(wide, axis=1))[:, None]
+
+
+@dataclass(frozen=True)
+class Shift:
+    """Adds `weight` times an array of the tensor's own shape, such as a bias."""
+
+    array: Array
+    weight: float
+    whole = False
+
+    def apply(self, wide: Wide, rows: slice, scratch: Scratch) -> None:
+        wide += self.weight * as_rows(self.array)[rows].astype(np.float64)
+
+
+@dataclass(frozen=True)
+class Replace:
+    """Moves the tensor by `weight` of the way to an array that was trained in full; at weight 1 it is that array."""
+
+    array: Array
+    weight: float
+    whole = False
+
+    def apply(self, wide: Wide, rows: slice, scratch: Scratch) -> None:
+        target = as_rows(self.array)[rows].astype(np.float64)
+        if self.weight != 1:
+            target = wide + self.weight * (target - wide)
+        wide[:] = target
+
+
+Change = LowRank | Shift | Replace
+Read = Callable[[int, int], Array]
+
+
+def as_rows(array: Array) -> Array:
+    """The array as a matrix of its first axis by all the others; a vector is one column."""
+    return array.reshape(array.shape[0] if array.ndim else 1, -1) if array.size else array.reshape(0, 1)
+
+
+def row_blocks(shape: Sequence[int], changes: Sequence[Change]) -> Iterator[slice]:
+    """The blocks of rows that a tensor is folded in; they depend on nothing else, so neither do its bits."""
+    size = prod(shape)
+    rows = (shape[0] if shape else 1) if size else 0
+    if not rows:
+        return
+    step = rows if any(change.whole for change in changes) else max(1, _BLOCK * rows // size)
+    for start in range(0, rows, step):
+        yield slice(start, min(start + step, rows))
+
+
+def fold_rows(
+    read: Read, name: str, shape: Sequence[int], rows: slice, changes: Sequence[Change], scratch: Scratch
+) -> Array:
+    """The folded values (flat, in scratch memory) of some rows; `read(start, stop)` gives elements of the tensor."""
+    columns = prod(shape[1:])
+    values = read(rows.start * columns, rows.stop * columns)
+    wide = scratch.array("sums", (rows.stop - rows.start, columns), np.float64)
+    np.copyto(wide, values.reshape(wide.shape), casting="unsafe")
+    scratch.begin(changes)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for change in changes:
+            change.apply(wide, rows, scratch)
+        folded = rounded(wide.reshape(-1), values.dtype, scratch)
+        if not _all_finite(folded):
+            raise InputError(f"base: {name!r} folded is beyond the range of {folded.dtype}; widen it first")
+    return folded
+
+
+def rounded(wide: Wide, dtype: np.dtype[Any], scratch: Scratch) -> Array:
+    """Float64 values in `dtype`, each the nearest one, ties to even, in scratch memory.
+
+    ml_dtypes rounds to bfloat16 by way of float32. Where that float32 is half-way between two bfloat16, in one entry of
+    65,536, the float64 value may not be, and it decides.
+    """
+    narrow = scratch.array("narrow", wide.shape, dtype)
+    with np.errstate(over="ignore"):  # infinity is the nearest
+        if dtype != _BFLOAT16:
+            np.copyto(narrow, wide, casting="unsafe")
+            return narrow
+        single = scratch.array("spare", wide.shape, np.float32)
+        np.copyto(single, wide, casting="unsafe")
+        np.copyto(narrow, single, casting="unsafe")
+    lower = single.view(np.uint32)
+    np.left_shift(lower, 16, out=lower)
+    halfway = np.flatnonzero(np.equal(lower, _HALFWAY, out=scratch.array("halfway", wide.shape, np.bool_)))
+    if len(halfway):
+        values = wide[halfway].astype(np.float32)
+        through, exact = np.abs(values.astype(np.float64)), np.abs(wide[halfway])
+        below = values.view(np.uint32) >> 16  # the neighbour nearer to zero
+        up = (exact > through) | ((exact == through) & (below % 2 == 1))
+        narrow.view(np.uint16)[halfway] = below + up
+    return narrow
+
+
+def _all_finite(values: Array) -> bool:
+    if values.dtype == _BFLOAT16:
+        return bool(((values.view(np.uint16) & _INFINITE) != _INFINITE).all())  # ml_dtypes' own test is slower
+    return bool(np.isfinite(values).all())
