@@ -49,7 +49,7 @@ LENGTH = Reach(
     "length",
     "How far each layer goes",
     "Length of the blend's change of the base over that of its members' changes. Below 1, changes cancel or are scaled "
-    "down; above, they are scaled up or noise is added. In the trials a blend that was outside the band as a whole "
+    "down; above, they are scaled up or noise is added. In the trials most blends outside the band as a whole "
     "gained by being brought to 1; which layers were outside foretold nothing.",
     0.5,
     1.75,

@@ -99,7 +99,7 @@ def merge(
     if pool.on_disk:
         notes["members"] = [str(path) for path in paths]
     if pool.base is not None:
-        notes["base"] = str(getattr(pool.base, "path", None) or "in memory")
+        notes["base"] = str(getattr(pool.base, "path", None) or ("given" if pool.on_disk else "in memory"))
     blended = (pool.dtype_of(name) for name in pool.first if name not in pool.skipped)
     notes["dtype"] = ", ".join(dict.fromkeys(dtype.name for dtype in blended if dtype.kind not in "iub"))
     if pool.tied:
