@@ -99,25 +99,31 @@ def fine_tunes(seed):
     return start, [weights(tuned(start, rows, 25)) for rows in parts], test
 
 
-merges = {
+merges: dict[str, tuple[str, dict[str, float]]] = {
     "ties": ("ties", {}),
     "ties, scale 2": ("ties", {"scale": 2.0}),
     "sum of changes": ("task_arithmetic", {"normalize": False}),
-    "dare, density 0.1": ("dare", {"density": 0.1}),
+    "dare, density 0.1": ("dare", {"density": 0.1, "seed": 0}),
 }
-rows = []
+
+
+def merged(start, members, method, options):
+    return kofn.combine(members, base=weights(start), method=method, measure=True, **options)
+
+
+rows, plans = [], []
 for seed in range(5):
     start, members, test = fine_tunes(seed)
     for name, (method, options) in merges.items():
-        given = {"base": weights(start), "method": method, **({"seed": seed} if method == "dare" else {})}
-        blend = kofn.combine(members, **given, options={**options, "measure": True})
+        blend = merged(start, members, method, options)
         length, advised = blend.info["length"], dict(options)
         if not 0.5 <= length <= 1.75:  # as far as the members themselves: there the report advises nothing
             if method == "dare":
                 advised["density"] = options["density"] * length**2
             else:
                 advised["scale"] = options.get("scale", 1.0) / length
-        after = kofn.combine(members, **given, options=advised)
+        after = merged(start, members, method, advised)
+        plans.append(blend)
         rows.append((name, length, accuracy(blend.result, test), accuracy(after.result, test)))
 for name in merges:
     length, before, after = np.transpose([row[1:] for row in rows if row[0] == name])
@@ -129,7 +135,7 @@ for name in merges:
 # blends gained and 14 lost, 13 of these on sets of a few hundred rows. No figure of the weights foretold which layer
 # costs accuracy. The report of the last blend, before the advice:
 
-blend.report("merge.html")
+plans[-1].report("merge.html")
 
 # %%
 # Judges

@@ -234,6 +234,10 @@ class TestMisfits:
             lambda: kofn.select(scores=[1.0, 2.0], k=1, method="ccs", options={"cutof": 0.1}),
             "method='ccs' has no option 'cutof'; its options: n_strata=50, cutoff=0.1; did you mean 'cutoff'?",
         ),
+        "an argument among the options": (
+            lambda: kofn.select(scores=[1.0, 2.0], k=1, method="ccs", options={"seed": 0}),
+            "its options: n_strata=50, cutoff=0.1; 'seed' is an argument of its own: give seed=... beside options",
+        ),
         "option of another": (
             lambda: kofn.select(scores=[1.0, 2.0], k=1, method="top_k", options={"beta": 1.0}),
             "method='top_k' has no option 'beta'; its options: none; 'beta' belongs to stochastic_batch",

@@ -118,7 +118,9 @@ def unknown_option(entry: Entry, name: str, index: Mapping[str, Entry]) -> str:
     """What to say of an option that a method does not have: whose it is, or what it may have been meant to be."""
     takers = sorted(other.name for other in index.values() if name in other.options)
     has = ", ".join(f"{key}={value}" for key, value in entry.options.items()) or "none"
-    if takers:
+    if name in entry.accepted:
+        hint = f"; {name!r} is an argument of its own: give {name}=... beside options"
+    elif takers:
         hint = f"; {name!r} belongs to {', '.join(takers)}"
     elif (ours := synonym(name, entry.verb)) is not None:
         hint = f"; did you mean {ours!r}?"
