@@ -18,6 +18,7 @@ FRAME = [
     *sorted((HERE / "src" / "kofn" / "laws").rglob("*.py")),
     HERE / "tests" / "laws" / "test_laws.py",
     HERE / "tests" / "law_runs.py",
+    HERE / "tests" / "bad_values.py",
     HERE / "tests" / "core" / "test_hostile.py",
 ]
 # Objectives that are called like the method that is best known for them.
