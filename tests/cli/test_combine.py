@@ -238,3 +238,47 @@ def test_adapters_of_other_trainers_are_added_and_folded(folder: Path, capsys: p
     assert "--format" in refused(
         capsys, "combine", "base.safetensors", "one.safetensors", "--format", "peft", "-o", "x"
     )
+
+
+def test_the_sum_and_the_mean_of_adapters_and_of_changes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import adapter_files
+    from safetensors.numpy import load_file, save_file
+
+    files = [adapter_files.kohya(seed) for seed in (1, 2)]
+    for name, file in zip(("one.safetensors", "two.safetensors"), files, strict=True):
+        file.save(Path(name))
+    base = adapter_files.base(np.float32)
+    save_file(base, "base.safetensors")
+    both = ("one.safetensors", "two.safetensors")
+
+    def folded(*arguments: str) -> dict[str, np.ndarray]:
+        code, _, err = run(capsys, "combine", *arguments, "-o", "x.safetensors", "--force")
+        assert code == 0, err
+        return load_file("x.safetensors")
+
+    run(capsys, "combine", *both, "--sum", "-o", "sum.safetensors")
+    run(capsys, "combine", *both, "--mean", "-o", "mean.safetensors")
+    key = next(f"{module}.weight" for module in files[0].updates if f"{module}.weight" in base)
+    update = sum(file.updates.get(key.removesuffix(".weight"), 0) for file in files)
+    for wanted, calls in {
+        1.0: (("sum.safetensors",), both, (*both, "--sum")),
+        0.5: (("mean.safetensors",), (*both, "--mean")),
+    }.items():
+        for call in calls:
+            np.testing.assert_allclose(folded("base.safetensors", *call)[key], base[key] + wanted * update, atol=1e-5)
+    for name, step in (("a", 1.0), ("b", 3.0)):
+        save_file({"w": np.full(2, step, np.float32)}, f"{name}.safetensors")
+    save_file({"w": np.zeros(2, np.float32)}, "zero.safetensors")
+    based = ("a.safetensors", "b.safetensors", "--base", "zero.safetensors")
+    assert folded(*based, "--sum")["w"].tolist() == [4.0, 4.0]
+    assert folded(*based, "--mean")["w"].tolist() == [2.0, 2.0]
+    assert folded("a.safetensors", "b.safetensors", "--mean")["w"].tolist() == [2.0, 2.0]
+    assert "--sum is of changes" in refused(capsys, "combine", "a.safetensors", "b.safetensors", "--sum", "-o", "y")
+    assert "give one" in refused(capsys, "combine", *both, "--sum", "--no-normalize", "-o", "y")
+    assert "positive sum" in refused(
+        capsys, "combine", "base.safetensors", *both, "--mean", "--weights=1,-1", "-o", "y.safetensors"
+    )
+    Path("r.yaml").write_text("merge_method: linear\nmodels: [{model: a.safetensors}]\n")
+    assert "--sum belongs in the recipe" in refused(capsys, "combine", "r.yaml", "--sum", "-o", "y")
+    Path("board.csv").write_text("model,x\na,1\nb,2\n")
+    assert "judges' points" in refused(capsys, "combine", "board.csv", "--mean", "-o", "y.csv")

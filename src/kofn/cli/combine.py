@@ -20,6 +20,7 @@ from kofn.cli.verb_command import Section, VerbCommand
 from kofn.cli.write import check_outputs, finish
 from kofn.core.checks import InputError
 from kofn.core.plans import Blend
+from kofn.core.registry import Entry
 from kofn.io.reading import suffix_of
 from kofn.io.tables import Table
 from kofn.verbs import combine
@@ -36,6 +37,12 @@ MEMBERS = Section(
     (
         flag("--base", metavar="PATH", help="The checkpoint that the members were fine-tuned from."),
         flag("--weights", metavar="A,B,..", type=NUMBERS, help="Weights of the members, relative to their sum."),
+        flag(
+            "--sum/--mean",
+            "summed",
+            default=None,
+            help="Add up what adapters or fine-tunes changed, or take the mean; the mean unless folded into a model.",
+        ),
         flag("--only", multiple=True, metavar="PATTERN", help="Blend these tensors, copy the others (repeatable)."),
         flag(
             "--skip",
@@ -69,6 +76,7 @@ class CombineArguments(VerbArguments):
 
     base: str | None
     weights: list[float] | None
+    summed: bool | None
     only: tuple[str, ...]
     skip: tuple[str, ...]
     skip_nonfinite: bool
@@ -98,7 +106,7 @@ def command(typed: Sequence[str], members: tuple[str, ...], **values: Any) -> No
     kofn combine a/ b/ c/ --weights .5,.3,.2 -o merged/
     kofn combine a/ b/ --base d/ --method ties --density 0.3 -o merged/ --report merged.html
     kofn combine recipe.toml -o merged/
-    kofn combine adapter_a/ adapter_b/ -o adapter/
+    kofn combine adapter_a/ adapter_b/ --sum -o adapter/
     kofn combine base/ adapter/ -o merged/
     kofn combine style.safetensors face.safetensors --weights .7,.3 -o both.safetensors
     kofn combine leaderboard.csv --id model -o ranking.csv
@@ -136,6 +144,8 @@ def _merge(members: Sequence[str], arguments: CombineArguments) -> None:
     adapters = [member for member in members if is_adapter(member)]
     whole = [member for member in members if member not in adapters]
     entry = arguments.entry
+    if arguments.summed is not None and entry is not None and not (adapters and whole):
+        arguments = _summed(arguments, entry)
     sums_adapters = entry is not None and "other_base" in entry.options  # and reads the base, where there is one
     if adapters and (whole or (arguments.base is not None and not sums_adapters)):
         _fold(whole, adapters, arguments)
@@ -154,6 +164,20 @@ def _merge(members: Sequence[str], arguments: CombineArguments) -> None:
         options["measure"] = True
     plan = combine(list(members), method=arguments.method, options=options, **arguments.given("base", "weights"))
     _finish(plan, list(members), arguments)
+
+
+def _summed(arguments: CombineArguments, entry: Entry) -> CombineArguments:
+    """The arguments with `--sum` or `--mean` as the option that methods have for it."""
+    whole = entry.name == "weighted_mean" and arguments.summed and arguments.weights is None
+    if "normalize" not in entry.options or whole:
+        raise InputError(
+            f"--{'sum' if arguments.summed else 'mean'} is of changes, which {entry.name} does not add up; give "
+            "adapters, or --base and a method of task vectors such as task_arithmetic"
+        )
+    if "normalize" in arguments.own_options:
+        raise InputError("--sum and --mean are --no-normalize and --normalize; give one of them")
+    own = {**arguments.own_options, "normalize": not arguments.summed}
+    return dataclasses.replace(arguments, own_options=own)
 
 
 def _fold(whole: Sequence[str], adapters: Sequence[str], arguments: CombineArguments) -> None:
@@ -178,6 +202,10 @@ def _fold(whole: Sequence[str], adapters: Sequence[str], arguments: CombineArgum
         word = next(iter(options)).replace("_", "-")
         raise InputError(f"--{word} is not taken where adapters are folded in; leave it out")
     weights = arguments.weights if arguments.weights is not None else [1.0] * len(adapters)
+    if arguments.summed is False:
+        if sum(weights) <= 0:
+            raise InputError(f"--mean: weights {weights} sum to {sum(weights):g}; give weights of a positive sum")
+        weights = [weight / sum(weights) for weight in weights]
     read = [Adapter.read(path) for path in adapters]
     if arguments.dry_run:
         folded = fold_adapters(models[0], read, weights=weights, skip=skip)
@@ -228,6 +256,7 @@ def _follow(members: Sequence[str], arguments: CombineArguments) -> None:
     if len(members) > 1:
         raise InputError(f"one recipe says all; {len(members)} files were given")
     typed = [f"--{name}" for name in ("base", "weights", "device") if getattr(arguments, name) is not None]
+    typed += [] if arguments.summed is None else ["--sum" if arguments.summed else "--mean"]
     if arguments.method != "auto" or typed or arguments.own_options:
         raise InputError(f"{(typed or ['--method'])[0]} belongs in the recipe: write it into {members[0]}")
     recipe = read_recipe(members[0])
@@ -376,6 +405,8 @@ def _rank(members: Sequence[str], arguments: CombineArguments) -> None:
     """Rank the rows of a table by the judges in its columns."""
     if len(members) > 1:
         raise InputError(f"a ranking is made from one table, {len(members)} were given; join them first")
+    if arguments.summed is not None:
+        raise InputError("--sum and --mean are of checkpoints and adapters; judges' points are averaged")
     table = Table.open(members[0], arguments.reading)
     arguments = arguments.named_in(table)
     judges, scores = read_judges(table, arguments.columns, arguments.id_column)
