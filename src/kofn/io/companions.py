@@ -34,6 +34,7 @@ _ARCHITECTURE = (
     "tie_word_embeddings",
     "quantization_config",
 )
+QUANTISATION = ("quantization_config", "compression_config")
 _SCALES = ("rope_theta", "rope_scaling", "rms_norm_eps", "layer_norm_eps", "sliding_window", "max_position_embeddings")
 
 
@@ -92,6 +93,17 @@ def first_config(paths: Sequence[Path | None]) -> dict[str, Any]:
     """The content of the config.json that `companions` copies, empty if there is none."""
     configs = (path / CONFIG for path in paths if path is not None)
     return next((read_config(config) for config in configs if config.is_file()), {})
+
+
+def retyped(config: Mapping[str, Any], dtype: str) -> dict[str, Any]:
+    """The entries of a configuration that name the dtype of the weights, and those that hold such, with another."""
+    changed: dict[str, Any] = {}
+    for key, value in config.items():
+        if key in ("dtype", "torch_dtype") and isinstance(value, str):
+            changed[key] = dtype
+        elif isinstance(value, dict) and key not in QUANTISATION and (inner := retyped(value, dtype)):
+            changed[key] = {**value, **inner}
+    return changed
 
 
 def _compare_configs(paths: list[tuple[str, Path]], decided: Collection[str]) -> list[str]:

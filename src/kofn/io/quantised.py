@@ -178,8 +178,7 @@ def schemes_of(
         if tensor.dtype not in NARROW or not tensor.shape or not tensor.size:
             continue
         stem = name.removesuffix("weight")
-        names = (name + "_scale_inv", name + "_scale", stem + "scale_weight", stem + "SCB")
-        scale = next((other for other in names if other in tensors and other != name), None)
+        scale = scale_of(tensors, name)
         if scale is None or any(name + end in tensors for end in ("_scale_2", "_zero_point")):
             continue
         stored = tensors[scale]
@@ -217,6 +216,13 @@ def _refuse_unread(
             f"{label} is quantised in a form that is not read ({name!r} is int8 with the scales of packed 4-bit "
             "codes); dequantise that member first, or skip these tensors"
         )
+
+
+def scale_of(tensors: Container[str], name: str) -> str | None:
+    """The name of the scale beside a weight, None if there is none."""
+    stem = name.removesuffix("weight")
+    names = (name + "_scale_inv", name + "_scale", stem + "scale_weight", stem + "SCB")
+    return next((other for other in names if other in tensors and other != name), None)
 
 
 def unread_format(names: Sequence[str]) -> tuple[str, str] | None:
@@ -354,6 +360,9 @@ def _exact(
     scales = scheme.scales(candidate)
     with np.errstate(all="ignore"):
         back = _widened(_rounded(largest / scales, scheme)) * scales
+        if scheme.dtype == np.int8:  # whose smallest number has no positive counterpart
+            lowest = np.abs(largest - (_INT8_LIMIT + 1) * scales) <= _NEAR * largest
+            back = np.where(lowest, largest, back)
     # The largest values decide nearly all blocks, so that seldom a second look is taken.
     exact = (np.abs(back - largest) <= _NEAR * largest) & (scales > 0)
     if not (exact & (largest > 0)).any():

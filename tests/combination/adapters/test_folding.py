@@ -185,3 +185,58 @@ def test_folding_refuses_what_does_not_fit() -> None:
     tensors, config = kind("embedding")
     tensors[P + "embed.lora_magnitude_vector"] = np.ones(4)
     refused(lambda: fold_adapter(base | {"embed.weight": np.ones((9, 4))}, Adapter(tensors, config)), "DoRA on")
+
+
+ONES = {"l.lora_A.weight": np.ones((1, 2), np.float32), "l.lora_B.weight": np.ones((2, 1), np.float32)}
+CODES = np.full((2, 2), 100.0)
+
+
+@pytest.mark.parametrize("scale", ["weight_scale", "weight_scale_inv", "scale_weight", "SCB", "weight.absmax"])
+@pytest.mark.parametrize("dtype", [np.int8, ml_dtypes.float8_e4m3fn])
+def test_an_update_is_not_added_to_codes(scale: str, dtype: type, tmp_path: Path) -> None:
+    base = {"l.weight": CODES.astype(dtype), f"l.{scale}": np.array([0.01], np.float32)}
+    safetensors.numpy.save_file({**base, "l.weight": CODES.astype(np.int8)}, tmp_path / "base.safetensors")
+    for given in (base, str(tmp_path / "base.safetensors")):
+        refused(lambda given=given: fold_adapter(given, ONES), "base is quantised ('l.weight' beside")
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.int32, np.uint8, np.bool_])
+def test_an_update_is_not_added_to_whole_numbers(dtype: type) -> None:
+    refused(lambda: fold_adapter({"l.weight": CODES.astype(dtype)}, ONES), "no update can be added")
+
+
+def test_an_embedding_saved_beside_its_factors_gets_the_update() -> None:
+    base = {"l.weight": np.arange(4.0).reshape(2, 2)}
+    for saved in (base["l.weight"], base["l.weight"] + 5):
+        adapter = {**ONES, "l.base_layer.weight": saved}
+        np.testing.assert_array_equal(fold_adapter(base, adapter)["l.weight"], saved + 1)
+    both = fold_adapters(base, [{**ONES, "l.base_layer.weight": base["l.weight"]}] * 2)
+    np.testing.assert_array_equal(both["l.weight"], base["l.weight"] + 2)
+
+
+def test_what_was_trained_in_full_is_read_under_each_name_of_it() -> None:
+    base = {"l.weight": np.zeros((2, 2)), "head.weight": np.zeros(3)}
+    adapter = {
+        **ONES,
+        "head.original_module.weight": np.zeros(3),
+        "head.weight": np.full(3, 7.0),
+        "head.modules_to_save.weight": np.full(3, 7.0),
+    }
+    assert fold_adapter(base, adapter)["head.weight"].tolist() == [7.0] * 3
+    rows = {**ONES, "embed_tokens.token_adapter.trainable_tokens_delta": np.ones((1, 2))}
+    refused(lambda: fold_adapter(base, rows), "rows of single tokens")
+
+
+def test_a_tied_base_is_not_folded_apart(tmp_path: Path) -> None:
+    embedding = np.zeros((4, 2), np.float32)
+    (tmp_path / "base").mkdir()
+    safetensors.numpy.save_file(
+        {"model.embed_tokens.weight": embedding, "l.weight": np.zeros((2, 2), np.float32)},
+        tmp_path / "base" / "model.safetensors",
+    )
+    (tmp_path / "base" / "config.json").write_text('{"tie_word_embeddings": true}')
+    for name in ("model.embed_tokens.weight", "lm_head.weight"):
+        refused(
+            lambda name=name: fold_adapter(tmp_path / "base", {**ONES, name: embedding + 1}), f"trained {name!r} apart"
+        )
+    assert fold_adapter(tmp_path / "base", ONES)["l.weight"].tolist() == [[1, 1], [1, 1]]

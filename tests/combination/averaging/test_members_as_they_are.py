@@ -116,3 +116,23 @@ def test_factors_are_not_averaged_apart(names: tuple[str, str], says: str) -> No
 def test_8_bit_floats_without_scales_are_blended_as_they_are() -> None:
     plain = {"w.weight": np.ones((2, 2), ml_dtypes.float8_e4m3fn)}
     assert weighted_mean([plain, plain]).result["w.weight"].dtype == ml_dtypes.float8_e4m3fn
+
+
+def test_the_configuration_names_the_dtype_that_is_written(tmp_path: Path) -> None:
+    import json
+
+    import kofn
+    from kofn.io.tensor_writer import write_arrays
+
+    config = {"torch_dtype": "bfloat16", "text_config": {"dtype": "bfloat16", "hidden_size": 4}}
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        write_arrays(tmp_path / name / "model.safetensors", {"w": np.ones(2, np.float32)})
+        (tmp_path / name / "config.json").write_text(json.dumps(config))
+    paths = [str(tmp_path / name) for name in "ab"]
+    for dtype in ("float32", "float16"):
+        kofn.combine(paths, out=tmp_path / dtype, dtype=dtype)
+        written = json.loads((tmp_path / dtype / "config.json").read_text())
+        assert written == {"torch_dtype": dtype, "text_config": {"dtype": dtype, "hidden_size": 4}}
+    kofn.combine(paths, out=tmp_path / "same")
+    assert json.loads((tmp_path / "same" / "config.json").read_text()) == config

@@ -445,3 +445,13 @@ def test_a_run_that_was_killed_goes_on(tmp_path: Path, monkeypatch: pytest.Monke
     assert resumed.info["requantised"] == whole.info["requantised"]
     files = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "out")]
     assert files[0] == files[1]
+
+
+@pytest.mark.parametrize("scale", [(1,), (1, 1), ()])
+def test_the_smallest_int8_comes_back(scale: tuple[int, ...]) -> None:
+    codes = np.array([[-128, 5, 127, -61]], np.int8)
+    member = {"l.weight": codes, "l.weight_scale": np.full(scale, 0.01, np.float32)}
+    plan = kofn.combine([member, member])
+    np.testing.assert_array_equal(plan.result["l.weight"], codes)
+    np.testing.assert_array_equal(plan.result["l.weight_scale"], member["l.weight_scale"])
+    assert max(plan.info["requantised"].values()) == 0

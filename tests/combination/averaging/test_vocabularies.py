@@ -320,3 +320,22 @@ def test_transformers_load_a_model_of_two_grown_vocabularies(tied: bool, tmp_pat
     with torch.no_grad():
         gap = (merged.eval()(ids).logits - expected.eval()(ids).logits).abs().max()
     assert float(gap) < 1e-5
+
+
+@pytest.mark.parametrize("dtype", [np.float32, ml_dtypes.bfloat16])
+@pytest.mark.parametrize("method", ["ties", "dare", "task_arithmetic"])
+def test_a_token_that_the_base_lacks_is_the_mean_whatever_the_method(tmp_path: Path, method: str, dtype: Any) -> None:
+    base = stored(tmp_path, "base", BASE, 4, seed=0, dtype=dtype)
+    tokens = [*BASE, "<x>"]
+    paths = [stored(tmp_path, name, tokens, 5, seed=seed, dtype=dtype) for name, seed in (("a", 1), ("b", 2))]
+    options = {"density": 1.0} | ({"consensus": "ties"} if method == "dare" else {})
+    plan = kofn.combine(
+        paths,
+        base=base,
+        method=method,
+        weights=[0.7, 0.3],
+        options={**({} if method == "task_arithmetic" else options), "vocabulary": "union"},
+    )
+    first, second = (row(path, tokens, "<x>") for path in paths)
+    blended = np.asarray(plan.result[EMBED], np.float64)[tokens.index("<x>")]
+    np.testing.assert_allclose(blended, 0.7 * first + 0.3 * second, rtol=1e-2 if dtype != np.float32 else 1e-6)

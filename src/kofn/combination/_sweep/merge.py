@@ -18,12 +18,12 @@ from kofn.combination._sweep.blockwise import Done, Sweep
 from kofn.combination._sweep.files import SweepOptions
 from kofn.combination._sweep.measures import blend_length, trained
 from kofn.combination._sweep.members import FLOATS, Pool, Tensor
-from kofn.combination._sweep.quantised import QUANTISATION, Requantiser, configured
+from kofn.combination._sweep.quantised import Requantiser, configured
 from kofn.combination._sweep.rule import Rule
 from kofn.core import checks
 from kofn.core.checks import InputError
 from kofn.core.plans import Blend
-from kofn.io.companions import companions, first_config
+from kofn.io.companions import QUANTISATION, companions, first_config, retyped
 from kofn.io.tensor_writer import CheckpointWriter
 from kofn.io.tensors import Checkpoint, Layout, LazyArrays
 
@@ -210,6 +210,8 @@ def _write(
         pool.vocabulary.refuse_single_file(options.out)
         tokenizer, config = pool.vocabulary.folder, first_config(paths)
         settings = {**settings, **pool.vocabulary.resized(config)}
+    if pool.dtype is not None:
+        settings = {**settings, **retyped(first_config(paths), pool.dtype.name)}
     extras, warnings = companions(labels, paths, settings, dropped, tokenizer)
     if pool.vocabulary is not None:
         extras |= pool.vocabulary.files

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kofn.core.checks import InputError
-from kofn.io.companions import CONFIG, read_config
+from kofn.io.companions import CONFIG, QUANTISATION, read_config
 from kofn.io.quantised import ACTIVATION, NARROW, Dequantised, Scheme, requantise, schemes_of, unread_format
 from kofn.io.tensors import Checkpoint
 
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from kofn.combination._sweep.members import Pool, Tensor
 
     Tensors = Mapping[str, Tensor]
-
-QUANTISATION = ("quantization_config", "compression_config")  # entries of a config.json
 _SCALE = re.compile(r"((weight|input)_scale(_inv)?|scale_(weight|input)|\.scale_inv|\.SCB)$")
 _EMPTY_MARKER = "scaled_fp8"  # ComfyUI's mark of a file, which holds no weight
 

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     Tensors = Mapping[str, Tensor]
 
 VOCABULARIES = ("union", "base", "first")
-_EMBEDDING = re.compile(
+EMBEDDING = re.compile(
     r"(^|\.)(embed_tokens|wte|word_embeddings?|tok_embeddings|token_embeddings?|embeddings?|embed_in|shared)\.weight$"
 )
-_HEAD = re.compile(
+HEAD = re.compile(
     r"(^|\.)((lm_head|lm_head\.decoder|embed_out|output|output_layer|vocab_projector|predictions\.decoder)\.(weight|bias)"
     r"|predictions\.bias)$"
 )
@@ -128,7 +128,8 @@ class Vocabulary:
         """Give each source the rows that it lacks in a block: the base's, or the weighted mean of those that have it.
 
         A weighted mean is then that of the members that have the token, and a task vector of what a member lacks is
-        zero. What the base lacks is that mean, too.
+        zero. What the base lacks is that mean, for all members alike: their task vectors are zero, where those of their
+        own rows would cancel but for rounding, which no election of signs should decide.
         """
         absent = self.absent.get(name)
         if absent is None:
@@ -151,6 +152,7 @@ class Vocabulary:
         if base is not None:
             np.copyto(base, mean, where=lacking[-1], casting="unsafe")
             mean = base.astype(np.float64)
+            members = members | lacking[-1]
         for row, mask in zip(rows, members, strict=True):
             np.copyto(row, mean, where=mask, casting="unsafe")
 
@@ -224,7 +226,7 @@ def _names(
 ) -> list[str]:
     """The tensors that have a row for each token: the embeddings first, then the heads."""
     first = sources[0]
-    embeddings = [name for name in first if _EMBEDDING.search(name) and len(first[name].shape) == 2]
+    embeddings = [name for name in first if EMBEDDING.search(name) and len(first[name].shape) == 2]
     embeddings = [
         name
         for name in embeddings
@@ -241,7 +243,7 @@ def _names(
     heads = [
         name
         for name in first
-        if _HEAD.search(name)
+        if HEAD.search(name)
         and all(
             name in source
             and source[name].shape

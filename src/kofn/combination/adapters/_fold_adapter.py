@@ -16,15 +16,17 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from kofn.combination._sweep.files import patterns
+from kofn.combination._sweep.vocabulary import EMBEDDING, HEAD
 from kofn.combination.adapters._fold_rows import Change, LowRank, Replace, Scratch, Shift, fold_rows, row_blocks
 from kofn.core import checks
 from kofn.core.arrays import Array, Floats
 from kofn.core.checks import InputError, nearest
 from kofn.io.adapter_families import DORA
 from kofn.io.adapters import Adapter, as_adapter
-from kofn.io.companions import companions
+from kofn.io.companions import companions, first_config
 from kofn.io.low_rank import Pair
 from kofn.io.module_names import ModuleNames, unwrapped
+from kofn.io.quantised import scale_of, unread_format
 from kofn.io.tensor_writer import CheckpointWriter
 from kofn.io.tensors import Checkpoint, LazyArrays, from_torch, is_torch
 
@@ -137,7 +139,10 @@ def fold_adapters(
     changes: dict[str, list[Change]] = {}
     for member, weight in zip(members, used, strict=True):
         for name, change in _changes(source, member, float(weight), skipped).items():
-            changes.setdefault(name, []).append(change)
+            changes.setdefault(name, []).extend(change)
+    for made in changes.values():
+        made.sort(key=lambda change: not isinstance(change, Replace))  # what is added is added to what was trained
+    _refuse_quantised(source, changes)
 
     def tensor(name: str) -> Array:
         return _folded(source, name, changes[name]) if name in changes else _array(source[name])
@@ -227,7 +232,41 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _changes(base: Mapping[str, Any], adapter: Adapter, weight: float, skipped: frozenset[str]) -> dict[str, Change]:
+def _refuse_quantised(base: Mapping[str, Any], changes: Mapping[str, Any]) -> None:
+    """Refuse weights that stand for others: an update would be added to their codes."""
+    unread = unread_format(list(base))
+    for name in changes:
+        if name not in base:
+            continue
+        scale = scale_of(base, name) or (None if unread is None else unread[0])
+        if scale is not None:
+            raise InputError(
+                f"base is quantised ({name!r} beside {scale!r}), and an adapter adds to what its numbers stand for; "
+                "write it wider first, kofn combine BASE --dtype bfloat16 -o WIDE, and fold into that"
+            )
+        tensor = base[name]
+        dtype = tensor.dtype if isinstance(base, Checkpoint) else _array(tensor).dtype
+        if dtype.kind in "iub":
+            raise InputError(f"base: {name!r} holds {dtype}, to which no update can be added; give a base of floats")
+
+
+def _refuse_tied(base: Mapping[str, Any], adapter: Adapter, lacking: Sequence[str]) -> None:
+    """Refuse what was trained of an embedding or a head apart, where the base has one tensor for both."""
+    config = first_config([base.path]) if isinstance(base, Checkpoint) else {}
+    if not (config.get("tie_word_embeddings") and not any(map(HEAD.search, base))):
+        return
+    full = [unwrapped(name) for name in adapter.full]
+    apart = next((name for name in [*full, *lacking] if EMBEDDING.search(name) or HEAD.search(name)), None)
+    if apart is not None:
+        raise InputError(
+            f"{adapter.label} trained {apart!r} apart, and the base has one tensor for its embedding and its head "
+            "(tie_word_embeddings); save the base with both first, or merge it with the adapter's own trainer"
+        )
+
+
+def _changes(
+    base: Mapping[str, Any], adapter: Adapter, weight: float, skipped: frozenset[str]
+) -> dict[str, list[Change]]:
     """The change of each tensor that the adapter modifies."""
     dora = any(pair.magnitude is not None for pair in adapter.pairs.values())
     reasons = [why for why in adapter.nonlinear() if why != DORA]
@@ -236,7 +275,7 @@ def _changes(base: Mapping[str, Any], adapter: Adapter, weight: float, skipped: 
     if dora and weight != 1:
         raise InputError(f"weight={weight:g}: a DoRA adapter is folded whole, at weight 1, or not at all")
     names = ModuleNames(name.removesuffix(".weight") for name in base if str(name).endswith(".weight"))
-    out: dict[str, Change] = {}
+    out: dict[str, list[Change]] = {}
     lacking, unlike = [], []
     for module, pair in adapter.pairs.items():
         if module in skipped:
@@ -264,7 +303,7 @@ def _changes(base: Mapping[str, Any], adapter: Adapter, weight: float, skipped: 
             shape = (*pair.into, pair.out) if pair.kind == "embedding" else (pair.out, *pair.into)
             unlike.append(f"{name!r} is {tuple(base[name].shape)}, the adapter's {shape}")
             continue
-        out[name] = _low_rank(pair, weight, turned)
+        out[name] = [_low_rank(pair, weight, turned)]
         if pair.bias is not None:
             bias = _tensor_name(base, names, module, "bias")
             if bias is None:
@@ -272,15 +311,16 @@ def _changes(base: Mapping[str, Any], adapter: Adapter, weight: float, skipped: 
             elif tuple(base[bias].shape) != pair.bias.shape:
                 unlike.append(f"{bias!r} is {tuple(base[bias].shape)}, the adapter's {pair.bias.shape}")
             else:
-                out[bias] = Shift(pair.bias, weight * pair.scale)
+                out.setdefault(bias, []).append(Shift(pair.bias, weight * pair.scale))
     for name, array in adapter.full.items():
         known = _name(base, name)
         if known is None and (weight != 1 or isinstance(base, Checkpoint)):
             lacking.append(unwrapped(name))
         elif known is not None and tuple(base[known].shape) != array.shape:
             unlike.append(f"{known!r} is {tuple(base[known].shape)}, the adapter's {array.shape}")
-        else:
-            out[known or unwrapped(name)] = Replace(array, weight)
+        elif known is None or known not in out or not _is_copy(array, base[known]):
+            out.setdefault(known or unwrapped(name), []).append(Replace(array, weight))
+    _refuse_tied(base, adapter, lacking)
     faults = [f"it lacks {name!r}" for name in lacking] + unlike
     if faults:
         more = f"; and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
@@ -289,6 +329,12 @@ def _changes(base: Mapping[str, Any], adapter: Adapter, weight: float, skipped: 
             "or leave modules out with skip"
         )
     return out
+
+
+def _is_copy(array: Array, value: Any) -> bool:
+    """Whether an adapter's tensor is the base's own, as PEFT saves that of an embedding beside its factors."""
+    own = _array(value)
+    return np.array_equal(array.astype(own.dtype), own)
 
 
 def _is_turned(pair: Pair, shape: tuple[int, ...], fan_in_fan_out: bool) -> bool | None:

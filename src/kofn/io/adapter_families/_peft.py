@@ -157,8 +157,17 @@ def _halves(saved: Saved) -> tuple[dict[str, dict[str, Array]], dict[str, Array]
                     f"{saved.label}: tensor {name!r} is of no known LoRA form; give the names that PEFT saves, "
                     "such as 'layer.lora_A.weight'"
                 )
+            if ".token_adapter." in name:
+                raise InputError(
+                    f"{saved.label}: {name!r} holds rows of single tokens (trainable_token_indices), which are not "
+                    "read; merge it with PEFT first"
+                )
+            if ".original_module." in name:
+                continue  # the base's own, beside what was trained
             # The bias of a module that is targeted is saved under another name than that of one that is not.
-            full[name.replace(".base_layer.", ".")] = array
+            trained = name.replace(".base_layer.", ".").replace(".modules_to_save.", ".")
+            if ".modules_to_save." in name or trained not in full:
+                full[trained] = array
             continue
         parts = halves.setdefault(match["module"], {})
         if match["magnitude"]:
@@ -183,6 +192,11 @@ def scale_of(config: Mapping[str, Any], module: str, rank: int, label: str) -> f
     name = module.removeprefix(PREFIX)
     configured = _by_pattern(config.get("rank_pattern"), name, config.get("r"))
     if configured is not None and configured != rank:
+        if config.get("target_parameters"):
+            raise InputError(
+                f"{label}: target_parameters: the factors of {module!r} hold several experts in one, which are not "
+                "read; merge it with PEFT first"
+            )
         raise InputError(
             f"{label}: {CONFIG} gives {module!r} the rank {configured}, its factors have {rank}; "
             "configuration and tensors are of different adapters"
