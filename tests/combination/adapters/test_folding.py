@@ -240,3 +240,16 @@ def test_a_tied_base_is_not_folded_apart(tmp_path: Path) -> None:
             lambda name=name: fold_adapter(tmp_path / "base", {**ONES, name: embedding + 1}), f"trained {name!r} apart"
         )
     assert fold_adapter(tmp_path / "base", ONES)["l.weight"].tolist() == [[1, 1], [1, 1]]
+
+
+def test_a_base_saved_beside_factors_is_no_part_of_the_sum() -> None:
+    own = np.arange(4.0, dtype=np.float32).reshape(2, 2)
+    first = {**ONES, "l.base_layer.weight": own}
+    for normalize in (True, False):
+        summed = stack_adapters(
+            [first, ONES, {**ONES, "l.lora_B.weight": np.zeros((2, 1), np.float32)}], normalize=normalize
+        )
+        np.testing.assert_array_equal(summed.result["l.base_layer.weight"], own)
+        np.testing.assert_allclose(
+            fold_adapter({"l.weight": own}, summed.result)["l.weight"], own + (2 / 3 if normalize else 2), rtol=1e-6
+        )

@@ -43,8 +43,11 @@ def blend_full_tensors(
         owners = [i for i, member in enumerate(members) if name in member.full]
         arrays = [members[i].full[name] for i in owners]
         everywhere = len(owners) == len(members)
-        same = everywhere and all(array.tobytes() == arrays[0].tobytes() for array in arrays)
-        if same and (form != "linear" or arrays[0].dtype.kind in "iub"):
+        same = all(array.tobytes() == arrays[0].tobytes() for array in arrays)
+        if same and all(name.removesuffix(".weight") in members[i].pairs for i in owners):
+            out[name] = arrays[0]  # the base's own, saved beside factors
+            continue
+        if same and everywhere and (form != "linear" or arrays[0].dtype.kind in "iub"):
             out[name] = arrays[0]
             continue
         if arrays[0].dtype.kind in "iub":
