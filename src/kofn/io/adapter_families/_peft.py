@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from kofn.core.arrays import Array
-from kofn.core.checks import InputError, is_number
+from kofn.core.checks import InputError, is_finite, is_number, shown
 from kofn.io.adapter_families._family import CONFIG, DORA, Family, Parts, Saved, matching
 from kofn.io.low_rank import Pair
 from kofn.io.module_names import PREFIX, split
@@ -190,8 +190,8 @@ def scale_of(config: Mapping[str, Any], module: str, rank: int, label: str) -> f
     alpha = _by_pattern(config.get("alpha_pattern"), name, config.get("lora_alpha"))
     if alpha is None:
         return 1.0
-    if not is_number(alpha) or not math.isfinite(alpha):
-        raise InputError(f"{label}: lora_alpha of {module!r} is {alpha!r}; give a finite number")
+    if not is_finite(alpha):
+        raise InputError(f"{label}: lora_alpha of {module!r} is {shown(alpha)}; give a finite number")
     return float(alpha) / (math.sqrt(rank) if config.get("use_rslora") else rank)
 
 
@@ -218,7 +218,7 @@ def config_of(pairs: Sequence[Pair], configs: Sequence[Mapping[str, Any]]) -> di
         configs: configurations of the members of non-zero weight; other settings are taken from the first.
     """
     usual, pattern = patterns({pair.module: pair.rank for pair in pairs})
-    saved = sorted({name for config in configs for name in config.get("modules_to_save") or ()})
+    saved = sorted({name for config in configs for name in _modules_to_save(config)})
     return {
         **_DEFAULTS,
         **configs[0],
@@ -233,6 +233,14 @@ def config_of(pairs: Sequence[Pair], configs: Sequence[Mapping[str, Any]]) -> di
         "bias": _biases(configs),
         "modules_to_save": saved or None,
     }
+
+
+def _modules_to_save(config: Mapping[str, Any]) -> list[str]:
+    names = config.get("modules_to_save") or []
+    names = [names] if isinstance(names, str) else names
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise InputError(f"{CONFIG} has modules_to_save={shown(names)}; it must list names of modules")
+    return names
 
 
 def _placement(pairs: Sequence[Pair], configs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
