@@ -44,17 +44,24 @@ def _content(path: Path) -> Any:
         raise InputError(f"{path}: no such file; check the path") from None
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read as text ({error})") from None
+    try:
+        return _parsed(path, text)
+    except RecursionError:
+        raise InputError(f"{path}: lists or tables nested too deep; a recipe nests a few levels") from None
+
+
+def _parsed(path: Path, text: str) -> Any:
     if path.suffix.lower() == ".toml":
         try:
             return tomllib.loads(text)
-        except (tomllib.TOMLDecodeError, RecursionError) as error:
+        except tomllib.TOMLDecodeError as error:
             raise InputError(f"{path}: not TOML ({error})") from None
     if path.suffix.lower() in (".yaml", ".yml"):
         import yaml
 
         try:
             return yaml.safe_load(text)
-        except (yaml.YAMLError, RecursionError) as error:
+        except yaml.YAMLError as error:
             raise InputError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
     raise InputError(f"{path}: a recipe is a .toml or .yaml file")
 

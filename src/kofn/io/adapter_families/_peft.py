@@ -102,6 +102,7 @@ def check_settings(config: Mapping[str, Any], label: str) -> None:
         for name in ("r", "lora_alpha"):
             if not is_number(config.get(name)):
                 raise InputError(f"{label}: {CONFIG} has {name}={config.get(name)!r}; it must give a number")
+    check_names(config, "modules_to_save", label)
     for name in ("rank_pattern", "alpha_pattern"):
         if not isinstance(config.get(name) or {}, dict):
             raise InputError(f"{label}: {CONFIG} has {name}={config[name]!r}; it must map module names to numbers")
@@ -110,6 +111,19 @@ def check_settings(config: Mapping[str, Any], label: str) -> None:
                 re.compile(key)
             except re.error as error:
                 raise InputError(f"{label}: {CONFIG} has {name} key {key!r}, no regular expression ({error})") from None
+
+
+def check_names(config: Mapping[str, Any], key: str, label: str) -> None:
+    """Refuse a setting that lists no names of modules."""
+    names = config.get(key) or ()
+    if not isinstance(names, str | list | tuple | set) or not all(isinstance(name, str) for name in names):
+        raise InputError(f"{label}: {CONFIG} has {key}={shown(names)}; it must list names of modules")
+
+
+def module_names(config: Mapping[str, Any], key: str) -> list[str]:
+    """The names of modules that a checked setting lists; a single one may stand alone."""
+    names = config.get(key) or []
+    return [names] if isinstance(names, str) else list(names)
 
 
 def variants(config: Mapping[str, Any]) -> list[str]:
@@ -218,7 +232,7 @@ def config_of(pairs: Sequence[Pair], configs: Sequence[Mapping[str, Any]]) -> di
         configs: configurations of the members of non-zero weight; other settings are taken from the first.
     """
     usual, pattern = patterns({pair.module: pair.rank for pair in pairs})
-    saved = sorted({name for config in configs for name in _modules_to_save(config)})
+    saved = sorted({name for config in configs for name in module_names(config, "modules_to_save")})
     return {
         **_DEFAULTS,
         **configs[0],
@@ -233,14 +247,6 @@ def config_of(pairs: Sequence[Pair], configs: Sequence[Mapping[str, Any]]) -> di
         "bias": _biases(configs),
         "modules_to_save": saved or None,
     }
-
-
-def _modules_to_save(config: Mapping[str, Any]) -> list[str]:
-    names = config.get("modules_to_save") or []
-    names = [names] if isinstance(names, str) else names
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise InputError(f"{CONFIG} has modules_to_save={shown(names)}; it must list names of modules")
-    return names
 
 
 def _placement(pairs: Sequence[Pair], configs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
