@@ -6,9 +6,15 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from command_line import make_pool, write
+import pytest
+from command_line import make_pool, refused, write
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def test_an_input_with_a_zero_byte_is_no_name_of_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    says = refused(capsys, "combine", "a\0.yaml", "-o", str(tmp_path / "out"))
+    assert "'a\\x00.yaml' is no name of a file; check the path" in says
 
 
 def test_a_kill_in_the_middle_leaves_the_old_output_whole(kofn: Run, tmp_path: Path) -> None:

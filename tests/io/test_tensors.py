@@ -199,6 +199,7 @@ def _index(folder: Path, **content: object) -> None:
         (_twice, rf"tensor 'a' is in both 'model-00001-of-00002.safetensors' and '{SECOND}'"),
         (lambda f: safetensors.numpy.save_file({"d": np.zeros(2)}, f / SECOND), "tensor 'c' should be in"),
         (lambda f: (f / "model.safetensors.index.json").write_text("{"), "not a readable index"),
+        (lambda f: _index(f, metadata={"title": "\ud800"}), "not a readable index .*half of a surrogate pair"),
         (lambda f: _index(f, weight_map={}), "has no weight_map"),
         (lambda f: _index(f, weight_map=[1]), "has no weight_map"),
         (lambda f: _index(f, weight_map={"a": "../secret.safetensors"}), "'a' is said to be in '../secret"),
@@ -238,6 +239,8 @@ def test_damaged_folders(tmp_path: Path, damage, says: str) -> None:
         (b'{"w":"\xff"}', b"", "header is not valid"),
         (b'{"w":1,"w":2}', b"", "'w' is there twice"),
         (b"[" * 100_000, b"", "header is not valid"),
+        (b'{"w\\ud800": 1}', b"", "half of a surrogate pair"),
+        (b'{"__metadata__": {"title": "\\udc00"}}', b"", "half of a surrogate pair"),
     ],
 )
 def test_damaged_headers(tmp_path: Path, header: object, data: bytes, says: str) -> None:

@@ -78,9 +78,20 @@ def test_ids_that_a_loader_would_number_otherwise_are_refused(tmp_path: Path) ->
         ('{"model": {"vocab": {"a": -1}}}', "a token has no readable id"),
         ('{"model": {"vocab": {"a": 0}}, "added_tokens": [{"id": 1}]}', "a token has no readable id"),
         ('{"model": {"vocab": {"a": 0, "b": 0}}}', "two tokens have one id"),
+        ('{"model": {"vocab": {"\\ud800": 0}}}', "half of a surrogate pair"),
+        *(
+            (f'{{"model": {{"vocab": {pieces}}}}}', "has no readable vocabulary of tokens and ids")
+            for pieces in ("[1, 2]", "[[]]", "[null]", "[{}]", "[[[1], 2]]")
+        ),
     ],
 )
 def test_damaged_files_are_named(content: str, says: str, tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text(content)
     with pytest.raises(FailureError, match=says):
+        read_tokens(tmp_path)
+
+
+def test_a_list_of_tokens_that_is_no_text_is_named(tmp_path: Path) -> None:
+    (tmp_path / "vocab.txt").write_bytes(b"a\n\xff\n")
+    with pytest.raises(FailureError, match=r"vocab.txt: cannot be read as text"):
         read_tokens(tmp_path)

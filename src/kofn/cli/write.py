@@ -83,6 +83,8 @@ def _same(first: str, second: str) -> bool:
             return True
     except (OSError, RuntimeError):  # a loop of links names no file
         raise InputError(f"{first} is a loop of links; name another file") from None
+    except ValueError:  # a zero byte
+        raise InputError(f"{first!r} is no name of a file; check the path") from None
     return _exists(first) and _exists(second) and os.path.samefile(first, second)
 
 

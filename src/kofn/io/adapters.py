@@ -20,6 +20,7 @@ import numpy as np
 from kofn.core.arrays import Array
 from kofn.core.checks import FailureError, InputError, KofnError
 from kofn.io.adapter_families import CONFIG, DORA, FAMILIES, PEFT, Family, Parts, Saved, family_of, is_trained
+from kofn.io.json_text import parsed
 from kofn.io.low_rank import Pair
 from kofn.io.tensor_writer import CheckpointWriter
 from kofn.io.tensors import Checkpoint, Layout, Shard, from_torch, is_torch
@@ -281,8 +282,8 @@ def _read_config(path: Path) -> tuple[bytes | None, dict[str, Any]]:
     except OSError as error:
         raise FailureError(f"{path}: cannot be read: {error.strerror}") from error
     try:
-        config = json.loads(raw)
-    except (ValueError, RecursionError) as error:
+        config = parsed(raw.decode("utf-8-sig"))
+    except ValueError as error:
         raise FailureError(f"{path}: not readable as JSON ({error}); fetch it again") from error
     if not isinstance(config, dict):
         raise FailureError(f"{path}: is not a JSON object; fetch it again")

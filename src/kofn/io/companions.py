@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kofn.core.checks import FailureError, InputError
+from kofn.io.json_text import parsed
 
 CONFIG = "config.json"
 _TOKENIZER = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "sentencepiece.bpe.model")
@@ -129,7 +130,7 @@ def _compare_configs(paths: list[tuple[str, Path]], decided: Collection[str]) ->
 def read_config(path: Path) -> dict[str, Any]:
     """The content of a config.json."""
     try:
-        content = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
+        content = parsed(path.read_text(encoding="utf-8-sig"))
+    except ValueError as error:
         raise FailureError(f"{path}: not readable JSON ({error}); fetch it again") from None
     return content if isinstance(content, dict) else {}

@@ -7,7 +7,6 @@ their product. The names of the scales are those of compressed-tensors (`weight_
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,8 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from kofn.core.checks import InputError
+from kofn.core.checks import FailureError, InputError, shown
+from kofn.io.companions import read_config
 
 FLOAT8 = {
     np.dtype(getattr(ml_dtypes, name))
@@ -237,14 +237,17 @@ def unread_format(names: Sequence[str]) -> tuple[str, str] | None:
 def _block_size(folder: Path | None) -> tuple[tuple[int, ...], bool]:
     """The sides of a block and whether scales are powers of two, as config.json says."""
     try:
-        config = json.loads((folder / "config.json").read_bytes()) if folder is not None else {}
+        config = read_config(folder / "config.json") if folder is not None else {}
         settings = config.get("quantization_config") or {}
         groups = (settings.get("config_groups") or {}).values()
         structures = [group["weights"].get("block_structure") for group in groups if group.get("weights")]
         side = settings.get("weight_block_size") or next(filter(None, structures), (_BLOCK, _BLOCK))
-        return tuple(int(each) for each in side), settings.get("scale_fmt") == "ue8m0"
-    except (OSError, ValueError, AttributeError, TypeError):
+        powers = settings.get("scale_fmt") == "ue8m0"
+    except (OSError, FailureError, AttributeError, TypeError):
         return (_BLOCK, _BLOCK), False
+    if not isinstance(side, list | tuple) or not all(type(each) is int and each > 0 for each in side):
+        raise InputError(f"{folder}/config.json: weight_block_size is {shown(side)}; it must list whole numbers > 0")
+    return tuple(side), powers
 
 
 def _blocks(shape: tuple[int, ...], scales: tuple[int, ...], sides: tuple[int, ...]) -> tuple[int, ...] | None:

@@ -21,6 +21,7 @@ import ml_dtypes
 import numpy as np
 
 from kofn.core.checks import FailureError, InputError
+from kofn.io.json_text import parsed
 
 # In the order the reference implementation sorts tensors by (largest alignment last), so that a file written from
 # arrays is byte for byte the file that implementation writes.
@@ -407,8 +408,8 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def read_index(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
     """The map from tensor to shard and the metadata of an index file."""
     try:
-        content = json.loads(path.read_bytes(), object_pairs_hook=_unique)
-    except (ValueError, RecursionError) as error:
+        content = parsed(path.read_text(encoding="utf-8-sig"), _unique)
+    except ValueError as error:
         raise FailureError(f"{path}: not a readable index ({error}); fetch it again") from error
     except OSError as error:
         raise FailureError(f"{path}: cannot be read: {error.strerror}") from error
@@ -451,8 +452,8 @@ def _read_header(path: Path) -> tuple[Shard, dict[str, LazyTensor]]:
     raw = np.empty(header_length, np.uint8)
     file.read_into(raw, 8)
     try:
-        header = json.loads(raw.tobytes().decode("utf-8"), object_pairs_hook=_unique)
-    except (ValueError, RecursionError) as error:
+        header = parsed(raw.tobytes().decode("utf-8"), _unique)
+    except ValueError as error:
         raise FailureError(f"{path}: its header is not valid ({error}); fetch the file again") from error
     if not isinstance(header, dict):
         raise FailureError(f"{path}: its header is not a JSON object; not a safetensors file")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from kofn.core.checks import FailureError, InputError
+from kofn.io.json_text import parsed
 
 _PLAIN = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": False}
 
@@ -56,7 +57,7 @@ def read_tokens(folder: Path) -> Tokens:
         model = content.get("model")
         vocabulary = model.get("vocab") if isinstance(model, dict) else None
         if isinstance(vocabulary, list):  # pieces with their scores, in the order of their ids
-            vocabulary = {piece[0]: number for number, piece in enumerate(vocabulary)}
+            vocabulary = _pieces(vocabulary)
         entries = content.get("added_tokens") or []
     else:
         vocabulary, entries = _older_files(folder)
@@ -79,7 +80,7 @@ def _older_files(folder: Path) -> tuple[Any, list[dict[str, Any]]]:
     if (folder / "vocab.json").is_file():
         vocabulary: Any = _json(folder / "vocab.json")
     elif (folder / "vocab.txt").is_file():
-        lines = (folder / "vocab.txt").read_text(encoding="utf-8").split("\n")
+        lines = _lines(folder / "vocab.txt")
         vocabulary = {token: number for number, token in enumerate(lines[:-1] if not lines[-1] else lines)}
     else:
         raise InputError(
@@ -138,6 +139,20 @@ def tokenizer_files(first: Tokens, whole: Tokens) -> dict[str, bytes]:
     return files
 
 
+def _pieces(vocabulary: Sequence[Any]) -> dict[str, int] | None:
+    """The ids of pieces with their scores, None if one has no text."""
+    if not all(isinstance(piece, list) and piece and isinstance(piece[0], str) for piece in vocabulary):
+        return None
+    return {piece[0]: number for number, piece in enumerate(vocabulary)}
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise FailureError(f"{path}: cannot be read as text ({error}); fetch it again") from None
+
+
 def _id(number: Any) -> int:
     if type(number) is not int or number < 0:
         raise ValueError
@@ -146,8 +161,8 @@ def _id(number: Any) -> int:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
+        content = parsed(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError) as error:
         raise FailureError(f"{path}: not readable JSON ({error}); fetch it again") from None
     if not isinstance(content, dict):
         raise FailureError(f"{path}: not a JSON object; fetch it again")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 import kofn
 from kofn.combination import merge_recipe, permute, preview_merge, slerp, task_arithmetic, ties, weighted_mean
-from kofn.core.checks import InputError
+from kofn.core.checks import FailureError, InputError
 from kofn.io.tensor_writer import write_arrays
 from kofn.io.tensors import Checkpoint
 
@@ -152,6 +152,29 @@ def test_the_blocks_of_a_configuration_and_those_of_128(tmp_path: Path) -> None:
         member = stored(tmp_path, name, arrays, quantization_config=config)
         blend = weighted_mean([member, member], dtype="float64")
         np.testing.assert_array_equal(blend.result["fc.weight"], products(arrays, "fc.weight_scale_inv", 100))
+
+
+@pytest.mark.parametrize("size", ["[Infinity, 2]", "[1e400, 2]", '"22"', "true", "[0, 2]", "[true, 2]", "7"])
+def test_blocks_of_no_size_are_refused(size: str, tmp_path: Path) -> None:
+    arrays = quantised(np.ones((8, 8)), "fc.weight_scale_inv", (2, 2))
+    member = stored(tmp_path, "a", arrays)
+    (Path(member) / "config.json").write_text(f'{{"quantization_config": {{"weight_block_size": {size}}}}}')
+    with pytest.raises(InputError, match=r"a/config.json: weight_block_size is .*; it must list whole numbers > 0"):
+        weighted_mean([member, member])
+
+
+def test_a_configuration_nested_too_deep_is_refused(tmp_path: Path) -> None:
+    member = stored(tmp_path, "a", {"w": np.ones(2, np.float32)})
+    for depth in (101, 900, 5000):
+        (Path(member) / "config.json").write_text('{"a":' * depth + "1" + "}" * depth)
+        with pytest.raises(FailureError, match="nested more than 100 deep"):
+            weighted_mean([member, member], out=tmp_path / "out")
+
+
+def test_a_weight_without_numbers_is_named() -> None:
+    arrays = {"fc.weight": np.empty((0, 3), F8), "fc.weight_scale": np.empty((0, 1), np.float32)}
+    with pytest.raises(InputError, match=r"'fc.weight_scale' is a scale, and 'fc.weight' holds no number"):
+        weighted_mean([arrays, arrays])
 
 
 @pytest.mark.parametrize("method", [task_arithmetic, ties])

@@ -240,6 +240,26 @@ def test_what_cannot_be_matched_is_refused(models: tuple[str, str, str], tmp_pat
         weighted_mean([str(tmp_path / "plain")] * 2, vocabulary="union")
 
 
+@pytest.mark.parametrize("number", [40, 10**13, 2**62, 10**30])
+def test_an_id_far_beyond_the_rows_is_refused(number: int, models: tuple[str, str, str]) -> None:
+    _, a, b = models
+    path = Path(b) / "tokenizer.json"
+    content = json.loads(path.read_text())
+    content["added_tokens"][-1]["id"] = number
+    path.write_text(json.dumps(content))
+    with pytest.raises(InputError, match=f"token '<z>' has id {number}, far beyond the 8 rows of '{EMBED}'"):
+        weighted_mean([a, b], vocabulary="first")
+
+
+@pytest.mark.parametrize("size", [[4], {}, True])
+def test_a_vocab_size_that_is_no_number_stays(size: Any, models: tuple[str, str, str], tmp_path: Path) -> None:
+    _, a, b = models
+    for path in (a, b):
+        (Path(path) / "config.json").write_text(json.dumps({"model_type": "x", "vocab_size": size}))
+    weighted_mean([a, b], vocabulary="union", out=tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["vocab_size"] == size
+
+
 def test_a_quantised_embedding_is_matched_in_a_wider_dtype(tmp_path: Path) -> None:
     paths = []
     for name, tokens in (("a", A), ("b", B)):

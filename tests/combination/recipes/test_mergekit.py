@@ -179,6 +179,14 @@ A = "{model: @/A, parameters: {weight: 1}}"
         ),
         ("{merge_method: passthrough, slices: [{sources: [{model: @/A}]}]}", "layer_range None: give the first layer"),
         ("{merge_method: passthrough, slices: [{sources: [{model: @/A, layer_range: [0, 1]}]}]}", "has no layer 0"),
+        (
+            "{merge_method: passthrough, slices: [{sources: [{model: @/A, layer_range: [0, 1%s]}]}]}" % ("0" * 30),
+            "has no layer 0",
+        ),
+        (
+            "{merge_method: linear, models: [{model: @/A, parameters: {weight: 1%s}}]}" % ("0" * 400),
+            "x: weight: 1000",
+        ),
         ("{merge_method: linear, models: [{model: @/nobody}]}", "is no folder here; download it first"),
         (
             "{merge_method: linear, models: [" + A + ", {model: @/B, parameters: {weight: -1}}]}",

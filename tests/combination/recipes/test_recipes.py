@@ -103,12 +103,16 @@ def test_files_that_are_no_recipes_are_refused(folder: Path) -> None:
         ("r.toml", "members = [", "not TOML"),
         ("r.json", "{}", "a recipe is a .toml or .yaml file"),
         ("r.yaml", "- 1", "a recipe is a table of keys"),
+        ("r.toml", "a = " + "[" * 5000, "nested too deep"),
+        ("r.yaml", "[" * 5000, "nested too deep"),
     ):
         (folder / name).write_text(text)
         with pytest.raises(InputError, match=says):
             read_recipe(folder / name)
     with pytest.raises(InputError, match="no such file"):
         read_recipe(folder / "none.toml")
+    with pytest.raises(InputError, match="cannot be read as text"):
+        read_recipe("r\0.toml")
     with pytest.raises(InputError, match="merge_recipe has no argument 'outt'; did you mean 'out'"):
         merge_recipe({"members": [{"x": np.ones(2)}]}, outt="x")
 

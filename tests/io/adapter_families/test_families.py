@@ -14,6 +14,7 @@ from lora import refused
 
 from kofn.core.checks import FailureError
 from kofn.io.adapter_families import FAMILIES, Saved, family_of
+from kofn.io.adapter_families._peft import config_of
 from kofn.io.adapters import CONFIG, Adapter, is_adapter, lora_pairs
 from kofn.io.low_rank import block, hadamard, kronecker, plain
 from kofn.io.module_names import ModuleNames, split
@@ -63,6 +64,10 @@ UNKNOWN: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "two alphas": ({**PAIR, "lora_unet_q.alpha": np.ones(2)}, "alpha of 'lora_unet_q' is array([1., 1.]); give one"),
     "unlike ranks": ({**PAIR, "lora_unet_q.lora_up.weight": np.ones((4, 3), "f4")}, "lora_down is (r, in) and lora_up"),
+    "a whole and its core": (
+        {**LOKR, "m.lokr_t2": np.ones((2, 2, 3, 3))},
+        "module 'm' has lokr_w2 and lokr_t2, the whole and its core; save the adapter again",
+    ),
     "unlike dtypes": ({**LOHA, "m.hada_w1_a": B.astype("f8")}, "factors of 'm' are float64 and float32"),
     "whole numbers": ({name: array.astype(int) for name, array in LOHA.items()}, "are int64 and int64"),
     "half of LoHa": ({"m.hada_w1_a": B, "m.hada_w1_b": A}, "module 'm' has no hada_w2_a"),
@@ -97,6 +102,8 @@ def test_what_is_not_understood_is_refused_by_name(tensors: dict[str, Any], says
 def test_scales_that_are_open_are_refused() -> None:
     for parameters, says in (
         ({"rank": 2, "scale": "x"}, "scale in lora_parameters is 'x'; give a finite number"),
+        ({"rank": 2, "scale": 10**400}, "scale in lora_parameters is 1000"),
+        ({"rank": 2, "scale": 10**200, "alpha": 10**200}, "scale * alpha / rank = inf, today's by scale"),
         ({"rank": 3, "scale": 2.0}, "gives the rank 3, the factors have 2"),
         ({"rank": 2, "scale": 10.0, "alpha": 16}, "scale * alpha / rank = 80, today's by scale"),
     ):
@@ -124,6 +131,10 @@ def test_a_configuration_that_scales_must_be_there(tmp_path: Path) -> None:
         (mlx, '{"lora_parameters": {"rank": 2}}', "no scale in lora_parameters"),
         (torchtune, '{"r": 2}', "lora_alpha=None; it must give a number"),
         (peft, '{"r": 2}', "lora_alpha=None; it must give a number"),
+        (peft, '{"r": 2, "lora_alpha": 1%s}' % ("0" * 400), "' is 1000"),
+        (peft, '{"r": 2, "lora_alpha": 2, "modules_to_save": 5}', "modules_to_save=5; it must list names of modules"),
+        (peft, '{"r": 2, "lora_alpha": 2, "modules_to_save": [[1]]}', "modules_to_save=[[1]]; it must list names"),
+        (torchtune, '{"r": 2, "lora_alpha": 2, "target_modules": 5}', "target_modules=5; it must list names"),
     ):
         folder = make().save(tmp_path / make.__name__)
         (folder / CONFIG).write_text(text)
@@ -136,6 +147,11 @@ def test_a_configuration_that_scales_must_be_there(tmp_path: Path) -> None:
     (tmp_path / "mlx" / "adapters.safetensors").unlink()
     (tmp_path / "mlx" / CONFIG).write_text("{}")
     assert Adapter.read(path).config == {}  # a configuration beside it is another adapter's
+
+
+def test_a_single_module_to_save_may_stand_alone() -> None:
+    config = {"r": 2, "lora_alpha": 2, "modules_to_save": "head"}
+    assert config_of(list(Adapter(PAIR).pairs.values()), [config])["modules_to_save"] == ["head"]
 
 
 def test_files_that_are_not_read_are_known_as_adapters(tmp_path: Path) -> None:

@@ -145,9 +145,10 @@ def _refuse_lone_scales(tensors: Tensors, label: str, skipped: frozenset[str], q
     lone = next((name for name in names if _SCALE.search(name)), None)
     narrow = next((name for name in names if tensors[name].dtype in NARROW), None)
     if lone is not None and (quantised or narrow is not None):
-        weight = (
-            "its weight is not there, or not of 8 bits" if narrow is None else f"{narrow!r} has no scale of its own"
-        )
+        if narrow is None:
+            weight = "its weight is not there, or not of 8 bits"
+        else:
+            weight = f"{narrow!r} " + ("has no scale of its own" if tensors[narrow].size else "holds no number")
         raise InputError(
             f"{label} is quantised in a form that is not read ({lone!r} is a scale, and {weight}); dequantise that "
             "member first, or skip these tensors"

@@ -97,7 +97,7 @@ class Vocabulary:
         """The entries of a configuration that name the number of rows, and those that hold such, with the new one."""
         changed: dict[str, Any] = {}
         for key, value in config.items():
-            if key == "vocab_size" and value in self.sizes and value != self.rows:
+            if key == "vocab_size" and type(value) is int and value in self.sizes and value != self.rows:
                 changed[key] = self.rows
             elif isinstance(value, dict) and (inner := self.resized(value)):
                 changed[key] = {**value, **inner}
@@ -191,6 +191,7 @@ def matched(
     counts = {}
     for name in names:
         extents = [source[name].shape[0] for source in sources]
+        _refuse_far(tokens, extents, name)
         count = counts[name] = max(extents[leader], whole.end if whole.end > first.end else 0)
         rows = np.array([_rows(each, extent, whole, count) for each, extent in zip(tokens, extents, strict=True)])
         _refuse_rowless(rows, whole, name)
@@ -272,6 +273,17 @@ def _rows(tokens: Tokens, extent: int, whole: Tokens, count: int) -> NDArray[np.
     inside = used < count
     rows[used[inside]] = own[inside]
     return rows
+
+
+def _refuse_far(tokens: Sequence[Tokens], extents: Sequence[int], name: str) -> None:
+    """Refuse ids that no numbering without gaps gives: memory is held for every id up to the last."""
+    for each, extent in zip(tokens, extents, strict=True):
+        if each.end > extent + len(each.ids):
+            token = max(each.ids, key=lambda token: each.ids[token])
+            raise InputError(
+                f"{each.folder}: token {token!r} has id {each.end - 1}, far beyond the {extent} rows of {name!r}; "
+                "correct the tokenizer"
+            )
 
 
 def _refuse_rowless(rows: NDArray[np.int64], whole: Tokens, name: str) -> None:

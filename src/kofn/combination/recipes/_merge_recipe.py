@@ -70,7 +70,7 @@ def merge_recipe(
         if not count and not part.names:
             raise InputError(f"tensors match={list(part.match)} decides on no tensor; give patterns of names there are")
     options = dataclasses.replace(options, skip=skip)
-    layers = next((len(member.layers) for member in recipe.members if isinstance(member, Relayered)), None)
+    layers = next((member.depth for member in recipe.members if isinstance(member, Relayered)), None)
     blend = merge(
         pool,
         merge_rules,

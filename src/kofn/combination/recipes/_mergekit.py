@@ -7,7 +7,6 @@ does not have are ignored, as mergekit ignores them.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -384,11 +383,11 @@ def _passthrough(setting: Lookup, members: Sequence[_Source]) -> Rule:
 
 def _stack(column: Sequence[_Source], slices: Sequence[_Slice], find: Mapping[str, Any]) -> Relayered:
     """A model made of layers of others."""
-    layers: list[tuple[Any, int]] = []
+    layers: list[tuple[Any, range]] = []
     for source, piece in zip(column, slices, strict=True):
         assert source.first is not None
         assert piece.layers is not None
-        layers += [(find[source.model], source.first + i) for i in range(piece.layers)]
+        layers.append((find[source.model], range(source.first, source.first + piece.layers)))
     return Relayered(tuple(layers), find[column[0].model], find[column[-1].model], _LAYER, _BEFORE)
 
 
@@ -444,6 +443,6 @@ def _required(setting: Lookup, key: str) -> float:
 
 def _number(value: Any, key: str) -> float:
     value = _read(value)  # YAML reads 1e-5 as a text
-    if not checks.is_number(value) or not math.isfinite(value):
-        raise InputError(f"{key}: {value!r} is no number")
+    if not checks.is_finite(value):
+        raise InputError(f"{key}: {checks.shown(value)} is no number")
     return float(value)

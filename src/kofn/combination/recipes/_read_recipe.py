@@ -42,8 +42,15 @@ def _content(path: Path) -> Any:
         text = path.read_bytes().decode()
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; check the path") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read as text ({error})") from None
+    try:
+        return _parsed(path, text)
+    except RecursionError:
+        raise InputError(f"{path}: lists or tables nested too deep; a recipe nests a few levels") from None
+
+
+def _parsed(path: Path, text: str) -> Any:
     if path.suffix.lower() == ".toml":
         try:
             return tomllib.loads(text)

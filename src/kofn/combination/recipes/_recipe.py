@@ -39,11 +39,11 @@ class Part:
 class Relayered:
     """A model put together from layers of others, which are renumbered.
 
-    `layers` are (model, layer) in the order of the output. What has no layer comes from `first` where `before` finds
-    it (embeddings), else from `last`; `pattern` finds the layer's number in a name.
+    `layers` are (model, its layers) in the order of the output. What has no layer comes from `first` where `before`
+    finds it (embeddings), else from `last`; `pattern` finds the layer's number in a name.
     """
 
-    layers: tuple[tuple[Any, int], ...]
+    layers: tuple[tuple[Any, range], ...]
     first: Any
     last: Any
     pattern: re.Pattern[str]
@@ -51,8 +51,14 @@ class Relayered:
 
     def __str__(self) -> str:
         """The models and how many of their layers, in the order of the output."""
-        runs = [(path, len(list(layers))) for path, layers in itertools.groupby(self.layers, key=lambda part: part[0])]
+        groups = itertools.groupby(self.layers, key=lambda part: part[0])
+        runs = [(path, sum(_extent(layers) for _, layers in parts)) for path, parts in groups]
         return " then ".join(f"{count} layer{'s' * (count > 1)} of {path}" for path, count in runs)
+
+    @property
+    def depth(self) -> int:
+        """How many layers it has."""
+        return sum(_extent(layers) for _, layers in self.layers)
 
     def open(self) -> Checkpoint:
         """The model as a checkpoint whose tensors lie in the others' files."""
@@ -63,7 +69,7 @@ class Relayered:
             for name, tensor in opened[path].items():
                 if not self.pattern.search(name) and bool(self.before.search(name)) == side:
                     tensors[name] = tensor
-        for number, (path, layer) in enumerate(self.layers):
+        for number, (path, layer) in enumerate((path, layer) for path, layers in self.layers for layer in layers):
             has_layer = False
             for name, tensor in opened[path].items():
                 match = self.pattern.search(name)
@@ -75,6 +81,10 @@ class Relayered:
         specs = tuple(TensorSpec(name, tensor.dtype, tensor.shape) for name, tensor in tensors.items())
         layout = Layout((Shard("model.safetensors", specs, {"format": "pt"}),))
         return Checkpoint(Path(self.first), layout, tensors)
+
+
+def _extent(layers: range) -> int:
+    return layers.stop - layers.start  # len() refuses what a recipe may ask for
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,7 @@ from kofn.core.checks.numbers import count as count
 from kofn.core.checks.numbers import entropy as entropy
 from kofn.core.checks.numbers import flag as flag
 from kofn.core.checks.numbers import fraction as fraction
+from kofn.core.checks.numbers import is_finite as is_finite
 from kofn.core.checks.numbers import is_number as is_number
 from kofn.core.checks.numbers import number as number
 from kofn.core.checks.numbers import seconds as seconds

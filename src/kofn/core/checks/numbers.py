@@ -21,6 +21,13 @@ def is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool | np.timedelta64)
 
 
+def is_finite(value: object) -> TypeGuard[float]:
+    """True for a real number that is finite, and not beyond what arithmetic on it holds."""
+    if not is_number(value):
+        return False
+    return abs(value) < 2**1023 if isinstance(value, int) else math.isfinite(value)
+
+
 def shown(value: Any) -> str:
     """The value as an error shows it: its repr in one line, cut where it is long."""
     try:
@@ -36,23 +43,16 @@ def number(value: Any, name: str) -> float | int:
     """A finite, non-negative number; integers stay integers."""
     if not is_number(value):
         raise InputError(f"{name}={shown(value)}: give a number")
-    if not _finite(value):
+    if not is_finite(value):
         raise InputError(f"{name}={shown(value)}: give a finite number")
     if value < 0:
         raise InputError(f"{name}={shown(value)}: it must be >= 0")
     return int(value) if isinstance(value, numbers.Integral) else float(value)
 
 
-def _finite(value: Any) -> bool:
-    """Whether a number is finite, and not beyond what arithmetic on it holds."""
-    if isinstance(value, int):
-        return abs(value) < 2**1023
-    return math.isfinite(value)
-
-
 def count(value: Any, name: str = "k", *, least: int = 1) -> int:
     """An integer >= `least`."""
-    if not is_number(value) or not _finite(value) or not float(value).is_integer():
+    if not is_finite(value) or not float(value).is_integer():
         raise InputError(f"{name}={shown(value)}: give a whole number")
     if value >= 2**63:
         raise InputError(f"{name}={shown(value)}: give a whole number below 2**63")

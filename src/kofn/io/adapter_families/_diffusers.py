@@ -15,6 +15,7 @@ from kofn.core.arrays import Array
 from kofn.core.checks import FailureError, InputError
 from kofn.io.adapter_families._family import Family, Parts, Saved, alpha_of, matching, refuse_stranger
 from kofn.io.adapter_families._peft import DIFFUSERS, check_settings, patterns, scale_of, spelt_by_diffusers, variants
+from kofn.io.json_text import parsed
 from kofn.io.low_rank import Pair
 
 _NAME = re.compile(
@@ -103,8 +104,8 @@ def _settings(saved: Saved) -> dict[str, Any]:
     if text is None:
         return {}
     try:
-        settings = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        settings = parsed(text)
+    except ValueError as error:
         raise FailureError(f"{saved.label}: {DIFFUSERS} is not readable as JSON ({error}); save it again") from error
     if not isinstance(settings, dict):
         raise FailureError(f"{saved.label}: {DIFFUSERS} is not a JSON object; save it again")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -12,7 +11,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from kofn.core.arrays import Array
-from kofn.core.checks import InputError, is_number
+from kofn.core.checks import InputError, is_finite, shown
 from kofn.io.low_rank import Pair
 
 CONFIG = "adapter_config.json"
@@ -183,8 +182,8 @@ def alpha_of(saved: Saved, module: str, alpha: Any, default: float) -> float:
         return default
     value = np.asarray(alpha).astype(np.float64).reshape(-1) if hasattr(alpha, "dtype") else np.array([alpha], object)
     number = value[0] if len(value) == 1 else None
-    if not is_number(number) or not math.isfinite(number):
-        raise InputError(f"{saved.label}: alpha of {module!r} is {alpha!r}; give one finite number")
+    if not is_finite(number):
+        raise InputError(f"{saved.label}: alpha of {module!r} is {shown(alpha)}; give one finite number")
     return float(number)
 
 

@@ -154,6 +154,10 @@ def _loha(saved: Saved, module: str, parts: dict[str, Array]) -> Pair:
 
 def _lokr(saved: Saved, module: str, parts: dict[str, Array]) -> Pair:
     core = parts.get("lokr_t2")
+    if core is not None and "lokr_w2" in parts:
+        raise InputError(
+            f"{saved.label}: module {module!r} has lokr_w2 and lokr_t2, the whole and its core; save the adapter again"
+        )
     halves, ranks = [], []
     for half in "12":
         if f"lokr_w{half}" in parts:

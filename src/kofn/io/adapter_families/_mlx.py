@@ -5,7 +5,6 @@ The scale is `lora_parameters.scale` of `adapter_config.json`, not divided by th
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from kofn.core.arrays import Array
-from kofn.core.checks import InputError, is_number
+from kofn.core.checks import InputError, is_finite, is_number, shown
 from kofn.io.adapter_families._family import CONFIG, DORA, Family, Parts, Saved, gather, matching, padded
 from kofn.io.low_rank import Pair
 
@@ -98,8 +97,8 @@ def _scale(config: Mapping[str, Any], rank: int, label: str) -> float:
     parameters = config.get("lora_parameters") or {}
     for name in ("scale", "alpha"):
         number = parameters.get(name)
-        if number is not None and (not is_number(number) or not math.isfinite(number)):
-            raise InputError(f"{label}: {name} in lora_parameters is {number!r}; give a finite number")
+        if number is not None and not is_finite(number):
+            raise InputError(f"{label}: {name} in lora_parameters is {shown(number)}; give a finite number")
     configured = parameters.get("rank")
     if configured is not None and configured != rank:
         raise InputError(
@@ -110,9 +109,9 @@ def _scale(config: Mapping[str, Any], rank: int, label: str) -> float:
     if scale is None:
         return 1.0 if alpha is None else float(alpha) / rank
     if alpha is not None and alpha != rank:
-        product = scale * alpha / rank
+        product = float(scale) * float(alpha) / rank
         raise InputError(
-            f"{label}: lora_parameters has scale={scale!r} and alpha={alpha!r}: the first releases of mlx-lm scaled by "
-            f"scale * alpha / rank = {product:g}, today's by scale; leave in only a scale"
+            f"{label}: lora_parameters has scale={shown(scale)} and alpha={shown(alpha)}: the first releases of "
+            f"mlx-lm scaled by scale * alpha / rank = {product:g}, today's by scale; leave in only a scale"
         )
     return float(scale)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from kofn.core.arrays import Array
-from kofn.core.checks import InputError, is_number
+from kofn.core.checks import InputError, is_finite, is_number, shown
 from kofn.io.adapter_families._family import CONFIG, DORA, Family, Parts, Saved, matching
 from kofn.io.low_rank import Pair
 from kofn.io.module_names import PREFIX, split
@@ -102,6 +102,7 @@ def check_settings(config: Mapping[str, Any], label: str) -> None:
         for name in ("r", "lora_alpha"):
             if not is_number(config.get(name)):
                 raise InputError(f"{label}: {CONFIG} has {name}={config.get(name)!r}; it must give a number")
+    check_names(config, "modules_to_save", label)
     for name in ("rank_pattern", "alpha_pattern"):
         if not isinstance(config.get(name) or {}, dict):
             raise InputError(f"{label}: {CONFIG} has {name}={config[name]!r}; it must map module names to numbers")
@@ -110,6 +111,19 @@ def check_settings(config: Mapping[str, Any], label: str) -> None:
                 re.compile(key)
             except re.error as error:
                 raise InputError(f"{label}: {CONFIG} has {name} key {key!r}, no regular expression ({error})") from None
+
+
+def check_names(config: Mapping[str, Any], key: str, label: str) -> None:
+    """Refuse a setting that lists no names of modules."""
+    names = config.get(key) or ()
+    if not isinstance(names, str | list | tuple | set) or not all(isinstance(name, str) for name in names):
+        raise InputError(f"{label}: {CONFIG} has {key}={shown(names)}; it must list names of modules")
+
+
+def module_names(config: Mapping[str, Any], key: str) -> list[str]:
+    """The names of modules that a checked setting lists; a single one may stand alone."""
+    names = config.get(key) or []
+    return [names] if isinstance(names, str) else list(names)
 
 
 def variants(config: Mapping[str, Any]) -> list[str]:
@@ -204,8 +218,8 @@ def scale_of(config: Mapping[str, Any], module: str, rank: int, label: str) -> f
     alpha = _by_pattern(config.get("alpha_pattern"), name, config.get("lora_alpha"))
     if alpha is None:
         return 1.0
-    if not is_number(alpha) or not math.isfinite(alpha):
-        raise InputError(f"{label}: lora_alpha of {module!r} is {alpha!r}; give a finite number")
+    if not is_finite(alpha):
+        raise InputError(f"{label}: lora_alpha of {module!r} is {shown(alpha)}; give a finite number")
     return float(alpha) / (math.sqrt(rank) if config.get("use_rslora") else rank)
 
 
@@ -232,7 +246,7 @@ def config_of(pairs: Sequence[Pair], configs: Sequence[Mapping[str, Any]]) -> di
         configs: configurations of the members of non-zero weight; other settings are taken from the first.
     """
     usual, pattern = patterns({pair.module: pair.rank for pair in pairs})
-    saved = sorted({name for config in configs for name in config.get("modules_to_save") or ()})
+    saved = sorted({name for config in configs for name in module_names(config, "modules_to_save")})
     return {
         **_DEFAULTS,
         **configs[0],

@@ -9,7 +9,7 @@ from typing import Any
 from kofn.core.arrays import Array
 from kofn.core.checks import InputError, is_number
 from kofn.io.adapter_families._family import CONFIG, Family, Parts, Saved, gather, matching, padded
-from kofn.io.adapter_families._peft import scale_of
+from kofn.io.adapter_families._peft import check_names, module_names, scale_of
 from kofn.io.low_rank import Pair
 
 _NAME = re.compile(r"(?P<module>.+)\.(?P<part>lora_a\.weight|lora_b\.weight|magnitude)")
@@ -44,11 +44,12 @@ class Torchtune(Family):
         for module, pair in parts.pairs.items():
             A, B = padded(pair, rank)
             tensors |= {f"{module}.lora_a.weight": A, f"{module}.lora_b.weight": B}
-        targets = sorted({leaf for member in members for leaf in member.config.get("target_modules") or ()})
+        targets = sorted({leaf for member in members for leaf in module_names(member.config, "target_modules")})
         config = {**members[0].config, "r": rank, "lora_alpha": rank}
         return Saved(tensors, {**config, "target_modules": targets} if targets else config, label="the sum")
 
     def check_config(self, config: Mapping[str, Any], label: str) -> None:
+        check_names(config, "target_modules", label)
         for name in ("r", "lora_alpha"):
             if not is_number(config.get(name)):
                 raise InputError(f"{label}: {CONFIG} has {name}={config.get(name)!r}; it must give a number")
