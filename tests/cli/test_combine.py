@@ -58,8 +58,9 @@ def test_a_judge_with_a_cell_that_is_no_number_is_refused(folder: Path, capsys: 
     assert json.loads(text)["ranking"] == ["a", "b", "c"]
 
 
-def test_an_adapter_is_folded_into_its_model(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from safetensors.numpy import load_file, save_file
+def _base_and_adapters() -> None:
+    """A model base/ and two adapters of it, one/ and two/."""
+    from safetensors.numpy import save_file
 
     Path("base").mkdir()
     save_file({"fc.weight": np.eye(2, dtype=np.float32)}, "base/model.safetensors")
@@ -72,6 +73,12 @@ def test_an_adapter_is_folded_into_its_model(folder: Path, capsys: pytest.Captur
             f"{name}/adapter_model.safetensors",
         )
         Path(f"{name}/adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 1, "lora_alpha": 2}))
+
+
+def test_an_adapter_is_folded_into_its_model(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from safetensors.numpy import load_file
+
+    _base_and_adapters()
     code, text, err = run(capsys, "combine", "base", "one", "-o", "merged")
     assert code == 0, err
     assert "1 adapter folded into base: 1 tensors -> merged" in text
@@ -85,8 +92,62 @@ def test_an_adapter_is_folded_into_its_model(folder: Path, capsys: pytest.Captur
     assert code == 0, err
     np.testing.assert_array_equal(load_file("both/model.safetensors")["fc.weight"], np.eye(2) + 2 - 3)
     assert "is an adapter: fold each adapter" in refused(capsys, "combine", "base", "merged", "one", "-o", "x")
-    said = refused(capsys, "combine", "base", "one", "--method", "ties", "-o", "x")
-    assert "--method ties blends models of one kind" in said
+    for option, file in (("--report", "r.html"), ("--plan", "p.json")):
+        text = refused(capsys, "combine", "base", "one", "-o", "x", option, file)
+        assert f"{option} is not taken where adapters are folded in" in text
+        assert not Path(file).exists()
+    assert not Path("x").exists()
+
+
+def test_methods_of_models_say_to_fold_adapters_first(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _base_and_adapters()
+    for members, base in (
+        (("base", "one"), "base"),
+        (("one", "two", "--base", "base"), "base"),
+        (("one", "two"), "base/"),
+    ):
+        text = refused(capsys, "combine", *members, "--method", "ties", "-o", "x")
+        assert "--method ties blends models, one is an adapter; fold each adapter into its base first" in text
+        assert f"(kofn combine {base} one -o folded/), then blend those, with --base {base}" in text
+
+
+def test_an_adapter_of_another_base_draws_a_warning(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _base_and_adapters()
+    config = {"peft_type": "LORA", "r": 1, "lora_alpha": 2}
+    for named, warns in (("owner/Base", False), ("owner/other", True), (None, False)):
+        Path("one/adapter_config.json").write_text(json.dumps({**config, "base_model_name_or_path": named}))
+        code, _, err = run(capsys, "combine", "base", "one", "-o", "merged", "--force")
+        assert code == 0, err
+        wanted = f"warning: one was trained on {named!r} by its configuration, and is folded into base\n"
+        assert err == (wanted if warns else "")
+    Path("models--owner--other/snapshots").mkdir(parents=True)
+    Path("base").rename("models--owner--other/snapshots/0a1b")
+    Path("one/adapter_config.json").write_text(json.dumps({**config, "base_model_name_or_path": "owner/other"}))
+    code, _, err = run(capsys, "combine", "models--owner--other/snapshots/0a1b", "one", "-o", "merged", "--force")
+    assert (code, err) == (0, "")
+
+
+def test_an_output_named_as_a_file_of_another_kind_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _base_and_adapters()
+    for ending in ("pt", "bin", "ckpt", "pth", "csv", "json", "gguf", "ONNX"):
+        for call in (("base", "base"), ("base", "one"), ("one", "two")):
+            text = refused(capsys, "combine", *call, "-o", f"x.{ending}")
+            assert f"-o x.{ending}: checkpoints are safetensors; name a .safetensors file or a folder" in text
+        assert not Path(f"x.{ending}").exists()
+    assert run(capsys, "combine", "base", "base", "-o", "merged-v1.2")[0] == 0
+
+
+def test_pickles_are_refused_with_the_call_that_converts_them(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("old").mkdir()
+    for path in ("w.pt", "old/pytorch_model.bin"):
+        Path(path).write_bytes(b"PK")
+    for member, name, converted in (
+        ("w.pt", "w.pt", "w.safetensors"),
+        ("old", "pytorch_model.bin", "model.safetensors"),
+    ):
+        text = refused(capsys, "combine", member, "w.pt", "-o", "x")
+        assert "is a pickle, which is not read; convert it: safetensors.torch.save_file(" in text
+        assert f"torch.load({name!r}, map_location='cpu', weights_only=True), {converted!r})" in text
 
 
 def test_an_output_that_is_there_is_replaced_only_by_force(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -23,6 +23,8 @@ _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _WRITE_BLOCK = 8 << 20
 _SEND_BLOCK = 64 << 20  # bytes after which the disk is set to work, so that the last sync finds little left to do
 _JOURNAL = "journal.jsonl"
+# Endings of files of other kinds: a folder of such a name is not what was asked for.
+OTHER_FILES = frozenset({".bin", ".ckpt", ".csv", ".gguf", ".h5", ".json", ".npz", ".onnx", ".pkl", ".pt", ".pth"})
 
 
 class CheckpointWriter:
@@ -72,6 +74,10 @@ class CheckpointWriter:
         if self.single and self.out.is_dir():
             raise InputError(
                 f"out={str(self.out)!r} is a folder; name a file, or a folder without the .safetensors ending"
+            )
+        if self.out.suffix.lower() in OTHER_FILES and not self.out.is_dir():
+            raise InputError(
+                f"out={str(self.out)!r}: checkpoints are safetensors; name a .safetensors file or a folder"
             )
         if not self.single and self.out.exists() and not self.out.is_dir():
             raise InputError(f"out={str(self.out)!r} is a file that does not end in .safetensors; name another path")
