@@ -10,6 +10,8 @@ import polars as pl
 import pytest
 from command_line import refused, run
 
+from kofn.core.plans import Plan
+
 
 def test_combine_checkpoints_and_rankings(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from safetensors.numpy import load_file, save_file
@@ -343,3 +345,90 @@ def test_the_sum_and_the_mean_of_adapters_and_of_changes(folder: Path, capsys: p
     assert "--sum belongs in the recipe" in refused(capsys, "combine", "r.yaml", "--sum", "-o", "y")
     Path("board.csv").write_text("model,x\na,1\nb,2\n")
     assert "judges' points" in refused(capsys, "combine", "board.csv", "--mean", "-o", "y.csv")
+
+
+def _sentence_model(name: str, value: float, pooling: str = "{}") -> None:
+    """A model as sentence-transformers saves it, with a pooling and a dense module."""
+    from safetensors.numpy import save_file
+
+    for module in ("", "1_Pooling", "2_Dense"):
+        (Path(name) / module).mkdir()
+        (Path(name) / module / "config.json").write_text(pooling if module else "{}")
+    for file in ("modules.json", "sentence_bert_config.json", "config_sentence_transformers.json"):
+        (Path(name) / file).write_text(f'["{file}"]')
+    for module in (".", "2_Dense"):
+        save_file({"w": np.full(2, value, np.float32)}, f"{name}/{module}/model.safetensors")
+
+
+def test_the_modules_of_sentence_transformers_are_copied(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from safetensors.numpy import load_file
+
+    _sentence_model("a", 1)
+    _sentence_model("b", 3)
+    _sentence_model("c", 3, pooling='{"mean": 1}')
+    dense = (
+        "2_Dense has weights of its own, which are not blended: blend those folders of the members apart (kofn combine"
+    )
+    code, _, err = run(capsys, "combine", "a", "b", "-o", "m")
+    assert code == 0, err
+    assert dense in err
+    assert "1_Pooling" not in err
+    names = {"modules.json", "sentence_bert_config.json", "config_sentence_transformers.json"}
+    for name in (*names, "1_Pooling/config.json", "2_Dense/config.json"):
+        assert (Path("m") / name).read_bytes() == (Path("a") / name).read_bytes()
+    code, _, err = run(capsys, "combine", "a/2_Dense", "b/2_Dense", "-o", "m/2_Dense")
+    assert code == 0, err
+    code, _, err = run(capsys, "combine", "a", "c", "-o", "m", "--force")
+    assert code == 0, err
+    assert "member 1 (c)'s 1_Pooling/config.json differs from the one copied (a/1_Pooling/config.json)" in err
+    # What only the old output held is kept, in folders too.
+    assert load_file("m/2_Dense/model.safetensors")["w"].tolist() == [2, 2]
+    assert {path.name for path in Path().iterdir()} == {"a", "b", "c", "m"}
+    code, _, err = run(capsys, "combine", "a", "b", "-o", "m.safetensors")
+    assert (code, err) == (0, "")
+
+
+def test_an_interrupted_blend_says_how_to_go_on(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from kofn.io.tensor_writer import CheckpointWriter
+
+    _sentence_model("a", 1)
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CheckpointWriter, "write", interrupt)
+        code, _, err = run(capsys, "combine", "a", "a", "-o", "m")
+        assert code == 130
+        assert "kofn: interrupted; no output was written; run the same command again to go on" in err
+    code, _, err = run(capsys, "combine", "a", "a", "-o", "m")
+    assert code == 0, err
+    assert {path.name for path in Path().iterdir()} == {"a", "m"}
+
+
+def test_reports_name_adapters_and_judges(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _base_and_adapters()
+    code, _, err = run(capsys, "combine", "one", "two", "-o", "sum", "--report", "r.html")
+    assert code == 0, err
+    page = Path("r.html").read_text(encoding="utf-8")
+    assert "2 adapters into one" in page
+    assert "What each adapter counts for" in page
+    assert "Run with measure" not in page
+    assert "member 0" not in page
+    assert ">one<" in page
+    assert ">two<" in page
+    Path("board.csv").write_text("model,speed,taste,year\na,3,1,1\nb,2,9,2\nc,1,5,3\n")
+    call = ("combine", "board.csv", "--id", "model", "--columns", "speed,taste", "-o", "ranking.csv")
+    code, _, err = run(capsys, *call, "--report", "r.html", "--plan", "p.npz")
+    assert code == 0, err
+    page = Path("r.html").read_text(encoding="utf-8")
+    assert "The judges: speed, taste." in page
+    assert "judge 0" not in page
+    assert Plan.load(Path("p.npz")).info["judges"] == ["speed", "taste"]
+
+
+def test_the_share_of_slerp_is_its_weights(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = refused(capsys, "combine", "a", "b", "--method", "slerp", "--t", ".3", "-o", "m")
+    assert "No such option '--t'; did you mean '--weights'?" in text

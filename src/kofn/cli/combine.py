@@ -458,6 +458,7 @@ def _rank(members: Sequence[str], arguments: CombineArguments) -> None:
     if arguments.id_column:
         call["ids"] = table.ids(arguments.id_column)
     plan = combine(method=arguments.method, options=arguments.options, **call)
+    plan.info["judges"] = list(judges)
     finish(plan, arguments, plan.to_frame)
     say(answer_ranking(plan, judges, arguments), lambda: render_ranking(plan, judges, arguments), arguments.as_json)
 

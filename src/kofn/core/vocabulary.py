@@ -122,7 +122,10 @@ def readable(name: str, value: Any, check: Callable[..., Any], *arguments: Any) 
 
 
 # What other libraries call our words (and `method` itself): the name people bring, and ours; a verb's own come first.
-SYNONYMS_OF_VERB: dict[str, dict[str, str]] = {"assign": {"top_k": "per_item", "topk": "per_item"}}
+SYNONYMS_OF_VERB: dict[str, dict[str, str]] = {
+    "assign": {"top_k": "per_item", "topk": "per_item"},
+    "combine": {"t": "weights"},
+}
 SYNONYMS: dict[str, str] = {
     "n": "k",
     "n_select": "k",
