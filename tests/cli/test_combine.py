@@ -432,3 +432,13 @@ def test_reports_name_adapters_and_judges(folder: Path, capsys: pytest.CaptureFi
 def test_the_share_of_slerp_is_its_weights(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = refused(capsys, "combine", "a", "b", "--method", "slerp", "--t", ".3", "-o", "m")
     assert "No such option '--t'; did you mean '--weights'?" in text
+
+
+def test_dare_of_mergekit_is_dare_with_a_consensus(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for method, ours in (("dare_ties", "'dare' with consensus='ties'?"), ("dare_linear", "'dare'?")):
+        text = refused(capsys, "combine", "a", "b", "--base", "c", "--method", method, "-o", "m")
+        assert f"method={method!r}: no such combine method; did you mean {ours}" in text
+    Path("pool.csv").write_text("x,y\n1,2\n3,4\n")
+    text = refused(capsys, "select", "pool.csv", "-k", "1", "--columns", "x,y", "--method", "dare_ties")
+    assert "method='dare_ties': no such select method" in text
+    assert "consensus" not in text

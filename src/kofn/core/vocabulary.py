@@ -205,6 +205,11 @@ SYNONYMS: dict[str, str] = {
     "merge_method": "method",
     "distance": "metric",
 }
+# Methods of other libraries that are options of ours: the name people bring, our method, and what to give it.
+METHODS_ELSEWHERE: dict[str, tuple[str, str]] = {
+    "dare_linear": ("dare", ""),
+    "dare_ties": ("dare", " with consensus='ties'"),
+}
 
 
 def synonym(name: str, verb: str) -> str | None:
