@@ -10,6 +10,8 @@ import polars as pl
 import pytest
 from command_line import refused, run
 
+from kofn.core.plans import Plan
+
 
 def test_combine_checkpoints_and_rankings(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from safetensors.numpy import load_file, save_file
@@ -58,8 +60,9 @@ def test_a_judge_with_a_cell_that_is_no_number_is_refused(folder: Path, capsys: 
     assert json.loads(text)["ranking"] == ["a", "b", "c"]
 
 
-def test_an_adapter_is_folded_into_its_model(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from safetensors.numpy import load_file, save_file
+def _base_and_adapters() -> None:
+    """A model base/ and two adapters of it, one/ and two/."""
+    from safetensors.numpy import save_file
 
     Path("base").mkdir()
     save_file({"fc.weight": np.eye(2, dtype=np.float32)}, "base/model.safetensors")
@@ -72,6 +75,12 @@ def test_an_adapter_is_folded_into_its_model(folder: Path, capsys: pytest.Captur
             f"{name}/adapter_model.safetensors",
         )
         Path(f"{name}/adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 1, "lora_alpha": 2}))
+
+
+def test_an_adapter_is_folded_into_its_model(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from safetensors.numpy import load_file
+
+    _base_and_adapters()
     code, text, err = run(capsys, "combine", "base", "one", "-o", "merged")
     assert code == 0, err
     assert "1 adapter folded into base: 1 tensors -> merged" in text
@@ -85,8 +94,62 @@ def test_an_adapter_is_folded_into_its_model(folder: Path, capsys: pytest.Captur
     assert code == 0, err
     np.testing.assert_array_equal(load_file("both/model.safetensors")["fc.weight"], np.eye(2) + 2 - 3)
     assert "is an adapter: fold each adapter" in refused(capsys, "combine", "base", "merged", "one", "-o", "x")
-    said = refused(capsys, "combine", "base", "one", "--method", "ties", "-o", "x")
-    assert "--method ties blends models of one kind" in said
+    for option, file in (("--report", "r.html"), ("--plan", "p.json")):
+        text = refused(capsys, "combine", "base", "one", "-o", "x", option, file)
+        assert f"{option} is not taken where adapters are folded in" in text
+        assert not Path(file).exists()
+    assert not Path("x").exists()
+
+
+def test_methods_of_models_say_to_fold_adapters_first(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _base_and_adapters()
+    for members, base in (
+        (("base", "one"), "base"),
+        (("one", "two", "--base", "base"), "base"),
+        (("one", "two"), "base/"),
+    ):
+        text = refused(capsys, "combine", *members, "--method", "ties", "-o", "x")
+        assert "--method ties blends models, one is an adapter; fold each adapter into its base first" in text
+        assert f"(kofn combine {base} one -o folded/), then blend those, with --base {base}" in text
+
+
+def test_an_adapter_of_another_base_draws_a_warning(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _base_and_adapters()
+    config = {"peft_type": "LORA", "r": 1, "lora_alpha": 2}
+    for named, warns in (("owner/Base", False), ("owner/other", True), (None, False)):
+        Path("one/adapter_config.json").write_text(json.dumps({**config, "base_model_name_or_path": named}))
+        code, _, err = run(capsys, "combine", "base", "one", "-o", "merged", "--force")
+        assert code == 0, err
+        wanted = f"warning: one was trained on {named!r} by its configuration, and is folded into base\n"
+        assert err == (wanted if warns else "")
+    Path("models--owner--other/snapshots").mkdir(parents=True)
+    Path("base").rename("models--owner--other/snapshots/0a1b")
+    Path("one/adapter_config.json").write_text(json.dumps({**config, "base_model_name_or_path": "owner/other"}))
+    code, _, err = run(capsys, "combine", "models--owner--other/snapshots/0a1b", "one", "-o", "merged", "--force")
+    assert (code, err) == (0, "")
+
+
+def test_an_output_named_as_a_file_of_another_kind_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _base_and_adapters()
+    for ending in ("pt", "bin", "ckpt", "pth", "csv", "json", "gguf", "ONNX"):
+        for call in (("base", "base"), ("base", "one"), ("one", "two")):
+            text = refused(capsys, "combine", *call, "-o", f"x.{ending}")
+            assert f"-o x.{ending}: checkpoints are safetensors; name a .safetensors file or a folder" in text
+        assert not Path(f"x.{ending}").exists()
+    assert run(capsys, "combine", "base", "base", "-o", "merged-v1.2")[0] == 0
+
+
+def test_pickles_are_refused_with_the_call_that_converts_them(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("old").mkdir()
+    for path in ("w.pt", "old/pytorch_model.bin"):
+        Path(path).write_bytes(b"PK")
+    for member, name, converted in (
+        ("w.pt", "w.pt", "w.safetensors"),
+        ("old", "pytorch_model.bin", "model.safetensors"),
+    ):
+        text = refused(capsys, "combine", member, "w.pt", "-o", "x")
+        assert "is a pickle, which is not read; convert it: safetensors.torch.save_file(" in text
+        assert f"torch.load({name!r}, map_location='cpu', weights_only=True), {converted!r})" in text
 
 
 def test_an_output_that_is_there_is_replaced_only_by_force(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -282,3 +345,100 @@ def test_the_sum_and_the_mean_of_adapters_and_of_changes(folder: Path, capsys: p
     assert "--sum belongs in the recipe" in refused(capsys, "combine", "r.yaml", "--sum", "-o", "y")
     Path("board.csv").write_text("model,x\na,1\nb,2\n")
     assert "judges' points" in refused(capsys, "combine", "board.csv", "--mean", "-o", "y.csv")
+
+
+def _sentence_model(name: str, value: float, pooling: str = "{}") -> None:
+    """A model as sentence-transformers saves it, with a pooling and a dense module."""
+    from safetensors.numpy import save_file
+
+    for module in ("", "1_Pooling", "2_Dense"):
+        (Path(name) / module).mkdir()
+        (Path(name) / module / "config.json").write_text(pooling if module else "{}")
+    for file in ("modules.json", "sentence_bert_config.json", "config_sentence_transformers.json"):
+        (Path(name) / file).write_text(f'["{file}"]')
+    for module in (".", "2_Dense"):
+        save_file({"w": np.full(2, value, np.float32)}, f"{name}/{module}/model.safetensors")
+
+
+def test_the_modules_of_sentence_transformers_are_copied(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from safetensors.numpy import load_file
+
+    _sentence_model("a", 1)
+    _sentence_model("b", 3)
+    _sentence_model("c", 3, pooling='{"mean": 1}')
+    dense = (
+        "2_Dense has weights of its own, which are not blended: blend those folders of the members apart (kofn combine"
+    )
+    code, _, err = run(capsys, "combine", "a", "b", "-o", "m")
+    assert code == 0, err
+    assert dense in err
+    assert "1_Pooling" not in err
+    names = {"modules.json", "sentence_bert_config.json", "config_sentence_transformers.json"}
+    for name in (*names, "1_Pooling/config.json", "2_Dense/config.json"):
+        assert (Path("m") / name).read_bytes() == (Path("a") / name).read_bytes()
+    code, _, err = run(capsys, "combine", "a/2_Dense", "b/2_Dense", "-o", "m/2_Dense")
+    assert code == 0, err
+    code, _, err = run(capsys, "combine", "a", "c", "-o", "m", "--force")
+    assert code == 0, err
+    assert "member 1 (c)'s 1_Pooling/config.json differs from the one copied (a/1_Pooling/config.json)" in err
+    # What only the old output held is kept, in folders too.
+    assert load_file("m/2_Dense/model.safetensors")["w"].tolist() == [2, 2]
+    assert {path.name for path in Path().iterdir()} == {"a", "b", "c", "m"}
+    code, _, err = run(capsys, "combine", "a", "b", "-o", "m.safetensors")
+    assert (code, err) == (0, "")
+
+
+def test_an_interrupted_blend_says_how_to_go_on(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from kofn.io.tensor_writer import CheckpointWriter
+
+    _sentence_model("a", 1)
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CheckpointWriter, "write", interrupt)
+        code, _, err = run(capsys, "combine", "a", "a", "-o", "m")
+        assert code == 130
+        assert "kofn: interrupted; no output was written; run the same command again to go on" in err
+    code, _, err = run(capsys, "combine", "a", "a", "-o", "m")
+    assert code == 0, err
+    assert {path.name for path in Path().iterdir()} == {"a", "m"}
+
+
+def test_reports_name_adapters_and_judges(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _base_and_adapters()
+    code, _, err = run(capsys, "combine", "one", "two", "-o", "sum", "--report", "r.html")
+    assert code == 0, err
+    page = Path("r.html").read_text(encoding="utf-8")
+    assert "2 adapters into one" in page
+    assert "What each adapter counts for" in page
+    assert "Run with measure" not in page
+    assert "member 0" not in page
+    assert ">one<" in page
+    assert ">two<" in page
+    Path("board.csv").write_text("model,speed,taste,year\na,3,1,1\nb,2,9,2\nc,1,5,3\n")
+    call = ("combine", "board.csv", "--id", "model", "--columns", "speed,taste", "-o", "ranking.csv")
+    code, _, err = run(capsys, *call, "--report", "r.html", "--plan", "p.npz")
+    assert code == 0, err
+    page = Path("r.html").read_text(encoding="utf-8")
+    assert "The judges: speed, taste." in page
+    assert "judge 0" not in page
+    assert Plan.load(Path("p.npz")).info["judges"] == ["speed", "taste"]
+
+
+def test_the_share_of_slerp_is_its_weights(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = refused(capsys, "combine", "a", "b", "--method", "slerp", "--t", ".3", "-o", "m")
+    assert "No such option '--t'; did you mean '--weights'?" in text
+
+
+def test_dare_of_mergekit_is_dare_with_a_consensus(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for method, ours in (("dare_ties", "'dare' with consensus='ties'?"), ("dare_linear", "'dare'?")):
+        text = refused(capsys, "combine", "a", "b", "--base", "c", "--method", method, "-o", "m")
+        assert f"method={method!r}: no such combine method; did you mean {ours}" in text
+    Path("pool.csv").write_text("x,y\n1,2\n3,4\n")
+    text = refused(capsys, "select", "pool.csv", "-k", "1", "--columns", "x,y", "--method", "dare_ties")
+    assert "method='dare_ties': no such select method" in text
+    assert "consensus" not in text

@@ -164,8 +164,11 @@ def test_folders(tmp_path: Path) -> None:
         Checkpoint.open(folder)
     with pytest.raises(InputError, match="no such file"):
         Checkpoint.open(tmp_path / "absent.safetensors")
+    (tmp_path / "x.npz").write_bytes(b"")
+    with pytest.raises(InputError, match=r"x\.npz: not a"):
+        Checkpoint.open(tmp_path / "x.npz")
     (tmp_path / "x.bin").write_bytes(b"")
-    with pytest.raises(InputError, match=r"x\.bin: not a"):
+    with pytest.raises(InputError, match=r"x\.bin is a pickle, which is not read; convert it"):
         Checkpoint.open(tmp_path / "x.bin")
 
 

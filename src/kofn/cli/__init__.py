@@ -127,10 +127,11 @@ def _run(arguments: Sequence[str] | None) -> int:
         message = " ".join(error.format_message().split())
         _say(f"{message}{'' if message.endswith(('.', '?')) else ';'} see `{path} --help`")
         return 2
-    except (click.exceptions.Abort, KeyboardInterrupt):
+    except (click.exceptions.Abort, KeyboardInterrupt) as stop:
         from kofn.cli.write import WRITTEN
 
-        _say("interrupted; " + (f"written before that: {', '.join(WRITTEN)}" if WRITTEN else "no output was written"))
+        done = f"written before that: {', '.join(WRITTEN)}" if WRITTEN else "no output was written"
+        _say("; ".join(["interrupted", done, *getattr(stop.__cause__ or stop, "__notes__", [])]))
         return 130
     except MemoryError as error:
         _say(f"out of memory ({error or 'allocation failed'}); lower --max-memory or give a smaller pool")

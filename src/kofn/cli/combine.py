@@ -23,6 +23,7 @@ from kofn.core.plans import Blend
 from kofn.core.registry import Entry
 from kofn.io.reading import suffix_of
 from kofn.io.tables import Table
+from kofn.io.tensor_writer import OTHER_FILES
 from kofn.verbs import combine
 
 if TYPE_CHECKING:
@@ -36,7 +37,12 @@ MEMBERS = Section(
     "What is blended",
     (
         flag("--base", metavar="PATH", help="The checkpoint that the members were fine-tuned from."),
-        flag("--weights", metavar="A,B,..", type=NUMBERS, help="Weights of the members, relative to their sum."),
+        flag(
+            "--weights",
+            metavar="A,B,..",
+            type=NUMBERS,
+            help="Weights of the members, relative to their sum; of adapters folded into a model, as they are.",
+        ),
         flag(
             "--sum/--mean",
             "summed",
@@ -150,6 +156,10 @@ def _merge(members: Sequence[str], arguments: CombineArguments) -> None:
     if adapters and (whole or (arguments.base is not None and not sums_adapters)):
         _fold(whole, adapters, arguments)
         return
+    if adapters and entry is not None and "base" in entry.required:
+        raise InputError(
+            f"--method {arguments.method} blends models, {adapters[0]} is an adapter; {_folding('base/', adapters[0])}"
+        )
     for name in arguments.OPTIONS:
         if name in arguments.options and entry is not None and name not in entry.options:
             raise InputError(f"--{name.replace('_', '-')} is not taken by {arguments.method}; leave it out")
@@ -193,10 +203,11 @@ def _fold(whole: Sequence[str], adapters: Sequence[str], arguments: CombineArgum
         )
     if arguments.method not in ("auto", "fold_adapters"):
         raise InputError(
-            f"--method {arguments.method} blends models of one kind; {adapters[0]} is an adapter of {models[0]}: leave "
-            "--method out to fold it in"
+            f"--method {arguments.method} blends models, {adapters[0]} is an adapter; "
+            f"{_folding(models[0], adapters[0])}; leave --method out to fold it only"
         )
-    options = dict(arguments.options)
+    pages = [name for name, path in (("report", arguments.report), ("plan", arguments.plan_path)) if path is not None]
+    options = dict(arguments.options) | dict.fromkeys(pages)
     skip = options.pop("skip", None)
     if options:
         word = next(iter(options)).replace("_", "-")
@@ -213,6 +224,11 @@ def _fold(whole: Sequence[str], adapters: Sequence[str], arguments: CombineArgum
         return
     out = _output(arguments)
     folded = fold_adapters(models[0], read, weights=weights, skip=skip, out=out)
+    warnings = [
+        text for path, adapter in zip(adapters, read, strict=True) for text in _of_other_base(path, adapter, models[0])
+    ]
+    for warning in warnings:
+        click.echo(f"warning: {warning}", err=True)
     rows = {
         "method": "fold_adapters",
         "base": models[0],
@@ -220,6 +236,7 @@ def _fold(whole: Sequence[str], adapters: Sequence[str], arguments: CombineArgum
         "families": [adapter.facts() for adapter in read],
         "weights": weights,
         "tensors": len(folded),
+        "warnings": warnings,
         "output": out,
     }
     subject = "1 adapter" if len(adapters) == 1 else f"{len(adapters)} adapters"
@@ -229,6 +246,27 @@ def _fold(whole: Sequence[str], adapters: Sequence[str], arguments: CombineArgum
         for weight, path, adapter in zip(weights, adapters, read, strict=True)
     ]
     say(rows, lambda: "\n".join(lines), arguments.as_json)
+
+
+def _of_other_base(path: str, adapter: Adapter, base: str) -> list[str]:
+    """A warning where an adapter's configuration names another base than the one it is folded into."""
+    named = adapter.family.trained_on(adapter.saved) if adapter.family.configured else None
+    if named is None:
+        return []
+    name = Path(named).name.lower()
+    # Caches of hubs keep a model as models--owner--name/snapshots/revision.
+    known = {part.lower().rpartition("--")[2] for part in Path(base).resolve().parts}
+    if name in known or name == Path(base).stem.lower():
+        return []
+    return [f"{path} was trained on {named!r} by its configuration, and is folded into {base}"]
+
+
+def _folding(base: str, adapter: str) -> str:
+    """How adapters are blended by a method of models."""
+    return (
+        f"fold each adapter into its base first (kofn combine {base} {adapter} -o folded/), then blend those, with "
+        f"--base {base} for methods of task vectors"
+    )
 
 
 def _adapter_text(known: Mapping[str, Any]) -> str:
@@ -274,6 +312,8 @@ def _output(arguments: CombineArguments) -> str:
     if arguments.output is None:
         raise InputError("give -o OUTPUT: a .safetensors file or a folder for the blend")
     out = Path(arguments.output)
+    if out.suffix.lower() in OTHER_FILES and not out.is_dir():
+        raise InputError(f"-o {arguments.output}: checkpoints are safetensors; name a .safetensors file or a folder")
     there = out.is_file() or (out.is_dir() and any(out.glob("*.safetensors")))
     if there and not arguments.force:
         raise InputError(f"-o {arguments.output} is there already; name another place, or replace it with --force")
@@ -418,6 +458,7 @@ def _rank(members: Sequence[str], arguments: CombineArguments) -> None:
     if arguments.id_column:
         call["ids"] = table.ids(arguments.id_column)
     plan = combine(method=arguments.method, options=arguments.options, **call)
+    plan.info["judges"] = list(judges)
     finish(plan, arguments, plan.to_frame)
     say(answer_ranking(plan, judges, arguments), lambda: render_ranking(plan, judges, arguments), arguments.as_json)
 

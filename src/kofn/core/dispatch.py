@@ -14,7 +14,7 @@ from kofn.core.auto import AUTO
 from kofn.core.checks import InputError, nearest, shown
 from kofn.core.problems import INPUTS, with_frame_ids
 from kofn.core.registry import VERBS, Entry, Spec, execute
-from kofn.core.vocabulary import LIMITS, SETTINGS, synonym
+from kofn.core.vocabulary import LIMITS, METHODS_ELSEWHERE, SETTINGS, synonym
 from kofn.engines.threads import limited
 
 # Seconds of one thread, about a minute of two, that a call may take by this estimate before `auto` looks at a sample.
@@ -95,7 +95,10 @@ def _refuse_limits(entry: Entry, given: Mapping[str, Any], takes: set[str], inde
 
 def _meant(name: str, index: Mapping[str, Entry]) -> str:
     """Which method an unknown name may mean: one that contains it or is known by it, else the nearest."""
-    words = name.lower().replace("-", "_").replace(" ", "_")
+    words = _underscored(name)
+    ours, options = METHODS_ELSEWHERE.get(words, ("", ""))
+    if ours in index:
+        return f"; did you mean {ours!r}{options}?"
     close = [entry.name for entry in index.values() if words in entry.name or words in map(_underscored, entry.aliases)]
     return f"; did you mean {' or '.join(map(repr, close[:3]))}?" if close else nearest(name, index)
 

@@ -122,7 +122,10 @@ def readable(name: str, value: Any, check: Callable[..., Any], *arguments: Any) 
 
 
 # What other libraries call our words (and `method` itself): the name people bring, and ours; a verb's own come first.
-SYNONYMS_OF_VERB: dict[str, dict[str, str]] = {"assign": {"top_k": "per_item", "topk": "per_item"}}
+SYNONYMS_OF_VERB: dict[str, dict[str, str]] = {
+    "assign": {"top_k": "per_item", "topk": "per_item"},
+    "combine": {"t": "weights"},
+}
 SYNONYMS: dict[str, str] = {
     "n": "k",
     "n_select": "k",
@@ -201,6 +204,11 @@ SYNONYMS: dict[str, str] = {
     "algorithm": "method",
     "merge_method": "method",
     "distance": "metric",
+}
+# Methods of other libraries that are options of ours: the name people bring, our method, and what to give it.
+METHODS_ELSEWHERE: dict[str, tuple[str, str]] = {
+    "dare_linear": ("dare", ""),
+    "dare_ties": ("dare", " with consensus='ties'"),
 }
 
 

@@ -23,7 +23,7 @@ from kofn.io.adapter_families import CONFIG, DORA, FAMILIES, PEFT, Family, Parts
 from kofn.io.json_text import parsed
 from kofn.io.low_rank import Pair
 from kofn.io.tensor_writer import CheckpointWriter
-from kofn.io.tensors import Checkpoint, Layout, Shard, from_torch, is_torch
+from kofn.io.tensors import Checkpoint, Layout, Shard, converting, from_torch, is_torch
 
 WEIGHTS = PEFT.weights
 _PICKLED = "adapter_model.bin"
@@ -261,7 +261,7 @@ def _weights_file(given: Path, label: str) -> Path:
         if (given / name).is_file():
             return given / name
     if (given / _PICKLED).is_file():
-        raise InputError(f"{label}: {_PICKLED} is a pickle, which is not read; save it again as {WEIGHTS}")
+        raise InputError(f"{label}: {_PICKLED} is a pickle, which is not read; {converting(_PICKLED)}")
     files = list(given.glob("*.safetensors"))
     if len(files) != 1 or (given / CONFIG).is_file():
         raise InputError(f"{label}: holds no {WEIGHTS}; give the folder that PEFT saved the adapter to, or one file")

@@ -21,6 +21,10 @@ _OF_TOKENIZER = (
     "chat_template.json",
 )
 _OTHERS = ("generation_config.json", *_OF_TOKENIZER, "preprocessor_config.json", "processor_config.json")
+# What sentence-transformers keeps: the list of modules, settings, and each further module in a folder N_Name.
+_MODULES = "modules.json"
+_OF_MODULES = (_MODULES, "sentence_bert_config.json", "config_sentence_transformers.json")
+_MODULE_FOLDERS = "[0-9]*_*"
 # Models that differ in one of these do not compute the same function of the same tensors.
 _ARCHITECTURE = (
     "model_type",
@@ -81,12 +85,38 @@ def companions(
                 f"{label}'s {name} differs from the one copied ({copied}); where its tokens do, give vocabulary"
                 for label in odd
             ]
+    modules, doubts = _sentence_modules(folders)
+    files |= modules
+    warnings += doubts
     config = files.get(CONFIG)
     if (settings or dropped) and isinstance(config, Path):
         own = read_config(config)
         wanted = {key: value for key, value in {**own, **(settings or {})}.items() if key not in dropped}
         if wanted != own:
             files[CONFIG] = (json.dumps(wanted, indent=2) + "\n").encode()
+    return files, warnings
+
+
+def _sentence_modules(folders: Sequence[tuple[str, Path]]) -> tuple[dict[str, Path | bytes], list[str]]:
+    """The modules of the first member that lists them as sentence-transformers does, name -> path, and warnings."""
+    listed = [(label, folder) for label, folder in folders if (folder / _MODULES).is_file()]
+    if not listed:
+        return {}, []
+    first = listed[0][1]
+    paths = [*(first / name for name in _OF_MODULES), *sorted(first.glob(f"{_MODULE_FOLDERS}/{CONFIG}"))]
+    files: dict[str, Path | bytes] = {path.relative_to(first).as_posix(): path for path in paths if path.is_file()}
+    warnings = [
+        f"{label}'s {name} differs from the one copied ({first / name})"
+        for label, folder in listed[1:]
+        for name in files
+        if (folder / name).is_file() and (folder / name).read_bytes() != (first / name).read_bytes()
+    ]
+    weights = [path for kind in ("safetensors", "bin") for path in first.glob(f"{_MODULE_FOLDERS}/*.{kind}")]
+    warnings += [
+        f"{module} has weights of its own, which are not blended: blend those folders of the members apart "
+        f"(kofn combine a/{module} b/{module} -o merged/{module})"
+        for module in sorted({path.parent.name for path in weights})
+    ]
     return files, warnings
 
 

@@ -23,6 +23,8 @@ _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _WRITE_BLOCK = 8 << 20
 _SEND_BLOCK = 64 << 20  # bytes after which the disk is set to work, so that the last sync finds little left to do
 _JOURNAL = "journal.jsonl"
+# Endings of files of other kinds: a folder of such a name is not what was asked for.
+OTHER_FILES = frozenset({".bin", ".ckpt", ".csv", ".gguf", ".h5", ".json", ".npz", ".onnx", ".pkl", ".pt", ".pth"})
 
 
 class CheckpointWriter:
@@ -32,7 +34,8 @@ class CheckpointWriter:
     Everything is written into a hidden folder beside `out`; leaving the `with` block without an error syncs it and
     moves it into place in one step, an error removes it, and a killed process leaves the old output as it was (its
     hidden folder is removed by the next run on the same `out`). Other files of an existing output folder (a tokenizer,
-    a configuration) are kept; `extras` (name -> path, or content) are put into a folder beside the shards.
+    a configuration) are kept; `extras` (name -> path, or content) are put into a folder beside the shards
+    (`1_Pooling/config.json` into a folder in it).
 
     With a `job`, a digest of the output, an interrupted or killed run can be continued: `note(line)` records progress
     that is safe on disk, and a later writer of the same job finds these lines in `resumed` and the tensors as written.
@@ -72,6 +75,10 @@ class CheckpointWriter:
         if self.single and self.out.is_dir():
             raise InputError(
                 f"out={str(self.out)!r} is a folder; name a file, or a folder without the .safetensors ending"
+            )
+        if self.out.suffix.lower() in OTHER_FILES and not self.out.is_dir():
+            raise InputError(
+                f"out={str(self.out)!r}: checkpoints are safetensors; name a .safetensors file or a folder"
             )
         if not self.single and self.out.exists() and not self.out.is_dir():
             raise InputError(f"out={str(self.out)!r} is a file that does not end in .safetensors; name another path")
@@ -177,7 +184,8 @@ class CheckpointWriter:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
         if kind is not None:
-            if self.job is not None and issubclass(kind, KeyboardInterrupt):
+            if error is not None and self.job is not None and issubclass(kind, KeyboardInterrupt):
+                error.add_note("run the same command again to go on")
                 self._close()
                 self._release()  # the folder stays: the same job goes on from its journal
             else:
@@ -193,6 +201,7 @@ class CheckpointWriter:
             (self._temp / _JOURNAL).unlink(missing_ok=True)
             if not self.single:
                 for extra, source in self.extras.items():
+                    (self._temp / extra).parent.mkdir(parents=True, exist_ok=True)
                     if isinstance(source, bytes):
                         (self._temp / extra).write_bytes(source)
                     else:
@@ -328,14 +337,7 @@ def _replace_folder(new: Path, old: Path) -> None:
     if not old.exists():
         os.rename(new, old)
         return
-    replaced = _checkpoint_files(old)
-    for path in old.iterdir():
-        if path.name in replaced or (new / path.name).exists():
-            continue
-        if path.is_dir() and not path.is_symlink():
-            shutil.copytree(path, new / path.name, symlinks=True)
-        else:
-            shutil.copy2(path, new / path.name, follow_symlinks=False)
+    _keep_others(old, new, _checkpoint_files(old))
     shutil.copymode(old, new)
     if not _swap(new, old):
         # Two steps: killed between them, the old folder survives under the second name.
@@ -347,6 +349,20 @@ def _replace_folder(new: Path, old: Path) -> None:
             os.rename(aside, old)
             raise
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def _keep_others(old: Path, new: Path, replaced: set[str]) -> None:
+    """Copy into `new` what only `old` holds, but for the names `replaced`."""
+    for path in old.iterdir():
+        if path.name in replaced:
+            continue
+        folder = path.is_dir() and not path.is_symlink()
+        if folder and (new / path.name).is_dir():
+            _keep_others(path, new / path.name, set())
+        elif folder:
+            shutil.copytree(path, new / path.name, symlinks=True)
+        elif not (new / path.name).exists():
+            shutil.copy2(path, new / path.name, follow_symlinks=False)
 
 
 def _swap(new: Path, old: Path) -> bool:

@@ -50,6 +50,7 @@ CODES: dict[np.dtype[Any], str] = {dtype: code for code, dtype in DTYPES.items()
 _ALIGNMENT = {code: rank for rank, code in enumerate(DTYPES)}
 _MAX_HEADER = 100 << 20  # the reference implementation refuses longer ones
 INDEX_SUFFIX = ".safetensors.index.json"
+_PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 
 
 class _File:
@@ -374,6 +375,8 @@ def _resolve(path: Path) -> Path:
     if not path.is_dir():
         if path.name.endswith((".safetensors", INDEX_SUFFIX)):
             return path
+        if path.suffix.lower() in _PICKLES:
+            raise InputError(f"{path} is a pickle, which is not read; {converting(path.name)}")
         raise InputError(
             f"{path}: not a *.safetensors file, an *{INDEX_SUFFIX} file or a folder of them; convert it first"
         )
@@ -393,7 +396,19 @@ def _resolve(path: Path) -> Path:
         raise InputError(
             f"{path}: holds {len(files)} safetensors files and no index; pass one file, or restore model{INDEX_SUFFIX}"
         )
+    pickled = path / "pytorch_model.bin"
+    if pickled.is_file():
+        raise InputError(f"{path}: {pickled.name} is a pickle, which is not read; {converting(pickled.name)}")
     raise InputError(f"{path}: holds no *.safetensors file; pass the folder or file of a checkpoint")
+
+
+def converting(name: str) -> str:
+    """How to convert a pickle of that name into safetensors."""
+    wanted = {"pytorch_model.bin": "model"}.get(name, name.rpartition(".")[0])
+    return (
+        f"convert it: safetensors.torch.save_file(torch.load({name!r}, map_location='cpu', weights_only=True), "
+        f"'{wanted}.safetensors')"
+    )
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -59,10 +59,11 @@ def page(context: Context, title: str | None) -> str:
         stats.append(stat("Nearest", "to the members", "least squared distance of weights, which is not accuracy"))
     if "seconds" in plan.info:
         stats.append(outcome(plan))
+    noun = "adapter" if "families" in plan.info else "model"
     return document(
-        title=title or (f"{plan.n:,} models into one" if plan.n != 1 else "One model"),
+        title=title or (f"{plan.n:,} {noun}s into one" if plan.n != 1 else f"One {noun}"),
         eyebrow=["kofn combine · ", kind(plan)],
-        lede=_lede(verdict, layers, reach),
+        lede=_lede(plan, verdict, layers, reach),
         stats=stats,
         body=body,
     )
@@ -99,7 +100,11 @@ def _wrapped(name: str) -> list[Any]:
     return [head, *(piece for part in parts for piece in (".", E("wbr"), part))]
 
 
-def _lede(verdict: Verdict | None, layers: Layers, reach: Reach) -> list[Any]:
+def _lede(plan: Blend, verdict: Verdict | None, layers: Layers, reach: Reach) -> list[Any]:
+    if verdict is None and "families" in plan.info:
+        return [
+            "What each adapter counts for, how far its update stands from the sum, and how it was trained and saved."
+        ]
     if verdict is None:
         return ["What each member counts for and how far it stands from the blend. Run with measure for more."]
     words = [verdict.finding, f" {verdict.advice}" if verdict.advice else ""]

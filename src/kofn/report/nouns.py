@@ -98,25 +98,37 @@ def _ranking(context: Context, plan: Blend) -> tuple[list[Element], list[Element
     else:
         chart = E("ol", [E("li", context.name(i)) for i in order[:SHOWN].tolist()], class_="order")
     caption = "Best first." + (f" The first {SHOWN} of {plan.n:,}." if plan.n > SHOWN else "")
-    figures.append(figure(chart, caption, title="The ranking", name="ranking"))
     count = plan.n if plan.spread is None else len(plan.spread)
+    named = plan.info.get("judges")
+    if named:
+        more = f" and {len(named) - SHOWN:,} more" if len(named) > SHOWN else ""
+        caption += f" The judges: {', '.join(named[:SHOWN])}{more}."
+    figures.append(figure(chart, caption, title="The ranking", name="ranking"))
     stats = [stat(f"{count:,}", "judges", "combined as order")]
     if isinstance(plan.weights, np.ndarray) and plan.weights.ndim == 1:
         weights = np.asarray(plan.weights, np.float64)
-        rows = [Bar(f"judge {i}", float(weights[i]), number(float(weights[i]))) for i in _few(weights).tolist()]
+        rows = [Bar(_judge(plan, i), float(weights[i]), number(float(weights[i]))) for i in _few(weights).tolist()]
         caption = "The weight of each judge." + _rest(len(weights), "judges")
         chart = charts.bars(rows, label="weight of each judge")
         figures.append(figure(chart, caption, title="What each counts for", name="weights"))
     if plan.spread is not None and len(plan.spread):
         spread = np.asarray(plan.spread, np.float64)
-        rows = [Bar(f"judge {i}", float(spread[i]), number(float(spread[i]))) for i in _few(spread).tolist()]
+        rows = [Bar(_judge(plan, i), float(spread[i]), number(float(spread[i]))) for i in _few(spread).tolist()]
         caption = "How far each judge stands from the result: what blending cost it." + _rest(len(spread), "judges")
         chart = charts.bars(rows, label="spread of each judge")
         figures.append(figure(chart, caption, title="How far each stands from the result", name="spread"))
         if np.isfinite(spread).any():
             worst = int(np.nanargmax(spread))
-            stats.append(stat(number(float(spread[worst])), "largest spread", f"judge {worst}, {_part(spread, worst)}"))
+            stats.append(
+                stat(number(float(spread[worst])), "largest spread", f"{_judge(plan, worst)}, {_part(spread, worst)}")
+            )
     return stats, figures
+
+
+def _judge(plan: Blend, i: int) -> str:
+    """What a judge is called: its column where the ranking is of a table."""
+    named = plan.info.get("judges")
+    return named[i] if named else f"judge {i}"
 
 
 def _part(spread: Any, worst: int) -> str:

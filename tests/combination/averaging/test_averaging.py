@@ -534,3 +534,22 @@ def test_members_that_cannot_be(tmp_path: Path) -> None:
     paths[1].write_bytes(paths[1].read_bytes()[:-1])
     with pytest.raises(FailureError, match=r"1\.safetensors: truncated: tensor"):
         weighted_mean(paths)
+
+
+def test_names_that_differ_by_a_prefix_are_refused_in_one_clause() -> None:
+    plain = {f"layer.{i}.weight": np.ones(2) for i in range(18)}
+    for prefix in ("module.", "base.model."):
+        wrapped = {prefix + name: value for name, value in plain.items()}
+        for members, place in (([plain, wrapped], 1), ([wrapped, plain], 0)):
+            with pytest.raises(InputError) as refusal:
+                weighted_mean(members)
+            assert str(refusal.value) == (
+                f"every tensor of member {place} has the prefix {prefix!r}, which member {1 - place} lacks; "
+                f"save member {place} without it"
+            )
+
+
+def test_an_output_named_as_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"name a \.safetensors file or a folder"):
+        weighted_mean([{"w": np.ones(2)}], out=tmp_path / "blend.pt")
+    assert not list(tmp_path.iterdir())

@@ -163,14 +163,21 @@ A = "{model: @/A, parameters: {weight: 1}}"
             "x: weight: [[1]] is no number",
         ),
         ("{merge_method: linear, models: [" + A + "], dtype: float3}", "dtype='float3'"),
-        ("{merge_method: linear, models: [" + A + "], tokenizer_source: union}", "tokenizer_source: union is not done"),
+        (
+            "{merge_method: linear, models: [" + A + "], tokenizer_source: union}",
+            "match tokens with --vocabulary union",
+        ),
         ("{merge_method: linear, models: [" + A + "], chat_template: chatml}", "chat_template is not read; write it"),
         ("{merge_method: linear, models: [" + A + "], modules: {x: 1}}", "modules is not read"),
         (
             "{merge_method: linear, models: [{model: '@/A+@/lora', parameters: {weight: 1}}]}",
-            "model with an adapter; fold",
+            "lora' is a model with an adapter; fold it first: kofn combine",
         ),
-        ("{merge_method: linear, models: [{model: {model: @/A, lora: @/B}}]}", "with an adapter; fold it first"),
+        ("{merge_method: linear, models: [" + A + "], tokenizer: {source: union}}", "tokens with --vocabulary union"),
+        (
+            "{merge_method: linear, models: [{model: {model: @/A, lora: @/B}}]}",
+            "with an adapter; fold it first: kofn combine",
+        ),
         ("{merge_method: slerp, models: [" + A + "], parameters: {t: .5}}", "slerp takes two models"),
         ("{merge_method: slerp, base_model: @/A, models: [{model: @/B}]}", "x: parameters name no t"),
         (

@@ -383,6 +383,7 @@ def _refuse_mismatch(members: list[Mapping[str, Tensor]], labels: list[str], ski
     differences: list[str] = []
     first = members[0]
     for label, member in zip(labels[1:], members[1:], strict=True):
+        _refuse_prefixed(label, set(member) - skipped, labels[0], set(first) - skipped)
         differences += [
             f"{label} lacks tensor {name!r}" for name in first if name not in member and name not in skipped
         ]
@@ -409,6 +410,18 @@ def _refuse_mismatch(members: list[Mapping[str, Tensor]], labels: list[str], ski
         if any(".lora_" in difference for difference in differences):
             remedy = "adapters of unlike ranks or modules add up with method='stack_adapters'"
         raise InputError(f"members do not match in {places}: {'; '.join(differences[:_SHOWN])}{more}; {remedy}")
+
+
+def _refuse_prefixed(label: str, names: set[str], other: str, others: set[str]) -> None:
+    """Refuse two members of the same names but for a prefix that wrappers put before all names of one of them."""
+    if not names or len(names) != len(others):
+        return
+    (short, shorter), (long, longer) = sorted([(names, label), (others, other)], key=lambda each: len(min(each[0])))
+    prefix = min(long).removesuffix(min(short))
+    if prefix.endswith(".") and {prefix + name for name in short} == long:
+        raise InputError(
+            f"every tensor of {longer} has the prefix {prefix!r}, which {shorter} lacks; save {longer} without it"
+        )
 
 
 def _longer(shape: tuple[int, ...], wanted: tuple[int, ...]) -> str:

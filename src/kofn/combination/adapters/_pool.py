@@ -155,10 +155,12 @@ def _summed_weights(used: Floats, first: list[int], kept: list[int], form: str) 
 
 
 def _facts(opened: list[Adapter], first: list[int]) -> dict[str, Any]:
-    """Entries for the plan's `info`: copies, modules that some members lack, numbers of parameters."""
+    """Entries for the plan's `info`: paths, copies, modules that some members lack, numbers of parameters."""
     modules = dict.fromkeys(module for member in opened for module in member.pairs)
     absent = {name: [i for i, member in enumerate(opened) if name not in member.pairs] for name in modules}
+    paths = [member.path for member in opened]
     return {
+        **({} if None in paths else {"members": [str(path) for path in paths]}),
         "copies": [i for i, j in enumerate(first) if i != j],
         "absent": {name: missing for name, missing in absent.items() if missing},
         "families": [member.facts() for member in opened],

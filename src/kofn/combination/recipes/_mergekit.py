@@ -42,10 +42,10 @@ _KEYS = (
 )
 _REFUSED = {
     "chat_template": "write it into the output's tokenizer_config.json",
-    "tokenizer": "tokenizers are copied, not merged; say tokenizer_source: base, or nothing",
+    "tokenizer": "take it out, and match tokens with --vocabulary union (in Python vocabulary='union')",
     "modules": "write the parts of the model as recipes of their own",
 }
-_FOLD = "fold it first: kofn.combination.fold_adapter"
+_FOLD = "fold it first: kofn combine {model} {adapter} -o folded/"
 _DRAWN = "which entries are dropped is drawn with a seed of our own: the figures are mergekit's in the mean"
 _NOT_DONE = {
     "della": "dare_ties keeps entries by chance too, without regard to their size",
@@ -160,7 +160,8 @@ def _model(value: Any, key: str) -> str:
     """The path of a model, given as text or in mergekit's long form."""
     while isinstance(value, Mapping):
         if value.get("lora") is not None:
-            raise InputError(f"{key}: {value.get('model')!r} with an adapter; {_FOLD}")
+            parts = {"model": value.get("model"), "adapter": value["lora"]}
+            raise InputError(f"{key}: {value.get('model')!r} with an adapter; {_FOLD.format(**parts)}")
         inner = [value[name] for name in ("model", "path") if name in value]
         if not inner:
             raise InputError(f"{key}: {dict(value)!r} names no path")
@@ -168,7 +169,8 @@ def _model(value: Any, key: str) -> str:
     if not isinstance(value, str) or not value:
         raise InputError(f"{key}: {value!r} is no path of a model")
     if "+" in value and not Path(value).exists():
-        raise InputError(f"{key}: {value!r} is a model with an adapter; {_FOLD}")
+        model, _, adapter = value.partition("+")
+        raise InputError(f"{key}: {value!r} is a model with an adapter; {_FOLD.format(model=model, adapter=adapter)}")
     return value
 
 
@@ -398,7 +400,8 @@ def _donor(
     source = content.get("tokenizer_source")
     if source == "union":
         raise InputError(
-            "tokenizer_source: union is not done by a recipe; take it out, and give vocabulary='union' beside it"
+            "tokenizer_source: union is not read; take it out, and match tokens with --vocabulary union (in Python "
+            "vocabulary='union')"
         )
     if source in (None, "base"):
         return find.get(base or slices[0].sources[0].model)
