@@ -11,15 +11,13 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from kofn.core.arrays import Array
+from kofn.core.arrays import Array, Floats
 from kofn.core.checks import InputError
 
 _BLOCK = 1 << 16  # elements: the float64 sums of a block and its update stay in a core's own cache
 _BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 _INFINITE = np.uint16(0x7F80)  # the exponent of infinities and NaN in bfloat16
 _HALFWAY = np.uint32(0x8000 << 16)  # the lower half, moved up, of a float32 that lies between two bfloat16
-
-Wide = NDArray[np.float64]
 
 
 class Scratch:
@@ -28,14 +26,14 @@ class Scratch:
     def __init__(self) -> None:
         self._held: dict[str, NDArray[np.uint8]] = {}
         self._changes: Sequence[Change] = ()
-        self._factors: dict[int, tuple[Wide, Wide]] = {}
+        self._factors: dict[int, tuple[Floats, Floats]] = {}
 
     def begin(self, changes: Sequence[Change]) -> None:
         """Turn to the tensor with these changes; factors of another are let go."""
         if self._changes is not changes:
             self._changes, self._factors = changes, {}
 
-    def factors(self, change: LowRank) -> tuple[Wide, Wide]:
+    def factors(self, change: LowRank) -> tuple[Floats, Floats]:
         """The factors of one of the tensor's changes, computed once."""
         if id(change) not in self._factors:
             self._factors[id(change)] = change.factors()
@@ -58,8 +56,8 @@ class LowRank:
     hand has any.
     """
 
-    factors: Callable[[], tuple[Wide, Wide]]
-    magnitude: Wide | None = None
+    factors: Callable[[], tuple[Floats, Floats]]
+    magnitude: Floats | None = None
     magnitude_axis: int = 0
 
     @property
@@ -67,7 +65,7 @@ class LowRank:
         """Whether a row cannot be computed without the others: DoRA's norms along the columns."""
         return self.magnitude is not None and self.magnitude_axis == 1
 
-    def apply(self, wide: Wide, rows: slice, scratch: Scratch) -> None:
+    def apply(self, wide: Floats, rows: slice, scratch: Scratch) -> None:
         left, right = scratch.factors(self)
         wide += np.matmul(left[rows], right, out=scratch.array("spare", wide.shape, np.float64))
         if self.magnitude is not None and self.whole:
@@ -84,7 +82,7 @@ class Shift:
     weight: float
     whole = False
 
-    def apply(self, wide: Wide, rows: slice, scratch: Scratch) -> None:
+    def apply(self, wide: Floats, rows: slice, scratch: Scratch) -> None:
         wide += self.weight * as_rows(self.array)[rows].astype(np.float64)
 
 
@@ -96,7 +94,7 @@ class Replace:
     weight: float
     whole = False
 
-    def apply(self, wide: Wide, rows: slice, scratch: Scratch) -> None:
+    def apply(self, wide: Floats, rows: slice, scratch: Scratch) -> None:
         target = as_rows(self.array)[rows].astype(np.float64)
         if self.weight != 1:
             target = wide + self.weight * (target - wide)
@@ -141,7 +139,7 @@ def fold_rows(
     return folded
 
 
-def rounded(wide: Wide, dtype: np.dtype[Any], scratch: Scratch) -> Array:
+def rounded(wide: Floats, dtype: np.dtype[Any], scratch: Scratch) -> Array:
     """Float64 values in `dtype`, each the nearest one, ties to even, in scratch memory.
 
     ml_dtypes rounds to bfloat16 by way of float32. Where that float32 is half-way between two bfloat16, in one entry of
