@@ -21,6 +21,7 @@ from kofn.combination.adapters._fold_rows import Change, LowRank, Replace, Scrat
 from kofn.core import checks
 from kofn.core.arrays import Array, Floats
 from kofn.core.checks import InputError, nearest
+from kofn.engines.threads import cores
 from kofn.io.adapter_families import DORA
 from kofn.io.adapters import Adapter, as_adapter
 from kofn.io.companions import companions, first_config
@@ -219,7 +220,7 @@ def _write(source: Checkpoint, changes: Mapping[str, Sequence[Change]], writer: 
         blocks = list(row_blocks(shape, changes[name])) if name in changes else copied
         return ((name, blocks[low : low + _TASK]) for low in range(0, len(blocks), _TASK))
 
-    pool = ThreadPoolExecutor(_cores())
+    pool = ThreadPoolExecutor(cores())
     try:
         with threadpool_limits(1, "blas"):
             for _ in pool.map(work, itertools.chain.from_iterable(map(tasks, source))):
@@ -228,17 +229,18 @@ def _write(source: Checkpoint, changes: Mapping[str, Sequence[Change]], writer: 
         pool.shutdown(cancel_futures=True)
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _refuse_quantised(base: Mapping[str, Any], changes: Mapping[str, Any]) -> None:
     """Refuse weights that stand for others: an update would be added to their codes."""
     unread = unread_format(list(base))
     for name in changes:
         if name not in base:
             continue
-        scale = scale_of(base, name) or (None if unread is None else unread[0])
+        if unread is not None:
+            raise InputError(
+                f"base is quantised in a form that is not read ({unread[0]!r}: {unread[1]}); write its weights "
+                "dequantised with the library that made it, and fold into that"
+            )
+        scale = scale_of(base, name)
         if scale is not None:
             raise InputError(
                 f"base is quantised ({name!r} beside {scale!r}), and an adapter adds to what its numbers stand for; "
