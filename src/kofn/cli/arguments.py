@@ -15,7 +15,7 @@ import numpy as np
 
 from kofn.cli.verb_command import Section
 from kofn.core import dispatch, registry
-from kofn.core.checks import InputError
+from kofn.core.checks import InputError, load_arrays
 from kofn.core.vocabulary import SETTINGS
 from kofn.io.reading import Reading
 
@@ -408,17 +408,9 @@ def literal(text: str) -> Any:
 
 def _array(path: str) -> Any:
     """The array of an .npy file, or the only one of an .npz file."""
-    from kofn.io.tables import one_line
-
-    try:
-        loaded = np.load(path, allow_pickle=False)
-    except FileNotFoundError:
-        raise InputError(f"@{path}: no such file") from None
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"@{path} is not an array ({one_line(error)}); give an .npy file") from None
+    loaded = load_arrays(path, f"@{path}")
     if isinstance(loaded, np.ndarray):
         return loaded
-    with loaded:
-        if len(loaded.files) != 1:
-            raise InputError(f"@{path} holds {len(loaded.files)} arrays ({', '.join(loaded.files)}); give an .npy file")
-        return loaded[loaded.files[0]]
+    if len(loaded) != 1:
+        raise InputError(f"@{path} holds {len(loaded)} arrays ({', '.join(loaded)}); give an .npy file")
+    return next(iter(loaded.values()))

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from kofn.cli.arguments import RowArguments
 from kofn.core import plans
-from kofn.core.checks import InputError, nearest
+from kofn.core.checks import InputError, load_arrays, nearest, reading_arrays, regular
 from kofn.io.embedding import model_for
 from kofn.io.formats import SparseNpz
 from kofn.io.reading import odd_cell, remedy
@@ -230,7 +230,7 @@ def read_scores(
     numeric column. With `some_unlisted`, a cell may be empty or -inf: the row may not go to that bin."""
     if table.path.suffix.lower() == ".npy":
         # Scores may hold -inf (a bin to avoid), which vectors may not; what else is wrong, `checks.scores` says.
-        return np.load(table.path), ()
+        return load_arrays(table.path), ()
     if arguments.vectors:
         return table.vectors(arguments.vectors, finite=not some_unlisted), ()
     names = arguments.columns
@@ -268,7 +268,7 @@ def read_judges(
     """The judges' names and their scores (rows, judges), NaN where a cell is empty: every numeric column, or those
     named."""
     if table.path.suffix.lower() == ".npy":
-        scores = np.load(table.path)
+        scores = load_arrays(table.path)
         return tuple(str(i) for i in range(scores.shape[-1])), scores
     if id_column:
         table.require(id_column)
@@ -329,7 +329,7 @@ def read_keys(text: str, ids: NDArray[Any] | None, id_column: str | None, option
 def _named(text: str, id_column: str | None, option: str) -> list[str]:
     path = Path(text)
     suffix = path.suffix.lower()
-    if not path.is_file():
+    if not _is_file(path):
         if suffix in (".txt", *TABLES, *_PLANS):
             raise InputError(f"--{option} {text}: no such file")
         return [part.strip() for part in text.split(",") if part.strip()]
@@ -346,6 +346,15 @@ def _named(text: str, id_column: str | None, option: str) -> list[str]:
             raise InputError(f"--{option} {text} has no column {name!r}{nearest(name, table.columns)}{hint}")
         return [str(key) for key in table.ids(name).tolist()]
     return _lines_of(text, option)
+
+
+def _is_file(path: Path) -> bool:
+    """Whether the text names a file; a list of ids may be too long for a name, or hold a zero byte."""
+    try:
+        there = path.exists()
+    except (OSError, ValueError):
+        return False
+    return there and regular(path).is_file()
 
 
 def _lines_of(file: str, option: str) -> list[str]:
@@ -395,7 +404,7 @@ def images_of(table: Table, name: str) -> NDArray[Any]:
     if table.path.suffix.lower() != ".npz":
         raise InputError("--images names an array of an .npz file, one image a row, shape (n, height, width)")
     table.require(name)
-    with np.load(table.path) as archive:
+    with reading_arrays(f"{table.path} array {name!r}", table.path.name), np.load(table.path) as archive:
         images: NDArray[Any] = archive[name]
     if images.ndim not in (3, 4) or len(images) != table.n:
         raise InputError(f"--images {name} has shape {images.shape}; give (n, height, width) with n={table.n}")

@@ -15,7 +15,7 @@ from kofn.cli.arguments import RowArguments, VerbArguments
 from kofn.cli.read import ARRAYS, TABLES, images_of
 from kofn.core.checks import InputError
 from kofn.core.plans import Plan
-from kofn.io.atomic import claimed, write_lines, write_table
+from kofn.io.atomic import claimed, refuse_unread, write_lines, write_table
 from kofn.io.json_lines import with_members
 from kofn.io.tables import Table
 
@@ -53,6 +53,7 @@ def check_outputs(arguments: VerbArguments, files: Sequence[str], *, table: bool
             raise InputError(f"--report {path}: the report is a page; give a name that ends in .html")
         if where.is_dir() and (table or option != "-o"):
             raise InputError(f"{option} {path} is a folder; name a file in it")
+        refuse_unread(where)
         if not where.resolve().parent.is_dir():
             raise InputError(f"{option} {path}: there is no folder {where.resolve().parent}")
     context = click.get_current_context(silent=True)

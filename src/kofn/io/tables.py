@@ -28,7 +28,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from kofn.core.arrays import Array
-from kofn.core.checks import FailureError, InputError, nearest, refuse_nonfinite
+from kofn.core.checks import FailureError, InputError, nearest, refuse_nonfinite, regular
 from kofn.io.reading import COMPRESSED, FILL_OR_DROP, Reading, empty_rows, odd_cell, plain_copy, remedy, suffix_of
 
 SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson", ".npy", ".npz")
@@ -81,8 +81,7 @@ class Table(ABC):
                 f"{where}: unknown suffix {where.suffix.lower() or '(none)'!r}; give one of {', '.join(SUFFIXES)}"
                 f"{'; decompress it first' if packed or suffix in ('.zst', '.zip') else ''}"
             )
-        if not where.is_file():
-            raise InputError(f"{where} is no regular file; write what it gives to a file first")
+        regular(where)
         how = reading or Reading()
         with _reading(where):
             if where.stat().st_size == 0:
