@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import gc
-import resource
-import sys
-import threading
+import signal
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -13,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
@@ -137,22 +136,115 @@ MOST_SECONDS = 1.1 * SECONDS + 1
 MOST_ITEMS = 1 << 22
 
 
-def seconds_at_the_limit(entry: Entry, source: str | None = None, **words: Any) -> tuple[int, float]:
-    """The size at which a run of `SECONDS` is stopped, and its processor time; 0 where none was stopped."""
-    n = 128
-    spent = 0.0
-    most = MOST_PAIRED if source in ("distances", "similarity") or "distances" in entry.required else MOST_ITEMS
-    while n <= most:
-        call = {**sized_call(entry, n, source), **words}
-        # What is compiled on the way is no work on the items.
-        if n == 128:
-            ask(entry, call, time_limit=SECONDS, n_threads=1)
-        began = time.process_time()
-        plan = ask(entry, call, time_limit=SECONDS, n_threads=1)
-        spent = time.process_time() - began
-        if plan.status == "stopped":
-            return n, spent
-        if spent > MOST_SECONDS:
-            return n, spent
-        n *= 2 if spent > SECONDS / 4 else 4
-    return 0, spent
+@contextmanager
+def processor_clock() -> Iterator[None]:
+    """Limits are counted in processor time, so that what else the machine does is no excuse and no help."""
+    with mock.patch("time.monotonic", time.process_time):
+        yield
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """A run that was stopped: of how many items, and its processor time. No items where the limit never bound."""
+
+    n: int
+    seconds: float
+
+    @property
+    def in_time(self) -> bool:
+        """Whether the limit was kept."""
+        return self.seconds <= MOST_SECONDS
+
+
+def at_the_time_limit(entry: Entry, source: str | None = None, **words: Any) -> Stopped:
+    """A run at the least size at which `SECONDS` do not do."""
+    n, seconds = 64, 0.0
+    paired = source in ("distances", "similarity") or "distances" in entry.required
+    with processor_clock():
+        while n <= (MOST_PAIRED if paired else MOST_ITEMS):
+            call = {**sized_call(entry, n, source), **words}
+            # What is compiled on the way is no work on the items: a run that was late has compiled it.
+            for _ in range(2):
+                began = time.process_time()
+                plan = ask(entry, call, time_limit=SECONDS, n_threads=1)
+                seconds = time.process_time() - began
+                if seconds <= MOST_SECONDS:
+                    break
+            if plan.status == "stopped" or seconds > MOST_SECONDS:
+                return Stopped(n, seconds)
+            n *= 2 if seconds > SECONDS / 8 else 4
+    return Stopped(0, seconds)
+
+
+# After so many seconds of a run's processor time somebody presses Ctrl-C, and then waits no longer than these.
+PRESSED, PATIENCE = 0.5, 2.0
+
+
+def after_an_interrupt(entry: Entry, n: int) -> tuple[Any, float]:
+    """The plan of a run without a limit that is interrupted after `PRESSED` seconds, and its processor time."""
+    call = sized_call(entry, n)
+    before = signal.signal(signal.SIGPROF, lambda *_: signal.raise_signal(signal.SIGINT))
+    began = time.process_time()
+    signal.setitimer(signal.ITIMER_PROF, PRESSED)
+    try:
+        return ask(entry, call, n_threads=1), time.process_time() - began
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
+
+
+# Bytes that a run may hold, and what Python and NumPy hold beside them.
+MEMORY = 48 << 20
+BESIDE = 24 << 20
+
+
+def _status(name: str) -> int:
+    text = Path("/proc/self/status").read_text()
+    return int(text.partition(f"{name}:")[2].split()[0]) << 10
+
+
+def peak(entry: Entry, words: dict[str, Any], **limits: Any) -> int:
+    """By how many bytes a call raises what this process holds, its result aside."""
+    gc.collect()
+    Path("/proc/self/clear_refs").write_text("5")
+    before = _status("VmRSS")
+    plan = ask(entry, words, n_threads=1, **limits)
+    return _status("VmHWM") - before - _result_bytes(plan)
+
+
+def _result_bytes(plan: Any) -> int:
+    result = getattr(plan, "result", None)
+    parts = result.values() if hasattr(result, "values") else [result]
+    return sum(int(getattr(part, "nbytes", 0)) for part in parts)
+
+
+def at_the_memory_limit(entry: Entry) -> tuple[int, int]:
+    """The least size at which a run takes more than `MEMORY`, and what it takes where it is held to that.
+
+    No size where none takes so much.
+    """
+    n = 1 << 10
+    limits = {"time_limit": SECONDS} if "time_limit" in entry.accepted else {}
+    while n <= MOST_ITEMS:
+        call = sized_call(entry, n)
+        ask(entry, call, n_threads=1, **limits)  # compiles what it needs
+        if peak(entry, call, **limits) > MEMORY:
+            try:
+                return n, peak(entry, call, max_memory=MEMORY, **limits)
+            except kofn.InputError as error:
+                if "max_memory" not in str(error):
+                    raise
+                return n, 0  # refused, with the least that it takes
+        n *= 4
+    return 0, 0
+
+
+def other_threads(entry: Entry, n: int) -> tuple[float, float]:
+    """Processor seconds of a run with `n_threads=1`: in all, and of other threads than this one."""
+    limits = {"time_limit": SECONDS} if "time_limit" in entry.accepted else {}
+    call = sized_call(entry, n)
+    ask(entry, call, n_threads=1, **limits)
+    everyone, mine = time.process_time(), time.thread_time()
+    ask(entry, call, n_threads=1, **limits)
+    everyone, mine = time.process_time() - everyone, time.thread_time() - mine
+    return everyone, everyone - mine

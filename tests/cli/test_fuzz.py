@@ -17,6 +17,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from types import FrameType
 
+import attack
 import click
 import numpy as np
 import polars as pl
@@ -27,7 +28,6 @@ import kofn.cli
 from kofn.cli import app
 
 CODES = {0, 1, 2, 3, 130}
-FEW, MANY = 200, 10_000
 SECONDS = 20
 COMMANDS = ("select", "assign", "allocate", "combine", "find", "methods")
 HOSTILE = (
@@ -241,8 +241,10 @@ def run_many(count: int, seed: int) -> list[str]:
 
 
 def test_drawn_command_lines_end_as_they_should(folder: Path) -> None:
-    count, seed = (MANY, time_budget.DEEP_SEED) if time_budget.DEEP else (FEW, time_budget.DAY)
+    count, seed = attack.scaled(10_000, 200), time_budget.DEEP_SEED if time_budget.DEEP else time_budget.DAY
     faults = run_many(count, seed)
+    attack.count("command lines", count)
+    attack.count("tracebacks of commands", len(faults))
     assert not faults, f"{len(faults)} of {count} command lines\n" + "\n".join(faults[:5])
 
 

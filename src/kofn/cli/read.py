@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from kofn.cli.arguments import RowArguments
 from kofn.core import plans
-from kofn.core.checks import InputError, load_arrays, nearest, reading_arrays, regular
+from kofn.core.checks import InputError, load_arrays, names_a_file, nearest, reading_arrays, regular
 from kofn.io.embedding import model_for
 from kofn.io.formats import SparseNpz
 from kofn.io.reading import odd_cell, remedy
@@ -349,12 +349,7 @@ def _named(text: str, id_column: str | None, option: str) -> list[str]:
 
 
 def _is_file(path: Path) -> bool:
-    """Whether the text names a file; a list of ids may be too long for a name, or hold a zero byte."""
-    try:
-        there = path.exists()
-    except (OSError, ValueError):
-        return False
-    return there and regular(path).is_file()
+    return names_a_file(path) and regular(path).is_file()
 
 
 def _lines_of(file: str, option: str) -> list[str]:

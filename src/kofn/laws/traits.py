@@ -23,9 +23,26 @@ def _slack(case: Case) -> float:
     return _TIGHT if case.precise else 1e-5
 
 
+@law("certified", always=True)
+def certified(case: Case) -> bool:
+    """What a plan claims of itself holds, declared or not: `status`, `bound` and `guarantee` against brute force.
+
+    Where the optimum is not known to the laws there is nothing to check, unless the plan claims nothing.
+    """
+    plan = case.plan
+    if plan.bound is None and plan.status != "optimal" and not plan.guarantee:
+        return True
+    return _held_against_the_optimum(case, "certified")
+
+
 @law("sandwich")
 def sandwich(case: Case) -> bool:
     """Value and bound enclose the true optimum (by exhaustive search); with status "optimal" both equal it."""
+    return _held_against_the_optimum(case, "sandwich") and case.plan.bound is not None
+
+
+def _held_against_the_optimum(case: Case, name: str) -> bool:
+    """Hold value, bound, guarantee and status against the optimum; False where that is not known."""
     plan = case.plan
     best = brute.optimum(case)
     if best is None:
@@ -34,18 +51,18 @@ def sandwich(case: Case) -> bool:
     slack = _slack(case) * max(abs(best), abs(plan.value))
     # A run that was stopped may hold fewer items than asked, which a function that falls rewards.
     if plan.status != "stopped" and up * (plan.value - best) > slack:
-        raise broken(case, "sandwich", f"value {plan.value!r} is better than the optimum {best!r}")
+        raise broken(case, name, f"value {plan.value!r} is better than the optimum {best!r}")
     if plan.bound is not None and up * (best - plan.bound) > slack:
-        raise broken(case, "sandwich", f"the optimum {best!r} is beyond the bound {plan.bound!r}")
+        raise broken(case, name, f"the optimum {best!r} is beyond the bound {plan.bound!r}")
     share = plan.guarantee
     if share and plan.status != "stopped" and up * (share**up * best - plan.value) > slack:
-        raise broken(case, "sandwich", f"value {plan.value!r} is not within {share:.3f} of the optimum {best!r}")
+        raise broken(case, name, f"value {plan.value!r} is not within {share:.3f} of the optimum {best!r}")
     if plan.status == "optimal":
         if not near(plan.value, best, _slack(case)):
-            raise broken(case, "sandwich", f"status optimal, value {plan.value!r}, optimum {best!r}")
+            raise broken(case, name, f"status optimal, value {plan.value!r}, optimum {best!r}")
         if plan.gap is None or plan.gap > _TIGHT:
-            raise broken(case, "sandwich", f"status optimal, bound {plan.bound!r}, value {plan.value!r}")
-    return plan.bound is not None
+            raise broken(case, name, f"status optimal, bound {plan.bound!r}, value {plan.value!r}")
+    return True
 
 
 @law("greedy")

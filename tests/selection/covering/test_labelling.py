@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import kofn
+from kofn.core.runtime import Control
 from kofn.core.checks import InputError
 from kofn.objectives.similarity import geometry
 from kofn.selection import probability_cover, typiclust
@@ -41,7 +42,7 @@ def plain_typiclust(X, labels, k, labelled=(), neighbors=5, min_size=5):
 )
 def test_typiclust_is_the_authors_rule(sizes, k, start):
     X = groups(sizes)
-    labels = _nearness.kmeans(geometry(X), k + len(start), np.random.default_rng(1), 1)
+    labels = _nearness.kmeans(geometry(X), k + len(start), np.random.default_rng(1), 1, Control())
     for neighbors in (5, 20):
         plan = typiclust(X, k=k + len(start), start=list(start) or None, neighbors=neighbors, seed=1)
         assert plan.indices.tolist() == [*start, *plain_typiclust(X, labels, k, start, neighbors)]

@@ -168,7 +168,7 @@ def _model(value: Any, key: str) -> str:
         value = inner[0]
     if not isinstance(value, str) or not value:
         raise InputError(f"{key}: {value!r} is no path of a model")
-    if "+" in value and not Path(value).exists():
+    if "+" in value and not checks.names_a_file(value):
         model, _, adapter = value.partition("+")
         raise InputError(f"{key}: {value!r} is a model with an adapter; {_FOLD.format(model=model, adapter=adapter)}")
     return value
@@ -276,6 +276,8 @@ def evaluate(value: Any, name: str, t: float, key: str) -> Any:
     if isinstance(value, list) and any(isinstance(item, str) for item in value):
         value = [_read(item) for item in value]
     if isinstance(value, list) and all(isinstance(item, int | float) and not isinstance(item, bool) for item in value):
+        if not all(checks.is_finite(item) for item in value):
+            raise InputError(f"{key}: {checks.shown(value)} holds a number that is too large, or none; correct it")
         position = t * (len(value) - 1)
         low = int(position)
         high = min(len(value) - 1, low + 1)
@@ -416,9 +418,9 @@ def _dtype(content: Mapping[str, Any], key: str) -> str | None:
 
 def _found(path: str, folder: Path | None) -> Any:
     """The path of a model; mergekit's paths are relative to the working directory, or are hub names."""
-    if Path(path).exists():
+    if checks.names_a_file(path):
         return path
-    if folder is not None and (folder / path).exists():
+    if folder is not None and checks.names_a_file(folder / path):
         return located(path, folder)
     raise InputError(f"model {path!r} is no folder here; download it first and give its path")
 

@@ -51,6 +51,18 @@ def regular(path: str | PathLike[str]) -> Path:
     return where
 
 
+def names_a_file(text: str | PathLike[str]) -> bool:
+    """Whether something stands at this path; a long text, or one with a zero byte, is no path.
+
+    >>> names_a_file("no such file"), names_a_file("x" * 5000), names_a_file("a\\0b")
+    (False, False, False)
+    """
+    try:
+        return Path(text).exists()
+    except (OSError, ValueError):
+        return False
+
+
 def load_arrays(path: str | PathLike[str], label: str = "", **how: Any) -> Any:
     """The array of an .npy file, or a mapping with all arrays of an .npz archive.
 

@@ -83,13 +83,9 @@ def probability_cover(
     tracker = Tracker(constraints)
     space = geometry(X, metric)
     unit = 0.5 if metric == "cosine" else space.unit
-    if radius is None:
-        usual = min(n if constraints.k is None else constraints.k, _MOST_CLUSTERS)
-        n_clusters = min(n, usual if clusters is None else checks.count(clusters, "clusters"))
-        within = _pure_radius(space, n_clusters, purity, np.random.default_rng(seed), threads)
-    else:
-        within = float(checks.number(radius, "radius")) / unit
-    balls = _Balls(space, within, threads)
+    usual = min(n if constraints.k is None else constraints.k, _MOST_CLUSTERS)
+    n_clusters = min(n, usual if clusters is None else checks.count(clusters, "clusters"))
+    purity = checks.fraction(purity, "purity")
     picks: list[int] = []
     gains: list[float] = []
     stopped = False
@@ -100,6 +96,11 @@ def probability_cover(
         picks.append(item)
 
     with Control(time_limit=time_limit, progress=progress, total=total, title="picking") as control:
+        if radius is None:
+            within = _pure_radius(space, n_clusters, purity, np.random.default_rng(seed), threads, control)
+        else:
+            within = float(checks.number(radius, "radius")) / unit
+        balls = _Balls(space, within, threads, control)
         for item in constraints.preselected.tolist():
             take(item)
         bound = balls.bound(constraints)
@@ -134,15 +135,17 @@ def probability_cover(
 class _Balls:
     """How many rows not covered yet lie in the ball of each row."""
 
-    def __init__(self, space: Geometry, within: float, n_threads: int) -> None:
-        self.space, self.within, self.n_threads = space, within, n_threads
+    def __init__(self, space: Geometry, within: float, n_threads: int, control: Control) -> None:
+        self.space, self.within, self.n_threads, self.control = space, within, n_threads, control
         self.covered = np.zeros(space.n, bool)
         self.picked = np.zeros(space.n, bool)
         self.fresh: Ints = np.zeros(space.n, np.int64)
         self._count(np.arange(space.n), 1)
+        # Counts that a stop cut short are no bound; those from which it left something to take off still are one.
+        self.whole = not control.stopped()
 
     def _count(self, rows: Ints, sign: int) -> None:
-        for block, away in _nearness.blocks(self.space, rows, self.n_threads):
+        for block, away in _nearness.blocks(self.space, rows, self.n_threads, self.control):
             self.fresh += sign * self._inside(block, away).sum(axis=0)
 
     def _inside(self, rows: Ints, away: Any) -> Mask:
@@ -157,6 +160,8 @@ class _Balls:
 
     def bound(self, constraints: Constraints) -> float:
         """No picks within the constraints cover more rows than this."""
+        if not self.whole:
+            return float(self.space.n)
         return self.value + constraints.upper_bound(self.fresh.astype(np.float64), self.picked)
 
     def add(self, item: int) -> float:
@@ -170,15 +175,22 @@ class _Balls:
         return float(len(anew))
 
 
-def _pure_radius(space: Geometry, n_clusters: int, purity: float, rng: np.random.Generator, n_threads: int) -> float:
-    """The largest radius, before `unit`, at which this share of balls holds rows of one cluster alone."""
-    purity = checks.fraction(purity, "purity")
-    labels = _nearness.kmeans(space, n_clusters, rng, n_threads)
+def _pure_radius(
+    space: Geometry, n_clusters: int, purity: float, rng: np.random.Generator, n_threads: int, control: Control
+) -> float:
+    """The largest radius, before `unit`, at which this share of balls holds rows of one cluster alone.
+
+    Stopped, of the balls looked at so far.
+    """
+    labels = _nearness.kmeans(space, n_clusters, rng, n_threads, control)
     rows = np.arange(space.n)
     if space.n > _SAMPLED:
         rows = np.sort(rng.choice(space.n, _SAMPLED, replace=False))
     nearest_other = np.full(len(rows), np.inf)
     for low, (block, away) in enumerate(_nearness.blocks(space, rows, n_threads)):
+        if low and control.stopped():
+            nearest_other = nearest_other[: low * _nearness.BLOCK]
+            break
         other = np.where(labels[block][:, None] != labels[None, :], away, np.inf)
         nearest_other[low * _nearness.BLOCK : low * _nearness.BLOCK + len(block)] = other.min(axis=1)
     # A ball is pure up to the distance of the nearest row of another cluster; the farthest row stands for "no other".

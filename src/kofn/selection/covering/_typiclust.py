@@ -90,11 +90,11 @@ def typiclust(
     space = geometry(X, metric)
     picks = constraints.preselected.tolist()
     n_clusters = min(n if constraints.k is None else constraints.k, n, _MOST_CLUSTERS)
-    labels = _nearness.kmeans(space, n_clusters, np.random.default_rng(seed), threads)
-    clusters = _Clusters(space, labels, constraints.preselected, neighbors, min_size, threads)
     stopped = False
     total = constraints.k if constraints.exact_k else 0
     with Control(time_limit=time_limit, progress=progress, total=total, title="picking") as control:
+        labels = _nearness.kmeans(space, n_clusters, np.random.default_rng(seed), threads, control)
+        clusters = _Clusters(space, labels, constraints.preselected, neighbors, min_size, threads, control)
         while (open_items := tracker.eligible()).any():
             if control.stopped():
                 stopped = True
@@ -123,7 +123,14 @@ class _Clusters:
     """Clusters in turn, each with its typical rows."""
 
     def __init__(
-        self, space: Geometry, labels: Ints, labelled: Ints, neighbors: int, min_size: int, n_threads: int
+        self,
+        space: Geometry,
+        labels: Ints,
+        labelled: Ints,
+        neighbors: int,
+        min_size: int,
+        n_threads: int,
+        control: Control,
     ) -> None:
         sizes = np.bincount(labels)
         known = np.bincount(labels[labelled], minlength=len(sizes))
@@ -131,7 +138,7 @@ class _Clusters:
         kept[labelled] = False
         order = np.argsort(labels[kept], kind="stable")
         rows = np.split(np.flatnonzero(kept)[order], np.cumsum(np.bincount(labels[kept], minlength=len(sizes)))[:-1])
-        self.clusters = [_Cluster(space, own, neighbors, n_threads) for own in rows]
+        self.clusters = [_Cluster(space, own, neighbors, n_threads, control) for own in rows]
         order = np.lexsort((-sizes, known))
         large = sizes[order] > min_size
         # Two queues: small clusters are asked only where no large one has an open row.
@@ -152,8 +159,9 @@ class _Clusters:
 class _Cluster:
     """The rows of a cluster that are not picked yet, and how typical each is: the smaller its `spread`, the more."""
 
-    def __init__(self, space: Geometry, rows: Ints, neighbors: int, n_threads: int) -> None:
+    def __init__(self, space: Geometry, rows: Ints, neighbors: int, n_threads: int, control: Control) -> None:
         self.space, self.rows, self.neighbors, self.n_threads = space, rows, neighbors, n_threads
+        self.control = control
         self.count = -1
         # Of each row: the mean distance to its `count` nearest, the largest of those, and how many more are as near.
         self.spread = self.farthest = np.zeros(0)
@@ -185,10 +193,12 @@ class _Cluster:
         self.count = min(self.neighbors, size // 2)
         self.spread, self.farthest, self.spare = np.zeros(size), np.full(size, -1.0), np.zeros(size, np.int64)
         if self.count:
+            # Rows that a stop leaves unmeasured are typical of nothing.
+            self.spread[:] = np.inf
             self._measure(_nearness.part(self.space, self.rows), np.arange(size))
 
     def _measure(self, inside: Geometry, changed: Ints) -> None:
-        for block, away in _nearness.blocks(inside, changed, self.n_threads):
+        for block, away in _nearness.blocks(inside, changed, self.n_threads, self.control):
             # The nearest of all is the row itself.
             nearest = np.sort(np.partition(away, self.count, axis=1)[:, : self.count + 1], axis=1)
             self.spread[block] = nearest[:, 1:].mean(axis=1)
