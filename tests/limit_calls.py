@@ -41,9 +41,7 @@ def _networks(n: int, rng: np.random.Generator) -> list[dict[str, Any]]:
     """Models of n weights."""
     wide = max(4, int(n**0.5) // 2)
     shapes = {"layers.0.weight": (wide, wide), "layers.0.bias": (wide,), "layers.1.weight": (wide, wide)}
-    return [
-        {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()} for _ in range(MEMBERS)
-    ]
+    return [{name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()} for _ in range(MEMBERS)]
 
 
 def _adapters(n: int, rng: np.random.Generator) -> list[dict[str, Any]]:
@@ -225,17 +223,17 @@ def at_the_memory_limit(entry: Entry) -> tuple[int, int]:
     """
     n = 1 << 10
     limits = {"time_limit": SECONDS} if "time_limit" in entry.accepted else {}
-    while n <= MOST_ITEMS:
-        call = sized_call(entry, n)
-        ask(entry, call, n_threads=1, **limits)  # compiles what it needs
-        if peak(entry, call, **limits) > MEMORY:
-            try:
+    try:
+        while n <= MOST_ITEMS:
+            call = sized_call(entry, n)
+            ask(entry, call, n_threads=1, **limits)  # compiles what it needs
+            if peak(entry, call, **limits) > MEMORY:
                 return n, peak(entry, call, max_memory=MEMORY, **limits)
-            except kofn.InputError as error:
-                if "max_memory" not in str(error):
-                    raise
-                return n, 0  # refused, with the least that it takes
-        n *= 4
+            n *= 4
+    except kofn.InputError as error:
+        if "max_memory" not in str(error):
+            raise
+        return n, 0  # refused
     return 0, 0
 
 
@@ -243,7 +241,12 @@ def other_threads(entry: Entry, n: int) -> tuple[float, float]:
     """Processor seconds of a run with `n_threads=1`: in all, and of other threads than this one."""
     limits = {"time_limit": SECONDS} if "time_limit" in entry.accepted else {}
     call = sized_call(entry, n)
-    ask(entry, call, n_threads=1, **limits)
+    try:
+        ask(entry, call, n_threads=1, **limits)
+    except kofn.InputError as error:
+        if "max_memory" not in str(error):
+            raise
+        return other_threads(entry, n // 4)
     everyone, mine = time.process_time(), time.thread_time()
     ask(entry, call, n_threads=1, **limits)
     everyone, mine = time.process_time() - everyone, time.thread_time() - mine

@@ -72,8 +72,12 @@ JOBS = (
     Job(("assign", "pool.csv", "--columns", "age", "--k", "3", "-o", "o.tsv"), ("o.tsv",)),
     Job(("allocate", "curves.csv", "--id", "layer", "--budget", "4", "-o", "o.csv"), ("o.csv",)),
     Job(("combine", "a", "b", "-o", "m", "--force"), ("m",)),
-    Job(("combine", "a/model.safetensors", "b/model.safetensors", "-o", "m.safetensors", "--force"), ("m.safetensors",)),
-    Job(("combine", "a", "b", "--base", "a", "-m", "ties", "-o", "m", "--force", "--report", "o.html"), ("m", "o.html")),
+    Job(
+        ("combine", "a/model.safetensors", "b/model.safetensors", "-o", "m.safetensors", "--force"), ("m.safetensors",)
+    ),
+    Job(
+        ("combine", "a", "b", "--base", "a", "-m", "ties", "-o", "m", "--force", "--report", "o.html"), ("m", "o.html")
+    ),
 )
 SIGNALS = [signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
 # What a run that was stopped, or had ended before, may exit with.

@@ -18,7 +18,7 @@ import ml_dtypes
 import numpy as np
 
 from kofn.core.arrays import Array
-from kofn.core.checks import DAMAGE, InputError, regular, single_members, shown
+from kofn.core.checks import DAMAGE, InputError, regular, shown, single_members
 from kofn.core.plan_fields import refuse_damaged
 from kofn.io import tensors
 from kofn.io.atomic import atomic_path

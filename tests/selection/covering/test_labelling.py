@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import kofn
-from kofn.core.runtime import Control
 from kofn.core.checks import InputError
+from kofn.core.runtime import Control
 from kofn.objectives.similarity import geometry
 from kofn.selection import probability_cover, typiclust
 from kofn.selection.covering import _nearness

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,7 +68,7 @@ def constrained_kmedoids(
         weights: (n,) how much each item counts in the loss, >= 0, default 1.
         start: medoids to begin from: row numbers (or ids), or an earlier plan.
         seed: for `fasterpam`, when no `start` is given.
-        time_limit: seconds, for `fasterpam` and for the rest each.
+        time_limit: seconds.
         progress: show progress on a terminal.
         min_size: the least items in a group, at least 1.
         must_link: (m, 2) pairs of row numbers, or of ids where ids are given, that share a group; chains of pairs
@@ -112,10 +113,15 @@ def constrained_kmedoids(
     X, distances = _sources.pool(X, distances, different, metric)
     seating = seating_of(n, k, capacity, min_size, must_link, cannot_link)
     counts = np.ones(n) if weights is None else weights.astype(np.float64)
+    began = time.monotonic()
     if start is None:
         first = fasterpam(
             X, distances=distances, k=different, metric=metric, weights=weights, seed=seed, time_limit=time_limit
         )
+        if first.status == "stopped":
+            max_iter = 1
+        if time_limit is not None:
+            time_limit = max(0.0, time_limit - (time.monotonic() - began))
         starts = [_with_equal(np.asarray(first.medoids), first.labels, k)]
         if different < k:
             rng = np.random.default_rng(seed)

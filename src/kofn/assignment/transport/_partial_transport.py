@@ -12,6 +12,7 @@ from kofn.assignment.transport._joint import side_totals
 from kofn.core import checks
 from kofn.core.arrays import Floats, Ints
 from kofn.core.checks import FailureError, InfeasibleError, InputError
+from kofn.core.draws import Draw
 from kofn.core.plans import Assignment
 from kofn.core.registry import method
 
@@ -21,6 +22,7 @@ _NEVER = 1e4
 
 @method(
     "assign",
+    draws=Draw(silent=("certified",)),
     cost="a linear program of n bins variables by HiGHS: 500 x 500 in seconds; memory some 200 n bins bytes",
     exact="the largest total of all plans of this mass within the totals",
     paper="caffarelli2010",

@@ -46,7 +46,7 @@ def regular(path: str | PathLike[str]) -> Path:
     'rows.csv'
     """
     where = Path(path)
-    if where.exists() and not (where.is_file() or where.is_dir()):
+    if names_a_file(where) and not (where.is_file() or where.is_dir()):
         raise InputError(f"{where} is no regular file; write what it gives to a file first")
     return where
 
