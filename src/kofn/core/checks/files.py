@@ -83,13 +83,13 @@ def load_arrays(path: str | PathLike[str], label: str = "", **how: Any) -> Any:
             return {name: archive[name] for name in single_members(archive.zip, called)}
 
 
-def single_members(archive: zipfile.ZipFile, label: str) -> list[str]:
+def single_members(archive: zipfile.ZipFile | None, label: str) -> list[str]:
     """The names of the arrays in an NPZ archive.
 
     Raises:
         InputError: a name is there twice, so that one of the two arrays would be dropped in silence.
     """
-    names = [member.removesuffix(".npy") for member in archive.namelist()]
+    names = [] if archive is None else [member.removesuffix(".npy") for member in archive.namelist()]
     twice = next((name for place, name in enumerate(names) if name in names[:place]), None)
     if twice is not None:
         raise InputError(f"{label} holds two arrays {twice!r}; write it again with numpy.savez")
