@@ -28,7 +28,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs signals")
 CHILD = """
 import os, signal, sys, threading
 at, number, delay = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
-here, seen = os.getcwd() + os.sep, 0
+here, seen, running = os.getcwd() + os.sep, 0, True
 
 def strike():
     os.kill(os.getpid(), number)
@@ -43,14 +43,19 @@ def watch(event, arguments):
     if isinstance(arguments[0], int) or not os.path.abspath(os.fsdecode(arguments[0])).startswith(here):
         return
     seen += 1
-    if seen == at:
-        threading.Timer(delay, strike).start() if delay else strike()
+    if seen == at and delay:
+        timer = threading.Timer(delay, lambda: running and strike())
+        timer.daemon = True
+        timer.start()
+    elif seen == at:
+        strike()
 
 sys.addaudithook(watch)
 from kofn.cli import main
 try:
     main(sys.argv[4:])
 finally:
+    running = False
     if not at:
         sys.stderr.write(f"\\ncalls {seen}")
 """

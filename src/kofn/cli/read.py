@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from kofn.cli.arguments import RowArguments
 from kofn.core import plans
-from kofn.core.checks import InputError, load_arrays, names_a_file, nearest, reading_arrays, regular
+from kofn.core.checks import InputError, load_arrays, names_a_file, nearest, reading_arrays, regular, shown
 from kofn.io.embedding import model_for
 from kofn.io.formats import SparseNpz
 from kofn.io.reading import odd_cell, remedy
@@ -322,7 +322,9 @@ def read_keys(text: str, ids: NDArray[Any] | None, id_column: str | None, option
             numbers.append(int(key))
         except ValueError:
             why = "say which column holds the ids with --id" if ids is None else "the ids are whole numbers"
-            raise InputError(f"--{option} names {key!r}, which no row has as its id; {why}") from None
+            raise InputError(f"--{option} names {shown(key)}, which no row has as its id; {why}") from None
+        if not -(2**63) <= numbers[-1] < 2**63:
+            raise InputError(f"--{option} names {shown(key)}, which no row has as its number or id; correct it")
     return np.array(numbers, np.int64)
 
 

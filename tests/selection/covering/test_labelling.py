@@ -51,7 +51,7 @@ def test_typiclust_is_the_authors_rule(sizes, k, start):
 
 def test_rows_of_a_cluster_are_measured_anew_after_each_pick():
     X = np.random.default_rng(3).normal(size=(700, 3)).round(1)
-    labels = _nearness.kmeans(geometry(X), 500, np.random.default_rng(0), 1)
+    labels = _nearness.kmeans(geometry(X), 500, np.random.default_rng(0), 1, Control())
     plan = typiclust(X, k=620, seed=0, min_size=1, neighbors=2)
     usual = plain_typiclust(X, labels, 300, neighbors=2, min_size=1)
     assert plan.indices.tolist()[:300] == usual
@@ -79,11 +79,11 @@ def test_constraints_of_typiclust_hold():
 
 def test_kmeans_finds_far_groups_and_threads_change_nothing():
     X = groups((50, 80, 20, 33))
-    labels = _nearness.kmeans(geometry(X), 4, np.random.default_rng(0), 1)
+    labels = _nearness.kmeans(geometry(X), 4, np.random.default_rng(0), 1, Control())
     assert [len(np.unique(labels[at : at + size])) for at, size in ((0, 50), (50, 80), (130, 20), (150, 33))] == [1] * 4
-    assert np.array_equal(labels, _nearness.kmeans(geometry(X), 4, np.random.default_rng(0), 2))
+    assert np.array_equal(labels, _nearness.kmeans(geometry(X), 4, np.random.default_rng(0), 2, Control()))
     X = np.random.default_rng(0).normal(size=(20_000, 8)).astype(np.float32)
-    one, two = (_nearness.kmeans(geometry(X), 7, np.random.default_rng(0), threads) for threads in (1, 2))
+    one, two = (_nearness.kmeans(geometry(X), 7, np.random.default_rng(0), threads, Control()) for threads in (1, 2))
     assert np.array_equal(one, two)
     assert len(np.unique(one)) == 7
 

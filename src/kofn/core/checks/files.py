@@ -90,9 +90,9 @@ def single_members(archive: zipfile.ZipFile | None, label: str) -> list[str]:
         InputError: a name is there twice, so that one of the two arrays would be dropped in silence.
     """
     names = [] if archive is None else [member.removesuffix(".npy") for member in archive.namelist()]
-    twice = next((name for place, name in enumerate(names) if name in names[:place]), None)
-    if twice is not None:
-        raise InputError(f"{label} holds two arrays {twice!r}; write it again with numpy.savez")
+    twice = [name for name in dict.fromkeys(names) if names.count(name) > 1] if len(set(names)) < len(names) else []
+    if twice:
+        raise InputError(f"{label} holds two arrays {twice[0]!r}; write it again with numpy.savez")
     return names
 
 
@@ -115,10 +115,14 @@ def _refuse(label: str, file_name: str, error: BaseException) -> NoReturn:
     reason = " ".join(str(error).split())
     if isinstance(error, SyntaxError | tokenize.TokenError):
         raise InputError(f"{label} is damaged: its header cannot be read; copy or write {file_name} again") from None
+    if "contains pickled" in reason:
+        raise InputError(
+            f"{label} is not an array, or holds Python objects; save plain numbers with numpy.save"
+        ) from None
     if any(words in reason for words in ("allow_pickle", "Object arrays", "Python objects", "object arrays")):
         raise InputError(f"{label} holds Python objects; save plain numbers, as in astype('float32')") from None
     if "mmap length" in reason or "EOF" in reason or isinstance(error, EOFError) or "reading array" in reason:
         raise InputError(f"{label} is truncated; copy or write {file_name} again") from None
     if isinstance(error, zipfile.BadZipFile | zlib.error | NotImplementedError | RuntimeError):
-        raise InputError(f"{label} is damaged ({reason[:_TOLD]}); copy or write {file_name} again") from None
-    raise InputError(f"{label} is not an array file ({reason[:_TOLD]}); write it with numpy.save") from None
+        raise InputError(f"{label} cannot be read: {reason[:_TOLD]}; copy or write {file_name} again") from None
+    raise InputError(f"{label} is not a NumPy array file ({reason[:_TOLD]}); write it with numpy.save") from None
