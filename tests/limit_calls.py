@@ -179,13 +179,18 @@ PRESSED, PATIENCE = 0.5, 2.0
 
 
 def after_an_interrupt(entry: Entry, n: int) -> tuple[Any, float]:
-    """The plan of a run without a limit that is interrupted after `PRESSED` seconds, and its processor time."""
+    """The plan of a run without a limit that is interrupted after `PRESSED` seconds, and its processor time.
+
+    No plan where the interrupt came before the search began, and ended the run at once.
+    """
     call = sized_call(entry, n)
     before = signal.signal(signal.SIGPROF, lambda *_: signal.raise_signal(signal.SIGINT))
     began = time.process_time()
     signal.setitimer(signal.ITIMER_PROF, PRESSED)
     try:
         return ask(entry, call, n_threads=1), time.process_time() - began
+    except KeyboardInterrupt:
+        return None, time.process_time() - began
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
         signal.signal(signal.SIGPROF, before)
