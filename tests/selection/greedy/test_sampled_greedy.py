@@ -158,7 +158,7 @@ def test_the_sample_is_looked_at_about_as_often_as_is_said_beforehand() -> None:
         plan = sampled_greedy(pool.astype(np.float32), k=300, seed=0, reference=3000)
         said = pairs_of_search(6000, 24, 3000, 300)
         assert said / 1.5 < plan.info["distance_evals"] < 1.5 * said
-        assert plan.info["distance_evals"] < 3 * 6000 * 3000
+        assert plan.info["distance_evals"] < 4 * 6000 * 3000
 
 
 def test_few_picks_are_judged_by_the_whole_sample() -> None:

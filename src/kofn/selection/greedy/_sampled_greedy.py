@@ -77,7 +77,9 @@ def sampled_greedy(
 
     Costs O(n * reference * d) time for each of a few passes, O(n k d) to value the picks, O(n d) memory. Dense rows
     that are nearer to a sampled row than its pick are listed once they are few; from then on a pick costs as much time
-    as the lists that it shortens are long. See `python -m benchmarks select` for 100,000 x 384 and k=1,000.
+    as the lists that it shortens are long: 100,000 x 384 take half a minute of one core for k=1,000. A sample of 4,807
+    of 20,000 x 64 rows lost 0.01% to 0.03% of the value of `lazy_greedy` for k=20, 0.05% to 0.14% for 200 and 0.2%
+    to 0.6% for 1,000, or up to 0.05%, 0.25% and 1.25% more distance (`python -m benchmarks sampled`).
 
     References:
         Wei, Iyer, Bilmes, "Fast multi-stage submodular maximization", ICML 2014 (surrogates on a sample).
