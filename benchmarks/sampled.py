@@ -35,8 +35,9 @@ def work(who: str, pool: str, n: int, d: int, k: int, seed: int) -> dict[str, An
 
     X = POOLS[pool](n, d, seed)
     options = {"reference": min(n, 4_807)} if who == "sampled_greedy" else None
+    words: dict[str, Any] = {"method": who, "options": options} | ({} if who == "lazy_greedy" else {"seed": seed})
     before = time.process_time()
-    plan = kofn.select(X, k=k, method=who, options=options, **({} if who == "lazy_greedy" else {"seed": seed}))
+    plan = kofn.select(X, k=k, **words)
     cpu, objective = time.process_time() - before, None
     if who == "random_sample":
         from kofn.objectives.facility_location import FacilityLocation

@@ -22,7 +22,7 @@ from kofn.engines.speed import features_of, pairs_a_second
 from kofn.engines.threads import cores
 from kofn.io.beginnings import beginning
 from kofn.io.tables import Table
-from kofn.selection.greedy._estimates import pairs_of_search
+from kofn.objectives._estimates import pairs_of_search
 from kofn.selection.greedy._sampled_greedy import rows_sampled
 from kofn.verbs import allocate, assign, select
 

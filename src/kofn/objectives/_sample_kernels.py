@@ -82,7 +82,7 @@ def look(
     ],
     **_EXACT,
 )
-def place(near, costs, ends, to, all_near, all_costs):
+def move(near, costs, ends, to, all_near, all_costs):
     """Move the lists of one block to where those of their items stand; to[i] moves on behind what was added."""
     for i in range(len(to)):
         for entry in range(ends[i], ends[i + 1]):
@@ -103,8 +103,8 @@ def place(near, costs, ends, to, all_near, all_costs):
 def follow(near, costs, starts, lengths, which, old, new, weights, gains):
     """gains[l] -= weights_i (old_i - max(cost_il, new_i)) over the lists of some items; then candidates as dear as
     new_i are dropped."""
-    for at in range(len(which)):
-        i, o, n, w = which[at], old[at], new[at], weights[at]
+    for index in range(len(which)):
+        i, o, n, w = which[index], old[index], new[index], weights[index]
         start, kept = starts[i], starts[i]
         for entry in range(start, start + lengths[i]):
             candidate, cost = near[entry], costs[entry]
@@ -126,8 +126,8 @@ def follow(near, costs, starts, lengths, which, old, new, weights, gains):
 )
 def add_up(near, costs, starts, lengths, which, cost, weights, gains):
     """gains[l] += weights_i (cost_i - cost_il) over the lists of some items."""
-    for at in range(len(which)):
-        i, o, w = which[at], cost[at], weights[at]
+    for index in range(len(which)):
+        i, o, w = which[index], cost[index], weights[index]
         for entry in range(starts[i], starts[i] + lengths[i]):
             gains[near[entry]] += np.float64(w * (o - costs[entry]))
 
@@ -185,7 +185,7 @@ def records(
     start = block * LANES
     width = min(LANES, columns.shape[1] - start)
     _load(rows, columns, scale, everyone, start, lanes)
-    found = 0
+    recorded = 0
     limit = np.empty(LANES, lanes.dtype)
     for l in range(width):
         limit[l] = _limit(cost[start + l], nearest[start + l], squared, relative, moved)
@@ -199,11 +199,11 @@ def records(
                 row = start + l
                 exact = _distance(rows[row], scale[row] if len(scale) > 0 else 1.0, points[pick], squared)
                 if exact < cost[row] or nearest[row] < 0:
-                    served[found, 0], served[found, 1] = pick, row
-                    fell[found, 0] = cost[row]
+                    served[recorded, 0], served[recorded, 1] = pick, row
+                    fell[recorded, 0] = cost[row]
                     cost[row] = min(cost[row], exact)
-                    fell[found, 1] = cost[row]
+                    fell[recorded, 1] = cost[row]
                     nearest[row] = position + pick
                     limit[l] = _limit(cost[row], nearest[row], squared, relative, moved)
-                    found += 1
-    return found
+                    recorded += 1
+    return recorded

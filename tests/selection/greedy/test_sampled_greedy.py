@@ -12,10 +12,10 @@ from law_runs import keeps_laws_at_size, rounded
 import kofn
 from kofn.core.dispatch import choose
 from kofn.core.runtime import Control
+from kofn.objectives import _estimates
+from kofn.objectives._estimates import pairs_of_search
 from kofn.objectives.facility_location import FacilityLocation
 from kofn.selection import lazy_greedy, sampled_greedy
-from kofn.selection.greedy import _estimates
-from kofn.selection.greedy._estimates import pairs_of_search
 from kofn.selection.greedy._sample import SampledVectors
 
 _RNG = np.random.default_rng(5)

@@ -10,10 +10,10 @@ import numpy as np
 
 from kofn.core.arrays import Floats, Ints
 from kofn.engines.threads import spread
+from kofn.objectives._estimates import Estimates, picks_of_part, sizes_of_parts
 from kofn.objectives._sources import Rows, Source
 from kofn.objectives.facility_location import FacilityLocation
 from kofn.objectives.similarity import exact_sum, geometry, rbf_geometry
-from kofn.selection.greedy._estimates import Estimates, picks_of_part, sizes_of_parts
 
 # Half-width of a 95% interval in standard errors.
 _STANDARD_ERRORS = 1.96
@@ -194,7 +194,7 @@ class SampledVectors(Sampled):
         # Twice what is proven, for the rounding of the limit itself.
         relative, moved = 2 * source.relative + 8 * source.rounding, 2 * source.moved
         blocks = -(-self.n // _kernels.LANES)
-        found: list[Any] = [None] * blocks
+        records: list[Any] = [None] * blocks
 
         def work(low: int, high: int) -> None:
             lanes, tile = _kernels.scratch(space.rows.shape[1], source.kind)
@@ -207,11 +207,11 @@ class SampledVectors(Sampled):
                     space.rows, space.columns, space.scale, everyone, rounded, points, space.squared, relative, moved,
                     self._picks, block, lanes, tile, self._cost, self.nearest, served, fell,
                 )  # fmt: skip
-                found[block] = served[:count].copy(), fell[:count, 0] - fell[:count, 1]
+                records[block] = served[:count].copy(), fell[:count, 0] - fell[:count, 1]
 
         spread(work, blocks, source.n_threads, shares=4)
         source.pairs += self.n * len(picks)
-        served, saved = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        served, saved = (np.concatenate(parts) for parts in zip(*records, strict=True))
         order = np.argsort(served[:, 0], kind="stable")
         ends = np.searchsorted(served[order, 0], np.arange(len(picks) + 1))
         rows, saved = served[order, 1], saved[order]

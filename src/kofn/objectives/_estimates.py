@@ -180,7 +180,7 @@ class Estimates:
         padded = [np.pad(x, (0, len(points) - len(items))).astype(kind) for x in (old, new, weights, reach)]
         room = _kernels.LANES * int((reach > 0).sum()) + 1
         blocks = -(-source.n // _kernels.LANES)
-        found: list[Any] = [None] * blocks
+        lists_of_blocks: list[Any] = [None] * blocks
 
         def work(low: int, high: int) -> None:
             lanes, tile = _kernels.scratch(space.rows.shape[1], kind)
@@ -190,7 +190,11 @@ class Estimates:
                     space.rows, space.columns, space.scale, everyone, points, *padded, space.squared, kind(space.rate),
                     block, lanes, tile, self._gains, near, costs, ends,
                 )  # fmt: skip
-                found[block] = near[: ends[-1]].copy(), costs[: ends[-1]].copy(), ends[: len(items) + 1].copy()
+                lists_of_blocks[block] = (
+                    near[: ends[-1]].copy(),
+                    costs[: ends[-1]].copy(),
+                    ends[: len(items) + 1].copy(),
+                )
 
         spread(work, blocks, source.n_threads, shares=4)
         source.pairs += len(items) * source.n
@@ -198,18 +202,18 @@ class Estimates:
         if listed.any():
             self._list[items[listed]] = len(self._lists)
             self._slot[items] = np.arange(len(items))
-            self._lists.append(_in_order(found, kind))
+            self._lists.append(_in_order(lists_of_blocks, kind))
 
 
-def _in_order(found: list[Any], kind: type) -> _Lists:
+def _in_order(lists_of_blocks: list[Any], kind: type) -> _Lists:
     """The lists of all blocks, item by item."""
     from kofn.objectives import _sample_kernels
 
-    lengths = np.sum([np.diff(ends) for _near, _costs, ends in found], axis=0)
+    lengths = np.sum([np.diff(ends) for _near, _costs, ends in lists_of_blocks], axis=0)
     starts = np.cumsum(lengths) - lengths
     total, to = int(lengths.sum()), starts.copy()
     near: NDArray[np.int32] = np.empty(total, np.int32)
     costs: NDArray[Any] = np.empty(total, kind)
-    for block in found:
-        _sample_kernels.place(*block, to, near, costs)
+    for block in lists_of_blocks:
+        _sample_kernels.move(*block, to, near, costs)
     return _Lists(near, costs, starts, lengths)
