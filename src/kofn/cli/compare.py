@@ -23,6 +23,7 @@ COMPARED = Section(
         words.NO_CACHE,
         words.VECTORS,
         words.columns("Compare rows by these columns: numbers scaled, categories one-hot."),
+        words.CATEGORIES,
         words.METRIC,
     ),
 )

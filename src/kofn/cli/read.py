@@ -19,7 +19,7 @@ from kofn.core import plans
 from kofn.core.checks import InputError, nearest
 from kofn.io.embedding import model_for
 from kofn.io.formats import SparseNpz
-from kofn.io.reading import odd_cell, remedy
+from kofn.io.cells import odd_cell, remedy
 from kofn.io.tables import Table
 from kofn.io.vectors import PoolVectors, by_model, pool_vectors, reduced, tfidf
 
@@ -123,6 +123,7 @@ def read_vectors(table: Table, arguments: RowArguments) -> PoolVectors:
         text=arguments.text,
         vectors=arguments.vectors,
         columns=arguments.columns,
+        categories=arguments.categories or (),
         embedder=arguments.embedder,
         cache=not arguments.no_cache,
         progress=True,
@@ -215,7 +216,8 @@ def without_gaps(pool: Pool, arguments: RowArguments) -> Pool:
     gaps = np.flatnonzero(pool.table.empty[pool.rows])
     rows = "1 row misses" if len(gaps) == 1 else f"{len(gaps):,} rows miss"
     if arguments.empty != "drop":
-        note = f"{rows} a value, filled with the {arguments.empty.replace('_', ' ')} of the column"
+        of_names = " (of names, the most frequent one)" if pool.table.fills_names else ""
+        note = f"{rows} a value, filled with the {arguments.empty.replace('_', ' ')} of the column{of_names}"
         return dataclasses.replace(pool, notes=(*pool.notes, note))
     if len(gaps) == len(pool.rows):
         raise InputError("--drop-empty leaves no row: every one misses a value in a column that is used")
@@ -283,23 +285,25 @@ def _is_scores(table: Table, name: str) -> bool:
     kind = table.dtype(name)
     if kind != "text":
         return kind == "number"
-    filled = table.column(name).drop_nulls()
-    if odd_cell(filled) is not None:
+    filled = table.reading.numbers(table.column(name)).drop_nulls()
+    if odd_cell(filled, table.reading.decimal) is not None:
         return True
     return filled.cast(pl.Float64, strict=False).is_not_null().sum() * 2 > len(filled)
 
 
 def _scores_with_gaps(table: Table, name: str) -> NDArray[np.float64]:
     """A column of numbers, NaN where a cell is empty."""
-    column = table.column(name)
+    column = table.reading.numbers(table.column(name))
     numbers = column.cast(pl.Float64, strict=False) if not column.dtype.is_nested() else pl.Series([None] * table.n)
-    odd = numbers.is_null() & column.is_not_null()
-    if odd.any():
-        row = odd.arg_max() or 0
-        if odd.sum() * 2 > column.len() - column.null_count() and odd_cell(column) is None:
+    wrong = numbers.is_null() & column.is_not_null()
+    if wrong.any():
+        odd = odd_cell(column, table.reading.decimal)
+        if wrong.sum() * 2 > column.len() - column.null_count() and odd is None:
             kind = "text" if column.dtype == pl.String else str(column.dtype)
             raise InputError(f"{table.path} column {name!r} holds {kind} and no scores; leave it out of --columns")
-        hint = remedy(str(column[row])) if odd_cell(column) is not None else "correct it, or leave the cell empty"
+        row = (wrong.arg_max() or 0) if odd is None else odd
+        hint = "correct it, or leave the cell empty"
+        hint = hint if odd is None else remedy(str(column[row]), table.reading.decimal)
         raise InputError(f"{table.path} column {name!r} at row {row} is {column[row]!r}, which is not a number; {hint}")
     return numbers.cast(pl.Float64).fill_null(float("nan")).to_numpy()
 

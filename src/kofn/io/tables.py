@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -29,7 +30,9 @@ from numpy.typing import NDArray
 
 from kofn.core.arrays import Array
 from kofn.core.checks import FailureError, InputError, nearest, refuse_nonfinite
-from kofn.io.reading import COMPRESSED, FILL_OR_DROP, Reading, empty_rows, odd_cell, plain_copy, remedy, suffix_of
+from kofn.io.cells import as_floats, missing_in, odd_cell, remedy, words_in
+from kofn.io.reading import COMPRESSED, DROP, Reading, plain_copy, suffix_of
+from kofn.io.suffixes import refuse_other_kind, remedy_of
 
 SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson", ".npy", ".npz")
 _CHUNK_BYTES = 32 << 20
@@ -48,15 +51,15 @@ class Table(ABC):
             each array.
         reading: how its text is read.
         empty: (n,) the rows that miss a value in a column that was used; None where there are none.
+        fills_names: True where some of those values are names.
     """
 
     path: Path
     n: int
     columns: list[str]
     reading: Reading = Reading()
-    empty: NDArray[np.bool_] | None = (
-        None  # rows that miss a value in a column that was used, where they are not refused
-    )
+    empty: NDArray[np.bool_] | None = None
+    fills_names: bool = False
 
     @staticmethod
     def open(path: str | PathLike[str], reading: Reading | None = None) -> Table:
@@ -71,22 +74,22 @@ class Table(ABC):
         where = Path(path)
         if not where.exists():
             near = nearest(where.name, (p.name for p in where.parent.iterdir())) if where.parent.is_dir() else ""
-            raise InputError(f"{where}: no such file{near}")
+            remote = remedy_of(where) if ":/" in str(where) or str(where) == "-" else ""
+            raise InputError(f"{where}: no such file{remote or near}")
         if where.is_dir():
             raise InputError(f"{where} is a folder; name one file in it")
         suffix = suffix_of(where)
         packed = where.suffix.lower() in COMPRESSED
         if suffix not in SUFFIXES or (packed and suffix in (".parquet", ".npy", ".npz")):
-            raise InputError(
-                f"{where}: unknown suffix {where.suffix.lower() or '(none)'!r}; give one of {', '.join(SUFFIXES)}"
-                f"{'; decompress it first' if packed or suffix in ('.zst', '.zip') else ''}"
-            )
+            known = "decompress it first" if packed else f"give one of {', '.join(SUFFIXES)}{remedy_of(where)}"
+            raise InputError(f"{where}: unknown suffix {where.suffix.lower() or '(none)'!r}; {known}")
         if not where.is_file():
             raise InputError(f"{where} is no regular file; write what it gives to a file first")
         how = reading or Reading()
         with _reading(where):
             if where.stat().st_size == 0:
                 raise InputError(f"{where} is empty (0 bytes); give a file with at least one row")
+            refuse_other_kind(where, suffix)
             plain = plain_copy(where, how.encoding)
             try:
                 table = _kind(suffix)(plain or where, how)
@@ -153,11 +156,13 @@ class Table(ABC):
     def column(self, name: str) -> pl.Series:
         """All values of one column, typed, missing ones null. O(n) memory; no other column is read.
 
+        Empty text is missing, in any format: an empty cell of a CSV file is nothing else.
         A CSV cell becomes a number only if that loses nothing but the spelling of decimals: `007` stays text.
         """
         name = self.require(name)
         with _reading(self.path):
-            return self._column(name)
+            series = self.reading.without_na(self._column(name))
+        return series.set(series == "", None) if series.dtype == pl.String else series
 
     def take(self, indices: Iterable[int] | Array) -> pl.DataFrame:
         """The rows at `indices`, all original columns, in the given order, types and keys untouched.
@@ -181,11 +186,13 @@ class Table(ABC):
 
     def numbers(self, name: str) -> Array:
         """A column of finite numbers, (n,): int64 if all are whole numbers in the file, else float64."""
-        series = self._filled(name)
+        series = self._without_gaps_or_refused(self.reading.numbers(self.column(name)), name)
         if series.dtype == pl.String:
-            odd = series.cast(pl.Float64, strict=False).is_null().arg_max() or 0
-            hint = f"; {remedy(series[odd])}" if odd_cell(series) is not None else "; correct or drop it"
-            raise InputError(f"{self._place(name, odd)} is {series[odd]!r}, which is not a number{hint}")
+            odd = odd_cell(series, self.reading.decimal)
+            hint = "correct it, or leave the row out" if odd is None else remedy(series[odd], self.reading.decimal)
+            if odd is None:
+                odd = series.cast(pl.Float64, strict=False).is_null().arg_max() or 0
+            raise InputError(f"{self._place(name, odd)} is {series[odd]!r}, which is not a number; {hint}")
         if not (series.dtype.is_numeric() or series.dtype == pl.Boolean):
             raise InputError(f"{self.path} column {name!r} holds {series.dtype}; give a column of numbers")
         is_whole = series.dtype == pl.Boolean or (
@@ -196,25 +203,45 @@ class Table(ABC):
         return values
 
     def compared(self, name: str) -> pl.Series:
-        """A column that rows are compared by: words, or numbers none of whose cells is spelt otherwise.
+        """A column that rows are compared by: names, or numbers none of whose cells is spelt otherwise.
+
+        Text all of whose cells are numbers is numbers, whatever the format.
 
         Raises:
-            InputError: a cell such as `NA`, `1,200` or `85.2%` among numbers, which would make names of all of them.
+            InputError: a cell such as `NA`, `1,200` or `85.2%` among numbers, which would make names of all of them;
+                nested values.
         """
-        series = self.column(name)
-        odd = odd_cell(series)
+        series = self.reading.numbers(self.column(name))
+        if series.dtype == pl.String and self.dtype(name) == "other" and series.null_count() < len(series):
+            raise InputError(f"{self.path} column {name!r} holds objects or lists; compare by --text, or leave it out")
+        odd = odd_cell(series, self.reading.decimal)
         if odd is not None:
             cell = str(series[odd])
-            raise InputError(f"{self._place(name, odd)} is {cell!r} in a column of numbers; {remedy(cell)}")
+            kind = "dates" if series.str.contains(r"\d[/:-]\d|\d\.\d+\.\d").sum() * 2 > len(series) else "numbers"
+            told = remedy(cell, self.reading.decimal, compared=True)
+            raise InputError(f"{self._place(name, odd)} is {cell!r} in a column of {kind}; {told}")
         return self._without_gaps(series)
 
+    def names(self, name: str) -> pl.Series:
+        """A column that rows are compared by, as names, however they are written."""
+        series = self.column(name)
+        return self._without_gaps(series if series.dtype.is_nested() else series.cast(pl.String)).cast(pl.Categorical)
+
     def _without_gaps(self, series: pl.Series) -> pl.Series:
-        """The column as it is, or with its missing values filled and their rows noted."""
+        """The column as it is, or with its missing values (NaN too) filled and their rows noted."""
+        if series.dtype.is_float() and self.reading.empty != "refuse":
+            series = series.fill_nan(None)
         if self.reading.empty == "refuse" or not series.null_count():
             return series
-        missing = empty_rows(series)
-        self.empty = missing if self.empty is None else self.empty | missing
+        self._note_gaps(series)
+        self.fills_names = self.fills_names or not (series.dtype.is_numeric() or series.dtype.is_temporal())
         return self.reading.filled(series)
+
+    def _note_gaps(self, series: pl.Series) -> None:
+        """Note which rows miss a value of the column."""
+        missing = series.is_null().to_numpy()
+        if missing.any():
+            self.empty = missing if self.empty is None else self.empty | missing
 
     def labels(self, name: str) -> Array:
         """A column as text, (n,), for groups: 3 is "3", true is "true"."""
@@ -243,11 +270,15 @@ class Table(ABC):
         return np.array(series.cast(pl.String).to_list())
 
     def texts(self, name: str) -> pl.Series:
-        """A column of text, missing cells refused."""
-        series = self._filled(name)
-        if series.dtype.is_nested() or series.dtype == pl.Binary:
+        """A column of text; missing cells are texts without a word. Of nested values (a chat) the texts in them."""
+        series = self.column(name)
+        if series.dtype == pl.Binary or self.dtype(name) == "vector":
             raise InputError(f"{self.path} column {name!r} holds {series.dtype}; give a column of text")
-        return series.cast(pl.String)
+        if self.reading.empty == "drop":
+            self._note_gaps(series)
+        if series.dtype.is_nested():
+            return pl.Series(series.name, [words_in(value) for value in series.to_list()], pl.String)
+        return series.cast(pl.String).fill_null("")
 
     def vectors(self, name: str, *, finite: bool = True) -> Array:
         """A column of equally long vectors as (n, d): float16, float32 and float64 kept, whole numbers to float32.
@@ -265,6 +296,9 @@ class Table(ABC):
             X = self._vectors(name)
         if X.shape[1] == 0:
             raise InputError(f"{self._place(name, 0)} is an empty vector; drop those rows first")
+        if self.reading.empty == "drop" and (gaps := np.isnan(X).any(axis=1)).any():
+            X[gaps] = 0
+            self.empty = gaps if self.empty is None else self.empty | gaps
         if finite:
             refuse_nonfinite(X, f"{self.path} column {name!r}")
         return X
@@ -286,14 +320,18 @@ class Table(ABC):
         return f"{self.path} column {name!r} at row {row}"
 
     def _filled(self, name: str) -> pl.Series:
-        series = self.column(name)
+        return self._without_gaps_or_refused(self.column(name), name)
+
+    def _without_gaps_or_refused(self, series: pl.Series, name: str) -> pl.Series:
+        """A column that is not compared: missing values are never made up, so their rows go or are refused."""
         if self.reading.empty == "drop":
             series = self._without_gaps(series)
-        missing = series.null_count()
-        if missing:
-            more = f" ({missing} such rows)" if missing > 1 else ""
-            row = series.is_null().arg_max() or 0
-            raise InputError(f"{self._place(name, row)} is empty{more}; {FILL_OR_DROP}")
+        missing = missing_in(series)
+        count = int(missing.sum())
+        if count:
+            more = f" ({count} such rows)" if count > 1 else ""
+            row = missing.arg_max() or 0
+            raise InputError(f"{self._place(name, row)} is {'empty' if series[row] is None else 'NaN'}{more}; {DROP}")
         return series
 
     @abstractmethod
@@ -311,9 +349,11 @@ class Table(ABC):
 
     def _vectors(self, name: str) -> Array:
         """(n, d) filled block by block; the width and the dtype are those of the first row."""
-        first = next(iter(self._blocks(name, 1)), None)
+        drops = self.reading.empty == "drop"
+        known = (block for block in self._blocks(name, 1) if not (drops and block[:1].null_count()))
+        first = next(known, None)
         if first is None:
-            raise InputError(f"{self.path} has no rows")
+            raise InputError(f"{self.path} has no rows with a vector in column {name!r}")
         head = self._vector_block(name, first[:1], 0, None)
         width = head.shape[1]
         rows = max(1024, _CHUNK_BYTES // max(1, width * head.dtype.itemsize))
@@ -326,11 +366,14 @@ class Table(ABC):
 
     def _vector_block(self, name: str, block: pl.Series, start: int, width: int | None) -> Array:
         """One block as (rows, width); refuse values that are missing, not a vector, or of another length."""
-        missing = block.is_null().arg_max() if block.null_count() else None
-        if missing is not None:
-            raise InputError(f"{self._place(name, start + missing)} is empty; {FILL_OR_DROP}")
+        missing = block.is_null().to_numpy()
+        drops = self.reading.empty == "drop"
+        if missing.any() and not drops:
+            raise InputError(f"{self._place(name, start + int(missing.argmax()))} is empty; {DROP}")
+        rows = start + np.flatnonzero(~missing)
+        block = block.drop_nulls()
         if block.dtype == pl.String:
-            block = self._decode(name, block, start)
+            block = self._decode(name, block, rows)
         if block.dtype == pl.Array:
             block = block.arr.to_list()
         inner = block.dtype.inner if isinstance(block.dtype, pl.List) else None
@@ -341,32 +384,34 @@ class Table(ABC):
         odd = np.flatnonzero(lengths != width)
         if len(odd):
             raise InputError(
-                f"{self._place(name, start + int(odd[0]))} has {lengths[odd[0]]} values, row 0 has {width}; "
+                f"{self._place(name, int(rows[odd[0]]))} has {lengths[odd[0]]} values, row 0 has {width}; "
                 "give vectors of one length"
             )
         flat = block.explode() if width else block.head(0).explode()
-        gap = flat.is_null().arg_max() if flat.null_count() else None
-        if gap is not None:
-            row, column = divmod(gap, width)
-            cell = f"{self._place(name, start + row)}, column {column}"
-            raise InputError(f"{cell} is empty; drop or impute those rows first")
-        values = (flat if flat.dtype.is_float() else flat.cast(pl.Float32)).to_numpy()
-        return values.reshape(len(block), width)
+        if flat.null_count() and not drops:
+            row, column = divmod(flat.is_null().arg_max() or 0, width)
+            raise InputError(f"{self._place(name, int(rows[row]))}, column {column} is empty; {DROP}")
+        values = as_floats(flat, f"{self.path} column {name!r}").reshape(len(block), width)
+        if not missing.any():
+            return values
+        vectors = np.full((len(missing), width), np.nan, values.dtype)
+        vectors[~missing] = values
+        return vectors
 
-    def _decode(self, name: str, block: pl.Series, start: int) -> pl.Series:
+    def _decode(self, name: str, block: pl.Series, rows: NDArray[np.int64]) -> pl.Series:
         """Vectors that were written as text."""
         fine = block.str.contains(r"^\s*\[\s*([0-9eE+\-.]+(\s*,\s*[0-9eE+\-.]+)*)?\s*\]\s*$")
         if not fine.all():
             row = (~fine).arg_max() or 0
             shown = block[row] if len(block[row]) <= 40 else block[row][:37] + "..."
-            raise InputError(f"{self._place(name, start + row)} is {shown!r}; give a list of numbers, as in [0.1, 2.5]")
+            raise InputError(f"{self._place(name, int(rows[row]))} is {shown!r}; give a list of numbers, as in [0.1, 2.5]")
         numbers = block.str.strip_chars(" \t\r\n[]").str.split(",")
         try:
             # An empty list is written [] and would be split into one empty text.
             return numbers.list.eval(pl.element().str.strip_chars().filter(pl.element() != "").cast(pl.Float64))
         except pl.exceptions.PolarsError:
             row = next(i for i, cell in enumerate(block) if not _parses(cell))
-            raise InputError(f"{self._place(name, start + row)} is not a list of numbers; write [0.1, 2.5]") from None
+            raise InputError(f"{self._place(name, int(rows[row]))} is not a list of numbers; write [0.1, 2.5]") from None
 
 
 def _kind(suffix: str) -> Callable[[Path, Reading], Table]:
