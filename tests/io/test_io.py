@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import bz2
+import contextlib
 import csv
 import gzip
 import io
+import lzma
 import os
 import re
 import signal
@@ -15,12 +18,14 @@ import textwrap
 import numpy as np
 import polars as pl
 import pytest
+import scipy.sparse
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kofn.core.checks import FailureError, InputError
 from kofn.io import Table, atomic_path, text_faults, write_table
 from kofn.io.cells import typed_cells
+from kofn.io.formats import SparseNpz
 
 TABLES = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson")
 
@@ -268,6 +273,39 @@ def refused(path, says, column=None, how="vectors"):
 def test_broken_files_are_named_with_the_place(tmp_path, name, content, says):
     (tmp_path / name).write_bytes(content)
     refused(tmp_path / name, says)
+
+
+@pytest.mark.parametrize("name", ["x.csv.gz", "x.csv.bz2", "x.jsonl.xz", "x.npy", "x.npz", "sparse.npz", "x.parquet"])
+def test_a_byte_that_is_damaged_is_refused_or_changes_a_value(tmp_path, name):
+    """Whatever a reader raises of a damaged file is said in one line."""
+    path = tmp_path / name
+    frame = pl.DataFrame({"v": [[float(i), 2.5] for i in range(40)], "s": [f"a{i % 7}" for i in range(40)]})
+    text = frame["s"].to_frame().write_csv().encode() if ".csv" in name else frame.write_ndjson().encode()
+    match name:
+        case "x.csv.gz":
+            path.write_bytes(gzip.compress(text))
+        case "x.csv.bz2":
+            path.write_bytes(bz2.compress(text))
+        case "x.jsonl.xz":
+            path.write_bytes(lzma.compress(text))
+        case "x.npy":
+            np.save(path, np.ones((30, 4)))
+        case "x.npz":
+            np.savez_compressed(path, v=np.arange(120.0).reshape(30, 4), s=np.arange(30))
+        case "sparse.npz":
+            scipy.sparse.save_npz(path, scipy.sparse.random(30, 20, 0.3, format="csr", random_state=0))
+        case _:
+            frame.write_parquet(path)
+    whole = path.read_bytes()
+    for place in range(0, len(whole), max(1, len(whole) // 150)):
+        damaged = bytearray(whole)
+        damaged[place] ^= 0x55
+        path.write_bytes(damaged)
+        with contextlib.suppress(InputError, FailureError):
+            table = Table.open(path)
+            column = table.columns[0]
+            table.matrix() if isinstance(table, SparseNpz) else table.column(column)
+            table.take([0, table.n - 1])
 
 
 def test_an_open_quote_is_named_by_its_line(tmp_path):

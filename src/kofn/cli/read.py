@@ -209,20 +209,29 @@ def _texts_of(file: str, column: str, option: str) -> pl.Series:
     return pl.Series(lines, dtype=pl.String)
 
 
+def gaps_of(table: Table, arguments: RowArguments, rows: NDArray[np.int64] | None = None) -> tuple[str, ...]:
+    """What to say of rows that miss a value and were filled or are left out; nothing where there are none."""
+    if table.empty is None or not (count := int(table.empty[rows].sum() if rows is not None else table.empty.sum())):
+        return ()
+    some = "1 row misses" if count == 1 else f"{count:,} rows miss"
+    if arguments.empty == "drop":
+        return (f"{some} a value and {'is' if count == 1 else 'are'} left out",)
+    of_names = " (of names, the most frequent one)" if table.fills_names else ""
+    return (f"{some} a value, filled with the {arguments.empty.replace('_', ' ')} of the column{of_names}",)
+
+
 def without_gaps(pool: Pool, arguments: RowArguments) -> Pool:
     """The pool without the rows that miss a value, or with a line on how many were filled."""
-    if pool.table.empty is None or not pool.table.empty.any():
+    notes = gaps_of(pool.table, arguments, pool.rows)
+    if not notes:
         return pool
-    gaps = np.flatnonzero(pool.table.empty[pool.rows])
-    rows = "1 row misses" if len(gaps) == 1 else f"{len(gaps):,} rows miss"
-    if arguments.empty != "drop":
-        of_names = " (of names, the most frequent one)" if pool.table.fills_names else ""
-        note = f"{rows} a value, filled with the {arguments.empty.replace('_', ' ')} of the column{of_names}"
-        return dataclasses.replace(pool, notes=(*pool.notes, note))
-    if len(gaps) == len(pool.rows):
-        raise InputError("--drop-empty leaves no row: every one misses a value in a column that is used")
-    verb = "is" if len(gaps) == 1 else "are"
-    return dataclasses.replace(pool.drop(gaps), notes=(*pool.notes, f"{rows} a value and {verb} left out"))
+    if arguments.empty == "drop":
+        assert pool.table.empty is not None
+        gaps = np.flatnonzero(pool.table.empty[pool.rows])
+        if len(gaps) == len(pool.rows):
+            raise InputError("--drop-empty leaves no row: every one misses a value in a column that is used")
+        pool = pool.drop(gaps)
+    return dataclasses.replace(pool, notes=(*pool.notes, *notes))
 
 
 def read_scores(

@@ -25,6 +25,7 @@ _LIKE_NOTHING = (
     r"(?i)^\s*\(?<?(n\.?\s*/?\s*a\.?|nan|nat|null|none|nil|[-\u2013\u2014]+|\?+|\.+|\*+|missing|unknown|tbd|\\n|inf|-inf"
     r"|#(n/a|value!|div/0!|ref!|name\?|num!))?>?\)?\s*$"
 )
+_UNLABELLED = r"(?i)^\s*<?\(?(un-?label+ed|no[ _-]?label|not[ _-]?label+ed|to-?do|unset)\)?>?\s*$"
 _DATE = r"^\s*\d{4}-\d{2}-\d{2}([T ].*)?$"
 _LIKE_A_DATE = (
     r"^\s*((\d{4}[./-]\d{1,2}[./-]\d{1,2}|\d{1,2}[./-]\d{1,2}[./-]\d{4}|\d{1,2}[/-]\d{1,2}[/-]\d{2})([T ,].*)?"
@@ -72,6 +73,15 @@ def _measured(cells: pl.Series, alike: pl.Series, plain: pl.Series, of: int) -> 
         return False
     values = cells.filter(alike).n_unique()
     return values > _FEW_VALUES or values * 2 > count or bool(cells.filter(plain).str.contains(r"\d[.,]\d").any())
+
+
+def stands_for_nothing(text: str) -> bool:
+    """True for what people write where there is no value: `NA`, `?`, `-`, `unknown`, `unlabelled`.
+
+    >>> stands_for_nothing("N/A"), stands_for_nothing("cat")
+    (True, False)
+    """
+    return bool(pl.Series([text]).str.contains(f"{_LIKE_NOTHING}|{_UNLABELLED}")[0])
 
 
 def remedy(cell: str, decimal: str = ".", *, compared: bool = False) -> str:

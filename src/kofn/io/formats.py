@@ -21,7 +21,7 @@ from kofn.core.checks import InputError, sound_sparse
 from kofn.io import json_lines, text_faults
 from kofn.io.cells import TYPES, cast_cells, typed_cells, words_in
 from kofn.io.reading import Reading
-from kofn.io.tables import Table, one_line
+from kofn.io.tables import Table, one_line, reading_file
 
 _SAMPLE = 10_000
 _ROW = "__kofn_row__"
@@ -333,7 +333,7 @@ class _Npz(_Arrays):
                         version = np.lib.format.read_magic(file)
                         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else _read_header_2
                         shapes[name], _, dtype = read(file)
-                    except ValueError as error:
+                    except (ValueError, EOFError, SyntaxError, tokenize.TokenError) as error:
                         _refuse_array(path, f"{path} array {name!r}", error)
                 _refuse_dtype(f"{path} array {name!r}", dtype)
         lengths = {name: shape[0] if shape else None for name, shape in shapes.items()}
@@ -375,7 +375,8 @@ class SparseNpz(_Arrays):
         from scipy import sparse
 
         try:
-            return sound_sparse(sparse.load_npz(self.path), str(self.path))
+            with reading_file(self.path):
+                return sound_sparse(sparse.load_npz(self.path), str(self.path))
         except (ValueError, EOFError, KeyError) as error:
             _refuse_array(self.path, str(self.path), error)
 

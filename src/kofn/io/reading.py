@@ -9,6 +9,7 @@ import lzma
 import os
 import re
 import tempfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -146,7 +147,7 @@ def plain_copy(path: Path, encoding: str | None) -> Path | None:
     except UnicodeError as error:
         reason = error.reason if isinstance(error, UnicodeDecodeError) else error
         raise InputError(f"{path} is not {encoding}: {reason}; name the right --encoding") from None
-    except (EOFError, gzip.BadGzipFile, lzma.LZMAError, OSError) as error:
+    except (EOFError, gzip.BadGzipFile, lzma.LZMAError, zlib.error, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise FailureError(f"{path} cannot be read: {error.strerror}") from None
         raise InputError(f"{path} cannot be decompressed ({error}); copy or write it again") from None

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import weakref
 import zipfile
+import zlib
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -86,7 +87,7 @@ class Table(ABC):
         if not where.is_file():
             raise InputError(f"{where} is no regular file; write what it gives to a file first")
         how = reading or Reading()
-        with _reading(where):
+        with reading_file(where):
             if where.stat().st_size == 0:
                 raise InputError(f"{where} is empty (0 bytes); give a file with at least one row")
             refuse_other_kind(where, suffix)
@@ -150,7 +151,7 @@ class Table(ABC):
     @property
     def types(self) -> dict[str, pl.DataType]:
         """What polars calls the types of the columns, without reading the rows where the file says them."""
-        with _reading(self.path):
+        with reading_file(self.path):
             return {name: self._dtype(name) for name in self.columns}
 
     def column(self, name: str) -> pl.Series:
@@ -160,7 +161,7 @@ class Table(ABC):
         A CSV cell becomes a number only if that loses nothing but the spelling of decimals: `007` stays text.
         """
         name = self.require(name)
-        with _reading(self.path):
+        with reading_file(self.path):
             series = self.reading.without_na(self._column(name))
         return series.set(series == "", None) if series.dtype == pl.String else series
 
@@ -177,7 +178,7 @@ class Table(ABC):
         out = (wanted < 0) | (wanted >= self.n)
         if out.any():
             raise InputError(f"indices names row {wanted[out][0]}; {self.path} has rows 0..{self.n - 1}")
-        with _reading(self.path):
+        with reading_file(self.path):
             return self._take(wanted.astype(np.int64))
 
     def lines(self, indices: NDArray[np.int64]) -> list[bytes] | None:  # noqa: ARG002 (of JSON lines, see there)
@@ -292,7 +293,7 @@ class Table(ABC):
             InputError: a missing vector, one of another length, a value that is NaN, infinite or missing (row, column).
         """
         name = self.require(name)
-        with _reading(self.path):
+        with reading_file(self.path):
             X = self._vectors(name)
         if X.shape[1] == 0:
             raise InputError(f"{self._place(name, 0)} is an empty vector; drop those rows first")
@@ -306,7 +307,7 @@ class Table(ABC):
     def dtype(self, name: str) -> str:
         """The kind of the column's values, in one word: "number", "text", "vector", "date", "boolean" or "other"."""
         name = self.require(name)
-        with _reading(self.path):
+        with reading_file(self.path):
             dtype = self._dtype(name)
         if isinstance(dtype, pl.List | pl.Array):
             return "vector" if isinstance(dtype.inner, pl.DataType) and dtype.inner.is_numeric() else "other"
@@ -428,17 +429,28 @@ def _parses(cell: str) -> bool:
     return True
 
 
+# What readers raise of a damaged file.
+_BROKEN = (
+    pl.exceptions.PolarsError,
+    pl.exceptions.PanicException,
+    zipfile.BadZipFile,
+    zipfile.LargeZipFile,
+    zlib.error,
+    NotImplementedError,  # an archive compressed in a way that zipfile does not know
+)
+
+
 def one_line(error: BaseException) -> str:
     text = " ".join(str(error).split())
     return text if len(text) <= 160 else text[:157] + "..."
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[None]:
+def reading_file(path: Path) -> Iterator[None]:
     """Turn readers' errors into one line that names the file."""
     try:
         yield
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, zipfile.BadZipFile, zipfile.LargeZipFile) as error:
+    except _BROKEN as error:
         raise InputError(f"{path} cannot be read: {one_line(error)}; check or write the file again") from None
     except MemoryError:
         raise FailureError(f"{path}: not enough memory to read it; name fewer columns") from None
