@@ -97,7 +97,18 @@ FITTING: dict[str, tuple[str, ...]] = {
     "na": ("NA", "-", "NA,-,?", "0", "-999"),
     "decimal": (",", ".", ";"),
     "delimiter": (";", "tab", "|", ",", "\t", "ab"),
-    "encoding": ("latin-1", "utf-16", "cp1252", "utf-8-sig", "rot13", "base64", "idna", "klingon", "utf-32", "punycode"),
+    "encoding": (
+        "latin-1",
+        "utf-16",
+        "cp1252",
+        "utf-8-sig",
+        "rot13",
+        "base64",
+        "idna",
+        "klingon",
+        "utf-32",
+        "punycode",
+    ),
     "queries": ("red car", "queries.txt", "pool.csv", "x.npy", "zebra", "@x.npy"),
     "private": ("pool.csv", "pool.parquet", "x.npy", "@x.npy"),
     "model": ("none", "GaussianNB", "logistic_regression", "ridge", "dummy", "DecisionTreeClassifier"),
@@ -178,9 +189,12 @@ def _dialects(pool: pl.DataFrame, flat: pl.DataFrame) -> None:
     Path("packed.csv.gz").write_bytes(gzip.compress(text.encode()))
     Path("gzipped.csv").write_bytes(gzip.compress(text.encode()))
     Path("na.csv").write_text(text.replace("1", "NA", 3))
-    Path("names.csv").write_text(",a b,\"c,d\"\n" + "".join(f"{i},{i % 3},x{i % 2}\n" for i in range(9)))
+    Path("names.csv").write_text(',a b,"c,d"\n' + "".join(f"{i},{i % 3},x{i % 2}\n" for i in range(9)))
     nested = pool.with_columns(
-        chat=pl.struct(role=pl.lit("user"), content="body"), blob=pl.lit(b"x"), none=pl.lit(None), when=pl.date(2024, 1, 2)
+        chat=pl.struct(role=pl.lit("user"), content="body"),
+        blob=pl.lit(b"x"),
+        none=pl.lit(None),
+        when=pl.date(2024, 1, 2),
     )
     nested.write_parquet("nested.parquet")
     nested.drop("blob").write_ndjson("nested.jsonl")
@@ -212,8 +226,8 @@ def drawn(rng: random.Random, names: list[str]) -> list[str]:
         "select pool.parquet --vectors emb -k 3", "select pool.csv --score score -k 3", "select x.npz --vectors v -k 2",
         "assign x.npy -k 2", "assign pool.csv --columns age -k 2", "assign x.npy --scores --capacity 3",
         "allocate curves.csv --size params --mean-budget 4", "combine a b -o out", "combine board.csv --id model",
-        "select pool.csv --text body --label part -k 3 --all -o o.csv", "select pool.csv --text body --dedupe 0.9 -o o.csv",
-        "select pool.csv --columns lang,tokens --quota lang=de:1- -k 4", "select pool.jsonl --text body --queries red -k 2",
+        "select pool.csv --text body --label part -k 3 --all -o o.csv", "select pool.csv --text body --dedupe 0.9",
+        "select pool.csv --columns lang,tokens --quota lang=de:1- -k 4", "select pool.csv --text body --queries red",
         "select pool.csv --text body --budget 90 --cost tokens --id key", "select pool.csv --text body --each lang=1",
         "select nested.jsonl --text chat -k 2 -o o.jsonl", "select sparse.npz --metric cosine -k 2",
         "compare pool.csv --columns tokens,age --judge lang -k 3 --time-limit 1",

@@ -310,7 +310,7 @@ def test_a_byte_that_is_damaged_is_refused_or_changes_a_value(tmp_path, name):
 
 def test_an_open_quote_is_named_by_its_line(tmp_path):
     (tmp_path / "x.csv").write_text('a,b\n1,x\n2,"open\n3,y\n')
-    with pytest.raises(InputError, match="the row at line 3 has 2 fields|a quote at line 3 is left open"):
+    with pytest.raises(InputError, match=r"the row at line 3 has 2 fields|a quote at line 3 is left open"):
         Table.open(tmp_path / "x.csv").column("b")
 
 

@@ -176,7 +176,10 @@ GAPS = (
     flag("--impute", metavar="HOW", help="Fill missing values of compared columns: median, mean or most_frequent."),
 )
 CATEGORIES = flag(
-    "--categories", metavar="A,B", type=COLUMNS, help="Of --columns, those that hold names, also where they are numbers."
+    "--categories",
+    metavar="A,B",
+    type=COLUMNS,
+    help="Of --columns, those that hold names, also where they are numbers.",
 )
 IMAGES = flag("--images", metavar="ARRAY", help="Array of an .npz with one image a row, for the report.")
 

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from kofn.cli.arguments import RowArguments
 from kofn.core import plans
 from kofn.core.checks import InputError, nearest
+from kofn.io.cells import odd_cell, remedy
 from kofn.io.embedding import model_for
 from kofn.io.formats import SparseNpz
-from kofn.io.cells import odd_cell, remedy
 from kofn.io.tables import Table
 from kofn.io.vectors import PoolVectors, by_model, pool_vectors, reduced, tfidf
 

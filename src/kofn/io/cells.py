@@ -1,8 +1,8 @@
-"""What cells of text stand for: numbers, dates, names, nothing; and the cell that keeps a column of numbers from being one.
+"""What cells of text stand for: numbers, dates, names, nothing; and which cell keeps a column from being numbers.
 
 >>> import polars as pl
->>> odd_cell(pl.Series(["1.5", "2", "tbd", "7"])), odd_cell(pl.Series(["S", "M", "40"])), odd_cell(pl.Series(["1", "2"]))
-(2, None, None)
+>>> odd_cell(pl.Series(["1.5", "2", "tbd", "7"])), odd_cell(pl.Series(["S", "M", "40"]))
+(2, None)
 """
 
 from __future__ import annotations
@@ -130,9 +130,12 @@ def as_floats(flat: pl.Series, label: str) -> Array:
         InputError: a whole number that no float holds.
     """
     if not flat.dtype.is_float():
-        most = max(abs(flat.max() or 0), abs(flat.min() or 0)) if flat.dtype.is_integer() and len(flat) else 0
+        ends: list[Any] = [flat.min(), flat.max()] if flat.dtype.is_integer() else []
+        most = max((abs(end) for end in ends if end is not None), default=0)
         if most > _DOUBLE:
-            raise InputError(f"{label} holds whole numbers up to {most}, beyond what floats hold apart; scale them down")
+            raise InputError(
+                f"{label} holds whole numbers up to {most}, beyond what floats hold apart; scale them down"
+            )
         flat = flat.cast(pl.Float64 if most > _SINGLE else pl.Float32)
     return flat.to_numpy()
 

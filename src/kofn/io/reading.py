@@ -63,9 +63,7 @@ class Reading:
             except (LookupError, ValueError):
                 is_text = False
             if not is_text:
-                raise InputError(
-                    f"encoding={self.encoding!r} is not known; give one such as latin-1 or cp1252"
-                )
+                raise InputError(f"encoding={self.encoding!r} is not known; give one such as latin-1 or cp1252")
 
     def without_na(self, series: pl.Series) -> pl.Series:
         """The column with null where a cell stands for a missing value; of numbers, where it is such a number."""

@@ -38,7 +38,8 @@ def check_utf8(path: Path) -> None:
                 line = lines + 1 + block.count(b"\n", 0, max(position, 0))
                 raise InputError(
                     f"{path} is not UTF-8: byte 0x{error.object[error.start]:02x} at offset {offset + position}, "
-                    f"line {line}; say --encoding (latin-1, cp1252, utf-16-le, ...), or convert it, as iconv -f latin1 -t utf-8 does"
+                    f"line {line}; say --encoding (latin-1, cp1252, utf-16-le, ...), or convert it, "
+                    "as iconv -f latin1 -t utf-8 does"
                 ) from None
             if not block:
                 return

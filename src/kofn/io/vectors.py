@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from kofn.core.arrays import Array
 from kofn.core.checks import InputError, count, refuse_nonfinite
+from kofn.io.cells import missing_in
 from kofn.io.embedders import open_embedder
 from kofn.io.embedding import Embedded, embedded, model_for
-from kofn.io.cells import missing_in
 from kofn.io.reading import FILL_OR_DROP
 
 if TYPE_CHECKING:
@@ -108,7 +108,9 @@ def pool_vectors(
         frame = pl.DataFrame([table.names(name) if name in categories else table.compared(name) for name in columns])
         X, dimensions = column_vectors(frame)
         counts = {name: sum(part.startswith(f"{name}=") for part in dimensions) for name in frame.columns}
-        shown = [f"{name} ({count} names)" if count and name not in dimensions else name for name, count in counts.items()]
+        shown = [
+            f"{name} ({count} names)" if count and name not in dimensions else name for name, count in counts.items()
+        ]
         return PoolVectors(X, f"columns {', '.join(shown)} scaled to equal weight")
     if vectors is None:
         vectors = _only_vectors(table)
@@ -368,11 +370,12 @@ def column_vectors(frame: pl.DataFrame) -> tuple[NDArray[np.float32], list[str]]
 
 def _from_the_least(series: pl.Series) -> Array:
     """The values as floats; large whole numbers less the smallest, since floats do not hold them apart."""
-    kind = series.dtype
-    if kind.is_integer() and (large := max(abs(series.max()), abs(series.min()))) >= 1 << 53 and large < 1 << 63:
-        low = series.min()
-        # Differences of 64 bits may exceed them; as unsigned numbers they do not.
-        return (series.cast(pl.Int64).to_numpy().view(np.uint64) - np.int64(low).view(np.uint64)).astype(np.float64)
+    if series.dtype.is_integer() and series.dtype != pl.Int128:
+        whole = series.cast(pl.UInt64 if series.dtype == pl.UInt64 else pl.Int64).to_numpy()
+        low = int(whole.min())
+        if max(-low, int(whole.max())) >= 1 << 53:
+            # Differences of 64 bits may exceed them; as unsigned numbers, which go round, they do not.
+            return (whole.astype(np.uint64) - np.uint64(low % (1 << 64))).astype(np.float64)
     return series.cast(pl.Float64).to_numpy()
 
 
@@ -417,4 +420,6 @@ def _as_dates(series: pl.Series) -> pl.Series:
         if not wrong.any():
             return series
         row = wrong.arg_max() or 0
-        raise InputError(f"column {series.name!r} at row {row} is {series[row]!r}, which is no date; correct it") from None
+        raise InputError(
+            f"column {series.name!r} at row {row} is {series[row]!r}, which is no date; correct it"
+        ) from None

@@ -142,8 +142,8 @@ def _whole_as_floats(array: Array, name: str) -> Array:
         if max(map(abs, moved)) > _ROUNDING * float(rounded.max() - rounded.min()) and len(set(moved)) > 1:
             row = max(range(len(moved)), key=lambda place: abs(moved[place]))
             raise InputError(
-                f"{name} holds {columns[row, j]} at row {row}, which double precision rounds to {int(rounded[row])}, too "
-                f"far for the differences to the others; subtract the smallest first, as in {name} - {name}.min()"
+                f"{name} holds {columns[row, j]} at row {row}, which double precision rounds to {int(rounded[row])}: "
+                f"too far for its differences to the others; subtract the smallest first, as in {name} - {name}.min()"
             )
     return floats
 
