@@ -273,8 +273,11 @@ REFUSALS: dict[str, tuple[Callable[[], Any], str]] = {
     "sparse": (lambda: checks.matrix(scipy.sparse.eye_array(2)), "X is a sparse matrix"),
     "ragged": (lambda: checks.matrix([[1.0], [1.0, 2.0]]), "X is ragged"),
     "no numbers": (lambda: checks.vector(np.array(["a", 1], object), "weights"), "holds values that are not numbers"),
-    "no time": (lambda: checks.matrix(np.array([[1.0], [np.datetime64("2024-01-01")]], object)), "row 1, column 0 is"),
-    "missing": (lambda: checks.matrix(np.array([[1.0], [pd.NA]], object)), "row 1, column 0 is <NA>; fill or drop"),
+    "no time": (
+        lambda: checks.matrix(np.array([[1.0], [np.datetime64("2024-01-01")]], object)),
+        "at row 1, column 0; give",
+    ),
+    "missing": (lambda: checks.matrix(np.array([[1.0], [pd.NA]], object)), "<NA> at row 1, column 0; fill or drop"),
     "masked rows": (lambda: checks.matrix([np.ma.masked_greater([1, 2], 1)]), "holds masked arrays with masked"),
     "whole": (lambda: checks.vector([2**60, 2**60 + 1], "scores"), r"scores - scores.min()"),
     "whole columns": (lambda: checks.matrix([[0, 2**60], [1, 2**60 + 200], [2, 2**60 + 900]]), "X - X.min()"),

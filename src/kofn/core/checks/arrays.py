@@ -149,18 +149,18 @@ def _whole_as_floats(array: Array, name: str) -> Array:
 
 
 def _refuse_no_number(array: Array, name: str) -> NoReturn:
-    """Name the first value that is no number."""
-    for place in np.ndindex(array.shape):
-        value = array[place]
+    """Refuse the first value that is no number, saying where it stands and what it is."""
+    for place, value in np.ndenumerate(array):
         try:
-            if isinstance(value, np.datetime64 | np.timedelta64):  # which NumPy turns into a count of days or the like
+            if isinstance(value, np.datetime64 | np.timedelta64):  # which NumPy would turn into a count of days or so
                 raise TypeError
             float(value)
         except (TypeError, ValueError, OverflowError):
+            where = ", ".join(f"{axis} {index}" for axis, index in zip(("row", "column", "layer"), place, strict=False))
             missing = value is None or type(value).__name__ in ("NAType", "NaTType")
-            where = f"row {place[0]}, column {place[1]}" if array.ndim == 2 else f"row {place[0]}" if place else "it"
-            remedy = "fill or drop those rows first" if missing else "give numeric columns only"
-            raise InputError(f"{name} holds values that are not numbers: {where} is {shown(value)}; {remedy}") from None
+            told = "fill or drop those rows first" if missing else "give numeric columns only"
+            what = f"{shown(value)} at {where}" if where else shown(value)
+            raise InputError(f"{name} holds values that are not numbers: {what}; {told}") from None
     raise InputError(f"{name} holds values that are not numbers; give numeric columns only")
 
 
