@@ -1,4 +1,4 @@
-"""README's table of what picks teach a classifier says what the recorded benchmark says, and no default loses to chance."""
+"""README says of picks to label what the recorded benchmark says, and no default is surely below random rows."""
 
 from __future__ import annotations
 

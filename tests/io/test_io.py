@@ -90,7 +90,7 @@ def test_only_the_asked_columns_are_read(tmp_path, pool):
 
 
 def test_row_groups_and_blocks_do_not_change_what_is_read(tmp_path, monkeypatch):
-    monkeypatch.setattr("kofn.io.tables._CHUNK_BYTES", 1024 * 16)
+    monkeypatch.setattr("kofn.io.vector_columns._CHUNK_BYTES", 1024 * 16)
     X = np.random.default_rng(0).standard_normal((5000, 4)).astype(np.float32)
     frame = pl.DataFrame({"v": pl.Series(X), "l": pl.Series(X).arr.to_list(), "i": np.arange(5000)})
     for suffix, written in ((".parquet", frame), (".jsonl", frame), (".csv", frame)):

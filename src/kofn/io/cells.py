@@ -112,8 +112,8 @@ def words_in(value: Any) -> str:
     'Hi\\nHello'
     """
     if isinstance(value, dict):
-        said = [part for key, part in value.items() if key not in _SPEAKERS] or list(value.values())
-        return words_in(said)
+        texts = [part for key, part in value.items() if key not in _SPEAKERS] or list(value.values())
+        return words_in(texts)
     if isinstance(value, list):
         return "\n".join(filter(None, map(words_in, value)))
     return value if isinstance(value, str) else ""

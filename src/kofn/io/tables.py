@@ -218,8 +218,8 @@ class Table(VectorColumns, ABC):
         if odd is not None:
             cell = str(series[odd])
             kind = "dates" if series.str.contains(r"\d[/:-]\d|\d\.\d+\.\d").sum() * 2 > len(series) else "numbers"
-            told = remedy(cell, self.reading.decimal, compared=True)
-            raise InputError(f"{self._place(name, odd)} is {cell!r} in a column of {kind}; {told}")
+            hint = remedy(cell, self.reading.decimal, compared=True)
+            raise InputError(f"{self._place(name, odd)} is {cell!r} in a column of {kind}; {hint}")
         return self._without_gaps(series)
 
     def names(self, name: str) -> pl.Series:

@@ -130,7 +130,7 @@ def _header(path: Path, separator: str) -> list[str]:
     if len(set(header)) < len(header):
         twice = max(Counter(header).items(), key=lambda item: item[1])[0]
         if not twice.strip():
-            places = [str(place) for place, name in enumerate(header, 1) if name == twice]
+            places = [str(number) for number, name in enumerate(header, 1) if name == twice]
             raise InputError(f"{path}: columns {', '.join(places)} of the header have no name; name or remove them")
         raise InputError(f"{path}: the header names column {twice!r} twice; rename one of them")
     return header

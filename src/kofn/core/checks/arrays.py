@@ -140,7 +140,7 @@ def _whole_as_floats(array: Array, name: str) -> Array:
     for j, rounded in enumerate(floats.reshape(len(array), -1).T):
         moved = [int(value) - int(exact) for value, exact in zip(rounded.tolist(), columns[:, j].tolist(), strict=True)]
         if max(map(abs, moved)) > _ROUNDING * float(rounded.max() - rounded.min()) and len(set(moved)) > 1:
-            row = max(range(len(moved)), key=lambda place: abs(moved[place]))
+            row = max(range(len(moved)), key=lambda index: abs(moved[index]))
             raise InputError(
                 f"{name} holds {columns[row, j]} at row {row}, which double precision rounds to {int(rounded[row])}: "
                 f"too far for its differences to the others; subtract the smallest first, as in {name} - {name}.min()"
@@ -150,17 +150,19 @@ def _whole_as_floats(array: Array, name: str) -> Array:
 
 def _refuse_no_number(array: Array, name: str) -> NoReturn:
     """Refuse the first value that is no number, saying where it stands and what it is."""
-    for place, value in np.ndenumerate(array):
+    for position, value in np.ndenumerate(array):
         try:
             if isinstance(value, np.datetime64 | np.timedelta64):  # which NumPy would turn into a count of days or so
                 raise TypeError
             float(value)
         except (TypeError, ValueError, OverflowError):
-            where = ", ".join(f"{axis} {index}" for axis, index in zip(("row", "column", "layer"), place, strict=False))
+            where = ", ".join(
+                f"{axis} {index}" for axis, index in zip(("row", "column", "layer"), position, strict=False)
+            )
             missing = value is None or type(value).__name__ in ("NAType", "NaTType")
-            told = "fill or drop those rows first" if missing else "give numeric columns only"
-            what = f"{shown(value)} at {where}" if where else shown(value)
-            raise InputError(f"{name} holds values that are not numbers: {what}; {told}") from None
+            remedy = "fill or drop those rows first" if missing else "give numeric columns only"
+            cell = f"{shown(value)} at {where}" if where else shown(value)
+            raise InputError(f"{name} holds values that are not numbers: {cell}; {remedy}") from None
     raise InputError(f"{name} holds values that are not numbers; give numeric columns only")
 
 
