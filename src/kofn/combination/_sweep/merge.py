@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -199,19 +199,13 @@ def _write(
         donor = getattr(pool.base, "path", None)
     if donor is not None:
         labels, paths = [f"the donor ({donor})", *labels], [Path(donor), *paths]
-    dropped: tuple[str, ...] = ()
-    if pool.quantised:
-        # Tensors are kept as member 0's, so its word on them holds, whoever the configuration is from.
-        kept = configured(getattr(pool.first, "path", None)) if pool.schemes else {}
-        settings = {**settings, **kept}
-        dropped = tuple(key for key in QUANTISATION if key not in kept)
+    of_dtypes, dropped = settings_of(pool, paths)
+    settings = {**settings, **of_dtypes}
     tokenizer = None
     if pool.vocabulary is not None:
         pool.vocabulary.refuse_single_file(options.out)
         tokenizer, config = pool.vocabulary.folder, first_config(paths)
-        settings = {**settings, **pool.vocabulary.resized(config)}
-    if pool.dtype is not None:
-        settings = {**settings, **retyped(first_config(paths), pool.dtype.name)}
+        settings = {**settings, **pool.vocabulary.resized({**config, **settings})}
     extras, warnings = companions(labels, paths, settings, dropped, tokenizer)
     if pool.vocabulary is not None:
         extras |= pool.vocabulary.files
@@ -246,6 +240,24 @@ def _write(
     # In the members' order even after resuming, because sums over tensors depend on it.
     done.squares = {name: done.squares[name] for name in pool.first}
     return done, Checkpoint.open(writer.out).arrays()
+
+
+def settings_of(pool: Pool, paths: Sequence[Path | None]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """What the configuration says of the dtypes and the quantisation of the blend, and the entries that it loses.
+
+    Args:
+        pool: the members.
+        paths: the folders whose first configuration is copied.
+    """
+    settings: dict[str, Any] = {}
+    dropped: tuple[str, ...] = ()
+    if pool.quantised:
+        # Tensors are kept as member 0's, so its word on them holds, whoever the configuration is from.
+        settings = configured(getattr(pool.first, "path", None)) if pool.schemes else {}
+        dropped = tuple(key for key in QUANTISATION if key not in settings)
+    if pool.dtype is not None:
+        settings = {**settings, **retyped(first_config(paths), pool.dtype.name)}
+    return settings, dropped
 
 
 def _base_decides(pool: Pool) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -95,13 +95,7 @@ class Vocabulary:
 
     def resized(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """The entries of a configuration that name the number of rows, and those that hold such, with the new one."""
-        changed: dict[str, Any] = {}
-        for key, value in config.items():
-            if key == "vocab_size" and type(value) is int and value in self.sizes and value != self.rows:
-                changed[key] = self.rows
-            elif isinstance(value, dict) and (inner := self.resized(value)):
-                changed[key] = {**value, **inner}
-        return changed
+        return resized(config, self.sizes, self.rows)
 
     def refuse_single_file(self, out: Any) -> None:
         """Refuse an output without room for the tokenizer that was made for it."""
@@ -155,6 +149,17 @@ class Vocabulary:
             members = members | lacking[-1]
         for row, mask in zip(rows, members, strict=True):
             np.copyto(row, mean, where=mask, casting="unsafe")
+
+
+def resized(config: Mapping[str, Any], sizes: Container[int], rows: int) -> dict[str, Any]:
+    """The entries of a configuration that name one of these numbers of rows, and those that hold such, with another."""
+    changed: dict[str, Any] = {}
+    for key, value in config.items():
+        if key == "vocab_size" and type(value) is int and value in sizes and value != rows:
+            changed[key] = rows
+        elif isinstance(value, dict) and (inner := resized(value, sizes, rows)):
+            changed[key] = {**value, **inner}
+    return changed
 
 
 def matched(
