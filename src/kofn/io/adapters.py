@@ -11,7 +11,7 @@ import copy
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -127,13 +127,18 @@ class Adapter(Mapping[str, Array]):
         """The number of values in its tensors."""
         return sum(array.size for array in self.saved.tensors.values())
 
-    def facts(self) -> dict[str, Any]:
-        """Its family, its number of modules, and their ranks and scales ("2", or "2..16" where they differ)."""
-        ranks = [pair.rank // pair.experts for pair in self.pairs.values()]
-        scales = [pair.scale for pair in self.pairs.values()]
+    def facts(self, modules: Container[str] | None = None) -> dict[str, Any]:
+        """Its family, its number of modules, and their ranks and scales ("2", or "2..16" where they differ).
+
+        Where some `modules` only are meant, "of" is how many there are.
+        """
+        pairs = [pair for module, pair in self.pairs.items() if modules is None or module in modules]
+        ranks = [pair.rank // pair.experts for pair in pairs]
+        scales = [pair.scale for pair in pairs]
         return {
             "family": self.family.name,
-            "modules": len(self.pairs),
+            "modules": len(pairs),
+            **({} if len(pairs) == len(self.pairs) else {"of": len(self.pairs)}),
             "rank": _span(ranks),
             "scale": _span(scales),
         }
@@ -271,6 +276,8 @@ def _weights_file(given: Path, label: str) -> Path:
 
 
 def _span(values: Sequence[float]) -> str:
+    if not values:
+        return "none"
     low, high = f"{min(values):g}", f"{max(values):g}"
     return low if low == high else f"{low}..{high}"
 

@@ -110,7 +110,15 @@ def test_folding_on_disk(tmp_path: Path) -> None:
             assert other.tobytes() == value.tobytes()
     refused(lambda: fold_adapter(tmp_path / "base", adapter, out=tmp_path / "base"), "is where the base lies")
     refused(lambda: fold_adapter(base, adapter, out=tmp_path / "x"), "the base is in memory")
-    refused(lambda: fold_adapter(tmp_path / "base", Adapter(*kind("head"))), "it lacks 'head.weight'")
+    tensors, config = kind("head")
+    refused(
+        lambda: fold_adapter(tmp_path / "base", Adapter(tensors, {**config, "modules_to_save": None})),
+        "it lacks 'head.weight'",
+    )
+    refused(lambda: fold_adapter(tmp_path / "base", Adapter(tensors, config), weight=0.5), "it lacks 'head.weight'")
+    headed = fold_adapter(tmp_path / "base", Adapter(tensors, config), out=tmp_path / "headed")
+    assert set(headed) == {*base, "head.weight"}
+    assert headed["head.weight"].tolist() == tensors[P + "head.weight"].tolist()
 
 
 @pytest.mark.parametrize("dora", [False, True])
@@ -226,8 +234,6 @@ def test_what_was_trained_in_full_is_read_under_each_name_of_it() -> None:
         "head.modules_to_save.weight": np.full(3, 7.0),
     }
     assert fold_adapter(base, adapter)["head.weight"].tolist() == [7.0] * 3
-    rows = {**ONES, "embed_tokens.token_adapter.trainable_tokens_delta": np.ones((1, 2))}
-    refused(lambda: fold_adapter(base, rows), "rows of single tokens")
 
 
 def test_a_tied_base_is_not_folded_apart(tmp_path: Path) -> None:

@@ -64,9 +64,7 @@ def _qwen_vl() -> Any:
 
 
 def _gemma() -> Any:
-    config = transformers.Gemma3Config(
-        text_config={**TEXT, "head_dim": 8}, vision_config=VISION, mm_tokens_per_image=4
-    )
+    config = transformers.Gemma3Config(text_config={**TEXT, "head_dim": 8}, vision_config=VISION, mm_tokens_per_image=4)
     return transformers.Gemma3ForConditionalGeneration(config)
 
 

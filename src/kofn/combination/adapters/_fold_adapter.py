@@ -50,15 +50,15 @@ def fold_adapter(
 
     Sums are in float64 and rounded once to the base's dtype. Embeddings and transposed weights (`fan_in_fan_out`) get
     the transpose, convolutions the kernel; biases of `lora_bias` are added; tensors and rows of tokens that are trained
-    in full are replaced (moved towards by `weight`), and a table of tokens gets as many rows as the adapter has; factors
+    in full are replaced (moved towards by `weight`), and a table of tokens gets the adapter's number of rows; factors
     of experts in one parameter (`target_parameters`) are added to each; DoRA's rows are rescaled to their magnitudes.
 
     Args:
         base: a mapping name -> array, or a checkpoint (a file or folder of safetensors). Names are the adapter's own
             without PEFT's prefix, `layer.0.q_proj.weight` for `base_model.model.layer.0.q_proj.lora_A.weight`; names of
-            kohya and diffusers correspond without their prefixes (`lora_unet_`, `unet.`), dots made underscores; names of
-            a language model do wherever it lies in a model of images and text; layers of Flux that one form of it joins
-            and the other splits do.
+            kohya and diffusers correspond without their prefixes (`lora_unet_`, `unet.`), dots made underscores; those
+            of a language model do wherever it lies in a model of images and text, and those of layers of Flux that one
+            form of it joins and the other splits.
         adapter: a folder or file of any trainer, a mapping of factors, or a `kofn.io.adapters.Adapter`.
         weight: factor of the adapter's update, 1 by default.
         only: patterns (`fnmatch`) of the modules of the adapter to fold, such as `*.q_proj`; all by default.
@@ -111,8 +111,8 @@ def fold_adapters(
         weights: (m,) factors of the updates, 1 each by default: they are added, not averaged.
         only, skip: as in `fold_adapter`, of modules of any of the adapters.
         dtype: as in `fold_adapter`.
-        out: as in `fold_adapter`. A folder gets the base's configuration and tokenizer too; the tokenizer is an adapter's
-            where that trained tokens that the base lacks.
+        out: as in `fold_adapter`. A folder gets the base's configuration and tokenizer too, or the tokenizer of an
+            adapter that trained tokens.
 
     Returns:
         As `fold_adapter`.
@@ -145,6 +145,7 @@ class Fold:
         tensors: its tensors; where a dtype was given, quantised ones as what they stand for.
         specs: the tensors of the result that are computed or written, by name.
         folding: what is done to them.
+        weights: (m,) of the adapters.
         pool: the base as `open_members` gives it where a dtype was given.
     """
 
@@ -152,6 +153,7 @@ class Fold:
     tensors: Mapping[str, Any]
     specs: Mapping[str, TensorSpec]
     folding: Folding
+    weights: list[float]
     pool: Pool | None = None
 
     def tensor(self, name: str) -> Array:
@@ -205,7 +207,9 @@ class Fold:
         """
         source = self.source
         if not isinstance(source, Checkpoint):
-            raise InputError(f"out={os.fspath(out)!r}: the base is in memory, and so is the result; write that yourself")
+            raise InputError(
+                f"out={os.fspath(out)!r}: the base is in memory, and so is the result; write that yourself"
+            )
         if source.is_at(Path(out)):
             raise InputError(f"out={os.fspath(out)!r} is where the base lies; name another path")
         stale = "_quantization_metadata" if self.pool is not None and self.pool.quantised else None
@@ -300,7 +304,7 @@ def open_fold(
         own = array_of(tensors[name]) if in_memory else tensors[name]
         kept = own.dtype if pool is None else pool.dtype_of(name)
         specs[name] = TensorSpec(name, kept, folding.shapes.get(name, tuple(own.shape)))
-    return Fold(source, tensors, specs, folding, pool)
+    return Fold(source, tensors, specs, folding, used, pool)
 
 
 def _weights(weights: Sequence[float] | None, members: Sequence[Adapter]) -> list[float]:

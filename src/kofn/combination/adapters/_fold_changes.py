@@ -38,7 +38,7 @@ class Folding:
         added: tensors that the base lacks, which adapters trained in full.
         rows: how many rows the tables of tokens had and get, None where they keep theirs.
         tokenizer: the adapter whose tokens the tables then have, None for the base's.
-        modules: (m,) how many modules of each adapter are folded.
+        modules: (m,) the modules of each adapter that are folded.
         notes: warnings.
     """
 
@@ -48,7 +48,7 @@ class Folding:
     added: dict[str, Array] = field(default_factory=dict)
     rows: tuple[int, int] | None = None
     tokenizer: Adapter | None = None
-    modules: list[int] = field(default_factory=list)
+    modules: list[frozenset[str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
@@ -120,7 +120,7 @@ class _OneAdapter:
         self.trained: dict[str, Trained] = {}
         self.added: dict[str, Array] = {}
         self.tall: set[str] = set()
-        self.modules = 0
+        self.modules: frozenset[str] = frozenset()
         self.lacking: list[str] = []
         self.unlike: list[str] = []
         self.away, self.before = "", ""  # a prefix to take from the adapter's names, and one to put before them
@@ -147,7 +147,7 @@ class _OneAdapter:
                 self.changes.setdefault(name, []).extend(changes)
                 if len(self.base[name].shape) == 3:
                     self.tall.add(name)
-        self.modules = len(pairs)
+        self.modules = frozenset(pairs)
         self._refuse()
 
     def _find_wrapper(self, modules: Sequence[str]) -> None:
@@ -282,12 +282,16 @@ def _tied_heads(base: Mapping[str, Any], whole: Mapping[str, Array]) -> list[str
     if not _is_tied(base):
         return []
     tables = [array for name, array in whole.items() if EMBEDDING.search(unwrapped(name))]
-    return [
-        name
-        for name, array in whole.items()
-        if HEAD.search(unwrapped(name))
-        and any(array.dtype == table.dtype and np.array_equal(array, table) for table in tables)
-    ] if tables else []
+    return (
+        [
+            name
+            for name, array in whole.items()
+            if HEAD.search(unwrapped(name))
+            and any(array.dtype == table.dtype and np.array_equal(array, table) for table in tables)
+        ]
+        if tables
+        else []
+    )
 
 
 def _is_tied(base: Mapping[str, Any]) -> bool:
@@ -399,8 +403,8 @@ def _refuse_other_tokens(adapters: Sequence[Adapter]) -> None:
     for adapter, tokens in zip(distinct[1:], known[1:], strict=True):
         if tokens is None or known[0] is None or dict(tokens.ids) != dict(known[0].ids):
             raise InputError(
-                f"{distinct[0].label} and {adapter.label} trained tables of tokens with other rows than the base's, and "
-                "rows of one number may be of different tokens; fold each apart, then blend those with "
+                f"{distinct[0].label} and {adapter.label} trained tables of tokens with other rows than the base's, "
+                "and rows of one number may be of different tokens; fold each apart, then blend those with "
                 "vocabulary='union' (--vocabulary)"
             )
 

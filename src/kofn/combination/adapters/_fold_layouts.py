@@ -84,8 +84,8 @@ def _split(base: Mapping[str, Any], found: Sequence[str], parts: int, pair: Pair
 
 
 def _joined(base: Mapping[str, Any], name: str, index: int, parts: int, pair: Pair, weight: float) -> dict[str, Change]:
-    """The update goes to some rows of a tensor: to a third, or, where a layer of four has an MLP as the last, to as many
-    rows as there are columns."""
+    """The update goes to some rows of a tensor: to a third; where four are one, of which the last is an MLP, the others
+    have as many rows as columns."""
     shape = tuple(base[name].shape) if name in base else ()
     if len(shape) != 2 or shape[1:] != pair.into:
         return {}
@@ -171,7 +171,9 @@ class _Places:
     def fits(self, pair: Pair) -> bool:
         """Whether the factors have the shape of this parameter; only a single tensor may be transposed."""
         own = (pair.out, *pair.into)
-        return pair.experts == self.count and (own == self.sides or (self.whole is not None and own[::-1] == self.sides))
+        return pair.experts == self.count and (
+            own == self.sides or (self.whole is not None and own[::-1] == self.sides)
+        )
 
     def changes(self, pair: Pair, weight: float, turned: bool) -> Iterator[tuple[str, LowRank]]:
         """The change of each expert."""
@@ -265,7 +267,7 @@ def other_names(base: Mapping[str, Any], lacking: Sequence[str]) -> str | None:
     for one, other, said in ((joint, apart, "apart"), (apart, joint, "in one")):
         if any(map(one.search, lacking)) and any(map(other.search, base)) and not any(map(one.search, base)):
             return (
-                f"the base keeps queries, keys and values {said}, the adapter does not: fold into the form of the model "
-                "that it was trained on, or load it with its own trainer and merge it there"
+                f"the base keeps queries, keys and values {said}, the adapter does not: fold into the form of the "
+                "model that it was trained on, or load it with its own trainer and merge it there"
             )
     return None

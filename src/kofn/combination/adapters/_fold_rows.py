@@ -75,9 +75,7 @@ class LowRank:
         left, right = scratch.factors(self)
         start = self.span[0] if self.span else 0
         part = wide[low - rows.start : high - rows.start]
-        part += np.matmul(
-            left[low - start : high - start], right, out=scratch.array("spare", part.shape, np.float64)
-        )
+        part += np.matmul(left[low - start : high - start], right, out=scratch.array("spare", part.shape, np.float64))
         if self.magnitude is not None and self.whole:
             wide *= self.magnitude / np.linalg.norm(wide, axis=0)
         elif self.magnitude is not None:
