@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kofn.combination._sweep.quantised import unpacked
+from kofn.combination._sweep.tokens_of import TokensOf, aligned
 from kofn.combination._sweep.vocabulary import Gathered, Vocabulary, matched
 from kofn.core.checks import InputError, as_array, nearest
 from kofn.io.quantised import FLOAT8, Dequantised, Scheme
@@ -184,8 +185,11 @@ def open_members(
     )
     sources, skipped = plain.sources, plain.skipped
     tokens = None
-    if vocabulary is not None:
+    if isinstance(vocabulary, TokensOf):
+        sources, tokens = aligned(sources, labelled, vocabulary, skipped)
+    elif vocabulary is not None:
         sources, tokens = matched(sources, labelled, len(mappings), vocabulary, skipped)
+    if tokens is not None:
         _refuse_quantised_rows(tokens, plain.schemes if rounded is None else {})
     mappings, origin = sources[: len(mappings)], None if origin is None else sources[-1]
     if plain.names and rounded is not None and rounded.itemsize == 1:

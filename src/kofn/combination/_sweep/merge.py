@@ -43,6 +43,7 @@ def merge(
     info: Mapping[str, Any] | None = None,
     donor: Any = None,
     settings: Mapping[str, Any] | None = None,
+    tokenizer: Path | None = None,
 ) -> Blend:
     """Blend every tensor by its merge rule and return the plan.
 
@@ -58,6 +59,7 @@ def merge(
         info: further entries of the plan's `info`.
         donor: the path of the model whose configuration and tokenizer are copied, by default the first member's.
         settings: entries of the configuration that differ from the donor's.
+        tokenizer: the folder whose tokenizer is copied, by default the donor's.
     """
     by_name = merge_rules if isinstance(merge_rules, Mapping) else dict.fromkeys(pool.first, merge_rules)
     measure = checks.flag(options.measure, "measure")
@@ -74,7 +76,7 @@ def merge(
     notes: dict[str, Any] = {}
     result: Any
     if options.out is not None:
-        done, result = _write(pool, by_name, sweep, options, notes, donor, settings or {})
+        done, result = _write(pool, by_name, sweep, options, notes, donor, settings or {}, tokenizer)
     elif pool.on_disk:
         done = sweep.run(Requantiser(pool, _nowhere, notes))
         result = lazy_blend(pool, sweep)
@@ -186,6 +188,7 @@ def _write(
     notes: dict[str, Any],
     donor: Any,
     settings: Mapping[str, Any],
+    tokenizer: Path | None,
 ) -> tuple[Done, LazyArrays]:
     assert options.out is not None
     layout = check_out(options.out, pool)
@@ -193,7 +196,7 @@ def _write(
     if pool.base is not None:  # compared with the others; copied tensors come from a member, if any has them
         labels, sources = [*labels, pool.base_label], [*sources, pool.base]
     paths = [getattr(source, "path", None) for source in sources]
-    if pool.vocabulary is not None:
+    if pool.vocabulary is not None and donor is None:
         donor = pool.vocabulary.folder
     elif donor is None and pool.base is not None and _base_decides(pool):
         donor = getattr(pool.base, "path", None)
@@ -201,7 +204,6 @@ def _write(
         labels, paths = [f"the donor ({donor})", *labels], [Path(donor), *paths]
     of_dtypes, dropped = settings_of(pool, paths)
     settings = {**settings, **of_dtypes}
-    tokenizer = None
     if pool.vocabulary is not None:
         pool.vocabulary.refuse_single_file(options.out)
         tokenizer, config = pool.vocabulary.folder, first_config(paths)
