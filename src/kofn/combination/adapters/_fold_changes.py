@@ -16,7 +16,7 @@ from kofn.combination.adapters._fold_layouts import expert_changes, fused_change
 from kofn.combination.adapters._fold_rows import Change, LowRank, Replace, Shift, Trained
 from kofn.core.arrays import Array, Floats
 from kofn.core.checks import InputError, nearest
-from kofn.io.adapter_families import FOLDED
+from kofn.io.adapter_families import DORA, FOLDED, module_names
 from kofn.io.adapters import Adapter
 from kofn.io.companions import first_config
 from kofn.io.low_rank import Pair
@@ -171,6 +171,8 @@ class _OneAdapter:
         label = self.adapter.label
         if pair.magnitude is not None and (pair.kind == "embedding" or pair.bias is not None):
             raise InputError(f"{label}: DoRA on {module!r} ({pair.kind}) cannot be folded; merge it where trained")
+        if pair.magnitude is None and DORA in self.adapter.family.nonlinear(self.adapter.saved):
+            raise InputError(f"{label} is a DoRA adapter without the magnitudes of {module!r}; save the adapter again")
         if pair.magnitude is not None and pair.magnitude.size != pair.out:
             raise InputError(
                 f"{label}: DoRA on {module!r} has {pair.magnitude.size} magnitudes for {pair.out} rows; save the "
@@ -252,9 +254,8 @@ class _OneAdapter:
     def _add(self, name: str, array: Array) -> None:
         """A tensor that the base lacks: a head that the adapter lists, or that belongs to no checkpoint."""
         own = unwrapped(name)
-        listed = self.adapter.config.get("modules_to_save") or ()
-        listed = [listed] if isinstance(listed, str) else list(listed)
-        head = any(own.rpartition(".")[0].split(".")[-1] == str(word).split(".")[-1] for word in listed)
+        listed = module_names(self.adapter.config, "modules_to_save")
+        head = any(own.rpartition(".")[0].split(".")[-1] == word.split(".")[-1] for word in listed)
         if self.weight != 1 or (isinstance(self.base, Checkpoint) and not head):
             self.lacking.append(own)
         else:

@@ -16,6 +16,7 @@ import numpy as np
 from kofn.combination.adapters._fold_rows import Change, LowRank
 from kofn.core.arrays import Floats
 from kofn.core.checks import InputError
+from kofn.io.adapter_families import module_names
 from kofn.io.companions import first_config
 from kofn.io.low_rank import Pair
 from kofn.io.module_names import ModuleNames, split
@@ -124,7 +125,7 @@ def expert_changes(
     """
     out: dict[str, list[Change]] = {}
     faults = []
-    leaves = sorted({str(name).rpartition(".")[2] for name in config.get("target_parameters") or ()})
+    leaves = sorted({name.rpartition(".")[2] for name in module_names(config, "target_parameters")})
     groups: dict[str, list[Pair]] = {}
     for module, pair in pairs.items():
         groups.setdefault(re.sub(r"(\.base_layer)+$", "", module), []).append(pair)

@@ -18,7 +18,7 @@ from kofn.io.adapter_families._family import (
 )
 from kofn.io.adapter_families._kohya import Kohya, Lycoris
 from kofn.io.adapter_families._mlx import Mlx
-from kofn.io.adapter_families._peft import Peft
+from kofn.io.adapter_families._peft import Peft, module_names
 from kofn.io.adapter_families._torchtune import Torchtune
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "Saved",
     "family_of",
     "is_trained",
+    "module_names",
 ]
 
 PEFT = Peft()

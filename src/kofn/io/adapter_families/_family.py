@@ -96,7 +96,8 @@ class Family(ABC):
 
     def trained_on(self, saved: Saved) -> str | None:
         """The name of the base model, None where it is not said."""
-        return saved.config.get("base_model_name_or_path") or None
+        name = saved.config.get("base_model_name_or_path")
+        return name if isinstance(name, str) and name else None
 
     def nonlinear(self, saved: Saved) -> list[str]:  # noqa: ARG002, a family that has such settings reads them
         """Reasons in the settings why the adapter is not a sum of `scale * B @ A` over an unchanged base."""

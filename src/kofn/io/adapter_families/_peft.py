@@ -105,7 +105,8 @@ def check_settings(config: Mapping[str, Any], label: str) -> None:
         for name in ("r", "lora_alpha"):
             if not is_number(config.get(name)):
                 raise InputError(f"{label}: {CONFIG} has {name}={shown(config.get(name))}; it must give a number")
-    check_names(config, "modules_to_save", label)
+    for name in ("modules_to_save", "target_parameters"):
+        check_names(config, name, label)
     for name in ("rank_pattern", "alpha_pattern"):
         if not isinstance(config.get(name) or {}, dict):
             raise InputError(f"{label}: {CONFIG} has {name}={shown(config[name])}; it must map module names to numbers")
