@@ -11,6 +11,8 @@ import pytest
 from adapter_files import base_and_adapters
 from command_line import refused, run
 
+from kofn import combine
+from kofn.core.checks import InputError
 from kofn.core.plans import Plan
 
 
@@ -279,3 +281,12 @@ def test_dare_of_mergekit_is_dare_with_a_consensus(folder: Path, capsys: pytest.
     text = refused(capsys, "select", "pool.csv", "-k", "1", "--columns", "x,y", "--method", "dare_ties")
     assert "method='dare_ties': no such select method" in text
     assert "consensus" not in text
+
+
+def test_what_dare_drops_is_what_density_leaves(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    call = ("combine", "a", "b", "--base", "c", "--method", "dare", "-o", "m")
+    for flag in ("--drop-rate", "--drop_rate"):
+        text = refused(capsys, *call, flag, ".9")
+        assert "No such option '--drop-rate'; did you mean '--density' (1 - drop_rate)?" in text
+    with pytest.raises(InputError, match=r"did you mean 'density' \(1 - drop_rate\)"):
+        combine([np.ones(2), np.ones(2)], base=np.zeros(2), method="dare", drop_rate=0.9)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kofn.combination._sweep.quantised import unpacked
+from kofn.combination._sweep.tied import without_copies
 from kofn.combination._sweep.tokens_of import TokensOf, aligned
 from kofn.combination._sweep.vocabulary import Gathered, Vocabulary, matched
 from kofn.core.checks import InputError, as_array, nearest
@@ -172,9 +173,10 @@ def open_members(
         mappings = [{name: tensor for name, tensor in member.items() if name not in tied} for member in mappings]
         origin = origin and {name: tensor for name, tensor in origin.items() if name not in tied}
     sources = [*mappings, *([] if origin is None else [origin])]
-    skipped = _skipped(sources, only, skip)
-    rounded, read_as = (None if name is None else float_dtype(name) for name in (dtype, cast))
     labelled = [*labels, *([] if origin is None else [base_label])]
+    skipped = _skipped(sources, only, skip)
+    sources, notes = without_copies(sources, labelled, skipped)
+    rounded, read_as = (None if name is None else float_dtype(name) for name in (dtype, cast))
     plain = unpacked(
         sources,
         labelled,
@@ -224,7 +226,7 @@ def open_members(
         plain.names,
         schemes,
         beside,
-        plain.notes if rounded is None else (),
+        (*notes, *(plain.notes if rounded is None else ())),
         tokens,
     )
 

@@ -292,6 +292,7 @@ def open_fold(
     source: Any = Checkpoint.open(base) if isinstance(base, str | os.PathLike) else base
     if not isinstance(source, Mapping):
         raise InputError(f"base is {type(base).__name__}; give a checkpoint's path or a mapping name -> array")
+    _refuse_packed(source)
     pool = None if dtype is None else open_members([source], dtype=dtype)
     tensors = source if pool is None else pool.first
     folding = folding_of(tensors, members, used, only, skip)
@@ -319,15 +320,19 @@ def _weights(weights: Sequence[float] | None, members: Sequence[Adapter]) -> lis
     return [float(weight) for weight in used]
 
 
+def _refuse_packed(base: Mapping[str, Any]) -> None:
+    """Refuse weights in a form of another library, whose shapes are not theirs."""
+    unread = unread_format(list(base))
+    if unread is not None:
+        raise InputError(
+            f"base is quantised in a form that is not read ({unread[0]!r}: {unread[1]}); write its weights dequantised "
+            "with the library that made it, and fold into that"
+        )
+
+
 def _refuse_quantised(base: Mapping[str, Any], changes: Iterable[str]) -> None:
     """Refuse weights that stand for others: an update would be added to their codes."""
-    unread = unread_format(list(base))
     for name in changes:
-        if unread is not None:
-            raise InputError(
-                f"base is quantised in a form that is not read ({unread[0]!r}: {unread[1]}); write its weights "
-                "dequantised with the library that made it, and fold into that"
-            )
         scale = scale_of(base, name)
         if scale is not None:
             raise InputError(
