@@ -61,9 +61,11 @@ class VerbCommand(click.Command):
             flags |= {name: _value_flag(name) for name in parameters - flags.keys()}
         for name in unknown - {name.replace("_", "-") for name in flags}:
             ours = synonym(name.replace("-", "_"), self.verb)
-            flag = None if ours is None else ours.replace("_", "-")
-            if flag in own or any(ours in entry.options for entry in methods.values()):
-                hint = f"did you mean '--{flag}'{reversed_as(name.replace('-', '_'))}?"
+            if ours is None:
+                continue
+            word = ours.replace("_", "-")
+            if word in own or any(ours in entry.options for entry in methods.values()):
+                hint = f"did you mean '--{word}'{reversed_as(name.replace('-', '_'))}?"
                 raise click.UsageError(f"No such option '--{name}'; {hint}", ctx)
         return list(flags.values())
 

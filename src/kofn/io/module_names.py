@@ -21,9 +21,20 @@ _PARTS = (
 )
 
 
-# What stands before the parts of a model of images and text: transformers has moved its language model, and the towers
-# beside it, between releases, and files keep the names of old ones.
+# Releases of transformers have moved the language model of models of images and text and the towers beside it, and
+# have renamed layers; files keep the old names.
 _TOWERS = re.compile(r"(model\.|language_model\.)+")
+_RENAMED = (
+    ("block_sparse_moe.", "mlp."),
+    ("encoder.layer.", "layers."),
+    ("attention.attention.query", "attention.q_proj"),
+    ("attention.attention.key", "attention.k_proj"),
+    ("attention.attention.value", "attention.v_proj"),
+    ("attention.output.dense", "attention.o_proj"),
+    ("intermediate.dense", "mlp.fc1"),
+    ("output.dense", "mlp.fc2"),
+    ("embed_out", "lm_head"),
+)
 
 
 def split(module: str) -> tuple[str, str]:
@@ -51,7 +62,8 @@ class ModuleNames:
 
     Names correspond if they are equal without their prefixes, dots made underscores, and belong to the same part of the
     model; a name that says no part is of any. Where none does, they correspond if they differ in where the language
-    model lies: `model.language_model.layers.0`, `language_model.model.layers.0` and `model.layers.0` are one module.
+    model lies: `model.language_model.layers.0`, `language_model.model.layers.0` and `model.layers.0` are one module. So
+    are layers that releases of transformers name otherwise, such as ViT's `attention.attention.query` and `q_proj`.
 
     >>> ModuleNames(["down.0.to_q", "down.0.to_k"]).find("lora_unet_down_0_to_q")
     'down.0.to_q'
@@ -111,7 +123,10 @@ class ModuleNames:
 
 
 def _inner(module: str) -> str:
-    """The module's name in the part of the model that it lies in, wherever that part lies."""
+    """The module's newest name in the part of the model that it lies in, wherever that part lies."""
     module = module.removeprefix(PREFIX)
     match = _TOWERS.match(module)
-    return module[match.end() :] if match else module
+    module = module[match.end() :] if match else module
+    for old, new in _RENAMED:
+        module = module.replace(old, new)
+    return module

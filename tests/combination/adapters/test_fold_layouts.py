@@ -213,3 +213,40 @@ def test_other_forms_of_a_model_are_named() -> None:
         lambda: fold_adapter({"layers.0.attn.q_proj.weight": np.ones((3, 4))}, pair_of("layers.0.attn.qkv_proj", 9, 4)),
         "the base keeps queries, keys and values apart",
     )
+
+
+def test_a_parameter_has_the_patterns_of_its_own_name() -> None:
+    base = {"mlp.experts.down_proj": np.ones((3, 5, 4))}
+    config = {**PARAMETERS, "target_parameters": ["experts.down_proj"], "alpha_pattern": {"experts.down_proj": 8}}
+    tensors = experts("mlp.experts", 3, 5, 4, rank=4)
+    # A pattern of the module's name alone is none of a parameter's.
+    for pattern in ({"experts.down_proj": 4}, {"down_proj": 4, "experts": 6}):
+        folded = fold_adapter(base, Adapter(tensors, {**config, "rank_pattern": pattern}))
+        want = 1 + 2 * each_expert(tensors, "mlp.experts", 3)
+        np.testing.assert_allclose(folded["mlp.experts.down_proj"], want)
+    both = {**PARAMETERS, "rank_pattern": {"down_proj": 4}}
+    refused(lambda: Adapter(tensors, both), "rank_pattern gives 'mlp.experts.gate_up_proj' 2 and others of its module")
+
+
+OLD_AND_NEW = {
+    "vit.encoder.layer.0.attention.attention.query": "vit.layers.0.attention.q_proj",
+    "vit.encoder.layer.0.attention.output.dense": "vit.layers.0.attention.o_proj",
+    "vit.encoder.layer.0.intermediate.dense": "vit.layers.0.mlp.fc1",
+    "vit.encoder.layer.0.output.dense": "vit.layers.0.mlp.fc2",
+    "model.layers.0.block_sparse_moe.gate": "model.layers.0.mlp.gate",
+    "embed_out": "lm_head",
+}
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_layers_that_were_renamed_are_found(turned: bool) -> None:
+    for stored, saved in OLD_AND_NEW.items():
+        stored, saved = (saved, stored) if turned else (stored, saved)
+        tensors = pair_of(saved, 3, 4)
+        folded = fold_adapter({f"{stored}.weight": np.ones((3, 4))}, tensors)
+        np.testing.assert_allclose(folded[f"{stored}.weight"], 1 + product(tensors, saved))
+
+
+def test_layers_that_an_adapter_stacks_are_refused() -> None:
+    adapter = Adapter(pair_of("layers.0.q", 3, 4), {"layer_replication": [[0, 1], [0, 1]]})
+    refused(lambda: fold_adapter({"layers.0.q.weight": np.ones((3, 4))}, adapter), "layer_replication stacks layers")

@@ -96,8 +96,15 @@ def test_single_rows_are_put_in_the_place_of_the_bases() -> None:
     assert stack_adapters([one]).result is one
     for listed in (None, [3], [3, 3], [3, -1], [3, 1.0], {"lm_head": [3, 0]}, "ab"):
         refused(lambda listed=listed: Adapter(tensors, {"trainable_token_indices": listed}), "trainable_token_indices")
-    far = Adapter(tensors, {"trainable_token_indices": [3, 5]})
-    refused(lambda: fold_adapter(start, far), "'model.embed_tokens.weight' is (5, 2)")
+    far = Adapter(tensors, {"trainable_token_indices": [3, 6]})
+    refused(
+        lambda: fold_adapter(start, far), "is (5, 2), the adapter's (2, 2) of rows up to 6 without values for the new"
+    )
+    near = Adapter(tensors, {"trainable_token_indices": [3, 5]})
+    refused(lambda: fold_adapter(start, near), "'lm_head.weight' keeps 5 rows where")
+    del start["lm_head.weight"]
+    grown = fold_adapter(start, near)["model.embed_tokens.weight"]
+    np.testing.assert_array_equal(grown, [*origin[:3], new[0], origin[4], new[1]])
 
 
 def test_what_several_trained_in_full_is_their_sum_or_mean(tmp_path: Path) -> None:

@@ -137,6 +137,48 @@ CASES: dict[str, tuple[Callable[[], Any], dict[str, Any]]] = {
     "tokens": (LLAMA, {"trainable_token_indices": [3, 60, 7]}),
     "tokens of a tied model": (TIED, {"trainable_token_indices": {"embed_tokens": [3, 60]}}),
     "tokens of both tables": (LLAMA, {"trainable_token_indices": {"embed_tokens": [3], "lm_head": [3, 5]}}),
+    "tokens that are new": (TIED, {"trainable_token_indices": [3, 64, 65]}),
+    "qwen3, patterns of a parameter": (
+        QWEN_EXPERTS,
+        {
+            "target_parameters": ["experts.down_proj"],
+            "rank_pattern": {"experts.down_proj": 4},
+            "alpha_pattern": {"experts.down_proj": 3},
+        },
+    ),
+    "qwen3, patterns of modules alone": (
+        QWEN_EXPERTS,
+        {
+            "target_parameters": ["experts.down_proj", "experts.gate_up_proj"],
+            "rank_pattern": {"experts": 4},
+            "use_rslora": True,
+        },
+    ),
+    "one weight as a parameter": (LLAMA, {"target_modules": [], "target_parameters": ["q_proj.weight"]}),
+    "vit": (
+        _named("ViTForImageClassification", "ViTConfig", **VISION, num_labels=3),
+        {"target_modules": "all-linear", "modules_to_save": ["classifier"]},
+    ),
+    "t5, its shared table": (
+        _named(
+            "T5ForConditionalGeneration",
+            "T5Config",
+            vocab_size=64,
+            d_model=16,
+            d_kv=8,
+            d_ff=24,
+            num_layers=2,
+            num_heads=2,
+        ),
+        {"target_modules": ["q", "shared"]},
+    ),
+    "tied, trained as one": (TIED, {"modules_to_save": ["embed_tokens"], "ensure_weight_tying": True}),
+    "tied, factors of the table": (TIED, {"target_modules": ["embed_tokens", "q_proj"]}),
+    "norms in full": (LLAMA, {"modules_to_save": ["input_layernorm"]}),
+    "all biases": (
+        _named("GPT2LMHeadModel", "GPT2Config", vocab_size=64, n_positions=32, n_embd=16, n_layer=2, n_head=2),
+        {"target_modules": ["c_attn"], "bias": "all", "fan_in_fan_out": True},
+    ),
     "tables in full": (LLAMA, {"modules_to_save": ["embed_tokens", "lm_head"]}),
 }
 
@@ -144,16 +186,27 @@ CASES: dict[str, tuple[Callable[[], Any], dict[str, Any]]] = {
 @pytest.mark.parametrize("name", CASES)
 def test_what_is_folded_is_what_peft_merges(name: str, tmp_path: Path) -> None:
     make, settings = CASES[name]
-    wrapped = trained(made(make, tmp_path / "base"), tmp_path / "adapter", **settings)
+    model = made(make, tmp_path / "base")
+    if name == "tokens that are new":
+        model.resize_token_embeddings(66)
+    wrapped = trained(model, tmp_path / "adapter", **settings)
     merged = wrapped.merge_and_unload()
     fold_adapter(tmp_path / "base", tmp_path / "adapter", out=tmp_path / "out")
     same(type(merged).from_pretrained(tmp_path / "out"), merged)
 
 
-@pytest.mark.parametrize("settings", [{"modules_to_save": ["embed_tokens", "lm_head"]}, {}])
+@pytest.mark.parametrize(
+    ("tied", "settings"),
+    [
+        (False, {"modules_to_save": ["embed_tokens", "lm_head"]}),
+        (False, {}),
+        (True, {}),
+        (True, {"modules_to_save": ["embed_tokens"], "ensure_weight_tying": True}),
+    ],
+)
 @pytest.mark.parametrize("rows", [70, 60])
-def test_a_vocabulary_may_have_been_resized(settings: dict[str, Any], rows: int, tmp_path: Path) -> None:
-    model = made(LLAMA, tmp_path / "base")
+def test_a_vocabulary_may_have_been_resized(settings: dict[str, Any], rows: int, tied: bool, tmp_path: Path) -> None:
+    model = made(TIED if tied else LLAMA, tmp_path / "base")
     model.resize_token_embeddings(rows)
     wrapped = trained(model, tmp_path / "adapter", **settings)
     if not settings:

@@ -128,6 +128,11 @@ class _OneAdapter:
     def gather(self) -> None:
         """Find the tensors of all that the adapter has, and refuse what does not fit, all at once."""
         adapter = self.adapter
+        if adapter.config.get("layer_replication"):
+            raise InputError(
+                f"{adapter.label}: layer_replication stacks layers of the base; merge it with PEFT, or stack the "
+                "layers first (a mergekit recipe of slices) and take layer_replication out"
+            )
         reasons = [why for why in adapter.nonlinear() if why not in FOLDED]
         if reasons:
             raise InputError(f"{adapter.label}: {reasons[0]}; it cannot be folded")
@@ -199,8 +204,10 @@ class _OneAdapter:
 
     def _shape(self, name: str) -> tuple[int, ...]:
         """The shape of a tensor of the base, with the rows that this adapter gives it."""
-        whole = self.trained.get(name)
-        return tuple(self.base[name].shape) if whole is None or whole.rows is not None else whole.array.shape
+        shape, part = tuple(self.base[name].shape), self.trained.get(name)
+        if part is None or not shape:
+            return shape
+        return (part.height if part.rows is None else max(part.height, shape[0]), *shape[1:])
 
     def _take_bias(self, module: str, bias: Array, scale: float) -> None:
         name = self._tensor(module, "bias")
@@ -240,11 +247,14 @@ class _OneAdapter:
             if known is None:
                 self.lacking.append(unwrapped(name))
                 continue
-            shape = self._shape(known)
-            if len(shape) != 2 or shape[1:] != array.shape[1:] or (len(rows) and rows.max() >= shape[0]):
-                self.unlike.append(f"{known!r} is {shape}, the adapter's {array.shape} of rows up to {rows.max()}")
+            shape, part = self._shape(known), Trained(array, self.weight, rows)
+            fresh = set(range(shape[0], part.height)) - set(rows.tolist())
+            if len(shape) != 2 or shape[1:] != array.shape[1:] or fresh:
+                more = f" without values for the new row {min(fresh)}" if fresh else ""
+                rows_of = f"{array.shape} of rows up to {part.height - 1}{more}"
+                self.unlike.append(f"{known!r} is {shape}, the adapter's {rows_of}")
             else:
-                self.trained[known] = Trained(array, self.weight, rows)
+                self.trained[known] = part
 
     def _has_factors(self, name: str) -> bool:
         """Whether a tensor is that of a module with factors, beside which PEFT saves the base's own."""
@@ -343,11 +353,13 @@ def _resize(out: Folding, base: Mapping[str, Any], trained: Mapping[str, list[tu
     counts: dict[int, str] = {}
     for name, parts in trained.items():
         for adapter, part in parts:
-            if part.rows is None and part.array.shape != tuple(base[name].shape):
+            before = base[name].shape[0] if base[name].shape else 1
+            grows = part.height > before or (part.rows is None and part.height < before)
+            if grows:
                 owners.setdefault(adapter.label, adapter)
-                out.shapes[name] = part.array.shape
-            if part.rows is None and (EMBEDDING.search(name) or HEAD.search(name)):
-                counts.setdefault(part.array.shape[0], f"{name!r} of {adapter.label}")
+                out.shapes[name] = (part.height, *base[name].shape[1:])
+            if (grows or part.rows is None) and (EMBEDDING.search(name) or HEAD.search(name)):
+                counts.setdefault(part.height, f"{name!r} of {adapter.label}")
             if part.rows is not None and out.tokenizer is None and _tokens_of(adapter) is not None:
                 out.tokenizer = adapter
     if not owners:

@@ -25,7 +25,6 @@ from kofn.io.tensors import Checkpoint
 Stem = Callable[[str], str | None]
 # Parameters of experts, and the layers of one expert that they are in files, one above the other.
 _LAYERS = {"gate_up_proj": (("gate_proj", "w1"), ("up_proj", "w3")), "down_proj": (("down_proj", "w2"),)}
-_MIXTURES = (("mlp.experts", "block_sparse_moe.experts"),)
 # Models whose parameters of experts are (experts, in, out), and not (experts, out, in).
 _TRANSPOSED = ("gpt_oss", "aria", "aria_text", "openai_privacy_filter")
 
@@ -204,21 +203,16 @@ def _expert(
 
 def _places(base: Mapping[str, Any], stem: Stem, module: str, leaf: str) -> _Places | None:
     """Where a parameter of a module of experts lies in the base, None if nowhere."""
-    others = [module, *(module.replace(one, other) for one, other in _MIXTURES if one in module)]
-    for name in others:
-        known = stem(name)
-        if known is not None and f"{known}.{leaf}" in base and len(base[f"{known}.{leaf}"].shape) == 3:
-            return _Places(base, f"{known}.{leaf}", ())
-    for name in others:
-        layers = []
-        for expert in itertools.count():
-            found = [_layer(base, stem, f"{name}.{expert}", words) for words in _LAYERS.get(leaf, ())]
-            if not found or None in found:
-                break
-            layers.append([layer for layer in found if layer is not None])
-        if layers:
-            return _Places(base, None, layers)
-    return None
+    known = stem(module)
+    if known is not None and f"{known}.{leaf}" in base and len(base[f"{known}.{leaf}"].shape) == 3:
+        return _Places(base, f"{known}.{leaf}", ())
+    layers = []
+    for expert in itertools.count():
+        found = [_layer(base, stem, f"{module}.{expert}", words) for words in _LAYERS.get(leaf, ())]
+        if not found or None in found:
+            break
+        layers.append([layer for layer in found if layer is not None])
+    return _Places(base, None, layers) if layers else None
 
 
 def _layer(base: Mapping[str, Any], stem: Stem, module: str, words: Sequence[str]) -> str | None:

@@ -102,6 +102,13 @@ class Trained:
     weight: float
     rows: NDArray[np.int64] | None = None
 
+    @property
+    def height(self) -> int:
+        """How many rows a tensor has at least that holds all of these."""
+        if self.rows is None:
+            return self.array.shape[0] if self.array.ndim else 1
+        return int(self.rows.max(initial=-1)) + 1
+
     def within(self, rows: slice) -> tuple[NDArray[np.int64], Floats]:
         """Positions among these rows of the tensor, and the values trained for them."""
         table = as_rows(self.array)

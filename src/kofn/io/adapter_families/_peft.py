@@ -223,30 +223,39 @@ def _rows(saved: Saved) -> dict[str, tuple[NDArray[np.int64], Array]]:
 
 def _pair(saved: Saved, module: str, parts: dict[str, Array]) -> Pair:
     A, B, kind = matching(saved, module, parts.get("A"), parts.get("B"))
-    rank = _rank_of_experts(saved.config, module, A.shape[0]) if kind == "linear" else None
-    scale = scale_of(saved.config, module, rank or A.shape[0], saved.label)
-    if rank is not None:
-        return replace(Pair.of(module, A, B, scale, "experts"), experts=A.shape[0] // rank)
+    parameters = _parameters_of(saved.config, module) if kind == "linear" else []
+    if parameters:
+        rank = _one_setting(saved, parameters, "rank_pattern", "r")
+        _one_setting(saved, parameters, "alpha_pattern", "lora_alpha")
+        if type(rank) is int and 0 < rank < len(A) and len(A) % rank == 0:
+            scale = scale_of(saved.config, parameters[0], rank, saved.label)
+            return replace(Pair.of(module, A, B, scale, "experts"), experts=len(A) // rank)
+    scale = scale_of(saved.config, parameters[0] if parameters else module, A.shape[0], saved.label)
     kind = "embedding" if "embedding" in parts else kind
     return Pair.of(module, A, B, scale, kind, parts.get("B bias"), parts.get("magnitude"))
 
 
-def _rank_of_experts(config: Mapping[str, Any], module: str, rows: int) -> int | None:
-    """The rank of each expert where the factors hold those of several, one after the other; None where they do not."""
-    if not config.get("target_parameters"):
-        return None
-    rank = _by_pattern(config.get("rank_pattern"), _without_wrappers(module), config.get("r"))
-    return rank if type(rank) is int and 0 < rank < rows and rows % rank == 0 else None
+def _parameters_of(config: Mapping[str, Any], module: str) -> list[str]:
+    """The bare parameters of a module that are targeted; where there are several, their wrappers lie in one another."""
+    own = re.sub(r"(\.base_layer)+$", "", module.removeprefix(PREFIX))
+    targets = [target.rpartition(".") for target in module_names(config, "target_parameters")]
+    return [f"{own}.{leaf}" for stem, _, leaf in targets if f".{own}".endswith(f".{stem}")]
 
 
-def _without_wrappers(module: str) -> str:
-    """The module's own name; where several of its parameters are targeted, their wrappers lie in one another."""
-    return re.sub(r"(\.base_layer)+$", "", module.removeprefix(PREFIX))
+def _one_setting(saved: Saved, parameters: Sequence[str], pattern: str, key: str) -> Any:
+    """A setting that all parameters of a module have: names do not say which of them a pair of factors is of."""
+    values = [_by_pattern(saved.config.get(pattern), name, saved.config.get(key)) for name in parameters]
+    if any(value != values[0] for value in values):
+        raise InputError(
+            f"{saved.label}: {pattern} gives {parameters[0]!r} {shown(values[0])} and others of its module other "
+            "values, and which factors are whose their names do not say; merge it with PEFT first"
+        )
+    return values[0]
 
 
 def scale_of(config: Mapping[str, Any], module: str, rank: int, label: str) -> float:
     """What PEFT multiplies `B @ A` of a module by; 1 without a `lora_alpha`."""
-    name = _without_wrappers(module)
+    name = module.removeprefix(PREFIX)
     configured = _by_pattern(config.get("rank_pattern"), name, config.get("r"))
     if configured is not None and configured != rank:
         raise InputError(
