@@ -135,7 +135,7 @@ def aligned(
                 replaced[name] = Gathered(source[name], own)
         if (rows < 0).any():
             absent[name] = rows < 0
-    at = [folder_of(checkpoint).resolve() for checkpoint in checkpoints]
+    places = [folder_of(checkpoint).resolve() for checkpoint in checkpoints]
     base = None if wanted.base is None else wanted.base.resolve()
     figures = {
         "source": "union" if wanted.union else str(wanted.folder),
@@ -155,7 +155,7 @@ def aligned(
         count,
         frozenset(source[names[0]].shape[0] for source in sources),
         figures,
-        at.index(base) if base in at else None,
+        places.index(base) if base in places else None,
     )
     return [checkpoint.replaced(new, ()) for checkpoint, new in zip(checkpoints, read, strict=True)], vocabulary
 

@@ -18,8 +18,9 @@ from threadpoolctl import threadpool_limits
 from kofn.combination._sweep.members import ArrayTensor, Pool, open_members
 from kofn.combination._sweep.merge import settings_of
 from kofn.combination._sweep.vocabulary import resized
-from kofn.combination.adapters._fold_changes import Folding, array_of, folding_of
+from kofn.combination.adapters._fold_changes import folding_of
 from kofn.combination.adapters._fold_rows import Change, Scratch, fold_rows, row_blocks
+from kofn.combination.adapters._fold_tables import Folding, array_of
 from kofn.core import checks
 from kofn.core.arrays import Array
 from kofn.core.checks import InputError
@@ -181,9 +182,9 @@ class Fold:
         tensor = value if hasattr(value, "read") else ArrayTensor(array_of(value))
 
         def read(start: int, stop: int) -> Array:
-            held = scratch.array("read", ((stop - start) * tensor.dtype.itemsize,), np.uint8)
+            buffer = scratch.array("read", ((stop - start) * tensor.dtype.itemsize,), np.uint8)
             end = max(start, min(stop, tensor.size))
-            values: Array = tensor.read(start, end, held) if start < end else np.empty(0, tensor.dtype)
+            values: Array = tensor.read(start, end, buffer) if start < end else np.empty(0, tensor.dtype)
             return values if end == stop else np.concatenate([values, np.zeros(stop - end, tensor.dtype)])
 
         changes = self.folding.changes.get(name, ())
@@ -243,8 +244,8 @@ class Fold:
             for block in blocks:
                 if self._is_copied(name):
                     tensor = self.tensors[name]
-                    held = scratch.array("read", ((block.stop - block.start) * tensor.dtype.itemsize,), np.uint8)
-                    writer.write(name, block.start, tensor.read(block.start, block.stop, held))
+                    buffer = scratch.array("read", ((block.stop - block.start) * tensor.dtype.itemsize,), np.uint8)
+                    writer.write(name, block.start, tensor.read(block.start, block.stop, buffer))
                 else:
                     columns = math.prod(self._rows_as(name)[1:])
                     writer.write(name, block.start * columns, self._block(name, block, scratch))

@@ -5,51 +5,23 @@ from __future__ import annotations
 import fnmatch
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from kofn.combination._sweep.files import patterns
-from kofn.combination._sweep.vocabulary import EMBEDDING, HEAD
 from kofn.combination.adapters._fold_layouts import expert_changes, fused_changes, other_names
 from kofn.combination.adapters._fold_rows import Change, LowRank, Replace, Shift, Trained
+from kofn.combination.adapters._fold_tables import Folding, array_of, may_resize, refuse_tied, resize, tied_heads
 from kofn.core.arrays import Array, Floats
 from kofn.core.checks import InputError, nearest
 from kofn.io.adapter_families import DORA, FOLDED, module_names
 from kofn.io.adapters import Adapter
-from kofn.io.companions import first_config
 from kofn.io.low_rank import Pair
 from kofn.io.module_names import ModuleNames, unwrapped
-from kofn.io.tensors import Checkpoint, from_torch, is_torch
-from kofn.io.vocabulary import Tokens, read_tokens
+from kofn.io.tensors import Checkpoint
 
 _SHOWN = 6
-
-
-@dataclass
-class Folding:
-    """What adapters change in a base.
-
-    Attributes:
-        changes: name of a tensor -> what is done to it, in order.
-        shapes: the shapes of tensors that get another number of rows.
-        tall: tensors of experts (experts, height, width), whose rows are those of all experts.
-        added: tensors that the base lacks, which adapters trained in full.
-        rows: how many rows the tables of tokens had and get, None where they keep theirs.
-        tokenizer: the adapter whose tokens the tables then have, None for the base's.
-        modules: (m,) the modules of each adapter that are folded.
-        notes: warnings.
-    """
-
-    changes: dict[str, list[Change]] = field(default_factory=dict)
-    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    tall: set[str] = field(default_factory=set)
-    added: dict[str, Array] = field(default_factory=dict)
-    rows: tuple[int, int] | None = None
-    tokenizer: Adapter | None = None
-    modules: list[frozenset[str]] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
 
 
 def folding_of(
@@ -70,17 +42,17 @@ def folding_of(
     names = ModuleNames(dict.fromkeys(stem for name in base if (stem := name.rpartition(".")[0])))
     trained: dict[str, list[tuple[Adapter, Trained]]] = {}
     for adapter, weight in zip(adapters, weights, strict=True):
-        one = _OneAdapter(base, names, adapter, float(weight), left_out)
-        one.gather()
-        for name, changes in one.changes.items():
+        gathered = _OneAdapter(base, names, adapter, float(weight), left_out)
+        gathered.gather()
+        for name, changes in gathered.changes.items():
             out.changes.setdefault(name, []).extend(changes)
-        for name, part in one.trained.items():
+        for name, part in gathered.trained.items():
             trained.setdefault(name, []).append((adapter, part))
-        out.added |= one.added
-        out.tall |= one.tall
-        out.modules.append(one.modules)
+        out.added |= gathered.added
+        out.tall |= gathered.tall
+        out.modules.append(gathered.modules)
     _add_trained(out, base, trained)
-    _resize(out, base, trained)
+    resize(out, base, trained)
     return out
 
 
@@ -92,13 +64,13 @@ def _left_out(
     known = {name: (name, unwrapped(name)) for name in names}
 
     def matched(word: str, pattern: str) -> set[str]:
-        found = {name for name, both in known.items() if any(fnmatch.fnmatchcase(each, pattern) for each in both)}
-        if not found:
+        matches = {name for name, both in known.items() if any(fnmatch.fnmatchcase(each, pattern) for each in both)}
+        if not matches:
             plain = [unwrapped(name) for name in known]
             raise InputError(
                 f"{word}={pattern!r} matches no module{nearest(pattern, plain)}; names are such as {plain[0]!r}"
             )
-        return found
+        return matches
 
     kept = set().union(*(matched("only", pattern) for pattern in patterns(only, "only") or ()))
     out = set(known) - kept if only else set()
@@ -146,9 +118,9 @@ class _OneAdapter:
             if module not in experts:
                 self._take(module, pair)
         if experts:
-            found, faults = expert_changes(self.base, self._stem, experts, adapter.config, self.weight)
+            by_name, faults = expert_changes(self.base, self._stem, experts, adapter.config, self.weight)
             self.unlike += faults
-            for name, changes in found.items():
+            for name, changes in by_name.items():
                 self.changes.setdefault(name, []).extend(changes)
                 if len(self.base[name].shape) == 3:
                     self.tall.add(name)
@@ -220,23 +192,23 @@ class _OneAdapter:
 
     def _take_apart(self, module: str, pair: Pair) -> None:
         """A module whose layer the base keeps in several, or together with others."""
-        found = fused_changes(self.base, self.names, module, pair, self.weight)
-        if not found:
+        by_name = fused_changes(self.base, self.names, module, pair, self.weight)
+        if not by_name:
             self.lacking.append(unwrapped(f"{module}.weight"))
-        for name, change in found.items():
+        for name, change in by_name.items():
             self.changes.setdefault(name, []).append(change)
 
     def _take_full(self) -> None:
         """Tensors and rows that were trained in full."""
         whole = {name: array for name, array in self.adapter.full.items() if name not in self.left_out}
-        for name in _tied_heads(self.base, whole):
+        for name in tied_heads(self.base, whole):
             del whole[name]
         for name, array in whole.items():
             module, _, leaf = name.rpartition(".")
             known = self._tensor(module, leaf) if module else next((n for n in (name,) if n in self.base), None)
             if known is None:
                 self._add(name, array)
-            elif (shape := tuple(self.base[known].shape)) != array.shape and not _resized(known, shape, array.shape):
+            elif (shape := tuple(self.base[known].shape)) != array.shape and not may_resize(known, shape, array.shape):
                 self.unlike.append(f"{known!r} is {shape}, the adapter's {array.shape}")
             elif not (self._has_factors(name) and _is_copy(array, self.base[known])):
                 self.trained[known] = Trained(array, self.weight)
@@ -273,7 +245,7 @@ class _OneAdapter:
 
     def _refuse(self) -> None:
         lacking = [*self.lacking, *self.added]
-        _refuse_tied(self.base, self.adapter, [*self.trained_apart(), *lacking])
+        refuse_tied(self.base, self.adapter, [*self.trained_apart(), *lacking])
         faults = [f"it lacks {name!r}" for name in self.lacking] + self.unlike
         if not faults:
             return
@@ -288,51 +260,6 @@ class _OneAdapter:
         return [name for name, part in self.trained.items() if part.rows is None]
 
 
-def _tied_heads(base: Mapping[str, Any], whole: Mapping[str, Array]) -> list[str]:
-    """Heads that are saved beside an equal embedding, where the base has one tensor for both."""
-    if not _is_tied(base):
-        return []
-    tables = [array for name, array in whole.items() if EMBEDDING.search(unwrapped(name))]
-    return (
-        [
-            name
-            for name, array in whole.items()
-            if HEAD.search(unwrapped(name))
-            and any(array.dtype == table.dtype and np.array_equal(array, table) for table in tables)
-        ]
-        if tables
-        else []
-    )
-
-
-def _is_tied(base: Mapping[str, Any]) -> bool:
-    """Whether a base has one tensor for its embedding and its head."""
-    config = first_config([base.path]) if isinstance(base, Checkpoint) else {}
-    inner = config.get("text_config")
-    tied = config.get("tie_word_embeddings", inner.get("tie_word_embeddings") if isinstance(inner, dict) else None)
-    return bool(tied) and not any(map(HEAD.search, base))
-
-
-def _refuse_tied(base: Mapping[str, Any], adapter: Adapter, names: Sequence[str]) -> None:
-    """Refuse what was trained of an embedding or a head apart, where the base has one tensor for both."""
-    if not _is_tied(base):
-        return
-    full = {unwrapped(name) for name in adapter.full}
-    both = any(EMBEDDING.search(name) for name in full) and any(HEAD.search(name) for name in full)
-    apart = next((name for name in names if HEAD.search(name) or (EMBEDDING.search(name) and not both)), None)
-    if apart is not None:
-        raise InputError(
-            f"{adapter.label} trained {apart!r} apart, and the base has one tensor for its embedding and its head "
-            "(tie_word_embeddings); save the base with both first, or merge it with the adapter's own trainer"
-        )
-
-
-def _resized(name: str, shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
-    """Whether a table of tokens may have another number of rows."""
-    table = EMBEDDING.search(name) or HEAD.search(name)
-    return bool(table) and len(shape) == len(wanted) >= 1 and shape[1:] == wanted[1:] and 0 not in wanted
-
-
 def _add_trained(out: Folding, base: Mapping[str, Any], trained: Mapping[str, list[tuple[Adapter, Trained]]]) -> None:
     """Put what was trained in full before what is added to it."""
     for name, parts in trained.items():
@@ -344,81 +271,6 @@ def _add_trained(out: Folding, base: Mapping[str, Any], trained: Mapping[str, li
             out.notes.append(
                 f"{labels} trained {name!r} in full: it gets the sum of what each changed in the base's; the mean is "
                 "that of weights that sum to one (--mean)"
-            )
-
-
-def _resize(out: Folding, base: Mapping[str, Any], trained: Mapping[str, list[tuple[Adapter, Trained]]]) -> None:
-    """The rows that tables of tokens get, where adapters trained them with other rows than the base's."""
-    owners: dict[str, Adapter] = {}
-    counts: dict[int, str] = {}
-    for name, parts in trained.items():
-        for adapter, part in parts:
-            before = base[name].shape[0] if base[name].shape else 1
-            grows = part.height > before or (part.rows is None and part.height < before)
-            if grows:
-                owners.setdefault(adapter.label, adapter)
-                out.shapes[name] = (part.height, *base[name].shape[1:])
-            if (grows or part.rows is None) and (EMBEDDING.search(name) or HEAD.search(name)):
-                counts.setdefault(part.height, f"{name!r} of {adapter.label}")
-            if part.rows is not None and out.tokenizer is None and _tokens_of(adapter) is not None:
-                out.tokenizer = adapter
-    if not owners:
-        return
-    if len(counts) > 1:
-        (first, one), (second, other), *_ = counts.items()
-        raise InputError(
-            f"{one} has {first} rows, {other} has {second}: tables of tokens get one number of rows; fold each apart, "
-            "then blend those with vocabulary='union' (--vocabulary)"
-        )
-    _refuse_other_tokens([adapter for parts in trained.values() for adapter, _ in parts])
-    name = next(iter(out.shapes))
-    before, after = base[name].shape[0], out.shapes[name][0]
-    tables = [
-        other
-        for other in base
-        if (EMBEDDING.search(other) or HEAD.search(other)) and base[other].shape[:1] == (before,) and len(other) > 0
-    ]
-    for other in tables:
-        if other in out.shapes:
-            continue
-        if after > before:
-            raise InputError(
-                f"base: {other!r} keeps {before} rows where {name!r} of {next(iter(owners))} has {after}: the adapter "
-                "holds no values for the new ones; save it with both (save_embedding_layers=True)"
-            )
-        out.shapes[other] = (after, *base[other].shape[1:])
-        out.changes.setdefault(other, [])
-    out.rows = (before, after)
-    out.tokenizer = next((adapter for adapter in owners.values() if _tokens_of(adapter) is not None), None)
-    if out.tokenizer is None:
-        out.notes.append(
-            f"{next(iter(owners))} has {after} rows of tokens, the base {before}, and holds no tokenizer: copy the one "
-            "it was trained with beside the output"
-        )
-
-
-def _tokens_of(adapter: Adapter) -> Tokens | None:
-    """The tokens of the tokenizer beside an adapter, None if it has none."""
-    if adapter.path is None or not adapter.path.is_dir():
-        return None
-    try:
-        return read_tokens(adapter.path)
-    except InputError:
-        return None
-
-
-def _refuse_other_tokens(adapters: Sequence[Adapter]) -> None:
-    """Refuse adapters whose rows of one number may be of different tokens."""
-    distinct = list({id(adapter): adapter for adapter in adapters}.values())
-    if len(distinct) < 2:
-        return
-    known = [_tokens_of(adapter) for adapter in distinct]
-    for adapter, tokens in zip(distinct[1:], known[1:], strict=True):
-        if tokens is None or known[0] is None or dict(tokens.ids) != dict(known[0].ids):
-            raise InputError(
-                f"{distinct[0].label} and {adapter.label} trained tables of tokens with other rows than the base's, "
-                "and rows of one number may be of different tokens; fold each apart, then blend those with "
-                "vocabulary='union' (--vocabulary)"
             )
 
 
@@ -453,13 +305,3 @@ def _low_rank(pair: Pair, weight: float, turned: bool) -> LowRank:
 
     magnitude = None if pair.magnitude is None else pair.magnitude.astype(np.float64).reshape(-1)
     return LowRank(factors, magnitude, int(turned))
-
-
-def array_of(value: Any) -> Array:
-    """A tensor of the base in memory."""
-    if is_torch(value):
-        return from_torch(value)
-    if hasattr(value, "read"):
-        whole: Array = value.read().reshape(value.shape)
-        return whole
-    return np.asarray(value)

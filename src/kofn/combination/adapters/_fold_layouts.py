@@ -61,8 +61,8 @@ def fused_changes(
     flat = split(module)[1].replace(".", "_")
     for joint, form, parts in _FLUX:
         if match := re.fullmatch(joint, flat):
-            found = [names.find("lora_unet_" + match.expand(form.format(part))) for part in parts]
-            return _split(base, [name for name in found if name is not None], len(parts), pair, weight)
+            stems = [names.find("lora_unet_" + match.expand(form.format(part))) for part in parts]
+            return _split(base, [name for name in stems if name is not None], len(parts), pair, weight)
         for i, part in enumerate(parts):
             if match := re.fullmatch(form.replace(r"\1", r"(\d+)").format(part), flat):
                 name = names.find("lora_unet_" + joint.replace(r"(\d+)", match[1]))
@@ -70,9 +70,9 @@ def fused_changes(
     return {}
 
 
-def _split(base: Mapping[str, Any], found: Sequence[str], parts: int, pair: Pair, weight: float) -> dict[str, Change]:
+def _split(base: Mapping[str, Any], stems: Sequence[str], parts: int, pair: Pair, weight: float) -> dict[str, Change]:
     """Rows of the update go to one tensor after the other."""
-    weights = [f"{name}.weight" for name in found if f"{name}.weight" in base]
+    weights = [f"{name}.weight" for name in stems if f"{name}.weight" in base]
     heights = [base[name].shape[0] for name in weights]
     if len(weights) < parts or sum(heights) != pair.out or any(base[name].shape[1:] != pair.into for name in weights):
         return {}
@@ -129,12 +129,12 @@ def expert_changes(
     for module, pair in pairs.items():
         groups.setdefault(re.sub(r"(\.base_layer)+$", "", module), []).append(pair)
     for module, group in groups.items():
-        places = [_places(base, stem, module, leaf) for leaf in leaves]
-        known = [place for place in places if place is not None]
-        fits = [[place for place in known if place.fits(pair)] for pair in group]
+        parameters = [_parameter(base, stem, module, leaf) for leaf in leaves]
+        known = [parameter for parameter in parameters if parameter is not None]
+        fits = [[parameter for parameter in known if parameter.fits(pair)] for pair in group]
         for pair, fitting in zip(group, fits, strict=True):
             if not fitting:
-                shapes = ", ".join(place.described for place in known) or "no such parameter"
+                shapes = ", ".join(parameter.described for parameter in known) or "no such parameter"
                 faults.append(
                     f"{module!r} has {pair.experts} experts of {(pair.out, *pair.into)} in the adapter, and {shapes}"
                 )
@@ -143,17 +143,17 @@ def expert_changes(
         chosen = _one_each(fits)
         if chosen is None:
             raise InputError(
-                f"target_parameters: the factors of {module!r} fit {', '.join(place.described for place in known)} in "
+                f"target_parameters: the factors of {module!r} fit {', '.join(each.described for each in known)} in "
                 "more than one way; merge that adapter with PEFT first"
             )
         turned = _turned(base, module, group, chosen)
-        for pair, place in zip(group, chosen, strict=True):
-            for name, change in place.changes(pair, weight, turned):
+        for pair, parameter in zip(group, chosen, strict=True):
+            for name, change in parameter.changes(pair, weight, turned):
                 out.setdefault(name, []).append(change)
     return out, faults
 
 
-class _Places:
+class _Parameter:
     """Where a parameter of experts lies in the base: in one tensor, or in one (or several) for each expert."""
 
     def __init__(self, base: Mapping[str, Any], whole: str | None, layers: Sequence[Sequence[str]]) -> None:
@@ -201,18 +201,18 @@ def _expert(
     return factors
 
 
-def _places(base: Mapping[str, Any], stem: Stem, module: str, leaf: str) -> _Places | None:
+def _parameter(base: Mapping[str, Any], stem: Stem, module: str, leaf: str) -> _Parameter | None:
     """Where a parameter of a module of experts lies in the base, None if nowhere."""
     known = stem(module)
     if known is not None and f"{known}.{leaf}" in base and len(base[f"{known}.{leaf}"].shape) == 3:
-        return _Places(base, f"{known}.{leaf}", ())
+        return _Parameter(base, f"{known}.{leaf}", ())
     layers = []
     for expert in itertools.count():
-        found = [_layer(base, stem, f"{module}.{expert}", words) for words in _LAYERS.get(leaf, ())]
-        if not found or None in found:
+        own = [_layer(base, stem, f"{module}.{expert}", words) for words in _LAYERS.get(leaf, ())]
+        if not own or None in own:
             break
-        layers.append([layer for layer in found if layer is not None])
-    return _Places(base, None, layers) if layers else None
+        layers.append([layer for layer in own if layer is not None])
+    return _Parameter(base, None, layers) if layers else None
 
 
 def _layer(base: Mapping[str, Any], stem: Stem, module: str, words: Sequence[str]) -> str | None:
@@ -224,18 +224,20 @@ def _layer(base: Mapping[str, Any], stem: Stem, module: str, words: Sequence[str
     return None
 
 
-def _one_each(fits: Sequence[Sequence[_Places]]) -> list[_Places] | None:
-    """A place of its own for each pair, None where there are several ways, or none."""
+def _one_each(fits: Sequence[Sequence[_Parameter]]) -> list[_Parameter] | None:
+    """A parameter of its own for each pair, None where there are several ways, or none."""
     ways = [way for way in itertools.product(*fits) if len(set(map(id, way))) == len(way)]
     return list(ways[0]) if len(ways) == 1 else None
 
 
-def _turned(base: Mapping[str, Any], module: str, group: Sequence[Pair], places: Sequence[_Places]) -> bool:
+def _turned(base: Mapping[str, Any], module: str, group: Sequence[Pair], parameters: Sequence[_Parameter]) -> bool:
     """Whether parameters of this module are (experts, in, out): by one that is not square, or by the model's type."""
-    whole = [(pair, place) for pair, place in zip(group, places, strict=True) if place.whole is not None]
-    for pair, place in whole:
-        if place.sides[0] != place.sides[1]:
-            return place.sides == (*pair.into, pair.out)
+    whole = [
+        (pair, parameter) for pair, parameter in zip(group, parameters, strict=True) if parameter.whole is not None
+    ]
+    for pair, parameter in whole:
+        if parameter.sides[0] != parameter.sides[1]:
+            return parameter.sides == (*pair.into, pair.out)
     kind = first_config([base.path]).get("model_type") if isinstance(base, Checkpoint) else None
     if whole and kind is None:
         raise InputError(
@@ -259,10 +261,10 @@ def other_names(base: Mapping[str, Any], lacking: Sequence[str]) -> str | None:
             "file that it was trained on"
         )
     joint, apart = re.compile(r"[._]?qkv(_proj)?[._]|in_proj_"), re.compile(r"(^|[._])(to_q|q_proj|query)[._]")
-    for one, other, said in ((joint, apart, "apart"), (apart, joint, "in one")):
-        if any(map(one.search, lacking)) and any(map(other.search, base)) and not any(map(one.search, base)):
+    for ours, theirs, form in ((joint, apart, "apart"), (apart, joint, "in one")):
+        if any(map(ours.search, lacking)) and any(map(theirs.search, base)) and not any(map(ours.search, base)):
             return (
-                f"the base keeps queries, keys and values {said}, the adapter does not: fold into the form of the "
+                f"the base keeps queries, keys and values {form}, the adapter does not: fold into the form of the "
                 "model that it was trained on, or load it with its own trainer and merge it there"
             )
     return None

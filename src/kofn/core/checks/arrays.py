@@ -97,11 +97,11 @@ def _polars_values(value: Any, name: str) -> Any:
 
 def _first_text(array: Array) -> str:
     """Where the first value stands that is no number, and what it is."""
-    for place, value in np.ndenumerate(array):
+    for position, value in np.ndenumerate(array):
         try:
             float(value)
         except (TypeError, ValueError, OverflowError):
-            at = ", ".join(f"{axis} {index}" for axis, index in zip(("row", "column", "layer"), place, strict=False))
+            at = ", ".join(f"{axis} {index}" for axis, index in zip(("row", "column", "layer"), position, strict=False))
             return f" holds values that are not numbers: {shown(value)} at {at}"
     return " holds values that are not numbers"
 
