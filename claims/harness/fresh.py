@@ -32,17 +32,31 @@ def noted(path: Path, source: Source, seed: int, *, held: bool, failed: Sequence
     row = kept.get(str(source.paper))
     if row is None or row["code"] != code:
         row = {"code": code, "seeds": {}}
-    row["seeds"][str(seed)] = "held" if held else "missed: " + ("; ".join(failed) or "see the figures")
+    if failed:
+        outcome = f"{'held but for' if held else 'missed'}: {'; '.join(failed)}"
+    else:
+        outcome = "held" if held else "missed: see the figures"
+    row["seeds"][str(seed)] = outcome
     kept[str(source.paper)] = row
     return json.dumps(dict(sorted(kept.items(), key=lambda item: int(item[0]))), indent=1) + "\n"
 
 
+def untried(path: Path, source: Source, seeds: Sequence[int]) -> list[int]:
+    """Those of the seeds that `fresh.json` has no outcome of, for the claim as its code is now."""
+    row = _current(path, source)
+    return [seed for seed in seeds if str(seed) not in row]
+
+
 def held_at(path: Path, source: Source) -> tuple[int, int]:
     """At how many fresh seeds the claim, as its code is now, was tried, and at how many it held."""
+    seeds = _current(path, source)
+    return len(seeds), sum(outcome.startswith("held") for outcome in seeds.values())
+
+
+def _current(path: Path, source: Source) -> dict[str, str]:
+    """Outcomes by seed, of the claim as its code is now."""
     row = _read(path).get(str(source.paper))
-    if row is None or row["code"] != _code(source):
-        return 0, 0
-    return len(row["seeds"]), sum(outcome == "held" for outcome in row["seeds"].values())
+    return row["seeds"] if row is not None and row["code"] == _code(source) else {}
 
 
 def _read(path: Path) -> Kept:
