@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from claims import HERE, SCALES, ClaimError, Record, Source, discover, recorded
-from claims.harness.fresh import fresh_seeds, held_at, noted, untried
-from claims.harness.ledger import outcome_of, renewed, results, written
+from claims.harness.fresh import fresh_seeds, held_at, noted, taken_over, untried
+from claims.harness.ledger import outcome_of, renewed, results, unchanged, written
 from claims.harness.touched import touched
 
 Row = dict[str, Any]
@@ -57,6 +57,9 @@ def main(arguments: Sequence[str] | None = None, *, folder: Path = HERE) -> int:
     if asked.json:
         _write(Path(asked.json), json.dumps(rows, indent=1, default=_plain) + "\n")
     if asked.write:
+        for row, source in zip(rows, chosen, strict=True):
+            if unchanged(before, row):
+                _write(folder / "fresh.json", taken_over(folder / "fresh.json", source))
         make = results if whole else functools.partial(renewed, before)
         _write(folder / "RESULTS.md", make(rows, seed=asked.seed, scale=asked.scale, folder=folder))
     unrecorded = [row["paper"] for row in rows if row["recorded"] == "unrecorded"]

@@ -257,6 +257,15 @@ def test_rows_of_the_claims_that_are_run_are_renewed_and_others_stay(run: Run, s
     assert "## 40: new" in (shelf / "RESULTS.md").read_text()
 
 
+def test_fresh_seeds_stay_where_a_change_leaves_every_figure(run: Run, shelf: Path) -> None:
+    assert run("--all", "--write") == 0
+    assert run("--ids", 7, "--fresh", 2, "--write") == 0
+    for body, stays in (("note = 1", True), ("seed += 1", False)):
+        put(shelf, 7, "good", body=body)
+        assert run("--ids", 7, "--write") == 0
+        assert ("| 2 of 2 |" in (shelf / "RESULTS.md").read_text()) == stays
+
+
 def test_results_are_of_the_claims_as_they_are() -> None:
     lines = (HERE / "RESULTS.md").read_text(encoding="utf-8").splitlines()
     table = {int(line.split("|")[1]): line for line in lines if line.startswith("| ") and line[2].isdigit()}
@@ -368,6 +377,10 @@ def test_changes_touch_the_claims_that_rest_on_them(shelf: Path, capsys: Any) ->
 
 def test_every_claim_is_recorded_and_every_record_is_a_claim() -> None:
     assert discover().keys() == recorded().keys()
+
+
+def test_the_readme_says_how_many_claims_there_are() -> None:
+    assert f"\n{len(discover())} papers have their experiment in `claims/`" in (ROOT / "README.md").read_text("utf-8")
 
 
 def test_the_difference_of_pairs_has_its_limits() -> None:

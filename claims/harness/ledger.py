@@ -39,7 +39,7 @@ def renewed(text: str, rows: Sequence[Row], *, seed: int, scale: str, folder: Pa
     Raises:
         ClaimError: a claim that was not run has no row in it.
     """
-    sections = {int(part[3:].split(":")[0]): part.strip() for part in re.split(r"\n(?=## )", text)[1:]}
+    sections = _sections(text)
     table = {int(line.split("|")[1]): line for line in text.splitlines() if re.match(r"\| \d", line)}
     outcomes = recorded(folder / "recorded.json")
     kept = {}
@@ -54,6 +54,24 @@ def renewed(text: str, rows: Sequence[Row], *, seed: int, scale: str, folder: Pa
     if missing := discover(folder).keys() - kept.keys():
         raise ClaimError(f"RESULTS.md has no row of paper {min(missing)}: run it, or write the file whole, with --all")
     return _text_of(_head(seed, scale), kept, folder)
+
+
+def unchanged(text: str, row: Row) -> bool:
+    """Whether the claim's section, figures and all, is the one that RESULTS.md had already.
+
+    Seconds do not count, nor whether what is recorded as failing was met at this seed: its figures do.
+    """
+    passing = {f"- {word}: {name}" for word in ("Met", "Not met") for name in row["fails"]}
+
+    def kept(section: str) -> list[str]:
+        lines = _recorded(section, {"outcome": ""}).splitlines()
+        return [line for line in lines if "seconds" not in line and line not in passing]
+
+    return not row["error"] and kept(_sections(text).get(row["paper"], "")) == kept(_section(row))
+
+
+def _sections(text: str) -> dict[int, str]:
+    return {int(part[3:].split(":")[0]): part.strip() for part in re.split(r"\n(?=## )", text)[1:]}
 
 
 def outcome_of(row: Row) -> str:
