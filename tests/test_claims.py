@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fnmatch
 import json
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -160,6 +162,28 @@ def test_every_part_that_fails_on_the_record_is_one_that_a_limit_or_the_claim_na
         assert not unnamed or "criteria" in text, f"paper {paper}: nothing judges {unnamed}"
 
 
+def figures_of(section: str) -> set[str]:
+    """Paths of the figures in a section of RESULTS.md; a name may hold a colon, so each colon may end it."""
+    found, above = set(), [""]
+    for line in section.splitlines():
+        bullet = re.fullmatch(r"( *)- (.*)", line)
+        if bullet:
+            depth, text = len(bullet[1]) // 2, bullet[2]
+            names = {text, *(text[: colon.start()] for colon in re.finditer(": ", text))}
+            found |= {above[depth] + name for name in names}
+            above[depth + 1 :] = [above[depth] + text + "/"]
+    return found
+
+
+def test_every_limit_of_the_record_finds_its_figures() -> None:
+    parts = re.split(r"\n## ", (HERE / "RESULTS.md").read_text(encoding="utf-8"))[1:]
+    sections = {int(part.split(":")[0]): part for part in parts}
+    for paper, row in recorded().items():
+        for name, limit in row.get("limits", {}).items():
+            figures = figures_of(sections[paper])
+            assert fnmatch.filter(figures, limit["figures"]), f"paper {paper}: {name!r} is judged by no figure"
+
+
 def test_fresh_seeds_are_noted_until_the_claim_changes(run: Run, shelf: Path, capsys: Any) -> None:
     put(shelf, 7, "good", holds="seed % 2 == 0")
     assert run("--ids", 7, "--fresh", 6) == 0
@@ -252,9 +276,16 @@ def test_rows_of_the_claims_that_are_run_are_renewed_and_others_stay(run: Run, s
     assert run("--ids", 7, "--fresh", 2, "--write") == 0
     assert (shelf / "RESULTS.md").read_text() == after.replace("holds | holds |  |", "holds | holds | 2 of 2 |", 1)
     put(shelf, 40, "new")
-    record(shelf, p7={"outcome": "holds"}, p40={"outcome": "holds"})
+    limits = {"more": {"figures": "seed", "above": 100}}
+    record(
+        shelf,
+        p7={"outcome": "holds-in-part", "reason": "so", "fails": ["more"], "limits": limits},
+        p40={"outcome": "holds"},
+    )
     assert run("--ids", 40, "--write") == 0
-    assert "## 40: new" in (shelf / "RESULTS.md").read_text()
+    text = (shelf / "RESULTS.md").read_text()
+    assert "## 40: new" in text
+    assert "| 7 | paper 7 says so | holds in part | holds-in-part | 2 of 2 |" in text
 
 
 def test_fresh_seeds_stay_where_a_change_leaves_every_figure(run: Run, shelf: Path) -> None:

@@ -71,7 +71,9 @@ RULES: dict[str, few_labels.Rule] = {
 def check(seed: int, scale: str, broken: bool = False) -> Evidence:
     """Uncertainty herding against its two parts; broken: no row is like another."""
     runs = 12 if scale == "small" else 60
-    rules = {**RULES, "uncertainty herding": functools.partial(_in_rounds, bandwidth=NOTHING)} if broken else RULES
+    rules = dict(RULES)
+    if broken:
+        rules["uncertainty herding"] = functools.partial(_in_rounds, bandwidth=NOTHING)
     few = spread(functools.partial(few_labels.trial, settings=FEW, rules=rules), derive(seed, runs))
     many = spread(functools.partial(few_labels.trial, settings=MANY, rules=rules), derive(seed, runs, stream=1))
     ours = "uncertainty herding"

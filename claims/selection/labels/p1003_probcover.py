@@ -37,7 +37,9 @@ COVERED_BY = ("random", "typiclust", "farthest first")
 def check(seed: int, scale: str, broken: bool = False) -> Evidence:
     """ProbCover against others with few labels; broken: balls that hold no row but their own."""
     runs = 12 if scale == "small" else 60
-    rules = {**RULES, "probcover": functools.partial(few_labels.probability_cover, radius=NOTHING)} if broken else RULES
+    rules: dict[str, few_labels.Rule] = dict(RULES)
+    if broken:
+        rules["probcover"] = functools.partial(few_labels.probability_cover, radius=NOTHING)
     trials = spread(functools.partial(few_labels.trial, settings=SETTINGS, rules=rules), derive(seed, runs))
     covered = spread(functools.partial(_covered, broken=broken), derive(seed, runs, stream=1))
     shares = {rule: np.array([row[rule] for row in covered]) for rule in ("probcover", *COVERED_BY)}

@@ -41,8 +41,9 @@ def check(seed: int, scale: str, broken: bool = False) -> Evidence:
     """MaxHerding against others, and both covers over their widths; broken: no row is like another."""
     runs = 8 if scale == "small" else 60
     seeds = derive(seed, runs)
-    herding = functools.partial(few_labels.max_herding, bandwidth=NOTHING)
-    rules = {**RULES, "max herding": herding} if broken else RULES
+    rules: dict[str, few_labels.Rule] = dict(RULES)
+    if broken:
+        rules["max herding"] = functools.partial(few_labels.max_herding, bandwidth=NOTHING)
     trials = spread(functools.partial(few_labels.trial, settings=SETTINGS, rules=rules), seeds)
     widths = {
         f"{name}, {times:g} times": functools.partial(
