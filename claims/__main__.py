@@ -114,7 +114,7 @@ def run(source: Source, record: Record | None, *, seed: int, scale: str = "small
 
 
 def _fresh(chosen: Sequence[Source], outcomes: Mapping[int, Record], asked: argparse.Namespace, folder: Path) -> None:
-    """Each claim at the seeds that its code was not tried at yet, so that a stopped run goes on where it was.
+    """Each claim at further seeds until it was tried at so many, so that a stopped run goes on where it was.
 
     What came out is kept in fresh.json after each seed. Reports, and is no gate.
     """
@@ -144,9 +144,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=0, help="whole number that every draw of a claim derives from")
     parser.add_argument("--scale", choices=SCALES, default="small", help="small: about 10 s a claim; full: more data")
     parser.add_argument("--broken", action="store_true", help="switch the mechanism off: then no claim may hold")
-    parser.add_argument(
-        "--fresh", type=int, metavar="N", help="note how each came out at N seeds that follow from --seed"
-    )
+    parser.add_argument("--fresh", type=int, metavar="N", help="try each until N seeds that nobody tuned on are noted")
     parser.add_argument("--json", metavar="FILE", help="write the outcomes to this file")
     parser.add_argument("--write", action="store_true", help="renew the rows of these claims in RESULTS.md")
     return parser

@@ -43,9 +43,9 @@ def noted(path: Path, source: Source, seed: int, *, held: bool, failed: Sequence
 
 
 def untried(path: Path, source: Source, seeds: Sequence[int]) -> list[int]:
-    """Those of the seeds that `fresh.json` has no outcome of, for the claim as its code is now."""
+    """As many of the seeds as are missing until the claim, as its code is now, was tried at so many, each a new one."""
     row = _current(path, source)
-    return [seed for seed in seeds if str(seed) not in row]
+    return [seed for seed in seeds if str(seed) not in row][: max(0, len(seeds) - len(row))]
 
 
 def taken_over(path: Path, source: Source) -> str:

@@ -45,11 +45,11 @@ def renewed(text: str, rows: Sequence[Row], *, seed: int, scale: str, folder: Pa
     kept = {}
     for paper, line in table.items():
         record = outcomes.get(paper, {"outcome": "unrecorded"})
-        lead, said, _, _, kind, seconds = line.strip("| ").rsplit(" | ", 5)
-        if (said, record["outcome"]) == ("holds", "holds-in-part"):
-            said = "holds in part"  # a part that nobody judged is recorded as failing since
+        lead, outcome, _, _, kind, seconds = line.strip("| ").rsplit(" | ", 5)
+        if (outcome, record["outcome"]) == ("holds", "holds-in-part"):
+            outcome = "holds in part"  # a part that nobody judged is recorded as failing since
         kept[paper] = (
-            [*lead.split(" | ", 1), said, record["outcome"], kind, seconds],
+            [*lead.split(" | ", 1), outcome, record["outcome"], kind, seconds],
             _recorded(sections[paper], record),
         )
     kept |= {row["paper"]: (_cells(row), _section(row)) for row in rows}
@@ -142,14 +142,16 @@ def _section(row: Row) -> str:
 def _recorded(section: str, record: Record) -> str:
     """The section with what is recorded now."""
     lines = [line for line in section.splitlines() if not line.startswith(RECORDS)]
-    said = []
+    statements = []
     if record.get("reason"):
-        said.append(f"- Recorded as {record['outcome']}: {record['reason']}")
-    said += [f"- Does not hold: {name}" for name in record.get("fails") or ()]
-    said += [f"- Criterion changed from {c['old']} to {c['new']}: {c['why']}" for c in record.get("history") or ()]
-    at = next((place for place, line in enumerate(lines) if line.startswith("- ")), len(lines))
-    at += at < len(lines) and lines[at].startswith("- Paper: ")
-    return "\n".join([*lines[:at], *said, *lines[at:]])
+        statements.append(f"- Recorded as {record['outcome']}: {record['reason']}")
+    statements += [f"- Does not hold: {name}" for name in record.get("fails") or ()]
+    statements += [
+        f"- Criterion changed from {c['old']} to {c['new']}: {c['why']}" for c in record.get("history") or ()
+    ]
+    first = next((index for index, line in enumerate(lines) if line.startswith("- ")), len(lines))
+    first += first < len(lines) and lines[first].startswith("- Paper: ")
+    return "\n".join([*lines[:first], *statements, *lines[first:]])
 
 
 def _bullets(name: str, value: Any, depth: int = 0) -> list[str]:
