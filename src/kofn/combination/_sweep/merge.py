@@ -210,8 +210,9 @@ def _write(
         pool.vocabulary.refuse_single_file(options.out)
         tokenizer, config = pool.vocabulary.folder, first_config(paths)
         settings = {**settings, **pool.vocabulary.resized(config)}
-    if pool.dtype is not None:
-        settings = {**settings, **retyped(first_config(paths), pool.dtype.name)}
+    written = pool.one_dtype()
+    if written is not None:
+        settings = {**settings, **retyped(first_config(paths), written.name)}
     extras, warnings = companions(labels, paths, settings, dropped, tokenizer)
     if pool.vocabulary is not None:
         extras |= pool.vocabulary.files
@@ -262,7 +263,7 @@ def _plain(measures: Mapping[str, Any] | None) -> dict[str, Any] | None:
 def job_digest(pool: Pool, merge_rules: Mapping[str, Rule], options: SweepOptions) -> str:
     """Digest of everything that determines the output: input files, merge rules, version."""
     state = hashlib.blake2b(digest_size=12)
-    state.update(f"{__version__} {options.measure} {options.skip_nonfinite} {pool.dtype}".encode())
+    state.update(f"{__version__} {options.measure} {options.skip_nonfinite} {pool.dtype} {pool.widest}".encode())
     for member in [*pool.members, *([] if pool.base is None else [pool.base])]:
         state.update(_digest_tensors(member))
     state.update(b"" if pool.vocabulary is None else pool.vocabulary.digest())

@@ -60,9 +60,15 @@ def _parsed(path: Path, text: str) -> Any:
         import yaml
 
         try:
-            return yaml.safe_load(text)
+            documents = [document for document in yaml.safe_load_all(text) if document is not None]
         except yaml.YAMLError as error:
             raise InputError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
+        if len(documents) > 1:
+            raise InputError(
+                f"{path}: {len(documents)} recipes in one file; write each to a file of its own, run them in their "
+                "order, and where one uses another's name, give the folder that the other wrote"
+            )
+        return documents[0] if documents else None
     raise InputError(f"{path}: a recipe is a .toml or .yaml file")
 
 
