@@ -10,7 +10,7 @@ from xml.etree.ElementTree import Element
 import numpy as np
 
 from kofn.combination._sweep.measures import trained
-from kofn.combination.recipes._settings import counted, setting_words
+from kofn.combination.recipes._settings import counted, listed_settings
 from kofn.core.plans import Blend
 from kofn.report import charts
 from kofn.report._merge_reach import LENGTH, Reach, Verdict, judge, reach_of
@@ -160,16 +160,14 @@ def _settings(plan: Blend) -> Element | None:
     groups = plan.info.get("settings")
     if not groups:
         return None
-    keys = list(dict.fromkeys(key for group in groups for key in group if key != "tensors"))
-    shown = groups[:GROUPS]
-    head = E("tr", [E("th", user(name), scope="col") for name in ("tensors", *keys)])
+    head = E("tr", [E("th", name, scope="col") for name in ("tensors", "method and settings")])
     rows = [
         E(
             "tr",
             E("th", _wrapped(counted(group["tensors"])), scope="row"),
-            [E("td", user(setting_words(group[key]) if key in group else UNKNOWN)) for key in keys],
+            E("td", user(listed_settings(group))),
         )
-        for group in shown
+        for group in groups[:GROUPS]
     ]
     more = f" The first {GROUPS} of {len(groups):,} groups; the plan has all." if len(groups) > GROUPS else ""
     return E(

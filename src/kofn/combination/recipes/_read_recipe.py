@@ -26,7 +26,7 @@ def read_recipe(source: Mapping[str, Any] | str | os.PathLike[str]) -> Recipe:
         InputError: a file that is neither, unknown keys, methods or options, and unsupported mergekit features.
     """
     if isinstance(source, Mapping):
-        return _of_mapping(source, None)
+        return (read_mergekit if "merge_method" in source else _of_mapping)(source, None)
     path = Path(source)
     content = _content(path)
     if not isinstance(content, Mapping):

@@ -29,10 +29,16 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, bool | int | float | str | list | tuple | None) else type(value).__name__
 
 
-def setting_words(value: Any) -> str:
+def listed_settings(settings: Mapping[str, Any]) -> str:
+    """The method, weights and options of a group of tensors, as text."""
+    words = [f"{key} {_words(value)}" for key, value in settings.items() if key not in ("method", "tensors")]
+    return f"{settings['method']}: {'; '.join(words) or 'no settings'}"
+
+
+def _words(value: Any) -> str:
     """A setting as text: numbers short, one for each model apart by commas."""
     if isinstance(value, list | tuple):
-        return ", ".join(setting_words(item) for item in value)
+        return ", ".join(_words(item) for item in value)
     if isinstance(value, bool) or value is None:
         return {True: "yes", False: "no", None: "none"}[value]
     return f"{value:.6g}" if isinstance(value, float) else str(value)
@@ -43,8 +49,7 @@ def setting_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     groups: dict[str, list[str]] = {}
     for row in rows:
         if settings := row.get("settings"):
-            words = [f"{key} {setting_words(value)}" for key, value in settings.items() if key != "method"]
-            groups.setdefault(f"{settings['method']}: {'; '.join(words) or 'no settings'}", []).append(row["name"])
+            groups.setdefault(listed_settings(settings), []).append(row["name"])
     return [f"  {words}  ({counted(names)})" for words, names in groups.items()]
 
 
