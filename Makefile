@@ -29,7 +29,7 @@ demo: .venv/.demo
 	$(BIN)/python examples/digits.py
 
 test: setup
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal
 
 # Every law of every method on many drawn calls, other ones each time, and every hostile value in every place of a call;
 # takes hours. KOFN_SEED repeats a run.
@@ -41,7 +41,7 @@ test-oldest:
 	$(PYTHON) -m venv .venv-oldest
 	$(PYTHON) .ci/oldest.py > .venv-oldest/constraints.txt
 	.venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check -c .venv-oldest/constraints.txt -e '.[test]'
-	.venv-oldest/bin/python -m pytest -q -n 2 --dist loadfile
+	.venv-oldest/bin/python -m pytest -q -n 2 --dist worksteal
 
 lint: setup
 	$(BIN)/ruff check .
@@ -84,7 +84,7 @@ dist: setup
 	ls -l dist
 
 bench: .venv/.bench
-	$(BIN)/python -m benchmarks select --json out/bench_select.json
+	$(BIN)/python -m benchmarks select usefulness --json out/bench.json
 
 clean:
 	rm -rf .venv .venv-oldest out build dist

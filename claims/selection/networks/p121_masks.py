@@ -18,6 +18,7 @@ from claims import Evidence, claim
 from claims.harness.data import digits, halves
 from claims.harness.paired import difference
 from claims.harness.runs import derive, spread
+from kofn.selection.networks._topk_mask import zipf_share
 
 TOKENS, ATOMS, MOST = 512, 256, 31
 FEATURES, ACTIVE, STEPS, BATCH = 256, 6, 300, 128
@@ -94,7 +95,7 @@ def _known(seed: int, kind: str, broken: bool) -> dict[str, float]:
         "mutual": each if broken else {"k": total},
     }
     if "Zipf" in kind:
-        share = kofn.selection.networks._topk_mask.zipf_share(on.sum(axis=0), exponent=0.7)
+        share = zipf_share(on.sum(axis=0), exponent=0.7)
         masks["feature, Zipf limits"] = each if broken else {"capacity": _split(total, share)}
     out = {}
     for name, words in masks.items():

@@ -35,6 +35,11 @@ def _as_is(value: Any, _name: str) -> Any:
     return value
 
 
+def engine(value: Any, name: str = "engine") -> str | None:
+    """Where the work runs; there is no other engine than this machine's threads."""
+    return None if value is None else choice(value, name, ("local",))
+
+
 def rating(value: Any, name: str = "score") -> Any:
     """A callable."""
     if not callable(value):
@@ -97,7 +102,7 @@ VOCABULARY: dict[str, Argument] = {
         Argument("time_limit", "setting", seconds, "Seconds; what is valid by then is returned."),
         Argument("n_threads", "setting", count, "Threads; the plan is the same for any number."),
         Argument("progress", "setting", flag, "Show progress on a terminal."),
-        Argument("engine", "setting", _as_is, "Where the work runs."),
+        Argument("engine", "setting", engine, "Where the work runs: local."),
     )
 }
 # Settings that promise something; a method that does not take them cannot keep them.

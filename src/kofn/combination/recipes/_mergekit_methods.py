@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from kofn.combination.recipes import _mergekit_rules as rules
+from kofn.combination.recipes import _mergekit_rules as elementwise
 from kofn.combination.recipes import _mergekit_spheres as spheres
 from kofn.combination.recipes._mergekit_settings import REQUIRED, Lookup, flag, number, whole
 from kofn.combination.rules import Rule
@@ -37,13 +37,13 @@ def _task_vectors(
     sparsify: str | None = None, *, by_sign: bool = False, divide: bool = False, rescale: bool = False
 ) -> Method:
     def make(setting: Lookup) -> Rule:
-        return rules.TaskVectors(
+        return elementwise.TaskVectors(
             densities=setting.each("density", number, 1.0) if sparsify else (),
             sparsify=sparsify,
             by_sign=by_sign,
-            divide=setting.one("normalize", flag, divide),
-            rescale=setting.one("rescale", flag, rescale),
-            scale=setting.one("lambda", number, 1.0),
+            divide=setting.shared("normalize", flag, divide),
+            rescale=setting.shared("rescale", flag, rescale),
+            scale=setting.shared("lambda", number, 1.0),
             gammas=setting.each("gamma", number, 0.01) if sparsify == "outliers" else (),
             epsilons=setting.each("epsilon", number, 0.15) if sparsify == "ranks" else (),
         )
@@ -52,51 +52,53 @@ def _task_vectors(
 
 
 def _linear(setting: Lookup) -> Rule:
-    return rules.Linear(divide=setting.one("normalize", flag, True))
+    return elementwise.Linear(divide=setting.shared("normalize", flag, True))
 
 
 def _slerp(setting: Lookup) -> Rule:
-    return spheres.SphericalLinear(t=setting.one("t", number))
+    return spheres.SphericalLinear(t=setting.shared("t", number))
 
 
 def _nuslerp(setting: Lookup) -> Rule:
-    columns, flatten = setting.one("nuslerp_row_wise", flag, False), setting.one("nuslerp_flatten", flag, True)
+    columns, flatten = setting.shared("nuslerp_row_wise", flag, False), setting.shared("nuslerp_flatten", flag, True)
     return spheres.NuSlerp() if flatten else spheres.LinewiseNuSlerp(columns=columns)
 
 
 def _multislerp(setting: Lookup) -> Rule:
-    return spheres.MultiSlerp(divide=setting.one("normalize_weights", flag, True), eps=setting.one("eps", number, 1e-8))
+    return spheres.MultiSlerp(
+        divide=setting.shared("normalize_weights", flag, True), eps=setting.shared("eps", number, 1e-8)
+    )
 
 
 def _karcher(setting: Lookup) -> Rule:
-    return spheres.KarcherMean(max_iter=setting.one("max_iter", whole, 10), tol=setting.one("tol", number, 1e-5))
+    return spheres.KarcherMean(max_iter=setting.shared("max_iter", whole, 10), tol=setting.shared("tol", number, 1e-5))
 
 
 def _model_stock(setting: Lookup) -> Rule:
-    return spheres.RowwiseModelStock() if setting.one("filter_wise", flag, False) else spheres.ModelStock()
+    return spheres.RowwiseModelStock() if setting.shared("filter_wise", flag, False) else spheres.ModelStock()
 
 
 def _nearswap(setting: Lookup) -> Rule:
-    return rules.NearSwap(t=setting.one("t", number))
+    return elementwise.NearSwap(t=setting.shared("t", number))
 
 
 def _sce(setting: Lookup) -> Rule:
-    return rules.Sce(select_topk=setting.one("select_topk", number, 1.0))
+    return elementwise.Sce(select_topk=setting.shared("select_topk", number, 1.0))
 
 
 def _passthrough(setting: Lookup) -> Rule:
-    return rules.Passthrough(scale=setting.each("scale", number, None)[0])
+    return elementwise.Passthrough(scale=setting.each("scale", number, None)[0])
 
 
 def _ram(setting: Lookup) -> Rule:
-    return rules.Ram(epsilon=setting.one("epsilon", number, 1e-5))
+    return elementwise.Ram(epsilon=setting.shared("epsilon", number, 1e-5))
 
 
 def _ram_plus(setting: Lookup) -> Rule:
-    return rules.Ram(
-        epsilon=setting.one("epsilon", number, 1e-5),
-        r=setting.one("r", number, 0.1),
-        alpha=setting.one("alpha", number, 0.2),
+    return elementwise.Ram(
+        epsilon=setting.shared("epsilon", number, 1e-5),
+        r=setting.shared("r", number, 0.1),
+        alpha=setting.shared("alpha", number, 0.2),
     )
 
 

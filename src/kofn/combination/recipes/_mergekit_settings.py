@@ -44,7 +44,7 @@ class Lookup:
     inputs: Sequence[Input]
     used: dict[str, Any] = field(default_factory=dict)
 
-    def one(self, key: str, read: Read, default: Any = REQUIRED) -> Any:
+    def shared(self, key: str, read: Read, default: Any = REQUIRED) -> Any:
         """A setting of the whole merge."""
         value = self._found(key, read, self.scopes, self.name)
         if value is None and default is REQUIRED:

@@ -95,13 +95,24 @@ def _polars_values(value: Any, name: str) -> Any:
     return value.to_series() if nested else value
 
 
+def _first_text(array: Array) -> str:
+    """Where the first value stands that is no number, and what it is."""
+    for place, value in np.ndenumerate(array):
+        try:
+            float(value)
+        except (TypeError, ValueError, OverflowError):
+            at = ", ".join(f"{axis} {index}" for axis, index in zip(("row", "column", "layer"), place, strict=False))
+            return f" holds values that are not numbers: {shown(value)} at {at}"
+    return " holds values that are not numbers"
+
+
 def as_float(array: Array, name: str) -> Array:
     """Floating array: float32/float64 kept, float16 widened, integers and booleans to float64."""
     if array.dtype == object:
         try:
             array = array.astype(np.float64)
         except (TypeError, ValueError, OverflowError):
-            raise InputError(f"{name} holds values that are not numbers; give numeric columns only") from None
+            raise InputError(f"{name}{_first_text(array)}; give numeric columns only") from None
     if array.dtype.kind == "f" or array.dtype.name == "bfloat16":
         if array.dtype.name in ("float16", "bfloat16"):
             return array.astype(np.float32)
