@@ -129,7 +129,7 @@ def readable(name: str, value: Any, check: Callable[..., Any], *arguments: Any) 
 # What other libraries call our words (and `method` itself): the name people bring, and ours; a verb's own come first.
 SYNONYMS_OF_VERB: dict[str, dict[str, str]] = {
     "assign": {"top_k": "per_item", "topk": "per_item"},
-    "combine": {"t": "weights"},
+    "combine": {"t": "weights", "drop_rate": "density"},
 }
 SYNONYMS: dict[str, str] = {
     "n": "k",
@@ -215,6 +215,25 @@ METHODS_ELSEWHERE: dict[str, tuple[str, str]] = {
     "dare_linear": ("dare", ""),
     "dare_ties": ("dare", " with consensus='ties'"),
 }
+
+
+# Synonyms that count the other way round, and how ours is said in them.
+_REVERSED = {"drop_rate": "1 - drop_rate"}
+
+
+def meant(name: str, verb: str) -> str:
+    """The end of an error that names our word for what other libraries call by this name; empty if there is none.
+
+    >>> meant("drop_rate", "combine")
+    "; did you mean 'density' (1 - drop_rate)?"
+    """
+    ours = synonym(name, verb)
+    return "" if ours is None else f"; did you mean {ours!r}{reversed_as(name)}?"
+
+
+def reversed_as(name: str) -> str:
+    """How our word is said in a synonym that counts the other way round; empty for other synonyms."""
+    return f" ({_REVERSED[name]})" if name in _REVERSED else ""
 
 
 def synonym(name: str, verb: str) -> str | None:

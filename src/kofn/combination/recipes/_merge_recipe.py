@@ -10,6 +10,7 @@ from typing import Any, Unpack
 from kofn.combination._sweep.files import FilesAndThreads, SweepOptions, patterns
 from kofn.combination._sweep.members import HALF, REAL, Pool, open_members
 from kofn.combination._sweep.merge import merge
+from kofn.combination.recipes._mergekit_tokens import tokens_asked
 from kofn.combination.recipes._read_recipe import read_recipe
 from kofn.combination.recipes._recipe import COPY, Part, Recipe, Relayered, rule_class
 from kofn.combination.recipes._settings import part_settings
@@ -74,6 +75,7 @@ def merge_recipe(
         info={"parts": counts, "settings": list(settings.values())},
         donor=recipe.donor,
         settings={} if layers is None else {"num_hidden_layers": layers},
+        tokenizer=None if recipe.tokens is None else recipe.tokens.folder,
     )
     warnings = [*recipe.notes, *blend.info.get("warnings", [])]
     return dataclasses.replace(
@@ -102,7 +104,7 @@ def open_recipe(recipe: Recipe, options: SweepOptions) -> tuple[Recipe, Pool, di
         dtype=dtype,
         cast=recipe.cast,
         widest=recipe.widest,
-        vocabulary=options.vocabulary,
+        vocabulary=tokens_asked(recipe, options.vocabulary),
     )
     return recipe, pool, part_of, skip or None
 
