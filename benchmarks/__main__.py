@@ -31,6 +31,7 @@ NAMES = {
     "sparse": "selection from 132,000 x 17,700 sparse rows, as texts have them: time and memory",
     "text_vectors": "what texts without a model should be compared by, on the text sets of usefulness",
     "usefulness": "which rows to label: picks against random draws and other ways to pick, on 13 labelled sets",
+    "sampled": "selection from 100,000 x 384 float16, k=1,000, from file to plan, and what a sample costs in value",
     "startup": "import kofn, kofn --help, a small call: fresh processes, today's index and one of 400 methods",
     "transport": "entropic transport, n=1,000, small regularisation, against POT's log-domain Sinkhorn",
 }

@@ -74,7 +74,7 @@ JOBS = (
     Job((*SELECT, "-o", "o.csv", "--plan", "o.npz", "--report", "o.html"), ("o.csv", "o.npz", "o.html")),
     Job((*SELECT, "-o", "o.parquet"), ("o.parquet",)),
     Job((*SELECT, "--dedupe", "0.9", "-o", "o.jsonl", "--dropped", "d.csv"), ("o.jsonl", "d.csv")),
-    Job(("assign", "pool.csv", "--columns", "age", "--k", "3", "-o", "o.tsv"), ("o.tsv",)),
+    Job(("assign", "pool.csv", "--columns", "age", "--k", "3", "--seed", "0", "-o", "o.tsv"), ("o.tsv",)),
     Job(("allocate", "curves.csv", "--id", "layer", "--budget", "4", "-o", "o.csv"), ("o.csv",)),
     Job(("combine", "a", "b", "-o", "m", "--force"), ("m",)),
     Job(

@@ -22,6 +22,7 @@ from kofn.engines.speed import features_of, pairs_a_second
 from kofn.engines.threads import cores
 from kofn.io.beginnings import beginning
 from kofn.io.tables import Table
+from kofn.objectives._estimates import pairs_of_search
 from kofn.selection.greedy._sampled_greedy import rows_sampled
 from kofn.verbs import allocate, assign, select
 
@@ -109,6 +110,25 @@ def beforehand(
     }
 
 
+def duplicates_beforehand(seen: int, rows: int | None, seconds: float, *, pairs: bool) -> dict[str, str]:
+    """What finding near-duplicates would take, by what it took on the rows that were seen.
+
+    Args:
+        seen: rows that were looked at.
+        rows: of the whole; None where that is all of them.
+        seconds: what these took.
+        pairs: whether pairs of rows are looked at, and not words that they share.
+    """
+    n = seen if rows is None else max(seen, rows)
+    growth = (n / seen) ** (2 if pairs else 1)
+    return {
+        "method": "near_duplicates",
+        "rows": f"{'about ' if rows is not None else ''}{n:,}",
+        "seconds": f"about {seconds * growth:.2g} (measured on {seen:,} rows)",
+        "exact": "every pair above the threshold is found, and each is verified",
+    }
+
+
 def _held(value: Any, word: str, times: float) -> float:
     """Bytes of an argument of a pool that is so many times as large."""
     return float(getattr(value, "nbytes", 0)) * (times * times if word in _SQUARE else times)
@@ -151,6 +171,9 @@ def _timed(
                     break
     except InfeasibleError as error:
         return f"not known: a sample of the pool cannot meet the constraints ({error})", None
+    X = call.get("X")
+    if n > sizes[-1] and plan.method == "sampled_greedy" and "k" in call and isinstance(X, np.ndarray):
+        return _of_sampled_pairs(options["reference"], call, n), plan
     if n > sizes[-1] and plan.method in _OF_PAIRS and plan.objective == "facility_location" and "X" in call:
         # A share of the picks looks at too few pairs again, all of them on a sample at too many.
         others = [_run_sample(verb, method, options, call, n, seen, last, every_pick=True)] if "k" in call else []
@@ -182,6 +205,14 @@ def _of_pairs(plans: Sequence[Plan], call: Mapping[str, Any], n: int) -> str:
     if high < 1.2 * low:
         return f"about {high:.2g} ({most:.1f} looks at each pair, as on {plans[0].n:,} rows)"
     return f"about {low:.2g} to {high:.2g} ({least:.1f} to {most:.1f} looks at each pair, as on {plans[0].n:,} rows)"
+
+
+def _of_sampled_pairs(reference: int, call: Mapping[str, Any], n: int) -> str:
+    """Seconds of a search by a sample of dense rows, which looks at as many pairs of any pool of the size."""
+    d = call["X"].shape[1]
+    pairs = pairs_of_search(n, d, min(reference, n), _picks(call["k"], n))
+    seconds = pairs / (pairs_a_second(d) * cores(call.get("n_threads")))
+    return f"about {seconds:.2g} ({pairs / (n * min(reference, n)):.1f} looks at each pair of a row and a sampled row)"
 
 
 def _run_sample(

@@ -284,12 +284,9 @@ class Rows:
 
         space, kind = self.space, self.kind
         d = space.rows.shape[1]
+        points = self.rounded(items)
         # Padding weighs nothing.
-        padding = -len(items) % _kernels.GROUP
-        points = np.zeros((len(items) + padding, d + -d % _kernels.FEATURES), kind)
-        points[: len(items), :d] = space.rows[items]
-        if len(space.scale):
-            points[: len(items), :d] = space.rows[items] * space.scale[items][:, None]
+        padding = len(points) - len(items)
         old, new, share = (np.pad(x, ((0, 0), (0, padding))).astype(kind) for x in (old, new, weights[None, items]))
         counts = -(-counts // _kernels.GROUP) * _kernels.GROUP
 
@@ -302,6 +299,17 @@ class Rows:
 
         busy = int(counts.sum()) * _kernels.LANES * d > 1 << 22
         spread(work, len(counts), self.n_threads if busy else 1, shares=4)
+
+    def rounded(self, items: Ints) -> NDArray[Any]:
+        """Coordinates of items in the precision of the rows, padded with zeros to whole tiles."""
+        from kofn.objectives import _kernels
+
+        space, d = self.space, self.space.rows.shape[1]
+        points = np.zeros((len(items) + -len(items) % _kernels.GROUP, d + -d % _kernels.FEATURES), self.kind)
+        points[: len(items), :d] = space.rows[items]
+        if len(space.scale):
+            points[: len(items), :d] = space.rows[items] * space.scale[items][:, None]
+        return points
 
     def _length(self, cost: NDArray[Any]) -> NDArray[Any]:
         """Distances that obey the triangle inequality."""

@@ -11,8 +11,12 @@ from law_runs import keeps_laws_at_size, rounded
 
 import kofn
 from kofn.core.dispatch import choose
+from kofn.core.runtime import Control
+from kofn.objectives import _estimates
+from kofn.objectives._estimates import pairs_of_search
 from kofn.objectives.facility_location import FacilityLocation
 from kofn.selection import lazy_greedy, sampled_greedy
+from kofn.selection.greedy._sample import SampledVectors
 
 _RNG = np.random.default_rng(5)
 X = (_RNG.normal(size=(40, 8))[_RNG.integers(40, size=1500)] * 3 + _RNG.normal(size=(1500, 8))).astype(np.float32)
@@ -24,7 +28,7 @@ def test_value_and_gains_are_those_of_the_whole_pool(metric: Any) -> None:
     plan = sampled_greedy(X, k=9, weights=weights, metric=metric, seed=3, reference=200)
     objective = FacilityLocation(X, metric=metric, weights=weights)
     assert plan.value == pytest.approx(objective.value(plan.indices), rel=1e-9)
-    np.testing.assert_allclose(plan.gains, [objective.add(item) for item in plan.indices.tolist()], rtol=1e-6)
+    assert plan.gains.tolist() == [objective.add(item) for item in plan.indices.tolist()]
     assert plan.bound is None
     assert plan.guarantee is None
     assert plan.status == "heuristic"
@@ -70,10 +74,131 @@ def test_constraints_hold() -> None:
     assert len(plan) > 8
 
 
+_POOLS = {
+    "far from the origin": X + np.float32(4096),
+    "float64": X.astype(np.float64) * 1e-7 + 1,
+    "tiny": X * np.float32(1e-30),
+    "copies": np.round(X[:, :2]),
+    "a scale within each cluster": X * np.float32(10) ** np.round(X[:, :1]),
+    "zero rows": np.where(np.arange(1500)[:, None] % 3 == 0, np.float32(0), X),
+}
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "sqeuclidean", "cosine", "rbf"])
+@pytest.mark.parametrize("pool", _POOLS)
+def test_gains_are_exact_to_the_last_bit(pool: str, metric: Any) -> None:
+    """Screening by rounded distances leaves out no row that a pick serves better."""
+    rows = np.random.default_rng(0).choice(1500, 300, replace=False)
+    weights = np.arange(1500) % 7 / 3
+    words = {"weights": weights, "metric": metric}
+    objective, exact = SampledVectors(_POOLS[pool], rows, words, 0), FacilityLocation(_POOLS[pool], **words)
+    picks = np.random.default_rng(1).permutation(1500)[:70].tolist()
+    for item in picks:
+        objective.commit(item)
+    assert objective.settle() == [exact.add(item) for item in picks]
+    np.testing.assert_array_equal(objective.nearest, exact.nearest)
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "sqeuclidean", "cosine"])
+@pytest.mark.parametrize("pool", ["float64", "copies", "a scale within each cluster", "zero rows"])
+@pytest.mark.parametrize("listed", [0.0, 0.05, 1.0])
+def test_estimates_are_the_gains_on_the_sampled_rows(
+    pool: str, metric: Any, listed: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However early near candidates are listed, and through every growth of the sample."""
+    monkeypatch.setattr(_estimates, "_FIRST_ROWS", 60)
+    monkeypatch.setattr(_estimates, "_listed_share", lambda width, items: listed)
+    monkeypatch.setattr(_estimates, "_ITEMS_AT_ONCE", 64)
+    given = _POOLS[pool]
+    rows = np.random.default_rng(0).choice(1500, 700, replace=False)
+    weights = 1.0 + np.arange(1500) % 7
+    objective = SampledVectors(given, rows, {"weights": weights, "metric": metric}, 60)
+    every = np.arange(1500)
+    judges: list[int] = []
+    picks: list[int] = []
+    for step in range(60):
+        gains = objective.gains(every)
+        judging = objective._estimates.rows
+        judges.append(len(judging))
+        assert set(judging) <= set(rows)
+        standing = np.zeros(1500)
+        standing[judging] = weights[judging] * weights.sum() / weights[judging].sum()
+        if step % 6 == 5 or step < 3:
+            plain = FacilityLocation(given, weights=standing, metric=metric)
+            for item in picks:
+                plain.add(item)
+            own = plain._unit * (standing - weights) * (plain._cost - plain._source.least)
+            wanted = np.maximum(plain.exact_gains(every) - np.where(standing > 0, own, 0.0), 0.0)
+            scale = plain._unit * standing.sum() * float(np.average(plain._cost, weights=standing))
+            np.testing.assert_allclose(gains, wanted, rtol=1e-4, atol=1e-5 * scale)
+        picks.append(int(np.argmax(gains)))
+        objective.commit(picks[-1])
+    assert judges == sorted(judges)
+    # No part judges more than a quarter of the picks, nor gives them fewer than 20 rows each; the rest is for all rows.
+    assert judges.count(700) >= 45
+    assert judges[0] < 300
+
+
+def test_equal_rows_have_equal_estimates() -> None:
+    given = np.vstack([X[:700], X[:700]])
+    objective = SampledVectors(given, np.arange(900, 1400, 2), {"weights": np.ones(1400)}, 0)
+    unsampled = np.arange(0, 200)
+    for item in (5, 300, 650):
+        gains = objective.gains(np.arange(1400))
+        np.testing.assert_array_equal(gains[unsampled], gains[unsampled + 700])
+        objective.commit(item)
+
+
+def test_the_sample_is_looked_at_about_as_often_as_is_said_beforehand() -> None:
+    rng = np.random.default_rng(3)
+    for pool in (
+        rng.normal(size=(6000, 24)),
+        np.repeat(rng.normal(size=(60, 24)) * 4, 100, axis=0) + rng.normal(size=(6000, 24)),
+    ):
+        plan = sampled_greedy(pool.astype(np.float32), k=300, seed=0, reference=3000)
+        said = pairs_of_search(6000, 24, 3000, 300)
+        assert said / 1.5 < plan.info["distance_evals"] < 1.5 * said
+        assert plan.info["distance_evals"] < 4 * 6000 * 3000
+
+
+def test_few_picks_are_judged_by_the_whole_sample() -> None:
+    pool = np.random.default_rng(4).normal(size=(5000, 8)).astype(np.float32)
+    objective = SampledVectors(pool, np.arange(0, 5000, 2), {"weights": np.ones(5000)}, 3)
+    objective.gains(np.arange(5000))
+    assert len(objective._estimates.rows) == 2500
+
+
+def test_no_time_still_gives_k_picks_and_what_was_valued_is_exact() -> None:
+    plan = sampled_greedy(X, k=30, seed=0, reference=200, time_limit=1e-9)
+    assert plan.status == "stopped"
+    assert len(set(plan.indices.tolist())) == 30
+    objective = FacilityLocation(X)
+    gains = [objective.add(item) for item in plan.indices.tolist()]
+    valued = np.isfinite(plan.gains)
+    assert valued.sum() >= 1
+    assert plan.gains[valued].tolist() == np.array(gains)[valued].tolist()
+
+
+def test_picks_made_before_a_stop_are_all_valued(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The search stops between two rounds of valuing; what it picked by then has its gains."""
+    calls = iter(range(10**6))
+    monkeypatch.setattr(Control, "stopped", lambda self: next(calls) > 40)
+    plan = sampled_greedy(X, k=60, seed=0, reference=200, time_limit=9_999)
+    assert plan.status == "stopped"
+    assert 0 < plan.info["found_in_time"] < 60
+    objective = FacilityLocation(X)
+    assert plan.gains.tolist() == [objective.add(item) for item in plan.indices.tolist()]
+
+
 def test_threads_and_seed_decide_nothing_and_all() -> None:
-    picks = [sampled_greedy(X, k=9, seed=1, reference=200, n_threads=threads).indices.tolist() for threads in (1, 2)]
-    assert picks[0] == picks[1]
-    assert picks[0] != sampled_greedy(X, k=9, seed=2, reference=200).indices.tolist()
+    wide = np.vstack([X, X[::-1] + 1, X * 2])
+    plans = [sampled_greedy(wide, k=90, seed=1, reference=2200, n_threads=threads) for threads in (1, 2, 3)]
+    for plan in plans[1:]:
+        assert plan.indices.tolist() == plans[0].indices.tolist()
+        assert plan.gains.tolist() == plans[0].gains.tolist()
+        assert plan.value == plans[0].value
+    picks = sampled_greedy(X, k=9, seed=1, reference=200).indices.tolist()
+    assert picks != sampled_greedy(X, k=9, seed=2, reference=200).indices.tolist()
 
 
 def test_auto_looks_at_a_sample_where_all_pairs_would_take_more_than_a_minute() -> None:

@@ -26,7 +26,7 @@ def read_recipe(source: Mapping[str, Any] | str | os.PathLike[str]) -> Recipe:
         InputError: a file that is neither, unknown keys, methods or options, and unsupported mergekit features.
     """
     if isinstance(source, Mapping):
-        return _of_mapping(source, None)
+        return (read_mergekit if "merge_method" in source else _of_mapping)(source, None)
     path = Path(source)
     content = _content(path)
     if not isinstance(content, Mapping):
@@ -61,9 +61,15 @@ def _parsed(path: Path, text: str) -> Any:
         import yaml
 
         try:
-            return yaml.safe_load(text)
+            documents = [document for document in yaml.safe_load_all(text) if document is not None]
         except (yaml.YAMLError, ValueError, OverflowError) as error:  # a date that there is not, a number too long
             raise InputError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
+        if len(documents) > 1:
+            raise InputError(
+                f"{path}: {len(documents)} recipes in one file; write each to a file of its own, run them in their "
+                "order, and where one uses another's name, give the folder that the other wrote"
+            )
+        return documents[0] if documents else None
     raise InputError(f"{path}: a recipe is a .toml or .yaml file")
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from kofn.combination._sweep.tokens_of import TokensOf
 from kofn.combination.rules import Rule, find_merge_rule, merge_rules
 from kofn.core.checks import InputError, nearest
 from kofn.io.tensors import Checkpoint, Layout, LazyTensor, Shard, TensorSpec
@@ -21,7 +22,7 @@ COPY = "copy"  # instead of a method: the tensor is taken from the base, or from
 
 @dataclass(frozen=True)
 class Part:
-    """How the tensors whose names match are blended."""
+    """How the tensors whose names match are blended; `settings` are all that decide it, in the recipe's words."""
 
     method: str
     weights: list[float] | None = None
@@ -29,6 +30,7 @@ class Part:
     match: tuple[str, ...] = ("*",)
     names: frozenset[str] = frozenset()
     rule: Rule | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     def decides(self, name: str) -> bool:
         """Whether the tensor is one of its own, by name or by pattern."""
@@ -56,14 +58,18 @@ class Relayered:
         return " then ".join(f"{count} layer{'s' * (count > 1)} of {path}" for path, count in runs)
 
     @property
+    def paths(self) -> tuple[Any, ...]:
+        """The models that its tensors are from."""
+        return tuple(dict.fromkeys((*(path for path, _ in self.layers), self.first, self.last)))
+
+    @property
     def depth(self) -> int:
         """How many layers it has."""
         return sum(_extent(layers) for _, layers in self.layers)
 
     def open(self) -> Checkpoint:
         """The model as a checkpoint whose tensors lie in the others' files."""
-        paths = dict.fromkeys((*(path for path, _ in self.layers), self.first, self.last))
-        opened = {path: Checkpoint.open(path) for path in paths}
+        opened = {path: Checkpoint.open(path) for path in self.paths}
         tensors: dict[str, LazyTensor] = {}
         for path, side in ((self.first, True), (self.last, False)):
             for name, tensor in opened[path].items():
@@ -92,8 +98,8 @@ class Recipe:
     """Members, a base, and parts; the first part that matches a tensor's name wins, and the last matches all.
 
     `settle` makes the parts of the tensors' names, where they depend on those. `donor` is the model whose configuration
-    and tokenizer the output gets, by default the first member; `dtype` is the output's; models are rounded to `cast` as
-    they are read.
+    and tokenizer the output gets, by default the first member; `dtype` is the output's, by default the first member's,
+    or the `widest` that a tensor has; models are rounded to `cast` as they are read, and the blend before `dtype`.
     """
 
     members: tuple[Any, ...]
@@ -104,6 +110,8 @@ class Recipe:
     donor: Any = None
     dtype: str | None = None
     cast: str | None = None
+    widest: bool = False
+    tokens: TokensOf | None = None
 
     def settled(self, names: Sequence[str]) -> Recipe:
         """The recipe with the parts of these tensors."""
@@ -137,12 +145,15 @@ def check_options(method: str, options: Mapping[str, Any]) -> None:
             raise InputError(f"method {method!r} needs the option {entry.name!r}; give it under options")
 
 
-def refuse_unknown(given: Mapping[str, Any], known: Collection[str], owner: str, kind: str = "key") -> None:
-    """Refuse keys that `owner` does not have; the nearest is offered."""
+def refuse_unknown(
+    given: Mapping[str, Any], known: Collection[str], owner: str, kind: str = "key", remedy: str | None = None
+) -> None:
+    """Refuse keys that `owner` does not have; the nearest is offered, or else the remedy."""
     for key in given:
         if key not in known:
-            listed = ", ".join(known) or "none"
-            raise InputError(f"{owner} has no {kind} {key!r}{nearest(str(key), known)}; there are: {listed}")
+            near = nearest(str(key), known)
+            listed = f"there are: {', '.join(known) or 'none'}"
+            raise InputError(f"{owner} has no {kind} {key!r}{near}; {listed if near or remedy is None else remedy}")
 
 
 def located(path: Any, folder: Path | None) -> Any:

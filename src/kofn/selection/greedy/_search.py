@@ -123,6 +123,7 @@ class Search:
             self.control.step(len(self.picks))
         if self.constraints.budget is not None and not self.stopped:
             self.budget_binds |= bool(self.tracker.candidates(within_budget=False).any())
+        self._value()
         self._bound()
         if self.stopped:
             self.picks_in_time = len(self.picks)
@@ -145,6 +146,9 @@ class Search:
         self.picks.append(item)
         self.gains.append(self.objective.add(item))
         self.upper[item] = self.exact_upper[item] = 0.0
+
+    def _value(self) -> None:
+        """Take the gains of the picks so far that `_take` left for later: a search that values many at once does."""
 
     def _keys(self, gains: Floats, items: Ints) -> Floats:
         """What the search ranks by; per cost, what is free comes first, by its gain."""

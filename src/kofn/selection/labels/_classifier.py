@@ -82,7 +82,7 @@ def classifier(model: Any, seed: int, name: str = "model") -> Any:
 
     if isinstance(model, str):
         learner = _named(model, name)
-    elif hasattr(model, "fit") and hasattr(model, "get_params"):
+    elif callable(getattr(model, "fit", None)) and callable(getattr(model, "get_params", None)):
         learner = clone(model)
     else:
         raise InputError(f"{name}={model!r}: give a classifier of scikit-learn or its name, such as 'random_forest'")
