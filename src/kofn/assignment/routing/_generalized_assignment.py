@@ -26,6 +26,9 @@ _FIRST_WINDOW = 1e-3
 _LARGEST_LIMIT = 1e5
 # A limit that is exceeded by rounding all the same is lowered by this share, and ten times more each time.
 _LOWERED, _TIMES_LOWERED = 1e-10, 5
+# Seconds in which a placement is looked for however little time is left: no answer is worse than one a little late.
+_GRACE = 0.5
+_NO_PLACEMENT = 2  # SciPy's status of a programme without a solution
 
 
 @dataclass
@@ -193,7 +196,7 @@ def _refuse_at_sight(
             f"raise the limit, {remedy}"
         )
     need, there = exact_total(sizes.min(axis=1)), exact_total(limits)
-    if need > there:
+    if need > there * _rounding(sizes, limits):
         raise InfeasibleError(
             f"the sizes add up to {need:g}, the limits to {there:g}: {need - there:g} too little; raise them, {remedy}"
         )
@@ -286,8 +289,10 @@ def _whole(programme: _Programme, kept: Ints, deadline: float) -> tuple[Ints | N
     from scipy.optimize import Bounds, LinearConstraint, milp
 
     left = deadline - time.monotonic()
-    if left <= 0:
-        return None, -math.inf, False
+    # Once the time is up, the first placement found will do.
+    options = {"mip_rel_gap": 0.0, "time_limit": left} if left > 0 else {"mip_rel_gap": 1e9, "time_limit": _GRACE}
+    if math.isinf(left):
+        del options["time_limit"]
     solution = milp(
         programme.cost[kept],
         integrality=np.ones(len(kept), np.int64),
@@ -296,9 +301,9 @@ def _whole(programme: _Programme, kept: Ints, deadline: float) -> tuple[Ints | N
             LinearConstraint(programme.items[:, kept], 1, 1),
             LinearConstraint(programme.held[:, kept], programme.low, programme.high),
         ],
-        options={"mip_rel_gap": 0.0, **({} if math.isinf(left) else {"time_limit": left})},
+        options=options,
     )
-    finished = solution.status in (0, 2)
+    finished = solution.status == _NO_PLACEMENT or (solution.status == 0 and left > 0)
     if solution.x is None:
         return None, -math.inf, finished
     below = -math.inf if solution.mip_dual_bound is None else float(solution.mip_dual_bound)
@@ -317,7 +322,12 @@ def _refuse_none(finished: bool, outside: float) -> None:
 def _over(programme: _Programme, entries: Ints, sizes: NDArray[Any], limits: NDArray[Any]) -> NDArray[np.bool_]:
     """(bins,) True where what a bin holds exceeds its limit: whole numbers exactly, others beyond their rounding."""
     rows, columns = programme.rows[entries], programme.columns[entries]
-    slack = 1 if sizes.dtype.kind == limits.dtype.kind == "i" else 1 + len(sizes) * np.finfo(np.float64).eps
+    slack = _rounding(sizes, limits)
     return np.array(
         [exact_total(sizes[rows[columns == j], j]) > limit * slack for j, limit in enumerate(limits.tolist())], bool
     )
+
+
+def _rounding(sizes: NDArray[Any], limits: NDArray[Any]) -> float | int:
+    """By what factor a sum of sizes may exceed a limit: whole numbers by none, others by the rounding of the sum."""
+    return 1 if sizes.dtype.kind == limits.dtype.kind == "i" else 1 + len(sizes) * float(np.finfo(np.float64).eps)
