@@ -8,7 +8,8 @@ holding one function:
 
 `python -m claims --ids 33 --seed 7` runs it; `--broken` runs the same code with the mechanism off, and then the claim
 must not hold. `recorded.json` keeps what came out: `holds`; `holds-in-part`, naming in `fails` what of the paper's
-sentence does not; `does-not-hold` with the reason; or `not-run`. Its `history` tells each change of a criterion made
+sentence does not; `does-not-hold` with the reason; or `not-run`. Each name in `fails` is a criterion that the claim's
+file judges, or has its limit on the run's figures in `limits`. Its `history` tells each change of a criterion made
 after figures had been seen. `fresh.json` keeps how each claim came out at seeds that nobody had tuned on.
 """
 
@@ -25,6 +26,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from claims.harness.limits import KEYS as LIMIT_KEYS
+from claims.harness.limits import judged
 from kofn.core.bibliography import papers
 
 HERE = Path(__file__).resolve().parent
@@ -64,6 +67,14 @@ class Evidence:
             raise ValueError(f"kind={self.kind!r}: one of {', '.join(KINDS)}")
         if self.criteria and self.holds != all(self.criteria.values()):
             raise ValueError(f"holds={self.holds}, but the criteria are {dict(self.criteria)}")
+
+    def parts(self, record: Record) -> dict[str, bool]:
+        """Whether each named part was met: the claim's own criteria, and what the record says does not hold."""
+        parts = {**self.criteria, **judged(record.get("limits", {}), self.measured)}
+        for name in record.get("fails", ()):
+            if name not in parts:
+                raise ClaimError(f"nothing judges {name!r}, which is recorded as failing: name one of the criteria")
+        return parts
 
     def holds_but_for(self, fails: Sequence[str]) -> bool:
         """True where everything was met that is not among the criteria recorded as failing."""
@@ -160,7 +171,7 @@ def discover(folder: Path = HERE) -> dict[int, Source]:
 
 
 def recorded(path: Path = HERE / "recorded.json") -> dict[int, Record]:
-    """The recorded outcome of every claim: {paper: {"outcome", "reason", "fails", "history"}}."""
+    """The recorded outcome of every claim: {paper: {"outcome", "reason", "fails", "limits", "history"}}."""
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError) as error:
@@ -174,6 +185,11 @@ def recorded(path: Path = HERE / "recorded.json") -> dict[int, Record]:
             raise ClaimError(
                 f"{path.name}: paper {paper}: `fails` names what does not hold where a claim holds in part"
             )
+        for name, limit in row.get("limits", {}).items():
+            if name not in row.get("fails", ()) or limit.keys() not in LIMIT_KEYS:
+                raise ClaimError(
+                    f"{path.name}: paper {paper}: `limits` of {name!r}: give figures, and above or below, of what fails"
+                )
         for change in row.get("history", ()):
             if change.keys() != {"old", "new", "why"}:
                 raise ClaimError(f"{path.name}: paper {paper}: a line of `history` has old, new and why")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import sys
@@ -12,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from claims import HERE, SCALES, ClaimError, Record, Source, discover, recorded
-from claims.harness.fresh import fresh_seeds, held_at, noted
+from claims.harness.fresh import fresh_seeds, held_at, noted, taken_over, untried
+from claims.harness.ledger import outcome_of, renewed, results, unchanged, written
 from claims.harness.touched import touched
 
 Row = dict[str, Any]
@@ -31,13 +33,22 @@ def main(arguments: Sequence[str] | None = None, *, folder: Path = HERE) -> int:
                 print(f"{paper:4d}  {outcome:13s}  {says}")
             return 0
         chosen = _choose(asked, sources, folder)
-        if asked.write and (not asked.all or asked.broken):
-            raise ClaimError("--write needs --all and no --broken: RESULTS.md has one row for every claim")
+        if asked.write and asked.broken:
+            raise ClaimError("--write with --broken: RESULTS.md tells how claims come out with their mechanism on")
+        whole = asked.all and not asked.fresh
+        before = (
+            ""
+            if whole or not asked.write
+            else written(folder, seed=0 if asked.fresh else asked.seed, scale=asked.scale)
+        )
     except ClaimError as error:
         print(f"claims: {error}", file=sys.stderr)
         return 2
     if asked.fresh:
-        return _fresh(chosen, outcomes, asked, folder)
+        _fresh(chosen, outcomes, asked, folder)
+        if asked.write:
+            _write(folder / "RESULTS.md", renewed(before, [], seed=0, scale=asked.scale, folder=folder))
+        return 0
     rows = []
     for number, source in enumerate(chosen, 1):
         row = run(source, outcomes.get(source.paper), seed=asked.seed, scale=asked.scale, broken=asked.broken)
@@ -46,7 +57,11 @@ def main(arguments: Sequence[str] | None = None, *, folder: Path = HERE) -> int:
     if asked.json:
         _write(Path(asked.json), json.dumps(rows, indent=1, default=_plain) + "\n")
     if asked.write:
-        _write(folder / "RESULTS.md", results(rows, seed=asked.seed, scale=asked.scale, folder=folder))
+        for row, source in zip(rows, chosen, strict=True):
+            if unchanged(before, row):
+                _write(folder / "fresh.json", taken_over(folder / "fresh.json", source))
+        make = results if whole else functools.partial(renewed, before)
+        _write(folder / "RESULTS.md", make(rows, seed=asked.seed, scale=asked.scale, folder=folder))
     unrecorded = [row["paper"] for row in rows if row["recorded"] == "unrecorded"]
     for paper in unrecorded if not asked.broken else ():
         outcome = '{"outcome": "holds"}'
@@ -85,81 +100,37 @@ def run(source: Source, record: Record | None, *, seed: int, scale: str = "small
     began = time.perf_counter()
     try:
         evidence = source.load().check(seed=seed, scale=scale, broken=broken)
+        parts = evidence.parts({} if broken else record or {})
     except Exception as error:  # a claim that raises is an outcome of its own: it neither holds nor fails to hold
         return row | {"error": f"{type(error).__name__}: {error}", "seconds": time.perf_counter() - began}
     row |= {"holds": bool(evidence.holds), "measured": dict(evidence.measured), "expected": evidence.expected}
     row |= {"baseline": evidence.baseline, "kind": evidence.kind, "seconds": time.perf_counter() - began}
     met = evidence.holds_but_for((record or {}).get("fails", ()))
     return row | {
-        "criteria": dict(evidence.criteria),
+        "criteria": parts,
         "met": met,
         "agrees": met == (not broken and outcome in ("holds", "holds-in-part")),
     }
 
 
-def _fresh(chosen: Sequence[Source], outcomes: Mapping[int, Record], asked: argparse.Namespace, folder: Path) -> int:
-    """Each claim at seeds it has not been tried at; what came out is kept in fresh.json. Reports, and is no gate."""
+def _fresh(chosen: Sequence[Source], outcomes: Mapping[int, Record], asked: argparse.Namespace, folder: Path) -> None:
+    """Each claim at further seeds until it was tried at so many, so that a stopped run goes on where it was.
+
+    What came out is kept in fresh.json after each seed. Reports, and is no gate.
+    """
     seeds = fresh_seeds(asked.seed, asked.fresh)
     path = folder / "fresh.json"
     for number, source in enumerate(chosen, 1):
         record = outcomes.get(source.paper)
         if (record or {}).get("outcome") == "not-run":
             continue
-        for seed in seeds:
+        for seed in untried(path, source, seeds):
             row = run(source, record, seed=seed, scale=asked.scale)
             failed = [name for name, met in row.get("criteria", {}).items() if not met]
             _write(path, noted(path, source, seed, held=row.get("met") is True, failed=failed))
             print(f"[{number}/{len(chosen)}] seed {seed}: " + _line(row), flush=True)
         tried, held = held_at(path, source)
         print(f"{source.paper} {source.name}: held at {held} of {tried} fresh seeds", flush=True)
-    return 0
-
-
-def results(rows: Sequence[Row], *, seed: int, scale: str, folder: Path = HERE) -> str:
-    """The text of RESULTS.md."""
-    sources = discover(folder)
-    parts = [
-        "# Claims",
-        "",
-        f"Written by `python -m claims --all --write` (seed {seed}, scale {scale}), which runs every row again;",
-        "with `--broken` the mechanism is switched off and none may hold. Seconds are of the machine it ran on.",
-        "",
-        "",
-        "Fresh seeds: at how many seeds that nobody had tuned on it held, of how many it was tried at",
-        "(`python -m claims --all --fresh 10`).",
-        "",
-        "| paper | claim | outcome | recorded | fresh seeds | kind | seconds |",
-        "|---:|---|---|---|---:|---|---:|",
-    ]
-    for row in rows:
-        tried, held = held_at(folder / "fresh.json", sources[row["paper"]])
-        seeds = f"{held} of {tried}" if tried else ""
-        cells = [
-            row["paper"],
-            _cell(row["says"]),
-            _outcome(row),
-            row["recorded"],
-            seeds,
-            row["kind"],
-            f"{row['seconds']:.1f}",
-        ]
-        parts.append("| " + " | ".join(map(str, cells)) + " |")
-    for row in rows:
-        parts += ["", f"## {row['paper']}: {row['claim'].replace('_', ' ')}", "", f"{row['says']}.", ""]
-        if row["reference"]:
-            parts.append(f"- Paper: {row['reference']}")
-        if row["error"]:
-            parts.append(f"- Failed to run: {row['error']}")
-        if row["reason"]:
-            parts.append(f"- Recorded as {row['recorded']}: {row['reason']}")
-        parts += [f"- Does not hold: {name}" for name in row["fails"]]
-        parts += [f"- Criterion changed from {c['old']} to {c['new']}: {c['why']}" for c in row["history"]]
-        parts += [f"- {'Met' if met else 'Not met'}: {name}" for name, met in row.get("criteria", {}).items()]
-        if row["expected"]:
-            parts += [f"- Expected: {row['expected']}", f"- Baseline: {row['baseline']}"]
-        for name, value in row["measured"].items():
-            parts += _bullets(name, value)
-    return "\n".join(parts) + "\n"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -173,9 +144,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=0, help="whole number that every draw of a claim derives from")
     parser.add_argument("--scale", choices=SCALES, default="small", help="small: about 10 s a claim; full: more data")
     parser.add_argument("--broken", action="store_true", help="switch the mechanism off: then no claim may hold")
-    parser.add_argument("--fresh", type=int, metavar="N", help="run at N seeds not tried before and note how many held")
+    parser.add_argument("--fresh", type=int, metavar="N", help="try each until N seeds that nobody tuned on are noted")
     parser.add_argument("--json", metavar="FILE", help="write the outcomes to this file")
-    parser.add_argument("--write", action="store_true", help="write RESULTS.md, with --all")
+    parser.add_argument("--write", action="store_true", help="renew the rows of these claims in RESULTS.md")
     return parser
 
 
@@ -200,21 +171,11 @@ def _choose(asked: argparse.Namespace, sources: Mapping[int, Source], folder: Pa
     return [sources[paper] for paper in sources if paper in wanted]
 
 
-def _outcome(row: Row) -> str:
-    if row["error"]:
-        return "failed to run"
-    if row["holds"] is None:
-        return "not run"
-    if row["holds"] and row["recorded"] != "holds-in-part":
-        return "holds"
-    return "holds in part" if row.get("met") and row["fails"] else "does not hold"
-
-
 def _line(row: Row) -> str:
     verdict = "as recorded" if row["agrees"] else f"recorded: {row['recorded']}"
     if row["broken"]:
         verdict = "as it must when broken" if row["agrees"] else "broken, so it must not"
-    text = f"{row['paper']} {row['claim']}: {_outcome(row)} ({verdict}), {row['seconds']:.1f} s"
+    text = f"{row['paper']} {row['claim']}: {outcome_of(row)} ({verdict}), {row['seconds']:.1f} s"
     return text + (f"; {row['error']}" if row["error"] else "")
 
 
@@ -229,29 +190,6 @@ def _write(path: Path, text: str) -> None:
 def _plain(value: Any) -> Any:
     """NumPy's numbers and arrays as JSON has them."""
     return value.tolist()
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|")
-
-
-def _bullets(name: str, value: Any, depth: int = 0) -> list[str]:
-    """A figure as list items: mappings of mappings one level deeper, a paired difference in one line."""
-    lead = "  " * depth + f"- {name}"
-    if not isinstance(value, Mapping):
-        return [f"{lead}: {_text(value)}"]
-    if value.keys() == {"mean", "low", "high", "runs"}:
-        low, high = _text(value["low"]), _text(value["high"])
-        return [f"{lead}: {_text(value['mean'])}, limits {low} and {high}, {value['runs']} runs"]
-    if not any(isinstance(item, Mapping) for item in value.values()):
-        return [f"{lead}: " + ", ".join(f"{key} {_text(item)}" for key, item in value.items())]
-    return [lead, *(line for key, item in value.items() for line in _bullets(key, item, depth + 1))]
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(_text(item) for item in value) + "]"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 if __name__ == "__main__":

@@ -234,3 +234,18 @@ FILES: dict[str, Callable[..., File]] = {
     "LoKr": lokr,
     "LoKr, flat": lokr_flat,
 }
+
+
+def base_and_adapters() -> None:
+    """A model base/ and two adapters of it, one/ and two/, in the working directory."""
+    Path("base").mkdir()
+    safetensors.numpy.save_file({"fc.weight": np.eye(2, dtype=np.float32)}, "base/model.safetensors")
+    Path("base/config.json").write_text("{}")
+    for name, value in (("one", 1.0), ("two", 3.0)):
+        Path(name).mkdir()
+        factors = {"A": np.full((1, 2), value, np.float32), "B": np.ones((2, 1), np.float32)}
+        safetensors.numpy.save_file(
+            {f"base_model.model.fc.lora_{half}.weight": array for half, array in factors.items()},
+            f"{name}/adapter_model.safetensors",
+        )
+        Path(f"{name}/adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 1, "lora_alpha": 2}))

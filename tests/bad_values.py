@@ -88,7 +88,10 @@ ROWS: Bad = {
         "@ is ragged: row 1 has 1 values, row 0 has 2",
     ),
     "text": (lambda v: [["a", "b"], ["c", "d"]], "@ has dtype <U1; give numbers"),
-    "mixed": (lambda v: np.array([["a", 1.0], [2.0, 3.0]], object), "@ holds values that are not numbers"),
+    "mixed": (
+        lambda v: np.array([["a", 1.0], [2.0, 3.0]], object),
+        "@ holds values that are not numbers: 'a' at row 0, column 0",
+    ),
     "complex": (lambda v: np.asarray(v) * 1j, "@ has dtype complex128; give numbers"),
     "dates": (lambda v: np.zeros((N, 2), "M8[D]"), "@ has dtype datetime64"),
     "sparse": (lambda v: scipy.sparse.csr_array(np.asarray(v)), "@ is a sparse matrix; give a dense array"),

@@ -29,7 +29,7 @@ def make_pool(n: int = 60, seed: int = 0) -> pl.DataFrame:
 
 
 def write(frame: pl.DataFrame, path: Path) -> Path:
-    flat = frame.drop("emb") if path.suffix in (".csv", ".tsv") else frame
+    flat = frame.drop("emb", strict=False) if path.suffix in (".csv", ".tsv") else frame
     if path.suffix == ".csv":
         flat.write_csv(path)
     elif path.suffix == ".tsv":

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fnmatch
 import json
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -126,6 +128,62 @@ def test_what_holds_in_part_names_what_does_not(run: Run, shelf: Path, tmp_path:
     assert run("--ids", 7) == 2
 
 
+def test_what_fails_is_judged_by_the_claim_or_by_a_limit_on_its_figures(run: Run, shelf: Path, tmp_path: Path) -> None:
+    measured = "{'digits, 3': {'lead': {'mean': 0.03, 'low': 0.01, 'high': 0.05, 'runs': 8}}, 'parts': [0.2, 0.4]}"
+    path = put(shelf, 7, "good")
+    path.write_text(path.read_text().replace('{"seed": seed, "scale": scale}', measured))
+    part = {"outcome": "holds-in-part", "reason": "as first written", "fails": ["first"]}
+    limits = [
+        ({"figures": "digits*/lead", "above": 0.02}, False),
+        ({"figures": "digits*/lead", "above": 0.0}, True),
+        ({"figures": "digits*/lead", "below": 0.06}, True),
+        ({"figures": "digits*/lead", "below": 0.04}, False),
+        ({"figures": "parts", "above": 0.3}, False),
+        ({"figures": "parts", "below": 0.5}, True),
+    ]
+    for limit, met in limits:
+        record(shelf, p7={**part, "limits": {"first": limit}})
+        assert run("--ids", 7, "--json", tmp_path / "o.json") == 0
+        assert rows(tmp_path / "o.json")[0]["criteria"] == {"first": met}
+        assert run("--ids", 7, "--broken") == 0
+    record(shelf, p7={**part, "limits": {"first": {"figures": "verses/lead", "above": 0}}})
+    assert run("--ids", 7, "--json", tmp_path / "o.json") == 1
+    assert "no figure of this run is named 'verses/lead'" in rows(tmp_path / "o.json")[0]["error"]
+    record(shelf, p7=part)
+    assert run("--ids", 7, "--json", tmp_path / "o.json") == 1
+    assert "nothing judges 'first'" in rows(tmp_path / "o.json")[0]["error"]
+
+
+def test_every_part_that_fails_on_the_record_is_one_that_a_limit_or_the_claim_names() -> None:
+    for paper, row in recorded().items():
+        text = discover()[paper].path.read_text(encoding="utf-8")
+        # A claim builds its criteria's names of pieces: without any it can name none.
+        unnamed = [name for name in row.get("fails", ()) if name not in row.get("limits", {})]
+        assert not unnamed or "criteria" in text, f"paper {paper}: nothing judges {unnamed}"
+
+
+def figures_of(section: str) -> set[str]:
+    """Paths of the figures in a section of RESULTS.md; a name may hold a colon, so each colon may end it."""
+    found, above = set(), [""]
+    for line in section.splitlines():
+        bullet = re.fullmatch(r"( *)- (.*)", line)
+        if bullet:
+            depth, text = len(bullet[1]) // 2, bullet[2]
+            names = {text, *(text[: colon.start()] for colon in re.finditer(": ", text))}
+            found |= {above[depth] + name for name in names}
+            above[depth + 1 :] = [above[depth] + text + "/"]
+    return found
+
+
+def test_every_limit_of_the_record_finds_its_figures() -> None:
+    parts = re.split(r"\n## ", (HERE / "RESULTS.md").read_text(encoding="utf-8"))[1:]
+    sections = {int(part.split(":")[0]): part for part in parts}
+    for paper, row in recorded().items():
+        for name, limit in row.get("limits", {}).items():
+            figures = figures_of(sections[paper])
+            assert fnmatch.filter(figures, limit["figures"]), f"paper {paper}: {name!r} is judged by no figure"
+
+
 def test_fresh_seeds_are_noted_until_the_claim_changes(run: Run, shelf: Path, capsys: Any) -> None:
     put(shelf, 7, "good", holds="seed % 2 == 0")
     assert run("--ids", 7, "--fresh", 6) == 0
@@ -134,11 +192,28 @@ def test_fresh_seeds_are_noted_until_the_claim_changes(run: Run, shelf: Path, ca
     assert all((outcome == "held") == (int(seed) % 2 == 0) for seed, outcome in outcomes.items())
     held = sum(outcome == "held" for outcome in outcomes.values())
     assert f"7 good: held at {held} of 6 fresh seeds" in capsys.readouterr().out
-    assert run("--ids", 7, "--fresh", 4, "--seed", 1) == 0
+    assert run("--ids", 7, "--fresh", 10, "--seed", 1) == 0
     assert "of 10 fresh seeds" in capsys.readouterr().out
     put(shelf, 7, "good")
     assert run("--ids", 7, "--fresh", 2) == 0
     assert "held at 2 of 2 fresh seeds" in capsys.readouterr().out
+
+
+def test_a_fresh_run_goes_on_where_it_was_stopped(run: Run, shelf: Path, capsys: Any) -> None:
+    assert run("--ids", 7, "--fresh", 2, "--seed", 5) == 0
+    capsys.readouterr()
+    for seed in (5, 6):
+        assert run("--ids", 7, "--fresh", 2, "--seed", seed) == 0
+        assert capsys.readouterr().out == "7 good: held at 2 of 2 fresh seeds\n"
+
+
+def test_fresh_seeds_tell_what_was_not_met_though_it_held(run: Run, shelf: Path) -> None:
+    in_part(shelf, beats="False", cheap="seed % 2 == 0")
+    assert run("--ids", 7, "--fresh", 6) == 0
+    seeds = json.loads((shelf / "fresh.json").read_text())["7"]["seeds"]
+    held, missed = "held but for: beats the mean", "missed: beats the mean; costs less"
+    assert seeds == {seed: missed if int(seed) % 2 else held for seed in seeds}
+    assert len(set(seeds.values())) == 2
 
 
 def test_a_line_of_history_has_old_new_and_why(shelf: Path) -> None:
@@ -181,14 +256,66 @@ def test_results_have_a_row_for_each_claim(run: Run, shelf: Path) -> None:
     assert "seed 3" in text
 
 
+def test_rows_of_the_claims_that_are_run_are_renewed_and_others_stay(run: Run, shelf: Path, capsys: Any) -> None:
+    assert run("--ids", 7, "--write") == 2
+    assert "RESULTS.md is not of seed 0 and scale small" in capsys.readouterr().err
+    assert run("--all", "--write") == 0
+    before = (shelf / "RESULTS.md").read_text()
+    assert run("--ids", 7, "--write") == 0
+    assert (shelf / "RESULTS.md").read_text() == before
+    put(shelf, 7, "good", body="seed = 99")
+    put(shelf / "outside", 12, "bad", holds="False", body="raise RuntimeError('was run')")
+    record(
+        shelf,
+        p7={"outcome": "holds"},
+        p12={"outcome": "does-not-hold", "reason": "a third of the effect"},
+        p30={"outcome": "not-run", "reason": "needs a cluster"},
+    )
+    assert run("--ids", 7, "--write") == 0
+    after = (shelf / "RESULTS.md").read_text()
+    assert after == before.replace("- seed: 0", "- seed: 99", 1).replace("half the", "a third of the")
+    assert run("--ids", 7, "--fresh", 2, "--write") == 0
+    assert (shelf / "RESULTS.md").read_text() == after.replace("holds | holds |  |", "holds | holds | 2 of 2 |", 1)
+    put(shelf, 40, "new")
+    limits = {"more": {"figures": "seed", "above": 100}}
+    record(
+        shelf,
+        p7={"outcome": "holds-in-part", "reason": "so", "fails": ["more"], "limits": limits},
+        p40={"outcome": "holds"},
+    )
+    assert run("--ids", 40, "--write") == 0
+    text = (shelf / "RESULTS.md").read_text()
+    assert "## 40: new" in text
+    assert "| 7 | paper 7 says so | holds in part | holds-in-part | 2 of 2 |" in text
+
+
+def test_fresh_seeds_stay_where_a_change_leaves_every_figure(run: Run, shelf: Path) -> None:
+    assert run("--all", "--write") == 0
+    assert run("--ids", 7, "--fresh", 2, "--write") == 0
+    for body, stays in (("note = 1", True), ("seed += 1", False)):
+        put(shelf, 7, "good", body=body)
+        assert run("--ids", 7, "--write") == 0
+        assert ("| 2 of 2 |" in (shelf / "RESULTS.md").read_text()) == stays
+
+
+def test_results_are_of_the_claims_as_they_are() -> None:
+    lines = (HERE / "RESULTS.md").read_text(encoding="utf-8").splitlines()
+    table = {int(line.split("|")[1]): line for line in lines if line.startswith("| ") and line[2].isdigit()}
+    outcomes = recorded()
+    assert table.keys() == outcomes.keys()
+    for paper, source in discover().items():
+        assert f"| {source.says.replace('|', chr(92) + '|')} |" in table[paper]
+        assert f"| {outcomes[paper]['outcome']} |" in table[paper]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (("--ids", 99), "claims: no claim for paper 99; there are 7, 12, 30"),
         ((), "claims: say which: --ids PAPER ..., --all, --changed REV, --rotate N, or --list"),
         (
-            ("--ids", 7, "--write"),
-            "claims: --write needs --all and no --broken: RESULTS.md has one row for every claim",
+            ("--all", "--write", "--broken"),
+            "claims: --write with --broken: RESULTS.md tells how claims come out with their mechanism on",
         ),
         (("--all", "--seed", -1), "claims: --seed -1: give a whole number >= 0"),
         (("--rotate", 0), "claims: --rotate 0: give a whole number >= 1"),
@@ -221,6 +348,11 @@ def test_two_claims_of_one_paper_are_refused(shelf: Path) -> None:
         ("{", "cannot be read"),
         ('{"7": {"outcome": "maybe"}}', "outcome 'maybe'"),
         ('{"7": {"outcome": "does-not-hold"}}', "gives no reason"),
+        ('{"7": {"outcome": "holds", "limits": {"first": {"figures": "*", "above": 0}}}}', "of what fails"),
+        (
+            '{"7": {"outcome": "holds-in-part", "reason": "so", "fails": ["a"], "limits": {"a": {"above": 0}}}}',
+            "give figures, and above or below",
+        ),
     ],
 )
 def test_a_bad_record_is_refused(tmp_path: Path, text: str, message: str) -> None:
@@ -277,6 +409,10 @@ def test_changes_touch_the_claims_that_rest_on_them(shelf: Path, capsys: Any) ->
 
 def test_every_claim_is_recorded_and_every_record_is_a_claim() -> None:
     assert discover().keys() == recorded().keys()
+
+
+def test_the_readme_says_how_many_claims_there_are() -> None:
+    assert f"\n{len(discover())} papers have their experiment in `claims/`" in (ROOT / "README.md").read_text("utf-8")
 
 
 def test_the_difference_of_pairs_has_its_limits() -> None:

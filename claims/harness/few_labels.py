@@ -62,13 +62,10 @@ def scores(train: Labelled, X: NDArray[Any]) -> Floats:
     return out
 
 
-def trial(
-    seed: int, *, settings: Sequence[tuple[str, int]], rules: Mapping[str, Rule], broken: bool
-) -> dict[str, dict[str, float]]:
+def trial(seed: int, *, settings: Sequence[tuple[str, int]], rules: Mapping[str, Rule]) -> dict[str, dict[str, float]]:
     """Each rule's accuracy on a new pool for each set and number of rows a class: `set, rows` -> rule -> accuracy.
 
-    "random" is the mean of 20 draws. With `broken` the rules see the vectors of the pool's rows in another order: they
-    pick as many rows, whichever.
+    "random" is the mean of 20 draws.
     """
     rng = np.random.default_rng(seed)
     out: dict[str, dict[str, float]] = {}
@@ -76,12 +73,11 @@ def trial(
         data = shuffled(SETS[name](), rng)
         half = len(data) // 2
         pool, test = data.take(np.arange(half)), data.take(np.arange(half, len(data)))
-        seen = Labelled(pool.X[rng.permutation(half)], pool.y, pool.classes) if broken else pool
         k = rows * data.classes
         drawn = [accuracy(pool.take(rng.permutation(half)[:k]), test) for _ in range(DRAWS)]
         reached = {"random": float(np.mean(drawn))}
         for rule, pick in rules.items():
-            reached[rule] = accuracy(pool.take(pick(seen, k, seed)), test)
+            reached[rule] = accuracy(pool.take(pick(pool, k, seed)), test)
         out[f"{name}, {rows}"] = reached
     return out
 

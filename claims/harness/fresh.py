@@ -1,6 +1,7 @@
 """Seeds that nobody has tuned on, and how each claim came out at them: `fresh.json`.
 
-A line of it is valid for the code of a claim as it was run: who changes the claim starts anew.
+A line of it is valid for the code of a claim as it was run: who changes the claim starts anew, but where the change
+(of the control, of words) leaves what RESULTS.md says of the claim as it was, figure by figure.
 """
 
 from __future__ import annotations
@@ -32,21 +33,47 @@ def noted(path: Path, source: Source, seed: int, *, held: bool, failed: Sequence
     row = kept.get(str(source.paper))
     if row is None or row["code"] != code:
         row = {"code": code, "seeds": {}}
-    row["seeds"][str(seed)] = "held" if held else "missed: " + ("; ".join(failed) or "see the figures")
+    if failed:
+        outcome = f"{'held but for' if held else 'missed'}: {'; '.join(failed)}"
+    else:
+        outcome = "held" if held else "missed: see the figures"
+    row["seeds"][str(seed)] = outcome
     kept[str(source.paper)] = row
-    return json.dumps(dict(sorted(kept.items(), key=lambda item: int(item[0]))), indent=1) + "\n"
+    return _text(kept)
+
+
+def untried(path: Path, source: Source, seeds: Sequence[int]) -> list[int]:
+    """As many of the seeds as are missing until the claim, as its code is now, was tried at so many, each a new one."""
+    row = _current(path, source)
+    return [seed for seed in seeds if str(seed) not in row][: max(0, len(seeds) - len(row))]
+
+
+def taken_over(path: Path, source: Source) -> str:
+    """The text of `fresh.json` where the claim's outcomes count for its code as it is now."""
+    kept = _read(path)
+    if str(source.paper) in kept:
+        kept[str(source.paper)]["code"] = _code(source)
+    return _text(kept)
 
 
 def held_at(path: Path, source: Source) -> tuple[int, int]:
     """At how many fresh seeds the claim, as its code is now, was tried, and at how many it held."""
+    seeds = _current(path, source)
+    return len(seeds), sum(outcome.startswith("held") for outcome in seeds.values())
+
+
+def _current(path: Path, source: Source) -> dict[str, str]:
+    """Outcomes by seed, of the claim as its code is now."""
     row = _read(path).get(str(source.paper))
-    if row is None or row["code"] != _code(source):
-        return 0, 0
-    return len(row["seeds"]), sum(outcome == "held" for outcome in row["seeds"].values())
+    return row["seeds"] if row is not None and row["code"] == _code(source) else {}
 
 
 def _read(path: Path) -> Kept:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def _text(kept: Kept) -> str:
+    return json.dumps(dict(sorted(kept.items(), key=lambda item: int(item[0]))), indent=1) + "\n"
 
 
 def _code(source: Source) -> str:

@@ -28,6 +28,7 @@ def write_pages(app: Sphinx) -> None:
         generated / "claims.md": tables.claims(),
         generated / "counts.md": tables.counts(),
         generated / "papers.md": tables.bibliography(),
+        generated / "shelf.md": tables.shelf(),
     }
     for path in (*(source / "reference").rglob("*.md"), *generated.rglob("*.md")):
         if path not in texts:

@@ -188,6 +188,21 @@ def counts() -> str:
     return ", ".join(f"{times} **{outcome}**" for outcome, times in sorted(tally.items(), key=lambda i: -i[1])) + "\n"
 
 
+def shelf() -> str:
+    """The data sets of `kofn.datasets`, the packages that carry them, and the licences of both."""
+    from kofn import datasets
+
+    lines = [
+        "| data set | what it is | rows | package | its licence | what it says of the data |",
+        "|---|---|--:|---|---|---|",
+    ]
+    for name in datasets.names():
+        set_ = datasets.describe(name)
+        cells = (name, safe(set_.about), f"{set_.rows:,}", set_.package, set_.licence, safe(set_.data_licence))
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
 def bibliography() -> str:
     """Every paper that is cited."""
     lines = []

@@ -10,6 +10,17 @@ from kofn.core.lazy import attach
 from kofn.core.old_paths import install as _install_old_paths
 
 if TYPE_CHECKING:
+    from kofn import allocation as allocation
+    from kofn import assignment as assignment
+    from kofn import combination as combination
+    from kofn import datasets as datasets
+    from kofn import federated as federated
+    from kofn import neighbors as neighbors
+    from kofn import nn as nn
+    from kofn import objectives as objectives
+    from kofn import online as online
+    from kofn import optim as optim
+    from kofn import selection as selection
     from kofn.core.checks import BrokenPlanError as BrokenPlanError
     from kofn.core.checks import FailureError as FailureError
     from kofn.core.checks import InfeasibleError as InfeasibleError
@@ -36,7 +47,11 @@ _HOMES = {
     **dict.fromkeys(("Assigner", "Selector"), "estimators"),
     "find": "finding",
 }
-__getattr__, __dir__, __all__ = attach(__name__, _HOMES)
+_PACKAGES = (
+    *("allocation", "assignment", "combination", "selection"),
+    *("datasets", "federated", "neighbors", "nn", "objectives", "online", "optim"),
+)
+__getattr__, __dir__, __all__ = attach(__name__, _HOMES, packages=_PACKAGES)
 __all__ += ["__version__"]
 _install_old_paths()
 

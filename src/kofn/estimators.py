@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, ClusterMixin
+from sklearn.base import BaseEstimator, ClusterMixin, OneToOneFeatureMixin
 from sklearn.metrics import pairwise_distances_argmin
+from sklearn.utils import InputTags, Tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from kofn.core.checks import InputError, is_number, shown
@@ -18,7 +20,33 @@ from kofn.core.plans import Assignment, Selection
 from kofn.verbs import assign, select
 
 
-class Selector(BaseEstimator):
+@dataclass(slots=True)
+class _RowTags(InputTags):
+    """scikit-learn's tags of the input, with the one that imbalanced-learn's checks ask for."""
+
+    dataframe: bool = True
+
+
+@dataclass(slots=True)
+class _SamplerTags:
+    """What imbalanced-learn's checks ask of a sampler: that the rows it kept are told."""
+
+    sample_indices: bool = True
+
+
+@dataclass(slots=True)
+class _SelectorTags(Tags):
+    """scikit-learn's tags with those of a sampler."""
+
+    sampler_tags: _SamplerTags = field(default_factory=_SamplerTags)
+
+
+def _as_kind(kind: type, tags: Any, **more: Any) -> Any:
+    """The same tags as a kind that has more of them."""
+    return kind(**{part.name: getattr(tags, part.name) for part in fields(tags)} | more)
+
+
+class Selector(OneToOneFeatureMixin, BaseEstimator):
     """Keep k rows of a training set: `fit_resample` as imbalanced-learn's samplers, so it stands in their pipelines.
 
     Args:
@@ -63,6 +91,12 @@ class Selector(BaseEstimator):
         self.options = options
         self.random_state = random_state
 
+    def __sklearn_tags__(self) -> Tags:
+        """What scikit-learn's and imbalanced-learn's checks go by."""
+        tags = super().__sklearn_tags__()
+        marked: Tags = _as_kind(_SelectorTags, tags, input_tags=_as_kind(_RowTags, tags.input_tags))
+        return marked
+
     def fit(self, X: Any, y: Any = None) -> Self:
         """Choose the rows; `plan_` and `sample_indices_` hold the answer."""
         checked = validate_data(self, X, dtype=[np.float64, np.float32], ensure_min_samples=1)
@@ -72,7 +106,7 @@ class Selector(BaseEstimator):
         if self.per_class:
             if y is None:
                 raise ValueError("per_class=True requires y to be passed, but the target y is None")
-            labels = np.asarray(y)
+            labels = _one_column(y)
             arguments |= {"groups": labels, "quotas": _proportional(labels, arguments["k"])}
         if self.metric is not None:
             arguments["metric"] = self.metric
@@ -220,6 +254,12 @@ def _proportional(labels: NDArray[Any], k: int) -> dict[Any, tuple[int, int]]:
     while shares.sum() > k:
         shares[int(np.argmax(np.where(shares > 1, shares - exact, -np.inf)))] -= 1
     return {name: (int(share), int(share)) for name, share in zip(names.tolist(), shares, strict=True)}
+
+
+def _one_column(y: Any) -> NDArray[Any]:
+    """One label a row, also where y is a table of one column."""
+    labels = np.asarray(y)
+    return labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
 
 
 def _rows(table: Any, index: NDArray[np.int64]) -> Any:

@@ -12,7 +12,7 @@ from kofn.core import dispatch, registry, vocabulary
 from kofn.core.auto import AUTO
 from kofn.core.checks import InputError, nearest, shown
 from kofn.core.signatures import documented
-from kofn.core.vocabulary import SETTINGS, VOCABULARY, argument, synonym
+from kofn.core.vocabulary import SETTINGS, VOCABULARY, argument, meant
 from kofn.core.words import Words
 
 if TYPE_CHECKING:
@@ -105,9 +105,8 @@ def _meant(name: str, verb: str, index: Mapping[str, registry.Entry]) -> str:
     takers = sorted(entry.name for entry in index.values() if name in entry.options)
     if takers:
         return f"; it is an option of {', '.join(takers)}: name one of them as method="
-    if (ours := synonym(name, verb)) is not None:
-        return f"; did you mean {ours!r}?"
-    return nearest(name, [*VOCABULARY, *{option for entry in index.values() for option in entry.options}])
+    words = [*VOCABULARY, *{option for entry in index.values() for option in entry.options}]
+    return meant(name, verb) or nearest(name, words)
 
 
 def _one_positional(verb: str, extra: tuple[Any, ...]) -> None:

@@ -39,6 +39,12 @@ def test_kofn_alone_prints_its_usage(capsys: pytest.CaptureFixture[str]) -> None
     assert "did you mean 'select'" in refused(capsys, "selct")
 
 
+def test_the_module_is_the_command() -> None:
+    done = subprocess.run([sys.executable, "-m", "kofn", "selct"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("kofn: no command 'selct'; did you mean 'select'")
+
+
 def test_the_report_shows_what_was_typed_and_not_this_process(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,8 +8,11 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from adapter_files import base_and_adapters
 from command_line import refused, run
 
+from kofn import combine
+from kofn.core.checks import InputError
 from kofn.core.plans import Plan
 
 
@@ -60,77 +63,8 @@ def test_a_judge_with_a_cell_that_is_no_number_is_refused(folder: Path, capsys: 
     assert json.loads(text)["ranking"] == ["a", "b", "c"]
 
 
-def _base_and_adapters() -> None:
-    """A model base/ and two adapters of it, one/ and two/."""
-    from safetensors.numpy import save_file
-
-    Path("base").mkdir()
-    save_file({"fc.weight": np.eye(2, dtype=np.float32)}, "base/model.safetensors")
-    Path("base/config.json").write_text("{}")
-    for name, value in (("one", 1.0), ("two", 3.0)):
-        Path(name).mkdir()
-        factors = {"A": np.full((1, 2), value, np.float32), "B": np.ones((2, 1), np.float32)}
-        save_file(
-            {f"base_model.model.fc.lora_{half}.weight": array for half, array in factors.items()},
-            f"{name}/adapter_model.safetensors",
-        )
-        Path(f"{name}/adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 1, "lora_alpha": 2}))
-
-
-def test_an_adapter_is_folded_into_its_model(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from safetensors.numpy import load_file
-
-    _base_and_adapters()
-    code, text, err = run(capsys, "combine", "base", "one", "-o", "merged")
-    assert code == 0, err
-    assert "1 adapter folded into base: 1 tensors -> merged" in text
-    np.testing.assert_array_equal(load_file("merged/model.safetensors")["fc.weight"], np.eye(2) + 2)
-    assert Path("merged/config.json").exists()
-    code, text, err = run(capsys, "combine", "one", "--base", "base", "-o", "same", "--json")
-    assert code == 0, err
-    assert json.loads(text)["method"] == "fold_adapters"
-    np.testing.assert_array_equal(load_file("same/model.safetensors")["fc.weight"], np.eye(2) + 2)
-    code, _, err = run(capsys, "combine", "base", "one", "two", "--weights", "1,-.5", "-o", "both")
-    assert code == 0, err
-    np.testing.assert_array_equal(load_file("both/model.safetensors")["fc.weight"], np.eye(2) + 2 - 3)
-    assert "is an adapter: fold each adapter" in refused(capsys, "combine", "base", "merged", "one", "-o", "x")
-    for option, file in (("--report", "r.html"), ("--plan", "p.json")):
-        text = refused(capsys, "combine", "base", "one", "-o", "x", option, file)
-        assert f"{option} is not taken where adapters are folded in" in text
-        assert not Path(file).exists()
-    assert not Path("x").exists()
-
-
-def test_methods_of_models_say_to_fold_adapters_first(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    _base_and_adapters()
-    for members, base in (
-        (("base", "one"), "base"),
-        (("one", "two", "--base", "base"), "base"),
-        (("one", "two"), "base/"),
-    ):
-        text = refused(capsys, "combine", *members, "--method", "ties", "-o", "x")
-        assert "--method ties blends models, one is an adapter; fold each adapter into its base first" in text
-        assert f"(kofn combine {base} one -o folded/), then blend those, with --base {base}" in text
-
-
-def test_an_adapter_of_another_base_draws_a_warning(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    _base_and_adapters()
-    config = {"peft_type": "LORA", "r": 1, "lora_alpha": 2}
-    for named, warns in (("owner/Base", False), ("owner/other", True), (None, False)):
-        Path("one/adapter_config.json").write_text(json.dumps({**config, "base_model_name_or_path": named}))
-        code, _, err = run(capsys, "combine", "base", "one", "-o", "merged", "--force")
-        assert code == 0, err
-        wanted = f"warning: one was trained on {named!r} by its configuration, and is folded into base\n"
-        assert err == (wanted if warns else "")
-    Path("models--owner--other/snapshots").mkdir(parents=True)
-    Path("base").rename("models--owner--other/snapshots/0a1b")
-    Path("one/adapter_config.json").write_text(json.dumps({**config, "base_model_name_or_path": "owner/other"}))
-    code, _, err = run(capsys, "combine", "models--owner--other/snapshots/0a1b", "one", "-o", "merged", "--force")
-    assert (code, err) == (0, "")
-
-
 def test_an_output_named_as_a_file_of_another_kind_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    _base_and_adapters()
+    base_and_adapters()
     for ending in ("pt", "bin", "ckpt", "pth", "csv", "json", "gguf", "ONNX"):
         for call in (("base", "base"), ("base", "one"), ("one", "two")):
             text = refused(capsys, "combine", *call, "-o", f"x.{ending}")
@@ -252,101 +186,6 @@ def test_grown_vocabularies_are_matched_by_token(folder: Path, capsys: pytest.Ca
     )
 
 
-def test_adapters_of_other_trainers_are_added_and_folded(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    import adapter_files
-    from safetensors.numpy import load_file, save_file
-
-    files = [adapter_files.kohya(seed) for seed in (1, 2)]
-    for name, file in zip(("one.safetensors", "two.safetensors"), files, strict=True):
-        file.save(Path(name))
-    adapter_files.mlx(3).save(Path("mlx"))
-    base = adapter_files.base(np.float32)
-    save_file(base, "base.safetensors")
-    code, text, err = run(capsys, "combine", "one.safetensors", "two.safetensors", "mlx", "--dry-run")
-    assert code == 0, err
-    assert "one.safetensors  (kohya: 3 modules, rank 2..3, scale 1..2.5)" in text
-    assert "mlx  (MLX: 2 modules, rank 2, scale 20)" in text
-    code, text, err = run(
-        capsys, "combine", "one.safetensors", "two.safetensors", "-o", "sum.safetensors", "--report", "sum.html"
-    )
-    assert code == 0, err
-    assert "stack_adapters: 2 members, 9 tensors (an adapter of kohya) -> sum.safetensors" in text
-    assert "two.safetensors  (kohya: 3 modules, rank 2..3, scale 1..2.5)" in text
-    assert "The adapters" in Path("sum.html").read_text()
-    code, text, err = run(
-        capsys, "combine", "base.safetensors", "sum.safetensors", "-o", "merged.safetensors", "--json"
-    )
-    assert code == 0, err
-    assert json.loads(text)["families"][0]["family"] == "kohya"
-    for name, array in load_file("merged.safetensors").items():
-        updates = [file.updates.get(name.removesuffix(".weight"), 0) for file in files] if "weight" in name else [0]
-        np.testing.assert_allclose(array, base[name] + np.sum(updates, axis=0) / len(updates), rtol=1e-4, atol=1e-5)
-    code, text, err = run(capsys, "combine", "base.safetensors", "one.safetensors", "--dry-run", "--json")
-    assert code == 0, err
-    assert json.loads(text)["tensors"] == 4
-    assert (
-        run(capsys, "combine", "base.safetensors", "one.safetensors", "--skip", "*_to_q", "-o", "part.safetensors")[0]
-        == 0
-    )
-    unchanged = [name for name, array in load_file("part.safetensors").items() if (array == base[name]).all()]
-    assert unchanged == [f"{adapter_files.Q}.bias", f"{adapter_files.Q}.weight"]
-    wrong = refused(
-        capsys, "combine", "base.safetensors", "one.safetensors", "--dtype", "float32", "-o", "x.safetensors"
-    )
-    assert "--dtype is not taken where adapters are folded in" in wrong
-    options = ("--base", "base.safetensors", "--format", "peft", "-o", "peft")
-    code, text, err = run(capsys, "combine", "one.safetensors", "two.safetensors", *options)
-    assert code == 0, err
-    assert sorted(path.name for path in Path("peft").iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
-    assert "--format" in refused(
-        capsys, "combine", "base.safetensors", "one.safetensors", "--format", "peft", "-o", "x"
-    )
-
-
-def test_the_sum_and_the_mean_of_adapters_and_of_changes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    import adapter_files
-    from safetensors.numpy import load_file, save_file
-
-    files = [adapter_files.kohya(seed) for seed in (1, 2)]
-    for name, file in zip(("one.safetensors", "two.safetensors"), files, strict=True):
-        file.save(Path(name))
-    base = adapter_files.base(np.float32)
-    save_file(base, "base.safetensors")
-    both = ("one.safetensors", "two.safetensors")
-
-    def folded(*arguments: str) -> dict[str, np.ndarray]:
-        code, _, err = run(capsys, "combine", *arguments, "-o", "x.safetensors", "--force")
-        assert code == 0, err
-        return load_file("x.safetensors")
-
-    run(capsys, "combine", *both, "--sum", "-o", "sum.safetensors")
-    run(capsys, "combine", *both, "--mean", "-o", "mean.safetensors")
-    key = next(f"{module}.weight" for module in files[0].updates if f"{module}.weight" in base)
-    update = sum(file.updates.get(key.removesuffix(".weight"), 0) for file in files)
-    for wanted, calls in {
-        1.0: (("sum.safetensors",), both, (*both, "--sum")),
-        0.5: (("mean.safetensors",), (*both, "--mean")),
-    }.items():
-        for call in calls:
-            np.testing.assert_allclose(folded("base.safetensors", *call)[key], base[key] + wanted * update, atol=1e-5)
-    for name, step in (("a", 1.0), ("b", 3.0)):
-        save_file({"w": np.full(2, step, np.float32)}, f"{name}.safetensors")
-    save_file({"w": np.zeros(2, np.float32)}, "zero.safetensors")
-    based = ("a.safetensors", "b.safetensors", "--base", "zero.safetensors")
-    assert folded(*based, "--sum")["w"].tolist() == [4.0, 4.0]
-    assert folded(*based, "--mean")["w"].tolist() == [2.0, 2.0]
-    assert folded("a.safetensors", "b.safetensors", "--mean")["w"].tolist() == [2.0, 2.0]
-    assert "--sum is of changes" in refused(capsys, "combine", "a.safetensors", "b.safetensors", "--sum", "-o", "y")
-    assert "give one" in refused(capsys, "combine", *both, "--sum", "--no-normalize", "-o", "y")
-    assert "positive sum" in refused(
-        capsys, "combine", "base.safetensors", *both, "--mean", "--weights=1,-1", "-o", "y.safetensors"
-    )
-    Path("r.yaml").write_text("merge_method: linear\nmodels: [{model: a.safetensors}]\n")
-    assert "--sum belongs in the recipe" in refused(capsys, "combine", "r.yaml", "--sum", "-o", "y")
-    Path("board.csv").write_text("model,x\na,1\nb,2\n")
-    assert "judges' points" in refused(capsys, "combine", "board.csv", "--mean", "-o", "y.csv")
-
-
 def _sentence_model(name: str, value: float, pooling: str = "{}") -> None:
     """A model as sentence-transformers saves it, with a pooling and a dense module."""
     from safetensors.numpy import save_file
@@ -409,7 +248,7 @@ def test_an_interrupted_blend_says_how_to_go_on(
 
 
 def test_reports_name_adapters_and_judges(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    _base_and_adapters()
+    base_and_adapters()
     code, _, err = run(capsys, "combine", "one", "two", "-o", "sum", "--report", "r.html")
     assert code == 0, err
     page = Path("r.html").read_text(encoding="utf-8")
@@ -442,3 +281,12 @@ def test_dare_of_mergekit_is_dare_with_a_consensus(folder: Path, capsys: pytest.
     text = refused(capsys, "select", "pool.csv", "-k", "1", "--columns", "x,y", "--method", "dare_ties")
     assert "method='dare_ties': no such select method" in text
     assert "consensus" not in text
+
+
+def test_what_dare_drops_is_what_density_leaves(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    call = ("combine", "a", "b", "--base", "c", "--method", "dare", "-o", "m")
+    for flag in ("--drop-rate", "--drop_rate"):
+        text = refused(capsys, *call, flag, ".9")
+        assert "No such option '--drop-rate'; did you mean '--density' (1 - drop_rate)?" in text
+    with pytest.raises(InputError, match=r"did you mean 'density' \(1 - drop_rate\)"):
+        combine([np.ones(2), np.ones(2)], base=np.zeros(2), method="dare", drop_rate=0.9)

@@ -94,3 +94,25 @@ def test_what_cannot_be_compared_is_refused(pixels: Path, capsys: pytest.Capture
     assert "label at least 30" in few
     late = refused(capsys, *call, "--judge", "digit", "-k", 5, "--time-limit", 0.001, code=1)
     assert "no time for two splits" in late
+
+
+def test_gaps_are_filled_or_left_out_and_the_answer_is_not_compared_by(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compare_trial, "SPLITS", 2)
+    rng = np.random.default_rng(0)
+    x = [None if row == 3 else float(value) for row, value in enumerate(rng.normal(size=60))]
+    pl.DataFrame({"x": x, "code": rng.integers(0, 3, 60), "topic": ["a", "b"] * 30}).write_csv("p.csv")
+    call = ("compare", "p.csv", "--columns", "x,code", "--judge", "topic", "-k", 4, "--methods", "typiclust")
+    assert "row 3 is empty; fill or drop those rows first" in refused(capsys, *call)
+    code, text, err = run(capsys, *call, "--drop-empty")
+    assert code == 0, err
+    assert "compared on 59 labelled rows" in text
+    assert "1 row misses a value and is left out" in text
+    shown = run(capsys, *call, "--impute", "median", "--categories", "code")[1]
+    assert "compared on 60 labelled rows" in shown
+    assert "columns x, code (3 names)" in shown
+    assert "1 row misses a value, filled with the median" in shown
+    for flags in (("--columns", "x,topic"), ("--text", "topic")):
+        said = refused(capsys, "compare", "p.csv", *flags, "--judge", "topic", "-k", 4)
+        assert "--judge topic is what the rows are compared by too" in said

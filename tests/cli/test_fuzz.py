@@ -6,6 +6,8 @@ and in time. `make test-deep` draws many more, of other seeds.
 
 from __future__ import annotations
 
+import functools
+import gzip
 import io
 import os
 import random
@@ -22,14 +24,16 @@ import numpy as np
 import polars as pl
 import time_budget
 from command_line import make_pool
+from scipy import sparse
 
 import kofn.cli
 from kofn.cli import app
 
 CODES = {0, 1, 2, 3, 130}
 FEW, MANY = 200, 10_000
-SECONDS = 20
-COMMANDS = ("select", "assign", "allocate", "combine", "find", "methods")
+# Of the processor, and in all.
+SECONDS, WAITING = 20, 200
+COMMANDS = ("select", "assign", "allocate", "combine", "compare", "find", "methods")
 HOSTILE = (
     *(
         "",
@@ -83,6 +87,45 @@ HOSTILE = (
 )
 PLAIN = ("1", "2", "3", "5", "0.5", "0.9", "auto", "20", "100", "1,2", ".5,.5")
 WORDS = ("key", "body", "lang", "tokens", "age", "score", "emb", "tokens,age", "2,4,8", "layer", "model", "x,y", "row")
+# Values that fit one flag alone.
+FITTING: dict[str, tuple[str, ...]] = {
+    "quotas": ("lang=de:1-3", "lang=de:20%-", "lang=en:-1", "lang=fr:2", "part=de:0-1", "lang=xx:1-"),
+    "each": ("lang=1", "lang=2", "part=1", "key=1", "lang=0"),
+    "proportional": ("lang", "part", "key", "age"),
+    "metric": ("cosine", "euclidean", "sqeuclidean", "rbf", "precomputed", "manhattan"),
+    "impute": ("median", "mean", "most_frequent", "zero"),
+    "na": ("NA", "-", "NA,-,?", "0", "-999"),
+    "decimal": (",", ".", ";"),
+    "delimiter": (";", "tab", "|", ",", "\t", "ab"),
+    "encoding": (
+        "latin-1",
+        "utf-16",
+        "cp1252",
+        "utf-8-sig",
+        "rot13",
+        "base64",
+        "idna",
+        "klingon",
+        "utf-32",
+        "punycode",
+    ),
+    "queries": ("red car", "queries.txt", "pool.csv", "x.npy", "zebra", "@x.npy"),
+    "private": ("pool.csv", "pool.parquet", "x.npy", "@x.npy"),
+    "model": ("none", "GaussianNB", "logistic_regression", "ridge", "dummy", "DecisionTreeClassifier"),
+    "embedder": ("tfidf", "minilm", "nothing", "./a", "x.onnx"),
+    "label_column": ("part", "lang", "key", "age"),
+    "id_column": ("key", "body", "age", "row"),
+    "categories": ("lang", "tokens", "lang,tokens", "age"),
+    "columns": ("tokens,age", "lang,part", "tokens,lang", "part", "emb", "body", "a b"),
+    "objective": ("facility_location", "graph_cut", "coverage", "modular", "log_determinant", "saturated_coverage"),
+    "start": ("plan.npz", "keys.txt", "r001,r002", "0,1", "pool.csv"),
+    "include": ("r001", "keys.txt", "0,1", "r001,r001"),
+    "exclude": ("r001", "keys.txt", "0,1", "pool.csv"),
+    "dedupe": ("0.5", "90%", "1", "0", "101%"),
+    "method": ("typiclust", "top_k", "random_sample", "farthest_first", "lazy_greedy", "uncertainty_herding"),
+    "must_link": ("pairs.csv", "keys.txt", "pool.csv"),
+    "cannot_link": ("pairs.csv", "curves.csv"),
+}
 OUTPUTS = ("o.csv", "o.tsv", "o.jsonl", "o.parquet", "out", "o.safetensors", "o.html", "o.npz", "no/o.csv", "pool.csv")
 
 
@@ -91,14 +134,25 @@ def _files(rng: random.Random) -> None:
     from safetensors.numpy import save_file
 
     pool = make_pool(24)
+    some = pl.Series("part", [None if i % 3 else lang for i, lang in enumerate(pool["lang"])], dtype=pl.String)
+    pool = pool.with_columns(some)
     pool.write_parquet("pool.parquet")
     pool.write_ndjson("pool.jsonl")
-    pool.drop("emb").write_csv("pool.csv")
-    pool.drop("emb").write_csv("pool.tsv", separator="\t")
+    flat = pool.drop("emb")
+    flat.write_csv("pool.csv")
+    flat.write_csv("pool.tsv", separator="\t")
+    _dialects(pool, flat)
     X = np.random.default_rng(0).normal(size=(12, 4))
     np.save("x.npy", X)
     np.save("square.npy", np.abs(X @ X.T))
     np.savez("x.npz", v=X, score=X[:, 0])
+    np.save("half.npy", X.astype(np.float16))
+    np.save("whole.npy", np.arange(12) + 2**60)
+    np.save("words.npy", np.array(["red car", "blue bus"]))
+    sparse.save_npz("sparse.npz", sparse.csr_matrix(np.maximum(X, 0)))
+    Path("queries.txt").write_text("red car\nblue bus\n")
+    with redirect_stdout(io.StringIO()):
+        kofn.cli._run(["select", "pool.csv", "--columns", "age", "-k", "2", "--id", "key", "--plan", "plan.npz"])
     Path("curves.csv").write_text("layer,params,2,4,8\na,10,3,2,1\nb,20,5,1,0\n")
     Path("board.csv").write_text("model,x,y\na,3,1\nb,2,9\nc,2,2\n")
     Path("keys.txt").write_text("r001\nr002\n")
@@ -125,9 +179,32 @@ def _files(rng: random.Random) -> None:
             Path(f"damaged{i}_{path.name}").write_bytes(damaged)
 
 
+def _dialects(pool: pl.DataFrame, flat: pl.DataFrame) -> None:
+    """The same table as others write it, with cells that are no numbers, nested values and odd names."""
+    text = flat.write_csv()
+    Path("semicolons.csv").write_text(flat.write_csv(separator=";").replace(".", ","))
+    Path("wide.csv").write_bytes(text.encode("utf-16"))
+    Path("latin.csv").write_bytes(text.replace("red", "r\xe9d").encode("latin-1"))
+    Path("mark.jsonl").write_bytes(b"\xef\xbb\xbf" + flat.write_ndjson().encode())
+    Path("packed.csv.gz").write_bytes(gzip.compress(text.encode()))
+    Path("gzipped.csv").write_bytes(gzip.compress(text.encode()))
+    Path("na.csv").write_text(text.replace("1", "NA", 3))
+    Path("names.csv").write_text(',a b,"c,d"\n' + "".join(f"{i},{i % 3},x{i % 2}\n" for i in range(9)))
+    nested = pool.with_columns(
+        chat=pl.struct(role=pl.lit("user"), content="body"),
+        blob=pl.lit(b"x"),
+        none=pl.lit(None),
+        when=pl.date(2024, 1, 2),
+    )
+    nested.write_parquet("nested.parquet")
+    nested.drop("blob").write_ndjson("nested.jsonl")
+
+
 def _value(rng: random.Random, param: click.Option, names: list[str]) -> str:
     from kofn.core import dispatch
 
+    if param.name in FITTING and rng.random() < 0.6:
+        return rng.choice(FITTING[param.name])
     kind = rng.random()
     if param.name == "method" and kind < 0.8:
         return rng.choice(
@@ -149,6 +226,11 @@ def drawn(rng: random.Random, names: list[str]) -> list[str]:
         "select pool.parquet --vectors emb -k 3", "select pool.csv --score score -k 3", "select x.npz --vectors v -k 2",
         "assign x.npy -k 2", "assign pool.csv --columns age -k 2", "assign x.npy --scores --capacity 3",
         "allocate curves.csv --size params --mean-budget 4", "combine a b -o out", "combine board.csv --id model",
+        "select pool.csv --text body --label part -k 3 --all -o o.csv", "select pool.csv --text body --dedupe 0.9",
+        "select pool.csv --columns lang,tokens --quota lang=de:1- -k 4", "select pool.csv --text body --queries red",
+        "select pool.csv --text body --budget 90 --cost tokens --id key", "select pool.csv --text body --each lang=1",
+        "select nested.jsonl --text chat -k 2 -o o.jsonl", "select sparse.npz --metric cosine -k 2",
+        "compare pool.csv --columns tokens,age --judge lang -k 3 --time-limit 1",
     )  # fmt: skip
     words = rng.choice(starts).split()
     if rng.random() < 0.25:
@@ -158,10 +240,23 @@ def drawn(rng: random.Random, names: list[str]) -> list[str]:
     command = app.get_command(click.Context(app), words[0])
     assert command is not None
     flags = [param for param in command.params if isinstance(param, click.Option)]
+    flags += _own_flags(words, rng)
     for param in rng.choices(flags, k=rng.choice([0, 1, 1, 1, 2, 3])):
         flag = rng.choice([*param.opts, *param.secondary_opts])
         words += [flag] if param.is_flag else [flag, _value(rng, param, names)]
     return words
+
+
+def _own_flags(words: list[str], rng: random.Random) -> list[click.Option]:
+    """The flags of a method, which a fifth of the lines name, several times each: so that they are drawn."""
+    from kofn.core import dispatch
+
+    if words[0] not in dispatch.VERBS or rng.random() < 0.8:
+        return []
+    entry = dispatch.methods_of(words[0])[rng.choice(sorted(dispatch.methods_of(words[0])))]
+    words += ["-m", entry.name]
+    options = [click.Option([f"--{name.replace('_', '-')}", name]) for name in entry.options]
+    return options * (40 // max(1, len(options)))
 
 
 def _contents() -> dict[str, bytes]:
@@ -170,19 +265,24 @@ def _contents() -> dict[str, bytes]:
 
 @contextmanager
 def _alarm() -> Iterator[None]:
+    """End what takes too much of the processor, and what waits for ever; a busy machine alone is no fault."""
+
     def ring(_number: int, _frame: FrameType | None) -> None:
         raise TimeoutError
 
-    if not hasattr(signal, "SIGALRM"):
+    if not hasattr(signal, "setitimer"):
         yield
         return
-    before = signal.signal(signal.SIGALRM, ring)
-    signal.alarm(SECONDS)
+    timers = {signal.SIGPROF: (signal.ITIMER_PROF, SECONDS), signal.SIGALRM: (signal.ITIMER_REAL, WAITING)}
+    before = {number: signal.signal(number, ring) for number in timers}
     try:
+        for timer, seconds in timers.values():
+            signal.setitimer(timer, seconds)
         yield
     finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
+        for number, (timer, _) in timers.items():
+            signal.setitimer(timer, 0)
+            signal.signal(number, before[number])
 
 
 def fault(words: list[str], inputs: dict[str, bytes]) -> str | None:
@@ -217,16 +317,23 @@ def _fault(words: list[str], inputs: dict[str, bytes]) -> str | None:
     if hidden := [path for path in made if path.name.startswith(".")]:
         return f"left {hidden}"
     readers: dict[str, Callable[[Path], object]] = {
-        ".csv": pl.read_csv, ".tsv": pl.read_csv, ".jsonl": pl.read_ndjson, ".parquet": pl.read_parquet,
+        ".csv": pl.read_csv, ".tsv": functools.partial(pl.read_csv, separator="\t"), ".jsonl": pl.read_ndjson,
+        ".parquet": pl.read_parquet,
     }  # fmt: skip
     for path in made:
         if path.parent == Path() and path.suffix in readers and path.stat().st_size and "--plan" not in words:
-            readers[path.suffix](path)
+            try:
+                readers[path.suffix](path)
+            except pl.exceptions.PolarsError as error:
+                return f"wrote {path}, which cannot be read: {error}"
     return None
 
 
 def run_many(count: int, seed: int) -> list[str]:
     """The faults of this many command lines."""
+    with redirect_stdout(io.StringIO()):
+        # What compiles for the first time is no hang.
+        kofn.cli._run(["warmup"])
     _files(random.Random(seed))
     inputs = _contents()
     names = sorted({*(name for name in inputs if "/" not in name), "a", "b", "nothing.csv"})

@@ -171,3 +171,29 @@ def test_without_a_model_the_labelled_rows_are_covered(folder: Path, capsys: pyt
     assert plain["picks"] != learnt["picks"]
     assert plain["value"] > learnt["value"]
     assert np.all(np.diff(plain["gains"]) <= 0)
+
+
+def test_a_round_about_a_query_speaks_of_its_own_picks(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    texts = [f"red car {row}" for row in range(4)] + [f"green bus {row}" for row in range(20)]
+    labels = [None, "a", *[None] * 10, *["b"] * 12]
+    pl.DataFrame({"t": texts, "topic": pl.Series(labels, dtype=pl.String)}).write_csv("p.csv")
+    code, text, err = run(capsys, "select", "p.csv", "--text", "t", "--label", "topic", "-k", 5, "--queries", "red car")
+    assert code == 0, err
+    assert "2 of 5 picks have nothing in common with any query" in text
+    picks = [int(key) for key in text.split("first picks: ")[1].split("  (")[0].split(", ")]
+    assert {0, 2, 3} < set(picks) < set(range(12)) - {1}
+
+
+@pytest.mark.parametrize(("spelt", "others"), [("?", "ab"), ("unlabeled", "ab"), ("n.a.", "ab"), ("-1", "01")])
+def test_a_class_that_is_most_likely_none_is_asked_about(
+    spelt: str, others: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels = [spelt if row % 3 else others[row % 2] for row in range(30)]
+    pl.DataFrame({"x": np.arange(30.0), "topic": labels}).write_csv("p.csv")
+    call = ("select", "p.csv", "--columns", "x", "--label", "topic", "-k", 3)
+    code, text, err = run(capsys, *call)
+    assert code == 0, err
+    assert f"{spelt!r} counts as a class of 'topic'; if it stands for no label, say --na {spelt!r}" in text
+    known = run(capsys, *call, "--na", spelt)[1]
+    assert "labelled in 'topic' so far: 10 rows" in known
+    assert "counts as a class" not in known

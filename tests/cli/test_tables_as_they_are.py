@@ -6,9 +6,10 @@ import gzip
 import json
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
-from command_line import refused, run
+from command_line import refused, run, write
 
 ROWS = [("a", "20"), ("b", "31"), ("c", "44"), ("d", "52"), ("e", "67"), ("f", "80")]
 PICK = ("--columns", "x", "-k", "2", "--json")
@@ -52,12 +53,163 @@ def test_one_odd_cell_does_not_make_names_of_numbers(
     assert told in said
 
 
-def test_words_stay_words(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for cells in ({0: "5+"}, {0: "red", 1: "-"}, {place: f"00{place}" for place in range(6)}, {2: "1.2.3"}):
-        Path("t.csv").write_text(table(cells))
-        code, text, err = run(capsys, "select", "t.csv", "--columns", "x", "-k", "2")
+# Forty measurements, or days, which a person would never take for names.
+MEASURED = [f"{20 + 1.37 * place:.2f}" for place in range(40)]
+DAYS = [f"2024-{month:02}-{day:02}" for month in range(1, 11) for day in (1, 8, 15, 22)]
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        *("—", "N.A.", "tbd", "*", r"\N", "<NA>", "(null)", "#DIV/0!", "12O", "12 kg", "10k", "<0.5", "~5", "5-10"),
+        *("1_000", "12345678901234567890", "0\uff11", "007", "TRUE", "see note", "NaT", "2024-01-01", "1,200", "-"),
+    ],
+)
+@pytest.mark.parametrize("suffix", ["csv", "parquet", "jsonl"])
+def test_no_odd_cell_among_measurements_makes_names_of_them(
+    cell: str, suffix: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(pl.DataFrame({"x": [*MEASURED[:7], cell, *MEASURED[7:]]}), Path(f"t.{suffix}"))
+    said = refused(capsys, "select", f"t.{suffix}", "--columns", "x", "-k", "2")
+    assert f"column 'x' at row 7 is {cell!r} in a column of numbers" in said
+    out = picks(capsys, "select", f"t.{suffix}", *PICK, "--categories", "x")
+    assert out["picked"] == 2
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet", "jsonl"])
+def test_dates_are_no_names_either(suffix: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = f"t.{suffix}"
+    words = ("select", file, "--columns", "x", "-k", "2")
+    write(pl.DataFrame({"x": [*DAYS, "NA"]}), Path(file))
+    assert "column 'x' at row 40 is 'NA' in a column of dates; if it stands for no value" in refused(capsys, *words)
+    code, text, err = run(capsys, *words, "--na", "NA", "--impute", "median")
+    assert code == 0, err
+    assert "columns x scaled" in text
+    for spelt in ("31/12/2024", "12/31/24", "31.12.2024", "2024/12/31", "09:20", "9:20 pm"):
+        write(pl.DataFrame({"x": [spelt, *[spelt.replace("12", f"{m:02}") for m in range(1, 12)]]}), Path(file))
+        assert f"row 0 is {spelt!r} in a column of dates; write dates and times as in" in refused(capsys, *words)
+    write(pl.DataFrame({"x": [*DAYS, "2024-02-30"]}), Path(file))
+    assert "'x' at row 40 is '2024-02-30', which is no date" in refused(capsys, *words)
+
+
+@pytest.mark.parametrize(
+    ("cells", "names"),
+    [
+        (["1", "2", "3+"], 3),
+        (["S", "M", "40"], 3),
+        (["4", "6", "8", "rotary"], 4),
+        (["0-9", "10-19"], 2),
+        (["1st", "2nd"], 2),
+        (["1.2.3", "1.2.4"], 2),
+        (["02134", "10001"], 2),
+        ([f"00{place}" for place in range(30)], 30),
+        (["red", "-", "1"], 3),
+    ],
+)
+def test_words_stay_words(cells: list[str], names: int, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pl.DataFrame({"x": cells * 10}).write_csv("t.csv")
+    code, text, err = run(capsys, "select", "t.csv", "--columns", "x", "-k", "2")
+    assert code == 0, err
+    assert f"x ({names} names)" in text
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet", "jsonl"])
+def test_text_that_is_numbers_is_numbers_in_any_format(
+    suffix: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Wherever a column of numbers was saved as text, as one `NA` makes programs do, --na gives the numbers back."""
+    frame = pl.DataFrame({"id": [key for key, _ in ROWS], "x": [value for _, value in ROWS]})
+    write(frame, Path(f"t.{suffix}"))
+    want = picks(capsys, "select", _written("plain.csv", table()), *PICK)["picks"]
+    assert picks(capsys, "select", f"t.{suffix}", *PICK)["picks"] == want
+    assert picks(capsys, "select", f"t.{suffix}", "--score", "x", "-k", "2", "--json")["picks"] == [5, 4]
+    write(frame.with_columns(x=pl.Series(["20", "NA", "-", "52", "67", "80"])), Path(f"t.{suffix}"))
+    out = picks(capsys, "select", f"t.{suffix}", *PICK, "--na", "NA,-", "--drop-empty")
+    assert set(out["picks"]) <= {0, 3, 4, 5}  # type: ignore[call-overload]
+    assert picks(capsys, "select", f"t.{suffix}", "--score", "x", "-k", "4", "--na", "NA,-", "--drop-empty", "--json")[
+        "picks"
+    ] == [5, 4, 3, 0]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet", "jsonl"])
+def test_an_empty_text_is_missing_in_any_format(suffix: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    frame = pl.DataFrame({"t": ["a cat", "", None, "a dog"], "lang": ["de", "", "en", None], "x": ["1", "2", "", None]})
+    write(frame, Path(f"t.{suffix}"))
+    code, text, err = run(capsys, "select", f"t.{suffix}", "--text", "t", "-k", "2")
+    assert code == 0, err
+    assert "2 texts have no word (first: 1); such rows are not picked while others are left" in text
+    assert (
+        "2 rows miss a value and are left out"
+        in run(capsys, "select", f"t.{suffix}", "--text", "t", "-k", "2", "--drop-empty")[1]
+    )
+    for flags in (("--columns", "lang"), ("--text", "t", "--quota", "lang=de:1-"), ("--text", "t", "--each", "lang=1")):
+        assert "'lang' at row 1 is empty" in refused(capsys, "select", f"t.{suffix}", *flags, "-k", "1")
+    for flags in (("--columns", "x"), ("--score", "x"), ("--text", "t", "--weight", "x")):
+        assert "'x' at row 2 is empty" in refused(capsys, "select", f"t.{suffix}", *flags, "-k", "1")
+
+
+def test_not_a_number_is_a_missing_value(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    nan = float("nan")
+    frame = pl.DataFrame(
+        {"x": [20.0, nan, 44, 52, 67, 80], "v": [[1.0, 2], [3.0, nan], None, [9.0, 9], [0.0, 0], [5.0, 5]]}
+    )
+    frame.write_parquet("t.parquet")
+    words = ("select", "t.parquet", "-k", "3", "--json")
+    assert "row 1 is NaN; fill or drop those rows first" in refused(capsys, *words, "--columns", "x")
+    assert "row 1 is NaN; fill it, or leave such rows out" in refused(capsys, *words, "--score", "x")
+    for flags, left in ((("--columns", "x"), 1), (("--score", "x"), 1), (("--vectors", "v"), 2)):
+        code, text, err = run(capsys, *words[:-1], *flags, "--drop-empty")
         assert code == 0, err
-        assert "6 dimensions" in text
+        assert ("1 row misses" if left == 1 else "2 rows miss") in text
+    assert 1 not in picks(capsys, *words, "--vectors", "v", "--drop-empty")["picks"]  # type: ignore[operator]
+    filled = picks(capsys, *words, "--columns", "x", "--impute", "median")
+    pl.DataFrame({"x": [20.0, 52, 44, 52, 67, 80]}).write_parquet("t.parquet")
+    assert filled["picks"] == picks(capsys, *words, "--columns", "x")["picks"]
+    np.save("t.npy", np.array([[1.0, 2], [nan, 2], [3, 4]]))
+    assert set(picks(capsys, "select", "t.npy", "-k", "2", "--drop-empty", "--json")["picks"]) == {0, 2}  # type: ignore[call-overload]
+    assert "row 1, column 0 is NaN" in refused(capsys, "select", "t.npy", "-k", "2", "--impute", "median")
+
+
+def test_what_fills_a_gap_is_said(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("t.csv").write_text("x,lang\n1,de\n,de\n3,\n4,en\n")
+    shown = run(capsys, "select", "t.csv", "--columns", "x,lang", "-k", "2", "--impute", "mean")[1]
+    assert "2 rows miss a value, filled with the mean of the column (of names, the most frequent one)" in shown
+    # Scores are not made up.
+    assert "leave such rows out with --drop-empty" in refused(
+        capsys, "select", "t.csv", "--score", "x", "-k", "2", "--impute", "mean"
+    )
+
+
+def test_the_sign_of_decimals_holds_for_the_whole_column(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("t.csv").write_text("id;x\na;1,5\nb;12.5\nc;3,25\n")
+    words = ("select", "t.csv", "--delimiter", ";", "--decimal", ",", "-k", "1")
+    for flags in (("--columns", "x"), ("--score", "x")):
+        said = refused(capsys, *words, *flags)
+        assert "column 'x' at row 1 is '12.5'" in said
+        assert "with --decimal , numbers are written as 1234,5 or 1.234,5" in said
+
+
+def test_nested_values_are_no_names_and_their_texts_are_texts(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    chats = [
+        [{"role": "user", "content": said}, {"role": "assistant", "content": "It is."}]
+        for said in ("the red car", "a red bus", "the moon shines", "the sun and the moon")
+    ]
+    frame = pl.DataFrame(
+        {
+            "chat": chats,
+            "tags": [["a"], ["b"], [], ["a"]],
+            "plain": [f"{chat[0]['content']}\n{chat[1]['content']}" for chat in chats],
+        }
+    )
+    for suffix in ("parquet", "jsonl"):
+        file = f"t.{suffix}"
+        write(frame, Path(file))
+        want = picks(capsys, "select", file, "--text", "plain", "-k", "2", "--json")
+        assert picks(capsys, "select", file, "--text", "chat", "-k", "2", "--json")["gains"] == want["gains"]
+        said = refused(capsys, "select", file, "--columns", "chat", "-k", "2")
+        assert "column 'chat' holds" in said
+        run(capsys, "select", file, "--text", "chat", "-k", "2", "--report", "o.html", "--dedupe", "0.9")
+        assert "the red car" in Path("o.html").read_text()
 
 
 def test_missing_values_are_named_left_out_or_filled(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.sparse
 from bad_values import GROUPS, HOSTILE, PARTNERS, PLAIN, UNCHECKED, Bad, N, X, put
@@ -252,11 +253,36 @@ def _same_length() -> None:
     checks.same_length(3, "X", "weights", 2)
 
 
+@pytest.mark.parametrize(
+    "whole",
+    [
+        [2**60, 2**61, 3 * 2**59],
+        [2**60 + 1, 2**60 + 1],
+        [1_700_000_000_000_000_001, 1_730_000_000_000_000_007],
+        [2**53, 0, -(2**53)],
+        [5, 6],
+    ],
+)
+def test_large_whole_numbers_that_floats_tell_apart_are_taken(whole: list[int]) -> None:
+    np.testing.assert_array_equal(checks.vector(whole, "scores"), np.array(whole, np.float64))
+    np.testing.assert_array_equal(checks.matrix(np.array([whole]).T), np.array([whole], np.float64).T)
+
+
 # Every refusal of `checks`, called directly: (call, what the message says).
 REFUSALS: dict[str, tuple[Callable[[], Any], str]] = {
     "sparse": (lambda: checks.matrix(scipy.sparse.eye_array(2)), "X is a sparse matrix"),
     "ragged": (lambda: checks.matrix([[1.0], [1.0, 2.0]]), "X is ragged"),
     "no numbers": (lambda: checks.vector(np.array(["a", 1], object), "weights"), "holds values that are not numbers"),
+    "no time": (
+        lambda: checks.matrix(np.array([[1.0], [np.datetime64("2024-01-01")]], object)),
+        "at row 1, column 0; give",
+    ),
+    "missing": (lambda: checks.matrix(np.array([[1.0], [pd.NA]], object)), "<NA> at row 1, column 0; fill or drop"),
+    "masked rows": (lambda: checks.matrix([np.ma.masked_greater([1, 2], 1)]), "holds masked arrays with masked"),
+    "whole": (lambda: checks.vector([2**60, 2**60 + 1], "scores"), r"scores - scores.min()"),
+    "whole columns": (lambda: checks.matrix([[0, 2**60], [1, 2**60 + 200], [2, 2**60 + 900]]), "X - X.min()"),
+    "unsigned": (lambda: checks.matrix(np.array([[2**63], [2**63 + 1]], np.uint64)), "double precision rounds"),
+    "python's": (lambda: checks.matrix([[2**70], [2**70 + 1], [2**70 + 9]]), "double precision rounds"),
     "dtype": (lambda: checks.matrix([["a"]]), "X has dtype <U1"),
     "not finite": (lambda: checks.matrix([[np.nan]]), "X at row 0, column 0 is NaN"),
     "ragged rows": (lambda: checks.matrix(np.array([[1.0], [1.0, 2.0]], object)), "row 1 has 2 values, row 0 has 1"),

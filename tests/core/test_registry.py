@@ -584,6 +584,14 @@ def test_what_is_falsy_is_no_default():
     refused(lambda: kofn.select(X, k=1, progress="no"), "progress='no': give True or False")
 
 
+@pytest.mark.parametrize("engine", ["ray", "spork", "", 3, True])
+def test_work_runs_on_no_other_engine_than_what_is_here(engine):
+    shown = repr(engine)
+    refused(lambda: kofn.select(X, k=1, engine=engine), f"engine={shown}: choose one of local")
+    refused(lambda: kofn.combine([X, X], engine=engine), f"engine={shown}: choose one of local")
+    assert kofn.select(X, k=1, engine="local").equals(kofn.select(X, k=1))
+
+
 class Unreadable:
     def __array__(self, *_, **__):
         raise RuntimeError("no data here")
@@ -609,6 +617,15 @@ def test_a_method_of_no_kind_is_refused():
 def test_errors_are_at_the_top():
     assert issubclass(kofn.InputError, kofn.KofnError)
     assert kofn.BrokenPlanError is BrokenPlanError
+
+
+def test_packages_are_found_without_importing_them():
+    code = (
+        "import kofn, sys; assert 'numpy' not in sys.modules; kofn.selection.lazy_greedy, kofn.nn, kofn.datasets.load"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert set(kofn._PACKAGES) <= set(dir(kofn))
+    assert not set(kofn._PACKAGES) & set(kofn.__all__)
 
 
 def test_verbs_are_what_the_package_exports():

@@ -68,6 +68,16 @@ def test_the_shipped_digits_are_scikit_learns() -> None:
     assert np.array_equal(pool["images"], digits.images.astype(np.uint8) * 15)
 
 
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "SECURITY.md"])
+def test_files_that_a_page_names_are_there(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    named = set(re.findall(r"`((?:tests|claims|src|benchmarks|docs|examples|\.ci)/[\w./-]+)`", text))
+    assert named
+    # What the documentation's build writes is there only after it.
+    missing = {path for path in named if not (ROOT / path).exists() and "_build" not in path and "NNN" not in path}
+    assert not missing
+
+
 @pytest.mark.parametrize("block", re.findall(r"```python\n(.*?)```", README, re.DOTALL), ids=lambda text: text[7:20])
 def test_a_python_block_of_the_readme_runs(block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

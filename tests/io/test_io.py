@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import bz2
+import contextlib
 import csv
+import gzip
 import io
+import lzma
 import os
 import re
 import signal
@@ -14,12 +18,14 @@ import textwrap
 import numpy as np
 import polars as pl
 import pytest
+import scipy.sparse
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kofn.core.checks import FailureError, InputError
 from kofn.io import Table, atomic_path, text_faults, write_table
-from kofn.io.formats import _typed
+from kofn.io.cells import typed_cells
+from kofn.io.formats import SparseNpz
 
 TABLES = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson")
 
@@ -84,7 +90,7 @@ def test_only_the_asked_columns_are_read(tmp_path, pool):
 
 
 def test_row_groups_and_blocks_do_not_change_what_is_read(tmp_path, monkeypatch):
-    monkeypatch.setattr("kofn.io.tables._CHUNK_BYTES", 1024 * 16)
+    monkeypatch.setattr("kofn.io.vector_columns._CHUNK_BYTES", 1024 * 16)
     X = np.random.default_rng(0).standard_normal((5000, 4)).astype(np.float32)
     frame = pl.DataFrame({"v": pl.Series(X), "l": pl.Series(X).arr.to_list(), "i": np.arange(5000)})
     for suffix, written in ((".parquet", frame), (".jsonl", frame), (".csv", frame)):
@@ -155,12 +161,12 @@ def test_arrays(tmp_path):
     ],
 )
 def test_cells_become_numbers_only_without_loss(cells, kind):
-    assert _typed(pl.Series(cells, dtype=pl.String)).dtype == kind
+    assert typed_cells(pl.Series(cells, dtype=pl.String)).dtype == kind
 
 
 @given(st.lists(st.one_of(st.integers(-(10**20), 10**20).map(str), st.text("01.e+-x", max_size=5)), min_size=1))
 def test_whole_number_cells_keep_their_spelling(cells):
-    typed = _typed(pl.Series(cells, dtype=pl.String))
+    typed = typed_cells(pl.Series(cells, dtype=pl.String))
     if typed.dtype in (pl.Int64, pl.Boolean):
         assert typed.cast(pl.String).to_list() == cells
 
@@ -234,17 +240,34 @@ def refused(path, says, column=None, how="vectors"):
         ("x.jsonl", b'[{"a": 1}]\n', r"line 1 is a list"),
         ("x.jsonl", b'{"a": NaN}\n', r"line 1 is not valid JSON \(NaN is not JSON\)"),
         ("x.jsonl", b'{"a": 1}\n{"a": "\xff"}\n', r"not UTF-8: byte 0xff at offset 16, line 2"),
-        ("x.jsonl", b'\xef\xbb\xbf{"a": 1}\n', r"byte-order mark"),
         ("x.parquet", b"PAR1", r"truncated"),
         ("x.parquet", b"a,b\n1,2\n", r"not a Parquet file"),
         ("x.npy", b"\x93NUMPY", r"x\.npy is"),
-        ("x.npy", b"a,b\n1,2\n", r"not a NumPy array file|holds Python objects"),
-        ("x.npz", b"PK nothing", r"cannot be read"),
+        ("x.npy", b"a,b\n1,2\n", r"is text, not a NumPy array; name it \.csv"),
+        ("x.npz", b"a,b\n1,2\n", r"is text, not a NumPy array"),
+        ("x.csv", gzip.compress(b"a\n1\n"), r"is compressed by gzip, not what its name says; name it x\.csv\.gz"),
+        ("x.jsonl", gzip.compress(b"{}"), r"name it x\.jsonl\.gz"),
+        ("x.parquet", gzip.compress(b"a"), r"is compressed by gzip"),
+        ("x.csv", b"\x28\xb5\x2f\xfd0000", r"is compressed by Zstandard, .*decompress it first"),
+        ("x.csv", b"PK\x03\x04xl/workbook", r"is a ZIP archive"),
+        ("x.jsonl", b"PAR1....PAR1", r"is a Parquet file, not what its name says; name it x\.parquet"),
+        ("x.csv", b"\x93NUMPY...", r"is a NumPy array, .*name it x\.npy"),
+        ("x.npy", b"PK\x03\x04", r"is a ZIP archive .*name it x\.npz"),
+        ("x.tsv", b"SQLite format 3\0", r"is an SQLite database, .*convert"),
+        ("x.csv", "a\n1\n".encode("utf-32"), r"is UTF-32; say --encoding utf-32"),
+        ("x.csv", b"a,b\r1,2\r3,4\r", r"lines end in a carriage return alone; convert it"),
+        ("x.csv", b"sep=;\na;b\n1;2\n", r"first line, 'sep=;', is for Excel alone; remove it, and say --delimiter ';'"),
+        ("x.csv", b"a,,\n1,2,3\n", r"columns 2, 3 of the header have no name; name or remove them"),
+        ("x.npz", b"PK\x01 nothing", r"cannot be read"),
         ("x.xlsx", b"1", r"unknown suffix '\.xlsx'; give one of \.csv"),
         ("x.csv.gz", b"1", "cannot be decompressed .*copy or write it again"),
         ("x.csv.zst", b"1", r"unknown suffix '\.zst'.*decompress"),
         ("x.npy.gz", b"1", r"unknown suffix '\.gz'.*decompress"),
         ("x", b"1", r"unknown suffix '\(none\)'"),
+        ("x.json", b"[]", r"unknown suffix '\.json'.*write one object a line"),
+        ("x.feather", b"ARROW1", r"write it as Parquet"),
+        ("x.pkl", b"1", r"a pickle is not read"),
+        ("x.txt", b"1", r"name it \.csv or \.tsv"),
     ],
 )
 def test_broken_files_are_named_with_the_place(tmp_path, name, content, says):
@@ -252,10 +275,65 @@ def test_broken_files_are_named_with_the_place(tmp_path, name, content, says):
     refused(tmp_path / name, says)
 
 
+@pytest.mark.parametrize("name", ["x.csv.gz", "x.csv.bz2", "x.jsonl.xz", "x.npy", "x.npz", "sparse.npz", "x.parquet"])
+def test_a_byte_that_is_damaged_is_refused_or_changes_a_value(tmp_path, name):
+    """Whatever a reader raises of a damaged file is said in one line."""
+    path = tmp_path / name
+    frame = pl.DataFrame({"v": [[float(i), 2.5] for i in range(40)], "s": [f"a{i % 7}" for i in range(40)]})
+    text = frame["s"].to_frame().write_csv().encode() if ".csv" in name else frame.write_ndjson().encode()
+    match name:
+        case "x.csv.gz":
+            path.write_bytes(gzip.compress(text))
+        case "x.csv.bz2":
+            path.write_bytes(bz2.compress(text))
+        case "x.jsonl.xz":
+            path.write_bytes(lzma.compress(text))
+        case "x.npy":
+            np.save(path, np.ones((30, 4)))
+        case "x.npz":
+            np.savez_compressed(path, v=np.arange(120.0).reshape(30, 4), s=np.arange(30))
+        case "sparse.npz":
+            scipy.sparse.save_npz(path, scipy.sparse.random(30, 20, 0.3, format="csr", random_state=0))
+        case _:
+            frame.write_parquet(path)
+    whole = path.read_bytes()
+    for place in range(0, len(whole), max(1, len(whole) // 150)):
+        damaged = bytearray(whole)
+        damaged[place] ^= 0x55
+        path.write_bytes(damaged)
+        with contextlib.suppress(InputError, FailureError):
+            table = Table.open(path)
+            column = table.columns[0]
+            table.matrix() if isinstance(table, SparseNpz) else table.column(column)
+            table.take([0, table.n - 1])
+
+
+def test_an_open_quote_is_named_by_its_line(tmp_path):
+    (tmp_path / "x.csv").write_text('a,b\n1,x\n2,"open\n3,y\n')
+    with pytest.raises(InputError, match=r"the row at line 3 has 2 fields|a quote at line 3 is left open"):
+        Table.open(tmp_path / "x.csv").column("b")
+
+
+def test_a_column_without_a_name_keeps_it(tmp_path):
+    """A table that a program wrote with its row numbers: `,a,b`."""
+    (tmp_path / "x.csv").write_text(",a,b\n0,x,y\n1,z,w\n")
+    assert Table.open(tmp_path / "x.csv").take([1]).to_dict(as_series=False) == {"": [1], "a": ["z"], "b": ["w"]}
+
+
+def test_json_lines_with_a_byte_order_mark(tmp_path):
+    (tmp_path / "x.jsonl").write_bytes(b'\xef\xbb\xbf{"a": 1.50}\r\n{"a": 2}\r\n')
+    table = Table.open(tmp_path / "x.jsonl")
+    assert table.column("a").to_list() == [1.5, 2]
+    assert table.lines(np.array([0])) == [b'{"a": 1.50}']
+
+
 def test_missing_file_and_folder(tmp_path):
     (tmp_path / "pool.csv").write_text("a\n1\n")
     refused(tmp_path / "pol.csv", r"no such file; did you mean 'pool\.csv'\?")
     refused(tmp_path / "nowhere" / "x.csv", "no such file")
+    for name in ("https://a.org/x.csv", "s3://a/x.parquet"):
+        refused(name, "no such file; download it first")
+    refused("-", "no such file; write what comes in to a file first")
     refused(tmp_path, "is a folder")
 
 
@@ -384,10 +462,9 @@ def test_text_that_is_no_vector(tmp_path):
 @pytest.mark.parametrize(
     ("how", "column", "says"),
     [
-        ("numbers", "hole", r"column 'hole' at row 1 is empty \(2 such rows\); fill or drop"),
+        ("numbers", "hole", r"column 'hole' at row 1 is empty \(2 such rows\); fill it, or leave such rows out"),
         ("labels", "hole", "row 1 is empty"),
         ("ids", "hole", "row 1 is empty"),
-        ("texts", "hole", "row 1 is empty"),
         ("numbers", "mixed", "column 'mixed' at row 2 is 'n/a', which is not a number"),
         ("numbers", "wild", "column 'wild' at row 1 is NaN"),
     ],

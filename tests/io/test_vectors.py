@@ -205,7 +205,18 @@ def test_dates_as_text_are_dates():
     assert names == ["d", "t", "x"]
     np.testing.assert_allclose(X[:, 0], X[:, 2], rtol=1e-5)
     np.testing.assert_allclose(X[:, 1], X[:, 2], rtol=1e-5)
-    assert column_vectors(pl.DataFrame({"d": ["2024-01-01", "2024-13-01"]}))[1] == ["d=2024-01-01", "d=2024-13-01"]
+    with pytest.raises(InputError, match="'d' at row 1 is '2024-13-01', which is no date"):
+        column_vectors(pl.DataFrame({"d": ["2024-01-01", "2024-13-01"]}))
+    named = pl.DataFrame({"d": ["2024-01-01", "2024-13-01"]}, schema={"d": pl.Categorical})
+    assert column_vectors(named)[1] == ["d=2024-01-01", "d=2024-13-01"]
+
+
+def test_whole_numbers_beyond_what_floats_hold_are_told_apart():
+    small, large = [0, 1, 2, 900], [2**60, 2**60 + 1, 2**60 + 2, 2**60 + 900]
+    X, _ = column_vectors(pl.DataFrame({"small": small, "large": large}))
+    np.testing.assert_array_equal(X[:, 0], X[:, 1])
+    wide, _ = column_vectors(pl.DataFrame({"x": [-(2**63), 0, 2**63 - 1]}))
+    np.testing.assert_allclose(wide[:, 0], [-1.2247448, 0, 1.2247448], rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -254,7 +265,7 @@ def test_pool_vectors_from_each_source(pool, tmp_path):
     assert found.how == "TF-IDF of column 'text', reduced to 2 dimensions"
     found = pool_vectors(table, columns=["id", "lang"])
     assert found.X.shape == (4, 4)
-    assert found.how == "columns id, lang scaled to equal weight, 4 dimensions"
+    assert found.how == "columns id, lang (3 names) scaled to equal weight"
     np.save(tmp_path / "x.npy", X)
     np.testing.assert_array_equal(pool_vectors(Table.open(tmp_path / "x.npy")).X, X)
     np.savez(tmp_path / "x.npz", X=X, images=np.zeros((4, 2, 2)), y=np.arange(4))

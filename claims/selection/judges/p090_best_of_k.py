@@ -72,7 +72,7 @@ def check(seed: int, scale: str, broken: bool = False) -> Evidence:
         expected=f"bias within {NEAR:g} standard errors at each k, variance at most 1.1 k/n of one subset's; pass@k to "
         "1e-12, weights finite, their sum 1 to 1e-10",
         baseline="the best of one random subset of the same samples; pass@k by binomial coefficients in whole numbers",
-        kind="measured",
+        kind="reduced",
     )
 
 

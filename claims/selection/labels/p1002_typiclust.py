@@ -10,7 +10,8 @@ import functools
 
 from claims import Evidence, claim
 from claims.harness import few_labels
-from claims.harness.few_labels import ahead, figures
+from claims.harness.data import Labelled
+from claims.harness.few_labels import Ints, ahead, figures
 from claims.harness.runs import derive, spread
 
 FEW = (("digits", 1), ("digits", 3), ("breast cancer", 1), ("breast cancer", 3))
@@ -39,14 +40,12 @@ AHEAD = {
     "centres; with twenty a class uncertain rows teach more than typical ones",
 )
 def check(seed: int, scale: str, broken: bool = False) -> Evidence:
-    """TypiClust against others with few labels and with many; broken: rows' vectors in another order."""
-    runs = 8 if scale == "small" else 60
-    few = spread(functools.partial(few_labels.trial, settings=FEW, rules=RULES, broken=broken), derive(seed, runs))
-    rules = {name: RULES[name] for name in ("typiclust", "uncertain")}
-    many = spread(
-        functools.partial(few_labels.trial, settings=MANY, rules=rules, broken=broken),
-        derive(seed, runs // 2, stream=1),
-    )
+    """TypiClust against others with few labels and with many; broken: any row of a cluster, typical or not."""
+    runs = 12 if scale == "small" else 60
+    rules = {**RULES, "typiclust": _any_of_each} if broken else RULES
+    few = spread(functools.partial(few_labels.trial, settings=FEW, rules=rules), derive(seed, runs))
+    two = {name: rules[name] for name in ("typiclust", "uncertain")}
+    many = spread(functools.partial(few_labels.trial, settings=MANY, rules=two), derive(seed, runs, stream=1))
     gaps = {rule: ahead(few, "typiclust", rule) for rule in AHEAD}
     turned = ahead(many, "uncertain", "typiclust")
     criteria = {f"few labels, above {rule}": gaps[rule].above(effect) for rule, effect in AHEAD.items()}
@@ -67,3 +66,7 @@ def check(seed: int, scale: str, broken: bool = False) -> Evidence:
         kind="reduced",
         criteria=criteria,
     )
+
+
+def _any_of_each(pool: Labelled, k: int, seed: int) -> Ints:
+    return few_labels.in_means(pool, k, seed + 1)

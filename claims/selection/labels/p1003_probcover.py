@@ -23,6 +23,8 @@ RULES = {
     "typiclust": few_labels.typiclust,
     "farthest first": few_labels.farthest_first,
 }
+# A radius within which no two rows lie.
+NOTHING = 1e-6
 COVERED_BY = ("random", "typiclust", "farthest first")
 
 
@@ -33,11 +35,12 @@ COVERED_BY = ("random", "typiclust", "farthest first")
     "and on tumours, than farthest ones, and than TypiClust's, the best before it",
 )
 def check(seed: int, scale: str, broken: bool = False) -> Evidence:
-    """ProbCover against others with few labels; broken: rows' vectors in another order."""
+    """ProbCover against others with few labels; broken: balls that hold no row but their own."""
     runs = 12 if scale == "small" else 60
-    trials = spread(
-        functools.partial(few_labels.trial, settings=SETTINGS, rules=RULES, broken=broken), derive(seed, runs)
-    )
+    rules: dict[str, few_labels.Rule] = dict(RULES)
+    if broken:
+        rules["probcover"] = functools.partial(few_labels.probability_cover, radius=NOTHING)
+    trials = spread(functools.partial(few_labels.trial, settings=SETTINGS, rules=rules), derive(seed, runs))
     covered = spread(functools.partial(_covered, broken=broken), derive(seed, runs, stream=1))
     shares = {rule: np.array([row[rule] for row in covered]) for rule in ("probcover", *COVERED_BY)}
     held = {rule: difference(shares["probcover"], shares[rule]) for rule in COVERED_BY}
@@ -72,13 +75,12 @@ def _covered(seed: int, *, broken: bool) -> dict[str, float]:
     data = shuffled(digits(), rng)
     half, k = len(data) // 2, 3 * data.classes
     pool, unseen = data.take(np.arange(half)), data.X[half:].astype(np.float64)
-    seen = few_labels.Labelled(pool.X[rng.permutation(half)], pool.y, pool.classes) if broken else pool
-    plan = kofn.select(seen.X, k=k, method="probability_cover", clusters=pool.classes, seed=seed)
+    plan = kofn.select(pool.X, k=k, method="probability_cover", clusters=pool.classes, seed=seed)
     picked: dict[str, Ints] = {
-        "probcover": plan.indices,
+        "probcover": few_labels.probability_cover(pool, k, seed, NOTHING) if broken else plan.indices,
         "random": rng.permutation(half)[:k],
-        "typiclust": few_labels.typiclust(seen, k, seed),
-        "farthest first": few_labels.farthest_first(seen, k, seed),
+        "typiclust": few_labels.typiclust(pool, k, seed),
+        "farthest first": few_labels.farthest_first(pool, k, seed),
     }
     out = {}
     for rule, rows in picked.items():

@@ -36,7 +36,7 @@ Figures = dict[str, Any]
     "some source lowers the accuracy of the worst group",
 )
 def check(seed: int, scale: str, broken: bool = False) -> Evidence:
-    """Order by shift against other orders with the same rating; broken: the shift is measured on noise."""
+    """Order by shift against other orders with the same rating; broken: the order is drawn at random."""
     runs = 20 if scale == "small" else 60
     measured: Figures = {}
     met = []
@@ -81,16 +81,14 @@ def _trial(seed: int, *, kind: str, broken: bool) -> Figures:
     rows = {name: rng.permutation(np.flatnonzero(source == name))[: SIZES[i]] for i, name in enumerate(others)}
     kept = np.concatenate([own[:OWN], *rows.values()])
     pool, labels, groups = X[kept], y[kept], source[kept]
-    seen = rng.normal(size=pool.shape) if broken else pool
-    classes = None if broken else labels
 
     def accuracy(picked: Any, at: Ints) -> float:
         return float((_fitted(pool[picked], labels[picked]).predict(X[at]) == y[at]).mean())
 
     plan = kofn.select(
-        seen,
+        pool,
         groups=groups,
-        y=classes,
+        y=labels,
         score=lambda picked: accuracy(picked, aside),
         seed=seed,
         method="sources_by_shift",
@@ -107,8 +105,12 @@ def _trial(seed: int, *, kind: str, broken: bool) -> Figures:
                 best, top = picked, rating
         return best
 
+    shift, picked = plan.info["shift"], plan.indices
+    if broken:
+        drawn = [int(name) for name in np.random.default_rng([seed, 1]).permutation(others)]
+        shift, picked = {str(name): place for place, name in enumerate(drawn)}, best_prefix(drawn)
     chosen = {
-        "by shift": plan.indices,
+        "by shift": picked,
         "by size": best_prefix(sorted(others, key=lambda name: -len(rows[name]))),
         "all pooled": np.arange(len(kept)),
         "target only": mine,
@@ -123,7 +125,6 @@ def _trial(seed: int, *, kind: str, broken: bool) -> Figures:
         after = _by_group(pool, labels, np.concatenate([mine, np.flatnonzero(groups == name)]), X, y, group, test)
         alone.append(after[0] - before[0])
         worst.append(after[1] - before[1])
-    shift = plan.info["shift"]
     told = [shift[str(name)] for name in sorted(others, key=lambda name: (abs(name - target), name))]
     return {
         "accuracy": told_of,

@@ -188,6 +188,12 @@ GAPS = (
     flag("--drop-empty", is_flag=True, help="Leave out rows that miss a value in a column that is used."),
     flag("--impute", metavar="HOW", help="Fill missing values of compared columns: median, mean or most_frequent."),
 )
+CATEGORIES = flag(
+    "--categories",
+    metavar="A,B",
+    type=COLUMNS,
+    help="Of --columns, those that hold names, also where they are numbers.",
+)
 IMAGES = flag("--images", metavar="ARRAY", help="Array of an .npz with one image a row, for the report.")
 
 
@@ -297,7 +303,7 @@ class VerbArguments:
         spelt: dict[str, Any] = {}
         for name in (field.name for field in fields(self)):
             value = getattr(self, name)
-            if value is not None and name in ("columns", "drop"):
+            if value is not None and name in ("columns", "drop", "categories"):
                 spelt[name] = table.named(value)
             elif value is not None and (name.endswith("_column") or name in ("text", "vectors", "images")):
                 spelt[name] = table.require(value)
@@ -330,6 +336,7 @@ class RowArguments(VerbArguments):
     embedder: str | None
     vectors: str | None
     columns: tuple[str, ...] | None
+    categories: tuple[str, ...] | None
     metric: str | None
     id_column: str | None
     weight_column: str | None

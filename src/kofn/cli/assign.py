@@ -37,6 +37,7 @@ COMPARED = Section(
         words.NO_CACHE,
         words.VECTORS,
         words.columns("Compare rows by these columns; with --scores, one column a bin."),
+        words.CATEGORIES,
         words.METRIC,
         flag(
             "--scores",

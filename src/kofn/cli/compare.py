@@ -23,6 +23,7 @@ COMPARED = Section(
         words.NO_CACHE,
         words.VECTORS,
         words.columns("Compare rows by these columns: numbers scaled, categories one-hot."),
+        words.CATEGORIES,
         words.METRIC,
     ),
 )
@@ -48,7 +49,7 @@ TRIED = Section(
         flag("--json", "as_json", is_flag=True, help="Print as JSON."),
     ),
 )
-READ = Section("How a table of text is read", words.READING)
+READ = Section("How a table is read", (*words.GAPS, *words.READING))
 
 
 class _InSections(click.Command):

@@ -14,7 +14,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from kofn.cli.arguments import RowArguments
-from kofn.cli.read import read_vectors
+from kofn.cli.read import gaps_of, read_vectors
 from kofn.core.arrays import Ints, directions
 from kofn.core.checks import FailureError, InputError, is_sparse, nearest
 from kofn.core.dispatch import methods_of
@@ -75,7 +75,7 @@ class CompareArguments(RowArguments):
             "no_cache": values["no_cache"],
         }
         ks = tuple(sorted({int(value) for value in values["k"]}))
-        return cls(**{**given, **more, "label_column": values["judge"], "k": ks, "drop_empty": False})
+        return cls(**{**given, **more, "label_column": values["judge"], "k": ks})
 
 
 @dataclass(frozen=True)
@@ -112,19 +112,17 @@ def try_methods(table: Table, arguments: CompareArguments) -> Trial:
         InputError: too few labelled rows, one class alone, or a k above what a pool holds.
         FailureError: the time limit passed before two splits were done.
     """
-    labels = table.labels_so_far(arguments.label_column)
-    rows = np.flatnonzero(labels != UNLABELLED)
-    classes, codes = np.unique(labels[rows], return_inverse=True)
-    y = codes.astype(np.int64)
-    size, test = _sizes(len(rows), len(classes), arguments)
-    if len(classes) > max(2, len(rows) // _ROWS_OF_A_CLASS):
-        raise InputError(
-            f"--judge {arguments.label_column}: {len(classes):,} different values in {len(rows):,} rows are no "
-            "classes; name a column whose values repeat"
-        )
+    column = arguments.label_column
+    if column in (arguments.columns or ()) or column in (arguments.text, arguments.vectors):
+        raise InputError(f"--judge {column} is what the rows are compared by too; nobody has it of rows to label")
+    labels = table.labels_so_far(column)
+    rows, y, size, test = _labelled(labels, arguments)
     compared = read_vectors(table, arguments)
     if is_sparse(compared.X) or arguments.metric == "precomputed":
         raise InputError("compare takes rows of a table or a dense array; give --text, --columns or --vectors")
+    gaps = gaps_of(table, arguments)
+    if arguments.drop_empty and table.empty is not None:
+        rows, y, size, test = _labelled(np.where(table.empty, UNLABELLED, labels), arguments)
     X = np.asarray(compared.X)[rows]
     if arguments.metric is None and arguments.text:
         X = directions(X.astype(np.float64))
@@ -172,14 +170,27 @@ def try_methods(table: Table, arguments: CompareArguments) -> Trial:
             )
     return Trial(
         labelled=len(rows),
-        classes=len(classes),
+        classes=len(np.unique(y)),
         splits=len(random),
         pool=size,
         test=test,
         rows=table_rows,
         verdicts={k: _verdict([row for row in table_rows if row["k"] == k]) for k in arguments.k},
-        notes=(f"compared by {compared.how}", judge_note),
+        notes=(f"compared by {compared.how}", *gaps, judge_note),
     )
+
+
+def _labelled(labels: NDArray[Any], arguments: CompareArguments) -> tuple[Ints, Ints, int, int]:
+    """The rows that have a label, their classes by number, and how many make a pool and a test."""
+    rows = np.flatnonzero(labels != UNLABELLED)
+    classes, codes = np.unique(labels[rows], return_inverse=True)
+    size, test = _sizes(len(rows), len(classes), arguments)
+    if len(classes) > max(2, len(rows) // _ROWS_OF_A_CLASS):
+        raise InputError(
+            f"--judge {arguments.label_column}: {len(classes):,} different values in {len(rows):,} rows are no "
+            "classes; name a column whose values repeat"
+        )
+    return rows, codes.astype(np.int64), size, test
 
 
 def _sizes(n: int, classes: int, arguments: CompareArguments) -> tuple[int, int]:

@@ -109,6 +109,25 @@ def beforehand(
     }
 
 
+def duplicates_beforehand(seen: int, rows: int | None, seconds: float, *, pairs: bool) -> dict[str, str]:
+    """What finding near-duplicates would take, by what it took on the rows that were seen.
+
+    Args:
+        seen: rows that were looked at.
+        rows: of the whole; None where that is all of them.
+        seconds: what these took.
+        pairs: whether pairs of rows are looked at, and not words that they share.
+    """
+    n = seen if rows is None else max(seen, rows)
+    growth = (n / seen) ** (2 if pairs else 1)
+    return {
+        "method": "near_duplicates",
+        "rows": f"{'about ' if rows is not None else ''}{n:,}",
+        "seconds": f"about {seconds * growth:.2g} (measured on {seen:,} rows)",
+        "exact": "every pair above the threshold is found, and each is verified",
+    }
+
+
 def _held(value: Any, word: str, times: float) -> float:
     """Bytes of an argument of a pool that is so many times as large."""
     return float(getattr(value, "nbytes", 0)) * (times * times if word in _SQUARE else times)

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from kofn.cli.arguments import RowArguments
 from kofn.core import plans
 from kofn.core.checks import InputError, nearest
+from kofn.io.cells import odd_cell, remedy
 from kofn.io.embedding import model_for
 from kofn.io.formats import SparseNpz
-from kofn.io.reading import odd_cell, remedy
 from kofn.io.tables import Table
 from kofn.io.vectors import PoolVectors, by_model, pool_vectors, reduced, tfidf
 
@@ -123,6 +123,7 @@ def read_vectors(table: Table, arguments: RowArguments) -> PoolVectors:
         text=arguments.text,
         vectors=arguments.vectors,
         columns=arguments.columns,
+        categories=arguments.categories or (),
         embedder=arguments.embedder,
         cache=not arguments.no_cache,
         progress=True,
@@ -208,19 +209,29 @@ def _texts_of(file: str, column: str, option: str) -> pl.Series:
     return pl.Series(lines, dtype=pl.String)
 
 
+def gaps_of(table: Table, arguments: RowArguments, rows: NDArray[np.int64] | None = None) -> tuple[str, ...]:
+    """What to say of rows that miss a value and were filled or are left out; nothing where there are none."""
+    if table.empty is None or not (count := int(table.empty[rows].sum() if rows is not None else table.empty.sum())):
+        return ()
+    some = "1 row misses" if count == 1 else f"{count:,} rows miss"
+    if arguments.empty == "drop":
+        return (f"{some} a value and {'is' if count == 1 else 'are'} left out",)
+    of_names = " (of names, the most frequent one)" if table.fills_names else ""
+    return (f"{some} a value, filled with the {arguments.empty.replace('_', ' ')} of the column{of_names}",)
+
+
 def without_gaps(pool: Pool, arguments: RowArguments) -> Pool:
     """The pool without the rows that miss a value, or with a line on how many were filled."""
-    if pool.table.empty is None or not pool.table.empty.any():
+    notes = gaps_of(pool.table, arguments, pool.rows)
+    if not notes:
         return pool
-    gaps = np.flatnonzero(pool.table.empty[pool.rows])
-    rows = "1 row misses" if len(gaps) == 1 else f"{len(gaps):,} rows miss"
-    if arguments.empty != "drop":
-        note = f"{rows} a value, filled with the {arguments.empty.replace('_', ' ')} of the column"
-        return dataclasses.replace(pool, notes=(*pool.notes, note))
-    if len(gaps) == len(pool.rows):
-        raise InputError("--drop-empty leaves no row: every one misses a value in a column that is used")
-    verb = "is" if len(gaps) == 1 else "are"
-    return dataclasses.replace(pool.drop(gaps), notes=(*pool.notes, f"{rows} a value and {verb} left out"))
+    if arguments.empty == "drop":
+        assert pool.table.empty is not None
+        gaps = np.flatnonzero(pool.table.empty[pool.rows])
+        if len(gaps) == len(pool.rows):
+            raise InputError("--drop-empty leaves no row: every one misses a value in a column that is used")
+        pool = pool.drop(gaps)
+    return dataclasses.replace(pool, notes=(*pool.notes, *notes))
 
 
 def read_scores(
@@ -285,23 +296,25 @@ def _is_scores(table: Table, name: str) -> bool:
     kind = table.dtype(name)
     if kind != "text":
         return kind == "number"
-    filled = table.column(name).drop_nulls()
-    if odd_cell(filled) is not None:
+    filled = table.reading.numbers(table.column(name)).drop_nulls()
+    if odd_cell(filled, table.reading.decimal) is not None:
         return True
     return filled.cast(pl.Float64, strict=False).is_not_null().sum() * 2 > len(filled)
 
 
 def _scores_with_gaps(table: Table, name: str) -> NDArray[np.float64]:
     """A column of numbers, NaN where a cell is empty."""
-    column = table.column(name)
+    column = table.reading.numbers(table.column(name))
     numbers = column.cast(pl.Float64, strict=False) if not column.dtype.is_nested() else pl.Series([None] * table.n)
-    odd = numbers.is_null() & column.is_not_null()
-    if odd.any():
-        row = odd.arg_max() or 0
-        if odd.sum() * 2 > column.len() - column.null_count() and odd_cell(column) is None:
+    wrong = numbers.is_null() & column.is_not_null()
+    if wrong.any():
+        odd = odd_cell(column, table.reading.decimal)
+        if wrong.sum() * 2 > column.len() - column.null_count() and odd is None:
             kind = "text" if column.dtype == pl.String else str(column.dtype)
             raise InputError(f"{table.path} column {name!r} holds {kind} and no scores; leave it out of --columns")
-        hint = remedy(str(column[row])) if odd_cell(column) is not None else "correct it, or leave the cell empty"
+        row = (wrong.arg_max() or 0) if odd is None else odd
+        hint = "correct it, or leave the cell empty"
+        hint = hint if odd is None else remedy(str(column[row]), table.reading.decimal)
         raise InputError(f"{table.path} column {name!r} at row {row} is {column[row]!r}, which is not a number; {hint}")
     return numbers.cast(pl.Float64).fill_null(float("nan")).to_numpy()
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from kofn.cli.estimate import beginning_of, say_beforehand
+from kofn.cli.estimate import beginning_of, duplicates_beforehand, facts, say_beforehand
 from kofn.cli.printing import say
 from kofn.cli.select_answer import answer, picks, refuse_nothing, render, report_context, warn_of_few
 from kofn.cli.select_arguments import ANSWER, COMPARED, KNOWN, WANTED, SelectArguments
@@ -49,6 +49,11 @@ def command(typed: Sequence[str], file: str, **values: Any) -> int:
         with beginning_of(file, arguments) as (table, rows):
             arguments = arguments.named_in(table).of_rows(rows or table.n)
             pool = read_pool(table, arguments)
+            if arguments.only_dedupes:
+                seconds, by_pairs = time.perf_counter() - began, arguments.text is None and arguments.columns is None
+                kept = duplicates_beforehand(table.n, rows, seconds, pairs=by_pairs)
+                say(kept, lambda: facts(kept), arguments.as_json)
+                return 0
             arguments = with_count(arguments, pool)
             call = call_of(pool, arguments)
             options = {**arguments.options, **pool.vectors}

@@ -20,7 +20,7 @@ from kofn.cli.read import (
 )
 from kofn.cli.select_arguments import SelectArguments
 from kofn.cli.select_pool import counted_quotas, groups_of, kind_of
-from kofn.cli.select_rounds import earlier, known_so_far, labelled, round_lines
+from kofn.cli.select_rounds import earlier, known_so_far, labelled, odd_classes, round_lines
 from kofn.cli.write import renamed, rows_with
 from kofn.core.checks import FailureError, is_sparse
 from kofn.core.plans import Selection
@@ -230,14 +230,14 @@ def render(plan: Selection, pool: Pool, arguments: SelectArguments, seconds: flo
         lines.append(
             f"stopped before the end: what was valid by then is kept{filled if picks_in_time < len(plan) else ''}"
         )
-    lines += round_lines(plan, pool, arguments)
+    lines += [*round_lines(plan, pool, arguments), *odd_classes(pool, arguments)]
     lines += _labelled(plan, pool, arguments)
     random = compared_with_random(plan, pool, arguments)
     if random is not None:
         low, high = (f"{far:.4g}" for far in random.draws[[0, -1]])
         lines.append(
-            f"mean {arguments.distance} distance to the nearest pick {random.own:.4g}; {len(plan):,} rows drawn at "
-            f"random: {low} to {high} in {len(random.draws)} draws"
+            f"mean {arguments.distance} distance to the nearest pick {random.own:.4g}; {len(plan):,} "
+            f"{'row' if len(plan) == 1 else 'rows'} drawn at random: {low} to {high} in {len(random.draws)} draws"
         )
     if arguments.output:
         lines.append(f"picks  -> {arguments.output}")

@@ -23,6 +23,7 @@ COMPARED = Section(
         words.NO_CACHE,
         words.VECTORS,
         words.columns("Compare rows by these columns: numbers scaled, categories one-hot."),
+        words.CATEGORIES,
         words.METRIC,
         flag("--score", "score_column", metavar="COL", help="Pick by this column's scores."),
         flag("--scores", "by_scores", is_flag=True, help="The columns are scores; pick entries of the table."),

@@ -18,6 +18,7 @@ from kofn.core.checks import InputError
 from kofn.core.dispatch import methods_of
 from kofn.core.plans import Selection
 from kofn.core.vocabulary import SETTINGS
+from kofn.io.cells import stands_for_nothing
 from kofn.io.tables import UNLABELLED
 from kofn.selection.labels._classifier import counts_of
 
@@ -125,7 +126,8 @@ def without_labelled(plan: Selection, pool: Pool) -> Selection:
         used={**plan.used, "k": plan.used.get("k", len(plan)) - count},
         budget={**plan.budget, "k": plan.budget.get("k", len(plan)) - count},
         info={key: value for key, value in plan.info.items() if key not in ("distance", "distance_bound", "cluster")}
-        | {"labels": counts_of(pool.values["y"][known])},
+        | {"labels": counts_of(pool.values["y"][known])}
+        | ({"relevance": np.asarray(plan.info["relevance"])[fresh]} if "relevance" in plan.info else {}),
     )
 
 
@@ -135,11 +137,12 @@ def known_so_far(plan: Selection, pool: Pool) -> dict[str, Any] | None:
     if known is None:
         return None
     doubt = plan.info.get("uncertainty")
-    learnt = math.isfinite(plan.info.get("temperature", math.nan))
+    learnt = doubt is not None and math.isfinite(plan.info.get("temperature", math.nan))
+    mean = 0.0 if plan.info.get("sure") or doubt is None else float(np.mean(doubt[~known]))
     return {
         "labels": counts_of(pool.values["y"][known]),
         "left": int((~known).sum()),
-        "mean_uncertainty": float(np.mean(doubt[~known])) if learnt and doubt is not None else None,
+        "mean_uncertainty": mean if learnt else None,
         "accuracy": plan.info["accuracy"] if learnt else None,
     }
 
@@ -156,7 +159,10 @@ def round_lines(plan: Selection, pool: Pool, arguments: SelectArguments) -> list
     else:
         named = ", ".join(f"{name} {count:,}" for name, count in list(labels.items())[:_CLASSES])
         more = f", {len(labels) - _CLASSES:,} more classes" if len(labels) > _CLASSES else ""
-        lines = [f"labelled in {column!r} so far: {total:,} rows, {named}{more}; {so_far['left']:,} rows are left"]
+        lines = [
+            f"labelled in {column!r} so far: {total:,} {_rows(total)}, {named}{more}; {so_far['left']:,} "
+            f"{_rows(so_far['left'])} {'is' if so_far['left'] == 1 else 'are'} left"
+        ]
         few = [name for name, count in labels.items() if count < _FEW]
         if len(labels) == 1:
             lines.append("one class alone has labels, so there is nothing to be unsure of: all rows count alike")
@@ -166,6 +172,7 @@ def round_lines(plan: Selection, pool: Pool, arguments: SelectArguments) -> list
         lines.append(
             f"{plan.options.get('model') or 'logistic_regression'} is right on {so_far['accuracy']:.0%} of labelled "
             f"rows that were kept from it; mean doubt about the other rows {so_far['mean_uncertainty']:.2f} (0 to 1)"
+            + (": all rows count alike" if plan.info.get("sure") else "")
         )
     elif plan.method == NEXT and len(labels) > 1:
         lines.append("too few labelled rows to tell what a model is unsure of: all rows count alike")
@@ -173,3 +180,23 @@ def round_lines(plan: Selection, pool: Pool, arguments: SelectArguments) -> list
         how = "run the same command on it" if arguments.every else "copy them into the pool by row or id; --all does so"
         lines.append(f"next: fill in {column!r} of the picks in {arguments.output}, then {how}")
     return lines
+
+
+def odd_classes(pool: Pool, arguments: SelectArguments) -> list[str]:
+    """A line for each class whose name most likely says that a row has no label."""
+    y = pool.values.get("y")
+    if y is None:
+        return []
+    names = [str(name) for name in np.unique(y) if name != UNLABELLED]
+    odd = [name for name in names if stands_for_nothing(name)]
+    # scikit-learn's sign for rows without a label, beside classes 0, 1, 2, ...
+    if "-1" in names and len(names) > 1 and all(name.isdigit() for name in names if name != "-1"):
+        odd.append("-1")
+    return [
+        f"{name!r} counts as a class of {arguments.label_column!r}; if it stands for no label, say --na {name!r}"
+        for name in odd
+    ]
+
+
+def _rows(count: int) -> str:
+    return "row" if count == 1 else "rows"

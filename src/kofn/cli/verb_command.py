@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from kofn.core import dispatch, registry
-from kofn.core.vocabulary import synonym
+from kofn.core.vocabulary import reversed_as, synonym
 
 # What `--help` shows of a value of each type.
 _METAVARS = {"int": "INTEGER", "float": "NUMBER", "str": "TEXT"}
@@ -61,8 +61,12 @@ class VerbCommand(click.Command):
             flags |= {name: _value_flag(name) for name in parameters - flags.keys()}
         for name in unknown - {name.replace("_", "-") for name in flags}:
             ours = synonym(name.replace("-", "_"), self.verb)
-            if ours is not None and ours.replace("_", "-") in own:
-                raise click.UsageError(f"No such option '--{name}'; did you mean '--{ours.replace('_', '-')}'?", ctx)
+            if ours is None:
+                continue
+            word = ours.replace("_", "-")
+            if word in own or any(ours in entry.options for entry in methods.values()):
+                hint = f"did you mean '--{word}'{reversed_as(name.replace('-', '_'))}?"
+                raise click.UsageError(f"No such option '--{name}'; {hint}", ctx)
         return list(flags.values())
 
 

@@ -14,7 +14,7 @@ from kofn.core.auto import AUTO
 from kofn.core.checks import InputError, nearest, shown
 from kofn.core.problems import INPUTS, with_frame_ids
 from kofn.core.registry import VERBS, Entry, Spec, execute
-from kofn.core.vocabulary import LIMITS, METHODS_ELSEWHERE, SETTINGS, synonym
+from kofn.core.vocabulary import LIMITS, METHODS_ELSEWHERE, SETTINGS, meant
 from kofn.engines.threads import limited
 
 # Seconds of one thread, about a minute of two, that a call may take by this estimate before `auto` looks at a sample.
@@ -125,10 +125,8 @@ def unknown_option(entry: Entry, name: str, index: Mapping[str, Entry]) -> str:
         hint = f"; {name!r} is an argument of its own: give {name}=... beside options"
     elif takers:
         hint = f"; {name!r} belongs to {', '.join(takers)}"
-    elif (ours := synonym(name, entry.verb)) is not None:
-        hint = f"; did you mean {ours!r}?"
     else:
-        hint = nearest(name, [*entry.options, *entry.accepted])
+        hint = meant(name, entry.verb) or nearest(name, [*entry.options, *entry.accepted])
     return f"method={entry.name!r} has no option {name!r}; its options: {has}{hint}"
 
 

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 
 def attach(
-    package: str, homes: Mapping[str, str], *, extra: str | None = None
+    package: str, homes: Mapping[str, str], *, packages: Collection[str] = (), extra: str | None = None
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
     """`__getattr__`, `__dir__` and `__all__` of a package whose names live in its submodules.
 
     Args:
         package: the package's `__name__`.
         homes: the submodule of each name, relative to the package.
+        packages: its own packages that are found without importing them first.
         extra: the optional dependency group without which the submodules cannot be imported, which is named like the
             package it installs.
     """
 
     def load(name: str) -> Any:
+        if name in packages:
+            return importlib.import_module(f"{package}.{name}")
         if name not in homes:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         try:
@@ -34,4 +37,4 @@ def attach(
         return getattr(module, name)
 
     names = sorted(homes)
-    return load, lambda: list(names), names
+    return load, lambda: sorted({*names, *packages}), names

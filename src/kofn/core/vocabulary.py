@@ -35,6 +35,11 @@ def _as_is(value: Any, _name: str) -> Any:
     return value
 
 
+def engine(value: Any, name: str = "engine") -> str | None:
+    """Where the work runs; there is no other engine than this machine's threads."""
+    return None if value is None else choice(value, name, ("local",))
+
+
 def rating(value: Any, name: str = "score") -> Any:
     """A callable."""
     if not callable(value):
@@ -97,7 +102,7 @@ VOCABULARY: dict[str, Argument] = {
         Argument("time_limit", "setting", seconds, "Seconds; what is valid by then is returned."),
         Argument("n_threads", "setting", count, "Threads; the plan is the same for any number."),
         Argument("progress", "setting", flag, "Show progress on a terminal."),
-        Argument("engine", "setting", _as_is, "Where the work runs."),
+        Argument("engine", "setting", engine, "Where the work runs: local."),
     )
 }
 # Settings that promise something; a method that does not take them cannot keep them.
@@ -124,7 +129,7 @@ def readable(name: str, value: Any, check: Callable[..., Any], *arguments: Any) 
 # What other libraries call our words (and `method` itself): the name people bring, and ours; a verb's own come first.
 SYNONYMS_OF_VERB: dict[str, dict[str, str]] = {
     "assign": {"top_k": "per_item", "topk": "per_item"},
-    "combine": {"t": "weights"},
+    "combine": {"t": "weights", "drop_rate": "density"},
 }
 SYNONYMS: dict[str, str] = {
     "n": "k",
@@ -210,6 +215,25 @@ METHODS_ELSEWHERE: dict[str, tuple[str, str]] = {
     "dare_linear": ("dare", ""),
     "dare_ties": ("dare", " with consensus='ties'"),
 }
+
+
+# Synonyms that count the other way round, and how ours is said in them.
+_REVERSED = {"drop_rate": "1 - drop_rate"}
+
+
+def meant(name: str, verb: str) -> str:
+    """The end of an error that names our word for what other libraries call by this name; empty if there is none.
+
+    >>> meant("drop_rate", "combine")
+    "; did you mean 'density' (1 - drop_rate)?"
+    """
+    ours = synonym(name, verb)
+    return "" if ours is None else f"; did you mean {ours!r}{reversed_as(name)}?"
+
+
+def reversed_as(name: str) -> str:
+    """How our word is said in a synonym that counts the other way round; empty for other synonyms."""
+    return f" ({_REVERSED[name]})" if name in _REVERSED else ""
 
 
 def synonym(name: str, verb: str) -> str | None:

@@ -11,7 +11,7 @@ import copy
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import numpy as np
 
 from kofn.core.arrays import Array
 from kofn.core.checks import FailureError, InputError, KofnError
-from kofn.io.adapter_families import CONFIG, DORA, FAMILIES, PEFT, Family, Parts, Saved, family_of, is_trained
+from kofn.io.adapter_families import CONFIG, DORA, FAMILIES, PEFT, ROWS, Family, Parts, Saved, family_of, is_trained
 from kofn.io.json_text import parsed
 from kofn.io.low_rank import Pair
 from kofn.io.tensor_writer import CheckpointWriter
@@ -48,6 +48,7 @@ class Adapter(Mapping[str, Array]):
         family: how it is saved; `family.name` is "PEFT", "kohya", "LyCORIS", "diffusers", "torchtune" or "MLX".
         pairs: module -> `Pair`.
         full: name -> tensor that is trained in full.
+        rows: name -> numbers of single rows (tokens) that are trained in full, and their values.
 
     Raises:
         InputError: half a pair, shapes or ranks that do not fit, another kind of adapter, a NaN or infinity.
@@ -78,7 +79,7 @@ class Adapter(Mapping[str, Array]):
         self.saved = Saved(arrays, self.config, metadata, label)
         self.family: Family = family_of(self.saved) or PEFT
         parts = self.family.read(self.saved)
-        self.pairs, self.full, self.spellings = parts.pairs, parts.full, parts.spellings
+        self.pairs, self.full, self.spellings, self.rows = parts.pairs, parts.full, parts.spellings, parts.rows
 
     @classmethod
     def read(cls, path: str | os.PathLike[str], label: str | None = None) -> Adapter:
@@ -126,13 +127,18 @@ class Adapter(Mapping[str, Array]):
         """The number of values in its tensors."""
         return sum(array.size for array in self.saved.tensors.values())
 
-    def facts(self) -> dict[str, Any]:
-        """Its family, its number of modules, and their ranks and scales ("2", or "2..16" where they differ)."""
-        ranks = [pair.rank for pair in self.pairs.values()]
-        scales = [pair.scale for pair in self.pairs.values()]
+    def facts(self, modules: Container[str] | None = None) -> dict[str, Any]:
+        """Its family, its number of modules, and their ranks and scales ("2", or "2..16" where they differ).
+
+        Where some `modules` only are meant, "of" is how many there are.
+        """
+        pairs = [pair for module, pair in self.pairs.items() if modules is None or module in modules]
+        ranks = [pair.rank // pair.experts for pair in pairs]
+        scales = [pair.scale for pair in pairs]
         return {
             "family": self.family.name,
-            "modules": len(self.pairs),
+            "modules": len(pairs),
+            **({} if len(pairs) == len(self.pairs) else {"of": len(self.pairs)}),
             "rank": _span(ranks),
             "scale": _span(scales),
         }
@@ -155,6 +161,7 @@ class Adapter(Mapping[str, Array]):
         reasons = self.family.nonlinear(self.saved)
         if DORA not in reasons and any(pair.magnitude is not None for pair in self.pairs.values()):
             reasons.append(DORA)
+        reasons += [ROWS] if self.rows else []
         grouped = [pair.module for pair in self.pairs.values() if pair.kind == "grouped conv"]
         if grouped:
             reasons.append(f"{grouped[0]!r} is a grouped convolution, whose factors are several pairs in one")
@@ -269,6 +276,8 @@ def _weights_file(given: Path, label: str) -> Path:
 
 
 def _span(values: Sequence[float]) -> str:
+    if not values:
+        return "none"
     low, high = f"{min(values):g}", f"{max(values):g}"
     return low if low == high else f"{low}..{high}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tokenize
 import weakref
@@ -18,20 +19,13 @@ from numpy.typing import NDArray
 from kofn.core.arrays import Array
 from kofn.core.checks import InputError, sound_sparse
 from kofn.io import json_lines, text_faults
+from kofn.io.cells import TYPES, cast_cells, typed_cells, words_in
 from kofn.io.reading import Reading
-from kofn.io.tables import Table, one_line
+from kofn.io.tables import Table, one_line, reading_file
 
 _SAMPLE = 10_000
 _ROW = "__kofn_row__"
-# A cell's text stays text unless a number says the same: 007, +5, 1_000 and keys longer than an int64 are not numbers.
-_WHOLE = r"^(0|-?[1-9][0-9]{0,17})$"
 _FEW = 64
-_DECIMAL = r"^([+-]?((0|[1-9][0-9]{0,14})(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?|[+-]?(?i:nan|inf|infinity))$"
-_TYPES: tuple[tuple[pl.DataType, str], ...] = (
-    (pl.Int64(), _WHOLE),
-    (pl.Float64(), _DECIMAL),
-    (pl.Boolean(), r"^(true|false)$"),
-)
 
 
 class _Scanned(Table):
@@ -125,6 +119,16 @@ class _JsonLines(_Scanned):
             return self._written(name)
         return self._typed_scan(name).collect(engine="streaming")[name]
 
+    def texts(self, name: str) -> pl.Series:
+        name = self.require(name)
+        if not self._kinds[name] & json_lines.NESTED:
+            return super().texts(name)
+        if self.reading.empty == "drop":
+            self._note_gaps(self.column(name))
+        lines = json_lines.lines_at(self.source, self._spans)
+        values = (json.loads(json_lines.members(line.decode()).get(name, "null")) for line in lines)
+        return pl.Series(name, [words_in(value) for value in values], pl.String)
+
     def ids(self, name: str) -> Array:
         name = self.require(name)
         if self._kinds[name] & {"float", "long"} and not self._kinds[name] & (json_lines.NESTED | {"vector"}):
@@ -189,10 +193,10 @@ class _Delimited(_Scanned):
     def _read(self, raw: pl.Series) -> tuple[pl.Series, bool]:
         """The cells typed, and whether they come out as they are typed. Spaces around a number do not count."""
         cells = self.reading.cells(raw)
-        typed = _typed(cells)
+        typed = typed_cells(cells)
         if typed.dtype == pl.String and cells.str.contains(r"^[ \t]|[ \t]$").any():
             bare = cells.str.strip_chars(" \t")
-            numbers = _typed(bare.set(bare == "", None))
+            numbers = typed_cells(bare.set(bare == "", None))
             if numbers.dtype != pl.String:
                 return numbers, False
         return typed, cells is raw
@@ -204,6 +208,7 @@ class _Delimited(_Scanned):
             self._refuse_quotes()
             raise
         if len(raw) != self.n:
+            self._refuse_quotes()
             raise InputError(f"{self.path}: {self.n} rows by its lines and {len(raw)} by its quotes; check the quotes")
         typed, as_typed = self._read(raw)
         # Cells that were read otherwise than they are written come out as they are written.
@@ -237,8 +242,9 @@ class _Delimited(_Scanned):
         for name, head, cells in zip(self.columns, self._sample().iter_columns(), raw.iter_columns(), strict=True):
             # The type is inferred from the first rows and the picked ones; a column that fits no type is text.
             seen = self._known.get(name) or _type_of(head, cells)
-            out.append(_cast(cells, seen))
-        return pl.DataFrame(out)
+            out.append(cast_cells(cells, seen))
+        # By their names: polars would give a series without one another.
+        return pl.DataFrame({series.name: series for series in out})
 
     def _vectors(self, name: str) -> Array:
         try:
@@ -327,7 +333,7 @@ class _Npz(_Arrays):
                         version = np.lib.format.read_magic(file)
                         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else _read_header_2
                         shapes[name], _, dtype = read(file)
-                    except ValueError as error:
+                    except (ValueError, EOFError, SyntaxError, tokenize.TokenError) as error:
                         _refuse_array(path, f"{path} array {name!r}", error)
                 _refuse_dtype(f"{path} array {name!r}", dtype)
         lengths = {name: shape[0] if shape else None for name, shape in shapes.items()}
@@ -369,7 +375,8 @@ class SparseNpz(_Arrays):
         from scipy import sparse
 
         try:
-            return sound_sparse(sparse.load_npz(self.path), str(self.path))
+            with reading_file(self.path):
+                return sound_sparse(sparse.load_npz(self.path), str(self.path))
         except (ValueError, EOFError, KeyError) as error:
             _refuse_array(self.path, str(self.path), error)
 
@@ -419,25 +426,7 @@ def _refuse_array(path: Path, label: str, error: Exception) -> NoReturn:
 def _type_of(head: pl.Series, picked: pl.Series) -> pl.DataType:
     """The type that the cells of both fit; of few cells by Python, which has no overhead a column."""
     if len(head) + len(picked) > _FEW:
-        return _typed(pl.concat([head, picked])).dtype
+        return typed_cells(pl.concat([head, picked])).dtype
     cells = [cell for cell in (*head.to_list(), *picked.to_list()) if cell is not None]
-    fits = (dtype for dtype, pattern in _TYPES if cells and all(re.fullmatch(pattern, cell) for cell in cells))
+    fits = (dtype for dtype, pattern in TYPES if cells and all(re.fullmatch(pattern, cell) for cell in cells))
     return next(fits, pl.String())
-
-
-def _typed(text: pl.Series) -> pl.Series:
-    """Whole numbers, decimals or booleans where every cell of the text is one and nothing is lost; else the text."""
-    cells = text.drop_nulls()
-    if len(cells) == 0:
-        return text
-    head = cells.head(100)  # most columns of text show in their first cells
-    for dtype, pattern in _TYPES:
-        if head.str.contains(pattern).all() and cells.str.contains(pattern).all():
-            return _cast(text, dtype)
-    return text
-
-
-def _cast(text: pl.Series, dtype: pl.DataType) -> pl.Series:
-    if dtype == pl.Boolean:
-        return text == "true"
-    return text if dtype == pl.String else text.cast(dtype)

@@ -55,8 +55,6 @@ def read_layout(path: Path) -> Layout:
     start = 0
     with open(path, "rb") as file:
         for number, line in enumerate(file, 1):
-            if number == 1 and line.startswith(b"\xef\xbb\xbf"):
-                raise InputError(f"{path} starts with a byte-order mark; save it as UTF-8 without one")
             end = start + len(line)
             if line.strip():
                 for key, value in _object(path, number, line).items():

@@ -43,13 +43,15 @@ class Pair:
     """An adapter's update of one module: `scale * B @ A`.
 
     `A` is (r, in) or (r, in, kernel...), `B` (out, r) or (out, r, 1...), in the adapter's dtype; `kind` is "linear",
-    "embedding" (A is (r, rows), B (width, r), the table gets the transpose), "conv" or "grouped conv". `bias` is that
-    of B (`lora_bias`), `magnitude` DoRA's. A pair `of` other factors than A and B is in float64.
+    "embedding" (A is (r, rows), B (width, r), the table gets the transpose), "conv", "grouped conv" or "experts" (of
+    several experts in one). `bias` is that of B (`lora_bias`), `magnitude` DoRA's. A pair `of` other factors than A and
+    B is in float64.
 
     Attributes:
         into: shape of A without the rank: (in,) or (in, kernel...).
         out: rows of B.
         dtype: dtype that the adapter is saved in.
+        experts: how many experts the factors are of; A is then (experts, r, in) and B (out, r, experts), flattened.
     """
 
     module: str
@@ -60,6 +62,7 @@ class Pair:
     dtype: np.dtype[Any]
     bias: Array | None = None
     magnitude: Array | None = None
+    experts: int = 1
 
     @classmethod
     def of(

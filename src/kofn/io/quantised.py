@@ -44,6 +44,10 @@ _UNREAD = (
     (re.compile(r"weight_(global_scale|scale_2)$"), "NVFP4: packed codes with two scales"),
     (re.compile(r"weight_zero_point$"), "integers about a zero point"),
     (re.compile(r"_blocks$"), "MXFP4: packed codes in blocks"),
+    (
+        re.compile(r"(^|\.)biases$"),
+        "MLX: packed codes with scales and biases (mlx_lm.convert --dequantize unpacks them)",
+    ),
 )
 
 
@@ -227,9 +231,12 @@ def scale_of(tensors: Container[str], name: str) -> str | None:
 
 def unread_format(names: Sequence[str]) -> tuple[str, str] | None:
     """The first name that belongs to a format that is not read, and the format's name; None if there is none."""
+    known = set(names)
     for pattern, kind in _UNREAD:
         for name in names:
-            if pattern.search(name) and (not name.endswith("_blocks") or name[:-6] + "scales" in names):
+            # Names that others have too count beside scales only.
+            stem = name.removesuffix("blocks").removesuffix("biases")
+            if pattern.search(name) and (stem == name or stem + "scales" in known):
                 return name, kind
     return None
 

@@ -7,31 +7,27 @@ import codecs
 import gzip
 import lzma
 import os
+import re
 import tempfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from kofn.core.checks import FailureError, InputError, choice
+from kofn.io.cells import EUROPEAN, typed_cells
 
 # What to do about a cell without a value.
 FILL_OR_DROP = "fill or drop those rows first (--impute median, --drop-empty)"
+DROP = "fill it, or leave such rows out with --drop-empty"
 EMPTY = ("refuse", "drop", "median", "mean", "most_frequent")
 COMPRESSED: dict[str, Callable[..., IO[bytes]]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}  # type: ignore[dict-item]
 _TEXT = (".csv", ".tsv", ".jsonl", ".ndjson")
 _BLOCK = 1 << 20
-_NUMBER = r"^\s*[+-]?((\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?)\s*$"
-# What a person reads as a number, or as no value, and a machine as neither.
-_LIKE_A_NUMBER = (
-    r"^\s*[+-]?[$€£]?\s*(\d{1,3}([,' \u00a0.]\d{3})+([.,]\d+)?|\d+,\d+|\d+([.,]\d+)?\s*%|[$€£]\s*\d+([.,]\d+)?"
-    r"|\d+([.,]\d+)?\s*[$€£])\s*$"
-)
-_LIKE_NOTHING = r"(?i)^\s*(n/?a|nan|null|none|nil|-+|\?+|\.+|missing|unknown|#n/a|#value!|inf|-inf)?\s*$"
+_PLAIN_NUMBER = r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?"
 
 
 @dataclass(frozen=True)
@@ -62,21 +58,40 @@ class Reading:
             raise InputError(f"delimiter={self.delimiter!r}: give one character, such as ';' or '|'")
         if self.encoding is not None:
             try:
-                codecs.lookup(self.encoding)
+                # Others turn bytes into bytes or text into text, such as base64 and rot13.
+                is_text = getattr(codecs.lookup(self.encoding), "_is_text_encoding", True)
             except (LookupError, ValueError):
-                raise InputError(
-                    f"encoding={self.encoding!r} is not known; give one such as latin-1 or cp1252"
-                ) from None
+                is_text = False
+            if not is_text:
+                raise InputError(f"encoding={self.encoding!r} is not known; give one such as latin-1 or cp1252")
+
+    def without_na(self, series: pl.Series) -> pl.Series:
+        """The column with null where a cell stands for a missing value; of numbers, where it is such a number."""
+        marks: list[Any] = list(self.na)
+        if series.dtype == pl.String:
+            bare = series.str.strip_chars()
+        elif series.dtype.is_numeric():
+            bare, marks = series.cast(pl.Float64), [float(mark) for mark in marks if re.fullmatch(_PLAIN_NUMBER, mark)]
+        else:
+            return series
+        return series.set(bare.is_in(marks).fill_null(value=False), None) if marks else series
 
     def cells(self, text: pl.Series) -> pl.Series:
         """The cells with missing values null and decimals spelt with a point."""
-        if self.na:
-            text = text.set(text.str.strip_chars().is_in(list(self.na)).fill_null(value=False), None)
+        text = self.without_na(text)
         if self.decimal == ",":
-            european = text.str.contains(r"^\s*[+-]?(\d{1,3}(\.\d{3})+|\d+)(,\d*)?([eE][+-]?\d+)?\s*$")
-            if european.all():
+            european = text.str.contains(EUROPEAN)
+            if european.any() and european.all():
                 text = text.str.replace_all(".", "", literal=True).str.replace(",", ".", literal=True)
         return text
+
+    def numbers(self, series: pl.Series) -> pl.Series:
+        """Text all of whose cells are numbers as such, which loses nothing but the spelling of decimals."""
+        if series.dtype != pl.String:
+            return series
+        bare = self.cells(series).str.strip_chars(" \t")
+        numbers = typed_cells(bare.set(bare == "", None))
+        return numbers if numbers.dtype.is_numeric() else series
 
     def filled(self, series: pl.Series) -> pl.Series:
         """The column without missing values, as `empty` says; of a column without any value, as it is."""
@@ -98,32 +113,6 @@ def _fill(series: pl.Series, value: Any) -> pl.Series:
     return series.to_frame().select(pl.col(series.name).fill_null(pl.lit(value)))[series.name]
 
 
-def odd_cell(series: pl.Series) -> int | None:
-    """The row of a cell that keeps a column of numbers from being one: `NA`, `-`, `1,200`, `85.2%`; else None.
-
-    A column is one of numbers where every cell is a number, is written like one, or stands for no value.
-    """
-    if series.dtype != pl.String:
-        return None
-    cells = series.fill_null("")
-    number, like = cells.str.contains(_NUMBER), cells.str.contains(_LIKE_A_NUMBER)
-    if not (number.any() or like.any()) or not (number | like | cells.str.contains(_LIKE_NOTHING)).all():
-        return None
-    odd = ~number & (cells.str.strip_chars() != "")
-    return int(odd.arg_max() or 0) if odd.any() else None
-
-
-def remedy(cell: str) -> str:
-    """What to type so that a cell is read."""
-    if "%" in cell:
-        return "write it as a plain number, without the percent sign"
-    if "," in cell:
-        return "write it as a plain number, or say --decimal , if commas stand before decimals"
-    if any(sign in cell for sign in "$€£'\u00a0 "):
-        return "write it as a plain number"
-    return f"if it stands for no value, say --na {cell.strip()!r}, and --drop-empty or --impute median"
-
-
 def suffix_of(path: Path) -> str:
     """The suffix of the table, below that of its compression."""
     suffix = path.suffix.lower()
@@ -142,6 +131,8 @@ def plain_copy(path: Path, encoding: str | None) -> Path | None:
             with opener(path, "rb") as unpacked:
                 start = unpacked.read(4)
         encoding = encoding or ("utf-16" if start[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else None)
+        if encoding is None and start.startswith(codecs.BOM_UTF8) and suffix_of(path) in _TEXT[2:]:
+            encoding = "utf-8-sig"
         if opener is None and (encoding is None or codecs.lookup(encoding).name == "utf-8"):
             return None
         handle, name = tempfile.mkstemp(suffix=suffix_of(path))
@@ -154,13 +145,8 @@ def plain_copy(path: Path, encoding: str | None) -> Path | None:
     except UnicodeError as error:
         reason = error.reason if isinstance(error, UnicodeDecodeError) else error
         raise InputError(f"{path} is not {encoding}: {reason}; name the right --encoding") from None
-    except (EOFError, gzip.BadGzipFile, lzma.LZMAError, OSError) as error:
+    except (EOFError, gzip.BadGzipFile, lzma.LZMAError, zlib.error, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise FailureError(f"{path} cannot be read: {error.strerror}") from None
         raise InputError(f"{path} cannot be decompressed ({error}); copy or write it again") from None
     return Path(name)
-
-
-def empty_rows(series: pl.Series) -> NDArray[np.bool_]:
-    """Which rows have no value."""
-    return series.is_null().to_numpy()

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import weakref
 import zipfile
+import zlib
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -29,16 +30,18 @@ from numpy.typing import NDArray
 
 from kofn.core.arrays import Array
 from kofn.core.checks import FailureError, InputError, nearest, refuse_nonfinite
-from kofn.io.reading import COMPRESSED, FILL_OR_DROP, Reading, empty_rows, odd_cell, plain_copy, remedy, suffix_of
+from kofn.io.cells import missing_in, odd_cell, remedy, words_in
+from kofn.io.reading import COMPRESSED, DROP, Reading, plain_copy, suffix_of
+from kofn.io.suffixes import refuse_other_kind, remedy_of
+from kofn.io.vector_columns import VectorColumns
 
 SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson", ".npy", ".npz")
-_CHUNK_BYTES = 32 << 20
 # What stands for no label, and the cells that are read as such.
 UNLABELLED = ""
 _NO_LABEL = r"(?i)^\s*(n/?a|nan|null)?\s*$"
 
 
-class Table(ABC):
+class Table(VectorColumns, ABC):
     """A file of rows. Rows are counted from 0 in every message and argument.
 
     Attributes:
@@ -48,15 +51,15 @@ class Table(ABC):
             each array.
         reading: how its text is read.
         empty: (n,) the rows that miss a value in a column that was used; None where there are none.
+        fills_names: True where some of those values are names.
     """
 
     path: Path
     n: int
     columns: list[str]
     reading: Reading = Reading()
-    empty: NDArray[np.bool_] | None = (
-        None  # rows that miss a value in a column that was used, where they are not refused
-    )
+    empty: NDArray[np.bool_] | None = None
+    fills_names: bool = False
 
     @staticmethod
     def open(path: str | PathLike[str], reading: Reading | None = None) -> Table:
@@ -71,22 +74,22 @@ class Table(ABC):
         where = Path(path)
         if not where.exists():
             near = nearest(where.name, (p.name for p in where.parent.iterdir())) if where.parent.is_dir() else ""
-            raise InputError(f"{where}: no such file{near}")
+            remote = remedy_of(where) if ":/" in str(where) or str(where) == "-" else ""
+            raise InputError(f"{where}: no such file{remote or near}")
         if where.is_dir():
             raise InputError(f"{where} is a folder; name one file in it")
         suffix = suffix_of(where)
         packed = where.suffix.lower() in COMPRESSED
         if suffix not in SUFFIXES or (packed and suffix in (".parquet", ".npy", ".npz")):
-            raise InputError(
-                f"{where}: unknown suffix {where.suffix.lower() or '(none)'!r}; give one of {', '.join(SUFFIXES)}"
-                f"{'; decompress it first' if packed or suffix in ('.zst', '.zip') else ''}"
-            )
+            known = "decompress it first" if packed else f"give one of {', '.join(SUFFIXES)}{remedy_of(where)}"
+            raise InputError(f"{where}: unknown suffix {where.suffix.lower() or '(none)'!r}; {known}")
         if not where.is_file():
             raise InputError(f"{where} is no regular file; write what it gives to a file first")
         how = reading or Reading()
-        with _reading(where):
+        with reading_file(where):
             if where.stat().st_size == 0:
                 raise InputError(f"{where} is empty (0 bytes); give a file with at least one row")
+            refuse_other_kind(where, suffix)
             plain = plain_copy(where, how.encoding)
             try:
                 table = _kind(suffix)(plain or where, how)
@@ -147,17 +150,19 @@ class Table(ABC):
     @property
     def types(self) -> dict[str, pl.DataType]:
         """What polars calls the types of the columns, without reading the rows where the file says them."""
-        with _reading(self.path):
+        with reading_file(self.path):
             return {name: self._dtype(name) for name in self.columns}
 
     def column(self, name: str) -> pl.Series:
         """All values of one column, typed, missing ones null. O(n) memory; no other column is read.
 
+        Empty text is missing, in any format: an empty cell of a CSV file is nothing else.
         A CSV cell becomes a number only if that loses nothing but the spelling of decimals: `007` stays text.
         """
         name = self.require(name)
-        with _reading(self.path):
-            return self._column(name)
+        with reading_file(self.path):
+            series = self.reading.without_na(self._column(name))
+        return series.set(series == "", None) if series.dtype == pl.String else series
 
     def take(self, indices: Iterable[int] | Array) -> pl.DataFrame:
         """The rows at `indices`, all original columns, in the given order, types and keys untouched.
@@ -172,7 +177,7 @@ class Table(ABC):
         out = (wanted < 0) | (wanted >= self.n)
         if out.any():
             raise InputError(f"indices names row {wanted[out][0]}; {self.path} has rows 0..{self.n - 1}")
-        with _reading(self.path):
+        with reading_file(self.path):
             return self._take(wanted.astype(np.int64))
 
     def lines(self, indices: NDArray[np.int64]) -> list[bytes] | None:  # noqa: ARG002 (of JSON lines, see there)
@@ -181,11 +186,13 @@ class Table(ABC):
 
     def numbers(self, name: str) -> Array:
         """A column of finite numbers, (n,): int64 if all are whole numbers in the file, else float64."""
-        series = self._filled(name)
+        series = self._without_gaps_or_refused(self.reading.numbers(self.column(name)), name)
         if series.dtype == pl.String:
-            odd = series.cast(pl.Float64, strict=False).is_null().arg_max() or 0
-            hint = f"; {remedy(series[odd])}" if odd_cell(series) is not None else "; correct or drop it"
-            raise InputError(f"{self._place(name, odd)} is {series[odd]!r}, which is not a number{hint}")
+            odd = odd_cell(series, self.reading.decimal)
+            hint = "correct it, or leave the row out" if odd is None else remedy(series[odd], self.reading.decimal)
+            if odd is None:
+                odd = series.cast(pl.Float64, strict=False).is_null().arg_max() or 0
+            raise InputError(f"{self._place(name, odd)} is {series[odd]!r}, which is not a number; {hint}")
         if not (series.dtype.is_numeric() or series.dtype == pl.Boolean):
             raise InputError(f"{self.path} column {name!r} holds {series.dtype}; give a column of numbers")
         is_whole = series.dtype == pl.Boolean or (
@@ -196,25 +203,47 @@ class Table(ABC):
         return values
 
     def compared(self, name: str) -> pl.Series:
-        """A column that rows are compared by: words, or numbers none of whose cells is spelt otherwise.
+        """A column that rows are compared by: names, or numbers none of whose cells is spelt otherwise.
+
+        Text all of whose cells are numbers is numbers, whatever the format.
 
         Raises:
-            InputError: a cell such as `NA`, `1,200` or `85.2%` among numbers, which would make names of all of them.
+            InputError: a cell such as `NA`, `1,200` or `85.2%` among numbers, which would make names of all of them;
+                nested values.
         """
-        series = self.column(name)
-        odd = odd_cell(series)
+        series = self.reading.numbers(self.column(name))
+        if series.dtype == pl.String and self.dtype(name) == "other" and series.null_count() < len(series):
+            raise InputError(f"{self.path} column {name!r} holds objects or lists; compare by --text, or leave it out")
+        odd = odd_cell(series, self.reading.decimal)
         if odd is not None:
             cell = str(series[odd])
-            raise InputError(f"{self._place(name, odd)} is {cell!r} in a column of numbers; {remedy(cell)}")
+            kind = "dates" if series.str.contains(r"\d[/:-]\d|\d\.\d+\.\d").sum() * 2 > len(series) else "numbers"
+            hint = remedy(cell, self.reading.decimal, compared=True)
+            raise InputError(f"{self._place(name, odd)} is {cell!r} in a column of {kind}; {hint}")
         return self._without_gaps(series)
 
+    def names(self, name: str) -> pl.Series:
+        """A column that rows are compared by, as names, however they are written."""
+        series = self.column(name)
+        return self._without_gaps(series if series.dtype.is_nested() else series.cast(pl.String)).cast(pl.Categorical)
+
     def _without_gaps(self, series: pl.Series) -> pl.Series:
-        """The column as it is, or with its missing values filled and their rows noted."""
+        """The column as it is, or with its missing values (NaN too) filled and their rows noted."""
+        if series.dtype.is_float() and self.reading.empty != "refuse":
+            series = series.fill_nan(None)
         if self.reading.empty == "refuse" or not series.null_count():
             return series
-        missing = empty_rows(series)
-        self.empty = missing if self.empty is None else self.empty | missing
+        self._note_gaps(series)
+        self.fills_names = self.fills_names or not (series.dtype.is_numeric() or series.dtype.is_temporal())
         return self.reading.filled(series)
+
+    def _note_gaps(self, series: pl.Series) -> None:
+        """Note which rows miss a value of the column."""
+        self._mark(series.is_null().to_numpy())
+
+    def _mark(self, missing: NDArray[np.bool_]) -> None:
+        if missing.any():
+            self.empty = missing if self.empty is None else np.logical_or(self.empty, missing)
 
     def labels(self, name: str) -> Array:
         """A column as text, (n,), for groups: 3 is "3", true is "true"."""
@@ -243,11 +272,15 @@ class Table(ABC):
         return np.array(series.cast(pl.String).to_list())
 
     def texts(self, name: str) -> pl.Series:
-        """A column of text, missing cells refused."""
-        series = self._filled(name)
-        if series.dtype.is_nested() or series.dtype == pl.Binary:
+        """A column of text; missing cells are texts without a word. Of nested values (a chat) the texts in them."""
+        series = self.column(name)
+        if series.dtype == pl.Binary or self.dtype(name) == "vector":
             raise InputError(f"{self.path} column {name!r} holds {series.dtype}; give a column of text")
-        return series.cast(pl.String)
+        if self.reading.empty == "drop":
+            self._note_gaps(series)
+        if series.dtype.is_nested():
+            return pl.Series(series.name, [words_in(value) for value in series.to_list()], pl.String)
+        return series.cast(pl.String).fill_null("")
 
     def vectors(self, name: str, *, finite: bool = True) -> Array:
         """A column of equally long vectors as (n, d): float16, float32 and float64 kept, whole numbers to float32.
@@ -261,10 +294,14 @@ class Table(ABC):
             InputError: a missing vector, one of another length, a value that is NaN, infinite or missing (row, column).
         """
         name = self.require(name)
-        with _reading(self.path):
+        with reading_file(self.path):
             X = self._vectors(name)
         if X.shape[1] == 0:
             raise InputError(f"{self._place(name, 0)} is an empty vector; drop those rows first")
+        if self.reading.empty == "drop":
+            gaps = np.asarray(np.isnan(X).any(axis=1))
+            X[gaps] = 0
+            self._mark(gaps)
         if finite:
             refuse_nonfinite(X, f"{self.path} column {name!r}")
         return X
@@ -272,7 +309,7 @@ class Table(ABC):
     def dtype(self, name: str) -> str:
         """The kind of the column's values, in one word: "number", "text", "vector", "date", "boolean" or "other"."""
         name = self.require(name)
-        with _reading(self.path):
+        with reading_file(self.path):
             dtype = self._dtype(name)
         if isinstance(dtype, pl.List | pl.Array):
             return "vector" if isinstance(dtype.inner, pl.DataType) and dtype.inner.is_numeric() else "other"
@@ -282,18 +319,19 @@ class Table(ABC):
             return "boolean"
         return "number" if dtype.is_numeric() else "date" if dtype.is_temporal() else "other"
 
-    def _place(self, name: str, row: int) -> str:
-        return f"{self.path} column {name!r} at row {row}"
-
     def _filled(self, name: str) -> pl.Series:
-        series = self.column(name)
+        return self._without_gaps_or_refused(self.column(name), name)
+
+    def _without_gaps_or_refused(self, series: pl.Series, name: str) -> pl.Series:
+        """A column that is not compared: missing values are never made up, so their rows go or are refused."""
         if self.reading.empty == "drop":
             series = self._without_gaps(series)
-        missing = series.null_count()
-        if missing:
-            more = f" ({missing} such rows)" if missing > 1 else ""
-            row = series.is_null().arg_max() or 0
-            raise InputError(f"{self._place(name, row)} is empty{more}; {FILL_OR_DROP}")
+        missing = missing_in(series)
+        count = int(missing.sum())
+        if count:
+            more = f" ({count} such rows)" if count > 1 else ""
+            row = missing.arg_max() or 0
+            raise InputError(f"{self._place(name, row)} is {'empty' if series[row] is None else 'NaN'}{more}; {DROP}")
         return series
 
     @abstractmethod
@@ -305,69 +343,6 @@ class Table(ABC):
     @abstractmethod
     def _take(self, wanted: NDArray[np.int64]) -> pl.DataFrame: ...
 
-    @abstractmethod
-    def _blocks(self, name: str, rows: int) -> Iterator[pl.Series]:
-        """The column in order, in blocks of about `rows` rows."""
-
-    def _vectors(self, name: str) -> Array:
-        """(n, d) filled block by block; the width and the dtype are those of the first row."""
-        first = next(iter(self._blocks(name, 1)), None)
-        if first is None:
-            raise InputError(f"{self.path} has no rows")
-        head = self._vector_block(name, first[:1], 0, None)
-        width = head.shape[1]
-        rows = max(1024, _CHUNK_BYTES // max(1, width * head.dtype.itemsize))
-        X = np.empty((self.n, width), head.dtype)
-        done = 0
-        for block in self._blocks(name, rows):
-            X[done : done + len(block)] = self._vector_block(name, block, done, width)
-            done += len(block)
-        return X
-
-    def _vector_block(self, name: str, block: pl.Series, start: int, width: int | None) -> Array:
-        """One block as (rows, width); refuse values that are missing, not a vector, or of another length."""
-        missing = block.is_null().arg_max() if block.null_count() else None
-        if missing is not None:
-            raise InputError(f"{self._place(name, start + missing)} is empty; {FILL_OR_DROP}")
-        if block.dtype == pl.String:
-            block = self._decode(name, block, start)
-        if block.dtype == pl.Array:
-            block = block.arr.to_list()
-        inner = block.dtype.inner if isinstance(block.dtype, pl.List) else None
-        if inner is None or not (inner.is_numeric() or inner == pl.Null):
-            raise InputError(f"{self.path} column {name!r} holds {block.dtype}; give a column of lists of numbers")
-        lengths = block.list.len().to_numpy()
-        width = int(lengths[0]) if width is None else width
-        odd = np.flatnonzero(lengths != width)
-        if len(odd):
-            raise InputError(
-                f"{self._place(name, start + int(odd[0]))} has {lengths[odd[0]]} values, row 0 has {width}; "
-                "give vectors of one length"
-            )
-        flat = block.explode() if width else block.head(0).explode()
-        gap = flat.is_null().arg_max() if flat.null_count() else None
-        if gap is not None:
-            row, column = divmod(gap, width)
-            cell = f"{self._place(name, start + row)}, column {column}"
-            raise InputError(f"{cell} is empty; drop or impute those rows first")
-        values = (flat if flat.dtype.is_float() else flat.cast(pl.Float32)).to_numpy()
-        return values.reshape(len(block), width)
-
-    def _decode(self, name: str, block: pl.Series, start: int) -> pl.Series:
-        """Vectors that were written as text."""
-        fine = block.str.contains(r"^\s*\[\s*([0-9eE+\-.]+(\s*,\s*[0-9eE+\-.]+)*)?\s*\]\s*$")
-        if not fine.all():
-            row = (~fine).arg_max() or 0
-            shown = block[row] if len(block[row]) <= 40 else block[row][:37] + "..."
-            raise InputError(f"{self._place(name, start + row)} is {shown!r}; give a list of numbers, as in [0.1, 2.5]")
-        numbers = block.str.strip_chars(" \t\r\n[]").str.split(",")
-        try:
-            # An empty list is written [] and would be split into one empty text.
-            return numbers.list.eval(pl.element().str.strip_chars().filter(pl.element() != "").cast(pl.Float64))
-        except pl.exceptions.PolarsError:
-            row = next(i for i, cell in enumerate(block) if not _parses(cell))
-            raise InputError(f"{self._place(name, start + row)} is not a list of numbers; write [0.1, 2.5]") from None
-
 
 def _kind(suffix: str) -> Callable[[Path, Reading], Table]:
     from kofn.io import formats
@@ -375,12 +350,15 @@ def _kind(suffix: str) -> Callable[[Path, Reading], Table]:
     return formats.KINDS[suffix]
 
 
-def _parses(cell: str) -> bool:
-    try:
-        [float(part) for part in cell.strip(" \t\r\n[]").split(",") if part.strip()]
-    except ValueError:
-        return False
-    return True
+# What readers raise of a damaged file.
+_BROKEN = (
+    pl.exceptions.PolarsError,
+    pl.exceptions.PanicException,
+    zipfile.BadZipFile,
+    zipfile.LargeZipFile,
+    zlib.error,
+    NotImplementedError,  # an archive compressed in a way that zipfile does not know
+)
 
 
 def one_line(error: BaseException) -> str:
@@ -389,11 +367,11 @@ def one_line(error: BaseException) -> str:
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[None]:
+def reading_file(path: Path) -> Iterator[None]:
     """Turn readers' errors into one line that names the file."""
     try:
         yield
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, zipfile.BadZipFile, zipfile.LargeZipFile) as error:
+    except _BROKEN as error:
         raise InputError(f"{path} cannot be read: {one_line(error)}; check or write the file again") from None
     except MemoryError:
         raise FailureError(f"{path}: not enough memory to read it; name fewer columns") from None

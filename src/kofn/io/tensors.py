@@ -251,6 +251,16 @@ class Layout:
         metadata = {key: value for key, value in self.index_metadata.items() if key != "total_size"}
         return Layout(shards, self.index_name, metadata)
 
+    def extended(self, tensors: Mapping[str, Any]) -> Layout:
+        """The same files with further tensors in the last."""
+        if not tensors:
+            return self
+        *shards, last = self.shards
+        specs = tuple(TensorSpec(name, tensor.dtype, tensor.shape) for name, tensor in tensors.items())
+        metadata = {key: value for key, value in self.index_metadata.items() if key != "total_size"}
+        whole = Shard(last.file_name, (*last.tensors, *specs), last.metadata)
+        return Layout((*shards, whole), self.index_name, metadata)
+
     def as_single_file(self) -> Layout:
         """The same tensors in one file, shard after shard."""
         tensors = tuple(tensor for shard in self.shards for tensor in shard.tensors)
@@ -318,12 +328,7 @@ class Checkpoint(Mapping[str, LazyTensor]):
 
     def extended(self, tensors: Mapping[str, LazyTensor]) -> Checkpoint:
         """The checkpoint with tensors of other files, which an output holds in its last shard."""
-        *shards, last = self.layout.shards
-        specs = tuple(TensorSpec(name, tensor.dtype, tensor.shape) for name, tensor in tensors.items())
-        last = Shard(last.file_name, (*last.tensors, *specs), last.metadata)
-        metadata = {key: value for key, value in self.layout.index_metadata.items() if key != "total_size"}
-        layout = Layout((*shards, last), self.layout.index_name, metadata)
-        return Checkpoint(self.path, layout, {**self._tensors, **tensors}, self._beside)
+        return Checkpoint(self.path, self.layout.extended(tensors), {**self._tensors, **tensors}, self._beside)
 
     def replaced(self, tensors: Mapping[str, Any], dropped: Container[str]) -> Checkpoint:
         """The checkpoint with some tensors read in another way, and without the `dropped` ones; the layout stays."""

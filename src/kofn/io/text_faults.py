@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import csv
 import os
+import re
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
@@ -37,7 +38,8 @@ def check_utf8(path: Path) -> None:
                 line = lines + 1 + block.count(b"\n", 0, max(position, 0))
                 raise InputError(
                     f"{path} is not UTF-8: byte 0x{error.object[error.start]:02x} at offset {offset + position}, "
-                    f"line {line}; convert it first, for example with iconv -f latin1 -t utf-8"
+                    f"line {line}; say --encoding (latin-1, cp1252, utf-16-le, ...), or convert it, "
+                    "as iconv -f latin1 -t utf-8 does"
                 ) from None
             if not block:
                 return
@@ -57,6 +59,7 @@ def check_csv(path: Path, separator: str) -> tuple[list[str], int, Path | None]:
         InputError: not UTF-8, no header, a name twice, a row with too many or too few fields (with its line).
     """
     check_utf8(path)
+    _refuse_bare_returns(path)
     header = _header(path, separator)
     _refuse_other_separator(path, separator, header)
     counted = _count_regular(path, separator, len(header))
@@ -64,6 +67,14 @@ def check_csv(path: Path, separator: str) -> tuple[list[str], int, Path | None]:
         return header, counted, None
     rows = _walk_csv(path, separator, len(header))
     return header, rows, _quoted_copy(path, separator) if quotes_inside(path, separator) else None
+
+
+def _refuse_bare_returns(path: Path) -> None:
+    """Refuse a file whose lines end in a carriage return alone, as those of old spreadsheets do."""
+    with open(path, "rb") as file:
+        start = file.read(_BLOCK)
+    if b"\r" in start.rstrip(b"\r") and b"\n" not in start:
+        raise InputError(f"{path}: its lines end in a carriage return alone; convert it, as in tr '\\r' '\\n' < FILE")
 
 
 def _has_bare_quote(path: Path, separator: str) -> bool:
@@ -110,8 +121,17 @@ def _header(path: Path, separator: str) -> list[str]:
     header = next((fields for _, fields in _records(path, separator) if fields), None)
     if header is None:
         raise InputError(f"{path} is empty; give a file with a header line and at least one row")
+    mark = re.fullmatch("sep=(.)?", separator.join(header), re.IGNORECASE)
+    if mark is not None:
+        raise InputError(
+            f"{path}: its first line, 'sep={mark[1] or separator}', is for Excel alone; remove it, and say "
+            f"--delimiter {mark[1] or separator!r}"
+        )
     if len(set(header)) < len(header):
         twice = max(Counter(header).items(), key=lambda item: item[1])[0]
+        if not twice.strip():
+            places = [str(number) for number, name in enumerate(header, 1) if name == twice]
+            raise InputError(f"{path}: columns {', '.join(places)} of the header have no name; name or remove them")
         raise InputError(f"{path}: the header names column {twice!r} twice; rename one of them")
     return header
 
@@ -209,8 +229,9 @@ def quotes_inside(path: Path, separator: str) -> bool:
     """Whether fields that are not in quotes hold one, which readers treat differently.
 
     Raises:
-        InputError: text follows the closing quote of a field (with its line).
+        InputError: text follows the closing quote of a field, or a quote is left open (with its line).
     """
+    opened = 0
     inside = bare_quote = False
     with open(path, encoding="utf-8-sig", newline="") as file:
         for number, raw in enumerate(file, 1):
@@ -224,7 +245,7 @@ def quotes_inside(path: Path, separator: str) -> bool:
                     position = end + 1
                     continue
                 if not inside:
-                    inside, position = True, position + 1
+                    inside, position, opened = True, position + 1, number
                 close = line.find('"', position)
                 if close < 0:
                     break
@@ -239,4 +260,6 @@ def quotes_inside(path: Path, separator: str) -> bool:
                         f"{path}: line {number} has text after the closing quote of a field; double the quotes in it"
                     )
                 position += 1
+    if inside:
+        raise InputError(f"{path}: a quote at line {opened} is left open; close it, or double the quotes that are text")
     return bare_quote

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from kofn.core.arrays import Array
 from kofn.core.checks import InputError, count, refuse_nonfinite
+from kofn.io.cells import missing_in
 from kofn.io.embedders import open_embedder
 from kofn.io.embedding import Embedded, embedded, model_for
 from kofn.io.reading import FILL_OR_DROP
@@ -55,6 +56,7 @@ def pool_vectors(
     text: str | None = None,
     vectors: str | None = None,
     columns: Sequence[str] | None = None,
+    categories: Sequence[str] = (),
     embedder: str | None = None,
     cache: bool = True,
     progress: bool | None = None,
@@ -69,6 +71,7 @@ def pool_vectors(
         text: a column of text, through `embed_texts` where `embedder` is given, else by `model_for`.
         vectors: a column (Parquet, JSONL, CSV) or array (NPZ) of vectors, unchanged.
         columns: numbers, dates, booleans and categories, through `column_vectors`.
+        categories: those of columns that hold names, also where they are written as numbers.
         embedder: name or path of a model, or "tfidf" for none.
         cache: keep what the model gives, and use what it gave before.
         progress: True draws a bar on a terminal while the model works.
@@ -87,6 +90,8 @@ def pool_vectors(
     given = [name for name, value in (("text", text), ("vectors", vectors), ("columns", columns)) if value]
     if len(given) > 1:
         raise InputError(f"{' and '.join(given)} were given together; give one of text, vectors, columns")
+    if categories and not columns:
+        raise InputError(f"categories={', '.join(categories)}: they are some of the columns; name these with columns")
     if embedder is not None and text is None:
         raise InputError(f"embedder={embedder!r} needs text: name the column to embed")
     if text is not None:
@@ -98,9 +103,15 @@ def pool_vectors(
         X = text_vectors(texts, dims=dims, seed=seed)
         return PoolVectors(X, f"TF-IDF of column {text!r}, reduced to {X.shape[1]} dimensions", by_words=True)
     if columns:
-        X, names = column_vectors(pl.DataFrame([table.compared(table.require(name)) for name in columns]))
-        shown = f"columns {', '.join(columns)} scaled to equal weight"
-        return PoolVectors(X, shown if len(names) == len(columns) else f"{shown}, {len(names)} dimensions")
+        if other := next((name for name in categories if name not in columns), None):
+            raise InputError(f"categories names {other!r}, which is none of the columns that rows are compared by")
+        frame = pl.DataFrame([table.names(name) if name in categories else table.compared(name) for name in columns])
+        X, dimensions = column_vectors(frame)
+        counts = {name: sum(part.startswith(f"{name}=") for part in dimensions) for name in frame.columns}
+        shown = [
+            f"{name} ({count} names)" if count and name not in dimensions else name for name, count in counts.items()
+        ]
+        return PoolVectors(X, f"columns {', '.join(shown)} scaled to equal weight")
     if vectors is None:
         vectors = _only_vectors(table)
     return PoolVectors(table.vectors(vectors), f"column {vectors!r} as it is")
@@ -333,8 +344,10 @@ def column_vectors(frame: pl.DataFrame) -> tuple[NDArray[np.float32], list[str]]
     names: list[str] = []
     for series in frame:
         label = f"column {series.name!r}"
-        if series.null_count():
-            raise InputError(f"{label} at row {series.is_null().arg_max()} is empty; {FILL_OR_DROP}")
+        missing = missing_in(series)
+        if missing.any():
+            row = missing.arg_max() or 0
+            raise InputError(f"{label} at row {row} is {'empty' if series[row] is None else 'NaN'}; {FILL_OR_DROP}")
         kind = series.dtype
         if kind == pl.String:
             series = _as_dates(series)
@@ -342,7 +355,7 @@ def column_vectors(frame: pl.DataFrame) -> tuple[NDArray[np.float32], list[str]]
         if kind.is_temporal():
             series = series.to_physical()
         if kind.is_numeric() or kind == pl.Boolean or kind.is_temporal():
-            values = series.cast(pl.Float64).to_numpy()
+            values = _from_the_least(series)
             refuse_nonfinite(values, label)
             parts.append(_standard(values)[:, None])
             names.append(series.name)
@@ -353,6 +366,17 @@ def column_vectors(frame: pl.DataFrame) -> tuple[NDArray[np.float32], list[str]]
         else:
             raise InputError(f"{label} holds {kind}; use --vectors for a column of vectors, or leave it out")
     return np.concatenate(parts, axis=1, dtype=np.float32), names
+
+
+def _from_the_least(series: pl.Series) -> Array:
+    """The values as floats; large whole numbers less the smallest, since floats do not hold them apart."""
+    if series.dtype.is_integer() and series.dtype != pl.Int128:
+        whole = series.cast(pl.UInt64 if series.dtype == pl.UInt64 else pl.Int64).to_numpy()
+        low = int(whole.min())
+        if max(-low, int(whole.max())) >= 1 << 53:
+            # Differences of 64 bits may exceed them; as unsigned numbers, which go round, they do not.
+            return (whole.astype(np.uint64) - np.uint64(low % (1 << 64))).astype(np.float64)
+    return series.cast(pl.Float64).to_numpy()
 
 
 def _standard(values: Array) -> Array:
@@ -380,7 +404,11 @@ def _one_hot(series: pl.Series, label: str) -> tuple[Array, list[str]]:
 
 
 def _as_dates(series: pl.Series) -> pl.Series:
-    """Dates, or dates with times, where every row is one in ISO form; otherwise the text unchanged."""
+    """Dates, or dates with times, where every row is written as one in ISO form; otherwise the text unchanged.
+
+    Raises:
+        InputError: a row is written as a date that no calendar has.
+    """
     if not series.str.contains(r"^\d{4}-\d{2}-\d{2}([T ]|$)").all():
         return series
     try:
@@ -388,4 +416,10 @@ def _as_dates(series: pl.Series) -> pl.Series:
             return series.str.to_date("%Y-%m-%d")
         return series.str.to_datetime(time_unit="us", time_zone="UTC")
     except pl.exceptions.PolarsError:
-        return series
+        wrong = series.str.head(10).str.to_date("%Y-%m-%d", strict=False).is_null()
+        if not wrong.any():
+            return series
+        row = wrong.arg_max() or 0
+        raise InputError(
+            f"column {series.name!r} at row {row} is {series[row]!r}, which is no date; correct it"
+        ) from None

@@ -92,8 +92,11 @@ def _older_files(folder: Path) -> tuple[Any, list[dict[str, Any]]]:
     return vocabulary, [{"id": number, "content": token, **_PLAIN} for token, number in added.items()]
 
 
-def with_tokens(first: Tokens, others: Sequence[Tokens]) -> Tokens:
-    """The tokens of `first`, then those of the others that are new, in their order, with the next ids."""
+def with_tokens(first: Tokens, others: Sequence[Tokens], *, added_last: bool = False) -> Tokens:
+    """The tokens of `first`, then those of the others that are new, in their order, with the next ids.
+
+    With `added_last` those that are a model's own come before those that were added to any, as in mergekit.
+    """
     ids, added = dict(first.ids), dict(first.added)
     fresh = [
         (token, tokens.added.get(token, _PLAIN))
@@ -101,6 +104,8 @@ def with_tokens(first: Tokens, others: Sequence[Tokens]) -> Tokens:
         for token in sorted(tokens.ids, key=lambda each: tokens.ids[each])
         if token not in first.ids
     ]
+    if added_last:
+        fresh.sort(key=lambda each: any(each[0] in tokens.added for tokens in others))
     following = first.next_id() if fresh else 0
     for token, settings in fresh:
         if token not in ids:

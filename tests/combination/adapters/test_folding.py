@@ -10,7 +10,7 @@ import pytest
 import safetensors.numpy
 from lora import SHAPES, P, kind, mixed, network, refused, updates
 
-from kofn.combination import fold_adapter, fold_adapters, stack_adapters
+from kofn.combination import fold_adapter, fold_adapters, stack_adapters, weighted_mean
 from kofn.combination.adapters._fold_rows import Scratch, rounded
 from kofn.io.adapters import Adapter
 
@@ -110,7 +110,15 @@ def test_folding_on_disk(tmp_path: Path) -> None:
             assert other.tobytes() == value.tobytes()
     refused(lambda: fold_adapter(tmp_path / "base", adapter, out=tmp_path / "base"), "is where the base lies")
     refused(lambda: fold_adapter(base, adapter, out=tmp_path / "x"), "the base is in memory")
-    refused(lambda: fold_adapter(tmp_path / "base", Adapter(*kind("head"))), "it lacks 'head.weight'")
+    tensors, config = kind("head")
+    refused(
+        lambda: fold_adapter(tmp_path / "base", Adapter(tensors, {**config, "modules_to_save": None})),
+        "it lacks 'head.weight'",
+    )
+    refused(lambda: fold_adapter(tmp_path / "base", Adapter(tensors, config), weight=0.5), "it lacks 'head.weight'")
+    headed = fold_adapter(tmp_path / "base", Adapter(tensors, config), out=tmp_path / "headed")
+    assert set(headed) == {*base, "head.weight"}
+    assert headed["head.weight"].tolist() == tensors[P + "head.weight"].tolist()
 
 
 @pytest.mark.parametrize("dora", [False, True])
@@ -203,6 +211,18 @@ def test_an_update_is_not_added_to_codes(scale: str, dtype: type, tmp_path: Path
         )
 
 
+def test_an_update_is_not_added_to_packed_codes_of_mlx(tmp_path: Path) -> None:
+    names = {"weight": np.zeros((2, 4), np.uint32), "scales": np.ones((2, 1)), "biases": np.ones((2, 1))}
+    base = {f"l.{name}": array for name, array in names.items()}
+    adapter = {"l.lora_a": np.ones((32, 2)), "l.lora_b": np.ones((2, 2))}
+    for dtype in (None, "float32"):
+        refused(lambda dtype=dtype: fold_adapter(base, adapter, dtype=dtype), "MLX: packed codes", "mlx_lm.convert")
+    refused(lambda: weighted_mean([base, base]), "MLX: packed codes with scales and biases")
+    plain = {"l.weight": np.zeros((2, 32)), "l.biases": np.ones(2)}
+    assert fold_adapter(plain, adapter)["l.weight"].any()
+    assert weighted_mean([plain, plain]).result["l.biases"].tolist() == [1, 1]
+
+
 @pytest.mark.parametrize("dtype", [np.int8, np.int32, np.uint8, np.bool_])
 def test_an_update_is_not_added_to_whole_numbers(dtype: type) -> None:
     refused(lambda: fold_adapter({"l.weight": CODES.astype(dtype)}, ONES), "no update can be added")
@@ -226,8 +246,6 @@ def test_what_was_trained_in_full_is_read_under_each_name_of_it() -> None:
         "head.modules_to_save.weight": np.full(3, 7.0),
     }
     assert fold_adapter(base, adapter)["head.weight"].tolist() == [7.0] * 3
-    rows = {**ONES, "embed_tokens.token_adapter.trainable_tokens_delta": np.ones((1, 2))}
-    refused(lambda: fold_adapter(base, rows), "rows of single tokens")
 
 
 def test_a_tied_base_is_not_folded_apart(tmp_path: Path) -> None:
@@ -256,3 +274,11 @@ def test_a_base_saved_beside_factors_is_no_part_of_the_sum() -> None:
         np.testing.assert_allclose(
             fold_adapter({"l.weight": own}, summed.result)["l.weight"], own + (2 / 3 if normalize else 2), rtol=1e-6
         )
+
+
+def test_a_dora_adapter_without_magnitudes_is_refused() -> None:
+    tensors, config = kind("DoRA")
+    lost = {name: array for name, array in tensors.items() if "magnitude" not in name}
+    refused(lambda: fold_adapter(network(), Adapter(lost, config)), "is a DoRA adapter without the magnitudes of")
+    other = Adapter({"l.lora_a": np.ones((2, 1)), "l.lora_b": np.ones((1, 2))}, {"fine_tune_type": "dora"})
+    refused(lambda: fold_adapter({"l.weight": np.eye(2)}, other), "is a DoRA adapter without the magnitudes of 'l'")

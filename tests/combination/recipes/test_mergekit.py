@@ -163,17 +163,12 @@ A = "{model: @/A, parameters: {weight: 1}}"
             "x: weight: [[1]] is no number",
         ),
         ("{merge_method: linear, models: [" + A + "], dtype: float3}", "dtype='float3'"),
-        (
-            "{merge_method: linear, models: [" + A + "], tokenizer_source: union}",
-            "match tokens with --vocabulary union",
-        ),
         ("{merge_method: linear, models: [" + A + "], chat_template: chatml}", "chat_template is not read; write it"),
         ("{merge_method: linear, models: [" + A + "], modules: {x: 1}}", "modules is not read"),
         (
             "{merge_method: linear, models: [{model: '@/A+@/lora', parameters: {weight: 1}}]}",
             "lora' is a model with an adapter; fold it first: kofn combine",
         ),
-        ("{merge_method: linear, models: [" + A + "], tokenizer: {source: union}}", "tokens with --vocabulary union"),
         (
             "{merge_method: linear, models: [{model: {model: @/A, lora: @/B}}]}",
             "with an adapter; fold it first: kofn combine",

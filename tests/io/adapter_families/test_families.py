@@ -12,7 +12,7 @@ import safetensors.numpy
 from adapter_files import FILES, kohya, lokr, mlx, peft, torchtune
 from lora import refused
 
-from kofn.core.checks import FailureError
+from kofn.core.checks import FailureError, InputError
 from kofn.io.adapter_families import FAMILIES, Saved, family_of
 from kofn.io.adapter_families._peft import config_of
 from kofn.io.adapters import CONFIG, Adapter, is_adapter, lora_pairs
@@ -218,3 +218,12 @@ def test_names_of_modules_correspond() -> None:
     refused(lambda: names.find("fc"), "module 'fc' may be 'text_encoder.fc' or 'text_encoder_2.fc'")
     assert split("conditioner.embedders.0.transformer.a") == ("text encoder", "a")
     assert split("lycoris_a_b") == ("model", "a_b")
+
+
+@pytest.mark.parametrize("key", ["r", "lora_alpha"])
+def test_numbers_of_hundreds_of_digits_are_cut(key: str) -> None:
+    tensors = {"q.lora_A.weight": np.ones((2, 3)), "q.lora_B.weight": np.ones((4, 2))}
+    with pytest.raises(InputError) as caught:
+        Adapter(tensors, {"r": 2, "lora_alpha": 4, key: int("9" * 401)})
+    assert "999 ..." in str(caught.value)
+    assert len(str(caught.value)) < 300

@@ -117,6 +117,19 @@ def test_weights_count_beside_the_doubt() -> None:
     assert plan.indices[0] >= 100
 
 
+def test_a_classifier_that_is_sure_of_all_rows_tells_none_apart() -> None:
+    X = np.concatenate([np.zeros((12, 1)), np.full((12, 1), 1e6)]) + np.arange(24)[:, None] * 1e-3
+    y = np.full(24, -1)
+    y[[0, 4, 8, 11]], y[[12, 16, 20, 23]] = 0, 1
+    plan = uncertainty_herding(X, y=y, k=4, model="GaussianNB", seed=0, bandwidth=1e-3)
+    assert plan.info["sure"] is True
+    covered = uncertainty_herding(X, y=y, k=4, model="none", bandwidth=1e-3)
+    assert plan.indices.tolist() == covered.indices.tolist()
+    # So it is where rows that it doubts count for nothing.
+    plan = uncertainty_herding(X, y=y, k=2, weights=np.where(np.arange(24) < 3, 1.0, 0.0), model="GaussianNB", seed=0)
+    assert len(plan) == 2
+
+
 def test_what_is_wrong_is_said() -> None:
     X, y = digits(60, 20)
     with pytest.raises(InputError, match="all 20 rows are labelled"):

@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kofn.combination._sweep.quantised import unpacked
+from kofn.combination._sweep.tied import without_copies
+from kofn.combination._sweep.tokens_of import TokensOf, aligned
 from kofn.combination._sweep.vocabulary import Gathered, Vocabulary, matched
 from kofn.core.checks import InputError, as_array, nearest
 from kofn.io.quantised import FLOAT8, Dequantised, Scheme
@@ -171,9 +173,10 @@ def open_members(
         mappings = [{name: tensor for name, tensor in member.items() if name not in tied} for member in mappings]
         origin = origin and {name: tensor for name, tensor in origin.items() if name not in tied}
     sources = [*mappings, *([] if origin is None else [origin])]
-    skipped = _skipped(sources, only, skip)
-    rounded, read_as = (None if name is None else float_dtype(name) for name in (dtype, cast))
     labelled = [*labels, *([] if origin is None else [base_label])]
+    skipped = _skipped(sources, only, skip)
+    sources, notes = without_copies(sources, labelled, skipped)
+    rounded, read_as = (None if name is None else float_dtype(name) for name in (dtype, cast))
     plain = unpacked(
         sources,
         labelled,
@@ -184,8 +187,11 @@ def open_members(
     )
     sources, skipped = plain.sources, plain.skipped
     tokens = None
-    if vocabulary is not None:
+    if isinstance(vocabulary, TokensOf):
+        sources, tokens = aligned(sources, labelled, vocabulary, skipped)
+    elif vocabulary is not None:
         sources, tokens = matched(sources, labelled, len(mappings), vocabulary, skipped)
+    if tokens is not None:
         _refuse_quantised_rows(tokens, plain.schemes if rounded is None else {})
     mappings, origin = sources[: len(mappings)], None if origin is None else sources[-1]
     if plain.names and rounded is not None and rounded.itemsize == 1:
@@ -220,7 +226,7 @@ def open_members(
         plain.names,
         schemes,
         beside,
-        plain.notes if rounded is None else (),
+        (*notes, *(plain.notes if rounded is None else ())),
         tokens,
     )
 

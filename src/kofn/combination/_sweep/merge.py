@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,7 @@ def merge(
     info: Mapping[str, Any] | None = None,
     donor: Any = None,
     settings: Mapping[str, Any] | None = None,
+    tokenizer: Path | None = None,
 ) -> Blend:
     """Blend every tensor by its merge rule and return the plan.
 
@@ -58,6 +59,7 @@ def merge(
         info: further entries of the plan's `info`.
         donor: the path of the model whose configuration and tokenizer are copied, by default the first member's.
         settings: entries of the configuration that differ from the donor's.
+        tokenizer: the folder whose tokenizer is copied, by default the donor's.
     """
     by_name = merge_rules if isinstance(merge_rules, Mapping) else dict.fromkeys(pool.first, merge_rules)
     measure = checks.flag(options.measure, "measure")
@@ -74,7 +76,7 @@ def merge(
     notes: dict[str, Any] = {}
     result: Any
     if options.out is not None:
-        done, result = _write(pool, by_name, sweep, options, notes, donor, settings or {})
+        done, result = _write(pool, by_name, sweep, options, notes, donor, settings or {}, tokenizer)
     elif pool.on_disk:
         done = sweep.run(Requantiser(pool, _nowhere, notes))
         result = lazy_blend(pool, sweep)
@@ -186,6 +188,7 @@ def _write(
     notes: dict[str, Any],
     donor: Any,
     settings: Mapping[str, Any],
+    tokenizer: Path | None,
 ) -> tuple[Done, LazyArrays]:
     assert options.out is not None
     layout = check_out(options.out, pool)
@@ -193,25 +196,18 @@ def _write(
     if pool.base is not None:  # compared with the others; copied tensors come from a member, if any has them
         labels, sources = [*labels, pool.base_label], [*sources, pool.base]
     paths = [getattr(source, "path", None) for source in sources]
-    if pool.vocabulary is not None:
+    if pool.vocabulary is not None and donor is None:
         donor = pool.vocabulary.folder
     elif donor is None and pool.base is not None and _base_decides(pool):
         donor = getattr(pool.base, "path", None)
     if donor is not None:
         labels, paths = [f"the donor ({donor})", *labels], [Path(donor), *paths]
-    dropped: tuple[str, ...] = ()
-    if pool.quantised:
-        # Tensors are kept as member 0's, so its word on them holds, whoever the configuration is from.
-        kept = configured(getattr(pool.first, "path", None)) if pool.schemes else {}
-        settings = {**settings, **kept}
-        dropped = tuple(key for key in QUANTISATION if key not in kept)
-    tokenizer = None
+    of_dtypes, dropped = settings_of(pool, paths)
+    settings = {**settings, **of_dtypes}
     if pool.vocabulary is not None:
         pool.vocabulary.refuse_single_file(options.out)
         tokenizer, config = pool.vocabulary.folder, first_config(paths)
-        settings = {**settings, **pool.vocabulary.resized(config)}
-    if pool.dtype is not None:
-        settings = {**settings, **retyped(first_config(paths), pool.dtype.name)}
+        settings = {**settings, **pool.vocabulary.resized({**config, **settings})}
     extras, warnings = companions(labels, paths, settings, dropped, tokenizer)
     if pool.vocabulary is not None:
         extras |= pool.vocabulary.files
@@ -246,6 +242,24 @@ def _write(
     # In the members' order even after resuming, because sums over tensors depend on it.
     done.squares = {name: done.squares[name] for name in pool.first}
     return done, Checkpoint.open(writer.out).arrays()
+
+
+def settings_of(pool: Pool, paths: Sequence[Path | None]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """What the configuration says of the dtypes and the quantisation of the blend, and the entries that it loses.
+
+    Args:
+        pool: the members.
+        paths: the folders whose first configuration is copied.
+    """
+    settings: dict[str, Any] = {}
+    dropped: tuple[str, ...] = ()
+    if pool.quantised:
+        # Tensors are kept as member 0's, so its word on them holds, whoever the configuration is from.
+        settings = configured(getattr(pool.first, "path", None)) if pool.schemes else {}
+        dropped = tuple(key for key in QUANTISATION if key not in settings)
+    if pool.dtype is not None:
+        settings = {**settings, **retyped(first_config(paths), pool.dtype.name)}
+    return settings, dropped
 
 
 def _base_decides(pool: Pool) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -95,13 +95,7 @@ class Vocabulary:
 
     def resized(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """The entries of a configuration that name the number of rows, and those that hold such, with the new one."""
-        changed: dict[str, Any] = {}
-        for key, value in config.items():
-            if key == "vocab_size" and type(value) is int and value in self.sizes and value != self.rows:
-                changed[key] = self.rows
-            elif isinstance(value, dict) and (inner := self.resized(value)):
-                changed[key] = {**value, **inner}
-        return changed
+        return resized(config, self.sizes, self.rows)
 
     def refuse_single_file(self, out: Any) -> None:
         """Refuse an output without room for the tokenizer that was made for it."""
@@ -115,6 +109,14 @@ class Vocabulary:
         """Whether a configuration, or an entry of it, has the number of rows as it is."""
         inner = [value for value in config.values() if isinstance(value, dict)]
         return config.get("vocab_size") == self.rows or any(map(self.names_rows, inner))
+
+    def entries(self, name: str, start: int, count: int, shape: tuple[int, ...]) -> NDArray[np.int64] | None:
+        """The row that each of `count` entries of a tensor lies in, None where every source has all of those rows."""
+        absent, width = self.absent.get(name), math.prod(shape[1:])
+        first, last = start // width, -(-(start + count) // width)
+        if absent is None or not absent[:, first:last].any():
+            return None
+        return (start + np.arange(count)) // width
 
     def fill(
         self,
@@ -131,15 +133,11 @@ class Vocabulary:
         zero. What the base lacks is that mean, for all members alike: their task vectors are zero, where those of their
         own rows would cancel but for rounding, which no election of signs should decide.
         """
-        absent = self.absent.get(name)
-        if absent is None:
+        count = len(rows[0])
+        entries = self.entries(name, start, count, shape)
+        if entries is None:
             return
-        count, width = len(rows[0]), math.prod(shape[1:])
-        first, last = start // width, -(-(start + count) // width)
-        if not absent[:, first:last].any():
-            return
-        entries = (start + np.arange(count)) // width
-        lacking = absent[:, entries]
+        lacking = self.absent[name][:, entries]
         members = lacking[: len(rows)]
         heard = np.where(members, 0.0, weights[:, None])
         total = heard.sum(axis=0)
@@ -155,6 +153,17 @@ class Vocabulary:
             members = members | lacking[-1]
         for row, mask in zip(rows, members, strict=True):
             np.copyto(row, mean, where=mask, casting="unsafe")
+
+
+def resized(config: Mapping[str, Any], sizes: Container[int], rows: int) -> dict[str, Any]:
+    """The entries of a configuration that name one of these numbers of rows, and those that hold such, with another."""
+    changed: dict[str, Any] = {}
+    for key, value in config.items():
+        if key == "vocab_size" and type(value) is int and value in sizes and value != rows:
+            changed[key] = rows
+        elif isinstance(value, dict) and (inner := resized(value, sizes, rows)):
+            changed[key] = {**value, **inner}
+    return changed
 
 
 def matched(
@@ -181,20 +190,20 @@ def matched(
     checkpoints = [source for source in sources if isinstance(source, Checkpoint)]
     if len(checkpoints) < len(sources):
         raise InputError("vocabulary needs the folders of checkpoints, with their tokenizers; leave it out for arrays")
-    tokens = [read_tokens(_folder(checkpoint)) for checkpoint in checkpoints]
+    tokens = [read_tokens(folder_of(checkpoint)) for checkpoint in checkpoints]
     leader = 0 if kind == "first" or len(sources) == members else members
     first, others = tokens[leader], [each for i, each in enumerate(tokens) if i != leader]
     whole = with_tokens(first, others) if kind == "union" else first
-    names = _names(sources, labels, tokens, skipped)
+    names = tables_of(sources, labels, tokens, skipped)
     absent: dict[str, NDArray[np.bool_]] = {}
     read: list[dict[str, Gathered]] = [{} for _ in sources]
     counts = {}
     for name in names:
         extents = [source[name].shape[0] for source in sources]
-        _refuse_far(tokens, extents, name)
+        refuse_far(tokens, extents, name)
         count = counts[name] = max(extents[leader], whole.end if whole.end > first.end else 0)
         rows = np.array([_rows(each, extent, whole, count) for each, extent in zip(tokens, extents, strict=True)])
-        _refuse_rowless(rows, whole, name)
+        refuse_rowless(rows, whole, name)
         for source, replaced, own in zip(sources, read, rows, strict=True):
             if len(own) != source[name].shape[0] or (own != np.arange(len(own))).any():
                 replaced[name] = Gathered(source[name], own)
@@ -218,11 +227,12 @@ def matched(
     return [checkpoint.replaced(new, ()) for checkpoint, new in zip(checkpoints, read, strict=True)], vocabulary
 
 
-def _folder(checkpoint: Checkpoint) -> Path:
+def folder_of(checkpoint: Checkpoint) -> Path:
+    """The folder that a checkpoint lies in."""
     return checkpoint.path if checkpoint.path.is_dir() else checkpoint.path.parent
 
 
-def _names(
+def tables_of(
     sources: Sequence[Tensors], labels: Sequence[str], tokens: Sequence[Tokens], skipped: frozenset[str]
 ) -> list[str]:
     """The tensors that have a row for each token: the embeddings first, then the heads."""
@@ -275,7 +285,7 @@ def _rows(tokens: Tokens, extent: int, whole: Tokens, count: int) -> NDArray[np.
     return rows
 
 
-def _refuse_far(tokens: Sequence[Tokens], extents: Sequence[int], name: str) -> None:
+def refuse_far(tokens: Sequence[Tokens], extents: Sequence[int], name: str) -> None:
     """Refuse ids that no numbering without gaps gives: memory is held for every id up to the last."""
     for each, extent in zip(tokens, extents, strict=True):
         if each.end > extent + len(each.ids):
@@ -286,7 +296,8 @@ def _refuse_far(tokens: Sequence[Tokens], extents: Sequence[int], name: str) -> 
             )
 
 
-def _refuse_rowless(rows: NDArray[np.int64], whole: Tokens, name: str) -> None:
+def refuse_rowless(rows: NDArray[np.int64], whole: Tokens, name: str) -> None:
+    """Refuse a token that has a row in no source; `rows` (sources, tokens) are -1 where there is none."""
     nowhere = np.flatnonzero((rows < 0).all(axis=0))
     if len(nowhere):
         number = int(nowhere[0])

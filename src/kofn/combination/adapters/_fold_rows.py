@@ -53,12 +53,14 @@ class LowRank:
     """Adds `left @ right`, rows (rows, r) times columns (r, columns); DoRA's magnitudes then rescale the sum.
 
     `factors` computes left and right. Those of LoHa and LoKr are as large as the tensor, so that only the tensor at
-    hand has any.
+    hand has any. With a `span` they are of these rows of the tensor only, as of one expert, or one layer of several
+    that are kept in one.
     """
 
     factors: Callable[[], tuple[Floats, Floats]]
     magnitude: Floats | None = None
     magnitude_axis: int = 0
+    span: tuple[int, int] | None = None
 
     @property
     def whole(self) -> bool:
@@ -66,8 +68,14 @@ class LowRank:
         return self.magnitude is not None and self.magnitude_axis == 1
 
     def apply(self, wide: Floats, rows: slice, scratch: Scratch) -> None:
+        first, last = self.span or (rows.start, rows.stop)
+        low, high = max(first, rows.start), min(last, rows.stop)
+        if low >= high:
+            return
         left, right = scratch.factors(self)
-        wide += np.matmul(left[rows], right, out=scratch.array("spare", wide.shape, np.float64))
+        start = self.span[0] if self.span else 0
+        part = wide[low - rows.start : high - rows.start]
+        part += np.matmul(left[low - start : high - start], right, out=scratch.array("spare", part.shape, np.float64))
         if self.magnitude is not None and self.whole:
             wide *= self.magnitude / np.linalg.norm(wide, axis=0)
         elif self.magnitude is not None:
@@ -87,18 +95,54 @@ class Shift:
 
 
 @dataclass(frozen=True)
-class Replace:
-    """Moves the tensor by `weight` of the way to an array that was trained in full; at weight 1 it is that array."""
+class Trained:
+    """What an adapter trained in full: an array of the tensor's shape, or the numbers of the rows it holds."""
 
     array: Array
     weight: float
+    rows: NDArray[np.int64] | None = None
+
+    @property
+    def height(self) -> int:
+        """How many rows a tensor has at least that holds all of these."""
+        if self.rows is None:
+            return self.array.shape[0] if self.array.ndim else 1
+        return int(self.rows.max(initial=-1)) + 1
+
+    def within(self, rows: slice) -> tuple[NDArray[np.int64], Floats]:
+        """Positions among these rows of the tensor, and the values trained for them."""
+        table = as_rows(self.array)
+        if self.rows is None:
+            known = table[rows].astype(np.float64)
+            return np.arange(len(known)), known
+        own = np.flatnonzero((self.rows >= rows.start) & (self.rows < rows.stop))
+        return self.rows[own] - rows.start, table[own].astype(np.float64)
+
+
+@dataclass(frozen=True)
+class Replace:
+    """Moves rows towards what adapters trained in full: `W + sum_i weight_i * (array_i - W)`; one of weight 1 is W.
+
+    From row `known` on the base has no W; there it is the weighted mean of the arrays.
+    """
+
+    parts: tuple[Trained, ...]
+    known: int
     whole = False
 
     def apply(self, wide: Floats, rows: slice, scratch: Scratch) -> None:
-        target = as_rows(self.array)[rows].astype(np.float64)
-        if self.weight != 1:
-            target = wide + self.weight * (target - wide)
-        wide[:] = target
+        if len(self.parts) == 1 and self.parts[0].weight == 1:
+            positions, values = self.parts[0].within(rows)
+            wide[positions] = values
+            return
+        origin, heard = wide.copy(), np.zeros(len(wide))
+        fresh = rows.start + np.arange(len(wide)) >= self.known
+        origin[fresh] = wide[fresh] = 0.0
+        for part in self.parts:
+            positions, values = part.within(rows)
+            wide[positions] += part.weight * (values - origin[positions])
+            heard[positions] += part.weight
+        wide[fresh] /= heard[fresh, None]
 
 
 Change = LowRank | Shift | Replace
@@ -122,9 +166,18 @@ def row_blocks(shape: Sequence[int], changes: Sequence[Change]) -> Iterator[slic
 
 
 def fold_rows(
-    read: Read, name: str, shape: Sequence[int], rows: slice, changes: Sequence[Change], scratch: Scratch
+    read: Read,
+    name: str,
+    shape: Sequence[int],
+    rows: slice,
+    changes: Sequence[Change],
+    scratch: Scratch,
+    dtype: np.dtype[Any] | None = None,
 ) -> Array:
-    """The folded values (flat, in scratch memory) of some rows; `read(start, stop)` gives elements of the tensor."""
+    """The folded values (flat, in scratch memory) of some rows, in `dtype` (default the tensor's own).
+
+    `read(start, stop)` gives elements of the tensor.
+    """
     columns = prod(shape[1:])
     values = read(rows.start * columns, rows.stop * columns)
     wide = scratch.array("sums", (rows.stop - rows.start, columns), np.float64)
@@ -133,9 +186,11 @@ def fold_rows(
     with np.errstate(over="ignore", invalid="ignore"):
         for change in changes:
             change.apply(wide, rows, scratch)
-        folded = rounded(wide.reshape(-1), values.dtype, scratch)
+        folded = rounded(wide.reshape(-1), values.dtype if dtype is None else dtype, scratch)
         if not _all_finite(folded):
-            raise InputError(f"base: {name!r} folded is beyond the range of {folded.dtype}; widen it first")
+            raise InputError(
+                f"base: {name!r} folded is beyond the range of {folded.dtype}; widen it with dtype='float32'"
+            )
     return folded
 
 

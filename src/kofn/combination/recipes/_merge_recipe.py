@@ -10,6 +10,7 @@ from typing import Any, Unpack
 from kofn.combination._sweep.files import FilesAndThreads, SweepOptions, patterns
 from kofn.combination._sweep.members import HALF, REAL, Pool, open_members
 from kofn.combination._sweep.merge import merge
+from kofn.combination.recipes._mergekit_tokens import tokens_asked
 from kofn.combination.recipes._read_recipe import read_recipe
 from kofn.combination.recipes._recipe import COPY, Part, Recipe, Relayered, rule_class
 from kofn.combination.rules import Rule
@@ -80,6 +81,7 @@ def merge_recipe(
         info={"parts": counts},
         donor=recipe.donor,
         settings={} if layers is None else {"num_hidden_layers": layers},
+        tokenizer=None if recipe.tokens is None else recipe.tokens.folder,
     )
     warnings = [*recipe.notes, *blend.info.get("warnings", [])]
     return dataclasses.replace(
@@ -107,7 +109,7 @@ def open_recipe(recipe: Recipe, options: SweepOptions) -> tuple[Recipe, Pool, di
         skip or None,
         dtype=dtype,
         cast=recipe.cast,
-        vocabulary=options.vocabulary,
+        vocabulary=tokens_asked(recipe, options.vocabulary),
     )
     return recipe, pool, part_of, skip or None
 

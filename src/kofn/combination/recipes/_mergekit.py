@@ -15,6 +15,7 @@ from typing import Any
 
 from kofn.combination._sweep.members import float_dtype
 from kofn.combination.recipes import _mergekit_rules
+from kofn.combination.recipes._mergekit_tokens import read_tokens_of
 from kofn.combination.recipes._recipe import Part, Recipe, Relayered, located, refuse_unknown
 from kofn.combination.rules import Rule
 from kofn.core import checks
@@ -42,7 +43,6 @@ _KEYS = (
 )
 _REFUSED = {
     "chat_template": "write it into the output's tokenizer_config.json",
-    "tokenizer": "take it out, and match tokens with --vocabulary union (in Python vocabulary='union')",
     "modules": "write the parts of the model as recipes of their own",
 }
 _FOLD = "fold it first: kofn combine {model} {adapter} -o folded/"
@@ -115,7 +115,14 @@ def read_mergekit(content: Mapping[str, Any], folder: Path | None) -> Recipe:
         origin,
         reading.notes(),
         reading.parts,
-        donor=_donor(content, slices, base, find, folder),
+        donor=find.get(base or slices[0].sources[0].model),
+        tokens=read_tokens_of(
+            content,
+            None if base is None else find.get(base) or _found(base, folder),
+            find[slices[0].sources[0].model],
+            lambda name: find[name] if name in find else _found(name, folder),
+            _model,
+        ),
         dtype=_dtype(content, "out_dtype") or _dtype(content, "dtype"),
         cast=_dtype(content, "dtype"),
     )
@@ -391,22 +398,6 @@ def _stack(column: Sequence[_Source], slices: Sequence[_Slice], find: Mapping[st
         assert piece.layers is not None
         layers.append((find[source.model], range(source.first, source.first + piece.layers)))
     return Relayered(tuple(layers), find[column[0].model], find[column[-1].model], _LAYER, _BEFORE)
-
-
-def _donor(
-    content: Mapping[str, Any], slices: Sequence[_Slice], base: str | None, find: Mapping[str, Any], folder: Path | None
-) -> Any:
-    """Whose configuration and tokenizer the output gets: the base's, or the first model's; tokenizer_source decides."""
-    source = content.get("tokenizer_source")
-    if source == "union":
-        raise InputError(
-            "tokenizer_source: union is not read; take it out, and match tokens with --vocabulary union (in Python "
-            "vocabulary='union')"
-        )
-    if source in (None, "base"):
-        return find.get(base or slices[0].sources[0].model)
-    model = _model(source, "tokenizer_source")
-    return find[model] if model in find else _found(model, folder)
 
 
 def _dtype(content: Mapping[str, Any], key: str) -> str | None:

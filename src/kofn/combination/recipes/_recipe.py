@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from kofn.combination._sweep.tokens_of import TokensOf
 from kofn.combination.rules import Rule, find_merge_rule, merge_rules
 from kofn.core.checks import InputError, nearest
 from kofn.io.tensors import Checkpoint, Layout, LazyTensor, Shard, TensorSpec
@@ -56,14 +57,18 @@ class Relayered:
         return " then ".join(f"{count} layer{'s' * (count > 1)} of {path}" for path, count in runs)
 
     @property
+    def paths(self) -> tuple[Any, ...]:
+        """The models that its tensors are from."""
+        return tuple(dict.fromkeys((*(path for path, _ in self.layers), self.first, self.last)))
+
+    @property
     def depth(self) -> int:
         """How many layers it has."""
         return sum(_extent(layers) for _, layers in self.layers)
 
     def open(self) -> Checkpoint:
         """The model as a checkpoint whose tensors lie in the others' files."""
-        paths = dict.fromkeys((*(path for path, _ in self.layers), self.first, self.last))
-        opened = {path: Checkpoint.open(path) for path in paths}
+        opened = {path: Checkpoint.open(path) for path in self.paths}
         tensors: dict[str, LazyTensor] = {}
         for path, side in ((self.first, True), (self.last, False)):
             for name, tensor in opened[path].items():
@@ -104,6 +109,7 @@ class Recipe:
     donor: Any = None
     dtype: str | None = None
     cast: str | None = None
+    tokens: TokensOf | None = None
 
     def settled(self, names: Sequence[str]) -> Recipe:
         """The recipe with the parts of these tensors."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -69,12 +69,14 @@ def _as_array(value: Any, name: str) -> Array:
         if str(getattr(value, "layout", "torch.strided")) != "torch.strided":
             raise InputError(f"{name} is a sparse tensor; give a dense one ({name}.to_dense())")
         value = value.detach().cpu()
-        if str(value.dtype) == "torch.bfloat16":  # NumPy has no such floats
-            value = value.float()
+        if str(value.dtype) == "torch.bfloat16" or str(value.dtype).startswith("torch.float8"):
+            value = value.float()  # NumPy has no such floats
     if type(value).__module__.partition(".")[0] == "polars":
         value = _polars_values(value, name)
     if isinstance(value, Sequence) and len(value) > _LONG:
         raise InputError(f"{name} is a {type(value).__name__} of {len(value)} values; give an array of at most {_LONG}")
+    if isinstance(value, list | tuple) and any(np.ma.is_masked(part) for part in value if hasattr(part, "mask")):
+        raise InputError(f"{name} holds masked arrays with masked entries; fill or drop them")
     try:
         return np.asarray(value)
     except ValueError as error:
@@ -98,10 +100,14 @@ def _polars_values(value: Any, name: str) -> Any:
 def as_float(array: Array, name: str) -> Array:
     """Floating array: float32/float64 kept, float16 widened, integers and booleans to float64."""
     if array.dtype == object:
+        if any(isinstance(value, np.datetime64 | np.timedelta64) for value in array.flat):
+            _refuse_no_number(array, name)
         try:
-            array = array.astype(np.float64)
+            array = _whole_as_floats(array, name)
+        except InputError:
+            raise
         except (TypeError, ValueError, OverflowError):
-            raise InputError(f"{name} holds values that are not numbers; give numeric columns only") from None
+            _refuse_no_number(array, name)
     if array.dtype.kind == "f" or array.dtype.name == "bfloat16":
         if array.dtype.name in ("float16", "bfloat16"):
             return array.astype(np.float32)
@@ -109,8 +115,55 @@ def as_float(array: Array, name: str) -> Array:
         native = array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
         return native if native.dtype.itemsize in (4, 8) else native.astype(np.float64)
     if array.dtype.kind in "iub":
-        return array.astype(np.float64)
+        return _whole_as_floats(array, name)
     raise InputError(f"{name} has dtype {array.dtype}; give numbers")
+
+
+# Whole numbers up to this are floats; beyond, floats round them.
+_WHOLE = 2**53
+# How far rounding may move a number, as a share of its column's spread.
+_ROUNDING = 1e-9
+
+
+def _whole_as_floats(array: Array, name: str) -> Array:
+    """Numbers as float64, where rounding whole numbers beyond 2**53 leaves their differences as they are.
+
+    Raises:
+        InputError: it does not: unlike numbers become one, or move by a billionth of the column's spread.
+    """
+    floats = array.astype(np.float64)
+    if array.dtype.kind == "b" or array.dtype.itemsize < 8 or not array.size or not np.abs(floats).max() >= _WHOLE:
+        return floats
+    if array.dtype == object and not all(isinstance(value, int | np.integer) for value in array.flat):
+        return floats
+    columns = array.reshape(len(array), -1)
+    for j, rounded in enumerate(floats.reshape(len(array), -1).T):
+        moved = [int(value) - int(exact) for value, exact in zip(rounded.tolist(), columns[:, j].tolist(), strict=True)]
+        if max(map(abs, moved)) > _ROUNDING * float(rounded.max() - rounded.min()) and len(set(moved)) > 1:
+            row = max(range(len(moved)), key=lambda index: abs(moved[index]))
+            raise InputError(
+                f"{name} holds {columns[row, j]} at row {row}, which double precision rounds to {int(rounded[row])}: "
+                f"too far for its differences to the others; subtract the smallest first, as in {name} - {name}.min()"
+            )
+    return floats
+
+
+def _refuse_no_number(array: Array, name: str) -> NoReturn:
+    """Refuse the first value that is no number, saying where it stands and what it is."""
+    for position, value in np.ndenumerate(array):
+        try:
+            if isinstance(value, np.datetime64 | np.timedelta64):  # which NumPy would turn into a count of days or so
+                raise TypeError
+            float(value)
+        except (TypeError, ValueError, OverflowError):
+            where = ", ".join(
+                f"{axis} {index}" for axis, index in zip(("row", "column", "layer"), position, strict=False)
+            )
+            missing = value is None or type(value).__name__ in ("NAType", "NaTType")
+            remedy = "fill or drop those rows first" if missing else "give numeric columns only"
+            cell = f"{shown(value)} at {where}" if where else shown(value)
+            raise InputError(f"{name} holds values that are not numbers: {cell}; {remedy}") from None
+    raise InputError(f"{name} holds values that are not numbers; give numeric columns only")
 
 
 def refuse_nonfinite(array: Array, name: str) -> None:

@@ -4,13 +4,38 @@ from __future__ import annotations
 
 from kofn.core.checks import InputError
 from kofn.io.adapter_families._diffusers import Diffusers
-from kofn.io.adapter_families._family import CONFIG, DORA, Family, Parts, Saved, other_kind, refuse_stranger
+from kofn.io.adapter_families._family import (
+    CONFIG,
+    DORA,
+    EXPERTS,
+    FOLDED,
+    ROWS,
+    Family,
+    Parts,
+    Saved,
+    other_kind,
+    refuse_stranger,
+)
 from kofn.io.adapter_families._kohya import Kohya, Lycoris
 from kofn.io.adapter_families._mlx import Mlx
-from kofn.io.adapter_families._peft import Peft
+from kofn.io.adapter_families._peft import Peft, module_names
 from kofn.io.adapter_families._torchtune import Torchtune
 
-__all__ = ["CONFIG", "DORA", "FAMILIES", "PEFT", "Family", "Parts", "Saved", "family_of", "is_trained"]
+__all__ = [
+    "CONFIG",
+    "DORA",
+    "EXPERTS",
+    "FAMILIES",
+    "FOLDED",
+    "PEFT",
+    "ROWS",
+    "Family",
+    "Parts",
+    "Saved",
+    "family_of",
+    "is_trained",
+    "module_names",
+]
 
 PEFT = Peft()
 FAMILIES: tuple[Family, ...] = (PEFT, Diffusers(), Kohya(), Lycoris(), Torchtune(), Mlx())

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kofn.core.arrays import Array
 from kofn.core.checks import InputError, is_finite, shown
@@ -16,6 +17,10 @@ from kofn.io.low_rank import Pair
 
 CONFIG = "adapter_config.json"
 DORA = "DoRA rescales the rows of base + B @ A, which is not linear in the factors"
+EXPERTS = "factors of bare parameters (target_parameters) hold several experts in one"
+ROWS = "rows of single tokens are trained in full (trainable_token_indices), which are not added up"
+# Reasons why adapters are not added to one another, each of which can be folded into its base.
+FOLDED = (DORA, EXPERTS, ROWS)
 
 # Parametrisations that are no sum of products of factors beside an unchanged weight, by the ends of their names.
 _OTHERS = (
@@ -55,11 +60,13 @@ class Parts:
         pairs: module -> update.
         full: name -> tensor that is trained in full.
         spellings: module -> names of A and B, where the family has several.
+        rows: name -> numbers of single rows that are trained in full, and their values.
     """
 
     pairs: dict[str, Pair]
     full: dict[str, Array] = field(default_factory=dict)
     spellings: dict[str, tuple[str, str]] = field(default_factory=dict)
+    rows: dict[str, tuple[NDArray[np.int64], Array]] = field(default_factory=dict)
 
 
 class Family(ABC):
@@ -89,7 +96,8 @@ class Family(ABC):
 
     def trained_on(self, saved: Saved) -> str | None:
         """The name of the base model, None where it is not said."""
-        return saved.config.get("base_model_name_or_path") or None
+        name = saved.config.get("base_model_name_or_path")
+        return name if isinstance(name, str) and name else None
 
     def nonlinear(self, saved: Saved) -> list[str]:  # noqa: ARG002, a family that has such settings reads them
         """Reasons in the settings why the adapter is not a sum of `scale * B @ A` over an unchanged base."""
@@ -187,7 +195,18 @@ def alpha_of(saved: Saved, module: str, alpha: Any, default: float) -> float:
     return float(number)
 
 
-def padded(pair: Pair, rank: int) -> tuple[Array, Array]:
-    """A (rank, in) and B (out, rank) with rows and columns of zeros after the pair's own."""
-    more = rank - pair.rank
-    return np.pad(pair.rows(), ((0, more), (0, 0))), np.pad(pair.columns(), ((0, 0), (0, more)))
+def of_one_rank(pairs: Iterable[Pair]) -> tuple[int, dict[str, tuple[Array, Array]]]:
+    """The largest rank of the pairs, and A (rank, in) and B (out, rank) of each module, filled up with zeros.
+
+    Some trainers give all modules of a model one rank.
+    """
+    pairs = list(pairs)
+    rank = max(pair.rank for pair in pairs)
+    filled = {}
+    for pair in pairs:
+        more = rank - pair.rank
+        filled[pair.module] = (
+            np.pad(pair.rows(), ((0, more), (0, 0))),
+            np.pad(pair.columns(), ((0, 0), (0, more))),
+        )
+    return rank, filled

@@ -13,7 +13,7 @@ import numpy as np
 
 from kofn.core.arrays import Array
 from kofn.core.checks import InputError, is_finite, is_number, shown
-from kofn.io.adapter_families._family import CONFIG, DORA, Family, Parts, Saved, gather, matching, padded
+from kofn.io.adapter_families._family import CONFIG, DORA, Family, Parts, Saved, gather, matching, of_one_rank
 from kofn.io.low_rank import Pair
 
 _NAME = re.compile(r"(?P<module>.+)\.(?P<part>lora_a|lora_b|m)")
@@ -51,11 +51,9 @@ class Mlx(Family):
 
     def write(self, parts: Parts, members: Sequence[Saved]) -> Saved:
         self.refuse_parts(parts)
-        # A model of mlx-lm has one rank.
-        rank = max(pair.rank for pair in parts.pairs.values())
+        rank, factors = of_one_rank(parts.pairs.values())
         tensors: dict[str, Array] = {}
-        for module, pair in parts.pairs.items():
-            A, B = padded(pair, rank)
+        for module, (A, B) in factors.items():
             tensors[f"{module}.lora_a"] = np.ascontiguousarray(A.T)
             tensors[f"{module}.lora_b"] = np.ascontiguousarray(B.T)
         layers = [member.config.get("num_layers") for member in members]

@@ -13,10 +13,11 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kofn.core.arrays import Array
 from kofn.core.checks import InputError, is_finite, is_number, shown
-from kofn.io.adapter_families._family import CONFIG, DORA, Family, Parts, Saved, matching
+from kofn.io.adapter_families._family import CONFIG, DORA, EXPERTS, Family, Parts, Saved, matching
 from kofn.io.low_rank import Pair
 from kofn.io.module_names import PREFIX, split
 
@@ -25,6 +26,7 @@ _NAME = re.compile(
     r"|(?P<magnitude>lora_magnitude_vector)(?:\.weight)?)"
 )
 _FACTOR = re.compile(r"(?P<module>.+?)\.lora_([AB]\.weight|embedding_[AB])")
+_ROWS = re.compile(r"(?P<module>.+?)\.token_adapter\.trainable_tokens_(?P<what>delta|original)(\.\w+)?")
 DIFFUSERS = "lora_adapter_metadata"  # diffusers' settings, in the metadata of files whose factors are spelt as PEFT's
 # Starts that leave the base model as it was; the others (PiSSA, OLoRA, CorDA, LoftQ, ...) take part of it away.
 _PLAIN_STARTS = (None, True, False, "gaussian", "eva", "orthogonal")
@@ -35,7 +37,7 @@ _VARIANTS = {
     "velora_config": "VeLoRA is not a plain pair of factors",
     "monteclora_config": "MonteCLoRA is not a plain pair of factors",
     "arrow_config": "an arrow router is not a sum of adapters",
-    "target_parameters": "factors of bare parameters hold several experts in one",
+    "target_parameters": EXPERTS,
 }
 # Settings that select the adapted modules; if members differ, the modules of the sum are listed.
 _PLACEMENT = ("target_modules", "layers_to_transform", "layers_pattern", "exclude_modules")
@@ -71,7 +73,8 @@ class Peft(Family):
         halves, full = _halves(saved)
         if not halves:
             raise InputError(f"{saved.label} holds no lora_A and lora_B; give LoRA adapters")
-        return Parts({module: _pair(saved, module, parts) for module, parts in halves.items()}, full)
+        pairs = {module: _pair(saved, module, parts) for module, parts in halves.items()}
+        return Parts(pairs, full, rows=_rows(saved))
 
     def write(self, parts: Parts, members: Sequence[Saved]) -> Saved:
         pairs = list(parts.pairs.values())
@@ -101,11 +104,12 @@ def check_settings(config: Mapping[str, Any], label: str) -> None:
     if config.get("peft_type", "LORA") == "LORA":
         for name in ("r", "lora_alpha"):
             if not is_number(config.get(name)):
-                raise InputError(f"{label}: {CONFIG} has {name}={config.get(name)!r}; it must give a number")
-    check_names(config, "modules_to_save", label)
+                raise InputError(f"{label}: {CONFIG} has {name}={shown(config.get(name))}; it must give a number")
+    for name in ("modules_to_save", "target_parameters"):
+        check_names(config, name, label)
     for name in ("rank_pattern", "alpha_pattern"):
         if not isinstance(config.get(name) or {}, dict):
-            raise InputError(f"{label}: {CONFIG} has {name}={config[name]!r}; it must map module names to numbers")
+            raise InputError(f"{label}: {CONFIG} has {name}={shown(config[name])}; it must map module names to numbers")
         for key in config.get(name) or {}:
             try:
                 re.compile(key)
@@ -171,12 +175,7 @@ def _halves(saved: Saved) -> tuple[dict[str, dict[str, Array]], dict[str, Array]
                     f"{saved.label}: tensor {name!r} is of no known LoRA form; give the names that PEFT saves, "
                     "such as 'layer.lora_A.weight'"
                 )
-            if ".token_adapter." in name:
-                raise InputError(
-                    f"{saved.label}: {name!r} holds rows of single tokens (trainable_token_indices), which are not "
-                    "read; merge it with PEFT first"
-                )
-            if ".original_module." in name:
+            if ".original_module." in name or ".token_adapter." in name:
                 continue  # the base's own, beside what was trained
             # The bias of a module that is targeted is saved under another name than that of one that is not.
             trained = name.replace(".base_layer.", ".").replace(".modules_to_save.", ".")
@@ -194,11 +193,64 @@ def _halves(saved: Saved) -> tuple[dict[str, dict[str, Array]], dict[str, Array]
     return halves, full
 
 
+def _rows(saved: Saved) -> dict[str, tuple[NDArray[np.int64], Array]]:
+    """Name of a table -> the numbers of its rows that are trained, as the configuration lists them, and their values.
+
+    PEFT calls the values a delta, and puts them in the place of the rows.
+    """
+    out = {}
+    for name, array in saved.tensors.items():
+        match = _ROWS.fullmatch(name)
+        if match is None or match["what"] == "original":
+            continue
+        listed: Any = saved.config.get("trainable_token_indices")
+        if isinstance(listed, dict):
+            own = match["module"].removeprefix(PREFIX)
+            listed = next((value for key, value in listed.items() if own == key or own.endswith(f".{key}")), None)
+        if not isinstance(listed, list) or not all(type(number) is int and 0 <= number < 2**31 for number in listed):
+            raise InputError(
+                f"{saved.label}: {CONFIG} has trainable_token_indices={shown(listed)} for {name!r}; it must list the "
+                "numbers of its rows"
+            )
+        if len(set(listed)) < len(listed) or array.ndim != 2 or len(array) != len(listed):
+            raise InputError(
+                f"{saved.label}: {name!r} has shape {array.shape} for {len(set(listed))} rows of "
+                "trainable_token_indices; configuration and tensors are of different adapters"
+            )
+        out[f"{match['module']}.weight"] = (np.array(listed, np.int64), array)
+    return out
+
+
 def _pair(saved: Saved, module: str, parts: dict[str, Array]) -> Pair:
     A, B, kind = matching(saved, module, parts.get("A"), parts.get("B"))
-    scale = scale_of(saved.config, module, A.shape[0], saved.label)
+    parameters = _parameters_of(saved.config, module) if kind == "linear" else []
+    if parameters:
+        rank = _one_setting(saved, parameters, "rank_pattern", "r")
+        _one_setting(saved, parameters, "alpha_pattern", "lora_alpha")
+        if type(rank) is int and 0 < rank < len(A) and len(A) % rank == 0:
+            scale = scale_of(saved.config, parameters[0], rank, saved.label)
+            return replace(Pair.of(module, A, B, scale, "experts"), experts=len(A) // rank)
+    scale = scale_of(saved.config, parameters[0] if parameters else module, A.shape[0], saved.label)
     kind = "embedding" if "embedding" in parts else kind
     return Pair.of(module, A, B, scale, kind, parts.get("B bias"), parts.get("magnitude"))
+
+
+def _parameters_of(config: Mapping[str, Any], module: str) -> list[str]:
+    """The bare parameters of a module that are targeted; where there are several, their wrappers lie in one another."""
+    own = re.sub(r"(\.base_layer)+$", "", module.removeprefix(PREFIX))
+    targets = [target.rpartition(".") for target in module_names(config, "target_parameters")]
+    return [f"{own}.{leaf}" for stem, _, leaf in targets if f".{own}".endswith(f".{stem}")]
+
+
+def _one_setting(saved: Saved, parameters: Sequence[str], pattern: str, key: str) -> Any:
+    """A setting that all parameters of a module have: names do not say which of them a pair of factors is of."""
+    values = [_by_pattern(saved.config.get(pattern), name, saved.config.get(key)) for name in parameters]
+    if any(value != values[0] for value in values):
+        raise InputError(
+            f"{saved.label}: {pattern} gives {parameters[0]!r} {shown(values[0])} and others of its module other "
+            "values, and which factors are whose their names do not say; merge it with PEFT first"
+        )
+    return values[0]
 
 
 def scale_of(config: Mapping[str, Any], module: str, rank: int, label: str) -> float:
@@ -206,13 +258,8 @@ def scale_of(config: Mapping[str, Any], module: str, rank: int, label: str) -> f
     name = module.removeprefix(PREFIX)
     configured = _by_pattern(config.get("rank_pattern"), name, config.get("r"))
     if configured is not None and configured != rank:
-        if config.get("target_parameters"):
-            raise InputError(
-                f"{label}: target_parameters: the factors of {module!r} hold several experts in one, which are not "
-                "read; merge it with PEFT first"
-            )
         raise InputError(
-            f"{label}: {CONFIG} gives {module!r} the rank {configured}, its factors have {rank}; "
+            f"{label}: {CONFIG} gives {module!r} the rank {shown(configured)}, its factors have {rank}; "
             "configuration and tensors are of different adapters"
         )
     alpha = _by_pattern(config.get("alpha_pattern"), name, config.get("lora_alpha"))

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kofn.core.arrays import Array
-from kofn.core.checks import InputError, is_number
-from kofn.io.adapter_families._family import CONFIG, Family, Parts, Saved, gather, matching, padded
+from kofn.core.checks import InputError, is_number, shown
+from kofn.io.adapter_families._family import CONFIG, Family, Parts, Saved, gather, matching, of_one_rank
 from kofn.io.adapter_families._peft import check_names, module_names, scale_of
 from kofn.io.low_rank import Pair
 
@@ -38,11 +38,9 @@ class Torchtune(Family):
 
     def write(self, parts: Parts, members: Sequence[Saved]) -> Saved:
         self.refuse_parts(parts)
-        # A model of torchtune has one rank.
-        rank = max(pair.rank for pair in parts.pairs.values())
+        rank, factors = of_one_rank(parts.pairs.values())
         tensors: dict[str, Array] = {}
-        for module, pair in parts.pairs.items():
-            A, B = padded(pair, rank)
+        for module, (A, B) in factors.items():
             tensors |= {f"{module}.lora_a.weight": A, f"{module}.lora_b.weight": B}
         targets = sorted({leaf for member in members for leaf in module_names(member.config, "target_modules")})
         config = {**members[0].config, "r": rank, "lora_alpha": rank}
@@ -52,4 +50,4 @@ class Torchtune(Family):
         check_names(config, "target_modules", label)
         for name in ("r", "lora_alpha"):
             if not is_number(config.get(name)):
-                raise InputError(f"{label}: {CONFIG} has {name}={config.get(name)!r}; it must give a number")
+                raise InputError(f"{label}: {CONFIG} has {name}={shown(config.get(name))}; it must give a number")

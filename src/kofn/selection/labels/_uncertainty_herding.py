@@ -76,7 +76,8 @@ def uncertainty_herding(
     Returns:
         Selection of open rows in the order picked. `gains` is the uncertainty that each covers anew, `value` their sum;
         `info["labels"]` counts the labelled rows of each class, `info["uncertainty"]` is (n,), `info["accuracy"]` the
-        classifier's on labelled rows that were kept from it, `info["temperature"]` what calibrated it.
+        classifier's on labelled rows that were kept from it, `info["temperature"]` what calibrated it. Where it is sure
+        of every row, all count alike, and `info["sure"]` is True.
 
     Raises:
         InputError: every row is labelled, `unlabelled` without y, or the classifier cannot learn from these rows.
@@ -126,11 +127,15 @@ def uncertainty_herding(
         doubt = uncertainty(predicted.probabilities, kind=kind)
     elif learns and not (named and model == "logistic_regression"):
         classifier(model, 0)  # what is no classifier is refused in the first round already
+    heavy = np.ones(n) if weights is None else np.asarray(weights, np.float64)
+    if not (doubt * heavy)[~labelled].any():
+        # A classifier that is sure of all rows tells none of them apart.
+        doubt, learnt = np.ones(n), {**learnt, "sure": True}
     memory: Any = words.get("max_memory")
     objective = FacilityLocation(
         X,
         metric="rbf",
-        weights=doubt if weights is None else doubt * np.asarray(weights, np.float64),
+        weights=doubt * heavy,
         bandwidth=bandwidth,
         max_memory=memory,
         n_threads=words.get("n_threads"),

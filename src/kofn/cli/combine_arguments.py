@@ -1,0 +1,94 @@
+"""What `kofn combine` can be asked, and where its answer goes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from kofn.cli import arguments as words
+from kofn.cli.arguments import NUMBERS, VerbArguments, flag
+from kofn.cli.verb_command import Section
+from kofn.core.checks import InputError
+from kofn.io.tensor_writer import OTHER_FILES
+
+MEMBERS = Section(
+    "What is blended",
+    (
+        flag("--base", metavar="PATH", help="The checkpoint that the members were fine-tuned from."),
+        flag(
+            "--weights",
+            metavar="A,B,..",
+            type=NUMBERS,
+            help="Weights of the members, relative to their sum; of adapters folded into a model, as they are.",
+        ),
+        flag(
+            "--sum/--mean",
+            "summed",
+            default=None,
+            help="Add up what adapters or fine-tunes changed, or take the mean; the mean unless folded into a model.",
+        ),
+        flag(
+            "--only",
+            multiple=True,
+            metavar="PATTERN",
+            help="Blend these tensors, copy the others (repeatable); of adapters to fold, modules.",
+        ),
+        flag(
+            "--skip",
+            multiple=True,
+            metavar="PATTERN",
+            help="Copy these tensors, which need not match (repeatable); of adapters to fold, modules.",
+        ),
+        flag("--skip-nonfinite", is_flag=True, help="Leave out NaN and infinities instead of refusing them."),
+        flag(
+            "--force",
+            is_flag=True,
+            help="Replace weights that are there at -o; tables, reports and plans are replaced without it.",
+        ),
+        flag("--dtype", metavar="NAME", help="Float dtype of the blend: float32, bfloat16, ...; as the first member."),
+        flag("--vocabulary", metavar="NAME", help="Match embeddings by token, into those of union, base or first."),
+        flag("--device", metavar="NAME", help="Add up on a torch device: cuda, or auto for a GPU where there is one."),
+    ),
+)
+JUDGES = Section(
+    "What is ranked",
+    (
+        flag("--id", "--ids", "id_column", metavar="COL", help="Column that names the alternatives of a table."),
+        words.columns("The judges' columns of a table, default every numeric one."),
+    ),
+)
+ANSWER = words.method_section("A .safetensors file or a folder; for a ranking a table.", "--out")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CombineArguments(VerbArguments):
+    """What `kofn combine` was asked."""
+
+    VERB: ClassVar[str] = "combine"
+    OPTIONS: ClassVar[tuple[str, ...]] = ("only", "skip", "skip_nonfinite", "dtype", "vocabulary", "device")
+
+    base: str | None
+    weights: list[float] | None
+    summed: bool | None
+    only: tuple[str, ...]
+    skip: tuple[str, ...]
+    skip_nonfinite: bool
+    dtype: str | None
+    vocabulary: str | None
+    force: bool
+    device: str | None
+    id_column: str | None
+    columns: tuple[str, ...] | None
+
+
+def output_of(arguments: CombineArguments) -> str:
+    if arguments.output is None:
+        raise InputError("give -o OUTPUT: a .safetensors file or a folder for the blend")
+    out = Path(arguments.output)
+    if out.suffix.lower() in OTHER_FILES and not out.is_dir():
+        raise InputError(f"-o {arguments.output}: checkpoints are safetensors; name a .safetensors file or a folder")
+    there = out.is_file() or (out.is_dir() and any(out.glob("*.safetensors")))
+    if there and not arguments.force:
+        raise InputError(f"-o {arguments.output} is there already; name another place, or replace it with --force")
+    return arguments.output

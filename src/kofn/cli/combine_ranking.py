@@ -1,0 +1,66 @@
+"""`kofn combine` of a table of scores: one ranking."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from kofn.cli.combine_arguments import CombineArguments
+from kofn.cli.printing import facts, say
+from kofn.cli.read import read_judges
+from kofn.cli.write import finish
+from kofn.core.checks import InputError
+from kofn.core.plans import Blend
+from kofn.io.tables import Table
+from kofn.verbs import combine
+
+_NAMED = 12  # judges named in one line
+
+
+def rank(members: Sequence[str], arguments: CombineArguments) -> None:
+    """Rank the rows of a table by the judges in its columns."""
+    if len(members) > 1:
+        raise InputError(f"a ranking is made from one table, {len(members)} were given; join them first")
+    if arguments.summed is not None:
+        raise InputError("--sum and --mean are of checkpoints and adapters; judges' points are averaged")
+    table = Table.open(members[0], arguments.reading)
+    arguments = arguments.named_in(table)
+    judges, scores = read_judges(table, arguments.columns, arguments.id_column)
+    if arguments.dry_run:
+        size = {"judges": len(judges), "alternatives": table.n, "exact": "yes"}
+        say(size, lambda: facts(size), arguments.as_json)
+        return
+    call = arguments.given("base", "weights") | {"rankings": scores.T}
+    if arguments.id_column:
+        call["ids"] = table.ids(arguments.id_column)
+    plan = combine(method=arguments.method, options=arguments.options, **call)
+    plan.info["judges"] = list(judges)
+    finish(plan, arguments, plan.to_frame)
+    say(answer_ranking(plan, judges, arguments), lambda: render_ranking(plan, judges, arguments), arguments.as_json)
+
+
+def answer_ranking(plan: Blend, judges: Sequence[str], arguments: CombineArguments) -> dict[str, Any]:
+    """The ranking for machines."""
+    return {
+        "method": plan.method,
+        "judges": list(judges),
+        "ranking": plan.to_frame()["id"].to_list(),
+        "spread": plan.spread,
+        "output": arguments.output,
+        **({"report": arguments.report} if arguments.report else {}),
+    }
+
+
+def render_ranking(plan: Blend, judges: Sequence[str], arguments: CombineArguments) -> str:
+    """The ranking for people: the first ten."""
+    ranking = plan.to_frame()
+    named = ", ".join([*judges[:_NAMED], *(["..."] if len(judges) > _NAMED else [])])
+    lines = [f"{plan.method}: {len(ranking)} alternatives ranked by {len(judges)} judges: {named}"]
+    for row in ranking.head(10).iter_rows(named=True):
+        points = f"  {row['points']:.4g} points" if "points" in row else ""
+        lines.append(f"  {row['rank']:3}. {row['id']}{points}")
+    if arguments.output:
+        lines.append(f"ranking -> {arguments.output}")
+    if arguments.report:
+        lines.append(f"report -> {arguments.report}")
+    return "\n".join(lines)

@@ -1,0 +1,174 @@
+"""What adapters change in a base; tables of tokens: their rows, and the tokenizer that belongs to them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from kofn.combination._sweep.vocabulary import EMBEDDING, HEAD
+from kofn.combination.adapters._fold_rows import Change, Trained
+from kofn.core.arrays import Array
+from kofn.core.checks import InputError
+from kofn.io.adapters import Adapter
+from kofn.io.companions import first_config
+from kofn.io.module_names import unwrapped
+from kofn.io.tensors import Checkpoint, from_torch, is_torch
+from kofn.io.vocabulary import Tokens, read_tokens
+
+
+@dataclass
+class Folding:
+    """What adapters change in a base.
+
+    Attributes:
+        changes: name of a tensor -> what is done to it, in order.
+        shapes: the shapes of tensors that get another number of rows.
+        tall: tensors of experts (experts, height, width), whose rows are those of all experts.
+        added: tensors that the base lacks, which adapters trained in full.
+        rows: how many rows the tables of tokens had and get, None where they keep theirs.
+        tokenizer: the adapter whose tokens the tables then have, None for the base's.
+        modules: (m,) the modules of each adapter that are folded.
+        notes: warnings.
+    """
+
+    changes: dict[str, list[Change]] = field(default_factory=dict)
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    tall: set[str] = field(default_factory=set)
+    added: dict[str, Array] = field(default_factory=dict)
+    rows: tuple[int, int] | None = None
+    tokenizer: Adapter | None = None
+    modules: list[frozenset[str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def tied_heads(base: Mapping[str, Any], whole: Mapping[str, Array]) -> list[str]:
+    """Heads that are saved beside an equal embedding, where the base has one tensor for both."""
+    if not _is_tied(base):
+        return []
+    tables = [array for name, array in whole.items() if EMBEDDING.search(unwrapped(name))]
+    return (
+        [
+            name
+            for name, array in whole.items()
+            if HEAD.search(unwrapped(name))
+            and any(array.dtype == table.dtype and np.array_equal(array, table) for table in tables)
+        ]
+        if tables
+        else []
+    )
+
+
+def _is_tied(base: Mapping[str, Any]) -> bool:
+    """Whether a base has one tensor for its embedding and its head."""
+    config = first_config([base.path]) if isinstance(base, Checkpoint) else {}
+    inner = config.get("text_config")
+    tied = config.get("tie_word_embeddings", inner.get("tie_word_embeddings") if isinstance(inner, dict) else None)
+    return bool(tied) and not any(map(HEAD.search, base))
+
+
+def refuse_tied(base: Mapping[str, Any], adapter: Adapter, names: Sequence[str]) -> None:
+    """Refuse what was trained of an embedding or a head apart, where the base has one tensor for both."""
+    if not _is_tied(base):
+        return
+    full = {unwrapped(name) for name in adapter.full}
+    both = any(EMBEDDING.search(name) for name in full) and any(HEAD.search(name) for name in full)
+    apart = next((name for name in names if HEAD.search(name) or (EMBEDDING.search(name) and not both)), None)
+    if apart is not None:
+        raise InputError(
+            f"{adapter.label} trained {apart!r} apart, and the base has one tensor for its embedding and its head "
+            "(tie_word_embeddings); save the base with both first, or merge it with the adapter's own trainer"
+        )
+
+
+def may_resize(name: str, shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
+    """Whether a table of tokens may have another number of rows."""
+    table = EMBEDDING.search(name) or HEAD.search(name)
+    return bool(table) and len(shape) == len(wanted) >= 1 and shape[1:] == wanted[1:] and 0 not in wanted
+
+
+def resize(out: Folding, base: Mapping[str, Any], trained: Mapping[str, list[tuple[Adapter, Trained]]]) -> None:
+    """The rows that tables of tokens get, where adapters trained them with other rows than the base's."""
+    owners: dict[str, Adapter] = {}
+    counts: dict[int, str] = {}
+    for name, parts in trained.items():
+        for adapter, part in parts:
+            before = base[name].shape[0] if base[name].shape else 1
+            grows = part.height > before or (part.rows is None and part.height < before)
+            if grows:
+                owners.setdefault(adapter.label, adapter)
+                out.shapes[name] = (part.height, *base[name].shape[1:])
+            if (grows or part.rows is None) and (EMBEDDING.search(name) or HEAD.search(name)):
+                counts.setdefault(part.height, f"{name!r} of {adapter.label}")
+            if part.rows is not None and out.tokenizer is None and _tokens_of(adapter) is not None:
+                out.tokenizer = adapter
+    if not owners:
+        return
+    if len(counts) > 1:
+        (first, owner), (second, other), *_ = counts.items()
+        raise InputError(
+            f"{owner} has {first} rows, {other} has {second}: tables of tokens get one number of rows; fold each "
+            "apart, then blend those with vocabulary='union' (--vocabulary)"
+        )
+    _refuse_other_tokens([adapter for parts in trained.values() for adapter, _ in parts])
+    name = next(iter(out.shapes))
+    before, after = base[name].shape[0], out.shapes[name][0]
+    tables = [
+        other
+        for other in base
+        if (EMBEDDING.search(other) or HEAD.search(other)) and base[other].shape[:1] == (before,) and len(other) > 0
+    ]
+    for other in tables:
+        if other in out.shapes:
+            continue
+        if after > before:
+            raise InputError(
+                f"base: {other!r} keeps {before} rows where {name!r} of {next(iter(owners))} has {after}: the adapter "
+                "holds no values for the new ones; save it with both (save_embedding_layers=True)"
+            )
+        out.shapes[other] = (after, *base[other].shape[1:])
+        out.changes.setdefault(other, [])
+    out.rows = (before, after)
+    out.tokenizer = next((adapter for adapter in owners.values() if _tokens_of(adapter) is not None), None)
+    if out.tokenizer is None:
+        out.notes.append(
+            f"{next(iter(owners))} has {after} rows of tokens, the base {before}, and holds no tokenizer: copy the one "
+            "it was trained with beside the output"
+        )
+
+
+def _tokens_of(adapter: Adapter) -> Tokens | None:
+    """The tokens of the tokenizer beside an adapter, None if it has none."""
+    if adapter.path is None or not adapter.path.is_dir():
+        return None
+    try:
+        return read_tokens(adapter.path)
+    except InputError:
+        return None
+
+
+def _refuse_other_tokens(adapters: Sequence[Adapter]) -> None:
+    """Refuse adapters whose rows of one number may be of different tokens."""
+    distinct = list({id(adapter): adapter for adapter in adapters}.values())
+    if len(distinct) < 2:
+        return
+    known = [_tokens_of(adapter) for adapter in distinct]
+    for adapter, tokens in zip(distinct[1:], known[1:], strict=True):
+        if tokens is None or known[0] is None or dict(tokens.ids) != dict(known[0].ids):
+            raise InputError(
+                f"{distinct[0].label} and {adapter.label} trained tables of tokens with other rows than the base's, "
+                "and rows of one number may be of different tokens; fold each apart, then blend those with "
+                "vocabulary='union' (--vocabulary)"
+            )
+
+
+def array_of(value: Any) -> Array:
+    """A tensor of the base in memory."""
+    if is_torch(value):
+        return from_torch(value)
+    if hasattr(value, "read"):
+        whole: Array = value.read().reshape(value.shape)
+        return whole
+    return np.asarray(value)

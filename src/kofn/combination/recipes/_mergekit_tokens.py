@@ -1,0 +1,89 @@
+"""`tokenizer_source` of mergekit recipes: whose tokens the output has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from kofn.combination._sweep.tokens_of import TokensOf
+from kofn.combination.recipes._recipe import Recipe, Relayered, refuse_unknown
+from kofn.core.checks import InputError
+from kofn.io.vocabulary import read_tokens
+
+_VOCABULARY = "give --vocabulary union (in Python vocabulary='union')"
+
+
+def read_tokens_of(
+    content: Mapping[str, Any], base: Any, first: Any, locate: Callable[[str], Any], model: Callable[[Any, str], str]
+) -> TokensOf | None:
+    """The tokens that a recipe asks for, None where it does not.
+
+    Args:
+        content: the recipe.
+        base: the path of its base, None without one.
+        first: the path of its first model.
+        locate: finds a model by its name in the recipe.
+        model: reads a model's name from an entry.
+
+    Raises:
+        InputError: settings of single tokens, or of the number of rows.
+    """
+    source = content.get("tokenizer_source")
+    long = content.get("tokenizer")
+    if long not in (None, "auto"):
+        if source is not None:
+            raise InputError("tokenizer_source and tokenizer are both given; leave one of them out")
+        if not isinstance(long, Mapping):
+            raise InputError(f"tokenizer: {long!r} is no table; write tokenizer: {{source: union}}")
+        refuse_unknown(long, ("source", "tokens", "pad_to_multiple_of"), "tokenizer")
+        for key in ("tokens", "pad_to_multiple_of"):
+            if long.get(key):
+                raise InputError(
+                    f"tokenizer: {key} is not read; take it out, and change the output's tokens afterwards"
+                )
+        source = long.get("source")
+    if source is None:
+        return None
+    start = Path(first if base is None else base)
+    if source in ("union", "base"):
+        return TokensOf(source == "union", start, None if base is None else Path(base))
+    folder = Path(locate(model(source, "tokenizer_source")))
+    return TokensOf(False, folder, None if base is None else Path(base))
+
+
+def tokens_asked(recipe: Recipe, vocabulary: str | None) -> TokensOf | str | None:
+    """What decides the tokens of the output: the recipe, or the argument `vocabulary`.
+
+    Raises:
+        InputError: both are given; or layers of models of other tokens are stacked.
+    """
+    tokens = recipe.tokens
+    if tokens is None:
+        return vocabulary
+    if vocabulary is not None:
+        raise InputError(
+            f"the recipe says {tokens.word}, and vocabulary={vocabulary!r} is given; leave one of them out"
+        )
+    stacked = [member for member in (*recipe.members, recipe.base) if isinstance(member, Relayered)]
+    _refuse_other_tokens([path for member in stacked for path in member.paths], tokens)
+    return tokens
+
+
+def _refuse_other_tokens(paths: Sequence[Any], tokens: TokensOf) -> None:
+    """Refuse a stack of layers whose models number tokens in other ways: its embedding and head are of two models."""
+    known: dict[str, Mapping[str, int]] = {}
+    for path in dict.fromkeys(paths):
+        folder = Path(path)
+        try:
+            known[str(path)] = read_tokens(folder if folder.is_dir() else folder.parent).ids
+        except InputError:
+            continue
+    first = next(iter(known.items()), None)
+    for path, ids in known.items():
+        if first is not None and dict(ids) != dict(first[1]):
+            raise InputError(
+                f"{tokens.word}: {path} has other tokens than {first[0]}, and layers of both are stacked; take "
+                f"tokenizer_source out, give each model one vocabulary first (kofn combine {first[0]} {path} --weights "
+                "1,0 --vocabulary union -o ...), and stack those"
+            )
