@@ -7,7 +7,6 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-
 from command_line import refused, run
 
 TASKS = """task,a,b,c,hours

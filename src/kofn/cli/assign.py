@@ -71,7 +71,9 @@ WANTED = Section(
             metavar="N|A,B|FILE",
             help="Items that a group or bin must hold at the least, likewise.",
         ),
-        flag("--size", "--sizes", "size_column", metavar="COL", help="With --limit: how much of a bin each item fills."),
+        flag(
+            "--size", "--sizes", "size_column", metavar="COL", help="With --limit: how much of a bin each item fills."
+        ),
         flag(
             "--limit",
             "--limits",

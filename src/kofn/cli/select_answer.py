@@ -269,8 +269,8 @@ def _quotas(plan: Selection, pool: Pool, arguments: SelectArguments) -> list[str
             span = _span(low if ends[0] is not None else None, high)
             if any(isinstance(end, Fraction) for end in ends):
                 span += f" ({_span(*ends)})"
-            most = "at most " if len(counted) > _EXACTLY_PRICED else ""
-            looser = f"; one looser would add {most}{plan.prices[name]:.4g}" if plan.prices.get(name) else ""
+            bounded = "at most " if len(counted) > _EXACTLY_PRICED else ""
+            looser = f"; one looser would add {bounded}{plan.prices[name]:.4g}" if plan.prices.get(name) else ""
             lines.append(f"{name}: {plan.used.get(name, 0)} picked, {span} asked{looser}")
     for column, most in arguments.each.items():
         lines.append(f"each {column}: {most:,} rows of each of {len(counted[column])} groups, all of smaller ones")

@@ -270,7 +270,9 @@ class Rows:
         listed = candidates[:0] if everyone else candidates
         # A multiple of what the kernel sums together, so that the sums do not depend on it.
         products = max(1, width * self.space.rows.shape[1])
-        step = max(_FEWEST_AT_ONCE, min(_ITEMS_AT_ONCE, _PRODUCTS_AT_ONCE // products)) // _kernels.GROUP * _kernels.GROUP
+        step = (
+            max(_FEWEST_AT_ONCE, min(_ITEMS_AT_ONCE, _PRODUCTS_AT_ONCE // products)) // _kernels.GROUP * _kernels.GROUP
+        )
         for low in range(0, int(counts.max(initial=0)), step):
             if low and self.poll is not None:
                 self.poll()

@@ -74,9 +74,7 @@ def test_bins_that_must_hold_so_many_are_the_best_of_all_placements(seed: int) -
     words["min_size"] = least = np.random.default_rng(seed).integers(0, 3, bins)
     if not least.any():
         words["min_size"] = least = np.ones(bins, int)
-    best = _best(
-        scores, least, words.get("capacity", n), np.zeros((n, bins)), np.zeros(bins), words.get("reserve")
-    )
+    best = _best(scores, least, words.get("capacity", n), np.zeros((n, bins)), np.zeros(bins), words.get("reserve"))
     if best is None:
         with pytest.raises(InfeasibleError):
             kofn.assign(scores=scores, **words, method="balanced_assignment")
@@ -174,6 +172,13 @@ def test_a_time_limit_keeps_a_placement_and_a_bound_or_says_that_there_was_none(
     assert plan.status in ("stopped", "optimal")
     assert plan.bound >= plan.value > 0
     assert (plan.used["limits"] <= limits).all()
+    # Without HiGHS a quick placement is left, and a bound by the best bin of each item.
     monkeypatch.setattr(_generalized_assignment, "_whole", lambda *_: (None, -np.inf, False))
+    plan = generalized_assignment(scores, sizes=sizes, limits=limits, reserve=0.0, time_limit=1e-9)
+    assert (plan.used["limits"] <= limits).all()
+    assert 0 < plan.value <= plan.bound
+    assert plan.status == "stopped"
     with pytest.raises(FailureError, match="no placement was found within time_limit"):
-        generalized_assignment(scores, sizes=sizes, limits=limits, time_limit=1e-9)
+        generalized_assignment(
+            scores, sizes=sizes, limits=limits, min_size=[60] + [0] * 7, reserve=0.0, time_limit=1e-9
+        )

@@ -62,8 +62,8 @@ def balanced_assignment(
         An `Assignment` with one route an item (none where it stayed out, counted in `info["unfilled"]`). `value` is the
         sum of the scores of all routes and of `reserve` for each item left out; `bound` is the dual value, which
         equals it. `v` are the prices of the bins and `u` what each item gains over them: u + v >= score everywhere,
-        equal on every route, and sum u + sum v x capacity = value. A bin held to its `min_size` against the scores has a
-        price below 0, counted with its `min_size`: what one item less to hold would add. `capacity` holds the loads
+        equal on every route, and sum u + sum v x capacity = value. A bin held to its `min_size` against the scores has
+        a price below 0, counted with its `min_size`: what one item less to hold would add. `capacity` holds the loads
         themselves where they were balanced: then only differences of prices mean something, and the lowest is 0.
 
     Raises:

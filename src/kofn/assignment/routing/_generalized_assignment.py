@@ -28,7 +28,8 @@ _LARGEST_LIMIT = 1e5
 _LOWERED, _TIMES_LOWERED = 1e-10, 5
 # Seconds in which a placement is looked for however little time is left: no answer is worse than one a little late.
 _GRACE = 0.5
-_NO_PLACEMENT = 2  # SciPy's status of a programme without a solution
+# SciPy's status of a programme that was stopped, and of one without a solution.
+_OUT_OF_TIME, _NO_PLACEMENT = 1, 2
 
 
 @dataclass
@@ -56,8 +57,9 @@ class _Solution:
 
 @method(
     "assign",
-    cost="an integer programme over the entries that its relaxation does not rule out, by HiGHS: 2,000 x 20 in seconds; "
-    "hard ones (full bins, like scores) can take exponential time, so give a time_limit; memory some 300 n bins bytes",
+    cost="a linear programme, and an integer one over the entries that its prices do not rule out, by HiGHS: 2 s for "
+    "2,000 x 20, minutes for 10,000 x 50; hard ones (full bins, like scores) may take exponential time, which a "
+    "time_limit cuts short",
     exact="the largest total within every bin's limits; with a time limit a placement and a bound on the best",
     traits=("sandwich",),
     paper="ross1975",
@@ -130,8 +132,8 @@ def generalized_assignment(
     programme = _programme(table / unit, sizes / share, fits, None if reserve is None else reserve / unit)
     programme.low = np.concatenate([np.zeros(bins), least])
     programme.high = np.concatenate([limits / share, room])
-    lowest, reduced, prices = _relaxed(programme)
     deadline = math.inf if time_limit is None else began + time_limit
+    lowest, reduced, prices = _relaxed(programme, deadline)
     solution = _solve(programme, (lowest, reduced), (sizes, limits), deadline)
     placed = solution.entries[programme.columns[solution.entries] < bins]
     rows, columns = programme.rows[placed], programme.columns[placed]
@@ -164,7 +166,9 @@ def _sizes(value: Any, n: int, bins: int) -> NDArray[Any]:
 def _limits(value: Any, bins: int) -> NDArray[Any]:
     array = checks.as_array(value, "limits")
     if array.ndim and array.shape != (bins,):
-        raise InputError(f"limits has shape {array.shape}, scores has {bins} bins; give one number, or one for each bin")
+        raise InputError(
+            f"limits has shape {array.shape}, scores has {bins} bins; give one number, or one for each bin"
+        )
     return np.broadcast_to(checks.costs(array.reshape(-1), "limits"), bins)
 
 
@@ -189,7 +193,9 @@ def _refuse_at_sight(
     if len(alone):
         i = int(alone[0])
         if (table[i] == -np.inf).all():
-            raise InfeasibleError(f"scores at row {i} are all -inf: such an item has nowhere to go; list a bin, {remedy}")
+            raise InfeasibleError(
+                f"scores at row {i} are all -inf: such an item has nowhere to go; list a bin, {remedy}"
+            )
         j = int(np.argmin(np.where(table[i] > -np.inf, sizes[i] - limits, np.inf)))
         raise InfeasibleError(
             f"item {i} has size {sizes[i, j]:g} and fits in no bin that it lists, bin {j} holds {limits[j]:g}; "
@@ -202,7 +208,8 @@ def _refuse_at_sight(
         )
     if len(table) > (total := sum(room.tolist())):
         raise InfeasibleError(
-            f"{len(table)} items need a bin each, capacity holds {total}: {len(table) - total} too few; raise it, {remedy}"
+            f"{len(table)} items need a bin each, capacity holds {total}: {len(table) - total} too few; raise it, "
+            f"{remedy}"
         )
 
 
@@ -225,8 +232,11 @@ def _programme(table: Floats, sizes: Floats, fits: NDArray[np.bool_], reserve: f
     return _Programme(rows, columns, -table[rows, columns], items, held, nothing, nothing)
 
 
-def _relaxed(programme: _Programme) -> tuple[float, Floats, Floats]:
-    """The least cost where items may be split, what each entry costs beyond it at least, and the limits' prices."""
+def _relaxed(programme: _Programme, deadline: float) -> tuple[float, Floats, Floats]:
+    """The least cost where items may be split, what each entry costs beyond it at least, and the limits' prices.
+
+    Where the time does not suffice, the same at prices of 0, by which every item goes where it costs least.
+    """
     from scipy.optimize import linprog
     from scipy.sparse import vstack
 
@@ -238,13 +248,19 @@ def _relaxed(programme: _Programme) -> tuple[float, Floats, Floats]:
         A_eq=programme.items,
         b_eq=np.ones(programme.items.shape[0]),
         method="highs",
+        options={} if math.isinf(deadline) else {"time_limit": max(deadline - time.monotonic(), 1e-3)},
     )
+    if solution.status == _OUT_OF_TIME:
+        least = np.full(programme.items.shape[0], np.inf)
+        np.minimum.at(least, programme.rows, programme.cost)
+        return math.fsum(least.tolist()), programme.cost - least[programme.rows], np.zeros(len(programme.high))
     if solution.x is None:
         raise InfeasibleError(
             "no placement keeps the limits (and capacity and min_size), not even one of parts of items; raise the "
             "limits, or give a reserve, what an item is worth that stays out"
         )
     prices = np.maximum(-solution.ineqlin.marginals[: len(programme.high)], 0.0)
+    assert solution.fun is not None
     return float(solution.fun), np.maximum(solution.lower.marginals, 0.0), prices
 
 
@@ -263,9 +279,11 @@ def _solve(
         outside = math.inf if len(kept) == len(reduced) else lowest + window
         entries, below, finished = _whole(programme, kept, deadline)
         if entries is None:
+            if found is None and not finished:
+                found = _Solution(_in_turn(programme, *limited), lowest, False)
             if found is not None:
                 return found
-            _refuse_none(finished, outside)
+            _refuse_none(outside)
             window *= 10
             continue
         over = _over(programme, entries, *limited)
@@ -290,7 +308,7 @@ def _whole(programme: _Programme, kept: Ints, deadline: float) -> tuple[Ints | N
 
     left = deadline - time.monotonic()
     # Once the time is up, the first placement found will do.
-    options = {"mip_rel_gap": 0.0, "time_limit": left} if left > 0 else {"mip_rel_gap": 1e9, "time_limit": _GRACE}
+    options: Any = {"mip_rel_gap": 0.0, "time_limit": left} if left > 0 else {"mip_rel_gap": 1e9, "time_limit": _GRACE}
     if math.isinf(left):
         del options["time_limit"]
     solution = milp(
@@ -307,16 +325,41 @@ def _whole(programme: _Programme, kept: Ints, deadline: float) -> tuple[Ints | N
     if solution.x is None:
         return None, -math.inf, finished
     below = -math.inf if solution.mip_dual_bound is None else float(solution.mip_dual_bound)
-    return kept[solution.x > 0.5], below, finished  # noqa: PLR2004
+    return kept[solution.x > 0.5], below, finished
 
 
-def _refuse_none(finished: bool, outside: float) -> None:
-    """Refuse where there is no placement, or none in time; entries outside the window may still hold one."""
-    remedy = "raise the limits, or give a reserve, what an item is worth that stays out"
-    if not finished:
-        raise FailureError(f"no placement was found within time_limit; raise it, {remedy}")
+def _refuse_none(outside: float) -> None:
+    """Refuse where there is no placement; entries outside the window may still hold one."""
     if math.isinf(outside):
-        raise InfeasibleError(f"no placement of whole items keeps the limits, though one of parts would; {remedy}")
+        raise InfeasibleError(
+            "no placement of whole items keeps the limits, though one of parts would; raise the limits, or give a "
+            "reserve, what an item is worth that stays out"
+        )
+
+
+def _in_turn(programme: _Programme, sizes: NDArray[Any], limits: NDArray[Any]) -> Ints:
+    """The entries of a quick placement: items from the largest on, each where it costs least of where it still fits."""
+    bins = len(limits)
+    least, room = programme.low[bins:], programme.high[bins:]
+    held, counts = [0] * bins, np.zeros(bins, np.int64)
+    begins = np.searchsorted(programme.rows, np.arange(len(sizes) + 1))
+    chosen = []
+    for item in np.argsort(-sizes.min(axis=1), kind="stable").tolist():
+        own = np.arange(begins[item], begins[item + 1])
+        for entry in own[np.argsort(programme.cost[own], kind="stable")].tolist():
+            j = int(programme.columns[entry])
+            if j == bins or (counts[j] < room[j] and held[j] + sizes[item, j] <= limits[j]):
+                chosen.append(entry)
+                if j < bins:
+                    held[j] += sizes[item, j]
+                    counts[j] += 1
+                break
+    if len(chosen) < len(sizes) or (counts < least).any():
+        raise FailureError(
+            "no placement was found within time_limit; raise it, raise the limits, or give a reserve, what an item is "
+            "worth that stays out"
+        )
+    return np.array(chosen, np.int64)
 
 
 def _over(programme: _Programme, entries: Ints, sizes: NDArray[Any], limits: NDArray[Any]) -> NDArray[np.bool_]:

@@ -141,7 +141,9 @@ def _placed(case: Case) -> None:
     for j, limit in enumerate(limits):
         held = sum((sizes[i][j] for i in rows[plan.bins == j].tolist()), Fraction(0))
         if held > limit:
-            raise broken(case, "recount", f"bin {j} holds {float(held)!r}, its limit is {float(limit)!r} beyond rounding")
+            raise broken(
+                case, "recount", f"bin {j} holds {float(held)!r}, its limit is {float(limit)!r} beyond rounding"
+            )
         if not math.isclose(plan.used["limits"][j], float(held), rel_tol=1e-12):
             raise broken(case, "recount", f"bin {j} holds {float(held)!r}, the plan says {plan.used['limits'][j]!r}")
     loads, least = np.bincount(plan.bins, minlength=bins), case.options.get("min_size", 0)
@@ -153,7 +155,7 @@ def _filled(case: Case) -> tuple[list[list[Fraction]], list[Fraction]]:
     """What each item fills of each bin, and the limits with the rounding of a sum."""
     bins = case.plan.k
     sizes = np.asarray(case.options["sizes"])
-    rows = sizes.tolist() if sizes.ndim == 2 else [[size] * bins for size in sizes.tolist()]  # noqa: PLR2004
+    rows = sizes.tolist() if sizes.ndim == 2 else [[size] * bins for size in sizes.tolist()]
     limits = np.broadcast_to(case.options["limits"], bins).tolist()
     slack = 1 + Fraction(case.n) * Fraction(float(np.finfo(np.float64).eps))
     return [[Fraction(size) for size in row] for row in rows], [Fraction(limit) * slack for limit in limits]

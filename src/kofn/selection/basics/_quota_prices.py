@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from kofn.core.arrays import Array, Floats, Ints
+from kofn.core.arrays import Array, Floats
 from kofn.core.constraints import Constraints
 
 
@@ -22,7 +22,7 @@ def quota_prices(
         return _of_one_column(scores, picks, constraints)
     if relaxed is not None:
         return _of_groups(constraints, picks, [relaxed, relaxed])
-    if len(constraints.columns) != 2:  # noqa: PLR2004
+    if len(constraints.columns) != 2:
         return {}
     return _of_groups(constraints, picks, _chains(scores, picks, constraints))
 
@@ -125,7 +125,9 @@ def _longest(
     for _ in range(2 * sum(over.shape)):
         new_start = max(start, float((firsts + source[1]).max(initial=-np.inf)))
         new_end = max(end, float((seconds + sink[1]).max(initial=-np.inf)))
-        new_firsts = np.maximum(firsts, np.maximum((back + seconds).max(axis=1, initial=-np.inf), new_start + source[0]))
+        new_firsts = np.maximum(
+            firsts, np.maximum((back + seconds).max(axis=1, initial=-np.inf), new_start + source[0])
+        )
         new_seconds = np.maximum(
             seconds, np.maximum((over + firsts[:, None]).max(axis=0, initial=-np.inf), new_end + sink[0])
         )

@@ -101,4 +101,3 @@ def top_k(
         objective="modular",
         info={"oracle_calls": len(scores)},
     )
-

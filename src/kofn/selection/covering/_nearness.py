@@ -35,9 +35,7 @@ def distances(space: Geometry, points: Floats, n_threads: int) -> Floats:
     return out
 
 
-def blocks(
-    space: Geometry, rows: Ints, n_threads: int, check: Callable[[], None]
-) -> Iterator[tuple[Ints, Floats]]:
+def blocks(space: Geometry, rows: Ints, n_threads: int, check: Callable[[], None]) -> Iterator[tuple[Ints, Floats]]:
     """Some rows, block by block, with their distances to all rows; `check` is called before each and may raise."""
     for low in range(0, len(rows), BLOCK):
         check()
