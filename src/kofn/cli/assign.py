@@ -219,12 +219,12 @@ def call_of(pool: Pool, arguments: AssignArguments) -> dict[str, Any]:
     if arguments.equal:
         call["capacity"] = -(-len(pool.rows) // call["k"])
         call["min_size"] = len(pool.rows) // call["k"]
-    for name, what in _BY_BIN.items():
+    for name, flag_name in _BY_BIN.items():
         if isinstance(file := call.get(name), str):
             if arguments.k == "auto":
-                raise InputError(f"--{what} {file} names the bins, so --k auto has none to find; give --k")
+                raise InputError(f"--{flag_name} {file} names the bins, so --k auto has none to find; give --k")
             bins = range(call.get("k", 0) if pool.matrix is None else pool.matrix.shape[1])
-            call[name] = _by_bin(file, what, pool.matrix_columns or tuple(map(str, bins)))
+            call[name] = _by_bin(file, flag_name, pool.matrix_columns or tuple(map(str, bins)))
     if pool.ids is not None:
         call["ids"] = pool.ids
     if pool.matrix is not None:

@@ -41,7 +41,7 @@ class _Programme:
     cost: Floats
     # (n, entries) each item's entries; (sums, entries) the size that each bin holds, then the items that it holds.
     items: Any
-    held: Any
+    loads: Any
     low: Floats
     high: Floats
 
@@ -184,8 +184,8 @@ def _refuse_at_sight(
     least, room = counts
     able = fits.sum(axis=0)
     for j in np.flatnonzero((least > room) | (least > able))[:1].tolist():
-        what = f"{able[j]} items list it and fit in it" if least[j] > able[j] else f"can hold {room[j]} (capacity)"
-        raise InfeasibleError(f"bin {j} must hold {least[j]} items (min_size), and {what}; lower its min_size")
+        shortage = f"{able[j]} items list it and fit in it" if least[j] > able[j] else f"can hold {room[j]} (capacity)"
+        raise InfeasibleError(f"bin {j} must hold {least[j]} items (min_size), and {shortage}; lower its min_size")
     if reserve is not None:
         return
     remedy = "or give a reserve, what an item is worth that stays out"
@@ -226,10 +226,10 @@ def _programme(table: Floats, sizes: Floats, fits: NDArray[np.bool_], reserve: f
     by_bin = (columns[inside], entry[inside])
     filled = sizes[rows[inside], columns[inside]]
     shape = (bins, len(rows))
-    held: Any = vstack([coo_array((filled, by_bin), shape), coo_array((ones[inside], by_bin), shape)], format="csc")
+    loads: Any = vstack([coo_array((filled, by_bin), shape), coo_array((ones[inside], by_bin), shape)], format="csc")
     items = coo_array((ones, (rows, entry)), (n, len(rows))).tocsc()
     nothing = np.empty(0)
-    return _Programme(rows, columns, -table[rows, columns], items, held, nothing, nothing)
+    return _Programme(rows, columns, -table[rows, columns], items, loads, nothing, nothing)
 
 
 def _relaxed(programme: _Programme, deadline: float) -> tuple[float, Floats, Floats]:
@@ -243,7 +243,7 @@ def _relaxed(programme: _Programme, deadline: float) -> tuple[float, Floats, Flo
     minima = np.flatnonzero(programme.low > 0)
     solution = linprog(
         programme.cost,
-        A_ub=vstack([programme.held, -programme.held[minima]], format="csc"),
+        A_ub=vstack([programme.loads, -programme.loads[minima]], format="csc"),
         b_ub=np.concatenate([programme.high, -programme.low[minima]]),
         A_eq=programme.items,
         b_eq=np.ones(programme.items.shape[0]),
@@ -273,16 +273,16 @@ def _solve(
     window of cheap entries is solved, and widened to what whole items cost where that is more.
     """
     lowest, reduced = relaxed
-    window, found, lowered = _FIRST_WINDOW * _TOP, None, 0
+    window, incumbent, lowered = _FIRST_WINDOW * _TOP, None, 0
     while True:
         kept = np.flatnonzero(reduced <= window)
         outside = math.inf if len(kept) == len(reduced) else lowest + window
         entries, below, finished = _whole(programme, kept, deadline)
         if entries is None:
-            if found is None and not finished:
-                found = _Solution(_in_turn(programme, *limited), lowest, False)
-            if found is not None:
-                return found
+            if incumbent is None and not finished:
+                incumbent = _Solution(_in_turn(programme, *limited), lowest, False)
+            if incumbent is not None:
+                return incumbent
             _refuse_none(outside)
             window *= 10
             continue
@@ -295,9 +295,9 @@ def _solve(
         bound = lowest if lowered else max(lowest, min(below, outside))
         cost = float(programme.cost[entries].sum())
         done = cost <= outside
-        found = _Solution(entries, bound, finished and done and not lowered)
+        incumbent = _Solution(entries, bound, finished and done and not lowered)
         if done or not finished:
-            return found
+            return incumbent
         # Wider by more than the rounding of the sum, so that a placement as good lies within.
         window = (cost - lowest) * (1 + 1e-9)
 
@@ -317,7 +317,7 @@ def _whole(programme: _Programme, kept: Ints, deadline: float) -> tuple[Ints | N
         bounds=Bounds(0, 1),
         constraints=[
             LinearConstraint(programme.items[:, kept], 1, 1),
-            LinearConstraint(programme.held[:, kept], programme.low, programme.high),
+            LinearConstraint(programme.loads[:, kept], programme.low, programme.high),
         ],
         options=options,
     )
@@ -341,17 +341,17 @@ def _in_turn(programme: _Programme, sizes: NDArray[Any], limits: NDArray[Any]) -
     """The entries of a quick placement: items from the largest on, each where it costs least of where it still fits."""
     bins = len(limits)
     least, room = programme.low[bins:], programme.high[bins:]
-    held, counts = [0] * bins, np.zeros(bins, np.int64)
+    loads, counts = [0] * bins, np.zeros(bins, np.int64)
     begins = np.searchsorted(programme.rows, np.arange(len(sizes) + 1))
     chosen = []
     for item in np.argsort(-sizes.min(axis=1), kind="stable").tolist():
         own = np.arange(begins[item], begins[item + 1])
         for entry in own[np.argsort(programme.cost[own], kind="stable")].tolist():
             j = int(programme.columns[entry])
-            if j == bins or (counts[j] < room[j] and held[j] + sizes[item, j] <= limits[j]):
+            if j == bins or (counts[j] < room[j] and loads[j] + sizes[item, j] <= limits[j]):
                 chosen.append(entry)
                 if j < bins:
-                    held[j] += sizes[item, j]
+                    loads[j] += sizes[item, j]
                     counts[j] += 1
                 break
     if len(chosen) < len(sizes) or (counts < least).any():

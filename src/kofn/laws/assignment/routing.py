@@ -139,13 +139,13 @@ def _placed(case: Case) -> None:
     sizes, limits = _filled(case)
     rows = np.repeat(np.arange(case.n), np.diff(plan.indptr))
     for j, limit in enumerate(limits):
-        held = sum((sizes[i][j] for i in rows[plan.bins == j].tolist()), Fraction(0))
-        if held > limit:
+        load = sum((sizes[i][j] for i in rows[plan.bins == j].tolist()), Fraction(0))
+        if load > limit:
             raise broken(
-                case, "recount", f"bin {j} holds {float(held)!r}, its limit is {float(limit)!r} beyond rounding"
+                case, "recount", f"bin {j} holds {float(load)!r}, its limit is {float(limit)!r} beyond rounding"
             )
-        if not math.isclose(plan.used["limits"][j], float(held), rel_tol=1e-12):
-            raise broken(case, "recount", f"bin {j} holds {float(held)!r}, the plan says {plan.used['limits'][j]!r}")
+        if not math.isclose(plan.used["limits"][j], float(load), rel_tol=1e-12):
+            raise broken(case, "recount", f"bin {j} holds {float(load)!r}, the plan says {plan.used['limits'][j]!r}")
     loads, least = np.bincount(plan.bins, minlength=bins), case.options.get("min_size", 0)
     if (loads < least).any() or (loads > case.words.get("capacity", case.n)).any():
         raise broken(case, "recount", f"loads {loads} are not within min_size={least} and the capacity")
@@ -170,11 +170,11 @@ def _best_placed(case: Case) -> float | None:
     best: dict[tuple[tuple[Fraction, ...], tuple[int, ...]], float] = {((Fraction(0),) * bins, (0,) * bins): 0.0}
     for i, row in enumerate(np.asarray(case.words["scores"], np.float64).tolist()):
         after: dict[tuple[tuple[Fraction, ...], tuple[int, ...]], float] = {}
-        for (held, counts), value in best.items():
-            choices = [] if reserve is None else [((held, counts), value + reserve)]
+        for (loads, counts), value in best.items():
+            choices = [] if reserve is None else [((loads, counts), value + reserve)]
             for j, score in enumerate(row):
-                if score > -math.inf and held[j] + sizes[i][j] <= limits[j] and counts[j] < room[j]:
-                    filled = (*held[:j], held[j] + sizes[i][j], *held[j + 1 :])
+                if score > -math.inf and loads[j] + sizes[i][j] <= limits[j] and counts[j] < room[j]:
+                    filled = (*loads[:j], loads[j] + sizes[i][j], *loads[j + 1 :])
                     choices.append(((filled, (*counts[:j], counts[j] + 1, *counts[j + 1 :])), value + score))
             for state, total in choices:
                 if total > after.get(state, -math.inf):
@@ -278,16 +278,16 @@ def _draw_sizes(draw: Draw, given: Mapping[str, Any], options: dict[str, Any]) -
     table = np.broadcast_to(sizes if wide else sizes[:, None], (n, bins))
     room = np.broadcast_to(given.get("capacity", n), bins).tolist()
     seats = [j for j, count in enumerate(options.get("min_size", [])) for _ in range(count)]
-    held = np.zeros(bins)
+    loads = np.zeros(bins)
     for j in seats:
         room[j] -= 1
     if options.get("reserve") is None:
         spare = [j for j in range(bins) for _ in range(min(int(room[j]), n))]
         seats += list(draw(st.permutations(spare)))[: n - len(seats)]
     for i, j in enumerate(draw(st.permutations(seats))):
-        held[j] += table[i, j]
+        loads[j] += table[i, j]
     options["sizes"] = sizes
-    options["limits"] = np.ceil(held * 10) / 10 + draw(st.integers(0, 2))
+    options["limits"] = np.ceil(loads * 10) / 10 + draw(st.integers(0, 2))
 
 
 def _draw_reserve(draw: Draw, given: Mapping[str, Any], options: dict[str, Any]) -> None:
