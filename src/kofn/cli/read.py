@@ -238,7 +238,8 @@ def read_scores(
     table: Table, arguments: RowArguments, *, some_unlisted: bool = False
 ) -> tuple[NDArray[Any], tuple[str, ...]]:
     """A table of scores and the names of its columns: those that are named, else the one column of vectors, else every
-    numeric column. With `some_unlisted`, a cell may be empty or -inf: the row may not go to that bin."""
+    numeric column that no other flag names. With `some_unlisted`, a cell may be empty or -inf: the row may not go to
+    that bin."""
     if table.path.suffix.lower() == ".npy":
         # Scores may hold -inf (a bin to avoid), which vectors may not; what else is wrong, `checks.scores` says.
         return load_arrays(table.path), ()
@@ -246,7 +247,8 @@ def read_scores(
         return table.vectors(arguments.vectors, finite=not some_unlisted), ()
     names = arguments.columns
     if not names:
-        kinds = {name: table.dtype(name) for name in table.columns if name != arguments.id_column}
+        named = {getattr(arguments, field.name) for field in dataclasses.fields(arguments) if "_column" in field.name}
+        kinds = {name: table.dtype(name) for name in table.columns if name not in named}
         matrices = [name for name, kind in kinds.items() if kind == "vector"]
         if len(matrices) == 1:
             return table.vectors(matrices[0], finite=not some_unlisted), ()

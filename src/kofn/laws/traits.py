@@ -204,7 +204,8 @@ def priced(case: Case) -> bool:
     """Complementary slackness: potentials bound every score, meet it where something is placed, and add up to `bound`.
 
     For sense "max": u_i + v_j >= score_ij, with equality where the weight is positive and status is "optimal"; prices v
-    are >= 0 and 0 for a bin with room left; sum of u + sum of v x capacity = bound. For "min" the signs turn round.
+    are >= 0 and 0 for a bin with room left; sum of u + sum of v x capacity = bound. A bin that holds no more than its
+    `min_size` may have a price below 0, counted with that. For "min" the signs turn round.
     """
     plan = case.plan
     if plan.u is None or plan.v is None:
@@ -218,14 +219,16 @@ def priced(case: Case) -> bool:
     if over.max() > size:
         i, j = np.unravel_index(int(over.argmax()), over.shape)
         raise broken(case, "priced", f"score ({i}, {j}) exceeds u + v by {over[i, j]!r}")
-    if v.min() < -size:
+    least = np.broadcast_to(case.options.get("min_size", 0), plan.k)
+    low = v < -size
+    if (low & ((least == 0) | (np.bincount(plan.bins, minlength=plan.k) > least))).any():
         raise broken(case, "priced", f"bin {int(v.argmin())} has the price {v.min()!r}")
     rows = np.repeat(np.arange(case.n), np.diff(plan.indptr))
     # Loads that the method itself chose, balanced ones for example, stand in the plan.
     given = case.words.get("capacity")
     own = case.n if plan.capacity is None else plan.capacity
     room = np.broadcast_to(own if given is None else given, plan.k)
-    total = math.fsum(u.tolist()) + math.fsum((v * room).tolist())
+    total = math.fsum(u.tolist()) + math.fsum((v * np.where(low, least, room)).tolist())
     if plan.bound is None or abs(total - up * plan.bound) > size * max(case.n, plan.k):
         raise broken(case, "priced", f"u + v x capacity is {total!r}, the bound {plan.bound!r}")
     if plan.status == "optimal":

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from kofn.core.arrays import Floats, Ints
-from kofn.core.runtime import Control
 from kofn.engines.threads import spread
 from kofn.objectives.similarity import Geometry
 
@@ -36,13 +35,10 @@ def distances(space: Geometry, points: Floats, n_threads: int) -> Floats:
     return out
 
 
-def blocks(
-    space: Geometry, rows: Ints, n_threads: int, control: Control | None = None
-) -> Iterator[tuple[Ints, Floats]]:
-    """Some rows, block by block, with their distances to all rows; no further block once `control` says stop."""
+def blocks(space: Geometry, rows: Ints, n_threads: int, check: Callable[[], None]) -> Iterator[tuple[Ints, Floats]]:
+    """Some rows, block by block, with their distances to all rows; `check` is called before each and may raise."""
     for low in range(0, len(rows), BLOCK):
-        if control is not None and control.stopped():
-            return
+        check()
         block = rows[low : low + BLOCK]
         yield block, distances(space, space.points(block), n_threads)
 
@@ -54,36 +50,46 @@ def part(space: Geometry, rows: Ints) -> Geometry:
     return Geometry(chosen, np.ascontiguousarray(chosen.T), scale, space.squared, space.unit, space.top)
 
 
-def kmeans(space: Geometry, n_clusters: int, rng: np.random.Generator, n_threads: int, control: Control) -> Ints:
+def kmeans(
+    space: Geometry, n_clusters: int, rng: np.random.Generator, n_threads: int, check: Callable[[], None]
+) -> Ints:
     """Cluster of each row: k-means++ and Lloyd's rounds on a sample of the rows, then the nearest centre of every row.
 
+    `check` is called now and then and may raise.
+
     O(n n_clusters d) time for the last pass, and for each of at most 25 rounds the same of the sample (40 rows a
-    cluster, at least 10,000). Stopped, it has fewer clusters or rounds.
+    cluster, at least 10,000).
     """
     size = min(space.n, max(_LEAST_ROWS, _ROWS_A_CENTRE * n_clusters))
     everyone = size == space.n
     sample = space if everyone else part(space, np.sort(rng.choice(space.n, size, replace=False)))
     points = sample.points(slice(None))
-    centres = _spread_out(sample, points, n_clusters, rng, n_threads, control)
+    centres = _spread_out(sample, points, n_clusters, rng, n_threads, check)
     labels = np.full(size, -1)
     for _ in range(_ROUNDS):
-        before, labels = labels, _nearest(sample, centres, n_threads, control)
-        if np.array_equal(before, labels) or control.stopped():
+        before, labels = labels, _nearest(sample, centres, n_threads, check)
+        if np.array_equal(before, labels):
             break
         order = np.argsort(labels, kind="stable")
         nonempty, starts = np.unique(labels[order], return_index=True)
         sums = np.add.reduceat(points[order], starts, axis=0)
         centres[nonempty] = sums / np.diff(np.append(starts, size))[:, None]
-    return _nearest(space, centres, n_threads, control)
+    return _nearest(space, centres, n_threads, check)
 
 
 def _spread_out(
-    sample: Geometry, points: Floats, n_clusters: int, rng: np.random.Generator, n_threads: int, control: Control
+    sample: Geometry,
+    points: Floats,
+    n_clusters: int,
+    rng: np.random.Generator,
+    n_threads: int,
+    check: Callable[[], None],
 ) -> Floats:
     """Centres by k-means++: each drawn by its squared distance to those before it."""
     chosen = [int(rng.integers(len(points)))]
     near = np.full(len(points), np.inf)
-    while len(chosen) < n_clusters and not control.stopped():
+    while len(chosen) < n_clusters:
+        check()
         away = distances(sample, points[chosen[-1:]], n_threads)[0]
         np.minimum(near, away if sample.squared else away * away, out=near)
         reach = np.cumsum(near)
@@ -93,12 +99,11 @@ def _spread_out(
     return points[chosen]
 
 
-def _nearest(space: Geometry, centres: Floats, n_threads: int, control: Control) -> Ints:
-    """The nearest centre of each row; of equally near ones the first. Stopped, of those looked at so far."""
+def _nearest(space: Geometry, centres: Floats, n_threads: int, check: Callable[[], None]) -> Ints:
+    """The nearest centre of each row; of equally near ones the first."""
     near, labels = np.full(space.n, np.inf), np.zeros(space.n, np.int64)
     for low in range(0, len(centres), BLOCK):
-        if low and control.stopped():
-            break
+        check()
         away = distances(space, centres[low : low + BLOCK], n_threads)
         best = away.argmin(axis=0)
         least = away[best, np.arange(space.n)]
