@@ -69,66 +69,39 @@ def partial_transport(
         >>> plan.labels.tolist(), plan.value
         ([0, 1, -1], -3.0)
     """
-    from scipy.optimize import linprog
-    from scipy.sparse import coo_array, vstack
-
     table = np.ascontiguousarray(score_table(scores), np.float64)
     n, bins = table.shape
     r, c = side_totals(row_totals, "row_totals", n, 1.0), side_totals(column_totals, "column_totals", bins, n / bins)
     most = min(math.fsum(r.tolist()), math.fsum(c.tolist()))
     if mass is not None and (not checks.is_number(mass) or not 0 < mass <= most * (1 + 1e-9)):
         raise InputError(f"mass={mass!r}: give a number > 0, at most {most:g}, the lesser of the sides' sums")
-    row, column = np.nonzero((table > -np.inf) & (r > 0)[:, None] & (c > 0))
-    entry, ones = np.arange(len(row)), np.ones(len(row))
-    sums: Any = vstack(
-        [coo_array((ones, (row, entry)), (n, len(row))), coo_array((ones, (column, entry)), (bins, len(row)))]
-    )
-    # In units of the mass, so that HiGHS's absolute tolerances are shares of it.
-    within = {"A_ub": sums.tocsr(), "b_ub": np.concatenate([r, c]) / most, "method": "highs"}
-    if mass is None and len(row) < n * bins:
-        most *= -float(linprog(-ones, **within).fun) if len(row) else 0.0
-    unit = most if mass is None else min(float(mass), most)
-    if unit == 0:
-        return _of(table, (row[:0], column[:0], ones[:0]), (np.zeros(n), np.zeros(bins)), 0.0, 0.0)
-    within["b_ub"] = np.concatenate([r, c]) / unit
-    kept = table[row, column]
-    # The last sliver of the most that can be sent is left to rounding.
-    share = 1.0 if mass is not None or len(row) == n * bins else 1.0 - 1e-9
-    solved = None
-    for values in _as_solved(kept, n + bins):
-        size = float(np.abs(values).max(initial=0.0)) or 1.0
-        solved = linprog(-values / size, A_eq=ones[None], b_eq=[share], **within) if len(row) else None
-        if solved is not None and solved.x is not None and not (solved.x[values > kept] > 0).any():
-            break  # nothing is sent where the score was raised: the plan is optimal for the scores as they are
-    if solved is None or solved.status == 2:
+    sent = most if mass is None else min(float(mass), most)
+    costs = np.zeros((n + 1, bins + 1))
+    costs[:n, :bins] = -table
+    costs[n, bins] = np.inf
+    with Control(time_limit=time_limit) as control:
+        vertex = _solve(costs, r, c, sent, control.stopped)
+        if vertex.missed and mass is None:
+            # The largest mass that the listed entries carry.
+            sent -= vertex.missed * _whole_mass(r, c, sent)
+            if sent <= _ROUNDING * most:
+                return _of(table, None, (np.zeros(n), np.zeros(bins)), 0.0, 0.0)
+            vertex = _solve(costs, r, c, sent, control.stopped)
+    if vertex.missed:
         raise InfeasibleError(
-            f"scores: the entries that are listed cannot carry a mass of {unit:g} within the totals; "
+            f"scores: the entries that are listed cannot carry a mass of {sent:g} within the totals; "
             "list more entries, or ask for less"
         )
-    if solved.x is None:
-        raise FailureError(f"HiGHS found no plan ({' '.join(str(solved.message).split())[:80]}); rescale the scores")
-    weights = np.maximum(solved.x, 0.0) * unit
-    # The program holds totals to an absolute tolerance only.
-    for side, totals in ((row, r), (column, c)):
-        weights *= np.minimum(1.0, totals / np.maximum(np.bincount(side, weights, len(totals)), 1e-300))[side]
-    prices = np.maximum(-solved.ineqlin.marginals, 0.0) * size
-    u, v = prices[:n], prices[n:]
-    price = float((kept - u[row] - v[column]).max())
-    return _of(table, (row, column, weights), (u, v), price, float(r @ u + c @ v + price * unit))
+    # What stays out is sent to a bin, and by an item, that are not there.
+    u, v = vertex.v[bins] * -1.0 - vertex.u[:n], -vertex.u[n] - vertex.v[:bins]
+    price = float(vertex.v[bins] + vertex.u[n])
+    return _of(table, vertex, (u, v), price, float(r @ u + c @ v + price * sent))
 
 
-def _as_solved(scores: Floats, longest: int) -> list[Floats]:
-    """The scores as they are; before them, where some stand for "never", those raised as far as makes no difference.
-
-    HiGHS holds costs to a share of the largest, beside which the others would be nothing. A score that is below all
-    others by more than the longest exchange can win is never used where it need not be, however far below it is.
-    """
-    below = np.sort(float(scores.max(initial=0.0)) - scores)
-    apart = np.flatnonzero((below[:-1] > 0) & (below[1:] > _NEVER * below[:-1]))
-    if not len(apart):
-        return [scores]
-    floor = float(scores.max()) - 4.0 * longest * below[apart[0]]
-    return [np.maximum(scores, floor), scores]
+def _solve(costs: Floats, r: Floats, c: Floats, mass: float, stopped: Callable[[], bool]) -> Vertex:
+    """Send the mass among the items and bins, and the rest of either side to a bin, and from an item, more."""
+    rest = [max(0.0, math.fsum([*side.tolist(), -mass])) for side in (c, r)]
+    return solve(costs, np.append(r, rest[0]), np.append(c, rest[1]), stopped)
 
 
 def _of(
