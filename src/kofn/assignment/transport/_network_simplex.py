@@ -19,8 +19,6 @@ _UNITS = 2.0**61
 _PIVOTS = 1000
 # Costs that are so many binary orders above all cheaper ones are lowered as far as changes no plan that avoids them.
 _APART = 14
-# A share of the mass that the listed entries miss by no more than this is rounding of the totals.
-_MISSED = 1e-7
 
 
 @dataclass(frozen=True)
@@ -78,7 +76,7 @@ class _Basis:
 
     def search(self, costs: Floats, stopped: Callable[[], bool] | None = None) -> tuple[Floats, bool]:
         """Pivot until no entry is cheaper than its prices; the prices, rows first, and whether it came to an end."""
-        potential, counts = np.zeros(len(self.parent)), np.zeros(6, np.int64)
+        potential, counts = np.zeros(len(self.parent)), np.zeros(4, np.int64)
         tolerance, ended = np.array([_simplex_kernels.ROUNDING]), False
         while not ended and not (stopped is not None and stopped()):
             ended = bool(
@@ -89,7 +87,7 @@ class _Basis:
         if not ended:
             _simplex_kernels.pivots(costs, potential, *self._links(), self.flow, self.block, 0, tolerance, counts)
         self.pivots += int(counts[0])
-        self.idle += int(counts[3])
+        self.idle += int(counts[1])
         return potential, ended
 
     def arcs(self) -> tuple[Ints, Ints]:
@@ -106,29 +104,39 @@ class _Basis:
         return sent[:-1]
 
 
-def solve(costs: Floats, supply: Floats, demand: Floats, stopped: Callable[[], bool] | None = None) -> Vertex:
+def cheapest_plan(
+    costs: Floats,
+    supply: Floats,
+    demand: Floats,
+    stopped: Callable[[], bool] | None = None,
+    *,
+    slack: float = 1e-7,
+) -> Vertex:
     """The cheapest plan with these totals, of one sum up to rounding; entries of infinite cost are not listed.
 
     Once `stopped()` is True, the plan reached by then, whose totals hold as well. Flows are whole numbers, in units of
     2^-61 of the mass, so that no pivot rounds, trees stay strongly feasible and the search ends (Cunningham 1976). The
-    masses follow from the last tree, by sums from its leaves.
+    masses follow from the last tree, by sums from its leaves. Where the listed entries miss no more than `slack` of the
+    mass, that is left out as rounding of the totals.
     """
     if costs.shape[1] > costs.shape[0]:
-        turned = solve(np.ascontiguousarray(costs.T), demand, supply, stopped)
+        turned = cheapest_plan(np.ascontiguousarray(costs.T), demand, supply, stopped, slack=slack)
         return replace(turned, row=turned.column, column=turned.row, u=turned.v, v=turned.u)
     largest = float(np.abs(costs, out=np.zeros_like(costs), where=np.isfinite(costs)).max(initial=0.0))
     # By a power of two: nothing is rounded, and sums along the tree stay finite.
     unit = math.ldexp(1.0, math.frexp(largest)[1] - 1) if largest else 1.0
-    costs = costs / unit
+    costs = np.ascontiguousarray(costs / unit)
     whole = _whole(supply), _whole(demand)
     whole[1][whole[1].argmax()] += whole[0].sum() - whole[1].sum()
     rows, columns = np.flatnonzero(whole[0]), np.flatnonzero(whole[1])
     inner = costs if len(rows) + len(columns) == sum(costs.shape) else costs[np.ix_(rows, columns)]
     basis = _Basis(inner, whole[0][rows], whole[1][columns])
     bars, missed = _carry(basis, inner)
-    if missed:
+    if missed > slack:
         return _unmet(costs.shape, (rows, columns), bars, missed, basis)
     v, optimal = _cheapest(basis, inner, bars, stopped)
+    if not optimal:
+        v = _better(inner, supply[rows], demand[columns], v)
     mass = basis.masses(supply[rows], demand[columns])
     row, column = basis.arcs()
     sent = (mass > 0) & (inner[row, column] < np.inf)
@@ -153,7 +161,7 @@ def _carry(basis: _Basis, costs: Floats) -> tuple[tuple[Floats, Floats] | None, 
         return None, 0.0
     price, _ = basis.search(np.where(listed, 0.0, 1.0))
     missed = float(basis.flow[:-1][~listed[basis.arcs()]].sum()) / _UNITS
-    return (price[: basis.n], price[basis.n :]), missed if missed > _MISSED else 0.0
+    return (price[: basis.n], price[basis.n :]), missed
 
 
 def _unmet(
@@ -190,6 +198,13 @@ def _cheapest(
     other = (slack > 0) & (costs < np.inf)
     over = ((u[:, None] + v - costs)[other] / slack[other]).max(initial=0.0)
     return v + over * bars[1], ended
+
+
+def _better(costs: Floats, supply: Floats, demand: Floats, v: Floats) -> Floats:
+    """These prices of the columns or, where they prove more, those of each column's cheapest entry."""
+    cheapest = costs.min(axis=0)
+    proven = [float(supply @ (costs - price).min(axis=1) + demand @ price) for price in (v, cheapest)]
+    return cheapest if proven[1] > proven[0] else v
 
 
 def _cap(costs: Floats, nodes: int) -> float:

@@ -121,7 +121,7 @@ def _slow_entering(costs, potential, tolerance):
 
 
 @nb.njit(**INNER)
-def _entering(costs, potential, begin, block, tolerance, counts):
+def _entering(costs, potential, begin, block, tolerance):
     """The most negative entry of the next block of rows that has one: row and column, -1 where no block has."""
     n = len(costs)
     price = potential[n:]
@@ -129,7 +129,6 @@ def _entering(costs, potential, begin, block, tolerance, counts):
     i, left = begin, block
     for _ in range(n):
         least = _least(costs[i], price) - potential[i]
-        counts[1] += 1
         if least < best:
             best, row = least, i
         i = i + 1 if i + 1 < n else 0
@@ -217,7 +216,7 @@ def _shift(tree, potential, n, root, inner, reduced):
         while x >= 0:
             potential[x] += rows if x < n else -rows
             x = tree.child[x] if tree.child[x] >= 0 else _next(tree, x, inner)
-        return tree.size[inner]
+        return
     x = root
     while x >= 0:
         if x == inner:
@@ -225,7 +224,6 @@ def _shift(tree, potential, n, root, inner, reduced):
         else:
             potential[x] -= rows if x < n else -rows
             x = tree.child[x] if tree.child[x] >= 0 else _next(tree, x, root)
-    return nodes - tree.size[inner]
 
 
 @nb.njit(
@@ -235,8 +233,8 @@ def _shift(tree, potential, n, root, inner, reduced):
 def pivots(costs, potential, parent, child, after, before, size, flow, block, most, tolerance, counts):
     """At most `most` pivots; whether the tree is optimal.
 
-    `block` is how many rows are priced for a pivot. `counts` has the pivots, rows priced, nodes whose potential
-    changed, pivots that moved nothing, those in a row, and the next row to price; `tolerance` has one number.
+    `block` is how many rows are priced for a pivot. `counts` has the pivots, those that moved nothing, such since the
+    last that moved anything, and the next row to price; `tolerance` has one number.
     """
     n, nodes = len(costs), len(potential)
     root = nodes - 1
@@ -244,7 +242,7 @@ def pivots(costs, potential, parent, child, after, before, size, flow, block, mo
     _refresh(costs, potential, tree, root)
     fresh = True
     for _ in range(most):
-        i, j, counts[5] = _entering(costs, potential, counts[5], block, tolerance[0], counts)
+        i, j, counts[3] = _entering(costs, potential, counts[3], block, tolerance[0])
         if i < 0 and not fresh:
             _refresh(costs, potential, tree, root)
             fresh = True
@@ -256,16 +254,16 @@ def pivots(costs, potential, parent, child, after, before, size, flow, block, mo
         join, cut, of_row, moved = _leaving(tree, n, i, j)
         if moved > 0:
             _augment(tree, n, i, j, join, moved)
-            counts[4] = 0
+            counts[2] = 0
         else:
-            counts[3] += 1
-            counts[4] += 1
-            if counts[4] == _STALLED * nodes:
+            counts[1] += 1
+            counts[2] += 1
+            if counts[2] == _STALLED * nodes:
                 tolerance[0] *= 2
-                counts[4] = 0
+                counts[2] = 0
         inner, outer = (i, n + j) if of_row else (n + j, i)
         _rehang(tree, cut, inner, outer, join, moved)
-        counts[2] += _shift(tree, potential, n, root, inner, reduced)
+        _shift(tree, potential, n, root, inner, reduced)
         counts[0] += 1
         fresh = False
     return False

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from kofn.assignment.routing._balanced_assignment import transport
 from kofn.assignment.routing._scores import score_table
 from kofn.assignment.transport._joint import margin_totals
-from kofn.assignment.transport._network_simplex import Vertex, solve
+from kofn.assignment.transport._network_simplex import Vertex, cheapest_plan
 from kofn.core import checks
 from kofn.core.arrays import Floats
 from kofn.core.checks import InfeasibleError, InputError
@@ -215,7 +215,7 @@ def _refuse_infeasible(table: Floats, r: Floats, c: Floats) -> None:
     """Refuse totals that the listed entries cannot carry, naming the rows whose bins have too little room."""
     if (table > -np.inf).all():
         return
-    vertex = solve(np.where(table > -np.inf, 0.0, np.inf), r, c)
+    vertex = cheapest_plan(np.where(table > -np.inf, 0.0, np.inf), r, c)
     if vertex.missed:
         _refuse_missed(table, r, c, vertex)
 
@@ -256,7 +256,7 @@ def _exact(table: Floats, r: Floats, c: Floats, time_limit: float | None) -> Ass
             u = table[rows, labels] - prices[labels]
             return _vertex(table, r, c, (rows, labels.astype(np.int64), r), (u, prices), {})
     with Control(time_limit=time_limit) as control:
-        vertex = solve(-table, r, c, control.stopped)
+        vertex = cheapest_plan(-table, r, c, control.stopped)
     if vertex.missed:
         _refuse_missed(table, r, c, vertex)
     sent = vertex.row, vertex.column, vertex.mass
