@@ -17,8 +17,6 @@ from kofn.core.arrays import Floats, Ints
 _UNITS = 2.0**61
 # Whether to stop is asked after so many pivots.
 _PIVOTS = 1000
-# Costs that are so many binary orders above all cheaper ones are lowered as far as changes no plan that avoids them.
-_APART = 14
 
 
 @dataclass(frozen=True)
@@ -183,14 +181,14 @@ def _cheapest(
         # Every plan on listed entries uses only those whose bars cancel, so that no pivot leads back to the others.
         slack = -(bars[0][:, None] + bars[1])
         table = np.where((slack == 0) & (costs < np.inf), costs, np.inf)
-    cap = _cap(table, len(basis.parent))
-    ended = False
-    if cap < np.inf:
-        price, ended = basis.search(np.where((table > cap) & (table < np.inf), cap, table), stopped)
+    price, ended = basis.search(table, stopped)
+    if ended:
         row, column = basis.arcs()
-        ended &= not (basis.flow[:-1][table[row, column] > cap] > 0).any()
-    if not ended:
-        price, ended = basis.search(table, stopped)
+        used = table[row, column][basis.flow[:-1] > 0]
+        dearest = float(used.max(initial=-np.inf, where=used < np.inf))
+        cap = min((cap for cap in _caps(table, len(basis.parent)) if cap >= dearest), default=None)
+        if cap is not None:
+            price, ended = basis.search(np.where((table > cap) & (table < np.inf), cap, table), stopped)
     u, v = price[: basis.n], price[basis.n :]
     if bars is None or slack is None:
         return v, ended
@@ -207,19 +205,18 @@ def _better(costs: Floats, supply: Floats, demand: Floats, v: Floats) -> Floats:
     return cheapest if proven[1] > proven[0] else v
 
 
-def _cap(costs: Floats, nodes: int) -> float:
-    """What costs may be lowered to that are dearer than any exchange of the others; infinite where none stands out.
+def _caps(costs: Floats, nodes: int) -> list[float]:
+    """Where costs stand out beyond any exchange of cheaper ones: to what they may be lowered where none is paid.
 
-    Beside a cost that means "never", rounding would hide the others.
+    Beside a cost that means "never", rounding hides the others in the potentials. A plan that is the cheapest at
+    lowered costs, and pays none of these, is the cheapest.
     """
     low = float(costs.min())
     seen = np.zeros(2200, np.bool_)
     _simplex_kernels.magnitudes(costs, low, seen)
     orders = np.flatnonzero(seen)
-    apart = np.flatnonzero(np.diff(orders) > _APART + math.log2(nodes))
-    if not len(apart):
-        return np.inf
-    return low + 4.0 * nodes * math.ldexp(1.0, int(orders[apart[0]]) - 1100)
+    apart = np.flatnonzero(np.diff(orders) > 3 + math.log2(nodes))
+    return [low + 4.0 * nodes * math.ldexp(1.0, int(orders[k]) - 1100) for k in apart]
 
 
 def _with_rest(
