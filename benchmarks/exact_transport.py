@@ -78,8 +78,8 @@ def measure(*, quick: bool, rounds: int) -> list[dict[str, Any]]:
             row = sorted(made, key=lambda one: float(one["ratio"]))[len(made) // 2]
             out.append(row)
             print(
-                f"{kind}: kofn {row['kofn_seconds']:.3f} s, POT {row['pot_seconds']:.3f} s: {row['ratio']:.2f} times its "
-                f"time; {row['pivots']:,} pivots, {row['idle_pivots']:,} of them idle; {row['status']}, values differ by "
+                f"{kind}: kofn {row['kofn_seconds']:.3f} s, POT {row['pot_seconds']:.3f} s: {row['ratio']:.2f} times; "
+                f"{row['pivots']:,} pivots, {row['idle_pivots']:,} of them idle; {row['status']}, values differ by "
                 f"{row['values_differ_by']:.1e} of them, margins off by {row['margin_error']:.1e}"
             )
     return out

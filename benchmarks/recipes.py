@@ -1,14 +1,18 @@
 """mergekit's recipes run by mergekit and by kofn: the largest difference of each, in units of the last place.
 
-Four Llama-like models of four layers are written to a folder, each recipe is run by both, and every tensor is compared.
-Where mergekit is not installed, the figures that it gave (`recipes.json`, two sums of each tensor) stand in for it.
+Llama-like models of four layers are written to a folder, each recipe of `recipes.yaml` is run by both, and every tensor
+is compared. Where mergekit is not installed, the figures that it gave stand in for it (`recipes.json`, two sums of each
+tensor).
 """
 
 from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 MODELS = ("base", "a", "b", "c")
+ROUNDED = {"base16": ("base", "bfloat16"), "a16": ("a", "bfloat16"), "b16": ("b", "bfloat16"), "bh": ("b", "float16")}
 FIGURES = Path(__file__).with_name("recipes.json")
+TEXTS = Path(__file__).with_name("recipes.yaml")
+DIGITS = {"float64": 52, "float32": 23, "float16": 10, "bfloat16": 7}  # binary, after the leading one
+NEAR = 8  # last places of the tensor's largest entry that sums in float32, there, may be off
 CONFIG = {
     "architectures": ["LlamaForCausalLM"],
     "model_type": "llama",
@@ -32,288 +40,27 @@ CONFIG = {
     "torch_dtype": "float32",
     "vocab_size": 64,
 }
-# Names of models stand for their folders.
-RECIPES: dict[str, dict[str, Any]] = {
-    "linear": {
-        "merge_method": "linear",
-        "models": [
-            {"model": "a", "parameters": {"weight": 0.9}},
-            {"model": "b", "parameters": {"weight": 0.3}},
-            {"model": "c", "parameters": {"weight": 0.5}},
-        ],
-    },
-    "linear global": {
-        "merge_method": "linear",
-        "models": [{"model": "a", "parameters": {"weight": 0.9}}, {"model": "b"}],
-        "parameters": {"weight": 0.1},
-    },
-    "linear raw": {
-        "merge_method": "linear",
-        "models": [{"model": "a", "parameters": {"weight": 0.9}}, {"model": "b", "parameters": {"weight": -0.3}}],
-        "parameters": {"normalize": False},
-    },
-    "linear negative": {
-        "merge_method": "linear",
-        "models": [{"model": "a", "parameters": {"weight": 1.9}}, {"model": "b", "parameters": {"weight": -0.3}}],
-    },
-    "linear base": {
-        "merge_method": "linear",
-        "base_model": "a",
-        "models": [{"model": "a", "parameters": {"weight": 1}}, {"model": "b", "parameters": {"weight": 1}}],
-    },
-    "ties": {
-        "merge_method": "ties",
-        "base_model": "base",
-        "models": [
-            {"model": "base"},
-            {"model": "a", "parameters": {"weight": 1.0, "density": 0.5}},
-            {"model": "b", "parameters": {"weight": 0.5, "density": 0.3}},
-        ],
-        "parameters": {"normalize": True, "int8_mask": True},
-    },
-    "ties defaults": {
-        "merge_method": "ties",
-        "base_model": "base",
-        "models": [{"model": "a", "parameters": {"weight": 1.0}}, {"model": "b", "parameters": {"weight": 0.5}}],
-    },
-    "ties raw": {
-        "merge_method": "ties",
-        "base_model": "base",
-        "models": [
-            {"model": "a", "parameters": {"weight": 0.5, "density": 0.5}},
-            {"model": "b", "parameters": {"weight": 0.5, "density": 0.5}},
-        ],
-        "parameters": {"normalize": False, "lambda": 1.3},
-    },
-    "ties negative": {
-        "merge_method": "ties",
-        "base_model": "base",
-        "models": [
-            {"model": "a", "parameters": {"weight": 1, "density": 0.6}},
-            {"model": "b", "parameters": {"weight": -0.4, "density": 0.6}},
-            {"model": "c", "parameters": {"weight": 0.7}},
-        ],
-    },
-    "ties rescale": {
-        "merge_method": "ties",
-        "base_model": "base",
-        "models": [
-            {"model": "a", "parameters": {"weight": 1, "density": 0.6}},
-            {"model": "b", "parameters": {"weight": 0.4, "density": 0.3}},
-        ],
-        "parameters": {"rescale": True},
-    },
-    "ties gradient": {
-        "merge_method": "ties",
-        "base_model": "base",
-        "models": [
-            {"model": "a", "parameters": {"weight": 1.0, "density": [1, 0.7, 0.1]}},
-            {"model": "b", "parameters": {"density": 0.5, "weight": [0, 0.3, 0.7, 1]}},
-            {"model": "c", "parameters": {"density": 0.33, "weight": [{"filter": "mlp", "value": 0.5}, {"value": 0}]}},
-        ],
-        "parameters": {"normalize": True, "int8_mask": True},
-    },
-    "ta": {
-        "merge_method": "task_arithmetic",
-        "base_model": "base",
-        "models": [{"model": "a", "parameters": {"weight": 0.6}}, {"model": "b", "parameters": {"weight": -0.4}}],
-    },
-    "ta norm base weight": {
-        "merge_method": "task_arithmetic",
-        "base_model": "base",
-        "models": [
-            {"model": "base", "parameters": {"weight": 1}},
-            {"model": "a", "parameters": {"weight": 0.6}},
-            {"model": "b", "parameters": {"weight": 0.2}},
-        ],
-        "parameters": {"normalize": True, "lambda": 0.5},
-    },
-    "dare_ties dense": {
-        "merge_method": "dare_ties",
-        "base_model": "base",
-        "models": [
-            {"model": "a", "parameters": {"weight": 0.6, "density": 1}},
-            {"model": "b", "parameters": {"weight": 0.6, "density": 1}},
-        ],
-    },
-    "dare_linear dense norm": {
-        "merge_method": "dare_linear",
-        "base_model": "base",
-        "models": [{"model": "a", "parameters": {"weight": 0.6}}, {"model": "b", "parameters": {"weight": 0.6}}],
-        "parameters": {"normalize": True},
-    },
-    "breadcrumbs": {
-        "merge_method": "breadcrumbs",
-        "base_model": "base",
-        "models": [
-            {"model": "a", "parameters": {"weight": 0.6, "density": 0.7, "gamma": 0.1}},
-            {"model": "b", "parameters": {"weight": 0.6, "density": 0.9}},
-        ],
-    },
-    "breadcrumbs_ties": {
-        "merge_method": "breadcrumbs_ties",
-        "base_model": "base",
-        "models": [
-            {"model": "a", "parameters": {"weight": 0.6, "density": 0.7, "gamma": 0.05}},
-            {"model": "b", "parameters": {"weight": 0.6, "density": 0.9, "gamma": 0.05}},
-        ],
-    },
-    "slerp": {
-        "merge_method": "slerp",
-        "base_model": "b",
-        "models": [{"model": "a"}, {"model": "b"}],
-        "parameters": {"t": 0.25},
-    },
-    "slerp base only": {
-        "merge_method": "slerp",
-        "base_model": "a",
-        "models": [{"model": "b"}],
-        "parameters": {"t": 0.25},
-    },
-    "slerp gradient": {
-        "merge_method": "slerp",
-        "base_model": "a",
-        "slices": [{"sources": [{"model": "a", "layer_range": [0, 4]}, {"model": "b", "layer_range": [0, 4]}]}],
-        "parameters": {
-            "t": [
-                {"filter": "self_attn", "value": [0, 0.5, 0.3, 0.7, 1]},
-                {"filter": "mlp", "value": [1, 0.5, 0.7, 0.3, 0]},
-                {"value": 0.5},
-            ]
-        },
-    },
-    "nuslerp": {
-        "merge_method": "nuslerp",
-        "models": [{"model": "a", "parameters": {"weight": 0.3}}, {"model": "b", "parameters": {"weight": 0.7}}],
-    },
-    "nuslerp base": {
-        "merge_method": "nuslerp",
-        "base_model": "base",
-        "models": [{"model": "a", "parameters": {"weight": 0.3}}, {"model": "b", "parameters": {"weight": 0.7}}],
-    },
-    "multislerp": {
-        "merge_method": "multislerp",
-        "models": [
-            {"model": "a", "parameters": {"weight": 0.3}},
-            {"model": "b", "parameters": {"weight": 0.7}},
-            {"model": "c", "parameters": {"weight": 0.2}},
-        ],
-    },
-    "multislerp base": {
-        "merge_method": "multislerp",
-        "base_model": "base",
-        "models": [
-            {"model": "a", "parameters": {"weight": 0.3}},
-            {"model": "b", "parameters": {"weight": 0.7}},
-            {"model": "c", "parameters": {"weight": 0.2}},
-        ],
-    },
-    "karcher": {"merge_method": "karcher", "models": [{"model": "a"}, {"model": "b"}, {"model": "c"}]},
-    "model_stock": {
-        "merge_method": "model_stock",
-        "base_model": "base",
-        "models": [{"model": "a"}, {"model": "b"}, {"model": "c"}],
-    },
-    "nearswap": {
-        "merge_method": "nearswap",
-        "base_model": "base",
-        "models": [{"model": "a"}],
-        "parameters": {"t": 0.01},
-    },
-    "sce": {"merge_method": "sce", "base_model": "base", "models": [{"model": "a"}, {"model": "b"}, {"model": "c"}]},
-    "sce top": {
-        "merge_method": "sce",
-        "base_model": "base",
-        "models": [{"model": "a"}, {"model": "b"}, {"model": "c"}],
-        "parameters": {"select_topk": 0.4},
-    },
-    "passthrough": {
-        "merge_method": "passthrough",
-        "slices": [
-            {"sources": [{"model": "a", "layer_range": [0, 3]}]},
-            {"sources": [{"model": "b", "layer_range": [1, 4]}]},
-        ],
-    },
-    "passthrough scale": {
-        "merge_method": "passthrough",
-        "slices": [
-            {
-                "sources": [
-                    {
-                        "model": "a",
-                        "layer_range": [0, 3],
-                        "parameters": {
-                            "scale": [
-                                {"filter": "o_proj", "value": 0.0},
-                                {"filter": "down_proj", "value": 0.0},
-                                {"value": 1.0},
-                            ]
-                        },
-                    }
-                ]
-            },
-            {"sources": [{"model": "b", "layer_range": [1, 4]}]},
-        ],
-    },
-    "linear slices": {
-        "merge_method": "linear",
-        "slices": [
-            {
-                "sources": [
-                    {"model": "a", "layer_range": [0, 2], "parameters": {"weight": 1}},
-                    {"model": "b", "layer_range": [0, 2], "parameters": {"weight": [0.2, 0.8]}},
-                ]
-            },
-            {
-                "sources": [
-                    {"model": "b", "layer_range": [1, 4], "parameters": {"weight": 1}},
-                    {"model": "c", "layer_range": [0, 3], "parameters": {"weight": [0, 1, 2]}},
-                ]
-            },
-        ],
-    },
-    "ties slices": {
-        "merge_method": "ties",
-        "base_model": "base",
-        "slices": [
-            {
-                "sources": [
-                    {"model": "base", "layer_range": [0, 4]},
-                    {"model": "a", "layer_range": [0, 4], "parameters": {"weight": 1, "density": [0.2, 0.8]}},
-                    {"model": "b", "layer_range": [0, 4], "parameters": {"weight": 0.5, "density": 0.5}},
-                ],
-                "parameters": {"normalize": False},
-            }
-        ],
-    },
-    "bf16": {
-        "merge_method": "linear",
-        "models": [{"model": "a", "parameters": {"weight": 1}}, {"model": "b", "parameters": {"weight": 1}}],
-        "dtype": "bfloat16",
-    },
-    "out_dtype": {
-        "merge_method": "task_arithmetic",
-        "base_model": "base",
-        "models": [{"model": "a", "parameters": {"weight": 0.5}}, {"model": "b", "parameters": {"weight": 1}}],
-        "out_dtype": "bfloat16",
-    },
-    "long": {
-        "merge_method": "task_arithmetic",
-        "base_model": {"model": {"path": "base"}},
-        "models": [{"model": {"model": {"path": "a"}}, "parameters": {"weight": 0.5, "nonsense": 3}}],
-        "name": "x",
-    },
-    "unused": {
-        "merge_method": "linear",
-        "models": [
-            {"model": "a", "parameters": {"weight": 1, "density": 0.3}},
-            {"model": "b", "parameters": {"weight": 1}},
-        ],
-        "parameters": {"lambda": 3, "t": 4, "int8_mask": True},
-    },
-}
+Arrays = Mapping[str, NDArray[Any]]
 
-Arrays = dict[str, NDArray[np.float32]]
+
+@dataclass(frozen=True)
+class Text:
+    """A recipe in which names of models stand for their folders.
+
+    `chance` says that a few entries may differ: mergekit's choice among equal changes of half-precision models is
+    arbitrary.
+    """
+
+    title: str
+    recipe: dict[str, Any]
+    chance: bool = False
+
+
+def recipes() -> dict[str, Text]:
+    """The recipes of `recipes.yaml`, by title."""
+    import yaml
+
+    return {entry["title"]: Text(**entry) for entry in yaml.safe_load(TEXTS.read_text())}
 
 
 def shapes() -> dict[str, tuple[int, ...]]:
@@ -329,18 +76,24 @@ def shapes() -> dict[str, tuple[int, ...]]:
 
 
 def write_models(folder: Path) -> None:
-    """The base, and three models that were changed from it."""
+    """The base, three models that were changed from it, and some of them rounded to half precision."""
+    from kofn.combination._sweep.members import float_dtype
     from kofn.io.tensor_writer import write_arrays
 
     rng = np.random.default_rng(0)
     base = {name: rng.normal(1.0 if len(shape) == 1 else 0.0, 0.02, shape) for name, shape in shapes().items()}
+    written: dict[str, Arrays] = {}
     for seed, model in enumerate(MODELS):
         drawn = np.random.default_rng(seed)
         changes = {name: 0.02 * bool(seed) * drawn.normal(size=array.shape) for name, array in base.items()}
+        written[model] = {name: (array + changes[name]).astype(np.float32) for name, array in base.items()}
+    for model, (source, dtype) in ROUNDED.items():
+        written[model] = {name: array.astype(float_dtype(dtype)) for name, array in written[source].items()}
+    for model, arrays in written.items():
         (folder / model).mkdir()
-        arrays = {name: (array + changes[name]).astype(np.float32) for name, array in base.items()}
         write_arrays(folder / model / "model.safetensors", arrays)
-        (folder / model / "config.json").write_text(json.dumps(CONFIG))
+        config = CONFIG | ({"torch_dtype": ROUNDED[model][1]} if model in ROUNDED else {})
+        (folder / model / "config.json").write_text(json.dumps(config))
 
 
 def located(recipe: Any, folder: Path) -> Any:
@@ -349,7 +102,7 @@ def located(recipe: Any, folder: Path) -> Any:
         return {key: located(value, folder) for key, value in recipe.items()}
     if isinstance(recipe, list | tuple):
         return [located(value, folder) for value in recipe]
-    return str(folder / recipe) if isinstance(recipe, str) and recipe in MODELS else recipe
+    return str(folder / recipe) if isinstance(recipe, str) and recipe in (*MODELS, *ROUNDED) else recipe
 
 
 def ours(recipe: dict[str, Any], folder: Path, out: Path) -> dict[str, NDArray[Any]]:
@@ -390,19 +143,30 @@ def figures(arrays: dict[str, NDArray[Any]]) -> dict[str, list[float]]:
     return out
 
 
-def difference(first: dict[str, NDArray[Any]], second: dict[str, NDArray[Any]]) -> float:
-    """The largest difference of an entry, in units of the last place of the dtype at the tensor's largest entry."""
+def differences(first: Arrays, second: Arrays, rounded: str = "float64") -> tuple[float, float]:
+    """The largest difference of an entry, and the share of the entries that are farther apart than `NEAR`.
+
+    Differences are in units of the last place at the tensor's largest entry, of its dtype, or of the dtype that the
+    recipe has it `rounded` to, where that is narrower.
+    """
     if first.keys() != second.keys():
         raise ValueError(f"tensors differ: {sorted(first.keys() ^ second.keys())[:4]}")
-    worst = 0.0
+    worst, far, size = 0.0, 0, 0
     for name, array in first.items():
         other = second[name]
         if array.dtype != other.dtype or array.shape != other.shape:
             raise ValueError(f"{name}: {array.dtype} {array.shape}, {other.dtype} {other.shape}")
         a, b = array.astype(np.float64), other.astype(np.float64)
-        place = 2.0 ** (np.floor(np.log2(np.abs(a).max() or 1.0)) - (23 if array.dtype == np.float32 else 7))
-        worst = max(worst, float(np.abs(a - b).max() / place))
-    return worst
+        digits = min(DIGITS[array.dtype.name], DIGITS[rounded])
+        apart = np.abs(a - b) / 2.0 ** (np.floor(np.log2(np.abs(a).max() or 1.0)) - digits)
+        worst = max(worst, float(apart.max()))
+        far, size = far + int(np.count_nonzero(apart > (NEAR if digits > 10 else 2))), size + a.size
+    return worst, far / size
+
+
+def sums_apart(expected: Mapping[str, list[float]], sums: Mapping[str, list[float]]) -> float:
+    """The largest difference of a sum."""
+    return max(abs(x - y) for name, pair in expected.items() for x, y in zip(pair, sums[name], strict=True))
 
 
 def run(*, quick: bool = False, rounds: int = 1) -> dict[str, Any]:  # noqa: ARG001, the runner gives both
@@ -410,26 +174,27 @@ def run(*, quick: bool = False, rounds: int = 1) -> dict[str, Any]:  # noqa: ARG
     peer = importlib.util.find_spec("mergekit") is not None
     expected = json.loads(FIGURES.read_text()) if FIGURES.exists() else {}
     rows = {}
-    print(
-        "\nrecipe                       apart, last places"
-        if peer
-        else "\nrecipe                       largest sum apart"
-    )
+    columns = "apart, last places   farther entries" if peer else "largest sum apart"
+    print(f"\n{'recipe':34s} {columns}")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_models(folder)
-        for title, recipe in list(RECIPES.items())[: 3 if quick else None]:
-            made = ours(recipe, folder, folder / f"ours {title}")
+        for title, text in list(recipes().items())[: 3 if quick else None]:
+            made = ours(text.recipe, folder, folder / "ours")
             if peer:
-                reference = theirs(recipe, folder, folder / f"theirs {title}")
+                reference = theirs(text.recipe, folder, folder / "theirs")
                 expected[title] = figures(reference)
-                rows[title] = difference(made, reference)
-            else:
-                sums = figures(made)
-                rows[title] = max(
-                    abs(x - y) for key, pair in expected[title].items() for x, y in zip(pair, sums[key], strict=True)
+                worst, far = differences(made, reference, text.recipe.get("dtype") or "float64")
+                rows[title] = worst
+                print(
+                    f"{title:34s} {worst:<20.3g} {f'{far:.2%}' + ', equal changes' * text.chance if far else 0}",
+                    flush=True,
                 )
-            print(f"{title:28s} {rows[title]:.3g}", flush=True)
+            else:
+                rows[title] = sums_apart(expected[title], figures(made))
+                print(f"{title:34s} {rows[title]:.3g}", flush=True)
+            for out in ("ours", "theirs"):
+                shutil.rmtree(folder / out, ignore_errors=True)
     if peer and not quick:
-        FIGURES.write_text(json.dumps(expected) + "\n")
+        FIGURES.write_text(json.dumps({title: expected[title] for title in rows}) + "\n")
     return {"mergekit": peer, "apart": rows}

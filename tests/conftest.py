@@ -17,6 +17,8 @@ from time_budget import (  # noqa: F401 - pytest finds its hooks here
     pytest_terminal_summary,
 )
 
+# The counts of the attack, printed below the tests.
+pytest_plugins = ["attack"]
 os.environ.setdefault("COLUMNS", "200")
 # No test looks into the user's cache, or leaves something there.
 os.environ["KOFN_CACHE"] = "off"

@@ -23,6 +23,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 
 import kofn
 from kofn._index import everything
+from kofn.core.auto import AUTO
 from kofn.core.checks import KofnError
 from kofn.core.registry import Entry
 from kofn.core.stepper import Event
@@ -119,8 +120,13 @@ def drawn_calls(entry: Entry, number: int, count: int = 12) -> list[Any]:
     return made
 
 
-def of_method(entry: Entry, rng: np.random.Generator, each: int, number: int, calls: int = 12) -> Iterator[Try]:
-    """`each` hostile values for every word and option of a method, from as many drawn calls."""
+def of_method(
+    entry: Entry, rng: np.random.Generator, each: int, number: int, calls: int = 12, *, named: bool = True
+) -> Iterator[Try]:
+    """`each` hostile values for every word and option of a method, from as many drawn calls.
+
+    Not `named`, the method is left to be chosen.
+    """
     drawn = drawn_calls(entry, number, calls)
     verb = getattr(kofn, entry.verb)
     for place in (*entry.accepted, *entry.options, "ids"):
@@ -131,7 +137,8 @@ def of_method(entry: Entry, rng: np.random.Generator, each: int, number: int, ca
             value, could = _made(kind, words.get(place, 1))
             if could and not (callable_place and kind in _CALLED):
                 words[place] = value
-                yield Try(entry.name, place, kind, lambda words=words: verb(**words, method=entry.name))
+                method = {"method": entry.name} if named else {}
+                yield Try(entry.name, place, kind, lambda words=words, method=method: verb(**words, **method))
 
 
 def of_stepper(cls: Any, rng: np.random.Generator, each: int) -> Iterator[Try]:
@@ -211,6 +218,8 @@ def of_objective(name: str, rng: np.random.Generator, each: int) -> Iterator[Try
 
 STEPPERS = registered()
 METHODS = [entry for entry in everything() if entry.callable_by_verb]
+# What is chosen where no method is named.
+CHOSEN = [entry for entry in METHODS if entry.name in {name for rows in AUTO.values() for name, _ in rows}]
 
 
 def all_tries(number: int, each: int) -> Iterator[Try]:
@@ -222,3 +231,5 @@ def all_tries(number: int, each: int) -> Iterator[Try]:
         yield from of_stepper(cls, rng, each)
     for name in base.OBJECTIVES:
         yield from of_objective(name, rng, each)
+    for entry in CHOSEN:
+        yield from of_method(entry, rng, each, number, named=False)

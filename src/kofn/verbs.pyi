@@ -944,7 +944,10 @@ def assign(
     candidates: int | None = ...,
     affinity: str = ...,
     gates: str = ...,
+    min_size: Any = ...,
     reserve: float | None = ...,
+    sizes: Any = ...,
+    limits: Any = ...,
     reg: float | None = ...,
     tol: float = ...,
     rounded: bool = ...,
@@ -954,7 +957,6 @@ def assign(
     max_steps: int = ...,
     init: Any = ...,
     max_iter: Any = ...,
-    min_size: int = ...,
     must_link: ArrayLike | None = ...,
     cannot_link: ArrayLike | None = ...,
     centers: ArrayLike | None = ...,
@@ -1007,6 +1009,7 @@ def assign(
     n_threads: int | None = None,
     seed: int | None = None,
     engine: str | None = None,
+    min_size: Any = ...,
     reserve: float | None = ...,
     gates: str = ...,
     options: Mapping[str, Any] | None = None,
@@ -1281,6 +1284,27 @@ def assign(
     max_iter: int = ...,
     tol: float = ...,
     restarts: int = ...,
+    options: Mapping[str, Any] | None = None,
+) -> Assignment: ...
+
+@overload
+def assign(
+    X: None = None,
+    *,
+    method: Literal["generalized_assignment"],
+    scores: ArrayLike,
+    ids: ArrayLike | str | None = None,
+    capacity: int | ArrayLike | None = None,
+    time_limit: float | None = None,
+    progress: bool | None = None,
+    max_memory: int | str | None = None,
+    n_threads: int | None = None,
+    seed: int | None = None,
+    engine: str | None = None,
+    min_size: Any = ...,
+    reserve: float | None = ...,
+    sizes: Any,
+    limits: Any,
     options: Mapping[str, Any] | None = None,
 ) -> Assignment: ...
 
@@ -2124,7 +2148,7 @@ def combine(
     **arguments: Any,
 ) -> Blend: ...
 
-Name = Literal["alternating", "anchored_subpool", "annotator_pairs", "b4", "balanced_assignment", "borda", "capped_routing", "ccs", "constrained_kmeans", "constrained_kmedoids", "dare", "dynmsc", "evolved_mean", "expert_choice", "farthest_first", "fastclara", "fastclarans", "fastermsc", "fasterpam", "fastpam1", "fedcollab", "federated_mixture", "fisher_merging", "gist", "greedy_soup", "hull_greedy", "ila_sdp", "laplacian_shot", "layer_swap", "layerwise_mean", "lazy_greedy", "lima", "marginal_relevance", "multiple_choice_knapsack", "multiwinner", "naive_greedy", "order_threshold", "ot_fusion", "pam", "pamk", "pamsil", "partial_enumeration", "partial_transport", "partitioned_greedy", "partitive_partitioning", "pcb_merging", "pleas", "private_streaming", "probability_cover", "quality_quantity", "rad", "random_sample", "rds_plus", "reduce_adapters", "sampled_greedy", "sdp_kmeans", "sieve_streaming", "single_linkage", "sinkhorn_newton_sparse", "slerp", "soft_mixing", "sources_by_shift", "sparse_greedy", "stack_adapters", "stochastic_batch", "stochastic_greedy", "task_arithmetic", "threshold_greedy", "ties", "token_choice", "top_k", "topk_mask", "typiclust", "unbalanced_transport", "uncertainty_herding", "variance_corrected_mean", "weight_matching", "weighted_mean"]
+Name = Literal["alternating", "anchored_subpool", "annotator_pairs", "b4", "balanced_assignment", "borda", "capped_routing", "ccs", "constrained_kmeans", "constrained_kmedoids", "dare", "dynmsc", "evolved_mean", "expert_choice", "farthest_first", "fastclara", "fastclarans", "fastermsc", "fasterpam", "fastpam1", "fedcollab", "federated_mixture", "fisher_merging", "generalized_assignment", "gist", "greedy_soup", "hull_greedy", "ila_sdp", "laplacian_shot", "layer_swap", "layerwise_mean", "lazy_greedy", "lima", "marginal_relevance", "multiple_choice_knapsack", "multiwinner", "naive_greedy", "order_threshold", "ot_fusion", "pam", "pamk", "pamsil", "partial_enumeration", "partial_transport", "partitioned_greedy", "partitive_partitioning", "pcb_merging", "pleas", "private_streaming", "probability_cover", "quality_quantity", "rad", "random_sample", "rds_plus", "reduce_adapters", "sampled_greedy", "sdp_kmeans", "sieve_streaming", "single_linkage", "sinkhorn_newton_sparse", "slerp", "soft_mixing", "sources_by_shift", "sparse_greedy", "stack_adapters", "stochastic_batch", "stochastic_greedy", "task_arithmetic", "threshold_greedy", "ties", "token_choice", "top_k", "topk_mask", "typiclust", "unbalanced_transport", "uncertainty_herding", "variance_corrected_mean", "weight_matching", "weighted_mean"]
 
 def methods(verb: str | None = None, *, given: Sequence[str] = ()) -> Methods: ...
 def compare(

@@ -19,6 +19,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from types import FrameType
 
+import attack
 import click
 import numpy as np
 import polars as pl
@@ -30,7 +31,6 @@ import kofn.cli
 from kofn.cli import app
 
 CODES = {0, 1, 2, 3, 130}
-FEW, MANY = 200, 10_000
 # Of the processor, and in all.
 SECONDS, WAITING = 20, 200
 COMMANDS = ("select", "assign", "allocate", "combine", "compare", "find", "methods")
@@ -348,8 +348,10 @@ def run_many(count: int, seed: int) -> list[str]:
 
 
 def test_drawn_command_lines_end_as_they_should(folder: Path) -> None:
-    count, seed = (MANY, time_budget.DEEP_SEED) if time_budget.DEEP else (FEW, time_budget.DAY)
+    count, seed = attack.scaled(10_000, 200), time_budget.DEEP_SEED if time_budget.DEEP else time_budget.DAY
     faults = run_many(count, seed)
+    attack.count("command lines", count)
+    attack.count("tracebacks of commands", len(faults))
     assert not faults, f"{len(faults)} of {count} command lines\n" + "\n".join(faults[:5])
 
 

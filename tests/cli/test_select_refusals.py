@@ -130,3 +130,13 @@ def test_what_a_bad_file_gets(folder: Path, capsys: pytest.CaptureFixture[str], 
     spoil(folder)
     count = [] if "--budget" in flags else ["-k", 1]
     assert says in refused(capsys, "select", file, *count, *flags)
+
+
+@pytest.mark.parametrize("flag", ["--include", "--exclude", "--start"])
+@pytest.mark.parametrize("ids", [(), ("--id", "key")])
+@pytest.mark.parametrize("number", ["9" * 19, "-" + "9" * 30, "9" * 400])
+def test_numbers_of_rows_that_there_cannot_be(
+    flag: str, ids: tuple[str, ...], number: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("pool.csv").write_text("key,x\n" + "".join(f"{i},{i * i % 7}\n" for i in range(9)))
+    assert flag in refused(capsys, "select", "pool.csv", "--columns", "x", "-k", 2, flag, f"1,{number}", *ids)

@@ -7,18 +7,19 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import attack
 import numpy as np
 import pytest
 import time_budget
-from hostile_calls import METHODS, STEPPERS, Try, fault, of_method, of_objective, of_stepper
+from hostile_calls import CHOSEN, METHODS, STEPPERS, Try, fault, of_method, of_objective, of_stepper
 from hostile_values import VALUES
 
 import kofn
 from kofn.core.registry import Entry
 from kofn.objectives.base import OBJECTIVES
 
-# Values for each place: always the same two, or all of them from calls of another seed in `make test-deep`.
-EACH = len(VALUES) if time_budget.DEEP else 2
+# Values for each place: always the same two, or more, from calls of another seed, in `make test-deep`.
+EACH = min(len(VALUES), attack.scaled(8, 2))
 NUMBER = time_budget.DEEP_SEED
 
 
@@ -34,12 +35,24 @@ def _few_files_and_little_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def _faults(tries: Iterator[Try]) -> list[str]:
-    return [found for tried in tries if (found := fault(tried))]
+    faults = []
+    for tried in tries:
+        attack.count("hostile calls")
+        if found := fault(tried):
+            attack.count("tracebacks")
+            faults.append(found)
+    return faults
 
 
 @pytest.mark.parametrize("entry", METHODS, ids=lambda entry: entry.name)
 def test_methods(entry: Entry) -> None:
     assert _faults(of_method(entry, np.random.default_rng(NUMBER), EACH, NUMBER, calls=4)) == []
+
+
+@pytest.mark.parametrize("entry", CHOSEN, ids=lambda entry: entry.name)
+def test_methods_that_are_chosen(entry: Entry) -> None:
+    tries = of_method(entry, np.random.default_rng(NUMBER + 1), 2 * EACH, NUMBER, calls=4, named=False)
+    assert _faults(tries) == []
 
 
 @pytest.mark.parametrize("cls", STEPPERS, ids=lambda cls: cls.__name__)

@@ -198,6 +198,16 @@ VIOLATORS: dict[str, dict[str, Plant]] = {
     },
     "ids": {"moody": lambda: of("select", moody, scores=SCORES, k=2)},
     "untouched": {"scribbler": lambda: of("select", scribbler, X=X.copy(), k=2)},
+    "certified": {
+        "a threshold's picks called optimal": lambda: _inherited(),
+        "drawn picks called optimal": lambda: doctored(
+            of("select", "ccs", scores=SCORES, k=3, seed=0), status="optimal"
+        ),
+        "a bound below the optimum": lambda: doctored(greedy(), bound=brute.optimum(greedy()) * (1 - 1e-8)),
+        "a guarantee that is not kept": lambda: doctored(greedy(k=2, X=NEEDLES), guarantee=1.0),
+        "one medoid called optimal": lambda: doctored(medoids(k=1, seed=0), value=medoids(k=1).plan.value * 2),
+        "optimal levels with a gap": lambda: doctored(levels(), status="optimal", bound=0.0, value=99.0),
+    },
     "sandwich": {
         "better than the best": lambda: doctored(top(), value=99.0, bound=99.0),
         "boastful": lambda: of("select", boastful, scores=SCORES, k=3),
@@ -339,6 +349,13 @@ PLANTED = [
     for name, group in VIOLATORS.items()
     for label, plant in group.items()
 ]
+
+
+def _inherited() -> Case:
+    """What once was: 1.91 of 1.99, called optimal, with a bound that is no bound."""
+    case = of("select", "threshold_greedy", scores=[0.91, 0.99, 1.0], k=2, objective="modular")
+    assert case.plan.value < 1.92
+    return doctored(case, status="optimal", bound=case.plan.value)
 
 
 def test_every_law_has_its_violators() -> None:

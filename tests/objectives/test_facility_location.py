@@ -256,7 +256,8 @@ def test_gains_of_steps_looked_ahead_are_those_of_the_picks_made(metric, follow)
 def test_work_may_be_stopped_in_the_middle_and_taken_up_again(compiled, monkeypatch):
     X = clusters(2500, 5, 27)
     expected = greedy(FacilityLocation(X), 6)
-    monkeypatch.setattr(_sources, "_PAIRS_AT_ONCE", 1)
+    monkeypatch.setattr(_sources, "_PRODUCTS_AT_ONCE", 1)
+    monkeypatch.setattr(_sources, "_FEWEST_AT_ONCE", 1024)
     f, asked = FacilityLocation(X), []
 
     def third_time():
@@ -272,6 +273,20 @@ def test_work_may_be_stopped_in_the_middle_and_taken_up_again(compiled, monkeypa
     assert np.abs(f.gains(np.arange(2500)) - f.exact_gains(np.arange(2500))).max() <= f.tolerance
     again = FacilityLocation(X)
     assert greedy(again, 6) == expected
+
+
+@pytest.mark.parametrize("features", [8, 96])
+def test_the_work_between_two_looks_at_the_clock_does_not_grow_with_the_features(compiled, monkeypatch, features):
+    n = 2500
+    X, products = clusters(n, features, 3), 1 << 26
+    whole = FacilityLocation(X).gains(np.arange(n))
+    monkeypatch.setattr(_sources, "_PRODUCTS_AT_ONCE", products)
+    f, looked = FacilityLocation(X), []
+    f.bind(lambda: looked.append(1))
+    assert f.gains(np.arange(n)).tolist() == whole.tolist()
+    # Never more than the products, or the fewest items, at once: so many looks between the blocks.
+    most = max(_sources._FEWEST_AT_ONCE, products // (n * features))
+    assert len(looked) >= n // most - 1
 
 
 @pytest.mark.parametrize("batch", [1, 64, 700])

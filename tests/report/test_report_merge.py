@@ -13,6 +13,7 @@ from pages import DRAWN, LOOKS, check_frame, read, stands
 import kofn
 from kofn.combination import measures_by_layer, merge_recipe
 from kofn.core.plans import Blend
+from kofn.io.tensor_writer import write_arrays
 
 NAMES = ("embed.weight", *(f"layers.{at}.mlp.weight" for at in range(6)), "head.weight")
 
@@ -87,6 +88,27 @@ def test_dare_is_told_to_drop_less(tmp_path: Path) -> None:
     assert "--density" not in lede(members, tmp_path, options={"density": density}, **given)
     text = lede(members, tmp_path, options={"density": 0.5, "scale": 4.0}, **given)
     assert "--scale" in text
+
+
+def test_a_recipe_says_every_weight_density_and_scale(tmp_path: Path) -> None:
+    base, members = drawn(0), [drawn(seed) for seed in (1, 2)]
+    for name, arrays in zip(("base", "A", "B"), (base, *members), strict=True):
+        write_arrays(tmp_path / f"{name}.safetensors", arrays)
+    folder = str(tmp_path)
+    models = [
+        {"model": f"{folder}/A.safetensors", "parameters": {"weight": 0.625, "density": 0.375}},
+        {
+            "model": f"{folder}/B.safetensors",
+            "parameters": {"weight": [{"filter": "a.w", "value": -0.5}, {"value": 2}]},
+        },
+    ]
+    recipe = {"merge_method": "ties", "base_model": f"{folder}/base.safetensors", "models": models}
+    text = read(merge_recipe({**recipe, "parameters": {"lambda": 1.25}}, measure=True), tmp_path / "r.html").text
+    for words in ("weight 0.625, -0.5; density 0.375, 1; normalize yes; rescale no; lambda 1.25", "weight 0.625, 2;"):
+        assert words in text
+    own = {"members": members, "base": base, "method": "ties", "weights": [1, 3], "options": {"density": 0.3}}
+    text = read(merge_recipe(own, measure=True), tmp_path / "r.html").text
+    assert "ties: weights 0.25, 0.75; density 0.3; scale 1" in text
 
 
 def test_a_method_without_a_scale_is_told_to_scale_its_blend(tmp_path: Path) -> None:

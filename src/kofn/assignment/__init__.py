@@ -21,6 +21,7 @@ HOMES = {
     "fastermsc": "silhouettes._fastermsc",
     "fasterpam": "medoids._fasterpam",
     "fastpam1": "medoids._fastpam1",
+    "generalized_assignment": "routing._generalized_assignment",
     "ila_sdp": "means._ila_sdp",
     "laplacian_shot": "graphs._laplacian_shot",
     "medoid_silhouette": "silhouettes._medoid_silhouette",

@@ -14,6 +14,7 @@ from kofn.assignment.medoids._fastclarans import fastclarans as fastclarans
 from kofn.assignment.silhouettes._fastermsc import fastermsc as fastermsc
 from kofn.assignment.medoids._fasterpam import fasterpam as fasterpam
 from kofn.assignment.medoids._fastpam1 import fastpam1 as fastpam1
+from kofn.assignment.routing._generalized_assignment import generalized_assignment as generalized_assignment
 from kofn.assignment.means._ila_sdp import ila_sdp as ila_sdp
 from kofn.assignment.graphs._laplacian_shot import laplacian_shot as laplacian_shot
 from kofn.assignment.silhouettes._medoid_silhouette import medoid_silhouette as medoid_silhouette

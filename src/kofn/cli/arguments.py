@@ -15,7 +15,7 @@ import numpy as np
 
 from kofn.cli.verb_command import Section
 from kofn.core import dispatch, registry
-from kofn.core.checks import InputError
+from kofn.core.checks import InputError, load_arrays
 from kofn.core.vocabulary import SETTINGS
 from kofn.io.reading import Reading
 
@@ -82,13 +82,26 @@ class _Capacity(click.ParamType):
         return counts if len(counts) > 1 else counts[0]
 
 
-class _CapacityOrTable(_Capacity):
-    """The same, or the name of a table of bins and their capacities."""
+class _OrTable(click.ParamType):
+    """What another type takes, or the name of a table with a row for each bin."""
+
+    def __init__(self, kind: click.ParamType) -> None:
+        self.kind, self.name = kind, kind.name
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if isinstance(value, str) and value.lower().endswith((".csv", ".tsv", ".parquet", ".jsonl")):
             return value
-        return super().convert(value, param, ctx)
+        return self.kind.convert(value, param, ctx)
+
+
+class _Amounts(_Number):
+    """One number, or one for each bin with commas between."""
+
+    name = "amounts"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        amounts = [super(_Amounts, self).convert(part, param, ctx) for part in str(value).split(",")]
+        return amounts if len(amounts) > 1 else amounts[0]
 
 
 class _CountOrAuto(click.ParamType):
@@ -143,7 +156,7 @@ class _Columns(click.ParamType):
 
 NUMBER, NUMBERS, CAPACITY, COUNT_OR_AUTO, NAMES = _Number(), _Numbers(), _Capacity(), _CountOrAuto(), _Names()
 SHARE, COUNT_OR_SHARE = _Share(), _CountOrShare()
-COLUMNS, CAPACITY_OR_TABLE = _Columns(), _CapacityOrTable()
+COLUMNS, CAPACITY_OR_TABLE, AMOUNTS_OR_TABLE = _Columns(), _OrTable(CAPACITY), _OrTable(_Amounts())
 
 
 def flag(*names: str, help: str, **settings: Any) -> click.Option:
@@ -415,17 +428,9 @@ def literal(text: str) -> Any:
 
 def _array(path: str) -> Any:
     """The array of an .npy file, or the only one of an .npz file."""
-    from kofn.io.tables import one_line
-
-    try:
-        loaded = np.load(path, allow_pickle=False)
-    except FileNotFoundError:
-        raise InputError(f"@{path}: no such file") from None
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"@{path} is not an array ({one_line(error)}); give an .npy file") from None
+    loaded = load_arrays(path, f"@{path}")
     if isinstance(loaded, np.ndarray):
         return loaded
-    with loaded:
-        if len(loaded.files) != 1:
-            raise InputError(f"@{path} holds {len(loaded.files)} arrays ({', '.join(loaded.files)}); give an .npy file")
-        return loaded[loaded.files[0]]
+    if len(loaded) != 1:
+        raise InputError(f"@{path} holds {len(loaded)} arrays ({', '.join(loaded)}); give an .npy file")
+    return next(iter(loaded.values()))

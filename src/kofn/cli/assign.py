@@ -12,7 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from kofn.cli import arguments as words
-from kofn.cli.arguments import CAPACITY_OR_TABLE, COUNT_OR_AUTO, RowArguments, flag
+from kofn.cli.arguments import AMOUNTS_OR_TABLE, CAPACITY_OR_TABLE, COUNT_OR_AUTO, RowArguments, flag
 from kofn.cli.estimate import beginning_of, say_beforehand
 from kofn.cli.printing import first_of, say
 from kofn.cli.read import ARRAYS, Pool, read_pairs, read_scores, read_vectors, seen_in_report, without_gaps
@@ -25,6 +25,9 @@ from kofn.io.vectors import PoolVectors
 from kofn.verbs import assign
 
 _LINKS = ("must_link", "cannot_link")
+_SHOWN_BINS = 8
+# Words of which each bin may have its own, with their flags.
+_BY_BIN = {"capacity": "capacity", "min_size": "min-size", "limits": "limit"}
 
 COMPARED = Section(
     "What the rows are compared by",
@@ -62,7 +65,23 @@ WANTED = Section(
             help="Items that a group or bin can hold; A,B: each bin; FILE: a table of bins and their capacities.",
         ),
         flag("--equal", is_flag=True, help="Groups of equal size, up to one row."),
-        flag("--min-size", type=int, help="Items that a group must hold at the least."),
+        flag(
+            "--min-size",
+            type=CAPACITY_OR_TABLE,
+            metavar="N|A,B|FILE",
+            help="Items that a group or bin must hold at the least, likewise.",
+        ),
+        flag(
+            "--size", "--sizes", "size_column", metavar="COL", help="With --limit: how much of a bin each item fills."
+        ),
+        flag(
+            "--limit",
+            "--limits",
+            "limits",
+            type=AMOUNTS_OR_TABLE,
+            metavar="N|A,B|FILE",
+            help="With --scores and --size: what the sizes in a bin may add up to.",
+        ),
         flag("--must-link", metavar="FILE", help="Pairs of ids that stay together: two columns, one pair a line."),
         flag("--cannot-link", metavar="FILE", help="Pairs of ids that stay apart."),
         flag("--per-item", type=int, help="Bins that an item goes to, default 1."),
@@ -80,13 +99,15 @@ class AssignArguments(RowArguments):
     """What `kofn assign` was asked."""
 
     VERB: ClassVar[str] = "assign"
-    OPTIONS: ClassVar[tuple[str, ...]] = ("min_size", "overflow", *_LINKS)
+    OPTIONS: ClassVar[tuple[str, ...]] = ("overflow", *_LINKS)
 
     by_scores: bool
     sense: str | None
     k: int | str | None
     capacity: int | list[int] | str | None
-    min_size: int | None
+    min_size: int | list[int] | str | None
+    size_column: str | None
+    limits: float | list[float] | str | None
     equal: bool
     must_link: str | None
     cannot_link: str | None
@@ -100,6 +121,9 @@ class AssignArguments(RowArguments):
             raise InputError("--equal makes groups of equal size: say how many with --k")
         if self.equal and (self.capacity is not None or self.min_size is not None):
             raise InputError("--equal sets the sizes; leave --capacity and --min-size out")
+        if (self.size_column is None) != (self.limits is None):
+            given, other = ("--size", "--limit") if self.limits is None else ("--limit", "--size")
+            raise InputError(f"{given} needs {other}: a bin's sizes add up to at most its limit; give both")
         filled = [name for name in ("capacity", "per_item", "overflow") if getattr(self, name) is not None]
         if filled and self.method == "auto" and self.k is None and not self.by_scores:
             flags = " and ".join(f"--{name.replace('_', '-')}" for name in filled)
@@ -119,6 +143,7 @@ def command(typed: Sequence[str], file: str, **values: Any) -> None:
     kofn assign points.npy --k 20 --capacity 2500 --min-size 100 -o groups.parquet
     kofn assign posts.csv --text body --k auto -o groups.csv --report groups.html
     kofn assign scores.npy --scores --capacity 64 --overflow reroute -o routes.csv
+    kofn assign tasks.csv --id task --scores --size hours --limit 40 -o week.csv
     """
     arguments = AssignArguments.of(typed, values)
     check_outputs(arguments, [file])
@@ -162,6 +187,8 @@ def read_pool(table: Table, arguments: AssignArguments) -> Pool:
     values = {}
     if arguments.weight_column:
         values["weights"] = table.numbers(arguments.weight_column)
+    if arguments.size_column:
+        values["sizes"] = table.numbers(arguments.size_column)
     if arguments.label_column:
         values["y"] = table.labels(arguments.label_column)
     pool = Pool(
@@ -188,14 +215,16 @@ def _vectors(table: Table, arguments: AssignArguments) -> PoolVectors:
 
 def call_of(pool: Pool, arguments: AssignArguments) -> dict[str, Any]:
     """The arguments of `kofn.assign`."""
-    call = arguments.given("k", "capacity", "per_item") | dict(pool.values)
+    call = arguments.given("k", "capacity", "per_item", *_BY_BIN) | dict(pool.values)
     if arguments.equal:
         call["capacity"] = -(-len(pool.rows) // call["k"])
-    if isinstance(arguments.capacity, str):
-        if arguments.k == "auto":
-            raise InputError(f"--capacity {arguments.capacity} names the bins, so --k auto has none to find; give --k")
-        bins = range(call.get("k", 0) if pool.matrix is None else pool.matrix.shape[1])
-        call["capacity"] = _capacities(arguments.capacity, pool.matrix_columns or tuple(map(str, bins)))
+        call["min_size"] = len(pool.rows) // call["k"]
+    for name, flag_name in _BY_BIN.items():
+        if isinstance(file := call.get(name), str):
+            if arguments.k == "auto":
+                raise InputError(f"--{flag_name} {file} names the bins, so --k auto has none to find; give --k")
+            bins = range(call.get("k", 0) if pool.matrix is None else pool.matrix.shape[1])
+            call[name] = _by_bin(file, flag_name, pool.matrix_columns or tuple(map(str, bins)))
     if pool.ids is not None:
         call["ids"] = pool.ids
     if pool.matrix is not None:
@@ -210,31 +239,29 @@ def call_of(pool: Pool, arguments: AssignArguments) -> dict[str, Any]:
 def options_of(pool: Pool, arguments: AssignArguments) -> dict[str, Any]:
     """The method's options, the files of linked pairs as pairs of row numbers."""
     options = arguments.options
-    if isinstance(arguments.k, int) and arguments.equal:
-        options["min_size"] = len(pool.rows) // arguments.k
     for name in _LINKS:
         if isinstance(file := options.get(name), str):
             options[name] = read_pairs(file, pool.keys, name.replace("_", "-"))
     return options
 
 
-def _capacities(file: str, bins: Sequence[str]) -> NDArray[Any]:
-    """The capacity of each bin from a table whose first two columns are its name and its capacity."""
+def _by_bin(file: str, flag: str, bins: Sequence[str]) -> NDArray[Any]:
+    """The number of each bin from a table whose first two columns are the bin's name and its number."""
     table = Table.open(file)
     if len(table.columns) < 2:
-        raise InputError(f"--capacity {file} has one column; give two, the name of each bin and its capacity")
+        raise InputError(f"--{flag} {file} has one column; give two, the name of each bin and its {flag}")
     names, counts = table.labels(table.columns[0]).tolist(), table.numbers(table.columns[1])
     position = {name: row for row, name in enumerate(names)}
     twice = next((name for row, name in enumerate(names) if position[name] != row), None)
     if twice is not None:
-        raise InputError(f"--capacity {file} names {twice!r} twice; name each bin once")
+        raise InputError(f"--{flag} {file} names {twice!r} twice; name each bin once")
     unknown = next((name for name in names if name not in bins), None)
     if unknown is not None:
         shown = ", ".join(bins[:12]) + (", ..." if len(bins) > 12 else "")
-        raise InputError(f"--capacity {file} names {unknown!r}, which is no bin; the bins are {shown}")
+        raise InputError(f"--{flag} {file} names {unknown!r}, which is no bin; the bins are {shown}")
     missing = next((name for name in bins if name not in position), None)
     if missing is not None:
-        raise InputError(f"--capacity {file} has no row for the bin {missing!r}; give each bin its capacity")
+        raise InputError(f"--{flag} {file} has no row for the bin {missing!r}; give each bin its {flag}")
     return counts[[position[name] for name in bins]]
 
 
@@ -298,6 +325,17 @@ def answer(plan: Assignment, arguments: AssignArguments) -> dict[str, Any]:
     }
 
 
+def _filled(plan: Assignment, pool: Pool) -> list[str]:
+    """How full the bins are whose items' sizes are limited: the fullest first."""
+    if "limits" not in plan.used:
+        return []
+    used, limits = plan.used["limits"], plan.budget["limits"]
+    shares = used / np.where(limits > 0, limits, 1)
+    shown = np.argsort(-shares, kind="stable")[:_SHOWN_BINS].tolist()
+    bins = [f"{pool.matrix_columns[j] if pool.matrix_columns else j} {used[j]:g} of {limits[j]:g}" for j in shown]
+    return [f"filled: {', '.join(bins)}{', ...' if plan.k > len(shown) else ''}"]
+
+
 def render(plan: Assignment, pool: Pool, arguments: AssignArguments) -> str:
     """The answer for people."""
     counted = answer(plan, arguments)
@@ -305,6 +343,7 @@ def render(plan: Assignment, pool: Pool, arguments: AssignArguments) -> str:
         f"{plan.method}: {plan.n:,} items in {plan.k} bins, {'cost' if arguments.sense == 'min' else 'value'} "
         f"{counted['value']:.6g} ({plan.status})",
         f"sizes from {counted['smallest']:,} to {counted['largest']:,}, {counted['unplaced']:,} unplaced",
+        *_filled(plan, pool),
         *pool.notes,
     ]
     if arguments.output and pool.matrix is None:

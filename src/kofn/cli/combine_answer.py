@@ -109,6 +109,7 @@ def _rounding(errors: dict[str, float]) -> str:
 def say_fates(members: list[Any], arguments: CombineArguments, recipe: Any = None) -> None:
     """What would become of every tensor, and the room it takes."""
     from kofn.combination import preview_merge
+    from kofn.combination.recipes._settings import setting_lines
 
     rows = preview_merge(
         members if recipe is None else recipe,
@@ -119,6 +120,7 @@ def say_fates(members: list[Any], arguments: CombineArguments, recipe: Any = Non
         dtype=arguments.dtype,
         vocabulary=arguments.vocabulary,
     )
+    settings = setting_lines(rows)
     size = sum(row["bytes"] for row in rows)
     out = Path(arguments.output or ".").absolute()
     folder = next(path for path in (out, *out.parents) if path.is_dir())
@@ -136,7 +138,10 @@ def say_fates(members: list[Any], arguments: CombineArguments, recipe: Any = Non
         count = "1 tensor" if len(quantised) == 1 else f"{len(quantised)} tensors"
         room["quantised"] = f"{count}, blended as what they stand for and quantised again"
         room["memory"] += f", and {largest:,} bytes a thread to quantise the largest tensor"
-    lines = [f"  {row['name']}  {row['dtype']} {tuple(row['shape'])}  {row['fate']}" for row in rows[:_PRINTED]]
+    lines = settings[:_PRINTED]
+    if len(settings) > _PRINTED:
+        lines.append(f"  and {len(settings) - _PRINTED} more groups of tensors (--json lists them all)")
+    lines += [f"  {row['name']}  {row['dtype']} {tuple(row['shape'])}  {row['fate']}" for row in rows[:_PRINTED]]
     if len(rows) > _PRINTED:
         lines.append(f"  and {len(rows) - _PRINTED} more (--json lists them all)")
     say({**room, "fates": rows}, lambda: "\n".join([facts(room), *lines]), arguments.as_json)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from kofn.cli.arguments import RowArguments
 from kofn.core import plans
-from kofn.core.checks import InputError, nearest
+from kofn.core.checks import InputError, load_arrays, names_a_file, nearest, reading_arrays, regular, shown
 from kofn.io.cells import odd_cell, remedy
 from kofn.io.embedding import model_for
 from kofn.io.formats import SparseNpz
@@ -238,15 +238,17 @@ def read_scores(
     table: Table, arguments: RowArguments, *, some_unlisted: bool = False
 ) -> tuple[NDArray[Any], tuple[str, ...]]:
     """A table of scores and the names of its columns: those that are named, else the one column of vectors, else every
-    numeric column. With `some_unlisted`, a cell may be empty or -inf: the row may not go to that bin."""
+    numeric column that no other flag names. With `some_unlisted`, a cell may be empty or -inf: the row may not go to
+    that bin."""
     if table.path.suffix.lower() == ".npy":
         # Scores may hold -inf (a bin to avoid), which vectors may not; what else is wrong, `checks.scores` says.
-        return np.load(table.path), ()
+        return load_arrays(table.path), ()
     if arguments.vectors:
         return table.vectors(arguments.vectors, finite=not some_unlisted), ()
     names = arguments.columns
     if not names:
-        kinds = {name: table.dtype(name) for name in table.columns if name != arguments.id_column}
+        named = {getattr(arguments, field.name) for field in dataclasses.fields(arguments) if "_column" in field.name}
+        kinds = {name: table.dtype(name) for name in table.columns if name not in named}
         matrices = [name for name, kind in kinds.items() if kind == "vector"]
         if len(matrices) == 1:
             return table.vectors(matrices[0], finite=not some_unlisted), ()
@@ -279,7 +281,7 @@ def read_judges(
     """The judges' names and their scores (rows, judges), NaN where a cell is empty: every numeric column, or those
     named."""
     if table.path.suffix.lower() == ".npy":
-        scores = np.load(table.path)
+        scores = load_arrays(table.path)
         return tuple(str(i) for i in range(scores.shape[-1])), scores
     if id_column:
         table.require(id_column)
@@ -335,14 +337,16 @@ def read_keys(text: str, ids: NDArray[Any] | None, id_column: str | None, option
             numbers.append(int(key))
         except ValueError:
             why = "say which column holds the ids with --id" if ids is None else "the ids are whole numbers"
-            raise InputError(f"--{option} names {key!r}, which no row has as its id; {why}") from None
+            raise InputError(f"--{option} names {shown(key)}, which no row has as its id; {why}") from None
+        if not -(2**63) <= numbers[-1] < 2**63:
+            raise InputError(f"--{option} names {shown(key)}, which no row has as its number or id; correct it")
     return np.array(numbers, np.int64)
 
 
 def _named(text: str, id_column: str | None, option: str) -> list[str]:
     path = Path(text)
     suffix = path.suffix.lower()
-    if not path.is_file():
+    if not _is_file(path):
         if suffix in (".txt", *TABLES, *_PLANS):
             raise InputError(f"--{option} {text}: no such file")
         return [part.strip() for part in text.split(",") if part.strip()]
@@ -359,6 +363,10 @@ def _named(text: str, id_column: str | None, option: str) -> list[str]:
             raise InputError(f"--{option} {text} has no column {name!r}{nearest(name, table.columns)}{hint}")
         return [str(key) for key in table.ids(name).tolist()]
     return _lines_of(text, option)
+
+
+def _is_file(path: Path) -> bool:
+    return names_a_file(path) and regular(path).is_file()
 
 
 def _lines_of(file: str, option: str) -> list[str]:
@@ -408,7 +416,7 @@ def images_of(table: Table, name: str) -> NDArray[Any]:
     if table.path.suffix.lower() != ".npz":
         raise InputError("--images names an array of an .npz file, one image a row, shape (n, height, width)")
     table.require(name)
-    with np.load(table.path) as archive:
+    with reading_arrays(f"{table.path} array {name!r}", table.path.name), np.load(table.path) as archive:
         images: NDArray[Any] = archive[name]
     if images.ndim not in (3, 4) or len(images) != table.n:
         raise InputError(f"--images {name} has shape {images.shape}; give (n, height, width) with n={table.n}")

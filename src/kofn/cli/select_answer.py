@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from kofn.report.measures import AtRandom
 
 # What spreads the picks out and is far below random draws as a set to learn from, at least on some kinds of data.
+# Columns of quotas over which prices are exact; over more they are bounds.
+_EXACTLY_PRICED = 2
 _SPREADING = ("farthest_first", "log_determinant", "feature_based", "weighted_coverage")
 # How many classes are named in one line.
 _CLASSES = 12
@@ -267,7 +269,8 @@ def _quotas(plan: Selection, pool: Pool, arguments: SelectArguments) -> list[str
             span = _span(low if ends[0] is not None else None, high)
             if any(isinstance(end, Fraction) for end in ends):
                 span += f" ({_span(*ends)})"
-            looser = f"; one looser would add {plan.prices[name]:.4g}" if plan.prices.get(name) else ""
+            bounded = "at most " if len(counted) > _EXACTLY_PRICED else ""
+            looser = f"; one looser would add {bounded}{plan.prices[name]:.4g}" if plan.prices.get(name) else ""
             lines.append(f"{name}: {plan.used.get(name, 0)} picked, {span} asked{looser}")
     for column, most in arguments.each.items():
         lines.append(f"each {column}: {most:,} rows of each of {len(counted[column])} groups, all of smaller ones")

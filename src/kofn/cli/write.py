@@ -13,9 +13,9 @@ import polars as pl
 
 from kofn.cli.arguments import RowArguments, VerbArguments
 from kofn.cli.read import ARRAYS, TABLES, images_of
-from kofn.core.checks import InputError
+from kofn.core.checks import InputError, names_a_file
 from kofn.core.plans import Plan
-from kofn.io.atomic import claimed, write_lines, write_table
+from kofn.io.atomic import claimed, refuse_unread, write_lines, write_table
 from kofn.io.json_lines import with_members
 from kofn.io.tables import Table
 
@@ -53,6 +53,7 @@ def check_outputs(arguments: VerbArguments, files: Sequence[str], *, table: bool
             raise InputError(f"--report {path}: the report is a page; give a name that ends in .html")
         if where.is_dir() and (table or option != "-o"):
             raise InputError(f"{option} {path} is a folder; name a file in it")
+        refuse_unread(where)
         if not where.resolve().parent.is_dir():
             raise InputError(f"{option} {path}: there is no folder {where.resolve().parent}")
     context = click.get_current_context(silent=True)
@@ -66,14 +67,7 @@ def _read_by(arguments: VerbArguments) -> list[str]:
     written = {"output", "report", "plan_path", "dropped", "typed"}
     values = [getattr(arguments, field.name) for field in fields(arguments) if field.name not in written]
     values += [word.rpartition("@")[2] for word in arguments.typed if "@" in word]
-    return [value for value in values if isinstance(value, str) and value and _exists(value)]
-
-
-def _exists(path: str) -> bool:
-    try:
-        return Path(path).exists()
-    except (OSError, ValueError):  # a long text, or one with a zero byte, is no name of a file
-        return False
+    return [value for value in values if isinstance(value, str) and value and names_a_file(value)]
 
 
 def _same(first: str, second: str) -> bool:
@@ -85,7 +79,7 @@ def _same(first: str, second: str) -> bool:
         raise InputError(f"{first} is a loop of links; name another file") from None
     except ValueError:  # a zero byte
         raise InputError(f"{first!r} is no name of a file; check the path") from None
-    return _exists(first) and _exists(second) and os.path.samefile(first, second)
+    return names_a_file(first) and names_a_file(second) and os.path.samefile(first, second)
 
 
 # What this command has written so far: an interrupt names it.

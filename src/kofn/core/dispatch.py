@@ -170,7 +170,7 @@ def by_size(name: str, given: Mapping[str, Any], options: Mapping[str, Any], ind
         return _EXACT[name] if _steps_of_routing(given["scores"]) <= _CHEAP else name
     shape = _shape(given.get("X"))
     sampling = _SAMPLING.get(name, "")
-    if not sampling or options or len(shape) != 2 or given.get("metric") == "rbf":
+    if not sampling or options or len(shape) != 2 or _is(given.get("metric"), "rbf"):
         return name
     if index[sampling].takes(given) is None:
         return name
@@ -182,6 +182,11 @@ def by_size(name: str, given: Mapping[str, Any], options: Mapping[str, Any], ind
 
         too_long = seconds / cores(given.get("n_threads")) > given["time_limit"]
     return sampling if too_long else name
+
+
+def _is(value: Any, word: str) -> bool:
+    """Whether an argument that has not been checked yet is this word; an array has no answer to ==."""
+    return isinstance(value, str) and value == word
 
 
 def _shape(value: Any) -> tuple[Any, ...]:

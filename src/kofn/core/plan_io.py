@@ -8,10 +8,7 @@ import decimal
 import fractions
 import json
 import os
-import tokenize
 import uuid
-import zipfile
-import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -21,7 +18,7 @@ import ml_dtypes
 import numpy as np
 
 from kofn.core.arrays import Array
-from kofn.core.checks import InputError, shown
+from kofn.core.checks import DAMAGE, InputError, regular, shown, single_members
 from kofn.core.plan_fields import refuse_damaged
 from kofn.io import tensors
 from kofn.io.atomic import atomic_path
@@ -66,24 +63,6 @@ def write(plan: Any, path: str | Path, kinds: Kinds) -> Path:
     return target
 
 
-# How a file that is no plan, or a damaged one, makes NumPy, zipfile and the plans themselves fail.
-_DAMAGE = (
-    AttributeError,
-    EOFError,
-    LookupError,
-    NotImplementedError,
-    OSError,
-    RecursionError,
-    RuntimeError,
-    SyntaxError,
-    TypeError,
-    ValueError,
-    tokenize.TokenError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
-
-
 def read(path: str | Path, kinds: Kinds) -> Any:
     """Read a plan that `write` wrote; files of earlier schemas are brought up to this one.
 
@@ -92,8 +71,8 @@ def read(path: str | Path, kinds: Kinds) -> Any:
     """
     try:
         # np.load hands back a bare array for .npy, which is no context manager.
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
+        with np.load(regular(path), allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in single_members(archive.zip, str(path))}
         header = json.loads(arrays.pop("header").tobytes())
         schema = header["schema"]
         if isinstance(schema, bool) or not isinstance(schema, int) or schema < 1:
@@ -102,7 +81,9 @@ def read(path: str | Path, kinds: Kinds) -> Any:
             return _plan(header["kind"], header["fields"], arrays, kinds, schema)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
-    except _DAMAGE as error:
+    except InputError:
+        raise
+    except (*DAMAGE, OSError) as error:
         why = str(error).split("\n", 1)[0]
         raise InputError(f"{path} is not a kofn plan ({why}); give a file that plan.save wrote") from None
     raise InputError(f"{path} has schema {schema}, this kofn reads up to {SCHEMA}; upgrade kofn")

@@ -433,9 +433,9 @@ def _bins_per_item(problem: Problem, plan: Assignment) -> list[str]:
 
 
 def _large_enough(_problem: Problem, plan: Assignment) -> list[str]:
-    least = plan.options.get("min_size", 0)
+    least = np.broadcast_to(plan.options.get("min_size", 0), plan.k)
     load = np.bincount(plan.bins, minlength=plan.k)
-    return [f"bin {j} holds {load[j]}, less than min_size={least}" for j in np.flatnonzero(load < least)[:3]]
+    return [f"bin {j} holds {load[j]}, less than min_size={least[j]}" for j in np.flatnonzero(load < least)[:3]]
 
 
 def _links_hold(_problem: Problem, plan: Assignment) -> list[str]:

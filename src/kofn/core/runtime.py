@@ -14,6 +14,10 @@ from typing import Any, Self
 _GRACE_SHARE, _GRACE_SECONDS = 0.05, 0.3
 
 
+class Stopped(Exception):
+    """The time was up, or Ctrl-C was pressed, in the middle of a step."""
+
+
 class Control:
     """Long work asks `stopped()` between steps: True once the time limit has passed or Ctrl-C was pressed.
 
@@ -75,6 +79,24 @@ class Control:
     def stopped(self) -> bool:
         """True once the work should stop."""
         return self._interrupted or (self._deadline is not None and time.monotonic() >= self._deadline)
+
+    def check(self) -> None:
+        """For work within a step.
+
+        Raises:
+            Stopped: the work should stop.
+        """
+        if self.stopped():
+            raise Stopped
+
+    def check_late(self) -> None:
+        """The same for work without which no value is known, which the grace is for.
+
+        Raises:
+            Stopped: the grace has passed as well, or Ctrl-C was pressed.
+        """
+        if self._interrupted or self.late():
+            raise Stopped
 
     @property
     def interrupted(self) -> bool:

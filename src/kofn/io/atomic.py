@@ -98,6 +98,22 @@ def _lives(process: int) -> bool:
     return True
 
 
+def refuse_unread(path: str | PathLike[str]) -> None:
+    """Refuse a FIFO that no program reads, where writing would wait for ever, and a disk or a socket, which is no file.
+
+    Raises:
+        InputError: one of these.
+    """
+    where = Path(path)
+    if where.is_block_device() or where.is_socket():
+        raise InputError(f"{where} is no regular file; give another name")
+    if where.is_fifo():
+        try:
+            os.close(os.open(where, os.O_WRONLY | os.O_NONBLOCK))
+        except OSError:
+            raise InputError(f"{where} is a FIFO that no program reads; give the name of a file") from None
+
+
 @contextmanager
 def atomic_path(path: str | PathLike[str]) -> Iterator[Path]:
     """Give a temporary path to write to; on success it is synced and takes the name `path`, on an error it is removed.
@@ -124,6 +140,7 @@ def atomic_path(path: str | PathLike[str]) -> Iterator[Path]:
     if not folder.is_dir():
         raise InputError(f"{named}: the folder {folder} does not exist; create it first")
     if target.exists() and not target.is_file():
+        refuse_unread(named)
         with _writing(named):
             yield target
         return

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kofn.core.checks import FailureError, InputError
+from kofn.core.checks import FailureError, InputError, regular
 from kofn.io.json_text import parsed
 
 CONFIG = "config.json"
@@ -159,6 +159,7 @@ def _compare_configs(paths: list[tuple[str, Path]], decided: Collection[str]) ->
 
 def read_config(path: Path) -> dict[str, Any]:
     """The content of a config.json."""
+    regular(path)
     try:
         content = parsed(path.read_text(encoding="utf-8-sig"))
     except ValueError as error:

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import json
 import re
-import tokenize
 import weakref
 import zipfile
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from kofn.core.arrays import Array
-from kofn.core.checks import InputError, sound_sparse
+from kofn.core.checks import InputError, reading_arrays, single_members, sound_sparse
 from kofn.io import json_lines, text_faults
 from kofn.io.cells import TYPES, cast_cells, typed_cells, words_in
 from kofn.io.reading import Reading
-from kofn.io.tables import Table, one_line, reading_file
+from kofn.io.tables import Table
 
 _SAMPLE = 10_000
 _ROW = "__kofn_row__"
@@ -300,10 +299,8 @@ class _Arrays(Table):
 class _Npy(_Arrays):
     def __init__(self, path: Path, _reading: Reading) -> None:
         self.path = path
-        try:
+        with reading_arrays(str(path), path.name):
             self._data = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (ValueError, EOFError, TypeError, SyntaxError, tokenize.TokenError) as error:
-            _refuse_array(path, str(path), error)
         if isinstance(self._data, np.lib.npyio.NpzFile):
             raise InputError(f"{path} is an NPZ archive; rename it to end in .npz")
         if self._data.ndim not in (1, 2):
@@ -323,19 +320,18 @@ class _Npz(_Arrays):
     def __init__(self, path: Path, _reading: Reading) -> None:
         self.path = path
         shapes: dict[str, tuple[int, ...]] = {}
-        with zipfile.ZipFile(path) as archive:
+        with reading_arrays(str(path), path.name), zipfile.ZipFile(path) as archive:
+            single_members(archive, str(path))
             for member in archive.namelist():
                 if not member.endswith(".npy"):
                     raise InputError(f"{path} holds {member!r}, which is not an array; write it with numpy.savez")
                 name = member.removesuffix(".npy")
-                with archive.open(member) as file:
-                    try:
-                        version = np.lib.format.read_magic(file)
-                        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else _read_header_2
-                        shapes[name], _, dtype = read(file)
-                    except (ValueError, EOFError, SyntaxError, tokenize.TokenError) as error:
-                        _refuse_array(path, f"{path} array {name!r}", error)
-                _refuse_dtype(f"{path} array {name!r}", dtype)
+                label = f"{path} array {name!r}"
+                with reading_arrays(label, path.name), archive.open(member) as file:
+                    version = np.lib.format.read_magic(file)
+                    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else _read_header_2
+                    shapes[name], _, dtype = read(file)
+                _refuse_dtype(label, dtype)
         lengths = {name: shape[0] if shape else None for name, shape in shapes.items()}
         if len(set(lengths.values())) > 1 or None in lengths.values():
             shown = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
@@ -347,11 +343,9 @@ class _Npz(_Arrays):
     def _array(self, name: str) -> Array:
         # The last array is kept: reading one means decompressing it whole.
         if self._cache is None or self._cache[0] != name:
-            try:
-                with np.load(self.path, allow_pickle=False) as archive:
-                    self._cache = (name, archive[name])
-            except (ValueError, EOFError, SyntaxError, tokenize.TokenError) as error:
-                _refuse_array(self.path, f"{self.path} array {name!r}", error)
+            label = f"{self.path} array {name!r}"
+            with reading_arrays(label, self.path.name), np.load(self.path, allow_pickle=False) as archive:
+                self._cache = (name, archive[name])
         return self._cache[1]
 
 
@@ -360,11 +354,9 @@ class SparseNpz(_Arrays):
 
     def __init__(self, path: Path, _reading: Reading) -> None:
         self.path = path
-        try:
-            with np.load(path, allow_pickle=False) as archive:
-                self.n = int(archive["shape"][0])
-        except (ValueError, EOFError, IndexError) as error:
-            _refuse_array(path, str(path), error)
+        with reading_arrays(str(path), path.name), np.load(path, allow_pickle=False) as archive:
+            single_members(archive.zip, str(path))
+            self.n = int(archive["shape"][0])
         self.columns = ["row"]
 
     def _array(self, name: str) -> Array:  # noqa: ARG002 (there is one column)
@@ -374,15 +366,12 @@ class SparseNpz(_Arrays):
         """The sparse matrix itself."""
         from scipy import sparse
 
-        try:
-            with reading_file(self.path):
-                return sound_sparse(sparse.load_npz(self.path), str(self.path))
-        except (ValueError, EOFError, KeyError) as error:
-            _refuse_array(self.path, str(self.path), error)
+        with reading_arrays(str(self.path), self.path.name):
+            return sound_sparse(sparse.load_npz(self.path), str(self.path))
 
 
 def _open_npz(path: Path, reading: Reading) -> Table:
-    with zipfile.ZipFile(path) as archive:
+    with reading_arrays(str(path), path.name), zipfile.ZipFile(path) as archive:
         members = {member.removesuffix(".npy") for member in archive.namelist()}
     return (SparseNpz if {"format", "shape", "data"} <= members else _Npz)(path, reading)
 
@@ -410,17 +399,6 @@ def _refuse_dtype(label: str, dtype: np.dtype[Any]) -> None:
         raise InputError(f"{label} has dtype {dtype}; save times in milliseconds, as in astype({unit!r})")
     if dtype.kind not in "fiubUSMm":
         raise InputError(f"{label} has dtype {dtype}; save real numbers, for example with astype('float32')")
-
-
-def _refuse_array(path: Path, label: str, error: Exception) -> NoReturn:
-    reason = str(error)
-    if isinstance(error, SyntaxError | tokenize.TokenError):
-        raise InputError(f"{label} is damaged: its header cannot be read; copy or write {path.name} again") from None
-    if any(words in reason for words in ("allow_pickle", "Object arrays", "Python objects")):
-        raise InputError(f"{label} holds Python objects; save plain numbers, as in astype('float32')") from None
-    if "mmap length" in reason or "EOF" in reason or isinstance(error, EOFError) or "reading array" in reason:
-        raise InputError(f"{label} is truncated; copy or write {path.name} again") from None
-    raise InputError(f"{label} is not a NumPy array file ({one_line(error)}); write it with numpy.save") from None
 
 
 def _type_of(head: pl.Series, picked: pl.Series) -> pl.DataType:

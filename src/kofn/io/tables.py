@@ -29,7 +29,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from kofn.core.arrays import Array
-from kofn.core.checks import FailureError, InputError, nearest, refuse_nonfinite
+from kofn.core.checks import FailureError, InputError, nearest, refuse_nonfinite, regular
 from kofn.io.cells import missing_in, odd_cell, remedy, words_in
 from kofn.io.reading import COMPRESSED, DROP, Reading, plain_copy, suffix_of
 from kofn.io.suffixes import refuse_other_kind, remedy_of
@@ -83,8 +83,7 @@ class Table(VectorColumns, ABC):
         if suffix not in SUFFIXES or (packed and suffix in (".parquet", ".npy", ".npz")):
             known = "decompress it first" if packed else f"give one of {', '.join(SUFFIXES)}{remedy_of(where)}"
             raise InputError(f"{where}: unknown suffix {where.suffix.lower() or '(none)'!r}; {known}")
-        if not where.is_file():
-            raise InputError(f"{where} is no regular file; write what it gives to a file first")
+        regular(where)
         how = reading or Reading()
         with reading_file(where):
             if where.stat().st_size == 0:

@@ -15,7 +15,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from kofn.core.checks import FailureError, InputError
+from kofn.core.checks import FailureError, InputError, regular
 from kofn.io.atomic import _sync
 from kofn.io.tensors import INDEX_SUFFIX, Layout, Shard, TensorSpec, header_bytes, read_index
 
@@ -138,7 +138,7 @@ class CheckpointWriter:
         self._claim = _lock_folder(self._temp)
         if self._claim is None:
             raise InputError(f"out={str(self.out)!r} is being written by another run of the same job; let it finish")
-        journal = self._temp / _JOURNAL
+        journal = regular(self._temp / _JOURNAL)
         complete = journal.exists() and len(self._left()) == len(self.layout.shards)
         for shard in self.layout.shards if complete else ():
             header = header_bytes(shard)
@@ -289,7 +289,7 @@ def _lock_folder(path: Path) -> int | None:
     """Holds a lock that the system drops when this process ends, however it ends; None if another process holds it."""
     import fcntl
 
-    fd = os.open(path, os.O_RDONLY)
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)  # a FIFO of this name is none
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

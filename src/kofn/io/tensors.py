@@ -20,7 +20,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from kofn.core.checks import FailureError, InputError
+from kofn.core.checks import FailureError, InputError, regular
 from kofn.io.json_text import parsed
 
 # In the order the reference implementation sorts tensors by (largest alignment last), so that a file written from
@@ -61,6 +61,7 @@ class _File:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.fd = -1
+        regular(path)
         try:
             self.fd = os.open(path, os.O_RDONLY)
         except FileNotFoundError as error:
@@ -427,6 +428,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def read_index(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
     """The map from tensor to shard and the metadata of an index file."""
+    regular(path)
     try:
         content = parsed(path.read_text(encoding="utf-8-sig"), _unique)
     except ValueError as error:

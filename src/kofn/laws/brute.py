@@ -76,13 +76,16 @@ def optimum(case: Case) -> float | None:
     if case.verb == "allocate":
         return _best_levels(case)
     if case.verb == "assign":
-        return _best_medoids(case) if case.plan.medoids is not None else _best_routes(case)
+        if case.plan.medoids is not None:
+            return _best_medoids(case)
+        return _best_routes(case) if case.plan.objective == "routed_score" else None
     return None
 
 
 def _best_set(case: Case) -> float | None:
     objective = set_function(case)
-    if objective is None or case.n > MOST_ITEMS:
+    # Entries of a table have limits of their own, a row's and a column's, which are those of no set of items.
+    if objective is None or case.n > MOST_ITEMS or np.ndim(case.words.get("scores", ())) == 2:
         return None
     masks = feasible_sets(case.n, case.words)
     if not len(masks):

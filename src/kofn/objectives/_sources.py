@@ -24,8 +24,9 @@ from kofn.objectives.similarity import Geometry, exact_sum, fixed_point, from_fi
 
 _ITEMS_AT_ONCE = 1 << 14
 _COLUMNS_AT_ONCE = 16
-# About a second of work, after which to ask whether to go on.
-_PAIRS_AT_ONCE = 1 << 30
+# Pairs times features: about half a second of work, after which to ask whether to go on; and the fewest items at once,
+# since the coordinates of the candidates are fetched anew each time.
+_PRODUCTS_AT_ONCE, _FEWEST_AT_ONCE = 1 << 33, 128
 # How many picks `look_ahead` guesses, from how many items on, and how many candidates it looks at twice for each.
 _GUESSES, _WORTH_A_GUESS, _LOOKED_AT_TWICE = 3, 8192, 512
 
@@ -267,7 +268,11 @@ class Rows:
             counts = np.searchsorted(-reach, -closest)
         out = np.zeros((len(old), blocks * _kernels.LANES))
         listed = candidates[:0] if everyone else candidates
-        step = max(1024, min(_ITEMS_AT_ONCE, _PAIRS_AT_ONCE // max(1, width)))
+        # A multiple of what the kernel sums together, so that the sums do not depend on it.
+        products = max(1, width * self.space.rows.shape[1])
+        step = (
+            max(_FEWEST_AT_ONCE, min(_ITEMS_AT_ONCE, _PRODUCTS_AT_ONCE // products)) // _kernels.GROUP * _kernels.GROUP
+        )
         for low in range(0, int(counts.max(initial=0)), step):
             if low and self.poll is not None:
                 self.poll()

@@ -10,6 +10,7 @@ from xml.etree.ElementTree import Element
 import numpy as np
 
 from kofn.combination._sweep.measures import trained
+from kofn.combination.recipes._settings import counted, listed_settings
 from kofn.core.plans import Blend
 from kofn.report import charts
 from kofn.report._merge_reach import LENGTH, Reach, Verdict, judge, reach_of
@@ -24,6 +25,7 @@ DRAWN = 40  # layers with a bar in each chart
 FARTHEST = 12  # tensors with a bar
 COMPARED = 12  # members in the table of cosines
 OUTPUTS = ("out", "measure", "device", "statistic")  # options that do not change the blend
+GROUPS = 100  # rows of the table of settings
 LISTED = 6  # members whose figures stand in one line
 UNKNOWN = "\N{EN DASH}"  # in place of a figure that does not exist
 
@@ -44,6 +46,7 @@ def page(context: Context, title: str | None) -> str:
     body = [
         _warnings(plan),
         _blended(plan, members),
+        _settings(plan),
         _adapters(plan, members),
         [E("div", drawn[low : low + 2], class_="pair") for low in range(0, len(drawn), 2)],
         _tensors(measures, reach),
@@ -149,6 +152,31 @@ def _blended(plan: Blend, members: Sequence[str]) -> Element:
         ]
     return E(
         "section", E("h2", "What was blended", id="blended"), facts(rows), class_="card", aria_labelledby="blended"
+    )
+
+
+def _settings(plan: Blend) -> Element | None:
+    """A recipe's weights, densities and other settings, for each group of tensors that are blended alike."""
+    groups = plan.info.get("settings")
+    if not groups:
+        return None
+    head = E("tr", [E("th", name, scope="col") for name in ("tensors", "method and settings")])
+    rows = [
+        E(
+            "tr",
+            E("th", _wrapped(counted(group["tensors"])), scope="row"),
+            E("td", user(listed_settings(group))),
+        )
+        for group in groups[:GROUPS]
+    ]
+    more = f" The first {GROUPS} of {len(groups):,} groups; the plan has all." if len(groups) > GROUPS else ""
+    return E(
+        "section",
+        E("h2", "The recipe's settings", id="settings"),
+        E("p", f"What each tensor was blended with; a value for each member, in their order.{more}", class_="aside"),
+        E("div", E("table", E("thead", head), E("tbody", rows)), class_="figures"),
+        class_="card",
+        aria_labelledby="settings",
     )
 
 

@@ -166,3 +166,49 @@ def test_prices_are_what_a_looser_quota_brings(seed: int) -> None:
             looser = (least, high + 1 if high is not None and count == high else high)
             freed = kofn.select(quotas={**quotas, group: looser}, **call)
             assert plan.prices[f"quota {group}"] == pytest.approx(freed.value - plan.value, abs=1e-12)
+
+
+@pytest.mark.parametrize("columns", [2, 3])
+@pytest.mark.parametrize("seed", range(60))
+def test_prices_over_several_columns_are_what_a_looser_quota_brings(columns: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    n, k = int(rng.integers(8, 20)), int(rng.integers(2, 7))
+    scores = rng.integers(-3, 9, n).astype(float) if seed % 2 else rng.normal(size=n)
+    names = "uvw"[:columns]
+    groups = {name: rng.choice(list("abc"), n) for name in names}
+    quotas: dict[str, dict[str, tuple[int, int | None]]] = {name: {} for name in names}
+    for name in names:
+        for group in np.unique(groups[name]).tolist()[: int(rng.integers(1, 4))]:
+            low = int(rng.integers(0, 2))
+            quotas[name][group] = (low, int(rng.integers(low, 4)) if rng.random() < 0.7 else None)
+    call: dict[str, Any] = {"scores": scores, "k": k, "groups": groups, "method": "top_k"}
+    call |= {"include": [int(rng.integers(n))]} if seed % 3 == 0 else {}
+    call |= {"exclude": [int(rng.integers(n))]} if seed % 5 == 1 else {}
+    try:
+        plan = kofn.select(quotas=quotas, **call)
+    except InfeasibleError:
+        return
+    for name, asked in quotas.items():
+        for group, (low, high) in asked.items():
+            key = f"quota {name}={group}"
+            count = plan.used.get(key)
+            binds = (high is not None and count == high < n) or (low > 0 and count == low)
+            assert (key in plan.prices) == binds
+            if not binds:
+                continue
+            least = max(0, low - 1) if count == low else low
+            looser = (least, high + 1 if high is not None and count == high else high)
+            gained = kofn.select(quotas={**quotas, name: {**asked, group: looser}}, **call).value - plan.value
+            if columns == 2:
+                assert plan.prices[key] == pytest.approx(gained, abs=1e-9)
+            else:
+                assert plan.prices[key] >= gained - 1e-9
+
+
+def test_prices_of_two_columns_see_more_of_a_cell_than_its_quota_lets_in() -> None:
+    call: dict[str, Any] = {"scores": [5.0, 4.0, 1.0, 0.0], "groups": {"u": list("aabb"), "v": list("pppp")}, "k": 2}
+    plan = kofn.select(quotas={"u": {"a": (0, 1)}, "v": {"p": (1, None)}}, **call)
+    assert plan.prices == {"quota u=a": 3.0}
+    call["groups"]["w"] = list("xxxx")
+    plan = kofn.select(quotas={"u": {"a": (0, 1)}, "v": {"p": (1, None)}, "w": {"x": (0, 3)}}, **call)
+    assert plan.prices["quota u=a"] >= 3.0

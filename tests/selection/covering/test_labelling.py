@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import kofn
+from kofn.core import runtime
 from kofn.core.checks import InputError
 from kofn.objectives.similarity import geometry
 from kofn.selection import probability_cover, typiclust
@@ -41,7 +42,7 @@ def plain_typiclust(X, labels, k, labelled=(), neighbors=5, min_size=5):
 )
 def test_typiclust_is_the_authors_rule(sizes, k, start):
     X = groups(sizes)
-    labels = _nearness.kmeans(geometry(X), k + len(start), np.random.default_rng(1), 1)
+    labels = _nearness.kmeans(geometry(X), k + len(start), np.random.default_rng(1), 1, lambda: None)
     for neighbors in (5, 20):
         plan = typiclust(X, k=k + len(start), start=list(start) or None, neighbors=neighbors, seed=1)
         assert plan.indices.tolist() == [*start, *plain_typiclust(X, labels, k, start, neighbors)]
@@ -50,7 +51,7 @@ def test_typiclust_is_the_authors_rule(sizes, k, start):
 
 def test_rows_of_a_cluster_are_measured_anew_after_each_pick():
     X = np.random.default_rng(3).normal(size=(700, 3)).round(1)
-    labels = _nearness.kmeans(geometry(X), 500, np.random.default_rng(0), 1)
+    labels = _nearness.kmeans(geometry(X), 500, np.random.default_rng(0), 1, lambda: None)
     plan = typiclust(X, k=620, seed=0, min_size=1, neighbors=2)
     usual = plain_typiclust(X, labels, 300, neighbors=2, min_size=1)
     assert plan.indices.tolist()[:300] == usual
@@ -78,11 +79,11 @@ def test_constraints_of_typiclust_hold():
 
 def test_kmeans_finds_far_groups_and_threads_change_nothing():
     X = groups((50, 80, 20, 33))
-    labels = _nearness.kmeans(geometry(X), 4, np.random.default_rng(0), 1)
+    labels = _nearness.kmeans(geometry(X), 4, np.random.default_rng(0), 1, lambda: None)
     assert [len(np.unique(labels[at : at + size])) for at, size in ((0, 50), (50, 80), (130, 20), (150, 33))] == [1] * 4
-    assert np.array_equal(labels, _nearness.kmeans(geometry(X), 4, np.random.default_rng(0), 2))
+    assert np.array_equal(labels, _nearness.kmeans(geometry(X), 4, np.random.default_rng(0), 2, lambda: None))
     X = np.random.default_rng(0).normal(size=(20_000, 8)).astype(np.float32)
-    one, two = (_nearness.kmeans(geometry(X), 7, np.random.default_rng(0), threads) for threads in (1, 2))
+    one, two = (_nearness.kmeans(geometry(X), 7, np.random.default_rng(0), threads, lambda: None) for threads in (1, 2))
     assert np.array_equal(one, two)
     assert len(np.unique(one)) == 7
 
@@ -142,3 +143,35 @@ def test_bad_options_are_refused():
     ):
         with pytest.raises(InputError, match=words):
             kofn.select(X, k=2, method=method, options=options)
+
+
+@pytest.mark.parametrize("pick", [typiclust, probability_cover])
+@pytest.mark.parametrize("words", [{}, {"include": [7, 3]}, {"groups": [0, 1] * 1000, "quotas": {1: (9, None)}}])
+def test_once_the_time_is_up_no_more_rows_are_compared(pick, words, monkeypatch):
+    compared, X = [], np.random.default_rng(0).normal(size=(2000, 4))
+    plain = _nearness.distances
+    monkeypatch.setattr(runtime, "_GRACE_SECONDS", 0.0)
+    monkeypatch.setattr(_nearness, "distances", lambda *call: compared.append(1) or plain(*call))
+    plan = pick(X, k=20, seed=0, time_limit=1e-9, **words)
+    assert plan.status == "stopped"
+    assert len(set(plan.indices.tolist())) == 20
+    assert set(words.get("include", [])) <= set(plan.indices.tolist())
+    assert "quotas" not in words or (plan.indices % 2).sum() >= 9
+    assert len(compared) <= 1
+    assert np.isnan(plan.value)
+    assert plan.bound is None
+
+
+def test_balls_that_the_clock_cuts_short_state_what_they_could_count(monkeypatch):
+    X = np.random.default_rng(0).normal(size=(2000, 4))
+    whole = probability_cover(X, k=20, radius=0.7)
+    left = iter([False] * 30)
+    monkeypatch.setattr(runtime.Control, "stopped", lambda self: next(left, True))
+    plan = probability_cover(X, k=20, radius=0.7, time_limit=1e9)
+    counted = int(np.isnan(plan.gains).argmax()) if np.isnan(plan.gains).any() else 20
+    found = next(t for t in range(20) if plan.indices[t] != whole.indices[t])
+    assert plan.status == "stopped"
+    assert 0 < found < 20
+    assert plan.gains[: min(found, counted)].tolist() == whole.gains[: min(found, counted)].tolist()
+    assert np.isnan(plan.value) == (counted < 20)
+    assert len(set(plan.indices.tolist())) == 20

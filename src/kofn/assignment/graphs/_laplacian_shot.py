@@ -104,18 +104,17 @@ def laplacian_shot(
     classes, codes = np.unique(y[labelled], return_inverse=True)
     fixed = np.zeros((n, len(classes)))
     fixed[np.flatnonzero(labelled), codes] = 1.0
-    graph = _neighbour_graph(X, min(n_neighbors, n - 1))
-    parts, isolated = _unreached(graph, labelled)
-    if unreached == "error" and len(isolated):
-        raise InputError(
-            f"the graph of {n_neighbors} neighbours falls into {parts} parts, and {len(isolated)} rows (row "
-            f"{isolated[0]} is one) lie in parts without a labelled row; raise n_neighbors, or label a row there"
-        )
     space = geometry(X, "sqeuclidean")
-    state = _State(
-        space.points(slice(None)), fixed, graph, lam, None if temperature is None else float(temperature) / space.unit
-    )
     with Control(**limits, title="rounds") as control:
+        graph = _neighbour_graph(X, min(n_neighbors, n - 1), control)
+        parts, isolated = _unreached(graph, labelled)
+        if unreached == "error" and len(isolated) and not control.stopped():
+            raise InputError(
+                f"the graph of {n_neighbors} neighbours falls into {parts} parts, and {len(isolated)} rows (row "
+                f"{isolated[0]} is one) lie in parts without a labelled row; raise n_neighbors, or label a row there"
+            )
+        warmth = None if temperature is None else float(temperature) / space.unit
+        state = _State(space.points(slice(None)), fixed, graph, lam, warmth)
         rounds, converged = _run(state, control, max_iter, tol, update_prototypes)
     rows, columns = np.nonzero(state.soft > 0)
     return Assignment.from_pairs(
@@ -211,15 +210,21 @@ def _run(state: _State, control: Control, max_iter: int, tol: float, update_prot
     return max_iter, False
 
 
-def _neighbour_graph(X: Any, count: int) -> Any:
-    """(n, n) CSR, weight 1 where two rows are mutual nearest neighbours, 1/2 where only one lists the other."""
+def _neighbour_graph(X: Any, count: int, control: Control) -> Any:
+    """(n, n) CSR, weight 1 where two rows are mutual nearest neighbours, 1/2 where only one lists the other.
+
+    A stop leaves no edges: each row then goes to the class whose prototype is nearest.
+    """
     from scipy.sparse import csr_array
 
     if count < 1:
         return csr_array((len(X), len(X)))
-    from kofn.neighbors import knn_graph
+    from kofn.neighbors.graphs._knn_graph import Stopped, knn_graph
 
-    near = knn_graph(X, count).indices
+    try:
+        near = knn_graph(X, count, control=control).indices
+    except Stopped:
+        return csr_array((len(X), len(X)))
     n, width = near.shape
     half = csr_array((np.full(near.size, 0.5), near.ravel(), np.arange(0, near.size + 1, width)), shape=(n, n))
     return (half + half.T).tocsr()

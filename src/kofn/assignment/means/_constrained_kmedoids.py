@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,11 +18,13 @@ from kofn.core.checks import InputError
 from kofn.core.draws import Draw
 from kofn.core.plans import Assignment
 from kofn.core.registry import method
-from kofn.core.runtime import Control
+from kofn.core.runtime import Control, Stopped
 from kofn.core.words import Metric
 
 # Distances from X are kept as a matrix up to this size and computed row by row beyond.
 _MATRIX_BYTES = 2**30
+# Distances inside a group between two looks at the clock.
+_PAIRS_AT_ONCE = 2**18
 # Random starts that are tried where equal items are parted: their groups differ little, and so do bad and good ones.
 _STARTS_OF_EQUAL = 20
 
@@ -67,7 +70,7 @@ def constrained_kmedoids(
         weights: (n,) how much each item counts in the loss, >= 0, default 1.
         start: medoids to begin from: row numbers (or ids), or an earlier plan.
         seed: for `fasterpam`, when no `start` is given.
-        time_limit: seconds, for `fasterpam` and for the rest each.
+        time_limit: seconds.
         progress: show progress on a terminal.
         min_size: the least items in a group, at least 1.
         must_link: (m, 2) pairs of row numbers, or of ids where ids are given, that share a group; chains of pairs
@@ -112,10 +115,15 @@ def constrained_kmedoids(
     X, distances = _sources.pool(X, distances, different, metric)
     seating = seating_of(n, k, capacity, min_size, must_link, cannot_link)
     counts = np.ones(n) if weights is None else weights.astype(np.float64)
+    began = time.monotonic()
     if start is None:
         first = fasterpam(
             X, distances=distances, k=different, metric=metric, weights=weights, seed=seed, time_limit=time_limit
         )
+        if first.status == "stopped":
+            max_iter = 1
+        if time_limit is not None:
+            time_limit = max(0.0, time_limit - (time.monotonic() - began))
         starts = [_with_equal(np.asarray(first.medoids), first.labels, k)]
         if different < k:
             rng = np.random.default_rng(seed)
@@ -190,7 +198,7 @@ def _alternate(
             done = True
             break
         labels = after
-        medoids = _best_medoids(source, labels[units.of], counts, medoids, k)
+        medoids = _best_medoids(source, labels[units.of], counts, medoids, control)
         control.step(rounds)
         if control.stopped():
             break
@@ -210,14 +218,33 @@ def _with_equal(medoids: Ints, labels: Labels, k: int) -> Ints:
     return medoids
 
 
-def _best_medoids(source: _sources.Source, labels: Labels, weights: Floats, medoids: Ints, k: int) -> Ints:
-    """The item of each group with the least summed distance to its members; ties keep the current medoid."""
+def _best_medoids(source: _sources.Source, labels: Labels, weights: Floats, medoids: Ints, control: Control) -> Ints:
+    """The item of each group with the least summed distance to its members; ties keep the current medoid.
+
+    What the time does not reach keeps its medoid, or where that has left the group takes the member nearest to it.
+    """
     order = np.argsort(labels, kind="stable")
-    ends = np.cumsum(np.bincount(labels, minlength=k))
-    out = np.empty(k, np.int64)
+    ends = np.cumsum(np.bincount(labels, minlength=len(medoids)))
+    out = medoids.copy()
     for j, group in enumerate(np.split(order, ends[:-1])):
-        total = source.among(group).astype(np.float64) @ weights[group]
-        best, current = int(total.argmin()), np.flatnonzero(group == medoids[j])
-        stays = len(current) and total[current[0]] <= total[best] * (1 + TOLERANCE)
-        out[j] = medoids[j] if stays else group[best]
+        current = np.flatnonzero(group == medoids[j])
+        try:
+            total = _totals(source, group, weights, control)
+        except Stopped:
+            if not len(current):
+                out[j] = group[int(source.rows(medoids[j : j + 1])[0][group].argmin())]
+            continue
+        best = int(total.argmin())
+        if not len(current) or total[current[0]] > total[best] * (1 + TOLERANCE):
+            out[j] = group[best]
     return out
+
+
+def _totals(source: _sources.Source, group: Ints, weights: Floats, control: Control) -> Floats:
+    """Summed distance of each member of a group to all of them."""
+    total, step = np.empty(len(group)), max(1, _PAIRS_AT_ONCE // len(group))
+    for low in range(0, len(group), step):
+        control.check_late()
+        part = slice(low, low + step)
+        total[part] = source.among(group, part).astype(np.float64) @ weights[group]
+    return total

@@ -18,6 +18,7 @@ from kofn.engines.speed import pairs_a_second
 from kofn.objectives.similarity import Geometry, geometry, is_small, pairwise_distances
 
 _PAIRS_AT_ONCE = 2**22
+_ALL = slice(None)
 # Seconds that no limit is about.
 _SOON = 0.05
 Init = Literal["lab", "build", "random"]
@@ -50,8 +51,8 @@ class Source(Protocol):
         """All rows in order, in blocks, each with the index of its first candidate."""
         ...
 
-    def among(self, items: Ints) -> Reals:
-        """(m, m) distances among the given points."""
+    def among(self, items: Ints, some: slice = _ALL) -> Reals:
+        """(l, m) distances of some of the given points, by default all, to all of them."""
         ...
 
     def between(self, items: Ints, others: Ints) -> Reals:
@@ -76,9 +77,9 @@ class Matrix:
         for start in range(0, self.n, step):
             yield start, self._rows[start : start + step]
 
-    def among(self, items: Ints) -> Reals:
+    def among(self, items: Ints, some: slice = _ALL) -> Reals:
         """The submatrix."""
-        return self.between(items, items)
+        return self.between(items[some], items)
 
     def between(self, items: Ints, others: Ints) -> Reals:
         """The submatrix."""
@@ -128,11 +129,11 @@ class Vectors:
         for start in range(0, self.n, step):
             yield start, self.rows(np.arange(start, min(start + step, self.n)))
 
-    def among(self, items: Ints) -> Reals:
+    def among(self, items: Ints, some: slice = _ALL) -> Reals:
         """Distances among the points, by differences."""
         points = self._space.points(items)
-        self.evals += len(items) ** 2
-        out = np.stack([((points - point) ** 2).sum(axis=1) for point in points])
+        out = np.stack([((points - point) ** 2).sum(axis=1) for point in points[some]])
+        self.evals += out.size
         return (out if self._space.squared else np.sqrt(out)) * self._unit
 
     def between(self, items: Ints, others: Ints) -> Reals:

@@ -31,13 +31,14 @@ _ROUNDING = 1e-15
     "assign",
     traits=("sandwich", "priced", "equivariant"),
     cost="O(n bins) and, for each item that must move, O(bins^2) and a share of a bin; memory n bins + 32 bins^2",
-    exact="the largest total score of all balanced assignments; loads exactly",
+    exact="the largest total score of all assignments within each bin's least and most; loads exactly",
     paper=237,
 )
 def balanced_assignment(
     scores: Any,
     *,
     capacity: Any = None,
+    min_size: Any = 0,
     reserve: float | None = None,
     gates: str = "ones",
 ) -> Assignment:
@@ -51,6 +52,7 @@ def balanced_assignment(
         scores: (n, bins), higher is better; -inf where an item may not go.
         capacity: the most a bin holds, one number or (bins,). Without it the loads are balanced: every bin holds
             n/bins items, rounded down or up, whichever of the bins it pays to round up.
+        min_size: the least that a bin must hold, one number or (bins,). Given without a capacity, it is the only limit.
         reserve: value of leaving an item unassigned. An item is then assigned only if that is better. By default
             every item is assigned.
         gates: the weight of each route: "ones", or "sigmoid" of its score, by which BASE layers scale what the
@@ -60,12 +62,14 @@ def balanced_assignment(
         An `Assignment` with one route an item (none where it stayed out, counted in `info["unfilled"]`). `value` is the
         sum of the scores of all routes and of `reserve` for each item left out; `bound` is the dual value, which
         equals it. `v` are the prices of the bins and `u` what each item gains over them: u + v >= score everywhere,
-        equal on every route, and sum u + sum v x capacity = value. `capacity` holds the loads themselves where they
-        were balanced: then only differences of prices mean something, and the lowest is 0.
+        equal on every route, and sum u + sum v x capacity = value. A bin held to its `min_size` against the scores has
+        a price below 0, counted with its `min_size`: what one item less to hold would add. `capacity` holds the loads
+        themselves where they were balanced: then only differences of prices mean something, and the lowest is 0.
 
     Raises:
-        InfeasibleError: less room than items, or items whose listed bins cannot hold them all, naming those bins.
-        InputError: scores that are not (n, bins), a capacity that does not fit the bins.
+        InfeasibleError: less room than items, items whose listed bins cannot hold them all, or bins that too few items
+            list for their `min_size`, naming those bins.
+        InputError: scores that are not (n, bins), a capacity or min_size that does not fit the bins.
 
     Cost: O(n bins) to read the scores, then one shortest path among the bins, O(bins^2), for each item that is not in
     its best bin at the sample's prices (about the square root of n for each bin), and some share of a bin's members
@@ -94,32 +98,35 @@ def balanced_assignment(
         reserve = float(reserve)
     scores = score_table(scores)
     n, bins = scores.shape
-    if capacity is None:
-        low, high = np.full(bins, n // bins), np.full(bins, -(-n // bins))
+    least = capacities(checks.capacity(min_size, "min_size"), bins, "min_size")
+    balanced = capacity is None and not least.any()
+    if balanced:
+        low, high = np.full(bins, 0 if reserve is not None else n // bins), np.full(bins, -(-n // bins))
     else:
-        low, high = np.zeros(bins, np.int64), capacities(capacity, bins)
+        low, high = least, np.full(bins, n) if capacity is None else capacities(capacity, bins)
+        _refuse_minima(n, low, high)
     if reserve is None:
         _refuse_shortage(scores, high)
         labels, prices = transport(scores, low, high)
     else:
         # Leaving an item out is one more bin, of unlimited capacity.
         wide = np.column_stack([scores, np.full(n, reserve)])
-        low = np.zeros(bins, np.int64)
         labels, prices = transport(wide, np.append(low, 0), np.append(high, n + 1))
         labels, prices = np.where(labels < bins, labels, -1).astype(np.int32), prices[:-1]
     rows = np.flatnonzero(labels >= 0)
     kept = scores[rows, labels[rows]].astype(np.float64)
     out = n - len(rows)
     value = float(kept.sum() + (reserve or 0.0) * out)
-    if capacity is None and reserve is None:
+    if balanced and reserve is None:
         high = np.bincount(labels, minlength=bins)
         prices = prices - prices.min()
     else:
         # A bin that no item lists has price 0.
-        prices = np.maximum(prices, 0)
+        prices = np.where(least > 0, prices, np.maximum(prices, 0))
     gains = _most(scores, prices, reserve)
-    dual = math.fsum(gains.tolist()) + math.fsum((prices * high).tolist())
-    slack = 1e-9 * (float(np.abs(kept).sum()) + abs(reserve or 0.0) * out + float((prices * high).sum()))
+    at_limits = prices * np.where(prices < 0, least, high)
+    dual = math.fsum(gains.tolist()) + math.fsum(at_limits.tolist())
+    slack = 1e-9 * (float(np.abs(kept).sum()) + abs(reserve or 0.0) * out + float(np.abs(at_limits).sum()))
     exact = abs(dual - value) <= slack
     weights = None if gates == "ones" else weigh(log_affinity(scores, rows, labels[rows], "sigmoid"), rows, "raw")
     return Assignment(
@@ -293,6 +300,19 @@ def _most(scores: NDArray[Any], prices: Floats, reserve: float | None) -> Floats
     return best if reserve is None else np.maximum(best, reserve)
 
 
+def _refuse_minima(n: int, low: Ints, high: Ints) -> None:
+    """Refuse minima beyond a bin's capacity, or beyond the items there are."""
+    over = np.flatnonzero(low > high)
+    if len(over):
+        j = int(over[0])
+        raise InfeasibleError(
+            f"bin {j} must hold {low[j]} (min_size) and can hold {high[j]} (capacity): raise its capacity or lower "
+            f"min_size by {low[j] - high[j]}"
+        )
+    if (need := sum(low.tolist())) > n:
+        raise InfeasibleError(f"min_size asks for {need} items in all, there are {n}: lower it by {need - n}")
+
+
 def _refuse_shortage(scores: NDArray[Any], high: Ints) -> None:
     n, total = len(scores), sum(high.tolist())
     if n > total:
@@ -321,6 +341,6 @@ def _refuse_unmet(scores: NDArray[Any], low: Ints, high: Ints, reached: NDArray[
     names = ", ".join(map(str, np.flatnonzero(~inside)[:5])) + (", ..." if (~inside).sum() > 5 else "")
     able = int((scores[:, ~inside] > -np.inf).any(axis=1).sum())
     raise InfeasibleError(
-        f"bins {names} must hold {low[~inside].sum()} items to be balanced, and {able} items list them: "
-        f"{low[~inside].sum() - able} too few; give a capacity, list more bins, or give a reserve"
+        f"bins {names} must hold {low[~inside].sum()} items (min_size, or to be balanced), and {able} items list them: "
+        f"{low[~inside].sum() - able} too few; lower min_size, give a capacity, or list more bins"
     )

@@ -25,10 +25,10 @@ def score_table(scores: Any) -> NDArray[Any]:
     return table
 
 
-def capacities(capacity: Any, bins: int) -> Ints:
-    """(bins,) capacity of each bin."""
+def capacities(capacity: Any, bins: int, name: str = "capacity") -> Ints:
+    """(bins,) capacity of each bin, or another whole number that each has."""
     if not np.isscalar(capacity) and len(capacity) != bins:
-        raise InputError(f"capacity has {len(capacity)} values, scores has {bins} bins; give one for each bin")
+        raise InputError(f"{name} has {len(capacity)} values, scores has {bins} bins; give one for each bin")
     return np.broadcast_to(np.asarray(capacity, np.int64), bins).copy()
 
 

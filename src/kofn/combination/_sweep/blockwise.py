@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from kofn.combination._sweep.measures import Measures, inner
 from kofn.combination._sweep.members import FLOATS, HALF, REAL, Pool, tensor_label
 from kofn.combination._sweep.quantised import held_bytes
-from kofn.combination._sweep.rule import Block, Rule, Span
+from kofn.combination._sweep.rule import Block, Rule, Span, row_length
 from kofn.combination._sweep.vocabulary import Vocabulary
 from kofn.core.checks import InputError
 from kofn.core.runtime import Control
@@ -74,7 +74,13 @@ class Sweep:
         self.sources = [*pool.members, *([] if pool.base is None else [pool.base])]
         m = len(pool.members)
         self.fill = np.full(m, 1 / m) if fill is None else fill
-        self.threads, self.block = _plan_blocks(n_threads, max_memory, pool)
+        rows = [
+            row_length(pool.first[name].shape)
+            for name, merge_rule in merge_rules.items()
+            if merge_rule.whole_rows and name not in pool.skipped
+        ]
+        self.longest_row = max(rows, default=0)
+        self.threads, self.block = _plan_blocks(n_threads, max_memory, pool, self.longest_row)
         self.local = threading.local()
         self.replaced = np.zeros(m + 1, np.int64)
         self.lock = threading.Lock()
@@ -219,6 +225,9 @@ class Sweep:
                 tensor = self.pool.source(name)
                 dtype = tensor.dtype
             step = self.block // 2 if dtype.kind == "c" else self.block
+            if name in self.merge_rules and self.merge_rules[name].whole_rows and name not in self.pool.skipped:
+                row = max(1, row_length(tensor.shape))
+                step = max(1, step // row) * row
             for start in range(0, tensor.size, step):
                 stop = min(start + step, tensor.size)
                 task.append(Span(name, start, stop, tensor.shape, dtype))
@@ -320,6 +329,8 @@ class Sweep:
             for row in rows[2:]:
                 same &= row == rows[0]
             np.copyto(total, rows[0], where=same)
+        if self.pool.cast is not None:
+            np.copyto(total, total.astype(self.pool.cast))
         rounded = buffers.rounded[: count * part.itemsize].view(part)
         np.copyto(rounded, total, casting="unsafe")
         np.copyto(other, rounded, casting="unsafe")
@@ -415,26 +426,26 @@ class _Buffers:
         return 8 * (m + 4) + 32
 
 
-def _plan_blocks(n_threads: int | None, max_memory: int | None, pool: Pool) -> tuple[int, int]:
+def _plan_blocks(n_threads: int | None, max_memory: int | None, pool: Pool, longest_row: int) -> tuple[int, int]:
     """Number of threads and block size; the block size does not depend on the threads, so neither do the sums."""
+    least = max(_LEAST_BLOCK, longest_row)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = 1 if pool.elements < _THREADED else n_threads or cores
     each = _Buffers.bytes_per_element(len(pool.members) + (pool.base is not None))
     if max_memory is not None and (whole := held_bytes(pool)):
-        threads = max(1, min(threads, max_memory // (whole + _LEAST_BLOCK * each)))
-        if max_memory < whole + _LEAST_BLOCK * each:
+        threads = max(1, min(threads, max_memory // (whole + least * each)))
+        if max_memory < whole + least * each:
             raise InputError(
                 f"max_memory={max_memory} is too little to quantise the largest tensor, which is held whole; give at "
-                f"least {whole + _LEAST_BLOCK * each} bytes, or dtype='bfloat16', which holds none"
+                f"least {whole + least * each} bytes, or dtype='bfloat16', which holds none"
             )
         max_memory -= threads * whole
     room = _BUFFER_BYTES_PER_THREAD if max_memory is None else max_memory
-    if max_memory is not None and room < _LEAST_BLOCK * each:
+    if max_memory is not None and room < least * each:
         raise InputError(
-            f"max_memory={max_memory} is too little for {len(pool.members)} members; "
-            f"give at least {_LEAST_BLOCK * each} bytes"
+            f"max_memory={max_memory} is too little for {len(pool.members)} members; give at least {least * each} bytes"
         )
-    block = max(_LEAST_BLOCK, min(_BLOCK, room // each))
+    block = max(least, min(_BLOCK, room // each))
     return (threads if max_memory is None else max(1, min(threads, max_memory // (block * each)))), block
 
 

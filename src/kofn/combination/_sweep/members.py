@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import functools
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -70,7 +71,8 @@ class Pool:
     `base` is opened and checked like a member. `skipped` tensors are copied from the base, or from the first member
     that has them, need not match, and need not be everywhere. `tied` names are aliases of the same memory in every
     member: they are blended once and are not listed in the members here. `dtype` is the float dtype that the blend is
-    rounded to, None for the first member's; what is read is first rounded to `cast`, if there is one.
+    rounded to, None for the first member's, or for the `widest` that a tensor has; what is read is first rounded to
+    `cast`, if there is one.
 
     `quantised` names the weights that some member keeps quantised; the members here have them dequantised. `schemes`
     says how each is quantised in the output, none where that is of another dtype; `beside` is written with them.
@@ -92,6 +94,7 @@ class Pool:
     beside: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     vocabulary: Vocabulary | None = None
+    widest: bool = False
 
     @property
     def first(self) -> Mapping[str, Tensor]:
@@ -108,7 +111,19 @@ class Pool:
     def dtype_of(self, name: str) -> np.dtype[Any]:
         """The dtype of a blended tensor: complex and whole numbers keep theirs."""
         own = self.first[name].dtype
-        return self.dtype if self.dtype is not None and own in FLOATS and name not in self.skipped else own
+        if own not in FLOATS or name in self.skipped:
+            return own
+        if self.widest and self.dtype is None and name not in self.quantised:
+            sources = [*self.members, *([] if self.base is None else [self.base])]
+            return functools.reduce(_wider, (source[name].dtype for source in sources))
+        return own if self.dtype is None else self.dtype
+
+    def one_dtype(self) -> np.dtype[Any] | None:
+        """The float dtype of the output, where it is another than the first member's: None where there are several."""
+        if self.dtype is not None or not self.widest:
+            return self.dtype
+        dtypes = {self.dtype_of(name) for name, tensor in self.first.items() if tensor.dtype in FLOATS}
+        return dtypes.pop() if len(dtypes) == 1 else None
 
     def written(self) -> dict[str, TensorSpec]:
         """The tensors of the output: those of the first member, each followed by its scales."""
@@ -151,13 +166,14 @@ def open_members(
     dtype: str | None = None,
     cast: str | None = None,
     vocabulary: Any = None,
+    widest: bool = False,
 ) -> Pool:
     """Open the members and the base; refuse mismatches, listing all differences at once.
 
     `only` and `skip` are patterns (`fnmatch`) of tensor names: tensors that they leave out are copied, and may differ.
     With `once`, tied tensors are listed under their first name only; the caller restores the aliases. Members may
-    differ in their float dtypes; the blend has `dtype`, or the first member's. With a `vocabulary` ("union", "base",
-    "first") the rows of embeddings are matched by token.
+    differ in their float dtypes; the blend has `dtype`, or the first member's, or the `widest` that a tensor has. With
+    a `vocabulary` ("union", "base", "first") the rows of embeddings are matched by token.
     """
     opened, kinds = zip(*(_open(member, f"member {position}") for position, member in enumerate(members)), strict=True)
     labels = [label for label, _ in opened]
@@ -228,7 +244,15 @@ def open_members(
         beside,
         (*notes, *(plain.notes if rounded is None else ())),
         tokens,
+        widest,
     )
+
+
+def _wider(first: np.dtype[Any], second: np.dtype[Any]) -> np.dtype[Any]:
+    """The dtype that holds both: float32 for bfloat16 and float16."""
+    if first == second:
+        return first
+    return np.promote_types(np.float32 if first in HALF else first, np.float32 if second in HALF else second)
 
 
 def float_dtype(name: Any) -> np.dtype[Any]:

@@ -257,8 +257,9 @@ def settings_of(pool: Pool, paths: Sequence[Path | None]) -> tuple[dict[str, Any
         # Tensors are kept as member 0's, so its word on them holds, whoever the configuration is from.
         settings = configured(getattr(pool.first, "path", None)) if pool.schemes else {}
         dropped = tuple(key for key in QUANTISATION if key not in settings)
-    if pool.dtype is not None:
-        settings = {**settings, **retyped(first_config(paths), pool.dtype.name)}
+    written = pool.one_dtype()
+    if written is not None:
+        settings = {**settings, **retyped(first_config(paths), written.name)}
     return settings, dropped
 
 
@@ -276,7 +277,7 @@ def _plain(measures: Mapping[str, Any] | None) -> dict[str, Any] | None:
 def job_digest(pool: Pool, merge_rules: Mapping[str, Rule], options: SweepOptions) -> str:
     """Digest of everything that determines the output: input files, merge rules, version."""
     state = hashlib.blake2b(digest_size=12)
-    state.update(f"{__version__} {options.measure} {options.skip_nonfinite} {pool.dtype}".encode())
+    state.update(f"{__version__} {options.measure} {options.skip_nonfinite} {pool.dtype} {pool.widest}".encode())
     for member in [*pool.members, *([] if pool.base is None else [pool.base])]:
         state.update(_digest_tensors(member))
     state.update(b"" if pool.vocabulary is None else pool.vocabulary.digest())

@@ -26,6 +26,16 @@ class Span(NamedTuple):
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
 
+    @property
+    def row(self) -> int:
+        """The length of a row: of the last axis of a matrix, or the whole of a vector."""
+        return row_length(self.shape)
+
+
+def row_length(shape: tuple[int, ...]) -> int:
+    """The entries of a row of a matrix; a vector is one row."""
+    return shape[-1] if shape else 1
+
 
 class Block(NamedTuple):
     """One block of every member, and of the base if there is one, in float32 or float64; read-only by convention."""
@@ -66,6 +76,7 @@ class Rule(ABC):
     minimises_distance: bool = False  # the blend minimises sum_i w_i ||x_i - y||^2, which is then the plan's value
     stages: int = 0  # readings of the members before the blend
     per_model: bool = False  # `settle` makes one state of the whole model instead of one for each tensor
+    whole_rows: bool = False  # blocks hold whole rows of a matrix, and vectors whole
     in_double: bool = False  # half-precision members, too, are blended in float64
     normalize: bool = True  # weights are divided by their sum; a rule may have it as an option
     negative_weights: str | None = None  # why weights below zero are refused; None where they are taken

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kofn.core import checks
-from kofn.core.checks import InputError
+from kofn.core.checks import InputError, regular
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -120,6 +120,7 @@ def graph_of(shapes: Shapes, architecture: Any, heads: Any = None, config: Mappi
 def configuration(member: Any) -> dict[str, Any]:
     """`config.json` beside a checkpoint, empty where there is none."""
     path = Path(str(member)) / "config.json"
+    regular(path)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -13,6 +13,7 @@ from kofn.combination._sweep.merge import merge
 from kofn.combination.recipes._mergekit_tokens import tokens_asked
 from kofn.combination.recipes._read_recipe import read_recipe
 from kofn.combination.recipes._recipe import COPY, Part, Recipe, Relayered, rule_class
+from kofn.combination.recipes._settings import part_settings
 from kofn.combination.rules import Rule
 from kofn.core import checks
 from kofn.core.checks import InputError, nearest
@@ -39,7 +40,7 @@ def merge_recipe(
 
     Returns:
         Blend; `weights` maps each blended tensor's name to its (m,) weights; `info` has "parts", the number of tensors
-        per part, and "warnings".
+        per part, "settings", the method, weights and options of each group of "tensors", and "warnings".
 
     Raises:
         InputError: an unknown key, method or option, a part that matches nothing; as the methods.
@@ -58,14 +59,7 @@ def merge_recipe(
             raise InputError(f"merge_recipe has no argument {name!r}{nearest(name, known)}")
     options = SweepOptions(**files)
     recipe, pool, part_of, skip = open_recipe(recipe, options)
-    merge_rules: dict[str, Rule] = {}
-    bound: dict[int, Rule] = {}
-    for name, i in part_of.items():
-        if name in pool.skipped or not (pool.first[name].dtype in HALF or pool.first[name].dtype in REAL):
-            continue
-        if i not in bound:
-            bound[i] = _bound(recipe.parts[i], pool)
-        merge_rules[name] = bound[i]
+    merge_rules, settings = bind_parts(recipe, pool, part_of)
     counts = [sum(j == i for j in part_of.values()) for i in range(len(recipe.parts))]
     for part, count in zip(recipe.parts[:-1], counts, strict=False):
         if not count and not part.names:
@@ -78,7 +72,7 @@ def merge_recipe(
         options,
         weights=None,
         form="none",
-        info={"parts": counts},
+        info={"parts": counts, "settings": list(settings.values())},
         donor=recipe.donor,
         settings={} if layers is None else {"num_hidden_layers": layers},
         tokenizer=None if recipe.tokens is None else recipe.tokens.folder,
@@ -109,6 +103,7 @@ def open_recipe(recipe: Recipe, options: SweepOptions) -> tuple[Recipe, Pool, di
         skip or None,
         dtype=dtype,
         cast=recipe.cast,
+        widest=recipe.widest,
         vocabulary=tokens_asked(recipe, options.vocabulary),
     )
     return recipe, pool, part_of, skip or None
@@ -119,16 +114,41 @@ def _literal(name: str) -> str:
     return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
 
 
-def _bound(part: Part, pool: Pool) -> Rule:
-    """The part's merge rule, bound to the members."""
+def bind_parts(
+    recipe: Recipe, pool: Pool, part_of: Mapping[str, int]
+) -> tuple[dict[str, Rule], dict[int, dict[str, Any]]]:
+    """The bound merge rule of every tensor that is blended, and the settings of each part with its "tensors"."""
+    merge_rules: dict[str, Rule] = {}
+    bound: dict[int, Rule] = {}
+    settings: dict[int, dict[str, Any]] = {}
+    for name, i in part_of.items():
+        if name in pool.skipped or not (pool.first[name].dtype in HALF or pool.first[name].dtype in REAL):
+            continue
+        if i not in bound:
+            part = recipe.parts[i]
+            merge_rule = _rule_of(part, pool)
+            weights = (part.weights or None) if part.rule is not None else _weights_of(part, pool)
+            bound[i] = merge_rule.bind(pool, weights)
+            settings[i] = {**part_settings(part, merge_rule, bound[i]), "tensors": []}
+        merge_rules[name] = bound[i]
+        settings[i]["tensors"].append(name)
+    return merge_rules, settings
+
+
+def _rule_of(part: Part, pool: Pool) -> Rule:
+    """The part's merge rule, not bound to the members yet."""
     if part.rule is not None:
-        return part.rule.bind(pool, part.weights or None)
+        return part.rule
     cls = rule_class(part.method)
     if cls.needs_base and pool.base is None:
         raise InputError(f"method={part.method!r} needs base; the recipe names none")
+    # A recipe that is run again must give the same blend.
+    seeded = {"seed": 0} if any(entry.name == "seed" for entry in dataclasses.fields(cls)) else {}
+    return cls(**{**seeded, **part.options})
+
+
+def _weights_of(part: Part, pool: Pool) -> Any:
     weights = None if part.weights is None else checks.signed_weights(part.weights)
     if weights is not None and len(weights) != len(pool.members):
         raise InputError(f"weights has {len(weights)} values for {len(pool.members)} members; give one a member")
-    # A recipe that is run again must give the same blend.
-    seeded = {"seed": 0} if any(entry.name == "seed" for entry in dataclasses.fields(cls)) else {}
-    return cls(**{**seeded, **part.options}).bind(pool, weights)
+    return weights

@@ -1,28 +1,25 @@
 """Read mergekit recipes: what each tensor of the output is made of, by which rule and which settings.
 
-A setting of a model counts before one of its slice, that before the recipe's own; a list of numbers changes along the
-layers, a list of conditions is decided by the first whose `filter` is part of the tensor's name. Settings that a method
-does not have are ignored, as mergekit ignores them.
+A setting of a model counts before one of its slice, that before the recipe's own. Settings that a method does not have
+are ignored, as mergekit ignores them.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from kofn.combination._sweep.members import float_dtype
-from kofn.combination.recipes import _mergekit_rules
+from kofn.combination.recipes._mergekit_methods import METHODS, NOT_DONE, settings_of
+from kofn.combination.recipes._mergekit_settings import Input, Lookup, Settings
 from kofn.combination.recipes._mergekit_tokens import read_tokens_of
 from kofn.combination.recipes._recipe import Part, Recipe, Relayered, located, refuse_unknown
 from kofn.combination.rules import Rule
-from kofn.core import checks
-from kofn.core.checks import InputError, nearest
-
-Settings = Mapping[str, Any]
-Lookup = Callable[..., Any]
+from kofn.core.checks import InputError, names_a_file, nearest
 
 _LAYER = re.compile(r"(?:^|\.)(?:layers?|h|blocks?)\.(\d+)\.")
 # What stands before the layers, and so belongs to the first slice; the rest without a layer belongs to the last.
@@ -47,11 +44,7 @@ _REFUSED = {
 }
 _FOLD = "fold it first: kofn combine {model} {adapter} -o folded/"
 _DRAWN = "which entries are dropped is drawn with a seed of our own: the figures are mergekit's in the mean"
-_NOT_DONE = {
-    "della": "dare_ties keeps entries by chance too, without regard to their size",
-    "della_linear": "dare_linear keeps entries by chance too, without regard to their size",
-    "arcee_fusion": "ties with a density below 1 keeps the largest changes",
-}
+_IGNORED = "mergekit ignores it; take it out"
 
 
 @dataclass(frozen=True)
@@ -79,26 +72,23 @@ def read_mergekit(content: Mapping[str, Any], folder: Path | None) -> Recipe:
     Raises:
         InputError: methods and features that are not done here, by name, saying what to write instead.
     """
-    refuse_unknown(content, _KEYS, "a mergekit recipe read here")
+    refuse_unknown(content, _KEYS, "a mergekit recipe", remedy=_IGNORED)
     for key, remedy in _REFUSED.items():
         if content.get(key) not in (None, "auto"):
             raise InputError(f"{key} is not read; {remedy}")
     method = content["merge_method"]
-    if not isinstance(method, str) or method not in _METHODS:
-        if isinstance(method, str) and method in _NOT_DONE:
-            raise InputError(f"merge_method {method!r} is not done here; {_NOT_DONE[method]}")
-        near = nearest(str(method), _METHODS)
-        raise InputError(f"merge_method {method!r} is not read{near}; {', '.join(_METHODS)} are")
+    if not isinstance(method, str) or method not in METHODS:
+        if isinstance(method, str) and method in NOT_DONE:
+            raise InputError(f"merge_method {method!r} is not done here; {NOT_DONE[method]}")
+        near = nearest(str(method), METHODS)
+        raise InputError(f"merge_method {method!r} is not read{near}; {', '.join(METHODS)} are")
     parameters = _mapping(content.get("parameters"), "parameters")
     base = None if content.get("base_model") is None else _model(content["base_model"], "base_model")
     slices = _slices(content, base)
-    keeps_base = _METHODS[method].base
+    keeps_base = METHODS[method].base
     if keeps_base and base is None and any(piece.base is None for piece in slices):
         raise InputError(f"merge_method {method!r} needs base_model; name the model that the others were trained from")
-    columns = [_columns(piece, method) for piece in slices]
-    counts = {len(members) for members, _ in columns}
-    if len(counts) > 1:
-        raise InputError(f"slices have {sorted(counts)} models beside the base; give every slice as many")
+    columns = _padded([_columns(piece, method) for piece in slices], method)
     reading = _Reading(method, parameters, tuple(slices), tuple(members for members, _ in columns))
     find = {model: _found(model, folder) for piece in slices for model in _models_of(piece)}
     stacked = slices[0].layers is not None
@@ -125,6 +115,7 @@ def read_mergekit(content: Mapping[str, Any], folder: Path | None) -> Recipe:
         ),
         dtype=_dtype(content, "out_dtype") or _dtype(content, "dtype"),
         cast=_dtype(content, "dtype"),
+        widest=True,
     )
 
 
@@ -134,11 +125,12 @@ def _slices(content: Mapping[str, Any], base: str | None) -> list[_Slice]:
         raise InputError("give either models or slices, with at least one model")
     if given == ["models"]:
         sources = [_source(item, "a model of the recipe") for item in _listed(content["models"], "models")]
+        _refuse_twice(sources)
         return [_Slice(tuple(sources), {}, base)]
     slices = []
     for item in _listed(content["slices"], "slices"):
         entry = _mapping(item, "a slice")
-        refuse_unknown(entry, ("sources", "parameters", "base_model"), "a slice")
+        refuse_unknown(entry, ("sources", "parameters", "base_model"), "a slice", remedy=_IGNORED)
         sources, counts = [], set()
         for source in _listed(entry.get("sources"), "sources"):
             ends = _mapping(source, "a source").get("layer_range")
@@ -150,14 +142,23 @@ def _slices(content: Mapping[str, Any], base: str | None) -> list[_Slice]:
             counts.add(ends[1] - ends[0])
         if len(counts) > 1:
             raise InputError(f"the sources of a slice have {sorted(counts)} layers; give all as many")
+        _refuse_twice(sources)
         own = _model(entry["base_model"], "base_model") if entry.get("base_model") else base
         slices.append(_Slice(tuple(sources), _mapping(entry.get("parameters"), "parameters"), own, counts.pop()))
     return slices
 
 
+def _refuse_twice(sources: Sequence[_Source]) -> None:
+    """Refuse a model that is listed twice, of which mergekit knows one set of settings."""
+    models = [source.model for source in sources]
+    twice = next((model for i, model in enumerate(models) if model in models[:i]), None)
+    if twice is not None:
+        raise InputError(f"model {twice!r} is listed twice; list it once, with the sum of its weights")
+
+
 def _source(item: Any, owner: str, first: int | None = None) -> _Source:
     entry = _mapping(item, owner)
-    refuse_unknown(entry, ("model", "parameters", "layer_range"), owner)
+    refuse_unknown(entry, ("model", "parameters", "layer_range"), owner, remedy=_IGNORED)
     if "model" not in entry:
         raise InputError(f"{owner} names no model; give model: a path")
     return _Source(_model(entry["model"], "model"), _mapping(entry.get("parameters"), "parameters"), first)
@@ -175,7 +176,7 @@ def _model(value: Any, key: str) -> str:
         value = inner[0]
     if not isinstance(value, str) or not value:
         raise InputError(f"{key}: {value!r} is no path of a model")
-    if "+" in value and not Path(value).exists():
+    if "+" in value and not names_a_file(value):
         model, _, adapter = value.partition("+")
         raise InputError(f"{key}: {value!r} is a model with an adapter; {_FOLD.format(model=model, adapter=adapter)}")
     return value
@@ -183,7 +184,7 @@ def _model(value: Any, key: str) -> str:
 
 def _columns(piece: _Slice, method: str) -> tuple[list[_Source], _Source | None]:
     """The sources that are blended, in the order of the method, and the base among them, or beside them."""
-    form = _METHODS[method]
+    form = METHODS[method]
     if form.base:
         mine = next((source for source in piece.sources if source.model == piece.base), None)
         if mine is None:
@@ -208,6 +209,23 @@ def _columns(piece: _Slice, method: str) -> tuple[list[_Source], _Source | None]
     return sources, None
 
 
+def _padded(
+    columns: Sequence[tuple[list[_Source], _Source | None]], method: str
+) -> list[tuple[list[_Source], _Source | None]]:
+    """The sources of all slices, as many in each: a model of weight zero stands where a slice has fewer."""
+    counts = {len(members) for members, _ in columns}
+    if counts == {0}:
+        raise InputError("no model is listed beside the base, so nothing is merged; list one")
+    if len(counts) > 1 and not METHODS[method].pads:
+        raise InputError(f"slices have {sorted(counts)} models beside the base; {method} takes as many in every slice")
+    padded = []
+    for members, base in columns:
+        fill = [*members, *([] if base is None else [base])][:1]
+        more = [dataclasses.replace(source, parameters={"weight": 0}) for source in fill] * (max(counts) - len(members))
+        padded.append((members + more, base))
+    return padded
+
+
 def _models_of(piece: _Slice) -> list[str]:
     return [source.model for source in piece.sources] + ([] if piece.base is None else [piece.base])
 
@@ -223,7 +241,7 @@ class _Reading:
 
     def notes(self) -> tuple[str, ...]:
         """What is said of the recipe as a whole."""
-        return (_DRAWN,) if self.method in ("dare_linear", "dare_ties") else ()
+        return (_DRAWN,) if METHODS[self.method].drawn else ()
 
     def parts(self, names: Sequence[str]) -> tuple[Part, ...]:
         """The tensors that are blended alike, together."""
@@ -232,162 +250,38 @@ class _Reading:
         starts = [0]
         for piece in self.slices:
             starts.append(starts[-1] + (depth if piece.layers is None else piece.layers))
-        groups: dict[str, tuple[Rule, list[float], list[str]]] = {}
+        groups: dict[str, tuple[Rule, list[float], Settings, list[str]]] = {}
         for name in names:
-            match = _LAYER.search(name)
-            if match:
-                layer = int(match[1])
-                slice_index = next(i for i, end in enumerate(starts[1:]) if layer < end)
-                length = starts[slice_index + 1] - starts[slice_index]
-                t = (layer - starts[slice_index]) / (length - 1) if length > 1 else 1.0
-            else:
-                slice_index, t = (0 if _BEFORE.search(name) else len(self.slices) - 1), 0.0
             try:
-                merge_rule, weights = self._rule(name, t, self.slices[slice_index], self.members[slice_index])
+                setting = self._lookup(name, starts)
+                merge_rule, weights = settings_of(self.method, setting)
             except InputError as error:
                 raise InputError(f"{name}: {error}") from None
-            group = groups.setdefault(f"{merge_rule!r} {weights}", (merge_rule, weights, []))
-            group[2].append(name)
+            key = f"{merge_rule!r} {weights} {setting.used}"
+            groups.setdefault(key, (merge_rule, weights, setting.used, []))[-1].append(name)
         return tuple(
-            Part(self.method, weights, {}, (), frozenset(matched), merge_rule)
-            for merge_rule, weights, matched in groups.values()
+            Part(self.method, weights, {}, (), frozenset(matched), merge_rule, used)
+            for merge_rule, weights, used, matched in groups.values()
         )
 
-    def _rule(self, name: str, t: float, piece: _Slice, members: Sequence[_Source]) -> tuple[Rule, list[float]]:
-        def setting(key: str, default: Any = None, source: _Source | None = None) -> Any:
-            for settings in (source.parameters if source else {}, piece.parameters, self.parameters):
-                if key in settings:
-                    value = evaluate(settings[key], name, t, key)
-                    if value is not None:
-                        return value
-            return default
-
-        weights = []
-        if _METHODS[self.method].weighs:
-            for source in members:
-                value = setting("weight", None, source)
-                if value is None:
-                    raise InputError(f"model {source.model!r} has no weight; give parameters: weight")
-                weights.append(_number(value, "weight"))
-        return _METHODS[self.method].make(setting, members), weights
-
-
-def evaluate(value: Any, name: str, t: float, key: str) -> Any:
-    """A setting for a tensor: a value, a list of numbers along the layers, or the first condition that applies."""
-    if isinstance(value, bool | int | float | str) or value is None:
-        return value
-    if isinstance(value, Mapping):
-        value = [value]
-    if value == []:
-        return None
-    if isinstance(value, list) and any(isinstance(item, str) for item in value):
-        value = [_read(item) for item in value]
-    if isinstance(value, list) and all(isinstance(item, int | float) and not isinstance(item, bool) for item in value):
-        position = t * (len(value) - 1)
-        low = int(position)
-        high = min(len(value) - 1, low + 1)
-        return (1 - (position - low)) * value[low] + (position - low) * value[high]
-    if isinstance(value, list) and all(isinstance(item, bool | int | float | str) for item in value):
-        return value[int(t * (len(value) - 1))]
-    if isinstance(value, list) and all(isinstance(item, Mapping) for item in value):
-        for condition in value:
-            refuse_unknown(condition, ("filter", "value"), f"a condition of {key}")
-            wanted = condition.get("filter")
-            if wanted in (None, "*") or str(wanted) in name:
-                return evaluate(condition.get("value"), name, t, key)
-        return None
-    raise InputError(f"{key}: {value!r} is no number, list of numbers along the layers, or list of conditions")
-
-
-def _read(item: Any) -> Any:
-    """A number that is written as a text; other texts as they are."""
-    try:
-        return float(item) if isinstance(item, str) else item
-    except ValueError:
-        return item
-
-
-@dataclass(frozen=True)
-class _Method:
-    """How a method reads its settings."""
-
-    make: Callable[[Lookup, Sequence[_Source]], Rule]
-    base: bool = False  # the base is no member
-    optional_base: bool = False  # it is no member where one is named
-    weighs: bool = True
-
-
-def _task_vectors(
-    sparsify: str | None = None, *, by_sign: bool = False, divide: bool = False, rescale: bool = False
-) -> _Method:
-    def make(setting: Lookup, members: Sequence[_Source]) -> Rule:
-        def each(key: str, default: float) -> tuple[float, ...]:
-            return tuple(_number(setting(key, default, source), key) for source in members)
-
-        densities = each("density", 1.0) if sparsify else ()
-        return _mergekit_rules.TaskVectors(
-            densities=densities,
-            sparsify=sparsify,
-            by_sign=by_sign,
-            divide=bool(setting("normalize", divide)),
-            rescale=bool(setting("rescale", rescale)),
-            scale=_number(setting("lambda", 1.0), "lambda"),
-            gammas=each("gamma", 0.01) if sparsify == "outliers" else (),
-        )
-
-    return _Method(make, base=True)
-
-
-_METHODS: dict[str, _Method] = {
-    "linear": _Method(lambda setting, _: _mergekit_rules.Linear(divide=bool(setting("normalize", True)))),
-    "slerp": _Method(lambda setting, _: _mergekit_rules.SphericalLinear(t=_required(setting, "t")), weighs=False),
-    "nuslerp": _Method(lambda setting, _: _nuslerp(setting), optional_base=True),
-    "multislerp": _Method(lambda setting, _: _multislerp(setting), optional_base=True),
-    "karcher": _Method(lambda setting, _: _karcher(setting), weighs=False),
-    "model_stock": _Method(lambda setting, _: _model_stock(setting), base=True, weighs=False),
-    "nearswap": _Method(
-        lambda setting, _: _mergekit_rules.NearSwap(t=_required(setting, "t")), base=True, weighs=False
-    ),
-    "sce": _Method(
-        lambda setting, _: _mergekit_rules.Sce(select_topk=_number(setting("select_topk", 1.0), "select_topk")),
-        base=True,
-        weighs=False,
-    ),
-    "passthrough": _Method(lambda setting, members: _passthrough(setting, members), weighs=False),
-    "task_arithmetic": _task_vectors(),
-    "ties": _task_vectors("magnitude", by_sign=True, divide=True),
-    "dare_ties": _task_vectors("random", by_sign=True, rescale=True),
-    "dare_linear": _task_vectors("random", rescale=True),
-    "breadcrumbs": _task_vectors("outliers"),
-    "breadcrumbs_ties": _task_vectors("outliers", by_sign=True),
-}
-
-
-def _nuslerp(setting: Lookup) -> Rule:
-    if setting("nuslerp_row_wise", False) or not setting("nuslerp_flatten", True):
-        raise InputError("nuslerp by rows is not done here; leave nuslerp_row_wise and nuslerp_flatten out")
-    return _mergekit_rules.NuSlerp()
-
-
-def _multislerp(setting: Lookup) -> Rule:
-    divide, eps = bool(setting("normalize_weights", True)), _number(setting("eps", 1e-8), "eps")
-    return _mergekit_rules.MultiSlerp(divide=divide, eps=eps)
-
-
-def _karcher(setting: Lookup) -> Rule:
-    rounds, tol = checks.count(setting("max_iter", 10), "max_iter"), _number(setting("tol", 1e-5), "tol")
-    return _mergekit_rules.KarcherMean(max_iter=rounds, tol=tol)
-
-
-def _model_stock(setting: Lookup) -> Rule:
-    if setting("filter_wise", False):
-        raise InputError("filter_wise model_stock is not done here; leave filter_wise out")
-    return _mergekit_rules.ModelStock()
-
-
-def _passthrough(setting: Lookup, members: Sequence[_Source]) -> Rule:
-    scale = setting("scale", None, members[0])
-    return _mergekit_rules.Passthrough(scale=None if scale is None else _number(scale, "scale"))
+    def _lookup(self, name: str, starts: Sequence[int]) -> Lookup:
+        """The settings of a tensor, at its place among the layers of its slice."""
+        match = _LAYER.search(name)
+        if match is None:
+            index, offset, t = (0 if _BEFORE.search(name) else len(self.slices) - 1), None, 0.0
+        else:
+            layer = int(match[1])
+            index = next(i for i, end in enumerate(starts[1:]) if layer < end)
+            offset = layer - starts[index]
+            length = starts[index + 1] - starts[index]
+            t = offset / (length - 1) if length > 1 else 1.0
+        inputs = []
+        for source in self.members[index]:
+            own = name
+            if match is not None and offset is not None and source.first is not None:
+                own = f"{name[: match.start(1)]}{source.first + offset}{name[match.end(1) :]}"
+            inputs.append(Input(source.model, source.parameters, own))
+        return Lookup(name, t, (self.slices[index].parameters, self.parameters), inputs)
 
 
 def _stack(column: Sequence[_Source], slices: Sequence[_Slice], find: Mapping[str, Any]) -> Relayered:
@@ -407,9 +301,9 @@ def _dtype(content: Mapping[str, Any], key: str) -> str | None:
 
 def _found(path: str, folder: Path | None) -> Any:
     """The path of a model; mergekit's paths are relative to the working directory, or are hub names."""
-    if Path(path).exists():
+    if names_a_file(path):
         return path
-    if folder is not None and (folder / path).exists():
+    if folder is not None and names_a_file(folder / path):
         return located(path, folder)
     raise InputError(f"model {path!r} is no folder here; download it first and give its path")
 
@@ -426,17 +320,3 @@ def _mapping(value: Any, key: str) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
         raise InputError(f"{key}: {value!r} is no table of keys and values")
     return value
-
-
-def _required(setting: Lookup, key: str) -> float:
-    value = setting(key)
-    if value is None:
-        raise InputError(f"parameters name no {key}; give it")
-    return _number(value, key)
-
-
-def _number(value: Any, key: str) -> float:
-    value = _read(value)  # YAML reads 1e-5 as a text
-    if not checks.is_finite(value):
-        raise InputError(f"{key}: {checks.shown(value)} is no number")
-    return float(value)

@@ -8,7 +8,7 @@ these rules follow mergekit 0.1.5, and only recipes use them.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -16,35 +16,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kofn.combination._sweep import quantiles
-from kofn.combination._sweep.device import weighted_sum
-from kofn.combination._sweep.measures import inner
 from kofn.combination._sweep.members import Pool
-from kofn.combination.averaging._slerp import Slerp
 from kofn.combination.averaging._weighted_mean import WeightedMean
 from kofn.combination.rules import Block, Rule
 from kofn.combination.task_vectors._dare import entry_stream
-from kofn.core.arrays import Floats
 from kofn.core.checks import InputError
 
 _NO_WEIGHT = 1e-8  # a sum of weights below this in size divides by one instead
-_COLINEAR = 0.9995  # the cosine above which two tensors are interpolated along the chord
 _TINY = 1e-7  # changes whose sum of magnitudes is below this are not rescaled
 
 
 @dataclass
 class TaskVectors(Rule):
-    """Sparse task vectors, added up or averaged where they agree in sign: task_arithmetic, ties, dare, breadcrumbs.
+    """Sparse task vectors, added up or averaged where they agree in sign: ties, dare, della and their like.
+
+    Of entries of one magnitude at the threshold, which half-precision models have many of, as many are kept by chance
+    as the density asks for.
 
     Args:
         densities: (m,) share of each member's entries that is kept.
         sparsify: which: "magnitude" the largest, "outliers" the largest but for the share `gammas` of the very largest,
-            "random" by chance; None keeps all.
+            "random" by chance, "ranks" by chance that grows with the rank in its row; None keeps all.
         by_sign: whether only members that agree with the sign of the weighted sum count.
         divide: divide by the weights that count.
         rescale: bring each sparse task vector to the sum of magnitudes that it had.
         scale: factor of the sum.
         gammas: (m,), see `sparsify`.
-        seed: decides what "random" drops.
+        epsilons: (m,) by how much the chances of "ranks" differ from the density at the ends of a row.
+        seed: decides what is kept by chance.
     """
 
     densities: tuple[float, ...] = ()
@@ -54,6 +53,7 @@ class TaskVectors(Rule):
     rescale: bool = False
     scale: float = 1.0
     gammas: tuple[float, ...] = ()
+    epsilons: tuple[float, ...] = ()
     seed: int = 0
 
     needs_base: ClassVar[bool] = True
@@ -61,7 +61,14 @@ class TaskVectors(Rule):
 
     def __post_init__(self) -> None:
         trimmed = self.sparsify in ("magnitude", "outliers") and min(self.densities, default=1.0) < 1
-        dropped = self.sparsify == "random" and min(self.densities, default=1.0) < 1
+        dropped = self.sparsify in ("random", "ranks") and min(self.densities, default=1.0) < 1
+        self.whole_rows = self.sparsify == "ranks"
+        for density, epsilon in zip(self.densities, self.epsilons, strict=False):
+            if 0 < density < 1 and not (density - epsilon > 0 and density + epsilon < 1):
+                raise InputError(
+                    f"density {density:g} with epsilon {epsilon:g}: della keeps entries with chances from "
+                    f"{density - epsilon:g} to {density + epsilon:g}; give an epsilon that keeps them between 0 and 1"
+                )
         self.ranked = 2 if trimmed else 0
         self.rescaled = self.rescale and (trimmed or dropped)
         self.stages = self.ranked + self.rescaled
@@ -99,13 +106,7 @@ class TaskVectors(Rule):
         total: list[dict[int, Any]] = []
         for fine in parts:
             total = [{u: a[u] + b[u] for u in a} for a, b in zip(total, fine, strict=True)] if total else list(fine)
-        return [
-            tuple(
-                quantiles.value_of((upper << 16) | quantiles.locate(counts[upper], rank)[0], magnitudes=True)
-                for upper, rank in ends
-            )
-            for counts, ends in zip(total, state, strict=True)
-        ]
+        return [_cuts(counts, ends) for counts, ends in zip(total, state, strict=True)]
 
     def _ends(self, member: int, size: int, counts: NDArray[np.int64]) -> tuple[tuple[int, int], ...]:
         """Where the least and the largest magnitude lie that are kept; nothing is kept without ends."""
@@ -129,14 +130,26 @@ class TaskVectors(Rule):
             return change
         if density <= 0:
             return np.zeros_like(change)
-        if self.sparsify == "random":
-            stream = entry_stream(self.seed, member, block.span.name, block.span.start)
-            return np.where(stream.random_raw(len(change)) < np.uint64(int(density * 2**64)), change, 0)
-        if len(ends[member]) < 2:
+        if self.sparsify in ("random", "ranks"):
+            chances = density if self.sparsify == "random" else self._chances(change, member, block)
+            return np.where(_drawn(self.seed, member, block, chances), change, 0)
+        if not ends[member]:
             return np.zeros_like(change)
-        low, high = ends[member]
+        low, high, shares = ends[member]
         size = np.abs(change.astype(np.float32, copy=False))
-        return np.where((size >= low) & (size <= high), change, 0)
+        kept = (size >= low) & (size <= high)
+        for value, share in shares:
+            kept &= (size != value) | _drawn(self.seed, member, block, share)
+        return np.where(kept, change, 0)
+
+    def _chances(self, change: NDArray[Any], member: int, block: Block) -> NDArray[np.float64]:
+        """The chance of each entry to be kept, by the rank of its magnitude in its row."""
+        size = np.abs(change).reshape(-1, block.span.row)
+        order = size.argsort(axis=1, kind="stable")
+        ranks = np.empty_like(order)
+        np.put_along_axis(ranks, order, np.arange(block.span.row)[None], axis=1)
+        share = ranks / max(block.span.row - 1, 1)
+        return (self.densities[member] + self.epsilons[member] * (2 * share - 1)).reshape(-1)
 
     def blend(self, block: Block, total: NDArray[Any], spare: NDArray[Any]) -> bool:
         ends, factors = block.state if self.rescaled else (block.state, None)
@@ -169,6 +182,30 @@ class TaskVectors(Rule):
         return self
 
 
+def _cuts(counts: Mapping[int, NDArray[np.int64]], ends: Sequence[tuple[int, int]]) -> Any:
+    """The least and the largest magnitude that are kept, and what share of the entries of these magnitudes is."""
+    if not ends:
+        return ()
+    values, below, equal = [], [], []
+    for upper, rank in ends:
+        lower, within = quantiles.locate(counts[upper], rank)
+        values.append(quantiles.value_of((upper << 16) | lower, magnitudes=True))
+        below.append(within)
+        equal.append(int(counts[upper][lower]))
+    if values[0] == values[1]:
+        shares = [(values[0], (below[1] - below[0] + 1) / equal[0])]
+    else:
+        shares = [(values[0], (equal[0] - below[0]) / equal[0]), (values[1], (below[1] + 1) / equal[1])]
+    return (*values, [(value, share) for value, share in shares if share < 1])
+
+
+def _drawn(seed: int, member: int, block: Block, chances: Any) -> NDArray[np.bool_]:
+    """Which entries are kept by chance, whatever the blocks."""
+    stream = entry_stream(seed, member, block.span.name, block.span.start)
+    limits = np.asarray(chances * 2.0**64).astype(np.uint64)
+    return stream.random_raw(block.span.stop - block.span.start) < limits
+
+
 @dataclass
 class Linear(Rule):
     """The weighted sum of the models, divided by the sum of the weights where `divide`."""
@@ -187,167 +224,6 @@ class Linear(Rule):
 
     def blend(self, block: Block, total: NDArray[Any], spare: NDArray[Any]) -> bool:
         raise NotImplementedError  # `bind` gives another rule
-
-
-@dataclass
-class SphericalLinear(Slerp):
-    """SLERP with mergekit's thresholds: tensors of a cosine above 0.9995 in size are interpolated along the chord."""
-
-    t: float = 0.5
-
-    def bind(self, pool: Pool, weights: Any = None, device: Any = None) -> Rule:
-        self.weights = np.array([1 - self.t, self.t])
-        return self
-
-    def settle(self, stage: int, state: Any, parts: Iterable[Any]) -> Any:
-        first, second, both = (math.fsum(column) for column in np.array(list(parts)).T.tolist())
-        # A tensor of (nearly) zeros is not brought to unit length.
-        lengths = [math.sqrt(square) if math.sqrt(square) > 1e-8 else 1.0 for square in (first, second)]
-        cosine = both / (lengths[0] * lengths[1])
-        if abs(cosine) > _COLINEAR:
-            return 1 - self.t, self.t, True
-        theta = math.acos(cosine)
-        return math.sin((1 - self.t) * theta) / math.sin(theta), math.sin(self.t * theta) / math.sin(theta), False
-
-
-class GramRule(Rule):
-    """A blend that is a combination of the members whose factors depend on their inner products alone."""
-
-    from_base: bool = False  # inner products are of the changes to the base
-    stages = 1
-    normalize = False
-
-    def bind(self, pool: Pool, weights: Any = None, device: Any = None) -> Rule:
-        m = len(pool.members)
-        self.weights = np.ones(m) if weights is None else np.asarray(weights, np.float64)
-        self.from_base = self.from_base and pool.base is not None
-        return self
-
-    def factors(self, gram: Floats) -> Floats:
-        """(m,) the factors of the members (of their changes, where `from_base`), from the (m, m) inner products."""
-        raise NotImplementedError
-
-    def scan(self, stage: int, part: Any, block: Block) -> Any:
-        rows = [row.astype(np.float64) for row in block.rows]
-        if self.from_base:
-            rows = [row - block.origin for row in rows]
-        gram = np.array([[inner(a, b) if i <= j else 0.0 for j, b in enumerate(rows)] for i, a in enumerate(rows)])
-        return gram if part is None else part + gram
-
-    def settle(self, stage: int, state: Any, parts: Iterable[Any]) -> Any:
-        upper = np.sum(list(parts), axis=0)
-        return self.factors(upper + np.triu(upper, 1).T)
-
-    def blend(self, block: Block, total: NDArray[Any], spare: NDArray[Any]) -> bool:
-        factors = block.state.tolist()
-        if self.from_base:
-            rest = 1 - math.fsum(factors)
-            weighted_sum([block.origin, *block.rows], [rest, *factors], total, spare, None)
-        else:
-            weighted_sum(block.rows, factors, total, spare, None)
-        return False
-
-
-@dataclass
-class ModelStock(GramRule):
-    """The mean of the models, drawn to the base as far as their changes are at right angles (Jang et al. 2024)."""
-
-    from_base = True
-    needs_base: ClassVar[bool] = True
-
-    def factors(self, gram: Floats) -> Floats:
-        m = len(gram)
-        if m < 2:
-            raise InputError("model_stock needs two models beside the base; list them")
-        lengths = np.sqrt(np.diag(gram))
-        cosines = np.clip(gram / np.maximum(np.outer(lengths, lengths), 1e-6), -1, 1)[np.triu_indices(m, 1)]
-        cosine = float(cosines.mean())
-        share = m * cosine / (1 + (m - 1) * cosine)
-        return np.full(m, share / m)
-
-
-@dataclass
-class KarcherMean(GramRule):
-    """The mean on the sphere of directions, at the mean of the lengths."""
-
-    max_iter: int = 10
-    tol: float = 1e-5
-
-    def factors(self, gram: Floats) -> Floats:
-        m = len(gram)
-        lengths = np.sqrt(np.diag(gram))
-        heard = np.flatnonzero(lengths > self.tol)
-        if not len(heard):
-            return np.zeros(m)
-        units = gram[np.ix_(heard, heard)] / np.outer(lengths[heard], lengths[heard])
-        share = 1 / len(heard)
-        # The point is a combination of the directions; its inner products follow from theirs.
-        point = np.full(len(heard), share)
-        norm = math.sqrt(max(point @ units @ point, 0.0))
-        point = np.eye(len(heard))[0] if norm < self.tol else point / norm
-        for _ in range(self.max_iter):
-            cosines = np.clip(units @ point, -1, 1)
-            step = np.zeros(len(heard))
-            for i, cosine in enumerate(cosines.tolist()):
-                theta = math.acos(cosine)
-                if theta >= self.tol:
-                    step += share * theta / math.sin(theta) * (np.eye(len(heard))[i] - cosine * point)
-            length = math.sqrt(max(step @ units @ step, 0.0))
-            if length < self.tol:
-                break
-            point = math.cos(length) * point + math.sin(length) * step / length
-            point /= math.sqrt(point @ units @ point)
-        out = np.zeros(m)
-        out[heard] = point / lengths[heard] * lengths.mean()
-        return out
-
-
-@dataclass
-class MultiSlerp(GramRule):
-    """Barycentric interpolation on the sphere, from the tangent at the weighted mean of the directions."""
-
-    divide: bool = True
-    eps: float = 1e-8
-    from_base = True
-
-    def factors(self, gram: Floats) -> Floats:
-        m = len(gram)
-        weights = self.weights / self.weights.sum() if self.divide else self.weights
-        if m == 1:
-            return np.ones(1)
-        lengths = np.sqrt(np.diag(gram))
-        units = gram / np.outer(lengths + self.eps, lengths + self.eps)
-        mean = weights.copy()
-        norm = math.sqrt(max(mean @ units @ mean, 0.0))
-        if norm < self.eps:
-            if m == 2:
-                return weights
-            raise InputError("multislerp: the weighted directions cancel; change the weights")
-        mean /= norm
-        dots = units @ mean
-        tangent = weights - math.fsum((weights * dots).tolist()) * mean
-        angle = math.sqrt(max(tangent @ units @ tangent, 0.0)) + self.eps
-        point = mean * math.cos(angle) + tangent * (math.sin(angle) / angle)
-        out: Floats = point / (lengths + self.eps) * float(lengths @ weights)
-        return out
-
-
-@dataclass
-class NuSlerp(GramRule):
-    """SLERP of two models or, with a base, of their changes, at the share of the second one's weight."""
-
-    from_base = True
-
-    def factors(self, gram: Floats) -> Floats:
-        if len(gram) != 2:
-            raise InputError(f"nuslerp takes two models beside the base; {len(gram)} were given")
-        total = float(self.weights.sum())
-        t = 0.5 if abs(total) < 1e-6 else float(self.weights[1]) / total
-        lengths = np.maximum(np.sqrt(np.diag(gram)), _TINY)
-        theta = math.acos(min(1.0, max(-1.0, gram[0, 1] / (lengths[0] * lengths[1]))))
-        if abs(math.sin(theta)) < 1e-8:
-            return np.array([1 - t, t])
-        return np.array([math.sin((1 - t) * theta), math.sin(t * theta)]) / math.sin(theta)
 
 
 @dataclass
@@ -377,9 +253,11 @@ class Sce(Rule):
 
     Args:
         select_topk: share of the entries that is kept, those whose variance over the models is largest.
+        seed: decides which entries of one variance are kept.
     """
 
     select_topk: float = 1.0
+    seed: int = 0
 
     needs_base: ClassVar[bool] = True
 
@@ -396,7 +274,11 @@ class Sce(Rule):
         if self.select_topk <= 0:
             changes[:] = 0
         elif self.ranked:
-            changes[:, changes.var(axis=0).astype(np.float32) < least] = 0
+            variance = changes.var(axis=0).astype(np.float32)
+            value, share = least
+            changes[:, variance < value] = 0
+            if share < 1:
+                changes[:, (variance == value) & ~_drawn(self.seed, -1, block, share)] = 0
         return changes
 
     def scan(self, stage: int, part: Any, block: Block) -> Any:
@@ -421,9 +303,11 @@ class Sce(Rule):
             kept = int(int(nonzero) * self.select_topk)
             return quantiles.locate(counts, int(size) - kept) if kept else (-1, 0)
         if state[0] < 0:
-            return np.float32(np.inf)
+            return np.float32(np.inf), 1.0
         (counts,) = quantiles.add_up(parts)
-        return quantiles.value_of((state[0] << 16) | quantiles.locate(counts, state[1])[0], magnitudes=True)
+        lower, within = quantiles.locate(counts, state[1])
+        share = (int(counts[lower]) - within) / int(counts[lower])
+        return quantiles.value_of((state[0] << 16) | lower, magnitudes=True), share
 
     def blend(self, block: Block, total: NDArray[Any], spare: NDArray[Any]) -> bool:
         least, squares = block.state
@@ -456,4 +340,50 @@ class Passthrough(Rule):
 
     def blend(self, block: Block, total: NDArray[Any], spare: NDArray[Any]) -> bool:
         np.multiply(block.rows[0], 1.0 if self.scale is None else self.scale, out=total)
+        return False
+
+
+@dataclass
+class Ram(Rule):
+    """The mean of the changes above `epsilon`; those that one model alone has are kept whole (Yuan et al. 2026).
+
+    Args:
+        epsilon: changes up to this in size are taken for none.
+        r: enlarge what a model alone has by r times the ratio of its shared to its own changes; None for not.
+        alpha: the most that this ratio counts for.
+    """
+
+    epsilon: float = 1e-5
+    r: float | None = None
+    alpha: float = 0.2
+
+    needs_base: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        self.stages = 0 if self.r is None else 1
+
+    def bind(self, pool: Pool, weights: Any = None, device: Any = None) -> Rule:
+        self.weights = np.ones(len(pool.members))
+        return self
+
+    def _changes(self, block: Block) -> tuple[NDArray[Any], NDArray[np.int64]]:
+        """The changes that count, and how many models have one."""
+        changes = np.array([row - block.origin for row in block.rows])
+        changes[np.abs(changes) <= self.epsilon] = 0
+        return changes, np.count_nonzero(changes, axis=0)
+
+    def scan(self, stage: int, part: Any, block: Block) -> Any:
+        changes, models = self._changes(block)
+        counts = np.array([np.count_nonzero(changes[:, which], axis=1) for which in (models > 1, models == 1)])
+        return counts if part is None else part + counts
+
+    def settle(self, stage: int, state: Any, parts: Iterable[Any]) -> Any:
+        shared, own = np.sum(list(parts), axis=0)
+        return 1 + (self.r or 0.0) * np.clip(shared / np.maximum(own, self.epsilon), 0, self.alpha)
+
+    def blend(self, block: Block, total: NDArray[Any], spare: NDArray[Any]) -> bool:
+        changes, models = self._changes(block)
+        factors = np.ones(len(changes)) if block.state is None else block.state
+        changes *= np.where(models == 1, factors[:, None], 1 / np.maximum(models, 1))
+        np.add(block.origin, changes.sum(axis=0), out=total)
         return False

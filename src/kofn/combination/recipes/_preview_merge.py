@@ -7,7 +7,7 @@ from typing import Any
 
 from kofn.combination._sweep.files import SweepOptions
 from kofn.combination._sweep.members import HALF, REAL
-from kofn.combination.recipes._merge_recipe import open_recipe
+from kofn.combination.recipes._merge_recipe import bind_parts, open_recipe
 from kofn.combination.recipes._recipe import Recipe
 
 __all__ = ["preview_merge"]
@@ -37,7 +37,8 @@ def preview_merge(
 
     Returns:
         A row for each tensor of the output: its `name`, `dtype`, `shape`, `bytes`, and its `fate`: the method that
-        blends it (and "requantised" where members keep it quantised), or the source it is copied from.
+        blends it (and "requantised" where members keep it quantised), or the source it is copied from. Of a recipe also
+        its `settings`: the method, the weights and every option.
 
     Raises:
         InputError: members that do not match, patterns of no tensor.
@@ -47,9 +48,12 @@ def preview_merge(
     >>> [(row["name"], row["fate"]) for row in preview_merge([member, member], skip="head")]
     [('norm', 'weighted_mean'), ('head', 'copied from member 0')]
     """
+    settings_of: dict[str, Any] = {}
     options = SweepOptions(only=only, skip=skip, dtype=dtype, vocabulary=vocabulary)
     if isinstance(members, Recipe):
         recipe, pool, part_of, _ = open_recipe(members, options)
+        for settings in bind_parts(recipe, pool, part_of)[1].values():
+            settings_of |= dict.fromkeys(settings.pop("tensors"), settings)
         method_of = {name: recipe.parts[i].method for name, i in part_of.items()}
     else:
         pool = options.open(members, base)
@@ -70,5 +74,6 @@ def preview_merge(
         else:
             fate = "copied where all members agree, else refused"
         shape = list(spec.shape)
-        rows.append({"name": name, "dtype": spec.dtype.name, "shape": shape, "bytes": spec.nbytes, "fate": fate})
+        row = {"name": name, "dtype": spec.dtype.name, "shape": shape, "bytes": spec.nbytes, "fate": fate}
+        rows.append(row | ({"settings": settings_of[name]} if name in settings_of else {}))
     return rows

@@ -26,7 +26,7 @@ def read_recipe(source: Mapping[str, Any] | str | os.PathLike[str]) -> Recipe:
         InputError: a file that is neither, unknown keys, methods or options, and unsupported mergekit features.
     """
     if isinstance(source, Mapping):
-        return _of_mapping(source, None)
+        return (read_mergekit if "merge_method" in source else _of_mapping)(source, None)
     path = Path(source)
     content = _content(path)
     if not isinstance(content, Mapping):
@@ -38,6 +38,7 @@ def read_recipe(source: Mapping[str, Any] | str | os.PathLike[str]) -> Recipe:
 
 
 def _content(path: Path) -> Any:
+    checks.regular(path)
     try:
         text = path.read_bytes().decode()
     except FileNotFoundError:
@@ -54,15 +55,21 @@ def _parsed(path: Path, text: str) -> Any:
     if path.suffix.lower() == ".toml":
         try:
             return tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
+        except ValueError as error:
             raise InputError(f"{path}: not TOML ({error})") from None
     if path.suffix.lower() in (".yaml", ".yml"):
         import yaml
 
         try:
-            return yaml.safe_load(text)
-        except yaml.YAMLError as error:
+            documents = [document for document in yaml.safe_load_all(text) if document is not None]
+        except (yaml.YAMLError, ValueError, OverflowError) as error:  # a date that there is not, a number too long
             raise InputError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
+        if len(documents) > 1:
+            raise InputError(
+                f"{path}: {len(documents)} recipes in one file; write each to a file of its own, run them in their "
+                "order, and where one uses another's name, give the folder that the other wrote"
+            )
+        return documents[0] if documents else None
     raise InputError(f"{path}: a recipe is a .toml or .yaml file")
 
 
@@ -71,7 +78,10 @@ def _of_mapping(content: Mapping[str, Any], folder: Path | None) -> Recipe:
     if "members" not in content:
         raise InputError("the recipe has no members; list at least one")
     default = _part({key: content[key] for key in ("method", "weights", "options") if key in content}, None)
-    parts = [_part(part, default) for part in content.get("tensors", ())]
+    listed = content.get("tensors", ())
+    if not isinstance(listed, list | tuple):
+        raise InputError(f"tensors={checks.shown(listed)} is no list; give a table with match and method for each part")
+    parts = [_part(part, default) for part in listed]
     return Recipe(
         tuple(located(member, folder) for member in checks.members(content["members"])),
         (*parts, default),
@@ -86,11 +96,19 @@ def _part(content: Any, default: Part | None) -> Part:
     refuse_unknown(content, _PART_KEYS, "a part of the recipe")
     method = content.get("method", "weighted_mean" if default is None else default.method)
     inherited = default.options if default is not None and default.method == method else {}
-    options = dict(content.get("options", inherited))
+    given = content.get("options", inherited)
+    if not isinstance(given, Mapping):
+        raise InputError(f"options={checks.shown(given)} is no table; give names and values, such as density = 0.2")
+    if not isinstance(method, str):
+        raise InputError(f"method={checks.shown(method)} is no name of a merge rule; kofn methods combine lists them")
+    options = dict(given)
     if method != COPY:
         check_options(method, options)
     match = content.get("match", "*" if default is None else None)
     if match is None:
         raise InputError("a part of tensors has no match; give a pattern of tensor names")
-    names = (match,) if isinstance(match, str) else tuple(match)
+    names = (match,) if isinstance(match, str) else match
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        raise InputError(f"match={checks.shown(match)}: give a pattern of tensor names, or a list of them")
+    names = tuple(names)
     return Part(method, content.get("weights", default.weights if default else None), options, names)

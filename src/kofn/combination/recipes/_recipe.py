@@ -22,7 +22,7 @@ COPY = "copy"  # instead of a method: the tensor is taken from the base, or from
 
 @dataclass(frozen=True)
 class Part:
-    """How the tensors whose names match are blended."""
+    """How the tensors whose names match are blended; `settings` are all that decide it, in the recipe's words."""
 
     method: str
     weights: list[float] | None = None
@@ -30,6 +30,7 @@ class Part:
     match: tuple[str, ...] = ("*",)
     names: frozenset[str] = frozenset()
     rule: Rule | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     def decides(self, name: str) -> bool:
         """Whether the tensor is one of its own, by name or by pattern."""
@@ -97,8 +98,8 @@ class Recipe:
     """Members, a base, and parts; the first part that matches a tensor's name wins, and the last matches all.
 
     `settle` makes the parts of the tensors' names, where they depend on those. `donor` is the model whose configuration
-    and tokenizer the output gets, by default the first member; `dtype` is the output's; models are rounded to `cast` as
-    they are read.
+    and tokenizer the output gets, by default the first member; `dtype` is the output's, by default the first member's,
+    or the `widest` that a tensor has; models are rounded to `cast` as they are read, and the blend before `dtype`.
     """
 
     members: tuple[Any, ...]
@@ -109,6 +110,7 @@ class Recipe:
     donor: Any = None
     dtype: str | None = None
     cast: str | None = None
+    widest: bool = False
     tokens: TokensOf | None = None
 
     def settled(self, names: Sequence[str]) -> Recipe:
@@ -143,12 +145,15 @@ def check_options(method: str, options: Mapping[str, Any]) -> None:
             raise InputError(f"method {method!r} needs the option {entry.name!r}; give it under options")
 
 
-def refuse_unknown(given: Mapping[str, Any], known: Collection[str], owner: str, kind: str = "key") -> None:
-    """Refuse keys that `owner` does not have; the nearest is offered."""
+def refuse_unknown(
+    given: Mapping[str, Any], known: Collection[str], owner: str, kind: str = "key", remedy: str | None = None
+) -> None:
+    """Refuse keys that `owner` does not have; the nearest is offered, or else the remedy."""
     for key in given:
         if key not in known:
-            listed = ", ".join(known) or "none"
-            raise InputError(f"{owner} has no {kind} {key!r}{nearest(str(key), known)}; there are: {listed}")
+            near = nearest(str(key), known)
+            listed = f"there are: {', '.join(known) or 'none'}"
+            raise InputError(f"{owner} has no {kind} {key!r}{near}; {listed if near or remedy is None else remedy}")
 
 
 def located(path: Any, folder: Path | None) -> Any:

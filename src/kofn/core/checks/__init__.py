@@ -34,6 +34,12 @@ from kofn.core.checks.errors import KofnError as KofnError
 from kofn.core.checks.errors import KofnWarning as KofnWarning
 from kofn.core.checks.errors import nearest as nearest
 from kofn.core.checks.extremes import explained as explained
+from kofn.core.checks.files import DAMAGE as DAMAGE
+from kofn.core.checks.files import load_arrays as load_arrays
+from kofn.core.checks.files import names_a_file as names_a_file
+from kofn.core.checks.files import reading_arrays as reading_arrays
+from kofn.core.checks.files import regular as regular
+from kofn.core.checks.files import single_members as single_members
 from kofn.core.checks.numbers import bytes_of as bytes_of
 from kofn.core.checks.numbers import choice as choice
 from kofn.core.checks.numbers import count as count

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -121,10 +122,68 @@ def _balanced(case: Case) -> None:
 def _limits(case: Case) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The least and the most that each bin may hold."""
     n, bins = np.shape(case.words["scores"])
-    if "capacity" in case.words:
-        return np.zeros(bins, np.int64), np.broadcast_to(np.asarray(case.words["capacity"], np.int64), bins)
+    asked = np.broadcast_to(np.asarray(case.options.get("min_size", 0), np.int64), bins)
+    if "capacity" in case.words or asked.any():
+        return asked, np.broadcast_to(np.asarray(case.words.get("capacity", n), np.int64), bins)
     least = 0 if case.options.get("reserve") is not None else n // bins
     return np.full(bins, least), np.full(bins, -(-n // bins))
+
+
+def _placed(case: Case) -> None:
+    """Sum of the scores and the reserve; what each bin holds of the sizes, and how many items."""
+    plan, bins = case.plan, case.plan.k
+    table, reserve = np.asarray(case.words["scores"], np.float64), case.options.get("reserve")
+    _worth(case, table, reserve or 0.0)
+    if (np.diff(plan.indptr) > 1).any() or (reserve is None and (np.diff(plan.indptr) == 0).any()):
+        raise broken(case, "recount", "an item is in two bins, or in none")
+    sizes, limits = _filled(case)
+    rows = np.repeat(np.arange(case.n), np.diff(plan.indptr))
+    for j, limit in enumerate(limits):
+        load = sum((sizes[i][j] for i in rows[plan.bins == j].tolist()), Fraction(0))
+        if load > limit:
+            raise broken(
+                case, "recount", f"bin {j} holds {float(load)!r}, its limit is {float(limit)!r} beyond rounding"
+            )
+        if not math.isclose(plan.used["limits"][j], float(load), rel_tol=1e-12):
+            raise broken(case, "recount", f"bin {j} holds {float(load)!r}, the plan says {plan.used['limits'][j]!r}")
+    loads, least = np.bincount(plan.bins, minlength=bins), case.options.get("min_size", 0)
+    if (loads < least).any() or (loads > case.words.get("capacity", case.n)).any():
+        raise broken(case, "recount", f"loads {loads} are not within min_size={least} and the capacity")
+
+
+def _filled(case: Case) -> tuple[list[list[Fraction]], list[Fraction]]:
+    """What each item fills of each bin, and the limits with the rounding of a sum."""
+    bins = case.plan.k
+    sizes = np.asarray(case.options["sizes"])
+    rows = sizes.tolist() if sizes.ndim == 2 else [[size] * bins for size in sizes.tolist()]
+    limits = np.broadcast_to(case.options["limits"], bins).tolist()
+    slack = 1 + Fraction(case.n) * Fraction(float(np.finfo(np.float64).eps))
+    return [[Fraction(size) for size in row] for row in rows], [Fraction(limit) * slack for limit in limits]
+
+
+def _best_placed(case: Case) -> float | None:
+    """The largest total: item by item, the best for each state of what the bins hold, in size and in items."""
+    sizes, limits = _filled(case)
+    bins, reserve = case.plan.k, case.options.get("reserve")
+    room = np.broadcast_to(case.words.get("capacity", case.n), bins).tolist()
+    least = np.broadcast_to(case.options.get("min_size", 0), bins).tolist()
+    best: dict[tuple[tuple[Fraction, ...], tuple[int, ...]], float] = {((Fraction(0),) * bins, (0,) * bins): 0.0}
+    for i, row in enumerate(np.asarray(case.words["scores"], np.float64).tolist()):
+        after: dict[tuple[tuple[Fraction, ...], tuple[int, ...]], float] = {}
+        for (loads, counts), value in best.items():
+            choices = [] if reserve is None else [((loads, counts), value + reserve)]
+            for j, score in enumerate(row):
+                if score > -math.inf and loads[j] + sizes[i][j] <= limits[j] and counts[j] < room[j]:
+                    filled = (*loads[:j], loads[j] + sizes[i][j], *loads[j + 1 :])
+                    choices.append(((filled, (*counts[:j], counts[j] + 1, *counts[j + 1 :])), value + score))
+            for state, total in choices:
+                if total > after.get(state, -math.inf):
+                    after[state] = total
+        if len(after) * (bins + 1) > _MOST_STATES:
+            return None
+        best = after
+    ends = [v for (_, counts), v in best.items() if all(c >= low for c, low in zip(counts, least, strict=True))]
+    return max(ends, default=None)
 
 
 def _best_chosen(case: Case) -> float | None:
@@ -195,6 +254,42 @@ def _draw_factor(draw: Draw, given: Mapping[str, Any], options: dict[str, Any]) 
         options["capacity_factor"] = draw(st.sampled_from((0.5, 1.0, 1.5, 2.0)))
 
 
+def _draw_least(draw: Draw, given: Mapping[str, Any], options: dict[str, Any]) -> None:
+    """The least of each bin, which some placement holds; with bins that not all items list there is none."""
+    scores = np.asarray(given["scores"])
+    n, bins = scores.shape
+    if not np.isfinite(scores).all() or draw(st.booleans()):
+        return
+    left, least = n, []
+    for room in np.broadcast_to(given.get("capacity", n), bins).tolist():
+        least.append(draw(st.integers(0, min(int(room), left))))
+        left -= least[-1]
+    options["min_size"] = least
+
+
+def _draw_sizes(draw: Draw, given: Mapping[str, Any], options: dict[str, Any]) -> None:
+    """Sizes, and limits that some placement keeps: items in turn, each to a bin with room."""
+    n, bins = np.shape(given["scores"])
+    wide = draw(st.booleans())
+    sizes = np.array(draw(st.lists(st.integers(0, 4), min_size=n * (bins if wide else 1), max_size=n * bins)))
+    sizes = sizes[: n * bins].reshape(n, bins) if wide else sizes[:n]
+    if draw(st.booleans()):
+        sizes = sizes / 10
+    table = np.broadcast_to(sizes if wide else sizes[:, None], (n, bins))
+    room = np.broadcast_to(given.get("capacity", n), bins).tolist()
+    seats = [j for j, count in enumerate(options.get("min_size", [])) for _ in range(count)]
+    loads = np.zeros(bins)
+    for j in seats:
+        room[j] -= 1
+    if options.get("reserve") is None:
+        spare = [j for j in range(bins) for _ in range(min(int(room[j]), n))]
+        seats += list(draw(st.permutations(spare)))[: n - len(seats)]
+    for i, j in enumerate(draw(st.permutations(seats))):
+        loads[j] += table[i, j]
+    options["sizes"] = sizes
+    options["limits"] = np.ceil(loads * 10) / 10 + draw(st.integers(0, 2))
+
+
 def _draw_reserve(draw: Draw, given: Mapping[str, Any], options: dict[str, Any]) -> None:
     """With a reserve anything goes; without one every item must find a bin."""
     scores = np.asarray(given["scores"])
@@ -224,6 +319,7 @@ RECOUNTS: dict[str, Recount] = {
     "chosen_affinity": _routed,
     "balanced_score": _balanced,
     "mixed_score": _mixed,
+    "placed_score": _placed,
 }
 # None where there are too many plans to look at.
 OPTIMA: dict[str, Optimum] = {
@@ -231,6 +327,7 @@ OPTIMA: dict[str, Optimum] = {
     "chosen_affinity": _best_chosen,
     "balanced_score": _best_balanced,
     "mixed_score": _best_mixed,
+    "placed_score": _best_placed,
 }
 OPTIONS: dict[str, Drawer] = {
     "affinity": _draw_affinity,
@@ -239,4 +336,6 @@ OPTIONS: dict[str, Drawer] = {
     "reserve": _draw_reserve,
     "temperature": _draw_temperature,
     "overflow": _overflow,
+    "min_size": _draw_least,
+    "sizes": _draw_sizes,
 }

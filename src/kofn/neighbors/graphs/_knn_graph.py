@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from kofn.core import checks
 from kofn.core.arrays import Floats
 from kofn.core.checks import InputError
-from kofn.core.runtime import Control
+from kofn.core.runtime import Control, Stopped
 from kofn.engines.threads import cores, spread
 from kofn.objectives.similarity import FROM_ROWS, Geometry, geometry
 
@@ -31,10 +31,6 @@ _LINKS, _VIEW = 24, 64
 _COMPILED = 1 << 26
 # The error of a squared distance from float64 products, relative to the largest squared length, is below this.
 _ROUNDING = 1e-12
-
-
-class Stopped(Exception):
-    """The time limit passed before every row had its neighbours."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,10 +12,13 @@ from kofn.core.quotas import best_of_cells, whole_numbers
 
 # Scores are scaled to this, so that what HiGHS takes for equal (1e-7) is equal to 13 digits.
 _TOP = 1e6
+# Below this share of the largest score, what whole picks lose to fractions is rounding.
+_ROUNDING = 1e-11
 
 
-def best_picks(scores: Floats, constraints: Constraints) -> Ints:
-    """The rows beside those preselected that exactly k picks of the highest sum hold.
+def best_picks(scores: Floats, constraints: Constraints) -> tuple[Ints, Floats | None]:
+    """The rows beside those preselected that exactly k picks of the highest sum hold; beyond two columns also what each
+    group's quota is worth at the most, by the relaxation.
 
     Of each cell only the best items count, as many as its fullest group may hold. For two columns the linear programme
     has whole solutions. Beyond, items whose reduced cost alone exceeds what the whole numbers lose are left out.
@@ -28,18 +31,20 @@ def best_picks(scores: Floats, constraints: Constraints) -> Ints:
     open_items = ~constraints.banned
     open_items[preselected] = False
     order = np.argsort(-scores, kind="stable")
-    items = best_of_cells(order[open_items[order]], cells.of, np.minimum(most, left))
+    # One more than that, so that what a looser quota would let in is there to be priced.
+    items = best_of_cells(order[open_items[order]], cells.of, np.minimum(most + 1, left))
     if not len(items):
-        return items
-    cost = -scores[items].astype(np.float64) * (_TOP / (np.abs(scores[items]).max() or 1.0))
+        return items, None
+    unit = float(np.abs(scores[items]).max() or 1.0) / _TOP
+    cost = -scores[items].astype(np.float64) / unit
     sums = cells.matrix(cells.of[items])
     low = np.concatenate([*(least - counts for least, counts in zip(cells.least, taken, strict=True)), [left]])
     high = np.concatenate([*room, [left]])
     if len(cells.columns) == 2:
         picks = _whole(cost, sums, low, high)
         assert picks is not None
-        return items[picks]
-    lowest, reduced = _relaxed(cost, sums, low, high)
+        return items[picks], None
+    lowest, reduced, duals = _relaxed(cost, sums, low, high)
     # Whole numbers mostly lose little; where they lose more than was allowed for, all that may matter is looked at.
     allowed = 1e-3 * _TOP
     while True:
@@ -54,7 +59,8 @@ def best_picks(scores: Floats, constraints: Constraints) -> Ints:
         picks = np.union1d(np.flatnonzero(fixed), np.flatnonzero(kept)[chosen])
         lost = float(cost[picks].sum()) - lowest
         if lost <= allowed or kept.all():
-            return items[picks]
+            # The looser relaxation gains its dual at the most, and whole picks may make up for what they lose to it.
+            return items[picks], (duals + (lost if lost > _ROUNDING * _TOP else 0.0)) * unit
         allowed = lost
 
 
@@ -66,8 +72,8 @@ def _whole(cost: Floats, sums: Any, low: Ints, high: Ints) -> Ints | None:
     return None if solution is None else np.flatnonzero(solution[0])
 
 
-def _relaxed(cost: Floats, sums: Any, low: Ints, high: Ints) -> tuple[float, Floats]:
-    """The least cost of fractions, and each item's reduced cost."""
+def _relaxed(cost: Floats, sums: Any, low: Ints, high: Ints) -> tuple[float, Floats, Floats]:
+    """The least cost of fractions, each item's reduced cost, and what each group's ends are worth together."""
     from scipy.optimize import linprog
     from scipy.sparse import vstack
 
@@ -76,4 +82,5 @@ def _relaxed(cost: Floats, sums: Any, low: Ints, high: Ints) -> tuple[float, Flo
     limits = np.concatenate([high[:-1], -low[:-1]])
     solution = linprog(cost, A_ub=rows, b_ub=limits, A_eq=sums[-1:], b_eq=high[-1:], bounds=(0, 1), method="highs")
     assert solution.fun is not None
-    return float(solution.fun), solution.lower.marginals + solution.upper.marginals
+    duals = -solution.ineqlin.marginals.reshape(2, -1).sum(axis=0)
+    return float(solution.fun), solution.lower.marginals + solution.upper.marginals, duals

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any, Unpack
 
 import numpy as np
 
-from kofn.core.arrays import Array
 from kofn.core.checks import InputError
 from kofn.core.constraints import Constraints, Tracker
 from kofn.core.plans import Selection
 from kofn.core.registry import method
 from kofn.core.words import Grouped
+from kofn.selection.basics._quota_prices import quota_prices
 from kofn.selection.basics._quota_programme import best_picks
 
 
@@ -46,7 +45,8 @@ def top_k(
 
     Returns:
         Selection: `start` and `include` first, then the highest scores, ties to the lowest row; status "optimal". Under
-        quotas over one column `prices` is what the value gains where a quota that binds is loosened by one.
+        quotas `prices` is what the value gains where a quota that binds is loosened by one; over three or more
+        columns at most that, by the linear relaxation.
 
     Raises:
         InputError: bad scores. InfeasibleError: constraints that cannot be met together.
@@ -68,10 +68,12 @@ def top_k(
     constraints = Constraints.of(len(scores), where, k=k)
     tracker = Tracker(constraints)
     picks = constraints.preselected.tolist()
+    relaxed = None
     order = np.argsort(-scores, kind="stable")
     if len(constraints.columns) != 1:
         if constraints.columns:
-            order = order[np.isin(order, best_picks(scores, constraints))]
+            best, relaxed = best_picks(scores, constraints)
+            order = order[np.isin(order, best)]
         rest = order[tracker.open[order]][: constraints.k - len(picks)]
         for item in rest.tolist():
             tracker.add(item)
@@ -95,33 +97,7 @@ def top_k(
         status="optimal",
         used=used,
         budget=limit,
-        prices=_prices(scores, picks, constraints) if len(constraints.columns) == 1 else {},
+        prices=quota_prices(scores, picks, constraints, relaxed) if constraints.columns else {},
         objective="modular",
         info={"oracle_calls": len(scores)},
     )
-
-
-def _prices(scores: Array, picks: Sequence[int], constraints: Constraints) -> dict[str, float]:
-    """What the value gains where a quota that binds is loosened by one: by the best exchange."""
-    (column,) = constraints.columns
-    codes, values = column.codes, np.asarray(scores, np.float64)
-    picked = np.zeros(constraints.n, bool)
-    picked[picks] = True
-    fixed = np.isin(np.arange(constraints.n), constraints.preselected)
-    best, worst = np.full(column.cells, -np.inf), np.full(column.cells, np.inf)
-    open_items, free = ~picked & ~constraints.banned, picked & ~fixed
-    np.maximum.at(best, codes[open_items], values[open_items])
-    np.minimum.at(worst, codes[free], values[free])
-    counts = column.counts(picks)
-    may_add, may_drop = counts < column.most, counts > column.least
-    out = {}
-    for code in range(column.cells):
-        others = np.arange(column.cells) != code
-        gains = [0.0]
-        if counts[code] == column.most[code]:
-            gains.append(best[code] - worst[others & may_drop].min(initial=np.inf))
-        if counts[code] == column.least[code] > 0:
-            gains.append(best[others & may_add].max(initial=-np.inf) - worst[code])
-        if len(gains) > 1:
-            out[column.key(code)] = float(max(gains))
-    return out

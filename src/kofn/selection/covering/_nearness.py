@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -35,9 +35,10 @@ def distances(space: Geometry, points: Floats, n_threads: int) -> Floats:
     return out
 
 
-def blocks(space: Geometry, rows: Ints, n_threads: int) -> Iterator[tuple[Ints, Floats]]:
-    """Some rows, block by block, with their distances to all rows."""
+def blocks(space: Geometry, rows: Ints, n_threads: int, check: Callable[[], None]) -> Iterator[tuple[Ints, Floats]]:
+    """Some rows, block by block, with their distances to all rows; `check` is called before each and may raise."""
     for low in range(0, len(rows), BLOCK):
+        check()
         block = rows[low : low + BLOCK]
         yield block, distances(space, space.points(block), n_threads)
 
@@ -49,8 +50,12 @@ def part(space: Geometry, rows: Ints) -> Geometry:
     return Geometry(chosen, np.ascontiguousarray(chosen.T), scale, space.squared, space.unit, space.top)
 
 
-def kmeans(space: Geometry, n_clusters: int, rng: np.random.Generator, n_threads: int) -> Ints:
+def kmeans(
+    space: Geometry, n_clusters: int, rng: np.random.Generator, n_threads: int, check: Callable[[], None]
+) -> Ints:
     """Cluster of each row: k-means++ and Lloyd's rounds on a sample of the rows, then the nearest centre of every row.
+
+    `check` is called now and then and may raise.
 
     O(n n_clusters d) time for the last pass, and for each of at most 25 rounds the same of the sample (40 rows a
     cluster, at least 10,000).
@@ -59,24 +64,32 @@ def kmeans(space: Geometry, n_clusters: int, rng: np.random.Generator, n_threads
     everyone = size == space.n
     sample = space if everyone else part(space, np.sort(rng.choice(space.n, size, replace=False)))
     points = sample.points(slice(None))
-    centres = _spread_out(sample, points, n_clusters, rng, n_threads)
+    centres = _spread_out(sample, points, n_clusters, rng, n_threads, check)
     labels = np.full(size, -1)
     for _ in range(_ROUNDS):
-        before, labels = labels, _nearest(sample, centres, n_threads)
+        before, labels = labels, _nearest(sample, centres, n_threads, check)
         if np.array_equal(before, labels):
             break
         order = np.argsort(labels, kind="stable")
         nonempty, starts = np.unique(labels[order], return_index=True)
         sums = np.add.reduceat(points[order], starts, axis=0)
         centres[nonempty] = sums / np.diff(np.append(starts, size))[:, None]
-    return _nearest(space, centres, n_threads)
+    return _nearest(space, centres, n_threads, check)
 
 
-def _spread_out(sample: Geometry, points: Floats, n_clusters: int, rng: np.random.Generator, n_threads: int) -> Floats:
+def _spread_out(
+    sample: Geometry,
+    points: Floats,
+    n_clusters: int,
+    rng: np.random.Generator,
+    n_threads: int,
+    check: Callable[[], None],
+) -> Floats:
     """Centres by k-means++: each drawn by its squared distance to those before it."""
     chosen = [int(rng.integers(len(points)))]
     near = np.full(len(points), np.inf)
     while len(chosen) < n_clusters:
+        check()
         away = distances(sample, points[chosen[-1:]], n_threads)[0]
         np.minimum(near, away if sample.squared else away * away, out=near)
         reach = np.cumsum(near)
@@ -86,10 +99,11 @@ def _spread_out(sample: Geometry, points: Floats, n_clusters: int, rng: np.rando
     return points[chosen]
 
 
-def _nearest(space: Geometry, centres: Floats, n_threads: int) -> Ints:
+def _nearest(space: Geometry, centres: Floats, n_threads: int, check: Callable[[], None]) -> Ints:
     """The nearest centre of each row; of equally near ones the first."""
     near, labels = np.full(space.n, np.inf), np.zeros(space.n, np.int64)
     for low in range(0, len(centres), BLOCK):
+        check()
         away = distances(space, centres[low : low + BLOCK], n_threads)
         best = away.argmin(axis=0)
         least = away[best, np.arange(space.n)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Any, Unpack
 
 import numpy as np
@@ -12,7 +14,7 @@ from kofn.core.constraints import Constraints, Tracker, finish
 from kofn.core.draws import Draw
 from kofn.core.plans import Selection
 from kofn.core.registry import method
-from kofn.core.runtime import Control
+from kofn.core.runtime import Control, Stopped
 from kofn.core.words import Metric, Where
 from kofn.engines.threads import cores
 from kofn.objectives.similarity import Geometry, geometry
@@ -59,7 +61,8 @@ def probability_cover(
 
     Returns:
         Selection in the order picked. `gains` is how many rows each covers anew, `value` how many all of them cover;
-        `bound` is at least the optimum's value. `info["radius"]` is the radius. Once everything is covered the
+        `bound` is at least the optimum's value. `info["radius"]` is the radius, NaN where the time
+        was up before it was known. Once everything is covered the
         picks are the lowest open rows.
 
     Raises:
@@ -83,45 +86,46 @@ def probability_cover(
     tracker = Tracker(constraints)
     space = geometry(X, metric)
     unit = 0.5 if metric == "cosine" else space.unit
-    if radius is None:
-        usual = min(n if constraints.k is None else constraints.k, _MOST_CLUSTERS)
-        n_clusters = min(n, usual if clusters is None else checks.count(clusters, "clusters"))
-        within = _pure_radius(space, n_clusters, purity, np.random.default_rng(seed), threads)
-    else:
-        within = float(checks.number(radius, "radius")) / unit
-    balls = _Balls(space, within, threads)
-    picks: list[int] = []
-    gains: list[float] = []
-    stopped = False
+    within = math.nan if radius is None else float(checks.number(radius, "radius")) / unit
+    usual = min(n if constraints.k is None else constraints.k, _MOST_CLUSTERS)
+    n_clusters = min(n, usual if clusters is None else checks.count(clusters, "clusters"))
+    purity = checks.fraction(purity, "purity")
+    balls: _Balls | None = None
+    picks: list[int] = constraints.preselected.tolist()
+    # What could not be valued any more stays open.
+    gains = [math.nan] * len(picks)
+    bound, stopped = float(n), False
     total = constraints.k if constraints.exact_k else 0
-
-    def take(item: int) -> None:
-        gains.append(balls.add(item))
-        picks.append(item)
-
     with Control(time_limit=time_limit, progress=progress, total=total, title="picking") as control:
-        for item in constraints.preselected.tolist():
-            take(item)
-        bound = balls.bound(constraints)
-        while (open_items := tracker.eligible()).any():
-            if control.stopped():
-                stopped = True
-                break
-            item = int(np.argmax(np.where(open_items, balls.fresh, -1)))
-            tracker.add(item)
-            take(item)
-            control.step(len(picks))
+        try:
+            if radius is None:
+                rng = np.random.default_rng(seed)
+                within = _pure_radius(space, n_clusters, purity, rng, threads, control.check_late)
+            balls = _Balls(space, within, threads, control.check_late)
+            gains[:] = map(balls.add, picks)
             bound = min(bound, balls.bound(constraints))
+            balls.check = control.check
+            while (open_items := tracker.eligible()).any():
+                control.check()
+                item = int(np.argmax(np.where(open_items, balls.fresh, -1)))
+                tracker.add(item)
+                picks.append(item)
+                gains.append(math.nan)
+                gains[-1] = balls.add(item)
+                control.step(len(picks))
+                bound = min(bound, balls.bound(constraints))
+        except Stopped:
+            stopped = True
     if stopped:
-        added, brought = finish(tracker, control, balls.add)
+        added, brought = finish(tracker, control, lambda item: _late(balls, item, control))
         picks, gains = picks + added, gains + brought
     used, limit = tracker.report()
     return Selection(
         n=n,
         indices=np.array(picks, np.int64),
         gains=np.array(gains),
-        value=float("nan") if np.isnan(gains).any() else float(balls.value),
-        bound=None if np.isnan(gains).any() else min(bound, float(n)),
+        value=math.nan if balls is None or np.isnan(gains).any() else float(balls.value),
+        bound=None if np.isnan(gains).any() else bound,
         status="stopped" if stopped else "approximate",
         used=used,
         budget=limit,
@@ -131,18 +135,33 @@ def probability_cover(
     )
 
 
-class _Balls:
-    """How many rows not covered yet lie in the ball of each row."""
+def _late(balls: _Balls | None, item: int, control: Control) -> float:
+    """What a pick made after the time was up covers anew; NaN where that cannot be counted within the grace."""
+    if balls is None or balls.behind:
+        return math.nan
+    balls.check = control.check_late
+    try:
+        return balls.add(item)
+    except Stopped:
+        return math.nan
 
-    def __init__(self, space: Geometry, within: float, n_threads: int) -> None:
-        self.space, self.within, self.n_threads = space, within, n_threads
+
+class _Balls:
+    """How many rows not covered yet lie in the ball of each row.
+
+    `check` is called now and then and may raise; the counts are `behind` then.
+    """
+
+    def __init__(self, space: Geometry, within: float, n_threads: int, check: Callable[[], None]) -> None:
+        self.space, self.within, self.n_threads, self.check = space, within, n_threads, check
+        self.behind = False
         self.covered = np.zeros(space.n, bool)
         self.picked = np.zeros(space.n, bool)
         self.fresh: Ints = np.zeros(space.n, np.int64)
         self._count(np.arange(space.n), 1)
 
     def _count(self, rows: Ints, sign: int) -> None:
-        for block, away in _nearness.blocks(self.space, rows, self.n_threads):
+        for block, away in _nearness.blocks(self.space, rows, self.n_threads, self.check):
             self.fresh += sign * self._inside(block, away).sum(axis=0)
 
     def _inside(self, rows: Ints, away: Any) -> Mask:
@@ -161,24 +180,31 @@ class _Balls:
 
     def add(self, item: int) -> float:
         """Commit a pick; returns how many rows it covers anew."""
-        row = np.array([item])
-        ((_, away),) = _nearness.blocks(self.space, row, self.n_threads)
+        row, self.behind = np.array([item]), True
+        ((_, away),) = _nearness.blocks(self.space, row, self.n_threads, self.check)
         anew = np.flatnonzero(self._inside(row, away)[0] & ~self.covered)
         self.covered[anew] = True
         self.picked[item] = True
         self._count(anew, -1)
+        self.behind = False
         return float(len(anew))
 
 
-def _pure_radius(space: Geometry, n_clusters: int, purity: float, rng: np.random.Generator, n_threads: int) -> float:
+def _pure_radius(
+    space: Geometry,
+    n_clusters: int,
+    purity: float,
+    rng: np.random.Generator,
+    n_threads: int,
+    check: Callable[[], None],
+) -> float:
     """The largest radius, before `unit`, at which this share of balls holds rows of one cluster alone."""
-    purity = checks.fraction(purity, "purity")
-    labels = _nearness.kmeans(space, n_clusters, rng, n_threads)
+    labels = _nearness.kmeans(space, n_clusters, rng, n_threads, check)
     rows = np.arange(space.n)
     if space.n > _SAMPLED:
         rows = np.sort(rng.choice(space.n, _SAMPLED, replace=False))
     nearest_other = np.full(len(rows), np.inf)
-    for low, (block, away) in enumerate(_nearness.blocks(space, rows, n_threads)):
+    for low, (block, away) in enumerate(_nearness.blocks(space, rows, n_threads, check)):
         other = np.where(labels[block][:, None] != labels[None, :], away, np.inf)
         nearest_other[low * _nearness.BLOCK : low * _nearness.BLOCK + len(block)] = other.min(axis=1)
     # A ball is pure up to the distance of the nearest row of another cluster; the farthest row stands for "no other".

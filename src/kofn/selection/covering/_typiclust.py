@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Unpack
 
 import numpy as np
@@ -12,7 +14,7 @@ from kofn.core.constraints import Constraints, Tracker, finish
 from kofn.core.draws import Draw
 from kofn.core.plans import Selection
 from kofn.core.registry import method
-from kofn.core.runtime import Control
+from kofn.core.runtime import Control, Stopped
 from kofn.core.words import Metric, Where
 from kofn.engines.threads import cores
 from kofn.objectives.similarity import Geometry, geometry
@@ -57,7 +59,7 @@ def typiclust(
 
     Returns:
         Selection in the order picked. `value` is NaN: nothing is maximised. `info["clusters"]` is how many clusters
-        k-means made, `info["cluster"]` that of each pick.
+        k-means made, `info["cluster"]` that of each pick, None where the time was up before there were any.
 
     Raises:
         InputError: bad input. InfeasibleError: constraints that cannot be met together.
@@ -90,19 +92,23 @@ def typiclust(
     space = geometry(X, metric)
     picks = constraints.preselected.tolist()
     n_clusters = min(n if constraints.k is None else constraints.k, n, _MOST_CLUSTERS)
-    labels = _nearness.kmeans(space, n_clusters, np.random.default_rng(seed), threads)
-    clusters = _Clusters(space, labels, constraints.preselected, neighbors, min_size, threads)
+    labels: Ints | None = None
     stopped = False
     total = constraints.k if constraints.exact_k else 0
     with Control(time_limit=time_limit, progress=progress, total=total, title="picking") as control:
-        while (open_items := tracker.eligible()).any():
-            if control.stopped():
-                stopped = True
-                break
-            item = clusters.next(open_items)
-            tracker.add(item)
-            picks.append(item)
-            control.step(len(picks))
+        try:
+            labels = _nearness.kmeans(space, n_clusters, np.random.default_rng(seed), threads, control.check)
+            clusters = _Clusters(
+                space, labels, constraints.preselected, _Typical(neighbors, min_size, threads, control.check)
+            )
+            while (open_items := tracker.eligible()).any():
+                control.check()
+                item = clusters.next(open_items)
+                tracker.add(item)
+                picks.append(item)
+                control.step(len(picks))
+        except Stopped:
+            stopped = True
     if stopped:
         picks += finish(tracker, control, lambda _item: np.nan)[0]
     used, limit = tracker.report()
@@ -115,25 +121,33 @@ def typiclust(
         used=used,
         budget=limit,
         additive=False,
-        info={"clusters": n_clusters, "cluster": labels[indices].tolist()},
+        info={"clusters": n_clusters, "cluster": None if labels is None else labels[indices].tolist()},
     )
+
+
+@dataclass
+class _Typical:
+    """What a typical row is, and how it is looked for: `check` is called now and then and may raise."""
+
+    neighbors: int
+    min_size: int
+    n_threads: int
+    check: Callable[[], None]
 
 
 class _Clusters:
     """Clusters in turn, each with its typical rows."""
 
-    def __init__(
-        self, space: Geometry, labels: Ints, labelled: Ints, neighbors: int, min_size: int, n_threads: int
-    ) -> None:
+    def __init__(self, space: Geometry, labels: Ints, labelled: Ints, typical: _Typical) -> None:
         sizes = np.bincount(labels)
         known = np.bincount(labels[labelled], minlength=len(sizes))
         kept = np.ones(len(labels), bool)
         kept[labelled] = False
         order = np.argsort(labels[kept], kind="stable")
         rows = np.split(np.flatnonzero(kept)[order], np.cumsum(np.bincount(labels[kept], minlength=len(sizes)))[:-1])
-        self.clusters = [_Cluster(space, own, neighbors, n_threads) for own in rows]
+        self.clusters = [_Cluster(space, own, typical) for own in rows]
         order = np.lexsort((-sizes, known))
-        large = sizes[order] > min_size
+        large = sizes[order] > typical.min_size
         # Two queues: small clusters are asked only where no large one has an open row.
         self.queues = [order[large].tolist(), order[~large].tolist()]
         self.turns = [0, 0]
@@ -152,8 +166,8 @@ class _Clusters:
 class _Cluster:
     """The rows of a cluster that are not picked yet, and how typical each is: the smaller its `spread`, the more."""
 
-    def __init__(self, space: Geometry, rows: Ints, neighbors: int, n_threads: int) -> None:
-        self.space, self.rows, self.neighbors, self.n_threads = space, rows, neighbors, n_threads
+    def __init__(self, space: Geometry, rows: Ints, typical: _Typical) -> None:
+        self.space, self.rows, self.typical = space, rows, typical
         self.count = -1
         # Of each row: the mean distance to its `count` nearest, the largest of those, and how many more are as near.
         self.spread = self.farthest = np.zeros(0)
@@ -169,12 +183,12 @@ class _Cluster:
         left = np.arange(len(self.rows)) != position
         self.rows, self.spread = self.rows[left], self.spread[left]
         self.farthest, self.spare = self.farthest[left], self.spare[left]
-        if min(self.neighbors, len(self.rows) // 2) != self.count:
+        if min(self.typical.neighbors, len(self.rows) // 2) != self.count:
             self._measure_all()
         else:
             # Only rows that counted the pick among their nearest change, unless another row is as near.
             inside = _nearness.part(self.space, self.rows)
-            away = _nearness.distances(inside, point, self.n_threads)[0]
+            away = _nearness.distances(inside, point, self.typical.n_threads)[0]
             replaced = (away == self.farthest) & (self.spare > 0)
             self.spare[replaced] -= 1
             self._measure(inside, np.flatnonzero((away <= self.farthest) & ~replaced))
@@ -182,13 +196,13 @@ class _Cluster:
 
     def _measure_all(self) -> None:
         size = len(self.rows)
-        self.count = min(self.neighbors, size // 2)
+        self.count = min(self.typical.neighbors, size // 2)
         self.spread, self.farthest, self.spare = np.zeros(size), np.full(size, -1.0), np.zeros(size, np.int64)
         if self.count:
             self._measure(_nearness.part(self.space, self.rows), np.arange(size))
 
     def _measure(self, inside: Geometry, changed: Ints) -> None:
-        for block, away in _nearness.blocks(inside, changed, self.n_threads):
+        for block, away in _nearness.blocks(inside, changed, self.typical.n_threads, self.typical.check):
             # The nearest of all is the row itself.
             nearest = np.sort(np.partition(away, self.count, axis=1)[:, : self.count + 1], axis=1)
             self.spread[block] = nearest[:, 1:].mean(axis=1)

@@ -18,10 +18,10 @@ from kofn.core.draws import Draw
 from kofn.core.objective import Objective
 from kofn.core.plans import Selection
 from kofn.core.registry import method
-from kofn.core.runtime import Control
+from kofn.core.runtime import Control, Stopped
 from kofn.core.words import Metric, Where
 from kofn.engines.threads import cores, spread
-from kofn.neighbors.graphs._knn_graph import KnnGraph, Stopped, knn_graph
+from kofn.neighbors.graphs._knn_graph import KnnGraph, knn_graph
 from kofn.objectives.kcenter import distances_to
 from kofn.objectives.similarity import ceiling, exact_sum
 from kofn.selection.covering._farthest_first import LazyCover

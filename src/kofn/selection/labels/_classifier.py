@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kofn.core import checks
 from kofn.core.arrays import Floats, Ints
 from kofn.core.checks import InputError, nearest
 
@@ -82,10 +83,12 @@ def classifier(model: Any, seed: int, name: str = "model") -> Any:
 
     if isinstance(model, str):
         learner = _named(model, name)
-    elif hasattr(model, "fit") and hasattr(model, "get_params"):
+    elif callable(getattr(model, "fit", None)) and callable(getattr(model, "get_params", None)):
         learner = clone(model)
     else:
-        raise InputError(f"{name}={model!r}: give a classifier of scikit-learn or its name, such as 'random_forest'")
+        raise InputError(
+            f"{name}={checks.shown(model)}: give a classifier of scikit-learn or its name, such as 'random_forest'"
+        )
     if not hasattr(learner, "predict_proba"):
         raise InputError(
             f"{name}={model if isinstance(model, str) else type(model).__name__}: it gives no probabilities; take one "

@@ -1,0 +1,376 @@
+"""Generalized assignment: items of unlike sizes to bins that hold so much in all, for the largest total; exact."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kofn.assignment.routing._scores import capacities, routes, score_table
+from kofn.core import checks
+from kofn.core.arrays import Floats, Ints
+from kofn.core.checks import FailureError, InfeasibleError, InputError
+from kofn.core.plans import Assignment
+from kofn.core.quotas import exact_total
+from kofn.core.registry import method
+
+# Scores are scaled to this, so that what HiGHS takes for equal (1e-7) is equal to 13 digits.
+_TOP = 1e6
+# Entries that cost at most this share of the largest score by the relaxation's prices are looked at first.
+_FIRST_WINDOW = 1e-3
+# Limits are scaled to at most this, so that HiGHS, which holds them to 1e-6, holds whole numbers below it exactly.
+_LARGEST_LIMIT = 1e5
+# A limit that is exceeded by rounding all the same is lowered by this share, and ten times more each time.
+_LOWERED, _TIMES_LOWERED = 1e-10, 5
+# Seconds in which a placement is looked for however little time is left: no answer is worse than one a little late.
+_GRACE = 0.5
+# SciPy's status of a programme that was stopped, and of one without a solution.
+_OUT_OF_TIME, _NO_PLACEMENT = 1, 2
+
+
+@dataclass
+class _Programme:
+    """The entries (item, bin) that may be used, with their costs, and the sums over them that are limited."""
+
+    rows: Ints
+    columns: Ints
+    cost: Floats
+    # (n, entries) each item's entries; (sums, entries) the size that each bin holds, then the items that it holds.
+    items: Any
+    loads: Any
+    low: Floats
+    high: Floats
+
+
+@dataclass
+class _Solution:
+    """The entries of a placement, a bound below what any costs, and whether this one is proven to cost least."""
+
+    entries: Ints
+    bound: float
+    proven: bool
+
+
+@method(
+    "assign",
+    cost="a linear programme, and an integer one over the entries that its prices do not rule out, by HiGHS: 2 s for "
+    "2,000 x 20, minutes for 10,000 x 50; hard ones (full bins, like scores) may take exponential time, which a "
+    "time_limit cuts short",
+    exact="the largest total within every bin's limits; with a time limit a placement and a bound on the best",
+    traits=("sandwich",),
+    paper="ross1975",
+    aliases=("generalized assignment", "multiple knapsack", "bins by weight"),
+)
+def generalized_assignment(
+    scores: Any,
+    *,
+    capacity: Any = None,
+    min_size: Any = 0,
+    reserve: float | None = None,
+    sizes: Any,
+    limits: Any,
+    time_limit: float | None = None,
+) -> Assignment:
+    """Send every item to one bin, where a bin holds items of so much size in all, for the largest sum of scores.
+
+    Tokens in context windows, hours in working weeks, gigabytes on disks: items are unlike in size, and a bin is full
+    when its items' sizes add up to its limit. One bin alone is a knapsack. For costs give `scores=-costs`.
+
+    Args:
+        scores: (n, bins), higher is better; -inf where an item may not go.
+        capacity: the most items that a bin holds besides, one number or (bins,).
+        min_size: the least items that a bin must hold, one number or (bins,).
+        reserve: value of leaving an item unassigned. An item is then assigned only if that is better. By default
+            every item is assigned.
+        sizes: how much each item fills, >= 0, (n,), or (n, bins) where it depends on the bin.
+        limits: how much each bin holds in all, one number or (bins,).
+        time_limit: seconds; then the best placement so far is kept, and `bound` says how far it may be from the best.
+
+    Returns:
+        An `Assignment` with one route an item (none where it stayed out, counted in `info["unfilled"]`). `value` is the
+        sum of the scores of all routes and of `reserve` for each item left out; `used["limits"]` what each bin holds.
+        `prices["limits"]` is what one more unit of a bin's limit would add if items could be split.
+
+    Raises:
+        InfeasibleError: no placement keeps the limits, with the amount that is missing where sizes alone show it.
+        InputError: scores, sizes or limits of other shapes, or negative.
+        FailureError: no placement was found within the time limit.
+
+    Cost: the linear relaxation, whose prices rule most entries out, and an integer programme over the others; one of
+    HiGHS's runs cannot be interrupted by Ctrl-C.
+
+    Guarantee: whole sizes are added up exactly, others to the rounding of their sum; with status "optimal" no placement
+    has a larger total, up to 13 digits of the largest score. The problem is NP-hard.
+
+    References:
+        Ross & Soland 1975. Shmoys & Tardos 1993, An approximation algorithm for the generalized assignment problem.
+
+    Examples:
+        >>> from kofn.assignment import generalized_assignment
+        >>> plan = generalized_assignment([[9, 8], [7, 1], [5, 4]], sizes=[4, 3, 2], limits=[5, 5])
+        >>> plan.labels.tolist(), plan.value, plan.used["limits"].tolist()
+        ([1, 0, 0], 20.0, [5.0, 4.0])
+    """
+    began = time.monotonic()
+    table = np.ascontiguousarray(score_table(scores), np.float64)
+    n, bins = table.shape
+    if reserve is not None and not checks.is_finite(reserve):
+        raise InputError(f"reserve={reserve!r}: give a finite number, what an item is worth that stays out")
+    sizes, limits = _sizes(sizes, n, bins), _limits(limits, bins)
+    room = np.full(bins, n) if capacity is None else capacities(capacity, bins)
+    least = capacities(checks.capacity(min_size, "min_size"), bins, "min_size")
+    fits = (table > -np.inf) & (sizes <= limits)
+    _refuse_at_sight(table, sizes, limits, fits, (least, room), reserve)
+    # Costs in units in which HiGHS's tolerances are far below a digit that counts.
+    unit = (float(np.abs(table[fits]).max(initial=abs(reserve or 0.0))) or 1.0) / _TOP
+    share = np.maximum(limits / _LARGEST_LIMIT, 1.0) if sizes.dtype.kind == limits.dtype.kind == "i" else limits / _TOP
+    share = np.where(share > 0, share, 1.0)
+    programme = _programme(table / unit, sizes / share, fits, None if reserve is None else reserve / unit)
+    programme.low = np.concatenate([np.zeros(bins), least])
+    programme.high = np.concatenate([limits / share, room])
+    deadline = math.inf if time_limit is None else began + time_limit
+    lowest, reduced, prices = _relaxed(programme, deadline)
+    solution = _solve(programme, (lowest, reduced), (sizes, limits), deadline)
+    placed = solution.entries[programme.columns[solution.entries] < bins]
+    rows, columns = programme.rows[placed], programme.columns[placed]
+    out = n - len(rows)
+    value = math.fsum([*table[rows, columns].tolist(), *[reserve or 0.0] * out])
+    return Assignment(
+        **routes(n, bins, rows, columns, None),
+        capacity=None if capacity is None else room,
+        value=value,
+        sense="max",
+        bound=value if solution.proven else max(value, -solution.bound * unit),
+        status="optimal" if solution.proven else "stopped" if time.monotonic() >= deadline else "approximate",
+        prices={"limits": prices[:bins] * unit / share},
+        used={"limits": np.array([float(exact_total(sizes[rows[columns == j], j])) for j in range(bins)])},
+        budget={"limits": limits.astype(np.float64)},
+        objective="placed_score",
+        info={"unfilled": out},
+    )
+
+
+def _sizes(value: Any, n: int, bins: int) -> NDArray[Any]:
+    """(n, bins) what each item fills of each bin; whole numbers stay whole."""
+    array = checks.as_array(value, "sizes")
+    if array.shape not in ((n,), (n, bins)):
+        raise InputError(f"sizes has shape {array.shape}; give one an item, ({n},), or one for each bin, ({n}, {bins})")
+    flat = checks.costs(array.reshape(-1), "sizes")
+    return flat.reshape(n, bins) if array.ndim == 2 else np.broadcast_to(flat[:, None], (n, bins))
+
+
+def _limits(value: Any, bins: int) -> NDArray[Any]:
+    array = checks.as_array(value, "limits")
+    if array.ndim and array.shape != (bins,):
+        raise InputError(
+            f"limits has shape {array.shape}, scores has {bins} bins; give one number, or one for each bin"
+        )
+    return np.broadcast_to(checks.costs(array.reshape(-1), "limits"), bins)
+
+
+def _refuse_at_sight(
+    table: Floats,
+    sizes: NDArray[Any],
+    limits: NDArray[Any],
+    fits: NDArray[np.bool_],
+    counts: tuple[Ints, Ints],
+    reserve: float | None,
+) -> None:
+    """Refuse what no placement can meet, where sizes and counts alone show it."""
+    least, room = counts
+    able = fits.sum(axis=0)
+    for j in np.flatnonzero((least > room) | (least > able))[:1].tolist():
+        shortage = f"{able[j]} items list it and fit in it" if least[j] > able[j] else f"can hold {room[j]} (capacity)"
+        raise InfeasibleError(f"bin {j} must hold {least[j]} items (min_size), and {shortage}; lower its min_size")
+    if reserve is not None:
+        return
+    remedy = "or give a reserve, what an item is worth that stays out"
+    alone = np.flatnonzero(~fits.any(axis=1))
+    if len(alone):
+        i = int(alone[0])
+        if (table[i] == -np.inf).all():
+            raise InfeasibleError(
+                f"scores at row {i} are all -inf: such an item has nowhere to go; list a bin, {remedy}"
+            )
+        j = int(np.argmin(np.where(table[i] > -np.inf, sizes[i] - limits, np.inf)))
+        raise InfeasibleError(
+            f"item {i} has size {sizes[i, j]:g} and fits in no bin that it lists, bin {j} holds {limits[j]:g}; "
+            f"raise the limit, {remedy}"
+        )
+    need, there = exact_total(sizes.min(axis=1)), exact_total(limits)
+    if need > there * _rounding(sizes, limits):
+        raise InfeasibleError(
+            f"the sizes add up to {need:g}, the limits to {there:g}: {need - there:g} too little; raise them, {remedy}"
+        )
+    if len(table) > (total := sum(room.tolist())):
+        raise InfeasibleError(
+            f"{len(table)} items need a bin each, capacity holds {total}: {len(table) - total} too few; raise it, "
+            f"{remedy}"
+        )
+
+
+def _programme(table: Floats, sizes: Floats, fits: NDArray[np.bool_], reserve: float | None) -> _Programme:
+    """One variable an entry, row by row; with a reserve one more bin, which holds anything."""
+    from scipy.sparse import coo_array, vstack
+
+    n, bins = table.shape
+    if reserve is not None:
+        table = np.column_stack([table, np.full(n, reserve)])
+        fits = np.column_stack([fits, np.ones(n, bool)])
+    rows, columns = np.nonzero(fits)
+    entry, ones, inside = np.arange(len(rows)), np.ones(len(rows)), columns < bins
+    by_bin = (columns[inside], entry[inside])
+    filled = sizes[rows[inside], columns[inside]]
+    shape = (bins, len(rows))
+    loads: Any = vstack([coo_array((filled, by_bin), shape), coo_array((ones[inside], by_bin), shape)], format="csc")
+    items = coo_array((ones, (rows, entry)), (n, len(rows))).tocsc()
+    nothing = np.empty(0)
+    return _Programme(rows, columns, -table[rows, columns], items, loads, nothing, nothing)
+
+
+def _relaxed(programme: _Programme, deadline: float) -> tuple[float, Floats, Floats]:
+    """The least cost where items may be split, what each entry costs beyond it at least, and the limits' prices.
+
+    Where the time does not suffice, the same at prices of 0, by which every item goes where it costs least.
+    """
+    from scipy.optimize import linprog
+    from scipy.sparse import vstack
+
+    minima = np.flatnonzero(programme.low > 0)
+    solution = linprog(
+        programme.cost,
+        A_ub=vstack([programme.loads, -programme.loads[minima]], format="csc"),
+        b_ub=np.concatenate([programme.high, -programme.low[minima]]),
+        A_eq=programme.items,
+        b_eq=np.ones(programme.items.shape[0]),
+        method="highs",
+        options={} if math.isinf(deadline) else {"time_limit": max(deadline - time.monotonic(), 1e-3)},
+    )
+    if solution.status == _OUT_OF_TIME:
+        least = np.full(programme.items.shape[0], np.inf)
+        np.minimum.at(least, programme.rows, programme.cost)
+        return math.fsum(least.tolist()), programme.cost - least[programme.rows], np.zeros(len(programme.high))
+    if solution.x is None:
+        raise InfeasibleError(
+            "no placement keeps the limits (and capacity and min_size), not even one of parts of items; raise the "
+            "limits, or give a reserve, what an item is worth that stays out"
+        )
+    prices = np.maximum(-solution.ineqlin.marginals[: len(programme.high)], 0.0)
+    assert solution.fun is not None
+    return float(solution.fun), np.maximum(solution.lower.marginals, 0.0), prices
+
+
+def _solve(
+    programme: _Programme, relaxed: tuple[float, Floats], limited: tuple[NDArray[Any], NDArray[Any]], deadline: float
+) -> _Solution:
+    """The placement of the least cost.
+
+    An entry that costs more by the relaxation's prices than whole items cost beside it is in no better placement. So a
+    window of cheap entries is solved, and widened to what whole items cost where that is more.
+    """
+    lowest, reduced = relaxed
+    window, incumbent, lowered = _FIRST_WINDOW * _TOP, None, 0
+    while True:
+        kept = np.flatnonzero(reduced <= window)
+        outside = math.inf if len(kept) == len(reduced) else lowest + window
+        entries, below, finished = _whole(programme, kept, deadline)
+        if entries is None:
+            if incumbent is None and not finished:
+                incumbent = _Solution(_in_turn(programme, *limited), lowest, False)
+            if incumbent is not None:
+                return incumbent
+            _refuse_none(outside)
+            window *= 10
+            continue
+        over = _over(programme, entries, *limited)
+        if over.any():
+            if (lowered := lowered + 1) > _TIMES_LOWERED:
+                raise FailureError("the limits are kept to rounding only; give sizes and limits in larger units")
+            programme.high[: len(over)] *= 1 - over * _LOWERED * 10**lowered
+            continue
+        bound = lowest if lowered else max(lowest, min(below, outside))
+        cost = float(programme.cost[entries].sum())
+        done = cost <= outside
+        incumbent = _Solution(entries, bound, finished and done and not lowered)
+        if done or not finished:
+            return incumbent
+        # Wider by more than the rounding of the sum, so that a placement as good lies within.
+        window = (cost - lowest) * (1 + 1e-9)
+
+
+def _whole(programme: _Programme, kept: Ints, deadline: float) -> tuple[Ints | None, float, bool]:
+    """The best placement of these entries, a bound below all of them, and whether it is proven."""
+    from scipy.optimize import Bounds, LinearConstraint, milp
+
+    left = deadline - time.monotonic()
+    # Once the time is up, the first placement found will do.
+    options: Any = {"mip_rel_gap": 0.0, "time_limit": left} if left > 0 else {"mip_rel_gap": 1e9, "time_limit": _GRACE}
+    if math.isinf(left):
+        del options["time_limit"]
+    solution = milp(
+        programme.cost[kept],
+        integrality=np.ones(len(kept), np.int64),
+        bounds=Bounds(0, 1),
+        constraints=[
+            LinearConstraint(programme.items[:, kept], 1, 1),
+            LinearConstraint(programme.loads[:, kept], programme.low, programme.high),
+        ],
+        options=options,
+    )
+    finished = solution.status == _NO_PLACEMENT or (solution.status == 0 and left > 0)
+    if solution.x is None:
+        return None, -math.inf, finished
+    below = -math.inf if solution.mip_dual_bound is None else float(solution.mip_dual_bound)
+    return kept[solution.x > 0.5], below, finished
+
+
+def _refuse_none(outside: float) -> None:
+    """Refuse where there is no placement; entries outside the window may still hold one."""
+    if math.isinf(outside):
+        raise InfeasibleError(
+            "no placement of whole items keeps the limits, though one of parts would; raise the limits, or give a "
+            "reserve, what an item is worth that stays out"
+        )
+
+
+def _in_turn(programme: _Programme, sizes: NDArray[Any], limits: NDArray[Any]) -> Ints:
+    """The entries of a quick placement: items from the largest on, each where it costs least of where it still fits."""
+    bins = len(limits)
+    least, room = programme.low[bins:], programme.high[bins:]
+    loads, counts = [0] * bins, np.zeros(bins, np.int64)
+    begins = np.searchsorted(programme.rows, np.arange(len(sizes) + 1))
+    chosen = []
+    for item in np.argsort(-sizes.min(axis=1), kind="stable").tolist():
+        own = np.arange(begins[item], begins[item + 1])
+        for entry in own[np.argsort(programme.cost[own], kind="stable")].tolist():
+            j = int(programme.columns[entry])
+            if j == bins or (counts[j] < room[j] and loads[j] + sizes[item, j] <= limits[j]):
+                chosen.append(entry)
+                if j < bins:
+                    loads[j] += sizes[item, j]
+                    counts[j] += 1
+                break
+    if len(chosen) < len(sizes) or (counts < least).any():
+        raise FailureError(
+            "no placement was found within time_limit; raise it, raise the limits, or give a reserve, what an item is "
+            "worth that stays out"
+        )
+    return np.array(chosen, np.int64)
+
+
+def _over(programme: _Programme, entries: Ints, sizes: NDArray[Any], limits: NDArray[Any]) -> NDArray[np.bool_]:
+    """(bins,) True where what a bin holds exceeds its limit: whole numbers exactly, others beyond their rounding."""
+    rows, columns = programme.rows[entries], programme.columns[entries]
+    slack = _rounding(sizes, limits)
+    return np.array(
+        [exact_total(sizes[rows[columns == j], j]) > limit * slack for j, limit in enumerate(limits.tolist())], bool
+    )
+
+
+def _rounding(sizes: NDArray[Any], limits: NDArray[Any]) -> float | int:
+    """By what factor a sum of sizes may exceed a limit: whole numbers by none, others by the rounding of the sum."""
+    return 1 if sizes.dtype.kind == limits.dtype.kind == "i" else 1 + len(sizes) * float(np.finfo(np.float64).eps)

@@ -1,0 +1,131 @@
+"""Settings of mergekit recipes: which of the values that are given counts for a tensor, and how it is read.
+
+A list of numbers changes along the layers, a list of conditions is decided by the first whose `filter` is part of the
+tensor's name. Values are read as the setting's type: "false" and 0 are flags, "1e-5" (a text in YAML) is a number.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from kofn.combination.recipes._recipe import refuse_unknown
+from kofn.core import checks
+from kofn.core.checks import InputError
+
+Settings = Mapping[str, Any]
+Read = Callable[[Any, str], Any]
+
+REQUIRED = object()  # instead of a default
+_YES, _NO = ("1", "on", "t", "true", "y", "yes"), ("0", "off", "f", "false", "n", "no")
+
+
+@dataclass(frozen=True)
+class Input:
+    """A model that a tensor is made of: its own settings, and the tensor's name there."""
+
+    model: str
+    settings: Settings
+    name: str
+
+
+@dataclass
+class Lookup:
+    """The settings of a tensor; `used` keeps those that were asked for, in the recipe's words.
+
+    `scopes` are the settings of the slice and of the recipe, those that count first first; a model's own count before.
+    """
+
+    name: str
+    t: float
+    scopes: Sequence[Settings]
+    inputs: Sequence[Input]
+    used: dict[str, Any] = field(default_factory=dict)
+
+    def shared(self, key: str, read: Read, default: Any = REQUIRED) -> Any:
+        """A setting of the whole merge."""
+        value = self._found(key, read, self.scopes, self.name)
+        if value is None and default is REQUIRED:
+            raise InputError(f"parameters name no {key}; give it")
+        self.used[key] = default if value is None else value
+        return self.used[key]
+
+    def each(self, key: str, read: Read, default: Any = REQUIRED) -> tuple[Any, ...]:
+        """A setting that every model has. Filters look at the name that the tensor has in the model."""
+        values = []
+        for source in self.inputs:
+            value = self._found(key, read, (source.settings, *self.scopes), source.name)
+            if value is None and default is REQUIRED:
+                raise InputError(f"model {source.model!r} has no {key}; give parameters: {key}")
+            values.append(default if value is None else value)
+        self.used[key] = values
+        return tuple(values)
+
+    def _found(self, key: str, read: Read, scopes: Sequence[Settings], name: str) -> Any:
+        for settings in scopes:
+            if key in settings:
+                value = evaluate(settings[key], name, self.t, key, read)
+                if value is not None:
+                    return value
+        return None
+
+
+def evaluate(value: Any, name: str, t: float, key: str, read: Read) -> Any:
+    """A setting for a tensor: a value, a list of values along the layers, or the first condition that applies.
+
+    None where no condition applies, or the list is empty: then a setting of less precedence counts.
+    """
+    if value is None or value == []:
+        return None
+    conditions = [value] if isinstance(value, Mapping) else value
+    if not isinstance(conditions, list):
+        return read(value, key)
+    if all(isinstance(item, Mapping) for item in conditions):
+        for condition in conditions:
+            refuse_unknown(condition, ("filter", "value"), f"a condition of {key}")
+            wanted = condition.get("filter")
+            if wanted in (None, "*") or str(wanted) in name:
+                return evaluate(condition.get("value"), name, t, key, read)
+        return None
+    if not all(isinstance(item, bool | int | float | str) for item in conditions):
+        raise InputError(f"{key}: {value!r} is no number, list of numbers along the layers, or list of conditions")
+    return _along(conditions, t, key, read)
+
+
+def _along(steps: Sequence[Any], t: float, key: str, read: Read) -> Any:
+    """The value at the share t of the layers: between numbers, else the step that t has come to."""
+    values = [read(step, key) for step in steps]
+    position = t * (len(values) - 1)
+    low = int(position)
+    if not all(isinstance(step, int | float) and not isinstance(step, bool) for step in values):
+        return values[low]
+    high = min(len(values) - 1, low + 1)
+    return read((1 - (position - low)) * values[low] + (position - low) * values[high], key)
+
+
+def number(value: Any, key: str) -> float:
+    """A number, which may be written as a text (YAML reads 1e-5 as one) or as true and false."""
+    if isinstance(value, str | bool):
+        with contextlib.suppress(ValueError):
+            value = float(value)
+    if not checks.is_finite(value):
+        raise InputError(f"{key}: {checks.shown(value)} is no number")
+    return float(value)
+
+
+def whole(value: Any, key: str) -> int:
+    """A count, which may be written as 10.0 or as a text."""
+    read = number(value, key)
+    if not read.is_integer():
+        raise InputError(f"{key}: {checks.shown(value)} is no whole number")
+    return checks.count(int(read), key)
+
+
+def flag(value: Any, key: str) -> bool:
+    """True or false, which may be written as a text or as 1 and 0."""
+    word = f"{value:g}" if isinstance(value, float) else str(value).lower()
+    if word not in _YES + _NO:
+        raise InputError(f"{key}: {checks.shown(value)} is neither true nor false")
+    return word in _YES
