@@ -347,10 +347,10 @@ def root_at_last(n, row, column, mass, parent, child, after, before, size, flow)
         a, b = row[arc], n + column[arc]
         follow[2 * arc], first[a] = first[a], 2 * arc
         follow[2 * arc + 1], first[b] = first[b], 2 * arc + 1
-    found = np.empty(nodes, np.int32)
-    found[0], count = nodes - 1, 1
+    order = np.empty(nodes, np.int32)
+    order[0], count = nodes - 1, 1
     for k in range(nodes):
-        x = found[k]
+        x = order[k]
         end = first[x]
         while end >= 0:
             arc = end // 2
@@ -358,11 +358,11 @@ def root_at_last(n, row, column, mass, parent, child, after, before, size, flow)
             if y != parent[x]:
                 _attach(tree, y, x)
                 flow[y] = mass[arc]
-                found[count] = y
+                order[count] = y
                 count += 1
             end = follow[end]
     for k in range(nodes - 1, 0, -1):
-        size[parent[found[k]]] += size[found[k]]
+        size[parent[order[k]]] += size[order[k]]
 
 
 @nb.njit("void(i8,i4[::1],i4[::1],i4[::1],i8[::1],f8[::1],f8[::1])", **OUTER)
