@@ -23,7 +23,7 @@ def least(costs: Any, r: Any, c: Any) -> float:
     sums: Any = vstack(
         [kron(eye_array(n), csr_array(np.ones((1, m)))), kron(csr_array(np.ones((1, n))), eye_array(m))]
     ).tocsc()[:, listed]
-    found = linprog(costs.ravel()[listed], A_eq=sums, b_eq=np.concatenate([r, c]), method="highs")
+    found: Any = linprog(costs.ravel()[listed], A_eq=sums, b_eq=np.concatenate([r, c]), method="highs")
     assert found.status == 0
     return float(found.fun)
 
@@ -185,9 +185,9 @@ def test_a_search_that_is_stopped_keeps_totals_and_bound(monkeypatch: pytest.Mon
     costs = ((rng.normal(size=(80, 1, 2)) - rng.normal(size=(1, 60, 2))) ** 2).sum(axis=2)
     r, c = rng.random(80), rng.random(60)
     r, c = r / r.sum(), c / c.sum()
-    best = sinkhorn_newton_sparse(-costs, margins=(r, c), reg=0, time_limit=60)
+    best: Any = sinkhorn_newton_sparse(-costs, margins=(r, c), reg=0, time_limit=60)
     assert (best.status, best.value) == ("optimal", pytest.approx(best.bound, rel=1e-12))
-    plan = sinkhorn_newton_sparse(-costs, margins=(r, c), reg=0, time_limit=1e-9)
+    plan: Any = sinkhorn_newton_sparse(-costs, margins=(r, c), reg=0, time_limit=1e-9)
     assert (plan.status, plan.info["pivots"]) == ("stopped", 0)
     monkeypatch.setattr(_network_simplex, "_PIVOTS", 20)
     asked = iter([False] * 5 + [True] * 5)
@@ -199,10 +199,11 @@ def test_a_search_that_is_stopped_keeps_totals_and_bound(monkeypatch: pytest.Mon
         assert value <= best.value + 1e-12
         assert best.value <= bound + 1e-12
         np.testing.assert_allclose(row, r, atol=1e-14)
-    free = partial_transport(-costs, row_totals=r, column_totals=c, mass=0.5, time_limit=1e-9)
+    free: Any = partial_transport(-costs, row_totals=r, column_totals=c, mass=0.5, time_limit=1e-9)
     assert free.status == "stopped"
     assert free.info["mass"] == pytest.approx(0.5)
-    assert free.value <= partial_transport(-costs, row_totals=r, column_totals=c, mass=0.5).value <= free.bound
+    whole: Any = partial_transport(-costs, row_totals=r, column_totals=c, mass=0.5)
+    assert free.value <= whole.value <= free.bound
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -219,7 +220,7 @@ def test_parts_on_listed_entries_are_the_linear_programs(seed: int) -> None:
     within: Any = {"A_ub": sums.astype(float), "b_ub": np.concatenate([r, c]), "method": "highs"}
     most = -linprog(-np.ones(len(listed)), **within).fun
     for mass in (None, 0.4 * most):
-        plan = kofn.assign(scores=table, method="partial_transport", row_totals=r, column_totals=c, mass=mass)
+        plan: Any = kofn.assign(scores=table, method="partial_transport", row_totals=r, column_totals=c, mass=mass)
         sent = most if mass is None else mass
         best = -linprog(-table.ravel()[listed], A_eq=np.ones((1, len(listed))), b_eq=[sent * (1 - 1e-12)], **within).fun
         assert plan.status == "optimal"
