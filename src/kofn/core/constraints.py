@@ -156,7 +156,7 @@ class Constraints:
                 f"the quotas' minima (with include) cost at least {_amount(need)}, over the budget of "
                 f"{_amount(self.budget)} by {_amount(need - self.budget)}; raise the budget or lower the minima"
             )
-        if not len(self.preselected) and not tracker.eligible().any():
+        if not len(self.preselected) and not tracker.any_eligible():
             allowed = ~self.banned
             for column in self.columns:
                 allowed &= (column.most > 0)[column.codes]
@@ -299,6 +299,13 @@ class Tracker:
             for item in np.flatnonzero(mask).tolist():
                 mask[item] = self.admits(item)
         return mask
+
+    def any_eligible(self) -> bool:
+        """Whether any item is; of several columns under a budget, an item of the completion is the first to be asked."""
+        if not isinstance(self._witness, PricedWitness):
+            return bool(self.eligible().any())
+        first = self._witness.completion.tolist()
+        return any(map(self.admits, [*first, *np.flatnonzero(self.candidates()).tolist()]))
 
     def candidates(self, *, within_budget: bool = True) -> Mask:
         """(n,) True at least where `eligible` is; exact for up to one column of groups.
