@@ -301,7 +301,7 @@ class Tracker:
         return mask
 
     def any_eligible(self) -> bool:
-        """Whether any item is; of several columns under a budget, an item of the completion is the first to be asked."""
+        """Whether any item is; an item of a completion at hand is asked first."""
         if not isinstance(self._witness, PricedWitness):
             return bool(self.eligible().any())
         first = self._witness.completion.tolist()
