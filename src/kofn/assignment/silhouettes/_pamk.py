@@ -129,7 +129,10 @@ def pamk(
         medoids, labels, stopped = np.asarray(plan.medoids), plan.labels, plan.status == "stopped"
         evals += plan.info["distance_evals"]
     if labels is None:
-        source = _sources.source_of(X, distances, metric, 0, words["n_threads"]) if size < n else _sources.Matrix(table)
+        if size == n:
+            source: _sources.Source = _sources.Matrix(table)
+        else:
+            source = _sources.source_of(X, distances, metric, 0, words["n_threads"], words["max_memory"])
         labels = Placed(source, medoids, counts).labels
         evals += 0 if size == n else source.evals
     info = {"curve": curve, "sample_size": size, "distance_evals": evals}
