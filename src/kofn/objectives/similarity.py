@@ -41,7 +41,8 @@ _LEAST_SQUARED, _MOST_SQUARED = 1e-140, 1e150
 class Geometry:
     """Rows of X as points under a metric: the points are `rows * scale[:, None]` in float64, D = unit * their distance.
 
-    `columns` is `rows` transposed, laid out feature by feature where it is asked for. No distance between points exceeds `top` = c / unit.
+    `columns` is `rows` transposed, laid out feature by feature once it is asked for. No distance between points exceeds
+    `top` = c / unit.
     """
 
     rows: NDArray[Any]

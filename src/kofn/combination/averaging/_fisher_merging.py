@@ -37,8 +37,8 @@ class FisherMerging(Rule):
 
     Returns:
         Blend of form "elementwise": every entry lies between the members'. For arrays, `statistic` is
-        {"sum": sum_i w_i F_i x_i, "precision": sum_i w_i F_i}, which adds up over parts (with `balance` False; None where it
-        takes more than half of `max_memory`).
+        {"sum": sum_i w_i F_i x_i, "precision": sum_i w_i F_i}, which adds up over parts (with `balance` False;
+        None where it takes more than half of `max_memory`).
 
     Raises:
         InputError: Fisher information that is missing, negative, not finite or of other shapes; as `weighted_mean`.
