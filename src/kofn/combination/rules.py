@@ -111,7 +111,7 @@ def _function(cls: type[Rule]) -> Callable[..., Blend]:
         files = SweepOptions(**{name: given[name] for name in swept})
         pool = files.open(members, base)
         bound = merge_rule.bind(pool, weights, device)
-        bound.keep_sums(pool)
+        bound.keep_sums(pool, files.max_memory)
         return merge(
             pool,
             bound,

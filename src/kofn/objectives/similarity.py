@@ -15,6 +15,7 @@ similarity 1/2 to those, 1 to each other.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -40,21 +41,31 @@ _LEAST_SQUARED, _MOST_SQUARED = 1e-140, 1e150
 class Geometry:
     """Rows of X as points under a metric: the points are `rows * scale[:, None]` in float64, D = unit * their distance.
 
-    `columns` is `rows` transposed, laid out feature by feature. No distance between points exceeds `top` = c / unit.
+    `columns` is `rows` transposed, laid out feature by feature once it is asked for. No distance between points exceeds
+    `top` = c / unit.
     """
 
     rows: NDArray[Any]
-    columns: NDArray[Any]
     scale: Floats  # (n,), or empty where it is 1
     squared: bool
     unit: float
     top: float
     rate: float = 0.0  # above 0, D = 1 - exp(-rate * squared distance between points)
 
+    @functools.cached_property
+    def columns(self) -> NDArray[Any]:
+        """The rows transposed, in a copy."""
+        return np.ascontiguousarray(self.rows.T)
+
     @property
     def n(self) -> int:
         """Number of rows."""
         return self.rows.shape[0]
+
+    def part(self, items: NDArray[np.int64]) -> Geometry:
+        """The geometry of some of the rows."""
+        scale = self.scale[items] if len(self.scale) else self.scale
+        return dataclasses.replace(self, rows=np.ascontiguousarray(self.rows[items]), scale=scale)
 
     def points(self, items: NDArray[np.int64] | slice) -> Floats:
         """Float64 coordinates (m, d) of the given rows."""
@@ -109,7 +120,7 @@ class Geometry:
 
 
 def geometry(X: NDArray[Any], metric: str = "euclidean") -> Geometry:
-    """Prepare the rows of X for a metric. O(n d) time; float32 stays float32, one transposed copy is made.
+    """Prepare the rows of X for a metric. O(n d) time; float32 stays float32.
 
     Raises:
         InputError: an unknown metric, or squared distances that float64 cannot hold.
@@ -130,7 +141,7 @@ def geometry(X: NDArray[Any], metric: str = "euclidean") -> Geometry:
         unit = 2.0 ** (exponent if metric == "euclidean" else 2 * exponent)
         top = ceiling(rows, metric) / unit
     rows = np.ascontiguousarray(rows)
-    return Geometry(rows, np.ascontiguousarray(rows.T), scale, metric != "euclidean", unit, top)
+    return Geometry(rows, scale, metric != "euclidean", unit, top)
 
 
 def rbf_geometry(X: NDArray[Any], bandwidth: float | None = None) -> tuple[Geometry, float]:
@@ -231,7 +242,9 @@ def pairwise_distances(
     unit = 0.5 if metric == "cosine" else space.unit
     n, kind = space.n, np.float32 if X.dtype == np.float32 else np.float64
     if is_small(space.n, space.rows.shape[1]):
-        return (space.table() * unit).astype(kind, copy=False)
+        out = space.table()
+        out *= unit
+        return out.astype(kind, copy=False)
     from kofn.engines.threads import cores, spread
     from kofn.objectives import _kernels
 

@@ -196,17 +196,40 @@ def test_limits_stop_with_the_best_plan_and_a_valid_bound() -> None:
     costs, loss = classical("strong", np.random.default_rng(1), 300, 16, 10_000_000)
     budget = int(costs.min(axis=1).sum() + costs.max(axis=1).sum()) // 2
     loss = loss + np.random.default_rng(0).random(loss.shape)  # no bound on the grain to lean on
-    tight = multiple_choice_knapsack(loss, budget=budget, levels=costs, max_memory=200_000)
+    tables = 100 * loss.size
+    with pytest.raises(InputError, match=r"need about 480,000 bytes, max_memory=479999; raise max_memory"):
+        multiple_choice_knapsack(loss, budget=budget, levels=costs, max_memory=tables - 1)
+    tight = multiple_choice_knapsack(loss, budget=budget, levels=costs, max_memory=tables + 200_000)
     assert tight.status == "stopped"
     assert tight.bound < tight.value
     assert tight.gap < 1e-6
     assert tight.used["budget"] <= budget
-    wide = multiple_choice_knapsack(loss, budget=budget, levels=costs, max_memory=20_000_000)
+    wide = multiple_choice_knapsack(loss, budget=budget, levels=costs, max_memory=tables + 20_000_000)
     assert tight.bound <= wide.bound <= wide.value <= tight.value
     late = multiple_choice_knapsack(loss, budget=budget, levels=costs, time_limit=1e-9)
     assert late.status == "stopped"
     assert late.value <= hull_greedy(loss, budget=budget, levels=costs).value
     assert late.bound <= wide.value
+
+
+def test_time_that_ends_before_there_is_a_price_leaves_the_cheapest_levels_and_a_bound(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rng = np.random.default_rng(2)
+    loss, costs = rng.random((40, 5)), rng.integers(0, 9, (40, 5))
+    budget = int(costs.min(axis=1).sum()) + 20
+    best = multiple_choice_knapsack(loss, budget=budget, levels=costs)
+    monkeypatch.setattr(_knapsack, "_ITEMS_AT_ONCE", 7)
+    # Hulls made a few items at a time are those of all.
+    parted = multiple_choice_knapsack(loss, budget=budget, levels=costs)
+    assert parted.amounts.tolist() == best.amounts.tolist()
+    assert (parted.value, parted.price, parted.info["states"]) == (best.value, best.price, best.info["states"])
+    for sense, curves in (("min", loss), ("max", -loss)):
+        late = multiple_choice_knapsack(curves, budget=budget, levels=costs, sense=sense, time_limit=1e-9)
+        assert late.status == "stopped"
+        assert late.used["budget"] == int(costs.min(axis=1).sum())
+        sign = 1 if sense == "min" else -1
+        assert sign * late.bound <= best.value <= sign * late.value
 
 
 def test_convex_losses_at_unit_cost() -> None:

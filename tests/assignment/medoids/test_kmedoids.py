@@ -41,6 +41,30 @@ def loss(D: Any, medoids: Any, weights: Any = None) -> float:
     return math.fsum(near * (1 if weights is None else weights))
 
 
+@pytest.mark.parametrize("metric", ["euclidean", "sqeuclidean", "cosine"])
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_rows_laid_out_in_parts_have_the_bits_of_all_at_once(
+    metric: str, kind: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    X = np.random.default_rng(0).normal(size=(3_000, 5)).astype(kind)
+    X[7] = 0
+    monkeypatch.setattr(_sources, "_LAID_OUT", 1)
+    sources = [_sources.source_of(X, None, metric, 0, 2, limit) for limit in (None, 2 * X.nbytes, X.nbytes)]
+    for candidates in (np.array([2_999]), np.array([7, 0, 1_500, 2_048, 511])):
+        rows = [source.rows(candidates) for source in sources]
+        assert all(np.array_equal(row, rows[0]) for row in rows)
+    assert len({source.evals for source in sources}) == 1
+
+
+def test_a_limit_on_memory_changes_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    X = np.random.default_rng(1).normal(size=(3_000, 5)).astype(np.float32)
+    monkeypatch.setattr(_sources, "_LAID_OUT", 1)
+    for method, words in (("fasterpam", {"k": 3}), ("pam", {"k": 3}), ("pamk", {"k_max": 4, "sample_size": 200})):
+        free, held = (kofn.assign(X, method=method, seed=0, max_memory=m, **words) for m in (None, X.nbytes))
+        assert free.medoids.tolist() == held.medoids.tolist()
+        assert free.value == held.value
+
+
 def best_swap(D: Any, medoids: Any, weights: Any = None) -> float:
     """The loss after the best of all k (n - k) swaps."""
     medoids = list(medoids)

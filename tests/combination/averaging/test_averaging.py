@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import kofn
-from kofn.combination import merge_means, weighted_mean
+from kofn.combination import fisher_merging, merge_means, weighted_mean
 from kofn.combination._sweep import blockwise as _blockwise
 from kofn.core.checks import FailureError, InputError
 from kofn.core.plans import Plan
@@ -253,6 +253,27 @@ def test_merging_refuses_what_does_not_fit() -> None:
         merge_means(*named)
     with pytest.raises(InputError, match="empty"):
         merge_means()
+
+
+@pytest.mark.parametrize(("method", "bytes_of_sums"), [(weighted_mean, 8), (fisher_merging, 16)])
+def test_sums_that_a_limit_has_no_room_for_are_not_kept(method: Any, bytes_of_sums: int) -> None:
+    n = 40_000
+    members = list(np.random.default_rng(0).normal(size=(3, n)))
+    words: dict[str, Any] = {"fisher": [np.ones(n)] * 3} if method is fisher_merging else {}
+    needed, free = bytes_of_sums * n, method(members, **words)
+    for limit, kept in ((2 * needed, True), (2 * needed - 2, False)):
+        plan = method(members, **words, max_memory=limit)
+        assert same(plan.result, free.result)
+        assert (plan.statistic is not None) == kept
+        if kept:
+            assert all(np.array_equal(plan.statistic[name], free.statistic[name]) for name in free.statistic)
+    assert method([member[:100] for member in members], **{"fisher": [np.ones(100)] * 3} if words else {}).statistic
+
+
+def test_sums_that_were_asked_for_are_kept_or_refused() -> None:
+    members = list(np.zeros((2, 40_000)))
+    with pytest.raises(InputError, match=r"needs about 320,000 bytes .* max_memory=500000"):
+        weighted_mean(members, statistic=True, max_memory=500_000)
 
 
 def test_linear_statistics_take_the_weights_as_they_are() -> None:

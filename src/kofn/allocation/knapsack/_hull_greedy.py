@@ -69,6 +69,7 @@ def hull_greedy(
     problem = Problem.of(curves, budget, mean_budget, sizes, levels, sense)
     menu = problem.menu()
     lp = _knapsack.relax(menu)
+    assert lp is not None  # nothing stops it
     reached = math.fsum(menu.loss[np.arange(menu.n), lp.choice].tolist())
     lower = None if lp.integral else reached - lp.slack * menu.unit * lp.price
     return problem.plan(menu, lp.filled, lp.price, lower=lower, status="approximate", info={})

@@ -22,6 +22,8 @@ _LARGEST = 2**60
 _BYTES_PER_STATE = 64
 _PROBE_FROM, _PROBE_WIDTH, _PROBE_STEPS = 4096, 2**16, 16
 _FORGET_FROM = 1_000_000
+# Items whose hulls are made at a time: their tables stay in the cache.
+_ITEMS_AT_ONCE = 2**13
 # Parents of states without a decision of their own.
 _ROOT, _FILLED = -1, -2
 
@@ -137,9 +139,21 @@ def _in_units(costs: NDArray[Any], limit: Fraction, whole: bool) -> tuple[Ints, 
     return units, math.floor(top * Fraction(2) ** digits) - math.ceil(hidden), math.ldexp(1.0, -digits)
 
 
-def relax(menu: Menu) -> Relaxed:
-    """Solve the LP: steps along each item's lower convex hull, cheapest loss first, until the next one does not fit."""
-    ends, item, steep = _hull_steps(menu)
+def never() -> bool:
+    """Without a limit nothing stops."""
+    return False
+
+
+def relax(menu: Menu, stopped: Callable[[], bool] = never) -> Relaxed | None:
+    """Solve the LP: steps along each item's lower convex hull, cheapest loss first, until the next one does not fit.
+
+    None once `stopped()`, which is not asked about few items.
+    """
+    stopped = stopped if menu.n > _ITEMS_AT_ONCE else never
+    steps = _hull_steps(menu, stopped)
+    if steps is None or stopped():
+        return None
+    ends, item, steep = steps
     choice = np.zeros(menu.n, np.int64)
     spare = menu.limit - sum(menu.cost[:, 0].tolist())
     order = np.argsort(-steep, kind="stable")
@@ -166,17 +180,32 @@ def relax(menu: Menu) -> Relaxed:
     return Relaxed(choice, slack, price, filled, integral)
 
 
-def _hull_steps(menu: Menu) -> tuple[Ints, Ints, Floats]:
-    """(steps, 2) columns from and to, the item, and the loss saved a user's unit of cost, item by item on its hull."""
-    column = np.broadcast_to(np.arange(menu.cost.shape[1]), menu.cost.shape)
-    count = menu.count
+def _hull_steps(menu: Menu, stopped: Callable[[], bool]) -> tuple[Ints, Ints, Floats] | None:
+    """(steps, 2) columns from and to, the item, and the loss saved a user's unit of cost, item by item on its hull.
+
+    None once `stopped()`.
+    """
+    parts = []
+    for low in range(0, menu.n, _ITEMS_AT_ONCE):
+        if stopped():
+            return None
+        part = slice(low, low + _ITEMS_AT_ONCE)
+        ends, item, steep = _hull_steps_of(menu.cost[part], menu.loss[part], menu.count[part], menu.unit)
+        parts.append((ends, item + low, steep))
+    ends, item, steep = (np.concatenate(each) for each in zip(*parts, strict=True))
+    return ends, item, steep
+
+
+def _hull_steps_of(costs: Ints, losses: Floats, count: Ints, unit: float) -> tuple[Ints, Ints, Floats]:
+    """The steps of some items, numbered from 0."""
+    column = np.broadcast_to(np.arange(costs.shape[1]), costs.shape)
     while True:
         width = int(count.max())
         column = column[:, :width]
-        cost = np.take_along_axis(menu.cost, column, 1)
-        loss = np.take_along_axis(menu.loss, column, 1)
+        cost = np.take_along_axis(costs, column, 1)
+        loss = np.take_along_axis(losses, column, 1)
         real = np.arange(1, width) < count[:, None]
-        run = np.where(real, np.diff(cost, axis=1), 1) * menu.unit
+        run = np.where(real, np.diff(cost, axis=1), 1) * unit
         fall = -np.diff(np.where(np.arange(width) < count[:, None], loss, 0.0), axis=1)
         steep = np.where(real, fall / run, 0.0)
         # A point above the chord of its neighbours is on no lower hull, so all such points can go at once. Points on
@@ -210,6 +239,13 @@ class Solved:
     lower: float | None
     states: int
     widest: int
+
+
+def cheapest(menu: Menu) -> Solved:
+    """Every item at its cheapest level, and as bound every item at its best: what is known without the LP."""
+    rows = np.arange(menu.n)
+    best = math.fsum(menu.loss[rows, menu.count - 1].tolist())
+    return Solved(np.zeros(menu.n, np.int64), best, 0, 0)
 
 
 def solve(menu: Menu, lp: Relaxed, *, max_memory: int, stopped: Callable[[], bool]) -> Solved:

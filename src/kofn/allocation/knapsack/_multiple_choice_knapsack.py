@@ -8,11 +8,14 @@ from numpy.typing import ArrayLike
 
 from kofn.allocation.knapsack import _knapsack
 from kofn.allocation.knapsack._curves import Problem
+from kofn.core.checks import InputError
 from kofn.core.plans import Allocation
 from kofn.core.registry import method
 from kofn.core.runtime import Control
 
 _DEFAULT_MEMORY = 2**30
+# What the tables of costs, losses and hulls hold for each entry of the curves where they hold most.
+_BYTES_PER_ENTRY = 100
 
 
 @method(
@@ -45,18 +48,20 @@ def multiple_choice_knapsack(
         levels: (L,) or (n, L) amounts, >= 0, in any order, default 0..L-1; for example bits a weight.
         sense: "min" for losses, "max" for values.
         mean_budget: instead of `budget`, the total over the summed sizes; for example 4.0 bits a weight on average.
-        max_memory: bytes for the dynamic program's states, default 1 GiB.
+        max_memory: bytes for the tables of the curves, about 100 an entry, and the dynamic program's states; default
+            1 GiB for the states alone.
 
     Returns:
         An `Allocation`: `amounts` (the chosen levels' own amounts), `values` (the curves there), `price` (loss that one
         more unit of budget would save, from the LP), `marginal_up` and `marginal_down` (the gain of the next dearer
         level and the loss of the next cheaper one, NaN where there is none), `info["level"]` (the chosen columns).
         `status` is "optimal" with `bound` equal to `value`, or "stopped" with a valid bound where a limit ended the
-        search.
+        search (by `time_limit` before there is an LP: the cheapest levels, and the bound at price 0).
 
     Raises:
         InfeasibleError: even the cheapest level of every item costs more than the budget; says by how much.
-        InputError: curves, sizes or levels of the wrong shape, negative or not finite.
+        InputError: curves, sizes or levels of the wrong shape, negative or not finite, or curves too large for
+            `max_memory`.
 
     Cost: a millisecond or two at n=224, L=8; about a second at n=100,000, L=16. Worst-case states are bounded by
     `max_memory`: curves whose every step has nearly the same exchange rate can reach it.
@@ -80,10 +85,26 @@ def multiple_choice_knapsack(
         >>> plan.amounts.tolist(), plan.used, plan.budget
         ([4, 4], {'budget': 600}, {'budget': 600})
     """
-    problem = Problem.of(curves, budget, mean_budget, sizes, levels, sense)
-    menu = problem.menu()
-    lp = _knapsack.relax(menu)
+    room = _DEFAULT_MEMORY if max_memory is None else _room_for_states(curves.shape, max_memory)
     with Control(time_limit=time_limit) as control:
-        solved = _knapsack.solve(menu, lp, max_memory=max_memory or _DEFAULT_MEMORY, stopped=control.stopped)
+        problem = Problem.of(curves, budget, mean_budget, sizes, levels, sense)
+        menu = problem.menu()
+        lp = _knapsack.relax(menu, control.stopped)
+        if lp is None:
+            solved, price = _knapsack.cheapest(menu), 0.0
+        else:
+            solved, price = _knapsack.solve(menu, lp, max_memory=room, stopped=control.stopped), lp.price
     info = {"states": solved.states, "widest": solved.widest}
-    return problem.plan(menu, solved.choice, lp.price, lower=solved.lower, status="stopped", info=info)
+    return problem.plan(menu, solved.choice, price, lower=solved.lower, status="stopped", info=info)
+
+
+def _room_for_states(shape: tuple[int, int], max_memory: int) -> int:
+    """The bytes of the limit that the tables of curves and costs leave to the states."""
+    n, width = shape
+    needed = _BYTES_PER_ENTRY * n * width
+    if needed > max_memory:
+        raise InputError(
+            f"curves of {n:,} items at {width} levels need about {needed:,} bytes, max_memory={max_memory}; raise "
+            "max_memory, or give fewer levels"
+        )
+    return max_memory - needed

@@ -14,6 +14,8 @@ from kofn.core import checks
 from kofn.core.arrays import Floats, Ints
 from kofn.core.checks import InputError
 
+# Distances taken to float64 at a time.
+_ENTRIES_AT_ONCE = 2**19
 _INITS = ("lab", "build", "random")
 
 
@@ -118,8 +120,9 @@ def build(source: Source, k: int, weights: Floats, stopped: Callable[[], bool] =
 def over_blocks(source: Source, measure: Callable[[Floats], Floats], stopped: Callable[[], bool]) -> Floats:
     """What is measured of the distances of each item; of those not reached in time, nothing is known."""
     parts: list[Floats] = []
+    step = max(1, _ENTRIES_AT_ONCE // source.n)
     for _, rows in source.blocks():
-        parts.append(measure(rows.astype(np.float64)))
+        parts += [measure(rows[low : low + step].astype(np.float64)) for low in range(0, len(rows), step)]
         if stopped():
             break
     return np.concatenate(parts)

@@ -18,6 +18,8 @@ from kofn.engines.speed import pairs_a_second
 from kofn.objectives.similarity import Geometry, geometry, is_small, pairwise_distances
 
 _PAIRS_AT_ONCE = 2**22
+# Coordinates laid out feature by feature at a time where there is no room for all.
+_LAID_OUT = 2**18
 _ALL = slice(None)
 # Seconds that no limit is about.
 _SOON = 0.05
@@ -88,11 +90,14 @@ class Matrix:
 
 
 class Vectors:
-    """Distances computed from coordinates on demand: O(n d) per row, memory for one block of rows."""
+    """Distances computed from coordinates on demand: O(n d) per row, memory for one block of rows.
 
-    def __init__(self, space: Geometry, unit: float, n_threads: int | None) -> None:
+    The coordinates are also held feature by feature; `lean` lays them out so for each call, part by part.
+    """
+
+    def __init__(self, space: Geometry, unit: float, n_threads: int | None, lean: bool = False) -> None:
         self.n, self.evals = space.n, 0
-        self._space, self._unit, self._n_threads = space, unit, n_threads
+        self._space, self._unit, self._n_threads, self._lean = space, unit, n_threads, lean
 
     def rows(self, candidates: Ints) -> Reals:
         """Distance rows by differences; a pair has the same bits in every call."""
@@ -102,12 +107,17 @@ class Vectors:
 
         space, kind = self._space, self._space.rows.dtype.type
         out = np.empty((len(candidates), self.n), kind)
+        self.evals += out.size
+        if self._lean and self.n > (part := max(1, _LAID_OUT // space.rows.shape[1] // LANES) * LANES):
+            self._in_parts(candidates, part, out)
+            return out
+        columns = space.columns
 
         def fill(low: int, high: int) -> None:
             lanes, tile = scratch(space.rows.shape[1], kind)
             _kernels.distance_rows(
                 space.rows,
-                space.columns,
+                columns,
                 space.scale,
                 candidates,
                 space.squared,
@@ -120,8 +130,15 @@ class Vectors:
             )
 
         spread(fill, -(-self.n // LANES), cores(self._n_threads), shares=4)
-        self.evals += out.size
         return out
+
+    def _in_parts(self, candidates: Ints, size: int, out: Reals) -> None:
+        """Distance rows of a few rows and the candidates at a time; each pair has the bits that it has at once."""
+        last = len(candidates)
+        for low in range(0, self.n, size):
+            items = np.concatenate([candidates, np.arange(low, min(low + size, self.n))])
+            part = Vectors(self._space.part(items), self._unit, self._n_threads)
+            out[:, low : low + size] = part.rows(np.arange(last))[:, last:]
 
     def blocks(self) -> Iterator[tuple[int, Reals]]:
         """Blocks of up to 16 MB in float32."""
@@ -149,18 +166,25 @@ class Vectors:
         return (squares if self._space.squared else np.sqrt(squares, out=squares)) * self._unit
 
 
-def source_of(X: Any, distances: Any, metric: str, max_memory: int, n_threads: int | None) -> Source:
-    """Distances as given, or from X: as a matrix where that fits into `max_memory`, else row by row."""
+def source_of(
+    X: Any, distances: Any, metric: str, max_memory: int, n_threads: int | None, limit: int | None = None
+) -> Source:
+    """Distances as given, or from X: as a matrix where that fits into `max_memory`, else row by row.
+
+    Where a second copy of X takes more than half of `limit`, which is the caller's own, none is held.
+    """
     if distances is not None:
         return Matrix(distances)
     space = geometry(X, metric)
     unit = unit_of(space, metric)
     n, d = X.shape
     if is_small(n, d) and 8 * n * n <= max_memory:
-        return Matrix(space.table() * unit, evals=n * n)
+        table = space.table()
+        table *= unit
+        return Matrix(table, evals=n * n)
     if n * n * X.dtype.itemsize <= max_memory:
         return Matrix(pairwise_distances(X, metric, n_threads=n_threads), evals=n * n)
-    return Vectors(space, unit, n_threads)
+    return Vectors(space, unit, n_threads, lean=limit is not None and 2 * space.rows.nbytes > limit)
 
 
 def unit_of(space: Geometry, metric: str) -> float:
@@ -170,17 +194,19 @@ def unit_of(space: Geometry, metric: str) -> float:
 
 def loss_of(X: Any, distances: Any, metric: str, medoids: Ints, labels: NDArray[np.int32], weights: Floats) -> float:
     """Weighted sum of the distances of all points to their medoids, recomputed in float64."""
-    terms: list[float] = []
     if distances is not None:
         own = distances[medoids[labels], np.arange(len(distances))].astype(np.float64)
         return math.fsum((weights * own).tolist())
     space = geometry(X, metric)
     centres = space.points(medoids)
-    for low in range(0, space.n, 4096):
-        gap = space.points(slice(low, low + 4096)) - centres[labels[low : low + 4096]]
-        squares = np.einsum("ij,ij->i", gap, gap)
-        terms += (weights[low : low + 4096] * (squares if space.squared else np.sqrt(squares))).tolist()
-    return unit_of(space, metric) * math.fsum(terms)
+
+    def terms() -> Iterator[float]:
+        for low in range(0, space.n, 4096):
+            gap = space.points(slice(low, low + 4096)) - centres[labels[low : low + 4096]]
+            squares = np.einsum("ij,ij->i", gap, gap)
+            yield from (weights[low : low + 4096] * (squares if space.squared else np.sqrt(squares))).tolist()
+
+    return unit_of(space, metric) * math.fsum(terms())
 
 
 @dataclass(frozen=True)
@@ -205,7 +231,8 @@ def opened(X: Any, distances: Any, k: int, words: Mapping[str, Any], memory: int
         # A matrix is computed as a whole, rows as long as there is time.
         seconds = n * n / pairs_a_second(X.shape[1])
         room = 0 if seconds > max(_SOON, limit / 4) else room
-    return Opened(X, distances, n, counts, source_of(X, distances, metric, room, words["n_threads"]))
+    source = source_of(X, distances, metric, room, words["n_threads"], words["max_memory"])
+    return Opened(X, distances, n, counts, source)
 
 
 def pool(X: Any, distances: Any, k: int, metric: str) -> tuple[Any, Any]:

@@ -129,7 +129,12 @@ def pamk(
         medoids, labels, stopped = np.asarray(plan.medoids), plan.labels, plan.status == "stopped"
         evals += plan.info["distance_evals"]
     if labels is None:
-        source = _sources.source_of(X, distances, metric, 0, words["n_threads"]) if size < n else _sources.Matrix(table)
+        if size == n:
+            source: _sources.Source = _sources.Matrix(table)
+        else:
+            memory = words["max_memory"]
+            limit_on_memory = None if memory is None else checks.bytes_of(memory)
+            source = _sources.source_of(X, distances, metric, 0, words["n_threads"], limit_on_memory)
         labels = Placed(source, medoids, counts).labels
         evals += 0 if size == n else source.evals
     info = {"curve": curve, "sample_size": size, "distance_evals": evals}

@@ -126,12 +126,17 @@ class Rule(ABC):
     def copied(self, span: Span, values: NDArray[Any]) -> None:  # noqa: B027, a hook
         """Called for tensors that are copied rather than blended (integers, booleans)."""
 
-    def keep_sums(self, pool: Pool) -> None:  # noqa: B027, a hook
-        """Allocate the mergeable statistic; called before this rule alone blends the whole pool."""
+    def keep_sums(self, pool: Pool, max_memory: int | None) -> None:  # noqa: B027, a hook
+        """Allocate the mergeable statistic, within the limit; called before this rule alone blends the whole pool."""
 
     def kept_sums(self) -> Any:
         """The mergeable statistic for the plan, or None."""
         return None
+
+
+def room_for_sums(needed: int, max_memory: int | None) -> bool:
+    """Whether the sums of a mergeable statistic leave half of the limit to the blocks."""
+    return max_memory is None or needed <= max_memory // 2
 
 
 def method_name(class_name: str) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kofn.combination._sweep.members import HALF, REAL, Pool, Tensor, open_members
+from kofn.combination._sweep.rule import room_for_sums
 from kofn.combination.rules import Block, Rule, merge_rule
 from kofn.core import checks
 from kofn.core.checks import InputError
@@ -36,7 +37,8 @@ class FisherMerging(Rule):
 
     Returns:
         Blend of form "elementwise": every entry lies between the members'. For arrays, `statistic` is
-        {"sum": sum_i w_i F_i x_i, "precision": sum_i w_i F_i}, which adds up over parts (with `balance` False).
+        {"sum": sum_i w_i F_i x_i, "precision": sum_i w_i F_i}, which adds up over parts (with `balance` False;
+        None where it takes more than half of `max_memory`).
 
     Raises:
         InputError: Fisher information that is missing, negative, not finite or of other shapes; as `weighted_mean`.
@@ -72,8 +74,8 @@ class FisherMerging(Rule):
         self.reads = _open_fisher(self.fisher, pool)
         return self
 
-    def keep_sums(self, pool: Pool) -> None:
-        if not pool.named and not self.balance:
+    def keep_sums(self, pool: Pool, max_memory: int | None) -> None:
+        if not pool.named and not self.balance and room_for_sums(2 * 8 * pool.elements, max_memory):
             self._shape = pool.first[""].shape
             self._sums = {name: np.empty(pool.first[""].size) for name in ("sum", "precision")}
 
@@ -81,7 +83,9 @@ class FisherMerging(Rule):
         """{"sum": sum_i w_i F_i x_i, "precision": sum_i w_i F_i}, with the weights as given."""
         if self._sums is None:
             return None
-        return {name: (array * self.total_weight).reshape(self._shape) for name, array in self._sums.items()}
+        for array in self._sums.values():
+            array *= self.total_weight
+        return {name: array.reshape(self._shape) for name, array in self._sums.items()}
 
     def scan(self, stage: int, part: Any, block: Block) -> Any:
         squares = np.array([np.square(row).sum() for row in self._precisions(block, None)])

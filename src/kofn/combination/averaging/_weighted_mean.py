@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from kofn.combination._sweep.device import weighted_sum
 from kofn.combination._sweep.members import Pool
+from kofn.combination._sweep.rule import room_for_sums
 from kofn.combination._sweep.weights import relative_weights
 from kofn.combination.rules import Block, Rule, Span, merge_rule
 from kofn.core import checks
@@ -41,7 +42,8 @@ class WeightedMean(Rule):
         weights: (m,) relative weights, uniform by default; divided by their sum, which must be positive.
         normalize: False takes the weights as they are; unless they sum to one the blend is then "linear".
         statistic: keep the float64 sums that make the mean mergeable (8 bytes an element). None keeps them for arrays
-            and not for state dicts; they are not offered for checkpoints on disk.
+            where they take no more than half of `max_memory`, and not for state dicts; they are not offered for
+            checkpoints on disk.
         max_memory: bytes for the blocks of all threads together (by default up to 64 MiB a thread).
         n_threads: threads, all available cores by default (one for small members); the result does not depend on them.
 
@@ -114,11 +116,19 @@ class WeightedMean(Rule):
             self._scale, self._listed = nonzero[0] / part, [part if weight else 0.0 for weight in self._listed]
         return self
 
-    def keep_sums(self, pool: Pool) -> None:
+    def keep_sums(self, pool: Pool, max_memory: int | None) -> None:
         if not (self.statistic or (self.statistic is None and not pool.named)):
             return
         self.in_double = True
         blended = {name: tensor for name, tensor in pool.first.items() if name not in pool.skipped}
+        needed = sum(tensor.size * (16 if tensor.dtype.kind == "c" else 8) for tensor in blended.values())
+        if not room_for_sums(needed, max_memory):
+            if self.statistic:
+                raise InputError(
+                    f"statistic=True needs about {needed:,} bytes for its sums, more than half of "
+                    f"max_memory={max_memory}; raise max_memory, or leave statistic out"
+                )
+            return
         self._shapes = {name: tensor.shape for name, tensor in blended.items()}
         self._sums = {
             name: np.empty(tensor.size, np.complex128 if tensor.dtype.kind == "c" else np.float64)

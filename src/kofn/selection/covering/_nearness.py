@@ -43,13 +43,6 @@ def blocks(space: Geometry, rows: Ints, n_threads: int, check: Callable[[], None
         yield block, distances(space, space.points(block), n_threads)
 
 
-def part(space: Geometry, rows: Ints) -> Geometry:
-    """The geometry of some of the rows."""
-    scale = space.scale[rows] if len(space.scale) else space.scale
-    chosen = np.ascontiguousarray(space.rows[rows])
-    return Geometry(chosen, np.ascontiguousarray(chosen.T), scale, space.squared, space.unit, space.top)
-
-
 def kmeans(
     space: Geometry, n_clusters: int, rng: np.random.Generator, n_threads: int, check: Callable[[], None]
 ) -> Ints:
@@ -62,7 +55,7 @@ def kmeans(
     """
     size = min(space.n, max(_LEAST_ROWS, _ROWS_A_CENTRE * n_clusters))
     everyone = size == space.n
-    sample = space if everyone else part(space, np.sort(rng.choice(space.n, size, replace=False)))
+    sample = space if everyone else space.part(np.sort(rng.choice(space.n, size, replace=False)))
     points = sample.points(slice(None))
     centres = _spread_out(sample, points, n_clusters, rng, n_threads, check)
     labels = np.full(size, -1)

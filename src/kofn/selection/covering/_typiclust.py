@@ -187,7 +187,7 @@ class _Cluster:
             self._measure_all()
         else:
             # Only rows that counted the pick among their nearest change, unless another row is as near.
-            inside = _nearness.part(self.space, self.rows)
+            inside = self.space.part(self.rows)
             away = _nearness.distances(inside, point, self.typical.n_threads)[0]
             replaced = (away == self.farthest) & (self.spare > 0)
             self.spare[replaced] -= 1
@@ -199,7 +199,7 @@ class _Cluster:
         self.count = min(self.typical.neighbors, size // 2)
         self.spread, self.farthest, self.spare = np.zeros(size), np.full(size, -1.0), np.zeros(size, np.int64)
         if self.count:
-            self._measure(_nearness.part(self.space, self.rows), np.arange(size))
+            self._measure(self.space.part(self.rows), np.arange(size))
 
     def _measure(self, inside: Geometry, changed: Ints) -> None:
         for block, away in _nearness.blocks(inside, changed, self.typical.n_threads, self.typical.check):
