@@ -94,12 +94,15 @@ def partial_transport(
         return _of(table, (row[:0], column[:0], ones[:0]), (np.zeros(n), np.zeros(bins)), 0.0, 0.0)
     within["b_ub"] = np.concatenate([r, c]) / unit
     kept = table[row, column]
-    # The last sliver of the most that can be sent is left to rounding.
-    share = 1.0 if mass is not None or len(row) == n * bins else 1.0 - 1e-9
+    # Only where rounding made the most that can be sent unreachable is a last sliver of it left.
+    shares = [1.0] if mass is not None else [1.0, 1.0 - 1e-9]
     solved = None
     for values in _as_solved(kept, n + bins):
         size = float(np.abs(values).max(initial=0.0)) or 1.0
-        solved = linprog(-values / size, A_eq=ones[None], b_eq=[share], **within) if len(row) else None
+        for share in shares if len(row) else ():
+            solved = linprog(-values / size, A_eq=ones[None], b_eq=[share], **within)
+            if solved.status != 2:
+                break
         if solved is not None and solved.x is not None and not (solved.x[values > kept] > 0).any():
             break  # nothing is sent where the score was raised: the plan is optimal for the scores as they are
     if solved is None or solved.status == 2:
