@@ -1,4 +1,4 @@
-"""Numbers near the least that float64 holds: multiplied by a power of two, they give the same answer, or are refused."""
+"""Numbers near the least that float64 holds: as the same ones times a power of two, or refused."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_similarities_and_weights(method: str, power: int) -> None:
         budget = {"costs": costs, "budget": 5} | given
         for table in (S, sp.csc_array(S)):
             agree(lambda f, S=table: kofn.select(similarity=S * f, k=3, **given), 2.0**power)
-            agree(lambda f, S=table: kofn.select(similarity=S * f, **budget), 2.0**power)
+            agree(lambda f, S=table, budget=budget: kofn.select(similarity=S * f, **budget), 2.0**power)
             agree(lambda f, S=table, w=weights: kofn.select(similarity=S, weights=w * f, k=3, **given), 2.0**power)
             # The factor in equal parts.
             agree(lambda f, S=table, w=weights: kofn.select(similarity=S * f**0.5, weights=w * f**0.5, k=3), 2.0**power)

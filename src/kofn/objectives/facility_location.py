@@ -131,7 +131,7 @@ class FacilityLocation(Objective):
         self._ahead: list[tuple[int, Ints, Floats]] = []
 
     def _refuse_vanishing(self) -> None:
-        """Refuse weighted similarities none of which float64 holds with all its digits: gains would be noise, or 0."""
+        """Refuse weighted similarities none of which float64 holds in full: gains would be noise, or 0."""
         if self._from_rows:
             most: Any = np.float64(self._source.start - self._source.least)
         elif checks.is_sparse(self._given):
@@ -143,7 +143,7 @@ class FacilityLocation(Objective):
             source = "distances" if self._from_rows else "similarities"
             raise InputError(
                 f"{source} up to {np.max(most):.3g} times weights up to {self._weights.max():.3g} are less than float64 "
-                f"holds with all digits; rescale {'the weights' if self._from_rows else 'both'} to at most 1"
+                f"holds in full; rescale {'the weights' if self._from_rows else 'both'} to at most 1"
             )
 
     def _rows(self, X: Any) -> Any:
