@@ -142,8 +142,8 @@ class FacilityLocation(Objective):
         if counts.any() and not (self._weights * most)[counts].max() >= np.finfo(np.float64).tiny:
             source = "distances" if self._from_rows else "similarities"
             raise InputError(
-                f"{source} up to {np.max(most):.3g} times weights up to {self._weights.max():.3g} are less than float64 "
-                f"holds in full; rescale {'the weights' if self._from_rows else 'both'} to at most 1"
+                f"{source} up to {np.max(most):.3g} times weights up to {self._weights.max():.3g} are less than "
+                f"float64 holds in full; rescale {'the weights' if self._from_rows else 'both'} to at most 1"
             )
 
     def _rows(self, X: Any) -> Any:
