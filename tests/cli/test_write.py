@@ -17,6 +17,29 @@ def test_an_input_with_a_zero_byte_is_no_name_of_a_file(tmp_path: Path, capsys: 
     assert "'a\\x00.yaml' is no name of a file; check the path" in says
 
 
+@pytest.mark.parametrize("option", ["-o", "--report", "--plan"])
+def test_a_loop_of_links_is_named_where_it_stands(
+    folder: Path, capsys: pytest.CaptureFixture[str], option: str
+) -> None:
+    write(make_pool(), Path("in.csv"))
+    for first, second in (("one", "two"), ("two", "one")):
+        Path(first).symlink_to(second)
+    says = refused(capsys, "select", "in.csv", "--columns", "age", "-k", 2, option, "one")
+    assert "one is a loop of links" in says
+    assert "in.csv is" not in says
+    assert "one is a loop of links" in refused(capsys, "select", "one", "--columns", "age", "-k", 2, option, "o.csv")
+
+
+@pytest.mark.parametrize(("option", "name"), [("-o", "o.csv/"), ("--report", "o.html/"), ("--plan", "o.npz/")])
+def test_the_name_of_a_folder_is_no_output(
+    folder: Path, capsys: pytest.CaptureFixture[str], option: str, name: str
+) -> None:
+    write(make_pool(), Path("in.csv"))
+    says = refused(capsys, "select", "in.csv", "--columns", "age", "-k", 2, option, name)
+    assert f"{option} {name} is the name of a folder" in says
+    assert [path.name for path in Path().iterdir()] == ["in.csv"]
+
+
 def test_a_kill_in_the_middle_leaves_the_old_output_whole(kofn: Run, tmp_path: Path) -> None:
     write(make_pool(), tmp_path / "pool.csv")
     (tmp_path / "picks.csv").write_text("old\n")

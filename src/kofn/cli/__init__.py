@@ -8,14 +8,12 @@ from __future__ import annotations
 import errno
 import importlib
 import os
-import signal
 import sys
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import click
 
+from kofn._interrupts import Interrupts, handled, settle
 from kofn._version import __version__
 
 # command -> what `kofn --help` says of it.
@@ -47,6 +45,7 @@ class _Commands(click.Group):
         if cmd_name not in COMMANDS:
             return None
         command: click.Command = importlib.import_module(f"kofn.cli.{cmd_name}").command
+        settle()
         return command
 
     def resolve_command(
@@ -95,30 +94,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     Exit code: 0 done, 1 a failure, 2 usage or data, 3 fewer picks than asked for, 130 interrupted.
     """
-    with _ends_like_interrupts():
-        code = _run(arguments)
+    with handled() as interrupts:
+        try:
+            code = _run(arguments, interrupts)
+        except BaseException as error:
+            # What an interrupt broke fails in any words.
+            if not (interrupts.received or _follows_interrupt(error)):
+                raise
+            code = _interrupted(error)
     sys.exit(code)
 
 
-@contextmanager
-def _ends_like_interrupts() -> Iterator[None]:
-    """SIGTERM and SIGHUP (a closed terminal) end a command as Ctrl-C does, whoever handles that at the time."""
-    numbers = [number for name in ("SIGTERM", "SIGHUP") if (number := getattr(signal, name, None)) is not None]
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    # What is ignored stays so: nohup.
-    before = {number: old for number in numbers if (old := signal.getsignal(number)) not in (None, signal.SIG_IGN)}
-    try:
-        for number in before:
-            signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))
-        yield
-    finally:
-        for number, old in before.items():
-            signal.signal(number, old)
-
-
-def _run(arguments: Sequence[str] | None) -> int:
+def _run(arguments: Sequence[str] | None, interrupts: Interrupts) -> int:
     try:
         result = app.main(args=None if arguments is None else list(arguments), prog_name="kofn", standalone_mode=False)
         return result if isinstance(result, int) else 0
@@ -128,11 +115,7 @@ def _run(arguments: Sequence[str] | None) -> int:
         _say(f"{message}{'' if message.endswith(('.', '?')) else ';'} see `{path} --help`")
         return 2
     except (click.exceptions.Abort, KeyboardInterrupt) as stop:
-        from kofn.cli.write import WRITTEN
-
-        done = f"written before that: {', '.join(WRITTEN)}" if WRITTEN else "no output was written"
-        _say("; ".join(["interrupted", done, *getattr(stop.__cause__ or stop, "__notes__", [])]))
-        return 130
+        return _interrupted(stop.__cause__ or stop)
     except MemoryError as error:
         _say(f"out of memory ({error or 'allocation failed'}); lower --max-memory or give a smaller pool")
         return 1
@@ -141,10 +124,29 @@ def _run(arguments: Sequence[str] | None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
-        code = _expected(error)
+        code = None if interrupts.received or _follows_interrupt(error) else _expected(error)
         if code is None:
             raise
         return code
+
+
+def _interrupted(stop: BaseException) -> int:
+    """Exit code of an interrupt, after saying what was written."""
+    written = getattr(sys.modules.get("kofn.cli.write"), "WRITTEN", [])
+    done = f"written before that: {', '.join(written)}" if written else "no output was written"
+    _say("; ".join(["interrupted", done, *getattr(stop, "__notes__", [])]))
+    return 130
+
+
+def _follows_interrupt(error: BaseException | None) -> bool:
+    """Whether the error came of a KeyboardInterrupt, or while one was handled."""
+    seen: list[BaseException] = []
+    while error is not None and error not in seen:
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        seen.append(error)
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _expected(error: Exception) -> int | None:

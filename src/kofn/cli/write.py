@@ -19,6 +19,9 @@ from kofn.io.atomic import claimed, refuse_unread, write_lines, write_table
 from kofn.io.json_lines import with_members
 from kofn.io.tables import Table
 
+# What ends the name of a folder.
+_SEPARATORS = tuple(mark for mark in (os.sep, os.altsep) if mark)
+
 
 def check_outputs(arguments: VerbArguments, files: Sequence[str], *, table: bool = True) -> None:
     """Refuse, before any work is done, a place that cannot be written, or that holds something the command reads.
@@ -36,6 +39,10 @@ def check_outputs(arguments: VerbArguments, files: Sequence[str], *, table: bool
     for option, path in written.items():
         if not path or "\0" in path:
             raise InputError(f"{option} {path!r} is no name of a file")
+        if path.endswith(_SEPARATORS) and (table or option != "-o"):
+            raise InputError(
+                f"{option} {path} is the name of a folder; name a file in it, or leave out the {path[-1]!r}"
+            )
     for option, path in written.items():
         other = next((o for o, p in written.items() if o < option and _same(p, path)), None)
         if other is not None:
@@ -72,14 +79,19 @@ def _read_by(arguments: VerbArguments) -> list[str]:
 
 def _same(first: str, second: str) -> bool:
     """Whether two names stand for one file, through links too."""
-    try:
-        if Path(first).resolve() == Path(second).resolve():
-            return True
-    except (OSError, RuntimeError):  # a loop of links names no file
-        raise InputError(f"{first} is a loop of links; name another file") from None
-    except ValueError:  # a zero byte
-        raise InputError(f"{first!r} is no name of a file; check the path") from None
+    if _resolved(first) == _resolved(second):
+        return True
     return names_a_file(first) and names_a_file(second) and os.path.samefile(first, second)
+
+
+def _resolved(path: str) -> Path:
+    """The file that a name stands for, through links."""
+    try:
+        return Path(path).resolve()
+    except (OSError, RuntimeError):
+        raise InputError(f"{path} is a loop of links; name another file") from None
+    except ValueError:  # a zero byte
+        raise InputError(f"{path!r} is no name of a file; check the path") from None
 
 
 # What this command has written so far: an interrupt names it.

@@ -148,5 +148,17 @@ def plain_copy(path: Path, encoding: str | None) -> Path | None:
     except (EOFError, gzip.BadGzipFile, lzma.LZMAError, zlib.error, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise FailureError(f"{path} cannot be read: {error.strerror}") from None
-        raise InputError(f"{path} cannot be decompressed ({error}); copy or write it again") from None
+        remedy = f"name it {suffix_of(path)}" if _is_plain(path) else "copy or write it again"
+        raise InputError(f"{path} cannot be decompressed ({error}); {remedy}") from None
     return Path(name)
+
+
+def _is_plain(path: Path) -> bool:
+    """Whether the file begins as text that is not compressed, whatever its name says."""
+    with open(path, "rb") as file:
+        start = file.read(1024)
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(start)
+    except UnicodeError:
+        return False
+    return bool(start) and not set(start) & {*range(9), *range(14, 32)}

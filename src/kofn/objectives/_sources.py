@@ -10,6 +10,7 @@ All three answer the same questions about cost[i, j] (item i, candidate j; a dis
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -29,6 +30,8 @@ _COLUMNS_AT_ONCE = 16
 _PRODUCTS_AT_ONCE, _FEWEST_AT_ONCE = 1 << 33, 128
 # How many picks `look_ahead` guesses, from how many items on, and how many candidates it looks at twice for each.
 _GUESSES, _WORTH_A_GUESS, _LOOKED_AT_TWICE = 3, 8192, 512
+# Powers of two up to this are floats, their products with parts of a unit too.
+_MOST_POWER = 960
 
 
 @dataclass(frozen=True)
@@ -334,15 +337,19 @@ class Rows:
         most = float((weights * (old - self.least)).max())
         if most > 0:
             scale, fine = fixed_point(most, self.n)
+            # Compiled code multiplies by the power, which floats hold only up to here; the weights take the rest.
+            excess = max(0, min(scale - _MOST_POWER, _MOST_POWER - math.frexp(float(weights.max()))[1]))
+            power = min(scale - excess, _MOST_POWER)
+            weights = np.ldexp(weights, excess)
             for low in range(0, len(kept), _COLUMNS_AT_ONCE):
                 costs = self._columns(kept[low : low + _COLUMNS_AT_ONCE])
                 sums = np.empty((len(costs), 2), np.int64)
 
                 def work(first: int, last: int, costs: Floats = costs, sums: Ints = sums) -> None:
-                    _kernels.exact_sums(costs, old, weights, 2.0**scale, 2.0**fine, first, last, sums)
+                    _kernels.exact_sums(costs, old, weights, 2.0**power, 2.0**fine, first, last, sums)
 
                 spread(work, len(costs), self.n_threads)
-                gains[low : low + len(costs)] = [from_fixed_point(a, b, scale, fine) for a, b in sums.tolist()]
+                gains[low : low + len(costs)] = [from_fixed_point(a, b, power + excess, fine) for a, b in sums.tolist()]
         return gains[back]
 
     def error(self, total: float, weight: float) -> float:

@@ -115,6 +115,7 @@ class FacilityLocation(Objective):
         self._unit = 1.0
         self._from_rows = similarity is None
         self._source = self._costs(max_memory, n_threads)
+        self._refuse_vanishing()
         self.nearest = np.full(self.n, -1, np.int64)
         self._cost = np.full(self.n, self._source.start)
         self._total = self._cost_in_total()
@@ -128,6 +129,22 @@ class FacilityLocation(Objective):
         self._largest = 0.0
         # Picks that were guessed, and the gains that candidates have if the guess, and those before it, come true.
         self._ahead: list[tuple[int, Ints, Floats]] = []
+
+    def _refuse_vanishing(self) -> None:
+        """Refuse weighted similarities none of which float64 holds in full: gains would be noise, or 0."""
+        if self._from_rows:
+            most: Any = np.float64(self._source.start - self._source.least)
+        elif checks.is_sparse(self._given):
+            most = self._given.max(axis=1).toarray().ravel().astype(np.float64)
+        else:
+            most = self._given.max(axis=1).astype(np.float64)
+        counts = (self._weights > 0) & (most > 0)
+        if counts.any() and not (self._weights * most)[counts].max() >= np.finfo(np.float64).tiny:
+            source = "distances" if self._from_rows else "similarities"
+            raise InputError(
+                f"{source} up to {np.max(most):.3g} times weights up to {self._weights.max():.3g} are less than "
+                f"float64 holds in full; rescale {'the weights' if self._from_rows else 'both'} to at most 1"
+            )
 
     def _rows(self, X: Any) -> Any:
         if not checks.is_sparse(X):

@@ -218,7 +218,7 @@ def exact_sum(terms: Floats) -> float:
 
 def fixed_point(most: float, n: int) -> tuple[int, int]:
     """Powers of two (units, parts of a unit) with which n terms up to `most` add up in 64-bit integers."""
-    return min(62 - math.frexp(most)[1] - n.bit_length(), 960), 38
+    return 62 - math.frexp(most)[1] - n.bit_length(), 38
 
 
 def from_fixed_point(whole: int, part: int, scale: int, fine: int) -> float:

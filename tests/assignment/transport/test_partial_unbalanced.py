@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from refusals import refused, untested
 from scipy.optimize import minimize
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import maximum_flow
 
 import kofn
 from kofn.assignment import partial_transport, unbalanced_transport
@@ -59,6 +61,26 @@ def test_without_a_mass_the_larger_side_is_free() -> None:
     plan = partial_transport(-costs, row_totals=r, column_totals=many)
     assert -plan.value == pytest.approx(r @ costs.min(axis=1))
     assert plan.row_margin == pytest.approx(r)
+
+
+@pytest.mark.parametrize("listed", [1.0, 0.7])
+def test_without_a_mass_whole_totals_send_whole_units_and_all_that_can_be(listed: float) -> None:
+    rng = np.random.default_rng(int(10 * listed))
+    tried = 0
+    while tried < 60:
+        n, m = rng.integers(1, 5, 2)
+        r, c = rng.integers(0, 4, n), rng.integers(0, 4, m)
+        scores = np.where(rng.random((n, m)) < listed, rng.integers(-5, 6, (n, m)), -np.inf)
+        network = np.zeros((n + m + 2, n + m + 2), np.int32)
+        network[0, 1 : n + 1], network[n + 1 : -1, -1] = r, c
+        network[1 : n + 1, n + 1 : -1] = np.where(scores > -np.inf, 99, 0)
+        most = maximum_flow(csr_array(network), 0, n + m + 1).flow_value
+        if not r.sum() or not c.sum() or (scores == -np.inf).all(axis=1).any():
+            continue
+        tried += 1
+        plan = partial_transport(scores, row_totals=r, column_totals=c)
+        assert plan.info["mass"] == pytest.approx(most, rel=1e-14, abs=1e-14)
+        np.testing.assert_allclose(plan.weights, np.round(plan.weights), rtol=0, atol=1e-14)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,78 @@
+"""An interrupt while a command imports its modules is raised after the import, and ends in one line with exit code 130.
+
+The child sends itself the signal in the middle of an import that it makes, so that no clock decides what is tested.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command_line import refused
+
+from kofn import cli
+from kofn._interrupts import handled
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs signals")
+SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP] if sys.platform != "win32" else []
+
+# The signal comes while the module of this name is sought by an import.
+CHILD = """
+import os, sys
+number, name = int(sys.argv[1]), sys.argv[2]
+def watch(event, arguments):
+    global name
+    if event == "import" and arguments[0] == name:
+        name = ""
+        os.kill(os.getpid(), number)
+sys.addaudithook(watch)
+sys.argv[1:] = sys.argv[3:]
+from kofn.__main__ import main
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("module", "number"),
+    [*(("polars", number) for number in SIGNALS), *((name, signal.SIGINT) for name in ("click", "polars._reexport"))],
+)
+def test_an_interrupt_waits_for_the_imports(folder: Path, module: str, number: int) -> None:
+    np.save("x.npy", np.random.default_rng(0).normal(size=(400, 3)))
+    typed = ("select", "x.npy", "-k", "30", "-m", "naive_greedy", "-o", "o.csv", "--report", "o.html")
+    child = [sys.executable, "-c", CHILD, str(int(number)), module, *typed]
+    run = subprocess.run(child, capture_output=True, text=True, timeout=120, check=False)
+    assert run.returncode == 130, run.stderr
+    assert run.stderr.lstrip() == "kofn: interrupted; no output was written\n"
+    assert os.listdir() == ["x.npy"]
+
+
+@pytest.mark.parametrize("error", [AttributeError("half a module"), OSError(5, "x"), SystemError("in C")])
+def test_what_an_interrupt_broke_counts_as_the_interrupt(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        raise error
+
+    monkeypatch.setattr(cli.app, "main", broken)
+    assert refused(capsys, "methods", code=130) == "kofn: interrupted; no output was written\n"
+
+
+def test_ignored_signals_stay_ignored_and_handlers_come_back() -> None:
+    old = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    try:
+        with handled() as outer, handled() as inner:
+            assert outer is inner
+            assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+            assert signal.getsignal(signal.SIGTERM) != before[signal.SIGTERM]
+        assert {number: signal.getsignal(number) for number in SIGNALS} == before
+    finally:
+        signal.signal(signal.SIGHUP, old)
