@@ -20,6 +20,7 @@ from kofn.combination._sweep.measures import blend_length, trained
 from kofn.combination._sweep.members import FLOATS, Pool, Tensor
 from kofn.combination._sweep.quantised import Requantiser, configured
 from kofn.combination._sweep.rule import Rule
+from kofn.combination._sweep.tied import say_untied
 from kofn.core import checks
 from kofn.core.checks import InputError
 from kofn.core.plans import Blend
@@ -239,6 +240,8 @@ def _write(
             writer.note(json.dumps(rows))
 
         done = sweep.run(sink, done, journal)
+        if apart := say_untied(writer):
+            notes["warnings"] = [*notes.get("warnings", []), *apart]
     # In the members' order even after resuming, because sums over tensors depend on it.
     done.squares = {name: done.squares[name] for name in pool.first}
     return done, Checkpoint.open(writer.out).arrays()
