@@ -11,6 +11,7 @@ import safetensors.numpy
 from lora import P, kind, mixed, network, refused
 
 from kofn.combination import fold_adapter, fold_adapters, stack_adapters
+from kofn.combination.adapters._fold_adapter import open_fold
 from kofn.io.adapters import Adapter
 
 ONES = {"l.lora_A.weight": np.ones((1, 2), np.float32), "l.lora_B.weight": np.ones((2, 1), np.float32)}
@@ -39,6 +40,8 @@ def test_tables_of_tokens_get_the_rows_of_the_adapter(rows: int, weight: float, 
     config = '{"vocab_size": 4, "text_config": {"vocab_size": 4}, "hidden_size": 4}'
     base = on_disk(tmp_path / "base", start, config)
     fold_adapter(base, adapter, weight=weight, out=tmp_path / "out")
+    notes = open_fold(base, [adapter]).folding.notes
+    assert any("3 rows of tokens, the base 4: the last 1 are left out" in note for note in notes) is (rows == 3)
     shared = min(rows, 4)
     for folded in (
         fold_adapter(start, adapter, weight=weight),

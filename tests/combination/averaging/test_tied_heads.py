@@ -58,6 +58,19 @@ def test_a_head_of_its_own_is_no_copy(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"member 1 .* lacks tensor 'lm_head.weight'"):
         weighted_mean(paths)
     assert HEAD in weighted_mean(paths, skip=HEAD).result
+    with pytest.raises(InputError, match=r"member 1 .* has tensor 'lm_head.weight', which .*save it with both"):
+        weighted_mean(paths[::-1])
+
+
+def test_saved_with_both_a_tied_member_blends_with_one_that_is_not(tmp_path: Path) -> None:
+    paths = [stored(tmp_path, str(i), i, head) for i, head in enumerate(("other", None, "copy"))]
+    for path, tied in zip(paths, (False, True, False), strict=True):
+        (Path(path) / "config.json").write_text(json.dumps({"tie_word_embeddings": tied}))
+    with pytest.raises(InputError, match=r"save it with both .*tie_word_embeddings false"):
+        weighted_mean(paths[:2], out=tmp_path / "out")
+    blend = weighted_mean([paths[0], paths[2]], out=tmp_path / "out")
+    heads = [Checkpoint.open(path)[HEAD].array().astype(np.float64) for path in (paths[0], paths[2])]
+    np.testing.assert_allclose(blend.result[HEAD], np.mean(heads, axis=0), rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +94,7 @@ def test_a_head_that_differs_is_not_tied_by_the_configuration(
         safetensors.numpy.save_file(arrays, folder / "model.safetensors")
         (folder / "config.json").write_text(json.dumps(config))
     blend = weighted_mean([tmp_path / "1", tmp_path / "2"], out=tmp_path / "out")
-    said = any("tie_word_embeddings, which was true" in note for note in blend.info.get("warnings", []))
+    said = any("differs from" in note and "tie_word_embeddings" in note for note in blend.info.get("warnings", []))
     assert said is (not copied and config != wanted)
     assert json.loads((tmp_path / "out/config.json").read_text()) == (config if copied else wanted)
     np.testing.assert_array_equal(blend.result["lm_head.weight"], 1.5 * table + (0 if copied else 1))

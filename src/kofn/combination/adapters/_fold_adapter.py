@@ -18,11 +18,11 @@ from threadpoolctl import threadpool_limits
 from kofn.combination._sweep.members import ArrayTensor, Pool, open_members
 from kofn.combination._sweep.merge import settings_of
 from kofn.combination._sweep.tied import say_untied
+from kofn.combination._sweep.untying import parted, untying_text
 from kofn.combination._sweep.vocabulary import resized
 from kofn.combination.adapters._fold_changes import folding_of, left_out_of
 from kofn.combination.adapters._fold_rows import Change, Scratch, fold_rows, row_blocks
 from kofn.combination.adapters._fold_tables import Folding, array_of
-from kofn.combination.adapters._fold_tied import note_untied, parted
 from kofn.core import checks
 from kofn.core.arrays import Array
 from kofn.core.checks import InputError
@@ -306,7 +306,9 @@ def open_fold(
     folding = folding_of(tensors, members, used, left_out, tie, joint)
     folding.modules = [frozenset(adapter.pairs) - left_out for adapter in given]
     if tie is not None and len(joint) < len(given):
-        note_untied(folding, tie, [adapter.label for i, adapter in enumerate(given) if i not in joint])
+        folding.untied = True
+        apart = [adapter.label for i, adapter in enumerate(given) if i not in joint]
+        folding.notes.append(untying_text(tie, apart))
     touched = dict.fromkeys([*folding.changes, *folding.shapes])
     if pool is None:
         _refuse_quantised(source, touched)

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from kofn.combination._sweep.files import patterns
+from kofn.combination._sweep.untying import Tie
 from kofn.combination.adapters._fold_layouts import expert_changes, fused_changes, other_names
 from kofn.combination.adapters._fold_rows import Change, LowRank, Replace, Shift, Trained
 from kofn.combination.adapters._fold_tables import Folding, array_of, may_resize, refuse_tied, resize, tied_heads
-from kofn.combination.adapters._fold_tied import Tie
 from kofn.core.arrays import Array, Floats
 from kofn.core.checks import InputError, nearest
 from kofn.io.adapter_families import DORA, FOLDED, module_names

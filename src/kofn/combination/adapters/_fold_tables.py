@@ -134,6 +134,11 @@ def resize(out: Folding, base: Mapping[str, Any], trained: Mapping[str, list[tup
         out.shapes[other] = (after, *base[other].shape[1:])
         out.changes.setdefault(other, [])
     out.rows = (before, after)
+    if after < before:
+        out.notes.append(
+            f"{next(iter(owners))} has {after} rows of tokens, the base {before}: the last {before - after} are left "
+            "out"
+        )
     out.tokenizer = next((adapter for adapter in owners.values() if _tokens_of(adapter) is not None), None)
     if out.tokenizer is None:
         out.notes.append(

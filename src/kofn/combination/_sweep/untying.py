@@ -16,7 +16,6 @@ import numpy as np
 
 from kofn.combination._sweep.tied import is_copy
 from kofn.combination._sweep.vocabulary import EMBEDDING, HEAD
-from kofn.combination.adapters._fold_tables import Folding
 from kofn.io.adapter_families import PEFT, module_names
 from kofn.io.adapters import Adapter
 from kofn.io.companions import first_config, tying
@@ -92,10 +91,9 @@ def parted(
     return base, members, tie, joint
 
 
-def note_untied(out: Folding, tie: Tie, labels: Sequence[str]) -> None:
-    """Say that a head becomes a tensor of its own."""
-    out.untied = True
-    out.notes.append(
+def untying_text(tie: Tie, labels: Sequence[str]) -> str:
+    """That a head becomes a tensor of its own, and by whose training."""
+    return (
         f"{' and '.join(labels)} trained embedding and head apart, which are one tensor in the base: "
         f"{tie.embedding!r} and {tie.head!r} are both written, and tie_word_embeddings is false in config.json"
     )
