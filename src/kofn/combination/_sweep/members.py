@@ -342,7 +342,8 @@ _PARTS = (
     (
         re.compile(r"(^|\.)lora_(embedding_)?A(\.|$)"),
         "LoRA adapters",
-        "stack_adapters, or reduce_adapters for a rank of your own",
+        "stack_adapters, or reduce_adapters for a rank of your own; those of a recipe outside it, kofn combine A B "
+        "--weights 0.3,0.7",
     ),
     (
         re.compile(
@@ -411,9 +412,8 @@ def tensor_label(name: str) -> str:
     return f"tensor {name!r}" if name else "the array"
 
 
-_LACKS_HEAD = re.compile(
-    r"lacks tensor '(\w+\.)*(lm_head|embed_out)\.weight'|'(\w+\.)*(lm_head|embed_out)\.weight', which"
-)
+_OF_HEAD = r"'(\w+\.)*(lm_head|embed_out)\.weight'"
+_LACKS_HEAD = re.compile(f"lacks tensor {_OF_HEAD}|{_OF_HEAD}, which")
 
 
 def _refuse_mismatch(members: list[Mapping[str, Tensor]], labels: list[str], skipped: frozenset[str]) -> None:
