@@ -25,6 +25,7 @@ _OTHERS = ("generation_config.json", *_OF_TOKENIZER, "preprocessor_config.json",
 _MODULES = "modules.json"
 _OF_MODULES = (_MODULES, "sentence_bert_config.json", "config_sentence_transformers.json")
 _MODULE_FOLDERS = "[0-9]*_*"
+_TIED = "tie_word_embeddings"
 # Models that differ in one of these do not compute the same function of the same tensors.
 _ARCHITECTURE = (
     "model_type",
@@ -36,7 +37,7 @@ _ARCHITECTURE = (
     "num_attention_heads",
     "num_key_value_heads",
     "head_dim",
-    "tie_word_embeddings",
+    _TIED,
     "quantization_config",
 )
 QUANTISATION = ("quantization_config", "compression_config")
@@ -134,6 +135,24 @@ def retyped(config: Mapping[str, Any], dtype: str) -> dict[str, Any]:
             changed[key] = dtype
         elif isinstance(value, dict) and key not in QUANTISATION and (inner := retyped(value, dtype)):
             changed[key] = {**value, **inner}
+    return changed
+
+
+def tying(config: Mapping[str, Any]) -> list[bool]:
+    """Every `tie_word_embeddings` of a configuration, those of its parts too."""
+    inner = [value for value in config.values() if isinstance(value, dict)]
+    own = [bool(config[_TIED])] if _TIED in config else []
+    return own + [flag for value in inner for flag in tying(value)]
+
+
+def untied(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The entries of a configuration by which its head is a tensor of its own, and those that hold such."""
+    changed: dict[str, Any] = {} if tying(config) else {_TIED: False}
+    for key, value in config.items():
+        if key == _TIED:
+            changed[key] = False
+        elif isinstance(value, dict) and tying(value):
+            changed[key] = {**value, **untied(value)}
     return changed
 
 

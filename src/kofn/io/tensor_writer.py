@@ -110,7 +110,7 @@ class CheckpointWriter:
                 self._journal = os.open(self._temp / _JOURNAL, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
             for shard in self.layout.shards:
                 header = header_bytes(shard)
-                fd = os.open(self._temp / shard.file_name, os.O_WRONLY | os.O_CREAT, 0o666)
+                fd = os.open(self._temp / shard.file_name, os.O_RDWR | os.O_CREAT, 0o666)
                 self._fds.append(fd)
                 _write_all(fd, memoryview(header), 0)
                 offset = len(header)
@@ -181,6 +181,18 @@ class CheckpointWriter:
             send, self._unsent = self._unsent >= _SEND_BLOCK, self._unsent % _SEND_BLOCK
         if send:
             _start_writing_back(fd)
+
+    def read(self, name: str, start: int, stop: int) -> np.ndarray:
+        """Elements `start:stop` of a tensor, as they were written."""
+        fd, offset, spec = self._positions[name]
+        wanted, first = (stop - start) * spec.dtype.itemsize, offset + start * spec.dtype.itemsize
+        raw = bytearray()
+        try:
+            while len(raw) < wanted and (piece := os.pread(fd, wanted - len(raw), first + len(raw))):
+                raw += piece
+        except OSError as error:
+            raise self._failure(error) from error
+        return np.frombuffer(raw, spec.dtype)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
         if kind is not None:

@@ -10,7 +10,9 @@ import pytest
 import safetensors.numpy
 from lora import P, kind, mixed, network, refused
 
-from kofn.combination import fold_adapter, fold_adapters, stack_adapters
+from kofn.combination import fold_adapter, fold_adapters, stack_adapters, weighted_mean
+from kofn.combination.adapters._fold_adapter import open_fold
+from kofn.core.checks import InputError
 from kofn.io.adapters import Adapter
 
 ONES = {"l.lora_A.weight": np.ones((1, 2), np.float32), "l.lora_B.weight": np.ones((2, 1), np.float32)}
@@ -39,6 +41,8 @@ def test_tables_of_tokens_get_the_rows_of_the_adapter(rows: int, weight: float, 
     config = '{"vocab_size": 4, "text_config": {"vocab_size": 4}, "hidden_size": 4}'
     base = on_disk(tmp_path / "base", start, config)
     fold_adapter(base, adapter, weight=weight, out=tmp_path / "out")
+    notes = open_fold(base, [adapter]).folding.notes
+    assert any("3 rows of tokens, the base 4: the last 1 are left out" in note for note in notes) is (rows == 3)
     shared = min(rows, 4)
     for folded in (
         fold_adapter(start, adapter, weight=weight),
@@ -162,3 +166,20 @@ def test_modules_are_chosen_by_only_and_skip() -> None:
     refused(lambda: fold_adapter(base, adapter, only="layers.1.*", skip="layers.1*"), "leave no module to fold")
     headed = Adapter(*kind("head"))
     assert set(fold_adapter(base, headed, skip="head.weight")) == set(base)
+
+
+def test_grown_tables_of_unlike_rows_are_refused_with_the_way_through() -> None:
+    members = [
+        Adapter({**ONES, P + "lm_head.weight": np.ones((rows, 2), np.float32)}, {"modules_to_save": ["lm_head"]})
+        for rows in (5, 6)
+    ]
+    refused(lambda: stack_adapters(members), "members do not match in 1 place", "fold each adapter apart into the base")
+    members[1] = Adapter({**ONES, P + "lm_head.weight": np.ones((5, 3), np.float32)}, {"modules_to_save": ["lm_head"]})
+    with pytest.raises(InputError) as caught:
+        stack_adapters(members)
+    assert "fold each" not in str(caught.value)
+
+
+def test_factors_of_a_recipe_are_sent_outside_it() -> None:
+    factors = dict(ONES)
+    refused(lambda: weighted_mean([factors, factors]), "those of a recipe outside it, kofn combine A B --weights")

@@ -248,21 +248,6 @@ def test_what_was_trained_in_full_is_read_under_each_name_of_it() -> None:
     assert fold_adapter(base, adapter)["head.weight"].tolist() == [7.0] * 3
 
 
-def test_a_tied_base_is_not_folded_apart(tmp_path: Path) -> None:
-    embedding = np.zeros((4, 2), np.float32)
-    (tmp_path / "base").mkdir()
-    safetensors.numpy.save_file(
-        {"model.embed_tokens.weight": embedding, "l.weight": np.zeros((2, 2), np.float32)},
-        tmp_path / "base" / "model.safetensors",
-    )
-    (tmp_path / "base" / "config.json").write_text('{"tie_word_embeddings": true}')
-    for name in ("model.embed_tokens.weight", "lm_head.weight"):
-        refused(
-            lambda name=name: fold_adapter(tmp_path / "base", {**ONES, name: embedding + 1}), f"trained {name!r} apart"
-        )
-    assert fold_adapter(tmp_path / "base", ONES)["l.weight"].tolist() == [[1, 1], [1, 1]]
-
-
 def test_a_base_saved_beside_factors_is_no_part_of_the_sum() -> None:
     own = np.arange(4.0, dtype=np.float32).reshape(2, 2)
     first = {**ONES, "l.base_layer.weight": own}

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from kofn.combination import fold_adapter, fold_adapters
 from kofn.core.checks import InputError
@@ -89,7 +90,7 @@ def trained(model: Any, folder: Path, seed: int = 0, **settings: Any) -> Any:
     generator = torch.Generator().manual_seed(seed)
     for parameter in wrapped.parameters():
         if parameter.requires_grad:
-            parameter.data = parameter.data + 0.1 * torch.randn(parameter.shape, generator=generator)
+            parameter.data.add_(0.1 * torch.randn(parameter.shape, generator=generator))  # views stay shared
     wrapped.save_pretrained(folder)
     return wrapped
 
@@ -173,7 +174,6 @@ CASES: dict[str, tuple[Callable[[], Any], dict[str, Any]]] = {
         {"target_modules": ["q", "shared"]},
     ),
     "tied, trained as one": (TIED, {"modules_to_save": ["embed_tokens"], "ensure_weight_tying": True}),
-    "tied, factors of the table": (TIED, {"target_modules": ["embed_tokens", "q_proj"]}),
     "norms in full": (LLAMA, {"modules_to_save": ["input_layernorm"]}),
     "all biases": (
         _named("GPT2LMHeadModel", "GPT2Config", vocab_size=64, n_positions=32, n_embd=16, n_layer=2, n_head=2),
@@ -193,6 +193,44 @@ def test_what_is_folded_is_what_peft_merges(name: str, tmp_path: Path) -> None:
     merged = wrapped.merge_and_unload()
     fold_adapter(tmp_path / "base", tmp_path / "adapter", out=tmp_path / "out")
     same(type(merged).from_pretrained(tmp_path / "out"), merged)
+
+
+APART: dict[str, dict[str, Any]] = {
+    "factors of the embedding": {"target_modules": ["embed_tokens", "q_proj"]},
+    "factors of the head": {"target_modules": ["lm_head", "q_proj"]},
+    "factors of both": {"target_modules": ["embed_tokens", "lm_head"]},
+    "the embedding": {"modules_to_save": ["embed_tokens"]},
+    "the head": {"modules_to_save": ["lm_head"]},
+    "both": {"modules_to_save": ["embed_tokens", "lm_head"]},
+    "tokens, others of each": {"trainable_token_indices": {"embed_tokens": [3], "lm_head": [3, 5]}},
+}
+AS_ONE: dict[str, dict[str, Any]] = {
+    "factors": {"target_modules": ["embed_tokens", "q_proj"], "ensure_weight_tying": True},
+    "factors of the head": {"target_modules": ["lm_head", "q_proj"], "ensure_weight_tying": True},
+    "the embedding": {"modules_to_save": ["embed_tokens"], "ensure_weight_tying": True},
+    "tokens": {"trainable_token_indices": [3, 5]},
+}
+
+
+@pytest.mark.parametrize("copied", [False, True])
+@pytest.mark.parametrize("name", [*(("apart", name) for name in APART), *(("as one", name) for name in AS_ONE)])
+def test_a_tied_model_computes_what_the_trained_one_did(name: tuple[str, str], copied: bool, tmp_path: Path) -> None:
+    kind, case = name
+    wrapped = trained(
+        made(TIED, tmp_path / "base"), tmp_path / "adapter", **(APART if kind == "apart" else AS_ONE)[case]
+    )
+    if copied:
+        file = tmp_path / "base" / "model.safetensors"
+        arrays = dict(Checkpoint.open(file).arrays())
+        arrays["lm_head.weight"] = arrays["model.embed_tokens.weight"].copy()
+        safetensors.numpy.save_file(arrays, file, {"format": "pt"})
+    ids = torch.arange(24).reshape(2, 12)
+    fold_adapter(tmp_path / "base", tmp_path / "adapter", out=tmp_path / "out")
+    loaded = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    assert loaded.config.tie_word_embeddings is (kind == "as one")
+    with torch.no_grad():
+        wanted, folded = wrapped.eval()(input_ids=ids).logits, loaded.eval()(input_ids=ids).logits
+    assert torch.allclose(folded, wanted, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -136,3 +136,14 @@ def test_the_configuration_names_the_dtype_that_is_written(tmp_path: Path) -> No
         assert written == {"torch_dtype": dtype, "text_config": {"dtype": dtype, "hidden_size": 4}}
     kofn.combine(paths, out=tmp_path / "same")
     assert json.loads((tmp_path / "same" / "config.json").read_text()) == config
+
+
+def test_dtypes_are_a_mixture_only_where_a_tensor_is_of_several() -> None:
+    low = np.dtype(ml_dtypes.float8_e4m3fn)
+    member = {"w": np.ones(2, low), "b": np.ones(2, np.float16)}
+    assert not [note for note in weighted_mean([member, member]).info.get("warnings", []) if "members are of" in note]
+    other = {**member, "b": np.ones(2, np.float32)}
+    blend = weighted_mean([member, other])
+    (note,) = [note for note in blend.info["warnings"] if "members are of" in note]
+    assert note == "members are of float16, float32: each is read as it is, the blend is float16"
+    assert (blend.result["w"].dtype, blend.result["b"].dtype) == (low, np.dtype(np.float16))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from kofn.combination import task_arithmetic, weighted_mean
 from kofn.core.checks import InputError
@@ -56,3 +58,43 @@ def test_a_head_of_its_own_is_no_copy(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"member 1 .* lacks tensor 'lm_head.weight'"):
         weighted_mean(paths)
     assert HEAD in weighted_mean(paths, skip=HEAD).result
+    with pytest.raises(InputError, match=r"member 1 .* has tensor 'lm_head.weight', which .*save it with both"):
+        weighted_mean(paths[::-1])
+
+
+def test_saved_with_both_a_tied_member_blends_with_one_that_is_not(tmp_path: Path) -> None:
+    paths = [stored(tmp_path, str(i), i, head) for i, head in enumerate(("other", None, "copy"))]
+    for path, tied in zip(paths, (False, True, False), strict=True):
+        (Path(path) / "config.json").write_text(json.dumps({"tie_word_embeddings": tied}))
+    with pytest.raises(InputError, match=r"save it with both .*tie_word_embeddings false"):
+        weighted_mean(paths[:2], out=tmp_path / "out")
+    blend = weighted_mean([paths[0], paths[2]], out=tmp_path / "out")
+    heads = [Checkpoint.open(path)[HEAD].array().astype(np.float64) for path in (paths[0], paths[2])]
+    np.testing.assert_allclose(blend.result[HEAD], np.mean(heads, axis=0), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("config", "wanted"),
+    [
+        ({"tie_word_embeddings": True, "n": 1}, {"tie_word_embeddings": False, "n": 1}),
+        ({"text_config": {"tie_word_embeddings": True}}, {"text_config": {"tie_word_embeddings": False}}),
+        ({"n": 1}, {"n": 1}),
+    ],
+)
+@pytest.mark.parametrize("copied", [False, True])
+def test_a_head_that_differs_is_not_tied_by_the_configuration(
+    config: dict[str, Any], wanted: dict[str, Any], copied: bool, tmp_path: Path
+) -> None:
+    table = np.arange(6.0, dtype=np.float32).reshape(3, 2)
+    for i in (1, 2):
+        folder = tmp_path / str(i)
+        folder.mkdir()
+        head = i * table + (0 if copied else 1)
+        arrays = {"model.embed_tokens.weight": i * table, "lm_head.weight": head}
+        safetensors.numpy.save_file(arrays, folder / "model.safetensors")
+        (folder / "config.json").write_text(json.dumps(config))
+    blend = weighted_mean([tmp_path / "1", tmp_path / "2"], out=tmp_path / "out")
+    said = any("differs from" in note and "tie_word_embeddings" in note for note in blend.info.get("warnings", []))
+    assert said is (not copied and config != wanted)
+    assert json.loads((tmp_path / "out/config.json").read_text()) == (config if copied else wanted)
+    np.testing.assert_array_equal(blend.result["lm_head.weight"], 1.5 * table + (0 if copied else 1))

@@ -140,16 +140,19 @@ class Pool:
                 specs[name] = TensorSpec(name, self.dtype_of(name), tensor.shape)
         return specs | {name: TensorSpec(name, array.dtype, array.shape) for name, array in self.beside.items()}
 
-    def mixture(self) -> list[str]:
-        """The names of the float dtypes of the members, and the base, if there are several."""
+    def mixture(self) -> tuple[list[str], list[str]]:
+        """The float dtypes of tensors that are of several among members and base, and those that they get."""
         sources = [*self.members, *([] if self.base is None else [self.base])]
-        dtypes = {
-            source[name].dtype.name
-            for name in self.first
-            if name not in self.skipped and name not in self.quantised and self.first[name].dtype in FLOATS
-            for source in sources
-        }
-        return sorted(dtypes) if len(dtypes) > 1 else []
+        read: set[str] = set()
+        written: set[str] = set()
+        for name, tensor in self.first.items():
+            if name in self.skipped or name in self.quantised or tensor.dtype not in FLOATS:
+                continue
+            dtypes = {source[name].dtype.name for source in sources}
+            if len(dtypes) > 1:
+                read |= dtypes
+                written.add(self.dtype_of(name).name)
+        return sorted(read), sorted(written)
 
     def source(self, name: str) -> Tensor:
         """The tensor to copy under a skipped name."""
@@ -339,7 +342,8 @@ _PARTS = (
     (
         re.compile(r"(^|\.)lora_(embedding_)?A(\.|$)"),
         "LoRA adapters",
-        "stack_adapters, or reduce_adapters for a rank of your own",
+        "stack_adapters, or reduce_adapters for a rank of your own; those of a recipe outside it, kofn combine A B "
+        "--weights 0.3,0.7",
     ),
     (
         re.compile(
@@ -408,6 +412,10 @@ def tensor_label(name: str) -> str:
     return f"tensor {name!r}" if name else "the array"
 
 
+_OF_HEAD = r"'(\w+\.)*(lm_head|embed_out)\.weight'"
+_LACKS_HEAD = re.compile(f"lacks tensor {_OF_HEAD}|{_OF_HEAD}, which")
+
+
 def _refuse_mismatch(members: list[Mapping[str, Tensor]], labels: list[str], skipped: frozenset[str]) -> None:
     """Refuse members whose names, shapes or dtypes differ from the first, listing all differences at once."""
     differences: list[str] = []
@@ -437,6 +445,11 @@ def _refuse_mismatch(members: list[Mapping[str, Tensor]], labels: list[str], ski
         remedy = "blend members of one architecture, vocabulary and dtype, or leave these tensors out with skip"
         if any("another vocabulary?" in difference for difference in differences):
             remedy = "match rows by token with vocabulary='union' (--vocabulary), or leave these tensors out with skip"
+        if any(_LACKS_HEAD.search(difference) for difference in differences):
+            remedy = (
+                "a model without a head ties it to its embedding: save it with both (the head a copy of the embedding, "
+                "tie_word_embeddings false in its config.json), then blend"
+            )
         if any(".lora_" in difference for difference in differences):
             remedy = "adapters of unlike ranks or modules add up with method='stack_adapters'"
         raise InputError(f"members do not match in {places}: {'; '.join(differences[:_SHOWN])}{more}; {remedy}")

@@ -17,9 +17,10 @@ from kofn._version import __version__
 from kofn.combination._sweep.blockwise import Done, Sweep
 from kofn.combination._sweep.files import SweepOptions
 from kofn.combination._sweep.measures import blend_length, trained
-from kofn.combination._sweep.members import FLOATS, Pool, Tensor
+from kofn.combination._sweep.members import Pool, Tensor
 from kofn.combination._sweep.quantised import Requantiser, configured
 from kofn.combination._sweep.rule import Rule
+from kofn.combination._sweep.tied import say_untied
 from kofn.core import checks
 from kofn.core.checks import InputError
 from kofn.core.plans import Blend
@@ -113,9 +114,9 @@ def merge(
             notes["warnings"] = [*notes.get("warnings", []), line]
     if pool.notes:
         notes["warnings"] = [*notes.get("warnings", []), *pool.notes]
-    if mixture := pool.mixture():
-        rounded = next(pool.dtype_of(name) for name in pool.first if pool.first[name].dtype in FLOATS)
-        line = f"members are of {', '.join(mixture)}: each is read as it is, the blend is {rounded.name}"
+    mixture, rounded = pool.mixture()
+    if mixture:
+        line = f"members are of {', '.join(mixture)}: each is read as it is, the blend is {', '.join(rounded)}"
         notes["warnings"] = [*notes.get("warnings", []), line]
     noted = [*_repeated(pool), *_negative_variances(pool, result)]
     if noted:
@@ -239,6 +240,8 @@ def _write(
             writer.note(json.dumps(rows))
 
         done = sweep.run(sink, done, journal)
+        if apart := say_untied(writer):
+            notes["warnings"] = [*notes.get("warnings", []), *apart]
     # In the members' order even after resuming, because sums over tensors depend on it.
     done.squares = {name: done.squares[name] for name in pool.first}
     return done, Checkpoint.open(writer.out).arrays()

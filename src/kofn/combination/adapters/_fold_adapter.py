@@ -17,8 +17,10 @@ from threadpoolctl import threadpool_limits
 
 from kofn.combination._sweep.members import ArrayTensor, Pool, open_members
 from kofn.combination._sweep.merge import settings_of
+from kofn.combination._sweep.tied import say_untied
+from kofn.combination._sweep.untying import parted, untying_text
 from kofn.combination._sweep.vocabulary import resized
-from kofn.combination.adapters._fold_changes import folding_of
+from kofn.combination.adapters._fold_changes import folding_of, left_out_of
 from kofn.combination.adapters._fold_rows import Change, Scratch, fold_rows, row_blocks
 from kofn.combination.adapters._fold_tables import Folding, array_of
 from kofn.core import checks
@@ -26,7 +28,7 @@ from kofn.core.arrays import Array
 from kofn.core.checks import InputError
 from kofn.engines.threads import cores
 from kofn.io.adapters import Adapter, as_adapter
-from kofn.io.companions import companions, first_config
+from kofn.io.companions import companions, first_config, untied
 from kofn.io.quantised import scale_of, unread_format
 from kofn.io.tensor_writer import CheckpointWriter
 from kofn.io.tensors import Checkpoint, LazyArrays, TensorSpec
@@ -218,6 +220,7 @@ class Fold:
         layout = layout.extended(self.folding.added)
         with CheckpointWriter(out, layout, extras=self._extras(source)) as writer:
             self._write(writer)
+            self.folding.notes += say_untied(writer)
         return Checkpoint.open(out).arrays()
 
     def _extras(self, source: Checkpoint) -> dict[str, Path | bytes]:
@@ -230,6 +233,8 @@ class Fold:
         if self.folding.rows is not None:
             before, after = self.folding.rows
             settings = {**settings, **resized({**config, **settings}, {before}, after)}
+        if self.folding.untied:
+            settings = {**settings, **untied({**config, **settings})}
         adapter = self.folding.tokenizer
         tokenizer = None if adapter is None else adapter.path
         return companions(["the base"], [source.path], settings, dropped, tokenizer)[0]
@@ -294,9 +299,16 @@ def open_fold(
     if not isinstance(source, Mapping):
         raise InputError(f"base is {type(base).__name__}; give a checkpoint's path or a mapping name -> array")
     _refuse_packed(source)
+    left_out = left_out_of(members, only, skip)
+    source, members, tie, joint = parted(source, given := members, left_out)
     pool = None if dtype is None else open_members([source], dtype=dtype)
     tensors = source if pool is None else pool.first
-    folding = folding_of(tensors, members, used, only, skip)
+    folding = folding_of(tensors, members, used, left_out, tie, joint)
+    folding.modules = [frozenset(adapter.pairs) - left_out for adapter in given]
+    if tie is not None and len(joint) < len(given):
+        folding.untied = True
+        apart = [adapter.label for i, adapter in enumerate(given) if i not in joint]
+        folding.notes.append(untying_text(tie, apart))
     touched = dict.fromkeys([*folding.changes, *folding.shapes])
     if pool is None:
         _refuse_quantised(source, touched)

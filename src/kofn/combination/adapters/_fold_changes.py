@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import fnmatch
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from kofn.combination._sweep.files import patterns
+from kofn.combination._sweep.untying import Tie
 from kofn.combination.adapters._fold_layouts import expert_changes, fused_changes, other_names
 from kofn.combination.adapters._fold_rows import Change, LowRank, Replace, Shift, Trained
 from kofn.combination.adapters._fold_tables import Folding, array_of, may_resize, refuse_tied, resize, tied_heads
@@ -28,22 +29,31 @@ def folding_of(
     base: Mapping[str, Any],
     adapters: Sequence[Adapter],
     weights: Sequence[float],
-    only: str | Sequence[str] | None = None,
-    skip: str | Sequence[str] | None = None,
+    left_out: frozenset[str] = frozenset(),
+    tie: Tie | None = None,
+    joint: Container[int] = (),
 ) -> Folding:
     """What adapters, each by its weight, change in the tensors of a base.
+
+    Args:
+        base: its tensors.
+        adapters, weights: (m,) what is folded, and by how much.
+        left_out: modules and tensors of adapters that are not.
+        tie: embedding and head of a base that ties them.
+        joint: the adapters that trained both as one, under the embedding's name.
 
     Raises:
         InputError: modules that the base lacks (all of an adapter at once) or that correspond to two of its tensors,
             shapes that do not fit, an adapter that cannot be folded.
     """
     out = Folding()
-    left_out = _left_out(adapters, only, skip)
     names = ModuleNames(dict.fromkeys(stem for name in base if (stem := name.rpartition(".")[0])))
     trained: dict[str, list[tuple[Adapter, Trained]]] = {}
-    for adapter, weight in zip(adapters, weights, strict=True):
-        gathered = _OneAdapter(base, names, adapter, float(weight), left_out)
+    for i, (adapter, weight) in enumerate(zip(adapters, weights, strict=True)):
+        gathered = _OneAdapter(base, names, adapter, float(weight), left_out, tie)
         gathered.gather()
+        if i in joint:
+            gathered.follow()
         for name, changes in gathered.changes.items():
             out.changes.setdefault(name, []).extend(changes)
         for name, part in gathered.trained.items():
@@ -56,7 +66,7 @@ def folding_of(
     return out
 
 
-def _left_out(
+def left_out_of(
     adapters: Sequence[Adapter], only: str | Sequence[str] | None, skip: str | Sequence[str] | None
 ) -> frozenset[str]:
     """The modules, and the tensors trained in full, that are left out; a pattern that matches none is refused."""
@@ -84,10 +94,16 @@ class _OneAdapter:
     """What one adapter changes, gathered with everything that does not fit."""
 
     def __init__(
-        self, base: Mapping[str, Any], names: ModuleNames, adapter: Adapter, weight: float, left_out: frozenset[str]
+        self,
+        base: Mapping[str, Any],
+        names: ModuleNames,
+        adapter: Adapter,
+        weight: float,
+        left_out: frozenset[str],
+        tie: Tie | None,
     ) -> None:
         self.base, self.names, self.adapter, self.weight = base, names, adapter, weight
-        self.left_out = left_out
+        self.left_out, self.tie = left_out, tie
         self.changes: dict[str, list[Change]] = {}
         self.trained: dict[str, Trained] = {}
         self.added: dict[str, Array] = {}
@@ -126,6 +142,16 @@ class _OneAdapter:
                     self.tall.add(name)
         self.modules = frozenset(pairs)
         self._refuse()
+
+    def follow(self) -> None:
+        """Change the head, where it is a tensor, as the embedding: they were trained as one."""
+        if self.tie is None or self.tie.head not in self.base:
+            return
+        embedding, head = self.tie.embedding, self.tie.head
+        if embedding in self.changes:
+            self.changes[head] = self.changes[embedding]
+        if embedding in self.trained:
+            self.trained[head] = self.trained[embedding]
 
     def _find_wrapper(self, modules: Sequence[str]) -> None:
         if modules and not any(self.names.find(module) for module in modules):
@@ -245,7 +271,8 @@ class _OneAdapter:
 
     def _refuse(self) -> None:
         lacking = [*self.lacking, *self.added]
-        refuse_tied(self.base, self.adapter, [*self.trained_apart(), *lacking])
+        if self.tie is None:
+            refuse_tied(self.base, self.adapter, [*self.trained_apart(), *lacking])
         faults = [f"it lacks {name!r}" for name in self.lacking] + self.unlike
         if not faults:
             return

@@ -32,6 +32,7 @@ class Folding:
         tokenizer: the adapter whose tokens the tables then have, None for the base's.
         modules: (m,) the modules of each adapter that are folded.
         notes: warnings.
+        untied: whether the head, tied in the base, becomes a tensor of its own.
     """
 
     changes: dict[str, list[Change]] = field(default_factory=dict)
@@ -42,6 +43,7 @@ class Folding:
     tokenizer: Adapter | None = None
     modules: list[frozenset[str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    untied: bool = False
 
 
 def tied_heads(base: Mapping[str, Any], whole: Mapping[str, Array]) -> list[str]:
@@ -79,7 +81,8 @@ def refuse_tied(base: Mapping[str, Any], adapter: Adapter, names: Sequence[str])
     if apart is not None:
         raise InputError(
             f"{adapter.label} trained {apart!r} apart, and the base has one tensor for its embedding and its head "
-            "(tie_word_embeddings); save the base with both first, or merge it with the adapter's own trainer"
+            "(tie_word_embeddings); save the base with both (the head a copy of the embedding, tie_word_embeddings "
+            "false) and fold into that, or merge it with the adapter's own trainer"
         )
 
 
@@ -131,6 +134,11 @@ def resize(out: Folding, base: Mapping[str, Any], trained: Mapping[str, list[tup
         out.shapes[other] = (after, *base[other].shape[1:])
         out.changes.setdefault(other, [])
     out.rows = (before, after)
+    if after < before:
+        out.notes.append(
+            f"{next(iter(owners))} has {after} rows of tokens, the base {before}: the last {before - after} are left "
+            "out"
+        )
     out.tokenizer = next((adapter for adapter in owners.values() if _tokens_of(adapter) is not None), None)
     if out.tokenizer is None:
         out.notes.append(

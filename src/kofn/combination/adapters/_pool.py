@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, TypedDict, Unpack
 
 import numpy as np
 
+from kofn.combination._sweep.vocabulary import EMBEDDING, HEAD
 from kofn.combination._sweep.weights import relative_weights
 from kofn.combination.adapters._full_tensors import blend_full_tensors, open_base
 from kofn.combination.adapters._names import alike, family_for, renamed_for, with_kernels
@@ -22,6 +23,7 @@ from kofn.core.checks import InputError
 from kofn.io.adapter_families import Family
 from kofn.io.adapters import Adapter, as_adapter
 from kofn.io.low_rank import Pair
+from kofn.io.module_names import unwrapped
 
 _SHOWN = 6  # mismatches spelled out
 # Settings that determine the meaning of the tensors, and so must agree.
@@ -220,7 +222,7 @@ def _refuse_mismatch(members: list[Adapter], labels: list[str], other_base: bool
             if value != values[0]
         ]
     seen: dict[str, tuple[str, tuple[Any, ...]]] = {}
-    precisions = False
+    precisions = grown = False
     for label, member in zip(labels, members, strict=True):
         sides = {
             module: (pair.kind, pair.into, (pair.out,), _dtype_name(pair, widen))
@@ -231,12 +233,25 @@ def _refuse_mismatch(members: list[Adapter], labels: list[str], other_base: bool
             before, known = seen.setdefault(name, (label, value))
             if known != value:
                 precisions = precisions or _takes_both(value, known)
+                grown = grown or (name in member.full and _are_other_rows(unwrapped(name), value[0], known[0]))
                 differences.append(f"{label}: {name!r} is {_described(value)}, in {before} {_described(known)}")
     if differences:
         more = f"; and {len(differences) - _SHOWN} more" if len(differences) > _SHOWN else ""
         places = "1 place" if len(differences) == 1 else f"{len(differences)} places"
         remedy = "; dtype='float32' adds half and single precision" if precisions else ""
+        if grown:
+            remedy = (
+                "; tables of tokens of unlike rows are not added up: fold each adapter apart into the base, then blend "
+                "those with vocabulary='union' (--vocabulary)"
+            )
         raise InputError(f"members do not match in {places}: {'; '.join(differences[:_SHOWN])}{more}{remedy}")
+
+
+def _are_other_rows(name: str, one: Any, other: Any) -> bool:
+    """Whether two shapes of a table of tokens differ in the number of rows."""
+    table = EMBEDDING.search(name) or HEAD.search(name)
+    shapes = isinstance(one, tuple) and isinstance(other, tuple)
+    return bool(table) and shapes and one[:1] != other[:1] and one[1:] == other[1:]
 
 
 def _dtype_name(pair: Pair, widen: bool) -> str:
