@@ -162,8 +162,8 @@ def command(typed: Sequence[str], file: str, **values: Any) -> None:
         check_columns(table, arguments)
     pool = read_pool(table, arguments)
     call, options = call_of(pool, arguments), options_of(pool, arguments)
-    if pool.ids is not None:
-        options |= {name: pool.ids[pairs] for name, pairs in options.items() if name in _LINKS}
+    if "ids" in call:
+        options |= {name: call["ids"][pairs] for name, pairs in options.items() if name in _LINKS}
     plan = assign(method=arguments.method, options=options, **call)
     finish(plan, arguments, lambda: placements(plan, pool, arguments), **report_context(pool, arguments))
     say(answer(plan, arguments), lambda: render(plan, pool, arguments), arguments.as_json)
@@ -225,8 +225,8 @@ def call_of(pool: Pool, arguments: AssignArguments) -> dict[str, Any]:
                 raise InputError(f"--{flag_name} {file} names the bins, so --k auto has none to find; give --k")
             bins = range(call.get("k", 0) if pool.matrix is None else pool.matrix.shape[1])
             call[name] = _by_bin(file, flag_name, pool.matrix_columns or tuple(map(str, bins)))
-    if pool.ids is not None:
-        call["ids"] = pool.ids
+    if pool.ids is not None or pool.dropped:
+        call["ids"] = pool.keys  # rows are named by their number in the file, also where some were left out
     if pool.matrix is not None:
         call["scores"] = pool.matrix
     else:
@@ -292,7 +292,7 @@ def report_context(pool: Pool, arguments: AssignArguments) -> dict[str, Any]:
     frame = None
     if table.path.suffix.lower() not in ARRAYS:
         # The columns that people can read, without vectors, which may be most of the file.
-        frame = pl.DataFrame([table.column(name) for name in table.columns if table.dtype(name) != "vector"])
+        frame = pl.DataFrame([table.column(name)[pool.rows] for name in table.columns if table.dtype(name) != "vector"])
     return {
         "metric": arguments.measured_by,
         "frame": frame,
