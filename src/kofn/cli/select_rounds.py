@@ -144,6 +144,7 @@ def known_so_far(plan: Selection, pool: Pool) -> dict[str, Any] | None:
         "left": int((~known).sum()),
         "mean_uncertainty": mean if learnt else None,
         "accuracy": plan.info["accuracy"] if learnt else None,
+        "learnt_from": plan.info.get("learnt_from"),
     }
 
 
@@ -174,8 +175,19 @@ def round_lines(plan: Selection, pool: Pool, arguments: SelectArguments) -> list
             f"rows that were kept from it; mean doubt about the other rows {so_far['mean_uncertainty']:.2f} (0 to 1)"
             + (": all rows count alike" if plan.info.get("sure") else "")
         )
+    elif plan.method == NEXT and plan.options.get("model") == "none":
+        lines.append("--model none: all rows count alike")
+    elif plan.method == NEXT and plan.info.get("learnt_from") == 0:
+        lines.append(
+            "the classifier did not fit into the time: all rows count alike; --model none leaves it out, "
+            "a longer --time-limit lets it learn"
+        )
     elif plan.method == NEXT and len(labels) > 1:
         lines.append("too few labelled rows to tell what a model is unsure of: all rows count alike")
+    if 0 < plan.info.get("learnt_from", total) < total:
+        lines.append(
+            f"the time let the classifier learn from {plan.info['learnt_from']:,} of the {total:,} labelled rows"
+        )
     if arguments.output:
         how = "run the same command on it" if arguments.every else "copy them into the pool by row or id; --all does so"
         lines.append(f"next: fill in {column!r} of the picks in {arguments.output}, then {how}")
