@@ -62,8 +62,10 @@ class Table(VectorColumns, ABC):
     fills_names: bool = False
 
     @staticmethod
-    def open(path: str | PathLike[str], reading: Reading | None = None) -> Table:
+    def open(path: str | PathLike[str], reading: Reading | None = None, *, header_alone: bool = False) -> Table:
         """Open a file by its suffix; nothing but the layout is read. `reading` says how text is read.
+
+        With `header_alone` a file with columns and no rows is a table too.
 
         Raises:
             InputError: no such file, unknown suffix, no rows, or a file that is broken (with the line, byte or reason).
@@ -98,7 +100,7 @@ class Table(VectorColumns, ABC):
                 table.path = where
                 weakref.finalize(table, plain.unlink, missing_ok=True)
         table.reading = how
-        if table.n == 0:
+        if table.n == 0 and not (header_alone and table.columns):
             raise InputError(f"{where} has columns and no rows; give at least one row")
         if not table.columns:
             raise InputError(f"{where} has no columns")
