@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from kofn.core.arrays import Array
 from kofn.core.checks import FailureError, InputError, nearest, refuse_nonfinite, regular
 from kofn.io.cells import missing_in, odd_cell, remedy, words_in
-from kofn.io.reading import COMPRESSED, DROP, Reading, plain_copy, suffix_of
+from kofn.io.reading import COMPRESSED, Reading, plain_copy, suffix_of
 from kofn.io.suffixes import refuse_other_kind, remedy_of
 from kofn.io.vector_columns import VectorColumns
 
@@ -332,7 +332,9 @@ class Table(VectorColumns, ABC):
         if count:
             more = f" ({count} such rows)" if count > 1 else ""
             row = missing.arg_max() or 0
-            raise InputError(f"{self._place(name, row)} is {'empty' if series[row] is None else 'NaN'}{more}; {DROP}")
+            raise InputError(
+                f"{self._place(name, row)} is {'empty' if series[row] is None else 'NaN'}{more}; {self.reading.drop}"
+            )
         return series
 
     @abstractmethod
