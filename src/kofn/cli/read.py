@@ -147,6 +147,12 @@ def read_vectors_together(
         if arguments.columns:
             option, file = next(iter(files.items()))
             raise InputError(f"--{option} {file} goes with --text or --vectors; for --columns give @{option}.npy")
+        for option, file in files.items():
+            if not _is_file(Path(file)):
+                raise InputError(
+                    f"--{option} {file!r}: no such file; the rows have no texts to compare it with as a text: say "
+                    f"--text COL for texts, or give a file of vectors"
+                )
         pool = read_vectors(table, arguments)
         return pool, {option: read_vectors(Table.open(file), arguments).X for option, file in files.items()}
     texts = [table.texts(name), *(_texts_of(file, name, option) for option, file in files.items())]
@@ -197,6 +203,8 @@ def _unmatched(texts: pl.Series, matched: NDArray[np.bool_], column: str, option
 def _texts_of(file: str, column: str, option: str) -> pl.Series:
     """The texts of a file: its lines, or the column of a table; what names no file is a text itself."""
     suffix = Path(file).suffix.lower()
+    if not file.strip():
+        raise InputError(f"--{option} {file!r} holds no text; give a text, or a file of one text a line")
     if not Path(file).is_file():
         if suffix in (*_TEXTS[:2], *TABLES, *ARRAYS) or (os.sep in file and " " not in file):
             raise InputError(f"--{option} {file}: no such file")
