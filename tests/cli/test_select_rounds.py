@@ -214,3 +214,18 @@ def test_what_kept_the_model_from_doubting_is_said(folder: Path, capsys: pytest.
         assert "too few labelled rows" not in text
         code, text, _ = run(capsys, "select", file, *COLUMNS, "-k", 3, *words, "--json")
         assert json.loads(text)["round"]["learnt_from"] == (None if "none" in words else 0)
+
+
+@pytest.mark.parametrize(
+    ("labels", "warned"),
+    [([f"{3 + row % 48 / 10}" for row in range(60)], True), ([str(row % 10) for row in range(60)], False)],
+)
+def test_numbers_that_measure_are_told_as_no_classes(
+    labels: list[str], warned: bool, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frame, _ = digits()
+    file = folder / "digits.csv"
+    frame.with_columns(digit=pl.Series([*labels, *[None] * 180])).write_csv(file)
+    code, text, err = run(capsys, "select", file, *COLUMNS, "-k", 3, "--model", "none")
+    assert code == 0, err
+    assert ("different numbers with decimals, and each counts as a class" in text) == warned

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 from collections.abc import Mapping
@@ -195,7 +196,7 @@ def round_lines(plan: Selection, pool: Pool, arguments: SelectArguments) -> list
 
 
 def odd_classes(pool: Pool, arguments: SelectArguments) -> list[str]:
-    """A line for each class whose name most likely says that a row has no label."""
+    """A line for each class whose name most likely says that a row has no label, and one where classes are none."""
     y = pool.values.get("y")
     if y is None:
         return []
@@ -204,10 +205,26 @@ def odd_classes(pool: Pool, arguments: SelectArguments) -> list[str]:
     # scikit-learn's sign for rows without a label, beside classes 0, 1, 2, ...
     if "-1" in names and len(names) > 1 and all(name.isdigit() for name in names if name != "-1"):
         odd.append("-1")
-    return [
+    lines = [
         f"{name!r} counts as a class of {arguments.label_column!r}; if it stands for no label, say --na {name!r}"
         for name in odd
     ]
+    if _measured(names):
+        lines.append(
+            f"{arguments.label_column!r} holds {len(names):,} different numbers with decimals, and each counts as a "
+            "class; if they measure something, cut them into classes first"
+        )
+    return lines
+
+
+def _measured(names: list[str]) -> bool:
+    """True where most classes are numbers with decimals, which measure and name nothing."""
+    decimals = 0
+    for name in names:
+        with contextlib.suppress(ValueError):
+            number = float(name)
+            decimals += math.isfinite(number) and not number.is_integer()
+    return len(names) > 2 and decimals * 2 > len(names)
 
 
 def _rows(count: int) -> str:
