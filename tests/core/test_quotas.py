@@ -7,7 +7,7 @@ import pytest
 from refusals import refused
 
 import kofn
-from kofn.core import checks
+from kofn.core import checks, witnesses
 from kofn.core.checks import InfeasibleError, InputError
 from kofn.core.constraints import Constraints, Tracker
 from kofn.core.quotas import Cells, columns_of
@@ -255,3 +255,22 @@ def test_groups_without_quotas_are_one_cell():
     groups = {"p": rng.integers(0, 50, 300), "q": rng.integers(0, 50, 300)}
     cells = Cells(columns_of(*checks.resolved(groups, {"p": {0: (1, 2)}, "q": {1: (0, 3)}}, 5, None)))
     assert cells.count <= 4
+
+
+def test_whether_the_budget_buys_anything_is_asked_of_few_items(monkeypatch):
+    n, rng = 300, np.random.default_rng(0)
+    costs = rng.integers(50_000, 100_000, n)
+    kinds, sides = rng.choice(list("abcd"), n), rng.choice(list("xy"), n)
+    least = {"a": 3, "b": 5, "c": 2, "d": 4}
+    budget = sum(int(np.sort(costs[kinds == kind])[:count].sum()) for kind, count in least.items())
+    calls, solve = [], witnesses.whole_numbers
+    monkeypatch.setattr(witnesses, "whole_numbers", lambda *given: calls.append(1) or solve(*given))
+    plan = kofn.select(
+        scores=rng.random(n),
+        costs=costs,
+        budget=budget,
+        groups={"kind": kinds, "side": sides},
+        quotas={"kind": {kind: (count, None) for kind, count in least.items()}, "side": {"x": (0, 20)}},
+    )
+    assert costs[plan.indices].sum() <= budget
+    assert len(calls) < n // 2

@@ -26,6 +26,12 @@ from kofn.core.witnesses import PricedWitness, Witness
 from kofn.core.words import Where, part
 
 
+def _amount(value: float | int) -> str:
+    """A total in six digits, or in all of them where those are not the total."""
+    short = f"{value:g}"
+    return short if float(short) == value else f"{value:,}"
+
+
 @dataclass(frozen=True)
 class Constraints:
     """The checked constraints of one selection.
@@ -140,16 +146,17 @@ class Constraints:
         spent = total(self.costs[self.preselected])
         if spent > self.limit:
             raise InfeasibleError(
-                f"include and start cost {spent:g}, over the budget of {self.budget:g} by {spent - self.budget:g}"
+                f"include and start cost {_amount(spent)}, over the budget of {_amount(self.budget)} by "
+                f"{_amount(spent - self.budget)}"
             )
         tracker = Tracker(self)
         need = tracker.least_spend
         if need > self.limit:
             raise InfeasibleError(
-                f"the quotas' minima (with include) cost at least {need:g}, over the budget of {self.budget:g} by "
-                f"{need - self.budget:g}; raise the budget or lower the minima"
+                f"the quotas' minima (with include) cost at least {_amount(need)}, over the budget of "
+                f"{_amount(self.budget)} by {_amount(need - self.budget)}; raise the budget or lower the minima"
             )
-        if not len(self.preselected) and not tracker.eligible().any():
+        if not len(self.preselected) and not tracker.any_eligible():
             allowed = ~self.banned
             for column in self.columns:
                 allowed &= (column.most > 0)[column.codes]
@@ -292,6 +299,13 @@ class Tracker:
             for item in np.flatnonzero(mask).tolist():
                 mask[item] = self.admits(item)
         return mask
+
+    def any_eligible(self) -> bool:
+        """Whether any item is; of several columns under a budget, an item of the completion is the first to be asked."""
+        if not isinstance(self._witness, PricedWitness):
+            return bool(self.eligible().any())
+        first = self._witness.completion.tolist()
+        return any(map(self.admits, [*first, *np.flatnonzero(self.candidates()).tolist()]))
 
     def candidates(self, *, within_budget: bool = True) -> Mask:
         """(n,) True at least where `eligible` is; exact for up to one column of groups.
