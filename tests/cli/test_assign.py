@@ -348,3 +348,24 @@ def test_capacities_from_a_table(folder: Path, capsys: pytest.CaptureFixture[str
         Path("c.csv").write_text(text)
         assert says in refused(capsys, *typed)
     assert "give one whole number, or one for each bin" in refused(capsys, *rows, "2,many")
+
+
+@pytest.mark.parametrize(
+    ("more", "unplaced", "dropped", "told"),
+    [
+        (["--per-item", "2", "--capacity", "2"], 0, 1, "0 unplaced, 1 placement dropped"),
+        (["--per-item", "2", "--capacity", "1"], 1, 3, "1 unplaced, 3 placements dropped"),
+        (["--per-item", "2", "--capacity", "3"], 0, 0, "0 unplaced\n"),
+        (["--capacity", "1"], 2, 2, "2 unplaced\n"),
+    ],
+)
+def test_placements_that_are_dropped_are_counted(
+    more: list[str], unplaced: int, dropped: int, told: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "t.csv").write_text("item,A,B,C\ni1,1,,0.5\ni2,0.9,0.8,\ni4,0.7,0.1,0.2\n")
+    call = ["assign", "t.csv", "--id", "item", "--scores", *more, "--overflow", "drop"]
+    code, out, err = run(capsys, *call)
+    assert code == 0, err
+    counted = json.loads(run(capsys, *call, "--json")[1])
+    assert (counted["unplaced"], counted["placements_dropped"]) == (unplaced, dropped)
+    assert told in out

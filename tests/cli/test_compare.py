@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from command_line import refused, run
 
 from kofn import datasets
 from kofn.cli import compare_trial
+from kofn.core.checks import InputError
 
 
 @pytest.fixture
@@ -116,3 +119,25 @@ def test_gaps_are_filled_or_left_out_and_the_answer_is_not_compared_by(
     for flags in (("--columns", "x,topic"), ("--text", "topic")):
         said = refused(capsys, "compare", "p.csv", *flags, "--judge", "topic", "-k", 4)
         assert "--judge topic is what the rows are compared by too" in said
+
+
+@pytest.mark.parametrize("n", [30, 300, 3_000, 6_000])
+@pytest.mark.parametrize("most", [40, 1_999, 2_000, 3_000])
+def test_what_is_advised_of_k_is_taken(n: int, most: int) -> None:
+    def sizes(rows: int, k: int) -> tuple[int, int]:
+        arguments: Any = SimpleNamespace(k=(1, k), label_column="y")
+        return compare_trial._sizes(rows, 2, arguments)
+
+    try:
+        pool, _ = sizes(n, most)
+    except InputError as error:
+        said = str(error).replace(",", "")
+        asked, labels = re.search(r"ask for k < (\d+)", said), re.search(r"label at least (\d+)", said)
+        assert asked or labels, said
+        if asked:
+            sizes(n, int(asked[1]) - 1)
+        if labels:
+            sizes(int(labels[1]), most)
+        assert most < 2_000 or labels is None
+    else:
+        assert most < pool

@@ -155,3 +155,13 @@ def test_k_may_be_a_share_of_the_rows(folder: Path, capsys: pytest.CaptureFixtur
     assert run(capsys, *CALL, "-k", "50%", "--dry-run")[0] == 0
     assert "give a share of the rows from above 0% to 100%" in refused(capsys, *CALL, "-k", "0%")
     assert "give a whole number, or a share of the rows such as 10%" in refused(capsys, *CALL, "-k", "ten")
+
+
+@pytest.mark.parametrize("k", [1, 4, 6, "100%"])
+def test_another_number_than_that_of_each_is_refused(
+    k: object, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = refused(capsys, *CALL, "--each", "cat=2", "-k", k)
+    assert "and --each cat=2 do not go together: 2 of each of 3 groups, all of those with fewer, are 5 rows" in said
+    assert "leave -k out, or say -k 5" in said
+    assert run(capsys, *CALL, "--each", "cat=2", "-k", 5)[0] == 0

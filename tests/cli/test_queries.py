@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 import pytest
 import scipy.sparse as sp
-from command_line import run
+from command_line import refused, run
 
 import kofn
 from kofn.core.checks import InputError
@@ -143,3 +143,20 @@ def test_several_queries_each_get_their_rows(
     picks = pl.read_csv("o.csv")["text"].to_list()
     for pattern in ABOUT.values():
         assert any(re.search(pattern, pick, re.IGNORECASE) for pick in picks)
+
+
+@pytest.mark.parametrize(
+    ("file", "columns", "query", "told"),
+    [
+        ("pool.csv", ["--text", "body"], "", "--queries '' holds no text; give a text"),
+        ("pool.csv", ["--text", "body"], " ", "--queries ' ' holds no text; give a text"),
+        ("pool.npy", [], "three", "--queries 'three': no such file; the rows have no texts"),
+        ("pool.npy", [], "", "--queries '': no such file; the rows have no texts"),
+    ],
+)
+def test_queries_that_are_none_are_told_so(
+    file: str, columns: list[str], query: str, told: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "pool.csv").write_text("body\nred car\nblue bus\nslow train\n")
+    np.save(folder / "pool.npy", np.eye(4))
+    assert told in refused(capsys, "select", file, *columns, "--queries", query, "-k", "2")

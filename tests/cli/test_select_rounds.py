@@ -197,3 +197,35 @@ def test_a_class_that_is_most_likely_none_is_asked_about(
     known = run(capsys, *call, "--na", spelt)[1]
     assert "labelled in 'topic' so far: 10 rows" in known
     assert "counts as a class" not in known
+
+
+def test_what_kept_the_model_from_doubting_is_said(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    frame, names = digits()
+    file = folder / "digits.csv"
+    frame.with_columns(digit=pl.Series([name if row < 60 else None for row, name in enumerate(names)])).write_csv(file)
+    told = {
+        ("--model", "none"): "--model none: all rows count alike",
+        ("--time-limit", "0.01"): "the classifier did not fit into the time: all rows count alike; --model none",
+    }
+    for words, line in told.items():
+        code, text, err = run(capsys, "select", file, *COLUMNS, "-k", 3, *words)
+        assert code == 0, err
+        assert line in text
+        assert "too few labelled rows" not in text
+        code, text, _ = run(capsys, "select", file, *COLUMNS, "-k", 3, *words, "--json")
+        assert json.loads(text)["round"]["learnt_from"] == (None if "none" in words else 0)
+
+
+@pytest.mark.parametrize(
+    ("labels", "warned"),
+    [([f"{3 + row % 48 / 10}" for row in range(60)], True), ([str(row % 10) for row in range(60)], False)],
+)
+def test_numbers_that_measure_are_told_as_no_classes(
+    labels: list[str], warned: bool, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frame, _ = digits()
+    file = folder / "digits.csv"
+    frame.with_columns(digit=pl.Series([*labels, *[None] * 180])).write_csv(file)
+    code, text, err = run(capsys, "select", file, *COLUMNS, "-k", 3, "--model", "none")
+    assert code == 0, err
+    assert ("different numbers with decimals, and each counts as a class" in text) == warned

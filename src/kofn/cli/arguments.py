@@ -276,11 +276,14 @@ class VerbArguments:
     delimiter: str | None = None
     encoding: str | None = None
 
+    # Whether the command has --drop-empty and --impute.
+    has_gaps: ClassVar[bool] = False
+
     @property
     def reading(self) -> Reading:
         """How tables of text are read."""
         mark = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";"}.get(self.delimiter or "", self.delimiter)
-        return Reading(self.na or (), self.decimal or ".", mark, self.encoding, self.empty)
+        return Reading(self.na or (), self.decimal or ".", mark, self.encoding, self.empty, self.has_gaps)
 
     @property
     def empty(self) -> str:
@@ -343,6 +346,7 @@ class RowArguments(VerbArguments):
     label_column: str | None
     images: str | None
     drop: tuple[str, ...] | None = None
+    has_gaps: ClassVar[bool] = True
     drop_empty: bool = False
     impute: str | None = None
     no_cache: bool = False

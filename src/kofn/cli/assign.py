@@ -162,11 +162,11 @@ def command(typed: Sequence[str], file: str, **values: Any) -> None:
         check_columns(table, arguments)
     pool = read_pool(table, arguments)
     call, options = call_of(pool, arguments), options_of(pool, arguments)
-    if pool.ids is not None:
-        options |= {name: pool.ids[pairs] for name, pairs in options.items() if name in _LINKS}
+    if "ids" in call:
+        options |= {name: call["ids"][pairs] for name, pairs in options.items() if name in _LINKS}
     plan = assign(method=arguments.method, options=options, **call)
     finish(plan, arguments, lambda: placements(plan, pool, arguments), **report_context(pool, arguments))
-    say(answer(plan, arguments), lambda: render(plan, pool, arguments), arguments.as_json)
+    say(answer(plan, pool, arguments), lambda: render(plan, pool, arguments), arguments.as_json)
 
 
 def read_pool(table: Table, arguments: AssignArguments) -> Pool:
@@ -225,8 +225,8 @@ def call_of(pool: Pool, arguments: AssignArguments) -> dict[str, Any]:
                 raise InputError(f"--{flag_name} {file} names the bins, so --k auto has none to find; give --k")
             bins = range(call.get("k", 0) if pool.matrix is None else pool.matrix.shape[1])
             call[name] = _by_bin(file, flag_name, pool.matrix_columns or tuple(map(str, bins)))
-    if pool.ids is not None:
-        call["ids"] = pool.ids
+    if pool.ids is not None or pool.dropped:
+        call["ids"] = pool.keys  # rows are named by their number in the file, also where some were left out
     if pool.matrix is not None:
         call["scores"] = pool.matrix
     else:
@@ -292,7 +292,7 @@ def report_context(pool: Pool, arguments: AssignArguments) -> dict[str, Any]:
     frame = None
     if table.path.suffix.lower() not in ARRAYS:
         # The columns that people can read, without vectors, which may be most of the file.
-        frame = pl.DataFrame([table.column(name) for name in table.columns if table.dtype(name) != "vector"])
+        frame = pl.DataFrame([table.column(name)[pool.rows] for name in table.columns if table.dtype(name) != "vector"])
     return {
         "metric": arguments.measured_by,
         "frame": frame,
@@ -301,7 +301,15 @@ def report_context(pool: Pool, arguments: AssignArguments) -> dict[str, Any]:
     }
 
 
-def answer(plan: Assignment, arguments: AssignArguments) -> dict[str, Any]:
+def _left_out(plan: Assignment, pool: Pool, arguments: AssignArguments) -> int:
+    """How many placements are missing: bins that an item asked for (--per-item, or all that it may go to) and lacks."""
+    if pool.matrix is None:
+        return 0
+    asked = np.minimum(arguments.per_item or 1, (pool.matrix > -np.inf).sum(axis=1))
+    return int(np.maximum(asked - np.diff(plan.indptr), 0).sum())
+
+
+def answer(plan: Assignment, pool: Pool, arguments: AssignArguments) -> dict[str, Any]:
     """The answer for machines."""
     sizes = np.bincount(plan.bins, minlength=plan.k)
     medoids = {} if plan.medoids is None else {"medoids": plan.keys(plan.medoids)}
@@ -317,6 +325,7 @@ def answer(plan: Assignment, arguments: AssignArguments) -> dict[str, Any]:
         "smallest": int(sizes.min()),
         "largest": int(sizes.max()),
         "unplaced": int((np.diff(plan.indptr) == 0).sum()),
+        "placements_dropped": _left_out(plan, pool, arguments),
         "seconds": plan.info["seconds"],
         "output": arguments.output,
         "report": arguments.report,
@@ -338,11 +347,15 @@ def _filled(plan: Assignment, pool: Pool) -> list[str]:
 
 def render(plan: Assignment, pool: Pool, arguments: AssignArguments) -> str:
     """The answer for people."""
-    counted = answer(plan, arguments)
+    counted = answer(plan, pool, arguments)
+    lost = counted["placements_dropped"]
+    several = (
+        f", {lost:,} placement{'' if lost == 1 else 's'} dropped" if lost and (arguments.per_item or 1) > 1 else ""
+    )
     lines = [
         f"{plan.method}: {plan.n:,} items in {plan.k} bins, {'cost' if arguments.sense == 'min' else 'value'} "
         f"{counted['value']:.6g} ({plan.status})",
-        f"sizes from {counted['smallest']:,} to {counted['largest']:,}, {counted['unplaced']:,} unplaced",
+        f"sizes from {counted['smallest']:,} to {counted['largest']:,}, {counted['unplaced']:,} unplaced{several}",
         *_filled(plan, pool),
         *pool.notes,
     ]

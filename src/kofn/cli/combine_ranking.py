@@ -36,7 +36,11 @@ def rank(members: Sequence[str], arguments: CombineArguments) -> None:
     plan = combine(method=arguments.method, options=arguments.options, **call)
     plan.info["judges"] = list(judges)
     finish(plan, arguments, plan.to_frame)
-    say(answer_ranking(plan, judges, arguments), lambda: render_ranking(plan, judges, arguments), arguments.as_json)
+    say(
+        answer_ranking(plan, judges, arguments),
+        lambda: render_ranking(plan, judges, arguments, _names(table, arguments)),
+        arguments.as_json,
+    )
 
 
 def answer_ranking(plan: Blend, judges: Sequence[str], arguments: CombineArguments) -> dict[str, Any]:
@@ -51,14 +55,24 @@ def answer_ranking(plan: Blend, judges: Sequence[str], arguments: CombineArgumen
     }
 
 
-def render_ranking(plan: Blend, judges: Sequence[str], arguments: CombineArguments) -> str:
-    """The ranking for people: the first ten."""
+def _names(table: Table, arguments: CombineArguments) -> str | None:
+    """The first column of text without a gap or a repeat, where no column is said to name the alternatives."""
+    if arguments.id_column:
+        return None
+    texts = (name for name in table.columns if table.dtype(name) == "text")
+    return next((name for name in texts if table.column(name).drop_nulls().n_unique() == table.n), None)
+
+
+def render_ranking(plan: Blend, judges: Sequence[str], arguments: CombineArguments, unsaid: str | None = None) -> str:
+    """The ranking for people: the first ten. `unsaid`: a column that could name them."""
     ranking = plan.to_frame()
     named = ", ".join([*judges[:_NAMED], *(["..."] if len(judges) > _NAMED else [])])
     lines = [f"{plan.method}: {len(ranking)} alternatives ranked by {len(judges)} judges: {named}"]
     for row in ranking.head(10).iter_rows(named=True):
         points = f"  {row['points']:.4g} points" if "points" in row else ""
         lines.append(f"  {row['rank']:3}. {row['id']}{points}")
+    if unsaid is not None:
+        lines.append(f"they are told by their row numbers; --id {unsaid!r} names them")
     if arguments.output:
         lines.append(f"ranking -> {arguments.output}")
     if arguments.report:

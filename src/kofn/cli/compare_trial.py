@@ -203,8 +203,13 @@ def _sizes(n: int, classes: int, arguments: CompareArguments) -> tuple[int, int]
     size = min(MOST_POOL, int(n * _POOL_SHARE))
     test = min(MOST_TEST, n - size)
     most = arguments.k[-1]
-    if size == MOST_POOL <= most:
-        raise InputError(f"-k {most}: pools have {MOST_POOL:,} rows at most; ask for fewer")
+    if most >= MOST_POOL:
+        # More labels would not help, so they are advised only where there are too few for any k.
+        labels = "" if test >= _LEAST_TEST else f" and label at least {math.ceil(_LEAST_TEST / (1 - _POOL_SHARE))}"
+        here = "" if size == MOST_POOL else f" and here {size:,}"
+        raise InputError(
+            f"-k {most}: pools have {MOST_POOL:,} rows at most{here}; ask for k < {max(size, 2):,}{labels}"
+        )
     if test < _LEAST_TEST or most >= size:
         least = max(math.ceil((most + 1) / _POOL_SHARE), math.ceil(_LEAST_TEST / (1 - _POOL_SHARE)))
         fewer = f"ask for k < {size}, or " if test >= _LEAST_TEST else ""

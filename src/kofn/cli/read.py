@@ -147,6 +147,12 @@ def read_vectors_together(
         if arguments.columns:
             option, file = next(iter(files.items()))
             raise InputError(f"--{option} {file} goes with --text or --vectors; for --columns give @{option}.npy")
+        for option, file in files.items():
+            if not _is_file(Path(file)):
+                raise InputError(
+                    f"--{option} {file!r}: no such file; the rows have no texts to compare it with as a text: say "
+                    f"--text COL for texts, or give a file of vectors"
+                )
         pool = read_vectors(table, arguments)
         return pool, {option: read_vectors(Table.open(file), arguments).X for option, file in files.items()}
     texts = [table.texts(name), *(_texts_of(file, name, option) for option, file in files.items())]
@@ -197,6 +203,8 @@ def _unmatched(texts: pl.Series, matched: NDArray[np.bool_], column: str, option
 def _texts_of(file: str, column: str, option: str) -> pl.Series:
     """The texts of a file: its lines, or the column of a table; what names no file is a text itself."""
     suffix = Path(file).suffix.lower()
+    if not file.strip():
+        raise InputError(f"--{option} {file!r} holds no text; give a text, or a file of one text a line")
     if not Path(file).is_file():
         if suffix in (*_TEXTS[:2], *TABLES, *ARRAYS) or (os.sep in file and " " not in file):
             raise InputError(f"--{option} {file}: no such file")
@@ -382,18 +390,25 @@ def read_pairs(file: str, keys: NDArray[Any], option: str) -> NDArray[np.int64]:
 
     A header that is itself a pair of ids is a pair: the file was written without one.
     """
-    table = Table.open(file)
+    table = Table.open(file, header_alone=True)
     if len(table.columns) < 2:
         raise InputError(f"--{option} {file} has one column; give two, the ids of each pair")
     row_of = {str(key): row for row, key in enumerate(keys.tolist())}
-    named = list(zip(*(table.labels(name).tolist() for name in table.columns[:2]), strict=True))
+    header = tuple(name.strip() for name in table.columns[:2])
+    named = list(zip(*(table.labels(name).tolist() for name in table.columns[:2]), strict=True)) if table.n else []
     for row, pair in enumerate(named):
         for key in pair:
             if key not in row_of:
                 raise InputError(f"--{option} {file} names {key!r} at row {row}, which no row has as its id")
-    header = tuple(table.columns[:2])
-    if all(key in row_of for key in header):
+    unknown = [key for key in header if key not in row_of]
+    if not unknown:
         named.insert(0, header)
+    elif len(unknown) == 1 or not named:
+        # A header that names one id, or stands alone, is a pair with a mistake in it, or there is no pair.
+        raise InputError(
+            f"--{option} {file} names {unknown[0]!r} in its first line, which no row has as its id; give one pair of "
+            "ids a line, below a header or without one"
+        )
     return np.array([[row_of[a], row_of[b]] for a, b in named], np.int64).reshape(-1, 2)
 
 

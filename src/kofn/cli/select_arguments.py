@@ -77,7 +77,7 @@ WANTED = Section(
             multiple=True,
             metavar="COL=N",
             callback=words.parse_counts,
-            help="N rows of each group of the column, all of those that have fewer; without -k they are the picks.",
+            help="N rows of each group of the column, all of those that have fewer: these are the picks; leave -k out.",
         ),
         flag("--include", metavar="IDS_OR_FILE", help="Ids that must be picked: a,b,c or a file."),
         flag("--exclude", metavar="IDS_OR_FILE", help="Ids that must not be picked."),

@@ -282,12 +282,33 @@ def quotas_of(pool: Pool, arguments: SelectArguments) -> dict[str, Any]:
 
 
 def with_count(arguments: SelectArguments, pool: Pool) -> SelectArguments:
-    """The arguments with the number of picks that --each asks for, where nothing else says how many."""
+    """The arguments with the number of picks that --each asks for, where nothing else says how many.
+
+    Raises:
+        InfeasibleError: -k is another number.
+    """
+    if not arguments.dry_run:  # which may have read the beginning of the file alone
+        for column, most in arguments.each.items():
+            _refuse_other_count(arguments, column, most, groups_of(pool, arguments)[column])
     if arguments.k is not None or arguments.budget is not None or len(arguments.each) != 1:
         return arguments
     ((column, most),) = arguments.each.items()
     _, counts = np.unique(groups_of(pool, arguments)[column], return_counts=True)
     return dataclasses.replace(arguments, k=int(np.minimum(counts, most).sum()))
+
+
+def _refuse_other_count(arguments: SelectArguments, column: str, most: int, labels: NDArray[Any]) -> None:
+    """Refuse a -k that is not the number of rows that --each asks for, or under a budget one that is below it."""
+    k, counts = arguments.k, np.unique(labels, return_counts=True)[1]
+    total = int(np.minimum(counts, most).sum())
+    if k is None or k == total or (k > total and arguments.budget is not None):
+        return
+    alone = "leave -k out, or " if len(arguments.each) == 1 else ""
+    fewer = "" if counts.min() >= most else ", all of those with fewer"
+    raise InfeasibleError(
+        f"-k {k:,} and --each {column}={most} do not go together: {most} of each of {len(counts):,} groups{fewer}, are "
+        f"{total:,} rows; {alone}say -k {total}"
+    )
 
 
 def counted_quotas(pool: Pool, arguments: SelectArguments) -> dict[str, Any]:

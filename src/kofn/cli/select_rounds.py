@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 from collections.abc import Mapping
@@ -144,6 +145,7 @@ def known_so_far(plan: Selection, pool: Pool) -> dict[str, Any] | None:
         "left": int((~known).sum()),
         "mean_uncertainty": mean if learnt else None,
         "accuracy": plan.info["accuracy"] if learnt else None,
+        "learnt_from": plan.info.get("learnt_from"),
     }
 
 
@@ -174,8 +176,19 @@ def round_lines(plan: Selection, pool: Pool, arguments: SelectArguments) -> list
             f"rows that were kept from it; mean doubt about the other rows {so_far['mean_uncertainty']:.2f} (0 to 1)"
             + (": all rows count alike" if plan.info.get("sure") else "")
         )
+    elif plan.method == NEXT and plan.options.get("model") == "none":
+        lines.append("--model none: all rows count alike")
+    elif plan.method == NEXT and plan.info.get("learnt_from") == 0:
+        lines.append(
+            "the classifier did not fit into the time: all rows count alike; --model none leaves it out, "
+            "a longer --time-limit lets it learn"
+        )
     elif plan.method == NEXT and len(labels) > 1:
         lines.append("too few labelled rows to tell what a model is unsure of: all rows count alike")
+    if 0 < plan.info.get("learnt_from", total) < total:
+        lines.append(
+            f"the time let the classifier learn from {plan.info['learnt_from']:,} of the {total:,} labelled rows"
+        )
     if arguments.output:
         how = "run the same command on it" if arguments.every else "copy them into the pool by row or id; --all does so"
         lines.append(f"next: fill in {column!r} of the picks in {arguments.output}, then {how}")
@@ -183,7 +196,7 @@ def round_lines(plan: Selection, pool: Pool, arguments: SelectArguments) -> list
 
 
 def odd_classes(pool: Pool, arguments: SelectArguments) -> list[str]:
-    """A line for each class whose name most likely says that a row has no label."""
+    """A line for each class whose name most likely says that a row has no label, and one where classes are none."""
     y = pool.values.get("y")
     if y is None:
         return []
@@ -192,10 +205,26 @@ def odd_classes(pool: Pool, arguments: SelectArguments) -> list[str]:
     # scikit-learn's sign for rows without a label, beside classes 0, 1, 2, ...
     if "-1" in names and len(names) > 1 and all(name.isdigit() for name in names if name != "-1"):
         odd.append("-1")
-    return [
+    lines = [
         f"{name!r} counts as a class of {arguments.label_column!r}; if it stands for no label, say --na {name!r}"
         for name in odd
     ]
+    if _measured(names):
+        lines.append(
+            f"{arguments.label_column!r} holds {len(names):,} different numbers with decimals, and each counts as a "
+            "class; if they measure something, cut them into classes first"
+        )
+    return lines
+
+
+def _measured(names: list[str]) -> bool:
+    """True where most classes are numbers with decimals, which measure and name nothing."""
+    decimals = 0
+    for name in names:
+        with contextlib.suppress(ValueError):
+            number = float(name)
+            decimals += math.isfinite(number) and not number.is_integer()
+    return len(names) > 2 and decimals * 2 > len(names)
 
 
 def _rows(count: int) -> str:

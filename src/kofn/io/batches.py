@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from kofn.core import checks
 from kofn.core.checks import InputError, refuse_nonfinite
-from kofn.io.reading import FILL_OR_DROP
 from kofn.io.tables import Table
 
 
@@ -105,7 +104,7 @@ def _columns(table: Table, names: list[str], rows: int) -> Iterator[NDArray[Any]
 def _numbers(series: pl.Series, table: Table, name: str, start: int) -> NDArray[np.float64]:
     if series.null_count():
         row = start + (series.is_null().arg_max() or 0)
-        raise InputError(f"{table.path} column {name!r} at row {row} is empty; {FILL_OR_DROP}")
+        raise InputError(f"{table.path} column {name!r} at row {row} is empty; {table.reading.drop}")
     values = series.cast(pl.Float64, strict=False)
     if values.null_count():
         row = values.is_null().arg_max() or 0

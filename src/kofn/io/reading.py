@@ -22,7 +22,7 @@ from kofn.io.cells import EUROPEAN, typed_cells
 
 # What to do about a cell without a value.
 FILL_OR_DROP = "fill or drop those rows first (--impute median, --drop-empty)"
-DROP = "fill it, or leave such rows out with --drop-empty"
+_DROP = "fill it, or leave such rows out"
 EMPTY = ("refuse", "drop", "median", "mean", "most_frequent")
 COMPRESSED: dict[str, Callable[..., IO[bytes]]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}  # type: ignore[dict-item]
 _TEXT = (".csv", ".tsv", ".jsonl", ".ndjson")
@@ -41,6 +41,7 @@ class Reading:
         encoding: of the text, UTF-8 where None (UTF-16 is told by its first bytes).
         empty: what becomes of rows with a missing value in a column that is used: refused, dropped, or filled by the
             column's median, mean or most frequent value (words always by the most frequent one).
+        has_flag: the command that reads has --drop-empty, so that messages may name it.
     """
 
     na: tuple[str, ...] = ()
@@ -48,6 +49,7 @@ class Reading:
     delimiter: str | None = None
     encoding: str | None = None
     empty: str = "refuse"
+    has_flag: bool = False
 
     def __post_init__(self) -> None:
         choice(self.decimal, "decimal", (".", ","))
@@ -64,6 +66,11 @@ class Reading:
                 is_text = False
             if not is_text:
                 raise InputError(f"encoding={self.encoding!r} is not known; give one such as latin-1 or cp1252")
+
+    @property
+    def drop(self) -> str:
+        """What to do about a cell without a value that is not compared."""
+        return f"{_DROP} with --drop-empty" if self.has_flag else _DROP
 
     def without_na(self, series: pl.Series) -> pl.Series:
         """The column with null where a cell stands for a missing value; of numbers, where it is such a number."""

@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from kofn.core.arrays import Array
 from kofn.core.checks import FailureError, InputError, nearest, refuse_nonfinite, regular
 from kofn.io.cells import missing_in, odd_cell, remedy, words_in
-from kofn.io.reading import COMPRESSED, DROP, Reading, plain_copy, suffix_of
+from kofn.io.reading import COMPRESSED, Reading, plain_copy, suffix_of
 from kofn.io.suffixes import refuse_other_kind, remedy_of
 from kofn.io.vector_columns import VectorColumns
 
@@ -62,8 +62,10 @@ class Table(VectorColumns, ABC):
     fills_names: bool = False
 
     @staticmethod
-    def open(path: str | PathLike[str], reading: Reading | None = None) -> Table:
+    def open(path: str | PathLike[str], reading: Reading | None = None, *, header_alone: bool = False) -> Table:
         """Open a file by its suffix; nothing but the layout is read. `reading` says how text is read.
+
+        With `header_alone` a file with columns and no rows is a table too.
 
         Raises:
             InputError: no such file, unknown suffix, no rows, or a file that is broken (with the line, byte or reason).
@@ -98,7 +100,7 @@ class Table(VectorColumns, ABC):
                 table.path = where
                 weakref.finalize(table, plain.unlink, missing_ok=True)
         table.reading = how
-        if table.n == 0:
+        if table.n == 0 and not (header_alone and table.columns):
             raise InputError(f"{where} has columns and no rows; give at least one row")
         if not table.columns:
             raise InputError(f"{where} has no columns")
@@ -330,7 +332,9 @@ class Table(VectorColumns, ABC):
         if count:
             more = f" ({count} such rows)" if count > 1 else ""
             row = missing.arg_max() or 0
-            raise InputError(f"{self._place(name, row)} is {'empty' if series[row] is None else 'NaN'}{more}; {DROP}")
+            raise InputError(
+                f"{self._place(name, row)} is {'empty' if series[row] is None else 'NaN'}{more}; {self.reading.drop}"
+            )
         return series
 
     @abstractmethod

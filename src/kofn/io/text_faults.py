@@ -137,10 +137,11 @@ def _header(path: Path, separator: str) -> list[str]:
 
 
 def _refuse_other_separator(path: Path, separator: str, header: list[str]) -> None:
-    """Refuse a file of one column whose first lines all hold another separator equally often."""
-    if len(header) > 1:
+    """Refuse a file whose first lines all hold another separator equally often, and the one in use not so."""
+    records = [fields for _, (_, fields) in zip(range(6), _records(path, separator), strict=False)]
+    if len(header) > 1 and len({len(fields) for fields in records}) == 1:
         return
-    first = [",".join(fields) for _, (_, fields) in zip(range(6), _records(path, separator), strict=False)]
+    first = [separator.join(fields) for fields in records]
     for other in ";\t|,":
         counts = {line.count(other) for line in first}
         if other != separator and len(first) > 1 and len(counts) == 1 and counts != {0}:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from kofn.core.arrays import Array
 from kofn.core.checks import InputError
 from kofn.io.cells import as_floats
-from kofn.io.reading import DROP, Reading
+from kofn.io.reading import Reading
 
 _CHUNK_BYTES = 32 << 20
 
@@ -59,7 +59,7 @@ class VectorColumns:
         missing = block.is_null().to_numpy()
         drops = self.reading.empty == "drop"
         if missing.any() and not drops:
-            raise InputError(f"{self._place(name, start + int(missing.argmax()))} is empty; {DROP}")
+            raise InputError(f"{self._place(name, start + int(missing.argmax()))} is empty; {self.reading.drop}")
         rows = start + np.flatnonzero(~missing)
         block = block.drop_nulls()
         if block.dtype == pl.String:
@@ -80,7 +80,7 @@ class VectorColumns:
         flat = block.explode() if width else block.head(0).explode()
         if flat.null_count() and not drops:
             row, column = divmod(flat.is_null().arg_max() or 0, width)
-            raise InputError(f"{self._place(name, int(rows[row]))}, column {column} is empty; {DROP}")
+            raise InputError(f"{self._place(name, int(rows[row]))}, column {column} is empty; {self.reading.drop}")
         values = as_floats(flat, f"{self.path} column {name!r}").reshape(len(block), width)
         if not missing.any():
             return values

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import re
+import time
 import warnings
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +23,15 @@ _LEAST = 1e-6
 # Temperatures are tried over this range; at the upper end all classes are about as likely.
 _TEMPERATURES = np.geomspace(0.25, 64.0, 65)
 _FOLDS = 5
+# Multiplications in a step of the classifier from which on its linear algebra gains by threads: with fewer they wait
+# for each other, a hundred times as long on a busy machine.
+_WORTH_THREADS = 10**8
+# In less time than this nothing is learnt: libraries take as long to load.
+_LEAST_SECONDS = 0.5
+# Under a limit a classifier learns from so many rows first, then from so many times more while the time allows.
+_FIRST_ROWS, _MORE = 200, 4
+# How its time is taken to grow with its rows.
+_GROWTH = 1.5
 
 
 @dataclass(frozen=True)
@@ -31,18 +43,29 @@ class Prediction:
         temperature: by which the logarithms of the classifier's own probabilities were divided; infinite where nothing
             could be calibrated, and then all classes are as likely.
         accuracy: on labelled rows that were kept from it; NaN where there were too few.
+        rows: labelled rows that it learnt from.
     """
 
     probabilities: Floats
     temperature: float
     accuracy: float
+    rows: int
 
 
-def predict(model: Any, X: NDArray[Any], rows: Ints, y: NDArray[Any], seed: int, name: str = "model") -> Prediction:
-    """Learn from the labelled rows and predict all.
+def predict(
+    model: Any,
+    X: NDArray[Any],
+    rows: Ints,
+    y: NDArray[Any],
+    seed: int,
+    name: str = "model",
+    seconds: float = math.inf,
+) -> Prediction | None:
+    """Learn from the labelled rows and predict all; None where the time does not suffice.
 
     The temperature is the one at which labelled rows that were kept from the classifier, fold by fold, were most
-    likely. Classes with one row take no part in that.
+    likely. Classes with one row take no part in that. Where time is limited the classifier learns from as many rows
+    of each class as fit into it, and is calibrated by fewer folds.
 
     Args:
         model: a classifier of scikit-learn, or its name.
@@ -51,24 +74,83 @@ def predict(model: Any, X: NDArray[Any], rows: Ints, y: NDArray[Any], seed: int,
         y: their labels, of at least two classes.
         seed: of classifiers that draw, below 2^32; the folds are always the same.
         name: of the argument, for errors.
+        seconds: that all this may take; one fit more is the most that it takes beyond them.
 
     Raises:
         InputError: a name that scikit-learn does not have, no probabilities, or a classifier that cannot learn from
             these rows.
     """
-    classes, codes, counts = np.unique(y, return_inverse=True, return_counts=True)
+    if seconds < _LEAST_SECONDS:
+        return None
+    until = time.monotonic() + seconds
+    classes, codes = np.unique(y, return_inverse=True)
     points = _scaled(X)
     learner = classifier(model, seed, name)
-    probabilities = _fitted(learner, points[rows], codes, len(classes), points, name)
-    several = np.flatnonzero(counts[codes] > 1)
-    if len(np.unique(codes[several])) < 2:
-        return Prediction(np.full_like(probabilities, 1 / len(classes)), np.inf, np.nan)
-    kept = _kept_from_it(learner, points[rows], codes, several, len(classes), name)
-    logs, truth = np.log(np.maximum(kept, _LEAST)), codes[several]
+    with _threads(points.shape[1] * len(classes) * len(rows)):
+        learnt = _learnt_until(until, learner, points, rows, codes, name)
+        if learnt is None:
+            return None
+        probabilities, used = learnt
+        counts = np.bincount(codes[used], minlength=len(classes))
+        several = np.flatnonzero(counts[codes[used]] > 1)
+        if len(np.unique(codes[used][several])) < 2:
+            return Prediction(np.full_like(probabilities, 1 / len(classes)), np.inf, np.nan, len(used))
+        kept, seen = _kept_from_it(learner, points[rows[used]], codes[used], several, len(classes), name, until)
+    if not seen.any():
+        return None
+    kept, truth = kept[seen], codes[used][several[seen]]
+    logs = np.log(np.maximum(kept, _LEAST))
     loss = [-np.log(_softmax(logs / t)[np.arange(len(truth)), truth]).mean() for t in _TEMPERATURES]
     temperature = float(_TEMPERATURES[int(np.argmin(loss))])
     calibrated = _softmax(np.log(np.maximum(probabilities, _LEAST)) / temperature)
-    return Prediction(calibrated, temperature, float((kept.argmax(axis=1) == truth).mean()))
+    return Prediction(calibrated, temperature, float((kept.argmax(axis=1) == truth).mean()), len(used))
+
+
+def _threads(multiplications: int) -> AbstractContextManager[Any]:
+    """Linear algebra on one thread where a step of the classifier is small; after its libraries are loaded."""
+    if multiplications >= _WORTH_THREADS:
+        return nullcontext()
+    from threadpoolctl import threadpool_limits
+
+    limits: AbstractContextManager[Any] = threadpool_limits(1, "blas")
+    return limits
+
+
+def _learnt_until(
+    until: float, learner: Any, points: Floats, rows: Ints, codes: Ints, name: str
+) -> tuple[Floats, Ints] | None:
+    """What a copy of the classifier says of all points, and which of the labelled rows it learnt from.
+
+    Those are all, or as many as leave the time for two folds. None where no time is left.
+    """
+    n_classes = int(codes.max()) + 1
+    if until == math.inf:
+        return _fitted(learner, points[rows], codes, n_classes, points, name), np.arange(len(rows))
+    order = _in_shares(codes)
+    count = min(len(rows), max(_FIRST_ROWS, 2 * n_classes))
+    while True:
+        used = np.sort(order[:count])
+        began = time.monotonic()
+        probabilities = _fitted(learner, points[rows[used]], codes[used], n_classes, points, name)
+        now = time.monotonic()
+        if now >= until:
+            return None
+        more = min(len(rows), _MORE * count)
+        longer = (now - began) * (more / count) ** _GROWTH
+        if more == count or now + 3 * longer > until:
+            return probabilities, used
+        count = more
+
+
+def _in_shares(codes: Ints) -> Ints:
+    """An order of rows in which each beginning holds two rows of each class, and then the classes' shares of all."""
+    order = np.random.default_rng(0).permutation(len(codes))
+    place, share = np.empty(len(codes)), np.bincount(codes)
+    for code in np.unique(codes):
+        own = order[codes[order] == code]
+        place[own] = (np.arange(len(own)) + 0.5) / share[code]
+        place[own[:2]] = -1.0
+    return np.argsort(place, kind="stable")
 
 
 def classifier(model: Any, seed: int, name: str = "model") -> Any:
@@ -154,20 +236,29 @@ def _fitted(learner: Any, X: Floats, codes: Ints, n_classes: int, asked: Floats,
     return np.nan_to_num(out)
 
 
-def _kept_from_it(learner: Any, X: Floats, codes: Ints, rows: Ints, n_classes: int, name: str) -> Floats:
-    """(len(rows), n_classes) probabilities of labelled rows by classifiers that did not see them."""
+def _kept_from_it(
+    learner: Any, X: Floats, codes: Ints, rows: Ints, n_classes: int, name: str, until: float
+) -> tuple[Floats, NDArray[np.bool_]]:
+    """(len(rows), n_classes) probabilities of labelled rows by classifiers that did not see them, and which rows have
+    them: those of the folds for which there was time."""
     from sklearn.model_selection import StratifiedKFold
 
     folds = int(min(_FOLDS, np.bincount(codes[rows])[np.unique(codes[rows])].max()))
-    out = np.zeros((len(rows), n_classes))
+    out, done = np.zeros((len(rows), n_classes)), np.zeros(len(rows), bool)
     everyone = np.arange(len(codes))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # some classes have fewer rows than there are folds
         parts = list(StratifiedKFold(folds, shuffle=True, random_state=0).split(rows, codes[rows]))
+    took = 0.0
     for _, left_out in parts:
+        began = time.monotonic()
+        if began + took > until:
+            break
         seen = np.setdiff1d(everyone, rows[left_out])
         out[left_out] = _fitted(learner, X[seen], codes[seen], n_classes, X[rows[left_out]], name)
-    return out
+        done[left_out] = True
+        took = time.monotonic() - began
+    return out, done
 
 
 def _softmax(logs: Floats) -> Floats:

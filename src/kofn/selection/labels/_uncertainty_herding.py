@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import time
 from collections.abc import Hashable
 from typing import Any, Literal, Unpack
 
@@ -22,6 +23,9 @@ from kofn.selection.greedy._search import Search
 from kofn.selection.labels._classifier import classifier, counts_of, predict
 from kofn.selection.labels._labelled_rows import labelled_rows
 from kofn.selection.labels._uncertainty import uncertainty
+
+# The shares of a time limit by which the classifier must have learnt, and the labelled rows must have been added.
+_LEARNT_BY, _ADDED_BY = 0.4, 0.7
 
 
 class Round(Where, Resources, total=False):
@@ -76,8 +80,10 @@ def uncertainty_herding(
     Returns:
         Selection of open rows in the order picked. `gains` is the uncertainty that each covers anew, `value` their sum;
         `info["labels"]` counts the labelled rows of each class, `info["uncertainty"]` is (n,), `info["accuracy"]` the
-        classifier's on labelled rows that were kept from it, `info["temperature"]` what calibrated it. Where it is sure
-        of every row, all count alike, and `info["sure"]` is True.
+        classifier's on labelled rows that were kept from it, `info["temperature"]` what calibrated it,
+        `info["learnt_from"]` how many labelled rows it learnt from: under `time_limit` as many as fit into 0.4 of it,
+        and 0 where none do, so that all rows count alike. Where it is sure of every row, all count alike too, and
+        `info["sure"]` is True.
 
     Raises:
         InputError: every row is labelled, `unlabelled` without y, or the classifier cannot learn from these rows.
@@ -116,15 +122,19 @@ def uncertainty_herding(
         raise InfeasibleError(
             f"k={k}, but {left:,} of {n:,} rows have no label yet{also}; ask for k <= {n - excluded.sum()}"
         )
+    began, limit = time.monotonic(), words.get("time_limit")
+    seconds = math.inf if limit is None else limit
     doubt, learnt = np.ones(n), {"temperature": math.nan, "accuracy": math.nan}
     known = np.zeros(0) if y is None else y[rows]
     named = isinstance(model, str)
     learns = not (model is None or (named and model == "none"))
     if learns and len(np.unique(known)) > 1:
         drawn = int(np.random.default_rng(seed).integers(2**31))
-        predicted = predict(model, X, rows, known, drawn)
-        learnt = {"temperature": predicted.temperature, "accuracy": predicted.accuracy}
-        doubt = uncertainty(predicted.probabilities, kind=kind)
+        predicted = predict(model, X, rows, known, drawn, seconds=seconds * _LEARNT_BY)
+        learnt["learnt_from"] = 0 if predicted is None else predicted.rows
+        if predicted is not None:
+            learnt |= {"temperature": predicted.temperature, "accuracy": predicted.accuracy}
+            doubt = uncertainty(predicted.probabilities, kind=kind)
     elif learns and not (named and model == "logistic_regression"):
         classifier(model, 0)  # what is no classifier is refused in the first round already
     heavy = np.ones(n) if weights is None else np.asarray(weights, np.float64)
@@ -141,7 +151,11 @@ def uncertainty_herding(
         n_threads=words.get("n_threads"),
     )
     for row in rows.tolist():
+        if time.monotonic() - began > seconds * _ADDED_BY:
+            break
         objective.add(row)
+    if limit is not None:
+        words["time_limit"] = max(0.0, limit - (time.monotonic() - began))
     plan = greedy({**words, "X": X, "objective": objective, "exclude": np.flatnonzero(excluded)}, Search)
     info = {**plan.info, **learnt, "labels": dict(counts_of(known)), "uncertainty": doubt}
     return dataclasses.replace(plan, objective="uncertainty_coverage", info=info)

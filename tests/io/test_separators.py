@@ -1,0 +1,46 @@
+"""Files with another separator than their suffix says are told so, whatever their header holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kofn.core.checks import InputError
+from kofn.io.reading import Reading
+from kofn.io.tables import Table
+
+ROWS = [["title", "Genre, major", "year"], ["Manden med tubaen", "Short", "2000"], ["Angustia", "Drama", "1987"]]
+
+
+def written(path: Path, mark: str, rows: list[list[str]] = ROWS) -> Path:
+    path.write_text("".join(mark.join(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.mark.parametrize("mark", [";", "\t", "|"])
+@pytest.mark.parametrize("name", ["Genre, major", "genre", "a, b, c"])
+def test_another_separator_is_named(mark: str, name: str, tmp_path: Path) -> None:
+    rows = [["title", name, "year"], *ROWS[1:]]
+    path = written(tmp_path / "t.csv", mark, rows)
+    with pytest.raises(InputError, match="say --delimiter") as told:
+        Table.open(path)
+    assert repr(mark) in str(told.value)
+    assert Table.open(path, Reading(delimiter=mark)).columns == ["title", name, "year"]
+
+
+def test_a_comma_in_a_row_does_not_hide_it(tmp_path: Path) -> None:
+    rows = [["title", "genre"], ["Remarkable Mr. Pennypacker, The", "Comedy"], ["Angustia", "Drama"]]
+    with pytest.raises(InputError, match="say --delimiter ';'"):
+        Table.open(written(tmp_path / "t.csv", ";", rows))
+
+
+@pytest.mark.parametrize("cells", [("a;b", "c;d"), ('"a, b; c"', "d;e")])
+def test_signs_within_fields_separate_nothing(cells: tuple[str, str], tmp_path: Path) -> None:
+    rows = [["x;y", "z"], [cells[0], "1"], [cells[1], "2"]]
+    assert Table.open(written(tmp_path / "t.csv", ",", rows)).n == 2
+
+
+def test_a_row_too_short_is_told_as_such(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="the row at line 3 has 1 field, the header has 2"):
+        Table.open(written(tmp_path / "t.csv", ",", [["x", "y"], ["1", "2"], ["3"]]))
