@@ -82,34 +82,6 @@ def partial_transport(
     most = min(math.fsum(r.tolist()), math.fsum(c.tolist()))
     if mass is not None and (not checks.is_number(mass) or not 0 < mass <= most * (1 + 1e-9)):
         raise InputError(f"mass={mass!r}: give a number > 0, at most {most:g}, the lesser of the sides' sums")
-<<<<<<< HEAD
-    row, column = np.nonzero((table > -np.inf) & (r > 0)[:, None] & (c > 0))
-    entry, ones = np.arange(len(row)), np.ones(len(row))
-    sums: Any = vstack(
-        [coo_array((ones, (row, entry)), (n, len(row))), coo_array((ones, (column, entry)), (bins, len(row)))]
-    )
-    # In units of the mass, so that HiGHS's absolute tolerances are shares of it.
-    within = {"A_ub": sums.tocsr(), "b_ub": np.concatenate([r, c]) / most, "method": "highs"}
-    if mass is None and len(row) < n * bins:
-        most *= -float(linprog(-ones, **within).fun) if len(row) else 0.0
-    unit = most if mass is None else min(float(mass), most)
-    if unit == 0:
-        return _of(table, (row[:0], column[:0], ones[:0]), (np.zeros(n), np.zeros(bins)), 0.0, 0.0)
-    within["b_ub"] = np.concatenate([r, c]) / unit
-    kept = table[row, column]
-    # Only where rounding made the most that can be sent unreachable is a last sliver of it left.
-    shares = [1.0] if mass is not None else [1.0, 1.0 - 1e-9]
-    solved = None
-    for values in _as_solved(kept, n + bins):
-        size = float(np.abs(values).max(initial=0.0)) or 1.0
-        for share in shares if len(row) else ():
-            solved = linprog(-values / size, A_eq=ones[None], b_eq=[share], **within)
-            if solved.status != 2:
-                break
-        if solved is not None and solved.x is not None and not (solved.x[values > kept] > 0).any():
-            break  # nothing is sent where the score was raised: the plan is optimal for the scores as they are
-    if solved is None or solved.status == 2:
-=======
     sent = most if mass is None else min(float(mass), most)
     costs = np.zeros((n + 1, bins + 1))
     costs[:n, :bins] = -table
@@ -123,7 +95,6 @@ def partial_transport(
                 return _of(table, None, (np.zeros(n), np.zeros(bins)), 0.0, 0.0)
             vertex = _solve(costs, r, c, sent, control.stopped)
     if vertex.missed:
->>>>>>> main
         raise InfeasibleError(
             f"scores: the entries that are listed cannot carry a mass of {sent:g} within the totals; "
             "list more entries, or ask for less"
