@@ -82,3 +82,15 @@ def test_memory_does_not_grow_with_the_square_of_the_keys(folder: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert int(done.stdout.split()[-1]) < 60_000
     assert pl.read_csv("o.csv").height == 500
+
+
+def test_nested_values_are_no_groups_and_their_keys_no_columns(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{"id": i, "meta": {"lang": "de", "n": i}, "body": {"title": f"word {i}"}, "x": i} for i in range(6)]
+    (folder / "n.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    call = ("select", "n.jsonl", "-k", 2)
+    assert "'body' holds nested values; write what is wanted" in refused(capsys, *call, "--text", "body.title")
+    for words in (("--proportional", "meta"), ("--quota", "meta=de:1-"), ("--group", "meta", "--quota", "meta=de:1-")):
+        said = refused(capsys, *call, "--columns", "x", *words)
+        assert "column 'meta' holds nested values; give a column of names or numbers" in said

@@ -111,6 +111,12 @@ class Table(VectorColumns, ABC):
         column = self._find(name)
         if column is not None:
             return column
+        outer = self._find(name.split(".")[0]) if "." in name else None
+        if outer is not None and self.dtype(outer) == "other":
+            raise InputError(
+                f"{self.path} has no column {name!r}: {outer!r} holds nested values; write what is wanted of them "
+                "into a column of its own"
+            )
         near = nearest(name, self.columns)
         shown = ", ".join(self.columns[:12]) + (", ..." if len(self.columns) > 12 else "")
         raise InputError(f"{self.path} has no column {name!r}{near or f'; it has {shown}'}")
@@ -213,7 +219,7 @@ class Table(VectorColumns, ABC):
                 nested values.
         """
         series = self.reading.numbers(self.column(name))
-        if series.dtype == pl.String and self.dtype(name) == "other" and series.null_count() < len(series):
+        if self._is_nested(name, series):
             raise InputError(f"{self.path} column {name!r} holds objects or lists; compare by --text, or leave it out")
         odd = odd_cell(series, self.reading.decimal)
         if odd is not None:
@@ -249,9 +255,13 @@ class Table(VectorColumns, ABC):
     def labels(self, name: str) -> Array:
         """A column as text, (n,), for groups: 3 is "3", true is "true"."""
         series = self._filled(name)
-        if series.dtype.is_nested():
-            raise InputError(f"{self.path} column {name!r} holds {series.dtype}; give a column of names or numbers")
+        if series.dtype.is_nested() or self._is_nested(name, series):
+            raise InputError(f"{self.path} column {name!r} holds nested values; give a column of names or numbers")
         return np.array(series.cast(pl.String).to_list())
+
+    def _is_nested(self, name: str, series: pl.Series) -> bool:
+        """Whether a column that is read as text holds objects or lists, as JSON lines may."""
+        return series.dtype == pl.String and self.dtype(name) == "other" and series.null_count() < len(series)
 
     def labels_so_far(self, name: str) -> Array:
         """A column of labels that is filled in part, as text, (n,): empty cells, NaN and NA are `UNLABELLED`."""

@@ -145,12 +145,12 @@ def _learnt_until(
 def _in_shares(codes: Ints) -> Ints:
     """An order of rows in which each beginning holds two rows of each class, and then the classes' shares of all."""
     order = np.random.default_rng(0).permutation(len(codes))
-    rank, share = np.empty(len(codes)), np.bincount(codes)
+    position, share = np.empty(len(codes)), np.bincount(codes)
     for code in np.unique(codes):
         own = order[codes[order] == code]
-        rank[own] = (np.arange(len(own)) + 0.5) / share[code]
-        rank[own[:2]] = -1.0
-    return np.argsort(rank, kind="stable")
+        position[own] = (np.arange(len(own)) + 0.5) / share[code]
+        position[own[:2]] = -1.0
+    return np.argsort(position, kind="stable")
 
 
 def classifier(model: Any, seed: int, name: str = "model") -> Any:
