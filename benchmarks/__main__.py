@@ -33,7 +33,7 @@ NAMES = {
     "usefulness": "which rows to label: picks against random draws and other ways to pick, on 13 labelled sets",
     "sampled": "selection from 100,000 x 384 float16, k=1,000, from file to plan, and what a sample costs in value",
     "startup": "import kofn, kofn --help, a small call: fresh processes, today's index and one of 400 methods",
-    "transport": "entropic transport, n=1,000, small regularisation, against POT's log-domain Sinkhorn",
+    "transport": "exact transport, n=500 to 2,000, against POT's emd; entropic, n=1,000, against its log Sinkhorn",
 }
 
 

@@ -121,3 +121,14 @@ def test_vectors_are_compared_by_the_metric_of_the_selection(folder: Path, capsy
         code, text, err = run(capsys, *call)
         assert code == 0, err
         assert json.loads(text)["dropped"] == dropped
+
+
+def test_what_vectors_are_compared_by_is_said(folder: Path, capsys: Capture) -> None:
+    X = np.random.default_rng(0).normal(size=(20, 16))
+    near = X[0] + 0.3 * np.random.default_rng(1).normal(size=16)
+    np.save("x.npy", np.vstack([X, near]).astype(np.float32))
+    code, text, _ = run(capsys, "select", "x.npy", "--dedupe", 0.9)
+    assert code == 0
+    assert "dropped 0 near-duplicates at euclidean similarity (1 - distance / typical distance;" in text
+    code, text, _ = run(capsys, "select", "x.npy", "--dedupe", 0.9, "--metric", "cosine")
+    assert "dropped 1 near-duplicates at cosine >= 0.9" in text

@@ -38,8 +38,9 @@ COMPARED = Section(
             "--dedupe",
             type=words.SHARE,
             metavar="SIMILARITY",
-            help="Drop near-duplicates first: texts and vectors from this similarity on (0.9 or 90%), rows that agree "
-            "in --columns. Without -k all others are kept.",
+            help="Drop near-duplicates first: from this similarity on (0.9 or 90%) texts, which are the same whatever "
+            "case and white space, and vectors, by the cosine with --metric cosine, else 1 - distance / typical "
+            "distance; rows that agree in --columns. Without -k all others are kept.",
         ),
         flag("--dropped", metavar="PATH", help="Write which rows --dedupe dropped, and for which row."),
     ),

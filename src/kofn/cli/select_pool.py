@@ -132,6 +132,13 @@ def wordless_last(pool: Pool, arguments: SelectArguments) -> Pool:
     return dataclasses.replace(pool, named={**pool.named, "exclude": excluded}, notes=(*pool.notes, note))
 
 
+# What --dedupe compares vectors by, under each metric.
+_SIMILARITIES = {
+    "euclidean": "euclidean similarity (1 - distance / typical distance; --metric cosine compares directions)",
+    "sqeuclidean": "similarity (1 - squared distance / mean squared distance)",
+}
+
+
 def without_duplicates(pool: Pool, arguments: SelectArguments) -> Pool:
     """The pool without near-duplicates. Of rows that repeat each other the one stays that the task prefers."""
     from kofn.selection.training_data import near_duplicates
@@ -149,7 +156,7 @@ def without_duplicates(pool: Pool, arguments: SelectArguments) -> Pool:
     else:
         measure = arguments.distance
         compared = {"X": pool.X, "metric": measure}
-        how = f"at {'cosine' if measure == 'cosine' else f'{measure} similarity'} >= {threshold:g}"
+        how = f"at {_SIMILARITIES.get(measure, measure)} >= {threshold:g}"
     keys = checks.ids(pool.keys)
     named = {word: checks.positions(value, word, len(keys), keys) for word, value in pool.named.items()}
     forced = [named[word] for word in ("start", "include") if word in named]

@@ -26,6 +26,12 @@ from kofn.core.witnesses import PricedWitness, Witness
 from kofn.core.words import Where, part
 
 
+def _amount(value: float | int) -> str:
+    """A total in six digits, or in all of them where those are not the total."""
+    short = f"{value:g}"
+    return short if float(short) == value else f"{value:,}"
+
+
 @dataclass(frozen=True)
 class Constraints:
     """The checked constraints of one selection.
@@ -140,14 +146,15 @@ class Constraints:
         spent = total(self.costs[self.preselected])
         if spent > self.limit:
             raise InfeasibleError(
-                f"include and start cost {spent:g}, over the budget of {self.budget:g} by {spent - self.budget:g}"
+                f"include and start cost {_amount(spent)}, over the budget of {_amount(self.budget)} by "
+                f"{_amount(spent - self.budget)}"
             )
         tracker = Tracker(self)
         need = tracker.least_spend
         if need > self.limit:
             raise InfeasibleError(
-                f"the quotas' minima (with include) cost at least {need:g}, over the budget of {self.budget:g} by "
-                f"{need - self.budget:g}; raise the budget or lower the minima"
+                f"the quotas' minima (with include) cost at least {_amount(need)}, over the budget of "
+                f"{_amount(self.budget)} by {_amount(need - self.budget)}; raise the budget or lower the minima"
             )
         if not len(self.preselected) and not tracker.eligible().any():
             allowed = ~self.banned

@@ -19,12 +19,15 @@ from numpy.typing import NDArray
 from kofn.core.arrays import Ints, Mask
 from kofn.core.checks import InfeasibleError
 from kofn.core.quotas import Cells, best_of_cells, clash, exact_total, whole_numbers
+from kofn.core.whole_choices import cheapest_choice
 
 # Cells that a first, smaller integer programme looks at beside those that hold something.
 _FEW_CELLS = 1500
 # Cells that may take counts in when a witness is loosened.
 _FEW_TAKERS = 300
 _NONE, _ENDS = -1, -2
+# The share of a total below which the solver may not see what another choice saves.
+_UNSEEN = 1e-5
 
 
 def _more_picks(cells: Cells, part: Ints, low: Ints, high: Ints, least: Ints, most: Ints) -> Ints | None:
@@ -428,6 +431,13 @@ class PricedWitness:
         low, high = np.concatenate([*short, [0]]), np.concatenate([*room, [left]])
         if not len(items):
             return None
-        binary = np.zeros(len(items)), np.ones(len(items))
-        solution = whole_numbers(costs / scale, cells.matrix(cells.of[items]), low, high, *binary)
-        return None if solution is None else items[solution[0] > 0]
+        binary, sums = (np.zeros(len(items)), np.ones(len(items))), cells.matrix(cells.of[items])
+        solution = whole_numbers(costs / scale, sums, low, high, *binary)
+        if solution is None:
+            return None
+        chosen = solution[0]
+        over = self._total(np.append(items[chosen > 0], [] if item is None else [item]).astype(np.int64)) - self.limit
+        if 0 < over <= _UNSEEN * self.limit:
+            # So near to the budget another choice may be within it that is cheaper by less than the solver sees.
+            chosen = cheapest_choice(self.costs[items], sums, low, high, chosen)
+        return items[chosen > 0]

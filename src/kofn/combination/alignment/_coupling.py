@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from kofn.assignment.transport._network_simplex import cheapest_plan
 from kofn.combination.alignment._architectures import Axis, Graph, Group, by_unit
 from kofn.combination.alignment._matching import forward, solve
 from kofn.combination.alignment._units import Orders, moved
 from kofn.core.arrays import Array
-from kofn.core.checks import FailureError, InputError
-
-# Up to this many copies of units, couplings are solved as an assignment; beyond, as a linear program.
-_MOST_COPIES = 2048
+from kofn.core.checks import InputError
 
 
 @dataclass
@@ -91,32 +88,9 @@ def _squared_gaps(a: Array, b: Array) -> Array:
 
 def coupling(costs: Array) -> Array:
     """The cheapest coupling of two uniform measures, exactly: (n, m), rows summing to 1/n and columns to 1/m."""
-    from scipy.optimize import linear_sum_assignment
-
     n, m = costs.shape
-    copies = math.lcm(n, m)
-    if copies <= max(_MOST_COPIES, n, m):
-        # A unit of mass 1/n is as many units of mass 1/copies; a cheapest plan between those is an assignment.
-        rows, columns = np.repeat(np.arange(n), copies // n), np.repeat(np.arange(m), copies // m)
-        left, right = linear_sum_assignment(costs[rows][:, columns])
-        plan = np.zeros((n, m))
-        np.add.at(plan, (rows[left], columns[right]), 1.0)
-        return plan / copies
-    return _program(costs)
-
-
-def _program(costs: Array) -> Array:
-    from scipy.optimize import linprog
-    from scipy.sparse import csr_array, eye_array, kron, vstack
-
-    n, m = costs.shape
-    # With integer masses the vertices of the transportation polytope are integer, too.
-    sums = vstack(
-        [kron(eye_array(n), csr_array(np.ones((1, m)))), kron(csr_array(np.ones((1, n))), eye_array(m))], format="csr"
-    )
-    totals = np.concatenate([np.full(n, float(m)), np.full(m, float(n))])
-    answer = linprog(costs.ravel(), A_eq=sums, b_eq=totals, method="highs-ds")  # type: ignore[call-overload]
-    if answer.status != 0:
-        raise FailureError(f"the coupling of {n} with {m} units was not transported: {answer.message}")
-    plan: Array = np.round(answer.x.reshape(n, m)) / (n * m)
-    return plan
+    vertex = cheapest_plan(costs, np.full(n, float(m)), np.full(m, float(n)))
+    plan = np.zeros((n, m))
+    # The vertices of whole totals are whole.
+    plan[vertex.row, vertex.column] = np.round(vertex.mass)
+    return plan / (n * m)

@@ -72,8 +72,8 @@ def ot_fusion(
     Raises:
         InputError: members whose names, dtypes or shapes beside the widths differ; an architecture that is not known.
 
-    Cost: one matrix product and one exact coupling a group, by assignment where the widths agree or have a small common
-    multiple, O(width^3) at worst, else by a linear program; the members are held whole. What reads a unit is shared
+    Cost: one matrix product and one exact coupling a group, by assignment where the widths agree, O(width^3) at worst,
+    else by the network simplex of exact transport; the members are held whole. What reads a unit is shared
     among the units that it becomes part of, so that sums over units keep their size between unequal widths, where the
     authors' code scales them by the ratio of the widths.
 
