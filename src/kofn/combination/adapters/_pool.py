@@ -247,11 +247,11 @@ def _refuse_mismatch(members: list[Adapter], labels: list[str], other_base: bool
         raise InputError(f"members do not match in {places}: {'; '.join(differences[:_SHOWN])}{more}{remedy}")
 
 
-def _are_other_rows(name: str, shape: Any, other: Any) -> bool:
+def _are_other_rows(name: str, shape: Any, wanted: Any) -> bool:
     """Whether two shapes of a table of tokens differ in the number of rows."""
     table = EMBEDDING.search(name) or HEAD.search(name)
-    shapes = isinstance(shape, tuple) and isinstance(other, tuple)
-    return bool(table) and shapes and shape[:1] != other[:1] and shape[1:] == other[1:]
+    shapes = isinstance(shape, tuple) and isinstance(wanted, tuple)
+    return bool(table) and shapes and shape[:1] != wanted[:1] and shape[1:] == wanted[1:]
 
 
 def _dtype_name(pair: Pair, widen: bool) -> str:
