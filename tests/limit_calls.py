@@ -86,6 +86,8 @@ MAKERS: dict[str, Make] = {
     "assign k": lambda n, rng: BINS,
     "budget": lambda n, rng: LEVELS * n / 3.0,
     "evolved_mean budget": lambda n, rng: 10**6,
+    "sizes": lambda n, rng: np.ones(n),
+    "limits": lambda n, rng: float(n),
     "score": lambda n, rng: _score,
     "greedy_soup score": lambda n, rng: _score,
     "lima score": lambda n, rng: lambda masks: np.asarray(masks) @ np.linspace(0, 1, np.shape(masks)[-1]),

@@ -105,7 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sys.exit(code)
 
 
-def _run(arguments: Sequence[str] | None, interrupts: Interrupts) -> int:
+def _run(arguments: Sequence[str] | None, interrupts: Interrupts | None = None) -> int:
     try:
         result = app.main(args=None if arguments is None else list(arguments), prog_name="kofn", standalone_mode=False)
         return result if isinstance(result, int) else 0
@@ -124,7 +124,8 @@ def _run(arguments: Sequence[str] | None, interrupts: Interrupts) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
-        code = None if interrupts.received or _follows_interrupt(error) else _expected(error)
+        broken_off = (interrupts is not None and interrupts.received) or _follows_interrupt(error)
+        code = None if broken_off else _expected(error)
         if code is None:
             raise
         return code

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable
 from typing import Any, Literal, Unpack
 
@@ -17,6 +18,9 @@ from kofn.core.registry import method
 from kofn.core.runtime import Control
 from kofn.core.words import Limits
 from kofn.objectives.similarity import geometry
+
+# The graph of so many rows takes milliseconds, and is made however little time there is.
+_FEW_ROWS = 2_000
 
 
 @method(
@@ -107,6 +111,9 @@ def laplacian_shot(
     space = geometry(X, "sqeuclidean")
     with Control(**limits, title="rounds") as control:
         graph = _neighbour_graph(X, min(n_neighbors, n - 1), control)
+        valued = graph is not None
+        if graph is None:
+            graph = _no_edges(n)
         parts, isolated = _unreached(graph, labelled)
         if unreached == "error" and len(isolated) and not control.stopped():
             raise InputError(
@@ -124,7 +131,7 @@ def laplacian_shot(
         n=n,
         k=len(classes),
         centers=state.prototypes / (float(space.scale[0]) if len(space.scale) else 1.0),
-        value=state.trace[-1],
+        value=state.trace[-1] if valued else math.nan,
         sense="min",
         status="local" if converged else "stopped",
         objective="laplacian_clustering",
@@ -210,21 +217,27 @@ def _run(state: _State, control: Control, max_iter: int, tol: float, update_prot
     return max_iter, False
 
 
+def _no_edges(n: int) -> Any:
+    from scipy.sparse import csr_array
+
+    return csr_array((n, n))
+
+
 def _neighbour_graph(X: Any, count: int, control: Control) -> Any:
     """(n, n) CSR, weight 1 where two rows are mutual nearest neighbours, 1/2 where only one lists the other.
 
-    A stop leaves no edges: each row then goes to the class whose prototype is nearest.
+    None where the time ends first; graphs of few rows are made in any case.
     """
     from scipy.sparse import csr_array
 
     if count < 1:
-        return csr_array((len(X), len(X)))
+        return _no_edges(len(X))
     from kofn.neighbors.graphs._knn_graph import Stopped, knn_graph
 
     try:
-        near = knn_graph(X, count, control=control).indices
+        near = knn_graph(X, count, control=control if len(X) > _FEW_ROWS else None).indices
     except Stopped:
-        return csr_array((len(X), len(X)))
+        return None
     n, width = near.shape
     half = csr_array((np.full(near.size, 0.5), near.ravel(), np.arange(0, near.size + 1, width)), shape=(n, n))
     return (half + half.T).tocsr()

@@ -14,6 +14,7 @@ from kofn.assignment.routing._scores import capacities, routes, score_table
 from kofn.core import checks
 from kofn.core.arrays import Floats, Ints
 from kofn.core.checks import FailureError, InfeasibleError, InputError
+from kofn.core.draws import Draw
 from kofn.core.plans import Assignment
 from kofn.core.quotas import exact_total
 from kofn.core.registry import method
@@ -57,6 +58,7 @@ class _Solution:
 
 @method(
     "assign",
+    draws=Draw(plain={"sizes": (1.0,) * 6, "limits": 100.0}),
     cost="a linear programme, and an integer one over the entries that its prices do not rule out, by HiGHS: 2 s for "
     "2,000 x 20, minutes for 10,000 x 50; hard ones (full bins, like scores) may take exponential time, which a "
     "time_limit cuts short",

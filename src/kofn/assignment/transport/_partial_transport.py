@@ -10,7 +10,6 @@ import numpy as np
 
 from kofn.assignment.routing._scores import score_table
 from kofn.assignment.transport._joint import side_totals
-from kofn.assignment.transport._network_simplex import Vertex, cheapest_plan
 from kofn.core import checks
 from kofn.core.arrays import Floats
 from kofn.core.checks import InfeasibleError, InputError
@@ -18,6 +17,7 @@ from kofn.core.draws import Draw
 from kofn.core.plans import Assignment
 from kofn.core.registry import method
 from kofn.core.runtime import Control
+from kofn.engines.network_simplex import Vertex, cheapest_plan
 
 # A share of the totals that rounding of their sums explains.
 _ROUNDING = 2.0**-48

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from kofn.assignment.routing._balanced_assignment import transport
 from kofn.assignment.routing._scores import score_table
 from kofn.assignment.transport._joint import margin_totals
-from kofn.assignment.transport._network_simplex import Vertex, cheapest_plan
 from kofn.core import checks
 from kofn.core.arrays import Floats
 from kofn.core.checks import InfeasibleError, InputError
 from kofn.core.plans import Assignment
 from kofn.core.registry import method
+from kofn.engines.network_simplex import Vertex, cheapest_plan
 
 # Default regularisation, as a share of the range of the scores.
 _SOFT = 0.01

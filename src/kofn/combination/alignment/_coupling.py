@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from kofn.assignment.transport._network_simplex import cheapest_plan
 from kofn.combination.alignment._architectures import Axis, Graph, Group, by_unit
 from kofn.combination.alignment._matching import forward, solve
 from kofn.combination.alignment._units import Orders, moved
 from kofn.core.arrays import Array
 from kofn.core.checks import InputError
+from kofn.engines.network_simplex import cheapest_plan
 
 
 @dataclass

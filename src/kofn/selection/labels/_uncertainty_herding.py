@@ -26,6 +26,8 @@ from kofn.selection.labels._uncertainty import uncertainty
 
 # The shares of a time limit by which the classifier must have learnt, and the labelled rows must have been added.
 _LEARNT_BY, _ADDED_BY = 0.4, 0.7
+# Pairs of a labelled row and a row that are looked at however little time there is.
+_FEW_PAIRS = 1_000_000
 
 
 class Round(Where, Resources, total=False):
@@ -150,14 +152,19 @@ def uncertainty_herding(
         max_memory=memory,
         n_threads=words.get("n_threads"),
     )
-    for row in rows.tolist():
-        if time.monotonic() - began > seconds * _ADDED_BY:
+    valued = True
+    for position, row in enumerate(rows.tolist()):
+        if position * X.shape[0] > _FEW_PAIRS and time.monotonic() - began > seconds * _ADDED_BY:
+            valued = False
             break
         objective.add(row)
     if limit is not None:
         words["time_limit"] = max(0.0, limit - (time.monotonic() - began))
     plan = greedy({**words, "X": X, "objective": objective, "exclude": np.flatnonzero(excluded)}, Search)
     info = {**plan.info, **learnt, "labels": dict(counts_of(known)), "uncertainty": doubt}
+    if not valued:
+        # What labelled rows cover that were not looked at would have to be taken off.
+        plan = dataclasses.replace(plan, value=math.nan, bound=None, gains=np.full(len(plan), math.nan))
     return dataclasses.replace(plan, objective="uncertainty_coverage", info=info)
 
 

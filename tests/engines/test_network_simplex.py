@@ -11,9 +11,9 @@ from scipy.sparse import csr_array, eye_array, kron, vstack
 
 import kofn
 from kofn.assignment import partial_transport, sinkhorn_newton_sparse
-from kofn.assignment.transport import _network_simplex
-from kofn.assignment.transport._network_simplex import cheapest_plan
 from kofn.core.checks import InfeasibleError
+from kofn.engines import network_simplex
+from kofn.engines.network_simplex import cheapest_plan
 
 
 def least(costs: Any, r: Any, c: Any) -> float:
@@ -111,7 +111,7 @@ def test_trees_stay_strongly_feasible_on_ties(monkeypatch: pytest.MonkeyPatch) -
     rng = np.random.default_rng(1)
     costs = rng.integers(0, 5, (24, 12)).astype(float)
     totals = np.full(24, 4, np.int64), np.full(12, 8, np.int64)
-    basis = _network_simplex._Basis(costs, *totals)
+    basis = network_simplex._Basis(costs, *totals)
     seen = []
 
     def look() -> bool:
@@ -130,7 +130,7 @@ def test_trees_stay_strongly_feasible_on_ties(monkeypatch: pytest.MonkeyPatch) -
         seen.append(tuple(sorted(zip(row.tolist(), column.tolist(), strict=True))))
         return False
 
-    monkeypatch.setattr(_network_simplex, "_PIVOTS", 1)
+    monkeypatch.setattr(network_simplex, "_PIVOTS", 1)
     basis.search(costs, look)
     assert basis.idle > 5
     assert len(set(seen)) == len(seen) >= basis.pivots
@@ -189,7 +189,7 @@ def test_a_search_that_is_stopped_keeps_totals_and_bound(monkeypatch: pytest.Mon
     assert (best.status, best.value) == ("optimal", pytest.approx(best.bound, rel=1e-12))
     plan: Any = sinkhorn_newton_sparse(-costs, margins=(r, c), reg=0, time_limit=1e-9)
     assert (plan.status, plan.info["pivots"]) == ("stopped", 0)
-    monkeypatch.setattr(_network_simplex, "_PIVOTS", 20)
+    monkeypatch.setattr(network_simplex, "_PIVOTS", 20)
     asked = iter([False] * 5 + [True] * 5)
     part = cheapest_plan(costs, r, c, lambda: next(asked))
     assert (part.optimal, part.pivots) == (False, 100)

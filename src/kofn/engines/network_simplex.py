@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kofn.assignment.transport import _simplex_kernels
 from kofn.core.arrays import Floats, Ints
+from kofn.engines import _simplex_kernels
 
 # The whole mass in units of flow: sums of either side stay within int64, and a unit is below any rounding of the sums.
 _UNITS = 2.0**61
