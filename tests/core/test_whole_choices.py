@@ -66,3 +66,11 @@ def test_a_budget_that_just_pays_for_the_minima_is_enough(base):
     less = f"cost at least {min(ways):g}" if float(f"{min(ways):g}") == min(ways) else f"cost at least {min(ways):,}"
     refused(lambda: kofn.select(budget=min(ways) - 1, **words), f"{less}, over the budget of", InfeasibleError)
     refused(lambda: kofn.select(budget=min(ways) - 1, **words), "by 1;", InfeasibleError)
+
+
+def test_totals_beyond_64_bits_are_told_apart():
+    big = 2**62
+    costs = np.array([big + 3, big + 1, big + 2, big])
+    matrix = scipy.sparse.csc_array(np.ones((1, 4)))
+    found = cheapest_choice(costs, matrix, np.array([3]), np.array([3]), np.array([1, 0, 1, 1]))
+    assert found.tolist() == [0, 1, 1, 1]

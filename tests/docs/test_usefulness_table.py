@@ -8,23 +8,12 @@ from typing import Any
 
 import pytest
 
+from benchmarks.usefulness import SHOWN
+
 ROOT = Path(__file__).resolve().parents[2]
 SUMMARY: list[dict[str, Any]] = json.loads((ROOT / "benchmarks" / "usefulness.json").read_text())["usefulness"][
     "summary"
 ]
-# README's name of a row -> the benchmark's.
-NAMES = {
-    "`typiclust` (`--classes`)": "TypiClust",
-    "facility location (`auto`)": "facility location",
-    "facility location, `--metric rbf`": "facility location, rbf",
-    "k-means, nearest rows": "k-means, nearest rows",
-    "`probability_cover`": "ProbCover",
-    "`farthest_first`": "farthest first",
-    "log-determinant": "log-determinant",
-    "scikit-activeml, TypiClust": "scikit-activeml, TypiClust",
-    "scikit-activeml, ProbCover": "scikit-activeml, ProbCover",
-    "apricot, facility location": "apricot, facility location",
-}
 # Where the cells after the first three come from: kind of data, rows of a pool, and which sets.
 CELLS = (
     ("any", 2000, "judges"),
@@ -40,16 +29,16 @@ def found(name: str, kind: str, size: int, part: str) -> dict[str, Any]:
     return next(row for row in SUMMARY if (row["contender"], row["kind"], row["size"], row["part"]) == wanted)
 
 
-@pytest.mark.parametrize("shown", NAMES)
+@pytest.mark.parametrize("shown", SHOWN)
 def test_readme_says_what_was_measured(shown: str) -> None:
     lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
     cells = next(line for line in lines if line.startswith(f"| {shown} |")).strip("| ").split(" | ")
-    whole = found(NAMES[shown], "any", 2000, "all")
+    whole = found(SHOWN[shown], "any", 2000, "all")
     figures = zip(whole["points"], whole["interval"], strict=True)
     assert cells[1:4] == [f"{points:+.1f} ±{interval:.1f}" for points, interval in figures]
     for cell, place in zip(cells[4:], CELLS, strict=False):
         if cell.strip():
-            assert cell.strip() == " ".join(f"{points:+.1f}" for points in found(NAMES[shown], *place)["points"])
+            assert cell.strip() == " ".join(f"{points:+.1f}" for points in found(SHOWN[shown], *place)["points"])
 
 
 @pytest.mark.parametrize("name", ["TypiClust", "facility location"])

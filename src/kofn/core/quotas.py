@@ -156,7 +156,8 @@ def best_of_cells(ranked: Ints, cell_of: Ints, most: Ints) -> Ints:
 
 def exact_total(values: Any) -> float | int:
     """Exact sum: integers as Python integers, floats correctly rounded."""
-    terms = np.asarray(values).tolist()
+    # Not through an array: a list that holds a number beyond 64 bits would become one of floats.
+    terms = values if isinstance(values, list) else np.asarray(values).tolist()
     return sum(terms) if all(isinstance(term, int) for term in terms) else math.fsum(terms)
 
 

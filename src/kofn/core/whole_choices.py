@@ -32,15 +32,15 @@ def cheapest_choice(costs: NDArray[Any], matrix: Any, low: Ints, high: Ints, cho
         return chosen
     prices = np.rint(prices).astype(np.int64) if exact.dtype.kind == "i" else prices
     beyond = exact - matrix.T.astype(exact.dtype) @ prices
-    bound = exact_total(
-        np.concatenate([np.where(prices > 0, prices * low, prices * high), np.minimum(beyond, 0)]).tolist()
-    )
+    ends = np.where(prices > 0, low, high)
+    # Python's numbers: a price times a count may be beyond 64 bits.
+    at_ends = [price * end for price, end in zip(prices.tolist(), ends.tolist(), strict=True)]
+    bound = exact_total([*at_ends, *np.minimum(beyond, 0).tolist()])
     for _ in range(_ROUNDS):
         gap = exact_total(exact[chosen > 0]) - bound
         if gap <= 0:
             break
         settled = np.abs(prices) > gap
-        ends = np.where(prices > 0, low, high)
         left = exact - matrix.T.astype(exact.dtype) @ np.where(settled, prices, 0)
         least, most = (beyond < -gap).astype(np.float64), (beyond <= gap).astype(np.float64)
         unit = float(np.abs(left[least < most]).max(initial=0)) or 1.0

@@ -10,7 +10,9 @@ import pytest
 from refusals import refused
 from scipy.spatial.distance import cdist
 
+import kofn
 from kofn.assignment import laplacian_shot
+from kofn.assignment.graphs import _laplacian_shot
 from kofn.core.checks import InputError
 
 
@@ -127,3 +129,12 @@ LAPLACIAN = {
 @pytest.mark.parametrize(("call", "says"), LAPLACIAN.values(), ids=LAPLACIAN)
 def test_laplacian_refusals(call: Any, says: str) -> None:
     refused(call, says)
+
+
+def test_a_plan_without_time_for_its_graph_states_no_value(monkeypatch):
+    X, y = np.random.default_rng(0).normal(size=(40, 3)), [0, 1, *[-1] * 38]
+    monkeypatch.setattr(_laplacian_shot, "_FEW_ROWS", 10)
+    plan = kofn.assign(X, y=y, method="laplacian_shot", time_limit=1e-9)
+    assert plan.status == "stopped"
+    assert np.isnan(plan.value)
+    assert plan.labels.min() >= 0

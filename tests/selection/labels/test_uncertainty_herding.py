@@ -10,6 +10,7 @@ import kofn
 from kofn import InputError, datasets
 from kofn.core.checks import InfeasibleError
 from kofn.selection import uncertainty_herding
+from kofn.selection.labels import _uncertainty_herding
 from kofn.selection.labels._classifier import classifier, predict, short_name
 
 
@@ -155,3 +156,14 @@ def test_what_is_wrong_is_said() -> None:
 def test_names_of_classifiers() -> None:
     names = [short_name(name) for name in ("RandomForestClassifier", "GaussianNB", "SVC", "k_neighbors")]
     assert names == ["random_forest", "gaussian_nb", "svc", "k_neighbors"]
+
+
+def test_a_plan_that_had_no_time_for_all_labelled_rows_states_no_value(monkeypatch):
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(60, 3)), np.full(60, -1)
+    y[:30] = rng.integers(0, 2, 30)
+    monkeypatch.setattr(_uncertainty_herding, "_FEW_PAIRS", 100)
+    plan = kofn.select(X, y=y, k=5, method="uncertainty_herding", time_limit=1e-9)
+    assert (plan.status, len(plan)) == ("stopped", 5)
+    assert np.isnan([plan.value, *plan.gains]).all()
+    assert not set(plan.indices.tolist()) & set(range(30))
