@@ -94,33 +94,40 @@ class Unit:
     rows: int
 
 
+def joined(units: Sequence[Unit], part_rows: int) -> list[Fragment]:
+    """The units in order, neighbours together while they have at most `part_rows` rows; empty ones are left out.
+
+    Examples:
+        >>> units = [Unit("a", 0, 5), Unit("a", 1, 20), Unit("b", 0, 2), Unit("c", 0, 0), Unit("d", 0, 6)]
+        >>> [(f.source, f.part, f.first_row, f.rows) for f in joined(units, 8)]
+        [('a', 0, 0, 5), ('a', 1, 5, 20), ('b', 0, 25, 8)]
+    """
+    runs: list[Fragment] = []
+    first = 0
+    for unit in units:
+        last = runs[-1] if runs else None
+        if last is not None and last.rows + unit.rows <= part_rows:
+            runs[-1] = Fragment(last.source, last.part, last.first_row, last.rows + unit.rows)
+        elif unit.rows:
+            runs.append(Fragment(unit.source, unit.part, first, unit.rows))
+        first += unit.rows
+    return runs
+
+
 def cut(units: Sequence[Unit], part_rows: int) -> tuple[Fragment, ...]:
     """Consecutive fragments of at most `part_rows` rows: large units in equal pieces, small neighbours together.
 
     Examples:
-        >>> units = [Unit("a", 0, 5), Unit("a", 1, 20), Unit("b", 0, 2), Unit("c", 0, 0), Unit("d", 0, 6)]
-        >>> [(f.source, f.part, f.first_row, f.rows) for f in cut(units, 8)]
-        [('a', 0, 0, 5), ('a', 1, 5, 7), ('a', 1, 12, 7), ('a', 1, 19, 6), ('b', 0, 25, 8)]
+        >>> [(f.source, f.part, f.first_row, f.rows) for f in cut([Unit("a", 0, 5), Unit("b", 0, 20)], 8)]
+        [('a', 0, 0, 5), ('b', 0, 5, 7), ('b', 0, 12, 7), ('b', 0, 19, 6)]
     """
     fragments: list[Fragment] = []
-    joined: Fragment | None = None
-    first = 0
-    for unit in units:
-        if joined is not None and joined.rows + unit.rows <= part_rows:
-            joined = Fragment(joined.source, joined.part, joined.first_row, joined.rows + unit.rows)
-        elif unit.rows <= part_rows:
-            if joined is not None:
-                fragments.append(joined)
-            joined = Fragment(unit.source, unit.part, first, unit.rows) if unit.rows else None
-        else:
-            if joined is not None:
-                fragments.append(joined)
-                joined = None
-            pieces = -(-unit.rows // part_rows)
-            ends = [first + unit.rows // pieces * i + min(i, unit.rows % pieces) for i in range(pieces + 1)]
-            fragments += [Fragment(unit.source, unit.part, a, b - a) for a, b in pairwise(ends)]
-        first += unit.rows
-    return (*fragments, joined) if joined is not None else tuple(fragments)
+    for run in joined(units, part_rows):
+        pieces = -(-run.rows // part_rows)
+        whole, more = divmod(run.rows, pieces)
+        ends = [run.first_row + whole * i + min(i, more) for i in range(pieces + 1)]
+        fragments += [Fragment(run.source, run.part, start, stop - start) for start, stop in pairwise(ends)]
+    return tuple(fragments)
 
 
 def rows_of_part(part_rows: int | None, width: int, dtype: np.dtype[Any]) -> int:

@@ -17,14 +17,18 @@ from numpy.typing import NDArray
 
 from kofn.core.arrays import Array
 from kofn.core.checks import InputError, reading_arrays, single_members, sound_sparse
+from kofn.core.pools import Fragment, Unit, joined
 from kofn.io import json_lines, text_faults
 from kofn.io.cells import TYPES, cast_cells, typed_cells, words_in
+from kofn.io.parquet_footer import row_groups
 from kofn.io.reading import Reading
 from kofn.io.tables import Table
 
 _SAMPLE = 10_000
 _ROW = "__kofn_row__"
 _FEW = 64
+# Rows of neighbouring row groups that are read together.
+_RUN_ROWS = 1 << 15
 
 
 class _Scanned(Table):
@@ -68,24 +72,44 @@ class _Scanned(Table):
 
 
 class _Parquet(_Scanned):
+    """A Parquet file. A row group is decoded as a whole, so it is read once and cut in memory."""
+
     def _open(self) -> pl.LazyFrame:
-        with open(self.path, "rb") as file:
-            start = file.read(4)
-            file.seek(max(0, self.path.stat().st_size - 4))
-            end = file.read(4)
-        if start != b"PAR1":
-            raise InputError(f"{self.path} is not a Parquet file (it does not begin with PAR1); check the suffix")
-        if end != b"PAR1" or self.path.stat().st_size < 12:
-            raise InputError(f"{self.path} is truncated: the Parquet footer is missing; copy or write the file again")
-        scan = pl.scan_parquet(self.path, glob=False)
+        self.groups = row_groups(self.path)
+        scan = pl.scan_parquet(self.path, glob=False, hive_partitioning=False)
         self.columns = scan.collect_schema().names()
-        self.n = int(scan.select(pl.len()).collect().item())
+        self.n = sum(group.rows for group in self.groups)
         return scan
 
+    def _runs(self, rows: int) -> list[Fragment]:
+        """The row groups, small ones together."""
+        return joined([Unit(str(self.path), i, group.rows) for i, group in enumerate(self.groups)], rows)
+
+    def _read(self, run: Fragment, *columns: str) -> pl.DataFrame:
+        """The rows of a run; slices are pushed down to the row groups that hold them, a stream would read ahead."""
+        scan = self._scan.select(columns) if columns else self._scan
+        frame = scan.slice(run.first_row, run.rows).collect(engine="streaming")
+        if len(frame) != run.rows:
+            raise InputError(f"{self.path} changed while it was read; run again")
+        return frame
+
     def _blocks(self, name: str, rows: int) -> Iterator[pl.Series]:
-        # Slices are pushed down to the row groups that hold them; a stream would read many groups ahead.
-        for start in range(0, self.n, rows):
-            yield self._scan.select(pl.col(name)).slice(start, rows).collect(engine="streaming")[name]
+        for run in self._runs(rows):
+            series = self._read(run, name)[name]
+            yield from (series[start : start + rows] for start in range(0, run.rows, rows))
+
+    def _first_vector(self, name: str) -> pl.Series:
+        return self._scan.select(pl.col(name)).filter(pl.col(name).is_not_null()).head(1).collect()[name]
+
+    def _take(self, wanted: NDArray[np.int64]) -> pl.DataFrame:
+        ordered, position = np.unique(wanted, return_inverse=True)
+        parts = [self._scan.head(0).collect()]
+        for run in self._runs(_RUN_ROWS):
+            low, high = np.searchsorted(ordered, (run.first_row, run.stop))
+            if low < high:
+                parts.append(self._read(run)[ordered[low:high] - run.first_row])
+        taken = pl.concat(parts)
+        return taken[position] if len(position) else taken
 
 
 class _JsonLines(_Scanned):

@@ -37,14 +37,19 @@ class VectorColumns:
         """The column in order, in blocks of about `rows` rows."""
         raise NotImplementedError
 
+    def _first_vector(self, name: str) -> pl.Series:
+        """The first value of the column, or the first that is not missing; empty where all are."""
+        known = (block[:1] for block in self._blocks(name, 1) if not block[:1].null_count())
+        return next(known, pl.Series(name, []))
+
     def _vectors(self, name: str) -> Array:
         """(n, d) filled block by block; the width and the dtype are those of the first row."""
-        drops = self.reading.empty == "drop"
-        known = (block for block in self._blocks(name, 1) if not (drops and block[:1].null_count()))
-        first = next(known, None)
-        if first is None:
+        first = self._first_vector(name)
+        if not len(first):
+            if self.reading.empty != "drop":
+                raise InputError(f"{self._place(name, 0)} is empty; {self.reading.drop}")
             raise InputError(f"{self.path} has no rows with a vector in column {name!r}")
-        head = self._vector_block(name, first[:1], 0, None)
+        head = self._vector_block(name, first, 0, None)
         width = head.shape[1]
         rows = max(1024, _CHUNK_BYTES // max(1, width * head.dtype.itemsize))
         X = np.empty((self.n, width), head.dtype)
