@@ -36,9 +36,9 @@ from kofn.selection.pools._parts import Ask, Handed, Picked, Rows, Seen, costs_o
 
 # A part has so many rows unless told otherwise, and hands over no more than one in so many of them, but enough that
 # all parts together hand over this many times k.
-_PART_ROWS, _HANDED, _TIMES_K = 2_500, 25, 2
+_PART_ROWS, _HANDED, _TIMES_K = 1_250, 25, 2
 # Round 2 is judged by so many rows, and so many a pick, but by no more than these unless told otherwise.
-_LEAST, _A_PICK, _MOST = 5_000, 50, 100_000
+_LEAST, _A_PICK, _MOST = 10_000, 200, 100_000
 # The bound rests on so many rows, and may fail once in a million samples.
 _BOUND_ROWS, _DOUBT = 2_000, 1e-6
 # Rows and bytes of a fragment, which is read at once and has one or more parts.
@@ -100,9 +100,9 @@ def two_round_greedy(
         seed: whole number; draws the samples and the deal.
         engine: where the parts are picked from: "local" (threads), "ray", "ray://HOST:PORT", or an engine. The picks
             are the same on each, and for any number of workers.
-        part_rows: how many rows a part has, default 2,500. More are better and slower.
-        n_reference: how many rows judge: round 2 all of them, a part as many of its own. Default 50 a pick, no fewer
-            than 5,000 and no more than 100,000. Where it is n or more, all rows judge both rounds.
+        part_rows: how many rows a part has, default 1,250. More are better and slower.
+        n_reference: how many rows judge: round 2 all of them, a part as many of its own. Default 200 a pick, no fewer
+            than 10,000 and no more than 100,000. Where it is n or more, all rows judge both rounds.
         deal: "in_place": parts are runs of rows, nothing is moved. "random": rows are dealt to parts at random, which
             reads them in random order.
         bound_rows: how many rows the bound rests on, default 2,000; 0 for none, which saves about a third of the time.
@@ -136,7 +136,7 @@ def two_round_greedy(
         >>> from kofn.selection import two_round_greedy
         >>> s = two_round_greedy([[0.0], [0.1], [5.0], [5.2], [9.0]], k=2, part_rows=3, seed=0)
         >>> s.indices.tolist(), s.info["parts"], s.info["candidates"]
-        ([3, 0], 2, 4)
+        ([2, 0], 2, 4)
     """
     run = _Run(
         pool=as_pool(X),
@@ -312,7 +312,7 @@ class _Run:
             n_reference=self.n_reference,
             reference=reference,
             fixed=self.fixed_vectors,
-            groups=np.array(groups).reshape(len(columns), self.pool.n),
+            groups=np.array(groups, np.int64).reshape(len(columns), self.pool.n),
             room=np.concatenate([none, *room]),
             needs=np.concatenate([none, *needs]),
             wanted=np.unique(np.concatenate([self.judges, self.bounding, self.needed])),
@@ -409,13 +409,13 @@ class _Run:
             np.minimum(cost, distances_to(sampled, point, self.metric), out=cost)
         if self.metric == "cosine":
             cost /= 2
-        bounded = len(sample) == len(self.bounding) and len(sets[0]) == self.constraints.k
+        self.bounded = len(sample) == len(self.bounding) and len(sets[0]) == self.constraints.k
         picked = Picked(
             rows=self.rows,
             metric=self.metric,
             sets=vectors,
             centre=centre,
-            sample=sampled if bounded else sampled[:0],
+            sample=sampled if self.bounded else sampled[:0],
             cost=cost,
             weights=self._weights_of(sample),
             top=self.constraints.k - len(self.fixed),
@@ -500,7 +500,7 @@ class _Run:
         sqrt(2 worst mu ln(1/delta) / r) with probability delta at the most, drawn without replacement too.
         """
         rows, counting = len(self.bounding), self._counting()
-        if not rows or any(len(part.residual) == 0 for part in looked[:1]) and self.constraints.k > len(self.fixed):
+        if not rows or not self.bounded:
             return None, 1.0
         slots = self.constraints.k - len(self.fixed)
         merged = -np.sort(-np.concatenate([part.residual for part in looked]))[:slots]
