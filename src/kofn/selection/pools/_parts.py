@@ -209,7 +209,10 @@ def costs_of(space: Geometry, candidates: Ints, items: Ints) -> NDArray[Any]:
     out = np.empty((len(items), len(candidates)), kind)
     columns = np.empty((0, 0), kind)
     points = padded(space, items)
-    _kernels.table(space.rows, columns, space.scale, candidates, points, len(items), space.squared, lanes, tile, out)
+    mirrored = np.array_equal(candidates, items)
+    _kernels.table(
+        space.rows, columns, space.scale, candidates, points, len(items), mirrored, space.squared, lanes, tile, out
+    )
     return out
 
 

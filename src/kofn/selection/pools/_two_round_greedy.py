@@ -34,9 +34,9 @@ from kofn.selection.greedy._search import PartSearch, Search
 from kofn.selection.pools._kept import Kept
 from kofn.selection.pools._parts import Ask, Handed, Picked, Rows, Seen, costs_of, hand_over, look
 
-# A part has so many rows unless told otherwise, and hands over no more than one in so many of them, but enough that
-# all parts together hand over this many times k.
-_PART_ROWS, _HANDED, _TIMES_K = 1_250, 25, 2
+# A part has so many rows unless told otherwise, and hands over k, or no more than one in so many of them where that
+# leaves all parts together this many times k.
+_PART_ROWS, _HANDED, _TIMES_K = 2_500, 25, 10
 # Round 2 is judged by so many rows, and so many a pick, but by no more than these unless told otherwise.
 _LEAST, _A_PICK, _MOST = 10_000, 200, 100_000
 # The bound rests on so many rows, and may fail once in a million samples.
@@ -100,9 +100,10 @@ def two_round_greedy(
         seed: whole number; draws the samples and the deal.
         engine: where the parts are picked from: "local" (threads), "ray", "ray://HOST:PORT", or an engine. The picks
             are the same on each, and for any number of workers.
-        part_rows: how many rows a part has, default 1,250. More are better and slower.
+        part_rows: how many rows a part has, default 2,500. More are better and slower.
         n_reference: how many rows judge: round 2 all of them, a part as many of its own. Default 200 a pick, no fewer
-            than 10,000 and no more than 100,000. Where it is n or more, all rows judge both rounds.
+            than 10,000 and no more than 100,000. Where you ask for n or more, or there are no more than 10,000 rows,
+            all rows judge both rounds.
         deal: "in_place": parts are runs of rows, nothing is moved. "random": rows are dealt to parts at random, which
             reads them in random order.
         bound_rows: how many rows the bound rests on, default 2,000; 0 for none, which saves about a third of the time.
@@ -114,7 +115,7 @@ def two_round_greedy(
         that is proven in expectation, None where it is not: it takes deal="random", `n_reference` >= n, nothing but
         k and `exclude`, and parts that hand over k rows each. `info["answer"]` is "round 2" or "part"; `candidates`
         how many rows the parts handed over; `engine` where it ran. A part hands over k rows, but no more than one in
-        25 of its own, as far as all parts together hand over 2 k. Under quotas every part keeps their maxima and
+        25 of its own, as far as all parts together hand over 10 k. Under quotas every part keeps their maxima and
         hands over the best of each group that has a minimum, so that round 2 can hold them.
 
     Raises:
@@ -145,9 +146,7 @@ def two_round_greedy(
         metric=metric,
         seed=int(seed or 0),
         part_rows=_PART_ROWS if part_rows is None else checks.count(part_rows, "part_rows"),
-        n_reference=min(_MOST, max(_LEAST, _A_PICK * k))
-        if n_reference is None
-        else checks.count(n_reference, "n_reference"),
+        n_reference=n_reference if n_reference is None else checks.count(n_reference, "n_reference"),
         bound_rows=_BOUND_ROWS if bound_rows is None else checks.count(bound_rows, "bound_rows", least=0),
         deal=deal,
         n_threads=n_threads,
@@ -160,7 +159,7 @@ def two_round_greedy(
         return run.at_once(where)
     run.refuse_memory()
     with opened(engine, n_threads) as ran:
-        return run.picks(ran, Kept(work, run.settings()))
+        return run.picks(ran, Kept(work, {} if work is None else run.settings()))
 
 
 @dataclass(kw_only=True)
@@ -173,7 +172,7 @@ class _Run:
     metric: str
     seed: int
     part_rows: int
-    n_reference: int
+    n_reference: Any
     bound_rows: int
     deal: str
     n_threads: int | None
@@ -186,8 +185,11 @@ class _Run:
         self.began = time.monotonic()
         n = self.pool.n
         self.parts = -(-n // self.part_rows)
-        self.all_judge = self.n_reference >= n
         asked = self.constraints.k
+        # All rows judge a part where that was asked for, or where they are few.
+        self.all_judge = n <= _LEAST if self.n_reference is None else self.n_reference >= n
+        if self.n_reference is None:
+            self.n_reference = min(_MOST, max(_LEAST, _A_PICK * asked))
         # With few rows a part, k of each would be most of the pool.
         share = max(min(asked, self.part_rows // _HANDED), -(-_TIMES_K * asked * self.part_rows // n))
         self.handed = asked if self.all_judge else min(asked, max(1, share))
@@ -331,7 +333,7 @@ class _Run:
         constraints, picked = self.constraints, [self.fixed]
         oracle_calls = 0
         rows, vectors = self._candidates(handed)
-        sample, sampled = _brought(handed, self.judges)
+        sample, sampled = self._brought(handed, self.judges)
         usable = len(sample) and len(rows) and not control.interrupted and (complete or len(constraints.columns) < 2)
         tracker = Tracker(constraints)
         stopped = not complete
@@ -363,9 +365,18 @@ class _Run:
         self.tracker = tracker
         return _Found(np.concatenate(picked), stopped, len(rows), oracle_calls)
 
+    def _brought(self, handed: Sequence[Handed], rows: Ints) -> tuple[Ints, Array]:
+        """Those of the rows that round 1 has brought, rising, and their vectors."""
+        found = np.concatenate([rows[:0], *(part.wanted for part in handed)])
+        none = np.empty((0, self.pool.width), self.pool.dtype)
+        vectors = np.concatenate([none, *(part.brought for part in handed)])
+        keep = np.isin(found, rows)
+        order = np.argsort(found[keep], kind="stable")
+        return found[keep][order], vectors[keep][order]
+
     def _candidates(self, handed: Sequence[Handed]) -> tuple[Ints, Array]:
         """All rows that the parts handed over, those picked beforehand and some that complete them, rising."""
-        needed, completing = _brought(handed, self.needed)
+        needed, completing = self._brought(handed, self.needed)
         rows = np.concatenate([self.fixed, needed, *(part.picks for part in handed)])
         vectors = np.concatenate([self.fixed_vectors, completing, *(part.vectors for part in handed)])
         unique, first = np.unique(rows, return_index=True)
@@ -376,7 +387,7 @@ class _Run:
         slots = self.constraints.k - len(self.fixed)
         if self.constraints.columns or self.handed < self.constraints.k or not slots:
             return []
-        sample, sampled = _brought(handed, self.judges)
+        sample, sampled = self._brought(handed, self.judges)
         step = 1 if self.all_judge else max(1, len(sample) // _RIVAL_ROWS)
         sampled, weights = sampled[::step], self._weights_of(sample[::step])
         own = [
@@ -402,7 +413,7 @@ class _Run:
         centre = np.average([part.mean for part in handed], axis=0, weights=counts) if handed else None
         if centre is None:
             centre = np.zeros(self.pool.width)
-        sample, sampled = _brought(handed, self.bounding)
+        sample, sampled = self._brought(handed, self.bounding)
         vectors = tuple(self.pool.take(picks) for picks in sets)
         cost = np.full(len(sample), np.inf)
         for point in vectors[0]:
@@ -536,17 +547,6 @@ class _Found:
 def _late(control: Control) -> Any:
     """What asks whether there is no time left even to value the picks."""
     return lambda: control.interrupted or control.late()
-
-
-def _brought(handed: Sequence[Handed], rows: Ints) -> tuple[Ints, Array]:
-    """Those of the rows that round 1 has brought, rising, and their vectors."""
-    if not handed:
-        return rows[:0], np.empty((0, 0))
-    found = np.concatenate([part.wanted for part in handed])
-    vectors = np.concatenate([part.brought for part in handed])
-    keep = np.isin(found, rows)
-    order = np.argsort(found[keep], kind="stable")
-    return found[keep][order], vectors[keep][order]
 
 
 def _restricted(constraints: Constraints, rows: Ints, *, feasible: bool) -> Constraints:
