@@ -106,6 +106,10 @@ class Table(VectorColumns, ABC):
             raise InputError(f"{where} has no columns")
         return table
 
+    def located(self, message: str) -> str:
+        """The message of an error on this table, saying where in which file its rows stand if there are several."""
+        return message
+
     def require(self, name: str) -> str:
         """The column of this name, or of this name with spaces around it, else an error that offers the nearest one."""
         column = self._find(name)
