@@ -18,24 +18,26 @@ from kofn.cli.select_rounds import next_round, without_labelled
 from kofn.cli.verb_command import VerbCommand
 from kofn.cli.write import check_columns, check_outputs, finish
 from kofn.io.atomic import write_table
-from kofn.io.tables import Table
+from kofn.io.many import open_tables
+from kofn.io.tables import Table, located
 from kofn.verbs import select
 
 
 @click.command(
     "select", cls=VerbCommand, verb="select", sections=(COMPARED, WANTED, KNOWN, *ANSWER), short_help="Pick rows."
 )
-@click.argument("file", metavar="FILE")
+@click.argument("files", metavar="FILE...", nargs=-1, required=True)
 @click.pass_obj
-def command(typed: Sequence[str], file: str, **values: Any) -> int:
+def command(typed: Sequence[str], files: tuple[str, ...], **values: Any) -> int:
     """Pick which rows of FILE to keep (CSV, TSV, Parquet, JSONL, NPY, NPZ), in the order that a smaller budget would
-    keep.
+    keep. Several files, a glob or a folder are one pool.
 
     \b
     kofn select pool.parquet --text body -k 500 -o picks.parquet --report picks.html
     kofn select pool.csv --columns age,city --budget 900 --cost minutes -o picks.csv
     kofn select pool.csv --text body --dedupe 0.9 -o kept.csv --dropped dropped.csv
     kofn select pool.jsonl --text q --quota 'lang=de:10-50' --quota 'lang=fr:10-' -k 200 -o picks.jsonl
+    kofn select 'part-*.parquet' --vectors x -k 1000 -o picks.parquet
     kofn select pool.jsonl --text q -m rds_plus --queries wanted.txt -k 500 -o picks.jsonl
     kofn select pool.csv --text body --label topic -k 100 --all -o next.csv
     kofn select pool.csv --columns age,bmi --group site --label died -m sources_by_shift --target mine --most 3
@@ -44,9 +46,9 @@ def command(typed: Sequence[str], file: str, **values: Any) -> int:
     """
     began = time.perf_counter()
     arguments = SelectArguments.of(typed, values)
-    check_outputs(arguments, [file])
+    check_outputs(arguments, files)
     if arguments.dry_run:
-        with beginning_of(file, arguments) as (table, rows):
+        with beginning_of(files, arguments) as (table, rows):
             arguments = arguments.named_in(table).of_rows(rows or table.n)
             pool = read_pool(table, arguments)
             if arguments.only_dedupes:
@@ -62,7 +64,13 @@ def command(typed: Sequence[str], file: str, **values: Any) -> int:
             for note in pool.notes:
                 click.echo(note, err=True)
         return 0
-    table = Table.open(file, arguments.reading)
+    table = open_tables(files, arguments.reading)
+    with located(table):
+        return _select(table, arguments, began)
+
+
+def _select(table: Table, arguments: SelectArguments, began: float) -> int:
+    """Pick, write and say."""
     arguments = arguments.named_in(table).of_rows(table.n)
     if not arguments.by_scores:
         check_columns(table, arguments)

@@ -68,7 +68,7 @@ def _files_of(source: str) -> list[Path]:
         return [where]
     files = sorted(path for path in map(Path, expanded(source, recursive=True)) if path.is_file())
     if not files:
-        raise InputError(f"{source}: no file is called so{remedy_of(where) if '://' in source else ''}; check the glob")
+        raise InputError(f"{source}: no file is called so{remedy_of(where) or '; check the glob'}")
     return files
 
 
@@ -193,7 +193,8 @@ class _Several(Table):
         texts = [text for match in _ROW.finditer(message) for text in match.groups() if text]
         rows = [int(text.replace(",", "")) for text in texts][:_SHOWN_ROWS]
         places = [(row, *self.place_of(row)) for row in rows if row < self.n]
-        return message + "".join(f" (row {row} is row {inside} of {path})" for row, path, inside in places)
+        shown = ", ".join(f"row {row} is row {inside} of {path}" for row, path, inside in places)
+        return f"{message} ({shown})" if places else message
 
     def _overlaps(self, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
         """(file, first row in it, rows) of the files that hold the rows from start to stop."""

@@ -367,6 +367,18 @@ def _kind(suffix: str) -> Callable[[Path, Reading], Table]:
     return formats.KINDS[suffix]
 
 
+@contextmanager
+def located(table: Table) -> Iterator[None]:
+    """Within it, errors on a table of several files say in which of them their rows stand."""
+    try:
+        yield
+    except InputError as error:
+        message = table.located(str(error))
+        if message == str(error):
+            raise
+        raise type(error)(message) from None
+
+
 # What readers raise of a damaged file.
 _BROKEN = (
     pl.exceptions.PolarsError,
