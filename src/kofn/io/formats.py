@@ -81,9 +81,13 @@ class Parquet(_Scanned):
         self.n = sum(group.rows for group in self.groups)
         return scan
 
+    def units(self) -> list[Unit]:
+        """The row groups."""
+        return [Unit(str(self.path), i, group.rows) for i, group in enumerate(self.groups)]
+
     def _runs(self, rows: int) -> list[Fragment]:
         """The row groups, small ones together."""
-        return joined([Unit(str(self.path), i, group.rows) for i, group in enumerate(self.groups)], rows)
+        return joined(self.units(), rows)
 
     def _read(self, run: Fragment, *columns: str) -> pl.DataFrame:
         """The rows of a run; slices are pushed down to the row groups that hold them, a stream would read ahead."""

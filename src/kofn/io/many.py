@@ -22,13 +22,13 @@ from numpy.typing import NDArray
 
 from kofn.core.arrays import Array
 from kofn.core.checks import InputError
-from kofn.core.pools import Fragment, Unit, joined
+from kofn.core.pools import Fragment, Unit
 from kofn.io import json_lines
 from kofn.io.cells import typed_cells
 from kofn.io.formats import Delimited, JsonLines, Npy, Npz, Parquet, Tabbed
 from kofn.io.reading import COMPRESSED, Reading, suffix_of
 from kofn.io.suffixes import remedy_of
-from kofn.io.tables import SUFFIXES, Table
+from kofn.io.tables import SUFFIXES, Table, reading_file
 
 # A folder of such a name holds rows that have this value in this column.
 _KEY = re.compile(r"(?P<name>[^=]+)=(?P<value>.*)")
@@ -127,7 +127,7 @@ def _keys_of(path: Path, root: Path | None) -> dict[str, str | None]:
     return {m["name"]: None if m["value"] == _NO_VALUE else m["value"] for m in matches if m is not None}
 
 
-class _Several(Table):
+class Several(Table):
     """What tables of several files have in common.
 
     Args:
@@ -221,7 +221,7 @@ def _common_type(a: pl.DataType, b: pl.DataType) -> pl.DataType | None:
     return None
 
 
-class _ParquetFiles(_Several, Parquet):
+class _ParquetFiles(Several, Parquet):
     takes_keys = True
 
     def _columns(self) -> list[str]:
@@ -248,10 +248,8 @@ class _ParquetFiles(_Several, Parquet):
     def _dtype(self, name: str) -> pl.DataType:
         return self._types[name]
 
-    def _runs(self, rows: int) -> list[Fragment]:
-        return joined(
-            [Unit(str(part.path), i, group.rows) for part in self.parts for i, group in enumerate(part.groups)], rows
-        )
+    def units(self) -> list[Unit]:
+        return [unit for part in self.parts for unit in part.units()]
 
     def _read(self, run: Fragment, *columns: str) -> pl.DataFrame:
         names = list(columns) or self.columns
@@ -261,7 +259,8 @@ class _ParquetFiles(_Several, Parquet):
             part = self.parts[index]
             inside = Fragment(str(part.path), 0, start, rows)
             # Of no columns polars would not know how many rows there are.
-            frame = part._read(inside, *(own or part.columns[:1]))
+            with reading_file(part.path):
+                frame = part._read(inside, *(own or part.columns[:1]))
             keys = [pl.lit(values[index], values.dtype).alias(name) for name, values in self.keys.items()]
             frames.append(frame.with_columns(keys).select(pl.col(name).cast(self._types[name]) for name in names))
         return pl.concat(frames)
@@ -283,7 +282,7 @@ def _same_width(a: pl.DataType, b: pl.DataType) -> bool:
     return not (isinstance(a, pl.Array) and isinstance(b, pl.Array)) or a.shape == b.shape
 
 
-class _DelimitedFiles(_Several, Delimited):
+class _DelimitedFiles(Several, Delimited):
     takes_keys = True
 
     def __init__(
@@ -306,7 +305,7 @@ class _DelimitedFiles(_Several, Delimited):
             part._refuse_quotes()
 
 
-class _JsonFiles(_Several, JsonLines):
+class _JsonFiles(Several, JsonLines):
     def _columns(self) -> list[str]:
         # Keys may differ from line to line, so they may from file to file.
         self._kinds: dict[str, set[str]] = {}
@@ -332,7 +331,7 @@ class _JsonFiles(_Several, JsonLines):
         return list(lines)
 
 
-class _ArrayFiles(_Several):
+class _ArrayFiles(Several):
     def _columns(self) -> list[str]:
         columns = super()._columns()
         first = self.parts[0]
@@ -362,7 +361,7 @@ class _NpzFiles(_ArrayFiles, Npz):
     pass
 
 
-_KINDS: dict[type[Table], type[_Several]] = {
+_KINDS: dict[type[Table], type[Several]] = {
     Parquet: _ParquetFiles,
     Delimited: _DelimitedFiles,
     Tabbed: _DelimitedFiles,
