@@ -56,6 +56,7 @@ class Pool:
         notes: lines about what was read.
         by_words: X holds the words of texts, without a model.
         duplicates: the file's rows that `--dedupe` took out.
+        items: the row numbers of X, where it holds the picks and a sample of a pool larger than memory.
     """
 
     table: Table
@@ -71,6 +72,7 @@ class Pool:
     notes: tuple[str, ...] = ()
     by_words: bool = False
     duplicates: Dropped | None = None
+    items: NDArray[np.int64] | None = None
 
     @property
     def keys(self) -> NDArray[Any]:

@@ -11,20 +11,26 @@ import click
 from kofn.cli.estimate import beginning_of, duplicates_beforehand, facts, say_beforehand
 from kofn.cli.printing import say
 from kofn.cli.select_answer import answer, picks, refuse_nothing, render, report_context, warn_of_few
-from kofn.cli.select_arguments import ANSWER, COMPARED, KNOWN, WANTED, SelectArguments
+from kofn.cli.select_arguments import ANSWER, COMPARED, KNOWN, LARGE, WANTED, SelectArguments
 from kofn.cli.select_kept import answer_kept, render_kept, write_kept
+from kofn.cli.select_large import by_parts, is_large, ways_beforehand, with_sample
 from kofn.cli.select_pool import call_of, dropped_rows, method_of, read_pool, with_count
 from kofn.cli.select_rounds import next_round, without_labelled
 from kofn.cli.verb_command import VerbCommand
 from kofn.cli.write import check_columns, check_outputs, finish
 from kofn.io.atomic import write_table
 from kofn.io.many import open_tables
+from kofn.io.pool import Pool
 from kofn.io.tables import Table, located
 from kofn.verbs import select
 
 
 @click.command(
-    "select", cls=VerbCommand, verb="select", sections=(COMPARED, WANTED, KNOWN, *ANSWER), short_help="Pick rows."
+    "select",
+    cls=VerbCommand,
+    verb="select",
+    sections=(COMPARED, WANTED, KNOWN, LARGE, *ANSWER),
+    short_help="Pick rows.",
 )
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
 @click.pass_obj
@@ -50,6 +56,10 @@ def command(typed: Sequence[str], files: tuple[str, ...], **values: Any) -> int:
     if arguments.dry_run:
         with beginning_of(files, arguments) as (table, rows):
             arguments = arguments.named_in(table).of_rows(rows or table.n)
+            if is_large(table, arguments, rows):
+                ways = ways_beforehand(table, arguments, rows or table.n)
+                say(ways, lambda: facts(ways), arguments.as_json)
+                return 0
             pool = read_pool(table, arguments)
             if arguments.only_dedupes:
                 seconds, by_pairs = time.perf_counter() - began, arguments.text is None and arguments.columns is None
@@ -66,15 +76,17 @@ def command(typed: Sequence[str], files: tuple[str, ...], **values: Any) -> int:
         return 0
     table = open_tables(files, arguments.reading)
     with located(table):
-        return _select(table, arguments, began)
+        arguments = arguments.named_in(table).of_rows(table.n)
+        if is_large(table, arguments):
+            return _select(table, *by_parts(table, files, arguments), began)
+        return _select(table, arguments, None, began)
 
 
-def _select(table: Table, arguments: SelectArguments, began: float) -> int:
-    """Pick, write and say."""
-    arguments = arguments.named_in(table).of_rows(table.n)
+def _select(table: Table, arguments: SelectArguments, parts: Pool | None, began: float) -> int:
+    """Pick, write and say; `parts` are the vectors where they are read in parts."""
     if not arguments.by_scores:
         check_columns(table, arguments)
-    pool = read_pool(table, arguments)
+    pool = read_pool(table, arguments, parts)
     if arguments.only_dedupes:
         write_kept(pool, arguments)
         say(answer_kept(pool, arguments), lambda: render_kept(pool, arguments), arguments.as_json)
@@ -85,6 +97,7 @@ def _select(table: Table, arguments: SelectArguments, began: float) -> int:
     method, call, options = next_round(pool, arguments, method_of(pool, arguments, call), call, options)
     plan = without_labelled(select(method=method, options=options, **call), pool)
     refuse_nothing(plan, arguments)
+    pool = with_sample(pool, plan)
     if arguments.dropped:
         write_table(dropped_rows(pool, arguments), arguments.dropped)
     finish(plan, arguments, lambda: picks(plan, pool, arguments), **report_context(plan, pool, arguments))
