@@ -14,7 +14,7 @@ from kofn.core.auto import AUTO
 from kofn.core.checks import InputError, nearest, shown
 from kofn.core.problems import INPUTS, with_frame_ids
 from kofn.core.registry import VERBS, Entry, Spec, execute
-from kofn.core.vocabulary import LIMITS, METHODS_ELSEWHERE, SETTINGS, meant
+from kofn.core.vocabulary import LIMITS, METHODS_ELSEWHERE, SETTINGS, argument, meant
 from kofn.engines.threads import limited
 
 # Seconds of one thread, about a minute of two, that a call may take by this estimate before `auto` looks at a sample.
@@ -52,6 +52,7 @@ def dispatch(
     takes = _fit(entry, given, options, index)
     if method_name != "auto":
         _refuse_limits(entry, given, takes, index)
+    _refuse_engine(entry, given.get("engine"), index)
     try:
         function = entry.load()
     except ModuleNotFoundError as error:
@@ -91,6 +92,17 @@ def _refuse_limits(entry: Entry, given: Mapping[str, Any], takes: set[str], inde
             f"method={entry.name!r} cannot keep {limit}={given[limit]!r}; leave it out, or use a method that can: "
             f"{', '.join(fitting) or 'none fits this call'}"
         )
+
+
+def _refuse_engine(entry: Entry, engine: Any, index: Mapping[str, Entry]) -> None:
+    """Work that would run here is refused where another engine was asked for."""
+    if argument("engine", engine) in (None, "local") or "engine" in entry.accepted:
+        return
+    able = sorted(other.name for other in index.values() if "engine" in other.accepted)
+    raise InputError(
+        f"engine={shown(engine)}: method={entry.name!r} runs on this machine only; leave engine out, or use "
+        f"{', '.join(able) or 'another verb: no method of this one runs elsewhere'}"
+    )
 
 
 def _meant(name: str, index: Mapping[str, Entry]) -> str:

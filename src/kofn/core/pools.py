@@ -79,6 +79,22 @@ class Pool(Protocol):
         """The vectors of these rows of the pool, in the order asked."""
 
 
+def is_pool(value: Any) -> bool:
+    """Whether a value is a pool; nothing of it is read."""
+    return all(callable(getattr(type(value), part, None)) for part in ("fragments", "read", "take"))
+
+
+def as_pool(X: Any) -> Pool:
+    """A pool as it is, and rows in memory as one."""
+    pool: Pool = X if is_pool(X) else ArrayPool(X)
+    return pool
+
+
+def whole(pool: Pool) -> Array:
+    """All vectors of a pool."""
+    return np.concatenate([pool.read(fragment) for fragment in pool.fragments()])
+
+
 @dataclass(frozen=True)
 class Unit:
     """Rows that lie together: a row group, a file, an array.

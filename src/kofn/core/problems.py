@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from kofn.core import checks, vocabulary
 from kofn.core.checks import InfeasibleError, InputError
+from kofn.core.pools import Pool, is_pool, whole
 from kofn.core.plans import Allocation, Assignment, Blend, Plan, Selection
 from kofn.engines.threads import cores, spread
 
@@ -30,6 +31,8 @@ _PATHS = ("members", "base")
 _OF_ENTRIES = ("feature_based", "weighted_coverage")
 # The spreads of a table's columns are compared where there are at most so many; a ratio beyond this is said.
 _MOST_COLUMNS, _UNLIKE = 1_000, 30.0
+# Bytes of a pool's rows that are read into memory without a `max_memory`.
+_ROOM = 4 * 2**30
 # Options that hold pairs of items.
 LINKS = ("must_link", "cannot_link")
 _PER_ITEM = ("y", "groups", "costs")
@@ -73,14 +76,18 @@ def build(
     at_most_k: bool = False,
     secret: Sequence[str] = (),
     sparse: bool = False,
+    pooled: bool = False,
     cosine: bool = False,
 ) -> Problem:
     """Check every argument under its vocabulary name, then the arguments against each other.
 
     The words in `secret` are left out of the digest, from which a reader could otherwise guess them. `sparse`: the
-    method compares SciPy-sparse rows by their cosines; `cosine`: it has no other measure.
+    method compares SciPy-sparse rows by their cosines; `pooled`: it reads a `Pool` in fragments; `cosine`: it has no other
+    measure.
     """
     given, ids = with_frame_ids(given, ids)
+    if is_pool(given.get("X")) and not pooled:
+        given = {**given, "X": _rows_of(given["X"], given.get("max_memory"))}
     checked: dict[str, Any] = {}
     late = {"include", "exclude", "start"}
     for name, value in given.items():
@@ -91,6 +98,8 @@ def build(
                 as_is = ", or metric='cosine' (of facility_location), which takes sparse rows as they are"
                 raise InputError(f"X is a sparse matrix; give a dense array (X.toarray()){as_is if sparse else ''}")
             checked[name] = vocabulary.readable(name, value, checks.sparse_rows, value)
+        elif name == "X" and is_pool(value):
+            checked[name] = value
         elif name not in late and name != "costs":
             checked[name] = vocabulary.argument(name, value)
     source = next((name for name in INPUTS if name in checked), None)
@@ -105,7 +114,7 @@ def build(
         k = checked["k"]
         raise InfeasibleError(f"k={k} of {n} items: there are only {n} to choose from; ask for k <= {n}")
     measured = verb == "assign" or (verb == "select" and not cosine and not _reads_entries(given.get("objective")))
-    if source == "X" and measured:
+    if source == "X" and measured and not is_pool(checked["X"]):
         _note_unlike_scales(given["X"], checked["X"])
     if "costs" in given:
         costs = given["costs"]
@@ -138,6 +147,23 @@ def build(
         digest({"verb": verb, **{name: value for name, value in checked.items() if name not in secret}}),
         at_most_k,
     )
+
+
+def _rows_of(pool: Pool, max_memory: Any) -> NDArray[Any]:
+    """All rows of a pool, for a method that reads no fragments.
+
+    Raises:
+        InputError: they take more than `max_memory`.
+    """
+    room = checks.bytes_of(max_memory or _ROOM)
+    need = pool.n * pool.width * pool.dtype.itemsize
+    if need > room:
+        raise InputError(
+            f"X is a pool of {pool.n:,} x {pool.width}, which takes {need / 1e9:,.3g} GB in memory, over "
+            f"max_memory={room / 1e9:,.3g} GB, and this method reads all rows at once; use method='two_round_greedy', "
+            "which reads parts, or raise max_memory"
+        )
+    return whole(pool)
 
 
 def _note_unlike_scales(frame: Any, X: Any) -> None:
@@ -250,6 +276,8 @@ def _with_frame_ids(source: str, given: Mapping[str, Any], ids: Any) -> tuple[Ma
 
 
 def _length(name: str, value: Any) -> int:
+    if is_pool(value):
+        return int(value.n)
     if name == "rankings":
         return int(value.shape[1])
     return int(value.shape[0]) if hasattr(value, "shape") else len(value)
@@ -287,7 +315,9 @@ def _feed_parts(state: Any, value: NDArray[Any], n_threads: int) -> None:
 
 def _feed(state: Any, value: Any, *, paths: bool = False) -> None:
     """Feed one value; with `paths`, texts name files, whose sizes and times count too."""
-    if checks.is_sparse(value):
+    if is_pool(value):
+        state.update(value.digest.encode())
+    elif checks.is_sparse(value):
         for part in (value.indptr, value.indices, value.data):
             _feed(state, part)
     elif isinstance(value, np.ndarray):

@@ -22,6 +22,7 @@ from typing import Any, ParamSpec, TypeVar
 from kofn.core.bibliography import cite, keys_of
 from kofn.core.checks import InputError, explained
 from kofn.core.draws import Draw
+from kofn.core.pools import is_pool
 from kofn.core.signatures import annotation_text, described, documented, expand
 from kofn.core.vocabulary import SETTINGS, VOCABULARY
 from kofn.engines.threads import limited
@@ -129,6 +130,7 @@ class Spec:
     secret: tuple[str, ...] = ()
     at_most_k: bool = False
     sparse: bool = False
+    pooled: bool = False
     draws: Draw = field(default_factory=Draw)
     aliases: tuple[str, ...] = ()
     form: str = "function"
@@ -182,6 +184,7 @@ def method(
     secret: tuple[str, ...] = (),
     at_most_k: bool = False,
     sparse: bool = False,
+    pooled: bool = False,
     draws: Draw | None = None,
     aliases: tuple[str, ...] = (),
     form: str = "function",
@@ -199,6 +202,7 @@ def method(
         secret: options (or "seed") to redact from the plan, because its reader must not learn them.
         at_most_k: the method may pick fewer than `k`; the audit refuses that of all others.
         sparse: it takes SciPy-sparse rows where they are compared by their cosines.
+        pooled: it takes a `Pool` (`kofn.core.pools`) as `X`, which it never holds as a whole; others get its rows.
         draws: what the laws and the hostile-input tests need to know to draw a call of this method.
         aliases: other names that people look for, read by `kofn find`.
         form: "function", or "merge_rule" where a rule's class made the function.
@@ -224,6 +228,7 @@ def method(
             secret=secret,
             at_most_k=at_most_k,
             sparse=sparse,
+            pooled=pooled,
             draws=draws or Draw(),
             aliases=aliases,
             form=form,
@@ -277,6 +282,7 @@ def execute(
         at_most_k=spec.at_most_k,
         secret=spec.secret,
         sparse=spec.sparse,
+        pooled=spec.pooled,
         cosine="metric" not in spec.signature.parameters,
     )
     own = {name: value for name, value in values.items() if name not in VOCABULARY}
@@ -305,7 +311,7 @@ def _complete(plan: Any, problem: Any, spec: Spec, options: Mapping[str, Any], b
     asked = {name: given[name] for name in ("objective", "metric") if isinstance(given.get(name), str)}
     X = given.get("X")
     counted = {}
-    if X is not None and not checks.is_sparse(X) and X.nbytes <= _COUNTED_BYTES:
+    if X is not None and not checks.is_sparse(X) and not is_pool(X) and X.nbytes <= _COUNTED_BYTES:
         counted["duplicate_rows"] = int((checks.first_equal(X) != np.arange(len(X))).sum())
     asked_of = {}
     if given.keys() >= {"groups", "quotas"}:

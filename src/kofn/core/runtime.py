@@ -71,6 +71,10 @@ class Control:
         if self._old is not None:
             signal.signal(signal.SIGINT, self._old)
 
+    def interrupt(self) -> None:
+        """Take on an interrupt that came during an earlier step of the same work."""
+        self._interrupted = True
+
     def _interrupt(self, _number: int, _frame: FrameType | None) -> None:
         if self._interrupted:
             raise KeyboardInterrupt

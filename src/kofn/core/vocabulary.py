@@ -35,9 +35,15 @@ def _as_is(value: Any, _name: str) -> Any:
     return value
 
 
-def engine(value: Any, name: str = "engine") -> str | None:
-    """Where the work runs; there is no other engine than this machine's threads."""
-    return None if value is None else choice(value, name, ("local",))
+def engine(value: Any, name: str = "engine") -> Any:
+    """Where the work runs: a word, an address of Ray, or an engine (`kofn.engines.base.Engine`)."""
+    if value is None or all(callable(getattr(value, part, None)) for part in ("map", "share", "close")):
+        return value
+    if isinstance(value, str) and value.startswith("ray://") and value != "ray://":
+        return value
+    if isinstance(value, str) and value in ENGINES:
+        return value
+    raise InputError(f"{name}={shown(value)}: choose one of {', '.join(ENGINES)}; or give 'ray://HOST:PORT', or an engine")
 
 
 def rating(value: Any, name: str = "score") -> Any:
@@ -47,6 +53,8 @@ def rating(value: Any, name: str = "score") -> Any:
     return value
 
 
+# Where work can run by name.
+ENGINES = ("local", "ray")
 METRICS = ("euclidean", "sqeuclidean", "cosine", "rbf", "precomputed")
 
 
@@ -102,7 +110,7 @@ VOCABULARY: dict[str, Argument] = {
         Argument("time_limit", "setting", seconds, "Seconds; what is valid by then is returned."),
         Argument("n_threads", "setting", count, "Threads; the plan is the same for any number."),
         Argument("progress", "setting", flag, "Show progress on a terminal."),
-        Argument("engine", "setting", engine, "Where the work runs: local."),
+        Argument("engine", "setting", engine, "Where the work runs: 'local', 'ray', 'ray://HOST:PORT', or an engine."),
     )
 }
 # Settings that promise something; a method that does not take them cannot keep them.

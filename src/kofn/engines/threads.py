@@ -33,6 +33,16 @@ def limited(n_threads: int | None) -> Iterator[None]:
         _most.reset(before)
 
 
+@contextmanager
+def alone() -> Iterator[None]:
+    """Inside, our loops take one thread. Linear algebra keeps its own, which belong to the whole process."""
+    before = _most.set(1)
+    try:
+        yield
+    finally:
+        _most.reset(before)
+
+
 def cores(n_threads: int | None = None) -> int:
     """The number of threads to use: `n_threads`, by default what the call is limited to, else all available cores."""
     if n_threads is None:

@@ -36,7 +36,7 @@ _MOST_POWER = 960
 
 @dataclass(frozen=True)
 class Change:
-    """Items whose cost falls from `old` to `new`; `pick`, where given, is every item's cost to the pick that did it."""
+    """Items whose cost falls from `old` to `new`; `pick`, where given, is how far every candidate is from the pick."""
 
     items: Ints
     old: Floats
@@ -60,6 +60,10 @@ class Source(Protocol):
     poll: Callable[[], None] | None  # called between blocks of long work; may raise
 
     def column(self, candidate: int) -> Floats: ...
+
+    def apart(self, candidate: int) -> Floats:
+        """How far every candidate is from this one; only where costs come from rows."""
+        ...
 
     def savings(self, candidates: Ints, change: Change, weights: Floats) -> Floats: ...
 
@@ -90,6 +94,9 @@ class Table:
 
     def column(self, candidate: int) -> Floats:
         self.pairs += self.n
+        return self.sign * self.table[:, candidate].astype(np.float64)
+
+    def apart(self, candidate: int) -> Floats:
         return self.sign * self.table[:, candidate].astype(np.float64)
 
     def savings(self, candidates: Ints, change: Change, weights: Floats) -> Floats:
@@ -139,6 +146,8 @@ class Entries:
         self.pairs += int(own.stop - own.start)
         return out
 
+    apart = column
+
     def savings(self, candidates: Ints, change: Change, weights: Floats) -> Floats:
         out = np.zeros(self.n)
         starts = self.by_item.indptr[change.items].astype(np.int64)
@@ -166,9 +175,13 @@ class Entries:
 
 
 class Rows:
-    """Costs computed from coordinates when they are needed; nothing n x n is held."""
+    """Costs computed from coordinates when they are needed; nothing n x n is held.
 
-    def __init__(self, space: Geometry, n_threads: int | None) -> None:
+    Candidates are the rows of `space`; items are those of `served`, by default the same.
+    """
+
+    def __init__(self, space: Geometry, n_threads: int | None, served: Geometry | None = None) -> None:
+        self.served = space if served is None else served
         self.space, self.n, self.start, self.least, self.pairs = space, space.n, space.top, 0.0, 0
         self.poll: Callable[[], None] | None = None
         self.n_threads = cores(n_threads)
@@ -195,21 +208,28 @@ class Rows:
         return self._recent[candidate]
 
     def _columns(self, candidates: Ints) -> Floats:
-        """Exact distances (candidates, n), kept until the next call: the winner of a settled tie is added next."""
+        """Exact distances (candidates, items), kept until the next call: the winner of a settled tie is added next."""
+        out = self._from_points(self.served, self.space.points(candidates))
+        self._recent = dict(zip(candidates.tolist(), out, strict=True))
+        return out
+
+    def _from_points(self, space: Geometry, points: Floats) -> Floats:
+        """Exact distances (points, rows of the space)."""
         from kofn.objectives import _kernels
 
-        space = self.space
-        points, out = space.points(candidates), np.empty((len(candidates), self.n))
+        out = np.empty((len(points), space.n))
 
         def work(low: int, high: int) -> None:
             _kernels.distances(space.columns, space.scale, points, space.squared, low, high, out)
 
-        spread(work, -(-self.n // _kernels.LANES), self.n_threads)
-        if space.rate:
-            space.decayed(out)
-        self.pairs += len(candidates) * self.n
-        self._recent = dict(zip(candidates.tolist(), out, strict=True))
-        return out
+        spread(work, -(-space.n // _kernels.LANES), self.n_threads)
+        self.pairs += out.size
+        return space.decayed(out) if space.rate else out
+
+    def apart(self, candidate: int) -> Floats:
+        if self.served is self.space:
+            return self.column(candidate)
+        return self._from_points(self.space, self.space.points(np.array([candidate])))[0]
 
     def savings(self, candidates: Ints, change: Change, weights: Floats) -> Floats:
         if change.pick is None:
@@ -312,7 +332,7 @@ class Rows:
         """Coordinates of items in the precision of the rows, padded with zeros to whole tiles."""
         from kofn.objectives import _kernels
 
-        space, d = self.space, self.space.rows.shape[1]
+        space, d = self.served, self.served.rows.shape[1]
         points = np.zeros((len(items) + -len(items) % _kernels.GROUP, d + -d % _kernels.FEATURES), self.kind)
         points[: len(items), :d] = space.rows[items]
         if len(space.scale):
@@ -336,7 +356,7 @@ class Rows:
         gains = np.zeros(len(kept))
         most = float((weights * (old - self.least)).max())
         if most > 0:
-            scale, fine = fixed_point(most, self.n)
+            scale, fine = fixed_point(most, self.served.n)
             # Compiled code multiplies by the power, which floats hold only up to here; the weights take the rest.
             excess = max(0, min(scale - _MOST_POWER, _MOST_POWER - math.frexp(float(weights.max()))[1]))
             power = min(scale - excess, _MOST_POWER)

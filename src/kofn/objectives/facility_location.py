@@ -42,8 +42,10 @@ class FacilityLocation(Objective):
         X: vectors (n, d), float32 or float64; float32 is computed with in float32. With "cosine" SciPy-sparse rows too,
             which are never made dense.
         similarity: (n, n) >= 0, dense or SciPy-sparse, missing entries 0. Instead of X.
+        reference: vectors (r, d), the items that are served where they are not the rows of X: candidates are the rows
+            of X, items those of `reference`, and f sums over the items. With dense X only.
         metric: "euclidean" (default), "sqeuclidean", "cosine", "rbf"; "precomputed" reads X as `similarity`.
-        weights: (n,) how much each item counts, >= 0, default 1.
+        weights: (n,), or (r,) with a reference: how much each item counts, >= 0, default 1.
         bandwidth: of "rbf", > 0; default the median distance to the 20th nearest of 2,000 rows, sampled with a fixed
             seed.
         max_memory: bytes of scratch beside the input; too little is refused, not exceeded.
@@ -51,14 +53,16 @@ class FacilityLocation(Objective):
 
     Attributes:
         tolerance: the largest error of `gains` now, against `exact_gains`. A proven bound, usually far from reached.
-        nearest: (n,) position, in picking order, of the pick that stands for each item; -1 for none.
+        nearest: of each item the position, in picking order, of the pick that stands for it; -1 for none.
+        n: number of candidates.
         distance_evals: costs of (item, candidate) looked at so far.
-        calls: the same in full evaluations of a candidate, n costs each; an update of a part counts as that part.
+        calls: the same in full evaluations of a candidate, one cost for each item; an update of a part counts as that
+            part.
 
     Raises:
         InputError: not exactly one of X and similarity, bad values, or `max_memory` too small.
 
-    Costs: from X one pass over n x n pairs for the first gains and one for the second, then for each pick only the
+    Costs: from X one pass over n x n pairs (r x n with a reference) for the first gains and one for the second, then for each pick only the
     items that it changed, against the candidates near enough to notice; early picks are guessed, and where that comes
     true one pass does for several. A greedy run takes 3 to 6 passes in all, of O(n^2 d) time. O(n d) memory; only pools
     so small that NumPy outruns compiled code are held as a table.
@@ -77,6 +81,10 @@ class FacilityLocation(Objective):
         [1.0, 12.0]
         >>> f.add(2), f.nearest.tolist()
         (12.0, [0, 0, 1])
+        >>> g = FacilityLocation(np.array([[0.0], [4.0]]), reference=np.array([[1.0], [3.0], [4.0]]))
+        >>> gain = g.add(1)
+        >>> g.exact_gains(np.array([0, 1])).tolist()
+        [2.0, 0.0]
     """
 
     name = "facility_location"
@@ -92,6 +100,7 @@ class FacilityLocation(Objective):
         X: Any = None,
         *,
         similarity: Any = None,
+        reference: Any = None,
         metric: str = "euclidean",
         weights: Any = None,
         bandwidth: float | None = None,
@@ -110,14 +119,17 @@ class FacilityLocation(Objective):
         else:
             self._given = checks.square(similarity, "similarity")
         self.n = int(self._given.shape[0])
-        self._weights = np.ones(self.n) if weights is None else checks.weights(weights).astype(np.float64)
-        checks.same_length(self.n, "X" if similarity is None else "similarity", "weights", len(self._weights))
+        self._served = None if reference is None else self._reference(reference, similarity)
+        served = self.n if self._served is None else len(self._served)
+        self._weights = np.ones(served) if weights is None else checks.weights(weights).astype(np.float64)
+        source = "reference" if reference is not None else "X" if similarity is None else "similarity"
+        checks.same_length(served, source, "weights", len(self._weights))
         self._unit = 1.0
         self._from_rows = similarity is None
         self._source = self._costs(max_memory, n_threads)
         self._refuse_vanishing()
-        self.nearest = np.full(self.n, -1, np.int64)
-        self._cost = np.full(self.n, self._source.start)
+        self.nearest = np.full(served, -1, np.int64)
+        self._cost = np.full(served, self._source.start)
         self._total = self._cost_in_total()
         self._open = len(self._open_items())
         self._picks = 0
@@ -153,6 +165,14 @@ class FacilityLocation(Objective):
             raise InputError(f"X is a sparse matrix, whose rows are compared by metric='cosine', not {self.metric!r}")
         return checks.sparse_rows(X)
 
+    def _reference(self, reference: Any, similarity: Any) -> NDArray[Any]:
+        if similarity is not None or checks.is_sparse(self._given):
+            raise InputError("reference goes with X, dense vectors; leave it out, or give the candidates as vectors")
+        rows = checks.matrix(reference, "reference")
+        if rows.shape[1] != self._given.shape[1]:
+            raise InputError(f"reference has {rows.shape[1]} features and X {self._given.shape[1]}; give the same ones")
+        return rows
+
     def _costs(self, max_memory: int | None, n_threads: int | None) -> Source:
         if not self._from_rows:
             return Entries(self._given) if checks.is_sparse(self._given) else Table(self._given, -1, 0.0, n_threads)
@@ -161,9 +181,10 @@ class FacilityLocation(Objective):
 
             self._unit = 0.25
             return SparseRows(self._given)
-        n, d = self._given.shape
+        given = self._given if self._served is None else np.vstack([self._served, self._given])
+        n, d = given.shape
         room = math.inf if max_memory is None else max_memory
-        size = self._given.itemsize
+        size = given.itemsize
         least = n * (_BYTES_AN_ITEM + 4 * d * size) + cores(n_threads) * _LANES_OF_A_THREAD * (d + 8) * size
         if room < least:
             raise InputError(
@@ -171,10 +192,13 @@ class FacilityLocation(Objective):
                 f"give at least {least} bytes"
             )
         if self.metric == "rbf":
-            space, self.bandwidth = rbf_geometry(self._given, self.bandwidth)
+            space, self.bandwidth = rbf_geometry(given, self.bandwidth)
         else:
-            space = geometry(self._given, self.metric)
+            space = geometry(given, self.metric)
         self._unit = space.unit
+        if self._served is not None:
+            served = len(self._served)
+            return Rows(space.part(slice(served, None)), n_threads, space.part(slice(served)))
         # Once the kernels are loaded nothing waits for them. Both ways give the same picks and gains to the last bit;
         # only the bound, which rests on rounded gains and their tolerance, may differ by that rounding.
         loaded = n > _ALWAYS_SMALL and "kofn.objectives._kernels" in sys.modules
@@ -195,7 +219,7 @@ class FacilityLocation(Objective):
     @property
     def calls(self) -> int:
         """Full evaluations of a candidate so far."""
-        return -(-self._source.pairs // self.n)
+        return -(-self._source.pairs // len(self._weights))
 
     @property
     def tolerance(self) -> float:
@@ -203,7 +227,7 @@ class FacilityLocation(Objective):
         if self._from_rows and self._total == 0:
             return 0.0
         # Savings are summed by fours in the source's precision, then in float64: on the way up and on the way down.
-        summing = 2 * self._largest * (6 * self._source.rounding + (self.n + 8) * 2.0**-53)
+        summing = 2 * self._largest * (6 * self._source.rounding + (len(self._weights) + 8) * 2.0**-53)
         return self._unit * (summing + self._source.error(self._total, self.total_weight))
 
     def in_distances(self, value: float, bound: float | None) -> dict[str, float | None]:
@@ -258,7 +282,7 @@ class FacilityLocation(Objective):
         old, self._cost = self._cost, new
         self._picks += 1
         self._total = self._cost_in_total()
-        near = cost.astype(np.float32) if self._from_rows else None
+        near = self._source.apart(int(item)).astype(np.float32) if self._from_rows else None
         self._changes.append(Change(changed, old[changed], new[changed], near))
         self._forget()
         guessed = bool(self._ahead) and self._ahead[0][0] == item
@@ -279,11 +303,12 @@ class FacilityLocation(Objective):
             unit = unit_rows(self._given)
             best = np.max([1 - chords(unit, j) / 4 for j in indices.tolist()], axis=0)
         elif self._from_rows:
-            best = np.full(self.n, -np.inf)
+            served = self._given if self._served is None else self._served
+            best = np.full(len(served), -np.inf)
             for j in indices.tolist():
-                np.maximum(best, _similarity_to(self._given, j, self.metric, self.bandwidth), out=best)
+                np.maximum(best, _similarity_to(served, self._given[j], self.metric, self.bandwidth), out=best)
             if self.metric not in ("cosine", "rbf"):
-                best += ceiling(self._given, self.metric)
+                best += ceiling(served if self._served is None else np.vstack([served, self._given]), self.metric)
         elif checks.is_sparse(self._given):
             best = self._given[:, indices].max(axis=1).toarray().ravel().astype(np.float64)
         else:
@@ -358,10 +383,10 @@ def _bandwidth(value: Any, metric: str) -> float | None:
     return width
 
 
-def _similarity_to(X: NDArray[Any], j: int, metric: str, bandwidth: float | None) -> Floats:
-    """Similarity of every row to row j by the textbook formula, without c, in blocks of rows."""
+def _similarity_to(X: NDArray[Any], point: NDArray[Any], metric: str, bandwidth: float | None) -> Floats:
+    """Similarity of every row to a point by the textbook formula, without c, in blocks of rows."""
     out = np.empty(len(X))
-    point = X[j].astype(np.float64)
+    point = point.astype(np.float64)
     for low in range(0, len(X), 4096):
         rows = X[low : low + 4096].astype(np.float64)
         if metric == "cosine":

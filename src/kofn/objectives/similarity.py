@@ -62,7 +62,7 @@ class Geometry:
         """Number of rows."""
         return self.rows.shape[0]
 
-    def part(self, items: NDArray[np.int64]) -> Geometry:
+    def part(self, items: NDArray[np.int64] | slice) -> Geometry:
         """The geometry of some of the rows."""
         scale = self.scale[items] if len(self.scale) else self.scale
         return dataclasses.replace(self, rows=np.ascontiguousarray(self.rows[items]), scale=scale)
@@ -194,7 +194,14 @@ def ceiling(rows: NDArray[Any], metric: str) -> float:
     for start in range(0, len(rows), step):
         gap = rows[start : start + step] / size - centre
         radius = max(radius, float(np.einsum("ij,ij->i", gap, gap).max()))
-    reach = 2 * math.sqrt(radius) * (1 + 1e-6) * size
+    return ceiling_within(math.sqrt(radius) * size, metric)
+
+
+def ceiling_within(radius: float, metric: str) -> float:
+    """The same of rows that are no farther than `radius` from their centroid, or from any one point."""
+    if metric == "cosine":
+        return 1.0
+    reach = 2 * radius * (1 + 1e-6)
     if metric == "sqeuclidean":
         reach *= reach
     return _rounded_up(reach)

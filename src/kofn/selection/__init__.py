@@ -46,6 +46,7 @@ HOMES = {
     "threshold_greedy": "greedy._threshold_greedy",
     "top_k": "basics._top_k",
     "topk_mask": "networks._topk_mask",
+    "two_round_greedy": "pools._two_round_greedy",
     "typiclust": "covering._typiclust",
     "uncertainty": "labels._uncertainty",
     "uncertainty_herding": "labels._uncertainty_herding",

@@ -276,6 +276,12 @@ class LazyCover:
         """Commit a pick without asking how far it stood."""
         self._put(self.rows[item].astype(np.float64), float(self.sizes[item]) if len(self.sizes) else 1.0)
 
+    def place_points(self, points: NDArray[Any]) -> None:
+        """Commit picks that need not be rows."""
+        sizes = lengths(points) if len(self.sizes) else np.ones(len(points))
+        for point, size in zip(points.astype(np.float64), sizes.tolist(), strict=True):
+            self._put(point, size)
+
     def _put(self, point: Floats, size: float) -> None:
         if self.count == len(self.directionless):
             self.picks = np.concatenate([self.picks, np.zeros_like(self.picks)])

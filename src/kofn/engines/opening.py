@@ -1,0 +1,34 @@
+"""From the word `engine=` to an engine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from kofn.engines.base import Engine
+from kofn.engines.local import Local
+
+
+@contextmanager
+def opened(engine: Any, n_threads: int | None = None) -> Iterator[Engine]:
+    """The engine that a call names, for as long as the block runs; one that the user made stays open.
+
+    Args:
+        engine: None or "local", "ray", "ray://host:port", or an engine.
+        n_threads: how many workers a local engine has, or a Ray that this starts.
+    """
+    if not isinstance(engine, str | None):
+        yield engine
+        return
+    made: Engine
+    if engine is None or engine == "local":
+        made = Local(n_threads)
+    else:
+        from kofn.engines.ray import Ray
+
+        made = Ray(address=None if engine == "ray" else engine, workers=n_threads)
+    try:
+        yield made
+    finally:
+        made.close()

@@ -1,0 +1,11 @@
+"""Pools that are read in parts: larger than memory, or spread over machines."""
+
+from __future__ import annotations
+
+from kofn.core.lazy import attach
+
+# Generated below this line by `make index`.
+HOMES = {
+    "two_round_greedy": "_two_round_greedy",
+}
+__getattr__, __dir__, __all__ = attach(__name__, HOMES)

@@ -1,0 +1,105 @@
+"""Results of fragments that are kept in a folder, so that a run that was killed goes on where it was."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from kofn.core.checks import InputError
+from kofn.core.pools import Fragment
+from kofn.engines.base import Engine
+from kofn.io.atomic import atomic_path
+
+R = TypeVar("R")
+_SETTINGS = "settings.json"
+
+
+class Kept:
+    """A folder with one file for each fragment and stage, each written completely or not at all; none is a pickle.
+
+    Args:
+        folder: made where it does not exist; None keeps nothing.
+        settings: what the results depend on. A folder that was begun with other settings is refused.
+
+    Raises:
+        InputError: the folder is of another run, or cannot be written to.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str] | None, settings: Mapping[str, Any]) -> None:
+        self.folder = None if folder is None else Path(folder)
+        self.reused = 0
+        if self.folder is None:
+            return
+        settings = {name: str(value) for name, value in settings.items()}
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"work={folder} cannot be made: {error.strerror}; give another folder") from None
+        path = self.folder / _SETTINGS
+        if not path.exists():
+            if any(self.folder.iterdir()):
+                raise InputError(f"work={folder} holds other files; give an empty folder or a new name")
+            with atomic_path(path) as temporary:
+                temporary.write_text(json.dumps(settings, indent=1))
+            return
+        try:
+            begun = json.loads(path.read_text())
+        except (OSError, ValueError):
+            raise InputError(f"{path} cannot be read; give an empty folder or a new name") from None
+        for name, value in settings.items():
+            if begun.get(name) != value:
+                raise InputError(
+                    f"work={folder} was begun with {name}={begun.get(name)}, this call has {name}={value}; "
+                    "give another folder, or the settings of before"
+                )
+
+    def map(
+        self,
+        engine: Engine,
+        work: Callable[..., R],
+        fragments: Sequence[Fragment],
+        stage: str,
+        kind: type[R],
+        *,
+        shared: Sequence[Any],
+        stopped: Callable[[], bool],
+    ) -> Iterator[R]:
+        """`work` of every fragment in their order, from the folder where it is there; ends early once stopped."""
+        paths = [None if self.folder is None else self.folder / f"{stage}-{f.first_row}.npz" for f in fragments]
+        found = [None if path is None else _read(path, kind) for path in paths]
+        missing = [fragment for fragment, there in zip(fragments, found, strict=True) if there is None]
+        fresh = engine.map(work, missing, shared=shared, stopped=stopped)
+        for path, there in zip(paths, found, strict=True):
+            if there is not None:
+                self.reused += 1
+                yield there
+                continue
+            result = next(fresh, None)
+            if result is None:
+                return
+            if path is not None and getattr(result, "complete", True):
+                _write(path, result)
+            yield result
+
+
+def _write(path: Path, result: Any) -> None:
+    parts = {item.name: np.asarray(getattr(result, item.name)) for item in dataclasses.fields(result)}
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, **parts)
+
+
+def _read(path: Path, kind: type[R]) -> R | None:
+    """The result in a file; None where there is none that can be read."""
+    try:
+        with np.load(path, allow_pickle=False) as parts:
+            values = {item.name: parts[item.name] for item in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+    return kind(**{name: value if value.ndim else value.item() for name, value in values.items()})

@@ -1,0 +1,148 @@
+"""Compiled loops of the two rounds: a table of costs, greedy picks from it, and what every row would still save."""
+
+from __future__ import annotations
+
+import numba as nb
+import numpy as np
+
+from kofn.objectives._kernels import (
+    _BOOL,
+    _EXACT,
+    _F8,
+    _INT,
+    _PRECISIONS,
+    _TILING,
+    GROUP,
+    LANES,
+    _load,
+    _read,
+    _tile,
+    _write,
+)
+
+
+@nb.njit(
+    [
+        nb.void(
+            *(_read(f, 2), _read(f, 2), _read(_F8, 1), _read(_INT, 1)),
+            *(_read(f, 2), _INT, _BOOL, _write(f, 2), _write(f, 2), _write(f, 2)),
+        )
+        for f in _PRECISIONS
+    ],
+    **_TILING,
+)
+def table(rows, columns, scale, candidates, points, count, squared, lanes, tile, out):
+    """out[i, l] = distance of candidate l to points[i], for the first `count` points; the others are padding."""
+    for start in range(0, len(candidates), LANES):
+        stop = min(start + LANES, len(candidates))
+        _load(rows, columns, scale, candidates, start, lanes)
+        for first in range(0, count, GROUP):
+            _tile(lanes, points, first, tile)
+            for q in range(min(GROUP, count - first)):
+                b, target = tile[q], out[first + q, start:stop]
+                if squared:
+                    for l in range(len(target)):
+                        target[l] = b[l]
+                else:
+                    for l in range(len(target)):
+                        target[l] = np.sqrt(b[l])
+
+
+@nb.njit(
+    [
+        nb.void(
+            *(_read(f, 2), _read(f, 2), _read(_F8, 1), _read(_INT, 1)),
+            *(_read(f, 2), _read(f, 1), _read(f, 1), _BOOL, _write(f, 2), _write(f, 2), _write(_F8, 1)),
+        )
+        for f in _PRECISIONS
+    ],
+    **_TILING,
+)
+def saved(rows, columns, scale, candidates, points, cost, weights, squared, lanes, tile, out):
+    """out[l] = sum_i weights_i max(0, cost_i - distance of candidate l to points[i]); padding weighs nothing."""
+    for start in range(0, len(candidates), LANES):
+        stop = min(start + LANES, len(candidates))
+        sums = out[start:stop]
+        for l in range(len(sums)):
+            sums[l] = 0.0
+        _load(rows, columns, scale, candidates, start, lanes)
+        for first in range(0, len(points), GROUP):
+            _tile(lanes, points, first, tile)
+            if not squared:
+                for q in range(GROUP):
+                    b = tile[q]
+                    for l in range(LANES):
+                        b[l] = np.sqrt(b[l])
+            for q in range(0, GROUP, 4):
+                i = first + q
+                b0, b1, b2, b3 = tile[q], tile[q + 1], tile[q + 2], tile[q + 3]
+                c0, c1, c2, c3 = cost[i], cost[i + 1], cost[i + 2], cost[i + 3]
+                w0, w1, w2, w3 = weights[i], weights[i + 1], weights[i + 2], weights[i + 3]
+                for l in range(len(sums)):
+                    t0 = w0 * (c0 - min(b0[l], c0))
+                    t1 = w1 * (c1 - min(b1[l], c1))
+                    t2 = w2 * (c2 - min(b2[l], c2))
+                    t3 = w3 * (c3 - min(b3[l], c3))
+                    sums[l] += np.float64((t0 + t1) + (t2 + t3))
+
+
+@nb.njit(
+    [
+        _INT(
+            *(_read(f, 2), _read(f, 1), _write(f, 1), _write(_BOOL, 1), _INT),
+            *(_read(_INT, 2), _write(_INT, 1), _write(_INT, 1), _write(_INT, 1)),
+        )
+        for f in _PRECISIONS
+    ],
+    **_EXACT,
+)
+def greedy(costs, weights, cost, closed, k, groups, room, needs, picks):
+    """Pick k candidates that each save most, and then the best of every group of which more are needed.
+
+    costs[i, l] is what candidate l costs item i, cost[i] what item i costs now; closed[l] bars a candidate. Candidate l
+    is in groups[:, l]; room[g] more may be picked of a group, needs[g] more must be, if there are so many. Equal gains
+    go to the lowest candidate. Returns how many were picked.
+    """
+    m, n = costs.shape
+    gains = np.zeros(n)
+    for i in range(m):
+        row, w, old = costs[i], weights[i], cost[i]
+        for l in range(n):
+            gains[l] += w * (old - min(row[l], old))
+    columns, taken = len(groups), 0
+    while taken < len(picks):
+        best, top = -1, -np.inf
+        for l in range(n):
+            if gains[l] <= top or closed[l]:
+                continue
+            fits = True
+            if taken < k:
+                for c in range(columns):
+                    fits &= room[groups[c, l]] > 0
+            else:
+                fits = False
+                for c in range(columns):
+                    fits |= needs[groups[c, l]] > 0
+            if fits:
+                best, top = l, gains[l]
+        if best < 0:
+            if taken >= k:
+                break
+            k = taken
+            continue
+        picks[taken] = best
+        taken += 1
+        closed[best] = True
+        for c in range(columns):
+            room[groups[c, best]] -= 1
+            needs[groups[c, best]] -= 1
+        for i in range(m):
+            row = costs[i]
+            new = row[best]
+            old = cost[i]
+            if new < old:
+                w = weights[i]
+                for l in range(n):
+                    gains[l] -= w * (old - min(max(row[l], new), old))
+                cost[i] = new
+    return taken

@@ -1,0 +1,567 @@
+"""Greedy facility location in two rounds over the parts of a pool that need not be in memory."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import math
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Unpack
+
+import numpy as np
+
+from kofn._version import __version__
+from kofn.core import checks
+from kofn.core.arrays import Array, Floats, Ints
+from kofn.core.checks import InputError
+from kofn.core.constraints import Constraints, Tracker, finish
+from kofn.core.draws import Draw
+from kofn.core.plans import Selection
+from kofn.core.pools import Pool, Unit, as_pool, cut, is_pool
+from kofn.core.registry import method
+from kofn.core.runtime import Control
+from kofn.core.words import Grouped, Metric
+from kofn.engines.base import Engine
+from kofn.engines.opening import opened
+from kofn.objectives.facility_location import FacilityLocation
+from kofn.objectives.kcenter import distances_to
+from kofn.objectives.similarity import ceiling, ceiling_within, geometry
+from kofn.selection.greedy._run import greedy
+from kofn.selection.greedy._search import PartSearch, Search
+from kofn.selection.pools._kept import Kept
+from kofn.selection.pools._parts import Ask, Handed, Picked, Rows, Seen, costs_of, hand_over, look
+
+# A part has so many rows unless told otherwise, and hands over no more than one in so many of them, but enough that
+# all parts together hand over this many times k.
+_PART_ROWS, _HANDED, _TIMES_K = 1_250, 25, 2
+# Round 2 is judged by so many rows, and so many a pick, but by no more than these unless told otherwise.
+_LEAST, _A_PICK, _MOST = 10_000, 200, 100_000
+# The bound rests on so many rows, and may fail once in a million samples.
+_BOUND_ROWS, _DOUBT = 2_000, 1e-6
+# Rows and bytes of a fragment, which is read at once and has one or more parts.
+_FRAGMENT_ROWS, _FRAGMENT_BYTES = 1 << 17, 1 << 25
+# Round 1 takes no more than this share of a time limit.
+_ROUND_1 = 0.6
+# Picks of so many single parts compete with those of round 2; which, is judged by so many rows, from so many parts.
+_RIVALS, _RIVAL_ROWS, _RIVAL_PARTS = 3, 1_000, 1_000
+
+
+@method(
+    "select",
+    traits=("sandwich", "distributed"),
+    pooled=True,
+    draws=Draw(
+        options={
+            "part_rows": (2, 3, 5),
+            "n_reference": (1, 4, 10**6),
+            "deal": ("in_place", "random"),
+            "bound_rows": (0, 2, 10**6),
+        }
+    ),
+    cost="O(n part_rows d) for round 1, O(n k d) to value the picks; memory beside the pool does not grow with n but "
+    "for what the parts hand over",
+    exact="a heuristic on samples, whose value is exact; >= (1 - 1/e)/2 in expectation where rows are dealt at random "
+    "and every round is judged by all rows",
+    paper=("mirzasoleiman2013", "barbosa2015", "wei2014"),
+    aliases=("GreeDi", "RandGreeDi", "distributed greedy", "composable core-sets", "out of core"),
+)
+def two_round_greedy(
+    X: Any,
+    *,
+    k: int,
+    weights: Any = None,
+    metric: Metric = "euclidean",
+    seed: int | None = None,
+    max_memory: Any = None,
+    time_limit: float | None = None,
+    n_threads: int | None = None,
+    progress: bool | None = None,
+    engine: Any = None,
+    part_rows: int | None = None,
+    n_reference: int | None = None,
+    deal: Literal["in_place", "random"] = "in_place",
+    bound_rows: int | None = None,
+    work: str | os.PathLike[str] | None = None,
+    **where: Unpack[Grouped],
+) -> Selection:
+    """Pick the rows that best stand for a pool of millions, part by part and then from what the parts picked.
+
+    Round 1: every part of the pool picks rows that stand for its own. Round 2 picks k of all of those, judged by a
+    fresh sample of the whole pool. Then all rows are looked at once: they give the exact value of those picks and of
+    the best parts' own, of which the best are the answer, and the bound. The pool is read twice, a fragment at a time.
+
+    Args:
+        X: vectors (n, d), or a `Pool` (`kofn.core.pools`), which is never in memory as a whole.
+        k: how many.
+        metric: "euclidean" (c - distance), "sqeuclidean" or "cosine" ((1 + cos) / 2).
+        seed: whole number; draws the samples and the deal.
+        engine: where the parts are picked from: "local" (threads), "ray", "ray://HOST:PORT", or an engine. The picks
+            are the same on each, and for any number of workers.
+        part_rows: how many rows a part has, default 1,250. More are better and slower.
+        n_reference: how many rows judge: round 2 all of them, a part as many of its own. Default 200 a pick, no fewer
+            than 10,000 and no more than 100,000. Where it is n or more, all rows judge both rounds.
+        deal: "in_place": parts are runs of rows, nothing is moved. "random": rows are dealt to parts at random, which
+            reads them in random order.
+        bound_rows: how many rows the bound rests on, default 2,000; 0 for none, which saves about a third of the time.
+        work: a folder that keeps each fragment's results, so that a run that was killed goes on where it was.
+
+    Returns:
+        Selection, in the order picked by round 2. `gains` and `value` are those of all rows. `bound` is at least the
+        optimum's value with `info["bound_confidence"]`. `info["expected_guarantee"]` is the share of the optimum
+        that is proven in expectation, None where it is not: it takes deal="random", `n_reference` >= n, nothing but
+        k and `exclude`, and parts that hand over k rows each. `info["answer"]` is "round 2" or "part"; `candidates`
+        how many rows the parts handed over; `engine` where it ran. A part hands over k rows, but no more than one in
+        25 of its own, as far as all parts together hand over 2 k. Under quotas every part keeps their maxima and
+        hands over the best of each group that has a minimum, so that round 2 can hold them.
+
+    Raises:
+        InputError: bad input, `max_memory` too small, a folder `work` of another call. InfeasibleError: constraints
+            that cannot be met together.
+
+    Costs about n * part_rows distances for round 1, candidates * n_reference * 3 for round 2, n * bound_rows for the
+    bound and up to 4 n k for the values: a million rows of 64 features and k=100 take half a minute of one core. Beside
+    the pool 16 bytes a row, 64 MiB a worker and the candidates are in memory.
+
+    References:
+        Mirzasoleiman, Karbasi, Sarkar, Krause, "Distributed submodular maximization: identifying representative
+        elements in massive data", NIPS 2013 (parts judged by their own rows).
+        Barbosa, Ene, Nguyen, Ward, "The power of randomization: distributed submodular maximization on massive
+        datasets", ICML 2015 (the guarantee under a random deal).
+        Wei, Iyer, Bilmes, "Fast multi-stage submodular maximization", ICML 2014 (judging by a sample).
+
+    Examples:
+        >>> from kofn.selection import two_round_greedy
+        >>> s = two_round_greedy([[0.0], [0.1], [5.0], [5.2], [9.0]], k=2, part_rows=3, seed=0)
+        >>> s.indices.tolist(), s.info["parts"], s.info["candidates"]
+        ([2, 0], 2, 4)
+    """
+    run = _Run(
+        pool=as_pool(X),
+        constraints=Constraints.of(len(X) if hasattr(X, "shape") else X.n, k=k, **where),
+        weights=None if weights is None else np.asarray(weights, np.float64),
+        metric=metric,
+        seed=int(seed or 0),
+        part_rows=_PART_ROWS if part_rows is None else checks.count(part_rows, "part_rows"),
+        n_reference=min(_MOST, max(_LEAST, _A_PICK * k))
+        if n_reference is None
+        else checks.count(n_reference, "n_reference"),
+        bound_rows=_BOUND_ROWS if bound_rows is None else checks.count(bound_rows, "bound_rows", least=0),
+        deal=deal,
+        n_threads=n_threads,
+        progress=progress,
+        time_limit=time_limit,
+        max_memory=max_memory,
+        top=None if is_pool(X) else ceiling(X, metric),
+    )
+    if run.parts == 1 and run.all_judge:
+        return run.at_once(where)
+    run.refuse_memory()
+    with opened(engine, n_threads) as ran:
+        return run.picks(ran, Kept(work, run.settings()))
+
+
+@dataclass(kw_only=True)
+class _Run:
+    """One call: what was asked, and the steps from the pool to the plan."""
+
+    pool: Pool
+    constraints: Constraints
+    weights: Floats | None
+    metric: str
+    seed: int
+    part_rows: int
+    n_reference: int
+    bound_rows: int
+    deal: str
+    n_threads: int | None
+    progress: bool | None
+    time_limit: float | None
+    max_memory: int | None
+    top: float | None
+
+    def __post_init__(self) -> None:
+        self.began = time.monotonic()
+        n = self.pool.n
+        self.parts = -(-n // self.part_rows)
+        self.all_judge = self.n_reference >= n
+        asked = self.constraints.k
+        # With few rows a part, k of each would be most of the pool.
+        share = max(min(asked, self.part_rows // _HANDED), -(-_TIMES_K * asked * self.part_rows // n))
+        self.handed = asked if self.all_judge else min(asked, max(1, share))
+        self.fixed = self.constraints.preselected
+
+    def left(self) -> float | None:
+        """Seconds that are left of the limit."""
+        return None if self.time_limit is None else max(1e-9, self.time_limit - (time.monotonic() - self.began))
+
+    def settings(self) -> dict[str, Any]:
+        """What the results of a fragment depend on."""
+        state = hashlib.blake2b(digest_size=16)
+        for part in (self.weights, self.constraints.banned, self.fixed):
+            state.update(b"" if part is None else np.ascontiguousarray(part).tobytes())
+        for column in self.constraints.columns:
+            for part in (column.codes, column.least, column.most):
+                state.update(np.ascontiguousarray(part).tobytes())
+        names = ("metric", "seed", "part_rows", "n_reference", "bound_rows", "deal")
+        return {
+            "rows": self.pool.digest,
+            "k": self.constraints.k,
+            **{name: getattr(self, name) for name in names},
+            "weights and constraints": state.hexdigest(),
+            "version": __version__,
+        }
+
+    def at_once(self, where: Any) -> Selection:
+        """A pool that is one part and judged by all its rows is searched as it is."""
+        given = {
+            "X": self.pool.take(np.arange(self.pool.n)),
+            "objective": "facility_location",
+            "k": self.constraints.k,
+            "weights": self.weights,
+            "metric": self.metric,
+            "max_memory": self.max_memory,
+            "time_limit": self.time_limit,
+            "n_threads": self.n_threads,
+            "progress": self.progress,
+        }
+        plan = greedy({**given, **where}, Search)
+        facts = {"parts": 1, "part_rows": self.part_rows, "n_reference": self.pool.n, "candidates": self.pool.n}
+        return dataclasses.replace(plan, info={**plan.info, **facts, "answer": "round 2", "expected_guarantee": None})
+
+    def refuse_memory(self) -> None:
+        """Refuse a limit that the work would not keep."""
+        if self.max_memory is None:
+            return
+        d, size = self.pool.width, self.pool.dtype.itemsize
+        judges = min(self.n_reference, self.pool.n)
+        candidates = self.parts * self.handed + self.constraints.k
+        table = (self.part_rows + d) * (judges if self.all_judge else min(self.part_rows, judges)) * size
+        fragment = 4 * self._fragment_rows() * (d * size + 24)
+        sample = (judges + min(self.bound_rows, self.pool.n)) * (4 * d * size + 64)
+        least = 32 * self.pool.n + table + fragment + sample + candidates * (4 * d * size + 448)
+        if least > self.max_memory:
+            raise InputError(
+                f"max_memory={self.max_memory} is too little for two_round_greedy on {self.pool.n} rows of {d} features "
+                f"with part_rows={self.part_rows}; give at least {least} bytes, fewer part_rows or a smaller n_reference"
+            )
+
+    def _fragment_rows(self) -> int:
+        at_once = min(_FRAGMENT_ROWS, _FRAGMENT_BYTES // (self.pool.width * self.pool.dtype.itemsize))
+        return self.part_rows * max(1, at_once // self.part_rows)
+
+    def _sample(self, count: int, stream: int) -> Ints:
+        """Rows drawn at random, rising: of those that count, as far as there are any."""
+        rng = np.random.default_rng([self.seed, stream])
+        counting: Any = self.pool.n
+        if self.weights is not None and (self.weights > 0).any():
+            counting = np.flatnonzero(self.weights > 0)
+        room = counting if isinstance(counting, int) else len(counting)
+        return np.sort(rng.choice(counting, min(count, room), replace=False)).astype(np.int64)
+
+    def _weights_of(self, rows: Ints) -> Floats:
+        return np.ones(len(rows)) if self.weights is None else self.weights[rows]
+
+    def picks(self, engine: Engine, kept: Kept) -> Selection:
+        """The plan, from both rounds and a look at all rows."""
+        rng = np.random.default_rng([self.seed, 1])
+        order = rng.permutation(self.pool.n) if self.deal == "random" else None
+        self.rows = Rows(self.pool, order, self.weights, self.constraints.banned)
+        rows = self._fragment_rows()
+        self.fragments = self.pool.fragments(rows) if order is None else cut([Unit("", 0, self.pool.n)], rows)
+        self.judges, self.bounding = self._sample(self.n_reference, 2), self._sample(self.bound_rows, 3)
+        share = None if self.time_limit is None else _ROUND_1 * self.time_limit
+        total = len(self.fragments)
+        with Control(time_limit=share, progress=self.progress, total=total, title="round 1") as control:
+            handed = self._round_1(engine, kept, control)
+            interrupted = control.interrupted
+        complete = len(handed) == total and all(part.complete for part in handed)
+        total = self.constraints.k
+        with Control(time_limit=self.left(), progress=self.progress, total=total, title="round 2") as control:
+            if interrupted:
+                control.interrupt()
+            found = self._round_2(handed, complete, control)
+            sets = [found.picks, *(() if found.stopped else self._rivals(handed))]
+            looked = [] if control.interrupted else self._look(engine, kept, control, sets, handed)
+        return self._plan(found, sets, looked, engine, kept)
+
+    def _round_1(self, engine: Engine, kept: Kept, control: Control) -> list[Handed]:
+        columns, offset = self.constraints.columns, 0
+        groups, room, needs = [], [], []
+        for column in columns:
+            groups.append(column.codes + offset)
+            picked = column.counts(self.fixed)
+            room.append(column.most - picked)
+            needs.append(column.least - picked)
+            offset += len(column.names)
+        none = np.empty(0, np.int64)
+        self.needed = Tracker(self.constraints).filling(np.arange(self.pool.n))
+        banned = self.constraints.banned.copy()
+        banned[self.fixed] = True
+        self.rows = dataclasses.replace(self.rows, banned=banned)
+        reference = (self.pool.take(self.judges), self._weights_of(self.judges)) if self.all_judge else None
+        self.fixed_vectors = self.pool.take(self.fixed)
+        ask = Ask(
+            rows=self.rows,
+            metric=self.metric,
+            seed=self.seed,
+            part_rows=self.part_rows,
+            k=max(0, self.handed - len(self.fixed)) if self.handed == self.constraints.k else self.handed,
+            n_reference=self.n_reference,
+            reference=reference,
+            fixed=self.fixed_vectors,
+            groups=np.array(groups, np.int64).reshape(len(columns), self.pool.n),
+            room=np.concatenate([none, *room]),
+            needs=np.concatenate([none, *needs]),
+            wanted=np.unique(np.concatenate([self.judges, self.bounding, self.needed])),
+        )
+        results = kept.map(
+            engine, hand_over, self.fragments, "round1", Handed, shared=(engine.share(ask),), stopped=control.stopped
+        )
+        handed = []
+        for part in results:
+            handed.append(part)
+            control.step(len(handed))
+        return handed
+
+    def _round_2(self, handed: Sequence[Handed], complete: bool, control: Control) -> _Found:
+        """k of what the parts handed over, by the gains on the fresh sample; completed where there was no time."""
+        constraints, picked = self.constraints, [self.fixed]
+        oracle_calls = 0
+        rows, vectors = self._candidates(handed)
+        sample, sampled = _brought(handed, self.judges)
+        usable = len(sample) and len(rows) and not control.interrupted and (complete or len(constraints.columns) < 2)
+        tracker = Tracker(constraints)
+        stopped = not complete
+        if usable:
+            inside = _restricted(constraints, rows, feasible=complete)
+            objective = FacilityLocation(
+                vectors,
+                reference=sampled,
+                weights=self._weights_of(sample),
+                metric=self.metric,
+                n_threads=self.n_threads,
+            )
+            search = PartSearch(objective, inside, control, True)
+            search.run()
+            oracle_calls = objective.calls
+            chosen = rows[search.picks[: search.picks_in_time]]
+            stopped |= search.stopped
+        else:
+            # No round 2: what the first part picked.
+            chosen = handed[0].picks[: handed[0].ends[0]] if handed and len(handed[0].ends) else np.empty(0, np.int64)
+        own = []
+        for row in chosen[~np.isin(chosen, self.fixed)].tolist():
+            if tracker.candidates()[row] and tracker.admits(row):
+                tracker.add(row)
+                own.append(row)
+        picked.append(np.array(own, np.int64))
+        if stopped:
+            picked.append(np.array(finish(tracker, control, lambda _item: math.nan)[0], np.int64))
+        self.tracker = tracker
+        return _Found(np.concatenate(picked), stopped, len(rows), oracle_calls)
+
+    def _candidates(self, handed: Sequence[Handed]) -> tuple[Ints, Array]:
+        """All rows that the parts handed over, those picked beforehand and some that complete them, rising."""
+        needed, completing = _brought(handed, self.needed)
+        rows = np.concatenate([self.fixed, needed, *(part.picks for part in handed)])
+        vectors = np.concatenate([self.fixed_vectors, completing, *(part.vectors for part in handed)])
+        unique, first = np.unique(rows, return_index=True)
+        return unique, vectors[first]
+
+    def _rivals(self, handed: Sequence[Handed]) -> list[Ints]:
+        """The picks of the parts that serve the sample best, where those are answers to the call themselves."""
+        slots = self.constraints.k - len(self.fixed)
+        if self.constraints.columns or self.handed < self.constraints.k or not slots:
+            return []
+        sample, sampled = _brought(handed, self.judges)
+        step = 1 if self.all_judge else max(1, len(sample) // _RIVAL_ROWS)
+        sampled, weights = sampled[::step], self._weights_of(sample[::step])
+        own = [
+            (part.picks[low:high], part.vectors[low:high])
+            for part in handed
+            for low, high in zip([0, *part.ends[:-1]], part.ends, strict=True)
+            if high - low == slots
+        ]
+        own = own[:: max(1, len(own) // _RIVAL_PARTS)]
+        totals = []
+        for _picks, vectors in own:
+            space = geometry(np.vstack([sampled, self.fixed_vectors, vectors]), self.metric)
+            near = costs_of(space, np.arange(len(sampled), space.n), np.arange(len(sampled))).min(axis=1)
+            totals.append(float(weights @ near) * space.unit)
+        best = np.argsort(totals, kind="stable")[:_RIVALS]
+        return [np.concatenate([self.fixed, own[part][0]]) for part in best.tolist()]
+
+    def _look(
+        self, engine: Engine, kept: Kept, control: Control, sets: Sequence[Ints], handed: Sequence[Handed]
+    ) -> list[Seen]:
+        """A look at every fragment with the picks at hand; nothing where the time did not do for all of them."""
+        counts = np.array([fragment.rows for fragment in self.fragments[: len(handed)]], np.float64)
+        centre = np.average([part.mean for part in handed], axis=0, weights=counts) if handed else None
+        if centre is None:
+            centre = np.zeros(self.pool.width)
+        sample, sampled = _brought(handed, self.bounding)
+        vectors = tuple(self.pool.take(picks) for picks in sets)
+        cost = np.full(len(sample), np.inf)
+        for point in vectors[0]:
+            np.minimum(cost, distances_to(sampled, point, self.metric), out=cost)
+        if self.metric == "cosine":
+            cost /= 2
+        self.bounded = len(sample) == len(self.bounding) and len(sets[0]) == self.constraints.k
+        picked = Picked(
+            rows=self.rows,
+            metric=self.metric,
+            sets=vectors,
+            centre=centre,
+            sample=sampled if self.bounded else sampled[:0],
+            cost=cost,
+            weights=self._weights_of(sample),
+            top=self.constraints.k - len(self.fixed),
+        )
+        state = hashlib.blake2b(b"".join(picks.tobytes() for picks in sets), digest_size=6)
+        stage = f"look-{state.hexdigest()}"
+        late = _late(control)
+        results = kept.map(
+            engine, look, self.fragments, stage, Seen, shared=(engine.share(picked),), stopped=late
+        )
+        seen = list(results)
+        return seen if len(seen) == len(self.fragments) and all(part.complete for part in seen) else []
+
+    def _plan(
+        self, found: _Found, sets: Sequence[Ints], looked: Sequence[Seen], engine: Engine, kept: Kept
+    ) -> Selection:
+        n, k = self.pool.n, len(found.picks)
+        info: dict[str, Any] = {"offset": None, "distance": None, "distance_bound": None}
+        gains, which, bound, confidence = np.full(k, math.nan), 0, None, None
+        if looked:
+            top = self.top
+            if top is None:
+                top = ceiling_within(max(part.radius for part in looked), self.metric)
+            all_gains = [self._gains(looked, which, top) for which in range(len(sets))]
+            values = [math.fsum(part.tolist()) for part in all_gains]
+            which = int(np.argmax(values))
+            gains = all_gains[which]
+            most = top * math.fsum(part.weight for part in looked)
+            bound, confidence = self._bound(looked, values[0], most)
+            bound = None if bound is None or found.stopped else max(bound, values[which])
+            unit = 2.0 if self.metric == "cosine" else 1.0
+            least = None if bound is None else max(0.0, unit * (most - bound))
+            info = {"offset": top, "distance": unit * (most - values[which]), "distance_bound": least}
+        tracker = Tracker(self.constraints)
+        for row in sets[which][len(self.fixed) :].tolist():
+            tracker.add(row)
+        used, budget = tracker.report()
+        return Selection(
+            n=n,
+            indices=sets[which],
+            gains=gains,
+            value=math.fsum(gains.tolist()),
+            bound=bound,
+            status="stopped" if found.stopped else "heuristic",
+            used=used,
+            budget=budget,
+            objective="facility_location",
+            guarantee=None,
+            info={
+                **info,
+                "oracle_calls": found.oracle_calls,
+                "distance_evals": n * min(self.part_rows, self.n_reference) + n * k,
+                "parts": self.parts,
+                "part_rows": self.part_rows,
+                "n_reference": len(self.judges),
+                "deal": self.deal,
+                "candidates": found.candidates,
+                "answer": "part" if which else "round 2",
+                "expected_guarantee": self._expected(found),
+                "bound_rows": 0 if bound is None else len(self.bounding),
+                "bound_confidence": None if bound is None else confidence,
+                "reused": kept.reused,
+                "engine": engine.facts(),
+            },
+        )
+
+    def _gains(self, looked: Sequence[Seen], which: int, top: float) -> Floats:
+        """What each pick of a set gains on all rows, of a similarity that is `top` minus the cost."""
+        gains = np.array([math.fsum(column) for column in zip(*(part.saved[which].tolist() for part in looked), strict=True)])
+        if len(gains):
+            gains[0] = math.fsum(
+                [part.saved[which][0] for part in looked] + [part.weight * (top - part.offset) for part in looked]
+            )
+        return gains
+
+    def _bound(self, looked: Sequence[Seen], value: float, most: float) -> tuple[float | None, float]:
+        """At least the optimum's value, and with what confidence.
+
+        What the optimum S* saves row i beyond these picks is g_i, at least 0 and at most what the picks leave it to
+        pay. On a sample drawn anew the mean of g is at most the sum of the largest gains that further rows bring it,
+        over r. Sums of terms >= 0 whose squares are g^2 <= worst * g fall short of their mean mu by more than
+        sqrt(2 worst mu ln(1/delta) / r) with probability delta at the most, drawn without replacement too.
+        """
+        rows, counting = len(self.bounding), self._counting()
+        if not rows or not self.bounded:
+            return None, 1.0
+        slots = self.constraints.k - len(self.fixed)
+        merged = -np.sort(-np.concatenate([part.residual for part in looked]))[:slots]
+        total = math.fsum(merged.tolist())
+        if rows >= counting:
+            return min(most, value + total), 1.0
+        worst = max(part.worst for part in looked)
+        spread = math.sqrt(2 * worst * math.log(1 / _DOUBT) / rows)
+        mean = ((spread + math.sqrt(spread * spread + 4 * total / rows)) / 2) ** 2
+        return min(most, value + counting * mean * (1 + 1e-9)), 1 - _DOUBT
+
+    def _counting(self) -> int:
+        """How many rows there are whose weight is above 0."""
+        return self.pool.n if self.weights is None else int((self.weights > 0).sum())
+
+    def _expected(self, found: _Found) -> float | None:
+        """The share of the optimum that is proven in expectation: only under the theorem's conditions."""
+        earned = self.deal == "random" and self.all_judge and self.handed == self.constraints.k
+        free = self.constraints.cardinality_only and not len(self.fixed)
+        return (1 - 1 / math.e) / 2 if earned and free and not found.stopped else None
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What round 2 found: the picks, whether time was short, from how many candidates, with how many evaluations."""
+
+    picks: Ints
+    stopped: bool
+    candidates: int
+    oracle_calls: int
+
+
+def _late(control: Control) -> Any:
+    """What asks whether there is no time left even to value the picks."""
+    return lambda: control.interrupted or control.late()
+
+
+def _brought(handed: Sequence[Handed], rows: Ints) -> tuple[Ints, Array]:
+    """Those of the rows that round 1 has brought, rising, and their vectors."""
+    if not handed:
+        return rows[:0], np.empty((0, 0))
+    found = np.concatenate([part.wanted for part in handed])
+    vectors = np.concatenate([part.brought for part in handed])
+    keep = np.isin(found, rows)
+    order = np.argsort(found[keep], kind="stable")
+    return found[keep][order], vectors[keep][order]
+
+
+def _restricted(constraints: Constraints, rows: Ints, *, feasible: bool) -> Constraints:
+    """The same constraints for some of the rows; with minima only where those are certain to be met."""
+    columns = tuple(
+        dataclasses.replace(
+            column, codes=column.codes[rows], least=column.least if feasible else np.zeros_like(column.least)
+        )
+        for column in constraints.columns
+    )
+    return dataclasses.replace(
+        constraints,
+        n=len(rows),
+        k=min(constraints.k, len(rows)),
+        columns=columns,
+        preselected=np.searchsorted(rows, constraints.preselected),
+        banned=constraints.banned[rows],
+    )
