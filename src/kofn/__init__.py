@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from kofn.estimators import Assigner as Assigner
     from kofn.estimators import Selector as Selector
     from kofn.finding import find as find
+    from kofn.io.pool import Pool as Pool
     from kofn.verbs import allocate as allocate
     from kofn.verbs import assign as assign
     from kofn.verbs import combine as combine
@@ -46,6 +47,7 @@ _HOMES = {
     **dict.fromkeys(("Selection", "Assignment", "Allocation", "Blend"), "core.plans"),
     **dict.fromkeys(("Assigner", "Selector"), "estimators"),
     "find": "finding",
+    "Pool": "io.pool",
 }
 _PACKAGES = (
     *("allocation", "assignment", "combination", "selection"),

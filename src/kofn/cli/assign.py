@@ -20,7 +20,8 @@ from kofn.cli.verb_command import Section, VerbCommand
 from kofn.cli.write import check_columns, check_outputs, finish, renamed, rows_with
 from kofn.core.checks import InputError
 from kofn.core.plans import Assignment
-from kofn.io.tables import Table
+from kofn.io.many import open_tables
+from kofn.io.tables import Table, located
 from kofn.io.vectors import PoolVectors
 from kofn.verbs import assign
 
@@ -133,10 +134,11 @@ class AssignArguments(RowArguments):
 @click.command(
     "assign", cls=VerbCommand, verb="assign", sections=(COMPARED, WANTED, KNOWN, *ANSWER), short_help="Group or route."
 )
-@click.argument("file", metavar="FILE")
+@click.argument("files", metavar="FILE...", nargs=-1, required=True)
 @click.pass_obj
-def command(typed: Sequence[str], file: str, **values: Any) -> None:
-    """Put the rows of FILE into k groups around real examples, or items into bins with a capacity.
+def command(typed: Sequence[str], files: tuple[str, ...], **values: Any) -> None:
+    """Put the rows of FILE into k groups around real examples, or items into bins with a capacity. Several files, a
+    glob or a folder are one table.
 
     \b
     kofn assign points.parquet --vectors emb --k 20 -o groups.parquet --report groups.html
@@ -146,9 +148,9 @@ def command(typed: Sequence[str], file: str, **values: Any) -> None:
     kofn assign tasks.csv --id task --scores --size hours --limit 40 -o week.csv
     """
     arguments = AssignArguments.of(typed, values)
-    check_outputs(arguments, [file])
+    check_outputs(arguments, files)
     if arguments.dry_run:
-        with beginning_of(file, arguments) as (table, rows):
+        with beginning_of(files, arguments) as (table, rows):
             arguments = arguments.named_in(table)
             pool = read_pool(table, arguments)
             call, options = call_of(pool, arguments), options_of(pool, arguments)
@@ -156,7 +158,13 @@ def command(typed: Sequence[str], file: str, **values: Any) -> None:
             for note in pool.notes:
                 click.echo(note, err=True)
         return
-    table = Table.open(file, arguments.reading)
+    table = open_tables(files, arguments.reading)
+    with located(table):
+        _assign(table, arguments)
+
+
+def _assign(table: Table, arguments: AssignArguments) -> None:
+    """Assign, write and say."""
     arguments = arguments.named_in(table)
     if not arguments.by_scores:
         check_columns(table, arguments)

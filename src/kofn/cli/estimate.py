@@ -20,8 +20,9 @@ from kofn.core.registry import Entry
 from kofn.core.signatures import annotation_text
 from kofn.engines.speed import features_of, pairs_a_second, rows_sampled
 from kofn.engines.threads import cores
-from kofn.io.beginnings import beginning
-from kofn.io.tables import Table
+from kofn.io.beginnings import SMALL, beginning, rows_of_all
+from kofn.io.many import files_of, open_tables
+from kofn.io.tables import Table, located
 from kofn.objectives._estimates import pairs_of_search
 from kofn.verbs import allocate, assign, select
 
@@ -45,20 +46,25 @@ _INPUTS = ("X", "scores", "curves", *_SQUARE, "rankings")
 
 
 @contextmanager
-def beginning_of(file: str, arguments: RowArguments) -> Iterator[tuple[Table, int | None]]:
+def beginning_of(sources: Sequence[str], arguments: RowArguments) -> Iterator[tuple[Table, int | None]]:
     """The table to look at beforehand, and how many rows the whole has; None where that is the whole.
 
     Of a large file it is the beginning, so that looking takes no longer for a larger one; pairs of rows may name any.
+    Of several files that are large together it is the beginning of the first.
     """
     linked = any(getattr(arguments, name, None) for name in ("must_link", "cannot_link"))
-    if linked:
-        yield Table.open(file, arguments.reading), None
+    files = files_of(sources)
+    if linked or (len(files) > 1 and sum(path.stat().st_size for path in files if path.exists()) <= SMALL):
+        table = open_tables(sources, arguments.reading)
+        with located(table):
+            yield table, None
         return
-    with beginning(file, square=arguments.metric == "precomputed") as (path, rows):
+    with beginning(files[0], square=arguments.metric == "precomputed") as (path, rows):
         try:
-            yield Table.open(path, arguments.reading), rows
+            table = Table.open(path, arguments.reading)
+            yield table, rows if len(files) == 1 else rows_of_all(files, table.n if rows is None else rows)
         except InputError as error:
-            raise type(error)(str(error).replace(str(path), file)) from None
+            raise type(error)(str(error).replace(str(path), str(files[0]))) from None
 
 
 def say_beforehand(

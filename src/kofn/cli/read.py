@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from kofn.cli.arguments import RowArguments
 from kofn.core import plans
-from kofn.core.checks import InputError, load_arrays, names_a_file, nearest, reading_arrays, regular, shown
+from kofn.core.checks import InputError, names_a_file, nearest, regular, shown
 from kofn.io.cells import odd_cell, remedy
 from kofn.io.embedding import model_for
-from kofn.io.formats import SparseNpz
+from kofn.io.formats import Arrays, Npy, SparseNpz
 from kofn.io.tables import Table
 from kofn.io.vectors import PoolVectors, by_model, pool_vectors, reduced, tfidf
 
@@ -56,6 +56,7 @@ class Pool:
         notes: lines about what was read.
         by_words: X holds the words of texts, without a model.
         duplicates: the file's rows that `--dedupe` took out.
+        items: the row numbers of X, where it holds the picks and a sample of a pool larger than memory.
     """
 
     table: Table
@@ -71,6 +72,7 @@ class Pool:
     notes: tuple[str, ...] = ()
     by_words: bool = False
     duplicates: Dropped | None = None
+    items: NDArray[np.int64] | None = None
 
     @property
     def keys(self) -> NDArray[Any]:
@@ -248,9 +250,9 @@ def read_scores(
     """A table of scores and the names of its columns: those that are named, else the one column of vectors, else every
     numeric column that no other flag names. With `some_unlisted`, a cell may be empty or -inf: the row may not go to
     that bin."""
-    if table.path.suffix.lower() == ".npy":
+    if isinstance(table, Npy):
         # Scores may hold -inf (a bin to avoid), which vectors may not; what else is wrong, `checks.scores` says.
-        return load_arrays(table.path), ()
+        return table.array(), ()
     if arguments.vectors:
         return table.vectors(arguments.vectors, finite=not some_unlisted), ()
     names = arguments.columns
@@ -288,8 +290,8 @@ def read_judges(
 ) -> tuple[tuple[str, ...], NDArray[Any]]:
     """The judges' names and their scores (rows, judges), NaN where a cell is empty: every numeric column, or those
     named."""
-    if table.path.suffix.lower() == ".npy":
-        scores = load_arrays(table.path)
+    if isinstance(table, Npy):
+        scores = table.array()
         return tuple(str(i) for i in range(scores.shape[-1])), scores
     if id_column:
         table.require(id_column)
@@ -428,11 +430,9 @@ def images_of(table: Table, name: str) -> NDArray[Any]:
     Raises:
         InputError: the file holds no such array, or not of that shape.
     """
-    if table.path.suffix.lower() != ".npz":
+    if not isinstance(table, Arrays) or isinstance(table, Npy):
         raise InputError("--images names an array of an .npz file, one image a row, shape (n, height, width)")
-    table.require(name)
-    with reading_arrays(f"{table.path} array {name!r}", table.path.name), np.load(table.path) as archive:
-        images: NDArray[Any] = archive[name]
+    images = table.array(name)
     if images.ndim not in (3, 4) or len(images) != table.n:
         raise InputError(f"--images {name} has shape {images.shape}; give (n, height, width) with n={table.n}")
     return images

@@ -11,31 +11,39 @@ import click
 from kofn.cli.estimate import beginning_of, duplicates_beforehand, facts, say_beforehand
 from kofn.cli.printing import say
 from kofn.cli.select_answer import answer, picks, refuse_nothing, render, report_context, warn_of_few
-from kofn.cli.select_arguments import ANSWER, COMPARED, KNOWN, WANTED, SelectArguments
+from kofn.cli.select_arguments import ANSWER, COMPARED, KNOWN, LARGE, WANTED, SelectArguments
 from kofn.cli.select_kept import answer_kept, render_kept, write_kept
+from kofn.cli.select_large import by_parts, is_large, ways_beforehand, with_sample
 from kofn.cli.select_pool import call_of, dropped_rows, method_of, read_pool, with_count
 from kofn.cli.select_rounds import next_round, without_labelled
 from kofn.cli.verb_command import VerbCommand
 from kofn.cli.write import check_columns, check_outputs, finish
 from kofn.io.atomic import write_table
-from kofn.io.tables import Table
+from kofn.io.many import open_tables
+from kofn.io.pool import Pool
+from kofn.io.tables import Table, located
 from kofn.verbs import select
 
 
 @click.command(
-    "select", cls=VerbCommand, verb="select", sections=(COMPARED, WANTED, KNOWN, *ANSWER), short_help="Pick rows."
+    "select",
+    cls=VerbCommand,
+    verb="select",
+    sections=(COMPARED, WANTED, KNOWN, LARGE, *ANSWER),
+    short_help="Pick rows.",
 )
-@click.argument("file", metavar="FILE")
+@click.argument("files", metavar="FILE...", nargs=-1, required=True)
 @click.pass_obj
-def command(typed: Sequence[str], file: str, **values: Any) -> int:
+def command(typed: Sequence[str], files: tuple[str, ...], **values: Any) -> int:
     """Pick which rows of FILE to keep (CSV, TSV, Parquet, JSONL, NPY, NPZ), in the order that a smaller budget would
-    keep.
+    keep. Several files, a glob or a folder are one pool.
 
     \b
     kofn select pool.parquet --text body -k 500 -o picks.parquet --report picks.html
     kofn select pool.csv --columns age,city --budget 900 --cost minutes -o picks.csv
     kofn select pool.csv --text body --dedupe 0.9 -o kept.csv --dropped dropped.csv
     kofn select pool.jsonl --text q --quota 'lang=de:10-50' --quota 'lang=fr:10-' -k 200 -o picks.jsonl
+    kofn select 'part-*.parquet' --vectors x -k 1000 -o picks.parquet
     kofn select pool.jsonl --text q -m rds_plus --queries wanted.txt -k 500 -o picks.jsonl
     kofn select pool.csv --text body --label topic -k 100 --all -o next.csv
     kofn select pool.csv --columns age,bmi --group site --label died -m sources_by_shift --target mine --most 3
@@ -44,10 +52,14 @@ def command(typed: Sequence[str], file: str, **values: Any) -> int:
     """
     began = time.perf_counter()
     arguments = SelectArguments.of(typed, values)
-    check_outputs(arguments, [file])
+    check_outputs(arguments, files)
     if arguments.dry_run:
-        with beginning_of(file, arguments) as (table, rows):
+        with beginning_of(files, arguments) as (table, rows):
             arguments = arguments.named_in(table).of_rows(rows or table.n)
+            if is_large(table, arguments, rows):
+                ways = ways_beforehand(table, arguments, rows or table.n)
+                say(ways, lambda: facts(ways), arguments.as_json)
+                return 0
             pool = read_pool(table, arguments)
             if arguments.only_dedupes:
                 seconds, by_pairs = time.perf_counter() - began, arguments.text is None and arguments.columns is None
@@ -62,11 +74,19 @@ def command(typed: Sequence[str], file: str, **values: Any) -> int:
             for note in pool.notes:
                 click.echo(note, err=True)
         return 0
-    table = Table.open(file, arguments.reading)
-    arguments = arguments.named_in(table).of_rows(table.n)
+    table = open_tables(files, arguments.reading)
+    with located(table):
+        arguments = arguments.named_in(table).of_rows(table.n)
+        if is_large(table, arguments):
+            return _select(table, *by_parts(table, files, arguments), began)
+        return _select(table, arguments, None, began)
+
+
+def _select(table: Table, arguments: SelectArguments, parts: Pool | None, began: float) -> int:
+    """Pick, write and say; `parts` are the vectors where they are read in parts."""
     if not arguments.by_scores:
         check_columns(table, arguments)
-    pool = read_pool(table, arguments)
+    pool = read_pool(table, arguments, parts)
     if arguments.only_dedupes:
         write_kept(pool, arguments)
         say(answer_kept(pool, arguments), lambda: render_kept(pool, arguments), arguments.as_json)
@@ -77,6 +97,7 @@ def command(typed: Sequence[str], file: str, **values: Any) -> int:
     method, call, options = next_round(pool, arguments, method_of(pool, arguments, call), call, options)
     plan = without_labelled(select(method=method, options=options, **call), pool)
     refuse_nothing(plan, arguments)
+    pool = with_sample(pool, plan)
     if arguments.dropped:
         write_table(dropped_rows(pool, arguments), arguments.dropped)
     finish(plan, arguments, lambda: picks(plan, pool, arguments), **report_context(plan, pool, arguments))

@@ -108,6 +108,7 @@ def report_context(plan: Selection, pool: Pool, arguments: SelectArguments) -> d
     return {
         "X": None if arguments.metric == "precomputed" or is_sparse(pool.X) else pool.X,
         "metric": arguments.distance,
+        "items": pool.items,
         "groups": groups or None,
         "quotas": counted_quotas(pool, arguments) or None,
         "weights": pool.values.get("weights"),
@@ -153,7 +154,7 @@ def compared_with_random(plan: Selection, pool: Pool, arguments: SelectArguments
         return None
     from kofn.report.measures import Space, at_random
 
-    return at_random(Space(pool.X, arguments.distance), plan.indices, pool.values.get("weights"))
+    return at_random(Space(pool.X, arguments.distance, pool.items), plan.indices, pool.values.get("weights"))
 
 
 def classes_picked(plan: Selection, pool: Pool) -> dict[str, int]:
@@ -238,6 +239,7 @@ def render(plan: Selection, pool: Pool, arguments: SelectArguments, seconds: flo
         lines.append(
             f"mean {arguments.distance} distance to the nearest pick {random.own:.4g}; {len(plan):,} "
             f"{'row' if len(plan) == 1 else 'rows'} drawn at random: {low} to {high} in {len(random.draws)} draws"
+            + ("" if pool.items is None else f", on {len(pool.items):,} sampled rows")
         )
     if arguments.output:
         lines.append(f"picks  -> {arguments.output}")

@@ -116,12 +116,21 @@ KNOWN = Section(
 ANSWER = words.method_section("Where the picks go (.csv, .tsv, .parquet, .jsonl): all columns plus rank and gain.")
 
 
+LARGE = Section(
+    "For pools larger than memory (several files, a glob, a folder)",
+    (
+        flag("--part-rows", type=int, metavar="N", help="How many rows are picked from at once in the first round."),
+        flag("--work", metavar="DIR", help="Keep what is done there: a run that was killed goes on where it was."),
+    ),
+)
+
+
 @dataclass(frozen=True, kw_only=True)
 class SelectArguments(RowArguments):
     """What `kofn select` was asked."""
 
     VERB: ClassVar[str] = "select"
-    OPTIONS: ClassVar[tuple[str, ...]] = (*FILES, "model")
+    OPTIONS: ClassVar[tuple[str, ...]] = (*FILES, "model", "part_rows", "work")
 
     score_column: str | None
     by_scores: bool
@@ -146,6 +155,8 @@ class SelectArguments(RowArguments):
     classes: int | None
     model: str | None
     every: bool
+    part_rows: int | None
+    work: str | None
 
     def __post_init__(self) -> None:
         if self.classes is not None and self.classes < 2:
@@ -174,6 +185,11 @@ class SelectArguments(RowArguments):
         """The arguments for a file of n rows, of which -k may be a share."""
         share: Any = self.k
         return dataclasses.replace(self, k=max(1, round(share * n))) if isinstance(share, Fraction) else self
+
+    @property
+    def in_parts(self) -> bool:
+        """Whether a flag asks for parts of the pool."""
+        return self.part_rows is not None or self.work is not None
 
     @property
     def quota_columns(self) -> tuple[str, ...]:

@@ -34,15 +34,20 @@ from kofn.io.vectors import PoolVectors
 _NAMING = ("include", "exclude", "start")
 
 
-def read_pool(table: Table, arguments: SelectArguments) -> Pool:
-    """The pool and what is known of its rows, each from the columns that it needs and no others."""
+def read_pool(table: Table, arguments: SelectArguments, parts: Any = None) -> Pool:
+    """The pool and what is known of its rows, each from the columns that it needs and no others.
+
+    `parts` are the vectors of a pool larger than memory (`kofn.io.pool.Pool`), which are not read here.
+    """
     X: Any = None
     matrix: NDArray[Any] | None = None
     vectors: dict[str, Any] = {}
     notes: tuple[str, ...] = ()
     by_words = False
     scores = table.numbers(arguments.score_column) if arguments.score_column else None
-    if arguments.by_scores:
+    if parts is not None:
+        X, notes = parts, (how_of(parts),)
+    elif arguments.by_scores:
         matrix, _ = read_scores(table, arguments)
         if matrix.ndim == 1:
             matrix, scores = None, matrix
@@ -84,6 +89,14 @@ def read_pool(table: Table, arguments: SelectArguments) -> Pool:
     if arguments.dedupe is not None:
         pool = without_duplicates(pool, arguments)
     return wordless_last(pool, arguments) if arguments.text and not arguments.only_dedupes else pool
+
+
+def how_of(parts: Any) -> str:
+    """What is said of vectors that are read in parts."""
+    files = f"{len(parts.files):,} file{'s' if len(parts.files) != 1 else ''}"
+    size = f"{parts.n * parts.width * parts.dtype.itemsize / 1e9:,.3g} GB"
+    by = f"column {parts.vectors!r} as it is" if parts.columns is None else f"columns {', '.join(parts.columns)} scaled"
+    return f"compared by {by}: {files}, {parts.n:,} x {parts.width:,} ({size}), read in parts"
 
 
 def _how(compared: PoolVectors, arguments: SelectArguments) -> tuple[str, ...]:
@@ -242,6 +255,8 @@ def method_of(pool: Pool, arguments: SelectArguments, call: Mapping[str, Any]) -
     """The method that was named; of rows that are to be labelled, what the benchmark's sets chose."""
     if arguments.seeks:
         return "marginal_relevance"
+    if arguments.in_parts and arguments.method == "auto":
+        return "two_round_greedy"
     kept = arguments.method != "auto" or arguments.options or arguments.metric in ("rbf", "precomputed")
     if arguments.classes is None or kept:
         return arguments.method

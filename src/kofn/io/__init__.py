@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from kofn.io.atomic import atomic_path as atomic_path
     from kofn.io.atomic import write_table as write_table
     from kofn.io.embedding import embed_texts as embed_texts
+    from kofn.io.pool import Pool as Pool
     from kofn.io.tables import Table as Table
     from kofn.io.vectors import column_vectors as column_vectors
     from kofn.io.vectors import pool_vectors as pool_vectors
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     **dict.fromkeys(("atomic_path", "write_table"), "atomic"),
+    "Pool": "pool",
     "Table": "tables",
     "embed_texts": "embedding",
     **dict.fromkeys(("column_vectors", "pool_vectors", "text_vectors"), "vectors"),

@@ -7,7 +7,7 @@ by its header and first rows; what is read does not grow with the file.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -15,10 +15,13 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
+from kofn.core.checks import load_arrays
+from kofn.io.parquet_footer import row_groups
+
 # Rows of the beginning, and bytes that a table of text may take for them.
 _ROWS, _BYTES = 5_000, 4 << 20
 # A file up to this size is read as it is.
-_SMALL = 1 << 20
+SMALL = 1 << 20
 # Where the length of a line is sampled: so many places, so many bytes each.
 _PLACES, _PLACE_BYTES = 16, 1 << 16
 
@@ -46,7 +49,7 @@ def beginning(path: str | Path, *, square: bool = False) -> Iterator[Beginning]:
     where = Path(path)
     suffix = where.suffix.lower()
     cut = {".csv": _text, ".tsv": _text, ".jsonl": _text, ".ndjson": _text, ".parquet": _parquet, ".npy": _array}
-    if suffix not in cut or not where.is_file() or where.stat().st_size <= _SMALL:
+    if suffix not in cut or not where.is_file() or where.stat().st_size <= SMALL:
         yield Beginning(where, None)
         return
     with tempfile.TemporaryDirectory(prefix="kofn-") as folder:
@@ -57,6 +60,21 @@ def beginning(path: str | Path, *, square: bool = False) -> Iterator[Beginning]:
             # Reading the whole file says best what is wrong with it.
             rows = None
         yield Beginning(where if rows is None else part, rows)
+
+
+def rows_of_all(files: Sequence[Path], first: int) -> int:
+    """How many rows files of one kind have: by their footers and headers, texts about as many a byte as the first.
+
+    Args:
+        files: at least one.
+        first: how many rows the first one has.
+    """
+    suffix = files[0].suffix.lower()
+    if suffix == ".parquet":
+        return sum(group.rows for path in files for group in row_groups(path))
+    if suffix == ".npy":
+        return sum(len(load_arrays(path, mmap_mode="r")) for path in files)
+    return max(first, round(first * sum(path.stat().st_size for path in files) / max(1, files[0].stat().st_size)))
 
 
 def _text(where: Path, part: Path) -> int | None:

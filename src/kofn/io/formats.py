@@ -71,7 +71,7 @@ class _Scanned(Table):
             yield block[name]
 
 
-class _Parquet(_Scanned):
+class Parquet(_Scanned):
     """A Parquet file. A row group is decoded as a whole, so it is read once and cut in memory."""
 
     def _open(self) -> pl.LazyFrame:
@@ -81,9 +81,13 @@ class _Parquet(_Scanned):
         self.n = sum(group.rows for group in self.groups)
         return scan
 
+    def units(self) -> list[Unit]:
+        """The row groups."""
+        return [Unit(str(self.path), i, group.rows) for i, group in enumerate(self.groups)]
+
     def _runs(self, rows: int) -> list[Fragment]:
         """The row groups, small ones together."""
-        return joined([Unit(str(self.path), i, group.rows) for i, group in enumerate(self.groups)], rows)
+        return joined(self.units(), rows)
 
     def _read(self, run: Fragment, *columns: str) -> pl.DataFrame:
         """The rows of a run; slices are pushed down to the row groups that hold them, a stream would read ahead."""
@@ -103,7 +107,7 @@ class _Parquet(_Scanned):
 
     def _take(self, wanted: NDArray[np.int64]) -> pl.DataFrame:
         ordered, position = np.unique(wanted, return_inverse=True)
-        parts = [self._scan.head(0).collect()]
+        parts = [pl.DataFrame(schema=self.types)]
         for run in self._runs(_RUN_ROWS):
             low, high = np.searchsorted(ordered, (run.first_row, run.stop))
             if low < high:
@@ -112,7 +116,7 @@ class _Parquet(_Scanned):
         return taken[position] if len(position) else taken
 
 
-class _JsonLines(_Scanned):
+class JsonLines(_Scanned):
     """JSON objects, one a line. Keys may differ; a column is read where its values are of one kind, else as text."""
 
     def _open(self) -> pl.LazyFrame:
@@ -122,6 +126,10 @@ class _JsonLines(_Scanned):
 
     def _typed_scan(self, name: str) -> pl.LazyFrame:
         return pl.scan_ndjson(self.source, schema={name: self.types[name]})
+
+    def _lines(self) -> Iterator[bytes]:
+        """All lines as they stand in the file."""
+        return json_lines.lines_at(self.source, self._spans)
 
     @cached_property
     def types(self) -> dict[str, pl.DataType]:
@@ -133,8 +141,7 @@ class _JsonLines(_Scanned):
 
     def _written(self, name: str) -> pl.Series:
         """The values as they are written, words without their quotes."""
-        lines = json_lines.lines_at(self.source, self._spans)
-        texts = [json_lines.as_text(json_lines.members(line.decode()).get(name)) for line in lines]
+        texts = [json_lines.as_text(json_lines.members(line.decode()).get(name)) for line in self._lines()]
         return pl.Series(name, texts, pl.String)
 
     def _column(self, name: str) -> pl.Series:
@@ -148,8 +155,7 @@ class _JsonLines(_Scanned):
             return super().texts(name)
         if self.reading.empty == "drop":
             self._note_gaps(self.column(name))
-        lines = json_lines.lines_at(self.source, self._spans)
-        values = (json.loads(json_lines.members(line.decode()).get(name, "null")) for line in lines)
+        values = (json.loads(json_lines.members(line.decode()).get(name, "null")) for line in self._lines())
         return pl.Series(name, [words_in(value) for value in values], pl.String)
 
     def ids(self, name: str) -> Array:
@@ -177,7 +183,7 @@ class _JsonLines(_Scanned):
         )
 
 
-class _Delimited(_Scanned):
+class Delimited(_Scanned):
     """CSV and TSV: read as text, typed without loss."""
 
     separator = ","
@@ -277,15 +283,19 @@ class _Delimited(_Scanned):
             raise
 
 
-class _Tabbed(_Delimited):
+class Tabbed(Delimited):
     separator = "\t"
 
 
-class _Arrays(Table):
+class Arrays(Table):
     """NPY and NPZ: arrays by name."""
 
     def _array(self, name: str) -> Array:
         raise NotImplementedError
+
+    def array(self, name: str | None = None) -> Array:
+        """An array as it is, by default the first one."""
+        return np.array(self._array(self.columns[0] if name is None else self.require(name)))
 
     def _column(self, name: str) -> pl.Series:
         return pl.Series(name, np.ascontiguousarray(self._array(name)))
@@ -320,7 +330,7 @@ class _Arrays(Table):
         return np.array(array, np.float64 if array.dtype.kind == "f" else np.float32, order="C")
 
 
-class _Npy(_Arrays):
+class Npy(Arrays):
     def __init__(self, path: Path, _reading: Reading) -> None:
         self.path = path
         with reading_arrays(str(path), path.name):
@@ -339,11 +349,15 @@ class _Npy(_Arrays):
     def _array(self, name: str) -> Array:  # noqa: ARG002 (an NPY file holds one array)
         return self._data
 
+    def _layout(self, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:  # noqa: ARG002
+        return self._data.shape, self._data.dtype
 
-class _Npz(_Arrays):
+
+class Npz(Arrays):
     def __init__(self, path: Path, _reading: Reading) -> None:
         self.path = path
         shapes: dict[str, tuple[int, ...]] = {}
+        self._dtypes: dict[str, np.dtype[Any]] = {}
         with reading_arrays(str(path), path.name), zipfile.ZipFile(path) as archive:
             single_members(archive, str(path))
             for member in archive.namelist():
@@ -354,15 +368,18 @@ class _Npz(_Arrays):
                 with reading_arrays(label, path.name), archive.open(member) as file:
                     version = np.lib.format.read_magic(file)
                     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else _read_header_2
-                    shapes[name], _, dtype = read(file)
-                _refuse_dtype(label, dtype)
+                    shapes[name], _, self._dtypes[name] = read(file)
+                _refuse_dtype(label, self._dtypes[name])
         lengths = {name: shape[0] if shape else None for name, shape in shapes.items()}
         if len(set(lengths.values())) > 1 or None in lengths.values():
             shown = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
             raise InputError(f"{path}: the arrays differ in their number of rows ({shown}); save one row an item")
-        self.columns = list(shapes)
+        self._shapes, self.columns = shapes, list(shapes)
         self.n = next((length for length in lengths.values() if length is not None), 0)
         self._cache: tuple[str, Array] | None = None
+
+    def _layout(self, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+        return self._shapes[name], self._dtypes[name]
 
     def _array(self, name: str) -> Array:
         # The last array is kept: reading one means decompressing it whole.
@@ -373,7 +390,7 @@ class _Npz(_Arrays):
         return self._cache[1]
 
 
-class SparseNpz(_Arrays):
+class SparseNpz(Arrays):
     """A SciPy-sparse matrix (`scipy.sparse.save_npz`): a table of row numbers, and the matrix itself in `matrix()`."""
 
     def __init__(self, path: Path, _reading: Reading) -> None:
@@ -397,16 +414,16 @@ class SparseNpz(_Arrays):
 def _open_npz(path: Path, reading: Reading) -> Table:
     with reading_arrays(str(path), path.name), zipfile.ZipFile(path) as archive:
         members = {member.removesuffix(".npy") for member in archive.namelist()}
-    return (SparseNpz if {"format", "shape", "data"} <= members else _Npz)(path, reading)
+    return (SparseNpz if {"format", "shape", "data"} <= members else Npz)(path, reading)
 
 
 KINDS: dict[str, Callable[[Path, Reading], Table]] = {
-    ".csv": _Delimited,
-    ".tsv": _Tabbed,
-    ".parquet": _Parquet,
-    ".jsonl": _JsonLines,
-    ".ndjson": _JsonLines,
-    ".npy": _Npy,
+    ".csv": Delimited,
+    ".tsv": Tabbed,
+    ".parquet": Parquet,
+    ".jsonl": JsonLines,
+    ".ndjson": JsonLines,
+    ".npy": Npy,
     ".npz": _open_npz,
 }
 

@@ -24,7 +24,9 @@ from kofn.io.cells import EUROPEAN, typed_cells
 FILL_OR_DROP = "fill or drop those rows first (--impute median, --drop-empty)"
 _DROP = "fill it, or leave such rows out"
 EMPTY = ("refuse", "drop", "median", "mean", "most_frequent")
-COMPRESSED: dict[str, Callable[..., IO[bytes]]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}  # type: ignore[dict-item]
+_OPENERS: dict[str, Callable[..., IO[bytes]]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}  # type: ignore[dict-item]
+_ZSTANDARD = ".zst"
+COMPRESSED = (*_OPENERS, _ZSTANDARD)
 _TEXT = (".csv", ".tsv", ".jsonl", ".ndjson")
 _BLOCK = 1 << 20
 _PLAIN_NUMBER = r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?"
@@ -128,9 +130,11 @@ def suffix_of(path: Path) -> str:
 
 def plain_copy(path: Path, encoding: str | None) -> Path | None:
     """A decompressed copy in UTF-8 of a table that is not so itself, in a temporary file; None where none is needed."""
-    opener = COMPRESSED.get(path.suffix.lower())
+    opener = _OPENERS.get(path.suffix.lower())
     if suffix_of(path) not in _TEXT:
         return None
+    if path.suffix.lower() == _ZSTANDARD:
+        return _unpacked_lines(path, encoding)
     try:
         with open(path, "rb") as file:
             start = file.read(4)
@@ -157,6 +161,23 @@ def plain_copy(path: Path, encoding: str | None) -> Path | None:
             raise FailureError(f"{path} cannot be read: {error.strerror}") from None
         remedy = f"name it {suffix_of(path)}" if _is_plain(path) else "copy or write it again"
         raise InputError(f"{path} cannot be decompressed ({error}); {remedy}") from None
+    return Path(name)
+
+
+def _unpacked_lines(path: Path, encoding: str | None) -> Path:
+    """A decompressed copy of a text in Zstandard, which Python reads from 3.14 on and polars line by line."""
+    if encoding is not None and codecs.lookup(encoding).name != "utf-8":
+        raise InputError(f"{path} is not read in --encoding {encoding} while compressed; decompress it first (zstd -d)")
+    handle, name = tempfile.mkstemp(suffix=suffix_of(path))
+    os.close(handle)
+    try:
+        pl.scan_lines(path, glob=False).sink_csv(name, include_header=False, quote_style="never")
+    except (pl.exceptions.PolarsError, OSError) as error:
+        os.unlink(name)
+        if isinstance(error, OSError) and error.errno is not None:
+            raise FailureError(f"{path} cannot be read: {error.strerror}") from None
+        remedy = f"name it {suffix_of(path)}" if _is_plain(path) else "copy or write it again"
+        raise InputError(f"{path} cannot be decompressed ({' '.join(str(error).split())}); {remedy}") from None
     return Path(name)
 
 

@@ -19,7 +19,7 @@ _BEGINNINGS: tuple[tuple[bytes, str, tuple[str, ...]], ...] = (
     (b"\x1f\x8b", "compressed by gzip", (".gz",)),
     (b"BZh", "compressed by bzip2", (".bz2",)),
     (b"\xfd7zXZ", "compressed by xz", (".xz",)),
-    (b"\x28\xb5\x2f\xfd", "compressed by Zstandard", ()),
+    (b"\x28\xb5\x2f\xfd", "compressed by Zstandard", (".zst",)),
     (b"ARROW1", "an Arrow (Feather) file", ()),
     (b"ORC", "an ORC file", ()),
     (b"SQLite format 3", "an SQLite database", ()),
@@ -66,7 +66,7 @@ def refuse_other_kind(path: Path, suffix: str) -> None:
         return
     if suffix in own or path.suffix.lower() in own:
         return
-    how = f"name it {path.stem}{own[0]}" if len(own) == 1 and own[0] not in (".gz", ".bz2", ".xz") else None
+    how = f"name it {path.stem}{own[0]}" if len(own) == 1 and own[0] not in (".gz", ".bz2", ".xz", ".zst") else None
     how = how or (f"name it {path.name}{own[0]}" if own else "convert or decompress it first")
     raise InputError(f"{path} is {kind_of(start)}, not what its name says; {how}")
 

@@ -106,6 +106,10 @@ class Table(VectorColumns, ABC):
             raise InputError(f"{where} has no columns")
         return table
 
+    def located(self, message: str) -> str:
+        """The message of an error on this table, saying where in which file its rows stand if there are several."""
+        return message
+
     def require(self, name: str) -> str:
         """The column of this name, or of this name with spaces around it, else an error that offers the nearest one."""
         column = self._find(name)
@@ -361,6 +365,18 @@ def _kind(suffix: str) -> Callable[[Path, Reading], Table]:
     from kofn.io import formats
 
     return formats.KINDS[suffix]
+
+
+@contextmanager
+def located(table: Table) -> Iterator[None]:
+    """Within it, errors on a table of several files say in which of them their rows stand."""
+    try:
+        yield
+    except InputError as error:
+        message = table.located(str(error))
+        if message == str(error):
+            raise
+        raise type(error)(message) from None
 
 
 # What readers raise of a damaged file.

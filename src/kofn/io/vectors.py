@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -103,9 +104,7 @@ def pool_vectors(
         X = text_vectors(texts, dims=dims, seed=seed)
         return PoolVectors(X, f"TF-IDF of column {text!r}, reduced to {X.shape[1]} dimensions", by_words=True)
     if columns:
-        if other := next((name for name in categories if name not in columns), None):
-            raise InputError(f"categories names {other!r}, which is none of the columns that rows are compared by")
-        frame = pl.DataFrame([table.names(name) if name in categories else table.compared(name) for name in columns])
+        frame = compared_columns(table, columns, categories)
         X, dimensions = column_vectors(frame)
         counts = {name: sum(part.startswith(f"{name}=") for part in dimensions) for name in frame.columns}
         shown = [
@@ -113,8 +112,19 @@ def pool_vectors(
         ]
         return PoolVectors(X, f"columns {', '.join(shown)} scaled to equal weight")
     if vectors is None:
-        vectors = _only_vectors(table)
+        vectors = only_vectors(table)
     return PoolVectors(table.vectors(vectors), f"column {vectors!r} as it is")
+
+
+def compared_columns(table: Table, columns: Sequence[str], categories: Sequence[str] = ()) -> pl.DataFrame:
+    """The columns that rows are compared by, those of `categories` as names.
+
+    Raises:
+        InputError: a column of `categories` is none of them, or a column cannot be compared.
+    """
+    if other := next((name for name in categories if name not in columns), None):
+        raise InputError(f"categories names {other!r}, which is none of the columns that rows are compared by")
+    return pl.DataFrame([table.names(name) if name in categories else table.compared(name) for name in columns])
 
 
 def by_model(
@@ -130,7 +140,12 @@ def by_model(
     return Embedded(X, embedder.shown, None)
 
 
-def _only_vectors(table: Table) -> str:
+def only_vectors(table: Table) -> str:
+    """The only column of vectors of a table.
+
+    Raises:
+        InputError: there is none, or several.
+    """
     kinds = {name: table.dtype(name) for name in table.columns}
     vectors = [name for name, kind in kinds.items() if kind == "vector"]
     if len(vectors) == 1:
@@ -338,34 +353,64 @@ def column_vectors(frame: pl.DataFrame) -> tuple[NDArray[np.float32], list[str]]
     >>> names, X.shape, X.var(axis=0).sum().round(5).item()
     (['price', 'make=a', 'make=b'], (3, 3), 2.0)
     """
+    scaled = scaled_columns(frame)
+    vectors = np.concatenate([part.block(0, frame.height) for part in scaled], axis=1, dtype=np.float32)
+    return vectors, [name for part in scaled for name in part.names]
+
+
+@dataclass(frozen=True)
+class ScaledColumn:
+    """A column as the dimensions of vectors, made block by block.
+
+    Attributes:
+        names: of the dimensions.
+        values: (n,) the scaled numbers, or the numbers of the values in alphabetical order.
+        shares: of each value; None of numbers.
+    """
+
+    names: tuple[str, ...]
+    values: Array
+    shares: Array | None = None
+
+    def block(self, start: int, stop: int) -> NDArray[np.float32]:
+        """The dimensions of some rows, (rows, len(names))."""
+        values = self.values[start:stop]
+        if self.shares is None:
+            return values[:, None]
+        block = np.zeros((len(values), len(self.shares)), np.float32)
+        if len(self.shares) > 1:
+            block[np.arange(len(values)), values] = 1
+            block -= self.shares.astype(np.float32)
+            block /= np.float32(np.sqrt(1 - np.sum(self.shares**2)))
+        return block
+
+
+def scaled_columns(frame: pl.DataFrame) -> list[ScaledColumn]:
+    """The columns of `column_vectors`, of which the vectors are made block by block: 2 or 4 bytes a row and column."""
     if frame.width == 0 or frame.height == 0:
         raise InputError("columns is empty; name at least one column of a table with rows")
-    parts: list[Array] = []
-    names: list[str] = []
-    for series in frame:
-        label = f"column {series.name!r}"
-        missing = missing_in(series)
-        if missing.any():
-            row = missing.arg_max() or 0
-            raise InputError(f"{label} at row {row} is {'empty' if series[row] is None else 'NaN'}; {FILL_OR_DROP}")
+    return [_scaled(series) for series in frame]
+
+
+def _scaled(series: pl.Series) -> ScaledColumn:
+    label = f"column {series.name!r}"
+    missing = missing_in(series)
+    if missing.any():
+        row = missing.arg_max() or 0
+        raise InputError(f"{label} at row {row} is {'empty' if series[row] is None else 'NaN'}; {FILL_OR_DROP}")
+    kind = series.dtype
+    if kind == pl.String:
+        series = _as_dates(series)
         kind = series.dtype
-        if kind == pl.String:
-            series = _as_dates(series)
-            kind = series.dtype
-        if kind.is_temporal():
-            series = series.to_physical()
-        if kind.is_numeric() or kind == pl.Boolean or kind.is_temporal():
-            values = _from_the_least(series)
-            refuse_nonfinite(values, label)
-            parts.append(_standard(values)[:, None])
-            names.append(series.name)
-        elif kind == pl.String or kind == pl.Categorical or kind == pl.Enum:
-            block, values_of = _one_hot(series.cast(pl.String), label)
-            parts.append(block)
-            names += [f"{series.name}={value}" for value in values_of]
-        else:
-            raise InputError(f"{label} holds {kind}; use --vectors for a column of vectors, or leave it out")
-    return np.concatenate(parts, axis=1, dtype=np.float32), names
+    if kind.is_temporal():
+        series = series.to_physical()
+    if kind.is_numeric() or kind == pl.Boolean or kind.is_temporal():
+        values = _from_the_least(series)
+        refuse_nonfinite(values, label)
+        return ScaledColumn((series.name,), _standard(values).astype(np.float32))
+    if kind == pl.String or kind == pl.Categorical or kind == pl.Enum:
+        return _one_hot(series.cast(pl.String), label)
+    raise InputError(f"{label} holds {kind}; use --vectors for a column of vectors, or leave it out")
 
 
 def _from_the_least(series: pl.Series) -> Array:
@@ -388,19 +433,13 @@ def _standard(values: Array) -> Array:
     return centred / deviation if deviation > 1e-12 else np.zeros_like(values)
 
 
-def _one_hot(series: pl.Series, label: str) -> tuple[Array, list[str]]:
+def _one_hot(series: pl.Series, label: str) -> ScaledColumn:
     values = series.unique().sort()
     if len(values) > MAX_CATEGORIES:
         raise InputError(f"{label} has {len(values)} different values; more than {MAX_CATEGORIES} is text, use --text")
     codes = series.cast(pl.Enum(values)).to_physical().to_numpy()
     shares = np.bincount(codes, minlength=len(values)) / len(codes)
-    spread = 1 - np.sum(shares**2)
-    block = np.zeros((len(codes), len(values)), np.float32)
-    if len(values) > 1:
-        block[np.arange(len(codes)), codes] = 1
-        block -= shares.astype(np.float32)
-        block /= np.float32(np.sqrt(spread))
-    return block, values.to_list()
+    return ScaledColumn(tuple(f"{series.name}={value}" for value in values.to_list()), codes, shares)
 
 
 def _as_dates(series: pl.Series) -> pl.Series:

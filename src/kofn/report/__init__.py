@@ -25,6 +25,7 @@ def write_report(
     command: str | Sequence[str] | None = None,
     repeats: Any = None,
     labels: Any = None,
+    items: Any = None,
     title: str | None = None,
 ) -> Path:
     """Write what a plan is, how good it is and why, as one HTML file for people.
@@ -54,6 +55,8 @@ def write_report(
         command: What was typed, as one string or as its words.
         repeats: `kofn.report.context.Repeats`, near-duplicates that were dropped from the pool of a selection.
         labels: `kofn.report.context.Labels`, what the picks are worth as rows to label.
+        items: row numbers, rising and with all picks among them, where X holds these rows alone: the picks and a sample
+            of a pool that is larger than memory.
         title: The page's heading.
 
     Returns:
@@ -92,6 +95,7 @@ def write_report(
         command=command,
         repeats=repeats,
         labels=labels,
+        items=items,
     )
     pages: dict[type[Plan], Callable[..., str]] = {Selection: selection.page, Assignment: assignment.page}
     if isinstance(plan, Blend) and plan.form != "order":

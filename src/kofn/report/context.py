@@ -10,7 +10,7 @@ from xml.etree.ElementTree import Element
 import numpy as np
 
 from kofn.core import checks, vocabulary
-from kofn.core.arrays import Array
+from kofn.core.arrays import Array, Ints
 from kofn.core.checks import InputError
 from kofn.core.plans import Assignment, Plan
 from kofn.report.page import E, clean, number, thumbnail, user
@@ -75,6 +75,7 @@ class Context:
     command: str | None
     repeats: Repeats | None
     labels: Labels | None
+    items: Ints | None
 
     @classmethod
     def of(
@@ -93,6 +94,7 @@ class Context:
         command: str | Sequence[str] | None = None,
         repeats: Repeats | None = None,
         labels: Labels | None = None,
+        items: Ints | None = None,
     ) -> Context:
         """Check the context against the plan; raises `InputError` naming what does not fit."""
         metric, distances = vocabulary.metric(metric), None
@@ -100,7 +102,8 @@ class Context:
             metric = "euclidean"  # the similarity falls with this distance
         if X is not None:
             X = checks.matrix(X)
-            checks.same_length(plan.n, "plan", "X", len(X))
+            length, of = (plan.n, "plan") if items is None else (len(items), "items")
+            checks.same_length(length, of, "X", len(X))
             if metric == "precomputed":
                 # Of a selection these are similarities, which the report has no use for.
                 distances, X = checks.distances(X, "X") if isinstance(plan, Assignment) else None, None
@@ -141,6 +144,7 @@ class Context:
             command,
             repeats,
             labels,
+            items,
         )
 
     def name(self, item: int) -> str:

@@ -25,11 +25,19 @@ _SMALL, _LARGE = 1e-140, 1e140  # squares of entries between these neither vanis
 
 
 class Space:
-    """The rows of X as the metric sees them."""
+    """The rows of X as the metric sees them.
 
-    def __init__(self, X: Array, metric: str) -> None:
+    Args:
+        X: (n, d) rows.
+        metric: how far apart two of them are.
+        items: the numbers of these rows in a larger pool, rising; by default X is the pool.
+    """
+
+    def __init__(self, X: Array, metric: str, items: Ints | None = None) -> None:
         self.X, self.metric = X, metric
         self.n, self.width = X.shape
+        self.sampled = items is not None
+        self.items = np.arange(self.n) if items is None else items
         # Entries whose squares leave the range of floats are measured in units of the largest.
         largest = max(abs(float(X.min())), abs(float(X.max()))) if X.size else 0.0
         self.unit = 1.0 if largest == 0 or _SMALL < largest < _LARGE else largest
@@ -38,7 +46,19 @@ class Space:
 
     def rows(self, index: Any) -> Floats:
         """The chosen rows in float64 and in `unit`: centred, or of length 1 for cosine (a zero row stays zero)."""
-        return self.place(self.X[index])
+        return self.place(self.X[self.places(index)])
+
+    def places(self, index: Any) -> Any:
+        """Which rows of X these items are."""
+        return np.searchsorted(self.items, index) if self.sampled else index
+
+    def draw(self, rng: np.random.Generator, most: int) -> Ints:
+        """All items, or of more than `most` so many of them, rising."""
+        return self.items if self.n <= most else np.sort(rng.choice(self.items, most, replace=False))
+
+    def weigh(self, weights: Array | None) -> Floats:
+        """The items' weights, in the order of the whole pool; 1 where none are given."""
+        return np.ones(int(self.items[-1]) + 1) if weights is None else np.asarray(weights, np.float64)
 
     def place(self, rows: Array) -> Floats:
         """Rows from elsewhere, such as the centres of groups, as `rows` returns the pool's."""
@@ -89,10 +109,10 @@ def coverage(space: Space, picks: Ints, weights: Array | None = None) -> Coverag
     """Distances of all items (or of a fixed sample, where there are too many) to the picks, in the order picked."""
     rng = np.random.default_rng(0)
     most = max(1, MAX_DISTANCES // max(1, len(picks)))
-    items = np.arange(space.n) if space.n <= most else np.sort(rng.choice(space.n, most, replace=False))
-    weight = np.ones(space.n) if weights is None else np.asarray(weights, np.float64)
-    if weight.sum() <= 0:
-        weight = np.ones(space.n)
+    items = space.draw(rng, most)
+    weight = space.weigh(weights)
+    if weight[items].sum() <= 0:
+        weight = space.weigh(None)
     chosen = space.rows(picks)
     nearest, distance = np.empty(len(items), np.int64), np.empty(len(items))
     total = np.zeros(len(picks))
@@ -125,7 +145,7 @@ def _typical(space: Space, weight: Floats) -> float:
     total = mass = 0.0
     step = max(1, BLOCK_CELLS // space.width)
     for low in range(0, len(left), step):
-        a, b = left[low : low + step], right[low : low + step]
+        a, b = (space.items[side[low : low + step]] for side in (left, right))
         both = weight[a] * weight[b]
         total += float(both @ space.apart(space.rows(a), space.rows(b)))
         mass += float(both.sum())
@@ -149,11 +169,11 @@ def at_random(space: Space, picks: Ints, weights: Array | None = None) -> AtRand
     """The picks beside 20 random selections of the same size, all measured on the same items, with fixed seeds."""
     rng = np.random.default_rng(2)
     most = max(256, RANDOM_CELLS // (DRAWS * len(picks) * space.width))
-    items = np.arange(space.n) if space.n <= most else np.sort(rng.choice(space.n, most, replace=False))
-    weight = np.ones(space.n) if weights is None else np.asarray(weights, np.float64)
+    items = space.draw(rng, most)
+    weight = space.weigh(weights)
     if weight[items].sum() <= 0:
-        weight = np.ones(space.n)
-    drawn = [rng.choice(space.n, len(picks), replace=False) for _ in range(DRAWS)]
+        weight = space.weigh(None)
+    drawn = [rng.choice(space.items, len(picks), replace=False) for _ in range(DRAWS)]
     own, *draws = (_mean_nearest(space, items, chosen, weight) for chosen in (picks, *drawn))
     return AtRandom(own, np.sort(draws))
 
@@ -201,9 +221,9 @@ class Plane:
 
 def plane(space: Space) -> Plane:
     """Principal components of the rows as the metric sees them; their sign is fixed, so that pictures repeat."""
-    sample = np.arange(space.n)
+    sample = space.items
     if space.width > WIDE and space.n > WIDE:
-        sample = np.linspace(0, space.n - 1, WIDE).astype(np.int64)
+        sample = sample[np.linspace(0, space.n - 1, WIDE).astype(np.int64)]
     step = max(1, BLOCK_CELLS // space.width)
     mean = np.zeros(space.width)
     for low in range(0, len(sample), step):
@@ -224,7 +244,7 @@ def plane(space: Space) -> Plane:
     picture = Plane(np.zeros((space.n, 2)), _first_two(spread), mean, axes)
     for low in range(0, space.n, step):
         part = slice(low, low + step)
-        picture.points[part] = picture.project(space.rows(np.arange(space.n)[part]))
+        picture.points[part] = picture.project(space.rows(space.items[part]))
     return picture
 
 

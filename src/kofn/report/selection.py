@@ -30,7 +30,7 @@ def page(context: Context, title: str | None) -> str:
     picks = picks[picks >= 0].ravel()
     cover, space, random = None, None, None
     if context.X is not None and len(picks):
-        space = measures.Space(context.X, context.metric)
+        space = measures.Space(context.X, context.metric, context.items)
         # Of rows that join others with labels nothing is said of standing for the pool: all of them together do.
         if not plan.info.get("labels"):
             cover = measures.coverage(space, picks, context.weights)
@@ -210,14 +210,14 @@ def _gain_panel(gains: Any, keep: Any, x: Axis) -> list[Element]:
 
 
 def _map(context: Context, picks: Any, space: measures.Space) -> Element:
-    n, m = context.plan.n, len(picks)
+    n, m = space.n, len(picks)
     plane = measures.plane(space)
     pinned = context.images is not None and m <= PINNED
     images = [image for image in map(context.picture, picks.tolist()) if image] if pinned else None
     names = [context.name(item) for item in picks[: charts.LINKED].tolist()]
     label = f"Map: {n:,} items in two dimensions with the {m:,} picks on it"
     plot, outside, numbered = charts.plane_map(
-        plane.points, picks, label=label, names=names, images=images, linked=min(m, LISTED)
+        plane.points, space.places(picks), label=label, names=names, images=images, linked=min(m, LISTED)
     )
     dense = n - m > charts.DRAWN
     caption = [
@@ -226,6 +226,8 @@ def _map(context: Context, picks: Any, space: measures.Space) -> Element:
     ]
     if dense:
         caption.append(f"All {n - m:,} other items are drawn as density: a larger dot holds more of them. ")
+    if space.sampled:
+        caption.append(f"Of {context.plan.n:,} items {n:,} are drawn: the picks and a random sample. ")
     if outside:
         caption.append(f"{outside:,} far items are drawn on the edge. ")
     if numbered:

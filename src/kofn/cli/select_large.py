@@ -1,0 +1,189 @@
+"""`kofn select` of a pool larger than memory: when its vectors are read in parts, and what is seen of them after."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kofn.cli.read import Pool
+from kofn.cli.select_arguments import SelectArguments
+from kofn.core import checks
+from kofn.core.checks import InputError
+from kofn.core.dispatch import methods_of
+from kofn.engines.speed import pairs_a_second
+from kofn.engines.threads import cores
+from kofn.io.formats import Arrays, Npy, SparseNpz
+from kofn.io.many import files_of
+from kofn.io.pool import Pool as Parts
+from kofn.io.tables import Table, reading_file
+from kofn.io.vectors import only_vectors
+from kofn.objectives._estimates import pairs_of_search
+from kofn.selection.greedy._sampled_greedy import rows_sampled
+
+if TYPE_CHECKING:
+    from kofn.core.plans import Selection
+
+METHOD = "two_round_greedy"
+# What the work may hold unless --max-memory says so, and what it holds beside the vectors twice: bytes a row.
+_ROOM, _ROW_BYTES = 4 * 2**30, 300
+# What the interpreter and the libraries hold, and what a pool in parts takes beside a row group.
+_BASE_BYTES, _PART_BYTES = 160 * 2**20, 200 * 2**20
+# Rows that stand for the pool in the report, and bytes a second that one core reads of Parquet.
+_SAMPLE_ROWS, _READ_SPEED = 5_000, 2.5e8
+# Rows of a part of the first round and of the sample of the bound, as the method has them by default.
+_PART, _BOUND = 2_500, 2_000
+
+
+def is_large(table: Table, arguments: SelectArguments, rows: int | None = None) -> bool:
+    """Whether the vectors are read in parts: where they would not fit, or a flag or the method asks for it.
+
+    Args:
+        table: the file or files, or their beginning.
+        arguments: what was typed, names of columns as the table spells them.
+        rows: how many rows the whole has, where the table is its beginning.
+
+    Raises:
+        InputError: they would not fit in --max-memory and the method that was named reads all rows at once.
+    """
+    if isinstance(table, SparseNpz) or arguments.by_scores or arguments.by_rankings or not arguments.compares:
+        return False
+    if arguments.text or arguments.queries or arguments.private or arguments.metric in ("precomputed", "rbf"):
+        return False
+    n, d, item = table.n if rows is None else rows, *_shape(table, arguments)
+    room = _room(arguments)
+    fits = 2 * n * d * item + _ROW_BYTES * n <= room
+    if arguments.method == METHOD or arguments.in_parts:
+        return not (fits and _refusals(arguments))
+    if fits:
+        return False
+    if arguments.method == "auto" and arguments.objective in (None, "facility_location"):
+        return not _refusals(arguments)
+    if arguments.method != "auto" and arguments.max_memory is not None and n * d * item > room:
+        raise InputError(
+            f"-m {arguments.method} reads all rows at once: {n:,} x {d:,} takes {n * d * item / 1e9:,.3g} GB, over "
+            f"--max-memory {arguments.max_memory}; raise it, or say -m {METHOD}"
+        )
+    return False
+
+
+def by_parts(table: Table, files: Sequence[str], arguments: SelectArguments) -> tuple[SelectArguments, Parts]:
+    """The arguments with the method that reads parts, and the pool that it reads.
+
+    Raises:
+        InputError: something is asked for that needs all vectors at once, or the method is another one.
+    """
+    refused = _refusals(arguments)
+    if refused:
+        raise InputError(
+            f"{refused[0]} needs all vectors at once, and this pool is read in parts; leave it out, or raise "
+            "--max-memory and leave --part-rows and --work out"
+        )
+    if arguments.method not in ("auto", METHOD):
+        raise InputError(
+            f"--part-rows and --work are of pools that are read in parts, which -m {METHOD} does; -m "
+            f"{arguments.method} reads all rows at once: leave them out"
+        )
+    work = Path(arguments.work) if arguments.work else None
+    if work is not None:
+        work.mkdir(parents=True, exist_ok=True)
+    parts = Parts(
+        table,
+        files_of(files),
+        vectors=arguments.vectors,
+        columns=arguments.columns,
+        categories=arguments.categories or (),
+        work=work,
+    )
+    return dataclasses.replace(arguments, method=METHOD), parts
+
+
+def _refusals(arguments: SelectArguments) -> list[str]:
+    """The flags that need all vectors at once, or have no meaning for parts."""
+    given = {
+        "--budget": arguments.budget,
+        "--dedupe": arguments.dedupe,
+        "--score": arguments.score_column,
+        "--drop-empty": arguments.drop_empty or None,
+        "--images": arguments.images,
+        "--model": arguments.model,
+    }
+    return [flag for flag, value in given.items() if value is not None]
+
+
+def with_sample(pool: Pool, plan: Selection) -> Pool:
+    """The pool with the picks' vectors and those of a sample in place of parts, for what is said and drawn of them."""
+    if not isinstance(pool.X, Parts):
+        return pool
+    rng = np.random.default_rng(0)
+    sample = rng.choice(pool.X.n, min(_SAMPLE_ROWS, pool.X.n), replace=False)
+    items = np.union1d(sample, plan.indices)
+    return dataclasses.replace(pool, X=pool.X.take(items), items=items)
+
+
+def ways_beforehand(table: Table, arguments: SelectArguments, rows: int) -> dict[str, str]:
+    """What a run on so many rows would take, by the layout of the files alone, and the two cheapest ways.
+
+    Args:
+        table: the beginning of the file or files.
+        arguments: what was typed.
+        rows: how many rows the whole has.
+    """
+    d, item = _shape(table, arguments)
+    threads = cores(arguments.n_threads)
+    k = arguments.k or 1
+    size, speed = rows * d * item, pairs_a_second(d) * threads
+    reading = size / (_READ_SPEED * threads)
+    part = arguments.part_rows or _PART
+    reference = rows_sampled(rows, d, k)
+    whole = _BASE_BYTES + 2 * size + _ROW_BYTES * rows
+    ways = {
+        METHOD: (
+            2 * reading + rows * (min(part, rows) + _BOUND + 4 * k) / speed,
+            _BASE_BYTES + _PART_BYTES + 16 * rows,
+        ),
+        "sampled_greedy": (reading + pairs_of_search(rows, d, min(reference, rows), k) / speed, whole),
+        "lazy_greedy": (reading + 2.0 * rows**2 / speed, whole),
+    }
+    room = _room(arguments)
+    ranked = sorted(ways, key=lambda name: (ways[name][1] > room, ways[name][0]))
+    shown = [
+        f"{name}: about {ways[name][0]:.2g} s, {ways[name][1] / 1e6:,.0f} MB"
+        + ("" if ways[name][1] <= room else f", over the {room / 1e9:,.3g} GB that it may hold (--max-memory)")
+        for name in ranked[:2]
+    ]
+    entry = methods_of("select")[METHOD]
+    seconds, peak = ways[METHOD]
+    return {
+        "method": METHOD,
+        "rows": f"{rows:,} x {d:,}",
+        "seconds": f"about {seconds:.2g} ({2 * reading:.2g} of them reading), by the files' layout; nothing was read",
+        "bytes": f"about {peak / 1e6:,.0f} MB, and a row group of the file",
+        "exact": entry.exact,
+        "cost": entry.cost,
+        "cheapest": "; ".join(shown),
+    }
+
+
+def _room(arguments: SelectArguments) -> int:
+    """What the work may hold."""
+    return _ROOM if arguments.max_memory is None else checks.bytes_of(arguments.max_memory)
+
+
+def _shape(table: Table, arguments: SelectArguments) -> tuple[int, int]:
+    """How long the vectors are, about, and the bytes of a value."""
+    if arguments.columns:
+        return len(arguments.columns), 4
+    name = arguments.vectors or only_vectors(table)
+    if isinstance(table, Npy) and len(shape := table._layout(name)[0]) == 2:
+        return int(shape[1]), max(4, table._layout(name)[1].itemsize)
+    if isinstance(table, Arrays):
+        shape, dtype = table._layout(name)  # type: ignore[attr-defined]
+        return (int(shape[1]) if len(shape) == 2 else 1), max(4, dtype.itemsize)
+    with reading_file(table.path):
+        head = table._first_vector(name)
+        first: Any = table._vector_block(name, head, 0, None) if len(head) else np.zeros((1, 1), np.float32)
+    return int(first.shape[1]), max(4, first.dtype.itemsize)

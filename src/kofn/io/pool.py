@@ -1,0 +1,379 @@
+"""Pools in files: rows with vectors that are read fragment by fragment, whatever the files' size.
+
+>>> import tempfile, pathlib
+>>> folder = pathlib.Path(tempfile.mkdtemp())
+>>> for part in range(3):
+...     frame = pl.DataFrame({"id": [10 * part, 10 * part + 1], "x": [[1.0, part], [2.0, part]]})
+...     frame.write_parquet(folder / f"part-{part}.parquet")
+>>> pool = Pool.open(folder, vectors="x", id="id")
+>>> pool
+Pool(6 rows x 2, float64, 3 files)
+>>> [pool.read(fragment).tolist() for fragment in pool.fragments(part_rows=4)]
+[[[1.0, 0.0], [2.0, 0.0], [1.0, 1.0], [2.0, 1.0]], [[1.0, 2.0], [2.0, 2.0]]]
+>>> pool.take([5, 0]).tolist(), pool.rows([5, 0])["id"].to_list(), pool.ids.tolist()
+([[2.0, 2.0], [1.0, 0.0]], [21, 0], [0, 1, 10, 11, 20, 21])
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import weakref
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from threading import Lock
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+
+from kofn.core import checks
+from kofn.core.arrays import Array, Ints
+from kofn.core.checks import FailureError, InputError
+from kofn.core.pools import Fragment, Unit, cut, joined, row_numbers, rows_of_part
+from kofn.io.formats import Npy, Parquet
+from kofn.io.many import Several, files_of, open_tables
+from kofn.io.reading import Reading
+from kofn.io.stored_rows import StoredRows, temporary, write_rows, writing
+from kofn.io.tables import Table, located, reading_file
+from kofn.io.vectors import compared_columns, only_vectors, scaled_columns
+
+# Rows of a row group of a file that a frame is written to, of a block that is written to an array, and of neighbouring
+# row groups that are read together to take rows from them.
+_GROUP_ROWS, _BLOCK_ROWS, _RUN_ROWS = 1 << 17, 1 << 14, 1 << 15
+
+
+class Stamp(NamedTuple):
+    """What a file was like when the pool was opened."""
+
+    path: Path
+    size: int
+    changed: int
+
+    @staticmethod
+    def of(path: Path) -> Stamp:
+        """The file as it is now.
+
+        Raises:
+            InputError: it is gone.
+            FailureError: it cannot be looked at.
+        """
+        try:
+            status = path.stat()
+        except FileNotFoundError:
+            raise InputError(f"{path} has vanished since the pool was opened; put it back, or leave it out") from None
+        except OSError as error:
+            raise FailureError(f"{path} cannot be read: {error.strerror}") from None
+        return Stamp(path, status.st_size, status.st_mtime_ns)
+
+    def check(self) -> None:
+        """Refuse a file that is another one now.
+
+        Raises:
+            InputError: its size or its time differs, or it is gone.
+        """
+        now = Stamp.of(self.path)
+        if now != self:
+            how = f"from {self.size:,} to {now.size:,} bytes" if now.size != self.size else "at the same size"
+            raise InputError(f"{self.path} has changed {how} since the pool was opened; run again")
+
+
+class Pool:
+    """Rows with vectors in files; `Pool.open` makes one.
+
+    Nothing but the layout is read beforehand of Parquet and NPY. Other files, and vectors made of columns, are read
+    once: their vectors go to a temporary NPY file, which takes n * width * 4 or 8 bytes of disk until the pool goes.
+
+    Attributes:
+        table: the files as one table, for all columns.
+        files: the files, in the order of their rows.
+        n: number of rows.
+        width: length of the vectors.
+        dtype: float32 or float64.
+        vectors: the column or array of vectors; None where they are made of `columns`.
+        columns: the columns that the vectors are made of.
+    """
+
+    def __init__(
+        self,
+        table: Table,
+        files: Sequence[Path],
+        *,
+        vectors: str | None = None,
+        columns: Sequence[str] | None = None,
+        categories: Sequence[str] = (),
+        id: str | None = None,
+        work: str | os.PathLike[str] | None = None,
+    ) -> None:
+        if vectors is not None and columns:
+            raise InputError("vectors and columns were given together; give one of them")
+        self.table = table
+        self.files = tuple(files)
+        self.n = table.n
+        self.columns = table.named(columns) if columns else None
+        self.vectors = None if columns else table.require(vectors) if vectors else only_vectors(table)
+        self._categories = table.named(categories) if categories else ()
+        self._id = table.require(id) if id else None
+        self._stamps = tuple(Stamp.of(path) for path in self.files)
+        self._lock = Lock()
+        self._decoded: tuple[Fragment, Array] | None = None
+        self.dtype: np.dtype[Any]
+        self.width: int
+        self._units: list[Unit]
+        with located(table):
+            self._open(work)
+
+    @staticmethod
+    def open(
+        source: Any,
+        *,
+        vectors: str | None = None,
+        columns: Sequence[str] | None = None,
+        categories: Sequence[str] = (),
+        id: str | None = None,
+        reading: Reading | None = None,
+        work: str | os.PathLike[str] | None = None,
+    ) -> Pool:
+        """Open files, or a frame, as a pool.
+
+        Args:
+            source: a file, a glob, a folder (also one of folders called year=2020, which make a column year), or a list
+                of those: Parquet, NPY, NPZ, CSV, TSV or JSONL, texts also as .gz, .bz2, .xz and .zst. Or a frame of
+                polars, lazy or not, or an Arrow table or dataset, which is streamed to a temporary Parquet file first.
+                Rows are numbered file by file, the files of a glob or a folder by name.
+            vectors: the column or array of vectors; by default the only one.
+            columns: numbers, dates and names to compare by in place of vectors, scaled as `kofn select --columns` does.
+            categories: those of columns that hold names, also where they are written as numbers.
+            id: a column of ids, which must differ.
+            reading: how tables of text are read.
+            work: a folder for temporary files; by default the system's.
+
+        Returns:
+            The pool.
+
+        Raises:
+            InputError: nothing is there, files that are unlike or damaged, an unknown column, no vectors, vectors of
+                unlike lengths, missing or not finite values (with the file, the row in it and the row of the pool).
+            FailureError: a file cannot be read, or no disk is left.
+
+        Cost: Parquet and NPY: the footers and the first vector. Others: one pass, and their vectors on disk.
+        """
+        how: dict[str, Any] = {"vectors": vectors, "columns": columns, "categories": categories, "id": id, "work": work}
+        frame = _lazy(source)
+        if frame is not None:
+            made = temporary(".parquet", work)
+            with writing(made), reading_file(made):
+                frame.sink_parquet(made, row_group_size=_GROUP_ROWS, maintain_order=True)
+            pool = Pool(Table.open(made), [made], **how)
+            weakref.finalize(pool, made.unlink, missing_ok=True)
+            return pool
+        named = [source] if isinstance(source, str | os.PathLike) else list(source)
+        return Pool(open_tables(named, reading), files_of(named), **how)
+
+    def _open(self, work: str | os.PathLike[str] | None) -> None:
+        """Learn the width and the type of the vectors; write them to an array where they cannot be read in parts."""
+        table = self.table
+        self._stored: StoredRows | None = None
+        if isinstance(table, Parquet) and self.vectors is not None:
+            with reading_file(table.path):
+                head = table._first_vector(self.vectors)
+                head = head if len(head) else pl.Series([None])
+                first = table._vector_block(self.vectors, head, 0, None)
+            self.dtype, self.width = _wide(first.dtype), int(first.shape[1])
+            self._units = table.units()
+        else:
+            self._stored = StoredRows(_mapped(table) or [self._written(work)])
+            self.dtype, self.width = self._stored.dtype, self._stored.width
+            parts = table.parts if isinstance(table, Several) else [table]
+            self._units = [Unit(str(part.path), 0, part.n) for part in parts]
+        if self.width == 0:
+            raise InputError(f"{table._place(str(self.vectors), 0)} is an empty vector; drop those rows first")
+
+    def _written(self, work: str | os.PathLike[str] | None) -> Any:
+        """The vectors in a temporary NPY file, mapped."""
+        made = temporary(".npy", work)
+        weakref.finalize(self, made.unlink, missing_ok=True)
+        with writing(made), reading_file(self.table.path):
+            return write_rows(made, self.n, self._blocks())
+
+    def _blocks(self) -> Iterator[Array]:
+        """All vectors, block by block, checked."""
+        if self.columns is not None:
+            scaled = scaled_columns(compared_columns(self.table, self.columns, self._categories))
+            for start in range(0, self.n, _BLOCK_ROWS):
+                parts = [part.block(start, start + _BLOCK_ROWS) for part in scaled]
+                yield np.concatenate(parts, axis=1, dtype=np.float32)
+            return
+        done, width = 0, None
+        for block in self.table._blocks(str(self.vectors), _BLOCK_ROWS):
+            vectors = self.table._vector_block(str(self.vectors), block, done, width)
+            yield self._checked(vectors.astype(_wide(vectors.dtype), copy=False), done)
+            done, width = done + len(vectors), vectors.shape[1]
+        if done != self.n:
+            raise InputError(f"{self.table.path} changed while it was read; run again")
+
+    @cached_property
+    def digest(self) -> str:
+        """Of the files' names, sizes and times, and of the columns that the vectors are."""
+        files = [(stamp.path.name, stamp.size, stamp.changed) for stamp in self._stamps]
+        return hashlib.sha256(repr((files, self.vectors, self.columns, self._categories)).encode()).hexdigest()
+
+    @cached_property
+    def _groups(self) -> list[Fragment]:
+        """The row groups that have rows, with the numbers of these."""
+        return joined(self._units, 0)
+
+    @cached_property
+    def ids(self) -> Array:
+        """(n,) the ids, or the row numbers where no column of ids was named.
+
+        Raises:
+            InputError: one is missing, or stands in two rows; the files of both are named.
+        """
+        if self._id is None:
+            return np.arange(self.n)
+        with located(self.table):
+            return checks.ids(self.table.ids(self._id))
+
+    def fragments(self, part_rows: int | None = None) -> tuple[Fragment, ...]:
+        """The pool as consecutive fragments of at most `part_rows` rows; by default of about 64 MiB of vectors.
+
+        They depend on the files' row groups and `part_rows` alone: large groups are cut evenly, small ones joined.
+        """
+        return cut(self._units, rows_of_part(part_rows, self.width, self.dtype))
+
+    def read(self, fragment: Fragment) -> Array:
+        """The vectors of a fragment, (rows, width), finite. A row group that holds several is decoded once in a row.
+
+        Raises:
+            InputError: the fragment is not of this pool, a file has changed or is gone, a value cannot be used.
+        """
+        start, stop = fragment.first_row, fragment.stop
+        if not 0 <= start < stop <= self.n:
+            raise InputError(f"fragment has rows {start}..{stop - 1}; the pool has rows 0..{self.n - 1}")
+        with located(self.table):
+            self._refuse_changed(start, stop)
+            if self._stored is not None:
+                with reading_file(self.table.path):
+                    return self._checked(self._stored.rows(start, stop), start)
+            with self._lock:
+                return self._part(start, stop)
+
+    def take(self, rows: Iterable[int] | Ints) -> Array:
+        """The vectors of these rows of the pool, in the order asked; only the row groups that hold them are read."""
+        wanted = row_numbers(rows, self.n)
+        vectors = np.empty((len(wanted), self.width), self.dtype)
+        if not len(wanted):
+            return vectors
+        with located(self.table):
+            if self._stored is not None:
+                self._refuse_changed(int(wanted.min()), int(wanted.max()) + 1)
+                with reading_file(self.table.path):
+                    return self._checked(self._stored.take(wanted), None)
+            for run in joined(self._units, _RUN_ROWS):
+                inside = (wanted >= run.first_row) & (wanted < run.stop)
+                if inside.any():
+                    self._refuse_changed(run.first_row, run.stop)
+                    with self._lock:
+                        vectors[inside] = self._group(run)[wanted[inside] - run.first_row]
+        return vectors
+
+    def rows(self, rows: Iterable[int] | Ints) -> pl.DataFrame:
+        """All columns of these rows, in the order asked."""
+        wanted = row_numbers(rows, self.n)
+        for stamp in self._stamps:
+            stamp.check()
+        with located(self.table):
+            return self.table.take(wanted)
+
+    def _part(self, start: int, stop: int) -> Array:
+        """Some rows: whole row groups as they are, a part of one from the group, which is kept for the next part."""
+        units = [unit for unit in self._groups if unit.first_row < stop and unit.stop > start]
+        if units[0].first_row == start and units[-1].stop == stop:
+            self._decoded = None
+            return self._decode(Fragment(units[0].source, units[0].part, start, stop - start))
+        parts = []
+        for unit in units:
+            group = self._group(unit)
+            parts.append(group[max(start - unit.first_row, 0) : stop - unit.first_row])
+        # A copy, so that the whole group can be let go.
+        return np.concatenate(parts)
+
+    def _group(self, run: Fragment) -> Array:
+        """The vectors of a run of row groups; the last one is kept."""
+        if self._decoded is None or self._decoded[0] != run:
+            self._decoded = None  # two at once would be in memory
+            self._decoded = (run, self._decode(run))
+        return self._decoded[1]
+
+    def _decode(self, run: Fragment) -> Array:
+        table = self.table
+        assert isinstance(table, Parquet)
+        assert self.vectors is not None
+        with reading_file(table.path):
+            series = table._read(run, self.vectors)[self.vectors]
+            vectors = table._vector_block(self.vectors, series, run.first_row, self.width)
+        return self._checked(vectors.astype(self.dtype, copy=False), run.first_row)
+
+    def _checked(self, vectors: Array, start: int | None) -> Array:
+        """The vectors of rows from `start` on, or of picked rows, where all are finite."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            if np.isfinite(vectors.sum()):
+                return vectors
+        finite = np.isfinite(vectors)
+        if finite.all():
+            return vectors
+        row, column = np.argwhere(~finite)[0].tolist()
+        kind = "NaN" if np.isnan(vectors[row, column]) else "infinite"
+        where = "one of the rows" if start is None else f"row {start + row}"
+        raise InputError(
+            f"{self.table.path} column {self.vectors!r} at {where}, column {column} is {kind}; drop or impute those "
+            "rows first"
+        )
+
+    def _refuse_changed(self, start: int, stop: int) -> None:
+        """Refuse rows of files that are no longer what they were."""
+        table = self.table
+        if isinstance(table, Several):
+            for index, _, _ in table._overlaps(start, stop):
+                self._stamps[index].check()
+        else:
+            self._stamps[0].check()
+
+    def __repr__(self) -> str:
+        files = f"{len(self.files)} file{'s' if len(self.files) != 1 else ''}"
+        return f"Pool({self.n:,} rows x {self.width:,}, {self.dtype}, {files})"
+
+
+def _wide(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The type that vectors are computed in."""
+    return np.dtype(np.float64 if dtype.itemsize > 4 and dtype.kind == "f" else np.float32)
+
+
+def _mapped(table: Table) -> list[Any] | None:
+    """The memory maps of NPY files; None of others."""
+    if not isinstance(table, Npy):
+        return None
+    arrays = [part._data for part in (table.parts if isinstance(table, Several) else [table])]
+    if arrays[0].ndim != 2:
+        table.vectors(table.columns[0])  # says so
+    return None if arrays[0].dtype.kind in "US" else [array for array in arrays if len(array)]
+
+
+def _lazy(source: Any) -> pl.LazyFrame | None:
+    """A frame, or what Arrow can read, as a lazy frame; None of names of files."""
+    if isinstance(source, pl.LazyFrame):
+        return source
+    if isinstance(source, pl.DataFrame):
+        return source.lazy()
+    if type(source).__module__.startswith(("pyarrow.dataset", "pyarrow._dataset")):
+        return pl.scan_pyarrow_dataset(source)
+    if hasattr(source, "__arrow_c_stream__"):
+        return pl.DataFrame(source).lazy()
+    if hasattr(source, "__array__") or not isinstance(source, str | os.PathLike | Sequence):
+        raise InputError(
+            f"source is a {type(source).__name__}; give names of files, a polars frame or an Arrow table, and arrays "
+            "in memory as X"
+        )
+    return None
