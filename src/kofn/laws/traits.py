@@ -393,5 +393,7 @@ def distributed(case: Case) -> bool:
     for engine in engines:
         other = case.again(engine=engine, seed=seed)
         if not other.equals(case.plan):
-            raise broken(case, "distributed", f"engine {engine.name} with {engine.workers} workers picks {other.indices}")
+            raise broken(
+                case, "distributed", f"engine {engine.name} with {engine.workers} workers picks {other.indices}"
+            )
     return True

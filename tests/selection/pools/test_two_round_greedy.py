@@ -140,9 +140,7 @@ def test_minima_that_only_a_few_rows_can_meet_are_met(parts: int) -> None:
     words: Any = {"k": 4, "part_rows": 3000 // parts, "n_reference": 500, "seed": 0}
     one = two_round_greedy(far, groups=rare, quotas={1: (3, None)}, **words)
     assert rare[one.indices].sum() == 3
-    two = two_round_greedy(
-        far, groups={"a": rare, "b": other}, quotas={"a": {1: (2, 2)}, "b": {1: (2, None)}}, **words
-    )
+    two = two_round_greedy(far, groups={"a": rare, "b": other}, quotas={"a": {1: (2, 2)}, "b": {1: (2, None)}}, **words)
     assert (rare[two.indices].sum(), other[two.indices].sum()) == (2, 2)
 
 
@@ -184,7 +182,7 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.M
 
     with pytest.raises(RuntimeError, match="killed"):
         two_round_greedy(X, k=9, engine=Killed(), work=work, **SMALL)
-    assert len(list(work.glob("round1-*.npz"))) == 3
+    assert len(list(work.rglob("round1-*.npz"))) == 3
     again = two_round_greedy(X, k=9, work=work, **SMALL)
     assert again.info["reused"] == 3
     assert again.equals(whole) or again.options != whole.options
@@ -193,10 +191,10 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.M
     assert (third.info["reused"], third.info["engine"]["tasks"]) == (12, 0)
     np.testing.assert_array_equal(third.gains, whole.gains)
     # A file that was cut off is done again, and nothing in the folder is a pickle.
-    first = sorted(work.glob("round1-*.npz"))[0]
+    first = sorted(work.rglob("round1-*.npz"))[0]
     first.write_bytes(first.read_bytes()[:100])
     assert two_round_greedy(X, k=9, work=work, **SMALL).info["reused"] == 11
-    for path in work.glob("*.npz"):
+    for path in work.rglob("*.npz"):
         with np.load(path, allow_pickle=False) as parts:
             assert all(parts[name].dtype != object for name in parts)
 
@@ -211,9 +209,15 @@ def test_a_folder_of_another_call_is_refused(tmp_path: Path, changed: dict[str, 
     refused(lambda: two_round_greedy(X[:2000], work=tmp_path / "w", **asked), "was begun with rows=")
 
 
-def test_a_folder_with_other_files_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "mine.txt").write_text("mine")
-    refused(lambda: two_round_greedy(X, k=3, work=tmp_path, **SMALL), "holds other files")
+def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    refused(lambda: two_round_greedy(X, k=3, work=tmp_path / "file", **SMALL), "cannot be made")
+
+
+def test_settings_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
+    two_round_greedy(X, k=3, work=tmp_path, **SMALL)
+    (tmp_path / "two_round_greedy" / "settings.json").write_text("{")
+    refused(lambda: two_round_greedy(X, k=3, work=tmp_path, **SMALL), "settings.json cannot be read")
 
 
 class Clock(Shuffled):

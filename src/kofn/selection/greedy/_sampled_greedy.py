@@ -17,6 +17,7 @@ from kofn.selection.greedy._run import greedy
 from kofn.selection.greedy._sample import Sampled, SampledVectors
 from kofn.selection.greedy._search import Search
 
+
 @method(
     "select",
     draws=Draw(options={"reference": (2, 4, 10**6)}),
