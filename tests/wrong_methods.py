@@ -39,7 +39,7 @@ def scribbler(X, *, k):
 
 
 @method("select", traits=("distributed",), **SAYS)
-def by_workers(scores, *, k, seed=None, engine=None):  # noqa: ARG001
+def by_workers(scores, *, k, seed=None, engine=None):
     """Cut the pool into as many parts as there are workers."""
     with opened(engine) as ran:
         parts = np.array_split(np.argsort(-scores), max(1, ran.workers))
@@ -47,7 +47,7 @@ def by_workers(scores, *, k, seed=None, engine=None):  # noqa: ARG001
 
 
 @method("select", traits=("distributed",), **SAYS)
-def counting_attempts(scores, *, k, seed=None, engine=None):  # noqa: ARG001
+def counting_attempts(scores, *, k, seed=None, engine=None):
     """Pick other rows when a task is done twice."""
     with opened(engine) as ran:
         first = list(ran.map(_attempt, [0], shared=(itertools.count(),)))

@@ -49,7 +49,7 @@ def _small_fragments(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rounds, "_FRAGMENT_ROWS", 500)
 
 
-def test_picks_are_those_of_this_machine(cluster: Any) -> None:  # noqa: ARG001
+def test_picks_are_those_of_this_machine(cluster: Any) -> None:
     engine = Ray()
     assert isinstance(engine, Engine)
     plan = kofn.select(X, engine=engine, **ASKED)
@@ -61,7 +61,7 @@ def test_picks_are_those_of_this_machine(cluster: Any) -> None:  # noqa: ARG001
     assert ray.is_initialized(), "what the user started goes on"
 
 
-def test_a_worker_that_dies_is_replaced(cluster: Any, tmp_path: Path) -> None:  # noqa: ARG001
+def test_a_worker_that_dies_is_replaced(cluster: Any, tmp_path: Path) -> None:
     plan = two_round_greedy(Lethal(X, 1500, tmp_path), engine="ray", **ASKED)
     assert (tmp_path / "died").exists()
     assert plan.equals(two_round_greedy(ArrayPool(X), **ASKED))
@@ -83,24 +83,24 @@ def test_a_node_that_dies_is_done_without(cluster: Any, tmp_path: Path) -> None:
     assert plan.equals(two_round_greedy(ArrayPool(X), **ASKED))
 
 
-def test_more_than_the_object_store_is_spilled(cluster: Any) -> None:  # noqa: ARG001
+def test_more_than_the_object_store_is_spilled(cluster: Any) -> None:
     engine = Ray()
     handles = [engine.share(np.full(24 << 20, item, np.uint8)) for item in range(14)]
     largest = [next(engine.map(max_of, [0], shared=(handle,))) for handle in handles]
     assert largest == list(range(14))
 
 
-def test_an_error_of_the_input_is_final_and_in_its_own_words(cluster: Any) -> None:  # noqa: ARG001
+def test_an_error_of_the_input_is_final_and_in_its_own_words(cluster: Any) -> None:
     refused(lambda: two_round_greedy(Broken(X), engine="ray", **ASKED), "x.parquet, row 500: not a number")
 
 
-def test_time_that_is_up_leaves_a_valid_plan(cluster: Any, tmp_path: Path) -> None:  # noqa: ARG001
+def test_time_that_is_up_leaves_a_valid_plan(cluster: Any, tmp_path: Path) -> None:
     plan = two_round_greedy(Slow(X, 0.5, tmp_path), engine="ray", time_limit=1.0, **ASKED)
     assert plan.status == "stopped"
     assert len(set(plan.indices.tolist())) == 7
 
 
-def test_other_versions_on_a_node_are_refused(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ARG001
+def test_other_versions_on_a_node_are_refused(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     own = engine_of_ray._versions()
     monkeypatch.setattr(engine_of_ray, "_versions", lambda: {**own, "numba": "0.1"})
     refused(lambda: two_round_greedy(X, engine="ray", **ASKED), f"has numba {own['numba']}, this machine 0.1")

@@ -28,7 +28,7 @@ MOST, TIMES = 0.015, 10
 
 @claim(
     paper=1005,
-    says="Greedy picks of the parts, and then of what the parts picked, leave rows at most 1.5% further from their pick "
+    says="Greedy picks of the parts, then of what the parts picked, leave rows at most 1.5% further from their pick "
     "than greedy picks of the whole pool do, also where the file is sorted, and lose a tenth of what random rows lose",
 )
 def check(seed: int, scale: str, broken: bool = False) -> Evidence:
@@ -51,8 +51,8 @@ def check(seed: int, scale: str, broken: bool = False) -> Evidence:
     return Evidence(
         holds=all(criteria.values()),
         measured=measured,
-        expected="upper 95% limit of the distance over exact greedy's < 1.5% and lower limit of random's - 10 times that "
-        "> 0, on each set, rows as drawn and sorted by their first column",
+        expected="upper 95% limit of the distance over exact greedy's < 1.5% and lower limit of random's - 10 times "
+        "that > 0, on each set, rows as drawn and sorted by their first column",
         baseline="lazy greedy on all rows (exact), and as many random rows",
         kind="measured",
         criteria=criteria,

@@ -22,8 +22,8 @@ from kofn.engines.threads import limited
 _PATIENCE = 120.0
 # What `auto` takes in place of a method that looks at all pairs, where those are too many.
 _SAMPLING = {"lazy_greedy": "sampled_greedy", "fasterpam": "fastclara"}
-# What it takes for rows that are read in parts: pools, other engines, and where a sample of more than `_LARGE` rows would
-# have fewer than `_THIN` rows a pick.
+# What it takes for rows that are read in parts: pools, other engines, and more than `_LARGE` rows of which a sample
+# would have fewer than `_THIN` a pick.
 _IN_PARTS, _LARGE, _THIN = {"lazy_greedy": "two_round_greedy"}, 200_000, 50
 # What it takes in place of a rule for routing where the largest total is found in seconds: up to about so many steps,
 # each of which compares two bins for one item.
@@ -208,7 +208,7 @@ def by_size(name: str, given: Mapping[str, Any], options: Mapping[str, Any], ind
 
 
 def _sample_is_thin(shape: tuple[Any, ...], k: Any) -> bool:
-    """Whether one sample would have few rows for each pick, so that the picks would be near to it and not to the pool."""
+    """Whether one sample would have few rows for each pick, so that the picks would be near to it, not to the pool."""
     from kofn.engines.speed import rows_sampled
 
     n, d = shape

@@ -98,7 +98,10 @@ def saved(rows, columns, scale, candidates, points, cost, weights, squared, lane
 
 @nb.njit(**_EXACT_INNER)
 def _follow(costs, weights, changed, old, count, pick, sign, gains):
-    """gains[l] -= sign * sum_i weights_i (old_i - max(cost_il, cost of the pick to i, or 0)+) over the changed items."""
+    """gains[l] -= sign * sum_i weights_i max(0, old_i - max(cost_il, what the pick costs i)) over the changed items.
+
+    Without a pick (-1), what each candidate saves from `old` on.
+    """
     n = costs.shape[1]
     nothing = costs.dtype.type(0)
     for first in range(0, count, 4):

@@ -5,6 +5,7 @@ Both are pure functions of a fragment and of what all fragments share, so that a
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from kofn.core.arrays import Array, Floats, Ints, Mask
 from kofn.core.pools import Fragment, Pool
 from kofn.engines.base import stopping
-from kofn.objectives.similarity import Geometry, ceiling, geometry
+from kofn.objectives.similarity import Geometry, geometry
 
 # Rows that are looked at between two questions whether to stop.
 _AT_ONCE = 1 << 13
@@ -114,7 +115,7 @@ def hand_over(fragment: Fragment, ask: Ask) -> Handed:
     parts = -(-fragment.rows // ask.part_rows)
     edges = [fragment.rows * part // parts for part in range(parts + 1)]
     picked: list[Ints] = []
-    for low, high in zip(edges[:-1], edges[1:], strict=True):
+    for low, high in itertools.pairwise(edges):
         if stopping():
             break
         picked.append(low + _pick(ask, numbers[low:high], X[low:high], fragment.first_row + low))
@@ -301,7 +302,7 @@ def _scaled(X: Array, picked: Picked) -> tuple[Array, list[Array], float, float]
     if picked.metric == "cosine":
         return np.ascontiguousarray(X), list(picked.sets), 0.5, 1.0
     rows = space.rows * space.scale[0] if len(space.scale) else space.rows
-    sets = [rows[low:high] for low, high in zip(ends[:-1], ends[1:], strict=True)]
+    sets = [rows[low:high] for low, high in itertools.pairwise(ends)]
     return rows[:n], sets, space.unit, space.top * space.unit
 
 

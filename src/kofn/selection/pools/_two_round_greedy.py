@@ -123,8 +123,8 @@ def two_round_greedy(
             that cannot be met together.
 
     Costs about n * part_rows distances for round 1, candidates * n_reference * 3 for round 2, n * bound_rows for the
-    bound and up to 4 n k for the values: a million rows of 64 features and k=100 take about 40 seconds of one core. Beside
-    the pool 16 bytes a row, 64 MiB a worker and the candidates are in memory.
+    bound and up to 4 n k for the values: a million rows of 64 features and k=100 take about 40 seconds of one core.
+    Beside the pool 16 bytes a row, 64 MiB a worker and the candidates are in memory.
 
     References:
         Mirzasoleiman, Karbasi, Sarkar, Krause, "Distributed submodular maximization: identifying representative
@@ -246,8 +246,9 @@ class _Run:
         least = 32 * self.pool.n + table + fragment + sample + candidates * (4 * d * size + 448)
         if least > self.max_memory:
             raise InputError(
-                f"max_memory={self.max_memory} is too little for two_round_greedy on {self.pool.n} rows of {d} features "
-                f"with part_rows={self.part_rows}; give at least {least} bytes, fewer part_rows or a smaller n_reference"
+                f"max_memory={self.max_memory} is too little for two_round_greedy on {self.pool.n} rows of {d} "
+                f"features with part_rows={self.part_rows}; give at least {least} bytes, fewer part_rows or a smaller "
+                "n_reference"
             )
 
     def _fragment_rows(self) -> int:
