@@ -185,7 +185,7 @@ def by_size(name: str, given: Mapping[str, Any], options: Mapping[str, Any], ind
     if name in _EXACT and not options and index[_EXACT[name]].takes(given) is not None:
         return _EXACT[name] if _steps_of_routing(given["scores"]) <= _CHEAP else name
     in_parts = index.get(_IN_PARTS.get(name, ""))
-    if in_parts is not None and (options.keys() > in_parts.options.keys() or in_parts.takes(given) is None):
+    if in_parts is not None and (not options.keys() <= in_parts.options.keys() or in_parts.takes(given) is None):
         in_parts = None
     if in_parts is not None and (is_pool(given.get("X")) or given.get("engine") not in (None, "local")):
         return in_parts.name

@@ -100,7 +100,7 @@ def test_picks_do_not_depend_on_fragments_or_engines(monkeypatch: pytest.MonkeyP
 
 def test_the_guarantee_is_stated_only_where_it_was_earned() -> None:
     share = (1 - 1 / math.e) / 2
-    asked: dict[str, Any] = {"k": 5, "part_rows": 100, "seed": 0}
+    asked: dict[str, Any] = {"k": 5, "part_rows": 100, "seed": 0, "n_reference": 400}
     pool = X[:400]
     assert two_round_greedy(pool, deal="random", **asked).info["expected_guarantee"] == share
     for words in (
@@ -109,7 +109,7 @@ def test_the_guarantee_is_stated_only_where_it_was_earned() -> None:
         {"deal": "random", "include": [3]},
         {"deal": "random", "groups": np.arange(400) % 2, "quotas": {0: (2, None)}},
     ):
-        plan = two_round_greedy(pool, **asked, **words)  # type: ignore[arg-type]
+        plan = two_round_greedy(pool, **{**asked, **words})
         assert (plan.info["expected_guarantee"], plan.guarantee) == (None, None)
 
 

@@ -156,7 +156,7 @@ def _pick(ask: Ask, numbers: Ints, X: Array, first_row: int) -> Ints:
         weights = ask.rows.weights_of(numbers)
         judges = np.flatnonzero(weights > 0)
         if len(judges) > ask.n_reference:
-            rng = np.random.default_rng([ask.seed, first_row])
+            rng = np.random.default_rng([ask.seed, 0, first_row])
             judges = np.sort(rng.choice(judges, ask.n_reference, replace=False))
         weights = weights[judges]
         stacked = np.vstack([ask.fixed, X]) if fixed else X

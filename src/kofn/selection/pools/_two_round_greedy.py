@@ -17,15 +17,16 @@ from kofn._version import __version__
 from kofn.core import checks
 from kofn.core.arrays import Array, Floats, Ints
 from kofn.core.checks import InputError
-from kofn.core.constraints import Constraints, Tracker, finish
+from kofn.core.constraints import Constraints, Tracker
 from kofn.core.draws import Draw
 from kofn.core.plans import Selection
-from kofn.core.pools import Pool, Unit, as_pool, cut, is_pool
+from kofn.core.pools import Pool, Unit, as_pool, cut, is_pool, whole
 from kofn.core.registry import method
 from kofn.core.runtime import Control
 from kofn.core.words import Grouped, Metric
 from kofn.engines.base import Engine
 from kofn.engines.opening import opened
+from kofn.engines.threads import cores
 from kofn.objectives.facility_location import FacilityLocation
 from kofn.objectives.kcenter import distances_to
 from kofn.objectives.similarity import ceiling, ceiling_within, geometry
@@ -102,8 +103,7 @@ def two_round_greedy(
             are the same on each, and for any number of workers.
         part_rows: how many rows a part has, default 2,500. More are better and slower.
         n_reference: how many rows judge: round 2 all of them, a part as many of its own. Default 200 a pick, no fewer
-            than 10,000 and no more than 100,000. Where you ask for n or more, or there are no more than 10,000 rows,
-            all rows judge both rounds.
+            than 10,000 and no more than 100,000. Where you ask for n or more all rows judge both rounds.
         deal: "in_place": parts are runs of rows, nothing is moved. "random": rows are dealt to parts at random, which
             reads them in random order.
         bound_rows: how many rows the bound rests on, default 2,000; 0 for none, which saves about a fifth of the time.
@@ -139,9 +139,10 @@ def two_round_greedy(
         >>> s.indices.tolist(), s.info["parts"], s.info["candidates"]
         ([2, 0], 2, 4)
     """
+    pool = as_pool(X)
     run = _Run(
-        pool=as_pool(X),
-        constraints=Constraints.of(len(X) if hasattr(X, "shape") else X.n, k=k, **where),
+        pool=pool,
+        constraints=Constraints.of(pool.n, k=k, **where),
         weights=None if weights is None else np.asarray(weights, np.float64),
         metric=metric,
         seed=int(seed or 0),
@@ -186,8 +187,8 @@ class _Run:
         n = self.pool.n
         self.parts = -(-n // self.part_rows)
         asked = self.constraints.k
-        # All rows judge a part where that was asked for, or where they are few.
-        self.all_judge = n <= _LEAST if self.n_reference is None else self.n_reference >= n
+        # All rows judge a part where that was asked for, or where there is one.
+        self.all_judge = self.parts == 1 if self.n_reference is None else self.n_reference >= n
         if self.n_reference is None:
             self.n_reference = min(_MOST, max(_LEAST, _A_PICK * asked))
         # With few rows a part, k of each would be most of the pool.
@@ -219,7 +220,7 @@ class _Run:
     def at_once(self, where: Any) -> Selection:
         """A pool that is one part and judged by all its rows is searched as it is."""
         given = {
-            "X": self.pool.take(np.arange(self.pool.n)),
+            "X": whole(self.pool),
             "objective": "facility_location",
             "k": self.constraints.k,
             "weights": self.weights,
@@ -241,9 +242,9 @@ class _Run:
         judges = min(self.n_reference, self.pool.n)
         candidates = self.parts * self.handed + self.constraints.k
         table = (self.part_rows + d) * (judges if self.all_judge else min(self.part_rows, judges)) * size
-        fragment = 4 * self._fragment_rows() * (d * size + 24)
+        fragment = 4 * min(self._fragment_rows(), self.pool.n) * (d * size + 24)
         sample = (judges + min(self.bound_rows, self.pool.n)) * (4 * d * size + 64)
-        least = 32 * self.pool.n + table + fragment + sample + candidates * (4 * d * size + 448)
+        least = 32 * self.pool.n + cores(self.n_threads) * (table + fragment) + sample + candidates * (4 * d * size + 448)
         if least > self.max_memory:
             raise InputError(
                 f"max_memory={self.max_memory} is too little for two_round_greedy on {self.pool.n} rows of {d} "
@@ -336,7 +337,6 @@ class _Run:
         rows, vectors = self._candidates(handed)
         sample, sampled = self._brought(handed, self.judges)
         usable = len(sample) and len(rows) and not control.interrupted and (complete or len(constraints.columns) < 2)
-        tracker = Tracker(constraints)
         stopped = not complete
         if usable:
             inside = _restricted(constraints, rows, feasible=complete)
@@ -355,15 +355,10 @@ class _Run:
         else:
             # No round 2: what the first part picked.
             chosen = handed[0].picks[: handed[0].ends[0]] if handed and len(handed[0].ends) else np.empty(0, np.int64)
-        own = []
-        for row in chosen[~np.isin(chosen, self.fixed)].tolist():
-            if tracker.candidates()[row] and tracker.admits(row):
-                tracker.add(row)
-                own.append(row)
-        picked.append(np.array(own, np.int64))
+        chosen = chosen[~np.isin(chosen, self.fixed)]
         if stopped:
-            picked.append(np.array(finish(tracker, control, lambda _item: math.nan)[0], np.int64))
-        self.tracker = tracker
+            chosen = _completed(Tracker(constraints), chosen, control)
+        picked.append(chosen)
         return _Found(np.concatenate(picked), stopped, len(rows), oracle_calls)
 
     def _brought(self, handed: Sequence[Handed], rows: Ints) -> tuple[Ints, Array]:
@@ -548,6 +543,22 @@ class _Found:
 def _late(control: Control) -> Any:
     """What asks whether there is no time left even to value the picks."""
     return lambda: control.interrupted or control.late()
+
+
+def _completed(tracker: Tracker, chosen: Ints, control: Control) -> Ints:
+    """The picks of a search that was cut short, as far as they fit, and what completes them.
+
+    After Ctrl-C that is only what the minima need; after a time limit k rows, drawn at random.
+    """
+    n = tracker.constraints.n
+    order = np.concatenate([chosen, np.random.default_rng(0).permutation(n)])
+    completed = tracker.filling(order[np.sort(np.unique(order, return_index=True)[1])])
+    if not control.interrupted:
+        return completed
+    kept = completed[np.isin(completed, chosen)]
+    for row in kept.tolist():
+        tracker.add(row)
+    return np.concatenate([kept, tracker.completion()])
 
 
 def _restricted(constraints: Constraints, rows: Ints, *, feasible: bool) -> Constraints:
