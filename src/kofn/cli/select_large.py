@@ -118,8 +118,12 @@ def with_sample(pool: Pool, plan: Selection) -> Pool:
     """The pool with the picks' vectors and those of a sample in place of parts, for what is said and drawn of them."""
     if not isinstance(pool.X, Parts):
         return pool
+    if not len(plan):
+        return dataclasses.replace(pool, X=None)
     rng = np.random.default_rng(0)
-    sample = rng.choice(pool.X.n, min(_SAMPLE_ROWS, pool.X.n), replace=False)
+    # Half of the rows are measured; as many random ones as picks are drawn from the other half.
+    size = min(pool.X.n, max(_SAMPLE_ROWS, 5 * len(plan)))
+    sample = rng.choice(pool.X.n, size, replace=False)
     items = np.union1d(sample, plan.indices)
     return dataclasses.replace(pool, X=pool.X.take(items), items=items)
 

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from kofn.core import checks, vocabulary
 from kofn.core.checks import InfeasibleError, InputError
-from kofn.core.pools import Pool, is_pool, whole
 from kofn.core.plans import Allocation, Assignment, Blend, Plan, Selection
+from kofn.core.pools import Pool, is_pool, whole
 from kofn.engines.threads import cores, spread
 
 INPUTS = ("X", "distances", "similarity", "scores", "curves", "members", "rankings")

@@ -43,7 +43,9 @@ def engine(value: Any, name: str = "engine") -> Any:
         return value
     if isinstance(value, str) and value in ENGINES:
         return value
-    raise InputError(f"{name}={shown(value)}: choose one of {', '.join(ENGINES)}; or give 'ray://HOST:PORT', or an engine")
+    raise InputError(
+        f"{name}={shown(value)}: choose one of {', '.join(ENGINES)}; or give 'ray://HOST:PORT', or an engine"
+    )
 
 
 def rating(value: Any, name: str = "score") -> Any:

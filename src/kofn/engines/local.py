@@ -101,7 +101,7 @@ def _run(work: Work, item: Any, shared: Sequence[Any], stopped: Callable[[], boo
 
 
 def _keep(shared: tuple[Any, ...]) -> None:
-    global _shared  # noqa: PLW0603 (one pool of processes serves one map)
+    global _shared
     _shared = shared
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from kofn.core.arrays import Array, Floats, Ints, Mask
 from kofn.core.pools import Fragment, Pool
 from kofn.engines.base import stopping
-from kofn.objectives.similarity import Geometry, ceiling, geometry
+from kofn.objectives.similarity import Geometry, geometry
 
 # Rows that are looked at between two questions whether to stop.
 _AT_ONCE = 1 << 13

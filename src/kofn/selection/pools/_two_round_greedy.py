@@ -423,9 +423,7 @@ class _Run:
         state = hashlib.blake2b(b"".join(picks.tobytes() for picks in sets), digest_size=6)
         stage = f"look-{state.hexdigest()}"
         late = _late(control)
-        results = kept.map(
-            engine, look, self.fragments, stage, Seen, shared=(engine.share(picked),), stopped=late
-        )
+        results = kept.map(engine, look, self.fragments, stage, Seen, shared=(engine.share(picked),), stopped=late)
         seen = list(results)
         return seen if len(seen) == len(self.fragments) and all(part.complete for part in seen) else []
 
@@ -484,7 +482,9 @@ class _Run:
 
     def _gains(self, looked: Sequence[Seen], which: int, top: float) -> Floats:
         """What each pick of a set gains on all rows, of a similarity that is `top` minus the cost."""
-        gains = np.array([math.fsum(column) for column in zip(*(part.saved[which].tolist() for part in looked), strict=True)])
+        gains = np.array(
+            [math.fsum(column) for column in zip(*(part.saved[which].tolist() for part in looked), strict=True)]
+        )
         if len(gains):
             gains[0] = math.fsum(
                 [part.saved[which][0] for part in looked] + [part.weight * (top - part.offset) for part in looked]
