@@ -123,6 +123,8 @@ def with_sample(pool: Pool, plan: Selection) -> Pool:
     rng = np.random.default_rng(0)
     # Half of the rows are measured; as many random ones as picks are drawn from the other half.
     size = min(pool.X.n, max(_SAMPLE_ROWS, 5 * len(plan)))
+    if size == pool.X.n:
+        return dataclasses.replace(pool, X=pool.X.take(np.arange(size)))
     sample = rng.choice(pool.X.n, size, replace=False)
     items = np.union1d(sample, plan.indices)
     return dataclasses.replace(pool, X=pool.X.take(items), items=items)

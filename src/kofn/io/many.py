@@ -212,7 +212,8 @@ def _common_type(a: pl.DataType, b: pl.DataType) -> pl.DataType | None:
     if a == b:
         return a
     if (a.is_numeric() and b.is_numeric()) or pl.Null in (a, b):
-        return pl.concat([pl.Series([], dtype=a), pl.Series([], dtype=b)], how="vertical_relaxed").dtype
+        empty = [pl.DataFrame(schema={"x": kind}) for kind in (a, b)]
+        return pl.concat(empty, how="vertical_relaxed").schema["x"]
     inner_types = [kind.inner for kind in (a, b) if isinstance(kind, pl.List | pl.Array)]
     if len(inner_types) == 2:
         first, second = (kind() if isinstance(kind, type) else kind for kind in inner_types)
