@@ -29,9 +29,7 @@ def test_fragments_are_all_rows_once_in_order(units: list[Unit], part_rows: int)
 def test_large_units_are_cut_evenly_and_small_ones_are_joined_whole(units: list[Unit], part_rows: int) -> None:
     borders = np.cumsum([0, *(unit.rows for unit in units)]).tolist()
     for fragment in cut(units, part_rows):
-        inside = [
-            (a, b) for a, b in pairwise(borders) if a < fragment.stop and b > fragment.first_row
-        ]
+        inside = [(a, b) for a, b in pairwise(borders) if a < fragment.stop and b > fragment.first_row]
         if len(inside) > 1:
             assert fragment.first_row in borders
             assert fragment.stop in borders

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -87,16 +86,12 @@ def by_parts(table: Table, files: Sequence[str], arguments: SelectArguments) -> 
             f"--part-rows and --work are of pools that are read in parts, which -m {METHOD} does; -m "
             f"{arguments.method} reads all rows at once: leave them out"
         )
-    work = Path(arguments.work) if arguments.work else None
-    if work is not None:
-        work.mkdir(parents=True, exist_ok=True)
     parts = Parts(
         table,
         files_of(files),
         vectors=arguments.vectors,
         columns=arguments.columns,
         categories=arguments.categories or (),
-        work=work,
     )
     return dataclasses.replace(arguments, method=METHOD), parts
 

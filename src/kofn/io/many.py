@@ -36,6 +36,8 @@ _NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 # Row numbers in a message, and how many of them are looked up.
 _ROW = re.compile(r"\brows? (\d[\d,]*)(?: and (?:row )?(\d[\d,]*))?")
 _SHOWN_ROWS = 2
+# How messages begin that are on the rows and do not name the table.
+_OF_ROWS = ("ids", "column ", "costs", "weights", "groups", "scores")
 
 
 def files_of(sources: Sequence[str | os.PathLike[str]]) -> list[Path]:
@@ -188,7 +190,7 @@ class Several(Table):
         return self.parts[index].path, row - int(self.starts[index])
 
     def located(self, message: str) -> str:
-        if str(self.path) not in message and not message.startswith("ids"):
+        if str(self.path) not in message and not message.startswith(_OF_ROWS):
             return message
         texts = [text for match in _ROW.finditer(message) for text in match.groups() if text]
         rows = [int(text.replace(",", "")) for text in texts][:_SHOWN_ROWS]
@@ -348,7 +350,8 @@ class _ArrayFiles(Several):
         return columns
 
     def _layout(self, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
-        raise NotImplementedError
+        shape, dtype = self.parts[0]._layout(name)
+        return (self.n, *shape[1:]), dtype
 
     def _array(self, name: str) -> Array:
         return np.concatenate([part._array(name) for part in self.parts])
