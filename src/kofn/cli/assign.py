@@ -20,7 +20,7 @@ from kofn.cli.verb_command import Section, VerbCommand
 from kofn.cli.write import check_columns, check_outputs, finish, renamed, rows_with
 from kofn.core.checks import InputError
 from kofn.core.plans import Assignment
-from kofn.io.many import open_tables
+from kofn.io.many import files_of, open_tables
 from kofn.io.tables import Table, located
 from kofn.io.vectors import PoolVectors
 from kofn.verbs import assign
@@ -148,7 +148,7 @@ def command(typed: Sequence[str], files: tuple[str, ...], **values: Any) -> None
     kofn assign tasks.csv --id task --scores --size hours --limit 40 -o week.csv
     """
     arguments = AssignArguments.of(typed, values)
-    check_outputs(arguments, files)
+    check_outputs(arguments, [*files, *map(str, files_of(files))])
     if arguments.dry_run:
         with beginning_of(files, arguments) as (table, rows):
             arguments = arguments.named_in(table)

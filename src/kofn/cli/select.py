@@ -19,7 +19,7 @@ from kofn.cli.select_rounds import next_round, without_labelled
 from kofn.cli.verb_command import VerbCommand
 from kofn.cli.write import check_columns, check_outputs, finish
 from kofn.io.atomic import write_table
-from kofn.io.many import open_tables
+from kofn.io.many import files_of, open_tables
 from kofn.io.pool import Pool
 from kofn.io.tables import Table, located
 from kofn.verbs import select
@@ -52,7 +52,7 @@ def command(typed: Sequence[str], files: tuple[str, ...], **values: Any) -> int:
     """
     began = time.perf_counter()
     arguments = SelectArguments.of(typed, values)
-    check_outputs(arguments, files)
+    check_outputs(arguments, [*files, *map(str, files_of(files))])
     if arguments.dry_run:
         with beginning_of(files, arguments) as (table, rows):
             arguments = arguments.named_in(table).of_rows(rows or table.n)

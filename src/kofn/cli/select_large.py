@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -86,16 +85,12 @@ def by_parts(table: Table, files: Sequence[str], arguments: SelectArguments) -> 
             f"--part-rows and --work are of pools that are read in parts, which -m {METHOD} does; -m "
             f"{arguments.method} reads all rows at once: leave them out"
         )
-    work = Path(arguments.work) if arguments.work else None
-    if work is not None:
-        work.mkdir(parents=True, exist_ok=True)
     parts = Parts(
         table,
         files_of(files),
         vectors=arguments.vectors,
         columns=arguments.columns,
         categories=arguments.categories or (),
-        work=work,
     )
     return dataclasses.replace(arguments, method=METHOD), parts
 
@@ -117,8 +112,14 @@ def with_sample(pool: Pool, plan: Selection) -> Pool:
     """The pool with the picks' vectors and those of a sample in place of parts, for what is said and drawn of them."""
     if not isinstance(pool.X, Parts):
         return pool
+    if not len(plan):
+        return dataclasses.replace(pool, X=None)
     rng = np.random.default_rng(0)
-    sample = rng.choice(pool.X.n, min(_SAMPLE_ROWS, pool.X.n), replace=False)
+    # Half of the rows are measured; as many random ones as picks are drawn from the other half.
+    size = min(pool.X.n, max(_SAMPLE_ROWS, 5 * len(plan)))
+    if size == pool.X.n:
+        return dataclasses.replace(pool, X=pool.X.take(np.arange(size)))
+    sample = rng.choice(pool.X.n, size, replace=False)
     items = np.union1d(sample, plan.indices)
     return dataclasses.replace(pool, X=pool.X.take(items), items=items)
 

@@ -103,6 +103,9 @@ class Parquet(_Scanned):
             yield from (series[start : start + rows] for start in range(0, run.rows, rows))
 
     def _first_vector(self, name: str) -> pl.Series:
+        head = self._scan.select(pl.col(name)).slice(0, 1).collect(engine="streaming")[name]
+        if not head.null_count():
+            return head
         return self._scan.select(pl.col(name)).filter(pl.col(name).is_not_null()).head(1).collect()[name]
 
     def _take(self, wanted: NDArray[np.int64]) -> pl.DataFrame:

@@ -36,6 +36,8 @@ _NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 # Row numbers in a message, and how many of them are looked up.
 _ROW = re.compile(r"\brows? (\d[\d,]*)(?: and (?:row )?(\d[\d,]*))?")
 _SHOWN_ROWS = 2
+# How messages begin that are on the rows and do not name the table.
+_OF_ROWS = ("ids", "column ", "costs", "weights", "groups", "scores")
 
 
 def files_of(sources: Sequence[str | os.PathLike[str]]) -> list[Path]:
@@ -188,7 +190,7 @@ class Several(Table):
         return self.parts[index].path, row - int(self.starts[index])
 
     def located(self, message: str) -> str:
-        if str(self.path) not in message and not message.startswith("ids"):
+        if str(self.path) not in message and not message.startswith(_OF_ROWS):
             return message
         texts = [text for match in _ROW.finditer(message) for text in match.groups() if text]
         rows = [int(text.replace(",", "")) for text in texts][:_SHOWN_ROWS]
@@ -212,7 +214,8 @@ def _common_type(a: pl.DataType, b: pl.DataType) -> pl.DataType | None:
     if a == b:
         return a
     if (a.is_numeric() and b.is_numeric()) or pl.Null in (a, b):
-        return pl.concat([pl.Series([], dtype=a), pl.Series([], dtype=b)], how="vertical_relaxed").dtype
+        empty = [pl.DataFrame(schema={"x": kind}) for kind in (a, b)]
+        return pl.concat(empty, how="vertical_relaxed").schema["x"]
     inner_types = [kind.inner for kind in (a, b) if isinstance(kind, pl.List | pl.Array)]
     if len(inner_types) == 2:
         first, second = (kind() if isinstance(kind, type) else kind for kind in inner_types)
@@ -347,7 +350,8 @@ class _ArrayFiles(Several):
         return columns
 
     def _layout(self, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
-        raise NotImplementedError
+        shape, dtype = self.parts[0]._layout(name)
+        return (self.n, *shape[1:]), dtype
 
     def _array(self, name: str) -> Array:
         return np.concatenate([part._array(name) for part in self.parts])

@@ -81,8 +81,8 @@ def writing(path: Path) -> Iterator[None]:
         path.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.errno is not None:
             raise FailureError(
-                f"{path.parent}: the pool's vectors cannot be written there ({os.strerror(error.errno)}); name another "
-                "folder for them with --work"
+                f"{path.parent}: the pool's vectors cannot be written there ({os.strerror(error.errno)}); set TMPDIR "
+                "to a folder with more room"
             ) from None
         raise
 

@@ -52,9 +52,9 @@ class Space:
         """Which rows of X these items are."""
         return np.searchsorted(self.items, index) if self.sampled else index
 
-    def draw(self, rng: np.random.Generator, most: int) -> Ints:
-        """All items, or of more than `most` so many of them, rising."""
-        return self.items if self.n <= most else np.sort(rng.choice(self.items, most, replace=False))
+    def others(self, picks: Ints) -> Ints:
+        """The items that stand for the pool: all of them, or those of a sample to which the picks were added."""
+        return np.setdiff1d(self.items, picks) if self.sampled else self.items
 
     def weigh(self, weights: Array | None) -> Floats:
         """The items' weights, in the order of the whole pool; 1 where none are given."""
@@ -93,6 +93,11 @@ class Space:
             return squared * self.unit * self.unit if self.metric == "sqeuclidean" else np.sqrt(squared) * self.unit
 
 
+def drawn(rng: np.random.Generator, items: Ints, most: int) -> Ints:
+    """All items, or of more than `most` so many of them, rising."""
+    return items if len(items) <= most else np.sort(rng.choice(items, most, replace=False))
+
+
 @dataclass(frozen=True)
 class Coverage:
     """How well the first t picks cover the pool, and the nearest pick of each measured item."""
@@ -109,7 +114,7 @@ def coverage(space: Space, picks: Ints, weights: Array | None = None) -> Coverag
     """Distances of all items (or of a fixed sample, where there are too many) to the picks, in the order picked."""
     rng = np.random.default_rng(0)
     most = max(1, MAX_DISTANCES // max(1, len(picks)))
-    items = space.draw(rng, most)
+    items = drawn(rng, space.others(picks), most)
     weight = space.weigh(weights)
     if weight[items].sum() <= 0:
         weight = space.weigh(None)
@@ -169,12 +174,15 @@ def at_random(space: Space, picks: Ints, weights: Array | None = None) -> AtRand
     """The picks beside 20 random selections of the same size, all measured on the same items, with fixed seeds."""
     rng = np.random.default_rng(2)
     most = max(256, RANDOM_CELLS // (DRAWS * len(picks) * space.width))
-    items = space.draw(rng, most)
+    others = space.others(picks)
+    # Of a sample one half is measured and the other drawn from: an item is no stranger to itself.
+    measured, among = (others[::2], others[1::2]) if space.sampled else (others, others)
+    items = drawn(rng, measured, most)
     weight = space.weigh(weights)
     if weight[items].sum() <= 0:
         weight = space.weigh(None)
-    drawn = [rng.choice(space.items, len(picks), replace=False) for _ in range(DRAWS)]
-    own, *draws = (_mean_nearest(space, items, chosen, weight) for chosen in (picks, *drawn))
+    random = [rng.choice(among, len(picks), replace=False) for _ in range(DRAWS)]
+    own, *draws = (_mean_nearest(space, items, chosen, weight) for chosen in (picks, *random))
     return AtRandom(own, np.sort(draws))
 
 
