@@ -281,6 +281,7 @@ def execute(
     )
     own = {name: value for name, value in values.items() if name not in VOCABULARY}
     pairs = problems.pairs_by_row(own, problem.ids)
+    pairs |= problems.columns_by_number(own, problem.judges)
     own, options = own | pairs, {**(options or {}), **pairs}
     read = {
         name: checks.option(name, value, annotation_text(parameters[name]))
@@ -312,6 +313,8 @@ def _complete(plan: Any, problem: Any, spec: Spec, options: Mapping[str, Any], b
         from kofn.core.quotas import ends_of
 
         asked_of["quotas"] = ends_of(given["groups"], given["quotas"])
+    if problem.judges:
+        asked_of["judges"] = list(problem.judges)
     info = {
         **counted,
         **asked_of,
