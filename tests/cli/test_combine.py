@@ -318,9 +318,7 @@ def test_a_ranking_says_counts_intervals_and_which_columns_may_fall(
     code, text, err = run(capsys, "combine", "lb.csv", "--id", "model", "--lower", "ppl", "--json")
     standing = json.loads(text)["standings"][0]
     assert (standing["id"], standing["rank"], standing["rated"]) == ("b", 1, 2)
-    assert (
-        refused(capsys, "combine", "lb.csv", "--lower", "pl") == "kofn: lb.csv has no column 'pl'; did you mean 'ppl'?"
-    )
+    assert "has no column 'pl'; did you mean 'ppl'" in refused(capsys, "combine", "lb.csv", "--lower", "pl")
     assert "no such column" in refused(capsys, "combine", "lb.csv", "--columns", "mmlu,gsm8k", "--lower", "ppl")
     first = (
         "select",
@@ -329,11 +327,11 @@ def test_a_ranking_says_counts_intervals_and_which_columns_may_fall(
         "--id",
         "model",
         "-k",
-        1,
+        2,
         "--json",
         "-m",
         "multiwinner",
         "--lower",
         "ppl",
     )
-    assert json.loads(run(capsys, *first)[1])["picks"] == ["b"]
+    assert json.loads(run(capsys, *first)[1])["picks"] == ["a", "b"]

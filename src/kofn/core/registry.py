@@ -308,7 +308,7 @@ def _complete(plan: Any, problem: Any, spec: Spec, options: Mapping[str, Any], b
     counted = {}
     if X is not None and not checks.is_sparse(X) and X.nbytes <= _COUNTED_BYTES:
         counted["duplicate_rows"] = int((checks.first_equal(X) != np.arange(len(X))).sum())
-    asked_of = {}
+    asked_of: dict[str, Any] = {}
     if given.keys() >= {"groups", "quotas"}:
         from kofn.core.quotas import ends_of
 

@@ -42,17 +42,17 @@ def rank_intervals(
     counts = rng.multinomial(n_judges, np.full(n_judges, 1 / n_judges), size=RESAMPLES).astype(np.float64)
     best, worst = np.empty((RESAMPLES, n), np.int32), np.empty((RESAMPLES, n), np.int32)
     step = max(1, _AT_ONCE // max(n, n_judges))
-    for low in range(0, RESAMPLES, step):
-        points = points_under(counts[low : low + step]).round(DECIMALS)
+    for start in range(0, RESAMPLES, step):
+        points = points_under(counts[start : start + step]).round(DECIMALS)
         unheard = np.isnan(points)
         ranked = np.sort(np.where(unheard, np.inf, points), axis=1)
-        for row, (values, steps) in enumerate(zip(points, ranked, strict=True), low):
-            known = n - int(unheard[row - low].sum())
+        for row, (values, steps) in enumerate(zip(points, ranked, strict=True), start):
+            known = n - int(unheard[row - start].sum())
             best[row] = 1 + known - np.searchsorted(steps[:known], values, side="right")
             worst[row] = known - np.searchsorted(steps[:known], values, side="left")
         # A panel that nobody who rated it sits on says nothing of an alternative: its ranks are left out below.
-        best[low : low + step][unheard] = 0
-        worst[low : low + step][unheard] = 0
+        best[start : start + step][unheard] = 0
+        worst[start : start + step][unheard] = 0
     tail = (1 - level) / 2
     few = heard < 2
     low = np.where(few, 1, _quantile(best, tail))
