@@ -75,12 +75,12 @@ def _standing(row: Mapping[str, Any], n_judges: int) -> str:
         return ""
     if math.isnan(row["points"]):
         return "  never compared with another"
-    said = [f"{row['points']:.4g} points"]
+    parts = [f"{row['points']:.4g} points"]
     if "rank_low" in row:
-        said.append(f"ranks {row['rank_low']} to {row['rank_high']}")
+        parts.append(f"ranks {row['rank_low']} to {row['rank_high']}")
     if row["rated"] < n_judges:
-        said.append(f"{row['rated']} of {n_judges} scores")
-    return "  " + ", ".join(said)
+        parts.append(f"{row['rated']} of {n_judges} scores")
+    return "  " + ", ".join(parts)
 
 
 # Names of columns in which lower is better.

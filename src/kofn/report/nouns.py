@@ -134,13 +134,13 @@ def _standing(plan: Blend, i: int) -> str:
     points = float(plan.info["points"][i])
     if math.isnan(points):
         return "never compared"
-    said = [number(points)]
+    parts = [number(points)]
     if "rank_low" in plan.info:
-        said.append(f"ranks {int(plan.info['rank_low'][i])} to {int(plan.info['rank_high'][i])}")
+        parts.append(f"ranks {int(plan.info['rank_low'][i])} to {int(plan.info['rank_high'][i])}")
     rated = plan.info.get("rated")
     if rated is not None and plan.spread is not None and rated[i] < len(plan.spread):
-        said.append(f"{int(rated[i])} of {len(plan.spread)} scores")
-    return ", ".join(said)
+        parts.append(f"{int(rated[i])} of {len(plan.spread)} scores")
+    return ", ".join(parts)
 
 
 def _judge(plan: Blend, i: int) -> str:
