@@ -169,7 +169,7 @@ def _solved(prefers: Floats, part: Ints, control: Control) -> tuple[Ints, float,
     if len(part) <= 2:
         first = np.array([1, 0]) if len(part) == 2 and inner[1, 0] > inner[0, 1] else np.arange(len(part))
         return part[first], least, True
-    if len(part) <= _SUBSETS:
+    if len(part) <= _SUBSETS and not control.stopped():
         return part[kernels.best_order(inner)], least, True
     order = np.argsort(inner.sum(axis=0) - inner.sum(axis=1), kind="stable")
     _settle(inner, order, control)
@@ -214,9 +214,9 @@ class _LinearOrdering:
         from scipy.sparse import csr_array
 
         columns = self.columns[self.used]
-        at = np.repeat(np.arange(len(columns)), 3)
+        row = np.repeat(np.arange(len(columns)), 3)
         signs = np.tile([1.0, 1.0, -1.0], len(columns))
-        return csr_array((signs, (at, columns.ravel())), shape=(len(columns), len(self.cost)))
+        return csr_array((signs, (row, columns.ravel())), shape=(len(columns), len(self.cost)))
 
     def order(self, x: Floats) -> Ints:
         """The alternatives by how many stand behind them."""
@@ -251,15 +251,15 @@ def _by_programmes(inner: Floats, order: Ints, least: float, control: Control) -
             bound = max(bound, float(math.ceil(lowest)) if whole else lowest)
         if solution.x is None:
             break
-        found = programme.order(solution.x)
+        candidate = programme.order(solution.x)
         sums = programme.sums(solution.x)
         violation = np.maximum(sums - 1, -sums)
         violated = np.flatnonzero((violation > _TOLERANCE) & ~programme.used)
         finished = solution.status == 0 and not len(violated)
         settled = np.abs(solution.x - np.rint(solution.x)).max() <= _TOLERANCE
-        _settle(inner, found, control)
-        if _cost(inner, found) < cost:
-            best, cost = found, _cost(inner, found)
+        _settle(inner, candidate, control)
+        if _cost(inner, candidate) < cost:
+            best, cost = candidate, _cost(inner, candidate)
         if finished and settled:
             # All inequalities hold, so this is the best order of all.
             return best, cost

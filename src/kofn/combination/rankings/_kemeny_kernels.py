@@ -90,8 +90,8 @@ def settle(
             if target == position:
                 continue
             step = 1 if target > position else -1
-            for at in range(position, target, step):
-                order[at] = order[at + step]
+            for rank in range(position, target, step):
+                order[rank] = order[rank + step]
             order[target] = item
             moves += 1
             moved = True
