@@ -136,11 +136,10 @@ def _silent(ballots: Floats) -> NDArray[np.bool_]:
 
 def _components(prefers: Floats) -> list[Ints]:
     """The alternatives in parts, best first, so that no majority prefers one of a later part to one of an earlier."""
-    from scipy.sparse import csr_array
     from scipy.sparse.csgraph import connected_components
 
     wins = prefers > prefers.T
-    count, label = connected_components(csr_array(wins), connection="strong")
+    count, label = connected_components(wins, connection="strong")
     size = np.bincount(label, minlength=count)
     if count == 1:
         return [np.arange(len(prefers))]
@@ -236,13 +235,12 @@ def _by_programmes(inner: Floats, order: Ints, least: float, control: Control) -
     best, cost, bound = order, _cost(inner, order), least
     integral = False
     while cost > bound and not control.stopped():
-        limits = {} if math.isinf(control.left()) else {"time_limit": max(0.05, control.left())}
         solution = milp(
             programme.cost,
             integrality=np.full(len(programme.cost), int(integral)),
             bounds=Bounds(0, 1),
             constraints=LinearConstraint(programme.rows(), 0, 1) if programme.used.any() else (),
-            options={"mip_rel_gap": 0.0, **limits},
+            options={"mip_rel_gap": 0.0, "time_limit": max(0.05, control.left())},
         )
         lowest = solution.mip_dual_bound if integral else solution.fun if solution.status == 0 else None
         if lowest is not None and math.isfinite(lowest):
