@@ -276,3 +276,19 @@ def test_a_pool_that_does_not_fit_names_the_method_for_it() -> None:
 def test_another_engine_is_refused_by_what_runs_here_only() -> None:
     refused(lambda: kofn.select(X, k=3, method="lazy_greedy", engine="ray"), "use two_round_greedy")
     refused(lambda: kofn.combine([X, X], engine="ray"), "runs on this machine only")
+
+
+def test_auto_takes_parts_for_pools_other_engines_and_where_a_sample_would_be_thin() -> None:
+    from kofn.core.dispatch import choose
+
+    large = np.broadcast_to(np.float32(0), (1_000_000, 64))
+    assert choose("select", {"X": large, "k": 100}) == "two_round_greedy"
+    assert choose("select", {"X": large, "k": 100, "weights": np.ones(3), "include": [1]}) == "two_round_greedy"
+    # 2,083 sampled rows are enough for ten picks; a budget, another metric or objective is none of its words.
+    assert choose("select", {"X": large, "k": 10}) == "sampled_greedy"
+    assert choose("select", {"X": large, "budget": 9.0, "costs": np.ones(3)}) == "sampled_greedy"
+    assert choose("select", {"X": large, "k": 100, "objective": "facility_location"}) != "two_round_greedy"
+    assert choose("select", {"X": large[:150_000], "k": 100}) == "sampled_greedy"
+    assert choose("select", {"X": large[:1000], "k": 10}) == "lazy_greedy"
+    assert choose("select", {"X": large[:1000], "k": 10, "engine": Local(1)}) == "two_round_greedy"
+    assert choose("select", {"X": ArrayPool(X), "k": 10}) == "two_round_greedy"
