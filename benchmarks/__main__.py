@@ -30,6 +30,7 @@ NAMES = {
     "routing": "balanced assignment against linear_sum_assignment; top-2 capped routing, scores a second",
     "sparse": "selection from 132,000 x 17,700 sparse rows, as texts have them: time and memory",
     "text_vectors": "what texts without a model should be compared by, on the text sets of usefulness",
+    "two_round": "two-round greedy on up to 1,000,000 x 64 rows: time, growth, memory, loss against exact greedy",
     "usefulness": "which rows to label: picks against random draws and other ways to pick, on 13 labelled sets",
     "sampled": "selection from 100,000 x 384 float16, k=1,000, from file to plan, and what a sample costs in value",
     "startup": "import kofn, kofn --help, a small call: fresh processes, today's index and one of 400 methods",

@@ -11,6 +11,7 @@ import scipy.optimize
 import kofn
 from kofn.core.plans import Allocation, Assignment, Blend, Selection
 from kofn.core.registry import method
+from kofn.engines.opening import opened
 from kofn.laws.words import HIDDEN, pairwise, permuted
 
 SAYS = {"cost": "", "exact": "", "paper": ""}
@@ -35,6 +36,26 @@ def scribbler(X, *, k):
     """Sort what it was lent."""
     X.sort(axis=0)
     return picks(len(X), np.arange(k))
+
+
+@method("select", traits=("distributed",), **SAYS)
+def by_workers(scores, *, k, seed=None, engine=None):
+    """Cut the pool into as many parts as there are workers."""
+    with opened(engine) as ran:
+        parts = np.array_split(np.argsort(-scores), max(1, ran.workers))
+        return picks(len(scores), np.array([row for group in zip(*parts, strict=False) for row in group])[:k])
+
+
+@method("select", traits=("distributed",), **SAYS)
+def counting_attempts(scores, *, k, seed=None, engine=None):
+    """Pick other rows when a task is done twice."""
+    with opened(engine) as ran:
+        first = list(ran.map(_attempt, [0], shared=(itertools.count(),)))
+        return picks(len(scores), (first[0] + np.arange(k)) % len(scores))
+
+
+def _attempt(_item, counter):
+    return next(counter)
 
 
 @method("select", traits=("equivariant",), **SAYS)

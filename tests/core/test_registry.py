@@ -584,11 +584,20 @@ def test_what_is_falsy_is_no_default():
     refused(lambda: kofn.select(X, k=1, progress="no"), "progress='no': give True or False")
 
 
-@pytest.mark.parametrize("engine", ["ray", "spork", "", 3, True])
-def test_work_runs_on_no_other_engine_than_what_is_here(engine):
-    shown = repr(engine)
-    refused(lambda: kofn.select(X, k=1, engine=engine), f"engine={shown}: choose one of local")
-    refused(lambda: kofn.combine([X, X], engine=engine), f"engine={shown}: choose one of local")
+@pytest.mark.parametrize("engine", ["spork", "", "ray:", "ray://", "ray2", 3, True, object()])
+def test_work_runs_on_no_other_engine_than_those_there_are(engine):
+    shown = f"engine={engine!r}: choose one of local, ray" if type(engine) is not object else "choose one of local, ray"
+    refused(lambda: kofn.select(X, k=1, engine=engine), shown)
+    refused(lambda: kofn.combine([X, X], engine=engine), shown)
+
+
+@pytest.mark.parametrize("engine", ["ray", "ray:auto", "ray:host:6379", "ray://host:10001"])
+def test_what_runs_here_only_refuses_another_engine(engine):
+    refused(lambda: kofn.combine([X, X], engine=engine), f"engine={engine!r}: method=")
+    refused(lambda: kofn.select(X, k=1, method="lazy_greedy", engine=engine), "use two_round_greedy")
+
+
+def test_the_local_engine_is_everybodys():
     assert kofn.select(X, k=1, engine="local").equals(kofn.select(X, k=1))
 
 

@@ -20,6 +20,8 @@ from wrong_methods import (
     averaged_updates,
     boastful,
     by_index,
+    by_workers,
+    counting_attempts,
     early_rows,
     evenly,
     exact_routing,
@@ -246,6 +248,10 @@ VIOLATORS: dict[str, dict[str, Plant]] = {
         "wasteful": lambda: of("assign", wasteful, scores=TABLE, capacity=2),
         "wasteful where it may drop": lambda: of("assign", wasteful, {"overflow": "drop"}, scores=TABLE, capacity=2),
         "the lowest kept": lambda: doctored(routes("drop"), **_labels([-1, -1, -1, 0, 0])),
+    },
+    "distributed": {
+        "as many parts as workers": lambda: of("select", by_workers, scores=SCORES, k=3, seed=0),
+        "tasks that remember": lambda: of("select", counting_attempts, scores=SCORES, k=3, seed=0),
     },
     "equivariant": {"early rows": lambda: of("select", early_rows, scores=SCORES, k=3)},
     "inclusion": {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 import subprocess
@@ -11,7 +12,9 @@ import tracemalloc
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from refusals import refused
 
+import kofn
 from kofn.core.checks import InputError
 from kofn.objectives import _sources, facility_location, similarity
 from kofn.objectives.facility_location import FacilityLocation
@@ -523,3 +526,62 @@ def test_no_two_rows_are_further_apart_than_the_ceiling(metric):
         assert similarity.ceiling(X, metric) >= (
             pairwise_distances(X.astype(float), metric).max() / (2 if metric == "cosine" else 1)
         )
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "sqeuclidean", "cosine", "rbf"])
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_a_reference_is_what_is_served(metric, kind):
+    """Candidates and served rows apart: gains, exact gains and values are those of the plain formula."""
+    rng = np.random.default_rng(1)
+    X, R = rng.normal(size=(700, 5)).astype(kind), rng.normal(size=(90, 5)).astype(kind)
+    X[3] = R[4] = 0
+    X[20:40] = X[:20]
+    weights = rng.integers(0, 4, 90) / 3
+    width = {"bandwidth": 2.0} if metric == "rbf" else {}
+    f = FacilityLocation(X, reference=R, metric=metric, weights=weights, **width)
+    both = np.vstack([R, X])
+    if metric == "rbf":
+        S = np.exp(plain_similarity(both, "sqeuclidean", c=0.0) / 8)[:90, 90:]
+    else:
+        S = plain_similarity(both, metric, c=f.offset)[:90, 90:]
+    best, picks = np.zeros(90), rng.permutation(700)[:12].tolist()
+    for pick in picks:
+        gains, exact = f.gains(np.arange(700)), f.exact_gains(np.arange(700))
+        assert np.abs(gains - exact).max() <= f.tolerance
+        assert exact[:20].tolist() == exact[20:40].tolist()
+        plain = weights @ np.maximum(S - best[:, None], 0)
+        np.testing.assert_allclose(exact, plain, rtol=1e-6, atol=1e-6 * S.max() * weights.sum())
+        best = np.maximum(best, S[:, pick])
+        assert f.add(pick) == exact[pick]
+    assert f.nearest.shape == (90,)
+    assert f.value(picks) == pytest.approx(float(weights @ best), rel=1e-6)
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "sqeuclidean", "cosine"])
+def test_greedy_with_a_reference_is_proven_by_brute_force(metric):
+    rng = np.random.default_rng(2)
+    for _ in range(10):
+        X, R = rng.integers(-3, 4, (8, 2)).astype(float), rng.integers(-3, 4, (13, 2)).astype(float)
+        plan = kofn.select(objective=FacilityLocation(X, reference=R, metric=metric), k=3)
+        f = FacilityLocation(X, reference=R, metric=metric)
+        best = max(f.value(list(picks)) for picks in itertools.combinations(range(8), 3))
+        assert plan.value == pytest.approx(f.value(plan.indices), rel=1e-12)
+        assert (1 - 1 / np.e) * best <= plan.value * (1 + 1e-12)
+        assert plan.value <= best * (1 + 1e-12)
+        assert best <= plan.bound * (1 + 1e-9)
+
+
+def test_a_reference_equal_to_the_pool_changes_nothing():
+    rng = np.random.default_rng(3)
+    X = rng.normal(size=(600, 6))
+    plain, apart = kofn.select(X, k=9), kofn.select(objective=FacilityLocation(X, reference=X), k=9)
+    assert plain.indices.tolist() == apart.indices.tolist()
+    assert plain.gains.tolist() == apart.gains.tolist()
+
+
+def test_a_reference_that_does_not_fit_is_refused():
+    X = np.eye(4)
+    refused(lambda: FacilityLocation(X, reference=np.eye(3)), "reference has 3 features and X 4; give the same ones")
+    refused(lambda: FacilityLocation(similarity=X, reference=X), "reference goes with X")
+    refused(lambda: FacilityLocation(X, reference=np.ones((5, 4)), weights=np.ones(4)), "weights")
+    refused(lambda: FacilityLocation(X, reference=np.full((5, 4), np.nan)), "reference")

@@ -18,13 +18,12 @@ from kofn.core.checks import InfeasibleError, InputError, option
 from kofn.core.plans import Plan
 from kofn.core.registry import Entry
 from kofn.core.signatures import annotation_text
-from kofn.engines.speed import features_of, pairs_a_second
+from kofn.engines.speed import features_of, pairs_a_second, rows_sampled
 from kofn.engines.threads import cores
 from kofn.io.beginnings import SMALL, beginning, rows_of_all
 from kofn.io.many import files_of, open_tables
 from kofn.io.tables import Table, located
 from kofn.objectives._estimates import pairs_of_search
-from kofn.selection.greedy._sampled_greedy import rows_sampled
 from kofn.verbs import allocate, assign, select
 
 # Rows that are timed, as many as time allows: in the end past the size where compiled kernels take over, so that the

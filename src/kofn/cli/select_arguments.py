@@ -121,6 +121,8 @@ LARGE = Section(
     (
         flag("--part-rows", type=int, metavar="N", help="How many rows are picked from at once in the first round."),
         flag("--work", metavar="DIR", help="Keep what is done there: a run that was killed goes on where it was."),
+        flag("--engine", "engine_name", metavar="NAME", help="Where it runs: local (default) or ray; the same picks."),
+        flag("--address", metavar="HOST:PORT", help="Of the Ray cluster; also auto, or ray://HOST:PORT."),
     ),
 )
 
@@ -157,8 +159,12 @@ class SelectArguments(RowArguments):
     every: bool
     part_rows: int | None
     work: str | None
+    engine_name: str | None
+    address: str | None
 
     def __post_init__(self) -> None:
+        if self.address is not None and self.engine_name != "ray":
+            raise InputError(f"--address {self.address} is of a Ray cluster; say --engine ray too, or leave it out")
         if self.classes is not None and self.classes < 2:
             raise InputError(f"--classes {self.classes}: give about how many classes the rows have, at least 2")
         if self.by_scores and self.by_rankings:
@@ -189,7 +195,14 @@ class SelectArguments(RowArguments):
     @property
     def in_parts(self) -> bool:
         """Whether a flag asks for parts of the pool."""
-        return self.part_rows is not None or self.work is not None
+        return self.part_rows is not None or self.work is not None or self.engine not in (None, "local")
+
+    @property
+    def engine(self) -> str | None:
+        """Where the work runs, as `engine=` of Python says it."""
+        if self.address is None:
+            return self.engine_name
+        return self.address if self.address.startswith("ray://") else f"ray:{self.address}"
 
     @property
     def quota_columns(self) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from kofn.cli.select_arguments import SelectArguments
 from kofn.core import checks
 from kofn.core.checks import InputError
 from kofn.core.dispatch import methods_of
-from kofn.engines.speed import pairs_a_second
+from kofn.engines.speed import pairs_a_second, rows_sampled
 from kofn.engines.threads import cores
 from kofn.io.formats import Arrays, Npy, SparseNpz
 from kofn.io.many import files_of
@@ -21,7 +21,6 @@ from kofn.io.pool import Pool as Parts
 from kofn.io.tables import Table, reading_file
 from kofn.io.vectors import only_vectors
 from kofn.objectives._estimates import pairs_of_search
-from kofn.selection.greedy._sampled_greedy import rows_sampled
 
 if TYPE_CHECKING:
     from kofn.core.plans import Selection

@@ -12,6 +12,7 @@ from typing import Any
 from kofn._index import entries
 from kofn.core.auto import AUTO
 from kofn.core.checks import InputError, nearest, shown
+from kofn.core.pools import is_pool
 from kofn.core.problems import INPUTS, with_frame_ids
 from kofn.core.registry import VERBS, Entry, Spec, execute
 from kofn.core.vocabulary import LIMITS, METHODS_ELSEWHERE, SETTINGS, argument, meant
@@ -21,6 +22,9 @@ from kofn.engines.threads import limited
 _PATIENCE = 120.0
 # What `auto` takes in place of a method that looks at all pairs, where those are too many.
 _SAMPLING = {"lazy_greedy": "sampled_greedy", "fasterpam": "fastclara"}
+# What it takes for rows that are read in parts: pools, other engines, and more than `_LARGE` rows of which a sample
+# would have fewer than `_THIN` a pick.
+_IN_PARTS, _LARGE, _THIN = {"lazy_greedy": "two_round_greedy"}, 200_000, 50
 # What it takes in place of a rule for routing where the largest total is found in seconds: up to about so many steps,
 # each of which compares two bins for one item.
 _EXACT, _CHEAP = {"capped_routing": "balanced_assignment"}, 10**10
@@ -180,6 +184,11 @@ def by_size(name: str, given: Mapping[str, Any], options: Mapping[str, Any], ind
     limit, exact where that is cheap."""
     if name in _EXACT and not options and index[_EXACT[name]].takes(given) is not None:
         return _EXACT[name] if _steps_of_routing(given["scores"]) <= _CHEAP else name
+    in_parts = index.get(_IN_PARTS.get(name, ""))
+    if in_parts is not None and (not options.keys() <= in_parts.options.keys() or in_parts.takes(given) is None):
+        in_parts = None
+    if in_parts is not None and (is_pool(given.get("X")) or given.get("engine") not in (None, "local")):
+        return in_parts.name
     shape = _shape(given.get("X"))
     sampling = _SAMPLING.get(name, "")
     if not sampling or options or len(shape) != 2 or _is(given.get("metric"), "rbf"):
@@ -193,7 +202,17 @@ def by_size(name: str, given: Mapping[str, Any], options: Mapping[str, Any], ind
         from kofn.engines.threads import cores
 
         too_long = seconds / cores(given.get("n_threads")) > given["time_limit"]
+    if too_long and in_parts is not None and not hasattr(given["X"], "nnz") and _sample_is_thin(shape, given.get("k")):
+        return in_parts.name
     return sampling if too_long else name
+
+
+def _sample_is_thin(shape: tuple[Any, ...], k: Any) -> bool:
+    """Whether one sample would have few rows for each pick, so that the picks would be near to it, not to the pool."""
+    from kofn.engines.speed import rows_sampled
+
+    n, d = shape
+    return isinstance(k, int) and n > _LARGE and rows_sampled(n, d, k) < _THIN * k
 
 
 def _is(value: Any, word: str) -> bool:

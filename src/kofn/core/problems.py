@@ -82,8 +82,8 @@ def build(
     """Check every argument under its vocabulary name, then the arguments against each other.
 
     The words in `secret` are left out of the digest, from which a reader could otherwise guess them. `sparse`: the
-    method compares SciPy-sparse rows by their cosines; `pooled`: it reads a `Pool` in fragments; `cosine`: it has no other
-    measure.
+    method compares SciPy-sparse rows by their cosines; `pooled`: it reads a `Pool` in fragments; `cosine`: it has no
+    other measure.
     """
     given, ids = with_frame_ids(given, ids)
     if is_pool(given.get("X")) and not pooled:

@@ -39,12 +39,11 @@ def engine(value: Any, name: str = "engine") -> Any:
     """Where the work runs: a word, an address of Ray, or an engine (`kofn.engines.base.Engine`)."""
     if value is None or all(callable(getattr(value, part, None)) for part in ("map", "share", "close")):
         return value
-    if isinstance(value, str) and value.startswith("ray://") and value != "ray://":
-        return value
-    if isinstance(value, str) and value in ENGINES:
+    if isinstance(value, str) and (value in ENGINES or value.removeprefix("ray:").strip("/") not in ("", value)):
         return value
     raise InputError(
-        f"{name}={shown(value)}: choose one of {', '.join(ENGINES)}; or give 'ray://HOST:PORT', or an engine"
+        f"{name}={shown(value)}: choose one of {', '.join(ENGINES)}; or give 'ray:HOST:PORT', 'ray://HOST:PORT' or an "
+        "engine"
     )
 
 
@@ -112,7 +111,7 @@ VOCABULARY: dict[str, Argument] = {
         Argument("time_limit", "setting", seconds, "Seconds; what is valid by then is returned."),
         Argument("n_threads", "setting", count, "Threads; the plan is the same for any number."),
         Argument("progress", "setting", flag, "Show progress on a terminal."),
-        Argument("engine", "setting", engine, "Where the work runs: 'local', 'ray', 'ray://HOST:PORT', or an engine."),
+        Argument("engine", "setting", engine, "Where the work runs: 'local', 'ray', 'ray:HOST:PORT', 'ray://HOST:PORT', or an engine."),
     )
 }
 # Settings that promise something; a method that does not take them cannot keep them.

@@ -15,7 +15,8 @@ def opened(engine: Any, n_threads: int | None = None) -> Iterator[Engine]:
     """The engine that a call names, for as long as the block runs; one that the user made stays open.
 
     Args:
-        engine: None or "local", "ray", "ray://host:port", or an engine.
+        engine: None or "local", "ray", "ray:HOST:PORT" or "ray:auto" (a node of the cluster), "ray://HOST:PORT" (Ray's
+            client), or an engine.
         n_threads: how many workers a local engine has, or a Ray that this starts.
     """
     if not isinstance(engine, str | None):
@@ -27,7 +28,8 @@ def opened(engine: Any, n_threads: int | None = None) -> Iterator[Engine]:
     else:
         from kofn.engines.ray import Ray
 
-        made = Ray(address=None if engine == "ray" else engine, workers=n_threads)
+        address = engine if engine.startswith("ray://") else engine.removeprefix("ray").removeprefix(":")
+        made = Ray(address=address or None, workers=n_threads)
     try:
         yield made
     finally:

@@ -19,3 +19,14 @@ def features_of(X: Any) -> int:
 def pairs_a_second(d: int) -> float:
     """About how many pairs of rows with d features one thread looks at in a second."""
     return _FEATURES_A_SECOND / (d + _FEATURES_A_PAIR)
+
+
+# The sample has as many rows as one thread compares with all rows in so many seconds, but no fewer than so many, and so
+# many a pick: with fewer, picks are near the sample and not near the pool. The search takes about two such looks at
+# dense rows where k is some hundreds or more, about five where it is small, and six at sparse rows.
+_SECONDS, _LEAST, _A_PICK = 10.0, 2_000, 4
+
+
+def rows_sampled(n: int, d: int, k: int) -> int:
+    """How many of n rows the search serves unless told otherwise."""
+    return min(n, max(int(_SECONDS * pairs_a_second(d) / n), _LEAST, _A_PICK * k))

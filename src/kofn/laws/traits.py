@@ -378,3 +378,22 @@ def _as_answer(case: Case, plan: Any, order: NDArray[np.int64] | None) -> Any:
         return sorted(back[plan.medoids].tolist())
     rows = [sorted(plan.bins[plan.indptr[i] : plan.indptr[i + 1]].tolist()) for i in range(case.n)]
     return [rows[i] for i in position.tolist()]
+
+
+@law("distributed")
+def distributed(case: Case) -> bool:
+    """The same plan, bit for bit, for one worker, for two, and where tasks finish in any order and are done twice."""
+    from kofn.engines.local import Local
+    from kofn.laws.engines import Shuffled
+
+    if case.plan.status == "stopped":
+        return False
+    seed = int(case.plan.seed) if "seed" not in case.words else case.words["seed"]
+    engines = (Local(1), Local(2), Shuffled(seed % 2**32))
+    for engine in engines:
+        other = case.again(engine=engine, seed=seed)
+        if not other.equals(case.plan):
+            raise broken(
+                case, "distributed", f"engine {engine.name} with {engine.workers} workers picks {other.indices}"
+            )
+    return True

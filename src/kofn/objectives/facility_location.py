@@ -62,10 +62,10 @@ class FacilityLocation(Objective):
     Raises:
         InputError: not exactly one of X and similarity, bad values, or `max_memory` too small.
 
-    Costs: from X one pass over n x n pairs (r x n with a reference) for the first gains and one for the second, then for each pick only the
-    items that it changed, against the candidates near enough to notice; early picks are guessed, and where that comes
-    true one pass does for several. A greedy run takes 3 to 6 passes in all, of O(n^2 d) time. O(n d) memory; only pools
-    so small that NumPy outruns compiled code are held as a table.
+    Costs: from X one pass over n x n pairs (r x n with a reference) for the first gains and one for the second, then
+    for each pick only the items that it changed, against the candidates near enough to notice; early picks are guessed,
+    and where that comes true one pass does for several. A greedy run takes 3 to 6 passes in all, of O(n^2 d) time.
+    O(n d) memory; only pools so small that NumPy outruns compiled code are held as a table.
 
     What is exact: `exact_gains` and `add` take float64 distances from differences and sum them as if rounded once, so
     that candidates with equal terms tie exactly; no result depends on threads, blocks or the linear algebra library.

@@ -12,20 +12,10 @@ from kofn.core.draws import Draw
 from kofn.core.plans import Selection
 from kofn.core.registry import method
 from kofn.core.words import Metric, Where
-from kofn.engines.speed import features_of, pairs_a_second
+from kofn.engines.speed import features_of, rows_sampled
 from kofn.selection.greedy._run import greedy
 from kofn.selection.greedy._sample import Sampled, SampledVectors
 from kofn.selection.greedy._search import Search
-
-# The sample has as many rows as one thread compares with all rows in so many seconds, but no fewer than so many, and so
-# many a pick: with fewer, picks are near the sample and not near the pool. The search takes about two such looks at
-# dense rows where k is some hundreds or more, about five where it is small, and six at sparse rows.
-_SECONDS, _LEAST, _A_PICK = 10.0, 2_000, 4
-
-
-def rows_sampled(n: int, d: int, k: int) -> int:
-    """How many of n rows the search serves unless told otherwise."""
-    return min(n, max(int(_SECONDS * pairs_a_second(d) / n), _LEAST, _A_PICK * k))
 
 
 @method(

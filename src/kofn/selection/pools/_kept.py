@@ -33,7 +33,8 @@ class Kept:
     """
 
     def __init__(self, folder: str | os.PathLike[str] | None, settings: Mapping[str, Any]) -> None:
-        self.folder = None if folder is None else Path(folder)
+        # Others may keep files of their own beside these.
+        self.folder = None if folder is None else Path(folder) / "two_round_greedy"
         self.reused = 0
         if self.folder is None:
             return
@@ -44,8 +45,6 @@ class Kept:
             raise InputError(f"work={folder} cannot be made: {error.strerror}; give another folder") from None
         path = self.folder / _SETTINGS
         if not path.exists():
-            if any(self.folder.iterdir()):
-                raise InputError(f"work={folder} holds other files; give an empty folder or a new name")
             with atomic_path(path) as temporary:
                 temporary.write_text(json.dumps(settings, indent=1))
             return

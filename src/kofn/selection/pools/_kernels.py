@@ -8,6 +8,7 @@ import numpy as np
 from kofn.objectives._kernels import (
     _BOOL,
     _EXACT,
+    _EXACT_INNER,
     _F8,
     _INT,
     _PRECISIONS,
@@ -25,20 +26,25 @@ from kofn.objectives._kernels import (
     [
         nb.void(
             *(_read(f, 2), _read(f, 2), _read(_F8, 1), _read(_INT, 1)),
-            *(_read(f, 2), _INT, _BOOL, _write(f, 2), _write(f, 2), _write(f, 2)),
+            *(_read(f, 2), _INT, _BOOL, _BOOL, _write(f, 2), _write(f, 2), _write(f, 2)),
         )
         for f in _PRECISIONS
     ],
     **_TILING,
 )
-def table(rows, columns, scale, candidates, points, count, squared, lanes, tile, out):
-    """out[i, l] = distance of candidate l to points[i], for the first `count` points; the others are padding."""
+def table(rows, columns, scale, candidates, points, count, mirrored, squared, lanes, tile, out):
+    """out[i, l] = distance of candidate l to points[i], for the first `count` points; the others are padding.
+
+    Where `mirrored` says that the points are the candidates in their order, half of the distances are computed: sums of
+    squared differences have the same bits both ways.
+    """
     for start in range(0, len(candidates), LANES):
         stop = min(start + LANES, len(candidates))
         _load(rows, columns, scale, candidates, start, lanes)
-        for first in range(0, count, GROUP):
+        for first in range(start if mirrored else 0, count, GROUP):
             _tile(lanes, points, first, tile)
-            for q in range(min(GROUP, count - first)):
+            here = min(GROUP, count - first)
+            for q in range(here):
                 b, target = tile[q], out[first + q, start:stop]
                 if squared:
                     for l in range(len(target)):
@@ -46,6 +52,10 @@ def table(rows, columns, scale, candidates, points, count, squared, lanes, tile,
                 else:
                     for l in range(len(target)):
                         target[l] = np.sqrt(b[l])
+            if mirrored and first >= stop:
+                for l in range(start, stop):
+                    for q in range(here):
+                        out[l, first + q] = out[first + q, l]
 
 
 @nb.njit(
@@ -86,6 +96,39 @@ def saved(rows, columns, scale, candidates, points, cost, weights, squared, lane
                     sums[l] += np.float64((t0 + t1) + (t2 + t3))
 
 
+@nb.njit(**_EXACT_INNER)
+def _follow(costs, weights, changed, old, count, pick, sign, gains):
+    """gains[l] -= sign * sum_i weights_i max(0, old_i - max(cost_il, what the pick costs i)) over the changed items.
+
+    Without a pick (-1), what each candidate saves from `old` on.
+    """
+    n = costs.shape[1]
+    nothing = costs.dtype.type(0)
+    for first in range(0, count, 4):
+        i0 = changed[first]
+        i1 = changed[min(first + 1, count - 1)]
+        i2 = changed[min(first + 2, count - 1)]
+        i3 = changed[min(first + 3, count - 1)]
+        o0 = old[first]
+        o1 = old[min(first + 1, count - 1)]
+        o2 = old[min(first + 2, count - 1)]
+        o3 = old[min(first + 3, count - 1)]
+        w0 = weights[i0]
+        w1 = weights[i1] if first + 1 < count else nothing
+        w2 = weights[i2] if first + 2 < count else nothing
+        w3 = weights[i3] if first + 3 < count else nothing
+        r0, r1, r2, r3 = costs[i0], costs[i1], costs[i2], costs[i3]
+        n0 = n1 = n2 = n3 = nothing
+        if pick >= 0:
+            n0, n1, n2, n3 = r0[pick], r1[pick], r2[pick], r3[pick]
+        for l in range(n):
+            t0 = w0 * (o0 - min(max(r0[l], n0), o0))
+            t1 = w1 * (o1 - min(max(r1[l], n1), o1))
+            t2 = w2 * (o2 - min(max(r2[l], n2), o2))
+            t3 = w3 * (o3 - min(max(r3[l], n3), o3))
+            gains[l] -= sign * np.float64((t0 + t1) + (t2 + t3))
+
+
 @nb.njit(
     [
         _INT(
@@ -105,10 +148,11 @@ def greedy(costs, weights, cost, closed, k, groups, room, needs, picks):
     """
     m, n = costs.shape
     gains = np.zeros(n)
+    # The items that a pick changes, and what each cost before it.
+    changed, old = np.empty(m, np.int64), np.empty(m, costs.dtype)
     for i in range(m):
-        row, w, old = costs[i], weights[i], cost[i]
-        for l in range(n):
-            gains[l] += w * (old - min(row[l], old))
+        changed[i], old[i] = i, cost[i]
+    _follow(costs, weights, changed, old, m, -1, -1.0, gains)
     columns, taken = len(groups), 0
     while taken < len(picks):
         best, top = -1, -np.inf
@@ -136,13 +180,11 @@ def greedy(costs, weights, cost, closed, k, groups, room, needs, picks):
         for c in range(columns):
             room[groups[c, best]] -= 1
             needs[groups[c, best]] -= 1
+        count = 0
         for i in range(m):
-            row = costs[i]
-            new = row[best]
-            old = cost[i]
-            if new < old:
-                w = weights[i]
-                for l in range(n):
-                    gains[l] -= w * (old - min(max(row[l], new), old))
-                cost[i] = new
+            if costs[i, best] < cost[i]:
+                changed[count], old[count] = i, cost[i]
+                cost[i] = costs[i, best]
+                count += 1
+        _follow(costs, weights, changed, old, count, best, 1.0, gains)
     return taken

@@ -5,6 +5,7 @@ Both are pure functions of a fragment and of what all fragments share, so that a
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass, field
 from typing import Any
@@ -114,7 +115,7 @@ def hand_over(fragment: Fragment, ask: Ask) -> Handed:
     parts = -(-fragment.rows // ask.part_rows)
     edges = [fragment.rows * part // parts for part in range(parts + 1)]
     picked: list[Ints] = []
-    for low, high in zip(edges[:-1], edges[1:], strict=True):
+    for low, high in itertools.pairwise(edges):
         if stopping():
             break
         picked.append(low + _pick(ask, numbers[low:high], X[low:high], fragment.first_row + low))
@@ -155,7 +156,7 @@ def _pick(ask: Ask, numbers: Ints, X: Array, first_row: int) -> Ints:
         weights = ask.rows.weights_of(numbers)
         judges = np.flatnonzero(weights > 0)
         if len(judges) > ask.n_reference:
-            rng = np.random.default_rng([ask.seed, first_row])
+            rng = np.random.default_rng([ask.seed, 0, first_row])
             judges = np.sort(rng.choice(judges, ask.n_reference, replace=False))
         weights = weights[judges]
         stacked = np.vstack([ask.fixed, X]) if fixed else X
@@ -209,7 +210,10 @@ def costs_of(space: Geometry, candidates: Ints, items: Ints) -> NDArray[Any]:
     out = np.empty((len(items), len(candidates)), kind)
     columns = np.empty((0, 0), kind)
     points = padded(space, items)
-    _kernels.table(space.rows, columns, space.scale, candidates, points, len(items), space.squared, lanes, tile, out)
+    mirrored = np.array_equal(candidates, items)
+    _kernels.table(
+        space.rows, columns, space.scale, candidates, points, len(items), mirrored, space.squared, lanes, tile, out
+    )
     return out
 
 
@@ -298,7 +302,7 @@ def _scaled(X: Array, picked: Picked) -> tuple[Array, list[Array], float, float]
     if picked.metric == "cosine":
         return np.ascontiguousarray(X), list(picked.sets), 0.5, 1.0
     rows = space.rows * space.scale[0] if len(space.scale) else space.rows
-    sets = [rows[low:high] for low, high in zip(ends[:-1], ends[1:], strict=True)]
+    sets = [rows[low:high] for low, high in itertools.pairwise(ends)]
     return rows[:n], sets, space.unit, space.top * space.unit
 
 

@@ -1,0 +1,120 @@
+"""A real Ray cluster of two nodes: the same picks as here, also where a worker or a node dies in the middle."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from ray_pools import Broken, Lethal, Slow, max_of
+from refusals import refused
+
+import kofn
+from kofn.core.pools import ArrayPool
+from kofn.engines import ray as engine_of_ray
+from kofn.engines.base import Engine
+from kofn.engines.local import Local
+from kofn.engines.ray import Ray
+from kofn.selection import two_round_greedy
+from kofn.selection.pools import _two_round_greedy as rounds
+
+ray = pytest.importorskip("ray", reason="ray is not installed: pip install 'kofn[ray]'")
+pytestmark = pytest.mark.ray
+
+X = np.random.default_rng(3).normal(size=(3000, 6)).astype(np.float32)
+ASKED: dict[str, Any] = {"k": 7, "seed": 1, "part_rows": 250, "n_reference": 800}
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """A head without cores and two nodes with one each."""
+    from ray.cluster_utils import Cluster
+
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": 120 << 20})
+    made.nodes = [made.add_node(num_cpus=1, object_store_memory=120 << 20) for _ in range(2)]
+    ray.init(address=made.address, log_to_driver=False, logging_level="ERROR")
+    try:
+        yield made
+    finally:
+        ray.shutdown()
+        made.shutdown()
+
+
+@pytest.fixture(autouse=True)
+def _small_fragments(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rounds, "_FRAGMENT_ROWS", 500)
+
+
+def test_picks_are_those_of_this_machine(cluster: Any) -> None:
+    engine = Ray()
+    assert isinstance(engine, Engine)
+    assert kofn.select(X, k=7, seed=1, engine=engine).method == "two_round_greedy"
+    plan = two_round_greedy(X, engine=engine, **ASKED)
+    assert plan.equals(two_round_greedy(X, engine=Local(1), **ASKED))
+    assert plan.info["engine"]["tasks"] >= 12
+    assert plan.info["engine"]["workers"] == 2
+    engine.close()
+    assert ray.is_initialized(), "what the user started goes on"
+
+
+def test_a_worker_that_dies_is_replaced(cluster: Any, tmp_path: Path) -> None:
+    plan = two_round_greedy(Lethal(X, 1500, tmp_path), engine="ray", **ASKED)
+    assert (tmp_path / "died").exists()
+    assert plan.equals(two_round_greedy(ArrayPool(X), **ASKED))
+
+
+def test_a_node_that_dies_is_done_without(cluster: Any, tmp_path: Path) -> None:
+    node = cluster.nodes[-1]
+
+    def kill() -> None:
+        while len(list(tmp_path.glob("begun-*"))) < 4:
+            time.sleep(0.02)
+        cluster.remove_node(node, allow_graceful=False)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    plan = two_round_greedy(Slow(X, 0.5, tmp_path), engine="ray", **ASKED)
+    killer.join()
+    cluster.nodes[-1] = cluster.add_node(num_cpus=1, object_store_memory=120 << 20)
+    assert plan.equals(two_round_greedy(ArrayPool(X), **ASKED))
+
+
+def test_more_than_the_object_store_is_spilled(cluster: Any) -> None:
+    engine = Ray()
+    handles = [engine.share(np.full(24 << 20, item, np.uint8)) for item in range(14)]
+    largest = [next(engine.map(max_of, [0], shared=(handle,))) for handle in handles]
+    assert largest == list(range(14))
+
+
+def test_an_error_of_the_input_is_final_and_in_its_own_words(cluster: Any) -> None:
+    refused(lambda: two_round_greedy(Broken(X), engine="ray", **ASKED), "x.parquet, row 500: not a number")
+
+
+def test_time_that_is_up_leaves_a_valid_plan(cluster: Any, tmp_path: Path) -> None:
+    plan = two_round_greedy(Slow(X, 0.5, tmp_path), engine="ray", time_limit=1.0, **ASKED)
+    assert plan.status == "stopped"
+    assert len(set(plan.indices.tolist())) == 7
+
+
+def test_other_versions_on_a_node_are_refused(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = engine_of_ray._versions()
+    monkeypatch.setattr(engine_of_ray, "_versions", lambda: {**own, "numba": "0.1"})
+    refused(lambda: two_round_greedy(X, engine="ray", **ASKED), f"has numba {own['numba']}, this machine 0.1")
+
+
+@pytest.mark.parametrize(
+    ("address", "says"),
+    [
+        ("ray://127.0.0.1:1", "does not answer"),
+        ("127.0.0.1:1", "does not answer"),
+        ("127.0.0.1", "give ray://HOST:PORT or HOST:PORT"),
+        ("ray://host:0", "give ray://HOST:PORT or HOST:PORT"),
+    ],
+)
+def test_an_address_that_does_not_answer_is_refused(address: str, says: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    refused(lambda: Ray(address), says)
