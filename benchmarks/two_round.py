@@ -31,8 +31,8 @@ def work(who: str, path: str, k: int, options: dict[str, Any]) -> dict[str, Any]
     X = np.load(path, mmap_mode="r")
     kofn.select(X[:5_000], k=5, method="two_round_greedy", part_rows=500, seed=0)  # loads what is compiled
     before = time.process_time()
-    seed = {} if who == "lazy_greedy" else {"seed": 0}
-    plan = kofn.select(X, k=k, method=who, options=options, **seed)
+    words: dict[str, Any] = {"method": who, "options": options} | ({} if who == "lazy_greedy" else {"seed": 0})
+    plan = kofn.select(X, k=k, **words)
     cpu = time.process_time() - before
     info = plan.info
     return {

@@ -72,6 +72,9 @@ class SparseRows:
         self.pairs += self.n
         return chords(self.rows, candidate)
 
+    def apart(self, candidate: int) -> Floats:
+        return self.column(candidate)
+
     def savings(self, candidates: Ints, change: Change, weights: Floats) -> Floats:
         # All that an item does not resemble cost it the same, 2.
         w = weights[change.items]

@@ -29,7 +29,7 @@ __all__ = [
 
 _SOURCES = ("X", "similarity", "distances", "scores")
 # Arguments that an objective may take beside its own parameters.
-_WORDS = (*_SOURCES, "metric", "weights", "max_memory", "n_threads", "queries", "private")
+_WORDS = (*_SOURCES, "metric", "weights", "max_memory", "n_threads", "queries", "private", "reference")
 # These are refused if the objective does not use them.
 _MEANT = ("X", "similarity", "scores", "weights", "queries", "private")
 

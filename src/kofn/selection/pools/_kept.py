@@ -89,7 +89,7 @@ class Kept:
 
 
 def _write(path: Path, result: Any) -> None:
-    parts = {item.name: np.asarray(getattr(result, item.name)) for item in dataclasses.fields(result)}
+    parts: dict[str, Any] = {item.name: np.asarray(getattr(result, item.name)) for item in dataclasses.fields(result)}
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         np.savez(file, **parts)
 
