@@ -111,7 +111,12 @@ VOCABULARY: dict[str, Argument] = {
         Argument("time_limit", "setting", seconds, "Seconds; what is valid by then is returned."),
         Argument("n_threads", "setting", count, "Threads; the plan is the same for any number."),
         Argument("progress", "setting", flag, "Show progress on a terminal."),
-        Argument("engine", "setting", engine, "Where the work runs: 'local', 'ray', 'ray:HOST:PORT', 'ray://HOST:PORT', or an engine."),
+        Argument(
+            "engine",
+            "setting",
+            engine,
+            "Where the work runs: 'local', 'ray', 'ray:HOST:PORT', 'ray://HOST:PORT', or an engine.",
+        ),
     )
 }
 # Settings that promise something; a method that does not take them cannot keep them.

@@ -244,7 +244,9 @@ class _Run:
         table = (self.part_rows + d) * (judges if self.all_judge else min(self.part_rows, judges)) * size
         fragment = 4 * min(self._fragment_rows(), self.pool.n) * (d * size + 24)
         sample = (judges + min(self.bound_rows, self.pool.n)) * (4 * d * size + 64)
-        least = 32 * self.pool.n + cores(self.n_threads) * (table + fragment) + sample + candidates * (4 * d * size + 448)
+        least = (
+            32 * self.pool.n + cores(self.n_threads) * (table + fragment) + sample + candidates * (4 * d * size + 448)
+        )
         if least > self.max_memory:
             raise InputError(
                 f"max_memory={self.max_memory} is too little for two_round_greedy on {self.pool.n} rows of {d} "
