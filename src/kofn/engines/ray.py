@@ -97,14 +97,13 @@ class Ray:
         versions = _versions()
 
         def run(versions: dict[str, str], module: str, name: str, item: Any, *shared: Any) -> Any:
-            import importlib
-            import socket
-
             try:
-                worker = importlib.import_module("kofn.engines.ray")
+                from kofn.engines.ray import attempt
             except ImportError as error:
+                import socket
+
                 raise RuntimeError(f"no kofn on node {socket.gethostname()}: {error}") from None
-            return worker.attempt(versions, module, name, item, shared)
+            return attempt(versions, module, name, item, shared)
 
         options: dict[str, Any] = {
             "num_cpus": self.cpus_per_task,

@@ -38,13 +38,13 @@ class Shuffled:
         left = iter(items)
         while under_way := list(itertools.islice(left, 2 * self._workers)):
             results: dict[int, Any] = {}
-            for place in self._rng.permutation(len(under_way)).tolist():
+            for position in self._rng.permutation(len(under_way)).tolist():
                 with task(stopped):
                     # What the first attempt gave is lost with its worker.
-                    work(under_way[place], *shared)
-                    results[place] = work(under_way[place], *shared)
+                    work(under_way[position], *shared)
+                    results[position] = work(under_way[position], *shared)
                 self.tasks, self.retries = self.tasks + 1, self.retries + 1
-            yield from (results[place] for place in range(len(under_way)))
+            yield from (results[position] for position in range(len(under_way)))
 
     def facts(self) -> dict[str, Any]:
         return {"name": self.name, "workers": self.workers, "tasks": self.tasks, "retries": self.retries}

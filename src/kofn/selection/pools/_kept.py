@@ -72,10 +72,10 @@ class Kept:
     ) -> Iterator[R]:
         """`work` of every fragment in their order, from the folder where it is there; ends early once stopped."""
         paths = [None if self.folder is None else self.folder / f"{stage}-{f.first_row}.npz" for f in fragments]
-        found = [None if path is None else _read(path, kind) for path in paths]
-        missing = [fragment for fragment, there in zip(fragments, found, strict=True) if there is None]
+        stored = [None if path is None else _read(path, kind) for path in paths]
+        missing = [fragment for fragment, there in zip(fragments, stored, strict=True) if there is None]
         fresh = engine.map(work, missing, shared=shared, stopped=stopped)
-        for path, there in zip(paths, found, strict=True):
+        for path, there in zip(paths, stored, strict=True):
             if there is not None:
                 self.reused += 1
                 yield there

@@ -288,10 +288,10 @@ class _Run:
         with Control(time_limit=self.left(), progress=self.progress, total=total, title="round 2") as control:
             if interrupted:
                 control.interrupt()
-            found = self._round_2(handed, complete, control)
-            sets = [found.picks, *(() if found.stopped else self._rivals(handed))]
+            outcome = self._round_2(handed, complete, control)
+            sets = [outcome.picks, *(() if outcome.stopped else self._rivals(handed))]
             looked = [] if control.interrupted else self._look(engine, kept, control, sets, handed)
-        return self._plan(found, sets, looked, engine, kept)
+        return self._plan(outcome, sets, looked, engine, kept)
 
     def _round_1(self, engine: Engine, kept: Kept, control: Control) -> list[Handed]:
         columns, offset = self.constraints.columns, 0
@@ -332,7 +332,7 @@ class _Run:
             control.step(len(handed))
         return handed
 
-    def _round_2(self, handed: Sequence[Handed], complete: bool, control: Control) -> _Found:
+    def _round_2(self, handed: Sequence[Handed], complete: bool, control: Control) -> _Outcome:
         """k of what the parts handed over, by the gains on the fresh sample; completed where there was no time."""
         constraints, picked = self.constraints, [self.fixed]
         oracle_calls = 0
@@ -361,16 +361,16 @@ class _Run:
         if stopped:
             chosen = _completed(Tracker(constraints), chosen, control)
         picked.append(chosen)
-        return _Found(np.concatenate(picked), stopped, len(rows), oracle_calls)
+        return _Outcome(np.concatenate(picked), stopped, len(rows), oracle_calls)
 
     def _brought(self, handed: Sequence[Handed], rows: Ints) -> tuple[Ints, Array]:
         """Those of the rows that round 1 has brought, rising, and their vectors."""
-        found = np.concatenate([rows[:0], *(part.wanted for part in handed)])
+        numbers = np.concatenate([rows[:0], *(part.wanted for part in handed)])
         none = np.empty((0, self.pool.width), self.pool.dtype)
         vectors = np.concatenate([none, *(part.brought for part in handed)])
-        keep = np.isin(found, rows)
-        order = np.argsort(found[keep], kind="stable")
-        return found[keep][order], vectors[keep][order]
+        keep = np.isin(numbers, rows)
+        order = np.argsort(numbers[keep], kind="stable")
+        return numbers[keep][order], vectors[keep][order]
 
     def _candidates(self, handed: Sequence[Handed]) -> tuple[Ints, Array]:
         """All rows that the parts handed over, those picked beforehand and some that complete them, rising."""
@@ -437,9 +437,9 @@ class _Run:
         return seen if len(seen) == len(self.fragments) and all(part.complete for part in seen) else []
 
     def _plan(
-        self, found: _Found, sets: Sequence[Ints], looked: Sequence[Seen], engine: Engine, kept: Kept
+        self, outcome: _Outcome, sets: Sequence[Ints], looked: Sequence[Seen], engine: Engine, kept: Kept
     ) -> Selection:
-        n, k = self.pool.n, len(found.picks)
+        n, k = self.pool.n, len(outcome.picks)
         info: dict[str, Any] = {"offset": None, "distance": None, "distance_bound": None}
         gains, which, bound, confidence = np.full(k, math.nan), 0, None, None
         if looked:
@@ -452,7 +452,7 @@ class _Run:
             gains = all_gains[which]
             most = top * math.fsum(part.weight for part in looked)
             bound, confidence = self._bound(looked, values[0], most)
-            bound = None if bound is None or found.stopped else max(bound, values[which])
+            bound = None if bound is None or outcome.stopped else max(bound, values[which])
             unit = 2.0 if self.metric == "cosine" else 1.0
             least = None if bound is None else max(0.0, unit * (most - bound))
             info = {"offset": top, "distance": unit * (most - values[which]), "distance_bound": least}
@@ -466,22 +466,22 @@ class _Run:
             gains=gains,
             value=math.fsum(gains.tolist()),
             bound=bound,
-            status="stopped" if found.stopped else "heuristic",
+            status="stopped" if outcome.stopped else "heuristic",
             used=used,
             budget=budget,
             objective="facility_location",
             guarantee=None,
             info={
                 **info,
-                "oracle_calls": found.oracle_calls,
+                "oracle_calls": outcome.oracle_calls,
                 "distance_evals": n * min(self.part_rows, self.n_reference) + n * k,
                 "parts": self.parts,
                 "part_rows": self.part_rows,
                 "n_reference": len(self.judges),
                 "deal": self.deal,
-                "candidates": found.candidates,
+                "candidates": outcome.candidates,
                 "answer": "part" if which else "round 2",
-                "expected_guarantee": self._expected(found),
+                "expected_guarantee": self._expected(outcome),
                 "bound_rows": 0 if bound is None else len(self.bounding),
                 "bound_confidence": None if bound is None else confidence,
                 "reused": kept.reused,
@@ -525,15 +525,15 @@ class _Run:
         """How many rows there are whose weight is above 0."""
         return self.pool.n if self.weights is None else int((self.weights > 0).sum())
 
-    def _expected(self, found: _Found) -> float | None:
+    def _expected(self, outcome: _Outcome) -> float | None:
         """The share of the optimum that is proven in expectation: only under the theorem's conditions."""
         earned = self.deal == "random" and self.all_judge and self.handed == self.constraints.k
         free = self.constraints.cardinality_only and not len(self.fixed)
-        return (1 - 1 / math.e) / 2 if earned and free and not found.stopped else None
+        return (1 - 1 / math.e) / 2 if earned and free and not outcome.stopped else None
 
 
 @dataclass(frozen=True)
-class _Found:
+class _Outcome:
     """What round 2 found: the picks, whether time was short, from how many candidates, with how many evaluations."""
 
     picks: Ints
