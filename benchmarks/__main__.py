@@ -23,6 +23,7 @@ NAMES = {
     "matching": "weight matching of two MLPs of 50M weights; the published loop on a smaller pair",
     "merge": "three checkpoints of 0.87 GB into one against a plain float32 mean and mergekit",
     "merge_advice": "what the report of a merge advises, against accuracy: 200 blends on five data sets",
+    "pool": "Parquet in blocks, whatever its row groups; kofn select of files of 1,000,000 x 64 rows: time, memory",
     "queries": "rows about a query among 60,000 docstrings: ten picks, judged by the files that they stand in",
     "quotas": "quotas over one and three columns of 50 groups against none, 100,000 rows",
     "recipes": "mergekit's recipes by mergekit and by kofn: how far the two are apart",

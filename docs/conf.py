@@ -51,7 +51,7 @@ html_theme_options = {
     "navigation_depth": 2,
 }
 # Pages without families beside them take the whole width.
-_WIDE = ("index", "choose", "words", "how-good", "extend", "claims", "laws", "papers", "gallery/*", "search")
+_WIDE = ("index", "choose", "scale", "words", "how-good", "extend", "claims", "laws", "papers", "gallery/*", "search")
 html_sidebars: dict[str, list[str]] = {page: [] for page in _WIDE}
 html_context = {"default_mode": "auto"}
 pygments_style = "default"

@@ -169,6 +169,20 @@ def test_a_row_group_is_decoded_once_a_pass(tmp_path: Path, monkeypatch: pytest.
     assert [count for _, _, count in runs] == [90]
 
 
+def test_a_large_row_group_is_decoded_in_halves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kofn.io.pool._HALVED_BYTES", 50 * 4 * 4)
+    frame().write_parquet(tmp_path / "a.parquet", row_group_size=90)
+    frame()[:50].write_parquet(tmp_path / "b.parquet", row_group_size=50)
+    runs = counted(monkeypatch)
+    pool = kofn.Pool.open([tmp_path / "a.parquet", tmp_path / "b.parquet"], vectors="vec")
+    X = np.concatenate([vectors_of(frame()), vectors_of(frame()[:50])])
+    for part_rows in (7, 13, 45):
+        runs.clear()
+        assert np.array_equal(all_of(pool, part_rows), X)
+        assert runs == [("a.parquet", 0, 45), ("a.parquet", 45, 45), ("b.parquet", 0, 50)]
+    assert np.array_equal(pool.take([89, 44, 45, 139]), X[[89, 44, 45, 139]])
+
+
 def test_rows_are_taken_from_the_groups_that_hold_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kofn.io.formats._RUN_ROWS", 10)
     monkeypatch.setattr("kofn.io.pool._RUN_ROWS", 10)

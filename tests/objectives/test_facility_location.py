@@ -585,3 +585,16 @@ def test_a_reference_that_does_not_fit_is_refused():
     refused(lambda: FacilityLocation(similarity=X, reference=X), "reference goes with X")
     refused(lambda: FacilityLocation(X, reference=np.ones((5, 4)), weights=np.ones(4)), "weights")
     refused(lambda: FacilityLocation(X, reference=np.full((5, 4), np.nan)), "reference")
+
+
+@pytest.mark.parametrize("n", [2, 90, 513])
+def test_few_rows_serve_many(n):
+    rng = np.random.default_rng(0)
+    X, R = rng.normal(size=(n, 3)).astype(np.float32), rng.normal(size=(9_000, 3)).astype(np.float32)
+    plan = kofn.select(objective=FacilityLocation(X, reference=R), k=min(n, 12))
+    far = np.linalg.norm(R.astype(np.float64)[:, None] - X.astype(np.float64)[None], axis=2)
+    picked = []
+    for pick in plan.indices.tolist():
+        reached = np.minimum(far, far[:, picked].min(axis=1)[:, None]) if picked else far
+        assert reached[:, pick].sum() <= reached.sum(axis=0).min() * (1 + 1e-6)
+        picked.append(pick)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -184,6 +184,5 @@ def _shape(table: Table, arguments: SelectArguments) -> tuple[int, int]:
         shape, dtype = table._layout(name)  # type: ignore[attr-defined]
         return (int(shape[1]) if len(shape) == 2 else 1), max(4, dtype.itemsize)
     with reading_file(table.path):
-        head = table._first_vector(name)
-        first: Any = table._vector_block(name, head, 0, None) if len(head) else np.zeros((1, 1), np.float32)
-    return int(first.shape[1]), max(4, first.dtype.itemsize)
+        width, dtype = table._vector_layout(name)
+    return width, max(4, dtype.itemsize)

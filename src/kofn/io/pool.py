@@ -42,6 +42,9 @@ from kofn.io.vectors import compared_columns, only_vectors, scaled_columns
 # Rows of a row group of a file that a frame is written to, of a block that is written to an array, and of neighbouring
 # row groups that are read together to take rows from them.
 _GROUP_ROWS, _BLOCK_ROWS, _RUN_ROWS = 1 << 17, 1 << 14, 1 << 15
+# Bytes of vectors from which on a row group is decoded in two halves: an eighth slower, and the vectors of half of it
+# less in memory. Its pages are read and unpacked each time, so more pieces would take longer than they save.
+_HALVED_BYTES = 1 << 27
 
 
 class Stamp(NamedTuple):
@@ -177,10 +180,8 @@ class Pool:
         self._stored: StoredRows | None = None
         if isinstance(table, Parquet) and self.vectors is not None:
             with reading_file(table.path):
-                head = table._first_vector(self.vectors)
-                head = head if len(head) else pl.Series([None])
-                first = table._vector_block(self.vectors, head, 0, None)
-            self.dtype, self.width = _wide(first.dtype), int(first.shape[1])
+                self.width, dtype = table._vector_layout(self.vectors)
+            self.dtype = _wide(dtype)
             self._units = table.units()
         else:
             self._stored = StoredRows(_mapped(table) or [self._written(work)])
@@ -220,9 +221,19 @@ class Pool:
         return hashlib.sha256(repr((files, self.vectors, self.columns, self._categories)).encode()).hexdigest()
 
     @cached_property
+    def _pieces(self) -> list[Unit]:
+        """What is decoded at once: row groups, the largest in halves."""
+        most = _HALVED_BYTES // (self.width * self.dtype.itemsize)
+        pieces: list[Unit] = []
+        for unit in self._units:
+            half = unit.rows // 2 if unit.rows > most else 0
+            pieces += [Unit(unit.source, unit.part, rows) for rows in (half, unit.rows - half) if rows]
+        return pieces
+
+    @cached_property
     def _groups(self) -> list[Fragment]:
-        """The row groups that have rows, with the numbers of these."""
-        return joined(self._units, 0)
+        """The same with the numbers of their rows."""
+        return joined(self._pieces, 0)
 
     @cached_property
     def ids(self) -> Array:
@@ -244,7 +255,10 @@ class Pool:
         return cut(self._units, rows_of_part(part_rows, self.width, self.dtype))
 
     def read(self, fragment: Fragment) -> Array:
-        """The vectors of a fragment, (rows, width), finite. A row group that holds several is decoded once in a row.
+        """The vectors of a fragment, (rows, width), finite.
+
+        A row group that holds several fragments is decoded once for all of them where they are read in their order; one
+        of more than 128 MiB in two halves.
 
         Raises:
             InputError: the fragment is not of this pool, a file has changed or is gone, a value cannot be used.
@@ -271,7 +285,7 @@ class Pool:
                 self._refuse_changed(int(wanted.min()), int(wanted.max()) + 1)
                 with reading_file(self.table.path):
                     return self._checked(self._stored.take(wanted), None)
-            for run in joined(self._units, _RUN_ROWS):
+            for run in joined(self._pieces, _RUN_ROWS):
                 inside = (wanted >= run.first_row) & (wanted < run.stop)
                 if inside.any():
                     self._refuse_changed(run.first_row, run.stop)
@@ -293,12 +307,9 @@ class Pool:
         if units[0].first_row == start and units[-1].stop == stop:
             self._decoded = None
             return self._decode(Fragment(units[0].source, units[0].part, start, stop - start))
-        parts = []
-        for unit in units:
-            group = self._group(unit)
-            parts.append(group[max(start - unit.first_row, 0) : stop - unit.first_row])
-        # A copy, so that the whole group can be let go.
-        return np.concatenate(parts)
+        # Copies, so that the whole group can be let go.
+        parts = [self._group(unit)[max(start - unit.first_row, 0) : stop - unit.first_row].copy() for unit in units]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def _group(self, run: Fragment) -> Array:
         """The vectors of a run of row groups; the last one is kept."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -41,6 +42,23 @@ class VectorColumns:
         """The first value of the column, or the first that is not missing; empty where all are."""
         known = (block[:1] for block in self._blocks(name, 1) if not block[:1].null_count())
         return next(known, pl.Series(name, []))
+
+    def _vector_layout(self, name: str) -> tuple[int, np.dtype[Any]]:
+        """How long the vectors are, and their type: by the column's own type where that says so, else by the first.
+
+        Raises:
+            InputError: there is none.
+        """
+        kind = self._dtype(name)
+        if isinstance(kind, pl.Array) and len(kind.shape) == 1 and kind.inner in (pl.Float32, pl.Float64):
+            return int(kind.shape[0]), np.dtype(np.float32 if kind.inner == pl.Float32 else np.float64)
+        first = self._first_vector(name)
+        head = self._vector_block(name, first if len(first) else pl.Series([None]), 0, None)
+        return int(head.shape[1]), head.dtype
+
+    def _dtype(self, name: str) -> pl.DataType:
+        """What polars calls the type of the column."""
+        raise NotImplementedError
 
     def _vectors(self, name: str) -> Array:
         """(n, d) filled block by block; the width and the dtype are those of the first row."""

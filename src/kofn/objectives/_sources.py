@@ -258,7 +258,9 @@ class Rows:
             for _ in range(_GUESSES):
                 now = costs[-1]
                 rough = self._sums(candidates, sample, now[None, sample], _nothing(1, sample), weights)[0]
-                few = candidates[np.argpartition(-rough, _LOOKED_AT_TWICE)[:_LOOKED_AT_TWICE]]
+                # Of rows that serve other ones there may be fewer.
+                best = min(_LOOKED_AT_TWICE, len(candidates)) - 1
+                few = candidates[np.argpartition(-rough, best)[: best + 1]]
                 close = self._sums(few, items, now[None, items], _nothing(1, items), weights)[0]
                 guesses.append(int(few[close == close.max()].min()))
                 costs.append(np.minimum(now, self.column(guesses[-1])))
