@@ -29,13 +29,28 @@ X = np.random.default_rng(3).normal(size=(3000, 6)).astype(np.float32)
 ASKED: dict[str, Any] = {"k": 7, "seed": 1, "part_rows": 250, "n_reference": 800}
 
 
+def _started() -> Any:
+    """Where the machine is busy a node may take longer than the 30 s that Ray waits for it: then all is begun anew."""
+    from ray.cluster_utils import Cluster
+
+    size = {"object_store_memory": 120 << 20}
+    for last in (False, False, True):
+        made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **size})
+        try:
+            made.nodes = [made.add_node(num_cpus=1, **size) for _ in range(2)]
+        except Exception:
+            made.shutdown()
+            if last:
+                raise
+        else:
+            return made
+    return None
+
+
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
     """A head without cores and two nodes with one each."""
-    from ray.cluster_utils import Cluster
-
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": 120 << 20})
-    made.nodes = [made.add_node(num_cpus=1, object_store_memory=120 << 20) for _ in range(2)]
+    made = _started()
     ray.init(address=made.address, log_to_driver=False, logging_level="ERROR")
     try:
         yield made
