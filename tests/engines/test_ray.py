@@ -35,8 +35,9 @@ def _started() -> Any:
 
     size = {"object_store_memory": 120 << 20}
     for last in (False, False, True):
-        made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **size})
+        made = Cluster()
         try:
+            made.add_node(num_cpus=0, **size)
             made.nodes = [made.add_node(num_cpus=1, **size) for _ in range(2)]
         except Exception:
             made.shutdown()
