@@ -13,12 +13,12 @@ from kofn.cli.combine_answer import finish_blend, say_adapters, say_fates
 from kofn.cli.combine_arguments import ANSWER, JUDGES, MEMBERS, CombineArguments, output_of
 from kofn.cli.combine_fold import fold, folding
 from kofn.cli.combine_ranking import rank
-from kofn.cli.read import TABLES
 from kofn.cli.verb_command import VerbCommand
 from kofn.cli.write import check_outputs
 from kofn.core.checks import InputError
 from kofn.core.registry import Entry
 from kofn.io.reading import suffix_of
+from kofn.tables.read import TABLES
 from kofn.verbs import combine
 
 RECIPES = (".toml", ".yaml", ".yml")

@@ -7,11 +7,11 @@ from typing import Any
 
 from kofn.cli.combine_arguments import CombineArguments
 from kofn.cli.printing import facts, say
-from kofn.cli.read import read_judges
 from kofn.cli.write import finish
 from kofn.core.checks import InputError
 from kofn.core.plans import Blend
 from kofn.io.tables import Table
+from kofn.tables.read import read_judges
 from kofn.verbs import combine
 
 _NAMED = 12  # judges named in one line

@@ -11,14 +11,15 @@ import click
 from kofn.cli.estimate import beginning_of, duplicates_beforehand, facts, say_beforehand
 from kofn.cli.printing import say
 from kofn.cli.select_answer import answer, picks, refuse_nothing, render, report_context, warn_of_few
-from kofn.cli.select_arguments import ANSWER, COMPARED, KNOWN, WANTED, SelectArguments
-from kofn.cli.select_kept import answer_kept, render_kept, write_kept
-from kofn.cli.select_pool import call_of, dropped_rows, method_of, read_pool, with_count
-from kofn.cli.select_rounds import next_round, without_labelled
+from kofn.cli.select_arguments import ANSWER, COMPARED, KNOWN, WANTED
+from kofn.cli.select_kept import answer_kept, dropped_rows, render_kept, write_kept
 from kofn.cli.verb_command import VerbCommand
 from kofn.cli.write import check_columns, check_outputs, finish
 from kofn.io.atomic import write_table
 from kofn.io.tables import Table
+from kofn.tables.select_arguments import SelectArguments
+from kofn.tables.select_pool import call_of, method_of, read_pool, with_count
+from kofn.tables.select_rounds import next_round, without_labelled
 from kofn.verbs import select
 
 

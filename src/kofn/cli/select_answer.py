@@ -11,20 +11,21 @@ import click
 import numpy as np
 import polars as pl
 
-from kofn.cli.labelling import Expected, expected
 from kofn.cli.printing import first_of
-from kofn.cli.read import (
-    Dropped,
-    Pool,
-    seen_in_report,
-)
-from kofn.cli.select_arguments import SelectArguments
-from kofn.cli.select_pool import counted_quotas, groups_of, kind_of
-from kofn.cli.select_rounds import earlier, known_so_far, labelled, odd_classes, round_lines
+from kofn.cli.select_rounds import earlier, known_so_far, odd_classes, round_lines
 from kofn.cli.write import renamed, rows_with
 from kofn.core.checks import FailureError, is_sparse
 from kofn.core.plans import Selection
 from kofn.io.tables import UNLABELLED
+from kofn.tables.labelling import Expected, expected
+from kofn.tables.read import (
+    Dropped,
+    Pool,
+    seen_in_report,
+)
+from kofn.tables.select_arguments import SelectArguments
+from kofn.tables.select_pool import counted_quotas, groups_of, kind_of
+from kofn.tables.select_rounds import labelled
 
 if TYPE_CHECKING:
     from kofn.report.context import Repeats

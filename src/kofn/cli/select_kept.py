@@ -8,13 +8,12 @@ import numpy as np
 import polars as pl
 
 from kofn.cli.printing import first_of
-from kofn.cli.read import Pool
-from kofn.cli.select_arguments import SelectArguments
-from kofn.cli.select_pool import dropped_rows
-from kofn.cli.write import rows_with
+from kofn.cli.write import free_name, rows_with
 from kofn.core import checks
 from kofn.core.checks import InputError
 from kofn.io.atomic import write_lines, write_table
+from kofn.tables.read import Pool
+from kofn.tables.select_arguments import SelectArguments
 
 
 def write_kept(pool: Pool, arguments: SelectArguments) -> None:
@@ -34,6 +33,16 @@ def write_kept(pool: Pool, arguments: SelectArguments) -> None:
             write_lines(made, arguments.output)
     if arguments.dropped:
         write_table(dropped_rows(pool, arguments), arguments.dropped)
+
+
+def dropped_rows(pool: Pool, arguments: SelectArguments) -> pl.DataFrame:
+    """Each row that `--dedupe` took out, the row that stays for it, and how similar the two are."""
+    assert pool.duplicates is not None
+    rows, of, similarity = pool.duplicates
+    keys = pool.table.ids(arguments.id_column) if arguments.id_column else np.arange(pool.table.n)
+    name = arguments.id_column or "row"
+    columns = {free_name("kept", [name]): keys[of], free_name("similarity", [name]): similarity}
+    return pl.DataFrame({name: keys[rows], **columns})
 
 
 def _kept(pool: Pool) -> Any:

@@ -11,13 +11,13 @@ from typing import Any
 import click
 import polars as pl
 
-from kofn.cli.arguments import RowArguments, VerbArguments
-from kofn.cli.read import ARRAYS, TABLES, images_of
 from kofn.core.checks import InputError, names_a_file
 from kofn.core.plans import Plan
 from kofn.io.atomic import claimed, refuse_unread, write_lines, write_table
 from kofn.io.json_lines import with_members
 from kofn.io.tables import Table
+from kofn.tables.arguments import RowArguments, VerbArguments
+from kofn.tables.read import ARRAYS, TABLES, images_of
 
 # What ends the name of a folder.
 _SEPARATORS = tuple(mark for mark in (os.sep, os.altsep) if mark)

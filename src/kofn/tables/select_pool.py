@@ -11,8 +11,13 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from kofn.cli.labelling import default_method
-from kofn.cli.read import (
+from kofn.core import checks
+from kofn.core.checks import InfeasibleError, InputError
+from kofn.core.dispatch import methods_of
+from kofn.io.tables import Table
+from kofn.io.vectors import PoolVectors
+from kofn.tables.labelling import default_method
+from kofn.tables.read import (
     Dropped,
     Pool,
     read_judges,
@@ -22,14 +27,8 @@ from kofn.cli.read import (
     read_vectors_together,
     without_gaps,
 )
-from kofn.cli.select_arguments import FILES, SelectArguments
-from kofn.cli.select_rounds import labelled
-from kofn.cli.write import free_name
-from kofn.core import checks
-from kofn.core.checks import InfeasibleError, InputError
-from kofn.core.dispatch import methods_of
-from kofn.io.tables import Table
-from kofn.io.vectors import PoolVectors
+from kofn.tables.select_arguments import FILES, SelectArguments
+from kofn.tables.select_rounds import labelled
 
 _NAMING = ("include", "exclude", "start")
 
@@ -200,16 +199,6 @@ def without_duplicates(pool: Pool, arguments: SelectArguments) -> Pool:
     pairs = Dropped(dropped, duplicates.of[dropped], duplicates.similarity[dropped])
     note = f"dropped {len(dropped):,} near-duplicates {how}, {len(keys) - len(dropped):,} rows left"
     return dataclasses.replace(pool.drop(dropped), notes=(*pool.notes, note), duplicates=pairs)
-
-
-def dropped_rows(pool: Pool, arguments: SelectArguments) -> pl.DataFrame:
-    """Each row that `--dedupe` took out, the row that stays for it, and how similar the two are."""
-    assert pool.duplicates is not None
-    rows, of, similarity = pool.duplicates
-    keys = pool.table.ids(arguments.id_column) if arguments.id_column else np.arange(pool.table.n)
-    name = arguments.id_column or "row"
-    columns = {free_name("kept", [name]): keys[of], free_name("similarity", [name]): similarity}
-    return pl.DataFrame({name: keys[rows], **columns})
 
 
 def call_of(pool: Pool, arguments: SelectArguments) -> dict[str, Any]:

@@ -14,7 +14,6 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from kofn.cli.arguments import RowArguments
 from kofn.core import plans
 from kofn.core.checks import InputError, load_arrays, names_a_file, nearest, reading_arrays, regular, shown
 from kofn.io.cells import odd_cell, remedy
@@ -22,6 +21,7 @@ from kofn.io.embedding import model_for
 from kofn.io.formats import SparseNpz
 from kofn.io.tables import Table
 from kofn.io.vectors import PoolVectors, by_model, pool_vectors, reduced, tfidf
+from kofn.tables.arguments import RowArguments
 
 TABLES = (".csv", ".tsv", ".parquet", ".jsonl")
 ARRAYS = (".npy", ".npz")
