@@ -14,6 +14,7 @@ from kofn.core.checks import InputError, nearest, shown
 from kofn.core.signatures import documented
 from kofn.core.vocabulary import SETTINGS, VOCABULARY, argument, meant
 from kofn.core.words import Words
+from kofn.tables.words import asks_of_a_table
 
 if TYPE_CHECKING:
     import polars
@@ -21,11 +22,15 @@ if TYPE_CHECKING:
     from kofn.core.plans import Allocation, Assignment, Blend, Selection
 
 Method = str | Callable[..., Any]
+# The verbs whose items may be the rows of a table, or texts.
+_OF_ROWS = ("select", "assign")
 _LEAD = {"select": "X", "assign": "X", "allocate": "curves", "combine": "members"}
 
 
 def _run(verb: str, method: Method, options: Mapping[str, Any] | None, arguments: dict[str, Any]) -> Any:
     given = {name: value for name, value in arguments.items() if value is not None}
+    if verb in _OF_ROWS and asks_of_a_table(given.get("X"), given):
+        return _of_table(verb, method, options, given)
     if not isinstance(method, str) and not callable(method):
         raise InputError(f"method={shown(method)}: no such {verb} method; give a name or a callable")
     if options is not None and not isinstance(options, Mapping):
@@ -43,6 +48,16 @@ def _run(verb: str, method: Method, options: Mapping[str, Any] | None, arguments
         # Settings that the method ignores are still read: a typo in them must not pass in silence.
         argument(name, given[name])
     return dispatch.dispatch(verb, method, given, own, given.pop("ids", None))
+
+
+def _of_table(verb: str, method: Method, options: Mapping[str, Any] | None, given: dict[str, Any]) -> Any:
+    """The answer of a call about a table: the same code reads it as for the command."""
+    from kofn.tables.doors import answer
+
+    def run(method: Method, options: Mapping[str, Any], **words: Any) -> Any:
+        return _run(verb, method, options, words)
+
+    return answer(verb, run, given.pop("X"), method, options or {}, given)
 
 
 def _seeks(verb: str, method: Method, given: Mapping[str, Any], own: Mapping[str, Any]) -> Method:

@@ -18,8 +18,8 @@ from kofn.cli.verb_command import Section, VerbCommand
 from kofn.cli.write import check_columns, check_outputs, finish, renamed, rows_with
 from kofn.core.plans import Assignment
 from kofn.io.tables import Table
-from kofn.tables.assign_arguments import LINKS, AssignArguments
-from kofn.tables.assign_pool import call_of, options_of, read_pool
+from kofn.tables.assign_arguments import AssignArguments
+from kofn.tables.assign_pool import prepared
 from kofn.tables.read import ARRAYS, Pool, seen_in_report
 from kofn.verbs import assign
 
@@ -110,21 +110,17 @@ def command(typed: Sequence[str], file: str, **values: Any) -> None:
     if arguments.dry_run:
         with beginning_of(file, arguments) as (table, rows):
             arguments = arguments.named_in(table)
-            pool = read_pool(table, arguments)
-            call, options = call_of(pool, arguments), options_of(pool, arguments)
-            say_beforehand("assign", arguments.method, options, call, arguments.as_json, rows)
-            for note in pool.notes:
+            call = prepared(table, arguments)
+            say_beforehand("assign", arguments.method, call.options, call.words, arguments.as_json, rows)
+            for note in call.pool.notes:
                 click.echo(note, err=True)
         return
     table = Table.open(file, arguments.reading)
     arguments = arguments.named_in(table)
     if not arguments.by_scores:
         check_columns(table, arguments)
-    pool = read_pool(table, arguments)
-    call, options = call_of(pool, arguments), options_of(pool, arguments)
-    if "ids" in call:
-        options |= {name: call["ids"][pairs] for name, pairs in options.items() if name in LINKS}
-    plan = assign(method=arguments.method, options=options, **call)
+    call = prepared(table, arguments)
+    pool, plan = call.pool, call.answer(assign, arguments.method)
     finish(plan, arguments, lambda: placements(plan, pool, arguments), **report_context(pool, arguments))
     say(answer(plan, pool, arguments), lambda: render(plan, pool, arguments), arguments.as_json)
 

@@ -18,8 +18,7 @@ from kofn.cli.write import check_columns, check_outputs, finish
 from kofn.io.atomic import write_table
 from kofn.io.tables import Table
 from kofn.tables.select_arguments import SelectArguments
-from kofn.tables.select_pool import call_of, method_of, read_pool, with_count
-from kofn.tables.select_rounds import next_round, without_labelled
+from kofn.tables.select_pool import prepared
 from kofn.verbs import select
 
 
@@ -49,34 +48,27 @@ def command(typed: Sequence[str], file: str, **values: Any) -> int:
     if arguments.dry_run:
         with beginning_of(file, arguments) as (table, rows):
             arguments = arguments.named_in(table).of_rows(rows or table.n)
-            pool = read_pool(table, arguments)
-            if arguments.only_dedupes:
+            call = prepared(table, arguments)
+            if call.method is None:
                 seconds, by_pairs = time.perf_counter() - began, arguments.text is None and arguments.columns is None
                 kept = duplicates_beforehand(table.n, rows, seconds, pairs=by_pairs)
                 say(kept, lambda: facts(kept), arguments.as_json)
                 return 0
-            arguments = with_count(arguments, pool)
-            call = call_of(pool, arguments)
-            options = {**arguments.options, **pool.vectors}
-            method, call, options = next_round(pool, arguments, method_of(pool, arguments, call), call, options)
-            say_beforehand("select", method, options, call, arguments.as_json, rows)
-            for note in pool.notes:
+            say_beforehand("select", call.method, call.options, call.words, arguments.as_json, rows)
+            for note in call.pool.notes:
                 click.echo(note, err=True)
         return 0
     table = Table.open(file, arguments.reading)
     arguments = arguments.named_in(table).of_rows(table.n)
     if not arguments.by_scores:
         check_columns(table, arguments)
-    pool = read_pool(table, arguments)
-    if arguments.only_dedupes:
+    call = prepared(table, arguments)
+    pool, arguments = call.pool, call.arguments
+    if call.method is None:
         write_kept(pool, arguments)
         say(answer_kept(pool, arguments), lambda: render_kept(pool, arguments), arguments.as_json)
         return 0
-    arguments = with_count(arguments, pool)
-    call = call_of(pool, arguments)
-    options = {**arguments.options, **pool.vectors}
-    method, call, options = next_round(pool, arguments, method_of(pool, arguments, call), call, options)
-    plan = without_labelled(select(method=method, options=options, **call), pool)
+    plan = call.answer(select)
     refuse_nothing(plan, arguments)
     if arguments.dropped:
         write_table(dropped_rows(pool, arguments), arguments.dropped)

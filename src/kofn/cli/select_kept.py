@@ -9,11 +9,11 @@ import polars as pl
 
 from kofn.cli.printing import first_of
 from kofn.cli.write import free_name, rows_with
-from kofn.core import checks
 from kofn.core.checks import InputError
 from kofn.io.atomic import write_lines, write_table
 from kofn.tables.read import Pool
 from kofn.tables.select_arguments import SelectArguments
+from kofn.tables.select_pool import rows_kept
 
 
 def write_kept(pool: Pool, arguments: SelectArguments) -> None:
@@ -26,7 +26,7 @@ def write_kept(pool: Pool, arguments: SelectArguments) -> None:
         asked = "--report" if arguments.report else "--plan"
         raise InputError(f"{asked} is of picks; say how many with -k, or leave it out to keep all but near-duplicates")
     if arguments.output:
-        made = rows_with(pool.table, _kept(pool), {}, arguments)
+        made = rows_with(pool.table, rows_kept(pool), {}, arguments)
         if isinstance(made, pl.DataFrame):
             write_table(made, arguments.output)
         else:
@@ -45,20 +45,9 @@ def dropped_rows(pool: Pool, arguments: SelectArguments) -> pl.DataFrame:
     return pl.DataFrame({name: keys[rows], **columns})
 
 
-def _kept(pool: Pool) -> Any:
-    """Row numbers of the file that stay: what is excluded is no part of them."""
-    excluded = pool.named.get("exclude")
-    if excluded is None:
-        return pool.rows
-    out = np.zeros(len(pool.rows), bool)
-    keys = checks.ids(pool.keys)
-    out[checks.positions(excluded, "exclude", len(keys), keys)] = True
-    return pool.rows[~out]
-
-
 def answer_kept(pool: Pool, arguments: SelectArguments) -> dict[str, Any]:
     """The answer for machines."""
-    kept = _kept(pool)
+    kept = rows_kept(pool)
     keys = dict(zip(pool.rows.tolist(), pool.keys.tolist(), strict=True))
     return {
         "method": "near_duplicates",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -35,18 +35,21 @@ class VerbArguments:
     # Fields that are options of methods.
     OPTIONS: ClassVar[tuple[str, ...]] = ()
 
-    typed: tuple[str, ...]
-    own_options: Mapping[str, Any]
-    method: Any  # a name; of Any type, since the verbs' types know each method by its own literal
-    output: str | None
-    report: str | None
-    plan_path: str | None
-    as_json: bool
-    dry_run: bool
-    seed: int | None
-    max_memory: str | None
-    n_threads: int | None
-    time_limit: float | None
+    typed: tuple[str, ...] = ()
+    own_options: Mapping[str, Any] = field(default_factory=dict)
+    method: Any = "auto"  # a name; of Any type, since the verbs' types know each method by its own literal
+    output: str | None = None
+    report: str | None = None
+    plan_path: str | None = None
+    as_json: bool = False
+    dry_run: bool = False
+    seed: int | None = None
+    max_memory: int | str | None = None
+    n_threads: int | None = None
+    time_limit: float | None = None
+    engine: str | None = None
+    # The commands show how far they are.
+    progress: Any = True
     na: tuple[str, ...] | None = None
     decimal: str | None = None
     delimiter: str | None = None
@@ -69,7 +72,7 @@ class VerbArguments:
     @classmethod
     def of(cls, typed: Sequence[str], values: Mapping[str, Any]) -> Self:
         """The arguments from click's values; what no field is named after is an option of the method."""
-        names = {field.name for field in fields(cls)}
+        names = {item.name for item in fields(cls)}
         own = _pairs_of(values["extra"])
         for name, value in values.items():
             if name not in names and name != "extra" and value is not None:
@@ -80,7 +83,7 @@ class VerbArguments:
     def named_in(self, table: Table) -> Self:
         """The same, with the names of columns as the table spells them."""
         spelt: dict[str, Any] = {}
-        for name in (field.name for field in fields(self)):
+        for name in (item.name for item in fields(self)):
             value = getattr(self, name)
             if value is not None and name in ("columns", "drop", "categories"):
                 spelt[name] = table.named(value)
@@ -89,38 +92,38 @@ class VerbArguments:
         return replace(self, **spelt)
 
     def given(self, *words: str) -> dict[str, Any]:
-        """Those of these words and of the settings that were typed; progress is shown on a terminal."""
+        """Those of these words and of the settings that were given."""
         named = {name: getattr(self, name) for name in (*words, *SETTINGS) if hasattr(self, name)}
-        return {name: value for name, value in named.items() if value is not None} | {"progress": True}
+        return {name: value for name, value in named.items() if value is not None}
 
     @property
     def options(self) -> dict[str, Any]:
         """The options of the method that were typed, as Python values."""
         named = {name: getattr(self, name) for name in self.OPTIONS}
-        typed = {name: value for name, value in named.items() if not (value is None or value is False or value == ())}
+        typed = {name: value for name, value in named.items() if not _is_left_out(value)}
         arrays = {name: literal(text) for name, text in typed.items() if isinstance(text, str) and text[:1] == "@"}
         return {**typed, **arrays, **self.own_options}
 
     @property
     def entry(self) -> registry.Entry | None:
         """The method that is named, or None for auto."""
-        return dispatch.methods_of(self.VERB).get(self.method)
+        return dispatch.methods_of(self.VERB).get(self.method) if isinstance(self.method, str) else None
 
 
 @dataclass(frozen=True, kw_only=True)
 class RowArguments(VerbArguments):
     """What a command on rows takes: how they are compared, and columns that hold what is known of them."""
 
-    text: str | None
-    embedder: str | None
-    vectors: str | None
-    columns: tuple[str, ...] | None
-    categories: tuple[str, ...] | None
-    metric: str | None
-    id_column: str | None
-    weight_column: str | None
-    label_column: str | None
-    images: str | None
+    text: str | None = None
+    embedder: str | None = None
+    vectors: str | None = None
+    columns: tuple[str, ...] | None = None
+    categories: tuple[str, ...] | None = None
+    metric: str | None = None
+    id_column: str | None = None
+    weight_column: str | None = None
+    label_column: str | None = None
+    images: str | None = None
     drop: tuple[str, ...] | None = None
     has_gaps: ClassVar[bool] = True
     drop_empty: bool = False
@@ -139,6 +142,11 @@ class RowArguments(VerbArguments):
     def measured_by(self) -> str:
         """How far apart two rows are: texts are compared by their directions."""
         return self.metric or ("cosine" if self.text else "euclidean")
+
+
+def _is_left_out(value: Any) -> bool:
+    """Whether an option was not given; arrays have no answer to ==."""
+    return value is None or value is False or (isinstance(value, tuple) and not value)
 
 
 def _pairs_of(texts: Sequence[str]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from kofn.core.checks import InputError
 from kofn.tables.arguments import RowArguments
@@ -18,18 +18,19 @@ class AssignArguments(RowArguments):
     VERB: ClassVar[str] = "assign"
     OPTIONS: ClassVar[tuple[str, ...]] = ("overflow", *LINKS)
 
-    by_scores: bool
-    sense: str | None
-    k: int | str | None
-    capacity: int | list[int] | str | None
-    min_size: int | list[int] | str | None
-    size_column: str | None
-    limits: float | list[float] | str | None
-    equal: bool
-    must_link: str | None
-    cannot_link: str | None
-    per_item: int | None
-    overflow: str | None
+    by_scores: bool = False
+    sense: str | None = None
+    k: int | str | None = None
+    capacity: int | list[int] | str | None = None
+    min_size: int | list[int] | str | None = None
+    size_column: str | None = None
+    limits: float | list[float] | str | None = None
+    equal: bool = False
+    # A file of pairs; in Python pairs too.
+    must_link: Any = None
+    cannot_link: Any = None
+    per_item: int | None = None
+    overflow: str | None = None
 
     def __post_init__(self) -> None:
         if self.sense is not None and not self.by_scores:

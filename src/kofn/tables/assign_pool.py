@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kofn.core import checks
 from kofn.core.checks import InputError
+from kofn.core.plans import Assignment
+from kofn.core.problems import pairs_by_row
 from kofn.io.tables import Table
 from kofn.io.vectors import PoolVectors
 from kofn.tables.assign_arguments import LINKS, AssignArguments
@@ -16,6 +19,28 @@ from kofn.tables.read import Pool, read_pairs, read_scores, read_vectors, withou
 
 # Words of which each bin may have its own, with their flags.
 _BY_BIN = {"capacity": "capacity", "min_size": "min-size", "limits": "limit"}
+
+
+class Call(NamedTuple):
+    """A call of the verb that answers what was asked of a table."""
+
+    pool: Pool
+    words: Mapping[str, Any]
+    options: Mapping[str, Any]
+
+    def answer(self, verb: Callable[..., Assignment], method: Any) -> Assignment:
+        """The plan, by row of the pool."""
+        options = dict(self.options)
+        if "ids" in self.words:
+            # Where rows have ids, the verb is given pairs of ids.
+            options |= {name: self.words["ids"][pairs] for name, pairs in options.items() if name in LINKS}
+        return verb(method=method, options=options, **self.words)
+
+
+def prepared(table: Table, arguments: AssignArguments) -> Call:
+    """Read what was asked about; the pairs of linked rows in `options` are row numbers."""
+    pool = read_pool(table, arguments)
+    return Call(pool, call_of(pool, arguments), options_of(pool, arguments))
 
 
 def read_pool(table: Table, arguments: AssignArguments) -> Pool:
@@ -33,13 +58,7 @@ def read_pool(table: Table, arguments: AssignArguments) -> Pool:
         X = compared.X
         if arguments.text:
             notes = (f"compared by {compared.how}", *compared.notes)
-    values = {}
-    if arguments.weight_column:
-        values["weights"] = table.numbers(arguments.weight_column)
-    if arguments.size_column:
-        values["sizes"] = table.numbers(arguments.size_column)
-    if arguments.label_column:
-        values["y"] = table.labels(arguments.label_column)
+    values = values_of(table, arguments)
     pool = Pool(
         table=table,
         rows=np.arange(table.n),
@@ -51,6 +70,18 @@ def read_pool(table: Table, arguments: AssignArguments) -> Pool:
         notes=notes,
     )
     return without_gaps(pool, arguments)
+
+
+def values_of(table: Table, arguments: AssignArguments) -> dict[str, Any]:
+    """What the columns say of each row, under the word of the vocabulary."""
+    values = {}
+    if arguments.weight_column:
+        values["weights"] = table.numbers(arguments.weight_column)
+    if arguments.size_column:
+        values["sizes"] = table.numbers(arguments.size_column)
+    if arguments.label_column:
+        values["y"] = table.labels(arguments.label_column)
+    return values
 
 
 def _vectors(table: Table, arguments: AssignArguments) -> PoolVectors:
@@ -89,8 +120,11 @@ def options_of(pool: Pool, arguments: AssignArguments) -> dict[str, Any]:
     """The method's options, the files of linked pairs as pairs of row numbers."""
     options = arguments.options
     for name in LINKS:
-        if isinstance(file := options.get(name), str):
-            options[name] = read_pairs(file, pool.keys, name.replace("_", "-"))
+        links = options.get(name)
+        if isinstance(links, str):
+            options[name] = read_pairs(links, pool.keys, name.replace("_", "-"))
+        elif links is not None and (pool.ids is not None or pool.dropped):
+            options |= pairs_by_row({name: links}, checks.ids(pool.keys))
     return options
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, ClassVar, Self
 
@@ -21,29 +22,31 @@ class SelectArguments(RowArguments):
     VERB: ClassVar[str] = "select"
     OPTIONS: ClassVar[tuple[str, ...]] = (*FILES, "model")
 
-    score_column: str | None
-    by_scores: bool
-    by_rankings: bool
-    queries: str | None
-    private: str | None
-    dedupe: float | None
-    dropped: str | None
-    k: int | None
-    budget: float | None
-    cost_column: str | None
-    quotas: Quotas
-    proportional: tuple[str, ...]
-    each: dict[str, int]
-    include: str | None
-    exclude: str | None
-    start: str | None
-    objective: str | None
-    per_item: int | None
-    capacity: int | list[int] | None
-    group_column: str | None
-    classes: int | None
-    model: str | None
-    every: bool
+    score_column: str | None = None
+    by_scores: bool = False
+    by_rankings: bool = False
+    # A file or a text; in Python texts or vectors too.
+    queries: Any = None
+    private: Any = None
+    dedupe: float | None = None
+    dropped: str | None = None
+    k: int | None = None
+    budget: float | None = None
+    cost_column: str | None = None
+    quotas: Quotas = field(default_factory=dict)
+    proportional: tuple[str, ...] = ()
+    each: Mapping[str, int] = field(default_factory=dict)
+    # Ids with commas, or a file of them; in Python an array or a plan too.
+    include: Any = None
+    exclude: Any = None
+    start: Any = None
+    objective: Any = None
+    per_item: int | None = None
+    capacity: int | list[int] | None = None
+    group_column: str | None = None
+    classes: int | None = None
+    model: str | None = None
+    every: bool = False
 
     def __post_init__(self) -> None:
         if self.classes is not None and self.classes < 2:
