@@ -13,7 +13,7 @@ from kofn.core.auto import AUTO
 from kofn.core.checks import InputError, nearest, shown
 from kofn.core.signatures import documented
 from kofn.core.vocabulary import SETTINGS, VOCABULARY, argument, meant
-from kofn.core.words import Words
+from kofn.core.words import OF_TABLES, OF_TABLES_BY_VERB, Words
 from kofn.tables.words import asks_of_a_table
 
 if TYPE_CHECKING:
@@ -139,7 +139,10 @@ def select(
     """Pick which k of n to keep, under a count, a budget and quotas.
 
     Args:
-        X: vectors (n, d), one row an item; or give `similarity` (n, n) or `scores` (n,) by name.
+        X: vectors (n, d), one row an item; a table (pandas, polars, Arrow, `datasets.Dataset`, a dict of columns, the
+            path of a file), of whose columns `text`, `vectors` or `columns` say how rows are compared, and `ids`, `y`,
+            `groups`, `weights`, `costs`, `scores` and `quotas` may name others; or a list of texts. Or give
+            `similarity` (n, n) or `scores` (n,) by name.
         method: a method's name (`kofn.methods("select")`), "auto", or your own callable.
         options: the method's own options as a mapping; a named method's options, and the parameters of an
             objective, may also be given flat, like every other argument.
@@ -159,6 +162,12 @@ def select(
         >>> s = kofn.select(X, k=3, groups=list("aabbb"), quotas={"a": (2, None)})
         >>> sorted(s.indices.tolist())
         [0, 1, 2]
+        >>> pool = {"body": ["red car", "red bus", "green tree", "a red car"], "lang": ["en", "en", "fr", "en"]}
+        >>> s = kofn.select(pool, text="body", quotas={"lang": {"fr": 1}}, k=2)
+        >>> s.take(pool)["body"]
+        ['red car', 'green tree']
+        >>> kofn.select(pool["body"], k=1).indices.tolist()
+        [0]
     """
     _one_positional("select", extra)
     result: Selection = _run("select", method, options, {"X": X, **arguments})
@@ -171,7 +180,8 @@ def assign(
     """Decide where each of n items goes: groups around real examples, or bins with a capacity.
 
     Args:
-        X: vectors (n, d); or give `distances` (n, n) or `scores` (n, bins) by name.
+        X: vectors (n, d); a table or a list of texts, as in `select`; or give `distances` (n, n) or `scores` (n, bins)
+            by name.
         method: a method's name (`kofn.methods("assign")`), "auto", or your own callable.
         options: the method's own options as a mapping; they may also be given flat (`overflow="drop"`).
         **arguments: the words below, and the method's own options. `k="auto"` has the number of groups found.
@@ -392,13 +402,18 @@ def _describe(verb: str, function: Any) -> None:
             inspect.Parameter(word, extra.KEYWORD_ONLY, default=None, annotation=types[word].__forward_arg__)
             for word in words
         ),
+        *(
+            inspect.Parameter(word, extra.KEYWORD_ONLY, default=None, annotation=OF_TABLES[word][0])
+            for word in OF_TABLES_BY_VERB.get(verb, ())
+        ),
         method,
         options,
         inspect.Parameter("method_options", extra.VAR_KEYWORD, annotation="Any"),
     ]
+    sentences = {word: sentence for word, (_type, sentence) in OF_TABLES.items()}
     signature = inspect.Signature(shown, return_annotation=inspect.signature(function).return_annotation)
     function.__signature__ = signature
-    function.__doc__ = documented(inspect.getdoc(function) or "", signature, {})
+    function.__doc__ = documented(inspect.getdoc(function) or "", signature, sentences)
 
 
 for _verb, _function in (("select", select), ("assign", assign), ("allocate", allocate), ("combine", combine)):

@@ -225,6 +225,40 @@ class Selection(Plan, _Listed):
         """Positions that were not picked, ascending."""
         return np.flatnonzero(~self.mask)
 
+    def take(self, data: Any, *, ids: str | None = None) -> Any:
+        """The picked rows of what the pool came from, in the order picked, as the same kind.
+
+        A pandas or polars frame or series, a LazyFrame (which stays lazy), an Arrow table, a `datasets.Dataset`, a dict
+        of columns, an array, memory map, sparse matrix, a tensor (dtype and device kept), a list, a torch Dataset (as a
+        `Subset`), or the path of a file (as a polars frame).
+
+        Args:
+            data: one row an item, as many as the pool has.
+            ids: a column of a frame that holds the ids: rows are then found by these, wherever they stand.
+
+        Raises:
+            InputError: another number of rows, a kind without rows, or an id that no row has.
+
+        Examples:
+            >>> import kofn
+            >>> plan = kofn.select([[0.0], [0.1], [5.0]], k=2)
+            >>> plan.take(["a", "b", "c"])
+            ['b', 'c']
+        """
+        from kofn.io import taking  # only who takes waits for it
+
+        if ids is not None:
+            if self.ids is None:
+                raise InputError(f"ids={shown(ids)}: the plan has no ids; give them to the verb, or take by row number")
+            return taking.taken_by_id(data, ids, self.picked_ids)
+        length = taking.length_of(data)
+        if length is not None and length != self.n:
+            raise InputError(
+                f"data has {length:,} rows, and the plan is of {self.n:,}; give the same rows, or find them by their "
+                "ids, as in take(data, ids='id')"
+            )
+        return taking.taken(data, np.asarray(self.indices))
+
     def prefix(self, t: int) -> Selection:
         """The first t picks. Greedy picks are nested, so this is the plan for the smaller budget, up to its status."""
         if not is_number(t) or int(t) != t:

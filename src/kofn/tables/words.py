@@ -12,6 +12,7 @@ from typing import Any
 from kofn.core.checks import InputError
 from kofn.core.checks.kinds import frame_kind, holds_texts
 from kofn.core.checks.numbers import shown
+from kofn.core.words import OF_TABLES
 
 # Words of which a text names a column of the table, and the field of the arguments that holds the name. The shared
 # words are the vocabulary's; beside them stand the command's flags.
@@ -24,11 +25,6 @@ NAMES_A_COLUMN = {
     **dict.fromkeys(("scores", "score"), "score_column"),
     **dict.fromkeys(("sizes", "size"), "size_column"),
 }
-# Words that say something of a table and mean nothing without one.
-OF_TABLES = (
-    *("text", "vectors", "columns", "categories", "embedder", "cache", "drop_empty", "impute", "na", "decimal"),
-    *("dedupe", "proportional", "each", "classes", "equal"),
-)
 
 
 def asks_of_a_table(X: Any, given: Mapping[str, Any]) -> bool:
