@@ -102,9 +102,23 @@ SELECT: dict[str, tuple[dict[str, Any], list[str]]] = {
         ["--vectors", "emb", "--classes", "3", "-k", "6", "--seed", "1"],
     ),
     "method": (
-        {"columns": ["age"], "label": "lang", "method": "ccs", "scores": "score", "k": 12, "n_strata": 3, "seed": 0},
-        ["--columns", "age", "--label", "lang", "-m", "ccs", "--score", "score", "-k", "12", "-O", "n_strata=3"]
-        + ["--seed", "0"],
+        {"columns": ["age"], "label": "lang", "method": "ccs", "scores": "score", "k": 9, "n_strata": 3, "seed": 0},
+        [
+            "--columns",
+            "age",
+            "--label",
+            "lang",
+            "-m",
+            "ccs",
+            "--score",
+            "score",
+            "-k",
+            "12",
+            "-O",
+            "n_strata=3",
+            "--seed",
+            "0",
+        ],
     ),
     "a round of labels": (
         {"vectors": "emb", "label": "some", "k": 4, "model": "none"},

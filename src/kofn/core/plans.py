@@ -233,8 +233,9 @@ class Selection(Plan, _Listed):
         `Subset`), or the path of a file (as a polars frame).
 
         Args:
-            data: one row an item, as many as the pool has.
-            ids: a column of a frame that holds the ids: rows are then found by these, wherever they stand.
+            data: one row an item, as many as the pool has (of a LazyFrame that is not looked at).
+            ids: a column of a frame that holds the ids: rows are then found by these, wherever they stand. Ids that a
+                LazyFrame turns out not to have are left out.
 
         Raises:
             InputError: another number of rows, a kind without rows, or an id that no row has.

@@ -26,8 +26,6 @@ from kofn.io.tables import Table
 
 # What the plan of a lazy query says where its rows may come in another order when it is made again.
 _UNORDERED = re.compile(r"\w+\[maintain_order: false|\w+ JOIN|\.sample\(|\.shuffle\(")
-# Values that tell the type of a column of Python objects.
-_HEAD = 100
 
 
 class FrameTable(Table):
@@ -196,14 +194,17 @@ def _of_pandas(name: str, values: Any) -> pl.Series:
 def _of_objects(name: str, values: list[Any]) -> pl.Series:
     """A column of Python values, which are of one kind but for those that are missing."""
     values = [None if is_missing(value) else value for value in values]
-    rows = [as_array(value, name) if hasattr(value, "detach") else value for value in values]
+    kinds = {_kind_of(value): row for row, value in reversed(list(enumerate(values))) if value is not None}
+    rows = values
+    if kinds.keys() == {"list"}:
+        # Of arrays with missing ones among them polars makes no column by itself.
+        rows = [value if value is None or isinstance(value, list) else _listed(name, value) for value in values]
     try:
         series = pl.Series(name, rows)
     except (TypeError, pl.exceptions.PolarsError):
         series = None
     if series is not None and series.dtype != pl.Object:
         return series
-    kinds = {_kind_of(value): row for row, value in reversed(list(enumerate(values))) if value is not None}
     if kinds.keys() <= {"int", "float", "bool", "Decimal"} and kinds:
         return pl.Series(name, values, strict=False)
     if len(kinds) > 1:
@@ -215,4 +216,11 @@ def _of_objects(name: str, values: list[Any]) -> pl.Series:
 
 
 def _kind_of(value: Any) -> str:
-    return "list" if isinstance(value, list | tuple | np.ndarray) else type(value).__name__
+    is_list = isinstance(value, list | tuple | np.ndarray) or hasattr(value, "detach")
+    return "list" if is_list else type(value).__name__
+
+
+def _listed(name: str, value: Any) -> Any:
+    """One cell of a column of lists: an array, a tensor or a tuple."""
+    array = as_array(value, name)
+    return pl.Series(array) if array.ndim == 1 and array.dtype.kind in "iufbUS" else array.tolist()

@@ -66,8 +66,12 @@ def _taken(data: Any, rows: NDArray[np.int64]) -> Any:
 def length_of(data: Any) -> int | None:
     """How many rows there are; None where that is not known beforehand."""
     kind = frame_kind(data)
-    if kind in ("lazy", "file", "stream", "splits") or isinstance(data, str | bytes):
+    if kind in ("lazy", "stream", "splits") or isinstance(data, str | bytes):
         return None
+    if kind == "file":
+        from kofn.io.tables import Table
+
+        return Table.open(data).n
     if kind == "columns":
         lengths = {length_of(column) for column in data.values()}
         return lengths.pop() if len(lengths) == 1 else None

@@ -12,6 +12,7 @@ import numpy as np
 from kofn.core import checks
 from kofn.core.checks import InputError
 from kofn.core.checks.kinds import frame_kind
+from kofn.core.vocabulary import VOCABULARY
 from kofn.io.reading import EMPTY, Reading
 from kofn.tables.arguments import RowArguments
 from kofn.tables.assign_arguments import AssignArguments
@@ -88,6 +89,8 @@ def reading_of(words: dict[str, Any]) -> Reading:
     marks = words.pop("na", None)
     marks = (marks,) if isinstance(marks, str) else tuple(map(str, marks or ()))
     drops, impute = words.get("drop_empty"), words.get("impute")
+    if drops and impute is not None:
+        raise InputError("drop_empty and impute both say what becomes of missing values; give one of them")
     empty = "drop" if drops else "refuse" if impute is None else impute
     if empty not in EMPTY:
         raise InputError(f"impute={impute!r}: give median, mean or most_frequent")
@@ -124,6 +127,8 @@ def arguments_of(
     for name, value in words.items():
         if name in known:
             fields[name] = value
+        elif name in VOCABULARY:
+            raise InputError(f"{name} does not go with a table of rows; leave it out, or give it without the table")
         elif name in own:
             raise InputError(f"{name} is given twice: flat and in options; give it once")
         else:
@@ -165,6 +170,6 @@ def _quotas(words: dict[str, Any], named: Mapping[str, str]) -> dict[str, Any]:
     if "group_column" not in named:
         group = next(iter(quotas))
         raise InputError(
-            f"quotas of {group!r} and others need a column: give quotas={{column: {{{group!r}: ...}}}}, or groups="
+            f"quotas of {group!r} need a column: give quotas={{column: {{{group!r}: ...}}}}, or name it by groups"
         )
     return {named["group_column"]: dict(quotas)}

@@ -27,14 +27,18 @@ _WORDS = {
 }
 # Flags without a value.
 _SWITCHES = ("drop-empty", "scores", "rankings", "equal")
+_ARRAY = re.compile(r"@\w+\.npy")
 _NAMES = "cosine|precomputed|median|mean|tfidf|none|auto"
-_VALUE = rf"(?P<number>-?\d+(\.\d+)?(?![\w.]))|(?P<text>'[^']*')|(?P<word>,(?= )|{_NAMES})"
+_VALUE = (
+    rf"(?P<number>-?\d+(\.\d+)?(?![\w.]))|(?P<text>'[^']*')|(?P<word>,(?= )|({_NAMES})(?!\w))"
+    r"|(?P<metavar>[A-Z]+(,[A-Z])?)(?!\w)"
+)
 _FLAG = re.compile(rf"(?<![\w-])(--(?P<flag>[a-z]+(-[a-z]+)*)|-(?P<short>[km]))(?![\w-])( ({_VALUE}))?")
 
 
 def in_python(text: str) -> str:
-    """A message with arguments of Python in place of flags."""
-    return _FLAG.sub(_argument, text)
+    """A message with arguments of Python in place of flags, and arrays in place of their files."""
+    return _ARRAY.sub("an array", _FLAG.sub(_argument, text))
 
 
 def _argument(match: re.Match[str]) -> str:
@@ -44,7 +48,9 @@ def _argument(match: re.Match[str]) -> str:
     if flag in _SWITCHES:
         rest = match[0].partition(" ")[2]
         return f"{word}=True" + (f" {rest}" if rest else "")
-    return f"{word}={value}" if value else f"{word}="
+    if match["metavar"]:
+        return f"{word}={match['metavar']}"
+    return f"{word}={value}" if value else word
 
 
 def speaking_python(answer: Callable[[], Any]) -> Any:

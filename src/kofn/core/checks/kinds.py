@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+# What ends the name of a table's file.
+_FILES = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson", ".npy", ".npz", ".gz", ".bz2", ".xz")
 # Values that are looked at to tell whether a list holds texts.
 _LOOKED_AT = 100
 
@@ -24,11 +26,11 @@ def frame_kind(value: Any) -> str | None:
     """The kind of a table with named columns; None of anything else.
 
     "pandas", "polars", "lazy" (polars' LazyFrame), "arrow" (a table, or what hands one out), "datasets", "splits" and
-    "stream" (of `datasets`), "columns" (a dict), or "file" (the path of one).
+    "stream" (of `datasets`), "columns" (a dict), or "file" (the path of one, or its name with the suffix of a table).
     """
     name = type(value).__name__
     package = _package(value)
-    if isinstance(value, PurePath):
+    if isinstance(value, PurePath) or (isinstance(value, str) and PurePath(value).suffix.lower() in _FILES):
         return "file"
     if isinstance(value, Mapping):
         if package == "datasets":
