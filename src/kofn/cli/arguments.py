@@ -11,6 +11,7 @@ import click
 
 from kofn.cli.verb_command import Section
 from kofn.core.checks import InputError
+from kofn.io.label_tools import TOOLS
 from kofn.tables.arguments import Quotas
 
 _QUOTA = re.compile(r"^(?P<column>[^=]+)=(?P<group>.*):(?P<low>\d*(\.?\d+%)?)(?P<dash>-?)(?P<high>\d*(\.?\d+%)?)$")
@@ -133,6 +134,21 @@ class _Names(click.ParamType):
         return tuple(name.strip() for name in value.split(","))
 
 
+class _ForTool(click.ParamType):
+    """A labelling tool and the file that it imports."""
+
+    name = "tool"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, tuple):
+            return value
+        tool, _equals, path = value.partition("=")
+        if tool not in TOOLS or not path:
+            wanted = " or ".join(f"{name}=FILE.json" for name in TOOLS)
+            self.fail(f"{value!r}: give {wanted}", param, ctx)
+        return tool, path
+
+
 class _Columns(click.ParamType):
     """Names of columns with commas between, as they are typed: a name may hold spaces and commas of its own."""
 
@@ -144,6 +160,7 @@ class _Columns(click.ParamType):
 
 NUMBER, NUMBERS, CAPACITY, COUNT_OR_AUTO, NAMES = _Number(), _Numbers(), _Capacity(), _CountOrAuto(), _Names()
 SHARE, COUNT_OR_SHARE = _Share(), _CountOrShare()
+FOR_TOOL = _ForTool()
 COLUMNS, CAPACITY_OR_TABLE, AMOUNTS_OR_TABLE = _Columns(), _OrTable(CAPACITY), _OrTable(_Amounts())
 
 

@@ -10,7 +10,7 @@ import click
 
 from kofn.cli.estimate import beginning_of, duplicates_beforehand, facts, say_beforehand
 from kofn.cli.printing import say
-from kofn.cli.select_answer import answer, picks, refuse_nothing, render, report_context, warn_of_few
+from kofn.cli.select_answer import answer, export_picks, picks, refuse_nothing, render, report_context, warn_of_few
 from kofn.cli.select_arguments import ANSWER, COMPARED, KNOWN, WANTED
 from kofn.cli.select_kept import answer_kept, dropped_rows, render_kept, write_kept
 from kofn.cli.verb_command import VerbCommand
@@ -72,6 +72,7 @@ def command(typed: Sequence[str], file: str, **values: Any) -> int:
     refuse_nothing(plan, arguments)
     if arguments.dropped:
         write_table(dropped_rows(pool, arguments), arguments.dropped)
+    export_picks(plan, pool, arguments)
     finish(plan, arguments, lambda: picks(plan, pool, arguments), **report_context(plan, pool, arguments))
     seconds = time.perf_counter() - began
     say(answer(plan, pool, arguments, seconds), lambda: render(plan, pool, arguments, seconds), arguments.as_json)

@@ -104,4 +104,13 @@ KNOWN = Section(
         *words.GAPS,
     ),
 )
-ANSWER = words.method_section("Where the picks go (.csv, .tsv, .parquet, .jsonl): all columns plus rank and gain.")
+EXPORT = flag(
+    "--export",
+    type=words.FOR_TOOL,
+    metavar="TOOL=FILE",
+    help="Write the picks for a labelling tool too: label-studio=tasks.json or argilla=records.json.",
+)
+_READS, _WRITES, _WORKS = words.method_section(
+    "Where the picks go (.csv, .tsv, .parquet, .jsonl): all columns plus rank and gain."
+)
+ANSWER = (_READS, Section(_WRITES.title, (_WRITES.flags[0], EXPORT, *_WRITES.flags[1:])), _WORKS)

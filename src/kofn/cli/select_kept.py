@@ -22,8 +22,8 @@ def write_kept(pool: Pool, arguments: SelectArguments) -> None:
     Raises:
         InputError: a report or a plan is asked for, which are of picks.
     """
-    if arguments.report or arguments.plan_path:
-        asked = "--report" if arguments.report else "--plan"
+    if arguments.report or arguments.plan_path or arguments.export:
+        asked = "--report" if arguments.report else "--plan" if arguments.plan_path else "--export"
         raise InputError(f"{asked} is of picks; say how many with -k, or leave it out to keep all but near-duplicates")
     if arguments.output:
         made = rows_with(pool.table, rows_kept(pool), {}, arguments)

@@ -260,6 +260,33 @@ class Selection(Plan, _Listed):
             )
         return taking.taken(data, np.asarray(self.indices))
 
+    def export(self, path: str | Path, data: Any, *, to: str, ids: str | None = None, label: str | None = None) -> Path:
+        """Write the picked rows, in the order picked, as a file that a labelling tool imports.
+
+        Args:
+            path: a name that ends in .json.
+            data: the table that the pool came from (`take`).
+            to: "label-studio" (tasks: each row's columns, rank and gain under `data`) or "argilla" (records for
+                `dataset.records.from_json`: texts are fields, other columns metadata, known labels suggestions).
+            ids: a column of ids; rows are found by these where the plan has them.
+            label: the column of labels.
+
+        Raises:
+            InputError: another tool, or what `take` refuses.
+        """
+        from kofn.io import label_tools, taking
+
+        rows = taking.as_polars(self.take(data, ids=ids if self.ids is not None else None))
+        return label_tools.write_for(to, path, self.ranked(rows), key=ids, label=label)
+
+    def ranked(self, rows: Any) -> Any:
+        """A polars frame of the picks with their `rank` and `gain` beside the columns that it has."""
+        import polars
+
+        added = {"rank": np.arange(1, len(self.indices) + 1), "gain": np.asarray(self.gains)}
+        names = {name: f"kofn_{name}" if name in rows.columns else name for name in added}
+        return rows.with_columns(polars.Series(names[name], values) for name, values in added.items())
+
     def prefix(self, t: int) -> Selection:
         """The first t picks. Greedy picks are nested, so this is the plan for the smaller budget, up to its status."""
         if not is_number(t) or int(t) != t:

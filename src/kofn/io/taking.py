@@ -107,6 +107,17 @@ def taken_by_id(data: Any, column: str, keys: Any) -> Any:
     return _taken(data, positions_of(data, column, keys))
 
 
+def as_polars(rows: Any) -> Any:
+    """A table of any kind as a polars frame."""
+    import polars as pl
+
+    from kofn.io.frames import FrameTable
+
+    table = FrameTable(rows)
+    table.hold(table.columns)
+    return pl.DataFrame([table.column(name) for name in table.columns])
+
+
 def _of_lazy(frame: Any, column: str, keys: Any) -> Any:
     """The rows of a LazyFrame whose number or id is among `keys`, in their order."""
     import polars as pl

@@ -25,7 +25,7 @@ _BY_VERB: dict[str, type[RowArguments]] = {"select": SelectArguments, "assign": 
 # Fields that a call of Python does not set by their name: what the command writes, and what else it alone has.
 _OF_THE_COMMAND = {
     *("typed", "own_options", "output", "report", "plan_path", "as_json", "dry_run", "images", "drop", "dropped"),
-    *("every", "by_scores", "by_rankings", "method", "quotas", *NAMES_A_COLUMN.values()),
+    *("every", "export", "by_scores", "by_rankings", "method", "quotas", *NAMES_A_COLUMN.values()),
 }
 
 

@@ -47,6 +47,7 @@ class SelectArguments(RowArguments):
     classes: int | None = None
     model: str | None = None
     every: bool = False
+    export: tuple[str, str] | None = None
 
     def __post_init__(self) -> None:
         if self.classes is not None and self.classes < 2:
