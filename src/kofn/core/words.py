@@ -96,7 +96,7 @@ class Limits(TypedDict, total=False):
     """What long work may take, and whether it shows how far it is; `kofn.core.runtime.Control` reads it."""
 
     time_limit: float | None
-    progress: bool | None
+    progress: bool | Callable[[Any], Any] | None
 
 
 class Resources(Limits, total=False):

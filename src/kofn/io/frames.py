@@ -87,8 +87,8 @@ class FrameTable(Table):
 def unordered(frame: Any) -> str:
     """What makes a LazyFrame's rows come in no fixed order; empty where nothing does, or where it is sorted last."""
     plan = frame.explain(optimized=False)
-    found = _UNORDERED.search(plan)
-    return found[0].lstrip(".").rstrip("(") if found and not plan.startswith("SORT BY") else ""
+    match = _UNORDERED.search(plan)
+    return match[0].lstrip(".").rstrip("(") if match and not plan.startswith("SORT BY") else ""
 
 
 def _opened(frame: Any, kind: str | None) -> tuple[Callable[[list[str]], list[pl.Series]], list[str], int]:
