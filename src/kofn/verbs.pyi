@@ -57,6 +57,7 @@ def select(
     queries: ArrayLike | None = ...,
     private: ArrayLike | None = ...,
     rule: Literal['borda', 'sntv', 'bloc', 'chamberlin_courant'] = ...,
+    lower: str | Sequence[int] | Sequence[str] | None = ...,
     options: Mapping[str, Any] | None = None,
 ) -> Selection: ...
 
@@ -304,6 +305,7 @@ def select(
     seed: int | None = None,
     engine: str | None = None,
     rule: Literal['borda', 'sntv', 'bloc', 'chamberlin_courant'] = ...,
+    lower: str | Sequence[int] | Sequence[str] | None = ...,
     options: Mapping[str, Any] | None = None,
 ) -> Selection: ...
 
@@ -1685,6 +1687,7 @@ def combine(
     n_threads: int | None = None,
     seed: int | None = None,
     engine: str | None = None,
+    lower: str | Sequence[int] | Sequence[str] | None = ...,
     record: Any = ...,
     out: str | Path | None = ...,
     only: str | Sequence[str] | None = ...,
@@ -1714,6 +1717,7 @@ def combine(
     n_threads: int | None = None,
     seed: int | None = None,
     engine: str | None = None,
+    lower: str | Sequence[int] | Sequence[str] | None = ...,
     options: Mapping[str, Any] | None = None,
 ) -> Blend: ...
 

@@ -63,7 +63,7 @@ def test_models_are_rows_and_metrics_of_tasks_columns(results: Path) -> None:
     assert rows["org/b"]["arc/acc"] == 0.8  # the later run's
     assert rows["org/b"]["mmlu/acc"] == 0.3  # which the later run did not measure again
     assert rows["org/a"]["gsm8k/exact_match,strict-match"] is None
-    assert rows["org/a"]["wikitext/word_perplexity"] == -12.0
+    assert rows["org/a"]["wikitext/word_perplexity"] == 12.0
     assert not any("stderr" in name or "alias" in name for name in table.frame.columns)
 
 
@@ -76,7 +76,7 @@ def test_tasks_of_a_group_count_once_and_each_by_its_first_metric(results: Path)
 
 def test_what_was_not_measured_alike_is_told(results: Path) -> None:
     notes = score_table([results]).notes
-    assert "lower is better in wikitext/word_perplexity: counted as such" in notes
+    assert score_table([results]).lower == ["wikitext/word_perplexity"]
     assert "wikitext was not measured alike (shots of org/a: 0, org/b: 5)" in notes
     assert not any("arc" in note for note in notes)
 
@@ -88,7 +88,7 @@ def test_the_command_ranks_the_models(results: Path, tmp_path: Path, capsys: pyt
     assert "not measured alike" in out
     table = score_table([results])
     table.frame.write_csv(tmp_path / "scores.csv")
-    columns = ["--id", "model", "--columns", ",".join(table.main)]
+    columns = ["--id", "model", "--columns", ",".join(table.main), "--lower", "wikitext/word_perplexity"]
     assert run(capsys, "combine", tmp_path / "scores.csv", *columns, "-o", tmp_path / "same.csv")[0] == 0
     assert pl.read_csv(tmp_path / "ranking.csv").equals(pl.read_csv(tmp_path / "same.csv"))
     assert pl.read_csv(tmp_path / "ranking.csv")["id"].to_list() == ["org/b", "org/a"]

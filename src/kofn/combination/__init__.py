@@ -6,6 +6,7 @@ from kofn.core.lazy import attach
 
 # Generated below this line by `make index`.
 HOMES = {
+    "RESAMPLES": "rankings._intervals",
     "borda": "rankings._borda",
     "dare": "task_vectors._dare",
     "evolved_mean": "soups._evolved_mean",
@@ -27,6 +28,7 @@ HOMES = {
     "permute": "alignment._permute",
     "pleas": "partial._pleas",
     "preview_merge": "recipes._preview_merge",
+    "rank_intervals": "rankings._intervals",
     "read_recipe": "recipes._read_recipe",
     "reduce_adapters": "adapters._reduce_adapters",
     "singular_alignment": "alignment._singular_alignment",

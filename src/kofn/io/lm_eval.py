@@ -26,13 +26,15 @@ class ScoreTable:
     """Scores of models.
 
     Attributes:
-        frame: the column `model`, and one of each metric of each task; higher is better, empty where none was measured.
+        frame: the column `model`, and one of each metric of each task, empty where none was measured.
         main: the first metric of each task, of groups in place of their tasks.
+        lower: the columns in which lower is better.
         notes: what to know before the scores are compared.
     """
 
     frame: pl.DataFrame
     main: list[str] = field(default_factory=list)
+    lower: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
@@ -54,16 +56,16 @@ def score_table(paths: Sequence[str | Path]) -> ScoreTable:
     main: dict[str, str] = {}
     within: dict[str, set[str]] = {}
     setup: dict[tuple[str, str], dict[Any, str]] = {}
-    turned: set[str] = set()
+    falling: dict[str, None] = {}
     for file in _files(paths):
         run = _read(file)
         model = _name(run, file)
         for task, metrics in run["results"].items():
             named = list(_scores(task, metrics, run))
             for column, value, lower in named:
-                scores.setdefault(model, {})[column] = -value if lower else value
+                scores.setdefault(model, {})[column] = value
                 if lower:
-                    turned.add(column)
+                    falling[column] = None
             if named:
                 main.setdefault(task, named[0][0])
                 for kind in ("n-shot", "versions"):
@@ -78,13 +80,13 @@ def score_table(paths: Sequence[str | Path]) -> ScoreTable:
         {MODEL: list(scores), **{name: [row.get(name) for row in scores.values()] for name in columns}},
         schema={MODEL: pl.String, **dict.fromkeys(columns, pl.Float64)},
     )
-    notes = [f"lower is better in {', '.join(sorted(turned))}: counted as such"] if turned else []
+    notes = []
     for (task, kind), models in setup.items():
         if len(models) > 1:
             word = "shots" if kind == "n-shot" else "version"
             shown_models = ", ".join(f"{model}: {value}" for value, model in models.items())
             notes.append(f"{task} was not measured alike ({word} of {shown_models})")
-    return ScoreTable(frame, [column for task, column in main.items() if task not in inside], notes)
+    return ScoreTable(frame, [column for task, column in main.items() if task not in inside], list(falling), notes)
 
 
 def _files(paths: Sequence[str | Path]) -> Iterator[Path]:

@@ -6,7 +6,9 @@ from kofn.core.lazy import attach
 
 # Generated below this line by `make index`.
 HOMES = {
+    "RESAMPLES": "_intervals",
     "borda": "_borda",
     "merge_points": "_borda",
+    "rank_intervals": "_intervals",
 }
 __getattr__, __dir__, __all__ = attach(__name__, HOMES)

@@ -27,7 +27,7 @@ def shares(ballot: Floats) -> Floats:
 
 def _borda(case: Case) -> None:
     plan, weights = case.plan, member_weights(case)
-    ballots = np.asarray(case.words["rankings"], np.float64)
+    ballots = np.asarray(case.words["rankings"], np.float64).T
     table = np.array([shares(ballot) for ballot in ballots])
     heard = (~np.isnan(table) * weights[:, None]).sum(axis=0)
     earned = (np.nan_to_num(table) * weights[:, None]).sum(axis=0)
