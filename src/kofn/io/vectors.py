@@ -137,12 +137,13 @@ def _only_vectors(table: Table) -> str:
         return vectors[0]
     if vectors:
         raise InputError(f"{table.path} has several columns of vectors ({', '.join(vectors)}); name one with --vectors")
-    shown = {kind: [name for name, k in kinds.items() if k == kind][:4] for kind in ("text", "number")}
+    texts = [name for name, kind in kinds.items() if kind == "text"][:4]
+    numbers = [name for name, kind in kinds.items() if kind in ("number", "date", "boolean")][:4]
     hints = []
-    if shown["text"]:
-        hints.append(f"--text COLUMN (such as {', '.join(shown['text'])})")
-    if shown["number"]:
-        hints.append(f"--columns A,B (such as {','.join(shown['number'])})")
+    if texts:
+        hints.append(f"--text COLUMN (such as {', '.join(texts)})")
+    if numbers:
+        hints.append(f"--columns A,B (such as {','.join(numbers)})")
     raise InputError(
         f"{table.path} has no column of vectors; say what the rows are compared by: {' or '.join(hints) or '--vectors'}"
     )
