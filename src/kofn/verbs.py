@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from kofn import _index
 from kofn.core import dispatch, registry, vocabulary
 from kofn.core.auto import AUTO
-from kofn.core.checks import InputError, nearest, shown
+from kofn.core.checks import InputError, nearest, reading, shown
 from kofn.core.signatures import documented
 from kofn.core.vocabulary import SETTINGS, VOCABULARY, argument, meant
 from kofn.core.words import OF_TABLES, OF_TABLES_BY_VERB, Words
@@ -29,8 +29,12 @@ _LEAD = {"select": "X", "assign": "X", "allocate": "curves", "combine": "members
 
 def _run(verb: str, method: Method, options: Mapping[str, Any] | None, arguments: dict[str, Any]) -> Any:
     given = {name: value for name, value in arguments.items() if value is not None}
-    if verb in _OF_ROWS and asks_of_a_table(given.get("X"), given):
-        return _of_table(verb, method, options, given)
+    if verb in _OF_ROWS:
+        X = given.get("X")
+        with reading("X", X):
+            of_table = asks_of_a_table(X, given)
+        if of_table:
+            return _of_table(verb, method, options, given)
     if not isinstance(method, str) and not callable(method):
         raise InputError(f"method={shown(method)}: no such {verb} method; give a name or a callable")
     if options is not None and not isinstance(options, Mapping):

@@ -34,6 +34,7 @@ def rank(members: Sequence[str], arguments: CombineArguments) -> None:
     if arguments.summed is not None:
         raise InputError("--sum and --mean are of checkpoints and adapters; judges' points are averaged")
     notes: list[str] = []
+    table: Table
     if measured:
         results = score_table(members)
         table, notes = FrameTable(results.frame), results.notes

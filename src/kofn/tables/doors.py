@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from kofn.core import checks
 from kofn.core.checks import InputError
 from kofn.core.checks.kinds import frame_kind
 from kofn.core.plans import Assignment, Selection
@@ -50,7 +51,8 @@ def _answered(
     reading = reading_of(words)
     if frame_kind(X) == "file" and columns:
         raise InputError(f"{next(iter(columns))} is a list of values, and X a file; name a column of the file")
-    table = Table.open(X, reading) if frame_kind(X) == "file" else FrameTable(X, reading, columns)
+    with checks.reading("X", X):
+        table = Table.open(X, reading) if frame_kind(X) == "file" else FrameTable(X, reading, columns)
     arguments = arguments_of(verb, method, options, words, named)
     arguments = arguments.named_in(table)
     _refuse_no_order(X, arguments)
