@@ -90,16 +90,14 @@ def _names(table: Table, arguments: CombineArguments) -> str | None:
 
 def _standing(row: Mapping[str, Any], n_judges: int) -> str:
     """What is known of one alternative beside its rank."""
-    if "points" not in row:
-        return ""
-    if math.isnan(row["points"]):
+    if math.isnan(row.get("points", 0.0)):
         return "  never compared with another"
-    parts = [f"{row['points']:.4g} points"]
+    parts = [f"{row['points']:.4g} points"] if "points" in row else []
     if "rank_low" in row:
         parts.append(f"ranks {row['rank_low']} to {row['rank_high']}")
-    if row["rated"] < n_judges:
+    if row.get("rated", n_judges) < n_judges:
         parts.append(f"{row['rated']} of {n_judges} scores")
-    return "  " + ", ".join(parts)
+    return "  " + ", ".join(parts) if parts else ""
 
 
 # Names of columns in which lower is better.

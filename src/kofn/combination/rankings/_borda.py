@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kofn.combination.rankings._intervals import DECIMALS, rank_intervals
+from kofn.combination.rankings._pairs import ballots_of
 from kofn.core import checks
 from kofn.core.arrays import Floats
 from kofn.core.checks import InputError
@@ -90,10 +91,8 @@ def borda(rankings: Any, *, weights: Any = None, lower: str | Sequence[int] | Se
         Emerson 2013, The original Borda count and partial voting (Social Choice and Welfare 40).
         Cullinan, Hsiao & Polett 2014, A Borda count for partially ordered ballots (Social Choice and Welfare 42).
     """
-    ballots = np.array(rankings.T, order="C")
+    ballots = ballots_of(rankings, lower)
     m, n = ballots.shape
-    if lower is not None:
-        ballots[checks.positions(lower, "lower", m)] *= -1
     given = np.ones(m) if weights is None else checks.weights(weights).astype(np.float64)
     wins = np.empty((m, n), np.int32)  # twice the number of rated others beaten, ties counting one; -1 where not rated
     rivals = np.empty(m, np.int64)

@@ -44,20 +44,29 @@ def rank_intervals(
     step = max(1, _AT_ONCE // max(n, n_judges))
     for start in range(0, RESAMPLES, step):
         points = points_under(counts[start : start + step]).round(DECIMALS)
-        unheard = np.isnan(points)
-        ranked = np.sort(np.where(unheard, np.inf, points), axis=1)
-        for row, (values, steps) in enumerate(zip(points, ranked, strict=True), start):
-            known = n - int(unheard[row - start].sum())
-            best[row] = 1 + known - np.searchsorted(steps[:known], values, side="right")
-            worst[row] = known - np.searchsorted(steps[:known], values, side="left")
-        # A panel that nobody who rated it sits on says nothing of an alternative: its ranks are left out below.
-        best[start : start + step][unheard] = 0
-        worst[start : start + step][unheard] = 0
+        best[start : start + step], worst[start : start + step] = _ends(points)
     tail = (1 - level) / 2
     few = heard < 2
     low = np.where(few, 1, _quantile(best, tail))
     high = np.where(few, int((heard > 0).sum()), _quantile(worst, 1 - tail))
     return np.where(heard > 0, low, 0), np.where(heard > 0, high, 0)
+
+
+def _ends(points: Floats) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """(panels, n) the first and the last rank that each one's points may have, 0 where it has none."""
+    panels, n = points.shape
+    order = np.argsort(-points, axis=1)  # what has no points comes last
+    ranked = np.take_along_axis(points, order, axis=1)
+    position = np.arange(1, n + 1, dtype=np.int32)
+    fresh, last = np.ones((panels, n), bool), np.ones((panels, n), bool)
+    np.not_equal(ranked[:, 1:], ranked[:, :-1], out=fresh[:, 1:])
+    last[:, :-1] = fresh[:, 1:]
+    begin = np.maximum.accumulate(np.where(fresh, position, 0), axis=1)
+    end = np.minimum.accumulate(np.where(last, position, n)[:, ::-1], axis=1)[:, ::-1]
+    out = np.zeros((2, panels, n), np.int32)
+    for ends, ranks in zip(out, (begin, end), strict=True):
+        np.put_along_axis(ends, order, np.where(np.isnan(ranked), 0, ranks).astype(np.int32), axis=1)
+    return out[0], out[1]
 
 
 def _quantile(ranks: NDArray[np.int32], share: float) -> Ints:
