@@ -1883,7 +1883,7 @@ def combine(
     ids: ArrayLike | str | None = None,
     weights: ArrayLike | None = None,
     time_limit: float | None = None,
-    progress: bool | None = None,
+    progress: bool | Callable[[Any], Any] | None = None,
     max_memory: int | str | None = None,
     n_threads: int | None = None,
     seed: int | None = None,

@@ -113,7 +113,7 @@ SELECT: dict[str, tuple[dict[str, Any], list[str]]] = {
             "--score",
             "score",
             "-k",
-            "12",
+            "9",
             "-O",
             "n_strata=3",
             "--seed",
