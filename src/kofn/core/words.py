@@ -14,6 +14,8 @@ from numpy.typing import ArrayLike
 
 Metric = Literal["euclidean", "sqeuclidean", "cosine", "rbf", "precomputed"]
 Items = ArrayLike | Iterable[Any]
+# True shows how far the work is; a callable is told each `kofn.core.progress.Step`.
+Progress = bool | Callable[[Any], Any] | None
 
 
 class HasColumns(Protocol):

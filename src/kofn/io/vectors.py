@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from kofn.core.arrays import Array
 from kofn.core.checks import InputError, count, refuse_nonfinite
+from kofn.core.words import Progress
 from kofn.io.cells import missing_in
 from kofn.io.embedders import open_embedder
 from kofn.io.embedding import Embedded, embedded, model_for
@@ -59,7 +60,7 @@ def pool_vectors(
     categories: Sequence[str] = (),
     embedder: str | None = None,
     cache: bool = True,
-    progress: bool | None = None,
+    progress: Progress = None,
     stand_in: bool = False,
     dims: int = DIMS,
     seed: int = 0,
@@ -74,7 +75,7 @@ def pool_vectors(
         categories: those of columns that hold names, also where they are written as numbers.
         embedder: name or path of a model, or "tfidf" for none.
         cache: keep what the model gives, and use what it gave before.
-        progress: True draws a bar on a terminal while the model works.
+        progress: True shows how far the model is; a callable is told each step.
         stand_in: in place of a model's vectors give others of their width, made of words: to time what comes after.
         dims: dimensions of text vectors without an embedder.
         seed: of the text vectors' random sketch.
@@ -118,7 +119,7 @@ def pool_vectors(
 
 
 def by_model(
-    texts: pl.Series, model: str, *, cache: bool = True, progress: bool | None = None, stand_in: bool = False
+    texts: pl.Series, model: str, *, cache: bool = True, progress: Progress = None, stand_in: bool = False
 ) -> Embedded:
     """Texts embedded by a model, or vectors that stand in for these; arguments as in `pool_vectors`."""
     if not stand_in:
