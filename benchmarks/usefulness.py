@@ -9,8 +9,8 @@ intervals are Student's t over the sets' means, as pools of one set are no indep
 given the same pools.
 
 Half of the sets choose the defaults; the other half only judge them. `decided` is the rule, and what `kofn select`
-does and says of rows to label follows from it: `python -m benchmarks.usefulness` writes `src/kofn/cli/labelling.json`
-from `benchmarks/usefulness.json`.
+does and says of rows to label follows from it: `python -m benchmarks.usefulness` writes
+`src/kofn/tables/labelling.json` from `benchmarks/usefulness.json`.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ KINDS = ("text", "table", "any")
 # Sets of a kind that can overrule those of all kinds; of two, an interval says little.
 ENOUGH = 3
 FIGURES = Path(__file__).with_suffix(".json")
-LABELLING = Path(__file__).resolve().parents[1] / "src/kofn/cli/labelling.json"
+LABELLING = Path(__file__).resolve().parents[1] / "src/kofn/tables/labelling.json"
 
 # As `Any`, it may be called with words that are only known when it runs.
 select: Any = kofn.select

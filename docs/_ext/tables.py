@@ -65,6 +65,20 @@ def words() -> str:
             lines.append(f"| {anchor}`{name}`{kind} | {shown} | {safe(word.help)} | {', '.join(others[name])} |")
         lines.append("")
     lines += [
+        "## Of tables",
+        "",
+        "Where X is a table, `ids`, `y`, `groups`, `weights`, `costs`, `scores` and `sizes` may name its columns, and",
+        "these words say more of it ([Bring your own data](your-data.md)).",
+        "",
+        "| word | on the command line | what it means |",
+        "|---|---|---|",
+    ]
+    for name, (kind, sentence) in bundles.OF_TABLES.items():
+        flag = {"cache": "--no-cache"}.get(name, f"--{name.replace('_', '-')}")
+        kind = safe(kind.replace(" | None", ""))
+        lines.append(f"| `{name}`<br><small>{kind}</small> | `{flag}` | {safe(sentence)} |")
+    lines.append("")
+    lines += [
         "## The method itself",
         "",
         f"`method=` (`-m`, `--method`) is what other libraries call {', '.join(others['method'])}.",

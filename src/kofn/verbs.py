@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 from kofn import _index
 from kofn.core import dispatch, registry, vocabulary
 from kofn.core.auto import AUTO
-from kofn.core.checks import InputError, nearest, shown
+from kofn.core.checks import InputError, nearest, reading, shown
 from kofn.core.signatures import documented
 from kofn.core.vocabulary import SETTINGS, VOCABULARY, argument, meant
-from kofn.core.words import Words
+from kofn.core.words import OF_TABLES, OF_TABLES_BY_VERB, Words
+from kofn.tables.words import asks_of_a_table
 
 if TYPE_CHECKING:
     import polars
@@ -21,11 +22,19 @@ if TYPE_CHECKING:
     from kofn.core.plans import Allocation, Assignment, Blend, Selection
 
 Method = str | Callable[..., Any]
+# The verbs whose items may be the rows of a table, or texts.
+_OF_ROWS = ("select", "assign")
 _LEAD = {"select": "X", "assign": "X", "allocate": "curves", "combine": "members"}
 
 
 def _run(verb: str, method: Method, options: Mapping[str, Any] | None, arguments: dict[str, Any]) -> Any:
     given = {name: value for name, value in arguments.items() if value is not None}
+    if verb in _OF_ROWS:
+        X = given.get("X")
+        with reading("X", X):
+            of_table = asks_of_a_table(X, given)
+        if of_table:
+            return _of_table(verb, method, options, given)
     if not isinstance(method, str) and not callable(method):
         raise InputError(f"method={shown(method)}: no such {verb} method; give a name or a callable")
     if options is not None and not isinstance(options, Mapping):
@@ -43,6 +52,16 @@ def _run(verb: str, method: Method, options: Mapping[str, Any] | None, arguments
         # Settings that the method ignores are still read: a typo in them must not pass in silence.
         argument(name, given[name])
     return dispatch.dispatch(verb, method, given, own, given.pop("ids", None))
+
+
+def _of_table(verb: str, method: Method, options: Mapping[str, Any] | None, given: dict[str, Any]) -> Any:
+    """The answer of a call about a table: the same code reads it as for the command."""
+    from kofn.tables.doors import answer
+
+    def run(method: Method, options: Mapping[str, Any], **words: Any) -> Any:
+        return _run(verb, method, options, words)
+
+    return answer(verb, run, given.pop("X"), method, options or {}, given)
 
 
 def _seeks(verb: str, method: Method, given: Mapping[str, Any], own: Mapping[str, Any]) -> Method:
@@ -124,7 +143,10 @@ def select(
     """Pick which k of n to keep, under a count, a budget and quotas.
 
     Args:
-        X: vectors (n, d), one row an item; or give `similarity` (n, n) or `scores` (n,) by name.
+        X: vectors (n, d), one row an item; a table (pandas, polars, Arrow, `datasets.Dataset`, a dict of columns, the
+            path of a file), of whose columns `text`, `vectors` or `columns` say how rows are compared, and `ids`, `y`,
+            `groups`, `weights`, `costs`, `scores` and `quotas` may name others; or a list of texts. Or give
+            `similarity` (n, n) or `scores` (n,) by name.
         method: a method's name (`kofn.methods("select")`), "auto", or your own callable.
         options: the method's own options as a mapping; a named method's options, and the parameters of an
             objective, may also be given flat, like every other argument.
@@ -144,6 +166,12 @@ def select(
         >>> s = kofn.select(X, k=3, groups=list("aabbb"), quotas={"a": (2, None)})
         >>> sorted(s.indices.tolist())
         [0, 1, 2]
+        >>> pool = {"body": ["red car", "red bus", "green tree", "a red car"], "lang": ["en", "en", "fr", "en"]}
+        >>> s = kofn.select(pool, text="body", quotas={"lang": {"fr": 1}}, k=2)
+        >>> s.take(pool)["body"]
+        ['red car', 'green tree']
+        >>> kofn.select(pool["body"], k=1).indices.tolist()
+        [0]
     """
     _one_positional("select", extra)
     result: Selection = _run("select", method, options, {"X": X, **arguments})
@@ -156,7 +184,8 @@ def assign(
     """Decide where each of n items goes: groups around real examples, or bins with a capacity.
 
     Args:
-        X: vectors (n, d); or give `distances` (n, n) or `scores` (n, bins) by name.
+        X: vectors (n, d); a table or a list of texts, as in `select`; or give `distances` (n, n) or `scores` (n, bins)
+            by name.
         method: a method's name (`kofn.methods("assign")`), "auto", or your own callable.
         options: the method's own options as a mapping; they may also be given flat (`overflow="drop"`).
         **arguments: the words below, and the method's own options. `k="auto"` has the number of groups found.
@@ -377,13 +406,18 @@ def _describe(verb: str, function: Any) -> None:
             inspect.Parameter(word, extra.KEYWORD_ONLY, default=None, annotation=types[word].__forward_arg__)
             for word in words
         ),
+        *(
+            inspect.Parameter(word, extra.KEYWORD_ONLY, default=None, annotation=OF_TABLES[word][0])
+            for word in OF_TABLES_BY_VERB.get(verb, ())
+        ),
         method,
         options,
         inspect.Parameter("method_options", extra.VAR_KEYWORD, annotation="Any"),
     ]
+    sentences = {word: sentence for word, (_type, sentence) in OF_TABLES.items()}
     signature = inspect.Signature(shown, return_annotation=inspect.signature(function).return_annotation)
     function.__signature__ = signature
-    function.__doc__ = documented(inspect.getdoc(function) or "", signature, {})
+    function.__doc__ = documented(inspect.getdoc(function) or "", signature, sentences)
 
 
 for _verb, _function in (("select", select), ("assign", assign), ("allocate", allocate), ("combine", combine)):

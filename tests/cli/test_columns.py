@@ -30,8 +30,8 @@ ODD: dict[str, tuple[Any, tuple[str, ...]]] = {
 def worked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Grows when a verb is called."""
     calls: list[str] = []
-    monkeypatch.setattr("kofn.cli.select.read_pool", lambda *_: calls.append("select"))
-    monkeypatch.setattr("kofn.cli.assign.read_pool", lambda *_: calls.append("assign"))
+    monkeypatch.setattr("kofn.cli.select.prepared", lambda *_: calls.append("select"))
+    monkeypatch.setattr("kofn.cli.assign.prepared", lambda *_: calls.append("assign"))
     return calls
 
 

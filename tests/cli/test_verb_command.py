@@ -14,11 +14,11 @@ from command_line import make_pool, refused, run, write
 from kofn._index import entries
 from kofn.cli import app
 from kofn.cli.allocate import AllocateArguments
-from kofn.cli.arguments import VerbArguments
-from kofn.cli.assign import AssignArguments
 from kofn.cli.combine import CombineArguments
-from kofn.cli.select_arguments import SelectArguments
 from kofn.core import registry
+from kofn.tables.arguments import VerbArguments
+from kofn.tables.assign_arguments import AssignArguments
+from kofn.tables.select_arguments import SelectArguments
 
 
 @pytest.mark.parametrize("verb", list(registry.VERBS))

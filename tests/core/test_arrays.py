@@ -73,5 +73,8 @@ def test_a_polars_column_of_vectors_is_a_matrix() -> None:
     frames = [pl.DataFrame({"v": X}), pl.DataFrame({"v": X.tolist()}), pl.DataFrame({"v": X.tolist()}).lazy()]
     for frame in (*frames, frames[0]["v"], frames[1]["v"]):
         assert kofn.select(frame, k=3).indices.tolist() == want
-    with pytest.raises(InputError, match=r"column of vectors, 'v', beside others; give X\['v'\]"):
-        kofn.select(frames[0].with_columns(a=1), k=3)
+    # Beside others it is what rows are compared by, as in a file.
+    assert kofn.select(frames[0].with_columns(a=1, b=pl.lit("x")), k=3).indices.tolist() == want
+    several = frames[0].with_columns(w=pl.col("v"))
+    with pytest.raises(InputError, match=r"X has several columns of vectors \(v, w\); name one with vectors"):
+        kofn.select(several, k=3)

@@ -193,7 +193,9 @@ class TestIdsOfFrames:
         ):
             plan = kofn.select(frame, k=3, ids="name")
             assert plan.picked_ids.tolist() == [NAMES[row] for row in plain]
-        refused(lambda: kofn.select(frame, k=3, ids="nam"), "ids='nam': X has no such column; did you mean 'name'?")
+        refused(lambda: kofn.select(frame, k=3, ids="nam"), "X has no column 'nam'; did you mean 'name'?")
+        numbers = pl.DataFrame({"a": X[:, 0], "b": X[:, 1]})
+        refused(lambda: kofn.select(numbers, k=3, ids="c"), "ids='c': X has no such column")
         refused(lambda: kofn.select(X, k=3, ids="name"), "ids='name': X is no table")
 
     def test_also_where_distances_are_derived(self) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kofn.cli import arguments as words
-from kofn.cli.arguments import NUMBER, NUMBERS, VerbArguments, flag
+from kofn.cli.arguments import NUMBER, NUMBERS, flag
 from kofn.cli.estimate import say_beforehand
 from kofn.cli.printing import say
 from kofn.cli.verb_command import Section, VerbCommand
@@ -22,6 +22,7 @@ from kofn.cli.write import check_outputs, finish
 from kofn.core.checks import InputError
 from kofn.core.plans import Allocation
 from kofn.io.tables import Table
+from kofn.tables.arguments import VerbArguments
 from kofn.verbs import allocate
 
 _STEM = re.compile(r"\d+(\.\d+)?")

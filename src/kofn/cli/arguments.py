@@ -1,31 +1,20 @@
-"""What is typed on the command line: the flags that verbs share, and one frozen dataclass of arguments a verb."""
+"""What is typed on the command line: the flags that verbs share, and the types of their values."""
 
 from __future__ import annotations
 
-import ast
 import math
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import Any
 
 import click
-import numpy as np
 
 from kofn.cli.verb_command import Section
-from kofn.core import dispatch, registry
-from kofn.core.checks import InputError, load_arrays
-from kofn.core.vocabulary import SETTINGS
-from kofn.io.reading import Reading
-
-if TYPE_CHECKING:
-    from kofn.io.tables import Table
+from kofn.core.checks import InputError
+from kofn.io.label_tools import TOOLS
+from kofn.tables.arguments import Quotas
 
 _QUOTA = re.compile(r"^(?P<column>[^=]+)=(?P<group>.*):(?P<low>\d*(\.?\d+%)?)(?P<dash>-?)(?P<high>\d*(\.?\d+%)?)$")
-
-# Of each column that `--quota` names, (least, most) of each group: whole numbers, or shares as fractions.
-Quotas = Mapping[str, Mapping[str, tuple[int | Fraction | None, int | Fraction | None]]]
 
 
 class _Number(click.ParamType):
@@ -145,6 +134,21 @@ class _Names(click.ParamType):
         return tuple(name.strip() for name in value.split(","))
 
 
+class _ForTool(click.ParamType):
+    """A labelling tool and the file that it imports."""
+
+    name = "tool"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, tuple):
+            return value
+        tool, _equals, path = value.partition("=")
+        if tool not in TOOLS or not path:
+            wanted = " or ".join(f"{name}=FILE.json" for name in TOOLS)
+            self.fail(f"{value!r}: give {wanted}", param, ctx)
+        return tool, path
+
+
 class _Columns(click.ParamType):
     """Names of columns with commas between, as they are typed: a name may hold spaces and commas of its own."""
 
@@ -156,6 +160,7 @@ class _Columns(click.ParamType):
 
 NUMBER, NUMBERS, CAPACITY, COUNT_OR_AUTO, NAMES = _Number(), _Numbers(), _Capacity(), _CountOrAuto(), _Names()
 SHARE, COUNT_OR_SHARE = _Share(), _CountOrShare()
+FOR_TOOL = _ForTool()
 COLUMNS, CAPACITY_OR_TABLE, AMOUNTS_OR_TABLE = _Columns(), _OrTable(CAPACITY), _OrTable(_Amounts())
 
 
@@ -246,125 +251,6 @@ def method_section(output: str, *more: str) -> tuple[Section, Section, Section]:
     return reads, writes, works
 
 
-@dataclass(frozen=True, kw_only=True)
-class VerbArguments:
-    """What every verb's command takes, each field named like the word of Python that it becomes.
-
-    Attributes:
-        typed: the whole command, word by word, for the report.
-        own_options: options of the method that are no flags of the command itself.
-    """
-
-    VERB: ClassVar[str]
-    # Fields that are options of methods.
-    OPTIONS: ClassVar[tuple[str, ...]] = ()
-
-    typed: tuple[str, ...]
-    own_options: Mapping[str, Any]
-    method: Any  # a name; of Any type, since the verbs' types know each method by its own literal
-    output: str | None
-    report: str | None
-    plan_path: str | None
-    as_json: bool
-    dry_run: bool
-    seed: int | None
-    max_memory: str | None
-    n_threads: int | None
-    time_limit: float | None
-    na: tuple[str, ...] | None = None
-    decimal: str | None = None
-    delimiter: str | None = None
-    encoding: str | None = None
-
-    # Whether the command has --drop-empty and --impute.
-    has_gaps: ClassVar[bool] = False
-
-    @property
-    def reading(self) -> Reading:
-        """How tables of text are read."""
-        mark = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";"}.get(self.delimiter or "", self.delimiter)
-        return Reading(self.na or (), self.decimal or ".", mark, self.encoding, self.empty, self.has_gaps)
-
-    @property
-    def empty(self) -> str:
-        """What becomes of rows with a missing value."""
-        return "refuse"
-
-    @classmethod
-    def of(cls, typed: Sequence[str], values: Mapping[str, Any]) -> Self:
-        """The arguments from click's values; what no field is named after is an option of the method."""
-        names = {field.name for field in fields(cls)}
-        own = _pairs_of(values["extra"])
-        for name, value in values.items():
-            if name not in names and name != "extra" and value is not None:
-                own[name] = literal(value) if isinstance(value, str) else value
-        known = {name: value for name, value in values.items() if name in names}
-        return cls(typed=tuple(typed), own_options=own, **known)
-
-    def named_in(self, table: Table) -> Self:
-        """The same, with the names of columns as the table spells them."""
-        spelt: dict[str, Any] = {}
-        for name in (field.name for field in fields(self)):
-            value = getattr(self, name)
-            if value is not None and name in ("columns", "drop", "categories", "lower"):
-                spelt[name] = table.named(value)
-            elif value is not None and (name.endswith("_column") or name in ("text", "vectors", "images")):
-                spelt[name] = table.require(value)
-        return replace(self, **spelt)
-
-    def given(self, *words: str) -> dict[str, Any]:
-        """Those of these words and of the settings that were typed; progress is shown on a terminal."""
-        named = {name: getattr(self, name) for name in (*words, *SETTINGS) if hasattr(self, name)}
-        return {name: value for name, value in named.items() if value is not None} | {"progress": True}
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """The options of the method that were typed, as Python values."""
-        named = {name: getattr(self, name) for name in self.OPTIONS}
-        typed = {name: value for name, value in named.items() if not (value is None or value is False or value == ())}
-        arrays = {name: literal(text) for name, text in typed.items() if isinstance(text, str) and text[:1] == "@"}
-        return {**typed, **arrays, **self.own_options}
-
-    @property
-    def entry(self) -> registry.Entry | None:
-        """The method that is named, or None for auto."""
-        return dispatch.methods_of(self.VERB).get(self.method)
-
-
-@dataclass(frozen=True, kw_only=True)
-class RowArguments(VerbArguments):
-    """What a command on rows takes: how they are compared, and columns that hold what is known of them."""
-
-    text: str | None
-    embedder: str | None
-    vectors: str | None
-    columns: tuple[str, ...] | None
-    categories: tuple[str, ...] | None
-    metric: str | None
-    id_column: str | None
-    weight_column: str | None
-    label_column: str | None
-    images: str | None
-    drop: tuple[str, ...] | None = None
-    has_gaps: ClassVar[bool] = True
-    drop_empty: bool = False
-    impute: str | None = None
-    no_cache: bool = False
-
-    @property
-    def empty(self) -> str:
-        if self.drop_empty and self.impute:
-            raise InputError("--drop-empty and --impute both say what becomes of missing values; give one of them")
-        if self.impute is not None and self.impute not in ("median", "mean", "most_frequent"):
-            raise InputError(f"--impute {self.impute}: give median, mean or most_frequent")
-        return "drop" if self.drop_empty else self.impute or "refuse"
-
-    @property
-    def measured_by(self) -> str:
-        """How far apart two rows are: texts are compared by their directions."""
-        return self.metric or ("cosine" if self.text else "euclidean")
-
-
 def parse_quotas(_ctx: click.Context, _param: click.Parameter, texts: tuple[str, ...]) -> Quotas:
     """{column: {group: (least, most)}} of `--quota COL=GROUP:A-B` flags."""
     quotas: dict[str, dict[str, tuple[int | Fraction | None, int | Fraction | None]]] = {}
@@ -404,37 +290,3 @@ def _end(text: str, flag_text: str) -> int | Fraction | None:
     if share > 1:
         raise InputError(f"--quota {flag_text!r}: {text} is more than all picks; write at most 100%")
     return share
-
-
-def _pairs_of(texts: Sequence[str]) -> dict[str, Any]:
-    """The options of `--option key=value` flags, as Python values."""
-    options = {}
-    for text in texts:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise InputError(f"--option {text!r}: write key=value, for example --option n_strata=50")
-        options[key.strip().replace("-", "_")] = literal(value)
-    return options
-
-
-def literal(text: str) -> Any:
-    """A Python value where the text is one (50, 0.1, true, [1, 2]), an array for @file.npy, else the text itself."""
-    if text.startswith("@"):
-        return _array(text[1:])
-    named = {"true": True, "false": False, "none": None}
-    if text.lower() in named:
-        return named[text.lower()]
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
-
-
-def _array(path: str) -> Any:
-    """The array of an .npy file, or the only one of an .npz file."""
-    loaded = load_arrays(path, f"@{path}")
-    if isinstance(loaded, np.ndarray):
-        return loaded
-    if len(loaded) != 1:
-        raise InputError(f"@{path} holds {len(loaded)} arrays ({', '.join(loaded)}); give an .npy file")
-    return next(iter(loaded.values()))

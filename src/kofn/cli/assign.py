@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import click
 import numpy as np
@@ -12,23 +11,20 @@ import polars as pl
 from numpy.typing import NDArray
 
 from kofn.cli import arguments as words
-from kofn.cli.arguments import AMOUNTS_OR_TABLE, CAPACITY_OR_TABLE, COUNT_OR_AUTO, RowArguments, flag
+from kofn.cli.arguments import AMOUNTS_OR_TABLE, CAPACITY_OR_TABLE, COUNT_OR_AUTO, flag
 from kofn.cli.estimate import beginning_of, say_beforehand
 from kofn.cli.printing import first_of, say
-from kofn.cli.read import ARRAYS, Pool, read_pairs, read_scores, read_vectors, seen_in_report, without_gaps
 from kofn.cli.verb_command import Section, VerbCommand
 from kofn.cli.write import check_columns, check_outputs, finish, renamed, rows_with
-from kofn.core.checks import InputError
 from kofn.core.plans import Assignment
 from kofn.io.many import files_of, open_tables
 from kofn.io.tables import Table, located
-from kofn.io.vectors import PoolVectors
+from kofn.tables.assign_arguments import AssignArguments
+from kofn.tables.assign_pool import prepared
+from kofn.tables.read import ARRAYS, Pool, seen_in_report
 from kofn.verbs import assign
 
-_LINKS = ("must_link", "cannot_link")
 _SHOWN_BINS = 8
-# Words of which each bin may have its own, with their flags.
-_BY_BIN = {"capacity": "capacity", "min_size": "min-size", "limits": "limit"}
 
 COMPARED = Section(
     "What the rows are compared by",
@@ -95,42 +91,6 @@ KNOWN = Section(
 ANSWER = words.method_section("Where the groups go: all columns plus group, or id, bin and weight of each placement.")
 
 
-@dataclass(frozen=True, kw_only=True)
-class AssignArguments(RowArguments):
-    """What `kofn assign` was asked."""
-
-    VERB: ClassVar[str] = "assign"
-    OPTIONS: ClassVar[tuple[str, ...]] = ("overflow", *_LINKS)
-
-    by_scores: bool
-    sense: str | None
-    k: int | str | None
-    capacity: int | list[int] | str | None
-    min_size: int | list[int] | str | None
-    size_column: str | None
-    limits: float | list[float] | str | None
-    equal: bool
-    must_link: str | None
-    cannot_link: str | None
-    per_item: int | None
-    overflow: str | None
-
-    def __post_init__(self) -> None:
-        if self.sense is not None and not self.by_scores:
-            raise InputError(f"--sense {self.sense} says what --scores are; give --scores too")
-        if self.equal and not isinstance(self.k, int):
-            raise InputError("--equal makes groups of equal size: say how many with --k")
-        if self.equal and (self.capacity is not None or self.min_size is not None):
-            raise InputError("--equal sets the sizes; leave --capacity and --min-size out")
-        if (self.size_column is None) != (self.limits is None):
-            given, other = ("--size", "--limit") if self.limits is None else ("--limit", "--size")
-            raise InputError(f"{given} needs {other}: a bin's sizes add up to at most its limit; give both")
-        filled = [name for name in ("capacity", "per_item", "overflow") if getattr(self, name) is not None]
-        if filled and self.method == "auto" and self.k is None and not self.by_scores:
-            flags = " and ".join(f"--{name.replace('_', '-')}" for name in filled)
-            raise InputError(f"{flags}: add --k for groups of rows, or --scores if the columns are scores for bins")
-
-
 @click.command(
     "assign", cls=VerbCommand, verb="assign", sections=(COMPARED, WANTED, KNOWN, *ANSWER), short_help="Group or route."
 )
@@ -152,10 +112,9 @@ def command(typed: Sequence[str], files: tuple[str, ...], **values: Any) -> None
     if arguments.dry_run:
         with beginning_of(files, arguments) as (table, rows):
             arguments = arguments.named_in(table)
-            pool = read_pool(table, arguments)
-            call, options = call_of(pool, arguments), options_of(pool, arguments)
-            say_beforehand("assign", arguments.method, options, call, arguments.as_json, rows)
-            for note in pool.notes:
+            call = prepared(table, arguments)
+            say_beforehand("assign", arguments.method, call.options, call.words, arguments.as_json, rows)
+            for note in call.pool.notes:
                 click.echo(note, err=True)
         return
     table = open_tables(files, arguments.reading)
@@ -168,109 +127,10 @@ def _assign(table: Table, arguments: AssignArguments) -> None:
     arguments = arguments.named_in(table)
     if not arguments.by_scores:
         check_columns(table, arguments)
-    pool = read_pool(table, arguments)
-    call, options = call_of(pool, arguments), options_of(pool, arguments)
-    if "ids" in call:
-        options |= {name: call["ids"][pairs] for name, pairs in options.items() if name in _LINKS}
-    plan = assign(method=arguments.method, options=options, **call)
+    call = prepared(table, arguments)
+    pool, plan = call.pool, call.answer(assign, arguments.method)
     finish(plan, arguments, lambda: placements(plan, pool, arguments), **report_context(pool, arguments))
     say(answer(plan, pool, arguments), lambda: render(plan, pool, arguments), arguments.as_json)
-
-
-def read_pool(table: Table, arguments: AssignArguments) -> Pool:
-    """The items and what is known of them."""
-    X: Any = None
-    matrix: NDArray[Any] | None = None
-    names: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-    if arguments.by_scores:
-        matrix, names = read_scores(table, arguments, some_unlisted=True)
-        if arguments.sense == "min":
-            matrix = np.where(matrix == -np.inf, -np.inf, -matrix)
-    else:
-        compared = _vectors(table, arguments)
-        X = compared.X
-        if arguments.text:
-            notes = (f"compared by {compared.how}", *compared.notes)
-    values = {}
-    if arguments.weight_column:
-        values["weights"] = table.numbers(arguments.weight_column)
-    if arguments.size_column:
-        values["sizes"] = table.numbers(arguments.size_column)
-    if arguments.label_column:
-        values["y"] = table.labels(arguments.label_column)
-    pool = Pool(
-        table=table,
-        rows=np.arange(table.n),
-        X=X,
-        matrix=matrix,
-        matrix_columns=names,
-        ids=table.ids(arguments.id_column) if arguments.id_column else None,
-        values=values,
-        notes=notes,
-    )
-    return without_gaps(pool, arguments)
-
-
-def _vectors(table: Table, arguments: AssignArguments) -> PoolVectors:
-    try:
-        return read_vectors(table, arguments)
-    except InputError as error:
-        if arguments.text or arguments.vectors or arguments.columns:
-            raise
-        raise InputError(f"{error}; or --scores, if the columns are scores of the rows for bins") from None
-
-
-def call_of(pool: Pool, arguments: AssignArguments) -> dict[str, Any]:
-    """The arguments of `kofn.assign`."""
-    call = arguments.given("k", "capacity", "per_item", *_BY_BIN) | dict(pool.values)
-    if arguments.equal:
-        call["capacity"] = -(-len(pool.rows) // call["k"])
-        call["min_size"] = len(pool.rows) // call["k"]
-    for name, flag_name in _BY_BIN.items():
-        if isinstance(file := call.get(name), str):
-            if arguments.k == "auto":
-                raise InputError(f"--{flag_name} {file} names the bins, so --k auto has none to find; give --k")
-            bins = range(call.get("k", 0) if pool.matrix is None else pool.matrix.shape[1])
-            call[name] = _by_bin(file, flag_name, pool.matrix_columns or tuple(map(str, bins)))
-    if pool.ids is not None or pool.dropped:
-        call["ids"] = pool.keys  # rows are named by their number in the file, also where some were left out
-    if pool.matrix is not None:
-        call["scores"] = pool.matrix
-    else:
-        call["distances" if arguments.metric == "precomputed" else "X"] = pool.X
-    if arguments.metric != "precomputed" and (arguments.metric or (arguments.text and not arguments.by_scores)):
-        call["metric"] = arguments.measured_by
-    return call
-
-
-def options_of(pool: Pool, arguments: AssignArguments) -> dict[str, Any]:
-    """The method's options, the files of linked pairs as pairs of row numbers."""
-    options = arguments.options
-    for name in _LINKS:
-        if isinstance(file := options.get(name), str):
-            options[name] = read_pairs(file, pool.keys, name.replace("_", "-"))
-    return options
-
-
-def _by_bin(file: str, flag: str, bins: Sequence[str]) -> NDArray[Any]:
-    """The number of each bin from a table whose first two columns are the bin's name and its number."""
-    table = Table.open(file)
-    if len(table.columns) < 2:
-        raise InputError(f"--{flag} {file} has one column; give two, the name of each bin and its {flag}")
-    names, counts = table.labels(table.columns[0]).tolist(), table.numbers(table.columns[1])
-    position = {name: row for row, name in enumerate(names)}
-    twice = next((name for row, name in enumerate(names) if position[name] != row), None)
-    if twice is not None:
-        raise InputError(f"--{flag} {file} names {twice!r} twice; name each bin once")
-    unknown = next((name for name in names if name not in bins), None)
-    if unknown is not None:
-        shown = ", ".join(bins[:12]) + (", ..." if len(bins) > 12 else "")
-        raise InputError(f"--{flag} {file} names {unknown!r}, which is no bin; the bins are {shown}")
-    missing = next((name for name in bins if name not in position), None)
-    if missing is not None:
-        raise InputError(f"--{flag} {file} has no row for the bin {missing!r}; give each bin its {flag}")
-    return counts[[position[name] for name in bins]]
 
 
 def placements(plan: Assignment, pool: Pool, arguments: AssignArguments) -> pl.DataFrame | list[bytes]:

@@ -13,12 +13,13 @@ from kofn.cli.combine_answer import finish_blend, say_adapters, say_fates
 from kofn.cli.combine_arguments import ANSWER, JUDGES, MEMBERS, CombineArguments, output_of
 from kofn.cli.combine_fold import fold, folding
 from kofn.cli.combine_ranking import rank
-from kofn.cli.read import TABLES
 from kofn.cli.verb_command import VerbCommand
 from kofn.cli.write import check_outputs
 from kofn.core.checks import InputError
 from kofn.core.registry import Entry
+from kofn.io.lm_eval import is_results
 from kofn.io.reading import suffix_of
+from kofn.tables.read import TABLES
 from kofn.verbs import combine
 
 RECIPES = (".toml", ".yaml", ".yml")
@@ -36,7 +37,8 @@ def command(typed: Sequence[str], members: tuple[str, ...], **values: Any) -> No
 
     A recipe (.toml or .yaml, mergekit's too) names members, a method, and other methods for some tensors. A run that
     was killed goes on where it was when the same command is given again. A table has one row an alternative and one
-    column a judge, higher is better but for --lower; empty cells are scores not given.
+    column a judge, higher is better but for --lower; empty cells are scores not given. The folder that
+    lm-evaluation-harness wrote is such a table: its models are ranked by its tasks.
 
     \b
     kofn combine a/ b/ c/ --weights .5,.3,.2 -o merged/
@@ -46,13 +48,15 @@ def command(typed: Sequence[str], members: tuple[str, ...], **values: Any) -> No
     kofn combine base/ adapter/ -o merged/
     kofn combine style.safetensors face.safetensors --weights .7,.3 -o both.safetensors
     kofn combine leaderboard.csv --id model --lower perplexity -o ranking.csv
+    kofn combine results/ -o ranking.csv
     """
     arguments = CombineArguments.of(typed, values)
     suffix = suffix_of(Path(members[0]))
-    check_outputs(arguments, members, table=suffix in TABLES)
+    ranked = suffix in TABLES or all(map(is_results, members))
+    check_outputs(arguments, members, table=ranked)
     if suffix in RECIPES:
         _follow(members, arguments)
-    elif suffix in TABLES:
+    elif ranked:
         rank(members, arguments)
     else:
         _merge(members, with_method(members, arguments))

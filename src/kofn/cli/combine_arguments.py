@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import ClassVar
 
 from kofn.cli import arguments as words
-from kofn.cli.arguments import COLUMNS, NUMBERS, VerbArguments, flag
+from kofn.cli.arguments import COLUMNS, NUMBERS, flag
 from kofn.cli.verb_command import Section
 from kofn.core.checks import InputError
 from kofn.io.tensor_writer import OTHER_FILES
+from kofn.tables.arguments import VerbArguments
 
 MEMBERS = Section(
     "What is blended",

@@ -2,33 +2,52 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from kofn.cli.combine_arguments import CombineArguments
 from kofn.cli.printing import facts, say
-from kofn.cli.read import read_judges
 from kofn.cli.write import finish
 from kofn.combination.rankings import RESAMPLES
 from kofn.core.checks import InputError
 from kofn.core.plans import Blend
+from kofn.io.frames import FrameTable
+from kofn.io.lm_eval import MODEL, is_results, score_table
 from kofn.io.tables import Table
+from kofn.tables.read import read_judges
 from kofn.verbs import combine
 
 _NAMED = 12  # judges named in one line
 
 
 def rank(members: Sequence[str], arguments: CombineArguments) -> None:
-    """Rank the rows of a table by the judges in its columns."""
-    if len(members) > 1:
+    """Rank the rows of a table by the judges in its columns, or the models in results of lm-eval by its tasks."""
+    measured = all(map(is_results, members))
+    if len(members) > 1 and not measured:
         raise InputError(f"a ranking is made from one table, {len(members)} were given; join them first")
     if arguments.summed is not None:
         raise InputError("--sum and --mean are of checkpoints and adapters; judges' points are averaged")
-    table = Table.open(members[0], arguments.reading)
+    notes: list[str] = []
+    table: Table
+    if measured:
+        results = score_table(members)
+        table, notes = FrameTable(results.frame), results.notes
+        table.path = Path(members[0])
+        judges = arguments.columns or tuple(results.main)
+        arguments = dataclasses.replace(
+            arguments,
+            id_column=arguments.id_column or MODEL,
+            columns=judges,
+            lower=arguments.lower or tuple(name for name in results.lower if name in judges) or None,
+        )
+    else:
+        table = Table.open(members[0], arguments.reading)
     arguments = arguments.named_in(table)
     judges, scores = read_judges(table, arguments.columns, arguments.id_column)
     if arguments.dry_run:
@@ -43,7 +62,7 @@ def rank(members: Sequence[str], arguments: CombineArguments) -> None:
     finish(plan, arguments, plan.to_frame)
     say(
         answer_ranking(plan, judges, arguments),
-        lambda: render_ranking(plan, judges, arguments, _names(table, arguments)),
+        lambda: "\n".join([render_ranking(plan, judges, arguments, _names(table, arguments)), *notes]),
         arguments.as_json,
     )
 

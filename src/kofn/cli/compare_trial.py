@@ -13,8 +13,6 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from kofn.cli.arguments import RowArguments
-from kofn.cli.read import gaps_of, read_vectors
 from kofn.core.arrays import Ints, directions
 from kofn.core.checks import FailureError, InputError, is_sparse, nearest
 from kofn.core.dispatch import methods_of
@@ -30,6 +28,8 @@ from kofn.selection.labels._accuracy import (
     half_width,
     text_judges,
 )
+from kofn.tables.arguments import RowArguments
+from kofn.tables.read import gaps_of, read_vectors
 from kofn.verbs import select
 
 METHODS = ("auto", "typiclust", "probability_cover", "uncertainty_herding")

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kofn.cli.arguments import RowArguments
 from kofn.cli.printing import facts, say
 from kofn.core import dispatch
 from kofn.core.checks import InfeasibleError, InputError, option
@@ -24,6 +23,7 @@ from kofn.io.beginnings import SMALL, beginning, rows_of_all
 from kofn.io.many import files_of, open_tables
 from kofn.io.tables import Table, located
 from kofn.objectives._estimates import pairs_of_search
+from kofn.tables.arguments import RowArguments
 from kofn.verbs import allocate, assign, select
 
 # Rows that are timed, as many as time allows: in the end past the size where compiled kernels take over, so that the

@@ -10,18 +10,18 @@ import click
 
 from kofn.cli.estimate import beginning_of, duplicates_beforehand, facts, say_beforehand
 from kofn.cli.printing import say
-from kofn.cli.select_answer import answer, picks, refuse_nothing, render, report_context, warn_of_few
-from kofn.cli.select_arguments import ANSWER, COMPARED, KNOWN, LARGE, WANTED, SelectArguments
-from kofn.cli.select_kept import answer_kept, render_kept, write_kept
+from kofn.cli.select_answer import answer, export_picks, picks, refuse_nothing, render, report_context, warn_of_few
+from kofn.cli.select_arguments import ANSWER, COMPARED, KNOWN, LARGE, WANTED
+from kofn.cli.select_kept import answer_kept, dropped_rows, render_kept, write_kept
 from kofn.cli.select_large import by_parts, is_large, ways_beforehand, with_sample
-from kofn.cli.select_pool import call_of, dropped_rows, method_of, read_pool, with_count
-from kofn.cli.select_rounds import next_round, without_labelled
 from kofn.cli.verb_command import VerbCommand
 from kofn.cli.write import check_columns, check_outputs, finish
 from kofn.io.atomic import write_table
 from kofn.io.many import files_of, open_tables
 from kofn.io.pool import Pool
 from kofn.io.tables import Table, located
+from kofn.tables.select_arguments import SelectArguments
+from kofn.tables.select_pool import prepared
 from kofn.verbs import select
 
 
@@ -60,18 +60,14 @@ def command(typed: Sequence[str], files: tuple[str, ...], **values: Any) -> int:
                 ways = ways_beforehand(table, arguments, rows or table.n)
                 say(ways, lambda: facts(ways), arguments.as_json)
                 return 0
-            pool = read_pool(table, arguments)
-            if arguments.only_dedupes:
+            call = prepared(table, arguments)
+            if call.method is None:
                 seconds, by_pairs = time.perf_counter() - began, arguments.text is None and arguments.columns is None
                 kept = duplicates_beforehand(table.n, rows, seconds, pairs=by_pairs)
                 say(kept, lambda: facts(kept), arguments.as_json)
                 return 0
-            arguments = with_count(arguments, pool)
-            call = call_of(pool, arguments)
-            options = {**arguments.options, **pool.vectors}
-            method, call, options = next_round(pool, arguments, method_of(pool, arguments, call), call, options)
-            say_beforehand("select", method, options, call, arguments.as_json, rows)
-            for note in pool.notes:
+            say_beforehand("select", call.method, call.options, call.words, arguments.as_json, rows)
+            for note in call.pool.notes:
                 click.echo(note, err=True)
         return 0
     table = open_tables(files, arguments.reading)
@@ -86,20 +82,18 @@ def _select(table: Table, arguments: SelectArguments, parts: Pool | None, began:
     """Pick, write and say; `parts` are the vectors where they are read in parts."""
     if not arguments.by_scores:
         check_columns(table, arguments)
-    pool = read_pool(table, arguments, parts)
-    if arguments.only_dedupes:
+    call = prepared(table, arguments, parts)
+    pool, arguments = call.pool, call.arguments
+    if call.method is None:
         write_kept(pool, arguments)
         say(answer_kept(pool, arguments), lambda: render_kept(pool, arguments), arguments.as_json)
         return 0
-    arguments = with_count(arguments, pool)
-    call = call_of(pool, arguments)
-    options = {**arguments.options, **pool.vectors}
-    method, call, options = next_round(pool, arguments, method_of(pool, arguments, call), call, options)
-    plan = without_labelled(select(method=method, options=options, **call), pool)
+    plan = call.answer(select)
     refuse_nothing(plan, arguments)
     pool = with_sample(pool, plan)
     if arguments.dropped:
         write_table(dropped_rows(pool, arguments), arguments.dropped)
+    export_picks(plan, pool, arguments)
     finish(plan, arguments, lambda: picks(plan, pool, arguments), **report_context(plan, pool, arguments))
     seconds = time.perf_counter() - began
     say(answer(plan, pool, arguments, seconds), lambda: render(plan, pool, arguments, seconds), arguments.as_json)

@@ -11,20 +11,22 @@ import click
 import numpy as np
 import polars as pl
 
-from kofn.cli.labelling import Expected, expected
 from kofn.cli.printing import first_of
-from kofn.cli.read import (
+from kofn.cli.select_rounds import earlier, known_so_far, odd_classes, round_lines
+from kofn.cli.write import renamed, rows_of, rows_with
+from kofn.core.checks import FailureError, InputError, is_sparse
+from kofn.core.plans import Selection
+from kofn.io.label_tools import write_for
+from kofn.io.tables import UNLABELLED
+from kofn.tables.labelling import Expected, expected
+from kofn.tables.read import (
     Dropped,
     Pool,
     seen_in_report,
 )
-from kofn.cli.select_arguments import SelectArguments
-from kofn.cli.select_pool import counted_quotas, groups_of, kind_of
-from kofn.cli.select_rounds import earlier, known_so_far, labelled, odd_classes, round_lines
-from kofn.cli.write import renamed, rows_with
-from kofn.core.checks import FailureError, is_sparse
-from kofn.core.plans import Selection
-from kofn.io.tables import UNLABELLED
+from kofn.tables.select_arguments import SelectArguments
+from kofn.tables.select_pool import counted_quotas, groups_of, kind_of
+from kofn.tables.select_rounds import labelled
 
 if TYPE_CHECKING:
     from kofn.report.context import Repeats
@@ -82,6 +84,21 @@ def picks(plan: Selection, pool: Pool, arguments: SelectArguments) -> pl.DataFra
     others = np.setdiff1d(np.arange(pool.table.n), picked)
     added = {name: [*values.tolist(), *[None] * len(others)] for name, values in order.items()}
     return rows_with(pool.table, np.concatenate([picked, others]), added, arguments, earlier(pool))
+
+
+def export_picks(plan: Selection, pool: Pool, arguments: SelectArguments) -> None:
+    """Write the picks for the labelling tool that --export names.
+
+    Raises:
+        InputError: the picks are entries of a table and no rows.
+    """
+    if arguments.export is None:
+        return
+    if pool.entries:
+        raise InputError("--export writes rows, and --scores picks entries of the table; leave one of them out")
+    tool, path = arguments.export
+    rows = plan.ranked(rows_of(pool.table, pool.rows[plan.indices], arguments.drop))
+    write_for(tool, path, rows, key=arguments.id_column, label=arguments.label_column)
 
 
 def picked_keys(plan: Selection, pool: Pool) -> list[Any]:
@@ -247,6 +264,8 @@ def render(plan: Selection, pool: Pool, arguments: SelectArguments, seconds: flo
         lines.append(f"first picks: {first_of(picked_keys(plan, pool))}  (-o FILE writes them all)")
     if arguments.dropped:
         lines.append(f"dropped -> {arguments.dropped}")
+    if arguments.export:
+        lines.append(f"for {arguments.export[0]} -> {arguments.export[1]}")
     if arguments.report:
         lines.append(f"report -> {arguments.report}")
     return "\n".join(lines)

@@ -1,19 +1,10 @@
-"""The words of `kofn select`: its flags in sections, and one typed bundle of what was asked."""
+"""The words of `kofn select`: its flags in sections."""
 
 from __future__ import annotations
 
-import dataclasses
-import itertools
-from dataclasses import dataclass
-from fractions import Fraction
-from typing import Any, ClassVar, Self
-
 from kofn.cli import arguments as words
-from kofn.cli.arguments import CAPACITY, NUMBER, Quotas, RowArguments, flag
+from kofn.cli.arguments import CAPACITY, NUMBER, flag
 from kofn.cli.verb_command import Section
-from kofn.core.checks import InputError
-
-FILES = ("queries", "private")
 
 COMPARED = Section(
     "What the rows are compared by",
@@ -113,147 +104,23 @@ KNOWN = Section(
         *words.GAPS,
     ),
 )
-ANSWER = words.method_section("Where the picks go (.csv, .tsv, .parquet, .jsonl): all columns plus rank and gain.")
-
+EXPORT = flag(
+    "--export",
+    type=words.FOR_TOOL,
+    metavar="TOOL=FILE",
+    help="Write the picks for a labelling tool too: label-studio=tasks.json or argilla=records.json.",
+)
+_READS, _WRITES, _WORKS = words.method_section(
+    "Where the picks go (.csv, .tsv, .parquet, .jsonl): all columns plus rank and gain."
+)
+ANSWER = (_READS, Section(_WRITES.title, (_WRITES.flags[0], EXPORT, *_WRITES.flags[1:])), _WORKS)
 
 LARGE = Section(
     "For pools larger than memory (several files, a glob, a folder)",
     (
         flag("--part-rows", type=int, metavar="N", help="How many rows are picked from at once in the first round."),
         flag("--work", metavar="DIR", help="Keep what is done there: a run that was killed goes on where it was."),
-        flag("--engine", "engine_name", metavar="NAME", help="Where it runs: local (default) or ray; the same picks."),
+        flag("--engine", metavar="NAME", help="Where it runs: local (default) or ray; the same picks."),
         flag("--address", metavar="HOST:PORT", help="Of the Ray cluster; also auto, or ray://HOST:PORT."),
     ),
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class SelectArguments(RowArguments):
-    """What `kofn select` was asked."""
-
-    VERB: ClassVar[str] = "select"
-    OPTIONS: ClassVar[tuple[str, ...]] = (*FILES, "model", "part_rows", "work")
-
-    score_column: str | None
-    by_scores: bool
-    by_rankings: bool
-    queries: str | None
-    private: str | None
-    dedupe: float | None
-    dropped: str | None
-    k: int | None
-    budget: float | None
-    cost_column: str | None
-    quotas: Quotas
-    proportional: tuple[str, ...]
-    each: dict[str, int]
-    include: str | None
-    exclude: str | None
-    start: str | None
-    objective: str | None
-    per_item: int | None
-    capacity: int | list[int] | None
-    group_column: str | None
-    classes: int | None
-    model: str | None
-    every: bool
-    part_rows: int | None
-    work: str | None
-    engine_name: str | None
-    address: str | None
-
-    def __post_init__(self) -> None:
-        if self.address is not None and self.engine_name != "ray":
-            raise InputError(f"--address {self.address} is of a Ray cluster; say --engine ray too, or leave it out")
-        if self.classes is not None and self.classes < 2:
-            raise InputError(f"--classes {self.classes}: give about how many classes the rows have, at least 2")
-        if self.by_scores and self.by_rankings:
-            raise InputError("--scores and --rankings both say what the columns are; give one of them")
-        if self.dedupe is not None and self.metric == "precomputed":
-            raise InputError(
-                "--dedupe compares rows, of which --metric precomputed has only the similarities; drop near-duplicates "
-                "from the rows before the similarities are computed (kofn.selection.near_duplicates), or leave it out"
-            )
-        if self.dropped is not None and self.dedupe is None:
-            raise InputError(f"--dropped {self.dropped} lists what --dedupe drops; give --dedupe too, for example 0.9")
-        if (self.budget is None) != (self.cost_column is None):
-            raise InputError("--budget and --cost belong together: what may be spent, and the column of costs")
-        named = {"--quota": set(self.quotas), "--proportional": set(self.proportional), "--each": set(self.each)}
-        for (first_flag, columns), (other_flag, others) in itertools.combinations(named.items(), 2):
-            if both := sorted(columns & others):
-                raise InputError(f"{first_flag} and {other_flag} both name {both[0]!r}; give one of them for a column")
-        other = [column for column in self.quota_columns if column != self.group_column]
-        if self.group_column is not None and other:
-            flag_of = next(flag for flag, columns in named.items() if other[0] in columns)
-            raise InputError(f"--group names {self.group_column!r}, {flag_of} names {other[0]!r}; give one column")
-
-    def of_rows(self, n: int) -> Self:
-        """The arguments for a file of n rows, of which -k may be a share."""
-        share: Any = self.k
-        return dataclasses.replace(self, k=max(1, round(share * n))) if isinstance(share, Fraction) else self
-
-    @property
-    def in_parts(self) -> bool:
-        """Whether a flag asks for parts of the pool."""
-        return self.part_rows is not None or self.work is not None or self.engine not in (None, "local")
-
-    @property
-    def engine(self) -> str | None:
-        """Where the work runs, as `engine=` of Python says it."""
-        if self.address is None:
-            return self.engine_name
-        return self.address if self.address.startswith("ray://") else f"ray:{self.address}"
-
-    @property
-    def quota_columns(self) -> tuple[str, ...]:
-        """The columns that have quotas."""
-        return (*self.quotas, *dict.fromkeys(self.proportional), *self.each)
-
-    @property
-    def only_dedupes(self) -> bool:
-        """True where nothing but --dedupe says which rows to keep."""
-        asked = (self.k, self.budget, self.objective, self.queries, self.start)
-        given = any(value is not None for value in asked) or self.quota_columns or self.method != "auto"
-        return self.dedupe is not None and not given
-
-    @property
-    def groupings(self) -> tuple[str, ...]:
-        """The columns of groups."""
-        return self.quota_columns or ((self.group_column,) if self.group_column else ())
-
-    @property
-    def seeks(self) -> bool:
-        """True where rows about queries are wanted, and no other method or objective is named for it."""
-        named = self.method not in ("auto", "marginal_relevance") or self.objective is not None
-        return self.queries is not None and self.private is None and not named
-
-    @property
-    def picks_by_label(self) -> bool:
-        """True where the method reads the labels; elsewhere they are only counted."""
-        return self.entry is not None and "y" in self.entry.accepted
-
-    @property
-    def takes_some_labels(self) -> bool:
-        """True where rows without a label are those to pick from, and no fault of the file."""
-        return not self.picks_by_label or (self.entry is not None and "unlabelled" in self.entry.options)
-
-    @property
-    def distance(self) -> str:
-        """The distance that the picks are measured by: of similarities that fall with it, the plain one."""
-        return "euclidean" if self.measured_by in ("precomputed", "rbf") else self.measured_by
-
-    @property
-    def compares_nothing(self) -> bool:
-        """Whether the method draws rows whatever they hold."""
-        return self.method == "random_sample"
-
-    @property
-    def compares(self) -> bool:
-        """Whether rows are read as vectors: where the method asks for them, or the user names what holds them."""
-        named = bool(self.text or self.vectors or self.columns)
-        return named or not (self.score_column or self.compares_nothing)
-
-    @property
-    def ranks_by_score(self) -> bool:
-        """True where the method ranks by a column of scores alone: vectors serve only --dedupe and the report."""
-        return self.score_column is not None and (self.entry is None or "X" not in self.entry.accepted)

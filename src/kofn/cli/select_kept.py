@@ -8,13 +8,12 @@ import numpy as np
 import polars as pl
 
 from kofn.cli.printing import first_of
-from kofn.cli.read import Pool
-from kofn.cli.select_arguments import SelectArguments
-from kofn.cli.select_pool import dropped_rows
-from kofn.cli.write import rows_with
-from kofn.core import checks
+from kofn.cli.write import free_name, rows_with
 from kofn.core.checks import InputError
 from kofn.io.atomic import write_lines, write_table
+from kofn.tables.read import Pool
+from kofn.tables.select_arguments import SelectArguments
+from kofn.tables.select_pool import rows_kept
 
 
 def write_kept(pool: Pool, arguments: SelectArguments) -> None:
@@ -23,11 +22,11 @@ def write_kept(pool: Pool, arguments: SelectArguments) -> None:
     Raises:
         InputError: a report or a plan is asked for, which are of picks.
     """
-    if arguments.report or arguments.plan_path:
-        asked = "--report" if arguments.report else "--plan"
+    if arguments.report or arguments.plan_path or arguments.export:
+        asked = "--report" if arguments.report else "--plan" if arguments.plan_path else "--export"
         raise InputError(f"{asked} is of picks; say how many with -k, or leave it out to keep all but near-duplicates")
     if arguments.output:
-        made = rows_with(pool.table, _kept(pool), {}, arguments)
+        made = rows_with(pool.table, rows_kept(pool), {}, arguments)
         if isinstance(made, pl.DataFrame):
             write_table(made, arguments.output)
         else:
@@ -36,20 +35,19 @@ def write_kept(pool: Pool, arguments: SelectArguments) -> None:
         write_table(dropped_rows(pool, arguments), arguments.dropped)
 
 
-def _kept(pool: Pool) -> Any:
-    """Row numbers of the file that stay: what is excluded is no part of them."""
-    excluded = pool.named.get("exclude")
-    if excluded is None:
-        return pool.rows
-    out = np.zeros(len(pool.rows), bool)
-    keys = checks.ids(pool.keys)
-    out[checks.positions(excluded, "exclude", len(keys), keys)] = True
-    return pool.rows[~out]
+def dropped_rows(pool: Pool, arguments: SelectArguments) -> pl.DataFrame:
+    """Each row that `--dedupe` took out, the row that stays for it, and how similar the two are."""
+    assert pool.duplicates is not None
+    rows, of, similarity = pool.duplicates
+    keys = pool.table.ids(arguments.id_column) if arguments.id_column else np.arange(pool.table.n)
+    name = arguments.id_column or "row"
+    columns = {free_name("kept", [name]): keys[of], free_name("similarity", [name]): similarity}
+    return pl.DataFrame({name: keys[rows], **columns})
 
 
 def answer_kept(pool: Pool, arguments: SelectArguments) -> dict[str, Any]:
     """The answer for machines."""
-    kept = _kept(pool)
+    kept = rows_kept(pool)
     keys = dict(zip(pool.rows.tolist(), pool.keys.tolist(), strict=True))
     return {
         "method": "near_duplicates",

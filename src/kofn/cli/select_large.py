@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kofn.cli.read import Pool
-from kofn.cli.select_arguments import SelectArguments
 from kofn.core import checks
 from kofn.core.checks import InputError
 from kofn.core.dispatch import methods_of
@@ -21,6 +19,8 @@ from kofn.io.pool import Pool as Parts
 from kofn.io.tables import Table, reading_file
 from kofn.io.vectors import only_vectors
 from kofn.objectives._estimates import pairs_of_search
+from kofn.tables.read import Pool
+from kofn.tables.select_arguments import SelectArguments
 
 if TYPE_CHECKING:
     from kofn.core.plans import Selection

@@ -11,13 +11,13 @@ from typing import Any
 import click
 import polars as pl
 
-from kofn.cli.arguments import RowArguments, VerbArguments
-from kofn.cli.read import ARRAYS, TABLES, images_of
 from kofn.core.checks import InputError, names_a_file
 from kofn.core.plans import Plan
 from kofn.io.atomic import claimed, refuse_unread, write_lines, write_table
 from kofn.io.json_lines import with_members
 from kofn.io.tables import Table
+from kofn.tables.arguments import RowArguments, VerbArguments
+from kofn.tables.read import ARRAYS, TABLES, images_of
 
 # What ends the name of a folder.
 _SEPARATORS = tuple(mark for mark in (os.sep, os.altsep) if mark)
@@ -35,6 +35,7 @@ def check_outputs(arguments: VerbArguments, files: Sequence[str], *, table: bool
     """
     named = {"-o": arguments.output, "--report": arguments.report, "--plan": arguments.plan_path}
     named["--dropped"] = getattr(arguments, "dropped", None)
+    named["--export"] = (getattr(arguments, "export", None) or (None, None))[1]
     written = {option: path for option, path in named.items() if path is not None}
     for option, path in written.items():
         if not path or "\0" in path:
@@ -56,6 +57,8 @@ def check_outputs(arguments: VerbArguments, files: Sequence[str], *, table: bool
         where = Path(path)
         if option in ("-o", "--dropped") and table and where.suffix.lower() not in TABLES:
             raise InputError(f"{option} {path}: give a name that ends in .csv, .tsv, .parquet or .jsonl")
+        if option == "--export" and where.suffix.lower() != ".json":
+            raise InputError(f"--export {path}: labelling tools import JSON; give a name that ends in .json")
         if option == "--report" and where.suffix.lower() not in (".html", ".htm"):
             raise InputError(f"--report {path}: the report is a page; give a name that ends in .html")
         if where.is_dir() and (table or option != "-o"):
@@ -71,7 +74,7 @@ def check_outputs(arguments: VerbArguments, files: Sequence[str], *, table: bool
 
 def _read_by(arguments: VerbArguments) -> list[str]:
     """The values of other flags that are files, or folders with files."""
-    written = {"output", "report", "plan_path", "dropped", "typed"}
+    written = {"output", "report", "plan_path", "dropped", "export", "typed"}
     values = [getattr(arguments, field.name) for field in fields(arguments) if field.name not in written]
     values += [word.rpartition("@")[2] for word in arguments.typed if "@" in word]
     return [value for value in values if isinstance(value, str) and value and names_a_file(value)]

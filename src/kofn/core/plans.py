@@ -225,6 +225,68 @@ class Selection(Plan, _Listed):
         """Positions that were not picked, ascending."""
         return np.flatnonzero(~self.mask)
 
+    def take(self, data: Any, *, ids: str | None = None) -> Any:
+        """The picked rows of what the pool came from, in the order picked, as the same kind.
+
+        A pandas or polars frame or series, a LazyFrame (which stays lazy), an Arrow table, a `datasets.Dataset`, a dict
+        of columns, an array, memory map, sparse matrix, a tensor (dtype and device kept), a list, a torch Dataset (as a
+        `Subset`), or the path of a file (as a polars frame).
+
+        Args:
+            data: one row an item, as many as the pool has (of a LazyFrame that is not looked at).
+            ids: a column of a frame that holds the ids: rows are then found by these, wherever they stand. Ids that a
+                LazyFrame turns out not to have are left out.
+
+        Raises:
+            InputError: another number of rows, a kind without rows, or an id that no row has.
+
+        Examples:
+            >>> import kofn
+            >>> plan = kofn.select([[0.0], [0.1], [5.0]], k=2)
+            >>> plan.take(["a", "b", "c"])
+            ['b', 'c']
+        """
+        from kofn.io import taking  # only who takes waits for it
+
+        if ids is not None:
+            if self.ids is None:
+                raise InputError(f"ids={shown(ids)}: the plan has no ids; give them to the verb, or take by row number")
+            return taking.taken_by_id(data, ids, self.picked_ids)
+        length = taking.length_of(data)
+        if length is not None and length != self.n:
+            raise InputError(
+                f"data has {length:,} rows, and the plan is of {self.n:,}; give the same rows, or find them by their "
+                "ids, as in take(data, ids='id')"
+            )
+        return taking.taken(data, np.asarray(self.indices))
+
+    def export(self, path: str | Path, data: Any, *, to: str, ids: str | None = None, label: str | None = None) -> Path:
+        """Write the picked rows, in the order picked, as a file that a labelling tool imports.
+
+        Args:
+            path: a name that ends in .json.
+            data: the table that the pool came from (`take`).
+            to: "label-studio" (tasks: each row's columns, rank and gain under `data`) or "argilla" (records for
+                `dataset.records.from_json`: texts are fields, other columns metadata, known labels suggestions).
+            ids: a column of ids; rows are found by these where the plan has them.
+            label: the column of labels.
+
+        Raises:
+            InputError: another tool, or what `take` refuses.
+        """
+        from kofn.io import label_tools, taking
+
+        rows = taking.as_polars(self.take(data, ids=ids if self.ids is not None else None))
+        return label_tools.write_for(to, path, self.ranked(rows), key=ids, label=label)
+
+    def ranked(self, rows: Any) -> Any:
+        """A polars frame of the picks with their `rank` and `gain` beside the columns that it has."""
+        import polars
+
+        added = {"rank": np.arange(1, len(self.indices) + 1), "gain": np.asarray(self.gains)}
+        names = {name: f"kofn_{name}" if name in rows.columns else name for name in added}
+        return rows.with_columns(polars.Series(names[name], values) for name, values in added.items())
+
     def prefix(self, t: int) -> Selection:
         """The first t picks. Greedy picks are nested, so this is the plan for the smaller budget, up to its status."""
         if not is_number(t) or int(t) != t:

@@ -183,7 +183,7 @@ def _note_unlike_scales(frame: Any, X: Any) -> None:
         named = [str(name) for name in names]
         warnings.warn(
             f"X: column {named[wide]!r} spreads {times:,.3g} times as widely as {named[narrow]!r}, so that distances "
-            "are those of the wide columns; divide each column by its standard deviation, as `kofn select FILE` does",
+            f"are those of the wide columns; name those to compare with columns={named[:2]}, which scales them",
             checks.KofnWarning,
             stacklevel=_outside(),
         )

@@ -1,14 +1,15 @@
-"""Long work that can be watched and stopped: time limits, Ctrl-C, progress on a terminal."""
+"""Long work that can be watched and stopped: time limits, Ctrl-C, progress."""
 
 from __future__ import annotations
 
 import math
 import signal
-import sys
 import threading
 import time
 from types import FrameType, TracebackType
 from typing import Any, Self
+
+from kofn.core.progress import Display, display_for
 
 # How far beyond its limit a run may go to complete and value what it found: this share of the limit, and these seconds.
 _GRACE_SHARE, _GRACE_SECONDS = 0.05, 0.3
@@ -22,52 +23,38 @@ class Control:
     """Long work asks `stopped()` between steps: True once the time limit has passed or Ctrl-C was pressed.
 
     Inside the `with` block the first Ctrl-C only sets a flag, so that the search can return its valid prefix with
-    status "stopped"; a second one interrupts as usual. Progress is drawn only on a terminal.
+    status "stopped"; a second one interrupts as usual.
 
     Args:
         time_limit: seconds; None for no limit.
-        progress: True draws a bar.
+        progress: True shows how far the work is: a bar on a terminal and in a notebook, elsewhere a line a minute. A
+            callable is given each `kofn.core.progress.Step` instead.
         total: the number of steps in all, 0 where it is not known.
         title: the text in front of the bar.
     """
 
     def __init__(
-        self, *, time_limit: float | None = None, progress: bool | None = None, total: int = 0, title: str = ""
+        self, *, time_limit: float | None = None, progress: Any = None, total: int = 0, title: str = ""
     ) -> None:
         self._deadline = None if time_limit is None else time.monotonic() + time_limit
         self._grace = 0.0 if time_limit is None else _GRACE_SHARE * time_limit + _GRACE_SECONDS
-        self._progress = bool(progress) and sys.stderr.isatty()
-        self._total, self._title = total, title
+        self._display: Display | None = display_for(progress, title, total) if progress else None
         self._interrupted = False
         self._old: Any = None
-        self._bar: Any = None
-        self._task: Any = None
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
             self._old = signal.getsignal(signal.SIGINT)
             signal.signal(signal.SIGINT, self._interrupt)
-        if self._progress:
-            from rich.console import Console
-            from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-
-            self._bar = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                TaskProgressColumn(),
-                TimeRemainingColumn(),
-                console=Console(stderr=True),
-                transient=True,
-            )
-            self._bar.start()
-            self._task = self._bar.add_task(self._title, total=self._total)
+        if self._display is not None:
+            self._display.begin()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._bar is not None:
-            self._bar.stop()
+        if self._display is not None:
+            self._display.end()
         if self._old is not None:
             signal.signal(signal.SIGINT, self._old)
 
@@ -119,5 +106,5 @@ class Control:
 
     def step(self, done: int) -> None:
         """Show that `done` of the total is done."""
-        if self._bar is not None:
-            self._bar.update(self._task, completed=done)
+        if self._display is not None:
+            self._display.step(done)

@@ -9,7 +9,7 @@ from typing import Any
 from kofn.core.checks.arrays import curves, distances, matrix, members, rankings, scores, square, weights
 from kofn.core.checks.constraints import capacity, costs, ids, margins
 from kofn.core.checks.errors import InputError
-from kofn.core.checks.numbers import bytes_of, choice, count, entropy, flag, number, seconds, shown
+from kofn.core.checks.numbers import bytes_of, choice, count, entropy, number, progress, seconds, shown
 from kofn.core.checks.quotas import groups, labels, quotas
 from kofn.core.checks.reading import collected, reading
 
@@ -115,7 +115,7 @@ VOCABULARY: dict[str, Argument] = {
         Argument("max_memory", "setting", bytes_of, "Bytes the work may hold, for example '600MB'."),
         Argument("time_limit", "setting", seconds, "Seconds; what is valid by then is returned."),
         Argument("n_threads", "setting", count, "Threads; the plan is the same for any number."),
-        Argument("progress", "setting", flag, "Show progress on a terminal."),
+        Argument("progress", "setting", progress, "True shows how far the work is; a callable is told each step."),
         Argument(
             "engine",
             "setting",

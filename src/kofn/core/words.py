@@ -7,12 +7,33 @@ sentence from `kofn.core.vocabulary`; other keys of a bundle carry theirs: `Anno
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Literal, TypedDict
+from pathlib import PurePath
+from typing import Any, Literal, Protocol, TypedDict
 
 from numpy.typing import ArrayLike
 
 Metric = Literal["euclidean", "sqeuclidean", "cosine", "rbf", "precomputed"]
 Items = ArrayLike | Iterable[Any]
+# True shows how far the work is; a callable is told each `kofn.core.progress.Step`.
+Progress = bool | Callable[[Any], Any] | None
+
+
+class HasColumns(Protocol):
+    """A frame of pandas or polars, an Arrow table."""
+
+    @property
+    def columns(self) -> Any: ...
+
+
+class HasColumnNames(Protocol):
+    """A `datasets.Dataset`."""
+
+    @property
+    def column_names(self) -> Any: ...
+
+
+# A table with named columns, or its file.
+Table = HasColumns | HasColumnNames | Mapping[str, Any] | PurePath
 
 
 class Inputs(TypedDict, total=False):
@@ -77,7 +98,7 @@ class Limits(TypedDict, total=False):
     """What long work may take, and whether it shows how far it is; `kofn.core.runtime.Control` reads it."""
 
     time_limit: float | None
-    progress: bool | None
+    progress: bool | Callable[[Any], Any] | None
 
 
 class Resources(Limits, total=False):
@@ -97,6 +118,37 @@ class Words(Inputs, Qualifiers, Where, Margins, Rules, Runtime, total=False):
     """Every word of the vocabulary with its type."""
 
     engine: str | None
+
+
+# Words that say something of a table, for the verbs whose items may be its rows: the type, and a sentence.
+OF_TABLES: Mapping[str, tuple[str, str]] = {
+    "text": ("str | None", "Of a table: compare rows by this column of texts."),
+    "embedder": ("str | None", "Of texts: the model that embeds them, or 'tfidf' for their words."),
+    "cache": ("bool | None", "Of texts: keep what a model gave, and use what it gave before; default True."),
+    "vectors": ("str | None", "Of a table: compare rows by this column of vectors."),
+    "columns": (
+        "str | Sequence[str] | None",
+        "Of a table: compare rows by these columns, numbers scaled, categories one-hot.",
+    ),
+    "categories": ("str | Sequence[str] | None", "Those of columns that hold names, also where they are numbers."),
+    "drop_empty": ("bool | None", "Leave out rows that miss a value in a column that is used."),
+    "impute": ("str | None", "Fill missing values of compared columns: 'median', 'mean' or 'most_frequent'."),
+    "na": ("str | Sequence[str] | None", "Cells that stand for a missing value, such as ['NA', '-']."),
+    "decimal": ("str | None", "The sign before decimals in columns of text, '.' or ','."),
+    "dedupe": (
+        "float | None",
+        "Drop near-duplicates first, from this similarity on; without k all others are kept.",
+    ),
+    "proportional": ("str | Sequence[str] | None", "Each group of these columns at its share of the pool."),
+    "each": ("Mapping[str, int] | None", "{column: N}: N rows of each of its groups, all of those that have fewer."),
+    "classes": ("int | None", "The picks are to be labelled, in about so many classes: a hint to auto."),
+    "equal": ("bool | None", "Groups of equal size, up to one row."),
+}
+_OF_ROWS = ("text", "embedder", "cache", "vectors", "columns", "categories", "drop_empty", "impute", "na", "decimal")
+OF_TABLES_BY_VERB: Mapping[str, tuple[str, ...]] = {
+    "select": (*_OF_ROWS, "dedupe", "proportional", "each", "classes"),
+    "assign": (*_OF_ROWS, "equal"),
+}
 
 
 def part(words: Mapping[str, Any], bundle: type[Any]) -> dict[str, Any]:

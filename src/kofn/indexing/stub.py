@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from kofn.core.auto import AUTO
 from kofn.core.registry import DERIVE, REQUIRED, Entry
 from kofn.core.vocabulary import SETTINGS
-from kofn.core.words import Words
+from kofn.core.words import OF_TABLES, OF_TABLES_BY_VERB, Words
 from kofn.objectives.base import GREEDY, own_parameters
 
 NOUNS = {"select": "Selection", "assign": "Assignment", "allocate": "Allocation", "combine": "Blend"}
@@ -36,7 +36,7 @@ def stub_text(index: Mapping[str, Mapping[str, Entry]]) -> str:
         "",
         "from kofn.core.plans import Allocation, Assignment, Blend, Selection",
         "from kofn.core.registry import Entry",
-        "from kofn.core.words import Items, Metric",
+        "from kofn.core.words import Items, Metric, Table",
         "",
         "class Methods(list[Entry]): ...",
         "",
@@ -44,6 +44,8 @@ def stub_text(index: Mapping[str, Mapping[str, Entry]]) -> str:
     for verb, entries in index.items():
         automatic = _automatic(verb, entries)
         lines += _overload(verb, automatic, 'Literal["auto"] = "auto"', automatic=True)
+        if verb in OF_TABLES_BY_VERB:
+            lines += _of_tables(verb)
         for entry in entries.values():
             lines += _overload(verb, entry, f'Literal["{entry.name}"]')
         lead = LEADS[verb]
@@ -123,6 +125,24 @@ def _overload(verb: str, entry: Entry, method: str, *, automatic: bool = False) 
         *rest,
         *own,
         "    options: Mapping[str, Any] | None = None,",
+        f") -> {NOUNS[verb]}: ...",
+        "",
+    ]
+
+
+def _of_tables(verb: str) -> list[str]:
+    """The overload of a table: every word may name a column."""
+    lead = LEADS[verb]
+    words = [f"    {word}: {OF_TABLES[word][0]} = ...," for word in OF_TABLES_BY_VERB[verb]]
+    return [
+        "@overload",
+        f"def {verb}(",
+        f"    {lead}: Table,",
+        "    *,",
+        "    method: str | Callable[..., Any] = ...,",
+        *words,
+        "    options: Mapping[str, Any] | None = None,",
+        "    **arguments: Any,",
         f") -> {NOUNS[verb]}: ...",
         "",
     ]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from kofn.core.checks import InputError
 from kofn.core.runtime import Control
+from kofn.core.words import Progress
 from kofn.io.embedders import MINILM, Embedder, has_minilm, open_embedder
 from kofn.io.embedding_cache import EmbeddingCache, cache_folder
 
@@ -42,7 +43,7 @@ class Embedded(NamedTuple):
 
 
 def embed_texts(
-    texts: Sequence[str] | pl.Series, model: str, *, cache: bool = True, progress: bool | None = None
+    texts: Sequence[str] | pl.Series, model: str, *, cache: bool = True, progress: Progress = None
 ) -> NDArray[np.float32]:
     """Vectors of unit length from a model, by its name or the path of its folder.
 
@@ -51,7 +52,7 @@ def embed_texts(
         model: "minilm", a folder of sentence-transformers or model2vec, an ONNX file or folder, or a name that these
             libraries know.
         cache: vectors are looked up and kept in the user's cache folder, by the content of text and model.
-        progress: True draws a bar on a terminal.
+        progress: True shows how far the model is; a callable is told each step.
 
     Returns:
         (n, d) float32. A text of which the model knows nothing may be all zeros.
@@ -67,7 +68,7 @@ def embed_texts(
 
 
 def embedded(
-    texts: Sequence[str] | pl.Series, model: str, *, cache: bool = True, progress: bool | None = None
+    texts: Sequence[str] | pl.Series, model: str, *, cache: bool = True, progress: Progress = None
 ) -> Embedded:
     """`embed_texts`, with the model's name and how many texts it was asked for."""
     series = texts if isinstance(texts, pl.Series) else pl.Series(list(texts), dtype=pl.String)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from kofn.core.arrays import Array
 from kofn.core.checks import InputError, count, refuse_nonfinite
+from kofn.core.words import Progress
 from kofn.io.cells import missing_in
 from kofn.io.embedders import open_embedder
 from kofn.io.embedding import Embedded, embedded, model_for
@@ -60,7 +61,7 @@ def pool_vectors(
     categories: Sequence[str] = (),
     embedder: str | None = None,
     cache: bool = True,
-    progress: bool | None = None,
+    progress: Progress = None,
     stand_in: bool = False,
     dims: int = DIMS,
     seed: int = 0,
@@ -75,7 +76,7 @@ def pool_vectors(
         categories: those of columns that hold names, also where they are written as numbers.
         embedder: name or path of a model, or "tfidf" for none.
         cache: keep what the model gives, and use what it gave before.
-        progress: True draws a bar on a terminal while the model works.
+        progress: True shows how far the model is; a callable is told each step.
         stand_in: in place of a model's vectors give others of their width, made of words: to time what comes after.
         dims: dimensions of text vectors without an embedder.
         seed: of the text vectors' random sketch.
@@ -128,7 +129,7 @@ def compared_columns(table: Table, columns: Sequence[str], categories: Sequence[
 
 
 def by_model(
-    texts: pl.Series, model: str, *, cache: bool = True, progress: bool | None = None, stand_in: bool = False
+    texts: pl.Series, model: str, *, cache: bool = True, progress: Progress = None, stand_in: bool = False
 ) -> Embedded:
     """Texts embedded by a model, or vectors that stand in for these; arguments as in `pool_vectors`."""
     if not stand_in:
@@ -152,12 +153,13 @@ def only_vectors(table: Table) -> str:
         return vectors[0]
     if vectors:
         raise InputError(f"{table.path} has several columns of vectors ({', '.join(vectors)}); name one with --vectors")
-    shown = {kind: [name for name, k in kinds.items() if k == kind][:4] for kind in ("text", "number")}
+    texts = [name for name, kind in kinds.items() if kind == "text"][:4]
+    numbers = [name for name, kind in kinds.items() if kind in ("number", "date", "boolean")][:4]
     hints = []
-    if shown["text"]:
-        hints.append(f"--text COLUMN (such as {', '.join(shown['text'])})")
-    if shown["number"]:
-        hints.append(f"--columns A,B (such as {','.join(shown['number'])})")
+    if texts:
+        hints.append(f"--text COLUMN (such as {', '.join(texts)})")
+    if numbers:
+        hints.append(f"--columns A,B (such as {','.join(numbers)})")
     raise InputError(
         f"{table.path} has no column of vectors; say what the rows are compared by: {' or '.join(hints) or '--vectors'}"
     )

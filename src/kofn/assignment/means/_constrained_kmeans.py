@@ -17,6 +17,7 @@ from kofn.core.draws import Draw
 from kofn.core.plans import Assignment
 from kofn.core.registry import method
 from kofn.core.runtime import Control
+from kofn.core.words import Progress
 from kofn.objectives.similarity import geometry
 
 # So few products are worked through in no time: then several starts are tried.
@@ -41,7 +42,7 @@ def constrained_kmeans(
     start: Any = None,
     seed: int | None = None,
     time_limit: float | None = None,
-    progress: bool | None = None,
+    progress: Progress = None,
     min_size: int = 1,
     must_link: ArrayLike | None = None,
     cannot_link: ArrayLike | None = None,
@@ -64,7 +65,7 @@ def constrained_kmeans(
         start: k rows (numbers or ids) to begin from.
         seed: for the first centres.
         time_limit: seconds.
-        progress: show progress on a terminal.
+        progress: True shows how far the work is; a callable is told each step.
         min_size: the least items in a group. 0 allows empty groups, whose centre then stays unchanged.
         must_link: (m, 2) pairs of row numbers, or of ids where ids are given, that share a group; chains of pairs
             join all their rows.

@@ -19,7 +19,7 @@ from kofn.core.draws import Draw
 from kofn.core.plans import Assignment
 from kofn.core.registry import method
 from kofn.core.runtime import Control, Stopped
-from kofn.core.words import Metric
+from kofn.core.words import Metric, Progress
 
 # Distances from X are kept as a matrix up to this size and computed row by row beyond.
 _MATRIX_BYTES = 2**30
@@ -49,7 +49,7 @@ def constrained_kmedoids(
     start: Any = None,
     seed: int | None = None,
     time_limit: float | None = None,
-    progress: bool | None = None,
+    progress: Progress = None,
     min_size: int = 1,
     must_link: ArrayLike | None = None,
     cannot_link: ArrayLike | None = None,
@@ -71,7 +71,7 @@ def constrained_kmedoids(
         start: medoids to begin from: row numbers (or ids), or an earlier plan.
         seed: for `fasterpam`, when no `start` is given.
         time_limit: seconds.
-        progress: show progress on a terminal.
+        progress: True shows how far the work is; a callable is told each step.
         min_size: the least items in a group, at least 1.
         must_link: (m, 2) pairs of row numbers, or of ids where ids are given, that share a group; chains of pairs
             join all their rows.

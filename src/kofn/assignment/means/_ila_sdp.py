@@ -14,6 +14,7 @@ from kofn.core.checks import InputError
 from kofn.core.plans import Assignment
 from kofn.core.registry import method
 from kofn.core.runtime import Control
+from kofn.core.words import Progress
 
 _INITS = ("sdp", "kmeans", "random")
 _RESTARTS = 10
@@ -37,7 +38,7 @@ def ila_sdp(
     seed: int | None = None,
     max_memory: int | None = None,
     time_limit: float | None = None,
-    progress: bool | None = None,
+    progress: Progress = None,
 ) -> Assignment:
     """Cluster rows from Gaussians of different covariances by an iterated semidefinite program that needs no means.
 
@@ -57,7 +58,7 @@ def ila_sdp(
         seed: for "kmeans" and "random".
         max_memory: bytes for the k matrices n x n, default 1 GiB.
         time_limit: seconds.
-        progress: show progress on a terminal.
+        progress: True shows how far the work is; a callable is told each step.
 
     Returns:
         An `Assignment`: `labels` (every group holds a row), `centers` (k, d), `value` = the

@@ -10,6 +10,7 @@ from kofn.core import checks
 from kofn.core.plans import Assignment
 from kofn.core.registry import method
 from kofn.core.runtime import Control
+from kofn.core.words import Progress
 
 
 @method(
@@ -27,7 +28,7 @@ def sdp_kmeans(
     tol: float = 1e-6,
     max_memory: int | None = None,
     time_limit: float | None = None,
-    progress: bool | None = None,
+    progress: Progress = None,
 ) -> Assignment:
     """k-means by its semidefinite relaxation, with a proven lower bound and no initialisation.
 
@@ -38,7 +39,7 @@ def sdp_kmeans(
         tol: relative residual at which the splitting ends.
         max_memory: bytes for the n x n matrices, default 1 GiB.
         time_limit: seconds.
-        progress: show progress on a terminal.
+        progress: True shows how far the work is; a callable is told each step.
 
     Returns:
         An `Assignment`: `labels` (every group holds a row), `centers` (k, d), `value` = summed squared distances to the

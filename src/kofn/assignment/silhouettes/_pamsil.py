@@ -17,6 +17,7 @@ from kofn.core.draws import Draw
 from kofn.core.plans import Assignment
 from kofn.core.registry import method
 from kofn.core.runtime import Control
+from kofn.core.words import Progress
 
 # A swap counts as an improvement beyond this change of the average width.
 _TOLERANCE = 1e-12
@@ -38,7 +39,7 @@ def pamsil(
     start: Any = None,
     seed: int | None = None,
     time_limit: float | None = None,
-    progress: bool | None = None,
+    progress: Progress = None,
     init: Init | None = None,
     max_iter: int | None = None,
 ) -> Assignment:
@@ -54,7 +55,7 @@ def pamsil(
         start: medoids to begin from: row numbers (or ids), or an earlier plan.
         seed: for a random or LAB start.
         time_limit: seconds; the groups reached by then are returned, status "stopped".
-        progress: show progress on a terminal.
+        progress: True shows how far the work is; a callable is told each step.
         init: initialisation used without `start`: "build" (default), "lab" or "random", as in `fasterpam`.
         max_iter: most swaps; None continues until no swap improves.
 

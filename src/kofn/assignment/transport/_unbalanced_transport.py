@@ -17,6 +17,7 @@ from kofn.core.draws import Draw
 from kofn.core.plans import Assignment
 from kofn.core.registry import method
 from kofn.core.runtime import Control
+from kofn.core.words import Progress
 
 # Default regularisation, as a share of the range of the scores.
 _SOFT = 0.01
@@ -38,7 +39,7 @@ def unbalanced_transport(
     row_totals: Any = None,
     column_totals: Any = None,
     time_limit: float | None = None,
-    progress: bool | None = None,
+    progress: Progress = None,
     reg: float | None = None,
     reg_m: Any = None,
     tol: float = 1e-11,
@@ -55,7 +56,7 @@ def unbalanced_transport(
         row_totals: (n,) what each item should send, >= 0, default 1.
         column_totals: (bins,) what each bin should receive, >= 0, default n / bins.
         time_limit: seconds; the plan reached by then is returned, status "stopped".
-        progress: show progress on a terminal.
+        progress: True shows how far the work is; a callable is told each step.
         reg: the weight of the entropy, > 0, in units of the scores; default a hundredth of their range.
         reg_m: what missing the totals costs, in units of the scores: a number, or one for the rows and one for the
             columns; infinity holds them exactly (on one side), 0 sets them free. Default the range of the scores, or

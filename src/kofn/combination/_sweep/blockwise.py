@@ -28,6 +28,7 @@ from kofn.combination._sweep.rule import Block, Rule, Span, row_length
 from kofn.combination._sweep.vocabulary import Vocabulary
 from kofn.core.checks import InputError
 from kofn.core.runtime import Control
+from kofn.core.words import Progress
 
 # BatchNorm's count of batches: the blend of statistics stands for at least as many as the longest run saw.
 _COUNTER = "num_batches_tracked"
@@ -64,7 +65,7 @@ class Sweep:
         *,
         max_memory: int | None = None,
         n_threads: int | None = None,
-        progress: bool | None = None,
+        progress: Progress = None,
         measure: bool = False,
         skip_nonfinite: bool = False,
         fill: NDArray[np.float64] | None = None,

@@ -10,6 +10,7 @@ from typing import Annotated, Any, TypedDict
 
 from kofn.combination._sweep.members import Pool, open_members
 from kofn.core.checks import InputError, shown
+from kofn.core.words import Progress
 
 
 class Files(TypedDict, total=False):
@@ -58,7 +59,7 @@ class Files(TypedDict, total=False):
         "that the base lacks counts as their mean, and a member without a row of the base's leaves it as it is.",
     ]
     max_memory: int | str | None
-    progress: bool | None
+    progress: Progress
 
 
 class FilesAndThreads(Files, total=False):
@@ -92,7 +93,7 @@ class SweepOptions:
     vocabulary: str | None = None
     max_memory: Any = None
     n_threads: int | None = None
-    progress: bool | None = None
+    progress: Progress = None
 
     def open(self, members: Any, base: Any = None) -> Pool:
         """Open the members and the base, and check them against each other."""

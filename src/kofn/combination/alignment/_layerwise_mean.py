@@ -22,6 +22,7 @@ from kofn.core import checks
 from kofn.core.checks import InputError
 from kofn.core.plans import Blend
 from kofn.core.registry import method
+from kofn.core.words import Progress
 
 __all__ = ["layerwise_barriers", "layerwise_mean"]
 
@@ -42,7 +43,7 @@ def layerwise_mean(
     keep: int = 0,
     out: str | os.PathLike[str] | None = None,
     max_memory: int | None = None,
-    progress: bool | None = None,
+    progress: Progress = None,
 ) -> Blend:
     """Average selected layers, and keep one member's other layers.
 
@@ -56,7 +57,7 @@ def layerwise_mean(
         keep: the member whose other tensors are kept.
         out: a `*.safetensors` file or a folder to write the result into.
         max_memory: bytes for the blocks of all threads together.
-        progress: show progress on a terminal.
+        progress: True shows how far the work is; a callable is told each step.
 
     Returns:
         A Blend as that of `weighted_mean`; its form is "elementwise" where some tensors are kept. `info["copied"]` are

@@ -22,6 +22,7 @@ from kofn.core.checks import InputError
 from kofn.core.draws import Draw
 from kofn.core.plans import Blend
 from kofn.core.registry import method
+from kofn.core.words import Progress
 
 
 @method(
@@ -43,7 +44,7 @@ def ot_fusion(
     heads: Any = None,
     reference: int = 0,
     out: str | os.PathLike[str] | None = None,
-    progress: bool | None = None,
+    progress: Progress = None,
 ) -> Blend:
     """OT fusion: average networks after aligning their units by optimal transport; widths may differ.
 
@@ -61,7 +62,7 @@ def ot_fusion(
         heads: attention heads, as for `weight_matching`; they are moved whole, never split.
         reference: the member whose widths and order the result has.
         out: a `*.safetensors` file or a folder to write the result into.
-        progress: show progress on a terminal.
+        progress: True shows how far the work is; a callable is told each step.
 
     Returns:
         A Blend of the reference's shapes. `transforms` {group: [for each member an order (width,) where the widths

@@ -28,6 +28,7 @@ from kofn.core import checks
 from kofn.core.draws import Draw
 from kofn.core.plans import Blend
 from kofn.core.registry import method
+from kofn.core.words import Progress
 
 
 @method(
@@ -48,7 +49,7 @@ def weight_matching(
     initial: str = "layers",
     max_sweeps: int = 100,
     out: str | os.PathLike[str] | None = None,
-    progress: bool | None = None,
+    progress: Progress = None,
 ) -> Blend:
     """Weight matching (Git Re-Basin): average networks after permuting their hidden units into a common order.
 
@@ -74,7 +75,7 @@ def weight_matching(
             lists its units; "identity" starts from the given order, as the paper does.
         max_sweeps: most sweeps over the groups.
         out: a `*.safetensors` file or a folder to write the result into.
-        progress: show progress on a terminal.
+        progress: True shows how far the work is; a callable is told each step.
 
     Returns:
         A Blend. `transforms` {group: (m, width)}: the order in which each member's units stand in the result, so that

@@ -83,6 +83,15 @@ def flag(value: Any, name: str) -> bool:
     return bool(value)
 
 
+def progress(value: Any, name: str = "progress") -> Any:
+    """True or False, or a callable that is told each step."""
+    if callable(value):
+        return value
+    if not isinstance(value, bool | np.bool_):
+        raise InputError(f"{name}={shown(value)}: give True or False, or a callable that takes each step")
+    return bool(value)
+
+
 def bytes_of(value: Any, name: str = "max_memory") -> int:
     """Bytes from a number or text such as '600MB' or '2GiB'."""
     if isinstance(value, str):

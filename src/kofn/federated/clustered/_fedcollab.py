@@ -13,6 +13,7 @@ from kofn.core.checks import InputError
 from kofn.core.plans import Assignment
 from kofn.core.registry import method
 from kofn.core.runtime import Control
+from kofn.core.words import Progress
 
 
 @method(
@@ -28,7 +29,7 @@ def fedcollab(
     weights: Any = None,
     seed: int | None = None,
     time_limit: float | None = None,
-    progress: bool | None = None,
+    progress: Progress = None,
     C: float = 5.0,
     restarts: int = 100,
     unions: bool = True,
@@ -49,7 +50,7 @@ def fedcollab(
         weights: (n,) number of rows of each client, > 0; default 1.
         seed: for the random orders and starts.
         time_limit: seconds.
-        progress: show progress on a terminal.
+        progress: True shows how far the work is; a callable is told each step.
         C: capacity of the model class, the weight of sample size against distance. Larger values give fewer coalitions;
             the paper takes 5 to 10.
         restarts: number of runs; the best is returned.

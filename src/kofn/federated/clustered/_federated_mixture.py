@@ -12,6 +12,7 @@ from kofn.core.checks import InputError
 from kofn.core.plans import Assignment
 from kofn.core.registry import method
 from kofn.core.runtime import Control
+from kofn.core.words import Progress
 from kofn.federated.clustered._mixture import FederatedMixture
 
 
@@ -29,7 +30,7 @@ def federated_mixture(
     groups: Any = None,
     seed: int | None = None,
     time_limit: float | None = None,
-    progress: bool | None = None,
+    progress: Progress = None,
     task: str = "classes",
     predictors: int | None = None,
     shrink: float = 1.0,
@@ -51,7 +52,7 @@ def federated_mixture(
         groups: (n,) the client of each row; without it all rows are one client's.
         seed: of the k-means that it begins with.
         time_limit: seconds.
-        progress: show progress on a terminal.
+        progress: True shows how far the work is; a callable is told each step.
         task: what y is, "classes" or "amounts".
         predictors: models of y, each of which may go with each Gaussian; None gives every Gaussian one of its own.
         shrink: each covariance is held by this many pseudo-rows of the pooled spread (> 0).

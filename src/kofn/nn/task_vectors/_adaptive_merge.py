@@ -16,6 +16,7 @@ from kofn.core.checks import InputError
 from kofn.core.plans import Blend
 from kofn.core.runtime import Control
 from kofn.core.torch_module import module
+from kofn.core.words import Progress
 from kofn.io.tensors import from_torch
 from kofn.nn._models import ask, chosen_names, quiet, run_with, unpacked
 
@@ -36,7 +37,7 @@ def adaptive_merge(
     modules: Any = None,
     logits: Callable[[Any, Any], Tensor] | None = None,
     time_limit: float | None = None,
-    progress: bool | None = None,
+    progress: Progress = None,
 ) -> Blend:
     """Differentiable adaptive merging (DAM): learn column-wise merging coefficients without labels.
 
@@ -63,7 +64,7 @@ def adaptive_merge(
         logits: `logits(model, inputs) -> (rows, ..., classes)`; by default `model(inputs)`, or the `.logits` of what
             `model(**inputs)` gives.
         time_limit: seconds; the coefficients learnt by then are returned, as after Ctrl-C.
-        progress: show progress on a terminal.
+        progress: True shows how far the work is; a callable is told each step.
 
     Returns:
         Blend of form "none": `result` maps the names of the state dict to arrays (`kofn.io.tensors.to_torch` makes a

@@ -15,7 +15,7 @@ from kofn.core.constraints import Constraints, Tracker, finish, pick_in_turn
 from kofn.core.plans import Selection
 from kofn.core.registry import method
 from kofn.core.runtime import Control
-from kofn.core.words import Metric, Where
+from kofn.core.words import Metric, Progress, Where
 from kofn.engines.threads import cores, spread
 from kofn.objectives._sparse_rows import chords, unit_rows
 from kofn.objectives.kcenter import distances_to, lengths
@@ -45,7 +45,7 @@ def farthest_first(
     metric: Metric = "euclidean",
     time_limit: float | None = None,
     n_threads: int | None = None,
-    progress: bool | None = None,
+    progress: Progress = None,
     **where: Unpack[Where],
 ) -> Selection:
     """Pick items so that none of the pool is far from a pick: each time the one farthest from the picks so far.

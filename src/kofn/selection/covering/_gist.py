@@ -18,6 +18,7 @@ from kofn.core.objective import Objective
 from kofn.core.plans import Selection
 from kofn.core.registry import method
 from kofn.core.runtime import Control
+from kofn.core.words import Progress
 from kofn.objectives import base
 from kofn.objectives.kcenter import distances_to
 from kofn.objectives.modular import Modular
@@ -55,7 +56,7 @@ def gist(
     metric: str = "euclidean",
     time_limit: float | None = None,
     n_threads: int | None = None,
-    progress: bool | None = None,
+    progress: Progress = None,
     utility: Any = None,
     lam: float = 1.0,
     eps: float = 0.1,

@@ -15,7 +15,7 @@ from kofn.core.draws import Draw
 from kofn.core.plans import Selection
 from kofn.core.registry import method
 from kofn.core.runtime import Control, Stopped
-from kofn.core.words import Metric, Where
+from kofn.core.words import Metric, Progress, Where
 from kofn.engines.threads import cores
 from kofn.objectives.similarity import Geometry, geometry
 from kofn.selection.covering import _nearness
@@ -45,7 +45,7 @@ def probability_cover(
     seed: int | None = None,
     time_limit: float | None = None,
     n_threads: int | None = None,
-    progress: bool | None = None,
+    progress: Progress = None,
     **where: Unpack[Where],
 ) -> Selection:
     """Pick rows so that balls of one radius around them hold as many rows as possible.

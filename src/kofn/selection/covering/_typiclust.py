@@ -15,7 +15,7 @@ from kofn.core.draws import Draw
 from kofn.core.plans import Selection
 from kofn.core.registry import method
 from kofn.core.runtime import Control, Stopped
-from kofn.core.words import Metric, Where
+from kofn.core.words import Metric, Progress, Where
 from kofn.engines.threads import cores
 from kofn.objectives.similarity import Geometry, geometry
 from kofn.selection.covering import _nearness
@@ -43,7 +43,7 @@ def typiclust(
     seed: int | None = None,
     time_limit: float | None = None,
     n_threads: int | None = None,
-    progress: bool | None = None,
+    progress: Progress = None,
     **where: Unpack[Where],
 ) -> Selection:
     """Pick the most typical row of each cluster, from the clusters with the fewest labelled rows on, larger ones first.

@@ -11,7 +11,7 @@ from kofn.core import checks
 from kofn.core.draws import Draw
 from kofn.core.plans import Selection
 from kofn.core.registry import method
-from kofn.core.words import Metric, Where
+from kofn.core.words import Metric, Progress, Where
 from kofn.engines.speed import features_of, rows_sampled
 from kofn.selection.greedy._run import greedy
 from kofn.selection.greedy._sample import Sampled, SampledVectors
@@ -36,7 +36,7 @@ def sampled_greedy(
     max_memory: Any = None,
     time_limit: float | None = None,
     n_threads: int | None = None,
-    progress: bool | None = None,
+    progress: Progress = None,
     reference: int | None = None,
     **where: Unpack[Where],
 ) -> Selection:

@@ -19,7 +19,7 @@ from kofn.core.objective import Objective
 from kofn.core.plans import Selection
 from kofn.core.registry import method
 from kofn.core.runtime import Control, Stopped
-from kofn.core.words import Metric, Where
+from kofn.core.words import Metric, Progress, Where
 from kofn.engines.threads import cores, spread
 from kofn.neighbors.graphs._knn_graph import KnnGraph, knn_graph
 from kofn.objectives.kcenter import distances_to
@@ -51,7 +51,7 @@ def sparse_greedy(
     metric: Metric = "euclidean",
     time_limit: float | None = None,
     n_threads: int | None = None,
-    progress: bool | None = None,
+    progress: Progress = None,
     n_neighbors: int = 64,
     neighbors: Literal["auto", "exact", "usearch"] = "auto",
     expansion: int | None = None,

@@ -15,7 +15,7 @@ from kofn.core.draws import Draw
 from kofn.core.plans import Selection
 from kofn.core.registry import method
 from kofn.core.runtime import Control
-from kofn.core.words import Where
+from kofn.core.words import Progress, Where
 
 __all__ = ["marginal_relevance"]
 
@@ -40,7 +40,7 @@ def marginal_relevance(
     queries: Any = None,
     balance: float = 0.8,
     time_limit: float | None = None,
-    progress: bool | None = None,
+    progress: Progress = None,
     **where: Unpack[Where],
 ) -> Selection:
     """Pick rows about a few queries that do not repeat each other: maximal marginal relevance.

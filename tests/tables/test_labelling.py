@@ -10,8 +10,8 @@ import pytest
 
 import kofn
 from benchmarks import usefulness
-from kofn.cli import labelling
-from kofn.cli.labelling import Expected, default_method, expected
+from kofn.tables import labelling
+from kofn.tables.labelling import Expected, default_method, expected
 
 ROOT = Path(__file__).resolve().parents[2]
 FIGURES = json.loads(usefulness.FIGURES.read_text(encoding="utf-8"))["usefulness"]

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from fractions import Fraction
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from kofn.cli.labelling import default_method
-from kofn.cli.read import (
+from kofn.core import checks
+from kofn.core.checks import InfeasibleError, InputError
+from kofn.core.checks.kinds import holds_texts
+from kofn.core.dispatch import methods_of
+from kofn.core.plans import Selection
+from kofn.io.tables import Table
+from kofn.io.vectors import PoolVectors
+from kofn.tables.labelling import default_method
+from kofn.tables.read import (
     Dropped,
     Pool,
     read_judges,
@@ -22,16 +30,35 @@ from kofn.cli.read import (
     read_vectors_together,
     without_gaps,
 )
-from kofn.cli.select_arguments import FILES, SelectArguments
-from kofn.cli.select_rounds import labelled
-from kofn.cli.write import free_name
-from kofn.core import checks
-from kofn.core.checks import InfeasibleError, InputError
-from kofn.core.dispatch import methods_of
-from kofn.io.tables import Table
-from kofn.io.vectors import PoolVectors
+from kofn.tables.select_arguments import FILES, SelectArguments
+from kofn.tables.select_rounds import labelled, next_round, without_labelled
 
 _NAMING = ("include", "exclude", "start")
+
+
+class Call(NamedTuple):
+    """A call of the verb that answers what was asked of a table; `method` is None where rows are only deduplicated."""
+
+    pool: Pool
+    arguments: SelectArguments
+    method: Any = None
+    words: Mapping[str, Any] = MappingProxyType({})
+    options: Mapping[str, Any] = MappingProxyType({})
+
+    def answer(self, verb: Callable[..., Selection]) -> Selection:
+        """The plan, by row of the pool: of a round of labelling its own picks alone."""
+        return without_labelled(verb(method=self.method, options=self.options, **self.words), self.pool)
+
+
+def prepared(table: Table, arguments: SelectArguments, parts: Any = None) -> Call:
+    """Read what was asked about; nothing is picked yet, but for near-duplicates. `parts` as in `read_pool`."""
+    pool = read_pool(table, arguments, parts)
+    if arguments.only_dedupes:
+        return Call(pool, arguments)
+    arguments = with_count(arguments, pool)
+    words = call_of(pool, arguments)
+    options = {**arguments.options, **pool.vectors}
+    return Call(pool, arguments, *next_round(pool, arguments, method_of(pool, arguments, words), words, options))
 
 
 def read_pool(table: Table, arguments: SelectArguments, parts: Any = None) -> Pool:
@@ -55,23 +82,18 @@ def read_pool(table: Table, arguments: SelectArguments, parts: Any = None) -> Po
     elif arguments.by_rankings:
         matrix_columns, matrix = read_judges(table, arguments.columns, arguments.id_column)
     elif arguments.compares and not (arguments.only_dedupes and arguments.text):
-        files = {name: file for name, file in arguments.options.items() if name in FILES and isinstance(file, str)}
+        files = {
+            name: file
+            for name, file in arguments.options.items()
+            if name in FILES and (isinstance(file, str) or holds_texts(file))
+        }
         if files:
             compared, vectors = read_vectors_together(table, arguments, files, whole_words=arguments.seeks)
         else:
             compared = read_vectors(table, arguments)
         X, notes, by_words = compared.X, _how(compared, arguments), compared.by_words
     ids = table.ids(arguments.id_column) if arguments.id_column else None
-    readers = {
-        "y": (table.labels_so_far if arguments.takes_some_labels else table.labels, arguments.label_column),
-        "costs": (table.numbers, arguments.cost_column),
-        "weights": (table.numbers, arguments.weight_column),
-    }
-    values: dict[str, Any] = {word: read(column) for word, (read, column) in readers.items() if column}
-    if arguments.groupings:
-        # One column goes by no name.
-        columns = {column: table.labels(column) for column in arguments.groupings}
-        values["groups"] = columns if len(columns) > 1 else columns[arguments.groupings[0]]
+    values = values_of(table, arguments)
     named = {word: getattr(arguments, word) for word in _NAMING}
     pool = Pool(
         table=table,
@@ -82,7 +104,11 @@ def read_pool(table: Table, arguments: SelectArguments, parts: Any = None) -> Po
         entries=arguments.by_scores and matrix is not None,
         ids=ids,
         values=values if scores is None else {**values, "scores": scores},
-        named={word: read_keys(text, ids, arguments.id_column, word) for word, text in named.items() if text},
+        named={
+            word: read_keys(keys, ids, arguments.id_column, word)
+            for word, keys in named.items()
+            if not (keys is None or (isinstance(keys, str) and not keys))
+        },
         vectors=vectors,
         notes=notes,
         by_words=by_words,
@@ -99,6 +125,21 @@ def how_of(parts: Any) -> str:
     size = f"{parts.n * parts.width * parts.dtype.itemsize / 1e9:,.3g} GB"
     by = f"column {parts.vectors!r} as it is" if parts.columns is None else f"columns {', '.join(parts.columns)} scaled"
     return f"compared by {by}: {files}, {parts.n:,} x {parts.width:,} ({size}), read in parts"
+
+
+def values_of(table: Table, arguments: SelectArguments) -> dict[str, Any]:
+    """What the columns say of each row, under the word of the vocabulary."""
+    readers = {
+        "y": (table.labels_so_far if arguments.takes_some_labels else table.labels, arguments.label_column),
+        "costs": (table.numbers, arguments.cost_column),
+        "weights": (table.numbers, arguments.weight_column),
+    }
+    values: dict[str, Any] = {word: read(column) for word, (read, column) in readers.items() if column}
+    if arguments.groupings:
+        # One column goes by no name.
+        columns = {column: table.labels(column) for column in arguments.groupings}
+        values["groups"] = columns if len(columns) > 1 else columns[arguments.groupings[0]]
+    return values
 
 
 def _how(compared: PoolVectors, arguments: SelectArguments) -> tuple[str, ...]:
@@ -217,14 +258,15 @@ def without_duplicates(pool: Pool, arguments: SelectArguments) -> Pool:
     return dataclasses.replace(pool.drop(dropped), notes=(*pool.notes, note), duplicates=pairs)
 
 
-def dropped_rows(pool: Pool, arguments: SelectArguments) -> pl.DataFrame:
-    """Each row that `--dedupe` took out, the row that stays for it, and how similar the two are."""
-    assert pool.duplicates is not None
-    rows, of, similarity = pool.duplicates
-    keys = pool.table.ids(arguments.id_column) if arguments.id_column else np.arange(pool.table.n)
-    name = arguments.id_column or "row"
-    columns = {free_name("kept", [name]): keys[of], free_name("similarity", [name]): similarity}
-    return pl.DataFrame({name: keys[rows], **columns})
+def rows_kept(pool: Pool) -> NDArray[np.int64]:
+    """Row numbers of the table that near-duplicates leave: what is excluded is no part of them."""
+    excluded = pool.named.get("exclude")
+    if excluded is None:
+        return pool.rows
+    out = np.zeros(len(pool.rows), bool)
+    keys = checks.ids(pool.keys)
+    out[checks.positions(excluded, "exclude", len(keys), keys)] = True
+    return pool.rows[~out]
 
 
 def _by_judge(pool: Pool) -> pl.DataFrame:

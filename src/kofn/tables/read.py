@@ -14,14 +14,15 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from kofn.cli.arguments import RowArguments
-from kofn.core import plans
+from kofn.core import checks, plans
 from kofn.core.checks import InputError, names_a_file, nearest, regular, shown
 from kofn.io.cells import odd_cell, remedy
 from kofn.io.embedding import model_for
 from kofn.io.formats import Arrays, Npy, SparseNpz
+from kofn.io.frames import as_series
 from kofn.io.tables import Table
 from kofn.io.vectors import PoolVectors, by_model, pool_vectors, reduced, tfidf
+from kofn.tables.arguments import RowArguments
 
 TABLES = (".csv", ".tsv", ".parquet", ".jsonl")
 ARRAYS = (".npy", ".npz")
@@ -128,20 +129,20 @@ def read_vectors(table: Table, arguments: RowArguments) -> PoolVectors:
         categories=arguments.categories or (),
         embedder=arguments.embedder,
         cache=not arguments.no_cache,
-        progress=True,
+        progress=arguments.progress,
         stand_in=arguments.dry_run,
     )
 
 
 def read_vectors_together(
-    table: Table, arguments: RowArguments, files: Mapping[str, str], *, whole_words: bool = False
+    table: Table, arguments: RowArguments, files: Mapping[str, Any], *, whole_words: bool = False
 ) -> tuple[PoolVectors, dict[str, Any]]:
     """The pool's vectors and those of other files, made together: texts are weighted and projected alike.
 
     Args:
         table: the pool.
         arguments: how its rows are compared.
-        files: option -> the file that it names.
+        files: option -> the file that it names, or its texts.
         whole_words: texts without a model are compared by all their words, as sparse rows.
     """
     name = arguments.text
@@ -150,7 +151,7 @@ def read_vectors_together(
             option, file = next(iter(files.items()))
             raise InputError(f"--{option} {file} goes with --text or --vectors; for --columns give @{option}.npy")
         for option, file in files.items():
-            if not _is_file(Path(file)):
+            if not isinstance(file, str) or not _is_file(Path(file)):
                 raise InputError(
                     f"--{option} {file!r}: no such file; the rows have no texts to compare it with as a text: say "
                     f"--text COL for texts, or give a file of vectors"
@@ -161,7 +162,8 @@ def read_vectors_together(
     every = pl.concat([part.cast(pl.String) for part in texts])
     model = model_for(every, arguments.embedder)
     if model is not None:
-        embedded = by_model(every, model, cache=not arguments.no_cache, progress=True, stand_in=arguments.dry_run)
+        cache, progress = not arguments.no_cache, arguments.progress
+        embedded = by_model(every, model, cache=cache, progress=progress, stand_in=arguments.dry_run)
         X = embedded.X
         how = embedded.how(f"column {name!r} and {' and '.join(files)}", asked=arguments.embedder is not None)
         parts = np.split(X, np.cumsum([len(part) for part in texts])[:-1])
@@ -179,7 +181,8 @@ def read_vectors_together(
         if option == "queries":
             matched = (A[: ends[1]] @ A[start : start + len(part)].T).getnnz(axis=0) > 0
             vectors[option] = vectors[option][matched]
-            notes += _unmatched(part, matched, name, f"--{option} {files[option]}")
+            given = f" {files[option]}" if isinstance(files[option], str) else ""
+            notes += _unmatched(part, matched, name, f"--{option}{given}")
     return PoolVectors(own, how, by_words=True, notes=tuple(notes)), vectors
 
 
@@ -202,8 +205,10 @@ def _unmatched(texts: pl.Series, matched: NDArray[np.bool_], column: str, option
     return [f"left out, as no row shares a word with {'it' if len(left) == 1 else 'them'}: {named}{more}"]
 
 
-def _texts_of(file: str, column: str, option: str) -> pl.Series:
-    """The texts of a file: its lines, or the column of a table; what names no file is a text itself."""
+def _texts_of(file: Any, column: str, option: str) -> pl.Series:
+    """The texts of a file: its lines, or the column of a table. What names no file is a text, a list is texts."""
+    if not isinstance(file, str):
+        return as_series(option, file).cast(pl.String).fill_null("")
     suffix = Path(file).suffix.lower()
     if not file.strip():
         raise InputError(f"--{option} {file!r} holds no text; give a text, or a file of one text a line")
@@ -329,16 +334,16 @@ def _scores_with_gaps(table: Table, name: str) -> NDArray[np.float64]:
     return numbers.cast(pl.Float64).fill_null(float("nan")).to_numpy()
 
 
-def read_keys(text: str, ids: NDArray[Any] | None, id_column: str | None, option: str) -> NDArray[Any]:
+def read_keys(text: Any, ids: NDArray[Any] | None, id_column: str | None, option: str) -> NDArray[Any]:
     """Keys of rows that a flag names, of the type of the pool's ids (or row numbers, where it has none).
 
     Args:
-        text: `a,b,c`, a file with one a line, a saved plan, or an earlier output.
+        text: `a,b,c`, a file with one a line, a saved plan, or an earlier output; in Python keys, a mask or a plan.
         ids: the pool's ids.
         id_column: the column that holds them.
         option: the flag, without dashes.
     """
-    named = _named(text, id_column, option)
+    named = _named(text, id_column, option) if isinstance(text, str) else _keys_of(text, ids, option)
     if ids is not None and ids.dtype.kind not in "iu":
         return np.array(named, dtype=str)
     numbers = []
@@ -351,6 +356,22 @@ def read_keys(text: str, ids: NDArray[Any] | None, id_column: str | None, option
         if not -(2**63) <= numbers[-1] < 2**63:
             raise InputError(f"--{option} names {shown(key)}, which no row has as its number or id; correct it")
     return np.array(numbers, np.int64)
+
+
+def _keys_of(value: Any, ids: NDArray[Any] | None, option: str) -> list[Any]:
+    """The keys that a value of Python's names: a plan, a mask of the rows, or keys."""
+    if isinstance(value, plans.Plan):
+        chosen = value.indices if isinstance(value, plans.Selection) else getattr(value, "medoids", None)
+        if chosen is None:
+            raise InputError(f"--{option} is a {type(value).__name__} without picks; give a Selection or ids")
+        return list(value.keys(chosen).tolist())
+    if isinstance(value, set | frozenset):
+        value = sorted(value, key=lambda key: (type(key).__name__, key))
+    array = checks.as_array(value, option).reshape(-1)
+    if array.dtype == bool:
+        rows = np.flatnonzero(array)
+        return list((rows if ids is None else ids[rows]).tolist())
+    return list(array.tolist())
 
 
 def _named(text: str, id_column: str | None, option: str) -> list[str]:

@@ -1,0 +1,109 @@
+"""Picked rows as files that labelling tools import: Label Studio's tasks, Argilla's records.
+
+Label Studio's "Import" reads a list of tasks, each with the row's columns under `data`, which a labelling interface
+names as `$body`. Argilla's `dataset.records.from_json(path)` reads a list of records: texts are `fields`, other columns
+`metadata`, labels that are known `suggestions`.
+
+    >>> rows = pl.DataFrame({"key": ["a"], "body": ["red car"], "topic": [None], "size": [3]})
+    >>> label_studio(rows)
+    [{'data': {'key': 'a', 'body': 'red car', 'topic': None, 'size': 3}}]
+    >>> argilla(rows, key="key", label="topic")[0]["fields"], argilla(rows, key="key")[0]["metadata"]
+    ({'body': 'red car'}, {'size': 3})
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from kofn.core.checks import InputError, choice
+from kofn.io.atomic import write_lines
+
+TOOLS = ("label-studio", "argilla")
+
+
+def write_for(
+    tool: str, path: str | PathLike[str], rows: pl.DataFrame, *, key: str | None = None, label: str | None = None
+) -> Path:
+    """Write rows, in their order, as a file that a tool imports; whole or not at all.
+
+    Args:
+        tool: "label-studio" or "argilla".
+        path: a name that ends in .json.
+        rows: the rows; columns of vectors are left out.
+        key: the column that names them.
+        label: the column of labels, some of which may be known.
+
+    Raises:
+        InputError: another tool, or a name with another suffix; of Argilla, no column of text.
+    """
+    where = Path(path)
+    choice(tool, "to", TOOLS)
+    if where.suffix.lower() != ".json":
+        raise InputError(f"{where}: give a name that ends in .json, which {tool} imports")
+    made = {"label-studio": lambda: label_studio(rows), "argilla": lambda: argilla(rows, key=key, label=label)}[tool]()
+    text = json.dumps(made, ensure_ascii=False, indent=1, allow_nan=False)
+    return write_lines([text.encode()], where)
+
+
+def label_studio(rows: pl.DataFrame) -> list[dict[str, Any]]:
+    """One task a row, in the rows' order."""
+    return [{"data": row} for row in _plain(rows)]
+
+
+def argilla(rows: pl.DataFrame, *, key: str | None = None, label: str | None = None) -> list[dict[str, Any]]:
+    """One record a row, in the rows' order.
+
+    Raises:
+        InputError: no column of text, which a record's fields are.
+    """
+    fields = [
+        name for name, kind in rows.schema.items() if kind in (pl.String, pl.Categorical) and name not in (key, label)
+    ]
+    if not fields:
+        raise InputError("a record of Argilla has fields of text, and the rows have no column of text")
+    records = []
+    for number, row in enumerate(_plain(rows)):
+        others = {name: value for name, value in row.items() if name not in (*fields, key, label)}
+        known = row.get(label) if label else None
+        records.append(
+            {
+                "id": str(row[key] if key else number),
+                "fields": {name: row[name] or "" for name in fields},
+                "metadata": {name: value for name, value in others.items() if value is not None},
+                "suggestions": {} if known in (None, "") else {label: {"value": known}},
+                "responses": {},
+                "vectors": {},
+            }
+        )
+    return records
+
+
+def _plain(rows: pl.DataFrame) -> list[dict[str, Any]]:
+    """The rows as values of JSON, without columns of vectors."""
+    kept = [name for name, kind in rows.schema.items() if not _is_vector(kind)]
+    return [{name: _jsoned(value) for name, value in row.items()} for row in rows.select(kept).iter_rows(named=True)]
+
+
+def _is_vector(kind: pl.DataType) -> bool:
+    inner = kind.inner if isinstance(kind, pl.List | pl.Array) else None
+    return isinstance(inner, pl.DataType) and inner.is_numeric()
+
+
+def _jsoned(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, str | int | bool):
+        return value
+    if isinstance(value, list):
+        return [_jsoned(part) for part in value]
+    if isinstance(value, Mapping):
+        return {str(name): _jsoned(part) for name, part in value.items()}
+    isoformat: Callable[[], str] | None = getattr(value, "isoformat", None)
+    return isoformat() if isoformat is not None else str(value)

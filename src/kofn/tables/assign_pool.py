@@ -1,0 +1,148 @@
+"""The pool of `assign`: its rows as vectors or scores, what is known of them, and the call of the verb."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kofn.core import checks
+from kofn.core.checks import InputError
+from kofn.core.plans import Assignment
+from kofn.core.problems import pairs_by_row
+from kofn.io.tables import Table
+from kofn.io.vectors import PoolVectors
+from kofn.tables.assign_arguments import LINKS, AssignArguments
+from kofn.tables.read import Pool, read_pairs, read_scores, read_vectors, without_gaps
+
+# Words of which each bin may have its own, with their flags.
+_BY_BIN = {"capacity": "capacity", "min_size": "min-size", "limits": "limit"}
+
+
+class Call(NamedTuple):
+    """A call of the verb that answers what was asked of a table."""
+
+    pool: Pool
+    words: Mapping[str, Any]
+    options: Mapping[str, Any]
+
+    def answer(self, verb: Callable[..., Assignment], method: Any) -> Assignment:
+        """The plan, by row of the pool."""
+        options = dict(self.options)
+        if "ids" in self.words:
+            # Where rows have ids, the verb is given pairs of ids.
+            options |= {name: self.words["ids"][pairs] for name, pairs in options.items() if name in LINKS}
+        return verb(method=method, options=options, **self.words)
+
+
+def prepared(table: Table, arguments: AssignArguments) -> Call:
+    """Read what was asked about; the pairs of linked rows in `options` are row numbers."""
+    pool = read_pool(table, arguments)
+    return Call(pool, call_of(pool, arguments), options_of(pool, arguments))
+
+
+def read_pool(table: Table, arguments: AssignArguments) -> Pool:
+    """The items and what is known of them."""
+    X: Any = None
+    matrix: NDArray[Any] | None = None
+    names: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    if arguments.by_scores:
+        matrix, names = read_scores(table, arguments, some_unlisted=True)
+        if arguments.sense == "min":
+            matrix = np.where(matrix == -np.inf, -np.inf, -matrix)
+    else:
+        compared = _vectors(table, arguments)
+        X = compared.X
+        if arguments.text:
+            notes = (f"compared by {compared.how}", *compared.notes)
+    values = values_of(table, arguments)
+    pool = Pool(
+        table=table,
+        rows=np.arange(table.n),
+        X=X,
+        matrix=matrix,
+        matrix_columns=names,
+        ids=table.ids(arguments.id_column) if arguments.id_column else None,
+        values=values,
+        notes=notes,
+    )
+    return without_gaps(pool, arguments)
+
+
+def values_of(table: Table, arguments: AssignArguments) -> dict[str, Any]:
+    """What the columns say of each row, under the word of the vocabulary."""
+    values = {}
+    if arguments.weight_column:
+        values["weights"] = table.numbers(arguments.weight_column)
+    if arguments.size_column:
+        values["sizes"] = table.numbers(arguments.size_column)
+    if arguments.label_column:
+        values["y"] = table.labels(arguments.label_column)
+    return values
+
+
+def _vectors(table: Table, arguments: AssignArguments) -> PoolVectors:
+    try:
+        return read_vectors(table, arguments)
+    except InputError as error:
+        if arguments.text or arguments.vectors or arguments.columns:
+            raise
+        raise InputError(f"{error}; or --scores, if the columns are scores of the rows for bins") from None
+
+
+def call_of(pool: Pool, arguments: AssignArguments) -> dict[str, Any]:
+    """The arguments of `kofn.assign`."""
+    call = arguments.given("k", "capacity", "per_item", *_BY_BIN) | dict(pool.values)
+    if arguments.equal:
+        call["capacity"] = -(-len(pool.rows) // call["k"])
+        call["min_size"] = len(pool.rows) // call["k"]
+    for name, flag_name in _BY_BIN.items():
+        if isinstance(file := call.get(name), str):
+            if arguments.k == "auto":
+                raise InputError(f"--{flag_name} {file} names the bins, so --k auto has none to find; give --k")
+            bins = range(call.get("k", 0) if pool.matrix is None else pool.matrix.shape[1])
+            call[name] = _by_bin(file, flag_name, pool.matrix_columns or tuple(map(str, bins)))
+    if pool.ids is not None or pool.dropped:
+        call["ids"] = pool.keys  # rows are named by their number in the file, also where some were left out
+    if pool.matrix is not None:
+        call["scores"] = pool.matrix
+    else:
+        call["distances" if arguments.metric == "precomputed" else "X"] = pool.X
+    if arguments.metric != "precomputed" and (arguments.metric or (arguments.text and not arguments.by_scores)):
+        call["metric"] = arguments.measured_by
+    return call
+
+
+def options_of(pool: Pool, arguments: AssignArguments) -> dict[str, Any]:
+    """The method's options, the files of linked pairs as pairs of row numbers."""
+    options = arguments.options
+    for name in LINKS:
+        links = options.get(name)
+        if isinstance(links, str):
+            options[name] = read_pairs(links, pool.keys, name.replace("_", "-"))
+        elif links is not None and (pool.ids is not None or pool.dropped):
+            options |= pairs_by_row({name: links}, checks.ids(pool.keys))
+    return options
+
+
+def _by_bin(file: str, flag: str, bins: Sequence[str]) -> NDArray[Any]:
+    """The number of each bin from a table whose first two columns are the bin's name and its number."""
+    table = Table.open(file)
+    if len(table.columns) < 2:
+        raise InputError(f"--{flag} {file} has one column; give two, the name of each bin and its {flag}")
+    names, counts = table.labels(table.columns[0]).tolist(), table.numbers(table.columns[1])
+    position = {name: row for row, name in enumerate(names)}
+    twice = next((name for row, name in enumerate(names) if position[name] != row), None)
+    if twice is not None:
+        raise InputError(f"--{flag} {file} names {twice!r} twice; name each bin once")
+    unknown = next((name for name in names if name not in bins), None)
+    if unknown is not None:
+        shown = ", ".join(bins[:12]) + (", ..." if len(bins) > 12 else "")
+        raise InputError(f"--{flag} {file} names {unknown!r}, which is no bin; the bins are {shown}")
+    missing = next((name for name in bins if name not in position), None)
+    if missing is not None:
+        raise InputError(f"--{flag} {file} has no row for the bin {missing!r}; give each bin its {flag}")
+    return counts[[position[name] for name in bins]]

@@ -1,0 +1,64 @@
+"""What is said of a table names flags, as they are typed; in Python the same words are arguments.
+
+>>> in_python("-k 5 of 3 rows: --dedupe 0.9 dropped 2; say --metric cosine, or --drop-empty")
+"k=5 of 3 rows: dedupe=0.9 dropped 2; say metric='cosine', or drop_empty=True"
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from kofn.core.checks import KofnError
+
+# Flags that are not called as the argument is.
+_WORDS = {
+    "id": "ids",
+    "label": "y",
+    "group": "groups",
+    "weight": "weights",
+    "cost": "costs",
+    "score": "scores",
+    "quota": "quotas",
+    "size": "sizes",
+    "limit": "limits",
+    "threads": "n_threads",
+}
+# Flags without a value.
+_SWITCHES = ("drop-empty", "scores", "rankings", "equal")
+_ARRAY = re.compile(r"@\w+\.npy")
+_NAMES = "cosine|precomputed|median|mean|tfidf|none|auto"
+_VALUE = (
+    rf"(?P<number>-?\d+(\.\d+)?(?![\w.]))|(?P<text>'[^']*')|(?P<word>,(?= )|({_NAMES})(?!\w))"
+    r"|(?P<metavar>[A-Z]+(,[A-Z])?)(?!\w)"
+)
+_FLAG = re.compile(rf"(?<![\w-])(--(?P<flag>[a-z]+(-[a-z]+)*)|-(?P<short>[km]))(?![\w-])( ({_VALUE}))?")
+
+
+def in_python(text: str) -> str:
+    """A message with arguments of Python in place of flags, and arrays in place of their files."""
+    return _ARRAY.sub("an array", _FLAG.sub(_argument, text))
+
+
+def _argument(match: re.Match[str]) -> str:
+    flag = match["flag"] or {"k": "k", "m": "method"}[match["short"]]
+    word = _WORDS.get(flag, flag).replace("-", "_")
+    value = match["number"] or match["text"] or (match["word"] and repr(match["word"]))
+    if flag in _SWITCHES:
+        rest = match[0].partition(" ")[2]
+        return f"{word}=True" + (f" {rest}" if rest else "")
+    if match["metavar"]:
+        return f"{word}={match['metavar']}"
+    return f"{word}={value}" if value else word
+
+
+def speaking_python(answer: Callable[[], Any]) -> Any:
+    """What a call gives; what it refuses is said in arguments of Python."""
+    try:
+        return answer()
+    except KofnError as error:
+        spelt = in_python(str(error))
+        if spelt == str(error):
+            raise
+        raise type(error)(spelt) from None

@@ -1,0 +1,72 @@
+"""The words that name columns of a table, and whether a call is about a table; nothing heavy is imported to tell.
+
+>>> asks_of_a_table({"body": ["a", "b"]}, {"text": "body"}), asks_of_a_table([[1.0], [2.0]], {"k": 1})
+(True, False)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from kofn.core.checks import InputError
+from kofn.core.checks.kinds import frame_kind, holds_texts
+from kofn.core.checks.numbers import shown
+from kofn.core.words import OF_TABLES
+
+# Words of which a text names a column of the table, and the field of the arguments that holds the name. The shared
+# words are the vocabulary's; beside them stand the command's flags.
+NAMES_A_COLUMN = {
+    **dict.fromkeys(("ids", "id"), "id_column"),
+    **dict.fromkeys(("y", "label"), "label_column"),
+    **dict.fromkeys(("groups", "group"), "group_column"),
+    **dict.fromkeys(("weights", "weight"), "weight_column"),
+    **dict.fromkeys(("costs", "cost"), "cost_column"),
+    **dict.fromkeys(("scores", "score"), "score_column"),
+    **dict.fromkeys(("sizes", "size"), "size_column"),
+}
+
+
+def asks_of_a_table(X: Any, given: Mapping[str, Any]) -> bool:
+    """Whether the items of a call are the rows of a table with named columns, or texts.
+
+    Raises:
+        InputError: a word that only tables have, and X is none.
+    """
+    kind = frame_kind(X)
+    if kind is None:
+        texts = holds_texts(X)
+        words = [word for word in OF_TABLES if given.get(word) is not None]
+        if texts or not words:
+            return texts
+        raise InputError(
+            f"{words[0]}={shown(given[words[0]])} says something of a table, and X is {_called(X)}; give X as a "
+            "DataFrame, an Arrow table, a Dataset, a dict of columns or the path of a file"
+        )
+    if kind not in ("pandas", "polars") or any(given.get(word) is not None for word in OF_TABLES):
+        return True
+    if any(isinstance(given.get(word), str) for word in NAMES_A_COLUMN.keys() - {"ids"}):
+        return True
+    quotas = given.get("quotas")
+    if isinstance(quotas, Mapping) and given.get("groups") is None and given.get("group") is None:
+        return True
+    return not _is_numeric(X)
+
+
+def _called(X: Any) -> str:
+    return "not given" if X is None else f"a {type(X).__name__}"
+
+
+def _is_numeric(frame: Any) -> bool:
+    """Whether all columns of a pandas or polars frame hold numbers; one of vectors alone is as good."""
+    kinds = list(frame.dtypes)
+    if len(kinds) == 1 and getattr(kinds[0], "inner", None) is not None:
+        return True
+    return all(map(_is_number, kinds))
+
+
+def _is_number(kind: Any) -> bool:
+    """Whether a type of pandas or polars holds numbers."""
+    if hasattr(kind, "is_numeric"):
+        return bool(kind.is_numeric() or str(kind) == "Boolean")
+    return getattr(kind, "kind", "O") in "iufb"

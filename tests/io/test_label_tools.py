@@ -1,0 +1,117 @@
+"""What is written for labelling tools is what their own packages read."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from command_line import make_pool, refused, run, write
+
+import kofn
+from kofn.core.checks import InputError
+from kofn.io.label_tools import argilla, label_studio, write_for
+
+POOL = make_pool(30).with_columns(topic=pl.Series([None, "a", ""] * 10))
+PLAN = kofn.select(POOL, text="body", ids="key", k=4)
+WANTED = PLAN.picked_ids.tolist()
+
+
+def test_label_studio_gets_a_task_a_pick_in_the_order_picked(tmp_path: Path) -> None:
+    path = PLAN.export(tmp_path / "tasks.json", POOL, to="label-studio", ids="key")
+    tasks = [task["data"] for task in json.loads(path.read_text(encoding="utf-8"))]
+    assert [task["key"] for task in tasks] == WANTED
+    assert [task["rank"] for task in tasks] == [1, 2, 3, 4]
+    assert np.allclose([task["gain"] for task in tasks], PLAN.gains)
+    assert "emb" not in tasks[0]
+    assert tasks[0]["body"] == POOL.filter(pl.col("key") == WANTED[0])["body"][0]
+
+
+def test_label_studio_reads_its_tasks(tmp_path: Path) -> None:
+    sdk = pytest.importorskip("label_studio_sdk.label_interface", reason="label-studio-sdk is not installed")
+    interface = sdk.LabelInterface(
+        '<View><Text name="t" value="$body"/><Choices name="c" toName="t"><Choice value="x"/></Choices></View>'
+    )
+    path = PLAN.export(tmp_path / "tasks.json", POOL, to="label-studio")
+    for task in json.loads(path.read_text(encoding="utf-8")):
+        assert interface.validate_task(task)
+        assert not interface.validate_task({"data": {"other": "x"}})
+
+
+def test_argilla_reads_its_records(tmp_path: Path) -> None:
+    pytest.importorskip("argilla", reason="argilla is not installed")
+    from argilla.records._io import JsonIO
+
+    path = PLAN.export(tmp_path / "records.json", POOL, to="argilla", ids="key", label="topic")
+    records = JsonIO._records_from_json(path)
+    assert [record.id for record in records] == WANTED
+    rows = {row["key"]: row for row in POOL.iter_rows(named=True)}
+    for record in records:
+        row = rows[record.id]
+        assert record.fields["body"] == row["body"]
+        assert record.metadata["tokens"] == row["tokens"]
+        assert [suggestion.value for suggestion in record.suggestions] == ([row["topic"]] if row["topic"] else [])
+
+
+def test_records_have_texts_as_fields_and_known_labels_as_suggestions() -> None:
+    records = argilla(POOL.drop("emb"), key="key", label="topic")
+    assert records[0]["suggestions"] == records[2]["suggestions"] == {}
+    assert records[1]["suggestions"] == {"topic": {"value": "a"}}
+    assert records[0]["fields"].keys() == {"body", "lang"}
+    assert records[0]["metadata"].keys() == {"tokens", "age", "score"}
+    assert [record["id"] for record in argilla(POOL)][:2] == ["0", "1"]
+
+
+def test_values_that_json_has_not_are_written_as_what_it_has(tmp_path: Path) -> None:
+    rows = pl.DataFrame(
+        {
+            "t": ["ä"],
+            "nan": [math.nan],
+            "when": [datetime.date(2024, 5, 31)],
+            "chat": [[{"role": "user", "score": math.inf}]],
+        }
+    )
+    assert label_studio(rows)[0]["data"] == {
+        "t": "ä",
+        "nan": None,
+        "when": "2024-05-31",
+        "chat": [{"role": "user", "score": None}],
+    }
+    assert "ä" in write_for("argilla", tmp_path / "a.json", rows).read_text(encoding="utf-8")
+
+
+def test_the_command_writes_what_python_does(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = write(POOL, tmp_path / "pool.parquet")
+    for tool, words in (("label-studio", {}), ("argilla", {"label": "topic"})):
+        flags = ["--text", "body", "--id", "key", "-k", "4", "--export", f"{tool}={tmp_path / 'c.json'}"]
+        code, out, err = run(capsys, "select", file, *flags, *(["--label", "topic"] if words else []))
+        assert code == 0, err
+        assert f"for {tool} -> {tmp_path / 'c.json'}" in out
+        made = json.loads((tmp_path / "c.json").read_text(encoding="utf-8"))
+        plan = kofn.select(POOL, text="body", ids="key", k=4, **words)
+        ours = plan.export(tmp_path / "p.json", POOL, to=tool, ids="key", **words)
+        assert made == json.loads(ours.read_text(encoding="utf-8"))
+
+
+def test_other_tools_and_names_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(InputError, match="to='prodigy': choose one of label-studio, argilla"):
+        PLAN.export(tmp_path / "a.json", POOL, to="prodigy")
+    with pytest.raises(InputError, match=r"give a name that ends in \.json"):
+        PLAN.export(tmp_path / "a.csv", POOL, to="argilla")
+    with pytest.raises(InputError, match="the rows have no column of text"):
+        PLAN.export(tmp_path / "a.json", POOL.select("age"), to="argilla")
+    file = write(POOL, tmp_path / "pool.parquet")
+    flags = [file, "--text", "body", "-k", "4", "--export"]
+    assert "give label-studio=FILE.json or argilla=FILE.json" in refused(capsys, "select", *flags, "prodigy=a.json")
+    assert "labelling tools import JSON" in refused(capsys, "select", *flags, f"argilla={tmp_path / 'a.csv'}")
+    assert "there is no folder" in refused(capsys, "select", *flags, f"argilla={tmp_path / 'no' / 'a.json'}")
+    assert "--export is of picks" in refused(
+        capsys, "select", file, "--text", "body", "--dedupe", "0.9", "--export", f"argilla={tmp_path / 'a.json'}"
+    )
+    entries = ["--columns", "age,score", "--scores", "-m", "topk_mask", "-k", "3"]
+    told = refused(capsys, "select", file, *entries, "--export", f"argilla={tmp_path / 'a.json'}")
+    assert "--scores picks entries" in told

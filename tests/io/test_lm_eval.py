@@ -1,0 +1,133 @@
+"""Folders that lm-evaluation-harness wrote are tables of scores, whose models are ranked."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from command_line import refused, run
+
+from kofn.core.checks import InputError
+from kofn.io.lm_eval import is_results, score_table
+
+A = {
+    "arc": {
+        "alias": "arc",
+        "acc,none": 0.5,
+        "acc_stderr,none": 0.01,
+        "acc_norm,none": 0.6,
+        "acc_norm_stderr,none": "N/A",
+    },
+    "mmlu": {"alias": "mmlu", "acc,none": 0.4, "acc_stderr,none": 0.1},
+    "mmlu_law": {"alias": " - law", "acc,none": 0.3},
+    "wikitext": {"alias": "wikitext", "word_perplexity,none": 12.0, "word_perplexity_stderr,none": "N/A"},
+}
+B = {
+    "arc": {"acc,none": 0.7, "acc_norm,none": 0.5},
+    "mmlu": {"acc,none": 0.3},
+    "mmlu_law": {"acc,none": 0.2},
+    "gsm8k": {"exact_match,strict-match": 0.2, "exact_match,flexible-extract": 0.4},
+}
+LATER = {"wikitext": {"word_perplexity,none": 8.0}, "arc": {"acc,none": 0.8, "acc_norm,none": 0.5}}
+MORE = {
+    "higher_is_better": {"wikitext": {"word_perplexity": False}, "arc": {"acc": True, "acc_norm": True}},
+    "group_subtasks": {"mmlu": ["mmlu_law"], "arc": []},
+}
+
+
+def dump(folder: Path, model: str, results: dict[str, Any], date: str = "2026-01-01T00-00-00.5", **more: Any) -> Path:
+    path = folder / model.replace("/", "__") / f"results_{date}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    run_ = {"results": results, "model_name": model, "n-shot": dict.fromkeys(results, 0), **MORE, **more}
+    path.write_text(json.dumps(run_), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    folder = tmp_path / "results"
+    dump(folder, "org/a", A)
+    dump(folder, "org/b", B)
+    dump(folder, "org/b", LATER, "2026-02-01T00-00-00.5", **{"n-shot": {"wikitext": 5, "arc": 0}})
+    return folder
+
+
+def test_models_are_rows_and_metrics_of_tasks_columns(results: Path) -> None:
+    table = score_table([results])
+    rows = {row["model"]: row for row in table.frame.iter_rows(named=True)}
+    assert rows.keys() == {"org/a", "org/b"}
+    assert rows["org/a"]["arc/acc"] == 0.5
+    assert rows["org/b"]["arc/acc"] == 0.8  # the later run's
+    assert rows["org/b"]["mmlu/acc"] == 0.3  # which the later run did not measure again
+    assert rows["org/a"]["gsm8k/exact_match,strict-match"] is None
+    assert rows["org/a"]["wikitext/word_perplexity"] == 12.0
+    assert not any("stderr" in name or "alias" in name for name in table.frame.columns)
+
+
+def test_tasks_of_a_group_count_once_and_each_by_its_first_metric(results: Path) -> None:
+    table = score_table([results])
+    wanted = {"arc/acc", "mmlu/acc", "wikitext/word_perplexity", "gsm8k/exact_match,strict-match"}
+    assert set(table.main) == wanted
+    assert "mmlu_law/acc" in table.frame.columns
+
+
+def test_what_was_not_measured_alike_is_told(results: Path) -> None:
+    notes = score_table([results]).notes
+    assert score_table([results]).lower == ["wikitext/word_perplexity"]
+    assert "wikitext was not measured alike (shots of org/a: 0, org/b: 5)" in notes
+    assert not any("arc" in note for note in notes)
+
+
+def test_the_command_ranks_the_models(results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capsys, "combine", results, "-o", tmp_path / "ranking.csv")
+    assert code == 0, err
+    assert "2 alternatives ranked by 4 judges" in out
+    assert "not measured alike" in out
+    table = score_table([results])
+    table.frame.write_csv(tmp_path / "scores.csv")
+    columns = ["--id", "model", "--columns", ",".join(table.main), "--lower", "wikitext/word_perplexity"]
+    assert run(capsys, "combine", tmp_path / "scores.csv", *columns, "-o", tmp_path / "same.csv")[0] == 0
+    assert pl.read_csv(tmp_path / "ranking.csv").equals(pl.read_csv(tmp_path / "same.csv"))
+    assert pl.read_csv(tmp_path / "ranking.csv")["id"].to_list() == ["org/b", "org/a"]
+    # Files by name, and a metric of the user's choice.
+    files = sorted(results.rglob("*.json"))
+    code, out, err = run(capsys, "combine", *files, "--columns", "arc/acc_norm")
+    assert "  1. org/a" in out
+    assert "did you mean 'arc/acc_norm'" in refused(capsys, "combine", results, "--columns", "arc/acc_nrm")
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("{", "is no JSON"),
+        ("[]", "has no 'results' by task"),
+        ('{"results": {"arc": 3}}', "has no 'results' by task"),
+        ('{"results": {"arc": {"alias": "arc"}}}', "holds no scores of lm-eval"),
+        ('{"results": {"arc": {"acc,none": NaN}}}', "arc acc,none is nan; give finite scores"),
+    ],
+)
+def test_files_of_others_are_refused(tmp_path: Path, text: str, fault: str) -> None:
+    (tmp_path / "results_x.json").write_text(text, encoding="utf-8")
+    assert is_results(tmp_path)
+    with pytest.raises(InputError, match=fault):
+        score_table([tmp_path])
+
+
+def test_folders_of_checkpoints_are_none(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}", encoding="utf-8")
+    assert not is_results(tmp_path)
+    assert not is_results(tmp_path / "missing")
+
+
+def test_the_harness_own_writer_is_read(tmp_path: Path) -> None:
+    tracker = pytest.importorskip("lm_eval.loggers.evaluation_tracker", reason="lm_eval is not installed")
+    for model, scores in (("org/a", A), ("org/b", B)):
+        writer = tracker.EvaluationTracker(output_path=str(tmp_path / "out"))
+        writer.general_config_tracker.log_experiment_args("hf", f"pretrained={model}", "", None, False)
+        writer.save_results_aggregated({"results": scores, "n-shot": dict.fromkeys(scores, 0), **MORE}, None)
+    table = score_table([tmp_path / "out"])
+    assert sorted(table.frame["model"]) == ["org/a", "org/b"]
+    assert "arc/acc" in table.main
