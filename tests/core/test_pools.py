@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kofn.core.checks import InputError
@@ -17,6 +17,7 @@ UNITS = st.lists(st.integers(0, 30), min_size=1, max_size=12).map(
 )
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(UNITS, st.integers(1, 25))
 def test_fragments_are_all_rows_once_in_order(units: list[Unit], part_rows: int) -> None:
     fragments = cut(units, part_rows)
@@ -25,6 +26,7 @@ def test_fragments_are_all_rows_once_in_order(units: list[Unit], part_rows: int)
     assert all(1 <= fragment.rows <= part_rows for fragment in fragments)
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(UNITS, st.integers(1, 25))
 def test_large_units_are_cut_evenly_and_small_ones_are_joined_whole(units: list[Unit], part_rows: int) -> None:
     borders = np.cumsum([0, *(unit.rows for unit in units)]).tolist()

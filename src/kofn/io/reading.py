@@ -25,7 +25,7 @@ FILL_OR_DROP = "fill or drop those rows first (--impute median, --drop-empty)"
 _DROP = "fill it, or leave such rows out"
 EMPTY = ("refuse", "drop", "median", "mean", "most_frequent")
 _OPENERS: dict[str, Callable[..., IO[bytes]]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}  # type: ignore[dict-item]
-_ZSTANDARD = ".zst"
+_ZSTANDARD, _ZSTANDARD_MARK = ".zst", b"\x28\xb5\x2f\xfd"
 COMPRESSED = (*_OPENERS, _ZSTANDARD)
 _TEXT = (".csv", ".tsv", ".jsonl", ".ndjson")
 _BLOCK = 1 << 20
@@ -168,6 +168,10 @@ def _unpacked_lines(path: Path, encoding: str | None) -> Path:
     """A decompressed copy of a text in Zstandard, which Python reads from 3.14 on and polars line by line."""
     if encoding is not None and codecs.lookup(encoding).name != "utf-8":
         raise InputError(f"{path} is not read in --encoding {encoding} while compressed; decompress it first (zstd -d)")
+    with open(path, "rb") as file:
+        if file.read(4) != _ZSTANDARD_MARK:
+            remedy = f"name it {suffix_of(path)}" if _is_plain(path) else "copy or write it again"
+            raise InputError(f"{path} cannot be decompressed (it is not Zstandard); {remedy}")
     handle, name = tempfile.mkstemp(suffix=suffix_of(path))
     os.close(handle)
     try:
@@ -176,8 +180,8 @@ def _unpacked_lines(path: Path, encoding: str | None) -> Path:
         os.unlink(name)
         if isinstance(error, OSError) and error.errno is not None:
             raise FailureError(f"{path} cannot be read: {error.strerror}") from None
-        remedy = f"name it {suffix_of(path)}" if _is_plain(path) else "copy or write it again"
-        raise InputError(f"{path} cannot be decompressed ({' '.join(str(error).split())}); {remedy}") from None
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path} cannot be decompressed ({reason}); copy or write it again") from None
     return Path(name)
 
 
