@@ -14,6 +14,7 @@ from ray_pools import Broken, Lethal, Slow, max_of
 from refusals import refused
 
 import kofn
+from kofn.core.checks import FailureError
 from kofn.core.pools import ArrayPool
 from kofn.engines import ray as engine_of_ray
 from kofn.engines.base import Engine
@@ -134,3 +135,15 @@ def test_other_versions_on_a_node_are_refused(cluster: Any, monkeypatch: pytest.
 def test_an_address_that_does_not_answer_is_refused(address: str, says: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     refused(lambda: Ray(address), says)
+
+
+def test_a_ray_that_cannot_be_started_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(address: str, **_words: Any) -> None:
+        raise ConnectionError("none runs") if address == "auto" else RuntimeError("the node timed out\nand more")
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", fail)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with pytest.raises(FailureError, match=r"no Ray could be started here \(the node timed out\)"):
+        Ray()
+    refused(lambda: Ray("auto"), "no Ray runs on this machine")

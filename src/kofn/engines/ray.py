@@ -89,7 +89,14 @@ class Ray:
                         "or leave the address out"
                     ) from None
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        ray.init(address="local", num_cpus=cores(workers), include_dashboard=False, **quiet)
+        try:
+            ray.init(address="local", num_cpus=cores(workers), include_dashboard=False, **quiet)
+        except Exception as error:
+            reason = (str(error) or repr(error)).splitlines()[0]
+            raise FailureError(
+                f"engine='ray': no Ray could be started here ({reason}); start one yourself (ray start --head), or "
+                "leave engine out"
+            ) from None
         self.started = True
 
     def _task(self) -> Any:
