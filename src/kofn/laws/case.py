@@ -61,7 +61,7 @@ class Case:
         return _ask(self.verb, self.method, words, self.options if options is None else options)
 
     def redrawn(self, seed: int) -> Any:
-        """The plan under another seed as the method returns it, neither completed nor audited: for laws that ask often."""
+        """The plan under another seed as the method returns it, not completed nor audited: for laws that ask often."""
         spec = _spec_of(self.verb, self.method, self.plan)
         if spec is None or not self.words.keys() <= spec.signature.parameters.keys():
             return self.again(seed=seed)
