@@ -31,6 +31,16 @@ def moody(scores, *, k):
     return picks(len(scores), (np.arange(k) + next(COUNTER)) % len(scores))
 
 
+# With so many threads `hasty` answers otherwise.
+HASTY_WITH = 1
+
+
+@method("select", **SAYS)
+def hasty(scores, *, k, n_threads=None):
+    """Take the first k items, but with one number of threads the last ones."""
+    return picks(len(scores), np.arange(k) + (len(scores) - k) * (n_threads == HASTY_WITH))
+
+
 @method("select", **SAYS)
 def scribbler(X, *, k):
     """Sort what it was lent."""

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import wrong_methods
 from law_runs import holds
 from time_budget import MOST
 from wrong_methods import (
@@ -31,6 +32,7 @@ from wrong_methods import (
     first_only,
     forgetful,
     greedy_weights,
+    hasty,
     last_first,
     low_rank,
     matched_average,
@@ -373,6 +375,15 @@ def test_every_law_has_its_violators() -> None:
 def test_is_caught(name: str, plant: Plant) -> None:
     with pytest.raises(LawBroken, match=f"breaks '{name}'|breaks 'recount'"):
         LAWS[name](plant())
+
+
+@pytest.mark.parametrize("threads", [1, 2, 4])
+def test_an_answer_that_depends_on_threads_is_caught_in_drawn_calls(
+    threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wrong_methods, "HASTY_WITH", threads)
+    with pytest.raises(LawBroken, match=f"breaks 'same-again': with .'n_threads': {threads}"):
+        holds(hasty.__kofn__.entry(), "same-again", hasty)
 
 
 def test_the_undoctored_plans_keep_every_law() -> None:

@@ -1,4 +1,4 @@
-"""Compilation settings shared by the assignment kernels."""
+"""Signatures of the assignment kernels."""
 
 from __future__ import annotations
 
@@ -6,10 +6,6 @@ from typing import Any
 
 import numba as nb
 from numba.core.sigutils import normalize_signature
-
-# Inner functions carry no signature and no cache of their own: they are compiled into their callers.
-INNER = {"nogil": True, "error_model": "numpy"}
-OUTER = {**INNER, "cache": True}
 
 
 def both_precisions(signature: str, read: int = 0) -> list[Any]:

@@ -13,10 +13,9 @@ from typing import Any, NamedTuple
 import numba as nb
 import numpy as np
 
+from kofn.core.compiled import INNER, OUTER
+
 # Sums of minima may be reordered: no entry is NaN, and the sign of a zero does not matter.
-# Inner functions carry no signature and no cache of their own: they are compiled into their callers.
-INNER = {"nogil": True, "error_model": "numpy"}
-OUTER = {**INNER, "cache": True}
 _VECTOR = {**INNER, "fastmath": {"nnan", "nsz", "reassoc"}}
 # A reduced cost within so many roundings of its three terms is none.
 ROUNDING = 16 * 2.0**-53

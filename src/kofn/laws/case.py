@@ -50,8 +50,7 @@ class Case:
         before = {name: copied(value) for name, value in words.items()}
         plan = _ask(verb, method, words, options or {})
         plain = {name: value for name, value in words.items() if name != "ids"}
-        function = method if callable(method) else dispatch.methods_of(verb)[plan.method].load()
-        spec = getattr(function, "__kofn__", None)
+        spec = _spec_of(verb, method, plan)
         at_most_k = spec is not None and spec.at_most_k
         problem = problems.build(verb, plain, words.get("ids"), at_most_k=at_most_k)
         return cls(verb, method, words, options or {}, problem, plan, before)
@@ -60,6 +59,14 @@ class Case:
         """The plan of the same call with these words changed; None leaves a word out."""
         words = {name: value for name, value in {**self.given, **changes}.items() if value is not None}
         return _ask(self.verb, self.method, words, self.options if options is None else options)
+
+    def redrawn(self, seed: int) -> Any:
+        """The plan under another seed as the method returns it, not completed nor audited: for laws that ask often."""
+        spec = _spec_of(self.verb, self.method, self.plan)
+        if spec is None or not self.words.keys() <= spec.signature.parameters.keys():
+            return self.again(seed=seed)
+        defaults = {p.name: p.default for p in spec.signature.parameters.values() if p.default is not p.empty}
+        return spec.function(**{**defaults, **self.options, **self.words, "seed": seed})
 
     @property
     def words(self) -> Mapping[str, Any]:
@@ -100,6 +107,12 @@ def _ask(verb: str, method: str | Callable[..., Any], words: Mapping[str, Any], 
     words = dict(words)
     keys = words.pop("ids", None)
     return dispatch.dispatch(verb, method, words, options, keys)
+
+
+def _spec_of(verb: str, method: str | Callable[..., Any], plan: Any) -> Any:
+    """What the method declares; None for a plain function."""
+    function = method if callable(method) else dispatch.methods_of(verb)[plan.method].load()
+    return getattr(function, "__kofn__", None)
 
 
 def _precise(value: Any) -> bool:

@@ -293,7 +293,7 @@ def inclusion(case: Case) -> bool:
     draws = _DRAWS_IF_CERTAIN if certain else _DRAWS
     counts = np.zeros(case.n, np.int64)
     for seed in range(draws):
-        counts[case.again(seed=seed).indices] += 1
+        counts[case.redrawn(seed).indices] += 1
     from scipy.stats import binom
 
     tails = 2 * np.minimum(binom.cdf(counts, draws, chance), binom.sf(counts - 1, draws, chance))

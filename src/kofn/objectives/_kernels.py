@@ -14,15 +14,14 @@ import numba as nb
 import numpy as np
 from numpy.typing import NDArray
 
+from kofn.core.compiled import INNER, OUTER
+
 LANES = 512
 GROUP = 8
 FEATURES = 4
 POINTS = 4
-# Inner functions carry no signature and no cache of their own: they are compiled into their callers, loaded with them.
-_INNER: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
-_TILING: dict[str, Any] = {**_INNER, "cache": True}
-_EXACT_INNER: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
-_EXACT: dict[str, Any] = {**_EXACT_INNER, "cache": True}
+_CONTRACTED: dict[str, Any] = {"fastmath": {"contract"}}
+_INNER, _TILING = {**INNER, **_CONTRACTED}, {**OUTER, **_CONTRACTED}
 _F8, _INT, _BOOL = nb.float64, nb.int64, nb.boolean
 _PRECISIONS = (nb.float32, nb.float64)
 
@@ -191,12 +190,12 @@ def pairs(rows, columns, scale, squared, unit, low, high, lanes, tile, out):
                         target[l] = np.sqrt(b[l]) * unit
 
 
-@nb.njit(**_EXACT_INNER)
+@nb.njit(**INNER)
 def _add_in_order(total, a, b, c, d):
     return total + a * a + b * b + c * c + d * d
 
 
-@nb.njit(**_EXACT_INNER)
+@nb.njit(**INNER)
 def _coordinates(columns, scale, feature, start, stop, out):
     """out[l] = the feature of row start + l, in float64."""
     source = columns[feature, start:stop]
@@ -211,7 +210,7 @@ def _coordinates(columns, scale, feature, start, stop, out):
 
 @nb.njit(
     [nb.void(_read(f, 2), _read(_F8, 1), _read(_F8, 2), _BOOL, _INT, _INT, _write(_F8, 2)) for f in _PRECISIONS],
-    **_EXACT,
+    **OUTER,
 )
 def distances(columns, scale, points, squared, low, high, out):
     """out[q, i] = float64 distance of row i to points[q], for blocks low..high-1 of LANES rows.
@@ -258,7 +257,7 @@ def distances(columns, scale, points, squared, low, high, out):
 
 @nb.njit(
     nb.void(_read(_F8, 2), _read(_F8, 1), _read(_F8, 1), _F8, _F8, _INT, _INT, _write(_INT, 2)),
-    **_EXACT,
+    **OUTER,
 )
 def exact_sums(costs, old, weights, scale, fine, low, high, out):
     """sum_i weights_i max(0, old_i - costs[q, i]) for rows low..high-1, in fixed point: out[q] = units, 1/fine parts.
@@ -284,7 +283,7 @@ def exact_sums(costs, old, weights, scale, fine, low, high, out):
         )
         for f in _PRECISIONS
     ],
-    **_EXACT,
+    **OUTER,
 )
 def table_savings(table, sign, candidates, items, old, new, weights, low, high, out):
     """`savings` where the costs are sign * table, item by row; without a list of candidates, for all columns."""
@@ -311,7 +310,7 @@ def table_savings(table, sign, candidates, items, old, new, weights, low, high, 
         )
         for f in _PRECISIONS
     ],
-    **_EXACT,
+    **OUTER,
 )
 def turned_table_savings(table, sign, candidates, items, old, new, weights, low, high, out):
     """`table_savings` where the costs of a candidate lie together: sign * table[candidate, item]."""

@@ -5,10 +5,9 @@ from __future__ import annotations
 import numba as nb
 import numpy as np
 
+from kofn.core.compiled import INNER, OUTER
 from kofn.objectives._kernels import (
     _BOOL,
-    _EXACT,
-    _EXACT_INNER,
     _F8,
     _INT,
     _PRECISIONS,
@@ -80,7 +79,7 @@ def look(
         )
         for f in _PRECISIONS
     ],
-    **_EXACT,
+    **OUTER,
 )
 def move(near, costs, ends, to, all_near, all_costs):
     """Move the lists of one block to where those of their items stand; to[i] moves on behind what was added."""
@@ -98,7 +97,7 @@ def move(near, costs, ends, to, all_near, all_costs):
         )
         for f in _PRECISIONS
     ],
-    **_EXACT,
+    **OUTER,
 )
 def follow(near, costs, starts, lengths, which, old, new, weights, gains):
     """gains[l] -= weights_i (old_i - max(cost_il, new_i)) over the lists of some items; then candidates as dear as
@@ -122,7 +121,7 @@ def follow(near, costs, starts, lengths, which, old, new, weights, gains):
         )
         for f in _PRECISIONS
     ],
-    **_EXACT,
+    **OUTER,
 )
 def add_up(near, costs, starts, lengths, which, cost, weights, gains):
     """gains[l] += weights_i (cost_i - cost_il) over the lists of some items."""
@@ -132,7 +131,7 @@ def add_up(near, costs, starts, lengths, which, cost, weights, gains):
             gains[near[entry]] += np.float64(w * (o - costs[entry]))
 
 
-@nb.njit(**_EXACT_INNER)
+@nb.njit(**INNER)
 def _distance(row, factor, point, squared):
     """Float64 distance of a row times its factor to a point, with the bits of `_kernels.distances`."""
     total = 0.0
@@ -151,7 +150,7 @@ def _distance(row, factor, point, squared):
     return total if squared else np.sqrt(total)
 
 
-@nb.njit(**_EXACT_INNER)
+@nb.njit(**INNER)
 def _limit(cost, nearest, squared, relative, moved):
     """The largest rounded squared distance of a pick that may yet be nearer than `cost`."""
     if nearest < 0:
@@ -170,7 +169,7 @@ def _limit(cost, nearest, squared, relative, moved):
         )
         for f in _PRECISIONS
     ],
-    **_EXACT,
+    **OUTER,
 )
 def records(
     rows, columns, scale, everyone, rounded, points, squared, relative, moved, position, block, lanes, tile, cost,

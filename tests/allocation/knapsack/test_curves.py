@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from fractions import Fraction
 from typing import Any
@@ -22,11 +21,14 @@ def brute(curves: Any, costs: Any, budget: float, whole: bool, sense: str = "min
     """The optimum over all combinations, costs in exact arithmetic; NaN if nothing is feasible."""
     n, width = curves.shape
     limit = Fraction(budget) * (1 if whole else 1 + n * EPS)
-    values = [
-        math.fsum(curves[i, l] for i, l in enumerate(pick))
-        for pick in itertools.product(range(width), repeat=n)
-        if sum(Fraction(float(costs[i, l])) for i, l in enumerate(pick)) <= limit
-    ]
+    rows, picks = np.arange(n)[:, None], np.indices((width,) * n).reshape(n, -1)
+    spent = costs[rows, picks].astype(float)
+    feasible = spent.sum(axis=0) <= float(limit)
+    if not whole:
+        # Rounded sums decide away from the limit.
+        for pick in np.flatnonzero(np.isclose(spent.sum(axis=0), float(limit), rtol=1e-9, atol=1e-9)):
+            feasible[pick] = sum(map(Fraction, spent[:, pick].tolist())) <= limit
+    values = curves[rows, picks].sum(axis=0)[feasible].tolist()
     return (min if sense == "min" else max)(values, default=math.nan)
 
 

@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 import numba as nb
 import numpy as np
 
-from kofn.assignment._compiled import INNER, OUTER, both_precisions
+from kofn.assignment._compiled import both_precisions
 from kofn.assignment.routing._kernels import worse
+from kofn.core.compiled import INNER, OUTER
 
 
 class _Members(NamedTuple):

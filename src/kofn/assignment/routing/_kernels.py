@@ -5,7 +5,8 @@ from __future__ import annotations
 import numba as nb
 import numpy as np
 
-from kofn.assignment._compiled import INNER, OUTER, both_precisions
+from kofn.assignment._compiled import both_precisions
+from kofn.core.compiled import INNER, OUTER
 
 
 @nb.njit(**INNER)

@@ -7,6 +7,8 @@ from typing import Any
 import numba as nb
 import numpy as np
 
+from kofn.core.compiled import OUTER
+
 
 def _read(kind: Any, dimensions: int) -> Any:
     """An array that is only read, so that memory-mapped and locked input will do."""
@@ -18,9 +20,7 @@ def _read(kind: Any, dimensions: int) -> Any:
         nb.void(nb.int64, nb.int64, _read(kind, 2), _read(nb.float64, 1), _read(nb.int32, 2), nb.float64[:, ::1])
         for kind in (nb.float32, nb.float64)
     ],
-    nogil=True,
-    cache=True,
-    error_model="numpy",
+    **OUTER,
 )
 def lengths(low, high, rows, scale, indices, out):
     """out[i, l] = |row i - row indices[i, l]|, in float64, summed by four lanes of features."""

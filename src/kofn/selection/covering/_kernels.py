@@ -11,10 +11,11 @@ from typing import Any
 import numba as nb
 import numpy as np
 
+from kofn.core.compiled import INNER, OUTER
+
 LANES = 8
 BLOCK = 1024
 EUCLIDEAN, SQEUCLIDEAN, COSINE = 0, 1, 2
-_EXACT: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
 _F8, _F4, _I8, _I4, _BOOL = nb.float64, nb.float32, nb.int64, nb.int32, nb.boolean
 
 
@@ -27,7 +28,7 @@ def _write(kind: Any, dimensions: int) -> Any:
     return nb.types.Array(kind, dimensions, "C")
 
 
-@nb.njit(**_EXACT)
+@nb.njit(**INNER)
 def _squares(point, chunk, out):
     """out[l] = |point - chunk[:, l]|^2. Spelt out, since a loop over l would not stay in registers."""
     s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = 0.0
@@ -47,14 +48,14 @@ def _squares(point, chunk, out):
     out[4], out[5], out[6], out[7] = s4, s5, s6, s7
 
 
-@nb.njit(**_EXACT)
+@nb.njit(**INNER)
 def _finish(square, metric):
     if metric == EUCLIDEAN:
         return np.sqrt(square)
     return square / 2 if metric == COSINE else square
 
 
-@nb.njit(**_EXACT)
+@nb.njit(**INNER)
 def _length(distance, metric):
     """The distance that obeys the triangle inequality."""
     if metric == EUCLIDEAN:
@@ -62,7 +63,7 @@ def _length(distance, metric):
     return np.sqrt(2 * distance) if metric == COSINE else np.sqrt(distance)
 
 
-@nb.njit(**_EXACT)
+@nb.njit(**INNER)
 def _refresh(i, rows, sizes, metric, picks, directionless, apart, count, point, out, near, own, seen):
     """Bring item i up to date with all picks; returns how many distances that took."""
     best, owner, taken = near[i], own[i], 0
@@ -96,7 +97,7 @@ def _refresh(i, rows, sizes, metric, picks, directionless, apart, count, point, 
     return taken
 
 
-@nb.njit(**_EXACT)
+@nb.njit(**INNER)
 def _look(
     block, least, closed, rows, sizes, metric, picks, directionless, apart, count, point, out, near, own, seen, tops,
     places,
@@ -139,7 +140,7 @@ _STATE = [
 _KEPT = (_write(_F8, 1), _write(_I4, 1), _write(_I4, 1), _write(_F8, 1), _write(_I8, 1))
 
 
-@nb.njit([_I8(_I8, *state, *_KEPT) for state in _STATE], cache=True, **_EXACT)
+@nb.njit([_I8(_I8, *state, *_KEPT) for state in _STATE], **OUTER)
 def few_blocks(most, closed, rows, sizes, metric, picks, directionless, apart, count, near, own, seen, tops, places):
     """Look at up to `most` promising blocks in turn; returns distances taken, or -1 - that if it is not yet settled."""
     point, out, taken = np.empty(rows.shape[1]), np.empty(LANES), 0
@@ -156,7 +157,7 @@ def few_blocks(most, closed, rows, sizes, metric, picks, directionless, apart, c
     return -1 - taken
 
 
-@nb.njit([_I8(_I8, _I8, _F8, *state, *_KEPT) for state in _STATE], cache=True, **_EXACT)
+@nb.njit([_I8(_I8, _I8, _F8, *state, *_KEPT) for state in _STATE], **OUTER)
 def all_blocks(
     first, last, least, closed, rows, sizes, metric, picks, directionless, apart, count, near, own, seen, tops, places
 ):  # fmt: skip
@@ -171,7 +172,7 @@ def all_blocks(
     return taken
 
 
-@nb.njit([_I8(_I8, _I8, *state[1:], *_KEPT[:3]) for state in _STATE], cache=True, **_EXACT)
+@nb.njit([_I8(_I8, _I8, *state[1:], *_KEPT[:3]) for state in _STATE], **OUTER)
 def refresh(low, high, rows, sizes, metric, picks, directionless, apart, count, near, own, seen):
     """Bring a range of items up to date; returns distances taken."""
     point, out, taken = np.empty(rows.shape[1]), np.empty(LANES), 0
@@ -180,9 +181,7 @@ def refresh(low, high, rows, sizes, metric, picks, directionless, apart, count, 
     return taken
 
 
-@nb.njit(
-    nb.void(_read(_F8, 1), _BOOL, _I8, _I8, _write(_F8, 3), _write(_BOOL, 1), _write(_F4, 2)), cache=True, **_EXACT
-)
+@nb.njit(nb.void(_read(_F8, 1), _BOOL, _I8, _I8, _write(_F8, 3), _write(_BOOL, 1), _write(_F4, 2)), **OUTER)
 def add_pick(point, zero, metric, count, picks, directionless, apart):
     """Put a pick into its lane, and half its distance to every earlier one, rounded down, into `apart`."""
     chunk, lane = count // LANES, count % LANES
@@ -212,8 +211,7 @@ def add_pick(point, zero, metric, count, picks, directionless, apart):
         )
         for kind in (_F4, _F8)
     ],
-    cache=True,
-    **_EXACT,
+    **OUTER,
 )
 def serve(first, last, rows, sizes, metric, picks, directionless, apart, count, unit, weights, near, own, saved):
     """saved[block, t]: what pick t saves the items of a block after the picks before it, w (near - unit * distance)."""

@@ -6,20 +6,18 @@ triples. Tokens are numbered from the rarest on.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numba as nb
 import numpy as np
 
+from kofn.core.compiled import INNER, OUTER
+
 WIDTH = 3  # characters in a shingle
-_INNER: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
-_OUTER: dict[str, Any] = {**_INNER, "cache": True}
 _ROUNDING = 1e-9
 _MOST_LEFT = np.iinfo(np.uint16).max
 _LARGE = 64  # tokens from which one shared rare token is too weak a sign of likeness: one more for as many again
 
 
-@nb.njit(**_INNER)
+@nb.njit(**INNER)
 def _mix(value):
     """A 64-bit number whose bits all depend on all bits of `value` (the finaliser of SplitMix64)."""
     value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -27,7 +25,7 @@ def _mix(value):
     return value ^ (value >> np.uint64(31))
 
 
-@nb.njit("i8(u4[::1], i8[::1], u8[::1], i4[::1], i8[::1], i8, i4[::1])", **_OUTER)
+@nb.njit("i8(u4[::1], i8[::1], u8[::1], i4[::1], i8[::1], i8, i4[::1])", **OUTER)
 def number_tokens(characters, ends, keys, numbers, counts, known, out):
     """Number the tokens of some texts in `out`, text after text; returns how many tokens are known afterwards.
 
@@ -70,7 +68,7 @@ def number_tokens(characters, ends, keys, numbers, counts, known, out):
     return known
 
 
-@nb.njit("void(u8[::1], i4[::1], u8[::1], i4[::1])", **_OUTER)
+@nb.njit("void(u8[::1], i4[::1], u8[::1], i4[::1])", **OUTER)
 def rehash(keys, numbers, new_keys, new_numbers):
     """Move a hash table into a larger one."""
     mask = np.uint64(len(new_keys) - 1)
@@ -83,7 +81,7 @@ def rehash(keys, numbers, new_keys, new_numbers):
             new_numbers[slot] = numbers[old]
 
 
-@nb.njit("void(i4[::1], i8[::1], i4[::1], u8[:, ::1])", **_OUTER)
+@nb.njit("void(i4[::1], i8[::1], i4[::1], u8[:, ::1])", **OUTER)
 def sort_tokens(tokens, starts, rank, signatures):
     """Renumber the tokens of each text from the rarest on, sort them, and fold each set into 128 parities."""
     for text in range(len(starts) - 1):
@@ -95,7 +93,7 @@ def sort_tokens(tokens, starts, rank, signatures):
         own.sort()
 
 
-@nb.njit(**_INNER)
+@nb.njit(**INNER)
 def _ones(word):
     """How many bits are set; LLVM makes one instruction of it."""
     word -= (word >> np.uint64(1)) & np.uint64(0x5555555555555555)
@@ -104,25 +102,25 @@ def _ones(word):
     return np.int64((word * np.uint64(0x0101010101010101)) >> np.uint64(56))
 
 
-@nb.njit(**_INNER)
+@nb.njit(**INNER)
 def _least_shared(size, other, threshold):
     """The tokens that two sets share at least where their similarity reaches the threshold."""
     return np.int64(np.ceil(threshold * (size + other) / 2 - _ROUNDING))
 
 
-@nb.njit(**_INNER)
+@nb.njit(**INNER)
 def _smallest(size, threshold):
     """The smallest set that can reach the threshold with a set of `size` tokens."""
     return max(1, np.int64(np.ceil(size * threshold / (2 - threshold) - _ROUNDING)))
 
 
-@nb.njit(**_INNER)
+@nb.njit(**INNER)
 def _needed(size):
     """How many of the rarest tokens of two sets, the smaller of `size`, must meet before the pair is compared."""
     return 1 + size // _LARGE
 
 
-@nb.njit(**_INNER)
+@nb.njit(**INNER)
 def _prefix(size, threshold):
     """How many of a set's rarest tokens hold `_needed` of those shared with any set that reaches the threshold.
 
@@ -132,19 +130,19 @@ def _prefix(size, threshold):
     return min(size, size - shared + _needed(size))
 
 
-@nb.njit(**_INNER)
+@nb.njit(**INNER)
 def _size_class(size):
     """Sizes within an eighth of each other stand together."""
     return np.int64(np.floor(np.log(max(size, 1)) * 8.0))
 
 
-@nb.njit(**_INNER)
+@nb.njit(**INNER)
 def _most_different(size, other, threshold):
     """The tokens that stand in one set and not in the other at most where their similarity reaches the threshold."""
     return np.int64(np.floor((size + other) * (1 - threshold) + _ROUNDING))
 
 
-@nb.njit(**_INNER)
+@nb.njit(**INNER)
 def _shared(a, b, least):
     """How many tokens two sorted sets share, or -1 as soon as fewer than `least` are sure."""
     i = j = both = 0
@@ -167,7 +165,7 @@ def _shared(a, b, least):
     return both if both >= least else -1
 
 
-@nb.njit("Tuple((i8[::1], i8[::1], i4[::1]))(i4[::1], i8[::1], i8[::1], i8, f8)", **_OUTER)
+@nb.njit("Tuple((i8[::1], i8[::1], i4[::1]))(i4[::1], i8[::1], i8[::1], i8, f8)", **OUTER)
 def lay_out(tokens, starts, by_size, known, threshold):
     """Room for an index of rare tokens: (first list of each token, where each list begins, its class of sizes).
 
@@ -204,7 +202,7 @@ def lay_out(tokens, starts, by_size, known, threshold):
     return lists, begins, kinds
 
 
-@nb.njit("void(i4[::1], i8[::1], u8[:, ::1], i8[::1], i8[::1], i4[::1], i8, f8, i8[::1], f8[::1])", **_OUTER)
+@nb.njit("void(i4[::1], i8[::1], u8[:, ::1], i8[::1], i8[::1], i4[::1], i8, f8, i8[::1], f8[::1])", **OUTER)
 def drop_near(tokens, starts, signatures, lists, begins, kinds, forced, threshold, of, similarity):
     """For each text in order the first kept text that is near it; a text without one is kept, and so are the first
     `forced`.
