@@ -17,7 +17,7 @@ import numpy as np
 
 from kofn.core.checks import FailureError, InputError, regular
 from kofn.io.atomic import _sync
-from kofn.io.tensors import INDEX_SUFFIX, Layout, Shard, TensorSpec, header_bytes, read_index
+from kofn.io.tensors import INDEX_SUFFIX, Layout, LazyTensor, Shard, TensorSpec, header_bytes, read_index
 
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _WRITE_BLOCK = 8 << 20
@@ -175,9 +175,29 @@ class CheckpointWriter:
             _write_all(fd, raw.data, offset + start * spec.dtype.itemsize)
         except OSError as error:
             raise self._failure(error) from error
+        self._written(name, fd, raw.nbytes)
+
+    def copy(self, name: str, start: int, stop: int, tensor: LazyTensor, buffer: np.ndarray | None = None) -> None:
+        """Writes elements `start:stop` of a tensor on disk as those of tensor `name`, within the system if it can.
+
+        `buffer` is what they are read into otherwise, as in `LazyTensor.read`.
+        """
+        fd, offset, spec = self._positions[name]
+        if tensor.dtype != spec.dtype:
+            raise TypeError(f"tensor {name!r} is {spec.dtype} in the layout, the tensor is {tensor.dtype}")
+        try:
+            copied = tensor.copy_into(fd, offset + start * spec.dtype.itemsize, start, stop)
+        except OSError as error:
+            raise self._failure(error) from error
+        if copied:
+            self._written(name, fd, (stop - start) * spec.dtype.itemsize)
+        else:
+            self.write(name, start, tensor.read(start, stop, buffer))
+
+    def _written(self, name: str, fd: int, nbytes: int) -> None:
         with self._lock:
-            self._missing[name] -= raw.nbytes
-            self._unsent += raw.nbytes
+            self._missing[name] -= nbytes
+            self._unsent += nbytes
             send, self._unsent = self._unsent >= _SEND_BLOCK, self._unsent % _SEND_BLOCK
         if send:
             _start_writing_back(fd)
