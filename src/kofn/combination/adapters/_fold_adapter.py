@@ -18,7 +18,7 @@ from threadpoolctl import threadpool_limits
 from kofn.combination._sweep.members import ArrayTensor, Pool, open_members
 from kofn.combination._sweep.merge import settings_of
 from kofn.combination._sweep.tied import say_untied
-from kofn.combination._sweep.untying import parted, untying_text
+from kofn.combination._sweep.untying import parted, untying_text, without_unread
 from kofn.combination._sweep.vocabulary import resized
 from kofn.combination.adapters._fold_changes import folding_of, left_out_of
 from kofn.combination.adapters._fold_rows import Change, Compiled, Scratch, fold_rows, load_compiled, row_blocks
@@ -235,7 +235,7 @@ class Fold:
             before, after = self.folding.rows
             settings = {**settings, **resized({**config, **settings}, {before}, after)}
         if self.folding.untied:
-            settings = {**settings, **untied({**config, **settings})}
+            settings = {**settings, **untied({**config, **settings}), **self.folding.settings}
         adapter = self.folding.tokenizer
         tokenizer = None if adapter is None else adapter.path
         return companions(["the base"], [source.path], settings, dropped, tokenizer)[0]
@@ -309,13 +309,15 @@ def open_fold(
         raise InputError(f"base is {type(base).__name__}; give a checkpoint's path or a mapping name -> array")
     _refuse_packed(source)
     left_out = left_out_of(members, only, skip)
+    members, unread = without_unread(members, source)
     source, members, tie, joint = parted(source, given := members, left_out)
     pool = None if dtype is None else open_members([source], dtype=dtype)
     tensors = source if pool is None else pool.first
     folding = folding_of(tensors, members, used, left_out, tie, joint)
+    folding.notes += unread
     folding.modules = [frozenset(adapter.pairs) - left_out for adapter in given]
     if tie is not None and len(joint) < len(given):
-        folding.untied = True
+        folding.untied, folding.settings = True, dict(tie.settings)
         apart = [adapter.label for i, adapter in enumerate(given) if i not in joint]
         folding.notes.append(untying_text(tie, apart))
     touched = dict.fromkeys([*folding.changes, *folding.shapes])

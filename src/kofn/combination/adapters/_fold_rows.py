@@ -152,7 +152,19 @@ class Replace:
         wide[fresh] /= heard[fresh, None]
 
 
-Change = LowRank | Shift | Replace
+@dataclass(frozen=True)
+class Scale:
+    """Multiplies by a factor."""
+
+    factor: float
+    whole = False
+    additive = False
+
+    def apply(self, wide: Floats, rows: slice, scratch: Scratch) -> None:
+        wide *= self.factor
+
+
+Change = LowRank | Shift | Replace | Scale
 Read = Callable[[int, int], Array]
 Compiled = Callable[[Array, Array, Array], bool]
 
