@@ -18,7 +18,7 @@ from kofn.core.plans import Blend
 from kofn.report.page import number, percent
 
 TIMES = "\N{MULTIPLICATION SIGN}"
-FEW = 1000  # values from which chance moves a tensor's figures by less than the range allows
+FEW = 256  # values from which chance moves a tensor's figures by less than the range allows
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,11 @@ class Reach:
         Figures of a few values are chance. Norms and biases begin as equal constants, so that their variance is that of
         what training changed, of which the mean of any members keeps little.
         """
-        return row["elements"] >= FEW and (self.key == "length" or row.get("axes", 2) > 1)
+        return row["elements"] >= FEW and self.counts(row)
+
+    def counts(self, row: Mapping[str, Any]) -> bool:
+        """Whether a tensor's figure says something beside those of others."""
+        return self.key == "length" or row.get("axes", 2) > 1
 
     def side(self, value: float) -> str | None:
         """Which end of the range is passed."""
@@ -139,9 +143,9 @@ def _remedy(plan: Blend, value: float) -> str:
 
 
 def _weights(plan: Blend, rows: Sequence[Mapping[str, Any]]) -> Verdict:
-    rows = [row for row in rows if KEPT.judges(row)]
+    rows = [row for row in rows if KEPT.counts(row)]
     if not rows:
-        return Verdict(KEPT, None, f"Norms, biases and tensors of fewer than {FEW:,} values say nothing by themselves.")
+        return Verdict(KEPT, None, "Norms and biases alone do not say whether the members began together.")
     elements = np.array([row["elements"] for row in rows], np.float64)
     own, blend = elements @ np.array([row["variance"] for row in rows])
     if own == 0:

@@ -351,9 +351,10 @@ def _tensors(measures: Mapping[str, Mapping[str, Any]], reach: Reach) -> Element
     own = {name: row for name, row in measures.items() if reach.judges(row)}
     order = sorted(own, key=lambda name: -_unusual(own[name][reach.key]))
     rows = [(name, own[name]) for name in order[:TENSORS]]
-    few = [row for name, row in measures.items() if name not in own]
+    few = {name: row for name, row in measures.items() if name not in own}
     if few:
-        rows.append((f"{len(few):,} of few values, together", together(few)))
+        rows += [(f"{len(few):,} not judged, together", together(list(few.values()))), *few.items()]
+        rows = rows[:TENSORS]
     columns = {
         reach.key: [reach.words(row[reach.key]) for _, row in rows],
         "signs agree": [percent(row["agreement"]) for _, row in rows],
