@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -9,7 +10,7 @@ import secrets
 import shutil
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -287,6 +288,27 @@ class CheckpointWriter:
         if self._claim is not None:
             os.close(self._claim)
             self._claim = None
+
+
+@contextlib.contextmanager
+def hidden_folder(out: str | os.PathLike[str]) -> Iterator[Path]:
+    """A folder beside `out` for the time of the block; one that a killed process left goes with the next run on `out`.
+
+    Raises:
+        InputError: the folder of `out` does not exist.
+    """
+    target = Path(os.path.realpath(out))
+    if not target.parent.is_dir():
+        raise InputError(f"out={str(out)!r}: the folder {target.parent} does not exist; create it first")
+    folder = target.parent / f".{target.name}.kofn-parts-{os.getpid()}-{secrets.token_hex(4)}"
+    folder.mkdir()
+    claim = _lock_folder(folder)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        if claim is not None:
+            os.close(claim)
 
 
 def write_arrays(out: str | os.PathLike[str], arrays: Mapping[str, np.ndarray]) -> None:

@@ -278,7 +278,9 @@ def test_a_setting_that_peft_does_not_heed(tmp_path: Path) -> None:
     """`ensure_weight_tying` ties what has the names `embed_tokens` and `lm_head` alone."""
     base = tmp_path / "base"
     base.mkdir()
-    safetensors.numpy.save_file({"transformer.wte.weight": TABLE, "l.weight": np.zeros((2, 2), np.float32)}, base / "m.safetensors")
+    safetensors.numpy.save_file(
+        {"transformer.wte.weight": TABLE, "l.weight": np.zeros((2, 2), np.float32)}, base / "m.safetensors"
+    )
     (base / "config.json").write_text(json.dumps({**TIED, "architectures": ["GPT2LMHeadModel"]}))
     tensors = {P + "transformer.wte.lora_embedding_A": A, P + "transformer.wte.lora_embedding_B": B}
     fold_adapter(base, adapted(tensors, **ENSURED), out=tmp_path / "out")

@@ -171,7 +171,7 @@ class Fold:
         result = np.empty(math.prod(shape), self.specs[name].dtype)
         with threadpool_limits(1, "blas"):
             for rows in row_blocks(shape, self.folding.changes.get(name, ())):
-                result[rows.start * columns : rows.stop * columns] = self._block(name, rows, scratch)
+                result[rows.start * columns : rows.stop * columns] = self.block(name, rows, scratch)
         return result.reshape(self.specs[name].shape)
 
     def _rows_as(self, name: str) -> tuple[int, ...]:
@@ -179,7 +179,11 @@ class Fold:
         shape = self.specs[name].shape
         return (shape[0] * shape[1], *shape[2:]) if name in self.folding.tall else shape
 
-    def _block(self, name: str, rows: slice, scratch: Scratch, compiled: Compiled | None = None) -> Array:
+    def row_length(self, name: str) -> int:
+        """Elements of a row of a tensor, as rows are folded."""
+        return max(1, math.prod(self._rows_as(name)[1:]))
+
+    def block(self, name: str, rows: slice, scratch: Scratch, compiled: Compiled | None = None) -> Array:
         """Folded rows of a tensor, flat, in scratch memory; rows that the base lacks begin as zeros."""
         value = self.tensors[name]
         tensor = value if hasattr(value, "read") else ArrayTensor(array_of(value))
@@ -263,7 +267,7 @@ class Fold:
                         writer.write(name, block.start, tensor.read(block.start, block.stop, buffer))
                 else:
                     columns = math.prod(self._rows_as(name)[1:])
-                    writer.write(name, block.start * columns, self._block(name, block, scratch, loaded))
+                    writer.write(name, block.start * columns, self.block(name, block, scratch, loaded))
 
         try:
             with threadpool_limits(1, "blas"):

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from kofn.combination._sweep.tokens_of import TokensOf
+from kofn.combination.recipes._adapted import Adapted
 from kofn.combination.rules import Rule, find_merge_rule, merge_rules
 from kofn.core.checks import InputError, nearest
 from kofn.io.tensors import Checkpoint, Layout, LazyTensor, Shard, TensorSpec
@@ -69,7 +70,7 @@ class Relayered:
 
     def open(self) -> Checkpoint:
         """The model as a checkpoint whose tensors lie in the others' files."""
-        opened = {path: Checkpoint.open(path) for path in self.paths}
+        opened = {path: path.open() if isinstance(path, Adapted) else Checkpoint.open(path) for path in self.paths}
         tensors: dict[str, LazyTensor] = {}
         for path, side in ((self.first, True), (self.last, False)):
             for name, tensor in opened[path].items():
@@ -86,7 +87,12 @@ class Relayered:
                 raise InputError(f"{path} has no layer {layer}; correct layer_range")
         specs = tuple(TensorSpec(name, tensor.dtype, tensor.shape) for name, tensor in tensors.items())
         layout = Layout((Shard("model.safetensors", specs, {"format": "pt"}),))
-        return Checkpoint(Path(self.first), layout, tensors)
+        return Checkpoint(Path(folder_of(self.first)), layout, tensors)
+
+
+def folder_of(model: Any) -> Any:
+    """The path of a model, without the adapter that is folded into it."""
+    return model.model if isinstance(model, Adapted) else model
 
 
 def _extent(layers: range) -> int:
@@ -99,7 +105,9 @@ class Recipe:
 
     `settle` makes the parts of the tensors' names, where they depend on those. `donor` is the model whose configuration
     and tokenizer the output gets, by default the first member; `dtype` is the output's, by default the first member's,
-    or the `widest` that a tensor has; models are rounded to `cast` as they are read, and the blend before `dtype`.
+    or the `widest` that a tensor has; models are rounded to `cast` as they are read, and the blend before `dtype`. The
+    output's tokenizer gets the `chat_template`. Where the file holds several recipes, `prepare` writes what others of
+    them make into a folder and gives the one that is asked for; nothing else is set then.
     """
 
     members: tuple[Any, ...]
@@ -112,6 +120,8 @@ class Recipe:
     cast: str | None = None
     widest: bool = False
     tokens: TokensOf | None = None
+    chat_template: str | None = None
+    prepare: Callable[[Path, Mapping[str, Any]], Recipe] | None = None
 
     def settled(self, names: Sequence[str]) -> Recipe:
         """The recipe with the parts of these tensors."""
