@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from command_line import run
 
 from benchmarks.recipes import MODELS, ours, write_models
 from kofn.combination import fold_adapter, merge_recipe, preview_merge, read_recipe
@@ -149,6 +150,23 @@ def test_a_fault_in_a_later_recipe_leaves_nothing(models: Path, tmp_path: Path) 
     path.write_text(yaml.safe_dump_all([first, listed("x")]))
     with pytest.raises(InputError, match="are not previewed"):
         preview_merge(read_recipe(path))
+
+
+def test_an_adapter_alone_is_no_model(models: Path, tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text(yaml.safe_dump(listed(str(models / "lora"), str(models / "b"))))
+    with pytest.raises(InputError, match=r"lora' is an adapter; write the model it was trained on before it: MODEL\+"):
+        merge_recipe(path)
+
+
+def test_the_command_line_says_what_several_recipes_blend(
+    models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text(yaml.safe_dump_all([listed(str(models / "a"), name="x"), listed("x", str(models / "b"))]))
+    code, out, err = run(capsys, "combine", path, "-o", tmp_path / "out")
+    assert code == 0, err
+    assert "recipe: 2 members" in out
 
 
 TEMPLATES = {"a": "A {{ messages[0].content }}", "b": "B {{ messages }}", "c": "B {{ messages }}\n"}

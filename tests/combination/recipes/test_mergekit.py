@@ -148,9 +148,7 @@ def test_a_preview_names_the_method_of_every_tensor(models: Path, tmp_path: Path
     }
 
 
-METHODS = {
-    text.recipe["merge_method"]: title for title, text in RECIPES.items() if isinstance(text.recipe, dict)
-}
+METHODS = {text.recipe["merge_method"]: title for title, text in RECIPES.items() if isinstance(text.recipe, dict)}
 
 
 @pytest.mark.parametrize("title", METHODS.values())
@@ -326,7 +324,7 @@ A = "{model: @/A, parameters: {weight: 1}}"
         ("{merge_method: linear, models: [" + A + "], modules: {x: 1}}", "modules is not read"),
         (
             "{merge_method: linear, models: [{model: '@/A+@/lora', parameters: {weight: 1}}]}",
-            "lora' is no folder here; download it first",
+            "adapter '@/lora' is no folder here; download it first",
         ),
         (
             "{merge_method: linear, models: [{model: '@/A+@/B+@/A', parameters: {weight: 1}}]}",

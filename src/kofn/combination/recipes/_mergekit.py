@@ -21,6 +21,7 @@ from kofn.combination.recipes._mergekit_tokens import chat_template_of, read_tok
 from kofn.combination.recipes._recipe import Part, Recipe, Relayered, folder_of, located, refuse_unknown
 from kofn.combination.rules import Rule
 from kofn.core.checks import InputError, names_a_file, nearest
+from kofn.io.adapters import is_adapter
 
 _LAYER = re.compile(r"(?:^|\.)(?:layers?|h|blocks?)\.(\d+)\.")
 # What stands before the layers, and so belongs to the first slice; the rest without a layer belongs to the last.
@@ -310,15 +311,19 @@ def _found(path: str, folder: Path | None, made: Mapping[str, Path]) -> Any:
 
     `made` has the folders of models that other recipes of the file make, by their names.
     """
-    if path in made:
-        return made[path]
-    if names_a_file(path):
-        return path
-    if folder is not None and names_a_file(folder / path):
-        return located(path, folder)
+    place = made.get(path) or (path if names_a_file(path) else None)
+    if place is None and folder is not None and names_a_file(folder / path):
+        place = located(path, folder)
+    if place is not None and is_adapter(place):
+        raise InputError(f"model {path!r} is an adapter; write the model it was trained on before it: MODEL+{path}")
+    if place is not None:
+        return place
     if path.count("+") == 1:
         model, adapter = path.split("+")
-        return Adapted(_found(model, folder, made), _found(adapter, folder, made))
+        own = adapter if names_a_file(adapter) or folder is None else located(adapter, folder)
+        if not names_a_file(own):
+            raise InputError(f"adapter {adapter!r} is no folder here; download it first and give its path")
+        return Adapted(_found(model, folder, made), own)
     raise InputError(f"model {path!r} is no folder here; download it first and give its path")
 
 
