@@ -14,7 +14,7 @@ from command_line import run
 
 from benchmarks.recipes import MODELS, ours, write_models
 from kofn.combination import fold_adapter, merge_recipe, preview_merge, read_recipe
-from kofn.combination.recipes._adapted import Adapted
+from kofn.combination.recipes._recipe import Adapted
 from kofn.core.checks import InputError
 from kofn.io.tensor_writer import write_arrays
 from kofn.io.tensors import Checkpoint

@@ -89,10 +89,10 @@ def _layout(base: Checkpoint, config: Mapping[str, Any], table: str, head: str |
     if config.get("model_type") == "whisper":
         return Tie(table, head or "proj_out.weight", stored)
     if _MASKED.fullmatch(table):
-        found = next((names for names in _BIASED if names[0] in base and (head or names[1]) == names[1]), None)
-        if found is None:
+        biased = next((names for names in _BIASED if names[0] in base and (head or names[1]) == names[1]), None)
+        if biased is None:
             return None
-        bias, head, again = found
+        bias, head, again = biased
         return Tie(table, head, stored, {} if again is None or again in base else {again: bias})
     match = _TABLE.fullmatch(table)
     if match is None or (head is None and any(HEAD.search(name) for name in base)):

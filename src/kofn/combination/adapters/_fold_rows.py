@@ -226,7 +226,7 @@ def fold_rows(
 
 def load_compiled() -> Compiled:
     """The loop that adds and rounds; the first call loads Numba, which takes half a second."""
-    from kofn.combination.adapters._kernels import add_rounded
+    from kofn.combination._sweep.fold_kernels import add_rounded
 
     return add_rounded
 

@@ -10,10 +10,9 @@ from typing import Any, Unpack
 from kofn.combination._sweep.files import FilesAndThreads, SweepOptions, patterns
 from kofn.combination._sweep.members import HALF, REAL, Pool, open_members
 from kofn.combination._sweep.merge import merge
-from kofn.combination.recipes._adapted import Adapted
 from kofn.combination.recipes._mergekit_tokens import tokens_asked
 from kofn.combination.recipes._read_recipe import read_recipe
-from kofn.combination.recipes._recipe import COPY, Part, Recipe, Relayered, rule_class
+from kofn.combination.recipes._recipe import COPY, Adapted, Part, Recipe, Relayered, rule_class
 from kofn.combination.recipes._settings import part_settings
 from kofn.combination.rules import Rule
 from kofn.core import checks

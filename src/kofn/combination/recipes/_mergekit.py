@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from kofn.combination._sweep.members import float_dtype
-from kofn.combination.recipes._adapted import Adapted
 from kofn.combination.recipes._mergekit_methods import METHODS, NOT_DONE, settings_of
 from kofn.combination.recipes._mergekit_settings import Input, Lookup, Settings
 from kofn.combination.recipes._mergekit_tokens import chat_template_of, read_tokens_of
-from kofn.combination.recipes._recipe import Part, Recipe, Relayered, folder_of, located, refuse_unknown
+from kofn.combination.recipes._recipe import Adapted, Part, Recipe, Relayered, folder_of, located, refuse_unknown
 from kofn.combination.rules import Rule
 from kofn.core.checks import InputError, names_a_file, nearest
 from kofn.io.adapters import is_adapter
@@ -311,13 +310,13 @@ def _found(path: str, folder: Path | None, made: Mapping[str, Path]) -> Any:
 
     `made` has the folders of models that other recipes of the file make, by their names.
     """
-    place = made.get(path) or (path if names_a_file(path) else None)
-    if place is None and folder is not None and names_a_file(folder / path):
-        place = located(path, folder)
-    if place is not None and is_adapter(place):
+    known = made.get(path) or (path if names_a_file(path) else None)
+    if known is None and folder is not None and names_a_file(folder / path):
+        known = located(path, folder)
+    if known is not None and is_adapter(known):
         raise InputError(f"model {path!r} is an adapter; write the model it was trained on before it: MODEL+{path}")
-    if place is not None:
-        return place
+    if known is not None:
+        return known
     if path.count("+") == 1:
         model, adapter = path.split("+")
         own = adapter if names_a_file(adapter) or folder is None else located(adapter, folder)

@@ -36,9 +36,9 @@ def read_several(documents: Sequence[Any], folder: Path) -> Recipe:
     used = {name: set(_used(document, by_name)) for name, document in by_name.items()}
     last = [name for name in by_name if not any(name in names for names in used.values())]
     if len(last) != 1:
-        found = ", ".join(repr(name or "the one without a name") for name in last) or "all of them"
-        what = "none uses" if last else "use each other"
-        raise InputError(f"recipes of one file make one model, and {what}: {found}; write each to a file of its own")
+        names = ", ".join(repr(name or "the one without a name") for name in last) or "all of them"
+        fault = "none uses" if last else "use each other"
+        raise InputError(f"recipes of one file make one model, and {fault}: {names}; write each to a file of its own")
     order = list(_order(last[0], used, ()))
 
     def prepare(workspace: Path, files: Mapping[str, Any]) -> Recipe:
