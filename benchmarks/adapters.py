@@ -33,7 +33,7 @@ def apart(ours: Mapping[str, NDArray[Any]], theirs: Mapping[str, NDArray[Any]]) 
     worst = 0.0
     for name, array in theirs.items():
         mine, other = np.asarray(ours[name], np.float64).reshape(-1), np.asarray(array, np.float64).reshape(-1)
-        worst = max(worst, float(np.abs(mine - other).max() / np.abs(other).max()))
+        worst = max(worst, float(np.abs(mine - other).max() / (np.abs(other).max() or 1.0)))
     return worst
 
 

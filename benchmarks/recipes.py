@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 MODELS = ("base", "a", "b", "c")
 ROUNDED = {"base16": ("base", "bfloat16"), "a16": ("a", "bfloat16"), "b16": ("b", "bfloat16"), "bh": ("b", "float16")}
+ADAPTER = "lora"
 FIGURES = Path(__file__).with_name("recipes.json")
 TEXTS = Path(__file__).with_name("recipes.yaml")
 DIGITS = {"float64": 52, "float32": 23, "float16": 10, "bfloat16": 7}  # binary, after the leading one
@@ -45,15 +46,21 @@ Arrays = Mapping[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class Text:
-    """A recipe in which names of models stand for their folders.
+    """A recipe, or several in one file, in which names of models stand for their folders.
 
     `chance` says that a few entries may differ: mergekit's choice among equal changes of half-precision models is
     arbitrary.
     """
 
     title: str
-    recipe: dict[str, Any]
+    recipe: dict[str, Any] | list[dict[str, Any]]
     chance: bool = False
+
+    @property
+    def dtype(self) -> str:
+        """What the models are rounded to."""
+        recipe = self.recipe[-1] if isinstance(self.recipe, list) else self.recipe
+        return str(recipe.get("dtype") or "float64")
 
 
 def recipes() -> dict[str, Text]:
@@ -89,11 +96,28 @@ def write_models(folder: Path) -> None:
         written[model] = {name: (array + changes[name]).astype(np.float32) for name, array in base.items()}
     for model, (source, dtype) in ROUNDED.items():
         written[model] = {name: array.astype(float_dtype(dtype)) for name, array in written[source].items()}
+    _write_adapter(folder / ADAPTER)
     for model, arrays in written.items():
         (folder / model).mkdir()
         write_arrays(folder / model / "model.safetensors", arrays)
         config = CONFIG | ({"torch_dtype": ROUNDED[model][1]} if model in ROUNDED else {})
         (folder / model / "config.json").write_text(json.dumps(config))
+
+
+def _write_adapter(folder: Path) -> None:
+    """A LoRA adapter of some of the layers."""
+    from kofn.io.tensor_writer import write_arrays
+
+    rng, tensors = np.random.default_rng(7), {}
+    for name, shape in shapes().items():
+        if "q_proj" in name or "down_proj" in name:
+            stem = "base_model.model." + name.removesuffix(".weight")
+            tensors[f"{stem}.lora_A.weight"] = rng.normal(0, 0.1, (4, shape[1])).astype(np.float32)
+            tensors[f"{stem}.lora_B.weight"] = rng.normal(0, 0.1, (shape[0], 4)).astype(np.float32)
+    folder.mkdir()
+    write_arrays(folder / "adapter_model.safetensors", tensors)
+    config = {"peft_type": "LORA", "r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "down_proj"]}
+    (folder / "adapter_config.json").write_text(json.dumps(config))
 
 
 def located(recipe: Any, folder: Path) -> Any:
@@ -102,23 +126,32 @@ def located(recipe: Any, folder: Path) -> Any:
         return {key: located(value, folder) for key, value in recipe.items()}
     if isinstance(recipe, list | tuple):
         return [located(value, folder) for value in recipe]
-    return str(folder / recipe) if isinstance(recipe, str) and recipe in (*MODELS, *ROUNDED) else recipe
+    known = (*MODELS, *ROUNDED, ADAPTER)
+    if not isinstance(recipe, str) or not all(part in known for part in recipe.split("+")[1:]):
+        return recipe
+    return "+".join(str(folder / part) if part in known else part for part in recipe.split("+"))
 
 
-def ours(recipe: dict[str, Any], folder: Path, out: Path) -> dict[str, NDArray[Any]]:
+def ours(recipe: Any, folder: Path, out: Path) -> dict[str, NDArray[Any]]:
     """What kofn makes of a recipe, through its file."""
-    import yaml
-
     from kofn.combination import merge_recipe
     from kofn.io.tensors import Checkpoint
 
     path = folder / "recipe.yaml"
-    path.write_text(yaml.safe_dump(located(recipe, folder), sort_keys=False))
+    path.write_text(_text(recipe, folder))
     merge_recipe(path, out=out)
     return {name: tensor.array() for name, tensor in Checkpoint.open(out).items()}
 
 
-def theirs(recipe: dict[str, Any], folder: Path, out: Path) -> dict[str, NDArray[Any]]:
+def _text(recipe: Any, folder: Path) -> str:
+    """The recipe as a file holds it."""
+    import yaml
+
+    documents = recipe if isinstance(recipe, list) else [recipe]
+    return yaml.safe_dump_all([located(document, folder) for document in documents], sort_keys=False)
+
+
+def theirs(recipe: Any, folder: Path, out: Path) -> dict[str, NDArray[Any]]:
     """What mergekit makes of it."""
     import logging
 
@@ -129,9 +162,24 @@ def theirs(recipe: dict[str, Any], folder: Path, out: Path) -> dict[str, NDArray
     from kofn.io.tensors import Checkpoint
 
     logging.disable(logging.CRITICAL)
-    config = MergeConfiguration.model_validate(located(recipe, folder))
-    run_merge(config, str(out), MergeOptions(copy_tokenizer=False, quiet=True))
+    options = MergeOptions(copy_tokenizer=False, quiet=True, lora_merge_cache=str(folder / "adapted"))
+    if isinstance(recipe, list):
+        _theirs_in_turn(_text(recipe, folder), folder / "made", out, options)
+    else:
+        run_merge(MergeConfiguration.model_validate(located(recipe, folder)), str(out), options)
     return {name: tensor.array() for name, tensor in Checkpoint.open(out).items()}
+
+
+def _theirs_in_turn(text: str, made: Path, out: Path, options: Any) -> None:
+    """What mergekit's command for several recipes in one file does."""
+    from mergekit.graph import Executor
+    from mergekit.scripts.multimerge import load_config, make_tasks
+
+    shutil.rmtree(made, ignore_errors=True)
+    made.mkdir()
+    configs, needed = load_config(text, str(made))
+    tasks = make_tasks(configs, needed, options, str(made), str(out), False)
+    Executor(tasks, math_device="cpu", storage_device="cpu").execute(desc="in turn")
 
 
 def figures(arrays: dict[str, NDArray[Any]]) -> dict[str, list[float]]:
@@ -184,7 +232,7 @@ def run(*, quick: bool = False, rounds: int = 1) -> dict[str, Any]:  # noqa: ARG
             if peer:
                 reference = theirs(text.recipe, folder, folder / "theirs")
                 expected[title] = figures(reference)
-                worst, far = differences(made, reference, text.recipe.get("dtype") or "float64")
+                worst, far = differences(made, reference, text.dtype)
                 rows[title] = worst
                 print(
                     f"{title:34s} {worst:<20.3g} {f'{far:.2%}' + ', equal changes' * text.chance if far else 0}",

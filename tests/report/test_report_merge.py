@@ -8,6 +8,7 @@ from typing import Any
 import browser as chrome
 import numpy as np
 import pytest
+import sklearn.datasets
 from pages import DRAWN, LOOKS, check_frame, read, stands
 
 import kofn
@@ -126,6 +127,44 @@ def test_without_a_base_the_variance_of_weights_is_judged(tmp_path: Path) -> Non
     assert "base none: figures are of the weights" in text
     assert "weight_matching" in lede([drawn(1), drawn(2)], tmp_path)
     assert "extrapolates" in lede([drawn(1), drawn(2)], tmp_path, weights=[2, -1])
+
+
+def test_norms_and_tensors_of_few_values_are_not_judged(tmp_path: Path) -> None:
+    """Networks trained on from one start on real digits, of which the norms change in opposite ways."""
+    torch = pytest.importorskip("torch")
+    digits = sklearn.datasets.load_digits()
+    X, y = torch.tensor(digits.data / 16, dtype=torch.float32), torch.tensor(digits.target)
+
+    def network() -> Any:
+        torch.manual_seed(0)
+        parts = (torch.nn.Linear(64, 64), torch.nn.LayerNorm(64), torch.nn.ReLU())
+        return torch.nn.Sequential(*parts, torch.nn.Linear(64, 16), torch.nn.LayerNorm(16), torch.nn.Linear(16, 10))
+
+    members = []
+    for seed in range(2):
+        model = network()
+        optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+        own = torch.nonzero((y < 5) == (seed == 0))[:, 0]  # each has half of the digits
+        for batch in own.repeat(3).split(64):
+            optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(model(X[batch]), y[batch]).backward()
+            optimizer.step()
+        members.append({f"layers.{name}": value.numpy() for name, value in model.state_dict().items()})
+    blend = kofn.combine(members, options={"measure": True})
+    figures = blend.info["measures"]
+    norms = [figures[name]["kept"] for name in figures if name.split(".")[1] in "14"]
+    assert max(norms) < 0.75  # which were called unusual
+    text = read(blend, tmp_path / "r.html").text
+    assert "as members do that began together" in text
+    assert "norms, biases and others of fewer than 256 values" in text
+    assert "% below" not in text
+    assert "Outside" not in text
+    assert "layer 1 " in text
+    assert "not judged" in text
+    base = {f"layers.{name}": value.numpy() for name, value in network().state_dict().items()}
+    based = kofn.combine(members, base=base, method="task_arithmetic", options={"measure": True})
+    text = read(based, tmp_path / "r.html").text
+    assert "of fewer than 256 values, whose figures are chance" in text
 
 
 def test_odd_merges_are_said_as_they_are(tmp_path: Path) -> None:

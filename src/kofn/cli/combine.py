@@ -144,4 +144,6 @@ def _follow(members: Sequence[str], arguments: CombineArguments) -> None:
     plan = merge_recipe(
         recipe, out=output_of(arguments), measure=bool(arguments.report), **arguments.options, **settings
     )
-    finish_blend(plan, [str(member) for member in recipe.members], arguments)
+    # Where one file holds several recipes, members are known once those that make them were run.
+    blended = recipe.members or plan.info["members"]
+    finish_blend(plan, [str(member) for member in blended], arguments)

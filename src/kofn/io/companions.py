@@ -11,13 +11,15 @@ from kofn.core.checks import FailureError, InputError, regular
 from kofn.io.json_text import parsed
 
 CONFIG = "config.json"
+CHAT_TEMPLATE = "chat_template.jinja"
+_TOKENIZER_CONFIG = "tokenizer_config.json"
 _TOKENIZER = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "sentencepiece.bpe.model")
 _OF_TOKENIZER = (
-    "tokenizer_config.json",
+    _TOKENIZER_CONFIG,
     "special_tokens_map.json",
     "added_tokens.json",
     "merges.txt",
-    "chat_template.jinja",
+    CHAT_TEMPLATE,
     "chat_template.json",
 )
 _OTHERS = ("generation_config.json", *_OF_TOKENIZER, "preprocessor_config.json", "processor_config.json")
@@ -71,7 +73,7 @@ def companions(
     warnings = _compare_configs([(label, folder / CONFIG) for label, folder in folders], {*(settings or {}), *dropped})
     if CONFIG not in files:
         warnings.append("no member has a config.json: loaders will not know the architecture")
-    if not any(name in files for name in _TOKENIZER):
+    if not has_tokenizer(files):
         warnings.append("no member has a tokenizer: copy one beside the blend before using it")
     for name in _TOKENIZER if tokenizer is None else ():
         if name in files:
@@ -119,6 +121,33 @@ def _sentence_modules(folders: Sequence[tuple[str, Path]]) -> tuple[dict[str, Pa
         for module in sorted({path.parent.name for path in weights})
     ]
     return files, warnings
+
+
+def read_chat_template(folder: Path) -> str | None:
+    """The chat template of a folder's tokenizer, the one named "default" of several; None if there is none."""
+    if (folder / CHAT_TEMPLATE).is_file():
+        return regular(folder / CHAT_TEMPLATE).read_text(encoding="utf-8").strip() or None
+    if not (folder / _TOKENIZER_CONFIG).is_file():
+        return None
+    template = read_config(folder / _TOKENIZER_CONFIG).get("chat_template")
+    if isinstance(template, list):
+        template = next((each.get("template") for each in template if each.get("name") == "default"), None)
+    return template.strip() or None if isinstance(template, str) else None
+
+
+def with_chat_template(files: Mapping[str, Path | bytes], template: str) -> dict[str, Path | bytes]:
+    """The files with a chat template: in a file of its own, and where the tokenizer's configuration has its own."""
+    out = {**files, CHAT_TEMPLATE: template.encode()}
+    config = files.get(_TOKENIZER_CONFIG)
+    if isinstance(config, Path):
+        content = {**read_config(config), "chat_template": template}
+        out[_TOKENIZER_CONFIG] = (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
+    return out
+
+
+def has_tokenizer(files: Mapping[str, Path | bytes]) -> bool:
+    """Whether there is a tokenizer among files."""
+    return any(name in files for name in _TOKENIZER)
 
 
 def first_config(paths: Sequence[Path | None]) -> dict[str, Any]:

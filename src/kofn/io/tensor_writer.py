@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -9,7 +10,7 @@ import secrets
 import shutil
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,7 +18,7 @@ import numpy as np
 
 from kofn.core.checks import FailureError, InputError, regular
 from kofn.io.atomic import _sync
-from kofn.io.tensors import INDEX_SUFFIX, Layout, Shard, TensorSpec, header_bytes, read_index
+from kofn.io.tensors import INDEX_SUFFIX, Layout, LazyTensor, Shard, TensorSpec, header_bytes, read_index
 
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _WRITE_BLOCK = 8 << 20
@@ -175,9 +176,29 @@ class CheckpointWriter:
             _write_all(fd, raw.data, offset + start * spec.dtype.itemsize)
         except OSError as error:
             raise self._failure(error) from error
+        self._written(name, fd, raw.nbytes)
+
+    def copy(self, name: str, start: int, stop: int, tensor: LazyTensor, buffer: np.ndarray | None = None) -> None:
+        """Writes elements `start:stop` of a tensor on disk as those of tensor `name`, within the system if it can.
+
+        `buffer` is what they are read into otherwise, as in `LazyTensor.read`.
+        """
+        fd, offset, spec = self._positions[name]
+        if tensor.dtype != spec.dtype:
+            raise TypeError(f"tensor {name!r} is {spec.dtype} in the layout, the tensor is {tensor.dtype}")
+        try:
+            copied = tensor.copy_into(fd, offset + start * spec.dtype.itemsize, start, stop)
+        except OSError as error:
+            raise self._failure(error) from error
+        if copied:
+            self._written(name, fd, (stop - start) * spec.dtype.itemsize)
+        else:
+            self.write(name, start, tensor.read(start, stop, buffer))
+
+    def _written(self, name: str, fd: int, nbytes: int) -> None:
         with self._lock:
-            self._missing[name] -= raw.nbytes
-            self._unsent += raw.nbytes
+            self._missing[name] -= nbytes
+            self._unsent += nbytes
             send, self._unsent = self._unsent >= _SEND_BLOCK, self._unsent % _SEND_BLOCK
         if send:
             _start_writing_back(fd)
@@ -267,6 +288,27 @@ class CheckpointWriter:
         if self._claim is not None:
             os.close(self._claim)
             self._claim = None
+
+
+@contextlib.contextmanager
+def hidden_folder(out: str | os.PathLike[str]) -> Iterator[Path]:
+    """A folder beside `out` for the time of the block; one that a killed process left goes with the next run on `out`.
+
+    Raises:
+        InputError: the folder of `out` does not exist.
+    """
+    target = Path(os.path.realpath(out))
+    if not target.parent.is_dir():
+        raise InputError(f"out={str(out)!r}: the folder {target.parent} does not exist; create it first")
+    folder = target.parent / f".{target.name}.kofn-parts-{os.getpid()}-{secrets.token_hex(4)}"
+    folder.mkdir()
+    claim = _lock_folder(folder)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        if claim is not None:
+            os.close(claim)
 
 
 def write_arrays(out: str | os.PathLike[str], arrays: Mapping[str, np.ndarray]) -> None:

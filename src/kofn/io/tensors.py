@@ -49,6 +49,8 @@ DTYPES: dict[str, np.dtype[Any]] = {
 CODES: dict[np.dtype[Any], str] = {dtype: code for code, dtype in DTYPES.items()}
 _ALIGNMENT = {code: rank for rank, code in enumerate(DTYPES)}
 _MAX_HEADER = 100 << 20  # the reference implementation refuses longer ones
+# What a system answers that does not copy between these two files: they are then read and written.
+_NO_COPY = {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.ETXTBSY, errno.EBADF}
 INDEX_SUFFIX = ".safetensors.index.json"
 _PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 
@@ -89,6 +91,23 @@ class _File:
                 )
             done += got
 
+    def copy_into(self, fd: int, target: int, offset: int, nbytes: int) -> bool:
+        """Copy bytes from `offset` on to another file, at `target`, within the system; False where it cannot."""
+        if not hasattr(os, "copy_file_range"):
+            return False
+        done = 0
+        while done < nbytes:
+            try:
+                got = os.copy_file_range(self.fd, fd, nbytes - done, offset + done, target + done)
+            except OSError as error:
+                if error.errno in _NO_COPY:
+                    return False
+                raise
+            if got == 0:  # the end of the file, or a file system that says nothing more: reading says which
+                return False
+            done += got
+        return True
+
 
 class LazyTensor:
     """A tensor in a file: its name, dtype and shape are known, its values are read when asked for, block by block."""
@@ -121,6 +140,11 @@ class LazyTensor:
         raw = np.empty(nbytes, np.uint8) if out is None else out[:nbytes]
         self._file.read_into(raw, self._offset + start * self.dtype.itemsize)
         return raw.view(self.dtype)
+
+    def copy_into(self, fd: int, target: int, start: int, stop: int) -> bool:
+        """Copy elements `start:stop` to another file, at byte `target`, within the system; False where it cannot."""
+        size = self.dtype.itemsize
+        return self._file.copy_into(fd, target, self._offset + start * size, (stop - start) * size)
 
     def array(self) -> np.ndarray:
         """The whole tensor, read now."""

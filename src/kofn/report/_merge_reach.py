@@ -18,6 +18,7 @@ from kofn.core.plans import Blend
 from kofn.report.page import number, percent
 
 TIMES = "\N{MULTIPLICATION SIGN}"
+FEW = 256  # values from which chance moves a tensor's figures by less than the range allows
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,18 @@ class Reach:
         if self.key == "length":
             return f"{self.words(self.least)} to {self.words(self.most)}"
         return f"{percent(self.least, 0)} to {percent(self.most, 0)}"
+
+    def judges(self, row: Mapping[str, Any]) -> bool:
+        """Whether a tensor's figure says something of its own.
+
+        Figures of a few values are chance. Norms and biases begin as equal constants, so that their variance is that of
+        what training changed, of which the mean of any members keeps little.
+        """
+        return row["elements"] >= FEW and self.counts(row)
+
+    def counts(self, row: Mapping[str, Any]) -> bool:
+        """Whether a tensor's figure says something beside those of others."""
+        return self.key == "length" or row.get("axes", 2) > 1
 
     def side(self, value: float) -> str | None:
         """Which end of the range is passed."""
@@ -130,6 +143,9 @@ def _remedy(plan: Blend, value: float) -> str:
 
 
 def _weights(plan: Blend, rows: Sequence[Mapping[str, Any]]) -> Verdict:
+    rows = [row for row in rows if KEPT.counts(row)]
+    if not rows:
+        return Verdict(KEPT, None, "Norms and biases alone do not say whether the members began together.")
     elements = np.array([row["elements"] for row in rows], np.float64)
     own, blend = elements @ np.array([row["variance"] for row in rows])
     if own == 0:

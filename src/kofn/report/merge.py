@@ -13,7 +13,7 @@ from kofn.combination._sweep.measures import trained
 from kofn.combination.recipes._settings import counted, listed_settings
 from kofn.core.plans import Blend
 from kofn.report import charts
-from kofn.report._merge_reach import LENGTH, Reach, Verdict, judge, reach_of
+from kofn.report._merge_reach import FEW, LENGTH, Reach, Verdict, judge, reach_of
 from kofn.report.charts import Bar
 from kofn.report.context import Context
 from kofn.report.lists import table
@@ -37,7 +37,8 @@ def page(context: Context, title: str | None) -> str:
     plan = context.plan
     assert isinstance(plan, Blend)
     measures = trained(plan.info.get("measures", {}))
-    layers, reach, members = _by_layer(measures), reach_of(plan), _members(plan)
+    reach, members = reach_of(plan), _members(plan)
+    layers = _by_layer(measures, reach)
     verdict = judge(plan, measures) if "measures" in plan.info else None
     drawn = [part for part in (_weights(plan, members), _spread(plan, members)) if part is not None]
     if layers:
@@ -76,10 +77,20 @@ def _form(plan: Blend) -> str | None:
     return f"combined as {plan.form}" if plan.form != "none" else None
 
 
-def _by_layer(measures: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _by_layer(measures: Mapping[str, Mapping[str, Any]], reach: Reach) -> list[dict[str, Any]]:
+    """The figures of each layer; `judged` is false where none of its tensors is."""
     from kofn.combination.task_vectors._layer_swap import measures_by_layer
 
-    return measures_by_layer(measures) if measures else []
+    if not measures:
+        return []
+    some = {name: row for name, row in measures.items() if reach.judges(row)}
+    known = {row["layer"] for row in measures_by_layer(some)} if some else set()
+    return [{**row, "judged": row["layer"] in known} for row in measures_by_layer(measures)]
+
+
+def _side(row: Mapping[str, Any], reach: Reach) -> str | None:
+    """Which end of the range a layer passes, None where it is not judged."""
+    return reach.side(row[reach.key]) if row["judged"] else None
 
 
 def _members(plan: Blend) -> list[str]:
@@ -111,7 +122,7 @@ def _lede(plan: Blend, verdict: Verdict | None, layers: Layers, reach: Reach) ->
     if verdict is None:
         return ["What each member counts for and how far it stands from the blend. Run with measure for more."]
     words = [verdict.finding, f" {verdict.advice}" if verdict.advice else ""]
-    outside = [_layer(row) for row in layers if reach.side(row[reach.key]) is not None]
+    outside = [_layer(row) for row in layers if _side(row, reach) is not None]
     if verdict.value is not None and verdict.advice is None and outside and len(layers) > 1:
         shown = ", ".join(outside[:LISTED]) + (f" and {len(outside) - LISTED} more" if len(outside) > LISTED else "")
         words.append(f" Outside {reach.span()} by themselves: {shown}.")
@@ -235,7 +246,7 @@ def _chosen(layers: Layers, reach: Reach) -> list[Mapping[str, Any]]:
     """The layers that are drawn: all, or those with the most unusual figures, in their order."""
     if len(layers) <= DRAWN:
         return list(layers)
-    order = sorted(range(len(layers)), key=lambda i: -_unusual(layers[i][reach.key]))
+    order = sorted(range(len(layers)), key=lambda i: (not layers[i]["judged"], -_unusual(layers[i][reach.key])))
     return [layers[i] for i in sorted(order[:DRAWN])]
 
 
@@ -251,8 +262,8 @@ def _reach(layers: Layers, reach: Reach) -> Element:
     drawn = _chosen(layers, reach)
     rows = []
     for row in drawn:
-        value, side = row[reach.key], reach.side(row[reach.key])
-        words = reach.words(value) + (f" {side}" if side else "")
+        value, side = row[reach.key], _side(row, reach)
+        words = reach.words(value) + (f" {side}" if side else "" if row["judged"] else ", not judged")
         rows.append(
             Bar(_wrapped(_layer(row)), value, words, least=reach.least, most=reach.most, breached=side is not None)
         )
@@ -332,35 +343,54 @@ def _or_unknown(value: float) -> str:
 
 
 def _tensors(measures: Mapping[str, Mapping[str, Any]], reach: Reach) -> Element | None:
-    """The tensors with the most unusual figures, and all of them as a table."""
+    """The tensors with the most unusual figures, and all of them as a table; those of few values are one row."""
+    from kofn.combination.task_vectors._layer_swap import together
+
     if not measures:
         return None
-    order = sorted(measures, key=lambda name: -_unusual(measures[name][reach.key]))
-    shown = order[:TENSORS]
+    own = {name: row for name, row in measures.items() if reach.judges(row)}
+    order = sorted(own, key=lambda name: -_unusual(own[name][reach.key]))
+    rows = [(name, own[name]) for name in order[:TENSORS]]
+    few = {name: row for name, row in measures.items() if name not in own}
+    if few:
+        rows += [(f"{len(few):,} not judged, together", together(list(few.values()))), *few.items()]
+        rows = rows[:TENSORS]
     columns = {
-        reach.key: [reach.words(measures[name][reach.key]) for name in shown],
-        "signs agree": [percent(measures[name]["agreement"]) for name in shown],
-        "least cosine": [_least(measures[name]["cosine"]) for name in shown],
-        "distances": [" · ".join(number(float(far), 3) for far in measures[name]["distance"][:6]) for name in shown],
+        reach.key: [reach.words(row[reach.key]) for _, row in rows],
+        "signs agree": [percent(row["agreement"]) for _, row in rows],
+        "least cosine": [_least(row["cosine"]) for _, row in rows],
+        "distances": [" · ".join(number(float(far), 3) for far in row["distance"][:6]) for _, row in rows],
     }
     bars = []
     for name in order[:FARTHEST]:
-        value, side = measures[name][reach.key], reach.side(measures[name][reach.key])
+        value, side = own[name][reach.key], reach.side(own[name][reach.key])
         words = reach.words(value) + (f" {side}" if side else "")
         bars.append(Bar(_wrapped(name), value, words, least=reach.least, most=reach.most, breached=side is not None))
     top = max(1.1 * reach.most, 1.02 * max((bar.value for bar in bars), default=1.0))
-    chart = charts.bars(bars, label=f"tensors farthest from 1 in {reach.key}", top=top)
+    chart = charts.bars(bars, label=f"tensors farthest from 1 in {reach.key}", top=top) if bars else None
     more = f" In the table, the {TENSORS:,} of {len(order):,} farthest from 1." if len(order) > TENSORS else ""
-    measure = "how far the blend goes" if reach is LENGTH else "the variance kept"
     return E(
         "section",
         E("h2", "The most unusual tensors", id="tensors"),
-        E("p", f"Farthest from 1 first, by {measure}.{more}", class_="aside"),
-        E("div", chart, class_="whole"),
-        table("tensor", shown, columns),
+        E("p", f"{_farthest(reach, len(few))}{more}", class_="aside"),
+        None if chart is None else E("div", chart, class_="whole"),
+        table("tensor", [name for name, _ in rows], columns),
         class_="card",
         aria_labelledby="tensors",
     )
+
+
+def _farthest(reach: Reach, few: int) -> str:
+    """What the tensors are ordered by, and which are not judged."""
+    if reach is LENGTH:
+        words, reason = "how far the blend goes", f"{few:,} of fewer than {FEW:,} values, whose figures are chance"
+    else:
+        reason = (
+            f"{few:,} norms, biases and others of fewer than {FEW:,} values: norms and biases begin as equal "
+            "constants, so that their variance is what training changed, and figures of few values are chance"
+        )
+        words = "the variance kept"
+    return f"Farthest from 1 first, by {words}." + (f" Not judged by themselves: {reason}." if few else "")
 
 
 def _least(cosine: Any) -> str:

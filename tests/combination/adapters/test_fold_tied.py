@@ -176,6 +176,119 @@ def test_grown_tables_apart(tmp_path: Path) -> None:
     refused(lambda: fold_adapter(base, lone), "'lm_head.weight' keeps 4 rows where", "save_embedding_layers=True")
 
 
+BIAS = np.array([1, 2, 3, 4], np.float32)
+MASKED = "bert.embeddings.word_embeddings.weight"
+# Families that keep tables under other names: class and settings, the embedding, biases, and the head.
+FAMILIES: dict[str, tuple[dict[str, Any], str, tuple[str, ...], str]] = {
+    "bert": ({"architectures": ["BertForMaskedLM"]}, MASKED, ("cls.predictions",), "cls.predictions.decoder"),
+    "roberta": ({"architectures": ["RobertaForMaskedLM"]}, MASKED, ("lm_head",), "lm_head.decoder"),
+    "albert": ({"architectures": ["AlbertForMaskedLM"]}, MASKED, ("predictions",), "predictions.decoder"),
+    "distilbert": ({"architectures": ["DistilBertForMaskedLM"]}, MASKED, ("vocab_projector",), "vocab_projector"),
+    "electra": ({"architectures": ["ElectraForMaskedLM"]}, MASKED, ("generator_lm_head",), "generator_lm_head"),
+    "modernbert": (
+        {"architectures": ["ModernBertForMaskedLM"]},
+        "model.embeddings.tok_embeddings.weight",
+        ("decoder",),
+        "decoder",
+    ),
+    "whisper": (
+        {"architectures": ["WhisperForConditionalGeneration"], "model_type": "whisper"},
+        "model.decoder.embed_tokens.weight",
+        (),
+        "proj_out",
+    ),
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_heads_of_every_family_are_written_apart(family: str, tmp_path: Path) -> None:
+    config, table, biased, head = FAMILIES[family]
+    base = tmp_path / "base"
+    base.mkdir()
+    biases = {f"{name}.bias": BIAS for name in biased}
+    arrays = {table: TABLE, "l.weight": np.zeros((2, 2), np.float32), **biases}
+    safetensors.numpy.save_file(arrays, base / "model.safetensors")
+    (base / "config.json").write_text(json.dumps(config))
+    stem = table.removesuffix(".weight")
+    of_table = {P + f"{stem}.lora_embedding_A": A, P + f"{stem}.lora_embedding_B": B}
+    of_head = {P + f"{head}.lora_A.weight": B.T.copy(), P + f"{head}.lora_B.weight": 2 * A.T}
+    for number, (tensors, embedded, out) in enumerate(
+        ((of_table, TABLE + UPDATE, TABLE), (of_head, TABLE, TABLE + 2 * UPDATE))
+    ):
+        written, settings = folded(base, [adapted(tensors)], tmp_path / str(number))
+        np.testing.assert_array_equal(written[table], embedded)
+        np.testing.assert_array_equal(written[f"{head}.weight"], out)
+        assert settings == {**config, "tie_word_embeddings": False}
+        if biased:
+            np.testing.assert_array_equal(written[f"{head}.bias"], BIAS)
+    if biased:  # a bias that was trained has two names in an untied model
+        trained = {**of_table, P + f"{biased[0]}.bias": BIAS + 1}
+        written, _ = folded(base, [adapted(trained)], tmp_path / "bias")
+        assert {tuple(array) for name, array in written.items() if name.endswith(".bias")} == {tuple(BIAS + 1)}
+    none = {**config, "architectures": [config["architectures"][0].split("For")[0] + "Model"]}
+    (base / "config.json").write_text(json.dumps(none))
+    written, settings = folded(base, [adapted(of_table)], tmp_path / "no head")
+    assert f"{head}.weight" not in written
+    assert settings == none
+
+
+@pytest.mark.parametrize(("scale", "model_type"), [(2**-0.5, "t5"), (1.0, "bart")])
+def test_tables_that_encoder_and_decoder_share(scale: float, model_type: str, tmp_path: Path) -> None:
+    """A head of its own, scaled as the tied one is; what stands in the place of the shared table is read by nothing."""
+    lead = "" if model_type == "t5" else "model."
+    table = lead + "shared.weight"
+    config = {"model_type": model_type, "d_model": 2, "architectures": ["XForConditionalGeneration"]}
+    base = tmp_path / "base"
+    base.mkdir()
+    arrays = {table: TABLE, "l.weight": np.zeros((2, 2), np.float32)}
+    safetensors.numpy.save_file(arrays, base / "model.safetensors")
+    (base / "config.json").write_text(json.dumps({**config, "tie_word_embeddings": True}))
+    unread = {P + f"{lead}shared.lora_embedding_A": A, P + f"{lead}shared.lora_embedding_B": B}
+    for number, tensors in enumerate((OF_HEAD, {**OF_HEAD, **unread})):
+        written, settings = folded(base, [adapted(tensors)], tmp_path / str(number))
+        for name in (table, f"{lead}encoder.embed_tokens.weight", f"{lead}decoder.embed_tokens.weight"):
+            np.testing.assert_array_equal(written[name], TABLE)
+        np.testing.assert_allclose(written[HEAD], scale * (TABLE + 2 * UPDATE), rtol=1e-6)
+        wanted = {**config, "tie_word_embeddings": False}
+        assert settings == (wanted if scale == 1 else {**wanted, "scale_decoder_outputs": False})
+    written, settings = folded(base, [adapted(unread)], tmp_path / "unread")
+    assert written.keys() == arrays.keys()
+    np.testing.assert_array_equal(written[table], TABLE)
+    assert settings["tie_word_embeddings"]
+    notes = open_fold(base, [adapted(unread)]).folding.notes
+    assert any(f"{table!r} stays as it is" in note for note in notes)
+
+
+def test_a_quantised_table_is_written_apart(tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    base.mkdir()
+    arrays = {EMBEDDING: TABLE.astype(np.int8), EMBEDDING + "_scale": np.full((4, 1), 0.5, np.float32)}
+    safetensors.numpy.save_file(arrays | {"l.weight": np.zeros((2, 2), np.float32)}, base / "model.safetensors")
+    (base / "config.json").write_text(json.dumps(TIED))
+    refused(lambda: fold_adapter(base, adapted(OF_EMBEDDING)), "dtype")
+    fold_adapter(base, adapted(OF_EMBEDDING), dtype="float32", out=tmp_path / "out")
+    written = safetensors.numpy.load_file(tmp_path / "out" / "model.safetensors")
+    assert written.keys() == {EMBEDDING, HEAD, "l.weight"}
+    np.testing.assert_array_equal(written[EMBEDDING], TABLE / 2 + UPDATE)
+    np.testing.assert_array_equal(written[HEAD], TABLE / 2)
+    assert json.loads((tmp_path / "out/config.json").read_text())["tie_word_embeddings"] is False
+
+
+def test_a_setting_that_peft_does_not_heed(tmp_path: Path) -> None:
+    """`ensure_weight_tying` ties what has the names `embed_tokens` and `lm_head` alone."""
+    base = tmp_path / "base"
+    base.mkdir()
+    safetensors.numpy.save_file(
+        {"transformer.wte.weight": TABLE, "l.weight": np.zeros((2, 2), np.float32)}, base / "m.safetensors"
+    )
+    (base / "config.json").write_text(json.dumps({**TIED, "architectures": ["GPT2LMHeadModel"]}))
+    tensors = {P + "transformer.wte.lora_embedding_A": A, P + "transformer.wte.lora_embedding_B": B}
+    fold_adapter(base, adapted(tensors, **ENSURED), out=tmp_path / "out")
+    written = safetensors.numpy.load_file(tmp_path / "out" / "m.safetensors")
+    np.testing.assert_array_equal(written["transformer.wte.weight"], TABLE + UPDATE)
+    np.testing.assert_array_equal(written[HEAD], TABLE)
+
+
 def test_a_model_whose_tie_scales_is_not_untied(tmp_path: Path) -> None:
     base = tmp_path / "t5"
     base.mkdir()

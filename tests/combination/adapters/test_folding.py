@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Callable
 from pathlib import Path
 
 import ml_dtypes
@@ -11,7 +13,9 @@ import safetensors.numpy
 from lora import SHAPES, P, kind, mixed, network, refused, updates
 
 from kofn.combination import fold_adapter, fold_adapters, stack_adapters, weighted_mean
-from kofn.combination.adapters._fold_rows import Scratch, rounded
+from kofn.combination.adapters import _fold_adapter
+from kofn.combination.adapters._fold_rows import Scratch, load_compiled, rounded
+from kofn.core.checks import FailureError
 from kofn.io.adapters import Adapter
 
 WEIGHTS_USED = [0.5, 0.3, 0.2]
@@ -162,6 +166,76 @@ def test_sums_are_rounded_once() -> None:
     assert got.tobytes() == nearest(wide).tobytes()
     assert got[:4].astype(float).tolist() == [1, 1 + 2.0**-6, 1, 1 + 2.0**-7]
     assert rounded(np.array([1e39]), np.dtype(ml_dtypes.bfloat16), Scratch()).astype(float)[0] == np.inf
+
+
+def test_the_compiled_loop_gives_the_same_bits() -> None:
+    rng = np.random.default_rng(0)
+    words = rng.integers(0, 1 << 16, 40_000).astype(np.uint16)
+    words = words[words & 0x7F80 != 0x7F80]  # the finite ones
+    wide = words.view(ml_dtypes.bfloat16).astype(np.float64)
+    step = 2.0 ** (np.floor(np.log2(np.maximum(np.abs(wide), 2.0**-126))) - 7)  # a unit in the last place
+    for share in (0.0, 0.5, -0.5, 1.5, 0.5 + 1e-12, 0.5 - 1e-12, -0.5 - 1e-12, 0.3):
+        update = share * step
+        out = np.empty_like(words)
+        finite = load_compiled()(words, update, out)
+        want = rounded(wide + update, np.dtype(ml_dtypes.bfloat16), Scratch())
+        assert out.tobytes() == want.tobytes()
+        assert finite == np.isfinite(want.astype(float)).all()
+
+
+@pytest.mark.parametrize("adapters", [1, 2])
+def test_folding_by_the_compiled_loop(adapters: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A large fold loads the compiled loop, takes it from then on, and refuses what is beyond the range as before."""
+    used = []
+
+    def loaded() -> Callable[..., bool]:
+        loop = load_compiled()
+        return lambda *arrays: used.append(len(arrays[0])) or loop(*arrays)
+
+    base = {f"{name}.weight": np.ones(shape, ml_dtypes.bfloat16) for name, shape in SHAPES.items()}
+    base |= {"plain": np.arange(5, dtype=np.float32), "norm.bias": np.ones(3, ml_dtypes.bfloat16)}
+    safetensors.numpy.save_file(base, tmp_path / "base.safetensors")
+    members = [Adapter(*mixed()[i]) for i in range(adapters)]
+    want = fold_adapters(base, members)
+    monkeypatch.setattr(_fold_adapter, "_COMPILED", 0)
+    monkeypatch.setattr(_fold_adapter, "load_compiled", loaded)
+    monkeypatch.setattr(_fold_adapter, "cores", lambda: 1)  # which loads first
+    written = fold_adapters(tmp_path / "base.safetensors", members, out=tmp_path / "out.safetensors")
+    assert used
+    assert {name: value.tobytes() for name, value in want.items()} == {n: v.tobytes() for n, v in written.items()}
+    name = f"{next(iter(SHAPES))}.weight"
+    base[name][:] = 3.38e38
+    safetensors.numpy.save_file(base, tmp_path / "base.safetensors")
+    refused(
+        lambda: fold_adapters(tmp_path / "base.safetensors", members, weights=[1e38] * adapters, out=tmp_path / "x"),
+        "is beyond the range of bfloat16",
+    )
+
+
+def test_what_the_system_cannot_copy_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Copies within the system, across file systems, and of a file that shrank meanwhile."""
+    base = network() | {"plain": np.arange(300_000, dtype=np.float32)}
+    source, adapter = tmp_path / "base.safetensors", Adapter(*mixed()[0])
+    safetensors.numpy.save_file(base, source)
+    fold_adapter(source, adapter, out=tmp_path / "out.safetensors")
+    for error in (errno.EXDEV, errno.ENOSYS, 0):
+
+        def copies(*_: int, error: int = error, **__: int) -> int:
+            if error:
+                raise OSError(error, "not here")
+            return 0
+
+        monkeypatch.setattr("os.copy_file_range", copies)
+        fold_adapter(source, adapter, out=tmp_path / "other.safetensors")
+        assert (tmp_path / "other.safetensors").read_bytes() == (tmp_path / "out.safetensors").read_bytes()
+
+    def full(*_: int, **__: int) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.copy_file_range", full)
+    with pytest.raises(FailureError, match="disk full"):
+        fold_adapter(source, adapter, out=tmp_path / "third.safetensors")
+    assert not (tmp_path / "third.safetensors").exists()
 
 
 def test_folding_refuses_what_does_not_fit() -> None:

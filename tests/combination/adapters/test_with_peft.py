@@ -160,19 +160,6 @@ CASES: dict[str, tuple[Callable[[], Any], dict[str, Any]]] = {
         _named("ViTForImageClassification", "ViTConfig", **VISION, num_labels=3),
         {"target_modules": "all-linear", "modules_to_save": ["classifier"]},
     ),
-    "t5, its shared table": (
-        _named(
-            "T5ForConditionalGeneration",
-            "T5Config",
-            vocab_size=64,
-            d_model=16,
-            d_kv=8,
-            d_ff=24,
-            num_layers=2,
-            num_heads=2,
-        ),
-        {"target_modules": ["q", "shared"]},
-    ),
     "tied, trained as one": (TIED, {"modules_to_save": ["embed_tokens"], "ensure_weight_tying": True}),
     "norms in full": (LLAMA, {"modules_to_save": ["input_layernorm"]}),
     "all biases": (

@@ -194,7 +194,8 @@ class Sweep:
             results = [each for _, each in group]
             blended[name] = np.array([squares for squares, _ in results])
             if results[0][1] is not None:
-                done.measures[name] = functools.reduce(Measures.plus, (seen for _, seen in results)).figures()
+                whole = functools.reduce(Measures.plus, (seen for _, seen in results))
+                done.measures[name] = {**whole.figures(), "axes": len(self.pool.first[name].shape)}
         for name, squares in blended.items():
             done.squares[name] = np.array([math.fsum(column) for column in squares.T.tolist()])
 

@@ -24,7 +24,7 @@ from kofn.combination._sweep.tied import say_untied
 from kofn.core import checks
 from kofn.core.checks import InputError
 from kofn.core.plans import Blend
-from kofn.io.companions import QUANTISATION, companions, first_config, retyped
+from kofn.io.companions import QUANTISATION, companions, first_config, has_tokenizer, retyped, with_chat_template
 from kofn.io.tensor_writer import CheckpointWriter
 from kofn.io.tensors import Checkpoint, Layout, LazyArrays
 
@@ -45,6 +45,7 @@ def merge(
     donor: Any = None,
     settings: Mapping[str, Any] | None = None,
     tokenizer: Path | None = None,
+    chat_template: str | None = None,
 ) -> Blend:
     """Blend every tensor by its merge rule and return the plan.
 
@@ -61,6 +62,7 @@ def merge(
         donor: the path of the model whose configuration and tokenizer are copied, by default the first member's.
         settings: entries of the configuration that differ from the donor's.
         tokenizer: the folder whose tokenizer is copied, by default the donor's.
+        chat_template: what the tokenizer gets in place of its own.
     """
     by_name = merge_rules if isinstance(merge_rules, Mapping) else dict.fromkeys(pool.first, merge_rules)
     measure = checks.flag(options.measure, "measure")
@@ -77,7 +79,7 @@ def merge(
     notes: dict[str, Any] = {}
     result: Any
     if options.out is not None:
-        done, result = _write(pool, by_name, sweep, options, notes, donor, settings or {}, tokenizer)
+        done, result = _write(pool, by_name, sweep, options, notes, donor, settings or {}, tokenizer, chat_template)
     elif pool.on_disk:
         done = sweep.run(Requantiser(pool, _nowhere, notes))
         result = lazy_blend(pool, sweep)
@@ -190,6 +192,7 @@ def _write(
     donor: Any,
     settings: Mapping[str, Any],
     tokenizer: Path | None,
+    chat_template: str | None,
 ) -> tuple[Done, LazyArrays]:
     assert options.out is not None
     layout = check_out(options.out, pool)
@@ -214,6 +217,8 @@ def _write(
         extras |= pool.vocabulary.files
         if config and not pool.vocabulary.names_rows({**config, **settings}):
             warnings.append(f"config.json names no vocab_size to set to {pool.vocabulary.rows}: set it before loading")
+    if chat_template is not None and has_tokenizer(extras):
+        extras = with_chat_template(extras, chat_template)
     if warnings and not str(options.out).endswith(".safetensors"):
         notes["warnings"] = warnings
     with CheckpointWriter(options.out, layout, job=job_digest(pool, merge_rules, options), extras=extras) as writer:

@@ -7,68 +7,19 @@ base has it, unless `ensure_weight_tying` is set; `merge_and_unload` then change
 from __future__ import annotations
 
 import copy
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from kofn.combination._sweep.tied import is_copy
-from kofn.combination._sweep.vocabulary import EMBEDDING, HEAD
+from kofn.combination._sweep.tied_layouts import HEADS, Tie, tie_of
+from kofn.combination._sweep.vocabulary import EMBEDDING
 from kofn.io.adapter_families import PEFT, module_names
 from kofn.io.adapters import Adapter
-from kofn.io.companions import first_config, tying
 from kofn.io.low_rank import Pair
 from kofn.io.module_names import PREFIX, unwrapped
-from kofn.io.quantised import scale_of
-from kofn.io.tensors import Checkpoint
 
-# The embedding of a language model, and what lies before both it and the head.
-_TABLE = re.compile(
-    r"(?P<outer>language_model\.)??((model|transformer|gpt_neox)\.)?((language_model|decoder|text_model)\.)?"
-    r"(embed_tokens|wte|embed_in|word_embeddings)\.weight"
-)
-_GENERATES = re.compile(r"(ForCausalLM|LMHeadModel|ForConditionalGeneration)$")
-
-
-@dataclass(frozen=True)
-class Tie:
-    """The embedding and the head of a base that ties them.
-
-    Attributes:
-        embedding, head: names of the tensors.
-        stored: whether the base holds the head too, as a copy.
-    """
-
-    embedding: str
-    head: str
-    stored: bool
-
-
-def tie_of(base: Any, adapters: Sequence[Adapter]) -> Tie | None:
-    """The tie of a base whose head can be written apart; None where there is none, or no adapter trained either."""
-    if not isinstance(base, Checkpoint) or not any(_tables(adapter) for adapter in adapters):
-        return None
-    config = first_config([base.path])
-    flags = tying(config)
-    classes = config.get("architectures") or []
-    generates = any(isinstance(name, str) and _GENERATES.search(name) for name in classes)
-    # Without a flag the class decides, and one that generates text needs a head.
-    if not (any(flags) if flags else generates) or (classes and not generates):
-        return None
-    tables = {name: match for name in base if (match := _TABLE.fullmatch(name)) and len(base[name].shape) == 2}
-    if len(tables) != 1:
-        return None
-    ((embedding, match),) = tables.items()
-    heads = [name for name in base if HEAD.search(name) and name.endswith(".weight")]
-    if heads:
-        copies = len(heads) == 1 and is_copy(base, heads[0])
-        return Tie(embedding, heads[0], True) if copies else None
-    if scale_of(base, embedding) is not None or any(HEAD.search(name) for name in base):
-        return None
-    leaf = "embed_out" if "embed_in." in embedding else "lm_head"
-    return Tie(embedding, f"{match['outer'] or ''}{leaf}.weight", False)
+_ENSURED = ("embed_tokens", "lm_head")
 
 
 def parted(
@@ -80,15 +31,42 @@ def parted(
         The base, the adapters, the tie (None where none has to be heeded), and which adapters trained both as one:
         these have their changes under the embedding's name.
     """
-    tie = tie_of(base, adapters)
+    tie = tie_of(base) if any(map(_tables, adapters)) else None
     if tie is None:
         return base, list(adapters), None, frozenset()
     kept = [_without(adapter, left_out) for adapter in adapters]
     joint = frozenset(i for i, adapter in enumerate(kept) if not _trained_apart(adapter))
     members = [_as_one(adapter, tie) if i in joint else adapter for i, adapter in enumerate(adapters)]
-    if not tie.stored and len(joint) < len(adapters):
-        base = base.extended({tie.head: base[tie.embedding]})
+    if len(joint) < len(adapters):
+        own = {} if tie.stored else {tie.head: base[tie.embedding]}
+        base = base.extended({**own, **{name: base[source] for name, source in tie.copies.items() if name not in base}})
     return base, members, tie, joint
+
+
+def without_unread(adapters: Sequence[Adapter], base: Any) -> tuple[list[Adapter], list[str]]:
+    """The adapters without what stood in the place of a table that the model reads elsewhere, and notes that say so.
+
+    Encoder and decoder of T5 or BART hold the shared table as modules of their own. PEFT puts its module in the place
+    of `shared`, which nothing reads: the trained model computed as if there were none.
+    """
+    tie = tie_of(base) if any(map(_tables, adapters)) else None
+    if tie is None or not tie.unread:
+        return list(adapters), []
+    out, notes = [], []
+    for adapter in adapters:
+        stem = tie.embedding.removesuffix(".weight")
+        mine = [name for name in (*adapter.pairs, *adapter.full) if unwrapped(name).removesuffix(".weight") == stem]
+        tables = [name for name in _tables(adapter).get("embedding", []) if name not in mine]
+        trained = [name for name in mine if name in adapter.pairs or _listed(adapter, name)]
+        if adapter.family is not PEFT or not trained or tables:
+            out.append(adapter)
+            continue
+        out.append(_without(adapter, frozenset(mine)))
+        notes.append(
+            f"{adapter.label}: {tie.embedding!r} stays as it is, for the model that was trained did not read the "
+            "module in its place (encoder and decoder read tables of their own, tied to it)"
+        )
+    return out, notes
 
 
 def untying_text(tie: Tie, labels: Sequence[str]) -> str:
@@ -104,10 +82,15 @@ def _tables(adapter: Adapter) -> dict[str, list[str]]:
     out: dict[str, list[str]] = {}
     for name in (*adapter.pairs, *adapter.full, *adapter.rows):
         plain = unwrapped(f"{name}.weight" if name in adapter.pairs else name)
-        kind = "embedding" if EMBEDDING.search(plain) else "head" if HEAD.search(plain) else None
+        kind = "embedding" if EMBEDDING.search(plain) else "head" if _is_head(plain) else None
         if kind is not None:
             out.setdefault(kind, []).append(name)
     return out
+
+
+def _is_head(plain: str) -> bool:
+    """Whether a tensor is a head, whose bias is trained apart from no embedding."""
+    return bool(HEADS.search(plain)) and plain.endswith(".weight")
 
 
 def _without(adapter: Adapter, left_out: frozenset[str]) -> Adapter:
@@ -125,6 +108,8 @@ def _trained_apart(adapter: Adapter) -> bool:
     tables = _tables(adapter)
     embeddings, heads = tables.get("embedding", []), tables.get("head", [])
     ensured = bool(adapter.config.get("ensure_weight_tying")) and adapter.family is PEFT
+    # PEFT heeds the setting only where a module of one of these names is trained.
+    ensured = ensured and any(_leaf(name) in _ENSURED for name in (*embeddings, *heads))
     factors = [name for name in (*embeddings, *heads) if name in adapter.pairs]
     # Beside factors PEFT saves the tables as they were before.
     trained = {name for name in (*embeddings, *heads) if not factors or name in adapter.pairs or _listed(adapter, name)}
@@ -140,8 +125,13 @@ def _trained_apart(adapter: Adapter) -> bool:
 
 def _listed(adapter: Adapter, name: str) -> bool:
     """Whether a tensor is of a module that was trained in full."""
-    leaf = unwrapped(name).removesuffix(".weight").split(".")[-1]
+    leaf = _leaf(name)
     return any(leaf == word.split(".")[-1] for word in module_names(adapter.config, "modules_to_save"))
+
+
+def _leaf(name: str) -> str:
+    """The last part of a module's name, or of that which a tensor belongs to."""
+    return unwrapped(name).removesuffix(".weight").split(".")[-1]
 
 
 def _equal(adapter: Adapter, embedding: str, head: str) -> bool:

@@ -18,10 +18,10 @@ from threadpoolctl import threadpool_limits
 from kofn.combination._sweep.members import ArrayTensor, Pool, open_members
 from kofn.combination._sweep.merge import settings_of
 from kofn.combination._sweep.tied import say_untied
-from kofn.combination._sweep.untying import parted, untying_text
+from kofn.combination._sweep.untying import parted, untying_text, without_unread
 from kofn.combination._sweep.vocabulary import resized
 from kofn.combination.adapters._fold_changes import folding_of, left_out_of
-from kofn.combination.adapters._fold_rows import Change, Scratch, fold_rows, row_blocks
+from kofn.combination.adapters._fold_rows import Change, Compiled, Scratch, fold_rows, load_compiled, row_blocks
 from kofn.combination.adapters._fold_tables import Folding, array_of
 from kofn.core import checks
 from kofn.core.arrays import Array
@@ -31,11 +31,12 @@ from kofn.io.adapters import Adapter, as_adapter
 from kofn.io.companions import companions, first_config, untied
 from kofn.io.quantised import scale_of, unread_format
 from kofn.io.tensor_writer import CheckpointWriter
-from kofn.io.tensors import Checkpoint, LazyArrays, TensorSpec
+from kofn.io.tensors import Checkpoint, LazyArrays, LazyTensor, TensorSpec
 
 __all__ = ["fold_adapter", "fold_adapters"]
 
 _COPIED = 1 << 20  # elements of a block that is only copied
+_COMPILED = 1 << 27  # changed elements from which the compiled loop saves more time than it takes to load
 _TASK = 16  # blocks handed to a thread at a time
 
 
@@ -170,7 +171,7 @@ class Fold:
         result = np.empty(math.prod(shape), self.specs[name].dtype)
         with threadpool_limits(1, "blas"):
             for rows in row_blocks(shape, self.folding.changes.get(name, ())):
-                result[rows.start * columns : rows.stop * columns] = self._block(name, rows, scratch)
+                result[rows.start * columns : rows.stop * columns] = self.block(name, rows, scratch)
         return result.reshape(self.specs[name].shape)
 
     def _rows_as(self, name: str) -> tuple[int, ...]:
@@ -178,7 +179,11 @@ class Fold:
         shape = self.specs[name].shape
         return (shape[0] * shape[1], *shape[2:]) if name in self.folding.tall else shape
 
-    def _block(self, name: str, rows: slice, scratch: Scratch) -> Array:
+    def row_length(self, name: str) -> int:
+        """Elements of a row of a tensor, as rows are folded."""
+        return max(1, math.prod(self._rows_as(name)[1:]))
+
+    def block(self, name: str, rows: slice, scratch: Scratch, compiled: Compiled | None = None) -> Array:
         """Folded rows of a tensor, flat, in scratch memory; rows that the base lacks begin as zeros."""
         value = self.tensors[name]
         tensor = value if hasattr(value, "read") else ArrayTensor(array_of(value))
@@ -190,7 +195,7 @@ class Fold:
             return values if end == stop else np.concatenate([values, np.zeros(stop - end, tensor.dtype)])
 
         changes = self.folding.changes.get(name, ())
-        return fold_rows(read, name, self._rows_as(name), rows, changes, scratch, self.specs[name].dtype)
+        return fold_rows(read, name, self._rows_as(name), rows, changes, scratch, self.specs[name].dtype, compiled)
 
     def result(self) -> Mapping[str, Array]:
         """The result as a mapping: of a base in memory an array each, of a checkpoint each computed on access."""
@@ -234,7 +239,7 @@ class Fold:
             before, after = self.folding.rows
             settings = {**settings, **resized({**config, **settings}, {before}, after)}
         if self.folding.untied:
-            settings = {**settings, **untied({**config, **settings})}
+            settings = {**settings, **untied({**config, **settings}), **self.folding.settings}
         adapter = self.folding.tokenizer
         tokenizer = None if adapter is None else adapter.path
         return companions(["the base"], [source.path], settings, dropped, tokenizer)[0]
@@ -242,23 +247,31 @@ class Fold:
     def _write(self, writer: CheckpointWriter) -> None:
         """Write every tensor in blocks, on all cores; each thread holds one block."""
         local = threading.local()
+        changed = sum(math.prod(self.specs[name].shape) for name in self.folding.changes)
+        pool = ThreadPoolExecutor(cores())
+        # One thread loads the compiled loop; the others begin without it, with what is copied.
+        loading = pool.submit(load_compiled) if changed > _COMPILED else None
+        names = sorted(self.specs, key=self._is_copied, reverse=True)
 
         def work(task: tuple[str, list[slice]]) -> None:
             name, blocks = task
+            loaded = loading.result() if loading is not None and loading.done() else None
             scratch: Scratch = local.__dict__.setdefault("scratch", Scratch())
             for block in blocks:
                 if self._is_copied(name):
                     tensor = self.tensors[name]
                     buffer = scratch.array("read", ((block.stop - block.start) * tensor.dtype.itemsize,), np.uint8)
-                    writer.write(name, block.start, tensor.read(block.start, block.stop, buffer))
+                    if isinstance(tensor, LazyTensor):
+                        writer.copy(name, block.start, block.stop, tensor, buffer)
+                    else:
+                        writer.write(name, block.start, tensor.read(block.start, block.stop, buffer))
                 else:
                     columns = math.prod(self._rows_as(name)[1:])
-                    writer.write(name, block.start * columns, self._block(name, block, scratch))
+                    writer.write(name, block.start * columns, self.block(name, block, scratch, loaded))
 
-        pool = ThreadPoolExecutor(cores())
         try:
             with threadpool_limits(1, "blas"):
-                for _ in pool.map(work, itertools.chain.from_iterable(map(self._tasks, self.specs))):
+                for _ in pool.map(work, itertools.chain.from_iterable(map(self._tasks, names))):
                     pass
         finally:
             pool.shutdown(cancel_futures=True)
@@ -300,13 +313,15 @@ def open_fold(
         raise InputError(f"base is {type(base).__name__}; give a checkpoint's path or a mapping name -> array")
     _refuse_packed(source)
     left_out = left_out_of(members, only, skip)
+    members, unread = without_unread(members, source)
     source, members, tie, joint = parted(source, given := members, left_out)
     pool = None if dtype is None else open_members([source], dtype=dtype)
     tensors = source if pool is None else pool.first
     folding = folding_of(tensors, members, used, left_out, tie, joint)
+    folding.notes += unread
     folding.modules = [frozenset(adapter.pairs) - left_out for adapter in given]
     if tie is not None and len(joint) < len(given):
-        folding.untied = True
+        folding.untied, folding.settings = True, dict(tie.settings)
         apart = [adapter.label for i, adapter in enumerate(given) if i not in joint]
         folding.notes.append(untying_text(tie, apart))
     touched = dict.fromkeys([*folding.changes, *folding.shapes])

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from kofn.combination._sweep.files import patterns
-from kofn.combination._sweep.untying import Tie
+from kofn.combination._sweep.tied_layouts import Tie
 from kofn.combination.adapters._fold_layouts import expert_changes, fused_changes, other_names
-from kofn.combination.adapters._fold_rows import Change, LowRank, Replace, Shift, Trained
+from kofn.combination.adapters._fold_rows import Change, LowRank, Replace, Scale, Shift, Trained
 from kofn.combination.adapters._fold_tables import Folding, array_of, may_resize, refuse_tied, resize, tied_heads
 from kofn.core.arrays import Array, Floats
 from kofn.core.checks import InputError, nearest
@@ -54,6 +54,7 @@ def folding_of(
         gathered.gather()
         if i in joint:
             gathered.follow()
+        gathered.echo()
         for name, changes in gathered.changes.items():
             out.changes.setdefault(name, []).extend(changes)
         for name, part in gathered.trained.items():
@@ -63,6 +64,8 @@ def folding_of(
         out.modules.append(gathered.modules)
     _add_trained(out, base, trained)
     resize(out, base, trained)
+    if tie is not None and tie.scale != 1 and any(i not in joint for i in range(len(adapters))):
+        out.changes.setdefault(tie.head, []).append(Scale(tie.scale))
     return out
 
 
@@ -152,6 +155,16 @@ class _OneAdapter:
             self.changes[head] = self.changes[embedding]
         if embedding in self.trained:
             self.trained[head] = self.trained[embedding]
+
+    def echo(self) -> None:
+        """Change what has a second name in an untied model, such as the bias of a head, under both."""
+        for name, source in self.tie.copies.items() if self.tie is not None else ():
+            if name not in self.base:
+                continue
+            if source in self.changes and name not in self.changes:
+                self.changes[name] = self.changes[source]
+            if source in self.trained and name not in self.trained:
+                self.trained[name] = self.trained[source]
 
     def _find_wrapper(self, modules: Sequence[str]) -> None:
         if modules and not any(self.names.find(module) for module in modules):

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from kofn.core.arrays import Array, Floats
 from kofn.core.checks import InputError
 
-_BLOCK = 1 << 16  # elements: the float64 sums of a block and its update stay in a core's own cache
+_BLOCK = 1 << 17  # elements: the float64 sums of a block stay in a core's own cache
 _BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 _INFINITE = np.uint16(0x7F80)  # the exponent of infinities and NaN in bfloat16
 _HALFWAY = np.uint32(0x8000 << 16)  # the lower half, moved up, of a float32 that lies between two bfloat16
@@ -67,6 +67,11 @@ class LowRank:
         """Whether a row cannot be computed without the others: DoRA's norms along the columns."""
         return self.magnitude is not None and self.magnitude_axis == 1
 
+    @property
+    def additive(self) -> bool:
+        """Whether what is added does not depend on the tensor."""
+        return self.magnitude is None
+
     def apply(self, wide: Floats, rows: slice, scratch: Scratch) -> None:
         first, last = self.span or (rows.start, rows.stop)
         low, high = max(first, rows.start), min(last, rows.stop)
@@ -89,6 +94,7 @@ class Shift:
     array: Array
     weight: float
     whole = False
+    additive = True
 
     def apply(self, wide: Floats, rows: slice, scratch: Scratch) -> None:
         wide += self.weight * as_rows(self.array)[rows].astype(np.float64)
@@ -129,6 +135,7 @@ class Replace:
     parts: tuple[Trained, ...]
     known: int
     whole = False
+    additive = False
 
     def apply(self, wide: Floats, rows: slice, scratch: Scratch) -> None:
         if len(self.parts) == 1 and self.parts[0].weight == 1:
@@ -145,8 +152,21 @@ class Replace:
         wide[fresh] /= heard[fresh, None]
 
 
-Change = LowRank | Shift | Replace
+@dataclass(frozen=True)
+class Scale:
+    """Multiplies by a factor."""
+
+    factor: float
+    whole = False
+    additive = False
+
+    def apply(self, wide: Floats, rows: slice, scratch: Scratch) -> None:
+        wide *= self.factor
+
+
+Change = LowRank | Shift | Replace | Scale
 Read = Callable[[int, int], Array]
+Compiled = Callable[[Array, Array, Array], bool]
 
 
 def as_rows(array: Array) -> Array:
@@ -173,25 +193,55 @@ def fold_rows(
     changes: Sequence[Change],
     scratch: Scratch,
     dtype: np.dtype[Any] | None = None,
+    compiled: Compiled | None = None,
 ) -> Array:
     """The folded values (flat, in scratch memory) of some rows, in `dtype` (default the tensor's own).
 
-    `read(start, stop)` gives elements of the tensor.
+    `read(start, stop)` gives elements of the tensor. With and without the compiled loop the values are the same.
     """
     columns = prod(shape[1:])
     values = read(rows.start * columns, rows.stop * columns)
+    dtype = values.dtype if dtype is None else dtype
     wide = scratch.array("sums", (rows.stop - rows.start, columns), np.float64)
-    np.copyto(wide, values.reshape(wide.shape), casting="unsafe")
     scratch.begin(changes)
     with np.errstate(over="ignore", invalid="ignore"):
-        for change in changes:
-            change.apply(wide, rows, scratch)
-        folded = rounded(wide.reshape(-1), values.dtype if dtype is None else dtype, scratch)
+        if all(change.additive for change in changes):
+            _add_up(wide, changes, rows, scratch)
+            if compiled is not None and values.dtype == dtype == _BFLOAT16:
+                folded = scratch.array("narrow", values.shape, dtype)
+                if compiled(values.view(np.uint16), wide.reshape(-1), folded.view(np.uint16)):
+                    return folded
+            wide += values.reshape(wide.shape)
+        else:
+            np.copyto(wide, values.reshape(wide.shape), casting="unsafe")
+            for change in changes:
+                change.apply(wide, rows, scratch)
+        folded = rounded(wide.reshape(-1), dtype, scratch)
         if not _all_finite(folded):
             raise InputError(
                 f"base: {name!r} folded is beyond the range of {folded.dtype}; widen it with dtype='float32'"
             )
     return folded
+
+
+def load_compiled() -> Compiled:
+    """The loop that adds and rounds; the first call loads Numba, which takes half a second."""
+    from kofn.combination._sweep.fold_kernels import add_rounded
+
+    return add_rounded
+
+
+def _add_up(wide: Floats, changes: Sequence[Change], rows: slice, scratch: Scratch) -> None:
+    """Make `wide` what the changes add to these rows."""
+    first, *others = changes or (None,)
+    if isinstance(first, LowRank) and first.span is None:
+        left, right = scratch.factors(first)
+        np.matmul(left[rows], right, out=wide)
+    else:
+        others = list(changes)
+        wide[...] = 0.0
+    for change in others:
+        change.apply(wide, rows, scratch)
 
 
 def rounded(wide: Floats, dtype: np.dtype[Any], scratch: Scratch) -> Array:

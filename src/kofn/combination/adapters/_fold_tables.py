@@ -33,6 +33,7 @@ class Folding:
         modules: (m,) the modules of each adapter that are folded.
         notes: warnings.
         untied: whether the head, tied in the base, becomes a tensor of its own.
+        settings: further entries of the configuration that this takes.
     """
 
     changes: dict[str, list[Change]] = field(default_factory=dict)
@@ -44,6 +45,7 @@ class Folding:
     modules: list[frozenset[str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     untied: bool = False
+    settings: dict[str, Any] = field(default_factory=dict)
 
 
 def tied_heads(base: Mapping[str, Any], whole: Mapping[str, Array]) -> list[str]:

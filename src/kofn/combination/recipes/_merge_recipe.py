@@ -12,12 +12,13 @@ from kofn.combination._sweep.members import HALF, REAL, Pool, open_members
 from kofn.combination._sweep.merge import merge
 from kofn.combination.recipes._mergekit_tokens import tokens_asked
 from kofn.combination.recipes._read_recipe import read_recipe
-from kofn.combination.recipes._recipe import COPY, Part, Recipe, Relayered, rule_class
+from kofn.combination.recipes._recipe import COPY, Adapted, Part, Recipe, Relayered, rule_class
 from kofn.combination.recipes._settings import part_settings
 from kofn.combination.rules import Rule
 from kofn.core import checks
 from kofn.core.checks import InputError, nearest
 from kofn.core.plans import Blend
+from kofn.io.tensor_writer import hidden_folder
 
 __all__ = ["merge_recipe"]
 
@@ -58,6 +59,16 @@ def merge_recipe(
         if name not in known:
             raise InputError(f"merge_recipe has no argument {name!r}{nearest(name, known)}")
     options = SweepOptions(**files)
+    if recipe.prepare is None:
+        return blend_recipe(recipe, options)
+    if options.out is None:
+        raise InputError("several recipes in one file need out: what they make for each other is written beside it")
+    with hidden_folder(options.out) as workspace:
+        return blend_recipe(recipe.prepare(workspace, files), options)
+
+
+def blend_recipe(recipe: Recipe, options: SweepOptions) -> Blend:
+    """The blend of one recipe."""
     recipe, pool, part_of, skip = open_recipe(recipe, options)
     merge_rules, settings = bind_parts(recipe, pool, part_of)
     counts = [sum(j == i for j in part_of.values()) for i in range(len(recipe.parts))]
@@ -76,6 +87,7 @@ def merge_recipe(
         donor=recipe.donor,
         settings={} if layers is None else {"num_hidden_layers": layers},
         tokenizer=None if recipe.tokens is None else recipe.tokens.folder,
+        chat_template=recipe.chat_template,
     )
     warnings = [*recipe.notes, *blend.info.get("warnings", [])]
     return dataclasses.replace(
@@ -87,8 +99,10 @@ def merge_recipe(
 
 def open_recipe(recipe: Recipe, options: SweepOptions) -> tuple[Recipe, Pool, dict[str, int], list[str] | None]:
     """The recipe with its parts, the members, the index of each tensor's part, the patterns of the copied tensors."""
-    members = [member.open() if isinstance(member, Relayered) else member for member in recipe.members]
-    base = recipe.base.open() if isinstance(recipe.base, Relayered) else recipe.base
+    if recipe.prepare is not None:
+        raise InputError("several recipes in one file are not previewed: what they are made of does not exist yet")
+    members = [_opened(member) for member in recipe.members]
+    base = _opened(recipe.base)
     skip = list(patterns(options.skip, "skip") or ())
     # The first matching part wins, so each tensor's part is found before the list of copies; patterns may overlap.
     names = list(open_members([members[0]]).first)
@@ -107,6 +121,10 @@ def open_recipe(recipe: Recipe, options: SweepOptions) -> tuple[Recipe, Pool, di
         vocabulary=tokens_asked(recipe, options.vocabulary),
     )
     return recipe, pool, part_of, skip or None
+
+
+def _opened(member: Any) -> Any:
+    return member.open() if isinstance(member, Relayered | Adapted) else member
 
 
 def _literal(name: str) -> str:

@@ -16,10 +16,11 @@ from typing import Any
 from kofn.combination._sweep.members import float_dtype
 from kofn.combination.recipes._mergekit_methods import METHODS, NOT_DONE, settings_of
 from kofn.combination.recipes._mergekit_settings import Input, Lookup, Settings
-from kofn.combination.recipes._mergekit_tokens import read_tokens_of
-from kofn.combination.recipes._recipe import Part, Recipe, Relayered, located, refuse_unknown
+from kofn.combination.recipes._mergekit_tokens import chat_template_of, read_tokens_of
+from kofn.combination.recipes._recipe import Adapted, Part, Recipe, Relayered, folder_of, located, refuse_unknown
 from kofn.combination.rules import Rule
 from kofn.core.checks import InputError, names_a_file, nearest
+from kofn.io.adapters import is_adapter
 
 _LAYER = re.compile(r"(?:^|\.)(?:layers?|h|blocks?)\.(\d+)\.")
 # What stands before the layers, and so belongs to the first slice; the rest without a layer belongs to the last.
@@ -39,10 +40,8 @@ _KEYS = (
     "modules",
 )
 _REFUSED = {
-    "chat_template": "write it into the output's tokenizer_config.json",
     "modules": "write the parts of the model as recipes of their own",
 }
-_FOLD = "fold it first: kofn combine {model} {adapter} -o folded/"
 _DRAWN = "which entries are dropped is drawn with a seed of our own: the figures are mergekit's in the mean"
 _IGNORED = "mergekit ignores it; take it out"
 
@@ -66,8 +65,13 @@ class _Slice:
     layers: int | None = None
 
 
-def read_mergekit(content: Mapping[str, Any], folder: Path | None) -> Recipe:
+def read_mergekit(content: Mapping[str, Any], folder: Path | None, made: Mapping[str, Path] | None = None) -> Recipe:
     """A mergekit recipe: its models, and what each tensor is made of.
+
+    Args:
+        content: the recipe.
+        folder: what its paths are relative to.
+        made: the folders of models that other recipes make, by their names.
 
     Raises:
         InputError: methods and features that are not done here, by name, saying what to write instead.
@@ -90,7 +94,8 @@ def read_mergekit(content: Mapping[str, Any], folder: Path | None) -> Recipe:
         raise InputError(f"merge_method {method!r} needs base_model; name the model that the others were trained from")
     columns = _padded([_columns(piece, method) for piece in slices], method)
     reading = _Reading(method, parameters, tuple(slices), tuple(members for members, _ in columns))
-    find = {model: _found(model, folder) for piece in slices for model in _models_of(piece)}
+    made = made or {}
+    find = {model: _found(model, folder, made) for piece in slices for model in _models_of(piece)}
     stacked = slices[0].layers is not None
     members: list[Any] = []
     for column in zip(*(members for members, _ in columns), strict=True):
@@ -99,20 +104,25 @@ def read_mergekit(content: Mapping[str, Any], folder: Path | None) -> Recipe:
     origin: Any = None
     if len(origins) == len(slices):
         origin = _stack(origins, slices, find) if stacked else find[origins[0].model]
+    named = {model: folder_of(path) for model, path in find.items()}
+    adapted = tuple(
+        f"{path.adapter} is folded into {path.model}" for path in find.values() if isinstance(path, Adapted)
+    )
     return Recipe(
         tuple(members),
         (),
         origin,
-        reading.notes(),
+        (*reading.notes(), *adapted),
         reading.parts,
-        donor=find.get(base or slices[0].sources[0].model),
+        donor=named.get(base or slices[0].sources[0].model),
         tokens=read_tokens_of(
             content,
-            None if base is None else find.get(base) or _found(base, folder),
-            find[slices[0].sources[0].model],
-            lambda name: find[name] if name in find else _found(name, folder),
+            None if base is None else named.get(base) or folder_of(_found(base, folder, made)),
+            named[slices[0].sources[0].model],
+            lambda name: named[name] if name in named else folder_of(_found(name, folder, made)),
             _model,
         ),
+        chat_template=chat_template_of(content.get("chat_template"), list(named.values())),
         dtype=_dtype(content, "out_dtype") or _dtype(content, "dtype"),
         cast=_dtype(content, "dtype"),
         widest=True,
@@ -168,17 +178,13 @@ def _model(value: Any, key: str) -> str:
     """The path of a model, given as text or in mergekit's long form."""
     while isinstance(value, Mapping):
         if value.get("lora") is not None:
-            parts = {"model": value.get("model"), "adapter": value["lora"]}
-            raise InputError(f"{key}: {value.get('model')!r} with an adapter; {_FOLD.format(**parts)}")
+            return f"{_model(value.get('model'), key)}+{_model(value['lora'], key)}"
         inner = [value[name] for name in ("model", "path") if name in value]
         if not inner:
             raise InputError(f"{key}: {dict(value)!r} names no path")
         value = inner[0]
     if not isinstance(value, str) or not value:
         raise InputError(f"{key}: {value!r} is no path of a model")
-    if "+" in value and not names_a_file(value):
-        model, _, adapter = value.partition("+")
-        raise InputError(f"{key}: {value!r} is a model with an adapter; {_FOLD.format(model=model, adapter=adapter)}")
     return value
 
 
@@ -299,12 +305,24 @@ def _dtype(content: Mapping[str, Any], key: str) -> str | None:
     return None if value is None else float_dtype(value).name
 
 
-def _found(path: str, folder: Path | None) -> Any:
-    """The path of a model; mergekit's paths are relative to the working directory, or are hub names."""
-    if names_a_file(path):
-        return path
-    if folder is not None and names_a_file(folder / path):
-        return located(path, folder)
+def _found(path: str, folder: Path | None, made: Mapping[str, Path]) -> Any:
+    """The path of a model; mergekit's paths are relative to the working directory, or are hub names.
+
+    `made` has the folders of models that other recipes of the file make, by their names.
+    """
+    known = made.get(path) or (path if names_a_file(path) else None)
+    if known is None and folder is not None and names_a_file(folder / path):
+        known = located(path, folder)
+    if known is not None and is_adapter(known):
+        raise InputError(f"model {path!r} is an adapter; write the model it was trained on before it: MODEL+{path}")
+    if known is not None:
+        return known
+    if path.count("+") == 1:
+        model, adapter = path.split("+")
+        own = adapter if names_a_file(adapter) or folder is None else located(adapter, folder)
+        if not names_a_file(own):
+            raise InputError(f"adapter {adapter!r} is no folder here; download it first and give its path")
+        return Adapted(_found(model, folder, made), own)
     raise InputError(f"model {path!r} is no folder here; download it first and give its path")
 
 

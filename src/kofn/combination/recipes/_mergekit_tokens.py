@@ -1,16 +1,20 @@
-"""`tokenizer_source` of mergekit recipes: whose tokens the output has."""
+"""`tokenizer_source` and `chat_template` of mergekit recipes: whose tokens the output has, and its template."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from kofn.combination._sweep.tokens_of import TokensOf
-from kofn.combination.recipes._recipe import Recipe, Relayered, refuse_unknown
+from kofn.combination.recipes._recipe import Recipe, Relayered, folder_of, refuse_unknown
+from kofn.core import checks
 from kofn.core.checks import InputError
+from kofn.io.companions import read_chat_template
 from kofn.io.vocabulary import read_tokens
 
+_SHORTEST = 20  # letters of a template: what is shorter is a name
 _VOCABULARY = "give --vocabulary union (in Python vocabulary='union')"
 
 
@@ -52,6 +56,25 @@ def read_tokens_of(
     return TokensOf(False, folder, None if base is None else Path(base))
 
 
+def chat_template_of(asked: Any, folders: Sequence[Any]) -> str | None:
+    """The chat template that a recipe asks for: a text, or with "auto" that of most of its models.
+
+    Raises:
+        InputError: the name of a template that mergekit brings along, or what is no template.
+    """
+    if asked in (None, ""):
+        return None
+    if asked == "auto":
+        known = [text for folder in folders if (text := read_chat_template(Path(folder)))]
+        return Counter(known).most_common(1)[0][0] if known else None
+    if not isinstance(asked, str) or len(asked) < _SHORTEST or "{" not in asked:
+        raise InputError(
+            f"chat_template: {checks.shown(asked)} is no template; give the template itself (mergekit has those of "
+            "some names in mergekit/_data/chat_templates), or auto for that of most models"
+        )
+    return asked
+
+
 def tokens_asked(recipe: Recipe, vocabulary: str | None) -> TokensOf | str | None:
     """What decides the tokens of the output: the recipe, or the argument `vocabulary`.
 
@@ -74,7 +97,7 @@ def _refuse_other_tokens(paths: Sequence[Any], tokens: TokensOf) -> None:
     """Refuse a stack of layers whose models number tokens in other ways: its embedding and head are of two models."""
     known: dict[str, Mapping[str, int]] = {}
     for path in dict.fromkeys(paths):
-        folder = Path(path)
+        folder = Path(folder_of(path))
         try:
             known[str(path)] = read_tokens(folder if folder.is_dir() else folder.parent).ids
         except InputError:

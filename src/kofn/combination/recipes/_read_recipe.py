@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from kofn.combination.recipes._mergekit import read_mergekit
+from kofn.combination.recipes._mergekit_several import read_several
 from kofn.combination.recipes._recipe import COPY, Part, Recipe, check_options, located, refuse_unknown
 from kofn.core import checks
 from kofn.core.checks import InputError
@@ -28,16 +29,19 @@ def read_recipe(source: Mapping[str, Any] | str | os.PathLike[str]) -> Recipe:
     if isinstance(source, Mapping):
         return (read_mergekit if "merge_method" in source else _of_mapping)(source, None)
     path = Path(source)
-    content = _content(path)
+    content, *others = _content(path)
     if not isinstance(content, Mapping):
         raise InputError(f"{path}: a recipe is a table of keys such as members and method")
     try:
+        if others:
+            return read_several([content, *others], path.parent)
         return (read_mergekit if "merge_method" in content else _of_mapping)(content, path.parent)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
 
 
-def _content(path: Path) -> Any:
+def _content(path: Path) -> list[Any]:
+    """The recipes of a file: one, or in YAML several documents."""
     checks.regular(path)
     try:
         text = path.read_bytes().decode()
@@ -51,10 +55,10 @@ def _content(path: Path) -> Any:
         raise InputError(f"{path}: lists or tables nested too deep; a recipe nests a few levels") from None
 
 
-def _parsed(path: Path, text: str) -> Any:
+def _parsed(path: Path, text: str) -> list[Any]:
     if path.suffix.lower() == ".toml":
         try:
-            return tomllib.loads(text)
+            return [tomllib.loads(text)]
         except ValueError as error:
             raise InputError(f"{path}: not TOML ({error})") from None
     if path.suffix.lower() in (".yaml", ".yml"):
@@ -64,12 +68,7 @@ def _parsed(path: Path, text: str) -> Any:
             documents = [document for document in yaml.safe_load_all(text) if document is not None]
         except (yaml.YAMLError, ValueError, OverflowError) as error:  # a date that there is not, a number too long
             raise InputError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
-        if len(documents) > 1:
-            raise InputError(
-                f"{path}: {len(documents)} recipes in one file; write each to a file of its own, run them in their "
-                "order, and where one uses another's name, give the folder that the other wrote"
-            )
-        return documents[0] if documents else None
+        return documents or [None]
     raise InputError(f"{path}: a recipe is a .toml or .yaml file")
 
 

@@ -148,33 +148,31 @@ def measures_by_layer(measures: Mapping[str, Mapping[str, Any]]) -> list[dict[st
     groups: dict[int | str, list[Mapping[str, Any]]] = {}
     for name, layer in _layer_names(list(measures)).items():
         groups.setdefault(layer, []).append(measures[name])
-    rows = []
-    for layer, measured in groups.items():
-        norms = np.array([row["norms"] for row in measured])
-        gram = np.sum(
-            [np.nan_to_num(row["cosine"]) * np.outer(row["norms"][:-1], row["norms"][:-1]) for row in measured], axis=0
-        )
-        whole = np.sqrt(np.square(norms).sum(axis=0))
-        distance = np.sqrt(np.square([row["distance"] for row in measured]).sum(axis=0))
-        elements, signed = (np.array([row[key] for row in measured], np.float64) for key in ("elements", "signed"))
-        own, blend = elements @ np.array([row["variance"] for row in measured])
-        scale = np.outer(whole[:-1], whole[:-1])
-        rows.append(
-            {
-                "layer": layer,
-                "tensors": len(measured),
-                "elements": int(elements.sum()),
-                "distance": distance,
-                "relative": np.divide(distance, whole[:-1], out=np.zeros_like(distance), where=whole[:-1] > 0),
-                "length": relative_length(whole),
-                "agreement": float(signed @ [row["agreement"] for row in measured] / signed.sum())
-                if signed.sum()
-                else 1.0,
-                "kept": float(blend / own) if own > 0 else 1.0,
-                "cosine": np.divide(gram, scale, out=np.full_like(gram, np.nan), where=scale > 0).clip(-1, 1),
-            }
-        )
-    return rows
+    return [{"layer": layer, **together(measured)} for layer, measured in groups.items()]
+
+
+def together(measured: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The figures of several tensors as those of one, as `measures_by_layer` gives them."""
+    norms = np.array([row["norms"] for row in measured])
+    gram = np.sum(
+        [np.nan_to_num(row["cosine"]) * np.outer(row["norms"][:-1], row["norms"][:-1]) for row in measured], axis=0
+    )
+    whole = np.sqrt(np.square(norms).sum(axis=0))
+    distance = np.sqrt(np.square([row["distance"] for row in measured]).sum(axis=0))
+    elements, signed = (np.array([row[key] for row in measured], np.float64) for key in ("elements", "signed"))
+    own, blend = elements @ np.array([row["variance"] for row in measured])
+    scale = np.outer(whole[:-1], whole[:-1])
+    agreement = float(signed @ [row["agreement"] for row in measured] / signed.sum()) if signed.sum() else 1.0
+    return {
+        "tensors": len(measured),
+        "elements": int(elements.sum()),
+        "distance": distance,
+        "relative": np.divide(distance, whole[:-1], out=np.zeros_like(distance), where=whole[:-1] > 0),
+        "length": relative_length(whole),
+        "agreement": agreement,
+        "kept": float(blend / own) if own > 0 else 1.0,
+        "cosine": np.divide(gram, scale, out=np.full_like(gram, np.nan), where=scale > 0).clip(-1, 1),
+    }
 
 
 def _layer_names(names: Sequence[str]) -> dict[str, int | str]:

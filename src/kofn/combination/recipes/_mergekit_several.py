@@ -1,0 +1,85 @@
+"""Several mergekit recipes in one file, of which later ones name what others make (mergekit's `mergekit-multi`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from kofn.combination._sweep.files import SweepOptions
+from kofn.combination.recipes._mergekit import read_mergekit
+from kofn.combination.recipes._recipe import Recipe
+from kofn.core import checks
+from kofn.core.checks import InputError
+
+_KEPT = ("max_memory", "n_threads", "progress")  # arguments that hold of every recipe
+
+
+def read_several(documents: Sequence[Any], folder: Path) -> Recipe:
+    """The recipe that no other of a file uses; what it uses is made when it is prepared.
+
+    Raises:
+        InputError: recipes without a name or with one that another has, several that none uses, and such as use
+            each other.
+    """
+    by_name: dict[str | None, Mapping[str, Any]] = {}
+    for document in documents:
+        if not isinstance(document, Mapping) or "merge_method" not in document:
+            raise InputError(f"{len(documents)} recipes in one file: each names its merge_method")
+        name = document.get("name")
+        if name is not None and (not isinstance(name, str) or not name or Path(name).name != name):
+            raise InputError(f"name: {checks.shown(name)} is no name of a folder")
+        if name in by_name:
+            named = "several recipes have no name" if name is None else f"several recipes are called {name!r}"
+            raise InputError(f"{named}; give each but the last a name of its own")
+        by_name[name] = document
+    used = {name: set(_used(document, by_name)) for name, document in by_name.items()}
+    last = [name for name in by_name if not any(name in names for names in used.values())]
+    if len(last) != 1:
+        names = ", ".join(repr(name or "the one without a name") for name in last) or "all of them"
+        fault = "none uses" if last else "use each other"
+        raise InputError(f"recipes of one file make one model, and {fault}: {names}; write each to a file of its own")
+    order = list(_order(last[0], used, ()))
+
+    def prepare(workspace: Path, files: Mapping[str, Any]) -> Recipe:
+        from kofn.combination.recipes._merge_recipe import blend_recipe
+
+        made: dict[str, Path] = {}
+        for name in order[:-1]:
+            assert name is not None
+            recipe = read_mergekit(by_name[name], folder, made)
+            kept = {key: files[key] for key in _KEPT if key in files}
+            blend_recipe(recipe, SweepOptions(**kept, out=workspace / name))
+            made[name] = workspace / name
+        return read_mergekit(by_name[order[-1]], folder, made)
+
+    return Recipe((), (), prepare=prepare)
+
+
+def _used(value: Any, known: Mapping[str | None, Any], key: str = "") -> Iterator[str]:
+    """The names of other recipes among the models of one."""
+    if isinstance(value, Mapping):
+        for inner, part in value.items():
+            if inner not in ("name", "parameters"):
+                yield from _used(part, known, str(inner))
+    elif isinstance(value, list):
+        for part in value:
+            yield from _used(part, known, key)
+    elif isinstance(value, str) and key in ("model", "models", "path", "base_model", "tokenizer_source", "source"):
+        name = value.split("+")[0]
+        if name in known:
+            yield name
+
+
+def _order(
+    name: str | None, used: Mapping[str | None, set[str]], above: tuple[str | None, ...]
+) -> Iterator[str | None]:
+    """The recipes that one needs, each after those that it needs, and itself at the end."""
+    if name in above:
+        raise InputError(
+            f"recipe {name!r} uses itself by way of {', '.join(map(repr, above[above.index(name) + 1 :]))}"
+        )
+    seen: list[str | None] = []
+    for needed in sorted(used[name]):
+        seen += [each for each in _order(needed, used, (*above, name)) if each not in seen]
+    yield from [*seen, name]

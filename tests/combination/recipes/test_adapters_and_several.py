@@ -1,0 +1,198 @@
+"""Recipes of models with adapters, several in one file, and chat templates."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from command_line import run
+
+from benchmarks.recipes import MODELS, ours, write_models
+from kofn.combination import fold_adapter, merge_recipe, preview_merge, read_recipe
+from kofn.combination.recipes._recipe import Adapted
+from kofn.core.checks import InputError
+from kofn.io.tensor_writer import write_arrays
+from kofn.io.tensors import Checkpoint
+
+Arrays = dict[str, np.ndarray]
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    write_models(folder)
+    fold_adapter(folder / "a", folder / "lora", out=folder / "folded")
+    return folder
+
+
+def listed(*names: Any, **more: Any) -> dict[str, Any]:
+    return {"merge_method": "linear", "models": [{"model": n, "parameters": {"weight": 1}} for n in names], **more}
+
+
+def merged(recipe: Any, folder: Path, out: Path) -> Arrays:
+    return ours(recipe, folder, out)
+
+
+def same(first: Arrays, second: Arrays) -> None:
+    assert first.keys() == second.keys()
+    for name, array in first.items():
+        assert array.dtype == second[name].dtype
+        np.testing.assert_array_equal(array, second[name], err_msg=name)
+
+
+LONG = {"model": {"path": "a"}, "lora": {"path": "lora"}}
+LAYERS = {"layer_range": [0, 2]}
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        listed("X", "b"),
+        {**listed("X", "b"), "merge_method": "ties", "base_model": "base", "parameters": {"density": 0.5}},
+        {**listed("a", "b"), "merge_method": "task_arithmetic", "base_model": "X"},
+        {"merge_method": "passthrough", "slices": [{"sources": [{"model": "X", **LAYERS}]}]},
+        {"merge_method": "slerp", "base_model": "b", "models": [{"model": "X"}], "parameters": {"t": [0, 1]}},
+    ],
+    ids=["member", "beside a base", "base", "slices", "slerp"],
+)
+@pytest.mark.parametrize("long", [False, True])
+def test_an_adapter_is_folded_as_its_model_is_read(
+    recipe: dict[str, Any], long: bool, models: Path, tmp_path: Path
+) -> None:
+    def put(value: Any, word: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: put(each, word) for key, each in value.items()}
+        if isinstance(value, list):
+            return [put(each, word) for each in value]
+        return word if value == "X" else value
+
+    full = put(put(recipe, LONG if long else "a+lora"), "")
+    folded = put(recipe, str(models / "folded"))
+    same(merged(full, models, tmp_path / "one"), merged(folded, models, tmp_path / "two"))
+
+
+def test_the_plan_and_the_preview_say_what_is_folded(models: Path, tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text(yaml.safe_dump(listed(f"{models}/a+{models}/lora", str(models / "b"))))
+    plan = merge_recipe(path)
+    assert f"{models}/lora is folded into {models}/a" in plan.info["warnings"]
+    rows = preview_merge(read_recipe(path))
+    assert {row["name"] for row in rows} == set(plan.result)
+
+
+def test_blocks_of_a_folded_tensor_are_parts_of_it(models: Path) -> None:
+    """Blocks that begin and end within rows, into a buffer and without one; DoRA takes the whole tensor."""
+    fold = fold_adapter(models / "a", models / "lora")
+    opened = Adapted(models / "a", models / "lora").open()
+    assert models / "lora" / "adapter_model.safetensors" in opened.files
+    buffer = np.empty(1 << 16, np.uint8)
+    for name, tensor in opened.items():
+        flat = fold[name].reshape(-1)
+        for start, stop in ((0, tensor.size), (0, 1), (5, 30), (31, 32), (tensor.size - 31, tensor.size)):
+            np.testing.assert_array_equal(tensor.read(start, stop), flat[start:stop])
+            np.testing.assert_array_equal(tensor.read(start, stop, buffer), flat[start:stop])
+
+
+def test_dora_along_columns(models: Path, tmp_path: Path) -> None:
+    rng, name = np.random.default_rng(0), "model.layers.0.mlp.up_proj"
+    tensors = {
+        f"{name}.lora_A.weight": rng.normal(size=(2, 48)).astype(np.float32),
+        f"{name}.lora_B.weight": rng.normal(size=(32, 2)).astype(np.float32),
+        f"{name}.lora_magnitude_vector": rng.uniform(1, 2, 32).astype(np.float32),
+    }
+    adapter = tmp_path / "dora"
+    adapter.mkdir()
+    write_arrays(adapter / "adapter_model.safetensors", tensors)
+    (adapter / "adapter_config.json").write_text('{"r": 2, "lora_alpha": 2, "fan_in_fan_out": true, "use_dora": true}')
+    opened = Adapted(models / "a", adapter).open()[name + ".weight"]
+    flat = fold_adapter(models / "a", adapter)[name + ".weight"].reshape(-1)
+    np.testing.assert_array_equal(opened.read(7, 100), flat[7:100])
+
+
+CHAIN = [
+    listed("a", "b", name="first", dtype="bfloat16"),
+    {"merge_method": "slerp", "name": "second", "base_model": "first", "models": [{"model": "c"}]}
+    | {"parameters": {"t": [0, 0.5, 1]}},
+    {**listed("second", "first"), "merge_method": "ties", "base_model": "base", "parameters": {"density": 0.4}},
+]
+
+
+def test_recipes_of_one_file_are_run_in_the_order_of_their_use(models: Path, tmp_path: Path) -> None:
+    whole = merged([CHAIN[2], CHAIN[1], CHAIN[0]], models, tmp_path / "whole")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["whole"]
+    first, second = tmp_path / "first", tmp_path / "second"
+    merged(CHAIN[0], models, first)
+    merged({**CHAIN[1], "base_model": str(first)}, models, second)
+    last = {**CHAIN[2], "models": [{"model": str(path), "parameters": {"weight": 1}} for path in (second, first)]}
+    same(whole, merged(last, models, tmp_path / "last"))
+
+
+def test_an_adapter_on_what_another_recipe_makes(models: Path, tmp_path: Path) -> None:
+    made = listed("a", "c", name="x")
+    whole = merged([made, listed("x+lora", "b")], models, tmp_path / "whole")
+    merged(made, models, tmp_path / "x")
+    fold_adapter(tmp_path / "x", models / "lora", out=tmp_path / "folded")
+    same(whole, merged(listed(str(tmp_path / "folded"), "b"), models, tmp_path / "last"))
+
+
+def test_a_fault_in_a_later_recipe_leaves_nothing(models: Path, tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    first = listed(str(models / "a"), name="x")
+    path.write_text(yaml.safe_dump_all([first, listed("x", str(models / "none"))]))
+    with pytest.raises(InputError, match="is no folder here"):
+        merge_recipe(path, out=tmp_path / "out")
+    assert os.listdir(tmp_path) == ["r.yaml"]
+    path.write_text(yaml.safe_dump_all([first, listed("x")]))
+    with pytest.raises(InputError, match="are not previewed"):
+        preview_merge(read_recipe(path))
+
+
+def test_an_adapter_alone_is_no_model(models: Path, tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text(yaml.safe_dump(listed(str(models / "lora"), str(models / "b"))))
+    with pytest.raises(InputError, match=r"lora' is an adapter; write the model it was trained on before it: MODEL\+"):
+        merge_recipe(path)
+
+
+def test_the_command_line_says_what_several_recipes_blend(
+    models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text(yaml.safe_dump_all([listed(str(models / "a"), name="x"), listed("x", str(models / "b"))]))
+    code, out, err = run(capsys, "combine", path, "-o", tmp_path / "out")
+    assert code == 0, err
+    assert "recipe: 2 members" in out
+
+
+TEMPLATES = {"a": "A {{ messages[0].content }}", "b": "B {{ messages }}", "c": "B {{ messages }}\n"}
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_the_chat_template_is_the_one_that_is_asked_for(inside: bool, tmp_path: Path) -> None:
+    for model, template in (*TEMPLATES.items(), ("none", None)):
+        folder = tmp_path / model
+        folder.mkdir()
+        write_arrays(folder / "model.safetensors", {"w": np.zeros(2, np.float32)})
+        (folder / "config.json").write_text("{}")
+        (folder / "tokenizer.json").write_text("{}")
+        named = [{"name": "tool", "template": "T"}, {"name": "default", "template": template}]
+        config = {"x": 1, **({"chat_template": named} if inside and template else {})}
+        (folder / "tokenizer_config.json").write_text(json.dumps(config))
+        if template and not inside:
+            (folder / "chat_template.jinja").write_text(template)
+    own = "X {{ messages[0].content }} and more"
+    assert set(MODELS) > set(TEMPLATES)
+    for asked, wanted in ((own, own), ("auto", "B {{ messages }}")):
+        recipe = listed(*(str(tmp_path / model) for model in (*TEMPLATES, "none")), chat_template=asked)
+        merge_recipe(recipe, out=tmp_path / asked[:4].strip())
+        out = tmp_path / asked[:4].strip()
+        assert (out / "chat_template.jinja").read_text() == wanted
+        assert json.loads((out / "tokenizer_config.json").read_text()) == {"x": 1, "chat_template": wanted}
+        assert set(Checkpoint.open(out)) == {"w"}
+    merge_recipe(listed(str(tmp_path / "none"), chat_template="auto"), out=tmp_path / "plain")
+    assert not (tmp_path / "plain" / "chat_template.jinja").exists()
