@@ -33,6 +33,7 @@ from kofn.core.checks.errors import InputError as InputError
 from kofn.core.checks.errors import KofnError as KofnError
 from kofn.core.checks.errors import KofnWarning as KofnWarning
 from kofn.core.checks.errors import nearest as nearest
+from kofn.core.checks.errors import warn as warn
 from kofn.core.checks.extremes import explained as explained
 from kofn.core.checks.files import DAMAGE as DAMAGE
 from kofn.core.checks.files import load_arrays as load_arrays
