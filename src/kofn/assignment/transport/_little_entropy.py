@@ -1,13 +1,14 @@
 """Entropic transport with hardly any entropy: solved around the plan without, whose prices take the scores' span away.
 
 Potentials of the size of the scores are doubles that cannot say what a small `reg` asks for. Less the prices of the
-exact plan, every score is minus what its entry falls short of paying: 0 where mass goes, and potentials are a few `reg`.
+exact plan, every score is minus what its entry falls short of paying: 0 where mass goes, and potentials are some `reg`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
