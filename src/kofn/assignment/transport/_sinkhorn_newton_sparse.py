@@ -68,8 +68,8 @@ def sinkhorn_newton_sparse(
         reg: the weight of the entropy, in units of the scores. Any positive number works without overflow. One below
             some 1e-12 of the scores that carry mass cannot be told from 0 in float64: the plan is then of the least
             that can, which a warning and `info["reg"]` name (`info["reg_asked"]` is what was given). 0 is transport
-            without entropy, solved exactly: by a network simplex (1,000 x 1,000 in a quarter of a second), or by the flow of
-            `balanced_assignment` where many items of one total go to few bins that each hold a whole number of them.
+            without entropy, solved exactly: by a network simplex (1,000 x 1,000 in a quarter of a second), or by the
+            flow of `balanced_assignment` where many items of one total go to few bins that each hold a whole number.
             Default: a hundredth of the range.
         tol: total error of the margins before rounding, as a share of the mass.
         rounded: round the plan so that the margins hold exactly. Where -inf entries leave no room, the plan stays
@@ -98,8 +98,8 @@ def sinkhorn_newton_sparse(
     Cost: O(n bins) a sweep or a step; one exponential of the table a regularisation. Small regularisations are
     approached through larger ones, a factor of four apart; those below a millionth of the scores' range from the plan
     without entropy, whose prices are taken off the scores first. Memory: 80 bytes an entry where the plan is full,
-    less the sparser it is. With `reg=0` a pivot prices some sqrt(n bins) entries and visits a part of a tree of n + bins nodes;
-    there are some 10 pivots a node, and memory is 32 bytes an entry.
+    less the sparser it is. With `reg=0` a pivot prices some sqrt(n bins) entries and visits a part of a tree of n +
+    bins nodes; there are some 10 pivots a node, and memory is 32 bytes an entry.
 
     Guarantee: with `rounded` both margins hold up to the rounding of float64 sums, and value <= optimum <= bound,
     whatever `tol` is. The dual rises with every sweep and every step.
