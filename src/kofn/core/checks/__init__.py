@@ -54,6 +54,8 @@ from kofn.core.checks.numbers import seconds as seconds
 from kofn.core.checks.numbers import shown as shown
 from kofn.core.checks.options import option as option
 from kofn.core.checks.quotas import groups as groups
+from kofn.core.checks.quotas import joined as joined
+from kofn.core.checks.quotas import joint_name as joint_name
 from kofn.core.checks.quotas import labels as labels
 from kofn.core.checks.quotas import quotas as quotas
 from kofn.core.checks.quotas import resolved as resolved
