@@ -28,8 +28,8 @@ def shortfall(default: NDArray[np.float64], others: dict[str, NDArray[np.float64
 
     `behind by` is the best contender's lead and `interval` half the width of its paired interval; `by chance` what the
     best of all is ahead by on average where none is better, and `at most` in 95 of 100 such cases. `goal` is "missed"
-    where the lead is beyond that and its interval beyond `GOAL`, "met" where no contender's interval reaches `GOAL`, and
-    "open" where these sets cannot tell. `below random`: whether the default's own interval is below 0.
+    where the lead is beyond that and its interval beyond `GOAL`, "met" where no contender's interval reaches beyond
+    `GOAL`, and "open" where these sets cannot tell. `below random`: whether the default's own interval is below 0.
     """
     wide = half_width(default)
     apart = {name: points - default for name, points in others.items()}

@@ -681,6 +681,5 @@ def run(*, quick: bool, rounds: int) -> dict[str, Any]:
 if __name__ == "__main__":
     figures = json.loads(FIGURES.read_text(encoding="utf-8"))["usefulness"]
     LABELLING.write_text(written(expected(figures["sets"])), encoding="utf-8")
-    print(
-        f"what to expect of rows to label -> {LABELLING}\n\n{markdown(figures['sets'])}\n\n{table(shortfalls(figures['sets']))}"
-    )
+    print(f"what to expect of rows to label -> {LABELLING}\n\n{markdown(figures['sets'])}")
+    print(f"\n{table(shortfalls(figures['sets']))}")
