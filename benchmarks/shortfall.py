@@ -33,8 +33,8 @@ def shortfall(default: NDArray[np.float64], others: dict[str, NDArray[np.float64
     """
     wide = half_width(default)
     apart = {name: points - default for name, points in others.items()}
-    best = max(apart, key=lambda name: apart[name].mean(), default=None)
-    lead = max(0.0, float(apart[best].mean())) if best else 0.0
+    best = max(apart, key=lambda name: float(apart[name].mean()))
+    lead = max(0.0, float(apart[best].mean()))
     spans = {name: half_width(gap) for name, gap in apart.items()}
     usual, most = _by_chance(np.array([gap for gap in apart.values() if not _clearly_behind(gap)]))
     return {

@@ -83,13 +83,15 @@ def solve(
     reduced: Reduced, r: Floats, c: Floats, reg: float, *, tol: float, stopped: Callable[[], bool], **how: Any
 ) -> tuple[Floats, Floats, Floats, float, _entropic.Counts]:
     """As `_entropic.solve`: from the exact plan, or where that is too far, from ever larger regularisations."""
-    best = None
-    for times in _STARTS:
+
+    def attempt(times: float | None) -> tuple[Floats, Floats, Floats, float, _entropic.Counts]:
         first = None if times is None else times * reg
         start = reduced.start(first or reg)
-        found = _entropic.solve(reduced.scores, r, c, reg, first=first, start=start, tol=tol, stopped=stopped, **how)
-        if best is None or found[3] < best[3]:
-            best = found
+        return _entropic.solve(reduced.scores, r, c, reg, first=first, start=start, tol=tol, stopped=stopped, **how)
+
+    best = attempt(_STARTS[0])
+    for times in _STARTS[1:]:
         if best[3] <= tol or stopped():
             break
+        best = min(best, attempt(times), key=lambda found: found[3])
     return best
