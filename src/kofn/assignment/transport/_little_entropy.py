@@ -93,5 +93,5 @@ def solve(
     for times in _STARTS[1:]:
         if best[3] <= tol or stopped():
             break
-        best = min(best, attempt(times), key=lambda found: found[3])
+        best = min(best, attempt(times), key=lambda solution: solution[3])
     return best

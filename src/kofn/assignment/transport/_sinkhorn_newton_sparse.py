@@ -158,8 +158,8 @@ def sinkhorn_newton_sparse(
     if rounded:
         _round(plan, r[rows], c[columns], inner)
     potentials = u + lowest, v - lowest
-    found = _as_plan(table, (r, c), (rows, columns), potentials, solved, plan, met=solved.off <= tol)
-    return found if solved.reg == reg else _as_told(found, reg)
+    assignment = _as_plan(table, (r, c), (rows, columns), potentials, solved, plan, met=solved.off <= tol)
+    return assignment if solved.reg == reg else _as_told(assignment, reg)
 
 
 @dataclass(frozen=True)

@@ -134,8 +134,8 @@ def knn_graph(
     if engine == "exact":
         indices, lengths = _sorted(space, _all_pairs(centred, count, control), n_threads, control)
     else:
-        found = _by_index(centred, count, expansion, n_threads, control)
-        indices, lengths = _sorted(space, found, n_threads, control)
+        neighbors = _by_index(centred, count, expansion, n_threads, control)
+        indices, lengths = _sorted(space, neighbors, n_threads, control)
         rows = _drawn(n, checks.count(sample, "sample"), seed)
         recall, missed = _measure(centred, indices, lengths, rows, metric, control)
     kind: type[np.floating[Any]] = np.float32 if X.dtype == np.float32 else np.float64
