@@ -32,6 +32,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 import kofn
+from benchmarks.shortfall import shortfall, table
 from kofn import datasets
 from kofn.io.vectors import column_vectors, text_vectors
 from kofn.selection.labels._accuracy import Judge, column_judges, dense_judges, half_width, text_judges
@@ -530,6 +531,21 @@ def verdicts(measured: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return out
 
 
+def shortfalls(measured: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """How far each default is behind the best contender, on the sets that chose it and on those that judge it."""
+    out = []
+    default = decided(measured)
+    sizes = list(dict.fromkeys(row["size"] for row in measured))
+    for kind, size, part in itertools.product(KINDS, sizes, ("chooses", "judges")):
+        here = _by_set(measured, kind, part, size)
+        for at, a_class in enumerate(ROWS_A_CLASS) if here else ():
+            chosen = default[kind, a_class]
+            others = {name: points[:, at] for name, points in here.items() if name != chosen}
+            row = {"kind": kind, "size": size, "part": part, "rows a class": a_class, "default": chosen}
+            out.append(row | shortfall(here[chosen][:, at], others))
+    return out
+
+
 def expected(measured: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """What `kofn select` does with rows to label, and what it says: over all sets, as they are few.
 
@@ -657,10 +673,13 @@ def run(*, quick: bool, rounds: int) -> dict[str, Any]:
             f"{row['points']:+}; best of the judging sets {row['best']}, {row['its points']:+}, "
             f"ahead by {row['behind by']} ±{wide}"
         )
-    return {"sets": measured, "summary": rows, "verdicts": judged}
+    behind = shortfalls(measured)
+    print(f"\nbehind the best contender, and what the best is ahead by where none is better\n{table(behind)}")
+    return {"sets": measured, "summary": rows, "verdicts": judged, "shortfalls": behind}
 
 
 if __name__ == "__main__":
     figures = json.loads(FIGURES.read_text(encoding="utf-8"))["usefulness"]
     LABELLING.write_text(written(expected(figures["sets"])), encoding="utf-8")
     print(f"what to expect of rows to label -> {LABELLING}\n\n{markdown(figures['sets'])}")
+    print(f"\n{table(shortfalls(figures['sets']))}")

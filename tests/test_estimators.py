@@ -9,9 +9,11 @@ import pandas as pd
 import pytest
 from imblearn.pipeline import make_pipeline
 from imblearn.utils import estimator_checks as imbalanced
-from sklearn.datasets import load_digits
-from sklearn.model_selection import cross_val_score
+from sklearn.datasets import load_digits, load_iris
+from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
 
 from kofn import Assigner, Selector
@@ -134,3 +136,24 @@ def test_weights_go_by_both_names() -> None:
         Assigner(k=3).fit(rows, weights=weights, sample_weight=weights)
     with pytest.raises(TypeError, match="unexpected keyword argument 'weight'"):
         Assigner(k=3).fit(rows, weight=weights)
+
+
+def test_in_a_grid_search_of_their_pipeline_every_step_sees_its_rows() -> None:
+    X, y = load_iris(return_X_y=True)
+    model = make_pipeline(StandardScaler(), Selector(k=30, per_class=True), KNeighborsClassifier(n_neighbors=1))
+    search = GridSearchCV(model, {"selector__k": [6, 30, 0.5], "selector__method": ["auto", "farthest_first"]}, cv=3)
+    search.fit(X, y)
+    best = search.best_estimator_
+    assert best[0].n_samples_seen_ == len(X)
+    assert best[-1].n_samples_fit_ == len(best[1].sample_indices_) < len(X)
+    assert len(best.predict(X)) == len(X)
+    assert search.best_score_ > 0.85
+
+
+def test_scikit_learns_pipeline_takes_it_last_alone() -> None:
+    X, y = load_iris(return_X_y=True)
+    alone = Pipeline([("scale", StandardScaler()), ("select", Selector(k=12))]).fit(X, y)
+    expected = Selector(k=12).fit(StandardScaler().fit_transform(X)).sample_indices_
+    assert alone[-1].sample_indices_.tolist() == expected.tolist()
+    with pytest.raises(TypeError, match="implement fit and transform"):
+        Pipeline([("select", Selector(k=12)), ("model", KNeighborsClassifier())]).fit(X, y)

@@ -49,6 +49,11 @@ def _as_kind(kind: type, tags: Any, **more: Any) -> Any:
 class Selector(OneToOneFeatureMixin, BaseEstimator):
     """Keep k rows of a training set: `fit_resample` as imbalanced-learn's samplers, so it stands in their pipelines.
 
+    In `imblearn.pipeline.Pipeline` it is a step like any other: rows are dropped with their labels while fitting, none
+    while predicting. A step of scikit-learn's own `Pipeline` cannot drop rows, since y would keep them: there it may
+    only stand last (`pipeline.fit(X)[-1].sample_indices_`), and before another step it is refused; call `fit_resample`
+    ahead of such a pipeline instead.
+
     Args:
         k: how many rows to keep: a whole number, or a share of the rows in (0, 1]. At most all of them.
         method: a select method's name, "auto", or your own callable.

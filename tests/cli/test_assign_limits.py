@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -65,3 +66,59 @@ def test_limits_that_do_not_go_together_are_refused(tasks: Path, capsys: pytest.
     assert "'x' is not a number" in refused(capsys, *call, "--size", "hours", "--limit", "6,x")
     assert "limits has shape (2,), scores has 3 bins" in refused(capsys, *call, "--size", "hours", "--limit", "6,5")
     assert "item 0 has size 4 and fits in no bin" in refused(capsys, *call, "--size", "hours", "--limit", "2")
+
+
+def _empty_column(tmp_path: Path, suffix: str, kind: Any) -> Path:
+    """Four items, three bins, no score for the last."""
+    frame = pl.DataFrame({"id": list("xyzw"), "a": [1, 2, 3, 0], "b": [2, 1, 4, 1]})
+    frame = frame.with_columns(pl.lit(None, dtype=kind).alias("c"))
+    path = tmp_path / f"scores.{suffix}"
+    if suffix == "jsonl":
+        frame.write_ndjson(path)
+    else:
+        frame.write_parquet(path) if suffix == "parquet" else frame.write_csv(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("suffix", "kind"),
+    [("csv", pl.Float64), ("parquet", pl.Float64), ("parquet", pl.String), ("parquet", pl.Null), ("jsonl", pl.Float64)],
+)
+@pytest.mark.parametrize("columns", [[], ["--columns", "a,b,c"]])
+def test_a_bin_without_scores_is_a_bin_that_no_item_may_go_to(
+    tmp_path: Path, suffix: str, kind: Any, columns: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = _empty_column(tmp_path, suffix, kind)
+    flags = ["--capacity", "2,2,4", *columns, "-o", tmp_path / "o.csv"]
+    code, text, _ = run(capsys, "assign", path, "--scores", *flags)
+    assert code == 0
+    assert "4 items in 3 bins" in text
+    assert "no item may go to bin 'c'" in text
+    assert pl.read_csv(tmp_path / "o.csv")["bin"].value_counts().sort("bin").rows() == [("a", 2), ("b", 2)]
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["--min-size", "1"], "--min-size asks 1 of bin 'c', which has no score"),
+        (["--min-size", "0,0,2", "--capacity", "4"], "--min-size asks 2 of bin 'c', which has no score"),
+        ([], "bin 'c' has no score, so that no item may go to it, and without --capacity"),
+    ],
+)
+def test_a_minimum_of_a_bin_without_scores_is_refused(
+    tmp_path: Path, flags: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert told in refused(capsys, "assign", _empty_column(tmp_path, "csv", pl.Float64), "--scores", *flags)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_an_item_without_scores_is_an_item_that_may_go_nowhere(
+    tmp_path: Path, suffix: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frame, path = pl.DataFrame({"a": [1, None, 3], "b": [2, None, 4]}), tmp_path / f"scores.{suffix}"
+    frame.write_parquet(path) if suffix == "parquet" else frame.write_csv(path)
+    assert "scores at row 1 are all -inf" in refused(capsys, "assign", path, "--scores")
+    flags = ["--capacity", "2", "--overflow", "drop", "-o", tmp_path / "o.csv"]
+    code, text, _ = run(capsys, "assign", path, "--scores", *flags)
+    assert (code, "3 items in 2 bins" in text, "1 unplaced" in text) == (0, True, True)
+    assert pl.read_csv(tmp_path / "o.csv")["bin"].to_list() == ["b", None, "b"]

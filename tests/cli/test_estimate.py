@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
 from command_line import run
 
+from kofn.cli import estimate
 from kofn.io.tables import Table
 
 
@@ -91,3 +94,19 @@ def test_auto_is_chosen_by_the_size_of_the_whole_file(folder: Path, capsys: pyte
     told = json.loads(text)
     assert told["method"] == "sampled_greedy"
     assert "looks at each pair" in told["seconds"]
+
+
+def test_what_is_loaded_on_the_first_sample_is_no_time_of_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, sizes = [0.0], []
+
+    def sampled(_verb: Any, _method: Any, _options: Any, _call: Any, _n: int, _seen: int, size: int) -> Any:
+        clock[0] += size / 1e5 + (0.0 if sizes else 1.2)
+        sizes.append(size)
+        return SimpleNamespace(method="fastclara", objective=None)
+
+    monkeypatch.setattr(estimate, "_run_sample", sampled)
+    for name in ("perf_counter", "process_time"):
+        monkeypatch.setattr(estimate.time, name, lambda: clock[0])
+    words, _ = estimate._timed("assign", "fastclara", {}, {"X": np.zeros((10_000, 2)), "k": 3}, 100_000)
+    assert sizes == [300, 300, 800, 800, 2_500, 2_500, 5_000, 5_000]
+    assert words == "about 1 (measured on 5,000 rows, growing as n^1.0)"

@@ -125,3 +125,36 @@ def test_what_compares_nothing_needs_no_columns(
     counts = dict(pl.read_csv(out)["lang"].value_counts().iter_rows())
     assert counts["de"] == 3
     assert counts["fr"] >= 5
+
+
+@pytest.mark.parametrize("file", ["pool.csv", "pool.parquet"])
+@pytest.mark.parametrize("more", [[], ["--quota", "lang=de:-6", "--quota", "year=2023:4-"], ["--dedupe", "0.99"]])
+def test_quotas_of_cells(folder: Path, capsys: pytest.CaptureFixture[str], file: str, more: list[str]) -> None:
+    asked = ["-k", 12, "--columns", "v", "--quota", "lang+year=de,2024:3-", "--quota", "lang+year=fr,2023:2-2", *more]
+    code, text, err = run(capsys, "select", pool(folder, file), *asked, "-o", "picks.csv", "--report", "r.html")
+    assert code == 0, err
+    picks = pl.read_csv("picks.csv")
+    assert ((picks["lang"] == "de") & (picks["year"] == 2024)).sum() >= 3
+    assert ((picks["lang"] == "fr") & (picks["year"] == 2023)).sum() == 2
+    assert "quota lang+year=fr,2023.0: 2 picked, 2-2 asked" in text
+    assert "quotas are met" in Path("r.html").read_text()
+
+
+def test_a_column_whose_name_has_a_plus_is_a_column(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pl.read_csv(pool(folder)).rename({"seen": "lang+year"}).write_csv("plus.csv")
+    asked = ["-k", 10, "--columns", "v", "--quota", "lang+year=true:4-4", "-o", "picks.csv"]
+    code, _, err = run(capsys, "select", "plus.csv", *asked)
+    assert code == 0, err
+    assert pl.read_csv("picks.csv")["lang+year"].sum() == 4
+
+
+def test_cells_that_cannot_be_read_or_met(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def told(*quotas: str) -> str:
+        flags = [part for quota in quotas for part in ("--quota", quota)]
+        return refused(capsys, "select", pool(folder), "-k", 12, "--columns", "v", *flags)
+
+    assert "name one group of each of the 2 columns" in told("lang+year=de:3-")
+    assert "no item has '2025' in 'year'" in told("lang+year=de,2025:3-")
+    assert "no column 'lang+yer'" in told("lang+yer=de,2024:3-")
+    clash = told("lang+year=de,2024:9-", "lang=de:-6")
+    assert "no k=12 picks meet the quotas of lang+year and lang together" in clash

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from refusals import refused
@@ -282,3 +284,83 @@ def test_whether_the_budget_buys_anything_is_asked_of_few_items(monkeypatch):
     )
     assert costs[plan.indices].sum() <= budget
     assert len(calls) < n // 2
+
+
+def cells_drawn(rng):
+    """A pool of eight items in two columns, quotas of one of them (not always) and of two cells."""
+    groups = {"a": rng.permutation([*"xy", *rng.choice(list("xy"), 6)]), "b": rng.integers(0, 3, 8)}
+    quotas = {"a": {"x": (int(rng.integers(0, 2)), int(rng.integers(2, 5)))}} if rng.random() < 0.7 else {}
+    quotas["a", "b"] = {}
+    for item in rng.choice(8, 2, replace=False):
+        low = int(rng.integers(0, 3))
+        high = None if rng.random() < 0.5 else low + int(rng.integers(0, 2))
+        quotas["a", "b"][str(groups["a"][item]), int(groups["b"][item])] = (low, high)
+    return groups, quotas
+
+
+def holds(picks, groups, quotas):
+    """Whether picks are within quotas, cell by cell, by definition."""
+    for column, asked in quotas.items():
+        for group, (low, high) in asked.items():
+            names, values = (column, group) if isinstance(column, tuple) else ((column,), (group,))
+            held = sum(all(groups[name][i] == value for name, value in zip(names, values, strict=True)) for i in picks)
+            if not low <= held <= (8 if high is None else high):
+                return False
+    return True
+
+
+@pytest.mark.parametrize("budgeted", [False, True])
+def test_quotas_of_cells_beside_those_of_columns_are_exact(budgeted):
+    rng, outcomes = np.random.default_rng(7), {True: 0, False: 0}
+    for _ in range(120):
+        groups, quotas = cells_drawn(rng)
+        k, scores, costs = int(rng.integers(2, 6)), rng.random(8), rng.integers(1, 9, 8)
+        limit = {"costs": costs, "budget": int(rng.integers(8, 40))} if budgeted else {"k": k}
+        sizes = range(1, 9) if budgeted else [k]
+        sets = [
+            picks
+            for size in sizes
+            for picks in itertools.combinations(range(8), size)
+            if holds(picks, groups, quotas) and (not budgeted or costs[list(picks)].sum() <= limit["budget"])
+        ]
+        try:
+            plan = kofn.select(scores=scores, groups=groups, quotas=quotas, **limit)
+        except InfeasibleError:
+            assert not sets
+        else:
+            assert tuple(sorted(plan.indices.tolist())) in sets
+            best = max(scores[list(picks)].sum() for picks in sets)
+            assert plan.value <= best + 1e-12
+            assert plan.bound >= best - 1e-12
+            if not budgeted:
+                assert plan.value == pytest.approx(best)
+        outcomes[bool(sets)] += 1
+    assert min(outcomes.values()) > 5
+
+
+CELLS = {"a": ["x", "x", "y", "y"], "b": [1, 2, 1, 2]}
+REFUSED_CELLS = {
+    "an absent group": ({("a", "b"): {("x", 9): 3}}, "quotas[('a', 'b')][('x', 9)]: no item has 9 in 'b'"),
+    "one group": ({("a", "b"): {"x": 3}}, "quotas[('a', 'b')]['x']: give one group of each of the 2 columns"),
+    "no such column": ({("a", "c"): {("x", 1): 3}}, "quotas name the column 'c', which groups lacks"),
+    "one column twice": ({("a", "a"): {("x", "x"): 3}}, "give two columns or more, each once"),
+    "a cell twice": ({("a", "b"): {("x", "1"): 1, ("x", 1): 1}}, "names a cell that was named before"),
+    "too few": ({("a", "b"): {("x", 1): (2, None)}}, "quotas['a+b']['x,1'] asks for at least 2, but only 1 such items"),
+    "a clash": (
+        {("a", "b"): {("x", 1): 1, ("x", 2): 1}, "a": {"x": (0, 1)}},
+        "no k=2 picks meet the quotas of a+b and a",
+    ),
+}
+
+
+@pytest.mark.parametrize(("quotas", "told"), REFUSED_CELLS.values(), ids=REFUSED_CELLS)
+def test_quotas_of_cells_that_cannot_be_read_or_met(quotas, told):
+    with pytest.raises(InputError) as error:
+        kofn.select(scores=np.arange(4.0), k=2, groups=CELLS, quotas=quotas)
+    assert told in str(error.value)
+
+
+def test_cells_whose_names_read_alike_stay_apart():
+    groups = {"a": ["x,y", "x"], "b": ["z", "y,z"]}
+    plan = kofn.select(scores=[2.0, 1.0], k=1, groups=groups, quotas={("a", "b"): {("x,y", "z"): 0}})
+    assert plan.indices.tolist() == [1]

@@ -106,6 +106,23 @@ def test_larger_plans_are_those_of_pot_in_few_pivots(kind: str) -> None:
         assert np.array_equal(other.v, plan.v)
 
 
+@pytest.mark.parametrize("shape", [(900, 20), (2000, 7), (300, 2), (20, 900)])
+@pytest.mark.parametrize("listed", [1.0, 0.6])
+def test_tall_plans_keep_the_prices_of_rows_by_their_parents(shape: tuple[int, int], listed: float) -> None:
+    rng = np.random.default_rng(0)
+    costs = ((rng.normal(size=(shape[0], 1, 2)) - rng.normal(size=(1, shape[1], 2))) ** 2).sum(axis=2)
+    plan = rng.random(shape) * (rng.random(shape) < listed)
+    plan[:, -1] += 0.1  # so that every row and column has a total
+    costs = np.where(plan > 0, costs, np.inf)
+    r, c = plan.sum(axis=1) / plan.sum(), plan.sum(axis=0) / plan.sum()
+    found = cheapest_plan(costs, r, c)
+    assert found.optimal
+    np.testing.assert_allclose(np.bincount(found.row, found.mass, shape[0]), r, atol=1e-15)
+    np.testing.assert_allclose(np.bincount(found.column, found.mass, shape[1]), c, atol=1e-15)
+    assert (found.u[:, None] + found.v <= costs + 1e-12).all()
+    assert r @ found.u + c @ found.v == pytest.approx(found.mass @ costs[found.row, found.column], abs=1e-12)
+
+
 def test_trees_stay_strongly_feasible_on_ties(monkeypatch: pytest.MonkeyPatch) -> None:
     """Arcs without flow lead from a row up; sizes and flows are those of the tree; no tree is seen twice."""
     rng = np.random.default_rng(1)

@@ -14,7 +14,7 @@ import polars as pl
 from kofn.cli.printing import first_of
 from kofn.cli.select_rounds import earlier, known_so_far, odd_classes, round_lines
 from kofn.cli.write import renamed, rows_of, rows_with
-from kofn.core.checks import FailureError, InputError, is_sparse
+from kofn.core.checks import FailureError, InputError, is_sparse, joint_name
 from kofn.core.plans import Selection
 from kofn.io.label_tools import write_for
 from kofn.io.tables import UNLABELLED
@@ -284,9 +284,11 @@ def _quotas(plan: Selection, pool: Pool, arguments: SelectArguments) -> list[str
     """What was picked of each quota; of a column that is shared out as the pool is, in one line."""
     counted = counted_quotas(pool, arguments)
     lines = []
-    for column, asked in arguments.quotas.items():
+    for typed, asked in arguments.quotas.items():
+        column = joint_name(typed)
         for (group, (low, high)), ends in zip(counted[column].items(), asked.values(), strict=True):
-            name = f"quota {group}" if len(counted) == 1 else f"quota {column}={group}"
+            alone = len(counted) == 1 and not isinstance(typed, tuple)
+            name = f"quota {group}" if alone else f"quota {column}={group}"
             span = _span(low if ends[0] is not None else None, high)
             if any(isinstance(end, Fraction) for end in ends):
                 span += f" ({_span(*ends)})"

@@ -55,7 +55,8 @@ WANTED = Section(
             multiple=True,
             metavar="COL=GROUP:A-B",
             callback=words.parse_quotas,
-            help="From A to B of a group (repeatable; A- or -B; shares as 20%-30%; columns may differ).",
+            help="From A to B of a group (repeatable; A- or -B; shares as 20%-30%; columns may differ); of a cell of "
+            "several columns: lang+year=de,2020:3-.",
         ),
         flag(
             "--proportional",

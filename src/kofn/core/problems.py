@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import math
 import os
 import re
 import sys
-import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -181,20 +179,10 @@ def _note_unlike_scales(frame: Any, X: Any) -> None:
     times = spreads[wide] / spreads[narrow]
     if times > _UNLIKE:
         named = [str(name) for name in names]
-        warnings.warn(
+        checks.warn(
             f"X: column {named[wide]!r} spreads {times:,.3g} times as widely as {named[narrow]!r}, so that distances "
-            f"are those of the wide columns; name those to compare with columns={named[:2]}, which scales them",
-            checks.KofnWarning,
-            stacklevel=_outside(),
+            f"are those of the wide columns; name those to compare with columns={named[:2]}, which scales them"
         )
-
-
-def _outside() -> int:
-    """The stack level of the first caller outside kofn, for warnings."""
-    frame, level = inspect.currentframe(), 0
-    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "kofn":
-        frame, level = frame.f_back, level + 1
-    return level
 
 
 def pairs_by_row(options: Mapping[str, Any], ids: NDArray[Any] | None) -> dict[str, Any]:

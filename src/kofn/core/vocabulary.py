@@ -98,7 +98,11 @@ VOCABULARY: dict[str, Argument] = {
         Argument("k", "constraint", count, "How many; with a budget, at most how many."),
         Argument("budget", "constraint", number, "Total cost that may be spent."),
         Argument(
-            "quotas", "constraint", quotas, "{group: (least, most)} or {column: {group: ...}}; None leaves an end open."
+            "quotas",
+            "constraint",
+            quotas,
+            "{group: (least, most)} or {column: {group: ...}}, where a tuple of columns has tuples of groups; "
+            "None leaves an end open.",
         ),
         Argument("capacity", "constraint", capacity, "How many items a bin can hold: one number, or one for each bin."),
         Argument("per_item", "constraint", count, "How many bins an item goes to."),

@@ -19,6 +19,9 @@ from kofn.core.compiled import INNER, OUTER
 _VECTOR = {**INNER, "fastmath": {"nnan", "nsz", "reassoc"}}
 # A reduced cost within so many roundings of its three terms is none.
 ROUNDING = 16 * 2.0**-53
+# From as many rows as columns squared times this on, only the columns' potentials are kept up: a row's follows from its
+# parent's. A pivot then walks up from each column, where it would walk through up to half of the tree.
+_TALL = 1.0
 # After so many pivots a node without any flow, the tolerance is doubled: only rounding of the costs keeps it going.
 _STALLED = 100
 
@@ -121,13 +124,15 @@ def _slow_entering(costs, potential, tolerance):
 
 
 @nb.njit(**INNER)
-def _entering(costs, potential, begin, block, tolerance):
+def _entering(costs, potential, parent, tall, begin, block, tolerance):
     """The most negative entry of the next block of rows that has one: row and column, -1 where no block has."""
     n = len(costs)
     price = potential[n:]
     best, row = 0.0, -1
     i, left = begin, block
     for _ in range(n):
+        if tall:
+            potential[i] = _arc_cost(costs, i, parent[i]) - potential[parent[i]]
         least = _least(costs[i], price) - potential[i]
         if least < best:
             best, row = least, i
@@ -226,6 +231,18 @@ def _shift(tree, potential, n, root, inner, reduced):
             x = tree.child[x] if tree.child[x] >= 0 else _next(tree, x, root)
 
 
+@nb.njit(**INNER)
+def _shift_columns(tree, potential, n, root, inner, reduced):
+    """The same, of the columns alone."""
+    change = -reduced if inner < n else reduced
+    for column in range(n, root):
+        x = column
+        while x != inner and x != root:
+            x = tree.parent[x]
+        if x == inner:
+            potential[column] += change
+
+
 @nb.njit(
     "b1(f8[:,::1],f8[::1],i4[::1],i4[::1],i4[::1],i4[::1],i4[::1],i8[::1],i8,i8,f8[::1],i8[::1])",
     **OUTER,
@@ -237,12 +254,12 @@ def pivots(costs, potential, parent, child, after, before, size, flow, block, mo
     last that moved anything, and the next row to price; `tolerance` has one number.
     """
     n, nodes = len(costs), len(potential)
-    root = nodes - 1
+    root, tall = nodes - 1, n >= _TALL * (nodes - n) ** 2
     tree = _Tree(parent, child, after, before, size, flow)
     _refresh(costs, potential, tree, root)
     fresh = True
     for _ in range(most):
-        i, j, counts[3] = _entering(costs, potential, counts[3], block, tolerance[0])
+        i, j, counts[3] = _entering(costs, potential, parent, tall, counts[3], block, tolerance[0])
         if i < 0 and not fresh:
             _refresh(costs, potential, tree, root)
             fresh = True
@@ -263,7 +280,10 @@ def pivots(costs, potential, parent, child, after, before, size, flow, block, mo
                 counts[2] = 0
         inner, outer = (i, n + j) if of_row else (n + j, i)
         _rehang(tree, cut, inner, outer, join, moved)
-        _shift(tree, potential, n, root, inner, reduced)
+        if tall:
+            _shift_columns(tree, potential, n, root, inner, reduced)
+        else:
+            _shift(tree, potential, n, root, inner, reduced)
         counts[0] += 1
         fresh = False
     return False

@@ -15,6 +15,8 @@ from kofn.engines import _simplex_kernels
 
 # The whole mass in units of flow: sums of either side stay within int64, and a unit is below any rounding of the sums.
 _UNITS = 2.0**61
+# A step between costs of 0 and others, far above what underflows.
+_LEAST = 2.0**-900
 # Whether to stop is asked after so many pivots.
 _PIVOTS = 1000
 
@@ -215,8 +217,14 @@ def _caps(costs: Floats, nodes: int) -> list[float]:
     seen = np.zeros(2200, np.bool_)
     _simplex_kernels.magnitudes(costs, low, seen)
     orders = np.flatnonzero(seen)
-    apart = np.flatnonzero(np.diff(orders) > 3 + math.log2(nodes))
-    return [low + 4.0 * nodes * math.ldexp(1.0, int(orders[k]) - 1100) for k in apart]
+    beyond = 3 + math.log2(nodes)
+    apart = np.flatnonzero(np.diff(orders) > beyond)
+    caps = [low + 4.0 * nodes * math.ldexp(1.0, int(orders[k]) - 1100) for k in apart]
+    # All that is cheap may be of one cost.
+    step = abs(low) or _LEAST
+    if len(orders) and orders[0] - 1100 > math.log2(step) + beyond:
+        caps.append(low + step)
+    return caps
 
 
 def _with_rest(

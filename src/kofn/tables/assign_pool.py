@@ -53,6 +53,7 @@ def read_pool(table: Table, arguments: AssignArguments) -> Pool:
         matrix, names = read_scores(table, arguments, some_unlisted=True)
         if arguments.sense == "min":
             matrix = np.where(matrix == -np.inf, -np.inf, -matrix)
+        notes = tuple(f"no item may go to bin {name!r}: it has no score" for name in _blank(matrix, names))
     else:
         compared = _vectors(table, arguments)
         X = compared.X
@@ -70,6 +71,34 @@ def read_pool(table: Table, arguments: AssignArguments) -> Pool:
         notes=notes,
     )
     return without_gaps(pool, arguments)
+
+
+def _blank(matrix: NDArray[Any], names: Sequence[str]) -> list[str]:
+    """The bins that no item may go to."""
+    return [name for j, name in enumerate(names) if not (matrix[:, j] > -np.inf).any()]
+
+
+def _refuse_minima_of_blank(call: dict[str, Any], pool: Pool, arguments: AssignArguments) -> None:
+    """Refuse bins that must hold something where no item may go to them, by the bins' names."""
+    blank = [] if pool.matrix is None or not pool.matrix_columns else _blank(pool.matrix, pool.matrix_columns)
+    if not blank:
+        return
+    least = call.get("min_size")
+    positions = [pool.matrix_columns.index(name) for name in blank]
+    if least is not None:
+        amounts = np.broadcast_to(least, len(pool.matrix_columns)) if np.ndim(least) == 0 else np.asarray(least)
+        asked = [(name, amounts[j]) for name, j in zip(blank, positions, strict=True) if j < len(amounts)]
+        name, amount = next(((name, amount) for name, amount in asked if amount > 0), ("", 0))
+        if name:
+            raise InputError(
+                f"--min-size asks {amount} of bin {name!r}, which has no score, so that no item may go to it; "
+                "give it a minimum of 0, or fill its cells"
+            )
+    elif arguments.method == "auto" and call.keys().isdisjoint(("capacity", "per_item", "limits")):
+        raise InputError(
+            f"bin {blank[0]!r} has no score, so that no item may go to it, and without --capacity every bin "
+            "holds as many items as the others; give --capacity, or leave the bin out by --columns"
+        )
 
 
 def values_of(table: Table, arguments: AssignArguments) -> dict[str, Any]:
@@ -105,6 +134,7 @@ def call_of(pool: Pool, arguments: AssignArguments) -> dict[str, Any]:
                 raise InputError(f"--{flag_name} {file} names the bins, so --k auto has none to find; give --k")
             bins = range(call.get("k", 0) if pool.matrix is None else pool.matrix.shape[1])
             call[name] = _by_bin(file, flag_name, pool.matrix_columns or tuple(map(str, bins)))
+    _refuse_minima_of_blank(call, pool, arguments)
     if pool.ids is not None or pool.dropped:
         call["ids"] = pool.keys  # rows are named by their number in the file, also where some were left out
     if pool.matrix is not None:

@@ -254,24 +254,32 @@ def read_scores(
 ) -> tuple[NDArray[Any], tuple[str, ...]]:
     """A table of scores and the names of its columns: those that are named, else the one column of vectors, else every
     numeric column that no other flag names. With `some_unlisted`, a cell may be empty or -inf: the row may not go to
-    that bin."""
+    that bin, and a column without any cell is a bin as well."""
     if isinstance(table, Npy):
         # Scores may hold -inf (a bin to avoid), which vectors may not; what else is wrong, `checks.scores` says.
         return table.array(), ()
     if arguments.vectors:
         return table.vectors(arguments.vectors, finite=not some_unlisted), ()
-    names = arguments.columns
+    names, gaps = arguments.columns, some_unlisted and arguments.empty == "refuse"
     if not names:
         named = {getattr(arguments, field.name) for field in dataclasses.fields(arguments) if "_column" in field.name}
         kinds = {name: table.dtype(name) for name in table.columns if name not in named}
         matrices = [name for name, kind in kinds.items() if kind == "vector"]
         if len(matrices) == 1:
             return table.vectors(matrices[0], finite=not some_unlisted), ()
-        names = tuple(name for name, kind in kinds.items() if kind == "number")
-    if not names:
-        raise InputError(f"{table.path.name} has no numeric columns to take as scores; name them with --columns")
-    read = _scores_of_bin if some_unlisted and arguments.empty == "refuse" else Table.numbers
+        numeric = [name for name, kind in kinds.items() if kind == "number"]
+        if not numeric:
+            raise InputError(f"{table.path.name} has no numeric columns to take as scores; name them with --columns")
+        unlisted = [name for name in kinds if gaps and name not in numeric and _is_blank(table, name)]
+        names = tuple(name for name in kinds if name in numeric or name in unlisted)
+    read = _scores_of_bin if gaps else Table.numbers
     return np.stack([read(table, name) for name in names], axis=1), tuple(names)
+
+
+def _is_blank(table: Table, name: str) -> bool:
+    """Whether a column of another kind than numbers has no value at all, which is why its kind is not known."""
+    column = table.column(name)
+    return 0 < column.len() == column.null_count()
 
 
 def _scores_of_bin(table: Table, name: str) -> NDArray[Any]:

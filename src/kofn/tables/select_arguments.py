@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from kofn.core.checks import InputError
 from kofn.tables.arguments import Quotas, RowArguments
+
+if TYPE_CHECKING:
+    from kofn.io.tables import Table
 
 FILES = ("queries", "private")
 
@@ -82,6 +86,17 @@ class SelectArguments(RowArguments):
         share: Any = self.k
         return dataclasses.replace(self, k=max(1, round(share * n))) if isinstance(share, Fraction) else self
 
+    def named_in(self, table: Table) -> Self:
+        """The same, with the names of columns as the table spells them, and of quotas of cells all of their columns."""
+        quotas: dict[Any, Any] = {}
+        for column, asked in self.quotas.items():
+            parts = tuple(column.split("+")) if isinstance(column, str) else (column,)
+            if column in table.columns or len(parts) == 1 or not set(parts) <= set(table.columns):
+                quotas[column] = asked
+            else:
+                quotas[parts] = {_cell(column, parts, group): ends for group, ends in asked.items()}
+        return dataclasses.replace(super().named_in(table), quotas=quotas)
+
     def given(self, *words: str) -> dict[str, Any]:
         given = super().given(*words)
         if self.address is not None:
@@ -94,9 +109,14 @@ class SelectArguments(RowArguments):
         return self.part_rows is not None or self.work is not None or self.engine not in (None, "local")
 
     @property
-    def quota_columns(self) -> tuple[str, ...]:
-        """The columns that have quotas."""
+    def quota_columns(self) -> tuple[Any, ...]:
+        """The columns that have quotas; the columns of cells as a tuple."""
         return (*self.quotas, *dict.fromkeys(self.proportional), *self.each)
+
+    @property
+    def has_cells(self) -> bool:
+        """True where a quota is of a cell of several columns."""
+        return any(isinstance(column, tuple) for column in self.quotas)
 
     @property
     def only_dedupes(self) -> bool:
@@ -108,7 +128,8 @@ class SelectArguments(RowArguments):
     @property
     def groupings(self) -> tuple[str, ...]:
         """The columns of groups."""
-        return self.quota_columns or ((self.group_column,) if self.group_column else ())
+        named = [column if isinstance(column, tuple) else (column,) for column in self.quota_columns]
+        return tuple(dict.fromkeys(itertools.chain(*named))) or ((self.group_column,) if self.group_column else ())
 
     @property
     def seeks(self) -> bool:
@@ -146,3 +167,14 @@ class SelectArguments(RowArguments):
     def ranks_by_score(self) -> bool:
         """True where the method ranks by a column of scores alone: vectors serve only --dedupe and the report."""
         return self.score_column is not None and (self.entry is None or "X" not in self.entry.accepted)
+
+
+def _cell(column: str, parts: tuple[str, ...], group: Any) -> tuple[Any, ...]:
+    """The groups of a cell, parted by commas; a name with a comma stands in quotes."""
+    groups = tuple(next(csv.reader([group])))
+    if len(groups) != len(parts):
+        raise InputError(
+            f"--quota {column}={group}: name one group of each of the {len(parts)} columns, as {column}="
+            f"{','.join(f'GROUP{i + 1}' for i in range(len(parts)))}:A-B"
+        )
+    return groups

@@ -282,7 +282,11 @@ def call_of(pool: Pool, arguments: SelectArguments) -> dict[str, Any]:
         call.pop("y", None)
     if arguments.quota_columns:
         quotas = quotas_of(pool, arguments)
-        call["quotas"] = quotas if len(quotas) > 1 else quotas[arguments.quota_columns[0]]
+        if arguments.has_cells:
+            groups = groups_of(pool, arguments)
+            call |= {"groups": {column: groups[column] for column in quotas}, "quotas": quotas}
+        else:
+            call["quotas"] = quotas if len(quotas) > 1 else quotas[arguments.quota_columns[0]]
     if pool.matrix is not None:
         call |= {"scores": pool.matrix} if pool.entries else {"rankings": _by_judge(pool)}
     if pool.X is None and arguments.compares_nothing:
@@ -323,15 +327,19 @@ def kind_of(pool: Pool, arguments: SelectArguments) -> str:
 
 
 def groups_of(pool: Pool, arguments: SelectArguments) -> dict[str, NDArray[Any]]:
-    """The labels of each column of groups."""
+    """The labels of each column of groups, and of the cells of several that have quotas."""
+    return _joined(pool, arguments)[0]
+
+
+def _joined(pool: Pool, arguments: SelectArguments) -> tuple[dict[Any, Any], dict[Any, Any]]:
     groups: Any = pool.values.get("groups")
-    return groups if isinstance(groups, dict) else dict.fromkeys(arguments.groupings, groups)
+    groups = groups if isinstance(groups, dict) else dict.fromkeys(arguments.groupings, groups)
+    return checks.joined(groups, arguments.quotas)
 
 
 def quotas_of(pool: Pool, arguments: SelectArguments) -> dict[str, Any]:
     """{column: {group: (least, most)}}, those of `--proportional` as shares of the pool."""
-    quotas: dict[str, Any] = dict(arguments.quotas)
-    groups = groups_of(pool, arguments)
+    groups, quotas = _joined(pool, arguments)
     for column in arguments.proportional:
         if arguments.k is None or arguments.budget is not None:
             raise InputError("--proportional shares out a number of picks: give -k, and no --budget")
@@ -381,4 +389,7 @@ def counted_quotas(pool: Pool, arguments: SelectArguments) -> dict[str, Any]:
     if not arguments.quota_columns:
         return {}
     checked = checks.quotas(quotas_of(pool, arguments))
-    return checks.resolved(groups_of(pool, arguments), checked, arguments.k, arguments.budget)[1]
+    groups = groups_of(pool, arguments)
+    if arguments.has_cells:
+        groups = {column: groups[column] for column in checked}
+    return checks.resolved(groups, checked, arguments.k, arguments.budget)[1]

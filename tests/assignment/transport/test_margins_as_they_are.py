@@ -39,6 +39,75 @@ def test_bells_far_apart_are_met_as_in_the_log_domain(middle: int, width: int, r
         assert plan.value == pytest.approx(-(log * gaps(500)).sum() - reg * (held * np.log(held)).sum(), rel=1e-8)
 
 
+@pytest.mark.parametrize("middle", [220, 420])
+@pytest.mark.parametrize("width", [5, 10])
+@pytest.mark.parametrize("reg", [1e-3, 1e-5])
+def test_bells_far_apart_with_hardly_any_entropy(middle: int, width: int, reg: float) -> None:
+    first, second = bell(500, 20, width), bell(500, middle, width)
+    plan, exact = transported(500, first, second, reg), ot.emd(first, second, gaps(500))
+    assert (plan.status, plan.info["reg"]) == ("optimal", reg)
+    assert plan.info["newton_steps"] < 20
+    held, least = exact[exact > 0], -(exact * gaps(500)).sum()
+    assert plan.value >= least - reg * (held * np.log(held)).sum() - 1e-9 * abs(least)
+    assert least * (1 + 1e-9) <= plan.info["transport"] + reg * np.log(500**2)
+    assert plan.info["transport"] <= least * (1 - 1e-9)
+
+
+def dense(plan: kofn.core.plans.Assignment) -> np.ndarray:
+    out = np.zeros((plan.n, plan.k))
+    out[np.repeat(np.arange(plan.n), np.diff(plan.indptr)), plan.bins] = plan.weights
+    return out
+
+
+def entropic(scores: np.ndarray, reg: float, **margins: object) -> kofn.core.plans.Assignment:
+    return kofn.assign(scores=scores, method="sinkhorn_newton_sparse", reg=reg, **margins)
+
+
+@pytest.mark.parametrize("shape", [(30, 20), (20, 30)])
+@pytest.mark.parametrize("reg", [0.1, 1e-3, 1e-5, 1e-8])
+@pytest.mark.parametrize("never", [-1e9, -1e32, -1e300])
+def test_scores_that_mean_never_change_no_reg(shape: tuple[int, int], reg: float, never: float) -> None:
+    rng = np.random.default_rng(0)
+    scores, barred = rng.random(shape), rng.random(shape) < 0.2
+    margins = (rng.dirichlet(np.ones(shape[0])), rng.dirichlet(np.ones(shape[1])))
+    told = entropic(np.where(barred, never, scores), reg, margins=margins)
+    asked = entropic(np.where(barred, -np.inf, scores), reg, margins=margins)
+    assert (told.status, told.info["reg"]) == ("optimal", reg)
+    np.testing.assert_allclose(dense(told), dense(asked), atol=1e-9)
+    assert told.value == pytest.approx(asked.value, abs=1e-9)
+
+
+@pytest.mark.parametrize("apart", [0.0, 1e-9, 1e-8, 1e-7])
+@pytest.mark.parametrize("offset", [0.0, -1e12])
+def test_a_plan_that_is_known_in_closed_form(apart: float, offset: float) -> None:
+    reg, never = 1e-8, -1e20
+    scores = np.array([[0, -apart, never], [-apart, 0, never], [never, never, offset]])
+    plan = entropic(scores, reg)
+    stays = 1 / (1 + np.exp(-apart / reg))
+    expected = [[stays, 1 - stays, 0], [1 - stays, stays, 0], [0, 0, 1]]
+    np.testing.assert_allclose(dense(plan), expected, atol=1e-4 if offset else 1e-8)
+    assert plan.info["reg"] == reg
+
+
+def test_a_reg_that_float64_cannot_tell_from_none_is_said() -> None:
+    scores = np.random.default_rng(0).random((4, 5))
+    scores[0, 1:] -= 1e32  # and one column cannot take all of row 0
+    with pytest.warns(kofn.core.checks.KofnWarning, match=r"reg=0.1 is below .* the plan is that of reg=.*e\+"):
+        plan = entropic(scores, 0.1, margins=(np.full(4, 1.25), np.ones(5)))
+    assert plan.info["reg_asked"] == 0.1
+    assert plan.info["reg"] > 1e15
+    held = plan.weights[plan.weights > 0]
+    counted = (dense(plan) * scores).sum() - plan.info["reg"] * (held * np.log(held)).sum()
+    assert plan.value == pytest.approx(counted, rel=1e-12)
+
+
+def test_rows_with_a_score_of_their_own_keep_the_reg_that_is_asked() -> None:
+    scores = np.array([[3.0, 1.0], [2.0, 1.5], [2.0, 0.0], [1.0, 0.5]])
+    moved = entropic(scores + np.array([[0], [2.0**40], [0], [-(2.0**45)]]), 0.1)
+    np.testing.assert_allclose(dense(moved), dense(entropic(scores, 0.1)), atol=1e-9)
+    assert moved.info["reg"] == 0.1
+
+
 def test_hardly_any_entropy() -> None:
     first, second = bell(100, 30, 10), bell(100, 40, 10)
     plan = transported(100, first, second, 0.01)

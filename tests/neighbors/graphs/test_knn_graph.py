@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from kofn.core.checks import InputError
-from kofn.core.runtime import Control
+from kofn.core.runtime import Control, Stopped
 from kofn.neighbors import knn_graph
 from kofn.neighbors.graphs import _knn_graph as graphs
 
@@ -94,5 +94,5 @@ def test_without_usearch_all_pairs_are_multiplied(monkeypatch: pytest.MonkeyPatc
 
 def test_a_graph_can_be_stopped() -> None:
     for engine in ("exact", "usearch"):
-        with pytest.raises(graphs.Stopped):
+        with pytest.raises(Stopped):
             knn_graph(rows(40, 2), 3, engine=engine, control=Control(time_limit=1e-9))

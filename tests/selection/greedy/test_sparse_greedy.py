@@ -5,10 +5,13 @@ from __future__ import annotations
 import importlib.util
 import itertools
 import math
+import time
 from typing import Any
 
 import numpy as np
 import pytest
+from limit_calls import processor_clock
+from scipy.spatial.distance import cdist
 
 from kofn.core.checks import InputError
 from kofn.neighbors import knn_graph
@@ -189,6 +192,29 @@ def test_time_is_up_before_the_graph_is_there() -> None:
     assert plan.value == pytest.approx(
         value(rows(200, 2), plan.indices, "euclidean", np.ones(200), plan.info["offset"])
     )
+
+
+@pytest.mark.parametrize("engine", ["exact", pytest.param("usearch", marks=needs_usearch)])
+@pytest.mark.parametrize(("n", "d", "k"), [(4000, 4096, 50), (12_000, 512, 2000)])
+def test_a_time_limit_is_kept_on_wide_pools(engine: Any, n: int, d: int, k: int) -> None:
+    X, limit = np.random.default_rng(0).normal(size=(n, d)).astype(np.float32), 0.5
+    seconds = []
+    with processor_clock():
+        for _ in range(2):  # the first run loads what is compiled
+            began = time.process_time()
+            plan = sparse_greedy(X, k=k, time_limit=limit, n_threads=1, neighbors=engine)
+            seconds.append(time.process_time() - began)
+    assert seconds[1] <= 1.1 * limit + 1
+    assert (plan.status, len(set(plan.indices.tolist())), plan.bound) == ("stopped", k, None)
+
+
+def test_a_graph_leaves_time_to_value_the_picks() -> None:
+    X = np.random.default_rng(0).normal(size=(60_000, 64)).astype(np.float32)
+    with processor_clock():
+        plan = sparse_greedy(X, k=100, time_limit=1.5, n_threads=1)
+    assert (plan.status, plan.info["neighbors"]) == ("stopped", "none")
+    nearest = cdist(X, X[plan.indices]).min(axis=1)
+    assert plan.value == pytest.approx(float((plan.info["offset"] - nearest).sum()), rel=1e-6)
 
 
 def test_equal_rows() -> None:

@@ -15,7 +15,7 @@ from kofn.core.checks import InputError
 from kofn.core.draws import Draw
 from kofn.core.plans import Assignment
 from kofn.core.registry import method
-from kofn.core.runtime import Control
+from kofn.core.runtime import Control, Stopped
 from kofn.core.words import Limits
 from kofn.objectives.similarity import geometry
 
@@ -232,7 +232,7 @@ def _neighbour_graph(X: Any, count: int, control: Control) -> Any:
 
     if count < 1:
         return _no_edges(len(X))
-    from kofn.neighbors.graphs._knn_graph import Stopped, knn_graph
+    from kofn.neighbors.graphs._knn_graph import knn_graph
 
     try:
         near = knn_graph(X, count, control=control if len(X) > _FEW_ROWS else None).indices

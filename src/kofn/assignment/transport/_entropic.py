@@ -98,13 +98,18 @@ def solve(
     newton: bool,
     most: int,
     stopped: Callable[[], bool],
+    first: float | None = None,
+    start: Floats | None = None,
 ) -> tuple[Floats, Floats, Floats, float, Counts]:
-    """u, v, the plan, how far its columns are off in total, and the counts; rows are exact up to rounding."""
+    """u, v, the plan, how far its columns are off in total, and the counts; rows are exact up to rounding.
+
+    `first` is the regularisation to descend from, and `start` the columns' potentials there.
+    """
     # Overflow needs no warning: `point_at` returns None for a point that is not finite.
     with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
         counts = Counts()
-        v = np.zeros(len(c))
-        levels = _levels(scores, reg)
+        v = np.zeros(len(c)) if start is None else start
+        levels = _levels(scores, reg, first)
         for level in levels:
             last = level == reg
             state = Scaled(scores, r, c, level, v)
@@ -135,10 +140,11 @@ def solve(
         return u, v, state.plan(point), point.off, counts
 
 
-def _levels(scores: Floats, reg: float) -> list[float]:
+def _levels(scores: Floats, reg: float, first: float | None) -> list[float]:
     """Decreasing regularisations, each a warm start for the next."""
-    listed = scores[scores > -np.inf]
-    first = float(listed.max() - listed.min()) / _WIDEST
+    if first is None:
+        listed = scores[scores > -np.inf]
+        first = float(listed.max() - listed.min()) / _WIDEST
     if first <= reg:
         return [reg]
     steps = math.ceil(math.log(first / reg) / math.log(_FACTOR))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
 import numpy as np
@@ -26,8 +27,11 @@ _CHECKED_FIRST = 10_000
 _UNSEEN = 1e-100
 # From so many items of one total a bin on, a flow among the bins is faster than pivots among items and bins.
 _FEW = 16
-# Below this share of the range of the scores the doubles of two potentials cannot tell plans apart.
-_FINEST = 1e-9
+# Totals are sums of doubles up to this share of the mass.
+_ROUNDING = 2.0**-50
+# Below this share of the range of the scores the plan without entropy is solved first, from whose prices potentials are
+# small; where there is none, below this one the doubles of two potentials cannot tell plans apart.
+_LITTLE, _FINEST = 1e-6, 1e-9
 
 
 @method(
@@ -61,10 +65,11 @@ def sinkhorn_newton_sparse(
         margins: (row totals (n,), column totals (bins,)), >= 0, of one sum. By default every item has total
             1 and every bin n/bins.
         time_limit: seconds; the plan reached by then is returned, status "stopped".
-        reg: the weight of the entropy, in units of the scores. Any positive number works without overflow; values
-            below a billionth of the range of the scores act as a billionth. 0 is transport without entropy, solved
-            exactly: by a network simplex (1,000 x 1,000 in a quarter of a second), or by the flow of
-            `balanced_assignment` where many items of one total go to few bins that each hold a whole number of them.
+        reg: the weight of the entropy, in units of the scores. Any positive number works without overflow. One below
+            some 1e-12 of the scores that carry mass cannot be told from 0 in float64: the plan is then of the least
+            that can, which a warning and `info["reg"]` name (`info["reg_asked"]` is what was given). 0 is transport
+            without entropy, solved exactly: by a network simplex (1,000 x 1,000 in a quarter of a second), or by the
+            flow of `balanced_assignment` where many items of one total go to few bins that each hold a whole number.
             Default: a hundredth of the range.
         tol: total error of the margins before rounding, as a share of the mass.
         rounded: round the plan so that the margins hold exactly. Where -inf entries leave no room, the plan stays
@@ -91,9 +96,10 @@ def sinkhorn_newton_sparse(
         InputError: scores that are not (n, bins), margins of other lengths or sums, an option out of range.
 
     Cost: O(n bins) a sweep or a step; one exponential of the table a regularisation. Small regularisations are
-    approached through larger ones, a factor of four apart. Memory: 80 bytes an entry where the plan is full, less the
-    sparser it is. With `reg=0` a pivot prices some sqrt(n bins) entries and visits a part of a tree of n + bins nodes;
-    there are some 10 pivots a node, and memory is 32 bytes an entry.
+    approached through larger ones, a factor of four apart; those below a millionth of the scores' range from the plan
+    without entropy, whose prices are taken off the scores first. Memory: 80 bytes an entry where the plan is full,
+    less the sparser it is. With `reg=0` a pivot prices some sqrt(n bins) entries and visits a part of a tree of n +
+    bins nodes; there are some 10 pivots a node, and memory is 32 bytes an entry.
 
     Guarantee: with `rounded` both margins hold up to the rounding of float64 sums, and value <= optimum <= bound,
     whatever `tol` is. The dual rises with every sweep and every step.
@@ -130,11 +136,11 @@ def sinkhorn_newton_sparse(
     # Totals that no sum of doubles would notice are left aside, as totals of zero are.
     rows, columns = np.flatnonzero(r > _UNSEEN * total), np.flatnonzero(c > _UNSEEN * total)
     inner = table if len(rows) == len(r) and len(columns) == len(c) else table[np.ix_(rows, columns)]
-    v, plan, off, counts = _solve(
+    solved = _solve(
         inner,
         r[rows] / total,
         c[columns] / total,
-        max(reg, _FINEST * (_range(table) or max(1.0, float(np.abs(table[table > -np.inf]).max())))),
+        reg,
         time_limit=time_limit,
         tol=tol,
         sweeps=checks.count(sweeps, "sweeps", least=1),
@@ -142,35 +148,82 @@ def sinkhorn_newton_sparse(
         newton=newton,
         most=checks.count(max_steps, "max_steps", least=1) * (1 if newton else 1000),
     )
-    if off > max(tol, 1e-6):
+    if solved.off > max(tol, 1e-6):
         _refuse_infeasible(table, r, c)
+    plan = solved.plan
     plan *= total
-    v = v - float(v.min())
-    u = _row_potentials(inner, v, r[rows], reg)
-    met = off <= tol
+    u = solved.u + _row_potentials(solved.scores, solved.moves, r[rows], solved.reg)
+    v = solved.v + solved.moves
+    lowest = float(v.min())
     if rounded:
         _round(plan, r[rows], c[columns], inner)
-    return _as_plan(table, reg, (r, c), (rows, columns), (u, v), plan, met, off, counts)
+    potentials = u + lowest, v - lowest
+    assignment = _as_plan(table, (r, c), (rows, columns), potentials, solved, plan, met=solved.off <= tol)
+    return assignment if solved.reg == reg else _as_told(assignment, reg)
 
 
-def _solve(
-    scores: Floats, r: Floats, c: Floats, reg: float, *, time_limit: float | None, **how: Any
-) -> tuple[Floats, Floats, float, Any]:
-    """Column potentials, the plan, its margin error and the counters; the longer side is eliminated."""
+@dataclass(frozen=True)
+class _Solved:
+    """A plan of shares, off by `off` in all, of scores less the prices u and v; `moves` are the columns' potentials of
+    these, and `reg` is what was solved for."""
+
+    scores: Floats
+    u: Floats
+    v: Floats
+    moves: Floats
+    reg: float
+    plan: Floats
+    off: float
+    counts: Any
+
+
+def _solve(scores: Floats, r: Floats, c: Floats, reg: float, *, time_limit: float | None, **how: Any) -> _Solved:
+    """The plan and the columns' potentials; the longer side is eliminated."""
     from threadpoolctl import threadpool_limits
 
-    from kofn.assignment.transport import _entropic
+    from kofn.assignment.transport import _entropic, _little_entropy
     from kofn.core.runtime import Control
 
     c = c / math.fsum(c.tolist()) * math.fsum(r.tolist())
+    turned = len(r) < len(c)
+    if turned:
+        scores, r, c = np.ascontiguousarray(scores.T), c, r
+    u, v, used, span = np.zeros(len(r)), np.zeros(len(c)), reg, _range(scores)
+    if 0 < reg < _LITTLE * span:
+        # What all scores of a row or column share has no part in the plan.
+        u = scores.max(axis=1)
+        scores = scores - u[:, None]
+        v = scores.max(axis=0)
+        scores -= v
+        span = _range(scores)
     # Kernel-vector products are memory-bound: a second thread only changes the order of the sums.
     with Control(time_limit=time_limit) as control, threadpool_limits(1, "blas"):
-        if len(r) >= len(c):
-            _, v, plan, off, counts = _entropic.solve(scores, r, c, reg, stopped=control.stopped, **how)
-            return v, plan, off, counts
-        turned = np.ascontiguousarray(scores.T)
-        v, _, plan, off, counts = _entropic.solve(turned, c, r, reg, stopped=control.stopped, **how)
-        return v, np.ascontiguousarray(plan.T), off, counts
+        how["stopped"] = control.stopped
+        exact = _little_entropy.Reduced.of(scores, r, c, control.stopped) if 0 < reg < _LITTLE * span else None
+        if exact is not None:
+            scores, u, v, used = exact.scores, u + exact.u, v + exact.v, max(reg, exact.finest)
+            solved = _little_entropy.solve(exact, r, c, used, **how)
+        elif span:
+            used = max(reg, _FINEST * span)
+            solved = _entropic.solve(scores, r, c, used, **how)
+        else:
+            # Scores that are all the same ask for the same plan whatever `reg` is.
+            solved = _entropic.solve(np.where(scores > -np.inf, 0.0, -np.inf), r, c, 1.0, **how)
+            solved = (reg * solved[0], reg * solved[1], *solved[2:])
+    rows, columns, plan, off, counts = solved
+    if turned:
+        return _Solved(np.ascontiguousarray(scores.T), v, u, rows, used, np.ascontiguousarray(plan.T), off, counts)
+    return _Solved(scores, u, v, columns, used, plan, off, counts)
+
+
+def _as_told(plan: Assignment, reg: float) -> Assignment:
+    """Say that `reg` was too small, and which one the plan is of."""
+    used = plan.info["reg"]
+    checks.warn(
+        f"reg={reg:g} is below what float64 can tell from 0 beside these scores: the plan is that of reg={used:.3g}; "
+        "give reg=0 for transport without entropy, or -inf for scores that mean never"
+    )
+    return replace(plan, info={**plan.info, "reg_asked": reg})
 
 
 def _row_potentials(scores: Floats, v: Floats, r: Floats, reg: float) -> Floats:
@@ -235,11 +288,14 @@ def _round(plan: Floats, r: Floats, c: Floats, table: Floats) -> None:
     plan *= np.minimum(1.0, r / np.maximum(plan.sum(axis=1), np.finfo(np.float64).tiny))[:, None]
     plan *= np.minimum(1.0, c / np.maximum(plan.sum(axis=0), np.finfo(np.float64).tiny))
     want, room = np.maximum(r - plan.sum(axis=1), 0.0), np.maximum(c - plan.sum(axis=0), 0.0)
-    for i in np.flatnonzero(want > 0):
-        free = np.where(table[i] > -np.inf, room, 0.0)
-        given = np.clip(want[i] - (np.cumsum(free) - free), 0.0, free)
-        plan[i] += given
-        room -= given
+    # First where the plan has mass: an entry of none may cost more than all others together.
+    for carries, least in ((plan > 0, 0.0), (table > -np.inf, _ROUNDING * math.fsum(r.tolist()))):
+        for i in np.flatnonzero(want > least):
+            free = np.where(carries[i], room, 0.0)
+            given = np.clip(want[i] - (np.cumsum(free) - free), 0.0, free)
+            plan[i] += given
+            room -= given
+            want[i] -= min(want[i], float(given.sum()))
 
 
 def _exact(table: Floats, r: Floats, c: Floats, time_limit: float | None) -> Assignment:
@@ -305,16 +361,16 @@ def _vertex(
 
 def _as_plan(
     table: Floats,
-    reg: float,
     margins: tuple[Floats, Floats],
     where: tuple[NDArray[np.int64], NDArray[np.int64]],
     potentials: tuple[Floats, Floats],
+    solved: _Solved,
     plan: Floats,
+    *,
     met: bool,
-    off: float,
-    counts: Any,
 ) -> Assignment:
     n, bins = table.shape
+    reg, counts = solved.reg, solved.counts
     (r, c), (rows, columns) = margins, where
     u, v = np.full(n, np.inf), np.full(bins, np.inf)
     u[rows], v[columns] = potentials
@@ -351,7 +407,7 @@ def _as_plan(
             "entropy": entropy,
             "transport_bound": float(r[rows] @ best[rows] + c[columns] @ v[columns]),
             "margin_error": float(error),
-            "solved_to": off,
+            "solved_to": solved.off,
             "sweeps": counts.sweeps,
             "newton_steps": counts.newton,
             "conjugate_steps": counts.conjugate,

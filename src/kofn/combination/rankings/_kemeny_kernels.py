@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import numba as nb
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from kofn.core.compiled import OUTER
 
 __all__ = ["best_order", "settle"]
 
 
-@njit("int64[:](float64[:,::1])", cache=True, nogil=True)
+@nb.njit("int64[:](float64[:,::1])", **OUTER)
 def best_order(prefers: NDArray[np.float64]) -> NDArray[np.int64]:  # pragma: no cover
     """An order of n <= 24 alternatives that overturns the least weight of preferences, the first of the best ones.
 
@@ -58,7 +60,7 @@ def best_order(prefers: NDArray[np.float64]) -> NDArray[np.int64]:  # pragma: no
     return order
 
 
-@njit("int64(float64[:,::1], int64[::1], float64, int64)", cache=True, nogil=True)
+@nb.njit("int64(float64[:,::1], int64[::1], float64, int64)", **OUTER)
 def settle(
     prefers: NDArray[np.float64], order: NDArray[np.int64], least: float, passes: int
 ) -> int:  # pragma: no cover

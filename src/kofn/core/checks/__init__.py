@@ -33,6 +33,7 @@ from kofn.core.checks.errors import InputError as InputError
 from kofn.core.checks.errors import KofnError as KofnError
 from kofn.core.checks.errors import KofnWarning as KofnWarning
 from kofn.core.checks.errors import nearest as nearest
+from kofn.core.checks.errors import warn as warn
 from kofn.core.checks.extremes import explained as explained
 from kofn.core.checks.files import DAMAGE as DAMAGE
 from kofn.core.checks.files import load_arrays as load_arrays
@@ -53,6 +54,8 @@ from kofn.core.checks.numbers import seconds as seconds
 from kofn.core.checks.numbers import shown as shown
 from kofn.core.checks.options import option as option
 from kofn.core.checks.quotas import groups as groups
+from kofn.core.checks.quotas import joined as joined
+from kofn.core.checks.quotas import joint_name as joint_name
 from kofn.core.checks.quotas import labels as labels
 from kofn.core.checks.quotas import quotas as quotas
 from kofn.core.checks.quotas import resolved as resolved

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import inspect
+import warnings
 from collections.abc import Iterable
 
 
@@ -39,6 +41,14 @@ class BrokenPlanError(KofnError, RuntimeError):
 
 class KofnWarning(UserWarning):
     """Something was counted and reported rather than refused."""
+
+
+def warn(message: str) -> None:
+    """Issue a `KofnWarning`, at the line of the first caller outside kofn."""
+    frame, level = inspect.currentframe(), 0
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "kofn":
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, KofnWarning, stacklevel=level + 1)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

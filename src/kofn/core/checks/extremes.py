@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from kofn.core.checks.errors import FailureError, InputError, KofnError
+from kofn.core.checks.errors import FailureError, InputError, KofnError, KofnWarning
 from kofn.core.checks.reading import in_callers_code
 
 # Beyond this, squares and sums of floats overflow or vanish.
@@ -31,7 +31,7 @@ def explained(name: str, known: Mapping[str, Any]) -> Iterator[None]:
     """
     try:
         yield
-    except KofnError:
+    except (KofnError, KofnWarning):
         raise
     except MemoryError as error:
         raise FailureError(f"{name} ran out of memory ({error}); give fewer items, or a smaller setting") from error

@@ -79,7 +79,7 @@ def groups(value: Any, name: str = "groups") -> Any:
 
 
 def quotas(value: Any, name: str = "quotas") -> dict[Any, Any]:
-    """{group: (least, most)}, or {column: {group: (least, most)}}.
+    """{group: (least, most)}, or {column: {group: (least, most)}}, where a tuple of columns has tuples of groups.
 
     None leaves an end open, one number asks for exactly that many. Numbers between 0 and 1 are shares of the picks.
     """
@@ -170,6 +170,61 @@ class Names:
         return alike[0] if alike else -1
 
 
+def joint_name(column: Any) -> Any:
+    """What a column of cells is called, which is named by the tuple of its columns; other columns as they are."""
+    return "+".join(map(str, column)) if isinstance(column, tuple) else column
+
+
+def joined(groups: Mapping[Any, Any], quotas: Mapping[Any, Any]) -> tuple[dict[Any, Any], dict[Any, Any]]:
+    """Groups and quotas with cells of several columns, {("lang", "year"): {("de", 2020): ...}}, as a column more."""
+    labels, out = dict(groups), {}
+    for column, inner in quotas.items():
+        if not isinstance(column, tuple) or column in groups:
+            out[column] = inner
+            continue
+        if len(set(column)) < 2:
+            raise InputError(f"quotas[{column!r}]: give two columns or more, each once; a single column by its name")
+        for part in column:
+            if part not in groups:
+                raise InputError(f"quotas name the column {part!r}, which groups lacks{nearest(str(part), groups)}")
+        name = joint_name(column)
+        while name in labels:
+            name = f"({name})"
+        labels[name], out[name] = _cells(column, [groups[part] for part in column], inner)
+    return labels, out
+
+
+def _cells(column: tuple[Any, ...], labels: Sequence[Array], inner: Mapping[Any, Any]) -> tuple[Array, dict[str, Any]]:
+    """One label an item for its cell, and the quotas under these."""
+    parts = [np.unique(given, return_inverse=True) for given in labels]
+    cells, of = np.unique(np.stack([codes for _, codes in parts]), axis=1, return_inverse=True)
+    own = [[written(name) for name in unique.tolist()] for unique, _ in parts]
+
+    def text(codes: Any) -> str:
+        return ",".join(names[code] for names, code in zip(own, codes, strict=True))
+
+    def exact(codes: Any) -> str:
+        return str(tuple(names[code] for names, code in zip(own, codes, strict=True)))
+
+    texts = [text(codes) for codes in cells.T]
+    call = text if len(set(texts)) == len(texts) else exact
+    quotas: dict[str, Any] = {}
+    for group, ends in inner.items():
+        label = f"quotas[{column!r}][{group!r}]"
+        if not isinstance(group, tuple) or len(group) != len(column):
+            raise InputError(f"{label}: give one group of each of the {len(column)} columns, as a tuple")
+        codes = []
+        for part, name, (unique, _) in zip(column, group, parts, strict=True):
+            codes.append(Names(unique).find(name, label))
+            if codes[-1] < 0:
+                hint = nearest(written(name), map(written, unique.tolist()))
+                raise InfeasibleError(f"{label}: no item has {name!r} in {part!r}{hint}")
+        if call(codes) in quotas:
+            raise InputError(f"{label} names a cell that was named before; write each once")
+        quotas[call(codes)] = ends
+    return np.array([call(codes) for codes in cells.T])[of.ravel()], quotas
+
+
 def resolved(groups: Any, quotas: Mapping[Any, Any], k: int | None, budget: Any) -> tuple[Any, dict[Any, Any]]:
     """Checked groups and quotas, each quota under its group's own name and in whole numbers of picks.
 
@@ -193,6 +248,9 @@ def resolved(groups: Any, quotas: Mapping[Any, Any], k: int | None, budget: Any)
                 "give quotas={column: {group: (least, most)}}"
             )
         quotas = {next(iter(groups)): quotas}
+    in_cells = {part for column in quotas if isinstance(column, tuple) and column not in groups for part in column}
+    groups, quotas = joined(groups, quotas)
+    groups = {column: labels for column, labels in groups.items() if column in quotas or column not in in_cells}
     for column in quotas:
         if column not in groups:
             raise InputError(f"quotas name the column {column!r}, which groups lacks{nearest(str(column), groups)}")

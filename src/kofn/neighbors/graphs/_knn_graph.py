@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from kofn.core import checks
 from kofn.core.arrays import Floats
 from kofn.core.checks import InputError
-from kofn.core.runtime import Control, Stopped
+from kofn.core.runtime import Control
 from kofn.engines.threads import cores, spread
 from kofn.objectives.similarity import FROM_ROWS, Geometry, geometry
 
@@ -22,8 +22,10 @@ __all__ = ["KnnGraph", "knn_graph"]
 
 # Up to this many rows all pairs are multiplied out, which takes less time than building an index.
 _EXACT_ROWS = 1 << 14
-# Entries of a block of products, and rows that an index takes or answers between two looks at the clock.
-_PRODUCTS, _ROWS_AT_ONCE = 1 << 22, 1 << 14
+# Entries of a block of products and multiplications in it; rows that an index takes or answers between two looks at the
+# clock, and their coordinates.
+_PRODUCTS, _MULTIPLICATIONS = 1 << 22, 1 << 31
+_ROWS_AT_ONCE, _COORDINATES = 1 << 14, 1 << 16
 _PIVOTS = 1024
 # usearch: links a row, and rows kept in view while a row is added.
 _LINKS, _VIEW = 24, 64
@@ -127,18 +129,20 @@ def knn_graph(
         engine = "usearch" if installed and n > _EXACT_ROWS else "exact"
     space = geometry(X, metric)
     control = Control() if control is None else control
+    centred = _Centred.of(space, control)
     rows, recall, missed = np.empty(0, np.int64), 1.0, np.empty(0)
     if engine == "exact":
-        indices, lengths = _sorted(space, _all_pairs(space, count, control), n_threads)
+        indices, lengths = _sorted(space, _all_pairs(centred, count, control), n_threads, control)
     else:
-        indices, lengths = _sorted(space, _by_index(space, count, expansion, n_threads, control), n_threads)
+        neighbors = _by_index(centred, count, expansion, n_threads, control)
+        indices, lengths = _sorted(space, neighbors, n_threads, control)
         rows = _drawn(n, checks.count(sample, "sample"), seed)
-        recall, missed = _measure(space, indices, lengths, rows, metric, control)
+        recall, missed = _measure(centred, indices, lengths, rows, metric, control)
     kind: type[np.floating[Any]] = np.float32 if X.dtype == np.float32 else np.float64
     distances = _distance(lengths, metric, space).astype(kind)
     # Products in float64 distinguish rows whose squared distances differ by more than this; a stored distance may also
     # be rounded up.
-    close = math.sqrt(_ROUNDING * float(_squares(space).max()))
+    close = math.sqrt(_ROUNDING * float(centred.squares.max()))
     rounded = float(distances.max()) * float(np.finfo(kind).eps)
     slack = float(_distance(np.array(close), metric, space)) + rounded
     return KnnGraph(indices, distances, engine, recall, rows, missed, slack)
@@ -155,38 +159,50 @@ def _distance(lengths: Floats, metric: str, space: Geometry) -> Floats:
     return lengths**2 * (0.5 if metric == "cosine" else space.unit)
 
 
-def _blocks(n: int, width: int) -> Iterator[slice]:
-    step = max(1, _PRODUCTS // width)
+def _blocks(n: int, width: int, depth: int = 1) -> Iterator[slice]:
+    """Blocks of rows whose products with `width` rows of `depth` coordinates are few enough to be made at once."""
+    step = max(1, min(_PRODUCTS // width, _MULTIPLICATIONS // (width * depth)))
     return (slice(low, min(low + step, n)) for low in range(0, n, step))
 
 
-def _centre(space: Geometry) -> Floats:
-    """The mean of the points; without centring, products of rows far from the origin would cancel."""
-    total = np.zeros(space.rows.shape[1])
-    for part in _blocks(space.n, space.rows.shape[1]):
-        total += space.points(part).sum(axis=0)
-    return total / space.n
+@dataclass(frozen=True, eq=False)
+class _Centred:
+    """Points less their mean, without which products of rows far from the origin would cancel."""
+
+    space: Geometry
+    centre: Floats
+    squares: Floats
+
+    @classmethod
+    def of(cls, space: Geometry, control: Control) -> _Centred:
+        n, width = space.rows.shape
+        total, squares = np.zeros(width), np.empty(n)
+        for part in _blocks(n, width):
+            control.check()
+            total += space.points(part).sum(axis=0)
+        centre = total / n
+        for part in _blocks(n, width):
+            control.check()
+            gap = space.points(part) - centre
+            squares[part] = np.einsum("ij,ij->i", gap, gap)
+        return cls(space, centre, squares)
+
+    def points(self, rows: Any) -> Floats:
+        return self.space.points(rows) - self.centre
 
 
-def _squares(space: Geometry) -> Floats:
-    """(n,) squared lengths of the centred points."""
-    centre, out = _centre(space), np.empty(space.n)
-    for part in _blocks(space.n, space.rows.shape[1]):
-        gap = space.points(part) - centre
-        out[part] = np.einsum("ij,ij->i", gap, gap)
-    return out
-
-
-def _all_pairs(space: Geometry, count: int, control: Control) -> NDArray[np.int32]:
-    centre, squares = _centre(space), _squares(space)
-    out = np.empty((space.n, count), np.int32)
-    points = space.points(slice(None)) - centre
-    for part in _blocks(space.n, space.n):
-        if control.stopped():
-            raise Stopped
+def _all_pairs(centred: _Centred, count: int, control: Control) -> NDArray[np.int32]:
+    n, width = centred.space.rows.shape
+    out = np.empty((n, count), np.int32)
+    points = np.empty((n, width))
+    for part in _blocks(n, width):
+        control.check()
+        points[part] = centred.points(part)
+    for part in _blocks(n, n, width):
+        control.check()
         products = points[part] @ points.T
         products *= -2
-        products += squares
+        products += centred.squares
         products[np.arange(len(products)), np.arange(part.start, part.stop)] = np.inf
         out[part] = np.argpartition(products, count - 1, axis=1)[:, :count]
         control.step(part.stop)
@@ -194,34 +210,32 @@ def _all_pairs(space: Geometry, count: int, control: Control) -> NDArray[np.int3
 
 
 def _by_index(
-    space: Geometry, count: int, expansion: int | None, n_threads: int | None, control: Control
+    centred: _Centred, count: int, expansion: int | None, n_threads: int | None, control: Control
 ) -> NDArray[np.int32]:
     from usearch.index import Index
 
-    n, width = space.rows.shape
-    centre = _centre(space)
+    n, width = centred.space.rows.shape
     view = max(_VIEW, count + 1) if expansion is None else max(checks.count(expansion, "expansion"), count + 1)
     index = Index(
         ndim=width, metric="l2sq", dtype="f32", connectivity=_LINKS, expansion_add=_VIEW, expansion_search=view
     )
 
     def points(rows: Any) -> NDArray[np.float32]:
-        return (space.points(rows) - centre).astype(np.float32)
+        return centred.points(rows).astype(np.float32)
 
     # Neighbours added one after another use the same part of the index, which is then in the cache: this order takes a
     # third of the time.
-    order = _near_each_other(points, n)
-    for low in range(0, n, _ROWS_AT_ONCE):
-        if control.stopped():
-            raise Stopped
-        part = order[low : low + _ROWS_AT_ONCE]
+    order = _near_each_other(points, n, width, control)
+    at_once = min(max(16, _COORDINATES // width), _ROWS_AT_ONCE)
+    for low in range(0, n, at_once):
+        control.check()
+        part = order[low : low + at_once]
         index.add(part, points(part), threads=1)
         control.step((low + len(part)) // 2)
     out = np.empty((n, count), np.int32)
-    for low in range(0, n, _ROWS_AT_ONCE):
-        if control.stopped():
-            raise Stopped
-        part = order[low : low + _ROWS_AT_ONCE]
+    for low in range(0, n, at_once):
+        control.check()
+        part = order[low : low + at_once]
         # For a single row usearch returns another type; so the first row is always searched twice.
         matches: Any = index.search(points(np.append(part, part[0])), count + 1, threads=cores(n_threads))
         keys, counts = np.asarray(matches.keys)[:-1].astype(np.int64), np.asarray(matches.counts)[:-1]
@@ -232,18 +246,20 @@ def _by_index(
         own[~own.any(axis=1), -1] = True
         out[part] = keys[~own].reshape(len(part), count)
         for row in part[short].tolist():
-            out[row] = _exactly(space, row, count)
+            out[row] = _exactly(centred.space, row, count)
         control.step((n + low + len(part)) // 2)
     return out
 
 
-def _near_each_other(points: Callable[[Any], NDArray[np.float32]], n: int) -> NDArray[np.int64]:
+def _near_each_other(
+    points: Callable[[Any], NDArray[np.float32]], n: int, width: int, control: Control
+) -> NDArray[np.int64]:
     """The rows in an order in which neighbours follow each other: by the nearest of some pivots."""
     pivots = points(np.arange(0, n, max(1, n // _PIVOTS))[:_PIVOTS])
     half = np.einsum("ij,ij->i", pivots, pivots) / 2
     nearest = np.empty(n, np.int64)
-    for low in range(0, n, _ROWS_AT_ONCE):
-        part = slice(low, min(low + _ROWS_AT_ONCE, n))
+    for part in _blocks(n, len(pivots), width):
+        control.check()
         nearest[part] = np.argmax(points(part) @ pivots.T - half, axis=1)
     return np.argsort(nearest, kind="stable")
 
@@ -255,25 +271,33 @@ def _exactly(space: Geometry, row: int, count: int) -> NDArray[np.int32]:
     return np.argpartition(away, count - 1)[:count].astype(np.int32)
 
 
-def _sorted(space: Geometry, indices: NDArray[np.int32], n_threads: int | None) -> tuple[NDArray[np.int32], Floats]:
+def _sorted(
+    space: Geometry, indices: NDArray[np.int32], n_threads: int | None, control: Control
+) -> tuple[NDArray[np.int32], Floats]:
     """The neighbours with their lengths, nearest first; ties by index."""
     n, count = indices.shape
     lengths = np.empty((n, count))
     if indices.size * space.rows.shape[1] > _COMPILED:
         from kofn.neighbors.graphs import _kernels
 
-        step = 1024
+        step = min(1024, max(1, _PRODUCTS // (count * space.rows.shape[1])))
+        for start in range(0, n, 16 * step):
+            control.check()
+            stop = min(start + 16 * step, n)
 
-        def work(low: int, high: int) -> None:
-            _kernels.lengths(low * step, min(high * step, n), space.rows, space.scale, indices, lengths)
+            def work(low: int, high: int, start: int = start, stop: int = stop) -> None:
+                ends = start + low * step, min(start + high * step, stop)
+                _kernels.lengths(*ends, space.rows, space.scale, indices, lengths)
 
-        spread(work, -(-n // step), cores(n_threads), shares=4)
+            spread(work, -(-(stop - start) // step), cores(n_threads), shares=4)
     else:
         for part in _blocks(n, count * space.rows.shape[1]):
+            control.check()
             gap = space.points(indices[part].ravel().astype(np.int64)).reshape(*indices[part].shape, -1)
             gap -= space.points(part)[:, None]
             lengths[part] = np.sqrt(np.einsum("ijk,ijk->ij", gap, gap))
     for part in _blocks(n, count):
+        control.check()
         by_index = np.argsort(indices[part], axis=1)
         order = np.argsort(np.take_along_axis(lengths[part], by_index, axis=1), axis=1, kind="stable")
         order = np.take_along_axis(by_index, order, axis=1)
@@ -283,26 +307,30 @@ def _sorted(space: Geometry, indices: NDArray[np.int32], n_threads: int | None) 
 
 
 def _measure(
-    space: Geometry, indices: NDArray[np.int32], lengths: Floats, rows: NDArray[np.int64], metric: str, control: Control
+    centred: _Centred,
+    indices: NDArray[np.int32],
+    lengths: Floats,
+    rows: NDArray[np.int64],
+    metric: str,
+    control: Control,
 ) -> tuple[float, Floats]:
     """Recall on a sample of rows, and how much nearer than the farthest listed neighbour the nearest unlisted row is.
 
     A float32 product rules out nearly all pairs, with a margin for its rounding; the rest are decided in float64.
     """
+    space = centred.space
     n, width = space.rows.shape
-    centre = _centre(space)
-    longest = math.sqrt(float(_squares(space).max()))
-    sample = space.points(rows) - centre
+    longest = math.sqrt(float(centred.squares.max()))
+    sample = centred.points(rows)
     sizes = np.einsum("ij,ij->i", sample, sample)
     margin = (width + 8) * 2.0**-23 * (np.sqrt(sizes) * longest + longest**2)
     # |x - y|^2 < reach^2 where x.y - |y|^2 / 2 > (|x|^2 - reach^2) / 2.
     least = ((sizes - lengths[rows, -1] ** 2) / 2 - margin).astype(np.float32)
     sample32 = np.column_stack([sample, np.ones(len(rows))]).astype(np.float32)
     pairs: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
-    for part in _blocks(n, len(rows)):
-        if control.stopped():
-            raise Stopped
-        block = space.points(part) - centre
+    for part in _blocks(n, len(rows), width):
+        control.check()
+        block = centred.points(part)
         block32 = np.column_stack([block, np.einsum("ij,ij->i", block, block) / -2]).astype(np.float32)
         row, column = np.divmod(np.flatnonzero((sample32 @ block32.T >= least[:, None]).ravel()), len(block))
         pairs.append((row, column + part.start))
@@ -312,6 +340,7 @@ def _measure(
     hits, missed = 0, np.zeros(len(rows))
     count = indices.shape[1]
     for r, near in enumerate(np.split(column[order], ends[:-1])):
+        control.check()
         own = int(rows[r])
         unlisted = near[~np.isin(near, indices[own]) & (near != own)]
         gap = space.points(unlisted) - space.points(slice(own, own + 1))

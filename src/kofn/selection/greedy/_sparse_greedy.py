@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+import sys
 import time
 from typing import Any, Literal, Unpack
 
@@ -30,8 +31,11 @@ from kofn.selection.greedy._search import Search
 
 # Entries of X times picks that NumPy deals with while compiled code is still being loaded.
 _SMALL = 1 << 26
-# Entries of the graph looked at together, and blocks of rows between two signs of progress.
-_ENTRIES, _BLOCKS_AT_ONCE = 1 << 21, 64
+# Entries of the graph looked at together, blocks of rows between two signs of progress, and coordinates of pairs of a
+# row and a pick between two looks at the clock.
+_ENTRIES, _BLOCKS_AT_ONCE, _AT_ONCE = 1 << 21, 64, 1 << 26
+# So many of those a core of a slow machine evaluates, and the seconds it takes to load compiled code.
+_COORDINATES_A_SECOND, _LOADING = 1e9, 1.0
 # The bound may fail for one sample of rows in a million.
 _DOUBT = 1e-6
 
@@ -118,7 +122,10 @@ def sparse_greedy(
 
     w = np.ones(n) if weights is None else np.asarray(weights, np.float64)
     unit, offset = 0.5 if metric == "cosine" else 1.0, ceiling(X, metric)
-    with Control(time_limit=time_limit, progress=progress, total=n, title="neighbours") as control:
+    # Without the time to value them picks would be worth nothing to their reader; the graph leaves it, up to a half.
+    valuing = X.size * constraints.k / (_COORDINATES_A_SECOND * cores(n_threads))
+    before = None if time_limit is None else max(time_limit / 2, time_limit - valuing)
+    with Control(time_limit=before, progress=progress, total=n, title="neighbours") as control:
         try:
             graph = knn_graph(
                 X, count, metric, engine=neighbors, expansion=expansion, n_threads=n_threads, control=control
@@ -305,21 +312,34 @@ def _served(
             gains[t] = exact_sum(weights * np.where(nearer, near - cost, 0.0))
             near[nearer], own[nearer] = cost[nearer], t
         return gains, own.astype(np.int64)
+    nothing = np.full(len(picks), math.nan), np.full(n, -1)
+    if control.left() < _LOADING and "kofn.selection.covering._kernels" not in sys.modules:
+        return nothing
     from kofn.selection.covering import _kernels
 
     cover = LazyCover(X, metric, cores(n_threads))
     for item in picks.tolist():
+        if control.late():
+            return nothing
         cover.place(item)
+    rows, sizes, *placed = cover.pool
     blocks = -(-n // _kernels.BLOCK)
     saved = np.zeros((blocks, len(picks)))
+    # A power of two, so that blocks are whole numbers of parts.
+    step = min(_kernels.BLOCK, 1 << max(0, (_AT_ONCE // (X.shape[1] * len(picks))).bit_length() - 1))
     for low in range(0, blocks, _BLOCKS_AT_ONCE):
         high = min(low + _BLOCKS_AT_ONCE, blocks)
-        if control.late():
-            return np.full(len(picks), math.nan), own.astype(np.int64)
 
         def work(first: int, last: int, low: int = low) -> None:
-            _kernels.serve(low + first, low + last, *cover.pool, unit, weights, near, own, saved)
+            for start in range((low + first) * _kernels.BLOCK, min((low + last) * _kernels.BLOCK, n), step):
+                if control.late():
+                    return
+                part, block = slice(start, min(start + step, n)), start // _kernels.BLOCK
+                mine = rows[part], sizes[part], *placed, unit, weights[part], near[part], own[part]
+                _kernels.serve(0, 1, *mine, saved[block : block + 1])
 
         spread(work, high - low, cover.n_threads)
+        if control.late():
+            return nothing
         control.step(high)
     return saved.sum(axis=0), own.astype(np.int64)

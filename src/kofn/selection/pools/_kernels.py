@@ -5,10 +5,9 @@ from __future__ import annotations
 import numba as nb
 import numpy as np
 
+from kofn.core.compiled import INNER, OUTER
 from kofn.objectives._kernels import (
     _BOOL,
-    _EXACT,
-    _EXACT_INNER,
     _F8,
     _INT,
     _PRECISIONS,
@@ -96,7 +95,7 @@ def saved(rows, columns, scale, candidates, points, cost, weights, squared, lane
                     sums[l] += np.float64((t0 + t1) + (t2 + t3))
 
 
-@nb.njit(**_EXACT_INNER)
+@nb.njit(**INNER)
 def _follow(costs, weights, changed, old, count, pick, sign, gains):
     """gains[l] -= sign * sum_i weights_i max(0, old_i - max(cost_il, what the pick costs i)) over the changed items.
 
@@ -137,7 +136,7 @@ def _follow(costs, weights, changed, old, count, pick, sign, gains):
         )
         for f in _PRECISIONS
     ],
-    **_EXACT,
+    **OUTER,
 )
 def greedy(costs, weights, cost, closed, k, groups, room, needs, picks):
     """Pick k candidates that each save most, and then the best of every group of which more are needed.
