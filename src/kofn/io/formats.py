@@ -19,12 +19,33 @@ from kofn.core.arrays import Array
 from kofn.core.checks import InputError, reading_arrays, single_members, sound_sparse
 from kofn.io import json_lines, text_faults
 from kofn.io.cells import TYPES, cast_cells, typed_cells, words_in
+from kofn.io.panics import without_reports
 from kofn.io.reading import Reading
 from kofn.io.tables import Table
 
 _SAMPLE = 10_000
 _ROW = "__kofn_row__"
 _FEW = 64
+
+
+def _collected(scan: pl.LazyFrame) -> pl.DataFrame:
+    with without_reports():
+        return scan.collect(engine="streaming")
+
+
+def _batches(scan: pl.LazyFrame, rows: int) -> Iterator[pl.DataFrame]:
+    batches = iter(scan.collect_batches(chunk_size=rows, maintain_order=True))
+    while True:
+        with without_reports():
+            batch = next(batches, None)
+        if batch is None:
+            return
+        yield batch
+
+
+def _schema(scan: pl.LazyFrame) -> pl.Schema:
+    with without_reports():
+        return scan.collect_schema()
 
 
 class _Scanned(Table):
@@ -39,31 +60,26 @@ class _Scanned(Table):
         raise NotImplementedError
 
     def _column(self, name: str) -> pl.Series:
-        return self._scan.select(pl.col(name)).collect(engine="streaming")[name]
+        return _collected(self._scan.select(pl.col(name)))[name]
 
     def _dtype(self, name: str) -> pl.DataType:
-        return self._scan.collect_schema()[name]
+        return _schema(self._scan)[name]
 
     @property
     def types(self) -> dict[str, pl.DataType]:
-        return dict(self._scan.collect_schema())
+        return dict(_schema(self._scan))
 
     def _take(self, wanted: NDArray[np.int64]) -> pl.DataFrame:
         ordered, position = np.unique(wanted, return_inverse=True)
         rows = pl.Series(ordered).implode()
-        taken = (
-            self._scan.with_row_index(_ROW)
-            .filter(pl.col(_ROW).cast(pl.Int64).is_in(rows))
-            .collect(engine="streaming")
-            .sort(_ROW)
-            .drop(_ROW)
-        )
+        scan = self._scan.with_row_index(_ROW).filter(pl.col(_ROW).cast(pl.Int64).is_in(rows))
+        taken = _collected(scan).sort(_ROW).drop(_ROW)
         if len(taken) != len(ordered):
             raise InputError(f"{self.path} changed while it was read; run again")
         return taken[position] if len(position) else taken
 
     def _blocks(self, name: str, rows: int) -> Iterator[pl.Series]:
-        for block in self._scan.select(pl.col(name)).head(self.n).collect_batches(chunk_size=rows, maintain_order=True):
+        for block in _batches(self._scan.select(pl.col(name)).head(self.n), rows):
             yield block[name]
 
 
@@ -78,14 +94,14 @@ class _Parquet(_Scanned):
         if end != b"PAR1" or self.path.stat().st_size < 12:
             raise InputError(f"{self.path} is truncated: the Parquet footer is missing; copy or write the file again")
         scan = pl.scan_parquet(self.path, glob=False)
-        self.columns = scan.collect_schema().names()
-        self.n = int(scan.select(pl.len()).collect().item())
+        self.columns = _schema(scan).names()
+        self.n = int(_collected(scan.select(pl.len())).item())
         return scan
 
     def _blocks(self, name: str, rows: int) -> Iterator[pl.Series]:
         # Slices are pushed down to the row groups that hold them; a stream would read many groups ahead.
         for start in range(0, self.n, rows):
-            yield self._scan.select(pl.col(name)).slice(start, rows).collect(engine="streaming")[name]
+            yield _collected(self._scan.select(pl.col(name)).slice(start, rows))[name]
 
 
 class _JsonLines(_Scanned):
@@ -116,7 +132,7 @@ class _JsonLines(_Scanned):
     def _column(self, name: str) -> pl.Series:
         if self.types[name] == pl.String and self._kinds[name] != {"str"}:
             return self._written(name)
-        return self._typed_scan(name).collect(engine="streaming")[name]
+        return _collected(self._typed_scan(name))[name]
 
     def texts(self, name: str) -> pl.Series:
         name = self.require(name)
@@ -140,7 +156,7 @@ class _JsonLines(_Scanned):
         if self.types[name] == pl.String:
             yield from (self._column(name)[start : start + rows] for start in range(0, self.n, rows))
             return
-        for block in self._typed_scan(name).head(self.n).collect_batches(chunk_size=rows, maintain_order=True):
+        for block in _batches(self._typed_scan(name).head(self.n), rows):
             yield block[name]
 
     def lines(self, indices: NDArray[np.int64]) -> list[bytes]:
@@ -168,13 +184,13 @@ class _Delimited(_Scanned):
         self._head: pl.DataFrame | None = None
         try:
             scan = pl.scan_csv(self.source, separator=self.separator, infer_schema=False, glob=False)
-            names = scan.collect_schema().names()
+            names = _schema(scan).names()
             if names != self.columns and len(names) == len(self.columns):
                 # Names with a doubled quote, which polars does not read.
                 scan = pl.scan_csv(
                     self.source, separator=self.separator, infer_schema=False, glob=False, new_columns=self.columns
                 )
-                names = scan.collect_schema().names()
+                names = _schema(scan).names()
         except pl.exceptions.PolarsError:
             self._refuse_quotes()
             raise
@@ -227,7 +243,7 @@ class _Delimited(_Scanned):
 
     def _sample(self) -> pl.DataFrame:
         if self._head is None:
-            self._head = self._scan.head(_SAMPLE).collect()
+            self._head = _collected(self._scan.head(_SAMPLE))
         return self._head
 
     def _take(self, wanted: NDArray[np.int64]) -> pl.DataFrame:

@@ -26,7 +26,7 @@ _LOOK = 10
 
 @method(
     "assign",
-    draws=Draw(options={"reg_m": "reg_m"}, silent=("certified",)),
+    draws=Draw(options={"reg_m": "reg_m"}, units={"reg": "input", "reg_m": "input"}, silent=("certified",)),
     cost="O(n bins) a sweep, one exponential an entry; memory 40 n bins bytes",
     exact="value and bound, which meet up to `tol`",
     paper="chizat2018",
