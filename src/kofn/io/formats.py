@@ -20,6 +20,7 @@ from kofn.core.checks import InputError, reading_arrays, single_members, sound_s
 from kofn.io import json_lines, text_faults
 from kofn.io.cells import TYPES, cast_cells, typed_cells, words_in
 from kofn.io.panics import without_reports
+from kofn.io.parquet_counts import refuse_false_counts
 from kofn.io.reading import Reading
 from kofn.io.tables import Table
 
@@ -93,6 +94,7 @@ class _Parquet(_Scanned):
             raise InputError(f"{self.path} is not a Parquet file (it does not begin with PAR1); check the suffix")
         if end != b"PAR1" or self.path.stat().st_size < 12:
             raise InputError(f"{self.path} is truncated: the Parquet footer is missing; copy or write the file again")
+        refuse_false_counts(self.path)
         scan = pl.scan_parquet(self.path, glob=False)
         self.columns = _schema(scan).names()
         self.n = int(_collected(scan.select(pl.len())).item())

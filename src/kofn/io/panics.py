@@ -1,4 +1,4 @@
-"""What polars' Rust code prints of a panic, a report of many lines, is kept off the terminal: its error says the same."""
+"""What polars' Rust code prints of a panic, many lines, is kept off the terminal: its error says the same in one."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class _Held:
             # Where there is no standard error there is nothing to hold back.
             with suppress(OSError):
                 self._original = os.dup(_STDERR)
-                self._text = tempfile.TemporaryFile()
+                self._text = tempfile.TemporaryFile()  # noqa: SIM115 (closed by the last reader)
                 os.dup2(self._text.fileno(), _STDERR)
 
     def end(self, *, failed: bool) -> None:

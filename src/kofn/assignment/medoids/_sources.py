@@ -232,7 +232,7 @@ def opened(X: Any, distances: Any, k: int, words: Mapping[str, Any], memory: int
 
 
 def room_within(X: Any, room: int, seconds: float | None) -> int:
-    """Bytes for the distances as a matrix, which is computed as a whole: none where that would take much of the time."""
+    """Bytes for the distances as a matrix, which is computed as a whole: none where that takes much of the time."""
     if X is None or seconds is None:
         return room
     return 0 if len(X) ** 2 / pairs_a_second(X.shape[1]) > max(_SOON, seconds / 4) else room

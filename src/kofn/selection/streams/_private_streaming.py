@@ -535,8 +535,8 @@ def private_streaming(
         raise checks.InfeasibleError(f"k={k} of {len(X)} items: there are only {len(X)} to choose from; ask for k <= n")
     if reach is None:
         wide = float(np.linalg.norm(X.max(axis=0).astype(np.float64) - X.min(axis=0)))
-        # If all items coincide there is no scale to read off; any unit will do.
-        wide = wide or 1.0
+        # If all items coincide there is no scale to read off but how far from zero they are.
+        wide = wide or float(np.abs(X).max()) or 1.0
         reach = {"euclidean": wide, "sqeuclidean": wide**2, "cosine": 2.0}[metric]
     stream = PrivateStreaming(
         users,
