@@ -212,6 +212,17 @@ VIOLATORS: dict[str, dict[str, Plant]] = {
         ),
         "a bound below the optimum": lambda: doctored(greedy(), bound=brute.optimum(greedy()) * (1 - 1e-8)),
         "a guarantee that is not kept": lambda: doctored(greedy(k=2, X=NEEDLES), guarantee=1.0),
+        "chances called better than they are": lambda: doctored(
+            of("select", "rad", scores=SCORES, k=3, seed=0), bound=1.0, status="approximate"
+        ),
+        "half of the pairs called optimal": lambda: _half_bought(),
+        "a mass with a bound below the best": lambda: doctored(
+            of("assign", "partial_transport", {"mass": 2.0}, scores=TABLE), bound=0.0, status="approximate"
+        ),
+        "free margins with a bound below the best": lambda: doctored(
+            of("assign", "unbalanced_transport", scores=TABLE), bound=0.0, status="approximate"
+        ),
+        "picks that serve nobody, in private": lambda: _serves_nobody(),
         "one medoid called optimal": lambda: doctored(medoids(k=1, seed=0), value=medoids(k=1).plan.value * 2),
         "optimal levels with a gap": lambda: doctored(levels(), status="optimal", bound=0.0, value=99.0),
     },
@@ -315,6 +326,22 @@ def exact() -> Case:
 
 def doctored_noun() -> Case:
     return dataclasses.replace(greedy(), plan=routes().plan)
+
+
+def _half_bought() -> Case:
+    case = of("select", "annotator_pairs", scores=TABLE[:2], costs=[2.0, 1.0, 1.0], budget=3.0)
+    cheapest = case.plan.indices[-1:]
+    worth = float(TABLE[:2].ravel()[cheapest[0]])
+    used = {"costs": 1.0}
+    return doctored(
+        case, indices=cheapest, gains=np.array([worth]), value=worth, bound=worth, status="optimal", used=used
+    )
+
+
+def _serves_nobody() -> Case:
+    rows = np.array([[0.0], [0.1], [10.0]])
+    case = of("select", "private_streaming", {"users": rows[:2].repeat(5, 0), "epsilon": np.inf}, X=rows, k=1, seed=0)
+    return doctored(case, indices=np.array([2]))
 
 
 def _labels(labels: list[int]) -> dict[str, Any]:

@@ -56,6 +56,7 @@ class Draw:
         log_value: True where the value is a log-likelihood, which another unit moves by a constant.
         units: options that are measured in the "input"'s unit, or in that of the "distance" between rows.
         absolute: options that give the problem a scale of its own where they are given.
+        promise: what a plan that withholds its value promises of it: a check of the family's file of the laws, by name.
         silent: laws that check nothing of this method, by name.
     """
 
@@ -72,6 +73,7 @@ class Draw:
     log_value: bool = False
     units: Mapping[str, str] = field(default_factory=dict)
     absolute: tuple[str, ...] = ()
+    promise: str = ""
     silent: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

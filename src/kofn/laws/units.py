@@ -7,10 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from kofn.core import dispatch
 from kofn.core.checks import InfeasibleError, InputError, is_sparse
-from kofn.core.draws import Draw, draws_of
-from kofn.laws.case import LAWS, Case, broken, law, near
+from kofn.laws.case import LAWS, Case, broken, declared, law, near
 from kofn.laws.recount import set_function
 
 # Powers of two next to 1e-100, 1e-30, 1e30 and 1e100 (float32: 1e-25 and 1e25), by which numbers are multiplied without
@@ -53,14 +51,6 @@ def in_other_units(case: Case) -> bool:
     return True
 
 
-def _declared(case: Case) -> Draw:
-    """What is declared at the case's method."""
-    if not callable(case.method):
-        return draws_of(dispatch.methods_of(case.verb)[case.plan.method])
-    spec = getattr(case.method, "__kofn__", None)
-    return Draw() if spec is None else spec.draws
-
-
 def _numbers(value: Any) -> Any:
     """Numbers in the machine's order, whole ones as float64."""
     array = value if is_sparse(value) else np.asarray(value)
@@ -72,7 +62,7 @@ def _scaled(case: Case, source: str, factor: float) -> tuple[dict[str, Any], dic
     """The words and options with the source, and what the method measures by it, in another unit."""
     numbers = _numbers(case.given[source])
     options = dict(case.options)
-    for name, unit in _declared(case).units.items():
+    for name, unit in declared(case).units.items():
         if options.get(name) is not None and not isinstance(options[name], str):
             power = _DISTANCE_POWERS[case.given.get("metric", "euclidean")] if unit == "distance" else 1
             options[name] = (np.asarray(options[name], np.float64) * factor**power).tolist()
@@ -81,8 +71,8 @@ def _scaled(case: Case, source: str, factor: float) -> tuple[dict[str, Any], dic
 
 def _scale_free(case: Case, source: str) -> bool:
     """Whether the call's problem has no scale of its own, as declared; for objectives, as its value follows."""
-    declared = _declared(case)
-    if not declared.scale_free or case.options.keys() & set(declared.absolute):
+    said = declared(case)
+    if not said.scale_free or case.options.keys() & set(said.absolute):
         return False
     objective = case.given.get("objective")
     if objective is None and case.given.get("metric") != "rbf":
@@ -139,7 +129,7 @@ def _same_in(
         raise broken(case, "units", f"times {factor:g} the answer {was} became {now}")
     if plan.status != case.plan.status:
         raise broken(case, "units", f"times {factor:g} status {case.plan.status!r} became {plan.status!r}")
-    if _declared(case).log_value and power is None:
+    if declared(case).log_value and power is None:
         return
     power = _power(case, plan, factor) if power is None else power
     pairs = ((case.plan.value, plan.value), (case.plan.bound, plan.bound))

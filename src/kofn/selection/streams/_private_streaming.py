@@ -460,7 +460,7 @@ class _Own:
         plain={"users": [[0.0, 1.0], [0.5, 1.0]], "epsilon": 1.0},
         states_no_value=True,
         units={"users": "input"},
-        silent=("certified",),
+        promise="private_utility",
     ),
     cost="O(n m copies) time for m users and about log(2k)/theta copies; O(m copies) memory",
     exact="(epsilon, delta)-differentially private for the users; optimum / (2 (1 + theta)) less what the noise costs",
