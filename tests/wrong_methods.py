@@ -280,14 +280,14 @@ def sorted_mean(members):
 @method("combine", **SAYS)
 def by_index(rankings):
     """Rank by the alternatives' numbers, whatever the judges say."""
-    return Blend(n=rankings.shape[1], result=np.arange(rankings.shape[1]), form="order", weights=np.ones(len(rankings)))
+    return Blend(n=len(rankings), result=np.arange(len(rankings)), form="order", weights=np.ones(rankings.shape[1]))
 
 
 @method("combine", **SAYS)
 def last_first(rankings):
     """Rank the worst first."""
-    order = np.argsort(rankings.mean(axis=0), kind="stable")
-    return Blend(n=rankings.shape[1], result=order, form="order", weights=np.ones(len(rankings)))
+    order = np.argsort(rankings.mean(axis=1), kind="stable")
+    return Blend(n=len(rankings), result=order, form="order", weights=np.ones(rankings.shape[1]))
 
 
 @method("combine", traits=("mergeable",), **SAYS)

@@ -141,8 +141,8 @@ plans[-1].report("merge.html")
 # Judges
 # ------
 # Five classifiers on four data sets: a leaderboard, with one score that nobody measured. The data sets judge, each on a
-# scale of its own, one row of ``rankings`` a judge. What is ranked gets a point for each other that it beats, averaged
-# over the judges that rated it.
+# scale of its own, one column of ``rankings`` a judge. What is ranked gets a point for each other that it beats,
+# averaged over the judges that rated it.
 
 import polars as pl
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
@@ -160,7 +160,7 @@ board[3, "cars"] = None
 names = [type(model).__name__ for model in models]
 print(board.with_columns(pl.Series("model", names)).select("model", pl.all().exclude("model").round(3)))
 
-ranking = kofn.combine(rankings=board.to_numpy().T, ids=names)
+ranking = kofn.combine(rankings=board, ids=names)
 print(ranking)
 print(ranking.to_frame())
 
@@ -175,7 +175,7 @@ ranking.report("combine.html")
 # .. code-block:: console
 #
 #    $ kofn combine a/ b/ c/ --base start/ --method ties --density 0.5 -o merged/ --report merged.html
-#    $ kofn combine leaderboard.csv --id model -o ranking.csv --report ranking.html
+#    $ kofn combine leaderboard.csv --id model --lower perplexity -o ranking.csv --report ranking.html
 #
 # Where next: :doc:`/choose`, and the families :doc:`/reference/combination/averaging`,
 # :doc:`/reference/combination/task_vectors`, :doc:`/reference/combination/adapters` and

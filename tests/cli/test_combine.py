@@ -297,3 +297,41 @@ def test_a_ranking_without_names_says_which_column_has_them(folder: Path, capsys
     line = "they are told by their row numbers; --id 'model' names them"
     assert line in run(capsys, "combine", "t.csv")[1]
     assert line not in run(capsys, "combine", "t.csv", "--id", "model")[1]
+
+
+def test_a_ranking_says_counts_intervals_and_which_columns_may_fall(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("lb.csv").write_text("model,mmlu,gsm8k,ppl\na,70.1,60,5.1\nb,71.2,,4.9\nc,68,85.2,5.5\nd,69,50,\ne,69,50,\n")
+    code, text, err = run(capsys, "combine", "lb.csv", "--id", "model", "--report", "r.html")
+    assert code == 0, err
+    assert "b  0.5 points, ranks 1 to 5, 2 of 3 scores" in text
+    assert "where lower is: --lower ppl" in text
+    assert "ranks 1 to 5, 2 of 3 scores" in Path("r.html").read_text()
+    code, text, err = run(capsys, "combine", "lb.csv", "--id", "model", "--lower", "ppl", "-o", "ranking.csv")
+    assert code == 0, err
+    assert "--lower" not in text
+    frame = pl.read_csv("ranking.csv")
+    assert frame["id"].to_list() == ["b", "a", "c", "d", "e"]
+    assert frame["rank"].to_list() == [1, 2, 3, 4, 4]
+    assert frame.columns == ["rank", "id", "index", "points", "rated", "rank_low", "rank_high"]
+    code, text, err = run(capsys, "combine", "lb.csv", "--id", "model", "--lower", "ppl", "--json")
+    standing = json.loads(text)["standings"][0]
+    assert (standing["id"], standing["rank"], standing["rated"]) == ("b", 1, 2)
+    assert "has no column 'pl'; did you mean 'ppl'" in refused(capsys, "combine", "lb.csv", "--lower", "pl")
+    assert "no such column" in refused(capsys, "combine", "lb.csv", "--columns", "mmlu,gsm8k", "--lower", "ppl")
+    first = (
+        "select",
+        "lb.csv",
+        "--rankings",
+        "--id",
+        "model",
+        "-k",
+        2,
+        "--json",
+        "-m",
+        "multiwinner",
+        "--lower",
+        "ppl",
+    )
+    assert json.loads(run(capsys, *first)[1])["picks"] == ["a", "b"]

@@ -46,7 +46,8 @@ def value_of(entry: Entry, word: str) -> Any:
     if word in declared.plain:
         return declared.plain[word]
     if entry.verb == "combine" and word == "weights":
-        return np.arange(1.0, 1 + len(value_of(entry, "members" if "members" in entry.accepted else "rankings")))
+        given = value_of(entry, "members") if "members" in entry.accepted else value_of(entry, "rankings").T
+        return np.arange(1.0, 1 + len(given))
     value = row_of(PLAIN, entry, word)
     return value[: declared.members] if word == "members" else value
 
@@ -339,7 +340,7 @@ REFUSALS: dict[str, tuple[Callable[[], Any], str]] = {
     "no row": (lambda: checks.positions(["z"], "include", 1), "give row numbers 0..0"),
     "row beyond": (lambda: checks.positions([1], "include", 1), "the rows are 0..0"),
     "row twice": (lambda: checks.positions([0, 0], "include", 1), "more than once"),
-    "rankings": (lambda: checks.rankings([1.0]), "give (judges, alternatives)"),
+    "rankings": (lambda: checks.rankings([1.0]), "give (items, judges)"),
     "infinite rating": (lambda: checks.rankings([[np.inf]]), "use NaN for a missing score"),
     "silent judge": (lambda: checks.rankings([[np.nan]]), "judge 0 rated nothing"),
     "no members": (lambda: checks.members("a"), "members=str"),

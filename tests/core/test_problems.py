@@ -120,7 +120,7 @@ BREACHES: dict[str, tuple[str, dict[str, Any], Plan, str]] = {
     ),
     "no order": (
         "combine",
-        {"rankings": np.ones((2, 3))},
+        {"rankings": np.ones((3, 2))},
         Blend(n=3, result=np.array([0, 0, 1]), form="order"),
         "not an order of the alternatives",
     ),

@@ -67,7 +67,7 @@ SCORES = np.array([5.0, 1.0, 4.0, 2.0, 3.0, 0.5, 2.5])
 TABLE = np.array([[9.0, 1.0, 2.0], [8.0, 5.0, 1.0], [7.0, 6.0, 3.0], [6.0, 2.0, 4.0], [5.0, 4.5, 0.5]])
 CURVES = np.array([[9.0, 4.0, 1.0, 0.375], [5.0, 4.5, 4.25, 4.125], [8.0, 5.5, 3.75, 3.0]])
 MEMBERS = [RNG.normal(size=5) for _ in range(4)]
-BALLOTS = np.array([[3.0, 2.0, 1.0, 0.0], [3.0, 1.0, 2.0, 0.0], [2.0, 3.0, 1.0, 0.0]])
+BALLOTS = np.array([[3.0, 3.0, 2.0], [2.0, 1.0, 3.0], [1.0, 2.0, 1.0], [0.0, 0.0, 0.0]])  # one column a judge
 
 
 def of(verb: str, rule: Any, options: dict[str, Any] | None = None, **given: Any) -> Case:
@@ -300,7 +300,7 @@ VIOLATORS: dict[str, dict[str, Plant]] = {
         "negative weights": lambda: mean(task_like),
         "outside the box": lambda: doctored(mean(), result=np.max(MEMBERS, axis=0) + 1e-9),
         "elements that mix": lambda: mean(sorted_mean),
-        "by index": lambda: ranked(by_index, rankings=BALLOTS[:, ::-1].copy()),
+        "by index": lambda: ranked(by_index, rankings=BALLOTS[::-1].copy()),
         "by index, nobody agrees": lambda: ranked(by_index, rankings=np.array([[1.0, 2.0], [2.0, 1.0]])),
         "last first": lambda: ranked(last_first),
     },

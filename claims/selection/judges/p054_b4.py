@@ -140,14 +140,14 @@ def _chunk(task: tuple[int, str, int], *, name: str, broken: bool) -> dict[str, 
 
 
 def _pick(table: Floats, words: dict[str, Any]) -> int:
-    return int(kofn.select(rankings=table, k=1, method="b4", options=words).indices[0])
+    return int(kofn.select(rankings=table.T, k=1, method="b4", options=words).indices[0])
 
 
 def _heuristics(table: Floats) -> dict[str, int]:
     """The pick of each rule of thumb; all follow from the size of each program's group and the tests it passes."""
     told = {}
     for name in ("mbr_exec", "max_pass"):
-        plan = kofn.select(rankings=table, k=table.shape[1], method="b4", heuristic=name)
+        plan = kofn.select(rankings=table.T, k=table.shape[1], method="b4", heuristic=name)
         told[name] = np.empty(table.shape[1])
         told[name][plan.indices] = plan.gains
     size, passes = told["mbr_exec"], told["max_pass"]
@@ -196,7 +196,7 @@ def _exact_chunk(seed: int, broken: bool) -> tuple[Floats, Floats, Floats]:
     for _ in range(30):
         table, right = _from_priors(rng, 8, 8)
         chance, state = _posterior(table)
-        plan = kofn.select(rankings=table, k=1, method="b4", options=words)
+        plan = kofn.select(rankings=table.T, k=1, method="b4", options=words)
         pick = int(plan.indices[0])
         ours.append(float(right[pick]))
         best.append(float(right[int(np.argmax(chance))]))

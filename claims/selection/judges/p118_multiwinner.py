@@ -119,7 +119,7 @@ def _trial(seed: int, *, kind: str, broken: bool) -> dict[str, float]:
             words: dict[str, Any] = {}
             if quota:
                 words = {"groups": group.marked, "quotas": {1: (0 if broken else SEATS // 2, None)}}
-            plan = kofn.select(rankings=seen, k=SEATS, method="multiwinner", rule=rule, **words)
+            plan = kofn.select(rankings=seen.T, k=SEATS, method="multiwinner", rule=rule, **words)
             best = np.sort(points[rule])[-SEATS:].sum()
             out[_name(rule, judges, quota)] = float(points[rule][plan.indices].sum() / best)
     return out
@@ -153,7 +153,7 @@ def _representatives(seed: int) -> Floats:
         places, ideals = rng.normal(size=(12, 2)), rng.normal(size=(15, 2))
         ballots = -np.square(ideals[:, None] - places).sum(axis=2)
         points = ballots.argsort(axis=1).argsort(axis=1)
-        plan = kofn.select(rankings=ballots, k=4, method="multiwinner", rule="chamberlin_courant")
+        plan = kofn.select(rankings=ballots.T, k=4, method="multiwinner", rule="chamberlin_courant")
         best = max(points[:, picks].max(axis=1).sum() for picks in itertools.combinations(range(12), 4))
         ratios.append(plan.value / best)
     return np.array(ratios)

@@ -306,7 +306,7 @@ class VerbArguments:
         spelt: dict[str, Any] = {}
         for name in (field.name for field in fields(self)):
             value = getattr(self, name)
-            if value is not None and name in ("columns", "drop", "categories"):
+            if value is not None and name in ("columns", "drop", "categories", "lower"):
                 spelt[name] = table.named(value)
             elif value is not None and (name.endswith("_column") or name in ("text", "vectors", "images")):
                 spelt[name] = table.require(value)

@@ -36,7 +36,7 @@ def command(typed: Sequence[str], members: tuple[str, ...], **values: Any) -> No
 
     A recipe (.toml or .yaml, mergekit's too) names members, a method, and other methods for some tensors. A run that
     was killed goes on where it was when the same command is given again. A table has one row an alternative and one
-    column a judge, higher is better; empty cells are scores not given.
+    column a judge, higher is better but for --lower; empty cells are scores not given.
 
     \b
     kofn combine a/ b/ c/ --weights .5,.3,.2 -o merged/
@@ -45,7 +45,7 @@ def command(typed: Sequence[str], members: tuple[str, ...], **values: Any) -> No
     kofn combine adapter_a/ adapter_b/ --sum -o adapter/
     kofn combine base/ adapter/ -o merged/
     kofn combine style.safetensors face.safetensors --weights .7,.3 -o both.safetensors
-    kofn combine leaderboard.csv --id model -o ranking.csv
+    kofn combine leaderboard.csv --id model --lower perplexity -o ranking.csv
     """
     arguments = CombineArguments.of(typed, values)
     suffix = suffix_of(Path(members[0]))
@@ -126,7 +126,7 @@ def _follow(members: Sequence[str], arguments: CombineArguments) -> None:
 
     if len(members) > 1:
         raise InputError(f"one recipe says all; {len(members)} files were given")
-    typed = [f"--{name}" for name in ("base", "weights", "device") if getattr(arguments, name) is not None]
+    typed = [f"--{name}" for name in ("base", "weights", "device", "lower") if getattr(arguments, name) is not None]
     typed += [] if arguments.summed is None else ["--sum" if arguments.summed else "--mean"]
     if arguments.method != "auto" or typed or arguments.own_options:
         raise InputError(f"{(typed or ['--method'])[0]} belongs in the recipe: write it into {members[0]}")

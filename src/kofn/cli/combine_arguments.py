@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from kofn.cli import arguments as words
-from kofn.cli.arguments import NUMBERS, VerbArguments, flag
+from kofn.cli.arguments import COLUMNS, NUMBERS, VerbArguments, flag
 from kofn.cli.verb_command import Section
 from kofn.core.checks import InputError
 from kofn.io.tensor_writer import OTHER_FILES
@@ -56,6 +56,12 @@ JUDGES = Section(
     (
         flag("--id", "--ids", "id_column", metavar="COL", help="Column that names the alternatives of a table."),
         words.columns("The judges' columns of a table, default every numeric one."),
+        flag(
+            "--lower",
+            metavar="A,B",
+            type=COLUMNS,
+            help="Judges' columns where lower is better: perplexity, errors, seconds.",
+        ),
     ),
 )
 ANSWER = words.method_section("A .safetensors file or a folder; for a ranking a table.", "--out")
@@ -66,7 +72,7 @@ class CombineArguments(VerbArguments):
     """What `kofn combine` was asked."""
 
     VERB: ClassVar[str] = "combine"
-    OPTIONS: ClassVar[tuple[str, ...]] = ("only", "skip", "skip_nonfinite", "dtype", "vocabulary", "device")
+    OPTIONS: ClassVar[tuple[str, ...]] = ("only", "skip", "skip_nonfinite", "dtype", "vocabulary", "device", "lower")
 
     base: str | None
     weights: list[float] | None
@@ -80,6 +86,7 @@ class CombineArguments(VerbArguments):
     device: str | None
     id_column: str | None
     columns: tuple[str, ...] | None
+    lower: tuple[str, ...] | None
 
 
 def output_of(arguments: CombineArguments) -> str:

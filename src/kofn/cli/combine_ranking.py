@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import polars as pl
 
 from kofn.cli.combine_arguments import CombineArguments
 from kofn.cli.printing import facts, say
 from kofn.cli.read import read_judges
 from kofn.cli.write import finish
+from kofn.combination.rankings import RESAMPLES
 from kofn.core.checks import InputError
 from kofn.core.plans import Blend
 from kofn.io.tables import Table
@@ -30,11 +35,11 @@ def rank(members: Sequence[str], arguments: CombineArguments) -> None:
         size = {"judges": len(judges), "alternatives": table.n, "exact": "yes"}
         say(size, lambda: facts(size), arguments.as_json)
         return
-    call = arguments.given("base", "weights") | {"rankings": scores.T}
+    frame = pl.DataFrame({judge: scores[:, column] for column, judge in enumerate(judges)})
+    call = arguments.given("base", "weights") | {"rankings": frame}
     if arguments.id_column:
         call["ids"] = table.ids(arguments.id_column)
     plan = combine(method=arguments.method, options=arguments.options, **call)
-    plan.info["judges"] = list(judges)
     finish(plan, arguments, plan.to_frame)
     say(
         answer_ranking(plan, judges, arguments),
@@ -49,6 +54,7 @@ def answer_ranking(plan: Blend, judges: Sequence[str], arguments: CombineArgumen
         "method": plan.method,
         "judges": list(judges),
         "ranking": plan.to_frame()["id"].to_list(),
+        "standings": plan.to_frame().fill_nan(None).to_dicts(),
         "spread": plan.spread,
         "output": arguments.output,
         **({"report": arguments.report} if arguments.report else {}),
@@ -63,14 +69,39 @@ def _names(table: Table, arguments: CombineArguments) -> str | None:
     return next((name for name in texts if table.column(name).drop_nulls().n_unique() == table.n), None)
 
 
+def _standing(row: Mapping[str, Any], n_judges: int) -> str:
+    """What is known of one alternative beside its rank."""
+    if math.isnan(row.get("points", 0.0)):
+        return "  never compared with another"
+    parts = [f"{row['points']:.4g} points"] if "points" in row else []
+    if "rank_low" in row:
+        parts.append(f"ranks {row['rank_low']} to {row['rank_high']}")
+    if row.get("rated", n_judges) < n_judges:
+        parts.append(f"{row['rated']} of {n_judges} scores")
+    return "  " + ", ".join(parts) if parts else ""
+
+
+# Names of columns in which lower is better.
+_FALLING = re.compile(
+    r"(?<![a-z])(bp[bc]|cer|costs?|distance|eer|err|errors?|fid|fpr|latency|log_?loss|loss|mae|mape|mse|nll|perplexity|ppl|"
+    r"rmse|seconds|time|toxicity|wer)(?![a-z])",
+    re.IGNORECASE,
+)
+
+
 def render_ranking(plan: Blend, judges: Sequence[str], arguments: CombineArguments, unsaid: str | None = None) -> str:
     """The ranking for people: the first ten. `unsaid`: a column that could name them."""
     ranking = plan.to_frame()
     named = ", ".join([*judges[:_NAMED], *(["..."] if len(judges) > _NAMED else [])])
     lines = [f"{plan.method}: {len(ranking)} alternatives ranked by {len(judges)} judges: {named}"]
-    for row in ranking.head(10).iter_rows(named=True):
-        points = f"  {row['points']:.4g} points" if "points" in row else ""
-        lines.append(f"  {row['rank']:3}. {row['id']}{points}")
+    lines += [
+        f"  {row['rank']:3}. {row['id']}{_standing(row, len(judges))}" for row in ranking.head(10).iter_rows(named=True)
+    ]
+    if "rank_low" in ranking.columns:
+        lines.append(f"ranks: where each stands in 95% of {RESAMPLES:,} panels of as many judges, drawn from these")
+    falling = [judge for judge in judges if _FALLING.search(judge) and judge not in (arguments.lower or ())]
+    if falling:
+        lines.append(f"higher is taken as better in every column; where lower is: --lower {','.join(falling)}")
     if unsaid is not None:
         lines.append(f"they are told by their row numbers; --id {unsaid!r} names them")
     if arguments.output:

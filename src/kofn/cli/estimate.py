@@ -90,7 +90,7 @@ def beforehand(
     if entry is not None:
         options = _checked(entry, options)
     source = next(word for word in _INPUTS if word in call)
-    seen = call[source].shape[1 if source == "rankings" else 0]
+    seen = call[source].shape[0]
     n = seen if rows is None else max(seen, rows)
     input_bytes = sum(_held(call[word], word, n / seen) for word in {*_ROWS, *_INPUTS} if word in call)
     if method == "auto":
@@ -102,8 +102,7 @@ def beforehand(
     about = "about " if rows is not None else ""
     return {
         "method": method if chosen is None else chosen.name,
-        "rows": f"{about}{n:,}"
-        + (f" x {call[source].shape[1]}" if call[source].ndim == 2 and source != "rankings" else ""),
+        "rows": f"{about}{n:,}" + (f" x {call[source].shape[1]}" if len(call[source].shape) == 2 else ""),
         "seconds": f"{seconds}; reading the file and making vectors come on top",
         "bytes": f"about {(_BASE_BYTES + 2 * input_bytes + 300 * n) / 1e6:,.0f} MB",
         **({} if chosen is None else {"exact": chosen.exact, "cost": chosen.cost}),
@@ -149,7 +148,7 @@ def _timed(
     verb: str, method: str, options: Mapping[str, Any], call: Mapping[str, Any], n: int
 ) -> tuple[str, Plan | None]:
     """How long the call will take, in words, and the plan of a sample."""
-    seen = next(call[word].shape[1 if word == "rankings" else 0] for word in _INPUTS if word in call)
+    seen = next(call[word].shape[0] for word in _INPUTS if word in call)
     sizes = [size for size in _SAMPLES if size <= seen] or [seen]
     seconds: dict[int, float] = {}
     last, took = sizes[0], 0.0
@@ -244,7 +243,7 @@ def _run_sample(
         if word in small:
             small[word] = small[word][rows][:, rows]
     if "rankings" in small:
-        small["rankings"] = small["rankings"][:, rows]
+        small["rankings"] = small["rankings"][rows]
     if verb == "select" and "k" in small:
         fewer = method in _OF_PAIRS and not every_pick
         small["k"] = max(1, math.ceil(small["k"] * share)) if fewer else _picks_of(small["k"], size)

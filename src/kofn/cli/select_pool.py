@@ -38,6 +38,7 @@ def read_pool(table: Table, arguments: SelectArguments) -> Pool:
     """The pool and what is known of its rows, each from the columns that it needs and no others."""
     X: Any = None
     matrix: NDArray[Any] | None = None
+    matrix_columns: tuple[str, ...] = ()
     vectors: dict[str, Any] = {}
     notes: tuple[str, ...] = ()
     by_words = False
@@ -47,7 +48,7 @@ def read_pool(table: Table, arguments: SelectArguments) -> Pool:
         if matrix.ndim == 1:
             matrix, scores = None, matrix
     elif arguments.by_rankings:
-        _, matrix = read_judges(table, arguments.columns, arguments.id_column)
+        matrix_columns, matrix = read_judges(table, arguments.columns, arguments.id_column)
     elif arguments.compares and not (arguments.only_dedupes and arguments.text):
         files = {name: file for name, file in arguments.options.items() if name in FILES and isinstance(file, str)}
         if files:
@@ -72,6 +73,7 @@ def read_pool(table: Table, arguments: SelectArguments) -> Pool:
         rows=np.arange(table.n),
         X=X,
         matrix=matrix,
+        matrix_columns=matrix_columns,
         entries=arguments.by_scores and matrix is not None,
         ids=ids,
         values=values if scores is None else {**values, "scores": scores},
@@ -212,6 +214,12 @@ def dropped_rows(pool: Pool, arguments: SelectArguments) -> pl.DataFrame:
     return pl.DataFrame({name: keys[rows], **columns})
 
 
+def _by_judge(pool: Pool) -> pl.DataFrame:
+    """The judges' scores under their names, so that options can name them."""
+    assert pool.matrix is not None
+    return pl.DataFrame({judge: pool.matrix[:, column] for column, judge in enumerate(pool.matrix_columns)})
+
+
 def call_of(pool: Pool, arguments: SelectArguments) -> dict[str, Any]:
     """The arguments of `kofn.select`."""
     call = arguments.given("k", "budget", "objective", "per_item", "capacity") | dict(pool.values)
@@ -221,7 +229,7 @@ def call_of(pool: Pool, arguments: SelectArguments) -> dict[str, Any]:
         quotas = quotas_of(pool, arguments)
         call["quotas"] = quotas if len(quotas) > 1 else quotas[arguments.quota_columns[0]]
     if pool.matrix is not None:
-        call |= {"scores": pool.matrix} if pool.entries else {"rankings": pool.matrix.T}
+        call |= {"scores": pool.matrix} if pool.entries else {"rankings": _by_judge(pool)}
     if pool.X is None and arguments.compares_nothing:
         # Only the number of rows counts.
         call.setdefault("scores", np.zeros(len(pool.rows)))

@@ -6,6 +6,8 @@ from kofn.core.lazy import attach
 
 # Generated below this line by `make index`.
 HOMES = {
+    "RESAMPLES": "rankings._intervals",
+    "best_order": "rankings._kemeny_kernels",
     "borda": "rankings._borda",
     "dare": "task_vectors._dare",
     "evolved_mean": "soups._evolved_mean",
@@ -13,6 +15,7 @@ HOMES = {
     "fold_adapter": "adapters._fold_adapter",
     "fold_adapters": "adapters._fold_adapter",
     "greedy_soup": "soups._greedy_soup",
+    "kemeny": "rankings._kemeny",
     "layer_changes": "task_vectors._layer_swap",
     "layer_swap": "task_vectors._layer_swap",
     "layerwise_barriers": "alignment._layerwise_mean",
@@ -27,8 +30,10 @@ HOMES = {
     "permute": "alignment._permute",
     "pleas": "partial._pleas",
     "preview_merge": "recipes._preview_merge",
+    "rank_intervals": "rankings._intervals",
     "read_recipe": "recipes._read_recipe",
     "reduce_adapters": "adapters._reduce_adapters",
+    "settle": "rankings._kemeny_kernels",
     "singular_alignment": "alignment._singular_alignment",
     "slerp": "averaging._slerp",
     "stack_adapters": "adapters._stack_adapters",

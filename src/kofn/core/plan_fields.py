@@ -71,9 +71,9 @@ def _blend(plan: Any) -> None:
         order = np.asarray(plan.result)
         if order.ndim != 1 or order.dtype.kind not in "iu" or sorted(order.tolist()) != list(range(plan.n)):
             raise ValueError(f"result ranks {order.size} of {plan.n}")
-        points = plan.info.get("points")
-        if points is not None and np.shape(points) != (plan.n,):
-            raise ValueError(f"info['points'] has shape {np.shape(points)}, n is {plan.n}")
+        for name in ("points", "rated", "rank_low", "rank_high"):
+            if name in plan.info and np.shape(plan.info[name]) != (plan.n,):
+                raise ValueError(f"info[{name!r}] has shape {np.shape(plan.info[name])}, n is {plan.n}")
     elif isinstance(plan.weights, np.ndarray) and plan.weights.shape != (plan.n,):
         raise ValueError(f"weights have shape {plan.weights.shape}, n is {plan.n}")
     if not isinstance(plan.result, Mapping) and not hasattr(plan.result, "shape"):

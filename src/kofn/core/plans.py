@@ -400,14 +400,28 @@ class Blend(Plan):
             return self
         return dataclasses.replace(self, result=tensors.to_torch(self.result, device=first[0].device))
 
+    def ranks(self) -> Array:
+        """(n,) of a ranking, the rank of each alternative, best 1; those of equal points share a rank."""
+        index = np.asarray(self.result)
+        ranks = np.empty(len(index), np.int64)
+        points = self.info.get("points")
+        if points is None:
+            ranks[index] = np.arange(1, len(index) + 1)
+            return ranks
+        # Sums of fractions differ in their last bits.
+        worth = np.nan_to_num(np.asarray(points, np.float64)[index].round(12), nan=-np.inf)
+        fresh = np.append(True, worth[1:] != worth[:-1])
+        ranks[index] = np.maximum.accumulate(np.where(fresh, np.arange(1, len(index) + 1), 1))
+        return ranks
+
     def _columns(self) -> dict[str, Any]:
         """One row for each member; for a ranking, one row for each alternative, best first."""
         if self.form == "order":
             index = np.asarray(self.result)
-            out = {"rank": np.arange(1, len(index) + 1), "id": self.keys(index), "index": index}
-            points = self.info.get("points")
-            if points is not None:
-                out["points"] = np.asarray(points)[index]
+            out = {"rank": self.ranks()[index], "id": self.keys(index), "index": index}
+            for name in ("points", "rated", "rank_low", "rank_high"):
+                if name in self.info:
+                    out[name] = np.asarray(self.info[name])[index]
             return out
         count = self.n if self.spread is None else len(self.spread)
         out = {"member": np.arange(count)}

@@ -50,6 +50,7 @@ class Problem:
     ids: NDArray[Any] | None
     digest: str
     at_most_k: bool = False
+    judges: tuple[str, ...] = ()  # the columns' names of a frame of rankings
 
     def audit(self, plan: Plan) -> list[str]:
         """The hard constraints that the plan breaks, recounted from the arguments alone; empty when it is sound."""
@@ -96,7 +97,7 @@ def build(
     source = next((name for name in INPUTS if name in checked), None)
     if source is None:
         raise InputError(f"nothing to {verb} from: give one of {', '.join(INPUTS)}")
-    n = _length(source, checked[source])
+    n = _length(checked[source])
     shape = (n,)
     if verb == "select" and source == "scores" and checked["scores"].ndim == 2:
         # A table of scores is a pool of entries, row by row; elsewhere each row is an item.
@@ -120,9 +121,9 @@ def build(
     _join_quotas(checked)
     for name in INPUTS:
         if name in checked and name != source and name not in ("members", "rankings"):
-            checks.same_length(n, source, name, _length(name, checked[name]))
+            checks.same_length(n, source, name, _length(checked[name]))
     if verb == "combine" and "weights" in checked:
-        m = len(checked["members"] if "members" in checked else checked["rankings"])
+        m = len(checked["members"]) if "members" in checked else checked["rankings"].shape[1]
         if len(checked["weights"]) != m:
             raise InputError(f"weights has {len(checked['weights'])} values for {m} members; give one a member")
     keys = None if ids is None else vocabulary.readable("ids", ids, checks.ids, ids)
@@ -137,6 +138,7 @@ def build(
         keys,
         digest({"verb": verb, **{name: value for name, value in checked.items() if name not in secret}}),
         at_most_k,
+        tuple(str(name) for name in getattr(given.get("rankings"), "columns", ())),
     )
 
 
@@ -191,6 +193,34 @@ def pairs_by_row(options: Mapping[str, Any], ids: NDArray[Any] | None) -> dict[s
     return rows
 
 
+def _refuse_names(frame: Any) -> None:
+    """A column of text in a frame of scores: it most often names the rows."""
+    if not hasattr(frame, "columns") or not hasattr(frame, "dtypes"):
+        return
+    import narwhals
+
+    for name, kind in narwhals.from_native(frame, eager_only=True).schema.items():
+        if kind in (narwhals.String, narwhals.Categorical):
+            raise InputError(f"rankings has text in {name!r}; if that names the rows say ids={name!r}, else drop it")
+
+
+def columns_by_number(options: Mapping[str, Any], judges: Sequence[str]) -> dict[str, Any]:
+    """The options that name judges, by the numbers of their columns; none where `rankings` came without names.
+
+    Raises:
+        InputError: a judge that is no column.
+    """
+    named = options.get("lower")
+    if isinstance(named, str):
+        named = [named]
+    if not judges or not isinstance(named, list | tuple) or not all(isinstance(name, str) for name in named):
+        return {}
+    for name in named:
+        if name not in judges:
+            raise InputError(f"lower={name!r}: rankings has no such column{checks.nearest(name, judges)}")
+    return {"lower": [judges.index(name) for name in named]}
+
+
 def _reads_entries(objective: Any) -> bool:
     """Whether an objective given as text is built from the entries of a sparse X alone."""
     terms = re.sub(r"\([^)]*\)", "", objective).split("+") if isinstance(objective, str) else []
@@ -215,8 +245,7 @@ def with_frame_ids(given: Mapping[str, Any], ids: Any) -> tuple[Mapping[str, Any
     """Take the ids from the frame that the items came in.
 
     Where `ids` names a column of the frame, that column is taken out of the frame and becomes the ids. Without `ids`,
-    those of a pandas frame or series are its index, if it names rows (all differ, none is missing, not just 0, 1, ...);
-    those of rankings are the frame's columns.
+    those of a pandas frame or series are its index, if it names rows (all differ, none is missing, not just 0, 1, ...).
     """
     source = next((name for name in INPUTS if name in given), "X")
     with checks.reading(source, given.get(source), vocabulary.VOCABULARY[source].help):
@@ -236,11 +265,9 @@ def _with_frame_ids(source: str, given: Mapping[str, Any], ids: Any) -> tuple[Ma
 
         table = narwhals.from_native(frame, eager_only=True)
         return {**given, source: table.drop(ids).to_native()}, table[ids].to_numpy()
-    pandas = sys.modules.get("pandas")
     if source == "rankings":
-        # Each row is a judge, so what is ranked has the columns' names.
-        columns = [str(name) for name in getattr(frame, "columns", ())]
-        return given, np.array(columns) if ids is None and columns else ids
+        _refuse_names(frame)
+    pandas = sys.modules.get("pandas")
     if ids is None and pandas is not None and isinstance(frame, pandas.DataFrame | pandas.Series):
         index = frame.index
         plain = isinstance(index, pandas.MultiIndex) or index.equals(pandas.RangeIndex(len(index)))
@@ -249,9 +276,7 @@ def _with_frame_ids(source: str, given: Mapping[str, Any], ids: Any) -> tuple[Ma
     return given, ids
 
 
-def _length(name: str, value: Any) -> int:
-    if name == "rankings":
-        return int(value.shape[1])
+def _length(value: Any) -> int:
     return int(value.shape[0]) if hasattr(value, "shape") else len(value)
 
 

@@ -298,6 +298,7 @@ def execute(
     )
     own = {name: value for name, value in values.items() if name not in VOCABULARY}
     pairs = problems.pairs_by_row(own, problem.ids)
+    pairs |= problems.columns_by_number(own, problem.judges)
     own, options = own | pairs, {**(options or {}), **pairs}
     read = {
         name: checks.option(name, value, annotation_text(parameters[name]))
@@ -324,11 +325,13 @@ def _complete(plan: Any, problem: Any, spec: Spec, options: Mapping[str, Any], b
     counted = {}
     if X is not None and not checks.is_sparse(X) and X.nbytes <= _COUNTED_BYTES:
         counted["duplicate_rows"] = int((checks.first_equal(X) != np.arange(len(X))).sum())
-    asked_of = {}
+    asked_of: dict[str, Any] = {}
     if given.keys() >= {"groups", "quotas"}:
         from kofn.core.quotas import ends_of
 
         asked_of["quotas"] = ends_of(given["groups"], given["quotas"])
+    if problem.judges:
+        asked_of["judges"] = list(problem.judges)
     info = {
         **counted,
         **asked_of,

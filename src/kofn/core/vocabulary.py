@@ -69,7 +69,12 @@ VOCABULARY: dict[str, Argument] = {
         Argument("scores", "input", scores, "One score an item (n,), or one for each bin (n, bins)."),
         Argument("curves", "input", curves, "Loss or value of each item at each level, shape (n, levels)."),
         Argument("members", "input", members, "What to blend: arrays, state dicts or paths of checkpoints."),
-        Argument("rankings", "input", rankings, "Scores by judge, shape (judges, alternatives), NaN where missing."),
+        Argument(
+            "rankings",
+            "input",
+            rankings,
+            "Scores by judge, shape (items, judges), NaN where missing.",
+        ),
         Argument("graph", "input", _as_is, "Adjacency, shape (n, n), sparse."),
         Argument("y", "qualifier", labels, "Label of each item, shape (n,)."),
         Argument(

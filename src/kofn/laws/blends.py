@@ -156,7 +156,7 @@ def _by_member(case: Case, value: Any) -> bool:
 
 
 def _order(case: Case) -> bool:
-    plan, ballots = case.plan, np.asarray(case.words["rankings"], np.float64)
+    plan, ballots = case.plan, np.asarray(case.words["rankings"], np.float64).T
     ranking = np.asarray(plan.result)
     position = np.argsort(ranking)
     # A judge of weight 0 is asked nothing.
@@ -170,7 +170,8 @@ def _order(case: Case) -> bool:
     theirs = order[np.asarray(other.result)]
     points = plan.info.get("points")
     if points is None:
-        same = np.array_equal(theirs, ranking)
+        # Of several best orders another one may come.
+        same = np.array_equal(theirs, ranking) or math.isclose(other.value, plan.value, rel_tol=1e-9, abs_tol=1e-12)
     else:
         # Equal points may stand in either order.
         same = np.allclose(np.asarray(points)[theirs], np.asarray(points)[ranking], atol=1e-9, equal_nan=True)
@@ -184,7 +185,7 @@ def mergeable(case: Case) -> bool:
     """Statistics of parts of the members, added in any order and nesting, give the statistic of all members."""
     plan = case.plan
     word = "members" if "members" in case.words else "rankings"
-    parts = list(case.words[word])
+    parts = list(case.words[word] if word == "members" else np.asarray(case.words[word]).T)
     if plan.statistic is None or len(parts) < 2:
         return False
     rng = np.random.default_rng(int(plan.problem[:8], 16))
@@ -206,7 +207,7 @@ def mergeable(case: Case) -> bool:
 
 def _statistic(case: Case, word: str, parts: list[Any], piece: NDArray[np.int64]) -> Mapping[str, Any]:
     chosen = [parts[i] for i in piece.tolist()]
-    changes: dict[str, Any] = {word: np.array(chosen) if word == "rankings" else chosen}
+    changes: dict[str, Any] = {word: np.array(chosen).T if word == "rankings" else chosen}
     if "weights" in case.given:
         changes["weights"] = np.asarray(case.words["weights"])[piece]
     options = case.options

@@ -128,8 +128,8 @@ _MAKERS: dict[str, Callable[..., Any]] = {
 def _qualifier(draw: Draw, name: str, given: Mapping[str, Any], *, signed: bool) -> Any:
     if name == "metric":
         return draw(st.sampled_from(("euclidean", "sqeuclidean", "cosine")))
-    source = next(iter(given.values()))
-    count = source.shape[0] if hasattr(source, "shape") else len(source)
+    word, source = next(iter(given.items()))
+    count = np.shape(source)[1] if word == "rankings" else source.shape[0] if hasattr(source, "shape") else len(source)
     # Any part of mergeable members must have weights of its own that can be used.
     least = 0 if signed else 1
     weights = np.array(draw(st.lists(st.integers(least, 3), min_size=count, max_size=count)), np.float64)

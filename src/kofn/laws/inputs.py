@@ -141,15 +141,15 @@ def curve_table(draw: Draw, n: int, *, tied: bool = True, concave: bool = False,
 
 
 def ballots(draw: Draw, n: int, *, tied: bool = True) -> Any:
-    """rankings (judges, n), half of the time with missing scores; every judge rates something."""
+    """rankings (n, judges), half of the time with missing scores; every judge rates something."""
     judges = draw(st.integers(1, 5))
-    array = numbers(draw, (judges, n), tied=tied)
+    array = numbers(draw, (n, judges), tied=tied)
     if tied and draw(st.booleans()):
         gone = draw(st.lists(st.integers(0, judges * n - 1), max_size=judges * n, unique=True))
-        kept = array[:, 0].copy()
+        kept = array[0].copy()
         array.ravel()[gone] = np.nan
-        silent = np.isnan(array).all(axis=1)
-        array[silent, 0] = kept[silent]
+        silent = np.isnan(array).all(axis=0)
+        array[0, silent] = kept[silent]
     return laid_out(draw, array)
 
 

@@ -142,7 +142,7 @@ def _allocation(case: Case) -> list[str]:
 
 def _blend(case: Case) -> list[str]:
     plan = case.plan
-    m = len(case.words["members"]) if "members" in case.words else len(case.words["rankings"])
+    m = len(case.words["members"]) if "members" in case.words else np.shape(case.words["rankings"])[1]
     wrong = _array(plan, "spread", (m,), "d", optional=True)
     if isinstance(plan.weights, np.ndarray):
         wrong += _array(plan, "weights", (m,), "d")

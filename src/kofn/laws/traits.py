@@ -344,11 +344,9 @@ def relabel(case: Case, order: NDArray[np.int64]) -> dict[str, Any]:
     for name, value in case.given.items():
         if name in ("distances", "similarity"):
             out[name] = (value.tocsr() if is_sparse(value) else np.asarray(value))[order][:, order]
-        elif name == "rankings":
-            out[name] = np.asarray(value)[:, order]
         elif name == "groups" and isinstance(value, Mapping):
             out[name] = {column: np.asarray(labels)[order] for column, labels in value.items()}
-        elif name in ("X", "scores", "curves", "y", "groups", "costs", "ids") or (
+        elif name in ("X", "scores", "curves", "rankings", "y", "groups", "costs", "ids") or (
             name == "weights" and case.verb != "combine"
         ):
             out[name] = np.asarray(value)[order]

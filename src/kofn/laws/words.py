@@ -73,7 +73,7 @@ def item_weights(case: Case) -> Floats:
 
 def member_weights(case: Case) -> Floats:
     """(m,) weights of the members as they are used: divided by their sum unless `normalize=False`."""
-    count = len(case.words["members"]) if "members" in case.words else len(case.words["rankings"])
+    count = len(case.words["members"]) if "members" in case.words else np.shape(case.words["rankings"])[1]
     given = np.asarray(case.words.get("weights", np.ones(count)), np.float64)
     return given / math.fsum(given.tolist()) if case.options.get("normalize", True) else given
 

@@ -133,7 +133,8 @@ def _ranking(plan: Blend) -> list[Curve | Bars]:
     known = points is not None and np.size(points) == plan.n
     values = np.asarray(points, np.float64)[order] if known else np.full(len(order), math.nan)
     words = [number(value) if known else "" for value in values.tolist()]
-    names = [f"{position}. {key}" for position, key in enumerate(plan.keys(order).tolist(), 1)]
+    ranks = plan.ranks()[order].tolist()
+    names = [f"{rank}. {key}" for rank, key in zip(ranks, plan.keys(order).tolist(), strict=True)]
     note = _more(len(order) - SHOWN)
     return [Bars("Best first", names[:SHOWN], values[:SHOWN], words[:SHOWN], None, note)]
 

@@ -90,14 +90,18 @@ def _ranking(context: Context, plan: Blend) -> tuple[list[Element], list[Element
     points = plan.info.get("points")
     if points is not None and np.size(points) == plan.n:
         worth = np.asarray(points, np.float64)
+        ranks = plan.ranks()
         ranked = [
-            Bar(f"{position + 1}. {context.name(i)}", float(worth[i]), number(float(worth[i])))
-            for position, i in enumerate(order[:SHOWN].tolist())
+            Bar(f"{ranks[i]}. {context.name(i)}", float(worth[i]), _standing(plan, i)) for i in order[:SHOWN].tolist()
         ]
         chart = charts.bars(ranked, label="points of each alternative, best first")
     else:
         chart = E("ol", [E("li", context.name(i)) for i in order[:SHOWN].tolist()], class_="order")
     caption = "Best first." + (f" The first {SHOWN} of {plan.n:,}." if plan.n > SHOWN else "")
+    if "rank_low" in plan.info:
+        caption += (
+            " Ranks: where each stands in 95% of 1,000 panels of as many judges, drawn from these with replacement."
+        )
     count = plan.n if plan.spread is None else len(plan.spread)
     named = plan.info.get("judges")
     if named:
@@ -123,6 +127,20 @@ def _ranking(context: Context, plan: Blend) -> tuple[list[Element], list[Element
                 stat(number(float(spread[worst])), "largest spread", f"{_judge(plan, worst)}, {_part(spread, worst)}")
             )
     return stats, figures
+
+
+def _standing(plan: Blend, i: int) -> str:
+    """The points of an alternative, the ranks that it may have, and how many judges rated it where not all did."""
+    points = float(plan.info["points"][i])
+    if math.isnan(points):
+        return "never compared"
+    parts = [number(points)]
+    if "rank_low" in plan.info:
+        parts.append(f"ranks {int(plan.info['rank_low'][i])} to {int(plan.info['rank_high'][i])}")
+    rated = plan.info.get("rated")
+    if rated is not None and plan.spread is not None and rated[i] < len(plan.spread):
+        parts.append(f"{int(rated[i])} of {len(plan.spread)} scores")
+    return ", ".join(parts)
 
 
 def _judge(plan: Blend, i: int) -> str:

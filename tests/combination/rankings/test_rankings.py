@@ -23,6 +23,11 @@ from kofn.core.plans import Plan
 SCORE = st.one_of(st.integers(-2, 2).map(float), st.just(math.nan))
 
 
+def ranked(ballots: Any, **words: Any) -> Any:
+    """`borda` of a table with one row a judge."""
+    return borda(np.asarray(ballots).T, **words)
+
+
 @st.composite
 def tables(draw: st.DrawFn, score: st.SearchStrategy[float] = SCORE, most: int = 7) -> np.ndarray:
     shape = draw(st.tuples(st.integers(1, 6), st.integers(1, most)))
@@ -67,7 +72,7 @@ def weights_for(table: np.ndarray, seed: int) -> np.ndarray:
 @settings(deadline=None, max_examples=200)
 def test_agrees_with_counting(table: np.ndarray, seed: int) -> None:
     weights = weights_for(table, seed)
-    blend = borda(table, weights=weights)
+    blend = ranked(table, weights=weights)
     points = slow_points(table, weights)
     np.testing.assert_allclose(blend.info["points"], points, atol=1e-12)
     key = [-round(p, 9) if not math.isnan(p) else math.inf for p in points]
@@ -87,7 +92,7 @@ def test_the_merging_counts_what_pairs_count(run: int, block: int, m: int, n: in
     table = rng.integers(0, n // 2, (m, n)).astype(float)
     table[rng.random((m, n)) < 0.3] = np.nan
     table[0] = rng.permutation(n)
-    blend = borda(table)
+    blend = ranked(table)
     np.testing.assert_allclose(blend.info["points"], slow_points(table, np.ones(m)), atol=1e-12)
     assert blend.spread.tolist() == pytest.approx(slow_spread(table, blend.result))
 
@@ -96,7 +101,7 @@ def test_spread_is_kendalls_distance() -> None:
     from scipy.stats import kendalltau
 
     table = np.random.default_rng(0).normal(size=(5, 400))
-    blend = borda(table)
+    blend = ranked(table)
     place = np.argsort(blend.result)
     taus = [kendalltau(row, -place).statistic for row in table]
     np.testing.assert_allclose(blend.spread, [(1 - tau) / 2 for tau in taus], rtol=1e-12)
@@ -109,7 +114,7 @@ def test_complete_ballots_give_the_classical_count(table: np.ndarray) -> None:
 
     m, n = table.shape
     count = sum(rankdata(row) - 1 for row in table)
-    blend = borda(table)
+    blend = ranked(table)
     if n > 1:
         np.testing.assert_allclose(blend.info["points"] * (n - 1) * m, count, atol=1e-9)
         assert blend.result.tolist() == sorted(range(n), key=lambda j: -count[j])
@@ -121,7 +126,7 @@ def test_every_ballot_averages_a_half(table: np.ndarray) -> None:
     for row in table:
         rated = ~np.isnan(row)
         if rated.sum() > 1:
-            assert np.mean(borda(row[None]).info["points"][rated]) == pytest.approx(0.5)
+            assert np.mean(ranked(row[None]).info["points"][rated]) == pytest.approx(0.5)
 
 
 @given(row=arrays(float, st.integers(2, 6), elements=st.integers(0, 3).map(float)), data=st.data())
@@ -130,14 +135,14 @@ def test_a_cut_ballot_is_right_on_average(row: np.ndarray, data: st.DataObject) 
     """The equality of the docstring: averaged over all subsets of one size that hold j, the share of j is unchanged."""
     n = len(row)
     size = data.draw(st.integers(2, n))
-    whole = borda(row[None]).info["points"]
+    whole = ranked(row[None]).info["points"]
     for j in range(n):
         shares = []
         for subset in itertools.combinations(range(n), size):
             if j in subset:
                 cut = np.full(n, np.nan)
                 cut[list(subset)] = row[list(subset)]
-                shares.append(borda(cut[None]).info["points"][j])
+                shares.append(ranked(cut[None]).info["points"][j])
         assert np.mean(shares) == pytest.approx(whole[j])
 
 
@@ -146,7 +151,7 @@ def test_a_cut_ballot_is_right_on_average(row: np.ndarray, data: st.DataObject) 
 def test_relabelling_relabels(table: np.ndarray, data: st.DataObject) -> None:
     order = np.array(data.draw(st.permutations(range(table.shape[1]))))
     judges = np.array(data.draw(st.permutations(range(table.shape[0]))))
-    plain, moved = borda(table), borda(table[judges][:, order])
+    plain, moved = ranked(table), ranked(table[judges][:, order])
     np.testing.assert_allclose(moved.info["points"], plain.info["points"][order], atol=1e-12)
     if len(np.unique(plain.info["points"].round(9))) == table.shape[1]:
         assert order[moved.result].tolist() == plain.result.tolist()
@@ -156,7 +161,7 @@ def test_relabelling_relabels(table: np.ndarray, data: st.DataObject) -> None:
 @given(table=tables(), seed=st.integers(0, 9))
 @settings(deadline=None, max_examples=200)
 def test_unanimity_between_alternatives_of_the_same_judges(table: np.ndarray, seed: int) -> None:
-    blend = borda(table, weights=weights_for(table, seed) + 1)
+    blend = ranked(table, weights=weights_for(table, seed) + 1)
     place = np.argsort(blend.result)
     for a, b in itertools.permutations(range(table.shape[1]), 2):
         same = (np.isnan(table[:, a]) == np.isnan(table[:, b])).all()
@@ -168,7 +173,7 @@ def test_unanimity_between_alternatives_of_the_same_judges(table: np.ndarray, se
 def test_pairwise_unanimity_fails_on_partial_ballots() -> None:
     x = math.nan
     table = [[2, 1, x], [1, x, 2], [1, x, 2], [x, 2, 1], [x, 2, 1]]
-    blend = borda(table)
+    blend = ranked(table)
     assert blend.info["points"].tolist() == pytest.approx([1 / 3, 2 / 3, 1 / 2])
 
 
@@ -179,15 +184,15 @@ def test_statistics_merge_over_any_partition(table: np.ndarray, data: st.DataObj
     weights = weights_for(table, data.draw(st.integers(0, 9))) + 1
     label = np.array(data.draw(st.lists(st.integers(0, 2), min_size=m, max_size=m)))
     groups = [np.flatnonzero(label == part) for part in data.draw(st.permutations(range(3)))]
-    parts = [borda(table[group], weights=weights[group]).statistic for group in groups if len(group)]
+    parts = [ranked(table[group], weights=weights[group]).statistic for group in groups if len(group)]
     merged = merge_points(parts[0], merge_points(*parts[1:])) if len(parts) > 1 else merge_points(*parts)
-    whole = borda(table, weights=weights)
+    whole = ranked(table, weights=weights)
     np.testing.assert_allclose(points_of(merged), whole.info["points"], atol=1e-10)
 
 
 def test_the_mean_of_points_is_another_thing() -> None:
     table = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
-    parts = [borda(table[:2]), borda(table[2:])]
+    parts = [ranked(table[:2]), ranked(table[2:])]
     merged = points_of(merge_points(*(part.statistic for part in parts)))
     assert merged.tolist() == pytest.approx([2 / 3, 1 / 3])
     assert np.mean([part.info["points"] for part in parts], axis=0).tolist() == [0.5, 0.5]
@@ -197,8 +202,8 @@ def test_the_mean_of_points_is_another_thing() -> None:
 @settings(deadline=None)
 def test_the_points_minimise_the_value(table: np.ndarray, seed: int) -> None:
     weights = weights_for(table, seed)
-    blend = borda(table, weights=weights)
-    shares = [borda(row[None]).info["points"] for row in table]
+    blend = ranked(table, weights=weights)
+    shares = [ranked(row[None]).info["points"] for row in table]
 
     def cost(points: np.ndarray) -> float:
         off = [np.nansum(np.square(share - points)) for share in shares]
@@ -213,27 +218,27 @@ def test_the_points_minimise_the_value(table: np.ndarray, seed: int) -> None:
 
 def test_a_weight_is_that_many_judges() -> None:
     table = np.array([[3.0, 2.0, np.nan], [1.0, 2.0, 3.0]])
-    heavy, many = borda(table, weights=[3, 1]), borda(np.repeat(table, [3, 1], axis=0))
+    heavy, many = ranked(table, weights=[3, 1]), ranked(np.repeat(table, [3, 1], axis=0))
     assert heavy.info["points"].tolist() == pytest.approx(many.info["points"].tolist())
     assert heavy.value == pytest.approx(many.value)
-    dropped = borda(table, weights=[0, 1])
-    assert dropped.info["points"].tolist() == borda(table[1:]).info["points"].tolist()
+    dropped = ranked(table, weights=[0, 1])
+    assert dropped.info["points"].tolist() == ranked(table[1:]).info["points"].tolist()
 
 
 def test_ties_go_to_the_lowest_index_though_sums_round() -> None:
     rng = np.random.default_rng(0)
     base = np.array([rng.permutation(7) for _ in range(30)], float)
     twins = np.concatenate([base, base], axis=1)  # alternatives 7..13 are scored as 0..6 are
-    result = borda(twins[rng.permutation(30)]).result.tolist()
+    result = ranked(twins[rng.permutation(30)]).result.tolist()
     assert [j - 7 for j in result if j >= 7] == [j for j in result if j < 7]
     assert all(result.index(j) < result.index(j + 7) for j in range(7))
     thirds = [[0, 1, 2, 3], [3, np.nan, 0, 1], [1, 0, np.nan, 2]]
-    assert borda(thirds).info["points"].round(12)[0] == pytest.approx((0 + 1 + 0.5) / 3)
+    assert ranked(thirds).info["points"].round(12)[0] == pytest.approx((0 + 1 + 0.5) / 3)
 
 
 def test_who_was_never_compared() -> None:
     x = math.nan
-    blend = borda([[5, x, 1, x, x], [x, 9, x, x, x], [4, x, 2, x, x]])
+    blend = ranked([[5, x, 1, x, x], [x, 9, x, x, x], [4, x, 2, x, x]])
     assert blend.info["never_compared"] == [1, 3, 4]
     assert blend.result.tolist() == [0, 2, 1, 3, 4]
     assert blend.spread.tolist() == [0.0, 0.0, 0.0]
@@ -244,29 +249,125 @@ def test_who_was_never_compared() -> None:
 @pytest.mark.parametrize(
     ("table", "weights", "says"),
     [
-        ([[1, np.inf]], None, "rankings at row 0, column 1 is infinite"),
+        ([[1, np.inf]], None, "rankings at row 1, column 0 is infinite"),
         ([[1, 2], [np.nan, np.nan]], None, "judge 1 rated nothing"),
         ([1, 2], None, r"shape \(2,\)"),
         ([["a", "b"]], None, "rankings"),
         ([[1, 2]], [-1], "weights at row 0 is -1"),
         ([[1, 2]], [0], "all zero"),
         ([[1, 2]], [1, 2], "weights has 2 values"),
-        (np.empty((0, 3)), None, r"shape \(0, 3\)"),
+        (np.empty((3, 0)), None, r"shape \(0, 3\)"),
     ],
 )
 def test_what_is_refused(table: Any, weights: Any, says: str) -> None:
     with pytest.raises(InputError, match=says) as caught:
-        borda(table, weights=weights)
+        ranked(table, weights=weights)
     assert "\n" not in str(caught.value)
     with pytest.raises(InputError, match="empty"):
         merge_points()
     with pytest.raises(InputError, match="statistic 1 has 3 alternatives, statistic 0 has 2"):
-        merge_points(borda([[1, 2]]).statistic, borda([[1, 2, 3]]).statistic)
+        merge_points(ranked([[1, 2]]).statistic, ranked([[1, 2, 3]]).statistic)
 
 
 def test_plans_frames_and_the_verb(tmp_path: Path) -> None:
     table = np.array([[3.0, np.nan, 1.0], [2.0, 5.0, np.nan]])
-    blend = kofn.combine(rankings=table, ids=["x", "y", "z"])
+    blend = kofn.combine(rankings=table.T, ids=["x", "y", "z"])
     assert blend.method == "borda"
     assert blend.to_frame()["id"].to_list() == ["y", "x", "z"]
     assert Plan.load(blend.save(tmp_path / "p.npz")).equals(blend)
+
+
+BOARD = {"mmlu": [70.0, 71.0, 68.0, 69.0], "gsm": [60.0, None, 85.0, 50.0], "ppl": [5.1, 4.9, 5.5, 6.0]}
+MODELS = ["alpha", "beta", "gamma", "delta"]
+
+
+def _frames() -> dict[str, tuple[Any, dict[str, Any]]]:
+    import pandas
+    import polars
+
+    return {
+        "polars, a column of names": (polars.DataFrame({"model": MODELS, **BOARD}), {"ids": "model"}),
+        "pandas, a column of names": (pandas.DataFrame({"model": MODELS, **BOARD}), {"ids": "model"}),
+        "pandas, an index of names": (pandas.DataFrame(BOARD, index=MODELS), {}),
+        "polars, ids beside": (polars.DataFrame(BOARD), {"ids": MODELS}),
+    }
+
+
+@pytest.mark.parametrize("kind", _frames())
+def test_a_frame_has_one_row_an_alternative_and_names_its_judges(kind: str) -> None:
+    frame, words = _frames()[kind]
+    table = np.array(list(BOARD.values()), float).T
+    plain = kofn.combine(rankings=table, ids=MODELS)
+    blend = kofn.combine(rankings=frame, **words)
+    assert blend.info["judges"] == list(BOARD)
+    assert blend.to_frame()["id"].to_list() == plain.to_frame()["id"].to_list() == ["gamma", "alpha", "beta", "delta"]
+    turned = table * [1, 1, -1]
+    by_name = kofn.combine(rankings=frame, lower="ppl", **words)
+    by_number = kofn.combine(rankings=table, lower=[2], ids=MODELS)
+    want = kofn.combine(rankings=turned, ids=MODELS)
+    for other in (by_name, by_number):
+        assert other.result.tolist() == want.result.tolist()
+        assert other.info["points"].tolist() == want.info["points"].tolist()
+    assert want.to_frame()["id"][0] == "beta"
+    committee = kofn.select(rankings=frame, k=1, method="multiwinner", lower=["ppl"], **words)
+    assert committee.indices.tolist() == kofn.select(rankings=turned, k=1).indices.tolist()
+
+
+def test_judges_and_names_that_are_none_are_refused() -> None:
+    frame, words = _frames()["polars, a column of names"]
+    with pytest.raises(InputError, match="lower='pl': rankings has no such column; did you mean 'ppl'"):
+        kofn.combine(rankings=frame, lower=["ppl", "pl"], **words)
+    with pytest.raises(InputError, match="text in 'model'; if that names the rows say ids='model'"):
+        kofn.combine(rankings=frame)
+    with pytest.raises(InputError, match="lower names row 3"):
+        kofn.combine(rankings=np.ones((4, 3)), lower=[3])
+
+
+def test_equal_points_share_a_rank_and_scores_are_counted() -> None:
+    x = math.nan
+    frame = kofn.combine(rankings=[[3.0, 3.0], [1.0, 1.0], [2.0, 2.0], [2.0, 2.0], [x, x], [0.0, x]]).to_frame()
+    assert frame["rank"].to_list() == [1, 2, 2, 4, 5, 6]
+    assert frame["index"].to_list() == [0, 2, 3, 1, 5, 4]
+    assert frame["rated"].to_list() == [2, 2, 2, 2, 1, 0]
+    # What one judge compared may stand anywhere among those that were compared, what nobody compared nowhere.
+    assert frame.select("rank_low", "rank_high").rows()[-2:] == [(1, 5), (0, 0)]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_intervals_are_quantiles_of_the_ranks_of_drawn_panels(seed: int) -> None:
+    """Against ranking every panel by itself, from the same draws."""
+    rng = np.random.default_rng(seed)
+    table = rng.integers(0, 5, (6, 7)).astype(float)
+    table[rng.random(table.shape) < 0.25] = np.nan
+    table[0] = np.nan_to_num(table[0])
+    weights = rng.integers(1, 4, 7).astype(float)
+    blend = borda(table, weights=weights)
+    counts = np.random.default_rng(0).multinomial(7, np.full(7, 1 / 7), size=1000)
+    low, high = [[] for _ in range(6)], [[] for _ in range(6)]
+    for count in counts:
+        points = slow_points(table.T, weights * count).round(9)
+        for item in np.flatnonzero(~np.isnan(points)).tolist():
+            low[item].append(1 + int((points > points[item]).sum()))
+            high[item].append(int((points >= points[item]).sum()))
+    compared = (~np.isnan(table) & ((~np.isnan(table)).sum(axis=0) > 1)).sum(axis=1)
+    for item in range(6):
+        if compared[item] > 1:
+            assert blend.info["rank_low"][item] == np.quantile(low[item], 0.025, method="inverted_cdf")
+            assert blend.info["rank_high"][item] == np.quantile(high[item], 0.975, method="inverted_cdf")
+
+
+def test_intervals_cover_the_ranks_of_a_larger_panel() -> None:
+    """From 12 judges of 20 alternatives, the ranks of 1,000 judges are within nearly all intervals."""
+    rng = np.random.default_rng(5)
+    inside = []
+    for _ in range(20):
+        worth = rng.normal(size=20)
+        everybody = worth[:, None] + rng.normal(size=(20, 1000))
+        blend = borda(everybody[:, :12])
+        true = borda(everybody).ranks()
+        inside.append((blend.info["rank_low"] <= true) & (true <= blend.info["rank_high"]))
+    assert 0.9 < np.mean(inside) < 0.99
+
+
+def test_many_alternatives_have_no_intervals() -> None:
+    assert "rank_low" not in borda(np.random.default_rng(0).random((2001, 2))).info

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,11 @@ from scipy.special import comb
 from kofn.core.checks import InfeasibleError, InputError
 from kofn.selection import b4, best_of_k
 from kofn.selection.judges._best_of_k import best_of_weights, efficiency
+
+
+def picked(ballots: Any, **words: Any) -> Any:
+    """`b4` of a table with one row a judge."""
+    return b4(np.asarray(ballots).T, **words)
 
 
 def drawn(rng: np.random.Generator, n: int, tests: int, theta: tuple[float, float, float, float]) -> tuple:
@@ -35,7 +41,7 @@ def test_b4_is_the_integral_over_the_rates(seed: int) -> None:
     if seed % 2:
         table[rng.integers(4), rng.integers(5)] = np.nan
     priors = {"prior_x": (2.0, 3.0), "prior_y": (3.0, 2.0), "prior_1": (2.0, 2.0), "prior_0": (1.0, 4.0)}
-    plan = b4(table, k=5, **priors)
+    plan = picked(table, k=5, **priors)
     for item, score in zip(plan.indices.tolist(), plan.gains.tolist(), strict=True):
         members = [j for j in range(5) if np.array_equal(table[:, j], table[:, item], equal_nan=True)]
         others = [j for j in range(5) if j not in members]
@@ -80,7 +86,7 @@ def test_b4_finds_the_posteriors_maximum() -> None:
                 )
                 if score > best:
                     best, chosen = score, right
-        plan = b4(table, k=1, **prior)
+        plan = picked(table, k=1, **prior)
         agree += plan.info["groups"][plan.indices[0]] == plan.info["groups"][chosen[0]]
     assert cases >= 40
     assert agree >= 0.9 * cases
@@ -89,7 +95,7 @@ def test_b4_finds_the_posteriors_maximum() -> None:
 def test_b4_is_the_authors_formula() -> None:
     """Counted as their script counts, on one table by hand."""
     table = np.array([[1, 1, 0, 1], [1, 1, 0, 0], [0, 0, 1, 0]], float)
-    plan = b4(table, k=4, prior_x=(10, 1), prior_y=(10, 1), prior_0=(1, 10))
+    plan = picked(table, k=4, prior_x=(10, 1), prior_y=(10, 1), prior_0=(1, 10))
 
     def log_beta(a: float, b: float) -> float:
         return math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b)
@@ -106,7 +112,7 @@ def test_b4_is_the_authors_formula() -> None:
 )
 def test_heuristics_are_their_definitions(heuristic: str, scores: list[float]) -> None:
     table = np.array([[1, 1, 0, 1], [1, 1, 0, 1], [0, 0, 1, 1]], float)
-    plan = b4(table, k=4, heuristic=heuristic)
+    plan = picked(table, k=4, heuristic=heuristic)
     assert plan.gains.tolist() == pytest.approx(sorted(scores, reverse=True))
     assert [scores[item] for item in plan.indices] == plan.gains.tolist()
 
@@ -114,34 +120,34 @@ def test_heuristics_are_their_definitions(heuristic: str, scores: list[float]) -
 def test_verdicts_not_run_say_nothing() -> None:
     table = np.array([[1, 1, 0], [1, 1, 0], [0, 0, 1]], float)
     more = np.vstack([table, [[np.nan] * 2 + [1.0]], [[1.0] + [np.nan] * 2]])
-    assert b4(more, k=1).info["groups"].tolist() == [0, 1, 2]
+    assert picked(more, k=1).info["groups"].tolist() == [0, 1, 2]
     silent = np.where(np.arange(3)[:, None] == 2, np.nan, table)
     silent[2, 2] = 1.0
-    assert b4(silent, k=1).indices[0] == 0
+    assert picked(silent, k=1).indices[0] == 0
 
 
 def test_rows_of_one_judge_are_merged() -> None:
     table = np.array([[1, np.nan, 0], [np.nan, 1, 0], [0, 0, 1]], float)
-    merged = b4(table, k=3, judges=["a", "a", "b"])
-    assert merged.gains.tolist() == b4([[1, 1, 0], [0, 0, 1]], k=3).gains.tolist()
+    merged = picked(table, k=3, judges=["a", "a", "b"])
+    assert merged.gains.tolist() == picked([[1, 1, 0], [0, 0, 1]], k=3).gains.tolist()
     table[1, 0] = 0.0
-    with pytest.raises(InputError, match=r"judge 'a' contradicts itself: at column 0 it says 1 and, at row 1, 0"):
-        b4(table, judges=["a", "a", "b"])
-    with pytest.raises(InputError, match="judges has 2 names, rankings has 3 rows"):
-        b4(table, judges=["a", "b"])
+    with pytest.raises(InputError, match=r"judge 'a' contradicts itself: at row 0 it says 1 and, in column 1, 0"):
+        picked(table, judges=["a", "a", "b"])
+    with pytest.raises(InputError, match="judges has 2 names, rankings has 3 columns"):
+        picked(table, judges=["a", "b"])
 
 
 def test_b4_refuses() -> None:
-    with pytest.raises(InputError, match=r"rankings at row 1, column 0 is 0.5; a verdict is 1"):
-        b4([[1, 0], [0.5, 1]])
+    with pytest.raises(InputError, match=r"rankings at row 0, column 1 is 0.5; a verdict is 1"):
+        picked([[1, 0], [0.5, 1]])
     with pytest.raises(InputError, match=r"prior_0=\(1, 0\): give \(a, b\) of a Beta distribution"):
-        b4([[1, 0]], prior_0=(1, 0))
+        picked([[1, 0]], prior_0=(1, 0))
     with pytest.raises(InputError, match="prior_x=3"):
-        b4([[1, 0]], prior_x=3)
+        picked([[1, 0]], prior_x=3)
     with pytest.raises(InputError, match=r"heuristic='codeT': choose one of .*; did you mean 'codet'"):
-        b4([[1, 0]], heuristic="codeT")
+        picked([[1, 0]], heuristic="codeT")
     with pytest.raises(InfeasibleError, match="k=3 of 2 items"):
-        b4([[1, 0]], k=3)
+        picked([[1, 0]], k=3)
 
 
 @pytest.mark.parametrize("k", range(1, 8))

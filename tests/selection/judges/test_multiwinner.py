@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 
 from kofn.core.checks import InfeasibleError, InputError
 from kofn.selection import multiwinner
+
+
+def elected(ballots: Any, **words: Any) -> Any:
+    """`multiwinner` of a table with one row a judge."""
+    return multiwinner(np.asarray(ballots).T, **words)
 
 
 def points(ballot: np.ndarray, places: list[float]) -> np.ndarray:
@@ -47,7 +53,7 @@ def test_committees_against_brute_force(rule: str, seed: int) -> None:
         ballots[:, 0] = np.nan_to_num(ballots[:, 0])
     groups = np.array(list("aabbbb"))
     words = {"groups": groups, "quotas": {"a": (1, 1)}} if seed % 3 else {}
-    plan = multiwinner(ballots, k=3, rule=rule, **words)
+    plan = elected(ballots, k=3, rule=rule, **words)
     allowed = [
         picks for picks in itertools.combinations(range(6), 3) if not words or (groups[list(picks)] == "a").sum() == 1
     ]
@@ -68,7 +74,7 @@ def test_committees_against_brute_force(rule: str, seed: int) -> None:
 def test_representatives_at_twelve_are_within_their_share(seed: int) -> None:
     ballots = np.random.default_rng(seed).random((9, 12))
     table = ballots.argsort(axis=1).argsort(axis=1).astype(float)
-    plan = multiwinner(ballots, k=4, rule="chamberlin_courant")
+    plan = elected(ballots, k=4, rule="chamberlin_courant")
     best = max(table[:, picks].max(axis=1).sum() for picks in itertools.combinations(range(12), 4))
     assert (1 - 1 / math.e) * best <= plan.value <= best <= plan.bound + 1e-9
     # The greedy itself, step by step.
@@ -81,7 +87,7 @@ def test_representatives_at_twelve_are_within_their_share(seed: int) -> None:
 
 def test_many_ballots_are_ranked_in_parts() -> None:
     ballots = np.random.default_rng(0).random((2500, 1000)).astype(np.float32)
-    plan = multiwinner(ballots, k=3)
+    plan = elected(ballots, k=3)
     total = ballots.argsort(axis=1).argsort(axis=1).sum(axis=0)
     assert plan.indices.tolist() == np.argsort(-total, kind="stable")[:3].tolist()
     assert plan.value == total[plan.indices].sum()
@@ -89,13 +95,13 @@ def test_many_ballots_are_ranked_in_parts() -> None:
 
 def test_constraints_and_refusals() -> None:
     ballots = np.array([[5.0, 4, 3, 2, 1], [5, 3, 4, 1, 2]])
-    plan = multiwinner(ballots, k=3, include=[4], exclude=[0], rule="chamberlin_courant")
+    plan = elected(ballots, k=3, include=[4], exclude=[0], rule="chamberlin_courant")
     assert plan.indices[0] == 4
     assert 0 not in plan.indices
-    assert multiwinner(ballots, k=2, start=[3]).indices.tolist() == [3, 0]
+    assert elected(ballots, k=2, start=[3]).indices.tolist() == [3, 0]
     with pytest.raises(InputError, match=r"rule='copeland': choose one of borda, sntv, bloc, chamberlin_courant"):
-        multiwinner(ballots, k=2, rule="copeland")
+        elected(ballots, k=2, rule="copeland")
     with pytest.raises(InfeasibleError, match="k=6 of 5 items"):
-        multiwinner(ballots, k=6)
+        elected(ballots, k=6)
     with pytest.raises(InfeasibleError, match=r"quotas\['a'\] asks for at least 3"):
-        multiwinner(ballots, k=4, groups=list("aabbb"), quotas={"a": (3, None)}, rule="chamberlin_courant")
+        elected(ballots, k=4, groups=list("aabbb"), quotas={"a": (3, None)}, rule="chamberlin_courant")

@@ -376,17 +376,17 @@ def curves(value: Any, name: str = "curves") -> Array:
 
 
 def rankings(value: Any, name: str = "rankings") -> Array:
-    """(judges, alternatives) scores, higher is better, NaN where a judge did not rate."""
+    """(items, judges) scores, higher is better, NaN where a judge did not rate."""
     array = as_array(value, name)
     if array.ndim != 2 or 0 in array.shape:
-        raise InputError(f"{name} has shape {array.shape}; give (judges, alternatives)")
+        raise InputError(f"{name} has shape {array.shape}; give (items, judges): one row for each that is ranked")
     array = as_float(array, name).astype(np.float64)
     if np.isinf(array).any():
         i, j = np.argwhere(np.isinf(array))[0]
         raise InputError(f"{name} at row {i}, column {j} is infinite; use NaN for a missing score")
-    silent = np.flatnonzero(np.isnan(array).all(axis=1))
+    silent = np.flatnonzero(np.isnan(array).all(axis=0))
     if len(silent):
-        raise InputError(f"{name}: judge {silent[0]} rated nothing; drop that row")
+        raise InputError(f"{name}: judge {silent[0]} rated nothing; drop that column")
     return array
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -27,7 +29,7 @@ def shares(ballot: Floats) -> Floats:
 
 def _borda(case: Case) -> None:
     plan, weights = case.plan, member_weights(case)
-    ballots = np.asarray(case.words["rankings"], np.float64)
+    ballots = np.asarray(case.words["rankings"], np.float64).T
     table = np.array([shares(ballot) for ballot in ballots])
     heard = (~np.isnan(table) * weights[:, None]).sum(axis=0)
     earned = (np.nan_to_num(table) * weights[:, None]).sum(axis=0)
@@ -50,4 +52,27 @@ def _borda(case: Case) -> None:
     agree(case, "value", plan.value, counted, 1.0)
 
 
-RECOUNTS: dict[str, Recount] = {"borda": _borda}
+_BRUTE = 6  # alternatives of which every order is looked at
+
+
+def _overturned(case: Case) -> None:
+    plan = case.plan
+    ballots = np.asarray(case.words["rankings"], np.float64).T
+    weights = np.asarray(case.words.get("weights", np.ones(len(ballots))), np.float64)
+    against = np.zeros((case.n, case.n))
+    for ballot, weight in zip(ballots, weights, strict=True):
+        against += weight * (ballot[None, :] > ballot[:, None])
+
+    def cost(order: Sequence[int]) -> float:
+        return math.fsum(against[a, b] for a, b in itertools.combinations(order, 2))
+
+    agree(case, "value", plan.value, cost(np.asarray(plan.result).tolist()), 1.0)
+    if case.n <= _BRUTE:
+        best = min(cost(order) for order in itertools.permutations(range(case.n)))
+        if plan.bound > best + 1e-9 * max(1.0, best):
+            raise broken(case, "recount", f"the bound is {plan.bound}, an order overturns {best}")
+        if plan.status == "optimal":
+            agree(case, "optimum", plan.value, best, 1.0)
+
+
+RECOUNTS: dict[str, Recount] = {"borda": _borda, "overturned_preferences": _overturned}

@@ -18,7 +18,8 @@ from kofn.laws.words import (
 
 
 def _verdicts(case: Case) -> Floats:
-    return np.asarray(case.words["rankings"], np.float64)
+    """(judges, items)."""
+    return np.asarray(case.words["rankings"], np.float64).T
 
 
 def _alike(table: Floats, item: int) -> list[int]:

@@ -20,7 +20,11 @@ from kofn.core.registry import method
 @method(
     "select",
     traits=("sandwich",),
+<<<<<<< HEAD
     draws=Draw(plain={"rankings": [[1.0, 1.0, 0.0, 0.0, 1.0, 0.0], [1.0, 1.0, 1.0, 0.0, 0.0, 1.0]]}, silent=("units",)),
+=======
+    draws=Draw(plain={"rankings": [[1.0, 1.0], [1.0, 1.0], [0.0, 1.0], [0.0, 0.0], [1.0, 0.0], [0.0, 1.0]]}),
+>>>>>>> main
     cost="O(judges n) and a sort of the verdict rows; O(judges n) memory",
     exact="the best-scored groups exactly; the score approximates the posterior, within how wrong the priors are",
     paper=54,
@@ -44,8 +48,8 @@ def b4(
     are integrated out under Beta priors, which leaves a product of four Beta functions.
 
     Args:
-        rankings: (judges, n) verdicts: 1 passed, 0 failed, NaN not run. A row is a judge (a test), a column a candidate
-            (a program).
+        rankings: (n, judges) verdicts: 1 passed, 0 failed, NaN not run. A row is a candidate (a program), a column a
+            judge (a test).
         k: how many candidates to pick, default 1.
         heuristic: score by a rule of thumb instead: "codet" (tests passed times the root of the group's size),
             "mbr_exec" (the group's size) or "max_pass" (tests passed).
@@ -53,17 +57,18 @@ def b4(
         prior_y: (a, b) of the share of right tests.
         prior_1: (a, b) of theta_1, the rate at which wrong candidates pass right tests.
         prior_0: (a, b) of theta_0, the rate at which they pass wrong tests; a large b makes it rare.
-        judges: (judges,) names of the rows; rows of one judge are merged, and refused where they contradict each other.
+        judges: (judges,) names of the columns; columns of one judge are merged, and refused where they
+            contradict each other.
 
     Returns:
-        Selection, best first, ties to the lowest column; `gains` are the scores, `value` is their sum, and
+        Selection, best first, ties to the lowest row; `gains` are the scores, `value` is their sum, and
         `info["groups"]` (n,) numbers the groups by their first member.
 
     Raises:
         InputError: a verdict that is not 0, 1 or NaN, a judge that contradicts itself, a prior that is not positive.
         InfeasibleError: k above n.
 
-    Costs O(judges n) time beside the sort that finds equal columns, O(judges n) memory. The picks maximise the score
+    Costs O(judges n) time beside the sort that finds equal rows, O(judges n) memory. The picks maximise the score
     exactly. The score considers whole groups only; with priors near the truth that is nearly always the posterior's
     maximum.
 
@@ -73,14 +78,14 @@ def b4(
 
     Examples:
         >>> from kofn.selection import b4
-        >>> verdicts = [[1, 1, 0, 0], [1, 1, 0, 1], [0, 0, 1, 0]]
+        >>> verdicts = [[1, 1, 0], [1, 1, 0], [0, 0, 1], [0, 1, 0]]
         >>> b4(verdicts, k=1).indices.tolist()
         [0]
     """
     priors = Priors.of(prior_x=prior_x, prior_y=prior_y, prior_1=prior_1, prior_0=prior_0)
     _refuse_other_than_verdicts(rankings)
-    table = rankings if judges is None else _one_row_a_judge(rankings, judges)
-    n = table.shape[1]
+    table = rankings if judges is None else _one_column_a_judge(rankings, judges)
+    n = len(table)
     groups, scores = _scores(table, heuristic, priors)
     picks = np.argsort(-scores, kind="stable")[:k].astype(np.int64)
     gains = scores[picks]
@@ -124,31 +129,31 @@ def _prior(value: Any, name: str) -> tuple[float, float]:
 def _refuse_other_than_verdicts(table: Floats) -> None:
     bad = ~(np.isnan(table) | (table == 0) | (table == 1))
     if bad.any():
-        judge, item = np.argwhere(bad)[0]
+        item, judge = np.argwhere(bad)[0]
         raise InputError(
-            f"rankings at row {judge}, column {item} is {table[judge, item]:g}; a verdict is 1 (passed), 0 (failed) or "
+            f"rankings at row {item}, column {judge} is {table[item, judge]:g}; a verdict is 1 (passed), 0 (failed) or "
             "NaN (not run)"
         )
 
 
-def _one_row_a_judge(table: Floats, judges: Any) -> Floats:
-    """Merge the rows of each judge; refuse a judge with two different verdicts on one candidate."""
+def _one_column_a_judge(table: Floats, judges: Any) -> Floats:
+    """Merge the columns of each judge; refuse a judge with two different verdicts on one candidate."""
     names = checks.groups(judges, "judges")
-    if len(names) != len(table):
-        raise InputError(f"judges has {len(names)} names, rankings has {len(table)} rows; give one a row")
-    row_of: dict[Any, int] = {}
-    rows = table.copy()
-    for row, name in enumerate(names.tolist()):
-        kept = row_of.setdefault(name, row)
-        clash = np.flatnonzero(np.abs(rows[kept] - table[row]) > 0)
+    if len(names) != table.shape[1]:
+        raise InputError(f"judges has {len(names)} names, rankings has {table.shape[1]} columns; give one a column")
+    column_of: dict[Any, int] = {}
+    ballots = table.T.copy()
+    for column, (name, ballot) in enumerate(zip(names.tolist(), table.T, strict=True)):
+        kept = column_of.setdefault(name, column)
+        clash = np.flatnonzero(np.abs(ballots[kept] - ballot) > 0)
         if len(clash):
-            verdicts = [f"{value:g}" for value in (rows[kept, clash[0]], table[row, clash[0]])]
+            verdicts = [f"{value:g}" for value in (ballots[kept, clash[0]], ballot[clash[0]])]
             raise InputError(
-                f"judge {name!r} contradicts itself: at column {clash[0]} it says {verdicts[0]} and, at row {row}, "
+                f"judge {name!r} contradicts itself: at row {clash[0]} it says {verdicts[0]} and, in column {column}, "
                 f"{verdicts[1]}; keep one of them or leave both out as NaN"
             )
-        rows[kept] = np.where(np.isnan(rows[kept]), table[row], rows[kept])
-    return rows[sorted(row_of.values())]
+        ballots[kept] = np.where(np.isnan(ballots[kept]), ballot, ballots[kept])
+    return ballots[sorted(column_of.values())].T
 
 
 def _scores(table: Floats, heuristic: str | None, priors: Priors) -> tuple[Ints, Floats]:
@@ -156,7 +161,7 @@ def _scores(table: Floats, heuristic: str | None, priors: Priors) -> tuple[Ints,
     from scipy.special import betaln
 
     # One byte a verdict: equal candidates are equal bytes, with "not run" a verdict of its own.
-    verdicts = np.ascontiguousarray(np.where(np.isnan(table), 2, table).T.astype(np.uint8))
+    verdicts = np.ascontiguousarray(np.where(np.isnan(table), 2, table).astype(np.uint8))
     _, first_member, pattern = np.unique(verdicts, axis=0, return_index=True, return_inverse=True)
     rank = np.empty(len(first_member), np.int64)
     rank[np.argsort(first_member)] = np.arange(len(first_member))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, Literal, Unpack
 
 import numpy as np
 
+from kofn.core import checks
 from kofn.core.arrays import Floats
 from kofn.core.constraints import Constraints, Tracker
 from kofn.core.draws import Draw
@@ -22,7 +24,11 @@ _ENTRIES_AT_ONCE = 1 << 21
 @method(
     "select",
     traits=("sandwich",),
+<<<<<<< HEAD
     draws=Draw(plain={"rankings": [[6.0, 5.0, 4.0, 3.0, 2.0, 1.0], [1.0, 3.0, 5.0, 2.0, 4.0, 6.0]]}, silent=("units",)),
+=======
+    draws=Draw(plain={"rankings": [[6.0, 1.0], [5.0, 3.0], [4.0, 5.0], [3.0, 2.0], [2.0, 4.0], [1.0, 6.0]]}),
+>>>>>>> main
     cost="O(judges n log n), for chamberlin_courant O(k judges n) more; O(judges n) memory",
     exact="borda, sntv, bloc: optimal under k and quotas; chamberlin_courant: >= 1 - 1/e under k, 1/2 under quotas",
     paper=118,
@@ -32,6 +38,7 @@ def multiwinner(
     *,
     k: int,
     rule: Literal["borda", "sntv", "bloc", "chamberlin_courant"] = "borda",
+    lower: str | Sequence[int] | Sequence[str] | None = None,
     **where: Unpack[Grouped],
 ) -> Selection:
     """Pick a committee of k from many rankings, within group quotas.
@@ -41,15 +48,16 @@ def multiwinner(
     places alone, may need very many.
 
     Args:
-        rankings: (judges, n) scores, higher is better; only each judge's order counts. Items that a judge did not rate
+        rankings: (n, judges) scores, higher is better; only each judge's order counts. Items that a judge did not rate
             (NaN) stand below all rated ones. Tied items share the points of the places they take.
         k: size of the committee.
         rule: "borda" (n - 1 points for a first place, 0 for a last), "sntv" (1 for a first place), "bloc" (1 for each
             of the first k places): points of the committee add up. "chamberlin_courant": each judge counts only the
             best of the committee, by Borda points.
+        lower: the judges for whom lower is better, by column number or, where `rankings` is a frame, by name.
 
     Returns:
-        Selection, most points first ("chamberlin_courant": in the order of the greedy), ties to the lowest column.
+        Selection, most points first ("chamberlin_courant": in the order of the greedy), ties to the lowest row.
         `value` is the committee's points from all judges; `guarantee` the proven share of the optimum.
 
     Raises:
@@ -65,20 +73,23 @@ def multiwinner(
 
     Examples:
         >>> from kofn.selection import multiwinner
-        >>> ballots = [[9, 5, 4, 1], [8, 7, 3, 2], [6, 9, 1, 4]]
-        >>> multiwinner(ballots, k=2).indices.tolist()
+        >>> table = [[9, 8, 6], [5, 7, 9], [4, 3, 1], [1, 2, 4]]
+        >>> multiwinner(table, k=2).indices.tolist()
         [0, 1]
-        >>> multiwinner(ballots, k=2, groups=list("aabb"), quotas={"b": (1, None)}).indices.tolist()
+        >>> multiwinner(table, k=2, groups=list("aabb"), quotas={"b": (1, None)}).indices.tolist()
         [0, 2]
     """
-    n = rankings.shape[1]
+    ballots = np.array(rankings.T, order="C")
+    m, n = ballots.shape
+    if lower is not None:
+        ballots[checks.positions(lower, "lower", m)] *= -1
     place_points = _place_points(n, k, rule)
     if rule == "chamberlin_courant":
-        return _representatives(_points(rankings, place_points), Constraints.of(n, where, k=k))
+        return _representatives(_points(ballots, place_points), Constraints.of(n, where, k=k))
     total = np.zeros(n)
     step = max(1, _ENTRIES_AT_ONCE // n)
-    for low in range(0, len(rankings), step):
-        total += _points(rankings[low : low + step], place_points).sum(axis=0)
+    for low in range(0, len(ballots), step):
+        total += _points(ballots[low : low + step], place_points).sum(axis=0)
     plan = top_k(total, k=k, **where)
     return Selection(
         n=n,

@@ -1,0 +1,108 @@
+"""kemeny against every order, its integer programmes against its dynamic programme, and what majorities split."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+
+import kofn
+from kofn.combination import kemeny
+from kofn.combination.rankings import _kemeny
+from kofn.core.checks import InputError
+
+
+def drawn(seed: int, most: int = 7) -> tuple[np.ndarray, np.ndarray]:
+    """A table of alternatives by judges with ties and gaps, and the judges' weights."""
+    rng = np.random.default_rng(seed)
+    table = rng.integers(0, 4, (rng.integers(1, most + 1), rng.integers(1, 6))).astype(float)
+    table[rng.random(table.shape) < 0.2] = np.nan
+    table[0] = np.nan_to_num(table[0])
+    weights = rng.integers(0, 3, table.shape[1]).astype(float)
+    return table, weights if weights.any() else weights + 1
+
+
+def overturned(table: np.ndarray, weights: np.ndarray, order: tuple[int, ...]) -> float:
+    """The weight of the judges' preferences that an order turns round, pair by pair."""
+    return math.fsum(
+        weight
+        for a, b in itertools.combinations(order, 2)
+        for judge, weight in zip(table.T, weights, strict=True)
+        if judge[b] > judge[a]
+    )
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_no_order_overturns_less(seed: int) -> None:
+    table, weights = drawn(seed)
+    plan = kemeny(table, weights=weights)
+    best = min(overturned(table, weights, order) for order in itertools.permutations(range(len(table))))
+    assert plan.value == plan.bound == best == overturned(table, weights, tuple(plan.result.tolist()))
+    assert plan.status == "optimal"
+    for judge, share in zip(table.T, plan.spread, strict=True):
+        pairs = [(a, b) for a, b in itertools.permutations(range(len(judge)), 2) if judge[a] > judge[b]]
+        place = np.argsort(plan.result)
+        assert share == pytest.approx(sum(place[a] > place[b] for a, b in pairs) / max(len(pairs), 1))
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_programmes_give_what_subsets_give(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(seed)
+    table = rng.random((rng.integers(8, 16), rng.integers(3, 8)))
+    weights = rng.random(table.shape[1]) if seed % 2 else None
+    exact = kemeny(table, weights=weights)
+    monkeypatch.setattr(_kemeny, "_SUBSETS", 2)
+    other = kemeny(table, weights=weights)
+    assert other.status == exact.status == "optimal"
+    assert other.value == pytest.approx(exact.value, rel=1e-12)
+    assert other.bound <= other.value
+
+
+def test_thirty_alternatives_that_disagree_are_proven() -> None:
+    plan = kemeny(np.random.default_rng(0).random((30, 7)))
+    assert (plan.status, plan.info["components"]) == ("optimal", [1, 29])
+    assert plan.bound == plan.value
+
+
+def test_majorities_split_what_is_solved() -> None:
+    """Two cycles of three, the one above the other in every ballot: 6 alternatives, no subset of more than 3."""
+    cycle = np.array([[2.0, 0.0, 1.0], [1.0, 2.0, 0.0], [0.0, 1.0, 2.0]])
+    plan = kemeny(np.concatenate([cycle, cycle + 10]))
+    assert plan.info["components"] == [3, 3]
+    assert sorted(plan.result[:3].tolist()) == [3, 4, 5]
+    assert plan.value == 2 * 4.0  # a cycle of three costs one majority (2 of 3) and the minority of the others (1, 1)
+
+
+def test_beyond_the_programmes_no_move_betters_the_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_kemeny, "_SUBSETS", 3)
+    monkeypatch.setattr(_kemeny, "_PROGRAMMES", 3)
+    table = np.random.default_rng(1).random((6, 5))
+    plan, weights = kemeny(table), np.ones(5)
+    best = min(overturned(table, weights, order) for order in itertools.permutations(range(6)))
+    assert plan.bound <= best <= plan.value
+    assert plan.status == ("optimal" if plan.bound == plan.value else "local")
+    order = plan.result.tolist()
+    for item, target in itertools.product(order, range(6)):
+        moved = [other for other in order if other != item]
+        moved.insert(target, item)
+        assert overturned(table, weights, tuple(moved)) >= plan.value
+
+
+def test_a_time_limit_leaves_a_ranking_and_a_bound() -> None:
+    table = np.random.default_rng(0).random((90, 9))
+    plan = kofn.combine(rankings=table, method="kemeny", time_limit=0.2)
+    assert sorted(plan.result.tolist()) == list(range(90))
+    assert plan.bound <= plan.value
+    assert plan.status in ("stopped", "optimal")
+
+
+def test_lower_names_and_refusals() -> None:
+    table = [[1.0, 9.0], [2.0, 3.0], [3.0, 5.0]]
+    assert kemeny(table, lower=[1]).result.tolist() == kemeny([[1, -9], [2, -3], [3, -5]]).result.tolist()
+    assert kemeny([[1.0, np.nan], [2.0, np.nan], [np.nan, 4.0]]).info["never_compared"] == [2]
+    with pytest.raises(InputError, match="5,001 alternatives; kemeny compares every two of at most 5,000: use borda"):
+        kemeny(np.ones((5001, 1)))
+    with pytest.raises(InputError, match="lower names row 2"):
+        kemeny(table, lower=[2])
