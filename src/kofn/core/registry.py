@@ -280,8 +280,8 @@ def execute(
     for name in parameters:
         if name not in values:
             flag = f"--{name.replace('_', '-')}"
-            own = f", an option of its own: {name}=..., on the command line {flag} VALUE or {flag} @FILE.npy"
-            raise InputError(f"{spec.name} needs {name}{'' if name in VOCABULARY else own}")
+            hint = f", an option of its own: {name}=..., on the command line {flag} VALUE or {flag} @FILE.npy"
+            raise InputError(f"{spec.name} needs {name}{'' if name in VOCABULARY else hint}")
     if isinstance(given.get("metric"), str) and given["metric"] == "rbf" and "objective" not in parameters:
         raise InputError(
             f"metric='rbf': {spec.name} compares rows by distances (euclidean, sqeuclidean, cosine); rbf is the "

@@ -46,8 +46,8 @@ def refuse_false_counts(path: Path) -> None:
             return
 
 
-def _damaged(path: Path, what: str) -> InputError:
-    return InputError(f"{path} is damaged: {what}; copy or write the file again")
+def _damaged(path: Path, fault: str) -> InputError:
+    return InputError(f"{path} is damaged: {fault}; copy or write the file again")
 
 
 def _check_rows(path: Path, footer: dict[int, Any]) -> None:
@@ -70,19 +70,19 @@ def _chunks(footer: dict[int, Any]) -> Iterator[dict[int, Any]]:
 
 def _check_pages(path: Path, data: mmap.mmap, end: int, chunk: dict[int, Any]) -> None:
     """Walk the pages of a column's part and hold their counts against its own."""
-    values, at, pages = chunk[5], min(place for place in (chunk[9], chunk.get(11, 0)) if place > 0), 0
-    left = values
+    start, pages = min(offset for offset in (chunk[9], chunk.get(11, 0)) if offset > 0), 0
+    left = chunk[5]
     while left > 0 and pages < _MOST_PAGES:
-        header = _Compact(data[at : min(at + _HEADER, end)])
+        header = _Compact(data[start : min(start + _HEADER, end)])
         page = header.struct()
         about = page.get(5) or page.get(8) or page.get(7) or {}
         numbers = [page[2], page[3], *(number for number in about.values() if type(number) is int)]
         if min(numbers) < 0:
-            raise _damaged(path, f"a page at byte {at:,} states a count of {min(numbers):,}")
-        at += header.at + page[3]
+            raise _damaged(path, f"a page at byte {start:,} states a count of {min(numbers):,}")
+        start += header.offset + page[3]
         most = page[2] if page[1] == _DICTIONARY else left
-        if about.get(1, 0) > most or at > end:
-            raise _damaged(path, f"a page before byte {at:,} states more than there is: {about.get(1, 0):,} values")
+        if about.get(1, 0) > most or start > end:
+            raise _damaged(path, f"a page before byte {start:,} states more than there is: {about.get(1, 0):,} values")
         left -= 0 if page[1] == _DICTIONARY else about.get(1, 0)
         pages += 1
 
@@ -91,7 +91,7 @@ class _Compact:
     """A reader of Thrift's compact protocol: structs as mappings from field numbers, texts as bytes."""
 
     def __init__(self, data: bytes) -> None:
-        self.data, self.at = data, 0
+        self.data, self.offset = data, 0
 
     def struct(self, depth: int = 0) -> dict[int, Any]:
         """The fields up to the end of a struct."""
@@ -105,8 +105,8 @@ class _Compact:
         return fields
 
     def _byte(self) -> int:
-        self.at += 1
-        return self.data[self.at - 1]
+        self.offset += 1
+        return self.data[self.offset - 1]
 
     def _unsigned(self) -> int:
         number = shift = 0
@@ -130,14 +130,14 @@ class _Compact:
             return self._integer()
         if kind in (7, 8):
             size = 8 if kind == 7 else self._unsigned()
-            self.at += size
-            if self.at > len(self.data):
+            self.offset += size
+            if self.offset > len(self.data):
                 raise IndexError
-            return self.data[self.at - size : self.at]
+            return self.data[self.offset - size : self.offset]
         if kind in (9, 10):
             head = self._byte()
             size = head >> 4 if head >> 4 < 15 else self._unsigned()
-            if size > len(self.data) - self.at:
+            if size > len(self.data) - self.offset:
                 raise IndexError
             return [self._value(head & 15, depth + 1) for _ in range(size)]
         if kind == 12:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -58,7 +59,7 @@ def _numbers(value: Any) -> Any:
     return array.astype(kind)
 
 
-def _scaled(case: Case, source: str, factor: float) -> tuple[dict[str, Any], dict[str, Any]]:
+def _scaled(case: Case, source: str, factor: float) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
     """The words and options with the source, and what the method measures by it, in another unit."""
     numbers = _numbers(case.given[source])
     options = dict(case.options)
@@ -71,8 +72,8 @@ def _scaled(case: Case, source: str, factor: float) -> tuple[dict[str, Any], dic
 
 def _scale_free(case: Case, source: str) -> bool:
     """Whether the call's problem has no scale of its own, as declared; for objectives, as its value follows."""
-    said = declared(case)
-    if not said.scale_free or case.options.keys() & set(said.absolute):
+    declaration = declared(case)
+    if not declaration.scale_free or case.options.keys() & set(declaration.absolute):
         return False
     objective = case.given.get("objective")
     if objective is None and case.given.get("metric") != "rbf":
@@ -107,7 +108,7 @@ def _follows(case: Case, before: float | None, after: float | None, factor: floa
     return near(after / factor**power, before, tolerance, _TIGHT / tolerance * case.n * largest)
 
 
-def _ask(case: Case, factor: float, call: tuple[dict[str, Any], dict[str, Any]]) -> Any:
+def _ask(case: Case, factor: float, call: tuple[Mapping[str, Any], Mapping[str, Any]]) -> Any:
     """The plan in the other unit; None where it is refused in words."""
     words, options = call
     try:
@@ -119,7 +120,7 @@ def _ask(case: Case, factor: float, call: tuple[dict[str, Any], dict[str, Any]])
 
 
 def _same_in(
-    case: Case, factor: float, call: tuple[dict[str, Any], dict[str, Any]], power: float | None = None
+    case: Case, factor: float, call: tuple[Mapping[str, Any], Mapping[str, Any]], power: float | None = None
 ) -> None:
     plan = _ask(case, factor, call)
     if plan is None:
@@ -138,7 +139,7 @@ def _same_in(
         raise broken(case, "units", f"times {factor:g} the value {was} became {now}")
 
 
-def _sound_in(case: Case, factor: float, call: tuple[dict[str, Any], dict[str, Any]]) -> None:
+def _sound_in(case: Case, factor: float, call: tuple[Mapping[str, Any], Mapping[str, Any]]) -> None:
     if _ask(case, factor, call) is None:
         return
     words, options = call

@@ -344,14 +344,14 @@ def _as_plan(
     n, bins = len(r), len(c)
     u, v = np.full(n, np.inf), np.full(bins, np.inf)
     u[rows], v[columns] = potentials
-    held, filled = np.zeros(n), np.zeros(bins)
+    row_sums, column_sums = np.zeros(n), np.zeros(bins)
     indptr = np.zeros(n + 1, np.int64)
-    held[rows], indptr[rows + 1] = plan.sum(axis=1), np.count_nonzero(plan, axis=1)
+    row_sums[rows], indptr[rows + 1] = plan.sum(axis=1), np.count_nonzero(plan, axis=1)
     np.cumsum(indptr, out=indptr)
     listed, weights = np.empty(indptr[-1], np.int32), np.empty(indptr[-1])
     transport = entropy = size = 0.0
     for part in _blocks(*plan.shape):
-        filled[columns] += plan[part].sum(axis=0)
+        column_sums[columns] += plan[part].sum(axis=0)
         entries = np.flatnonzero(plan[part])
         own = slice(indptr[rows[part][0]], indptr[rows[part][-1] + 1])
         listed[own], weights[own] = columns[entries % len(columns)], (mass := plan[part].ravel()[entries])
@@ -380,7 +380,7 @@ def _as_plan(
             "transport": transport,
             "entropy": entropy,
             "transport_bound": transport_bound,
-            "margin_error": float(np.abs(held - r).sum() + np.abs(filled - c).sum()),
+            "margin_error": float(np.abs(row_sums - r).sum() + np.abs(column_sums - c).sum()),
             "solved_to": off,
             "sweeps": counts.sweeps,
             "newton_steps": counts.newton,

@@ -182,7 +182,7 @@ def _best_partial(case: Case) -> float | None:
         b_eq=[math.fsum(P.ravel().tolist())],
         method="highs-ds",
     )
-    if solved.status != 0:
+    if solved.x is None or solved.status != 0:
         return None
     # What the solver's rounding sends is nothing.
     sent = np.where(solved.x > 1e-12 * solved.x.max(), solved.x, 0.0)

@@ -72,6 +72,8 @@ def _best_worst_case(case: Case) -> float | None:
         bounds=[(0, 1)] * m + [(0, None)],
         method="highs",
     )
+    if solved.x is None:
+        return None
     chances = solved.x[:m] * scores
     return min(math.fsum(chances[list(places)].tolist()) for places in kept)
 
