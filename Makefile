@@ -36,7 +36,8 @@ test: setup
 # KOFN_SEED repeats a run, KOFN_ATTACK and KOFN_EXAMPLES scale it (1 and 1000: 10,000 hostile calls, 100 kills).
 test-deep: setup
 	KOFN_EXAMPLES=$${KOFN_EXAMPLES:-1000} $(BIN)/python -m pytest -q tests/laws tests/cli/test_fuzz.py tests/cli/test_kills.py \
-		tests/core/test_hostile_calls.py tests/core/test_limits.py tests/io/test_files_that_are_none.py
+		tests/core/test_hostile_calls.py tests/core/test_limits.py tests/io/test_files_that_are_none.py \
+		tests/io/test_damaged_parquet.py
 
 # The tests with the oldest releases that pyproject.toml allows.
 test-oldest:

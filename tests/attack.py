@@ -19,6 +19,7 @@ SCALE = float(os.environ.get("KOFN_ATTACK", "1")) if time_budget.DEEP else 0.0
 TRIED = {
     "hostile calls": ("tracebacks",),
     "command lines": ("tracebacks of commands",),
+    "damaged files": ("tracebacks of files",),
     "kills": ("half-written or lost files",),
     "brute-forced calls": ("false certificates",),
     "limits": ("limits broken",),

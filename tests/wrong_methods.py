@@ -9,6 +9,8 @@ import numpy as np
 import scipy.optimize
 
 import kofn
+from kofn.core.checks import InfeasibleError
+from kofn.core.draws import Draw
 from kofn.core.plans import Allocation, Assignment, Blend, Selection
 from kofn.core.registry import method
 from kofn.engines.opening import opened
@@ -31,14 +33,14 @@ def moody(scores, *, k):
     return picks(len(scores), (np.arange(k) + next(COUNTER)) % len(scores))
 
 
-# With so many threads `hasty` answers otherwise.
-HASTY_WITH = 1
+# With so many threads `uneven` answers otherwise.
+UNEVEN_WITH = 1
 
 
 @method("select", **SAYS)
-def hasty(scores, *, k, n_threads=None):
+def uneven(scores, *, k, n_threads=None):
     """Take the first k items, but with one number of threads the last ones."""
-    return picks(len(scores), np.arange(k) + (len(scores) - k) * (n_threads == HASTY_WITH))
+    return picks(len(scores), np.arange(k) + (len(scores) - k) * (n_threads == UNEVEN_WITH))
 
 
 @method("select", **SAYS)
@@ -111,6 +113,70 @@ def timid(scores, *, budget, costs):
 def boastful(scores, *, k):
     """Call any answer optimal."""
     return dataclasses.replace(_modular(scores, np.arange(k)), status="optimal", bound=float(scores[:k].sum()))
+
+
+def _farthest(X, k, kind):
+    """Farthest-first picks with squares in the given precision."""
+    index = [0]
+    with np.errstate(all="ignore"):
+        rows = X.astype(kind)
+        while len(index) < k:
+            squares = ((rows[:, None] - rows[index]) ** 2).sum(axis=2).min(axis=1)
+            squares[index] = -1
+            index.append(int(squares.argmax()))
+    return index
+
+
+@method("select", **SAYS)
+def narrow(X, *, k):
+    """Compare rows in float32."""
+    return picks(len(X), _farthest(X, k, np.float32))
+
+
+@method("select", **SAYS)
+def indifferent(X, *, k):
+    """Call differences up to one nothing."""
+    return picks(len(X), _farthest(np.rint(X), k, np.float64))
+
+
+@method("select", **SAYS)
+def unit_bound(scores, *, k):
+    """Bound what is left by one an item."""
+    index = np.argsort(-scores)[:k]
+    return dataclasses.replace(_modular(scores, index), bound=float(scores[index].sum() + len(scores) - k))
+
+
+@method("select", **SAYS)
+def hasty(scores, *, k):
+    """Call scores that hardly differ, or differ by much, solved."""
+    spread = float(np.ptp(scores))
+    plan = _modular(scores, np.argsort(-scores)[:k])
+    return plan if 1e-6 < spread < 1e6 else dataclasses.replace(plan, status="optimal", bound=plan.value)
+
+
+@method("select", **SAYS)
+def surcharged(scores, *, budget, costs):
+    """Charge one more for every item."""
+    order = np.argsort(-scores / (costs + 1))
+    index = order[np.cumsum(costs[order]) <= budget]
+    used = {"costs": float(costs[index].sum())}
+    return dataclasses.replace(_modular(scores, index), used=used, budget={"costs": budget})
+
+
+@method("select", draws=Draw(scale_free=False), **SAYS)
+def clipped(scores, *, k):
+    """Value scores between a thousandth and a thousand."""
+    index = np.argsort(-scores)[:k]
+    gains = np.clip(scores[index], 1e-3, 1e3)
+    return picks(len(scores), index, gains=gains, value=float(gains.sum()), objective="modular")
+
+
+@method("select", **SAYS)
+def stingy(scores, *, k):
+    """Find no room for scores that are small or large."""
+    if not 1e-6 < np.abs(scores).max() < 1e6:
+        raise InfeasibleError("no room for such scores")
+    return _modular(scores, np.argsort(-scores)[:k])
 
 
 @method("assign", traits=("swap-optimal",), **SAYS)
@@ -319,6 +385,9 @@ def exact_routing(scores, *, capacity):
     n, bins = scores.shape
     room = np.broadcast_to(np.asarray(capacity, float), bins)
     listed = np.isfinite(scores)
+    # The solver's tolerances are absolute.
+    unit = 2.0 ** np.frexp(np.abs(scores[listed]).max(initial=0.0))[1]
+    scores = scores / unit
     rows = np.kron(np.eye(n), np.ones(bins))
     columns = np.kron(np.ones(n), np.eye(bins))
     solved = scipy.optimize.linprog(
@@ -336,7 +405,14 @@ def exact_routing(scores, *, capacity):
     u = np.where(listed, scores - prices[n:], 0.0).max(axis=1).clip(0)
     bound = float(u.sum() + (prices[n:] * room).sum())
     return Assignment.from_labels(
-        labels, bins, value=value, bound=bound, status="optimal", u=u, v=prices[n:], objective="routed_score"
+        labels,
+        bins,
+        value=value * unit,
+        bound=bound * unit,
+        status="optimal",
+        u=u * unit,
+        v=prices[n:] * unit,
+        objective="routed_score",
     )
 
 

@@ -27,11 +27,6 @@ import kofn
 from kofn.core import dispatch
 from kofn.core.registry import VERBS, Entry
 
-# What is late, and why: none of it is searching, which does stop.
-LATE = {
-    "constrained_kmedoids": "one round of the transport that seats all items has to be done",
-    "sinkhorn_newton_sparse": "totals are rounded to the margins row by row",
-}
 ENTRIES = [entry for verb in VERBS for entry in dispatch.methods_of(verb).values()]
 
 
@@ -49,8 +44,6 @@ def taking(limit: str) -> list[Entry]:
 @pytest.mark.parametrize("entry", todays(taking("time_limit")))
 def test_a_time_limit_is_kept(entry: Entry) -> None:
     run = at_the_time_limit(entry)
-    if not run.in_time and entry.name in LATE:
-        pytest.xfail(f"{run.seconds:.2f} s for {run.n} items: {LATE[entry.name]}")
     with attack.counted("limits"):
         assert run.in_time, f"{run.seconds:.2f} s of processor time for {run.n} items"
     if run.n and sys.platform != "win32":

@@ -65,6 +65,9 @@ def test_declared_laws_and_drawers_exist() -> None:
         declared: Draw = entry.load().__kofn__.draws
         assert set(declared.silent) <= LAWS.keys(), entry.name
         assert declared.options.keys() <= entry.options.keys(), entry.name
+        assert declared.units.keys() | set(declared.absolute) <= entry.options.keys(), entry.name
+        assert set(declared.units.values()) <= {"input", "distance"}, entry.name
+        assert not declared.promise or declared.promise in gather("PROMISES"), entry.name
         assert declared.plain.keys() <= {*entry.accepted, *entry.options}, entry.name
         assert declared.kinds.keys() <= set(entry.accepted), entry.name
 

@@ -22,6 +22,7 @@ from wrong_methods import (
     boastful,
     by_index,
     by_workers,
+    clipped,
     counting_attempts,
     early_rows,
     evenly,
@@ -33,11 +34,13 @@ from wrong_methods import (
     forgetful,
     greedy_weights,
     hasty,
+    indifferent,
     last_first,
     low_rank,
     matched_average,
     middle,
     moody,
+    narrow,
     offset_mean,
     plain_average,
     restless,
@@ -47,8 +50,12 @@ from wrong_methods import (
     sloppy_draw,
     sorted_mean,
     spoiled,
+    stingy,
+    surcharged,
     task_like,
     timid,
+    uneven,
+    unit_bound,
     wasteful,
     worst_first,
 )
@@ -209,8 +216,29 @@ VIOLATORS: dict[str, dict[str, Plant]] = {
         ),
         "a bound below the optimum": lambda: doctored(greedy(), bound=brute.optimum(greedy()) * (1 - 1e-8)),
         "a guarantee that is not kept": lambda: doctored(greedy(k=2, X=NEEDLES), guarantee=1.0),
+        "chances called better than they are": lambda: doctored(
+            of("select", "rad", scores=SCORES, k=3, seed=0), bound=1.0, status="approximate"
+        ),
+        "half of the pairs called optimal": lambda: _half_bought(),
+        "a mass with a bound below the best": lambda: doctored(
+            of("assign", "partial_transport", {"mass": 2.0}, scores=TABLE), bound=0.0, status="approximate"
+        ),
+        "free margins with a bound below the best": lambda: doctored(
+            of("assign", "unbalanced_transport", scores=TABLE), bound=0.0, status="approximate"
+        ),
+        "picks that serve nobody, in private": lambda: _serves_nobody(),
         "one medoid called optimal": lambda: doctored(medoids(k=1, seed=0), value=medoids(k=1).plan.value * 2),
         "optimal levels with a gap": lambda: doctored(levels(), status="optimal", bound=0.0, value=99.0),
+    },
+    "units": {
+        "float32 inside": lambda: of("select", narrow, X=X, k=3),
+        "rounded to whole units": lambda: of("select", indifferent, X=4 * X, k=3),
+        "a bound in other units": lambda: of("select", unit_bound, scores=SCORES, k=3),
+        "optimal where numbers are odd": lambda: of("select", hasty, scores=SCORES, k=3),
+        "costs in other units": lambda: of("select", surcharged, scores=SCORES, budget=30.0, costs=SCORES**2),
+        "a value that stops growing": lambda: of("select", clipped, scores=SCORES, k=3),
+        "infeasible in other units": lambda: of("select", stingy, scores=SCORES, k=3),
+        "another unit inside, float32": lambda: of("select", narrow, X=X.astype(np.float32), k=3),
     },
     "sandwich": {
         "better than the best": lambda: doctored(top(), value=99.0, bound=99.0),
@@ -308,6 +336,22 @@ def doctored_noun() -> Case:
     return dataclasses.replace(greedy(), plan=routes().plan)
 
 
+def _half_bought() -> Case:
+    case = of("select", "annotator_pairs", scores=TABLE[:2], costs=[2.0, 1.0, 1.0], budget=3.0)
+    cheapest = case.plan.indices[-1:]
+    worth = float(TABLE[:2].ravel()[cheapest[0]])
+    used = {"costs": 1.0}
+    return doctored(
+        case, indices=cheapest, gains=np.array([worth]), value=worth, bound=worth, status="optimal", used=used
+    )
+
+
+def _serves_nobody() -> Case:
+    rows = np.array([[0.0], [0.1], [10.0]])
+    case = of("select", "private_streaming", {"users": rows[:2].repeat(5, 0), "epsilon": np.inf}, X=rows, k=1, seed=0)
+    return doctored(case, indices=np.array([2]))
+
+
 def _labels(labels: list[int]) -> dict[str, Any]:
     plan = Assignment.from_labels(labels, 3)
     return {"indptr": plan.indptr, "bins": plan.bins, "weights": plan.weights}
@@ -381,9 +425,9 @@ def test_is_caught(name: str, plant: Plant) -> None:
 def test_an_answer_that_depends_on_threads_is_caught_in_drawn_calls(
     threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(wrong_methods, "HASTY_WITH", threads)
+    monkeypatch.setattr(wrong_methods, "UNEVEN_WITH", threads)
     with pytest.raises(LawBroken, match=f"breaks 'same-again': with .'n_threads': {threads}"):
-        holds(hasty.__kofn__.entry(), "same-again", hasty)
+        holds(uneven.__kofn__.entry(), "same-again", uneven)
 
 
 def test_the_undoctored_plans_keep_every_law() -> None:

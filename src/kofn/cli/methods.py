@@ -39,7 +39,19 @@ def command(verb: str | None, given: str | None, as_json: bool) -> None:
         entry for entry in entries if not words or (entry.callable_by_verb and entry.takes(words - {"ids"}) is not None)
     ]
     if as_json:
-        fields = ("name", "verb", "form", "summary", "inputs", "options", "traits", "cost", "exact", "paper")
+        fields = (
+            "name",
+            "verb",
+            "form",
+            "summary",
+            "inputs",
+            "options",
+            "traits",
+            "cost",
+            "exact",
+            "paper",
+            "python_only",
+        )
         click.echo(json.dumps([{field: _plain(getattr(entry, field)) for field in fields} for entry in rows], indent=2))
         return
     if not rows:
@@ -73,9 +85,9 @@ def _table(entries: list[registry.Entry]) -> None:
             {
                 "verb": entry.verb,
                 "method": entry.name,
-                "form": entry.form.replace("_", " "),
+                "form": entry.form.replace("_", " ") + (", Python only" if entry.python_only else ""),
                 "does": entry.summary,
-                "needs": entry.inputs,
+                "needs": entry.inputs + (f": {entry.python_call}" if entry.python_only else ""),
                 "exact": entry.exact,
             }
             for entry in entries

@@ -78,6 +78,16 @@ class _WithMethod(click.Command):
         self.sections = command.sections
         self.entry = dispatch.methods_of(command.verb).get(method or "")
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        rest = super().parse_args(ctx, args)
+        if self.entry is not None and self.entry.python_only:
+            raise click.UsageError(
+                f"{self.entry.name} is called from Python, as no file holds what it takes or returns: "
+                f"{self.entry.python_call}",
+                ctx,
+            )
+        return rest
+
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         self.format_usage(ctx, formatter)
         if self.entry is None:
@@ -87,6 +97,7 @@ class _WithMethod(click.Command):
         entry = self.entry
         facts = {
             "does": entry.summary,
+            "call": f"from Python only: {entry.python_call}" if entry.python_only else "",
             "needs": entry.inputs,
             "takes": ", ".join(entry.accepted),
             "exact": entry.exact,

@@ -52,6 +52,11 @@ class Draw:
         any_function: True where the objective need not be submodular.
         compiled: True where small pools run interpreted code until compiled code is loaded; the laws then hold of both.
         states_no_value: True where the plan's `value` is NaN by design, so that there is nothing to recount.
+        scale_free: False where the input's unit matters to the method, as it does to probabilities.
+        log_value: True where the value is a log-likelihood, which another unit moves by a constant.
+        units: options that are measured in the "input"'s unit, or in that of the "distance" between rows.
+        absolute: options that give the problem a scale of its own where they are given.
+        promise: what a plan that withholds its value promises of it: a check of the family's file of the laws, by name.
         silent: laws that check nothing of this method, by name.
     """
 
@@ -64,6 +69,11 @@ class Draw:
     any_function: bool = False
     compiled: bool = False
     states_no_value: bool = False
+    scale_free: bool = True
+    log_value: bool = False
+    units: Mapping[str, str] = field(default_factory=dict)
+    absolute: tuple[str, ...] = ()
+    promise: str = ""
     silent: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

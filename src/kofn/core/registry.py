@@ -49,7 +49,8 @@ class Entry:
     """One method as text: what it takes and what it promises. Reading the index imports no method.
 
     `form` is one of `FORMS`; only functions and merge rules can be called through a verb. `types` and `docs` give the
-    annotation and the sentence of each own option, `papers` the keys of `paper` in the bibliography.
+    annotation and the sentence of each own option, `papers` the keys of `paper` in the bibliography. `python_only`: no
+    command takes what it needs.
     """
 
     name: str
@@ -70,6 +71,14 @@ class Entry:
     papers: tuple[str, ...] = ()
     extra: str | None = None
     aliases: tuple[str, ...] = ()
+    python_only: bool = False
+
+    @property
+    def python_call(self) -> str:
+        """How it is called from Python: `kofn.select(scores=..., k=..., method='top_k')`."""
+        options = [name for name, default in self.options.items() if default == REQUIRED]
+        words = [*(any_of[0] for any_of in self.needs), *self.required, *options]
+        return f"kofn.{self.verb}({', '.join(f'{word}=...' for word in words)}, method={self.name!r})"
 
     @property
     def callable_by_verb(self) -> bool:
@@ -133,6 +142,7 @@ class Spec:
     pooled: bool = False
     draws: Draw = field(default_factory=Draw)
     aliases: tuple[str, ...] = ()
+    python_only: bool = False
     form: str = "function"
     docs: Mapping[str, str] = field(default_factory=dict)
     doc: str = ""
@@ -169,6 +179,8 @@ class Spec:
             papers=tuple(map(str, keys_of(self.paper))),
             extra=self.extra,
             aliases=self.aliases,
+            # No file holds a function.
+            python_only=self.python_only or any(p.name == "score" and p.default is p.empty for p in words),
         )
 
 
@@ -187,6 +199,7 @@ def method(
     pooled: bool = False,
     draws: Draw | None = None,
     aliases: tuple[str, ...] = (),
+    python_only: bool = False,
     form: str = "function",
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Register a function as a method of `verb`.
@@ -205,6 +218,7 @@ def method(
         pooled: it takes a `Pool` (`kofn.core.pools`) as `X`, which it never holds as a whole; others get its rows.
         draws: what the laws and the hostile-input tests need to know to draw a call of this method.
         aliases: other names that people look for, read by `kofn find`.
+        python_only: True where no command takes what it needs, and all that can be had is a call from Python.
         form: "function", or "merge_rule" where a rule's class made the function.
 
     A bundle of shared words, `**where: Unpack[Where]` (`kofn.core.words`), is expanded into the signature: the
@@ -231,6 +245,7 @@ def method(
             pooled=pooled,
             draws=draws or Draw(),
             aliases=aliases,
+            python_only=python_only,
             form=form,
             docs={**sentences, **described(own)},
             doc=own,
@@ -269,7 +284,9 @@ def execute(
             raise InputError(f"{spec.name} needs {' or '.join(any_of)}")
     for name in parameters:
         if name not in values:
-            raise InputError(f"{spec.name} needs {name}{'' if name in VOCABULARY else ', an option of its own'}")
+            flag = f"--{name.replace('_', '-')}"
+            hint = f", an option of its own: {name}=..., on the command line {flag} VALUE or {flag} @FILE.npy"
+            raise InputError(f"{spec.name} needs {name}{'' if name in VOCABULARY else hint}")
     if isinstance(given.get("metric"), str) and given["metric"] == "rbf" and "objective" not in parameters:
         raise InputError(
             f"metric='rbf': {spec.name} compares rows by distances (euclidean, sqeuclidean, cosine); rbf is the "

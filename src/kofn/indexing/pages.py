@@ -27,6 +27,7 @@ def methods_text(index: Mapping[str, Mapping[str, Entry]]) -> str:
             form = "" if entry.callable_by_verb else f" ({entry.form})"
             options = ", ".join(f"`{key}={value}`" for key, value in entry.options.items())
             facts = {
+                "call": f"from Python only, `{entry.python_call}`" if entry.python_only else "",
                 "needs": entry.inputs if entry.callable_by_verb else "",
                 "takes": ", ".join(entry.accepted),
                 "options": options,

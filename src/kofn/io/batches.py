@@ -70,7 +70,7 @@ def _all_numbers(table: Table) -> tuple[str | None, list[str] | None]:
 
 def _vectors(table: Table, name: str, rows: int) -> Iterator[NDArray[Any]]:
     done, width = 0, None
-    for series in table._blocks(name, rows):
+    for series in table.blocks(name, rows):
         # A reader may give larger blocks than requested.
         for low in range(0, len(series), rows):
             part = series[low : low + rows]
@@ -84,7 +84,7 @@ def _vectors(table: Table, name: str, rows: int) -> Iterator[NDArray[Any]]:
 def _columns(table: Table, names: list[str], rows: int) -> Iterator[NDArray[Any]]:
     """Columns side by side, each read in blocks of its own size."""
     done = 0
-    readers = [table._blocks(name, rows) for name in names]
+    readers = [table.blocks(name, rows) for name in names]
     unread = [pl.Series(name, [], pl.Null) for name in names]
     while done < table.n:
         size = min(rows, table.n - done)

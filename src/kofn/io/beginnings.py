@@ -16,7 +16,9 @@ import numpy as np
 import polars as pl
 
 from kofn.core.checks import load_arrays
+from kofn.io.panics import without_reports
 from kofn.io.parquet_footer import row_groups
+from kofn.io.tables import BROKEN
 
 # Rows of the beginning, and bytes that a table of text may take for them.
 _ROWS, _BYTES = 5_000, 4 << 20
@@ -56,7 +58,7 @@ def beginning(path: str | Path, *, square: bool = False) -> Iterator[Beginning]:
         part = Path(folder) / where.name
         try:
             rows = _array(where, part, square) if suffix == ".npy" else cut[suffix](where, part)
-        except (ValueError, OSError, pl.exceptions.PolarsError):
+        except (ValueError, OSError, *BROKEN):
             # Reading the whole file says best what is wrong with it.
             rows = None
         yield Beginning(where if rows is None else part, rows)
@@ -107,10 +109,12 @@ def _text(where: Path, part: Path) -> int | None:
 def _parquet(where: Path, part: Path) -> int | None:
     """The first rows; how many there are stands in the footer."""
     table = pl.scan_parquet(where)
-    rows = int(table.select(pl.len()).collect().item())
-    if rows <= _ROWS:
+    with without_reports():
+        rows = int(table.select(pl.len()).collect().item())
+        head = table.head(_ROWS).collect() if rows > _ROWS else None
+    if head is None:
         return None
-    table.head(_ROWS).collect().write_parquet(part)
+    head.write_parquet(part)
     return rows
 
 

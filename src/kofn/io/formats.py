@@ -20,6 +20,8 @@ from kofn.core.checks import InputError, reading_arrays, single_members, sound_s
 from kofn.core.pools import Fragment, Unit, joined
 from kofn.io import json_lines, text_faults
 from kofn.io.cells import TYPES, cast_cells, typed_cells, words_in
+from kofn.io.panics import without_reports
+from kofn.io.parquet_counts import refuse_false_counts
 from kofn.io.parquet_footer import row_groups
 from kofn.io.reading import Reading
 from kofn.io.tables import Table
@@ -29,6 +31,26 @@ _ROW = "__kofn_row__"
 _FEW = 64
 # Rows of neighbouring row groups that are read together.
 _RUN_ROWS = 1 << 15
+
+
+def _collected(scan: pl.LazyFrame) -> pl.DataFrame:
+    with without_reports():
+        return scan.collect(engine="streaming")
+
+
+def _batches(scan: pl.LazyFrame, rows: int) -> Iterator[pl.DataFrame]:
+    batches = iter(scan.collect_batches(chunk_size=rows, maintain_order=True))
+    while True:
+        with without_reports():
+            batch = next(batches, None)
+        if batch is None:
+            return
+        yield batch
+
+
+def _schema(scan: pl.LazyFrame) -> pl.Schema:
+    with without_reports():
+        return scan.collect_schema()
 
 
 class _Scanned(Table):
@@ -43,31 +65,26 @@ class _Scanned(Table):
         raise NotImplementedError
 
     def _column(self, name: str) -> pl.Series:
-        return self._scan.select(pl.col(name)).collect(engine="streaming")[name]
+        return _collected(self._scan.select(pl.col(name)))[name]
 
     def _dtype(self, name: str) -> pl.DataType:
-        return self._scan.collect_schema()[name]
+        return _schema(self._scan)[name]
 
     @property
     def types(self) -> dict[str, pl.DataType]:
-        return dict(self._scan.collect_schema())
+        return dict(_schema(self._scan))
 
     def _take(self, wanted: NDArray[np.int64]) -> pl.DataFrame:
         ordered, position = np.unique(wanted, return_inverse=True)
         rows = pl.Series(ordered).implode()
-        taken = (
-            self._scan.with_row_index(_ROW)
-            .filter(pl.col(_ROW).cast(pl.Int64).is_in(rows))
-            .collect(engine="streaming")
-            .sort(_ROW)
-            .drop(_ROW)
-        )
+        scan = self._scan.with_row_index(_ROW).filter(pl.col(_ROW).cast(pl.Int64).is_in(rows))
+        taken = _collected(scan).sort(_ROW).drop(_ROW)
         if len(taken) != len(ordered):
             raise InputError(f"{self.path} changed while it was read; run again")
         return taken[position] if len(position) else taken
 
     def _blocks(self, name: str, rows: int) -> Iterator[pl.Series]:
-        for block in self._scan.select(pl.col(name)).head(self.n).collect_batches(chunk_size=rows, maintain_order=True):
+        for block in _batches(self._scan.select(pl.col(name)).head(self.n), rows):
             yield block[name]
 
 
@@ -75,9 +92,18 @@ class Parquet(_Scanned):
     """A Parquet file. A row group is decoded as a whole, so it is read once and cut in memory."""
 
     def _open(self) -> pl.LazyFrame:
+        with open(self.path, "rb") as file:
+            start = file.read(4)
+            file.seek(max(0, self.path.stat().st_size - 4))
+            end = file.read(4)
+        if start != b"PAR1":
+            raise InputError(f"{self.path} is not a Parquet file (it does not begin with PAR1); check the suffix")
+        if end != b"PAR1" or self.path.stat().st_size < 12:
+            raise InputError(f"{self.path} is truncated: the Parquet footer is missing; copy or write the file again")
+        refuse_false_counts(self.path)
         self.groups = row_groups(self.path)
         scan = pl.scan_parquet(self.path, glob=False, hive_partitioning=False)
-        self.columns = scan.collect_schema().names()
+        self.columns = _schema(scan).names()
         self.n = sum(group.rows for group in self.groups)
         return scan
 
@@ -92,7 +118,7 @@ class Parquet(_Scanned):
     def _read(self, run: Fragment, *columns: str) -> pl.DataFrame:
         """The rows of a run; slices are pushed down to the row groups that hold them, a stream would read ahead."""
         scan = self._scan.select(columns) if columns else self._scan
-        frame = scan.slice(run.first_row, run.rows).collect(engine="streaming")
+        frame = _collected(scan.slice(run.first_row, run.rows))
         if len(frame) != run.rows:
             raise InputError(f"{self.path} changed while it was read; run again")
         return frame
@@ -103,10 +129,10 @@ class Parquet(_Scanned):
             yield from (series[start : start + rows] for start in range(0, run.rows, rows))
 
     def _first_vector(self, name: str) -> pl.Series:
-        head = self._scan.select(pl.col(name)).slice(0, 1).collect(engine="streaming")[name]
+        head = _collected(self._scan.select(pl.col(name)).slice(0, 1))[name]
         if not head.null_count():
             return head
-        return self._scan.select(pl.col(name)).filter(pl.col(name).is_not_null()).head(1).collect()[name]
+        return _collected(self._scan.select(pl.col(name)).filter(pl.col(name).is_not_null()).head(1))[name]
 
     def _take(self, wanted: NDArray[np.int64]) -> pl.DataFrame:
         ordered, position = np.unique(wanted, return_inverse=True)
@@ -150,7 +176,7 @@ class JsonLines(_Scanned):
     def _column(self, name: str) -> pl.Series:
         if self.types[name] == pl.String and self._kinds[name] != {"str"}:
             return self._written(name)
-        return self._typed_scan(name).collect(engine="streaming")[name]
+        return _collected(self._typed_scan(name))[name]
 
     def texts(self, name: str) -> pl.Series:
         name = self.require(name)
@@ -173,7 +199,7 @@ class JsonLines(_Scanned):
         if self.types[name] == pl.String:
             yield from (self._column(name)[start : start + rows] for start in range(0, self.n, rows))
             return
-        for block in self._typed_scan(name).head(self.n).collect_batches(chunk_size=rows, maintain_order=True):
+        for block in _batches(self._typed_scan(name).head(self.n), rows):
             yield block[name]
 
     def lines(self, indices: NDArray[np.int64]) -> list[bytes]:
@@ -201,13 +227,13 @@ class Delimited(_Scanned):
         self._head: pl.DataFrame | None = None
         try:
             scan = pl.scan_csv(self.source, separator=self.separator, infer_schema=False, glob=False)
-            names = scan.collect_schema().names()
+            names = _schema(scan).names()
             if names != self.columns and len(names) == len(self.columns):
                 # Names with a doubled quote, which polars does not read.
                 scan = pl.scan_csv(
                     self.source, separator=self.separator, infer_schema=False, glob=False, new_columns=self.columns
                 )
-                names = scan.collect_schema().names()
+                names = _schema(scan).names()
         except pl.exceptions.PolarsError:
             self._refuse_quotes()
             raise
@@ -260,7 +286,7 @@ class Delimited(_Scanned):
 
     def _sample(self) -> pl.DataFrame:
         if self._head is None:
-            self._head = self._scan.head(_SAMPLE).collect()
+            self._head = _collected(self._scan.head(_SAMPLE))
         return self._head
 
     def _take(self, wanted: NDArray[np.int64]) -> pl.DataFrame:

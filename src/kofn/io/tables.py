@@ -175,6 +175,16 @@ class Table(VectorColumns, ABC):
             series = self.reading.without_na(self._column(name))
         return series.set(series == "", None) if series.dtype == pl.String else series
 
+    def blocks(self, name: str, rows: int) -> Iterator[pl.Series]:
+        """The values of one column in order, in blocks of about so many rows."""
+        blocks = self._blocks(name, rows)
+        while True:
+            with reading_file(self.path):
+                block = next(blocks, None)
+            if block is None:
+                return
+            yield block
+
     def take(self, indices: Iterable[int] | Array) -> pl.DataFrame:
         """The rows at `indices`, all original columns, in the given order, types and keys untouched.
 
@@ -380,7 +390,7 @@ def located(table: Table) -> Iterator[None]:
 
 
 # What readers raise of a damaged file.
-_BROKEN = (
+BROKEN = (
     pl.exceptions.PolarsError,
     pl.exceptions.PanicException,
     zipfile.BadZipFile,
@@ -400,7 +410,7 @@ def reading_file(path: Path) -> Iterator[None]:
     """Turn readers' errors into one line that names the file."""
     try:
         yield
-    except _BROKEN as error:
+    except BROKEN as error:
         raise InputError(f"{path} cannot be read: {one_line(error)}; check or write the file again") from None
     except MemoryError:
         raise FailureError(f"{path}: not enough memory to read it; name fewer columns") from None

@@ -17,7 +17,7 @@ kofn.laws.case.LawBroken: select/top_k breaks 'sandwich': value 15.0 is better t
 
 from __future__ import annotations
 
-from kofn.laws import amounts, blends, tier0, traits
+from kofn.laws import amounts, blends, tier0, traits, units
 from kofn.laws.case import LAWS, REGISTRY, Case, LawBroken, law, laws_of
 
-__all__ = ["LAWS", "REGISTRY", "Case", "LawBroken", "amounts", "blends", "law", "laws_of", "tier0", "traits"]
+__all__ = ["LAWS", "REGISTRY", "Case", "LawBroken", "amounts", "blends", "law", "laws_of", "tier0", "traits", "units"]

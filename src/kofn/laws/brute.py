@@ -84,8 +84,9 @@ def optimum(case: Case) -> float | None:
 
 def _best_set(case: Case) -> float | None:
     objective = set_function(case)
-    # Entries of a table have limits of their own, a row's and a column's, which are those of no set of items.
-    if objective is None or case.n > MOST_ITEMS or np.ndim(case.words.get("scores", ())) == 2:
+    if objective is not None and np.ndim(case.words.get("scores", ())) == 2:
+        return _best_entries(case)
+    if objective is None or case.n > MOST_ITEMS:
         return None
     masks = feasible_sets(case.n, case.words)
     if not len(masks):
@@ -93,6 +94,40 @@ def _best_set(case: Case) -> float | None:
     values = objective.values(masks)
     best = int(np.argmax(values) if case.plan.sense == "max" else np.argmin(values))
     return objective.value(np.flatnonzero(masks[best]))
+
+
+def _best_entries(case: Case) -> float | None:
+    """The largest summed score of entries of a table that a budget buys, at most `per_item` of a row.
+
+    None where other words set limits, a row's and a column's, which are those of no set of items.
+    """
+    words = case.words
+    scores = np.asarray(words["scores"], np.float64)
+    if not {"scores", "costs", "budget", "per_item", "exclude"} >= words.keys() or "budget" not in words:
+        return None
+    n, width = scores.shape
+    costs = np.asarray(words["costs"])
+    price = costs.reshape(n, width) if costs.size == scores.size else np.broadcast_to(costs, scores.shape)
+    shut = set(np.asarray(words.get("exclude", []), np.int64).tolist())
+    room: Any = Fraction(words["budget"])
+    if costs.dtype.kind not in "iu":
+        room *= 1 + scores.size * Fraction(float(np.finfo(np.float64).eps))
+    best: dict[Fraction, float] = {Fraction(0): 0.0}
+    for row in range(n):
+        able = [j for j in range(width) if scores[row, j] > -math.inf and row * width + j not in shut]
+        sizes = range(min(len(able), words.get("per_item", 1)) + 1)
+        choices = [pick for size in sizes for pick in itertools.combinations(able, size)]
+        after: dict[Fraction, float] = {}
+        for spent, value in best.items():
+            for pick in choices:
+                total = spent + sum(Fraction(price[row, j].item()) for j in pick)
+                worth = value + math.fsum(scores[row, list(pick)].tolist())
+                if total <= room and worth > after.get(total, -math.inf):
+                    after[total] = worth
+        best = after
+        if len(best) > _MOST_STATES:
+            return None
+    return max(best.values())
 
 
 def _best_medoids(case: Case) -> float | None:

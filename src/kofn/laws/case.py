@@ -10,6 +10,7 @@ import numpy as np
 
 from kofn.core import dispatch, problems
 from kofn.core.checks import InputError, is_sparse, nearest
+from kofn.core.draws import Draw, draws_of
 from kofn.core.plans import Allocation, Assignment, Blend, Plan, Selection
 from kofn.core.problems import Problem
 from kofn.core.registry import Entry
@@ -122,6 +123,14 @@ def _precise(value: Any) -> bool:
         return all(_precise(item) for item in value)
     kind = getattr(value, "dtype", None)
     return kind is None or kind.kind in "iub" or kind.itemsize >= 8
+
+
+def declared(case: Case) -> Draw:
+    """What is declared at the case's method."""
+    if not callable(case.method):
+        return draws_of(dispatch.methods_of(case.verb)[case.plan.method])
+    spec = getattr(case.method, "__kofn__", None)
+    return Draw() if spec is None else spec.draws
 
 
 Law = Callable[[Case], bool]

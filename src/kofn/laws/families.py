@@ -4,6 +4,7 @@
 A file may have any of these tables: `FUNCTIONS` (objective's name -> function of the case and the objective's own
 parameters, which gives the value of a set), `RECOUNTS` (name in `plan.objective` -> check of any other plan),
 `OPTIMA` (name in `plan.objective` -> the best value of any plan of the call, by looking at everything),
+`PROMISES` (name in `Draw.promise` -> the check of what is promised of a value that the plan withholds),
 `BLENDS` (name in `info["sum_of"]` -> the law of blends whose members are summed as something else than arrays),
 `OBJECTIVES` (objective's name -> what draws the text to ask for it) and `OPTIONS` (option's name -> what draws it, for
 the methods of the family).

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from kofn.core.arrays import Floats, Mask
 from kofn.core.checks import is_sparse
 from kofn.laws import brute
-from kofn.laws.case import Case, broken, law, near
+from kofn.laws.case import Case, broken, declared, law, near
+from kofn.laws.families import gather
 from kofn.laws.recount import set_function
 from kofn.laws.words import SetFunction, affinities
 
@@ -30,6 +31,8 @@ def certified(case: Case) -> bool:
     Where the optimum is not known to the laws there is nothing to check, unless the plan claims nothing.
     """
     plan = case.plan
+    if promise := declared(case).promise:
+        return bool(gather("PROMISES")[promise](case))
     if plan.bound is None and plan.status != "optimal" and not plan.guarantee:
         return True
     if plan.status == "optimal" and (plan.gap is None or plan.gap > _TIGHT):

@@ -132,7 +132,8 @@ def constrained_kmedoids(
         raise InputError(f"start has {len(start)} medoids, k={k}; give exactly k")
     else:
         starts = [np.asarray(start, np.int64)]
-    source = _sources.source_of(X, distances, metric, _MATRIX_BYTES, None)
+    room = _sources.room_within(X, _MATRIX_BYTES, time_limit)
+    source = _sources.source_of(X, distances, metric, room, None)
     best: tuple[float, _Groups] | None = None
     rounds = 0
     with Control(time_limit=time_limit, progress=progress, title="rounds") as control:

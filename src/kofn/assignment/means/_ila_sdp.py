@@ -11,6 +11,7 @@ from kofn.assignment.means._relaxation import grouped, prepared, relaxed
 from kofn.core import checks
 from kofn.core.arrays import Floats, Ints
 from kofn.core.checks import InputError
+from kofn.core.draws import Draw
 from kofn.core.plans import Assignment
 from kofn.core.registry import method
 from kofn.core.runtime import Control
@@ -22,6 +23,7 @@ _RESTARTS = 10
 
 @method(
     "assign",
+    draws=Draw(log_value=True),
     cost="O(k n^3) a step, up to max_iter steps a round; O(k n^2) memory",
     exact="nothing; each round's relaxation is convex, the rounds are an alternation",
     paper=22,

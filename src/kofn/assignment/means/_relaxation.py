@@ -40,6 +40,9 @@ def relaxed(
     n = len(points)
     if k in (1, n):
         return np.arange(n) % k, None
+    # In units of the largest entry, by a power of two, which rounds nothing: squares of products stay within float64.
+    unit = math.ldexp(1.0, math.frexp(float(np.abs(points).max()))[1])
+    points = points / unit
     best: list[Any] = [math.inf, None]
 
     def rounded(Z: Floats) -> float:
@@ -57,7 +60,7 @@ def relaxed(
     allowance = _sdp.Allowance(control, n)
     bound = max(0.0, _sdp.certified(gram, best[1], k)) if allowance.bound() else 0.0
     if best[0] <= bound * (1 + 1e-9):
-        return best[1], bound
+        return best[1], bound * unit**2
     solved = _sdp.kmeans(gram, k, most=max_iter, tol=tol, stopped=allowance.used_up, value=rounded)
     info |= {"steps": solved.steps, "residual": solved.residual, "rank": None, "done": solved.done}
     bound = max(bound, solved.bound)
@@ -65,7 +68,7 @@ def relaxed(
         info["rank"] = int((np.linalg.eigvalsh(solved.Z) > 1e-3).sum())
     if allowance.bound():
         bound = max(bound, _sdp.certified(gram, best[1], k))
-    return best[1], bound
+    return best[1], bound * unit**2
 
 
 def grouped(

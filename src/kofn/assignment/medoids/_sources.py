@@ -226,13 +226,16 @@ def opened(X: Any, distances: Any, k: int, words: Mapping[str, Any], memory: int
     X, distances = pool(X, distances, k, metric)
     n = len(X if distances is None else distances)
     counts = np.ones(n) if weights is None else weights.astype(np.float64)
-    room, limit = words["max_memory"] or memory, words["time_limit"]
-    if X is not None and limit is not None:
-        # A matrix is computed as a whole, rows as long as there is time.
-        seconds = n * n / pairs_a_second(X.shape[1])
-        room = 0 if seconds > max(_SOON, limit / 4) else room
+    room = room_within(X, words["max_memory"] or memory, words["time_limit"])
     source = source_of(X, distances, metric, room, words["n_threads"], words["max_memory"])
     return Opened(X, distances, n, counts, source)
+
+
+def room_within(X: Any, room: int, seconds: float | None) -> int:
+    """Bytes for the distances as a matrix, which is computed as a whole: none where that takes much of the time."""
+    if X is None or seconds is None:
+        return room
+    return 0 if len(X) ** 2 / pairs_a_second(X.shape[1]) > max(_SOON, seconds / 4) else room
 
 
 def pool(X: Any, distances: Any, k: int, metric: str) -> tuple[Any, Any]:

@@ -12,6 +12,7 @@ from kofn.assignment.routing._scores import capacities, log_affinity, routes, sc
 from kofn.core import checks
 from kofn.core.arrays import Floats, Ints
 from kofn.core.checks import InfeasibleError, InputError
+from kofn.core.draws import Draw
 from kofn.core.plans import Assignment
 from kofn.core.registry import method
 
@@ -30,6 +31,7 @@ _ROUNDING = 1e-15
 @method(
     "assign",
     traits=("sandwich", "priced", "equivariant"),
+    draws=Draw(units={"reserve": "input"}),
     cost="O(n bins) and, for each item that must move, O(bins^2) and a share of a bin; memory n bins + 32 bins^2",
     exact="the largest total score of all assignments within each bin's least and most; loads exactly",
     paper=237,

@@ -25,6 +25,7 @@ from kofn.assignment.routing._scores import (
 from kofn.core import checks
 from kofn.core.arrays import Ints
 from kofn.core.checks import InfeasibleError, InputError
+from kofn.core.draws import Draw
 from kofn.core.plans import Assignment
 from kofn.core.registry import method
 
@@ -34,6 +35,7 @@ _OVERFLOWS = ("error", "drop", "reroute")
 @method(
     "assign",
     traits=("sandwich", "capped-routing", "equivariant"),
+    draws=Draw(absolute=("affinity",)),
     cost="O(n bins) for the choices, O(log capacity) a slot kept, O(bins) for each displaced; memory for the slots",
     exact="capacities exactly; with reroute (and error) no justified envy, and half of the best total for scores >= 0",
     paper=("gale1962", 213),

@@ -30,7 +30,7 @@ from kofn.core.registry import method
 @method(
     "assign",
     traits=("sandwich", "equivariant"),
-    draws=Draw(kinds={"capacity": "choosing"}),
+    draws=Draw(kinds={"capacity": "choosing"}, scale_free=False),
     cost="O(n bins); with per_item O(n bins + slots log capacity); memory 2 n bins numbers",
     exact="each bin's highest affinities, capacities exactly; with per_item both margins exactly",
     paper=276,

@@ -58,7 +58,7 @@ class _Solution:
 
 @method(
     "assign",
-    draws=Draw(plain={"sizes": (1.0,) * 6, "limits": 100.0}),
+    draws=Draw(plain={"sizes": (1.0,) * 6, "limits": 100.0}, units={"reserve": "input"}),
     cost="a linear programme, and an integer one over the entries that its prices do not rule out, by HiGHS: 2 s for "
     "2,000 x 20, minutes for 10,000 x 50; hard ones (full bins, like scores) may take exponential time, which a "
     "time_limit cuts short",

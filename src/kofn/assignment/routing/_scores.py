@@ -50,7 +50,7 @@ def affinities(scores: NDArray[Any], kind: str) -> Floats:
     if kind == "none":
         return out
     away = out == -np.inf
-    logs = -np.logaddexp(0, -out) if kind == "sigmoid" else out - _log_sums(out)[:, None]
+    logs = -np.logaddexp(0, -out) if kind == "sigmoid" else _log_softmax(out)
     out = np.exp(logs)
     out[away] = -np.inf
     return out
@@ -61,19 +61,16 @@ def ranks(scores: NDArray[Any], kind: str) -> NDArray[Any]:
     if kind != "softmax":
         return scores
     table = scores.astype(np.float64)
-    with np.errstate(invalid="ignore"):
-        out = table - _log_sums(table)[:, None]
-    out[table == -np.inf] = -np.inf
-    return np.asarray(out)
+    return _log_softmax(table)
 
 
 def log_affinity(scores: NDArray[Any], rows: Integers, columns: Integers, kind: str) -> Floats:
     """Log-affinities of the given routes; NaN or -inf where an affinity is not positive."""
+    if kind == "softmax":
+        return _log_softmax(scores.astype(np.float64))[rows, columns]
     kept = scores[rows, columns].astype(np.float64)
     if kind == "sigmoid":
         return -np.logaddexp(0, -kept)
-    if kind == "softmax":
-        return kept - _log_sums(scores.astype(np.float64))[rows]
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.asarray(np.log(kept))
 
@@ -114,12 +111,16 @@ def routes(n: int, bins: int, rows: Integers, columns: Integers, weights: NDArra
     }
 
 
-def _log_sums(scores: Floats) -> Floats:
-    """(n,) log of the sum of exponentials of each row; 0 where an item lists nothing."""
+def _log_softmax(scores: Floats) -> Floats:
+    """(n, bins) logs of the softmax over the bins that an item lists, -inf where one is not listed.
+
+    The highest score of a row is taken off first: beside a large one the logarithm of how many tie with it is nothing.
+    """
     top = scores.max(axis=1)
-    top = np.where(np.isfinite(top), top, 0.0)
-    sums = np.exp(scores - top[:, None]).sum(axis=1)
-    return np.asarray(top + np.log(np.where(sums > 0, sums, 1.0)))
+    logs = scores - np.where(np.isfinite(top), top, 0.0)[:, None]
+    sums = np.exp(logs).sum(axis=1)
+    logs -= np.log(np.where(sums > 0, sums, 1.0))[:, None]
+    return np.asarray(logs)
 
 
 def known(affinity: str, gates: str) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from kofn.assignment.routing._scores import routes, score_table
 from kofn.core import checks
+from kofn.core.draws import Draw
 from kofn.core.plans import Assignment
 from kofn.core.registry import method
 
@@ -15,6 +16,7 @@ from kofn.core.registry import method
 @method(
     "assign",
     traits=("sandwich", "equivariant"),
+    draws=Draw(scale_free=False),
     cost="O(n bins) and the exponentials of all scores; the plan is dense, 12 bytes for each score",
     exact="maximises the entropy-regularised total of each bin's mixtures exactly; the bins' margins exactly",
     paper=252,

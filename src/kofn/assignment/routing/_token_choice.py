@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from kofn.assignment.routing._scores import best_bins, known, log_affinity, refuse_too_many, routes, score_table, weigh
+from kofn.core.draws import Draw
 from kofn.core.plans import Assignment
 from kofn.core.registry import method
 
@@ -14,6 +15,7 @@ from kofn.core.registry import method
 @method(
     "assign",
     traits=("sandwich", "equivariant"),
+    draws=Draw(scale_free=False),
     cost="O(n bins per_item) at worst, mostly O(n bins); memory n bins numbers",
     exact="the best bins of each item, exactly; no bin is limited",
     paper=("shazeer2017", 273),

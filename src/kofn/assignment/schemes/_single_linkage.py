@@ -12,6 +12,7 @@ from kofn.assignment.means import _gaussian
 from kofn.core import checks
 from kofn.core.arrays import Floats, Ints
 from kofn.core.checks import InputError
+from kofn.core.draws import Draw
 from kofn.core.plans import Assignment
 from kofn.core.registry import method
 
@@ -20,6 +21,7 @@ from kofn.core.registry import method
     "assign",
     needs=(("X", "distances"),),
     traits=("sandwich",),
+    draws=Draw(units={"threshold": "distance"}),
     cost="O(n^2) time (times d from X), O(n) memory beside the distances",
     exact="the groups at the scale, and the k groups of least total link length and widest spacing",
     paper=(299, "prim1957"),

@@ -8,6 +8,7 @@ the table. The rows are always satisfied exactly; what is solved for is `y`, the
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,6 +26,8 @@ _FURTHEST, _STRIDE = 50.0, 20.0
 # Entries that sum to less than this share of the error are left out of the Hessian.
 _NEGLIGIBLE = 0.1
 _MOST_CONJUGATE, _MOST_HALVINGS = 500, 12
+# A stopped run completes and values its plan in the time of about so many kernels, which is left for that.
+_COMPLETION = 3.0
 
 
 @dataclass
@@ -97,14 +100,20 @@ def solve(
     density: float | None,
     newton: bool,
     most: int,
-    stopped: Callable[[], bool],
+    left: Callable[[], float],
     first: float | None = None,
     start: Floats | None = None,
 ) -> tuple[Floats, Floats, Floats, float, Counts]:
     """u, v, the plan, how far its columns are off in total, and the counts; rows are exact up to rounding.
 
-    `first` is the regularisation to descend from, and `start` the columns' potentials there.
+    `left` says how many seconds there are, `first` is the regularisation to descend from, and `start` the columns'
+    potentials there.
     """
+    completion = 0.0
+
+    def stopped() -> bool:
+        return left() <= completion
+
     # Overflow needs no warning: `point_at` returns None for a point that is not finite.
     with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
         counts = Counts()
@@ -112,7 +121,9 @@ def solve(
         levels = _levels(scores, reg, first)
         for level in levels:
             last = level == reg
+            began = time.monotonic()
             state = Scaled(scores, r, c, level, v)
+            completion = _COMPLETION * (time.monotonic() - began)
             counts.kernels += 1
             state, point = _sinkhorn_newton(
                 state,
@@ -127,7 +138,7 @@ def solve(
             )
             if last and newton and point.off <= tol:
                 # Near the end errors are squared: one step more makes bound and value meet.
-                closer = _newton(state, point, counts, density, 1e-4)
+                closer = _newton(state, point, counts, density, stopped, 1e-4)
                 point = point if closer is None or closer.off > point.off else closer
             u, v = state.moved(point)
             if stopped():
@@ -143,12 +154,19 @@ def solve(
 def _levels(scores: Floats, reg: float, first: float | None) -> list[float]:
     """Decreasing regularisations, each a warm start for the next."""
     if first is None:
-        listed = scores[scores > -np.inf]
-        first = float(listed.max() - listed.min()) / _WIDEST
+        first = range_of(scores) / _WIDEST
     if first <= reg:
         return [reg]
     steps = math.ceil(math.log(first / reg) / math.log(_FACTOR))
     return [reg * (first / reg) ** (i / steps) for i in range(steps, 0, -1)] + [reg]
+
+
+def range_of(scores: Floats) -> float:
+    """Largest listed score less the smallest; 0 where nothing is listed."""
+    high, low = float(scores.max()), float(scores.min())
+    if low == -math.inf < high:
+        low = float(scores.min(where=scores > -np.inf, initial=high))
+    return high - low if high > -math.inf else 0.0
 
 
 def _kernel(scores: Floats, r: Floats, c: Floats, reg: float, v: Floats) -> tuple[Floats, Floats, Floats]:
@@ -199,7 +217,7 @@ def _sinkhorn_newton(
             counts.sweeps += 1
             counts.falls += _fell(point, following)
             point = following
-            if point.off <= goal or (counts.sweeps % 64 == 0 and stopped()):
+            if point.off <= goal or stopped():
                 break
             if state.far(point):
                 state, point = _again(state, point, counts)
@@ -208,7 +226,7 @@ def _sinkhorn_newton(
         while point.off > goal and done < most and not stopped():
             if state.far(point):
                 state, point = _again(state, point, counts)
-            moved = _newton(state, point, counts, density)
+            moved = _newton(state, point, counts, density, stopped)
             done += 1
             if moved is None:  # sweeps take over, and bring the Hessian back in reach
                 break
@@ -230,7 +248,12 @@ def _again(state: Scaled, point: Point, counts: Counts) -> tuple[Scaled, Point]:
 
 
 def _newton(
-    state: Scaled, point: Point, counts: Counts, density: float | None, share: float | None = None
+    state: Scaled,
+    point: Point,
+    counts: Counts,
+    density: float | None,
+    stopped: Callable[[], bool],
+    share: float | None = None,
 ) -> Point | None:
     """One step along the direction of the sparse Hessian; None where no part of it lowers the dual."""
     plan = state.plan(point)
@@ -239,7 +262,7 @@ def _newton(
     gradient = state.c - point.totals
     # Solve the step only as well as the quadratic model deserves: the tolerance falls with the error.
     share = min(0.1, max(point.off, 1e-3)) if share is None else share
-    step, took = _conjugate(kept, state.r, point.totals, gradient, share)
+    step, took = _conjugate(kept, state.r, point.totals, gradient, share, stopped)
     counts.conjugate += took
     counts.newton += 1
     step -= step.mean()
@@ -273,7 +296,9 @@ def _sparse(plan: Floats, least: float, density: float | None) -> Any:
     return csr_array((plan.ravel()[entries], entries % plan.shape[1], indptr), shape=plan.shape)
 
 
-def _conjugate(kept: Any, r: Floats, totals: Floats, gradient: Floats, share: float) -> tuple[Floats, int]:
+def _conjugate(
+    kept: Any, r: Floats, totals: Floats, gradient: Floats, share: float, stopped: Callable[[], bool]
+) -> tuple[Floats, int]:
     """Solve (diag(totals) - P' diag(1/r) P) x = gradient to a share of it, and the steps that took.
 
     This is the Hessian with the rows eliminated. The diagonals are those of the whole plan and only P is sparse, so
@@ -295,7 +320,7 @@ def _conjugate(kept: Any, r: Floats, totals: Floats, gradient: Floats, share: fl
             break
         x += inner / curve * direction
         residual -= inner / curve * image
-        if np.abs(residual).sum() <= goal:
+        if np.abs(residual).sum() <= goal or stopped():
             break
         z = residual / scale
         inner, before = float(residual @ z), inner

@@ -80,18 +80,18 @@ def _moves(vertex: Vertex, n: int, m: int) -> Floats:
 
 
 def solve(
-    reduced: Reduced, r: Floats, c: Floats, reg: float, *, tol: float, stopped: Callable[[], bool], **how: Any
+    reduced: Reduced, r: Floats, c: Floats, reg: float, *, tol: float, left: Callable[[], float], **how: Any
 ) -> tuple[Floats, Floats, Floats, float, _entropic.Counts]:
     """As `_entropic.solve`: from the exact plan, or where that is too far, from ever larger regularisations."""
 
     def attempt(times: float | None) -> tuple[Floats, Floats, Floats, float, _entropic.Counts]:
         first = None if times is None else times * reg
         start = reduced.start(first or reg)
-        return _entropic.solve(reduced.scores, r, c, reg, first=first, start=start, tol=tol, stopped=stopped, **how)
+        return _entropic.solve(reduced.scores, r, c, reg, first=first, start=start, tol=tol, left=left, **how)
 
     best = attempt(_STARTS[0])
     for times in _STARTS[1:]:
-        if best[3] <= tol or stopped():
+        if best[3] <= tol or left() <= 0:
             break
         best = min(best, attempt(times), key=lambda solution: solution[3])
     return best

@@ -13,7 +13,6 @@ from kofn.assignment.transport._joint import side_totals
 from kofn.core import checks
 from kofn.core.arrays import Floats
 from kofn.core.checks import InfeasibleError, InputError
-from kofn.core.draws import Draw
 from kofn.core.plans import Assignment
 from kofn.core.registry import method
 from kofn.core.runtime import Control
@@ -25,7 +24,6 @@ _ROUNDING = 2.0**-48
 
 @method(
     "assign",
-    draws=Draw(silent=("certified",)),
     cost="a network simplex: sqrt(n bins) entries and part of a tree a pivot, 1,000 x 1,000 in a second; 32 n bins B",
     exact="the largest total of all plans of this mass within the totals",
     paper="caffarelli2010",

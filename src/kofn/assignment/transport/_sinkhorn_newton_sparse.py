@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
@@ -11,10 +12,12 @@ from numpy.typing import NDArray
 
 from kofn.assignment.routing._balanced_assignment import transport
 from kofn.assignment.routing._scores import score_table
+from kofn.assignment.transport._entropic import range_of
 from kofn.assignment.transport._joint import margin_totals
 from kofn.core import checks
 from kofn.core.arrays import Floats
 from kofn.core.checks import InfeasibleError, InputError
+from kofn.core.draws import Draw
 from kofn.core.plans import Assignment
 from kofn.core.registry import method
 from kofn.engines.network_simplex import Vertex, cheapest_plan
@@ -32,11 +35,16 @@ _ROUNDING = 2.0**-50
 # Below this share of the range of the scores the plan without entropy is solved first, from whose prices potentials are
 # small; where there is none, below this one the doubles of two potentials cannot tell plans apart.
 _LITTLE, _FINEST = 1e-6, 1e-9
+# Entries of a table that are looked at together.
+_ENTRIES_AT_ONCE = 1 << 16
+# Rows that share what is left of a column at a time.
+_TAKERS_AT_ONCE = 1 << 12
 
 
 @method(
     "assign",
     traits=("sandwich",),
+    draws=Draw(units={"reg": "input"}),
     cost="O(n bins) a sweep or a Newton step, some tens of them; memory 80 n bins bytes",
     exact="the soft plan to `tol`, then rounded: margins exactly, value and bound told",
     paper=103,
@@ -152,13 +160,15 @@ def sinkhorn_newton_sparse(
         _refuse_infeasible(table, r, c)
     plan = solved.plan
     plan *= total
-    u = solved.u + _row_potentials(solved.scores, solved.moves, r[rows], solved.reg)
+    top, u = _row_potentials(solved.scores, solved.moves, r[rows], solved.reg)
     v = solved.v + solved.moves
+    transport_bound = float(r[rows] @ (solved.u + top) + c[columns] @ v)
     lowest = float(v.min())
     if rounded:
         _round(plan, r[rows], c[columns], inner)
-    potentials = u + lowest, v - lowest
-    assignment = _as_plan(table, (r, c), (rows, columns), potentials, solved, plan, met=solved.off <= tol)
+    potentials = solved.u + u + lowest, v - lowest
+    margins, where = (r, c), (rows, columns)
+    assignment = _as_plan(inner, margins, where, potentials, solved, plan, transport_bound, met=solved.off <= tol)
     return assignment if solved.reg == reg else _as_told(assignment, reg)
 
 
@@ -188,17 +198,17 @@ def _solve(scores: Floats, r: Floats, c: Floats, reg: float, *, time_limit: floa
     turned = len(r) < len(c)
     if turned:
         scores, r, c = np.ascontiguousarray(scores.T), c, r
-    u, v, used, span = np.zeros(len(r)), np.zeros(len(c)), reg, _range(scores)
+    u, v, used, span = np.zeros(len(r)), np.zeros(len(c)), reg, range_of(scores)
     if 0 < reg < _LITTLE * span:
         # What all scores of a row or column share has no part in the plan.
         u = scores.max(axis=1)
         scores = scores - u[:, None]
         v = scores.max(axis=0)
         scores -= v
-        span = _range(scores)
+        span = range_of(scores)
     # Kernel-vector products are memory-bound: a second thread only changes the order of the sums.
     with Control(time_limit=time_limit) as control, threadpool_limits(1, "blas"):
-        how["stopped"] = control.stopped
+        how["left"] = control.left
         exact = _little_entropy.Reduced.of(scores, r, c, control.stopped) if 0 < reg < _LITTLE * span else None
         if exact is not None:
             scores, u, v, used = exact.scores, u + exact.u, v + exact.v, max(reg, exact.finest)
@@ -226,20 +236,25 @@ def _as_told(plan: Assignment, reg: float) -> Assignment:
     return replace(plan, info={**plan.info, "reg_asked": reg})
 
 
-def _row_potentials(scores: Floats, v: Floats, r: Floats, reg: float) -> Floats:
-    """The rows' best potentials for these of the columns, at which their totals are exact."""
-    table = scores - v
-    top = table.max(axis=1)
-    table -= top[:, None]
-    with np.errstate(over="ignore"):
-        table /= reg
-    np.exp(table, out=table)
-    return np.asarray(top + reg * np.log(table.sum(axis=1) / r))
+def _row_potentials(scores: Floats, v: Floats, r: Floats, reg: float) -> tuple[Floats, Floats]:
+    """The rows' best potentials for these of the columns: without entropy, and with it, at which totals are exact."""
+    top, u = np.empty(len(r)), np.empty(len(r))
+    for part in _blocks(*scores.shape):
+        table = scores[part] - v
+        best = top[part] = table.max(axis=1)
+        table -= best[:, None]
+        with np.errstate(over="ignore"):
+            table /= reg
+        np.exp(table, out=table)
+        u[part] = best + reg * np.log(table.sum(axis=1) / r[part])
+    return top, u
 
 
-def _range(table: Floats) -> float:
-    listed = table[table > -np.inf]
-    return float(np.ptp(listed)) if len(listed) else 0.0
+def _blocks(n: int, bins: int) -> Iterator[slice]:
+    """Rows at a time, so that what is computed of their entries stays in the cache."""
+    step = max(1, _ENTRIES_AT_ONCE // bins)
+    for low in range(0, n, step):
+        yield slice(low, low + step)
 
 
 def _regularisation(table: Floats, reg: Any) -> float:
@@ -247,7 +262,7 @@ def _regularisation(table: Floats, reg: Any) -> float:
         if not checks.is_number(reg) or not math.isfinite(reg) or reg < 0:
             raise InputError(f"reg={reg!r}: give a number >= 0, in units of the scores")
         return float(reg)
-    return _SOFT * _range(table) or 1.0
+    return _SOFT * range_of(table) or 1.0
 
 
 def _refuse_unlisted(table: Floats, r: Floats, c: Floats) -> None:
@@ -288,14 +303,23 @@ def _round(plan: Floats, r: Floats, c: Floats, table: Floats) -> None:
     plan *= np.minimum(1.0, r / np.maximum(plan.sum(axis=1), np.finfo(np.float64).tiny))[:, None]
     plan *= np.minimum(1.0, c / np.maximum(plan.sum(axis=0), np.finfo(np.float64).tiny))
     want, room = np.maximum(r - plan.sum(axis=1), 0.0), np.maximum(c - plan.sum(axis=0), 0.0)
+    if len(r) < len(c):
+        plan, table, want, room = plan.T, table.T, room, want
     # First where the plan has mass: an entry of none may cost more than all others together.
     for carries, least in ((plan > 0, 0.0), (table > -np.inf, _ROUNDING * math.fsum(r.tolist()))):
-        for i in np.flatnonzero(want > least):
-            free = np.where(carries[i], room, 0.0)
-            given = np.clip(want[i] - (np.cumsum(free) - free), 0.0, free)
-            plan[i] += given
-            room -= given
-            want[i] -= min(want[i], float(given.sum()))
+        short = np.flatnonzero(want > least)
+        for j in np.flatnonzero(room) if len(short) else ():
+            for low in range(0, len(short), _TAKERS_AT_ONCE):
+                takers = short[low : low + _TAKERS_AT_ONCE]
+                takers = takers[carries[takers, j]]
+                free = want[takers]
+                given = np.clip(room[j] - (np.cumsum(free) - free), 0.0, free)
+                plan[takers, j] += given
+                want[takers] -= given
+                room[j] -= min(room[j], float(given.sum()))
+                if (given < free).any():
+                    break
+            short = short[want[short] > least]
 
 
 def _exact(table: Floats, r: Floats, c: Floats, time_limit: float | None) -> Assignment:
@@ -360,38 +384,44 @@ def _vertex(
 
 
 def _as_plan(
-    table: Floats,
+    scores: Floats,
     margins: tuple[Floats, Floats],
     where: tuple[NDArray[np.int64], NDArray[np.int64]],
     potentials: tuple[Floats, Floats],
     solved: _Solved,
     plan: Floats,
+    transport_bound: float,
     *,
     met: bool,
 ) -> Assignment:
-    n, bins = table.shape
+    """The answer for all rows and columns, from the plan and scores of those `where` there is anything to share."""
     reg, counts = solved.reg, solved.counts
     (r, c), (rows, columns) = margins, where
+    n, bins = len(r), len(c)
     u, v = np.full(n, np.inf), np.full(bins, np.inf)
     u[rows], v[columns] = potentials
-    positive = plan > 0
-    row, column = np.nonzero(positive)
-    weights = plan[positive]
-    scored = weights * table[rows[row], columns[column]]
-    spread = weights * np.log(weights)
-    transport, entropy = float(scored.sum()), -float(spread.sum())
+    row_sums, column_sums = np.zeros(n), np.zeros(bins)
+    indptr = np.zeros(n + 1, np.int64)
+    row_sums[rows], indptr[rows + 1] = plan.sum(axis=1), np.count_nonzero(plan, axis=1)
+    np.cumsum(indptr, out=indptr)
+    listed, weights = np.empty(indptr[-1], np.int32), np.empty(indptr[-1])
+    transport = entropy = size = 0.0
+    for part in _blocks(*plan.shape):
+        column_sums[columns] += plan[part].sum(axis=0)
+        entries = np.flatnonzero(plan[part])
+        own = slice(indptr[rows[part][0]], indptr[rows[part][-1] + 1])
+        listed[own], weights[own] = columns[entries % len(columns)], (mass := plan[part].ravel()[entries])
+        scored, spread = mass * scores[part].ravel()[entries], mass * np.log(mass)
+        transport, entropy = transport + float(scored.sum()), entropy - float(spread.sum())
+        size += float(np.abs(scored).sum() + reg * np.abs(spread).sum())
     value = transport + reg * entropy
     # The mass of the plan at these potentials is that of the rows, which are exact there.
     dual = float(r[rows] @ u[rows] + c[columns] @ v[columns])
-    slack = 1e-9 * float(np.abs(scored).sum() + reg * np.abs(spread).sum())
-    exact = met and abs(dual - value) <= slack
-    best = (table - v).max(axis=1)
-    error = np.abs(np.bincount(rows[row], weights, n) - r).sum()
-    error += np.abs(np.bincount(columns[column], weights, bins) - c).sum()
-    return Assignment.from_pairs(
-        rows[row],
-        columns[column],
-        weights,
+    exact = met and abs(dual - value) <= 1e-9 * size
+    return Assignment(
+        indptr=indptr,
+        bins=listed,
+        weights=weights,
         n=n,
         k=bins,
         value=value,
@@ -405,8 +435,8 @@ def _as_plan(
             "reg": reg,
             "transport": transport,
             "entropy": entropy,
-            "transport_bound": float(r[rows] @ best[rows] + c[columns] @ v[columns]),
-            "margin_error": float(error),
+            "transport_bound": transport_bound,
+            "margin_error": float(np.abs(row_sums - r).sum() + np.abs(column_sums - c).sum()),
             "solved_to": solved.off,
             "sweeps": counts.sweeps,
             "newton_steps": counts.newton,

@@ -23,11 +23,15 @@ from kofn.core.words import Progress
 _SOFT = 0.01
 # Sweeps between two comparisons of the value with the bound.
 _LOOK = 10
+# Where terms cancel to less than this share of their sizes, the error is held to the value itself.
+_CANCELLED = 50.0
+# Share of the terms' sizes that rounding takes.
+_ROUNDING = 1e-14
 
 
 @method(
     "assign",
-    draws=Draw(options={"reg_m": "reg_m"}, silent=("certified",)),
+    draws=Draw(options={"reg_m": "reg_m"}, units={"reg": "input", "reg_m": "input"}),
     cost="O(n bins) a sweep, one exponential an entry; memory 40 n bins bytes",
     exact="value and bound, which meet up to `tol`",
     paper="chizat2018",
@@ -61,7 +65,8 @@ def unbalanced_transport(
         reg_m: what missing the totals costs, in units of the scores: a number, or one for the rows and one for the
             columns; infinity holds them exactly (on one side), 0 sets them free. Default the range of the scores, or
             the size of the largest where that is more.
-        tol: ends once value and bound differ by less than this share of the terms' sizes.
+        tol: ends once value and bound differ by less than this share of the terms' sizes, and by less than 50 times as
+            large a share of the value, where the terms cancel.
         max_sweeps: most sweeps.
 
     Returns:
@@ -120,7 +125,7 @@ def unbalanced_transport(
                 control.step(sweeps)
                 plan = state.plan()
                 value, size = state.value(plan)
-                done = math.isfinite(value) and state.bound() - value <= tol * size
+                done = math.isfinite(value) and _met(value, state.bound(), size, tol)
             if control.stopped():
                 break
     plan = state.plan()
@@ -131,6 +136,8 @@ def unbalanced_transport(
             "or subtract a constant from the scores"
         )
     bound = max(value, state.bound())
+    met = _met(value, bound, size, max(tol, 1e-12))
+    bound = value if met else bound
     i, j = np.nonzero(plan)
     u, v = np.zeros(n), np.zeros(bins)
     u[rows], v[columns] = state.f, state.g
@@ -143,7 +150,7 @@ def unbalanced_transport(
         value=value + constant,
         sense="max",
         bound=bound + constant if math.isfinite(bound) else None,
-        status="optimal" if bound - value <= max(tol, 1e-12) * size else "stopped",
+        status="optimal" if met else "stopped",
         u=u,
         v=v,
         objective="unbalanced_transport",
@@ -155,6 +162,11 @@ def unbalanced_transport(
             "sweeps": sweeps,
         },
     )
+
+
+def _met(value: float, bound: float, size: float, tol: float) -> bool:
+    """Whether value and bound are one: to a share of the terms' sizes, and of what these leave where they cancel."""
+    return bound - value <= max(tol * min(size, _CANCELLED * abs(value)), _ROUNDING * size)
 
 
 def _penalties(reg_m: Any, usual: float) -> tuple[float, float]:

@@ -10,6 +10,7 @@ import numpy as np
 from kofn.core import checks
 from kofn.core.arrays import Floats, Ints
 from kofn.core.checks import InputError
+from kofn.core.draws import Draw
 from kofn.core.plans import Assignment
 from kofn.core.registry import method
 from kofn.core.runtime import Control
@@ -20,6 +21,7 @@ from kofn.core.words import Progress
     "assign",
     cost="O(restarts n^2) a pass over the clients; memory O(n^2)",
     traits=("sandwich",),
+    draws=Draw(scale_free=False),
     exact="no move of one client lowers the value; a proven bound tells how far the best partition may be",
     paper=197,
 )

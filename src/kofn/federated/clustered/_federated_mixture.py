@@ -9,6 +9,7 @@ import numpy as np
 from kofn.core import checks
 from kofn.core.arrays import Floats, Ints
 from kofn.core.checks import InputError
+from kofn.core.draws import Draw
 from kofn.core.plans import Assignment
 from kofn.core.registry import method
 from kofn.core.runtime import Control
@@ -18,6 +19,7 @@ from kofn.federated.clustered._mixture import FederatedMixture
 
 @method(
     "assign",
+    draws=Draw(log_value=True),
     cost="O(n k d^2) a round; memory O(n k predictors + k d^2)",
     exact="the rounds are those of EM on the pooled rows; the penalised likelihood never falls; a local maximum of it",
     paper=324,

@@ -145,7 +145,14 @@ def _partial(case: Case) -> None:
 
 def _unbalanced(case: Case) -> None:
     """Sum of P scores - reg KL(P | rc') - reg_m KL of each side's sums."""
-    table, P, r, c = _masses(case)
+    counted, size = _unbalanced_value(case, _masses(case)[1])
+    if not near(case.plan.value, counted, max(case.rtol, 1e-9), size):
+        raise broken(case, "recount", f"value is {case.plan.value!r}, recounted {counted!r}")
+
+
+def _unbalanced_value(case: Case, P: Floats) -> tuple[float, float]:
+    """What a plan is worth, and the sum of its terms' sizes."""
+    table, _, r, c = _masses(case)
     info = case.plan.info
     terms = [mass * score for mass, score in zip(P.ravel().tolist(), table.ravel().tolist(), strict=True) if mass]
     penalties = [(info["reg"], P, np.outer(r, c))]
@@ -154,9 +161,62 @@ def _unbalanced(case: Case) -> None:
         if 0 < weight < math.inf:
             for x, y in zip(given.ravel().tolist(), wanted.ravel().tolist(), strict=True):
                 terms += [-weight * (x * math.log(x / y) if x > 0 else 0.0), weight * x, -weight * y]
-    counted = math.fsum(terms)
-    if not near(case.plan.value, counted, max(case.rtol, 1e-9), math.fsum(map(abs, terms))):
-        raise broken(case, "recount", f"value is {case.plan.value!r}, recounted {counted!r}")
+    return math.fsum(terms), math.fsum(map(abs, terms))
+
+
+def _best_partial(case: Case) -> float | None:
+    """The largest total of any plan of the mass that was sent, by a linear program."""
+    from scipy.optimize import linprog
+
+    table, P, r, c = _masses(case)
+    listed = np.argwhere(table > -np.inf)
+    if not len(listed) or not P.any():
+        return None
+    scores = table[tuple(listed.T)]
+    sides = [(listed[:, side] == np.arange(size)[:, None]).astype(float) for side, size in enumerate(table.shape)]
+    solved = linprog(
+        -scores / (np.abs(scores).max() or 1.0),
+        A_ub=np.vstack(sides),
+        b_ub=np.concatenate([r, c]),
+        A_eq=np.ones((1, len(listed))),
+        b_eq=[math.fsum(P.ravel().tolist())],
+        method="highs-ds",
+    )
+    if solved.x is None or solved.status != 0:
+        return None
+    # What the solver's rounding sends is nothing.
+    sent = np.where(solved.x > 1e-12 * solved.x.max(), solved.x, 0.0)
+    return math.fsum((sent * scores).tolist())
+
+
+def _best_unbalanced(case: Case) -> float | None:
+    """The dual value of naive scalings, once a plan of theirs is worth as much; None where none is in time."""
+    table, _, r, c = _masses(case)
+    reg, penalties = case.plan.info["reg"], case.plan.info["reg_m"]
+    f, g = np.zeros(len(r)), np.zeros(len(c))
+    kernel_mass = reg * math.fsum(r.tolist()) * math.fsum(c.tolist())
+    if not (r > 0).all() or not (c > 0).all() or not all((table > -np.inf).any(axis=axis).all() for axis in (0, 1)):
+        return None
+    for sweep in range(_MOST_SWEEPS):
+        for side in (1, 0) if penalties[0] >= penalties[1] else (0, 1):
+            share = 1.0 if penalties[side] == math.inf else penalties[side] / (penalties[side] + reg)
+            if side:
+                g = share * reg * _log_sums(((table - f[:, None]) / reg).T + np.log(r))
+            else:
+                f = share * reg * _log_sums((table - g) / reg + np.log(c))
+        if sweep % 20:
+            continue
+        P = r[:, None] * c * np.exp((table - f[:, None] - g) / reg)
+        terms = [reg * float(P.sum()), -kernel_mass]
+        for potential, totals, penalty in ((f, r, penalties[0]), (g, c, penalties[1])):
+            if penalty:
+                moved = potential if penalty == math.inf else penalty * np.expm1(potential / penalty)
+                terms.append(float(totals @ moved))
+        best = math.fsum(terms)
+        value, size = _unbalanced_value(case, P)
+        if abs(best - value) <= 1e-13 * size:
+            return best
+    return None
 
 
 RECOUNTS: dict[str, Recount] = {
@@ -164,5 +224,9 @@ RECOUNTS: dict[str, Recount] = {
     "partial_transport": _partial,
     "unbalanced_transport": _unbalanced,
 }
-OPTIMA: dict[str, Optimum] = {"entropic_transport": _best_entropic}
+OPTIMA: dict[str, Optimum] = {
+    "entropic_transport": _best_entropic,
+    "partial_transport": _best_partial,
+    "unbalanced_transport": _best_unbalanced,
+}
 OPTIONS: dict[str, Drawer] = {"reg": _draw_reg, "reg_m": _draw_penalty, "density": _draw_density}

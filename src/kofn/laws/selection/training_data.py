@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -13,9 +14,13 @@ from kofn.core.arrays import Floats
 from kofn.laws.case import Case, broken, near
 from kofn.laws.inputs import Draw, Drawer
 from kofn.laws.words import (
+    Optimum,
     Recount,
     Value,
 )
+
+# Sets of mistakes that are looked at.
+_MOST_SETS = 1_000
 
 
 def _cosine(a: Floats, b: Floats) -> float:
@@ -41,6 +46,36 @@ def _worst_case_worth(case: Case) -> None:
     kept = math.fsum(worth[int(plan.info["mistakes"]) :])
     if not near(plan.value, kept, case.rtol, math.fsum(worth)):
         raise broken(case, "recount", f"value is {plan.value!r}, recounted {kept!r}")
+
+
+def _best_worst_case(case: Case) -> float | None:
+    """The most worth that any chances keep whichever rows are spoiled: a linear program over all sets of mistakes."""
+    from scipy.optimize import linprog
+
+    open_rows = np.setdiff1d(np.arange(case.n), case.words.get("exclude", []))
+    scores = np.asarray(case.words["scores"], np.float64)[open_rows]
+    unit, m = float(scores.max()) or 1.0, len(open_rows)
+    kept = list(itertools.combinations(range(m), m - int(case.plan.info["mistakes"])))
+    if len(kept) > _MOST_SETS:
+        return None
+    table = np.zeros((len(kept), m + 1))
+    for row, places in zip(table, kept, strict=True):
+        row[list(places)] = -scores[list(places)] / unit
+    table[:, m] = 1.0
+    spent = np.append(np.ones(m), 0.0)[None]
+    solved = linprog(
+        np.append(np.zeros(m), -1.0),
+        A_ub=table,
+        b_ub=np.zeros(len(kept)),
+        A_eq=spent,
+        b_eq=[float(case.words["k"])],
+        bounds=[(0, 1)] * m + [(0, None)],
+        method="highs",
+    )
+    if solved.x is None:
+        return None
+    chances = solved.x[:m] * scores
+    return min(math.fsum(chances[list(places)].tolist()) for places in kept)
 
 
 def _source_score(case: Case) -> None:
@@ -133,6 +168,7 @@ def _cutoff(draw: Draw, given: Mapping[str, Any], options: dict[str, Any]) -> No
 
 
 FUNCTIONS: dict[str, Callable[[Case], Value]] = {"query_similarity": _query_similarity}
+OPTIMA: dict[str, Optimum] = {"worst_case_worth": _best_worst_case}
 RECOUNTS: dict[str, Recount] = {
     "worst_case_worth": _worst_case_worth,
     "source_score": _source_score,

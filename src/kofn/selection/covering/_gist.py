@@ -40,7 +40,7 @@ _FINEST = 1e-6
     "select",
     needs=(("X", "distances"),),
     traits=("sandwich",),
-    draws=Draw(options={"eps": (0.01, 0.1, 0.5)}),
+    draws=Draw(options={"eps": (0.01, 0.1, 0.5)}, absolute=("lam",)),
     cost="O(n k log(1/eps) / eps) gains at most, and all pairs once at worst for the diameter; up to 256 MB beside X",
     exact=">= 2/3 - eps of the optimum for a sum of scores, 1/2 - eps for a monotone submodular utility",
     at_most_k=True,

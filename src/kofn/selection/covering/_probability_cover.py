@@ -28,7 +28,9 @@ _SAMPLED = 2_000
     "select",
     traits=("sandwich",),
     draws=Draw(
-        compiled=True, options={"radius": (0.0, 0.5, 1.0, 2.5), "purity": (0.5, 0.95, 1.0), "clusters": (None, 1, 3)}
+        compiled=True,
+        options={"radius": (0.0, 0.5, 1.0, 2.5), "purity": (0.5, 0.95, 1.0), "clusters": (None, 1, 3)},
+        units={"radius": "distance"},
     ),
     cost="two passes over the n x n pairs, which are never stored; O(n d) memory",
     exact="the greedy cover, exactly; >= (1 - 1/e) of the optimum where only k binds",

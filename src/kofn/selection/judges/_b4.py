@@ -20,7 +20,9 @@ from kofn.core.registry import method
 @method(
     "select",
     traits=("sandwich",),
-    draws=Draw(plain={"rankings": [[1.0, 1.0], [1.0, 1.0], [0.0, 1.0], [0.0, 0.0], [1.0, 0.0], [0.0, 1.0]]}),
+    draws=Draw(
+        plain={"rankings": [[1.0, 1.0], [1.0, 1.0], [0.0, 1.0], [0.0, 0.0], [1.0, 0.0], [0.0, 1.0]]}, silent=("units",)
+    ),
     cost="O(judges n) and a sort of the verdict rows; O(judges n) memory",
     exact="the best-scored groups exactly; the score approximates the posterior, within how wrong the priors are",
     paper=54,

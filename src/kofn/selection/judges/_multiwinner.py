@@ -24,7 +24,9 @@ _ENTRIES_AT_ONCE = 1 << 21
 @method(
     "select",
     traits=("sandwich",),
-    draws=Draw(plain={"rankings": [[6.0, 1.0], [5.0, 3.0], [4.0, 5.0], [3.0, 2.0], [2.0, 4.0], [1.0, 6.0]]}),
+    draws=Draw(
+        plain={"rankings": [[6.0, 1.0], [5.0, 3.0], [4.0, 5.0], [3.0, 2.0], [2.0, 4.0], [1.0, 6.0]]}, silent=("units",)
+    ),
     cost="O(judges n log n), for chamberlin_courant O(k judges n) more; O(judges n) memory",
     exact="borda, sntv, bloc: optimal under k and quotas; chamberlin_courant: >= 1 - 1/e under k, 1/2 under quotas",
     paper=118,

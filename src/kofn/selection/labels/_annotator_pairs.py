@@ -206,11 +206,12 @@ def _beliefs(log_prior: Floats, confusion: Floats, given: _Labels, known: Ints |
     draws=Draw(
         kinds={"scores": "table", "costs": "entry", "per_item": "any"},
         plain={"scores": [[3.0, 1.0], [2.0, 5.0], [4.0, 0.5]]},
-        silent=("certified",),
     ),
     cost="O(n a log a) time for n items and a annotators, price_steps times at most; O(n a) memory",
     exact="at least half of the optimum, with a bound; optimal where the budget is met to the cent or does not bind",
     paper=30,
+    # Its answer are entries of a table, which are no rows of a file.
+    python_only=True,
 )
 def annotator_pairs(
     scores: Any,

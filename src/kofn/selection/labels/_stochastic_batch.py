@@ -18,7 +18,7 @@ from kofn.selection.basics._top_k import one_score_an_item
 
 @method(
     "select",
-    draws=Draw(options={"beta": (0, 0.5, 1.0, 8.0)}),
+    draws=Draw(options={"beta": (0, 0.5, 1.0, 8.0)}, absolute=("distribution",)),
     cost="O(n log n) time, O(n) memory",
     exact="an exact draw without replacement (Gumbel top-k); no promise on the sum of scores",
     paper=266,

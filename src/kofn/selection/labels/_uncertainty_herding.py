@@ -39,6 +39,7 @@ class Round(Where, Resources, total=False):
     traits=("sandwich",),
     draws=Draw(
         compiled=True,
+        units={"bandwidth": "input"},
         plain={"y": np.array([0, 1, -1, -1, -1, -1])},
         options={
             "kind": ("margin", "entropy", "least_confident"),

@@ -456,7 +456,12 @@ class _Own:
 
 @method(
     "select",
-    draws=Draw(plain={"users": [[0.0, 1.0], [0.5, 1.0]], "epsilon": 1.0}, states_no_value=True, silent=("certified",)),
+    draws=Draw(
+        plain={"users": [[0.0, 1.0], [0.5, 1.0]], "epsilon": 1.0},
+        states_no_value=True,
+        units={"users": "input"},
+        promise="private_utility",
+    ),
     cost="O(n m copies) time for m users and about log(2k)/theta copies; O(m copies) memory",
     exact="(epsilon, delta)-differentially private for the users; optimum / (2 (1 + theta)) less what the noise costs",
     paper=236,
@@ -530,8 +535,8 @@ def private_streaming(
         raise checks.InfeasibleError(f"k={k} of {len(X)} items: there are only {len(X)} to choose from; ask for k <= n")
     if reach is None:
         wide = float(np.linalg.norm(X.max(axis=0).astype(np.float64) - X.min(axis=0)))
-        # If all items coincide there is no scale to read off; any unit will do.
-        wide = wide or 1.0
+        # If all items coincide there is no scale to read off but how far from zero they are.
+        wide = wide or float(np.abs(X).max()) or 1.0
         reach = {"euclidean": wide, "sqeuclidean": wide**2, "cosine": 2.0}[metric]
     stream = PrivateStreaming(
         users,

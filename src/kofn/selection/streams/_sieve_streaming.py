@@ -397,7 +397,8 @@ class _Sieve:
 
 @method(
     "select",
-    draws=Draw(options={"eps": (0.01, 0.1, 0.5)}),
+    # The thresholds are powers of 1 + eps in any unit.
+    draws=Draw(options={"eps": (0.01, 0.1, 0.5)}, scale_free=False),
     cost="O(n r (d + log(k) / eps)) time, O(r k / eps) memory beside X, one pass",
     exact="1/2 - eps of the optimum over the reference rows",
     paper="kazemi2019",

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from kofn.core import checks
 from kofn.core.checks import InfeasibleError, InputError
-from kofn.core.draws import Draw
 from kofn.core.plans import Selection
 from kofn.core.registry import method
 from kofn.selection.basics._top_k import one_score_an_item
@@ -22,7 +21,6 @@ _EXTREME = 100
 @method(
     "select",
     traits=("inclusion",),
-    draws=Draw(silent=("certified",)),
     cost="O(n log n) time, O(n) memory",
     exact="the game's optimal inclusion probabilities, and a draw of exactly k with these marginals",
     paper=147,

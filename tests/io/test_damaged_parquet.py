@@ -1,0 +1,220 @@
+"""Damaged Parquet files are read, or refused in one line: no traceback, and none of the reports that Rust prints."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+
+import attack
+import numpy as np
+import polars as pl
+import pytest
+import time_budget
+from command_line import make_pool, refused
+
+from kofn.core.checks import InputError, KofnError
+from kofn.io.batches import row_batches
+from kofn.io.panics import without_reports
+from kofn.io.parquet_counts import refuse_false_counts
+from kofn.io.tables import Table
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
+    """The same rows in files of every compression."""
+    path = tmp_path_factory.mktemp("sound") / "pool.parquet"
+    days = pl.date_range(pl.date(2020, 1, 1), pl.date(2020, 10, 26), eager=True)
+    frame = make_pool(300).with_columns(day=days, tags=pl.Series([["a", "b"]] * 300))
+    files = []
+    for compression in ("zstd", "snappy", "gzip", "lz4", "uncompressed"):
+        frame.write_parquet(path, compression=compression, row_group_size=100)  # type: ignore[arg-type]
+        files.append(path.read_bytes())
+    return files
+
+
+def _bytes_changed(data: bytearray, rng: random.Random) -> None:
+    for _ in range(rng.choice((1, 3, 20))):
+        data[rng.randrange(4, len(data) - 8)] = rng.randrange(256)
+
+
+def _footer_changed(data: bytearray, rng: random.Random) -> None:
+    begins = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
+    for _ in range(rng.choice((1, 2, 5))):
+        data[rng.randrange(begins, len(data) - 4)] = rng.randrange(256)
+
+
+def _piece_gone(data: bytearray, rng: random.Random) -> None:
+    start = rng.randrange(4, len(data) - 40)
+    del data[start : start + rng.randrange(1, 30)]
+
+
+def _zeros(data: bytearray, rng: random.Random) -> None:
+    start = rng.randrange(4, len(data) - 40)
+    data[start : start + 32] = bytes(32)
+
+
+def _pieces_swapped(data: bytearray, rng: random.Random) -> None:
+    start = rng.randrange(4, len(data) - 100)
+    data[start : start + 80] = data[start + 40 : start + 80] + data[start : start + 40]
+
+
+DAMAGE: list[Callable[[bytearray, random.Random], None]] = [
+    _bytes_changed,
+    _footer_changed,
+    _piece_gone,
+    _zeros,
+    _pieces_swapped,
+]
+
+
+def _read_all(path: Path) -> None:
+    table = Table.open(path)
+    for name in table.columns:
+        table.column(name)
+        table.dtype(name)
+    table.take([0, table.n - 1])
+    if "emb" in table.columns:
+        table.vectors("emb")
+        for _ in row_batches(path, vectors="emb", rows=50):
+            pass
+
+
+def _is_refused(path: Path) -> bool:
+    said = ""
+    try:
+        _read_all(path)
+    except KofnError as error:
+        said = str(error)
+    assert "\n" not in said
+    assert not said or str(path) in said
+    return bool(said)
+
+
+@pytest.mark.parametrize("turn", range(attack.scaled(100, 4)))
+def test_one_line(turn: int, sound: list[bytes], tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    rng = random.Random(f"{time_budget.DEEP_SEED or time_budget.DAY} {turn}")
+    path = tmp_path / "damaged.parquet"
+    broken = 0
+    for _ in range(20):
+        data = bytearray(rng.choice(sound))
+        rng.choice(DAMAGE)(data, rng)
+        path.write_bytes(data)
+        with attack.counted("damaged files"):
+            broken += _is_refused(path)
+            printed = capfd.readouterr().err
+            assert printed == "", f"{printed[:300]} ... {len(printed)} characters"
+    assert broken
+
+
+def test_no_false_count_ends_the_process(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """A count below zero in the header of a page makes polars reserve 2^61 bytes."""
+    path = tmp_path / "damaged.parquet"
+    pl.DataFrame({"x": np.arange(40.0), "g": ["a", None] * 20}).write_parquet(path, compression="gzip")
+    sound = path.read_bytes()
+    assert not _is_refused(path)
+    counts = []
+    for place in range(4 + time_budget.DAY % 2, len(sound) - 4, 1 if time_budget.DEEP else 2):
+        for mask in (0x01, 0x80) if time_budget.DEEP else (0x01,):
+            data = bytearray(sound)
+            data[place] ^= mask
+            path.write_bytes(data)
+            try:
+                refuse_false_counts(path)
+            except InputError as error:
+                counts.append(str(error))
+            with attack.counted("damaged files"):
+                _is_refused(path)
+                assert capfd.readouterr().err == ""
+    assert any("states a count of -" in said for said in counts)
+
+
+def test_counts_are_held_against_each_other(tmp_path: Path) -> None:
+    path = tmp_path / "pool.parquet"
+    frame = make_pool(300).with_columns(nothing=pl.lit(None), day=pl.date(2024, 1, 1), nested=pl.struct("age", "key"))
+    for options in itertools.product(
+        ("zstd", "uncompressed"), (None, 16), (True, False, "full"), (None, 200)
+    ):  # every one of them is sound
+        names = ("compression", "row_group_size", "statistics", "data_page_size")
+        frame.write_parquet(path, **dict(zip(names, options, strict=True)))
+        refuse_false_counts(path)
+    sound = path.read_bytes()
+    begins = len(sound) - 8 - int.from_bytes(sound[-8:-4], "little")
+    path.write_bytes(sound[:-8] + (10**6).to_bytes(4, "little") + b"PAR1")
+    with pytest.raises(InputError, match=r"pool.parquet is damaged: its footer states a length of 1,000,000 bytes"):
+        Table.open(path)
+    # Number 3 of the footer's fields, after a version and the schema, is the count of rows: 300 as a zigzag of 600.
+    rows = sound.index(b"\x16\xd8\x04", begins)
+    path.write_bytes(sound[:rows] + b"\x16\xda\x04" + sound[rows + 3 :])
+    with pytest.raises(InputError, match="it states 301 rows, and 300 in its parts"):
+        Table.open(path)
+
+
+def test_a_panic_while_a_command_reads_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_pool().write_parquet("pool.parquet")
+
+    def panics(*_: object, **__: object) -> None:
+        os.write(2, REPORT)
+        raise pl.exceptions.PanicException("index out of bounds")
+
+    monkeypatch.setattr(pl.LazyFrame, "collect", panics)
+    line = refused(capfd, "select", "pool.parquet", "--columns", "age", "-k", "2")
+    assert "pool.parquet cannot be read: index out of bounds" in line
+
+
+REPORT = b"\nthread 'worker' (3) panicked at crates/x.rs:1:2:\nindex out of bounds\nnote: run with `RUST_BACKTRACE=1`\n"
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_else_is_printed_is_kept(fails: bool, capfd: pytest.CaptureFixture[str]) -> None:
+    def read() -> None:
+        with without_reports():
+            os.write(2, b"a warning\n")
+            os.write(2, REPORT)
+            os.write(2, b"another\n")
+            if fails:
+                raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError) if fails else nullcontext():
+        read()
+    print("after", file=sys.stderr)
+    assert capfd.readouterr().err == f"a warning\n{'' if fails else REPORT.decode()}another\nafter\n"
+
+
+def test_threads_that_read_at_once_give_standard_error_back(capfd: pytest.CaptureFixture[str]) -> None:
+    ready = threading.Barrier(4)
+
+    def read(number: int) -> None:
+        ready.wait()
+        for _ in range(50):
+            with without_reports():
+                os.write(2, b"%d\n" % number)
+
+    threads = [threading.Thread(target=read, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    os.write(2, b"after\n")
+    lines = capfd.readouterr().err.split()
+    assert lines[-1] == "after"
+    assert sorted(lines[:-1]) == sorted("0123" * 50)
+
+
+def test_without_a_standard_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stderr", None)
+
+    def gone(_: int) -> int:
+        raise OSError
+
+    monkeypatch.setattr("os.dup", gone)
+    with without_reports():
+        pass
