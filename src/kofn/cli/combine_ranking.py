@@ -14,7 +14,7 @@ import polars as pl
 from kofn.cli.combine_arguments import CombineArguments
 from kofn.cli.printing import facts, say
 from kofn.cli.write import finish
-from kofn.combination.rankings import RESAMPLES
+from kofn.combination.rankings._intervals import RESAMPLES
 from kofn.core.checks import InputError
 from kofn.core.plans import Blend
 from kofn.io.frames import FrameTable

@@ -6,7 +6,6 @@ from kofn.core.lazy import attach
 
 # Generated below this line by `make index`.
 HOMES = {
-    "RESAMPLES": "rankings._intervals",
     "best_order": "rankings._kemeny_kernels",
     "borda": "rankings._borda",
     "dare": "task_vectors._dare",
@@ -30,7 +29,6 @@ HOMES = {
     "permute": "alignment._permute",
     "pleas": "partial._pleas",
     "preview_merge": "recipes._preview_merge",
-    "rank_intervals": "rankings._intervals",
     "read_recipe": "recipes._read_recipe",
     "reduce_adapters": "adapters._reduce_adapters",
     "settle": "rankings._kemeny_kernels",

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from kofn.core.checks import InputError
+from kofn.io.thrift import Compact
 
 # Files of more metadata, and pages beyond so many, are taken at their word: looking at them would take seconds.
 _MOST_METADATA, _MOST_PAGES = 1 << 20, 20_000
-_MOST_DEPTH = 20
 # A page's header is read from so many bytes; statistics may hold long texts.
 _HEADER = 1 << 13
 _DICTIONARY = 2
@@ -35,7 +35,7 @@ def refuse_false_counts(path: Path) -> None:
         if size > _MOST_METADATA:
             return
         try:
-            footer = _Compact(data[end:-8]).struct()
+            footer = Compact(data[end:-8]).struct()
             _check_rows(path, footer)
             for chunk in _chunks(footer):
                 _check_pages(path, data, end, chunk)
@@ -73,7 +73,7 @@ def _check_pages(path: Path, data: mmap.mmap, end: int, chunk: dict[int, Any]) -
     start, pages = min(offset for offset in (chunk[9], chunk.get(11, 0)) if offset > 0), 0
     left = chunk[5]
     while left > 0 and pages < _MOST_PAGES:
-        header = _Compact(data[start : min(start + _HEADER, end)])
+        header = Compact(data[start : min(start + _HEADER, end)])
         page = header.struct()
         about = page.get(5) or page.get(8) or page.get(7) or {}
         numbers = [page[2], page[3], *(number for number in about.values() if type(number) is int)]
@@ -85,61 +85,3 @@ def _check_pages(path: Path, data: mmap.mmap, end: int, chunk: dict[int, Any]) -
             raise _damaged(path, f"a page before byte {start:,} states more than there is: {about.get(1, 0):,} values")
         left -= 0 if page[1] == _DICTIONARY else about.get(1, 0)
         pages += 1
-
-
-class _Compact:
-    """A reader of Thrift's compact protocol: structs as mappings from field numbers, texts as bytes."""
-
-    def __init__(self, data: bytes) -> None:
-        self.data, self.offset = data, 0
-
-    def struct(self, depth: int = 0) -> dict[int, Any]:
-        """The fields up to the end of a struct."""
-        if depth > _MOST_DEPTH:
-            raise ValueError("nested too deeply")
-        fields: dict[int, Any] = {}
-        number = 0
-        while kind := self._byte():
-            number = number + (kind >> 4) if kind >> 4 else self._integer()
-            fields[number] = kind & 15 == 1 if kind & 15 in (1, 2) else self._value(kind & 15, depth)
-        return fields
-
-    def _byte(self) -> int:
-        self.offset += 1
-        return self.data[self.offset - 1]
-
-    def _unsigned(self) -> int:
-        number = shift = 0
-        while True:
-            byte = self._byte()
-            number |= (byte & 127) << shift
-            shift += 7
-            if byte < 128:
-                return number
-            if shift > 70:
-                raise ValueError("a number of too many bytes")
-
-    def _integer(self) -> int:
-        number = self._unsigned()
-        return (number >> 1) ^ -(number & 1)
-
-    def _value(self, kind: int, depth: int) -> Any:
-        if kind in (1, 2, 3):
-            return self._byte()
-        if kind in (4, 5, 6):
-            return self._integer()
-        if kind in (7, 8):
-            size = 8 if kind == 7 else self._unsigned()
-            self.offset += size
-            if self.offset > len(self.data):
-                raise IndexError
-            return self.data[self.offset - size : self.offset]
-        if kind in (9, 10):
-            head = self._byte()
-            size = head >> 4 if head >> 4 < 15 else self._unsigned()
-            if size > len(self.data) - self.offset:
-                raise IndexError
-            return [self._value(head & 15, depth + 1) for _ in range(size)]
-        if kind == 12:
-            return self.struct(depth + 1)
-        raise ValueError(f"no kind {kind} is expected")

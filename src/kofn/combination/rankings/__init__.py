@@ -6,12 +6,10 @@ from kofn.core.lazy import attach
 
 # Generated below this line by `make index`.
 HOMES = {
-    "RESAMPLES": "_intervals",
     "best_order": "_kemeny_kernels",
     "borda": "_borda",
     "kemeny": "_kemeny",
     "merge_points": "_borda",
-    "rank_intervals": "_intervals",
     "settle": "_kemeny_kernels",
 }
 __getattr__, __dir__, __all__ = attach(__name__, HOMES)

@@ -9,8 +9,6 @@ from numpy.typing import NDArray
 
 from kofn.core.arrays import Floats, Ints
 
-__all__ = ["RESAMPLES", "rank_intervals"]
-
 DECIMALS = 12  # points closer than this are ties: sums of fractions differ in their last bits
 RESAMPLES = 1000
 # Ranks held at once, 8 bytes each.
