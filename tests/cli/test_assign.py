@@ -369,3 +369,20 @@ def test_placements_that_are_dropped_are_counted(
     counted = json.loads(run(capsys, *call, "--json")[1])
     assert (counted["unplaced"], counted["placements_dropped"]) == (unplaced, dropped)
     assert told in out
+
+
+@pytest.mark.parametrize(
+    ("verb", "more"), [("assign", ["--capacity", "3"]), ("select", ["-m", "topk_mask", "-k", "2"])]
+)
+def test_one_odd_cell_does_not_take_a_column_of_scores_away(
+    verb: str, more: list[str], folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("s.csv").write_text("task,A,B\nt1,1,5\nt2,1,x\nt3,2,5\n")
+    line = refused(capsys, verb, "s.csv", "--scores", *more)
+    assert "s.csv column 'B' at row 1 is 'x', which is not a number" in line
+    assert "say --na 'x'" in line
+    # What is text, such as keys, is left out and said to be.
+    Path("s.csv").write_text("task,A,B,name\n007,1,5,p\n008,1,6,q\n009,2,5,r\n")
+    code, out, err = run(capsys, verb, "s.csv", "--scores", *more)
+    assert code == 0, err
+    assert "not taken as scores, as they are not of numbers: 'task', 'name'" in out

@@ -232,7 +232,12 @@ def test_missing_values_are_named_left_out_or_filled(folder: Path, capsys: pytes
     assert "give one of them" in refused(capsys, *once, "--impute", "mean", "--drop-empty")
     assert "give median, mean" in refused(capsys, *once, "--impute", "zero")
     Path("none.csv").write_text("id,x\na,\nb,\n")
-    assert "is empty" in refused(capsys, "select", "none.csv", "--columns", "x", "-k", "1", "--drop-empty")
+    call = ("select", "none.csv", "--columns", "x", "-k", "1")
+    assert "column 'x' has no value, so --drop-empty leaves no row" in refused(capsys, *call, "--drop-empty")
+    assert "has no value, so there is no mean to fill it with" in refused(capsys, *call, "--impute", "mean")
+    Path("none.csv").write_text("id,x,y\na,,1\nb,1,\n")
+    call = ("select", "none.csv", "--columns", "x,y", "-k", "1")
+    assert "leaves no row: every one misses a value" in refused(capsys, *call, "--drop-empty")
 
 
 def test_decimals_separators_and_encodings(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from command_line import make_pool, refused, write
+from command_line import make_pool, refused, run, write
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -63,3 +63,21 @@ def test_a_full_disk_leaves_the_old_output_whole(kofn: Run, tmp_path: Path) -> N
     assert done.stderr.count("\n") == 1
     assert (tmp_path / "picks.csv").read_text() == "old\n"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["picks.csv", "pool.csv"]
+
+
+def test_every_export_is_written_and_none_of_them_twice(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(make_pool(), Path("in.csv"))
+    exports = [f"--export={name}" for name in ("argilla=a.json", "label-studio=l.json", "argilla=b.json")]
+    code, out, err = run(capsys, "select", "in.csv", "--columns", "age", "-k", 2, *exports)
+    assert code == 0, err
+    assert [line for line in out.splitlines() if "json" in line] == [
+        "for argilla -> a.json",
+        "for label-studio -> l.json",
+        "for argilla -> b.json",
+    ]
+    assert Path("a.json").read_bytes() == Path("b.json").read_bytes() != Path("l.json").read_bytes()
+    call = ("select", "in.csv", "--columns", "age", "-k", 2, "--export", "argilla=c.json", "--export")
+    assert "--export ./c.json and --export are one file" in refused(capsys, *call, "label-studio=./c.json")
+    assert "give a name that ends in .json" in refused(capsys, *call, "label-studio=c.txt")
+    assert "--export c.json and --plan are one file" in refused(capsys, *call[:-1], "--plan", "c.json")
+    assert not Path("c.json").exists()

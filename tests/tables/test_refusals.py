@@ -12,6 +12,8 @@ from command_line import make_pool
 
 import kofn
 from kofn.core.checks import InputError
+from kofn.io.reading import COMPRESSED
+from kofn.io.tables import SUFFIXES
 from kofn.tables.spelling import in_python
 
 POOL = make_pool(40)
@@ -70,6 +72,17 @@ SELECT: list[tuple[Any, dict[str, Any], str]] = [
         {"text": "t", "costs": "a", "budget": 3},
         "leave such rows out with drop_empty=",
     ),
+    ({"x": [float("nan")] * 3}, {"columns": ["x"], "drop_empty": True, "k": 1}, "so drop_empty=True leaves no row"),
+    ({"x": [None] * 3}, {"columns": ["x"], "impute": "mean", "k": 1}, "so there is no mean to fill it with"),
+    ({"x": [1, None]}, {"columns": ["x"], "drop_empty": True, "include": [1], "k": 1}, "include names row 1, which"),
+    ({"x": [1, None]}, {"columns": ["x"], "drop_empty": True, "include": [9], "k": 1}, "include names row 9"),
+    (POOL, {"text": "body", "each": {"lang": 0}}, "each['lang']=0: ask for at least 1"),
+    (POOL, {"text": "body", "each": {"lang": "2"}}, "each['lang']='2': give a whole number"),
+    (["a\ud800", "b"], {"k": 1}, "at row 0 is 'a\\ud800': it holds half of a surrogate pair"),
+    (np.array(["b", "a\ud800"]), {"k": 1}, "at row 1 is 'a\\ud800': it holds half of a surrogate pair"),
+    ({"t": [["a"], ["b", "\udfff"]]}, {"text": "t", "k": 1}, "column 't' at row 1 is ['b', '\\udfff']: it holds half"),
+    ({"t\ud800": ["a", "b"]}, {"text": "t", "k": 1}, "X has a column named 't\\ud800': it holds half"),
+    (POOL, {**BODY, "queries": ["red", "\ud800"]}, "column 'queries' at row 1 is '\\ud800': it holds half"),
     (Path("nosuch.csv"), BODY, "nosuch.csv: no such file"),
     ("nosuch.csv", BODY, "nosuch.csv: no such file"),
     (
@@ -130,3 +143,23 @@ def test_streams_and_splits_are_told_apart_from_data_sets() -> None:
 )
 def test_flags_are_spelt_as_arguments(typed: str, spelt: str) -> None:
     assert in_python(typed) == spelt
+
+
+def test_pandas_with_half_of_a_surrogate_pair() -> None:
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
+    for values in (["a", "\ud800"], pandas.Categorical(["a", "\ud800"])):
+        with pytest.raises(InputError, match=r"column 't' at row 1 is '\\ud800': it holds half of a surrogate pair"):
+            kofn.select(pandas.DataFrame({"t": values, "x": [1, 2]}), text="t", k=1)
+
+
+def test_json_lines_with_half_of_a_surrogate_pair(tmp_path: Path) -> None:
+    path = tmp_path / "t.jsonl"
+    path.write_text('{"t": "a \\ud83d\\ude00", "x": 1}\n{"t": "b\\ud800", "x": 2}\n', encoding="utf-8")
+    with pytest.raises(InputError, match=r"t.jsonl: line 2 holds half of a surrogate pair.* at key 't'; take out"):
+        kofn.select(path, columns=["x"], k=1)
+
+
+@pytest.mark.parametrize("suffix", [*SUFFIXES, *COMPRESSED])
+def test_every_suffix_that_is_read_makes_a_path_a_table(suffix: str) -> None:
+    with pytest.raises(InputError, match=r"nosuch.*: no such file"):
+        kofn.select(f"nosuch{suffix}", columns=["x"], k=1)

@@ -87,18 +87,18 @@ def picks(plan: Selection, pool: Pool, arguments: SelectArguments) -> pl.DataFra
 
 
 def export_picks(plan: Selection, pool: Pool, arguments: SelectArguments) -> None:
-    """Write the picks for the labelling tool that --export names.
+    """Write the picks for the labelling tools that --export names.
 
     Raises:
         InputError: the picks are entries of a table and no rows.
     """
-    if arguments.export is None:
+    if not arguments.export:
         return
     if pool.entries:
         raise InputError("--export writes rows, and --scores picks entries of the table; leave one of them out")
-    tool, path = arguments.export
     rows = plan.ranked(rows_of(pool.table, pool.rows[plan.indices], arguments.drop))
-    write_for(tool, path, rows, key=arguments.id_column, label=arguments.label_column)
+    for tool, path in arguments.export:
+        write_for(tool, path, rows, key=arguments.id_column, label=arguments.label_column)
 
 
 def picked_keys(plan: Selection, pool: Pool) -> list[Any]:
@@ -264,8 +264,7 @@ def render(plan: Selection, pool: Pool, arguments: SelectArguments, seconds: flo
         lines.append(f"first picks: {first_of(picked_keys(plan, pool))}  (-o FILE writes them all)")
     if arguments.dropped:
         lines.append(f"dropped -> {arguments.dropped}")
-    if arguments.export:
-        lines.append(f"for {arguments.export[0]} -> {arguments.export[1]}")
+    lines += [f"for {tool} -> {path}" for tool, path in arguments.export]
     if arguments.report:
         lines.append(f"report -> {arguments.report}")
     return "\n".join(lines)

@@ -108,8 +108,9 @@ KNOWN = Section(
 EXPORT = flag(
     "--export",
     type=words.FOR_TOOL,
+    multiple=True,
     metavar="TOOL=FILE",
-    help="Write the picks for a labelling tool too: label-studio=tasks.json or argilla=records.json.",
+    help="Write the picks for a labelling tool too: label-studio=tasks.json or argilla=records.json (repeatable).",
 )
 _READS, _WRITES, _WORKS = words.method_section(
     "Where the picks go (.csv, .tsv, .parquet, .jsonl): all columns plus rank and gain."

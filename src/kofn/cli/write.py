@@ -33,19 +33,19 @@ def check_outputs(arguments: VerbArguments, files: Sequence[str], *, table: bool
         files: the files and folders that the command reads by position.
         table: whether -o is a table.
     """
-    named = {"-o": arguments.output, "--report": arguments.report, "--plan": arguments.plan_path}
-    named["--dropped"] = getattr(arguments, "dropped", None)
-    named["--export"] = (getattr(arguments, "export", None) or (None, None))[1]
-    written = {option: path for option, path in named.items() if path is not None}
-    for option, path in written.items():
+    named = [("-o", arguments.output), ("--report", arguments.report), ("--plan", arguments.plan_path)]
+    named.append(("--dropped", getattr(arguments, "dropped", None)))
+    named += [("--export", path) for _, path in getattr(arguments, "export", ())]
+    written = [(option, path) for option, path in named if path is not None]
+    for option, path in written:
         if not path or "\0" in path:
             raise InputError(f"{option} {path!r} is no name of a file")
         if path.endswith(_SEPARATORS) and (table or option != "-o"):
             raise InputError(
                 f"{option} {path} is the name of a folder; name a file in it, or leave out the {path[-1]!r}"
             )
-    for option, path in written.items():
-        other = next((o for o, p in written.items() if o < option and _same(p, path)), None)
+    for position, (option, path) in enumerate(written):
+        other = next((o for o, p in written[:position] if _same(p, path)), None)
         if other is not None:
             raise InputError(f"{option} {path} and {other} are one file; give two names")
         for read in (*files, *_read_by(arguments)):
@@ -53,7 +53,7 @@ def check_outputs(arguments: VerbArguments, files: Sequence[str], *, table: bool
                 raise InputError(f"{option} {path} is the input itself; give another name")
             if Path(read).is_dir() and Path(path).is_file() and Path(path).resolve().parent == Path(read).resolve():
                 raise InputError(f"{option} {path} is a file of {read}, which is read; give another name")
-    for option, path in written.items():
+    for option, path in written:
         where = Path(path)
         if option in ("-o", "--dropped") and table and where.suffix.lower() not in TABLES:
             raise InputError(f"{option} {path}: give a name that ends in .csv, .tsv, .parquet or .jsonl")
@@ -68,7 +68,7 @@ def check_outputs(arguments: VerbArguments, files: Sequence[str], *, table: bool
             raise InputError(f"{option} {path}: there is no folder {where.resolve().parent}")
     context = click.get_current_context(silent=True)
     if context is not None and not arguments.dry_run:
-        for path in written.values():
+        for _, path in written:
             context.with_resource(claimed(path))
 
 

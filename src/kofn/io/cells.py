@@ -66,6 +66,15 @@ def odd_cell(series: pl.Series, decimal: str = ".") -> int | None:
     return None
 
 
+def is_number(series: pl.Series, decimal: str = ".") -> pl.Series:
+    """Which cells of text are numbers that lose nothing when read: `007` is a key.
+
+    >>> is_number(pl.Series(["1.5", "007", "x"])).to_list()
+    [True, False, False]
+    """
+    return series.str.strip_chars(" \t").str.contains(f"({_DECIMAL})|({EUROPEAN})" if decimal == "," else _DECIMAL)
+
+
 def _measured(cells: pl.Series, alike: pl.Series, plain: pl.Series, of: int) -> bool:
     """Whether more than half of the cells are numbers that measure something."""
     count = int(alike.sum())

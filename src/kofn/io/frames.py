@@ -18,9 +18,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from kofn.core.checks import InputError
+from kofn.core.checks import InputError, shown
 from kofn.core.checks.arrays import as_array, is_sparse
 from kofn.core.checks.kinds import frame_kind, is_missing
+from kofn.io.json_text import HALF_A_PAIR, is_text
 from kofn.io.reading import Reading
 from kofn.io.tables import Table
 
@@ -46,6 +47,9 @@ class FrameTable(Table):
         self.reading = reading or Reading()
         self.kind = frame_kind(frame)
         self._read, self.columns, self.n = _opened(frame, self.kind)
+        halved = next((name for name in self.columns if not is_text(name)), None)
+        if halved is not None:
+            raise InputError(f"X has a column named {halved!r}: it holds {HALF_A_PAIR}; rename it")
         twice = next((name for name in self.columns if self.columns.count(name) > 1), None)
         if twice is not None:
             raise InputError(f"X has two columns named {twice!r}; rename one")
@@ -146,11 +150,23 @@ def as_series(name: str, values: Any) -> pl.Series:
     """A column of any kind as polars reads a file's: what is missing is null, categories are names.
 
     Raises:
-        InputError: values of several kinds, or objects that no table holds.
+        InputError: values of several kinds, objects that no table holds, or a text with half of a surrogate pair.
 
     >>> as_series("age", [3, None, 5]).null_count()
     1
     """
+    try:
+        return _as_series(name, values)
+    except UnicodeEncodeError:
+        rows = values.tolist() if hasattr(values, "tolist") else list(values)
+        row, value = next((row, value) for row, value in enumerate(rows) if not is_text(value))
+        raise InputError(
+            f"X column {name!r} at row {row} is {shown(value)}: it holds {HALF_A_PAIR}; take it out, as "
+            "text.encode('utf-8', 'ignore').decode() does"
+        ) from None
+
+
+def _as_series(name: str, values: Any) -> pl.Series:
     package, kind = type(values).__module__.partition(".")[0], type(values).__name__
     if package == "polars":
         return values.alias(name)

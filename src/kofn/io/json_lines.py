@@ -18,6 +18,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from kofn.core.checks import InputError
+from kofn.io.json_text import HALF_A_PAIR, has_half_a_pair, is_text
 from kofn.io.text_faults import check_utf8
 
 _SPACE = re.compile(r"[ \t\r\n]*")
@@ -144,7 +145,8 @@ def _after(line: str, position: int) -> int:
 
 def _object(path: Path, number: int, line: bytes) -> dict[str, Any]:
     try:
-        row = json.loads(line.decode(), parse_constant=_refuse_constant, object_pairs_hook=_unlike)
+        text = line.decode()
+        row = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_unlike)
     except UnicodeDecodeError:
         check_utf8(path)
         raise
@@ -154,6 +156,12 @@ def _object(path: Path, number: int, line: bytes) -> dict[str, Any]:
     if not isinstance(row, dict):
         names = {list: "list", str: "string", bool: "boolean", int: "number", float: "number", type(None): "null"}
         raise InputError(f"{path}: line {number} is a {names[type(row)]}; write one JSON object a line")
+    if has_half_a_pair(text, row):
+        key = next(key for key, value in row.items() if not (is_text(key) and is_text(value)))
+        raise InputError(
+            f"{path}: line {number} holds {HALF_A_PAIR}, at key {key!r}; take out "
+            "the \\uD800 to \\uDFFF that stands alone"
+        )
     return row
 
 

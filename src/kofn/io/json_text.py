@@ -9,6 +9,30 @@ from typing import Any
 
 _DEEPEST = 100  # files of models nest a few levels; Python's own limit is met at several hundred, in any walk over them
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+HALF_A_PAIR = "half of a surrogate pair, which UTF-8 cannot write"
+
+
+def is_text(value: Any) -> bool:
+    """Whether every text in a value can be written as UTF-8: none has half of a surrogate pair.
+
+    >>> is_text("a"), is_text({"a": ["b\\ud800"]})
+    (True, False)
+    """
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            return False
+    if isinstance(value, dict):
+        return all(is_text(key) and is_text(inner) for key, inner in value.items())
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    return all(map(is_text, value)) if isinstance(value, list | tuple) else True
+
+
+def has_half_a_pair(text: str, content: Any) -> bool:
+    """Whether a text in the content of a JSON text has half of a surrogate pair."""
+    return _SURROGATE.search(text) is not None and not is_text(content)
 
 
 def parsed(text: str, object_pairs_hook: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
@@ -30,11 +54,8 @@ def parsed(text: str, object_pairs_hook: Callable[[list[tuple[str, Any]]], Any] 
         raise _too_deep() from None
     if text.count("[") + text.count("{") > _DEEPEST:
         _refuse_deep(content)
-    if _SURROGATE.search(text):
-        try:
-            json.dumps(content, ensure_ascii=False).encode()
-        except UnicodeEncodeError:
-            raise ValueError("a text in it has half of a surrogate pair") from None
+    if has_half_a_pair(text, content):
+        raise ValueError("a text in it has half of a surrogate pair")
     return content
 
 

@@ -210,9 +210,11 @@ class Table(VectorColumns, ABC):
         series = self._without_gaps_or_refused(self.reading.numbers(self.column(name)), name)
         if series.dtype == pl.String:
             odd = odd_cell(series, self.reading.decimal)
-            hint = "correct it, or leave the row out" if odd is None else remedy(series[odd], self.reading.decimal)
             if odd is None:
                 odd = series.cast(pl.Float64, strict=False).is_null().arg_max() or 0
+                hint = f"correct it, or leave the row out; {remedy(series[odd], self.reading.decimal)}"
+            else:
+                hint = remedy(series[odd], self.reading.decimal)
             raise InputError(f"{self._place(name, odd)} is {series[odd]!r}, which is not a number; {hint}")
         if not (series.dtype.is_numeric() or series.dtype == pl.Boolean):
             raise InputError(f"{self.path} column {name!r} holds {series.dtype}; give a column of numbers")
@@ -254,6 +256,10 @@ class Table(VectorColumns, ABC):
             series = series.fill_nan(None)
         if self.reading.empty == "refuse" or not series.null_count():
             return series
+        if series.null_count() == len(series):
+            how = self.reading.empty.replace("_", " ")
+            outcome = "--drop-empty leaves no row" if how == "drop" else f"there is no {how} to fill it with"
+            raise InputError(f"{self.path} column {series.name!r} has no value, so {outcome}; leave the column out")
         self._note_gaps(series)
         self.fills_names = self.fills_names or not (series.dtype.is_numeric() or series.dtype.is_temporal())
         return self.reading.filled(series)

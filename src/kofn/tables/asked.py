@@ -120,6 +120,8 @@ def arguments_of(
             words["dedupe"] = checks.fraction(words["dedupe"], "dedupe")
         if not isinstance(words.get("each", {}), Mapping):
             raise InputError(f"each={words['each']!r}: give {{column: number}}, for example {{'lang': 20}}")
+        for column, most in words.get("each", {}).items():
+            checks.count(most, f"each[{column!r}]")
     for name in ("text", "vectors", "embedder", "impute"):
         if name in words and not isinstance(words[name], str):
             raise InputError(f"{name}={checks.shown(words[name])}: give the name of a column" + _of_arrays(name))

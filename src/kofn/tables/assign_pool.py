@@ -50,10 +50,11 @@ def read_pool(table: Table, arguments: AssignArguments) -> Pool:
     names: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     if arguments.by_scores:
-        matrix, names = read_scores(table, arguments, some_unlisted=True)
+        matrix, names, left = read_scores(table, arguments, some_unlisted=True)
         if arguments.sense == "min":
             matrix = np.where(matrix == -np.inf, -np.inf, -matrix)
-        notes = tuple(f"no item may go to bin {name!r}: it has no score" for name in _blank(matrix, names))
+        blank = (f"no item may go to bin {name!r}: it has no score" for name in _blank(matrix, names))
+        notes = (*left, *blank)
     else:
         compared = _vectors(table, arguments)
         X = compared.X

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from kofn.core import checks, plans
 from kofn.core.checks import InputError, names_a_file, nearest, regular, shown
-from kofn.io.cells import odd_cell, remedy
+from kofn.io.cells import is_number, odd_cell, remedy
 from kofn.io.embedding import model_for
 from kofn.io.formats import Arrays, Npy, SparseNpz
 from kofn.io.frames import as_series
@@ -28,6 +28,8 @@ TABLES = (".csv", ".tsv", ".parquet", ".jsonl")
 ARRAYS = (".npy", ".npz")
 _PLANS = (".npz", ".kofn")
 _TEXTS = (".txt", ".text", "")
+# How many columns are named in one note.
+_NAMED = 12
 
 
 class Dropped(NamedTuple):
@@ -244,36 +246,68 @@ def without_gaps(pool: Pool, arguments: RowArguments) -> Pool:
         assert pool.table.empty is not None
         gaps = np.flatnonzero(pool.table.empty[pool.rows])
         if len(gaps) == len(pool.rows):
-            raise InputError("--drop-empty leaves no row: every one misses a value in a column that is used")
-        pool = pool.drop(gaps)
+            raise InputError(
+                "--drop-empty leaves no row: every one misses a value in a column that is used; fill them by "
+                "--impute median, or name fewer columns"
+            )
+        whole, pool = pool, pool.drop(gaps)
+        _refuse_named_gaps(whole, pool)
     return dataclasses.replace(pool, notes=(*pool.notes, *notes))
+
+
+def _refuse_named_gaps(whole: Pool, left: Pool) -> None:
+    """Refuse rows of include and start that miss a value, and rows of any word that the table does not have.
+
+    Raises:
+        InputError: such a row, which would be forgotten with the rows that are left out.
+    """
+    if whole.entries:  # which are not named by row
+        return
+    for word, named in whole.named.items():
+        checks.positions(named, word, len(whole.rows), whole.ids)
+        gone = [] if word == "exclude" else named[~np.isin(named, left.keys)].tolist()
+        if gone:
+            more = f" and {len(gone) - 1} more" if len(gone) > 1 else ""
+            which = "which misses a value and is" if len(gone) == 1 else "which miss a value and are"
+            raise InputError(
+                f"--{word} names row {shown(gone[0])}{more}, {which} left out by --drop-empty; fill what is "
+                f"missing, or say --impute median in its place, or take it out of --{word}"
+            )
 
 
 def read_scores(
     table: Table, arguments: RowArguments, *, some_unlisted: bool = False
-) -> tuple[NDArray[Any], tuple[str, ...]]:
-    """A table of scores and the names of its columns: those that are named, else the one column of vectors, else every
-    numeric column that no other flag names. With `some_unlisted`, a cell may be empty or -inf: the row may not go to
-    that bin, and a column without any cell is a bin as well."""
+) -> tuple[NDArray[Any], tuple[str, ...], tuple[str, ...]]:
+    """A table of scores, the names of its columns, and notes on those that were left out.
+
+    Its columns are those that are named, else the one column of vectors, else every column of numbers that no other
+    flag names; one of text that is mostly numbers is among them, so that what is none there is refused. With
+    `some_unlisted`, a cell may be empty or -inf: the row may not go to that bin, and a column without any cell is a bin
+    as well.
+    """
     if isinstance(table, Npy):
         # Scores may hold -inf (a bin to avoid), which vectors may not; what else is wrong, `checks.scores` says.
-        return table.array(), ()
+        return table.array(), (), ()
     if arguments.vectors:
-        return table.vectors(arguments.vectors, finite=not some_unlisted), ()
+        return table.vectors(arguments.vectors, finite=not some_unlisted), (), ()
     names, gaps = arguments.columns, some_unlisted and arguments.empty == "refuse"
+    notes: tuple[str, ...] = ()
     if not names:
         named = {getattr(arguments, field.name) for field in dataclasses.fields(arguments) if "_column" in field.name}
         kinds = {name: table.dtype(name) for name in table.columns if name not in named}
         matrices = [name for name, kind in kinds.items() if kind == "vector"]
         if len(matrices) == 1:
-            return table.vectors(matrices[0], finite=not some_unlisted), ()
-        numeric = [name for name, kind in kinds.items() if kind == "number"]
+            return table.vectors(matrices[0], finite=not some_unlisted), (), ()
+        numeric = [name for name in kinds if _is_scores(table, name)]
         if not numeric:
             raise InputError(f"{table.path.name} has no numeric columns to take as scores; name them with --columns")
         unlisted = [name for name in kinds if gaps and name not in numeric and _is_blank(table, name)]
         names = tuple(name for name in kinds if name in numeric or name in unlisted)
+        if left := [name for name in kinds if name not in names]:
+            few = ", ".join(map(repr, left[:_NAMED])) + (", ..." if len(left) > _NAMED else "")
+            notes = (f"not taken as scores, as {'it is' if len(left) == 1 else 'they are'} not of numbers: {few}",)
     read = _scores_of_bin if gaps else Table.numbers
-    return np.stack([read(table, name) for name in names], axis=1), tuple(names)
+    return np.stack([read(table, name) for name in names], axis=1), tuple(names), notes
 
 
 def _is_blank(table: Table, name: str) -> bool:
@@ -285,7 +319,7 @@ def _is_blank(table: Table, name: str) -> bool:
 def _scores_of_bin(table: Table, name: str) -> NDArray[Any]:
     """A column of scores, -inf where a cell is empty or -inf."""
     column = table.column(name)
-    if not column.null_count() and not column.dtype.is_float():
+    if not column.null_count() and not (column.dtype.is_float() or column.dtype == pl.String):
         return table.numbers(name)
     scores = np.where(column.is_null().to_numpy(), -np.inf, _scores_with_gaps(table, name))
     wrong = np.isnan(scores) | (scores == np.inf)
@@ -320,9 +354,11 @@ def _is_scores(table: Table, name: str) -> bool:
     if kind != "text":
         return kind == "number"
     filled = table.reading.numbers(table.column(name)).drop_nulls()
+    if filled.dtype != pl.String:
+        return filled.dtype.is_numeric()
     if odd_cell(filled, table.reading.decimal) is not None:
         return True
-    return filled.cast(pl.Float64, strict=False).is_not_null().sum() * 2 > len(filled)
+    return int(is_number(filled, table.reading.decimal).sum()) * 2 > len(filled)
 
 
 def _scores_with_gaps(table: Table, name: str) -> NDArray[np.float64]:
@@ -336,8 +372,8 @@ def _scores_with_gaps(table: Table, name: str) -> NDArray[np.float64]:
             kind = "text" if column.dtype == pl.String else str(column.dtype)
             raise InputError(f"{table.path} column {name!r} holds {kind} and no scores; leave it out of --columns")
         row = (wrong.arg_max() or 0) if odd is None else odd
-        hint = "correct it, or leave the cell empty"
-        hint = hint if odd is None else remedy(str(column[row]), table.reading.decimal)
+        hint = remedy(str(column[row]), table.reading.decimal)
+        hint = hint if odd is not None else f"correct it, or leave the cell empty; {hint}"
         raise InputError(f"{table.path} column {name!r} at row {row} is {column[row]!r}, which is not a number; {hint}")
     return numbers.cast(pl.Float64).fill_null(float("nan")).to_numpy()
 

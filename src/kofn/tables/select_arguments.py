@@ -51,7 +51,7 @@ class SelectArguments(RowArguments):
     classes: int | None = None
     model: str | None = None
     every: bool = False
-    export: tuple[str, str] | None = None
+    export: tuple[tuple[str, str], ...] = ()  # labelling tools, each with its file
     part_rows: int | None = None
     work: str | None = None
     address: str | None = None

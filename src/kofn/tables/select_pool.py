@@ -76,7 +76,7 @@ def read_pool(table: Table, arguments: SelectArguments, parts: Any = None) -> Po
     if parts is not None:
         X, notes = parts, (how_of(parts),)
     elif arguments.by_scores:
-        matrix, _ = read_scores(table, arguments)
+        matrix, _, notes = read_scores(table, arguments)
         if matrix.ndim == 1:
             matrix, scores = None, matrix
     elif arguments.by_rankings:
@@ -203,11 +203,13 @@ def without_duplicates(pool: Pool, arguments: SelectArguments) -> Pool:
     assert threshold is not None
     compared: dict[str, Any]
     if arguments.text:
-        compared, how = {"texts": pool.table.texts(arguments.text)}, f"at text similarity >= {threshold:g}"
+        compared, how = {"texts": pool.table.texts(arguments.text)[pool.rows]}, f"at text similarity >= {threshold:g}"
     elif pool.X is None:
         raise InputError("--dedupe compares rows: give --text, --vectors or --columns")
     elif arguments.columns:
-        frame = pl.DataFrame([pool.table.column(name) for name in arguments.columns])
+        names = set(arguments.categories or ())
+        columns = [(pool.table.names if c in names else pool.table.compared)(c) for c in arguments.columns]
+        frame = pl.DataFrame(columns)[pool.rows]
         compared, how = {"columns": frame}, f"that agree in {', '.join(arguments.columns)}"
     else:
         measure = arguments.distance
@@ -253,7 +255,7 @@ def without_duplicates(pool: Pool, arguments: SelectArguments) -> Pool:
             f"-k {arguments.k} of {open_left:,} rows: --dedupe {threshold:g} dropped {len(dropped):,} near-duplicates "
             f"of {pool.table.n:,} rows; ask for k <= {open_left} or raise --dedupe"
         )
-    pairs = Dropped(dropped, duplicates.of[dropped], duplicates.similarity[dropped])
+    pairs = Dropped(pool.rows[dropped], pool.rows[duplicates.of[dropped]], duplicates.similarity[dropped])
     note = f"dropped {len(dropped):,} near-duplicates {how}, {len(keys) - len(dropped):,} rows left"
     return dataclasses.replace(pool.drop(dropped), notes=(*pool.notes, note), duplicates=pairs)
 

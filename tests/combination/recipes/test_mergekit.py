@@ -369,7 +369,12 @@ A = "{model: @/A, parameters: {weight: 1}}"
             "{merge_method: linear, name: a, base_model: b, models: [" + A + "]}\n---\n"
             "{merge_method: linear, name: b, base_model: a, models: [" + A + "]}\n---\n"
             "{merge_method: linear, base_model: a, models: [" + A + "]}\n",
-            "recipe 'a' uses itself by way of 'b'",
+            "recipe 'a' uses itself by way of 'b'; take one of these names out",
+        ),
+        (
+            "{merge_method: linear, name: a, base_model: a, models: [" + A + "]}\n---\n"
+            "{merge_method: linear, base_model: a, models: [" + A + "]}\n",
+            "recipe 'a' names 'a' among its models, which is itself; give the recipe another name, or write ./a",
         ),
         (
             "{merge_method: linear, name: a, models: ["

@@ -34,6 +34,12 @@ def read_several(documents: Sequence[Any], folder: Path) -> Recipe:
             raise InputError(f"{named}; give each but the last a name of its own")
         by_name[name] = document
     used = {name: set(_used(document, by_name)) for name, document in by_name.items()}
+    own = next((name for name, names in used.items() if name in names), None)
+    if own is not None:
+        raise InputError(
+            f"recipe {own!r} names {own!r} among its models, which is itself; give the recipe another name, or "
+            f"write ./{own} where a folder is meant"
+        )
     last = [name for name in by_name if not any(name in names for names in used.values())]
     if len(last) != 1:
         names = ", ".join(repr(name or "the one without a name") for name in last) or "all of them"
@@ -76,8 +82,9 @@ def _order(
 ) -> Iterator[str | None]:
     """The recipes that one needs, each after those that it needs, and itself at the end."""
     if name in above:
+        between = ", ".join(map(repr, above[above.index(name) + 1 :]))
         raise InputError(
-            f"recipe {name!r} uses itself by way of {', '.join(map(repr, above[above.index(name) + 1 :]))}"
+            f"recipe {name!r} uses itself by way of {between}; take one of these names out of the recipes that use it"
         )
     seen: list[str | None] = []
     for needed in sorted(used[name]):

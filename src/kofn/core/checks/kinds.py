@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 # What ends the name of a table's file.
-_FILES = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson", ".npy", ".npz", ".gz", ".bz2", ".xz")
+_FILES = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson", ".npy", ".npz", ".gz", ".bz2", ".xz", ".zst")
 # Values that are looked at to tell whether a list holds texts.
 _LOOKED_AT = 100
 
