@@ -233,8 +233,7 @@ def test_any_byte_of_a_footer_may_be_wrong(tmp_path: Path) -> None:
             path.write_bytes(damaged)
             try:
                 groups = row_groups(path)
-            except InputError as error:
-                assert "\n" not in str(error)
+            except InputError:
                 states.append("refused")
                 continue
             numbers = [number for group in groups for number in (group.rows, *group.sizes.values())]

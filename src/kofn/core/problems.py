@@ -294,7 +294,7 @@ def _with_frame_ids(source: str, given: Mapping[str, Any], ids: Any) -> tuple[Ma
 
 
 def _ids_of_pool(pool: Any, ids: Any) -> Any:
-    """The ids of a pool's rows: those that are given, or of the column that is named here or was where it was opened."""
+    """The ids of a pool's rows: those that are given, or of the column that is named here or was at its opening."""
     if ids is not None and not isinstance(ids, str):
         return ids
     named = getattr(pool, "named_ids", None)
@@ -302,7 +302,9 @@ def _ids_of_pool(pool: Any, ids: Any) -> Any:
         return named(ids)
     if ids is None:
         return None
-    raise InputError(f"ids={checks.shown(ids)}: X is a {type(pool).__name__}, which has no columns; give one id an item")
+    raise InputError(
+        f"ids={checks.shown(ids)}: X is a {type(pool).__name__}, which has no columns; give one id an item"
+    )
 
 
 def _length(value: Any) -> int:

@@ -23,19 +23,19 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import polars as pl
 
 from kofn.core import checks
 from kofn.core.arrays import Array, Ints
-from kofn.core.checks import FailureError, InputError
+from kofn.core.checks import InputError
 from kofn.core.pools import Fragment, Unit, cut, joined, row_numbers, rows_of_part
 from kofn.io.formats import Npy, Parquet
 from kofn.io.many import Several, files_of, open_tables
-from kofn.io.parquet_footer import footer
-from kofn.io.reading import Reading, suffix_of
+from kofn.io.reading import Reading
+from kofn.io.stamps import Stamp, feed_files
 from kofn.io.stored_rows import StoredRows, temporary, write_rows, writing
 from kofn.io.tables import Table, located, reading_file
 from kofn.io.vectors import compared_columns, only_vectors, scaled_columns
@@ -46,46 +46,6 @@ _GROUP_ROWS, _BLOCK_ROWS, _RUN_ROWS = 1 << 17, 1 << 14, 1 << 15
 # Bytes of vectors from which on a row group is decoded in two halves: an eighth slower, and the vectors of half of it
 # less in memory. Its pages are read and unpacked each time, so more pieces would take longer than they save.
 _HALVED_BYTES = 1 << 27
-
-
-# Of what each file holds, so many blocks are looked at to tell it from another: of so many bytes, where all files
-# together make this many, and of fewer where they make more.
-_BLOCKS, _MOST_BLOCK, _LEAST_BLOCK, _LOOKED_BYTES = 8, 1 << 16, 1 << 12, 1 << 29
-
-
-class Stamp(NamedTuple):
-    """What a file was like when the pool was opened."""
-
-    path: Path
-    size: int
-    changed: int
-
-    @staticmethod
-    def of(path: Path) -> Stamp:
-        """The file as it is now.
-
-        Raises:
-            InputError: it is gone.
-            FailureError: it cannot be looked at.
-        """
-        try:
-            status = path.stat()
-        except FileNotFoundError:
-            raise InputError(f"{path} has vanished since the pool was opened; put it back, or leave it out") from None
-        except OSError as error:
-            raise FailureError(f"{path} cannot be read: {error.strerror}") from None
-        return Stamp(path, status.st_size, status.st_mtime_ns)
-
-    def check(self) -> None:
-        """Refuse a file that is another one now.
-
-        Raises:
-            InputError: its size or its time differs, or it is gone.
-        """
-        now = Stamp.of(self.path)
-        if now != self:
-            how = f"from {self.size:,} to {now.size:,} bytes" if now.size != self.size else "at the same size"
-            raise InputError(f"{self.path} has changed {how} since the pool was opened; run again")
 
 
 class Pool:
@@ -229,15 +189,12 @@ class Pool:
 
         The blocks are eight of each file, evenly from its first bytes to its last, and the footer of Parquet, in which
         the least and the largest values of each column are stated. A block has 64 KiB, fewer where there are more than
-        1,000 files, but no fewer than 4 KiB. Files of up to eight blocks are read whole. So a file whose rows were
+        500 files, but no fewer than 4 KiB. Files of up to eight blocks are read whole. So a file whose rows were
         changed with its size and its time kept is another one, unless all that changed lies between the blocks.
         """
         state = hashlib.sha256(repr((self.vectors, self.columns, self._categories)).encode())
-        block = min(_MOST_BLOCK, max(_LEAST_BLOCK, _LOOKED_BYTES // (_BLOCKS * len(self.files))))
-        for stamp in self._stamps:
-            state.update(repr((stamp.path.name, stamp.size, stamp.changed)).encode())
-            with located(self.table), reading_file(stamp.path):
-                _feed_blocks(state, stamp, block)
+        with located(self.table):
+            feed_files(state, self._stamps)
         return state.hexdigest()
 
     @cached_property
@@ -389,19 +346,6 @@ class Pool:
     def __repr__(self) -> str:
         files = f"{len(self.files)} file{'s' if len(self.files) != 1 else ''}"
         return f"Pool({self.n:,} rows x {self.width:,}, {self.dtype}, {files})"
-
-
-def _feed_blocks(state: Any, stamp: Stamp, block: int) -> None:
-    """Feed a digest with blocks of a file, and with the footer of Parquet."""
-    with stamp.path.open("rb") as file:
-        if stamp.size <= _BLOCKS * block:
-            state.update(file.read())
-            return
-        for number in range(_BLOCKS):
-            file.seek((stamp.size - block) * number // (_BLOCKS - 1))
-            state.update(file.read(block))
-    if suffix_of(stamp.path) == ".parquet":
-        state.update(footer(stamp.path))
 
 
 def _wide(dtype: np.dtype[Any]) -> np.dtype[Any]:
