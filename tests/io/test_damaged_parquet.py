@@ -22,6 +22,7 @@ from kofn.core.checks import InputError, KofnError
 from kofn.io.batches import row_batches
 from kofn.io.panics import without_reports
 from kofn.io.parquet_counts import refuse_false_counts
+from kofn.io.parquet_footer import footer, row_groups
 from kofn.io.tables import Table
 
 
@@ -218,3 +219,32 @@ def test_without_a_standard_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.dup", gone)
     with without_reports():
         pass
+
+
+def test_any_byte_of_a_footer_may_be_wrong(tmp_path: Path) -> None:
+    path = tmp_path / "pool.parquet"
+    frame = pl.DataFrame({"id": [1, 2, 3], "vec": [[1.0, 2.0]] * 3, "name": ["a", "b", "c"]})
+    frame.write_parquet(path, row_group_size=2)
+    data, states = path.read_bytes(), []
+    for position in range(len(data) - 8 - len(footer(path)), len(data)):
+        for flip in (1, 4, 16, 128, 255):
+            damaged = bytearray(data)
+            damaged[position] ^= flip
+            path.write_bytes(damaged)
+            try:
+                groups = row_groups(path)
+            except InputError:
+                states.append("refused")
+                continue
+            numbers = [number for group in groups for number in (group.rows, *group.sizes.values())]
+            assert all(type(number) is int and number >= 0 for number in numbers)
+            states.append("read")
+    assert min(states.count(state) for state in ("refused", "read")) > 100
+
+
+def test_a_footer_of_lists_in_lists_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "pool.parquet"
+    nested = b"\x19" * 5_000
+    path.write_bytes(b"PAR1" + nested + len(nested).to_bytes(4, "little") + b"PAR1")
+    with pytest.raises(InputError, match="its footer cannot be read"):
+        row_groups(path)

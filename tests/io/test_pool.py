@@ -16,7 +16,7 @@ import pytest
 
 import kofn
 from kofn.core.checks import InputError
-from kofn.core.pools import Fragment
+from kofn.core.pools import ArrayPool, Fragment
 from kofn.core.pools import Pool as Protocol
 from kofn.io.batches import row_batches
 from kofn.io.formats import Parquet
@@ -350,3 +350,84 @@ def test_memory_is_that_of_a_row_group_and_not_of_the_pool(tmp_path: Path, suffi
     assert float(summed) == pytest.approx(total, rel=1e-9)
     group = 25_000 * d * 4 / 2**20
     assert float(megabytes) < 3 * group + 50
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".npy", ".jsonl"])
+def test_a_file_whose_rows_change_with_size_and_time_kept_is_another_pool(tmp_path: Path, suffix: str) -> None:
+    folder = folder_of(tmp_path, suffix)
+    before = kofn.Pool.open(folder, vectors=None if suffix == ".npy" else "vec").digest
+    path = folder / f"1{suffix}" if suffix == ".jsonl" else folder / f"0{suffix}"
+    path = path if path.exists() else folder / f"0{suffix}"
+    status, data = path.stat(), bytearray(path.read_bytes())
+    position = data.index(b"0.", len(data) // 2) + 2 if suffix == ".jsonl" else len(data) // 3
+    data[position] = data[position] ^ 1
+    path.write_bytes(data)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    pool = kofn.Pool.open(folder, vectors=None if suffix == ".npy" else "vec")
+    assert pool.digest != before
+
+
+def test_blocks_of_large_files_are_looked_at_from_the_first_bytes_to_the_last(tmp_path: Path) -> None:
+    path = tmp_path / "a.npy"
+    np.save(path, np.zeros((1 << 18, 2), np.float32))
+    size, kept = path.stat().st_size, os.stat(path).st_mtime_ns
+    digests = {kofn.Pool.open(path).digest}
+    for position in (200, size // 7, size * 3 // 7, size - 1):
+        data = bytearray(path.read_bytes())
+        data[position] = 1
+        path.write_bytes(data)
+        os.utime(path, ns=(kept, kept))
+        digests.add(kofn.Pool.open(path).digest)
+    assert len(digests) == 5
+
+
+@pytest.mark.parametrize(
+    ("source", "message"), [([], "no file is named"), (["a.npy", 3], "source holds 3, a int"), (b"ab", "source holds")]
+)
+def test_a_list_without_names_of_files_is_refused(source: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        kofn.Pool.open(source)
+
+
+ASKED: dict[str, Any] = {"k": 4, "seed": 0, "method": "two_round_greedy"}
+
+
+@pytest.mark.parametrize("method", ["two_round_greedy", "farthest_first", "auto"])
+@pytest.mark.parametrize("opened_with", [True, False])
+def test_the_ids_of_a_pool_are_those_of_the_plan(tmp_path: Path, method: str, opened_with: bool) -> None:
+    pool = kofn.Pool.open(folder_of(tmp_path, ".parquet"), vectors="vec", id="id" if opened_with else None)
+    named: dict[str, Any] = {} if opened_with else {"ids": "id"}
+    plan = kofn.select(pool, k=4, method=method, seed=0, include=[14], exclude=[21, 28], **named)
+    assert plan.ids is not None
+    assert plan.ids.tolist() == frame()["id"].to_list()
+    assert 2 in plan.indices
+    assert not {3, 4} & set(plan.indices.tolist())
+    with pytest.raises(InputError, match="include"):
+        kofn.select(pool, k=4, method=method, seed=0, include=[3], **named)
+
+
+def test_ids_that_are_given_beside_a_pool_go_first(tmp_path: Path) -> None:
+    pool = kofn.Pool.open(folder_of(tmp_path, ".parquet"), vectors="vec", id="id")
+    plan = kofn.select(pool, ids=np.arange(ROWS) + 1000, include=[1005], **ASKED)
+    assert 5 in plan.indices
+    for ids, message in (("idd", "'idd'.*id"), (np.arange(3), "ids has 3")):
+        with pytest.raises(InputError, match=message):
+            kofn.select(pool, ids=ids, **ASKED)
+    assert kofn.select(kofn.Pool.open(tmp_path / "pool", vectors="vec"), **ASKED).ids is None
+    with pytest.raises(InputError, match="ArrayPool, which has no columns; give one id an item"):
+        kofn.select(ArrayPool(vectors_of(frame())), ids="id", **ASKED)
+
+
+@pytest.mark.parametrize(
+    ("id", "message"),
+    [
+        (pl.lit(7, pl.Int64), r"7 stands at row 1 and at row 65 \(.*0\.parquet, .*3\.parquet\)"),
+        (pl.lit(None, pl.Int64), r"row 65 .*3\.parquet"),
+    ],
+)
+def test_a_plan_of_a_pool_refuses_ids_that_name_no_row(tmp_path: Path, id: pl.Expr, message: str) -> None:
+    folder = folder_of(tmp_path, ".parquet")
+    frame()[65:].with_columns(id=id).write_parquet(folder / "3.parquet")
+    for opened_with, named in (("id", {}), (None, {"ids": "id"})):
+        with pytest.raises(InputError, match=message):
+            kofn.select(kofn.Pool.open(folder, vectors="vec", id=opened_with), **named, **ASKED)

@@ -54,7 +54,8 @@ class Pool(Protocol):
         n: number of rows.
         width: length of the vectors.
         dtype: float32 or float64.
-        digest: of all that decides which vectors are read; of files their names, sizes and times, and the columns.
+        digest: of all that decides which vectors are read; of files their names, sizes and times, blocks of what they
+            hold, and the columns.
     """
 
     @property

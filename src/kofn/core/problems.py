@@ -259,7 +259,8 @@ def with_frame_ids(given: Mapping[str, Any], ids: Any) -> tuple[Mapping[str, Any
     """Take the ids from the frame that the items came in.
 
     Where `ids` names a column of the frame, that column is taken out of the frame and becomes the ids. Without `ids`,
-    those of a pandas frame or series are its index, if it names rows (all differ, none is missing, not just 0, 1, ...).
+    those of a pandas frame or series are its index, if it names rows (all differ, none is missing, not just 0, 1, ...),
+    and those of a pool of files are of the column that it was opened with.
     """
     source = next((name for name in INPUTS if name in given), "X")
     with checks.reading(source, given.get(source), vocabulary.VOCABULARY[source].help):
@@ -270,6 +271,8 @@ def _with_frame_ids(source: str, given: Mapping[str, Any], ids: Any) -> tuple[Ma
     if source in given:
         given = {**given, source: checks.collected(given[source])}
     frame: Any = given.get(source)
+    if is_pool(frame):
+        return given, _ids_of_pool(frame, ids)
     if isinstance(ids, str):
         columns = [str(name) for name in getattr(frame, "columns", ())]
         if ids not in columns:
@@ -288,6 +291,20 @@ def _with_frame_ids(source: str, given: Mapping[str, Any], ids: Any) -> tuple[Ma
         if not plain and len(index) and index.is_unique and not index.hasnans:
             return given, index.to_numpy()
     return given, ids
+
+
+def _ids_of_pool(pool: Any, ids: Any) -> Any:
+    """The ids of a pool's rows: those that are given, or of the column that is named here or was at its opening."""
+    if ids is not None and not isinstance(ids, str):
+        return ids
+    named = getattr(pool, "named_ids", None)
+    if named is not None:
+        return named(ids)
+    if ids is None:
+        return None
+    raise InputError(
+        f"ids={checks.shown(ids)}: X is a {type(pool).__name__}, which has no columns; give one id an item"
+    )
 
 
 def _length(value: Any) -> int:

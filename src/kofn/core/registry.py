@@ -141,6 +141,7 @@ class Spec:
     sparse: bool = False
     pooled: bool = False
     draws: Draw = field(default_factory=Draw)
+    begun: Callable[[Mapping[str, Any]], int | None] | None = None
     aliases: tuple[str, ...] = ()
     python_only: bool = False
     form: str = "function"
@@ -198,6 +199,7 @@ def method(
     sparse: bool = False,
     pooled: bool = False,
     draws: Draw | None = None,
+    begun: Callable[[Mapping[str, Any]], int | None] | None = None,
     aliases: tuple[str, ...] = (),
     python_only: bool = False,
     form: str = "function",
@@ -217,6 +219,8 @@ def method(
         sparse: it takes SciPy-sparse rows where they are compared by their cosines.
         pooled: it takes a `Pool` (`kofn.core.pools`) as `X`, which it never holds as a whole; others get its rows.
         draws: what the laws and the hostile-input tests need to know to draw a call of this method.
+        begun: the seed of the run that these arguments go on with, None where they begin one; asked where no seed is
+            given.
         aliases: other names that people look for, read by `kofn find`.
         python_only: True where no command takes what it needs, and all that can be had is a call from Python.
         form: "function", or "merge_rule" where a rule's class made the function.
@@ -244,6 +248,7 @@ def method(
             sparse=sparse,
             pooled=pooled,
             draws=draws or Draw(),
+            begun=begun,
             aliases=aliases,
             python_only=python_only,
             form=form,
@@ -278,7 +283,10 @@ def execute(
     values.update(arguments)
     given = {name: value for name, value in values.items() if name in VOCABULARY and value is not None}
     if "seed" in parameters:
-        given["seed"] = checks.entropy(values.get("seed"))
+        seed = values.get("seed")
+        if seed is None and spec.begun is not None:
+            seed = spec.begun(values)
+        given["seed"] = checks.entropy(seed)
     for any_of in spec.needs:
         if not given.keys() & set(any_of):
             raise InputError(f"{spec.name} needs {' or '.join(any_of)}")

@@ -46,8 +46,10 @@ def files_of(sources: Sequence[str | os.PathLike[str]]) -> list[Path]:
     Of a folder, and the folders in it, all files of a kind that is read count, but names that begin with "." or "_".
 
     Raises:
-        InputError: nothing is there, or a file is named twice.
+        InputError: none is named, nothing is there, or a file is named twice.
     """
+    if not sources:
+        raise InputError("no file is named; give files, a glob or a folder")
     files = list(chain.from_iterable(_files_of(os.fspath(source)) for source in sources))
     twice = [path for path, count in Counter(files).items() if count > 1]
     if twice:

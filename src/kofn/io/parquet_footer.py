@@ -7,7 +7,7 @@ file in parts has to cut it there.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from kofn.core.checks import InputError
 from kofn.io.thrift import Compact
@@ -15,6 +15,9 @@ from kofn.io.thrift import Compact
 # The fields that are read of a file, of a row group, of a column and of what a column's pages are.
 _ROW_GROUPS, _COLUMNS, _GROUP_ROWS, _COLUMN_DATA, _PATH, _SIZE, _PACKED_SIZE = 4, 1, 3, 3, 3, 6, 7
 _TAIL = 1 << 16
+_MOST = 1 << 63
+
+T = TypeVar("T")
 
 
 class RowGroup(NamedTuple):
@@ -38,8 +41,8 @@ def row_groups(path: Path) -> list[RowGroup]:
         InputError: the file is no Parquet file, or its footer is missing or damaged.
     """
     try:
-        metadata = Compact(_footer(path)).struct()
-        return [_row_group(group) for group in metadata.get(_ROW_GROUPS, [])]
+        metadata = Compact(footer(path)).struct()
+        return [_row_group(_kind(group, dict)) for group in _kind(metadata.get(_ROW_GROUPS, []), list)]
     except (IndexError, KeyError, TypeError, ValueError, AttributeError) as error:
         if isinstance(error, InputError):
             raise
@@ -49,16 +52,34 @@ def row_groups(path: Path) -> list[RowGroup]:
 def _row_group(fields: dict[int, Any]) -> RowGroup:
     sizes: dict[str, int] = {}
     packed: dict[str, int] = {}
-    for column in fields[_COLUMNS]:
-        data = column[_COLUMN_DATA]
-        name = data[_PATH][0].decode()
-        sizes[name] = sizes.get(name, 0) + data[_SIZE]
-        packed[name] = packed.get(name, 0) + data[_PACKED_SIZE]
-    return RowGroup(fields[_GROUP_ROWS], sizes, packed)
+    for column in _kind(fields[_COLUMNS], list):
+        data = _kind(_kind(column, dict)[_COLUMN_DATA], dict)
+        name = _kind(_kind(data[_PATH], list)[0], bytes).decode()
+        sizes[name] = sizes.get(name, 0) + _count(data[_SIZE])
+        packed[name] = packed.get(name, 0) + _count(data[_PACKED_SIZE])
+    return RowGroup(_count(fields[_GROUP_ROWS]), sizes, packed)
 
 
-def _footer(path: Path) -> bytes:
-    """The bytes of the footer."""
+def _kind(value: Any, kind: type[T]) -> T:
+    """A value of the footer, which damage may have made one of another kind (a truth value is no number)."""
+    if type(value) is not kind:
+        raise ValueError(f"{kind.__name__} is expected")
+    return value
+
+
+def _count(value: Any) -> int:
+    """A number of rows or bytes."""
+    if not 0 <= _kind(value, int) < _MOST:
+        raise ValueError("no number of rows or bytes")
+    return int(value)
+
+
+def footer(path: Path) -> bytes:
+    """The bytes of the footer.
+
+    Raises:
+        InputError: the file is no Parquet file, or its footer is missing.
+    """
     with open(path, "rb") as file:
         start = file.read(4)
         size = file.seek(0, 2)

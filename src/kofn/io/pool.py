@@ -23,18 +23,19 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import polars as pl
 
 from kofn.core import checks
 from kofn.core.arrays import Array, Ints
-from kofn.core.checks import FailureError, InputError
+from kofn.core.checks import InputError
 from kofn.core.pools import Fragment, Unit, cut, joined, row_numbers, rows_of_part
 from kofn.io.formats import Npy, Parquet
 from kofn.io.many import Several, files_of, open_tables
 from kofn.io.reading import Reading
+from kofn.io.stamps import Stamp, feed_files
 from kofn.io.stored_rows import StoredRows, temporary, write_rows, writing
 from kofn.io.tables import Table, located, reading_file
 from kofn.io.vectors import compared_columns, only_vectors, scaled_columns
@@ -45,41 +46,6 @@ _GROUP_ROWS, _BLOCK_ROWS, _RUN_ROWS = 1 << 17, 1 << 14, 1 << 15
 # Bytes of vectors from which on a row group is decoded in two halves: an eighth slower, and the vectors of half of it
 # less in memory. Its pages are read and unpacked each time, so more pieces would take longer than they save.
 _HALVED_BYTES = 1 << 27
-
-
-class Stamp(NamedTuple):
-    """What a file was like when the pool was opened."""
-
-    path: Path
-    size: int
-    changed: int
-
-    @staticmethod
-    def of(path: Path) -> Stamp:
-        """The file as it is now.
-
-        Raises:
-            InputError: it is gone.
-            FailureError: it cannot be looked at.
-        """
-        try:
-            status = path.stat()
-        except FileNotFoundError:
-            raise InputError(f"{path} has vanished since the pool was opened; put it back, or leave it out") from None
-        except OSError as error:
-            raise FailureError(f"{path} cannot be read: {error.strerror}") from None
-        return Stamp(path, status.st_size, status.st_mtime_ns)
-
-    def check(self) -> None:
-        """Refuse a file that is another one now.
-
-        Raises:
-            InputError: its size or its time differs, or it is gone.
-        """
-        now = Stamp.of(self.path)
-        if now != self:
-            how = f"from {self.size:,} to {now.size:,} bytes" if now.size != self.size else "at the same size"
-            raise InputError(f"{self.path} has changed {how} since the pool was opened; run again")
 
 
 class Pool:
@@ -148,7 +114,7 @@ class Pool:
             vectors: the column or array of vectors; by default the only one.
             columns: numbers, dates and names to compare by in place of vectors, scaled as `kofn select --columns` does.
             categories: those of columns that hold names, also where they are written as numbers.
-            id: a column of ids, which must differ.
+            id: a column of ids, which must differ: the plan's ids, by which rows are named in include, exclude, start.
             reading: how tables of text are read.
             work: a folder for temporary files; by default the system's.
 
@@ -172,6 +138,9 @@ class Pool:
             weakref.finalize(pool, made.unlink, missing_ok=True)
             return pool
         named = [source] if isinstance(source, str | os.PathLike) else list(source)
+        for each in named:
+            if not isinstance(each, str | os.PathLike):
+                raise InputError(f"source holds {checks.shown(each)}, a {type(each).__name__}; give names of files")
         return Pool(open_tables(named, reading), files_of(named), **how)
 
     def _open(self, work: str | os.PathLike[str] | None) -> None:
@@ -216,9 +185,17 @@ class Pool:
 
     @cached_property
     def digest(self) -> str:
-        """Of the files' names, sizes and times, and of the columns that the vectors are."""
-        files = [(stamp.path.name, stamp.size, stamp.changed) for stamp in self._stamps]
-        return hashlib.sha256(repr((files, self.vectors, self.columns, self._categories)).encode()).hexdigest()
+        """Of the files' names, sizes and times, of blocks of what they hold, and of the columns that the vectors are.
+
+        The blocks are eight of each file, evenly from its first bytes to its last, and the footer of Parquet, in which
+        the least and the largest values of each column are stated. A block has 64 KiB, fewer where there are more than
+        500 files, but no fewer than 4 KiB. Files of up to eight blocks are read whole. So a file whose rows were
+        changed with its size and its time kept is another one, unless all that changed lies between the blocks.
+        """
+        state = hashlib.sha256(repr((self.vectors, self.columns, self._categories)).encode())
+        with located(self.table):
+            feed_files(state, self._stamps)
+        return state.hexdigest()
 
     @cached_property
     def _pieces(self) -> list[Unit]:
@@ -242,10 +219,24 @@ class Pool:
         Raises:
             InputError: one is missing, or stands in two rows; the files of both are named.
         """
-        if self._id is None:
-            return np.arange(self.n)
+        ids = self._ids_in(self._id)
+        return np.arange(self.n) if ids is None else ids
+
+    def named_ids(self, column: str | None = None) -> Array | None:
+        """(n,) the ids in a column, by default in that which `open` was told; None where it was told none.
+
+        Raises:
+            InputError: there is no such column, an id is missing, or stands in two rows.
+        """
+        if column is not None and column != self._id:
+            return self._ids_in(self.table.require(column))
+        return None if self._id is None else self.ids
+
+    def _ids_in(self, column: str | None) -> Array | None:
+        if column is None:
+            return None
         with located(self.table):
-            return checks.ids(self.table.ids(self._id))
+            return checks.ids(self.table.ids(column))
 
     def fragments(self, part_rows: int | None = None) -> tuple[Fragment, ...]:
         """The pool as consecutive fragments of at most `part_rows` rows; by default of about 64 MiB of vectors.

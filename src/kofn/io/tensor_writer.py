@@ -291,24 +291,32 @@ class CheckpointWriter:
 
 
 @contextlib.contextmanager
-def hidden_folder(out: str | os.PathLike[str]) -> Iterator[Path]:
-    """A folder beside `out` for the time of the block; one that a killed process left goes with the next run on `out`.
+def hidden_folder(out: str | os.PathLike[str], job: str) -> Iterator[Path]:
+    """A folder beside `out` for the time of the block, of which there is one for each job, a digest of what it is for.
+
+    An error removes it. After Ctrl-C and in a killed process it stays, and the next block of the same job finds what is
+    in it; another run that writes `out` removes it.
 
     Raises:
-        InputError: the folder of `out` does not exist.
+        InputError: the folder of `out` does not exist, or another run of the same job is at work.
     """
     target = Path(os.path.realpath(out))
     if not target.parent.is_dir():
         raise InputError(f"out={str(out)!r}: the folder {target.parent} does not exist; create it first")
-    folder = target.parent / f".{target.name}.kofn-parts-{os.getpid()}-{secrets.token_hex(4)}"
-    folder.mkdir()
-    claim = _lock_folder(folder)
+    folder = target.parent / f".{target.name}.kofn-parts-{job}"
+    claim = _claimed(folder)
+    if claim is None:
+        raise InputError(f"out={str(out)!r} is being written by another run of the same job; let it finish")
     try:
         yield folder
-    finally:
+    except BaseException as error:
+        if not isinstance(error, KeyboardInterrupt):
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+    else:
         shutil.rmtree(folder, ignore_errors=True)
-        if claim is not None:
-            os.close(claim)
+    finally:
+        os.close(claim)
 
 
 def write_arrays(out: str | os.PathLike[str], arrays: Mapping[str, np.ndarray]) -> None:
@@ -350,6 +358,17 @@ def _lock_folder(path: Path) -> int | None:
         os.close(fd)
         return None
     return fd
+
+
+def _claimed(folder: Path) -> int | None:
+    """The lock on a folder, which is made where there is none; None if another process holds it."""
+    while True:
+        folder.mkdir(exist_ok=True)
+        claim = _lock_folder(folder)
+        # The run that held it may have removed the folder in between: what is locked is then no longer there.
+        if claim is None or (folder.exists() and os.path.samestat(os.fstat(claim), folder.stat())):
+            return claim
+        os.close(claim)
 
 
 def _append(fd: int, line: bytes) -> None:

@@ -24,8 +24,6 @@ class Compact:
 
     def struct(self, depth: int = 0) -> dict[int, Any]:
         """The fields up to the end of a struct."""
-        if depth > _MOST_DEPTH:
-            raise ValueError("nested too deeply")
         fields: dict[int, Any] = {}
         number = 0
         while header := self._byte():
@@ -35,6 +33,8 @@ class Compact:
         return fields
 
     def _value(self, kind: int, depth: int) -> Any:
+        if depth > _MOST_DEPTH:
+            raise ValueError("nested too deeply")
         if kind in (_TRUE, _FALSE, _BYTE):
             return self._byte()
         if kind in _INTEGERS:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,7 @@ from benchmarks.recipes import MODELS, ours, write_models
 from kofn.combination import fold_adapter, merge_recipe, preview_merge, read_recipe
 from kofn.combination.recipes._recipe import Adapted
 from kofn.core.checks import InputError
-from kofn.io.tensor_writer import write_arrays
+from kofn.io.tensor_writer import CheckpointWriter, hidden_folder, write_arrays
 from kofn.io.tensors import Checkpoint
 
 Arrays = dict[str, np.ndarray]
@@ -196,3 +199,112 @@ def test_the_chat_template_is_the_one_that_is_asked_for(inside: bool, tmp_path: 
         assert set(Checkpoint.open(out)) == {"w"}
     merge_recipe(listed(str(tmp_path / "none"), chat_template="auto"), out=tmp_path / "plain")
     assert not (tmp_path / "plain" / "chat_template.jinja").exists()
+
+
+def chain_file(models: Path, folder: Path) -> Path:
+    path = folder / "chain.yaml"
+    path.write_text(yaml.safe_dump_all([located(document, models) for document in CHAIN]))
+    return path
+
+
+def located(value: Any, models: Path) -> Any:
+    """A recipe with the paths of its models."""
+    if isinstance(value, dict):
+        return {key: located(each, models) if key != "name" else each for key, each in value.items()}
+    if isinstance(value, list):
+        return [located(each, models) for each in value]
+    return str(models / value) if value in MODELS else value
+
+
+# Ends the process, or is Ctrl-C, as the named recipe has written some of its tensors.
+KILLED = """
+import os, signal, sys
+from kofn.combination import merge_recipe
+from kofn.io.tensor_writer import CheckpointWriter
+signal.signal(signal.SIGINT, signal.default_int_handler)
+note = CheckpointWriter.note
+def cut(writer, line):
+    note(writer, line)
+    if writer.out.name == sys.argv[3]:
+        for _ in range(2):  # the first Ctrl-C lets a batch end
+            os.kill(os.getpid(), getattr(signal, sys.argv[4]))
+CheckpointWriter.note = cut
+merge_recipe(sys.argv[1], out=sys.argv[2])
+"""
+
+
+@pytest.mark.parametrize(("last", "signal"), [("second", "SIGKILL"), ("out", "SIGKILL"), ("second", "SIGINT")])
+def test_recipes_of_one_file_go_on_after_a_kill(
+    last: str, signal: str, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, out = chain_file(models, tmp_path), tmp_path / "out"
+    subprocess.run([sys.executable, "-c", KILLED, path, out, last, signal], capture_output=True, check=False)
+    assert not out.exists()
+    begun, enter = [], CheckpointWriter.__enter__
+
+    def entered(writer: CheckpointWriter) -> CheckpointWriter:
+        enter(writer)
+        begun.append((writer.out.name, len(writer.resumed) > 0))
+        return writer
+
+    monkeypatch.setattr(CheckpointWriter, "__enter__", entered)
+    plan = merge_recipe(path, out=out)
+    assert begun[0] == (last, True)
+    assert [name for name, _ in begun] == ["second", "out"][-len(begun) :]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["chain.yaml", "out"]
+    same(dict(plan.result), dict(merge_recipe(path, out=tmp_path / "whole").result))
+
+
+def test_what_a_killed_run_made_of_other_files_is_made_again(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = tmp_path / "here"
+    shutil.copytree(models, here)
+    path, out = chain_file(here, tmp_path), tmp_path / "out"
+    subprocess.run([sys.executable, "-c", KILLED, path, out, "out", "SIGKILL"], capture_output=True, check=False)
+    file = here / "a" / "model.safetensors"
+    os.utime(file, (1, 1))
+    begun, enter = [], CheckpointWriter.__enter__
+    monkeypatch.setattr(CheckpointWriter, "__enter__", lambda writer: (begun.append(writer.out.name), enter(writer))[1])
+    merge_recipe(path, out=out)
+    assert begun == ["first", "second", "out"]
+
+
+def test_two_runs_of_recipes_on_one_output_do_not_share_what_they_make(models: Path, tmp_path: Path) -> None:
+    path, out = chain_file(models, tmp_path), tmp_path / "out"
+    recipe = read_recipe(path)
+    with hidden_folder(out, recipe.job) as folder:
+        with pytest.raises(InputError, match="is being written by another run of the same job; let it finish"):
+            merge_recipe(path, out=out)
+        assert folder.is_dir()
+        # Another recipe has a folder of its own, and leaves this one alone.
+        path.write_text(path.read_text().replace("0.4", "0.5"))
+        merge_recipe(path, out=out)
+        assert folder.is_dir()
+    assert not folder.exists()
+
+
+def test_folders_of_other_recipes_that_were_killed_go_with_the_next_run(models: Path, tmp_path: Path) -> None:
+    (tmp_path / ".out.kofn-parts-0123" / "models" / "first").mkdir(parents=True)
+    merge_recipe(chain_file(models, tmp_path), out=tmp_path / "out")
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["chain.yaml", "out"]
+
+
+def test_answers_and_errors_call_what_recipes_make_by_their_names(
+    models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = chain_file(models, tmp_path)
+    code, out, err = run(capsys, "combine", path, "-o", tmp_path / "out")
+    assert code == 0, err
+    assert "kofn-parts" not in out + err
+    assert "  second" in out
+    info = merge_recipe(path, out=tmp_path / "again").info
+    assert info["members"] == ["second", "first"]
+    assert "kofn-parts" not in repr(info)
+    made = listed(str(models / "a"), name="x")
+    other = tmp_path / "other"
+    write_arrays(other, {"strange": np.zeros(3, np.float32)})
+    path.write_text(yaml.safe_dump_all([made, listed(str(other), "x")]))
+    with pytest.raises(InputError, match=r"member 1 \(x\) lacks tensor") as error:
+        merge_recipe(path, out=tmp_path / "out")
+    assert "kofn-parts" not in str(error.value)

@@ -209,6 +209,19 @@ def test_a_folder_of_another_call_is_refused(tmp_path: Path, changed: dict[str, 
     refused(lambda: two_round_greedy(X[:2000], work=tmp_path / "w", **asked), "was begun with rows=")
 
 
+def test_a_folder_keeps_the_seed_that_a_call_without_one_goes_on_with(tmp_path: Path) -> None:
+    asked = {**SMALL, "k": 9}
+    del asked["seed"]
+    first = two_round_greedy(X, work=tmp_path, **asked)
+    again = two_round_greedy(X, work=str(tmp_path), **asked)
+    assert again.seed == first.seed
+    assert again.info["reused"] > 0
+    assert again.indices.tolist() == first.indices.tolist()
+    by_verb = kofn.select(X, method="two_round_greedy", work=tmp_path, **asked)
+    assert (by_verb.seed, by_verb.info["reused"]) == (first.seed, again.info["reused"])
+    refused(lambda: two_round_greedy(X, work=tmp_path, seed=4, **asked), f"was begun with seed={first.seed}")
+
+
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
     refused(lambda: two_round_greedy(X, k=3, work=tmp_path / "file", **SMALL), "cannot be made")
@@ -216,8 +229,11 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
 
 def test_settings_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
     two_round_greedy(X, k=3, work=tmp_path, **SMALL)
-    (tmp_path / "two_round_greedy" / "settings.json").write_text("{")
-    refused(lambda: two_round_greedy(X, k=3, work=tmp_path, **SMALL), "settings.json cannot be read")
+    for text in ("{", "[]"):
+        (tmp_path / "two_round_greedy" / "settings.json").write_text(text)
+        for seed in (3, None):
+            asked = {**SMALL, "k": 3, "seed": seed, "work": tmp_path}
+            refused(lambda asked=asked: two_round_greedy(X, **asked), "settings.json cannot be read")
 
 
 class Clock(Shuffled):

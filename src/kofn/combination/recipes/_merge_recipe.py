@@ -9,7 +9,8 @@ from typing import Any, Unpack
 
 from kofn.combination._sweep.files import FilesAndThreads, SweepOptions, patterns
 from kofn.combination._sweep.members import HALF, REAL, Pool, open_members
-from kofn.combination._sweep.merge import merge
+from kofn.combination._sweep.merge import job_digest, merge
+from kofn.combination.recipes._mergekit_several import names_of_recipes
 from kofn.combination.recipes._mergekit_tokens import tokens_asked
 from kofn.combination.recipes._read_recipe import read_recipe
 from kofn.combination.recipes._recipe import COPY, Adapted, Part, Recipe, Relayered, rule_class
@@ -63,8 +64,9 @@ def merge_recipe(
         return blend_recipe(recipe, options)
     if options.out is None:
         raise InputError("several recipes in one file need out: what they make for each other is written beside it")
-    with hidden_folder(options.out) as workspace:
-        return blend_recipe(recipe.prepare(workspace, files), options)
+    with hidden_folder(options.out, recipe.job) as workspace, names_of_recipes(workspace) as named:
+        blend = blend_recipe(recipe.prepare(workspace, files), options)
+        return dataclasses.replace(blend, info=named(blend.info))
 
 
 def blend_recipe(recipe: Recipe, options: SweepOptions) -> Blend:
@@ -95,6 +97,12 @@ def blend_recipe(recipe: Recipe, options: SweepOptions) -> Blend:
         weights={name: merge_rule.weights for name, merge_rule in merge_rules.items()},
         info={**blend.info, **({"warnings": warnings} if warnings else {})},
     )
+
+
+def job_of(recipe: Recipe, options: SweepOptions) -> str:
+    """The digest of all that determines what `blend_recipe` writes, from the files' layout."""
+    recipe, pool, part_of, skip = open_recipe(recipe, options)
+    return job_digest(pool, bind_parts(recipe, pool, part_of)[0], dataclasses.replace(options, skip=skip))
 
 
 def open_recipe(recipe: Recipe, options: SweepOptions) -> tuple[Recipe, Pool, dict[str, int], list[str] | None]:

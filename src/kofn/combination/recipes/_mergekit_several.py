@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from kofn._version import __version__
 from kofn.combination._sweep.files import SweepOptions
 from kofn.combination.recipes._mergekit import read_mergekit
 from kofn.combination.recipes._recipe import Recipe
 from kofn.core import checks
-from kofn.core.checks import InputError
+from kofn.core.checks import InputError, KofnError
 
+# What recipes make, and of which job each finished one is, in folders of these names.
+_MODELS, _JOBS = "models", "jobs"
 _KEPT = ("max_memory", "n_threads", "progress")  # arguments that hold of every recipe
 
 
 def read_several(documents: Sequence[Any], folder: Path) -> Recipe:
     """The recipe that no other of a file uses; what it uses is made when it is prepared.
+
+    What a run that was killed had made is taken as it is, where the files that it was made of are the same still.
 
     Raises:
         InputError: recipes without a name or with one that another has, several that none uses, and such as use
@@ -48,18 +57,50 @@ def read_several(documents: Sequence[Any], folder: Path) -> Recipe:
     order = list(_order(last[0], used, ()))
 
     def prepare(workspace: Path, files: Mapping[str, Any]) -> Recipe:
-        from kofn.combination.recipes._merge_recipe import blend_recipe
+        from kofn.combination.recipes._merge_recipe import blend_recipe, job_of
 
+        models, jobs = workspace / _MODELS, workspace / _JOBS
+        for each in (models, jobs):
+            each.mkdir(exist_ok=True)
         made: dict[str, Path] = {}
         for name in order[:-1]:
             assert name is not None
             recipe = read_mergekit(by_name[name], folder, made)
             kept = {key: files[key] for key in _KEPT if key in files}
-            blend_recipe(recipe, SweepOptions(**kept, out=workspace / name))
-            made[name] = workspace / name
+            options = SweepOptions(**kept, out=models / name)
+            job, finished = job_of(recipe, options), jobs / name
+            if not (finished.exists() and finished.read_text() == job):
+                blend_recipe(recipe, options)
+                finished.write_text(job)
+            made[name] = models / name
         return read_mergekit(by_name[order[-1]], folder, made)
 
-    return Recipe((), (), prepare=prepare)
+    written = json.dumps([__version__, os.path.abspath(folder), *documents], sort_keys=True, default=str)
+    return Recipe((), (), prepare=prepare, job=hashlib.blake2b(written.encode(), digest_size=12).hexdigest())
+
+
+@contextlib.contextmanager
+def names_of_recipes(workspace: Path) -> Iterator[Callable[[Any], Any]]:
+    """Within it, errors call what recipes made by the recipes' names, not by its paths, which are gone afterwards.
+
+    Gives what puts the names into the texts of a value, however deep.
+    """
+    beginning = f"{workspace / _MODELS}{os.sep}"
+
+    def named(value: Any) -> Any:
+        if isinstance(value, str):
+            return value.replace(beginning, "")
+        if isinstance(value, dict):
+            return {key: named(each) for key, each in value.items()}
+        return type(value)(map(named, value)) if type(value) in (list, tuple) else value
+
+    try:
+        yield named
+    except KofnError as error:
+        message = named(str(error))
+        if message == str(error):
+            raise
+        raise type(error)(message) from None
 
 
 def _used(value: Any, known: Mapping[str | None, Any], key: str = "") -> Iterator[str]:

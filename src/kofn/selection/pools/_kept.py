@@ -33,8 +33,7 @@ class Kept:
     """
 
     def __init__(self, folder: str | os.PathLike[str] | None, settings: Mapping[str, Any]) -> None:
-        # Others may keep files of their own beside these.
-        self.folder = None if folder is None else Path(folder) / "two_round_greedy"
+        self.folder = None if folder is None else _folder_in(folder)
         self.reused = 0
         if self.folder is None:
             return
@@ -48,10 +47,9 @@ class Kept:
             with atomic_path(path) as temporary:
                 temporary.write_text(json.dumps(settings, indent=1))
             return
-        try:
-            begun = json.loads(path.read_text())
-        except (OSError, ValueError):
-            raise InputError(f"{path} cannot be read; give an empty folder or a new name") from None
+        begun = _read_settings(path)
+        if begun is None:
+            raise InputError(f"{path} cannot be read; give an empty folder or a new name")
         for name, value in settings.items():
             if begun.get(name) != value:
                 raise InputError(
@@ -86,6 +84,29 @@ class Kept:
             if path is not None and getattr(result, "complete", True):
                 _write(path, result)
             yield result
+
+
+def seed_begun(arguments: Mapping[str, Any]) -> int | None:
+    """The seed of the run that the folder `work` of a call keeps; None where it keeps none that can be read."""
+    folder = arguments.get("work")
+    if not isinstance(folder, str | os.PathLike):
+        return None
+    seed = (_read_settings(_folder_in(folder) / _SETTINGS) or {}).get("seed")
+    return int(seed) if isinstance(seed, str) and seed.isdecimal() else None
+
+
+def _folder_in(work: str | os.PathLike[str]) -> Path:
+    """Where the results are: others may keep files of their own beside them."""
+    return Path(work) / "two_round_greedy"
+
+
+def _read_settings(path: Path) -> dict[str, Any] | None:
+    """What a run was begun with; None where that cannot be read."""
+    try:
+        begun = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    return begun if isinstance(begun, dict) else None
 
 
 def _write(path: Path, result: Any) -> None:

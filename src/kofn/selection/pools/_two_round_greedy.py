@@ -32,7 +32,7 @@ from kofn.objectives.kcenter import distances_to
 from kofn.objectives.similarity import ceiling, ceiling_within, geometry
 from kofn.selection.greedy._run import greedy
 from kofn.selection.greedy._search import PartSearch, Search
-from kofn.selection.pools._kept import Kept
+from kofn.selection.pools._kept import Kept, seed_begun
 from kofn.selection.pools._parts import Ask, Handed, Picked, Rows, Seen, costs_of, hand_over, look
 
 # A part has so many rows unless told otherwise, and hands over k, or no more than one in so many of them where that
@@ -54,6 +54,7 @@ _RIVALS, _RIVAL_ROWS, _RIVAL_PARTS = 3, 1_000, 1_000
     "select",
     traits=("sandwich", "distributed"),
     pooled=True,
+    begun=seed_begun,
     draws=Draw(
         options={
             "part_rows": (2, 3, 5),
@@ -98,7 +99,7 @@ def two_round_greedy(
         X: vectors (n, d), or a `Pool` (`kofn.core.pools`), which is never in memory as a whole.
         k: how many.
         metric: "euclidean" (c - distance), "sqeuclidean" or "cosine" ((1 + cos) / 2).
-        seed: whole number; draws the samples and the deal.
+        seed: whole number; draws the samples and the deal. Without one, that of the run that `work` keeps.
         engine: where the parts are picked from: "local" (threads), "ray", "ray://HOST:PORT", or an engine. The picks
             are the same on each, and for any number of workers.
         part_rows: how many rows a part has, default 2,500. More are better and slower.
