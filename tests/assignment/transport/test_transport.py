@@ -11,6 +11,7 @@ import pytest
 
 import kofn
 from kofn.assignment import bottleneck_coupling, bottleneck_encoder, minimum_entropy_coupling, sinkhorn_newton_sparse
+from kofn.assignment.transport import _sinkhorn_newton_sparse
 from kofn.assignment.transport._codes import bits
 from kofn.core.checks import InfeasibleError, InputError
 
@@ -334,3 +335,40 @@ def test_bad_codes_and_couplings_are_refused() -> None:
         minimum_entropy_coupling(([1, 1], [3]))
     with pytest.raises(InputError, match="margins=list: give two vectors"):
         bottleneck_coupling([1, 2, 3], 1)
+
+
+STUBBORN = {
+    "entries that may not be used": (
+        np.array([[-np.inf, 0, 0, 0.3], [0.2, 0.3, -np.inf, 0.1]]),
+        np.array([0.6548709506945549, 0.6428192707167715]),
+        np.array([0.44509591721029257, 0.2025508722742307, 0.1097480699296571, 0.5402953619971459]),
+    ),
+    **{
+        f"drawn, {rows} x {columns}": (
+            (rng := np.random.default_rng(seed)).normal(size=(rows, columns)),
+            rng.random(rows),
+            rng.random(columns),
+        )
+        for seed, rows, columns in ((117405327, 7, 4), (417761791, 3, 6))
+    },
+}
+
+
+@pytest.mark.parametrize("name", STUBBORN)
+@pytest.mark.parametrize("entries", [0, 1 << 10])
+@pytest.mark.parametrize("reg", [1e-3, 1e-5, 3e-6, 3e-7, 1e-8])
+def test_any_regularisation_comes_to_an_end(
+    name: str, reg: float, entries: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where Newton's method from a level above wanders: the plan without entropy is begun with instead."""
+    monkeypatch.setattr(_sinkhorn_newton_sparse, "_FEW_ENTRIES", entries)
+    scores, rows, columns = STUBBORN[name]
+    columns = columns * rows.sum() / columns.sum()
+    plan = sinkhorn_newton_sparse(scores, margins=(rows, columns), reg=reg)
+    exact = sinkhorn_newton_sparse(scores, margins=(rows, columns), reg=0)
+    assert plan.status == "optimal"
+    assert plan.info["newton_steps"] < 500
+    assert plan.info["margin_error"] < 1e-8
+    most = rows.sum() * (np.log(scores.size) + 1)
+    assert exact.value - 1e-12 <= plan.value <= exact.value + reg * most
+    assert plan.info["transport"] <= exact.value + 1e-9

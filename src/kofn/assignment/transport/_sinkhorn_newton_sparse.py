@@ -35,6 +35,9 @@ _ROUNDING = 2.0**-50
 # Below this share of the range of the scores the plan without entropy is solved first, from whose prices potentials are
 # small; where there is none, below this one the doubles of two potentials cannot tell plans apart.
 _LITTLE, _FINEST = 1e-6, 1e-9
+# The same for tables of few entries, whose plan without entropy takes no time; and for others where so many of Newton's
+# steps were not enough.
+_LITTLE_OF_FEW, _FEW_ENTRIES, _MANY_STEPS = 1e-2, 1 << 10, 200
 # Entries of a table that are looked at together.
 _ENTRIES_AT_ONCE = 1 << 16
 # Rows that share what is left of a column at a time.
@@ -199,7 +202,9 @@ def _solve(scores: Floats, r: Floats, c: Floats, reg: float, *, time_limit: floa
     if turned:
         scores, r, c = np.ascontiguousarray(scores.T), c, r
     u, v, used, span = np.zeros(len(r)), np.zeros(len(c)), reg, range_of(scores)
-    if 0 < reg < _LITTLE * span:
+    early = 0 < reg < (_LITTLE_OF_FEW if how["newton"] and scores.size <= _FEW_ENTRIES else _LITTLE) * span
+    late = not early and how["newton"] and reg < _LITTLE_OF_FEW * span
+    if early:
         # What all scores of a row or column share has no part in the plan.
         u = scores.max(axis=1)
         scores = scores - u[:, None]
@@ -209,15 +214,21 @@ def _solve(scores: Floats, r: Floats, c: Floats, reg: float, *, time_limit: floa
     # Kernel-vector products are memory-bound: a second thread only changes the order of the sums.
     with Control(time_limit=time_limit) as control, threadpool_limits(1, "blas"):
         how["left"] = control.left
-        exact = _little_entropy.Reduced.of(scores, r, c, control.stopped) if 0 < reg < _LITTLE * span else None
+        used, solved, exact = max(reg, _FINEST * span), None, None
+        if early and span:
+            exact = _little_entropy.Reduced.of(scores, r, c, control.stopped)
+        elif late:
+            solved = _entropic.solve(scores, r, c, used, **{**how, "most": min(how["most"], _MANY_STEPS)})
+            if solved[3] > how["tol"] and not control.stopped():
+                exact, solved = _little_entropy.Reduced.of(scores, r, c, control.stopped), None
         if exact is not None:
             scores, u, v, used = exact.scores, u + exact.u, v + exact.v, max(reg, exact.finest)
             solved = _little_entropy.solve(exact, r, c, used, **how)
-        elif span:
-            used = max(reg, _FINEST * span)
+        elif solved is None and span:
             solved = _entropic.solve(scores, r, c, used, **how)
-        else:
+        elif solved is None:
             # Scores that are all the same ask for the same plan whatever `reg` is.
+            used = reg
             solved = _entropic.solve(np.where(scores > -np.inf, 0.0, -np.inf), r, c, 1.0, **how)
             solved = (reg * solved[0], reg * solved[1], *solved[2:])
     rows, columns, plan, off, counts = solved
