@@ -109,7 +109,8 @@ _FALLING = re.compile(
 
 # Names of columns that say what an alternative is, or what its other scores come to.
 _NO_JUDGE = re.compile(
-    r"(#?[ _-]?(params?|parameters)([ _(-].*)?|size([ _(-].*)?|n|count|counts|avg\.?|average|mean|overall|total|index|row)",
+    r"(#?[ _-]?(params?|parameters)([ _(-].*)?|size([ _(-].*)?|n|count|counts|avg\.?|average|mean|overall|total|index|"
+    r"row)",
     re.IGNORECASE,
 )
 

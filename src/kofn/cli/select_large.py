@@ -111,7 +111,9 @@ def _refuse_asking(arguments: SelectArguments) -> None:
     }
     flag = next((flag for flag, is_given in given.items() if is_given), None)
     if asking and flag and arguments.method in ("auto", METHOD):
-        raise InputError(f"{flag} does not go with {asking}, by which the pool is picked part by part; leave {asking} out")
+        raise InputError(
+            f"{flag} does not go with {asking}, by which the pool is picked part by part; leave {asking} out"
+        )
 
 
 def _asking(arguments: SelectArguments) -> list[str]:

@@ -1,7 +1,8 @@
 """Results that lm-evaluation-harness writes, as a table of scores: one row a model, one column a task and metric.
 
-The harness writes `OUTPUT/MODEL/results_DATE.json` (older releases a file of any name), where `results` holds for each task `metric,filter` and its
-standard error, `higher_is_better` what its metrics mean, and `group_subtasks` which tasks make up a group.
+The harness writes `OUTPUT/MODEL/results_DATE.json` (older releases a file of any name), where `results` holds for
+each task `metric,filter` and its standard error, `higher_is_better` what its metrics mean, and `group_subtasks` which
+tasks make up a group.
 """
 
 from __future__ import annotations

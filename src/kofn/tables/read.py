@@ -400,9 +400,10 @@ def _named(text: str, id_column: str | None, option: str) -> list[str]:
         return [str(key) for key in plan.keys(plan.indices).tolist()]
     if suffix in TABLES:
         table = Table.open(path)
-        name = id_column or "row"
+        # Beside a column `row` of the pool's own, ours is called so.
+        name = id_column or ("kofn_row" if "kofn_row" in table.columns else "row")
         if name not in table.columns:
-            hint = "" if id_column else "; say which column holds the ids with --id"
+            hint = "" if id_column else " of row numbers; say which column of both holds the ids with --id"
             raise InputError(f"--{option} {text} has no column {name!r}{nearest(name, table.columns)}{hint}")
         return [str(key) for key in table.ids(name).tolist()]
     return _lines_of(text, option)
