@@ -68,10 +68,10 @@ def _named(member: str) -> list[str]:
     """The files and folders that a quoted glob stands for, in the order of their names; else the member itself."""
     if names_a_file(member) or not has_magic(member):
         return [member]
-    found = sorted(glob(member, recursive=True))
-    if not found:
+    paths = sorted(glob(member, recursive=True))
+    if not paths:
         raise InputError(f"{member}: no file or folder is called so; check the glob")
-    return found
+    return paths
 
 
 def with_method(members: Sequence[str], arguments: CombineArguments) -> CombineArguments:

@@ -180,7 +180,9 @@ def _has_shape(file: Path) -> bool:
         run = json.loads(text) if b'"results"' in text else None
     except (OSError, ValueError):
         return False
-    results = run.get("results") if isinstance(run, dict) else None
+    if not isinstance(run, dict):
+        return False
+    results = run.get("results")
     if not isinstance(results, dict) or not results:
         return False
     return all(isinstance(metrics, dict) for metrics in results.values()) and not {"config", "n-shot"}.isdisjoint(run)

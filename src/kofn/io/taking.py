@@ -124,16 +124,16 @@ def found_by_ids(data: Any, ids: Any, rows: NDArray[np.int64]) -> NDArray[np.int
     numbers = wanted.dtype.kind in "iu"
     wanted = wanted.astype(np.int64 if numbers else str)
     order_of_ids = np.sort(wanted)
-    found: dict[str, NDArray[np.int64]] = {}
+    places_of: dict[str, NDArray[np.int64]] = {}
     for name, values in _columns_like(data, numbers=numbers, n=len(wanted)):
         if np.array_equal(values, wanted):
             return rows
         order = np.argsort(values, kind="stable")
         if np.array_equal(values[order], order_of_ids):
-            found[name] = order[np.searchsorted(order_of_ids, wanted[rows])].astype(np.int64)
-    places = list(found.values())
+            places_of[name] = order[np.searchsorted(order_of_ids, wanted[rows])].astype(np.int64)
+    places = list(places_of.values())
     if any(not np.array_equal(places[0], other) for other in places[1:]):
-        first, second = list(found)[:2]
+        first, second = list(places_of)[:2]
         raise InputError(f"{first!r} and {second!r} both hold the plan's ids, in different orders; name one by ids=")
     return places[0] if places else rows
 
