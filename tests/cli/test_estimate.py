@@ -12,8 +12,10 @@ import polars as pl
 import pytest
 from command_line import run
 
+import kofn
 from kofn.cli import estimate
 from kofn.io.tables import Table
+from kofn.selection.pools._two_round_greedy import _handed, pairs_of_rounds
 
 
 def test_dry_run_writes_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -110,3 +112,30 @@ def test_what_is_loaded_on_the_first_sample_is_no_time_of_the_rows(monkeypatch: 
     words, _ = estimate._timed("assign", "fastclara", {}, {"X": np.zeros((10_000, 2)), "k": 3}, 100_000)
     assert sizes == [300, 300, 800, 800, 2_500, 2_500, 5_000, 5_000]
     assert words == "about 1 (measured on 5,000 rows, growing as n^1.0)"
+
+
+def test_a_look_at_two_rounds_goes_by_their_cost_and_leaves_work_alone(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    X = np.random.default_rng(0).normal(size=(6000, 4)).astype(np.float32)
+    call: dict[str, Any] = {"X": X, "k": 3}
+    for part_rows in (20, 500):
+        options = {"part_rows": part_rows, "work": "kept"}
+        told = estimate.beforehand("select", "two_round_greedy", options, call, rows=200_000)
+        pairs = pairs_of_rounds(200_000, 3, part_rows)
+        assert f"(by its cost: {pairs / 200_000:,.0f} distances a row)" in told["seconds"]
+    assert not Path("kept").exists()
+    pl.DataFrame({"a": X[:, 0], "t": ["w"] * 6000}).write_csv("pool.csv")
+    call_of_texts = ["select", "pool.csv", "--text", "t", "-k", 3, "--part-rows", 500, "--work", "kept"]
+    for words in (call_of_texts, ["select", "pool.csv", "--columns", "a", *call_of_texts[4:]]):
+        assert run(capsys, *words, "--dry-run")[0] == 0
+        assert not Path("kept").exists()
+
+
+def test_the_parts_hand_over_as_many_rows_as_the_estimate_counts() -> None:
+    X = np.random.default_rng(0).normal(size=(8000, 8)).astype(np.float32)
+    for part_rows in (50, 400):
+        plan = kofn.select(X, k=6, method="two_round_greedy", part_rows=part_rows, seed=0)
+        handed = _handed(8000, 6, part_rows) * -(-8000 // part_rows)
+        # Some more complete the picks, k at the most.
+        assert handed <= plan.info["candidates"] <= handed + 6

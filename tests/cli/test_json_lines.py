@@ -37,7 +37,7 @@ def test_columns_left_out_leave_the_others_as_they_are(folder: Path, capsys: pyt
     call = ("select", "t.jsonl", "--text", "t", "-k", 5, "--drop", "schema,mixed,id", "-o", "o.jsonl")
     assert run(capsys, *call)[0] == 0
     written = {json.loads(line)["t"]: line for line in Path("o.jsonl").read_text().splitlines()}
-    assert written["red car"].startswith('{"t": "red car", "v": [1, 2],"rank":')
+    assert written["red car"].startswith('{"t": "red car", "v": [1, 2],"row":')
     assert '"big": 2.50' in written["grün"]
     assert '"e": 1.0e5' in written["rouge"]
 

@@ -158,9 +158,12 @@ def test_beforehand_the_footers_alone_are_read(
     ("more", "message"),
     [
         (["-m", "farthest_first", "--max-memory", "100KB"], "reads all rows at once: 6,000 x 16 takes"),
+        (["--part-rows", 500, "--budget", 3, "--cost", "weight"], "leave --part-rows out"),
+        (["--work", "w", "--score", "weight"], "--score does not go with --work,"),
+        (["--engine", "ray", "--budget", 3, "--cost", "weight"], "leave --engine ray out"),
         (["-m", "two_round_greedy", "--max-memory", "100KB", "--budget", 3, "--cost", "weight"], "--budget needs all"),
         (["--part-rows", 500, "--max-memory", "100KB", "--dedupe", "0.9"], "--dedupe needs all vectors at once"),
-        (["--part-rows", 500, "-m", "farthest_first"], "--part-rows and --work are of pools"),
+        (["--part-rows", 500, "-m", "farthest_first"], "farthest_first reads all rows at once; leave --part-rows out"),
         (["--part-rows", 0], "part_rows=0"),
         (["-k", 6001, "--part-rows", 500], "ask for k <= 6000"),
     ],

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from command_line import refused, run
+from command_line import make_pool, refused, run, write
 
 from kofn import datasets
 
@@ -229,3 +229,22 @@ def test_numbers_that_measure_are_told_as_no_classes(
     code, text, err = run(capsys, "select", file, *COLUMNS, "-k", 3, "--model", "none")
     assert code == 0, err
     assert ("different numbers with decimals, and each counts as a class" in text) == warned
+
+
+def test_picks_without_ids_are_excluded_and_included_by_their_numbers(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frame = make_pool().drop("key")
+    for own in (frame, frame.with_columns(row=pl.arange(100, 160, eager=True))):
+        write(own, folder / "pool.csv")
+        call = ["select", "pool.csv", "--columns", "age,tokens", "-k", 5]
+        code, out, err = run(capsys, *call, "-o", "first.csv")
+        assert code == 0, err
+        name = "kofn_row" if "row" in own.columns else "row"
+        assert (f"ours is {name!r}" in out) == ("row" in own.columns)
+        first = pl.read_csv("first.csv")[name].to_list()
+        other = json.loads(run(capsys, *call, "--exclude", "first.csv", "--json")[1])["picks"]
+        assert len(other) == 5
+        assert not set(first) & set(other)
+        again = json.loads(run(capsys, *call, "--include", "first.csv", "--json")[1])["picks"]
+        assert set(again) == set(first)

@@ -6,6 +6,7 @@ import dataclasses
 import json
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -15,6 +16,7 @@ from kofn._index import entries
 from kofn.cli import app
 from kofn.cli.allocate import AllocateArguments
 from kofn.cli.combine import CombineArguments
+from kofn.cli.flags import Flag
 from kofn.core import registry
 from kofn.tables.arguments import VerbArguments
 from kofn.tables.assign_arguments import AssignArguments
@@ -78,3 +80,48 @@ def test_no_flag_hides_an_option_of_a_method(kind: type[VerbArguments]) -> None:
     flags = {field.name for field in dataclasses.fields(kind)} - {*kind.OPTIONS, "min_size", "limits"}
     for entry in entries(kind.VERB).values():
         assert not flags & entry.options.keys(), entry.name
+
+
+@pytest.mark.parametrize(
+    "more", [["--include", "r001", "--include", "r007"], ["--include", "r001", "--include", "own.txt"]]
+)
+def test_names_and_ids_given_twice_add_up(folder: Path, capsys: pytest.CaptureFixture[str], more: list[str]) -> None:
+    write(make_pool(), folder / "pool.csv")
+    Path("own.txt").write_text("r007\n")
+    call = ["select", "pool.csv", "--id", "key", "-k", 4, "--json"]
+    code, out, err = run(capsys, *call, "--columns", "age", "--columns", "tokens", *more)
+    assert code == 0, err
+    assert out_of(out) == out_of(run(capsys, *call, "--columns", "age,tokens", "--include", "r001,r007")[1])
+    assert {"r001", "r007"} <= set(out_of(out))
+    out = run(capsys, *call, "--columns", "age", "--exclude", "r001", "--exclude", "r007", "-k", "4")[1]
+    assert not {"r001", "r007"} & set(out_of(out))
+
+
+def out_of(text: str) -> list[str]:
+    return list(json.loads(text)["picks"])
+
+
+@pytest.mark.parametrize(
+    ("verb", "flags", "message"),
+    [
+        ("select", ["-k", 3, "--k", 5], "--k is given twice, 3 and 5; give it once"),
+        ("select", ["-m", "ccs", "--n-strata", 3, "--n_strata", 5, "--n-strata", 7], "is given 3 times, 3, 5 and 7"),
+        ("select", ["-k", 3, "-O", "a=1", "-O", "a=2"], "--option a is given twice, 1 and 2; give it once"),
+        ("assign", ["--metric", "cosine", "--metric", "euclidean"], "--metric is given twice"),
+        ("allocate", ["--seed", 1, "--seed", 2], "--seed is given twice"),
+        ("combine", ["--weights", 1, "--weights", 2], "--weights is given twice, 1 and 2"),
+        ("combine", ["--sum", "--mean"], "--sum and --mean are both given; give one"),
+        ("compare", ["--judge", "a", "--judge", "b"], "--judge is given twice, a and b"),
+    ],
+)
+def test_a_flag_of_one_value_given_twice_is_refused(
+    folder: Path, capsys: pytest.CaptureFixture[str], verb: str, flags: list[object], message: str
+) -> None:
+    write(make_pool(), folder / "pool.csv")
+    assert message in refused(capsys, verb, "pool.csv", *flags)
+
+
+def test_every_flag_of_every_command_is_one_that_is_given_once() -> None:
+    for command in app.commands.values():
+        for param in command.params:
+            assert isinstance(param, Flag | click.Argument), (command.name, param.name)

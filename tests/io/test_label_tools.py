@@ -115,3 +115,17 @@ def test_other_tools_and_names_are_refused(tmp_path: Path, capsys: pytest.Captur
     entries = ["--columns", "age,score", "--scores", "-m", "topk_mask", "-k", "3"]
     told = refused(capsys, "select", file, *entries, "--export", f"argilla={tmp_path / 'a.json'}")
     assert "--scores picks entries" in told
+
+
+def test_rows_without_ids_are_named_by_their_numbers(tmp_path: Path) -> None:
+    rows = pl.DataFrame({"body": ["a", "b"]})
+    assert [record["id"] for record in argilla(rows, numbers=[7, 3])] == ["7", "3"]
+    assert [task["data"]["row"] for task in label_studio(rows, [7, 3])] == [7, 3]
+    X = np.array([[0.0], [0.1], [5.0], [9.0]])
+    first = kofn.select(X, k=2)
+    second = kofn.select(X, k=2, exclude=first.indices)
+    names = []
+    for plan in (first, second):
+        plan.export(tmp_path / "r.json", {"body": list("abcd")}, to="argilla")
+        names += [record["id"] for record in json.loads((tmp_path / "r.json").read_text())]
+    assert sorted(names) == ["0", "1", "2", "3"]

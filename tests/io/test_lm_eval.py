@@ -78,7 +78,7 @@ def test_what_was_not_measured_alike_is_told(results: Path) -> None:
     notes = score_table([results]).notes
     assert score_table([results]).lower == ["wikitext/word_perplexity"]
     assert "wikitext was not measured alike (shots of org/a: 0, org/b: 5)" in notes
-    assert not any("arc" in note for note in notes)
+    assert not any("arc" in note for note in notes if "alike" in note)
 
 
 def test_the_command_ranks_the_models(results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -131,3 +131,48 @@ def test_the_harness_own_writer_is_read(tmp_path: Path) -> None:
     table = score_table([tmp_path / "out"])
     assert sorted(table.frame["model"]) == ["org/a", "org/b"]
     assert "arc/acc" in table.main
+
+
+def test_models_of_one_name_are_told_apart_by_what_they_were_made_with(tmp_path: Path) -> None:
+    def dump_as(folder: str, score: float, args: Any, date: float) -> None:
+        more = {"config": {"model_args": args}, "date": date}
+        dump(tmp_path / folder, "org/a", {"arc": {"acc,none": score}}, **more)
+
+    dump_as("x", 0.1, "pretrained=org/a,dtype=float16,device=cpu", 3.0)
+    dump_as("y", 0.2, {"pretrained": "org/a", "dtype": "float32"}, 2.0)
+    dump_as("z", 0.3, "pretrained=org/a,dtype=float16,peft=l/", 1.0)
+    dump_as("w", 0.4, "pretrained=org/a,dtype=float16,device=cuda", 0.5)
+    table = score_table([tmp_path])
+    scores = dict(zip(table.frame["model"], table.frame["arc/acc"], strict=True))
+    # The run of 0.4 is of the same model as that of 0.1, and older.
+    assert scores == {
+        "org/a dtype=float16": 0.1,
+        "org/a dtype=float32": 0.2,
+        "org/a dtype=float16 peft=l/": 0.3,
+    }
+    again = [note for note in table.notes if "measured again" in note]
+    assert len(again) == 1
+    assert again[0].startswith("org/a dtype=float16 was measured again on arc: ")
+    assert again[0].index("/x/") < again[0].index("/w/")
+
+
+def test_files_of_any_name_and_quoted_globs(results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wanted = score_table([results]).frame.sort("model")
+    for number, file in enumerate(sorted(results.rglob("*.json"))):
+        file.rename(file.with_name("results.json" if number == 0 else f"m_{file.name[8:]}"))
+    (results / "config.json").write_text('{"results": "none"}', encoding="utf-8")
+    assert is_results(results)
+    assert score_table([results]).frame.sort("model").select(wanted.columns).equals(wanted)
+    code, out, err = run(capsys, "combine", f"{results}/*/")
+    assert code == 0, err
+    assert "2 alternatives ranked by 4 judges" in out
+    assert "no file or folder is called so" in refused(capsys, "combine", f"{tmp_path}/nothing-*")
+
+
+def test_columns_that_count_or_fall_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = tmp_path / "board.csv"
+    table.write_text("model,Rank,params,arc,Average\nx,1,7,3,2\ny,2,8,4,3\n", encoding="utf-8")
+    out = run(capsys, "combine", table, "--id", "model")[1]
+    assert "where lower is: --lower Rank" in out
+    assert "params, Average count as judges beside the others; to leave them out: --columns Rank,arc" in out
+    assert "count as" not in run(capsys, "combine", table, "--id", "model", "--columns", "params,arc")[1]

@@ -142,3 +142,22 @@ def test_a_file_of_other_rows_is_refused(tmp_path: Path) -> None:
     POOL.head(5).write_parquet(tmp_path / "few.parquet")
     with pytest.raises(InputError, match="data has 5 rows, and the plan is of 30"):
         PLAN.take(tmp_path / "few.parquet")
+
+
+@pytest.mark.parametrize("numbers", [True, False])
+def test_rows_are_found_by_the_ids_that_a_frame_holds(numbers: bool) -> None:
+    ids = np.arange(100, 130) if numbers else np.array([f"r{i}" for i in range(30)])
+    frame = pl.DataFrame({"id": ids, "v": np.random.default_rng(0).normal(size=30)})
+    plan = kofn.select(frame, columns=["v"], ids="id", k=4)
+    moved = frame.reverse()
+    for data in (frame, moved, moved.to_dict(as_series=False)):
+        taken = plan.take(data)
+        assert list(taken["id"]) == plan.picked_ids.tolist()
+    # Where no column holds them, rows are those of the plan's numbers.
+    assert plan.take(moved.drop("id"))["v"].to_list() == moved["v"].gather(plan.indices).to_list()
+    twice = moved.with_columns(other=pl.Series(np.roll(ids, 3)))
+    with pytest.raises(InputError, match="both hold the plan's ids, in different orders"):
+        plan.take(twice)
+    pandas = pytest.importorskip("pandas")
+    by_index = pandas.DataFrame({"v": moved["v"].to_numpy()}, index=moved["id"].to_numpy())
+    assert plan.take(by_index).index.tolist() == plan.picked_ids.tolist()

@@ -11,6 +11,7 @@ import browser as chrome
 import numpy as np
 import polars as pl
 import pytest
+from command_line import make_pool
 from pages import HOSTILE, LOOKS, Reader, check_frame, contrast, farthest, read, stands
 from sklearn.datasets import load_digits
 
@@ -515,3 +516,21 @@ def test_without_chromium_the_reason_is_given_and_ci_fails(monkeypatch: Any) -> 
     monkeypatch.setenv("CI", "true")
     with pytest.raises(pytest.fail.Exception, match="CI must run"):
         chrome.require()
+
+
+def test_the_table_that_was_picked_from_is_shown_as_it_was_compared(tmp_path: Path) -> None:
+    frame = make_pool(40)
+    for asked in ({"text": "body"}, {"columns": ["age", "lang"]}, {"vectors": "emb"}):
+        plan = kofn.select(frame, k=4, **asked)
+        page = plan.report(tmp_path / "r.html", X=frame).read_text(encoding="utf-8")
+        assert "<svg" in page
+        assert frame["body"][int(plan.indices[0])] in page
+        with pytest.raises(InputError, match="give the table it was made from"):
+            plan.report(tmp_path / "r.html", X=frame.select("key", "score"))
+    plan = kofn.assign(frame, columns=["age", "score"], k=3)
+    assert plan.report(tmp_path / "r.html", X=frame).exists()
+    numbers = frame.select(pl.col("age") / 40, "score")
+    kofn.select(numbers, k=3).report(tmp_path / "r.html", X=numbers)
+    plan = kofn.select(numbers.to_numpy(), k=3)
+    with pytest.raises(InputError, match="the plan does not say how its rows were compared"):
+        plan.report(tmp_path / "r.html", X=frame)

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from kofn.cli.flags import Columns, Flag, Ids, Names
 from kofn.cli.verb_command import Section
 from kofn.core.checks import InputError
 from kofn.io.label_tools import TOOLS
@@ -125,15 +126,6 @@ class _CountOrShare(click.ParamType):
         return share
 
 
-class _Names(click.ParamType):
-    """Words with commas between."""
-
-    name = "names"
-
-    def convert(self, value: Any, _param: click.Parameter | None, _ctx: click.Context | None) -> tuple[str, ...]:
-        return tuple(name.strip() for name in value.split(","))
-
-
 class _ForTool(click.ParamType):
     """A labelling tool and the file that it imports."""
 
@@ -149,24 +141,15 @@ class _ForTool(click.ParamType):
         return tool, path
 
 
-class _Columns(click.ParamType):
-    """Names of columns with commas between, as they are typed: a name may hold spaces and commas of its own."""
-
-    name = "columns"
-
-    def convert(self, value: Any, _param: click.Parameter | None, _ctx: click.Context | None) -> tuple[str, ...]:
-        return tuple(value.split(","))
-
-
-NUMBER, NUMBERS, CAPACITY, COUNT_OR_AUTO, NAMES = _Number(), _Numbers(), _Capacity(), _CountOrAuto(), _Names()
+NUMBER, NUMBERS, CAPACITY, COUNT_OR_AUTO, NAMES = _Number(), _Numbers(), _Capacity(), _CountOrAuto(), Names()
 SHARE, COUNT_OR_SHARE = _Share(), _CountOrShare()
 FOR_TOOL = _ForTool()
-COLUMNS, CAPACITY_OR_TABLE, AMOUNTS_OR_TABLE = _Columns(), _OrTable(CAPACITY), _OrTable(_Amounts())
+COLUMNS, IDS, CAPACITY_OR_TABLE, AMOUNTS_OR_TABLE = Columns(), Ids(), _OrTable(CAPACITY), _OrTable(_Amounts())
 
 
 def flag(*names: str, help: str, **settings: Any) -> click.Option:
     """One flag; its last name without dashes, or else its longest, is the field that it sets."""
-    return click.Option(list(names), help=help, **settings)
+    return Flag(list(names), help=help, **settings)
 
 
 ID = flag("--id", "--ids", "id_column", metavar="COL", help="Column of unique ids, default the row number.")

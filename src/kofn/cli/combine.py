@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from glob import glob, has_magic
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from kofn.cli.combine_fold import fold, folding
 from kofn.cli.combine_ranking import rank
 from kofn.cli.verb_command import VerbCommand
 from kofn.cli.write import check_outputs
-from kofn.core.checks import InputError
+from kofn.core.checks import InputError, names_a_file
 from kofn.core.registry import Entry
 from kofn.io.lm_eval import is_results
 from kofn.io.reading import suffix_of
@@ -50,6 +51,7 @@ def command(typed: Sequence[str], members: tuple[str, ...], **values: Any) -> No
     kofn combine leaderboard.csv --id model --lower perplexity -o ranking.csv
     kofn combine results/ -o ranking.csv
     """
+    members = tuple(member for given in members for member in _named(given))
     arguments = CombineArguments.of(typed, values)
     suffix = suffix_of(Path(members[0]))
     ranked = suffix in TABLES or all(map(is_results, members))
@@ -60,6 +62,16 @@ def command(typed: Sequence[str], members: tuple[str, ...], **values: Any) -> No
         rank(members, arguments)
     else:
         _merge(members, with_method(members, arguments))
+
+
+def _named(member: str) -> list[str]:
+    """The files and folders that a quoted glob stands for, in the order of their names; else the member itself."""
+    if names_a_file(member) or not has_magic(member):
+        return [member]
+    paths = sorted(glob(member, recursive=True))
+    if not paths:
+        raise InputError(f"{member}: no file or folder is called so; check the glob")
+    return paths
 
 
 def with_method(members: Sequence[str], arguments: CombineArguments) -> CombineArguments:

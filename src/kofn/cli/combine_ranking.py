@@ -102,8 +102,15 @@ def _standing(row: Mapping[str, Any], n_judges: int) -> str:
 
 # Names of columns in which lower is better.
 _FALLING = re.compile(
-    r"(?<![a-z])(bp[bc]|cer|costs?|distance|eer|err|errors?|fid|fpr|latency|log_?loss|loss|mae|mape|mse|nll|perplexity|ppl|"
-    r"rmse|seconds|time|toxicity|wer)(?![a-z])",
+    r"(?<![a-z])(bp[bc]|cer|costs?|distance|eer|err|errors?|fid|fpr|latency|log_?loss|loss|mae|mape|mse|nll|perplexity|place|ppl|"
+    r"rank|ranking|rmse|seconds|time|toxicity|wer)(?![a-z])",
+    re.IGNORECASE,
+)
+
+# Names of columns that say what an alternative is, or what its other scores come to.
+_NO_JUDGE = re.compile(
+    r"(#?[ _-]?(params?|parameters)([ _(-].*)?|size([ _(-].*)?|n|count|counts|avg\.?|average|mean|overall|total|index|"
+    r"row)",
     re.IGNORECASE,
 )
 
@@ -121,6 +128,11 @@ def render_ranking(plan: Blend, judges: Sequence[str], arguments: CombineArgumen
     falling = [judge for judge in judges if _FALLING.search(judge) and judge not in (arguments.lower or ())]
     if falling:
         lines.append(f"higher is taken as better in every column; where lower is: --lower {','.join(falling)}")
+    odd = [judge for judge in judges if _NO_JUDGE.fullmatch(judge.strip())]
+    if odd and arguments.columns is None and len(odd) < len(judges):
+        rest = ",".join(judge for judge in judges if judge not in odd)
+        counts = f"{', '.join(odd)} {'counts as a judge' if len(odd) == 1 else 'count as judges'}"
+        lines.append(f"{counts} beside the others; to leave {'it' if len(odd) == 1 else 'them'} out: --columns {rest}")
     if unsaid is not None:
         lines.append(f"they are told by their row numbers; --id {unsaid!r} names them")
     if arguments.output:

@@ -23,6 +23,7 @@ from kofn.io.beginnings import SMALL, beginning, rows_of_all
 from kofn.io.many import files_of, open_tables
 from kofn.io.tables import Table, located
 from kofn.objectives._estimates import pairs_of_search
+from kofn.selection.pools._two_round_greedy import pairs_of_rounds
 from kofn.tables.arguments import RowArguments
 from kofn.verbs import allocate, assign, select
 
@@ -102,6 +103,8 @@ def beforehand(
         method = dispatch.choose(verb, _at_size(call, n), options)
     if method == "sampled_greedy" and "reference" not in options:
         options = {**options, "reference": rows_sampled(n, features_of(call["X"]), _picks(call.get("k"), n))}
+    # A look beforehand neither reads nor writes what a run keeps.
+    options = {name: value for name, value in options.items() if name != "work"}
     seconds, plan = _timed(verb, method, options, call, n)
     chosen = dispatch.methods_of(verb)[plan.method] if plan is not None else entry
     about = "about " if rows is not None else ""
@@ -182,6 +185,8 @@ def _timed(
     X = call.get("X")
     if n > sizes[-1] and plan.method == "sampled_greedy" and "k" in call and isinstance(X, np.ndarray):
         return _of_sampled_pairs(options["reference"], call, n), plan
+    if n > last and plan.method == "two_round_greedy" and "X" in call:
+        return _of_rounds(options, call, n), plan
     if n > sizes[-1] and plan.method in _OF_PAIRS and plan.objective == "facility_location" and "X" in call:
         # A share of the picks looks at too few pairs again, all of them on a sample at too many.
         others = [_run_sample(verb, method, options, call, n, seen, last, every_pick=True)] if "k" in call else []
@@ -221,6 +226,14 @@ def _of_sampled_pairs(reference: int, call: Mapping[str, Any], n: int) -> str:
     pairs = pairs_of_search(n, d, min(reference, n), _picks(call["k"], n))
     seconds = pairs / (pairs_a_second(d) * cores(call.get("n_threads")))
     return f"about {seconds:.2g} ({pairs / (n * min(reference, n)):.1f} looks at each pair of a row and a sampled row)"
+
+
+def _of_rounds(options: Mapping[str, Any], call: Mapping[str, Any], n: int) -> str:
+    """Seconds of two rounds over parts, by the distances that they take on any pool of the size."""
+    sizes = {name: options[name] for name in ("part_rows", "n_reference", "bound_rows") if name in options}
+    pairs = pairs_of_rounds(n, _picks(call["k"], n), **sizes)
+    seconds = pairs / (pairs_a_second(features_of(call["X"])) * cores(call.get("n_threads")))
+    return f"about {seconds:.2g} (by its cost: {pairs / n:,.0f} distances a row)"
 
 
 def _run_sample(

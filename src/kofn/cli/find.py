@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import click
 
+from kofn.cli.flags import Flag
 from kofn.cli.printing import say
 from kofn.core.checks import InputError
 from kofn.finding import Hit, find
@@ -14,7 +15,7 @@ from kofn.finding import Hit, find
 
 @click.command("find", short_help="Find what answers a question.")
 @click.argument("words", nargs=-1, required=True, metavar="WORDS...")
-@click.option("--limit", type=int, default=5, show_default=True, help="How many to show at most.")
+@click.option("--limit", cls=Flag, type=int, default=5, show_default=True, help="How many to show at most.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def command(words: tuple[str, ...], limit: int, as_json: bool) -> None:
     """Find what answers a question, in the words of the field: methods, objectives, steppers, modules and helpers.

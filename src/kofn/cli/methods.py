@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import click
 
 from kofn import _index
+from kofn.cli.flags import Flag
 from kofn.core import dispatch, registry
 from kofn.core.checks import InputError, nearest
 from kofn.core.vocabulary import VOCABULARY
@@ -15,7 +16,9 @@ from kofn.core.vocabulary import VOCABULARY
 
 @click.command("methods", short_help="List the methods.")
 @click.argument("verb", required=False)
-@click.option("--given", metavar="WORDS", help="Only methods that take these arguments, for example scores,capacity.")
+@click.option(
+    "--given", cls=Flag, metavar="WORDS", help="Only methods that take these arguments, for example scores,capacity."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def command(verb: str | None, given: str | None, as_json: bool) -> None:
     """List the methods, steppers and modules of VERB (or of all four): what they do, need, promise and cost.

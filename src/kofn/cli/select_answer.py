@@ -20,6 +20,7 @@ from kofn.io.label_tools import write_for
 from kofn.io.tables import UNLABELLED
 from kofn.tables.labelling import Expected, expected
 from kofn.tables.read import (
+    ARRAYS,
     Dropped,
     Pool,
     seen_in_report,
@@ -79,11 +80,18 @@ def picks(plan: Selection, pool: Pool, arguments: SelectArguments) -> pl.DataFra
         return pl.DataFrame({"row": pool.keys[row], "column": column, "score": score, **order})
     picked = pool.rows[plan.indices]
     if not arguments.every:
-        return rows_with(pool.table, picked, order, arguments)
+        # Without ids a row's number names it: --exclude, --include and --start take the picks by it.
+        named = {"row": picked} if _needs_numbers(pool, arguments) else {}
+        return rows_with(pool.table, picked, named | order, arguments)
     # The picks first, then all other rows of the file, those too that were left out of the pool.
     others = np.setdiff1d(np.arange(pool.table.n), picked)
     added = {name: [*values.tolist(), *[None] * len(others)] for name, values in order.items()}
     return rows_with(pool.table, np.concatenate([picked, others]), added, arguments, earlier(pool))
+
+
+def _needs_numbers(pool: Pool, arguments: SelectArguments) -> bool:
+    """Whether the picks are written with their row numbers; rows of arrays have them anyway."""
+    return arguments.id_column is None and pool.table.path.suffix.lower() not in ARRAYS
 
 
 def export_picks(plan: Selection, pool: Pool, arguments: SelectArguments) -> None:
@@ -97,8 +105,9 @@ def export_picks(plan: Selection, pool: Pool, arguments: SelectArguments) -> Non
     if pool.entries:
         raise InputError("--export writes rows, and --scores picks entries of the table; leave one of them out")
     rows = plan.ranked(rows_of(pool.table, pool.rows[plan.indices], arguments.drop))
+    numbers = pool.rows[plan.indices] if arguments.id_column is None else None
     for tool, path in arguments.export:
-        write_for(tool, path, rows, key=arguments.id_column, label=arguments.label_column)
+        write_for(tool, path, rows, key=arguments.id_column, label=arguments.label_column, numbers=numbers)
 
 
 def picked_keys(plan: Selection, pool: Pool) -> list[Any]:
@@ -229,7 +238,8 @@ def render(plan: Selection, pool: Pool, arguments: SelectArguments, seconds: flo
     size = f"{plan.n:,} entries" if pool.entries else f"{pool.table.n:,} rows"
     lines = [f"picked {len(plan):,} of {size} with {plan.method} in {seconds:.2f} s", *pool.notes]
     if arguments.output and not pool.entries and not (arguments.every and earlier(pool)):
-        lines += renamed(pool.table, "rank", "gain")
+        ours = ("row", "rank", "gain") if not arguments.every and _needs_numbers(pool, arguments) else ("rank", "gain")
+        lines += renamed(pool.table, *ours)
     if repeats := plan.info.get("duplicate_rows"):
         lines.append(f"{repeats:,} {'row has' if repeats == 1 else 'rows have'} the same vector as an earlier row")
     if plan.seed is not None and arguments.seed is None:

@@ -19,6 +19,7 @@ from kofn.io.pool import Pool as Parts
 from kofn.io.tables import Table, reading_file
 from kofn.io.vectors import only_vectors
 from kofn.objectives._estimates import pairs_of_search
+from kofn.selection.pools._two_round_greedy import pairs_of_rounds
 from kofn.tables.read import Pool
 from kofn.tables.select_arguments import SelectArguments
 
@@ -32,8 +33,6 @@ _ROOM, _ROW_BYTES = 4 * 2**30, 300
 _BASE_BYTES, _PART_BYTES = 160 * 2**20, 200 * 2**20
 # Rows that stand for the pool in the report, and bytes a second that one core reads of Parquet.
 _SAMPLE_ROWS, _READ_SPEED = 5_000, 2.5e8
-# Rows of a part of the first round and of the sample of the bound, as the method has them by default.
-_PART, _BOUND = 2_500, 2_000
 
 
 def is_large(table: Table, arguments: SelectArguments, rows: int | None = None) -> bool:
@@ -47,6 +46,7 @@ def is_large(table: Table, arguments: SelectArguments, rows: int | None = None) 
     Raises:
         InputError: they would not fit in --max-memory and the method that was named reads all rows at once.
     """
+    _refuse_asking(arguments)
     if isinstance(table, SparseNpz) or arguments.by_scores or arguments.by_rankings or not arguments.compares:
         return False
     if arguments.text or arguments.queries or arguments.private or arguments.metric in ("precomputed", "rbf"):
@@ -74,16 +74,18 @@ def by_parts(table: Table, files: Sequence[str], arguments: SelectArguments) -> 
     Raises:
         InputError: something is asked for that needs all vectors at once, or the method is another one.
     """
+    asking = _asking(arguments)
     refused = _refusals(arguments)
     if refused:
+        other = f"leave {' and '.join(asking)} out and " if asking else ""
         raise InputError(
-            f"{refused[0]} needs all vectors at once, and this pool is read in parts; leave it out, or raise "
-            "--max-memory and leave --part-rows and --work out"
+            f"{refused[0]} needs all vectors at once, and this pool is read in parts; leave {refused[0]} out, or "
+            f"{other}raise --max-memory"
         )
     if arguments.method not in ("auto", METHOD):
         raise InputError(
-            f"--part-rows and --work are of pools that are read in parts, which -m {METHOD} does; -m "
-            f"{arguments.method} reads all rows at once: leave them out"
+            f"{' and '.join(asking)}: pools are read in parts by -m {METHOD}, and -m {arguments.method} reads all rows "
+            f"at once; leave {' and '.join(asking)} out"
         )
     parts = Parts(
         table,
@@ -93,6 +95,35 @@ def by_parts(table: Table, files: Sequence[str], arguments: SelectArguments) -> 
         categories=arguments.categories or (),
     )
     return dataclasses.replace(arguments, method=METHOD), parts
+
+
+def _refuse_asking(arguments: SelectArguments) -> None:
+    """Refuse what no method does part by part, by the flags that were typed and no method that nobody named."""
+    asking = " and ".join(_asking(arguments))
+    given = {
+        "--budget": arguments.budget is not None,
+        "--score": arguments.score_column is not None,
+        "--scores": arguments.by_scores,
+        "--rankings": arguments.by_rankings,
+        "--queries": arguments.queries is not None,
+        "--private": arguments.private is not None,
+        "--model": arguments.model is not None,
+    }
+    flag = next((flag for flag, is_given in given.items() if is_given), None)
+    if asking and flag and arguments.method in ("auto", METHOD):
+        raise InputError(
+            f"{flag} does not go with {asking}, by which the pool is picked part by part; leave {asking} out"
+        )
+
+
+def _asking(arguments: SelectArguments) -> list[str]:
+    """The flags that ask for parts of the pool, as they are typed."""
+    given = {
+        "--part-rows": arguments.part_rows is not None,
+        "--work": arguments.work is not None,
+        f"--engine {arguments.engine}": arguments.engine not in (None, "local"),
+    }
+    return [flag for flag, is_given in given.items() if is_given]
 
 
 def _refusals(arguments: SelectArguments) -> list[str]:
@@ -137,12 +168,11 @@ def ways_beforehand(table: Table, arguments: SelectArguments, rows: int) -> dict
     k = arguments.k or 1
     size, speed = rows * d * item, pairs_a_second(d) * threads
     reading = size / (_READ_SPEED * threads)
-    part = arguments.part_rows or _PART
     reference = rows_sampled(rows, d, k)
     whole = _BASE_BYTES + 2 * size + _ROW_BYTES * rows
     ways = {
         METHOD: (
-            2 * reading + rows * (min(part, rows) + _BOUND + 4 * k) / speed,
+            2 * reading + pairs_of_rounds(rows, k, arguments.part_rows) / speed,
             _BASE_BYTES + _PART_BYTES + 16 * rows,
         ),
         "sampled_greedy": (reading + pairs_of_search(rows, d, min(reference, rows), k) / speed, whole),

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from kofn.cli.flags import Flag
 from kofn.core import dispatch, registry
 from kofn.core.vocabulary import reversed_as, synonym
 
@@ -158,7 +159,7 @@ def _flag(entry: registry.Entry, name: str) -> click.Option:
     kind = entry.types.get(name, "Any").removesuffix(" | None")
     if kind == "bool" or entry.options[name] in ("True", "False"):
         flag = name.replace("_", "-")
-        return click.Option([f"--{flag}/--no-{flag}", name], default=None)
+        return Flag([f"--{flag}/--no-{flag}", name], default=None)
     choices = re.fullmatch(r"Literal\[(.*)\]", kind)
     return _value_flag(
         name, re.sub(r"'|\s", "", choices[1]).replace(",", "|") if choices else _METAVARS.get(kind, "VALUE")
@@ -167,4 +168,4 @@ def _flag(entry: registry.Entry, name: str) -> click.Option:
 
 def _value_flag(name: str, metavar: str = "VALUE") -> click.Option:
     # The name is given beside the flag: from the flag alone, click would make `C` a `c`.
-    return click.Option(["--" + name.replace("_", "-"), name], default=None, metavar=metavar)
+    return Flag(["--" + name.replace("_", "-"), name], default=None, metavar=metavar)

@@ -16,7 +16,7 @@ from kofn.core.plans import Plan
 from kofn.io.atomic import claimed, refuse_unread, write_lines, write_table
 from kofn.io.json_lines import with_members
 from kofn.io.tables import Table
-from kofn.tables.arguments import RowArguments, VerbArguments
+from kofn.tables.arguments import KeysOf, RowArguments, VerbArguments
 from kofn.tables.read import ARRAYS, TABLES, images_of
 
 # What ends the name of a folder.
@@ -75,7 +75,10 @@ def check_outputs(arguments: VerbArguments, files: Sequence[str], *, table: bool
 def _read_by(arguments: VerbArguments) -> list[str]:
     """The values of other flags that are files, or folders with files."""
     written = {"output", "report", "plan_path", "dropped", "export", "typed"}
-    values = [getattr(arguments, field.name) for field in fields(arguments) if field.name not in written]
+    values: list[Any] = []
+    for name in (field.name for field in fields(arguments) if field.name not in written):
+        value = getattr(arguments, name)
+        values += value if isinstance(value, KeysOf) else [value]
     values += [word.rpartition("@")[2] for word in arguments.typed if "@" in word]
     return [value for value in values if isinstance(value, str) and value and names_a_file(value)]
 

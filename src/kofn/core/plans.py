@@ -233,7 +233,9 @@ class Selection(Plan, _Listed):
         `Subset`), or the path of a file (as a polars frame).
 
         Args:
-            data: one row an item, as many as the pool has (of a LazyFrame that is not looked at).
+            data: one row an item, as many as the pool has (of a LazyFrame that is not looked at). Where the plan has
+                ids, and a frame's index or one of its columns holds exactly those, rows are found by them, in whatever
+                order.
             ids: a column of a frame that holds the ids: rows are then found by these, wherever they stand. Ids that a
                 LazyFrame turns out not to have are left out.
 
@@ -258,7 +260,10 @@ class Selection(Plan, _Listed):
                 f"data has {length:,} rows, and the plan is of {self.n:,}; give the same rows, or find them by their "
                 "ids, as in take(data, ids='id')"
             )
-        return taking.taken(data, np.asarray(self.indices))
+        rows = np.asarray(self.indices)
+        if self.ids is not None and taking.holds_ids(data):
+            rows = taking.found_by_ids(data, self.ids, rows)
+        return taking.taken(data, rows)
 
     def export(self, path: str | Path, data: Any, *, to: str, ids: str | None = None, label: str | None = None) -> Path:
         """Write the picked rows, in the order picked, as a file that a labelling tool imports.
@@ -277,7 +282,8 @@ class Selection(Plan, _Listed):
         from kofn.io import label_tools, taking
 
         rows = taking.as_polars(self.take(data, ids=ids if self.ids is not None else None))
-        return label_tools.write_for(to, path, self.ranked(rows), key=ids, label=label)
+        numbers = self.indices.tolist() if ids is None else None
+        return label_tools.write_for(to, path, self.ranked(rows), key=ids, label=label, numbers=numbers)
 
     def ranked(self, rows: Any) -> Any:
         """A polars frame of the picks with their `rank` and `gain` beside the columns that it has."""

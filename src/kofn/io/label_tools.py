@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,13 @@ TOOLS = ("label-studio", "argilla")
 
 
 def write_for(
-    tool: str, path: str | PathLike[str], rows: pl.DataFrame, *, key: str | None = None, label: str | None = None
+    tool: str,
+    path: str | PathLike[str],
+    rows: pl.DataFrame,
+    *,
+    key: str | None = None,
+    label: str | None = None,
+    numbers: Iterable[int] | None = None,
 ) -> Path:
     """Write rows, in their order, as a file that a tool imports; whole or not at all.
 
@@ -39,6 +45,7 @@ def write_for(
         rows: the rows; columns of vectors are left out.
         key: the column that names them.
         label: the column of labels, some of which may be known.
+        numbers: what names them without such a column, default 0, 1, 2, ...; rows of later batches need others.
 
     Raises:
         InputError: another tool, or a name with another suffix; of Argilla, no column of text.
@@ -47,17 +54,24 @@ def write_for(
     choice(tool, "to", TOOLS)
     if where.suffix.lower() != ".json":
         raise InputError(f"{where}: give a name that ends in .json, which {tool} imports")
-    made = {"label-studio": lambda: label_studio(rows), "argilla": lambda: argilla(rows, key=key, label=label)}[tool]()
+    made = (
+        label_studio(rows, numbers) if tool == "label-studio" else argilla(rows, key=key, label=label, numbers=numbers)
+    )
     text = json.dumps(made, ensure_ascii=False, indent=1, allow_nan=False)
     return write_lines([text.encode()], where)
 
 
-def label_studio(rows: pl.DataFrame) -> list[dict[str, Any]]:
-    """One task a row, in the rows' order."""
-    return [{"data": row} for row in _plain(rows)]
+def label_studio(rows: pl.DataFrame, numbers: Iterable[int] | None = None) -> list[dict[str, Any]]:
+    """One task a row, in the rows' order, with its number as `row` where numbers name the rows."""
+    tasks = [{"data": row} for row in _plain(rows)]
+    for task, number in zip(tasks, () if numbers is None else numbers, strict=False):
+        task["data"].setdefault("row", int(number))
+    return tasks
 
 
-def argilla(rows: pl.DataFrame, *, key: str | None = None, label: str | None = None) -> list[dict[str, Any]]:
+def argilla(
+    rows: pl.DataFrame, *, key: str | None = None, label: str | None = None, numbers: Iterable[int] | None = None
+) -> list[dict[str, Any]]:
     """One record a row, in the rows' order.
 
     Raises:
@@ -69,7 +83,7 @@ def argilla(rows: pl.DataFrame, *, key: str | None = None, label: str | None = N
     if not fields:
         raise InputError("a record of Argilla has fields of text, and the rows have no column of text")
     records = []
-    for number, row in enumerate(_plain(rows)):
+    for number, row in zip(range(len(rows)) if numbers is None else numbers, _plain(rows), strict=True):
         others = {name: value for name, value in row.items() if name not in (*fields, key, label)}
         known = row.get(label) if label else None
         records.append(

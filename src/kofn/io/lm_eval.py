@@ -1,15 +1,18 @@
 """Results that lm-evaluation-harness writes, as a table of scores: one row a model, one column a task and metric.
 
-The harness writes `OUTPUT/MODEL/results_DATE.json`, where `results` holds for each task `metric,filter` and its
-standard error, `higher_is_better` what its metrics mean, and `group_subtasks` which tasks make up a group.
+The harness writes `OUTPUT/MODEL/results_DATE.json` (older releases a file of any name), where `results` holds for
+each task `metric,filter` and its standard error, `higher_is_better` what its metrics mean, and `group_subtasks` which
+tasks make up a group.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +21,14 @@ import polars as pl
 from kofn.core.checks import InputError, shown
 
 MODEL = "model"
-_RESULTS = "results_*.json"
+# What a file of the harness' own is called; one of another name is told by what it holds.
+_RESULTS = re.compile(r"results(_.*)?\.json", re.IGNORECASE)
+_DATE = re.compile(r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d")
+# Arguments of a model that say how it was run, and not which model it is.
+_HOW = {
+    *("batch_size", "data_parallel_size", "device", "device_map", "gpu_memory_utilization", "max_batch_size"),
+    *("num_concurrent", "parallelize", "tensor_parallel_size", "trust_remote_code"),
+}
 
 
 @dataclass
@@ -42,7 +52,7 @@ def is_results(path: str | Path) -> bool:
     """Whether a folder holds results of the harness, or a file is one of them."""
     where = Path(path)
     if where.is_dir():
-        return next(where.rglob(_RESULTS), None) is not None
+        return next(_in_folder(where), None) is not None
     return where.suffix.lower() == ".json" and where.is_file()
 
 
@@ -57,9 +67,9 @@ def score_table(paths: Sequence[str | Path]) -> ScoreTable:
     within: dict[str, set[str]] = {}
     setup: dict[tuple[str, str], dict[Any, str]] = {}
     falling: dict[str, None] = {}
-    for file in _files(paths):
-        run = _read(file)
-        model = _name(run, file)
+    measured: dict[tuple[str, str], Path] = {}
+    again: dict[tuple[str, Path, Path], list[str]] = {}
+    for model, file, run in _runs(paths):
         for task, metrics in run["results"].items():
             named = list(_scores(task, metrics, run))
             for column, value, lower in named:
@@ -67,6 +77,10 @@ def score_table(paths: Sequence[str | Path]) -> ScoreTable:
                 if lower:
                     falling[column] = None
             if named:
+                older = measured.get((model, task), file)
+                measured[model, task] = file
+                if older != file:
+                    again.setdefault((model, older, file), []).append(task)
                 main.setdefault(task, named[0][0])
                 for kind in ("n-shot", "versions"):
                     setup.setdefault((task, kind), {})[run.get(kind, {}).get(task)] = model
@@ -80,7 +94,10 @@ def score_table(paths: Sequence[str | Path]) -> ScoreTable:
         {MODEL: list(scores), **{name: [row.get(name) for row in scores.values()] for name in columns}},
         schema={MODEL: pl.String, **dict.fromkeys(columns, pl.Float64)},
     )
-    notes = []
+    notes = [
+        f"{model} was measured again on {_listed(tasks)}: {newer} counts there, in place of {older}"
+        for (model, older, newer), tasks in again.items()
+    ]
     for (task, kind), models in setup.items():
         if len(models) > 1:
             word = "shots" if kind == "n-shot" else "version"
@@ -89,13 +106,86 @@ def score_table(paths: Sequence[str | Path]) -> ScoreTable:
     return ScoreTable(frame, [column for task, column in main.items() if task not in inside], list(falling), notes)
 
 
+def _runs(paths: Sequence[str | Path]) -> list[tuple[str, Path, Mapping[str, Any]]]:
+    """The model, file and content of each run; those of one model in the order of their dates.
+
+    Runs of one name whose `model_args` differ are of several models, which are called by what differs, too.
+    """
+    by_name: dict[str, list[tuple[Path, Mapping[str, Any]]]] = {}
+    for file in dict.fromkeys(_files(paths)):
+        run = _read(file)
+        by_name.setdefault(_name(run, file), []).append((file, run))
+    runs = []
+    for name, own in by_name.items():
+        own.sort(key=lambda pair: _when(*pair))
+        asked = [_model_args(run) for _file, run in own]
+        keys = [key for key in dict.fromkeys(key for args in asked for key in args) if _differs(key, asked)]
+        for (file, run), args in zip(own, asked, strict=True):
+            apart = [f"{key}={args[key]}" for key in keys if key in args]
+            runs.append((" ".join([name, *apart]), file, run))
+    return runs
+
+
+def _differs(key: str, asked: Sequence[Mapping[str, str]]) -> bool:
+    """Whether runs were of several models by this argument."""
+    return key not in _HOW and len({args.get(key) for args in asked}) > 1
+
+
+def _model_args(run: Mapping[str, Any]) -> dict[str, str]:
+    """What the model was made with, which the harness keeps as `a=1,b=2` or as a mapping."""
+    config = run.get("config")
+    args = config.get("model_args") if isinstance(config, dict) else None
+    if isinstance(args, dict):
+        return {str(key): str(value) for key, value in args.items()}
+    pairs = (part.partition("=") for part in str(args or "").split(","))
+    return {key.strip(): value.strip() for key, equals, value in pairs if equals}
+
+
+def _when(file: Path, run: Mapping[str, Any]) -> tuple[float, str]:
+    """When a run was made: by its own date, or that in its name."""
+    date = run.get("date")
+    if isinstance(date, int | float) and not isinstance(date, bool):
+        return float(date), file.name
+    stamp = _DATE.search(file.name)
+    try:
+        return (datetime.strptime(stamp[0], "%Y-%m-%dT%H-%M-%S").timestamp() if stamp else 0.0), file.name
+    except ValueError:
+        return 0.0, file.name
+
+
+def _listed(tasks: Sequence[str]) -> str:
+    return ", ".join(tasks[:3]) + (f" and {len(tasks) - 3:,} more tasks" if len(tasks) > 3 else "")
+
+
 def _files(paths: Sequence[str | Path]) -> Iterator[Path]:
-    """The results' files, those of one model in the order of their dates."""
+    """The results' files, those of a folder in the order of their names."""
     for path in map(Path, paths):
         if path.is_dir():
-            yield from sorted(path.rglob(_RESULTS), key=lambda file: (file.parent, file.name))
+            yield from sorted(_in_folder(path), key=lambda file: (file.parent, file.name))
         else:
             yield path
+
+
+def _in_folder(folder: Path) -> Iterator[Path]:
+    """The files in a folder that are called like the harness' own, or hold what it writes."""
+    for file in folder.rglob("*.json"):
+        if file.is_file() and (_RESULTS.fullmatch(file.name) or _has_shape(file)):
+            yield file
+
+
+def _has_shape(file: Path) -> bool:
+    """Whether a file of any name holds scores by task as the harness writes them."""
+    try:
+        text = file.read_bytes()
+        run = json.loads(text) if b'"results"' in text else None
+    except (OSError, ValueError):
+        return False
+    if not isinstance(run, dict):
+        return False
+    results = run.get("results")
+    if not isinstance(results, dict) or not results:
+        return False
+    return all(isinstance(metrics, dict) for metrics in results.values()) and not {"config", "n-shot"}.isdisjoint(run)
 
 
 def _read(file: Path) -> Mapping[str, Any]:

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -105,6 +105,59 @@ def taken_by_id(data: Any, column: str, keys: Any) -> Any:
         data_of_ids = data.index.to_frame(index=False)
         return data.iloc[positions_of(data_of_ids, column, keys)]
     return _taken(data, positions_of(data, column, keys))
+
+
+def holds_ids(data: Any) -> bool:
+    """Whether this is a frame whose columns can be looked at now."""
+    return frame_kind(data) in ("pandas", "polars", "arrow", "datasets", "columns", "file")
+
+
+def found_by_ids(data: Any, ids: Any, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The rows where a frame's index or column says that the ids of these positions stand now.
+
+    It says so where it holds exactly the plan's ids, in whatever order; in no other case are rows moved.
+
+    Raises:
+        InputError: two columns hold them in different orders.
+    """
+    wanted = np.asarray(ids)
+    numbers = wanted.dtype.kind in "iu"
+    wanted = wanted.astype(np.int64 if numbers else str)
+    order_of_ids = np.sort(wanted)
+    places_of: dict[str, NDArray[np.int64]] = {}
+    for name, values in _columns_like(data, numbers=numbers, n=len(wanted)):
+        if np.array_equal(values, wanted):
+            return rows
+        order = np.argsort(values, kind="stable")
+        if np.array_equal(values[order], order_of_ids):
+            places_of[name] = order[np.searchsorted(order_of_ids, wanted[rows])].astype(np.int64)
+    places = list(places_of.values())
+    if any(not np.array_equal(places[0], other) for other in places[1:]):
+        first, second = list(places_of)[:2]
+        raise InputError(f"{first!r} and {second!r} both hold the plan's ids, in different orders; name one by ids=")
+    return places[0] if places else rows
+
+
+def _columns_like(data: Any, *, numbers: bool, n: int) -> Iterator[tuple[str, NDArray[Any]]]:
+    """The index, unless it counts the rows, and the columns of a frame that may hold ids: whole numbers, or texts."""
+    from kofn.io.frames import FrameTable
+    from kofn.io.tables import Table
+
+    kind = frame_kind(data)
+    if kind == "pandas" and data.index.nlevels == 1:
+        index = np.asarray(data.index)
+        counts = index.dtype.kind in "iu" and np.array_equal(index, np.arange(len(index)))
+        if len(index) == n and not counts and (index.dtype.kind in "iu") == numbers:
+            yield str(data.index.name or "index"), index.astype(np.int64 if numbers else str)
+    try:
+        table = Table.open(data) if kind == "file" else FrameTable(data)
+    except InputError:  # a frame that no verb would take is still one whose rows have numbers
+        return
+    for name in table.columns:
+        if table.dtype(name) == ("number" if numbers else "text"):
+            values = table.column(name)
+            if len(values) == n and not values.null_count() and (values.dtype.is_integer() or not numbers):
+                yield name, values.to_numpy().astype(np.int64 if numbers else str)
 
 
 def as_polars(rows: Any) -> Any:

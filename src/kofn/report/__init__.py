@@ -41,7 +41,8 @@ def write_report(
     Args:
         plan: A `Selection`, `Assignment`, `Allocation` or `Blend` over n items.
         path: The file to write; it is replaced whole or left as it was.
-        X: (n, d) vectors the plan was made from; without them there is no map and no coverage.
+        X: (n, d) vectors the plan was made from; without them there is no map and no coverage. Or the table that
+            `select` or `assign` took, whose rows are compared as they were then, and stand beside the picks.
         frame: The items' table, a polars frame of n rows; a few short columns stand beside each pick.
         text: n texts, or the name of a column of `frame`.
         images: (n, h, w) or (n, h, w, 3) pictures, or n such arrays of their own sizes.
@@ -79,8 +80,12 @@ def write_report(
     (True, True)
     """
     from kofn.report import assignment, merge, nouns, page, selection
+    from kofn.report._rows import is_rows, seen_of
     from kofn.report.context import Context
 
+    if X is not None and frame is None and text is None and is_rows(X):
+        seen = seen_of(plan, X)
+        X, metric, frame, text = seen["X"], seen.get("metric", metric), seen["frame"], seen.get("text")
     context = Context.of(
         plan,
         X=X,

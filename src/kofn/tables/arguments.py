@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 Quotas = Mapping[str, Mapping[str, tuple[int | Fraction | None, int | Fraction | None]]]
 
 
+class KeysOf(tuple[str, ...]):
+    """What a flag for ids was given each time it was typed, files of ids among them."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True, kw_only=True)
 class VerbArguments:
     """What every verb's command takes, each field named like the word of Python that it becomes.
@@ -151,13 +157,15 @@ def _is_left_out(value: Any) -> bool:
 
 def _pairs_of(texts: Sequence[str]) -> dict[str, Any]:
     """The options of `--option key=value` flags, as Python values."""
-    options = {}
+    typed: dict[str, str] = {}
     for text in texts:
         key, equals, value = text.partition("=")
         if not equals:
             raise InputError(f"--option {text!r}: write key=value, for example --option n_strata=50")
-        options[key.strip().replace("-", "_")] = literal(value)
-    return options
+        name = key.strip().replace("-", "_")
+        if typed.setdefault(name, value) != value:
+            raise InputError(f"--option {name} is given twice, {typed[name]} and {value}; give it once")
+    return {name: literal(value) for name, value in typed.items()}
 
 
 def literal(text: str) -> Any:

@@ -60,7 +60,9 @@ def _answered(
         table.hold(_used(arguments, table))
         rest = _plain_rest(table, arguments)
         if rest is not None:
-            return run(method=method, options=dict(arguments.options), **_plain_call(table, arguments, rest, given))
+            plan = run(method=method, options=dict(arguments.options), **_plain_call(table, arguments, rest, given))
+            compared = {"numbers": rest.columns, "metric": arguments.metric or "euclidean"}
+            return dataclasses.replace(plan, info={**plan.info, "compared": compared})
     if isinstance(arguments, SelectArguments):
         return _selected(run, table, arguments.of_rows(table.n))
     assert isinstance(arguments, AssignArguments)
@@ -135,9 +137,23 @@ def _selected(run: Callable[..., Any], table: Table, arguments: SelectArguments)
             return plan
         plan = _selection_of_all(plan, pool, arguments)
     info: dict[str, Any] = {"notes": [in_python(note) for note in pool.notes]} if pool.notes else {}
+    info |= _compared(arguments)
     if pool.duplicates is not None:
         info["duplicates"] = pool.duplicates._asdict()
     return dataclasses.replace(plan, info={**plan.info, **info})
+
+
+def _compared(arguments: RowArguments) -> dict[str, Any]:
+    """How the rows were compared, for a report that is given the table; nothing where no column says it."""
+    named = {name: getattr(arguments, name) for name in ("text", "vectors", "columns", "categories", "embedder")}
+    asked = {name: list(value) if isinstance(value, tuple) else value for name, value in named.items() if value}
+    if (
+        not asked
+        or arguments.metric == "precomputed"
+        or (arguments.embedder and not isinstance(arguments.embedder, str))
+    ):
+        return {}
+    return {"compared": {**asked, "metric": arguments.measured_by}}
 
 
 def _selection_of_all(plan: Selection, pool: Pool, arguments: SelectArguments) -> Selection:
@@ -158,6 +174,7 @@ def _selection_of_all(plan: Selection, pool: Pool, arguments: SelectArguments) -
 def _assignment_of_all(plan: Assignment, pool: Pool, arguments: AssignArguments) -> Assignment:
     """The same; rows that were left out go nowhere."""
     info = {**plan.info, **({"notes": [in_python(note) for note in pool.notes]} if pool.notes else {})}
+    info |= _compared(arguments)
     if pool.matrix_columns:
         info["bins"] = list(pool.matrix_columns)
     if not pool.dropped:

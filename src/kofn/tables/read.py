@@ -22,7 +22,7 @@ from kofn.io.formats import Arrays, Npy, SparseNpz
 from kofn.io.frames import as_series
 from kofn.io.tables import Table
 from kofn.io.vectors import PoolVectors, by_model, pool_vectors, reduced, tfidf
-from kofn.tables.arguments import RowArguments
+from kofn.tables.arguments import KeysOf, RowArguments
 
 TABLES = (".csv", ".tsv", ".parquet", ".jsonl")
 ARRAYS = (".npy", ".npz")
@@ -383,11 +383,15 @@ def read_keys(text: Any, ids: NDArray[Any] | None, id_column: str | None, option
 
     Args:
         text: `a,b,c`, a file with one a line, a saved plan, or an earlier output; in Python keys, a mask or a plan.
+            Several of these as `KeysOf`.
         ids: the pool's ids.
         id_column: the column that holds them.
         option: the flag, without dashes.
     """
-    named = _named(text, id_column, option) if isinstance(text, str) else _keys_of(text, ids, option)
+    if isinstance(text, str | KeysOf):
+        named = [key for part in ([text] if isinstance(text, str) else text) for key in _named(part, id_column, option)]
+    else:
+        named = _keys_of(text, ids, option)
     if ids is not None and ids.dtype.kind not in "iu":
         return np.array(named, dtype=str)
     numbers = []
@@ -432,9 +436,10 @@ def _named(text: str, id_column: str | None, option: str) -> list[str]:
         return [str(key) for key in plan.keys(plan.indices).tolist()]
     if suffix in TABLES:
         table = Table.open(path)
-        name = id_column or "row"
+        # Beside a column `row` of the pool's own, ours is called so.
+        name = id_column or ("kofn_row" if "kofn_row" in table.columns else "row")
         if name not in table.columns:
-            hint = "" if id_column else "; say which column holds the ids with --id"
+            hint = "" if id_column else " of row numbers; say which column of both holds the ids with --id"
             raise InputError(f"--{option} {text} has no column {name!r}{nearest(name, table.columns)}{hint}")
         return [str(key) for key in table.ids(name).tolist()]
     return _lines_of(text, option)

@@ -164,6 +164,31 @@ def two_round_greedy(
         return run.picks(ran, Kept(work, {} if work is None else run.settings()))
 
 
+def pairs_of_rounds(
+    n: int, k: int, part_rows: int | None = None, n_reference: int | None = None, bound_rows: int | None = None
+) -> int:
+    """About how many distances a call computes: what its two rounds, its bound and its values take.
+
+    >>> pairs_of_rounds(1_000_000, 100) / 1e9
+    7.3
+    """
+    part = min(n, part_rows or _PART_ROWS)
+    judges = min(n, _judges(k) if n_reference is None else n_reference)
+    bound = min(n, _BOUND_ROWS if bound_rows is None else bound_rows)
+    candidates = min(n, -(-n // part) * (k if judges == n else _handed(n, k, part)))
+    return n * (judges if judges == n else part) + 3 * candidates * judges + n * bound + 4 * n * k
+
+
+def _judges(k: int) -> int:
+    """How many rows judge round 2 by default."""
+    return min(_MOST, max(_LEAST, _A_PICK * k))
+
+
+def _handed(n: int, k: int, part_rows: int) -> int:
+    """How many rows a part hands over: with few rows a part, k of each would be most of the pool."""
+    return min(k, max(1, min(k, part_rows // _HANDED), -(-_TIMES_K * k * part_rows // n)))
+
+
 @dataclass(kw_only=True)
 class _Run:
     """One call: what was asked, and the steps from the pool to the plan."""
@@ -191,10 +216,8 @@ class _Run:
         # All rows judge a part where that was asked for, or where there is one.
         self.all_judge = self.parts == 1 if self.n_reference is None else self.n_reference >= n
         if self.n_reference is None:
-            self.n_reference = min(_MOST, max(_LEAST, _A_PICK * asked))
-        # With few rows a part, k of each would be most of the pool.
-        share = max(min(asked, self.part_rows // _HANDED), -(-_TIMES_K * asked * self.part_rows // n))
-        self.handed = asked if self.all_judge else min(asked, max(1, share))
+            self.n_reference = _judges(asked)
+        self.handed = asked if self.all_judge else _handed(n, asked, self.part_rows)
         self.fixed = self.constraints.preselected
 
     def left(self) -> float | None:
