@@ -184,3 +184,5 @@ def test_merging_tells_its_steps() -> None:
 def test_anything_else_is_refused() -> None:
     with pytest.raises(InputError, match=r"progress=3: give True or False, or a callable"):
         kofn.select(X, k=2, progress=3)
+    with pytest.raises(InputError, match=r"give True or False, or a callable"):
+        kofn.select(X, k=2, progress=dict)

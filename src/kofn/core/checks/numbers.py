@@ -85,7 +85,8 @@ def flag(value: Any, name: str) -> bool:
 
 def progress(value: Any, name: str = "progress") -> Any:
     """True or False, or a callable that is told each step."""
-    if callable(value):
+    # Classes and networks can be called too, but not with a step.
+    if callable(value) and not isinstance(value, type) and not hasattr(value, "load_state_dict"):
         return value
     if not isinstance(value, bool | np.bool_):
         raise InputError(f"{name}={shown(value)}: give True or False, or a callable that takes each step")
