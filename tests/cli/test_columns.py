@@ -126,4 +126,4 @@ def test_a_file_of_many_columns_is_read_in_seconds(folder: Path, capsys: pytest.
     began = time.process_time()
     assert run(capsys, "select", "wide.csv", "--columns", "gene1,gene2", "-k", 1, "-o", "o.csv")[0] == 0
     assert time.process_time() - began < 6
-    assert Path("o.csv").read_text().splitlines()[0] == ",".join([*names, "rank", "gain"])
+    assert Path("o.csv").read_text().splitlines()[0] == ",".join([*names, "row", "rank", "gain"])

@@ -18,7 +18,8 @@ class Flag(click.Option):
     """
 
     def add_to_parser(self, parser: Any, ctx: click.Context) -> None:
-        super().add_to_parser(_Keeping(parser), ctx)
+        keeping: Any = _Keeping(parser)
+        super().add_to_parser(keeping, ctx)
 
     def handle_parse_result(
         self, ctx: click.Context, opts: Mapping[str, Any], args: list[str]

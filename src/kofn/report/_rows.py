@@ -53,9 +53,10 @@ def seen_of(plan: Plan, X: Any) -> dict[str, Any]:
     if numbers is not None:
         vectors: Any = table_of_all.select(numbers).to_numpy()
     else:
-        arguments = SelectArguments(
-            **{name: tuple(value) if isinstance(value, list) else value for name, value in asked.items()}
-        )
+        words: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in asked.items()
+        }
+        arguments = SelectArguments(**words)
         vectors = speaking_python(lambda: read_vectors(table, arguments)).X
     seen = {"X": None if is_sparse(vectors) else vectors, "metric": metric, "frame": table_of_all}
     return seen | ({"text": asked["text"]} if "text" in asked else {})
