@@ -45,6 +45,7 @@ PLAIN: dict[str, Any] = {
     "time_limit": 60,
     "n_threads": 1,
     "progress": False,
+    "engine": "local",
 }
 # Three small networks, for methods that must know how units hang together.
 NETWORKS = [
@@ -304,6 +305,12 @@ HOSTILE: dict[str, Bad] = {
         "negative": (lambda v: -1, "@=-1"),
         "NaN": (lambda v: float("nan"), "@=nan"),
         "true": (lambda v: True, "@=True"),
+    },
+    "engine": {
+        "no engine": (lambda v: "spork", "@='spork': choose one of local, ray"),
+        "number": (lambda v: 3, "@=3: choose one of"),
+        "list": (lambda v: ["local"], "@=['local']: choose one of"),
+        "true": (lambda v: True, "@=True: choose one of"),
     },
     "time_limit": {
         "nothing": (lambda v: 0, "@=0: give a positive number of seconds"),

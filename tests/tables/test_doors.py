@@ -216,8 +216,8 @@ ASSIGN: dict[str, tuple[dict[str, Any], list[str]]] = {
 }
 
 
-# Flags that say where the answer goes, how text is read from a file, what the report shows, or how a pool on disk is read
-# in parts (`tests/cli/test_select_large.py`).
+# Flags that say where the answer goes, how text is read from a file, what the report shows, or how a pool on disk is
+# read in parts (`tests/cli/test_select_large.py`).
 OF_THE_COMMAND = {
     *("--part-rows", "--work", "--engine", "--address"),
     *("--output", "--report", "--plan", "--json", "--dry-run", "--option", "--dropped", "--export", "--all", "--drop"),
