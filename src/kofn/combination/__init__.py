@@ -6,7 +6,6 @@ from kofn.core.lazy import attach
 
 # Generated below this line by `make index`.
 HOMES = {
-    "best_order": "rankings._kemeny_kernels",
     "borda": "rankings._borda",
     "dare": "task_vectors._dare",
     "evolved_mean": "soups._evolved_mean",
@@ -31,7 +30,6 @@ HOMES = {
     "preview_merge": "recipes._preview_merge",
     "read_recipe": "recipes._read_recipe",
     "reduce_adapters": "adapters._reduce_adapters",
-    "settle": "rankings._kemeny_kernels",
     "singular_alignment": "alignment._singular_alignment",
     "slerp": "averaging._slerp",
     "stack_adapters": "adapters._stack_adapters",

@@ -6,10 +6,8 @@ from kofn.core.lazy import attach
 
 # Generated below this line by `make index`.
 HOMES = {
-    "best_order": "_kemeny_kernels",
     "borda": "_borda",
     "kemeny": "_kemeny",
     "merge_points": "_borda",
-    "settle": "_kemeny_kernels",
 }
 __getattr__, __dir__, __all__ = attach(__name__, HOMES)

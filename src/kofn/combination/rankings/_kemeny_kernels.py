@@ -8,8 +8,6 @@ from numpy.typing import NDArray
 
 from kofn.core.compiled import OUTER
 
-__all__ = ["best_order", "settle"]
-
 
 @nb.njit("int64[:](float64[:,::1])", **OUTER)
 def best_order(prefers: NDArray[np.float64]) -> NDArray[np.int64]:  # pragma: no cover
