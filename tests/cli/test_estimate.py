@@ -15,7 +15,7 @@ from command_line import run
 import kofn
 from kofn.cli import estimate
 from kofn.io.tables import Table
-from kofn.selection.pools._two_round_greedy import _handed, pairs_of_rounds
+from kofn.selection.pools._rounds import handed_by_a_part, pairs_of_rounds
 
 
 def test_dry_run_writes_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -136,6 +136,6 @@ def test_the_parts_hand_over_as_many_rows_as_the_estimate_counts() -> None:
     X = np.random.default_rng(0).normal(size=(8000, 8)).astype(np.float32)
     for part_rows in (50, 400):
         plan = kofn.select(X, k=6, method="two_round_greedy", part_rows=part_rows, seed=0)
-        handed = _handed(8000, 6, part_rows) * -(-8000 // part_rows)
+        handed = handed_by_a_part(8000, 6, part_rows) * -(-8000 // part_rows)
         # Some more complete the picks, k at the most.
         assert handed <= plan.info["candidates"] <= handed + 6

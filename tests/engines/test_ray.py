@@ -21,7 +21,7 @@ from kofn.engines.base import Engine
 from kofn.engines.local import Local
 from kofn.engines.ray import Ray
 from kofn.selection import two_round_greedy
-from kofn.selection.pools import _two_round_greedy as rounds
+from kofn.selection.pools import _rounds as rounds
 
 ray = pytest.importorskip("ray", reason="ray is not installed: pip install 'kofn[ray]'")
 pytestmark = pytest.mark.ray

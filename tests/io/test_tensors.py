@@ -23,7 +23,8 @@ from hypothesis import strategies as st
 from kofn.core.checks import FailureError, InputError
 from kofn.io import tensor_writer
 from kofn.io.tensor_writer import CheckpointWriter, write_arrays
-from kofn.io.tensors import DTYPES, Checkpoint, Layout, from_torch, header_bytes, to_torch
+from kofn.io.tensors import DTYPES, Checkpoint, Layout, header_bytes
+from kofn.io.torch_arrays import from_torch, to_torch
 
 
 def arrays_of_every_dtype(seed: int = 0) -> dict[str, np.ndarray]:

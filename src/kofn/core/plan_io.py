@@ -20,7 +20,7 @@ import numpy as np
 from kofn.core.arrays import Array
 from kofn.core.checks import DAMAGE, InputError, regular, shown, single_members
 from kofn.core.plan_fields import refuse_damaged
-from kofn.io import tensors
+from kofn.io import tensors, torch_arrays
 from kofn.io.atomic import atomic_path
 
 SCHEMA = 2
@@ -123,8 +123,8 @@ class _Packer:
             return {"$plan": type(value).__name__, "fields": self.fields(value, f"{path}/")}
         if isinstance(value, np.ndarray):
             return self._array(value, path)
-        if tensors.is_torch(value):
-            return {"$tensor": self._array(tensors.from_torch(value), path)}
+        if torch_arrays.is_torch(value):
+            return {"$tensor": self._array(torch_arrays.from_torch(value), path)}
         if isinstance(value, Mapping):
             source = getattr(value, "path", None)
             if source is not None:  # a checkpoint on disk is saved by reference: it may be larger than memory
@@ -169,7 +169,7 @@ def _unpack(value: Any, arrays: Mapping[str, Array], kinds: Kinds, schema: int) 
         array = arrays[body]
         return array.view(getattr(ml_dtypes, value["dtype"])) if "dtype" in value else array
     if kind == "$tensor":
-        return tensors.to_torch(unpack(body))
+        return torch_arrays.to_torch(unpack(body))
     if kind == "$objects":
         keys = np.empty(len(body), object)
         keys[:] = [unpack(item) for item in body]

@@ -460,13 +460,13 @@ class Blend(Plan):
 
     def of_the_kind_of(self, members: Any) -> Self:
         """This blend with torch tensors as its result where the members hold tensors, on the first member's device."""
-        from kofn.io import tensors
+        from kofn.io import torch_arrays
 
         first: list[Any] = [next(iter(m.values()), None) if isinstance(m, Mapping) else m for m in members]
         in_memory = isinstance(self.result, np.ndarray | dict)
-        if self.form == "order" or not in_memory or not all(tensors.is_torch(value) for value in first):
+        if self.form == "order" or not in_memory or not all(torch_arrays.is_torch(value) for value in first):
             return self
-        return dataclasses.replace(self, result=tensors.to_torch(self.result, device=first[0].device))
+        return dataclasses.replace(self, result=torch_arrays.to_torch(self.result, device=first[0].device))
 
     def ranks(self) -> Array:
         """(n,) of a ranking, the rank of each alternative, best 1; those of equal points share a rank."""

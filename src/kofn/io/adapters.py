@@ -23,7 +23,8 @@ from kofn.io.adapter_families import CONFIG, DORA, FAMILIES, PEFT, ROWS, Family,
 from kofn.io.json_text import parsed
 from kofn.io.low_rank import Pair
 from kofn.io.tensor_writer import CheckpointWriter
-from kofn.io.tensors import Checkpoint, Layout, Shard, converting, from_torch, is_torch
+from kofn.io.tensors import Checkpoint, Layout, Shard, converting
+from kofn.io.torch_arrays import from_torch, is_torch
 
 WEIGHTS = PEFT.weights
 _PICKLED = "adapter_model.bin"

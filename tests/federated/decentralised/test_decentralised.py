@@ -15,7 +15,7 @@ from refusals import refused, untested
 from kofn.combination import variance_corrected_mean
 from kofn.federated import GossipAveraging
 from kofn.federated.decentralised import _gossip_averaging as decentralised
-from kofn.io.tensors import from_torch
+from kofn.io.torch_arrays import from_torch
 
 
 def ring(n: int) -> list[list[int]]:

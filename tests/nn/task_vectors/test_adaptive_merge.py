@@ -14,7 +14,7 @@ from small_models import Speaker, one_thread, rows, small
 from torch.nn import functional
 
 from kofn import nn
-from kofn.io.tensors import to_torch
+from kofn.io.torch_arrays import to_torch
 from kofn.nn.task_vectors import _adaptive_merge as merging
 
 pytestmark = pytest.mark.usefixtures(one_thread.__name__)

@@ -17,7 +17,7 @@ from kofn.engines.local import Local
 from kofn.laws.engines import Shuffled
 from kofn.objectives.facility_location import FacilityLocation
 from kofn.selection import lazy_greedy, random_sample, two_round_greedy
-from kofn.selection.pools import _two_round_greedy as rounds
+from kofn.selection.pools import _rounds as rounds
 
 _RNG = np.random.default_rng(5)
 X = (_RNG.normal(size=(40, 8))[_RNG.integers(40, size=3000)] * 3 + _RNG.normal(size=(3000, 8))).astype(np.float32)

@@ -20,7 +20,8 @@ from kofn.combination._sweep.tokens_of import TokensOf, aligned
 from kofn.combination._sweep.vocabulary import Gathered, Vocabulary, matched
 from kofn.core.checks import InputError, as_array, nearest
 from kofn.io.quantised import FLOAT8, Dequantised, Scheme
-from kofn.io.tensors import Checkpoint, LazyTensor, TensorSpec, from_torch, is_torch
+from kofn.io.tensors import Checkpoint, LazyTensor, TensorSpec
+from kofn.io.torch_arrays import from_torch, is_torch
 
 _SHOWN = 8  # mismatches spelled out
 

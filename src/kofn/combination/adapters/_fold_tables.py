@@ -15,7 +15,8 @@ from kofn.core.checks import InputError
 from kofn.io.adapters import Adapter
 from kofn.io.companions import first_config
 from kofn.io.module_names import unwrapped
-from kofn.io.tensors import Checkpoint, from_torch, is_torch
+from kofn.io.tensors import Checkpoint
+from kofn.io.torch_arrays import from_torch, is_torch
 from kofn.io.vocabulary import Tokens, read_tokens
 
 

@@ -12,7 +12,8 @@ from kofn.core.arrays import Array
 from kofn.core.checks import InputError
 from kofn.io.adapters import Adapter
 from kofn.io.module_names import unwrapped
-from kofn.io.tensors import Checkpoint, from_torch, is_torch
+from kofn.io.tensors import Checkpoint
+from kofn.io.torch_arrays import from_torch, is_torch
 
 
 def open_base(base: Any) -> Mapping[str, Any]:

@@ -14,7 +14,7 @@ from kofn.core.arrays import Array
 from kofn.core.checks import InputError
 from kofn.core.plans import Blend
 from kofn.core.stepper import Event, Example, Stepper, stepper
-from kofn.io.tensors import from_torch, is_torch
+from kofn.io.torch_arrays import from_torch, is_torch
 
 
 def _example(rng: np.random.Generator) -> Example:

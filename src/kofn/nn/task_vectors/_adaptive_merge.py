@@ -17,7 +17,7 @@ from kofn.core.plans import Blend
 from kofn.core.runtime import Control
 from kofn.core.torch_module import module
 from kofn.core.words import Progress
-from kofn.io.tensors import from_torch
+from kofn.io.torch_arrays import from_torch
 from kofn.nn._models import ask, chosen_names, quiet, run_with, unpacked
 
 
@@ -67,11 +67,11 @@ def adaptive_merge(
         progress: True shows how far the work is; a callable is told each step.
 
     Returns:
-        Blend of form "none": `result` maps the names of the state dict to arrays (`kofn.io.tensors.to_torch` makes a
-        state dict of it), `transforms` the names of the learnt tensors to their coefficients (m, width), biases (m, 1);
-        `spread` (m,) is the L2 distance of each model to the blend. `info`: "trace", the divergence of each step before
-        it, (steps, m) in nats at temperature 1; "steps"; "rows", the number of rows passed through a source model and
-        the merged model, forward and backward.
+        Blend of form "none": `result` maps the names of the state dict to arrays (a state dict by
+        `kofn.io.torch_arrays.to_torch`), `transforms` the names of the learnt tensors to their coefficients (m, width),
+        biases (m, 1); `spread` (m,) is the L2 distance of each model to the blend. `info`: "trace", the divergence of
+        each step before it, (steps, m) in nats at temperature 1; "steps"; "rows", the number of rows passed through a
+        source model and the merged model, forward and backward.
 
     Raises:
         InputError: models that differ, no module to learn for, not one collection of batches for each model.

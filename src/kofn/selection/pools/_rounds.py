@@ -1,0 +1,487 @@
+"""The steps of two rounds over a pool: picks of the parts, picks of those, a look at all rows, and the plan."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from kofn._version import __version__
+from kofn.core.arrays import Array, Floats, Ints
+from kofn.core.checks import InputError
+from kofn.core.constraints import Constraints, Tracker
+from kofn.core.plans import Selection
+from kofn.core.pools import Pool, Unit, cut, whole
+from kofn.core.runtime import Control
+from kofn.engines.base import Engine
+from kofn.engines.threads import cores
+from kofn.objectives.facility_location import FacilityLocation
+from kofn.objectives.kcenter import distances_to
+from kofn.objectives.similarity import ceiling_within, geometry
+from kofn.selection.greedy._run import greedy
+from kofn.selection.greedy._search import PartSearch, Search
+from kofn.selection.pools._kept import Kept
+from kofn.selection.pools._parts import Ask, Handed, Picked, Rows, Seen, costs_of, hand_over, look
+
+# A part has so many rows unless told otherwise, and the bound rests on so many.
+PART_ROWS, BOUND_ROWS = 2_500, 2_000
+# A part hands over k rows, or no more than one in so many of its own where all parts together still hand over this many
+# times k.
+_HANDED, _TIMES_K = 25, 10
+# Round 2 is judged by so many rows, and so many a pick, but by no more than these unless told otherwise.
+_LEAST, _A_PICK, _MOST = 10_000, 200, 100_000
+# The bound may fail once in a million samples.
+_DOUBT = 1e-6
+# Rows and bytes of a fragment, which is read at once and has one or more parts.
+_FRAGMENT_ROWS, _FRAGMENT_BYTES = 1 << 17, 1 << 25
+# Round 1 takes no more than this share of a time limit.
+_ROUND_1 = 0.6
+# Picks of so many single parts compete with those of round 2; which, is judged by so many rows, from so many parts.
+_RIVALS, _RIVAL_ROWS, _RIVAL_PARTS = 3, 1_000, 1_000
+
+
+@dataclass(kw_only=True)
+class Run:
+    """One call: what was asked, and the steps from the pool to the plan."""
+
+    pool: Pool
+    constraints: Constraints
+    weights: Floats | None
+    metric: str
+    seed: int
+    part_rows: int
+    n_reference: Any
+    bound_rows: int
+    deal: str
+    n_threads: int | None
+    progress: bool | None
+    time_limit: float | None
+    max_memory: int | None
+    top: float | None
+
+    def __post_init__(self) -> None:
+        self.began = time.monotonic()
+        n = self.pool.n
+        self.parts = -(-n // self.part_rows)
+        asked = self.constraints.k
+        # All rows judge a part where that was asked for, or where there is one.
+        self.all_judge = self.parts == 1 if self.n_reference is None else self.n_reference >= n
+        if self.n_reference is None:
+            self.n_reference = _judges(asked)
+        self.handed = asked if self.all_judge else handed_by_a_part(n, asked, self.part_rows)
+        self.fixed = self.constraints.preselected
+
+    def left(self) -> float | None:
+        """Seconds that are left of the limit."""
+        return None if self.time_limit is None else max(1e-9, self.time_limit - (time.monotonic() - self.began))
+
+    def settings(self) -> dict[str, Any]:
+        """What the results of a fragment depend on."""
+        state = hashlib.blake2b(digest_size=16)
+        for part in (self.weights, self.constraints.banned, self.fixed):
+            state.update(b"" if part is None else np.ascontiguousarray(part).tobytes())
+        for column in self.constraints.columns:
+            for part in (column.codes, column.least, column.most):
+                state.update(np.ascontiguousarray(part).tobytes())
+        names = ("metric", "seed", "part_rows", "n_reference", "bound_rows", "deal")
+        return {
+            "rows": self.pool.digest,
+            "k": self.constraints.k,
+            **{name: getattr(self, name) for name in names},
+            "weights and constraints": state.hexdigest(),
+            "version": __version__,
+        }
+
+    def at_once(self, where: Any) -> Selection:
+        """A pool that is one part and judged by all its rows is searched as it is."""
+        given = {
+            "X": whole(self.pool),
+            "objective": "facility_location",
+            "k": self.constraints.k,
+            "weights": self.weights,
+            "metric": self.metric,
+            "max_memory": self.max_memory,
+            "time_limit": self.time_limit,
+            "n_threads": self.n_threads,
+            "progress": self.progress,
+        }
+        plan = greedy({**given, **where}, Search)
+        facts = {"parts": 1, "part_rows": self.part_rows, "n_reference": self.pool.n, "candidates": self.pool.n}
+        return dataclasses.replace(plan, info={**plan.info, **facts, "answer": "round 2", "expected_guarantee": None})
+
+    def refuse_memory(self) -> None:
+        """Refuse a limit that the work would not keep."""
+        if self.max_memory is None:
+            return
+        d, size = self.pool.width, self.pool.dtype.itemsize
+        judges = min(self.n_reference, self.pool.n)
+        candidates = self.parts * self.handed + self.constraints.k
+        table = (self.part_rows + d) * (judges if self.all_judge else min(self.part_rows, judges)) * size
+        fragment = 4 * min(self._fragment_rows(), self.pool.n) * (d * size + 24)
+        sample = (judges + min(self.bound_rows, self.pool.n)) * (4 * d * size + 64)
+        least = (
+            32 * self.pool.n + cores(self.n_threads) * (table + fragment) + sample + candidates * (4 * d * size + 448)
+        )
+        if least > self.max_memory:
+            raise InputError(
+                f"max_memory={self.max_memory} is too little for two_round_greedy on {self.pool.n} rows of {d} "
+                f"features with part_rows={self.part_rows}; give at least {least} bytes, fewer part_rows or a smaller "
+                "n_reference"
+            )
+
+    def _fragment_rows(self) -> int:
+        at_once = min(_FRAGMENT_ROWS, _FRAGMENT_BYTES // (self.pool.width * self.pool.dtype.itemsize))
+        return self.part_rows * max(1, at_once // self.part_rows)
+
+    def _sample(self, count: int, stream: int) -> Ints:
+        """Rows drawn at random, rising: of those that count, as far as there are any."""
+        rng = np.random.default_rng([self.seed, stream])
+        counting: Any = self.pool.n
+        if self.weights is not None and (self.weights > 0).any():
+            counting = np.flatnonzero(self.weights > 0)
+        room = counting if isinstance(counting, int) else len(counting)
+        return np.sort(rng.choice(counting, min(count, room), replace=False)).astype(np.int64)
+
+    def _weights_of(self, rows: Ints) -> Floats:
+        return np.ones(len(rows)) if self.weights is None else self.weights[rows]
+
+    def picks(self, engine: Engine, kept: Kept) -> Selection:
+        """The plan, from both rounds and a look at all rows."""
+        rng = np.random.default_rng([self.seed, 1])
+        order = rng.permutation(self.pool.n) if self.deal == "random" else None
+        self.rows = Rows(self.pool, order, self.weights, self.constraints.banned)
+        rows = self._fragment_rows()
+        self.fragments = self.pool.fragments(rows) if order is None else cut([Unit("", 0, self.pool.n)], rows)
+        self.judges, self.bounding = self._sample(self.n_reference, 2), self._sample(self.bound_rows, 3)
+        share = None if self.time_limit is None else _ROUND_1 * self.time_limit
+        total = len(self.fragments)
+        with Control(time_limit=share, progress=self.progress, total=total, title="round 1") as control:
+            handed = self._round_1(engine, kept, control)
+            interrupted = control.interrupted
+        complete = len(handed) == total and all(part.complete for part in handed)
+        total = self.constraints.k
+        with Control(time_limit=self.left(), progress=self.progress, total=total, title="round 2") as control:
+            if interrupted:
+                control.interrupt()
+            outcome = self._round_2(handed, complete, control)
+            sets = [outcome.picks, *(() if outcome.stopped else self._rivals(handed))]
+            looked = [] if control.interrupted else self._look(engine, kept, control, sets, handed)
+        return self._plan(outcome, sets, looked, engine, kept)
+
+    def _round_1(self, engine: Engine, kept: Kept, control: Control) -> list[Handed]:
+        columns, offset = self.constraints.columns, 0
+        groups, room, needs = [], [], []
+        for column in columns:
+            groups.append(column.codes + offset)
+            picked = column.counts(self.fixed)
+            room.append(column.most - picked)
+            needs.append(column.least - picked)
+            offset += len(column.names)
+        none = np.empty(0, np.int64)
+        self.needed = Tracker(self.constraints).filling(np.arange(self.pool.n))
+        banned = self.constraints.banned.copy()
+        banned[self.fixed] = True
+        self.rows = dataclasses.replace(self.rows, banned=banned)
+        reference = (self.pool.take(self.judges), self._weights_of(self.judges)) if self.all_judge else None
+        self.fixed_vectors = self.pool.take(self.fixed)
+        ask = Ask(
+            rows=self.rows,
+            metric=self.metric,
+            seed=self.seed,
+            part_rows=self.part_rows,
+            k=max(0, self.handed - len(self.fixed)) if self.handed == self.constraints.k else self.handed,
+            n_reference=self.n_reference,
+            reference=reference,
+            fixed=self.fixed_vectors,
+            groups=np.array(groups, np.int64).reshape(len(columns), self.pool.n),
+            room=np.concatenate([none, *room]),
+            needs=np.concatenate([none, *needs]),
+            wanted=np.unique(np.concatenate([self.judges, self.bounding, self.needed])),
+        )
+        results = kept.map(
+            engine, hand_over, self.fragments, "round1", Handed, shared=(engine.share(ask),), stopped=control.stopped
+        )
+        handed = []
+        for part in results:
+            handed.append(part)
+            control.step(len(handed))
+        return handed
+
+    def _round_2(self, handed: Sequence[Handed], complete: bool, control: Control) -> _Outcome:
+        """k of what the parts handed over, by the gains on the fresh sample; completed where there was no time."""
+        constraints, picked = self.constraints, [self.fixed]
+        oracle_calls = 0
+        rows, vectors = self._candidates(handed)
+        sample, sampled = self._brought(handed, self.judges)
+        usable = len(sample) and len(rows) and not control.interrupted and (complete or len(constraints.columns) < 2)
+        stopped = not complete
+        if usable:
+            inside = _restricted(constraints, rows, feasible=complete)
+            objective = FacilityLocation(
+                vectors,
+                reference=sampled,
+                weights=self._weights_of(sample),
+                metric=self.metric,
+                n_threads=self.n_threads,
+            )
+            search = PartSearch(objective, inside, control, True)
+            search.run()
+            oracle_calls = objective.calls
+            chosen = rows[search.picks[: search.picks_in_time]]
+            stopped |= search.stopped
+        else:
+            # No round 2: what the first part picked.
+            chosen = handed[0].picks[: handed[0].ends[0]] if handed and len(handed[0].ends) else np.empty(0, np.int64)
+        chosen = chosen[~np.isin(chosen, self.fixed)]
+        if stopped:
+            chosen = _completed(Tracker(constraints), chosen, control)
+        picked.append(chosen)
+        return _Outcome(np.concatenate(picked), stopped, len(rows), oracle_calls)
+
+    def _brought(self, handed: Sequence[Handed], rows: Ints) -> tuple[Ints, Array]:
+        """Those of the rows that round 1 has brought, rising, and their vectors."""
+        numbers = np.concatenate([rows[:0], *(part.wanted for part in handed)])
+        none = np.empty((0, self.pool.width), self.pool.dtype)
+        vectors = np.concatenate([none, *(part.brought for part in handed)])
+        keep = np.isin(numbers, rows)
+        order = np.argsort(numbers[keep], kind="stable")
+        return numbers[keep][order], vectors[keep][order]
+
+    def _candidates(self, handed: Sequence[Handed]) -> tuple[Ints, Array]:
+        """All rows that the parts handed over, those picked beforehand and some that complete them, rising."""
+        needed, completing = self._brought(handed, self.needed)
+        rows = np.concatenate([self.fixed, needed, *(part.picks for part in handed)])
+        vectors = np.concatenate([self.fixed_vectors, completing, *(part.vectors for part in handed)])
+        unique, first = np.unique(rows, return_index=True)
+        return unique, vectors[first]
+
+    def _rivals(self, handed: Sequence[Handed]) -> list[Ints]:
+        """The picks of the parts that serve the sample best, where those are answers to the call themselves."""
+        slots = self.constraints.k - len(self.fixed)
+        if self.constraints.columns or self.handed < self.constraints.k or not slots:
+            return []
+        sample, sampled = self._brought(handed, self.judges)
+        step = 1 if self.all_judge else max(1, len(sample) // _RIVAL_ROWS)
+        sampled, weights = sampled[::step], self._weights_of(sample[::step])
+        own = [
+            (part.picks[low:high], part.vectors[low:high])
+            for part in handed
+            for low, high in zip([0, *part.ends[:-1]], part.ends, strict=True)
+            if high - low == slots
+        ]
+        own = own[:: max(1, len(own) // _RIVAL_PARTS)]
+        totals = []
+        for _picks, vectors in own:
+            space = geometry(np.vstack([sampled, self.fixed_vectors, vectors]), self.metric)
+            near = costs_of(space, np.arange(len(sampled), space.n), np.arange(len(sampled))).min(axis=1)
+            totals.append(float(weights @ near) * space.unit)
+        best = np.argsort(totals, kind="stable")[:_RIVALS]
+        return [np.concatenate([self.fixed, own[part][0]]) for part in best.tolist()]
+
+    def _look(
+        self, engine: Engine, kept: Kept, control: Control, sets: Sequence[Ints], handed: Sequence[Handed]
+    ) -> list[Seen]:
+        """A look at every fragment with the picks at hand; nothing where the time did not do for all of them."""
+        counts = np.array([fragment.rows for fragment in self.fragments[: len(handed)]], np.float64)
+        centre = np.average([part.mean for part in handed], axis=0, weights=counts) if handed else None
+        if centre is None:
+            centre = np.zeros(self.pool.width)
+        sample, sampled = self._brought(handed, self.bounding)
+        vectors = tuple(self.pool.take(picks) for picks in sets)
+        cost = np.full(len(sample), np.inf)
+        for point in vectors[0]:
+            np.minimum(cost, distances_to(sampled, point, self.metric), out=cost)
+        if self.metric == "cosine":
+            cost /= 2
+        self.bounded = len(sample) == len(self.bounding) and len(sets[0]) == self.constraints.k
+        picked = Picked(
+            rows=self.rows,
+            metric=self.metric,
+            sets=vectors,
+            centre=centre,
+            sample=sampled if self.bounded else sampled[:0],
+            cost=cost,
+            weights=self._weights_of(sample),
+            top=self.constraints.k - len(self.fixed),
+        )
+        state = hashlib.blake2b(b"".join(picks.tobytes() for picks in sets), digest_size=6)
+        stage = f"look-{state.hexdigest()}"
+        late = _late(control)
+        results = kept.map(engine, look, self.fragments, stage, Seen, shared=(engine.share(picked),), stopped=late)
+        seen = list(results)
+        return seen if len(seen) == len(self.fragments) and all(part.complete for part in seen) else []
+
+    def _plan(
+        self, outcome: _Outcome, sets: Sequence[Ints], looked: Sequence[Seen], engine: Engine, kept: Kept
+    ) -> Selection:
+        n, k = self.pool.n, len(outcome.picks)
+        info: dict[str, Any] = {"offset": None, "distance": None, "distance_bound": None}
+        gains, which, bound, confidence = np.full(k, math.nan), 0, None, None
+        if looked:
+            top = self.top
+            if top is None:
+                top = ceiling_within(max(part.radius for part in looked), self.metric)
+            all_gains = [self._gains(looked, which, top) for which in range(len(sets))]
+            values = [math.fsum(part.tolist()) for part in all_gains]
+            which = int(np.argmax(values))
+            gains = all_gains[which]
+            most = top * math.fsum(part.weight for part in looked)
+            bound, confidence = self._bound(looked, values[0], most)
+            bound = None if bound is None or outcome.stopped else max(bound, values[which])
+            unit = 2.0 if self.metric == "cosine" else 1.0
+            least = None if bound is None else max(0.0, unit * (most - bound))
+            info = {"offset": top, "distance": unit * (most - values[which]), "distance_bound": least}
+        tracker = Tracker(self.constraints)
+        for row in sets[which][len(self.fixed) :].tolist():
+            tracker.add(row)
+        used, budget = tracker.report()
+        return Selection(
+            n=n,
+            indices=sets[which],
+            gains=gains,
+            value=math.fsum(gains.tolist()),
+            bound=bound,
+            status="stopped" if outcome.stopped else "heuristic",
+            used=used,
+            budget=budget,
+            objective="facility_location",
+            guarantee=None,
+            info={
+                **info,
+                "oracle_calls": outcome.oracle_calls,
+                "distance_evals": n * min(self.part_rows, self.n_reference) + n * k,
+                "parts": self.parts,
+                "part_rows": self.part_rows,
+                "n_reference": len(self.judges),
+                "deal": self.deal,
+                "candidates": outcome.candidates,
+                "answer": "part" if which else "round 2",
+                "expected_guarantee": self._expected(outcome),
+                "bound_rows": 0 if bound is None else len(self.bounding),
+                "bound_confidence": None if bound is None else confidence,
+                "reused": kept.reused,
+                "engine": engine.facts(),
+            },
+        )
+
+    def _gains(self, looked: Sequence[Seen], which: int, top: float) -> Floats:
+        """What each pick of a set gains on all rows, of a similarity that is `top` minus the cost."""
+        gains = np.array(
+            [math.fsum(column) for column in zip(*(part.saved[which].tolist() for part in looked), strict=True)]
+        )
+        if len(gains):
+            gains[0] = math.fsum(
+                [part.saved[which][0] for part in looked] + [part.weight * (top - part.offset) for part in looked]
+            )
+        return gains
+
+    def _bound(self, looked: Sequence[Seen], value: float, most: float) -> tuple[float | None, float]:
+        """At least the optimum's value, and with what confidence.
+
+        What the optimum S* saves row i beyond these picks is g_i, at least 0 and at most what the picks leave it to
+        pay. On a sample drawn anew the mean of g is at most the sum of the largest gains that further rows bring it,
+        over r. Sums of terms >= 0 whose squares are g^2 <= worst * g fall short of their mean mu by more than
+        sqrt(2 worst mu ln(1/delta) / r) with probability delta at the most, drawn without replacement too.
+        """
+        rows, counting = len(self.bounding), self._counting()
+        if not rows or not self.bounded:
+            return None, 1.0
+        slots = self.constraints.k - len(self.fixed)
+        merged = -np.sort(-np.concatenate([part.residual for part in looked]))[:slots]
+        total = math.fsum(merged.tolist())
+        if rows >= counting:
+            return min(most, value + total), 1.0
+        worst = max(part.worst for part in looked)
+        spread = math.sqrt(2 * worst * math.log(1 / _DOUBT) / rows)
+        mean = ((spread + math.sqrt(spread * spread + 4 * total / rows)) / 2) ** 2
+        return min(most, value + counting * mean * (1 + 1e-9)), 1 - _DOUBT
+
+    def _counting(self) -> int:
+        """How many rows there are whose weight is above 0."""
+        return self.pool.n if self.weights is None else int((self.weights > 0).sum())
+
+    def _expected(self, outcome: _Outcome) -> float | None:
+        """The share of the optimum that is proven in expectation: only under the theorem's conditions."""
+        earned = self.deal == "random" and self.all_judge and self.handed == self.constraints.k
+        free = self.constraints.cardinality_only and not len(self.fixed)
+        return (1 - 1 / math.e) / 2 if earned and free and not outcome.stopped else None
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """What round 2 found: the picks, whether time was short, from how many candidates, with how many evaluations."""
+
+    picks: Ints
+    stopped: bool
+    candidates: int
+    oracle_calls: int
+
+
+def _late(control: Control) -> Any:
+    """What asks whether there is no time left even to value the picks."""
+    return lambda: control.interrupted or control.late()
+
+
+def _completed(tracker: Tracker, chosen: Ints, control: Control) -> Ints:
+    """The picks of a search that was cut short, as far as they fit, and what completes them.
+
+    After Ctrl-C that is only what the minima need; after a time limit k rows, drawn at random.
+    """
+    n = tracker.constraints.n
+    order = np.concatenate([chosen, np.random.default_rng(0).permutation(n)])
+    completed = tracker.filling(order[np.sort(np.unique(order, return_index=True)[1])])
+    if not control.interrupted:
+        return completed
+    kept = completed[np.isin(completed, chosen)]
+    for row in kept.tolist():
+        tracker.add(row)
+    return np.concatenate([kept, tracker.completion()])
+
+
+def _restricted(constraints: Constraints, rows: Ints, *, feasible: bool) -> Constraints:
+    """The same constraints for some of the rows; with minima only where those are certain to be met."""
+    columns = tuple(
+        dataclasses.replace(
+            column, codes=column.codes[rows], least=column.least if feasible else np.zeros_like(column.least)
+        )
+        for column in constraints.columns
+    )
+    return dataclasses.replace(
+        constraints,
+        n=len(rows),
+        k=min(constraints.k, len(rows)),
+        columns=columns,
+        preselected=np.searchsorted(rows, constraints.preselected),
+        banned=constraints.banned[rows],
+    )
+
+
+def pairs_of_rounds(
+    n: int, k: int, part_rows: int | None = None, n_reference: int | None = None, bound_rows: int | None = None
+) -> int:
+    """About how many distances a call computes: what its two rounds, its bound and its values take.
+
+    >>> pairs_of_rounds(1_000_000, 100) / 1e9
+    7.3
+    """
+    part = min(n, part_rows or PART_ROWS)
+    judges = min(n, _judges(k) if n_reference is None else n_reference)
+    bound = min(n, BOUND_ROWS if bound_rows is None else bound_rows)
+    candidates = min(n, -(-n // part) * (k if judges == n else handed_by_a_part(n, k, part)))
+    return n * (judges if judges == n else part) + 3 * candidates * judges + n * bound + 4 * n * k
+
+
+def _judges(k: int) -> int:
+    """How many rows judge round 2 by default."""
+    return min(_MOST, max(_LEAST, _A_PICK * k))
+
+
+def handed_by_a_part(n: int, k: int, part_rows: int) -> int:
+    """How many rows a part hands over: with few rows a part, k of each would be most of the pool."""
+    return min(k, max(1, min(k, part_rows // _HANDED), -(-_TIMES_K * k * part_rows // n)))
