@@ -115,10 +115,11 @@ def _log_softmax(scores: Floats) -> Floats:
     """(n, bins) logs of the softmax over the bins that an item lists, -inf where one is not listed.
 
     The highest score of a row is taken off first: beside a large one the logarithm of how many tie with it is nothing.
+    A row's terms are summed in ascending order: items whose scores are the same numbers in another order then tie.
     """
     top = scores.max(axis=1)
     logs = scores - np.where(np.isfinite(top), top, 0.0)[:, None]
-    sums = np.exp(logs).sum(axis=1)
+    sums = np.exp(np.sort(logs, axis=1)).sum(axis=1)
     logs -= np.log(np.where(sums > 0, sums, 1.0))[:, None]
     return np.asarray(logs)
 

@@ -52,13 +52,20 @@ def log_affinities(scores: Tensor, affinity: str) -> Tensor:
 
 
 def affinities(scores: Tensor, affinity: str) -> Tensor:
-    """(n, bins) affinities that items and bins rank by, in float64 like the NumPy form."""
+    """(n, bins) affinities that items and bins rank by, in float64 and with the ties of the NumPy form."""
     table = scores.detach().double()
-    return (
-        table
-        if affinity == "none"
-        else torch.where(table > -torch.inf, log_affinities(table, affinity).exp(), -torch.inf)
-    )
+    if affinity == "none":
+        return table
+    logs = log_affinities(table, affinity) if affinity == "sigmoid" else _log_softmax(table)
+    return torch.where(table > -torch.inf, logs.exp(), -torch.inf)
+
+
+def _log_softmax(table: Tensor) -> Tensor:
+    """As in `kofn.assignment.routing`: the highest score of a row is taken off, its terms are summed in ascending order."""
+    top = table.max(dim=1, keepdim=True).values
+    logs = table - torch.where(top > -torch.inf, top, 0.0)
+    sums = logs.sort(dim=1).values.exp().sum(dim=1, keepdim=True)
+    return logs - torch.where(sums > 0, sums, 1.0).log()
 
 
 def first_of_rows(table: Tensor, per_item: int) -> Tensor:

@@ -108,7 +108,7 @@ def two_round_greedy(
         >>> from kofn.selection import two_round_greedy
         >>> s = two_round_greedy([[0.0], [0.1], [5.0], [5.2], [9.0]], k=2, part_rows=3, seed=0)
         >>> s.indices.tolist(), s.info["parts"], s.info["candidates"]
-        ([2, 0], 2, 4)
+        ([3, 0], 2, 4)
     """
     pool = as_pool(X)
     run = Run(
