@@ -11,7 +11,7 @@ import pytest
 from command_line import refused, run
 
 import kofn
-from kofn.io.formats import Parquet
+from kofn.io.parquet import Parquet
 
 ROWS, WIDTH, K = 6000, 16, 12
 # Less than the vectors take twice, and room for what the method holds.

@@ -16,13 +16,14 @@ import numpy as np
 import polars as pl
 import pytest
 import time_budget
-from command_line import make_pool, refused
+from command_line import make_pool, refused, run
 
 from kofn.core.checks import InputError, KofnError
 from kofn.io.batches import row_batches
 from kofn.io.panics import without_reports
-from kofn.io.parquet_counts import refuse_false_counts
-from kofn.io.parquet_footer import footer, row_groups
+from kofn.io.parquet_counts import StatedCounts
+from kofn.io.parquet_footer import Metadata, footer, metadata, row_groups
+from kofn.io.pool import Pool
 from kofn.io.tables import Table
 
 
@@ -126,7 +127,7 @@ def test_no_false_count_ends_the_process(tmp_path: Path, capfd: pytest.CaptureFi
             data[place] ^= mask
             path.write_bytes(data)
             try:
-                refuse_false_counts(path)
+                StatedCounts(path).refuse_false_pages()
             except InputError as error:
                 counts.append(str(error))
             with attack.counted("damaged files"):
@@ -143,7 +144,7 @@ def test_counts_are_held_against_each_other(tmp_path: Path) -> None:
     ):  # every one of them is sound
         names = ("compression", "row_group_size", "statistics", "data_page_size")
         frame.write_parquet(path, **dict(zip(names, options, strict=True)))
-        refuse_false_counts(path)
+        StatedCounts(path).refuse_false_pages()
     sound = path.read_bytes()
     begins = len(sound) - 8 - int.from_bytes(sound[-8:-4], "little")
     path.write_bytes(sound[:-8] + (10**6).to_bytes(4, "little") + b"PAR1")
@@ -154,6 +155,102 @@ def test_counts_are_held_against_each_other(tmp_path: Path) -> None:
     path.write_bytes(sound[:rows] + b"\x16\xda\x04" + sound[rows + 3 :])
     with pytest.raises(InputError, match="it states 301 rows, and 300 in its parts"):
         Table.open(path)
+
+
+def _false_page(path: Path, column: str, group: int = -1) -> None:
+    """Give the first page of a column in a row group a size below zero, by which polars reserves 2^61 bytes."""
+    data = bytearray(path.read_bytes())
+    for chunk in metadata(path).fields[4][group][1]:
+        if chunk[3][3][0].decode() == column:
+            start = chunk[3].get(11) or chunk[3][9]
+            assert data[start + 2] == 0x15  # a number, of which the last bit is the sign
+            data[start + 3] ^= 1
+    path.write_bytes(data)
+
+
+def test_the_counts_of_a_large_footer_are_checked(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "wide.parquet"
+    pl.DataFrame({f"gene{i}": [0.5] for i in range(7_000)}).write_parquet(path)
+    assert len(footer(path)) > 1 << 20
+    sound = path.read_bytes()
+    assert Table.open(path).column("gene6999").to_list() == [0.5]
+    _false_page(path, "gene6999")
+    line = refused(capfd, "select", path, "--columns", "gene6999", "-k", "1")
+    assert "wide.parquet is damaged: a page at byte" in line
+    begins = len(sound) - 8 - len(footer(path))
+    rows = sound.rindex(b"\x16\x02\x19", begins, begins + sound[begins:].index(b"gene6999") + 100)
+    path.write_bytes(sound[: rows + 1] + b"\x04" + sound[rows + 2 :])
+    assert "it states 2 rows, and 1 in its parts" in refused(capfd, "select", path, "--columns", "gene1", "-k", "1")
+
+
+READS: list[Callable[[Table], object]] = [
+    lambda table: table.column("vec"),
+    lambda table: table.vectors("vec"),
+    lambda table: list(table.blocks("vec", 2)),
+    lambda table: table.take([5]),
+    lambda table: list(row_batches(table.path, vectors="vec", rows=2)),
+    lambda table: [pool.read(part) for pool in [Pool.open(table.path, vectors="vec")] for part in pool.fragments(2)],
+]
+
+
+@pytest.mark.parametrize("read", READS)
+def test_pages_that_opening_does_not_reach_are_checked_before_they_are_read(
+    read: Callable[[Table], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "pool.parquet"
+    frame = pl.DataFrame({"id": range(6), "vec": [[0.5, 1.0]] * 6})
+    frame.write_parquet(path, row_group_size=2)
+    _false_page(path, "vec")
+    with pytest.raises(InputError, match="a page at byte"):
+        Table.open(path)
+    monkeypatch.setattr("kofn.io.parquet_counts._PAGES_AT_ONCE", 1)
+    table = Table.open(path)
+    assert table.column("id").to_list() == list(range(6))
+    with pytest.raises(InputError, match=r"pool.parquet is damaged: a page at byte [\d,]+ states a count of -"):
+        read(table)
+
+
+def test_the_beginning_of_a_file_of_false_counts_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("kofn.io.beginnings.SMALL", 0)
+    path = tmp_path / "pool.parquet"
+    pl.DataFrame({"x": np.arange(6_000.0)}).write_parquet(path)
+    assert "about 6,000 x 1" in _dry_run(capfd, path)
+    _false_page(path, "x", 0)
+    assert "is damaged: a page at byte" in refused(capfd, "select", path, "--columns", "x", "-k", "2", "--dry-run")
+
+
+def _dry_run(capfd: pytest.CaptureFixture[str], path: Path) -> str:
+    code, out, err = run(capfd, "select", path, "--columns", "x", "-k", "2", "--dry-run")
+    assert code == 0, err
+    return out
+
+
+def _of_pages(path: Path, pages: bytes) -> StatedCounts:
+    """The counts of a file of one column, of ten values in these pages."""
+    path.write_bytes(b"PAR1" + pages + bytes(4) + b"PAR1")
+    column = {3: {3: [b"x"], 5: 10, 6: 0, 7: 0, 9: 4}}
+    return StatedCounts(path, Metadata({3: 10, 4: [{1: [column], 3: 10}]}, []))
+
+
+def _page(values: int, statistics: int = 0) -> bytes:
+    """The header of a page of no bytes: of so many values below 64, its largest value a text of so many bytes."""
+    text = bytes([0x18, statistics & 127 | 128, statistics >> 7]) + b"z" * statistics if statistics else b""
+    about = bytes([0x15, (values << 1 ^ values >> 63) & 127, 0x15, 0, 0x15, 6, 0x15, 6, 0x1C]) + text + b"\0\0"
+    return bytes([0x15, 0, 0x15, 0, 0x15, 0, 0x2C]) + about + b"\0"
+
+
+def test_pages_of_long_texts_and_of_no_values(tmp_path: Path) -> None:
+    path = tmp_path / "pool.parquet"
+    for sound in (_page(10), _page(4) + _page(0) + _page(6), _page(10, 12_000)):
+        _of_pages(path, sound).refuse_false_pages()
+    with pytest.raises(InputError, match="states more than there is: 11 values"):
+        _of_pages(path, _page(11, 12_000)).refuse_false_pages()
+    with pytest.raises(InputError, match="states a count of -1"):
+        _of_pages(path, _page(4, 12_000) + _page(-1)).refuse_false_pages()
+    with pytest.raises(InputError, match="has over 1,000 pages without a value"):
+        _of_pages(path, _page(0) * 2_000).refuse_false_pages()
 
 
 def test_a_panic_while_a_command_reads_is_one_line(

@@ -19,7 +19,7 @@ from kofn.core.checks import InputError
 from kofn.core.pools import ArrayPool, Fragment
 from kofn.core.pools import Pool as Protocol
 from kofn.io.batches import row_batches
-from kofn.io.formats import Parquet
+from kofn.io.parquet import Parquet
 from kofn.io.parquet_footer import row_groups
 from kofn.io.tables import Table
 from kofn.io.vectors import column_vectors
@@ -184,7 +184,7 @@ def test_a_large_row_group_is_decoded_in_halves(tmp_path: Path, monkeypatch: pyt
 
 
 def test_rows_are_taken_from_the_groups_that_hold_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kofn.io.formats._RUN_ROWS", 10)
+    monkeypatch.setattr("kofn.io.parquet._RUN_ROWS", 10)
     monkeypatch.setattr("kofn.io.pool._RUN_ROWS", 10)
     frame().write_parquet(tmp_path / "a.parquet", row_group_size=10)
     pool = kofn.Pool.open(tmp_path / "a.parquet", vectors="vec")
@@ -318,7 +318,7 @@ _MEMORY = """
 import resource, sys
 import numpy as np
 import kofn
-from kofn.io.formats import Parquet
+from kofn.io.parquet import Parquet
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 pool = kofn.Pool.open(sys.argv[1], vectors="vec")
 before, total, rows = peak(), 0.0, 0

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import polars as pl
 
 from kofn.core.checks import load_arrays
-from kofn.io.panics import without_reports
+from kofn.core.pools import Fragment
+from kofn.io.parquet import Parquet
 from kofn.io.parquet_footer import row_groups
-from kofn.io.tables import BROKEN
+from kofn.io.tables import BROKEN, Table
 
 # Rows of the beginning, and bytes that a table of text may take for them.
 _ROWS, _BYTES = 5_000, 4 << 20
@@ -108,14 +108,12 @@ def _text(where: Path, part: Path) -> int | None:
 
 def _parquet(where: Path, part: Path) -> int | None:
     """The first rows; how many there are stands in the footer."""
-    table = pl.scan_parquet(where)
-    with without_reports():
-        rows = int(table.select(pl.len()).collect().item())
-        head = table.head(_ROWS).collect() if rows > _ROWS else None
-    if head is None:
+    table = Table.open(where)
+    assert isinstance(table, Parquet)
+    if table.n <= _ROWS:
         return None
-    head.write_parquet(part)
-    return rows
+    table._read(Fragment(str(where), 0, 0, _ROWS)).write_parquet(part)
+    return table.n
 
 
 def _array(where: Path, part: Path, square: bool = False) -> int | None:

@@ -17,127 +17,18 @@ from numpy.typing import NDArray
 
 from kofn.core.arrays import Array
 from kofn.core.checks import InputError, reading_arrays, single_members, sound_sparse
-from kofn.core.pools import Fragment, Unit, joined
 from kofn.io import json_lines, text_faults
 from kofn.io.cells import TYPES, cast_cells, typed_cells, words_in
-from kofn.io.panics import without_reports
-from kofn.io.parquet_counts import refuse_false_counts
-from kofn.io.parquet_footer import row_groups
+from kofn.io.parquet import Parquet
 from kofn.io.reading import Reading
+from kofn.io.scanned import Scanned, batches_of, collected, schema_of
 from kofn.io.tables import Table
 
 _SAMPLE = 10_000
-_ROW = "__kofn_row__"
 _FEW = 64
-# Rows of neighbouring row groups that are read together.
-_RUN_ROWS = 1 << 15
 
 
-def _collected(scan: pl.LazyFrame) -> pl.DataFrame:
-    with without_reports():
-        return scan.collect(engine="streaming")
-
-
-def _batches(scan: pl.LazyFrame, rows: int) -> Iterator[pl.DataFrame]:
-    batches = iter(scan.collect_batches(chunk_size=rows, maintain_order=True))
-    while True:
-        with without_reports():
-            batch = next(batches, None)
-        if batch is None:
-            return
-        yield batch
-
-
-def _schema(scan: pl.LazyFrame) -> pl.Schema:
-    with without_reports():
-        return scan.collect_schema()
-
-
-class _Scanned(Table):
-    """A file that polars streams."""
-
-    def __init__(self, path: Path, reading: Reading) -> None:
-        self.path = self.source = path
-        self.reading = reading
-        self._scan = self._open()
-
-    def _open(self) -> pl.LazyFrame:
-        raise NotImplementedError
-
-    def _column(self, name: str) -> pl.Series:
-        return _collected(self._scan.select(pl.col(name)))[name]
-
-    def _dtype(self, name: str) -> pl.DataType:
-        return _schema(self._scan)[name]
-
-    @property
-    def types(self) -> dict[str, pl.DataType]:
-        return dict(_schema(self._scan))
-
-    def _take(self, wanted: NDArray[np.int64]) -> pl.DataFrame:
-        ordered, position = np.unique(wanted, return_inverse=True)
-        rows = pl.Series(ordered).implode()
-        scan = self._scan.with_row_index(_ROW).filter(pl.col(_ROW).cast(pl.Int64).is_in(rows))
-        taken = _collected(scan).sort(_ROW).drop(_ROW)
-        if len(taken) != len(ordered):
-            raise InputError(f"{self.path} changed while it was read; run again")
-        return taken[position] if len(position) else taken
-
-    def _blocks(self, name: str, rows: int) -> Iterator[pl.Series]:
-        for block in _batches(self._scan.select(pl.col(name)).head(self.n), rows):
-            yield block[name]
-
-
-class Parquet(_Scanned):
-    """A Parquet file. A row group is decoded as a whole, so it is read once and cut in memory."""
-
-    def _open(self) -> pl.LazyFrame:
-        self.groups = row_groups(self.path)
-        refuse_false_counts(self.path)
-        scan = pl.scan_parquet(self.path, glob=False, hive_partitioning=False)
-        self.columns = _schema(scan).names()
-        self.n = sum(group.rows for group in self.groups)
-        return scan
-
-    def units(self) -> list[Unit]:
-        """The row groups."""
-        return [Unit(str(self.path), i, group.rows) for i, group in enumerate(self.groups)]
-
-    def _runs(self, rows: int) -> list[Fragment]:
-        """The row groups, small ones together."""
-        return joined(self.units(), rows)
-
-    def _read(self, run: Fragment, *columns: str) -> pl.DataFrame:
-        """The rows of a run; slices are pushed down to the row groups that hold them, a stream would read ahead."""
-        scan = self._scan.select(columns) if columns else self._scan
-        frame = _collected(scan.slice(run.first_row, run.rows))
-        if len(frame) != run.rows:
-            raise InputError(f"{self.path} changed while it was read; run again")
-        return frame
-
-    def _blocks(self, name: str, rows: int) -> Iterator[pl.Series]:
-        for run in self._runs(rows):
-            series = self._read(run, name)[name]
-            yield from (series[start : start + rows] for start in range(0, run.rows, rows))
-
-    def _first_vector(self, name: str) -> pl.Series:
-        head = _collected(self._scan.select(pl.col(name)).slice(0, 1))[name]
-        if not head.null_count():
-            return head
-        return _collected(self._scan.select(pl.col(name)).filter(pl.col(name).is_not_null()).head(1))[name]
-
-    def _take(self, wanted: NDArray[np.int64]) -> pl.DataFrame:
-        ordered, position = np.unique(wanted, return_inverse=True)
-        parts = [pl.DataFrame(schema=self.types)]
-        for run in self._runs(_RUN_ROWS):
-            low, high = np.searchsorted(ordered, (run.first_row, run.stop))
-            if low < high:
-                parts.append(self._read(run)[ordered[low:high] - run.first_row])
-        taken = pl.concat(parts)
-        return taken[position] if len(position) else taken
-
-
-class JsonLines(_Scanned):
+class JsonLines(Scanned):
     """JSON objects, one a line. Keys may differ; a column is read where its values are of one kind, else as text."""
 
     def _open(self) -> pl.LazyFrame:
@@ -168,7 +59,7 @@ class JsonLines(_Scanned):
     def _column(self, name: str) -> pl.Series:
         if self.types[name] == pl.String and self._kinds[name] != {"str"}:
             return self._written(name)
-        return _collected(self._typed_scan(name))[name]
+        return collected(self._typed_scan(name))[name]
 
     def texts(self, name: str) -> pl.Series:
         name = self.require(name)
@@ -191,7 +82,7 @@ class JsonLines(_Scanned):
         if self.types[name] == pl.String:
             yield from (self._column(name)[start : start + rows] for start in range(0, self.n, rows))
             return
-        for block in _batches(self._typed_scan(name).head(self.n), rows):
+        for block in batches_of(self._typed_scan(name).head(self.n), rows):
             yield block[name]
 
     def lines(self, indices: NDArray[np.int64]) -> list[bytes]:
@@ -204,7 +95,7 @@ class JsonLines(_Scanned):
         )
 
 
-class Delimited(_Scanned):
+class Delimited(Scanned):
     """CSV and TSV: read as text, typed without loss."""
 
     separator = ","
@@ -219,13 +110,13 @@ class Delimited(_Scanned):
         self._head: pl.DataFrame | None = None
         try:
             scan = pl.scan_csv(self.source, separator=self.separator, infer_schema=False, glob=False)
-            names = _schema(scan).names()
+            names = schema_of(scan).names()
             if names != self.columns and len(names) == len(self.columns):
                 # Names with a doubled quote, which polars does not read.
                 scan = pl.scan_csv(
                     self.source, separator=self.separator, infer_schema=False, glob=False, new_columns=self.columns
                 )
-                names = _schema(scan).names()
+                names = schema_of(scan).names()
         except pl.exceptions.PolarsError:
             self._refuse_quotes()
             raise
@@ -278,7 +169,7 @@ class Delimited(_Scanned):
 
     def _sample(self) -> pl.DataFrame:
         if self._head is None:
-            self._head = _collected(self._scan.head(_SAMPLE))
+            self._head = collected(self._scan.head(_SAMPLE))
         return self._head
 
     def _take(self, wanted: NDArray[np.int64]) -> pl.DataFrame:

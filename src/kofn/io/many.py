@@ -25,7 +25,8 @@ from kofn.core.checks import InputError
 from kofn.core.pools import Fragment, Unit
 from kofn.io import json_lines
 from kofn.io.cells import typed_cells
-from kofn.io.formats import Delimited, JsonLines, Npy, Npz, Parquet, Tabbed
+from kofn.io.formats import Delimited, JsonLines, Npy, Npz, Tabbed
+from kofn.io.parquet import Parquet
 from kofn.io.reading import COMPRESSED, Reading, suffix_of
 from kofn.io.suffixes import remedy_of
 from kofn.io.tables import SUFFIXES, Table, reading_file

@@ -32,8 +32,9 @@ from kofn.core import checks
 from kofn.core.arrays import Array, Ints
 from kofn.core.checks import InputError
 from kofn.core.pools import Fragment, Unit, cut, joined, row_numbers, rows_of_part
-from kofn.io.formats import Npy, Parquet
+from kofn.io.formats import Npy
 from kofn.io.many import Several, files_of, open_tables
+from kofn.io.parquet import Parquet
 from kofn.io.reading import Reading
 from kofn.io.stamps import Stamp, feed_files
 from kofn.io.stored_rows import StoredRows, temporary, write_rows, writing
