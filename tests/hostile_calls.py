@@ -11,7 +11,7 @@ import signal
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -50,8 +50,8 @@ class Try:
     run: Callable[[], Any] = field(repr=False)
 
 
-# How many times its processor time a call may wait.
-_WAITS = 20
+# How many times its processor time a call may wait, and how many times as much it gets when it is tried again.
+_WAITS, _AGAIN = 20, 3
 
 
 class _TooLong(BaseException):
@@ -59,12 +59,12 @@ class _TooLong(BaseException):
 
 
 @contextmanager
-def _limited() -> Iterator[None]:
+def _limited(most: float) -> Iterator[None]:
     def stop(*_: Any) -> None:
         raise _TooLong
 
     # Processor time, so that what else the machine does is no fault; and far more of any time, for what only waits.
-    timers = ((signal.ITIMER_PROF, signal.SIGPROF, SECONDS), (signal.ITIMER_REAL, signal.SIGALRM, _WAITS * SECONDS))
+    timers = ((signal.ITIMER_PROF, signal.SIGPROF, most), (signal.ITIMER_REAL, signal.SIGALRM, _WAITS * most))
     before = [signal.signal(number, stop) for _, number, _ in timers]
     for timer, _, seconds in timers:
         # Again and again: what is raised in a callback of the garbage collector is lost.
@@ -80,15 +80,13 @@ def _limited() -> Iterator[None]:
 def fault(tried: Try) -> str | None:
     """What is wrong with what became of a call: None for an answer, and for a refusal in one line."""
     try:
-        with warnings.catch_warnings(), _limited():
-            warnings.simplefilter("ignore")
-            tried.run()
+        _come_back(tried)
     except KofnError as error:
         message = str(error)
         if "\n" in message or len(message) > 2100 or not message:
             return f"{tried}: the message has {len(message)} characters, {message.count(chr(10))} line ends"
     except _TooLong:
-        return None if tried.kind in _WORK else f"{tried}: takes more than {SECONDS} s"
+        return None if tried.kind in _WORK else f"{tried}: takes more than {_AGAIN * SECONDS} s"
     except Exception as error:
         ours = [frame for frame in traceback.extract_tb(error.__traceback__) if SOURCES in Path(frame.filename).parents]
         if ours and "laws" in Path(ours[-1].filename).relative_to(SOURCES).parts:
@@ -96,6 +94,21 @@ def fault(tried: Try) -> str | None:
         where = f"{Path(ours[-1].filename).relative_to(SOURCES)}:{ours[-1].lineno}" if ours else "the test"
         return f"{tried}: {type(error).__name__} in {where}: {error}"[:500]
     return None
+
+
+def _come_back(tried: Try) -> None:
+    """Make a call; once more, with more time, where it may have had to compile what it runs.
+
+    Raises:
+        _TooLong: it does not come back.
+    """
+    # Amounts of work are not tried for longer: they may wait.
+    for most in (SECONDS,) if tried.kind in _WORK else (SECONDS, _AGAIN * SECONDS):
+        with suppress(_TooLong), warnings.catch_warnings(), _limited(most):
+            warnings.simplefilter("ignore")
+            tried.run()
+            return
+    raise _TooLong
 
 
 def _made(kind: str, valid: Any) -> Any:

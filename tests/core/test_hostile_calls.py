@@ -94,7 +94,7 @@ def test_a_fault_of_ours_stays_visible(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not isinstance(caught.value, kofn.core.checks.KofnError)
 
 
-def test_a_fault_is_found() -> None:
+def test_a_fault_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     def traceback() -> None:
         raise TypeError("a traceback")
 
@@ -102,6 +102,20 @@ def test_a_fault_is_found() -> None:
         error = kofn.core.checks.KofnError("two\nlines")
         raise error
 
+    def for_ever() -> None:
+        while True:
+            pass
+
+    tried = [0]
+
+    def compiles() -> None:
+        tried[0] += 1
+        if tried[0] == 1:
+            for_ever()
+
+    monkeypatch.setattr("hostile_calls.SECONDS", 0.2)
+    assert "takes more than" in (fault(Try("own", "X", "text", for_ever)) or "")
+    assert fault(Try("own", "X", "text", compiles)) is None
     assert "TypeError" in (fault(Try("own", "X", "text", traceback)) or "")
     assert "line ends" in (fault(Try("own", "X", "text", lines)) or "")
     assert fault(Try("own", "X", "text", lambda: kofn.select([[1.0]], k=2))) is None
