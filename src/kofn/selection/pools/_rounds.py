@@ -76,6 +76,8 @@ class Run:
             self.n_reference = _judges(asked)
         self.handed = asked if self.all_judge else handed_by_a_part(n, asked, self.part_rows)
         self.fixed = self.constraints.preselected
+        # Distances computed so far.
+        self.pairs = 0
 
     def left(self) -> float | None:
         """Seconds that are left of the limit."""
@@ -208,8 +210,10 @@ class Run:
             engine, hand_over, self.fragments, "round1", Handed, shared=(engine.share(ask),), stopped=control.stopped
         )
         handed = []
-        for part in results:
+        for fragment, part in zip(self.fragments, results, strict=False):
             handed.append(part)
+            rows = -(-fragment.rows // -(-fragment.rows // self.part_rows))
+            self.pairs += fragment.rows * (len(self.judges) if self.all_judge else min(rows, self.n_reference))
             control.step(len(handed))
         return handed
 
@@ -233,6 +237,7 @@ class Run:
             search = PartSearch(objective, inside, control, True)
             search.run()
             oracle_calls = objective.calls
+            self.pairs += objective.distance_evals
             chosen = rows[search.picks[: search.picks_in_time]]
             stopped |= search.stopped
         else:
@@ -281,6 +286,7 @@ class Run:
             space = geometry(np.vstack([sampled, self.fixed_vectors, vectors]), self.metric)
             near = costs_of(space, np.arange(len(sampled), space.n), np.arange(len(sampled))).min(axis=1)
             totals.append(float(weights @ near) * space.unit)
+            self.pairs += len(sampled) * (space.n - len(sampled))
         best = np.argsort(totals, kind="stable")[:_RIVALS]
         return [np.concatenate([self.fixed, own[part][0]]) for part in best.tolist()]
 
@@ -297,6 +303,7 @@ class Run:
         cost = np.full(len(sample), np.inf)
         for point in vectors[0]:
             np.minimum(cost, distances_to(sampled, point, self.metric), out=cost)
+        self.pairs += len(sampled) * len(vectors[0])
         if self.metric == "cosine":
             cost /= 2
         self.bounded = len(sample) == len(self.bounding) and len(sets[0]) == self.constraints.k
@@ -315,6 +322,8 @@ class Run:
         late = _late(control)
         results = kept.map(engine, look, self.fragments, stage, Seen, shared=(engine.share(picked),), stopped=late)
         seen = list(results)
+        rows = sum(fragment.rows for fragment, _ in zip(self.fragments, seen, strict=False))
+        self.pairs += rows * (sum(map(len, vectors)) + len(picked.sample))
         return seen if len(seen) == len(self.fragments) and all(part.complete for part in seen) else []
 
     def _plan(
@@ -355,7 +364,7 @@ class Run:
             info={
                 **info,
                 "oracle_calls": outcome.oracle_calls,
-                "distance_evals": n * min(self.part_rows, self.n_reference) + n * k,
+                "distance_evals": self.pairs,
                 "parts": self.parts,
                 "part_rows": self.part_rows,
                 "n_reference": len(self.judges),
