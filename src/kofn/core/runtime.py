@@ -23,7 +23,7 @@ class Control:
     """Long work asks `stopped()` between steps: True once the time limit has passed or Ctrl-C was pressed.
 
     Inside the `with` block the first Ctrl-C only sets a flag, so that the search can return its valid prefix with
-    status "stopped"; a second one interrupts as usual.
+    status "stopped"; a second one interrupts as usual. What interrupts a search within a search interrupts both.
 
     Args:
         time_limit: seconds; None for no limit.
@@ -46,6 +46,8 @@ class Control:
         if threading.current_thread() is threading.main_thread():
             self._old = signal.getsignal(signal.SIGINT)
             signal.signal(signal.SIGINT, self._interrupt)
+            # Pressed between two searches of the same work.
+            self._interrupted |= self._around is not None and self._around.interrupted
         if self._display is not None:
             self._display.begin()
         return self
@@ -59,13 +61,21 @@ class Control:
             signal.signal(signal.SIGINT, self._old)
 
     def interrupt(self) -> None:
-        """Take on an interrupt that came during an earlier step of the same work."""
+        """Take on an interrupt that came during an earlier step of the same work, and so do those around this."""
         self._interrupted = True
+        if self._around is not None:
+            self._around.interrupt()
+
+    @property
+    def _around(self) -> Control | None:
+        """The control of the work that this is a part of."""
+        around = getattr(self._old, "__self__", None)
+        return around if isinstance(around, Control) else None
 
     def _interrupt(self, _number: int, _frame: FrameType | None) -> None:
         if self._interrupted:
             raise KeyboardInterrupt
-        self._interrupted = True
+        self.interrupt()
 
     def stopped(self) -> bool:
         """True once the work should stop."""

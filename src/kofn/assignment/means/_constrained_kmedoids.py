@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -115,28 +115,25 @@ def constrained_kmedoids(
     X, distances = _sources.pool(X, distances, different, metric)
     seating = seating_of(n, k, capacity, min_size, must_link, cannot_link)
     counts = np.ones(n) if weights is None else weights.astype(np.float64)
-    began = time.monotonic()
-    if start is None:
-        first = fasterpam(
-            X, distances=distances, k=different, metric=metric, weights=weights, seed=seed, time_limit=time_limit
-        )
-        if first.status == "stopped":
-            max_iter = 1
-        if time_limit is not None:
-            time_limit = max(0.0, time_limit - (time.monotonic() - began))
-        starts = [_with_equal(np.asarray(first.medoids), first.labels, k)]
-        if different < k:
-            rng = np.random.default_rng(seed)
-            starts += [rng.choice(n, k, replace=False) for _ in range(_STARTS_OF_EQUAL)]
-    elif len(start) != k:
-        raise InputError(f"start has {len(start)} medoids, k={k}; give exactly k")
-    else:
-        starts = [np.asarray(start, np.int64)]
-    room = _sources.room_within(X, _MATRIX_BYTES, time_limit)
-    source = _sources.source_of(X, distances, metric, room, None)
     best: tuple[float, _Groups] | None = None
     rounds = 0
     with Control(time_limit=time_limit, progress=progress, title="rounds") as control:
+        if start is None:
+            # Its own Ctrl-C is this one's too.
+            first = fasterpam(
+                X, distances=distances, k=different, metric=metric, weights=weights, seed=seed, time_limit=time_limit
+            )
+            starts = [_with_equal(np.asarray(first.medoids), first.labels, k)]
+            if different < k:
+                rng = np.random.default_rng(seed)
+                starts += [rng.choice(n, k, replace=False) for _ in range(_STARTS_OF_EQUAL)]
+        elif len(start) != k:
+            raise InputError(f"start has {len(start)} medoids, k={k}; give exactly k")
+        else:
+            starts = [np.asarray(start, np.int64)]
+        left = None if control.left() == math.inf else control.left()
+        room = 0 if control.stopped() else _sources.room_within(X, _MATRIX_BYTES, left)
+        source = _sources.source_of(X, distances, metric, room, None)
         for medoids in starts:
             groups = _alternate(source, medoids, counts, seating, max_iter, control)
             rounds += groups.rounds

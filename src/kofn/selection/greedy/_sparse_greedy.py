@@ -38,6 +38,8 @@ _ENTRIES, _BLOCKS_AT_ONCE, _AT_ONCE = 1 << 21, 64, 1 << 26
 _COORDINATES_A_SECOND, _LOADING = 1e9, 1.0
 # The bound may fail for one sample of rows in a million.
 _DOUBT = 1e-6
+# Seconds after Ctrl-C in which the picks may be valued.
+_PATIENCE = 1.0
 
 
 @method(
@@ -132,6 +134,7 @@ def sparse_greedy(
             )
         except Stopped:
             graph = None
+        interrupted = control.interrupted
     left = remaining()
     if graph is None:
         # No neighbour graph: the picks are drawn at random.
@@ -140,7 +143,11 @@ def sparse_greedy(
     else:
         entries = _by_candidate(graph.indices, unit * graph.distances)
     inner = pick(_Listed(entries, np.full(n, offset), w), left)
-    with Control(time_limit=remaining(), progress=progress, title="evaluating") as control:
+    left = remaining()
+    if interrupted or (graph is not None and inner.status == "stopped"):
+        # Whoever pressed Ctrl-C waits no longer than this for the value.
+        left = _PATIENCE if left is None else min(left, _PATIENCE)
+    with Control(time_limit=left, progress=progress, title="evaluating") as control:
         gains, own = _served(X, inner.indices, metric, unit, offset, w, n_threads, control)
     value = math.fsum(gains.tolist())
     if math.isnan(value):
@@ -153,7 +160,8 @@ def sparse_greedy(
         missed, confidence = _missed(graph, unit * graph.missed, w, reach)
         bound = max(_listed_bound(entries, reach, offset, w, constraints, inner.indices) + missed, value)
         # A pick that serves itself needs no list.
-        far = (own >= 0) & (inner.indices[own] != np.arange(n))
+        far = np.flatnonzero(own >= 0)
+        far = far[inner.indices[own[far]] != far]
         listed = (graph.indices[far] == inner.indices[own[far]][:, None]).any(axis=1)
         facts = {
             "neighbors": graph.engine,
