@@ -33,9 +33,10 @@ test: setup
 
 # The attack: every law of every method on many drawn calls, other ones each time, against brute force; hostile values in
 # every place of a call, drawn command lines, kills, and every limit of every method. Prints its counts; takes hours.
-# KOFN_SEED repeats a run, KOFN_ATTACK and KOFN_EXAMPLES scale it (1 and 1000: 10,000 hostile calls, 100 kills).
+# KOFN_SEED repeats a run, KOFN_ATTACK and KOFN_EXAMPLES scale it (1 and 1000: 10,000 hostile calls, 100 kills). Stopped,
+# the same command goes on where it was, until the code or the scale is another.
 test-deep: setup
-	KOFN_EXAMPLES=$${KOFN_EXAMPLES:-1000} $(BIN)/python -m pytest -q tests/laws tests/cli/test_fuzz.py tests/cli/test_kills.py \
+	KOFN_JOURNAL=build/test-deep.jsonl KOFN_EXAMPLES=$${KOFN_EXAMPLES:-1000} $(BIN)/python -m pytest -q tests/laws tests/cli/test_fuzz.py tests/cli/test_kills.py \
 		tests/core/test_hostile_calls.py tests/core/test_limits.py tests/io/test_files_that_are_none.py \
 		tests/io/test_damaged_parquet.py
 

@@ -9,7 +9,6 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import pytest
 import time_budget
@@ -24,7 +23,12 @@ TRIED = {
     "brute-forced calls": ("false certificates",),
     "limits": ("limits broken",),
 }
+# What this process has counted, when its test began, and what all tests of the run have.
 _counts: Counter[str] = Counter()
+_before: Counter[str] = Counter()
+_total: Counter[str] = Counter()
+_PROPERTY = "attack"
+_WORKER = "PYTEST_XDIST_WORKER" in os.environ
 
 
 def scaled(whole: int, slice_: int) -> int:
@@ -58,20 +62,57 @@ def lines(counts: Counter[str]) -> list[str]:
     return [f"attack: {counts[what]:,} {what}, {counts[bad]:,} {bad}" for what, (bad,) in tried.items()]
 
 
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Hand the counts of a worker to the run that started it."""
-    output = getattr(session.config, "workeroutput", None)
-    if output is not None:
-        output["attack"] = dict(_counts)
+def pytest_sessionstart() -> None:
+    """Take over what an earlier run with this seed has done."""
+    if time_budget.JOURNAL is not None and not _WORKER:
+        time_budget.JOURNAL.begin(time_budget.DEEP_SEED)
+        for counts in time_budget.JOURNAL.passed.values():
+            _total.update(counts)
 
 
-@pytest.hookimpl(optionalhook=True)
-def pytest_testnodedown(node: Any) -> None:
-    """Take the counts of a worker that ends."""
-    _counts.update(getattr(node, "workeroutput", {}).get("attack", {}))
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the tests that passed then."""
+    passed = {} if time_budget.JOURNAL is None else time_budget.JOURNAL.passed
+    config.hook.pytest_deselected(items=[item for item in items if item.nodeid in passed])
+    items[:] = [item for item in items if item.nodeid not in passed]
+
+
+def pytest_runtest_setup() -> None:
+    """What was counted before a test."""
+    _before.clear()
+    _before.update(_counts)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    """Report the counts of a test with it, to the run that started a worker too."""
+    if call.when == "call":
+        item.user_properties.append((_PROPERTY, dict(_counts - _before)))
+    return (yield)
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Add up the counts, and keep those of tests that passed."""
+    counts = dict(report.user_properties).get(_PROPERTY) if report.when == "call" else None
+    if isinstance(counts, dict):
+        _total.update(counts)
+        if time_budget.JOURNAL is not None and not _WORKER and report.passed:
+            time_budget.JOURNAL.note(report.nodeid, counts)
+
+
+def pytest_sessionfinish(exitstatus: int) -> None:
+    """Forget a run that is through: nothing failed, or nothing was left to do."""
+    through = (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
+    if time_budget.JOURNAL is not None and not _WORKER and exitstatus in through:
+        time_budget.JOURNAL.end()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """The counts, below the tests."""
-    for line in lines(_counts):
+    for line in lines(_total):
         terminalreporter.write_line(line)
+    journal = time_budget.JOURNAL
+    if journal is not None and journal.passed:
+        terminalreporter.write_line(f"attack: {len(journal.passed):,} tests of these had passed in an earlier run")
+    if journal is not None and journal.path.exists():
+        terminalreporter.write_line(f"attack: not through; the same command goes on, as {journal.path} says")

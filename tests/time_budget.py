@@ -9,8 +9,10 @@ import datetime
 import os
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from deep_journal import Journal, state_of_code
 from workers import prepare
 
 # `make test` on two cores.
@@ -28,7 +30,23 @@ PARTS = 10
 DAY = int(os.environ.get("KOFN_DAY", datetime.date.today().toordinal()))
 # `make test-deep`: every pair on so many calls, of seeds that follow this one, which is another in every run.
 DEEP = int(os.environ.get("KOFN_EXAMPLES", "0"))
-DEEP_SEED = int(os.environ.get("KOFN_SEED", time.time_ns() % 2**32)) if DEEP else 0
+
+
+def _journal() -> Journal | None:
+    """Where a deep run keeps what it has done, if it was told to."""
+    if not DEEP or "KOFN_JOURNAL" not in os.environ:
+        return None
+    seed = int(os.environ["KOFN_SEED"]) if "KOFN_SEED" in os.environ else None
+    scale = {"examples": DEEP, "attack": os.environ.get("KOFN_ATTACK", "1"), "code": state_of_code()}
+    return Journal(Path(os.environ["KOFN_JOURNAL"]), scale, seed)
+
+
+JOURNAL = _journal()
+DEEP_SEED = 0
+if DEEP:
+    # A run that goes on has its seed already, and workers begin with the same one.
+    DEEP_SEED = (JOURNAL and JOURNAL.seed) or int(os.environ.get("KOFN_SEED", time.time_ns() % 2**32))
+    os.environ["KOFN_SEED"] = str(DEEP_SEED)
 
 
 def law_calls(position: int, pairs: int) -> int:

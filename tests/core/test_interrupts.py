@@ -57,10 +57,14 @@ def test_what_is_interrupted_later_leaves_a_part_that_ended_as_it_was() -> None:
 
 
 def test_the_second_ctrl_c_ends_the_process() -> None:
+    def presses_twice() -> None:
+        with Control(), Control():
+            press()
+            press()
+
     handler = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt), Control(), Control():
-        press()
-        press()
+    with pytest.raises(KeyboardInterrupt):
+        presses_twice()
     assert signal.getsignal(signal.SIGINT) is handler
 
 
