@@ -10,7 +10,7 @@ import inspect
 import signal
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -142,17 +142,25 @@ def drawn_calls(entry: Entry, number: int, count: int = 12) -> list[Any]:
 
 
 def of_method(
-    entry: Entry, rng: np.random.Generator, each: int, number: int, calls: int = 12, *, named: bool = True
+    entry: Entry,
+    rng: np.random.Generator,
+    each: int,
+    number: int,
+    calls: int = 12,
+    *,
+    named: bool = True,
+    places: Sequence[str] = (),
+    kinds: Sequence[str] = tuple(VALUES),
 ) -> Iterator[Try]:
-    """`each` hostile values for every word and option of a method, from as many drawn calls.
+    """`each` hostile values of these kinds for every word and option of a method, or these, from as many drawn calls.
 
     Not `named`, the method is left to be chosen.
     """
     drawn = drawn_calls(entry, number, calls)
     verb = getattr(kofn, entry.verb)
-    for place in (*entry.accepted, *entry.options, "ids"):
+    for place in places or (*entry.accepted, *entry.options, "ids"):
         callable_place = place in ("score", "record")
-        for kind in rng.choice(list(VALUES), min(each, len(VALUES)), replace=False).tolist():
+        for kind in rng.choice(list(kinds), min(each, len(kinds)), replace=False).tolist():
             call = drawn[rng.integers(len(drawn))]
             words = {**call.given, **call.options}
             value, could = _made(kind, words.get(place, 1))

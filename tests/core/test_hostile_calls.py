@@ -49,6 +49,18 @@ def test_methods(entry: Entry) -> None:
     assert _faults(of_method(entry, np.random.default_rng(NUMBER), EACH, NUMBER, calls=4)) == []
 
 
+# Kinds that checks written for a single method miss.
+ODD = ("unequal", "list of unequal", "2^63", "everything")
+
+
+@pytest.mark.parametrize("entry", METHODS, ids=lambda entry: entry.name)
+def test_own_options(entry: Entry) -> None:
+    places = [*entry.options, *({"score", "target", "sizes"} & set(entry.accepted))]
+    if places:
+        tries = of_method(entry, np.random.default_rng(0), len(ODD), 0, calls=4, places=places, kinds=ODD)
+        assert _faults(tries) == []
+
+
 @pytest.mark.parametrize("entry", CHOSEN, ids=lambda entry: entry.name)
 def test_methods_that_are_chosen(entry: Entry) -> None:
     tries = of_method(entry, np.random.default_rng(NUMBER + 1), 2 * EACH, NUMBER, calls=4, named=False)

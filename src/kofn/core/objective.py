@@ -210,7 +210,9 @@ class _Adapted(Objective):
         try:
             return float(given)
         except (TypeError, ValueError):
-            raise InputError(f"objective={self.name}: {call} returned {given!r}; return {meaning}, a number") from None
+            raise InputError(
+                f"objective={self.name}: {call} returned {checks.shown(given)}; return {meaning}, a number"
+            ) from None
 
     def exact_gains(self, candidates: Ints) -> Floats:
         exact = getattr(self.own, "exact_gains", None)

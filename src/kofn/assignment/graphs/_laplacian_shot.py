@@ -154,10 +154,13 @@ def _labelled(y: NDArray[Any], unlabelled: Hashable) -> Mask:
     labelled = ~np.broadcast_to(np.asarray(missing, bool), y.shape)
     if labelled.all():
         raise InputError(
-            f"y: all {len(y)} rows are labelled, none holds unlabelled={unlabelled!r}; nothing is left to do"
+            f"y: all {len(y)} rows are labelled, none holds unlabelled={checks.shown(unlabelled)}; nothing "
+            "is left to do"
         )
     if not labelled.any():
-        raise InputError(f"y: no row is labelled, all hold unlabelled={unlabelled!r}; give every class a labelled row")
+        raise InputError(
+            f"y: no row is labelled, all hold unlabelled={checks.shown(unlabelled)}; give every class a labelled row"
+        )
     return labelled
 
 

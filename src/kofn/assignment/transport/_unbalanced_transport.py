@@ -175,7 +175,9 @@ def _penalties(reg_m: Any, usual: float) -> tuple[float, float]:
     several = isinstance(given, Sequence | np.ndarray) and not isinstance(given, str) and np.ndim(given) > 0
     pair = tuple(given) if several else (given, given)
     if len(pair) != 2 or not all(checks.is_number(part) and part >= 0 for part in pair):
-        raise InputError(f"reg_m={reg_m!r}: give a number >= 0, or one for the rows and one for the columns")
+        raise InputError(
+            f"reg_m={checks.shown(reg_m)}: give a number >= 0, or one for the rows and one for the columns"
+        )
     if min(pair) == math.inf:
         raise InputError("reg_m is infinite on both sides; method='sinkhorn_newton_sparse' holds both margins")
     return float(pair[0]), float(pair[1])

@@ -140,7 +140,7 @@ def rated(score: Any, weights: Sequence[float]) -> float:
     value = float(score) if checks.is_number(score) else math.nan
     if math.isnan(value) or value == math.inf:
         raise InputError(
-            f"score gave {score!r} for the weights {[round(weight, 4) for weight in weights]}; "
+            f"score gave {checks.shown(score)} for the weights {[round(weight, 4) for weight in weights]}; "
             "it must return a number, higher is better, or -inf for a blend that fails"
         )
     return value

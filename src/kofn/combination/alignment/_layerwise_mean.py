@@ -81,7 +81,7 @@ def layerwise_mean(
     order = to_front(place_of(keep, m, "keep"), m)
     names = list(open_members([members[order[0]]]).first)
     if not any(fnmatchcase(name, pattern) for name in names for pattern in wanted):
-        raise InputError(f"layers={layers!r} names no tensor; there is {names[0]!r}")
+        raise InputError(f"layers={checks.shown(layers)} names no tensor; there is {names[0]!r}")
     everything = all(any(fnmatchcase(name, pattern) for pattern in wanted) for name in names)
     options = SweepOptions(out=out, only=None if everything else wanted, max_memory=max_memory, progress=progress)
     pool = options.open([members[i] for i in order])

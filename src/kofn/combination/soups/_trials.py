@@ -41,7 +41,7 @@ class Trials:
         time_limit: float | None,
     ) -> None:
         if not callable(score):
-            raise InputError(f"score={score!r}: give a callable, score(blend) -> number")
+            raise InputError(f"score={checks.shown(score)}: give a callable, score(blend) -> number")
         checks.flag(options.measure, "measure")
         checks.flag(options.skip_nonfinite, "skip_nonfinite")
         if options.out is not None:

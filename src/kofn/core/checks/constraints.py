@@ -17,7 +17,7 @@ from kofn.core.checks.numbers import count, is_number, shown
 def costs(value: Any, name: str = "costs") -> Array:
     """Finite, non-negative (n,) costs; integers stay integers so that budgets are held exactly."""
     array = as_array(value, name)
-    if array.dtype.kind == "u" and array.size and int(array.max()) >= 2**63:
+    if array.ndim == 1 and array.dtype.kind == "u" and array.size and int(array.max()) >= 2**63:
         row = int(array.argmax())
         raise InputError(f"{name} at row {row} is {array[row]}; give whole numbers below 2^63, or floats")
     if array.ndim == 1 and array.dtype.kind in "iu" and len(array):

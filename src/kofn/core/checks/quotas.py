@@ -74,7 +74,7 @@ def groups(value: Any, name: str = "groups") -> Any:
     if not isinstance(value, Mapping):
         return labels(value, name)
     if not value:
-        raise InputError(f"{name}={value!r}: give {{column: labels}} with a column, or one label an item")
+        raise InputError(f"{name}={shown(value)}: give {{column: labels}} with a column, or one label an item")
     return {column: labels(given, f"{name}[{column!r}]") for column, given in value.items()}
 
 
@@ -84,7 +84,7 @@ def quotas(value: Any, name: str = "quotas") -> dict[Any, Any]:
     None leaves an end open, one number asks for exactly that many. Numbers between 0 and 1 are shares of the picks.
     """
     if not isinstance(value, Mapping) or not value:
-        raise InputError(f"{name}={value!r}: give {{group: (least, most)}}, None leaves an end open")
+        raise InputError(f"{name}={shown(value)}: give {{group: (least, most)}}, None leaves an end open")
     nested = [isinstance(ends, Mapping) for ends in value.values()]
     if all(nested):
         return {column: quotas(inner, f"{name}[{column!r}]") for column, inner in value.items()}

@@ -120,7 +120,7 @@ class Priors:
 def _prior(value: Any, name: str) -> tuple[float, float]:
     pair = tuple(value) if isinstance(value, list | tuple | np.ndarray) else ()
     if len(pair) != 2 or not all(checks.is_number(part) and 0 < part < math.inf for part in pair):
-        raise InputError(f"{name}={value!r}: give (a, b) of a Beta distribution, both positive")
+        raise InputError(f"{name}={checks.shown(value)}: give (a, b) of a Beta distribution, both positive")
     return float(pair[0]), float(pair[1])
 
 

@@ -102,7 +102,7 @@ def anchored_subpool(
     labelled = labelled_rows(y, unlabelled)
     if not labelled.any():
         raise InputError(
-            f"y: no row is labelled, all hold unlabelled={unlabelled!r}; label a few first (random_sample)"
+            f"y: no row is labelled, all hold unlabelled={checks.shown(unlabelled)}; label a few first (random_sample)"
         )
     open_rows = ~labelled
     if exclude is not None:

@@ -112,7 +112,7 @@ def uncertainty_herding(
     checks.choice(kind, "kind", ("margin", "entropy", "least_confident"))
     n = len(X)
     if y is None and unlabelled != -1:
-        raise InputError(f"unlabelled={unlabelled!r}: give y, whose value it is")
+        raise InputError(f"unlabelled={checks.shown(unlabelled)}: give y, whose value it is")
     labelled = np.zeros(n, bool) if y is None else labelled_rows(y, unlabelled)
     rows, left = np.flatnonzero(labelled), n - int(labelled.sum())
     _refuse_labelled(words, labelled)

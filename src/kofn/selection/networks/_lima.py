@@ -76,7 +76,9 @@ def lima(
     """
     n = len(X)
     if not callable(score):
-        raise InputError(f"score={score!r}: give a callable that rates masks of shape (m, {n}), one number a mask")
+        raise InputError(
+            f"score={checks.shown(score)}: give a callable that rates masks of shape (m, {n}), one number a mask"
+        )
     most = n if k is None else k
     pending = checks.count(pending, "pending")
     with Control(**limits, total=most, title="ranking") as control:

@@ -228,7 +228,7 @@ class PrivateStreaming(Stepper[Selection]):
         try:
             low, high = (float(end) for end in given)
         except (TypeError, ValueError):
-            raise InputError(f"opt_range={given!r}: give two numbers, (low, high)") from None
+            raise InputError(f"opt_range={checks.shown(given)}: give two numbers, (low, high)") from None
         if not (0 < low <= high < math.inf):
             raise InputError(f"opt_range=({low:g}, {high:g}): give 0 < low <= high, both finite")
         return low, high
@@ -559,21 +559,24 @@ def private_streaming(
 def _positive(value: Any, name: str) -> float:
     number = float(checks.number(value, name))
     if not (number > 0 and math.isfinite(number)):
-        raise InputError(f"{name}={value!r}: give a finite number > 0")
+        raise InputError(f"{name}={checks.shown(value)}: give a finite number > 0")
     return number
 
 
 def _epsilon(value: Any) -> float:
     if not checks.is_number(value) or not value > 0:
         raise InputError(
-            f"epsilon={value!r}: the privacy loss is a number > 0; 1 is common, infinity means no privacy at all"
+            f"epsilon={checks.shown(value)}: the privacy loss is a number > 0; 1 is common, "
+            "infinity means no privacy at all"
         )
     return float(value)
 
 
 def _delta(value: Any) -> float:
     if not checks.is_number(value) or not 0 <= value < 1:
-        raise InputError(f"delta={value!r}: give a chance, 0 <= delta < 1, well below 1 / the number of persons")
+        raise InputError(
+            f"delta={checks.shown(value)}: give a chance, 0 <= delta < 1, well below 1 / the number of persons"
+        )
     return float(value)
 
 

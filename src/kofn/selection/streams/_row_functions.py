@@ -265,7 +265,9 @@ class Representation:
         self.width: int | None = self.reference.shape[1]
         self._reach = np.empty(0)
         if metric != "cosine":
-            self._reach = self._apart(self.reference.mean(axis=0, keepdims=True))[0]
+            # From the first row, so that equal rows are their own mean without rounding.
+            first = self.reference[:1]
+            self._reach = self._apart(first + (self.reference - first).mean(axis=0, keepdims=True))[0]
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -107,7 +107,7 @@ def sources_by_shift(
     min_gain = float(checks.number(min_gain, "min_gain"))
     labels, codes, own = _labelled(groups, target)
     if score is not None and not callable(score):
-        raise InputError(f"score={score!r}: give a callable, score(rows) -> number")
+        raise InputError(f"score={checks.shown(score)}: give a callable, score(rows) -> number")
     shift = shift_scores(X, groups=groups, y=y, target=target, kind=kind, n_rows=n_rows, seed=seed)
     others = [code for code in range(len(labels)) if code != own]
     order = [own, *sorted(others, key=lambda code: (shift[labels[code]], code))]
@@ -259,7 +259,9 @@ def _labelled(groups: Any, target: Hashable) -> tuple[list[str], Ints, int]:
     names, codes = np.unique(groups, return_inverse=True)
     labels = [str(name) for name in names.tolist()]
     if str(target) not in labels:
-        raise InputError(f"target={target!r}: no row of groups has that label{checks.nearest(str(target), labels)}")
+        raise InputError(
+            f"target={checks.shown(target)}: no row of groups has that label{checks.nearest(str(target), labels)}"
+        )
     return labels, codes, labels.index(str(target))
 
 
