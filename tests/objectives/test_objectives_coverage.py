@@ -373,6 +373,22 @@ def test_submodlib_values_are_the_same_where_it_means_the_same(seed):
             assert mine == pytest.approx(theirs.evaluate(chosen), rel=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("metric", "phantom"),
+    [
+        ("euclidean", 1.7e308),
+        ("sqeuclidean", 1.7e308),
+        ("cosine", 1.7e308),
+        ("euclidean", [1.7e308, 0.0]),
+        ("sqeuclidean", [1e200, 1e200]),
+    ],
+)
+def test_a_phantom_whose_loss_overflows_is_refused(metric, phantom):
+    rows = np.array([[0.0, 1.0], [1.0, 0.0], [2.0, 2.0]])
+    with pytest.raises(InputError, match=r"phantom=.* is so far from the items that its loss is no number"):
+        MedoidLoss(rows, metric=metric, phantom=phantom)
+
+
 def test_medoid_loss_is_facility_location_where_the_phantom_is_far():
     X = np.random.default_rng(0).normal(size=(200, 3))
     near = FacilityLocation(X)

@@ -86,7 +86,14 @@ class MedoidLoss(FacilityLocation):
         )
         if self._from_rows and metric == "cosine":
             self._unit = 0.5  # of the squared chord
-        self._start = self._phantom_distances(phantom)
+        with np.errstate(over="ignore"):
+            self._start = self._phantom_distances(phantom)
+            loss = float((self._weights * self._start / min(self._unit, 1.0)).sum())
+        if not np.isfinite(loss):
+            raise InputError(
+                f"phantom={checks.shown(phantom)} is so far from the items that its loss is no number; give a nearer "
+                "one"
+            )
         self._cost = self._start / self._unit
         self._total = self._cost_in_total()
         self._open = len(self._open_items())
