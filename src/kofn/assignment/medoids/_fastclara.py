@@ -78,8 +78,7 @@ def fastclara(
     X, distances, metric, start = pool.X, pool.distances, words["metric"], words["start"]
     n, counts, source = pool.n, pool.counts, pool.source
     checks.count(n_samples, "n_samples")
-    usual = max(80 + 4 * k, _LARGE_SAMPLE if n >= _LARGE else 0)
-    size = min(n, usual if sample_size is None else checks.count(sample_size, "sample_size", least=k))
+    size = min(n, usual_sample(n, k) if sample_size is None else checks.count(sample_size, "sample_size", least=k))
     rng = np.random.default_rng(words["seed"])
     best = None if start is None else Placed(source, _inits.started(start, k), counts)
     losses: list[float] = []
@@ -107,6 +106,11 @@ def fastclara(
     info = {"sample_size": size, "sample_losses": losses, "distance_evals": source.evals + evals}
     status = "optimal" if k == n else "stopped" if stopped else "heuristic"
     return finish(X, distances, metric, best.medoids, best.labels, counts, status, info)
+
+
+def usual_sample(n: int, k: int) -> int:
+    """Items per sample unless told otherwise, before the limit that n is."""
+    return max(80 + 4 * k, _LARGE_SAMPLE if n >= _LARGE else 0)
 
 
 def _sample(n: int, size: int, best: Placed | None, rng: np.random.Generator) -> Ints:

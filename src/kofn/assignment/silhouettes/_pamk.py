@@ -22,11 +22,13 @@ from kofn.core.runtime import Control
 from kofn.objectives.similarity import pairwise_distances
 
 # From so many items on, the medoids of all items are looked for on samples.
-_LARGE = 20_000
+LARGE = 20_000
+# Items whose silhouettes are compared unless told otherwise.
+SAMPLE = 2_000
 # Of silhouettes that differ by less than this, the one of fewer groups counts.
 _TOLERANCE = 1e-9
 # Runs of FasterPAM for each k, each from a start of its own.
-_RUNS = 2
+RUNS = 2
 # What the groups of all items take at the least, where the limit has nearly passed.
 _LEAST_SECONDS = 0.05
 
@@ -45,7 +47,7 @@ def pamk(
     distances: Any = None,
     k_min: int = 2,
     k_max: int | None = None,
-    sample_size: int = 2_000,
+    sample_size: int = SAMPLE,
     **words: Unpack[Pairs],
 ) -> Assignment:
     """Choose k by the average silhouette width of k-medoids, of a sample where there are many items (pamk).
@@ -125,7 +127,7 @@ def pamk(
         if limit is not None:
             limit = max(limit - (time.monotonic() - began), _LEAST_SECONDS)
         search: dict[str, Any] = {**words, "time_limit": limit, "start": medoids, "seed": int(rng.integers(2**31))}
-        plan = (fasterpam if n < _LARGE else fastclara)(X, distances=distances, k=len(medoids), **search)
+        plan = (fasterpam if n < LARGE else fastclara)(X, distances=distances, k=len(medoids), **search)
         medoids, labels, stopped = np.asarray(plan.medoids), plan.labels, plan.status == "stopped"
         evals += plan.info["distance_evals"]
     if labels is None:
@@ -145,7 +147,7 @@ def _grouped(table: Reals, k: int, weights: Floats, rng: np.random.Generator, co
     """The best of a few runs of FasterPAM."""
     source, n = _sources.Matrix(table), len(table)
     runs: list[_swaps.Swaps] = []
-    for _ in range(_RUNS):
+    for _ in range(RUNS):
         medoids = _inits.lab(source, k, weights, rng)
         state = _swaps.Swaps(source, medoids, weights, compiled=_swaps.worth_compiling("eager", n, k))
         if k < n:
