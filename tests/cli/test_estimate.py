@@ -104,12 +104,12 @@ def test_what_is_loaded_on_the_first_sample_is_no_time_of_the_rows(monkeypatch: 
     def sampled(_verb: Any, _method: Any, _options: Any, _call: Any, _n: int, _seen: int, size: int) -> Any:
         clock[0] += size / 1e5 + (0.0 if sizes else 1.2)
         sizes.append(size)
-        return SimpleNamespace(method="fastclara", objective=None)
+        return SimpleNamespace(method="constrained_kmeans", objective=None)
 
     monkeypatch.setattr(estimate, "_run_sample", sampled)
     for name in ("perf_counter", "process_time"):
         monkeypatch.setattr(estimate.time, name, lambda: clock[0])
-    words, _ = estimate._timed("assign", "fastclara", {}, {"X": np.zeros((10_000, 2)), "k": 3}, 100_000)
+    words, _ = estimate._timed("assign", "constrained_kmeans", {}, {"X": np.zeros((10_000, 2)), "k": 3}, 100_000)
     assert sizes == [300, 300, 800, 800, 2_500, 2_500, 5_000, 5_000]
     assert words == "about 1 (measured on 5,000 rows, growing as n^1.0)"
 

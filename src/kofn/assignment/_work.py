@@ -8,6 +8,7 @@ from typing import Any
 
 from kofn.assignment.medoids import _descent
 from kofn.assignment.medoids._fastclara import usual_sample
+from kofn.assignment.medoids._samples import DEFAULT_MEMORY
 from kofn.assignment.silhouettes import _pamk
 from kofn.assignment.silhouettes._limits import limits_of_k
 from kofn.core import checks
@@ -46,18 +47,18 @@ def work_of_fasterpam(n: int, *, options: Mapping[str, Any], call: Mapping[str, 
     if "X" not in call:
         # Twice as many bytes take twice as long.
         return Work(0.0, (looks + _CHECKING * float(n) ** 2) * call["distances"].dtype.itemsize / 4)
-    memory = call.get("max_memory")
-    room = _descent.DEFAULT_MEMORY if memory is None else checks.bytes_of(memory)
-    held = n * n * call["X"].dtype.itemsize <= room
-    return Work(float(n) ** 2 if held else looks, looks + _reading(n, call))
+    pairs = float(n) ** 2 if _is_held(n, call, _descent.DEFAULT_MEMORY) else looks
+    return Work(pairs, looks + _reading(n, call))
 
 
 def work_of_fastclara(n: int, *, options: Mapping[str, Any], call: Mapping[str, Any]) -> Work:
     """Of `fastclara` on n rows: `fasterpam` on each sample, and all rows to its medoids."""
     size = min(n, options.get("sample_size") or usual_sample(n, call["k"]))
     sample = Work(float(size) ** 2, _ROUNDS * float(size) ** 2)
-    placed = Work(float(n) * call["k"], _PLACING * float(n) * call["k"])
-    return (sample + placed).times(options.get("n_samples", 5)) + Work(0.0, _reading(n, call))
+    held = "X" in call and _is_held(n, call, DEFAULT_MEMORY)
+    placed = Work(0.0 if held else float(n) * call["k"], _PLACING * float(n) * call["k"])
+    every_pair = Work(float(n) ** 2 if held else 0.0, _reading(n, call))
+    return (sample + placed).times(options.get("n_samples", 5)) + every_pair
 
 
 def work_of_pamk(n: int, *, options: Mapping[str, Any], call: Mapping[str, Any]) -> Work:
@@ -72,6 +73,17 @@ def work_of_pamk(n: int, *, options: Mapping[str, Any], call: Mapping[str, Any])
     return sample + of_all(n, options={}, call={**call, "k": (k_min + k_max) // 2})
 
 
+def _is_held(n: int, call: Mapping[str, Any], default: int) -> bool:
+    """Whether the distances between all rows are computed once and held."""
+    if checks.is_sparse(call["X"]):
+        return False
+    memory = call.get("max_memory")
+    return n * n * call["X"].dtype.itemsize <= (default if memory is None else checks.bytes_of(memory))
+
+
 def _reading(n: int, call: Mapping[str, Any]) -> float:
     """Steps of reading all rows, or checking all distances."""
-    return _READING * float(n) * call["X"].shape[1] if "X" in call else _CHECKING * float(n) ** 2
+    if "X" not in call:
+        return _CHECKING * float(n) ** 2
+    X = call["X"]
+    return _READING * float(n) * (X.nnz / X.shape[0] if checks.is_sparse(X) else X.shape[1])

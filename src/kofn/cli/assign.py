@@ -16,6 +16,7 @@ from kofn.cli.estimate import beginning_of, say_beforehand
 from kofn.cli.printing import first_of, say
 from kofn.cli.verb_command import Section, VerbCommand
 from kofn.cli.write import check_columns, check_outputs, finish, renamed, rows_with
+from kofn.core.checks import is_sparse
 from kofn.core.plans import Assignment
 from kofn.io.many import files_of, open_tables
 from kofn.io.tables import Table, located
@@ -161,10 +162,11 @@ def report_context(pool: Pool, arguments: AssignArguments) -> dict[str, Any]:
     if table.path.suffix.lower() not in ARRAYS:
         # The columns that people can read, without vectors, which may be most of the file.
         frame = pl.DataFrame([table.column(name)[pool.rows] for name in table.columns if table.dtype(name) != "vector"])
+    of_rows = {"X": None if is_sparse(pool.X) else pool.X}
     return {
         "metric": arguments.measured_by,
         "frame": frame,
-        **({"X": pool.X} if pool.matrix is None else {"scores": pool.matrix}),
+        **(of_rows if pool.matrix is None else {"scores": pool.matrix}),
         **seen_in_report(table, arguments, pool.rows),
     }
 

@@ -30,8 +30,12 @@ from kofn.verbs import allocate, assign, select
 _SAMPLES = (300, 800, 2_500, 5_000)
 # Seconds in which all samples should be timed.
 _PATIENCE = 0.6
+# The first sample is timed twice where that took no longer: it also loads what is imported and compiled.
+_LOADED = 1.5
 # A run so short is repeated: the first also loads what is compiled.
 _SHORT = 0.2
+# The largest power of n that seconds are taken to grow as, and by how much it rises from samples to the next ones.
+_STEEPEST, _STEEPER = 2.5, 0.5
 # Rows of a sample to a pick: most of a pool is not picked, nor should be of its samples.
 _ROWS_A_PICK = 4
 # What the interpreter and the libraries hold by themselves.
@@ -134,7 +138,8 @@ def duplicates_beforehand(seen: int, rows: int | None, seconds: float, *, pairs:
 
 def _held(value: Any, word: str, times: float) -> float:
     """Bytes of an argument of a pool that is so many times as large."""
-    return float(getattr(value, "nbytes", 0)) * (times * times if word in _SQUARE else times)
+    parts = (value.data, value.indices, value.indptr) if hasattr(value, "indptr") else (value,)
+    return float(sum(getattr(part, "nbytes", 0) for part in parts)) * (times * times if word in _SQUARE else times)
 
 
 def _at_size(call: Mapping[str, Any], n: int) -> dict[str, Any]:
@@ -170,7 +175,7 @@ def _timed(
                 # The clock runs on while other programs have the processor; threads work at the same time.
                 took = min(worked, time.perf_counter() - start) * fewer
                 seconds[size] = min(seconds.get(size, math.inf), took)
-                if size == sizes[0] and turn == 0 and worked <= _PATIENCE:
+                if size == sizes[0] and turn == 0 and worked <= _LOADED:
                     # What was loaded is no time of the rows, nor of the patience with them.
                     began = time.process_time()
                 elif worked > _SHORT:
@@ -184,11 +189,21 @@ def _timed(
     measured = f"measured on {last:,} rows"
     if n == last:
         return f"about {seconds[last]:.2g} ({measured})", plan
-    slope = 2.0
-    if len(seconds) > 1:
-        before = list(seconds)[-2]
-        slope = float(np.clip(np.log(seconds[last] / seconds[before]) / np.log(last / before), 1.0, 2.5))
+    slope = growth(seconds)
     return f"about {seconds[last] * (n / last) ** slope:.2g} ({measured}, growing as n^{slope:.1f})", plan
+
+
+def growth(seconds: Mapping[int, float]) -> float:
+    """The power of n that seconds grow as, by those of samples of rising size; 2 where there is one sample.
+
+    It is that of the two largest samples, but little above that of the two before: where a method changes its way from
+    some size on, the step is no growth to come.
+    """
+    sizes, times = np.log(list(seconds)), np.log([max(took, 1e-6) for took in seconds.values()])
+    slopes = np.clip(np.diff(times) / np.diff(sizes), 1.0, _STEEPEST)
+    if not len(slopes):
+        return 2.0
+    return float(slopes[-1] if len(slopes) == 1 else min(slopes[-1], slopes[-2] + _STEEPER))
 
 
 def _picks_of(k: Any, size: int) -> Any:

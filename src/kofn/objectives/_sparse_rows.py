@@ -15,6 +15,8 @@ from kofn.objectives.similarity import exact_sum
 _PRODUCTS = 1 << 22
 # A squared chord below this is the rounding of a row's distance to its copy.
 _NOTHING = 1e-14
+# Rows that are compared with all others at once.
+_DENSE_ROWS = 64
 
 
 def unit_rows(X: Any) -> Any:
@@ -46,6 +48,16 @@ def chords(unit: Any, row: int) -> Floats:
     own = slice(*unit.indptr[row : row + 2])
     point[unit.indices[own]] = unit.data[own]
     return _squared(unit @ point)
+
+
+def cosine_distances(unit: Any, others: Any) -> Floats:
+    """(m, n) distances 1 - cos of the rows of `others`, made dense a few at a time, to all unit rows."""
+    n, m = unit.shape[0], others.shape[0]
+    out = np.empty((m, n))
+    for low in range(0, m, _DENSE_ROWS):
+        part = slice(low, low + _DENSE_ROWS)
+        out[part] = _squared((unit @ others[part].toarray().T).T) / 2
+    return out
 
 
 def _squared(cosines: Floats) -> Floats:

@@ -115,10 +115,11 @@ def read_vectors(table: Table, arguments: RowArguments) -> PoolVectors:
     A sparse matrix on disk is returned as it is: a precomputed similarity, or rows compared by their cosines.
     """
     if isinstance(table, SparseNpz):
-        if arguments.metric == "cosine" and arguments.VERB == "select":
+        if arguments.metric == "cosine" and arguments.VERB in ("select", "assign"):
             return PoolVectors(table.matrix(), "the cosines of sparse rows")
         if arguments.metric != "precomputed":
-            rows = "; if its rows are to be compared, say --metric cosine" if arguments.VERB == "select" else ""
+            compares = arguments.VERB in ("select", "assign")
+            rows = "; if its rows are to be compared, say --metric cosine" if compares else ""
             raise InputError(
                 f"{table.path} holds a sparse matrix; if it is a similarity, say --metric precomputed{rows}"
             )

@@ -23,6 +23,7 @@ _LARGE, _LARGE_SAMPLE = 20_000, 4_000
 @method(
     "assign",
     needs=(("X", "distances"),),
+    sparse=True,
     draws=Draw(distinct_rows=True),
     cost="for each sample of s items FasterPAM, O(s^2) a round, and O(n d k) to place all; O(n + s^2) memory",
     exact="items go to their nearest medoid; no guarantee for the loss",
@@ -42,7 +43,8 @@ def fastclara(
     The fastest k-medoids method here; `fastclarans` started from its plan comes within about a percent of `fasterpam`.
 
     Args:
-        X: vectors (n, d); no (n, n) matrix is made.
+        X: vectors (n, d); no (n, n) matrix is made. With metric "cosine" SciPy-sparse rows too, which are never made
+            dense.
         distances: dissimilarities (n, n), as in `fasterpam`.
         k: how many medoids.
         start: k initial medoids (row numbers, ids or a plan); every sample contains the best medoids so far.
@@ -90,6 +92,8 @@ def fastclara(
             items = _sample(n, size, best, rng)
             if distances is not None:
                 table = distances[np.ix_(items, items)]
+            elif checks.is_sparse(X):
+                table = source.among(items)
             else:
                 table = pairwise_distances(X[items], metric, n_threads=words["n_threads"])
                 evals += len(items) ** 2
