@@ -40,7 +40,7 @@ def _run(verb: str, method: Method, options: Mapping[str, Any] | None, arguments
     if options is not None and not isinstance(options, Mapping):
         raise InputError(f"options={shown(options)}: give a mapping, or the options themselves by name")
     if verb == "assign" and isinstance(given.get("k"), str):
-        method = _finds_k(method, given.pop("k"), set(given))
+        method = finds_k(method, given.pop("k"), set(given))
     own = dict(options or {})
     for name in [name for name in given if name not in VOCABULARY]:
         if name in own:
@@ -72,7 +72,7 @@ def _seeks(verb: str, method: Method, given: Mapping[str, Any], own: Mapping[str
     return "marginal_relevance" if own.keys() <= taken else method
 
 
-def _finds_k(method: Method, k: str, others: set[str]) -> Method:
+def finds_k(method: Method, k: str, others: set[str]) -> Method:
     """The method that is meant by k="auto"."""
     if k != "auto":
         raise InputError(f"k={k!r}: give a whole number, or 'auto' to have it found")

@@ -87,6 +87,14 @@ def test_estimates_by_work_time_no_large_sample(
     assert "by its cost" in told["seconds"]
 
 
+@pytest.mark.parametrize("n", [400, 40_000])
+def test_the_number_of_groups_is_looked_for_beforehand_too(n: int) -> None:
+    words = {"X": blobs(min(n, 5_000)), "k": "auto"}
+    assert estimate.beforehand("assign", "auto", {}, words, n)["method"] == "pamk"
+    with pytest.raises(kofn.InputError, match="method='fasterpam' needs a number"):
+        estimate.beforehand("assign", "fasterpam", {}, words, n)
+
+
 def test_a_step_from_one_way_to_another_is_no_growth() -> None:
     assert estimate.growth({300: 0.5}) == 2
     assert estimate.growth({300: 1.0, 600: 4.0}) == pytest.approx(2)

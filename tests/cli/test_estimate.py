@@ -114,6 +114,21 @@ def test_what_is_loaded_on_the_first_sample_is_no_time_of_the_rows(monkeypatch: 
     assert words == "about 1 (measured on 5,000 rows, growing as n^1.0)"
 
 
+def test_what_is_loaded_on_a_later_sample_is_no_time_of_the_rows_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, sizes = [0.0], []
+
+    def sampled(_verb: Any, _method: Any, _options: Any, _call: Any, _n: int, _seen: int, size: int) -> Any:
+        clock[0] += size / 1e5 + (0.0 if size in sizes else {300: 0.9, 800: 0.7}.get(size, 0.0))
+        sizes.append(size)
+        return SimpleNamespace(method="capped_routing", objective=None)
+
+    monkeypatch.setattr(estimate, "_run_sample", sampled)
+    for name in ("perf_counter", "process_time"):
+        monkeypatch.setattr(estimate.time, name, lambda: clock[0])
+    words, _ = estimate._timed("assign", "capped_routing", {}, {"X": np.zeros((10_000, 2)), "k": 3}, 100_000)
+    assert words == "about 1 (measured on 5,000 rows, growing as n^1.0)"
+
+
 def test_a_look_at_two_rounds_goes_by_their_cost_and_leaves_work_alone(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -23,16 +23,16 @@ from kofn.io.beginnings import SMALL, beginning, rows_of_all
 from kofn.io.many import files_of, open_tables
 from kofn.io.tables import Table, located
 from kofn.tables.arguments import RowArguments
-from kofn.verbs import allocate, assign, select
+from kofn.verbs import allocate, assign, finds_k, select
 
 # Rows that are timed, as many as time allows: in the end past the size where compiled kernels take over, so that the
 # growth seen is the growth to come.
 _SAMPLES = (300, 800, 2_500, 5_000)
 # Seconds in which all samples should be timed.
 _PATIENCE = 0.6
-# The first sample is timed twice where that took no longer: it also loads what is imported and compiled.
+# A run that may also have loaded what is imported and compiled is repeated where it took no longer.
 _LOADED = 1.5
-# A run so short is repeated: the first also loads what is compiled.
+# A run so short is repeated: it is timed too roughly.
 _SHORT = 0.2
 # The largest power of n that seconds are taken to grow as, and by how much it rises from samples to the next ones.
 _STEEPEST, _STEEPER = 2.5, 0.5
@@ -89,6 +89,8 @@ def beforehand(
     The problem itself is checked on the way: a method that does not take these arguments is refused as in a real run.
     """
     call = {word: value for word, value in call.items() if word != "ids"}
+    if verb == "assign" and isinstance(call.get("k"), str):
+        method = finds_k(method, call.pop("k"), set(call))
     entry = dispatch.methods_of(verb).get(method)
     if entry is not None and entry.takes(call) is None:
         # The real call says best what is wrong.
@@ -175,7 +177,7 @@ def _timed(
                 # The clock runs on while other programs have the processor; threads work at the same time.
                 took = min(worked, time.perf_counter() - start) * fewer
                 seconds[size] = min(seconds.get(size, math.inf), took)
-                if size == sizes[0] and turn == 0 and worked <= _LOADED:
+                if turn == 0 and worked <= _LOADED and _loads(seconds):
                     # What was loaded is no time of the rows, nor of the patience with them.
                     began = time.process_time()
                 elif worked > _SHORT:
@@ -191,6 +193,14 @@ def _timed(
         return f"about {seconds[last]:.2g} ({measured})", plan
     slope = growth(seconds)
     return f"about {seconds[last] * (n / last) ** slope:.2g} ({measured}, growing as n^{slope:.1f})", plan
+
+
+def _loads(seconds: Mapping[int, float]) -> bool:
+    """Whether the first run on the last sample may have loaded code: on the first of all, or after a steeper rise than
+    that of any method.
+    """
+    sizes, times = list(seconds), list(seconds.values())
+    return len(sizes) == 1 or times[-1] > times[-2] * (sizes[-1] / sizes[-2]) ** _STEEPEST
 
 
 def growth(seconds: Mapping[int, float]) -> float:
