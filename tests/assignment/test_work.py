@@ -69,9 +69,7 @@ def test_pamk_groups_a_sample_for_each_k_and_then_all_rows(n: int) -> None:
         ({"method": "pamk"}, 50_000),
     ],
 )
-def test_estimates_by_work_time_no_large_sample(
-    monkeypatch: pytest.MonkeyPatch, call: dict[str, Any], n: int
-) -> None:
+def test_estimates_by_work_time_no_large_sample(monkeypatch: pytest.MonkeyPatch, call: dict[str, Any], n: int) -> None:
     """The time of a look beforehand does not grow with the pool, nor with what a large sample would take."""
     sizes: list[int] = []
     sampled = estimate._run_sample

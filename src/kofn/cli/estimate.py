@@ -157,6 +157,7 @@ def _timed(
     seen = next(call[word].shape[0] for word in _INPUTS if word in call)
     sizes = [size for size in _SAMPLES if size <= seen] or [seen]
     seconds: dict[int, float] = {}
+    rounds: dict[int, int] = {}
     last, worked = sizes[0], 0.0
     # What else the machine does is no reason to look at fewer rows.
     began = time.process_time()
@@ -177,6 +178,7 @@ def _timed(
                 # The clock runs on while other programs have the processor; threads work at the same time.
                 took = min(worked, time.perf_counter() - start) * fewer
                 seconds[size] = min(seconds.get(size, math.inf), took)
+                rounds[size] = plan.info.get("rounds", 0)
                 if turn == 0 and worked <= _LOADED and _loads(seconds):
                     # What was loaded is no time of the rows, nor of the patience with them.
                     began = time.process_time()
@@ -191,8 +193,30 @@ def _timed(
     measured = f"measured on {last:,} rows"
     if n == last:
         return f"about {seconds[last]:.2g} ({measured})", plan
+    if (most := _most_rounds(plan.method, options, verb)) and all(rounds.values()):
+        return _by_rounds(seconds, rounds, most, n), plan
     slope = growth(seconds)
     return f"about {seconds[last] * (n / last) ** slope:.2g} ({measured}, growing as n^{slope:.1f})", plan
+
+
+def _most_rounds(method: str, options: Mapping[str, Any], verb: str) -> int | None:
+    """How many rounds a method makes at the most, of those that go on until nothing changes; None of others."""
+    entry = dispatch.methods_of(verb).get(method)
+    most = str(options.get("max_iter", entry.options.get("max_iter", "") if entry is not None else ""))
+    return int(most) if most.isdecimal() else None
+
+
+def _by_rounds(seconds: Mapping[int, float], rounds: Mapping[int, int], most: int, n: int) -> str:
+    """Seconds on n rows in words, by the time that a round takes: of as many rounds as on the sample, and of the most.
+
+    How many it takes until nothing changes depends on whether the rows fall into groups, which a sample does not tell.
+    """
+    last = max(rounds)
+    a_round = {size: took / rounds[size] for size, took in seconds.items()}
+    each = a_round[last] * (n / last) ** (growth(a_round) if len(a_round) > 1 else 1.0)
+    low, high = each * rounds[last], each * max(most, rounds[last])
+    of_rounds = f"measured on {last:,} rows: {rounds[last]} rounds there, {most} at the most"
+    return f"about {low:.2g} to {high:.2g} ({of_rounds})" if high > 1.2 * low else f"about {low:.2g} ({of_rounds})"
 
 
 def _loads(seconds: Mapping[int, float]) -> bool:
