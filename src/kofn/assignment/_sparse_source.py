@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -67,6 +68,6 @@ def count_distinct(X: Any) -> int:
     return len(
         {
             (rows.indices[low:high].tobytes(), rows.data[low:high].tobytes())
-            for low, high in zip(ends[:-1], ends[1:], strict=True)
+            for low, high in itertools.pairwise(ends)
         }
     )

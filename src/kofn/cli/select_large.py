@@ -41,7 +41,7 @@ _SAMPLE_ROWS, _READ_SPEED = 5_000, 2.5e8
 def is_large(table: Table, arguments: SelectArguments, rows: int | None = None) -> bool:
     """Whether the vectors are read in parts: where they would not fit, or a flag or the method asks for it.
 
-    Where they would not fit and a flag needs all of them at once, standard error is told which flag and how much memory.
+    Where they would not fit and a flag needs all of them at once, standard error is told the flag and the memory.
 
     Args:
         table: the file or files, or their beginning.
