@@ -66,8 +66,5 @@ def count_distinct(X: Any) -> int:
     rows.sort_indices()
     ends = rows.indptr
     return len(
-        {
-            (rows.indices[low:high].tobytes(), rows.data[low:high].tobytes())
-            for low, high in itertools.pairwise(ends)
-        }
+        {(rows.indices[low:high].tobytes(), rows.data[low:high].tobytes()) for low, high in itertools.pairwise(ends)}
     )

@@ -60,6 +60,12 @@ def cosine_distances(unit: Any, others: Any) -> Floats:
     return out
 
 
+def rounding_of(unit: Any) -> float:
+    """Bound on the error of a distance 1 - cos between unit rows."""
+    longest = int(np.diff(unit.indptr).max())
+    return 2 * (longest + 4) * 2.0**-53 + _NOTHING
+
+
 def _squared(cosines: Floats) -> Floats:
     squares = 2 - 2 * cosines
     squares[squares < _NOTHING] = 0.0
@@ -74,11 +80,11 @@ class SparseRows:
         self.columns = self.rows.T.tocsr()
         self.n, self.start, self.least, self.rounding, self.pairs = X.shape[0], 4.0, 0.0, 2.0**-53, 0
         self.poll: Callable[[], None] | None = None
+        self.error_of_a_pair = 2 * rounding_of(self.rows)
         # Products that the cosines of each row with all rows take.
         popular = np.diff(self.columns.indptr).astype(np.float64)
         summed = np.concatenate([[0.0], np.cumsum(popular[self.rows.indices])])
         self.products = summed[self.rows.indptr[1:]] - summed[self.rows.indptr[:-1]]
-        self.longest = int(np.diff(self.rows.indptr).max())
 
     def column(self, candidate: int) -> Floats:
         self.pairs += self.n
@@ -114,4 +120,4 @@ class SparseRows:
 
     def error(self, total: float, weight: float) -> float:  # noqa: ARG002 (a cosine's error does not shrink with it)
         """Sums of products may be added up in another order, of numbers up to 1; then small ones are taken as none."""
-        return weight * (4 * (self.longest + 4) * 2.0**-53 + 2 * _NOTHING)
+        return weight * self.error_of_a_pair
