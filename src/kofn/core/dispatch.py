@@ -188,7 +188,7 @@ def by_size(name: str, given: Mapping[str, Any], options: Mapping[str, Any], ind
         return _EXACT[name] if _steps_of_routing(given["scores"]) <= _CHEAP else name
     of_sparse = index.get(_OF_SPARSE.get(name, ""))
     if of_sparse is not None and hasattr(given.get("X"), "nnz"):
-        return of_sparse.name if options.keys() <= of_sparse.options.keys() else name
+        return name if options else of_sparse.name
     in_parts = index.get(_IN_PARTS.get(name, ""))
     if in_parts is not None and (not options.keys() <= in_parts.options.keys() or in_parts.takes(given) is None):
         in_parts = None
