@@ -26,6 +26,11 @@ from kofn.tables.read import ARRAYS, Pool, seen_in_report
 from kofn.verbs import assign
 
 _SHOWN_BINS = 8
+# What is said of k by the structure that its groups' silhouettes show.
+_DOUBTS = {
+    "weak": "weak structure (an average width of 0.25 to 0.5): other numbers of groups may serve as well",
+    "none": "no structure (an average width below 0.25): the rows hardly fall into groups; choose k yourself",
+}
 
 COMPARED = Section(
     "What the rows are compared by",
@@ -236,6 +241,8 @@ def render(plan: Assignment, pool: Pool, arguments: AssignArguments) -> str:
         best = [f"{k} ({value:.3f})" for k, value in zip(curve["k"], curve["silhouette"], strict=True)]
         average = "average medoid silhouette" if plan.objective == "medoid_silhouette" else "average silhouette width"
         lines.append(f"{average} by k: {', '.join(best)}")
+        if doubt := _DOUBTS.get(plan.info.get("structure")):
+            lines.append(doubt)
         if plan.k == curve["k"][-1] and plan.k < plan.n:
             lines.append(f"best at the largest k that was tried; --k-max {2 * plan.k} tries more")
     if unreached := plan.info.get("unreached"):

@@ -340,7 +340,8 @@ def read_judges(
     named."""
     if isinstance(table, Npy):
         scores = table.array()
-        return tuple(str(i) for i in range(scores.shape[-1])), scores
+        scores = scores[:, None] if scores.ndim == 1 else scores
+        return tuple(str(i) for i in range(scores.shape[1])), scores
     if id_column:
         table.require(id_column)
     judges = columns or [name for name in table.columns if name != id_column and _is_scores(table, name)]

@@ -16,8 +16,7 @@ from kofn.objectives.similarity import pairwise_distances
 def words(n: int, m: int = 60, density: float = 0.1, seed: int = 0) -> Any:
     X = sp.random_array((n, m), density=density, rng=np.random.default_rng(seed), format="csr")
     # Rows without an entry, and copies.
-    X = sp.vstack([X, sp.csr_array((2, m)), X[:3]], format="csr")
-    return X
+    return sp.vstack([X, sp.csr_array((2, m)), X[:3]], format="csr")
 
 
 @pytest.mark.parametrize("given", ["plain", "weights", "start", "samples"])

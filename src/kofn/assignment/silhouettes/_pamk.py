@@ -25,6 +25,8 @@ from kofn.objectives.similarity import pairwise_distances
 LARGE = 20_000
 # Items whose silhouettes are compared unless told otherwise.
 SAMPLE = 2_000
+# How far apart groups lie whose average silhouette width is above each of these, in the book's words (its table 4).
+_STRUCTURES = ((0.7, "strong"), (0.5, "reasonable"), (0.25, "weak"))
 # Of silhouettes that differ by less than this, the one of fewer groups counts.
 _TOLERANCE = 1e-9
 # Runs of FasterPAM for each k, each from a start of its own.
@@ -69,7 +71,8 @@ def pamk(
         An `Assignment` of the chosen k as from `fasterpam`, from 20,000 items on as from `fastclara`: `value` is the
         weighted sum of the distances to the nearest medoid, status "heuristic". `info` has `curve`: lists `k`,
         `silhouette` (the average width in the sample) and `loss` (the summed distances in the sample), for ascending k;
-        and sample_size.
+        `structure`, which the book calls an average width above 0.7 "strong", above 0.5 "reasonable", above 0.25 "weak"
+        and below it "none": then k says little of the rows; and sample_size.
 
     Raises:
         InputError: k_min above k_max, k_max > n, or a diagonal that is not zero.
@@ -139,7 +142,8 @@ def pamk(
             source = _sources.source_of(X, distances, metric, 0, words["n_threads"], limit_on_memory)
         labels = Placed(source, medoids, counts).labels
         evals += 0 if size == n else source.evals
-    info = {"curve": curve, "sample_size": size, "distance_evals": evals}
+    structure = next((name for least, name in _STRUCTURES if most > least), "none")
+    info = {"curve": curve, "structure": structure, "sample_size": size, "distance_evals": evals}
     return finish(X, distances, metric, medoids, labels, counts, "stopped" if stopped else "heuristic", info)
 
 

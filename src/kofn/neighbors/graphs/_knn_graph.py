@@ -104,8 +104,8 @@ def knn_graph(
         InputError: bad input, n_neighbors >= n, or engine="usearch" without usearch installed.
         Stopped: `control` stopped the work.
 
-    Costs O(n^2 d) time if exact, of sparse rows n for each of their entries, about O(n log n d) with usearch; memory n * m * 8 bytes, about three copies of X in
-    float32 and the index's copy of X with 300 bytes a row.
+    Costs O(n^2 d) time if exact, of sparse rows n for each of their entries, about O(n log n d) with usearch; memory
+    n * m * 8 bytes, about three copies of X in float32 and the index's copy of X with 300 bytes a row.
 
     References:
         Malkov, Yashunin, "Efficient and robust approximate nearest neighbor search using HNSW graphs", 2018.
