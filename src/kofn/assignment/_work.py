@@ -55,9 +55,9 @@ def work_of_fastclara(n: int, *, options: Mapping[str, Any], call: Mapping[str, 
     """Of `fastclara` on n rows: `fasterpam` on each sample, and all rows to its medoids."""
     size = min(n, options.get("sample_size") or usual_sample(n, call["k"]))
     sample = Work(float(size) ** 2, _ROUNDS * float(size) ** 2)
-    held = "X" in call and _is_held(n, call, DEFAULT_MEMORY)
-    placed = Work(0.0 if held else float(n) * call["k"], _PLACING * float(n) * call["k"])
-    every_pair = Work(float(n) ** 2 if held else 0.0, _reading(n, call))
+    has_matrix = "X" in call and _is_held(n, call, DEFAULT_MEMORY)
+    placed = Work(0.0 if has_matrix else float(n) * call["k"], _PLACING * float(n) * call["k"])
+    every_pair = Work(float(n) ** 2 if has_matrix else 0.0, _reading(n, call))
     return (sample + placed).times(options.get("n_samples", 5)) + every_pair
 
 

@@ -11,6 +11,7 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import click
 
@@ -174,7 +175,7 @@ def _expected(error: Exception) -> int | None:
     return None
 
 
-def _warn(message: Warning | str, *_where: object) -> None:
+def _warn(message: Warning | str, *_where: Any, **_more: Any) -> None:
     _say(f"warning: {message}")
 
 

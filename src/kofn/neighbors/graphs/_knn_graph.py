@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from kofn.core import checks
 from kofn.core.arrays import Floats
@@ -70,7 +70,7 @@ class KnnGraph:
 
 
 def knn_graph(
-    X: ArrayLike,
+    X: Any,
     n_neighbors: int = 32,
     metric: str = "euclidean",
     *,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -26,15 +27,15 @@ def neighbors_of_sparse(
     unit, n = unit_rows(X), X.shape[0]
     indices, distances = np.empty((n, count), np.int32), np.empty((n, count))
 
-    def work(low: int, high: int) -> None:
-        for block in range(low, high):
+    def work(start: int, low: int, high: int) -> None:
+        for block in range(start + low, start + high):
             _nearest_of_block(unit, slice(block * _ROWS_AT_ONCE, (block + 1) * _ROWS_AT_ONCE), indices, distances)
 
     blocks = -(-n // _ROWS_AT_ONCE)
     for start in range(0, blocks, _BLOCKS_AT_ONCE):
         control.check()
         here = min(_BLOCKS_AT_ONCE, blocks - start)
-        spread(lambda low, high, start=start: work(start + low, start + high), here, cores(n_threads), shares=4)
+        spread(functools.partial(work, start), here, cores(n_threads), shares=4)
         control.step(min(n, (start + here) * _ROWS_AT_ONCE))
     return indices, distances, rounding_of(unit)
 
