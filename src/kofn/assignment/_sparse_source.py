@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kofn.core.arrays import Floats, Ints
 from kofn.objectives._sparse_rows import cosine_distances, unit_rows
@@ -45,7 +46,7 @@ class SparseVectors:
         return cosine_distances(self._unit[others], self._unit[items])
 
 
-def sparse_loss(X: Any, medoids: Ints, labels: Ints, weights: Floats) -> float:
+def sparse_loss(X: Any, medoids: Ints, labels: NDArray[np.int32], weights: Floats) -> float:
     """Weighted sum of the distances of all sparse rows to their medoids."""
     unit = unit_rows(X)
     centres = unit[medoids]

@@ -241,7 +241,7 @@ def render(plan: Assignment, pool: Pool, arguments: AssignArguments) -> str:
         best = [f"{k} ({value:.3f})" for k, value in zip(curve["k"], curve["silhouette"], strict=True)]
         average = "average medoid silhouette" if plan.objective == "medoid_silhouette" else "average silhouette width"
         lines.append(f"{average} by k: {', '.join(best)}")
-        if doubt := _DOUBTS.get(plan.info.get("structure")):
+        if doubt := _DOUBTS.get(plan.info.get("structure", "")):
             lines.append(doubt)
         if plan.k == curve["k"][-1] and plan.k < plan.n:
             lines.append(f"best at the largest k that was tried; --k-max {2 * plan.k} tries more")

@@ -15,6 +15,7 @@ from kofn.cli.estimate_costs import OF_PAIRS, by_cost, by_pairs, picks_of
 from kofn.cli.printing import facts, say
 from kofn.core import dispatch
 from kofn.core.checks import InfeasibleError, InputError, option
+from kofn.core.number_of_groups import finds_k
 from kofn.core.plans import Plan
 from kofn.core.registry import Entry
 from kofn.core.signatures import annotation_text
@@ -23,7 +24,7 @@ from kofn.io.beginnings import SMALL, beginning, rows_of_all
 from kofn.io.many import files_of, open_tables
 from kofn.io.tables import Table, located
 from kofn.tables.arguments import RowArguments
-from kofn.verbs import allocate, assign, finds_k, select
+from kofn.verbs import allocate, assign, select
 
 # Rows that are timed, as many as time allows: in the end past the size where compiled kernels take over, so that the
 # growth seen is the growth to come.
