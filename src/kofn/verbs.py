@@ -11,6 +11,7 @@ from kofn import _index
 from kofn.core import dispatch, registry, vocabulary
 from kofn.core.auto import AUTO
 from kofn.core.checks import InputError, nearest, reading, shown
+from kofn.core.number_of_groups import entry_of, finds_k
 from kofn.core.signatures import documented
 from kofn.core.vocabulary import SETTINGS, VOCABULARY, argument, meant
 from kofn.core.words import OF_TABLES, OF_TABLES_BY_VERB, Words
@@ -40,7 +41,7 @@ def _run(verb: str, method: Method, options: Mapping[str, Any] | None, arguments
     if options is not None and not isinstance(options, Mapping):
         raise InputError(f"options={shown(options)}: give a mapping, or the options themselves by name")
     if verb == "assign" and isinstance(given.get("k"), str):
-        method = _finds_k(method, given.pop("k"), set(given))
+        method = finds_k(method, given.pop("k"), set(given))
     own = dict(options or {})
     for name in [name for name in given if name not in VOCABULARY]:
         if name in own:
@@ -72,32 +73,9 @@ def _seeks(verb: str, method: Method, given: Mapping[str, Any], own: Mapping[str
     return "marginal_relevance" if own.keys() <= taken else method
 
 
-def _finds_k(method: Method, k: str, others: set[str]) -> Method:
-    """The method that is meant by k="auto"."""
-    if k != "auto":
-        raise InputError(f"k={k!r}: give a whole number, or 'auto' to have it found")
-    if method == "auto":
-        taken = dispatch.methods_of("assign")["pamk"]
-        if strange := sorted(others - set(taken.accepted) - set(taken.options) - SETTINGS - {"ids", "options"}):
-            raise InputError(f"k='auto' does not go together with {', '.join(strange)}; give k a number")
-        return "pamk"
-    entry = _entry("assign", method)
-    if entry is not None and "k" in entry.required:
-        raise InputError(f"k='auto': method={entry.name!r} needs a number; method='pamk' finds k")
-    return method
-
-
-def _entry(verb: str, method: Method) -> registry.Entry | None:
-    """The index's row of a method, None for "auto", an unknown name or a function that is not registered."""
-    if isinstance(method, str):
-        return dispatch.methods_of(verb).get(method)
-    spec = getattr(method, "__kofn__", None)
-    return spec.entry() if spec is not None else None
-
-
 def _settle_options(verb: str, method: Method, given: dict[str, Any], own: dict[str, Any]) -> None:
     """Tell a method's own options from the objective's parameters, which become part of its text."""
-    entry = _entry(verb, method)
+    entry = entry_of(verb, method)
     if entry is None and method != "auto":
         return
     index = dispatch.methods_of(verb)

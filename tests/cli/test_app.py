@@ -64,3 +64,14 @@ def test_the_report_shows_what_was_typed_and_not_this_process(
         page = Reader(Path("r.html").read_text(encoding="utf-8")).text
         assert " ".join(map(str, ["kofn", *typed])) in page
         assert "another command" not in page
+
+
+def test_what_a_library_warns_of_is_a_line_of_ours(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    # Python 2 wrote whole numbers with an L.
+    header = "{'descr': '<f8', 'fortran_order': False, 'shape': (12L, 2L), }".ljust(117) + "\n"
+    start = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode()
+    Path("old.npy").write_bytes(start + np.random.default_rng(0).normal(size=(12, 2)).tobytes())
+    code, _, err = run(capsys, "select", "old.npy", "-k", 2)
+    assert code == 0, err
+    assert err.startswith("kofn: warning: Reading `.npy`")
+    assert all(line.startswith("kofn: ") for line in err.splitlines())

@@ -68,6 +68,11 @@ def test_the_number_of_groups_is_found(capsys: pytest.CaptureFixture[str], tmp_p
     assert code == 0
     assert text.startswith("pamk: 90 items in 3 bins")
     assert "average silhouette width by k: 2 (" in text
+    assert "structure" not in text
+    np.save(tmp_path / "noise.npy", rng.normal(size=(300, 6)))
+    code, text, _ = run(capsys, "assign", tmp_path / "noise.npy", "--k", "auto", "--report", tmp_path / "r.html")
+    assert "the rows hardly fall into groups; choose k yourself" in text
+    assert "Its width shows no structure" in (tmp_path / "r.html").read_text()
     assert "give a whole number or auto" in refused(capsys, "assign", tmp_path / "points.npy", "--k", "many")
     other = refused(capsys, "assign", tmp_path / "points.npy", "--k", "auto", "--method", "pam")
     assert "method='pamk' finds k" in other

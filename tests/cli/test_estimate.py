@@ -104,14 +104,48 @@ def test_what_is_loaded_on_the_first_sample_is_no_time_of_the_rows(monkeypatch: 
     def sampled(_verb: Any, _method: Any, _options: Any, _call: Any, _n: int, _seen: int, size: int) -> Any:
         clock[0] += size / 1e5 + (0.0 if sizes else 1.2)
         sizes.append(size)
-        return SimpleNamespace(method="fastclara", objective=None)
+        return SimpleNamespace(method="capped_routing", objective=None, info={})
 
     monkeypatch.setattr(estimate, "_run_sample", sampled)
     for name in ("perf_counter", "process_time"):
         monkeypatch.setattr(estimate.time, name, lambda: clock[0])
-    words, _ = estimate._timed("assign", "fastclara", {}, {"X": np.zeros((10_000, 2)), "k": 3}, 100_000)
+    words, _ = estimate._timed("assign", "capped_routing", {}, {"X": np.zeros((10_000, 2)), "k": 3}, 100_000)
     assert sizes == [300, 300, 800, 800, 2_500, 2_500, 5_000, 5_000]
     assert words == "about 1 (measured on 5,000 rows, growing as n^1.0)"
+
+
+def test_what_is_loaded_on_a_later_sample_is_no_time_of_the_rows_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, sizes = [0.0], []
+
+    def sampled(_verb: Any, _method: Any, _options: Any, _call: Any, _n: int, _seen: int, size: int) -> Any:
+        clock[0] += size / 1e5 + (0.0 if size in sizes else {300: 0.9, 800: 0.7}.get(size, 0.0))
+        sizes.append(size)
+        return SimpleNamespace(method="capped_routing", objective=None, info={})
+
+    monkeypatch.setattr(estimate, "_run_sample", sampled)
+    for name in ("perf_counter", "process_time"):
+        monkeypatch.setattr(estimate.time, name, lambda: clock[0])
+    words, _ = estimate._timed("assign", "capped_routing", {}, {"X": np.zeros((10_000, 2)), "k": 3}, 100_000)
+    assert words == "about 1 (measured on 5,000 rows, growing as n^1.0)"
+
+
+@pytest.mark.parametrize(("most", "told"), [(300, "about 1 to 7.5 "), (40, "about 1 ")])
+def test_rounds_are_counted_apart_from_what_one_takes(monkeypatch: pytest.MonkeyPatch, most: int, told: str) -> None:
+    clock = [0.0]
+
+    def sampled(_verb: Any, _method: Any, _options: Any, _call: Any, _n: int, _seen: int, size: int) -> Any:
+        # Another number on each sample, which is no growth of the time that one takes.
+        rounds = {300: 10, 800: 80, 2_500: 20}.get(size, 40)
+        clock[0] += rounds * size / 4e6
+        return SimpleNamespace(method="constrained_kmeans", objective=None, info={"rounds": rounds})
+
+    monkeypatch.setattr(estimate, "_run_sample", sampled)
+    for name in ("perf_counter", "process_time"):
+        monkeypatch.setattr(estimate.time, name, lambda: clock[0])
+    words, _ = estimate._timed(
+        "assign", "constrained_kmeans", {"max_iter": most}, {"X": np.zeros((10_000, 2)), "k": 3}, 100_000
+    )
+    assert words == f"{told}(measured on 5,000 rows: 40 rounds there, {most} at the most)"
 
 
 def test_a_look_at_two_rounds_goes_by_their_cost_and_leaves_work_alone(

@@ -292,3 +292,15 @@ def test_rows_to_be_labelled_are_typical_ones(folder: Path, capsys: pytest.Captu
     assert "--classes 1: give about how many" in refused(
         capsys, "select", pool, "--columns", "a,b", "-k", 8, "--classes", 1
     )
+
+
+def test_one_judge_is_an_array_of_scores(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scores = np.arange(12.0)
+    np.save("one.npy", scores)
+    np.save("column.npy", scores[:, None])
+    said = []
+    for name in ("one", "column"):
+        code, out, err = run(capsys, "select", f"{name}.npy", "--rankings", "-k", 3, "--json")
+        assert code == 0, err
+        said.append(out.partition('"indices"')[2])
+    assert said[0] == said[1]

@@ -154,6 +154,42 @@ def test_beforehand_the_footers_alone_are_read(
     assert "over the 0.0001 GB that it may hold" in out
 
 
+# Flags that need all vectors at once, and what is said to be the reason.
+NEEDING_ALL: list[list[object]] = [
+    ["--budget", 3, "--cost", "weight"],
+    ["--dedupe", "0.9999"],
+    ["--drop-empty"],
+    ["-m", "farthest_first"],
+    ["-m", "random_sample", "--vectors", "x"],
+    ["--objective", "saturated_coverage"],
+    ["--metric", "rbf"],
+    ["--queries", "part-0.parquet", "-m", "rds_plus"],
+]
+
+
+@pytest.mark.parametrize("more", NEEDING_ALL, ids=lambda more: str(more[0]))
+def test_a_pool_that_does_not_fit_and_cannot_be_read_in_parts_is_told(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, more: list[object]
+) -> None:
+    source = pool(folder)
+    call = ["select", source, "-k", K, "--vectors", "x", *more]
+    flag = " ".join(map(str, more[:2])) if more[0] in ("-m", "--objective", "--metric") else more[0]
+    # All fits.
+    code, _, err = run(capsys, *call)
+    assert code == 0, err
+    assert "at once" not in err
+    # What is held beside the vectors is most of it here: 6,000 x 16 float32.
+    told = f"all 6,000 x 16 vectors are read at once, which takes about 0.17 GB of memory: {flag} needs all of them"
+    with monkeypatch.context() as patched:
+        patched.setattr("kofn.cli.select_large._ROOM", 1 << 20)
+        for dry in ([], ["--dry-run"]):
+            code, _, err = run(capsys, *call, *dry)
+            assert code == 0, err
+            assert err.count(told) == 1
+    line = refused(capsys, *call, "--max-memory", "100KB")
+    assert f"{flag} reads all rows at once: 6,000 x 16 takes 0.000384 GB, over --max-memory 100KB" in line
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [

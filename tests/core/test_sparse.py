@@ -146,3 +146,9 @@ def test_sparse_rows_of_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert code == 0, err
     assert "compared by the cosines of sparse rows" in out
     assert "say --metric cosine" in refused(capsys, "select", tmp_path / "rows.npz", "-k", 4)
+
+
+def test_rows_are_drawn_at_random_whatever_they_hold() -> None:
+    X = sp.random_array((80, 40), density=0.1, rng=np.random.default_rng(3), format="csr")
+    sparse, dense = (kofn.select(rows, k=7, method="random_sample", seed=0) for rows in (X, X.toarray()))
+    np.testing.assert_array_equal(sparse.indices, dense.indices)

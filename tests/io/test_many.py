@@ -192,6 +192,11 @@ def test_what_cannot_be_one_table_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"a\.parquet is named twice"):
         open_tables([tmp_path / "a.parquet", str(tmp_path / "*.parquet")])
     (tmp_path / "b.csv").write_text("x\n1\n")
+    with pytest.raises(InputError, match=r"nothing: no such file"):
+        open_tables([tmp_path / "a.parquet", tmp_path / "nothing"])
+    (tmp_path / "bare").write_text("x\n1\n")
+    with pytest.raises(InputError, match=r"a\.parquet is \.parquet and .*bare has no suffix; name files of one kind"):
+        open_tables([tmp_path / "a.parquet", tmp_path / "bare"])
     with pytest.raises(InputError, match=r"a\.parquet is \.parquet and .*b\.csv is \.csv; name files of one kind"):
         open_tables([tmp_path])
     (tmp_path / "none").mkdir()

@@ -9,7 +9,9 @@ import errno
 import importlib
 import os
 import sys
+import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import click
 
@@ -106,6 +108,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run(arguments: Sequence[str] | None, interrupts: Interrupts | None = None) -> int:
+    # What a library warns of is a line like every other, without its place in our source.
+    with warnings.catch_warnings():
+        warnings.showwarning = _warn
+        return _code(arguments, interrupts)
+
+
+def _code(arguments: Sequence[str] | None, interrupts: Interrupts | None) -> int:
+    """Exit code of a command line, after saying what went wrong."""
     try:
         result = app.main(args=None if arguments is None else list(arguments), prog_name="kofn", standalone_mode=False)
         return result if isinstance(result, int) else 0
@@ -163,6 +173,10 @@ def _expected(error: Exception) -> int | None:
         _say(f"{where}{error.strerror}" + ("; free some space, the old output is untouched" if full else ""))
         return 1
     return None
+
+
+def _warn(message: Warning | str, *_where: Any, **_more: Any) -> None:
+    _say(f"warning: {message}")
 
 
 def _say(message: str) -> None:

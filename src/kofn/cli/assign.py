@@ -16,6 +16,7 @@ from kofn.cli.estimate import beginning_of, say_beforehand
 from kofn.cli.printing import first_of, say
 from kofn.cli.verb_command import Section, VerbCommand
 from kofn.cli.write import check_columns, check_outputs, finish, renamed, rows_with
+from kofn.core.checks import is_sparse
 from kofn.core.plans import Assignment
 from kofn.io.many import files_of, open_tables
 from kofn.io.tables import Table, located
@@ -25,6 +26,11 @@ from kofn.tables.read import ARRAYS, Pool, seen_in_report
 from kofn.verbs import assign
 
 _SHOWN_BINS = 8
+# What is said of k by the structure that its groups' silhouettes show.
+_DOUBTS = {
+    "weak": "weak structure (an average width of 0.25 to 0.5): other numbers of groups may serve as well",
+    "none": "no structure (an average width below 0.25): the rows hardly fall into groups; choose k yourself",
+}
 
 COMPARED = Section(
     "What the rows are compared by",
@@ -161,10 +167,11 @@ def report_context(pool: Pool, arguments: AssignArguments) -> dict[str, Any]:
     if table.path.suffix.lower() not in ARRAYS:
         # The columns that people can read, without vectors, which may be most of the file.
         frame = pl.DataFrame([table.column(name)[pool.rows] for name in table.columns if table.dtype(name) != "vector"])
+    of_rows = {"X": None if is_sparse(pool.X) else pool.X}
     return {
         "metric": arguments.measured_by,
         "frame": frame,
-        **({"X": pool.X} if pool.matrix is None else {"scores": pool.matrix}),
+        **(of_rows if pool.matrix is None else {"scores": pool.matrix}),
         **seen_in_report(table, arguments, pool.rows),
     }
 
@@ -234,6 +241,8 @@ def render(plan: Assignment, pool: Pool, arguments: AssignArguments) -> str:
         best = [f"{k} ({value:.3f})" for k, value in zip(curve["k"], curve["silhouette"], strict=True)]
         average = "average medoid silhouette" if plan.objective == "medoid_silhouette" else "average silhouette width"
         lines.append(f"{average} by k: {', '.join(best)}")
+        if doubt := _DOUBTS.get(plan.info.get("structure", "")):
+            lines.append(doubt)
         if plan.k == curve["k"][-1] and plan.k < plan.n:
             lines.append(f"best at the largest k that was tried; --k-max {2 * plan.k} tries more")
     if unreached := plan.info.get("unreached"):

@@ -11,19 +11,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kofn.cli.estimate_costs import OF_PAIRS, by_cost, by_pairs, picks_of
 from kofn.cli.printing import facts, say
 from kofn.core import dispatch
 from kofn.core.checks import InfeasibleError, InputError, option
+from kofn.core.number_of_groups import finds_k
 from kofn.core.plans import Plan
 from kofn.core.registry import Entry
 from kofn.core.signatures import annotation_text
-from kofn.engines.speed import features_of, pairs_a_second, rows_sampled
-from kofn.engines.threads import cores
+from kofn.engines.speed import features_of, rows_sampled
 from kofn.io.beginnings import SMALL, beginning, rows_of_all
 from kofn.io.many import files_of, open_tables
 from kofn.io.tables import Table, located
-from kofn.objectives._estimates import pairs_of_search
-from kofn.selection.pools._rounds import pairs_of_rounds
 from kofn.tables.arguments import RowArguments
 from kofn.verbs import allocate, assign, select
 
@@ -31,11 +30,13 @@ from kofn.verbs import allocate, assign, select
 # growth seen is the growth to come.
 _SAMPLES = (300, 800, 2_500, 5_000)
 # Seconds in which all samples should be timed.
-_PATIENCE = 1.5
-# A run so short is repeated: the first also loads what is compiled.
-_SHORT = 0.4
-# Searches that take most of their time to look at pairs of rows, so many times each as on a sample with its share of k.
-_OF_PAIRS = ("lazy_greedy", "sampled_greedy")
+_PATIENCE = 0.6
+# A run that may also have loaded what is imported and compiled is repeated where it took no longer.
+_LOADED = 1.5
+# A run so short is repeated: it is timed too roughly.
+_SHORT = 0.2
+# The largest power of n that seconds are taken to grow as, and by how much it rises from samples to the next ones.
+_STEEPEST, _STEEPER = 2.5, 0.5
 # Rows of a sample to a pick: most of a pool is not picked, nor should be of its samples.
 _ROWS_A_PICK = 4
 # What the interpreter and the libraries hold by themselves.
@@ -89,6 +90,8 @@ def beforehand(
     The problem itself is checked on the way: a method that does not take these arguments is refused as in a real run.
     """
     call = {word: value for word, value in call.items() if word != "ids"}
+    if verb == "assign" and isinstance(call.get("k"), str):
+        method = finds_k(method, call.pop("k"), set(call))
     entry = dispatch.methods_of(verb).get(method)
     if entry is not None and entry.takes(call) is None:
         # The real call says best what is wrong.
@@ -102,7 +105,7 @@ def beforehand(
     if method == "auto":
         method = dispatch.choose(verb, _at_size(call, n), options)
     if method == "sampled_greedy" and "reference" not in options:
-        options = {**options, "reference": rows_sampled(n, features_of(call["X"]), _picks(call.get("k"), n))}
+        options = {**options, "reference": rows_sampled(n, features_of(call["X"]), picks_of(call.get("k"), n))}
     # A look beforehand neither reads nor writes what a run keeps.
     options = {name: value for name, value in options.items() if name != "work"}
     seconds, plan = _timed(verb, method, options, call, n)
@@ -138,18 +141,14 @@ def duplicates_beforehand(seen: int, rows: int | None, seconds: float, *, pairs:
 
 def _held(value: Any, word: str, times: float) -> float:
     """Bytes of an argument of a pool that is so many times as large."""
-    return float(getattr(value, "nbytes", 0)) * (times * times if word in _SQUARE else times)
+    parts = (value.data, value.indices, value.indptr) if hasattr(value, "indptr") else (value,)
+    return float(sum(getattr(part, "nbytes", 0) for part in parts)) * (times * times if word in _SQUARE else times)
 
 
 def _at_size(call: Mapping[str, Any], n: int) -> dict[str, Any]:
     """The call with as many rows of vectors as the whole has, which take no memory."""
     X = call.get("X")
     return {**call, "X": np.broadcast_to(X[:1], (n, X.shape[1]))} if isinstance(X, np.ndarray) else dict(call)
-
-
-def _picks(k: Any, n: int) -> int:
-    """How many picks a count or a share of the pool is."""
-    return n if k is None else int(k if k >= 1 else k * n)
 
 
 def _timed(
@@ -159,7 +158,8 @@ def _timed(
     seen = next(call[word].shape[0] for word in _INPUTS if word in call)
     sizes = [size for size in _SAMPLES if size <= seen] or [seen]
     seconds: dict[int, float] = {}
-    last, took, worked = sizes[0], 0.0, 0.0
+    rounds: dict[int, int] = {}
+    last, worked = sizes[0], 0.0
     # What else the machine does is no reason to look at fewer rows.
     began = time.process_time()
     try:
@@ -171,69 +171,79 @@ def _timed(
             for turn in range(2):
                 start, worked = time.perf_counter(), -time.process_time()
                 plan = _run_sample(verb, method, options, call, n, seen, size)
+                worked += time.process_time()
+                if n > size and (cost := by_cost(plan, options, call, n)):
+                    return cost, plan
                 # Of fewer picks than the call's each is taken to last as long as one of those.
                 fewer = call["k"] / _picks_of(call["k"], size) if verb == "select" and "k" in call else 1.0
-                took, worked = time.perf_counter() - start, worked + time.process_time()
-                seconds[size] = min(seconds.get(size, math.inf), took * fewer)
-                if size == sizes[0] and turn == 0 and worked <= _PATIENCE:
+                # The clock runs on while other programs have the processor; threads work at the same time.
+                took = min(worked, time.perf_counter() - start) * fewer
+                seconds[size] = min(seconds.get(size, math.inf), took)
+                rounds[size] = plan.info.get("rounds", 0)
+                if turn == 0 and worked <= _LOADED and _loads(seconds):
                     # What was loaded is no time of the rows, nor of the patience with them.
                     began = time.process_time()
                 elif worked > _SHORT:
                     break
     except InfeasibleError as error:
         return f"not known: a sample of the pool cannot meet the constraints ({error})", None
-    X = call.get("X")
-    if n > sizes[-1] and plan.method == "sampled_greedy" and "k" in call and isinstance(X, np.ndarray):
-        return _of_sampled_pairs(options["reference"], call, n), plan
-    if n > last and plan.method == "two_round_greedy" and "X" in call:
-        return _of_rounds(options, call, n), plan
-    if n > sizes[-1] and plan.method in _OF_PAIRS and plan.objective == "facility_location" and "X" in call:
+    if n > sizes[-1] and plan.method in OF_PAIRS and plan.objective == "facility_location" and "X" in call:
         # A share of the picks looks at too few pairs again, all of them on a sample at too many.
         others = [_run_sample(verb, method, options, call, n, seen, last, every_pick=True)] if "k" in call else []
-        return _of_pairs([plan, *others], call, n), plan
+        return by_pairs([plan, *others], call, n), plan
     measured = f"measured on {last:,} rows"
     if n == last:
         return f"about {seconds[last]:.2g} ({measured})", plan
-    slope = 2.0
-    if len(seconds) > 1:
-        before = list(seconds)[-2]
-        slope = float(np.clip(np.log(seconds[last] / seconds[before]) / np.log(last / before), 1.0, 2.5))
+    if (most := _most_rounds(plan.method, options, verb)) and all(rounds.values()):
+        return _by_rounds(seconds, rounds, most, n), plan
+    slope = growth(seconds)
     return f"about {seconds[last] * (n / last) ** slope:.2g} ({measured}, growing as n^{slope:.1f})", plan
+
+
+def _most_rounds(method: str, options: Mapping[str, Any], verb: str) -> int | None:
+    """How many rounds a method makes at the most, of those that go on until nothing changes; None of others."""
+    entry = dispatch.methods_of(verb).get(method)
+    most = str(options.get("max_iter", entry.options.get("max_iter", "") if entry is not None else ""))
+    return int(most) if most.isdecimal() else None
+
+
+def _by_rounds(seconds: Mapping[int, float], rounds: Mapping[int, int], most: int, n: int) -> str:
+    """Seconds on n rows in words, by the time that a round takes: of as many rounds as on the sample, and of the most.
+
+    How many it takes until nothing changes depends on whether the rows fall into groups, which a sample does not tell.
+    """
+    last = max(rounds)
+    a_round = {size: took / rounds[size] for size, took in seconds.items()}
+    each = a_round[last] * (n / last) ** (growth(a_round) if len(a_round) > 1 else 1.0)
+    low, high = each * rounds[last], each * max(most, rounds[last])
+    of_rounds = f"measured on {last:,} rows: {rounds[last]} rounds there, {most} at the most"
+    return f"about {low:.2g} to {high:.2g} ({of_rounds})" if high > 1.2 * low else f"about {low:.2g} ({of_rounds})"
+
+
+def _loads(seconds: Mapping[int, float]) -> bool:
+    """Whether the first run on the last sample may have loaded code: on the first of all, or after a steeper rise than
+    that of any method.
+    """
+    sizes, times = list(seconds), list(seconds.values())
+    return len(sizes) == 1 or times[-1] > times[-2] * (sizes[-1] / sizes[-2]) ** _STEEPEST
+
+
+def growth(seconds: Mapping[int, float]) -> float:
+    """The power of n that seconds grow as, by those of samples of rising size; 2 where there is one sample.
+
+    It is that of the two largest samples, but little above that of the two before: where a method changes its way from
+    some size on, the step is no growth to come.
+    """
+    sizes, times = np.log(list(seconds)), np.log([max(took, 1e-6) for took in seconds.values()])
+    slopes = np.clip(np.diff(times) / np.diff(sizes), 1.0, _STEEPEST)
+    if not len(slopes):
+        return 2.0
+    return float(slopes[-1] if len(slopes) == 1 else min(slopes[-1], slopes[-2] + _STEEPER))
 
 
 def _picks_of(k: Any, size: int) -> Any:
     """How many picks a sample is asked for, where the pool is asked for k."""
     return min(k, max(1, size // _ROWS_A_PICK))
-
-
-def _of_pairs(plans: Sequence[Plan], call: Mapping[str, Any], n: int) -> str:
-    """Seconds of a search over pairs of rows, by how many pairs a sample's searches looked at and what one costs."""
-    speed = pairs_a_second(features_of(call["X"])) * cores(call.get("n_threads"))
-    looks, seconds = [], []
-    for plan in plans:
-        reference = plan.info.get("reference", plan.n)
-        looks.append(plan.info["distance_evals"] / (plan.n * reference))
-        seconds.append(looks[-1] * n * (reference * n / plan.n) / speed)
-    low, high, least, most = min(seconds), max(seconds), min(looks), max(looks)
-    if high < 1.2 * low:
-        return f"about {high:.2g} ({most:.1f} looks at each pair, as on {plans[0].n:,} rows)"
-    return f"about {low:.2g} to {high:.2g} ({least:.1f} to {most:.1f} looks at each pair, as on {plans[0].n:,} rows)"
-
-
-def _of_sampled_pairs(reference: int, call: Mapping[str, Any], n: int) -> str:
-    """Seconds of a search by a sample of dense rows, which looks at as many pairs of any pool of the size."""
-    d = call["X"].shape[1]
-    pairs = pairs_of_search(n, d, min(reference, n), _picks(call["k"], n))
-    seconds = pairs / (pairs_a_second(d) * cores(call.get("n_threads")))
-    return f"about {seconds:.2g} ({pairs / (n * min(reference, n)):.1f} looks at each pair of a row and a sampled row)"
-
-
-def _of_rounds(options: Mapping[str, Any], call: Mapping[str, Any], n: int) -> str:
-    """Seconds of two rounds over parts, by the distances that they take on any pool of the size."""
-    sizes = {name: options[name] for name in ("part_rows", "n_reference", "bound_rows") if name in options}
-    pairs = pairs_of_rounds(n, _picks(call["k"], n), **sizes)
-    seconds = pairs / (pairs_a_second(features_of(call["X"])) * cores(call.get("n_threads")))
-    return f"about {seconds:.2g} (by its cost: {pairs / n:,.0f} distances a row)"
 
 
 def _run_sample(
@@ -267,7 +277,7 @@ def _run_sample(
     if "rankings" in small:
         small["rankings"] = small["rankings"][rows]
     if verb == "select" and "k" in small:
-        fewer = method in _OF_PAIRS and not every_pick
+        fewer = method in OF_PAIRS and not every_pick
         small["k"] = max(1, math.ceil(small["k"] * share)) if fewer else _picks_of(small["k"], size)
     if "capacity" in small:
         shrunk = np.ceil(np.asarray(small["capacity"]) * share).astype(np.int64)

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import click
 import numpy as np
 
 from kofn.core import checks
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from kofn.core.plans import Selection
 
 METHOD = "two_round_greedy"
+# Flags by which rows are compared with something else than each other's vectors.
+_OTHER_INPUTS = ("--queries", "--private", "--metric precomputed", "--metric rbf")
 # What the work may hold unless --max-memory says so, and what it holds beside the vectors twice: bytes a row.
 _ROOM, _ROW_BYTES = 4 * 2**30, 300
 # What the interpreter and the libraries hold, and what a pool in parts takes beside a row group.
@@ -38,34 +41,67 @@ _SAMPLE_ROWS, _READ_SPEED = 5_000, 2.5e8
 def is_large(table: Table, arguments: SelectArguments, rows: int | None = None) -> bool:
     """Whether the vectors are read in parts: where they would not fit, or a flag or the method asks for it.
 
+    Where they would not fit and a flag needs all of them at once, standard error is told the flag and the memory.
+
     Args:
         table: the file or files, or their beginning.
         arguments: what was typed, names of columns as the table spells them.
         rows: how many rows the whole has, where the table is its beginning.
 
     Raises:
-        InputError: they would not fit in --max-memory and the method that was named reads all rows at once.
+        InputError: they would not fit in --max-memory and a flag that was typed needs all rows at once.
     """
     _refuse_asking(arguments)
     if isinstance(table, SparseNpz) or arguments.by_scores or arguments.by_rankings or not arguments.compares:
         return False
-    if arguments.text or arguments.queries or arguments.private or arguments.metric in ("precomputed", "rbf"):
+    if arguments.text:
         return False
     n, d, item = table.n if rows is None else rows, *_shape(table, arguments)
     room = _room(arguments)
     fits = 2 * n * d * item + _ROW_BYTES * n <= room
+    needing_all = _needing_all(arguments)
     if arguments.method == METHOD or arguments.in_parts:
-        return not (fits and _refusals(arguments))
-    if fits:
-        return False
-    if arguments.method == "auto" and arguments.objective in (None, "facility_location"):
-        return not _refusals(arguments)
-    if arguments.method != "auto" and arguments.max_memory is not None and n * d * item > room:
+        return needing_all not in _OTHER_INPUTS and not (fits and _refusals(arguments))
+    if not fits and needing_all:
+        _tell_of_memory(needing_all, n, d, item, arguments)
+    return not fits and needing_all is None
+
+
+def _needing_all(arguments: SelectArguments) -> str | None:
+    """The first flag that was typed and needs all vectors at once, as it was typed; None where parts are as good."""
+    others = {
+        "--queries": arguments.queries is not None,
+        "--private": arguments.private is not None,
+        f"--metric {arguments.metric}": arguments.metric in ("precomputed", "rbf"),
+    }
+    if first := next((flag for flag, is_given in others.items() if is_given), None):
+        return first
+    if arguments.method not in ("auto", METHOD):
+        return f"-m {arguments.method}"
+    if arguments.objective not in (None, "facility_location"):
+        return f"--objective {arguments.objective}"
+    return next(iter(_refusals(arguments)), None)
+
+
+def _tell_of_memory(flag: str, n: int, d: int, item: int, arguments: SelectArguments) -> None:
+    """Say on standard error that all vectors are read at once, why, and what that takes; refuse over --max-memory."""
+    size = n * d * item
+    if arguments.max_memory is not None and size > _room(arguments):
+        remedy = f"say -m {METHOD}" if flag.startswith("-m ") else f"leave {flag} out"
         raise InputError(
-            f"-m {arguments.method} reads all rows at once: {n:,} x {d:,} takes {n * d * item / 1e9:,.3g} GB, over "
-            f"--max-memory {arguments.max_memory}; raise it, or say -m {METHOD}"
+            f"{flag} reads all rows at once: {n:,} x {d:,} takes {size / 1e9:,.3g} GB, over --max-memory "
+            f"{arguments.max_memory}; raise it, or {remedy}"
         )
-    return False
+    click.echo(
+        f"all {n:,} x {d:,} vectors are read at once, which takes about {_bytes_at_once(n, d, item) / 1e9:,.3g} GB of "
+        f"memory: {flag} needs all of them; without it they are read in parts",
+        err=True,
+    )
+
+
+def _bytes_at_once(n: int, d: int, item: int) -> int:
+    """About what a run takes that holds all vectors, and a copy of them in the kind that it computes with."""
+    return _BASE_BYTES + 2 * n * d * item + _ROW_BYTES * n
 
 
 def by_parts(table: Table, files: Sequence[str], arguments: SelectArguments) -> tuple[SelectArguments, Parts]:
@@ -169,7 +205,7 @@ def ways_beforehand(table: Table, arguments: SelectArguments, rows: int) -> dict
     size, speed = rows * d * item, pairs_a_second(d) * threads
     reading = size / (_READ_SPEED * threads)
     reference = rows_sampled(rows, d, k)
-    whole = _BASE_BYTES + 2 * size + _ROW_BYTES * rows
+    whole = _bytes_at_once(rows, d, item)
     ways = {
         METHOD: (
             2 * reading + pairs_of_rounds(rows, k, arguments.part_rows) / speed,

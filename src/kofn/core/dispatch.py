@@ -23,6 +23,8 @@ from kofn.engines.threads import limited
 _PATIENCE = 120.0
 # What `auto` takes in place of a method that looks at all pairs, where those are too many.
 _SAMPLING = {"lazy_greedy": "sampled_greedy", "fasterpam": "fastclara"}
+# What it takes for sparse rows in place of a method that reads dense ones.
+_OF_SPARSE = {"fasterpam": "fastclara"}
 # What it takes for rows that are read in parts: pools, other engines, and more than `_LARGE` rows of which a sample
 # would have fewer than `_THIN` a pick.
 _IN_PARTS, _LARGE, _THIN = {"lazy_greedy": "two_round_greedy"}, 200_000, 50
@@ -208,6 +210,9 @@ def by_size(name: str, given: Mapping[str, Any], options: Mapping[str, Any], ind
     limit, exact where that is cheap."""
     if name in _EXACT and not options and index[_EXACT[name]].takes(given) is not None:
         return _EXACT[name] if _steps_of_routing(given["scores"]) <= _CHEAP else name
+    of_sparse = index.get(_OF_SPARSE.get(name, ""))
+    if of_sparse is not None and hasattr(given.get("X"), "nnz"):
+        return name if options else of_sparse.name
     in_parts = index.get(_IN_PARTS.get(name, ""))
     if in_parts is not None and (not options.keys() <= in_parts.options.keys() or in_parts.takes(given) is None):
         in_parts = None

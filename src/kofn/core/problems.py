@@ -92,9 +92,10 @@ def build(
     for name, value in given.items():
         if name == "weights" and verb == "combine":
             checked[name] = vocabulary.readable(name, value, checks.signed_weights, value)
-        elif name == "X" and verb == "select" and checks.is_sparse(value):
+        elif name == "X" and verb in ("select", "assign") and checks.is_sparse(value):
             if not (_reads_entries(given.get("objective")) or (sparse and (cosine or _by_cosine(given)))):
-                as_is = ", or metric='cosine' (of facility_location), which takes sparse rows as they are"
+                of_objective = " (of facility_location)" if verb == "select" else ""
+                as_is = f", or metric='cosine'{of_objective}, which takes sparse rows as they are"
                 raise InputError(f"X is a sparse matrix; give a dense array (X.toarray()){as_is if sparse else ''}")
             checked[name] = vocabulary.readable(name, value, checks.sparse_rows, value)
         elif name == "X" and is_pool(value):

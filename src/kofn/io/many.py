@@ -100,8 +100,11 @@ def open_tables(sources: Sequence[str | os.PathLike[str]], reading: Reading | No
     files = files_of(sources)
     suffixes = {suffix_of(path): path for path in reversed(files)}
     if len(suffixes) > 1:
-        (first, a), (second, b) = list(suffixes.items())[::-1][:2]
-        raise InputError(f"{a} is {first} and {b} is {second}; name files of one kind")
+        # What is not there at all is said first: it may be the value of a flag that takes none.
+        for missing in (path for path in files if not path.exists()):
+            Table.open(missing, reading)
+        named = [f"{path} {f'is {suffix}' if suffix else 'has no suffix'}" for suffix, path in suffixes.items()]
+        raise InputError(f"{' and '.join(named[:-3:-1])}; name files of one kind")
     parts = [Table.open(path, reading, header_alone=True) for path in files]
     keys = [_keys_of(path, _root(sources)) for path in files]
     label = _label(sources, files)

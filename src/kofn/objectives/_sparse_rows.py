@@ -15,6 +15,8 @@ from kofn.objectives.similarity import exact_sum
 _PRODUCTS = 1 << 22
 # A squared chord below this is the rounding of a row's distance to its copy.
 _NOTHING = 1e-14
+# Rows that are compared with all others at once.
+_DENSE_ROWS = 64
 
 
 def unit_rows(X: Any) -> Any:
@@ -48,6 +50,22 @@ def chords(unit: Any, row: int) -> Floats:
     return _squared(unit @ point)
 
 
+def cosine_distances(unit: Any, others: Any) -> Floats:
+    """(m, n) distances 1 - cos of the rows of `others`, made dense a few at a time, to all unit rows."""
+    n, m = unit.shape[0], others.shape[0]
+    out = np.empty((m, n))
+    for low in range(0, m, _DENSE_ROWS):
+        part = slice(low, low + _DENSE_ROWS)
+        out[part] = _squared((unit @ others[part].toarray().T).T) / 2
+    return out
+
+
+def rounding_of(unit: Any) -> float:
+    """Bound on the error of a distance 1 - cos between unit rows."""
+    longest = int(np.diff(unit.indptr).max())
+    return 2 * (longest + 4) * 2.0**-53 + _NOTHING
+
+
 def _squared(cosines: Floats) -> Floats:
     squares = 2 - 2 * cosines
     squares[squares < _NOTHING] = 0.0
@@ -62,11 +80,11 @@ class SparseRows:
         self.columns = self.rows.T.tocsr()
         self.n, self.start, self.least, self.rounding, self.pairs = X.shape[0], 4.0, 0.0, 2.0**-53, 0
         self.poll: Callable[[], None] | None = None
+        self.error_of_a_pair = 2 * rounding_of(self.rows)
         # Products that the cosines of each row with all rows take.
         popular = np.diff(self.columns.indptr).astype(np.float64)
         summed = np.concatenate([[0.0], np.cumsum(popular[self.rows.indices])])
         self.products = summed[self.rows.indptr[1:]] - summed[self.rows.indptr[:-1]]
-        self.longest = int(np.diff(self.rows.indptr).max())
 
     def column(self, candidate: int) -> Floats:
         self.pairs += self.n
@@ -102,4 +120,4 @@ class SparseRows:
 
     def error(self, total: float, weight: float) -> float:  # noqa: ARG002 (a cosine's error does not shrink with it)
         """Sums of products may be added up in another order, of numbers up to 1; then small ones are taken as none."""
-        return weight * (4 * (self.longest + 4) * 2.0**-53 + 2 * _NOTHING)
+        return weight * self.error_of_a_pair

@@ -325,6 +325,8 @@ def _curve(plan: Assignment) -> Element | None:
         f"With each number of groups the best silhouette that was found; k = {ks[chosen]} has the highest average. The "
         "summed distance falls with more groups anyway, so it cannot choose between them."
     )
+    if (structure := plan.info.get("structure")) in ("weak", "none"):
+        caption += f" Its width shows {'a weak' if structure == 'weak' else 'no'} structure: other k may serve as well."
     figures = table("k", [str(k) for k in ks.tolist()], columns)
     return figure([panels, figures], caption, title=f"Why {ks[chosen]} groups", name="curve", class_="curve")
 

@@ -115,10 +115,11 @@ def read_vectors(table: Table, arguments: RowArguments) -> PoolVectors:
     A sparse matrix on disk is returned as it is: a precomputed similarity, or rows compared by their cosines.
     """
     if isinstance(table, SparseNpz):
-        if arguments.metric == "cosine" and arguments.VERB == "select":
+        if arguments.metric == "cosine" and arguments.VERB in ("select", "assign"):
             return PoolVectors(table.matrix(), "the cosines of sparse rows")
         if arguments.metric != "precomputed":
-            rows = "; if its rows are to be compared, say --metric cosine" if arguments.VERB == "select" else ""
+            compares = arguments.VERB in ("select", "assign")
+            rows = "; if its rows are to be compared, say --metric cosine" if compares else ""
             raise InputError(
                 f"{table.path} holds a sparse matrix; if it is a similarity, say --metric precomputed{rows}"
             )
@@ -339,7 +340,8 @@ def read_judges(
     named."""
     if isinstance(table, Npy):
         scores = table.array()
-        return tuple(str(i) for i in range(scores.shape[-1])), scores
+        scores = scores[:, None] if scores.ndim == 1 else scores
+        return tuple(str(i) for i in range(scores.shape[1])), scores
     if id_column:
         table.require(id_column)
     judges = columns or [name for name in table.columns if name != id_column and _is_scores(table, name)]

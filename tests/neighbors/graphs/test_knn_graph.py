@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from typing import Any
 
 import numpy as np
 import pytest
@@ -96,3 +97,37 @@ def test_a_graph_can_be_stopped() -> None:
     for engine in ("exact", "usearch"):
         with pytest.raises(Stopped):
             knn_graph(rows(40, 2), 3, engine=engine, control=Control(time_limit=1e-9))
+
+
+class TestSparseRows:
+    @pytest.mark.parametrize("n", [9, 200])
+    @pytest.mark.parametrize("count", [1, 7])
+    def test_neighbours_are_those_of_the_dense_rows(self, n: int, count: int) -> None:
+        from scipy import sparse
+
+        X = sparse.random_array((n, 40), density=0.1, rng=np.random.default_rng(0), format="csr")
+        X = sparse.vstack([X, sparse.csr_array((1, 40)), X[:3]], format="csr")
+        graph = knn_graph(X, count, "cosine")
+        away = pairwise(X.toarray(), "cosine")
+        np.fill_diagonal(away, np.inf)
+        np.testing.assert_allclose(graph.distances, np.sort(away, axis=1)[:, :count], atol=1e-14)
+        rows = np.arange(n + 4)[:, None]
+        np.testing.assert_allclose(away[rows, graph.indices], graph.distances, atol=1e-14)
+        assert not (graph.indices == rows).any()
+        assert (graph.engine, graph.recall) == ("exact", 1.0)
+        for n_threads in (1, 2):
+            np.testing.assert_array_equal(knn_graph(X, count, "cosine", n_threads=n_threads).indices, graph.indices)
+
+    @pytest.mark.parametrize(
+        ("asked", "message"),
+        [
+            ({}, "say metric='cosine'"),
+            ({"metric": "cosine", "engine": "usearch"}, "engine='usearch' reads dense rows"),
+            ({"metric": "cosine", "n_neighbors": 9}, "n_neighbors=9 of 9 rows"),
+        ],
+    )
+    def test_refusals_of_sparse_rows(self, asked: Any, message: str) -> None:
+        from scipy import sparse
+
+        with pytest.raises(InputError, match=message):
+            knn_graph(sparse.eye_array(9, format="csr"), **{"n_neighbors": 2, **asked})

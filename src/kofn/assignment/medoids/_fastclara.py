@@ -23,6 +23,7 @@ _LARGE, _LARGE_SAMPLE = 20_000, 4_000
 @method(
     "assign",
     needs=(("X", "distances"),),
+    sparse=True,
     draws=Draw(distinct_rows=True),
     cost="for each sample of s items FasterPAM, O(s^2) a round, and O(n d k) to place all; O(n + s^2) memory",
     exact="items go to their nearest medoid; no guarantee for the loss",
@@ -42,7 +43,8 @@ def fastclara(
     The fastest k-medoids method here; `fastclarans` started from its plan comes within about a percent of `fasterpam`.
 
     Args:
-        X: vectors (n, d); no (n, n) matrix is made.
+        X: vectors (n, d); no (n, n) matrix is made. With metric "cosine" SciPy-sparse rows too, which are never made
+            dense.
         distances: dissimilarities (n, n), as in `fasterpam`.
         k: how many medoids.
         start: k initial medoids (row numbers, ids or a plan); every sample contains the best medoids so far.
@@ -78,8 +80,7 @@ def fastclara(
     X, distances, metric, start = pool.X, pool.distances, words["metric"], words["start"]
     n, counts, source = pool.n, pool.counts, pool.source
     checks.count(n_samples, "n_samples")
-    usual = max(80 + 4 * k, _LARGE_SAMPLE if n >= _LARGE else 0)
-    size = min(n, usual if sample_size is None else checks.count(sample_size, "sample_size", least=k))
+    size = min(n, usual_sample(n, k) if sample_size is None else checks.count(sample_size, "sample_size", least=k))
     rng = np.random.default_rng(words["seed"])
     best = None if start is None else Placed(source, _inits.started(start, k), counts)
     losses: list[float] = []
@@ -91,6 +92,8 @@ def fastclara(
             items = _sample(n, size, best, rng)
             if distances is not None:
                 table = distances[np.ix_(items, items)]
+            elif checks.is_sparse(X):
+                table = source.among(items)
             else:
                 table = pairwise_distances(X[items], metric, n_threads=words["n_threads"])
                 evals += len(items) ** 2
@@ -107,6 +110,11 @@ def fastclara(
     info = {"sample_size": size, "sample_losses": losses, "distance_evals": source.evals + evals}
     status = "optimal" if k == n else "stopped" if stopped else "heuristic"
     return finish(X, distances, metric, best.medoids, best.labels, counts, status, info)
+
+
+def usual_sample(n: int, k: int) -> int:
+    """Items per sample unless told otherwise, before the limit that n is."""
+    return max(80 + 4 * k, _LARGE_SAMPLE if n >= _LARGE else 0)
 
 
 def _sample(n: int, size: int, best: Placed | None, rng: np.random.Generator) -> Ints:

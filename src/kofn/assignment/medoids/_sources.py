@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from kofn.assignment._sparse_source import SparseVectors, count_distinct, sparse_loss
 from kofn.core import checks
 from kofn.core.arrays import Floats, Ints, Reals
 from kofn.core.checks import InputError
@@ -175,6 +176,8 @@ def source_of(
     """
     if distances is not None:
         return Matrix(distances)
+    if checks.is_sparse(X):
+        return SparseVectors(X)
     space = geometry(X, metric)
     unit = unit_of(space, metric)
     n, d = X.shape
@@ -197,6 +200,8 @@ def loss_of(X: Any, distances: Any, metric: str, medoids: Ints, labels: NDArray[
     if distances is not None:
         own = distances[medoids[labels], np.arange(len(distances))].astype(np.float64)
         return math.fsum((weights * own).tolist())
+    if checks.is_sparse(X):
+        return sparse_loss(X, medoids, labels, weights)
     space = geometry(X, metric)
     centres = space.points(medoids)
 
@@ -224,7 +229,7 @@ def opened(X: Any, distances: Any, k: int, words: Mapping[str, Any], memory: int
     """Open the input of one call from the words of `Pairs`; `memory` is the default for max_memory."""
     metric, weights = words["metric"], words["weights"]
     X, distances = pool(X, distances, k, metric)
-    n = len(X if distances is None else distances)
+    n = _items(X, distances)
     counts = np.ones(n) if weights is None else weights.astype(np.float64)
     room = room_within(X, words["max_memory"] or memory, words["time_limit"])
     source = source_of(X, distances, metric, room, words["n_threads"], words["max_memory"])
@@ -233,7 +238,7 @@ def opened(X: Any, distances: Any, k: int, words: Mapping[str, Any], memory: int
 
 def room_within(X: Any, room: int, seconds: float | None) -> int:
     """Bytes for the distances as a matrix, which is computed as a whole: none where that takes much of the time."""
-    if X is None or seconds is None:
+    if X is None or seconds is None or checks.is_sparse(X):
         return room
     return 0 if len(X) ** 2 / pairs_a_second(X.shape[1]) > max(_SOON, seconds / 4) else room
 
@@ -244,7 +249,7 @@ def pool(X: Any, distances: Any, k: int, metric: str) -> tuple[Any, Any]:
     Raises:
         InputError: k above the number of distinct items, both given, or a diagonal that is not zero.
     """
-    n = len(X if distances is None else distances)
+    n = _items(X, distances)
     if k > n:
         raise InputError(f"k={k} of {n} items: there are only {n} to choose from; ask for k <= {n}")
     if X is not None and distances is not None:
@@ -263,13 +268,22 @@ def differing(X: Any, distances: Any, most: int) -> int:
 
     An evenly spaced sample usually suffices; otherwise all rows are hashed.
     """
-    n = len(X if distances is None else distances)
+    n = _items(X, distances)
     if n > 8 * most + 256:
         sample = np.linspace(0, n - 1, 4 * most + 128).astype(np.int64)
         part = X[sample] if distances is None else distances[np.ix_(sample, sample)]
-        if len(np.unique(checks.first_equal(part))) >= most:
+        if _count_distinct(part) >= most:
             return most
-    return min(most, len(np.unique(checks.first_equal(X if distances is None else distances))))
+    return min(most, _count_distinct(X if distances is None else distances))
+
+
+def _items(X: Any, distances: Any) -> int:
+    """Number of items."""
+    return int((X if distances is None else distances).shape[0])
+
+
+def _count_distinct(rows: Any) -> int:
+    return count_distinct(rows) if checks.is_sparse(rows) else len(np.unique(checks.first_equal(rows)))
 
 
 def _refuse_diagonal(distances: NDArray[Any]) -> None:
@@ -285,7 +299,7 @@ def _refuse_diagonal(distances: NDArray[Any]) -> None:
 def distinct(X: Any, distances: Any, medoids: Ints) -> int:
     """Number of distinct medoids: fewer than k if different items are at distance 0."""
     if distances is None:
-        return len(np.unique(checks.first_equal(X[medoids])))
+        return _count_distinct(X[medoids])
     same = distances[np.ix_(medoids, medoids)] == 0
     same[np.diag_indices(len(medoids))] = True
     return int((same.argmax(axis=1) == np.arange(len(medoids))).sum())

@@ -22,11 +22,15 @@ from kofn.core.runtime import Control
 from kofn.objectives.similarity import pairwise_distances
 
 # From so many items on, the medoids of all items are looked for on samples.
-_LARGE = 20_000
+LARGE = 20_000
+# Items whose silhouettes are compared unless told otherwise.
+SAMPLE = 2_000
+# How far apart groups lie whose average silhouette width is above each of these, in the book's words (its table 4).
+_STRUCTURES = ((0.7, "strong"), (0.5, "reasonable"), (0.25, "weak"))
 # Of silhouettes that differ by less than this, the one of fewer groups counts.
 _TOLERANCE = 1e-9
 # Runs of FasterPAM for each k, each from a start of its own.
-_RUNS = 2
+RUNS = 2
 # What the groups of all items take at the least, where the limit has nearly passed.
 _LEAST_SECONDS = 0.05
 
@@ -45,7 +49,7 @@ def pamk(
     distances: Any = None,
     k_min: int = 2,
     k_max: int | None = None,
-    sample_size: int = 2_000,
+    sample_size: int = SAMPLE,
     **words: Unpack[Pairs],
 ) -> Assignment:
     """Choose k by the average silhouette width of k-medoids, of a sample where there are many items (pamk).
@@ -67,7 +71,8 @@ def pamk(
         An `Assignment` of the chosen k as from `fasterpam`, from 20,000 items on as from `fastclara`: `value` is the
         weighted sum of the distances to the nearest medoid, status "heuristic". `info` has `curve`: lists `k`,
         `silhouette` (the average width in the sample) and `loss` (the summed distances in the sample), for ascending k;
-        and sample_size.
+        `structure`, which the book calls an average width above 0.7 "strong", above 0.5 "reasonable", above 0.25 "weak"
+        and below it "none": then k says little of the rows; and sample_size.
 
     Raises:
         InputError: k_min above k_max, k_max > n, or a diagonal that is not zero.
@@ -125,7 +130,7 @@ def pamk(
         if limit is not None:
             limit = max(limit - (time.monotonic() - began), _LEAST_SECONDS)
         search: dict[str, Any] = {**words, "time_limit": limit, "start": medoids, "seed": int(rng.integers(2**31))}
-        plan = (fasterpam if n < _LARGE else fastclara)(X, distances=distances, k=len(medoids), **search)
+        plan = (fasterpam if n < LARGE else fastclara)(X, distances=distances, k=len(medoids), **search)
         medoids, labels, stopped = np.asarray(plan.medoids), plan.labels, plan.status == "stopped"
         evals += plan.info["distance_evals"]
     if labels is None:
@@ -137,7 +142,8 @@ def pamk(
             source = _sources.source_of(X, distances, metric, 0, words["n_threads"], limit_on_memory)
         labels = Placed(source, medoids, counts).labels
         evals += 0 if size == n else source.evals
-    info = {"curve": curve, "sample_size": size, "distance_evals": evals}
+    structure = next((name for least, name in _STRUCTURES if most > least), "none")
+    info = {"curve": curve, "structure": structure, "sample_size": size, "distance_evals": evals}
     return finish(X, distances, metric, medoids, labels, counts, "stopped" if stopped else "heuristic", info)
 
 
@@ -145,7 +151,7 @@ def _grouped(table: Reals, k: int, weights: Floats, rng: np.random.Generator, co
     """The best of a few runs of FasterPAM."""
     source, n = _sources.Matrix(table), len(table)
     runs: list[_swaps.Swaps] = []
-    for _ in range(_RUNS):
+    for _ in range(RUNS):
         medoids = _inits.lab(source, k, weights, rng)
         state = _swaps.Swaps(source, medoids, weights, compiled=_swaps.worth_compiling("eager", n, k))
         if k < n:

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from kofn.core import checks
 from kofn.core.arrays import Floats
 from kofn.core.checks import InputError
 from kofn.core.runtime import Control
 from kofn.engines.threads import cores, spread
+from kofn.neighbors.graphs._sparse_graph import neighbors_of_sparse
 from kofn.objectives.similarity import FROM_ROWS, Geometry, geometry
 
 __all__ = ["KnnGraph", "knn_graph"]
@@ -69,7 +70,7 @@ class KnnGraph:
 
 
 def knn_graph(
-    X: ArrayLike,
+    X: Any,
     n_neighbors: int = 32,
     metric: str = "euclidean",
     *,
@@ -83,11 +84,11 @@ def knn_graph(
     """Find the rows nearest to each row.
 
     Args:
-        X: vectors (n, d).
+        X: vectors (n, d); with metric "cosine" SciPy-sparse rows too, which are never made dense.
         n_neighbors: how many for each row, at most n - 1; a row is not its own neighbour.
         metric: "euclidean", "sqeuclidean" or "cosine" (1 - cos).
         engine: "exact" multiplies all pairs; "usearch" builds an approximate index (extra `neighbors`); "auto" takes
-            usearch where it is installed and n is above 16,384.
+            usearch where it is installed and n is above 16,384. Of sparse rows all pairs are looked at.
         expansion: rows that usearch keeps in view during a search; more raise the recall. Default n_neighbors + 1, at
             least 64.
         sample: the number of rows on which the recall of an approximate index is measured, against all rows.
@@ -103,8 +104,8 @@ def knn_graph(
         InputError: bad input, n_neighbors >= n, or engine="usearch" without usearch installed.
         Stopped: `control` stopped the work.
 
-    Costs O(n^2 d) time if exact, about O(n log n d) with usearch; memory n * m * 8 bytes, about three copies of X in
-    float32 and the index's copy of X with 300 bytes a row.
+    Costs O(n^2 d) time if exact, of sparse rows n for each of their entries, about O(n log n d) with usearch; memory
+    n * m * 8 bytes, about three copies of X in float32 and the index's copy of X with 300 bytes a row.
 
     References:
         Malkov, Yashunin, "Efficient and robust approximate nearest neighbor search using HNSW graphs", 2018.
@@ -115,13 +116,19 @@ def knn_graph(
         >>> graph.csr.toarray().tolist(), graph.engine, graph.recall
         ([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 2.0, 0.0]], 'exact', 1.0)
     """
-    X = checks.matrix(X)
+    X = _readable(X, metric, engine)
     checks.choice(metric, "metric", FROM_ROWS)
     checks.choice(engine, "engine", ("auto", "exact", "usearch"))
     count = checks.count(n_neighbors, "n_neighbors")
-    n = len(X)
+    n = X.shape[0]
     if count >= n:
         raise InputError(f"n_neighbors={count} of {n} rows: a row has {n - 1} others; ask for at most that")
+    if checks.is_sparse(X):
+        exactly = neighbors_of_sparse(X, count, n_threads, Control() if control is None else control)
+        indices, lengths, slack = exactly
+        kind: type[np.floating[Any]] = np.float32 if X.dtype == np.float32 else np.float64
+        rounded = slack + float(lengths.max()) * float(np.finfo(kind).eps)
+        return KnnGraph(indices, lengths.astype(kind), "exact", 1.0, np.empty(0, np.int64), np.empty(0), rounded)
     installed = importlib.util.find_spec("usearch") is not None
     if engine == "usearch" and not installed:
         raise InputError("engine='usearch' needs the package usearch: pip install 'kofn[neighbors]'; or engine='exact'")
@@ -138,7 +145,7 @@ def knn_graph(
         indices, lengths = _sorted(space, neighbors, n_threads, control)
         rows = _drawn(n, checks.count(sample, "sample"), seed)
         recall, missed = _measure(centred, indices, lengths, rows, metric, control)
-    kind: type[np.floating[Any]] = np.float32 if X.dtype == np.float32 else np.float64
+    kind = np.float32 if X.dtype == np.float32 else np.float64
     distances = _distance(lengths, metric, space).astype(kind)
     # Products in float64 distinguish rows whose squared distances differ by more than this; a stored distance may also
     # be rounded up.
@@ -146,6 +153,21 @@ def knn_graph(
     rounded = float(distances.max()) * float(np.finfo(kind).eps)
     slack = float(_distance(np.array(close), metric, space)) + rounded
     return KnnGraph(indices, distances, engine, recall, rows, missed, slack)
+
+
+def _readable(X: Any, metric: str, engine: str) -> Any:
+    """The rows, checked; sparse ones stay what they are.
+
+    Raises:
+        InputError: sparse rows with another metric than cosine, or with usearch.
+    """
+    if not checks.is_sparse(X):
+        return checks.matrix(X)
+    if metric != "cosine":
+        raise InputError(f"X is sparse and metric={metric!r}; say metric='cosine', or give a dense array (X.toarray())")
+    if engine == "usearch":
+        raise InputError("X is sparse and engine='usearch' reads dense rows; say engine='exact' or leave it out")
+    return checks.sparse_rows(X)
 
 
 def _drawn(n: int, size: int, seed: int) -> NDArray[np.int64]:

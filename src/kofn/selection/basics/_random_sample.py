@@ -19,6 +19,7 @@ from kofn.selection.basics._top_k import one_score_an_item
     "select",
     needs=(("X", "similarity", "scores"),),
     traits=("inclusion",),
+    sparse=True,
     draws=Draw(states_no_value=True),
     cost="O(n) time and memory",
     exact="uniform over the pool where only k binds; every constraint held exactly",
@@ -35,7 +36,7 @@ def random_sample(
     """Draw items uniformly without replacement, within every constraint.
 
     Args:
-        X: vectors (n, d), of which only the number is used; or `similarity` or `scores`.
+        X: vectors (n, d), dense or SciPy-sparse, of which only the number is used; or `similarity` or `scores`.
 
     Returns:
         Selection in the order drawn; `value` is NaN, `probabilities` (n,) are given where only k and exclude bind.
