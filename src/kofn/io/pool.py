@@ -21,6 +21,7 @@ import os
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -43,9 +44,11 @@ from kofn.io.vectors import compared_columns, only_vectors, scaled_columns
 # Rows of a row group of a file that a frame is written to, of a block that is written to an array, and of neighbouring
 # row groups that are read together to take rows from them.
 _GROUP_ROWS, _BLOCK_ROWS, _RUN_ROWS = 1 << 17, 1 << 14, 1 << 15
-# Bytes of vectors from which on a row group is decoded in two halves: an eighth slower, and the vectors of half of it
+# Bytes of vectors from which on a row group that is not read by pages is decoded in two halves: an eighth slower, and the vectors of half of it
 # less in memory. Its pages are read and unpacked each time, so more pieces would take longer than they save.
 _HALVED_BYTES = 1 << 27
+# Bytes of vectors that are decoded at once of one that is read by pages, where its pages are no larger than half.
+_PIECE_BYTES = 1 << 23
 
 
 class Pool:
@@ -152,6 +155,7 @@ class Pool:
                 self.width, dtype = table._vector_layout(self.vectors)
             self.dtype = _wide(dtype)
             self._units = table.units()
+            table.know_width(self.vectors, self.width)
         else:
             self._stored = StoredRows(_mapped(table) or [self._written(work)])
             self.dtype, self.width = self._stored.dtype, self._stored.width
@@ -199,12 +203,17 @@ class Pool:
 
     @cached_property
     def _pieces(self) -> list[Unit]:
-        """What is decoded at once: row groups, the largest in halves."""
-        most = _HALVED_BYTES // (self.width * self.dtype.itemsize)
+        """What is decoded at once: runs of pages, or row groups where pages are large or have no whole rows."""
+        size = self.width * self.dtype.itemsize
+        piece, most = min(_RUN_ROWS, _PIECE_BYTES // size), _HALVED_BYTES // size
+        at_once = [unit.rows for unit in self._units]
+        if isinstance(self.table, Parquet) and self.vectors is not None:
+            at_once = self.table.rows_at_once(self.vectors, self.width)
         pieces: list[Unit] = []
-        for unit in self._units:
-            half = unit.rows // 2 if unit.rows > most else 0
-            pieces += [Unit(unit.source, unit.part, rows) for rows in (half, unit.rows - half) if rows]
+        for unit, rows in zip(self._units, at_once, strict=True):
+            count = -(-unit.rows // piece) if rows < unit.rows and 2 * rows <= piece else 1 + (unit.rows > most)
+            edges = [unit.rows * i // count for i in range(count + 1)]
+            pieces += [Unit(unit.source, unit.part, high - low) for low, high in pairwise(edges) if high > low]
         return pieces
 
     @cached_property
@@ -248,8 +257,9 @@ class Pool:
     def read(self, fragment: Fragment) -> Array:
         """The vectors of a fragment, (rows, width), finite.
 
-        A row group that holds several fragments is decoded once for all of them where they are read in their order; one
-        of more than 128 MiB in two halves.
+        Of a row group only the pages that hold the rows are decoded. Where its pages are large, or do not say where
+        rows begin, it is decoded once for all fragments that are read in their order; one of more than 128 MiB in two
+        halves.
 
         Raises:
             InputError: the fragment is not of this pool, a file has changed or is gone, a value cannot be used.
@@ -314,7 +324,7 @@ class Pool:
         assert isinstance(table, Parquet)
         assert self.vectors is not None
         with reading_file(table.path):
-            series = table._read(run, self.vectors)[self.vectors]
+            series = table.vector_rows(self.vectors, self.width, run)
             vectors = table._vector_block(self.vectors, series, run.first_row, self.width)
         return self._checked(vectors.astype(self.dtype, copy=False), run.first_row)
 

@@ -34,8 +34,14 @@ PART_ROWS, BOUND_ROWS = 2_500, 2_000
 # A part hands over k rows, or no more than one in so many of its own where all parts together still hand over this many
 # times k.
 _HANDED, _TIMES_K = 25, 10
+# Where all parts together would hand over more than so many rows, and so many a pick, only as many of them, drawn at
+# random, do so in full. The others hand over one row in so many: enough for what lies in one part alone, as in sorted
+# files, where what is spread over all of them is in those that were drawn.
+_CANDIDATES, _CANDIDATES_A_PICK, _SHALLOW = 40_000, 40, 500
 # Round 2 is judged by so many rows, and so many a pick, but by no more than these unless told otherwise.
 _LEAST, _A_PICK, _MOST = 10_000, 200, 100_000
+# Rows of the sample that are compared at once.
+_SAMPLE_ROWS = 1 << 12
 # The bound may fail once in a million samples.
 _DOUBT = 1e-6
 # Rows and bytes of a fragment, which is read at once and has one or more parts.
@@ -43,7 +49,8 @@ _FRAGMENT_ROWS, _FRAGMENT_BYTES = 1 << 17, 1 << 25
 # Round 1 takes no more than this share of a time limit.
 _ROUND_1 = 0.6
 # Picks of so many single parts compete with those of round 2; which, is judged by so many rows, from so many parts.
-_RIVALS, _RIVAL_ROWS, _RIVAL_PARTS = 3, 1_000, 1_000
+# Those that serve the sample worse by so many standard errors are out: by chance that happens once in a billion times.
+_RIVALS, _RIVAL_ROWS, _RIVAL_PARTS, _SURELY = 3, 1_000, 1_000, 6.0
 
 
 @dataclass(kw_only=True)
@@ -75,6 +82,8 @@ class Run:
         if self.n_reference is None:
             self.n_reference = _judges(asked)
         self.handed = asked if self.all_judge else handed_by_a_part(n, asked, self.part_rows)
+        self.deep = 1.0 if self.all_judge else deep_parts(n, asked, self.part_rows)
+        self.shallow = min(self.handed, max(1, self.part_rows // _SHALLOW))
         self.fixed = self.constraints.preselected
 
     def left(self) -> float | None:
@@ -121,7 +130,7 @@ class Run:
             return
         d, size = self.pool.width, self.pool.dtype.itemsize
         judges = min(self.n_reference, self.pool.n)
-        candidates = self.parts * self.handed + self.constraints.k
+        candidates = int(self.parts * (self.deep * self.handed + (1 - self.deep) * self.shallow)) + self.constraints.k
         table = (self.part_rows + d) * (judges if self.all_judge else min(self.part_rows, judges)) * size
         fragment = 4 * min(self._fragment_rows(), self.pool.n) * (d * size + 24)
         sample = (judges + min(self.bound_rows, self.pool.n)) * (4 * d * size + 64)
@@ -170,7 +179,7 @@ class Run:
             if interrupted:
                 control.interrupt()
             outcome = self._round_2(handed, complete, control)
-            sets = [outcome.picks, *(() if outcome.stopped else self._rivals(handed))]
+            sets = [outcome.picks, *(() if outcome.stopped else self._rivals(handed, outcome.picks))]
             looked = [] if control.interrupted else self._look(engine, kept, control, sets, handed)
         return self._plan(outcome, sets, looked, engine, kept)
 
@@ -196,6 +205,8 @@ class Run:
             seed=self.seed,
             part_rows=self.part_rows,
             k=max(0, self.handed - len(self.fixed)) if self.handed == self.constraints.k else self.handed,
+            deep=self.deep,
+            shallow=self.shallow,
             n_reference=self.n_reference,
             reference=reference,
             fixed=self.fixed_vectors,
@@ -261,14 +272,14 @@ class Run:
         unique, first = np.unique(rows, return_index=True)
         return unique, vectors[first]
 
-    def _rivals(self, handed: Sequence[Handed]) -> list[Ints]:
-        """The picks of the parts that serve the sample best, where those are answers to the call themselves."""
+    def _rivals(self, handed: Sequence[Handed], picks: Ints) -> list[Ints]:
+        """The picks of the parts that serve the sample best, where those are answers to the call and may be better."""
         slots = self.constraints.k - len(self.fixed)
         if self.constraints.columns or self.handed < self.constraints.k or not slots:
             return []
         sample, sampled = self._brought(handed, self.judges)
         step = 1 if self.all_judge else max(1, len(sample) // _RIVAL_ROWS)
-        sampled, weights = sampled[::step], self._weights_of(sample[::step])
+        few, weights = sampled[::step], self._weights_of(sample[::step])
         own = [
             (part.picks[low:high], part.vectors[low:high])
             for part in handed
@@ -276,13 +287,25 @@ class Run:
             if high - low == slots
         ]
         own = own[:: max(1, len(own) // _RIVAL_PARTS)]
-        totals = []
-        for _picks, vectors in own:
-            space = geometry(np.vstack([sampled, self.fixed_vectors, vectors]), self.metric)
-            near = costs_of(space, np.arange(len(sampled), space.n), np.arange(len(sampled))).min(axis=1)
-            totals.append(float(weights @ near) * space.unit)
-        best = np.argsort(totals, kind="stable")[:_RIVALS]
-        return [np.concatenate([self.fixed, own[part][0]]) for part in best.tolist()]
+        totals = [float(weights @ self._near(few, vectors)) for _, vectors in own]
+        best = [own[part] for part in np.argsort(totals, kind="stable")[:_RIVALS].tolist()]
+        weights, chosen = self._weights_of(sample), self.pool.take(picks)
+        near = self._near(sampled, chosen) if best else np.empty(0)
+        rivals = []
+        for rows, vectors in best:
+            more = weights * (self._near(sampled, vectors) - near)
+            if more.mean() <= _SURELY * more.std() / math.sqrt(len(more)):
+                rivals.append(np.concatenate([self.fixed, rows]))
+        return rivals
+
+    def _near(self, sampled: Array, vectors: Array) -> Floats:
+        """What each row of a sample pays with what is picked beforehand and these."""
+        space = geometry(np.vstack([sampled, self.fixed_vectors, vectors]), self.metric)
+        near = np.full(len(sampled), np.inf)
+        for low in range(0, len(sampled), _SAMPLE_ROWS):
+            block = np.arange(low, min(low + _SAMPLE_ROWS, len(sampled)))
+            near[block] = costs_of(space, np.arange(len(sampled), space.n), block).min(axis=1)
+        return near * space.unit
 
     def _look(
         self, engine: Engine, kept: Kept, control: Control, sets: Sequence[Ints], handed: Sequence[Handed]
@@ -473,7 +496,9 @@ def pairs_of_rounds(
     part = min(n, part_rows or PART_ROWS)
     judges = min(n, _judges(k) if n_reference is None else n_reference)
     bound = min(n, BOUND_ROWS if bound_rows is None else bound_rows)
-    candidates = min(n, -(-n // part) * (k if judges == n else handed_by_a_part(n, k, part)))
+    parts, handed = -(-n // part), k if judges == n else handed_by_a_part(n, k, part)
+    deep = 1.0 if judges == n else deep_parts(n, k, part)
+    candidates = min(n, int(parts * (deep * handed + (1 - deep) * min(handed, max(1, part // _SHALLOW)))))
     return n * (judges if judges == n else part) + 3 * candidates * judges + n * bound + 4 * n * k
 
 
@@ -485,3 +510,8 @@ def _judges(k: int) -> int:
 def handed_by_a_part(n: int, k: int, part_rows: int) -> int:
     """How many rows a part hands over: with few rows a part, k of each would be most of the pool."""
     return min(k, max(1, min(k, part_rows // _HANDED), -(-_TIMES_K * k * part_rows // n)))
+
+
+def deep_parts(n: int, k: int, part_rows: int) -> float:
+    """The share of parts that hand over all that a part may; the others hand over few."""
+    return min(1.0, max(_CANDIDATES, _CANDIDATES_A_PICK * k) / (-(-n // part_rows) * handed_by_a_part(n, k, part_rows)))
