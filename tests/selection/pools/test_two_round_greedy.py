@@ -113,6 +113,32 @@ def test_the_guarantee_is_stated_only_where_it_was_earned() -> None:
         assert (plan.info["expected_guarantee"], plan.guarantee) == (None, None)
 
 
+@pytest.mark.parametrize("all_judge", [False, True])
+def test_every_distance_is_counted(all_judge: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    objectives, tables = [], []
+
+    def objective(*args: Any, **words: Any) -> FacilityLocation:
+        objectives.append(FacilityLocation(*args, **words))
+        return objectives[-1]
+
+    def table(*args: Any) -> Any:
+        tables.append(costs_of(*args))
+        return tables[-1]
+
+    costs_of = rounds.costs_of
+    monkeypatch.setattr(rounds, "FacilityLocation", objective)
+    monkeypatch.setattr(rounds, "costs_of", table)
+    X, k = np.random.default_rng(0).normal(size=(400, 3)), 5
+    words: dict[str, Any] = {"k": k, "part_rows": 50, "seed": 0, "n_reference": 400 if all_judge else 100}
+    plain = two_round_greedy(X, **words, bound_rows=0)
+    judges = 400 if all_judge else 50
+    sets = 1 + min(3, len(tables))
+    expected = 400 * judges + objectives[0].distance_evals + sum(made.size for made in tables) + 400 * k * sets
+    assert plain.info["distance_evals"] == expected
+    bounded = two_round_greedy(X, **words, bound_rows=40)
+    assert bounded.info["distance_evals"] - expected == 400 * 40 + 40 * k
+
+
 def test_one_part_that_all_rows_judge_is_exact_greedy() -> None:
     exact, plan = lazy_greedy(X[:300], k=7), two_round_greedy(X[:300], k=7, seed=0)
     np.testing.assert_array_equal(plan.indices, exact.indices)

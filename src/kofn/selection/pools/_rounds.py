@@ -85,6 +85,8 @@ class Run:
         self.deep = 1.0 if self.all_judge else deep_parts(n, asked, self.part_rows)
         self.shallow = min(self.handed, max(1, self.part_rows // _SHALLOW))
         self.fixed = self.constraints.preselected
+        # Distances computed so far.
+        self.pairs = 0
 
     def left(self) -> float | None:
         """Seconds that are left of the limit."""
@@ -219,8 +221,10 @@ class Run:
             engine, hand_over, self.fragments, "round1", Handed, shared=(engine.share(ask),), stopped=control.stopped
         )
         handed = []
-        for part in results:
+        for fragment, part in zip(self.fragments, results, strict=False):
             handed.append(part)
+            rows = -(-fragment.rows // -(-fragment.rows // self.part_rows))
+            self.pairs += fragment.rows * (len(self.judges) if self.all_judge else min(rows, self.n_reference))
             control.step(len(handed))
         return handed
 
@@ -244,6 +248,7 @@ class Run:
             search = PartSearch(objective, inside, control, True)
             search.run()
             oracle_calls = objective.calls
+            self.pairs += objective.distance_evals
             chosen = rows[search.picks[: search.picks_in_time]]
             stopped |= search.stopped
         else:
@@ -302,6 +307,7 @@ class Run:
         """What each row of a sample pays with what is picked beforehand and these."""
         space = geometry(np.vstack([sampled, self.fixed_vectors, vectors]), self.metric)
         near = np.full(len(sampled), np.inf)
+        self.pairs += len(sampled) * (space.n - len(sampled))
         for low in range(0, len(sampled), _SAMPLE_ROWS):
             block = np.arange(low, min(low + _SAMPLE_ROWS, len(sampled)))
             near[block] = costs_of(space, np.arange(len(sampled), space.n), block).min(axis=1)
@@ -320,6 +326,7 @@ class Run:
         cost = np.full(len(sample), np.inf)
         for point in vectors[0]:
             np.minimum(cost, distances_to(sampled, point, self.metric), out=cost)
+        self.pairs += len(sampled) * len(vectors[0])
         if self.metric == "cosine":
             cost /= 2
         self.bounded = len(sample) == len(self.bounding) and len(sets[0]) == self.constraints.k
@@ -338,6 +345,8 @@ class Run:
         late = _late(control)
         results = kept.map(engine, look, self.fragments, stage, Seen, shared=(engine.share(picked),), stopped=late)
         seen = list(results)
+        rows = sum(fragment.rows for fragment, _ in zip(self.fragments, seen, strict=False))
+        self.pairs += rows * (sum(map(len, vectors)) + len(picked.sample))
         return seen if len(seen) == len(self.fragments) and all(part.complete for part in seen) else []
 
     def _plan(
@@ -378,7 +387,7 @@ class Run:
             info={
                 **info,
                 "oracle_calls": outcome.oracle_calls,
-                "distance_evals": n * min(self.part_rows, self.n_reference) + n * k,
+                "distance_evals": self.pairs,
                 "parts": self.parts,
                 "part_rows": self.part_rows,
                 "n_reference": len(self.judges),
