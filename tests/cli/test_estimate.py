@@ -15,7 +15,7 @@ from command_line import run
 import kofn
 from kofn.cli import estimate
 from kofn.io.tables import Table
-from kofn.selection.pools._rounds import handed_by_a_part, pairs_of_rounds
+from kofn.selection.pools._sizes import handed_by_a_part, pairs_of_rounds
 
 
 def test_dry_run_writes_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

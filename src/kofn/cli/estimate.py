@@ -23,7 +23,7 @@ from kofn.io.beginnings import SMALL, beginning, rows_of_all
 from kofn.io.many import files_of, open_tables
 from kofn.io.tables import Table, located
 from kofn.objectives._estimates import pairs_of_search
-from kofn.selection.pools._rounds import pairs_of_rounds
+from kofn.selection.pools._sizes import pairs_of_rounds
 from kofn.tables.arguments import RowArguments
 from kofn.verbs import allocate, assign, select
 

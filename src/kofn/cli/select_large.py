@@ -19,7 +19,7 @@ from kofn.io.pool import Pool as Parts
 from kofn.io.tables import Table, reading_file
 from kofn.io.vectors import only_vectors
 from kofn.objectives._estimates import pairs_of_search
-from kofn.selection.pools._rounds import pairs_of_rounds
+from kofn.selection.pools._sizes import pairs_of_rounds
 from kofn.tables.read import Pool
 from kofn.tables.select_arguments import SelectArguments
 

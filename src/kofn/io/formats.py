@@ -92,7 +92,7 @@ class _Scanned(Table):
 
 
 class Parquet(_Scanned):
-    """A Parquet file. A row group is decoded as a whole, so it is read once and cut in memory, but for vectors by pages."""
+    """A Parquet file. A row group is decoded as a whole, so it is read once and cut in memory; vectors lie in pages."""
 
     _widths: Mapping[str, int] = MappingProxyType({})
 
@@ -187,7 +187,8 @@ class Parquet(_Scanned):
 
     def _picked(self, run: Fragment, rows: NDArray[np.int64]) -> pl.DataFrame:
         """Rows of a run, rising; large columns of vectors of a known length by their pages."""
-        paged = {name: width for name in self.columns if (width := self._width_of(name)) and self._is_paged(name, width)}
+        widths = [(name, self._width_of(name)) for name in self.columns]
+        paged = {name: width for name, width in widths if width and self._is_paged(name, width)}
         plain = [name for name in self.columns if name not in paged]
         columns = self._read(run, *plain)[rows - run.first_row].to_dict() if plain else {}
         for name, width in paged.items():

@@ -108,9 +108,9 @@ _KINDS = {"i32": 5, "i64": 6, "binary": _BINARY, "list": _LIST, "struct": _STRUC
 
 
 def written(fields: dict[int, Any]) -> bytes:
-    """A struct in the same protocol. Values are pairs of their kind ("i32", "i64", "binary", "struct", "list") and them.
+    """A struct in the same protocol. Fields are pairs of a kind ("i32", "i64", "binary", "struct") and a value.
 
-    A list names the kind of its elements in between; elements of the kind "raw" are structs that are written already.
+    A list is ("list", kind of its elements, elements); those of the kind "raw" are structs that are written already.
 
     >>> Compact(written({1: ("i32", -3), 20: ("list", "binary", [b"a", b""])})).struct()
     {1: -3, 20: [b'a', b'']}
