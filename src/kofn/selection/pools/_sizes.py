@@ -23,7 +23,7 @@ def pairs_of_rounds(
     """About how many distances a call computes: what its two rounds, its bound and its values take.
 
     >>> pairs_of_rounds(1_000_000, 100) / 1e9
-    7.3
+    7.148
     """
     part = min(n, part_rows or PART_ROWS)
     parts = -(-n // part)
