@@ -132,7 +132,8 @@ class PagedColumn:
 
     def _pages_of(self, data: mmap.mmap, chunk: dict[int, Any], rows: int) -> Pages | None:
         """The pages of a chunk, None where one does not state how many rows it has and has no whole rows."""
-        first_rows, offsets, dictionary = [0], [], None
+        first_rows, dictionary = [0], None
+        offsets: list[int] = []
         for kind, begin, end, count in _walk(data, chunk, self.width):
             if kind == _DICTIONARY:
                 dictionary = (begin, end)

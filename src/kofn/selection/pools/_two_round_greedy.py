@@ -96,7 +96,7 @@ def two_round_greedy(
         InputError: bad input, `max_memory` too small, a folder `work` of another call. InfeasibleError: constraints
             that cannot be met together.
 
-    Costs about n * part_rows distances for round 1, candidates * n_reference * 3 for round 2, n * bound_rows for the
+    Costs about n * part_rows distances for round 1, candidates * n_reference * 6 for round 2, n * bound_rows for the
     bound and up to 4 n k for the values: a million rows of 64 features and k=100 take about 40 seconds of one core.
     Beside the pool 16 bytes a row, 64 MiB a worker and the candidates are in memory.
 
