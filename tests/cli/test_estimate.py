@@ -15,7 +15,7 @@ from command_line import run
 import kofn
 from kofn.cli import estimate
 from kofn.io.tables import Table
-from kofn.selection.pools._rounds import handed_by_a_part, pairs_of_rounds
+from kofn.selection.pools._sizes import handed_by_a_part, pairs_of_rounds
 
 
 def test_dry_run_writes_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -173,3 +173,13 @@ def test_the_parts_hand_over_as_many_rows_as_the_estimate_counts() -> None:
         handed = handed_by_a_part(8000, 6, part_rows) * -(-8000 // part_rows)
         # Some more complete the picks, k at the most.
         assert handed <= plan.info["candidates"] <= handed + 6
+
+
+@pytest.mark.parametrize(
+    "asked", [{"k": 5}, {"k": 60}, {"k": 60, "part_rows": 300}, {"k": 60, "n_reference": 900}, {"k": 300}]
+)
+def test_an_estimate_of_two_rounds_is_near_the_distances_that_they_take(asked: dict[str, Any]) -> None:
+    X = np.random.default_rng(0).normal(size=(12_000, 8)).astype(np.float32)
+    k, options = asked["k"], {name: value for name, value in asked.items() if name != "k"}
+    taken = kofn.select(X, k=k, method="two_round_greedy", seed=0, options=options).info["distance_evals"]
+    assert 0.6 < pairs_of_rounds(12_000, k, **options) / taken < 1.4

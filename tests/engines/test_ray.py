@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 from ray_pools import Broken, Lethal, Slow, max_of
 from refusals import refused
@@ -76,6 +77,19 @@ def test_picks_are_those_of_this_machine(cluster: Any) -> None:
     assert plan.info["engine"]["workers"] == 2
     engine.close()
     assert ray.is_initialized(), "what the user started goes on"
+
+
+def test_pools_of_files_are_read_on_the_workers(cluster: Any, tmp_path: Path) -> None:
+    for part in range(3):
+        rows = pl.DataFrame({"x": X[part * 1000 : part * 1000 + 1000], "y": np.arange(1000)})
+        rows.write_parquet(tmp_path / f"{part}.parquet", row_group_size=400, data_page_size=2_000)
+    for how in ({"vectors": "x"}, {"columns": ["y"]}):
+        pool = kofn.Pool.open(tmp_path, **how)
+        plan = two_round_greedy(pool, engine="ray", **ASKED)
+        assert plan.info["engine"]["name"] == "ray"
+        assert plan.equals(two_round_greedy(pool, engine=Local(1), **ASKED))
+    (tmp_path / "1.parquet").unlink()
+    refused(lambda: two_round_greedy(pool, engine="ray", **ASKED), "1.parquet")
 
 
 def test_a_worker_that_dies_is_replaced(cluster: Any, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import subprocess
 import sys
 from collections import Counter
@@ -21,6 +22,7 @@ from kofn.core.pools import Pool as Protocol
 from kofn.io.batches import row_batches
 from kofn.io.parquet import Parquet
 from kofn.io.parquet_footer import row_groups
+from kofn.io.pool_elsewhere import reopened
 from kofn.io.tables import Table
 from kofn.io.vectors import column_vectors
 
@@ -431,3 +433,39 @@ def test_a_plan_of_a_pool_refuses_ids_that_name_no_row(tmp_path: Path, id: pl.Ex
     for opened_with, named in (("id", {}), (None, {"ids": "id"})):
         with pytest.raises(InputError, match=message):
             kofn.select(kofn.Pool.open(folder, vectors="vec", id=opened_with), **named, **ASKED)
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".npy", ".csv"])
+def test_a_pool_goes_to_another_process_by_the_names_of_its_files(tmp_path: Path, suffix: str) -> None:
+    save(frame(), tmp_path / f"a{suffix}")
+    how: dict[str, Any] = {} if suffix == ".npy" else {"vectors": "vec"}
+    pools = [kofn.Pool.open(tmp_path / f"a{suffix}", **how)]
+    if suffix == ".csv":
+        pools.append(kofn.Pool.open([tmp_path / "a.csv"], columns=["price", "make"]))
+    for pool in pools:
+        sent = pickle.dumps(pool)
+        assert len(sent) < 1000
+        there = pickle.loads(sent)
+        assert there.digest == pool.digest
+        assert np.array_equal(all_of(there, 16), all_of(pool, 16))
+        assert np.array_equal(there.take([80, 2]), pool.take([80, 2]))
+        assert pickle.loads(sent) is there, "it is opened once a process"
+    with (tmp_path / f"a{suffix}").open("ab") as file:
+        file.write(b"\n")
+    sent = pickle.dumps(pools[0])
+    reopened.cache_clear()
+    with pytest.raises(InputError, match="has changed"):
+        pickle.loads(sent)
+    (tmp_path / f"a{suffix}").unlink()
+    with pytest.raises(InputError, match=r"is not on node .*; keep the files where all nodes read them"):
+        pickle.loads(sent)
+
+
+def test_a_frame_is_the_same_pool_each_time(tmp_path: Path) -> None:
+    """Its vectors go to another file in each process, whose name and time say nothing of them."""
+    first, again = (kofn.Pool.open(frame(), vectors="vec", work=tmp_path) for _ in range(2))
+    assert first.files != again.files
+    assert first.digest == again.digest == ArrayPool(vectors_of(frame())).digest
+    other = frame().with_columns(pl.col("vec").reverse())
+    assert kofn.Pool.open(other, vectors="vec").digest != first.digest
+    assert kofn.Pool.open(other.lazy(), vectors="vec").digest == kofn.Pool.open(other, vectors="vec").digest

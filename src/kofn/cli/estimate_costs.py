@@ -10,7 +10,7 @@ from kofn.core.plans import Plan
 from kofn.engines.speed import features_of, pairs_a_second, steps_a_second
 from kofn.engines.threads import cores
 from kofn.objectives._estimates import pairs_of_search
-from kofn.selection.pools._rounds import pairs_of_rounds
+from kofn.selection.pools._sizes import pairs_of_rounds
 
 # Searches that take most of their time to look at pairs of rows, so many times each as on a sample with its share of k.
 OF_PAIRS = ("lazy_greedy", "sampled_greedy")

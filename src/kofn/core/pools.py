@@ -55,7 +55,7 @@ class Pool(Protocol):
         width: length of the vectors.
         dtype: float32 or float64.
         digest: of all that decides which vectors are read; of files their names, sizes and times, blocks of what they
-            hold, and the columns.
+            hold, and the columns; of arrays and frames all vectors.
     """
 
     @property
@@ -94,6 +94,14 @@ def as_pool(X: Any) -> Pool:
 def whole(pool: Pool) -> Array:
     """All vectors of a pool."""
     return np.concatenate([pool.read(fragment) for fragment in pool.fragments()])
+
+
+def digest_of(pool: Pool) -> str:
+    """The digest of all vectors of a pool, whatever holds them; one pass."""
+    digest = hashlib.sha256(f"{pool.dtype} {(pool.n, pool.width)}".encode())
+    for fragment in pool.fragments():
+        digest.update(np.ascontiguousarray(pool.read(fragment)).data)
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -205,10 +213,7 @@ class ArrayPool:
 
     @cached_property
     def digest(self) -> str:
-        digest = hashlib.sha256(f"{self._X.dtype} {self._X.shape}".encode())
-        for fragment in self.fragments():
-            digest.update(np.ascontiguousarray(self.read(fragment)).data)
-        return digest.hexdigest()
+        return digest_of(self)
 
     def fragments(self, part_rows: int | None = None) -> tuple[Fragment, ...]:
         return cut([Unit("", 0, self.n)], rows_of_part(part_rows, self.width, self.dtype))

@@ -274,6 +274,20 @@ class _ParquetFiles(Several, Parquet):
             frames.append(frame.with_columns(keys).select(pl.col(name).cast(self._types[name]) for name in names))
         return pl.concat(frames)
 
+    def rows_at_once(self, name: str, width: int) -> list[int]:
+        return [rows for part in self.parts for rows in part.rows_at_once(name, width)]
+
+    def vector_rows(self, name: str, width: int, run: Fragment) -> pl.Series:
+        kind = self._types[name]
+        if isinstance(kind, pl.Array):
+            kind = pl.List(kind.inner)
+        series = []
+        for index, start, rows in self._overlaps(run.first_row, run.stop):
+            part = self.parts[index]
+            with reading_file(part.path):
+                series.append(part.vector_rows(name, width, Fragment(str(part.path), 0, start, rows)).cast(kind))
+        return series[0] if len(series) == 1 else pl.concat(series)
+
     def _column(self, name: str) -> pl.Series:
         if name in self.keys:
             parts = [pl.Series(name, [value], self.keys[name].dtype) for value in self.keys[name].to_list()]

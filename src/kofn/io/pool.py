@@ -21,6 +21,7 @@ import os
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -31,10 +32,10 @@ import polars as pl
 from kofn.core import checks
 from kofn.core.arrays import Array, Ints
 from kofn.core.checks import InputError
-from kofn.core.pools import Fragment, Unit, cut, joined, row_numbers, rows_of_part
-from kofn.io.formats import Npy
+from kofn.core.pools import Fragment, Unit, cut, digest_of, joined, row_numbers, rows_of_part
 from kofn.io.many import Several, files_of, open_tables
 from kofn.io.parquet import Parquet
+from kofn.io.pool_sources import lazy, mapped, wide
 from kofn.io.reading import Reading
 from kofn.io.stamps import Stamp, feed_files
 from kofn.io.stored_rows import StoredRows, temporary, write_rows, writing
@@ -44,9 +45,12 @@ from kofn.io.vectors import compared_columns, only_vectors, scaled_columns
 # Rows of a row group of a file that a frame is written to, of a block that is written to an array, and of neighbouring
 # row groups that are read together to take rows from them.
 _GROUP_ROWS, _BLOCK_ROWS, _RUN_ROWS = 1 << 17, 1 << 14, 1 << 15
-# Bytes of vectors from which on a row group is decoded in two halves: an eighth slower, and the vectors of half of it
-# less in memory. Its pages are read and unpacked each time, so more pieces would take longer than they save.
+# Bytes of vectors from which on a row group that is not read by pages is decoded in two halves: an eighth slower, and
+# the vectors of half of it less in memory. All of it is read and unpacked each time, so more pieces would take longer
+# than they save.
 _HALVED_BYTES = 1 << 27
+# Bytes of vectors that are decoded at once of one that is read by pages, where its pages are no larger than half.
+_PIECE_BYTES = 1 << 23
 
 
 class Pool:
@@ -75,6 +79,7 @@ class Pool:
         categories: Sequence[str] = (),
         id: str | None = None,
         work: str | os.PathLike[str] | None = None,
+        stored: str | None = None,
     ) -> None:
         if vectors is not None and columns:
             raise InputError("vectors and columns were given together; give one of them")
@@ -88,11 +93,13 @@ class Pool:
         self._stamps = tuple(Stamp.of(path) for path in self.files)
         self._lock = Lock()
         self._decoded: tuple[Fragment, Array] | None = None
+        # The file is a copy of a frame, and is another one each time.
+        self._is_copy = False
         self.dtype: np.dtype[Any]
         self.width: int
         self._units: list[Unit]
         with located(table):
-            self._open(work)
+            self._open(work, stored)
 
     @staticmethod
     def open(
@@ -130,12 +137,13 @@ class Pool:
         Cost: Parquet and NPY: the footers and the first vector. Others: one pass, and their vectors on disk.
         """
         how: dict[str, Any] = {"vectors": vectors, "columns": columns, "categories": categories, "id": id, "work": work}
-        frame = _lazy(source)
+        frame = lazy(source)
         if frame is not None:
             made = temporary(".parquet", work)
             with writing(made), reading_file(made):
                 frame.sink_parquet(made, row_group_size=_GROUP_ROWS, maintain_order=True)
             pool = Pool(Table.open(made), [made], **how)
+            pool._is_copy = True
             weakref.finalize(pool, made.unlink, missing_ok=True)
             return pool
         named = [source] if isinstance(source, str | os.PathLike) else list(source)
@@ -144,17 +152,27 @@ class Pool:
                 raise InputError(f"source holds {checks.shown(each)}, a {type(each).__name__}; give names of files")
         return Pool(open_tables(named, reading), files_of(named), **how)
 
-    def _open(self, work: str | os.PathLike[str] | None) -> None:
-        """Learn the width and the type of the vectors; write them to an array where they cannot be read in parts."""
+    def _open(self, work: str | os.PathLike[str] | None, stored: str | None) -> None:
+        """Learn the width and the type of the vectors; write them to an array where they cannot be read in parts.
+
+        Where another process of this machine has written them, they are `stored` already.
+        """
         table = self.table
         self._stored: StoredRows | None = None
+        self._array_file: str | None = None
         if isinstance(table, Parquet) and self.vectors is not None:
             with reading_file(table.path):
                 self.width, dtype = table._vector_layout(self.vectors)
-            self.dtype = _wide(dtype)
+            self.dtype = wide(dtype)
             self._units = table.units()
+            table.know_width(self.vectors, self.width)
         else:
-            self._stored = StoredRows(_mapped(table) or [self._written(work)])
+            arrays = mapped(table)
+            if not arrays:
+                ready = stored is not None and Path(stored).exists()
+                arrays = [np.load(str(stored), mmap_mode="r") if ready else self._written(work)]
+                self._array_file = str(arrays[0].filename)
+            self._stored = StoredRows(arrays)
             self.dtype, self.width = self._stored.dtype, self._stored.width
             parts = table.parts if isinstance(table, Several) else [table]
             self._units = [Unit(str(part.path), 0, part.n) for part in parts]
@@ -179,7 +197,7 @@ class Pool:
         done, width = 0, None
         for block in self.table._blocks(str(self.vectors), _BLOCK_ROWS):
             vectors = self.table._vector_block(str(self.vectors), block, done, width)
-            yield self._checked(vectors.astype(_wide(vectors.dtype), copy=False), done)
+            yield self._checked(vectors.astype(wide(vectors.dtype), copy=False), done)
             done, width = done + len(vectors), vectors.shape[1]
         if done != self.n:
             raise InputError(f"{self.table.path} changed while it was read; run again")
@@ -192,7 +210,12 @@ class Pool:
         the least and the largest values of each column are stated. A block has 64 KiB, fewer where there are more than
         500 files, but no fewer than 4 KiB. Files of up to eight blocks are read whole. So a file whose rows were
         changed with its size and its time kept is another one, unless all that changed lies between the blocks.
+
+        Of a frame it is of all vectors, as of an array, which takes a pass: the file that holds them has a new name and
+        time in each process, and a run that was killed goes on in another.
         """
+        if self._is_copy:
+            return digest_of(self)
         state = hashlib.sha256(repr((self.vectors, self.columns, self._categories)).encode())
         with located(self.table):
             feed_files(state, self._stamps)
@@ -200,12 +223,17 @@ class Pool:
 
     @cached_property
     def _pieces(self) -> list[Unit]:
-        """What is decoded at once: row groups, the largest in halves."""
-        most = _HALVED_BYTES // (self.width * self.dtype.itemsize)
+        """What is decoded at once: runs of pages, or row groups where pages are large or have no whole rows."""
+        size = self.width * self.dtype.itemsize
+        piece, most = min(_RUN_ROWS, _PIECE_BYTES // size), _HALVED_BYTES // size
+        at_once = [unit.rows for unit in self._units]
+        if isinstance(self.table, Parquet) and self.vectors is not None:
+            at_once = self.table.rows_at_once(self.vectors, self.width)
         pieces: list[Unit] = []
-        for unit in self._units:
-            half = unit.rows // 2 if unit.rows > most else 0
-            pieces += [Unit(unit.source, unit.part, rows) for rows in (half, unit.rows - half) if rows]
+        for unit, rows in zip(self._units, at_once, strict=True):
+            count = -(-unit.rows // piece) if rows < unit.rows and 2 * rows <= piece else 1 + (unit.rows > most)
+            edges = [unit.rows * i // count for i in range(count + 1)]
+            pieces += [Unit(unit.source, unit.part, high - low) for low, high in pairwise(edges) if high > low]
         return pieces
 
     @cached_property
@@ -249,8 +277,9 @@ class Pool:
     def read(self, fragment: Fragment) -> Array:
         """The vectors of a fragment, (rows, width), finite.
 
-        A row group that holds several fragments is decoded once for all of them where they are read in their order; one
-        of more than 128 MiB in two halves.
+        Of a row group only the pages that hold the rows are decoded. Where its pages are large, or do not say where
+        rows begin, it is decoded once for all fragments that are read in their order; one of more than 128 MiB in two
+        halves.
 
         Raises:
             InputError: the fragment is not of this pool, a file has changed or is gone, a value cannot be used.
@@ -315,7 +344,7 @@ class Pool:
         assert isinstance(table, Parquet)
         assert self.vectors is not None
         with reading_file(table.path):
-            series = table._read(run, self.vectors)[self.vectors]
+            series = table.vector_rows(self.vectors, self.width, run)
             vectors = table._vector_block(self.vectors, series, run.first_row, self.width)
         return self._checked(vectors.astype(self.dtype, copy=False), run.first_row)
 
@@ -344,39 +373,16 @@ class Pool:
         else:
             self._stamps[0].check()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A pool goes to another process as the names of its files, which it must be able to read too."""
+        from kofn.io.pool_elsewhere import reopened
+
+        files = tuple(path.absolute() for path in self.files)
+        stamps = tuple(stamp._replace(path=path) for stamp, path in zip(self._stamps, files, strict=True))
+        columns = None if self.columns is None else tuple(self.columns)
+        how = (self.vectors, columns, tuple(self._categories), self._id, self._is_copy, self._array_file)
+        return reopened, (files, stamps, self.table.reading, *how)
+
     def __repr__(self) -> str:
         files = f"{len(self.files)} file{'s' if len(self.files) != 1 else ''}"
         return f"Pool({self.n:,} rows x {self.width:,}, {self.dtype}, {files})"
-
-
-def _wide(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """The type that vectors are computed in."""
-    return np.dtype(np.float64 if dtype.itemsize > 4 and dtype.kind == "f" else np.float32)
-
-
-def _mapped(table: Table) -> list[Any] | None:
-    """The memory maps of NPY files; None of others."""
-    if not isinstance(table, Npy):
-        return None
-    arrays = [part._data for part in (table.parts if isinstance(table, Several) else [table])]
-    if arrays[0].ndim != 2:
-        table.vectors(table.columns[0])  # says so
-    return None if arrays[0].dtype.kind in "US" else [array for array in arrays if len(array)]
-
-
-def _lazy(source: Any) -> pl.LazyFrame | None:
-    """A frame, or what Arrow can read, as a lazy frame; None of names of files."""
-    if isinstance(source, pl.LazyFrame):
-        return source
-    if isinstance(source, pl.DataFrame):
-        return source.lazy()
-    if type(source).__module__.startswith(("pyarrow.dataset", "pyarrow._dataset")):
-        return pl.scan_pyarrow_dataset(source)
-    if hasattr(source, "__arrow_c_stream__"):
-        return pl.DataFrame(source).lazy()
-    if hasattr(source, "__array__") or not isinstance(source, str | os.PathLike | Sequence):
-        raise InputError(
-            f"source is a {type(source).__name__}; give names of files, a polars frame or an Arrow table, and arrays "
-            "in memory as X"
-        )
-    return None

@@ -1,4 +1,4 @@
-"""A reader of Thrift's compact protocol, in which Parquet states what a file holds."""
+"""A reader and a writer of Thrift's compact protocol, in which Parquet states what a file holds."""
 
 from __future__ import annotations
 
@@ -31,6 +31,25 @@ class Compact:
             number = number + step if step else self._signed()
             fields[number] = kind == _TRUE if kind in (_TRUE, _FALSE) else self._value(kind, depth)
         return fields
+
+    def elements(self, field: int) -> list[bytes]:
+        """The structs in a list of the outermost struct, as they stand."""
+        self.offset, number = 0, 0
+        while header := self._byte():
+            step, kind = header >> 4, header & 15
+            number = number + step if step else self._signed()
+            if number != field:
+                if kind not in (_TRUE, _FALSE):
+                    self._value(kind, 0)
+                continue
+            head = self._byte()
+            elements = []
+            for _ in range(self._possible(head >> 4 if head >> 4 < 15 else self._unsigned())):
+                start = self.offset
+                self.struct(1)
+                elements.append(self.data[start : self.offset])
+            return elements
+        raise KeyError(field)
 
     def _value(self, kind: int, depth: int) -> Any:
         if depth > _MOST_DEPTH:
@@ -83,3 +102,50 @@ class Compact:
     def _signed(self) -> int:
         number = self._unsigned()
         return (number >> 1) ^ -(number & 1)
+
+
+_KINDS = {"i32": 5, "i64": 6, "binary": _BINARY, "list": _LIST, "struct": _STRUCT, "raw": _STRUCT}
+
+
+def written(fields: dict[int, Any]) -> bytes:
+    """A struct in the same protocol. Fields are pairs of a kind ("i32", "i64", "binary", "struct") and a value.
+
+    A list is ("list", kind of its elements, elements); those of the kind "raw" are structs that are written already.
+
+    >>> Compact(written({1: ("i32", -3), 20: ("list", "binary", [b"a", b""])})).struct()
+    {1: -3, 20: [b'a', b'']}
+    """
+    parts, last = [], 0
+    for number in sorted(fields):
+        kind, *value = fields[number]
+        step = number - last
+        header = step << 4 if step < 16 else 0
+        parts += [bytes([header | _KINDS[kind]]), b"" if header else _varint(_zigzag(number)), _element(kind, *value)]
+        last = number
+    return b"".join([*parts, b"\0"])
+
+
+def _element(kind: str, *value: Any) -> bytes:
+    if kind == "list":
+        inner, elements = value
+        length = len(elements)
+        head = bytes([min(length, 15) << 4 | _KINDS[inner]]) + (_varint(length) if length > 14 else b"")
+        return b"".join([head, *(_element(inner, element) for element in elements)])
+    (single,) = value
+    if kind == "struct":
+        return written(single)
+    if kind == "raw":
+        return bytes(single)
+    return _varint(len(single)) + single if kind == "binary" else _varint(_zigzag(single))
+
+
+def _zigzag(number: int) -> int:
+    return number << 1 if number >= 0 else (-number << 1) - 1
+
+
+def _varint(number: int) -> bytes:
+    parts = bytearray()
+    while number > 127:
+        parts.append(number & 127 | 128)
+        number >>= 7
+    return bytes([*parts, number])

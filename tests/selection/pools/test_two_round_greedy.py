@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 from law_runs import keeps_laws_at_size
 from refusals import refused
@@ -18,6 +19,7 @@ from kofn.laws.engines import Shuffled
 from kofn.objectives.facility_location import FacilityLocation
 from kofn.selection import lazy_greedy, random_sample, two_round_greedy
 from kofn.selection.pools import _rounds as rounds
+from kofn.selection.pools import _sizes as sizes
 
 _RNG = np.random.default_rng(5)
 X = (_RNG.normal(size=(40, 8))[_RNG.integers(40, size=3000)] * 3 + _RNG.normal(size=(3000, 8))).astype(np.float32)
@@ -223,6 +225,42 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.M
     for path in work.rglob("*.npz"):
         with np.load(path, allow_pickle=False) as parts:
             assert all(parts[name].dtype != object for name in parts)
+
+
+def test_a_killed_run_on_a_frame_goes_on_in_another_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rounds, "_FRAGMENT_ROWS", 500)
+    frame = pl.DataFrame({"x": X})
+
+    def run(rows: pl.DataFrame) -> Any:
+        pool = kofn.Pool.open(rows, vectors="x", work=tmp_path)
+        return kofn.select(pool, k=9, method="two_round_greedy", work=tmp_path / "kept", **SMALL)
+
+    first = run(frame)
+    for lost in list((tmp_path / "kept").rglob("look-*.npz"))[:2]:
+        lost.unlink()
+    again = run(frame)
+    assert (first.info["reused"], again.info["reused"]) == (0, 10)
+    np.testing.assert_array_equal(again.gains, first.gains)
+    refused(lambda: run(frame.reverse()), "was begun with rows=")
+
+
+def test_of_many_rows_some_parts_hand_over_all_and_the_others_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many rows as parts may hand over together, and two of the others each; of a sorted file, too."""
+    monkeypatch.setattr(sizes, "_CANDIDATES", 120)
+    monkeypatch.setattr(sizes, "_CANDIDATES_A_PICK", 10)
+    asked: dict[str, Any] = {"k": 9, "part_rows": 50, "n_reference": 1500, "seed": 3}
+    exact = lazy_greedy(X, k=9)
+    assert sizes.deep_parts(3000, 9, 50) == 1
+    monkeypatch.setattr(sizes, "_TIMES_K", 30)
+    assert sizes.handed_by_a_part(3000, 9, 50) == 5
+    assert sizes.deep_parts(3000, 9, 50) == 120 / 300
+    few = two_round_greedy(X, **asked)
+    assert 120 < few.info["candidates"] < 250
+    assert distance(few) < 1.05 * distance(exact)
+    for engine in (Local(2), Shuffled(1)):
+        assert two_round_greedy(X, engine=engine, **asked).equals(few)
+    ordered = two_round_greedy(X[np.argsort(X[:, 0])], **asked)
+    assert distance(ordered) < 1.05 * distance(exact)
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,8 @@ class Ask:
         seed: draws which rows of a part judge it.
         part_rows: how many rows a part has, about.
         k: how many rows a part hands over.
+        deep: the share of parts that do so; which, is drawn.
+        shallow: how many rows the others hand over.
         n_reference: how many of its own rows judge a part, at the most.
         reference: vectors and weights of the rows that judge every part, where those are not its own.
         fixed: vectors that are picked already.
@@ -77,6 +79,8 @@ class Ask:
     seed: int
     part_rows: int
     k: int
+    deep: float
+    shallow: int
     n_reference: int
     reference: tuple[Array, Floats] | None
     fixed: Array
@@ -171,15 +175,17 @@ def _pick(ask: Ask, numbers: Ints, X: Array, first_row: int) -> Ints:
     cost = np.full(len(judges), space.top, kind)
     if fixed:
         cost = np.minimum(cost, costs_of(space, np.arange(fixed), judges).min(axis=1))
+    is_deep = ask.deep >= 1 or np.random.default_rng([ask.seed, 4, first_row]).random() < ask.deep
+    k = ask.k if is_deep else min(ask.k, ask.shallow)
     groups = np.ascontiguousarray(ask.groups[:, numbers])
     # Every group's own need may be met by rows beyond the first k.
-    picks = np.empty(min(n, ask.k + int(np.maximum(ask.needs, 0).sum())), np.int64)
+    picks = np.empty(min(n, k + int(np.maximum(ask.needs, 0).sum())), np.int64)
     taken = _kernels.greedy(
         costs,
         (weights / (weights.max(initial=0.0) or 1.0)).astype(kind),
         cost,
         ask.rows.banned[numbers],
-        ask.k,
+        k,
         groups,
         ask.room.copy(),
         ask.needs.copy(),

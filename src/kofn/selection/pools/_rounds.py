@@ -23,27 +23,23 @@ from kofn.engines.base import Engine
 from kofn.engines.threads import cores
 from kofn.objectives.facility_location import FacilityLocation
 from kofn.objectives.kcenter import distances_to
-from kofn.objectives.similarity import ceiling_within, geometry
+from kofn.objectives.similarity import geometry
 from kofn.selection.greedy._run import greedy
 from kofn.selection.greedy._search import PartSearch, Search
+from kofn.selection.pools._answers import Outcome, plan_of
 from kofn.selection.pools._kept import Kept
 from kofn.selection.pools._parts import Ask, Handed, Picked, Rows, Seen, costs_of, hand_over, look
+from kofn.selection.pools._sizes import deep_parts, handed_by_a_part, handed_by_a_shallow_part, judges_of
 
-# A part has so many rows unless told otherwise, and the bound rests on so many.
-PART_ROWS, BOUND_ROWS = 2_500, 2_000
-# A part hands over k rows, or no more than one in so many of its own where all parts together still hand over this many
-# times k.
-_HANDED, _TIMES_K = 25, 10
-# Round 2 is judged by so many rows, and so many a pick, but by no more than these unless told otherwise.
-_LEAST, _A_PICK, _MOST = 10_000, 200, 100_000
-# The bound may fail once in a million samples.
-_DOUBT = 1e-6
+# Rows of the sample that are compared at once.
+_SAMPLE_ROWS = 1 << 12
 # Rows and bytes of a fragment, which is read at once and has one or more parts.
-_FRAGMENT_ROWS, _FRAGMENT_BYTES = 1 << 17, 1 << 25
+_FRAGMENT_ROWS, _FRAGMENT_BYTES = 1 << 17, 1 << 24
 # Round 1 takes no more than this share of a time limit.
 _ROUND_1 = 0.6
 # Picks of so many single parts compete with those of round 2; which, is judged by so many rows, from so many parts.
-_RIVALS, _RIVAL_ROWS, _RIVAL_PARTS = 3, 1_000, 1_000
+# Those that serve the sample worse by so many standard errors are out: by chance that happens once in a billion times.
+_RIVALS, _RIVAL_ROWS, _RIVAL_PARTS, _SURELY = 3, 1_000, 1_000, 6.0
 
 
 @dataclass(kw_only=True)
@@ -73,8 +69,10 @@ class Run:
         # All rows judge a part where that was asked for, or where there is one.
         self.all_judge = self.parts == 1 if self.n_reference is None else self.n_reference >= n
         if self.n_reference is None:
-            self.n_reference = _judges(asked)
+            self.n_reference = judges_of(asked)
         self.handed = asked if self.all_judge else handed_by_a_part(n, asked, self.part_rows)
+        self.deep = 1.0 if self.all_judge else deep_parts(n, asked, self.part_rows)
+        self.shallow = handed_by_a_shallow_part(self.handed, self.part_rows)
         self.fixed = self.constraints.preselected
         # Distances computed so far.
         self.pairs = 0
@@ -123,7 +121,7 @@ class Run:
             return
         d, size = self.pool.width, self.pool.dtype.itemsize
         judges = min(self.n_reference, self.pool.n)
-        candidates = self.parts * self.handed + self.constraints.k
+        candidates = int(self.parts * (self.deep * self.handed + (1 - self.deep) * self.shallow)) + self.constraints.k
         table = (self.part_rows + d) * (judges if self.all_judge else min(self.part_rows, judges)) * size
         fragment = 4 * min(self._fragment_rows(), self.pool.n) * (d * size + 24)
         sample = (judges + min(self.bound_rows, self.pool.n)) * (4 * d * size + 64)
@@ -172,9 +170,9 @@ class Run:
             if interrupted:
                 control.interrupt()
             outcome = self._round_2(handed, complete, control)
-            sets = [outcome.picks, *(() if outcome.stopped else self._rivals(handed))]
+            sets = [outcome.picks, *(() if outcome.stopped else self._rivals(handed, outcome.picks))]
             looked = [] if control.interrupted else self._look(engine, kept, control, sets, handed)
-        return self._plan(outcome, sets, looked, engine, kept)
+        return plan_of(self, outcome, sets, looked, engine, kept)
 
     def _round_1(self, engine: Engine, kept: Kept, control: Control) -> list[Handed]:
         columns, offset = self.constraints.columns, 0
@@ -198,6 +196,8 @@ class Run:
             seed=self.seed,
             part_rows=self.part_rows,
             k=max(0, self.handed - len(self.fixed)) if self.handed == self.constraints.k else self.handed,
+            deep=self.deep,
+            shallow=self.shallow,
             n_reference=self.n_reference,
             reference=reference,
             fixed=self.fixed_vectors,
@@ -217,7 +217,7 @@ class Run:
             control.step(len(handed))
         return handed
 
-    def _round_2(self, handed: Sequence[Handed], complete: bool, control: Control) -> _Outcome:
+    def _round_2(self, handed: Sequence[Handed], complete: bool, control: Control) -> Outcome:
         """k of what the parts handed over, by the gains on the fresh sample; completed where there was no time."""
         constraints, picked = self.constraints, [self.fixed]
         oracle_calls = 0
@@ -247,7 +247,7 @@ class Run:
         if stopped:
             chosen = _completed(Tracker(constraints), chosen, control)
         picked.append(chosen)
-        return _Outcome(np.concatenate(picked), stopped, len(rows), oracle_calls)
+        return Outcome(np.concatenate(picked), stopped, len(rows), oracle_calls)
 
     def _brought(self, handed: Sequence[Handed], rows: Ints) -> tuple[Ints, Array]:
         """Those of the rows that round 1 has brought, rising, and their vectors."""
@@ -266,14 +266,14 @@ class Run:
         unique, first = np.unique(rows, return_index=True)
         return unique, vectors[first]
 
-    def _rivals(self, handed: Sequence[Handed]) -> list[Ints]:
-        """The picks of the parts that serve the sample best, where those are answers to the call themselves."""
+    def _rivals(self, handed: Sequence[Handed], picks: Ints) -> list[Ints]:
+        """The picks of the parts that serve the sample best, where those are answers to the call and may be better."""
         slots = self.constraints.k - len(self.fixed)
         if self.constraints.columns or self.handed < self.constraints.k or not slots:
             return []
         sample, sampled = self._brought(handed, self.judges)
         step = 1 if self.all_judge else max(1, len(sample) // _RIVAL_ROWS)
-        sampled, weights = sampled[::step], self._weights_of(sample[::step])
+        few, weights = sampled[::step], self._weights_of(sample[::step])
         own = [
             (part.picks[low:high], part.vectors[low:high])
             for part in handed
@@ -281,14 +281,26 @@ class Run:
             if high - low == slots
         ]
         own = own[:: max(1, len(own) // _RIVAL_PARTS)]
-        totals = []
-        for _picks, vectors in own:
-            space = geometry(np.vstack([sampled, self.fixed_vectors, vectors]), self.metric)
-            near = costs_of(space, np.arange(len(sampled), space.n), np.arange(len(sampled))).min(axis=1)
-            totals.append(float(weights @ near) * space.unit)
-            self.pairs += len(sampled) * (space.n - len(sampled))
-        best = np.argsort(totals, kind="stable")[:_RIVALS]
-        return [np.concatenate([self.fixed, own[part][0]]) for part in best.tolist()]
+        totals = [float(weights @ self._near(few, vectors)) for _, vectors in own]
+        best = [own[part] for part in np.argsort(totals, kind="stable")[:_RIVALS].tolist()]
+        weights, chosen = self._weights_of(sample), self.pool.take(picks)
+        near = self._near(sampled, chosen) if best else np.empty(0)
+        rivals = []
+        for rows, vectors in best:
+            more = weights * (self._near(sampled, vectors) - near)
+            if more.mean() <= _SURELY * more.std() / math.sqrt(len(more)):
+                rivals.append(np.concatenate([self.fixed, rows]))
+        return rivals
+
+    def _near(self, sampled: Array, vectors: Array) -> Floats:
+        """What each row of a sample pays with what is picked beforehand and these."""
+        space = geometry(np.vstack([sampled, self.fixed_vectors, vectors]), self.metric)
+        near = np.full(len(sampled), np.inf)
+        self.pairs += len(sampled) * (space.n - len(sampled))
+        for low in range(0, len(sampled), _SAMPLE_ROWS):
+            block = np.arange(low, min(low + _SAMPLE_ROWS, len(sampled)))
+            near[block] = costs_of(space, np.arange(len(sampled), space.n), block).min(axis=1)
+        return near * space.unit
 
     def _look(
         self, engine: Engine, kept: Kept, control: Control, sets: Sequence[Ints], handed: Sequence[Handed]
@@ -325,111 +337,6 @@ class Run:
         rows = sum(fragment.rows for fragment, _ in zip(self.fragments, seen, strict=False))
         self.pairs += rows * (sum(map(len, vectors)) + len(picked.sample))
         return seen if len(seen) == len(self.fragments) and all(part.complete for part in seen) else []
-
-    def _plan(
-        self, outcome: _Outcome, sets: Sequence[Ints], looked: Sequence[Seen], engine: Engine, kept: Kept
-    ) -> Selection:
-        n, k = self.pool.n, len(outcome.picks)
-        info: dict[str, Any] = {"offset": None, "distance": None, "distance_bound": None}
-        gains, which, bound, confidence = np.full(k, math.nan), 0, None, None
-        if looked:
-            top = self.top
-            if top is None:
-                top = ceiling_within(max(part.radius for part in looked), self.metric)
-            all_gains = [self._gains(looked, which, top) for which in range(len(sets))]
-            values = [math.fsum(part.tolist()) for part in all_gains]
-            which = int(np.argmax(values))
-            gains = all_gains[which]
-            most = top * math.fsum(part.weight for part in looked)
-            bound, confidence = self._bound(looked, values[0], most)
-            bound = None if bound is None or outcome.stopped else max(bound, values[which])
-            unit = 2.0 if self.metric == "cosine" else 1.0
-            least = None if bound is None else max(0.0, unit * (most - bound))
-            info = {"offset": top, "distance": unit * (most - values[which]), "distance_bound": least}
-        tracker = Tracker(self.constraints)
-        for row in sets[which][len(self.fixed) :].tolist():
-            tracker.add(row)
-        used, budget = tracker.report()
-        return Selection(
-            n=n,
-            indices=sets[which],
-            gains=gains,
-            value=math.fsum(gains.tolist()),
-            bound=bound,
-            status="stopped" if outcome.stopped else "heuristic",
-            used=used,
-            budget=budget,
-            objective="facility_location",
-            guarantee=None,
-            info={
-                **info,
-                "oracle_calls": outcome.oracle_calls,
-                "distance_evals": self.pairs,
-                "parts": self.parts,
-                "part_rows": self.part_rows,
-                "n_reference": len(self.judges),
-                "deal": self.deal,
-                "candidates": outcome.candidates,
-                "answer": "part" if which else "round 2",
-                "expected_guarantee": self._expected(outcome),
-                "bound_rows": 0 if bound is None else len(self.bounding),
-                "bound_confidence": None if bound is None else confidence,
-                "reused": kept.reused,
-                "engine": engine.facts(),
-            },
-        )
-
-    def _gains(self, looked: Sequence[Seen], which: int, top: float) -> Floats:
-        """What each pick of a set gains on all rows, of a similarity that is `top` minus the cost."""
-        gains = np.array(
-            [math.fsum(column) for column in zip(*(part.saved[which].tolist() for part in looked), strict=True)]
-        )
-        if len(gains):
-            gains[0] = math.fsum(
-                [part.saved[which][0] for part in looked] + [part.weight * (top - part.offset) for part in looked]
-            )
-        return gains
-
-    def _bound(self, looked: Sequence[Seen], value: float, most: float) -> tuple[float | None, float]:
-        """At least the optimum's value, and with what confidence.
-
-        What the optimum S* saves row i beyond these picks is g_i, at least 0 and at most what the picks leave it to
-        pay. On a sample drawn anew the mean of g is at most the sum of the largest gains that further rows bring it,
-        over r. Sums of terms >= 0 whose squares are g^2 <= worst * g fall short of their mean mu by more than
-        sqrt(2 worst mu ln(1/delta) / r) with probability delta at the most, drawn without replacement too.
-        """
-        rows, counting = len(self.bounding), self._counting()
-        if not rows or not self.bounded:
-            return None, 1.0
-        slots = self.constraints.k - len(self.fixed)
-        merged = -np.sort(-np.concatenate([part.residual for part in looked]))[:slots]
-        total = math.fsum(merged.tolist())
-        if rows >= counting:
-            return min(most, value + total), 1.0
-        worst = max(part.worst for part in looked)
-        spread = math.sqrt(2 * worst * math.log(1 / _DOUBT) / rows)
-        mean = ((spread + math.sqrt(spread * spread + 4 * total / rows)) / 2) ** 2
-        return min(most, value + counting * mean * (1 + 1e-9)), 1 - _DOUBT
-
-    def _counting(self) -> int:
-        """How many rows there are whose weight is above 0."""
-        return self.pool.n if self.weights is None else int((self.weights > 0).sum())
-
-    def _expected(self, outcome: _Outcome) -> float | None:
-        """The share of the optimum that is proven in expectation: only under the theorem's conditions."""
-        earned = self.deal == "random" and self.all_judge and self.handed == self.constraints.k
-        free = self.constraints.cardinality_only and not len(self.fixed)
-        return (1 - 1 / math.e) / 2 if earned and free and not outcome.stopped else None
-
-
-@dataclass(frozen=True)
-class _Outcome:
-    """What round 2 found: the picks, whether time was short, from how many candidates, with how many evaluations."""
-
-    picks: Ints
-    stopped: bool
-    candidates: int
-    oracle_calls: int
 
 
 def _late(control: Control) -> Any:
@@ -469,28 +376,3 @@ def _restricted(constraints: Constraints, rows: Ints, *, feasible: bool) -> Cons
         preselected=np.searchsorted(rows, constraints.preselected),
         banned=constraints.banned[rows],
     )
-
-
-def pairs_of_rounds(
-    n: int, k: int, part_rows: int | None = None, n_reference: int | None = None, bound_rows: int | None = None
-) -> int:
-    """About how many distances a call computes: what its two rounds, its bound and its values take.
-
-    >>> pairs_of_rounds(1_000_000, 100) / 1e9
-    7.3
-    """
-    part = min(n, part_rows or PART_ROWS)
-    judges = min(n, _judges(k) if n_reference is None else n_reference)
-    bound = min(n, BOUND_ROWS if bound_rows is None else bound_rows)
-    candidates = min(n, -(-n // part) * (k if judges == n else handed_by_a_part(n, k, part)))
-    return n * (judges if judges == n else part) + 3 * candidates * judges + n * bound + 4 * n * k
-
-
-def _judges(k: int) -> int:
-    """How many rows judge round 2 by default."""
-    return min(_MOST, max(_LEAST, _A_PICK * k))
-
-
-def handed_by_a_part(n: int, k: int, part_rows: int) -> int:
-    """How many rows a part hands over: with few rows a part, k of each would be most of the pool."""
-    return min(k, max(1, min(k, part_rows // _HANDED), -(-_TIMES_K * k * part_rows // n)))

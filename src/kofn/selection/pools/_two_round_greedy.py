@@ -17,7 +17,8 @@ from kofn.core.words import Grouped, Metric
 from kofn.engines.opening import opened
 from kofn.objectives.similarity import ceiling
 from kofn.selection.pools._kept import Kept, seed_begun
-from kofn.selection.pools._rounds import BOUND_ROWS, PART_ROWS, Run
+from kofn.selection.pools._rounds import Run
+from kofn.selection.pools._sizes import BOUND_ROWS, PART_ROWS
 
 
 @method(
@@ -87,13 +88,15 @@ def two_round_greedy(
         k and `exclude`, and parts that hand over k rows each. `info["answer"]` is "round 2" or "part"; `candidates`
         how many rows the parts handed over; `engine` where it ran. A part hands over k rows, but no more than one in
         25 of its own, as far as all parts together hand over 10 k. Under quotas every part keeps their maxima and
-        hands over the best of each group that has a minimum, so that round 2 can hold them.
+        hands over the best of each group that has a minimum, so that round 2 can hold them. Where that would be more
+        than 20,000 rows, and 40 k, so many parts as make it up, drawn at random, do so, and the others hand over one in
+        1,000.
 
     Raises:
         InputError: bad input, `max_memory` too small, a folder `work` of another call. InfeasibleError: constraints
             that cannot be met together.
 
-    Costs about n * part_rows distances for round 1, candidates * n_reference * 3 for round 2, n * bound_rows for the
+    Costs about n * part_rows distances for round 1, candidates * n_reference * 6 for round 2, n * bound_rows for the
     bound and up to 4 n k for the values: a million rows of 64 features and k=100 take about 40 seconds of one core.
     Beside the pool 16 bytes a row, 64 MiB a worker and the candidates are in memory.
 
