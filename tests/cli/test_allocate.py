@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import polars as pl
@@ -74,8 +75,8 @@ def test_an_empty_cell_is_a_level_that_the_item_may_not_have(folder: Path, capsy
     levels = ("--levels", "2,3,4,8")
     Path("q.csv").write_text(Path("q.csv").read_text().replace("2,3,4,8", "l2,l3,l4,l8"))
     assert json.loads(run(capsys, *call, "--mean-budget", 4, *levels, "--json")[1])["amounts"] == [8, 3]
-    Path("v.csv").write_text('item,gain\na,"[1, -inf, 3]"\nb,"[1, 2, 9]"\n')
-    gains = run(capsys, "allocate", "v.csv", "--id", "item", "--budget", 2, "--sense", "max", "--json")[1]
+    pl.DataFrame({"item": ["a", "b"], "gain": [[1.0, -math.inf, 3.0], [1.0, 2.0, 9.0]]}).write_parquet("v.parquet")
+    gains = run(capsys, "allocate", "v.parquet", "--id", "item", "--budget", 2, "--sense", "max", "--json")[1]
     assert json.loads(gains)["amounts"] == [0, 2]
 
 

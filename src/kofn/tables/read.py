@@ -330,7 +330,7 @@ def score_column(table: Table, name: str, empty: float, meaning: str) -> NDArray
     column = table.column(name)
     if not column.null_count() and not (column.dtype.is_float() or column.dtype == pl.String):
         return table.numbers(name)
-    scores = np.where(column.is_null().to_numpy(), empty, _scores_with_gaps(table, name))
+    scores = np.where(column.is_null().to_numpy(), empty, scores_with_gaps(table, name))
     wrong = np.isnan(scores) | (scores == -empty)
     if wrong.any():
         row = int(wrong.argmax())
@@ -354,7 +354,7 @@ def read_judges(
     judges = columns or [name for name in table.columns if name != id_column and is_scores(table, name)]
     if not judges:
         raise InputError(f"{table.path} has no numeric columns to take as judges' scores; name them with --columns")
-    return tuple(judges), np.stack([_scores_with_gaps(table, name) for name in judges], axis=1)
+    return tuple(judges), np.stack([scores_with_gaps(table, name) for name in judges], axis=1)
 
 
 def is_scores(table: Table, name: str) -> bool:
@@ -370,7 +370,7 @@ def is_scores(table: Table, name: str) -> bool:
     return int(is_number(filled, table.reading.decimal).sum()) * 2 > len(filled)
 
 
-def _scores_with_gaps(table: Table, name: str) -> NDArray[np.float64]:
+def scores_with_gaps(table: Table, name: str) -> NDArray[np.float64]:
     """A column of numbers, NaN where a cell is empty."""
     column = table.reading.numbers(table.column(name))
     numbers = column.cast(pl.Float64, strict=False) if not column.dtype.is_nested() else pl.Series([None] * table.n)
