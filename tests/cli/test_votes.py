@@ -118,3 +118,16 @@ def test_boards_with_two_columns_of_text_are_boards(folder: Path, capsys: pytest
     assert answer(capsys, "board.csv", "--id", "model")["ranking"] == ["a", "b", "c"]
     Path("board.csv").write_text("model,org,mmlu\na,u,3\nb,u,2\nc,v,1\n")
     assert answer(capsys, "board.csv", "--id", "model")["ranking"] == ["a", "b", "c"]
+
+
+def test_strengths_of_votes_and_names_of_what_stands_apart(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("votes.csv").write_text(VOTES)
+    ranked = answer(capsys, "votes.csv", "-m", "bradley_terry", "--prior", 0.1)
+    assert ranked["ranking"] == ["z", "y", "x"]
+    Path("won.csv").write_text("winner,loser\nx,y\ny,z\nz,y\n")
+    assert "never lost to the others (x)" in refused(capsys, "combine", "won.csv", "-m", "bradley_terry")
+    Path("apart.csv").write_text("winner,loser\na,b\nb,a\nc,d\nd,c\n")
+    assert "parts with no comparison between them" in (
+        told := refused(capsys, "combine", "apart.csv", "-m", "bradley_terry")
+    )
+    assert "a, b; c, d" in told

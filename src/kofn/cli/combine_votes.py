@@ -23,6 +23,7 @@ _METHOD = "kemeny"
 
 def rank_votes(table: Table, columns: VoteColumns | None, arguments: CombineArguments) -> None:
     """Rank what the votes of a table compare, or, without `columns`, the rows of a table of wins."""
+    from kofn.combination.rankings._bradley_terry import half_wins, refuse_no_strengths
     from kofn.combination.rankings._votes import win_ballots
 
     for name in ("weights", "lower"):
@@ -50,6 +51,10 @@ def rank_votes(table: Table, columns: VoteColumns | None, arguments: CombineArgu
         say(size, lambda: facts(size), arguments.as_json)
         return
     method = _METHOD if arguments.method == "auto" else arguments.method
+    if method == "bradley_terry" and not arguments.options.get("prior"):
+        # Here the alternatives are known by their names.
+        weights = np.asarray(ballots["weights"])
+        refuse_no_strengths(half_wins(np.ascontiguousarray(ballots["rankings"].T), weights), ballots["ids"])
     call = arguments.given("base") | ballots
     plan: Blend = combine(method=method, options=arguments.options, **call)
     plan = _of_votes(plan)

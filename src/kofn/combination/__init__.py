@@ -8,6 +8,7 @@ from kofn.core.lazy import attach
 HOMES = {
     "Votes": "rankings._votes",
     "borda": "rankings._borda",
+    "bradley_terry": "rankings._bradley_terry",
     "count_votes": "rankings._votes",
     "dare": "task_vectors._dare",
     "evolved_mean": "soups._evolved_mean",

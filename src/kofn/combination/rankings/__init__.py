@@ -8,6 +8,7 @@ from kofn.core.lazy import attach
 HOMES = {
     "Votes": "_votes",
     "borda": "_borda",
+    "bradley_terry": "_bradley_terry",
     "count_votes": "_votes",
     "kemeny": "_kemeny",
     "merge_points": "_borda",

@@ -43,6 +43,12 @@ def preferences(ballots: Floats, weights: Floats) -> Floats:
     return out
 
 
+def compared(ballots: Floats, weights: Floats) -> Floats:
+    """(n, n) the weight of the judges who rate both alternatives."""
+    rated = (~np.isnan(ballots)).astype(np.float64)
+    return (rated * weights[:, None]).T @ rated
+
+
 def overturned(ballots: Floats, order: NDArray[np.int64]) -> Floats:
     """(m,) each judge's share of the pairs it rates apart that the order turns round, 0 where it rates none apart."""
     out = np.zeros(len(ballots))
