@@ -50,7 +50,7 @@ def rank_votes(table: Table, columns: VoteColumns | None, arguments: CombineArgu
     if arguments.dry_run:
         say(size, lambda: facts(size), arguments.as_json)
         return
-    method = _METHOD if arguments.method == "auto" else arguments.method
+    method: Any = _METHOD if arguments.method == "auto" else arguments.method
     if method == "bradley_terry" and not arguments.options.get("prior"):
         # Here the alternatives are known by their names.
         weights = np.asarray(ballots["weights"])

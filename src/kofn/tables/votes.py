@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -78,7 +78,7 @@ def read_votes(table: Table, columns: VoteColumns) -> Votes:
     return count_votes(first, second, winner)
 
 
-def read_wins(table: Table, id_column: str | None) -> dict[str, object]:
+def read_wins(table: Table, id_column: str | None) -> dict[str, Any]:
     """The ballots of a table of wins: cell (row, column) is how often the row won over the column.
 
     Raises:

@@ -12,6 +12,7 @@ import pytest
 
 import kofn
 from kofn.combination import vote_ballots, win_ballots
+from kofn.combination.rankings._pairs import overturned, preferences
 from kofn.combination.rankings._votes import count_votes
 from kofn.core.checks import InputError, compared_pair, refuse_wins, vote_columns
 from kofn.core.checks.votes import VoteColumns, side_of
@@ -192,3 +193,22 @@ def test_a_table_of_pairs_without_a_winner_is_told() -> None:
 def test_a_name_that_is_a_word_for_a_side_is_a_name() -> None:
     assert side_of("a", "b", "a", ("", "")) == 2
     assert side_of("b", "b", "a", ("", "")) == 1
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_judges_of_two_are_counted_as_all_others_are(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    n, m = int(rng.integers(2, 7)), 40
+    ballots = rng.integers(0, 3, (m, n)).astype(float)
+    for ballot in ballots:
+        ballot[rng.permutation(n)[int(rng.integers(1, 4)) :]] = np.nan
+    weights, order = rng.integers(0, 5, m).astype(float), rng.permutation(n)
+    prefers, shares = np.zeros((n, n)), []
+    for ballot, weight in zip(ballots, weights, strict=True):
+        pairs = [(a, b) for a in range(n) for b in range(n) if ballot[a] > ballot[b]]
+        for pair in pairs:
+            prefers[pair] += weight
+        position = np.argsort(order)
+        shares.append(sum(position[a] > position[b] for a, b in pairs) / max(len(pairs), 1))
+    assert preferences(ballots, weights).tolist() == prefers.tolist()
+    assert overturned(ballots, order).tolist() == pytest.approx(shares)

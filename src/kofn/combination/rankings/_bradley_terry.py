@@ -137,7 +137,7 @@ def refuse_no_strengths(wins: Floats, names: Sequence[object]) -> None:
     from scipy.sparse.csgraph import connected_components
 
     heard = np.flatnonzero((wins + wins.T).any(axis=1))
-    wins, names = wins[np.ix_(heard, heard)], [names[index] for index in heard]
+    wins, names = wins[np.ix_(heard, heard)], [names[index] for index in heard.tolist()]
     if not names:
         return
     parts, label = connected_components(wins > 0, directed=True, connection="weak")
@@ -158,7 +158,7 @@ def refuse_no_strengths(wins: Floats, names: Sequence[object]) -> None:
 
 
 def _few(names: Sequence[object], chosen: NDArray[np.bool_]) -> str:
-    listed = [str(names[index]) for index in np.flatnonzero(chosen)]
+    listed = [str(names[index]) for index in np.flatnonzero(chosen).tolist()]
     return ", ".join(listed[:_NAMED]) + (f" and {len(listed) - _NAMED} more" if len(listed) > _NAMED else "")
 
 
