@@ -28,7 +28,7 @@ class Problem:
     """One checked call: curves, the cost of each level, and the budget.
 
     A level that its item may not have is replaced by the first that it may, in curves, levels and costs alike, so that
-    whatever reads them sees finite numbers and the same choices; `column` (None where all are allowed) leads back.
+    whatever reads them sees finite numbers and the same choices; `forbidden` (n, levels) tells the two apart.
     """
 
     curves: NDArray[Any]
@@ -36,7 +36,7 @@ class Problem:
     costs: NDArray[Any]
     budget: float | int
     sense: str
-    column: Ints | None = None
+    forbidden: NDArray[np.bool_]
 
     @classmethod
     def of(
@@ -50,9 +50,9 @@ class Problem:
     ) -> Problem:
         """Check the words and options of the call."""
         scale, amounts = sizes_and_levels(curves, sizes, levels)
-        forbidden, column = checks.forbidden_levels(curves, sense), None
+        forbidden = checks.forbidden_levels(curves, sense)
         if forbidden.any():
-            column = np.where(forbidden, (~forbidden).argmax(axis=1)[:, None], np.arange(curves.shape[1]))
+            column = np.where(forbidden, _first_allowed(forbidden)[:, None], np.arange(curves.shape[1]))
             curves, amounts = (np.take_along_axis(table, column, 1) for table in (curves, amounts))
         if (budget is None) == (mean_budget is None):
             given = "neither" if budget is None else "both"
@@ -69,7 +69,7 @@ class Problem:
                 f"sizes up to {scale.max():.3g} times levels up to {amounts.max():.3g} is beyond 2**62; "
                 "divide sizes and budget by a common factor"
             )
-        return cls(curves, amounts, scale[:, None] * amounts, budget, sense, column)
+        return cls(curves, amounts, scale[:, None] * amounts, budget, sense, forbidden)
 
     def menu(self) -> _knapsack.Menu:
         """The levels of each item that are worth considering."""
@@ -112,7 +112,11 @@ class Problem:
             budget={"budget": self.budget},
             prices={"budget": price},
             objective="curves",
-            info={"level": level if self.column is None else self.column[rows, level], **self._warnings(), **info},
+            info={
+                "level": np.where(self.forbidden[rows, level], _first_allowed(self.forbidden), level),
+                **self._warnings(),
+                **info,
+            },
         )
 
     def _warnings(self) -> dict[str, list[str]]:
@@ -141,3 +145,8 @@ class Problem:
             best = np.where(nearest, worth, -np.inf).max(axis=1)
             out.append(np.where(side.any(axis=1), toward * (best - now), np.nan))
         return out[0], out[1]
+
+
+def _first_allowed(forbidden: NDArray[np.bool_]) -> Ints:
+    """(n,) the first level that each item may have."""
+    return (~forbidden).argmax(axis=1)
