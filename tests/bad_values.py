@@ -138,7 +138,15 @@ SPARSE: Bad = {
 }
 HOSTILE: dict[str, Bad] = {
     "X": ROWS,
-    "curves": ROWS,
+    "curves": {
+        **{name: bad for name, bad in ROWS.items() if name not in ("infinite", "several")},
+        "of no loss": (lambda v: put(v, (1, 1), -np.inf), "@ at row 1, column 1 is infinite"),
+        "several of no loss": (
+            lambda v: put(v, (slice(1, 3), 0), -np.inf),
+            "@ at row 1, column 0 is infinite (2 such values)",
+        ),
+        "no level": (lambda v: put(v, 2, np.inf), "@ at row 2"),
+    },
     "distances": {
         **SQUARE,
         "one way": (lambda v: put(v, (1, 0), 99.0), "@ is not symmetric: (0, 1) is 0.5 and (1, 0) is 99"),

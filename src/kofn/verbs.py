@@ -279,7 +279,7 @@ def methods(verb: str | None = None, *, given: Sequence[str] = ()) -> Methods:
     Examples:
         >>> import kofn
         >>> [entry.name for entry in kofn.methods("combine", given=("rankings",))]
-        ['borda', 'kemeny']
+        ['borda', 'bradley_terry', 'kemeny']
     """
     for word in given:
         if word not in VOCABULARY:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import polars as pl
@@ -48,3 +49,43 @@ def test_a_judge_of_prose_is_left_out(folder: Path, capsys: pytest.CaptureFixtur
     for call in (("combine", "board.csv"), ("select", "board.csv", "--rankings", "-k", 1)):
         told = refused(capsys, *call, "--columns", "mmlu,notes")
         assert "column 'notes' holds text and no scores; leave it out of --columns" in told
+
+
+def test_an_empty_cell_is_a_level_that_the_item_may_not_have(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = "layer,params,2,3,4,8\nq_proj,4096,9.1,4.0,1.2,0.1\nlm_head,32000,50,22,{},1.5\n"
+    call = ("allocate", "q.csv", "--id", "layer", "--size", "params")
+    answers = []
+    for cell, more in (("", ()), ("inf", ()), ("NA", ("--na", "NA"))):
+        Path("q.csv").write_text(rows.format(cell))
+        code, text, err = run(capsys, *call, "--mean-budget", 4, *more, "--json")
+        assert code == 0, err
+        answers.append({name: value for name, value in json.loads(text).items() if name != "seconds"})
+    assert answers[0] == answers[1] == answers[2]
+    assert answers[0]["amounts"] == [8, 3]
+    pl.read_csv("q.csv", null_values="NA").write_parquet("q.parquet")
+    parquet = json.loads(run(capsys, "allocate", "q.parquet", *call[2:], "--mean-budget", 4, "--json")[1])
+    assert parquet["amounts"] == [8, 3]
+    for cell in ("NA", "tbd", "-inf", "nan"):
+        Path("q.csv").write_text(rows.format(cell))
+        assert "q.csv column '4' at row 1 is" in refused(capsys, *call, "--mean-budget", 4)
+    Path("q.csv").write_text(rows.format("").replace("50,22,,1.5", ",,,"))
+    assert "row 1 ('lm_head') allows no level" in refused(capsys, *call, "--mean-budget", 4)
+    Path("q.csv").write_text(rows.format("").replace("1.2,", ","))
+    assert json.loads(run(capsys, *call, "--mean-budget", 4, "--json")[1])["amounts"] == [8, 3]
+    levels = ("--levels", "2,3,4,8")
+    Path("q.csv").write_text(Path("q.csv").read_text().replace("2,3,4,8", "l2,l3,l4,l8"))
+    assert json.loads(run(capsys, *call, "--mean-budget", 4, *levels, "--json")[1])["amounts"] == [8, 3]
+    pl.DataFrame({"item": ["a", "b"], "gain": [[1.0, -math.inf, 3.0], [1.0, 2.0, 9.0]]}).write_parquet("v.parquet")
+    gains = run(capsys, "allocate", "v.parquet", "--id", "item", "--budget", 2, "--sense", "max", "--json")[1]
+    assert json.loads(gains)["amounts"] == [0, 2]
+
+
+def test_gains_that_are_taken_as_losses_are_noted_once(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("gains.csv").write_text("channel,0,1000,2000\na,0,50,90\nb,0,30,80\n")
+    call = ("allocate", "gains.csv", "--id", "channel", "--budget", 3000)
+    code, _, err = run(capsys, *call)
+    assert code == 0
+    assert err == "warning: all curves rise with the amount: gains? then --sense max\n"
+    code, text, err = run(capsys, *call, "--sense", "max", "--json")
+    assert (code, err) == (0, "")
+    assert json.loads(text)["amounts"] == [1000, 2000]

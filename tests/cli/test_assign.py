@@ -310,7 +310,7 @@ def test_a_score_table_that_leaves_no_way_is_refused(folder: Path, capsys: pytes
     assert "2 items list no other bins than 1, whose capacity holds 1: 1 too many" in said
     Path("n.csv").write_text("name,a,b\nu,nan,-2\nv,2,inf\n")
     said = refused(capsys, "assign", "n.csv", "--scores", "--id", "name", "--capacity", "2")
-    assert "column 'a' at row 0 is nan; give a finite score, or leave the cell empty" in said
+    assert "column 'a' at row 0 is nan; give a finite number, or leave the cell empty" in said
     Path("t.csv").write_text("name,a,b\nu,,-2\nv,1,-4\n")
     code, _, err = run(
         capsys, "assign", "t.csv", "--scores", "--id", "name", "--capacity", "1", "--drop-empty", "-o", "r.csv"

@@ -15,10 +15,10 @@ BINS = "bin,capacity\nA,2\nB,\n"
 @pytest.mark.parametrize(
     "call",
     [
-        ("allocate", "t.csv", "--columns", "A,B", "--budget", "2"),
-        ("allocate", "t.csv", "--levels", "1,2", "--columns", "A,B", "--budget", "2"),
+        ("allocate", "odd.csv", "--columns", "A,B", "--budget", "2"),
+        ("allocate", "odd.csv", "--levels", "1,2", "--columns", "A,B", "--budget", "2"),
         ("allocate", "t.csv", "--columns", "B", "--size", "A", "--budget", "2"),
-        ("allocate", "t.csv", "--id", "A", "--columns", "B", "--budget", "2"),
+        ("allocate", "t.csv", "--id", "B", "--columns", "A", "--budget", "2"),
         ("combine", "t.csv", "--id", "A", "--columns", "B", "-o", "o.csv"),
         ("combine", "odd.csv", "--columns", "A,B", "-o", "o.csv"),
         ("assign", "t.csv", "--id", "A", "--columns", "B", "--k", "2"),

@@ -518,7 +518,11 @@ class TestMethods:
         names = {entry.name for entry in kofn.methods("assign", given=("scores", "capacity"))}
         assert "capped_routing" in names
         assert "fasterpam" not in names
-        assert [entry.name for entry in kofn.methods("combine", given=("rankings", "ids"))] == ["borda", "kemeny"]
+        assert [entry.name for entry in kofn.methods("combine", given=("rankings", "ids"))] == [
+            "borda",
+            "bradley_terry",
+            "kemeny",
+        ]
 
     def test_an_entry_tells_its_inputs(self):
         assert INDEX["select"]["top_k"].inputs == "scores, k"

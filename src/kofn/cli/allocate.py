@@ -19,20 +19,26 @@ from kofn.cli.estimate import say_beforehand
 from kofn.cli.printing import say
 from kofn.cli.verb_command import Section, VerbCommand
 from kofn.cli.write import check_outputs, finish
-from kofn.core.checks import InputError
+from kofn.core.checks import InputError, forbidden_levels
 from kofn.core.plans import Allocation
 from kofn.io.tables import Table
 from kofn.tables.arguments import VerbArguments
+from kofn.tables.read import is_blank, is_scores, score_column
 from kofn.verbs import allocate
 
 _STEM = re.compile(r"\d+(\.\d+)?")
 # How many columns of levels are named in one line.
 _SHOWN = 12
+# What an empty cell of a curve says.
+_NO_LEVEL = "the item may not have this level"
 
 CURVES = Section(
     "What the curves are",
     (
-        words.columns("Columns that hold the curve, level by level; default every numeric one."),
+        words.columns(
+            "Columns that hold the curve, level by level; default every numeric one. Empty, or inf (-inf with --sense "
+            "max): the item may not have that level."
+        ),
         words.ID,
         flag("--size", "--sizes", "size_column", metavar="COL", help="Column of sizes: level l costs size * level."),
         flag(
@@ -87,6 +93,9 @@ def command(typed: Sequence[str], file: str, **values: Any) -> None:
     call = arguments.given("budget") | {"curves": curves.values}
     if arguments.id_column:
         call["ids"] = table.ids(arguments.id_column)
+    if curves.values.ndim == 2:
+        # Here the item is known by its name; what else is wrong, the method says.
+        forbidden_levels(curves.values, arguments.sense or "min", call.get("ids"))
     options = arguments.options
     if arguments.levels:
         options["levels"] = [int(level) if level.is_integer() else level for level in arguments.levels]
@@ -99,6 +108,8 @@ def command(typed: Sequence[str], file: str, **values: Any) -> None:
         return
     plan = allocate(method=arguments.method, options=options, **call)
     finish(plan, arguments, lambda: plan.to_frame().drop("index"))
+    for warning in plan.info.get("warnings", ()):
+        click.echo(f"warning: {warning.replace('sense=', '--sense ').replace(chr(39), '')}", err=True)
     say(answer(plan, arguments), lambda: render(plan, arguments, curves), arguments.as_json)
 
 
@@ -119,36 +130,48 @@ class Curves(NamedTuple):
 def read_curves(table: Table, arguments: AllocateArguments) -> Curves:
     """The columns that are named, or else every column of numbers, or the one column of vectors.
 
-    Columns whose names are numbers are levels of that amount, and come in their order.
+    Columns whose names are numbers are levels of that amount, and come in their order. A column of text that is mostly
+    numbers is among them, so that what is none there is refused, and so is one without any value that is named as
+    levels are.
 
     Raises:
         InputError: no such column, or one of numbers whose name is not like those of the levels.
     """
-    aside = {arguments.id_column, arguments.size_column}
     names = arguments.columns or tuple(
-        name for name in table.columns if name not in aside and table.dtype(name) in ("number", "vector")
+        name
+        for name in table.columns
+        if name not in {arguments.id_column, arguments.size_column} and _is_level(table, name)
     )
     if arguments.columns is None and arguments.levels:
         column_of = {_amount(name): name for name in names}
         # Levels that name columns are those columns.
         if set(arguments.levels) <= column_of.keys():
             names = tuple(column_of[level] for level in arguments.levels)
-            return Curves(_side_by_side(table, names), names)
+            return Curves(_side_by_side(table, names, arguments), names)
     if not names:
         raise InputError(f"{table.path} has no numeric columns to take as a curve; name them with --columns")
     if len(names) == 1 and table.dtype(names[0]) == "vector":
-        return Curves(table.vectors(names[0]), names)
+        return Curves(table.vectors(names[0], finite=False), names)
     if arguments.columns is None:
         _refuse_no_levels(table, names)
     amounts = {name: amount for name in names if (amount := _amount(name)) is not None}
     if arguments.levels or len(amounts) < len(names):
-        return Curves(_side_by_side(table, names), names)
+        return Curves(_side_by_side(table, names, arguments), names)
     names = tuple(sorted(names, key=lambda name: amounts[name]))
-    return Curves(_side_by_side(table, names), names, [amounts[name] for name in names])
+    return Curves(_side_by_side(table, names, arguments), names, [amounts[name] for name in names])
 
 
-def _side_by_side(table: Table, names: Sequence[str]) -> NDArray[Any]:
-    return np.stack([table.numbers(name) for name in names], axis=1)
+def _is_level(table: Table, name: str) -> bool:
+    kind = table.dtype(name)
+    return kind in ("number", "vector") or (
+        kind == "text" and (is_scores(table, name) or (bool(_STEM.search(name)) and is_blank(table, name)))
+    )
+
+
+def _side_by_side(table: Table, names: Sequence[str], arguments: AllocateArguments) -> NDArray[Any]:
+    """(n, levels) the columns, infinitely bad where a cell is empty."""
+    worst = -math.inf if arguments.sense == "max" else math.inf
+    return np.stack([score_column(table, name, worst, _NO_LEVEL) for name in names], axis=1)
 
 
 def _refuse_no_levels(table: Table, names: Sequence[str]) -> None:
@@ -190,6 +213,7 @@ def answer(plan: Allocation, arguments: AllocateArguments) -> dict[str, Any]:
         "seconds": plan.info["seconds"],
         "output": arguments.output,
         "report": arguments.report,
+        "warnings": plan.info.get("warnings", []),
         "amounts": plan.amounts,
     }
 

@@ -39,7 +39,8 @@ def command(typed: Sequence[str], members: tuple[str, ...], **values: Any) -> No
     A recipe (.toml or .yaml, mergekit's too) names members, a method, and other methods for some tensors. A run that
     was killed goes on where it was when the same command is given again. A table has one row an alternative and one
     column a judge, higher is better but for --lower; empty cells are scores not given. The folder that
-    lm-evaluation-harness wrote is such a table: its models are ranked by its tasks.
+    lm-evaluation-harness wrote is such a table: its models are ranked by its tasks. Votes between two, one a row
+    (model_a, model_b, winner, as arenas write them), are counted; with --wins the table holds such counts.
 
     \b
     kofn combine a/ b/ c/ --weights .5,.3,.2 -o merged/
@@ -50,11 +51,15 @@ def command(typed: Sequence[str], members: tuple[str, ...], **values: Any) -> No
     kofn combine style.safetensors face.safetensors --weights .7,.3 -o both.safetensors
     kofn combine leaderboard.csv --id model --lower perplexity -o ranking.csv
     kofn combine results/ -o ranking.csv
+    kofn combine votes.csv -o ranking.csv
+    kofn combine head_to_head.csv --id model --wins -o ranking.csv
     """
     members = tuple(member for given in members for member in _named(given))
     arguments = CombineArguments.of(typed, values)
     suffix = suffix_of(Path(members[0]))
     ranked = suffix in TABLES or all(map(is_results, members))
+    if arguments.wins and suffix not in TABLES:
+        raise InputError(f"--wins is of a table of wins, which {members[0]} is not; leave it out")
     check_outputs(arguments, members, table=ranked)
     if suffix in RECIPES:
         _follow(members, arguments)

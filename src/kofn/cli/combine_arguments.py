@@ -63,6 +63,7 @@ JUDGES = Section(
             type=COLUMNS,
             help="Judges' columns where lower is better: perplexity, errors, seconds.",
         ),
+        flag("--wins", is_flag=True, help="Cells are wins: how often the row won over the column, which is called so."),
     ),
 )
 ANSWER = words.method_section("A .safetensors file or a folder; for a ranking a table.", "--out")
@@ -88,6 +89,7 @@ class CombineArguments(VerbArguments):
     id_column: str | None
     columns: tuple[str, ...] | None
     lower: tuple[str, ...] | None
+    wins: bool
 
 
 def output_of(arguments: CombineArguments) -> str:

@@ -12,15 +12,17 @@ from typing import Any
 import polars as pl
 
 from kofn.cli.combine_arguments import CombineArguments
+from kofn.cli.combine_votes import rank_votes
 from kofn.cli.printing import facts, say
 from kofn.cli.write import finish
 from kofn.combination.rankings._intervals import RESAMPLES
-from kofn.core.checks import InputError
+from kofn.core.checks import InputError, refuse_wins
 from kofn.core.plans import Blend
 from kofn.io.frames import FrameTable
 from kofn.io.lm_eval import MODEL, is_results, score_table
 from kofn.io.tables import Table
 from kofn.tables.read import read_judges
+from kofn.tables.votes import votes_in
 from kofn.verbs import combine
 
 _NAMED = 12  # judges named in one line
@@ -49,16 +51,32 @@ def rank(members: Sequence[str], arguments: CombineArguments) -> None:
     else:
         table = Table.open(members[0], arguments.reading)
     arguments = arguments.named_in(table)
+    columns = None if measured or arguments.columns or arguments.wins else votes_in(table)
+    if columns is not None or arguments.wins:
+        rank_votes(table, columns, arguments)
+        return
     judges, scores = read_judges(table, arguments.columns, arguments.id_column)
     if arguments.dry_run:
         size = {"judges": len(judges), "alternatives": table.n, "exact": "yes"}
         say(size, lambda: facts(size), arguments.as_json)
         return
-    frame = pl.DataFrame({judge: scores[:, column] for column, judge in enumerate(judges)})
-    call = arguments.given("base", "weights") | {"rankings": frame}
+    call = arguments.given("base", "weights")
+    options = arguments.options
     if arguments.id_column:
         call["ids"] = table.ids(arguments.id_column)
-    plan = combine(method=arguments.method, options=arguments.options, **call)
+        if arguments.columns is None:
+            refuse_wins(
+                judges,
+                call["ids"].tolist(),
+                "if cells say how often the row won over the column, say --wins; if the columns are judges, name them: "
+                f"--columns {','.join(judges)}",
+            )
+        elif {str(key) for key in call["ids"].tolist()} == set(judges):
+            # Models that judge each other, as --columns says.
+            judges = tuple(f"judge {judge}" for judge in judges)
+            options = options | ({"lower": [f"judge {name}" for name in arguments.lower]} if arguments.lower else {})
+    call["rankings"] = pl.DataFrame({judge: scores[:, column] for column, judge in enumerate(judges)})
+    plan = combine(method=arguments.method, options=options, **call)
     finish(plan, arguments, plan.to_frame)
     say(
         answer_ranking(plan, judges, arguments),

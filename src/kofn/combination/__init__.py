@@ -6,7 +6,10 @@ from kofn.core.lazy import attach
 
 # Generated below this line by `make index`.
 HOMES = {
+    "Votes": "rankings._votes",
     "borda": "rankings._borda",
+    "bradley_terry": "rankings._bradley_terry",
+    "count_votes": "rankings._votes",
     "dare": "task_vectors._dare",
     "evolved_mean": "soups._evolved_mean",
     "fisher_merging": "averaging._fisher_merging",
@@ -36,7 +39,9 @@ HOMES = {
     "task_arithmetic": "task_vectors._task_arithmetic",
     "ties": "task_vectors._ties",
     "variance_corrected_mean": "averaging._variance_corrected_mean",
+    "vote_ballots": "rankings._votes",
     "weight_matching": "alignment._weight_matching",
     "weighted_mean": "averaging._weighted_mean",
+    "win_ballots": "rankings._votes",
 }
 __getattr__, __dir__, __all__ = attach(__name__, HOMES)

@@ -34,6 +34,8 @@ _ROOM = 4 * 2**30
 # Options that hold pairs of items.
 LINKS = ("must_link", "cannot_link")
 _PER_ITEM = ("y", "groups", "costs")
+# Rows by which it is told what a table looks like.
+_HEAD = 1_000
 # Arrays of more than two parts of so many bytes are digested part by part.
 _PART = 2**24
 
@@ -137,6 +139,14 @@ def build(
     keys = None if ids is None else vocabulary.readable("ids", ids, checks.ids, ids)
     if keys is not None:
         checks.same_length(n, source, "ids", len(keys))
+    judges = tuple(str(name) for name in getattr(given.get("rankings"), "columns", ()))
+    if keys is not None and source == "rankings":
+        checks.refuse_wins(
+            judges,
+            keys.tolist(),
+            "for how often the row won over the column, give kofn.combine(**kofn.combination.win_ballots(frame)); if "
+            "the columns are judges, call them otherwise",
+        )
     for name in late & given.keys():
         checked[name] = vocabulary.readable(name, given[name], checks.positions, given[name], name, n, keys)
     return Problem(
@@ -146,7 +156,7 @@ def build(
         keys,
         digest({"verb": verb, **{name: value for name, value in checked.items() if name not in secret}}),
         at_most_k,
-        tuple(str(name) for name in getattr(given.get("rankings"), "columns", ())),
+        judges,
     )
 
 
@@ -214,9 +224,19 @@ def _refuse_names(frame: Any) -> None:
         return
     import narwhals
 
-    for name, kind in narwhals.from_native(frame, eager_only=True).schema.items():
-        if kind in (narwhals.String, narwhals.Categorical):
-            raise InputError(f"rankings has text in {name!r}; if that names the rows say ids={name!r}, else drop it")
+    table = narwhals.from_native(frame, eager_only=True)
+    named = [name for name, kind in table.schema.items() if kind in (narwhals.String, narwhals.Categorical)]
+    if not named:
+        return
+    head = {name: table[name].head(_HEAD).cast(narwhals.String).to_list() for name in named}
+    votes = checks.vote_columns(head, table.columns)
+    if votes is not None:
+        winner = "winner" if votes.winner is None else f"frame[{votes.winner!r}]"
+        raise InputError(
+            f"rankings looks like votes, one a row ({', '.join(filter(None, votes))}); count them first: kofn.combine("
+            f"**kofn.combination.vote_ballots(frame[{votes.first!r}], frame[{votes.second!r}], {winner}))"
+        )
+    raise InputError(f"rankings has text in {named[0]!r}; if that names the rows say ids={named[0]!r}, else drop it")
 
 
 def columns_by_number(options: Mapping[str, Any], judges: Sequence[str]) -> dict[str, Any]:

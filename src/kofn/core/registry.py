@@ -300,6 +300,9 @@ def execute(
             f"metric='rbf': {spec.name} compares rows by distances (euclidean, sqeuclidean, cosine); rbf is the "
             "similarity of objective='facility_location', as in method='lazy_greedy'"
         )
+    if "curves" in given:
+        with checks.reading("curves", given["curves"]):
+            given["curves"] = checks.without_empty_levels(given["curves"], values.get("sense"))
     problem = problems.build(
         spec.verb,
         given,

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from kofn.core.checks.arrays import curves, distances, matrix, members, rankings, scores, square, weights
+from kofn.core.checks.arrays import distances, matrix, members, rankings, scores, square, weights
 from kofn.core.checks.constraints import capacity, costs, ids, margins
+from kofn.core.checks.curves import curves
 from kofn.core.checks.errors import InputError
 from kofn.core.checks.numbers import bytes_of, choice, count, entropy, number, progress, seconds, shown
 from kofn.core.checks.quotas import groups, labels, quotas
@@ -76,7 +77,12 @@ VOCABULARY: dict[str, Argument] = {
         Argument("distances", "input", distances, "Dissimilarities of every two items, shape (n, n)."),
         Argument("similarity", "input", square, "Similarities >= 0, shape (n, n), dense or SciPy-sparse."),
         Argument("scores", "input", scores, "One score an item (n,), or one for each bin (n, bins)."),
-        Argument("curves", "input", curves, "Loss or value of each item at each level, shape (n, levels)."),
+        Argument(
+            "curves",
+            "input",
+            curves,
+            "Loss or value of each item at each level, shape (n, levels); inf: not allowed (-inf of values).",
+        ),
         Argument("members", "input", members, "What to blend: arrays, state dicts or paths of checkpoints."),
         Argument(
             "rankings",

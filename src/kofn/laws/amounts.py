@@ -23,7 +23,7 @@ def duality(case: Case) -> bool:
         # A loss that the items bring about together is no sum over their curves.
         return False
     worth, costs, value = _worth(ask), ask.costs.astype(np.float64), _up(ask) * plan.value
-    slack = _TIGHT * max(float(np.abs(worth).max(axis=1).sum()), 1e-300)
+    slack = _TIGHT * max(float(np.abs(np.where(np.isfinite(worth), worth, 0.0)).max(axis=1).sum()), 1e-300)
     if plan.price is None or not plan.price >= 0:
         raise broken(case, "duality", f"price is {plan.price!r}")
     for price in _prices(worth, costs, plan.price):
@@ -45,6 +45,8 @@ def concave(case: Case) -> bool:
     plan, ask = case.plan, Levels.of(case)
     worth = _worth(ask)
     width = worth.shape[1]
+    if not np.isfinite(worth).all():
+        return False
     steps = np.diff(worth, axis=1)
     if width < 2 or not (ask.costs == np.arange(width)).all() or (np.diff(steps, axis=1) > 0).any():
         return False
@@ -73,13 +75,14 @@ def _up(ask: Levels) -> float:
 
 
 def _worth(ask: Levels) -> Floats:
-    """(n, levels) what each level is worth: the value, or minus the loss."""
+    """(n, levels) what each level is worth: the value, or minus the loss; -inf where the item may not have it."""
     return _up(ask) * ask.curves
 
 
 def _prices(worth: Floats, costs: Floats, own: float) -> list[float]:
     """The prices at which some item changes its mind, the plan's own and a few between."""
-    gain = worth[:, :, None] - worth[:, None, :]
+    with np.errstate(invalid="ignore"):  # of two levels that the item may not have
+        gain = worth[:, :, None] - worth[:, None, :]
     run = costs[:, :, None] - costs[:, None, :]
     turns = gain[run > 0] / run[run > 0]
     turns = np.unique(turns[(turns > 0) & np.isfinite(turns)])

@@ -96,7 +96,15 @@ def _sources(draw: Draw, entry: Entry, n: int, law: str, tied: bool, options: di
             if "sense" in entry.options and draw(st.booleans()):
                 options["sense"] = draw(st.sampled_from(("min", "max")))
             sense = options.get("sense", "min")
-            given[word] = inputs.curve_table(draw, n, tied=tied, concave=law == "concave", sense=sense)
+            given[word] = inputs.curve_table(
+                draw,
+                n,
+                tied=tied,
+                concave=law == "concave",
+                sense=sense,
+                # Methods with a sense choose among the levels; the others take curves as measurements.
+                some_forbidden="sense" in entry.options and law != "concave",
+            )
         elif word == "members":
             count = min(n, 5) if law != "mergeable" else max(2, min(n, 5))
             kind = "networks" if law == "aligned" else declared.kinds.get("members")
@@ -278,7 +286,9 @@ def _spend(draw: Draw, entry: Entry, given: dict[str, Any], options: dict[str, A
         levels = np.array(drawn).reshape(shape) * draw(st.sampled_from((1, 1, 0.3)))
         options["levels"] = levels
     costs = sizes[:, None] * np.broadcast_to(levels, (n, width))
-    low, high = costs.min(axis=1).sum().item(), costs.max(axis=1).sum().item()
+    allowed = np.isfinite(given["curves"])
+    low = np.where(allowed, costs, costs.max()).min(axis=1).sum().item()
+    high = np.where(allowed, costs, costs.min()).max(axis=1).sum().item()
     share = draw(st.sampled_from((0.0, 0.2, 0.35, 0.5, 0.65, 0.8, 1.0, 1.1)))
     budget = low + share * (high - low)
     if isinstance(low, int):

@@ -124,8 +124,13 @@ def score_table(draw: Draw, n: int, *, tied: bool = True) -> Any:
     return laid_out(draw, array)
 
 
-def curve_table(draw: Draw, n: int, *, tied: bool = True, concave: bool = False, sense: str = "min") -> Any:
-    """curves (n, levels): any shape, or falling ever less steeply (`concave` worth)."""
+def curve_table(
+    draw: Draw, n: int, *, tied: bool = True, concave: bool = False, sense: str = "min", some_forbidden: bool = False
+) -> Any:
+    """curves (n, levels): any shape, or falling ever less steeply (`concave` worth).
+
+    With `some_forbidden`, at times infinite where an item may not have a level; each may have one.
+    """
     width = draw(st.integers(2 if concave else 1, 4))
     array = numbers(draw, (n, width), tied=tied)
     if concave:
@@ -136,6 +141,13 @@ def curve_table(draw: Draw, n: int, *, tied: bool = True, concave: bool = False,
         # More is better, as curves mostly are, but not evenly so.
         array = np.sort(array, axis=1)
         array = array if sense == "max" else array[:, ::-1].copy()
+    if some_forbidden and draw(st.integers(0, 2)) == 0:
+        gone = draw(st.lists(st.integers(0, n * width - 1), max_size=n * width, unique=True))
+        kept = draw(st.lists(st.integers(0, width - 1), min_size=n, max_size=n))
+        forbidden = np.zeros((n, width), bool)
+        forbidden.ravel()[gone] = True
+        forbidden[np.arange(n), kept] = False
+        array = np.where(forbidden, np.inf if sense == "min" else -np.inf, array)
     # Sums of float32 curves would not have exactly the second differences that were drawn.
     return array if concave else laid_out(draw, array)
 

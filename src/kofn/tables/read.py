@@ -30,6 +30,8 @@ _PLANS = (".npz", ".kofn")
 _TEXTS = (".txt", ".text", "")
 # How many columns are named in one note.
 _NAMED = 12
+# What an empty cell of a table of scores says.
+_NO_BIN = "the row may not go to this bin"
 
 
 class Dropped(NamedTuple):
@@ -299,36 +301,43 @@ def read_scores(
         matrices = [name for name, kind in kinds.items() if kind == "vector"]
         if len(matrices) == 1:
             return table.vectors(matrices[0], finite=not some_unlisted), (), ()
-        numeric = [name for name in kinds if _is_scores(table, name)]
+        numeric = [name for name in kinds if is_scores(table, name)]
         if not numeric:
             raise InputError(f"{table.path.name} has no numeric columns to take as scores; name them with --columns")
-        unlisted = [name for name in kinds if gaps and name not in numeric and _is_blank(table, name)]
+        unlisted = [name for name in kinds if gaps and name not in numeric and is_blank(table, name)]
         names = tuple(name for name in kinds if name in numeric or name in unlisted)
         if left := [name for name in kinds if name not in names]:
             few = ", ".join(map(repr, left[:_NAMED])) + (", ..." if len(left) > _NAMED else "")
             notes = (f"not taken as scores, as {'it is' if len(left) == 1 else 'they are'} not of numbers: {few}",)
-    read = _scores_of_bin if gaps else Table.numbers
-    return np.stack([read(table, name) for name in names], axis=1), tuple(names), notes
+    columns = [score_column(table, name, -np.inf, _NO_BIN) if gaps else table.numbers(name) for name in names]
+    return np.stack(columns, axis=1), tuple(names), notes
 
 
-def _is_blank(table: Table, name: str) -> bool:
+def is_blank(table: Table, name: str) -> bool:
     """Whether a column of another kind than numbers has no value at all, which is why its kind is not known."""
     column = table.column(name)
     return 0 < column.len() == column.null_count()
 
 
-def _scores_of_bin(table: Table, name: str) -> NDArray[Any]:
-    """A column of scores, -inf where a cell is empty or -inf."""
+def score_column(table: Table, name: str, empty: float, meaning: str) -> NDArray[Any]:
+    """A column of numbers, `empty` (an infinity) where a cell is empty or just that.
+
+    Args:
+        table: the table.
+        name: the column.
+        empty: what an empty cell is.
+        meaning: what it says, for the refusal of NaN and of the other infinity.
+    """
     column = table.column(name)
     if not column.null_count() and not (column.dtype.is_float() or column.dtype == pl.String):
         return table.numbers(name)
-    scores = np.where(column.is_null().to_numpy(), -np.inf, _scores_with_gaps(table, name))
-    wrong = np.isnan(scores) | (scores == np.inf)
+    scores = np.where(column.is_null().to_numpy(), empty, scores_with_gaps(table, name))
+    wrong = np.isnan(scores) | (scores == -empty)
     if wrong.any():
         row = int(wrong.argmax())
         raise InputError(
-            f"{table.path} column {name!r} at row {row} is {scores[row]:g}; give a finite score, or leave the cell "
-            "empty where the row may not go to this bin"
+            f"{table.path} column {name!r} at row {row} is {scores[row]:g}; give a finite number, or leave the cell "
+            f"empty where {meaning}"
         )
     return scores
 
@@ -344,13 +353,13 @@ def read_judges(
         return tuple(str(i) for i in range(scores.shape[1])), scores
     if id_column:
         table.require(id_column)
-    judges = columns or [name for name in table.columns if name != id_column and _is_scores(table, name)]
+    judges = columns or [name for name in table.columns if name != id_column and is_scores(table, name)]
     if not judges:
         raise InputError(f"{table.path} has no numeric columns to take as judges' scores; name them with --columns")
-    return tuple(judges), np.stack([_scores_with_gaps(table, name) for name in judges], axis=1)
+    return tuple(judges), np.stack([scores_with_gaps(table, name) for name in judges], axis=1)
 
 
-def _is_scores(table: Table, name: str) -> bool:
+def is_scores(table: Table, name: str) -> bool:
     """True for a column of numbers, and for one of text that is mostly numbers: what is none there is refused."""
     kind = table.dtype(name)
     if kind != "text":
@@ -363,7 +372,7 @@ def _is_scores(table: Table, name: str) -> bool:
     return int(is_number(filled, table.reading.decimal).sum()) * 2 > len(filled)
 
 
-def _scores_with_gaps(table: Table, name: str) -> NDArray[np.float64]:
+def scores_with_gaps(table: Table, name: str) -> NDArray[np.float64]:
     """A column of numbers, NaN where a cell is empty."""
     column = table.reading.numbers(table.column(name))
     numbers = column.cast(pl.Float64, strict=False) if not column.dtype.is_nested() else pl.Series([None] * table.n)

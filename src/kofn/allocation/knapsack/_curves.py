@@ -1,8 +1,8 @@
 """One level for each item under a shared budget: loss-by-level curves, the multiple-choice knapsack.
 
 `curves[i, l]` is the loss of item i at level l (`sense="min"`) or its value ("max"); level l of item i costs
-`sizes[i] * levels[l]`. Curves may have any shape, levels any order. For an item with fewer levels than the others,
-repeat one of its levels.
+`sizes[i] * levels[l]`. Curves may have any shape, levels any order. A level of infinite loss (or value -inf) is one
+that its item may not have.
 """
 
 from __future__ import annotations
@@ -25,13 +25,18 @@ from kofn.core.plans import Allocation
 
 @dataclass(frozen=True)
 class Problem:
-    """One checked call: curves, the cost of each level, and the budget."""
+    """One checked call: curves, the cost of each level, and the budget.
+
+    A level that its item may not have is replaced by the first that it may, in curves, levels and costs alike, so that
+    whatever reads them sees finite numbers and the same choices; `forbidden` (n, levels) tells the two apart.
+    """
 
     curves: NDArray[Any]
     levels: NDArray[Any]
     costs: NDArray[Any]
     budget: float | int
     sense: str
+    forbidden: NDArray[np.bool_]
 
     @classmethod
     def of(
@@ -45,6 +50,10 @@ class Problem:
     ) -> Problem:
         """Check the words and options of the call."""
         scale, amounts = sizes_and_levels(curves, sizes, levels)
+        forbidden = checks.forbidden_levels(curves, sense)
+        if forbidden.any():
+            column = np.where(forbidden, _first_allowed(forbidden)[:, None], np.arange(curves.shape[1]))
+            curves, amounts = (np.take_along_axis(table, column, 1) for table in (curves, amounts))
         if (budget is None) == (mean_budget is None):
             given = "neither" if budget is None else "both"
             raise InputError(f"give budget (the total) or mean_budget (the total over the summed sizes), not {given}")
@@ -60,7 +69,7 @@ class Problem:
                 f"sizes up to {scale.max():.3g} times levels up to {amounts.max():.3g} is beyond 2**62; "
                 "divide sizes and budget by a common factor"
             )
-        return cls(curves, amounts, scale[:, None] * amounts, budget, sense)
+        return cls(curves, amounts, scale[:, None] * amounts, budget, sense, forbidden)
 
     def menu(self) -> _knapsack.Menu:
         """The levels of each item that are worth considering."""
@@ -103,8 +112,25 @@ class Problem:
             budget={"budget": self.budget},
             prices={"budget": price},
             objective="curves",
-            info={"level": level, **info},
+            info={
+                "level": np.where(self.forbidden[rows, level], _first_allowed(self.forbidden), level),
+                **self._warnings(),
+                **info,
+            },
         )
+
+    def _warnings(self) -> dict[str, list[str]]:
+        """That every curve gets worse with the amount, so that nothing is worth buying: mostly the wrong sense."""
+        losses = self.curves.astype(np.float64) * (1.0 if self.sense == "min" else -1.0)
+        rows = np.arange(len(losses))
+        if (losses[rows, self.levels.argmax(axis=1)] < losses[rows, self.levels.argmin(axis=1)]).any():
+            return {}  # nearly always, and cheaper than to sort
+        order = np.lexsort((losses, self.levels), axis=1)
+        steps = np.diff(np.take_along_axis(losses, order, 1), axis=1)
+        if not (steps >= 0).all() or not (steps > 0).any():
+            return {}
+        words = ("rise", "gains", "max") if self.sense == "min" else ("fall", "losses", "min")
+        return {"warnings": ["all curves {} with the amount: {}? then sense={!r}".format(*words)]}
 
     def _marginals(self, level: Ints) -> tuple[Floats, Floats]:
         """The gain of the next dearer level, and the loss of the next cheaper one; NaN where there is none."""
@@ -119,3 +145,8 @@ class Problem:
             best = np.where(nearest, worth, -np.inf).max(axis=1)
             out.append(np.where(side.any(axis=1), toward * (best - now), np.nan))
         return out[0], out[1]
+
+
+def _first_allowed(forbidden: NDArray[np.bool_]) -> Ints:
+    """(n,) the first level that each item may have."""
+    return (~forbidden).argmax(axis=1)

@@ -33,7 +33,9 @@ def hull_greedy(
     """Give each item one of its levels by climbing the curves' convex hulls, always where a unit of budget saves most.
 
     Args:
-        curves: (n, L) loss of each item at each level, or its value with `sense="max"`; finite, of any shape.
+        curves: (n, L) loss of each item at each level, or its value with `sense="max"`; of any shape. `inf` (with
+            `sense="max"` `-inf`), or an empty cell of a frame, is a level that the item may not have; NaN in an array
+            is refused.
         budget: the total cost of all items, at most.
         sizes: (n,) cost of one unit of level for each item, >= 0, default 1.
         levels: (L,) or (n, L) amounts, >= 0, in any order, default 0..L-1.
@@ -47,7 +49,7 @@ def hull_greedy(
 
     Raises:
         InfeasibleError: even the cheapest level of every item costs more than the budget; says by how much.
-        InputError: curves, sizes or levels of the wrong shape, negative or not finite.
+        InputError: curves, sizes or levels of the wrong shape, negative or NaN, an item that may have no level.
 
     Cost: O(n L log(n L)) time, O(n L) memory.
 

@@ -42,7 +42,9 @@ def multiple_choice_knapsack(
     program over the remaining items, on Pareto-optimal (cost, loss) states pruned by bounds, closes the gap.
 
     Args:
-        curves: (n, L) loss of each item at each level, or its value with `sense="max"`; finite, of any shape.
+        curves: (n, L) loss of each item at each level, or its value with `sense="max"`; of any shape. `inf` (with
+            `sense="max"` `-inf`), or an empty cell of a frame, is a level that the item may not have; NaN in an array
+            is refused.
         budget: the total cost of all items, at most.
         sizes: (n,) cost of one unit of level for each item, >= 0, default 1; for example a layer's number of weights.
         levels: (L,) or (n, L) amounts, >= 0, in any order, default 0..L-1; for example bits a weight.
@@ -60,8 +62,8 @@ def multiple_choice_knapsack(
 
     Raises:
         InfeasibleError: even the cheapest level of every item costs more than the budget; says by how much.
-        InputError: curves, sizes or levels of the wrong shape, negative or not finite, or curves too large for
-            `max_memory`.
+        InputError: curves, sizes or levels of the wrong shape, negative or NaN, an item that may have no level, or
+            curves too large for `max_memory`.
 
     Cost: a millisecond or two at n=224, L=8; about a second at n=100,000, L=16. Worst-case states are bounded by
     `max_memory`: curves whose every step has nearly the same exchange rate can reach it.

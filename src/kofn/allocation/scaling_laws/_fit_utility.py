@@ -121,6 +121,7 @@ def fit_utility(
         ([0.3, 0.1], [2.0, 6.0])
     """
     losses = checks.curves(curves).astype(np.float64)
+    checks.refuse_nonfinite(losses, "curves")
     size, passes = _measured(losses, sizes, levels)
     problem = _LeastSquares.of(losses, size, passes)
     x = problem.solve()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kofn.core import checks
-from kofn.core.arrays import Floats
+from kofn.core.arrays import Floats, Ints
 
 _AT_ONCE = 1 << 22  # comparisons
 
@@ -21,23 +22,62 @@ def ballots_of(rankings: Floats, lower: str | Sequence[int] | Sequence[str] | No
     return ballots
 
 
+class _Votes(NamedTuple):
+    """The judges who rate two alternatives alone, as votes: compared pair by pair of all, many would take minutes.
+
+    Attributes:
+        judge: the judges' numbers, without those who rate the two alike.
+        winner: the one that each rates higher.
+        loser: the other one.
+        rest: (m,) which judges rate another number of alternatives.
+    """
+
+    judge: Ints
+    winner: Ints
+    loser: Ints
+    rest: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, ballots: Floats) -> _Votes:
+        rated = ~np.isnan(ballots)
+        of_two = rated.sum(axis=1) == 2
+        judge = np.flatnonzero(of_two)
+        left, right = np.nonzero(rated[of_two])[1].reshape(-1, 2).T
+        lead = ballots[judge, left] - ballots[judge, right]
+        # Of two that are alike neither wins.
+        judge, left, right, lead = (each[lead != 0] for each in (judge, left, right, lead))
+        return cls(judge, np.where(lead > 0, left, right), np.where(lead > 0, right, left), ~of_two)
+
+
 def preferences(ballots: Floats, weights: Floats) -> Floats:
     """(n, n) the weight of the judges who rate the row's alternative above the column's; whole ones add up exactly."""
-    m, n = ballots.shape
+    n = ballots.shape[1]
     out = np.zeros((n, n))
+    votes = _Votes.of(ballots)
+    np.add.at(out, (votes.winner, votes.loser), weights[votes.judge])
+    ballots, weights = ballots[votes.rest], weights[votes.rest]
     step = max(1, _AT_ONCE // (n * n))
-    for low in range(0, m, step):
+    for low in range(0, len(ballots), step):
         block = ballots[low : low + step]
-        above = block[:, :, None] > block[:, None, :]
-        out += np.tensordot(weights[low : low + step], above, axes=1)
+        preferred = block[:, :, None] > block[:, None, :]
+        out += np.tensordot(weights[low : low + step], preferred, axes=1)
     return out
+
+
+def compared(ballots: Floats, weights: Floats) -> Floats:
+    """(n, n) the weight of the judges who rate both alternatives."""
+    rated = (~np.isnan(ballots)).astype(np.float64)
+    return (rated * weights[:, None]).T @ rated
 
 
 def overturned(ballots: Floats, order: NDArray[np.int64]) -> Floats:
     """(m,) each judge's share of the pairs it rates apart that the order turns round, 0 where it rates none apart."""
     out = np.zeros(len(ballots))
-    for judge, ballot in enumerate(ballots):
-        ranked = ballot[order]
+    votes = _Votes.of(ballots)
+    position = np.argsort(order)
+    out[votes.judge] = position[votes.winner] > position[votes.loser]
+    for judge in np.flatnonzero(votes.rest).tolist():
+        ranked = ballots[judge, order]
         above = ranked[:, None] > ranked[None, :]
         pairs = int(above.sum())
         out[judge] = np.tril(above).sum() / pairs if pairs else 0.0

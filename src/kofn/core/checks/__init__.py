@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from kofn.core.checks.arrays import as_array as as_array
 from kofn.core.checks.arrays import as_float as as_float
-from kofn.core.checks.arrays import curves as curves
 from kofn.core.checks.arrays import distances as distances
 from kofn.core.checks.arrays import first_equal as first_equal
 from kofn.core.checks.arrays import is_sparse as is_sparse
@@ -26,6 +25,9 @@ from kofn.core.checks.constraints import margins as margins
 from kofn.core.checks.constraints import positions as positions
 from kofn.core.checks.constraints import same_length as same_length
 from kofn.core.checks.constraints import spread_costs as spread_costs
+from kofn.core.checks.curves import curves as curves
+from kofn.core.checks.curves import forbidden_levels as forbidden_levels
+from kofn.core.checks.curves import without_empty_levels as without_empty_levels
 from kofn.core.checks.errors import BrokenPlanError as BrokenPlanError
 from kofn.core.checks.errors import FailureError as FailureError
 from kofn.core.checks.errors import InfeasibleError as InfeasibleError
@@ -63,3 +65,7 @@ from kofn.core.checks.quotas import written as written
 from kofn.core.checks.reading import collected as collected
 from kofn.core.checks.reading import in_callers_code as in_callers_code
 from kofn.core.checks.reading import reading as reading
+from kofn.core.checks.votes import VoteColumns as VoteColumns
+from kofn.core.checks.votes import compared_pair as compared_pair
+from kofn.core.checks.votes import refuse_wins as refuse_wins
+from kofn.core.checks.votes import vote_columns as vote_columns

@@ -183,8 +183,8 @@ def refuse_nonfinite(array: Array, name: str) -> None:
     raise InputError(f"{name} at {where} is {kind}{more}; drop or impute those rows first")
 
 
-def matrix(value: Any, name: str = "X") -> Array:
-    """A finite (n, d) floating matrix with at least one row and one column."""
+def matrix(value: Any, name: str = "X", *, finite: bool = True) -> Array:
+    """A (n, d) floating matrix with at least one row and one column, finite unless the caller judges that."""
     array = as_array(value, name)
     if array.ndim == 1 and len(array) and (array.dtype.kind == "U" or all(isinstance(row, str) for row in array)):
         raise InputError(
@@ -207,7 +207,8 @@ def matrix(value: Any, name: str = "X") -> Array:
     if array.shape[1] == 0:
         raise InputError(f"{name} has no columns: shape {array.shape}")
     array = as_float(array, name)
-    refuse_nonfinite(array, name)
+    if finite:
+        refuse_nonfinite(array, name)
     return array
 
 
@@ -362,17 +363,6 @@ def weights(value: Any, name: str = "weights") -> Array:
 def signed_weights(value: Any, name: str = "weights") -> Array:
     """Finite (m,) weights of members, which may be negative."""
     return vector(value, name)
-
-
-def curves(value: Any, name: str = "curves") -> Array:
-    """Finite (n, levels) losses or values, whose sum over the items is finite too."""
-    array = matrix(value, name)
-    with np.errstate(over="ignore"):
-        if not np.isfinite(np.abs(array.astype(np.float64)).max(axis=1).sum()):
-            raise InputError(
-                f"{name} holds values up to {np.abs(array).max():.3g}, whose sum overflows; scale them down"
-            )
-    return array
 
 
 def rankings(value: Any, name: str = "rankings") -> Array:

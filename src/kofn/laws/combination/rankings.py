@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+from hypothesis import strategies as st
 
 from kofn.core.arrays import Floats
 from kofn.laws.case import Case, broken
+from kofn.laws.inputs import Draw, Drawer
 from kofn.laws.words import (
     Recount,
     agree,
@@ -75,4 +78,52 @@ def _overturned(case: Case) -> None:
             agree(case, "optimum", plan.value, best, 1.0)
 
 
-RECOUNTS: dict[str, Recount] = {"borda": _borda, "overturned_preferences": _overturned}
+def _comparison_likelihood(case: Case) -> None:
+    """The likelihood pair by pair, whose slope is 0 in every strength, and strengths that fall along the order."""
+    plan, prior = case.plan, case.options.get("prior", 0.0)
+    ballots = np.asarray(case.words["rankings"], np.float64).T
+    weights = np.asarray(case.words.get("weights", np.ones(len(ballots))), np.float64)
+    points = np.asarray(plan.info["points"])
+    heard = np.flatnonzero(~np.isnan(points)).tolist()
+    terms, slope, size = [], np.zeros(case.n), 1.0
+    for a, b in itertools.permutations(heard, 2):
+        won = prior / 2 + math.fsum(
+            weight * (float(ballot[a] > ballot[b]) + 0.5 * float(ballot[a] == ballot[b]))
+            for ballot, weight in zip(ballots, weights, strict=True)
+        )
+        odds = math.exp(points[b] - points[a])
+        terms.append(-won * math.log1p(odds))
+        slope[a] += won * odds / (1 + odds)
+        slope[b] -= won * odds / (1 + odds)
+        size += won
+    agree(case, "value", plan.value, math.fsum(terms), size)
+    if np.abs(slope).max() > 1e-6 * size:
+        raise broken(case, "recount", f"the likelihood still rises: its slope is {slope}")
+    ranked = points[np.asarray(plan.result)]
+    known = ranked[~np.isnan(ranked)]
+    if np.isnan(ranked[: len(known)]).any() or (np.diff(known) > 1e-8).any():
+        raise broken(case, "recount", f"the ranking's strengths do not fall: {ranked}")
+
+
+def _draw_prior(draw: Draw, given: Mapping[str, Any], options: dict[str, Any]) -> None:
+    """A prior where the strengths need one, and at times elsewhere."""
+    from kofn.combination.rankings._bradley_terry import half_wins, refuse_no_strengths
+
+    ballots = np.array(np.asarray(given["rankings"], np.float64).T, order="C")
+    weights = np.asarray(given.get("weights", np.ones(len(ballots))), np.float64)
+    wins = half_wins(ballots, weights)
+    try:
+        refuse_no_strengths(wins, range(len(wins)))
+        needed = False
+    except ValueError:
+        needed = True
+    if needed or draw(st.integers(0, 2)) == 0:
+        options["prior"] = draw(st.sampled_from((0.1, 0.5, 2.0)))
+
+
+RECOUNTS: dict[str, Recount] = {
+    "borda": _borda,
+    "overturned_preferences": _overturned,
+    "comparison_likelihood": _comparison_likelihood,
+}
+OPTIONS: dict[str, Drawer] = {"prior": _draw_prior}

@@ -1,0 +1,105 @@
+"""`kofn combine` of votes between two alternatives, one a row or counted in a table of wins: one ranking."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from kofn.cli.combine_arguments import CombineArguments
+from kofn.cli.printing import facts, say
+from kofn.cli.write import finish
+from kofn.core.checks import InputError, VoteColumns
+from kofn.core.plans import Blend
+from kofn.io.tables import Table
+from kofn.tables.votes import read_votes, read_wins
+from kofn.verbs import combine
+
+# What `auto` is for votes, of which no judge rates more than two alternatives.
+_METHOD = "kemeny"
+
+
+def rank_votes(table: Table, columns: VoteColumns | None, arguments: CombineArguments) -> None:
+    """Rank what the votes of a table compare, or, without `columns`, the rows of a table of wins."""
+    from kofn.combination.rankings._bradley_terry import half_wins, refuse_no_strengths
+    from kofn.combination.rankings._votes import win_ballots
+
+    for name in ("weights", "lower"):
+        if getattr(arguments, name) is not None:
+            raise InputError(f"--{name} is of judges; {table.path} holds votes, which are counted: leave it out")
+    if arguments.wins and arguments.columns is not None:
+        raise InputError("--wins reads the columns that are called as the rows are; leave --columns out")
+    if columns is None:
+        ballots, left_out = read_wins(table, arguments.id_column), 0
+        ties = 0
+        source = "a table of wins"
+    else:
+        votes = read_votes(table, columns)
+        ballots, left_out = win_ballots(votes.wins, votes.ties, ids=votes.names), votes.left_out
+        ties = int(votes.ties.sum()) // 2
+        source = ", ".join(filter(None, columns))
+    size = {
+        "alternatives": len(ballots["rankings"]),
+        "votes": float(np.sum(ballots["weights"])),
+        "ties": ties,
+        "left_out": left_out,
+        "source": source,
+    }
+    if arguments.dry_run:
+        say(size, lambda: facts(size), arguments.as_json)
+        return
+    method: Any = _METHOD if arguments.method == "auto" else arguments.method
+    if method == "bradley_terry" and not arguments.options.get("prior"):
+        # Here the alternatives are known by their names.
+        weights = np.asarray(ballots["weights"])
+        refuse_no_strengths(half_wins(np.ascontiguousarray(ballots["rankings"].T), weights), ballots["ids"])
+    call = arguments.given("base") | ballots
+    plan: Blend = combine(method=method, options=arguments.options, **call)
+    plan = _of_votes(plan)
+    finish(plan, arguments, plan.to_frame)
+    say(answer(plan, size, arguments), lambda: render(plan, size, arguments), arguments.as_json)
+
+
+def _of_votes(plan: Blend) -> Blend:
+    """The plan without what is counted in judges: here a judge is an outcome of a pair, however often it was voted."""
+    counted = ("rated", "rank_low", "rank_high", "ratings")
+    return dataclasses.replace(plan, info={name: value for name, value in plan.info.items() if name not in counted})
+
+
+def answer(plan: Blend, size: Mapping[str, Any], arguments: CombineArguments) -> dict[str, Any]:
+    """The ranking for machines."""
+    frame = plan.to_frame()
+    return {
+        "method": plan.method,
+        **size,
+        "value": plan.value,
+        "bound": plan.bound,
+        "status": plan.status,
+        "ranking": frame["id"].to_list(),
+        "standings": frame.fill_nan(None).to_dicts(),
+        "output": arguments.output,
+        **({"report": arguments.report} if arguments.report else {}),
+    }
+
+
+def render(plan: Blend, size: Mapping[str, Any], arguments: CombineArguments) -> str:
+    """The ranking for people: the first ten."""
+    ranking = plan.to_frame()
+    notes = [f"{size['ties']:,} of them ties"] if size["ties"] else []
+    notes += [f"{size['left_out']:,} rows without a winner left out"] if size["left_out"] else []
+    more = f" ({'; '.join(notes)})" if notes else ""
+    lines = [
+        f"{plan.method}: {len(ranking)} alternatives ranked by {size['votes']:,.10g} votes in {size['source']}{more}"
+    ]
+    for row in ranking.head(10).iter_rows(named=True):
+        points = f"  {row['points']:.4g} points" if "points" in row else ""
+        lines.append(f"  {row['rank']:3}. {row['id']}{points}")
+    if plan.objective == "overturned_preferences":
+        lines.append(f"votes against this order: {plan.value:,.10g} ({plan.status})")
+    if arguments.output:
+        lines.append(f"ranking -> {arguments.output}")
+    if arguments.report:
+        lines.append(f"report -> {arguments.report}")
+    return "\n".join(lines)

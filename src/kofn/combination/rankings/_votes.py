@@ -1,0 +1,178 @@
+"""Votes between two alternatives as judges who rate those two: what every rule of this family takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from kofn.core import checks
+from kofn.core.arrays import Array, Floats
+from kofn.core.checks import InputError, shown
+from kofn.core.checks.votes import side_of
+
+__all__ = ["Votes", "count_votes", "vote_ballots", "win_ballots"]
+
+
+class Votes(NamedTuple):
+    """How often each of two alternatives won over the other.
+
+    Attributes:
+        names: (n,) the alternatives, sorted.
+        wins: (n, n) how often the row won over the column.
+        ties: (n, n) how often neither won, symmetric.
+        left_out: rows without a winner or a name, or of one alternative twice.
+    """
+
+    names: list[str]
+    wins: Floats
+    ties: Floats
+    left_out: int
+
+
+def vote_ballots(first: Any, second: Any, winner: Any) -> dict[str, Any]:
+    """Count votes, one a row, into ballots that `kofn.combine` takes.
+
+    Args:
+        first: (votes,) the name of one alternative of each vote.
+        second: (votes,) the name of the other.
+        winner: (votes,) which won: its name, or what its column is called (where columns of a frame are given), or one
+            of a, first, left, 1 and b, second, right, 2; tie, draw, both, neither, "tie (bothbad)" for none.
+
+    Returns:
+        As from `win_ballots`. Votes that miss a value, or of one alternative with itself, are left out.
+
+    Raises:
+        InputError: columns of unequal length, a winner that is neither side, no vote that can be counted.
+
+    Cost: O(votes), beside one loop over the different (first, second, winner).
+
+    Examples:
+        >>> import kofn
+        >>> from kofn.combination import vote_ballots
+        >>> ballots = vote_ballots(["a", "b", "c"], ["b", "c", "a"], ["a", "tie", "c"])
+        >>> ballots["ids"], ballots["weights"].tolist()
+        (['a', 'b', 'c'], [1.0, 1.0, 1.0])
+        >>> kofn.combine(**ballots, method="kemeny").to_frame()["id"].to_list()
+        ['c', 'a', 'b']
+    """
+    votes = count_votes(first, second, winner)
+    return win_ballots(votes.wins, votes.ties, ids=votes.names)
+
+
+def win_ballots(wins: Any, ties: ArrayLike | None = None, *, ids: Sequence[Any] | None = None) -> dict[str, Any]:
+    """Turn a table of wins into ballots that `kofn.combine` takes: a judge for each pair and outcome, weighted by it.
+
+    The judge of (i, j) rates i above j and nothing else. `kemeny` then finds the ranking that overturns the fewest
+    votes, and `borda` the mean share of votes that each alternative won, ties half.
+
+    Args:
+        wins: (n, n) how often the row won over the column, >= 0; the diagonal is not read, NaN is never. A frame's
+            columns may stand in another order than its rows, if its index (or `ids`) has the same names.
+        ties: (n, n) how often neither of two won, symmetric; none by default.
+        ids: (n,) what the rows are called; default the index or the columns of a frame.
+
+    Returns:
+        `rankings` (n, m), `weights` (m,) and, where there are any, `ids`: the arguments of `kofn.combine`.
+
+    Raises:
+        InputError: a table that is not square, a negative or infinite count, ties that are not symmetric, or no win and
+            no tie at all.
+
+    Cost: O(n m) memory for m different outcomes, at most 3 n (n - 1) / 2.
+
+    Examples:
+        >>> import kofn
+        >>> from kofn.combination import win_ballots
+        >>> ballots = win_ballots([[0, 90, 2], [60, 0, 1], [8, 9, 0]], ids=["A", "B", "C"])
+        >>> kofn.combine(**ballots, method="kemeny").to_frame()["id"].to_list()
+        ['C', 'A', 'B']
+    """
+    columns = [str(name) for name in getattr(wins, "columns", ())]
+    index = list(getattr(wins, "index", ())) if columns else []
+    named = list(ids) if ids is not None else index if {str(name) for name in index} == set(columns) else columns
+    rows = [str(name) for name in named]
+    alike = bool(columns) and sorted(rows) == sorted(columns) and len(set(columns)) == len(columns)
+    table = _counts(wins, "wins", [columns.index(name) for name in rows] if alike else None)
+    n = len(table)
+    if named:
+        checks.same_length(n, "wins", "ids", len(named))
+    tied = np.zeros((n, n)) if ties is None else _counts(ties, "ties")
+    if tied.shape != table.shape or (tied != tied.T).any():
+        raise InputError(f"ties has shape {tied.shape}; give a symmetric table of the shape of wins, {table.shape}")
+    winner, loser = np.nonzero(table)
+    left, right = np.nonzero(np.triu(tied))
+    m = len(winner) + len(left)
+    if not m:
+        raise InputError("wins holds no win and no tie; give at least one vote between two")
+    rankings = np.full((n, m), np.nan)
+    judge, tie = np.arange(len(winner)), np.arange(len(winner), m)
+    rankings[winner, judge], rankings[loser, judge] = 1.0, 0.0
+    rankings[left, tie], rankings[right, tie] = 0.0, 0.0
+    weights = np.concatenate([table[winner, loser], tied[left, right]])
+    return {"rankings": rankings, "weights": weights} | ({"ids": named} if named else {})
+
+
+def _counts(value: Any, name: str, order: Sequence[int] | None = None) -> Floats:
+    """(n, n) finite counts >= 0, zero on the diagonal and where NaN; the columns in this `order`, if given."""
+    array = checks.as_float(checks.as_array(value, name), name).astype(np.float64)
+    if array.ndim != 2 or array.shape[0] != array.shape[1] or len(array) < 2:
+        raise InputError(f"{name} has shape {array.shape}; give (n, n), a row and a column for each of two or more")
+    array = array if order is None else array[:, order]
+    array = np.where(np.isnan(array) | np.eye(len(array), dtype=bool), 0.0, array)
+    wrong = np.argwhere((array < 0) | np.isinf(array))
+    if len(wrong):
+        i, j = wrong[0]
+        raise InputError(f"{name} at row {i}, column {j} is {array[i, j]:g}; give how often, a finite number >= 0")
+    return array
+
+
+def count_votes(first: Any, second: Any, winner: Any) -> Votes:
+    """Count votes as `vote_ballots` does, into tables of wins and ties.
+
+    Examples:
+        >>> count_votes(["a", "b"], ["b", "a"], ["first", "a"]).wins.tolist()
+        [[0.0, 2.0], [0.0, 0.0]]
+    """
+    import polars as pl
+
+    given = {"first": first, "second": second, "winner": winner}
+    texts = {name: _texts(value, name) for name, value in given.items()}
+    for name in ("second", "winner"):
+        checks.same_length(len(texts["first"]), "first", name, len(texts[name]))
+    called = (str(getattr(first, "name", None) or ""), str(getattr(second, "name", None) or ""))
+    frame = pl.DataFrame(texts).with_row_index("row")
+    whole = frame.drop_nulls().filter(pl.col("first") != pl.col("second"))
+    counted = whole.group_by("first", "second", "winner").agg(pl.len(), pl.col("row").min()).sort("row")
+    names = sorted(set(counted["first"]) | set(counted["second"]))
+    if not names:
+        raise InputError("first and second name no two alternatives with a winner; give at least one vote")
+    number = {name: index for index, name in enumerate(names)}
+    wins, ties = np.zeros((len(names), len(names))), np.zeros((len(names), len(names)))
+    for left, right, won, count, row in counted.iter_rows():
+        side = side_of(won, left, right, called)
+        i, j = number[left], number[right]
+        if side is None:
+            raise InputError(
+                f"winner at row {row} is {shown(won)}, which is neither {shown(left)} nor {shown(right)}; name one of "
+                "them, or say a, b or tie"
+            )
+        if side == 0:
+            ties[i, j] += count
+            ties[j, i] += count
+        else:
+            wins[(i, j) if side == 1 else (j, i)] += count
+    return Votes(names, wins, ties, len(frame) - len(whole))
+
+
+def _texts(value: Any, name: str) -> Any:
+    """A column as text, null where it is missing."""
+    import polars as pl
+
+    column: Array = np.asarray(value.to_numpy() if hasattr(value, "to_numpy") else value)
+    if column.ndim != 1 or not len(column):
+        raise InputError(f"{name} has shape {column.shape}; give one a vote, shape (votes,)")
+    missing = np.array([cell is None or cell != cell for cell in column.tolist()])
+    return pl.Series(name, [None if gone else str(cell) for cell, gone in zip(column.tolist(), missing, strict=True)])

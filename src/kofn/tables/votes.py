@@ -1,0 +1,96 @@
+"""Tables of comparisons: votes between two, one a row; counts of wins; scores in the long form."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from kofn.core import checks
+from kofn.core.checks import InputError, VoteColumns
+from kofn.io.tables import Table
+from kofn.tables.read import scores_with_gaps
+
+if TYPE_CHECKING:
+    from kofn.combination.rankings._votes import Votes
+
+# Rows by which it is told what a table looks like.
+_HEAD = 1_000
+# What a column of ties says where neither won.
+_TIED = ("1", "1.0", "true", "yes", "tie", "draw")
+
+
+def votes_in(table: Table) -> VoteColumns | None:
+    """The columns that make a vote of each row, or None where the rows are no votes.
+
+    Raises:
+        InputError: the rows compare two each, and no column says which won; or they are scores in the long form.
+    """
+    texts = [name for name in table.columns if table.dtype(name) == "text"]
+    if len(texts) < 2 or not table.n:
+        return None
+    rows = table.take(np.arange(min(table.n, _HEAD)))
+    head = {name: [None if not cell else str(cell) for cell in rows[name].to_list()] for name in texts}
+    columns = checks.vote_columns(head, table.columns)
+    if columns is not None:
+        return columns
+    if pair := checks.compared_pair(head):
+        raise InputError(
+            f"{table.path} compares {pair[0]} and {pair[1]} row by row, and no column names the winner; give a column "
+            f"that holds {pair[0]}, {pair[1]} or tie, or one of the two names"
+        )
+    _refuse_long_form(table, texts)
+    return None
+
+
+def _refuse_long_form(table: Table, texts: list[str]) -> None:
+    """Refuse a table of one score a row, whose alternatives would count as many times as they have scores."""
+    numbers = [name for name in table.columns if table.dtype(name) == "number"]
+    if len(numbers) != 1 or len(texts) != 2:
+        return
+    keys = pl.DataFrame({name: table.column(name).cast(pl.String) for name in texts})
+    counts = [keys[name].n_unique() for name in texts]
+    crossed = 2 * table.n >= counts[0] * counts[1]
+    if keys.n_unique() == table.n and max(counts) < table.n and min(counts) > 1 and crossed:
+        raise InputError(
+            f"{table.path} holds one score a row: {numbers[0]!r} of each {texts[0]!r} by each {texts[1]!r}; give one "
+            f"row an alternative and one column a judge, as polars writes them: frame.pivot({texts[1]!r}, "
+            f"index={texts[0]!r}, values={numbers[0]!r}).write_csv(...)"
+        )
+
+
+def read_votes(table: Table, columns: VoteColumns) -> Votes:
+    """The votes of a table, counted.
+
+    Raises:
+        InputError: a winner that is neither side of its row.
+    """
+    from kofn.combination.rankings._votes import count_votes
+
+    first, second = table.column(columns.first), table.column(columns.second)
+    if columns.winner is not None:
+        return count_votes(first, second, table.column(columns.winner))
+    winner = first.cast(pl.String)
+    if columns.tie is not None:
+        tied = table.column(columns.tie).cast(pl.String).str.to_lowercase().is_in(_TIED).fill_null(value=False)
+        winner = winner.set(tied, "tie")
+    return count_votes(first, second, winner)
+
+
+def read_wins(table: Table, id_column: str | None) -> dict[str, Any]:
+    """The ballots of a table of wins: cell (row, column) is how often the row won over the column.
+
+    Raises:
+        InputError: no column names the rows, or one of them has no column.
+    """
+    from kofn.combination.rankings._votes import win_ballots
+
+    if id_column is None:
+        raise InputError(f"{table.path}: wins need names of the rows, which say whose each column is; give --id COL")
+    names = [str(key) for key in table.ids(id_column)]
+    checks.ids(names)
+    missing = next((name for name in names if name not in table.columns), None)
+    if missing is not None:
+        raise InputError(f"{table.path} has a row {missing!r} and no column that is called so; give a column a row")
+    return win_ballots(np.stack([scores_with_gaps(table, name) for name in names], axis=1), ids=names)

@@ -1,0 +1,133 @@
+"""`kofn combine` of tables that hold comparisons."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from command_line import refused, run
+
+WINS = "model,A,B,C\nA,0,90,2\nB,60,0,1\nC,8,9,0\n"
+VOTES = """question,model_a,model_b,winner,tstamp
+1,x,y,model_a,100
+2,y,z,tie,101
+3,x,z,model_b,102
+4,z,y,tie (bothbad),104
+5,x,y,model_b,105
+6,z,x,model_a,
+"""
+
+
+def answer(capsys: pytest.CaptureFixture[str], *call: Any) -> dict[str, Any]:
+    code, text, err = run(capsys, "combine", *call, "--json")
+    assert code == 0, err
+    read: dict[str, Any] = json.loads(text)
+    return read
+
+
+def test_a_table_of_wins_is_refused_and_ranked_with_its_flag(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("wins.csv").write_text(WINS)
+    Path("turned.csv").write_text("C,B,model,A\n1,0,B,60\n2,90,A,0\n0,9,C,8\n")
+    for file in ("wins.csv", "turned.csv"):
+        for more in ((), ("-m", "kemeny"), ("-m", "borda", "--lower", "A")):
+            told = refused(capsys, "combine", file, "--id", "model", *more)
+            assert "looks like a table of wins" in told
+            assert "say --wins" in told
+        ranked = answer(capsys, file, "--id", "model", "--wins", "-o", "r.csv")
+        assert ranked["ranking"] == ["C", "A", "B"]
+        assert (ranked["votes"], ranked["value"], ranked["status"]) == (170, 63, "optimal")
+        assert pl.read_csv("r.csv")["id"].to_list() == ["C", "A", "B"]
+    judged = answer(capsys, "wins.csv", "--id", "model", "--columns", "A,B,C", "--lower", "A,B,C")
+    assert judged["ranking"] == ["C", "B", "A"]
+    assert "rankings looks like a table of wins" in refused(
+        capsys, "select", "wins.csv", "--id", "model", "--rankings", "-k", 1
+    )
+
+
+def test_wins_are_read_as_written(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("gap.csv").write_text("model,A,B\nA,,3\nB,1,\n")
+    assert answer(capsys, "gap.csv", "--id", "model", "--wins")["ranking"] == ["A", "B"]
+    Path("odd.csv").write_text("model,A,B\nA,,many\nB,1,\n")
+    assert "column 'B' holds text and no scores" in refused(capsys, "combine", "odd.csv", "--id", "model", "--wins")
+    Path("odd.csv").write_text("model,A,B,C\nA,,many,1\nB,1,,2\nC,1,2,\n")
+    assert "column 'B' at row 0 is 'many'" in refused(capsys, "combine", "odd.csv", "--id", "model", "--wins")
+    assert "give --id COL" in refused(capsys, "combine", "gap.csv", "--wins")
+    Path("less.csv").write_text("model,A\nA,0\nB,1\n")
+    assert "has a row 'B' and no column" in refused(capsys, "combine", "less.csv", "--id", "model", "--wins")
+    assert "leave --columns out" in refused(capsys, "combine", "gap.csv", "--id", "model", "--wins", "--columns", "A,B")
+    for flag, value in (("--weights", "1,2"), ("--lower", "A")):
+        told = refused(capsys, "combine", "gap.csv", "--id", "model", "--wins", flag, value)
+        assert f"{flag} is of judges" in told
+    Path("recipe.toml").write_text("members = []\n")
+    assert "--wins is of a table of wins" in refused(capsys, "combine", "recipe.toml", "--wins")
+
+
+def test_a_file_of_votes_is_counted(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("votes.csv").write_text(VOTES)
+    ranked = answer(capsys, "votes.csv", "-o", "r.csv", "--report", "r.html")
+    assert ranked["ranking"] == ["z", "x", "y"] or ranked["ranking"] == ["z", "y", "x"]
+    assert (ranked["votes"], ranked["ties"], ranked["method"]) == (6, 2, "kemeny")
+    assert ranked["value"] == 1
+    assert "rated" not in pl.read_csv("r.csv").columns
+    named = (
+        VOTES.replace("1,x,y,model_a", "1,x,y,x")
+        .replace("3,x,z,model_b", "3,x,z,z")
+        .replace("5,x,y,model_b", "5,x,y,y")
+    )
+    Path("named.csv").write_text(named.replace("6,z,x,model_a", "6,z,x,z"))
+    pl.read_csv("votes.csv").write_parquet("votes.parquet")
+    pl.read_csv("votes.csv").write_ndjson("votes.jsonl")
+    for file in ("named.csv", "votes.parquet", "votes.jsonl"):
+        assert answer(capsys, file)["standings"] == ranked["standings"]
+    shares = answer(capsys, "votes.csv", "-m", "borda")["standings"]
+    points = {row["id"]: row["points"] for row in shares}
+    assert points == pytest.approx({"x": 1 / 4, "y": 2 / 4, "z": 3 / 4})
+    assert all("rank_low" not in row for row in shares)
+    code, text, _ = run(capsys, "combine", "votes.csv")
+    assert code == 0
+    assert "3 alternatives ranked by 6 votes in model_a, model_b, winner (2 of them ties)" in text
+    assert json.loads(run(capsys, "combine", "votes.csv", "--dry-run", "--json")[1])["alternatives"] == 3
+
+
+def test_winners_losers_and_ties(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("games.csv").write_text("winner,loser,tie\nx,y,0\nz,y,1\nz,x,0\nx,z,\n")
+    ranked = answer(capsys, "games.csv")
+    assert (ranked["votes"], ranked["ties"]) == (4, 1)
+    Path("games.csv").write_text("winner,loser\nx,y\nx,y\ny,z\n")
+    assert answer(capsys, "games.csv")["ranking"] == ["x", "y", "z"]
+
+
+def test_tables_that_are_neither_votes_nor_judges_are_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("long.csv").write_text("system,judge,score\nx,j1,3\nx,j2,4\ny,j1,2\ny,j2,1\n")
+    for more in ((), ("--id", "system")):
+        told = refused(capsys, "combine", "long.csv", *more)
+        assert "one score a row: 'score' of each 'system' by each 'judge'" in told
+        assert "frame.pivot('judge', index='system', values='score')" in told
+    wide = pl.read_csv("long.csv").pivot("judge", index="system", values="score")
+    wide.write_csv("wide.csv")
+    assert answer(capsys, "wide.csv", "--id", "system")["ranking"] == ["x", "y"]
+    Path("hot.csv").write_text("model_a,model_b,winner_model_a\nx,y,1\ny,x,0\nx,z,1\nz,x,1\n")
+    assert "no column names the winner" in refused(capsys, "combine", "hot.csv")
+
+
+def test_boards_with_two_columns_of_text_are_boards(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("board.csv").write_text("model,org,base,mmlu,gsm\na,u,a,3,4\nb,u,a,2,1\nc,v,c,1,2\n")
+    assert answer(capsys, "board.csv", "--id", "model")["ranking"] == ["a", "b", "c"]
+    Path("board.csv").write_text("model,org,mmlu\na,u,3\nb,u,2\nc,v,1\n")
+    assert answer(capsys, "board.csv", "--id", "model")["ranking"] == ["a", "b", "c"]
+
+
+def test_strengths_of_votes_and_names_of_what_stands_apart(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("votes.csv").write_text(VOTES)
+    ranked = answer(capsys, "votes.csv", "-m", "bradley_terry", "--prior", 0.1)
+    assert ranked["ranking"] == ["z", "y", "x"]
+    Path("won.csv").write_text("winner,loser\nx,y\ny,z\nz,y\n")
+    assert "never lost to the others (x)" in refused(capsys, "combine", "won.csv", "-m", "bradley_terry")
+    Path("apart.csv").write_text("winner,loser\na,b\nb,a\nc,d\nd,c\n")
+    assert "parts with no comparison between them" in (
+        told := refused(capsys, "combine", "apart.csv", "-m", "bradley_terry")
+    )
+    assert "a, b; c, d" in told
