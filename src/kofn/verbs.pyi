@@ -1076,6 +1076,7 @@ def assign(
     scores: ArrayLike,
     ids: ArrayLike | str | None = None,
     capacity: int | ArrayLike | None = None,
+    per_item: int | None = None,
     time_limit: float | None = None,
     progress: bool | Callable[[Any], Any] | None = None,
     max_memory: int | str | None = None,

@@ -15,7 +15,7 @@ from scipy.special import expit, log_softmax, softmax
 import kofn
 from claims.harness.moe import Experts, first_come, mask_of, plan_of
 from kofn.assignment import BiasRouter, balanced_assignment, capped_routing, expert_choice, token_choice
-from kofn.assignment.routing import _balanced_assignment as balanced
+from kofn.assignment.routing import _flows as balanced
 from kofn.assignment.routing import _scores as routing
 from kofn.core.checks import InfeasibleError, InputError
 from kofn.laws import LAWS, Case, LawBroken, brute

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kofn.assignment.routing._balanced_assignment import transport
+from kofn.assignment.routing._flows import transport
 from kofn.core.arrays import Floats, Ints, Labels
 from kofn.core.checks import FailureError, InfeasibleError, InputError, shown
 

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from kofn.assignment.routing._balanced_assignment import transport
+from kofn.assignment.routing._flows import transport
 from kofn.assignment.routing._scores import score_table
 from kofn.assignment.transport._entropic import range_of
 from kofn.assignment.transport._joint import margin_totals
