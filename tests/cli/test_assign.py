@@ -199,12 +199,12 @@ BAD_INPUT: dict[str, tuple[Any, list[object], str]] = {
     "nowhere to go": (
         np.where(np.arange(10)[:, None] == 4, -np.inf, np.ones((10, 2))),
         ["--scores", "--capacity", 9],
-        "scores at row 4 are all -inf (1 such rows): such an item has nowhere to go; list a bin, or give a reserve",
+        "item 4 lists no bin, all its scores are -inf or missing (1 such items): it has nowhere to go; list a bin, or give",
     ),
     "nowhere to balance": (
         np.where(np.arange(10)[:, None] == 4, -np.inf, np.ones((10, 2))),
         ["--scores", "--method", "balanced_assignment"],
-        "scores at row 4 are all -inf (1 such rows)",
+        "item 4 lists no bin, all its scores are -inf or missing (1 such items)",
     ),
 }
 

@@ -291,6 +291,8 @@ def execute(
     values = {p.name: p.default for p in parameters.values() if p.default is not p.empty}
     values.update(arguments)
     given = {name: value for name, value in values.items() if name in VOCABULARY and value is not None}
+    if "unlabelled" in parameters and "y" in given:
+        given["y"], values["unlabelled"] = checks.partly_labelled(given["y"], values["unlabelled"])
     if "seed" in parameters:
         seed = values.get("seed")
         if seed is None and spec.begun is not None:

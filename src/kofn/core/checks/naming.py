@@ -34,12 +34,17 @@ def naming(items: Sequence[Any] | Any = None, bins: Sequence[Any] | Any = None) 
 
 def item_name(i: int) -> str:
     """`item 'x'`, or `item 3` where items have no ids."""
-    return f"item {_called(_items.get(), i)}"
+    return f"item {item_key(i)}"
+
+
+def item_key(i: int) -> str:
+    """An item's id, or its number where items have no ids."""
+    return _called(_items.get(), int(i))
 
 
 def bin_name(j: int) -> str:
     """`bin 'bob'`, or `bin 1` where bins have no names."""
-    return f"bin {_called(_bins.get(), j)}"
+    return f"bin {_called(_bins.get(), int(j))}"
 
 
 def names_of_bins(mask: Any) -> str:
