@@ -199,7 +199,7 @@ BAD_INPUT: dict[str, tuple[Any, list[object], str]] = {
     "nowhere to go": (
         np.where(np.arange(10)[:, None] == 4, -np.inf, np.ones((10, 2))),
         ["--scores", "--capacity", 9],
-        "item 4 lists no bin, all its scores are -inf or missing (1 such items): it has nowhere to go; list a bin, or give",
+        "item 4 lists no bin, all its scores are -inf or missing (1 such items): it has nowhere to go; list a bin, or",
     ),
     "nowhere to balance": (
         np.where(np.arange(10)[:, None] == 4, -np.inf, np.ones((10, 2))),
