@@ -65,7 +65,7 @@ def test_limits_that_do_not_go_together_are_refused(tasks: Path, capsys: pytest.
     assert "--limit needs --size" in refused(capsys, *call, "--limit", "6")
     assert "'x' is not a number" in refused(capsys, *call, "--size", "hours", "--limit", "6,x")
     assert "limits has shape (2,), scores has 3 bins" in refused(capsys, *call, "--size", "hours", "--limit", "6,5")
-    assert "item 0 has size 4 and fits in no bin" in refused(capsys, *call, "--size", "hours", "--limit", "2")
+    assert "item 'u' has size 4 and fits in no bin" in refused(capsys, *call, "--size", "hours", "--limit", "2")
 
 
 def _empty_column(tmp_path: Path, suffix: str, kind: Any) -> Path:

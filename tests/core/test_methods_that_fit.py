@@ -11,6 +11,7 @@ import pytest
 
 import kofn
 from kofn.core import dispatch
+from kofn.core.auto import AUTO
 from kofn.core.checks import InputError
 from kofn.core.problems import INPUTS
 from kofn.core.registry import REQUIRED, VERBS, Entry
@@ -96,6 +97,19 @@ def test_bins_per_item_with_a_least_go_to_the_method_that_takes_both() -> None:
         InputError, match=r"does not take per_item .*; methods that fit this call: balanced_assignment$"
     ):
         kofn.assign(scores=scores, per_item=2, capacity=6, min_size=5, method="generalized_assignment")
-    with pytest.raises(InputError, match="it is an option of") as caught:
-        kofn.select(scores=[1.0, 2.0], k=1, tight_bound=True)
-    assert "lazy_greedy, which does not take scores" in str(caught.value)
+
+
+def test_an_option_of_methods_that_do_not_accept_the_call_says_why() -> None:
+    index = dispatch.methods_of("select")
+    automatic = {name for row, _ in AUTO["select"] for name in index[row].options}
+    given = {"scores", "k"}
+    for entry in index.values():
+        for option in entry.options.keys() - automatic:
+            takers = [other for other in index.values() if option in other.options]
+            with pytest.raises(InputError, match="it is an option of") as caught:
+                kofn.select(scores=[1.0, 2.0], k=1, **{option: 1})
+            message = str(caught.value)
+            if fitting := sorted(other.name for other in takers if other.fits(given, {option})):
+                assert f"option of {', '.join(fitting)}: name" in message
+            else:
+                assert re.search(r"which (does not take|needs|has no option) ", message), message

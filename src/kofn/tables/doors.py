@@ -140,8 +140,8 @@ def _selected(run: Callable[..., Any], table: Table, arguments: SelectArguments)
     info: dict[str, Any] = {"notes": [in_python(note) for note in pool.notes]} if pool.notes else {}
     info |= _compared(arguments)
     if pool.duplicates is not None:
-        told = {**pool.duplicates._asdict(), "owned_keys": None}
-        info["duplicates"] = {name: value for name, value in told.items() if value is not None}
+        dropped = pool.duplicates._replace(owned_keys=None)._asdict()
+        info["duplicates"] = {name: value for name, value in dropped.items() if value is not None}
     return dataclasses.replace(plan, info={**plan.info, **info})
 
 

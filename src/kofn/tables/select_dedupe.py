@@ -60,7 +60,7 @@ def without_duplicates(pool: Pool, arguments: SelectArguments) -> Pool:
             groups={column: groups[column] for column in quotas} or None,
             quotas=quotas or None,
         )
-    duplicates = type(every)(*(values[count:] for values in every))
+    duplicates = every._replace(keep=every.keep[count:], of=every.of[count:], similarity=every.similarity[count:])
     open_ = np.ones(len(keys), bool)
     open_[named.get("exclude", np.empty(0, np.int64))] = False
     for column, ends in quotas.items():

@@ -98,8 +98,8 @@ def owned_rows(arguments: SelectArguments) -> Owned:
     if arguments.empty == "drop" and table.empty is not None:
         rows = np.flatnonzero(~table.empty)
         values = values[rows]
-    named = arguments.id_column is not None and arguments.id_column in table.columns
-    return Owned(name, values, rows, table.ids(arguments.id_column)[rows] if named else rows)
+    column = arguments.id_column
+    return Owned(name, values, rows, rows if column is None or column not in table.columns else table.ids(column)[rows])
 
 
 def frame_of(table: Table, arguments: SelectArguments) -> pl.DataFrame:

@@ -158,8 +158,8 @@ def _routed(
         rows = np.flatnonzero(labels < bins)
         return rows, labels[rows].astype(np.int64), prices[:bins]
     # A bin holds an item once.
-    held, prices = several_bins(scores, low, np.minimum(high, n), per_item)
-    rows, columns = np.nonzero(held[:, :bins])
+    placed, prices = several_bins(scores, low, np.minimum(high, n), per_item)
+    rows, columns = np.nonzero(placed[:, :bins])
     return rows, columns, prices[:bins]
 
 

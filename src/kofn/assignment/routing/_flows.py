@@ -194,17 +194,17 @@ def several_bins(scores: NDArray[Any], low: Ints, high: Ints, per_item: int) -> 
     scores = np.ascontiguousarray(scores)
     n, bins = scores.shape
     if scores.size <= COMPILED_FROM:
-        held, price, reached = _plain_several(scores, low, high, per_item)
+        placed, price, reached = _plain_several(scores, low, high, per_item)
     else:
         price = np.zeros(bins + 1)
         order = np.random.default_rng(0).permutation(n)
         for size in _samples(n, bins):
             few = np.ascontiguousarray(scores[order[:size]])
             _several_flow(few, low * size // n, np.minimum(-(-high * size // n), size), per_item, price)
-        held, reached = _several_flow(scores, low, high, per_item, price)
+        placed, reached = _several_flow(scores, low, high, per_item, price)
     if reached.any():
         refuse_unmet(scores, low, high, reached, per_item)
-    return held, price[:-1] - price[-1]
+    return placed, price[:-1] - price[-1]
 
 
 def _several_flow(
@@ -228,16 +228,16 @@ def _plain_several(
     """The same in NumPy without initial prices: shortest paths by Bellman-Ford."""
     table = scores.astype(np.float64)
     n, bins = table.shape
-    held = np.zeros((n, bins), bool)
-    np.put_along_axis(held, np.argsort(-table, axis=1, kind="stable")[:, :per_item], True, axis=1)
-    load = held.sum(axis=0)
+    placed = np.zeros((n, bins), bool)
+    np.put_along_axis(placed, np.argsort(-table, axis=1, kind="stable")[:, :per_item], True, axis=1)
+    load = placed.sum(axis=0)
     flow = np.clip(load, low, high)
     excess = np.append(load - flow, flow.sum() - n * per_item)
     cost, who = np.full((bins + 1, bins + 1), np.inf), np.zeros((bins, bins), np.int64)
     stale = np.arange(bins)
     while True:
         for a in stale.tolist():
-            _costs(table, held, a, cost, who)
+            _costs(table, placed, a, cost, who)
         cost[:-1, -1] = np.where(flow < high, 0.0, np.inf)
         cost[-1, :-1] = np.where(flow > low, 0.0, np.inf)
         np.fill_diagonal(cost, np.inf)
@@ -258,18 +258,18 @@ def _plain_several(
             path.append(b := a)
         excess[b] -= 1
         for i, a, b in moves:
-            held[i, a], held[i, b] = False, True
+            placed[i, a], placed[i, b] = False, True
         stale = np.array([node for node in path if node < bins], np.int64)
     reached = np.isfinite(distance) & bool((excess > 0).any())
-    return held, -_cheapest(cost, np.zeros(bins + 1))[0], reached
+    return placed, -_cheapest(cost, np.zeros(bins + 1))[0], reached
 
 
-def _costs(table: Floats, held: NDArray[np.bool_], a: int, cost: Floats, who: Ints) -> None:
+def _costs(table: Floats, placed: NDArray[np.bool_], a: int, cost: Floats, who: Ints) -> None:
     """What the cheapest move from bin a to each other and from each other to it costs, and whose it is."""
     bins = table.shape[1]
     own = table[:, [a]]
-    away = np.where(held[:, [a]] & ~held, own, np.inf) - table
-    home = np.where(held & ~held[:, [a]], table, np.inf) - own
+    away = np.where(placed[:, [a]] & ~placed, own, np.inf) - table
+    home = np.where(placed & ~placed[:, [a]], table, np.inf) - own
     for costs, at in ((away, (a, slice(bins))), (home, (slice(bins), a))):
         pick = costs.argmin(axis=0)
         who[at], cost[at] = pick, costs[pick, np.arange(bins)]
@@ -285,10 +285,11 @@ def refuse_unmet(scores: NDArray[Any], low: Ints, high: Ints, reached: NDArray[n
     if not reached[-1]:
         bound = int(np.maximum(per_item - listed[:, ~inside].sum(axis=1), 0).sum())
         room = int(high[inside].sum())
-        what = "items list no other bins than" if per_item == 1 else f"slots of per_item={per_item} fit in no bins but"
+        slots = f"slots of per_item={per_item} fit in no bins but"
+        shortage = "items list no other bins than" if per_item == 1 else slots
         raise InfeasibleError(
-            f"{bound} {what} {names_of_bins(inside)}, whose capacity holds {room}: {bound - room} too many; raise it, "
-            "list more bins, or give a reserve"
+            f"{bound} {shortage} {names_of_bins(inside)}, whose capacity holds {room}: {bound - room} too many; raise "
+            "it, list more bins, or give a reserve"
         )
     able = int(np.minimum(per_item, listed[:, ~inside].sum(axis=1)).sum())
     need = int(low[~inside].sum())

@@ -48,19 +48,20 @@ def partly_labelled(value: Any, unlabelled: Any) -> tuple[Any, Any]:
     missing = np.isnan(array) if array.dtype.kind == "f" else np.array([_is_missing(label) for label in array], bool)
     if array.dtype.kind == "f":
         known = array[~missing]
-        mark = unlabelled if is_number(unlabelled) and not nothing else -1
+        mark: float = unlabelled if is_number(unlabelled) and not nothing else -1
         if nothing and (known == -1).any():
             mark = float(np.floor(known.min())) - 1
         whole = bool(np.isfinite(known).all()) and bool((known == np.floor(known)).all())
         filled = np.where(missing, mark, array)
         fits = missing.any() and whole and float(mark).is_integer() and np.abs(filled).max(initial=0) < 2**53
         return (filled.astype(np.int64) if fits else filled), (int(mark) if fits else mark)
-    mark = "" if nothing else unlabelled
-    while nothing and any(written(label) == mark for label in array[~missing].tolist()):
-        mark += "?"
+    names = {written(label) for label in array[~missing].tolist()} if nothing else set()
+    unused = "" if nothing else unlabelled
+    while unused in names:
+        unused += "?"
     filled = array.copy()
-    filled[missing] = mark
-    return filled, mark
+    filled[missing] = unused
+    return filled, unused
 
 
 def _labels(value: Any, name: str) -> Array:
