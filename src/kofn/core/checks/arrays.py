@@ -396,10 +396,6 @@ def rankings(value: Any, name: str = "rankings") -> Array:
 _MANY = 10**6
 
 
-def _called(value: Any) -> str:
-    return repr(str(value)) if isinstance(value, str | PurePath) else type(value).__name__
-
-
 def _meant(value: Any, name: str) -> str:
     """What a single thing in place of a list of members may be meant to be."""
     if isinstance(value, str | PurePath):
@@ -417,7 +413,9 @@ def _meant(value: Any, name: str) -> str:
 def members(value: Any, name: str = "members") -> list[Any]:
     """A non-empty list of things to blend: arrays, state dicts, paths of checkpoints, or torch modules."""
     if isinstance(value, str | bytes | Mapping | PurePath) or not isinstance(value, Iterable):
-        raise InputError(f"{name}={_called(value)}: give a list of arrays, state dicts or paths{_meant(value, name)}")
+        raise InputError(
+            f"{name}={type(value).__name__}: give a list of arrays, state dicts or paths{_meant(value, name)}"
+        )
     if frame_kind(value) is not None:
         raise InputError(
             f"{name} is a table ({type(value).__name__}), whose rows are no members; to rank what its rows are by its "
