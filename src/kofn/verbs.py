@@ -95,13 +95,21 @@ def _settle_options(verb: str, method: Method, given: dict[str, Any], own: dict[
     for name in unknown:
         if entry is not None:
             raise InputError(dispatch.unknown_option(entry, name, index))
-        raise InputError(f"{verb} has no argument {name!r}{_meant(name, verb, index)}")
+        raise InputError(f"{verb} has no argument {name!r}{_meant(name, verb, given, own, index)}")
 
 
-def _meant(name: str, verb: str, index: Mapping[str, registry.Entry]) -> str:
+def _meant(
+    name: str, verb: str, given: Mapping[str, Any], own: Mapping[str, Any], index: Mapping[str, registry.Entry]
+) -> str:
     takers = sorted(entry.name for entry in index.values() if name in entry.options)
     if takers:
-        return f"; it is an option of {', '.join(takers)}: name one of them as method="
+        fitting = [taker for taker in takers if index[taker].fits(given, own)]
+        if fitting:
+            return (
+                f"; it is an option of {', '.join(fitting)}: name {'one of them' if fitting[1:] else 'it'} as method="
+            )
+        wrong = [f"{taker}, which {dispatch.wrong_with(index[taker], given, own)}" for taker in takers[:3]]
+        return f"; it is an option of {'; '.join(wrong)}" + ("; ..." if takers[3:] else "")
     words = [*VOCABULARY, *{option for entry in index.values() for option in entry.options}]
     return meant(name, verb) or nearest(name, words)
 

@@ -204,12 +204,12 @@ BAD_INPUT: dict[str, tuple[Any, list[object], str]] = {
     "nowhere to go": (
         np.where(np.arange(10)[:, None] == 4, -np.inf, np.ones((10, 2))),
         ["--scores", "--capacity", 9],
-        "scores at row 4 are all -inf (1 such rows): such an item has nowhere to go; list a bin, or give a reserve",
+        "item 4 lists no bin, all its scores are -inf or missing (1 such items): it has nowhere to go; list a bin, or",
     ),
     "nowhere to balance": (
         np.where(np.arange(10)[:, None] == 4, -np.inf, np.ones((10, 2))),
         ["--scores", "--method", "balanced_assignment"],
-        "scores at row 4 are all -inf (1 such rows)",
+        "item 4 lists no bin, all its scores are -inf or missing (1 such items)",
     ),
 }
 
@@ -307,7 +307,7 @@ def test_an_empty_cell_of_a_score_table_is_a_bin_to_avoid(
 def test_a_score_table_that_leaves_no_way_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("s.csv").write_text("name,a,b\nu,,-2\nv,,-4\nw,-3,-1\n")
     said = refused(capsys, "assign", "s.csv", "--scores", "--id", "name", "--capacity", "2,1")
-    assert "2 items list no other bins than 1, whose capacity holds 1: 1 too many" in said
+    assert "2 items list no other bins than 'b', whose capacity holds 1: 1 too many" in said
     Path("n.csv").write_text("name,a,b\nu,nan,-2\nv,2,inf\n")
     said = refused(capsys, "assign", "n.csv", "--scores", "--id", "name", "--capacity", "2")
     assert "column 'a' at row 0 is nan; give a finite number, or leave the cell empty" in said

@@ -65,7 +65,7 @@ def test_limits_that_do_not_go_together_are_refused(tasks: Path, capsys: pytest.
     assert "--limit needs --size" in refused(capsys, *call, "--limit", "6")
     assert "'x' is not a number" in refused(capsys, *call, "--size", "hours", "--limit", "6,x")
     assert "limits has shape (2,), scores has 3 bins" in refused(capsys, *call, "--size", "hours", "--limit", "6,5")
-    assert "item 0 has size 4 and fits in no bin" in refused(capsys, *call, "--size", "hours", "--limit", "2")
+    assert "item 'u' has size 4 and fits in no bin" in refused(capsys, *call, "--size", "hours", "--limit", "2")
 
 
 def _empty_column(tmp_path: Path, suffix: str, kind: Any) -> Path:
@@ -117,7 +117,7 @@ def test_an_item_without_scores_is_an_item_that_may_go_nowhere(
 ) -> None:
     frame, path = pl.DataFrame({"a": [1, None, 3], "b": [2, None, 4]}), tmp_path / f"scores.{suffix}"
     frame.write_parquet(path) if suffix == "parquet" else frame.write_csv(path)
-    assert "scores at row 1 are all -inf" in refused(capsys, "assign", path, "--scores")
+    assert "item 1 lists no bin, all its scores are -inf or missing" in refused(capsys, "assign", path, "--scores")
     flags = ["--capacity", "2", "--overflow", "drop", "-o", tmp_path / "o.csv"]
     code, text, _ = run(capsys, "assign", path, "--scores", *flags)
     assert (code, "3 items in 2 bins" in text, "1 unplaced" in text) == (0, True, True)

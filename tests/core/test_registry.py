@@ -144,7 +144,7 @@ class TestAuto:
         ("select", {"scores": [1.0, 2.0], "budget": 1, "costs": [1, 1]}, "lazy_greedy"),
         ("assign", {"X": X, "k": 2, "seed": 0}, "fasterpam"),
         ("assign", {"scores": SCORES, "capacity": 3}, "balanced_assignment"),
-        ("assign", {"scores": SCORES, "capacity": 3, "per_item": 1}, "capped_routing"),
+        ("assign", {"scores": SCORES, "capacity": 3, "per_item": 1}, "balanced_assignment"),
         ("allocate", {"curves": [[2.0, 1.0]], "budget": 1}, "multiple_choice_knapsack"),
         ("combine", {"members": [[1.0], [2.0]]}, "weighted_mean"),
         ("combine", {"rankings": [[1.0, 2.0]]}, "borda"),
@@ -197,7 +197,7 @@ class TestMisfits:
         ),
         "an option of a method that auto does not pick": (
             lambda: kofn.select(scores=[1.0, 2.0], k=1, n_strata=5),
-            "select has no argument 'n_strata'; it is an option of ccs: name one of them as method=",
+            "select has no argument 'n_strata'; it is an option of ccs: name it as method=",
         ),
         "flat option of another": (
             lambda: kofn.select(X, k=2, method="farthest_first", tight_bound=True),

@@ -11,7 +11,7 @@ import pytest
 
 import kofn
 from kofn.core.checks import InputError
-from kofn.io.formats import Parquet
+from kofn.io.parquet import Parquet
 from kofn.io.parquet_pages import PagedColumn
 from kofn.io.tables import Table
 
@@ -22,7 +22,7 @@ X = _RNG.normal(size=(ROWS, WIDTH)).astype(np.float32)
 
 @pytest.fixture(autouse=True)
 def _small_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kofn.io.formats._RUN_ROWS", 90)
+    monkeypatch.setattr("kofn.io.parquet._RUN_ROWS", 90)
     monkeypatch.setattr("kofn.io.pool._RUN_ROWS", 90)
 
 

@@ -194,6 +194,10 @@ ASSIGN: dict[str, tuple[dict[str, Any], list[str]]] = {
         {"columns": ["age", "score"], "scores": True, "capacity": 30, "overflow": "drop"},
         ["--columns", "age,score", "--scores", "--capacity", "30", "--overflow", "drop"],
     ),
+    "reserve": (
+        {"columns": ["age", "score"], "scores": True, "capacity": 20, "reserve": 0.5, "sense": "min"},
+        ["--columns", "age,score", "--scores", "--capacity", "20", "--reserve", "0.5", "--sense", "min"],
+    ),
     "min size": (
         {"vectors": "emb", "k": 4, "min_size": 12, "capacity": 40, "seed": 0},
         ["--vectors", "emb", "-k", "4", "--min-size", "12", "--capacity", "40", "--seed", "0"],

@@ -11,7 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from kofn.cli import arguments as words
-from kofn.cli.arguments import AMOUNTS_OR_TABLE, CAPACITY_OR_TABLE, COUNT_OR_AUTO, flag
+from kofn.cli.arguments import AMOUNTS_OR_TABLE, CAPACITY_OR_TABLE, COUNT_OR_AUTO, NUMBER, flag
 from kofn.cli.estimate import beginning_of, say_beforehand
 from kofn.cli.printing import first_of, say
 from kofn.cli.verb_command import Section, VerbCommand
@@ -88,7 +88,18 @@ WANTED = Section(
         flag("--must-link", metavar="FILE", help="Pairs of ids that stay together: two columns, one pair a line."),
         flag("--cannot-link", metavar="FILE", help="Pairs of ids that stay apart."),
         flag("--per-item", type=int, help="Bins that an item goes to, default 1."),
-        flag("--overflow", metavar="RULE", help="What a full bin does: error (default), drop or reroute."),
+        flag(
+            "--overflow",
+            metavar="RULE",
+            help="What a full bin does: error, drop or reroute; without it the largest total within the capacities.",
+        ),
+        flag(
+            "--reserve",
+            type=NUMBER,
+            metavar="VALUE",
+            help="With --scores: what an item is worth that stays out, or a slot of --per-item that stays empty; with "
+            "--sense min what that costs.",
+        ),
     ),
 )
 KNOWN = Section(
@@ -220,6 +231,22 @@ def _filled(plan: Assignment, pool: Pool) -> list[str]:
     return [f"filled: {', '.join(bins)}{', ...' if plan.k > len(shown) else ''}"]
 
 
+def _tried(plan: Assignment) -> list[str]:
+    """How good each number of groups is, where the method found it."""
+    curve = plan.info["curve"]
+    if not curve["k"]:
+        why = "there is one row" if plan.n == 1 else "all rows are the same, or too few differ"
+        return [f"1 group: {why}, so that no other number of groups can be compared"]
+    best = [f"{k} ({value:.3f})" for k, value in zip(curve["k"], curve["silhouette"], strict=True)]
+    average = "average medoid silhouette" if plan.objective == "medoid_silhouette" else "average silhouette width"
+    lines = [f"{average} by k: {', '.join(best)}"]
+    if doubt := _DOUBTS.get(plan.info.get("structure", "")):
+        lines.append(doubt)
+    if plan.k == curve["k"][-1] and plan.k < plan.n:
+        lines.append(f"best at the largest k that was tried; --k-max {2 * plan.k} tries more")
+    return lines
+
+
 def render(plan: Assignment, pool: Pool, arguments: AssignArguments) -> str:
     """The answer for people."""
     counted = answer(plan, pool, arguments)
@@ -237,14 +264,7 @@ def render(plan: Assignment, pool: Pool, arguments: AssignArguments) -> str:
     if arguments.output and pool.matrix is None:
         lines += renamed(pool.table, "group", "medoid")
     if "curve" in plan.info:
-        curve = plan.info["curve"]
-        best = [f"{k} ({value:.3f})" for k, value in zip(curve["k"], curve["silhouette"], strict=True)]
-        average = "average medoid silhouette" if plan.objective == "medoid_silhouette" else "average silhouette width"
-        lines.append(f"{average} by k: {', '.join(best)}")
-        if doubt := _DOUBTS.get(plan.info.get("structure", "")):
-            lines.append(doubt)
-        if plan.k == curve["k"][-1] and plan.k < plan.n:
-            lines.append(f"best at the largest k that was tried; --k-max {2 * plan.k} tries more")
+        lines += _tried(plan)
     if unreached := plan.info.get("unreached"):
         rows = f"{unreached:,} rows lie in parts of the neighbour graph without a label"
         lines.append(f"{rows}: the prototypes alone placed them (--n-neighbors joins more rows)")

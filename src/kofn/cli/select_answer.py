@@ -14,7 +14,7 @@ import polars as pl
 from kofn.cli.printing import first_of
 from kofn.cli.select_rounds import earlier, known_so_far, odd_classes, round_lines
 from kofn.cli.write import renamed, rows_of, rows_with
-from kofn.core.checks import FailureError, InputError, is_sparse, joint_name
+from kofn.core.checks import FailureError, InputError, is_sparse
 from kofn.core.plans import Selection
 from kofn.io.label_tools import write_for
 from kofn.io.tables import UNLABELLED
@@ -26,7 +26,8 @@ from kofn.tables.read import (
     seen_in_report,
 )
 from kofn.tables.select_arguments import SelectArguments
-from kofn.tables.select_pool import counted_quotas, groups_of, kind_of
+from kofn.tables.select_groups import column_names, counted_quotas, groups_of
+from kofn.tables.select_pool import kind_of
 from kofn.tables.select_rounds import labelled
 
 if TYPE_CHECKING:
@@ -149,7 +150,7 @@ def repeats_shown(pool: Pool, duplicates: Dropped, arguments: SelectArguments) -
     """What the report says of the dropped rows: a few of them, from the least similar to the most."""
     from kofn.report.context import Repeats
 
-    rows, of, similarity = duplicates
+    rows, of, similarity = duplicates[:3]
     order = np.argsort(similarity, kind="stable")
     spaced = order[np.unique(np.linspace(0, max(0, len(rows) - 1), 12).astype(np.int64))] if len(rows) else order
     keys = pool.table.ids(arguments.id_column) if arguments.id_column else np.arange(pool.table.n)
@@ -291,10 +292,10 @@ def _relevance(plan: Selection) -> list[str]:
 
 def _quotas(plan: Selection, pool: Pool, arguments: SelectArguments) -> list[str]:
     """What was picked of each quota; of a column that is shared out as the pool is, in one line."""
-    counted = counted_quotas(pool, arguments)
+    counted, names = counted_quotas(pool, arguments), column_names(pool, arguments)
     lines = []
     for typed, asked in arguments.quotas.items():
-        column = joint_name(typed)
+        column = names[typed]
         for (group, (low, high)), ends in zip(counted[column].items(), asked.values(), strict=True):
             alone = len(counted) == 1 and not isinstance(typed, tuple)
             name = f"quota {group}" if alone else f"quota {column}={group}"
@@ -304,9 +305,9 @@ def _quotas(plan: Selection, pool: Pool, arguments: SelectArguments) -> list[str
             bounded = "at most " if len(counted) > _EXACTLY_PRICED else ""
             looser = f"; one looser would add {bounded}{plan.prices[name]:.4g}" if plan.prices.get(name) else ""
             lines.append(f"{name}: {plan.used.get(name, 0)} picked, {span} asked{looser}")
-    for column, most in arguments.each.items():
+    for column, most in ((names[typed], most) for typed, most in arguments.each.items()):
         lines.append(f"each {column}: {most:,} rows of each of {len(counted[column])} groups, all of smaller ones")
-    for column in dict.fromkeys(arguments.proportional):
+    for column in (names[typed] for typed in dict.fromkeys(arguments.proportional)):
         lines.append(f"proportional {column}: {len(counted[column])} groups, each within one pick of its share")
     return lines
 

@@ -24,7 +24,12 @@ COMPARED = Section(
             metavar="FILE|TEXT",
             help="What the picks should be about: a file of texts, a table or vectors, or a text.",
         ),
-        flag("--private", metavar="FILE", help="Rows that are owned already, or must not be told, likewise."),
+        flag(
+            "--private",
+            metavar="FILE",
+            help="Rows that are owned already, or must not be told, likewise. With --dedupe alone, rows that repeat "
+            "one of them are dropped.",
+        ),
         flag(
             "--dedupe",
             type=words.SHARE,
@@ -62,14 +67,16 @@ WANTED = Section(
             "--proportional",
             multiple=True,
             metavar="COL",
-            help="Each group of the column at its share of the pool, to within one pick (repeatable).",
+            help="Each group of the column, of lang+year each cell, at its share of the pool, to within one pick "
+            "(repeatable).",
         ),
         flag(
             "--each",
             multiple=True,
             metavar="COL=N",
             callback=words.parse_counts,
-            help="N rows of each group of the column, all of those that have fewer: these are the picks; leave -k out.",
+            help="N rows of each group of the column, of lang+year=N each cell, all of those that have fewer: these "
+            "are the picks; leave -k out.",
         ),
         flag("--include", metavar="IDS_OR_FILE", type=words.IDS, help="Ids that must be picked: a,b,c or a file."),
         flag("--exclude", metavar="IDS_OR_FILE", type=words.IDS, help="Ids that must not be picked."),

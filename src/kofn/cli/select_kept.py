@@ -9,22 +9,14 @@ import polars as pl
 
 from kofn.cli.printing import first_of
 from kofn.cli.write import free_name, rows_with
-from kofn.core.checks import InputError
 from kofn.io.atomic import write_lines, write_table
 from kofn.tables.read import Pool
 from kofn.tables.select_arguments import SelectArguments
-from kofn.tables.select_pool import rows_kept
+from kofn.tables.select_dedupe import rows_kept
 
 
 def write_kept(pool: Pool, arguments: SelectArguments) -> None:
-    """Write the rows that stay, and which were dropped for which.
-
-    Raises:
-        InputError: a report or a plan is asked for, which are of picks.
-    """
-    if arguments.report or arguments.plan_path or arguments.export:
-        asked = "--report" if arguments.report else "--plan" if arguments.plan_path else "--export"
-        raise InputError(f"{asked} is of picks; say how many with -k, or leave it out to keep all but near-duplicates")
+    """Write the rows that stay, and which were dropped for which."""
     if arguments.output:
         made = rows_with(pool.table, rows_kept(pool), {}, arguments)
         if isinstance(made, pl.DataFrame):
@@ -38,11 +30,18 @@ def write_kept(pool: Pool, arguments: SelectArguments) -> None:
 def dropped_rows(pool: Pool, arguments: SelectArguments) -> pl.DataFrame:
     """Each row that `--dedupe` took out, the row that stays for it, and how similar the two are."""
     assert pool.duplicates is not None
-    rows, of, similarity = pool.duplicates
+    rows, of, similarity, owned, theirs = pool.duplicates
     keys = pool.table.ids(arguments.id_column) if arguments.id_column else np.arange(pool.table.n)
     name = arguments.id_column or "row"
-    columns = {free_name("kept", [name]): keys[of], free_name("similarity", [name]): similarity}
-    return pl.DataFrame({name: keys[rows], **columns})
+    columns: dict[str, Any]
+    if owned is None or theirs is None:
+        columns = {"kept": keys[of], "similarity": similarity}
+    else:
+        own = keys[np.where(owned, 0, of)]
+        if own.dtype.kind != theirs.dtype.kind:
+            own, theirs = own.astype(str), theirs.astype(str)
+        columns = {"kept": np.where(owned, theirs, own), "similarity": similarity, "private": owned}
+    return pl.DataFrame({name: keys[rows], **{free_name(word, [name]): column for word, column in columns.items()}})
 
 
 def answer_kept(pool: Pool, arguments: SelectArguments) -> dict[str, Any]:
@@ -54,9 +53,16 @@ def answer_kept(pool: Pool, arguments: SelectArguments) -> dict[str, Any]:
         "pool": pool.table.n,
         "dropped": pool.dropped,
         "kept": len(kept),
+        "repeat_private": _repeats_of_private(pool),
         "output": arguments.output,
         "rows": [keys[row] for row in kept.tolist()],
     }
+
+
+def _repeats_of_private(pool: Pool) -> int | None:
+    """How many rows were dropped because they repeat one of --private; None without such rows."""
+    owned = None if pool.duplicates is None else pool.duplicates.owned
+    return None if owned is None else int(owned.sum())
 
 
 def render_kept(pool: Pool, arguments: SelectArguments) -> str:

@@ -7,7 +7,7 @@ import functools
 import inspect
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from kofn._index import entries
@@ -15,7 +15,7 @@ from kofn.core.auto import AUTO
 from kofn.core.checks import InputError, nearest, shown
 from kofn.core.pools import is_pool
 from kofn.core.problems import INPUTS, with_frame_ids
-from kofn.core.registry import VERBS, Entry, Spec, execute
+from kofn.core.registry import DERIVE, VERBS, Entry, Spec, execute
 from kofn.core.vocabulary import LIMITS, METHODS_ELSEWHERE, SETTINGS, argument, meant
 from kofn.engines.threads import limited
 
@@ -58,8 +58,8 @@ def dispatch(
     entry = index[name]
     takes = _fit(entry, given, options, index)
     if method_name != "auto":
-        _refuse_limits(entry, given, takes, index)
-    _refuse_engine(entry, given.get("engine"), index)
+        _refuse_limits(entry, given, options, takes, index)
+    _refuse_engine(entry, given, options, index)
     try:
         function = entry.load()
     except ModuleNotFoundError as error:
@@ -87,29 +87,33 @@ def _with_pool(verb: str, given: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**{word: value for word, value in given.items() if word != "X"}, "scores": np.zeros(count)}
 
 
-def _refuse_limits(entry: Entry, given: Mapping[str, Any], takes: set[str], index: Mapping[str, Entry]) -> None:
+def _fitting(given: Mapping[str, Any], options: Iterable[str], index: Mapping[str, Entry]) -> list[Entry]:
+    """The methods that accept this call, by name."""
+    return [index[name] for name in sorted(index) if index[name].fits(given, options)]
+
+
+def _refuse_limits(
+    entry: Entry, given: Mapping[str, Any], options: Iterable[str], takes: set[str], index: Mapping[str, Entry]
+) -> None:
     """A limit that the named method would not keep is refused; what `auto` picks without it has no need of it."""
     # What is derived for a method is kept within the memory for it.
     kept = {*entry.accepted, "max_memory"} if takes - given.keys() else set(entry.accepted)
     for limit in sorted(LIMITS & given.keys() - kept):
-        fitting = sorted(
-            other.name for other in index.values() if limit in other.accepted and other.takes(given) is not None
-        )
+        fitting = [other.name for other in _fitting(given, options, index) if limit in other.accepted]
         raise InputError(
             f"method={entry.name!r} cannot keep {limit}={given[limit]!r}; leave it out, or use a method that can: "
             f"{', '.join(fitting) or 'none fits this call'}"
         )
 
 
-def _refuse_engine(entry: Entry, engine: Any, index: Mapping[str, Entry]) -> None:
+def _refuse_engine(entry: Entry, given: Mapping[str, Any], options: Iterable[str], index: Mapping[str, Entry]) -> None:
     """Work that would run here is refused where another engine was asked for."""
+    engine = given.get("engine")
     if argument("engine", engine) in (None, "local") or "engine" in entry.accepted:
         return
-    able = sorted(other.name for other in index.values() if "engine" in other.accepted)
-    raise InputError(
-        f"engine={shown(engine)}: method={entry.name!r} runs on this machine only; leave engine out, or use "
-        f"{', '.join(able) or 'another verb: no method of this one runs elsewhere'}"
-    )
+    able = [other.name for other in _fitting(given, options, index) if "engine" in other.accepted]
+    remedy = f"leave engine out, or use {', '.join(able)}" if able else "no method that fits this call runs elsewhere"
+    raise InputError(f"engine={shown(engine)}: method={entry.name!r} runs on this machine only; {remedy}")
 
 
 def _meant(name: str, index: Mapping[str, Entry]) -> str:
@@ -130,7 +134,7 @@ def _fit(entry: Entry, given: Mapping[str, Any], options: Mapping[str, Any], ind
     """The arguments that the method would see of this call; refuses a call or an option that it does not take."""
     takes = entry.takes(given)
     if takes is None:
-        raise InputError(misfit(entry, given, index))
+        raise InputError(misfit(entry, given, options, index))
     for name in sorted(options.keys() - entry.options.keys()):
         raise InputError(unknown_option(entry, name, index))
     return takes
@@ -149,18 +153,27 @@ def unknown_option(entry: Entry, name: str, index: Mapping[str, Entry]) -> str:
     return f"method={entry.name!r} has no option {name!r}; its options: {has}{hint}"
 
 
-def misfit(entry: Entry, given: Mapping[str, Any], index: Mapping[str, Entry]) -> str:
-    """Why this call does not fit this method, and which methods it would fit."""
-    strange = sorted(set(given) - SETTINGS - set(entry.accepted))
-    missing = [name for name in entry.required if name not in given]
-    missing += [" or ".join(any_of) for any_of in entry.needs if not set(given) & set(any_of)]
-    parts = []
-    if strange:
-        parts.append(f"does not take {', '.join(strange)}")
-    if missing:
-        parts.append(f"needs {', '.join(missing)}")
-    fitting = sorted(e.name for e in index.values() if e.takes(given) is not None)
-    return f"method={entry.name!r} {' and '.join(parts)}; methods that fit this call: {', '.join(fitting) or 'none'}"
+def wrong_with(entry: Entry, given: Mapping[str, Any], options: Iterable[str] = ()) -> str:
+    """What this method does not take of a call, and what it needs beside it."""
+    derived = {name for name in set(entry.accepted) - set(given) if DERIVE.get(name, ("",))[0] in given}
+    sources = {word for name in derived for word in DERIVE[name]}
+    strange = sorted(set(given) - SETTINGS - set(entry.accepted) - sources)
+    have = set(given) | derived
+    missing = [name for name in entry.required if name not in have]
+    missing += [" or ".join(any_of) for any_of in entry.needs if not have & set(any_of)]
+    missing += [f"{name} (an option)" for name in sorted(entry.needed_options - set(options))]
+    parts = {
+        "does not take": strange,
+        "has no option": sorted(set(options) - entry.options.keys()),
+        "needs": missing,
+    }
+    return " and ".join(f"{verb} {', '.join(words)}" for verb, words in parts.items() if words)
+
+
+def misfit(entry: Entry, given: Mapping[str, Any], options: Iterable[str], index: Mapping[str, Entry]) -> str:
+    """Why this call does not fit this method, and which methods accept it as it is."""
+    fitting = ", ".join(other.name for other in _fitting(given, options, index)) or "none"
+    return f"method={entry.name!r} {wrong_with(entry, given, options)}; methods that fit this call: {fitting}"
 
 
 def choose(verb: str, given: Mapping[str, Any], options: Mapping[str, Any] | None = None) -> str:
@@ -178,7 +191,7 @@ def choose(verb: str, given: Mapping[str, Any], options: Mapping[str, Any] | Non
     closest = min(candidates, key=lambda name: len(set(requested) ^ set(index[name].accepted) & set(requested)))
     raise InputError(
         f"no {verb} method honours all of {', '.join([*requested, *(options or ())]) or 'nothing'} together: "
-        + misfit(index[closest], given, index)
+        + misfit(index[closest], given, options or (), index)
     )
 
 
@@ -209,7 +222,8 @@ def by_size(name: str, given: Mapping[str, Any], options: Mapping[str, Any], ind
     """The method for a question of this size: on a sample of the rows where all pairs take too long or longer than the
     limit, exact where that is cheap."""
     if name in _EXACT and not options and index[_EXACT[name]].takes(given) is not None:
-        return _EXACT[name] if _steps_of_routing(given["scores"]) <= _CHEAP else name
+        steps = _steps_of_routing(given["scores"], given.get("per_item"))
+        return _EXACT[name] if steps <= _CHEAP else name
     of_sparse = index.get(_OF_SPARSE.get(name, ""))
     if of_sparse is not None and hasattr(given.get("X"), "nnz"):
         return name if options else of_sparse.name
@@ -258,7 +272,7 @@ def _shape(value: Any) -> tuple[Any, ...]:
     return shape if isinstance(shape, tuple) else ()
 
 
-def _steps_of_routing(scores: Any) -> float:
+def _steps_of_routing(scores: Any, per_item: Any) -> float:
     """About how many steps the largest total takes: shortest paths among the bins for all items, or a matching."""
     import numpy as np
 
@@ -267,6 +281,8 @@ def _steps_of_routing(scores: Any) -> float:
     except ValueError:
         return math.inf
     paths = float(n) * float(bins) ** 2
+    if isinstance(per_item, int) and per_item > 1:
+        return paths * per_item
     # Bins of a few items each are matched slot by slot, in a tenth of the steps that paths take.
     return paths / 10 if 4 * bins >= n and float(n) * bins <= 10**7 else paths
 

@@ -15,7 +15,7 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ParamSpec, TypeVar
 
@@ -110,6 +110,15 @@ class Entry:
             and set(given) - SETTINGS <= set(self.accepted) | used
         )
         return have & set(self.accepted) if fits else None
+
+    def fits(self, given: Mapping[str, Any] | set[str] | frozenset[str], options: Iterable[str] = ()) -> bool:
+        """Whether this method accepts the call: all of its arguments and options, and whatever else it needs."""
+        return self.takes(given) is not None and self.needed_options <= set(options) <= self.options.keys()
+
+    @property
+    def needed_options(self) -> set[str]:
+        """The options that have no default."""
+        return {name for name, default in self.options.items() if default == REQUIRED}
 
     @property
     def inputs(self) -> str:
@@ -282,6 +291,8 @@ def execute(
     values = {p.name: p.default for p in parameters.values() if p.default is not p.empty}
     values.update(arguments)
     given = {name: value for name, value in values.items() if name in VOCABULARY and value is not None}
+    if "unlabelled" in parameters and "y" in given:
+        given["y"], values["unlabelled"] = checks.partly_labelled(given["y"], values["unlabelled"])
     if "seed" in parameters:
         seed = values.get("seed")
         if seed is None and spec.begun is not None:
@@ -323,11 +334,18 @@ def execute(
         if name in parameters and value is not parameters[name].default
     }
     known = {**values, **read, **problem.given}
-    with limited(problem.given.get("n_threads")), explained(spec.name, known):
+    named = checks.naming(items=problem.ids, bins=_columns_of(given.get("scores")))
+    with limited(problem.given.get("n_threads")), explained(spec.name, known), named:
         plan = spec.function(**known)
     plan = _complete(plan, problem, spec, {**own, **options}, began)
     plan.verify(problem)
     return plan.of_the_kind_of(problem.given["members"]) if "members" in problem.given else plan
+
+
+def _columns_of(frame: Any) -> tuple[str, ...] | None:
+    """The names of a frame's columns; None of what has none."""
+    names = getattr(frame, "columns", None)
+    return None if names is None or callable(names) else tuple(map(str, names))
 
 
 def _complete(plan: Any, problem: Any, spec: Spec, options: Mapping[str, Any], began: float) -> Any:

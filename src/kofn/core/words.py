@@ -137,10 +137,17 @@ OF_TABLES: Mapping[str, tuple[str, str]] = {
     "decimal": ("str | None", "The sign before decimals in columns of text, '.' or ','."),
     "dedupe": (
         "float | None",
-        "Drop near-duplicates first, from this similarity on; without k all others are kept.",
+        "Drop near-duplicates first, from this similarity on; without k all others are kept, but for rows that "
+        "repeat one of private.",
     ),
-    "proportional": ("str | Sequence[str] | None", "Each group of these columns at its share of the pool."),
-    "each": ("Mapping[str, int] | None", "{column: N}: N rows of each of its groups, all of those that have fewer."),
+    "proportional": (
+        "str | Sequence[str | tuple[str, ...]] | None",
+        "Each group of these columns at its share of the pool; a tuple of columns: each cell.",
+    ),
+    "each": (
+        "Mapping[str | tuple[str, ...], int] | None",
+        "{column: N}: N rows of each of its groups, all of those that have fewer; of a tuple of columns: of each cell.",
+    ),
     "classes": ("int | None", "The picks are to be labelled, in about so many classes: a hint to auto."),
     "equal": ("bool | None", "Groups of equal size, up to one row."),
 }

@@ -18,7 +18,8 @@ from kofn.core.checks import load_arrays
 from kofn.core.pools import Fragment
 from kofn.io.parquet import Parquet
 from kofn.io.parquet_footer import row_groups
-from kofn.io.tables import BROKEN, Table
+from kofn.io.reading import Reading
+from kofn.io.tables import BROKEN
 
 # Rows of the beginning, and bytes that a table of text may take for them.
 _ROWS, _BYTES = 5_000, 4 << 20
@@ -108,8 +109,7 @@ def _text(where: Path, part: Path) -> int | None:
 
 def _parquet(where: Path, part: Path) -> int | None:
     """The first rows; how many there are stands in the footer."""
-    table = Table.open(where)
-    assert isinstance(table, Parquet)
+    table = Parquet(where, Reading())
     if table.n <= _ROWS:
         return None
     table._read(Fragment(str(where), 0, 0, _ROWS)).write_parquet(part)

@@ -218,8 +218,11 @@ def priced(case: Case) -> bool:
     u, v = up * plan.u, up * plan.v
     listed = np.isfinite(scores)
     size = float(np.abs(scores[listed]).max(initial=0.0)) * _slack(case) * max(scores.shape)
+    per_item = int(case.words.get("per_item", 1))
     over = np.where(listed, scores - (u[:, None] + v), -np.inf)
-    if over.max() > size:
+    if per_item > 1:
+        _best_of_each(case, scores - v, u, per_item, size)
+    elif over.max() > size:
         i, j = np.unravel_index(int(over.argmax()), over.shape)
         raise broken(case, "priced", f"score ({i}, {j}) exceeds u + v by {over[i, j]!r}")
     least = np.broadcast_to(case.options.get("min_size", 0), plan.k)
@@ -235,7 +238,7 @@ def priced(case: Case) -> bool:
     if plan.bound is None or abs(total - up * plan.bound) > size * max(case.n, plan.k):
         raise broken(case, "priced", f"u + v x capacity is {total!r}, the bound {plan.bound!r}")
     if plan.status == "optimal":
-        loose = np.abs(over[rows, plan.bins])
+        loose = np.abs(over[rows, plan.bins]) if per_item == 1 else np.zeros(0)
         if len(loose) and loose.max() > size:
             worst = int(loose.argmax())
             raise broken(
@@ -247,6 +250,19 @@ def priced(case: Case) -> bool:
         if idle.any():
             raise broken(case, "priced", f"bin {int(idle.argmax())} has room and a price of {v[idle][0]!r}")
     return True
+
+
+def _best_of_each(case: Case, worth: Floats, u: Floats, per_item: int, size: float) -> None:
+    """Items of several bins each: u is the most that so many can bring at the prices, and what the plan's bring."""
+    plan, reserve = case.plan, case.options.get("reserve")
+    for i, row in enumerate(worth.tolist()):
+        best = sorted([*row, *([] if reserve is None else [reserve] * per_item)], reverse=True)[:per_item]
+        if abs(math.fsum(best) - u[i]) > size * per_item:
+            raise broken(case, "priced", f"item {i} could gain {math.fsum(best)!r} over the prices, u is {u[i]!r}")
+        own = [row[j] for j in plan.bins[plan.indptr[i] : plan.indptr[i + 1]].tolist()]
+        own += [reserve or 0.0] * (per_item - len(own))
+        if plan.status == "optimal" and abs(math.fsum(own) - u[i]) > size * per_item:
+            raise broken(case, "priced", f"item {i} gains {math.fsum(own)!r} over the prices, u is {u[i]!r}")
 
 
 @law("capped-routing")

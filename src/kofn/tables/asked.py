@@ -106,7 +106,7 @@ def arguments_of(
     fields: dict[str, Any] = {"method": method, "progress": None, **named}
     for name in ("columns", "categories", "proportional"):
         if name in words:
-            fields[name] = _several(name, words.pop(name))
+            fields[name] = _several(name, words.pop(name), cells=name == "proportional")
     if "cache" in words:
         fields["no_cache"] = not checks.flag(words.pop("cache"), "cache")
     for name in ("scores", "rankings"):
@@ -142,10 +142,12 @@ def _of_arrays(name: str) -> str:
     return "; vectors that are an array are X itself" if name == "vectors" else ""
 
 
-def _several(name: str, value: Any) -> tuple[str, ...]:
-    """Names of columns: a list of them, or one."""
+def _several(name: str, value: Any, *, cells: bool = False) -> tuple[Any, ...]:
+    """Names of columns: a list of them, or one; of the cells of several columns a tuple, where these are meant."""
     names = [value] if isinstance(value, str) else list(value)
-    if not names or not all(isinstance(part, str) for part in names):
+    of_cells = [part for part in names if cells and isinstance(part, tuple)]
+    flat = [part for part in names if part not in of_cells] + [part for cell in of_cells for part in cell]
+    if not flat or not all(isinstance(part, str) for part in flat):
         raise InputError(f"{name}={checks.shown(value)}: give names of columns, for example ['age', 'city']")
     return tuple(names)
 

@@ -16,7 +16,7 @@ class AssignArguments(RowArguments):
     """What `kofn assign` was asked."""
 
     VERB: ClassVar[str] = "assign"
-    OPTIONS: ClassVar[tuple[str, ...]] = ("overflow", *LINKS)
+    OPTIONS: ClassVar[tuple[str, ...]] = ("overflow", "reserve", *LINKS)
 
     by_scores: bool = False
     sense: str | None = None
@@ -31,6 +31,7 @@ class AssignArguments(RowArguments):
     cannot_link: Any = None
     per_item: int | None = None
     overflow: str | None = None
+    reserve: float | None = None
 
     def __post_init__(self) -> None:
         if self.sense is not None and not self.by_scores:

@@ -34,7 +34,8 @@ class Call(NamedTuple):
         if "ids" in self.words:
             # Where rows have ids, the verb is given pairs of ids.
             options |= {name: self.words["ids"][pairs] for name, pairs in options.items() if name in LINKS}
-        return verb(method=method, options=options, **self.words)
+        with checks.naming(items=self.words.get("ids"), bins=self.pool.matrix_columns or None):
+            return verb(method=method, options=options, **self.words)
 
 
 def prepared(table: Table, arguments: AssignArguments) -> Call:
@@ -150,6 +151,9 @@ def call_of(pool: Pool, arguments: AssignArguments) -> dict[str, Any]:
 def options_of(pool: Pool, arguments: AssignArguments) -> dict[str, Any]:
     """The method's options, the files of linked pairs as pairs of row numbers."""
     options = arguments.options
+    if arguments.sense == "min" and isinstance(options.get("reserve"), int | float):
+        # What it costs to leave an item out, as the scores are costs.
+        options["reserve"] = -options["reserve"]
     for name in LINKS:
         links = options.get(name)
         if isinstance(links, str):

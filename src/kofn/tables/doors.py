@@ -21,6 +21,7 @@ from kofn.tables.asked import TEXT, arguments_of, names_of_columns, of_texts, re
 from kofn.tables.assign_arguments import AssignArguments
 from kofn.tables.read import Pool
 from kofn.tables.select_arguments import SelectArguments
+from kofn.tables.select_dedupe import rows_kept
 from kofn.tables.spelling import in_python, speaking_python
 
 
@@ -128,7 +129,7 @@ def _selected(run: Callable[..., Any], table: Table, arguments: SelectArguments)
     call = select_pool.prepared(table, arguments)
     pool = call.pool
     if call.method is None:
-        rows = select_pool.rows_kept(pool)
+        rows = rows_kept(pool)
         ids = None if arguments.id_column is None else table.ids(arguments.id_column)
         plan = Selection(n=table.n, indices=rows, gains=np.full(len(rows), np.nan), ids=ids, method="near_duplicates")
     else:
@@ -139,7 +140,8 @@ def _selected(run: Callable[..., Any], table: Table, arguments: SelectArguments)
     info: dict[str, Any] = {"notes": [in_python(note) for note in pool.notes]} if pool.notes else {}
     info |= _compared(arguments)
     if pool.duplicates is not None:
-        info["duplicates"] = pool.duplicates._asdict()
+        dropped = pool.duplicates._replace(owned_keys=None)._asdict()
+        info["duplicates"] = {name: value for name, value in dropped.items() if value is not None}
     return dataclasses.replace(plan, info={**plan.info, **info})
 
 

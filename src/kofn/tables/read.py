@@ -35,11 +35,21 @@ _NO_BIN = "the row may not go to this bin"
 
 
 class Dropped(NamedTuple):
-    """The near-duplicates that were taken out of a file, by row number: the row, the one it repeats, how similar."""
+    """The near-duplicates that were taken out of a file.
+
+    Attributes:
+        rows: their row numbers.
+        of: the row number of the row that each repeats.
+        similarity: how similar the two are.
+        owned: True where that row is one of `--private`, and its number of that table; None without such rows.
+        owned_keys: what that row is called there.
+    """
 
     rows: NDArray[np.int64]
     of: NDArray[np.int64]
     similarity: NDArray[np.float64]
+    owned: NDArray[np.bool_] | None = None
+    owned_keys: NDArray[Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -223,7 +233,7 @@ def _texts_of(file: Any, column: str, option: str) -> pl.Series:
         return pl.Series([file], dtype=pl.String)
     if suffix not in _TEXTS:
         return Table.open(file).texts(column)
-    lines = _lines_of(file, option)
+    lines = lines_of(file, option)
     if not lines:
         raise InputError(f"--{option} {file} holds no text; write one text a line")
     return pl.Series(lines, dtype=pl.String)
@@ -453,14 +463,15 @@ def _named(text: str, id_column: str | None, option: str) -> list[str]:
             hint = "" if id_column else " of row numbers; say which column of both holds the ids with --id"
             raise InputError(f"--{option} {text} has no column {name!r}{nearest(name, table.columns)}{hint}")
         return [str(key) for key in table.ids(name).tolist()]
-    return _lines_of(text, option)
+    return lines_of(text, option)
 
 
 def _is_file(path: Path) -> bool:
     return names_a_file(path) and regular(path).is_file()
 
 
-def _lines_of(file: str, option: str) -> list[str]:
+def lines_of(file: str, option: str) -> list[str]:
+    """The lines of a file of text that hold something."""
     try:
         lines = Path(file).read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError:

@@ -38,8 +38,9 @@ class SelectArguments(RowArguments):
     budget: float | None = None
     cost_column: str | None = None
     quotas: Quotas = field(default_factory=dict)
-    proportional: tuple[str, ...] = ()
-    each: Mapping[str, int] = field(default_factory=dict)
+    # Columns, or of the cells of several a tuple of them.
+    proportional: tuple[Any, ...] = ()
+    each: Mapping[Any, int] = field(default_factory=dict)
     # Ids with commas, or a file of them; in Python an array or a plan too.
     include: Any = None
     exclude: Any = None
@@ -74,7 +75,7 @@ class SelectArguments(RowArguments):
             raise InputError("--budget and --cost belong together: what may be spent, and the column of costs")
         named = {"--quota": set(self.quotas), "--proportional": set(self.proportional), "--each": set(self.each)}
         for (first_flag, columns), (other_flag, others) in itertools.combinations(named.items(), 2):
-            if both := sorted(columns & others):
+            if both := sorted(columns & others, key=str):
                 raise InputError(f"{first_flag} and {other_flag} both name {both[0]!r}; give one of them for a column")
         other = [column for column in self.quota_columns if column != self.group_column]
         if self.group_column is not None and other:
@@ -87,15 +88,23 @@ class SelectArguments(RowArguments):
         return dataclasses.replace(self, k=max(1, round(share * n))) if isinstance(share, Fraction) else self
 
     def named_in(self, table: Table) -> Self:
-        """The same, with the names of columns as the table spells them, and of quotas of cells all of their columns."""
+        """The same, with the names of columns as the table spells them, and of cells all of their columns."""
         quotas: dict[Any, Any] = {}
         for column, asked in self.quotas.items():
-            parts = tuple(column.split("+")) if isinstance(column, str) else (column,)
-            if column in table.columns or len(parts) == 1 or not set(parts) <= set(table.columns):
+            parts = _parts(column, table)
+            if parts == column:
                 quotas[column] = asked
             else:
                 quotas[parts] = {_cell(column, parts, group): ends for group, ends in asked.items()}
-        return dataclasses.replace(super().named_in(table), quotas=quotas)
+        proportional = tuple(_parts(column, table) for column in self.proportional)
+        each = {_parts(column, table): most for column, most in self.each.items()}
+        for column in self.groupings:
+            if not isinstance(column, str) and column not in table.columns:
+                raise InputError(f"{column!r} names no column; give its name as text, or a tuple of names for cells")
+        for flag, cells in (("--proportional", proportional), ("--each", each)):
+            if alone := next((cell for cell in cells if isinstance(cell, tuple) and len(set(cell)) < 2), None):
+                raise InputError(f"{flag} {alone!r}: give two columns or more, each once; a single column by its name")
+        return dataclasses.replace(super().named_in(table), quotas=quotas, proportional=proportional, each=each)
 
     def given(self, *words: str) -> dict[str, Any]:
         given = super().given(*words)
@@ -116,7 +125,7 @@ class SelectArguments(RowArguments):
     @property
     def has_cells(self) -> bool:
         """True where a quota is of a cell of several columns."""
-        return any(isinstance(column, tuple) for column in self.quotas)
+        return any(isinstance(column, tuple) for column in self.quota_columns)
 
     @property
     def only_dedupes(self) -> bool:
@@ -167,6 +176,14 @@ class SelectArguments(RowArguments):
     def ranks_by_score(self) -> bool:
         """True where the method ranks by a column of scores alone: vectors serve only --dedupe and the report."""
         return self.score_column is not None and (self.entry is None or "X" not in self.entry.accepted)
+
+
+def _parts(column: Any, table: Table) -> Any:
+    """The columns of a cell as a tuple, which a text names with + between; other columns as they are."""
+    parts = tuple(column.split("+")) if isinstance(column, str) else ()
+    if column in table.columns or len(parts) < 2 or not set(parts) <= set(table.columns):
+        return column
+    return parts
 
 
 def _cell(column: str, parts: tuple[str, ...], group: Any) -> tuple[Any, ...]:

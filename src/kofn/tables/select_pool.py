@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from fractions import Fraction
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -13,7 +12,6 @@ import polars as pl
 from numpy.typing import NDArray
 
 from kofn.core import checks
-from kofn.core.checks import InfeasibleError, InputError
 from kofn.core.checks.kinds import holds_texts
 from kofn.core.dispatch import methods_of
 from kofn.core.plans import Selection
@@ -21,7 +19,6 @@ from kofn.io.tables import Table
 from kofn.io.vectors import PoolVectors
 from kofn.tables.labelling import default_method
 from kofn.tables.read import (
-    Dropped,
     Pool,
     read_judges,
     read_keys,
@@ -31,7 +28,10 @@ from kofn.tables.read import (
     without_gaps,
 )
 from kofn.tables.select_arguments import FILES, SelectArguments
+from kofn.tables.select_dedupe import refuse_labels_without_use, without_duplicates
+from kofn.tables.select_groups import counted_quotas, groups_of, quotas_of, with_count
 from kofn.tables.select_rounds import labelled, next_round, without_labelled
+from kofn.tables.select_unused import refuse_unused
 
 _NAMING = ("include", "exclude", "start")
 
@@ -52,8 +52,10 @@ class Call(NamedTuple):
 
 def prepared(table: Table, arguments: SelectArguments, parts: Any = None) -> Call:
     """Read what was asked about; nothing is picked yet, but for near-duplicates. `parts` as in `read_pool`."""
+    refuse_unused(arguments)
     pool = read_pool(table, arguments, parts)
     if arguments.only_dedupes:
+        refuse_labels_without_use(pool, arguments)
         return Call(pool, arguments)
     arguments = with_count(arguments, pool)
     words = call_of(pool, arguments)
@@ -85,7 +87,8 @@ def read_pool(table: Table, arguments: SelectArguments, parts: Any = None) -> Po
         files = {
             name: file
             for name, file in arguments.options.items()
-            if name in FILES and (isinstance(file, str) or holds_texts(file))
+            # Beside --dedupe alone --private is read with the near-duplicates.
+            if not arguments.only_dedupes and name in FILES and (isinstance(file, str) or holds_texts(file))
         }
         if files:
             compared, vectors = read_vectors_together(table, arguments, files, whole_words=arguments.seeks)
@@ -188,89 +191,6 @@ def wordless_last(pool: Pool, arguments: SelectArguments) -> Pool:
     return dataclasses.replace(pool, named={**pool.named, "exclude": excluded}, notes=(*pool.notes, note))
 
 
-# What --dedupe compares vectors by, under each metric.
-_SIMILARITIES = {
-    "euclidean": "euclidean similarity (1 - distance / typical distance; --metric cosine compares directions)",
-    "sqeuclidean": "similarity (1 - squared distance / mean squared distance)",
-}
-
-
-def without_duplicates(pool: Pool, arguments: SelectArguments) -> Pool:
-    """The pool without near-duplicates. Of rows that repeat each other the one stays that the task prefers."""
-    from kofn.selection.training_data import near_duplicates
-
-    threshold = arguments.dedupe
-    assert threshold is not None
-    compared: dict[str, Any]
-    if arguments.text:
-        compared, how = {"texts": pool.table.texts(arguments.text)[pool.rows]}, f"at text similarity >= {threshold:g}"
-    elif pool.X is None:
-        raise InputError("--dedupe compares rows: give --text, --vectors or --columns")
-    elif arguments.columns:
-        names = set(arguments.categories or ())
-        columns = [(pool.table.names if c in names else pool.table.compared)(c) for c in arguments.columns]
-        frame = pl.DataFrame(columns)[pool.rows]
-        compared, how = {"columns": frame}, f"that agree in {', '.join(arguments.columns)}"
-    else:
-        measure = arguments.distance
-        compared = {"X": pool.X, "metric": measure}
-        how = f"at {_SIMILARITIES.get(measure, measure)} >= {threshold:g}"
-    keys = checks.ids(pool.keys)
-    named = {word: checks.positions(value, word, len(keys), keys) for word, value in pool.named.items()}
-    forced = [named[word] for word in ("start", "include") if word in named]
-    if (known := labelled(pool)) is not None:
-        # A row that repeats a labelled one tells nothing new.
-        forced.append(np.flatnonzero(known))
-    groups = groups_of(pool, arguments)
-    # A quota on a group needs a row of it, also where it only limits how many are picked.
-    quotas = {
-        column: {group: (max(1, least), None) for group, (least, _) in ends.items()}
-        for column, ends in counted_quotas(pool, arguments).items()
-    }
-    duplicates = near_duplicates(
-        threshold=threshold,
-        **compared,
-        scores=pool.values.get("scores"),
-        include=np.unique(np.concatenate(forced)) if forced else None,
-        exclude=named.get("exclude"),
-        costs=pool.values.get("costs"),
-        groups={column: groups[column] for column in quotas} or None,
-        quotas=quotas or None,
-    )
-    open_ = np.ones(len(keys), bool)
-    open_[named.get("exclude", np.empty(0, np.int64))] = False
-    for column, ends in quotas.items():
-        for group, (least, _) in ends.items():
-            members = open_ & (groups[column] == group)
-            left = int((members & duplicates.keep).sum())
-            if left < least <= members.sum():
-                raise InfeasibleError(
-                    f"--quota {column}={group} needs {least}: --dedupe {threshold:g} dropped {members.sum() - left:,} "
-                    f"of the {members.sum():,} such rows and {left:,} are left; lower the quota or raise --dedupe"
-                )
-    dropped = np.flatnonzero(~duplicates.keep)
-    open_left = int((open_ & duplicates.keep).sum())
-    if arguments.k is not None and arguments.budget is None and open_left < arguments.k <= open_.sum():
-        raise InputError(
-            f"-k {arguments.k} of {open_left:,} rows: --dedupe {threshold:g} dropped {len(dropped):,} near-duplicates "
-            f"of {pool.table.n:,} rows; ask for k <= {open_left} or raise --dedupe"
-        )
-    pairs = Dropped(pool.rows[dropped], pool.rows[duplicates.of[dropped]], duplicates.similarity[dropped])
-    note = f"dropped {len(dropped):,} near-duplicates {how}, {len(keys) - len(dropped):,} rows left"
-    return dataclasses.replace(pool.drop(dropped), notes=(*pool.notes, note), duplicates=pairs)
-
-
-def rows_kept(pool: Pool) -> NDArray[np.int64]:
-    """Row numbers of the table that near-duplicates leave: what is excluded is no part of them."""
-    excluded = pool.named.get("exclude")
-    if excluded is None:
-        return pool.rows
-    out = np.zeros(len(pool.rows), bool)
-    keys = checks.ids(pool.keys)
-    out[checks.positions(excluded, "exclude", len(keys), keys)] = True
-    return pool.rows[~out]
-
-
 def _by_judge(pool: Pool) -> pl.DataFrame:
     """The judges' scores under their names, so that options can name them."""
     assert pool.matrix is not None
@@ -326,72 +246,3 @@ def kind_of(pool: Pool, arguments: SelectArguments) -> str:
     if pool.by_words:
         return "text"
     return "table" if arguments.columns else "any"
-
-
-def groups_of(pool: Pool, arguments: SelectArguments) -> dict[str, NDArray[Any]]:
-    """The labels of each column of groups, and of the cells of several that have quotas."""
-    return _joined(pool, arguments)[0]
-
-
-def _joined(pool: Pool, arguments: SelectArguments) -> tuple[dict[Any, Any], dict[Any, Any]]:
-    groups: Any = pool.values.get("groups")
-    groups = groups if isinstance(groups, dict) else dict.fromkeys(arguments.groupings, groups)
-    return checks.joined(groups, arguments.quotas)
-
-
-def quotas_of(pool: Pool, arguments: SelectArguments) -> dict[str, Any]:
-    """{column: {group: (least, most)}}, those of `--proportional` as shares of the pool."""
-    groups, quotas = _joined(pool, arguments)
-    for column in arguments.proportional:
-        if arguments.k is None or arguments.budget is not None:
-            raise InputError("--proportional shares out a number of picks: give -k, and no --budget")
-        labels = groups[column]
-        names, counts = np.unique(labels, return_counts=True)
-        shares = [Fraction(count, len(labels)) for count in counts.tolist()]
-        quotas[column] = {name: (share, share) for name, share in zip(names.tolist(), shares, strict=True)}
-    for column, most in arguments.each.items():
-        names, counts = np.unique(groups[column], return_counts=True)
-        counts = np.minimum(counts, most)
-        quotas[column] = {name: (n, n) for name, n in zip(names.tolist(), counts.tolist(), strict=True)}
-    return quotas
-
-
-def with_count(arguments: SelectArguments, pool: Pool) -> SelectArguments:
-    """The arguments with the number of picks that --each asks for, where nothing else says how many.
-
-    Raises:
-        InfeasibleError: -k is another number.
-    """
-    if not arguments.dry_run:  # which may have read the beginning of the file alone
-        for column, most in arguments.each.items():
-            _refuse_other_count(arguments, column, most, groups_of(pool, arguments)[column])
-    if arguments.k is not None or arguments.budget is not None or len(arguments.each) != 1:
-        return arguments
-    ((column, most),) = arguments.each.items()
-    _, counts = np.unique(groups_of(pool, arguments)[column], return_counts=True)
-    return dataclasses.replace(arguments, k=int(np.minimum(counts, most).sum()))
-
-
-def _refuse_other_count(arguments: SelectArguments, column: str, most: int, labels: NDArray[Any]) -> None:
-    """Refuse a -k that is not the number of rows that --each asks for, or under a budget one that is below it."""
-    k, counts = arguments.k, np.unique(labels, return_counts=True)[1]
-    total = int(np.minimum(counts, most).sum())
-    if k is None or k == total or (k > total and arguments.budget is not None):
-        return
-    alone = "leave -k out, or " if len(arguments.each) == 1 else ""
-    fewer = "" if counts.min() >= most else ", all of those with fewer"
-    raise InfeasibleError(
-        f"-k {k:,} and --each {column}={most} do not go together: {most} of each of {len(counts):,} groups{fewer}, are "
-        f"{total:,} rows; {alone}say -k {total}"
-    )
-
-
-def counted_quotas(pool: Pool, arguments: SelectArguments) -> dict[str, Any]:
-    """The same in whole numbers of picks, under the groups' own names."""
-    if not arguments.quota_columns:
-        return {}
-    checked = checks.quotas(quotas_of(pool, arguments))
-    groups = groups_of(pool, arguments)
-    if arguments.has_cells:
-        groups = {column: groups[column] for column in checked}
-    return checks.resolved(groups, checked, arguments.k, arguments.budget)[1]

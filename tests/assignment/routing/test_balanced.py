@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import kofn
-from kofn.assignment.routing import _balanced_assignment
+from kofn.assignment.routing import _flows
 from kofn.core.checks import InfeasibleError
 
 
@@ -28,7 +28,7 @@ def test_bins_of_few_items_are_matched_with_prices_that_prove_it(
     assert plan.value == pytest.approx(plan.bound, rel=1e-12)
     listed = np.isfinite(scores)
     assert ((plan.u[:, None] + plan.v >= scores - 1e-9) | ~listed).all()
-    monkeypatch.setattr(_balanced_assignment, "_MOST_SLOTS", 0)
+    monkeypatch.setattr(_flows, "_MOST_SLOTS", 0)
     paths = kofn.assign(**call, method="balanced_assignment")
     assert plan.value == pytest.approx(paths.value, rel=1e-12)
 

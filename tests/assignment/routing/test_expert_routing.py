@@ -15,7 +15,7 @@ from scipy.special import expit, log_softmax, softmax
 import kofn
 from claims.harness.moe import Experts, first_come, mask_of, plan_of
 from kofn.assignment import BiasRouter, balanced_assignment, capped_routing, expert_choice, token_choice
-from kofn.assignment.routing import _balanced_assignment as balanced
+from kofn.assignment.routing import _flows as balanced
 from kofn.assignment.routing import _scores as routing
 from kofn.core.checks import InfeasibleError, InputError
 from kofn.laws import LAWS, Case, LawBroken, brute
@@ -300,7 +300,9 @@ def test_bins_that_too_few_list_and_items_with_nowhere_to_go_are_named() -> None
         balanced_assignment(lonely)
     with pytest.raises(InfeasibleError, match="5 items list no other bins than 0, 1, whose capacity holds 4"):
         balanced_assignment([[1.0, 1.0, -np.inf]] * 5)
-    with pytest.raises(InfeasibleError, match=r"scores at row 1 are all -inf \(1 such rows\)"):
+    with pytest.raises(
+        InfeasibleError, match=r"item 1 lists no bin, all its scores are -inf or missing \(1 such items\)"
+    ):
         balanced_assignment([[1.0, 2.0], [-np.inf, -np.inf]])
     assert balanced_assignment([[1.0, 2.0], [-np.inf, -np.inf]], reserve=0).labels.tolist() == [1, -1]
 

@@ -165,7 +165,7 @@ def test_negative_scores_are_kept_but_not_counted_as_best() -> None:
             InfeasibleError,
             "bin 0 is a first choice of 3 items, over its capacity of 2 by 1; .*reroute",
         ),
-        ({"capacity": [3, 3], "per_item": 2}, InfeasibleError, r"scores at row 1 list 1 bins .*per_item=2"),
+        ({"capacity": [3, 3], "per_item": 2}, InfeasibleError, r"item 1 lists 1 bins, .*per_item=2"),
         ({"capacity": [3]}, InputError, "capacity has 1 values, scores has 2 bins"),
         ({"capacity": 3, "per_item": 3}, InputError, "per_item=3 of 2 bins"),
         ({"capacity": 3, "overflow": "spill"}, InputError, "overflow='spill': choose one of error, drop, reroute"),

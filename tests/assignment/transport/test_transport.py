@@ -158,7 +158,7 @@ def test_bins_that_cannot_hold_their_items_are_named() -> None:
 def test_a_row_that_lists_nothing_is_named() -> None:
     scores = np.zeros((3, 2))
     scores[1] = -np.inf
-    with pytest.raises(InfeasibleError, match="scores at row 1 are all -inf"):
+    with pytest.raises(InfeasibleError, match="the scores of item 1 are all -inf"):
         sinkhorn_newton_sparse(scores)
     assert sinkhorn_newton_sparse(scores, margins=([1, 0, 1], [1, 1])).status == "optimal"
 

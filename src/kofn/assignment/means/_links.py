@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kofn.assignment.routing._balanced_assignment import transport
+from kofn.assignment.routing._flows import transport
 from kofn.core.arrays import Floats, Ints, Labels
-from kofn.core.checks import FailureError, InfeasibleError, InputError, shown
+from kofn.core.checks import FailureError, InfeasibleError, InputError, item_key, shown
 
 # Seconds that the integer program may take to find a first placement, or to prove that there is none.
 _SEARCH_SECONDS = 60.0
@@ -74,9 +74,11 @@ def units_of(n: int, must_link: Any, cannot_link: Any) -> Units:
         clash = np.flatnonzero(of[cannot[:, 0]] == of[cannot[:, 1]])
         if len(clash):
             a, b = cannot[clash[0]].tolist()
-            chain = "-".join(map(str, _shorten(_chain(graph, a, b))))
+            steps = _shorten(_chain(graph, a, b))
+            chain = "-".join(step if isinstance(step, str) else item_key(step) for step in steps)
             raise InfeasibleError(
-                f"cannot_link keeps rows {a} and {b} apart, must_link joins them ({chain}): drop one of these pairs"
+                f"cannot_link keeps rows {item_key(a)} and {item_key(b)} apart, must_link joins them ({chain}): "
+                "drop one of these pairs"
             )
     sizes = np.bincount(of)
     first = np.full(len(sizes), n)
@@ -157,7 +159,7 @@ def bounds_of(n: int, k: int, capacity: Any, min_size: int, units: Units) -> tup
 
 def _rows(units: Units, units_named: list[int]) -> str:
     rows = np.flatnonzero(np.isin(units.of, units_named))
-    return ", ".join(map(str, rows[:5])) + (", ..." if len(rows) > 5 else "")
+    return ", ".join(map(item_key, rows[:5].tolist())) + (", ..." if len(rows) > 5 else "")
 
 
 class Seating:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from kofn.assignment.routing._balanced_assignment import transport
+from kofn.assignment.routing._flows import transport
 from kofn.assignment.routing._scores import capacities
 from kofn.core import checks, vocabulary
 from kofn.core.arrays import Floats, Labels

@@ -24,7 +24,7 @@ from kofn.assignment.routing._scores import (
 )
 from kofn.core import checks
 from kofn.core.arrays import Ints
-from kofn.core.checks import InfeasibleError, InputError
+from kofn.core.checks import InfeasibleError, InputError, bin_name, item_name
 from kofn.core.draws import Draw
 from kofn.core.plans import Assignment
 from kofn.core.registry import method
@@ -132,10 +132,12 @@ def capped_routing(
     rows, columns, asked, most = run(table, room, per_item, overflow == "reroute")
     if overflow == "error" and (asked > room).any():
         over = int((asked - room).argmax())
+        # Which takes neither of these two options.
+        alike = affinity == "none" and candidates is None
+        exact = "method='balanced_assignment' (the largest total within the capacities), or " if alike else ""
         raise InfeasibleError(
-            f"bin {over} is a first choice of {asked[over]} items, over its capacity of {room[over]} by "
-            f"{asked[over] - room[over]}; raise it, or use method='balanced_assignment' (the largest total "
-            "within the capacities), or overflow='reroute' (next best bin) or 'drop'"
+            f"{bin_name(over)} is a first choice of {asked[over]} items, over its capacity of {room[over]} by "
+            f"{asked[over] - room[over]}; raise it, or use {exact}overflow='reroute' (next best bin) or 'drop'"
         )
     kept = felt[rows, columns].astype(np.float64)
     if affinity != "none":
@@ -175,6 +177,6 @@ def _refuse_shortage(scores: NDArray[Any], room: Ints, per_item: int) -> None:
     if listed.min() < per_item:
         row = int(listed.argmin())
         raise InfeasibleError(
-            f"scores at row {row} list {listed[row]} bins (the others are -inf), per_item={per_item}; "
+            f"{item_name(row)} lists {listed[row]} bins, the others are -inf or missing, per_item={per_item}; "
             "use overflow='reroute' or 'drop' to leave such slots empty"
         )

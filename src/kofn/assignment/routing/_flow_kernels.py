@@ -240,28 +240,32 @@ def _leave_along(labels, flow, members, lists, parent, end):
 
 
 @nb.njit(**INNER)
+def _enlist(lists, b, c, key, i):
+    """Enter item i in the list of those that can move from bin b to bin c."""
+    width = lists.keys.shape[2]
+    keys, items = lists.keys[b, c], lists.items[b, c]
+    front, size = lists.front[b, c], lists.size[b, c]
+    # A truncated list is unknown beyond its last entry.
+    if not lists.whole[b, c] and worse(key, i, keys[size - 1], items[size - 1]):
+        return
+    if front == size:
+        front, size = 0, 0
+    elif size == width and front > 0:
+        for position in range(front, size):
+            keys[position - front] = keys[position]
+            items[position - front] = items[position]
+        front, size = 0, size - front
+    lists.whole[b, c] &= size < width
+    lists.front[b, c] = front
+    lists.size[b, c] = front + _offer(keys[front:], items[front:], size - front, key, i)
+
+
+@nb.njit(**INNER)
 def _list_newcomer(scores, lists, i, b):
     """Enter item i, now in bin b, in the lists that start at b."""
-    width = lists.keys.shape[2]
     for c in range(scores.shape[1]):
-        if c == b or scores[i, c] == -np.inf:
-            continue
-        key = np.float64(scores[i, c]) - np.float64(scores[i, b])
-        keys, items = lists.keys[b, c], lists.items[b, c]
-        front, size = lists.front[b, c], lists.size[b, c]
-        # A truncated list is unknown beyond its last entry.
-        if not lists.whole[b, c] and worse(key, i, keys[size - 1], items[size - 1]):
-            continue
-        if front == size:
-            front, size = 0, 0
-        elif size == width and front > 0:
-            for position in range(front, size):
-                keys[position - front] = keys[position]
-                items[position - front] = items[position]
-            front, size = 0, size - front
-        lists.whole[b, c] &= size < width
-        lists.front[b, c] = front
-        lists.size[b, c] = front + _offer(keys[front:], items[front:], size - front, key, i)
+        if c != b and scores[i, c] > -np.inf:
+            _enlist(lists, b, c, np.float64(scores[i, c]) - np.float64(scores[i, b]), i)
 
 
 @nb.njit(**INNER)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from kofn.assignment.routing._scores import capacities, routes, score_table
 from kofn.core import checks
 from kofn.core.arrays import Floats, Ints
-from kofn.core.checks import FailureError, InfeasibleError, InputError
+from kofn.core.checks import FailureError, InfeasibleError, InputError, bin_name, item_name
 from kofn.core.draws import Draw
 from kofn.core.plans import Assignment
 from kofn.core.quotas import exact_total
@@ -187,7 +187,9 @@ def _refuse_at_sight(
     able = fits.sum(axis=0)
     for j in np.flatnonzero((least > room) | (least > able))[:1].tolist():
         shortage = f"{able[j]} items list it and fit in it" if least[j] > able[j] else f"can hold {room[j]} (capacity)"
-        raise InfeasibleError(f"bin {j} must hold {least[j]} items (min_size), and {shortage}; lower its min_size")
+        raise InfeasibleError(
+            f"{bin_name(j)} must hold {least[j]} items (min_size), and {shortage}; lower its min_size"
+        )
     if reserve is not None:
         return
     remedy = "or give a reserve, what an item is worth that stays out"
@@ -196,12 +198,13 @@ def _refuse_at_sight(
         i = int(alone[0])
         if (table[i] == -np.inf).all():
             raise InfeasibleError(
-                f"scores at row {i} are all -inf: such an item has nowhere to go; list a bin, {remedy}"
+                f"{item_name(i)} lists no bin, all its scores are -inf or missing: it has nowhere to go; list a bin, "
+                f"{remedy}"
             )
         j = int(np.argmin(np.where(table[i] > -np.inf, sizes[i] - limits, np.inf)))
         raise InfeasibleError(
-            f"item {i} has size {sizes[i, j]:g} and fits in no bin that it lists, bin {j} holds {limits[j]:g}; "
-            f"raise the limit, {remedy}"
+            f"{item_name(i)} has size {sizes[i, j]:g} and fits in no bin that it lists, {bin_name(j)} holds "
+            f"{limits[j]:g}; raise the limit, {remedy}"
         )
     need, there = exact_total(sizes.min(axis=1)), exact_total(limits)
     if need > there * _rounding(sizes, limits):

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from kofn.core import checks
 from kofn.core.arrays import Floats, Integers, Ints, csr
-from kofn.core.checks import InputError
+from kofn.core.checks import InputError, item_name
 
 _AFFINITIES = ("none", "softmax", "sigmoid")
 _GATES = ("ones", "raw", "share")
@@ -81,8 +81,8 @@ def weigh(logs: Floats, rows: Integers, gates: str) -> NDArray[np.float32]:
         return np.ones(len(logs), np.float32)
     if (bad := ~np.isfinite(logs)).any():
         raise InputError(
-            f"gates={gates!r} weighs by scores as they are (affinity='none'), and item {rows[bad][0]} goes to a bin "
-            "that it scores 0 or less; use affinity='softmax' or 'sigmoid', or gates='ones'"
+            f"gates={gates!r} weighs by scores as they are (affinity='none'), and {item_name(rows[bad][0])} goes to a "
+            "bin that it scores 0 or less; use affinity='softmax' or 'sigmoid', or gates='ones'"
         )
     if gates == "share" and len(rows):
         starts = np.flatnonzero(np.diff(rows, prepend=-1))
@@ -93,8 +93,8 @@ def weigh(logs: Floats, rows: Integers, gates: str) -> NDArray[np.float32]:
         weights = np.exp(logs)
         if (bad := weights > np.finfo(np.float32).max).any():
             raise InputError(
-                f"gates={gates!r}: the weight of item {rows[bad][0]} is {weights[bad][0]:g}, more than float32 holds; "
-                "scale the scores down, or use gates='share'"
+                f"gates={gates!r}: the weight of {item_name(rows[bad][0])} is {weights[bad][0]:g}, more than float32 "
+                "holds; scale the scores down, or use gates='share'"
             )
     return np.maximum(weights, np.finfo(np.float32).tiny).astype(np.float32)
 

@@ -10,13 +10,13 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from kofn.assignment.routing._balanced_assignment import transport
+from kofn.assignment.routing._flows import transport
 from kofn.assignment.routing._scores import score_table
 from kofn.assignment.transport._entropic import range_of
 from kofn.assignment.transport._joint import margin_totals
 from kofn.core import checks
 from kofn.core.arrays import Floats
-from kofn.core.checks import InfeasibleError, InputError
+from kofn.core.checks import InfeasibleError, InputError, bin_name, item_name
 from kofn.core.draws import Draw
 from kofn.core.plans import Assignment
 from kofn.core.registry import method
@@ -284,8 +284,9 @@ def _refuse_unlisted(table: Floats, r: Floats, c: Floats) -> None:
     for side, totals, empty in (("row", r, ~listed.any(axis=1)), ("column", c, ~listed.any(axis=0))):
         stuck = np.flatnonzero(empty & (totals > 0))
         if len(stuck):
+            name = item_name(stuck[0]) if side == "row" else bin_name(stuck[0])
             raise InfeasibleError(
-                f"scores at {side} {stuck[0]} are all -inf where there is anything to share ({len(stuck)} such "
+                f"the scores of {name} are all -inf where there is anything to share ({len(stuck)} such "
                 f"{side}s), and its total is {totals[stuck[0]]:g}; list an entry, or set the total to 0"
             )
 

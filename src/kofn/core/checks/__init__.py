@@ -43,6 +43,11 @@ from kofn.core.checks.files import names_a_file as names_a_file
 from kofn.core.checks.files import reading_arrays as reading_arrays
 from kofn.core.checks.files import regular as regular
 from kofn.core.checks.files import single_members as single_members
+from kofn.core.checks.naming import bin_name as bin_name
+from kofn.core.checks.naming import item_key as item_key
+from kofn.core.checks.naming import item_name as item_name
+from kofn.core.checks.naming import names_of_bins as names_of_bins
+from kofn.core.checks.naming import naming as naming
 from kofn.core.checks.numbers import bytes_of as bytes_of
 from kofn.core.checks.numbers import choice as choice
 from kofn.core.checks.numbers import count as count
@@ -59,6 +64,7 @@ from kofn.core.checks.quotas import groups as groups
 from kofn.core.checks.quotas import joined as joined
 from kofn.core.checks.quotas import joint_name as joint_name
 from kofn.core.checks.quotas import labels as labels
+from kofn.core.checks.quotas import partly_labelled as partly_labelled
 from kofn.core.checks.quotas import quotas as quotas
 from kofn.core.checks.quotas import resolved as resolved
 from kofn.core.checks.quotas import written as written

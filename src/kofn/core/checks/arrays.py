@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
+from pathlib import PurePath
 from typing import Any, NoReturn
 
 import numpy as np
 
 from kofn.core.arrays import Array, Ints
 from kofn.core.checks.errors import InputError
+from kofn.core.checks.kinds import frame_kind
 from kofn.core.checks.numbers import shown
 from kofn.core.checks.reading import reading
 
@@ -384,10 +386,31 @@ def rankings(value: Any, name: str = "rankings") -> Array:
 _MANY = 10**6
 
 
+def _meant(value: Any, name: str) -> str:
+    """What a single thing in place of a list of members may be meant to be."""
+    if isinstance(value, str | PurePath):
+        suffix = PurePath(value).suffix.lower()
+        if suffix in (".yaml", ".yml", ".toml"):
+            return f"; a recipe is run by kofn.combination.merge_recipe({str(value)!r}, out=...)"
+        if frame_kind(value) == "file":
+            return "; a table of scores is read first, then given as rankings="
+        return f"; one path alone is {name}=[{str(value)!r}]"
+    if isinstance(value, Mapping):
+        return "; one state dict alone goes in a list, a table of scores is given as rankings="
+    return ""
+
+
 def members(value: Any, name: str = "members") -> list[Any]:
     """A non-empty list of things to blend: arrays, state dicts, paths of checkpoints, or torch modules."""
-    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
-        raise InputError(f"{name}={type(value).__name__}: give a list of arrays, state dicts or paths")
+    if isinstance(value, str | bytes | Mapping | PurePath) or not isinstance(value, Iterable):
+        raise InputError(
+            f"{name}={type(value).__name__}: give a list of arrays, state dicts or paths{_meant(value, name)}"
+        )
+    if frame_kind(value) is not None:
+        raise InputError(
+            f"{name} is a table ({type(value).__name__}), whose rows are no members; to rank what its rows are by its "
+            "columns, give it as rankings=, and the column of names as ids="
+        )
     out = [item.state_dict() if hasattr(item, "load_state_dict") else item for item in islice(value, _MANY + 1)]
     if len(out) > _MANY:
         raise InputError(f"{name} holds more than {_MANY} members; give fewer")

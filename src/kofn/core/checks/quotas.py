@@ -34,6 +34,36 @@ def labels(value: Any, name: str = "y") -> Array:
         return _labels(value, name)
 
 
+def partly_labelled(value: Any, unlabelled: Any) -> tuple[Any, Any]:
+    """Labels of which some are missing (NaN, None), with a mark in their place, and the mark.
+
+    The mark is `unlabelled`, or where that is missing itself a value that no row has. Rows that hold it anyway are
+    unlabelled too. Whole numbers that NaN made floats are whole again.
+    """
+    with reading("y", value):
+        array = _mixed(value) if isinstance(value, list | tuple) else as_array(value, "y")
+    nothing = _is_missing(unlabelled)
+    if array.ndim != 1 or array.dtype.kind not in "fO":
+        return value, (-1 if nothing and array.dtype.kind in "iub" and not (array == -1).any() else unlabelled)
+    missing = np.isnan(array) if array.dtype.kind == "f" else np.array([_is_missing(label) for label in array], bool)
+    if array.dtype.kind == "f":
+        known = array[~missing]
+        mark: float = unlabelled if is_number(unlabelled) and not nothing else -1
+        if nothing and (known == -1).any():
+            mark = float(np.floor(known.min())) - 1
+        whole = bool(np.isfinite(known).all()) and bool((known == np.floor(known)).all())
+        filled = np.where(missing, mark, array)
+        fits = missing.any() and whole and float(mark).is_integer() and np.abs(filled).max(initial=0) < 2**53
+        return (filled.astype(np.int64) if fits else filled), (int(mark) if fits else mark)
+    names = {written(label) for label in array[~missing].tolist()} if nothing else set()
+    unused = "" if nothing else unlabelled
+    while unused in names:
+        unused += "?"
+    filled = array.copy()
+    filled[missing] = unused
+    return filled, unused
+
+
 def _labels(value: Any, name: str) -> Array:
     array = _mixed(value) if isinstance(value, list | tuple) else as_array(value, name)
     refuse_column_name(array, name)

@@ -26,10 +26,11 @@ from kofn.laws.words import (
 _MOST_STATES = 200_000
 
 
-def _worth(case: Case, table: Floats, outside: float = 0.0) -> None:
+def _worth(case: Case, table: Floats, outside: float = 0.0, per_item: int = 1) -> None:
     plan = case.plan
-    rows = np.repeat(np.arange(case.n), np.diff(plan.indptr))
-    terms = [*table[rows, plan.bins].tolist(), *[outside] * int((np.diff(plan.indptr) == 0).sum())]
+    counts = np.diff(plan.indptr)
+    rows = np.repeat(np.arange(case.n), counts)
+    terms = [*table[rows, plan.bins].tolist(), *[outside] * int(np.maximum(per_item - counts, 0).sum())]
     counted, scale = math.fsum(terms), math.fsum(map(abs, terms))
     if not near(plan.value, counted, case.rtol, scale):
         raise broken(case, "recount", f"value is {plan.value!r}, recounted {counted!r}")
@@ -108,12 +109,13 @@ def _best_mixed(case: Case) -> float:
 def _balanced(case: Case) -> None:
     plan = case.plan
     table, reserve = np.asarray(case.words["scores"], np.float64), case.options.get("reserve")
-    _worth(case, table, reserve or 0.0)
+    per_item, counts = int(case.words.get("per_item", 1)), np.diff(plan.indptr)
+    _worth(case, table, reserve or 0.0, per_item)
     _weights(case, table)
-    if (np.diff(plan.indptr) > 1).any():
-        raise broken(case, "recount", "an item is in two bins")
-    if reserve is None and (np.diff(plan.indptr) == 0).any():
-        raise broken(case, "recount", f"item {int((np.diff(plan.indptr) == 0).argmax())} is in no bin")
+    if (counts > per_item).any():
+        raise broken(case, "recount", f"an item is in {counts.max()} bins")
+    if reserve is None and (counts < per_item).any():
+        raise broken(case, "recount", f"item {int((counts < per_item).argmax())} is in {counts.min()} bins")
     loads, (low, high) = np.bincount(plan.bins, minlength=plan.k), _limits(case)
     if (loads < low).any() or (loads > high).any():
         raise broken(case, "recount", f"loads {loads} are not within {low} and {high}")
@@ -125,8 +127,9 @@ def _limits(case: Case) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     asked = np.broadcast_to(np.asarray(case.options.get("min_size", 0), np.int64), bins)
     if "capacity" in case.words or asked.any():
         return asked, np.broadcast_to(np.asarray(case.words.get("capacity", n), np.int64), bins)
-    least = 0 if case.options.get("reserve") is not None else n // bins
-    return np.full(bins, least), np.full(bins, -(-n // bins))
+    slots = n * int(case.words.get("per_item", 1))
+    least = 0 if case.options.get("reserve") is not None else slots // bins
+    return np.full(bins, least), np.full(bins, -(-slots // bins))
 
 
 def _placed(case: Case) -> None:
@@ -206,7 +209,8 @@ def _best_routed(case: Case) -> float | None:
 def _best_balanced(case: Case) -> float | None:
     table, reserve = np.asarray(case.words["scores"], np.float64), case.options.get("reserve")
     low, high = _limits(case)
-    least, most = (0, 1) if reserve is not None else (1, 1)
+    most = int(case.words.get("per_item", 1))
+    least = 0 if reserve is not None else most
     return _best_routes(table, high.tolist(), most, least, reserve or 0.0, low.tolist())
 
 
@@ -225,7 +229,7 @@ def _best_routes(
             for pick in choices:
                 if all(state[j] > 0 for j in pick):
                     left = tuple(free - (j in pick) for j, free in enumerate(state))
-                    total = value + (math.fsum(row[j] for j in pick) if pick else outside)
+                    total = value + math.fsum([*(row[j] for j in pick), *[outside] * (most - len(pick))])
                     if total > after.get(left, -math.inf):
                         after[left] = total
         if len(after) * len(choices) > _MOST_STATES:
@@ -295,7 +299,8 @@ def _draw_reserve(draw: Draw, given: Mapping[str, Any], options: dict[str, Any])
     scores = np.asarray(given["scores"])
     n, bins = scores.shape
     total = int(np.broadcast_to(given.get("capacity", n), bins).sum())
-    if not np.isfinite(scores).all() or total < n or draw(st.booleans()):
+    slots = n * int(given.get("per_item", 1))
+    if not np.isfinite(scores).all() or total < slots or draw(st.booleans()):
         options["reserve"] = draw(st.sampled_from((0.0, -1.0, 0.5)))
 
 

@@ -1,0 +1,142 @@
+"""Near-duplicates of a table's rows: which are dropped, of each other and of rows that are owned already."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kofn.core import checks
+from kofn.core.checks import InfeasibleError, InputError
+from kofn.engines.threads import limited
+from kofn.tables.read import Dropped, Pool
+from kofn.tables.select_arguments import SelectArguments
+from kofn.tables.select_groups import counted_quotas, groups_of
+from kofn.tables.select_owned import Owned, frame_of, owned_rows
+from kofn.tables.select_rounds import labelled
+
+# What --dedupe compares vectors by, under each metric.
+_SIMILARITIES = {
+    "euclidean": "euclidean similarity (1 - distance / typical distance; --metric cosine compares directions)",
+    "sqeuclidean": "similarity (1 - squared distance / mean squared distance)",
+}
+
+
+def without_duplicates(pool: Pool, arguments: SelectArguments) -> Pool:
+    """The pool without near-duplicates. Of rows that repeat each other the one stays that the task prefers."""
+    from kofn.selection.training_data import near_duplicates
+
+    threshold = arguments.dedupe
+    assert threshold is not None
+    compared, how = _compared(pool, arguments, threshold)
+    owned = owned_rows(arguments) if arguments.only_dedupes and arguments.private is not None else None
+    count = 0 if owned is None else len(owned.keys)
+    if owned is not None:
+        compared |= owned.before(compared)
+    keys = checks.ids(pool.keys)
+    named = {word: checks.positions(value, word, len(keys), keys) for word, value in pool.named.items()}
+    forced = [named[word] for word in ("start", "include") if word in named]
+    if (known := labelled(pool)) is not None:
+        # A row that repeats a labelled one tells nothing new.
+        forced.append(np.flatnonzero(known))
+    groups = groups_of(pool, arguments)
+    # A quota on a group needs a row of it, also where it only limits how many are picked.
+    quotas = {
+        column: {group: (max(1, least), None) for group, (least, _) in ends.items()}
+        for column, ends in counted_quotas(pool, arguments).items()
+    }
+    scores = pool.values.get("scores")
+    include = [np.arange(count), *(np.unique(np.concatenate(forced)) + count for _ in forced[:1])]
+    with limited(arguments.n_threads):
+        every = near_duplicates(
+            threshold=threshold,
+            **compared,
+            scores=scores if scores is None or not count else np.concatenate([np.zeros(count), scores]),
+            include=np.concatenate(include),
+            exclude=named["exclude"] + count if "exclude" in named else None,
+            costs=pool.values.get("costs"),
+            groups={column: groups[column] for column in quotas} or None,
+            quotas=quotas or None,
+        )
+    duplicates = every._replace(keep=every.keep[count:], of=every.of[count:], similarity=every.similarity[count:])
+    open_ = np.ones(len(keys), bool)
+    open_[named.get("exclude", np.empty(0, np.int64))] = False
+    for column, ends in quotas.items():
+        for group, (least, _) in ends.items():
+            members = open_ & (groups[column] == group)
+            left = int((members & duplicates.keep).sum())
+            if left < least <= members.sum():
+                raise InfeasibleError(
+                    f"--quota {column}={group} needs {least}: --dedupe {threshold:g} dropped {members.sum() - left:,} "
+                    f"of the {members.sum():,} such rows and {left:,} are left; lower the quota or raise --dedupe"
+                )
+    dropped = np.flatnonzero(~duplicates.keep)
+    open_left = int((open_ & duplicates.keep).sum())
+    if arguments.k is not None and arguments.budget is None and open_left < arguments.k <= open_.sum():
+        raise InputError(
+            f"-k {arguments.k} of {open_left:,} rows: --dedupe {threshold:g} dropped {len(dropped):,} near-duplicates "
+            f"of {pool.table.n:,} rows; ask for k <= {open_left} or raise --dedupe"
+        )
+    pairs = _pairs(pool, dropped, duplicates.of[dropped], duplicates.similarity[dropped], owned)
+    theirs = f", {pairs.owned.sum():,} of them of rows of {owned.name}" if owned and pairs.owned is not None else ""
+    notes = [f"dropped {len(dropped):,} near-duplicates {how}{theirs}, {len(keys) - len(dropped):,} rows left"]
+    if arguments.only_dedupes and known is not None:
+        notes.append(f"{known.sum():,} rows with a label in {arguments.label_column!r} stay")
+    return dataclasses.replace(pool.drop(dropped), notes=(*pool.notes, *notes), duplicates=pairs)
+
+
+def _compared(pool: Pool, arguments: SelectArguments, threshold: float) -> tuple[dict[str, Any], str]:
+    """What near-duplicates are found by, as arguments of `near_duplicates`, and in words."""
+    if arguments.text:
+        texts = pool.table.texts(arguments.text)[pool.rows]
+        return {"texts": texts}, f"at text similarity >= {threshold:g}"
+    if pool.X is None:
+        raise InputError("--dedupe compares rows: give --text, --vectors or --columns")
+    if arguments.columns:
+        frame = frame_of(pool.table, arguments)[pool.rows]
+        return {"columns": frame}, f"that agree in {', '.join(arguments.columns)}"
+    measure = arguments.distance
+    how = f"at {_SIMILARITIES.get(measure, measure)} >= {threshold:g}"
+    return {"X": pool.X, "metric": measure}, how
+
+
+def _pairs(
+    pool: Pool, rows: NDArray[np.int64], of: NDArray[np.int64], similarity: NDArray[np.float64], owned: Owned | None
+) -> Dropped:
+    """Dropped rows and those that stay for them, by row number of their tables; `of` counts the owned rows first."""
+    if owned is None:
+        return Dropped(pool.rows[rows], pool.rows[of], similarity)
+    count = len(owned.keys)
+    theirs = of < count
+    numbers = np.where(theirs, owned.rows[np.where(theirs, of, 0)], pool.rows[np.where(theirs, 0, of - count)])
+    keys = owned.keys[np.where(theirs, of, 0)]
+    return Dropped(pool.rows[rows], numbers, similarity, theirs, keys)
+
+
+def rows_kept(pool: Pool) -> NDArray[np.int64]:
+    """Row numbers of the table that near-duplicates leave: what is excluded is no part of them."""
+    excluded = pool.named.get("exclude")
+    if excluded is None:
+        return pool.rows
+    out = np.zeros(len(pool.rows), bool)
+    keys = checks.ids(pool.keys)
+    out[checks.positions(excluded, "exclude", len(keys), keys)] = True
+    return pool.rows[~out]
+
+
+def refuse_labels_without_use(pool: Pool, arguments: SelectArguments) -> None:
+    """Refuse labels that say nothing of which rows stay: labelled rows stay, where others have no label.
+
+    Raises:
+        InputError: every row has a label, or none has.
+    """
+    known = labelled(pool)
+    if arguments.label_column is None or (known is not None and known.any()):
+        return
+    some = "every row has a label" if known is None else "no row has a label"
+    raise InputError(
+        f"--label {arguments.label_column}: {some}; beside --dedupe without -k, rows with a label stay, which needs a "
+        "column that is filled in part; leave --label out, or say how many to pick with -k"
+    )
