@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import click
-import polars as pl
 
 from kofn.core.checks import InputError, names_a_file
+from kofn.core.lazy import polars as pl
 from kofn.core.plans import Plan
 from kofn.io.atomic import claimed, refuse_unread, write_lines, write_table
 from kofn.io.json_lines import with_members

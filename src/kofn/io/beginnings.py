@@ -18,7 +18,7 @@ import polars as pl
 from kofn.core.checks import load_arrays
 from kofn.io.panics import without_reports
 from kofn.io.parquet_footer import row_groups
-from kofn.io.tables import BROKEN
+from kofn.io.tables import broken
 
 # Rows of the beginning, and bytes that a table of text may take for them.
 _ROWS, _BYTES = 5_000, 4 << 20
@@ -58,7 +58,7 @@ def beginning(path: str | Path, *, square: bool = False) -> Iterator[Beginning]:
         part = Path(folder) / where.name
         try:
             rows = _array(where, part, square) if suffix == ".npy" else cut[suffix](where, part)
-        except (ValueError, OSError, *BROKEN):
+        except (ValueError, OSError, *broken()):
             # Reading the whole file says best what is wrong with it.
             rows = None
         yield Beginning(where if rows is None else part, rows)

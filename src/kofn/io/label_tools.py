@@ -20,9 +20,8 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
 from kofn.core.checks import InputError, choice
+from kofn.core.lazy import polars as pl
 from kofn.io.atomic import write_lines
 
 TOOLS = ("label-studio", "argilla")
