@@ -129,6 +129,10 @@ _SETTLE = """
   %present = load i16, ptr %to
   %kept = select i1 %halfway, i16 %short, i16 %present
   store i16 %kept, ptr %to
+  %exponent = and i16 %kept, 32640
+  %endless = icmp eq i16 %exponent, 32640
+  %beyond = select i1 %endless, i32 2, i32 0
+  %carried = or i32 %before, %beyond
 """
 _ADD_ROUNDED = """
 define i1 @add_rounded(ptr noalias %words, ptr noalias %update, ptr noalias %out, i64 %n) {
@@ -148,10 +152,11 @@ loop:
   %clear = icmp eq i32 %between, 0
   br i1 %clear, label %after, label %again
 again:
-  call void @settle(ptr %from, ptr %added, ptr %to, i64 %length)
+  %anew = call i32 @settle(ptr %from, ptr %added, ptr %to, i64 %length)
   br label %after
 after:
-  %flags = or i32 %before, %flag
+  %known = phi i32 [ %flag, %loop ], [ %anew, %again ]
+  %flags = or i32 %before, %known
   %stop = add nuw nsw i64 %i, %length
   %last = icmp eq i64 %stop, %n
   br i1 %last, label %end, label %loop
@@ -321,7 +326,7 @@ def _compiled() -> HalfLoops | None:
         loop("square_distance", ("ptr %row", "ptr %other"), _SQUARE_DISTANCE, carried=("double", "0.0")),
         loop("round", sums, _ADD + _ROUND, carried=("i32", "0"), internal=True),
         loop("clear", ("ptr %sums",), _CLEAR, internal=True),
-        loop("settle", sums, _ADD + _SETTLE, internal=True),
+        loop("settle", sums, _ADD + _SETTLE, carried=("i32", "0"), internal=True),
         _ADD_ROUNDED,
     ]
     dtypes = [BFLOAT16, *([FLOAT16] if converts_float16() else [])]
