@@ -195,7 +195,7 @@ def test_folding_by_the_compiled_loop(adapters: int, tmp_path: Path, monkeypatch
     used = []
 
     class Counting:
-        def add_rounded(self, *arrays: Array) -> bool:
+        def add_rounded(self, *arrays: np.ndarray) -> bool:
             used.append(len(arrays[0]))
             return compiled().add_rounded(*arrays)
 

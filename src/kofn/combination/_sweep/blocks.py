@@ -136,7 +136,7 @@ class Blocks:
         return self._sums[name]
 
     def _plain_sum(self, name: str) -> _Sum | None:
-        given, dtype = self.merge_rules[name].factors(), self.pool.dtype_of(name)
+        given, dtype = self.merge_rules[name].plain_sum(), self.pool.dtype_of(name)
         changed = self.measure or self.skip_nonfinite or self.pool.cast is not None or self.pool.vocabulary is not None
         loops = self._loops_for(self._precision(name), dtype)
         if given is None or changed or loops is None:

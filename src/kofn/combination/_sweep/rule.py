@@ -115,7 +115,7 @@ class Rule(ABC):
         """The state after this stage, from the summaries in the order of the blocks; `blend` receives the last one."""
         raise NotImplementedError
 
-    def factors(self) -> tuple[Sequence[float], float] | None:
+    def plain_sum(self) -> tuple[Sequence[float], float] | None:
         """Factors and a scale of which the blend of half-precision blocks is nothing but a weighted sum.
 
         Returns:

@@ -145,7 +145,7 @@ class WeightedMean(Rule):
         sums = {name: array.reshape(self._shapes[name]) for name, array in self._sums.items()}
         return {"sum": sums.get("", sums), "weight": self.total_weight}
 
-    def factors(self) -> tuple[list[float], float] | None:
+    def plain_sum(self) -> tuple[list[float], float] | None:
         plain = self.device is None and self._sums is None and self.form != "affine" and any(self._listed)
         return (self._listed, self._scale) if plain else None
 

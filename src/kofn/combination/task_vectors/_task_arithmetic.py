@@ -78,7 +78,7 @@ class TaskArithmetic(Rule):
         self.weights, self.form, self.minimises_distance = factors, "none", False
         return self
 
-    def factors(self) -> tuple[list[float], float] | None:
+    def plain_sum(self) -> tuple[list[float], float] | None:
         listed = self._of_base_and_members()
         return (listed, 1.0) if self.device is None and any(listed) else None
 
