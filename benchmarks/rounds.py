@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import kofn
-from benchmarks.usefulness import DRAWS, QUICK, SETS, TEST, Labelled, means
+from benchmarks.labelled_sets import QUICK, SETS, Labelled
+from benchmarks.usefulness import DRAWS, TEST, means
 from kofn.selection.labels._accuracy import accuracy, half_width
 
 ROUNDS, A_CLASS, SIZE, POOLS = 5, 10, 2_000, 5

@@ -26,7 +26,8 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix, diags_array
 
 import kofn
-from benchmarks.usefulness import POOLS, ROWS_A_CLASS, SETS, TEST, Labelled
+from benchmarks.labelled_sets import SETS, Labelled
+from benchmarks.usefulness import POOLS, ROWS_A_CLASS, TEST
 from kofn.io import embed_texts
 from kofn.io.embedders import has_minilm
 from kofn.io.vectors import DIMS, _principal, text_vectors, tfidf

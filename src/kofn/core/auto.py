@@ -28,7 +28,10 @@ AUTO: dict[str, tuple[tuple[str, str], ...]] = {
     "combine": (
         ("borda", "rankings: averaged Borda points, missing scores allowed"),
         ("greedy_soup", "members with a score: averages those that help"),
-        ("weighted_mean", "members: exact weighted mean"),
+        (
+            "weighted_mean",
+            "members: exact weighted mean; `stack_adapters`, the mean of updates, where all are adapters",
+        ),
         ("task_arithmetic", "members and a base: the base plus the mean of the task vectors"),
     ),
 }

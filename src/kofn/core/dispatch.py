@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import inspect
 import math
+import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -166,7 +167,7 @@ def choose(verb: str, given: Mapping[str, Any], options: Mapping[str, Any] | Non
     rows = [name for name, _why in AUTO[verb] if set(options or ()) <= index[name].options.keys()]
     for name in rows:
         if index[name].takes(given) is not None:
-            return by_size(name, given, options or {}, index)
+            return by_size(by_kind(name, given, options or {}, index), given, options or {}, index)
     requested = sorted(set(given) - SETTINGS)
     inputs = [word for word in INPUTS if any(word in entry.accepted for entry in index.values())]
     if not set(requested) & set(inputs):
@@ -177,6 +178,29 @@ def choose(verb: str, given: Mapping[str, Any], options: Mapping[str, Any] | Non
         f"no {verb} method honours all of {', '.join([*requested, *(options or ())]) or 'nothing'} together: "
         + misfit(index[closest], given, index)
     )
+
+
+def by_kind(name: str, given: Mapping[str, Any], options: Mapping[str, Any], index: Mapping[str, Entry]) -> str:
+    """The method for members of this kind: files of adapters are summed as updates, not averaged factor by factor."""
+    members, sums = given.get("members"), index.get("stack_adapters")
+    if (
+        sums is None
+        or not isinstance(members, list | tuple)
+        or not all(isinstance(m, str | os.PathLike) for m in members)
+    ):
+        return name
+    from kofn.io.adapters import is_adapter
+
+    adapters = [member for member in members if is_adapter(member)]
+    if not adapters or "base" in given or not options.keys() <= sums.options.keys():
+        return name
+    if len(adapters) < len(members):
+        whole = next(member for member in members if member not in adapters)
+        raise InputError(
+            f"members: {os.fspath(adapters[0])} is an adapter, {os.fspath(whole)} is not; "
+            "kofn.combination.fold_adapters(base, adapters) folds adapters into the model they were trained on"
+        )
+    return sums.name
 
 
 def by_size(name: str, given: Mapping[str, Any], options: Mapping[str, Any], index: Mapping[str, Entry]) -> str:

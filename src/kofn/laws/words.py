@@ -41,17 +41,16 @@ def accepted_words(case: Case) -> frozenset[str]:
 
 
 def pairwise(X: NDArray[Any], metric: str) -> Floats:
-    """(n, n) distances from differences."""
+    """(n, n) distances from differences, by SciPy."""
+    from scipy.spatial.distance import cdist
+
     rows = np.asarray(X, np.float64)
     if metric == "cosine":
         sizes = np.sqrt((rows * rows).sum(axis=1))
         rows = rows / np.where(sizes > 0, sizes, 1.0)[:, None]
         # Rows of zeros share a direction of their own, at right angles to all others.
         rows = np.column_stack([rows, sizes == 0])
-    squares = np.empty((len(rows), len(rows)))
-    for row, target in zip(rows, squares, strict=True):
-        gap = rows - row
-        target[:] = (gap * gap).sum(axis=1)
+    squares: Floats = cdist(rows, rows, "sqeuclidean")
     if metric == "cosine":
         # 1 - cos is half the squared chord.
         return squares / 2

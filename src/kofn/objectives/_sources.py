@@ -44,6 +44,13 @@ class Change:
     pick: NDArray[np.float32] | None = None
 
 
+def _padded(table: Floats, width: int, kind: Any) -> NDArray[Any]:
+    """The table with columns of zeros to the right, which weigh nothing."""
+    out = np.zeros((len(table), width), kind)
+    out[:, : table.shape[1]] = table
+    return out
+
+
 def _nothing(stages: int, items: Ints) -> Floats:
     """New costs of candidates who serve everything as well as they can."""
     return np.full((stages, len(items)), -np.inf)
@@ -315,9 +322,7 @@ class Rows:
         space, kind = self.space, self.kind
         d = space.rows.shape[1]
         points = self.rounded(items)
-        # Padding weighs nothing.
-        padding = len(points) - len(items)
-        old, new, share = (np.pad(x, ((0, 0), (0, padding))).astype(kind) for x in (old, new, weights[None, items]))
+        old, new, share = (_padded(x, len(points), kind) for x in (old, new, weights[None, items]))
         counts = -(-counts // _kernels.GROUP) * _kernels.GROUP
 
         def work(low: int, high: int) -> None:

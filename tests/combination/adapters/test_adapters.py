@@ -47,6 +47,16 @@ def test_stacking_is_the_weighted_sum_of_the_updates(tmp_path: Path) -> None:
         assert math.isclose(spread, norm(gap), rel_tol=1e-12)
 
 
+def test_auto_sums_files_of_adapters_and_names_the_fold_where_a_model_is_among_them(tmp_path: Path) -> None:
+    members = [save(tmp_path / str(i), *adapter) for i, adapter in enumerate(mixed())]
+    blend = kofn.combine(members)
+    assert blend.method == "stack_adapters"
+    assert blend.info["ranks"] == kofn.combine(members, method="stack_adapters").info["ranks"]
+    safetensors.numpy.save_file({"w": np.ones((2, 2))}, model := tmp_path / "model.safetensors")
+    for given in ([model, members[0]], [str(members[0]), str(model)]):
+        refused(lambda given=given: kofn.combine(given), "model.safetensors is not", "fold_adapters(base, adapters)")
+
+
 def test_averaging_the_factors_is_not_the_sum() -> None:
     """The control: ranks padded with zeros and A and B averaged apart are off by more than a tenth."""
     rng = np.random.default_rng(0)
@@ -243,7 +253,11 @@ def test_full_tensors_are_averaged_where_that_is_exact() -> None:
     some = stack_adapters([*members, third], base=base).result
     np.testing.assert_allclose(some[P + "head.weight"], 1 + (third.full[P + "head.weight"] - 1) / 3)
     assert some.config["modules_to_save"] == ["head"]
-    refused(lambda: stack_adapters([*members, third]), "'base_model.model.layers.0.q_proj.bias' is trained in full")
+    refused(
+        lambda: stack_adapters([*members, third]),
+        "'base_model.model.layers.0.q_proj.bias' is trained in full",
+        "give base, the weights they started from, with method='stack_adapters'",
+    )
     refused(lambda: stack_adapters([*members, third]), "member 2 lacks it", "give base")
     refused(lambda: stack_adapters(members, weights=[1, 2], normalize=False), "the weights do not sum to one")
     lean = {"layers.0.q_proj.bias": np.full(7, 2.0)}

@@ -66,7 +66,11 @@ def _start_of(name: str, shape: tuple[int, ...], base: Mapping[str, Any] | None,
     known = next((key for key in (name, unwrapped(name)) if base is not None and key in base), None)
     if base is None or known is None:
         why = f"and {lacking[0]} lacks it" if lacking else "and the weights do not sum to one"
-        remedy = "the base has no such tensor" if base is not None else "give base, the weights they started from"
+        remedy = (
+            "the base has no such tensor"
+            if base is not None
+            else "give base, the weights they started from, with method='stack_adapters'"
+        )
         raise InputError(f"members: {name!r} is trained in full {why}: its average needs the base; {remedy}")
     start = from_torch(base[known]) if is_torch(base[known]) else np.asarray(base[known])
     if start.shape != shape:

@@ -61,7 +61,7 @@ def affinities(scores: Tensor, affinity: str) -> Tensor:
 
 
 def _log_softmax(table: Tensor) -> Tensor:
-    """As in `kofn.assignment.routing`: the highest score of a row is taken off, its terms are summed in ascending order."""
+    """As in `kofn.assignment.routing`: a row's highest score is taken off, its terms are summed in ascending order."""
     top = table.max(dim=1, keepdim=True).values
     logs = table - torch.where(top > -torch.inf, top, 0.0)
     sums = logs.sort(dim=1).values.exp().sum(dim=1, keepdim=True)
