@@ -13,7 +13,7 @@ from typing import Any
 
 from kofn.core.arrays import Array
 
-_TYPES = {
+_TYPES: dict[str, Any] = {
     "void": None,
     "i1": ctypes.c_bool,
     "i64": ctypes.c_int64,
