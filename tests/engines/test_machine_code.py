@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
+import sys
 
-from kofn.engines.machine_code import address, compiled, loop
+import numpy as np
+import pytest
+
+from kofn.engines.machine_code import address, compiled, converts_float16, loop
 
 _DOUBLE = """
   %to = getelementptr double, ptr %row, i64 %i
@@ -32,3 +35,10 @@ def test_loops_run_over_all_numbers_and_hand_on_what_they_carry() -> None:
 
 def test_a_text_that_is_none_gives_no_functions() -> None:
     assert compiled("define nonsense", {"nonsense": ("void", "i64")}) is None
+
+
+def test_without_llvmlite_there_are_no_functions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "llvmlite.binding", None)  # what is None there cannot be imported
+    monkeypatch.setitem(sys.modules, "llvmlite", None)
+    assert compiled(loop("twice", ("ptr %row",), _DOUBLE), {"twice": ("void", "ptr", "i64")}) is None
+    assert not converts_float16()

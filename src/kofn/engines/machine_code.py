@@ -104,10 +104,15 @@ _ENGINES: list[Any] = []  # the code lives as long as its engine
 
 
 def converts_float16() -> bool:
-    """Whether this processor converts float16 itself."""
-    import llvmlite.binding as llvm
+    """Whether this processor converts float16 itself: elsewhere compiled code would call for a library."""
+    try:
+        import llvmlite.binding as llvm
 
-    return llvm.get_host_cpu_features().get("f16c", False) or "aarch64" in llvm.get_default_triple()
+        if llvm.get_default_triple().startswith(("aarch64", "arm64")):
+            return True
+        return bool(llvm.get_host_cpu_features().get("f16c", False))
+    except (ImportError, AttributeError, RuntimeError):
+        return False
 
 
 def address(array: Array) -> int:

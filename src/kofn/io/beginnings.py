@@ -56,9 +56,10 @@ def beginning(path: str | Path, *, square: bool = False) -> Iterator[Beginning]:
         return
     with tempfile.TemporaryDirectory(prefix="kofn-") as folder:
         part = Path(folder) / where.name
+        unreadable = (ValueError, OSError, *broken())
         try:
             rows = _array(where, part, square) if suffix == ".npy" else cut[suffix](where, part)
-        except (ValueError, OSError, *broken()):
+        except unreadable:
             # Reading the whole file says best what is wrong with it.
             rows = None
         yield Beginning(where if rows is None else part, rows)

@@ -250,7 +250,7 @@ class HalfLoops:
         self.functions[f"narrow_{words.dtype.name}"](address(row), 1.0, address(words), len(words))
 
     def blend(
-        self, rows: Sequence[Array], factors: Sequence[float], scale: float, out: Array, scratch: NDArray[np.float64]
+        self, rows: Sequence[Array], factors: Sequence[float], scale: float, out: Array, scratch: NDArray[np.uint8]
     ) -> NDArray[np.float64]:
         """Make `out` the words nearest to `scale * sum_k factors[k] rows[k]`, products and sums in float32.
 
