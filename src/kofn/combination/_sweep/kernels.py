@@ -77,11 +77,11 @@ def count_lower_of_changes(row, base, upper, counts):
 )
 def trimmed_changes(row, base, least, changes):
     """changes = row - base, times zero where its magnitude as float32 is below `least`."""
-    one = row.dtype.type(1)
+    unit = row.dtype.type(1)
     zero = row.dtype.type(0)
     for i in range(len(row)):
         change = row[i] - base[i]
-        changes[i] = change * (one if abs(np.float32(change)) >= least else zero)
+        changes[i] = change * (unit if abs(np.float32(change)) >= least else zero)
 
 
 @nb.njit(**_INNER)
@@ -104,10 +104,10 @@ def _hear(delta, weight, sign, total, heard):
 @nb.njit(**_INNER)
 def _divide(total, heard):
     zero = total.dtype.type(0)
-    one = total.dtype.type(1)
+    unit = total.dtype.type(1)
     for i in range(len(total)):
         some = heard[i] > zero
-        total[i] = (total[i] if some else zero) / (heard[i] if some else one)
+        total[i] = (total[i] if some else zero) / (heard[i] if some else unit)
 
 
 @nb.njit(

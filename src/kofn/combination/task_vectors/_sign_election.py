@@ -17,10 +17,10 @@ _local = threading.local()
 def scratch(m: int, like: NDArray[Any]) -> NDArray[Any]:
     """(m, n) work space of this thread: fresh memory for every block would cost more than the sums."""
     nbytes = m * like.nbytes
-    held = getattr(_local, "held", None)
-    if held is None or len(held) < nbytes:
-        held = _local.held = np.empty(nbytes, np.uint8)
-    return held[:nbytes].view(like.dtype).reshape(m, len(like))
+    buffer = getattr(_local, "buffer", None)
+    if buffer is None or len(buffer) < nbytes:
+        buffer = _local.buffer = np.empty(nbytes, np.uint8)
+    return buffer[:nbytes].view(like.dtype).reshape(m, len(like))
 
 
 def trim(row: NDArray[Any], base: NDArray[Any], least: np.float32, change: NDArray[Any]) -> None:
