@@ -56,7 +56,7 @@ def beginning(path: str | Path, *, square: bool = False) -> Iterator[Beginning]:
         return
     with tempfile.TemporaryDirectory(prefix="kofn-") as folder:
         part = Path(folder) / where.name
-        unreadable = (ValueError, OSError, *broken())
+        unreadable: tuple[type[BaseException], ...] = (ValueError, OSError, *broken())
         try:
             rows = _array(where, part, square) if suffix == ".npy" else cut[suffix](where, part)
         except unreadable:
