@@ -6,8 +6,10 @@ and killed (SIGKILL) half-way and continued; the two outputs are compared byte b
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import hashlib
+import io
 import json
 import os
 import resource
@@ -84,13 +86,19 @@ def _repeated(values: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
 
 
 def work(who: str, folder: str) -> dict[str, Any]:
-    """One run in a fresh process; seconds from the call on, CPU seconds with imports."""
+    """One run in a fresh process; seconds from the call on, of the command with imports, as CPU seconds are."""
     home, resumed = Path(folder), 0
     if who == "fold":
         from kofn.combination import fold_adapter
 
         began = time.perf_counter()
         fold_adapter(home / "base", home / "adapter", out=home / "folded")
+    elif who == "command":
+        began = time.perf_counter()  # with the imports, as on the command line
+        from kofn.cli import main
+
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
+            main(["combine", str(home / "base"), str(home / "adapter"), "-o", str(home / "merged")])
     elif who == "copy":
         began = time.perf_counter()
         _copy(home / "base", home / "copied")
@@ -128,9 +136,10 @@ def _copy(source: Path, target: Path, beside: Path | None = None) -> None:
 def fold(folder: Path, shapes: Iterator[tuple[str, tuple[int, ...]]], rounds: int) -> dict[str, Any]:
     """The adapter of all linear layers into `folder/base`, against copying the base."""
     make_adapter(folder / "adapter", shapes)
-    runs: dict[str, list[dict[str, Any]]] = {"copy": [], "fold": []}
+    targets = {"copy": "copied", "fold": "folded", "command": "merged"}
+    runs: dict[str, list[dict[str, Any]]] = {who: [] for who in targets}
     for _ in range(rounds):
-        for who, target in (("copy", "copied"), ("fold", "folded")):
+        for who, target in targets.items():
             runs[who].append(in_fresh_process("benchmarks.merge_disk", {"who": who, "folder": str(folder)}))
             shutil.rmtree(folder / target, ignore_errors=True)
     print(f"\nan adapter of rank {RANK} on every linear layer folded into it; median of {rounds} rounds in turn")

@@ -36,6 +36,10 @@ def _run(verb: str, method: Method, options: Mapping[str, Any] | None, arguments
             of_table = asks_of_a_table(X, given)
         if of_table:
             return _of_table(verb, method, options, given)
+    if verb == "combine" and (given.get("rankings") is not None or given.get("members") is not None):
+        ranked = _of_leaderboard(method, options, given)
+        if ranked is not None:
+            return ranked
     if not isinstance(method, str) and not callable(method):
         raise InputError(f"method={shown(method)}: no such {verb} method; give a name or a callable")
     if options is not None and not isinstance(options, Mapping):
@@ -63,6 +67,20 @@ def _of_table(verb: str, method: Method, options: Mapping[str, Any] | None, give
         return _run(verb, method, options, words)
 
     return answer(verb, run, given.pop("X"), method, options or {}, given)
+
+
+def _of_leaderboard(method: Method, options: Mapping[str, Any] | None, given: dict[str, Any]) -> Any:
+    """The ranking of a table's rows by the columns that are named or hold numbers; None where none is asked for."""
+    from kofn.core.checks.kinds import frame_kind
+
+    if frame_kind(given.get("rankings", given.get("members"))) is None:
+        return None
+    from kofn.tables.rankings import asks_for_a_ranking, rank
+
+    def run(method: Method, options: Mapping[str, Any], **words: Any) -> Any:
+        return _run("combine", method, options, words)
+
+    return rank(run, method, options or {}, given) if asks_for_a_ranking(given) else None
 
 
 def _seeks(verb: str, method: Method, given: Mapping[str, Any], own: Mapping[str, Any]) -> Method:
@@ -237,7 +255,9 @@ def combine(
     """Blend many into one: checkpoints, arrays, rankings.
 
     Args:
-        members: arrays, state dicts (name to array) or paths of safetensors checkpoints; or give `rankings` by name.
+        members: arrays, state dicts (name to array) or paths of safetensors checkpoints; or give `rankings` by name, or
+            in its place a leaderboard: a table (a DataFrame, a dict of columns, the path of a file) whose rows are
+            ranked by its columns of numbers, or by those of `columns`; `ids` may name a column.
         method: a method's name (`kofn.methods("combine")`), "auto", or your own callable.
         options: the method's own options as a mapping; they may also be given flat (`density=0.2`, `out="merged/"`).
         **arguments: the words below, and the method's own options.
@@ -252,6 +272,9 @@ def combine(
         >>> import kofn
         >>> kofn.combine([[1.0, 2.0], [3.0, 6.0]], weights=[3, 1]).result.tolist()
         [1.5, 3.0]
+        >>> board = {"model": ["a", "b", "c"], "arc": [0.5, 0.6, 0.4], "ppl": [3.0, 2.0, 9.0]}
+        >>> kofn.combine(board, ids="model", lower=["ppl"]).to_frame()["id"].to_list()
+        ['b', 'a', 'c']
     """
     _one_positional("combine", extra)
     result: Blend = _run("combine", method, options, {"members": members, **arguments})

@@ -9,7 +9,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 import kofn
 
@@ -68,3 +70,21 @@ def test_a_verb_reads_its_own_file(four_hundred: Path) -> None:
     assert opened == ["select.json", "words.json"]
     opened, _ = run(four_hundred, "import kofn; print(len(kofn.methods('allocate')))")
     assert opened == ["allocate.json", "words.json"]
+
+
+@pytest.mark.parametrize("flags", [["base", "adapter"], ["base", "base", "--weights", "1,2"]], ids=["fold", "mean"])
+def test_checkpoints_are_combined_without_what_tables_and_large_loops_need(
+    flags: list[str], four_hundred: Path, tmp_path: Path
+) -> None:
+    """polars, Numba, SciPy and scikit-learn take longer to load than a gigabyte takes to be blended."""
+    save_file({"fc.weight": np.eye(3, dtype=np.float32)}, tmp_path / "base.safetensors")
+    factors = {"fc.lora_A.weight": np.ones((1, 3), np.float32), "fc.lora_B.weight": np.ones((3, 1), np.float32)}
+    (tmp_path / "adapter").mkdir()
+    save_file(factors, tmp_path / "adapter" / "adapter_model.safetensors")
+    (tmp_path / "adapter" / "adapter_config.json").write_text('{"peft_type": "LORA", "r": 1, "lora_alpha": 1}')
+    known = {"base": tmp_path / "base.safetensors", "adapter": tmp_path / "adapter"}
+    paths = [str(known.get(word, word)) for word in flags]
+    call = ["combine", *paths, "-o", str(tmp_path / "out.safetensors")]
+    _, heavy = run(four_hundred, f"from kofn.cli import main; main({call!r})")
+    assert (tmp_path / "out.safetensors").exists()
+    assert heavy == ["numpy"]

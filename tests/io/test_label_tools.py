@@ -84,6 +84,58 @@ def test_values_that_json_has_not_are_written_as_what_it_has(tmp_path: Path) -> 
     assert "ä" in write_for("argilla", tmp_path / "a.json", rows).read_text(encoding="utf-8")
 
 
+LISTS = pl.DataFrame(
+    {
+        "body": ["a", "b", "c"],
+        "tokens": [[1, 2], [3], []],
+        "tags": [["x"], ["y", "z"], None],
+        "flags": [[True], [False], []],
+        "emb": [[0.5, 1.0], [0.0, 2.0], [1.0, 1.0]],
+    }
+).with_columns(whole=pl.Series([[1, 2], [3, 4], [5, 6]], dtype=pl.Array(pl.Int64, 2)))
+
+
+def test_lists_are_written_where_the_tool_takes_them_and_named_where_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert label_studio(LISTS)[1]["data"] == {"body": "b", "tokens": [3], "tags": ["y", "z"], "flags": [False]}
+    assert argilla(LISTS)[1]["metadata"] == {"tags": ["y", "z"]}
+    file = tmp_path / "pool.parquet"
+    LISTS.write_parquet(file)
+    paths = {tool: tmp_path / f"{tool}.json" for tool in ("label-studio", "argilla")}
+    exports = [word for tool, path in paths.items() for word in ("--export", f"{tool}={path}")]
+    code, _, err = run(capsys, "select", file, "--text", "body", "-k", "2", *exports)
+    assert code == 0, err
+    for tool, path in paths.items():
+        written = json.loads(path.read_text(encoding="utf-8"))[0]
+        named = {name for name in LISTS.columns if f"{path} has no column {name!r}" in err}
+        assert named == set(LISTS.columns) - written.get("data", written.get("fields", {})).keys() - (
+            written.get("metadata", {}).keys() | ({"tags"} if tool == "argilla" else set())
+        )
+
+
+BYTES = {
+    "plain": pl.Series([b"a", b"b"]),
+    "listed": pl.Series([[b"a"], [b"b"]]),
+    "inside": pl.Series([{"bytes": b"a", "path": "p"}] * 2),
+}
+
+
+@pytest.mark.parametrize("name", BYTES)
+@pytest.mark.parametrize("tool", ["label-studio", "argilla"])
+def test_bytes_are_refused_before_any_work(
+    tool: str, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frame = pl.DataFrame({"body": ["a", "b"], "img": BYTES[name]})
+    with pytest.raises(InputError, match=r"column 'img' holds .*, and labelling tools import JSON, which has no bytes"):
+        write_for(tool, tmp_path / "a.json", frame)
+    frame.write_parquet(tmp_path / "pool.parquet")
+    call = [tmp_path / "pool.parquet", "--text", "body", "-k", "1", "--export", f"{tool}={tmp_path / 'a.json'}"]
+    assert "leave the column out with --drop 'img'" in refused(capsys, "select", *call)
+    assert not (tmp_path / "a.json").exists()
+    assert run(capsys, "select", *call, "--drop", "img")[0] == 0
+
+
 def test_the_command_writes_what_python_does(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = write(POOL, tmp_path / "pool.parquet")
     for tool, words in (("label-studio", {}), ("argilla", {"label": "topic"})):

@@ -109,7 +109,6 @@ def _rounding(errors: dict[str, float]) -> str:
 def say_fates(members: list[Any], arguments: CombineArguments, recipe: Any = None) -> None:
     """What would become of every tensor, and the room it takes."""
     from kofn.combination import preview_merge
-    from kofn.combination.recipes._settings import setting_lines
 
     rows = preview_merge(
         members if recipe is None else recipe,
@@ -120,13 +119,13 @@ def say_fates(members: list[Any], arguments: CombineArguments, recipe: Any = Non
         dtype=arguments.dtype,
         vocabulary=arguments.vocabulary,
     )
-    settings = setting_lines(rows)
+    several = {row["recipe"]: row["models"] for row in rows if "recipe" in row}
     size = sum(row["bytes"] for row in rows)
     out = Path(arguments.output or ".").absolute()
     folder = next(path for path in (out, *out.parents) if path.is_dir())
     free = shutil.disk_usage(folder).free
     room: dict[str, Any] = {
-        "members": len(members),
+        **({"recipes": len(several)} if several else {"members": len(members)}),
         "tensors": len(rows),
         "disk": f"{size:,} bytes for the output, {free:,} free in {folder}",
         "fits": "yes" if size <= free else f"no: {size - free:,} bytes short",
@@ -138,13 +137,28 @@ def say_fates(members: list[Any], arguments: CombineArguments, recipe: Any = Non
         count = "1 tensor" if len(quantised) == 1 else f"{len(quantised)} tensors"
         room["quantised"] = f"{count}, blended as what they stand for and quantised again"
         room["memory"] += f", and {largest:,} bytes a thread to quantise the largest tensor"
+    lines: list[str] = []
+    for name, models in (several or {None: 0}).items():
+        own = rows if name is None else [row for row in rows if row["recipe"] == name]
+        if name is not None:
+            count = "1 model" if models == 1 else f"{models} models"
+            lines.append(f"recipe {name or 'without a name'}: {count}")
+        lines += _fate_lines(own)
+    say({**room, "fates": rows}, lambda: "\n".join([facts(room), *lines]), arguments.as_json)
+
+
+def _fate_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What is set for groups of tensors, and what becomes of each."""
+    from kofn.combination.recipes._settings import setting_lines
+
+    settings = setting_lines(rows)
     lines = settings[:_PRINTED]
     if len(settings) > _PRINTED:
         lines.append(f"  and {len(settings) - _PRINTED} more groups of tensors (--json lists them all)")
     lines += [f"  {row['name']}  {row['dtype']} {tuple(row['shape'])}  {row['fate']}" for row in rows[:_PRINTED]]
     if len(rows) > _PRINTED:
         lines.append(f"  and {len(rows) - _PRINTED} more (--json lists them all)")
-    say({**room, "fates": rows}, lambda: "\n".join([facts(room), *lines]), arguments.as_json)
+    return lines
 
 
 def adapter_text(known: Mapping[str, Any]) -> str:

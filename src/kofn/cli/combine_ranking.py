@@ -9,14 +9,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
 from kofn.cli.combine_arguments import CombineArguments
 from kofn.cli.combine_votes import rank_votes
 from kofn.cli.printing import facts, say
 from kofn.cli.write import finish
 from kofn.combination.rankings._intervals import RESAMPLES
 from kofn.core.checks import InputError, refuse_wins
+from kofn.core.lazy import polars as pl
 from kofn.core.plans import Blend
 from kofn.io.frames import FrameTable
 from kofn.io.lm_eval import MODEL, is_results, score_table

@@ -16,7 +16,7 @@ from kofn.cli.select_rounds import earlier, known_so_far, odd_classes, round_lin
 from kofn.cli.write import renamed, rows_of, rows_with
 from kofn.core.checks import FailureError, InputError, is_sparse
 from kofn.core.plans import Selection
-from kofn.io.label_tools import write_for
+from kofn.io.label_tools import left_out, write_for
 from kofn.io.tables import UNLABELLED
 from kofn.tables.labelling import Expected, expected
 from kofn.tables.read import (
@@ -108,6 +108,8 @@ def export_picks(plan: Selection, pool: Pool, arguments: SelectArguments) -> Non
     rows = plan.ranked(rows_of(pool.table, pool.rows[plan.indices], arguments.drop))
     numbers = pool.rows[plan.indices] if arguments.id_column is None else None
     for tool, path in arguments.export:
+        for name, why in left_out(tool, rows.schema).items():
+            click.echo(f"kofn: {path} has no column {name!r}: {why}", err=True)
         write_for(tool, path, rows, key=arguments.id_column, label=arguments.label_column, numbers=numbers)
 
 

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import click
-import polars as pl
 
 from kofn.core.checks import InputError, names_a_file
+from kofn.core.lazy import polars as pl
 from kofn.core.plans import Plan
 from kofn.io.atomic import claimed, refuse_unread, write_lines, write_table
 from kofn.io.json_lines import with_members
+from kofn.io.label_tools import refuse_bytes
 from kofn.io.tables import Table
 from kofn.tables.arguments import KeysOf, RowArguments, VerbArguments
 from kofn.tables.read import ARRAYS, TABLES, images_of
@@ -154,11 +155,14 @@ def check_columns(table: Table, arguments: RowArguments) -> None:
     """
     if arguments.images:
         images_of(table, arguments.images)
+    kept = {name: kind for name, kind in table.types.items() if name not in (arguments.drop or ())}
+    for name, kind in kept.items() if getattr(arguments, "export", ()) else ():
+        refuse_bytes(name, kind, f"leave the column out with --drop {name!r}")
     if arguments.output is None or table.path.suffix.lower() in ARRAYS:
         return
     suffix = Path(arguments.output).suffix.lower()
-    for name, kind in table.types.items():
-        if name not in (arguments.drop or ()) and not _holds(suffix, kind):
+    for name, kind in kept.items():
+        if not _holds(suffix, kind):
             raise InputError(
                 f"column {name!r} holds {kind}, which {suffix} cannot hold; give -o a name that ends in .parquet, or "
                 f"leave the column out with --drop {name!r}"

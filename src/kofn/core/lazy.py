@@ -4,7 +4,22 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+
+class _Later(ModuleType):
+    """A module that is imported when the first of its names is asked for."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(importlib.import_module(self.__name__), name)
+
+
+# polars takes a third of a second to load, which commands on arrays and checkpoints need not wait for.
+if TYPE_CHECKING:
+    import polars
+else:
+    polars = _Later("polars")
 
 
 def attach(

@@ -276,8 +276,10 @@ class Selection(Plan, _Listed):
             ids: a column of ids; rows are found by these where the plan has them.
             label: the column of labels.
 
+        Columns of vectors are left out; for Argilla, whose metadata has none, lists of numbers too.
+
         Raises:
-            InputError: another tool, or what `take` refuses.
+            InputError: another tool, a column of bytes, or what `take` refuses.
         """
         from kofn.io import label_tools, taking
 

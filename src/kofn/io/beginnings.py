@@ -19,7 +19,7 @@ from kofn.core.pools import Fragment
 from kofn.io.parquet import Parquet
 from kofn.io.parquet_footer import row_groups
 from kofn.io.reading import Reading
-from kofn.io.tables import BROKEN
+from kofn.io.tables import broken
 
 # Rows of the beginning, and bytes that a table of text may take for them.
 _ROWS, _BYTES = 5_000, 4 << 20
@@ -57,9 +57,10 @@ def beginning(path: str | Path, *, square: bool = False) -> Iterator[Beginning]:
         return
     with tempfile.TemporaryDirectory(prefix="kofn-") as folder:
         part = Path(folder) / where.name
+        unreadable: tuple[type[BaseException], ...] = (ValueError, OSError, *broken())
         try:
             rows = _array(where, part, square) if suffix == ".npy" else cut[suffix](where, part)
-        except (ValueError, OSError, *BROKEN):
+        except unreadable:
             # Reading the whole file says best what is wrong with it.
             rows = None
         yield Beginning(where if rows is None else part, rows)

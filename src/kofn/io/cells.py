@@ -7,12 +7,12 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
-
-import polars as pl
 
 from kofn.core.arrays import Array
 from kofn.core.checks import InputError
+from kofn.core.lazy import polars as pl
 
 # What a person reads as a number, a date or no value, and a machine as neither.
 _LIKE_A_NUMBER = (
@@ -34,13 +34,14 @@ _LIKE_A_DATE = (
 # A cell's text stays text unless a number says the same: 007, +5, 1_000 and keys longer than an int64 are not numbers.
 _WHOLE = r"^(0|-?[1-9][0-9]{0,17})$"
 _DECIMAL = r"^([+-]?((0|[1-9][0-9]{0,14})(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?|[+-]?(?i:nan|inf|infinity))$"
-TYPES: tuple[tuple[pl.DataType, str], ...] = (
-    (pl.Int64(), _WHOLE),
-    (pl.Float64(), _DECIMAL),
-    (pl.Boolean(), r"^(true|false)$"),
-)
 # Numbers that take more values than this, or hardly repeat, or have decimals, measure something and name nothing.
 _FEW_VALUES = 10
+
+
+@functools.cache
+def types() -> tuple[tuple[pl.DataType, str], ...]:
+    """What a column of text is read as where all its cells match the pattern."""
+    return (pl.Int64(), _WHOLE), (pl.Float64(), _DECIMAL), (pl.Boolean(), r"^(true|false)$")
 
 
 def odd_cell(series: pl.Series, decimal: str = ".") -> int | None:
@@ -160,7 +161,7 @@ def typed_cells(text: pl.Series) -> pl.Series:
     if len(cells) == 0:
         return text
     head = cells.head(100)  # most columns of text show in their first cells
-    for dtype, pattern in TYPES:
+    for dtype, pattern in types():
         if head.str.contains(pattern).all() and cells.str.contains(pattern).all():
             return cast_cells(text, dtype)
     return text

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
 from kofn.core.checks import InputError
+from kofn.core.lazy import polars as pl
 from kofn.core.runtime import Control
 from kofn.core.words import Progress
 from kofn.io.embedders import MINILM, Embedder, has_minilm, open_embedder

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
 from kofn.core.arrays import Array
 from kofn.core.checks import InputError, reading_arrays, single_members, sound_sparse
+from kofn.core.lazy import polars as pl
 from kofn.io import json_lines, text_faults
-from kofn.io.cells import TYPES, cast_cells, typed_cells, words_in
+from kofn.io.cells import cast_cells, typed_cells, types, words_in
 from kofn.io.parquet import Parquet
 from kofn.io.reading import Reading
 from kofn.io.scanned import Scanned, batches_of, collected, schema_of
@@ -359,5 +359,5 @@ def _type_of(head: pl.Series, picked: pl.Series) -> pl.DataType:
     if len(head) + len(picked) > _FEW:
         return typed_cells(pl.concat([head, picked])).dtype
     cells = [cell for cell in (*head.to_list(), *picked.to_list()) if cell is not None]
-    fits = (dtype for dtype, pattern in TYPES if cells and all(re.fullmatch(pattern, cell) for cell in cells))
+    fits = (dtype for dtype, pattern in types() if cells and all(re.fullmatch(pattern, cell) for cell in cells))
     return next(fits, pl.String())

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
 from kofn.core.checks import InputError, shown
 from kofn.core.checks.arrays import as_array, is_sparse
 from kofn.core.checks.kinds import frame_kind, is_missing
+from kofn.core.lazy import polars as pl
 from kofn.io.json_text import HALF_A_PAIR, is_text
 from kofn.io.reading import Reading
 from kofn.io.tables import Table

@@ -6,6 +6,7 @@ key.
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from array import array
@@ -14,27 +15,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
 from kofn.core.checks import InputError
+from kofn.core.lazy import polars as pl
 from kofn.io.json_text import HALF_A_PAIR, has_half_a_pair, is_text
 from kofn.io.text_faults import check_utf8
 
 _SPACE = re.compile(r"[ \t\r\n]*")
 _EXACT, _INT64 = 2**53, 2**63
 _DECODER = json.JSONDecoder()
-_TYPES: dict[frozenset[str], pl.DataType] = {
-    frozenset({"bool"}): pl.Boolean(),
-    frozenset({"int"}): pl.Int64(),
-    frozenset({"big"}): pl.Int64(),
-    frozenset({"big", "int"}): pl.Int64(),
-    frozenset({"float"}): pl.Float64(),
-    frozenset({"float", "int"}): pl.Float64(),
-    frozenset({"big", "float"}): pl.Float64(),
-    frozenset({"big", "float", "int"}): pl.Float64(),
-    frozenset({"vector"}): pl.List(pl.Float64()),
-}
 NESTED = frozenset({"list", "object"})
 
 
@@ -69,9 +59,26 @@ def read_layout(path: Path) -> Layout:
     return Layout(np.array(spans, np.int64).reshape(-1, 2), kinds)
 
 
+@functools.cache
+def _types() -> dict[frozenset[str], pl.DataType]:
+    """The type of a column, by the kinds of its values."""
+    whole, real = pl.Int64(), pl.Float64()
+    return {
+        frozenset({"bool"}): pl.Boolean(),
+        frozenset({"int"}): whole,
+        frozenset({"big"}): whole,
+        frozenset({"big", "int"}): whole,
+        frozenset({"float"}): real,
+        frozenset({"float", "int"}): real,
+        frozenset({"big", "float"}): real,
+        frozenset({"big", "float", "int"}): real,
+        frozenset({"vector"}): pl.List(real),
+    }
+
+
 def type_of(kinds: set[str]) -> pl.DataType:
     """The type of a column whose values are of these kinds; text for words, and for values of unlike kinds as JSON."""
-    return _TYPES.get(frozenset(kinds), pl.String())
+    return _types().get(frozenset(kinds), pl.String())
 
 
 def lines_at(path: Path, spans: NDArray[np.int64]) -> Iterator[bytes]:

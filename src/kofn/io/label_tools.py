@@ -20,9 +20,8 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
 from kofn.core.checks import InputError, choice
+from kofn.core.lazy import polars as pl
 from kofn.io.atomic import write_lines
 
 TOOLS = ("label-studio", "argilla")
@@ -42,16 +41,18 @@ def write_for(
     Args:
         tool: "label-studio" or "argilla".
         path: a name that ends in .json.
-        rows: the rows; columns of vectors are left out.
+        rows: the rows; the columns that `left_out` names are left out.
         key: the column that names them.
         label: the column of labels, some of which may be known.
         numbers: what names them without such a column, default 0, 1, 2, ...; rows of later batches need others.
 
     Raises:
-        InputError: another tool, or a name with another suffix; of Argilla, no column of text.
+        InputError: another tool, or a name with another suffix; a column of bytes; of Argilla, no column of text.
     """
     where = Path(path)
     choice(tool, "to", TOOLS)
+    for name, kind in rows.schema.items():
+        refuse_bytes(name, kind)
     if where.suffix.lower() != ".json":
         raise InputError(f"{where}: give a name that ends in .json, which {tool} imports")
     made = (
@@ -63,7 +64,7 @@ def write_for(
 
 def label_studio(rows: pl.DataFrame, numbers: Iterable[int] | None = None) -> list[dict[str, Any]]:
     """One task a row, in the rows' order, with its number as `row` where numbers name the rows."""
-    tasks = [{"data": row} for row in _plain(rows)]
+    tasks = [{"data": row} for row in _plain("label-studio", rows)]
     for task, number in zip(tasks, () if numbers is None else numbers, strict=False):
         task["data"].setdefault("row", int(number))
     return tasks
@@ -83,7 +84,7 @@ def argilla(
     if not fields:
         raise InputError("a record of Argilla has fields of text, and the rows have no column of text")
     records = []
-    for number, row in zip(range(len(rows)) if numbers is None else numbers, _plain(rows), strict=True):
+    for number, row in zip(range(len(rows)) if numbers is None else numbers, _plain("argilla", rows), strict=True):
         others = {name: value for name, value in row.items() if name not in (*fields, key, label)}
         known = row.get(label) if label else None
         records.append(
@@ -99,15 +100,37 @@ def argilla(
     return records
 
 
-def _plain(rows: pl.DataFrame) -> list[dict[str, Any]]:
-    """The rows as values of JSON, without columns of vectors."""
-    kept = [name for name, kind in rows.schema.items() if not _is_vector(kind)]
-    return [{name: _jsoned(value) for name, value in row.items()} for row in rows.select(kept).iter_rows(named=True)]
+def refuse_bytes(name: str, kind: pl.DataType, remedy: str = "leave the column out") -> None:
+    """Refuse a column of bytes, which JSON cannot hold; `remedy` says how to leave it out."""
+    if _holds_bytes(kind):
+        raise InputError(
+            f"column {name!r} holds {kind}, and labelling tools import JSON, which has no bytes; write them as text "
+            f"(base64, or a link), or {remedy}"
+        )
 
 
-def _is_vector(kind: pl.DataType) -> bool:
-    inner = kind.inner if isinstance(kind, pl.List | pl.Array) else None
-    return isinstance(inner, pl.DataType) and inner.is_numeric()
+def _holds_bytes(kind: Any) -> bool:
+    if isinstance(kind, pl.Struct):
+        return any(_holds_bytes(field.dtype) for field in kind.fields)
+    return bool(kind == pl.Binary) or (isinstance(kind, pl.List | pl.Array) and _holds_bytes(kind.inner))
+
+
+def left_out(tool: str, columns: Mapping[str, pl.DataType]) -> dict[str, str]:
+    """The columns that are not written for a tool, and why: vectors; of Argilla, lists that metadata cannot hold."""
+    reasons = {}
+    for name, kind in columns.items():
+        inner: Any = kind.inner if isinstance(kind, pl.List | pl.Array) else None
+        if inner is not None and (inner.is_float() or (isinstance(kind, pl.Array) and inner.is_numeric())):
+            reasons[name] = "it holds vectors"
+        elif tool == "argilla" and inner is not None and (inner.is_numeric() or inner == pl.Boolean):
+            reasons[name] = "its metadata has no lists of numbers"
+    return reasons
+
+
+def _plain(tool: str, rows: pl.DataFrame) -> list[dict[str, Any]]:
+    """The rows as values of JSON, without the columns that are left out."""
+    kept = rows.drop(left_out(tool, rows.schema))
+    return [{name: _jsoned(value) for name, value in row.items()} for row in kept.iter_rows(named=True)]
 
 
 def _jsoned(value: Any) -> Any:

@@ -16,9 +16,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
 from kofn.core.checks import InputError, shown
+from kofn.core.lazy import polars as pl
 
 MODEL = "model"
 # What a file of the harness' own is called; one of another name is told by what it holds.

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
 from kofn.core.checks import InputError
+from kofn.core.lazy import polars as pl
 from kofn.core.pools import Fragment, Unit, joined
 from kofn.io.parquet_counts import StatedCounts
 from kofn.io.parquet_footer import metadata

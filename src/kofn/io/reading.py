@@ -15,9 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-import polars as pl
-
 from kofn.core.checks import FailureError, InputError, choice
+from kofn.core.lazy import polars as pl
 from kofn.io.cells import EUROPEAN, typed_cells
 
 # What to do about a cell without a value.

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
 from kofn.core.checks import InputError
+from kofn.core.lazy import polars as pl
 from kofn.io.panics import without_reports
 from kofn.io.reading import Reading
 from kofn.io.tables import Table

@@ -25,11 +25,11 @@ from os import PathLike
 from pathlib import Path
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
 from kofn.core.arrays import Array
 from kofn.core.checks import FailureError, InputError, nearest, refuse_nonfinite, regular
+from kofn.core.lazy import polars as pl
 from kofn.io.cells import missing_in, odd_cell, remedy, words_in
 from kofn.io.reading import COMPRESSED, Reading, plain_copy, suffix_of
 from kofn.io.suffixes import refuse_other_kind, remedy_of
@@ -395,15 +395,16 @@ def located(table: Table) -> Iterator[None]:
         raise type(error)(message) from None
 
 
-# What readers raise of a damaged file.
-BROKEN = (
-    pl.exceptions.PolarsError,
-    pl.exceptions.PanicException,
-    zipfile.BadZipFile,
-    zipfile.LargeZipFile,
-    zlib.error,
-    NotImplementedError,  # an archive compressed in a way that zipfile does not know
-)
+def broken() -> tuple[type[BaseException], ...]:
+    """What readers raise of a damaged file."""
+    return (
+        pl.exceptions.PolarsError,
+        pl.exceptions.PanicException,
+        zipfile.BadZipFile,
+        zipfile.LargeZipFile,
+        zlib.error,
+        NotImplementedError,  # an archive compressed in a way that zipfile does not know
+    )
 
 
 def one_line(error: BaseException) -> str:
@@ -416,7 +417,7 @@ def reading_file(path: Path) -> Iterator[None]:
     """Turn readers' errors into one line that names the file."""
     try:
         yield
-    except BROKEN as error:
+    except broken() as error:
         raise InputError(f"{path} cannot be read: {one_line(error)}; check or write the file again") from None
     except MemoryError:
         raise FailureError(f"{path}: not enough memory to read it; name fewer columns") from None

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
 from kofn.core.arrays import Array
 from kofn.core.checks import InputError
+from kofn.core.lazy import polars as pl
 from kofn.io.cells import as_floats
 from kofn.io.reading import Reading
 

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
 from kofn.core.arrays import Array
 from kofn.core.checks import InputError, count, refuse_nonfinite
+from kofn.core.lazy import polars as pl
 from kofn.core.words import Progress
 from kofn.io.cells import missing_in
 from kofn.io.embedders import open_embedder

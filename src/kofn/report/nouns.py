@@ -16,6 +16,11 @@ from kofn.report.page import E, describe, document, figure, number, percent, sta
 from kofn.report.run import kind, outcome, quality, ran
 
 SHOWN = 40  # bars of a chart
+# What the objectives of rankings count.
+_DISAGREEMENT = {
+    "borda": "The judges' points differ from the ranking's by a weighted sum of squares of",
+    "overturned_preferences": "The ranking overturns preferences of the judges that weigh",
+}
 
 
 def page(context: Context, title: str | None) -> str:
@@ -45,6 +50,9 @@ def _parts(context: Context) -> tuple[str, str, list[Element], list[Element | No
 def _value(plan: Plan) -> str:
     if not math.isfinite(plan.value):
         return "This method has no single figure to optimise; what was done is below."
+    if isinstance(plan, Blend) and plan.form == "order":
+        subject = _DISAGREEMENT.get(plan.objective, "The judges' disagreement with the ranking comes to")
+        return f"{subject} {number(plan.value, 6)}; 0 is full agreement."
     noun, better = ("value", "larger") if plan.sense == "max" else ("loss", "smaller")
     return f"The {noun} is {number(plan.value, 6)}, {better} is better."
 

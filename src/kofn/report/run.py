@@ -68,11 +68,20 @@ def outcome(plan: Plan) -> Element:
     return stat(seconds(float(plan.info["seconds"])), "to compute", note)
 
 
+def _option(plan: Plan, name: str, value: Any) -> tuple[str, Any]:
+    """An option as it was given; of a ranking the judges by name."""
+    judges = plan.info.get("judges")
+    if name == "lower" and judges and isinstance(value, list | tuple):
+        named = [str(judges[i]) if isinstance(i, int) and 0 <= i < len(judges) else describe(i) for i in value]
+        return "lower is better for", user(", ".join(named))
+    return f"option {name}", user(describe(value))
+
+
 def ran(context: Context) -> Element:
     """The last section: the command and every fact of the run."""
     plan = context.plan
     rows: list[tuple[str, Any]] = [("method", user(plan.method or "unnamed"))]
-    rows += [(f"option {name}", user(describe(value))) for name, value in sorted(plan.options.items())]
+    rows += [_option(plan, name, value) for name, value in sorted(plan.options.items())]
     if context.X is not None:
         rows.append(("distance", f"cosine: 1 {MINUS} cos" if context.metric == "cosine" else context.metric))
     rows.append(("seed", user(plan.seed) if plan.seed is not None else "none: nothing was drawn"))

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
 from kofn.core import checks, plans
 from kofn.core.checks import InputError, names_a_file, nearest, regular, shown
+from kofn.core.lazy import polars as pl
 from kofn.io.cells import is_number, odd_cell, remedy
 from kofn.io.embedding import model_for
 from kofn.io.formats import Arrays, Npy, SparseNpz

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import polars as pl
 
 from kofn.core import checks
 from kofn.core.checks import InputError, VoteColumns
+from kofn.core.lazy import polars as pl
 from kofn.io.tables import Table
 from kofn.tables.read import scores_with_gaps
 

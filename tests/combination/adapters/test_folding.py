@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
 from pathlib import Path
 
 import ml_dtypes
@@ -13,8 +12,9 @@ import safetensors.numpy
 from lora import SHAPES, P, kind, mixed, network, refused, updates
 
 from kofn.combination import fold_adapter, fold_adapters, stack_adapters, weighted_mean
+from kofn.combination._sweep.half_loops import HalfLoops, half_loops
 from kofn.combination.adapters import _fold_adapter
-from kofn.combination.adapters._fold_rows import Scratch, load_compiled, rounded
+from kofn.combination.adapters._fold_rows import Scratch, rounded
 from kofn.core.checks import FailureError
 from kofn.io.adapters import Adapter
 
@@ -168,6 +168,12 @@ def test_sums_are_rounded_once() -> None:
     assert rounded(np.array([1e39]), np.dtype(ml_dtypes.bfloat16), Scratch()).astype(float)[0] == np.inf
 
 
+def compiled() -> HalfLoops:
+    loops = half_loops()
+    assert loops is not None
+    return loops
+
+
 def test_the_compiled_loop_gives_the_same_bits() -> None:
     rng = np.random.default_rng(0)
     words = rng.integers(0, 1 << 16, 40_000).astype(np.uint16)
@@ -177,7 +183,7 @@ def test_the_compiled_loop_gives_the_same_bits() -> None:
     for share in (0.0, 0.5, -0.5, 1.5, 0.5 + 1e-12, 0.5 - 1e-12, -0.5 - 1e-12, 0.3):
         update = share * step
         out = np.empty_like(words)
-        finite = load_compiled()(words, update, out)
+        finite = compiled().add_rounded(words, update, out)
         want = rounded(wide + update, np.dtype(ml_dtypes.bfloat16), Scratch())
         assert out.tobytes() == want.tobytes()
         assert finite == np.isfinite(want.astype(float)).all()
@@ -185,12 +191,13 @@ def test_the_compiled_loop_gives_the_same_bits() -> None:
 
 @pytest.mark.parametrize("adapters", [1, 2])
 def test_folding_by_the_compiled_loop(adapters: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A large fold loads the compiled loop, takes it from then on, and refuses what is beyond the range as before."""
+    """A large fold takes the compiled loop, and refuses what is beyond the range as before."""
     used = []
 
-    def loaded() -> Callable[..., bool]:
-        loop = load_compiled()
-        return lambda *arrays: used.append(len(arrays[0])) or loop(*arrays)
+    class Counting:
+        def add_rounded(self, *arrays: np.ndarray) -> bool:
+            used.append(len(arrays[0]))
+            return compiled().add_rounded(*arrays)
 
     base = {f"{name}.weight": np.ones(shape, ml_dtypes.bfloat16) for name, shape in SHAPES.items()}
     base |= {"plain": np.arange(5, dtype=np.float32), "norm.bias": np.ones(3, ml_dtypes.bfloat16)}
@@ -198,8 +205,7 @@ def test_folding_by_the_compiled_loop(adapters: int, tmp_path: Path, monkeypatch
     members = [Adapter(*mixed()[i]) for i in range(adapters)]
     want = fold_adapters(base, members)
     monkeypatch.setattr(_fold_adapter, "_COMPILED", 0)
-    monkeypatch.setattr(_fold_adapter, "load_compiled", loaded)
-    monkeypatch.setattr(_fold_adapter, "cores", lambda: 1)  # which loads first
+    monkeypatch.setattr(_fold_adapter, "half_loops", Counting)
     written = fold_adapters(tmp_path / "base.safetensors", members, out=tmp_path / "out.safetensors")
     assert used
     assert {name: value.tobytes() for name, value in want.items()} == {n: v.tobytes() for n, v in written.items()}

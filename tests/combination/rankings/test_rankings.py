@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -371,3 +374,59 @@ def test_intervals_cover_the_ranks_of_a_larger_panel() -> None:
 
 def test_many_alternatives_have_no_intervals() -> None:
     assert "rank_low" not in borda(np.random.default_rng(0).random((2001, 2))).info
+
+
+LEADERBOARD = {"model": ["a", "b", "c"], "arc": [0.5, 0.6, 0.4], "ppl": [3.0, 2.0, 9.0]}
+
+
+def boards(tmp_path: Path) -> Iterator[Any]:
+    """A leaderboard as everything that holds a table."""
+    frame = pl.DataFrame(LEADERBOARD)
+    yield from (LEADERBOARD, {name: np.array(column) for name, column in LEADERBOARD.items()}, frame)
+    for suffix in ("csv", "parquet"):
+        path = tmp_path / f"board.{suffix}"
+        getattr(frame, f"write_{suffix}")(path)
+        yield from (path, str(path))
+
+
+def test_a_leaderboard_is_ranked_whatever_holds_it(tmp_path: Path) -> None:
+    """By position and by name, with the judges' and the alternatives' names, as the frame of its numbers is."""
+    want = kofn.combine(rankings=pl.DataFrame(LEADERBOARD).drop("model"), ids=LEADERBOARD["model"], lower=["ppl"])
+    for board in boards(tmp_path):
+        for call in ({"rankings": board}, {"members": board}):
+            plan = kofn.combine(**call, ids="model", lower=["ppl"])
+            assert plan.to_frame().equals(want.to_frame())
+            assert plan.info["judges"] == ["arc", "ppl"]
+        one = kofn.combine(board, columns="arc", ids="model", method="kemeny")
+        assert one.info["judges"] == ["arc"]
+        assert one.to_frame()["id"].to_list() == ["b", "a", "c"]
+    assert kofn.combine({"x": [1, 2, 3], "y": [2, 1, 3]}).result.tolist() == [2, 0, 1]
+
+
+def test_what_is_no_leaderboard_is_refused_in_words_of_python(tmp_path: Path) -> None:
+    for call, match in (
+        (lambda: kofn.combine(LEADERBOARD, ids="modl"), r"rankings has no column 'modl'; did you mean 'model'"),
+        (lambda: kofn.combine(LEADERBOARD, columns=["acc"]), r"rankings has no column 'acc'"),
+        (lambda: kofn.combine(LEADERBOARD, rankings=LEADERBOARD), "members and rankings are both given"),
+        (lambda: kofn.combine({"m": ["x", "y"], "n": ["u", "v"]}), "no numeric columns to take as judges' scores"),
+        (lambda: kofn.combine(tmp_path / "none.csv"), r"none\.csv: no such file"),
+        (lambda: kofn.combine({"w": np.ones((2, 2)), "v": np.ones((2, 2))}), "members=dict: give a list"),
+        (lambda: kofn.combine({"w": np.ones(2)}), "members=dict: give a list"),
+    ):
+        with pytest.raises(InputError, match=match):
+            call()
+
+
+@pytest.mark.parametrize(
+    ("method", "words"),
+    [("borda", "differ from the ranking's by a weighted sum of squares of"), ("kemeny", "overturns preferences")],
+)
+def test_a_rankings_report_names_what_it_counts_and_its_judges(method: str, words: str, tmp_path: Path) -> None:
+    path = tmp_path / "r.html"
+    kofn.combine(LEADERBOARD, ids="model", lower=["ppl"], method=method).report(path)
+    text = re.sub(r"<[^>]+>", " ", path.read_text(encoding="utf-8"))
+    assert words in text
+    assert "0 is full agreement" in text
+    assert "The loss is" not in text
+    assert re.search(r"lower is better for\s+ppl", text)
+    assert "option lower" not in text

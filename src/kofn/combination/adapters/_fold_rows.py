@@ -7,15 +7,14 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
+from kofn.combination._sweep.half_loops import BFLOAT16, HalfLoops
 from kofn.core.arrays import Array, Floats
 from kofn.core.checks import InputError
 
 _BLOCK = 1 << 17  # elements: the float64 sums of a block stay in a core's own cache
-_BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 _INFINITE = np.uint16(0x7F80)  # the exponent of infinities and NaN in bfloat16
 _HALFWAY = np.uint32(0x8000 << 16)  # the lower half, moved up, of a float32 that lies between two bfloat16
 
@@ -166,7 +165,6 @@ class Scale:
 
 Change = LowRank | Shift | Replace | Scale
 Read = Callable[[int, int], Array]
-Compiled = Callable[[Array, Array, Array], bool]
 
 
 def as_rows(array: Array) -> Array:
@@ -193,11 +191,11 @@ def fold_rows(
     changes: Sequence[Change],
     scratch: Scratch,
     dtype: np.dtype[Any] | None = None,
-    compiled: Compiled | None = None,
+    loops: HalfLoops | None = None,
 ) -> Array:
     """The folded values (flat, in scratch memory) of some rows, in `dtype` (default the tensor's own).
 
-    `read(start, stop)` gives elements of the tensor. With and without the compiled loop the values are the same.
+    `read(start, stop)` gives elements of the tensor. With and without the compiled loops the values are the same.
     """
     columns = prod(shape[1:])
     values = read(rows.start * columns, rows.stop * columns)
@@ -207,9 +205,9 @@ def fold_rows(
     with np.errstate(over="ignore", invalid="ignore"):
         if all(change.additive for change in changes):
             _add_up(wide, changes, rows, scratch)
-            if compiled is not None and values.dtype == dtype == _BFLOAT16:
+            if loops is not None and values.dtype == dtype == BFLOAT16:
                 folded = scratch.array("narrow", values.shape, dtype)
-                if compiled(values.view(np.uint16), wide.reshape(-1), folded.view(np.uint16)):
+                if loops.add_rounded(values, wide.reshape(-1), folded):
                     return folded
             wide += values.reshape(wide.shape)
         else:
@@ -222,13 +220,6 @@ def fold_rows(
                 f"base: {name!r} folded is beyond the range of {folded.dtype}; widen it with dtype='float32'"
             )
     return folded
-
-
-def load_compiled() -> Compiled:
-    """The loop that adds and rounds; the first call loads Numba, which takes half a second."""
-    from kofn.combination._sweep.fold_kernels import add_rounded
-
-    return add_rounded
 
 
 def _add_up(wide: Floats, changes: Sequence[Change], rows: slice, scratch: Scratch) -> None:
@@ -252,7 +243,7 @@ def rounded(wide: Floats, dtype: np.dtype[Any], scratch: Scratch) -> Array:
     """
     narrow = scratch.array("narrow", wide.shape, dtype)
     with np.errstate(over="ignore"):  # infinity is the nearest
-        if dtype != _BFLOAT16:
+        if dtype != BFLOAT16:
             np.copyto(narrow, wide, casting="unsafe")
             return narrow
         single = scratch.array("spare", wide.shape, np.float32)
@@ -271,6 +262,6 @@ def rounded(wide: Floats, dtype: np.dtype[Any], scratch: Scratch) -> Array:
 
 
 def _all_finite(values: Array) -> bool:
-    if values.dtype == _BFLOAT16:
+    if values.dtype == BFLOAT16:
         return bool(((values.view(np.uint16) & _INFINITE) != _INFINITE).all())  # ml_dtypes' own test is slower
     return bool(np.isfinite(values).all())

@@ -145,6 +145,10 @@ class WeightedMean(Rule):
         sums = {name: array.reshape(self._shapes[name]) for name, array in self._sums.items()}
         return {"sum": sums.get("", sums), "weight": self.total_weight}
 
+    def plain_sum(self) -> tuple[list[float], float] | None:
+        plain = self.device is None and self._sums is None and self.form != "affine" and any(self._listed)
+        return (self._listed, self._scale) if plain else None
+
     def blend(self, block: Block, total: NDArray[Any], spare: NDArray[Any]) -> bool:
         rows, span = block.rows, block.span
         weighted_sum(rows, self._listed, total, spare, self.device)

@@ -107,8 +107,6 @@ def job_of(recipe: Recipe, options: SweepOptions) -> str:
 
 def open_recipe(recipe: Recipe, options: SweepOptions) -> tuple[Recipe, Pool, dict[str, int], list[str] | None]:
     """The recipe with its parts, the members, the index of each tensor's part, the patterns of the copied tensors."""
-    if recipe.prepare is not None:
-        raise InputError("several recipes in one file are not previewed: what they are made of does not exist yet")
     members = [_opened(member) for member in recipe.members]
     base = _opened(recipe.base)
     skip = list(patterns(options.skip, "skip") or ())

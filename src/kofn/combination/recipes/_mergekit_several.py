@@ -13,12 +13,14 @@ from typing import Any
 from kofn._version import __version__
 from kofn.combination._sweep.files import SweepOptions
 from kofn.combination.recipes._mergekit import read_mergekit
-from kofn.combination.recipes._recipe import Recipe
+from kofn.combination.recipes._recipe import Recipe, Relayered, folder_of
 from kofn.core import checks
 from kofn.core.checks import InputError, KofnError
+from kofn.io.tensors import CODES, INDEX_SUFFIX, Layout, Shard, TensorSpec, header_bytes
 
 # What recipes make, and of which job each finished one is, in folders of these names.
 _MODELS, _JOBS = "models", "jobs"
+Rows = list[dict[str, Any]]
 _KEPT = ("max_memory", "n_threads", "progress")  # arguments that hold of every recipe
 
 
@@ -75,8 +77,40 @@ def read_several(documents: Sequence[Any], folder: Path) -> Recipe:
             made[name] = models / name
         return read_mergekit(by_name[order[-1]], folder, made)
 
+    def preview(workspace: Path, rows_of: Callable[[Recipe, bool], Rows]) -> Rows:
+        made: dict[str, Path] = {}
+        every: Rows = []
+        for name in order:
+            recipe = read_mergekit(by_name[name], folder, made)
+            rows = rows_of(recipe, name == order[-1])
+            every += [{"recipe": name or "", "models": len(recipe.members), **row} for row in rows]
+            if name != order[-1]:
+                assert name is not None
+                made[name] = workspace / _MODELS / name
+                _stand_in(made[name], rows, recipe)
+        return every
+
     written = json.dumps([__version__, os.path.abspath(folder), *documents], sort_keys=True, default=str)
-    return Recipe((), (), prepare=prepare, job=hashlib.blake2b(written.encode(), digest_size=12).hexdigest())
+    return Recipe(
+        (), (), prepare=prepare, preview=preview, job=hashlib.blake2b(written.encode(), digest_size=12).hexdigest()
+    )
+
+
+def _stand_in(target: Path, rows: Rows, recipe: Recipe) -> None:
+    """A checkpoint of the tensors that a recipe makes, without their values: a file that takes no room on the disk."""
+    target.mkdir(parents=True)
+    dtypes = {dtype.name: dtype for dtype in CODES}
+    specs = tuple(TensorSpec(row["name"], dtypes[row["dtype"]], tuple(row["shape"])) for row in rows)
+    shard = Shard("model.safetensors", specs, {"format": "pt"})
+    header = header_bytes(shard)
+    with open(target / shard.file_name, "wb") as file:
+        file.write(header)
+        file.truncate(len(header) + Layout((shard,)).nbytes)
+    first = recipe.members[0] if recipe.donor is None else recipe.donor
+    donor = Path(first.paths[0] if isinstance(first, Relayered) else folder_of(first))
+    for path in donor.iterdir() if donor.is_dir() else ():
+        if path.is_file() and not path.name.endswith((".safetensors", INDEX_SUFFIX)):
+            (target / path.name).symlink_to(path.resolve())
 
 
 @contextlib.contextmanager

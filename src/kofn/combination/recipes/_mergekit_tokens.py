@@ -14,6 +14,8 @@ from kofn.core.checks import InputError
 from kofn.io.companions import read_chat_template
 from kofn.io.vocabulary import read_tokens
 
+# Templates that mergekit brings along under names.
+_NAMED = ("alpaca", "chatml", "exaone", "llama3", "mistral")
 _SHORTEST = 20  # letters of a template: what is shorter is a name
 _VOCABULARY = "give --vocabulary union (in Python vocabulary='union')"
 
@@ -67,10 +69,16 @@ def chat_template_of(asked: Any, folders: Sequence[Any]) -> str | None:
     if asked == "auto":
         known = [text for folder in folders if (text := read_chat_template(Path(folder)))]
         return Counter(known).most_common(1)[0][0] if known else None
+    if asked in _NAMED:
+        raise InputError(
+            f"chat_template: {asked!r} names a template of mergekit's own, which its licence keeps there; write its "
+            f"text (mergekit/_data/chat_templates/{asked}.jinja) after `chat_template: |`, or auto for that of most "
+            "models"
+        )
     if not isinstance(asked, str) or len(asked) < _SHORTEST or "{" not in asked:
         raise InputError(
-            f"chat_template: {checks.shown(asked)} is no template; give the template itself (mergekit has those of "
-            "some names in mergekit/_data/chat_templates), or auto for that of most models"
+            f"chat_template: {checks.shown(asked)} is no template; write its text after `chat_template: |`, or auto "
+            "for that of most models"
         )
     return asked
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from kofn.combination._sweep.files import SweepOptions
 from kofn.combination._sweep.members import HALF, REAL
 from kofn.combination.recipes._merge_recipe import bind_parts, open_recipe
+from kofn.combination.recipes._mergekit_several import names_of_recipes
 from kofn.combination.recipes._recipe import Recipe
 
 __all__ = ["preview_merge"]
@@ -38,7 +41,8 @@ def preview_merge(
     Returns:
         A row for each tensor of the output: its `name`, `dtype`, `shape`, `bytes`, and its `fate`: the method that
         blends it (and "requantised" where members keep it quantised), or the source it is copied from. Of a recipe also
-        its `settings`: the method, the weights and every option.
+        its `settings`: the method, the weights and every option; and of several recipes in one file the rows of each,
+        in the order in which they are run, with the `recipe`'s name and how many `models` it blends.
 
     Raises:
         InputError: members that do not match, patterns of no tensor.
@@ -48,6 +52,16 @@ def preview_merge(
     >>> [(row["name"], row["fate"]) for row in preview_merge([member, member], skip="head")]
     [('norm', 'weighted_mean'), ('head', 'copied from member 0')]
     """
+    if isinstance(members, Recipe) and members.preview is not None:
+        with tempfile.TemporaryDirectory() as folder, names_of_recipes(Path(folder)) as named:
+
+            def rows_of(recipe: Recipe, last: bool) -> list[dict[str, Any]]:
+                if not last:
+                    return preview_merge(recipe)
+                return preview_merge(recipe, only=only, skip=skip, dtype=dtype, vocabulary=vocabulary)
+
+            every: list[dict[str, Any]] = named(members.preview(Path(folder), rows_of))
+            return every
     settings_of: dict[str, Any] = {}
     options = SweepOptions(only=only, skip=skip, dtype=dtype, vocabulary=vocabulary)
     if isinstance(members, Recipe):

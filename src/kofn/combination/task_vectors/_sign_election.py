@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,27 @@ from numpy.typing import NDArray
 from kofn.combination._sweep import device as _device
 
 _COMPILED = 1 << 14  # entries from which a compiled loop pays
+_local = threading.local()
+
+
+def scratch(m: int, like: NDArray[Any]) -> NDArray[Any]:
+    """(m, n) work space of this thread: fresh memory for every block would cost more than the sums."""
+    nbytes = m * like.nbytes
+    buffer = getattr(_local, "buffer", None)
+    if buffer is None or len(buffer) < nbytes:
+        buffer = _local.buffer = np.empty(nbytes, np.uint8)
+    return buffer[:nbytes].view(like.dtype).reshape(m, len(like))
+
+
+def trim(row: NDArray[Any], base: NDArray[Any], least: np.float32, change: NDArray[Any]) -> None:
+    """Make `change` the row minus the base's, times zero where its magnitude as float32 is below `least`."""
+    if len(row) >= _COMPILED:
+        from kofn.combination._sweep import kernels as _kernels
+
+        _kernels.trimmed_changes(row, base, least, change)
+        return
+    np.subtract(row, base, out=change)
+    np.multiply(change, np.abs(change.astype(np.float32, copy=False)) >= least, out=change)
 
 
 def elect(
@@ -24,12 +46,12 @@ def elect(
         _device.elect(deltas, weights, total, device)
         return
     used = weights.astype(deltas.dtype)
-    sign = np.empty_like(total)
     if deltas.shape[1] >= _COMPILED:
         from kofn.combination._sweep import kernels as _kernels
 
-        _kernels.elect(deltas, used, sign, total, heard)
+        _kernels.elect(deltas, used, total, heard)
         return
+    sign = np.empty_like(total)
     for array in (sign, total, heard):
         array.fill(0)
     for delta, weight in zip(deltas, used, strict=True):

@@ -78,10 +78,16 @@ class TaskArithmetic(Rule):
         self.weights, self.form, self.minimises_distance = factors, "none", False
         return self
 
-    def blend(self, block: Block, total: NDArray[Any], spare: NDArray[Any]) -> bool:
+    def plain_sum(self) -> tuple[list[float], float] | None:
+        listed = self._of_base_and_members()
+        return (listed, 1.0) if self.device is None and any(listed) else None
+
+    def _of_base_and_members(self) -> list[float]:
         # sum_i w_i x_i + (1 - sum_i w_i) base is base + sum_i w_i (x_i - base) with one rounding less.
-        rest = 1 - math.fsum(self.weights.tolist())
-        weighted_sum([block.origin, *block.rows], [rest, *self.weights.tolist()], total, spare, self.device)
+        return [1 - math.fsum(self.weights.tolist()), *self.weights.tolist()]
+
+    def blend(self, block: Block, total: NDArray[Any], spare: NDArray[Any]) -> bool:
+        weighted_sum([block.origin, *block.rows], self._of_base_and_members(), total, spare, self.device)
         return False
 
 

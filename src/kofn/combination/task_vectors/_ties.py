@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from kofn.combination._sweep import quantiles
 from kofn.combination.rules import Block, Rule, merge_rule
 from kofn.combination.task_vectors._options import VOTES, check_density, check_scope
-from kofn.combination.task_vectors._sign_election import elect
+from kofn.combination.task_vectors._sign_election import elect, scratch, trim
 from kofn.core import checks
 from kofn.core.draws import Draw
 
@@ -69,12 +69,12 @@ class Ties(Rule):
         self.stages = 2 if self.density < 1 else 0
 
     def scan(self, stage: int, part: Any, block: Block) -> Any:
-        base = block.origin
-        counts = []
-        for member, row in enumerate(block.rows):
-            codes = quantiles.magnitude_keys(row - base)
-            counts.append(quantiles.coarse(codes) if stage == 0 else quantiles.fine(codes, block.state[member][0]))
-        return counts if part is None else [a + b for a, b in zip(part, counts, strict=True)]
+        counts = [None] * len(block.rows) if part is None else part
+        uppers = [None] * len(block.rows) if stage == 0 else [upper for upper, _ in block.state]
+        return [
+            quantiles.count_changes(row, block.origin, upper, count)
+            for row, upper, count in zip(block.rows, uppers, counts, strict=True)
+        ]
 
     def settle(self, stage: int, state: Any, parts: Iterable[Any]) -> Any:
         counts = quantiles.add_up(parts)
@@ -89,12 +89,12 @@ class Ties(Rule):
 
     def blend(self, block: Block, total: NDArray[Any], spare: NDArray[Any]) -> bool:
         base = block.origin
-        deltas = np.empty((len(block.rows), len(base)), base.dtype)
+        deltas = scratch(len(block.rows), base)
         for member, row in enumerate(block.rows):
-            delta = np.subtract(row, base, out=deltas[member])
             if self.stages:
-                size = np.abs(delta.astype(np.float32, copy=False))
-                np.multiply(delta, size >= block.state[member], out=delta)
+                trim(row, base, block.state[member], deltas[member])
+            else:
+                np.subtract(row, base, out=deltas[member])
         elect(deltas, self.weights, total, spare, self.device)
         np.multiply(total, self.scale, out=total)
         np.add(total, base, out=total)

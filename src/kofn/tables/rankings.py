@@ -1,0 +1,86 @@
+"""`kofn.combine` of a leaderboard: the judges are the columns of numbers of a table, as for the command."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from kofn.core import checks
+from kofn.core.checks import InputError
+from kofn.core.checks.kinds import frame_kind
+from kofn.core.lazy import polars as pl
+from kofn.io.frames import FrameTable
+from kofn.io.tables import Table
+from kofn.tables.asked import reading_of
+from kofn.tables.read import read_judges
+from kofn.tables.spelling import speaking_python
+
+# Words of a table of scores, beside `ids`, which may name a column.
+_OF_SCORES = ("columns", "na", "decimal")
+_READ = ("pandas", "polars")  # frames that `rankings` are read from anyway
+
+
+def asks_for_a_ranking(given: Mapping[str, Any]) -> bool:
+    """Whether `rankings`, or what is given in the place of members, is a table whose columns are to be read by name."""
+    source = given.get("rankings")
+    if source is None:
+        return _is_leaderboard(given.get("members"))
+    kind = frame_kind(source)
+    return kind is not None and (kind not in _READ or any(given.get(word) is not None for word in _OF_SCORES))
+
+
+def _is_leaderboard(members: Any) -> bool:
+    """Whether this is a table, and no mapping of tensors: of a dict, columns of one length, and no arrays of more."""
+    if frame_kind(members) != "columns":
+        return frame_kind(members) is not None
+    columns = list(members.values())
+    if any(isinstance(column, Mapping | str) or not hasattr(column, "__len__") for column in columns):
+        return False
+    shapes = {tuple(getattr(column, "shape", (len(column),))) for column in columns}
+    return len(columns) > 1 and len(shapes) == 1 and len(shapes.pop()) == 1
+
+
+def rank(run: Callable[..., Any], method: Any, options: Mapping[str, Any], given: Mapping[str, Any]) -> Any:
+    """The ranking of a table's rows by its columns.
+
+    Args:
+        run: the verb itself, of arrays.
+        method: its name, "auto" or a callable.
+        options: the method's options that were given as a mapping.
+        given: every other argument, none of them None.
+
+    Raises:
+        InputError: members and rankings are both given; a table that cannot be read, or without numbers.
+    """
+    return speaking_python(lambda: _ranked(run, method, options, dict(given)))
+
+
+def _ranked(run: Callable[..., Any], method: Any, options: Mapping[str, Any], words: dict[str, Any]) -> Any:
+    word = "rankings" if "rankings" in words else "members"
+    if word == "rankings" and "members" in words:
+        raise InputError("members and rankings are both given; a ranking is made of rankings alone, leave members out")
+    source = words.pop(word)
+    if frame_kind(source) in _READ and not any(words.get(each) is not None for each in _OF_SCORES):
+        return run(method=method, options=dict(options), rankings=source, **words)
+    columns = words.pop("columns", None)
+    reading = reading_of(words)
+    with checks.reading("rankings", source):
+        table: Table = Table.open(source, reading) if frame_kind(source) == "file" else FrameTable(source, reading, {})
+    if isinstance(table, FrameTable):
+        table.path = Path("rankings")
+    named = _named(table, columns)
+    keys = words.get("ids")
+    id_column = table.require(keys) if isinstance(keys, str) else None
+    if id_column is not None:
+        words["ids"] = table.ids(id_column)
+    judges, scores = read_judges(table, named, id_column)
+    frame = pl.DataFrame({judge: scores[:, column] for column, judge in enumerate(judges)})
+    return run(method=method, options=dict(options), rankings=frame, **words)
+
+
+def _named(table: Table, columns: str | Sequence[str] | None) -> Sequence[str] | None:
+    """The columns that judge, as the table spells them."""
+    if columns is None:
+        return None
+    return table.named((columns,) if isinstance(columns, str) else tuple(columns))
