@@ -67,6 +67,8 @@ def hostile_of(entry: Entry, word: str) -> Bad:
     by_cosine = "metric" not in entry.accepted or draws_of(entry).plain.get("metric") == "cosine"
     if word == "X" and by_cosine and entry.load().__kofn__.sparse:  # type: ignore[attr-defined]
         del bad["sparse"]  # such rows are taken
+    if word == "y" and "unlabelled" in entry.options:
+        del bad["missing"]  # such rows have no label
     if word == "members" and draws_of(entry).members == 2:
         bad["three"] = (lambda v: [*v, v[0]], entry.name)
     return bad

@@ -24,6 +24,8 @@ from kofn.core.checks.reading import reading
 # What begins with a zero is a code, such as a postal code.
 _NUMBER = re.compile(r"[+-]?((0|[1-9]\d*)(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
 _BOOLEANS = {"true": 1, "false": 0}
+# Whole numbers below this are floats too.
+_WHOLE = 2**53
 # Least and most of a group: whole numbers, or shares of the picks as fractions.
 Ends = tuple[int | Fraction, int | Fraction | None]
 
@@ -40,28 +42,44 @@ def partly_labelled(value: Any, unlabelled: Any) -> tuple[Any, Any]:
     The mark is `unlabelled`, or where that is missing itself a value that no row has. Rows that hold it anyway are
     unlabelled too. Whole numbers that NaN made floats are whole again.
     """
+    nothing = unlabelled is None or type(unlabelled).__name__ == "NAType" or _is_nan(unlabelled)
     with reading("y", value):
         array = _mixed(value) if isinstance(value, list | tuple) else as_array(value, "y")
-    nothing = _is_missing(unlabelled)
-    if array.ndim != 1 or array.dtype.kind not in "fO":
-        return value, (-1 if nothing and array.dtype.kind in "iub" and not (array == -1).any() else unlabelled)
-    missing = np.isnan(array) if array.dtype.kind == "f" else np.array([_is_missing(label) for label in array], bool)
-    if array.dtype.kind == "f":
-        known = array[~missing]
-        mark: float = unlabelled if is_number(unlabelled) and not nothing else -1
-        if nothing and (known == -1).any():
-            mark = float(np.floor(known.min())) - 1
-        whole = bool(np.isfinite(known).all()) and bool((known == np.floor(known)).all())
-        filled = np.where(missing, mark, array)
-        fits = missing.any() and whole and float(mark).is_integer() and np.abs(filled).max(initial=0) < 2**53
-        return (filled.astype(np.int64) if fits else filled), (int(mark) if fits else mark)
-    names = {written(label) for label in array[~missing].tolist()} if nothing else set()
-    unused = "" if nothing else unlabelled
-    while unused in names:
-        unused += "?"
-    filled = array.copy()
-    filled[missing] = unused
-    return filled, unused
+        if array.ndim != 1 or array.dtype.kind not in "fO":
+            unused = nothing and array.dtype.kind in "iub" and not (array == -1).any()
+            return value, -1 if unused else unlabelled
+        if array.dtype.kind == "f":
+            return _floats_marked(array, None if nothing else unlabelled)
+        missing = np.array([_is_missing(label) for label in array], bool)
+        mark: Any = unlabelled
+        if nothing:
+            names = {written(label) for label in array[~missing].tolist()}
+            mark = ""
+            while mark in names:
+                mark += "?"
+        filled = array.copy()
+        filled[missing] = mark
+    return filled, mark
+
+
+def _is_nan(value: Any) -> bool:
+    return isinstance(value, float | np.floating) and bool(np.isnan(value))
+
+
+def _floats_marked(array: Array, unlabelled: Any) -> tuple[Array, Any]:
+    """The same of floats: NaN is missing; `unlabelled` is None where it is missing itself."""
+    missing = np.isnan(array)
+    usable = is_number(unlabelled) and abs(unlabelled) < _WHOLE
+    if not missing.any() and unlabelled is not None:
+        return array, unlabelled
+    known = array[~missing]
+    mark: float = unlabelled if usable else -1
+    if not usable and (known == -1).any():
+        mark = float(np.floor(known.min())) - 1
+    filled = np.where(missing, mark, array)
+    if (np.abs(filled) < _WHOLE).all() and (filled == np.floor(filled)).all():
+        return filled.astype(np.int64), int(mark)
+    return filled, mark
 
 
 def _labels(value: Any, name: str) -> Array:
