@@ -96,6 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     Exit code: 0 done, 1 a failure, 2 usage or data, 3 fewer picks than asked for, 130 interrupted.
     """
+    _written().clear()
     with handled() as interrupts:
         try:
             code = _run(arguments, interrupts)
@@ -141,9 +142,15 @@ def _code(arguments: Sequence[str] | None, interrupts: Interrupts | None) -> int
         return code
 
 
+def _written() -> list[str]:
+    """The files that this command has written so far."""
+    paths: list[str] = getattr(sys.modules.get("kofn.cli.write"), "WRITTEN", [])
+    return paths
+
+
 def _interrupted(stop: BaseException) -> int:
     """Exit code of an interrupt, after saying what was written."""
-    written = getattr(sys.modules.get("kofn.cli.write"), "WRITTEN", [])
+    written = _written()
     done = f"written before that: {', '.join(written)}" if written else "no output was written"
     _say("; ".join(["interrupted", done, *getattr(stop, "__notes__", [])]))
     return 130
