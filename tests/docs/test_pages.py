@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import re
 import shlex
 import subprocess
@@ -90,7 +91,7 @@ def test_a_shown_command_has_only_flags_and_methods_that_exist(line: str) -> Non
     command = importlib.import_module(f"kofn.cli.{verb}").command
     flags = {flag for parameter in command.params for flag in parameter.opts}
     methods = _index.entries(verb)
-    for flag, value in zip(arguments, [*arguments[1:], ""], strict=True):
+    for flag, value in itertools.pairwise([*arguments, ""]):
         if flag in ("-m", "--method"):
             assert value in methods, f"{line}: no method {value}"
             flags |= {f"--{option.replace('_', '-')}" for option in methods[value].options}

@@ -160,3 +160,18 @@ def test_priors_that_are_none(prior: float) -> None:
 def test_alternatives_that_nobody_compares_come_last() -> None:
     plan = kofn.combine(rankings=[[1, np.nan], [np.nan, 2]], method="bradley_terry")
     assert (plan.value, plan.info["never_compared"]) == (0, [0, 1])
+
+
+@pytest.mark.parametrize("unit", [1e-300, 1e-30, 1e30])
+def test_strengths_do_not_depend_on_the_unit_of_the_weights(unit: float) -> None:
+    ballots = win_ballots([[0, 3, 2], [1, 0, 5], [2, 2, 0]])
+    plan = bradley_terry(**ballots)
+    scaled = bradley_terry(ballots["rankings"], weights=np.asarray(ballots["weights"]) * unit)
+    np.testing.assert_allclose(scaled.info["points"], plan.info["points"], rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(scaled.info["standard_error"] * np.sqrt(unit), plan.info["standard_error"], rtol=1e-9)
+
+
+def test_a_prior_beside_which_the_comparisons_are_nothing_makes_all_alike() -> None:
+    plan = bradley_terry(**win_ballots([[0, 3], [1, 0]]), prior=2.0**63)
+    assert plan.info["points"].tolist() == [0.0, 0.0]
+    assert np.all(plan.info["standard_error"] > 0)

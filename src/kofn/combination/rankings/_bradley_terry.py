@@ -93,10 +93,10 @@ def bradley_terry(
         refuse_no_strengths(wins, range(n))
     heard = np.flatnonzero((wins + wins.T).any(axis=1))
     inner = wins[np.ix_(heard, heard)] + prior / 2 * (1 - np.eye(len(heard)))
-    strength, curvature = _most_likely(inner)
+    strength, curvature, ridge = _most_likely(inner)
     points, error = np.full(n, np.nan), np.full(n, np.nan)
     points[heard] = strength
-    error[heard] = np.sqrt(np.diag(np.linalg.inv(curvature)) - 1 / max(len(heard), 1))
+    error[heard] = np.sqrt(np.diag(np.linalg.inv(curvature)) - 1 / (ridge * max(len(heard), 1) ** 2))
     order = np.argsort(-points.round(_TIES), kind="stable")
     value = _likelihood(inner, strength)
     return Blend(
@@ -167,14 +167,15 @@ def _likelihood(wins: Floats, strength: Floats) -> float:
     return -math.fsum((wins * np.logaddexp(0.0, strength[None, :] - strength[:, None])).ravel().tolist())
 
 
-def _most_likely(wins: Floats) -> tuple[Floats, Floats]:
+def _most_likely(wins: Floats) -> tuple[Floats, Floats, float]:
     """The strengths of mean 0 that make the wins most likely, by Newton's method, and the curvature there.
 
-    The likelihood does not change where all strengths move alike: a row of ones makes its curvature invertible.
+    The likelihood does not change where all strengths move alike: the last number, of the curvature's own size, is
+    added to all its entries, which makes it invertible.
     """
     n = len(wins)
     if not n:
-        return np.zeros(0), np.zeros((0, 0))
+        return np.zeros(0), np.zeros((0, 0)), 1.0
     total = wins + wins.T
     strength = np.zeros(n)
     value = _likelihood(wins, strength)
@@ -182,12 +183,13 @@ def _most_likely(wins: Floats) -> tuple[Floats, Floats]:
         share = 1 / (1 + np.exp(strength[None, :] - strength[:, None]))
         slope = (wins - total * share).sum(axis=1)
         bend = total * share * share.T
-        curvature = np.diag(bend.sum(axis=1)) - bend + 1 / n
+        ridge = float(bend.sum()) / n**2
+        curvature = np.diag(bend.sum(axis=1)) - bend + ridge
         step = np.linalg.solve(curvature, slope)
         gain, length = float(step @ slope), 1.0
-        if gain <= 1e-15 * (1 + abs(value)):
+        if gain <= 1e-15 * abs(value):
             strength = strength + step
-            return strength - strength.mean(), curvature
+            return strength - strength.mean(), curvature, ridge
         while (reached := _likelihood(wins, strength + length * step)) < value + 0.25 * length * gain and length > 1e-9:
             length /= 2
         strength, value = strength + length * step, reached
