@@ -16,15 +16,11 @@ from kofn.core.checks import InputError
 BOARD = {"model": ["a", "b", "c"], "mmlu": [0.3, 0.5, 0.9], "arc": [0.2, 0.8, 0.7]}
 
 
-@pytest.mark.parametrize("make", [pl.DataFrame, pd.DataFrame, lambda board: pl.DataFrame(board).lazy()])
-@pytest.mark.parametrize("more", [{}, {"ids": "model"}])
-def test_a_table_is_told_to_be_rankings_and_is_ranked_so(make: Any, more: dict[str, str]) -> None:
-    frame = make(BOARD)
-    with pytest.raises(InputError, match="give it as rankings=, and the column of names as ids="):
-        kofn.combine(frame, **more)
-    if not isinstance(frame, pl.LazyFrame):
-        plan = kofn.combine(rankings=frame, ids="model")
-        assert plan.method == "borda"
+@pytest.mark.parametrize("make", [pl.DataFrame, pd.DataFrame, lambda board: pl.DataFrame(board).lazy(), dict])
+def test_a_table_in_the_place_of_members_is_ranked(make: Any) -> None:
+    plan = kofn.combine(make(BOARD), ids="model")
+    assert plan.method == "borda"
+    assert plan.equals(kofn.combine(rankings=pd.DataFrame(BOARD), ids="model"))
 
 
 @pytest.mark.parametrize(
@@ -32,7 +28,7 @@ def test_a_table_is_told_to_be_rankings_and_is_ranked_so(make: Any, more: dict[s
     [
         ("recipe.yaml", r"kofn\.combination\.merge_recipe\('recipe\.yaml', out=\.\.\.\)"),
         (Path("r.toml"), r"merge_recipe\('r\.toml'"),
-        ("board.csv", "given as rankings="),
+        ("board.csv", "board.csv: no such file"),
         ("model/", r"one path alone is members=\['model/'\]"),
         ({"w": np.ones(2)}, "one state dict alone goes in a list, a table of scores is given as rankings="),
         (3, "members=int: give a list"),

@@ -151,7 +151,8 @@ def test_a_killed_run_goes_on(members: list[Path], tmp_path: Path) -> None:
 
     assert run("layers.2.w").returncode == -signal.SIGKILL
     assert not out.exists()
-    assert run("nothing").stdout.split() == ["2"]
+    # What the disk has is noted while the next batch is blended.
+    assert run("nothing").stdout.split() in (["1"], ["2"])
     want = medians(members)
     assert all(np.array_equal(tensor.array(), want[name]) for name, tensor in Checkpoint.open(out).items())
 

@@ -11,9 +11,10 @@ from kofn.core.checks import InputError
 from kofn.core.checks.kinds import frame_kind
 from kofn.core.lazy import polars as pl
 from kofn.io.frames import FrameTable
+from kofn.io.reading import suffix_of
 from kofn.io.tables import Table
 from kofn.tables.asked import reading_of
-from kofn.tables.read import read_judges
+from kofn.tables.read import TABLES, read_judges
 from kofn.tables.spelling import speaking_python
 
 # Words of a table of scores, beside `ids`, which may name a column.
@@ -32,8 +33,11 @@ def asks_for_a_ranking(given: Mapping[str, Any]) -> bool:
 
 def _is_leaderboard(members: Any) -> bool:
     """Whether this is a table, and no mapping of tensors: of a dict, columns of one length, and no arrays of more."""
-    if frame_kind(members) != "columns":
-        return frame_kind(members) is not None
+    kind = frame_kind(members)
+    if kind == "file":
+        return suffix_of(Path(members)) in TABLES
+    if kind != "columns":
+        return kind is not None
     columns = list(members.values())
     if any(isinstance(column, Mapping | str) or not hasattr(column, "__len__") for column in columns):
         return False
