@@ -78,7 +78,7 @@ def bradley_terry(
     Examples:
         >>> from kofn.combination import bradley_terry, win_ballots
         >>> plan = bradley_terry(**win_ballots([[0, 3], [1, 0]]))
-        >>> plan.result.tolist(), round(plan.info["points"][0] - plan.info["points"][1], 6)
+        >>> plan.result.tolist(), round(float(plan.info["points"][0] - plan.info["points"][1]), 6)
         ([0, 1], 1.098612)
     """
     ballots = ballots_of(rankings, lower)
