@@ -131,3 +131,93 @@ def test_strengths_of_votes_and_names_of_what_stands_apart(folder: Path, capsys:
         told := refused(capsys, "combine", "apart.csv", "-m", "bradley_terry")
     )
     assert "a, b; c, d" in told
+
+
+@pytest.mark.parametrize("columns", ["model_a,model_b", "left,right", "player1,player2", "First model,Second model"])
+@pytest.mark.parametrize("winner", ["winner", "label", "y"])
+@pytest.mark.parametrize("codes", [("1", "0"), ("1", "2"), ("true", "false"), ("1.0", "")])
+def test_a_winner_told_by_a_number_is_no_judge(
+    folder: Path, capsys: pytest.CaptureFixture[str], columns: str, winner: str, codes: tuple[str, str]
+) -> None:
+    yes, no = codes
+    Path("v.csv").write_text(f"{columns},{winner}\na,b,{yes}\na,b,{yes}\na,b,{yes}\na,c,{no}\n")
+    first, second = columns.split(",")
+    for more in ((), ("-m", "borda"), ("--id", first)):
+        told = refused(capsys, "combine", "v.csv", *more, "-o", "o.csv")
+        assert (
+            f"v.csv compares {first} and {second} row by row, and no column names the winner: {winner} at row 0 is"
+            in told
+        )
+        assert f"give a column that holds {first}, {second} or tie, or one of the two names" in told
+        assert not Path("o.csv").exists()
+
+
+def test_a_winner_told_by_a_number_beside_names_in_both_columns(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for text in ("l,r,winner\na,b,7\nc,a,9\n", "l,r,y\na,b,1\na,b,0\nc,a,1\nd,b,0\n"):
+        Path("v.csv").write_text(text)
+        assert "compares l and r row by row" in refused(capsys, "combine", "v.csv")
+
+
+def test_boards_of_passes_with_names_in_two_columns_are_boards(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("board.csv").write_text("model,base,add,sort\na,a,1,1\nb,a,0,1\nc,c,0,0\nd,a,0,0\n")
+    assert answer(capsys, "board.csv", "--id", "model")["ranking"][:2] == ["a", "b"]
+    Path("board.csv").write_text("model,base,win_rate\na,a,71.5\nb,a,60\nc,c,12\n")
+    assert answer(capsys, "board.csv", "--id", "model")["ranking"] == ["a", "b", "c"]
+
+
+def test_one_side_that_is_always_the_same_is_a_side(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("v.csv").write_text("model_a,model_b,winner\na,b,a\na,b,model_b\na,c,tie\na,b,b\n")
+    ranked = answer(capsys, "v.csv")
+    assert (ranked["votes"], ranked["ties"], ranked["ranking"][0]) == (4, 1, "b")
+
+
+@pytest.mark.parametrize("order", [["model_a", "model_b", "winner"], ["winner", "model_a", "model_b"]])
+@pytest.mark.parametrize("score", [False, True])
+@pytest.mark.parametrize("winners", [["a", "b", "c", "bb", "a"], ["A", "b", "model_b", "bb", "tie"]])
+def test_a_stray_winner_is_told_with_its_row(
+    folder: Path, capsys: pytest.CaptureFixture[str], order: list[str], score: bool, winners: list[str]
+) -> None:
+    frame = pl.DataFrame({"model_a": list("abbba"), "model_b": list("bccca"), "winner": winners}).select(order)
+    if score:
+        frame = frame.with_columns(seconds=pl.Series([3, 1, 4, 1, 5]))
+    frame.write_csv("v.csv")
+    told = refused(capsys, "combine", "v.csv")
+    assert "winner at row 3 is 'bb', which is neither 'b' nor 'c' nor a tie" in told
+
+
+def test_the_report_of_votes_counts_votes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("votes.csv").write_text(VOTES)
+    Path("wins.csv").write_text(WINS)
+    for method in ("kemeny", "borda", "bradley_terry"):
+        more = ("--prior", 0.1) if method == "bradley_terry" else ()
+        for call, counts in (
+            (("votes.csv",), ("6", "2", "3")),
+            (("wins.csv", "--id", "model", "--wins"), ("170", "0", "3")),
+        ):
+            answer(capsys, *call, "-m", method, *more, "--report", "r.html", "--plan", "p.json")
+            page = Path("r.html").read_text()
+            assert "judge" not in page.split("<body")[1].casefold()
+            for count, label in zip(counts, ("votes", "ties", "alternatives"), strict=True):
+                assert f'<dt>{label}</dt><dd><span class="figure">{count}</span>' in page
+            Path("r.html").unlink()
+
+
+def test_votes_left_out_are_told_by_why(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("v.csv").write_text("model_a,model_b,winner\na,b,a\nb,a,a\na,a,a\nb,b,\na,b,\n")
+    told = run(capsys, "combine", "v.csv")[1]
+    assert "(1 row without a winner left out; 2 rows of an alternative against itself left out)" in told
+    ranked = answer(capsys, "v.csv")
+    assert (ranked["votes"], ranked["left_out"], ranked["against_itself"]) == (2, 3, 2)
+
+
+def test_columns_of_lists_beside_names_are_looked_over(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = {"model": ["a", "b", "c"], "base": ["a", "a", "c"]}
+    frame = pl.DataFrame(names | {"winner_tokens": [[1, 2], [3], [4]], "score": [3.0, 2.0, 1.0]})
+    frame.write_parquet("board.parquet")
+    ranked = answer(capsys, "board.parquet", "--id", "model", "--columns", "score")
+    assert ranked["ranking"] == ["a", "b", "c"]
+    assert "compares" not in run(capsys, "combine", "board.parquet", "--id", "model")[2]

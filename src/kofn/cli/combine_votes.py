@@ -32,12 +32,13 @@ def rank_votes(table: Table, columns: VoteColumns | None, arguments: CombineArgu
     if arguments.wins and arguments.columns is not None:
         raise InputError("--wins reads the columns that are called as the rows are; leave --columns out")
     if columns is None:
-        ballots, left_out = read_wins(table, arguments.id_column), 0
-        ties = 0
+        ballots = read_wins(table, arguments.id_column)
+        ties = left_out = against_itself = 0
         source = "a table of wins"
     else:
         votes = read_votes(table, columns)
-        ballots, left_out = win_ballots(votes.wins, votes.ties, ids=votes.names), votes.left_out
+        ballots = win_ballots(votes.wins, votes.ties, ids=votes.names)
+        left_out, against_itself = votes.left_out, votes.against_itself
         ties = int(votes.ties.sum()) // 2
         source = ", ".join(filter(None, columns))
     size = {
@@ -45,6 +46,7 @@ def rank_votes(table: Table, columns: VoteColumns | None, arguments: CombineArgu
         "votes": float(np.sum(ballots["weights"])),
         "ties": ties,
         "left_out": left_out,
+        "against_itself": against_itself,
         "source": source,
     }
     if arguments.dry_run:
@@ -57,15 +59,16 @@ def rank_votes(table: Table, columns: VoteColumns | None, arguments: CombineArgu
         refuse_no_strengths(half_wins(np.ascontiguousarray(ballots["rankings"].T), weights), ballots["ids"])
     call = arguments.given("base") | ballots
     plan: Blend = combine(method=method, options=arguments.options, **call)
-    plan = _of_votes(plan)
+    plan = _of_votes(plan, size)
     finish(plan, arguments, plan.to_frame)
     say(answer(plan, size, arguments), lambda: render(plan, size, arguments), arguments.as_json)
 
 
-def _of_votes(plan: Blend) -> Blend:
-    """The plan without what is counted in judges: here a judge is an outcome of a pair, however often it was voted."""
+def _of_votes(plan: Blend, size: Mapping[str, Any]) -> Blend:
+    """The plan with what is counted in votes, not in judges: a judge is here an outcome of a pair of any count."""
     counted = ("rated", "rank_low", "rank_high", "ratings")
-    return dataclasses.replace(plan, info={name: value for name, value in plan.info.items() if name not in counted})
+    info = {name: value for name, value in plan.info.items() if name not in counted}
+    return dataclasses.replace(plan, info=info | {"votes": size["votes"], "ties": size["ties"]})
 
 
 def answer(plan: Blend, size: Mapping[str, Any], arguments: CombineArguments) -> dict[str, Any]:
@@ -88,7 +91,9 @@ def render(plan: Blend, size: Mapping[str, Any], arguments: CombineArguments) ->
     """The ranking for people: the first ten."""
     ranking = plan.to_frame()
     notes = [f"{size['ties']:,} of them ties"] if size["ties"] else []
-    notes += [f"{size['left_out']:,} rows without a winner left out"] if size["left_out"] else []
+    itself, unsaid = size["against_itself"], size["left_out"] - size["against_itself"]
+    notes += [f"{unsaid:,} {_rows(unsaid)} without a winner left out"] if unsaid else []
+    notes += [f"{itself:,} {_rows(itself)} of an alternative against itself left out"] if itself else []
     more = f" ({'; '.join(notes)})" if notes else ""
     lines = [
         f"{plan.method}: {len(ranking)} alternatives ranked by {size['votes']:,.10g} votes in {size['source']}{more}"
@@ -103,3 +108,7 @@ def render(plan: Blend, size: Mapping[str, Any], arguments: CombineArguments) ->
     if arguments.report:
         lines.append(f"report -> {arguments.report}")
     return "\n".join(lines)
+
+
+def _rows(count: int) -> str:
+    return "row" if count == 1 else "rows"

@@ -220,14 +220,22 @@ def pairs_by_row(options: Mapping[str, Any], ids: NDArray[Any] | None) -> dict[s
 
 def _refuse_names(frame: Any) -> None:
     """A column of text in a frame of scores: it most often names the rows."""
+    if named := _refuse_votes(frame):
+        raise InputError(
+            f"rankings has text in {named[0]!r}; if that names the rows say ids={named[0]!r}, else drop it"
+        )
+
+
+def _refuse_votes(frame: Any) -> list[str]:
+    """The columns of text in a frame of scores, whose rows are no votes."""
     if not hasattr(frame, "columns") or not hasattr(frame, "dtypes"):
-        return
+        return []
     import narwhals
 
     table = narwhals.from_native(frame, eager_only=True)
     named = [name for name, kind in table.schema.items() if kind in (narwhals.String, narwhals.Categorical)]
     if not named:
-        return
+        return []
     head = {name: table[name].head(_HEAD).cast(narwhals.String).to_list() for name in named}
     votes = checks.vote_columns(head, table.columns)
     if votes is not None:
@@ -236,7 +244,9 @@ def _refuse_names(frame: Any) -> None:
             f"rankings looks like votes, one a row ({', '.join(filter(None, votes))}); count them first: kofn.combine("
             f"**kofn.combination.vote_ballots(frame[{votes.first!r}], frame[{votes.second!r}], {winner}))"
         )
-    raise InputError(f"rankings has text in {named[0]!r}; if that names the rows say ids={named[0]!r}, else drop it")
+    numbers = [name for name, kind in table.schema.items() if kind.is_numeric() or kind == narwhals.Boolean]
+    checks.refuse_undecided("rankings", head, {name: table[name].head(_HEAD).to_list() for name in numbers})
+    return named
 
 
 def columns_by_number(options: Mapping[str, Any], judges: Sequence[str]) -> dict[str, Any]:
@@ -301,6 +311,8 @@ def _with_frame_ids(source: str, given: Mapping[str, Any], ids: Any) -> tuple[Ma
             raise InputError(f"ids={checks.shown(ids)}: {has}; name a column of the table, or give one id an item")
         import narwhals
 
+        if source == "rankings":
+            _refuse_votes(frame)
         table = narwhals.from_native(frame, eager_only=True)
         return {**given, source: table.drop(ids).to_native()}, table[ids].to_numpy()
     if source == "rankings":

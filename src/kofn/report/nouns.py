@@ -21,6 +21,11 @@ _DISAGREEMENT = {
     "borda": "The judges' points differ from the ranking's by a weighted sum of squares of",
     "overturned_preferences": "The ranking overturns preferences of the judges that weigh",
 }
+# The same where votes were counted, and the judges are the outcomes of pairs.
+_DISAGREEMENT_OF_VOTES = {
+    "borda": "The shares won in the votes differ from the ranking's by a weighted sum of squares of",
+    "overturned_preferences": "The votes against the ranking come to",
+}
 
 
 def page(context: Context, title: str | None) -> str:
@@ -51,7 +56,10 @@ def _value(plan: Plan) -> str:
     if not math.isfinite(plan.value):
         return "This method has no single figure to optimise; what was done is below."
     if isinstance(plan, Blend) and plan.form == "order":
-        subject = _DISAGREEMENT.get(plan.objective, "The judges' disagreement with the ranking comes to")
+        if "votes" in plan.info:
+            subject = _DISAGREEMENT_OF_VOTES.get(plan.objective, "The votes' disagreement with the ranking comes to")
+        else:
+            subject = _DISAGREEMENT.get(plan.objective, "The judges' disagreement with the ranking comes to")
         return f"{subject} {number(plan.value, 6)}; 0 is full agreement."
     noun, better = ("value", "larger") if plan.sense == "max" else ("loss", "smaller")
     return f"The {noun} is {number(plan.value, 6)}, {better} is better."
@@ -116,6 +124,10 @@ def _ranking(context: Context, plan: Blend) -> tuple[list[Element], list[Element
         more = f" and {len(named) - SHOWN:,} more" if len(named) > SHOWN else ""
         caption += f" The judges: {', '.join(named[:SHOWN])}{more}."
     figures.append(figure(chart, caption, title="The ranking", name="ranking"))
+    if "votes" in plan.info:
+        # A judge is here an outcome of a pair, which stands for all the votes that came out so.
+        counts = ((plan.info["votes"], "votes"), (plan.info["ties"], "ties"), (plan.n, "alternatives"))
+        return [stat(number(count, 10), label) for count, label in counts], figures
     stats = [stat(f"{count:,}", "judges", "combined as order")]
     if isinstance(plan.weights, np.ndarray) and plan.weights.ndim == 1:
         weights = np.asarray(plan.weights, np.float64)

@@ -25,7 +25,8 @@ def votes_in(table: Table) -> VoteColumns | None:
     """The columns that make a vote of each row, or None where the rows are no votes.
 
     Raises:
-        InputError: the rows compare two each, and no column says which won; or they are scores in the long form.
+        InputError: the rows compare two each, and no column says by a name which won, or a row names neither; or they
+            are scores in the long form.
     """
     texts = [name for name in table.columns if table.dtype(name) == "text"]
     if len(texts) < 2 or not table.n:
@@ -35,11 +36,8 @@ def votes_in(table: Table) -> VoteColumns | None:
     columns = checks.vote_columns(head, table.columns)
     if columns is not None:
         return columns
-    if pair := checks.compared_pair(head):
-        raise InputError(
-            f"{table.path} compares {pair[0]} and {pair[1]} row by row, and no column names the winner; give a column "
-            f"that holds {pair[0]}, {pair[1]} or tie, or one of the two names"
-        )
+    numbers = [name for name in table.columns if table.dtype(name) in ("number", "boolean")]
+    checks.refuse_undecided(str(table.path), head, {name: rows[name].to_list() for name in numbers})
     _refuse_long_form(table, texts)
     return None
 

@@ -95,7 +95,7 @@ def test_votes_without_a_winner_or_against_oneself_are_left_out() -> None:
     votes = count_votes(["a", "a", None, "b", "c"], ["b", "b", "a", "a", "c"], ["a", None, "a", "a", "c"])
     assert votes.names == ["a", "b"]
     assert votes.wins.tolist() == [[0, 2], [0, 0]]
-    assert votes.left_out == 3
+    assert (votes.left_out, votes.against_itself) == (3, 1)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_votes_without_a_winner_or_against_oneself_are_left_out() -> None:
         (lambda: win_ballots([[0, 1], [1, 0]], [[0, 1], [2, 0]]), "give a symmetric table"),
         (lambda: win_ballots([[0, 1], [1, 0]], np.zeros((3, 3))), r"ties has shape \(3, 3\)"),
         (lambda: win_ballots([[0, 1], [1, 0]], ids=["a"]), "wins has 2 rows|ids has 1"),
-        (lambda: vote_ballots(["a"], ["b"], ["z"]), "winner at row 0 is 'z', which is neither 'a' nor 'b'"),
+        (lambda: vote_ballots(["a"], ["b"], ["z"]), "winner at row 0 is 'z', which is neither 'a' nor 'b' nor a tie"),
         (lambda: vote_ballots(["a", "b"], ["b"], ["a", "b"]), "second has 1"),
         (lambda: vote_ballots([], [], []), "first has shape"),
         (lambda: vote_ballots(["a"], ["a"], ["a"]), "no two alternatives"),
@@ -160,6 +160,28 @@ def test_a_frame_of_votes_is_told_how_to_be_counted() -> None:
         call = str(refusal.value).split("count them first: ")[1]
         plan = eval(call, {"kofn": kofn, "frame": given})
         assert set(plan.to_frame()["id"].to_list()) == {"x", "y", "z"}
+
+
+@pytest.mark.parametrize("ids", [None, "model_a"])
+@pytest.mark.parametrize(
+    ("winner", "says"),
+    [
+        (
+            [1, 1, 0, 1],
+            "compares model_a and model_b row by row, and no column names the winner: winner at row 0 is 1; give",
+        ),
+        (
+            [True, True, False, True],
+            "names the winner: winner at row 0 is True; give a column that holds model_a, model_b or tie",
+        ),
+        (["a", "a", "cc", "a"], "winner at row 2 is 'cc', which is neither 'a' nor 'c' nor a tie"),
+    ],
+)
+def test_a_frame_of_votes_without_names_of_winners_is_refused(ids: Any, winner: Any, says: str) -> None:
+    frame = pd.DataFrame({"model_a": ["a", "a", "a", "a"], "model_b": ["b", "b", "c", "b"], "winner": winner})
+    for given in (frame, pl.from_dict(frame.to_dict("list"))):
+        with pytest.raises(InputError, match=says):
+            kofn.combine(rankings=given, ids=ids)
 
 
 @pytest.mark.parametrize(

@@ -23,13 +23,15 @@ class Votes(NamedTuple):
         names: (n,) the alternatives, sorted.
         wins: (n, n) how often the row won over the column.
         ties: (n, n) how often neither won, symmetric.
-        left_out: rows without a winner or a name, or of one alternative twice.
+        left_out: rows without a winner or a name, or of one alternative against itself.
+        against_itself: those of them that are of one alternative against itself.
     """
 
     names: list[str]
     wins: Floats
     ties: Floats
     left_out: int
+    against_itself: int
 
 
 def vote_ballots(first: Any, second: Any, winner: Any) -> dict[str, Any]:
@@ -144,6 +146,7 @@ def count_votes(first: Any, second: Any, winner: Any) -> Votes:
         checks.same_length(len(texts["first"]), "first", name, len(texts[name]))
     called = (str(getattr(first, "name", None) or ""), str(getattr(second, "name", None) or ""))
     frame = pl.DataFrame(texts).with_row_index("row")
+    itself = int((frame["first"] == frame["second"]).sum())
     whole = frame.drop_nulls().filter(pl.col("first") != pl.col("second"))
     counted = whole.group_by("first", "second", "winner").agg(pl.len(), pl.col("row").min()).sort("row")
     names = sorted(set(counted["first"]) | set(counted["second"]))
@@ -156,15 +159,15 @@ def count_votes(first: Any, second: Any, winner: Any) -> Votes:
         i, j = number[left], number[right]
         if side is None:
             raise InputError(
-                f"winner at row {row} is {shown(won)}, which is neither {shown(left)} nor {shown(right)}; name one of "
-                "them, or say a, b or tie"
+                f"winner at row {row} is {shown(won)}, which is neither {shown(left)} nor {shown(right)} nor a tie; "
+                "name one of them, or say a, b or tie"
             )
         if side == 0:
             ties[i, j] += count
             ties[j, i] += count
         else:
             wins[(i, j) if side == 1 else (j, i)] += count
-    return Votes(names, wins, ties, len(frame) - len(whole))
+    return Votes(names, wins, ties, len(frame) - len(whole), itself)
 
 
 def _texts(value: Any, name: str) -> Any:

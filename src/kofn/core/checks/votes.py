@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from kofn.core.checks.errors import InputError
+from kofn.core.checks.numbers import shown
 
 # What a winner column says of neither side; "(bothbad)" is how arenas write that both were bad.
 _TIES = frozenset({"tie", "ties", "tied", "draw", "both", "neither", "equal", "none", "tie (bothbad)", "bothbad"})
@@ -15,6 +16,14 @@ _FIRST = frozenset({"a", "first", "left", "1"})
 _SECOND = frozenset({"b", "second", "right", "2"})
 # What a column that names the winner is called.
 _WINNER = re.compile(r"win|won|vote|prefer|chosen|choice|verdict|result|outcome|judg|label|better|best", re.IGNORECASE)
+# What is called so says who won, whatever it holds; of the other words of `_WINNER` a score may be called (win_rate).
+_SURELY_WINNER = re.compile(r"winner|preferred|preference|chosen|verdict", re.IGNORECASE)
+# Numbers by which a side is told.
+_CODES = frozenset({0, 1, 2})
+# Words by which the names of two columns differ that hold the two sides.
+_SIDES = (("a", "b"), ("1", "2"), ("0", "1"), ("left", "right"), ("first", "second"))
+# Among more columns of text no winner is looked for that names no side: the work grows with their cube.
+_MOST_TEXTS = 16
 # How many names are shown in one line.
 _NAMED = 6
 
@@ -82,13 +91,23 @@ def vote_columns(texts: Mapping[str, Sequence[str | None]], others: Iterable[str
 
 
 def _pairs(texts: Mapping[str, Sequence[str | None]]) -> Iterable[tuple[str, str]]:
-    """Every two columns of names of which some stand in both."""
+    """Every two columns of names of which some stand in both, or that are called as two sides are."""
     names = list(texts)
     values = {name: {value for value in texts[name] if value is not None} for name in names}
     for index, first in enumerate(names):
         for second in names[index + 1 :]:
-            if values[first] & values[second]:
+            if values[first] & values[second] or _called_as_sides(first, second):
                 yield first, second
+
+
+def _called_as_sides(first: str, second: str) -> bool:
+    """Whether two columns are called alike but for the side: model_a and model_b, left and right."""
+    one, other = first.strip().casefold(), second.strip().casefold()
+    for left, right in _SIDES:
+        for match in re.finditer(rf"(?<![a-z0-9]){left}(?![a-z0-9])|{left}$", one):
+            if one[: match.start()] + right + one[match.end() :] == other:
+                return True
+    return False
 
 
 def _decides(texts: Mapping[str, Sequence[str | None]], first: str, second: str, winner: str) -> bool:
@@ -112,6 +131,100 @@ def compared_pair(texts: Mapping[str, Sequence[str | None]]) -> tuple[str, str] 
         if repeated and 2 * len(lefts & rights) > len(lefts | rights):
             return first, second
     return None
+
+
+def refuse_undecided(
+    subject: str, texts: Mapping[str, Sequence[str | None]], numbers: Mapping[str, Sequence[Any]]
+) -> None:
+    """Refuse rows that compare two each where no column says by a name which won.
+
+    Args:
+        subject: what holds the rows, for the message.
+        texts: the first rows of every column of text, of which `vote_columns` makes no votes.
+        numbers: the first rows of every column of numbers or truth values.
+
+    Raises:
+        InputError: a column that names a side in most rows names none in some, a column of numbers stands for the
+            winner, or no column does.
+    """
+    _refuse_stray_winner(texts)
+    remedy = "give a column that holds {0}, {1} or tie, or one of the two names"
+    for first, second in _pairs(texts):
+        for name, cells in numbers.items():
+            if _stands_for_winner(texts, first, second, name, cells):
+                row, cell = next(((i, cell) for i, cell in enumerate(cells) if not _missing(cell)), (0, None))
+                raise InputError(
+                    f"{subject} compares {first} and {second} row by row, and no column names the winner: {name} at "
+                    f"row {row} is {shown(cell)}; {remedy.format(first, second)}"
+                )
+    if pair := compared_pair(texts):
+        raise InputError(
+            f"{subject} compares {pair[0]} and {pair[1]} row by row, and no column names the winner; "
+            f"{remedy.format(*pair)}"
+        )
+
+
+def _missing(cell: Any) -> bool:
+    return cell is None or cell != cell
+
+
+def _stands_for_winner(
+    texts: Mapping[str, Sequence[str | None]], first: str, second: str, name: str, cells: Sequence[Any]
+) -> bool:
+    """Whether a column of numbers says which of two won: by what it is called, or by codes beside repeated names."""
+    if _SURELY_WINNER.search(name):
+        return True
+    present = [cell for cell in cells if not _missing(cell)]
+    if not present or not _CODES.issuperset(present):
+        return False
+    # A board of models has a name for each row, and may well hold passes and failures.
+    repeated = all(len(set(texts[side])) < len(texts[side]) for side in (first, second))
+    return repeated or _called_as_sides(first, second) or _WINNER.search(name) is not None
+
+
+def _refuse_stray_winner(texts: Mapping[str, Sequence[str | None]]) -> None:
+    """Refuse the first winner that is neither side of its row, in the column that names a side in most rows.
+
+    Raises:
+        InputError: there is such a column.
+    """
+    if len(texts) > _MOST_TEXTS:
+        return
+    best: tuple[bool, float] = (False, 0.5)
+    stray: tuple[str, int, str, str, str] | None = None
+    for first, second in _pairs(texts):
+        compared = _called_as_sides(first, second) or compared_pair({n: texts[n] for n in (first, second)}) is not None
+        for winner in texts:
+            named = _WINNER.search(winner) is not None
+            if winner in (first, second) or not (named or compared):
+                continue
+            share, row = _share_decided(texts, first, second, winner)
+            if row is not None and share > 0.5 and (named, share) > best:
+                left, right, won = (str(texts[name][row]) for name in (first, second, winner))
+                best, stray = (named, share), (winner, row, won, left, right)
+    if stray is not None:
+        winner, row, won, left, right = stray
+        raise InputError(
+            f"{winner} at row {row} is {shown(won)}, which is neither {shown(left)} nor {shown(right)} nor a tie; name "
+            "one of them, or say tie"
+        )
+
+
+def _share_decided(
+    texts: Mapping[str, Sequence[str | None]], first: str, second: str, winner: str
+) -> tuple[float, int | None]:
+    """The share of rows in which a column names a side, and the first row in which it names neither and no tie."""
+    letters = _WINNER.search(winner) is not None
+    decided, rows, stray = 0, 0, None
+    for row, (left, right, won) in enumerate(zip(texts[first], texts[second], texts[winner], strict=True)):
+        if left is None or right is None or won is None:
+            continue
+        rows += 1
+        side = side_of(won, left, right, (first, second), letters=letters)
+        decided += bool(side)
+        if side is None and stray is None:
+            stray = row
+    return decided / max(rows, 1), stray
 
 
 def refuse_wins(judges: Sequence[str], ids: Sequence[object], remedy: str) -> None:
