@@ -10,6 +10,9 @@ import polars as pl
 import pytest
 from command_line import refused, run
 
+import kofn
+from kofn.core.checks import InputError
+
 WINS = "model,A,B,C\nA,0,90,2\nB,60,0,1\nC,8,9,0\n"
 VOTES = """question,model_a,model_b,winner,tstamp
 1,x,y,model_a,100
@@ -221,3 +224,20 @@ def test_columns_of_lists_beside_names_are_looked_over(folder: Path, capsys: pyt
     ranked = answer(capsys, "board.parquet", "--id", "model", "--columns", "score")
     assert ranked["ranking"] == ["a", "b", "c"]
     assert "compares" not in run(capsys, "combine", "board.parquet", "--id", "model")[2]
+
+
+def test_sides_and_winners_that_are_numbers_are_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("v.csv").write_text("model_a,model_b,winner\n1,2,1\n2,3,3\n1,3,3\n")
+    told = refused(capsys, "combine", "v.csv")
+    assert "if they are judges, call them otherwise" in told
+    assert "compares model_a and model_b row by row, and both and winner hold numbers" in told
+    with pytest.raises(InputError, match="rankings compares model_a and model_b row by row, and both and winner hold"):
+        kofn.combine(rankings=pl.read_csv("v.csv"))
+    Path("v.csv").write_text("model_a,model_b,third\n1,2,1\n2,3,3\n1,3,3\n")
+    assert answer(capsys, "v.csv")["judges"] == ["model_a", "model_b", "third"]
+
+
+def test_labels_of_several_people_are_not_blamed_for_a_winner(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    labels = [("yes", "yes", "yes"), ("no", "yes", "yes"), ("no", "no", "no"), ("yes", "no", "no"), ("yes", "no", "odd")]
+    pl.DataFrame(labels, schema=["label_1", "label_2", "label_3"], orient="row").write_csv("labels.csv")
+    assert "'odd'" not in refused(capsys, "combine", "labels.csv")

@@ -234,6 +234,8 @@ def _refuse_votes(frame: Any) -> list[str]:
 
     table = narwhals.from_native(frame, eager_only=True)
     named = [name for name, kind in table.schema.items() if kind in (narwhals.String, narwhals.Categorical)]
+    numbers = [name for name, kind in table.schema.items() if kind.is_numeric() or kind == narwhals.Boolean]
+    checks.refuse_numbered_votes("rankings", [str(name) for name in numbers])
     if not named:
         return []
     head = {name: table[name].head(_HEAD).cast(narwhals.String).to_list() for name in named}
@@ -244,7 +246,6 @@ def _refuse_votes(frame: Any) -> list[str]:
             f"rankings looks like votes, one a row ({', '.join(filter(None, votes))}); count them first: kofn.combine("
             f"**kofn.combination.vote_ballots(frame[{votes.first!r}], frame[{votes.second!r}], {winner}))"
         )
-    numbers = [name for name, kind in table.schema.items() if kind.is_numeric() or kind == narwhals.Boolean]
     checks.refuse_undecided("rankings", head, {name: table[name].head(_HEAD).to_list() for name in numbers})
     return named
 

@@ -29,6 +29,8 @@ def votes_in(table: Table) -> VoteColumns | None:
             are scores in the long form.
     """
     texts = [name for name in table.columns if table.dtype(name) == "text"]
+    numbers = [name for name in table.columns if table.dtype(name) in ("number", "boolean")]
+    checks.refuse_numbered_votes(str(table.path), numbers)
     if len(texts) < 2 or not table.n:
         return None
     rows = table.take(np.arange(min(table.n, _HEAD)))
@@ -36,7 +38,6 @@ def votes_in(table: Table) -> VoteColumns | None:
     columns = checks.vote_columns(head, table.columns)
     if columns is not None:
         return columns
-    numbers = [name for name in table.columns if table.dtype(name) in ("number", "boolean")]
     checks.refuse_undecided(str(table.path), head, {name: rows[name].to_list() for name in numbers})
     _refuse_long_form(table, texts)
     return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -102,10 +103,10 @@ def _pairs(texts: Mapping[str, Sequence[str | None]]) -> Iterable[tuple[str, str
 
 def _called_as_sides(first: str, second: str) -> bool:
     """Whether two columns are called alike but for the side: model_a and model_b, left and right."""
-    one, other = first.strip().casefold(), second.strip().casefold()
+    called, expected = first.strip().casefold(), second.strip().casefold()
     for left, right in _SIDES:
-        for match in re.finditer(rf"(?<![a-z0-9]){left}(?![a-z0-9])|{left}$", one):
-            if one[: match.start()] + right + one[match.end() :] == other:
+        for match in re.finditer(rf"(?<![a-z0-9]){left}(?![a-z0-9])|{left}$", called):
+            if called[: match.start()] + right + called[match.end() :] == expected:
                 return True
     return False
 
@@ -164,6 +165,28 @@ def refuse_undecided(
         )
 
 
+def refuse_numbered_votes(subject: str, numbers: Sequence[str]) -> None:
+    """Refuse columns of numbers that are called as two sides and as their winner: numbers of sides, or of alternatives.
+
+    Args:
+        subject: what holds them, for the message.
+        numbers: what the columns of numbers are called.
+
+    Raises:
+        InputError: there are three such columns.
+    """
+    winner = next((name for name in numbers if _SURELY_WINNER.search(name)), None)
+    if winner is None:
+        return
+    for first, second in itertools.combinations((name for name in numbers if name != winner), 2):
+        if _called_as_sides(first, second):
+            raise InputError(
+                f"{subject} compares {first} and {second} row by row, and both and {winner} hold numbers, which may be "
+                f"of alternatives or of sides; write names in them, such as m1, and in {winner} a name, {first}, "
+                f"{second} or tie; if they are judges, call them otherwise"
+            )
+
+
 def _missing(cell: Any) -> bool:
     return cell is None or cell != cell
 
@@ -213,7 +236,12 @@ def _refuse_stray_winner(texts: Mapping[str, Sequence[str | None]]) -> None:
 def _share_decided(
     texts: Mapping[str, Sequence[str | None]], first: str, second: str, winner: str
 ) -> tuple[float, int | None]:
-    """The share of rows in which a column names a side, and the first row in which it names neither and no tie."""
+    """The share of rows in which a column names a side, and the first row in which it names neither and no tie.
+
+    Columns that agree in more than a quarter of the rows are labels of one thing, and no sides.
+    """
+    if 4 * sum(map(str.__eq__, map(str, texts[first]), map(str, texts[second]))) > len(texts[first]):
+        return 0.0, None
     letters = _WINNER.search(winner) is not None
     decided, rows, stray = 0, 0, None
     for row, (left, right, won) in enumerate(zip(texts[first], texts[second], texts[winner], strict=True)):
