@@ -91,8 +91,8 @@ def _of_another_size(matrix: NDArray[Any], names: Sequence[str]) -> Iterator[str
         if low[index] > _FAR * rest > 0:
             others = ",".join(name for name in names if name != names[column])
             yield (
-                f"{names[column]} is taken as a bin, with scores from {low[index]:g} to {high[index]:g} where the others "
-                f"reach {rest:g}; to leave it out: --columns {others}"
+                f"{names[column]} is taken as a bin, with scores from {low[index]:g} to {high[index]:g} where the "
+                f"others reach {rest:g}; to leave it out: --columns {others}"
             )
 
 
