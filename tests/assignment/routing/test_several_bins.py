@@ -55,7 +55,7 @@ def drawn(seed: int) -> tuple[Any, int, dict[str, Any], Any, Any]:
         words["min_size"] = low
     if rng.random() < 0.3:
         words["reserve"] = float(rng.choice([0.0, 0.7, -1.0]))
-    if "capacity" not in words and not low.any():
+    if "capacity" not in words and "min_size" not in words:
         slots = n * per_item
         low = np.full(bins, 0 if "reserve" in words else slots // bins)
         high = np.full(bins, -(-slots // bins))
@@ -88,6 +88,48 @@ def test_the_total_is_the_largest_and_what_cannot_be_is_refused(
         assert all(len(set(plan.bins[a:b].tolist())) == b - a for a, b in itertools.pairwise(plan.indptr.tolist()))
         assert plan.info["unfilled"] == len(scores) * per_item - counts.sum()
     assert refused < 20
+
+
+@COMPILED
+@pytest.mark.parametrize("part", range(4))
+def test_scores_of_unlike_sizes_come_to_an_end(compiled: bool, part: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside large scores a cycle that costs nothing is below 0 by rounding."""
+    monkeypatch.setattr(_flows, "COMPILED_FROM", -1 if compiled else 10**9)
+    for seed in range(part * 100, part * 100 + 100):
+        rng = np.random.default_rng(seed)
+        n, bins = int(rng.integers(1, 14)), int(rng.integers(1, 6))
+        per_item = int(rng.integers(1, bins + 1))
+        scores = rng.normal(size=(n, bins)) * 10.0 ** rng.integers(-8, 8, (n, bins))
+        scores[rng.random((n, bins)) < rng.choice([0.0, 0.3, 0.6])] = -np.inf
+        high = rng.integers(max(0, n * per_item // bins - 1), n * per_item // bins + 4, bins)
+        low = np.minimum(rng.integers(0, n * per_item // bins + 2, bins), high) * int(rng.integers(2))
+        reserve = float(rng.normal()) if seed % 2 else None
+        best = best_total(scores, per_item, low, high, reserve)
+        if best is None:
+            with pytest.raises(InfeasibleError):
+                balanced_assignment(scores, per_item=per_item, capacity=high, min_size=low, reserve=reserve)
+            continue
+        plan = balanced_assignment(scores, per_item=per_item, capacity=high, min_size=low, reserve=reserve)
+        loads = np.bincount(plan.bins, minlength=bins)
+        assert (low <= loads).all()
+        assert (loads <= high).all()
+        largest = float(np.abs(scores[np.isfinite(scores)]).max(initial=1.0))
+        assert plan.value == pytest.approx(best, rel=1e-6, abs=1e-6 * largest)
+        assert plan.bound >= plan.value
+
+
+@pytest.mark.parametrize("before", [1, 2])
+def test_a_cycle_that_comes_nearer_in_every_round_is_left_out_of_the_path(before: int) -> None:
+    # 0 -> 1 -> 2, and 2 -> 1 below nothing by rounding: round after round 1 and 2 come nearer by each other.
+    rounds = [np.array([-1, 0, -1]), np.array([-1, -1, 1]), *[np.array([-1, 2, -1]), np.array([-1, -1, 1])] * before]
+    assert _flows._path(rounds, 2) == [2, 1, 0]
+    assert _flows._path(rounds, 1) == [1, 0]
+
+
+def test_minima_of_0_in_a_list_are_the_only_limit() -> None:
+    scores = [[1.0, 0.0], [1.0, 0.0]]
+    assert balanced_assignment(scores, min_size=[0, 0]).value == 2
+    assert balanced_assignment(scores).value == 1
 
 
 @pytest.mark.parametrize(("n", "bins", "per_item"), [(700, 6, 2), (3000, 8, 3), (400, 40, 7)])

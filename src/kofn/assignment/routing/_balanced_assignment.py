@@ -100,7 +100,7 @@ def balanced_assignment(
     n, bins = scores.shape
     refuse_too_many(per_item, bins)
     least = capacities(checks.capacity(min_size, "min_size"), bins, "min_size")
-    balanced = capacity is None and not least.any()
+    balanced = capacity is None and np.ndim(min_size) == 0 and not least.any()
     slots = n * per_item
     if balanced:
         low, high = np.full(bins, 0 if reserve is not None else slots // bins), np.full(bins, -(-slots // bins))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -76,6 +78,8 @@ def _matched(scores: NDArray[Any], high: Ints) -> tuple[NDArray[np.int32], Float
         rows, columns = linear_sum_assignment(table if len(slots) == bins else table[:, slots], maximize=True)
     except ValueError:  # some items list no free slot
         return None
+    if not np.isfinite(table[rows, slots[columns]]).all():  # nor do these, which SciPy let pass
+        return None
     labels = np.empty(n, np.int32)
     labels[rows] = slots[columns]
     order = np.argsort(labels, kind="stable")
@@ -133,14 +137,15 @@ def _plain(scores: NDArray[Any], low: Ints, high: Ints) -> tuple[NDArray[np.int3
         cost[:-1, -1] = np.where(flow < high, 0.0, np.inf)
         cost[-1, :-1] = np.where(flow > low, 0.0, np.inf)
         np.fill_diagonal(cost, np.inf)
-        distance, parent = _cheapest(cost, np.where(excess > 0, 0.0, np.inf))
+        distance, rounds = _cheapest(cost, np.where(excess > 0, 0.0, np.inf))
         ends = np.flatnonzero((excess < 0) & np.isfinite(distance))
         if not len(ends):
             break
-        b = int(ends[distance[ends].argmin()])
-        excess[b] += 1
+        path = _path(rounds, int(ends[distance[ends].argmin()]))
+        excess[path[0]] += 1
+        excess[path[-1]] -= 1
         stale = []
-        while (a := int(parent[b])) >= 0:
+        for b, a in itertools.pairwise(path):
             if a == bins:
                 flow[b] -= 1
             elif b == bins:
@@ -148,25 +153,41 @@ def _plain(scores: NDArray[Any], low: Ints, high: Ints) -> tuple[NDArray[np.int3
             else:
                 labels[who[a, b]] = b
                 stale += [a, b]
-            b = a
-        excess[b] -= 1
     reached = np.isfinite(distance) & bool((excess > 0).any())
     return labels, -_cheapest(cost, np.zeros(bins + 1))[0], reached
 
 
-def _cheapest(cost: Floats, distance: Floats) -> tuple[Floats, Ints]:
-    """Shortest distances from the sources, and each node's predecessor."""
-    parent = np.full(len(cost), -1)
+def _cheapest(cost: Floats, distance: Floats) -> tuple[Floats, list[Ints]]:
+    """Shortest distances from the sources, and in each round whence the nodes are reached that came nearer, else -1."""
+    rounds: list[Ints] = []
     for _ in range(len(cost)):
         paths = distance[:, None] + cost
         before = paths.argmin(axis=0)
         reach = paths[before, np.arange(len(cost))]
-        # Rounding must not make a zero-cost cycle loop forever.
         nearer = reach < distance - 1e-12 * np.abs(np.where(np.isfinite(distance), distance, 0.0))
         if not nearer.any():
             break
-        distance, parent = np.where(nearer, reach, distance), np.where(nearer, before, parent)
-    return distance, parent
+        distance = np.where(nearer, reach, distance)
+        rounds.append(np.where(nearer, before, -1))
+    return distance, rounds
+
+
+def _path(rounds: Sequence[Ints], end: int) -> list[int]:
+    """The nodes of the shortest path to the end, backwards, each once.
+
+    Where scores are large, a cycle of cost 0 is below it by rounding and comes nearer in every round. Followed round by
+    round a path always begins at a source; what goes around such a cycle is left out.
+    """
+    path = [end]
+    for before in reversed(rounds):
+        node = int(before[path[-1]])
+        if node < 0:
+            continue
+        if node in path:
+            del path[path.index(node) + 1 :]
+        else:
+            path.append(node)
+    return path
 
 
 def _samples(n: int, bins: int) -> list[int]:
@@ -241,22 +262,21 @@ def _plain_several(
         cost[:-1, -1] = np.where(flow < high, 0.0, np.inf)
         cost[-1, :-1] = np.where(flow > low, 0.0, np.inf)
         np.fill_diagonal(cost, np.inf)
-        distance, parent = _cheapest(cost, np.where(excess > 0, 0.0, np.inf))
+        distance, rounds = _cheapest(cost, np.where(excess > 0, 0.0, np.inf))
         ends = np.flatnonzero((excess < 0) & np.isfinite(distance))
         if not len(ends):
             break
-        b = int(ends[distance[ends].argmin()])
-        excess[b] += 1
-        path, moves = [b], []
-        while (a := int(parent[b])) >= 0:
+        path = _path(rounds, int(ends[distance[ends].argmin()]))
+        excess[path[0]] += 1
+        excess[path[-1]] -= 1
+        moves = []
+        for b, a in itertools.pairwise(path):
             if a == bins:
                 flow[b] -= 1
             elif b == bins:
                 flow[a] += 1
             else:
                 moves.append((int(who[a, b]), a, b))
-            path.append(b := a)
-        excess[b] -= 1
         for i, a, b in moves:
             placed[i, a], placed[i, b] = False, True
         stale = np.array([node for node in path if node < bins], np.int64)

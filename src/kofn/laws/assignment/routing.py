@@ -124,12 +124,13 @@ def _balanced(case: Case) -> None:
 def _limits(case: Case) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The least and the most that each bin may hold."""
     n, bins = np.shape(case.words["scores"])
-    asked = np.broadcast_to(np.asarray(case.options.get("min_size", 0), np.int64), bins)
-    if "capacity" in case.words or asked.any():
+    least = np.asarray(case.options.get("min_size", 0), np.int64)
+    asked = np.broadcast_to(least, bins)
+    if "capacity" in case.words or asked.any() or least.ndim:
         return asked, np.broadcast_to(np.asarray(case.words.get("capacity", n), np.int64), bins)
     slots = n * int(case.words.get("per_item", 1))
-    least = 0 if case.options.get("reserve") is not None else slots // bins
-    return np.full(bins, least), np.full(bins, -(-slots // bins))
+    fewest = 0 if case.options.get("reserve") is not None else slots // bins
+    return np.full(bins, fewest), np.full(bins, -(-slots // bins))
 
 
 def _placed(case: Case) -> None:
