@@ -238,6 +238,12 @@ def test_sides_and_winners_that_are_numbers_are_refused(folder: Path, capsys: py
 
 
 def test_labels_of_several_people_are_not_blamed_for_a_winner(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    labels = [("yes", "yes", "yes"), ("no", "yes", "yes"), ("no", "no", "no"), ("yes", "no", "no"), ("yes", "no", "odd")]
+    labels = [
+        ("yes", "yes", "yes"),
+        ("no", "yes", "yes"),
+        ("no", "no", "no"),
+        ("yes", "no", "no"),
+        ("yes", "no", "odd"),
+    ]
     pl.DataFrame(labels, schema=["label_1", "label_2", "label_3"], orient="row").write_csv("labels.csv")
     assert "'odd'" not in refused(capsys, "combine", "labels.csv")
