@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.optimize import linear_sum_assignment
 
 import kofn
+from kofn.assignment import balanced_assignment
 from kofn.assignment.routing import _flows
 from kofn.core.checks import InfeasibleError
 
@@ -48,3 +50,15 @@ def test_scores_alone_are_assigned_at_equal_loads_and_a_full_bin_names_the_exact
         InfeasibleError, match="method='balanced_assignment' \\(the largest total within the capacities\\)"
     ):
         kofn.assign(scores=np.eye(3)[[0, 0, 1]], capacity=1, method="capped_routing")
+
+
+def test_bins_of_unlike_capacities_that_add_up_to_the_bins() -> None:
+    rng = np.random.default_rng(0)
+    scores = rng.normal(size=(60, 60))
+    capacity = rng.permutation([0, 1, 2] * 20)
+    plan = balanced_assignment(scores, capacity=capacity)
+    slots = np.repeat(np.arange(60), capacity)
+    rows, columns = linear_sum_assignment(scores[:, slots], maximize=True)
+    assert plan.value == pytest.approx(scores[rows, slots[columns]].sum())
+    assert plan.status == "optimal"
+    assert (np.bincount(plan.labels, minlength=60) <= capacity).all()

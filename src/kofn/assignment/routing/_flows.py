@@ -75,7 +75,8 @@ def _matched(scores: NDArray[Any], high: Ints) -> tuple[NDArray[np.int32], Float
     if len(slots) < n:
         return None
     try:
-        rows, columns = linear_sum_assignment(table if len(slots) == bins else table[:, slots], maximize=True)
+        one_slot_each = len(slots) == bins and (slots == np.arange(bins)).all()
+        rows, columns = linear_sum_assignment(table if one_slot_each else table[:, slots], maximize=True)
     except ValueError:  # some items list no free slot
         return None
     if not np.isfinite(table[rows, slots[columns]]).all():  # nor do these, which SciPy let pass
