@@ -61,9 +61,11 @@ def _answered(
         table.hold(_used(arguments, table))
         rest = _plain_rest(table, arguments)
         if rest is not None:
-            plan = run(method=method, options=dict(arguments.options), **_plain_call(table, arguments, rest, given))
-            compared = {"numbers": rest.columns, "metric": arguments.metric or "euclidean"}
-            return dataclasses.replace(plan, info={**plan.info, "compared": compared})
+            plain, notes = _plain_call(table, arguments, rest)
+            plan = run(method=method, options=dict(arguments.options), **plain)
+            info: dict[str, Any] = {"compared": {"numbers": rest.columns, "metric": arguments.metric or "euclidean"}}
+            info |= {"notes": [in_python(note) for note in notes]} if notes else {}
+            return dataclasses.replace(plan, info={**plan.info, **info})
     if isinstance(arguments, SelectArguments):
         return _selected(run, table, arguments.of_rows(table.n))
     assert isinstance(arguments, AssignArguments)
@@ -106,15 +108,18 @@ def _plain_rest(table: FrameTable, arguments: RowArguments) -> pl.DataFrame | No
 
 
 def _plain_call(
-    table: FrameTable, arguments: RowArguments, rest: pl.DataFrame, given: Mapping[str, Any]
-) -> dict[str, Any]:
-    """The call of arrays that a table of numbers stands for: the columns that are named, and the others as X."""
+    table: FrameTable, arguments: RowArguments, rest: pl.DataFrame
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The call of arrays that a table of numbers stands for: the columns that are named, and the others as X; and notes
+    on what was read."""
+    notes: tuple[str, ...] = ()
     if isinstance(arguments, SelectArguments):
         arguments = arguments.of_rows(table.n)
         ids = table.ids(arguments.id_column) if arguments.id_column else None
         pool = Pool(table, np.arange(table.n), X=rest, ids=ids, values=select_pool.values_of(table, arguments))
         call = select_pool.call_of(pool, arguments)
-        call |= {word: given[word] for word in ("include", "exclude", "start") if word in given}
+        named, notes = select_pool.named_of(table, arguments, ids)
+        call |= named
     else:
         assert isinstance(arguments, AssignArguments)
         values = assign_pool.values_of(table, arguments)
@@ -122,7 +127,7 @@ def _plain_call(
         call = assign_pool.call_of(Pool(table, np.arange(table.n), X=rest, ids=ids, values=values), arguments)
     if arguments.metric is None:
         call.pop("metric", None)
-    return call
+    return call, notes
 
 
 def _selected(run: Callable[..., Any], table: Table, arguments: SelectArguments) -> Selection:

@@ -18,10 +18,10 @@ from kofn.core.plans import Selection
 from kofn.io.tables import Table
 from kofn.io.vectors import PoolVectors
 from kofn.tables.labelling import default_method
+from kofn.tables.named_rows import NamedRows
 from kofn.tables.read import (
     Pool,
     read_judges,
-    read_keys,
     read_scores,
     read_vectors,
     read_vectors_together,
@@ -33,7 +33,7 @@ from kofn.tables.select_groups import counted_quotas, groups_of, quotas_of, with
 from kofn.tables.select_rounds import labelled, next_round, without_labelled
 from kofn.tables.select_unused import refuse_unused
 
-_NAMING = ("include", "exclude", "start")
+NAMING = ("include", "exclude", "start")
 
 
 class Call(NamedTuple):
@@ -97,7 +97,7 @@ def read_pool(table: Table, arguments: SelectArguments, parts: Any = None) -> Po
         X, notes, by_words = compared.X, _how(compared, arguments), compared.by_words
     ids = table.ids(arguments.id_column) if arguments.id_column else None
     values = values_of(table, arguments)
-    named = {word: getattr(arguments, word) for word in _NAMING}
+    named, notes_of_named = named_of(table, arguments, ids)
     pool = Pool(
         table=table,
         rows=np.arange(table.n),
@@ -107,19 +107,31 @@ def read_pool(table: Table, arguments: SelectArguments, parts: Any = None) -> Po
         entries=arguments.by_scores and matrix is not None,
         ids=ids,
         values=values if scores is None else {**values, "scores": scores},
-        named={
-            word: read_keys(keys, ids, arguments.id_column, word)
-            for word, keys in named.items()
-            if not (keys is None or (isinstance(keys, str) and not keys))
-        },
+        named=named,
         vectors=vectors,
-        notes=notes,
+        notes=(*notes, *notes_of_named),
         by_words=by_words,
     )
     pool = without_gaps(pool, arguments)
     if arguments.dedupe is not None:
         pool = without_duplicates(pool, arguments)
     return wordless_last(pool, arguments) if arguments.text and not arguments.only_dedupes else pool
+
+
+def named_of(
+    table: Table, arguments: SelectArguments, ids: NDArray[Any] | None
+) -> tuple[dict[str, NDArray[Any]], tuple[str, ...]]:
+    """Keys of the rows that include, exclude and start name, by word, and notes on how they were read."""
+    named: dict[str, NDArray[Any]] = {}
+    notes: list[str] = []
+    for word in NAMING:
+        value = getattr(arguments, word)
+        if value is None or (isinstance(value, str) and not value):
+            continue
+        reader = NamedRows(word, table, ids, arguments.id_column)
+        named[word] = reader.read(value)
+        notes += reader.notes
+    return named, tuple(notes)
 
 
 def how_of(parts: Any) -> str:
