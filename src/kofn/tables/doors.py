@@ -61,11 +61,9 @@ def _answered(
         table.hold(_used(arguments, table))
         rest = _plain_rest(table, arguments)
         if rest is not None:
-            plain, notes = _plain_call(table, arguments, rest)
-            plan = run(method=method, options=dict(arguments.options), **plain)
-            info: dict[str, Any] = {"compared": {"numbers": rest.columns, "metric": arguments.metric or "euclidean"}}
-            info |= {"notes": [in_python(note) for note in notes]} if notes else {}
-            return dataclasses.replace(plan, info={**plan.info, **info})
+            plan = run(method=method, options=dict(arguments.options), **_plain_call(table, arguments, rest))
+            compared = {"numbers": rest.columns, "metric": arguments.metric or "euclidean"}
+            return dataclasses.replace(plan, info={**plan.info, "compared": compared})
     if isinstance(arguments, SelectArguments):
         return _selected(run, table, arguments.of_rows(table.n))
     assert isinstance(arguments, AssignArguments)
@@ -107,19 +105,14 @@ def _plain_rest(table: FrameTable, arguments: RowArguments) -> pl.DataFrame | No
     return pl.DataFrame([table.column(name) for name in rest])
 
 
-def _plain_call(
-    table: FrameTable, arguments: RowArguments, rest: pl.DataFrame
-) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """The call of arrays that a table of numbers stands for: the columns that are named, and the others as X; and notes
-    on what was read."""
-    notes: tuple[str, ...] = ()
+def _plain_call(table: FrameTable, arguments: RowArguments, rest: pl.DataFrame) -> dict[str, Any]:
+    """The call of arrays that a table of numbers stands for: the columns that are named, and the others as X."""
     if isinstance(arguments, SelectArguments):
         arguments = arguments.of_rows(table.n)
         ids = table.ids(arguments.id_column) if arguments.id_column else None
         pool = Pool(table, np.arange(table.n), X=rest, ids=ids, values=select_pool.values_of(table, arguments))
         call = select_pool.call_of(pool, arguments)
-        named, notes = select_pool.named_of(table, arguments, ids)
-        call |= named
+        call |= select_pool.named_of(table, arguments, ids)
     else:
         assert isinstance(arguments, AssignArguments)
         values = assign_pool.values_of(table, arguments)
@@ -127,7 +120,7 @@ def _plain_call(
         call = assign_pool.call_of(Pool(table, np.arange(table.n), X=rest, ids=ids, values=values), arguments)
     if arguments.metric is None:
         call.pop("metric", None)
-    return call, notes
+    return call
 
 
 def _selected(run: Callable[..., Any], table: Table, arguments: SelectArguments) -> Selection:

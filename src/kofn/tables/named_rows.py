@@ -31,14 +31,10 @@ class NamedRows:
         pool: the table whose rows are named.
         ids: the pool's ids.
         id_column: the column that holds them.
-
-    Attributes:
-        notes: lines about what was read.
     """
 
     def __init__(self, option: str, pool: Table, ids: NDArray[Any] | None, id_column: str | None) -> None:
         self.option, self.pool, self.ids, self.id_column = option, pool, ids, id_column
-        self.notes: list[str] = []
 
     def read(self, value: Any) -> NDArray[Any]:
         """The keys of `a,b,c`, a file with one a line, a saved plan, an earlier output, or several of these as
@@ -124,7 +120,8 @@ class NamedRows:
             keys = table.ids(self._column_of(table, where))
         if picked is None:
             return list(keys.tolist())
-        self.notes.append(f"{where} holds {table.n:,} rows, of which the {int(picked.sum()):,} with a rank are taken")
+        of = where.removeprefix("--")
+        checks.warn(f"{of} holds {table.n:,} rows, of which the {int(picked.sum()):,} with a rank are taken")
         return list(keys[picked].tolist())
 
     def _column_of(self, table: Table, where: str) -> str:

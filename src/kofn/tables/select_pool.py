@@ -32,8 +32,7 @@ from kofn.tables.select_dedupe import refuse_labels_without_use, without_duplica
 from kofn.tables.select_groups import counted_quotas, groups_of, quotas_of, with_count
 from kofn.tables.select_rounds import labelled, next_round, without_labelled
 from kofn.tables.select_unused import refuse_unused
-
-NAMING = ("include", "exclude", "start")
+from kofn.tables.words import NAMES_ROWS
 
 
 class Call(NamedTuple):
@@ -97,7 +96,6 @@ def read_pool(table: Table, arguments: SelectArguments, parts: Any = None) -> Po
         X, notes, by_words = compared.X, _how(compared, arguments), compared.by_words
     ids = table.ids(arguments.id_column) if arguments.id_column else None
     values = values_of(table, arguments)
-    named, notes_of_named = named_of(table, arguments, ids)
     pool = Pool(
         table=table,
         rows=np.arange(table.n),
@@ -107,9 +105,9 @@ def read_pool(table: Table, arguments: SelectArguments, parts: Any = None) -> Po
         entries=arguments.by_scores and matrix is not None,
         ids=ids,
         values=values if scores is None else {**values, "scores": scores},
-        named=named,
+        named=named_of(table, arguments, ids),
         vectors=vectors,
-        notes=(*notes, *notes_of_named),
+        notes=notes,
         by_words=by_words,
     )
     pool = without_gaps(pool, arguments)
@@ -118,20 +116,14 @@ def read_pool(table: Table, arguments: SelectArguments, parts: Any = None) -> Po
     return wordless_last(pool, arguments) if arguments.text and not arguments.only_dedupes else pool
 
 
-def named_of(
-    table: Table, arguments: SelectArguments, ids: NDArray[Any] | None
-) -> tuple[dict[str, NDArray[Any]], tuple[str, ...]]:
-    """Keys of the rows that include, exclude and start name, by word, and notes on how they were read."""
-    named: dict[str, NDArray[Any]] = {}
-    notes: list[str] = []
-    for word in NAMING:
-        value = getattr(arguments, word)
-        if value is None or (isinstance(value, str) and not value):
-            continue
-        reader = NamedRows(word, table, ids, arguments.id_column)
-        named[word] = reader.read(value)
-        notes += reader.notes
-    return named, tuple(notes)
+def named_of(table: Table, arguments: SelectArguments, ids: NDArray[Any] | None) -> dict[str, NDArray[Any]]:
+    """Keys of the rows that include, exclude and start name, by word."""
+    given = {word: getattr(arguments, word) for word in NAMES_ROWS}
+    return {
+        word: NamedRows(word, table, ids, arguments.id_column).read(keys)
+        for word, keys in given.items()
+        if not (keys is None or (isinstance(keys, str) and not keys))
+    }
 
 
 def how_of(parts: Any) -> str:
