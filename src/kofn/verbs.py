@@ -40,6 +40,10 @@ def _run(verb: str, method: Method, options: Mapping[str, Any] | None, arguments
         ranked = _of_leaderboard(method, options, given)
         if ranked is not None:
             return ranked
+    if verb == "allocate" and hasattr(given.get("curves"), "columns"):
+        from kofn.tables.levels import with_named_levels
+
+        given = with_named_levels(given)
     if not isinstance(method, str) and not callable(method):
         raise InputError(f"method={shown(method)}: no such {verb} method; give a name or a callable")
     if options is not None and not isinstance(options, Mapping):
@@ -221,7 +225,8 @@ def allocate(
     """Decide how much each of n items gets of a shared budget.
 
     Args:
-        curves: (n, levels) the loss of item i at level l (`sense="max"`: its value).
+        curves: (n, levels) the loss of item i at level l (`sense="max"`: its value). Columns of a frame that are called
+            by numbers are the levels of those amounts; `ids` and `sizes` may name columns beside them.
         method: a method's name (`kofn.methods("allocate")`), "auto", or your own callable.
         options: the method's own options as a mapping; they may also be given flat: `sizes`, `levels`, `sense`,
             `mean_budget`.

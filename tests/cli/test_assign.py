@@ -391,3 +391,18 @@ def test_one_odd_cell_does_not_take_a_column_of_scores_away(
     code, out, err = run(capsys, verb, "s.csv", "--scores", *more)
     assert code == 0, err
     assert "not taken as scores, as they are not of numbers: 'task', 'name'" in out
+
+
+def test_a_column_of_another_size_among_scores_is_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("ry.csv").write_text("paper,year,ana,bob,cem\nP0,2024,.5,.2,.1\nP1,2023,.4,.3,\nP2,2022,.4,.3,.3\n")
+    call = ("assign", "ry.csv", "--id", "paper", "--scores", "--capacity", 2, "-o", "a.csv")
+    code, out, err = run(capsys, *call)
+    assert code == 0, err
+    told = "year is taken as a bin, with scores from 2022 to 2024 where the others reach 0.5"
+    assert f"{told}; to leave it out: --columns ana,bob,cem" in out
+    code, out, err = run(capsys, *call, "--columns", "ana,bob,cem")
+    assert code == 0, err
+    assert "is taken as a bin" not in out
+    # Scores of one size, and scores of 0, are no reason to doubt.
+    Path("rz.csv").write_text("paper,ana,bob\nP0,8,0\nP1,9,0\n")
+    assert "is taken as a bin" not in run(capsys, "assign", "rz.csv", "--id", "paper", "--scores", "-o", "z.csv")[1]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
@@ -23,10 +21,10 @@ from kofn.core.checks import InputError, forbidden_levels
 from kofn.core.plans import Allocation
 from kofn.io.tables import Table
 from kofn.tables.arguments import VerbArguments
+from kofn.tables.levels import amount_of, has_digits, refuse_no_levels
 from kofn.tables.read import is_blank, is_scores, score_column
 from kofn.verbs import allocate
 
-_STEM = re.compile(r"\d+(\.\d+)?")
 # How many columns of levels are named in one line.
 _SHOWN = 12
 # What an empty cell of a curve says.
@@ -143,7 +141,7 @@ def read_curves(table: Table, arguments: AllocateArguments) -> Curves:
         if name not in {arguments.id_column, arguments.size_column} and _is_level(table, name)
     )
     if arguments.columns is None and arguments.levels:
-        column_of = {_amount(name): name for name in names}
+        column_of = {amount_of(name): name for name in names}
         # Levels that name columns are those columns.
         if set(arguments.levels) <= column_of.keys():
             names = tuple(column_of[level] for level in arguments.levels)
@@ -153,8 +151,8 @@ def read_curves(table: Table, arguments: AllocateArguments) -> Curves:
     if len(names) == 1 and table.dtype(names[0]) == "vector":
         return Curves(table.vectors(names[0], finite=False), names)
     if arguments.columns is None:
-        _refuse_no_levels(table, names)
-    amounts = {name: amount for name in names if (amount := _amount(name)) is not None}
+        refuse_no_levels(str(table.path), names, "--size {}", "--columns {}")
+    amounts = {name: amount for name in names if (amount := amount_of(name)) is not None}
     if arguments.levels or len(amounts) < len(names):
         return Curves(_side_by_side(table, names, arguments), names)
     names = tuple(sorted(names, key=lambda name: amounts[name]))
@@ -164,7 +162,7 @@ def read_curves(table: Table, arguments: AllocateArguments) -> Curves:
 def _is_level(table: Table, name: str) -> bool:
     kind = table.dtype(name)
     return kind in ("number", "vector") or (
-        kind == "text" and (is_scores(table, name) or (bool(_STEM.search(name)) and is_blank(table, name)))
+        kind == "text" and (is_scores(table, name) or (has_digits(name) and is_blank(table, name)))
     )
 
 
@@ -172,30 +170,6 @@ def _side_by_side(table: Table, names: Sequence[str], arguments: AllocateArgumen
     """(n, levels) the columns, infinitely bad where a cell is empty."""
     worst = -math.inf if arguments.sense == "max" else math.inf
     return np.stack([score_column(table, name, worst, _NO_LEVEL) for name in names], axis=1)
-
-
-def _refuse_no_levels(table: Table, names: Sequence[str]) -> None:
-    """Refuse a column whose name is not like those of the others, which are numbers or end in numbers."""
-    stems = {name: _STEM.sub("#", name.strip()) for name in names}
-    stem, alike = Counter(stems.values()).most_common(1)[0]
-    others = [name for name in names if stems[name] != stem]
-    if "#" in stem and alike > 1 and others:
-        levels = ",".join(name.strip() for name in names if stems[name] == stem)
-        raise InputError(
-            f"{table.path} column {others[0]!r} holds numbers and is not named like the levels ({levels}); "
-            f"if it is the items' size, say --size {others[0]!r}, else name the levels: --columns {levels}"
-        )
-
-
-def _amount(name: str) -> float | None:
-    """The number that a column's name is, if it is one."""
-    try:
-        amount = float(name)
-    except ValueError:
-        return None
-    if not math.isfinite(amount):
-        return None
-    return int(amount) if amount.is_integer() else amount
 
 
 def answer(plan: Allocation, arguments: AllocateArguments) -> dict[str, Any]:

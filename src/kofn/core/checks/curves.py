@@ -87,9 +87,9 @@ def without_empty_levels(value: Any, sense: Any) -> Any:
     frame = narwhals.from_native(value, eager_only=True, pass_through=True)
     if not isinstance(frame, narwhals.DataFrame):
         return value
-    gaps = [name for name, kind in frame.schema.items() if kind.is_numeric() and frame[name].is_null().any()]
+    # Not by name: in pandas one may be a number, which would be taken for a position.
+    gaps = [column for column in frame.iter_columns() if column.dtype.is_numeric() and column.is_null().any()]
     if not gaps:
         return value
     worst = -np.inf if sense == "max" else np.inf
-    filled = [frame[name].cast(narwhals.Float64).fill_null(worst).alias(name) for name in gaps]
-    return frame.with_columns(*filled).to_native()
+    return frame.with_columns(*(column.cast(narwhals.Float64).fill_null(worst) for column in gaps)).to_native()

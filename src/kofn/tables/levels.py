@@ -1,0 +1,91 @@
+"""Which columns of a table are the levels of curves, by their names, for `kofn allocate` and `kofn.allocate` alike."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from kofn.core.checks import InputError, nearest
+
+_DIGITS = re.compile(r"\d+(\.\d+)?")
+
+
+def has_digits(name: str) -> bool:
+    """Whether a column is named as levels are: by a number, or by a word with one."""
+    return bool(_DIGITS.search(name))
+
+
+def amount_of(name: str) -> float | None:
+    """The number that a column's name is, if it is one."""
+    try:
+        amount = float(name)
+    except ValueError:
+        return None
+    if not math.isfinite(amount):
+        return None
+    return int(amount) if amount.is_integer() else amount
+
+
+def refuse_no_levels(source: str, names: Sequence[str], sizes: str, levels: str) -> None:
+    """Refuse a column whose name is not like those of the others, which are numbers or hold numbers.
+
+    Args:
+        source: the table's name.
+        names: the columns of numbers.
+        sizes: how the items' sizes are named, with {} for the column.
+        levels: how the levels are named, with {} for the columns.
+
+    Raises:
+        InputError: names the column, and how to say what it is.
+    """
+    stems = {name: _DIGITS.sub("#", name.strip()) for name in names}
+    if not stems:
+        return
+    stem, alike = Counter(stems.values()).most_common(1)[0]
+    others = [name for name in names if stems[name] != stem]
+    if "#" in stem and alike > 1 and others:
+        listed = ",".join(name.strip() for name in names if stems[name] == stem)
+        raise InputError(
+            f"{source} column {others[0]!r} holds numbers and is not named like the levels ({listed}); if it is the "
+            f"items' size, say {sizes.format(repr(others[0]))}, else name the levels: {levels.format(listed)}"
+        )
+
+
+def with_named_levels(given: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of a call with its frame of curves read by the names of the columns.
+
+    Columns that are called by numbers are levels of that amount and come in their order; `sizes` may name a column.
+
+    Raises:
+        InputError: no column of sizes is called so; a column of numbers is not named like the levels.
+    """
+    if not hasattr(given.get("curves"), "columns"):
+        return given
+    import narwhals
+
+    frame = narwhals.from_native(given["curves"], eager_only=True, pass_through=True)
+    if not isinstance(frame, narwhals.DataFrame):
+        return given
+    given = dict(given)
+    sizes = given.get("sizes")
+    if isinstance(sizes, str):
+        if sizes not in frame.columns:
+            raise InputError(
+                f"sizes={sizes!r}: curves has no such column{nearest(sizes, frame.columns)}; name one, or give sizes"
+            )
+        given["sizes"] = frame[sizes].to_numpy()
+        frame = frame.drop(sizes)
+    ids = given.get("ids")
+    names = [name for name, kind in frame.schema.items() if kind.is_numeric() and name != ids]
+    if not all(isinstance(name, str) for name in frame.columns):
+        return given
+    refuse_no_levels("curves", names, "sizes={}", "curves=frame[[...]] of {}")
+    amounts = {name: amount for name in names if (amount := amount_of(name)) is not None}
+    if len(amounts) == len(frame.columns) - (ids in frame.columns) and amounts and given.get("levels") is None:
+        ordered = sorted(amounts, key=lambda name: amounts[name])
+        frame = frame.select([*([ids] if ids in frame.columns else []), *ordered])
+        given["levels"] = [amounts[name] for name in ordered]
+    return {**given, "curves": frame.to_native()}
