@@ -112,12 +112,7 @@ class NamedRows:
     def _of_table(self, table: Table, where: str) -> list[Any]:
         """The keys of a table's rows; of one that says which rows were picked, the keys of these alone."""
         picked = _picked(table)
-        # The output of every row is called by no number where the pool has no ids: its rows stand as the pool's do.
-        every = picked is not None and table.n == self.pool.n and self.id_column is None
-        if every and ("row" in self.pool.columns or "row" not in table.columns) and "kofn_row" not in table.columns:
-            keys = np.arange(table.n)
-        else:
-            keys = table.ids(self._column_of(table, where))
+        keys = table.ids(self._column_of(table, where))
         if picked is None:
             return list(keys.tolist())
         of = where.removeprefix("--")
