@@ -92,6 +92,7 @@ def test_dry_run_takes_quotas_over_columns(folder: Path, capsys: pytest.CaptureF
 BAD: list[tuple[list[object], str]] = [
     (["--quota", "lang=DE:-1"], "no item has that group; did you mean 'de'?"),
     (["--quota", "lang=de:150%-"], "150% is more than all picks"),
+    (["--quota", "lang=de:2-,fr:2-"], "no item has that group; repeat --quota for each group"),
     (["--quota", "lang=de:2-30%"], "one end is a share and one a number"),
     (["--quota", "lang=de:30%-20%"], "clash; swap the ends"),
     (["--quota", "year=2024:1-", "--quota", "year=2024.0:2-"], "names the group '2024.0' twice"),

@@ -223,6 +223,7 @@ def refused(path, says, column=None, how="vectors"):
         ("x.csv", b"\n\n", r"is empty; give a file with a header"),
         ("x.csv", b"a,b\n", r"no rows"),
         ("x.csv", b"a,a\n1,2\n", r"names column 'a' twice"),
+        ("x.csv", b"My sales\na,b,c\n1,2,3\n", r"line 2 has 3 fields, the header has 1; is line 1 a title\? remove it"),
         ("x.csv", b"a,b\n1,2\n3\n", r"row at line 3 has 1 field, the header has 2"),
         ("x.csv", b"a,b\n1,2\n3,4,5\n", r"row at line 3 has 3 fields, the header has 2"),
         ("x.csv", b'a,b\n"1\n2",2\n3,4,5\n', r"row at line 4 has 3 fields"),

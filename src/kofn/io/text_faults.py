@@ -217,10 +217,10 @@ def _walk_csv(path: Path, separator: str, width: int) -> int:
         if len(fields) != width:
             count = "1 field" if len(fields) == 1 else f"{len(fields)} fields"
             quote = " (is a quote left open?)" if len(fields) < width and any("\n" in f for f in fields) else ""
-            raise InputError(
-                f"{path}: the row at line {line} has {count}, the header has {width}{quote}; "
-                "quote fields that hold the separator, leave a missing one empty"
-            )
+            remedy = "quote fields that hold the separator, leave a missing one empty"
+            if width == 1 and len(fields) > 1:
+                remedy = f"is line 1 a title? remove it; or {remedy}"
+            raise InputError(f"{path}: the row at line {line} has {count}, the header has {width}{quote}; {remedy}")
         records += trailing + 1
         trailing = blank_line = 0
     return records - 1

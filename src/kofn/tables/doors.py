@@ -61,7 +61,7 @@ def _answered(
         table.hold(_used(arguments, table))
         rest = _plain_rest(table, arguments)
         if rest is not None:
-            plan = run(method=method, options=dict(arguments.options), **_plain_call(table, arguments, rest, given))
+            plan = run(method=method, options=dict(arguments.options), **_plain_call(table, arguments, rest))
             compared = {"numbers": rest.columns, "metric": arguments.metric or "euclidean"}
             return dataclasses.replace(plan, info={**plan.info, "compared": compared})
     if isinstance(arguments, SelectArguments):
@@ -105,16 +105,14 @@ def _plain_rest(table: FrameTable, arguments: RowArguments) -> pl.DataFrame | No
     return pl.DataFrame([table.column(name) for name in rest])
 
 
-def _plain_call(
-    table: FrameTable, arguments: RowArguments, rest: pl.DataFrame, given: Mapping[str, Any]
-) -> dict[str, Any]:
+def _plain_call(table: FrameTable, arguments: RowArguments, rest: pl.DataFrame) -> dict[str, Any]:
     """The call of arrays that a table of numbers stands for: the columns that are named, and the others as X."""
     if isinstance(arguments, SelectArguments):
         arguments = arguments.of_rows(table.n)
         ids = table.ids(arguments.id_column) if arguments.id_column else None
         pool = Pool(table, np.arange(table.n), X=rest, ids=ids, values=select_pool.values_of(table, arguments))
         call = select_pool.call_of(pool, arguments)
-        call |= {word: given[word] for word in ("include", "exclude", "start") if word in given}
+        call |= select_pool.named_of(table, arguments, ids)
     else:
         assert isinstance(arguments, AssignArguments)
         values = assign_pool.values_of(table, arguments)

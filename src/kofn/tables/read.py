@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from kofn.core import checks, plans
-from kofn.core.checks import InputError, names_a_file, nearest, regular, shown
+from kofn.core import checks
+from kofn.core.checks import InputError, names_a_file, regular, shown
 from kofn.core.lazy import polars as pl
 from kofn.io.cells import is_number, odd_cell, remedy
 from kofn.io.embedding import model_for
@@ -22,11 +22,10 @@ from kofn.io.formats import Arrays, Npy, SparseNpz
 from kofn.io.frames import as_series
 from kofn.io.tables import Table
 from kofn.io.vectors import PoolVectors, by_model, pool_vectors, reduced, tfidf
-from kofn.tables.arguments import KeysOf, RowArguments
+from kofn.tables.arguments import RowArguments
 
 TABLES = (".csv", ".tsv", ".parquet", ".jsonl")
 ARRAYS = (".npy", ".npz")
-_PLANS = (".npz", ".kofn")
 _TEXTS = (".txt", ".text", "")
 # How many columns are named in one note.
 _NAMED = 12
@@ -166,7 +165,7 @@ def read_vectors_together(
             option, file = next(iter(files.items()))
             raise InputError(f"--{option} {file} goes with --text or --vectors; for --columns give @{option}.npy")
         for option, file in files.items():
-            if not isinstance(file, str) or not _is_file(Path(file)):
+            if not isinstance(file, str) or not is_file(Path(file)):
                 raise InputError(
                     f"--{option} {file!r}: no such file; the rows have no texts to compare it with as a text: say "
                     f"--text COL for texts, or give a file of vectors"
@@ -399,74 +398,8 @@ def scores_with_gaps(table: Table, name: str) -> NDArray[np.float64]:
     return numbers.cast(pl.Float64).fill_null(float("nan")).to_numpy()
 
 
-def read_keys(text: Any, ids: NDArray[Any] | None, id_column: str | None, option: str) -> NDArray[Any]:
-    """Keys of rows that a flag names, of the type of the pool's ids (or row numbers, where it has none).
-
-    Args:
-        text: `a,b,c`, a file with one a line, a saved plan, or an earlier output; in Python keys, a mask or a plan.
-            Several of these as `KeysOf`.
-        ids: the pool's ids.
-        id_column: the column that holds them.
-        option: the flag, without dashes.
-    """
-    if isinstance(text, str | KeysOf):
-        named = [key for part in ([text] if isinstance(text, str) else text) for key in _named(part, id_column, option)]
-    else:
-        named = _keys_of(text, ids, option)
-    if ids is not None and ids.dtype.kind not in "iu":
-        return np.array(named, dtype=str)
-    numbers = []
-    for key in named:
-        try:
-            numbers.append(int(key))
-        except ValueError:
-            why = "say which column holds the ids with --id" if ids is None else "the ids are whole numbers"
-            raise InputError(f"--{option} names {shown(key)}, which no row has as its id; {why}") from None
-        if not -(2**63) <= numbers[-1] < 2**63:
-            raise InputError(f"--{option} names {shown(key)}, which no row has as its number or id; correct it")
-    return np.array(numbers, np.int64)
-
-
-def _keys_of(value: Any, ids: NDArray[Any] | None, option: str) -> list[Any]:
-    """The keys that a value of Python's names: a plan, a mask of the rows, or keys."""
-    if isinstance(value, plans.Plan):
-        chosen = value.indices if isinstance(value, plans.Selection) else getattr(value, "medoids", None)
-        if chosen is None:
-            raise InputError(f"--{option} is a {type(value).__name__} without picks; give a Selection or ids")
-        return list(value.keys(chosen).tolist())
-    if isinstance(value, set | frozenset):
-        value = sorted(value, key=lambda key: (type(key).__name__, key))
-    array = checks.as_array(value, option).reshape(-1)
-    if array.dtype == bool:
-        rows = np.flatnonzero(array)
-        return list((rows if ids is None else ids[rows]).tolist())
-    return list(array.tolist())
-
-
-def _named(text: str, id_column: str | None, option: str) -> list[str]:
-    path = Path(text)
-    suffix = path.suffix.lower()
-    if not _is_file(path):
-        if suffix in (".txt", *TABLES, *_PLANS):
-            raise InputError(f"--{option} {text}: no such file")
-        return [part.strip() for part in text.split(",") if part.strip()]
-    if suffix in _PLANS:
-        plan = plans.Plan.load(path)
-        if not isinstance(plan, plans.Selection):
-            raise InputError(f"--{option} {text} holds a {type(plan).__name__}; give a Selection")
-        return [str(key) for key in plan.keys(plan.indices).tolist()]
-    if suffix in TABLES:
-        table = Table.open(path)
-        # Beside a column `row` of the pool's own, ours is called so.
-        name = id_column or ("kofn_row" if "kofn_row" in table.columns else "row")
-        if name not in table.columns:
-            hint = "" if id_column else " of row numbers; say which column of both holds the ids with --id"
-            raise InputError(f"--{option} {text} has no column {name!r}{nearest(name, table.columns)}{hint}")
-        return [str(key) for key in table.ids(name).tolist()]
-    return lines_of(text, option)
-
-
-def _is_file(path: Path) -> bool:
+def is_file(path: Path) -> bool:
+    """Whether a path, which may be a text of any kind, names a regular file."""
     return names_a_file(path) and regular(path).is_file()
 
 

@@ -18,10 +18,10 @@ from kofn.core.plans import Selection
 from kofn.io.tables import Table
 from kofn.io.vectors import PoolVectors
 from kofn.tables.labelling import default_method
+from kofn.tables.named_rows import NamedRows
 from kofn.tables.read import (
     Pool,
     read_judges,
-    read_keys,
     read_scores,
     read_vectors,
     read_vectors_together,
@@ -32,8 +32,7 @@ from kofn.tables.select_dedupe import refuse_labels_without_use, without_duplica
 from kofn.tables.select_groups import counted_quotas, groups_of, quotas_of, with_count
 from kofn.tables.select_rounds import labelled, next_round, without_labelled
 from kofn.tables.select_unused import refuse_unused
-
-_NAMING = ("include", "exclude", "start")
+from kofn.tables.words import NAMES_ROWS
 
 
 class Call(NamedTuple):
@@ -97,7 +96,6 @@ def read_pool(table: Table, arguments: SelectArguments, parts: Any = None) -> Po
         X, notes, by_words = compared.X, _how(compared, arguments), compared.by_words
     ids = table.ids(arguments.id_column) if arguments.id_column else None
     values = values_of(table, arguments)
-    named = {word: getattr(arguments, word) for word in _NAMING}
     pool = Pool(
         table=table,
         rows=np.arange(table.n),
@@ -107,11 +105,7 @@ def read_pool(table: Table, arguments: SelectArguments, parts: Any = None) -> Po
         entries=arguments.by_scores and matrix is not None,
         ids=ids,
         values=values if scores is None else {**values, "scores": scores},
-        named={
-            word: read_keys(keys, ids, arguments.id_column, word)
-            for word, keys in named.items()
-            if not (keys is None or (isinstance(keys, str) and not keys))
-        },
+        named=named_of(table, arguments, ids),
         vectors=vectors,
         notes=notes,
         by_words=by_words,
@@ -120,6 +114,16 @@ def read_pool(table: Table, arguments: SelectArguments, parts: Any = None) -> Po
     if arguments.dedupe is not None:
         pool = without_duplicates(pool, arguments)
     return wordless_last(pool, arguments) if arguments.text and not arguments.only_dedupes else pool
+
+
+def named_of(table: Table, arguments: SelectArguments, ids: NDArray[Any] | None) -> dict[str, NDArray[Any]]:
+    """Keys of the rows that include, exclude and start name, by word."""
+    given = {word: getattr(arguments, word) for word in NAMES_ROWS}
+    return {
+        word: NamedRows(word, table, ids, arguments.id_column).read(keys)
+        for word, keys in given.items()
+        if not (keys is None or (isinstance(keys, str) and not keys))
+    }
 
 
 def how_of(parts: Any) -> str:

@@ -25,6 +25,8 @@ NAMES_A_COLUMN = {
     **dict.fromkeys(("scores", "score"), "score_column"),
     **dict.fromkeys(("sizes", "size"), "size_column"),
 }
+# Words that name rows of the table.
+NAMES_ROWS = ("include", "exclude", "start")
 
 
 def asks_of_a_table(X: Any, given: Mapping[str, Any]) -> bool:
@@ -46,6 +48,9 @@ def asks_of_a_table(X: Any, given: Mapping[str, Any]) -> bool:
     if kind not in ("pandas", "polars") or any(given.get(word) is not None for word in OF_TABLES):
         return True
     if any(isinstance(given.get(word), str) for word in NAMES_A_COLUMN.keys() - {"ids"}):
+        return True
+    # A table of earlier picks is read by the names of its columns too.
+    if any(frame_kind(given.get(word)) is not None for word in NAMES_ROWS):
         return True
     quotas = given.get("quotas")
     if isinstance(quotas, Mapping) and given.get("groups") is None and given.get("group") is None:

@@ -21,6 +21,7 @@ from kofn.core.checks.arrays import weights as weights
 from kofn.core.checks.constraints import capacity as capacity
 from kofn.core.checks.constraints import costs as costs
 from kofn.core.checks.constraints import ids as ids
+from kofn.core.checks.constraints import keys_listed as keys_listed
 from kofn.core.checks.constraints import margins as margins
 from kofn.core.checks.constraints import positions as positions
 from kofn.core.checks.constraints import same_length as same_length

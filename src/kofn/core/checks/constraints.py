@@ -11,6 +11,7 @@ import numpy as np
 from kofn.core.arrays import Array, Ints
 from kofn.core.checks.arrays import as_array, is_sparse, refuse_nonfinite, vector
 from kofn.core.checks.errors import InputError
+from kofn.core.checks.kinds import frame_kind
 from kofn.core.checks.numbers import count, is_number, shown
 
 
@@ -84,15 +85,36 @@ def _common_unit(array: Array, name: str) -> Array:
     return array.astype(f"{kind}8[{'ns' if unit in ('ps', 'fs', 'as') else 'ms'}]")
 
 
+def keys_listed(value: Any, name: str) -> Array:
+    """Ids or row numbers as a vector, from any container that holds one an item, or a mask of any shape.
+
+    Raises:
+        InputError: a table or an array of several columns, of which only one can hold the keys.
+    """
+    kind = frame_kind(value)
+    if kind not in (None, "file"):
+        columns = list(getattr(value, "columns", ())) if kind in ("pandas", "polars") else []
+        if len(columns) != 1:
+            of = f"{len(columns)} columns" if columns else "columns"
+            column = columns[0] if columns else "id"
+            raise InputError(f"{name} is a table of {of}; give the one of the ids or row numbers: frame[{column!r}]")
+    if isinstance(value, set | frozenset):
+        value = sorted(value, key=lambda item: (type(item).__name__, item))
+    array = as_array(value, name)
+    if array.dtype != bool and array.size and array.size != (array.shape or (1,))[0]:
+        raise InputError(
+            f"{name} has shape {array.shape}; give one id or row number an item, shape (m,), as in {name}[:, 0]"
+        )
+    return array.reshape(-1)
+
+
 def positions(value: Any, name: str, n: int, keys: Array | None = None) -> Ints:
     """Positions of the named items: ids where ids were given, row numbers otherwise; each once, in order."""
     if hasattr(value, "indices") and hasattr(value, "gains"):
         value = value.indices if value.ids is None or keys is None else value.ids[value.indices]
     elif hasattr(value, "medoids"):
         value = value.medoids
-    if isinstance(value, set | frozenset):
-        value = sorted(value, key=lambda item: (type(item).__name__, item))
-    array = as_array(value, name).reshape(-1)
+    array = keys_listed(value, name)
     if len(array) == 0:
         return np.empty(0, np.int64)
     if keys is not None:

@@ -23,6 +23,8 @@ from kofn.core.checks.reading import reading
 
 # What begins with a zero is a code, such as a postal code.
 _NUMBER = re.compile(r"[+-]?((0|[1-9]\d*)(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
+# Several quotas in one, as A:1-2,B.
+_SEVERAL = re.compile(r":[\d.%/-]+,")
 _BOOLEANS = {"true": 1, "false": 0}
 # Whole numbers below this are floats too.
 _WHOLE = 2**53
@@ -324,6 +326,8 @@ def _resolved_column(
         if code < 0:
             asked = f"at least {low}" if low else "any" if high is None else f"at most {high}"
             hint = nearest(written(group), group_names.by_text)
+            if isinstance(group, str) and _SEVERAL.search(group):
+                hint = "; repeat --quota for each group"
             raise InfeasibleError(f"{name}[{group!r}] asks for {asked}, but no item has that group{hint}")
         if code in called:
             raise InputError(f"{name} names the group {own[code]!r} twice, as {called[code]!r} and as {group!r}")
