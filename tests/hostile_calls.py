@@ -50,7 +50,7 @@ class Try:
     run: Callable[[], Any] = field(repr=False)
 
 
-# How many times its processor time a call may wait, and how many times as much it gets when it is tried again.
+# How many times its processor time a call may wait, and how many times as much it gets to compile what it runs.
 _WAITS, _AGAIN = 20, 3
 
 
@@ -86,7 +86,7 @@ def fault(tried: Try) -> str | None:
         if "\n" in message or len(message) > 2100 or not message:
             return f"{tried}: the message has {len(message)} characters, {message.count(chr(10))} line ends"
     except _TooLong:
-        return None if tried.kind in _WORK else f"{tried}: takes more than {_AGAIN * SECONDS} s"
+        return None if tried.kind in _WORK else f"{tried}: takes more than {SECONDS} s"
     except Exception as error:
         ours = [frame for frame in traceback.extract_tb(error.__traceback__) if SOURCES in Path(frame.filename).parents]
         if ours and "laws" in Path(ours[-1].filename).relative_to(SOURCES).parts:
@@ -97,18 +97,26 @@ def fault(tried: Try) -> str | None:
 
 
 def _come_back(tried: Try) -> None:
-    """Make a call; once more, with more time, where it may have had to compile what it runs.
+    """Make a call; where it does not come back in time it may compile what it runs, and then it is called again.
 
     Raises:
-        _TooLong: it does not come back.
+        _TooLong: it does not come back in time, compiled or not.
     """
-    # Amounts of work are not tried for longer: they may wait.
-    for most in (SECONDS,) if tried.kind in _WORK else (SECONDS, _AGAIN * SECONDS):
-        with suppress(_TooLong), warnings.catch_warnings(), _limited(most):
-            warnings.simplefilter("ignore")
-            tried.run()
-            return
-    raise _TooLong
+    try:
+        _called(tried, SECONDS)
+    except _TooLong:
+        # Amounts of work may wait.
+        if tried.kind in _WORK:
+            raise
+        with suppress(Exception):
+            _called(tried, _AGAIN * SECONDS)
+        _called(tried, SECONDS)
+
+
+def _called(tried: Try, most: float) -> None:
+    with warnings.catch_warnings(), _limited(most):
+        warnings.simplefilter("ignore")
+        tried.run()
 
 
 def _made(kind: str, valid: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -118,6 +119,11 @@ def test_a_fault_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
         while True:
             pass
 
+    def busy() -> None:
+        until = time.process_time() + 0.3
+        while time.process_time() < until:
+            pass
+
     tried = [0]
 
     def compiles() -> None:
@@ -128,6 +134,8 @@ def test_a_fault_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hostile_calls.SECONDS", 0.2)
     assert "takes more than" in (fault(Try("own", "X", "text", for_ever)) or "")
     assert fault(Try("own", "X", "text", compiles)) is None
+    # What takes longer each time is too long, whatever it is given to compile.
+    assert "takes more than 0.2 s" in (fault(Try("own", "X", "text", busy)) or "")
     assert "TypeError" in (fault(Try("own", "X", "text", traceback)) or "")
     assert "line ends" in (fault(Try("own", "X", "text", lines)) or "")
     assert fault(Try("own", "X", "text", lambda: kofn.select([[1.0]], k=2))) is None

@@ -247,10 +247,10 @@ def test_small_and_odd_selections(plan: Selection, given: dict[str, Any], tmp_pa
 
 def test_many_picks_are_bounded_and_all_drawn(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    X = rng.normal(size=(12_000, 3)).astype(np.float32)
-    picks = rng.choice(12_000, 4000, replace=False)
+    X = rng.normal(size=(30_000, 3)).astype(np.float32)
+    picks = rng.choice(30_000, 4000, replace=False)
     path = tmp_path / "r.html"
-    seen = read(plan_of(picks, 12_000), path, X=X, groups=rng.integers(0, 60, 12_000).astype(str))
+    seen = read(plan_of(picks, 30_000), path, X=X, groups=rng.integers(0, 60, 30_000).astype(str))
     assert "The first 1,000 of 4,000 picks" in seen.text
     drawn = [a for a in seen.named("path") if (a.get("class") or "").startswith("pick")]
     assert sum((a["d"] or "").count("h.01") for a in drawn) == 4000
