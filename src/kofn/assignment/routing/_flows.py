@@ -52,7 +52,8 @@ def transport(
             _min_cost_flow(few, low * size // n, -(-high * size // n), price)
         labels, reached = _min_cost_flow(scores, low, high, price)
     else:
-        labels, price, reached = _plain(scores, low, high)
+        placed, price, reached = _plain(scores, low, high, 1)
+        labels = placed.argmax(axis=1).astype(np.int32)
     if reached.any():
         refuse_unmet(scores, low, high, reached)
     return labels, price[:-1] - price[-1]
@@ -117,47 +118,6 @@ def _min_cost_flow(
     return labels, reached
 
 
-def _plain(scores: NDArray[Any], low: Ints, high: Ints) -> tuple[NDArray[np.int32], Floats, NDArray[np.bool_]]:
-    """The same in NumPy without initial prices: shortest paths by Bellman-Ford."""
-    table = scores.astype(np.float64)
-    n, bins = table.shape
-    labels = table.argmax(axis=1).astype(np.int32)
-    load = np.bincount(labels, minlength=bins)
-    flow = np.clip(load, low, high)
-    excess = np.append(load - flow, flow.sum() - n)
-    cost, who = np.full((bins + 1, bins + 1), np.inf), np.zeros((bins, bins), np.int64)
-    stale = list(range(bins))
-    while True:
-        for a in stale:
-            cost[a, :-1] = np.inf
-            members = np.flatnonzero(labels == a)
-            if len(members):
-                falls = table[members, a][:, None] - table[members]
-                pick = falls.argmin(axis=0)
-                who[a], cost[a, :-1] = members[pick], falls[pick, np.arange(bins)]
-        cost[:-1, -1] = np.where(flow < high, 0.0, np.inf)
-        cost[-1, :-1] = np.where(flow > low, 0.0, np.inf)
-        np.fill_diagonal(cost, np.inf)
-        distance, rounds = _cheapest(cost, np.where(excess > 0, 0.0, np.inf))
-        ends = np.flatnonzero((excess < 0) & np.isfinite(distance))
-        if not len(ends):
-            break
-        path = _path(rounds, int(ends[distance[ends].argmin()]))
-        excess[path[0]] += 1
-        excess[path[-1]] -= 1
-        stale = []
-        for b, a in itertools.pairwise(path):
-            if a == bins:
-                flow[b] -= 1
-            elif b == bins:
-                flow[a] += 1
-            else:
-                labels[who[a, b]] = b
-                stale += [a, b]
-    reached = np.isfinite(distance) & bool((excess > 0).any())
-    return labels, -_cheapest(cost, np.zeros(bins + 1))[0], reached
-
-
 def _cheapest(cost: Floats, distance: Floats) -> tuple[Floats, list[Ints]]:
     """Shortest distances from the sources, and in each round whence the nodes are reached that came nearer, else -1."""
     rounds: list[Ints] = []
@@ -216,7 +176,7 @@ def several_bins(scores: NDArray[Any], low: Ints, high: Ints, per_item: int) -> 
     scores = np.ascontiguousarray(scores)
     n, bins = scores.shape
     if scores.size <= COMPILED_FROM:
-        placed, price, reached = _plain_several(scores, low, high, per_item)
+        placed, price, reached = _plain(scores, low, high, per_item)
     else:
         price = np.zeros(bins + 1)
         order = np.random.default_rng(0).permutation(n)
@@ -244,10 +204,10 @@ def _several_flow(
     return position >= 0, reached
 
 
-def _plain_several(
+def _plain(
     scores: NDArray[Any], low: Ints, high: Ints, per_item: int
 ) -> tuple[NDArray[np.bool_], Floats, NDArray[np.bool_]]:
-    """The same in NumPy without initial prices: shortest paths by Bellman-Ford."""
+    """The same in NumPy without initial prices, also of one bin an item: shortest paths by Bellman-Ford."""
     table = scores.astype(np.float64)
     n, bins = table.shape
     placed = np.zeros((n, bins), bool)
