@@ -247,3 +247,27 @@ def test_labels_of_several_people_are_not_blamed_for_a_winner(folder: Path, caps
     ]
     pl.DataFrame(labels, schema=["label_1", "label_2", "label_3"], orient="row").write_csv("labels.csv")
     assert "'odd'" not in refused(capsys, "combine", "labels.csv")
+
+
+def test_parts_that_were_never_compared_are_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("wins.csv").write_text("model,a,b,c,d\na,,3,0,0\nb,1,,0,0\nc,0,0,,2\nd,0,0,1,\n")
+    code, out, err = run(capsys, "combine", "wins.csv", "--id", "model", "--wins", "-o", "o.csv")
+    assert code == 0, err
+    assert "never compared with one another, so that their order says nothing: a, b; c, d\n" in out
+    Path("board.csv").write_text("1,,2\n2,,1\n,3,\n,1,\n".join(["x,y,z\n", ""]))
+    code, out, err = run(capsys, "combine", "board.csv", "-m", "kemeny", "-o", "o.csv")
+    assert code == 0, err
+    assert "so that their order says nothing: 0, 1; 2, 3\n" in out
+    Path("wins.csv").write_text("model,a,b\na,,3\nb,1,\n")
+    assert "never compared" not in run(capsys, "combine", "wins.csv", "--id", "model", "--wins", "-o", "p.csv")[1]
+
+
+def test_a_winner_that_is_one_side_by_name_and_the_other_by_column_is_refused(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("v.csv").write_text("model_a,model_b,winner\nx,y,model_a\nmodel_b,x,model_b\n")
+    text = refused(capsys, "combine", "v.csv", "-o", "o.csv")
+    assert (
+        "the winner of 'model_b' against 'x' is 'model_b', which is the name of one and the column of the other" in text
+    )
+    assert not Path("o.csv").exists()

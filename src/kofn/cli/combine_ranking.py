@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kofn.cli.combine_arguments import CombineArguments
-from kofn.cli.combine_votes import rank_votes
+from kofn.cli.combine_votes import parts_apart, rank_votes
 from kofn.cli.printing import facts, say
 from kofn.cli.write import finish
 from kofn.combination.rankings._intervals import RESAMPLES
@@ -150,6 +150,7 @@ def render_ranking(plan: Blend, judges: Sequence[str], arguments: CombineArgumen
         rest = ",".join(judge for judge in judges if judge not in odd)
         counts = f"{', '.join(odd)} {'counts as a judge' if len(odd) == 1 else 'count as judges'}"
         lines.append(f"{counts} beside the others; to leave {'it' if len(odd) == 1 else 'them'} out: --columns {rest}")
+    lines += parts_apart(plan)
     if unsaid is not None:
         lines.append(f"they are told by their row numbers; --id {unsaid!r} names them")
     if arguments.output:

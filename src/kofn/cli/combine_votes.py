@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from kofn.cli.combine_arguments import CombineArguments
-from kofn.cli.printing import facts, say
+from kofn.cli.printing import facts, first_of, say
 from kofn.cli.write import finish
 from kofn.core.checks import InputError, VoteColumns
 from kofn.core.plans import Blend
@@ -103,11 +103,21 @@ def render(plan: Blend, size: Mapping[str, Any], arguments: CombineArguments) ->
         lines.append(f"  {row['rank']:3}. {row['id']}{points}")
     if plan.objective == "overturned_preferences":
         lines.append(f"votes against this order: {plan.value:,.10g} ({plan.status})")
+    lines += parts_apart(plan)
     if arguments.output:
         lines.append(f"ranking -> {arguments.output}")
     if arguments.report:
         lines.append(f"report -> {arguments.report}")
     return "\n".join(lines)
+
+
+def parts_apart(plan: Blend) -> list[str]:
+    """A line on alternatives in parts that were never compared with one another."""
+    parts = plan.info.get("parts", [])
+    if len(parts) < 2:
+        return []
+    named = "; ".join(first_of(plan.keys(np.asarray(part)).tolist(), 6) for part in parts[:6])
+    return [f"never compared with one another, so that their order says nothing: {named}{'; ...' if parts[6:] else ''}"]
 
 
 def _rows(count: int) -> str:

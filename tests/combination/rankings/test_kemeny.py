@@ -106,3 +106,11 @@ def test_lower_names_and_refusals() -> None:
         kemeny(np.ones((5001, 1)))
     with pytest.raises(InputError, match="lower names row 2"):
         kemeny(table, lower=[2])
+
+
+def test_parts_that_no_judge_compares_are_told_apart() -> None:
+    gap = np.nan
+    ballots = [[1.0, gap, 2.0], [2.0, gap, 1.0], [gap, 3.0, gap], [gap, 1.0, gap], [gap, gap, gap]]
+    assert kemeny(ballots).info["parts"] == [[0, 1], [2, 3]]
+    ballots[3][2] = 5.0
+    assert kemeny(ballots).info["parts"] == [[0, 1, 2, 3]]

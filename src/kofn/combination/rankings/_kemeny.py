@@ -10,7 +10,7 @@ from typing import Any, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
-from kofn.combination.rankings._pairs import ballots_of, overturned, preferences
+from kofn.combination.rankings._pairs import ballots_of, overturned, parts_of, preferences
 from kofn.core import checks
 from kofn.core.arrays import Floats, Ints
 from kofn.core.checks import InputError
@@ -64,7 +64,8 @@ def kemeny(
         overturned preferences, `bound` what no ranking gets below, `spread` (m,) the share of its own preferences that
         each judge sees overturned, `info["rated"]` (n,) by how many judges each was rated,
         `weights` the judges' weights divided by their sum, `info["components"]` the sizes of the components, best
-        first, and `info["never_compared"]` the alternatives that no judge rated beside another.
+        first, `info["never_compared"]` the alternatives that no judge rated beside another, and `info["parts"]` the
+        others, in parts that no judge compares with one another: how such parts stand to each other is arbitrary.
 
     Raises:
         InputError: an infinite score, a judge who rated nothing, a negative weight, weights that are all zero, a judge
@@ -124,6 +125,7 @@ def kemeny(
             "rated": (~np.isnan(ballots)).sum(axis=0),
             "components": [len(part) for part, _, _ in parts],
             "never_compared": np.flatnonzero(_silent(ballots)).tolist(),
+            "parts": parts_of(ballots),
         },
     )
 

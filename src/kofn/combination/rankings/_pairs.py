@@ -82,3 +82,17 @@ def overturned(ballots: Floats, order: NDArray[np.int64]) -> Floats:
         pairs = int(above.sum())
         out[judge] = np.tril(above).sum() / pairs if pairs else 0.0
     return out
+
+
+def parts_of(ballots: Floats) -> list[list[int]]:
+    """The alternatives that are compared with others, in parts that no judge compares with one another."""
+    from scipy.sparse import csr_array
+    from scipy.sparse.csgraph import connected_components
+
+    rated = ~np.isnan(ballots)
+    judge, item = np.nonzero(rated & (rated.sum(axis=1) > 1)[:, None])
+    m, n = ballots.shape
+    links = csr_array((np.ones(len(judge), bool), (judge, m + item)), shape=(m + n, m + n))
+    label = connected_components(links, directed=False)[1][m:]
+    heard = np.unique(item)
+    return [heard[label[heard] == part].tolist() for part in np.unique(label[heard]).tolist()]

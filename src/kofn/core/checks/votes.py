@@ -51,15 +51,25 @@ def side_of(winner: str, first: str, second: str, columns: tuple[str, str], *, l
         columns: what the columns of the two sides are called, or nothing.
         letters: whether a side may be called a, first, left or 1, and b, second, right or 2.
 
+    Raises:
+        InputError: the winner is one side by its name and the other by its column's.
+
     Examples:
         >>> side_of("model_b", "gpt", "llama", ("model_a", "model_b")), side_of("llama", "gpt", "llama", ("", ""))
         (2, 2)
         >>> side_of("tie (bothbad)", "gpt", "llama", ("", "")), side_of("mistral", "gpt", "llama", ("", ""))
         (0, None)
     """
-    if winner in (first, second):
-        return 1 if winner == first else 2
     word = winner.strip().casefold()
+    if winner in (first, second):
+        side = 1 if winner == first else 2
+        other = columns[2 - side].strip().casefold()
+        if word == other:
+            raise InputError(
+                f"the winner of {first!r} against {second!r} is {winner!r}, which is the name of one and the column of "
+                "the other: give columns or alternatives other names"
+            )
+        return side
     if word in _TIES:
         return 0
     for side, (column, words) in enumerate(zip(columns, (_FIRST, _SECOND), strict=True), 1):
