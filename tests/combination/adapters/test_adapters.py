@@ -57,6 +57,15 @@ def test_auto_sums_files_of_adapters_and_names_the_fold_where_a_model_is_among_t
         refused(lambda given=given: kofn.combine(given), "model.safetensors is not", "fold_adapters(base, adapters)")
 
 
+def test_adapters_that_train_no_module_in_common_are_told(tmp_path: Path) -> None:
+    (first, config), *_ = mixed()
+    moved = {name.replace("layers.", "h."): array for name, array in first.items()}
+    members = [save(tmp_path / "a", first, config), save(tmp_path / "b", moved, config)]
+    (warning,) = kofn.combine(members).info["warnings"]
+    assert f"{members[0]} and {members[1]} train no module in common (base_model.model.layers." in warning
+    assert "warnings" not in kofn.combine([members[0], save(tmp_path / "c", first, config)]).info
+
+
 def test_averaging_the_factors_is_not_the_sum() -> None:
     """The control: ranks padded with zeros and A and B averaged apart are off by more than a tenth."""
     rng = np.random.default_rng(0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 import os
 from collections.abc import Iterator, Sequence
@@ -161,13 +162,27 @@ def _facts(opened: list[Adapter], first: list[int]) -> dict[str, Any]:
     modules = dict.fromkeys(module for member in opened for module in member.pairs)
     absent = {name: [i for i, member in enumerate(opened) if name not in member.pairs] for name in modules}
     paths = [member.path for member in opened]
+    strangers = _without_common_modules(opened)
     return {
         **({} if None in paths else {"members": [str(path) for path in paths]}),
+        **({"warnings": strangers} if strangers else {}),
         "copies": [i for i, j in enumerate(first) if i != j],
         "absent": {name: missing for name, missing in absent.items() if missing},
         "families": [member.facts() for member in opened],
         "entries": sum(member.size for member in opened),
     }
+
+
+def _without_common_modules(opened: list[Adapter]) -> list[str]:
+    """A warning where two adapters train no module in common, as those of unlike models do."""
+    called = [f"member {i}" if member.path is None else str(member.path) for i, member in enumerate(opened)]
+    for (i, one), (j, other) in itertools.combinations(enumerate(opened), 2):
+        if one.pairs and other.pairs and not one.pairs.keys() & other.pairs.keys():
+            return [
+                f"{called[i]} and {called[j]} train no module in common ({next(iter(one.pairs))}, "
+                f"{next(iter(other.pairs))}): are they of one model? each counts by its weight alone"
+            ]
+    return []
 
 
 def _digest(member: Adapter) -> str:
