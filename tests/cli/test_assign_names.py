@@ -145,3 +145,14 @@ def test_rows_that_are_all_the_same_are_one_group(
     assert pl.read_csv("g.csv")["group"].to_list() == [0] * len(rows)
     code, text, _ = run(capsys, *call, "--json")
     assert (code, json.loads(text)["bins"]) == (0, 1)
+
+
+def test_the_report_calls_bins_as_the_columns_are_called(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("s.csv").write_text("paper,ana,<bob>,cem\np,.9,.2,.1\nq,.8,.3,.3\nr,.7,.3,.2\n")
+    code, _, err = run(capsys, "assign", "s.csv", "--id", "paper", "--scores", "--capacity", 1, "--report", "r.html")
+    assert code == 0, err
+    page = Path("r.html").read_text()
+    assert "ana" in page
+    assert "&lt;bob&gt;" in page
+    assert "<bob>" not in page
+    assert "bin 0" not in page

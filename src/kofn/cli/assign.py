@@ -179,10 +179,13 @@ def report_context(pool: Pool, arguments: AssignArguments) -> dict[str, Any]:
         # The columns that people can read, without vectors, which may be most of the file.
         frame = pl.DataFrame([table.column(name)[pool.rows] for name in table.columns if table.dtype(name) != "vector"])
     of_rows = {"X": None if is_sparse(pool.X) else pool.X}
+    scores: Any = pool.matrix
+    if scores is not None and len(set(pool.matrix_columns)) == scores.shape[1]:
+        scores = pl.DataFrame(scores, schema=list(pool.matrix_columns))
     return {
         "metric": arguments.measured_by,
         "frame": frame,
-        **(of_rows if pool.matrix is None else {"scores": pool.matrix}),
+        **(of_rows if pool.matrix is None else {"scores": scores}),
         **seen_in_report(table, arguments, pool.rows),
     }
 

@@ -72,6 +72,7 @@ class Context:
     groupings: tuple[Quotas, ...]
     weights: Array | None
     scores: Array | None
+    bins: tuple[str, ...]
     command: str | None
     repeats: Repeats | None
     labels: Labels | None
@@ -120,7 +121,9 @@ class Context:
         if weights is not None:
             weights = np.asarray(weights, np.float64)
             checks.same_length(plan.n, "plan", "weights", len(weights))
+        bins: tuple[str, ...] = ()
         if scores is not None:
+            bins = tuple(clean(name) for name in getattr(scores, "columns", ()))
             scores = np.asarray(scores, np.float64)
             checks.same_length(plan.n, "plan", "scores", len(scores))
         if command is not None and not isinstance(command, str):
@@ -141,6 +144,7 @@ class Context:
             groupings,
             weights,
             scores,
+            bins,
             command,
             repeats,
             labels,

@@ -52,9 +52,9 @@ def page(context: Context, title: str | None) -> str:
     seen = None
     if scores is not None and scores.shape == (plan.n, plan.k) and plan.objective != _BY_BINS:
         seen = choices(plan, scores)
-    names = [f"bin {j}" for j in range(plan.k)]
+    names = list(context.bins) if len(context.bins) == plan.k else [f"bin {j}" for j in range(plan.k)]
     figures = [
-        _loads(plan, load, seen),
+        _loads(plan, load, seen, names),
         None if seen is None else _ranks(plan, seen),
         prices(plan, names),
     ]
@@ -63,7 +63,7 @@ def page(context: Context, title: str | None) -> str:
         [E("div", drawn[low : low + 2], class_="pair") for low in range(0, len(drawn), 2)],
         []
         if seen is None or scores is None or _shared(plan)
-        else [_moved(context, plan, seen, scores), _dropped(context, plan, scores)],
+        else [_moved(context, plan, seen, scores, names), _dropped(context, plan, scores, names)],
         ran(context),
     ]
     return document(
@@ -201,7 +201,7 @@ def _rest(count: int) -> str:
     return f" The {SHOWN} largest of {count:,} bins." if count > SHOWN else ""
 
 
-def _loads(plan: Assignment, load: Floats, seen: Choices | None) -> Element:
+def _loads(plan: Assignment, load: Floats, seen: Choices | None, names: list[str]) -> Element:
     room = None if plan.capacity is None else np.broadcast_to(np.asarray(plan.capacity, np.float64), plan.k)
     asked = None if seen is None else seen.asked
     rows = []
@@ -210,7 +210,7 @@ def _loads(plan: Assignment, load: Floats, seen: Choices | None) -> Element:
         amount = number(float(load[j]))
         rows.append(
             Bar(
-                f"bin {j}",
+                names[j],
                 float(load[j]),
                 amount if most is None else f"{amount} of {number(most)}",
                 against=None if asked is None else float(asked[j]),
@@ -307,7 +307,7 @@ def prices(plan: Assignment, names: list[str], colours: list[int] | None = None)
     return figure(chart, explanation + rest, title="What a place is worth", name="prices")
 
 
-def _moved(context: Context, plan: Assignment, seen: Choices, scores: Floats) -> Element | None:
+def _moved(context: Context, plan: Assignment, seen: Choices, scores: Floats, names: list[str]) -> Element | None:
     """The items that gave up the most score, and their bins instead."""
     worst = np.argsort(-seen.lost, kind="stable")[:MOVED]
     worst = worst[seen.lost[worst] > 0]
@@ -321,8 +321,8 @@ def _moved(context: Context, plan: Assignment, seen: Choices, scores: Floats) ->
         best = np.sort(np.argsort(-row, kind="stable")[: len(got)]).tolist()
         arrow = [E("span", "score lost ", class_="unseen"), f"{MINUS}{number(float(seen.lost[position]), 3)}"]
         there = [
-            E("p", "went to ", E("b", _bins([j for j in got if j not in best], row))),
-            E("p", "wanted ", _bins([j for j in best if j not in got], row), class_="wanted"),
+            E("p", "went to ", E("b", _bins([j for j in got if j not in best], row, names))),
+            E("p", "wanted ", _bins([j for j in best if j not in got], row, names), class_="wanted"),
         ]
         rows.append(pair(context, item, arrow, there))
     count = int((seen.lost > 0).sum())
@@ -333,7 +333,7 @@ def _moved(context: Context, plan: Assignment, seen: Choices, scores: Floats) ->
     return pairs(rows, title="Who gave up most", name="moved", intro=intro)
 
 
-def _dropped(context: Context, plan: Assignment, scores: Floats) -> Element | None:
+def _dropped(context: Context, plan: Assignment, scores: Floats, names: list[str]) -> Element | None:
     """The items that no bin took, those with the highest scores first."""
     out = np.flatnonzero(np.diff(plan.indptr) == 0)
     if not len(out):
@@ -343,11 +343,13 @@ def _dropped(context: Context, plan: Assignment, scores: Floats) -> Element | No
     rows = []
     for position in order.tolist():
         item = int(out[position])
-        wanted = _bins([int(scores[item].argmax())], scores[item]) if np.isfinite(best[position]) else "no bin at all"
+        wanted = (
+            _bins([int(scores[item].argmax())], scores[item], names) if np.isfinite(best[position]) else "no bin at all"
+        )
         rows.append(pair(context, item, "dropped", E("p", "wanted ", E("b", wanted))))
     intro = f"{len(rows)} of the {len(out):,} items that are placed nowhere, those with the highest scores first."
     return pairs(rows, title="Who was dropped", name="dropped", intro=intro)
 
 
-def _bins(bins: list[int], row: Floats) -> str:
-    return ", ".join(f"bin {j} ({number(float(row[j]), 3)})" for j in bins)
+def _bins(bins: list[int], row: Floats, names: list[str]) -> str:
+    return ", ".join(f"{names[j]} ({number(float(row[j]), 3)})" for j in bins)
