@@ -176,11 +176,11 @@ def _facts(opened: list[Adapter], first: list[int]) -> dict[str, Any]:
 def _without_common_modules(opened: list[Adapter]) -> list[str]:
     """A warning where two adapters train no module in common, as those of unlike models do."""
     called = [f"member {i}" if member.path is None else str(member.path) for i, member in enumerate(opened)]
-    for (i, one), (j, other) in itertools.combinations(enumerate(opened), 2):
-        if one.pairs and other.pairs and not one.pairs.keys() & other.pairs.keys():
+    for (i, first), (j, second) in itertools.combinations(enumerate(opened), 2):
+        if first.pairs and second.pairs and not first.pairs.keys() & second.pairs.keys():
             return [
-                f"{called[i]} and {called[j]} train no module in common ({next(iter(one.pairs))}, "
-                f"{next(iter(other.pairs))}): are they of one model? each counts by its weight alone"
+                f"{called[i]} and {called[j]} train no module in common ({next(iter(first.pairs))}, "
+                f"{next(iter(second.pairs))}): are they of one model? each counts by its weight alone"
             ]
     return []
 
