@@ -1678,6 +1678,60 @@ def allocate(
 
 @overload
 def allocate(
+    curves: None = None,
+    *,
+    method: Literal["adams"],
+    scores: ArrayLike,
+    ids: ArrayLike | str | None = None,
+    budget: float,
+    bounds: ArrayLike | None = None,
+    time_limit: float | None = None,
+    progress: bool | Callable[[Any], Any] | None = None,
+    max_memory: int | str | None = None,
+    n_threads: int | None = None,
+    seed: int | None = None,
+    engine: str | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Allocation: ...
+
+@overload
+def allocate(
+    curves: None = None,
+    *,
+    method: Literal["dean"],
+    scores: ArrayLike,
+    ids: ArrayLike | str | None = None,
+    budget: float,
+    bounds: ArrayLike | None = None,
+    time_limit: float | None = None,
+    progress: bool | Callable[[Any], Any] | None = None,
+    max_memory: int | str | None = None,
+    n_threads: int | None = None,
+    seed: int | None = None,
+    engine: str | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Allocation: ...
+
+@overload
+def allocate(
+    curves: None = None,
+    *,
+    method: Literal["dhondt"],
+    scores: ArrayLike,
+    ids: ArrayLike | str | None = None,
+    budget: float,
+    bounds: ArrayLike | None = None,
+    time_limit: float | None = None,
+    progress: bool | Callable[[Any], Any] | None = None,
+    max_memory: int | str | None = None,
+    n_threads: int | None = None,
+    seed: int | None = None,
+    engine: str | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Allocation: ...
+
+@overload
+def allocate(
     curves: ArrayLike,
     *,
     method: Literal["hull_greedy"],
@@ -1693,6 +1747,43 @@ def allocate(
     levels: ArrayLike | None = ...,
     sense: Literal['min', 'max'] = ...,
     mean_budget: float | None = ...,
+    options: Mapping[str, Any] | None = None,
+) -> Allocation: ...
+
+@overload
+def allocate(
+    curves: None = None,
+    *,
+    method: Literal["huntington_hill"],
+    scores: ArrayLike,
+    ids: ArrayLike | str | None = None,
+    budget: float,
+    bounds: ArrayLike | None = None,
+    time_limit: float | None = None,
+    progress: bool | Callable[[Any], Any] | None = None,
+    max_memory: int | str | None = None,
+    n_threads: int | None = None,
+    seed: int | None = None,
+    engine: str | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Allocation: ...
+
+@overload
+def allocate(
+    curves: None = None,
+    *,
+    method: Literal["largest_remainder"],
+    scores: ArrayLike,
+    ids: ArrayLike | str | None = None,
+    budget: float,
+    bounds: ArrayLike | None = None,
+    time_limit: float | None = None,
+    progress: bool | Callable[[Any], Any] | None = None,
+    max_memory: int | str | None = None,
+    n_threads: int | None = None,
+    seed: int | None = None,
+    engine: str | None = None,
+    quota: Literal['hare', 'droop'] = ...,
     options: Mapping[str, Any] | None = None,
 ) -> Allocation: ...
 
@@ -1732,6 +1823,25 @@ def allocate(
     sizes: ArrayLike | None = ...,
     levels: ArrayLike | None = ...,
     unions: Literal['prefix', 'all'] = ...,
+    options: Mapping[str, Any] | None = None,
+) -> Allocation: ...
+
+@overload
+def allocate(
+    curves: None = None,
+    *,
+    method: Literal["sainte_lague"],
+    scores: ArrayLike,
+    ids: ArrayLike | str | None = None,
+    budget: float,
+    bounds: ArrayLike | None = None,
+    time_limit: float | None = None,
+    progress: bool | Callable[[Any], Any] | None = None,
+    max_memory: int | str | None = None,
+    n_threads: int | None = None,
+    seed: int | None = None,
+    engine: str | None = None,
+    first: float | None = ...,
     options: Mapping[str, Any] | None = None,
 ) -> Allocation: ...
 
@@ -2261,7 +2371,7 @@ def combine(
     **arguments: Any,
 ) -> Blend: ...
 
-Name = Literal["alternating", "anchored_subpool", "annotator_pairs", "b4", "balanced_assignment", "borda", "bradley_terry", "capped_routing", "ccs", "constrained_kmeans", "constrained_kmedoids", "dare", "dynmsc", "evolved_mean", "expert_choice", "farthest_first", "fastclara", "fastclarans", "fastermsc", "fasterpam", "fastpam1", "fedcollab", "federated_mixture", "fisher_merging", "generalized_assignment", "gist", "greedy_soup", "hull_greedy", "ila_sdp", "kemeny", "laplacian_shot", "layer_swap", "layerwise_mean", "lazy_greedy", "lima", "marginal_relevance", "multiple_choice_knapsack", "multiwinner", "naive_greedy", "order_threshold", "ot_fusion", "pam", "pamk", "pamsil", "partial_enumeration", "partial_transport", "partitioned_greedy", "partitive_partitioning", "pcb_merging", "pleas", "private_streaming", "probability_cover", "quality_quantity", "rad", "random_sample", "rds_plus", "reduce_adapters", "sampled_greedy", "sdp_kmeans", "sieve_streaming", "single_linkage", "sinkhorn_newton_sparse", "slerp", "soft_mixing", "sources_by_shift", "sparse_greedy", "stack_adapters", "stochastic_batch", "stochastic_greedy", "task_arithmetic", "threshold_greedy", "ties", "token_choice", "top_k", "topk_mask", "two_round_greedy", "typiclust", "unbalanced_transport", "uncertainty_herding", "variance_corrected_mean", "weight_matching", "weighted_mean"]
+Name = Literal["adams", "alternating", "anchored_subpool", "annotator_pairs", "b4", "balanced_assignment", "borda", "bradley_terry", "capped_routing", "ccs", "constrained_kmeans", "constrained_kmedoids", "dare", "dean", "dhondt", "dynmsc", "evolved_mean", "expert_choice", "farthest_first", "fastclara", "fastclarans", "fastermsc", "fasterpam", "fastpam1", "fedcollab", "federated_mixture", "fisher_merging", "generalized_assignment", "gist", "greedy_soup", "hull_greedy", "huntington_hill", "ila_sdp", "kemeny", "laplacian_shot", "largest_remainder", "layer_swap", "layerwise_mean", "lazy_greedy", "lima", "marginal_relevance", "multiple_choice_knapsack", "multiwinner", "naive_greedy", "order_threshold", "ot_fusion", "pam", "pamk", "pamsil", "partial_enumeration", "partial_transport", "partitioned_greedy", "partitive_partitioning", "pcb_merging", "pleas", "private_streaming", "probability_cover", "quality_quantity", "rad", "random_sample", "rds_plus", "reduce_adapters", "sainte_lague", "sampled_greedy", "sdp_kmeans", "sieve_streaming", "single_linkage", "sinkhorn_newton_sparse", "slerp", "soft_mixing", "sources_by_shift", "sparse_greedy", "stack_adapters", "stochastic_batch", "stochastic_greedy", "task_arithmetic", "threshold_greedy", "ties", "token_choice", "top_k", "topk_mask", "two_round_greedy", "typiclust", "unbalanced_transport", "uncertainty_herding", "variance_corrected_mean", "weight_matching", "weighted_mean"]
 
 def methods(verb: str | None = None, *, given: Sequence[str] = ()) -> Methods: ...
 def compare(

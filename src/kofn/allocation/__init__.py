@@ -7,9 +7,15 @@ from kofn.core.lazy import attach
 # Generated below this line by `make index`.
 HOMES = {
     "Utility": "scaling_laws._fit_utility",
+    "adams": "apportionment._adams",
+    "dean": "apportionment._dean",
+    "dhondt": "apportionment._dhondt",
     "fit_utility": "scaling_laws._fit_utility",
     "hull_greedy": "knapsack._hull_greedy",
+    "huntington_hill": "apportionment._huntington_hill",
+    "largest_remainder": "apportionment._largest_remainder",
     "multiple_choice_knapsack": "knapsack._multiple_choice_knapsack",
     "quality_quantity": "scaling_laws._quality_quantity",
+    "sainte_lague": "apportionment._sainte_lague",
 }
 __getattr__, __dir__, __all__ = attach(__name__, HOMES)

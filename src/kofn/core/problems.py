@@ -128,6 +128,8 @@ def build(
                 checks.same_length(n, source, f"{name}[{column!r}]", len(given_labels))
         elif columns is not None:
             checks.same_length(n, source, name, len(columns))
+    if len(checked.get("bounds", ())) > 1:
+        checks.same_length(n, source, "bounds", len(checked["bounds"]))
     _join_quotas(checked)
     for name in INPUTS:
         if name in checked and name != source and name not in ("members", "rankings"):
@@ -588,6 +590,13 @@ def _within_budgets(problem: Problem, plan: Allocation) -> list[str]:
     return breaches
 
 
+def _within_bounds(problem: Problem, plan: Allocation) -> list[str]:
+    ends = checks.spread_bounds(problem.given["bounds"], problem.n)
+    amounts = np.asarray(plan.amounts)
+    outside = np.flatnonzero((amounts < ends[:, 0]) | (amounts > ends[:, 1]))
+    return [f"amount {amounts[i]} of row {i} is outside ({ends[i, 0]:g}, {ends[i, 1]:g})" for i in outside[:3]]
+
+
 def _malformed_blend(problem: Problem, plan: Blend) -> list[str]:
     if plan.form == "order" and sorted(np.asarray(plan.result).tolist()) != list(range(problem.n)):
         return ["the ranking is not an order of the alternatives"]
@@ -624,6 +633,6 @@ _AUDITS: dict[str, tuple[type[Plan], _Check, tuple[tuple[tuple[str, ...], _Check
             ((), _medoids_are_items),
         ),
     ),
-    "allocate": (Allocation, _malformed_amounts, (((), _within_budgets),)),
+    "allocate": (Allocation, _malformed_amounts, (((), _within_budgets), (("bounds",), _within_bounds))),
     "combine": (Blend, _malformed_blend, ()),
 }

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kofn.core.checks.arrays import distances, matrix, members, rankings, scores, square, weights
-from kofn.core.checks.constraints import capacity, costs, ids, margins
+from kofn.core.checks.constraints import bounds, capacity, costs, ids, margins
 from kofn.core.checks.curves import curves
 from kofn.core.checks.errors import InputError
 from kofn.core.checks.numbers import bytes_of, choice, count, entropy, number, progress, seconds, shown
@@ -113,7 +113,7 @@ VOCABULARY: dict[str, Argument] = {
         Argument("capacity", "constraint", capacity, "How many items a bin can hold: one number, or one for each bin."),
         Argument("per_item", "constraint", count, "How many bins an item goes to."),
         Argument("margins", "constraint", margins, "(row totals, column totals), with equal sums."),
-        Argument("bounds", "constraint", _as_is, "(least, most) for each item."),
+        Argument("bounds", "constraint", bounds, "(least, most) amount of all items or of each; None is open."),
         Argument(
             "include", "constraint", _as_is, "Items that must be picked: row numbers, or ids where ids are given."
         ),

@@ -274,6 +274,9 @@ def _room(draw: Draw, n: int, given: dict[str, Any]) -> None:
 
 def _spend(draw: Draw, entry: Entry, given: dict[str, Any], options: dict[str, Any], *, plain: bool) -> None:
     """sizes, levels and a budget between what the cheapest levels cost and a little more than the dearest."""
+    if "curves" not in given:
+        _units(draw, entry, given)
+        return
     n, width = np.asarray(given["curves"]).shape
     sizes, levels = np.ones(n, np.int64), np.broadcast_to(np.arange(width), (n, width))
     if "sizes" in entry.options and not plain and draw(st.booleans()):
@@ -298,3 +301,20 @@ def _spend(draw: Draw, entry: Entry, given: dict[str, Any], options: dict[str, A
         options["mean_budget"] = float(np.ceil(budget / sizes.sum() * 100 + 1) / 100)
     else:
         given["budget"] = max(budget, low)
+
+
+def _units(draw: Draw, entry: Entry, given: dict[str, Any]) -> None:
+    """Scores that are votes, and whole units between what the items must and may have."""
+    votes = np.abs(np.asarray(given["scores"], np.float64))
+    if not votes.any():
+        votes[0] = 1.0
+    given["scores"] = inputs.laid_out(draw, votes)
+    n = len(votes)
+    least, most = np.zeros(n, np.int64), np.full(n, 10)
+    if "bounds" in entry.accepted and draw(st.booleans()):
+        least = np.array(draw(st.lists(st.integers(0, 2), min_size=n, max_size=n)))
+        most = least + draw(st.integers(1, 4))
+        given["bounds"] = np.stack([least, most], axis=1)
+    # Some methods give everyone one unit first.
+    low = int(np.maximum(least, 1).sum())
+    given["budget"] = min(low + draw(st.integers(0, 9)), int(most.sum()))

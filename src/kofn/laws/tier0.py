@@ -223,6 +223,9 @@ def _held_bins(case: Case) -> list[str]:
 
 
 def _held_amounts(case: Case) -> list[str]:
+    if "curves" not in case.words:
+        total = sum(case.plan.amounts.tolist())
+        return [] if total == case.words["budget"] else [f"{total} units of {case.words['budget']}"]
     problem = Levels.of(case)
     if case.plan.objective == "curves":
         spent = sum((Fraction(cost) for cost in problem.spent(case.plan.amounts)), Fraction(0))

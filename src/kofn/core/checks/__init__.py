@@ -18,6 +18,7 @@ from kofn.core.checks.arrays import sparse_rows as sparse_rows
 from kofn.core.checks.arrays import square as square
 from kofn.core.checks.arrays import vector as vector
 from kofn.core.checks.arrays import weights as weights
+from kofn.core.checks.constraints import bounds as bounds
 from kofn.core.checks.constraints import capacity as capacity
 from kofn.core.checks.constraints import costs as costs
 from kofn.core.checks.constraints import ids as ids
@@ -25,6 +26,7 @@ from kofn.core.checks.constraints import keys_listed as keys_listed
 from kofn.core.checks.constraints import margins as margins
 from kofn.core.checks.constraints import positions as positions
 from kofn.core.checks.constraints import same_length as same_length
+from kofn.core.checks.constraints import spread_bounds as spread_bounds
 from kofn.core.checks.constraints import spread_costs as spread_costs
 from kofn.core.checks.curves import curves as curves
 from kofn.core.checks.curves import forbidden_levels as forbidden_levels

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from kofn.core.arrays import Array, Ints
-from kofn.core.checks.arrays import as_array, is_sparse, refuse_nonfinite, vector
+from kofn.core.checks.arrays import as_array, as_float, is_sparse, refuse_nonfinite, vector
 from kofn.core.checks.errors import InputError
 from kofn.core.checks.kinds import frame_kind
 from kofn.core.checks.numbers import count, is_number, shown
@@ -41,6 +41,43 @@ def spread_costs(value: Any, shape: tuple[int, ...], name: str = "costs") -> Any
     if array.shape != (shape[0] * shape[1],):
         raise InputError(f"{name} has shape {array.shape}; give one an entry, {shape}, or one a column, ({shape[1]},)")
     return array
+
+
+def bounds(value: Any, name: str = "bounds") -> Array:
+    """(1, 2) or (n, 2) the least and the most of all items, or of each; 0 and infinity where an end is open.
+
+    Raises:
+        InputError: another shape, text, a negative end, or a least above the most.
+
+    Examples:
+        >>> bounds((1, None)).tolist(), bounds([(0, 2), (1, 3)]).tolist()
+        ([[1.0, inf]], [[0.0, 2.0], [1.0, 3.0]])
+    """
+    array = as_array(value, name)
+    if array.dtype == object:
+        array = np.where(np.equal(array, None), np.nan, array)
+    if array.shape[-1:] != (2,) or array.ndim > 2:
+        raise InputError(f"{name} has shape {array.shape}; give (least, most), or one such pair for each item, (n, 2)")
+    ends = np.array(as_float(array.reshape(-1, 2), name), np.float64)
+    if not len(ends):
+        raise InputError(f"{name} is empty; give (least, most), or one such pair for each item")
+    ends = np.where(np.isnan(ends), (0.0, np.inf), ends)
+    wrong = (ends < 0).any(axis=1) | np.isinf(ends[:, 0]) | (ends[:, 0] > ends[:, 1])
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise InputError(
+            f"{name} at row {row} is ({ends[row, 0]:g}, {ends[row, 1]:g}); give 0 <= least <= most, None where an end "
+            "is open"
+        )
+    return ends
+
+
+def spread_bounds(value: Any, n: int, name: str = "bounds") -> Array:
+    """(n, 2) bounds of each item; 0 and infinity where none are given."""
+    ends = np.array([[0.0, np.inf]]) if value is None else bounds(value, name)
+    if len(ends) > 1:
+        same_length(n, "the input", name, len(ends))
+    return np.broadcast_to(ends, (n, 2))
 
 
 def ids(value: Any, name: str = "ids") -> Array:

@@ -1,0 +1,68 @@
+"""Share whole units in proportion to scores by D'Hondt's divisors 1, 2, 3, ..: favours large items."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from numpy.typing import ArrayLike
+
+from kofn.allocation.apportionment._apportion import apportion
+from kofn.allocation.apportionment._claims import Shifted
+from kofn.core.draws import Draw
+from kofn.core.plans import Allocation
+from kofn.core.registry import method
+
+
+@method(
+    "allocate",
+    traits=("sandwich",),
+    cost="O(n log(budget)) time, O(n) memory; ties among many items are sorted exactly",
+    exact="whole numbers that add up to the budget exactly; exact ties are told and go to the first rows",
+    paper="balinski1982",
+    draws=Draw(silent=("duality",)),
+    aliases=(
+        "jefferson",
+        "hagenbach_bischoff",
+    ),
+)
+def dhondt(
+    scores: ArrayLike,
+    *,
+    budget: float,
+    bounds: ArrayLike | None = None,
+) -> Allocation:
+    """Share whole units in proportion to scores by D'Hondt's divisors 1, 2, 3, ..: favours large items.
+
+    Each unit goes to the largest score / (units + 1) (Jefferson, Hagenbach-Bischoff). Never below the quota rounded
+    down.
+
+    Args:
+        scores: (n,) votes, sizes or weights, >= 0, not all 0.
+        budget: how many units there are, a whole number; all are given out.
+        bounds: (least, most) units for all items, or one such pair for each; None leaves an end open.
+
+    Returns:
+        An `Allocation`: `amounts` are whole numbers that add up to `budget`, `marginal_up` the claim of an item to one
+        more and `marginal_down` that to its last unit (NaN where it may have no more or no fewer), `price` the largest
+        claim left. `value` is the sum of the quotients that got a unit, the most that this many units can have.
+        `info` has `quotas` (exact shares), `uniform` (the same units whatever the scores) and, where the last units
+        were tied, `tied` (the rows) and `tied_units`.
+
+    Raises:
+        InfeasibleError: the budget is below the sum of the least or above that of the most.
+        InputError: scores that are negative, NaN or all 0; a budget that is no whole number.
+
+    Cost: O(n log(budget)) time, O(n) memory.
+
+    Guarantee: the largest units per score is the least possible. Claims near the last unit are compared as fractions,
+    so that ties are ties; of equal claims the lowest row comes first.
+
+    References:
+        Balinski & Young 1982, Fair Representation, Yale University Press.
+
+    Examples:
+        >>> from kofn.allocation import dhondt
+        >>> dhondt([340_000, 280_000, 160_000, 60_000], budget=7).amounts.tolist()
+        [3, 3, 1, 0]
+    """
+    return apportion(scores, budget, bounds, "dhondt", lambda votes, units: Shifted(votes, units, Fraction(1)))
