@@ -19,6 +19,7 @@ PLAIN: dict[str, Any] = {
     "distances": DISTANCES,
     "similarity": 10.0 - DISTANCES,
     "scores": np.array([3.0, 1.0, 2.0, 5.0, 4.0, 0.5]),
+    "allocate quotas": {"a": (0, 3)},
     "allocate scores": np.array([3.0, 1.0, 2.0, 5.0, 4.0, 0.5]),
     "bounds": (0, 10),
     "assign scores": np.arange(18.0).reshape(6, 3) % 7,
@@ -438,3 +439,8 @@ HOSTILE["base adapters"] = {
 }
 # True or False, and nothing is said of other values: it is only ever asked whether it is true.
 UNCHECKED = {"progress"}
+# Quotas of an allocation are of costs: a group may cost up to its dearest levels.
+HOSTILE["allocate quotas"] = {
+    **{name: bad for name, bad in HOSTILE["quotas"].items() if name != "too many"},
+    "too much": (lambda v: {"a": (7, 9)}, "@: group 'a' must cost at least 7, and its dearest levels cost 4"),
+}

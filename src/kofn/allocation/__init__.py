@@ -8,6 +8,7 @@ from kofn.core.lazy import attach
 HOMES = {
     "Utility": "scaling_laws._fit_utility",
     "adams": "apportionment._adams",
+    "constrained_knapsack": "knapsack._constrained_knapsack",
     "dean": "apportionment._dean",
     "dhondt": "apportionment._dhondt",
     "fit_utility": "scaling_laws._fit_utility",

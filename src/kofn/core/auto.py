@@ -24,7 +24,14 @@ AUTO: dict[str, tuple[tuple[str, str], ...]] = {
         ("dynmsc", "the same with an init: as many groups as the medoid silhouette finds"),
         ("laplacian_shot", "vectors and a few labels"),
     ),
-    "allocate": (("multiple_choice_knapsack", "curves: exact"),),
+    "allocate": (
+        ("multiple_choice_knapsack", "curves: exact"),
+        (
+            "constrained_knapsack",
+            "curves with groups' quotas, k, tied items, other resources or pairs: exact, by HiGHS",
+        ),
+        ("sainte_lague", "scores: whole units in proportion, which add up exactly"),
+    ),
     "combine": (
         ("borda", "rankings: averaged Borda points, missing scores allowed"),
         ("greedy_soup", "members with a score: averages those that help"),

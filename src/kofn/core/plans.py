@@ -431,6 +431,15 @@ class Allocation(Plan, _Listed):
         total = float(np.sum(self.amounts))
         return np.asarray(self.amounts, np.float64) / total if total else np.zeros(np.shape(self.amounts))
 
+    @property
+    def at_bounds(self) -> NDArray[np.int8]:
+        """(n,) -1 where an item is at the least it may have, 1 at the most, 0 between; 2 where it has no choice."""
+        out = np.zeros(self.n, np.int8)
+        if self.bounds is not None:
+            least, most = (self.amounts == self.bounds[:, side] for side in (0, 1))
+            out[least], out[most], out[least & most] = -1, 1, 2
+        return out
+
     def _columns(self) -> dict[str, Any]:
         out = {
             "id": self.keys(np.arange(self.n)),

@@ -33,6 +33,7 @@ _MOST_COLUMNS, _UNLIKE = 1_000, 30.0
 _ROOM = 4 * 2**30
 # Options that hold pairs of items.
 LINKS = ("must_link", "cannot_link")
+PAIRS = (*LINKS, "precedence", "exclusions")
 _PER_ITEM = ("y", "groups", "costs")
 # Rows by which it is told what a table looks like.
 _HEAD = 1_000
@@ -130,7 +131,7 @@ def build(
             checks.same_length(n, source, name, len(columns))
     if len(checked.get("bounds", ())) > 1:
         checks.same_length(n, source, "bounds", len(checked["bounds"]))
-    _join_quotas(checked)
+    _join_quotas(checked, of_budget=verb == "allocate")
     for name in INPUTS:
         if name in checked and name != source and name not in ("members", "rankings"):
             checks.same_length(n, source, name, _length(checked[name]))
@@ -207,7 +208,7 @@ def pairs_by_row(options: Mapping[str, Any], ids: NDArray[Any] | None) -> dict[s
     if ids is None:
         return {}
     rows = {}
-    for name in LINKS:
+    for name in PAIRS:
         try:
             links = np.asarray(options.get(name))
         except ValueError:
@@ -280,11 +281,15 @@ def _by_cosine(given: Mapping[str, Any]) -> bool:
     return given.get("metric") == "cosine" and given.get("objective") in (None, "facility_location")
 
 
-def _join_quotas(checked: dict[str, Any]) -> None:
-    """Each quota under its group's own name and in whole numbers; several columns of groups only for quotas."""
+def _join_quotas(checked: dict[str, Any], *, of_budget: bool) -> None:
+    """Each quota under its group's own name and in whole numbers; several columns of groups only for quotas.
+
+    With `of_budget` shares are of the budget, and stay shares."""
     groups, quotas = checked.get("groups"), checked.get("quotas")
     if groups is not None and quotas is not None:
-        checked["groups"], checked["quotas"] = checks.resolved(groups, quotas, checked.get("k"), checked.get("budget"))
+        checked["groups"], checked["quotas"] = checks.resolved(
+            groups, quotas, checked.get("k"), checked.get("budget"), keep_shares=of_budget
+        )
     elif isinstance(groups, Mapping):
         raise InputError("groups has columns, which only quotas read; give one group label an item, shape (n,)")
 
@@ -590,6 +595,11 @@ def _within_budgets(problem: Problem, plan: Allocation) -> list[str]:
     return breaches
 
 
+def _at_most_k(problem: Problem, plan: Allocation) -> list[str]:
+    above, k = int((np.asarray(plan.amounts) > 0).sum()), problem.given["k"]
+    return [f"{above} items are above zero, k={k}"] if above > k else []
+
+
 def _within_bounds(problem: Problem, plan: Allocation) -> list[str]:
     ends = checks.spread_bounds(problem.given["bounds"], problem.n)
     amounts = np.asarray(plan.amounts)
@@ -633,6 +643,10 @@ _AUDITS: dict[str, tuple[type[Plan], _Check, tuple[tuple[tuple[str, ...], _Check
             ((), _medoids_are_items),
         ),
     ),
-    "allocate": (Allocation, _malformed_amounts, (((), _within_budgets), (("bounds",), _within_bounds))),
+    "allocate": (
+        Allocation,
+        _malformed_amounts,
+        (((), _within_budgets), (("bounds",), _within_bounds), (("k",), _at_most_k)),
+    ),
     "combine": (Blend, _malformed_blend, ()),
 }

@@ -20,6 +20,7 @@ from kofn.core.registry import DERIVE, Entry
 from kofn.laws import inputs
 from kofn.laws.families import gather, options_of
 from kofn.laws.inputs import Draw
+from kofn.laws.sides import draw_sides
 from kofn.objectives import base
 
 # Which inputs a qualifier needs: a metric needs rows, weights apply to pools that are compared pairwise.
@@ -290,6 +291,12 @@ def _spend(draw: Draw, entry: Entry, given: dict[str, Any], options: dict[str, A
         options["levels"] = levels
     costs = sizes[:, None] * np.broadcast_to(levels, (n, width))
     allowed = np.isfinite(given["curves"])
+    if "bounds" in entry.accepted and not plain and draw(st.booleans()):
+        witness = np.broadcast_to(levels, (n, width))[np.arange(n), allowed.argmax(axis=1)]
+        open_ = np.array(draw(st.lists(st.integers(0, 3), min_size=n, max_size=n)))
+        ends = np.stack([np.where(open_ & 1, 0, witness), np.where(open_ & 2, math.inf, witness)], axis=1)
+        given["bounds"] = ends
+        allowed &= (levels >= ends[:, :1]) & (levels <= ends[:, 1:])
     low = np.where(allowed, costs, costs.max()).min(axis=1).sum().item()
     high = np.where(allowed, costs, costs.min()).max(axis=1).sum().item()
     share = draw(st.sampled_from((0.0, 0.2, 0.35, 0.5, 0.65, 0.8, 1.0, 1.1)))
@@ -301,6 +308,8 @@ def _spend(draw: Draw, entry: Entry, given: dict[str, Any], options: dict[str, A
         options["mean_budget"] = float(np.ceil(budget / sizes.sum() * 100 + 1) / 100)
     else:
         given["budget"] = max(budget, low)
+    if "quotas" in entry.accepted:
+        draw_sides(draw, given, options, np.broadcast_to(levels, (n, width)), costs, allowed)
 
 
 def _units(draw: Draw, entry: Entry, given: dict[str, Any]) -> None:

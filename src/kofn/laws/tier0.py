@@ -294,7 +294,7 @@ def named(case: Case) -> bool:
         if name in case.given
     }
     options = dict(case.options)
-    for name in set(problems.LINKS) & options.keys():
+    for name in set(problems.PAIRS) & options.keys():
         links = options[name]
         pairs = keys[np.asarray(links, np.int64).reshape(-1, 2)]
         options[name] = pairs if isinstance(links, np.ndarray) else pairs.tolist()

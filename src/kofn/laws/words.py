@@ -169,7 +169,11 @@ class Levels:
             # A mean as written in decimals: 0.29 of 100 is 29.
             budget = Fraction(repr(options["mean_budget"])) * sum(Fraction(size.item()) for size in sizes)
         whole = bool((costs == np.floor(costs)).all())
-        return cls(levels, curves.astype(np.float64), costs, budget, whole, options.get("sense", "min"))
+        sense, table = options.get("sense", "min"), curves.astype(np.float64)
+        if "bounds" in case.words:
+            ends = np.broadcast_to(np.asarray(case.words["bounds"], np.float64), (n, 2))
+            table[(levels < ends[:, :1]) | (levels > ends[:, 1:])] = -math.inf if sense == "max" else math.inf
+        return cls(levels, table, costs, budget, whole, sense)
 
     def level(self, item: int, amount: Any, value: float) -> int | None:
         """The column with this amount and value, or None."""

@@ -6,6 +6,7 @@ from kofn.core.lazy import attach
 
 # Generated below this line by `make index`.
 HOMES = {
+    "constrained_knapsack": "_constrained_knapsack",
     "hull_greedy": "_hull_greedy",
     "multiple_choice_knapsack": "_multiple_choice_knapsack",
 }

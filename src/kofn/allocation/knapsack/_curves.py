@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from kofn.allocation._levels import sizes_and_levels
+from kofn.allocation._uniform import uniform
 from kofn.allocation.knapsack import _knapsack
 from kofn.core import checks
 from kofn.core.arrays import Floats, Ints
-from kofn.core.checks import InputError
+from kofn.core.checks import InfeasibleError, InputError
 from kofn.core.plans import Allocation
 
 
@@ -47,10 +48,13 @@ class Problem:
         sizes: ArrayLike | None,
         levels: ArrayLike | None,
         sense: str,
+        bounds: ArrayLike | None = None,
     ) -> Problem:
         """Check the words and options of the call."""
         scale, amounts = sizes_and_levels(curves, sizes, levels)
         forbidden = checks.forbidden_levels(curves, sense)
+        if bounds is not None:
+            forbidden = _outside(amounts, checks.spread_bounds(bounds, len(curves)), forbidden)
         if forbidden.any():
             column = np.where(forbidden, _first_allowed(forbidden)[:, None], np.arange(curves.shape[1]))
             curves, amounts = (np.take_along_axis(table, column, 1) for table in (curves, amounts))
@@ -71,24 +75,27 @@ class Problem:
             )
         return cls(curves, amounts, scale[:, None] * amounts, budget, sense, forbidden)
 
-    def menu(self) -> _knapsack.Menu:
-        """The levels of each item that are worth considering."""
+    @property
+    def losses(self) -> Floats:
+        """(n, L) what is made small, finite also where a level is forbidden."""
         losses = self.curves.astype(np.float64)
-        return _knapsack.menu(self.costs, losses if self.sense == "min" else -losses, self.budget)
+        return losses if self.sense == "min" else -losses
+
+    def menu(self, budget: float | int | None = None) -> _knapsack.Menu:
+        """The levels of each item that are worth considering, within another budget where one is given."""
+        return _knapsack.menu(self.costs, self.losses, self.budget if budget is None else budget)
 
     def plan(
         self,
-        menu: _knapsack.Menu,
-        choice: Ints,
+        level: Ints,
         price: float,
         *,
         lower: float | None,
         status: str,
         info: dict[str, Any],
     ) -> Allocation:
-        """The plan for this choice; `lower` is the bound on the loss, None where the choice is optimal."""
-        rows = np.arange(menu.n)
-        level = menu.level[rows, choice]
+        """The plan for these columns; `lower` is the bound on the loss, None where they are optimal."""
+        rows = np.arange(len(level))
         values = self.curves[rows, level].astype(np.float64)
         value = math.fsum(values.tolist())
         spent = self.costs[rows, level]
@@ -97,7 +104,7 @@ class Problem:
         bound = value if lower is None else min(lower, value) if self.sense == "min" else max(-lower, value)
         up, down = self._marginals(level)
         return Allocation(
-            n=menu.n,
+            n=len(level),
             amounts=self.levels[rows, level],
             values=values,
             price=price,
@@ -114,23 +121,39 @@ class Problem:
             objective="curves",
             info={
                 "level": np.where(self.forbidden[rows, level], _first_allowed(self.forbidden), level),
-                **self._warnings(),
+                "uniform": uniform(self.curves, self.levels, self.costs, self.budget),
+                **self._remarks(),
                 **info,
             },
         )
 
-    def _warnings(self) -> dict[str, list[str]]:
+    def _remarks(self) -> dict[str, list[str]]:
+        """What looks wrong in the question (warnings), and what is worth knowing (notes)."""
+        remarks = {"warnings": self._all_worse(), "notes": self._more_than_enough()}
+        return {kind: lines for kind, lines in remarks.items() if lines}
+
+    def _all_worse(self) -> list[str]:
         """That every curve gets worse with the amount, so that nothing is worth buying: mostly the wrong sense."""
-        losses = self.curves.astype(np.float64) * (1.0 if self.sense == "min" else -1.0)
+        losses = self.losses
         rows = np.arange(len(losses))
         if (losses[rows, self.levels.argmax(axis=1)] < losses[rows, self.levels.argmin(axis=1)]).any():
-            return {}  # nearly always, and cheaper than to sort
+            return []  # nearly always, and cheaper than to sort
         order = np.lexsort((losses, self.levels), axis=1)
         steps = np.diff(np.take_along_axis(losses, order, 1), axis=1)
         if not (steps >= 0).all() or not (steps > 0).any():
-            return {}
+            return []
         words = ("rise", "gains", "max") if self.sense == "min" else ("fall", "losses", "min")
-        return {"warnings": ["all curves {} with the amount: {}? then sense={!r}".format(*words)]}
+        return ["all curves {} with the amount: {}? then sense={!r}".format(*words)]
+
+    def _more_than_enough(self) -> list[str]:
+        """That the budget is more than all items can take."""
+        dearest = float(self.costs.max(axis=1).astype(np.float64).sum())
+        if self.budget <= dearest * (1 + 1e-9):
+            return []
+        return [
+            f"budget={self.budget:.15g} is above {dearest:.15g}, what the dearest level of every item costs in total; "
+            f"{self.budget - dearest:.6g} cannot be spent"
+        ]
 
     def _marginals(self, level: Ints) -> tuple[Floats, Floats]:
         """The gain of the next dearer level, and the loss of the next cheaper one; NaN where there is none."""
@@ -145,6 +168,26 @@ class Problem:
             best = np.where(nearest, worth, -np.inf).max(axis=1)
             out.append(np.where(side.any(axis=1), toward * (best - now), np.nan))
         return out[0], out[1]
+
+
+def _outside(amounts: NDArray[Any], ends: Floats, forbidden: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """(n, L) what was forbidden, and all levels outside the bounds.
+
+    Raises:
+        InfeasibleError: an item has no level within its bounds.
+    """
+    outside: NDArray[np.bool_] = forbidden | (amounts < ends[:, :1]) | (amounts > ends[:, 1:])
+    nothing = outside.all(axis=1)
+    if nothing.any():
+        row = int(nothing.argmax())
+        has = np.unique(amounts[row][~forbidden[row]])
+        low, high = ends[row].tolist()
+        nearest = float(has[np.maximum(low - has, has - high).argmin()])
+        raise InfeasibleError(
+            f"bounds at {checks.item_name(row)} are ({low:g}, {high:g}), and none of its {len(has)} levels lies "
+            f"between; the nearest is {nearest:g}, {max(low - nearest, nearest - high):g} away"
+        )
+    return outside
 
 
 def _first_allowed(forbidden: NDArray[np.bool_]) -> Ints:

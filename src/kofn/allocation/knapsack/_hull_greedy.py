@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from kofn.allocation.knapsack import _knapsack
 from kofn.allocation.knapsack._curves import Problem
+from kofn.allocation.knapsack._frontier import frontier as trade_off
 from kofn.core.plans import Allocation
 from kofn.core.registry import method
 
@@ -29,6 +30,8 @@ def hull_greedy(
     levels: ArrayLike | None = None,
     sense: Literal["min", "max"] = "min",
     mean_budget: float | None = None,
+    bounds: ArrayLike | None = None,
+    frontier: bool = False,
 ) -> Allocation:
     """Give each item one of its levels by climbing the curves' convex hulls, always where a unit of budget saves most.
 
@@ -41,6 +44,8 @@ def hull_greedy(
         levels: (L,) or (n, L) amounts, >= 0, in any order, default 0..L-1.
         sense: "min" for losses, "max" for values.
         mean_budget: instead of `budget`, the total over the summed sizes.
+        bounds: (least, most) amount for all items, or one such pair for each; levels outside are left out.
+        frontier: the whole trade-off curve beside the plan, as of `multiple_choice_knapsack`.
 
     Returns:
         An `Allocation` as from `multiple_choice_knapsack`. `status` is "optimal" where the steps spend the budget
@@ -68,10 +73,12 @@ def hull_greedy(
         >>> plan.amounts.tolist(), plan.value, plan.bound
         ([2, 1], 11.0, 11.0)
     """
-    problem = Problem.of(curves, budget, mean_budget, sizes, levels, sense)
+    problem = Problem.of(curves, budget, mean_budget, sizes, levels, sense, bounds)
     menu = problem.menu()
     lp = _knapsack.relax(menu)
     assert lp is not None  # nothing stops it
     reached = math.fsum(menu.loss[np.arange(menu.n), lp.choice].tolist())
     lower = None if lp.integral else reached - lp.slack * menu.unit * lp.price
-    return problem.plan(menu, lp.filled, lp.price, lower=lower, status="approximate", info={})
+    level = menu.level[np.arange(menu.n), lp.filled]
+    info = {"frontier": trade_off(problem)} if frontier else {}
+    return problem.plan(level, lp.price, lower=lower, status="approximate", info=info)

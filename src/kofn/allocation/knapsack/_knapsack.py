@@ -150,7 +150,7 @@ def relax(menu: Menu, stopped: Callable[[], bool] = never) -> Relaxed | None:
     None once `stopped()`, which is not asked about few items.
     """
     stopped = stopped if menu.n > _ITEMS_AT_ONCE else never
-    steps = _hull_steps(menu, stopped)
+    steps = hull_steps(menu, stopped)
     if steps is None or stopped():
         return None
     ends, item, steep = steps
@@ -180,7 +180,7 @@ def relax(menu: Menu, stopped: Callable[[], bool] = never) -> Relaxed | None:
     return Relaxed(choice, slack, price, filled, integral)
 
 
-def _hull_steps(menu: Menu, stopped: Callable[[], bool]) -> tuple[Ints, Ints, Floats] | None:
+def hull_steps(menu: Menu, stopped: Callable[[], bool] = never) -> tuple[Ints, Ints, Floats] | None:
     """(steps, 2) columns from and to, the item, and the loss saved a user's unit of cost, item by item on its hull.
 
     None once `stopped()`.
@@ -190,13 +190,13 @@ def _hull_steps(menu: Menu, stopped: Callable[[], bool]) -> tuple[Ints, Ints, Fl
         if stopped():
             return None
         part = slice(low, low + _ITEMS_AT_ONCE)
-        ends, item, steep = _hull_steps_of(menu.cost[part], menu.loss[part], menu.count[part], menu.unit)
+        ends, item, steep = _steps_of_some(menu.cost[part], menu.loss[part], menu.count[part], menu.unit)
         parts.append((ends, item + low, steep))
     ends, item, steep = (np.concatenate(each) for each in zip(*parts, strict=True))
     return ends, item, steep
 
 
-def _hull_steps_of(costs: Ints, losses: Floats, count: Ints, unit: float) -> tuple[Ints, Ints, Floats]:
+def _steps_of_some(costs: Ints, losses: Floats, count: Ints, unit: float) -> tuple[Ints, Ints, Floats]:
     """The steps of some items, numbered from 0."""
     column = np.broadcast_to(np.arange(costs.shape[1]), costs.shape)
     while True:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from kofn.allocation.knapsack import _knapsack
 from kofn.allocation.knapsack._curves import Problem
+from kofn.allocation.knapsack._frontier import frontier as trade_off
 from kofn.core.checks import InputError
 from kofn.core.plans import Allocation
 from kofn.core.registry import method
@@ -33,6 +35,8 @@ def multiple_choice_knapsack(
     levels: ArrayLike | None = None,
     sense: Literal["min", "max"] = "min",
     mean_budget: float | None = None,
+    bounds: ArrayLike | None = None,
+    frontier: bool = False,
     max_memory: int | None = None,
     time_limit: float | None = None,
 ) -> Allocation:
@@ -50,13 +54,19 @@ def multiple_choice_knapsack(
         levels: (L,) or (n, L) amounts, >= 0, in any order, default 0..L-1; for example bits a weight.
         sense: "min" for losses, "max" for values.
         mean_budget: instead of `budget`, the total over the summed sizes; for example 4.0 bits a weight on average.
+        bounds: (least, most) amount for all items, or one such pair for each; levels outside are left out.
+        frontier: also the whole trade-off curve, `info["frontier"]`: `budget`, `value` and `price` of every point on
+            its convex hull, all optimal plans, and the step (`item`, `amount`) by which each differs from the one
+            before. At most the time of one more solve.
         max_memory: bytes for the tables of the curves, about 100 an entry, and the dynamic program's states; default
             1 GiB for the states alone.
 
     Returns:
         An `Allocation`: `amounts` (the chosen levels' own amounts), `values` (the curves there), `price` (loss that one
         more unit of budget would save, from the LP), `marginal_up` and `marginal_down` (the gain of the next dearer
-        level and the loss of the next cheaper one, NaN where there is none), `info["level"]` (the chosen columns).
+        level and the loss of the next cheaper one, NaN where there is none), `at_bounds`, `info["level"]` (the chosen
+        columns) and `info["uniform"]` (what the same budget brings where every item gets the same: `amounts`, `value`,
+        `used`).
         `status` is "optimal" with `bound` equal to `value`, or "stopped" with a valid bound where a limit ended the
         search (by `time_limit` before there is an LP: the cheapest levels, and the bound at price 0).
 
@@ -89,15 +99,19 @@ def multiple_choice_knapsack(
     """
     room = _DEFAULT_MEMORY if max_memory is None else _room_for_states(curves.shape, max_memory)
     with Control(time_limit=time_limit) as control:
-        problem = Problem.of(curves, budget, mean_budget, sizes, levels, sense)
+        problem = Problem.of(curves, budget, mean_budget, sizes, levels, sense, bounds)
         menu = problem.menu()
         lp = _knapsack.relax(menu, control.stopped)
         if lp is None:
             solved, price = _knapsack.cheapest(menu), 0.0
         else:
             solved, price = _knapsack.solve(menu, lp, max_memory=room, stopped=control.stopped), lp.price
-    info = {"states": solved.states, "widest": solved.widest}
-    return problem.plan(menu, solved.choice, price, lower=solved.lower, status="stopped", info=info)
+        info: dict[str, Any] = {"states": solved.states, "widest": solved.widest}
+        if frontier:
+            info["frontier"] = trade_off(problem)
+    return problem.plan(
+        menu.level[np.arange(menu.n), solved.choice], price, lower=solved.lower, status="stopped", info=info
+    )
 
 
 def _room_for_states(shape: tuple[int, int], max_memory: int) -> int:

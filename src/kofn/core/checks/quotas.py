@@ -275,10 +275,12 @@ def _cells(column: tuple[Any, ...], labels: Sequence[Array], inner: Mapping[Any,
     return np.array([call(codes) for codes in cells.T])[of.ravel()], quotas
 
 
-def resolved(groups: Any, quotas: Mapping[Any, Any], k: int | None, budget: Any) -> tuple[Any, dict[Any, Any]]:
+def resolved(
+    groups: Any, quotas: Mapping[Any, Any], k: int | None, budget: Any, *, keep_shares: bool = False
+) -> tuple[Any, dict[Any, Any]]:
     """Checked groups and quotas, each quota under its group's own name and in whole numbers of picks.
 
-    Shares are rounded towards what is allowed: the least down, the most up.
+    Shares are rounded towards what is allowed: the least down, the most up. With `keep_shares` they stay fractions.
 
     Returns:
         (groups, quotas): one column and {group: (least, most)}, or {column: labels} and {column: {group: ...}}.
@@ -290,7 +292,7 @@ def resolved(groups: Any, quotas: Mapping[Any, Any], k: int | None, budget: Any)
                 f"quotas name the column {next(iter(quotas))!r}, groups is one column without a name; "
                 "give groups={column: labels}"
             )
-        return groups, _resolved_column(groups, quotas, "quotas", k, budget)
+        return groups, _resolved_column(groups, quotas, "quotas", k, budget, keep_shares)
     if not nested:
         if len(groups) > 1:
             raise InputError(
@@ -308,18 +310,18 @@ def resolved(groups: Any, quotas: Mapping[Any, Any], k: int | None, budget: Any)
         if column not in quotas:
             raise InputError(f"groups[{column!r}] has no quotas; give quotas[{column!r}], or leave the column out")
     return groups, {
-        column: _resolved_column(groups[column], inner, f"quotas[{column!r}]", k, budget)
+        column: _resolved_column(groups[column], inner, f"quotas[{column!r}]", k, budget, keep_shares)
         for column, inner in quotas.items()
     }
 
 
 def _resolved_column(
-    given: Array, quotas: Mapping[Any, Ends], name: str, k: int | None, budget: Any
-) -> dict[Any, tuple[int, int | None]]:
+    given: Array, quotas: Mapping[Any, Ends], name: str, k: int | None, budget: Any, keep_shares: bool
+) -> dict[Any, tuple[Any, Any]]:
     unique = np.unique(given)
     group_names = Names(unique)
     own = unique.tolist()
-    out: dict[Any, tuple[int, int | None]] = {}
+    out: dict[Any, tuple[Any, Any]] = {}
     called: dict[int, Any] = {}
     for group, (low, high) in quotas.items():
         code = group_names.find(group, f"{name}[{group!r}]")
@@ -333,6 +335,9 @@ def _resolved_column(
             raise InputError(f"{name} names the group {own[code]!r} twice, as {called[code]!r} and as {group!r}")
         called[code] = group
         if isinstance(low, Fraction) or isinstance(high, Fraction):
+            if keep_shares:
+                out[own[code]] = (low, high)
+                continue
             if k is None or budget is not None:
                 raise InputError(
                     f"{name}[{group!r}] is a share of the picks, whose number a budget leaves open; give whole numbers"
