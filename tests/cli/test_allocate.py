@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -89,3 +90,100 @@ def test_gains_that_are_taken_as_losses_are_noted_once(folder: Path, capsys: pyt
     code, text, err = run(capsys, *call, "--sense", "max", "--json")
     assert (code, err) == (0, "")
     assert json.loads(text)["amounts"] == [1000, 2000]
+
+
+ROWS = "layer,block,params,2,3,4,8,ms_2,ms_3,ms_4,ms_8\na,x,100,9,4,2,1,1,2,3,4\nb,x,50,7,5,3,2,1,1,2,3\nc,y,200,8,3,2,1,2,2,2,5\n"
+CALL = ("allocate", "rows.csv", "--id", "layer", "--size", "params")
+
+
+def test_the_uniform_baseline_stands_beside_the_answer(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("rows.csv").write_text(ROWS)
+    call = (*CALL, "--columns", "2,3,4,8", "--mean-budget", 5)
+    code, out, err = run(capsys, *call)
+    assert code == 0, err
+    assert "uniform, 4 an item: value 7, used 1,400; the allocation is better by" in out
+    answer = json.loads(run(capsys, *call, "--json", "-o", "bits.csv")[1])
+    assert answer["uniform"]["amounts"] == [4, 4, 4]
+    assert answer["value"] < answer["uniform"]["value"]
+    assert answer["uniform"]["used"] <= answer["budget"] == 1750
+    frame = pl.read_csv("bits.csv", null_values="NaN")
+    ends = {8: "most", 2: "least"}
+    assert frame["at_bound"].fill_null("").to_list() == [ends.get(amount, "") for amount in frame["amount"].to_list()]
+    assert "a next step brings most at" in out
+    assert "9,999 is above" not in out
+    assert "budget=9999 is above 2800" in run(capsys, *CALL, "--columns", "2,3,4,8", "--budget", 9999)[1]
+
+
+def test_limits_shares_ties_and_counts_of_a_table(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("rows.csv").write_text(ROWS)
+
+    def answer(*more: object) -> dict[str, Any]:
+        code, text, err = run(capsys, *CALL, *more, "--json")
+        assert code == 0, err
+        return json.loads(text)
+
+    plain = answer("--limit", "ms=99", "--mean-budget", 4)
+    assert plain["limits"]["ms"]["used"] > 7
+    tight = answer("--limit", "ms=7", "--mean-budget", 4)
+    assert tight["limits"]["ms"]["used"] <= 7
+    assert tight["value"] > plain["value"]
+    assert tight["uniform"]["breaks"] == []
+    assert answer("--limit", "ms=6", "--mean-budget", 4)["uniform"]["breaks"] == ["ms"]
+    tied = answer("--limit", "ms=99", "--tie", "block", "--mean-budget", 4)
+    assert tied["amounts"][0] == tied["amounts"][1]
+    share = answer("--columns", "2,3,4,8", "--mean-budget", 4, "--quota", "block=y:60%-")
+    assert share["limits"]["y"]["used"] >= 0.6 * share["budget"]
+    assert answer("--columns", "2,3,4,8", "--mean-budget", 4, "-k", 3)["amounts"]
+    assert "k=1 items may be above zero" in refused(capsys, *CALL, "--columns", "2,3,4,8", "--budget", 1400, "-k", 1)
+    Path("unit.csv").write_text("id,ms,0,1,2\na,1,9,4,1\nb,5,9,3,0\n")
+    unit = json.loads(run(capsys, "allocate", "unit.csv", "--id", "id", "--budget", 3, "--limit", "ms=6", "--json")[1])
+    assert (unit["amounts"], unit["limits"]["ms"]["used"]) == ([1, 1], 6)
+
+
+def test_bounds_are_numbers_or_columns(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("b.csv").write_text("id,low,high,0,1,2\na,1,,9,4,1\nb,,1,9,3,0\nc,,,5,5,5\n")
+    call = ("allocate", "b.csv", "--id", "id", "--budget", 3, "--json")
+    assert json.loads(run(capsys, *call, "--min", "low", "--max", "high")[1])["amounts"] == [2, 1, 0]
+    assert json.loads(run(capsys, *call, "--columns", "0,1,2", "--min", 1, "--max", 1)[1])["amounts"] == [1, 1, 1]
+    assert "--min lower: no number and no column of b.csv" in refused(capsys, *call, "--min", "lower")
+    assert "budget=1 is below 3" in refused(capsys, *call[:-2], 1, "--columns", "0,1,2", "--min", 1)
+
+
+def test_the_frontier_is_printed_and_in_the_answer(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("f.csv").write_text("id,0,1,2\na,9,4,1\nb,9,3,0\n")
+    call = ("allocate", "f.csv", "--id", "id", "--budget", 2, "--frontier")
+    assert "value by budget, 5 points: 0: 18, 1: 12, 2: 7, 3: 4, 4: 1" in run(capsys, *call)[1]
+    frontier = json.loads(run(capsys, *call, "--json")[1])["frontier"]
+    assert (frontier["budget"], frontier["value"]) == ([0, 1, 2, 3, 4], [18, 12, 7, 4, 1])
+
+
+def test_votes_are_shared_in_whole_seats(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("votes.csv").write_text("party,votes\nred,47000\nblue,16000\ngreen,15900\ngrey,12000\npink,6000\nblack,3100\n")
+    call = ("allocate", "votes.csv", "--id", "party")
+    code, out, err = run(capsys, *call, "--budget", 120, "--method", "sainte_lague")
+    assert code == 0, err
+    assert "used 120 of 120" in out
+    assert "in proportion to column votes" in out
+    assert "  red: 56" in out
+    answer = json.loads(run(capsys, *call, "--budget", 10, "-m", "largest_remainder", "--json")[1])
+    assert answer["amounts"] == [5, 2, 1, 1, 1, 0]
+    most = json.loads(run(capsys, *call, "--budget", 10, "-m", "dhondt", "--min", 1, "--max", 4, "--json")[1])
+    assert (sum(most["amounts"]), min(most["amounts"]), max(most["amounts"])) == (10, 1, 4)
+    assert "--method sainte_lague" in refused(capsys, *call, "--budget", 10)
+    Path("two.csv").write_text("party,votes,members\nred,47,3\nblue,16,9\n")
+    two = ("allocate", "two.csv", "--id", "party", "--budget", 5, "-m", "dhondt")
+    assert "has 2 numeric columns (votes, members)" in refused(capsys, *two)
+    assert run(capsys, *two, "--columns", "votes")[0] == 0
+    Path("tie.csv").write_text("party,votes\nred,5\nblue,5\n")
+    tie = run(capsys, "allocate", "tie.csv", "--id", "party", "--budget", 3, "-m", "dhondt")
+    assert "a tie: 1 of the units went to the first in order of 2 items" in tie[2]
+
+
+def test_which_way_is_better_is_said_once(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("g.csv").write_text("id,0,1,2\na,0,4,9\nb,0,3,4\n")
+    call = ("allocate", "g.csv", "--id", "id", "--budget", 2)
+    assert json.loads(run(capsys, *call, "--higher", "--json")[1])["amounts"] == [2, 0]
+    assert json.loads(run(capsys, *call, "--lower", "--json")[1])["amounts"] == [0, 0]
+    assert "do not agree" in refused(capsys, *call, "--higher", "--sense", "min")
+    assert "--limit 'ms'" in refused(capsys, *call, "--limit", "ms")
+    assert "names 'ms' twice" in refused(capsys, *call, "--limit", "ms=1", "--limit", "ms=2")

@@ -13,7 +13,7 @@ from kofn.core.arrays import Ints
 
 
 def uniform(curves: NDArray[Any], levels: NDArray[Any], costs: NDArray[Any], budget: float | int) -> dict[str, Any]:
-    """The largest amount that every item can have within the budget, and what it brings: amounts, value, used.
+    """The largest amount that every item can have within the budget, and what it brings: amounts, level, value, used.
 
     Each item gets its largest level that is no more than this amount, or where it has none so small, its least.
 
@@ -52,4 +52,9 @@ def uniform(curves: NDArray[Any], levels: NDArray[Any], costs: NDArray[Any], bud
         low, high = (middle, high) if spent(columns(tops[middle])) <= limit else (low, middle)
     column = columns(tops[low])
     values = curves[rows, column].astype(np.float64)
-    return {"amounts": levels[rows, column], "value": math.fsum(values.tolist()), "used": spent(column)}
+    return {
+        "amounts": levels[rows, column],
+        "level": column,
+        "value": math.fsum(values.tolist()),
+        "used": spent(column),
+    }

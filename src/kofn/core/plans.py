@@ -450,6 +450,9 @@ class Allocation(Plan, _Listed):
         for name in ("marginal_up", "marginal_down"):
             if getattr(self, name) is not None:
                 out[name] = getattr(self, name)
+        if self.bounds is not None:
+            # In the order of `at_bounds`: between, least, most, both.
+            out["at_bound"] = np.array(["", "most", "both", "least"])[self.at_bounds]
         return out
 
     def headline(self) -> str:

@@ -29,6 +29,18 @@ def amount_of(name: str) -> float | None:
     return int(amount) if amount.is_integer() else amount
 
 
+def columns_by_level(stem: str, names: Sequence[str]) -> dict[float, str]:
+    """The columns of one quantity by level: "ms_2", "ms_4" of "ms", whatever stands between the two.
+
+    Examples:
+        >>> columns_by_level("ms", ["ms_2", "ms 4", "msb_8", "ms"])
+        {2: 'ms_2', 4: 'ms 4'}
+    """
+    parts = {name: re.fullmatch(rf"{re.escape(stem)}[ _@.:-]?(\d+(\.\d+)?)", name.strip()) for name in names}
+    levels = {name: amount_of(match[1]) for name, match in parts.items() if match}
+    return {level: name for name, level in levels.items() if level is not None}
+
+
 def refuse_no_levels(source: str, names: Sequence[str], sizes: str, levels: str) -> None:
     """Refuse a column whose name is not like those of the others, which are numbers or hold numbers.
 

@@ -81,9 +81,10 @@ def _limits(bounds: Any, n: int, budget: int) -> tuple[Ints, Ints]:
         )
     low, high = sum(least.tolist()), sum(np.minimum(np.floor(ends[:, 1]), _MOST_UNITS).astype(np.int64).tolist())
     if budget < low:
+        most_of_all = f"that of the most is {high}" if np.isfinite(ends[:, 1]).all() else "the most is open"
         raise InfeasibleError(
-            f"budget={budget} is below {low}, the sum of the least of all items (that of the most is {high}); raise it "
-            f"by {low - budget}"
+            f"budget={budget} is below {low}, the sum of the least of all items ({most_of_all}); raise it by "
+            f"{low - budget}"
         )
     if budget > high:
         raise InfeasibleError(

@@ -187,9 +187,12 @@ def _plan(problem: Problem, level: Ints, answer: Answer, rows: list[Row]) -> All
     price = max(float(answer.prices[0]), 0.0)
     plan = problem.plan(level, price, lower=lower, status="stopped", info=answer.info)
     sides = rows[1:]
+    same = plan.info["uniform"]
+    broken = [row.name for row in sides if row.excess(same["level"]) > 0]
     return dataclasses.replace(
         plan,
         objective="constrained_curves",
+        info=plan.info | {"uniform": same | {"breaks": broken}},
         used=plan.used | {row.name: row.total(level) for row in sides},
         budget=plan.budget | {row.name: _limit(row) for row in sides if row.high < math.inf},
         prices={row.name: float(price) for row, price in zip(rows, answer.prices.tolist(), strict=True)},

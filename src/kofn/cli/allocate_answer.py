@@ -1,0 +1,147 @@
+"""What `kofn allocate` prints: for people and for machines."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from kofn.cli.allocate_arguments import AllocateArguments
+from kofn.cli.allocate_reading import Curves
+from kofn.core.plans import Allocation
+
+# How many columns of levels are named in one line, items below one another, and points of the frontier.
+_SHOWN, _ITEMS, _POINTS = 12, 10, 7
+
+
+def answer(plan: Allocation, arguments: AllocateArguments) -> dict[str, Any]:
+    """The answer for machines."""
+    out = {
+        "method": plan.method,
+        "items": plan.n,
+        "value": plan.value,
+        "sense": plan.sense,
+        "bound": plan.bound,
+        "status": plan.status,
+        "used": plan.used.get("budget"),
+        "budget": plan.budget.get("budget"),
+        "price": plan.price,
+        "seconds": plan.info["seconds"],
+        "output": arguments.output,
+        "report": arguments.report,
+        "warnings": plan.info.get("warnings", []),
+        "notes": plan.info.get("notes", []),
+        "amounts": plan.amounts,
+        "marginal_up": plan.marginal_up,
+        "marginal_down": plan.marginal_down,
+        "at_bounds": plan.at_bounds,
+        "uniform": plan.info.get("uniform"),
+        "limits": {
+            name: {"used": used, "limit": plan.budget.get(name), "price": plan.prices.get(name)}
+            for name, used in plan.used.items()
+            if name != "budget"
+        },
+    }
+    if "frontier" in plan.info:
+        out["frontier"] = plan.info["frontier"]
+    return out
+
+
+def render(plan: Allocation, arguments: AllocateArguments, curves: Curves) -> str:
+    """The answer for people."""
+    used, budget = plan.used.get("budget"), plan.budget.get("budget")
+    spent = "" if used is None else f", used {_amount(used)}" + ("" if budget is None else f" of {_amount(budget)}")
+    value = f", value {plan.value:.6g}" if np.isfinite(plan.value) else ""
+    lines = [f"{plan.method}: {plan.n} items{value} ({plan.status}){spent}"]
+    lines += [_levels(arguments, curves), *_uniform(plan)]
+    if plan.price is not None:
+        lines.append(f"price: one more unit of budget is worth about {plan.price:.4g}")
+    lines += [*_next_level(plan), *_other_limits(plan), *_at_bounds(plan), *_frontier(plan)]
+    lines += plan.info.get("notes", [])
+    if arguments.output:
+        lines.append(f"amounts -> {arguments.output}")
+    else:
+        keys = plan.keys(np.arange(plan.n)).tolist()
+        listed = list(zip(keys, plan.amounts.tolist(), strict=True))[:_ITEMS]
+        lines += [f"  {key}: {_amount(amount)}" for key, amount in listed]
+        if plan.n > _ITEMS:
+            lines.append(f"  ... {plan.n - _ITEMS:,} more; -o writes all")
+    if arguments.report:
+        lines.append(f"report -> {arguments.report}")
+    return "\n".join(lines)
+
+
+def _amount(value: float | int) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.10g}"
+
+
+def _levels(arguments: AllocateArguments, curves: Curves) -> str:
+    """Which columns are the levels, and what each costs."""
+    shown = [*curves.columns[:_SHOWN], *(["..."] if len(curves.columns) > _SHOWN else [])]
+    if curves.word == "scores":
+        return f"in proportion to column {shown[0]}"
+    if "family" in arguments.options:
+        return f"curves of the family {arguments.options['family']} with the parameters {', '.join(shown)}"
+    if curves.levels is not None and not arguments.levels:
+        return f"levels by the names of the columns: {', '.join(curves.columns)}"
+    amounts = "of --levels" if arguments.levels else "0, 1, 2, .. (--levels A,B gives other amounts)"
+    return f"levels {amounts}: column{'s' if len(shown) > 1 else ''} {', '.join(shown)}"
+
+
+def _uniform(plan: Allocation) -> list[str]:
+    """What the same budget brings where every item gets the same."""
+    uniform = plan.info.get("uniform")
+    if uniform is None or not np.isfinite(uniform["value"]):
+        return []
+    amounts = np.asarray(uniform["amounts"])
+    low, high = amounts.min().item(), amounts.max().item()
+    each = _amount(low) if low == high else f"{_amount(low)} to {_amount(high)}"
+    change = plan.value - uniform["value"]
+    better = change if plan.sense == "max" else -change
+    share = f" ({abs(change) / abs(uniform['value']):.1%})" if uniform["value"] else ""
+    verdict = "no better" if better <= 0 else f"better by {better:.4g}{share}"
+    if uniform.get("breaks"):
+        verdict = f"it breaks {', '.join(uniform['breaks'])}"
+    else:
+        verdict = f"the allocation is {verdict}"
+    same = f"uniform, {each} an item: value {uniform['value']:.6g}"
+    return [f"{same}, used {_amount(uniform['used'])}; {verdict}"]
+
+
+def _next_level(plan: Allocation) -> list[str]:
+    """Who gains most by one more level."""
+    up = plan.marginal_up
+    if up is None or np.isnan(up).all() or not np.nanmax(up) > 0:
+        return []
+    item = int(np.nanargmax(up))
+    return [f"a next step brings most at {plan.keys(np.array([item])).tolist()[0]}: {up[item]:.4g}"]
+
+
+def _other_limits(plan: Allocation) -> list[str]:
+    lines = []
+    for name, used in plan.used.items():
+        if name == "budget":
+            continue
+        limit, price = plan.budget.get(name), plan.prices.get(name, 0.0)
+        of = "" if limit is None else f" of {_amount(limit)}"
+        worth = f", one more is worth about {price:.4g}" if price else ""
+        lines.append(f"{name}: {_amount(used)}{of}{worth}")
+    return lines
+
+
+def _at_bounds(plan: Allocation) -> list[str]:
+    """How many items are at the least or the most that they may have."""
+    sides = plan.at_bounds
+    counts = {"at their least": -1, "at their most": 1, "without a choice": 2}
+    words = [f"{int((sides == side).sum()):,} {name}" for name, side in counts.items() if (sides == side).any()]
+    return [f"items at their bounds: {', '.join(words)}"] if words else []
+
+
+def _frontier(plan: Allocation) -> list[str]:
+    frontier = plan.info.get("frontier")
+    if frontier is None:
+        return []
+    budgets, values = np.asarray(frontier["budget"]), np.asarray(frontier["value"])
+    steps = np.unique(np.linspace(0, len(budgets) - 1, _POINTS).round().astype(np.int64))
+    points = ", ".join(f"{_amount(budgets[i].item())}: {values[i]:.4g}" for i in steps.tolist())
+    return [f"value by budget, {len(budgets):,} points: {points}"]
