@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
@@ -14,6 +14,7 @@ from kofn.cli.estimate import say_beforehand
 from kofn.cli.printing import say
 from kofn.cli.verb_command import VerbCommand
 from kofn.cli.write import check_outputs, finish
+from kofn.core import dispatch
 from kofn.io.tables import Table
 from kofn.verbs import allocate
 
@@ -38,9 +39,20 @@ def command(typed: Sequence[str], file: str, **values: Any) -> None:
     if arguments.dry_run:
         say_beforehand("allocate", arguments.method, call.options, call.words, arguments.as_json)
         return
+    if arguments.report and _draws_frontier(arguments, call.words, call.options):
+        call.options["frontier"] = True
     plan = allocate(method=arguments.method, options=call.options, **call.words)
     shown = {"curves": curves.values, "levels": call.options.get("levels")} if curves.values.ndim == 2 else {}
     finish(plan, arguments, lambda: plan.to_frame().drop("index"), **shown)
     for warning in plan.info.get("warnings", ()):
         click.echo(f"warning: {warning.replace('sense=', '--sense ').replace(chr(39), '')}", err=True)
     say(answer(plan, arguments), lambda: render(plan, arguments, curves), arguments.as_json)
+
+
+def _draws_frontier(arguments: AllocateArguments, words: Mapping[str, Any], options: Mapping[str, Any]) -> bool:
+    """Whether the method that answers this call has the trade-off curve, for the report."""
+    name = arguments.method
+    if name == "auto":
+        name = dispatch.choose("allocate", {word: value for word, value in words.items() if word != "ids"}, options)
+    entry = dispatch.methods_of("allocate").get(name)
+    return entry is not None and "frontier" in entry.options

@@ -42,7 +42,7 @@ def answer(plan: Allocation, arguments: AllocateArguments) -> dict[str, Any]:
             if name != "budget"
         },
     }
-    if "frontier" in plan.info:
+    if arguments.frontier:
         out["frontier"] = plan.info["frontier"]
     return out
 
@@ -56,7 +56,12 @@ def render(plan: Allocation, arguments: AllocateArguments, curves: Curves) -> st
     lines += [_levels(arguments, curves), *_uniform(plan)]
     if plan.price is not None:
         lines.append(f"price: one more unit of budget is worth about {plan.price:.4g}")
-    lines += [*_next_level(plan), *_other_limits(plan), *_at_bounds(plan), *_frontier(plan)]
+    lines += [
+        *_next_level(plan),
+        *_other_limits(plan),
+        *_at_bounds(plan),
+        *(_frontier(plan) if arguments.frontier else []),
+    ]
     lines += plan.info.get("notes", [])
     if arguments.output:
         lines.append(f"amounts -> {arguments.output}")
@@ -100,10 +105,7 @@ def _uniform(plan: Allocation) -> list[str]:
     better = change if plan.sense == "max" else -change
     share = f" ({abs(change) / abs(uniform['value']):.1%})" if uniform["value"] else ""
     verdict = "no better" if better <= 0 else f"better by {better:.4g}{share}"
-    if uniform.get("breaks"):
-        verdict = f"it breaks {', '.join(uniform['breaks'])}"
-    else:
-        verdict = f"the allocation is {verdict}"
+    verdict = f"it breaks {', '.join(uniform['breaks'])}" if uniform.get("breaks") else f"the allocation is {verdict}"
     same = f"uniform, {each} an item: value {uniform['value']:.6g}"
     return [f"{same}, used {_amount(uniform['used'])}; {verdict}"]
 

@@ -87,16 +87,13 @@ def _end(table: Table, text: str | None, flag: str, n: int) -> NDArray[Any]:
     """(n,) one end of the bounds: a number, or a column of them in which an empty cell is open; NaN where open."""
     if text is None:
         return np.full(n, np.nan)
-    if text in table.columns:
-        column = table.column(text)
-        gaps = column.is_null().to_numpy()
-        return np.where(gaps, np.nan, score_column(table, text, math.inf, "there is no limit").astype(np.float64))
-    try:
-        return np.full(n, float(text))
-    except ValueError:
-        raise InputError(
-            f"{flag} {text}: no number and no column of {table.path}{nearest(text, table.columns)}"
-        ) from None
+    number = amount_of(text)
+    if number is not None:  # columns that are called by numbers are levels
+        return np.full(n, float(number))
+    if text not in table.columns:
+        raise InputError(f"{flag} {text}: no number and no column of {table.path}{nearest(text, table.columns)}")
+    gaps = table.column(text).is_null().to_numpy()
+    return np.where(gaps, np.nan, score_column(table, text, math.inf, "there is no limit").astype(np.float64))
 
 
 def _resource(table: Table, name: str, curves: Curves) -> NDArray[Any]:
@@ -177,7 +174,8 @@ def _parameters(table: Table, arguments: AllocateArguments) -> Curves:
 
 def _beside(table: Table, arguments: AllocateArguments) -> set[str | None]:
     """The columns that say something else of the items."""
-    beside = {arguments.id_column, arguments.size_column, arguments.tie_column, arguments.least, arguments.most}
+    ends = {text for text in (arguments.least, arguments.most) if text is not None and amount_of(text) is None}
+    beside = {arguments.id_column, arguments.size_column, arguments.tie_column, *ends}
     for name in arguments.resource_limits:
         beside |= {name, *columns_by_level(name, table.columns).values()}
     return beside | set(arguments.quotas)

@@ -26,6 +26,8 @@ def write_report(
     repeats: Any = None,
     labels: Any = None,
     items: Any = None,
+    curves: Any = None,
+    levels: Any = None,
     title: str | None = None,
 ) -> Path:
     """Write what a plan is, how good it is and why, as one HTML file for people.
@@ -36,7 +38,9 @@ def write_report(
     item's silhouette, the nearest and farthest members of each, and why it is k groups where the method found k; for
     items sent to bins by scores the loads, which choice they got, who was moved, and the bins' prices. A blend of
     models shows how far it goes beside its members, what each layer lost in weights, and the option that mended such
-    blends in trials (with `measure`). The others show amounts, weights and spread. All end with what was run.
+    blends in trials (with `measure`). An allocation's shows the amounts
+    beside equal ones, the best value at every budget (with `frontier=True`), what a next step buys, and with `curves`
+    the chosen points. Rankings show points, weights and spread. All end with what was run.
 
     Args:
         plan: A `Selection`, `Assignment`, `Allocation` or `Blend` over n items.
@@ -58,6 +62,8 @@ def write_report(
         labels: `kofn.report.context.Labels`, what the picks are worth as rows to label.
         items: row numbers, rising and with all picks among them, where X holds these rows alone: the picks and a sample
             of a pool that is larger than memory.
+        curves: (n, L) of an allocation: what the amounts were chosen from, drawn with the chosen points.
+        levels: (L,) or (n, L) amounts of the curves' columns, default those that the method was given.
         title: The page's heading.
 
     Returns:
@@ -101,6 +107,8 @@ def write_report(
         repeats=repeats,
         labels=labels,
         items=items,
+        curves=curves,
+        levels=levels,
     )
     pages: dict[type[Plan], Callable[..., str]] = {Selection: selection.page, Assignment: assignment.page}
     if isinstance(plan, Blend) and plan.form != "order":

@@ -75,14 +75,14 @@ def steps(count: int, keep: Sequence[int] = ()) -> NDArray[np.int64]:
 
 
 def line(
-    ks: NDArray[np.int64],
+    ks: NDArray[np.int64] | Floats,
     values: Floats,
     *,
     label: str,
     x: Axis,
     y: Axis,
     form: Any,
-    mark: tuple[int, str] | None = None,
+    mark: tuple[float, str] | None = None,
     fill: bool = False,
     x_title: str | None = None,
     above: bool = False,

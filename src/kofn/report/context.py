@@ -10,7 +10,7 @@ from xml.etree.ElementTree import Element
 import numpy as np
 
 from kofn.core import checks, vocabulary
-from kofn.core.arrays import Array, Ints
+from kofn.core.arrays import Array, Floats, Ints
 from kofn.core.checks import InputError
 from kofn.core.plans import Assignment, Plan
 from kofn.report.page import E, clean, number, thumbnail, user
@@ -77,6 +77,8 @@ class Context:
     repeats: Repeats | None
     labels: Labels | None
     items: Ints | None
+    curves: Floats | None = None
+    levels: Floats | None = None
 
     @classmethod
     def of(
@@ -96,6 +98,8 @@ class Context:
         repeats: Repeats | None = None,
         labels: Labels | None = None,
         items: Ints | None = None,
+        curves: Any = None,
+        levels: Any = None,
     ) -> Context:
         """Check the context against the plan; raises `InputError` naming what does not fit."""
         metric, distances = vocabulary.metric(metric), None
@@ -149,6 +153,7 @@ class Context:
             repeats,
             labels,
             items,
+            *_curves(plan, curves, levels),
         )
 
     def name(self, item: int) -> str:
@@ -221,6 +226,21 @@ def _columns(plan: Plan, frame: Any, text: Any) -> tuple[str, ...]:
             continue
         out.append(name)
     return tuple(out[:COLUMNS])
+
+
+def _curves(plan: Plan, curves: Any, levels: Any) -> tuple[Floats | None, Floats | None]:
+    """(n, L) the curves of an allocation, and the amounts of their levels as given here or to the method."""
+    if curves is None:
+        return None, None
+    table = np.asarray(checks.curves(curves), np.float64)
+    checks.same_length(plan.n, "plan", "curves", len(table))
+    levels = plan.options.get("levels") if levels is None else levels
+    amounts = np.arange(table.shape[1]) if levels is None else np.asarray(levels, np.float64)
+    if amounts.shape[-1:] != table.shape[1:]:
+        raise InputError(
+            f"levels has shape {amounts.shape}; give one amount for each of {table.shape[1]} columns of curves"
+        )
+    return table, np.broadcast_to(amounts.astype(np.float64), table.shape)
 
 
 def _shades(images: Any) -> tuple[float, float]:

@@ -9,10 +9,10 @@ from xml.etree.ElementTree import Element
 import numpy as np
 
 from kofn.core.plans import Allocation, Blend, Plan
-from kofn.report import charts
+from kofn.report import allocation, charts
 from kofn.report.charts import Bar
 from kofn.report.context import Context
-from kofn.report.page import E, describe, document, figure, number, percent, stat
+from kofn.report.page import E, document, figure, number, percent, stat
 from kofn.report.run import kind, outcome, quality, ran
 
 SHOWN = 40  # bars of a chart
@@ -47,7 +47,7 @@ def page(context: Context, title: str | None) -> str:
 def _parts(context: Context) -> tuple[str, str, list[Element], list[Element | None]]:
     plan = context.plan
     if isinstance(plan, Allocation):
-        return "allocate", f"a budget over {plan.n:,} items", *_allocation(context, plan)
+        return "allocate", f"a budget over {plan.n:,} items", *allocation.parts(context, plan)
     assert isinstance(plan, Blend)
     return "combine", f"a ranking of {plan.n:,}", *_ranking(context, plan)
 
@@ -73,31 +73,6 @@ def _few(values: Any) -> Any:
 
 def _rest(count: int, noun: str) -> str:
     return f" The {SHOWN} largest of {count:,} {noun}." if count > SHOWN else ""
-
-
-def _allocation(context: Context, plan: Allocation) -> tuple[list[Element], list[Element | None]]:
-    amounts = np.asarray(plan.amounts)
-    total = np.asarray(amounts if amounts.ndim == 1 else amounts.sum(axis=1), np.float64)
-    values = np.asarray(plan.values, np.float64)
-    rows = [
-        Bar(
-            context.name(i),
-            float(total[i]),
-            f"{describe(amounts[i])} · value {number(float(values[i]))}",
-        )
-        for i in _few(total).tolist()
-    ]
-    caption = "The amount each item gets and the value it brings." + _rest(plan.n, "items")
-    figures: list[Element | None] = [
-        figure(charts.bars(rows, label="amount of each item"), caption, title="How much each gets", name="amounts")
-    ]
-    stats = [
-        stat(describe(used), f"{name} used", None if name not in plan.budget else f"of {describe(plan.budget[name])}")
-        for name, used in plan.used.items()
-    ][:2]
-    if plan.price is not None:
-        stats.append(stat(number(float(plan.price)), "price", "what one more unit of budget is worth"))
-    return stats, figures
 
 
 def _ranking(context: Context, plan: Blend) -> tuple[list[Element], list[Element | None]]:
