@@ -18,5 +18,6 @@ HOMES = {
     "multiple_choice_knapsack": "knapsack._multiple_choice_knapsack",
     "quality_quantity": "scaling_laws._quality_quantity",
     "sainte_lague": "apportionment._sainte_lague",
+    "water_filling": "continuous._water_filling",
 }
 __getattr__, __dir__, __all__ = attach(__name__, HOMES)

@@ -11,5 +11,6 @@ from kofn.allocation.apportionment._largest_remainder import largest_remainder a
 from kofn.allocation.knapsack._multiple_choice_knapsack import multiple_choice_knapsack as multiple_choice_knapsack
 from kofn.allocation.scaling_laws._quality_quantity import quality_quantity as quality_quantity
 from kofn.allocation.apportionment._sainte_lague import sainte_lague as sainte_lague
+from kofn.allocation.continuous._water_filling import water_filling as water_filling
 
 HOMES: dict[str, str]

@@ -313,6 +313,8 @@ def execute(
         )
     if "curves" in given:
         with checks.reading("curves", given["curves"]):
+            if "levels" in parameters:
+                given["curves"] = checks.at_levels(given["curves"], values.get("levels"))
             given["curves"] = checks.without_empty_levels(given["curves"], values.get("sense"))
     problem = problems.build(
         spec.verb,

@@ -28,6 +28,7 @@ from kofn.core.checks.constraints import positions as positions
 from kofn.core.checks.constraints import same_length as same_length
 from kofn.core.checks.constraints import spread_bounds as spread_bounds
 from kofn.core.checks.constraints import spread_costs as spread_costs
+from kofn.core.checks.curves import at_levels as at_levels
 from kofn.core.checks.curves import curves as curves
 from kofn.core.checks.curves import forbidden_levels as forbidden_levels
 from kofn.core.checks.curves import without_empty_levels as without_empty_levels

@@ -14,10 +14,51 @@ from kofn.core.checks.arrays import matrix
 from kofn.core.checks.errors import InputError
 from kofn.core.checks.numbers import shown
 
+# Below this, sums are finite.
+_SMALL = 1e300
+
+
+def are_functions(value: Any) -> bool:
+    """Whether curves are functions of the amount, one an item."""
+    listed = isinstance(value, list | tuple) or (isinstance(value, np.ndarray) and value.dtype == object)
+    return bool(listed and len(value) and all(callable(curve) for curve in value))
+
+
+def at_levels(value: Any, levels: Any, name: str = "curves") -> Any:
+    """(n, L) functions read at the levels; what is no list of functions as it is.
+
+    Raises:
+        InputError: there are no levels to read them at.
+
+    Examples:
+        >>> at_levels([lambda x: 2 * x, lambda x: x * x], [0, 1, 3]).tolist()
+        [[0.0, 2.0, 6.0], [0.0, 1.0, 9.0]]
+    """
+    if not are_functions(value):
+        return value
+    if levels is None:
+        raise InputError(
+            f"{name} are functions; give levels=[...], the amounts to read them at, or method='water_filling' for "
+            "amounts of any size"
+        )
+    amounts = np.asarray(levels)
+    if amounts.ndim not in (1, 2) or (amounts.ndim == 2 and len(amounts) != len(value)):
+        raise InputError(
+            f"levels has shape {amounts.shape}; give (L,), or a row of levels for each of {len(value)} curves"
+        )
+    rows = np.broadcast_to(amounts, (len(value), amounts.shape[-1]))
+    return np.array([[float(curve(level)) for level in row] for curve, row in zip(value, rows.tolist(), strict=True)])
+
 
 def curves(value: Any, name: str = "curves") -> Array:
     """(n, levels) losses or values, whose sum over the items is finite; infinite where a level is not allowed."""
+    if are_functions(value):
+        made = np.empty(len(value), object)
+        made[:] = value
+        return made
     array = matrix(value, name, finite=False)
+    if array.size and np.isfinite(top := float(np.abs(array).max())) and top * len(array) < _SMALL:
+        return array  # nothing is missing, infinite or too large
     missing = np.isnan(array)
     if missing.any():
         row, column = np.argwhere(missing)[0]
