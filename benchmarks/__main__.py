@@ -12,6 +12,7 @@ from benchmarks import machine
 
 NAMES = {
     "adapters": "adapters of PEFT, kohya, LyCORIS, diffusers, torchtune and mlx-lm by their own code and by kofn",
+    "allocate": "levels under a budget, tied, with shares, two resources or a count, against HiGHS; closed forms",
     "select": "facility location against apricot and submodlib; 100,000 rows; the command line",
     "farthest": "farthest first on 1,000,000 rows against the NumPy loop and the memory floor",
     "million": "facility location through a neighbour graph, up to 1,000,000 rows",

@@ -130,7 +130,7 @@ def _curves(context: Context, plan: Allocation) -> list[Element | None]:
     uniform = plan.info.get("uniform", {}).get("level", chosen)
     rows = np.arange(plan.n)
     moved = np.abs(np.nan_to_num(curves[rows, chosen] - curves[rows, np.asarray(uniform)]))
-    out = []
+    out: list[Element | None] = []
     for i in np.argsort(-moved, kind="stable")[:CURVES].tolist():
         levels = context.levels[i] if context.levels is not None else np.arange(curves.shape[1], dtype=np.float64)
         allowed = np.flatnonzero(np.isfinite(curves[i]))

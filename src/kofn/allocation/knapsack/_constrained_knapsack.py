@@ -6,7 +6,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -171,7 +171,7 @@ def _by_dynamic_program(loss: Any, costs: Any, group: Ints | None, problem: Prob
     return Answer(level, lower, np.array([price]), solved.lower is None, {"states": solved.states})
 
 
-def _refuse(answer: Answer, rows: list[Row], time_limit: float | None) -> None:
+def _refuse(answer: Answer, rows: list[Row], time_limit: float | None) -> NoReturn:
     """Say that nothing keeps all of it, or that time was too short to tell."""
     names = ", ".join(row.name for row in rows)
     if answer.proved:

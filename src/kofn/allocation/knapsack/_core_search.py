@@ -14,12 +14,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import scipy.optimize as opt
+import scipy.optimize
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from kofn.core.arrays import Floats, Ints
 
+# The arguments that are arrays of any kind here have types of their own in SciPy's stubs.
+opt: Any = scipy.optimize
 # Plans that only the solver's tolerance lets pass are cut off one by one, this many at most.
 _CUTS = 50
 # Levels of a program that the prices are fitted on, and of the first that looks for a plan.
@@ -185,9 +187,9 @@ class Search:
         ends = np.where(signs > 0, part.high[of], -part.low[of])
         done = opt.linprog(
             np.concatenate([part.gain, over / part.spread, -under / part.spread]),
-            A_ub=sp.hstack([sp.csr_array(part.sums.toarray()[of] * signs[:, None]), -eye, eye]).tocsc(),
+            A_ub=sp.hstack([sp.csr_array(part.sums.toarray()[of] * signs[:, None]), -eye, eye], format="csc"),
             b_ub=ends,
-            A_eq=sp.hstack([part.one_each, sp.csr_array((len(part.core), 2 * len(sides)))]).tocsc(),
+            A_eq=sp.hstack([part.one_each, sp.csr_array((len(part.core), 2 * len(sides)))], format="csc"),
             b_eq=np.ones(len(part.core)),
             bounds=(0, None),
             method="highs",
@@ -220,7 +222,7 @@ class Search:
         blocks = [part.one_each, part.sums, *pairs, *others]
         ones = np.ones(len(core))
         limits = opt.LinearConstraint(
-            sp.vstack(blocks).tocsc(),
+            sp.vstack(blocks, format="csc"),
             np.concatenate([ones, part.low, np.full(len(ends), -np.inf)]),
             np.concatenate([ones, part.high, ends]),
         )

@@ -54,8 +54,8 @@ def bounds(value: Any, name: str = "bounds") -> Array:
         ([[1.0, inf]], [[0.0, 2.0], [1.0, 3.0]])
     """
     array = as_array(value, name)
-    if array.dtype == object:
-        array = np.where(np.equal(array, None), np.nan, array)
+    if array.dtype == object and array.size % 2 == 0:
+        array = np.where([[end is None for end in pair] for pair in array.reshape(-1, 2)], np.nan, array.reshape(-1, 2))
     if array.shape[-1:] != (2,) or array.ndim > 2:
         raise InputError(f"{name} has shape {array.shape}; give (least, most), or one such pair for each item, (n, 2)")
     ends = np.array(as_float(array.reshape(-1, 2), name), np.float64)

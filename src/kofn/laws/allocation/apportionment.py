@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from fractions import Fraction
@@ -28,7 +29,11 @@ def _worth(case: Case) -> list[Callable[[int], float]]:
         total, budget = sum(map(Fraction, votes), Fraction(0)), case.words["budget"]
         droop = case.options.get("quota") == "droop"
         price = Fraction(math.floor(total / (budget + 1)) + 1) if droop else total / budget if budget else Fraction(1)
-        return [lambda amount, vote=vote: float((amount - Fraction(vote) / price) ** 2) for vote in votes]
+
+        def square(vote: float, amount: int) -> float:
+            return float((amount - Fraction(vote) / price) ** 2)
+
+        return [functools.partial(square, vote) for vote in votes]
     divisor, first = _DIVISORS[case.plan.method], case.options.get("first")
 
     def quotients(vote: float, amount: int) -> float:
@@ -37,7 +42,7 @@ def _worth(case: Case) -> list[Callable[[int], float]]:
             divisors[0] = first
         return math.fsum(vote / d for d in divisors if d)
 
-    return [lambda amount, vote=vote: quotients(vote, amount) for vote in votes]
+    return [functools.partial(quotients, vote) for vote in votes]
 
 
 def _claims(case: Case) -> None:
