@@ -38,6 +38,7 @@ def by_highs(loss: Any, rows: list[tuple[Any, float, float]], seconds: float = 1
         constraints=limits,
         options={"mip_rel_gap": 0, "time_limit": seconds},
     )
+    assert done.fun is not None
     return float(done.fun), time.process_time() - began
 
 
@@ -110,12 +111,10 @@ def _frontier(n: int, rounds: int) -> dict[str, Any]:
             began = time.process_time()
             plan = kofn.allocate(loss, budget=budget, sizes=sizes, levels=levels, frontier=whole)
             seconds.append(time.process_time() - began)
-    one, whole = (median(seconds[1:]) for seconds in times.values())
+    one, both = (median(seconds[1:]) for seconds in times.values())
     points = len(plan.info["frontier"]["budget"])
-    print(
-        f"whole trade-off, n={n:,}, {points:,} points: {whole:.3f} s, the plan alone {one:.3f} s, {whole / one:.2f} x"
-    )
-    return {"frontier": {"n": n, "points": points, "plan": one, "with_frontier": whole}}
+    print(f"whole trade-off, n={n:,}, {points:,} points: {both:.3f} s, the plan alone {one:.3f} s, {both / one:.2f} x")
+    return {"frontier": {"n": n, "points": points, "plan": one, "with_frontier": both}}
 
 
 def _closed_forms(n: int, rounds: int) -> dict[str, Any]:

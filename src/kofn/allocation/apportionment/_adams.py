@@ -1,4 +1,4 @@
-"""Share whole units in proportion to scores by Adams' divisors 0, 1, 2, ..: favours small items, every one gets one."""
+"""Share whole units in proportion to scores by Adams' divisors 0, 1, 2, ..: every item with a score gets one."""
 
 from __future__ import annotations
 
@@ -28,11 +28,10 @@ def adams(
     budget: float,
     bounds: ArrayLike | None = None,
 ) -> Allocation:
-    """Share whole units in proportion to scores by Adams' divisors 0, 1, 2, ..: favours small items, every one gets
-    one.
+    """Share whole units in proportion to scores by Adams' divisors 0, 1, 2, ..: every item with a score gets one.
 
-    Each unit goes to the largest score / units, the first before all (smallest divisors). Never above the quota rounded
-    up.
+    Each unit goes to the largest score / units, the first before all (smallest divisors); small items are
+    favoured. Never above the quota rounded up.
 
     Args:
         scores: (n,) votes, sizes or weights, >= 0, not all 0.

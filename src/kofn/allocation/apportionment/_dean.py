@@ -1,4 +1,4 @@
-"""Share whole units in proportion to scores by Dean's divisors, harmonic means: every item with a score gets one."""
+"""Share whole units in proportion to scores by Dean's divisors, harmonic means: every item gets one."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def dean(
     budget: float,
     bounds: ArrayLike | None = None,
 ) -> Allocation:
-    """Share whole units in proportion to scores by Dean's divisors, harmonic means: every item with a score gets one.
+    """Share whole units in proportion to scores by Dean's divisors, harmonic means: every item gets one.
 
     Each unit goes to the largest score / (units (units + 1) / (units + 1/2)), the first before all.
 

@@ -1,4 +1,4 @@
-"""Share whole units in proportion to scores by Huntington and Hill's divisors: every item with a score gets one."""
+"""Share whole units in proportion to scores by Huntington and Hill's divisors: every item gets one."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def huntington_hill(
     budget: float,
     bounds: ArrayLike | None = None,
 ) -> Allocation:
-    """Share whole units in proportion to scores by Huntington and Hill's divisors: every item with a score gets one.
+    """Share whole units in proportion to scores by Huntington and Hill's divisors: every item gets one.
 
     Each unit goes to the largest score / sqrt(units (units + 1)), as the seats of the United States' House (equal
     proportions).

@@ -1,4 +1,4 @@
-"""Share whole units in proportion to scores by largest remainders: amounts nearest to the exact quotas."""
+"""Share whole units in proportion to scores by largest remainders: amounts nearest to the quotas."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def largest_remainder(
     bounds: ArrayLike | None = None,
     quota: Literal["hare", "droop"] = "hare",
 ) -> Allocation:
-    """Share whole units in proportion to scores by largest remainders: amounts nearest to the exact quotas.
+    """Share whole units in proportion to scores by largest remainders: amounts nearest to the quotas.
 
     Every item gets the whole part of its quota, and the units left go to the largest remainders (Hamilton, Hare-
     Niemeyer).
