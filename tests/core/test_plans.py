@@ -478,8 +478,9 @@ class TestFrames:
 
     def test_allocation(self):
         frame = allocation(ids=IDS["text"]).to_frame()
-        assert frame.columns == ["id", "index", "amount", "value", "marginal_up"]
+        assert frame.columns == ["id", "index", "amount", "value", "marginal_up", "at_bound"]
         assert frame["amount"].to_list() == [1, 0, 3, 2]
+        assert frame["at_bound"].to_list() == ["", "least", "", ""]
 
     def test_blend(self):
         assert blend().to_frame().columns == ["member", "weight", "spread"]

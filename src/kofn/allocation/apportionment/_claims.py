@@ -57,9 +57,9 @@ class Claims(ABC):
         return "max"
 
     @property
+    @abstractmethod
     def objective(self) -> str:
         """What the sum of `met` is called."""
-        return "met_claims"
 
 
 class Quotients(Claims):
@@ -119,6 +119,10 @@ class Shifted(Quotients):
         self.divisors = _Shift(shift, shift if first is None else first)
         self.first_is_due = self.divisors.first == 0
 
+    @property
+    def objective(self) -> str:
+        return f"quotients_by_{float(self.divisors.shift):g}_and_on"
+
     def within(self, reach: Floats) -> Floats:
         count = np.floor(reach - float(self.divisors.shift)) + 1
         first = float(self.divisors.first)
@@ -142,6 +146,10 @@ class Geometric(Quotients):
     """Divisors between `units` and `units + 1`: their geometric mean. `exact` compares squares."""
 
     first_is_due = True
+
+    @property
+    def objective(self) -> str:
+        return "quotients_by_geometric_means"
 
     def within(self, reach: Floats) -> Floats:
         # units (units + 1) <= reach^2, without squares that overflow.
@@ -173,6 +181,10 @@ class Harmonic(Quotients):
     """Divisors between `units` and `units + 1`: their harmonic mean."""
 
     first_is_due = True
+
+    @property
+    def objective(self) -> str:
+        return "quotients_by_harmonic_means"
 
     def within(self, reach: Floats) -> Floats:
         half = reach / 2

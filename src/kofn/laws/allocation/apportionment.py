@@ -12,14 +12,19 @@ import numpy as np
 from kofn.laws.case import Case
 from kofn.laws.words import Recount, agree
 
-# The divisor of an item that has so many units.
+# The divisor of an item that has so many units, by the name of what its method sums.
 _DIVISORS: dict[str, Callable[[int], float]] = {
-    "dhondt": lambda units: units + 1,
-    "sainte_lague": lambda units: units + 0.5,
-    "adams": lambda units: units,
-    "huntington_hill": lambda units: math.sqrt(units * (units + 1)),
-    "dean": lambda units: units * (units + 1) / (units + 0.5),
+    "quotients_by_1_and_on": lambda units: units + 1,
+    "quotients_by_0.5_and_on": lambda units: units + 0.5,
+    "quotients_by_0_and_on": lambda units: units,
+    "quotients_by_geometric_means": lambda units: math.sqrt(units * (units + 1)),
+    "quotients_by_harmonic_means": lambda units: units * (units + 1) / (units + 0.5),
 }
+
+
+def _never_due(_units: int) -> float:
+    """Without divisors nobody's first unit goes before all others'."""
+    return 1.0
 
 
 def _worth(case: Case) -> list[Callable[[int], float]]:
@@ -34,7 +39,7 @@ def _worth(case: Case) -> list[Callable[[int], float]]:
             return float((amount - Fraction(vote) / price) ** 2)
 
         return [functools.partial(square, vote) for vote in votes]
-    divisor, first = _DIVISORS[case.plan.method], case.options.get("first")
+    divisor, first = _DIVISORS[case.plan.objective], case.options.get("first")
 
     def quotients(vote: float, amount: int) -> float:
         divisors = [divisor(units) for units in range(amount)]
@@ -55,7 +60,7 @@ def _best_total(case: Case) -> float:
     """The best total of any amounts within the bounds that add up, by dynamic programming over the units."""
     sign, budget = (1.0 if case.plan.sense == "max" else -1.0), int(case.words["budget"])
     best = {0: 0.0}
-    due = case.plan.method in ("adams", "huntington_hill", "dean")
+    due = _DIVISORS.get(case.plan.objective, _never_due)(0) == 0
     votes = np.asarray(case.words["scores"], np.float64)
     ends = np.broadcast_to(np.asarray(case.words.get("bounds", (0, budget)), np.float64), (case.n, 2))
     for item, each in enumerate(_worth(case)):
@@ -70,5 +75,6 @@ def _best_total(case: Case) -> float:
     return sign * best[budget]
 
 
-RECOUNTS: dict[str, Recount] = {"met_claims": _claims, "squared_remainders": _claims}
-OPTIMA = {"met_claims": _best_total, "squared_remainders": _best_total}
+_NAMES = (*_DIVISORS, "squared_remainders")
+RECOUNTS: dict[str, Recount] = dict.fromkeys(_NAMES, _claims)
+OPTIMA = dict.fromkeys(_NAMES, _best_total)
