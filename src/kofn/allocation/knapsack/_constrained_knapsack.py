@@ -85,7 +85,7 @@ def constrained_knapsack(
     Raises:
         InfeasibleError: what must be kept clashes; where one limit alone does, it says by how much.
         InputError: as of `multiple_choice_knapsack`; labels, pairs or tables of the wrong shape.
-        FailureError: `time_limit` ended before any plan was answer.
+        FailureError: `time_limit` ended before any plan was found.
 
     Cost: a few rounds of O(n L rows) and programs of some hundred columns: 0.1 to 2 s at n=2,000, L=8, where HiGHS
     on the whole takes 2 to 17 s. Pairs that bind may leave much more to HiGHS.
@@ -176,8 +176,7 @@ def _refuse(answer: Answer, rows: list[Row], time_limit: float | None) -> NoRetu
     names = ", ".join(row.name for row in rows)
     if answer.proved:
         raise InfeasibleError(
-            f"no amounts keep all of budget, bounds and limits together ({names}), though each can be kept alone; "
-            "loosen one of them"
+            f"no amounts keep all of budget, bounds and limits together ({names}); loosen one of them"
         )
     raise FailureError(f"time_limit={time_limit}: no plan that keeps {names} was found in that time; raise it")
 
