@@ -13,7 +13,7 @@ from kofn.cli.combine_arguments import CombineArguments
 from kofn.cli.combine_votes import parts_apart, rank_votes
 from kofn.cli.printing import facts, say
 from kofn.cli.write import finish
-from kofn.combination.rankings._intervals import RESAMPLES
+from kofn.combination.rankings._electorate import RESAMPLES
 from kofn.core.checks import InputError, refuse_wins
 from kofn.core.lazy import polars as pl
 from kofn.core.plans import Blend

@@ -23,7 +23,8 @@ _METHOD = "kemeny"
 
 def rank_votes(table: Table, columns: VoteColumns | None, arguments: CombineArguments) -> None:
     """Rank what the votes of a table compare, or, without `columns`, the rows of a table of wins."""
-    from kofn.combination.rankings._bradley_terry import half_wins, refuse_no_strengths
+    from kofn.combination.rankings._pairs import half_wins
+    from kofn.combination.rankings._strengths import refuse_no_strengths
     from kofn.combination.rankings._votes import win_ballots
 
     for name in ("weights", "lower"):
@@ -66,7 +67,7 @@ def rank_votes(table: Table, columns: VoteColumns | None, arguments: CombineArgu
 
 def _of_votes(plan: Blend, size: Mapping[str, Any]) -> Blend:
     """The plan with what is counted in votes, not in judges: a judge is here an outcome of a pair of any count."""
-    counted = ("rated", "rank_low", "rank_high", "ratings")
+    counted = ("rated", "ratings")
     info = {name: value for name, value in plan.info.items() if name not in counted}
     return dataclasses.replace(plan, info=info | {"votes": size["votes"], "ties": size["ties"]})
 

@@ -22,7 +22,7 @@ def ballots_of(rankings: Floats, lower: str | Sequence[int] | Sequence[str] | No
     return ballots
 
 
-class _Votes(NamedTuple):
+class Votes(NamedTuple):
     """The judges who rate two alternatives alone, as votes: compared pair by pair of all, many would take minutes.
 
     Attributes:
@@ -38,7 +38,7 @@ class _Votes(NamedTuple):
     rest: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, ballots: Floats) -> _Votes:
+    def of(cls, ballots: Floats) -> Votes:
         rated = ~np.isnan(ballots)
         of_two = rated.sum(axis=1) == 2
         judge = np.flatnonzero(of_two)
@@ -49,11 +49,30 @@ class _Votes(NamedTuple):
         return cls(judge, np.where(lead > 0, left, right), np.where(lead > 0, right, left), ~of_two)
 
 
+def tie_groups(scores: Floats) -> tuple[Ints, Ints, Ints, NDArray[np.bool_]]:
+    """Of each row, its order from the lowest score on, missing ones last, and the ties in it.
+
+    Returns:
+        (rows, columns) each: the order; the first and the last position of the scores that equal the one there; and
+        whether there is a score.
+    """
+    rows, n = scores.shape
+    order = np.argsort(scores, axis=1)
+    ranked = np.take_along_axis(scores, order, axis=1)
+    position = np.arange(n)
+    fresh, last = np.ones((rows, n), bool), np.ones((rows, n), bool)
+    np.not_equal(ranked[:, 1:], ranked[:, :-1], out=fresh[:, 1:])
+    last[:, :-1] = fresh[:, 1:]
+    begin = np.maximum.accumulate(np.where(fresh, position, 0), axis=1)
+    end = np.minimum.accumulate(np.where(last, position, n)[:, ::-1], axis=1)[:, ::-1]
+    return order, begin, end, ~np.isnan(ranked)
+
+
 def preferences(ballots: Floats, weights: Floats) -> Floats:
     """(n, n) the weight of the judges who rate the row's alternative above the column's; whole ones add up exactly."""
     n = ballots.shape[1]
     out = np.zeros((n, n))
-    votes = _Votes.of(ballots)
+    votes = Votes.of(ballots)
     np.add.at(out, (votes.winner, votes.loser), weights[votes.judge])
     ballots, weights = ballots[votes.rest], weights[votes.rest]
     step = max(1, _AT_ONCE // (n * n))
@@ -73,7 +92,7 @@ def compared(ballots: Floats, weights: Floats) -> Floats:
 def overturned(ballots: Floats, order: NDArray[np.int64]) -> Floats:
     """(m,) each judge's share of the pairs it rates apart that the order turns round, 0 where it rates none apart."""
     out = np.zeros(len(ballots))
-    votes = _Votes.of(ballots)
+    votes = Votes.of(ballots)
     position = np.argsort(order)
     out[votes.judge] = position[votes.winner] > position[votes.loser]
     for judge in np.flatnonzero(votes.rest).tolist():
@@ -96,3 +115,13 @@ def parts_of(ballots: Floats) -> list[list[int]]:
     label = connected_components(links, directed=False)[1][m:]
     heard = np.unique(item)
     return [heard[label[heard] == part].tolist() for part in np.unique(label[heard]).tolist()]
+
+
+def half_wins(ballots: Floats, weights: Floats) -> Floats:
+    """(n, n) the weight of the comparisons that the row won over the column, ties half."""
+    wins = preferences(ballots, weights)
+    ties = compared(ballots, weights) - wins - wins.T
+    np.fill_diagonal(ties, 0.0)
+    # Sums of weights differ in their last bits, and what is no tie must be none.
+    ties[ties <= 1e-9 * weights.sum()] = 0.0
+    return wins + ties / 2

@@ -1,12 +1,14 @@
-"""The loops of Kemeny's rule: a dynamic programme over subsets, and moves of one alternative to its best position."""
+"""The compiled loops: Kemeny's rule by a dynamic programme and by moves, and choices one by one."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numba as nb
 import numpy as np
 from numpy.typing import NDArray
 
-from kofn.core.compiled import OUTER
+from kofn.core.compiled import INNER, OUTER
 
 
 @nb.njit("int64[:](float64[:,::1])", **OUTER)
@@ -98,3 +100,73 @@ def settle(
         if not moved:
             break
     return moves
+
+
+@nb.njit(**INNER)
+def _choose_one(
+    items: Any, group: Any, low: int, high: int, weight: float, strength: Any, slope: Any, left: Any, once: Any
+) -> float:  # pragma: no cover
+    """One ballot's log-likelihood and its slope; `left` becomes the share of each choice so far that is among it,
+    per unit of exp(strength), and `once` the same of its squares."""
+    top = strength[items[low]]
+    for entry in range(low, high):
+        top = max(top, strength[items[entry]])
+    total = 0.0
+    for entry in range(high - 1, low - 1, -1):
+        total += np.exp(strength[items[entry]] - top)
+        left[entry - low] = total  # of this one and all below it
+    value, inverse, square = 0.0, 0.0, 0.0
+    begin = low
+    while begin < high:
+        end = begin
+        while end < high and group[end] == group[begin]:
+            end += 1
+        count = end - begin
+        share = 1.0 if end < high else (count - 1) / count
+        sum_left = left[begin - low]
+        inverse += weight * share * count / sum_left
+        square += weight * share * count / (sum_left * sum_left)
+        value -= weight * share * count * (np.log(sum_left) + top)
+        for entry in range(begin, end):
+            item = items[entry]
+            value += weight * share * strength[item]
+            slope[item] += weight * share - np.exp(strength[item] - top) * inverse
+            left[entry - low], once[entry - low] = np.exp(strength[item] - top), square
+        begin = end
+    return value
+
+
+@nb.njit(
+    "float64(int64[::1], int64[::1], int64[::1], float64[::1], float64[::1], float64[::1], float64[:,::1])", **OUTER
+)
+def choose(
+    start: Any, items: Any, group: Any, weights: Any, strength: Any, slope: Any, bend: Any
+) -> float:  # pragma: no cover
+    """The log-likelihood of ballots as choices one by one, best first, added to `slope` and `bend`."""
+    n = len(strength)
+    left, once = np.empty(n), np.empty(n)
+    value = 0.0
+    for ballot in range(len(start) - 1):
+        low, high = start[ballot], start[ballot + 1]
+        if high - low < 2 or weights[ballot] == 0.0:
+            continue
+        value += _choose_one(items, group, low, high, weights[ballot], strength, slope, left, once)
+        # The later of two is in fewer choices with the earlier than the earlier is in all.
+        for first in range(high - low):
+            share = left[first] * once[first]
+            for second in range(first + 1, high - low):
+                both = share * left[second]
+                bend[items[low + first], items[low + second]] += both
+                bend[items[low + second], items[low + first]] += both
+    return value
+
+
+@nb.njit("void(int64[::1], int64[::1], int64[::1], float64[::1], float64[:,::1])", **OUTER)
+def choose_by_judge(start: Any, items: Any, group: Any, strength: Any, slopes: Any) -> None:  # pragma: no cover
+    """Add the slope of each ballot's own log-likelihood to its row of `slopes`."""
+    n = len(strength)
+    left, once = np.empty(n), np.empty(n)
+    for ballot in range(len(start) - 1):
+        low, high = start[ballot], start[ballot + 1]
+        if high - low >= 2:
+            _choose_one(items, group, low, high, 1.0, strength, slopes[ballot], left, once)

@@ -1,0 +1,300 @@
+"""Strengths by maximum likelihood: Newton's method over comparisons and choices, and resamples around it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kofn.combination.rankings._electorate import MOST, Electorate, comparisons, rank_intervals
+from kofn.combination.rankings._pairs import half_wins, overturned, tie_groups
+from kofn.core import checks
+from kofn.core.arrays import Floats, Ints
+from kofn.core.checks import FailureError, InputError
+from kofn.core.plans import Blend
+
+_TIES = 9  # decimals of a strength below which two are alike
+_STEPS = 200
+_NAMED = 6
+_MOST_RESAMPLED = 300  # alternatives, whose 200 resamples take seconds
+_RESTED = 1e-6  # how far a resample's strengths still move when they are ranked
+_LONGEST = 3.0  # how far a resample's strength moves in one step, in log odds
+_DRAWN = 1e-3  # comparisons, as a share of those of an alternative, that keep the strengths of a resample finite
+_KEPT = 1 << 22  # comparisons of single judges that are held at once
+
+
+class Choices(NamedTuple):
+    """Ballots of more than two, one after another, as choices of the next best among those that are left.
+
+    Attributes:
+        judge: (ballots,) whose they are.
+        start: (ballots + 1,) where each begins.
+        items: (entries,) the alternatives, best first.
+        group: (entries,) where the alternatives that are tied with each begin.
+    """
+
+    judge: Ints
+    start: Ints
+    items: Ints
+    group: Ints
+
+    @classmethod
+    def of(cls, ballots: Floats) -> Choices:
+        order, begin, _, filled = tie_groups(-ballots)
+        start = np.append(0, np.cumsum(filled.sum(axis=1)))
+        group = (start[:-1, None] + begin)[filled]
+        return cls(np.arange(len(ballots)), start, order[filled], group)
+
+
+class Fit(NamedTuple):
+    """The most likely strengths, of mean 0, the log-likelihood there, and its curvature with `ridge` in every entry."""
+
+    strength: Floats
+    value: float
+    curvature: Floats
+    ridge: float
+
+    @property
+    def standard_error(self) -> Floats:
+        n = max(len(self.strength), 1)
+        out: Floats = np.sqrt(np.diag(np.linalg.inv(self.curvature)) - 1 / (self.ridge * n**2))
+        return out
+
+
+def refuse_no_strengths(wins: Floats, names: Sequence[object]) -> None:
+    """Refuse comparisons whose likelihood has no maximum.
+
+    Raises:
+        InputError: two parts were never compared, or one never lost to the other.
+    """
+    from scipy.sparse.csgraph import connected_components
+
+    heard = np.flatnonzero((wins + wins.T).any(axis=1))
+    wins, names = wins[np.ix_(heard, heard)], [names[index] for index in heard.tolist()]
+    if not names:
+        return
+    parts, label = connected_components(wins > 0, directed=True, connection="weak")
+    if parts > 1:
+        listed = "; ".join(_few(names, label == part) for part in range(min(parts, _NAMED)))
+        raise InputError(
+            f"rankings compares the alternatives in {parts} parts with no comparison between them, so that their "
+            f"strengths have no common scale: {listed}; rank each part by itself, or give a prior such as 0.1"
+        )
+    parts, label = connected_components(wins > 0, directed=True, connection="strong")
+    if parts > 1:
+        beaten = np.array([(wins[label != part][:, label == part] > 0).any() for part in range(parts)])
+        best = label == int(np.flatnonzero(~beaten)[0])
+        raise InputError(
+            f"rankings has alternatives that never lost to the others ({_few(names, best)}): perfect separation, in "
+            "which no strength is the most likely; give a prior such as 0.1, or use kemeny"
+        )
+
+
+def _few(names: Sequence[object], chosen: NDArray[np.bool_]) -> str:
+    listed = [str(names[index]) for index in np.flatnonzero(chosen).tolist()]
+    return ", ".join(listed[:_NAMED]) + (f" and {len(listed) - _NAMED} more" if len(listed) > _NAMED else "")
+
+
+def _of_pairs(wins: Floats, strength: Floats) -> float:
+    """The log-likelihood of comparisons."""
+    return -math.fsum((wins * np.logaddexp(0.0, strength[None, :] - strength[:, None])).ravel().tolist())
+
+
+def _most_likely(wins: Floats, choices: Choices | None, weights: Floats, label: str) -> Fit:
+    """The strengths of mean 0 that make comparisons and choices most likely, by Newton's method.
+
+    The likelihood does not change where all strengths move alike: a number of the curvature's own size is added to all
+    its entries, which makes it invertible.
+
+    Args:
+        wins: (n, n) the weight of the comparisons that the row won over the column.
+        choices: ballots of more than two, or None.
+        weights: (ballots,) of these ballots.
+        label: the method's name, for the refusal.
+    """
+    n = len(wins)
+    if not n:
+        return Fit(np.zeros(0), 0.0, np.zeros((0, 0)), 1.0)
+    total = wins + wins.T
+
+    def reached(strength: Floats) -> float:
+        return _of_pairs(wins, strength) + (_of_choices(choices, weights, strength)[0] if choices is not None else 0.0)
+
+    strength = np.zeros(n)
+    value = reached(strength)
+    for _ in range(_STEPS):
+        share = 1 / (1 + np.exp(strength[None, :] - strength[:, None]))
+        slope = (wins - total * share).sum(axis=1)
+        bend = total * share * share.T
+        if choices is not None:
+            _, more, bent = _of_choices(choices, weights, strength)
+            slope, bend = slope + more, bend + bent
+        ridge = float(bend.sum()) / n**2
+        curvature = np.diag(bend.sum(axis=1)) - bend + ridge
+        step = np.linalg.solve(curvature, slope)
+        gain, length = float(step @ slope), 1.0
+        if gain <= 1e-15 * abs(value):
+            strength = strength + step
+            strength -= strength.mean()
+            return Fit(strength, reached(strength), curvature, ridge)
+        while (new := reached(strength + length * step)) < value + 0.25 * length * gain and length > 1e-9:
+            length /= 2
+        strength, value = strength + length * step, new
+    raise FailureError(f"{label} did not come to rest in {_STEPS} steps; give a prior such as 0.1")
+
+
+def _of_choices(choices: Choices, weights: Floats, strength: Floats) -> tuple[float, Floats, Floats]:
+    """The log-likelihood of choices, its slope, and (n, n) how much each two bend it, 0 on the diagonal."""
+    from kofn.combination.rankings import _kernels
+
+    slope, bend = np.zeros(len(strength)), np.zeros((len(strength), len(strength)))
+    value = _kernels.choose(choices.start, choices.items, choices.group, weights, strength, slope, bend)
+    return value, slope, bend
+
+
+def _intervals(
+    electorate: Electorate, weights: Floats, heard: Ints, choices: Choices | None, fit: Fit
+) -> tuple[Ints, Ints] | None:
+    """(n,) between which ranks each alternative stands in 95% of resamples, or None where they would take too long.
+
+    Resampled votes have their own most likely strengths. Resampled judges of more than two move the strengths by one
+    step of Newton's method, which their slopes and the curvature say.
+
+    Args:
+        electorate: the ballots.
+        weights: (m,) of the judges.
+        heard: the alternatives that have a strength.
+        choices: ballots of more than two, or None.
+        fit: the most likely strengths of all.
+    """
+    n, size = electorate.n, len(heard)
+    if n > _MOST_RESAMPLED or not size:
+        return None
+    if electorate.of_votes:
+
+        def points(panels: Floats) -> Floats:
+            prefers, both = (table[:, heard][:, :, heard] for table in electorate.pairs(panels))
+            won = prefers + (both - prefers - prefers.transpose(0, 2, 1)) / 2
+            return _refitted(won, fit.strength)
+
+        width = n**2
+    else:
+        slopes = _slopes(electorate, heard, choices, fit.strength)
+        moves = np.linalg.solve(fit.curvature, slopes.T).T
+        width = n
+
+        def points(panels: Floats) -> Floats:
+            out: Floats = fit.strength + (panels - weights) @ moves
+            return out
+
+    def points_under(panels: Floats) -> Floats:
+        out = np.full((len(panels), n), np.nan)
+        out[:, heard] = points(panels).round(_TIES)
+        return out
+
+    return rank_intervals(electorate, weights, points_under, width)
+
+
+def _refitted(wins: Floats, strength: Floats) -> Floats:
+    """(panels, n) the strengths of tables (panels, n, n) of wins, from those of all of them on.
+
+    A few comparisons more of every two, half won by each, keep those finite that a panel never saw lose.
+    """
+    n = wins.shape[1]
+    drawn = _DRAWN * wins.sum(axis=(1, 2)) / n**2
+    drawn[drawn == 0] = 1.0  # of judges without weight alone
+    wins = wins + (drawn[:, None, None] * (1 - np.eye(n)))
+    total = wins + wins.transpose(0, 2, 1)
+    out = np.repeat(strength[None], len(wins), axis=0)
+    for _ in range(_STEPS):
+        share = 1 / (1 + np.exp(out[:, None, :] - out[:, :, None]))
+        slope = (wins - total * share).sum(axis=2)
+        bend = total * share * share.transpose(0, 2, 1)
+        curvature = -bend + (bend.sum(axis=(1, 2)) / n**2)[:, None, None]
+        curvature[:, np.arange(n), np.arange(n)] += bend.sum(axis=2)
+        step = np.linalg.solve(curvature, slope[:, :, None])[:, :, 0]
+        far = np.abs(step).max(axis=1, keepdims=True)
+        out += step * np.minimum(1.0, _LONGEST / np.maximum(far, _LONGEST))
+        if far.max() <= _RESTED:
+            break
+    return out
+
+
+def _slopes(electorate: Electorate, heard: Ints, choices: Choices | None, strength: Floats) -> Floats:
+    """(m, h) the slope of each judge's own log-likelihood."""
+    from kofn.combination.rankings import _kernels
+
+    out = np.zeros((electorate.m, len(heard)))
+    pairwise = np.ones(electorate.m, bool)
+    if choices is not None:
+        rows = np.zeros((len(choices.judge), len(heard)))
+        _kernels.choose_by_judge(choices.start, choices.items, choices.group, strength, rows)
+        out[choices.judge] = rows
+        pairwise[choices.judge] = False
+    share = 1 / (1 + np.exp(strength[None, :] - strength[:, None]))
+    left = np.flatnonzero(pairwise)
+    step = max(1, _KEPT // len(heard) ** 2)
+    for low in range(0, len(left), step):
+        block = electorate.ballots[left[low : low + step]][:, heard]
+        lead = block[:, :, None] - block[:, None, :]
+        won = (np.sign(lead) + 1) / 2 - share
+        won[np.isnan(lead)] = 0.0
+        own = np.arange(len(heard))
+        won[:, own, own] = 0.0
+        out[left[low : low + step]] = won.sum(axis=2)
+    return out
+
+
+def by_strengths(ballots: Floats, weights: Any, prior: float, name: str, choosing: NDArray[np.bool_]) -> Blend:
+    """The ranking by most likely strengths.
+
+    Args:
+        ballots: (m, n) scores, a row for each judge.
+        weights: (m,) their weights, or None.
+        prior: comparisons added to every two.
+        name: the method's name, for the refusals.
+        choosing: (m,) which judges choose one by one; the others compare every two.
+    """
+    m, n = ballots.shape
+    if n > MOST:
+        raise InputError(f"rankings has {n:,} alternatives; {name} compares every two of at most {MOST:,}")
+    if not (checks.is_finite(prior) and prior >= 0):
+        raise InputError(f"prior={prior}: give a number of comparisons >= 0, such as 0.1")
+    given = np.ones(m) if weights is None else checks.weights(weights).astype(np.float64)
+    pairs = half_wins(ballots, given)
+    if not prior:
+        refuse_no_strengths(pairs, range(n))
+    heard = np.flatnonzero((pairs + pairs.T).any(axis=1))
+    choices = None
+    if choosing.any():
+        rows = np.where(np.isin(np.arange(n), heard), ballots[choosing], np.nan)[:, heard]
+        choices = Choices.of(rows)._replace(judge=np.flatnonzero(choosing))
+        pairs = half_wins(ballots[~choosing], given[~choosing]) if not choosing.all() else np.zeros((n, n))
+    wins = pairs[np.ix_(heard, heard)] + prior / 2 * (1 - np.eye(len(heard)))
+    fit = _most_likely(wins, choices, given[choosing], name)
+    points, error = np.full(n, np.nan), np.full(n, np.nan)
+    points[heard], error[heard] = fit.strength, fit.standard_error
+    order = np.argsort(-points.round(_TIES), kind="stable")
+    ends = _intervals(Electorate(ballots), given, heard, choices, fit)
+    return Blend(
+        n=n,
+        value=fit.value,
+        sense="max",
+        bound=fit.value,
+        status="optimal",
+        result=order,
+        form="order",
+        weights=given / given.sum(),
+        spread=overturned(ballots, order),
+        objective="comparison_likelihood" if name == "bradley_terry" else "choice_likelihood",
+        info={
+            "points": points,
+            "standard_error": error,
+            **comparisons(ballots, given),
+            **({} if ends is None else {"rank_low": ends[0], "rank_high": ends[1]}),
+            "never_compared": np.flatnonzero(np.isnan(points)).tolist(),
+        },
+    )
