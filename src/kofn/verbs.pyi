@@ -1827,6 +1827,7 @@ def combine(
     engine: str | None = None,
     lower: str | Sequence[int] | Sequence[str] | None = ...,
     prior: float = ...,
+    resamples: int = ...,
     options: Mapping[str, Any] | None = None,
 ) -> Blend: ...
 
@@ -2124,6 +2125,7 @@ def combine(
     engine: str | None = None,
     lower: str | Sequence[int] | Sequence[str] | None = ...,
     prior: float = ...,
+    resamples: int = ...,
     options: Mapping[str, Any] | None = None,
 ) -> Blend: ...
 

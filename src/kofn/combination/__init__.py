@@ -6,10 +6,12 @@ from kofn.core.lazy import attach
 
 # Generated below this line by `make index`.
 HOMES = {
+    "RuleComparison": "rankings._sensitivity",
     "Votes": "rankings._votes",
     "baldwin": "rankings._copeland",
     "borda": "rankings._borda",
     "bradley_terry": "rankings._bradley_terry",
+    "compare_rules": "rankings._sensitivity",
     "copeland": "rankings._copeland",
     "count_votes": "rankings._votes",
     "dare": "task_vectors._dare",
@@ -19,6 +21,7 @@ HOMES = {
     "fold_adapter": "adapters._fold_adapter",
     "fold_adapters": "adapters._fold_adapter",
     "greedy_soup": "soups._greedy_soup",
+    "group_ballots": "rankings._sensitivity",
     "kemeny": "rankings._kemeny",
     "layer_changes": "task_vectors._layer_swap",
     "layer_swap": "task_vectors._layer_swap",
@@ -51,5 +54,7 @@ HOMES = {
     "weight_matching": "alignment._weight_matching",
     "weighted_mean": "averaging._weighted_mean",
     "win_ballots": "rankings._votes",
+    "win_strengths": "rankings._votes",
+    "winning_weights": "rankings._sensitivity",
 }
 __getattr__, __dir__, __all__ = attach(__name__, HOMES)

@@ -13,6 +13,7 @@ from kofn.report import charts
 from kofn.report.charts import Bar
 from kofn.report.context import Context
 from kofn.report.page import E, describe, document, figure, number, percent, stat
+from kofn.report.rankings import rule_figures
 from kofn.report.run import kind, outcome, quality, ran
 
 SHOWN = 40  # bars of a chart
@@ -123,6 +124,7 @@ def _ranking(context: Context, plan: Blend) -> tuple[list[Element], list[Element
         more = f" and {len(named) - SHOWN:,} more" if len(named) > SHOWN else ""
         caption += f" The judges: {', '.join(named[:SHOWN])}{more}."
     figures.append(figure(chart, caption, title="The ranking", name="ranking"))
+    figures += rule_figures(plan, context.name, lambda judge: _judge(plan, judge))
     if plan.of_votes:
         # A judge is here an outcome of a pair, which stands for all the votes that came out so.
         counts = ((plan.info["votes"], "votes"), (plan.info["ties"], "ties"), (plan.n, "alternatives"))

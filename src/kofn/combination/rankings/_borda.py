@@ -8,7 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kofn.combination.rankings._electorate import DECIMALS, Electorate, comparisons, rank_intervals
+from kofn.combination.rankings._electorate import (
+    DECIMALS,
+    MOST_RANKED,
+    Electorate,
+    comparisons,
+    rank_intervals,
+    share_won,
+)
 from kofn.combination.rankings._pairs import ballots_of, tie_groups
 from kofn.core import checks
 from kofn.core.arrays import Floats
@@ -123,7 +130,11 @@ def borda(rankings: Any, *, weights: Any = None, lower: str | Sequence[int] | Se
         spread[rows] = _discordant(wins[rows][:, order]) / np.maximum(pairs, 1)
     lost = np.flatnonzero(np.isnan(points))
 
+    electorate = Electorate(ballots)
+
     def points_under(panels: Floats) -> Floats:
+        if electorate.of_votes:
+            return share_won(*electorate.pairs(panels))
         earned, heard = np.zeros((len(panels), n)), np.zeros((len(panels), n))
         for rows in _blocks(m, n):
             share, rated = _shares(wins[rows], rivals[rows])
@@ -131,7 +142,10 @@ def borda(rankings: Any, *, weights: Any = None, lower: str | Sequence[int] | Se
             heard += panels[:, rows] @ rated.astype(np.float64)
         return points_of({"earned": earned, "heard": heard})
 
-    ends = rank_intervals(Electorate(ballots), given, points_under, n)
+    ends: dict[str, Any] = {}
+    if n <= MOST_RANKED:
+        width = n**2 if electorate.of_votes else n
+        ends = rank_intervals(electorate.heard(given), map(points_under, electorate.panels(given, width)))
     return Blend(
         n=n,
         value=value,
@@ -147,7 +161,7 @@ def borda(rankings: Any, *, weights: Any = None, lower: str | Sequence[int] | Se
         info={
             "points": points,
             **comparisons(ballots, given),
-            **({} if ends is None else {"rank_low": ends[0], "rank_high": ends[1]}),
+            **ends,
             "never_compared": lost.tolist(),
             "ratings": int((wins >= 0).sum()),
         },

@@ -18,7 +18,7 @@ __all__ = ["bradley_terry"]
 
 @method(
     "combine",
-    draws=Draw(options={"prior": "prior"}),
+    draws=Draw(options={"prior": "prior", "resamples": (0, 3)}),
     cost="O(m n^2) for the pairs, O(n^3) for each of about ten Newton steps; 40 n^2 bytes",
     exact="the most likely strengths, to rounding; they exist where every split of the alternatives was won both ways",
     paper="bradley1952",
@@ -30,6 +30,7 @@ def bradley_terry(
     weights: Any = None,
     lower: str | Sequence[int] | Sequence[str] | None = None,
     prior: float = 0.0,
+    resamples: int = 0,
 ) -> Blend:
     """Rank n alternatives by the strengths that make what m judges say of every two of them most likely.
 
@@ -44,15 +45,17 @@ def bradley_terry(
         lower: the judges for whom lower is better, by column number or, where `rankings` is a frame, by name.
         prior: comparisons added to every two alternatives, half won by each: 0 for the most likely strengths; more
             draws them together, and gives strengths where there are no most likely ones.
+        resamples: how many resamples are fitted for the intervals of ranks, such as 200: draws of as many votes where
+            every judge rates two alternatives alone, as those of `win_ballots` do, else panels of as many judges, drawn
+            with replacement. 0 fits none: the strengths of votes vary as the curvature says, and those of 1,000 panels
+            of judges are one step of Newton's method away.
 
     Returns:
         A Blend of form "order". `result` (n,) holds the alternatives, best first, `info["points"]` (n,) their strengths
         in natural log odds around a mean of 0 (times 400 / ln 10 they are Elo points), `info["standard_error"]` (n,)
         how sure they are by the curvature of the likelihood, both NaN for those that no judge compared, which come
         last and are in `info["never_compared"]`. `info["rank_low"]` and `info["rank_high"]` (n,) are the ranks between
-        which each stands in 95% of resamples, up to 300 alternatives: 200 draws of as many votes, each with its own
-        most likely strengths, where every judge rates two alternatives alone, as those of `win_ballots` do; else 1,000
-        panels of m judges drawn with replacement, whose strengths are one step of Newton's method away.
+        which each stands in 95% of the `resamples`, up to 2,000 alternatives.
         `info["rated"]` (n,) says by how many judges each was rated, `info["parts"]` which were compared with one
         another. `value` is the log-likelihood (with the prior's comparisons), `spread`
         (m,) the share of its own preferences that each judge sees overturned, `weights` the judges' weights divided by
@@ -80,4 +83,4 @@ def bradley_terry(
         ([0, 1], 1.098612)
     """
     ballots = ballots_of(rankings, lower)
-    return by_strengths(ballots, weights, prior, "bradley_terry", np.zeros(len(ballots), bool))
+    return by_strengths(ballots, weights, prior, resamples, "bradley_terry", np.zeros(len(ballots), bool))

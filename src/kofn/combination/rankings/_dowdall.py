@@ -156,7 +156,7 @@ def threshold(rankings: Any, *, weights: Any = None, lower: str | Sequence[int] 
     Examples:
         >>> from kofn.combination import threshold
         >>> threshold([[3, 3, 1], [2, 1, 3], [1, 2, 2]]).result.tolist()
-        [2, 0, 1]
+        [0, 1, 2]
     """
     ballots = ballots_of(rankings, lower)
     return by_points(ballots, weights, "threshold", threshold_points, work=20.0 * ballots.shape[1] ** 2)

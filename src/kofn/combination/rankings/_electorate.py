@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from typing import Any
 
@@ -19,8 +19,7 @@ from kofn.core.plans import Blend
 DECIMALS = 12  # points closer than this are ties: sums of fractions differ in their last bits
 RESAMPLES, RESAMPLES_OF_VOTES = 1000, 200
 MOST = 5000  # alternatives, whose comparisons fill 200 MB
-# Ranks held at once, 8 bytes each.
-_MOST_RANKS = 2 * 10**6
+MOST_RANKED = 2000  # alternatives of which the ranks in all resamples are held
 _AT_ONCE = 1 << 20
 _KEPT = 1 << 22  # comparisons of single judges that are kept, 8 bytes each
 _MOST_VOTES = 2.0**53
@@ -90,7 +89,7 @@ class Electorate:
         both[:, np.arange(self.n), np.arange(self.n)] = 0.0
         return prefers, both
 
-    def panels(self, weights: Floats, width: int) -> Iterator[Floats]:
+    def panels(self, weights: Floats, width: int, count: int | None = None) -> Iterator[Floats]:
         """(panels, m) weights of resamples, in blocks of about a million numbers where each takes `width` of them.
 
         Votes are drawn with replacement, as many as there are; else so are the judges, who keep their weights. The
@@ -99,7 +98,7 @@ class Electorate:
         rng = np.random.default_rng(0)
         total = math.fsum(weights.tolist())
         counted = self.of_votes and bool((weights == np.rint(weights)).all()) and total < _MOST_VOTES
-        count = RESAMPLES_OF_VOTES if self.of_votes else RESAMPLES
+        count = count or (RESAMPLES_OF_VOTES if self.of_votes else RESAMPLES)
         step = max(1, _AT_ONCE // max(width, self.m))
         for start in range(0, count, step):
             size = min(step, count - start)
@@ -114,41 +113,38 @@ class Electorate:
         return each @ self.rated.astype(np.float64)
 
 
-def rank_intervals(
-    electorate: Electorate,
-    weights: Floats,
-    points_under: Callable[[Floats], Floats],
-    width: int,
-    level: float = 0.95,
-) -> tuple[Ints, Ints] | None:
-    """(n,) the best and the worst rank of each alternative in the middle 95% of panels drawn from these judges.
+def rank_intervals(heard: Floats, points: Iterable[Floats], level: float = 0.95) -> dict[str, Ints]:
+    """`rank_low` and `rank_high`: (n,) the ranks between which each alternative stands in 95% of resamples.
 
     What fewer than two judges compared may stand anywhere: one score does not say what the next judge would give.
 
     Args:
-        electorate: the judges' ballots.
-        weights: (m,) their weights.
-        points_under: the points (panels, n) of each alternative under weights (panels, m).
-        width: how many numbers that takes for a panel.
-        level: the share of panels within the interval.
+        heard: (n,) how many judges compared each alternative with another.
+        points: its points (panels, n) under the resamples, in blocks.
+        level: the share of resamples within the interval.
 
     Returns:
-        (best, worst), 0 for what nobody compared; or None beyond 2,000 alternatives, whose ranks would not be held.
+        Both, 0 for what nobody compared; nothing beyond 2,000 alternatives, whose ranks would not be held.
     """
-    heard = electorate.heard(weights)
-    if electorate.n * RESAMPLES > _MOST_RANKS:
-        return None
-    ends = [_ends(points_under(panels).round(DECIMALS)) for panels in electorate.panels(weights, width)]
+    if len(heard) > MOST_RANKED:
+        return {}
+    ends = [_ends(block.round(DECIMALS)) for block in points]
     best, worst = (np.concatenate(each) for each in zip(*ends, strict=True))
     tail = (1 - level) / 2
     few = heard < 2
     low = np.where(few, 1, _quantile(best, tail))
     high = np.where(few, int((heard > 0).sum()), _quantile(worst, 1 - tail))
-    return np.where(heard > 0, low, 0), np.where(heard > 0, high, 0)
+    return {"rank_low": np.where(heard > 0, low, 0), "rank_high": np.where(heard > 0, high, 0)}
 
 
 def _ends(points: Floats) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """(panels, n) the first and the last rank that each one's points may have, 0 where it has none."""
+    order = np.argsort(-points, axis=1)
+    ranked = np.take_along_axis(points, order, axis=1)
+    if (ranked[:, 1:] < ranked[:, :-1]).all():  # without ties and gaps
+        ranks = np.empty(points.shape, np.int32)
+        np.put_along_axis(ranks, order, np.arange(1, points.shape[1] + 1, dtype=np.int32)[None], axis=1)
+        return ranks, ranks
     order, begin, end, filled = tie_groups(-points)
     out = np.zeros((2, *points.shape), np.int32)
     for ends, ranks in zip(out, (begin, end), strict=True):
@@ -188,10 +184,11 @@ def by_points(ballots: Floats, weights: Any, name: str, scoring: Scoring, *, wor
     order = np.lexsort((-share_won(prefers[None], both[None])[0], -points.round(DECIMALS)))
     value = math.fsum(prefers[order[:, None], order][np.tril_indices(n, -1)].tolist())
     bound = math.fsum(np.minimum(prefers, prefers.T)[np.tril_indices(n, -1)].tolist())
-    ends = None
+    ends: dict[str, Ints] = {}
     pairs = n**2 if electorate.of_votes else m * n**2
     if electorate.keeps_pairs and RESAMPLES * (pairs + 10 * n**2 + work) <= _MOST_WORK:
-        ends = rank_intervals(electorate, given, lambda panels: scoring(electorate, panels), n**2)
+        panels = electorate.panels(given, n**2)
+        ends = rank_intervals(electorate.heard(given), (scoring(electorate, panel) for panel in panels))
     return Blend(
         n=n,
         value=value,
@@ -206,7 +203,7 @@ def by_points(ballots: Floats, weights: Any, name: str, scoring: Scoring, *, wor
         info={
             "points": points,
             **comparisons(ballots, given),
-            **({} if ends is None else {"rank_low": ends[0], "rank_high": ends[1]}),
+            **ends,
             "never_compared": np.flatnonzero(np.isnan(points)).tolist(),
         },
     )

@@ -100,7 +100,7 @@ def kemeny(
     given = np.ones(m) if weights is None else checks.weights(weights).astype(np.float64)
     prefers = preferences(ballots, given)
     with Control(title="kemeny", **limits) as control:
-        parts = [_solved(prefers, part, control) for part in _components(prefers)]
+        parts = [_solved(prefers, part, control) for part in components(prefers)]
         stopped = control.stopped()
     order = np.concatenate([part for part, _, _ in parts])
     value = math.fsum(prefers[order[:, None], order][np.tril_indices(n, -1)].tolist())
@@ -135,7 +135,7 @@ def _silent(ballots: Floats) -> NDArray[np.bool_]:
     return ~(rated & (rated.sum(axis=1) > 1)[:, None]).any(axis=0)
 
 
-def _components(prefers: Floats) -> list[Ints]:
+def components(prefers: Floats) -> list[Ints]:
     """The alternatives in parts, best first, so that no majority prefers one of a later part to one of an earlier."""
     from scipy.sparse.csgraph import connected_components
 

@@ -18,7 +18,7 @@ __all__ = ["plackett_luce"]
 
 @method(
     "combine",
-    draws=Draw(options={"prior": "prior"}),
+    draws=Draw(options={"prior": "prior", "resamples": (0, 3)}),
     cost="O(sum of r^2 over the judges, who rate r each, + n^3) for each of about ten Newton steps; 40 n^2 bytes",
     exact="the most likely strengths, to rounding; they exist where every split of the alternatives was won both ways",
     paper=("plackett1975", "breslow1974"),
@@ -30,6 +30,7 @@ def plackett_luce(
     weights: Any = None,
     lower: str | Sequence[int] | Sequence[str] | None = None,
     prior: float = 0.0,
+    resamples: int = 0,
 ) -> Blend:
     """Rank n alternatives by the strengths that make the rankings of m judges most likely, as choices one by one.
 
@@ -46,6 +47,10 @@ def plackett_luce(
         lower: the judges for whom lower is better, by column number or, where `rankings` is a frame, by name.
         prior: comparisons added to every two alternatives, half won by each: 0 for the most likely strengths; more
             draws them together, and gives strengths where there are no most likely ones.
+        resamples: how many resamples are fitted for the intervals of ranks, such as 200: draws of as many votes where
+            every judge rates two alternatives alone, as those of `win_ballots` do, else panels of as many judges, drawn
+            with replacement. 0 fits none: the strengths of votes vary as the curvature says, and those of 1,000 panels
+            of judges are one step of Newton's method away.
 
     Returns:
         A Blend of form "order", as from `bradley_terry`.
@@ -68,7 +73,7 @@ def plackett_luce(
         >>> from kofn.combination import plackett_luce
         >>> plan = plackett_luce([[3, 3, 1], [2, 1, 3], [1, 2, 2]])
         >>> plan.result.tolist(), plan.info["points"].round(2).tolist()
-        ([0, 1, 2], [0.37, 0.0, -0.37])
+        ([0, 1, 2], [0.34, -0.07, -0.27])
     """
     ballots = ballots_of(rankings, lower)
-    return by_strengths(ballots, weights, prior, "plackett_luce", (~np.isnan(ballots)).sum(axis=1) > 2)
+    return by_strengths(ballots, weights, prior, resamples, "plackett_luce", (~np.isnan(ballots)).sum(axis=1) > 2)

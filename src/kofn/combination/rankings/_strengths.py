@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kofn.combination.rankings._electorate import MOST, Electorate, comparisons, rank_intervals
+from kofn.combination.rankings._electorate import MOST, MOST_RANKED, RESAMPLES, Electorate, comparisons, rank_intervals
 from kofn.combination.rankings._pairs import half_wins, overturned, tie_groups
 from kofn.core import checks
 from kofn.core.arrays import Floats, Ints
@@ -18,8 +18,8 @@ from kofn.core.plans import Blend
 
 _TIES = 9  # decimals of a strength below which two are alike
 _STEPS = 200
+_MOST_RESAMPLES = 10_000
 _NAMED = 6
-_MOST_RESAMPLED = 300  # alternatives, whose 200 resamples take seconds
 _RESTED = 1e-6  # how far a resample's strengths still move when they are ranked
 _LONGEST = 3.0  # how far a resample's strength moves in one step, in log odds
 _DRAWN = 1e-3  # comparisons, as a share of those of an alternative, that keep the strengths of a resample finite
@@ -100,10 +100,10 @@ def _few(names: Sequence[object], chosen: NDArray[np.bool_]) -> str:
 
 def _of_pairs(wins: Floats, strength: Floats) -> float:
     """The log-likelihood of comparisons."""
-    return -math.fsum((wins * np.logaddexp(0.0, strength[None, :] - strength[:, None])).ravel().tolist())
+    return -float((wins * np.logaddexp(0.0, strength[None, :] - strength[:, None])).sum())
 
 
-def _most_likely(wins: Floats, choices: Choices | None, weights: Floats, label: str) -> Fit:
+def most_likely(wins: Floats, choices: Choices | None, weights: Floats, label: str) -> Fit:
     """The strengths of mean 0 that make comparisons and choices most likely, by Newton's method.
 
     The likelihood does not change where all strengths move alike: a number of the curvature's own size is added to all
@@ -155,13 +155,16 @@ def _of_choices(choices: Choices, weights: Floats, strength: Floats) -> tuple[fl
     return value, slope, bend
 
 
-def _intervals(
-    electorate: Electorate, weights: Floats, heard: Ints, choices: Choices | None, fit: Fit
-) -> tuple[Ints, Ints] | None:
-    """(n,) between which ranks each alternative stands in 95% of resamples, or None where they would take too long.
-
-    Resampled votes have their own most likely strengths. Resampled judges of more than two move the strengths by one
-    step of Newton's method, which their slopes and the curvature say.
+def _resampled(
+    electorate: Electorate,
+    weights: Floats,
+    heard: Ints,
+    choices: Choices | None,
+    fit: Fit,
+    prior: float,
+    resamples: int,
+) -> Iterator[Floats]:
+    """(panels, n) strengths of the alternatives, in blocks, as other judges or other votes might make them.
 
     Args:
         electorate: the ballots.
@@ -169,44 +172,77 @@ def _intervals(
         heard: the alternatives that have a strength.
         choices: ballots of more than two, or None.
         fit: the most likely strengths of all.
+        prior: comparisons added to every two.
+        resamples: how many resamples have their own most likely strengths; 0: votes have those that the curvature
+            makes likely, and resampled judges move the strengths by one step of Newton's method.
     """
-    n, size = electorate.n, len(heard)
-    if n > _MOST_RESAMPLED or not size:
-        return None
-    if electorate.of_votes:
-
-        def points(panels: Floats) -> Floats:
-            prefers, both = (table[:, heard][:, :, heard] for table in electorate.pairs(panels))
-            won = prefers + (both - prefers - prefers.transpose(0, 2, 1)) / 2
-            return _refitted(won, fit.strength)
-
-        width = n**2
+    n = electorate.n
+    blocks: Iterator[Floats]
+    if resamples:
+        panels = electorate.panels(weights, n**2, resamples)
+        blocks = (_refits(electorate, panel, heard, choices, fit.strength, prior) for panel in panels)
+    elif electorate.of_votes:
+        blocks = iter([by_curvature(fit)])
     else:
-        slopes = _slopes(electorate, heard, choices, fit.strength)
-        moves = np.linalg.solve(fit.curvature, slopes.T).T
-        width = n
-
-        def points(panels: Floats) -> Floats:
-            out: Floats = fit.strength + (panels - weights) @ moves
-            return out
-
-    def points_under(panels: Floats) -> Floats:
-        out = np.full((len(panels), n), np.nan)
-        out[:, heard] = points(panels).round(_TIES)
-        return out
-
-    return rank_intervals(electorate, weights, points_under, width)
+        moves = np.linalg.solve(fit.curvature, _slopes(electorate, heard, choices, fit.strength).T).T
+        blocks = (fit.strength + (panel - weights) @ moves for panel in electorate.panels(weights, n))
+    yield from at_their_index(blocks, heard, n)
 
 
-def _refitted(wins: Floats, strength: Floats) -> Floats:
-    """(panels, n) the strengths of tables (panels, n, n) of wins, from those of all of them on.
+def at_their_index(blocks: Iterable[Floats], heard: Ints, n: int) -> Iterator[Floats]:
+    """Blocks (panels, n) of the strengths of the alternatives that have one, NaN for the others."""
+    for block in blocks:
+        out = np.full((len(block), n), np.nan)
+        out[:, heard] = block.round(_TIES)
+        yield out
 
-    A few comparisons more of every two, half won by each, keep those finite that a panel never saw lose.
+
+def _refits(
+    electorate: Electorate, panels: Floats, heard: Ints, choices: Choices | None, strength: Floats, prior: float
+) -> Floats:
+    """(panels, h) the most likely strengths under weights (panels, m)."""
+    pairwise = np.ones(electorate.m, bool)
+    if choices is not None:
+        pairwise[choices.judge] = False
+    prefers, both = (table[:, heard][:, :, heard] for table in electorate.pairs(panels * pairwise))
+    wins = prefers + (both - prefers - prefers.transpose(0, 2, 1)) / 2
+    more = None if choices is None else panels[:, choices.judge] @ np.diff(choices.start)
+    wins = kept_finite(wins, prior, more)
+    if choices is None:
+        return refitted(wins, strength)
+    fits = [
+        most_likely(table, choices, row[choices.judge], "a resample") for table, row in zip(wins, panels, strict=True)
+    ]
+    return np.array([fit.strength for fit in fits])
+
+
+def kept_finite(wins: Floats, prior: float, more: Floats | None = None) -> Floats:
+    """Tables (panels, n, n) of wins with the prior's comparisons, and a thousandth more of what there are.
+
+    These are half won by each of every two, and keep strengths finite that a panel never saw lose.
     """
     n = wins.shape[1]
-    drawn = _DRAWN * wins.sum(axis=(1, 2)) / n**2
+    drawn = _DRAWN * (wins.sum(axis=(1, 2)) + (0.0 if more is None else more)) / n**2
     drawn[drawn == 0] = 1.0  # of judges without weight alone
-    wins = wins + (drawn[:, None, None] * (1 - np.eye(n)))
+    out: Floats = wins + (drawn + prior / 2)[:, None, None] * (1 - np.eye(n))
+    return out
+
+
+def by_curvature(fit: Fit) -> Floats:
+    """(1000, n) strengths as the curvature of the likelihood makes them likely; the draws are the same at each call."""
+    normal = np.random.default_rng(0).normal(size=(RESAMPLES, len(fit.strength)))
+    try:
+        moves = normal @ np.linalg.inv(np.linalg.cholesky(fit.curvature))
+    except np.linalg.LinAlgError:  # odds so long that the curvature is singular to rounding
+        size, axes = np.linalg.eigh(fit.curvature)
+        moves = normal @ (axes / np.sqrt(np.maximum(size, np.finfo(np.float64).tiny))).T
+    out: Floats = fit.strength + moves
+    return out
+
+
+def refitted(wins: Floats, strength: Floats) -> Floats:
+    """(panels, n) the strengths of tables (panels, n, n) of wins, from those of all of them on."""
+    n = wins.shape[1]
     total = wins + wins.transpose(0, 2, 1)
     out = np.repeat(strength[None], len(wins), axis=0)
     for _ in range(_STEPS):
@@ -248,21 +284,39 @@ def _slopes(electorate: Electorate, heard: Ints, choices: Choices | None, streng
     return out
 
 
-def by_strengths(ballots: Floats, weights: Any, prior: float, name: str, choosing: NDArray[np.bool_]) -> Blend:
+def checked_prior(prior: Any) -> float:
+    """A number of comparisons >= 0."""
+    if not (checks.is_finite(prior) and prior >= 0):
+        raise InputError(f"prior={checks.shown(prior)}: give a number of comparisons >= 0, such as 0.1")
+    return float(prior)
+
+
+def checked_resamples(resamples: Any) -> int:
+    """A number of resamples that can be fitted."""
+    count = checks.count(resamples, "resamples", least=0)
+    if count > _MOST_RESAMPLES:
+        raise InputError(f"resamples={count}: each is fitted anew; ask for at most {_MOST_RESAMPLES:,}")
+    return count
+
+
+def by_strengths(
+    ballots: Floats, weights: Any, prior: float, resamples: int, name: str, choosing: NDArray[np.bool_]
+) -> Blend:
     """The ranking by most likely strengths.
 
     Args:
         ballots: (m, n) scores, a row for each judge.
         weights: (m,) their weights, or None.
         prior: comparisons added to every two.
+        resamples: how many resamples have their own strengths.
         name: the method's name, for the refusals.
         choosing: (m,) which judges choose one by one; the others compare every two.
     """
     m, n = ballots.shape
     if n > MOST:
         raise InputError(f"rankings has {n:,} alternatives; {name} compares every two of at most {MOST:,}")
-    if not (checks.is_finite(prior) and prior >= 0):
-        raise InputError(f"prior={prior}: give a number of comparisons >= 0, such as 0.1")
+    prior = checked_prior(prior)
+    resamples = checked_resamples(resamples)
     given = np.ones(m) if weights is None else checks.weights(weights).astype(np.float64)
     pairs = half_wins(ballots, given)
     if not prior:
@@ -274,27 +328,40 @@ def by_strengths(ballots: Floats, weights: Any, prior: float, name: str, choosin
         choices = Choices.of(rows)._replace(judge=np.flatnonzero(choosing))
         pairs = half_wins(ballots[~choosing], given[~choosing]) if not choosing.all() else np.zeros((n, n))
     wins = pairs[np.ix_(heard, heard)] + prior / 2 * (1 - np.eye(len(heard)))
-    fit = _most_likely(wins, choices, given[choosing], name)
+    fit = most_likely(wins, choices, given[choosing], name)
+    ends: dict[str, Ints] = {}
+    electorate = Electorate(ballots)
+    # Without a comparison there is nothing to resample.
+    if len(heard) and n <= MOST_RANKED:
+        ends = rank_intervals(
+            electorate.heard(given), _resampled(electorate, given, heard, choices, fit, prior, resamples)
+        )
+    plan = ranked(fit, heard, n, ends)
+    return dataclasses.replace(
+        plan,
+        weights=given / given.sum(),
+        spread=overturned(ballots, np.asarray(plan.result)),
+        objective="comparison_likelihood" if name == "bradley_terry" else "choice_likelihood",
+        info=plan.info | comparisons(ballots, given),
+    )
+
+
+def ranked(fit: Fit, heard: Ints, n: int, ends: Mapping[str, Ints]) -> Blend:
+    """The ranking by the strengths of those that have one."""
     points, error = np.full(n, np.nan), np.full(n, np.nan)
     points[heard], error[heard] = fit.strength, fit.standard_error
-    order = np.argsort(-points.round(_TIES), kind="stable")
-    ends = _intervals(Electorate(ballots), given, heard, choices, fit)
     return Blend(
         n=n,
         value=fit.value,
         sense="max",
         bound=fit.value,
         status="optimal",
-        result=order,
+        result=np.argsort(-points.round(_TIES), kind="stable"),
         form="order",
-        weights=given / given.sum(),
-        spread=overturned(ballots, order),
-        objective="comparison_likelihood" if name == "bradley_terry" else "choice_likelihood",
         info={
             "points": points,
             "standard_error": error,
-            **comparisons(ballots, given),
-            **({} if ends is None else {"rank_low": ends[0], "rank_high": ends[1]}),
+            **ends,
             "never_compared": np.flatnonzero(np.isnan(points)).tolist(),
         },
     )
