@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,13 +19,14 @@ _TIES = 4  # ranks that are shared, of which the names are said
 _NAMED = 6
 
 
-def with_rules(plan: Blend, call: Mapping[str, Any], options: Mapping[str, Any]) -> Blend:
+def with_rules(plan: Blend, call: Mapping[str, Any], options: Mapping[str, Any], *, judged: bool = True) -> Blend:
     """The plan with what other rules and other judges make of the same scores, in `info["rules"]`.
 
     Args:
         plan: a ranking.
         call: the arguments of `kofn.combine` that it is of: rankings and weights.
         options: the options of its method.
+        judged: False where votes were counted, whose judges are outcomes of pairs.
     """
     from kofn.combination.rankings._sensitivity import compare_rules
 
@@ -42,9 +44,10 @@ def with_rules(plan: Blend, call: Mapping[str, Any], options: Mapping[str, Any])
     rules = {
         "ranks": {name: ranks.tolist() for name, ranks in compared.ranks.items()},
         "winners": compared.winners,
+        "pairs": [[None if math.isnan(share) else share for share in row] for row in compared.pairs.tolist()],
         "agreement": compared.agreement.tolist(),
         "left_out": compared.left_out,
-        "without": compared.without,
+        "without": compared.without if judged else [],
     }
     return dataclasses.replace(plan, info={**plan.info, "rules": rules})
 

@@ -61,7 +61,7 @@ def rank_votes(table: Table, columns: VoteColumns | None, arguments: CombineArgu
         refuse_no_strengths(half_wins(np.ascontiguousarray(ballots["rankings"].T), weights), ballots["ids"])
     call = arguments.given("base") | ballots
     plan: Blend = combine(method=method, options=arguments.options, **call)
-    plan = _of_votes(with_rules(plan, ballots, arguments.options), size)
+    plan = _of_votes(with_rules(plan, ballots, arguments.options, judged=False), size)
     finish(plan, arguments, plan.to_frame)
     say(answer(plan, size, arguments), lambda: render(plan, size, arguments), arguments.as_json)
 

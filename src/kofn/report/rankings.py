@@ -26,7 +26,7 @@ def rule_figures(plan: Blend, name_of: Callable[[int], str], judge_of: Callable[
     rules = plan.info.get("rules")
     if not rules:
         return []
-    out = [_ranks(plan, rules, name_of), _agreement(rules)]
+    out = [_ranks(plan, rules, name_of), _agreement(rules), _pairs(plan, rules, name_of)]
     if rules["without"]:
         out.append(_without(plan, rules, name_of, judge_of))
     return out
@@ -70,6 +70,20 @@ def _tau(value: float | None) -> Element:
     return _shaded(f"{value:.2f}", max(value, 0.0))
 
 
+def _pairs(plan: Blend, rules: Mapping[str, Any], name_of: Callable[[int], str]) -> Element:
+    """How much of the judges' weight puts each row's alternative above each column's."""
+    items = np.asarray(plan.result, np.int64)[:SHOWN].tolist()
+    rows = []
+    for item in items:
+        shares = [rules["pairs"][item][other] for other in items]
+        cells = [E("td", "") if share is None else _shaded(f"{share:.2f}", share) for share in shares]
+        rows.append(E("tr", E("th", user(name_of(item)), scope="row"), cells))
+    counted = "votes between the two" if plan.of_votes else "judges who scored both, by weight,"
+    caption = f"The share of the {counted} that put the row above the column, ties half; empty: never compared."
+    columns = [user(name_of(item)) for item in items]
+    return figure(_table("", columns, rows), caption, title="Each against each", name="pairs")
+
+
 def _without(
     plan: Blend, rules: Mapping[str, Any], name_of: Callable[[int], str], judge_of: Callable[[int], str]
 ) -> Element:
@@ -93,6 +107,7 @@ def _shaded(text: str, share: float) -> Element:
     return E("td", text, style=f"background: color-mix(in srgb, var(--accent) {60 * share:.0f}%, transparent)")
 
 
-def _table(corner: str, columns: Sequence[str], rows: Sequence[Element]) -> Element:
+def _table(corner: str, columns: Sequence[Any], rows: Sequence[Element]) -> Element:
     head = E("tr", [E("th", name, scope="col") for name in (corner, *columns)])
-    return E("div", E("table", E("thead", head), E("tbody", list(rows))), class_="figures", style="overflow-x: auto")
+    table = E("table", E("thead", head), E("tbody", list(rows)), style="white-space: nowrap")
+    return E("div", table, class_="figures", style="overflow-x: auto")

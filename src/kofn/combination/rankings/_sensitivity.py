@@ -53,6 +53,8 @@ class RuleComparison(NamedTuple):
     Attributes:
         ranks: rule to (n,) ranks, best 1, equal ones alike, 0 for what nobody compared.
         winners: rule to the alternatives at rank 1.
+        pairs: (n, n) the share of the judges who rate both, by weight, that put the row above the column, ties half; NaN
+            where none rates both.
         agreement: (rules, rules) Kendall's tau-b of the rules' ranks, in the order of `ranks`.
         left_out: rule to why it does not rank these scores.
         without: (judges,) the alternatives at rank 1 without each judge, None where that ranks nothing; empty where
@@ -61,6 +63,7 @@ class RuleComparison(NamedTuple):
 
     ranks: dict[str, Ints]
     winners: dict[str, list[int]]
+    pairs: Floats
     agreement: Floats
     left_out: dict[str, str]
     without: list[list[int] | None]
@@ -125,6 +128,7 @@ def compare_rules(
     return RuleComparison(
         ranks,
         {name: np.flatnonzero(each == 1).tolist() for name, each in ranks.items()},
+        _pairs(electorate, given),
         _agreement(list(ranks.values())),
         left_out,
         _without(electorate, given, method, options or {}),
@@ -160,6 +164,12 @@ def _too_long(ballots: Floats, weights: Floats) -> str:
 
     largest = max(map(len, components(preferences(ballots, weights))))
     return f"majorities tie {largest} alternatives into a cycle" if largest > _MOST_ALONE else ""
+
+
+def _pairs(electorate: Electorate, weights: Floats) -> Floats:
+    (prefers,), (both,) = electorate.pairs(weights[None])
+    won = prefers + (both - prefers - prefers.T) / 2
+    return np.divide(won, both, out=np.full(both.shape, np.nan), where=both > 0)
 
 
 def _agreement(ranks: Sequence[Ints]) -> Floats:
@@ -277,7 +287,9 @@ def _judges(named: Any, columns: Sequence[str], m: int, argument: str) -> Ints:
     for name in names:
         if isinstance(name, str) and name not in columns:
             raise InputError(f"{argument}: rankings has no column {name!r}{checks.nearest(name, columns)}")
-    return checks.positions([columns.index(name) if isinstance(name, str) else name for name in names], argument, m)
+        if not isinstance(name, str) and not (checks.is_number(name) and 0 <= name < m and int(name) == name):
+            raise InputError(f"{argument} names column {checks.shown(name)}; give numbers from 0 to {m - 1}, or names")
+    return np.array([columns.index(name) if isinstance(name, str) else int(name) for name in names])
 
 
 def winning_weights(
