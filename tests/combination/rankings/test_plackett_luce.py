@@ -132,3 +132,16 @@ def test_strengths_of_wins_are_those_of_their_ballots(resamples: int) -> None:
 def test_what_has_no_strengths_or_draws_is_refused(call: Any, says: str) -> None:
     with pytest.raises(InputError, match=says):
         call()
+
+
+def test_many_judges_move_strengths_as_their_panels_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    from kofn.combination.rankings import _strengths
+
+    rng = np.random.default_rng(3)
+    scores = rng.normal(0, 0.3, 7)[:, None] + rng.gumbel(size=(7, 400))
+    weights = rng.integers(1, 4, 400)
+    drawn_one_by_one = plackett_luce(scores, weights=weights)
+    monkeypatch.setattr(_strengths, "_MANY", 100)
+    normal = plackett_luce(scores, weights=weights)
+    for name in ("rank_low", "rank_high"):
+        assert np.abs(normal.info[name] - drawn_one_by_one.info[name]).max() <= 1

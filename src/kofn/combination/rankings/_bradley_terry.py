@@ -48,7 +48,7 @@ def bradley_terry(
         resamples: how many resamples are fitted for the intervals of ranks, such as 200: draws of as many votes where
             every judge rates two alternatives alone, as those of `win_ballots` do, else panels of as many judges, drawn
             with replacement. 0 fits none: the strengths of votes vary as the curvature says, and those of 1,000 panels
-            of judges are one step of Newton's method away.
+            of judges are one step of Newton's method away (beyond 1,000 judges in a normal distribution of its sums).
 
     Returns:
         A Blend of form "order". `result` (n,) holds the alternatives, best first, `info["points"]` (n,) their strengths

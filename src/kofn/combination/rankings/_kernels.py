@@ -102,6 +102,34 @@ def settle(
     return moves
 
 
+@nb.njit("void(int64[::1], int64[::1], int64[::1], float64[::1], float64[:,::1])", **OUTER)
+def count_pairs(start: Any, items: Any, group: Any, weights: Any, out: Any) -> None:  # pragma: no cover
+    """Add to `out` the weight of the judges who rate the row's alternative above the column's."""
+    for judge in range(len(start) - 1):
+        low, high = start[judge], start[judge + 1]
+        for first in range(low, high):
+            for second in range(first + 1, high):
+                if group[second] != group[first]:
+                    out[items[first], items[second]] += weights[judge]
+
+
+@nb.njit("float64[::1](int64[::1], int64[::1], int64[::1], int64[::1])", **OUTER)
+def count_overturned(start: Any, items: Any, group: Any, position: Any) -> NDArray[np.float64]:  # pragma: no cover
+    """(judges,) the share of the pairs each rates apart that stand the other way round in an order, 0 without any."""
+    out = np.zeros(len(start) - 1)
+    for judge in range(len(start) - 1):
+        low, high = start[judge], start[judge + 1]
+        pairs, turned = 0, 0
+        for first in range(low, high):
+            for second in range(first + 1, high):
+                if group[second] != group[first]:
+                    pairs += 1
+                    turned += position[items[first]] > position[items[second]]
+        if pairs:
+            out[judge] = turned / pairs
+    return out
+
+
 @nb.njit(**INNER)
 def _choose_one(
     items: Any, group: Any, low: int, high: int, weight: float, strength: Any, slope: Any, left: Any, once: Any

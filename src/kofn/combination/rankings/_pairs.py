@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 from kofn.core import checks
 from kofn.core.arrays import Floats, Ints
 
-_AT_ONCE = 1 << 22  # comparisons
-
 
 def ballots_of(rankings: Floats, lower: str | Sequence[int] | Sequence[str] | None) -> Floats:
     """(judges, items) scores, one ballot a row, turned so that higher is better for all of them."""
@@ -20,6 +18,32 @@ def ballots_of(rankings: Floats, lower: str | Sequence[int] | Sequence[str] | No
     if lower is not None:
         ballots[checks.positions(lower, "lower", len(ballots))] *= -1
     return ballots
+
+
+class Listed(NamedTuple):
+    """What judges rate, one judge after another, best first.
+
+    Attributes:
+        start: (judges + 1,) where the entries of each judge begin.
+        items: (entries,) the alternatives.
+        group: (entries,) where the alternatives that are tied with each begin.
+    """
+
+    start: Ints
+    items: Ints
+    group: Ints
+
+    @classmethod
+    def of(cls, ballots: Floats) -> Listed:
+        judge, items = np.nonzero(~np.isnan(ballots))
+        scores = ballots[judge, items]
+        order = np.lexsort((-scores, judge))
+        items, scores = items[order], scores[order]
+        start = np.searchsorted(judge, np.arange(len(ballots) + 1))
+        fresh = np.ones(len(items), bool)
+        fresh[1:] = (scores[1:] != scores[:-1]) | (judge[1:] != judge[:-1])
+        group = np.maximum.accumulate(np.where(fresh, np.arange(len(items)), 0))
+        return cls(start, items, group)
 
 
 class Votes(NamedTuple):
@@ -74,12 +98,10 @@ def preferences(ballots: Floats, weights: Floats) -> Floats:
     out = np.zeros((n, n))
     votes = Votes.of(ballots)
     np.add.at(out, (votes.winner, votes.loser), weights[votes.judge])
-    ballots, weights = ballots[votes.rest], weights[votes.rest]
-    step = max(1, _AT_ONCE // (n * n))
-    for low in range(0, len(ballots), step):
-        block = ballots[low : low + step]
-        preferred = block[:, :, None] > block[:, None, :]
-        out += np.tensordot(weights[low : low + step], preferred, axes=1)
+    if votes.rest.any():
+        from kofn.combination.rankings import _kernels
+
+        _kernels.count_pairs(*Listed.of(ballots[votes.rest]), weights[votes.rest], out)
     return out
 
 
@@ -95,11 +117,10 @@ def overturned(ballots: Floats, order: NDArray[np.int64]) -> Floats:
     votes = Votes.of(ballots)
     position = np.argsort(order)
     out[votes.judge] = position[votes.winner] > position[votes.loser]
-    for judge in np.flatnonzero(votes.rest).tolist():
-        ranked = ballots[judge, order]
-        above = ranked[:, None] > ranked[None, :]
-        pairs = int(above.sum())
-        out[judge] = np.tril(above).sum() / pairs if pairs else 0.0
+    if votes.rest.any():
+        from kofn.combination.rankings import _kernels
+
+        out[votes.rest] = _kernels.count_overturned(*Listed.of(ballots[votes.rest]), position)
     return out
 
 

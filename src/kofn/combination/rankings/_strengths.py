@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kofn.combination.rankings._electorate import MOST, MOST_RANKED, RESAMPLES, Electorate, comparisons, rank_intervals
-from kofn.combination.rankings._pairs import half_wins, overturned, tie_groups
+from kofn.combination.rankings._pairs import Listed, half_wins, overturned
 from kofn.core import checks
 from kofn.core.arrays import Floats, Ints
 from kofn.core.checks import FailureError, InputError
@@ -24,29 +24,14 @@ _RESTED = 1e-6  # how far a resample's strengths still move when they are ranked
 _LONGEST = 3.0  # how far a resample's strength moves in one step, in log odds
 _DRAWN = 1e-3  # comparisons, as a share of those of an alternative, that keep the strengths of a resample finite
 _KEPT = 1 << 22  # comparisons of single judges that are held at once
+_MANY = 1000  # judges beyond which the sum of what each moves is taken as normal
 
 
 class Choices(NamedTuple):
-    """Ballots of more than two, one after another, as choices of the next best among those that are left.
-
-    Attributes:
-        judge: (ballots,) whose they are.
-        start: (ballots + 1,) where each begins.
-        items: (entries,) the alternatives, best first.
-        group: (entries,) where the alternatives that are tied with each begin.
-    """
+    """Ballots of more than two as choices of the next best among those that are left, and (ballots,) whose they are."""
 
     judge: Ints
-    start: Ints
-    items: Ints
-    group: Ints
-
-    @classmethod
-    def of(cls, ballots: Floats) -> Choices:
-        order, begin, _, filled = tie_groups(-ballots)
-        start = np.append(0, np.cumsum(filled.sum(axis=1)))
-        group = (start[:-1, None] + begin)[filled]
-        return cls(np.arange(len(ballots)), start, order[filled], group)
+    listed: Listed
 
 
 class Fit(NamedTuple):
@@ -151,7 +136,7 @@ def _of_choices(choices: Choices, weights: Floats, strength: Floats) -> tuple[fl
     from kofn.combination.rankings import _kernels
 
     slope, bend = np.zeros(len(strength)), np.zeros((len(strength), len(strength)))
-    value = _kernels.choose(choices.start, choices.items, choices.group, weights, strength, slope, bend)
+    value = _kernels.choose(*choices.listed, weights, strength, slope, bend)
     return value, slope, bend
 
 
@@ -185,7 +170,10 @@ def _resampled(
         blocks = iter([by_curvature(fit)])
     else:
         moves = np.linalg.solve(fit.curvature, _slopes(electorate, heard, choices, fit.strength).T).T
-        blocks = (fit.strength + (panel - weights) @ moves for panel in electorate.panels(weights, n))
+        if electorate.m > _MANY:
+            blocks = iter([_by_covariance(fit.strength, moves * weights[:, None])])
+        else:
+            blocks = (fit.strength + (panel - weights) @ moves for panel in electorate.panels(weights, n))
     yield from at_their_index(blocks, heard, n)
 
 
@@ -206,7 +194,7 @@ def _refits(
         pairwise[choices.judge] = False
     prefers, both = (table[:, heard][:, :, heard] for table in electorate.pairs(panels * pairwise))
     wins = prefers + (both - prefers - prefers.transpose(0, 2, 1)) / 2
-    more = None if choices is None else panels[:, choices.judge] @ np.diff(choices.start)
+    more = None if choices is None else panels[:, choices.judge] @ np.diff(choices.listed.start)
     wins = kept_finite(wins, prior, more)
     if choices is None:
         return refitted(wins, strength)
@@ -240,6 +228,15 @@ def by_curvature(fit: Fit) -> Floats:
     return out
 
 
+def _by_covariance(strength: Floats, moves: Floats) -> Floats:
+    """(1000, n) strengths as sums of moves, a row for each judge, scatter where judges are drawn with replacement."""
+    off = moves - moves.mean(axis=0)
+    size, axes = np.linalg.eigh(off.T @ off)
+    normal = np.random.default_rng(0).normal(size=(RESAMPLES, len(strength)))
+    out: Floats = strength + normal @ (axes * np.sqrt(np.maximum(size, 0.0))).T
+    return out
+
+
 def refitted(wins: Floats, strength: Floats) -> Floats:
     """(panels, n) the strengths of tables (panels, n, n) of wins, from those of all of them on."""
     n = wins.shape[1]
@@ -267,7 +264,7 @@ def _slopes(electorate: Electorate, heard: Ints, choices: Choices | None, streng
     pairwise = np.ones(electorate.m, bool)
     if choices is not None:
         rows = np.zeros((len(choices.judge), len(heard)))
-        _kernels.choose_by_judge(choices.start, choices.items, choices.group, strength, rows)
+        _kernels.choose_by_judge(*choices.listed, strength, rows)
         out[choices.judge] = rows
         pairwise[choices.judge] = False
     share = 1 / (1 + np.exp(strength[None, :] - strength[:, None]))
@@ -325,7 +322,7 @@ def by_strengths(
     choices = None
     if choosing.any():
         rows = np.where(np.isin(np.arange(n), heard), ballots[choosing], np.nan)[:, heard]
-        choices = Choices.of(rows)._replace(judge=np.flatnonzero(choosing))
+        choices = Choices(np.flatnonzero(choosing), Listed.of(rows))
         pairs = half_wins(ballots[~choosing], given[~choosing]) if not choosing.all() else np.zeros((n, n))
     wins = pairs[np.ix_(heard, heard)] + prior / 2 * (1 - np.eye(len(heard)))
     fit = most_likely(wins, choices, given[choosing], name)
