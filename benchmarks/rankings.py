@@ -7,6 +7,8 @@ errors and the intervals of ranks, which choix does not have.
 
 from __future__ import annotations
 
+import functools
+import importlib
 import time
 from collections.abc import Callable
 from typing import Any
@@ -57,7 +59,7 @@ def strengths(n: int, votes: int, rounds: int) -> list[dict[str, Any]]:
     seconds, plan = clocked(lambda: plackett_luce(scores), rounds)
     rows.append({"who": "kofn rankings", "seconds": seconds, "likelihood": plan.value})
     try:
-        import choix
+        choix = importlib.import_module("choix")
     except ImportError:
         print("choix is not installed")
         return rows
@@ -107,10 +109,12 @@ def optima(sizes: tuple[int, ...], seeds: int) -> list[dict[str, Any]]:
             for seed in range(seeds):
                 rng = np.random.default_rng(seed)
                 scores = agreed * np.arange(n)[:, None] + rng.normal(size=(n, int(rng.integers(5, 40))))
-                seconds, plan = clocked(lambda scores=scores: kemeny(scores), 1)
+                seconds, plan = clocked(functools.partial(kemeny, scores), 1)
                 times.append(seconds)
                 proven += plan.status == "optimal"
-            rows.append({"n": n, "judges": kind, "median": float(np.median(times)), "worst": max(times), "proven": proven})
+            rows.append(
+                {"n": n, "judges": kind, "median": float(np.median(times)), "worst": max(times), "proven": proven}
+            )
     return rows
 
 

@@ -41,7 +41,7 @@ def with_rules(plan: Blend, call: Mapping[str, Any], options: Mapping[str, Any],
         lower=options.get("lower"),
         options=own,
     )
-    rules = {
+    comparison = {
         "ranks": {name: ranks.tolist() for name, ranks in compared.ranks.items()},
         "winners": compared.winners,
         "pairs": [[None if math.isnan(share) else share for share in row] for row in compared.pairs.tolist()],
@@ -49,22 +49,22 @@ def with_rules(plan: Blend, call: Mapping[str, Any], options: Mapping[str, Any],
         "left_out": compared.left_out,
         "without": compared.without if judged else [],
     }
-    return dataclasses.replace(plan, info={**plan.info, "rules": rules})
+    return dataclasses.replace(plan, info={**plan.info, "rules": comparison})
 
 
 def answer_rules(plan: Blend, judges: Sequence[str]) -> dict[str, Any]:
     """The same for machines, by id."""
     tied = [plan.keys(np.array(group)).tolist() for group in _tied(plan)]
-    rules = plan.info.get("rules")
-    if rules is None:
+    comparison = plan.info.get("rules")
+    if comparison is None:
         return {"tied": tied}
-    winners = {name: plan.keys(np.array(first, int)).tolist() for name, first in rules["winners"].items()}
+    winners = {name: plan.keys(np.array(first, int)).tolist() for name, first in comparison["winners"].items()}
     without = {
         judge: None if first is None else plan.keys(np.array(first)).tolist()
-        for judge, first in zip(judges, rules["without"], strict=False)
-        if first != rules["winners"][plan.method]
+        for judge, first in zip(judges, comparison["without"], strict=False)
+        if first != comparison["winners"][plan.method]
     }
-    return {"tied": tied, "winners": winners, "without": without, "rules_left_out": rules["left_out"]}
+    return {"tied": tied, "winners": winners, "without": without, "rules_left_out": comparison["left_out"]}
 
 
 def rule_lines(plan: Blend, judges: Sequence[str]) -> list[str]:
@@ -74,32 +74,34 @@ def rule_lines(plan: Blend, judges: Sequence[str]) -> list[str]:
     if groups:
         ranks = plan.ranks()
         shown = [f"{_names(plan, group)} (rank {ranks[group[0]]})" for group in groups[:_TIES]]
-        lines.append(f"tied: {'; '.join(shown)}{f'; and at {len(groups) - _TIES} more ranks' if groups[_TIES:] else ''}")
-    rules = plan.info.get("rules")
-    if rules is None:
+        lines.append(
+            f"tied: {'; '.join(shown)}{f'; and at {len(groups) - _TIES} more ranks' if groups[_TIES:] else ''}"
+        )
+    comparison = plan.info.get("rules")
+    if comparison is None:
         return lines
     by_winner: dict[tuple[int, ...], list[str]] = {}
-    for name, first in rules["winners"].items():
+    for name, first in comparison["winners"].items():
         by_winner.setdefault(tuple(first), []).append(name)
     if len(by_winner) == 1:
         lines.append(f"first under every rule: {_names(plan, next(iter(by_winner)))}")
     elif by_winner:
         shown = [f"{_names(plan, first)} by {', '.join(names)}" for first, names in by_winner.items()]
         lines.append(f"first: {'; '.join(shown)}")
-    if rules["left_out"]:
-        reasons = [f"{name} ({reason})" for name, reason in rules["left_out"].items()]
+    if comparison["left_out"]:
+        reasons = [f"{name} ({reason})" for name, reason in comparison["left_out"].items()]
         lines.append(f"not ranked by {', '.join(reasons)}")
-    return lines + _judges_that_decide(plan, judges, rules)
+    return lines + _judges_that_decide(plan, judges, comparison)
 
 
-def _judges_that_decide(plan: Blend, judges: Sequence[str], rules: Mapping[str, Any]) -> list[str]:
+def _judges_that_decide(plan: Blend, judges: Sequence[str], comparison: Mapping[str, Any]) -> list[str]:
     """A line on the single judges without whom another alternative is first."""
-    if not rules["without"]:
+    if not comparison["without"]:
         return []
-    own = rules["winners"][plan.method]
+    own = comparison["winners"][plan.method]
     changed = [
         f"{judge}: {'nothing ranks' if first is None else _names(plan, first)}"
-        for judge, first in zip(judges, rules["without"], strict=True)
+        for judge, first in zip(judges, comparison["without"], strict=True)
         if first != own
     ]
     if not changed:

@@ -23,27 +23,27 @@ def rule_figures(plan: Blend, name_of: Callable[[int], str], judge_of: Callable[
         name_of: what an alternative is called.
         judge_of: what a judge is called.
     """
-    rules = plan.info.get("rules")
-    if not rules:
+    comparison = plan.info.get("rules")
+    if not comparison:
         return []
-    out = [_ranks(plan, rules, name_of), _agreement(rules), _pairs(plan, rules, name_of)]
-    if rules["without"]:
-        out.append(_without(plan, rules, name_of, judge_of))
+    out = [_ranks(plan, comparison, name_of), _agreement(comparison), _pairs(plan, comparison, name_of)]
+    if comparison["without"]:
+        out.append(_without(plan, comparison, name_of, judge_of))
     return out
 
 
-def _ranks(plan: Blend, rules: Mapping[str, Any], name_of: Callable[[int], str]) -> Element:
+def _ranks(plan: Blend, comparison: Mapping[str, Any], name_of: Callable[[int], str]) -> Element:
     """Each alternative's rank under every rule, shaded from the first to the last."""
     items = np.asarray(plan.result, np.int64)[:SHOWN].tolist()
-    names = list(rules["ranks"])
+    names = list(comparison["ranks"])
     rows = []
     for item in items:
-        cells = [_rank(rules["ranks"][name][item], plan.n) for name in names]
+        cells = [_rank(comparison["ranks"][name][item], plan.n) for name in names]
         rows.append(E("tr", E("th", user(name_of(item)), scope="row"), cells))
     caption = f"The rank under every rule, darker is better, in the order of {plan.method}."
     if plan.n > SHOWN:
         caption += f" The first {SHOWN} of {plan.n:,}."
-    for name, reason in rules["left_out"].items():
+    for name, reason in comparison["left_out"].items():
         caption += f" Without {name}: {reason}."
     return figure(_table("", names, rows), caption, title="Rule against rule", name="rules")
 
@@ -54,11 +54,11 @@ def _rank(rank: int, n: int) -> Element:
     return _shaded(str(rank), 1 - (rank - 1) / max(n - 1, 1))
 
 
-def _agreement(rules: Mapping[str, Any]) -> Element:
-    names = list(rules["ranks"])
+def _agreement(comparison: Mapping[str, Any]) -> Element:
+    names = list(comparison["ranks"])
     rows = [
         E("tr", E("th", name, scope="row"), [_tau(value) for value in row])
-        for name, row in zip(names, rules["agreement"], strict=True)
+        for name, row in zip(names, comparison["agreement"], strict=True)
     ]
     caption = "Kendall's tau-b of the ranks under every two rules: 1 where they agree on every pair, -1 on none."
     return figure(_table("", names, rows), caption, title="How far the rules agree", name="agreement")
@@ -70,12 +70,12 @@ def _tau(value: float | None) -> Element:
     return _shaded(f"{value:.2f}", max(value, 0.0))
 
 
-def _pairs(plan: Blend, rules: Mapping[str, Any], name_of: Callable[[int], str]) -> Element:
+def _pairs(plan: Blend, comparison: Mapping[str, Any], name_of: Callable[[int], str]) -> Element:
     """How much of the judges' weight puts each row's alternative above each column's."""
     items = np.asarray(plan.result, np.int64)[:SHOWN].tolist()
     rows = []
     for item in items:
-        shares = [rules["pairs"][item][other] for other in items]
+        shares = [comparison["pairs"][item][other] for other in items]
         cells = [E("td", "") if share is None else _shaded(f"{share:.2f}", share) for share in shares]
         rows.append(E("tr", E("th", user(name_of(item)), scope="row"), cells))
     counted = "votes between the two" if plan.of_votes else "judges who scored both, by weight,"
@@ -85,18 +85,18 @@ def _pairs(plan: Blend, rules: Mapping[str, Any], name_of: Callable[[int], str])
 
 
 def _without(
-    plan: Blend, rules: Mapping[str, Any], name_of: Callable[[int], str], judge_of: Callable[[int], str]
+    plan: Blend, comparison: Mapping[str, Any], name_of: Callable[[int], str], judge_of: Callable[[int], str]
 ) -> Element:
     """Who is first without each judge, those that change it on top."""
-    own = rules["winners"][plan.method]
-    order = sorted(range(len(rules["without"])), key=lambda judge: rules["without"][judge] == own)
+    own = comparison["winners"][plan.method]
+    order = sorted(range(len(comparison["without"])), key=lambda judge: comparison["without"][judge] == own)
     rows = []
     for judge in order[:SHOWN]:
-        first = rules["without"][judge]
+        first = comparison["without"][judge]
         names = "nothing ranks" if first is None else ", ".join(name_of(item) for item in first[:SHOWN])
         changed = "the same" if first == own else "another"
         rows.append(E("tr", E("th", user(judge_of(judge)), scope="row"), E("td", user(names)), E("td", changed)))
-    changes = sum(first != own for first in rules["without"])
+    changes = sum(first != own for first in comparison["without"])
     caption = f"Who is first by {plan.method} if one judge is left out: {changes:,} of {len(order):,} change it."
     if len(order) > SHOWN:
         caption += f" The first {SHOWN} judges."

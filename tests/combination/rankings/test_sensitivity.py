@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 import kofn
-from kofn.combination import compare_rules, group_ballots, winning_weights
+from kofn.combination import RuleComparison, compare_rules, group_ballots, winning_weights
 from kofn.core.checks import InputError
 
 
@@ -35,10 +35,13 @@ def test_leaving_a_judge_out_is_ranking_without_it(method: Any) -> None:
 def test_every_rule_ranks_as_it_does_alone() -> None:
     scores = table(5)
     compared = compare_rules(scores)
+    assert isinstance(compared, RuleComparison)
     for name, ranks in compared.ranks.items():
         method: Any = name
         assert ranks.tolist() == kofn.combine(rankings=scores, method=method).ranks().tolist()
-    assert {*compared.ranks, *compared.left_out} == {entry.name for entry in kofn.methods("combine", given=("rankings",))}
+    assert {*compared.ranks, *compared.left_out} == {
+        entry.name for entry in kofn.methods("combine", given=("rankings",))
+    }
     np.testing.assert_allclose(np.diag(compared.agreement), 1)
     assert compared.pairs[0, 1] == pytest.approx(1 - compared.pairs[1, 0])
 

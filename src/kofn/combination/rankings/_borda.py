@@ -68,10 +68,11 @@ def borda(rankings: Any, *, weights: Any = None, lower: str | Sequence[int] | Se
         A Blend of form "order". `result` (n,) holds the alternatives, best first, ties to the lowest index; those that
         no judge compared with another come last and are listed in `info["never_compared"]`; `info["parts"]` has the
         others in parts that no judge compares with one another. `info["points"]` (n,) has their points in 0..1 (NaN if
-        never compared), `info["rated"]` (n,) by how many judges each was rated, `info["rank_low"]` and `info["rank_high"]` (n,) the ranks between which it stands in 95% of 1,000 panels of m
-        judges drawn from these with replacement (in 200 draws of as many votes where every judge rates two alternatives
-        alone, as those of `win_ballots` do; 0 if never compared; 1 and the number of compared ones where fewer
-        than two judges compared it; left out beyond 2,000 alternatives). Few judges make such intervals too narrow.
+        never compared), `info["rated"]` (n,) by how many judges each was rated, `info["rank_low"]` and
+        `info["rank_high"]` (n,) the ranks between which it stands in 95% of 1,000 panels of m judges drawn from these
+        with replacement (in 200 draws of as many votes where every judge rates two alternatives alone, as those of
+        `win_ballots` do; 0 if never compared; 1 and the number of compared ones where fewer than two judges compared
+        it; left out beyond 2,000 alternatives). Few judges make such intervals too narrow.
         `to_frame()` has them all, equal points sharing a rank. `weights` the judges' weights divided by their sum.
         `spread` (m,) is each judge's share of discordant pairs: of the pairs it scores differently, those that the
         result orders the other way (0 if it has none). `value` is sum_i w_i sum_j (share_ij - points_j)^2 over what was

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kofn.combination.rankings._electorate import DECIMALS, Electorate, by_points
 from kofn.combination.rankings._pairs import ballots_of
@@ -114,8 +115,8 @@ def minimax(
 
     Cost: O(m n^2) time, and as much for each panel of the intervals. Memory 32 n^2 bytes.
 
-    Exact: on complete ballots what beats every other alternative is alone at the top, with 1 point. Unanimity holds on complete ballots,
-    because equal points are settled by the share of comparisons won.
+    Exact: on complete ballots what beats every other alternative is alone at the top, with 1 point, and
+    unanimity holds, because equal points are settled by the share of comparisons won.
 
     References:
         Simpson 1969, On defining areas of voter choice.
@@ -195,7 +196,7 @@ def schulze_points(electorate: Electorate, weights: Floats, strength: Strength =
     path = _strengths(prefers, both, weights, strength)
     for between in range(electorate.n):
         np.maximum(path, np.minimum(path[:, :, between, None], path[:, between, None, :]), out=path)
-    heard = both.any(axis=2)
+    heard: NDArray[np.bool_] = np.asarray(both.any(axis=2))
     lead = np.sign(path - path.transpose(0, 2, 1))
     others = np.maximum(heard.sum(axis=1, keepdims=True) - 1, 1)
     # What nobody compares has no chain to anything, a draw with each, that is not counted.
@@ -250,7 +251,7 @@ def baldwin_points(electorate: Electorate, weights: Floats) -> Floats:
     """(panels, n) the share of the others that went before each, those that went with it half."""
     prefers, both = electorate.pairs(weights)
     half = prefers + (both - prefers - prefers.transpose(0, 2, 1)) / 2
-    heard = both.any(axis=2)
+    heard: NDArray[np.bool_] = np.asarray(both.any(axis=2))
     others = np.maximum(heard.sum(axis=1, keepdims=True) - 1, 1)
     left, points = heard.copy(), np.full(heard.shape, np.nan)
     while left.any():

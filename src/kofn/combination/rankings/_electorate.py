@@ -64,9 +64,9 @@ class Electorate:
     def _by_judge(self) -> tuple[Any, Any]:
         """(m, n * n) which alternative each judge rates above which, and which two it rates."""
         if not self.of_votes:
-            above = self.ballots[:, :, None] > self.ballots[:, None, :]
-            both = self.rated[:, :, None] & self.rated[:, None, :]
-            return tuple(table.reshape(self.m, -1).astype(np.float64) for table in (above, both))
+            higher = self.ballots[:, :, None] > self.ballots[:, None, :]
+            beside = self.rated[:, :, None] & self.rated[:, None, :]
+            return higher.reshape(self.m, -1).astype(np.float64), beside.reshape(self.m, -1).astype(np.float64)
         from scipy.sparse import csr_array
 
         votes, pairs = Votes.of(self.ballots), np.nonzero(self.rated)[1].reshape(-1, 2)
@@ -142,13 +142,13 @@ def _ends(points: Floats) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     order = np.argsort(-points, axis=1)
     ranked = np.take_along_axis(points, order, axis=1)
     if (ranked[:, 1:] < ranked[:, :-1]).all():  # without ties and gaps
-        ranks = np.empty(points.shape, np.int32)
+        ranks: NDArray[np.int32] = np.empty(points.shape, np.int32)
         np.put_along_axis(ranks, order, np.arange(1, points.shape[1] + 1, dtype=np.int32)[None], axis=1)
         return ranks, ranks
     order, begin, end, filled = tie_groups(-points)
     out = np.zeros((2, *points.shape), np.int32)
-    for ends, ranks in zip(out, (begin, end), strict=True):
-        np.put_along_axis(ends, order, np.where(filled, ranks + 1, 0).astype(np.int32), axis=1)
+    for ends, position in zip(out, (begin, end), strict=True):
+        np.put_along_axis(ends, order, np.where(filled, position + 1, 0).astype(np.int32), axis=1)
     return out[0], out[1]
 
 

@@ -53,8 +53,8 @@ class RuleComparison(NamedTuple):
     Attributes:
         ranks: rule to (n,) ranks, best 1, equal ones alike, 0 for what nobody compared.
         winners: rule to the alternatives at rank 1.
-        pairs: (n, n) the share of the judges who rate both, by weight, that put the row above the column, ties half; NaN
-            where none rates both.
+        pairs: (n, n) the share of the judges who rate both, by weight, that put the row above the column, ties half;
+            NaN where none rates both.
         agreement: (rules, rules) Kendall's tau-b of the rules' ranks, in the order of `ranks`.
         left_out: rule to why it does not rank these scores.
         without: (judges,) the alternatives at rank 1 without each judge, None where that ranks nothing; empty where
@@ -105,10 +105,9 @@ def compare_rules(
     columns = [str(name) for name in getattr(rankings, "columns", ())]
     table = checks.rankings(rankings)
     if columns and lower is not None:
-        named = [lower] if isinstance(lower, str) else list(lower)
-        lower = [columns.index(name) if name in columns else name for name in named]
+        lower = _judges(lower, columns, table.shape[1], "lower").tolist()
     ballots = ballots_of(table, lower)
-    m, n = ballots.shape
+    m = len(ballots)
     given = np.ones(m) if weights is None else checks.weights(weights).astype(np.float64)
     checks.same_length(m, "rankings (judges)", "weights", len(given))
     electorate = Electorate(ballots)
@@ -190,7 +189,7 @@ def _without(
     """The alternatives at rank 1 without each judge."""
     m, n = electorate.m, electorate.n
     others = ~np.eye(m, dtype=bool)
-    if m < 2 or electorate.of_votes and n > 2:
+    if m < 2 or (electorate.of_votes and n > 2):
         return []
     if method in SCORINGS:
         width = n**3 if method in ("schulze", "baldwin") else n**2

@@ -174,11 +174,11 @@ def win_strengths(
     plan = ranked(fit, heard, n, ends)
     parts = [heard[label].tolist() for label in _parts(inner)]
     votes = {"votes": float(table.sum() + tied.sum() / 2), "ties": float(tied.sum() / 2), "parts": parts}
-    keys = {"ids": np.asarray(named)} if named else {}
+    keys = np.asarray(named) if named else None
     options = {"prior": prior, "resamples": resamples}
     info = plan.info | votes
     return dataclasses.replace(
-        plan, method="bradley_terry", options=options, objective="comparison_likelihood", info=info, **keys
+        plan, method="bradley_terry", options=options, objective="comparison_likelihood", info=info, ids=keys
     )
 
 
@@ -211,9 +211,7 @@ def _redrawn(table: Floats, tied: Floats, heard: Any, fit: Fit, prior: float, re
         yield refitted(kept_finite(inner, prior), fit.strength)
 
 
-def _tables(
-    wins: Any, ties: ArrayLike | None, ids: Sequence[Any] | None
-) -> tuple[list[Any], Floats, Floats]:
+def _tables(wins: Any, ties: ArrayLike | None, ids: Sequence[Any] | None) -> tuple[list[Any], Floats, Floats]:
     """What the rows are called, and the tables of wins and ties."""
     columns = [str(name) for name in getattr(wins, "columns", ())]
     index = list(getattr(wins, "index", ())) if columns else []
