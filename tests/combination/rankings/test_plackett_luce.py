@@ -145,3 +145,25 @@ def test_many_judges_move_strengths_as_their_panels_do(monkeypatch: pytest.Monke
     normal = plackett_luce(scores, weights=weights)
     for name in ("rank_low", "rank_high"):
         assert np.abs(normal.info[name] - drawn_one_by_one.info[name]).max() <= 1
+
+
+@pytest.mark.parametrize("seed", [0, 8])
+def test_steps_are_not_cut_by_the_rounding_of_the_likelihood(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    from kofn.combination.rankings import _strengths
+
+    rng = np.random.default_rng(seed)
+    logit = rng.uniform(0.5, 2, 600) * (rng.normal(size=30)[:, None] - rng.normal(0, 1.5, 600))
+    right = (rng.random(logit.shape) < 1 / (1 + np.exp(-logit))).astype(float)
+    graded = rng.uniform(1, 100, 600) / (1 + np.exp(-logit - rng.normal(size=logit.shape)))
+    scores = np.where(np.arange(600) % 2, right, graded)
+    scores[rng.random(scores.shape) < 0.5] = np.nan
+    evaluate, calls = _strengths._of_choices, []
+
+    def counted(*arguments: Any) -> Any:
+        calls.append(len(arguments))
+        return evaluate(*arguments)
+
+    monkeypatch.setattr(_strengths, "_of_choices", counted)
+    plackett_luce(scores[:, (~np.isnan(scores)).sum(axis=0) > 1], prior=0.1)
+    # Two a step: where steps were halved near the top there were more, and on some tables no end.
+    assert len(calls) <= 12

@@ -18,6 +18,7 @@ from kofn.core.plans import Blend
 
 _TIES = 9  # decimals of a strength below which two are alike
 _STEPS = 200
+_RESTING, _ROUNDING = 1e-12, 1e-13  # shares of the log-likelihood
 _MOST_RESAMPLES = 10_000
 _NAMED = 6
 _RESTED = 1e-6  # how far a resample's strengths still move when they are ranked
@@ -121,11 +122,14 @@ def most_likely(wins: Floats, choices: Choices | None, weights: Floats, label: s
         curvature = np.diag(bend.sum(axis=1)) - bend + ridge
         step = np.linalg.solve(curvature, slope)
         gain, length = float(step @ slope), 1.0
-        if gain <= 1e-15 * abs(value):
+        # The last step is whole: what is left after it is of the order of the gain squared.
+        if gain <= _RESTING * abs(value):
             strength = strength + step
             strength -= strength.mean()
             return Fit(strength, reached(strength), curvature, ridge)
-        while (new := reached(strength + length * step)) < value + 0.25 * length * gain and length > 1e-9:
+        # Sums of many terms do not rise by less than their rounding.
+        least = value - _ROUNDING * abs(value)
+        while (new := reached(strength + length * step)) < least + 0.25 * length * gain and length > 1e-9:
             length /= 2
         strength, value = strength + length * step, new
     raise FailureError(f"{label} did not come to rest in {_STEPS} steps; give a prior such as 0.1")
