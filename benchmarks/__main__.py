@@ -27,6 +27,7 @@ NAMES = {
     "pool": "Parquet in blocks, whatever its row groups; kofn select of files of 1,000,000 x 64 rows: time, memory",
     "queries": "rows about a query among 60,000 docstrings: ten picks, judged by the files that they stand in",
     "quotas": "quotas over one and three columns of 50 groups against none, 20,000 rows",
+    "rankings": "strengths of 50,000 comparisons against choix; 2,000,000 votes with 200 resamples; Kemeny's optimum",
     "recipes": "mergekit's recipes by mergekit and by kofn: how far the two are apart",
     "rounds": "labelling in five rounds against one, random rows and scikit-activeml, on the sets of usefulness",
     "routing": "balanced assignment against linear_sum_assignment; top-2 capped routing, scores a second",

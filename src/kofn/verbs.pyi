@@ -1954,6 +1954,24 @@ def combine(
 def combine(
     members: None = None,
     *,
+    method: Literal["baldwin"],
+    rankings: ArrayLike,
+    ids: ArrayLike | str | None = None,
+    weights: ArrayLike | None = None,
+    time_limit: float | None = None,
+    progress: bool | Callable[[Any], Any] | None = None,
+    max_memory: int | str | None = None,
+    n_threads: int | None = None,
+    seed: int | None = None,
+    engine: str | None = None,
+    lower: str | Sequence[int] | Sequence[str] | None = ...,
+    options: Mapping[str, Any] | None = None,
+) -> Blend: ...
+
+@overload
+def combine(
+    members: None = None,
+    *,
     method: Literal["borda"],
     rankings: ArrayLike,
     ids: ArrayLike | str | None = None,
@@ -1984,6 +2002,25 @@ def combine(
     engine: str | None = None,
     lower: str | Sequence[int] | Sequence[str] | None = ...,
     prior: float = ...,
+    resamples: int = ...,
+    options: Mapping[str, Any] | None = None,
+) -> Blend: ...
+
+@overload
+def combine(
+    members: None = None,
+    *,
+    method: Literal["copeland"],
+    rankings: ArrayLike,
+    ids: ArrayLike | str | None = None,
+    weights: ArrayLike | None = None,
+    time_limit: float | None = None,
+    progress: bool | Callable[[Any], Any] | None = None,
+    max_memory: int | str | None = None,
+    n_threads: int | None = None,
+    seed: int | None = None,
+    engine: str | None = None,
+    lower: str | Sequence[int] | Sequence[str] | None = ...,
     options: Mapping[str, Any] | None = None,
 ) -> Blend: ...
 
@@ -2013,6 +2050,24 @@ def combine(
     dtype: str | None = ...,
     vocabulary: str | None = ...,
     device: str | None = ...,
+    options: Mapping[str, Any] | None = None,
+) -> Blend: ...
+
+@overload
+def combine(
+    members: None = None,
+    *,
+    method: Literal["dowdall"],
+    rankings: ArrayLike,
+    ids: ArrayLike | str | None = None,
+    weights: ArrayLike | None = None,
+    time_limit: float | None = None,
+    progress: bool | Callable[[Any], Any] | None = None,
+    max_memory: int | str | None = None,
+    n_threads: int | None = None,
+    seed: int | None = None,
+    engine: str | None = None,
+    lower: str | Sequence[int] | Sequence[str] | None = ...,
     options: Mapping[str, Any] | None = None,
 ) -> Blend: ...
 
@@ -2162,6 +2217,25 @@ def combine(
 
 @overload
 def combine(
+    members: None = None,
+    *,
+    method: Literal["minimax"],
+    rankings: ArrayLike,
+    ids: ArrayLike | str | None = None,
+    weights: ArrayLike | None = None,
+    time_limit: float | None = None,
+    progress: bool | Callable[[Any], Any] | None = None,
+    max_memory: int | str | None = None,
+    n_threads: int | None = None,
+    seed: int | None = None,
+    engine: str | None = None,
+    lower: str | Sequence[int] | Sequence[str] | None = ...,
+    strength: Literal['share', 'margin', 'winning'] = ...,
+    options: Mapping[str, Any] | None = None,
+) -> Blend: ...
+
+@overload
+def combine(
     members: Iterable[Any],
     *,
     method: Literal["ot_fusion"],
@@ -2212,6 +2286,26 @@ def combine(
 
 @overload
 def combine(
+    members: None = None,
+    *,
+    method: Literal["plackett_luce"],
+    rankings: ArrayLike,
+    ids: ArrayLike | str | None = None,
+    weights: ArrayLike | None = None,
+    time_limit: float | None = None,
+    progress: bool | Callable[[Any], Any] | None = None,
+    max_memory: int | str | None = None,
+    n_threads: int | None = None,
+    seed: int | None = None,
+    engine: str | None = None,
+    lower: str | Sequence[int] | Sequence[str] | None = ...,
+    prior: float = ...,
+    resamples: int = ...,
+    options: Mapping[str, Any] | None = None,
+) -> Blend: ...
+
+@overload
+def combine(
     members: Iterable[Any],
     *,
     method: Literal["pleas"],
@@ -2236,6 +2330,24 @@ def combine(
 
 @overload
 def combine(
+    members: None = None,
+    *,
+    method: Literal["plurality"],
+    rankings: ArrayLike,
+    ids: ArrayLike | str | None = None,
+    weights: ArrayLike | None = None,
+    time_limit: float | None = None,
+    progress: bool | Callable[[Any], Any] | None = None,
+    max_memory: int | str | None = None,
+    n_threads: int | None = None,
+    seed: int | None = None,
+    engine: str | None = None,
+    lower: str | Sequence[int] | Sequence[str] | None = ...,
+    options: Mapping[str, Any] | None = None,
+) -> Blend: ...
+
+@overload
+def combine(
     members: Iterable[Any],
     *,
     method: Literal["reduce_adapters"],
@@ -2255,6 +2367,25 @@ def combine(
     dtype: Literal['same', 'float32'] = ...,
     format: Literal['same', 'peft'] = ...,
     out: str | Path | None = ...,
+    options: Mapping[str, Any] | None = None,
+) -> Blend: ...
+
+@overload
+def combine(
+    members: None = None,
+    *,
+    method: Literal["schulze"],
+    rankings: ArrayLike,
+    ids: ArrayLike | str | None = None,
+    weights: ArrayLike | None = None,
+    time_limit: float | None = None,
+    progress: bool | Callable[[Any], Any] | None = None,
+    max_memory: int | str | None = None,
+    n_threads: int | None = None,
+    seed: int | None = None,
+    engine: str | None = None,
+    lower: str | Sequence[int] | Sequence[str] | None = ...,
+    strength: Literal['share', 'margin', 'winning'] = ...,
     options: Mapping[str, Any] | None = None,
 ) -> Blend: ...
 
@@ -2328,6 +2459,24 @@ def combine(
     dtype: str | None = ...,
     vocabulary: str | None = ...,
     device: str | None = ...,
+    options: Mapping[str, Any] | None = None,
+) -> Blend: ...
+
+@overload
+def combine(
+    members: None = None,
+    *,
+    method: Literal["threshold"],
+    rankings: ArrayLike,
+    ids: ArrayLike | str | None = None,
+    weights: ArrayLike | None = None,
+    time_limit: float | None = None,
+    progress: bool | Callable[[Any], Any] | None = None,
+    max_memory: int | str | None = None,
+    n_threads: int | None = None,
+    seed: int | None = None,
+    engine: str | None = None,
+    lower: str | Sequence[int] | Sequence[str] | None = ...,
     options: Mapping[str, Any] | None = None,
 ) -> Blend: ...
 
@@ -2436,7 +2585,7 @@ def combine(
     **arguments: Any,
 ) -> Blend: ...
 
-Name = Literal["adams", "alternating", "anchored_subpool", "annotator_pairs", "b4", "balanced_assignment", "borda", "bradley_terry", "capped_routing", "ccs", "constrained_kmeans", "constrained_kmedoids", "constrained_knapsack", "dare", "dean", "dhondt", "dynmsc", "evolved_mean", "expert_choice", "farthest_first", "fastclara", "fastclarans", "fastermsc", "fasterpam", "fastpam1", "fedcollab", "federated_mixture", "fisher_merging", "generalized_assignment", "gist", "greedy_soup", "hull_greedy", "huntington_hill", "ila_sdp", "kemeny", "laplacian_shot", "largest_remainder", "layer_swap", "layerwise_mean", "lazy_greedy", "lima", "marginal_relevance", "multiple_choice_knapsack", "multiwinner", "naive_greedy", "order_threshold", "ot_fusion", "pam", "pamk", "pamsil", "partial_enumeration", "partial_transport", "partitioned_greedy", "partitive_partitioning", "pcb_merging", "pleas", "private_streaming", "probability_cover", "quality_quantity", "rad", "random_sample", "rds_plus", "reduce_adapters", "sainte_lague", "sampled_greedy", "sdp_kmeans", "sieve_streaming", "single_linkage", "sinkhorn_newton_sparse", "slerp", "soft_mixing", "sources_by_shift", "sparse_greedy", "stack_adapters", "stochastic_batch", "stochastic_greedy", "task_arithmetic", "threshold_greedy", "ties", "token_choice", "top_k", "topk_mask", "two_round_greedy", "typiclust", "unbalanced_transport", "uncertainty_herding", "variance_corrected_mean", "water_filling", "weight_matching", "weighted_mean"]
+Name = Literal["adams", "alternating", "anchored_subpool", "annotator_pairs", "b4", "balanced_assignment", "baldwin", "borda", "bradley_terry", "capped_routing", "ccs", "constrained_kmeans", "constrained_kmedoids", "constrained_knapsack", "copeland", "dare", "dean", "dhondt", "dowdall", "dynmsc", "evolved_mean", "expert_choice", "farthest_first", "fastclara", "fastclarans", "fastermsc", "fasterpam", "fastpam1", "fedcollab", "federated_mixture", "fisher_merging", "generalized_assignment", "gist", "greedy_soup", "hull_greedy", "huntington_hill", "ila_sdp", "kemeny", "laplacian_shot", "largest_remainder", "layer_swap", "layerwise_mean", "lazy_greedy", "lima", "marginal_relevance", "minimax", "multiple_choice_knapsack", "multiwinner", "naive_greedy", "order_threshold", "ot_fusion", "pam", "pamk", "pamsil", "partial_enumeration", "partial_transport", "partitioned_greedy", "partitive_partitioning", "pcb_merging", "plackett_luce", "pleas", "plurality", "private_streaming", "probability_cover", "quality_quantity", "rad", "random_sample", "rds_plus", "reduce_adapters", "sainte_lague", "sampled_greedy", "schulze", "sdp_kmeans", "sieve_streaming", "single_linkage", "sinkhorn_newton_sparse", "slerp", "soft_mixing", "sources_by_shift", "sparse_greedy", "stack_adapters", "stochastic_batch", "stochastic_greedy", "task_arithmetic", "threshold", "threshold_greedy", "ties", "token_choice", "top_k", "topk_mask", "two_round_greedy", "typiclust", "unbalanced_transport", "uncertainty_herding", "variance_corrected_mean", "water_filling", "weight_matching", "weighted_mean"]
 
 def methods(verb: str | None = None, *, given: Sequence[str] = ()) -> Methods: ...
 def compare(

@@ -519,9 +519,17 @@ class TestMethods:
         assert "capped_routing" in names
         assert "fasterpam" not in names
         assert [entry.name for entry in kofn.methods("combine", given=("rankings", "ids"))] == [
+            "baldwin",
             "borda",
             "bradley_terry",
+            "copeland",
+            "dowdall",
             "kemeny",
+            "minimax",
+            "plackett_luce",
+            "plurality",
+            "schulze",
+            "threshold",
         ]
 
     def test_an_entry_tells_its_inputs(self):

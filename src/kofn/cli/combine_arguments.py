@@ -63,6 +63,13 @@ JUDGES = Section(
             type=COLUMNS,
             help="Judges' columns where lower is better: perplexity, errors, seconds.",
         ),
+        flag(
+            "--judge-group",
+            "judge_groups",
+            multiple=True,
+            metavar="NAME=A,B",
+            help="Judges' columns that are ranked by first and count once together (repeatable).",
+        ),
         flag("--wins", is_flag=True, help="Cells are wins: how often the row won over the column, which is called so."),
     ),
 )
@@ -90,6 +97,7 @@ class CombineArguments(VerbArguments):
     columns: tuple[str, ...] | None
     lower: tuple[str, ...] | None
     wins: bool
+    judge_groups: tuple[str, ...] = ()
 
 
 def output_of(arguments: CombineArguments) -> str:

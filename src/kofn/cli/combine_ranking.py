@@ -9,12 +9,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from kofn.cli.combine_arguments import CombineArguments
+from kofn.cli.combine_rules import answer_rules, groups_of, missing_line, rule_lines, with_rules
 from kofn.cli.combine_votes import parts_apart, rank_votes
 from kofn.cli.printing import facts, say
 from kofn.cli.write import finish
-from kofn.combination.rankings._intervals import RESAMPLES
-from kofn.core.checks import InputError, refuse_wins
+from kofn.combination.rankings._electorate import RESAMPLES
+from kofn.core.checks import InputError, nearest, refuse_wins
 from kofn.core.lazy import polars as pl
 from kofn.core.plans import Blend
 from kofn.io.frames import FrameTable
@@ -52,6 +55,8 @@ def rank(members: Sequence[str], arguments: CombineArguments) -> None:
     arguments = arguments.named_in(table)
     columns = None if measured or arguments.columns or arguments.wins else votes_in(table)
     if columns is not None or arguments.wins:
+        if arguments.judge_groups:
+            raise InputError(f"--judge-group is of judges; {table.path} holds votes, which are counted: leave it out")
         rank_votes(table, columns, arguments)
         return
     judges, scores = read_judges(table, arguments.columns, arguments.id_column)
@@ -75,13 +80,41 @@ def rank(members: Sequence[str], arguments: CombineArguments) -> None:
             judges = tuple(f"judge {judge}" for judge in judges)
             options = options | ({"lower": [f"judge {name}" for name in arguments.lower]} if arguments.lower else {})
     call["rankings"] = pl.DataFrame({judge: scores[:, column] for column, judge in enumerate(judges)})
+    if arguments.judge_groups:
+        judges, options = _in_groups(call, judges, options, arguments)
+        notes.append(f"each judge is a group of columns, ranked by itself first: {'; '.join(arguments.judge_groups)}")
     plan = combine(method=arguments.method, options=options, **call)
+    plan = with_rules(plan, call, options)
     finish(plan, arguments, plan.to_frame)
     say(
         answer_ranking(plan, judges, arguments),
         lambda: "\n".join([render_ranking(plan, judges, arguments, _names(table, arguments)), *notes]),
         arguments.as_json,
     )
+
+
+def _in_groups(
+    call: dict[str, Any], judges: Sequence[str], options: Mapping[str, Any], arguments: CombineArguments
+) -> tuple[tuple[str, ...], dict[str, Any]]:
+    """Put one judge for each `--judge-group` into the call, and return their names and the options left."""
+    from kofn.combination.rankings._sensitivity import group_ballots
+
+    own = {name: value for name, value in options.items() if name != "lower"}
+    groups = groups_of(arguments.judge_groups)
+    for name, columns in groups.items():
+        for column in columns:
+            if column not in judges:
+                raise InputError(f"--judge-group {name!r} names {column!r}, which is no judge{nearest(column, judges)}")
+    ballots = group_ballots(
+        call["rankings"],
+        groups,
+        method=arguments.method,
+        weights=call.pop("weights", None),
+        lower=options.get("lower"),
+        options=own,
+    )
+    call |= ballots
+    return tuple(groups), own
 
 
 def answer_ranking(plan: Blend, judges: Sequence[str], arguments: CombineArguments) -> dict[str, Any]:
@@ -92,6 +125,8 @@ def answer_ranking(plan: Blend, judges: Sequence[str], arguments: CombineArgumen
         "ranking": plan.to_frame()["id"].to_list(),
         "standings": plan.to_frame().fill_nan(None).to_dicts(),
         "spread": plan.spread,
+        "missing": int(len(judges) * plan.n - np.sum(plan.info.get("rated", 0))),
+        **answer_rules(plan, judges),
         "output": arguments.output,
         **({"report": arguments.report} if arguments.report else {}),
     }
@@ -142,6 +177,7 @@ def render_ranking(plan: Blend, judges: Sequence[str], arguments: CombineArgumen
     ]
     if "rank_low" in ranking.columns:
         lines.append(f"ranks: where each stands in 95% of {RESAMPLES:,} panels of as many judges, drawn from these")
+    lines += [*rule_lines(plan, judges), *missing_line(plan, judges)]
     falling = [judge for judge in judges if _FALLING.search(judge) and judge not in (arguments.lower or ())]
     if falling:
         lines.append(f"higher is taken as better in every column; where lower is: --lower {','.join(falling)}")

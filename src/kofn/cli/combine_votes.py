@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from kofn.cli.combine_arguments import CombineArguments
+from kofn.cli.combine_rules import answer_rules, rule_lines, with_rules
 from kofn.cli.printing import facts, first_of, say
 from kofn.cli.write import finish
 from kofn.core.checks import InputError, VoteColumns
@@ -23,7 +24,8 @@ _METHOD = "kemeny"
 
 def rank_votes(table: Table, columns: VoteColumns | None, arguments: CombineArguments) -> None:
     """Rank what the votes of a table compare, or, without `columns`, the rows of a table of wins."""
-    from kofn.combination.rankings._bradley_terry import half_wins, refuse_no_strengths
+    from kofn.combination.rankings._pairs import half_wins
+    from kofn.combination.rankings._strengths import refuse_no_strengths
     from kofn.combination.rankings._votes import win_ballots
 
     for name in ("weights", "lower"):
@@ -59,14 +61,14 @@ def rank_votes(table: Table, columns: VoteColumns | None, arguments: CombineArgu
         refuse_no_strengths(half_wins(np.ascontiguousarray(ballots["rankings"].T), weights), ballots["ids"])
     call = arguments.given("base") | ballots
     plan: Blend = combine(method=method, options=arguments.options, **call)
-    plan = _of_votes(plan, size)
+    plan = _of_votes(with_rules(plan, ballots, arguments.options, judged=False), size)
     finish(plan, arguments, plan.to_frame)
     say(answer(plan, size, arguments), lambda: render(plan, size, arguments), arguments.as_json)
 
 
 def _of_votes(plan: Blend, size: Mapping[str, Any]) -> Blend:
     """The plan with what is counted in votes, not in judges: a judge is here an outcome of a pair of any count."""
-    counted = ("rated", "rank_low", "rank_high", "ratings")
+    counted = ("rated", "ratings")
     info = {name: value for name, value in plan.info.items() if name not in counted}
     return dataclasses.replace(plan, info=info | {"votes": size["votes"], "ties": size["ties"]})
 
@@ -77,6 +79,7 @@ def answer(plan: Blend, size: Mapping[str, Any], arguments: CombineArguments) ->
     return {
         "method": plan.method,
         **size,
+        **answer_rules(plan, ()),
         "value": plan.value,
         "bound": plan.bound,
         "status": plan.status,
@@ -100,7 +103,11 @@ def render(plan: Blend, size: Mapping[str, Any], arguments: CombineArguments) ->
     ]
     for row in ranking.head(10).iter_rows(named=True):
         points = f"  {row['points']:.4g} points" if "points" in row else ""
-        lines.append(f"  {row['rank']:3}. {row['id']}{points}")
+        ranks = f", ranks {row['rank_low']} to {row['rank_high']}" if "rank_low" in row else ""
+        lines.append(f"  {row['rank']:3}. {row['id']}{points}{ranks}")
+    if "rank_low" in ranking.columns:
+        lines.append("ranks: where each stands in 95% of draws of as many votes, from these with replacement")
+    lines += rule_lines(plan, ())
     if plan.objective == "overturned_preferences":
         lines.append(f"votes against this order: {plan.value:,.10g} ({plan.status})")
     lines += parts_apart(plan)

@@ -482,6 +482,11 @@ class Blend(Plan):
             return self
         return dataclasses.replace(self, result=torch_arrays.to_torch(self.result, device=first[0].device))
 
+    @property
+    def of_votes(self) -> bool:
+        """Whether it ranks by votes between two, whose judges are the outcomes of pairs and have no names."""
+        return self.form == "order" and "votes" in self.info and not self.info.get("judges")
+
     def ranks(self) -> Array:
         """(n,) of a ranking, the rank of each alternative, best 1; those of equal points share a rank."""
         index = np.asarray(self.result)
@@ -502,7 +507,7 @@ class Blend(Plan):
             index = np.asarray(self.result)
             out = {"rank": self.ranks()[index], "id": self.keys(index), "index": index}
             for name in ("points", "rated", "rank_low", "rank_high"):
-                if name in self.info:
+                if name in self.info and not (name == "rated" and self.of_votes):
                     out[name] = np.asarray(self.info[name])[index]
             return out
         count = self.n if self.spread is None else len(self.spread)
@@ -514,6 +519,8 @@ class Blend(Plan):
         return out
 
     def headline(self) -> str:
+        if self.of_votes:
+            return f"{len(self.result)} ranked by {self.info['votes']:,.10g} votes"
         if self.form == "order":
             return f"{len(self.result)} ranked by {0 if self.spread is None else len(self.spread)} judges"
         if isinstance(self.result, Mapping):

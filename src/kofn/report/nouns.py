@@ -13,6 +13,7 @@ from kofn.report import allocation, charts
 from kofn.report.charts import Bar
 from kofn.report.context import Context
 from kofn.report.page import E, document, figure, number, percent, stat
+from kofn.report.rankings import rule_figures
 from kofn.report.run import kind, outcome, quality, ran
 
 SHOWN = 40  # bars of a chart
@@ -56,7 +57,7 @@ def _value(plan: Plan) -> str:
     if not math.isfinite(plan.value):
         return "This method has no single figure to optimise; what was done is below."
     if isinstance(plan, Blend) and plan.form == "order":
-        if "votes" in plan.info:
+        if plan.of_votes:
             subject = _DISAGREEMENT_OF_VOTES.get(plan.objective, "The votes' disagreement with the ranking comes to")
         else:
             subject = _DISAGREEMENT.get(plan.objective, "The judges' disagreement with the ranking comes to")
@@ -90,16 +91,16 @@ def _ranking(context: Context, plan: Blend) -> tuple[list[Element], list[Element
         chart = E("ol", [E("li", context.name(i)) for i in order[:SHOWN].tolist()], class_="order")
     caption = "Best first." + (f" The first {SHOWN} of {plan.n:,}." if plan.n > SHOWN else "")
     if "rank_low" in plan.info:
-        caption += (
-            " Ranks: where each stands in 95% of 1,000 panels of as many judges, drawn from these with replacement."
-        )
+        drawn = "200 draws of as many votes" if plan.of_votes else "1,000 panels of as many judges"
+        caption += f" Ranks: where each stands in 95% of {drawn}, drawn from these with replacement."
     count = plan.n if plan.spread is None else len(plan.spread)
     named = plan.info.get("judges")
     if named:
         more = f" and {len(named) - SHOWN:,} more" if len(named) > SHOWN else ""
         caption += f" The judges: {', '.join(named[:SHOWN])}{more}."
     figures.append(figure(chart, caption, title="The ranking", name="ranking"))
-    if "votes" in plan.info:
+    figures += rule_figures(plan, context.name, lambda judge: _judge(plan, judge))
+    if plan.of_votes:
         # A judge is here an outcome of a pair, which stands for all the votes that came out so.
         counts = ((plan.info["votes"], "votes"), (plan.info["ties"], "ties"), (plan.n, "alternatives"))
         return [stat(number(count, 10), label) for count, label in counts], figures
@@ -133,7 +134,7 @@ def _standing(plan: Blend, i: int) -> str:
     if "rank_low" in plan.info:
         parts.append(f"ranks {int(plan.info['rank_low'][i])} to {int(plan.info['rank_high'][i])}")
     rated = plan.info.get("rated")
-    if rated is not None and plan.spread is not None and rated[i] < len(plan.spread):
+    if rated is not None and not plan.of_votes and plan.spread is not None and rated[i] < len(plan.spread):
         parts.append(f"{int(rated[i])} of {len(plan.spread)} scores")
     return ", ".join(parts)
 

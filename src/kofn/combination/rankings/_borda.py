@@ -8,8 +8,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kofn.combination.rankings._intervals import DECIMALS, rank_intervals
-from kofn.combination.rankings._pairs import ballots_of
+from kofn.combination.rankings._electorate import (
+    DECIMALS,
+    MOST_RANKED,
+    Electorate,
+    comparisons,
+    rank_intervals,
+    share_won,
+)
+from kofn.combination.rankings._pairs import ballots_of, tie_groups
 from kofn.core import checks
 from kofn.core.arrays import Floats
 from kofn.core.checks import InputError
@@ -59,11 +66,13 @@ def borda(rankings: Any, *, weights: Any = None, lower: str | Sequence[int] | Se
 
     Returns:
         A Blend of form "order". `result` (n,) holds the alternatives, best first, ties to the lowest index; those that
-        no judge compared with another come last and are listed in `info["never_compared"]`. `info["points"]` (n,) has
-        their points in 0..1 (NaN if never compared), `info["rated"]` (n,) by how many judges each was rated,
-        `info["rank_low"]` and `info["rank_high"]` (n,) the ranks between which it stands in 95% of 1,000 panels of m
-        judges drawn from these with replacement (0 if never compared; 1 and the number of compared ones where fewer
-        than two judges compared it; left out beyond 2,000 alternatives). Few judges make such intervals too narrow.
+        no judge compared with another come last and are listed in `info["never_compared"]`; `info["parts"]` has the
+        others in parts that no judge compares with one another. `info["points"]` (n,) has their points in 0..1 (NaN if
+        never compared), `info["rated"]` (n,) by how many judges each was rated, `info["rank_low"]` and
+        `info["rank_high"]` (n,) the ranks between which it stands in 95% of 1,000 panels of m judges drawn from these
+        with replacement (in 200 draws of as many votes where every judge rates two alternatives alone, as those of
+        `win_ballots` do; 0 if never compared; 1 and the number of compared ones where fewer than two judges compared
+        it; left out beyond 2,000 alternatives). Few judges make such intervals too narrow.
         `to_frame()` has them all, equal points sharing a rank. `weights` the judges' weights divided by their sum.
         `spread` (m,) is each judge's share of discordant pairs: of the pairs it scores differently, those that the
         result orders the other way (0 if it has none). `value` is sum_i w_i sum_j (share_ij - points_j)^2 over what was
@@ -121,20 +130,23 @@ def borda(rankings: Any, *, weights: Any = None, lower: str | Sequence[int] | Se
         pairs = rivals[rows] * (rivals[rows] + 1) // 2 - ties[rows]
         spread[rows] = _discordant(wins[rows][:, order]) / np.maximum(pairs, 1)
     lost = np.flatnonzero(np.isnan(points))
-    heard_by = np.zeros(n, np.int64)
-    for rows in _blocks(m, n):
-        heard_by += ((wins[rows] >= 0) & (rivals[rows] > 0)[:, None]).sum(axis=0)
 
-    def points_under(counts: Floats) -> Floats:
-        earned, heard = np.zeros((len(counts), n)), np.zeros((len(counts), n))
+    electorate = Electorate(ballots)
+
+    def points_under(panels: Floats) -> Floats:
+        if electorate.of_votes:
+            return share_won(*electorate.pairs(panels))
+        earned, heard = np.zeros((len(panels), n)), np.zeros((len(panels), n))
         for rows in _blocks(m, n):
             share, rated = _shares(wins[rows], rivals[rows])
-            weight = counts[:, rows] * given[rows]
-            earned += weight @ share
-            heard += weight @ rated.astype(np.float64)
+            earned += panels[:, rows] @ share
+            heard += panels[:, rows] @ rated.astype(np.float64)
         return points_of({"earned": earned, "heard": heard})
 
-    ends = rank_intervals(heard_by, points_under, m)
+    ends: dict[str, Any] = {}
+    if n <= MOST_RANKED:
+        width = n**2 if electorate.of_votes else n
+        ends = rank_intervals(electorate.heard(given), map(points_under, electorate.panels(given, width)))
     return Blend(
         n=n,
         value=value,
@@ -149,8 +161,8 @@ def borda(rankings: Any, *, weights: Any = None, lower: str | Sequence[int] | Se
         objective="borda",
         info={
             "points": points,
-            "rated": (wins >= 0).sum(axis=0),
-            **({} if ends is None else {"rank_low": ends[0], "rank_high": ends[1]}),
+            **comparisons(ballots, given),
+            **ends,
             "never_compared": lost.tolist(),
             "ratings": int((wins >= 0).sum()),
         },
@@ -194,22 +206,11 @@ def _count_wins(scores: NDArray[np.float64]) -> tuple[NDArray[np.int32], NDArray
 
     Also the number of rivals of each rated alternative, and of tied pairs, per judge.
     """
-    judges, n = scores.shape
-    order = np.argsort(scores, axis=1)  # missing scores last
-    ranked = np.take_along_axis(scores, order, axis=1)
-    rated = n - np.isnan(ranked).sum(axis=1)
-    position = np.arange(n, dtype=np.int32)
-    fresh = np.ones((judges, n), bool)
-    np.not_equal(ranked[:, 1:], ranked[:, :-1], out=fresh[:, 1:])
-    begin = np.maximum.accumulate(np.where(fresh, position, 0), axis=1)
-    last = np.ones((judges, n), bool)
-    last[:, :-1] = fresh[:, 1:]
-    end = np.minimum.accumulate(np.where(last, position, n)[:, ::-1], axis=1)[:, ::-1]
-    filled = position < rated[:, None]
+    order, begin, end, filled = tie_groups(scores)
     ties = np.where(filled, end - begin, 0).sum(axis=1) // 2
-    wins = np.empty((judges, n), np.int32)
-    np.put_along_axis(wins, order, np.where(filled, begin + end, -1), axis=1)
-    return wins, np.maximum(rated - 1, 0), ties
+    wins = np.empty(scores.shape, np.int32)
+    np.put_along_axis(wins, order, np.where(filled, begin + end, -1).astype(np.int32), axis=1)
+    return wins, np.maximum(filled.sum(axis=1) - 1, 0), ties
 
 
 def _shares(wins: NDArray[np.int32], rivals: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:

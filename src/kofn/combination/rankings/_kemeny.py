@@ -10,7 +10,8 @@ from typing import Any, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
-from kofn.combination.rankings._pairs import ballots_of, overturned, parts_of, preferences
+from kofn.combination.rankings._electorate import MOST, comparisons
+from kofn.combination.rankings._pairs import ballots_of, overturned, preferences
 from kofn.core import checks
 from kofn.core.arrays import Floats, Ints
 from kofn.core.checks import InputError
@@ -27,7 +28,6 @@ _PROGRAMMES = 100
 # Violated inequalities that are added to a linear programme at once, and how far apart two values are.
 _CUTS, _TOLERANCE = 4000, 1e-7
 _WHOLE = 1e6  # weights up to which sums of whole ones are told apart by a linear programme
-_MOST = 5000  # alternatives, whose preferences fill 200 MB
 
 
 @method(
@@ -95,12 +95,12 @@ def kemeny(
     """
     ballots = ballots_of(rankings, lower)
     m, n = ballots.shape
-    if n > _MOST:
-        raise InputError(f"rankings has {n:,} alternatives; kemeny compares every two of at most {_MOST:,}: use borda")
+    if n > MOST:
+        raise InputError(f"rankings has {n:,} alternatives; kemeny compares every two of at most {MOST:,}: use borda")
     given = np.ones(m) if weights is None else checks.weights(weights).astype(np.float64)
     prefers = preferences(ballots, given)
     with Control(title="kemeny", **limits) as control:
-        parts = [_solved(prefers, part, control) for part in _components(prefers)]
+        parts = [_solved(prefers, part, control) for part in components(prefers)]
         stopped = control.stopped()
     order = np.concatenate([part for part, _, _ in parts])
     value = math.fsum(prefers[order[:, None], order][np.tril_indices(n, -1)].tolist())
@@ -122,10 +122,9 @@ def kemeny(
         spread=overturned(ballots, order),
         objective="overturned_preferences",
         info={
-            "rated": (~np.isnan(ballots)).sum(axis=0),
+            **comparisons(ballots, given),
             "components": [len(part) for part, _, _ in parts],
             "never_compared": np.flatnonzero(_silent(ballots)).tolist(),
-            "parts": parts_of(ballots),
         },
     )
 
@@ -136,7 +135,7 @@ def _silent(ballots: Floats) -> NDArray[np.bool_]:
     return ~(rated & (rated.sum(axis=1) > 1)[:, None]).any(axis=0)
 
 
-def _components(prefers: Floats) -> list[Ints]:
+def components(prefers: Floats) -> list[Ints]:
     """The alternatives in parts, best first, so that no majority prefers one of a later part to one of an earlier."""
     from scipy.sparse.csgraph import connected_components
 
@@ -163,7 +162,7 @@ def _components(prefers: Floats) -> list[Ints]:
 
 def _solved(prefers: Floats, part: Ints, control: Control) -> tuple[Ints, float, bool]:
     """The order of one part, what none of its orders gets below, and whether the order is proven to be a best one."""
-    from kofn.combination.rankings import _kemeny_kernels as kernels
+    from kofn.combination.rankings import _kernels as kernels
 
     inner = np.ascontiguousarray(prefers[np.ix_(part, part)])
     least = math.fsum(np.minimum(inner, inner.T)[np.tril_indices(len(part), -1)].tolist())
@@ -182,7 +181,7 @@ def _solved(prefers: Floats, part: Ints, control: Control) -> tuple[Ints, float,
 
 def _settle(inner: Floats, order: Ints, control: Control) -> None:
     """Move single alternatives of the order, in place, until no move betters it."""
-    from kofn.combination.rankings import _kemeny_kernels as kernels
+    from kofn.combination.rankings import _kernels as kernels
 
     while not control.stopped() and kernels.settle(inner, order, 1e-12 * float(inner.max()), 1):
         pass

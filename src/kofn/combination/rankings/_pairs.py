@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 from kofn.core import checks
 from kofn.core.arrays import Floats, Ints
 
-_AT_ONCE = 1 << 22  # comparisons
-
 
 def ballots_of(rankings: Floats, lower: str | Sequence[int] | Sequence[str] | None) -> Floats:
     """(judges, items) scores, one ballot a row, turned so that higher is better for all of them."""
@@ -22,7 +20,33 @@ def ballots_of(rankings: Floats, lower: str | Sequence[int] | Sequence[str] | No
     return ballots
 
 
-class _Votes(NamedTuple):
+class Listed(NamedTuple):
+    """What judges rate, one judge after another, best first.
+
+    Attributes:
+        start: (judges + 1,) where the entries of each judge begin.
+        items: (entries,) the alternatives.
+        group: (entries,) where the alternatives that are tied with each begin.
+    """
+
+    start: Ints
+    items: Ints
+    group: Ints
+
+    @classmethod
+    def of(cls, ballots: Floats) -> Listed:
+        judge, items = np.nonzero(~np.isnan(ballots))
+        scores = ballots[judge, items]
+        order = np.lexsort((-scores, judge))
+        items, scores = items[order], scores[order]
+        start = np.searchsorted(judge, np.arange(len(ballots) + 1))
+        fresh = np.ones(len(items), bool)
+        fresh[1:] = (scores[1:] != scores[:-1]) | (judge[1:] != judge[:-1])
+        group = np.maximum.accumulate(np.where(fresh, np.arange(len(items)), 0))
+        return cls(start, items, group)
+
+
+class Votes(NamedTuple):
     """The judges who rate two alternatives alone, as votes: compared pair by pair of all, many would take minutes.
 
     Attributes:
@@ -38,7 +62,7 @@ class _Votes(NamedTuple):
     rest: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, ballots: Floats) -> _Votes:
+    def of(cls, ballots: Floats) -> Votes:
         rated = ~np.isnan(ballots)
         of_two = rated.sum(axis=1) == 2
         judge = np.flatnonzero(of_two)
@@ -49,18 +73,35 @@ class _Votes(NamedTuple):
         return cls(judge, np.where(lead > 0, left, right), np.where(lead > 0, right, left), ~of_two)
 
 
+def tie_groups(scores: Floats) -> tuple[Ints, Ints, Ints, NDArray[np.bool_]]:
+    """Of each row, its order from the lowest score on, missing ones last, and the ties in it.
+
+    Returns:
+        (rows, columns) each: the order; the first and the last position of the scores that equal the one there; and
+        whether there is a score.
+    """
+    rows, n = scores.shape
+    order = np.argsort(scores, axis=1)
+    ranked = np.take_along_axis(scores, order, axis=1)
+    position = np.arange(n)
+    fresh, last = np.ones((rows, n), bool), np.ones((rows, n), bool)
+    np.not_equal(ranked[:, 1:], ranked[:, :-1], out=fresh[:, 1:])
+    last[:, :-1] = fresh[:, 1:]
+    begin = np.maximum.accumulate(np.where(fresh, position, 0), axis=1)
+    end = np.minimum.accumulate(np.where(last, position, n)[:, ::-1], axis=1)[:, ::-1]
+    return order, begin, end, ~np.isnan(ranked)
+
+
 def preferences(ballots: Floats, weights: Floats) -> Floats:
     """(n, n) the weight of the judges who rate the row's alternative above the column's; whole ones add up exactly."""
     n = ballots.shape[1]
     out = np.zeros((n, n))
-    votes = _Votes.of(ballots)
+    votes = Votes.of(ballots)
     np.add.at(out, (votes.winner, votes.loser), weights[votes.judge])
-    ballots, weights = ballots[votes.rest], weights[votes.rest]
-    step = max(1, _AT_ONCE // (n * n))
-    for low in range(0, len(ballots), step):
-        block = ballots[low : low + step]
-        preferred = block[:, :, None] > block[:, None, :]
-        out += np.tensordot(weights[low : low + step], preferred, axes=1)
+    if votes.rest.any():
+        from kofn.combination.rankings import _kernels
+
+        _kernels.count_pairs(*Listed.of(ballots[votes.rest]), weights[votes.rest], out)
     return out
 
 
@@ -73,14 +114,13 @@ def compared(ballots: Floats, weights: Floats) -> Floats:
 def overturned(ballots: Floats, order: NDArray[np.int64]) -> Floats:
     """(m,) each judge's share of the pairs it rates apart that the order turns round, 0 where it rates none apart."""
     out = np.zeros(len(ballots))
-    votes = _Votes.of(ballots)
+    votes = Votes.of(ballots)
     position = np.argsort(order)
     out[votes.judge] = position[votes.winner] > position[votes.loser]
-    for judge in np.flatnonzero(votes.rest).tolist():
-        ranked = ballots[judge, order]
-        above = ranked[:, None] > ranked[None, :]
-        pairs = int(above.sum())
-        out[judge] = np.tril(above).sum() / pairs if pairs else 0.0
+    if votes.rest.any():
+        from kofn.combination.rankings import _kernels
+
+        out[votes.rest] = _kernels.count_overturned(*Listed.of(ballots[votes.rest]), position)
     return out
 
 
@@ -96,3 +136,13 @@ def parts_of(ballots: Floats) -> list[list[int]]:
     label = connected_components(links, directed=False)[1][m:]
     heard = np.unique(item)
     return [heard[label[heard] == part].tolist() for part in np.unique(label[heard]).tolist()]
+
+
+def half_wins(ballots: Floats, weights: Floats) -> Floats:
+    """(n, n) the weight of the comparisons that the row won over the column, ties half."""
+    wins = preferences(ballots, weights)
+    ties = compared(ballots, weights) - wins - wins.T
+    np.fill_diagonal(ties, 0.0)
+    # Sums of weights differ in their last bits, and what is no tie must be none.
+    ties[ties <= 1e-9 * weights.sum()] = 0.0
+    return wins + ties / 2

@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from kofn.combination.rankings._electorate import rank_intervals
+from kofn.combination.rankings._strengths import (
+    Fit,
+    at_their_index,
+    by_curvature,
+    checked_prior,
+    checked_resamples,
+    kept_finite,
+    most_likely,
+    ranked,
+    refitted,
+    refuse_no_strengths,
+)
 from kofn.core import checks
 from kofn.core.arrays import Array, Floats
 from kofn.core.checks import InputError, shown
 from kofn.core.checks.votes import side_of
+from kofn.core.plans import Blend
 
-__all__ = ["Votes", "count_votes", "vote_ballots", "win_ballots"]
+__all__ = ["Votes", "count_votes", "vote_ballots", "win_ballots", "win_strengths"]
+
+_AT_ONCE = 1 << 20  # comparisons of resamples
+_MOST_VOTES = 2.0**53
 
 
 class Votes(NamedTuple):
@@ -92,6 +110,109 @@ def win_ballots(wins: Any, ties: ArrayLike | None = None, *, ids: Sequence[Any] 
         >>> kofn.combine(**ballots, method="kemeny").to_frame()["id"].to_list()
         ['C', 'A', 'B']
     """
+    named, table, tied = _tables(wins, ties, ids)
+    n = len(table)
+    winner, loser = np.nonzero(table)
+    left, right = np.nonzero(np.triu(tied))
+    m = len(winner) + len(left)
+    if not m:
+        raise InputError("wins holds no win and no tie; give at least one vote between two")
+    rankings = np.full((n, m), np.nan)
+    judge, tie = np.arange(len(winner)), np.arange(len(winner), m)
+    rankings[winner, judge], rankings[loser, judge] = 1.0, 0.0
+    rankings[left, tie], rankings[right, tie] = 0.0, 0.0
+    weights = np.concatenate([table[winner, loser], tied[left, right]])
+    return {"rankings": rankings, "weights": weights} | ({"ids": named} if named else {})
+
+
+def win_strengths(
+    wins: Any,
+    ties: ArrayLike | None = None,
+    *,
+    ids: Sequence[Any] | None = None,
+    prior: float = 0.0,
+    resamples: int = 0,
+) -> Blend:
+    """Rank by `bradley_terry` from a table of wins, without the ballots that `win_ballots` writes it into.
+
+    Args:
+        wins: (n, n) how often the row won over the column, as for `win_ballots`.
+        ties: (n, n) how often neither of two won, symmetric; none by default.
+        ids: (n,) what the rows are called; default the index or the columns of a frame.
+        prior: comparisons added to every two alternatives, half won by each.
+        resamples: how many draws of as many votes are fitted for the intervals of ranks; 0 takes those that the
+            curvature of the likelihood says. Whole counts are drawn.
+
+    Returns:
+        The Blend of `kofn.combine(**win_ballots(wins, ties), method="bradley_terry")`, without the judges' weights and
+        spread.
+
+    Raises:
+        InputError: as from `win_ballots` and `bradley_terry`; counts that are not whole, where there are resamples.
+
+    Cost: O(n^3) for each of about ten steps of Newton's method, and about four for a resample. Memory 80 n^2 bytes.
+
+    Examples:
+        >>> from kofn.combination import win_strengths
+        >>> plan = win_strengths([[0, 3], [1, 0]], ids=["a", "b"])
+        >>> plan.to_frame()["id"].to_list(), plan.info["votes"]
+        (['a', 'b'], 4.0)
+    """
+    named, table, tied = _tables(wins, ties, ids)
+    prior, resamples = checked_prior(prior), checked_resamples(resamples)
+    n = len(table)
+    pairs = table + tied / 2
+    if not pairs.any():
+        raise InputError("wins holds no win and no tie; give at least one vote between two")
+    if not prior:
+        refuse_no_strengths(pairs, named or range(n))
+    heard = np.flatnonzero((pairs + pairs.T).any(axis=1))
+    inner = pairs[np.ix_(heard, heard)] + prior / 2 * (1 - np.eye(len(heard)))
+    fit = most_likely(inner, None, np.zeros(0), "bradley_terry")
+    blocks = _redrawn(table, tied, heard, fit, prior, resamples) if resamples else [by_curvature(fit)]
+    ends = rank_intervals((table + table.T + tied).sum(axis=1), at_their_index(blocks, heard, n))
+    plan = ranked(fit, heard, n, ends)
+    parts = [heard[label].tolist() for label in _parts(inner)]
+    votes = {"votes": float(table.sum() + tied.sum() / 2), "ties": float(tied.sum() / 2), "parts": parts}
+    keys = np.asarray(named) if named else None
+    options = {"prior": prior, "resamples": resamples}
+    info = plan.info | votes
+    return dataclasses.replace(
+        plan, method="bradley_terry", options=options, objective="comparison_likelihood", info=info, ids=keys
+    )
+
+
+def _parts(wins: Floats) -> list[Any]:
+    """Masks of the alternatives that are compared with one another."""
+    from scipy.sparse.csgraph import connected_components
+
+    count, label = connected_components(wins > 0, directed=False)
+    return [label == part for part in range(count)]
+
+
+def _redrawn(table: Floats, tied: Floats, heard: Any, fit: Fit, prior: float, resamples: int) -> Iterator[Floats]:
+    """The most likely strengths of as many votes, drawn from these with replacement, in blocks."""
+    n = len(table)
+    winner, left = np.flatnonzero(table), np.flatnonzero(np.triu(tied))
+    counts = np.concatenate([table.ravel()[winner], tied.ravel()[left]])
+    if (counts != np.rint(counts)).any() or counts.sum() >= _MOST_VOTES:
+        raise InputError("wins holds counts that are not whole; votes that are drawn must be, leave resamples out")
+    right = left % n * n + left // n
+    rng, total = np.random.default_rng(0), int(counts.sum())
+    step = max(1, _AT_ONCE // n**2)
+    for start in range(0, resamples, step):
+        size = min(step, resamples - start)
+        drawn = rng.multinomial(total, counts / counts.sum(), size=size).astype(np.float64)
+        won = np.zeros((size, n * n))
+        won[:, winner] = drawn[:, : len(winner)]
+        for side in (left, right):
+            won[:, side] += drawn[:, len(winner) :] / 2
+        inner = won.reshape(size, n, n)[:, heard][:, :, heard]
+        yield refitted(kept_finite(inner, prior), fit.strength)
+
+
+def _tables(wins: Any, ties: ArrayLike | None, ids: Sequence[Any] | None) -> tuple[list[Any], Floats, Floats]:
+    """What the rows are called, and the tables of wins and ties."""
     columns = [str(name) for name in getattr(wins, "columns", ())]
     index = list(getattr(wins, "index", ())) if columns else []
     named = list(ids) if ids is not None else index if {str(name) for name in index} == set(columns) else columns
@@ -104,17 +225,7 @@ def win_ballots(wins: Any, ties: ArrayLike | None = None, *, ids: Sequence[Any] 
     tied = np.zeros((n, n)) if ties is None else _counts(ties, "ties")
     if tied.shape != table.shape or (tied != tied.T).any():
         raise InputError(f"ties has shape {tied.shape}; give a symmetric table of the shape of wins, {table.shape}")
-    winner, loser = np.nonzero(table)
-    left, right = np.nonzero(np.triu(tied))
-    m = len(winner) + len(left)
-    if not m:
-        raise InputError("wins holds no win and no tie; give at least one vote between two")
-    rankings = np.full((n, m), np.nan)
-    judge, tie = np.arange(len(winner)), np.arange(len(winner), m)
-    rankings[winner, judge], rankings[loser, judge] = 1.0, 0.0
-    rankings[left, tie], rankings[right, tie] = 0.0, 0.0
-    weights = np.concatenate([table[winner, loser], tied[left, right]])
-    return {"rankings": rankings, "weights": weights} | ({"ids": named} if named else {})
+    return named, table, tied
 
 
 def _counts(value: Any, name: str, order: Sequence[int] | None = None) -> Floats:

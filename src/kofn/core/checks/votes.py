@@ -19,6 +19,8 @@ _SECOND = frozenset({"b", "second", "right", "2"})
 _WINNER = re.compile(r"win|won|vote|prefer|chosen|choice|verdict|result|outcome|judg|label|better|best", re.IGNORECASE)
 # What is called so says who won, whatever it holds; of the other words of `_WINNER` a score may be called (win_rate).
 _SURELY_WINNER = re.compile(r"winner|preferred|preference|chosen|verdict", re.IGNORECASE)
+# What columns of one kind differ by at the end of their names.
+_NUMBERED = re.compile(r"[ _.-]?(\d+|(?<![a-z])[a-z])$")
 # Numbers by which a side is told.
 _CODES = frozenset({0, 1, 2})
 # Words by which the names of two columns differ that hold the two sides.
@@ -96,7 +98,9 @@ def vote_columns(texts: Mapping[str, Sequence[str | None]], others: Iterable[str
     candidates = sorted(texts, key=lambda name: _WINNER.search(name) is None)
     for first, second in _pairs(texts):
         for winner in candidates:
-            if winner not in (first, second) and _decides(texts, first, second, winner):
+            if winner in (first, second) or _labels_alike(texts, first, second, winner):
+                continue
+            if _decides(texts, first, second, winner):
                 return VoteColumns(first, second, winner)
     return None
 
@@ -119,6 +123,23 @@ def _called_as_sides(first: str, second: str) -> bool:
             if called[: match.start()] + right + called[match.end() :] == expected:
                 return True
     return False
+
+
+def _labels_alike(texts: Mapping[str, Sequence[str | None]], first: str, second: str, winner: str) -> bool:
+    """Whether three columns hold what three people say of one thing, of which two may always say the same.
+
+    They do if all are called alike but for a number or a letter (label_1, label_2, label_3), or if no column is called
+    as a winner is and two of one thing agree in more than a quarter of the rows.
+    """
+    stems = {_NUMBERED.sub("", name.strip().casefold()) for name in (first, second, winner)}
+    if len(stems) == 1:
+        return True
+    return not _SURELY_WINNER.search(winner) and not _called_as_sides(first, second) and _agree(texts, first, second)
+
+
+def _agree(texts: Mapping[str, Sequence[str | None]], first: str, second: str) -> bool:
+    """Whether two columns say the same in more than a quarter of the rows: they label one thing, and are no sides."""
+    return 4 * sum(map(str.__eq__, map(str, texts[first]), map(str, texts[second]))) > len(texts[first])
 
 
 def _decides(texts: Mapping[str, Sequence[str | None]], first: str, second: str, winner: str) -> bool:
@@ -248,9 +269,9 @@ def _share_decided(
 ) -> tuple[float, int | None]:
     """The share of rows in which a column names a side, and the first row in which it names neither and no tie.
 
-    Columns that agree in more than a quarter of the rows are labels of one thing, and no sides.
+    Columns of labels of one thing are no sides.
     """
-    if 4 * sum(map(str.__eq__, map(str, texts[first]), map(str, texts[second]))) > len(texts[first]):
+    if _agree(texts, first, second):
         return 0.0, None
     letters = _WINNER.search(winner) is not None
     decided, rows, stray = 0, 0, None

@@ -105,9 +105,46 @@ def _comparison_likelihood(case: Case) -> None:
         raise broken(case, "recount", f"the ranking's strengths do not fall: {ranked}")
 
 
+def _choice_likelihood(case: Case) -> None:
+    """The likelihood ballot by ballot, which is no higher a little to either side, and strengths that fall."""
+    plan, prior = case.plan, case.options.get("prior", 0.0)
+    ballots = np.asarray(case.words["rankings"], np.float64).T
+    weights = np.asarray(case.words.get("weights", np.ones(len(ballots))), np.float64)
+    points = np.asarray(plan.info["points"])
+    heard = np.flatnonzero(~np.isnan(points)).tolist()
+
+    def likelihood(strength: Floats) -> float:
+        terms = [
+            -prior / 2 * math.log1p(math.exp(strength[b] - strength[a])) for a, b in itertools.permutations(heard, 2)
+        ]
+        for ballot, weight in zip(ballots, weights, strict=True):
+            rated = [item for item in heard if not math.isnan(ballot[item])]
+            for item in rated if len(rated) > 1 else []:
+                tied = sum(ballot[other] == ballot[item] for other in rated)
+                last = ballot[item] == min(ballot[rated])
+                left = [strength[other] for other in rated if ballot[other] <= ballot[item]]
+                share = (tied - 1) / tied if last else 1.0
+                terms.append(weight * share * (strength[item] - math.log(math.fsum(map(math.exp, left)))))
+        return math.fsum(terms)
+
+    size = 1.0 + float(weights.sum()) * case.n + prior * case.n**2
+    best = likelihood(points)
+    agree(case, "value", plan.value, best, size)
+    for item in heard:
+        for step in (-1e-3, 1e-3):
+            moved = points.copy()
+            moved[item] += step
+            if likelihood(moved) > best + 1e-9 * size:
+                raise broken(case, "recount", f"the likelihood rises where strength {item} moves by {step}")
+    known = points[np.asarray(plan.result)][: len(heard)]
+    if np.isnan(known).any() or (np.diff(known) > 1e-8).any():
+        raise broken(case, "recount", f"the ranking's strengths do not fall: {known}")
+
+
 def _draw_prior(draw: Draw, given: Mapping[str, Any], options: dict[str, Any]) -> None:
     """A prior where the strengths need one, and at times elsewhere."""
-    from kofn.combination.rankings._bradley_terry import half_wins, refuse_no_strengths
+    from kofn.combination.rankings._pairs import half_wins
+    from kofn.combination.rankings._strengths import refuse_no_strengths
 
     ballots = np.array(np.asarray(given["rankings"], np.float64).T, order="C")
     weights = np.asarray(given.get("weights", np.ones(len(ballots))), np.float64)
@@ -125,5 +162,6 @@ RECOUNTS: dict[str, Recount] = {
     "borda": _borda,
     "overturned_preferences": _overturned,
     "comparison_likelihood": _comparison_likelihood,
+    "choice_likelihood": _choice_likelihood,
 }
 OPTIONS: dict[str, Drawer] = {"prior": _draw_prior}

@@ -1,0 +1,153 @@
+"""What `kofn combine` says of a ranking beside it: ties, every rule's winner, single judges, missing scores."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from kofn.cli.printing import first_of
+from kofn.core.checks import InputError
+from kofn.core.plans import Blend
+
+_MOST = 500  # alternatives whose rankings by all rules are compared
+_MOST_WORK = 2 * 10**8  # comparisons of all judges
+_TIES = 4  # ranks that are shared, of which the names are said
+_NAMED = 6
+
+
+def with_rules(plan: Blend, call: Mapping[str, Any], options: Mapping[str, Any], *, judged: bool = True) -> Blend:
+    """The plan with what other rules and other judges make of the same scores, in `info["rules"]`.
+
+    Args:
+        plan: a ranking.
+        call: the arguments of `kofn.combine` that it is of: rankings and weights.
+        options: the options of its method.
+        judged: False where votes were counted, whose judges are outcomes of pairs.
+    """
+    from kofn.combination.rankings._sensitivity import compare_rules
+
+    n, m = np.shape(call["rankings"])
+    if n > _MOST or m * n**2 > _MOST_WORK:
+        return plan
+    own = {name: value for name, value in options.items() if name != "lower"}
+    compared = compare_rules(
+        call["rankings"],
+        method=plan.method,
+        weights=call.get("weights"),
+        lower=options.get("lower"),
+        options=own,
+    )
+    comparison = {
+        "ranks": {name: ranks.tolist() for name, ranks in compared.ranks.items()},
+        "winners": compared.winners,
+        "pairs": [[None if math.isnan(share) else share for share in row] for row in compared.pairs.tolist()],
+        "agreement": compared.agreement.tolist(),
+        "left_out": compared.left_out,
+        "without": compared.without if judged else [],
+    }
+    return dataclasses.replace(plan, info={**plan.info, "rules": comparison})
+
+
+def answer_rules(plan: Blend, judges: Sequence[str]) -> dict[str, Any]:
+    """The same for machines, by id."""
+    tied = [plan.keys(np.array(group)).tolist() for group in _tied(plan)]
+    comparison = plan.info.get("rules")
+    if comparison is None:
+        return {"tied": tied}
+    winners = {name: plan.keys(np.array(first, int)).tolist() for name, first in comparison["winners"].items()}
+    without = {
+        judge: None if first is None else plan.keys(np.array(first)).tolist()
+        for judge, first in zip(judges, comparison["without"], strict=False)
+        if first != comparison["winners"][plan.method]
+    }
+    return {"tied": tied, "winners": winners, "without": without, "rules_left_out": comparison["left_out"]}
+
+
+def rule_lines(plan: Blend, judges: Sequence[str]) -> list[str]:
+    """The same for people: a line on ties, one on every rule's winner, one on judges that decide."""
+    lines = []
+    groups = _tied(plan)
+    if groups:
+        ranks = plan.ranks()
+        shown = [f"{_names(plan, group)} (rank {ranks[group[0]]})" for group in groups[:_TIES]]
+        lines.append(
+            f"tied: {'; '.join(shown)}{f'; and at {len(groups) - _TIES} more ranks' if groups[_TIES:] else ''}"
+        )
+    comparison = plan.info.get("rules")
+    if comparison is None:
+        return lines
+    by_winner: dict[tuple[int, ...], list[str]] = {}
+    for name, first in comparison["winners"].items():
+        by_winner.setdefault(tuple(first), []).append(name)
+    if len(by_winner) == 1:
+        lines.append(f"first under every rule: {_names(plan, next(iter(by_winner)))}")
+    elif by_winner:
+        shown = [f"{_names(plan, first)} by {', '.join(names)}" for first, names in by_winner.items()]
+        lines.append(f"first: {'; '.join(shown)}")
+    if comparison["left_out"]:
+        reasons = [f"{name} ({reason})" for name, reason in comparison["left_out"].items()]
+        lines.append(f"not ranked by {', '.join(reasons)}")
+    return lines + _judges_that_decide(plan, judges, comparison)
+
+
+def _judges_that_decide(plan: Blend, judges: Sequence[str], comparison: Mapping[str, Any]) -> list[str]:
+    """A line on the single judges without whom another alternative is first."""
+    if not comparison["without"]:
+        return []
+    own = comparison["winners"][plan.method]
+    changed = [
+        f"{judge}: {'nothing ranks' if first is None else _names(plan, first)}"
+        for judge, first in zip(judges, comparison["without"], strict=True)
+        if first != own
+    ]
+    if not changed:
+        return ["whichever single judge is left out, the same is first"]
+    more = f"; and {len(changed) - _NAMED} more judges" if changed[_NAMED:] else ""
+    return [f"first without one judge, {'; without '.join(changed[:_NAMED])}{more}"]
+
+
+def missing_line(plan: Blend, judges: Sequence[str]) -> list[str]:
+    """A line on how many scores are missing, and of which alternatives."""
+    rated = np.asarray(plan.info.get("rated", ()))
+    gaps = len(judges) - rated
+    if not len(rated) or not gaps.any():
+        return []
+    order = np.argsort(-gaps, kind="stable")[: int((gaps > 0).sum())]
+    named = first_of([f"{key} {gaps[i]}" for key, i in zip(plan.keys(order).tolist(), order, strict=True)], _NAMED)
+    return [f"missing: {int(gaps.sum()):,} of {plan.n * len(judges):,} scores ({named})"]
+
+
+def _tied(plan: Blend) -> list[list[int]]:
+    """The alternatives that share a rank, best first; what nobody compared shares none."""
+    ranks, never = plan.ranks(), set(plan.info.get("never_compared", ()))
+    groups: dict[int, list[int]] = {}
+    for item in np.asarray(plan.result).tolist():
+        if item not in never:
+            groups.setdefault(int(ranks[item]), []).append(item)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _names(plan: Blend, items: Sequence[int]) -> str:
+    return first_of([str(key) for key in plan.keys(np.array(items, int)).tolist()], _NAMED)
+
+
+def groups_of(typed: Sequence[str]) -> dict[str, list[str]]:
+    """The judges of each group, as `--judge-group NAME=A,B` names them.
+
+    Raises:
+        InputError: a text of another form, or a name that is given twice.
+    """
+    groups: dict[str, list[str]] = {}
+    for text in typed:
+        name, sign, columns = text.partition("=")
+        named = [column.strip() for column in columns.split(",") if column.strip()]
+        if not sign or not name.strip() or not named:
+            raise InputError(f"--judge-group {text!r}: give a name and columns, as in knowledge=mmlu,arc")
+        if name.strip() in groups:
+            raise InputError(f"--judge-group {name.strip()!r} is given twice; name all its columns at once")
+        groups[name.strip()] = named
+    return groups

@@ -1,0 +1,200 @@
+"""The compiled loops: Kemeny's rule by a dynamic programme and by moves, and choices one by one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba as nb
+import numpy as np
+from numpy.typing import NDArray
+
+from kofn.core.compiled import INNER, OUTER
+
+
+@nb.njit("int64[:](float64[:,::1])", **OUTER)
+def best_order(prefers: NDArray[np.float64]) -> NDArray[np.int64]:  # pragma: no cover
+    """An order of n <= 24 alternatives that overturns the least weight of preferences, the first of the best ones.
+
+    `lowest[S]` is the least that any order of the set S overturns; the last of S costs what prefers it to the others.
+    """
+    n = len(prefers)
+    half = n // 2
+    rest = n - half
+    near, far = np.zeros((n, 1 << half)), np.zeros((n, 1 << rest))
+    for item in range(n):
+        for mask in range(1, 1 << half):
+            bit = mask & -mask
+            j = 0
+            while (bit >> j) != 1:
+                j += 1
+            near[item, mask] = near[item, mask ^ bit] + prefers[item, j]
+        for mask in range(1, 1 << rest):
+            bit = mask & -mask
+            j = 0
+            while (bit >> j) != 1:
+                j += 1
+            far[item, mask] = far[item, mask ^ bit] + prefers[item, half + j]
+    low_bits = (1 << half) - 1
+    lowest = np.zeros(1 << n)
+    for chosen in range(1, 1 << n):
+        best = np.inf
+        for item in range(n):
+            if (chosen >> item) & 1:
+                others = chosen ^ (1 << item)
+                cost = lowest[others] + near[item, others & low_bits] + far[item, others >> half]
+                best = min(best, cost)
+        lowest[chosen] = best
+    order = np.empty(n, np.int64)
+    chosen = (1 << n) - 1
+    for position in range(n - 1, -1, -1):
+        last = -1
+        best = np.inf
+        for item in range(n):
+            if (chosen >> item) & 1:
+                others = chosen ^ (1 << item)
+                cost = lowest[others] + near[item, others & low_bits] + far[item, others >> half]
+                if cost <= best:  # of equal ones the highest index goes last
+                    best, last = cost, item
+        order[position] = last
+        chosen ^= 1 << last
+    return order
+
+
+@nb.njit("int64(float64[:,::1], int64[::1], float64, int64)", **OUTER)
+def settle(
+    prefers: NDArray[np.float64], order: NDArray[np.int64], least: float, passes: int
+) -> int:  # pragma: no cover
+    """Move single alternatives of the order, in place, while that lowers what is overturned by more than `least`.
+
+    Returns the number of moves, after at most `passes` passes over all alternatives.
+    """
+    n = len(order)
+    moves = 0
+    for _ in range(passes):
+        moved = False
+        for item in range(n):
+            position = 0
+            while order[position] != item:
+                position += 1
+            best, target = -least, position
+            change = 0.0
+            for ahead in range(position - 1, -1, -1):
+                other = order[ahead]
+                change += prefers[other, item] - prefers[item, other]
+                if change < best:
+                    best, target = change, ahead
+            change = 0.0
+            for behind in range(position + 1, n):
+                other = order[behind]
+                change += prefers[item, other] - prefers[other, item]
+                if change < best:
+                    best, target = change, behind
+            if target == position:
+                continue
+            step = 1 if target > position else -1
+            for rank in range(position, target, step):
+                order[rank] = order[rank + step]
+            order[target] = item
+            moves += 1
+            moved = True
+        if not moved:
+            break
+    return moves
+
+
+@nb.njit("void(int64[::1], int64[::1], int64[::1], float64[::1], float64[:,::1])", **OUTER)
+def count_pairs(start: Any, items: Any, group: Any, weights: Any, out: Any) -> None:  # pragma: no cover
+    """Add to `out` the weight of the judges who rate the row's alternative above the column's."""
+    for judge in range(len(start) - 1):
+        low, high = start[judge], start[judge + 1]
+        for first in range(low, high):
+            for second in range(first + 1, high):
+                if group[second] != group[first]:
+                    out[items[first], items[second]] += weights[judge]
+
+
+@nb.njit("float64[::1](int64[::1], int64[::1], int64[::1], int64[::1])", **OUTER)
+def count_overturned(start: Any, items: Any, group: Any, position: Any) -> NDArray[np.float64]:  # pragma: no cover
+    """(judges,) the share of the pairs each rates apart that stand the other way round in an order, 0 without any."""
+    out = np.zeros(len(start) - 1)
+    for judge in range(len(start) - 1):
+        low, high = start[judge], start[judge + 1]
+        pairs, turned = 0, 0
+        for first in range(low, high):
+            for second in range(first + 1, high):
+                if group[second] != group[first]:
+                    pairs += 1
+                    turned += position[items[first]] > position[items[second]]
+        if pairs:
+            out[judge] = turned / pairs
+    return out
+
+
+@nb.njit(**INNER)
+def _choose_one(
+    items: Any, group: Any, low: int, high: int, weight: float, strength: Any, slope: Any, left: Any, once: Any
+) -> float:  # pragma: no cover
+    """One ballot's log-likelihood and its slope; `left` becomes the share of each choice so far that is among it,
+    per unit of exp(strength), and `once` the same of its squares."""
+    top = strength[items[low]]
+    for entry in range(low, high):
+        top = max(top, strength[items[entry]])
+    total = 0.0
+    for entry in range(high - 1, low - 1, -1):
+        total += np.exp(strength[items[entry]] - top)
+        left[entry - low] = total  # of this one and all below it
+    value, inverse, square = 0.0, 0.0, 0.0
+    begin = low
+    while begin < high:
+        end = begin
+        while end < high and group[end] == group[begin]:
+            end += 1
+        count = end - begin
+        share = 1.0 if end < high else (count - 1) / count
+        sum_left = left[begin - low]
+        inverse += weight * share * count / sum_left
+        square += weight * share * count / (sum_left * sum_left)
+        value -= weight * share * count * (np.log(sum_left) + top)
+        for entry in range(begin, end):
+            item = items[entry]
+            value += weight * share * strength[item]
+            slope[item] += weight * share - np.exp(strength[item] - top) * inverse
+            left[entry - low], once[entry - low] = np.exp(strength[item] - top), square
+        begin = end
+    return value
+
+
+@nb.njit(
+    "float64(int64[::1], int64[::1], int64[::1], float64[::1], float64[::1], float64[::1], float64[:,::1])", **OUTER
+)
+def choose(
+    start: Any, items: Any, group: Any, weights: Any, strength: Any, slope: Any, bend: Any
+) -> float:  # pragma: no cover
+    """The log-likelihood of ballots as choices one by one, best first, added to `slope` and `bend`."""
+    n = len(strength)
+    left, once = np.empty(n), np.empty(n)
+    value = 0.0
+    for ballot in range(len(start) - 1):
+        low, high = start[ballot], start[ballot + 1]
+        if high - low < 2 or weights[ballot] == 0.0:
+            continue
+        value += _choose_one(items, group, low, high, weights[ballot], strength, slope, left, once)
+        # The later of two is in fewer choices with the earlier than the earlier is in all.
+        for first in range(high - low):
+            share = left[first] * once[first]
+            for second in range(first + 1, high - low):
+                both = share * left[second]
+                bend[items[low + first], items[low + second]] += both
+                bend[items[low + second], items[low + first]] += both
+    return value
+
+
+@nb.njit("void(int64[::1], int64[::1], int64[::1], float64[::1], float64[:,::1])", **OUTER)
+def choose_by_judge(start: Any, items: Any, group: Any, strength: Any, slopes: Any) -> None:  # pragma: no cover
+    """Add the slope of each ballot's own log-likelihood to its row of `slopes`."""
+    n = len(strength)
+    left, once = np.empty(n), np.empty(n)
+    for ballot in range(len(start) - 1):
+        low, high = start[ballot], start[ballot + 1]
+        if high - low >= 2:
+            _choose_one(items, group, low, high, 1.0, strength, slopes[ballot], left, once)

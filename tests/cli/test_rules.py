@@ -1,0 +1,103 @@
+"""What `kofn combine` says beside a ranking: ties, every rule's winner, single judges, missing scores, groups."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from command_line import refused, run
+
+BOARD = """model,mmlu,arc,gsm,human,ppl
+alpha,70,60,50,40,5.1
+beta,71,55,,45,5.0
+gamma,65,66,40,30,6.0
+delta,50,50,51,20,
+eps,40,41,30,45,8
+"""
+
+
+def spoken(capsys: pytest.CaptureFixture[str], *call: Any) -> str:
+    code, text, err = run(capsys, "combine", *call)
+    assert code == 0, err
+    return text
+
+
+def test_a_board_is_told_with_what_it_hangs_on(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("board.csv").write_text(BOARD)
+    text = spoken(capsys, "board.csv", "--id", "model", "--lower", "ppl", "--report", "r.html")
+    assert "first under every rule: beta\n" in text
+    assert "whichever single judge is left out, the same is first\n" in text
+    assert "missing: 2 of 25 scores (beta 1, delta 1)\n" in text
+    page = Path("r.html").read_text()
+    for title in ("Rule against rule", "How far the rules agree", "Each against each", "Without one judge"):
+        assert title in page
+    told = json.loads(spoken(capsys, "board.csv", "--id", "model", "--lower", "ppl", "--json"))
+    assert (told["missing"], told["tied"], told["without"]) == (2, [], {})
+    assert set(map(tuple, told["winners"].values())) == {("beta",)}
+    assert len(told["winners"]) == 11
+
+
+def test_ties_other_rules_and_judges_that_decide_are_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("board.csv").write_text("m,j1,j2,j3\na,3,3,1\nb,2,1,3\nc,1,2,2\nd,0,0,0\n")
+    text = spoken(capsys, "board.csv", "--id", "m")
+    told = json.loads(spoken(capsys, "board.csv", "--id", "m", "--json"))
+    for judge, first in told["without"].items():
+        kept = [name for name in ("j1", "j2", "j3") if name != judge]
+        other = json.loads(spoken(capsys, "board.csv", "--id", "m", "--columns", ",".join(kept), "--json"))
+        assert [row["id"] for row in other["standings"] if row["rank"] == 1] == first
+        assert f"{judge}: {', '.join(first)}" in text
+    assert told["without"]
+    assert set(told["rules_left_out"]) == {"bradley_terry", "plackett_luce"}
+    assert "not ranked by bradley_terry (perfect separation), plackett_luce (perfect separation)\n" in text
+    Path("board.csv").write_text("m,j1,j2\na,2,1\nb,1,2\nc,0,0\n")
+    assert "tied: a, b (rank 1)\n" in spoken(capsys, "board.csv", "--id", "m")
+    Path("board.csv").write_text("m,j1,j2,j3\na,5,1,1\nb,4,5,4\nc,1,4,5\n")
+    assert "first: b by borda" in spoken(capsys, "board.csv", "--id", "m")
+
+
+def test_votes_have_ranks_of_votes_and_every_rules_winner(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("v.csv").write_text("winner,loser\n" + "x,y\n" * 6 + "y,x\n" * 4 + "y,z\n" * 9 + "z,y\nz,x\nx,z\nx,z\n")
+    text = spoken(capsys, "v.csv", "-m", "bradley_terry")
+    assert "ranks: where each stands in 95% of draws of as many votes" in text
+    assert "first under every rule: " in text or "first: " in text
+    assert "judge" not in text
+    resampled = json.loads(spoken(capsys, "v.csv", "-m", "bradley_terry", "--resamples", 50, "--json"))
+    assert all(1 <= row["rank_low"] <= row["rank_high"] <= 3 for row in resampled["standings"])
+    assert "plurality" not in resampled["winners"]
+    assert "--judge-group is of judges" in refused(capsys, "combine", "v.csv", "--judge-group", "a=b")
+
+
+def test_groups_of_judges_count_once(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("b.csv").write_text("m,x1,x2,x3,y\na,9,8,7,4\nb,1,2,3,1\nc,5,5,5,2\n")
+    groups = ("--judge-group", "x=x1,x2,x3", "--judge-group", "code=y")
+    for method in ("borda", "schulze"):
+        told = json.loads(spoken(capsys, "b.csv", "--id", "m", *groups, "--lower", "y", "-m", method, "--json"))
+        assert told["judges"] == ["x", "code"]
+        points = {row["id"]: row["points"] for row in told["standings"]}
+        assert points["a"] == points["b"] == points["c"] == 0.5
+    assert "ranked by itself first: x=x1,x2,x3; code=y" in spoken(capsys, "b.csv", "--id", "m", *groups)
+    for group, says in (
+        ("x", "give a name and columns, as in"),
+        ("x=", "give a name and columns"),
+        ("x=x4", "names 'x4', which is no judge"),
+        ("x=x1,x1", "name judge x1 twice"),
+    ):
+        assert says in refused(capsys, "combine", "b.csv", "--id", "m", "--judge-group", group)
+    twice = ("--judge-group", "x=x1", "--judge-group", "x=x2")
+    assert "'x' is given twice" in refused(capsys, "combine", "b.csv", "--id", "m", *twice)
+
+
+@pytest.mark.parametrize("names", ["label_1,label_2,label_3", "annotator a,annotator b,annotator c", "ann,bob,label"])
+def test_what_several_people_say_of_one_thing_is_no_vote(
+    folder: Path, capsys: pytest.CaptureFixture[str], names: str
+) -> None:
+    rows = ["yes,yes,yes", "no,yes,no", "maybe,maybe,maybe", "no,no,no", "yes,no,yes", "maybe,maybe,maybe"]
+    Path("labels.csv").write_text("\n".join([names, *rows]))
+    refused(capsys, "combine", "labels.csv", "-o", "o.csv")
+    assert not Path("o.csv").exists()
+    frame = ["thing," + names + ",score", *(f"t{i},{row},{i}" for i, row in enumerate(rows))]
+    Path("labels.csv").write_text("\n".join(frame))
+    told = json.loads(spoken(capsys, "labels.csv", "--id", "thing", "--columns", "score", "--json"))
+    assert told["judges"] == ["score"]
