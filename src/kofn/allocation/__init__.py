@@ -7,9 +7,13 @@ from kofn.core.lazy import attach
 # Generated below this line by `make index`.
 HOMES = {
     "Utility": "scaling_laws._fit_utility",
+    "allocate_checkpoint": "checkpoints._allocate_checkpoint",
+    "apply_plan": "checkpoints._apply_plan",
+    "export_plan": "checkpoints._export_plan",
     "fit_utility": "scaling_laws._fit_utility",
     "hull_greedy": "knapsack._hull_greedy",
     "multiple_choice_knapsack": "knapsack._multiple_choice_knapsack",
     "quality_quantity": "scaling_laws._quality_quantity",
+    "read_plan": "checkpoints._apply_plan",
 }
 __getattr__, __dir__, __all__ = attach(__name__, HOMES)

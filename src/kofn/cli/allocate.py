@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kofn.cli import arguments as words
+from kofn.cli.allocate_model import MODEL, allocate_model, is_model, refuse_model_words
 from kofn.cli.arguments import NUMBER, NUMBERS, flag
 from kofn.cli.estimate import say_beforehand
 from kofn.cli.printing import say
@@ -74,15 +75,21 @@ class AllocateArguments(VerbArguments):
     mean_budget: float | None
 
 
-@click.command("allocate", cls=VerbCommand, verb="allocate", sections=(CURVES, BUDGET, *ANSWER), short_help="Share.")
+@click.command("allocate", cls=VerbCommand, verb="allocate", sections=(CURVES, BUDGET, MODEL, *ANSWER), short_help="Share.")
 @click.argument("file", metavar="FILE")
 @click.pass_obj
 def command(typed: Sequence[str], file: str, **values: Any) -> None:
-    """Share a budget over the items of FILE, one row an item and one column a level.
+    """Share a budget over the items of FILE, one row an item and one column a level; or bits over a model's tensors.
 
     \b
     kofn allocate curves.csv --id layer --size params --levels 2,3,4,8 --mean-budget 4 -o bits.csv
+    kofn allocate model/ --bits 3.0 -o plan.json --report plan.html
+    kofn allocate model/ --use plan.json --apply quantised/
     """
+    if is_model(file):
+        allocate_model(typed, file, values)
+        return
+    values = refuse_model_words(values, file)
     arguments = AllocateArguments.of(typed, values)
     check_outputs(arguments, [file])
     table = Table.open(file, arguments.reading)
