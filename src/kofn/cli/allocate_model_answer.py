@@ -94,7 +94,8 @@ def _errors(plan: CheckpointPlan) -> list[str]:
     lines = [f"errors are {what}, {each}"]
     uniform = f"{plan.asked:g} bits" if of_bits else f"{plan.asked:.0%}"
     saved = 1 - plan.error / plan.uniform if plan.uniform > 0 else 0.0
-    lines.append(f"predicted error {plan.error:.4g}; all at {uniform}: {plan.uniform:.4g}, so {saved:.1%} is saved")
+    gain = f"{saved:.1%} is saved" if saved > 0 else "nothing is saved"
+    lines.append(f"predicted error {plan.error:.4g}; all at {uniform}: {plan.uniform:.4g}, so {gain}")
     if saved < _LITTLE:
         lines.append("a mixture is worth little here: one level for all is nearly as good, and simpler to serve")
     if plan.statistic == "none":

@@ -53,7 +53,7 @@ def write_checkpoint_report(
     """
     of_bits = plan.kind == BITS
     title = f"{_mean(plan, plan.asked)} over {len(plan.tensors):,} tensors"
-    saved = 1 - plan.error / plan.uniform if plan.uniform > 0 else 0.0
+    saved = max(0.0, 1 - plan.error / plan.uniform) if plan.uniform > 0 else 0.0
     lede = (
         f"The predicted error is {number(plan.error)}; with one level for all at the same mean it is "
         f"{number(plan.uniform)}. Errors are {_STATISTICS.get(plan.statistic, 'weighted by statistics of several kinds')}."

@@ -22,9 +22,8 @@ from kofn.core.arrays import Singles
 from kofn.core.checks import InputError
 from kofn.core.runtime import Control
 from kofn.engines.threads import cores, spread
-from kofn.io.companions import companions
-from kofn.io.tensor_writer import CheckpointWriter
-from kofn.io.tensors import Checkpoint
+from kofn.io.tensor_writer import OTHER_FILES, CheckpointWriter
+from kofn.io.tensors import INDEX_SUFFIX, Checkpoint
 
 __all__ = ["apply_plan", "read_plan"]
 
@@ -93,7 +92,7 @@ def apply_plan(
         raise InputError(f"out={os.fspath(out)!r} is the checkpoint itself; name another folder")
     weights = _weights(made, checkpoint)
     known = _known(made, weights, statistics)
-    extras, _ = companions(["the checkpoint"], [checkpoint.path])
+    extras = _beside(checkpoint)
     with CheckpointWriter(out, checkpoint.layout, job=_job(made, checkpoint), extras=extras) as writer:
         done = {name for line in writer.resumed for name in json.loads(line)}
         for name in done:
@@ -139,6 +138,22 @@ def _refuse_other(plan: CheckpointPlan, checkpoint: Checkpoint) -> None:
             f"the plan is of another checkpoint: {checkpoint.path} has the digest {digest}, the plan ({plan.path}) "
             f"{plan.digest}; make a plan for this one, errors and levels of others do not hold for it"
         )
+
+
+def _beside(checkpoint: Checkpoint) -> dict[str, Path | bytes]:
+    """The files of the checkpoint's folder that hold no tensors of it, by their names there."""
+    folder = checkpoint.path
+    if not folder.is_dir():
+        return {}
+    files: dict[str, Path | bytes] = {}
+    for path in sorted([*folder.iterdir(), *folder.glob("[0-9]*_*/*")]):
+        if path.is_file() and not path.name.startswith(".") and not (path.parent == folder and _holds_tensors(path)):
+            files[path.relative_to(folder).as_posix()] = path
+    return files
+
+
+def _holds_tensors(path: Path) -> bool:
+    return path.suffix.lower() in {".safetensors", *OTHER_FILES} - {".json"} or path.name.endswith(INDEX_SUFFIX)
 
 
 def _weights(plan: CheckpointPlan, checkpoint: Checkpoint) -> dict[str, Weight]:

@@ -96,6 +96,8 @@ def pruning_curves(
             below, lost = np.append(0, np.cumsum(counts)), np.append(0.0, np.cumsum(sums))
             cut = np.array([weight.size - left_of(weight.size, percent) for percent in kept])
             errors = np.interp(cut, below, lost)
+            if statistic.kind == SCALE:
+                errors *= float(statistic.array().reshape(()))
             curves.append(Curve(np.stack([errors, errors]), float(lost[-1])))
     return curves
 
@@ -116,8 +118,6 @@ def scores_of(weight: Weight, statistic: Statistic, start: int, values: Singles)
         scores = np.ascontiguousarray(scores).reshape(-1)
     elif statistic.kind == CURVATURE:
         scores *= statistic.block(start, start + len(values))
-    elif statistic.kind == SCALE:
-        scores *= statistic.array().reshape(())
     return scores
 
 
@@ -162,10 +162,8 @@ class _Weighting:
         groups = as_groups(weight, values)
         if kind in (NONE, SCALE):
             _kernels.add_errors(groups, levels, weight.kind, errors, squares)
-            if kind == SCALE:
-                factor = float(self.inputs.reshape(()))
-                errors *= factor
-                squares *= factor
+            if kind == SCALE:  # what an error costs, relative to the tensor's size
+                errors *= float(self.inputs.reshape(()))
         elif kind == GRAM:
             self._add_products(groups, levels, errors, squares)
         else:

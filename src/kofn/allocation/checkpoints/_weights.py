@@ -233,7 +233,8 @@ def matching(names: Sequence[str], pattern: str, option: str) -> list[str]:
     ]
     if not hits:
         modules = [module_of(name) for name in names]
-        raise InputError(f"{option}={pattern!r} matches no tensor that can take part{nearest(pattern, modules)}")
+        known = [*modules, *(name.rpartition(".")[2] for name in modules)]
+        raise InputError(f"{option}={pattern!r} matches no tensor that can take part{nearest(pattern, known)}")
     return hits
 
 
