@@ -28,6 +28,7 @@ from benchmarks import in_fresh_process
 GB = 1.0
 MEANS = (2.5, 3.0, 3.5, 4.0)
 SEEN, JUDGED, NEAR = 100, 400, 10
+LONGEST = 40
 GROUP = 128
 
 
@@ -143,13 +144,20 @@ def quality(folder: Path, means: tuple[float, ...]) -> dict[str, Any]:
         for name, part in inside.named_modules()
         if isinstance(part, torch.nn.Linear) and not name.startswith("pooler")
     ]
-    batches = [dict(model.tokenize(seen[i : i + 50])) for i in range(0, SEEN, 50)]
+    cut = {"padding": True, "truncation": True, "max_length": LONGEST, "return_tensors": "pt"}
+    batches = [dict(model.tokenizer(seen[i : i + 50], **cut)) for i in range(0, SEEN, 50)]
 
     def embedded(_model: Any, inputs: Any) -> Any:
         return model(dict(inputs))["sentence_embedding"]
 
     grams = activation_gram(inside, batches, modules=names, logits=embedded)
     factors = noise_sensitivity(inside, batches, modules=names, logits=embedded, seed=0)
+
+    def similarities(given: Any, inputs: Any) -> Any:
+        vectors = torch.nn.functional.normalize(embedded(given, inputs), dim=1)
+        return vectors @ vectors.T
+
+    alike = noise_sensitivity(inside, batches, modules=names, logits=similarities, seed=0)
     original = model.encode(judged, normalize_embeddings=True)
     contenders: dict[str, dict[str, Any]] = {
         "uniform": {"tie": "*"},
@@ -157,7 +165,8 @@ def quality(folder: Path, means: tuple[float, ...]) -> dict[str, Any]:
         "no statistics, relative": {"criterion": "relative"},
         "gram, relative": {"statistics": grams},
         "gram, squared": {"statistics": grams, "criterion": "squared"},
-        "noise": {"statistics": factors},
+        "noise, embeddings": {"statistics": factors},
+        "noise, similarities": {"statistics": alike},
     }
     print(f"MiniLM, {JUDGED} verses: cosine distance to the original's embedding, share of its {NEAR} nearest found")
     print(f"{'bits':>5} {'who':24} {'predicted':>10} {'distance':>9} {'found':>7}")
@@ -192,7 +201,7 @@ def _loaded(folder: Path) -> Any:
     from sentence_transformers import SentenceTransformer
 
     model = SentenceTransformer(str(folder), device="cpu")
-    model.max_seq_length = 40
+    model.max_seq_length = LONGEST
     return model
 
 

@@ -54,7 +54,9 @@ def test_the_plan_is_written_applied_and_exported(model: Path, capsys: pytest.Ca
         assert words in page
     assert {path.name for path in Path("out").iterdir()} == {path.name for path in model.iterdir()}
     written, source = Checkpoint.open("out"), Checkpoint.open("model")
-    assert len(np.unique(written["layers.2.out.weight"].array()[0, :32])) <= 2 ** answer["tensors"]["layers.2.out.weight"]
+    assert (
+        len(np.unique(written["layers.2.out.weight"].array()[0, :32])) <= 2 ** answer["tensors"]["layers.2.out.weight"]
+    )
     np.testing.assert_array_equal(written["embed_tokens.weight"].array(), source["embed_tokens.weight"].array())
     used = ("allocate", "model", "--use", "plan.json", "--apply", "again", "--format", "llmcompressor", "-o", "r.yaml")
     assert run(capsys, *used)[0] == 0

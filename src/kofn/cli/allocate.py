@@ -75,7 +75,9 @@ class AllocateArguments(VerbArguments):
     mean_budget: float | None
 
 
-@click.command("allocate", cls=VerbCommand, verb="allocate", sections=(CURVES, BUDGET, MODEL, *ANSWER), short_help="Share.")
+@click.command(
+    "allocate", cls=VerbCommand, verb="allocate", sections=(CURVES, BUDGET, MODEL, *ANSWER), short_help="Share."
+)
 @click.argument("file", metavar="FILE")
 @click.pass_obj
 def command(typed: Sequence[str], file: str, **values: Any) -> None:

@@ -22,18 +22,51 @@ _FORMATS = ("llmcompressor", "auto-round")
 MODEL = Section(
     "Of a model on disk (a folder or file of safetensors)",
     (
-        flag("--bits", type=float, metavar="MEAN", help="Mean bits a weight, such as 3.0, over the tensors that take part."),
-        flag("--sparsity", type=SHARE, metavar="SHARE", help="Instead: the share of weights to leave out, such as 0.7."),
+        flag(
+            "--bits",
+            type=float,
+            metavar="MEAN",
+            help="Mean bits a weight, such as 3.0, over the tensors that take part.",
+        ),
+        flag(
+            "--sparsity", type=SHARE, metavar="SHARE", help="Instead: the share of weights to leave out, such as 0.7."
+        ),
         flag("--widths", type=NUMBERS, metavar="A,B", help="Widths that tensors may have, default 2,3,4,5,6,7,8."),
         flag("--group-size", type=int, metavar="N", help="Weights that share a scale, default 128; -1: an output's."),
-        flag("--symmetric/--affine", "symmetric", default=None, help="Numbers about zero, or with a zero point (default)."),
-        flag("--statistics", metavar="FILE", help="What inputs or curvature say of errors, by module: .safetensors, .npz."),
+        flag(
+            "--symmetric/--affine",
+            "symmetric",
+            default=None,
+            help="Numbers about zero, or with a zero point (default).",
+        ),
+        flag(
+            "--statistics",
+            metavar="FILE",
+            help="What inputs or curvature say of errors, by module: .safetensors, .npz.",
+        ),
         flag("--criterion", metavar="NAME", help="Add up 'squared' errors, or those 'relative' to each tensor."),
-        flag("--only", multiple=True, metavar="PATTERN", help="Tensors that take part, default all but tables and heads."),
-        flag("--tie", multiple=True, metavar="PATTERN", help="Tensors that share a level, such as 'layers.{}.*_proj'; fused."),
-        flag("--fix", multiple=True, metavar="PATTERN=LEVEL", help="A level of its own, such as 'lm_head=8' or 'lm_head=keep'."),
+        flag(
+            "--only", multiple=True, metavar="PATTERN", help="Tensors that take part, default all but tables and heads."
+        ),
+        flag(
+            "--tie",
+            multiple=True,
+            metavar="PATTERN",
+            help="Tensors that share a level, such as 'layers.{}.*_proj'; fused.",
+        ),
+        flag(
+            "--fix",
+            multiple=True,
+            metavar="PATTERN=LEVEL",
+            help="A level of its own, such as 'lm_head=8' or 'lm_head=keep'.",
+        ),
         flag("--count-scales", is_flag=True, default=None, help="Scales and zero points count towards --bits."),
-        flag("--apply", "applied", metavar="OUT", help="Write the checkpoint as the plan leaves it, to measure its quality."),
+        flag(
+            "--apply",
+            "applied",
+            metavar="OUT",
+            help="Write the checkpoint as the plan leaves it, to measure its quality.",
+        ),
         flag("--use", metavar="PLAN", help="Take the plan of this file, as -o wrote it, for --apply or --format."),
         flag("--format", metavar="TOOL", help="Write -o as llmcompressor or auto-round reads it."),
     ),
@@ -65,7 +98,17 @@ class ModelArguments(VerbArguments):
     @property
     def asked(self) -> dict[str, Any]:
         """The arguments of `allocate_checkpoint` that were typed."""
-        names = ("bits", "sparsity", "group_size", "symmetric", "statistics", "criterion", "only", "tie", "count_scales")
+        names = (
+            "bits",
+            "sparsity",
+            "group_size",
+            "symmetric",
+            "statistics",
+            "criterion",
+            "only",
+            "tie",
+            "count_scales",
+        )
         typed = {name: getattr(self, name) for name in names if getattr(self, name) not in (None, ())}
         if self.widths is not None:
             typed["widths"] = [int(width) if width.is_integer() else width for width in self.widths]
@@ -154,7 +197,9 @@ def _check_words(arguments: ModelArguments, file: str) -> None:
         raise InputError(f"--format {arguments.format}: -o names the file that is written")
     wanted = {None: ".json", "llmcompressor": ".yaml", "auto-round": ".json"}[arguments.format]
     if arguments.output and Path(arguments.output).suffix.lower() not in (wanted, wanted.replace("yaml", "yml")):
-        raise InputError(f"-o {arguments.output}: the plan is written as {wanted[1:].upper()}; end the name in {wanted}")
+        raise InputError(
+            f"-o {arguments.output}: the plan is written as {wanted[1:].upper()}; end the name in {wanted}"
+        )
     if arguments.applied and Path(arguments.applied).resolve() == Path(file).resolve():
         raise InputError(f"--apply {arguments.applied} is the model itself; name another folder")
     if arguments.max_memory is not None and bytes_of(arguments.max_memory) < _LEAST_MEMORY:

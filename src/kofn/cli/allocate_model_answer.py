@@ -99,7 +99,9 @@ def _errors(plan: CheckpointPlan) -> list[str]:
     if saved < _LITTLE:
         lines.append("a mixture is worth little here: one level for all is nearly as good, and simpler to serve")
     if plan.statistic == "none":
-        lines.append("errors of weights say little of the model's quality; --statistics weights them by what inputs say")
+        lines.append(
+            "errors of weights say little of the model's quality; --statistics weights them by what inputs say"
+        )
     if plan.next_error is not None and plan.error > 0:
         step = "one more tenth of a bit" if of_bits else "leaving out one hundredth less"
         lines.append(f"{step} saves {1 - plan.next_error / plan.error:.1%} of the error")

@@ -54,9 +54,10 @@ def write_checkpoint_report(
     of_bits = plan.kind == BITS
     title = f"{_mean(plan, plan.asked)} over {len(plan.tensors):,} tensors"
     saved = max(0.0, 1 - plan.error / plan.uniform) if plan.uniform > 0 else 0.0
+    unit = _STATISTICS.get(plan.statistic, "weighted by statistics of several kinds")
     lede = (
         f"The predicted error is {number(plan.error)}; with one level for all at the same mean it is "
-        f"{number(plan.uniform)}. Errors are {_STATISTICS.get(plan.statistic, 'weighted by statistics of several kinds')}."
+        f"{number(plan.uniform)}. Errors are {unit}."
     )
     stats = [
         stat(percent(saved), "less error than uniform", "predicted, not measured on a task"),
@@ -93,8 +94,8 @@ def _frontier(plan: CheckpointPlan) -> Element | None:
     label = "error over the mean: allocated below uniform"
     chart = _plot(lines, label, "mean bits a weight" if plan.kind == BITS else "share left out", mark)
     caption = (
-        "The summed error at every mean: the best allocation, and in grey one level for all (between two levels, a share "
-        "of each). What one more step is worth is the slope."
+        "The summed error at every mean: the best allocation, and in grey one level for all (between two levels, a "
+        "share of each). What one more step is worth is the slope."
     )
     return figure(chart, caption, title="What a larger budget buys", name="frontier")
 
@@ -158,7 +159,9 @@ def _tensors(plan: CheckpointPlan) -> Element:
     rows = [Bar(tensor.name, float(tensor.level), _words(plan, tensor)) for tensor in shown]
     rest = f" The first {_SHOWN} of {len(plan.tensors):,}." if len(plan.tensors) > _SHOWN else ""
     chart = bars(rows, label="level of each tensor")
-    return figure(chart, f"The level of each tensor, in the checkpoint's order.{rest}", title="Who gets what", name="levels")
+    return figure(
+        chart, f"The level of each tensor, in the checkpoint's order.{rest}", title="Who gets what", name="levels"
+    )
 
 
 def _words(plan: CheckpointPlan, tensor: TensorLevel) -> str:
@@ -200,7 +203,10 @@ def _ran(plan: CheckpointPlan, command: str | Sequence[str] | None) -> Element:
         rows.append(("weights a scale", "all of an output" if plan.group_size == -1 else number(plan.group_size)))
     rows += [
         ("price of one more unit of the mean", number(plan.price)),
-        ("as they are", user(", ".join(plan.kept[:12]) + (" ..." if len(plan.kept) > 12 else "")) if plan.kept else "none"),
+        (
+            "as they are",
+            user(", ".join(plan.kept[:12]) + (" ..." if len(plan.kept) > 12 else "")) if plan.kept else "none",
+        ),
         ("status", "optimal for the measured errors"),
         ("kofn version", page.version()),
     ]

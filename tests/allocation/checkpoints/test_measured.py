@@ -150,7 +150,9 @@ def test_statistics_weight_the_errors(tmp_path: Path) -> None:
         gaps = rounded(rows.reshape(-1, 16), tensor.level, False, rows.dtype).reshape(rows.shape) - rows
         assert tensor.error == pytest.approx(np.square(gaps @ inputs.T).sum() / 64, rel=1e-3)
     means = {name: np.diagonal(gram).copy() for name, gram in grams.items()}
-    curvature = {name: np.broadcast_to(means[name.removesuffix(".weight")], tensors[name].shape).copy() for name in names}
+    curvature = {
+        name: np.broadcast_to(means[name.removesuffix(".weight")], tensors[name].shape).copy() for name in names
+    }
     write_arrays(tmp_path / "curvature.safetensors", curvature)
     np.savez(tmp_path / "means.npz", **means)
     by_mean = allocate_checkpoint(tmp_path / "m", statistics=tmp_path / "means.npz", **call)

@@ -102,7 +102,10 @@ def test_fixed_tensors_have_their_level_and_count(folder: Path) -> None:
     assert plan.kept == (f"{NAMES[0]}.weight",)
     assert {tensor.name for tensor in plan.tensors if tensor.fixed} == {"lm_head.weight", f"{NAMES[5]}.weight"}
     assert sum(t.size * t.level for t in plan.tensors) / plan.weights == pytest.approx(plan.mean)
-    assert set(plan_of(folder, bits=4, only="*").level_of()) == {*(f"{name}.weight" for name in NAMES), "lm_head.weight"}
+    assert set(plan_of(folder, bits=4, only="*").level_of()) == {
+        *(f"{name}.weight" for name in NAMES),
+        "lm_head.weight",
+    }
     tied = plan_of(folder, bits=4, fix={"0.self_attn.q_proj": 2}, tie="fused").level_of()
     assert {tied[f"{name}.weight"] for name in NAMES[:3]} == {2}
 
@@ -127,7 +130,11 @@ def test_a_plan_is_read_back_and_fits_its_checkpoint_only(folder: Path) -> None:
         assert not (folder / "b.safetensors").exists()
     with pytest.raises(InputError, match="is the checkpoint itself"):
         apply_plan(plan, out=folder / "m.safetensors")
-    for text, message in {"{": "not a plan", "[]": "its schema is none", '{"schema": "x"}': "its schema is 'x'"}.items():
+    for text, message in {
+        "{": "not a plan",
+        "[]": "its schema is none",
+        '{"schema": "x"}': "its schema is 'x'",
+    }.items():
         (folder / "bad.json").write_text(text)
         with pytest.raises(InputError, match=message):
             read_plan(folder / "bad.json")
@@ -162,7 +169,11 @@ def test_a_plan_is_read_back_and_fits_its_checkpoint_only(folder: Path) -> None:
         ({"bits": 3, "fix": {"lm_head": 9}}, InputError, "a width from 2 to 8, or 'keep'"),
         ({"bits": 3, "fix": {"lm_head": "8"}}, InputError, "a width from 2 to 8"),
         ({"sparsity": 0.5, "fix": {"lm_head": 33}}, InputError, "the percent that is left"),
-        ({"bits": 3, "tie": "fused", "fix": {"0.self_attn.q_proj": 2, "0.self_attn.k_proj": 3}}, InputError, "tied to it"),
+        (
+            {"bits": 3, "tie": "fused", "fix": {"0.self_attn.q_proj": 2, "0.self_attn.k_proj": 3}},
+            InputError,
+            "tied to it",
+        ),
         ({"bits": 3, "fix": {"*": "keep"}}, InputError, "none of which takes part"),
         ({"bits": 3, "criterion": "l1"}, InputError, "criterion='l1'"),
         ({"bits": 3, "statistics": {"x": np.ones(3)}}, InputError, "has nothing of 6 of 6 tensors"),
@@ -201,7 +212,7 @@ def test_quantised_and_damaged_checkpoints_are_refused(folder: Path) -> None:
         allocate_checkpoint(folder / "q", bits=3)
     whole = (folder / "m.safetensors").read_bytes()
     (folder / "cut.safetensors").write_bytes(whole[:-100])
-    with pytest.raises(FailureError, match="truncated: tensor '.*' ends at byte"):
+    with pytest.raises(FailureError, match=r"truncated: tensor '.*' ends at byte"):
         allocate_checkpoint(folder / "cut.safetensors", bits=3)
     (folder / "odd.safetensors").write_bytes(whole.replace(b'"F32"', b'"F31"', 1))
     with pytest.raises(InputError, match="is of type 'F31'"):
@@ -209,7 +220,9 @@ def test_quantised_and_damaged_checkpoints_are_refused(folder: Path) -> None:
 
 
 def test_zero_weights_cost_nothing(folder: Path) -> None:
-    write_arrays(folder / "m.safetensors", {"a.weight": np.zeros((8, 64), np.float32), "b.weight": np.eye(64, dtype="f4")})
+    write_arrays(
+        folder / "m.safetensors", {"a.weight": np.zeros((8, 64), np.float32), "b.weight": np.eye(64, dtype="f4")}
+    )
     plan = plan_of(folder, bits=3, criterion="relative")
     assert plan.tensors[0].curve == (0.0,) * 7
     assert np.isfinite(plan.error)

@@ -1,8 +1,8 @@
 """Compiled loops over groups of weights: what rounding to 2..8 bits costs, and the rounded weights themselves.
 
-A group of weights has one scale, kept in the dtype of the weights. Symmetric numbers run from -2^(b-1) to 2^(b-1) - 1 at
-a scale of max|w| / ((2^b - 1) / 2); affine ones from 0 to 2^b - 1 at (max - min) / (2^b - 1) about a whole zero point,
-where the range always holds 0. That is what compressed-tensors computes, division included.
+A group of weights has one scale, kept in the dtype of the weights. Symmetric numbers run from -2^(b-1) to 2^(b-1) - 1
+at a scale of max|w| / ((2^b - 1) / 2); affine ones from 0 to 2^b - 1 at (max - min) / (2^b - 1) about a whole zero
+point, where the range always holds 0. That is what compressed-tensors computes, division included.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ def add_errors(groups, widths, kind, errors, squares):
     **_INNER,
 )
 def add_weighted_errors(groups, weights, first, widths, kind, errors, squares):
-    """`add_errors`, each weight's square times its weight; row (first + g) of `weights`, in turn, is that of group g."""
+    """`add_errors`, each weight's square times its weight; group g has row first + g of `weights`, in turn."""
     for g in range(len(groups)):
         group, weight = groups[g], weights[(first + g) % len(weights)]
         low, high = _range(group)

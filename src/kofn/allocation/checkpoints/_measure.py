@@ -44,7 +44,11 @@ Block = tuple[int, int, int]
 
 
 def rounding_curves(
-    weights: Sequence[Weight], statistics: Sequence[Statistic], bits: Sequence[int], n_threads: int | None, progress: Any
+    weights: Sequence[Weight],
+    statistics: Sequence[Statistic],
+    bits: Sequence[int],
+    n_threads: int | None,
+    progress: Any,
 ) -> list[Curve]:
     """The error of every weight's rounding to each number of bits.
 
@@ -81,8 +85,8 @@ def pruning_curves(
 ) -> list[Curve]:
     """The error of leaving out all but so many percent of each weight, the smallest scores first.
 
-    A score is a weight's square, times what the statistic says of it. Errors are sums over bins of scores that differ by
-    less than 1%; the last one is cut in proportion.
+    A score is a weight's square, times what the statistic says of it. Errors are sums over bins of scores that differ
+    by less than 1%; the last one is cut in proportion.
     """
     curves: list[Curve] = []
     total, done = sum(weight.size for weight in weights), 0
@@ -167,13 +171,13 @@ class _Weighting:
         elif kind == GRAM:
             self._add_products(groups, levels, errors, squares)
         else:
-            rows = self.inputs if kind == DIAGONAL else as_groups(weight, self.statistic.block(start, start + len(values)))
+            rows = (
+                self.inputs if kind == DIAGONAL else as_groups(weight, self.statistic.block(start, start + len(values)))
+            )
             first = start // weight.group if kind == DIAGONAL else 0
             _kernels.add_weighted_errors(groups, rows, first, levels, weight.kind, errors, squares)
 
-    def _add_products(
-        self, groups: NDArray[np.float32], levels: Ints, errors: Floats, squares: Floats
-    ) -> None:
+    def _add_products(self, groups: NDArray[np.float32], levels: Ints, errors: Floats, squares: Floats) -> None:
         """Add e G e^T over the rows e of the errors of a block."""
         weight = self.weight
         rows = groups.reshape(-1, weight.width)

@@ -143,7 +143,7 @@ class CheckpointPlan:
         if not isinstance(content, Mapping) or content.get("schema") != SCHEMA:
             schema = shown(content.get("schema")) if isinstance(content, Mapping) else "none"
             raise InputError(
-                f"{path}: its schema is {schema}, not {SCHEMA!r}; make the plan with `kofn allocate model/ -o plan.json`"
+                f"{path}: its schema is {schema}, not {SCHEMA!r}; make one with `kofn allocate model/ -o plan.json`"
             )
         fields = {name: value for name, value in content.items() if name not in ("schema", "kofn")}
         try:

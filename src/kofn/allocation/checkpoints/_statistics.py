@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kofn.allocation.checkpoints._weights import Weight, module_of
-from kofn.core.arrays import Array, Singles
+from kofn.core.arrays import Singles
 from kofn.core.checks import InputError, load_arrays, nearest
 from kofn.io.tensors import Checkpoint
 
@@ -106,12 +106,13 @@ class Statistics:
         return Statistic(kind, values)
 
 
-def _opened(path: Path) -> Mapping[str, Array]:
+def _opened(path: Path) -> Mapping[str, Any]:
     if path.suffix.lower() in (".npz", ".npy"):
         loaded = load_arrays(str(path), str(path))
         if isinstance(loaded, np.ndarray):
             raise InputError(f"{path} holds one array; give an .npz or .safetensors file with one for each module")
-        return loaded
+        arrays: Mapping[str, Any] = loaded
+        return arrays
     return Checkpoint.open(path)
 
 

@@ -227,9 +227,7 @@ def matching(names: Sequence[str], pattern: str, option: str) -> list[str]:
         raise InputError(f"{option}={shown(pattern)}: give names or patterns of tensors, such as 'layers.*.q_proj'")
     forms = (pattern, f"*.{pattern}")
     hits = [
-        name
-        for name in names
-        if any(fnmatchcase(text, form) for text in (name, module_of(name)) for form in forms)
+        name for name in names if any(fnmatchcase(text, form) for text in (name, module_of(name)) for form in forms)
     ]
     if not hits:
         modules = [module_of(name) for name in names]

@@ -68,7 +68,9 @@ def noise_sensitivity(
         raise InputError("noise=0: give a share above 0, such as 0.02")
     known = {name: part for name, part in model.named_modules() if name}
     kind = torch.nn.Module if modules is not None else torch.nn.Linear
-    weights = {name: _weight(name, known[name]) for name in chosen_names(known, modules) if isinstance(known[name], kind)}
+    weights = {
+        name: _weight(name, known[name]) for name in chosen_names(known, modules) if isinstance(known[name], kind)
+    }
     if not weights:
         raise InputError("the model has no torch.nn.Linear; name the modules with modules=")
     run = ask if logits is None else logits
