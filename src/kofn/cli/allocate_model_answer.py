@@ -89,9 +89,9 @@ def _levels(plan: CheckpointPlan) -> list[str]:
 def _errors(plan: CheckpointPlan) -> list[str]:
     """The error beside that of a uniform level, and what one more step saves."""
     of_bits = plan.kind == "bits"
-    what = _WHAT.get(plan.statistic, "by statistics of several kinds")
+    errors = _WHAT.get(plan.statistic, "by statistics of several kinds")
     each = "relative to each tensor's size" if plan.criterion == "relative" else "squared"
-    lines = [f"errors are {what}, {each}"]
+    lines = [f"errors are {errors}, {each}"]
     uniform = f"{plan.asked:g} bits" if of_bits else f"{plan.asked:.0%}"
     saved = 1 - plan.error / plan.uniform if plan.uniform > 0 else 0.0
     gain = f"{saved:.1%} is saved" if saved > 0 else "nothing is saved"

@@ -65,8 +65,8 @@ class Statistics:
         """
         if not self._known:
             return [Statistic(NONE) for _ in weights]
-        found = [self._find(weight) for weight in weights]
-        missing = [weight for weight, statistic in zip(weights, found, strict=True) if statistic is None]
+        statistics = [self._find(weight) for weight in weights]
+        missing = [weight for weight, statistic in zip(weights, statistics, strict=True) if statistic is None]
         if missing:
             name = missing[0].module
             near = nearest(name, self._known)
@@ -74,7 +74,7 @@ class Statistics:
                 f"{self.label} has nothing of {len(missing)} of {len(weights)} tensors, the first {name!r}{near}; "
                 f"leave those out with only or fix={{{name!r}: 'keep'}}, or collect their statistics"
             )
-        return [statistic for statistic in found if statistic is not None]
+        return [statistic for statistic in statistics if statistic is not None]
 
     def _find(self, weight: Weight) -> Statistic | None:
         name = next((key for key in (weight.name, weight.module, module_of(weight.module)) if key in self._known), None)

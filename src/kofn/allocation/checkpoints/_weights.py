@@ -116,9 +116,9 @@ class Weight:
             flat = start + int(wrong[0])
             index = tuple(int(axis) for axis in np.unravel_index(flat, self.tensor.shape))
             value = values[wrong[0]]
-            found = "NaN" if math.isnan(value) else "infinite" if math.isinf(value) else f"{value:g}, whose square is"
+            fault = "NaN" if math.isnan(value) else "infinite" if math.isinf(value) else f"{value:g}, whose square is"
             raise InputError(
-                f"{self.tensor.path}: tensor {self.name!r} is {found} at {index}; repair it, or keep the tensor as it "
+                f"{self.tensor.path}: tensor {self.name!r} is {fault} at {index}; repair it, or keep the tensor as it "
                 f"is: fix={{{self.name!r}: 'keep'}}"
             )
 
@@ -270,16 +270,16 @@ def _of_tie(names: Sequence[str], tie: str) -> dict[str, tuple[str, ...]]:
     hits = matching(names, tie.replace("{}", "*"), "tie") if isinstance(tie, str) else matching(names, tie, "tie")
     pieces = [translate(piece)[4:].rpartition(")")[0] for piece in tie.split("{}")]
     pattern = re.compile(r"(?:.*\.)?" + "([^.]+)".join(pieces) + r"(?:\.weight)?\Z", re.DOTALL)
-    found = {name: pattern.match(name) for name in hits}
-    return {name: () if match is None else match.groups() for name, match in found.items()}
+    match_of = {name: pattern.match(name) for name in hits}
+    return {name: () if match is None else match.groups() for name, match in match_of.items()}
 
 
 def _fused(names: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """The layer and the kind of each projection that servers fuse with others."""
-    found = {name: _PARTS.match(name) for name in names}
+    match_of = {name: _PARTS.match(name) for name in names}
     return {
         name: (match["layer"], next(kind for kind in ("attention", "experts") if match[kind]))
-        for name, match in found.items()
+        for name, match in match_of.items()
         if match is not None
     }
 
