@@ -98,9 +98,10 @@ def _errors(plan: CheckpointPlan) -> list[str]:
     lines.append(f"predicted error {plan.error:.4g}; all at {uniform}: {plan.uniform:.4g}, so {gain}")
     if saved < _LITTLE:
         lines.append("a mixture is worth little here: one level for all is nearly as good, and simpler to serve")
-    if plan.statistic == "none":
+    if plan.statistic != "scale":
         lines.append(
-            "errors of weights say little of the model's quality; --statistics weights them by what inputs say"
+            "such errors do not say how much each layer matters: kofn.nn.noise_sensitivity measures it (--statistics), "
+            "or compare what --apply writes with one level for all (--tie '*')"
         )
     if plan.next_error is not None and plan.error > 0:
         step = "one more tenth of a bit" if of_bits else "leaving out one hundredth less"

@@ -150,13 +150,14 @@ def _plot(
         side = "mark above" + " left" * (left > 0.6)
         words.append(E("span", mark[2], class_=side, style=f"left:{100 * left:.2f}%;top:{100 * top:.2f}%"))
     svg = E("svg", drawing, viewBox="0 0 1000 1000", preserveAspectRatio="none", aria_hidden="true", focusable="false")
-    return E("div", svg, words, class_="plot", role="img", aria_label=label)
+    # The axis' name stands below its marks, and the caption below that.
+    return E("div", svg, words, class_="plot", style="margin-bottom:3.2rem", role="img", aria_label=label)
 
 
 def _tensors(plan: CheckpointPlan) -> Element:
     """The level of each tensor."""
     shown = plan.tensors[:_SHOWN]
-    rows = [Bar(tensor.name, float(tensor.level), _words(plan, tensor)) for tensor in shown]
+    rows = [Bar(tensor.module, float(tensor.level), _words(plan, tensor)) for tensor in shown]
     rest = f" The first {_SHOWN} of {len(plan.tensors):,}." if len(plan.tensors) > _SHOWN else ""
     chart = bars(rows, label="level of each tensor")
     return figure(

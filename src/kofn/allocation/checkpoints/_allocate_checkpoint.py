@@ -18,6 +18,7 @@ from kofn.allocation.checkpoints._table import Table, as_asked
 from kofn.allocation.checkpoints._weights import (
     KEEP,
     Weight,
+    able,
     chosen,
     fingerprint,
     fixed_levels,
@@ -128,7 +129,7 @@ def allocate_checkpoint(
     measure = rounding_curves if kind == BITS else pruning_curves
     curves = measure(weights, known, levels, n_threads, progress)
     table = Table.of(weights, curves, unit, levels, items, _own_levels(weights, fixes), kind, symmetric, count_scales)
-    kept = [name for name, tensor in checkpoint.items() if len(tensor.shape) > 1 and name not in table.names]
+    kept = [name for name in able(checkpoint) if name not in table.names]
     solution = _solved(table, asked, kind)
     own = [table.levels[column] for column in solution.columns]
     tensors = tuple(
@@ -205,9 +206,9 @@ def _solved(table: Table, asked: float, kind: str) -> Solution:
 
 
 def _own_levels(weights: Sequence[Weight], fixes: Mapping[str, Any]) -> dict[int, int]:
-    able = {name: level for name, level in fixes.items() if level != KEEP}
+    own = {pattern: level for pattern, level in fixes.items() if level != KEEP}
     names = [weight.name for weight in weights]
-    levels = fixed_levels(names, able) if able else {}
+    levels = fixed_levels(names, own) if own else {}
     return {i: levels[name] for i, name in enumerate(names) if name in levels}
 
 

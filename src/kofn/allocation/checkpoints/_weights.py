@@ -179,6 +179,15 @@ def fingerprint(checkpoint: Checkpoint) -> str:
     return state.hexdigest()
 
 
+def able(checkpoint: Checkpoint) -> list[str]:
+    """The names of the tensors that can take part: of floats, with two axes or more."""
+    return [
+        name
+        for name, tensor in checkpoint.items()
+        if len(tensor.shape) > 1 and tensor.size and CODES[tensor.dtype] in _FLOATS
+    ]
+
+
 def chosen(checkpoint: Checkpoint, group_size: int, only: Sequence[str], fix: Mapping[str, Any]) -> list[Weight]:
     """The tensors that take part: of floats, with two axes or more, and not kept as they are.
 
@@ -192,17 +201,13 @@ def chosen(checkpoint: Checkpoint, group_size: int, only: Sequence[str], fix: Ma
     Raises:
         InputError: a pattern that matches no tensor, or no tensor is left.
     """
-    able = [
-        name
-        for name, tensor in checkpoint.items()
-        if len(tensor.shape) > 1 and tensor.size and CODES[tensor.dtype] in _FLOATS
-    ]
-    fixed = fixed_levels(able, fix)
+    names = able(checkpoint)
+    fixed = fixed_levels(names, fix)
     if only:
-        listed = {name for pattern in only for name in matching(able, pattern, "only")}
+        listed = {name for pattern in only for name in matching(names, pattern, "only")}
     else:
-        listed = {name for name in able if not _TABLES.search(name)} | fixed.keys()
-    names = [name for name in able if name in listed and fixed.get(name) != KEEP]
+        listed = {name for name in names if not _TABLES.search(name)} | fixed.keys()
+    names = [name for name in names if name in listed and fixed.get(name) != KEEP]
     if not names:
         raise InputError(
             f"{checkpoint.path}: {len(checkpoint)} tensors, none of which takes part: those have two axes or more and "
