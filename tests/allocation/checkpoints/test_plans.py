@@ -188,6 +188,15 @@ def test_refusals(folder: Path, call: dict[str, Any], error: type[Exception], me
         plan_of(folder, **call)
 
 
+@pytest.mark.parametrize("value", [-1.0, np.nan, np.inf])
+@pytest.mark.parametrize("asked", [{"bits": 3}, {"sparsity": 0.5}])
+def test_a_curvature_that_is_no_mean_of_squares_is_refused(folder: Path, value: float, asked: dict[str, float]) -> None:
+    tensors = Checkpoint.open(folder / "m.safetensors")
+    curvature = {name: np.full(tensor.shape, value, np.float32) for name, tensor in tensors.items()}
+    with pytest.raises(InputError, match=r"statistics|score of tensor 'model\.layers\.0"):
+        plan_of(folder, **asked, statistics=curvature)
+
+
 def test_quantised_and_damaged_checkpoints_are_refused(folder: Path) -> None:
     rows = np.ones((8, 64), np.float32)
     float8 = rows.astype(ml_dtypes.float8_e4m3fn)

@@ -65,11 +65,11 @@ def rounding_curves(
         values = weight.read(start, stop)
         with np.errstate(all="ignore"):
             shared[position].add(start, values, levels, errors[i], squares[i])
-        if not math.isfinite(squares[i, 0]) or not np.isfinite(errors[i]).all():
+        if not (squares[i, 0] >= 0 and math.isfinite(squares[i, 0]) and (np.abs(errors[i]) < np.inf).all()):
             weight.refuse(start, values)
             raise InputError(
-                f"{weight.tensor.path}: the error of tensor {weight.name!r} is beyond the range of numbers; scale its "
-                "statistics"
+                f"statistics of tensor {weight.name!r} give it an error that is negative or not finite (weights "
+                f"{start} to {stop}); they are means of squares, finite and >= 0"
             )
 
     _over(blocks, measure, n_threads, progress)
