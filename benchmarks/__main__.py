@@ -25,6 +25,7 @@ NAMES = {
     "merge": "three checkpoints of 0.87 GB into one against a plain float32 mean and mergekit",
     "merge_advice": "what the report of a merge advises, against accuracy: 200 blends on five data sets",
     "pool": "Parquet in blocks, whatever its row groups; kofn select of files of 1,000,000 x 64 rows: time, memory",
+    "quantise": "bits for 1 GB of bf16 weights: time, memory; MiniLM's embeddings after each allocation at equal bits",
     "queries": "rows about a query among 60,000 docstrings: ten picks, judged by the files that they stand in",
     "quotas": "quotas over one and three columns of 50 groups against none, 20,000 rows",
     "rankings": "strengths of 50,000 comparisons against choix; 2,000,000 votes with 200 resamples; Kemeny's optimum",

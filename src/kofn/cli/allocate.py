@@ -9,6 +9,7 @@ import click
 
 from kofn.cli.allocate_answer import answer, render
 from kofn.cli.allocate_arguments import ANSWER, BUDGET, CURVES, AllocateArguments
+from kofn.cli.allocate_model import MODEL, allocate_model, is_model, refuse_model_words
 from kofn.cli.allocate_reading import call_of, read_input
 from kofn.cli.estimate import say_beforehand
 from kofn.cli.printing import say
@@ -19,7 +20,9 @@ from kofn.io.tables import Table
 from kofn.verbs import allocate
 
 
-@click.command("allocate", cls=VerbCommand, verb="allocate", sections=(CURVES, BUDGET, *ANSWER), short_help="Share.")
+@click.command(
+    "allocate", cls=VerbCommand, verb="allocate", sections=(CURVES, BUDGET, MODEL, *ANSWER), short_help="Share."
+)
 @click.argument("file", metavar="FILE")
 @click.pass_obj
 def command(typed: Sequence[str], file: str, **values: Any) -> None:
@@ -29,7 +32,13 @@ def command(typed: Sequence[str], file: str, **values: Any) -> None:
     kofn allocate curves.csv --id layer --size params --levels 2,3,4,8 --mean-budget 4 -o bits.csv
     kofn allocate curves.csv --id layer --size params --mean-budget 4 --limit ms=30 --tie block -o bits.csv
     kofn allocate votes.csv --id party --budget 120 --method sainte_lague
+    kofn allocate model/ --bits 3.0 -o plan.json --report plan.html
+    kofn allocate model/ --use plan.json --apply quantised/
     """
+    if is_model(file):
+        allocate_model(typed, file, values)
+        return
+    values = refuse_model_words(values, file)
     arguments = AllocateArguments.of(typed, values)
     check_outputs(arguments, [file])
     table = Table.open(file, arguments.reading)
