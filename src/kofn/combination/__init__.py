@@ -11,6 +11,7 @@ HOMES = {
     "bradley_terry": "rankings._bradley_terry",
     "count_votes": "rankings._votes",
     "dare": "task_vectors._dare",
+    "ensemble_selection": "ensembles._ensemble_selection",
     "evolved_mean": "soups._evolved_mean",
     "fisher_merging": "averaging._fisher_merging",
     "fold_adapter": "adapters._fold_adapter",

@@ -4,6 +4,7 @@ from kofn.combination.rankings._borda import borda as borda
 from kofn.combination.rankings._bradley_terry import bradley_terry as bradley_terry
 from kofn.combination.rankings._votes import count_votes as count_votes
 from kofn.combination.task_vectors import dare as dare
+from kofn.combination.ensembles._ensemble_selection import ensemble_selection as ensemble_selection
 from kofn.combination.soups._evolved_mean import evolved_mean as evolved_mean
 from kofn.combination.averaging import fisher_merging as fisher_merging
 from kofn.combination.adapters._fold_adapter import fold_adapter as fold_adapter

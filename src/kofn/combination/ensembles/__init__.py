@@ -1,0 +1,11 @@
+"""Ensembles: predictions of many models blended into one, chosen by what they predicted for rows of known answer."""
+
+from __future__ import annotations
+
+from kofn.core.lazy import attach
+
+# Generated below this line by `make index`.
+HOMES = {
+    "ensemble_selection": "_ensemble_selection",
+}
+__getattr__, __dir__, __all__ = attach(__name__, HOMES)

@@ -1,0 +1,63 @@
+"""The plan of a blend of predictions, and the same blend of other rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from kofn.combination.ensembles._task import Task
+from kofn.core.arrays import Floats
+from kofn.core.plans import Blend, Selection
+
+
+def blend_plan(task: Task, weights: Floats, *, bound: float | None, status: str, info: Mapping[str, Any]) -> Blend:
+    """The plan of a weighted mean of the members."""
+    blend = task.blended(weights)
+    mean = float(task.row_losses(weights).mean())
+    value = task.loss_of(mean)
+    sense = "max" if task.loss == "accuracy" else "min"
+    return Blend(
+        n=task.m,
+        value=value,
+        sense=sense,
+        bound=None if bound is None else min(bound, value),
+        status=status,
+        result=task.like_the_members(blend),
+        form="simplex",
+        weights=weights,
+        spread=_distances(task, blend),
+        selection=_selection(task, weights, mean, value),
+        objective=task.loss,
+        info={
+            "loss": task.loss,
+            "classes": None if task.classes is None else task.classes.tolist(),
+            "rows": task.n,
+            "missing": 0 if task.known is None else int((~task.known).sum()),
+            "plain_mean": task.loss_of(float(task.row_losses(np.full(task.m, 1 / task.m)).mean())),
+            "sum_of": "predictions",
+            **info,
+        },
+    )
+
+
+def _selection(task: Task, weights: Floats, mean: float, value: float) -> Selection:
+    """The members with a weight, the heaviest first, and what the blend would lose without each."""
+    picked = np.argsort(-weights, kind="stable")[: np.count_nonzero(weights)]
+    gains = np.zeros(len(picked))
+    if len(picked) > 1:
+        for position, member in enumerate(picked.tolist()):
+            others = weights.copy()
+            others[member] = 0.0
+            gains[position] = (float(task.row_losses(others / others.sum()).mean()) - mean) / task.unit
+    return Selection(n=task.m, indices=picked, gains=gains, weights=weights[picked], value=value)
+
+
+def _distances(task: Task, blend: Floats) -> Floats:
+    """(m,) the root mean square of each member's distance from the blend, over the rows that it predicts."""
+    out = np.empty(task.m)
+    for member, prediction in enumerate(task.predictions):
+        off = task.unit * (prediction - blend)
+        out[member] = np.sqrt(np.nanmean(np.square(off))) / task.unit
+    return out
