@@ -66,7 +66,27 @@ JUDGES = Section(
         flag("--wins", is_flag=True, help="Cells are wins: how often the row won over the column, which is called so."),
     ),
 )
-ANSWER = words.method_section("A .safetensors file or a folder; for a ranking a table.", "--out")
+PREDICTED = Section(
+    "What was predicted",
+    (
+        flag(
+            "--label",
+            "--labels",
+            "--y",
+            "answers",
+            metavar="COL|FILE",
+            help="The answers that predictions are held against: a column of their table, or a file.",
+        ),
+        flag("-k", "--k", type=int, metavar="N", help="Blend at most so many of the models that made predictions."),
+        flag(
+            "--apply",
+            multiple=True,
+            metavar="FILE",
+            help="The same models' predictions of other rows, which the blend of -o is then of (repeatable, or a glob).",
+        ),
+    ),
+)
+ANSWER = words.method_section("A .safetensors file or a folder; for a ranking or blended predictions a table, or .npy.", "--out")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +110,9 @@ class CombineArguments(VerbArguments):
     columns: tuple[str, ...] | None
     lower: tuple[str, ...] | None
     wins: bool
+    answers: str | None = None
+    k: int | None = None
+    apply: tuple[str, ...] = ()
 
 
 def output_of(arguments: CombineArguments) -> str:

@@ -7,6 +7,7 @@ from kofn.core.lazy import attach
 # Generated below this line by `make index`.
 HOMES = {
     "Votes": "rankings._votes",
+    "blend_predictions": "ensembles._plan",
     "borda": "rankings._borda",
     "bradley_terry": "rankings._bradley_terry",
     "count_votes": "rankings._votes",

@@ -114,7 +114,7 @@ def ensemble_selection(
     with Control(title="ensemble_selection", total=len(bounds), **limits) as control:
         pool = Pool(task, order, bounds)
         whole = pool.search()
-        alone = whole.after_adding(np.arange(task.m)) / _entries(task)
+        alone = whole.after_adding(np.arange(task.m)) / _entries(task) + 0.0
         weights = _weights(whole, searched, settings[0], most, control)
         control.step(1)
         stopped = control.stopped()

@@ -95,13 +95,34 @@ def _verdict(gains: Floats) -> str:
 
 
 def suspected(task: Task, alone: Floats) -> list[str]:
-    """A warning where one member is so much better than all others that it may have been trained on these rows."""
+    """Warnings: one member is so much better than all others that it may have been trained on these rows, or all have
+    higher probabilities of a class where it is not."""
+    out = _turned_round(task)
     if task.m < 2 or task.n < _ROWS:
-        return []
+        return out
     first, second = np.argsort(alone, kind="stable")[:2].tolist()
     if alone[first] * _SUSPECT > alone[second]:
-        return []
+        return out
     return [
+        *out,
         f"{name_of(first)} has {task.loss} {task.loss_of(alone[first]):.4g} on these rows, the next best "
         f"{task.loss_of(alone[second]):.4g}: if it was trained on them, give its out-of-fold predictions"
+    ]
+
+
+def _turned_round(task: Task) -> list[str]:
+    """A warning where every member's one column seems to be the probability of the first class, not of the second."""
+    if task.classes is None or task.predictions[0].shape[1] > 1 or len(np.unique(task.target)) < 2:
+        return []
+    second = task.target[:, 0] == 1
+    for prediction in task.predictions:
+        known = ~np.isnan(prediction[:, 0])
+        if not (known & second).any() or not (known & ~second).any():
+            return []
+        if prediction[known & second, 0].mean() >= prediction[known & ~second, 0].mean():
+            return []
+    first, last = task.classes.tolist()
+    return [
+        f"all members are higher where y is {first!r} than where it is {last!r}, whose probability they are taken for; "
+        f"if they are of {first!r}, say classes={[last, first]!r}"
     ]

@@ -31,7 +31,7 @@ def row_losses(loss: str, blend: Floats, target: Floats, levels: Floats) -> Floa
         rows = np.arange(len(blend))
         if loss == "log_loss":
             chosen = np.where(truth == 1, blend[:, 0], 1 - blend[:, 0]) if blend.shape[1] == 1 else blend[rows, truth]
-            return -np.log(np.maximum(chosen, EPS))
+            return 0.0 - np.log(np.maximum(chosen, EPS))
         if blend.shape[1] == 1:
             return np.square(blend[:, 0] - truth)
         off = blend.copy()

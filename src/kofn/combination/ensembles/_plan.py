@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from kofn.combination.ensembles._task import Task
+from kofn.combination.ensembles._task import Task, mean_of_known, read_rows
+from kofn.core import checks
 from kofn.core.arrays import Floats
+from kofn.core.checks import InputError
 from kofn.core.plans import Blend, Selection
+
+__all__ = ["blend_predictions"]
 
 
 def blend_plan(task: Task, weights: Floats, *, bound: float | None, status: str, info: Mapping[str, Any]) -> Blend:
@@ -61,3 +65,36 @@ def _distances(task: Task, blend: Floats) -> Floats:
         off = task.unit * (prediction - blend)
         out[member] = np.sqrt(np.nanmean(np.square(off))) / task.unit
     return out
+
+
+def blend_predictions(plan: Blend, members: Sequence[Any]) -> Floats:
+    """The blend of other rows: the same members' predictions under the plan's weights.
+
+    Args:
+        plan: what `ensemble_selection` or `stacking` gave.
+        members: the same members in the same order, predictions of other rows, of the same columns; NaN where there is
+            none.
+
+    Returns:
+        The blended predictions, of the members' shape.
+
+    Raises:
+        InputError: a plan of another kind, another number of members or columns, a row without any prediction.
+
+    Examples:
+        >>> from kofn.combination import blend_predictions, ensemble_selection
+        >>> plan = ensemble_selection([[1.0, 2.0, 3.4], [1.4, 1.6, 2.6]], y=[1.0, 2.0, 3.0], folds=0)
+        >>> blend_predictions(plan, [[3.0], [6.0]]).round(2).tolist()
+        [4.15]
+    """
+    if "sum_of" not in plan.info or plan.info["sum_of"] != "predictions":
+        raise InputError(f"plan is of {plan.method or 'a rule of your own'}; give one of ensemble_selection or stacking")
+    if len(members) != plan.n:
+        raise InputError(f"members has {len(members)} predictions, the plan has {plan.n} members; give one for each")
+    with checks.naming(items=plan.ids):
+        arrays, known, flat = read_rows(members)
+    if arrays[0].shape[1:] != np.shape(plan.result)[1:] and arrays[0].shape[1] != 1:
+        raise InputError(f"members have {arrays[0].shape[1]} columns, the plan's have {np.shape(plan.result)[1:]}")
+    weights = np.asarray(plan.weights)
+    blend = mean_of_known(arrays, known, weights)
+    return blend[:, 0] if flat else blend

@@ -75,21 +75,8 @@ class Task:
     def blended(self, weights: Floats, rows: Ints | slice = slice(None)) -> Floats:
         """(n, c) the weighted mean of those members that have a prediction, of the plain mean where none with a weight
         has one."""
-        first = self.predictions[0][rows]
-        total = np.zeros(first.shape)
-        if self.known is None:
-            for member in np.flatnonzero(weights):
-                total += weights[member] * self.predictions[member][rows]
-            return total
-        plain, heard, votes = np.zeros(first.shape), np.zeros(len(first)), np.zeros(len(first))
-        for member, prediction in enumerate(self.predictions):
-            known = self.known[member][rows]
-            some = np.where(known[:, None], prediction[rows], 0.0)
-            plain, votes = plain + some, votes + known
-            if weights[member]:
-                total, heard = total + weights[member] * some, heard + weights[member] * known
-        heard, votes = heard[:, None], votes[:, None]
-        return np.where(heard > 0, total / np.where(heard > 0, heard, 1), plain / np.maximum(votes, 1))
+        known = None if self.known is None else self.known[:, rows]
+        return mean_of_known([prediction[rows] for prediction in self.predictions], known, weights)
 
     def row_losses(self, weights: Floats, rows: Ints | slice = slice(None)) -> Floats:
         """(n,) the loss of each row under these weights, in squares of the unit for `rmse`."""
@@ -148,6 +135,31 @@ def read_task(
     return Task(chosen, predictions, known, unit * numbers[:, None], levels, None, unit, flat)
 
 
+def mean_of_known(predictions: Sequence[Array], known: Mask | None, weights: Floats) -> Floats:
+    """(n, c) the weighted mean of those members that have a prediction, the plain one where none with a weight has."""
+    total = np.zeros(predictions[0].shape)
+    if known is None:
+        for member in np.flatnonzero(weights):
+            total += weights[member] * predictions[member]
+        return total
+    plain, heard, votes = np.zeros(total.shape), np.zeros(len(total)), np.zeros(len(total))
+    for member, prediction in enumerate(predictions):
+        some = np.where(known[member][:, None], prediction, 0.0)
+        plain, votes = plain + some, votes + known[member]
+        if weights[member]:
+            total, heard = total + weights[member] * some, heard + weights[member] * known[member]
+    heard, votes = heard[:, None], votes[:, None]
+    return np.where(heard > 0, total / np.where(heard > 0, heard, 1), plain / np.maximum(votes, 1))
+
+
+def read_rows(members: Sequence[Any]) -> tuple[list[Array], Mask | None, bool]:
+    """Predictions of rows whose answers are not known: (n, c) arrays, which of them there are, and whether they came
+    as vectors."""
+    n = len(checks.as_array(members[0], name_of(0))) if len(members) else 0
+    predictions, flat = _read_members(members, n)
+    return predictions, _known(predictions, some_silent=True), flat
+
+
 def name_of(member: int) -> str:
     """`member 'forest'`, or `member 3` where members have no ids."""
     return f"member {checks.item_key(member)}"
@@ -183,13 +195,13 @@ def _columns(array: Array) -> str:
     return "one column" if array.ndim == 1 or array.shape[1] == 1 else f"{array.shape[1]} columns"
 
 
-def _known(predictions: Sequence[Array]) -> Mask | None:
+def _known(predictions: Sequence[Array], *, some_silent: bool = False) -> Mask | None:
     """(m, n) which predictions there are; None where all are."""
     known = np.array([~np.isnan(prediction).any(axis=1) for prediction in predictions])
     if known.all():
         return None
     silent = np.flatnonzero(~known.any(axis=1))
-    if len(silent):
+    if len(silent) and not some_silent:
         raise InputError(f"{name_of(int(silent[0]))} has no prediction (all NaN); leave it out")
     unseen = np.flatnonzero(~known.any(axis=0))
     if len(unseen):
