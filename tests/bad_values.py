@@ -417,7 +417,7 @@ HOSTILE["members adapters"] = {
     "no such folder": (lambda v: ["/nowhere/adapter"], "/nowhere/adapter does not exist"),
 }
 HOSTILE["members predictions"] = {
-    **{name: HOSTILE["members"][name] for name in ("nothing", "text", "one state dict", "a number")},
+    **{name: HOSTILE["members"][name] for name in ("nothing", "text", "a number")},
     "infinite": (lambda v: [v[0], put(v[1], (2, 0), np.inf), *v[2:]], "member 1 at row 2 is infinite; use NaN where"),
     "no probabilities": (lambda v: [v[0], put(v[1], (2, 0), 7.0), *v[2:]], "member 1 at row 2 is 7; log_loss is of pro"),
     "unlike sums": (lambda v: [v[0], 0.5 * v[1], *v[2:]], "member 1 at row 0 has probabilities that sum to 0.5"),

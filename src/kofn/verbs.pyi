@@ -2168,6 +2168,29 @@ def combine(
 def combine(
     members: Iterable[Any],
     *,
+    method: Literal["stacking"],
+    y: ArrayLike,
+    ids: ArrayLike | str | None = None,
+    groups: ArrayLike | Mapping[Any, ArrayLike] | None = None,
+    time_limit: float | None = None,
+    progress: bool | Callable[[Any], Any] | None = None,
+    max_memory: int | str | None = None,
+    n_threads: int | None = None,
+    seed: int | None = None,
+    engine: str | None = None,
+    loss: Literal['log_loss', 'brier', 'rmse', 'mae', 'pinball'] | None = ...,
+    quantiles: Any = ...,
+    classes: Sequence[Any] | None = ...,
+    by_column: bool = ...,
+    final: Literal['simplex', 'varying', 'ridge', 'logistic'] | None = ...,
+    folds: int = ...,
+    options: Mapping[str, Any] | None = None,
+) -> Blend: ...
+
+@overload
+def combine(
+    members: Iterable[Any],
+    *,
     method: Literal["task_arithmetic"],
     ids: ArrayLike | str | None = None,
     weights: ArrayLike | None = None,
@@ -2296,7 +2319,7 @@ def combine(
     **arguments: Any,
 ) -> Blend: ...
 
-Name = Literal["alternating", "anchored_subpool", "annotator_pairs", "b4", "balanced_assignment", "borda", "bradley_terry", "capped_routing", "ccs", "constrained_kmeans", "constrained_kmedoids", "dare", "dynmsc", "ensemble_selection", "evolved_mean", "expert_choice", "farthest_first", "fastclara", "fastclarans", "fastermsc", "fasterpam", "fastpam1", "fedcollab", "federated_mixture", "fisher_merging", "generalized_assignment", "gist", "greedy_soup", "hull_greedy", "ila_sdp", "kemeny", "laplacian_shot", "layer_swap", "layerwise_mean", "lazy_greedy", "lima", "marginal_relevance", "multiple_choice_knapsack", "multiwinner", "naive_greedy", "order_threshold", "ot_fusion", "pam", "pamk", "pamsil", "partial_enumeration", "partial_transport", "partitioned_greedy", "partitive_partitioning", "pcb_merging", "pleas", "private_streaming", "probability_cover", "quality_quantity", "rad", "random_sample", "rds_plus", "reduce_adapters", "sampled_greedy", "sdp_kmeans", "sieve_streaming", "single_linkage", "sinkhorn_newton_sparse", "slerp", "soft_mixing", "sources_by_shift", "sparse_greedy", "stack_adapters", "stochastic_batch", "stochastic_greedy", "task_arithmetic", "threshold_greedy", "ties", "token_choice", "top_k", "topk_mask", "two_round_greedy", "typiclust", "unbalanced_transport", "uncertainty_herding", "variance_corrected_mean", "weight_matching", "weighted_mean"]
+Name = Literal["alternating", "anchored_subpool", "annotator_pairs", "b4", "balanced_assignment", "borda", "bradley_terry", "capped_routing", "ccs", "constrained_kmeans", "constrained_kmedoids", "dare", "dynmsc", "ensemble_selection", "evolved_mean", "expert_choice", "farthest_first", "fastclara", "fastclarans", "fastermsc", "fasterpam", "fastpam1", "fedcollab", "federated_mixture", "fisher_merging", "generalized_assignment", "gist", "greedy_soup", "hull_greedy", "ila_sdp", "kemeny", "laplacian_shot", "layer_swap", "layerwise_mean", "lazy_greedy", "lima", "marginal_relevance", "multiple_choice_knapsack", "multiwinner", "naive_greedy", "order_threshold", "ot_fusion", "pam", "pamk", "pamsil", "partial_enumeration", "partial_transport", "partitioned_greedy", "partitive_partitioning", "pcb_merging", "pleas", "private_streaming", "probability_cover", "quality_quantity", "rad", "random_sample", "rds_plus", "reduce_adapters", "sampled_greedy", "sdp_kmeans", "sieve_streaming", "single_linkage", "sinkhorn_newton_sparse", "slerp", "soft_mixing", "sources_by_shift", "sparse_greedy", "stack_adapters", "stacking", "stochastic_batch", "stochastic_greedy", "task_arithmetic", "threshold_greedy", "ties", "token_choice", "top_k", "topk_mask", "two_round_greedy", "typiclust", "unbalanced_transport", "uncertainty_herding", "variance_corrected_mean", "weight_matching", "weighted_mean"]
 
 def methods(verb: str | None = None, *, given: Sequence[str] = ()) -> Methods: ...
 def compare(

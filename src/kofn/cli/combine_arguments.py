@@ -78,6 +78,7 @@ PREDICTED = Section(
             help="The answers that predictions are held against: a column of their table, or a file.",
         ),
         flag("-k", "--k", type=int, metavar="N", help="Blend at most so many of the models that made predictions."),
+        flag("--group", "group_column", metavar="COL", help="What a stacker's weights may vary over: items, horizons."),
         flag(
             "--apply",
             multiple=True,
@@ -112,6 +113,7 @@ class CombineArguments(VerbArguments):
     wins: bool
     answers: str | None = None
     k: int | None = None
+    group_column: str | None = None
     apply: tuple[str, ...] = ()
 
 

@@ -57,7 +57,12 @@ def blend_predictions(members: Sequence[str], arguments: CombineArguments) -> No
     check_outputs(arguments, read_paths, table=as_table)
     label = arguments.answers if answers_file is None else None
     read = read_predictions(
-        members, arguments.reading, label=label, columns=arguments.columns, id_column=arguments.id_column
+        members,
+        arguments.reading,
+        label=label,
+        columns=arguments.columns,
+        id_column=arguments.id_column,
+        group_column=arguments.group_column,
     )
     y = read.y
     if answers_file is not None:
@@ -77,7 +82,8 @@ def blend_predictions(members: Sequence[str], arguments: CombineArguments) -> No
     elif read.columns is not None and y is not None and "classes" not in options and "quantiles" not in options:
         options["classes"] = _classes_of(read, y)
     call = arguments.given("k", "weights") | {"members": read.members, "ids": np.array(read.names)}
-    plan: Blend = combine(method=arguments.method, options=options, **call, **({} if y is None else {"y": y}))
+    call |= {name: value for name, value in (("y", y), ("groups", read.groups)) if value is not None}
+    plan: Blend = combine(method=arguments.method, options=options, **call)
     _finish(plan, read, applied, arguments)
 
 
@@ -97,7 +103,13 @@ def _applied(paths: Sequence[str], read: Predictions, arguments: CombineArgument
     columns = arguments.columns
     if suffix_of(Path(paths[0])) in TABLES and columns is None and len(paths) == 1 and read.source_columns:
         columns = read.source_columns
-    other = read_predictions(paths, arguments.reading, columns=columns, id_column=arguments.id_column)
+    other = read_predictions(
+        paths,
+        arguments.reading,
+        columns=columns,
+        id_column=arguments.id_column,
+        group_column=arguments.group_column,
+    )
     if read.columns is not None and other.columns is None and len(paths) == 1:
         width = len(read.columns)
         stacked = [np.stack(other.members[low : low + width], axis=1) for low in range(0, len(other.members), width)]
@@ -120,7 +132,7 @@ def _finish(plan: Blend, read: Predictions, applied: Predictions | None, argumen
     if applied is not None:
         from kofn.combination import blend_predictions as again
 
-        blend, rows = np.asarray(again(plan, applied.members)), applied
+        blend, rows = np.asarray(again(plan, applied.members, applied.groups)), applied
     as_array = arguments.output is not None and suffix_of(Path(arguments.output)) in ARRAYS[:1]
     finish(plan, arguments, None if as_array else lambda: _table(blend, rows, plan))
     if as_array and arguments.output is not None:
@@ -161,7 +173,8 @@ def answer(plan: Blend, arguments: CombineArguments) -> dict[str, Any]:
 def render(plan: Blend, rows: int, applied: bool, arguments: CombineArguments) -> str:
     """The blend for people: its members, the heaviest first, and what it brings."""
     info = plan.info
-    weights = plan.weights if isinstance(plan.weights, np.ndarray) else np.zeros(plan.n)
+    varies = isinstance(plan.weights, dict)
+    weights = np.mean(list(plan.weights.values()), axis=0) if varies else np.asarray(plan.weights)
     names = plan.keys(np.arange(plan.n)).tolist()
     used = int(np.count_nonzero(weights))
     of_rows = f" of {info['rows']:,} rows" if "rows" in info else ""
@@ -175,6 +188,11 @@ def render(plan: Blend, rows: int, applied: bool, arguments: CombineArguments) -
         lines.append(f"  {weights[member]:6.3f}  {names[member]}{alone}{without}")
     if used > _LISTED:
         lines.append(f"  ... and {used - _LISTED} more")
+    if varies:
+        lines.append(f"weights are means over {len(plan.weights)} parts of the rows, each with its own")
+    if "final" in info:
+        drawn = info["penalty"] if isinstance(info["penalty"], str) else f"drawn back by a penalty of {info['penalty']:g}"
+        lines.append(f"of {len(info['tried'])} ways the least cross-validated loss had {info['final']}: {drawn}")
     lines += brings(plan)
     if arguments.output:
         lines.append(f"blend of {rows:,} {'other ' if applied else ''}rows -> {arguments.output}")

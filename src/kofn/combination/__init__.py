@@ -38,6 +38,7 @@ HOMES = {
     "singular_alignment": "alignment._singular_alignment",
     "slerp": "averaging._slerp",
     "stack_adapters": "adapters._stack_adapters",
+    "stacking": "ensembles._stacking",
     "task_arithmetic": "task_vectors._task_arithmetic",
     "ties": "task_vectors._ties",
     "variance_corrected_mean": "averaging._variance_corrected_mean",

@@ -31,6 +31,7 @@ from kofn.combination.adapters._reduce_adapters import reduce_adapters as reduce
 from kofn.combination.alignment._singular_alignment import singular_alignment as singular_alignment
 from kofn.combination.averaging import slerp as slerp
 from kofn.combination.adapters._stack_adapters import stack_adapters as stack_adapters
+from kofn.combination.ensembles._stacking import stacking as stacking
 from kofn.combination.task_vectors import task_arithmetic as task_arithmetic
 from kofn.combination.task_vectors import ties as ties
 from kofn.combination.averaging import variance_corrected_mean as variance_corrected_mean

@@ -121,8 +121,8 @@ def build(
     if "costs" in given:
         costs = given["costs"]
         checked["costs"] = vocabulary.readable("costs", costs, lambda: checks.costs(checks.spread_costs(costs, shape)))
-    # Of `combine` the items are the members, and y is of the rows that these predict.
-    for name in (*_PER_ITEM, "weights") if verb != "combine" else ("groups", "costs"):
+    # Of `combine` the items are the members; y and groups are of the rows that these predict.
+    for name in (*_PER_ITEM, "weights") if verb != "combine" else ("costs",):
         columns = checked.get(name)
         if isinstance(columns, Mapping):
             for column, given_labels in columns.items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ class Predictions:
         id_name: that column.
         columns: what the columns of a member stand for, where the file says it.
         source_columns: the table's columns that the members were made of, member by member.
+        groups: (n,) what weights may vary over, where a column holds it.
     """
 
     names: tuple[str, ...]
@@ -47,6 +48,7 @@ class Predictions:
     id_name: str | None = None
     columns: tuple[str, ...] | None = None
     source_columns: tuple[str, ...] = ()
+    groups: Array | None = None
 
     @property
     def n(self) -> int:
@@ -61,6 +63,7 @@ def read_predictions(
     label: str | None = None,
     columns: Sequence[str] | None = None,
     id_column: str | None = None,
+    group_column: str | None = None,
 ) -> Predictions:
     """What the files hold: arrays, one a member (or one with a column each), or tables.
 
@@ -70,22 +73,29 @@ def read_predictions(
         label: the column of answers, of one of the tables.
         columns: the columns of predictions, by default every numeric one that is neither label nor id.
         id_column: the column of keys, by which the rows of several tables are matched.
+        group_column: the column of what weights may vary over; of several tables, of the first that has it.
 
     Raises:
         InputError: files of both kinds, or that do not fit together.
     """
     kinds = {suffix_of(Path(path)) in ARRAYS for path in paths}
     if kinds == {True}:
-        if label is not None or id_column is not None or columns is not None:
-            typed = "--label" if label is not None else "--id" if id_column is not None else "--columns"
+        named = {"--label": label, "--id": id_column, "--columns": columns, "--group": group_column}
+        typed = next((flag for flag, value in named.items() if value is not None), None)
+        if typed is not None:
             raise InputError(f"{typed} names a column, arrays have none; give --label a file of one answer a row")
         return _of_arrays(paths)
     if kinds != {False}:
         raise InputError("give arrays or tables of predictions, not both; save one kind as the other")
     tables = [Table.open(path, reading) for path in paths]
+    holder = next((table for table in tables if group_column is not None and group_column in table.columns), tables[0])
+    groups = None if group_column is None else holder.labels(holder.require(group_column))
+    others = {name for name in (label, id_column, group_column) if name is not None}
     if len(tables) == 1:
-        return of_table(tables[0], label=label, columns=columns, id_column=id_column)
-    return _of_tables(tables, label=label, columns=columns, id_column=id_column)
+        read = of_table(tables[0], label=label, columns=columns, id_column=id_column, others=others)
+    else:
+        read = _of_tables(tables, label=label, columns=columns, id_column=id_column, others=others)
+    return dataclasses.replace(read, groups=groups)
 
 
 def read_answers(path: str, reading: Reading, ids: Array | None, id_name: str | None) -> Array:
@@ -111,11 +121,16 @@ def read_answers(path: str, reading: Reading, ids: Array | None, id_name: str | 
 
 
 def of_table(
-    table: Table, *, label: str | None, columns: Sequence[str] | None, id_column: str | None
+    table: Table,
+    *,
+    label: str | None,
+    columns: Sequence[str] | None,
+    id_column: str | None,
+    others: Collection[str],
 ) -> Predictions:
-    """The members of one table: a column each, or one for each class, named as `forest_yes`, `forest_no`."""
-    taken = {name for name in (label, id_column) if name is not None}
-    names = list(columns or (name for name in table.columns if name not in taken and is_scores(table, name)))
+    """The members of one table: a column each, or one for each class, named as `forest_yes`, `forest_no`; columns in
+    `others` are no predictions."""
+    names = list(columns or (name for name in table.columns if name not in others and is_scores(table, name)))
     if not names:
         raise InputError(f"{table.path} has no numeric columns to take as predictions; name them with --columns")
     y = None if label is None else answers_of(table, label)
@@ -163,7 +178,12 @@ def _of_arrays(paths: Sequence[str]) -> Predictions:
 
 
 def _of_tables(
-    tables: Sequence[Table], *, label: str | None, columns: Sequence[str] | None, id_column: str | None
+    tables: Sequence[Table],
+    *,
+    label: str | None,
+    columns: Sequence[str] | None,
+    id_column: str | None,
+    others: Collection[str],
 ) -> Predictions:
     """Members of one table each: their numeric columns, in one order, rows matched by id."""
     holder = next((table for table in tables if label is not None and label in table.columns), None)
@@ -175,8 +195,7 @@ def _of_tables(
     members: list[Array] = []
     order: list[str] | None = None
     for table in tables:
-        taken = {label, id_column}
-        names = list(columns or (name for name in table.columns if name not in taken and is_scores(table, name)))
+        names = list(columns or (name for name in table.columns if name not in others and is_scores(table, name)))
         if not names:
             raise InputError(f"{table.path} has no numeric column of predictions; name it with --columns")
         if order is not None and len(names) > 1 and set(names) == set(order):
@@ -286,6 +305,8 @@ def blend(run: Callable[..., Any], method: Any, options: Mapping[str, Any], give
 
 def _blended(run: Callable[..., Any], method: Any, options: Mapping[str, Any], words: dict[str, Any]) -> Any:
     source, columns, y = words.pop("members"), words.pop("columns", None), words.pop("y")
+    if isinstance(source, Mapping) and any(np.ndim(member) == 2 for member in source.values()):
+        return run(method=method, options=dict(options), members=list(source.values()), y=y, ids=list(source), **words)
     reading = reading_of(words)
     with checks.reading("members", source):
         table: Table = Table.open(source, reading) if frame_kind(source) == "file" else FrameTable(source, reading, {})
@@ -295,7 +316,13 @@ def _blended(run: Callable[..., Any], method: Any, options: Mapping[str, Any], w
     label = table.require(y) if isinstance(y, str) else None
     keys = words.pop("ids", None)
     id_column = table.require(keys) if isinstance(keys, str) else None
-    read = of_table(table, label=label, columns=named, id_column=id_column)
+    if isinstance(words.get("groups"), str):
+        group_column = table.require(words["groups"])
+        words["groups"] = table.labels(group_column)
+    else:
+        group_column = None
+    others = {name for name in (label, id_column, group_column) if name is not None}
+    read = of_table(table, label=label, columns=named, id_column=id_column, others=others)
     if label is None:
         read = of_classes_in(read, checks.labels(y, "y"))
     return run(method=method, options=dict(options), members=read.members, y=read.y, ids=read.names, **words)

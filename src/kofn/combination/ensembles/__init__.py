@@ -8,5 +8,6 @@ from kofn.core.lazy import attach
 HOMES = {
     "blend_predictions": "_plan",
     "ensemble_selection": "_ensemble_selection",
+    "stacking": "_stacking",
 }
 __getattr__, __dir__, __all__ = attach(__name__, HOMES)

@@ -74,9 +74,14 @@ def compared(
         rows = order[bounds[fold] : bounds[fold + 1]]
         blend[rows] = task.row_losses(chosen[0], rows)
         single[rows] = task.row_losses(task.single(chosen[1]), rows)
+    return compared_rows(task, len(bounds) - 1, blend, single)
+
+
+def compared_rows(task: Task, folds: int, blend: Floats, single: Floats) -> dict[str, Any]:
+    """What the rows' losses come to, beside those of the plain mean."""
     mean = task.row_losses(np.full(task.m, 1 / task.m))
     return {
-        "folds": len(bounds) - 1,
+        "folds": folds,
         "blend": task.loss_of(float(blend.mean())),
         "best_single": task.loss_of(float(single.mean())),
         "plain_mean": task.loss_of(float(mean.mean())),

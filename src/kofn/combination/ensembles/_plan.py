@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from kofn.combination.ensembles._stackers import Fit, Freedom, applied, fill_gaps
 from kofn.combination.ensembles._task import Task, mean_of_known, read_rows
 from kofn.core import checks
 from kofn.core.arrays import Floats
@@ -31,19 +32,22 @@ def blend_plan(task: Task, weights: Floats, *, bound: float | None, status: str,
         result=task.like_the_members(blend),
         form="simplex",
         weights=weights,
-        spread=_distances(task, blend),
+        spread=distances(task, blend),
         selection=_selection(task, weights, mean, value),
         objective=task.loss,
-        info={
-            "loss": task.loss,
-            "classes": None if task.classes is None else task.classes.tolist(),
-            "rows": task.n,
-            "missing": 0 if task.known is None else int((~task.known).sum()),
-            "plain_mean": task.loss_of(float(task.row_losses(np.full(task.m, 1 / task.m)).mean())),
-            "sum_of": "predictions",
-            **info,
-        },
+        info={**facts_of(task), "sum_of": "predictions", **info},
     )
+
+
+def facts_of(task: Task) -> dict[str, Any]:
+    """What every plan of predictions tells of them."""
+    return {
+        "loss": task.loss,
+        "classes": None if task.classes is None else task.classes.tolist(),
+        "rows": task.n,
+        "missing": 0 if task.known is None else int((~task.known).sum()),
+        "plain_mean": task.loss_of(float(task.row_losses(np.full(task.m, 1 / task.m)).mean())),
+    }
 
 
 def _selection(task: Task, weights: Floats, mean: float, value: float) -> Selection:
@@ -58,7 +62,7 @@ def _selection(task: Task, weights: Floats, mean: float, value: float) -> Select
     return Selection(n=task.m, indices=picked, gains=gains, weights=weights[picked], value=value)
 
 
-def _distances(task: Task, blend: Floats) -> Floats:
+def distances(task: Task, blend: Floats) -> Floats:
     """(m,) the root mean square of each member's distance from the blend, over the rows that it predicts."""
     out = np.empty(task.m)
     for member, prediction in enumerate(task.predictions):
@@ -67,34 +71,67 @@ def _distances(task: Task, blend: Floats) -> Floats:
     return out
 
 
-def blend_predictions(plan: Blend, members: Sequence[Any]) -> Floats:
+def blend_predictions(plan: Blend, members: Sequence[Any], groups: Any = None) -> Floats:
     """The blend of other rows: the same members' predictions under the plan's weights.
 
     Args:
         plan: what `ensemble_selection` or `stacking` gave.
         members: the same members in the same order, predictions of other rows, of the same columns; NaN where there is
             none.
+        groups: (n,) the groups of these rows, where the weights vary; a group that was not seen gets the shared ones.
 
     Returns:
         The blended predictions, of the members' shape.
 
     Raises:
-        InputError: a plan of another kind, another number of members or columns, a row without any prediction.
+        InputError: a plan of another kind, another number of members or columns, a row without any prediction, groups
+            where weights do not vary, or none where they do.
 
     Examples:
         >>> from kofn.combination import blend_predictions, ensemble_selection
         >>> plan = ensemble_selection([[1.0, 2.0, 3.4], [1.4, 1.6, 2.6]], y=[1.0, 2.0, 3.0], folds=0)
         >>> blend_predictions(plan, [[3.0], [6.0]]).round(2).tolist()
-        [4.15]
+        [4.0]
     """
-    if "sum_of" not in plan.info or plan.info["sum_of"] != "predictions":
+    if "predictions" not in str(plan.info.get("sum_of")):
         raise InputError(f"plan is of {plan.method or 'a rule of your own'}; give one of ensemble_selection or stacking")
     if len(members) != plan.n:
         raise InputError(f"members has {len(members)} predictions, the plan has {plan.n} members; give one for each")
     with checks.naming(items=plan.ids):
         arrays, known, flat = read_rows(members)
-    if arrays[0].shape[1:] != np.shape(plan.result)[1:] and arrays[0].shape[1] != 1:
-        raise InputError(f"members have {arrays[0].shape[1]} columns, the plan's have {np.shape(plan.result)[1:]}")
-    weights = np.asarray(plan.weights)
-    blend = mean_of_known(arrays, known, weights)
+    width = 1 if np.ndim(plan.result) == 1 else np.shape(plan.result)[1]
+    if arrays[0].shape[1] != width:
+        raise InputError(f"members have {arrays[0].shape[1]} columns, those of the plan have {width}; give the same")
+    varies = isinstance(plan.weights, Mapping)
+    if (groups is not None) != (varies and len(plan.info["groups"]) > 1):
+        some = "weights do not vary; leave it out" if groups is not None else "weights vary over them; give (n,) groups"
+        raise InputError(f"groups={'None' if groups is None else 'given'}, but the plan's {some}")
+    if "final" not in plan.info:
+        blend = mean_of_known(arrays, known, np.asarray(plan.weights))
+    else:
+        blend = _stacked(plan, np.stack(fill_gaps(arrays, known), axis=1), groups)
     return blend[:, 0] if flat else blend
+
+
+def _stacked(plan: Blend, values: Floats, groups: Any) -> Floats:
+    """The blend of predictions (n, m, c) by a fitted stacker."""
+    info = plan.info
+    names = [str(name) for name in info["groups"]]
+    numbers = np.zeros(len(values), np.int64)
+    by_group: dict[int, Floats] = {}
+    by_column = False
+    if isinstance(plan.weights, Mapping):
+        if groups is not None:
+            labels = checks.labels(groups, "groups")
+            checks.same_length(len(values), "members", "groups", len(labels))
+            position = {name: number for number, name in enumerate(names)}
+            numbers = np.array([position.get(str(label), len(names)) for label in labels.tolist()], np.int64)
+        by_column = len(plan.weights) > len(names)
+        width = values.shape[2] if by_column else 1
+        for number, name in enumerate(names):
+            for column in range(width):
+                key = f"{name}, column {column}" if by_column else name
+                if key in plan.weights:
+                    by_group[number * width + column] = np.asarray(plan.weights[key])
+    fit = Fit(Freedom(info["final"], 0.0), np.asarray(info["shared"]), by_group, info["intercept"])
+    return applied(fit, values, numbers, by_column=by_column)

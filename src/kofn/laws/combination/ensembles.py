@@ -35,6 +35,30 @@ def mean_of_those_known(case: Case, weights: Floats) -> Floats:
     return out
 
 
+def _filled(case: Case) -> list[Floats]:
+    """The members' predictions, the mean of the others where one is missing."""
+    members = np.array([_rows(member) for member in case.words["members"]])
+    mean = np.array([[np.mean([one for one in cell if one == one]) for cell in row.T] for row in np.moveaxis(members, 1, 0)])
+    return [np.where(np.isnan(member), mean, member) for member in members]
+
+
+def _stacked(case: Case) -> Floats:
+    """(n, c) row by row, the sum of the members' predictions under the weights of the row's group and the column."""
+    plan, members = case.plan, _filled(case)
+    groups = case.words.get("groups", ["all"] * len(members[0]))
+    out = np.empty(members[0].shape)
+    for row, group in enumerate(np.asarray(groups).tolist()):
+        for column in range(out.shape[1]):
+            weights = plan.weights
+            if isinstance(weights, Mapping):
+                own = str(group) if str(group) in weights else f"{group}, column {column}"
+                weights = weights[own]
+            out[row, column] = math.fsum(
+                weight * float(member[row, column]) for weight, member in zip(weights, members, strict=True)
+            )
+    return out
+
+
 def _loss(case: Case, blend: Floats) -> float:
     plan, y = case.plan, np.asarray(case.words["y"])
     classes, losses = plan.info["classes"], []
@@ -74,8 +98,10 @@ def _recounted(case: Case) -> None:
             alone = _loss(case, mean_of_those_known(case, np.eye(1, plan.n, member)[0]))
             if alone < plan.bound - 1e-9 * max(1.0, size):
                 raise broken(case, "recount", f"member {member} has {alone!r}, below the bound {plan.bound!r}")
+    if plan.selection is None:
+        return
     picked = np.flatnonzero(np.asarray(plan.weights) > 0)
-    if plan.selection is not None and sorted(plan.selection.indices.tolist()) != picked.tolist():
+    if sorted(plan.selection.indices.tolist()) != picked.tolist():
         raise broken(case, "recount", f"the picks are {plan.selection.indices}, the weights {plan.weights}")
     if len(picked) > case.words.get("k", plan.n):
         raise broken(case, "recount", f"{len(picked)} members have a weight, k={case.words['k']}")
@@ -83,10 +109,12 @@ def _recounted(case: Case) -> None:
 
 def _blended(case: Case) -> bool:
     """The result is the mean of the predictions under the weights, in the members' box; copies give the copy."""
-    plan, weights = case.plan, np.asarray(case.plan.weights, np.float64)
-    if (weights < 0).any() or abs(math.fsum(weights.tolist()) - 1) > 1e-9:
-        raise broken(case, "blend", f"form simplex, weights {weights}")
-    got, want = _rows(plan.result), mean_of_those_known(case, weights)
+    plan = case.plan
+    for weights in plan.weights.values() if isinstance(plan.weights, Mapping) else [plan.weights]:
+        if (weights < 0).any() or abs(math.fsum(weights.tolist()) - 1) > 1e-9:
+            raise broken(case, "blend", f"form simplex, weights {weights}")
+    filled = plan.info["sum_of"] == "filled predictions"
+    got, want = _rows(plan.result), _stacked(case) if filled else mean_of_those_known(case, plan.weights)
     known = [np.where(np.isnan(_rows(member)), 0.0, _rows(member)) for member in case.words["members"]]
     size = np.abs(np.array(known)).max(axis=0)
     if (np.abs(got - want) > 1e-12 * size).any():
@@ -133,15 +161,36 @@ def _draw_predictions(draw: Draw, given: Mapping[str, Any], options: dict[str, A
         gone[silent] = False
         members[gone] = np.nan
     words["members"] = [laid_out(draw, member) for member in members]
+    options["folds"] = draw(st.sampled_from((0, 2, 5)))
+
+
+def _draw_search(draw: Draw, given: Mapping[str, Any], options: dict[str, Any]) -> None:
+    """How many additions of how many members, of predictions of their own."""
+    words: dict[str, Any] = given  # type: ignore[assignment]
+    _draw_predictions(draw, given, options)
     if draw(st.booleans()):
-        words["k"] = draw(st.integers(1, m))
+        words["k"] = draw(st.integers(1, len(words["members"])))
     options["rounds"] = draw(st.integers(1, 12))
     options["sorted_start"] = draw(st.booleans())
     options["bags"] = draw(st.sampled_from((1, 1, 3)))
-    options["folds"] = draw(st.sampled_from((0, 2, 5)))
+
+
+def _draw_stacker(draw: Draw, given: Mapping[str, Any], options: dict[str, Any]) -> None:
+    """What is fitted, over which groups, of predictions of their own."""
+    words: dict[str, Any] = given  # type: ignore[assignment]
+    _draw_predictions(draw, given, options)
+    if options.get("loss") == "accuracy":
+        options["loss"] = "log_loss"
+    options["by_column"] = "quantiles" in options and draw(st.booleans())
+    if draw(st.booleans()):
+        words["groups"] = [f"item {code}" for code in seeded(draw).integers(0, 3, len(words["y"]))]
+    varied = options["by_column"] or len(set(words.get("groups", ()))) > 1
+    finals = [None, "simplex", "simplex", *(["varying"] * 3 if varied else [])]
+    finals += {"rmse": ["ridge"], "log_loss": ["logistic"]}.get(options.get("loss", ""), [])
+    options["final"] = draw(st.sampled_from(finals))
 
 
 _LOSSES = ("log_loss", "brier", "accuracy", "rmse", "mae", "pinball")
 RECOUNTS: dict[str, Recount] = dict.fromkeys(_LOSSES, _recounted)
-BLENDS: dict[str, Callable[[Case], bool]] = {"predictions": _blended}
-OPTIONS: dict[str, Drawer] = {"rounds": _draw_predictions}
+BLENDS: dict[str, Callable[[Case], bool]] = {"predictions": _blended, "filled predictions": _blended}
+OPTIONS: dict[str, Drawer] = {"rounds": _draw_search, "final": _draw_stacker}
