@@ -419,7 +419,10 @@ HOSTILE["members adapters"] = {
 HOSTILE["members predictions"] = {
     **{name: HOSTILE["members"][name] for name in ("nothing", "text", "a number")},
     "infinite": (lambda v: [v[0], put(v[1], (2, 0), np.inf), *v[2:]], "member 1 at row 2 is infinite; use NaN where"),
-    "no probabilities": (lambda v: [v[0], put(v[1], (2, 0), 7.0), *v[2:]], "member 1 at row 2 is 7; log_loss is of pro"),
+    "no probabilities": (
+        lambda v: [v[0], put(v[1], (2, 0), 7.0), *v[2:]],
+        "member 1 at row 2 is 7; log_loss is of pro",
+    ),
     "unlike sums": (lambda v: [v[0], 0.5 * v[1], *v[2:]], "member 1 at row 0 has probabilities that sum to 0.5"),
     "unlike classes": (lambda v: [v[0], v[1][:, :2], *v[2:]], "member 1 has 2 columns, member 0 has 3 columns; give"),
     "fewer rows": (lambda v: [v[0], v[1][:-1], *v[2:]], "member 1 has 5 predictions, y has 6 values; give one"),
@@ -430,7 +433,10 @@ HOSTILE["members predictions"] = {
     "ragged": (lambda v: [[[1.0, 2.0], [1.0]]] * len(v), "member 0 is ragged"),
     "deep": (lambda v: [np.ones((N, 2, 2))] * len(v), "member 0 has shape (6, 2, 2); give (n,) predictions"),
     "paths": (lambda v: ["/nowhere/a.npy"] * len(v), "member 0 is a path"),
-    "one column of three classes": (lambda v: [each[:, 0] for each in v], "y has 3 classes (a, b, c), members have one"),
+    "one column of three classes": (
+        lambda v: [each[:, 0] for each in v],
+        "y has 3 classes (a, b, c), members have one",
+    ),
     "another number of classes": (lambda v: [np.full((N, 4), 0.25)] * 2, "y has 3 classes (a, b, c), members have 4 c"),
 }
 HOSTILE["base adapters"] = {

@@ -2183,6 +2183,7 @@ def combine(
     classes: Sequence[Any] | None = ...,
     by_column: bool = ...,
     final: Literal['simplex', 'varying', 'ridge', 'logistic'] | None = ...,
+    penalty: float | None = ...,
     folds: int = ...,
     options: Mapping[str, Any] | None = None,
 ) -> Blend: ...

@@ -27,7 +27,9 @@ from kofn.verbs import combine
 RECIPES = (".toml", ".yaml", ".yml")
 
 
-@click.command("combine", cls=VerbCommand, verb="combine", sections=(MEMBERS, JUDGES, PREDICTED, *ANSWER), short_help="Blend.")
+@click.command(
+    "combine", cls=VerbCommand, verb="combine", sections=(MEMBERS, JUDGES, PREDICTED, *ANSWER), short_help="Blend."
+)
 @click.argument("members", nargs=-1, required=True, metavar="MEMBER...")
 @click.pass_obj
 def command(typed: Sequence[str], members: tuple[str, ...], **values: Any) -> None:

@@ -83,11 +83,13 @@ PREDICTED = Section(
             "--apply",
             multiple=True,
             metavar="FILE",
-            help="The same models' predictions of other rows, which the blend of -o is then of (repeatable, or a glob).",
+            help="The same models' predictions of other rows, whose blend -o then gets (repeatable, or a glob).",
         ),
     ),
 )
-ANSWER = words.method_section("A .safetensors file or a folder; for a ranking or blended predictions a table, or .npy.", "--out")
+ANSWER = words.method_section(
+    "A .safetensors file or a folder; for a ranking or blended predictions a table, or .npy.", "--out"
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -121,7 +121,7 @@ def _applied(paths: Sequence[str], read: Predictions, arguments: CombineArgument
         )
     elif len(other.names) != len(read.names):
         raise InputError(
-            f"--apply has {len(other.names)} members, the predictions {len(read.names)}; give one for each, in one order"
+            f"--apply has {len(other.names)} members, the predictions {len(read.names)}; give one for each, in order"
         )
     return other
 
@@ -157,7 +157,9 @@ def answer(plan: Blend, arguments: CombineArguments) -> dict[str, Any]:
     """The blend for machines."""
     info = plan.info
     frame = plan.to_frame()
-    named = {name: info[name] for name in ("loss", "rows", "missing", "plain_mean", "held_out", "warnings") if name in info}
+    named = {
+        name: info[name] for name in ("loss", "rows", "missing", "plain_mean", "held_out", "warnings") if name in info
+    }
     return {
         "method": plan.method,
         **named,
@@ -191,7 +193,9 @@ def render(plan: Blend, rows: int, applied: bool, arguments: CombineArguments) -
     if varies:
         lines.append(f"weights are means over {len(plan.weights)} parts of the rows, each with its own")
     if "final" in info:
-        drawn = info["penalty"] if isinstance(info["penalty"], str) else f"drawn back by a penalty of {info['penalty']:g}"
+        drawn = (
+            info["penalty"] if isinstance(info["penalty"], str) else f"drawn back by a penalty of {info['penalty']:g}"
+        )
         lines.append(f"of {len(info['tried'])} ways the least cross-validated loss had {info['final']}: {drawn}")
     lines += brings(plan)
     if arguments.output:
@@ -211,7 +215,9 @@ def brings(plan: Blend) -> list[str]:
     if "loss" not in info:
         return []
     bound = "" if plan.bound is None else f"; no weighted mean gets below {plan.bound:.4g}"
-    lines = [f"{info['loss']} on these rows, which chose: {plan.value:.4g}; mean of all {info['plain_mean']:.4g}{bound}"]
+    lines = [
+        f"{info['loss']} on these rows, which chose: {plan.value:.4g}; mean of all {info['plain_mean']:.4g}{bound}"
+    ]
     held_out = info.get("held_out")
     if held_out is None:
         return lines
@@ -221,6 +227,6 @@ def brings(plan: Blend) -> list[str]:
     )
     said = {"better": "surely better than", "worse": "surely worse than", "alike": "not surely better than"}
     lines.append(
-        f"the blend is {said[held_out['over_single']]} the best model, and {said[held_out['over_mean']]} the mean of all"
+        f"the blend is {said[held_out['over_single']]} the best model, {said[held_out['over_mean']]} the mean of all"
     )
     return lines

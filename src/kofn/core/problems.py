@@ -114,7 +114,10 @@ def build(
         n, shape = checked["scores"].size, checked["scores"].shape
     if verb in ("select", "combine") and checked.get("k", 0) > n:
         k = checked["k"]
-        raise InfeasibleError(f"k={k} of {n} {'items' if verb == 'select' else 'members'}: there are only {n} to choose from; ask for k <= {n}")
+        raise InfeasibleError(
+            f"k={k} of {n} {'members' if verb == 'combine' else 'items'}: there are only {n} to choose from; "
+            f"ask for k <= {n}"
+        )
     measured = verb == "assign" or (verb == "select" and not cosine and not _reads_entries(given.get("objective")))
     if source == "X" and measured and not is_pool(checked["X"]):
         _note_unlike_scales(given["X"], checked["X"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import os
+import itertools
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -188,9 +188,15 @@ def _of_tables(
     """Members of one table each: their numeric columns, in one order, rows matched by id."""
     holder = next((table for table in tables if label is not None and label in table.columns), None)
     if label is not None and holder is None:
-        raise InputError(f"--label {label!r}: none of the {len(tables)} tables has such a column, and no file is called so")
+        raise InputError(
+            f"--label {label!r}: none of the {len(tables)} tables has such a column, and no file is called so"
+        )
     base = holder or tables[0]
     ids = None if id_column is None else base.ids(base.require(id_column))
+    if ids is not None and id_column is not None and holder is None and len(others) == 1:
+        # No table has what goes with the rows, so any of them may add some.
+        keys = [key for table in tables for key in table.ids(table.require(id_column)).tolist()]
+        ids = np.array(list(dict.fromkeys(keys)))
     y = None if holder is None or label is None else answers_of(holder, label)
     members: list[Array] = []
     order: list[str] | None = None
@@ -204,9 +210,7 @@ def _of_tables(
         values = np.stack([scores_with_gaps(table, name) for name in names], axis=1)
         values = values[:, 0] if len(names) == 1 else values
         if ids is None and len(values) != base.n:
-            raise InputError(
-                f"{table.path} has {len(values)} rows, {base.path} {base.n}; match them by --id COL"
-            )
+            raise InputError(f"{table.path} has {len(values)} rows, {base.path} {base.n}; match them by --id COL")
         if ids is not None and id_column is not None:
             values = _matched(values, table.ids(table.require(id_column)), ids, str(table.path))
         members.append(values)
@@ -248,8 +252,7 @@ def _short(paths: Sequence[str]) -> tuple[str, ...]:
     stems = [Path(path).name.partition(".")[0] for path in paths]
     if len(set(stems)) < len(stems):
         return tuple(map(str, paths))
-    before = len(os.path.commonprefix(stems))
-    after = len(os.path.commonprefix([stem[::-1] for stem in stems]))
+    before, after = _shared(stems), _shared([stem[::-1] for stem in stems])
     # Numbers keep all their digits, and words what they begin with.
     while before and any(stem[before - 1].isalnum() for stem in stems):
         before -= 1
@@ -257,6 +260,12 @@ def _short(paths: Sequence[str]) -> tuple[str, ...]:
         after -= 1
     short = [stem[before : len(stem) - after] for stem in stems]
     return tuple(short if all(short) and len(set(short)) == len(short) else stems)
+
+
+def _shared(stems: Sequence[str]) -> int:
+    """With how many characters all of them begin alike."""
+    columns = zip(*stems, strict=False)
+    return sum(1 for _ in itertools.takewhile(lambda column: len(set(column)) == 1, columns))
 
 
 def _by_class(names: Sequence[str], classes: Sequence[str]) -> tuple[dict[str, list[str]], tuple[str, ...]] | None:

@@ -19,6 +19,7 @@ from kofn.core.plans import Blend
 from kofn.core.registry import method
 from kofn.core.runtime import Control
 from kofn.core.words import Limits
+from kofn.engines.threads import limited
 
 _ROUNDS = 50
 
@@ -88,9 +89,9 @@ def ensemble_selection(
             where classes need one, a row without any prediction, classes that the columns do not fit, quantiles
             outside (0, 1).
 
-    Cost: a round looks at every member once, m n additions and n / 16 logarithms a member for the log loss; squared
-    losses of complete predictions need one product of (m, n c) with itself in all. Every fold is another search. 8 bytes
-    for each member and row (and column, but for the log loss).
+    Cost: a round looks at every member once, for the log loss n additions and n / 16 logarithms a member. Squared losses
+    of complete predictions need one product of (m, n c) with itself in all. Every fold is another search. 8 bytes for
+    each member and row (and column, but for the log loss).
 
     Exact: greedy; other weights may lose less, by no more than `value - bound`. Ties go to the lowest number.
 
@@ -100,22 +101,23 @@ def ensemble_selection(
 
     Examples:
         >>> from kofn.combination import ensemble_selection
-        >>> plan = ensemble_selection([[1.0, 2.0, 3.4], [1.4, 1.6, 2.6], [9.0, 9.0, 9.0]], y=[1.0, 2.0, 3.0], folds=0)
+        >>> plan = ensemble_selection([[1.0, 2.0, 3.4], [1.4, 1.6, 2.6], [9.0, 9.0, 9.0]], y=[1.0, 2.0, 3.0])
         >>> plan.weights.round(2).tolist(), plan.selection.indices.tolist(), round(plan.value, 3)
-        ([0.62, 0.38, 0.0], [0, 1], 0.182)
+        ([0.67, 0.33, 0.0], [0, 1], 0.133)
     """
     settings = (checks.count(rounds, "rounds"), checks.count(bags, "bags"), checks.count(folds, "folds", least=0))
     share = checks.fraction(bag_share, "bag_share")
+    checks.flag(sorted_start, "sorted_start")
     task = read_task(members, y, loss, quantiles, classes)
     rng = np.random.default_rng(seed)
     order, bounds, repeated = folds_of(task, settings[2], rng) if settings[2] else (np.arange(task.n), [0, task.n], 0)
     most = task.m if k is None else k
     searched = _bags_of(task.m, settings[1], share, rng)
     with Control(title="ensemble_selection", total=len(bounds), **limits) as control:
-        pool = Pool(task, order, bounds)
+        pool = Pool(task, order, bounds, n_threads)
         whole = pool.search()
         alone = whole.after_adding(np.arange(task.m)) / _entries(task) + 0.0
-        weights = _weights(whole, searched, settings[0], most, control)
+        weights = _weights(whole, searched, settings[0], most, control, sorted_start=sorted_start)
         control.step(1)
         stopped = control.stopped()
         calls = [whole]
@@ -126,7 +128,7 @@ def ensemble_selection(
             search = pool.search(fold)
             calls.append(search)
             best = int(np.argmin(search.after_adding(np.arange(task.m))))
-            chosen = _weights(search, searched, settings[0], most, control)
+            chosen = _weights(search, searched, settings[0], most, control, sorted_start=sorted_start)
             control.step(len(calls))
             return None if control.stopped() else (chosen, best)
 
@@ -160,12 +162,14 @@ def _bags_of(m: int, bags: int, share: float, rng: np.random.Generator) -> list[
     return [np.sort(rng.choice(m, size, replace=False)) for _ in range(bags)]
 
 
-def _weights(search: Search, bags: Sequence[Ints], rounds: int, k: int, control: Control) -> Floats:
+def _weights(
+    search: Search, bags: Sequence[Ints], rounds: int, k: int, control: Control, *, sorted_start: bool
+) -> Floats:
     """(m,) the weights of the searches' best blends, averaged; of the k heaviest where several searches found more."""
     total = np.zeros(search.m)
     for candidates in bags:
         search.empty()
-        best = grow(search, candidates, rounds, k, control).best()
+        best = grow(search, candidates, rounds, k, control, sorted_start=sorted_start).best()
         total += np.bincount(best, minlength=search.m) / len(best)
         if control.stopped():
             break
@@ -185,7 +189,8 @@ def _bound(pool: Pool, weights: Floats) -> float | None:
         loss = float(slopes @ weights) / 2
     else:
         chances = pool.values[:, :, 0]
-        blend = weights @ chances
+        with limited(1):
+            blend = weights @ chances
         slopes = -(chances / blend).mean(axis=1)
         loss = -float(np.log(blend).mean())
     least = loss - float(slopes @ weights - slopes.min())

@@ -12,7 +12,7 @@ from kofn.combination.ensembles._losses import EPS, KINDS
 from kofn.combination.ensembles._task import Task
 from kofn.core.arrays import Floats, Ints, Mask
 from kofn.core.runtime import Control
-from kofn.engines.threads import cores, spread
+from kofn.engines.threads import cores, limited, spread
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ class Elements(Search):
                 out,
             )
 
-        spread(work, len(candidates), cores(), shares=4)
+        spread(work, len(candidates), cores(pool.n_threads), shares=4)
         return out
 
     def add(self, member: int) -> None:
@@ -143,10 +143,11 @@ class Pool:
         task: what was predicted.
         order: (n,) the rows, fold by fold.
         bounds: where each fold begins, and where the last ends.
+        n_threads: how many threads the searches take.
     """
 
-    def __init__(self, task: Task, order: Ints, bounds: Sequence[int]) -> None:
-        self.task, self.order, self.bounds = task, order, list(bounds)
+    def __init__(self, task: Task, order: Ints, bounds: Sequence[int], n_threads: int | None = None) -> None:
+        self.task, self.order, self.bounds, self.n_threads = task, order, list(bounds), n_threads
         self.values = task.elements(order)
         self.target = np.ascontiguousarray(task.target[order])
         self.by_products = task.known is None and task.loss in ("brier", "rmse")
@@ -169,7 +170,9 @@ class Pool:
             errors[:, np.arange(self.task.n), self.target[:, 0].astype(np.int64)] -= 1
         parts = zip(self.bounds[:-1], self.bounds[1:], strict=True)
         blocks = [errors[:, low:high].reshape(self.task.m, -1) for low, high in parts]
-        return [block @ block.T for block in blocks]
+        # One thread adds up in one order, however many there are.
+        with limited(1):
+            return [block @ block.T for block in blocks]
 
     def search(self, without: int | None = None) -> Search:
         """A search on all rows, or on those of all folds but one."""
@@ -210,4 +213,3 @@ def grow(
         added.append(int(open_to[best]))
         summed.append(float(losses[best]))
     return Path(added, summed)
-

@@ -91,7 +91,7 @@ def compared_rows(task: Task, folds: int, blend: Floats, single: Floats) -> dict
 
 
 def _verdict(gains: Floats) -> str:
-    """"better", "worse" or "alike": whether the rows' mean gain is two standard errors from none."""
+    """ "better", "worse" or "alike": whether the rows' mean gain is two standard errors from none."""
     error = float(gains.std(ddof=1)) / np.sqrt(len(gains))
     mean = float(gains.mean())
     if abs(mean) <= 2 * error:
@@ -111,7 +111,7 @@ def suspected(task: Task, alone: Floats) -> list[str]:
     return [
         *out,
         f"{name_of(first)} has {task.loss} {task.loss_of(alone[first]):.4g} on these rows, the next best "
-        f"{task.loss_of(alone[second]):.4g}: if it was trained on them, give its out-of-fold predictions"
+        f"{task.loss_of(alone[second]):.4g}: if it was trained on them, give its out-of-fold predictions",
     ]
 
 

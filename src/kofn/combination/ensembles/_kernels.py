@@ -12,7 +12,6 @@ from kofn.combination.ensembles._losses import EPS, LOG, PINBALL, SQUARE
 from kofn.core.compiled import OUTER
 
 
-
 @nb.njit(
     "void(float64[:,::1], float64[::1], float64, int64[::1], int64, int64, int64[::1], int64[::1], float64[::1])",
     **OUTER,

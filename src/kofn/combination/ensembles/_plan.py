@@ -94,7 +94,9 @@ def blend_predictions(plan: Blend, members: Sequence[Any], groups: Any = None) -
         [4.0]
     """
     if "predictions" not in str(plan.info.get("sum_of")):
-        raise InputError(f"plan is of {plan.method or 'a rule of your own'}; give one of ensemble_selection or stacking")
+        raise InputError(
+            f"plan is of {plan.method or 'a rule of your own'}; give one of ensemble_selection or stacking"
+        )
     if len(members) != plan.n:
         raise InputError(f"members has {len(members)} predictions, the plan has {plan.n} members; give one for each")
     with checks.naming(items=plan.ids):

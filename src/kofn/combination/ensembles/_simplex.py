@@ -59,7 +59,11 @@ class OfRows(Loss):
 
 def loss_of(kind: int, A: Floats, target: Floats, levels: Floats) -> Loss:
     """The loss of rows A (n, m) of predictions; of the log loss A holds probabilities of the truth, at least EPS."""
-    return OfSquares(A, target) if kind == SQUARE else OfRows(kind, np.maximum(A, EPS) if kind == LOG else A, target, levels)
+    return (
+        OfSquares(A, target)
+        if kind == SQUARE
+        else OfRows(kind, np.maximum(A, EPS) if kind == LOG else A, target, levels)
+    )
 
 
 def on_simplex(point: Floats) -> Floats:

@@ -13,6 +13,7 @@ from kofn.combination.ensembles._losses import EPS, KINDS, LOG
 from kofn.combination.ensembles._simplex import least, loss_of
 from kofn.combination.ensembles._task import Task
 from kofn.core.arrays import Array, Floats, Ints, Mask
+from kofn.engines.threads import limited
 
 # How strongly weights are drawn: to equal ones, to shared ones, and those of the linear stackers; in units of the loss.
 SHARED, VARYING, LINEAR = (1.0, 0.1, 0.01, 0.0), (10.0, 1.0, 0.1, 0.01), (1.0, 0.1, 0.01, 0.001)
@@ -194,7 +195,9 @@ def _logistic(rows: Rows, index: Ints, way: Freedom, before: Fit | None) -> Fit:
     start = np.concatenate([equal, zeros])
     if before is not None and before.intercept is not None:
         start = np.concatenate([before.weights, before.intercept])
-    found = minimize(at, start, jac=True, method="L-BFGS-B", options={"maxiter": 200}).x
+    # Threads that wait for each other would take longer than these small products.
+    with limited(1):
+        found = minimize(at, start, jac=True, method="L-BFGS-B", options={"maxiter": 200}).x
     return Fit(way, found[:m], intercept=found[m:])
 
 
@@ -213,5 +216,3 @@ def applied(fit: Fit, values: Floats, groups: Ints, *, by_column: bool) -> Float
         columns = slice(part % width, part % width + 1) if by_column else slice(None)
         blend[inside, columns] = np.tensordot(values[inside][:, :, columns], weights, axes=(1, 0))
     return np.asarray(blend)
-
-

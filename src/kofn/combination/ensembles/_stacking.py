@@ -30,7 +30,7 @@ _UNCHOSEN = Freedom("simplex", 0.1)
     "combine",
     draws=Draw(kinds={"members": "predictions"}),
     cost="O(folds ways n m c) a step of a fit, of which there are at most 300; 8 m n c bytes",
-    exact="weights on the simplex are within a ten-millionth of the least loss of their way or after 300 steps; the way "
+    exact="weights on the simplex are within a ten-millionth of their least loss, or after 300 steps; the way "
     "is the one of least cross-validated loss",
     paper=(163, "wolpert1992", "breiman1996"),
     aliases=("stacked generalization", "super learner", "meta-learner", "blending", "weighted average of models"),
@@ -45,6 +45,7 @@ def stacking(
     classes: Sequence[Any] | None = None,
     by_column: bool = False,
     final: Literal["simplex", "varying", "ridge", "logistic"] | None = None,
+    penalty: float | None = None,
     folds: int = 5,
     seed: int | None = None,
     **limits: Unpack[Limits],
@@ -69,6 +70,7 @@ def stacking(
         by_column: the weights may vary over the quantiles too.
         final: only this one, its freedom still chosen: "simplex", "varying", "ridge" (of rmse) or "logistic" (of
             log_loss).
+        penalty: with `final`, how strongly its weights are drawn back, in units of the loss; then nothing is chosen.
         folds: parts of the rows for the choice; 0 fits the simplex, drawn a little towards equal weights.
         seed: draws the folds.
 
@@ -100,9 +102,10 @@ def stacking(
         >>> from kofn.combination import stacking
         >>> rng = np.random.default_rng(0)
         >>> y = rng.normal(size=200)
-        >>> plan = stacking([y + rng.normal(size=200), y + 0.5 * rng.normal(size=200), 0 * y], y=y, final="simplex", seed=0)
+        >>> members = [y + rng.normal(size=200), y + 0.5 * rng.normal(size=200), 0 * y]
+        >>> plan = stacking(members, y=y, final="simplex", seed=0)
         >>> plan.weights.round(1).tolist(), plan.info["held_out"]["over_mean"]
-        ([0.2, 0.7, 0.1], 'better')
+        ([0.1, 0.7, 0.2], 'better')
     """
     checks.flag(by_column, "by_column")
     parts = checks.count(folds, "folds", least=0)
@@ -114,6 +117,10 @@ def stacking(
     names, numbers = _groups_of(groups, task.n)
     rows = Rows(task, numbers, by_column)
     ways = freedoms(rows, final)
+    if penalty is not None:
+        if final is None:
+            raise InputError(f"penalty={penalty:g} is of one way of weighing; name it by final='simplex'")
+        ways = [Freedom(final, checks.number(penalty, "penalty"))] if ways else []
     if not ways:
         raise InputError(
             f"final={final!r} is not of loss={task.loss!r}"
@@ -133,7 +140,11 @@ def stacking(
             chosen = ways[int(np.argmin(losses.mean(axis=1)))]
             held_out = _held_out(task, losses, order, bounds)
         fit = fits_of(rows, np.arange(task.n), ways[: ways.index(chosen) + 1])[-1]
-    tried = {} if losses is None else {str(way): task.loss_of(float(part.mean())) for way, part in zip(ways, losses, strict=True)}
+    tried = (
+        {}
+        if losses is None
+        else {str(way): task.loss_of(float(part.mean())) for way, part in zip(ways, losses, strict=True)}
+    )
     info = {
         "single": np.array([task.loss_of(float(part)) for part in alone]),
         "held_out": held_out,

@@ -111,21 +111,23 @@ def read_task(
     predictions, flat = _read_members(members, len(answers))
     known = _known(predictions)
     levels = _levels(quantiles, predictions[0].shape[1])
-    chosen = loss or _loss_of(answers, predictions, quantiles)
+    chosen = loss or ("log_loss" if classes is not None else _loss_of(answers, predictions, quantiles))
     if quantiles is not None and chosen != "pinball":
         raise InputError(f"quantiles are of loss='pinball', this is loss={chosen!r}; leave quantiles out")
     if chosen == "pinball" and quantiles is None:
         raise InputError("loss='pinball' needs quantiles: one in (0, 1) for each column of the members, as [0.1, 0.5]")
     if chosen in OF_CLASSES:
         named, target = _class_numbers(answers, predictions[0].shape[1], classes)
-        if loss is not None and (chosen != "accuracy" or predictions[0].shape[1] == 1):
+        if (loss or classes is not None) and (chosen != "accuracy" or predictions[0].shape[1] == 1):
             for member, prediction in enumerate(predictions):
                 _refuse_no_chances(member, prediction, chosen)
         return Task(chosen, predictions, known, target.astype(np.float64)[:, None], levels, named, 1.0, flat)
     if classes is not None:
         raise InputError(f"classes are of {', '.join(OF_CLASSES)}, this is loss={chosen!r}; leave classes out")
     if answers.dtype.kind not in "biuf":
-        raise InputError(f"y holds text ({checks.shown(answers[0].item())}), which loss={chosen!r} cannot be of; give numbers")
+        raise InputError(
+            f"y holds text ({checks.shown(answers[0].item())}), which loss={chosen!r} cannot be of; give numbers"
+        )
     if chosen in ("rmse", "mae") and predictions[0].shape[1] > 1:
         columns = predictions[0].shape[1]
         raise InputError(f"members have {columns} columns, loss={chosen!r} is of one number a row; give (n,) arrays")
@@ -139,7 +141,7 @@ def mean_of_known(predictions: Sequence[Array], known: Mask | None, weights: Flo
     """(n, c) the weighted mean of those members that have a prediction, the plain one where none with a weight has."""
     total = np.zeros(predictions[0].shape)
     if known is None:
-        for member in np.flatnonzero(weights):
+        for member in np.flatnonzero(weights).tolist():
             total += weights[member] * predictions[member]
         return total
     plain, heard, votes = np.zeros(total.shape), np.zeros(len(total)), np.zeros(len(total))
@@ -170,7 +172,9 @@ def _read_members(members: Sequence[Any], n: int) -> tuple[list[Array], bool]:
     arrays = []
     for member, value in enumerate(members):
         if isinstance(value, str | os.PathLike):
-            raise InputError(f"{name_of(member)} is a path ({checks.shown(value)}); load the predictions, or use kofn combine")
+            raise InputError(
+                f"{name_of(member)} is a path ({checks.shown(value)}); load the predictions, or use kofn combine"
+            )
         array = checks.as_float(checks.as_array(value, name_of(member)), name_of(member))
         if array.ndim not in (1, 2) or (array.ndim == 2 and not array.shape[1]):
             raise InputError(f"{name_of(member)} has shape {array.shape}; give (n,) predictions, or (n, classes)")
@@ -288,7 +292,7 @@ def _class_numbers(answers: Array, columns: int, classes: Sequence[Any] | None) 
             "of two classes"
         )
     raise InputError(
-        f"y has {len(names)} classes ({listed}), members have {columns} columns; name the columns' classes by classes=[...]"
+        f"y has {len(names)} classes ({listed}), members have {columns} columns; name these by classes=[...]"
     )
 
 

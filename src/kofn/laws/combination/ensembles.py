@@ -31,14 +31,16 @@ def mean_of_those_known(case: Case, weights: Floats) -> Floats:
         heard = [i for i in known if weights[i] > 0]
         parts = [(weights[i], members[i][row]) for i in heard] or [(1.0, members[i][row]) for i in known]
         total = math.fsum(weight for weight, _ in parts)
-        out[row] = [math.fsum(weight * float(part[c]) for weight, part in parts) / total for c in range(out.shape[1])]
+        out[row] = [math.fsum(weight * float(part[c]) for weight, part in parts) / total for c in range(len(out[0]))]
     return out
 
 
 def _filled(case: Case) -> list[Floats]:
     """The members' predictions, the mean of the others where one is missing."""
     members = np.array([_rows(member) for member in case.words["members"]])
-    mean = np.array([[np.mean([one for one in cell if one == one]) for cell in row.T] for row in np.moveaxis(members, 1, 0)])
+    mean = np.array(
+        [[np.mean([one for one in cell if one == one]) for cell in row.T] for row in np.moveaxis(members, 1, 0)]
+    )
     return [np.where(np.isnan(member), mean, member) for member in members]
 
 
@@ -48,7 +50,7 @@ def _stacked(case: Case) -> Floats:
     groups = case.words.get("groups", ["all"] * len(members[0]))
     out = np.empty(members[0].shape)
     for row, group in enumerate(np.asarray(groups).tolist()):
-        for column in range(out.shape[1]):
+        for column in range(len(out[0])):
             weights = plan.weights
             if isinstance(weights, Mapping):
                 own = str(group) if str(group) in weights else f"{group}, column {column}"
@@ -188,6 +190,8 @@ def _draw_stacker(draw: Draw, given: Mapping[str, Any], options: dict[str, Any])
     finals = [None, "simplex", "simplex", *(["varying"] * 3 if varied else [])]
     finals += {"rmse": ["ridge"], "log_loss": ["logistic"]}.get(options.get("loss", ""), [])
     options["final"] = draw(st.sampled_from(finals))
+    if options["final"] is not None and draw(st.integers(0, 3)) == 0:
+        options["penalty"] = draw(st.sampled_from((0.0, 0.3)))
 
 
 _LOSSES = ("log_loss", "brier", "accuracy", "rmse", "mae", "pinball")
