@@ -225,8 +225,11 @@ def brings(plan: Blend) -> list[str]:
         f"{info['loss']} on rows that did not choose ({held_out['folds']} folds): blend {held_out['blend']:.4g}, best "
         f"model {held_out['best_single']:.4g}, mean of all {held_out['plain_mean']:.4g}"
     )
+    single = np.asarray(info["single"])
+    best = plan.keys(np.array([single.argmax() if plan.sense == "max" else single.argmin()]))[0]
+    alone = "" if held_out["over_single"] == "better" else f" ({best} alone may do as well)"
     said = {"better": "surely better than", "worse": "surely worse than", "alike": "not surely better than"}
     lines.append(
-        f"the blend is {said[held_out['over_single']]} the best model, {said[held_out['over_mean']]} the mean of all"
+        f"the blend is {said[held_out['over_single']]} the best model{alone}, {said[held_out['over_mean']]} the mean of all"
     )
     return lines

@@ -36,7 +36,7 @@ def test_weights_on_the_simplex_are_those_of_another_solver(kind: int, penalty: 
     theirs = minimize(whole, equal, method="SLSQP", bounds=[(0, 1)] * 4, constraints=sums, options={"ftol": 1e-14})
     assert found.min() >= 0
     assert found.sum() == pytest.approx(1)
-    assert whole(found) <= theirs.fun + 1e-6 * abs(theirs.fun)
+    assert whole(found) <= theirs.fun + 1e-5 * abs(theirs.fun)
 
 
 def test_the_nearest_point_of_the_simplex_is_nearest() -> None:
