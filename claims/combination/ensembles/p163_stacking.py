@@ -85,8 +85,8 @@ def check(seed: int, scale: str, broken: bool = False) -> Evidence:
             "delays, share of runs whose weights vary": float(np.mean([row["varies"] for row in real])),
         },
         expected="at 2,000 rows no run is 5% above the best of the family; the mean excess is smaller there than at "
-        "200 rows (lower 95% limit above 0); weights vary more often at the largest degree than at none; paired lower 95% "
-        "limits of the real losses of the best model and of the mean, less the chosen one's, above 0",
+        "200 rows (lower 95% limit above 0); weights vary more often at the largest degree than at none; paired lower "
+        "95% limits of the real losses of the best model and of the mean, less the chosen one's, above 0",
         baseline="the best model by the same rows, the plain mean; shared weights of the best penalty and greedy "
         "ensemble selection are told; the family's best by the test rows",
         kind="measured",

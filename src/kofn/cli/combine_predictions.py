@@ -229,7 +229,6 @@ def brings(plan: Blend) -> list[str]:
     best = plan.keys(np.array([single.argmax() if plan.sense == "max" else single.argmin()]))[0]
     alone = "" if held_out["over_single"] == "better" else f" ({best} alone may do as well)"
     said = {"better": "surely better than", "worse": "surely worse than", "alike": "not surely better than"}
-    lines.append(
-        f"the blend is {said[held_out['over_single']]} the best model{alone}, {said[held_out['over_mean']]} the mean of all"
-    )
+    over_single, over_mean = said[held_out["over_single"]], said[held_out["over_mean"]]
+    lines.append(f"the blend is {over_single} the best model{alone}, {over_mean} the mean of all")
     return lines

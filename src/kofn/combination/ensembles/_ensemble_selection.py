@@ -90,8 +90,8 @@ def ensemble_selection(
             outside (0, 1).
 
     Cost: a round looks at every member once, for the log loss n additions and n / 16 logarithms a member. Squared
-    losses of complete predictions need one product of (m, n c) with itself in all. Every fold is another search. 8 bytes for
-    each member and row (and column, but for the log loss).
+    losses of complete predictions need one product of (m, n c) with itself in all. Every fold is another search. 8
+    bytes for each member and row (and column, but for the log loss).
 
     Exact: greedy; other weights may lose less, by no more than `value - bound`. Ties go to the lowest number.
 

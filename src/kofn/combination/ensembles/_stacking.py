@@ -29,8 +29,8 @@ _UNCHOSEN = Freedom("simplex", 0.1)
 @method(
     "combine",
     draws=Draw(kinds={"members": "predictions"}),
-    cost="O(folds ways n m c) a step of a fit, of which there are at most 300; 8 m n c bytes",
-    exact="weights on the simplex are within a hundred-thousandth of their least loss, or after 300 steps; the way "
+    cost="O(folds ways n m c) a step of a fit, of which there are at most 100; 8 m n c bytes",
+    exact="weights on the simplex are within a hundred-thousandth of their least loss, or after 100 steps; the way "
     "is the one of least cross-validated loss",
     paper=(163, "wolpert1992", "breiman1996"),
     aliases=("stacked generalization", "super learner", "meta-learner", "blending", "weighted average of models"),
@@ -88,9 +88,9 @@ def stacking(
     Cost: at most 16 ways, each fitted once for every fold; a step of a fit reads all predictions, but of squares only
     their products, (m, m).
 
-    Exact: the fits of squares and of log loss are convex problems, solved to a hundred-thousandth or for 300 steps;
-    absolute errors and quantiles are rounded off within a twentieth of the median error. The choice is by cross-validation,
-    which is not much worse than the best way for these data (the first reference).
+    Exact: the fits of squares and of log loss are convex problems, solved to a hundred-thousandth or for 100 steps;
+    absolute errors and quantiles are rounded off within a twentieth of the median error. The choice is by
+    cross-validation, which is not much worse than the best way for these data (the first reference).
 
     References:
         Hasson, Maddix, Wang, Gupta & Park 2023, Theoretical guarantees of learning ensembling strategies with
