@@ -1,7 +1,7 @@
 """Ensemble selection: kofn against the plain NumPy loop, and against the loop that rates with scikit-learn's metric.
 
-The algorithm is the same: each round rates the mean of what was added with every member, and adds the best. `numpy` keeps
-the running sum and rates candidates one by one; `autogluon` is AutoGluon's `EnsembleSelection` restated: it rates the
+The algorithm is the same: each round rates the mean of what was added with every member, and adds the best. `numpy`
+keeps the running sum and rates candidates one by one; `autogluon` is AutoGluon's `EnsembleSelection` restated: it rates the
 same mean by scikit-learn's log loss. Contenders run in turn, each in a process of its own.
 """
 
@@ -29,7 +29,8 @@ def predictions(n: int, m: int, seed: int) -> tuple[list[np.ndarray], np.ndarray
 
 def plain(members: list[np.ndarray], y: np.ndarray, k: int, rounds: int, rate: Any) -> list[int]:
     """The additions, every candidate rated in every round."""
-    total, added = np.zeros(len(y)), []
+    total = np.zeros(len(y))
+    added: list[int] = []
     for _ in range(rounds):
         used = sorted(set(added))
         candidates = range(len(members)) if len(used) < k else used
@@ -74,7 +75,9 @@ def run(*, quick: bool = False, rounds: int = 3) -> dict[str, Any]:
     """20 of 200 models on 100,000 predictions."""
     n, m, k = (2_000, 20, 5) if quick else (100_000, 200, 20)
     turns = 1 if quick else rounds
-    print(f"ensemble selection, {k} of {m} models on {n:,} predictions, 20 additions, log loss: median of {turns} rounds")
+    print(
+        f"ensemble selection, {k} of {m} models on {n:,} predictions, 20 additions, log loss: median of {turns} rounds"
+    )
     print(f"{'who':<10} {'cpu s':>8} {'seconds':>8} {'x kofn':>7} {'models':>7} {'log loss':>9}")
     rows: dict[str, list[dict[str, Any]]] = {who: [] for who in WHO}
     for turn in range(turns):

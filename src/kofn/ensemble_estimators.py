@@ -34,13 +34,13 @@ def _models(estimators: Any) -> list[tuple[str, Any]]:
     """
     if isinstance(estimators, str) or not isinstance(estimators, Sequence) or not len(estimators):
         raise InputError("estimators: give a list of models, or of (name, model)")
-    named = all(isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], str) for item in estimators)
-    models = list(estimators) if named else [(type(model).__name__.lower(), model) for model in estimators]
-    if not named:
-        names = [name for name, _ in models]
+    pairs = [item if isinstance(item, tuple) and len(item) == 2 else ("", item) for item in estimators]
+    models: list[tuple[str, Any]] = [(name, model) for name, model in pairs if isinstance(name, str) and name]
+    if len(models) < len(pairs):
+        names = [type(item).__name__.lower() for item in estimators]
         models = [
-            (name if names.count(name) == 1 else f"{name}-{names[: place + 1].count(name)}", model)
-            for place, (name, model) in enumerate(models)
+            (name if names.count(name) == 1 else f"{name}-{names[: position + 1].count(name)}", model)
+            for position, (name, model) in enumerate(zip(names, estimators, strict=True))
         ]
     for name, model in models:
         if [other for other, _ in models].count(name) > 1:
@@ -56,7 +56,7 @@ def _models(estimators: Any) -> list[tuple[str, Any]]:
 
 def _refuse_shape(X: Any) -> None:
     """Refuse, in scikit-learn's words, rows that are no rows, or have nothing in them; the models check the rest."""
-    shape = getattr(X, "shape", ())
+    shape: Any = getattr(X, "shape", ())
     if len(shape) == 1:
         raise InputError(
             f"X: expected 2D array, got one of shape {shape} instead. Reshape your data by X.reshape(1, -1)"
@@ -77,7 +77,7 @@ class _Ensemble(_BaseComposition, BaseEstimator):
     prefit: bool
     options: Mapping[str, Any] | None
     random_state: Any
-    _method = ""
+    _method: Any = ""  # the verbs' types know each method by its own literal
 
     def _words(self) -> dict[str, Any]:
         """The words of the method that the estimator's own parameters stand for."""
@@ -167,7 +167,11 @@ class _Ensemble(_BaseComposition, BaseEstimator):
 
     def _used(self) -> set[str] | None:
         """The models that the blend needs; None for all of them."""
-        return {str(name) for name, weight in zip(self.plan_.ids, self.weights_, strict=True) if weight != 0}
+        return {name for name, weight in zip(self._names(), self.weights_, strict=True) if weight != 0}
+
+    def _names(self) -> list[str]:
+        """The models' names, in order."""
+        return [str(name) for name in self.plan_.keys(np.arange(self.plan_.n))]
 
     def _classes(self) -> Array | None:
         return self.classes_ if hasattr(self, "classes_") else None
@@ -216,7 +220,7 @@ class _Ensemble(_BaseComposition, BaseEstimator):
         empty = np.zeros((n,) if classes is None else (n, len(classes)))
         members = [
             _predicted(name, self.estimators_[name], X, classes) if name in self.estimators_ else empty
-            for name in map(str, self.plan_.ids)
+            for name in self._names()
         ]
         return blend_predictions(self.plan_, members)
 

@@ -22,7 +22,7 @@ Floats = NDArray[np.float64]
 DEGREES, SIZES = (0.0, 1.0), (200, 2000)
 LEVELS, STEPS, MODELS, TEST = np.array([0.1, 0.5, 0.9]), 2, 5, 4000
 NORMAL = np.array([-1.2816, 0.0, 1.2816])
-WAYS = (
+WAYS: tuple[tuple[Any, float], ...] = (
     *(("simplex", penalty) for penalty in (1.0, 0.1, 0.01, 0.0)),
     *(("varying", penalty) for penalty in (10.0, 1.0, 0.1, 0.01)),
 )

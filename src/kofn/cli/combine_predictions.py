@@ -89,7 +89,7 @@ def blend_predictions(members: Sequence[str], arguments: CombineArguments) -> No
 
 def _classes_of(read: Predictions, y: Array) -> list[Any]:
     """The classes in the order of the columns, as the answers spell them."""
-    spelt = {str(one): one for one in np.unique(y).tolist()}
+    spelt = {str(label): label for label in np.unique(y).tolist()}
     assert read.columns is not None
     return [spelt.get(name, name) for name in read.columns]
 
@@ -228,7 +228,7 @@ def brings(plan: Blend) -> list[str]:
     single = np.asarray(info["single"])
     best = plan.keys(np.array([single.argmax() if plan.sense == "max" else single.argmin()]))[0]
     alone = "" if held_out["over_single"] == "better" else f" ({best} alone may do as well)"
-    said = {"better": "surely better than", "worse": "surely worse than", "alike": "not surely better than"}
-    over_single, over_mean = said[held_out["over_single"]], said[held_out["over_mean"]]
+    verdicts = {"better": "surely better than", "worse": "surely worse than", "alike": "not surely better than"}
+    over_single, over_mean = verdicts[held_out["over_single"]], verdicts[held_out["over_mean"]]
     lines.append(f"the blend is {over_single} the best model{alone}, {over_mean} the mean of all")
     return lines

@@ -136,7 +136,7 @@ def of_table(
     y = None if label is None else answers_of(table, label)
     ids = None if id_column is None else table.ids(id_column)
     values = {name: scores_with_gaps(table, name) for name in names}
-    grouped = None if y is None else _by_class(names, [str(one) for one in np.unique(y).tolist()])
+    grouped = None if y is None else _by_class(names, [str(name) for name in np.unique(y).tolist()])
     if grouped is None:
         return Predictions(tuple(names), [values[name] for name in names], y, ids, id_column, None, tuple(names))
     return _grouped(values, *grouped, y, ids, id_column)
@@ -278,24 +278,24 @@ def _by_class(names: Sequence[str], classes: Sequence[str]) -> tuple[dict[str, l
         return None
     stems: dict[str, dict[str, str]] = {}
     for name in names:
-        ends = [one for one in classes if name.removesuffix("]").endswith(one)]
-        split = [(name.removesuffix("]")[: -len(one)], one) for one in ends]
-        split = [(stem[:-1], one) for stem, one in split if len(stem) > 1 and stem[-1] in _MARKS]
+        ends = [label for label in classes if name.removesuffix("]").endswith(label)]
+        split = [(name.removesuffix("]")[: -len(label)], label) for label in ends]
+        split = [(stem[:-1], label) for stem, label in split if len(stem) > 1 and stem[-1] in _MARKS]
         if not split:
             return None
-        stem, one = min(split, key=lambda part: len(part[0]))
-        stems.setdefault(stem, {})[one] = name
+        stem, label = min(split, key=lambda part: len(part[0]))
+        stems.setdefault(stem, {})[label] = name
     whole = [stem for stem, of_class in stems.items() if len(of_class) == len(classes)]
     if not whole:
         return None
     for stem, of_class in stems.items():
-        lacking = next((one for one in classes if one not in of_class), None)
+        lacking = next((label for label in classes if label not in of_class), None)
         if lacking is not None:
             raise InputError(
                 f"model {stem!r} has no column of class {lacking!r}, model {whole[0]!r} has; give every model all "
                 "classes, or name the columns with --columns"
             )
-    return {stem: [of_class[one] for one in classes] for stem, of_class in stems.items()}, tuple(classes)
+    return {stem: [of_class[label] for label in classes] for stem, of_class in stems.items()}, tuple(classes)
 
 
 def asks_for_a_blend(given: Mapping[str, Any]) -> bool:
@@ -339,7 +339,7 @@ def _blended(run: Callable[..., Any], method: Any, options: Mapping[str, Any], w
 
 def of_classes_in(read: Predictions, y: Array) -> Predictions:
     """The same with answers from elsewhere, by whose classes the columns are told apart."""
-    grouped = _by_class(read.names, [str(one) for one in np.unique(y).tolist()])
+    grouped = _by_class(read.names, [str(name) for name in np.unique(y).tolist()])
     if grouped is None:
         return dataclasses.replace(read, y=y)
     return _grouped(dict(zip(read.names, read.members, strict=True)), *grouped, y, read.ids, read.id_name)

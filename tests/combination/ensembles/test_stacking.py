@@ -29,14 +29,14 @@ def test_weights_on_the_simplex_are_those_of_another_solver(kind: int, penalty: 
     equal = np.full(4, 0.25)
 
     def whole(weights: np.ndarray) -> float:
-        return loss.at(weights)[0] + penalty * float(np.square(weights - equal).sum())
+        return loss.value_and_slopes(weights)[0] + penalty * float(np.square(weights - equal).sum())
 
-    found = least(loss, equal, equal, penalty)
+    weights = least(loss, equal, equal, penalty)
     sums = {"type": "eq", "fun": lambda weights: weights.sum() - 1}
     theirs = minimize(whole, equal, method="SLSQP", bounds=[(0, 1)] * 4, constraints=sums, options={"ftol": 1e-14})
-    assert found.min() >= 0
-    assert found.sum() == pytest.approx(1)
-    assert whole(found) <= theirs.fun + 1e-5 * abs(theirs.fun)
+    assert weights.min() >= 0
+    assert weights.sum() == pytest.approx(1)
+    assert whole(weights) <= theirs.fun + 1e-5 * abs(theirs.fun)
 
 
 def test_the_nearest_point_of_the_simplex_is_nearest() -> None:

@@ -19,7 +19,7 @@ class Loss(ABC):
     """A convex loss of weights, with its slopes."""
 
     @abstractmethod
-    def at(self, weights: Floats) -> tuple[float, Floats]:
+    def value_and_slopes(self, weights: Floats) -> tuple[float, Floats]:
         """The mean loss and its slopes."""
 
 
@@ -31,7 +31,7 @@ class OfSquares(Loss):
         self.with_target = A.T @ target / len(A)
         self.own = float(target @ target) / len(A)
 
-    def at(self, weights: Floats) -> tuple[float, Floats]:
+    def value_and_slopes(self, weights: Floats) -> tuple[float, Floats]:
         half = self.products @ weights - self.with_target
         return float((half - self.with_target) @ weights) + self.own, 2 * half
 
@@ -45,7 +45,7 @@ class OfRows(Loss):
             off = np.abs(target - A.mean(axis=1))
             self.width = max(_ROUNDED * float(np.median(off)), 1e-12 * float(np.abs(target).max(initial=1.0)))
 
-    def at(self, weights: Floats) -> tuple[float, Floats]:
+    def value_and_slopes(self, weights: Floats) -> tuple[float, Floats]:
         blend = self.A @ weights
         if self.kind == LOG:
             return -float(np.log(blend).mean()), -(self.A.T @ (1 / blend)) / len(blend)
@@ -88,21 +88,21 @@ def least(loss: Loss, start: Floats, towards: Floats, penalty: float) -> Floats:
     They stop once no other weights lose less by a hundred-thousandth, which the slopes bound, or after 100 steps.
     """
 
-    def at(weights: Floats) -> tuple[float, Floats]:
-        value, slopes = loss.at(weights)
+    def penalised(weights: Floats) -> tuple[float, Floats]:
+        value, slopes = loss.value_and_slopes(weights)
         off = weights - towards
         return value + penalty * float(off @ off), slopes + 2 * penalty * off
 
     weights, ahead, pace, step = start, start, 1.0, 1.0
-    value, slopes = at(weights)
+    value, slopes = penalised(weights)
     for _ in range(_ITERATIONS):
         if float(slopes @ weights - slopes.min()) <= _GAP * abs(value):
             break
-        ahead_value, ahead_slopes = at(ahead)
+        ahead_value, ahead_slopes = penalised(ahead)
         while True:
             moved = on_simplex(ahead - step * ahead_slopes)
             by = moved - ahead
-            fresh, fresh_slopes = at(moved)
+            fresh, fresh_slopes = penalised(moved)
             expected = ahead_value + float(ahead_slopes @ by) + float(by @ by) / (2 * step)
             if fresh <= expected + 1e-14 * abs(value) or step < 1e-14:
                 break

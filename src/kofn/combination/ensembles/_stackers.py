@@ -120,7 +120,7 @@ def fits_of(rows: Rows, index: Ints, ways: Sequence[Freedom]) -> list[Fit]:
     m = rows.task.m
     equal = np.full(m, 1 / m)
     whole = rows.loss(index)
-    scale = max(abs(whole.at(equal)[0]), 1e-300)
+    scale = max(abs(whole.value_and_slopes(equal)[0]), 1e-300)
     out: list[Fit] = []
     shared = equal
     by_group: dict[int, Floats] = {}
@@ -183,7 +183,7 @@ def _logistic(rows: Rows, index: Ints, way: Freedom, before: Fit | None) -> Fit:
     hits = np.eye(classes)[truth]
     by_member = np.ascontiguousarray(np.moveaxis(logs, 1, 2)).reshape(-1, m)
 
-    def at(parameters: Floats) -> tuple[float, Floats]:
+    def penalised(parameters: Floats) -> tuple[float, Floats]:
         weights, constants = parameters[:m], parameters[m:]
         chance = softmax((by_member @ weights).reshape(n, classes) + constants)
         off = (chance - hits) / n
@@ -197,8 +197,8 @@ def _logistic(rows: Rows, index: Ints, way: Freedom, before: Fit | None) -> Fit:
         start = np.concatenate([before.weights, before.intercept])
     # Threads that wait for each other would take longer than these small products.
     with limited(1):
-        found = minimize(at, start, jac=True, method="L-BFGS-B", options={"maxiter": 200}).x
-    return Fit(way, found[:m], intercept=found[m:])
+        parameters = minimize(penalised, start, jac=True, method="L-BFGS-B", options={"maxiter": 200}).x
+    return Fit(way, parameters[:m], intercept=parameters[m:])
 
 
 def applied(fit: Fit, values: Floats, groups: Ints, *, by_column: bool) -> Floats:

@@ -39,7 +39,7 @@ def _filled(case: Case) -> list[Floats]:
     """The members' predictions, the mean of the others where one is missing."""
     members = np.array([_rows(member) for member in case.words["members"]])
     mean = np.array(
-        [[np.mean([one for one in cell if one == one]) for cell in row.T] for row in np.moveaxis(members, 1, 0)]
+        [[np.mean([known for known in cell if known == known]) for cell in row.T] for row in np.moveaxis(members, 1, 0)]
     )
     return [np.where(np.isnan(member), mean, member) for member in members]
 
