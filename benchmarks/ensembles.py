@@ -1,8 +1,8 @@
 """Ensemble selection: kofn against the plain NumPy loop, and against the loop that rates with scikit-learn's metric.
 
 The algorithm is the same: each round rates the mean of what was added with every member, and adds the best. `numpy`
-keeps the running sum and rates candidates one by one; `autogluon` is AutoGluon's `EnsembleSelection` restated: it rates the
-same mean by scikit-learn's log loss. Contenders run in turn, each in a process of its own.
+keeps the running sum and rates candidates one by one; `autogluon` is AutoGluon's `EnsembleSelection` restated: it rates
+the same mean by scikit-learn's log loss. Contenders run in turn, each in a process of its own.
 """
 
 from __future__ import annotations

@@ -157,7 +157,7 @@ def answer(plan: Blend, arguments: CombineArguments) -> dict[str, Any]:
     """The blend for machines."""
     info = plan.info
     frame = plan.to_frame()
-    named = {
+    named: dict[str, Any] = {
         name: info[name] for name in ("loss", "rows", "missing", "plain_mean", "held_out", "warnings") if name in info
     }
     return {
