@@ -64,6 +64,8 @@ PLAIN |= {
     # LoRA adapters of three ranks.
     "members adapters": [{"w.lora_A.weight": np.ones((r, 3)), "w.lora_B.weight": np.ones((4, r))} for r in (1, 2, 3)],
     "base adapters": {"w.weight": np.ones((4, 3))},
+    # What each of six models predicted of the classes in "y".
+    "members predictions": list(np.random.default_rng(0).dirichlet(np.ones(3), (6, N))),
 }
 PARTNERS = {"budget": ("costs",), "costs": ("budget",), "quotas": ("groups",), "groups": ("quotas",)}
 
@@ -432,6 +434,29 @@ HOSTILE["members adapters"] = {
     ),
     "unlike ranks": (lambda v: [{**v[0], "w.lora_B.weight": np.ones((4, 2))}], "member 0: the factors of 'w'"),
     "no such folder": (lambda v: ["/nowhere/adapter"], "/nowhere/adapter does not exist"),
+}
+HOSTILE["members predictions"] = {
+    **{name: HOSTILE["members"][name] for name in ("nothing", "text", "a number")},
+    "infinite": (lambda v: [v[0], put(v[1], (2, 0), np.inf), *v[2:]], "member 1 at row 2 is infinite; use NaN where"),
+    "no probabilities": (
+        lambda v: [v[0], put(v[1], (2, 0), 7.0), *v[2:]],
+        "member 1 at row 2 is 7; log_loss is of pro",
+    ),
+    "unlike sums": (lambda v: [v[0], 0.5 * v[1], *v[2:]], "member 1 at row 0 has probabilities that sum to 0.5"),
+    "unlike classes": (lambda v: [v[0], v[1][:, :2], *v[2:]], "member 1 has 2 columns, member 0 has 3 columns; give"),
+    "fewer rows": (lambda v: [v[0], v[1][:-1], *v[2:]], "member 1 has 5 predictions, y has 6 values; give one"),
+    "turned": (lambda v: list(np.ones((6, 2))), "member 0 has 2 predictions, y has 6 values; give their transpose"),
+    "silent": (lambda v: [v[0], v[1] * np.nan, *v[2:]], "member 1 has no prediction (all NaN); leave it out"),
+    "unseen row": (lambda v: [put(each, 3, np.nan) for each in v], "members have no prediction (NaN) of row 3; leave"),
+    "text in an array": (lambda v: [np.array(["a"] * N)] * len(v), "member 0 has dtype <U1; give numbers"),
+    "ragged": (lambda v: [[[1.0, 2.0], [1.0]]] * len(v), "member 0 is ragged"),
+    "deep": (lambda v: [np.ones((N, 2, 2))] * len(v), "member 0 has shape (6, 2, 2); give (n,) predictions"),
+    "paths": (lambda v: ["/nowhere/a.npy"] * len(v), "member 0 is a path"),
+    "one column of three classes": (
+        lambda v: [each[:, 0] for each in v],
+        "y has 3 classes (a, b, c), members have one",
+    ),
+    "another number of classes": (lambda v: [np.full((N, 4), 0.25)] * 2, "y has 3 classes (a, b, c), members have 4 c"),
 }
 HOSTILE["base adapters"] = {
     "a number": (lambda v: 3, "@ is int; give a checkpoint's path or a mapping"),

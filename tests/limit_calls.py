@@ -51,6 +51,11 @@ def _adapters(n: int, rng: np.random.Generator) -> list[dict[str, Any]]:
     ]
 
 
+def _predictions(n: int, rng: np.random.Generator) -> list[Any]:
+    """Probabilities of the classes of n rows."""
+    return [rng.dirichlet(np.ones(len(set(_labels(n)))), n) for _ in range(MEMBERS)]
+
+
 Make = Callable[[int, np.random.Generator], Any]
 # A value of each word for n items; by verb, method or kind (`kofn.core.draws.KINDS`) where it differs.
 MAKERS: dict[str, Make] = {
@@ -65,6 +70,7 @@ MAKERS: dict[str, Make] = {
     "members networks": _networks,
     "members layers": _networks,
     "members adapters": _adapters,
+    "members predictions": _predictions,
     "base": lambda n, rng: rng.normal(size=n).astype(np.float32),
     "base layers": lambda n, rng: _networks(n, rng)[0],
     "base adapters": lambda n, rng: {"w.weight": rng.normal(size=(max(4, n // 32),) * 2).astype(np.float32)},

@@ -37,9 +37,9 @@ def _run(verb: str, method: Method, options: Mapping[str, Any] | None, arguments
         if of_table:
             return _of_table(verb, method, options, given)
     if verb == "combine" and (given.get("rankings") is not None or given.get("members") is not None):
-        ranked = _of_leaderboard(method, options, given)
-        if ranked is not None:
-            return ranked
+        answer = _of_columns(method, options, given)
+        if answer is not None:
+            return answer
     if verb == "allocate" and hasattr(given.get("curves"), "columns"):
         from kofn.tables.levels import with_named_levels
 
@@ -73,18 +73,21 @@ def _of_table(verb: str, method: Method, options: Mapping[str, Any] | None, give
     return answer(verb, run, given.pop("X"), method, options or {}, given)
 
 
-def _of_leaderboard(method: Method, options: Mapping[str, Any] | None, given: dict[str, Any]) -> Any:
-    """The ranking of a table's rows by the columns that are named or hold numbers; None where none is asked for."""
+def _of_columns(method: Method, options: Mapping[str, Any] | None, given: dict[str, Any]) -> Any:
+    """The ranking of a table's rows by the columns that are named or hold numbers, or with answers the blend of its
+    columns of predictions; None where neither is asked for."""
     from kofn.core.checks.kinds import frame_kind
 
     if frame_kind(given.get("rankings", given.get("members"))) is None:
         return None
-    from kofn.tables.rankings import asks_for_a_ranking, rank
+    from kofn.tables import predictions, rankings
 
     def run(method: Method, options: Mapping[str, Any], **words: Any) -> Any:
         return _run("combine", method, options, words)
 
-    return rank(run, method, options or {}, given) if asks_for_a_ranking(given) else None
+    if predictions.asks_for_a_blend(given):
+        return predictions.blend(run, method, options or {}, given)
+    return rankings.rank(run, method, options or {}, given) if rankings.asks_for_a_ranking(given) else None
 
 
 def _seeks(verb: str, method: Method, given: Mapping[str, Any], own: Mapping[str, Any]) -> Method:

@@ -1923,9 +1923,11 @@ def combine(
     method: Literal["auto"] = "auto",
     scores: ArrayLike | None = None,
     rankings: ArrayLike | None = None,
+    y: ArrayLike | None = None,
     ids: ArrayLike | str | None = None,
     weights: ArrayLike | None = None,
     base: Any = None,
+    k: int | None = None,
     budget: float | None = None,
     score: Callable[..., Any] | None = None,
     time_limit: float | None = None,
@@ -1935,6 +1937,14 @@ def combine(
     seed: int | None = None,
     engine: str | None = None,
     lower: str | Sequence[int] | Sequence[str] | None = ...,
+    loss: Literal['log_loss', 'brier', 'accuracy', 'rmse', 'mae', 'pinball'] | None = ...,
+    quantiles: Any = ...,
+    classes: Sequence[Any] | None = ...,
+    rounds: int = ...,
+    sorted_start: bool = ...,
+    bags: int = ...,
+    bag_share: float = ...,
+    folds: int = ...,
     record: Any = ...,
     out: str | Path | None = ...,
     only: str | Sequence[str] | None = ...,
@@ -2068,6 +2078,31 @@ def combine(
     seed: int | None = None,
     engine: str | None = None,
     lower: str | Sequence[int] | Sequence[str] | None = ...,
+    options: Mapping[str, Any] | None = None,
+) -> Blend: ...
+
+@overload
+def combine(
+    members: Iterable[Any],
+    *,
+    method: Literal["ensemble_selection"],
+    y: ArrayLike,
+    ids: ArrayLike | str | None = None,
+    k: int | None = None,
+    time_limit: float | None = None,
+    progress: bool | Callable[[Any], Any] | None = None,
+    max_memory: int | str | None = None,
+    n_threads: int | None = None,
+    seed: int | None = None,
+    engine: str | None = None,
+    loss: Literal['log_loss', 'brier', 'accuracy', 'rmse', 'mae', 'pinball'] | None = ...,
+    quantiles: Any = ...,
+    classes: Sequence[Any] | None = ...,
+    rounds: int = ...,
+    sorted_start: bool = ...,
+    bags: int = ...,
+    bag_share: float = ...,
+    folds: int = ...,
     options: Mapping[str, Any] | None = None,
 ) -> Blend: ...
 
@@ -2439,6 +2474,30 @@ def combine(
 def combine(
     members: Iterable[Any],
     *,
+    method: Literal["stacking"],
+    y: ArrayLike,
+    ids: ArrayLike | str | None = None,
+    groups: ArrayLike | Mapping[Any, ArrayLike] | None = None,
+    time_limit: float | None = None,
+    progress: bool | Callable[[Any], Any] | None = None,
+    max_memory: int | str | None = None,
+    n_threads: int | None = None,
+    seed: int | None = None,
+    engine: str | None = None,
+    loss: Literal['log_loss', 'brier', 'rmse', 'mae', 'pinball'] | None = ...,
+    quantiles: Any = ...,
+    classes: Sequence[Any] | None = ...,
+    by_column: bool = ...,
+    final: Literal['simplex', 'varying', 'ridge', 'logistic'] | None = ...,
+    penalty: float | None = ...,
+    folds: int = ...,
+    options: Mapping[str, Any] | None = None,
+) -> Blend: ...
+
+@overload
+def combine(
+    members: Iterable[Any],
+    *,
     method: Literal["task_arithmetic"],
     ids: ArrayLike | str | None = None,
     weights: ArrayLike | None = None,
@@ -2585,7 +2644,7 @@ def combine(
     **arguments: Any,
 ) -> Blend: ...
 
-Name = Literal["adams", "alternating", "anchored_subpool", "annotator_pairs", "b4", "balanced_assignment", "baldwin", "borda", "bradley_terry", "capped_routing", "ccs", "constrained_kmeans", "constrained_kmedoids", "constrained_knapsack", "copeland", "dare", "dean", "dhondt", "dowdall", "dynmsc", "evolved_mean", "expert_choice", "farthest_first", "fastclara", "fastclarans", "fastermsc", "fasterpam", "fastpam1", "fedcollab", "federated_mixture", "fisher_merging", "generalized_assignment", "gist", "greedy_soup", "hull_greedy", "huntington_hill", "ila_sdp", "kemeny", "laplacian_shot", "largest_remainder", "layer_swap", "layerwise_mean", "lazy_greedy", "lima", "marginal_relevance", "minimax", "multiple_choice_knapsack", "multiwinner", "naive_greedy", "order_threshold", "ot_fusion", "pam", "pamk", "pamsil", "partial_enumeration", "partial_transport", "partitioned_greedy", "partitive_partitioning", "pcb_merging", "plackett_luce", "pleas", "plurality", "private_streaming", "probability_cover", "quality_quantity", "rad", "random_sample", "rds_plus", "reduce_adapters", "sainte_lague", "sampled_greedy", "schulze", "sdp_kmeans", "sieve_streaming", "single_linkage", "sinkhorn_newton_sparse", "slerp", "soft_mixing", "sources_by_shift", "sparse_greedy", "stack_adapters", "stochastic_batch", "stochastic_greedy", "task_arithmetic", "threshold", "threshold_greedy", "ties", "token_choice", "top_k", "topk_mask", "two_round_greedy", "typiclust", "unbalanced_transport", "uncertainty_herding", "variance_corrected_mean", "water_filling", "weight_matching", "weighted_mean"]
+Name = Literal["adams", "alternating", "anchored_subpool", "annotator_pairs", "b4", "balanced_assignment", "baldwin", "borda", "bradley_terry", "capped_routing", "ccs", "constrained_kmeans", "constrained_kmedoids", "constrained_knapsack", "copeland", "dare", "dean", "dhondt", "dowdall", "dynmsc", "ensemble_selection", "evolved_mean", "expert_choice", "farthest_first", "fastclara", "fastclarans", "fastermsc", "fasterpam", "fastpam1", "fedcollab", "federated_mixture", "fisher_merging", "generalized_assignment", "gist", "greedy_soup", "hull_greedy", "huntington_hill", "ila_sdp", "kemeny", "laplacian_shot", "largest_remainder", "layer_swap", "layerwise_mean", "lazy_greedy", "lima", "marginal_relevance", "minimax", "multiple_choice_knapsack", "multiwinner", "naive_greedy", "order_threshold", "ot_fusion", "pam", "pamk", "pamsil", "partial_enumeration", "partial_transport", "partitioned_greedy", "partitive_partitioning", "pcb_merging", "plackett_luce", "pleas", "plurality", "private_streaming", "probability_cover", "quality_quantity", "rad", "random_sample", "rds_plus", "reduce_adapters", "sainte_lague", "sampled_greedy", "schulze", "sdp_kmeans", "sieve_streaming", "single_linkage", "sinkhorn_newton_sparse", "slerp", "soft_mixing", "sources_by_shift", "sparse_greedy", "stack_adapters", "stacking", "stochastic_batch", "stochastic_greedy", "task_arithmetic", "threshold", "threshold_greedy", "ties", "token_choice", "top_k", "topk_mask", "two_round_greedy", "typiclust", "unbalanced_transport", "uncertainty_herding", "variance_corrected_mean", "water_filling", "weight_matching", "weighted_mean"]
 
 def methods(verb: str | None = None, *, given: Sequence[str] = ()) -> Methods: ...
 def compare(

@@ -1,4 +1,4 @@
-"""`kofn combine`: checkpoints or adapters into one, or a table of scores into one ranking."""
+"""`kofn combine`: checkpoints, adapters or predictions into one, or a table of scores into one ranking."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from typing import Any
 import click
 
 from kofn.cli.combine_answer import finish_blend, say_adapters, say_fates
-from kofn.cli.combine_arguments import ANSWER, JUDGES, MEMBERS, CombineArguments, output_of
+from kofn.cli.combine_arguments import ANSWER, JUDGES, MEMBERS, PREDICTED, CombineArguments, output_of
 from kofn.cli.combine_fold import fold, folding
+from kofn.cli.combine_predictions import are_predictions, blend_predictions
 from kofn.cli.combine_ranking import rank
 from kofn.cli.verb_command import VerbCommand
 from kofn.cli.write import check_outputs
@@ -26,7 +27,9 @@ from kofn.verbs import combine
 RECIPES = (".toml", ".yaml", ".yml")
 
 
-@click.command("combine", cls=VerbCommand, verb="combine", sections=(MEMBERS, JUDGES, *ANSWER), short_help="Blend.")
+@click.command(
+    "combine", cls=VerbCommand, verb="combine", sections=(MEMBERS, JUDGES, PREDICTED, *ANSWER), short_help="Blend."
+)
 @click.argument("members", nargs=-1, required=True, metavar="MEMBER...")
 @click.pass_obj
 def command(typed: Sequence[str], members: tuple[str, ...], **values: Any) -> None:
@@ -42,6 +45,9 @@ def command(typed: Sequence[str], members: tuple[str, ...], **values: Any) -> No
     lm-evaluation-harness wrote is such a table: its models are ranked by its tasks. Votes between two, one a row
     (model_a, model_b, winner, as arenas write them), are counted; with --wins the table holds such counts.
 
+    With --label, arrays or columns are what models predicted, best of rows that they were not trained on: those are
+    blended whose mean loses least. Columns may be named after classes (forest_yes, forest_no).
+
     \b
     kofn combine a/ b/ c/ --weights .5,.3,.2 -o merged/
     kofn combine a/ b/ --base d/ --method ties --density 0.3 -o merged/ --report merged.html
@@ -51,15 +57,20 @@ def command(typed: Sequence[str], members: tuple[str, ...], **values: Any) -> No
     kofn combine style.safetensors face.safetensors --weights .7,.3 -o both.safetensors
     kofn combine leaderboard.csv --id model --lower perplexity -o ranking.csv
     kofn combine results/ -o ranking.csv
+    kofn combine oof_*.npy --labels y.npy -k 5 --apply 'test_*.npy' -o blend.npy
+    kofn combine oof.csv --id row --label target -o blend.csv
     kofn combine votes.csv -o ranking.csv
     kofn combine head_to_head.csv --id model --wins -o ranking.csv
     """
-    members = tuple(member for given in members for member in _named(given))
+    members = tuple(member for given in members for member in named_by(given))
     arguments = CombineArguments.of(typed, values)
     suffix = suffix_of(Path(members[0]))
     ranked = suffix in TABLES or all(map(is_results, members))
     if arguments.wins and suffix not in TABLES:
         raise InputError(f"--wins is of a table of wins, which {members[0]} is not; leave it out")
+    if are_predictions(members, arguments):
+        blend_predictions(members, arguments)
+        return
     check_outputs(arguments, members, table=ranked)
     if suffix in RECIPES:
         _follow(members, arguments)
@@ -69,7 +80,7 @@ def command(typed: Sequence[str], members: tuple[str, ...], **values: Any) -> No
         _merge(members, with_method(members, arguments))
 
 
-def _named(member: str) -> list[str]:
+def named_by(member: str) -> list[str]:
     """The files and folders that a quoted glob stands for, in the order of their names; else the member itself."""
     if names_a_file(member) or not has_magic(member):
         return [member]

@@ -73,7 +73,30 @@ JUDGES = Section(
         flag("--wins", is_flag=True, help="Cells are wins: how often the row won over the column, which is called so."),
     ),
 )
-ANSWER = words.method_section("A .safetensors file or a folder; for a ranking a table.", "--out")
+PREDICTED = Section(
+    "What was predicted",
+    (
+        flag(
+            "--label",
+            "--labels",
+            "--y",
+            "answers",
+            metavar="COL|FILE",
+            help="The answers that predictions are held against: a column of their table, or a file.",
+        ),
+        flag("-k", "--k", type=int, metavar="N", help="Blend at most so many of the models that made predictions."),
+        flag("--group", "group_column", metavar="COL", help="What a stacker's weights may vary over: items, horizons."),
+        flag(
+            "--apply",
+            multiple=True,
+            metavar="FILE",
+            help="The same models' predictions of other rows, whose blend -o then gets (repeatable, or a glob).",
+        ),
+    ),
+)
+ANSWER = words.method_section(
+    "A .safetensors file or a folder; for a ranking or blended predictions a table, or .npy.", "--out"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +120,10 @@ class CombineArguments(VerbArguments):
     columns: tuple[str, ...] | None
     lower: tuple[str, ...] | None
     wins: bool
+    answers: str | None = None
+    k: int | None = None
+    group_column: str | None = None
+    apply: tuple[str, ...] = ()
     judge_groups: tuple[str, ...] = ()
 
 

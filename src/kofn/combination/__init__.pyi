@@ -2,6 +2,7 @@
 from kofn.combination.rankings._sensitivity import RuleComparison as RuleComparison
 from kofn.combination.rankings._votes import Votes as Votes
 from kofn.combination.rankings._copeland import baldwin as baldwin
+from kofn.combination.ensembles._plan import blend_predictions as blend_predictions
 from kofn.combination.rankings._borda import borda as borda
 from kofn.combination.rankings._bradley_terry import bradley_terry as bradley_terry
 from kofn.combination.rankings._sensitivity import compare_rules as compare_rules
@@ -9,6 +10,7 @@ from kofn.combination.rankings._copeland import copeland as copeland
 from kofn.combination.rankings._votes import count_votes as count_votes
 from kofn.combination.task_vectors import dare as dare
 from kofn.combination.rankings._dowdall import dowdall as dowdall
+from kofn.combination.ensembles._ensemble_selection import ensemble_selection as ensemble_selection
 from kofn.combination.soups._evolved_mean import evolved_mean as evolved_mean
 from kofn.combination.averaging import fisher_merging as fisher_merging
 from kofn.combination.adapters._fold_adapter import fold_adapter as fold_adapter
@@ -39,6 +41,7 @@ from kofn.combination.rankings._copeland import schulze as schulze
 from kofn.combination.alignment._singular_alignment import singular_alignment as singular_alignment
 from kofn.combination.averaging import slerp as slerp
 from kofn.combination.adapters._stack_adapters import stack_adapters as stack_adapters
+from kofn.combination.ensembles._stacking import stacking as stacking
 from kofn.combination.task_vectors import task_arithmetic as task_arithmetic
 from kofn.combination.rankings._dowdall import threshold as threshold
 from kofn.combination.task_vectors import ties as ties

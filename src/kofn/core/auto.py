@@ -34,6 +34,7 @@ AUTO: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "combine": (
         ("borda", "rankings: averaged Borda points, missing scores allowed"),
+        ("ensemble_selection", "members that are predictions, with the answers y: those whose mean loses least"),
         ("greedy_soup", "members with a score: averages those that help"),
         (
             "weighted_mean",

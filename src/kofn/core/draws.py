@@ -15,6 +15,7 @@ KINDS: dict[str, dict[str, str]] = {
         "networks": "mappings whose tensors form a network, layer after layer",
         "layers": "mappings whose tensors have layer numbers in their names",
         "adapters": "LoRA adapters",
+        "predictions": "what each predicted for the same rows, whose answers are y, NaN where it said nothing",
         "loose integers": "arrays or mappings whose whole-number tensors may differ from member to member",
     },
     "base": {

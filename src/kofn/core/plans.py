@@ -511,7 +511,7 @@ class Blend(Plan):
                     out[name] = np.asarray(self.info[name])[index]
             return out
         count = self.n if self.spread is None else len(self.spread)
-        out = {"member": np.arange(count)}
+        out = {"member": self.keys(np.arange(count))}
         if isinstance(self.weights, np.ndarray):
             out["weight"] = self.weights
         if self.spread is not None:

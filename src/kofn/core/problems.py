@@ -113,16 +113,20 @@ def build(
     if verb == "select" and source == "scores" and checked["scores"].ndim == 2:
         # A table of scores is a pool of entries, row by row; elsewhere each row is an item.
         n, shape = checked["scores"].size, checked["scores"].shape
-    if verb == "select" and checked.get("k", 0) > n:
+    if verb in ("select", "combine") and checked.get("k", 0) > n:
         k = checked["k"]
-        raise InfeasibleError(f"k={k} of {n} items: there are only {n} to choose from; ask for k <= {n}")
+        raise InfeasibleError(
+            f"k={k} of {n} {'members' if verb == 'combine' else 'items'}: there are only {n} to choose from; "
+            f"ask for k <= {n}"
+        )
     measured = verb == "assign" or (verb == "select" and not cosine and not _reads_entries(given.get("objective")))
     if source == "X" and measured and not is_pool(checked["X"]):
         _note_unlike_scales(given["X"], checked["X"])
     if "costs" in given:
         costs = given["costs"]
         checked["costs"] = vocabulary.readable("costs", costs, lambda: checks.costs(checks.spread_costs(costs, shape)))
-    for name in _PER_ITEM + (("weights",) if verb != "combine" else ()):
+    # Of `combine` the items are the members; y and groups are of the rows that these predict.
+    for name in (*_PER_ITEM, "weights") if verb != "combine" else ("costs",):
         columns = checked.get(name)
         if isinstance(columns, Mapping):
             for column, given_labels in columns.items():

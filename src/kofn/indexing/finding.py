@@ -53,6 +53,8 @@ _OTHERS = {
     "methods": ("verbs.py", "helper", 'kofn.methods("assign", given=("scores", "capacity"))'),
     "Selector": ("estimators.py", "estimator", "kofn.Selector(k=100)"),
     "Assigner": ("estimators.py", "estimator", "kofn.Assigner(k=10)"),
+    "EnsembleSelector": ("ensemble_estimators.py", "estimator", "kofn.EnsembleSelector(models, k=5)"),
+    "Stacker": ("ensemble_estimators.py", "estimator", "kofn.Stacker(models)"),
 }
 # The word without which a call of the verb says little, shown where the method takes it and requires nothing like it.
 _SHOWN = {"select": ("k", "k=10"), "assign": ("k", "k=10"), "allocate": ("budget", "budget=4.0")}

@@ -1,0 +1,234 @@
+"""`kofn combine` of what models predicted: the blend that loses least, and what it brings."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from glob import glob
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from kofn.cli.combine_arguments import CombineArguments
+from kofn.cli.printing import facts, say
+from kofn.cli.write import WRITTEN, check_outputs, finish
+from kofn.core.arrays import Array
+from kofn.core.checks import InputError, names_a_file
+from kofn.core.lazy import polars as pl
+from kofn.core.plans import Blend
+from kofn.io.atomic import atomic_path
+from kofn.io.reading import suffix_of
+from kofn.tables.predictions import Predictions, of_classes_in, read_answers, read_predictions
+from kofn.tables.read import ARRAYS, TABLES
+from kofn.verbs import combine
+
+_LISTED = 12  # members printed
+# Flags of checkpoints, rankings and votes.
+_OTHERS = ("base", "summed", "only", "skip", "skip_nonfinite", "dtype", "vocabulary", "device", "lower", "wins")
+
+
+def are_predictions(members: Sequence[str], arguments: CombineArguments) -> bool:
+    """Whether the members are predictions of models: arrays, or tables with --label."""
+    suffix = suffix_of(Path(members[0]))
+    if arguments.answers is None:
+        if arguments.apply or arguments.k is not None:
+            flag = "--apply" if arguments.apply else "-k"
+            raise InputError(f"{flag} is of predictions, which are held against answers: give --label COL or FILE")
+        return suffix in ARRAYS
+    if suffix not in (*ARRAYS, *TABLES):
+        raise InputError(f"--label: {members[0]} holds no predictions; give .npy, .npz or a table")
+    return True
+
+
+def blend_predictions(members: Sequence[str], arguments: CombineArguments) -> None:
+    """Read, blend, write and print."""
+    for name in _OTHERS:
+        if getattr(arguments, name) not in (None, (), False):
+            flag = {"summed": "--sum"}.get(name, f"--{name.replace('_', '-')}")
+            raise InputError(f"{flag} is not of predictions; leave it out")
+    as_table = arguments.output is None or suffix_of(Path(arguments.output)) not in ARRAYS[:1]
+    applied_paths = [path for given in arguments.apply for path in sorted(glob(given, recursive=True)) or [given]]
+    answers_file = arguments.answers if arguments.answers and names_a_file(arguments.answers) else None
+    if answers_file is not None and any(Path(member).resolve() == Path(answers_file).resolve() for member in members):
+        raise InputError(f"{answers_file} is --label and among the members; name the members without it")
+    read_paths = [*members, *applied_paths, *([answers_file] if answers_file else [])]
+    check_outputs(arguments, read_paths, table=as_table)
+    label = arguments.answers if answers_file is None else None
+    read = read_predictions(
+        members,
+        arguments.reading,
+        label=label,
+        columns=arguments.columns,
+        id_column=arguments.id_column,
+        group_column=arguments.group_column,
+    )
+    y = read.y
+    if answers_file is not None:
+        y = read_answers(answers_file, arguments.reading, read.ids, read.id_name)
+        if read.columns is None and suffix_of(Path(members[0])) in TABLES:
+            read = of_classes_in(read, y)
+    applied = _applied(applied_paths, read, arguments) if applied_paths else None
+    if arguments.dry_run:
+        size = {"members": len(read.names), "rows": read.n, "method": arguments.method, "exact": "greedy"}
+        say(size, lambda: facts(size), arguments.as_json)
+        return
+    if y is None and arguments.method == "auto":
+        arguments = dataclasses.replace(arguments, method="weighted_mean")
+    options = dict(arguments.options)
+    if isinstance(options.get("classes"), str):
+        options["classes"] = [part.strip() for part in options["classes"].split(",")]
+    elif read.columns is not None and y is not None and "classes" not in options and "quantiles" not in options:
+        options["classes"] = _classes_of(read, y)
+    call = arguments.given("k", "weights") | {"members": read.members, "ids": np.array(read.names)}
+    call |= {name: value for name, value in (("y", y), ("groups", read.groups)) if value is not None}
+    plan: Blend = combine(method=arguments.method, options=options, **call)
+    _finish(plan, read, applied, arguments)
+
+
+def _classes_of(read: Predictions, y: Array) -> list[Any]:
+    """The classes in the order of the columns, as the answers spell them."""
+    spelt = {str(label): label for label in np.unique(y).tolist()}
+    assert read.columns is not None
+    return [spelt.get(name, name) for name in read.columns]
+
+
+def _applied(paths: Sequence[str], read: Predictions, arguments: CombineArguments) -> Predictions:
+    """The same members' predictions of other rows, in the same order.
+
+    Raises:
+        InputError: other members, or other classes.
+    """
+    columns = arguments.columns
+    if suffix_of(Path(paths[0])) in TABLES and columns is None and len(paths) == 1 and read.source_columns:
+        columns = read.source_columns
+    other = read_predictions(
+        paths,
+        arguments.reading,
+        columns=columns,
+        id_column=arguments.id_column,
+        group_column=arguments.group_column,
+    )
+    if read.columns is not None and other.columns is None and len(paths) == 1:
+        width = len(read.columns)
+        stacked = [np.stack(other.members[low : low + width], axis=1) for low in range(0, len(other.members), width)]
+        other = dataclasses.replace(other, names=read.names, members=stacked, columns=read.columns)
+    if set(other.names) == set(read.names):
+        position = {name: number for number, name in enumerate(other.names)}
+        other = dataclasses.replace(
+            other, names=read.names, members=[other.members[position[name]] for name in read.names]
+        )
+    elif len(other.names) != len(read.names):
+        raise InputError(
+            f"--apply has {len(other.names)} members, the predictions {len(read.names)}; give one for each, in order"
+        )
+    return other
+
+
+def _finish(plan: Blend, read: Predictions, applied: Predictions | None, arguments: CombineArguments) -> None:
+    """Write and print the blend."""
+    blend, rows = np.asarray(plan.result), read
+    if applied is not None:
+        from kofn.combination import blend_predictions as again
+
+        blend, rows = np.asarray(again(plan, applied.members, applied.groups)), applied
+    as_array = arguments.output is not None and suffix_of(Path(arguments.output)) in ARRAYS[:1]
+    finish(plan, arguments, None if as_array else lambda: _table(blend, rows, plan))
+    if as_array and arguments.output is not None:
+        with atomic_path(arguments.output) as temporary, open(temporary, "wb") as file:
+            np.save(file, blend)
+        WRITTEN.append(arguments.output)
+    for warning in plan.info.get("warnings", []):
+        click.echo(f"warning: {warning}", err=True)
+    say(answer(plan, arguments), lambda: render(plan, len(blend), applied is not None, arguments), arguments.as_json)
+
+
+def _table(blend: Array, rows: Predictions, plan: Blend) -> Any:
+    """One row a prediction, with its id, or its row number."""
+    key = {"row": np.arange(len(blend))} if rows.ids is None else {rows.id_name or "id": rows.ids}
+    if blend.ndim == 1:
+        return pl.DataFrame({**key, "prediction": blend})
+    names = rows.columns or plan.info.get("classes") or range(blend.shape[1])
+    return pl.DataFrame({**key, **{str(name): blend[:, column] for column, name in enumerate(names)}})
+
+
+def answer(plan: Blend, arguments: CombineArguments) -> dict[str, Any]:
+    """The blend for machines."""
+    info = plan.info
+    frame = plan.to_frame()
+    named: dict[str, Any] = {
+        name: info[name] for name in ("loss", "rows", "missing", "plain_mean", "held_out", "warnings") if name in info
+    }
+    return {
+        "method": plan.method,
+        **named,
+        "value": plan.value,
+        "bound": plan.bound,
+        "status": plan.status,
+        "members": frame.to_dicts(),
+        "output": arguments.output,
+        **({"report": arguments.report} if arguments.report else {}),
+    }
+
+
+def render(plan: Blend, rows: int, applied: bool, arguments: CombineArguments) -> str:
+    """The blend for people: its members, the heaviest first, and what it brings."""
+    info = plan.info
+    varies = isinstance(plan.weights, dict)
+    weights = np.mean(list(plan.weights.values()), axis=0) if varies else np.asarray(plan.weights)
+    names = plan.keys(np.arange(plan.n)).tolist()
+    used = int(np.count_nonzero(weights))
+    of_rows = f" of {info['rows']:,} rows" if "rows" in info else ""
+    lines = [f"{plan.method}: the predictions{of_rows} by {used} of {plan.n} models, blended"]
+    single = info.get("single")
+    gains = {} if plan.selection is None else dict(zip(plan.selection.indices, plan.selection.gains, strict=True))
+    order = np.argsort(-np.abs(weights), kind="stable")[: min(_LISTED, max(used, 1))].tolist()
+    for member in order:
+        alone = "" if single is None else f"  alone {single[member]:.4g}"
+        without = f", the blend without it {_worse(gains[member])}" if len(gains) > 1 and member in gains else ""
+        lines.append(f"  {weights[member]:6.3f}  {names[member]}{alone}{without}")
+    if used > _LISTED:
+        lines.append(f"  ... and {used - _LISTED} more")
+    if varies:
+        lines.append(f"weights are means over {len(plan.weights)} parts of the rows, each with its own")
+    if "final" in info:
+        drawn = (
+            info["penalty"] if isinstance(info["penalty"], str) else f"drawn back by a penalty of {info['penalty']:g}"
+        )
+        lines.append(f"of {len(info['tried'])} ways the least cross-validated loss had {info['final']}: {drawn}")
+    lines += brings(plan)
+    if arguments.output:
+        lines.append(f"blend of {rows:,} {'other ' if applied else ''}rows -> {arguments.output}")
+    if arguments.report:
+        lines.append(f"report -> {arguments.report}")
+    return "\n".join(lines)
+
+
+def _worse(gain: float) -> str:
+    return f"loses {gain:.2g} more" if gain > 0 else f"loses {-gain:.2g} less" if gain < 0 else "the same"
+
+
+def brings(plan: Blend) -> list[str]:
+    """What the blend loses on its own rows, and on rows that did not choose it, against the best model and the mean."""
+    info = plan.info
+    if "loss" not in info:
+        return []
+    bound = "" if plan.bound is None else f"; no weighted mean gets below {plan.bound:.4g}"
+    lines = [
+        f"{info['loss']} on these rows, which chose: {plan.value:.4g}; mean of all {info['plain_mean']:.4g}{bound}"
+    ]
+    held_out = info.get("held_out")
+    if held_out is None:
+        return lines
+    lines.append(
+        f"{info['loss']} on rows that did not choose ({held_out['folds']} folds): blend {held_out['blend']:.4g}, best "
+        f"model {held_out['best_single']:.4g}, mean of all {held_out['plain_mean']:.4g}"
+    )
+    single = np.asarray(info["single"])
+    best = plan.keys(np.array([single.argmax() if plan.sense == "max" else single.argmin()]))[0]
+    alone = "" if held_out["over_single"] == "better" else f" ({best} alone may do as well)"
+    verdicts = {"better": "surely better than", "worse": "surely worse than", "alike": "not surely better than"}
+    over_single, over_mean = verdicts[held_out["over_single"]], verdicts[held_out["over_mean"]]
+    lines.append(f"the blend is {over_single} the best model{alone}, {over_mean} the mean of all")
+    return lines

@@ -1,0 +1,133 @@
+"""What a blend brings on rows that did not choose it, against the best member and the plain mean of all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from kofn.combination.ensembles._task import Task, name_of
+from kofn.core.arrays import Floats, Ints
+
+# Rows that a fold has at least, and the times its loss that a member may beat the next best before it is suspected.
+_LEAST, _SUSPECT, _ROWS = 2, 4.0, 50
+
+
+def folds_of(task: Task, folds: int, rng: np.random.Generator) -> tuple[Ints, list[int], int]:
+    """The rows in a random order, fold by fold, where the folds begin and end, and how many rows repeat another.
+
+    Rows for which all members predict the same are one row given several times: they stay in one fold, since a blend
+    would else be judged on rows that it has seen.
+    """
+    n = task.n
+    groups, repeated = _same_predictions(task)
+    folds = min(folds, (int(groups.max()) + 1) // _LEAST)
+    if folds < 2:
+        return np.arange(n), [0, n], repeated
+    fold_of_group = rng.permutation(np.arange(groups.max() + 1) % folds)
+    fold = fold_of_group[groups]
+    order = np.argsort(fold, kind="stable")
+    bounds = np.concatenate([[0], np.cumsum(np.bincount(fold, minlength=folds))])
+    return order, bounds.tolist(), repeated
+
+
+def _same_predictions(task: Task) -> tuple[Ints, int]:
+    """(n,) the number of each row's pattern of predictions, and how many rows repeat an earlier one.
+
+    Where most rows do, predictions are coarse, as those of small trees, and equal ones say nothing.
+    """
+    keys = np.random.default_rng(0)
+    mixed = np.zeros(task.n, np.uint64)
+    for prediction in task.predictions:
+        for column in prediction.T:
+            bits = np.ascontiguousarray(column, np.float64).view(np.uint64)
+            odd = np.uint64(int(keys.integers(2**62)) * 2 + 1)
+            mixed = (mixed ^ bits) * odd
+            mixed ^= mixed >> np.uint64(29)
+    patterns, groups = np.unique(mixed, return_inverse=True)
+    repeated = task.n - len(patterns)
+    if 2 * repeated > task.n:
+        return np.arange(task.n), 0
+    return groups.astype(np.int64), repeated
+
+
+def compared(
+    task: Task, order: Ints, bounds: list[int], weights_without: Callable[[int], tuple[Floats, int] | None]
+) -> dict[str, Any] | None:
+    """The losses on rows that chose neither the blend nor the best member; None where there are too few, or no time.
+
+    Args:
+        task: the predictions.
+        order: the rows, fold by fold.
+        bounds: where each fold begins and ends.
+        weights_without: the blend's weights and the best member by all rows but those of a fold; None where the work
+            was stopped.
+    """
+    if len(bounds) < 3:
+        return None
+    blend, single = np.empty(task.n), np.empty(task.n)
+    for fold in range(len(bounds) - 1):
+        chosen = weights_without(fold)
+        if chosen is None:
+            return None
+        rows = order[bounds[fold] : bounds[fold + 1]]
+        blend[rows] = task.row_losses(chosen[0], rows)
+        single[rows] = task.row_losses(task.single(chosen[1]), rows)
+    return compared_rows(task, len(bounds) - 1, blend, single)
+
+
+def compared_rows(task: Task, folds: int, blend: Floats, single: Floats) -> dict[str, Any]:
+    """What the rows' losses come to, beside those of the plain mean."""
+    mean = task.row_losses(np.full(task.m, 1 / task.m))
+    return {
+        "folds": folds,
+        "blend": task.loss_of(float(blend.mean())),
+        "best_single": task.loss_of(float(single.mean())),
+        "plain_mean": task.loss_of(float(mean.mean())),
+        "over_single": _verdict(single - blend),
+        "over_mean": _verdict(mean - blend),
+    }
+
+
+def _verdict(gains: Floats) -> str:
+    """ "better", "worse" or "alike": whether the rows' mean gain is two standard errors from none."""
+    error = float(gains.std(ddof=1)) / np.sqrt(len(gains))
+    mean = float(gains.mean())
+    if abs(mean) <= 2 * error:
+        return "alike"
+    return "better" if mean > 0 else "worse"
+
+
+def suspected(task: Task, alone: Floats) -> list[str]:
+    """Warnings: one member is so much better than all others that it may have been trained on these rows, or all have
+    higher probabilities of a class where it is not."""
+    out = _turned_round(task)
+    if task.m < 2 or task.n < _ROWS:
+        return out
+    first, second = np.argsort(alone, kind="stable")[:2].tolist()
+    if alone[first] * _SUSPECT > alone[second]:
+        return out
+    return [
+        *out,
+        f"{name_of(first)} has {task.loss} {task.loss_of(alone[first]):.4g} on these rows, the next best "
+        f"{task.loss_of(alone[second]):.4g}: if it was trained on them, give its out-of-fold predictions",
+    ]
+
+
+def _turned_round(task: Task) -> list[str]:
+    """A warning where every member's one column seems to be the probability of the first class, not of the second."""
+    if task.classes is None or task.predictions[0].shape[1] > 1 or len(np.unique(task.target)) < 2:
+        return []
+    second = task.target[:, 0] == 1
+    for prediction in task.predictions:
+        known = ~np.isnan(prediction[:, 0])
+        if not (known & second).any() or not (known & ~second).any():
+            return []
+        if prediction[known & second, 0].mean() >= prediction[known & ~second, 0].mean():
+            return []
+    first, last = task.classes.tolist()
+    return [
+        f"all members are higher where y is {first!r} than where it is {last!r}, whose probability they are taken for; "
+        f"if they are of {first!r}, say classes={[last, first]!r}"
+    ]

@@ -1,0 +1,308 @@
+"""What models predicted for rows of known answer: read, checked, and put as the losses need it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from kofn.combination.ensembles._losses import OF_CLASSES, row_losses, summed_up
+from kofn.core import checks
+from kofn.core.arrays import Array, Floats, Ints, Mask
+from kofn.core.checks import InputError
+
+# How far probabilities may be from the range [0, 1], and those of a row from the sum 1: half precision rounds so.
+_OUTSIDE, _OFF = 1e-3, 2e-2
+
+
+@dataclass(frozen=True)
+class Task:
+    """Predictions of m members for n rows, and the answers.
+
+    Attributes:
+        loss: what is kept small (`accuracy`: large).
+        predictions: m arrays (n, c) of floats, NaN in whole rows where a member has no prediction.
+        known: (m, n) whether a member has a prediction; None where all have.
+        target: (n, 1) the number of each row's class, or the answer times `unit`.
+        levels: (c,) the quantile that each column predicts, 0.5 elsewhere.
+        classes: the classes in the order of the columns; None of numbers.
+        unit: a power of two that brings numbers near 1, so that no square overflows.
+        flat: the members were (n,) arrays.
+    """
+
+    loss: str
+    predictions: list[Array]
+    known: Mask | None
+    target: Floats
+    levels: Floats
+    classes: Array | None
+    unit: float
+    flat: bool
+
+    @property
+    def n(self) -> int:
+        """The number of rows."""
+        return len(self.target)
+
+    @property
+    def m(self) -> int:
+        """The number of members."""
+        return len(self.predictions)
+
+    def elements(self, rows: Ints) -> Floats:
+        """(m, n, w) what the loss needs of the predictions, of rows in this order; zeros where there are none.
+
+        Of the log loss that is the probability of the true class alone.
+        """
+        width = 1 if self.loss == "log_loss" else self.predictions[0].shape[1]
+        out = np.empty((self.m, len(rows), width))
+        truth = self.target[rows, 0].astype(np.int64) if self.loss == "log_loss" else None
+        for member, prediction in enumerate(self.predictions):
+            if truth is None:
+                np.multiply(prediction[rows], self.unit, out=out[member])
+            elif prediction.shape[1] == 1:
+                chance = prediction[rows, 0]
+                out[member, :, 0] = np.where(truth == 1, chance, 1 - chance)
+            else:
+                out[member, :, 0] = prediction[rows, truth]
+        if self.known is not None:
+            out[~self.known[:, rows]] = 0.0
+        return out
+
+    def blended(self, weights: Floats, rows: Ints | slice = slice(None)) -> Floats:
+        """(n, c) the weighted mean of those members that have a prediction, of the plain mean where none with a weight
+        has one."""
+        known = None if self.known is None else self.known[:, rows]
+        return mean_of_known([prediction[rows] for prediction in self.predictions], known, weights)
+
+    def row_losses(self, weights: Floats, rows: Ints | slice = slice(None)) -> Floats:
+        """(n,) the loss of each row under these weights, in squares of the unit for `rmse`."""
+        return row_losses(self.loss, self.unit * self.blended(weights, rows), self.target[rows], self.levels)
+
+    def loss_of(self, mean: float) -> float:
+        """What people call a mean of row losses."""
+        return summed_up(self.loss, mean) / self.unit
+
+    def single(self, member: int) -> Floats:
+        """(m,) the weights of a member alone."""
+        return np.eye(1, self.m, member)[0]
+
+    def like_the_members(self, blend: Floats) -> Floats:
+        """A blend in the shape that the members came in."""
+        return blend[:, 0] if self.flat else blend
+
+
+def read_task(
+    members: Sequence[Any],
+    y: Any,
+    loss: str | None,
+    quantiles: Any = None,
+    classes: Sequence[Any] | None = None,
+) -> Task:
+    """Check predictions and answers, and settle the loss where none is named.
+
+    Raises:
+        InputError: see the methods that call this.
+    """
+    answers = checks.labels(y, "y")
+    predictions, flat = _read_members(members, len(answers))
+    known = _known(predictions)
+    levels = _levels(quantiles, predictions[0].shape[1])
+    chosen = loss or ("log_loss" if classes is not None else _loss_of(answers, predictions, quantiles))
+    if quantiles is not None and chosen != "pinball":
+        raise InputError(f"quantiles are of loss='pinball', this is loss={chosen!r}; leave quantiles out")
+    if chosen == "pinball" and quantiles is None:
+        raise InputError("loss='pinball' needs quantiles: one in (0, 1) for each column of the members, as [0.1, 0.5]")
+    if chosen in OF_CLASSES:
+        named, target = _class_numbers(answers, predictions[0].shape[1], classes)
+        if (loss or classes is not None) and (chosen != "accuracy" or predictions[0].shape[1] == 1):
+            for member, prediction in enumerate(predictions):
+                _refuse_no_chances(member, prediction, chosen)
+        return Task(chosen, predictions, known, target.astype(np.float64)[:, None], levels, named, 1.0, flat)
+    if classes is not None:
+        raise InputError(f"classes are of {', '.join(OF_CLASSES)}, this is loss={chosen!r}; leave classes out")
+    if answers.dtype.kind not in "biuf":
+        raise InputError(
+            f"y holds text ({checks.shown(answers[0].item())}), which loss={chosen!r} cannot be of; give numbers"
+        )
+    if chosen in ("rmse", "mae") and predictions[0].shape[1] > 1:
+        columns = predictions[0].shape[1]
+        raise InputError(f"members have {columns} columns, loss={chosen!r} is of one number a row; give (n,) arrays")
+    numbers = answers.astype(np.float64)
+    largest = max(float(np.nanmax(np.abs(part), initial=0.0)) for part in (numbers, *predictions))
+    unit = float(np.ldexp(1.0, int(np.clip(-np.frexp(largest)[1], -1000, 1000))))
+    return Task(chosen, predictions, known, unit * numbers[:, None], levels, None, unit, flat)
+
+
+def mean_of_known(predictions: Sequence[Array], known: Mask | None, weights: Floats) -> Floats:
+    """(n, c) the weighted mean of those members that have a prediction, the plain one where none with a weight has."""
+    total = np.zeros(predictions[0].shape)
+    if known is None:
+        for member in np.flatnonzero(weights).tolist():
+            total += weights[member] * predictions[member]
+        return total
+    plain, heard, votes = np.zeros(total.shape), np.zeros(len(total)), np.zeros(len(total))
+    for member, prediction in enumerate(predictions):
+        some = np.where(known[member][:, None], prediction, 0.0)
+        plain, votes = plain + some, votes + known[member]
+        if weights[member]:
+            total, heard = total + weights[member] * some, heard + weights[member] * known[member]
+    heard, votes = heard[:, None], votes[:, None]
+    return np.where(heard > 0, total / np.where(heard > 0, heard, 1), plain / np.maximum(votes, 1))
+
+
+def read_rows(members: Sequence[Any]) -> tuple[list[Array], Mask | None, bool]:
+    """Predictions of rows whose answers are not known: (n, c) arrays, which of them there are, and whether they came
+    as vectors."""
+    n = len(checks.as_array(members[0], name_of(0))) if len(members) else 0
+    predictions, flat = _read_members(members, n)
+    return predictions, _known(predictions, some_silent=True), flat
+
+
+def name_of(member: int) -> str:
+    """`member 'forest'`, or `member 3` where members have no ids."""
+    return f"member {checks.item_key(member)}"
+
+
+def _read_members(members: Sequence[Any], n: int) -> tuple[list[Array], bool]:
+    """The members as (n, c) arrays of floats, and whether they came as vectors."""
+    arrays = []
+    for member, value in enumerate(members):
+        if isinstance(value, str | os.PathLike):
+            raise InputError(
+                f"{name_of(member)} is a path ({checks.shown(value)}); load the predictions, or use kofn combine"
+            )
+        array = checks.as_float(checks.as_array(value, name_of(member)), name_of(member))
+        if array.ndim not in (1, 2) or (array.ndim == 2 and not array.shape[1]):
+            raise InputError(f"{name_of(member)} has shape {array.shape}; give (n,) predictions, or (n, classes)")
+        if len(array) != n:
+            turned = array.ndim == 1 and len(members) == n
+            remedy = "give their transpose, one member a row" if turned else "give one prediction and one answer a row"
+            raise InputError(f"{name_of(member)} has {len(array)} predictions, y has {n} values; {remedy}")
+        arrays.append(array)
+    for member, array in enumerate(arrays):
+        if array.shape != arrays[0].shape:
+            raise InputError(
+                f"{name_of(member)} has {_columns(array)}, {name_of(0)} has {_columns(arrays[0])}; "
+                "give every member the same classes in the same order"
+            )
+        if np.isinf(array).any():
+            row = int(np.argwhere(np.isinf(array))[0][0])
+            raise InputError(f"{name_of(member)} at row {row} is infinite; use NaN where it has no prediction")
+    return [array.reshape(n, -1) for array in arrays], arrays[0].ndim == 1
+
+
+def _columns(array: Array) -> str:
+    return "one column" if array.ndim == 1 or array.shape[1] == 1 else f"{array.shape[1]} columns"
+
+
+def _known(predictions: Sequence[Array], *, some_silent: bool = False) -> Mask | None:
+    """(m, n) which predictions there are; None where all are."""
+    known = np.array([~np.isnan(prediction).any(axis=1) for prediction in predictions])
+    if known.all():
+        return None
+    silent = np.flatnonzero(~known.any(axis=1))
+    if len(silent) and not some_silent:
+        raise InputError(f"{name_of(int(silent[0]))} has no prediction (all NaN); leave it out")
+    unseen = np.flatnonzero(~known.any(axis=0))
+    if len(unseen):
+        more = f" ({len(unseen)} such rows)" if len(unseen) > 1 else ""
+        raise InputError(f"members have no prediction (NaN) of row {unseen[0]}{more}; leave such rows out, of y too")
+    return known
+
+
+def _levels(quantiles: Any, columns: int) -> Floats:
+    if quantiles is None:
+        return np.full(columns, 0.5)
+    levels = checks.as_float(np.atleast_1d(checks.as_array(quantiles, "quantiles")), "quantiles").astype(np.float64)
+    if levels.shape != (columns,):
+        raise InputError(f"quantiles has {levels.size} values, members have {columns} columns; give one a column")
+    if not ((levels > 0) & (levels < 1)).all():
+        raise InputError(f"quantiles={levels.tolist()}: give numbers in (0, 1)")
+    return levels
+
+
+def _loss_of(answers: Array, predictions: Sequence[Array], quantiles: Any) -> str:
+    """The loss that answers and predictions are of: log loss of probabilities, root mean squares of numbers."""
+    if quantiles is not None:
+        return "pinball"
+    chances = all(_are_chances(prediction) for prediction in predictions)
+    columns = predictions[0].shape[1]
+    if answers.dtype.kind in "Ub":
+        for member, prediction in enumerate(predictions if not chances else ()):
+            _refuse_no_chances(member, prediction, "log_loss")
+        return "log_loss"
+    if columns > 1:
+        if chances:
+            return "log_loss"
+        raise InputError(
+            f"members have {columns} columns that are no probabilities of classes; say loss='accuracy' of scores, or "
+            "quantiles=[...] of quantiles"
+        )
+    return "log_loss" if chances and len(np.unique(answers)) == 2 and np.isin(answers, (0, 1)).all() else "rmse"
+
+
+def _are_chances(prediction: Array) -> bool:
+    known = prediction[~np.isnan(prediction).any(axis=1)]
+    within = bool(((known >= -_OUTSIDE) & (known <= 1 + _OUTSIDE)).all())
+    return within and (prediction.shape[1] == 1 or bool((np.abs(known.sum(axis=1) - 1) <= _OFF).all()))
+
+
+def _refuse_no_chances(member: int, prediction: Array, loss: str) -> None:
+    """Refuse what is no probability, naming member and row."""
+    if _are_chances(prediction):
+        return
+    with np.errstate(invalid="ignore"):
+        outside = np.argwhere((prediction < -_OUTSIDE) | (prediction > 1 + _OUTSIDE))
+    if len(outside):
+        row, column = outside[0].tolist()
+        raise InputError(
+            f"{name_of(member)} at row {row} is {prediction[row, column]:.6g}; {loss} is of probabilities in [0, 1] "
+            "(of logits take the softmax)"
+        )
+    with np.errstate(invalid="ignore"):
+        row = int(np.flatnonzero(np.abs(prediction.sum(axis=1) - 1) > _OFF)[0])
+    raise InputError(
+        f"{name_of(member)} at row {row} has probabilities that sum to {prediction[row].sum():.6g}; divide each row by "
+        "its sum"
+    )
+
+
+def _class_numbers(answers: Array, columns: int, classes: Sequence[Any] | None) -> tuple[Array, Ints]:
+    """The classes in the order of the columns, and the number of each row's class."""
+    names, numbers = np.unique(answers, return_inverse=True)
+    whole = names.dtype.kind in "iub" or (names.dtype.kind == "f" and (names == np.rint(names)).all())
+    if names.dtype.kind == "f" and not whole:
+        raise InputError(f"y holds {names[0]:.6g}, which is no class; give classes, or loss='rmse' for numbers")
+    count = max(columns, 2)
+    if classes is not None:
+        return _named_classes(answers, count, classes)
+    if len(names) == count:
+        return names, numbers.astype(np.int64)
+    if whole and names[0] >= 0 and names[-1] < count:
+        return np.arange(count), answers.astype(np.int64)
+    listed = ", ".join(str(name) for name in names[:4].tolist()) + (", ..." if len(names) > 4 else "")
+    if columns == 1:
+        some = "one class" if len(names) == 1 else f"{len(names)} classes"
+        raise InputError(
+            f"y has {some} ({listed}), members have one column; give the probability of each class, or of the second "
+            "of two classes"
+        )
+    raise InputError(
+        f"y has {len(names)} classes ({listed}), members have {columns} columns; name these by classes=[...]"
+    )
+
+
+def _named_classes(answers: Array, count: int, classes: Sequence[Any]) -> tuple[Array, Ints]:
+    names = checks.labels(list(classes), "classes")
+    if len(names) != count or len(np.unique(names)) != count:
+        raise InputError(f"classes has {len(names)} values, members have {count} classes; name each class once")
+    position = {name: number for number, name in enumerate(names.tolist())}
+    numbers = np.array([position.get(answer, -1) for answer in answers.tolist()], np.int64)
+    if (numbers < 0).any():
+        row = int(np.flatnonzero(numbers < 0)[0])
+        raise InputError(f"y at row {row} is {checks.shown(answers[row].item())}, which is none of classes")
+    return names, numbers

@@ -1,0 +1,345 @@
+"""Predictions of models in files and tables: one member a file, or a table with a column a model (and a class)."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kofn.core import checks
+from kofn.core.arrays import Array
+from kofn.core.checks import InputError, load_arrays
+from kofn.core.checks.kinds import frame_kind
+from kofn.io.frames import FrameTable
+from kofn.io.reading import Reading, suffix_of
+from kofn.io.tables import Table
+from kofn.tables.asked import reading_of
+from kofn.tables.read import ARRAYS, is_scores, scores_with_gaps
+from kofn.tables.spelling import speaking_python
+
+# What stands between a model's name and a class in the name of a column.
+_MARKS = "_:.|/- ["
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What models predicted.
+
+    Attributes:
+        names: what the members are called.
+        members: (n,) or (n, c) arrays, NaN where there is no prediction.
+        y: the answers, where a column of the table holds them.
+        ids: (n,) the rows' keys, where a column holds them.
+        id_name: that column.
+        columns: what the columns of a member stand for, where the file says it.
+        source_columns: the table's columns that the members were made of, member by member.
+        groups: (n,) what weights may vary over, where a column holds it.
+    """
+
+    names: tuple[str, ...]
+    members: list[Array]
+    y: Array | None = None
+    ids: Array | None = None
+    id_name: str | None = None
+    columns: tuple[str, ...] | None = None
+    source_columns: tuple[str, ...] = ()
+    groups: Array | None = None
+
+    @property
+    def n(self) -> int:
+        """The number of rows."""
+        return len(self.members[0])
+
+
+def read_predictions(
+    paths: Sequence[str],
+    reading: Reading,
+    *,
+    label: str | None = None,
+    columns: Sequence[str] | None = None,
+    id_column: str | None = None,
+    group_column: str | None = None,
+) -> Predictions:
+    """What the files hold: arrays, one a member (or one with a column each), or tables.
+
+    Args:
+        paths: .npy and .npz files, or tables; one table has a column a model (and class), of several each is a member.
+        reading: how tables of text are read.
+        label: the column of answers, of one of the tables.
+        columns: the columns of predictions, by default every numeric one that is neither label nor id.
+        id_column: the column of keys, by which the rows of several tables are matched.
+        group_column: the column of what weights may vary over; of several tables, of the first that has it.
+
+    Raises:
+        InputError: files of both kinds, or that do not fit together.
+    """
+    kinds = {suffix_of(Path(path)) in ARRAYS for path in paths}
+    if kinds == {True}:
+        named = {"--label": label, "--id": id_column, "--columns": columns, "--group": group_column}
+        typed = next((flag for flag, value in named.items() if value is not None), None)
+        if typed is not None:
+            raise InputError(f"{typed} names a column, arrays have none; give --label a file of one answer a row")
+        return _of_arrays(paths)
+    if kinds != {False}:
+        raise InputError("give arrays or tables of predictions, not both; save one kind as the other")
+    tables = [Table.open(path, reading) for path in paths]
+    holder = next((table for table in tables if group_column is not None and group_column in table.columns), tables[0])
+    groups = None if group_column is None else holder.labels(holder.require(group_column))
+    others = {name for name in (label, id_column, group_column) if name is not None}
+    if len(tables) == 1:
+        read = of_table(tables[0], label=label, columns=columns, id_column=id_column, others=others)
+    else:
+        read = _of_tables(tables, label=label, columns=columns, id_column=id_column, others=others)
+    return dataclasses.replace(read, groups=groups)
+
+
+def read_answers(path: str, reading: Reading, ids: Array | None, id_name: str | None) -> Array:
+    """The answers of a file: an array, or a table of one column beside the ids, by which its rows are matched."""
+    if suffix_of(Path(path)) in ARRAYS:
+        answers = load_arrays(path)
+        if isinstance(answers, Mapping):
+            if len(answers) != 1:
+                raise InputError(f"--label {path} holds {len(answers)} arrays; give one, or an .npy file")
+            answers = next(iter(answers.values()))
+        return np.asarray(answers).reshape(len(answers)) if answers.ndim == 2 and answers.shape[1] == 1 else answers
+    table = Table.open(path, reading)
+    others = [name for name in table.columns if name != id_name]
+    if len(others) != 1:
+        raise InputError(
+            f"--label {path} has {len(others)} columns ({', '.join(others[:4])}); keep the one of the answers"
+            + ("" if id_name is not None else ", and the ids' with --id")
+        )
+    answers = answers_of(table, others[0])
+    if ids is None or id_name is None or id_name not in table.columns:
+        return answers
+    return answers[_positions(table.ids(id_name), ids, path)]
+
+
+def of_table(
+    table: Table,
+    *,
+    label: str | None,
+    columns: Sequence[str] | None,
+    id_column: str | None,
+    others: Collection[str],
+) -> Predictions:
+    """The members of one table: a column each, or one for each class, named as `forest_yes`, `forest_no`; columns in
+    `others` are no predictions."""
+    names = list(columns or (name for name in table.columns if name not in others and is_scores(table, name)))
+    if not names:
+        raise InputError(f"{table.path} has no numeric columns to take as predictions; name them with --columns")
+    y = None if label is None else answers_of(table, label)
+    ids = None if id_column is None else table.ids(id_column)
+    values = {name: scores_with_gaps(table, name) for name in names}
+    grouped = None if y is None else _by_class(names, [str(name) for name in np.unique(y).tolist()])
+    if grouped is None:
+        return Predictions(tuple(names), [values[name] for name in names], y, ids, id_column, None, tuple(names))
+    return _grouped(values, *grouped, y, ids, id_column)
+
+
+def _grouped(
+    values: Mapping[str, Array],
+    stems: Mapping[str, Sequence[str]],
+    classes: tuple[str, ...],
+    y: Array | None,
+    ids: Array | None,
+    id_name: str | None,
+) -> Predictions:
+    """Members of a column a class."""
+    members = [np.stack([values[name] for name in names], axis=1) for names in stems.values()]
+    columns = tuple(name for names in stems.values() for name in names)
+    return Predictions(tuple(stems), members, y, ids, id_name, classes, columns)
+
+
+def answers_of(table: Table, label: str) -> Array:
+    """A column of answers: numbers as numbers, else names of classes."""
+    return table.numbers(label) if is_scores(table, label) else table.labels(label)
+
+
+def _of_arrays(paths: Sequence[str]) -> Predictions:
+    if len(paths) > 1 and any(suffix_of(Path(path)) == ".npz" for path in paths):
+        raise InputError("give one .npz archive, an array a member, or .npy files")
+    loaded = [load_arrays(path) for path in paths]
+    if isinstance(loaded[0], Mapping):
+        return Predictions(tuple(loaded[0]), [np.asarray(array) for array in loaded[0].values()])
+    if len(loaded) > 1:
+        return Predictions(_short(paths), loaded)
+    array = loaded[0]
+    if array.ndim == 3:
+        return Predictions(tuple(str(member) for member in range(len(array))), list(array))
+    if array.ndim != 2:
+        raise InputError(f"{paths[0]} has shape {array.shape}, one member; give several files, or a column a member")
+    return Predictions(tuple(str(column) for column in range(array.shape[1])), list(array.T))
+
+
+def _of_tables(
+    tables: Sequence[Table],
+    *,
+    label: str | None,
+    columns: Sequence[str] | None,
+    id_column: str | None,
+    others: Collection[str],
+) -> Predictions:
+    """Members of one table each: their numeric columns, in one order, rows matched by id."""
+    holder = next((table for table in tables if label is not None and label in table.columns), None)
+    if label is not None and holder is None:
+        raise InputError(
+            f"--label {label!r}: none of the {len(tables)} tables has such a column, and no file is called so"
+        )
+    base = holder or tables[0]
+    ids = None if id_column is None else base.ids(base.require(id_column))
+    if ids is not None and id_column is not None and holder is None and len(others) == 1:
+        # No table has what goes with the rows, so any of them may add some.
+        keys = [key for table in tables for key in table.ids(table.require(id_column)).tolist()]
+        ids = np.array(list(dict.fromkeys(keys)))
+    y = None if holder is None or label is None else answers_of(holder, label)
+    members: list[Array] = []
+    order: list[str] | None = None
+    for table in tables:
+        names = list(columns or (name for name in table.columns if name not in others and is_scores(table, name)))
+        if not names:
+            raise InputError(f"{table.path} has no numeric column of predictions; name it with --columns")
+        if order is not None and len(names) > 1 and set(names) == set(order):
+            names = order
+        order = order or names
+        values = np.stack([scores_with_gaps(table, name) for name in names], axis=1)
+        values = values[:, 0] if len(names) == 1 else values
+        if ids is None and len(values) != base.n:
+            raise InputError(f"{table.path} has {len(values)} rows, {base.path} {base.n}; match them by --id COL")
+        if ids is not None and id_column is not None:
+            values = _matched(values, table.ids(table.require(id_column)), ids, str(table.path))
+        members.append(values)
+    stems = _short([str(table.path) for table in tables])
+    return Predictions(stems, members, y, ids, id_column, tuple(order) if order and len(order) > 1 else None)
+
+
+def _matched(values: Array, keys: Array, ids: Array, path: str) -> Array:
+    """The rows of a member in the order of the ids, NaN for an id that it has no prediction of."""
+    row = _row_of(keys, path)
+    strange = next((key for key in row if key not in set(ids.tolist())), None)
+    if strange is not None:
+        raise InputError(f"{path} has a prediction of {strange!r}, which is no id of the first table; take it out")
+    out = np.full((len(ids), *values.shape[1:]), np.nan)
+    for position, key in enumerate(ids.tolist()):
+        if key in row:
+            out[position] = values[row[key]]
+    return out
+
+
+def _positions(keys: Array, ids: Array, path: str) -> Array:
+    row = _row_of(keys, path)
+    missing = next((key for key in ids.tolist() if key not in row), None)
+    if missing is not None:
+        raise InputError(f"{path} has no answer of {missing!r}; give one, or take the row out of the predictions")
+    return np.array([row[key] for key in ids.tolist()], np.int64)
+
+
+def _row_of(keys: Array, path: str) -> dict[Any, int]:
+    row = {key: position for position, key in enumerate(keys.tolist())}
+    if len(row) < len(keys):
+        twice = next(key for position, key in enumerate(keys.tolist()) if row[key] != position)
+        raise InputError(f"{path} has the id {twice!r} twice; average its predictions, or keep one")
+    return row
+
+
+def _short(paths: Sequence[str]) -> tuple[str, ...]:
+    """The files' names without what all of them begin and end with."""
+    stems = [Path(path).name.partition(".")[0] for path in paths]
+    if len(set(stems)) < len(stems):
+        return tuple(map(str, paths))
+    before, after = _shared(stems), _shared([stem[::-1] for stem in stems])
+    # Numbers keep all their digits, and words what they begin with.
+    while before and any(stem[before - 1].isalnum() for stem in stems):
+        before -= 1
+    while after and any(stem[len(stem) - after].isalnum() for stem in stems):
+        after -= 1
+    short = [stem[before : len(stem) - after] for stem in stems]
+    return tuple(short if all(short) and len(set(short)) == len(short) else stems)
+
+
+def _shared(stems: Sequence[str]) -> int:
+    """With how many characters all of them begin alike."""
+    columns = zip(*stems, strict=False)
+    return sum(1 for _ in itertools.takewhile(lambda column: len(set(column)) == 1, columns))
+
+
+def _by_class(names: Sequence[str], classes: Sequence[str]) -> tuple[dict[str, list[str]], tuple[str, ...]] | None:
+    """The columns of each model in the order of the classes; None where they are not named after classes.
+
+    Raises:
+        InputError: some models have a column for every class and others lack one.
+    """
+    if len(classes) < 2:
+        return None
+    stems: dict[str, dict[str, str]] = {}
+    for name in names:
+        ends = [label for label in classes if name.removesuffix("]").endswith(label)]
+        split = [(name.removesuffix("]")[: -len(label)], label) for label in ends]
+        split = [(stem[:-1], label) for stem, label in split if len(stem) > 1 and stem[-1] in _MARKS]
+        if not split:
+            return None
+        stem, label = min(split, key=lambda part: len(part[0]))
+        stems.setdefault(stem, {})[label] = name
+    whole = [stem for stem, of_class in stems.items() if len(of_class) == len(classes)]
+    if not whole:
+        return None
+    for stem, of_class in stems.items():
+        lacking = next((label for label in classes if label not in of_class), None)
+        if lacking is not None:
+            raise InputError(
+                f"model {stem!r} has no column of class {lacking!r}, model {whole[0]!r} has; give every model all "
+                "classes, or name the columns with --columns"
+            )
+    return {stem: [of_class[label] for label in classes] for stem, of_class in stems.items()}, tuple(classes)
+
+
+def asks_for_a_blend(given: Mapping[str, Any]) -> bool:
+    """Whether `members` is a table of predictions, whose answers are `y`."""
+    return given.get("y") is not None and frame_kind(given.get("members")) is not None
+
+
+def blend(run: Callable[..., Any], method: Any, options: Mapping[str, Any], given: Mapping[str, Any]) -> Any:
+    """The blend of a table's columns of predictions, as for the command; members are called as their columns.
+
+    Raises:
+        InputError: a table that cannot be read, or without columns of predictions.
+    """
+    return speaking_python(lambda: _blended(run, method, options, dict(given)))
+
+
+def _blended(run: Callable[..., Any], method: Any, options: Mapping[str, Any], words: dict[str, Any]) -> Any:
+    source, columns, y = words.pop("members"), words.pop("columns", None), words.pop("y")
+    if isinstance(source, Mapping) and any(np.ndim(member) == 2 for member in source.values()):
+        return run(method=method, options=dict(options), members=list(source.values()), y=y, ids=list(source), **words)
+    reading = reading_of(words)
+    with checks.reading("members", source):
+        table: Table = Table.open(source, reading) if frame_kind(source) == "file" else FrameTable(source, reading, {})
+    if isinstance(table, FrameTable):
+        table.path = Path("members")
+    named = None if columns is None else table.named((columns,) if isinstance(columns, str) else tuple(columns))
+    label = table.require(y) if isinstance(y, str) else None
+    keys = words.pop("ids", None)
+    id_column = table.require(keys) if isinstance(keys, str) else None
+    if isinstance(words.get("groups"), str):
+        group_column = table.require(words["groups"])
+        words["groups"] = table.labels(group_column)
+    else:
+        group_column = None
+    others = {name for name in (label, id_column, group_column) if name is not None}
+    read = of_table(table, label=label, columns=named, id_column=id_column, others=others)
+    if label is None:
+        read = of_classes_in(read, checks.labels(y, "y"))
+    return run(method=method, options=dict(options), members=read.members, y=read.y, ids=read.names, **words)
+
+
+def of_classes_in(read: Predictions, y: Array) -> Predictions:
+    """The same with answers from elsewhere, by whose classes the columns are told apart."""
+    grouped = _by_class(read.names, [str(name) for name in np.unique(y).tolist()])
+    if grouped is None:
+        return dataclasses.replace(read, y=y)
+    return _grouped(dict(zip(read.names, read.members, strict=True)), *grouped, y, read.ids, read.id_name)

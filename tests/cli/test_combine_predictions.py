@@ -1,0 +1,155 @@
+"""`kofn combine` of predictions: arrays, tables, answers from columns and files, other rows, refusals."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from command_line import refused
+from command_line import run as ran
+
+from kofn.combination import ensemble_selection
+
+Call = Callable[..., str]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Call:
+    """Run `kofn combine`, which must succeed, and give what it prints."""
+
+    def call(*words: object) -> str:
+        code, out, err = ran(capsys, "combine", *words)
+        assert code == 0, (out, err)
+        return out
+
+    return call
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Predictions of two classes by three models, and of other rows, as arrays and as a table."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, 90)
+    chance = {
+        name: 1 / (1 + np.exp(-(2 * y - 1) * size + rng.normal(size=90)))
+        for name, size in zip("abc", (2, 1, 0.3), strict=True)
+    }
+    for name, values in chance.items():
+        np.save(f"preds_{name}.npy", values)
+        np.save(f"test_{name}.npy", values[:7])
+    np.save("y.npy", y)
+    names = np.array(["no", "yes"])[y]
+    pl.DataFrame({"row": [f"r{i}" for i in range(90)], **chance, "label": names}).write_csv("oof.csv")
+    pl.DataFrame(
+        {
+            f"{model}_{name}": values if name == "yes" else 1 - values
+            for model, values in chance.items()
+            for name in ("yes", "no")
+        }
+        | {"label": names}
+    ).write_parquet("by_class.parquet")
+    return tmp_path
+
+
+ARRAYS = ("preds_a.npy", "preds_b.npy", "preds_c.npy")
+
+
+def expected(folder: Path) -> np.ndarray:
+    members = [np.load(folder / name) for name in ARRAYS]
+    return np.asarray(ensemble_selection(members, y=np.load(folder / "y.npy"), k=2, seed=0).result)
+
+
+def test_arrays_into_an_array_and_into_a_table(folder: Path, run: Call) -> None:
+    done = run(*ARRAYS, "--labels", "y.npy", "--method", "ensemble_selection", "-k", 2, "--seed", 0, "-o", "blend.npy")
+    np.testing.assert_array_equal(np.load("blend.npy"), expected(folder))
+    assert "of 3 models, blended" in done
+    assert "log_loss on rows that did not choose (5 folds): blend" in done
+    assert "not surely better than the best model (a alone may do as well)" in done
+    run("preds_*.npy", "--labels", "y.npy", "-k", 2, "--seed", 0, "-o", "blend.csv")
+    np.testing.assert_allclose(pl.read_csv("blend.csv")["prediction"].to_numpy(), expected(folder))
+
+
+def test_a_table_with_a_column_a_model(folder: Path, run: Call) -> None:
+    done = run("oof.csv", "--id", "row", "--label", "label", "-k", 2, "--seed", 0, "-o", "blend.csv", "--json")
+    answer = json.loads(done)
+    assert [row["member"] for row in answer["members"]] == ["a", "b", "c"]
+    assert answer["held_out"]["folds"] == 5
+    written = pl.read_csv("blend.csv")
+    assert written["row"].to_list()[:2] == ["r0", "r1"]
+    np.testing.assert_allclose(written["prediction"].to_numpy(), expected(folder))
+
+
+def test_columns_named_after_classes(folder: Path, run: Call) -> None:
+    run("by_class.parquet", "--label", "label", "-k", 2, "--seed", 0, "-o", "blend.csv", "--apply", "by_class.parquet")
+    written = pl.read_csv("blend.csv")
+    assert written.columns == ["row", "no", "yes"]
+    np.testing.assert_allclose(written["yes"].to_numpy(), expected(folder))
+
+
+def test_other_rows_get_the_blend(folder: Path, run: Call, capsys: pytest.CaptureFixture[str]) -> None:
+    words = (*ARRAYS, "--label", "y.npy", "-k", "2", "--seed", "0")
+    done = run(*words, "--apply", "test_*.npy", "-o", "blend.npy")
+    assert "blend of 7 other rows -> blend.npy" in done
+    np.testing.assert_allclose(np.load("blend.npy"), expected(folder)[:7])
+    few = refused(capsys, "combine", *words, "--apply", "test_a.npy", "--apply", "test_b.npy")
+    assert "--apply has 2 members, the predictions 3" in few
+
+
+def test_weights_that_vary_by_a_column_and_a_fixed_mean(folder: Path, run: Call) -> None:
+    rng = np.random.default_rng(1)
+    step, y = np.tile([1, 2], 100), rng.normal(size=200)
+    noise = {name: np.where(step == own, 0.1, 1.0) * rng.normal(size=200) for name, own in (("p", 1), ("q", 2))}
+    pl.DataFrame({"step": step, **{name: y + off for name, off in noise.items()}, "y": y}).write_csv("h.csv")
+    done = run(
+        "h.csv", "--label", "y", "--group", "step", "-m", "stacking", "--seed", 0, "--apply", "h.csv", "-o", "o.csv"
+    )
+    assert "weights are means over 2 parts of the rows" in done
+    assert np.abs(pl.read_csv("o.csv")["prediction"].to_numpy() - y).mean() < 0.15
+    run(*ARRAYS, "--weights", "2,1,1", "-o", "mean.npy")
+    parts = [np.load(folder / name) for name in ARRAYS]
+    np.testing.assert_allclose(np.load("mean.npy"), 0.5 * parts[0] + 0.25 * parts[1] + 0.25 * parts[2])
+
+
+def test_tables_of_one_model_each_are_matched_by_id(
+    folder: Path, run: Call, capsys: pytest.CaptureFixture[str]
+) -> None:
+    y = np.load("y.npy")
+    for name in "ab":
+        kept = np.arange(90) if name == "a" else np.arange(89, 4, -1)
+        pl.DataFrame({"id": kept, "p": np.load(f"preds_{name}.npy")[kept]}).write_csv(f"one_{name}.csv")
+    pl.DataFrame({"id": np.arange(90), "truth": y}).write_csv("truth.csv")
+    words = ("one_a.csv", "one_b.csv", "--id", "id", "--seed", "0", "-o", "blend.csv")
+    run(*words, "--label", "truth.csv")
+    members = [np.load("preds_a.npy"), np.where(np.arange(90) < 5, np.nan, np.load("preds_b.npy"))]
+    np.testing.assert_allclose(
+        pl.read_csv("blend.csv")["prediction"].to_numpy(), ensemble_selection(members, y=y, seed=0).result
+    )
+    pl.DataFrame({"id": np.arange(80), "truth": y[:80]}).write_csv("truth.csv")
+    assert "truth.csv has no answer of 80" in refused(capsys, "combine", *words, "--label", "truth.csv")
+
+
+REFUSED = {
+    "a base": ((*ARRAYS, "--label", "y.npy", "--base", "x"), "--base is not of predictions; leave it out"),
+    "k without answers": ((*ARRAYS, "-k", "2"), "-k is of predictions, which are held against answers"),
+    "answers among the members": (
+        ("preds_a.npy", "y.npy", "--label", "y.npy"),
+        "y.npy is --label and among the members",
+    ),
+    "both kinds": (("preds_a.npy", "oof.csv", "--label", "y.npy"), "give arrays or tables of predictions, not both"),
+    "a column of arrays": ((*ARRAYS, "--label", "label"), "--label names a column, arrays have none"),
+    "no such column": (("oof.csv", "--label", "lable"), "has no column 'lable'"),
+    "no predictions": (("oof.csv", "--label", "label", "--columns", "label"), "label"),
+    "other lengths": (("preds_a.npy", "test_b.npy", "--label", "y.npy"), "member 'test_b' has 7 predictions, y has 90"),
+    "checkpoints": (("a.safetensors", "--label", "y.npy"), "a.safetensors holds no predictions"),
+}
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize(("words", "says"), REFUSED.values(), ids=REFUSED)
+def test_refusals(words: tuple[str, ...], says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert says in refused(capsys, "combine", *words)
