@@ -19,6 +19,9 @@ PLAIN: dict[str, Any] = {
     "distances": DISTANCES,
     "similarity": 10.0 - DISTANCES,
     "scores": np.array([3.0, 1.0, 2.0, 5.0, 4.0, 0.5]),
+    "scores not negative": np.array([3.0, 1.0, 0.0, 5.0, 4.0, 0.5]),
+    "scores rates": np.array([0.3, 1.0, 0.0, 0.5, 0.45, 0.75]),
+    "bounds": (0, 4),
     "assign scores": np.arange(18.0).reshape(6, 3) % 7,
     "curves": np.array([[9.0, 4.0, 1.0]] * N),
     "margins": (np.ones(N), np.full(3, 2.0)),
@@ -157,6 +160,16 @@ HOSTILE: dict[str, Bad] = {
         **VECTOR,
         "masked": (lambda v: put(v, 0, -np.inf), "@ at row 0 is infinite"),
         "by bin": (lambda v: np.ones((N, 2)), "@ has shape (6, 2); give one score an item"),
+    },
+    "bounds": {
+        "a number": (lambda v: 3, "@=3: give (least, most)"),
+        "three": (lambda v: (1, 2, 3), "@=(1, 2, 3): give (least, most)"),
+        "text": (lambda v: "18", "@='18': give (least, most)"),
+        "negative": (lambda v: (-1, 4), "@: the least=-1: it must be >= 0"),
+        "infinite": (lambda v: (0, np.inf), "@: the most=inf: give a finite number"),
+        "another length": (lambda v: (0, [4, 4]), "@: the most has 2 values for 6 items"),
+        "crossed": (lambda v: ([5] * N, [4] * N), "@ at row 0: the least is 5, the most 4"),
+        "fractions": (lambda v: (0, 2.5), "@: the most at row 0 is 2.5; give whole numbers"),
     },
     "assign scores": {
         "NaN": (lambda v: put(v, (2, 1), np.nan), "@ at row 2, column 1 is nan"),
@@ -347,6 +360,15 @@ def without(bad: Bad, *names: str) -> Bad:
 # By kind: what else is bad of such values, and what is not.
 HOSTILE |= {
     "scores table": HOSTILE["assign scores"],
+    "scores not negative": {
+        **HOSTILE["scores"],
+        "negative": (lambda v: put(v, 3, -0.5), "@ at row 3 is -0.5"),
+    },
+    "scores rates": {
+        **HOSTILE["scores"],
+        "percent": (lambda v: put(v, 3, 50.0), "@ at row 3 is 50; give success rates from 0 to 1"),
+        "negative": (lambda v: put(v, 3, -0.5), "@ at row 3 is -0.5"),
+    },
     "scores vector or table": without(HOSTILE["scores"], "by bin"),
     "per_item any": COUNT,
     "costs entry": {

@@ -18,10 +18,11 @@ _TIGHT = 1e-9
 @law("duality", verbs=("allocate",))
 def duality(case: Case) -> bool:
     """At every price the Lagrangian bounds the value, and a proven optimum never worsens with a larger budget."""
-    plan, ask = case.plan, Levels.of(case)
+    plan = case.plan
     if plan.objective != "curves":
         # A loss that the items bring about together is no sum over their curves.
         return False
+    ask = Levels.of(case)
     worth, costs, value = _worth(ask), ask.costs.astype(np.float64), _up(ask) * plan.value
     slack = _TIGHT * max(float(np.abs(np.where(np.isfinite(worth), worth, 0.0)).max(axis=1).sum()), 1e-300)
     if plan.price is None or not plan.price >= 0:

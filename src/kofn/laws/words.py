@@ -143,6 +143,10 @@ def from_table(name: str, table: Floats, weights: Floats, kind: str) -> SetFunct
     return SetFunction(name, value, many, scale, kind in ("sum", "most"), None if kind == "sum" else True)
 
 
+# Objectives of plans whose amounts are levels of the curves.
+OF_LEVELS = ("curves", "weighted_error", "score_of_levels")
+
+
 @dataclass(frozen=True)
 class Levels:
     """What `allocate` was asked: worth and exact cost of each level of each item, and the budget."""
