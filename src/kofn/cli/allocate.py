@@ -11,6 +11,7 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
+from kofn.cli import allocate_items
 from kofn.cli import arguments as words
 from kofn.cli.arguments import NUMBER, NUMBERS, flag
 from kofn.cli.estimate import say_beforehand
@@ -72,9 +73,20 @@ class AllocateArguments(VerbArguments):
     sense: str | None
     budget: float | None
     mean_budget: float | None
+    score_column: str | None = None
+    cost_column: str | None = None
+    weight_column: str | None = None
+    least: float | None = None
+    most: float | None = None
 
 
-@click.command("allocate", cls=VerbCommand, verb="allocate", sections=(CURVES, BUDGET, *ANSWER), short_help="Share.")
+@click.command(
+    "allocate",
+    cls=VerbCommand,
+    verb="allocate",
+    sections=(CURVES, allocate_items.ITEMS, BUDGET, *ANSWER),
+    short_help="Share.",
+)
 @click.argument("file", metavar="FILE")
 @click.pass_obj
 def command(typed: Sequence[str], file: str, **values: Any) -> None:
@@ -82,22 +94,28 @@ def command(typed: Sequence[str], file: str, **values: Any) -> None:
 
     \b
     kofn allocate curves.csv --id layer --size params --levels 2,3,4,8 --mean-budget 4 -o bits.csv
+    kofn allocate prompts.csv --id prompt --score pass_rate -m rollout_knapsack --budget 8000 -o rollouts.csv
     """
     arguments = AllocateArguments.of(typed, values)
     check_outputs(arguments, [file])
     table = Table.open(file, arguments.reading)
     arguments = arguments.named_in(table)
-    curves = read_curves(table, arguments)
-    call = arguments.given("budget") | {"curves": curves.values}
+    curves = None
+    call = arguments.given("budget") | allocate_items.words_of(table, arguments)
+    if arguments.score_column is None:
+        curves = read_curves(table, arguments)
+        call["curves"] = curves.values
+    else:
+        allocate_items.refuse_without_a_method(arguments)
     if arguments.id_column:
         call["ids"] = table.ids(arguments.id_column)
-    if curves.values.ndim == 2:
+    if curves is not None and curves.values.ndim == 2:
         # Here the item is known by its name; what else is wrong, the method says.
         forbidden_levels(curves.values, arguments.sense or "min", call.get("ids"))
-    options = arguments.options
+    options = allocate_items.with_columns(table, arguments)
     if arguments.levels:
         options["levels"] = [int(level) if level.is_integer() else level for level in arguments.levels]
-    elif curves.levels is not None:
+    elif curves is not None and curves.levels is not None:
         options["levels"] = curves.levels
     if arguments.size_column:
         options["sizes"] = table.numbers(arguments.size_column)
@@ -136,9 +154,7 @@ def read_curves(table: Table, arguments: AllocateArguments) -> Curves:
         InputError: no such column, or one of numbers whose name is not like those of the levels.
     """
     names = arguments.columns or tuple(
-        name
-        for name in table.columns
-        if name not in {arguments.id_column, arguments.size_column} and _is_level(table, name)
+        name for name in table.columns if name not in _of_items(arguments) and _is_level(table, name)
     )
     if arguments.columns is None and arguments.levels:
         column_of = {amount_of(name): name for name in names}
@@ -157,6 +173,13 @@ def read_curves(table: Table, arguments: AllocateArguments) -> Curves:
         return Curves(_side_by_side(table, names, arguments), names)
     names = tuple(sorted(names, key=lambda name: amounts[name]))
     return Curves(_side_by_side(table, names, arguments), names, [amounts[name] for name in names])
+
+
+def _of_items(arguments: AllocateArguments) -> set[str | None]:
+    """The columns that hold something else than curves."""
+    own = arguments.options.values()
+    known = {arguments.id_column, arguments.size_column, arguments.cost_column, arguments.weight_column}
+    return known | {value for value in own if isinstance(value, str)}
 
 
 def _is_level(table: Table, name: str) -> bool:
@@ -201,11 +224,13 @@ def _levels(arguments: AllocateArguments, curves: Curves) -> str:
     return f"levels {amounts}: column{'s' if len(shown) > 1 else ''} {', '.join(shown)}"
 
 
-def render(plan: Allocation, arguments: AllocateArguments, curves: Curves) -> str:
+def render(plan: Allocation, arguments: AllocateArguments, curves: Curves | None) -> str:
     """The answer for people."""
     used, budget = plan.used.get("budget"), plan.budget.get("budget")
     lines = [f"{plan.method}: {plan.n} items, value {plan.value:.6g} ({plan.status}), used {used:,} of {budget:,}"]
-    lines.append(_levels(arguments, curves))
+    lines += allocate_items.beside(plan)
+    if curves is not None:
+        lines.append(_levels(arguments, curves))
     if plan.price is not None:
         lines.append(f"price: one more unit of budget is worth about {plan.price:.4g}")
     if arguments.output:

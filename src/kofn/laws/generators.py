@@ -281,7 +281,9 @@ def _share(draw: Draw, entry: Entry, n: int, given: dict[str, Any], options: dic
     sized = "sizes" in entry.options and draw(st.booleans())
     prices: NDArray[Any] = np.ones(n, np.int64)
     if "costs" in words or sized:
-        prices = np.array(draw(st.lists(st.integers(1, 4), min_size=n, max_size=n))) * draw(st.sampled_from((1, 1, 0.1)))
+        prices = np.array(draw(st.lists(st.integers(1, 4), min_size=n, max_size=n))) * draw(
+            st.sampled_from((1, 1, 0.1))
+        )
         given.update({"costs": prices} if "costs" in words else {})
         options.update({"sizes": prices} if sized else {})
     if "weights" in words:

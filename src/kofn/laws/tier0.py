@@ -244,7 +244,10 @@ def _held_counts(case: Case) -> list[str]:
     plan, wrong = case.plan, []
     prices = np.asarray(case.words.get("costs", case.options.get("sizes", np.ones(case.n, np.int64))))
     amounts = plan.amounts.tolist()
-    spent = sum((Fraction(price) * Fraction(amount) for price, amount in zip(prices.tolist(), amounts, strict=True)), Fraction(0))
+    spent = sum(
+        (Fraction(price) * Fraction(amount) for price, amount in zip(prices.tolist(), amounts, strict=True)),
+        Fraction(0),
+    )
     if "budget" in case.words:
         budget = Fraction(case.words["budget"])
     else:

@@ -35,50 +35,66 @@ class GroupBudgets:
     value: float
 
 
-def group_budgets(
-    X: Floats, metric: str, most: Ints, budget: int, k: int, objective: str | Objective | None
-) -> GroupBudgets:
+def group_budgets(X: Floats, most: Ints, budget: int, k: int, objective: str) -> GroupBudgets:
     """Share a budget over the k groups of a greedy order, by the second-order Taylor softmax of their gains.
 
     Args:
-        X: (m, d) a vector for each group.
-        metric: how alike two groups are; "cosine" counts opposite ones as not alike, as it counts those at right angles.
+        X: (m, d) a vector for each group; two are as alike as their cosine, 0 where it is negative.
         most: (m,) rows that each group has.
         budget: rows in all.
         k: groups to keep, at most.
-        objective: a name of `kofn.objectives` or an object; default graph cut, as in the paper.
+        objective: what the order maximises, a name of `kofn.objectives`.
 
     Raises:
         InfeasibleError: the groups kept have fewer rows than the budget.
         InputError: an objective that is not submodular.
     """
-    requested = objective or OF_TASKS
-    built = base.build(requested, _sources(X, metric, requested))
-    if not built.submodular:
-        raise InputError(f"objective={shown(objective)} is not submodular; name one that is, such as {OF_TASKS}")
+    submodular("task_objective", objective)
+    built = base.build(objective, _sources(X, objective))
     order, gains = _greedy(built, len(most), k)
     value = float(built.value(order))
     room = most[order]
     if room.sum() < budget:
         raise InfeasibleError(
-            f"budget={budget:,}: the {len(order)} groups kept have {int(room.sum()):,} rows, {budget - room.sum():,} too "
-            "few; keep more groups or lower the budget"
+            f"budget={budget:,}: the {len(order)} groups kept have {int(room.sum()):,} rows, {budget - room.sum():,} "
+            "too few; keep more groups or lower the budget"
         )
     counts = np.zeros(len(most), np.int64)
     counts[order] = _shared(1 + gains + gains**2 / 2, room, budget)
     return GroupBudgets(counts, order, gains, value)
 
 
-def _sources(X: Floats, metric: str, objective: str | Objective) -> dict[str, Any]:
+def submodular(name: str, objective: str) -> None:
+    """Refuse an objective that a greedy order cannot be made by.
+
+    Raises:
+        InputError: it is not known, not submodular, or reads no rows.
+    """
+    try:
+        terms = base.parse(objective, base.GREEDY)
+    except InputError as error:
+        raise InputError(str(error).replace("objective", name, 1)) from None
+    for term in terms:
+        known = base.OBJECTIVES[term.name]
+        if not known.submodular or not {"X", "similarity"} & set(known.sources):
+            raise InputError(
+                f"{name}={shown(objective)}: {term.name} is no submodular function of rows; try {OF_TASKS}"
+            )
+
+
+def _sources(X: Floats, objective: str) -> dict[str, Any]:
     """What the objective is built from: the groups' similarities where it reads them, else their vectors."""
     m = len(X)
-    if metric != "cosine" or not isinstance(objective, str) or "similarity" not in base.words_of(objective):
-        return {"X": X, "metric": metric}
+    if "similarity" not in base.words_of(objective):
+        return {"X": X}
     if m > _MOST_GROUPS:
         raise InputError(f"{m:,} groups make {m * m:,} similarities; give at most {_MOST_GROUPS:,}, or join some")
     rows = np.asarray(X, np.float64)
+    # By the largest entry first, so that no square is beyond what numbers hold.
+    largest = np.abs(rows).max(axis=1, keepdims=True, initial=0.0)
+    rows = np.divide(rows, largest, out=np.zeros(rows.shape), where=largest > 0)
     length = np.sqrt((rows * rows).sum(axis=1, keepdims=True))
-    rows = np.divide(rows, length, out=np.zeros(rows.shape), where=length > 0)
+    rows = np.divide(rows, length, out=rows, where=length > 0)
     alike = np.maximum(rows @ rows.T, 0.0)
     # A row of zeros is like nothing but itself.
     np.fill_diagonal(alike, 1.0)

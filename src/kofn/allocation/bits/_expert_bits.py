@@ -97,7 +97,8 @@ def expert_bits(
     """
     n, width = curves.shape
     amounts: Any = np.arange(1, width + 1) if levels is None else levels
-    if np.nanmin(curves) < 0:
+    checks.forbidden_levels(curves, "min")
+    if curves.min() < 0:
         row, column = np.argwhere(curves < 0)[0]
         raise InputError(f"curves at row {row}, column {column} is {curves[row, column]:g}; give errors >= 0")
     powers = (("alpha", alpha, 0.0), ("beta", beta, 0.0), ("gamma", gamma, 1e-3))
@@ -135,7 +136,9 @@ def _with_counts(
 ) -> Allocation:
     """The plan with so many experts of each width in each block, by an integer program where it has fewer."""
     scale, bits = sizes_and_levels(loss, sizes, levels)
-    counts = {_width(width, bits): checks.count(number, f"at_least[{width!r}]", least=0) for width, number in at_least.items()}
+    counts = {
+        _width(width, bits): checks.count(number, f"at_least[{width!r}]", least=0) for width, number in at_least.items()
+    }
     blocks = np.zeros(len(loss), np.int64) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
     if _met(plan.amounts, blocks, counts):
         return plan

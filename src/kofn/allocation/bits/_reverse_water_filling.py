@@ -25,7 +25,7 @@ _MOST_ERROR = 1e300
 
 @method(
     "allocate",
-    draws=Draw(kinds={"scores": "not negative"}, plain={"budget": 30}),
+    draws=Draw(kinds={"scores": "not negative"}, plain={"budget": 30}, silent=("duality",)),
     cost="O(n) for fractions of bits, O(n log n) for whole ones",
     exact="optimal; for whole bits of groups of unlike sizes within one bit of one group of the optimum, with a bound",
     paper=(115, "cover2006", "bitran1981"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -11,12 +11,16 @@ from kofn.core.checks import InputError
 from kofn.core.draws import Draw
 from kofn.core.plans import Allocation
 from kofn.core.registry import method
-from kofn.objectives._group_budgets import group_budgets
+from kofn.objectives._group_budgets import OF_TASKS, group_budgets
 
 
 @method(
     "allocate",
-    draws=Draw(plain={"bounds": (0, 3), "budget": 4}),
+    draws=Draw(
+        plain={"bounds": (0, 3), "budget": 4},
+        options={"task_objective": ("facility_location", "graph_cut(lam=0.2)")},
+        silent=("duality",),
+    ),
     cost="a greedy order over the n tasks, O(n^2 d)",
     exact="the budget and the rows that each task has; the order is greedy",
     paper=297,
@@ -28,8 +32,7 @@ def submodular_mixture(
     budget: float,
     k: int | None = None,
     bounds: Any = None,
-    objective: Any = None,
-    metric: Literal["euclidean", "sqeuclidean", "cosine"] = "cosine",
+    task_objective: str = OF_TASKS,
 ) -> Allocation:
     """Share a budget of rows over tasks: most to tasks that stand for many others, little to those that repeat one.
 
@@ -42,9 +45,8 @@ def submodular_mixture(
         budget: rows in all, a whole number.
         k: tasks to keep; the others get nothing. Default all.
         bounds: (0, most): rows that each task has, one number or (n,); default without limit.
-        objective: what the order of tasks maximises, a name of `kofn.objectives` or an object; default
-            "graph_cut(lam=0.4)".
-        metric: how alike two tasks are.
+        task_objective: what the order of tasks maximises, any submodular one of `kofn.objectives`; how alike two tasks
+            are is their cosine, 0 where it is negative.
 
     Returns:
         An `Allocation`: `amounts` rows of each task, which sum to the budget; `values` the gain of each task in its
@@ -82,7 +84,7 @@ def submodular_mixture(
     if low.any():
         row = int(low.argmax())
         raise InputError(f"bounds at row {row}: the least is {low[row]:g}; a task may be left out, give 0")
-    shared = group_budgets(X, metric, high.astype(np.int64), int(budget), keep, objective)
+    shared = group_budgets(X, high.astype(np.int64), int(budget), keep, task_objective)
     values = np.zeros(n)
     values[shared.order] = shared.gains
     return Allocation(

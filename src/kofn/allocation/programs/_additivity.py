@@ -82,7 +82,9 @@ def additivity(curves: ArrayLike, choices: ArrayLike, losses: ArrayLike, *, seed
             f"({len(joint)}, {len(table)})"
         )
     if columns.min() < 0 or columns.max() >= table.shape[1]:
-        raise InputError(f"choices reach from {columns.min()} to {columns.max()}; curves has columns 0 to {table.shape[1] - 1}")
+        raise InputError(
+            f"choices reach from {columns.min()} to {columns.max()}; curves has columns 0 to {table.shape[1] - 1}"
+        )
     if len(joint) < _FEWEST:
         raise InputError(f"losses has {len(joint)} measurements, too few to tell; measure {_FEWEST} choices or more")
     if joint.min() == joint.max():

@@ -30,7 +30,12 @@ _DRAWS, _SWITCHES = 20, 3
     "allocate",
     draws=Draw(
         plain={"score": sum},
-        options={"generations": (0, 3), "offspring": (5, 8), "survivors": ((1,), (3, 1)), "begin": ("knapsack", "even")},
+        options={
+            "generations": (0, 3),
+            "offspring": (5, 8),
+            "survivors": ((1,), (3, 1)),
+            "begin": ("knapsack", "even"),
+        },
         silent=("duality",),
     ),
     cost="offspring + the survivors of each round, for each generation: so many calls of score",
@@ -144,7 +149,9 @@ def _rounds(survivors: Sequence[int], samples: Sequence[int] | None, offspring: 
     """How many children each round leaves, and on how many samples it judges them."""
     left = [checks.count(number, "survivors") for number in survivors]
     if not left or left[-1] != 1 or any(a < b for a, b in zip([offspring, *left], left, strict=False)):
-        raise InputError(f"survivors={shown(list(survivors))}: give falling numbers from offspring={offspring} to 1 at last")
+        raise InputError(
+            f"survivors={shown(list(survivors))}: give falling numbers from offspring={offspring} to 1 at last"
+        )
     if samples is None:
         return [(number, None) for number in left]
     counts = [checks.count(number, "samples") for number in samples]
@@ -258,7 +265,9 @@ class _Judge:
             self.calls += 1
             answer = self.score(amounts) if samples is None else self.score(amounts, samples)
             if not checks.is_finite(np.asarray(answer).item() if np.ndim(answer) == 0 else answer):
-                raise InputError(f"score returned {shown(answer)} for amounts={shown(amounts.tolist())}; return a number")
+                raise InputError(
+                    f"score returned {shown(answer)} for amounts={shown(amounts.tolist())}; return a number"
+                )
             self.known[key] = float(answer)
         return self.known[key]
 

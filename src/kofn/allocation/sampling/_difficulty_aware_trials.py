@@ -21,7 +21,12 @@ _SHOWN = 3
 
 @method(
     "allocate",
-    draws=Draw(kinds={"scores": "rates"}, plain={"budget": 30}, options={"target": ("uniform", "prop2diff")}),
+    draws=Draw(
+        kinds={"scores": "rates"},
+        plain={"budget": 30},
+        silent=("duality",),
+        options={"target": ("uniform", "prop2diff")},
+    ),
     cost="O(n log n)",
     exact="the budget, and the targets up to one trial a query; nothing is maximised",
     paper=111,

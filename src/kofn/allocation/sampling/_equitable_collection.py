@@ -167,7 +167,8 @@ class _Collection:
 
     def _at_a_price(self, budget: float, most: Floats) -> Floats:
         """(n,) samples up to where a unit of budget saves as much in every group, by bisection over the price."""
-        low, high = 1e-300, float((self._gain(np.zeros(len(most))) / self.price).max(initial=0.0))
+        # Above what the first sample of any group is worth nothing is bought.
+        low, high = 1e-300, float((self._gain(np.zeros(len(most))) / self.price).max(initial=0.0)) * (1 + 1e-9)
         if not high > low:
             return np.zeros(len(most))
         for _ in range(_HALVINGS):

@@ -24,7 +24,12 @@ _MOST_ENTRIES = 50_000_000
 
 @method(
     "allocate",
-    draws=Draw(kinds={"scores": "rates"}, plain={"budget": 30}, options={"gain": ("learning", "none"), "prior": (0.5, 1.0)}),
+    draws=Draw(
+        kinds={"scores": "rates"},
+        plain={"budget": 30},
+        silent=("duality",),
+        options={"gain": ("learning", "none"), "prior": (0.5, 1.0)},
+    ),
     cost="O(n L log L) for at most L rollouts a prompt",
     exact="the optimum, for the rates as they are given",
     paper=150,

@@ -16,7 +16,9 @@ from kofn.core.checks.numbers import is_finite, number, shown
 _MOST = 2**53
 
 
-def bounds(value: Any, n: int, *, least: float = 0, most: float = math.inf, whole: bool = False) -> tuple[Floats, Floats]:
+def bounds(
+    value: Any, n: int, *, least: float = 0, most: float = math.inf, whole: bool = False
+) -> tuple[Floats, Floats]:
     """(n,) the least and (n,) the most that each item may get; whole numbers where amounts are counted.
 
     Args:

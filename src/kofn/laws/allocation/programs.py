@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ def _score_of_levels(case: Case) -> None:
     plan = case.plan
     agree(case, "value", plan.value, float(case.given["score"](plan.amounts)))
     path = plan.info["path"]
-    if any(after > before for before, after in zip(path, path[1:], strict=False)) or path[-1] != plan.value:
+    if any(after > before for before, after in itertools.pairwise(path)) or path[-1] != plan.value:
         raise broken(case, "recount", f"parents score {path}, the plan {plan.value!r}")
 
 

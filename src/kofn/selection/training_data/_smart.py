@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from kofn.core import checks
-from kofn.core.checks import InputError, shown
+from kofn.core.checks import InputError
 from kofn.core.draws import Draw
 from kofn.core.plans import Selection
 from kofn.core.registry import method
-from kofn.objectives import base
-from kofn.objectives._group_budgets import OF_TASKS, group_budgets
+from kofn.objectives._group_budgets import OF_TASKS, group_budgets, submodular
 from kofn.selection.greedy._lazy_greedy import lazy_greedy
 
 
 @method(
     "select",
-    draws=Draw(states_no_value=True, compiled=True, options={"task_objective": ("facility_location", "graph_cut(lam=0.4)")}),
+    draws=Draw(
+        states_no_value=True,
+        options={"task_objective": ("facility_location",), "row_objective": ("graph_cut", "facility_location")},
+    ),
     cost="O(sum of n_g^2 d) for tasks of n_g rows",
     exact="k rows, as many of each task as its budget; both steps are greedy",
     paper=297,
@@ -30,10 +32,9 @@ def smart(
     *,
     k: int,
     groups: ArrayLike,
-    objective: Any = None,
-    metric: Literal["euclidean", "sqeuclidean", "cosine"] = "cosine",
     n_tasks: int | None = None,
     task_objective: str = OF_TASKS,
+    row_objective: str = "facility_location",
 ) -> Selection:
     """Pick k rows of many tasks: budgets by what each task adds to the others, then rows that stand for each task.
 
@@ -41,10 +42,10 @@ def smart(
         X: vectors (n, d), such as embeddings of the prompts.
         k: rows in all.
         groups: (n,) the task of each row.
-        objective: what is maximised inside a task, default "facility_location".
-        metric: how alike two rows are, and two tasks.
         n_tasks: how many tasks to keep, the most representative ones; default all.
-        task_objective: what orders the tasks, by the mean of their rows; any submodular one of `kofn.objectives`.
+        task_objective: what orders the tasks, by the means of their rows; any submodular one of `kofn.objectives`. How
+            alike two tasks are is their cosine, 0 where it is negative.
+        row_objective: what is maximised inside a task, by the rows' cosines; likewise.
 
     Returns:
         Selection, task by task in the order of the tasks and inside each in the order picked; `value` is NaN, as each
@@ -73,17 +74,14 @@ def smart(
     keep = len(names) if n_tasks is None else checks.count(n_tasks, "n_tasks")
     if keep > len(names):
         raise InputError(f"n_tasks={n_tasks}: groups has {len(names)}; keep at most so many")
-    if isinstance(task_objective, str):
-        base.words_of(task_objective)  # an unknown one is refused by its name
-    else:
-        raise InputError(f"task_objective={shown(task_objective)}: give the name of an objective")
     sums = np.zeros((len(names), X.shape[1]))
     np.add.at(sums, task, X.astype(np.float64))
-    shared = group_budgets(sums / sizes[:, None], metric, sizes, k, keep, task_objective)
+    submodular("row_objective", row_objective)
+    shared = group_budgets(sums / sizes[:, None], sizes, k, keep, task_objective)
     picks = []
     for number in shared.order[shared.counts[shared.order] > 0].tolist():
         rows = np.flatnonzero(task == number)
-        inside = lazy_greedy(X[rows], k=int(shared.counts[number]), objective=objective, metric=metric)
+        inside = lazy_greedy(X[rows], k=int(shared.counts[number]), objective=row_objective, metric="cosine")
         picks.append(rows[inside.indices])
     budgets = {str(names[number]): int(shared.counts[number]) for number in shared.order.tolist()}
     return Selection(
