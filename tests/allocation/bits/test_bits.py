@@ -26,9 +26,9 @@ def test_fractions_are_those_of_a_convex_solver() -> None:
             scores=c, budget=budget, sizes=sizes, bounds=(low, high), method="reverse_water_filling", whole=False
         )
         solved = minimize(
-            lambda b: float(np.sum(c * 4.0**-b)),
+            lambda b, c=c: float(np.sum(c * 4.0**-b)),
             (low + high) / 2,
-            jac=lambda b: -2 * np.log(2) * c * 4.0**-b,
+            jac=lambda b, c=c: -2 * np.log(2) * c * 4.0**-b,
             bounds=list(zip(low, high, strict=True)),
             constraints=[LinearConstraint(sizes[None].astype(float), ub=budget)],
             options={"ftol": 1e-14, "maxiter": 500},

@@ -29,7 +29,7 @@ _MOST_ERROR = 1e300
     cost="O(n) for fractions of bits, O(n log n) for whole ones",
     exact="optimal; for whole bits of groups of unlike sizes within one bit of one group of the optimum, with a bound",
     paper=(115, "cover2006", "bitran1981"),
-    aliases=("BAQ", "bit allocation", "mixed precision", "optimal bit allocation", "bits per layer"),
+    aliases=("BAQ", "mixed precision", "optimal bit allocation", "bits per layer"),
 )
 def reverse_water_filling(
     scores: Any,

@@ -24,7 +24,7 @@ from kofn.objectives._group_budgets import OF_TASKS, group_budgets
     cost="a greedy order over the n tasks, O(n^2 d)",
     exact="the budget and the rows that each task has; the order is greedy",
     paper=297,
-    aliases=("SMART", "data mixture", "task budgets", "instruction tuning mixture"),
+    aliases=("task budgets", "task mixture", "instruction tuning mixture"),
 )
 def submodular_mixture(
     X: Any,

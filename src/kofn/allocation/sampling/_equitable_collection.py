@@ -78,8 +78,8 @@ def equitable_collection(
         >>> plan = equitable_collection(errors, budget=3000, levels=[25, 100, 400, 1600])
         >>> plan.amounts.tolist(), plan.values.round(3).tolist()
         ([1796, 1204], [0.234, 0.528])
-        >>> equitable_collection(errors, budget=3000, levels=[25, 100, 400, 1600], aversion=float("inf")).amounts.tolist()
-        [0, 3000]
+        >>> equitable_collection(errors, budget=30, levels=[25, 100, 400, 1600], aversion=float("inf")).amounts.tolist()
+        [0, 30]
     """
     n, width = curves.shape
     if not checks.is_number(aversion) or not aversion >= 1 or (aversion > 64 and not math.isinf(aversion)):

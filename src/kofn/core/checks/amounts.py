@@ -1,4 +1,4 @@
-"""Checks of amounts: the least and the most that each item may get, success rates, and sums that budgets are held to."""
+"""Checks of amounts: the least and the most of each item, success rates, and the total that may be spent."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ from kofn.selection.greedy._lazy_greedy import lazy_greedy
     cost="O(sum of n_g^2 d) for tasks of n_g rows",
     exact="k rows, as many of each task as its budget; both steps are greedy",
     paper=297,
-    aliases=("SMART", "data mixture", "instruction tuning", "task mixture"),
+    aliases=("SMART", "instruction tuning"),
 )
 def smart(
     X: Any,
